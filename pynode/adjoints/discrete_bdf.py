@@ -1,0 +1,80 @@
+"""The discrete adjoint of BDF: the transposed recursion of the history.
+
+A step reads d = c f(t1, p z + d) - q z and writes A z + b d. With the cotangent zbar of the new history,
+    (I - c J)^T lambda = b . zbar,   zbar <- A^T zbar + p (lambda - b . zbar) - q lambda,
+and c lambda is the cotangent of f at (t1, y1). J is that of the accepted state: the implicit function theorem, exactly.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from .outputs import powers
+from .points import chunk_size, jacobians, pull_parameters
+
+
+def pullback(field, method, trajectory, outputs):
+    """(cotangent of y0 (n,), cotangents of the parameters)."""
+    form, steps, n = method.history, trajectory.steps, len(trajectory.y0)
+    zbar = trajectory.y0.new_zeros(form.rows, n)
+    grads = [torch.zeros_like(p) for p in field.parameters]
+    eye = torch.eye(n, dtype=zbar.dtype, device=zbar.device)
+    size = chunk_size(n)
+    for last in range(len(steps), 0, -size):
+        first = max(0, last - size)
+        chunk = steps[first:last]
+        y = torch.stack([step.y for step in chunk])
+        t = torch.tensor([step.t + step.h for step in chunk], dtype=y.dtype, device=y.device)
+        c = torch.tensor([step.tape[1] for step in chunk], dtype=y.dtype, device=y.device)
+        matrices = eye - c.view(-1, 1, 1) * jacobians(field, t, y)
+        transposed = _Transposed(matrices)
+        field.stats.backward_nlu += len(chunk)
+        field.stats.backward_nsolve += len(chunk)
+        lambdas = [None] * len(chunk)
+        for i in range(len(chunk) - 1, -1, -1):
+            k, _, change, pq, _, nodes = chunk[i].tape
+            if outputs.ends[first + i] is not None:
+                zbar[0] += outputs.ends[first + i]
+            if outputs.inside[first + i] is not None:
+                theta, cotangent = outputs.inside[first + i]
+                weights = torch.as_tensor(form.dense_weights(k, nodes), dtype=y.dtype, device=y.device)
+                zbar = zbar + (powers(theta, k, 0, y) @ weights).T @ cotangent
+            dbar = form.read(zbar, k)
+            lambdas[i] = lam = transposed.solve(i, dbar)
+            zbar = form.pull(zbar, k, pq, dbar, lam)
+            if change is not None:
+                zbar = torch.as_tensor(change.T.copy(), dtype=y.dtype, device=y.device) @ zbar
+        found = pull_parameters(field, t, y, c.unsqueeze(1) * torch.stack(lambdas))
+        grads = [a + b for a, b in zip(grads, found)]
+    return _through_start(field, form, trajectory, zbar, grads)
+
+
+def _through_start(field, form, trajectory, zbar, grads):
+    """The first history is made of y0 and f(t0, y0)."""
+    weights = torch.as_tensor(form.start_weights(trajectory.h0), dtype=zbar.dtype, device=zbar.device)
+    ybar, fbar = (weights.T @ zbar).unbind(0)
+    with torch.enable_grad():
+        y0 = trajectory.y0.detach().clone().requires_grad_()
+        f0 = field.at(torch.full((), trajectory.t0, dtype=y0.dtype, device=y0.device), y0)
+        if f0.requires_grad:
+            found = torch.autograd.grad(f0, [y0, *field.parameters], fbar, allow_unused=True, retain_graph=True)
+            ybar = ybar if found[0] is None else ybar + found[0]
+            grads = [g if x is None else g + x for g, x in zip(grads, found[1:])]
+    field.stats.backward_nvjp += 1
+    return ybar, grads
+
+
+class _Transposed:
+    """Solves with the transposes of a stack of matrices, (m, n, n), factorised together."""
+
+    def __init__(self, matrices):
+        self.inverse = None
+        if matrices.shape[-1] < 48:
+            self.inverse = torch.linalg.inv(matrices).transpose(1, 2).contiguous().unbind(0)
+        else:
+            self.lu, self.pivots = torch.linalg.lu_factor(matrices)
+
+    def solve(self, i, b):
+        if self.inverse is not None:
+            return torch.mv(self.inverse[i], b)
+        return torch.linalg.lu_solve(self.lu[i], self.pivots[i], b.unsqueeze(1), adjoint=True).squeeze(1)

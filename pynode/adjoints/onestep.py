@@ -1,0 +1,68 @@
+"""The discrete adjoint of a one-step method: local transition matrices side by side, then one recursion.
+
+Only the states at the ends of the steps are kept. All steps of a chunk are replayed together, stage by stage; a family
+says how the cotangent of the end of a step, and the cotangents of its outputs, go back to its start (``Replay.sweep``).
+Run on unit vectors that gives the transition matrices, (n, n) a step, so that the recursion over the steps is one
+matrix-vector product each; run once more on the cotangents found, it gives those of the stages and so of the parameters.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from .points import chunk_size
+
+
+def pullback(field, replay_type, method, trajectory, outputs):
+    """(cotangent of y0 (n,), cotangents of the parameters). replay_type: the family's Replay."""
+    steps, n = trajectory.steps, len(trajectory.y0)
+    ybar = torch.zeros_like(trajectory.y0)
+    grads = [torch.zeros_like(p) for p in field.parameters]
+    size = max(1, chunk_size(n) // method.tableau.stages)
+    for last in range(len(steps), 0, -size):
+        first = max(0, last - size)
+        replay = replay_type(field, method, steps[first:last], outputs.inside[first:last])
+        unit = torch.eye(n, dtype=ybar.dtype, device=ybar.device).expand(last - first, n, n)
+        transition = replay.sweep(unit)
+        forced = replay.sweep(None)
+        rows, shifts = transition.transpose(1, 2).unbind(0), None if forced is None else forced.squeeze(2).unbind(0)
+        seeds = [None] * (last - first)
+        for i in range(last - first - 1, -1, -1):
+            if outputs.ends[first + i] is not None:
+                ybar = ybar + outputs.ends[first + i]
+            seeds[i] = ybar
+            # transition[i] maps unit cotangents to columns: its column j is the image of the j-th unit vector.
+            ybar = torch.mv(rows[i].t(), ybar) if shifts is None else torch.addmv(shifts[i], rows[i].t(), ybar)
+        found = replay.parameters(torch.stack(seeds).unsqueeze(2))
+        grads = [a + b for a, b in zip(grads, found)]
+    return ybar, grads
+
+
+class Start:
+    """Starts, times and sizes of the steps of a chunk as tensors: y (m, n), t (m,), h (m,), and their outputs."""
+
+    def __init__(self, steps, inside):
+        like = steps[0].start
+        self.y = torch.stack([step.start for step in steps])
+        self.t = torch.tensor([step.t for step in steps], dtype=like.dtype, device=like.device)
+        self.h = torch.tensor([step.h for step in steps], dtype=like.dtype, device=like.device)
+        self.inside = [(i, *entry) for i, entry in enumerate(inside) if entry is not None]
+
+    def dense_cotangents(self, weights, scaled):
+        """Cotangents of the stages and of the start from the outputs inside the steps.
+
+        weights: (stages, degree) of the continuous extension; scaled: whether stages enter it times h.
+        Returns (stages, m, n) and (m, n), or None where there is no output inside.
+        """
+        if not self.inside:
+            return None
+        m, n = self.y.shape
+        stages = self.y.new_zeros(len(weights), m, n)
+        start = self.y.new_zeros(m, n)
+        weights = torch.as_tensor(weights, dtype=self.y.dtype, device=self.y.device)
+        for i, theta, cotangents in self.inside:
+            powers = (theta.unsqueeze(1) ** torch.arange(1, weights.shape[1] + 1, device=theta.device)).to(self.y.dtype)
+            pulled = (powers @ weights.T).T @ cotangents
+            stages[:, i] = pulled * self.h[i] if scaled else pulled
+            start[i] = cotangents.sum(0)
+        return stages, start

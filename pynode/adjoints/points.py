@@ -1,0 +1,103 @@
+"""The vector field at many recorded points at once.
+
+When the gradient is taken the whole trajectory is known, so the Jacobians and vector-Jacobian products of all steps are
+made in a few vectorised calls instead of one call a step. This is why a gradient costs less than its forward solve.
+"""
+
+from __future__ import annotations
+
+import torch
+
+# Rows of one vectorised call: large enough to hide its overhead, small enough for caches and memory.
+ROWS = 1 << 14
+
+
+def chunk_size(n: int) -> int:
+    """Points whose Jacobians, (n, n) each, are made and held together."""
+    return max(1, min(ROWS // max(n, 1), (1 << 23) // (n * n)))
+
+
+def jacobians(field, t, y):
+    """df/dy at m points: t (m,), y (m, n) -> (m, n, n)."""
+    m, n = y.shape
+    field.stats.backward_njac += m
+    if field.user_jac is not None:
+        flat = [field.user_jac(ti, field.layout.unravel(yi), *field.args) for ti, yi in zip(t, y)]
+        return torch.stack([j.detach().reshape(n, n) for j in flat]).to(y)
+    with torch.enable_grad():
+        copies = y.detach().repeat(n, 1).requires_grad_()
+        out = field.many(t.repeat(n), copies)
+        if not out.requires_grad:
+            return y.new_zeros(m, n, n)
+        unit = torch.eye(n, dtype=y.dtype, device=y.device).repeat_interleave(m, dim=0)
+        (grad,) = torch.autograd.grad(out, copies, unit, allow_unused=True)
+    return y.new_zeros(m, n, n) if grad is None else grad.view(n, m, n).transpose(0, 1)
+
+
+def pull_parameters(field, t, y, cotangents):
+    """Sum over m points of (df/dp)^T cotangent: a list beside field.parameters, zeros where f does not use one."""
+    total = [torch.zeros_like(p) for p in field.parameters]
+    if not field.parameters:
+        return total
+    for i in range(0, len(y), ROWS):
+        with torch.enable_grad():
+            out = field.many(t[i : i + ROWS], y[i : i + ROWS].detach())
+        field.stats.backward_nfe += len(out)
+        field.stats.backward_nvjp += len(out)
+        if out.requires_grad:
+            grads = torch.autograd.grad(
+                out, field.parameters, cotangents[i : i + ROWS], allow_unused=True, retain_graph=True
+            )
+            total = [s if g is None else s + g for s, g in zip(total, grads)]
+    return total
+
+
+def second_order(field, t, y, tangents, slopes, cotangents):
+    """Derivatives of sum_i cotangent_i . (J tangent_i + df/dt slope_i) at m points, J and df/dt taken at (t, y).
+
+    t (m,), y (m, n); tangents, cotangents: (m, s, n); slopes: (m, s). Returns (grad_y (m, n), grads of the parameters).
+    """
+    m, s, n = tangents.shape
+    with torch.enable_grad():
+        time = t.detach().repeat_interleave(s).requires_grad_()
+        rows = y.detach().repeat_interleave(s, dim=0).requires_grad_()
+        out = field.many(time, rows)
+        field.stats.backward_nvjp += m * s
+        nothing = torch.zeros_like(y), [torch.zeros_like(p) for p in field.parameters]
+        if not out.requires_grad:
+            return nothing
+        pulled = torch.autograd.grad(out, (rows, time), cotangents.reshape(m * s, n), create_graph=True, allow_unused=True)
+        total = 0.0
+        if pulled[0] is not None:
+            total = total + (pulled[0] * tangents.reshape(m * s, n)).sum()
+        if pulled[1] is not None:
+            total = total + (pulled[1] * slopes.reshape(m * s)).sum()
+        if not (isinstance(total, torch.Tensor) and total.requires_grad):
+            return nothing
+        grads = torch.autograd.grad(total, [rows, *field.parameters], allow_unused=True)
+    grad_y = torch.zeros_like(y) if grads[0] is None else grads[0].view(m, s, n).sum(1)
+    return grad_y, [torch.zeros_like(p) if g is None else g for g, p in zip(grads[1:], field.parameters)]
+
+
+def jacobian_slopes(field, t, y, tangents, slopes):
+    """Directional derivatives of the Jacobian: d/de J(t + e slope, y + e tangent) at m points, (m, n, n).
+
+    t (m,), y (m, n), tangents (m, n), slopes (m,).
+    """
+    m, n = y.shape
+    unit = torch.eye(n, dtype=y.dtype, device=y.device).repeat_interleave(m, dim=0)
+    with torch.enable_grad():
+        time = t.detach().repeat(n).requires_grad_()
+        copies = y.detach().repeat(n, 1).requires_grad_()
+        out = field.many(time, copies)
+        field.stats.backward_njac += m
+        pulled = torch.autograd.grad(out, (copies, time), unit, create_graph=True, allow_unused=True)
+        total = 0.0
+        if pulled[0] is not None:
+            total = total + (pulled[0] * tangents.repeat(n, 1)).sum()
+        if pulled[1] is not None:
+            total = total + (pulled[1] * slopes.repeat(n)).sum()
+        if not (isinstance(total, torch.Tensor) and total.requires_grad):
+            return y.new_zeros(m, n, n)
+        (grad,) = torch.autograd.grad(total, copies, allow_unused=True)
+    return y.new_zeros(m, n, n) if grad is None else grad.view(n, m, n).transpose(0, 1)

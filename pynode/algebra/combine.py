@@ -1,0 +1,40 @@
+"""The linear combination of stages: the one primitive of the explicit part of every one-step method."""
+
+from __future__ import annotations
+
+import torch
+
+
+class Row:
+    """Coefficients of one combination, zeros left out: indices of the stages, and floats."""
+
+    __slots__ = ("indices", "values", "vectors")
+
+    def __init__(self, coefficients):
+        pairs = [(i, float(c)) for i, c in enumerate(coefficients) if c != 0]
+        self.indices = [i for i, _ in pairs]
+        self.values = [c for _, c in pairs]
+        self.vectors = {}
+
+    def vector(self, like):
+        """The coefficients as a tensor of like's dtype and device, made once."""
+        key = (like.dtype, like.device)
+        if key not in self.vectors:
+            self.vectors[key] = torch.tensor(self.values, dtype=like.dtype, device=like.device)
+        return self.vectors[key]
+
+
+def combine(y, h: float, row: Row, ks):
+    """y + h sum_i row_i ks_i, (n,); y may be None for the sum alone.
+
+    From four terms on one matrix-vector product over the stacked stages is cheaper than the chain of additions
+    (benchmarks/micro.py), forward and backward.
+    """
+    if len(row.indices) >= 4:
+        stages = torch.stack([ks[i] for i in row.indices], dim=1)
+        if y is None:
+            return torch.mv(stages, row.vector(stages)) * h
+        return torch.addmv(y, stages, row.vector(stages), alpha=h)
+    for i, c in zip(row.indices, row.values):
+        y = ks[i] * (h * c) if y is None else torch.add(y, ks[i], alpha=h * c)
+    return y

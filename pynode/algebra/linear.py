@@ -1,0 +1,37 @@
+"""Factorisations of I - c J, and solves with them and with their transposes."""
+
+from __future__ import annotations
+
+import torch
+
+# Below this size one inverse and a matrix-vector product a solve cost less than the launch of a triangular solve
+# (benchmarks/micro.py); the residual of such a solve is as good as that of an LU solve for the sizes concerned.
+INVERSE_BELOW = 48
+
+
+class Factorised:
+    """M = I - c J ready for solves; ok is False where M is singular or not finite."""
+
+    __slots__ = ("inverse", "lu", "pivots", "ok")
+
+    def __init__(self, eye, jac, c: float, stats):
+        stats.nlu += 1
+        matrix = torch.sub(eye, jac, alpha=c)
+        self.inverse = self.lu = self.pivots = None
+        if len(eye) < INVERSE_BELOW:
+            self.inverse, info = torch.linalg.inv_ex(matrix)
+        else:
+            self.lu, self.pivots, info = torch.linalg.lu_factor_ex(matrix)
+        self.ok = info.device.type != "cpu" or info.item() == 0
+
+    def solve(self, b):
+        """M^-1 b, (n,)."""
+        if self.inverse is not None:
+            return torch.mv(self.inverse, b)
+        return torch.linalg.lu_solve(self.lu, self.pivots, b.unsqueeze(1)).squeeze(1)
+
+    def solve_transposed(self, b):
+        """M^-T b, (n,)."""
+        if self.inverse is not None:
+            return torch.mv(self.inverse.t(), b)
+        return torch.linalg.lu_solve(self.lu, self.pivots, b.unsqueeze(1), adjoint=True).squeeze(1)

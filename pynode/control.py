@@ -1,0 +1,59 @@
+"""Step-size control: the first step, and the next one from the error of the last."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+# (beta1, beta2, beta3) of the digital filters, to be divided by the order of the error estimate. I: elementary control;
+# PI: Gustafsson (1991); PID: Kennedy & Carpenter (2003), k_I = 0.25, k_P = 0.14, k_D = 0.10.
+_FILTERS = {"I": (1.0, 0.0, 0.0), "PI": (0.7, -0.4, 0.0), "PID": (0.49, -0.34, 0.10)}
+
+
+@dataclass(frozen=True)
+class Controller:
+    """factor = safety * r_n^(-beta1/k) r_(n-1)^(-beta2/k) r_(n-2)^(-beta3/k), within limits. Soederlind (2003).
+
+    r: scaled error of a step (1 is the limit of acceptance); k: order of the error estimate plus one.
+    After a rejection the elementary controller is used, and the step that follows does not grow.
+    """
+
+    kind: str = "PI"
+    safety: float = 0.9
+    smallest: float = 0.2
+    largest: float = 10.0
+
+    def __post_init__(self):
+        if self.kind not in _FILTERS:
+            raise ValueError(f"unknown controller {self.kind!r}; choose one of {', '.join(_FILTERS)}")
+
+    def __call__(self, ratio: float, past: tuple, order: int):
+        """(factor for h, new past). past: the ratios of the two accepted steps before, (1.0, 1.0) at the start."""
+        if not math.isfinite(ratio):
+            return self.smallest, past
+        ratio = max(ratio, 1e-10)
+        if ratio > 1:
+            return max(self.smallest, min(0.9, self.safety * ratio ** (-1 / order))), past
+        b1, b2, b3 = _FILTERS[self.kind]
+        factor = self.safety * ratio ** (-b1 / order) * past[0] ** (-b2 / order) * past[1] ** (-b3 / order)
+        return max(self.smallest, min(self.largest, factor)), (ratio, past[0])
+
+
+def first_step(field, t0: float, t1: float, y0, f0, order: int, tol, longest: float) -> float:
+    """|h| of the first step, from the sizes of y, f and the change of f. Hairer, Norsett & Wanner I, sec. II.4.
+
+    order: of the error estimate, plus one.
+    """
+    span = abs(t1 - t0)
+    inverse = tol.scale(y0).reciprocal()
+    d0, d1 = tol.rms(y0, inverse), tol.rms(f0, inverse)
+    h0 = 0.01 * d0 / d1 if d0 > 1e-5 and 1e-5 < d1 < math.inf else 1e-6
+    h0 = min(h0, span, longest)
+    direction = 1.0 if t1 > t0 else -1.0
+    f1 = field(t0 + direction * h0, y0 + direction * h0 * f0)
+    d2 = tol.rms(f1 - f0, inverse) / h0
+    largest = max(d1, d2)
+    if not math.isfinite(largest):
+        return min(h0, 1e-3 * h0 + 1e-12 * span)
+    h1 = max(1e-6, h0 * 1e-3) if largest <= 1e-15 else (0.01 / largest) ** (1 / order)
+    return min(100 * h0, h1, span, longest)

@@ -1,0 +1,53 @@
+"""The solution between the steps: one polynomial a step, of any method."""
+
+from __future__ import annotations
+
+import bisect
+
+import torch
+
+
+def evaluate(coefficients, theta):
+    """Polynomial with coefficients (degree + 1, n) of the powers of theta, at theta (m,): (m, n)."""
+    powers = theta.unsqueeze(1) ** torch.arange(len(coefficients), device=theta.device)
+    return powers.to(coefficients.dtype) @ coefficients
+
+
+def slope(coefficients, theta):
+    """Derivative in theta of the same polynomial at theta (m,): (m, n)."""
+    degree = torch.arange(1, len(coefficients), device=theta.device)
+    powers = degree * theta.unsqueeze(1) ** (degree - 1)
+    return powers.to(coefficients.dtype) @ coefficients[1:]
+
+
+class Grid:
+    """The accepted steps' times, and which step a time falls in. Times run in one direction, either one."""
+
+    def __init__(self, starts, end):
+        self.direction = 1.0 if not starts or end >= starts[0] else -1.0
+        self.starts, self.end = starts, end
+        self._keys = [self.direction * t for t in starts]
+
+    def locate(self, t: float) -> int:
+        """Index of the step that t falls in; a time where two steps meet belongs to the earlier one, t0 to the first."""
+        return max(0, bisect.bisect_left(self._keys, self.direction * t) - 1)
+
+    def covers(self, t: float) -> bool:
+        return self._keys[0] <= self.direction * t <= self.direction * self.end
+
+
+class Trajectory:
+    """What an integration leaves: its steps (kept where a gradient or dense output needs them) and how it ended.
+
+    t: end of the last accepted step; ys: (m, n) at the first m output times; polynomials: one (degree + 1, n) a step where
+    dense output was asked for.
+    """
+
+    def __init__(self, t0, y0, f0, h0):
+        self.t0, self.y0, self.f0, self.h0 = t0, y0, f0, h0
+        self.steps, self.polynomials, self.slopes = [], [], []
+        self.t, self.y, self.ys = t0, y0, [y0]
+        self.status, self.last, self.sizes = None, None, []
+
+    def grid(self) -> Grid:
+        return Grid([step.t for step in self.steps], self.t)

@@ -1,0 +1,78 @@
+"""The vector field as the methods see it: flat states, float times, counted."""
+
+from __future__ import annotations
+
+import torch
+
+from .stats import Stats
+
+
+class VectorField:
+    """f(t, y) with y flat, (n,), and t a float.
+
+    parameters: the tensors that gradients reach: those in ``params`` if given, else the module's parameters and the
+    tensors in args that require a gradient; for a plain function, the leaves that it closes over.
+    """
+
+    def __init__(self, problem, layout, t0: float, params=None):
+        self.layout, self.stats = layout, Stats()
+        self.f, self.args, self.user_jac = problem.f, problem.args, problem.jac
+        self.dtype, self.device, self.size = layout.dtype, layout.device, layout.size
+        self.parameters = self._find_parameters(problem, t0) if params is None else [p for p in params if p.requires_grad]
+
+    def _find_parameters(self, problem, t0):
+        if not torch.is_grad_enabled():
+            return []
+        found = [a for a in self.args if isinstance(a, torch.Tensor) and a.requires_grad]
+        if isinstance(self.f, torch.nn.Module):
+            return [p for p in self.f.parameters() if p.requires_grad] + found
+        known = {id(p) for p in found}
+        return found + [leaf for leaf in self._captured_leaves(problem, t0) if id(leaf) not in known]
+
+    def _captured_leaves(self, problem, t0):
+        """Leaf tensors that a plain function closes over, found in the graph of one evaluation."""
+        y0 = self.layout.ravel(problem.y0).detach()
+        args = tuple(a.detach() if isinstance(a, torch.Tensor) else a for a in self.args)
+        out = self.f(torch.full((), t0, dtype=self.dtype, device=self.device), self.layout.unravel(y0), *args)
+        out = self.layout.ravel(out)
+        leaves, seen, todo = [], set(), [out.grad_fn]
+        while todo:
+            node = todo.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            leaf = getattr(node, "variable", None)
+            if leaf is not None:
+                leaves.append(leaf)
+            todo.extend(parent for parent, _ in node.next_functions)
+        return leaves
+
+    def __call__(self, t: float, y):
+        """dy/dt at (t, y), (n,)."""
+        self.stats.nfe += 1
+        return self.at(torch.full((), t, dtype=self.dtype, device=self.device), y)
+
+    def at(self, t, y):
+        """dy/dt, (n,), for t a 0-d tensor; not counted. TypeError and ValueError where f returns something else."""
+        layout = self.layout
+        out = self.f(t, layout.unravel(y), *self.args)
+        if not layout.flat or not isinstance(out, torch.Tensor) or out.shape != y.shape:
+            out = layout.ravel(out)
+        if out.dtype != y.dtype:
+            raise TypeError(
+                f"the vector field returned {out.dtype} for a state of {self.dtype}; convert the module or y0 so that "
+                "both agree, for instance with module.to(y0.dtype)"
+            )
+        return out
+
+    def rows(self, t, y):
+        """f of every row of y, (m, n), in one call with a leading dimension; right only where f broadcasts over it."""
+        out = self.f(t, self.layout.unravel(y), *self.args)
+        return self.layout.ravel_rows(out, len(y))
+
+    def many(self, t, y):
+        """f at many points, t (m,) and y (m, n) -> (m, n): one call under vmap where f allows it, else a loop."""
+        try:
+            return torch.func.vmap(self.at)(t, y)
+        except (RuntimeError, ValueError, TypeError, NotImplementedError):
+            return torch.stack([self.at(ti, yi) for ti, yi in zip(t, y)])

@@ -1,0 +1,1 @@
+"""The methods: how to step. ``registry`` finds them by name."""

@@ -1,0 +1,53 @@
+"""What every method offers the integrator. Everything is pure: state goes in, state comes out.
+
+1. ``init(field, t, y, h, tol)`` makes the state before the first step.
+2. ``step(field, t, y, h, state, tol)`` tries one step from t to t + h and returns a Step, accepted or not.
+3. ``polynomial(field, step)`` gives the dense output of an accepted step: coefficients of the powers of theta.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..status import Status
+
+
+class Step:
+    """One attempted step from t to t + h.
+
+    y: (n,) state at t + h; ratio: scaled error, accepted where it is at most 1; factor: proposal for the next h;
+    state: to go on with, or to try again with; tape: what dense output and gradient need beside t, h and the start.
+    failure: why the step could not even be completed, None otherwise.
+    """
+
+    __slots__ = ("t", "h", "start", "y", "ratio", "accepted", "factor", "state", "tape", "failure")
+
+    def __init__(self, t, h, start, y, ratio, factor, state, tape=None, failure=None):
+        self.t, self.h, self.start, self.y = t, h, start, y
+        self.ratio, self.factor, self.state, self.tape, self.failure = ratio, factor, state, tape, failure
+        self.accepted = failure is None and ratio <= 1.0
+
+    @classmethod
+    def failed(cls, t, h, factor, state, failure=Status.NONFINITE):
+        return cls(t, h, None, None, float("inf"), factor, state, failure=failure)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method by its SciML name. order: of the solution that is carried on; implicit: whether it needs a Jacobian.
+
+    error_order: order of the error estimate plus one, the exponent of step-size control.
+    """
+
+    name: str
+    order: int
+    reference: str
+    implicit = False
+
+    @property
+    def error_order(self) -> int:
+        return self.order
+
+    def fixed(self) -> "Method":
+        """The same method without error control; ValueError where it cannot do without."""
+        raise ValueError(f"{self.name} chooses its own steps: leave step_size away, or bound the steps by max_step")

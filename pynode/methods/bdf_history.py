@@ -1,0 +1,214 @@
+"""The two histories of the BDF: backward differences on an even grid, or past values where they were computed.
+
+A history gives the small matrices by which z, (rows, n), is read and updated, always as numbers: the step multiplies
+them with z, and the gradient multiplies with their transposes.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+MAX_ORDER = 5
+_GAMMA = [sum(1 / j for j in range(1, k + 1)) for k in range(MAX_ORDER + 2)]
+
+
+@lru_cache(maxsize=None)
+def _differences(k) -> np.ndarray:
+    """(k + 1, k + 1): values at 0, -1, ..., -k to backward differences of order 0 to k."""
+    rows = np.zeros((k + 1, k + 1))
+    rows[0, 0] = 1
+    for m in range(1, k + 1):
+        rows[m, 1:] -= rows[m - 1, :-1]
+        rows[m] += rows[m - 1]
+    return rows
+
+
+def _newton_basis(k, x) -> np.ndarray:
+    """(len(x), k + 1): prod_{m<j} (x + m)/(m + 1) for j = 0..k, the basis that goes with backward differences."""
+    x = np.asarray(x, dtype=float)[:, None]
+    m = np.arange(k)
+    return np.concatenate([np.ones_like(x), np.cumprod((x + m) / (m + 1), axis=1)], axis=1)
+
+
+def _lagrange(nodes, x):
+    """Values and derivatives at x of the Lagrange basis of the nodes (x none of them): two lists of floats."""
+    gaps = [x - node for node in nodes]
+    total = sum(1 / gap for gap in gaps)
+    values, slopes = [], []
+    for j, node in enumerate(nodes):
+        value = 1.0
+        for m, other in enumerate(nodes):
+            if m != j:
+                value *= gaps[m] / (node - other)
+        values.append(value)
+        slopes.append(value * (total - 1 / gaps[j]))
+    return values, slopes
+
+
+def _monomials(nodes) -> np.ndarray:
+    """(len, len): values at the nodes to coefficients of 1, theta, theta^2, ..."""
+    return np.linalg.inv(np.vander(nodes, increasing=True))
+
+
+class _History:
+    """Constants by order, and tensors made from matrices once for each dtype and device."""
+
+    def __init__(self):
+        self._tensors = {}
+
+    def tensor(self, key, matrix, like):
+        """The matrix as a tensor of like's dtype and device, made once under this key."""
+        key = (key, like.dtype, like.device)
+        if key not in self._tensors:
+            with torch.inference_mode(False):
+                self._tensors[key] = torch.tensor(np.asarray(matrix), dtype=like.dtype, device=like.device)
+        return self._tensors[key]
+
+    def eye(self, y):
+        return self.tensor(("eye", len(y)), np.eye(len(y)), y)
+
+
+class DifferenceHistory(_History):
+    """Rows: y and its backward differences of order 1 to k + 2, on a grid of the present step."""
+
+    rows = MAX_ORDER + 3
+    _kappa = [0.0, -0.1850, -1 / 9, -0.0823, -0.0415, 0.0, 0.0]  # Shampine & Reichelt, table 1
+    alpha = [(1 - kappa) * gamma for kappa, gamma in zip(_kappa, _GAMMA)]
+    _error = [kappa * gamma + 1 / (k + 1) for k, (kappa, gamma) in enumerate(zip(_kappa, _GAMMA))]
+
+    def start(self, y, f0, h):
+        return torch.cat((torch.stack((y, h * f0)), y.new_zeros((self.rows - 2, len(y))))), ()
+
+    def start_weights(self, h) -> np.ndarray:
+        """(rows, 2): how the first history is made of y0 and f0."""
+        weights = np.zeros((self.rows, 2))
+        weights[0, 0], weights[1, 1] = 1, h
+        return weights
+
+    def rescale(self, z, past, k, ratio):
+        """History on a grid ratio times as wide: the same polynomial, differenced anew."""
+        matrix = np.zeros((self.rows, self.rows))
+        matrix[: k + 1, : k + 1] = _differences(k) @ _newton_basis(k, -ratio * np.arange(k + 1))
+        return torch.from_numpy(matrix).to(z) @ z, past, matrix
+
+    @lru_cache(maxsize=None)
+    def matrices(self, k):
+        """(pq (2, rows), A (rows, rows), b (rows,)) of order k."""
+        pq, a, b = np.zeros((2, self.rows)), np.zeros((self.rows, self.rows)), np.zeros(self.rows)
+        pq[0, : k + 1] = 1
+        pq[1, 1 : k + 1] = np.array(_GAMMA[1 : k + 1]) / self.alpha[k]
+        for i in range(k + 1):
+            a[i, i : k + 1] = 1
+        a[k + 2, k + 1] = -1
+        b[: k + 3] = 1
+        return pq, a, b
+
+    def predictor(self, z, past, k, h):
+        return self.tensor(("pq", k), self.matrices(k)[0], z), None
+
+    def update(self, z, past, k, h, d, y1):
+        _, a, b = self.matrices(k)
+        return torch.addr(torch.mm(self.tensor(("a", k), a, z), z), self.tensor(("b", k), b, z), d), past
+
+    def read(self, zbar, k):
+        """b . zbar: the cotangent of d, (n,)."""
+        return torch.mv(zbar.t(), self.tensor(("b", k), self.matrices(k)[2], zbar))
+
+    def pull(self, zbar, k, pq, dbar, lam):
+        """The cotangent of the history before the step (see adjoints/discrete_bdf.py)."""
+        a = self.tensor(("a", k), self.matrices(k)[1], zbar)
+        return torch.addmm(torch.mm(a.t(), zbar), pq.t(), torch.stack((lam - dbar, -lam)))
+
+    def error_constant(self, past, k, h):
+        return self._error[k]
+
+    def neighbours(self, z, past, k, h, inverse_scale):
+        """Scaled errors that order k - 1 and k + 1 would have made; None where there is no such order."""
+        weights = np.zeros((2, self.rows))
+        weights[0, k] = self._error[k - 1]
+        weights[1, k + 2] = self._error[k + 1]
+        return _norms(self.tensor(("near", k), weights, z), z, inverse_scale, k)
+
+    @lru_cache(maxsize=None)
+    def dense_weights(self, k, tape) -> np.ndarray:
+        """(k + 1, rows): history after the step to coefficients of the powers of theta."""
+        nodes = 1.0 - np.arange(k + 1)
+        weights = np.zeros((k + 1, self.rows))
+        weights[:, : k + 1] = _monomials(nodes) @ np.linalg.inv(_differences(k))
+        return weights
+
+
+class ValueHistory(_History):
+    """Rows: y at the last times. past: the distances of these times from the present one, in units of t, signed by h."""
+
+    rows = MAX_ORDER + 2
+    alpha = _GAMMA
+
+    def start(self, y, f0, h):
+        return torch.cat((torch.stack((y, y - h * f0)), y.new_zeros((self.rows - 2, len(y))))), (0.0, h)
+
+    def start_weights(self, h) -> np.ndarray:
+        weights = np.zeros((self.rows, 2))
+        weights[0, 0] = weights[1, 0] = 1
+        weights[1, 1] = -h
+        return weights
+
+    def rescale(self, z, past, k, ratio):
+        """Past values stay where they are."""
+        return z, past, None
+
+    def predictor(self, z, past, k, h):
+        values, slopes = _lagrange([-p / h for p in past[: k + 1]], 1.0)
+        pq = np.zeros((2, self.rows))
+        pq[0, : k + 1] = values
+        pq[1, : k + 1] = slopes
+        pq[1] /= self.alpha[k]
+        return torch.from_numpy(pq).to(z), tuple(-p / h for p in past[:k])
+
+    def read(self, zbar, k):
+        return zbar[0]
+
+    def pull(self, zbar, k, pq, dbar, lam):
+        """The new value is p z + d and the others move down, so that A^T zbar = (zbar moved up) + p dbar."""
+        moved = torch.cat((zbar[1:], zbar.new_zeros(1, zbar.shape[1])))
+        return torch.addmm(moved, pq.t(), torch.stack((lam, -lam)))
+
+    def update(self, z, past, k, h, d, y1):
+        return torch.cat((y1.unsqueeze(0), z[:-1])), (0.0,) + tuple(p + h for p in past[: self.rows - 1])
+
+    def error_constant(self, past, k, h):
+        """Brenan, Campbell & Petzold (5.2.24): the larger of the two terms of the error of the step."""
+        alphas = [h / (h + p) for p in past[: k + 1]]
+        return max(alphas[k], abs(alphas[k] - _GAMMA[k] + sum(alphas[:k])))
+
+    def neighbours(self, z, past, k, h, inverse_scale):
+        """Scaled errors of order k - 1 and k + 1, m! h^(m+1) times the divided difference of order m + 1."""
+        weights = np.zeros((2, self.rows))
+        for row, m in ((0, k - 1), (1, k + 1)):
+            if 1 <= m <= MAX_ORDER:
+                x = [-p / h for p in past[: m + 2]]
+                for j, xj in enumerate(x):
+                    product = 1.0
+                    for i, xi in enumerate(x):
+                        if i != j:
+                            product *= xj - xi
+                    weights[row, j] = _FACTORIAL[m] / product
+        lower, upper = _norms(torch.from_numpy(weights).to(z), z, inverse_scale, k)
+        return lower, upper if len(past) >= k + 3 else None
+
+    def dense_weights(self, k, tape) -> np.ndarray:
+        weights = np.zeros((k + 1, self.rows))
+        weights[:, : k + 1] = _monomials((1.0,) + tape)
+        return weights
+
+
+_FACTORIAL = [1.0, 1.0, 2.0, 6.0, 24.0, 120.0, 720.0]
+
+
+def _norms(weights, z, inverse_scale, k):
+    scaled = torch.mm(weights, z) * inverse_scale
+    lower, upper = (scaled * scaled).mean(dim=1).sqrt().tolist()
+    return (lower if k > 1 else None), (upper if k < MAX_ORDER else None)

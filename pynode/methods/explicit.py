@@ -1,0 +1,81 @@
+"""Explicit Runge-Kutta methods. Hairer, Norsett & Wanner I, chapter II."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+
+from ..algebra.combine import Row, combine
+from ..control import Controller
+from .base import Method, Step
+from .tableau import RungeKutta
+
+
+@dataclass(frozen=True)
+class ExplicitRungeKutta(Method):
+    """Runs an explicit tableau. State: (f at the start of the step or None, ratios of the last two steps)."""
+
+    tableau: RungeKutta = None
+    controller: Controller = Controller("PI")
+    adaptive: bool = True
+
+    @classmethod
+    def of(cls, tableau):
+        return cls(tableau.name, tableau.order, tableau.reference, tableau)
+
+    @cached_property
+    def rows(self):
+        """Rows of a, of b and of b_err, and those of the further stages of the dense output."""
+        tb = self.tableau
+        return [Row(r) for r in tb.a], Row(tb.b), Row(tb.b_err), [Row(r) for r in tb.a_dense]
+
+    @cached_property
+    def nodes(self):
+        return [float(c) for c in self.tableau.c + self.tableau.c_dense]
+
+    @property
+    def error_order(self) -> int:
+        return min(self.order, self.tableau.embedded_order) + 1
+
+    def fixed(self):
+        return replace(self, adaptive=False)
+
+    def init(self, field, t, y, f0, h, tol):
+        return f0, (1.0, 1.0)
+
+    def step(self, field, t, y, h, state, tol):
+        """One step; y: (n,). One synchronisation, at the norm of the error."""
+        first, past = state
+        rows, b, b_err, _ = self.rows
+        tb, nodes = self.tableau, self.nodes
+        ks = [field(t, y) if first is None else first]
+        y1 = y
+        for i in range(1, tb.stages):
+            y1 = combine(y, h, rows[i], ks)
+            ks.append(field(t + nodes[i] * h, y1))
+        if not tb.fsal:
+            y1 = combine(y, h, b, ks)
+        if not self.adaptive:
+            return Step(t, h, y, y1, 0.0, 1.0, (ks[-1] if tb.fsal else None, past), ks)
+        ratio = tol.ratio(combine(None, h, b_err, ks), y, y1)
+        factor, new_past = self.controller(ratio, past, self.error_order)
+        if ratio <= 1.0:
+            return Step(t, h, y, y1, ratio, factor, (ks[-1] if tb.fsal else None, new_past), ks)
+        if ratio > 1.0:
+            return Step(t, h, y, y1, ratio, factor, (ks[0], past))
+        return Step.failed(t, h, factor, (ks[0], past))
+
+    def stages(self, field, step):
+        """All stages of an accepted step, those that only the dense output needs included: list of (n,)."""
+        ks = list(step.tape)
+        for i, row in enumerate(self.rows[3]):
+            ks.append(field(step.t + self.nodes[self.tableau.stages + i] * step.h, combine(step.start, step.h, row, ks)))
+        return ks
+
+    def polynomial(self, field, step):
+        """(degree + 1, n) coefficients of the powers of theta on the step."""
+        ks = torch.stack(self.stages(field, step))
+        weights = torch.as_tensor(self.tableau.dense_weights.T * step.h, dtype=ks.dtype, device=ks.device)
+        return torch.cat((step.start.unsqueeze(0), weights @ ks))

@@ -1,0 +1,58 @@
+"""Every method by name, discovered from the tables and the families."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from functools import lru_cache
+
+from . import tables
+from .base import Method
+from .bdf import FBDF, QNDF
+from .explicit import ExplicitRungeKutta
+from .rosenbrock import RosenbrockMethod
+from .tableau import Rosenbrock, RungeKutta
+
+
+def _runner(tableau):
+    """The method that runs a tableau, None where no family here does."""
+    if isinstance(tableau, Rosenbrock):
+        return RosenbrockMethod.of(tableau)
+    if tableau.explicit:
+        return ExplicitRungeKutta.of(tableau)
+    return None
+
+
+@lru_cache(maxsize=None)
+def _methods() -> dict:
+    found = {m.name.lower(): m for m in (QNDF, FBDF)}
+    for info in pkgutil.iter_modules(tables.__path__):
+        module = importlib.import_module(f"{tables.__name__}.{info.name}")
+        for value in vars(module).values():
+            if isinstance(value, (RungeKutta, Rosenbrock)) and (runner := _runner(value)) is not None:
+                found[value.name.lower()] = runner
+    return dict(sorted(found.items(), key=lambda item: (item[1].implicit, item[1].order, item[0])))
+
+
+ALIASES = {"bdf": "fbdf", "dopri5": "dp5", "dop853": "dp8", "ode23s": "rosenbrock23", "bosh3": "bs3"}
+
+
+def names() -> list:
+    """SciML's names of all methods, explicit ones first."""
+    return [method.name for method in _methods().values()]
+
+
+def get(name) -> Method:
+    """The method of this name (any case; a Method passes through). ValueError with the nearest names if there is none."""
+    if isinstance(name, Method):
+        return name
+    if not isinstance(name, str):
+        raise TypeError(f"method must be a name such as 'fbdf' or a Method, not {type(name).__name__}")
+    key = name.lower()
+    found = _methods().get(ALIASES.get(key, key))
+    if found is None:
+        near = difflib.get_close_matches(key, list(_methods()) + list(ALIASES), n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"choose one of {', '.join(names())}"
+        raise ValueError(f"unknown method {name!r}: {hint}")
+    return found

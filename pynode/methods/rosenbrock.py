@@ -1,0 +1,78 @@
+"""Rosenbrock methods: one Jacobian and one factorisation a step, no iteration. Hairer & Wanner II, sec. IV.7."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from ..algebra.combine import Row, combine
+from ..algebra.jacobian import Jacobian
+from ..algebra.linear import Factorised
+from ..control import Controller
+from .base import Method, Step
+from .tableau import Rosenbrock
+
+
+@dataclass(frozen=True)
+class RosenbrockMethod(Method):
+    """Runs a Rosenbrock tableau, with the df/dt term, so that a non-autonomous f keeps the order.
+
+    State: (Jacobian object, linearisation at the start of the step or None, ratios of the last two steps).
+    """
+
+    tableau: Rosenbrock = None
+    controller: Controller = Controller("PI")
+    implicit = True
+
+    @classmethod
+    def of(cls, tableau):
+        return cls(tableau.name, tableau.order, tableau.reference, tableau)
+
+    @cached_property
+    def rows(self):
+        tb = self.tableau
+        return [Row(r) for r in tb.a], [Row(r) for r in tb.C], Row(tb.b), Row(tb.b_err)
+
+    @property
+    def error_order(self) -> int:
+        return min(self.order, self.tableau.embedded_order) + 1
+
+    def init(self, field, t, y, f0, h, tol):
+        return Jacobian(field), None, (1.0, 1.0), torch.eye(len(y), dtype=y.dtype, device=y.device)
+
+    def step(self, field, t, y, h, state, tol):
+        """One step; y: (n,)."""
+        jacobian, linear, past, eye = state
+        tb, gamma = self.tableau, float(self.tableau.gamma)
+        rows, rows_c, b, b_err = self.rows
+        if linear is None:
+            linear = jacobian.with_time(t, y, graph=torch.is_grad_enabled())
+        jac, slope = linear
+        solver = Factorised(eye, jac, h * gamma, field.stats)
+        if not solver.ok:
+            return Step.failed(t, h, 0.25, (jacobian, linear, past, eye))
+        us = []
+        for i in range(tb.stages):
+            f = field(t + float(tb.c[i]) * h, combine(y, 1.0, rows[i], us))
+            rhs = combine(f, 1 / h, rows_c[i], us)
+            if slope is not None and tb.d[i] != 0:
+                rhs = torch.add(rhs, slope, alpha=h * float(tb.d[i]))
+            # (I/(gamma h) - J) u = rhs, scaled by gamma h so that the matrix is I - gamma h J.
+            us.append(solver.solve(rhs * (h * gamma)))
+            field.stats.nsolve += 1
+        y1 = combine(y, 1.0, b, us)
+        ratio = tol.ratio(combine(None, 1.0, b_err, us), y, y1)
+        factor, new_past = self.controller(ratio, past, self.error_order)
+        if ratio <= 1.0:
+            return Step(t, h, y, y1, ratio, factor, (jacobian, None, new_past, eye), us)
+        if ratio > 1.0:
+            return Step(t, h, y, y1, ratio, factor, (jacobian, linear, past, eye))
+        return Step.failed(t, h, factor, (jacobian, linear, past, eye))
+
+    def polynomial(self, field, step):
+        """(degree + 1, n) coefficients of the powers of theta on the step."""
+        us = torch.stack(step.tape)
+        weights = torch.as_tensor(self.tableau.dense_weights.T.copy(), dtype=us.dtype, device=us.device)
+        return torch.cat((step.start.unsqueeze(0), weights @ us))

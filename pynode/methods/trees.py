@@ -1,0 +1,64 @@
+"""Rooted trees and their elementary weights: the order conditions of one-step methods (Butcher 1963)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations_with_replacement
+
+import numpy as np
+
+
+@dataclass(frozen=True, order=True)
+class Tree:
+    """A rooted tree by its sons. Hairer, Norsett & Wanner I, sec. II.2."""
+
+    sons: tuple = ()
+
+    @property
+    def order(self) -> int:
+        """Number of vertices."""
+        return 1 + sum(son.order for son in self.sons)
+
+    @property
+    def density(self) -> int:
+        """gamma(tree): the product over the vertices of the order of the subtree that hangs there."""
+        value = self.order
+        for son in self.sons:
+            value *= son.density
+        return value
+
+    def weights(self, a, single=None) -> np.ndarray:
+        """Elementary weights Phi_i, one a stage: products over the sons of sum_j a_ij Phi_j(son).
+
+        ``single`` replaces ``a`` at a vertex with exactly one son (Rosenbrock methods).
+        """
+        value = np.ones(len(a))
+        matrix = single if single is not None and len(self.sons) == 1 else a
+        for son in self.sons:
+            value = value * (matrix @ son.weights(a, single))
+        return value
+
+
+@lru_cache(maxsize=None)
+def _trees_of(order) -> tuple:
+    if order == 1:
+        return (Tree(),)
+    return tuple(sorted({Tree(tuple(sorted(forest))) for forest in _forests(order - 1, order - 1)}))
+
+
+def _forests(vertices, largest):
+    """Multisets of trees with ``vertices`` vertices in all, none of more than ``largest``."""
+    if vertices == 0:
+        yield ()
+        return
+    for size in range(min(vertices, largest), 0, -1):
+        for count in range(1, vertices // size + 1):
+            for same in combinations_with_replacement(_trees_of(size), count):
+                for rest in _forests(vertices - size * count, size - 1):
+                    yield same + rest
+
+
+def rooted_trees(order) -> list:
+    """All rooted trees with at most ``order`` vertices (1, 2, 4, 8, 17, 37, 85, 200 of them)."""
+    return [tree for size in range(1, order + 1) for tree in _trees_of(size)]

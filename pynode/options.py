@@ -1,0 +1,60 @@
+"""What the user may choose about a solve, checked at the door."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Options:
+    """Tolerances and limits of a solve. Times and steps in units of t, atol in units of y.
+
+    rtol: float; atol: float, or one value a component, in the structure of y0 or flat, (n,).
+    first_step: the first step tried (chosen by the method if None). step_size: fixed steps of this size, no error control.
+    min_step, max_step: bounds of |h|. max_steps: limit on attempted steps. max_nfe: limit on evaluations of f.
+    """
+
+    rtol: float = 1e-6
+    atol: object = 1e-9
+    first_step: float | None = None
+    step_size: float | None = None
+    min_step: float = 0.0
+    max_step: float = math.inf
+    max_steps: int = 100_000
+    max_nfe: int | None = None
+
+    def __post_init__(self):
+        if not isinstance(self.rtol, (int, float)) or not math.isfinite(self.rtol) or self.rtol < 0:
+            raise ValueError(f"rtol must be a non-negative number, not {self.rtol!r}; 1e-6 is a good start")
+        for name in ("first_step", "step_size"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"{name} must be positive, not {value!r}; the direction of time comes from t")
+        if not 0 <= self.min_step <= self.max_step or self.max_step <= 0:
+            raise ValueError(f"0 <= min_step <= max_step must hold, not min_step={self.min_step}, max_step={self.max_step}")
+        if self.max_steps < 1 or (self.max_nfe is not None and self.max_nfe < 1):
+            raise ValueError("max_steps and max_nfe must be at least 1")
+
+    def flat_atol(self, layout) -> torch.Tensor:
+        """atol as a 0-d or (n,) tensor of the state's dtype and device; ValueError where it does not fit."""
+        if isinstance(self.atol, (int, float)):
+            atol = torch.tensor(float(self.atol), dtype=layout.dtype, device=layout.device)
+        else:
+            value = self.atol
+            if not layout.single and isinstance(value, (tuple, list, dict)):
+                value = layout.ravel(value)
+            atol = torch.as_tensor(value, dtype=layout.dtype, device=layout.device).detach().reshape(-1)
+            if atol.numel() == 1:
+                atol = atol.reshape(())
+            elif atol.numel() != layout.size:
+                raise ValueError(
+                    f"atol has {atol.numel()} values for {layout.size} states; give one number, or one for each state"
+                )
+        if not bool(torch.isfinite(atol).all()) or bool((atol < 0).any()):
+            raise ValueError(f"atol must be finite and not negative, not {self.atol!r}; 1e-9 is a good start")
+        if self.rtol == 0 and bool((atol == 0).any()):
+            raise ValueError("rtol and atol are both zero for some state, which no step can satisfy; give one of them a value")
+        return atol

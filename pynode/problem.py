@@ -1,0 +1,74 @@
+"""What to integrate: the vector field, the initial state and the times, checked at the door."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from .tree import Layout
+
+
+@dataclass(frozen=True)
+class ODEProblem:
+    """dy/dt = f(t, y, *args), y(t_0) = y0.
+
+    f: nn.Module or function; receives t as a 0-d tensor of y's dtype and y in the structure of y0, returns dy/dt likewise.
+    y0: tensor of any shape, or a tuple or dict of tensors. tspan: (t_0, t_1), or all output times, strictly monotone.
+    args: further arguments of f; gradients reach the tensors among them.
+    jac: optional, jac(t, y, *args) -> df/dy, (n, n) over the flattened state.
+    """
+
+    f: Callable
+    y0: object
+    tspan: object
+    args: tuple = ()
+    jac: Callable | None = None
+
+    def __post_init__(self):
+        if not callable(self.f):
+            raise TypeError(f"f must be a function f(t, y) or an nn.Module, not {type(self.f).__name__}")
+        if self.jac is not None and not callable(self.jac):
+            raise TypeError("jac must be a function jac(t, y) that returns df/dy, (n, n)")
+        if not isinstance(self.args, tuple):
+            object.__setattr__(self, "args", tuple(self.args) if isinstance(self.args, list) else (self.args,))
+
+    def layout(self) -> Layout:
+        """The layout of y0; ValueError where y0 is empty or not finite."""
+        layout = Layout(self.y0)
+        if layout.size == 0:
+            raise ValueError("y0 is empty: a state needs at least one component")
+        flat = layout.ravel(self.y0).detach()
+        bad = (~torch.isfinite(flat)).nonzero()
+        if len(bad):
+            where = ", ".join(str(int(i)) for i in bad.flatten()[:5])
+            raise ValueError(f"y0 is not finite (flat component {where}): start from finite values")
+        return layout
+
+    def times(self, device) -> torch.Tensor:
+        """The times as a (T,) float64 tensor, T >= 2; ValueError or TypeError where they make no sense."""
+        t = self.tspan
+        if not isinstance(t, torch.Tensor):
+            try:
+                t = torch.tensor([float(x) for x in t], dtype=torch.float64, device=device)
+            except (TypeError, ValueError):
+                raise TypeError(f"t must be a sequence of numbers or a 1-D tensor, not {self.tspan!r}") from None
+        if t.dim() != 1:
+            raise ValueError(f"t must be one-dimensional, not of shape {tuple(t.shape)}")
+        if t.numel() < 2:
+            raise ValueError("t needs at least two times: where y0 holds, and where to go")
+        if not t.dtype.is_floating_point:
+            t = t.to(torch.float64)
+        values = t.detach().tolist()
+        if not all(math.isfinite(x) for x in values):
+            raise ValueError("t holds a time that is not finite; give finite times")
+        steps = [b - a for a, b in zip(values, values[1:])]
+        if not (all(s > 0 for s in steps) or all(s < 0 for s in steps)):
+            first = next(i for i, s in enumerate(steps) if s == 0 or (s > 0) != (steps[0] > 0))
+            raise ValueError(
+                f"t must be strictly increasing or strictly decreasing, but t[{first}] = {values[first]:.6g} is followed by "
+                f"t[{first + 1}] = {values[first + 1]:.6g}; sort the times and remove repeated ones"
+            )
+        return t

@@ -1,0 +1,73 @@
+"""Systems whose rates are products of two linear factors: chemistry by mass action and what looks like it."""
+
+from collections import Counter
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from pynode.problems.base import Field, apply
+
+
+class Bilinear(Field):
+    """dy/dt = S r with the rates r = c * y[first] * (A y + b): r and c (..., m), S (n, m), A (m, n), b (m,).
+
+    The coefficients c are the constants `k` unless a subclass derives them. Every rate is computed in one vector operation, so
+    that 25 reactions cost what three do: 9 us where one expression per reaction takes 120.
+    """
+
+    def _tables(self, first: list[int], A: list[list[float]], b: list[float], S: list[list[float]]) -> None:
+        self.register_buffer("first", torch.tensor(first, device=self.k.device), persistent=False)
+        self._matrix("A", A)
+        self._matrix("b", b)
+        self._matrix("S", S)
+        self._matrix("select", [[float(i == j) for j in range(len(S))] for i in first])
+
+    def coefficients(self) -> Tensor:
+        """(m,) coefficient of every rate."""
+        return self.k
+
+    def forward(self, t, y):
+        fixed = self._buffers
+        second = apply(fixed["A"], y, fixed["b"])
+        return apply(fixed["S"], self.coefficients() * y.index_select(-1, fixed["first"]) * second)
+
+    def jac(self, t, y):
+        fixed = self._buffers
+        c = self.coefficients()
+        # Product rule: the slope of y[first] times the second factor, and y[first] times the slope of the second.
+        second = (c * apply(fixed["A"], y, fixed["b"])).unsqueeze(-1)
+        first = (c * y.index_select(-1, fixed["first"])).unsqueeze(-1)
+        return fixed["S"] @ torch.addcmul(second * fixed["select"], first, fixed["A"])
+
+
+class MassAction(Bilinear):
+    """A reaction network by the law of mass action: `reactions` gives each constant its reaction.
+
+    "A + B -> 2 C" runs at the rate k y_A y_B, takes one A and one B and gives two C; at most two species on the left, and
+    an empty right side where what is made does not count. `species` gives the order of the components of y.
+    """
+
+    species: ClassVar[tuple[str, ...]]
+    reactions: ClassVar[dict[str, str]]
+
+    def __init__(self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None):
+        super().__init__(dtype, device)
+        sides = [[_side(side) for side in self.reactions[name].split("->")] for name in self.defaults]
+        lefts = [list(left.elements()) for left, _ in sides]
+        self._tables(
+            first=[self.species.index(left[0]) for left in lefts],
+            # The second factor is 1 for a reaction of one species, the concentration of the partner for one of two.
+            A=[[float(left[1:] == [name]) for name in self.species] for left in lefts],
+            b=[float(len(left) == 1) for left in lefts],
+            S=[[float(right[name] - left[name]) for left, right in sides] for name in self.species],
+        )
+
+
+def _side(text: str) -> Counter:
+    """How many of each species stand on one side of a reaction: "2 A + B" gives {A: 2, B: 1}."""
+    count = Counter()
+    for term in filter(None, (term.strip() for term in text.split("+"))):
+        *number, name = term.split()
+        count[name] += int(number[0]) if number else 1
+    return count

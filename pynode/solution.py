@@ -1,0 +1,52 @@
+"""What a solve returns."""
+
+from __future__ import annotations
+
+import torch
+
+from .dense import evaluate
+from .stats import Stats
+from .status import SolveError, Status
+
+
+class Solution:
+    """States at the output times, how the solve ended, and what it cost.
+
+    t: (T,) times reached, float64; y: states in the structure of y0 with a leading dimension T, differentiable;
+    status, message: how it ended; stats: forward counts, and backward ones once a gradient was taken.
+    Where dense output was asked for, ``solution(t)`` gives the state at any time of the span (not differentiable).
+    """
+
+    def __init__(self, t, y, status: Status, message: str, stats: Stats, method: str, layout, trajectory):
+        self.t, self.y, self.status, self.message = t, y, status, message
+        self.stats, self.method = stats, method
+        self._layout, self._trajectory = layout, trajectory
+
+    @property
+    def success(self) -> bool:
+        return self.status is Status.SUCCESS
+
+    def check(self) -> "Solution":
+        """self, or SolveError where the solve ended before its time."""
+        if not self.success:
+            raise SolveError(self)
+        return self
+
+    def __call__(self, t):
+        """The state at time t, a number or (m,) times; ValueError outside the span or without dense=True."""
+        path = self._trajectory
+        if not path.polynomials:
+            raise ValueError("this solution has no dense output: call solve(..., dense=True)")
+        times = torch.as_tensor(t, dtype=torch.float64)
+        grid, rows = path.grid(), []
+        for s in times.reshape(-1).tolist():
+            if not grid.covers(s):
+                raise ValueError(f"t = {s:.6g} lies outside the solved span, {path.t0:.6g} to {path.t:.6g}")
+            k = grid.locate(s)
+            step = path.steps[k]
+            theta = torch.tensor([(s - step.t) / step.h], dtype=torch.float64, device=step.y.device)
+            rows.append(evaluate(path.polynomials[k], theta)[0])
+        return self._layout.unravel(torch.stack(rows).reshape(*times.shape, -1))
+
+    def __repr__(self):
+        return f"Solution({self.method}, {len(self.t)} times to t = {float(self.t[-1]):.6g}, {self.status.name}, {self.stats})"

@@ -1,0 +1,30 @@
+"""Counts of the work that a solve and its gradient took."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass
+class Stats:
+    """Forward: evaluations of f, Jacobians, factorisations, linear solves, steps; ``backward_*``: those of the gradient.
+
+    A batched evaluation of f counts as many evaluations as it has rows; a Jacobian counts once, in njac only.
+    backward_nvjp counts vector-Jacobian products of f.
+    """
+
+    nfe: int = 0
+    njac: int = 0
+    nlu: int = 0
+    nsolve: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    newton_failures: int = 0
+    backward_nfe: int = 0
+    backward_nvjp: int = 0
+    backward_njac: int = 0
+    backward_nlu: int = 0
+    backward_nsolve: int = 0
+
+    def as_dict(self) -> dict:
+        return asdict(self)

@@ -1,0 +1,96 @@
+"""Nested states (tensor, tuple, list, dict) to one flat vector and back, once a solve."""
+
+from __future__ import annotations
+
+import torch
+
+
+class Layout:
+    """How a nested state lies in a flat vector of length ``size``.
+
+    Leaves are tensors of one floating dtype and device, in the order of the structure (dicts by sorted keys).
+    Raises TypeError for what is not a tensor and ValueError where dtypes or devices disagree.
+    """
+
+    def __init__(self, state):
+        leaves = []
+        self._spec = _describe(state, leaves, "y0")
+        if not leaves:
+            raise ValueError("y0 holds no tensor: give a tensor, or a tuple or dict of tensors")
+        first = leaves[0]
+        for leaf in leaves:
+            if not leaf.dtype.is_floating_point:
+                raise TypeError(f"y0 has dtype {leaf.dtype}, but a state must be floating point: use y0.double() or y0.float()")
+            if leaf.dtype != first.dtype or leaf.device != first.device:
+                raise ValueError(
+                    f"the parts of y0 disagree: {leaf.dtype} on {leaf.device} beside {first.dtype} on {first.device}; "
+                    "convert them to one dtype and one device"
+                )
+        self.shapes = [leaf.shape for leaf in leaves]
+        self.sizes = [leaf.numel() for leaf in leaves]
+        self.size = sum(self.sizes)
+        self.dtype, self.device = first.dtype, first.device
+        self.single = isinstance(state, torch.Tensor)
+        self.flat = self.single and first.dim() == 1
+
+    def ravel(self, state) -> torch.Tensor:
+        """The flat vector, (size,), of a state of this structure and these shapes; ValueError or TypeError otherwise."""
+        if self.flat and isinstance(state, torch.Tensor) and state.shape == self.shapes[0]:
+            return state
+        leaves = []
+        spec = _describe(state, leaves, "the vector field's result")
+        if spec != self._spec:
+            raise TypeError(f"the vector field must return the structure of y0, {_show(self._spec)}, not {_show(spec)}")
+        for leaf, shape in zip(leaves, self.shapes):
+            if leaf.shape != shape:
+                raise ValueError(
+                    f"the vector field returned shape {tuple(leaf.shape)} where y0 has shape {tuple(shape)}; "
+                    "dy/dt must have the shape of y"
+                )
+        if self.single:
+            return leaves[0].reshape(-1)
+        return torch.cat([leaf.reshape(-1) for leaf in leaves])
+
+    def ravel_rows(self, state, rows) -> torch.Tensor:
+        """(rows, size) of a state whose every leaf has a leading dimension of that many rows."""
+        leaves = []
+        _describe(state, leaves, "the vector field's result")
+        return torch.cat([leaf.reshape(rows, -1) for leaf in leaves], dim=1)
+
+    def unravel(self, flat):
+        """The state of a flat vector (..., size); leading dimensions stay in front of every leaf."""
+        if self.flat:
+            return flat
+        lead = flat.shape[:-1]
+        if self.single:
+            return flat.reshape(lead + self.shapes[0])
+        parts = iter([part.reshape(lead + s) for part, s in zip(flat.split(self.sizes, dim=-1), self.shapes)])
+        return _rebuild(self._spec, parts)
+
+
+def _describe(state, leaves, what):
+    """A hashable description of the structure; tensors are appended to leaves."""
+    if isinstance(state, torch.Tensor):
+        leaves.append(state)
+        return "tensor"
+    if isinstance(state, (tuple, list)):
+        return ("tuple",) + tuple(_describe(item, leaves, what) for item in state)
+    if isinstance(state, dict):
+        return ("dict",) + tuple((key, _describe(state[key], leaves, what)) for key in sorted(state, key=str))
+    raise TypeError(f"{what} must be a tensor, or a tuple or dict of tensors, not {type(state).__name__}")
+
+
+def _rebuild(spec, parts):
+    if spec == "tensor":
+        return next(parts)
+    if spec[0] == "tuple":
+        return tuple(_rebuild(item, parts) for item in spec[1:])
+    return {key: _rebuild(item, parts) for key, item in spec[1:]}
+
+
+def _show(spec) -> str:
+    if spec == "tensor":
+        return "a tensor"
+    if spec[0] == "tuple":
+        return f"a tuple of {len(spec) - 1}"
+    return f"a dict with keys {[key for key, _ in spec[1:]]}"
