@@ -50,7 +50,7 @@ class VectorField:
     def __call__(self, t: float, y):
         """dy/dt at (t, y), (n,)."""
         self.stats.nfe += 1
-        return self.at(torch.full((), t, dtype=self.dtype, device=self.device), y)
+        return self.at(torch.scalar_tensor(t, dtype=self.dtype, device=self.device), y)
 
     def at(self, t, y):
         """dy/dt, (n,), for t a 0-d tensor; not counted. TypeError and ValueError where f returns something else."""

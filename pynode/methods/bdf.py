@@ -12,7 +12,8 @@ FBDF), and so the small matrices p, q, A, b: they are the whole of a form, and a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -24,11 +25,15 @@ from .base import Method, Step
 from .bdf_history import DifferenceHistory, ValueHistory
 
 MAX_ORDER = 5
+KEEP = 1.2  # a step is changed only where the change is at least this: each one costs a factorisation
 
 
-@dataclass(frozen=True)
-class State:
-    """z: history; order; equal: steps taken with this order and step; rate: of Newton's convergence; h: of the last step."""
+class State(NamedTuple):
+    """z: history, past: its times (see bdf_history); order, h: of the last step; equal: steps taken with both unchanged.
+
+    jac: Jacobian in use, None if there is none, and solver: I - c jac factorised; fresh: whether jac belongs to this point;
+    rate: of Newton's convergence with this solver.
+    """
 
     z: torch.Tensor
     past: tuple
@@ -56,68 +61,73 @@ class BDF(Method):
 
     def step(self, field, t, y, h, state, tol):
         """One step; y: (n,). Newton's iterations synchronise once each; with one iteration that is all."""
-        form, k = self.history, state.order
-        change, before = None, state
-        if h != state.h:
-            z, past, change = form.rescale(state.z, state.past, k, h / state.h)
-            state = replace(state, z=z, past=past, h=h, equal=0)
-        pq, tape = form.predictor(state.z, state.past, k, h)
-        predicted, psi = torch.mm(pq, state.z).unbind(0)
-        t1, c = t + h, h / form.alpha[k]
-        inverse_scale = tol.scale(predicted.detach()).reciprocal()
-        kappa = max(2e-15 / max(tol.rtol, 1e-14), min(KAPPA, math.sqrt(tol.rtol)))
-        jac, fresh, solver, rate = state.jac, state.fresh, state.solver, state.rate
+        form = self.history
+        z, past, k, equal, old_h, jacobian, jac, fresh, solver, old_c, rate = state
+        change = None
+        if h != old_h:
+            z, past, change = form.rescale(z, past, k, h / old_h)
+            equal = 0
+        c, t1 = h / form.alpha[k], t + h
+        pq, nodes = form.predictor(z, past, k, h, equal)
+        predicted, psi = torch.mm(pq, z).unbind(0)
+        slope = psi / c
+        start, start_slope = predicted.detach(), slope.detach()
+        scale = tol.scale(start)
         while True:
             if jac is None:
-                jac, fresh, solver = state.jacobian(t1, predicted.detach()), True, None
-            if solver is None or c != state.c:
-                solver, rate = Factorised(form.eye(y), jac, c, field.stats), 1.0
-                state = replace(state, solver=solver, c=c)
+                jac, fresh, solver = jacobian(t1, start), True, None
+            if solver is None or c != old_c:
+                solver, old_c, rate = Factorised(form.eye(y), jac.detach(), c, field.stats), c, 1.0
             found = None
             if solver.ok:
                 with torch.no_grad():
-                    found = simplified_newton(
-                        field, t1, predicted.detach(), psi.detach(), c, solver, inverse_scale, tol, kappa, rate
-                    )
-                if found.converged:
+                    found = simplified_newton(field, t1, start, start_slope, c, solver, scale, tol, tol.newton, rate)
+                if found.y is not None:
                     break
             if fresh:
-                field.stats.newton_failures += 1
-                bad = found is not None and not math.isfinite(found.norm)
-                kept = replace(before, jac=jac if not bad else None, fresh=not bad, solver=None, rate=1.0, equal=0)
-                return Step.failed(t, h, 0.5, kept, Status.NONFINITE if bad else Status.NEWTON)
+                return self._newton_failed(field, t, h, state, jac, found)
             jac = None
-        d, rate = found.d, found.rate
+        y1 = found.y
+        # A rate that was not measured in this step is trusted less and less (Hairer & Wanner II, sec. IV.8).
+        rate = found.rate if found.iterations > 1 else max(found.rate, 1e-16) ** 0.8
         safety = 0.9 * (2 * MAX_ITERATIONS + 1) / (2 * MAX_ITERATIONS + found.iterations)
-        constant = form.error_constant(state.past, k, h)
-        ratio = constant * (found.norm if found.norm is not None else tol.rms(d, inverse_scale))
+        size = found.norm if found.iterations == 1 else tol.rms(y1 - start, scale)
+        ratio = form.error_constant(past, k, h, equal) * size
         if not ratio <= 1.0:
             factor = max(0.2, safety * ratio ** (-1 / (k + 1)))
-            kept = replace(before, jac=jac, fresh=fresh, solver=solver, c=c, rate=rate, equal=0)
+            kept = state._replace(jac=jac, fresh=fresh, solver=solver, c=c, rate=rate, equal=0)
             return Step(t, h, y, None, ratio, factor, kept)
-        state = replace(state, jac=jac, fresh=False, solver=solver, c=c, rate=rate)
         if torch.is_grad_enabled() and (predicted.requires_grad or field.parameters):
-            exact = state.jacobian(t1, predicted + d)
-            d = attach(field, t1, predicted, psi, c, Factorised(form.eye(y), exact, c, field.stats), d)
-        y1 = predicted + d
-        z, past = form.update(state.z, state.past, k, h, d, y1)
-        state = replace(state, z=z, past=past, equal=state.equal + 1)
-        factor, state = self._select(state, ratio, safety, inverse_scale)
-        return Step(t, h, y, y1, ratio, factor, state, (k, c, change, pq, z, tape))
+            exact = Factorised(form.eye(y), jacobian(t1, y1), c, field.stats)
+            y1 = attach(field, t1, predicted, slope, c, exact, y1)
+        z, past = form.update(z, past, k, h, y1 - predicted, y1)
+        order, equal, factor = k, equal + 1, 1.0
+        if equal > k:
+            order, factor = self._select(z.detach(), past, k, h, ratio, safety, scale)
+            if order != k or factor != 1.0:
+                equal = 0
+        state = State(z, past, order, equal, h, jacobian, jac, False, solver, c, rate)
+        return Step(t, h, y, y1, ratio, factor, state, (k, c, change, pq, z, nodes))
 
-    def _select(self, state, ratio, safety, inverse_scale):
-        """The order and step of the next step, by the errors that the neighbouring orders would have made."""
-        k = state.order
-        if state.equal < k + 1:
-            return 1.0, state
-        lower, upper = self.history.neighbours(state.z.detach(), state.past, k, state.h, inverse_scale)
-        growth = {k: ratio, k - 1: lower, k + 1: upper}
-        growth = {order: max(r, 1e-10) ** (-1 / (order + 1)) for order, r in growth.items() if r is not None}
-        best = max(growth, key=growth.get)
-        factor = min(10.0, safety * growth[best])
+    @staticmethod
+    def _newton_failed(field, t, h, state, jac, found):
+        """Newton's iteration failed with a Jacobian of this very point: halve the step."""
+        field.stats.newton_failures += 1
+        if found is not None and not math.isfinite(found.norm):
+            return Step.failed(t, h, 0.5, state._replace(jac=None, solver=None, equal=0), Status.NONFINITE)
+        return Step.failed(t, h, 0.5, state._replace(jac=jac, fresh=True, solver=None, equal=0), Status.NEWTON)
+
+    def _select(self, z, past, k, h, ratio, safety, scale):
+        """(order, factor) of the next step, by the errors that the neighbouring orders would have made."""
+        lower, upper = self.history.neighbours(z, past, k, h, scale)
+        best, growth = k, max(ratio, 1e-10) ** (-1 / (k + 1))
+        for order, error in ((k - 1, lower), (k + 1, upper)):
+            if error is not None and (g := max(error, 1e-10) ** (-1 / (order + 1))) > growth:
+                best, growth = order, g
+        factor = min(10.0, safety * growth)
         if best == k and 1 / KEEP < factor < KEEP:
-            return 1.0, state
-        return factor, replace(state, order=best, equal=0)
+            return k, 1.0
+        return best, factor
 
     def polynomial(self, field, step):
         """(degree + 1, n) coefficients of the powers of theta: the interpolant of the formula's own values."""
@@ -125,9 +135,6 @@ class BDF(Method):
         z = step.tape[4]
         return torch.as_tensor(weights, dtype=z.dtype, device=z.device) @ z
 
-
-KAPPA = 1e-2
-KEEP = 1.2
 
 QNDF = BDF(
     "QNDF", MAX_ORDER, "Shampine & Reichelt, The MATLAB ODE suite, SIAM J. Sci. Comput. 18 (1997)", DifferenceHistory()

@@ -106,7 +106,7 @@ class DifferenceHistory(_History):
         b[: k + 3] = 1
         return pq, a, b
 
-    def predictor(self, z, past, k, h):
+    def predictor(self, z, past, k, h, equal):
         return self.tensor(("pq", k), self.matrices(k)[0], z), None
 
     def update(self, z, past, k, h, d, y1):
@@ -122,15 +122,15 @@ class DifferenceHistory(_History):
         a = self.tensor(("a", k), self.matrices(k)[1], zbar)
         return torch.addmm(torch.mm(a.t(), zbar), pq.t(), torch.stack((lam - dbar, -lam)))
 
-    def error_constant(self, past, k, h):
+    def error_constant(self, past, k, h, equal):
         return self._error[k]
 
-    def neighbours(self, z, past, k, h, inverse_scale):
+    def neighbours(self, z, past, k, h, scale):
         """Scaled errors that order k - 1 and k + 1 would have made; None where there is no such order."""
         weights = np.zeros((2, self.rows))
         weights[0, k] = self._error[k - 1]
         weights[1, k + 2] = self._error[k + 1]
-        return _norms(self.tensor(("near", k), weights, z), z, inverse_scale, k)
+        return _norms(self.tensor(("near", k), weights, z), z, scale, k)
 
     @lru_cache(maxsize=None)
     def dense_weights(self, k, tape) -> np.ndarray:
@@ -160,13 +160,18 @@ class ValueHistory(_History):
         """Past values stay where they are."""
         return z, past, None
 
-    def predictor(self, z, past, k, h):
-        values, slopes = _lagrange([-p / h for p in past[: k + 1]], 1.0)
-        pq = np.zeros((2, self.rows))
-        pq[0, : k + 1] = values
-        pq[1, : k + 1] = slopes
-        pq[1] /= self.alpha[k]
-        return torch.from_numpy(pq).to(z), tuple(-p / h for p in past[:k])
+    def predictor(self, z, past, k, h, equal):
+        if equal >= k:
+            nodes = _EVEN[: k + 1]
+            return self.tensor(("pq", k), self._read(nodes, k), z), nodes[:k]
+        nodes = tuple([-p / h for p in past[: k + 1]])
+        return torch.from_numpy(self._read(nodes, k)).to(z), nodes[:k]
+
+    def _read(self, nodes, k):
+        """pq, (2, rows), from the values at the nodes, in units of the step from the present time."""
+        values, slopes = _lagrange(nodes, 1.0)
+        rest = [0.0] * (self.rows - k - 1)
+        return np.array([values + rest, [s / self.alpha[k] for s in slopes] + rest])
 
     def read(self, zbar, k):
         return zbar[0]
@@ -179,12 +184,14 @@ class ValueHistory(_History):
     def update(self, z, past, k, h, d, y1):
         return torch.cat((y1.unsqueeze(0), z[:-1])), (0.0,) + tuple(p + h for p in past[: self.rows - 1])
 
-    def error_constant(self, past, k, h):
+    def error_constant(self, past, k, h, equal):
         """Brenan, Campbell & Petzold (5.2.24): the larger of the two terms of the error of the step."""
+        if equal >= k:
+            return 1 / (k + 1)
         alphas = [h / (h + p) for p in past[: k + 1]]
         return max(alphas[k], abs(alphas[k] - _GAMMA[k] + sum(alphas[:k])))
 
-    def neighbours(self, z, past, k, h, inverse_scale):
+    def neighbours(self, z, past, k, h, scale):
         """Scaled errors of order k - 1 and k + 1, m! h^(m+1) times the divided difference of order m + 1."""
         weights = np.zeros((2, self.rows))
         for row, m in ((0, k - 1), (1, k + 1)):
@@ -196,7 +203,7 @@ class ValueHistory(_History):
                         if i != j:
                             product *= xj - xi
                     weights[row, j] = _FACTORIAL[m] / product
-        lower, upper = _norms(torch.from_numpy(weights).to(z), z, inverse_scale, k)
+        lower, upper = _norms(torch.from_numpy(weights).to(z), z, scale, k)
         return lower, upper if len(past) >= k + 3 else None
 
     def dense_weights(self, k, tape) -> np.ndarray:
@@ -205,10 +212,11 @@ class ValueHistory(_History):
         return weights
 
 
+_EVEN = tuple(-float(i) for i in range(MAX_ORDER + 2))
 _FACTORIAL = [1.0, 1.0, 2.0, 6.0, 24.0, 120.0, 720.0]
 
 
-def _norms(weights, z, inverse_scale, k):
-    scaled = torch.mm(weights, z) * inverse_scale
+def _norms(weights, z, scale, k):
+    scaled = torch.mm(weights, z) / scale
     lower, upper = (scaled * scaled).mean(dim=1).sqrt().tolist()
     return (lower if k > 1 else None), (upper if k < MAX_ORDER else None)

@@ -29,9 +29,9 @@ def _methods() -> dict:
     found = {m.name.lower(): m for m in (QNDF, FBDF)}
     for info in pkgutil.iter_modules(tables.__path__):
         module = importlib.import_module(f"{tables.__name__}.{info.name}")
-        for value in vars(module).values():
-            if isinstance(value, (RungeKutta, Rosenbrock)) and (runner := _runner(value)) is not None:
-                found[value.name.lower()] = runner
+        tableau = getattr(module, info.name.upper())
+        if (runner := _runner(tableau)) is not None:
+            found[tableau.name.lower()] = runner
     return dict(sorted(found.items(), key=lambda item: (item[1].implicit, item[1].order, item[0])))
 
 

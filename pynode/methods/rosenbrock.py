@@ -60,7 +60,7 @@ class RosenbrockMethod(Method):
             if slope is not None and tb.d[i] != 0:
                 rhs = torch.add(rhs, slope, alpha=h * float(tb.d[i]))
             # (I/(gamma h) - J) u = rhs, scaled by gamma h so that the matrix is I - gamma h J.
-            us.append(solver.solve(rhs * (h * gamma)))
+            us.append(solver.solve(rhs, h * gamma))
             field.stats.nsolve += 1
         y1 = combine(y, 1.0, b, us)
         ratio = tol.ratio(combine(None, 1.0, b_err, us), y, y1)

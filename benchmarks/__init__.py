@@ -1,0 +1,1 @@
+"""Benchmarks of pynode: run them with ``python -m benchmarks.NAME --help`` from the root of the repository."""

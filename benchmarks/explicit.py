@@ -1,0 +1,193 @@
+"""The explicit methods: pynode's Tsit5 and DP5 beside torchdiffeq's dopri5, same field, tolerances and outputs, one thread.
+
+  forward            no gradient on either side; the target is 0.4 of torchdiffeq's time
+  gradient           forward and backward against torchdiffeq's odeint, which keeps the graph of the whole solve
+  gradient/adjoint   the same against odeint_adjoint, a second solve backwards in time
+
+Lotka-Volterra, the cubic spiral, Lorenz, and a 3-50-50-3 tanh network with one start and with a batch of 256. A ratio
+below 1 says that pynode is faster; "error" is the largest over the outputs relative to the largest value of the component,
+against a solve at rtol 1e-12 with SciPy's DOP853 (left out without SciPy; on Lorenz it mostly shows that chaos amplifies).
+"grad_diff" is the largest difference of the two gradients relative to the largest entry. With --torchode also torchode's
+Dopri5 and Tsit5 with automatic differentiation, which step every sample of a batch by itself.
+"""
+
+from benchmarks.pairs import pair
+
+import torch  # isort: skip
+
+from benchmarks import report
+from benchmarks.fields import MLP, start
+from pynode import problems
+from pynode.solve import solve
+
+METHODS = ("tsit5", "dp5")
+OUTPUTS = 50
+
+
+class Case:
+    """A field with a start, (n,) or (batch, n), and output times; solvers are functions of no arguments."""
+
+    def __init__(self, name: str, rtol: float):
+        self.name, self.rtol = name, rtol
+        if name.startswith("mlp"):
+            self.field, self.atol, end = MLP(), 1e-8, 5.0
+            self.y0 = start(int(name.split("x")[1]))
+        else:
+            problem = problems.get(name)
+            self.field, self.y0, self.atol, end = problem.field, problem.y0, problem.atol, problem.tspan[1]
+        self.t = torch.linspace(0.0, end, OUTPUTS + 1, dtype=torch.float64)
+        self.parameters = tuple(self.field.parameters())
+
+    def pynode(self, method):
+        times = self.t.tolist()
+        return lambda y0, f=self.field: solve(f, y0, times, method=method, rtol=self.rtol, atol=self.atol).y
+
+    def torchdiffeq(self, adjoint=False):
+        import torchdiffeq
+
+        odeint = torchdiffeq.odeint_adjoint if adjoint else torchdiffeq.odeint
+        return lambda y0, f=self.field: odeint(f, y0, self.t, rtol=self.rtol, atol=self.atol, method="dopri5")
+
+    def torchode(self, method):
+        import torchode
+
+        def run(y0, f=self.field):
+            rows = y0 if y0.dim() == 2 else y0.unsqueeze(0)
+            term = torchode.ODETerm(f)
+            stepper = {"tsit5": torchode.Tsit5, "dp5": torchode.Dopri5}[method](term=term)
+            control = torchode.IntegralController(atol=self.atol, rtol=self.rtol, term=term)
+            problem = torchode.InitialValueProblem(y0=rows, t_eval=self.t.expand(len(rows), -1))
+            ys = torchode.AutoDiffAdjoint(stepper, control).solve(problem).ys.transpose(0, 1)
+            return ys if y0.dim() == 2 else ys.squeeze(1)
+
+        return run
+
+    def forward(self, solver):
+        def run():
+            with torch.no_grad():
+                return solver(self.y0)
+
+        return run
+
+    def gradient(self, solver):
+        """d (mean of squares of the outputs) / d (y0, parameters)."""
+
+        def run():
+            y0 = self.y0.clone().requires_grad_()
+            loss = solver(y0).square().mean()
+            return torch.autograd.grad(loss, (y0, *self.parameters))
+
+        return run
+
+    def evaluations(self, solver) -> int:
+        """Calls of the field in one forward solve."""
+        count = [0]
+
+        def counted(t, y):
+            count[0] += 1
+            return self.field(t, y)
+
+        with torch.no_grad():
+            solver(self.y0, counted)
+        return count[0]
+
+    def reference(self):
+        """(T, ...) states of a tight solve, None without SciPy."""
+        if report.missing("scipy.integrate", "scipy"):
+            return None
+        from scipy.integrate import solve_ivp
+
+        shape = self.y0.shape
+
+        def f(t, y):
+            return self.field(t, torch.from_numpy(y).view(shape)).reshape(-1).numpy()
+
+        with torch.no_grad():
+            times = self.t.numpy()
+            found = solve_ivp(
+                f, (times[0], times[-1]), self.y0.reshape(-1).numpy(), "DOP853", times, rtol=1e-12, atol=1e-13
+            )
+        return torch.from_numpy(found.y.T.copy()).view(-1, *shape)
+
+
+def error(states, reference) -> float | None:
+    """Largest difference relative to the largest value of the component over all times and samples."""
+    if reference is None:
+        return None
+    largest = reference.abs().reshape(-1, reference.shape[-1]).amax(0)
+    return float(((states.detach() - reference).abs() / largest).max())
+
+
+def difference(grads, others) -> float:
+    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(grads, others, strict=True))
+
+
+def measure(case, method, peer_name, peer_solver, adjoint_solver, args) -> list:
+    """Rows of one method of pynode beside one peer."""
+    mine = case.pynode(method)
+    reference = args.references[case.name]
+    row = {"field": case.name, "method": method, "peer": peer_name}
+    forward, other = case.forward(mine), case.forward(peer_solver)
+    rows = [
+        {
+            **row, "task": "forward", **pair(forward, other, args.seconds, args.clock).row(),
+            "nfe": case.evaluations(mine), "peer_nfe": case.evaluations(peer_solver),
+            "error": error(forward(), reference), "peer_error": error(other(), reference),
+        }
+    ]
+    tasks = {"gradient": peer_solver, "gradient/adjoint": adjoint_solver}
+    for task, solver in tasks.items():
+        if solver is None or args.forward_only:
+            continue
+        a, b = case.gradient(mine), case.gradient(solver)
+        timed = pair(a, b, args.seconds, args.clock).row()
+        rows.append({**row, "task": task, **timed, "grad_diff": difference(a(), b())})
+    return rows
+
+
+def main(argv=None):
+    names = ("lotka_volterra", "spiral", "lorenz", "mlp x1", "mlp x256")
+    parser = report.parser(__doc__)
+    parser.add_argument("--rtol", type=float, default=1e-6)
+    parser.add_argument("--fields", nargs="+", default=names, choices=names)
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    parser.add_argument("--forward-only", action="store_true")
+    parser.add_argument("--torchode", action="store_true", help="compare with torchode as well")
+    args = parser.parse_args(argv)
+    cases = [Case(name, args.rtol) for name in args.fields]
+    references = args.references = {case.name: case.reference() for case in cases}
+    rows = []
+    with_torchdiffeq = not report.missing("torchdiffeq")
+    with_torchode = args.torchode and not report.missing("torchode")
+    report.heading()
+    for case in cases:
+        for method in args.methods:
+            if with_torchdiffeq:
+                solvers = case.torchdiffeq(), case.torchdiffeq(adjoint=True)
+                rows += measure(case, method, "torchdiffeq dopri5", *solvers, args)
+            if with_torchode:
+                rows += measure(case, method, f"torchode {method}", case.torchode(method), None, args)
+    del args.references
+    if not rows:
+        rows = alone(cases, references, args)
+    for task in dict.fromkeys(row["task"] for row in rows):
+        shown = [row for row in rows if row["task"] == task]
+        report.table(task, shown, (
+            "field", "method", "peer", "ms", "min_ms", "base_ms", "ratio", "low", "high", "rounds",
+            *(("nfe", "peer_nfe", "error", "peer_error") if task == "forward" else ("grad_diff",)),
+        ))
+    report.save("explicit", {"explicit": rows}, args)
+
+
+def alone(cases, references, args) -> list:
+    """Without a peer: Tsit5 beside DP5."""
+    rows = []
+    for case in cases:
+        a, b = (case.forward(case.pynode(method)) for method in METHODS)
+        row = {"field": case.name, "method": "tsit5", "peer": "pynode dp5", "task": "forward"}
+        rows.append({**row, **pair(a, b, args.seconds, args.clock).row(), "error": error(a(), references[case.name])})
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""The five stiff problems: pynode beside SciPy's solvers on the same torch field, one thread.
+
+  direct   every contestant at the same rtol and atol, in turn with SciPy's BDF; ratio below 1: faster than SciPy's BDF
+  matched  the same at no larger error: pynode at the loosest tolerances (rtol and atol times 10^(k/4)) at which, and at all
+           tighter ones tried, its error is at most that of SciPy's BDF at --rtol
+  sum      the times of the five problems added; the target of the better BDF is 0.7 of SciPy's
+
+Errors are the largest over the times of the reference data, relative to the largest value of each component. Both sides
+give outputs at these times alone. The reference data are those of PYNODE_REFDATA, or ../shared/refdata.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from benchmarks.pairs import pair
+
+import numpy as np  # isort: skip
+import torch  # isort: skip
+
+from benchmarks import report
+from pynode import problems
+from pynode.solve import solve
+
+PROBLEMS = ("robertson", "vanderpol", "oregonator", "hires", "pollution")
+METHODS = ("fbdf", "qndf", "rodas5p")
+REFDATA = Path(os.environ.get("PYNODE_REFDATA", Path(__file__).parents[2] / "shared" / "refdata"))
+FACTORS = [10 ** (k / 4) for k in range(8, -7, -1)]  # 100 down to 0.03, of rtol and atol
+
+
+class Case:
+    """One problem with its reference; every contestant is a function of no arguments that solves it once."""
+
+    def __init__(self, name: str, rtol: float, exact_jacobian: bool):
+        data = json.loads((REFDATA / f"{name}.json").read_text())
+        self.name, self.rtol, self.exact = name, rtol, exact_jacobian
+        self.problem = problems.get(name)
+        self.times = [data["t0"], *data["t"]]
+        self.reference = np.array(data["y"])
+        self.largest = np.abs(self.reference).max(axis=0)
+        n = len(self.problem.y0)
+        self.atol = np.broadcast_to(np.asarray(self.problem.atol, dtype=float), (n,)).copy()
+
+    def error(self, states) -> float:
+        """states: (T, n) at the times of the reference."""
+        if np.shape(states) != self.reference.shape:
+            return float("inf")
+        return float((np.abs(states - self.reference) / self.largest).max())
+
+    def pynode(self, method: str, factor: float = 1.0):
+        field, y0 = self.problem.field, self.problem.y0
+        atol, jac = torch.from_numpy(factor * self.atol), field.jac if self.exact else None
+
+        def run():
+            with torch.no_grad():
+                return solve(
+                    field, y0, self.times, method=method, rtol=factor * self.rtol, atol=atol, jac=jac, throw=False
+                )
+
+        return run
+
+    def pynode_work(self, solution) -> dict:
+        stats = solution.stats
+        return {
+            "error": self.error(solution.y[1:].numpy()), "nfe": stats.nfe, "njac": stats.njac, "nlu": stats.nlu,
+            "steps": stats.accepted, "rejected": stats.rejected,
+        }
+
+    def scipy(self, method: str, mode=torch.no_grad):
+        """SciPy's solver with the wrapper that costs least: no copies, time as a float, no graph."""
+        from scipy.integrate import solve_ivp
+
+        field, y0, span = self.problem.field, self.problem.y0.numpy(), (self.times[0], self.times[-1])
+
+        def f(t, y):
+            return field(t, torch.from_numpy(y)).numpy()
+
+        def jac(t, y):
+            return field.jac(t, torch.from_numpy(y)).numpy()
+
+        options = {"jac": jac} if self.exact else {}
+
+        def run():
+            with mode():
+                return solve_ivp(
+                    f, span, y0, method=method, t_eval=self.times[1:], rtol=self.rtol, atol=self.atol, **options
+                )
+
+        return run
+
+    def scipy_work(self, solution) -> dict:
+        return {"error": self.error(solution.y.T), "nfe": solution.nfev, "njac": solution.njev, "nlu": solution.nlu}
+
+    def cvode(self):
+        """SUNDIALS' CVODE, compiled, with the torch field called from it."""
+        from sksundae.cvode import CVODE
+
+        field, y0, times = self.problem.field, self.problem.y0.numpy(), np.array(self.times)
+        buffer = torch.empty(len(y0), dtype=torch.float64)
+        view = buffer.numpy()
+
+        def f(t, y, out):
+            view[:] = y  # CVODE's own arrays are read-only, which torch does not take
+            out[:] = field(t, buffer).numpy()
+
+        def run():
+            with torch.no_grad():
+                solver = CVODE(f, method="BDF", rtol=self.rtol, atol=self.atol, max_num_steps=10**6)
+                return solver.solve(times, y0)
+
+        return run
+
+    def cvode_work(self, solution) -> dict:
+        return {"error": self.error(solution.y[1:]), "nfe": solution.nfev, "njac": solution.njev}
+
+
+def contestants(case, args) -> dict:
+    """Name -> (function, work), SciPy's BDF left out: it is the base of all of them."""
+    mode = torch.inference_mode if args.inference else torch.no_grad
+    found = {name: (case.pynode(name), case.pynode_work) for name in args.methods}
+    for name in args.peers:
+        if name == "cvode":
+            found["CVODE"] = (case.cvode(), case.cvode_work)
+        else:
+            found[f"scipy {name}"] = (case.scipy(name, mode), case.scipy_work)
+    return found
+
+
+def matched(case, method: str, bound: float):
+    """The loosest factor at which, and at all tighter ones, the error is within the bound; None where there is none."""
+    best = None
+    for factor in reversed(FACTORS):
+        solution = case.pynode(method, factor)()
+        if case.error(solution.y[1:].numpy()) > bound:
+            break
+        best = factor
+    return best
+
+
+def total(rows: list, key: str) -> list:
+    """One row a contestant with the sums over the problems, only where all of them are there."""
+    sums = []
+    for name in dict.fromkeys(row[key] for row in rows):
+        mine = [row for row in rows if row[key] == name and row.get("ms") is not None]
+        count = len({row["problem"] for row in rows})
+        if len(mine) == count:
+            ms, base = sum(row["ms"] for row in mine), sum(row["base_ms"] for row in mine)
+            sums.append({"problem": "sum", key: name, "ms": ms, "base_ms": base, "ratio": ms / base})
+        else:
+            sums.append({"problem": "sum", key: name, "note": f"{len(mine)} of {count} problems"})
+    return sums
+
+
+def main(argv=None):
+    parser = report.parser(__doc__)
+    parser.add_argument("--rtol", type=float, default=1e-6)
+    parser.add_argument("--problems", nargs="+", default=PROBLEMS, choices=PROBLEMS)
+    parser.add_argument("--methods", nargs="+", default=METHODS, help="pynode's")
+    parser.add_argument("--peers", nargs="*", default=("Radau", "LSODA", "cvode"), choices=("Radau", "LSODA", "cvode"))
+    parser.add_argument("--exact-jacobian", action="store_true", help="give both sides the analytic Jacobian")
+    parser.add_argument("--inference", action="store_true", help="run the peers in torch.inference_mode, not no_grad")
+    parser.add_argument("--no-matched", action="store_true", help="leave out the comparison at equal error")
+    args = parser.parse_args(argv)
+    if report.missing("scipy.integrate", "scipy"):
+        parser.exit(1, "this benchmark needs SciPy: pip install scipy\n")
+    if "cvode" in args.peers and report.missing("sksundae.cvode", "scikit-sundae"):
+        args.peers = [name for name in args.peers if name != "cvode"]
+    report.heading()
+    direct, equal, base_rows = [], [], []
+    for name in args.problems:
+        case = Case(name, args.rtol, args.exact_jacobian)
+        base = case.scipy("BDF", torch.inference_mode if args.inference else torch.no_grad)
+        work = case.scipy_work(base())
+        base_rows.append({"problem": name, "contestant": "scipy BDF", **work})
+        for label, (run, describe) in contestants(case, args).items():
+            found = describe(run())
+            direct.append({"problem": name, "contestant": label, **pair(run, base, args.seconds, args.clock).row(), **found})
+        for method in args.methods if not args.no_matched else ():
+            factor = matched(case, method, work["error"])
+            if factor is None:
+                equal.append({"problem": name, "contestant": method, "note": "never as accurate", "base_error": work["error"]})
+                continue
+            run = case.pynode(method, factor)
+            row = {"problem": name, "contestant": method, "rtol": factor * args.rtol, **pair(run, base, args.seconds, args.clock).row()}
+            equal.append({**row, **case.pynode_work(run()), "base_error": work["error"]})
+    direct += total(direct, "contestant")
+    equal += total(equal, "contestant") if equal else []
+    columns = ("problem", "contestant", "ms", "min_ms", "base_ms", "ratio", "low", "high", "rounds")
+    counts = ("error", "nfe", "njac", "nlu", "steps", "rejected")
+    report.table(f"SciPy's BDF, the base, at rtol {args.rtol:g}", base_rows, ("problem", "contestant", *counts[:4]))
+    report.table(f"direct: all at rtol {args.rtol:g}", direct, (*columns, *counts, "note"))
+    if equal:
+        report.table("matched: at no larger error", equal, (*columns, "rtol", *counts, "base_error", "note"))
+    report.save("stiff", {"base": base_rows, "direct": direct, "matched": equal}, args)
+
+
+if __name__ == "__main__":
+    main()

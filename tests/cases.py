@@ -1,0 +1,54 @@
+"""Vector fields and method lists that several test files share."""
+
+import torch
+from torch import nn
+
+from pynode.methods import registry
+
+METHODS = registry.names()
+EXPLICIT = [name for name in METHODS if not registry.get(name).implicit]
+IMPLICIT = [name for name in METHODS if registry.get(name).implicit]
+ONE_STEP = [name for name in METHODS if hasattr(registry.get(name), "tableau")]
+MULTISTEP = [name for name in METHODS if name not in ONE_STEP]
+# One of each family, for what does not depend on the tableau.
+FAMILIES = ["Tsit5", "Rodas5P", "FBDF", "QNDF"]
+
+
+def tensor(*values, dtype=torch.float64, **options):
+    return torch.tensor(values, dtype=dtype, **options)
+
+
+def smooth(t, y):
+    """Depends on t, mildly stable; solved by `smooth_exact`."""
+    a, b = y[..., 0], y[..., 1]
+    return torch.stack((a * b, torch.exp(2 * torch.sin(t)) - a * a - torch.sin(t)), dim=-1)
+
+
+def smooth_exact(t):
+    """(..., 2): exp(sin t), cos t."""
+    t = torch.as_tensor(t, dtype=torch.float64)
+    return torch.stack((torch.exp(torch.sin(t)), torch.cos(t)), dim=-1)
+
+
+def smooth_jac(t, y):
+    a, b = y
+    return torch.stack((torch.stack((b, a)), torch.stack((-2 * a, torch.zeros_like(a)))))
+
+
+def prothero(rate):
+    """y' = rate (y - cos t) - sin t with solution cos t: stiff for large negative rates (Prothero & Robinson 1974)."""
+    return lambda t, y: rate * (y - torch.cos(t)) - torch.sin(t)
+
+
+class Forced(nn.Module):
+    """A damped tanh network of n states, driven in time; every parameter matters to every output."""
+
+    def __init__(self, n=3, dtype=torch.float64):
+        super().__init__()
+        generator = torch.Generator().manual_seed(n)
+        self.W = nn.Parameter(torch.randn(n, n, generator=generator, dtype=torch.float64).to(dtype) / n**0.5)
+        self.b = nn.Parameter(torch.randn(n, generator=generator, dtype=torch.float64).to(dtype))
+        self.rate = nn.Parameter(torch.tensor(0.7, dtype=dtype))
+
+    def forward(self, t, y):
+        return torch.tanh(y @ self.W.T + self.b * torch.sin(2 * t)) - self.rate * y

@@ -1,0 +1,108 @@
+"""The order of the layers, held by reading the imports; and what `import pynode` must not load."""
+
+import ast
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import pynode
+
+ROOT = Path(pynode.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+# A module imports only from layers to its left; modules of one package may use one another, without a circle.
+ORDER = (
+    "status tree norm stats options problem field dense solution control algebra methods backends adjoints solve "
+    "nn problems compare train cli __main__"
+).split()
+CEILING = 320
+every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def module_of(path):
+    """Dotted name below pynode: 'algebra.newton', and 'algebra' for its __init__."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+def imported(path):
+    """Absolute dotted names of all that a file imports, also inside functions: 'pynode.algebra.newton', 'torch'."""
+    package = ["pynode", *path.relative_to(ROOT).parent.parts]
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*start, *([node.module] if node.module else [])])
+            # `from . import tables` names a module, `from .base import Method` an object of one.
+            below = ROOT.joinpath(*base.split(".")[1:]) if base.split(".")[0] == "pynode" else None
+            for alias in node.names:
+                is_module = below is not None and ((below / f"{alias.name}.py").exists() or (below / alias.name).is_dir())
+                names.add(f"{base}.{alias.name}" if is_module else base)
+    return names
+
+
+def inside(path):
+    """Those of pynode's own modules that a file imports, as named by module_of; the package itself is '__init__'."""
+    found = (name.split(".", 1) for name in imported(path) if name.split(".")[0] == "pynode")
+    return {parts[1] if len(parts) > 1 else "__init__" for parts in found}
+
+
+def layer(module):
+    return module.split(".")[0]
+
+
+def test_imports_are_read():
+    """The reader sees every form of import that the code uses."""
+    by_name = {module_of(path): inside(path) for path in FILES}
+    assert {"tree"} <= by_name["problem"]
+    assert {"algebra.newton", "status", "methods.base"} <= by_name["methods.bdf"]
+    assert "methods.tables" in by_name["methods.registry"]
+    assert {"adjoints.discrete_bdf", "adjoints.onestep"} <= by_name["adjoints.discrete"]
+    assert "problems.base" in by_name["problems.robertson"]
+
+
+@every_file
+def test_imports_point_one_way(path):
+    module = module_of(path)
+    if module == "__init__":
+        assert {layer(name) for name in inside(path)} <= set(ORDER[: ORDER.index("nn")])
+        return
+    assert layer(module) in ORDER, f"give {module} a place in the order of the layers"
+    rank = ORDER.index(layer(module))
+    wrong = [
+        name for name in inside(path)
+        if layer(name) != layer(module) and (layer(name) not in ORDER or ORDER.index(layer(name)) > rank)
+        and not (name == "__init__" and rank > ORDER.index("solve"))
+    ]
+    assert not wrong, f"{module} imports {wrong}, which stand after it in {ORDER}"
+
+
+def test_no_circles_within_a_layer():
+    graph = {module_of(path): inside(path) - {module_of(path), "__init__"} for path in FILES}
+    packages = {module_of(path) for path in FILES if path.name == "__init__.py"}
+    # Importing a package's __init__ that re-exports is how its users reach it; its own modules name one another directly.
+    own = {name: {x for x in found if x not in packages or layer(x) != layer(name)} for name, found in graph.items()}
+    list(TopologicalSorter(own).static_order())
+
+
+@every_file
+def test_files_stay_short(path):
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= CEILING, f"{lines} lines: one noun, one file"
+
+
+@every_file
+def test_julia_is_not_imported(path):
+    assert not {name.split(".")[0] for name in imported(path)} & {"juliacall", "juliapkg", "julia"}
+
+
+def test_importing_pynode_is_light():
+    """A fresh interpreter that imports pynode has loaded neither the optional packages nor the parts that use them."""
+    heavy = ["scipy", "matplotlib", "rich", "juliacall", "juliapkg", "pynode.cli", "pynode.train"]
+    code = f"import sys, pynode; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "[]"
