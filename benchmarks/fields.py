@@ -7,7 +7,7 @@ from torch import nn
 class MLP(nn.Module):
     """dy/dt = W3 tanh(W2 tanh(W1 y)) with seeded weights, 3-50-50-3 by default. y: (..., 3)."""
 
-    def __init__(self, hidden: int = 50, gain: float = 3.0, dtype=torch.float64):
+    def __init__(self, hidden: int = 50, gain: float = 2.0, dtype=torch.float64):
         super().__init__()
         generator = torch.Generator().manual_seed(1)
         self.layers = nn.Sequential(

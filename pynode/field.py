@@ -17,7 +17,7 @@ class VectorField:
     def __init__(self, problem, layout, t0: float, params=None):
         self.layout, self.stats = layout, Stats()
         self.f, self.args, self.user_jac = problem.f, problem.args, problem.jac
-        self.dtype, self.device, self.size = layout.dtype, layout.device, layout.size
+        self.dtype, self.device, self.size, self.flat = layout.dtype, layout.device, layout.size, layout.flat
         self.parameters = self._find_parameters(problem, t0) if params is None else [p for p in params if p.requires_grad]
 
     def _find_parameters(self, problem, t0):
@@ -54,10 +54,12 @@ class VectorField:
 
     def at(self, t, y):
         """dy/dt, (n,), for t a 0-d tensor; not counted. TypeError and ValueError where f returns something else."""
-        layout = self.layout
-        out = self.f(t, layout.unravel(y), *self.args)
-        if not layout.flat or not isinstance(out, torch.Tensor) or out.shape != y.shape:
-            out = layout.ravel(out)
+        if self.flat:
+            out = self.f(t, y, *self.args)
+            if not isinstance(out, torch.Tensor) or out.shape != y.shape:
+                out = self.layout.ravel(out)
+        else:
+            out = self.layout.ravel(self.f(t, self.layout.unravel(y), *self.args))
         if out.dtype != y.dtype:
             raise TypeError(
                 f"the vector field returned {out.dtype} for a state of {self.dtype}; convert the module or y0 so that "

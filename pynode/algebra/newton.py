@@ -19,18 +19,17 @@ class Newton(NamedTuple):
     rate: float
 
 
-def simplified_newton(field, t, start, slope, c, solver, scale, tol, kappa, rate):
-    """Solve y = start + c (f(t, y) - slope) for y, (n,). Hairer & Wanner II, sec. IV.8.
+def simplified_newton(field, t, start, psi, c, solver, scale, tol, kappa, rate):
+    """Solve y = start + c f(t, y) - psi for y, (n,). Hairer & Wanner II, sec. IV.8.
 
-    slope: the value of f for which start itself is the solution; solver: I - c J factorised; rate: the convergence rate last
-    seen with it (1 if none), which lets the iteration stop after its first correction (IV.8.10); kappa: the error allowed, as
-    a fraction of the error of the step. Iterates on y and on the value g that f has at the solution, g = slope + (y - start)/c.
+    solver: I - c J factorised; rate: the convergence rate last seen with it (1 if none), which lets the iteration stop
+    after its first correction (IV.8.10); kappa: the error allowed, as a fraction of the error of the step.
     """
-    y, g, last, stats = start, slope, 0.0, field.stats
+    y, gap, last, stats = start, psi, 0.0, field.stats
     for iteration in range(1, MAX_ITERATIONS + 1):
-        change = solver.solve(field(t, y) - g, c)
-        stats.nsolve += 1
+        change = solver.solve(torch.sub(gap, field(t, y), alpha=c), -1.0)  # gap = psi + (y - start)
         norm = tol.rms(change, scale)
+        stats.nsolve += 1
         if not norm < 1e30:
             return Newton(None, change, norm, iteration, 1.0)
         if iteration > 1:
@@ -40,17 +39,17 @@ def simplified_newton(field, t, start, slope, c, solver, scale, tol, kappa, rate
         y = y + change
         if norm == 0 or (rate < 1 and rate / (1 - rate) * norm <= kappa):
             return Newton(y, change, norm, iteration, rate)
-        g = torch.add(g, change, alpha=1 / c)
+        gap = gap + change
         last = norm
     return Newton(None, change, norm, iteration, rate)
 
 
-def attach(field, t, start, slope, c, solver, y):
-    """y with the derivatives of the solution of y = start + c (f(t, y) - slope) in start, slope and parameters.
+def attach(field, t, start, psi, c, solver, y):
+    """y with the derivatives of the solution of y = start + c f(t, y) - psi in start, psi and parameters.
 
     y: the solution found, detached; solver: I - c J factorised with the Jacobian at the solution. The value is unchanged.
     """
-    image = start + c * (field(t, y) - slope)
+    image = start + c * field(t, y) - psi
     return y + _Solve.apply(image - image.detach(), solver)
 
 

@@ -12,6 +12,7 @@ FBDF), and so the small matrices p, q, A, b: they are the whole of a form, and a
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,6 +27,9 @@ from .bdf_history import DifferenceHistory, ValueHistory
 
 MAX_ORDER = 5
 KEEP = 1.2  # a step is changed only where the change is at least this: each one costs a factorisation
+
+
+_NOTHING = nullcontext()
 
 
 class State(NamedTuple):
@@ -69,19 +73,20 @@ class BDF(Method):
             equal = 0
         c, t1 = h / form.alpha[k], t + h
         pq, nodes = form.predictor(z, past, k, h, equal)
-        predicted, psi = torch.mm(pq, z).unbind(0)
-        slope = psi / c
-        start, start_slope = predicted.detach(), slope.detach()
+        predicted, psi = start, start_psi = torch.mm(pq, z).unbind(0)
+        differentiable = torch.is_grad_enabled()
+        if differentiable:
+            start, start_psi = predicted.detach(), psi.detach()
         scale = tol.scale(start)
         while True:
             if jac is None:
                 jac, fresh, solver = jacobian(t1, start), True, None
             if solver is None or c != old_c:
-                solver, old_c, rate = Factorised(form.eye(y), jac.detach(), c, field.stats), c, 1.0
+                solver, old_c, rate = Factorised(form.eye(y), jac, c, field.stats), c, 1.0
             found = None
             if solver.ok:
-                with torch.no_grad():
-                    found = simplified_newton(field, t1, start, start_slope, c, solver, scale, tol, tol.newton, rate)
+                with torch.set_grad_enabled(False) if differentiable else _NOTHING:
+                    found = simplified_newton(field, t1, start, start_psi, c, solver, scale, tol, tol.newton, rate)
                 if found.y is not None:
                     break
             if fresh:
@@ -91,16 +96,18 @@ class BDF(Method):
         # A rate that was not measured in this step is trusted less and less (Hairer & Wanner II, sec. IV.8).
         rate = found.rate if found.iterations > 1 else max(found.rate, 1e-16) ** 0.8
         safety = 0.9 * (2 * MAX_ITERATIONS + 1) / (2 * MAX_ITERATIONS + found.iterations)
-        size = found.norm if found.iterations == 1 else tol.rms(y1 - start, scale)
-        ratio = form.error_constant(past, k, h, equal) * size
+        single = found.iterations == 1
+        d = found.change if single else y1 - start
+        ratio = form.error_constant(past, k, h, equal) * (found.norm if single else tol.rms(d, scale))
         if not ratio <= 1.0:
             factor = max(0.2, safety * ratio ** (-1 / (k + 1)))
             kept = state._replace(jac=jac, fresh=fresh, solver=solver, c=c, rate=rate, equal=0)
             return Step(t, h, y, None, ratio, factor, kept)
-        if torch.is_grad_enabled() and (predicted.requires_grad or field.parameters):
+        if differentiable:
             exact = Factorised(form.eye(y), jacobian(t1, y1), c, field.stats)
-            y1 = attach(field, t1, predicted, slope, c, exact, y1)
-        z, past = form.update(z, past, k, h, y1 - predicted, y1)
+            y1 = attach(field, t1, predicted, psi, c, exact, y1)
+            d = y1 - predicted
+        z, past = form.update(z, past, k, h, d, y1)
         order, equal, factor = k, equal + 1, 1.0
         if equal > k:
             order, factor = self._select(z.detach(), past, k, h, ratio, safety, scale)

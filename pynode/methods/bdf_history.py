@@ -26,11 +26,19 @@ def _differences(k) -> np.ndarray:
     return rows
 
 
-def _newton_basis(k, x) -> np.ndarray:
-    """(len(x), k + 1): prod_{m<j} (x + m)/(m + 1) for j = 0..k, the basis that goes with backward differences."""
-    x = np.asarray(x, dtype=float)[:, None]
-    m = np.arange(k)
-    return np.concatenate([np.ones_like(x), np.cumprod((x + m) / (m + 1), axis=1)], axis=1)
+def _redifference(k, ratio):
+    """(k + 1, k + 1): backward differences on a unit grid to those of the same polynomial on a grid of this ratio."""
+    rows = []
+    for i in range(k + 1):
+        x, row, value = -ratio * i, [1.0], 1.0
+        for m in range(k):
+            value *= (x + m) / (m + 1)  # the Newton basis that goes with backward differences
+            row.append(value)
+        rows.append(row)
+    for m in range(k):
+        for i in range(k, m, -1):
+            rows[i] = [a - b for a, b in zip(rows[i - 1], rows[i])]
+    return rows
 
 
 def _lagrange(nodes, x):
@@ -54,21 +62,26 @@ def _monomials(nodes) -> np.ndarray:
 
 
 class _History:
-    """Constants by order, and tensors made from matrices once for each dtype and device."""
+    """Small matrices by order, as tensors made once for each dtype and device."""
 
     def __init__(self):
         self._tensors = {}
 
-    def tensor(self, key, matrix, like):
-        """The matrix as a tensor of like's dtype and device, made once under this key."""
-        key = (key, like.dtype, like.device)
-        if key not in self._tensors:
+    def tensor(self, name, k, like):
+        """The matrix ``self.name(k)`` as a tensor of like's dtype and device."""
+        key = (name, k, like.dtype, like.device)
+        found = self._tensors.get(key)
+        if found is None:
             with torch.inference_mode(False):
-                self._tensors[key] = torch.tensor(np.asarray(matrix), dtype=like.dtype, device=like.device)
-        return self._tensors[key]
+                found = torch.tensor(getattr(self, name)(k), dtype=like.dtype, device=like.device)
+            self._tensors[key] = found
+        return found
+
+    def unit(self, n) -> np.ndarray:
+        return np.eye(n)
 
     def eye(self, y):
-        return self.tensor(("eye", len(y)), np.eye(len(y)), y)
+        return self.tensor("unit", len(y), y)
 
 
 class DifferenceHistory(_History):
@@ -91,35 +104,53 @@ class DifferenceHistory(_History):
     def rescale(self, z, past, k, ratio):
         """History on a grid ratio times as wide: the same polynomial, differenced anew."""
         matrix = np.zeros((self.rows, self.rows))
-        matrix[: k + 1, : k + 1] = _differences(k) @ _newton_basis(k, -ratio * np.arange(k + 1))
+        matrix[: k + 1, : k + 1] = _redifference(k, ratio)
         return torch.from_numpy(matrix).to(z) @ z, past, matrix
 
-    @lru_cache(maxsize=None)
-    def matrices(self, k):
-        """(pq (2, rows), A (rows, rows), b (rows,)) of order k."""
-        pq, a, b = np.zeros((2, self.rows)), np.zeros((self.rows, self.rows)), np.zeros(self.rows)
+    def reading(self, k) -> np.ndarray:
+        """pq, (2, rows): predicted value and sum of the other terms of the formula."""
+        pq = np.zeros((2, self.rows))
         pq[0, : k + 1] = 1
         pq[1, 1 : k + 1] = np.array(_GAMMA[1 : k + 1]) / self.alpha[k]
+        return pq
+
+    def moving(self, k) -> np.ndarray:
+        """A, (rows, rows), and b as its last column: D_i + ... + D_k + d, then d, then d - D_(k+1)."""
+        a = np.zeros((self.rows, self.rows + 1))
         for i in range(k + 1):
             a[i, i : k + 1] = 1
         a[k + 2, k + 1] = -1
-        b[: k + 3] = 1
-        return pq, a, b
+        a[: k + 3, -1] = 1
+        return a
+
+    def moving_a(self, k) -> np.ndarray:
+        return self.moving(k)[:, :-1]
+
+    def moving_b(self, k) -> np.ndarray:
+        return self.moving(k)[:, -1]
+
+    def nearby(self, k) -> np.ndarray:
+        """(2, rows): the differences that estimate the errors of orders k - 1 and k + 1."""
+        weights = np.zeros((2, self.rows))
+        weights[0, k] = self._error[k - 1]
+        weights[1, k + 2] = self._error[k + 1]
+        return weights
 
     def predictor(self, z, past, k, h, equal):
-        return self.tensor(("pq", k), self.matrices(k)[0], z), None
+        """(pq as a tensor, what the dense output needs of it)."""
+        return self.tensor("reading", k, z), None
 
     def update(self, z, past, k, h, d, y1):
-        _, a, b = self.matrices(k)
-        return torch.addr(torch.mm(self.tensor(("a", k), a, z), z), self.tensor(("b", k), b, z), d), past
+        """(new history, new times) after a step that ended at y1, d away from its prediction."""
+        return torch.addr(torch.mm(self.tensor("moving_a", k, z), z), self.tensor("moving_b", k, z), d), past
 
     def read(self, zbar, k):
         """b . zbar: the cotangent of d, (n,)."""
-        return torch.mv(zbar.t(), self.tensor(("b", k), self.matrices(k)[2], zbar))
+        return torch.mv(zbar.t(), self.tensor("moving_b", k, zbar))
 
     def pull(self, zbar, k, pq, dbar, lam):
         """The cotangent of the history before the step (see adjoints/discrete_bdf.py)."""
-        a = self.tensor(("a", k), self.matrices(k)[1], zbar)
+        a = self.tensor("moving_a", k, zbar)
         return torch.addmm(torch.mm(a.t(), zbar), pq.t(), torch.stack((lam - dbar, -lam)))
 
     def error_constant(self, past, k, h, equal):
@@ -127,10 +158,7 @@ class DifferenceHistory(_History):
 
     def neighbours(self, z, past, k, h, scale):
         """Scaled errors that order k - 1 and k + 1 would have made; None where there is no such order."""
-        weights = np.zeros((2, self.rows))
-        weights[0, k] = self._error[k - 1]
-        weights[1, k + 2] = self._error[k + 1]
-        return _norms(self.tensor(("near", k), weights, z), z, scale, k)
+        return _norms(self.tensor("nearby", k, z), z, scale, k)
 
     @lru_cache(maxsize=None)
     def dense_weights(self, k, tape) -> np.ndarray:
@@ -163,9 +191,12 @@ class ValueHistory(_History):
     def predictor(self, z, past, k, h, equal):
         if equal >= k:
             nodes = _EVEN[: k + 1]
-            return self.tensor(("pq", k), self._read(nodes, k), z), nodes[:k]
+            return self.tensor("reading", k, z), nodes[:k]
         nodes = tuple([-p / h for p in past[: k + 1]])
         return torch.from_numpy(self._read(nodes, k)).to(z), nodes[:k]
+
+    def reading(self, k) -> np.ndarray:
+        return self._read(_EVEN[: k + 1], k)
 
     def _read(self, nodes, k):
         """pq, (2, rows), from the values at the nodes, in units of the step from the present time."""

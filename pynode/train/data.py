@@ -1,0 +1,197 @@
+"""Reading observations of a physical system from a CSV file, and saying what is wrong with them.
+
+A file has a header line, a column of times, one column a state, and, with several trajectories, a column that says which
+trajectory a line belongs to. Times may be irregular. A cell that is empty, ``nan`` or ``NA`` is a missing value. Lines
+that start with # are comments. Commas, semicolons and tabs separate cells.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+TIME_NAMES = ("t", "time", "times", "t_s", "time_s", "time (s)", "seconds")
+MISSING = ("", "nan", "na", "n/a", "null", "none", "-")
+FEWEST_ROWS = 4
+
+
+class DataError(ValueError):
+    """Observations that cannot be trained on. The message says where the fault is and what to do about it."""
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One run of the system. t: (T,) strictly increasing; y: (T, n), zero where missing; seen: (T, n), False where missing."""
+
+    name: str
+    t: torch.Tensor
+    y: torch.Tensor
+    seen: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Trajectories of the n states named ``columns``, in the units of the file, float64."""
+
+    columns: tuple[str, ...]
+    time: str
+    trajectories: tuple[Trajectory, ...]
+
+    @property
+    def observations(self) -> int:
+        """Observed values after the initial states: what a loss is a mean of."""
+        return sum(int(run.seen[1:].sum()) for run in self.trajectories)
+
+    def fingerprint(self) -> str:
+        """A hash of names and numbers, by which a resumed run knows its data."""
+        digest = hashlib.sha256(repr((self.columns, self.time)).encode())
+        for run in self.trajectories:
+            digest.update(run.name.encode())
+            for part in (run.t, run.y, run.seen):
+                digest.update(part.numpy().tobytes())
+        return digest.hexdigest()
+
+
+def read_csv(path, time=None, group=None, drop=(), keep_constant=False) -> Dataset:
+    """The observations in a CSV file.
+
+    time: the column of times, by default the one called t or time. group: the column that tells trajectories apart.
+    drop: columns to leave out. keep_constant: accept a state that never changes (it is then scaled by its magnitude).
+    DataError, with file, line and column, for anything that cannot be trained on.
+    """
+    lines = _lines(Path(path))
+    if not lines:
+        raise DataError(f"{path} is empty: it needs a header line with the names of the columns, and one line a time.")
+    header = [name.strip() for name in lines[0][1]]
+    _check_header(path, header, [group, *drop])
+    time = _time_column(path, header, time)
+    columns = tuple(name for name in header if name not in (time, group, *drop))
+    if not columns:
+        raise DataError(f"{path} has no column of states beside {', '.join(header)}: add at least one observed quantity.")
+    rows = [_row(path, line, header, cells) for line, cells in lines[1:]]
+    if len(rows) < FEWEST_ROWS:
+        raise DataError(
+            f"{path} has {len(rows)} line{'s' * (len(rows) != 1)} of data, too few to learn from: "
+            f"give at least {FEWEST_ROWS}, better dozens."
+        )
+    runs: dict[str, list] = {}
+    for line, row in rows:
+        name = row[group].strip() if group else ""
+        if group and not name:
+            raise DataError(f"{path}, line {line}, column {group!r}: the trajectory has no name; fill the cell in.")
+        instant = _number(path, line, time, row[time])
+        if math.isnan(instant):
+            raise DataError(f"{path}, line {line}, column {time!r}: the time is missing; fill it in or remove the line.")
+        runs.setdefault(name, []).append((line, instant, [_number(path, line, c, row[c]) for c in columns]))
+    data = Dataset(columns, time, tuple(_trajectory(path, name, run, time, columns) for name, run in runs.items()))
+    _check_columns(path, data, keep_constant)
+    return data
+
+
+def _lines(path: Path):
+    """The lines of the file that hold something, split into cells, with their numbers."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path}: check the name and the directory.") from None
+    except (UnicodeDecodeError, IsADirectoryError, PermissionError) as error:
+        raise DataError(f"{path} cannot be read as text ({error}): give a CSV file in UTF-8.") from None
+    used = [(i, s) for i, s in enumerate(text.splitlines(), 1) if s.strip() and not s.lstrip().startswith("#")]
+    if not used:
+        return []
+    separator = max(",;\t", key=used[0][1].count)
+    return [(i, next(csv.reader([s], delimiter=separator))) for i, s in used]
+
+
+def _check_header(path, header, wanted):
+    if all(_parse(name) is not None for name in header):
+        raise DataError(f"{path}: the first line holds numbers; put a header with the names of the columns above it.")
+    for name in header:
+        if header.count(name) > 1 or not name:
+            what = f"two columns are called {name!r}" if name else "a column has no name"
+            raise DataError(f"{path}: {what}; give every column a name of its own in the header.")
+    for name in wanted:
+        if name is not None and name not in header:
+            raise DataError(f"{path} has no column {name!r}: its columns are {', '.join(header)}.")
+
+
+def _time_column(path, header, time):
+    if time is not None:
+        if time not in header:
+            raise DataError(f"{path} has no column {time!r} for the time: its columns are {', '.join(header)}.")
+        return time
+    found = [name for name in header if name.lower() in TIME_NAMES]
+    if len(found) == 1:
+        return found[0]
+    reason = "more than one column could be the time" if found else "no column is called t or time"
+    raise DataError(f"{path}: {reason}; say which with --time COLUMN, one of: {', '.join(header)}.")
+
+
+def _row(path, line, header, cells):
+    if len(cells) != len(header):
+        raise DataError(
+            f"{path}, line {line}: {len(cells)} cells, but the header names {len(header)} columns; "
+            "leave a cell empty where a value is missing."
+        )
+    return line, dict(zip(header, cells))
+
+
+def _parse(cell: str):
+    """The number in a cell, NaN where it is missing, None where it is something else."""
+    if cell.strip().lower() in MISSING:
+        return math.nan
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def _number(path, line, column, cell):
+    value = _parse(cell)
+    if value is None or math.isinf(value):
+        raise DataError(
+            f"{path}, line {line}, column {column!r}: {cell.strip()!r} is not a finite number; "
+            "correct it, or leave the cell empty if the value is missing."
+        )
+    return value
+
+
+def _trajectory(path, name, run, time, columns):
+    """A Trajectory of the (line, time, values) of one group, checked."""
+    of = f" of trajectory {name!r}" if name else ""
+    if len(run) < 2:
+        raise DataError(f"{path}, line {run[0][0]}: the only line{of}; a trajectory needs a start and an observation.")
+    for (_, before, _), (line, now, _) in zip(run, run[1:]):
+        if now <= before:
+            what = "appears twice" if now == before else f"comes after {before:g}"
+            hint = "keep one of the lines" if now == before else "sort the lines by time"
+            many = "" if name else ", or name the column that tells trajectories apart with --group"
+            raise DataError(f"{path}, line {line}, column {time!r}: time {now:g}{of} {what}; {hint}{many}.")
+    line, _, start = run[0]
+    for column, value in zip(columns, start):
+        if math.isnan(value):
+            raise DataError(
+                f"{path}, line {line}, column {column!r}: the first line{of} is the initial state and must be complete; "
+                "fill the value in, remove the lines before the first complete one, or leave the column out with "
+                f"--drop {column}."
+            )
+    t = torch.tensor([instant for _, instant, _ in run], dtype=torch.float64)
+    y = torch.tensor([values for _, _, values in run], dtype=torch.float64)
+    return Trajectory(name, t, y.nan_to_num(0.0), ~y.isnan())
+
+
+def _check_columns(path, data, keep_constant):
+    for i, column in enumerate(data.columns):
+        values = torch.cat([run.y[:, i][run.seen[:, i]] for run in data.trajectories])
+        if not any(bool(run.seen[1:, i].any()) for run in data.trajectories):
+            raise DataError(f"{path}, column {column!r}: no value after the start; leave the column out with --drop {column}.")
+        if not keep_constant and float(values.max()) == float(values.min()):
+            raise DataError(
+                f"{path}, column {column!r}: the value is {float(values[0]):g} throughout, so it has no range to scale by "
+                f"and nothing to learn; leave it out with --drop {column}, or keep it with --keep-constant."
+            )

@@ -1,0 +1,111 @@
+"""The network that is learned, and the file that keeps it: numbers and names only, so that opening it can run no code."""
+
+from __future__ import annotations
+
+import math
+import pickle
+
+import torch
+from torch import nn
+
+from .files import save_atomically
+from .scaling import PhysicalField, ScaledField, Scaling
+
+FORMAT = 1
+ACTIVATIONS = {
+    "gelu": nn.GELU, "tanh": nn.Tanh, "silu": nn.SiLU, "relu": nn.ReLU, "softplus": nn.Softplus, "elu": nn.ELU,
+}
+
+
+class ModelError(ValueError):
+    """A model or checkpoint file that cannot be used. The message says why and what to do."""
+
+
+def mlp(inputs: int, hidden, outputs: int, activation: str, generator=None) -> nn.Sequential:
+    """A float64 perceptron with layers of the widths in ``hidden``. Glorot-uniform weights and zero biases (Glorot & Bengio
+    2010), drawn from ``generator``. ValueError for an unknown activation or a width below one."""
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"unknown activation {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
+    if not hidden or any(int(width) != width or width < 1 for width in hidden):
+        raise ValueError(f"hidden must be widths of at least one layer, such as 64,64, not {hidden!r}")
+    widths, layers = [inputs, *hidden, outputs], []
+    for a, b in zip(widths, widths[1:]):
+        layer = nn.Linear(a, b, dtype=torch.float64)
+        bound = math.sqrt(6 / (a + b))
+        with torch.no_grad():
+            layer.weight.copy_(bound * (2 * torch.rand(b, a, dtype=torch.float64, generator=generator) - 1))
+            layer.bias.zero_()
+        layers += [layer, ACTIVATIONS[activation]()]
+    return nn.Sequential(*layers[:-1])
+
+
+def build(architecture: dict, scaling: Scaling, generator=None) -> ScaledField:
+    """The field that plain data describes. architecture: {'hidden': [64, 64], 'activation': 'gelu', 'time_input': False}."""
+    n = len(scaling.y_scale)
+    outputs = 2 * n if scaling.kind == "decades" else n
+    net = mlp(n + architecture["time_input"], architecture["hidden"], outputs, architecture["activation"], generator)
+    return ScaledField(net, scaling, architecture["time_input"])
+
+
+def describe(field: ScaledField, architecture: dict, columns, y0, t_eval) -> dict:
+    """Everything that ``load_model`` needs, as plain data and tensors."""
+    return {
+        "format": FORMAT,
+        "architecture": architecture,
+        "scaling": field.scaling.as_dict(),
+        "columns": list(columns),
+        "y0": torch.as_tensor(y0).tolist(),
+        "t_eval": torch.as_tensor(t_eval).tolist(),
+        "state_dict": field.net.state_dict(),
+    }
+
+
+def save_model(path, description: dict) -> None:
+    """Write a description atomically. OSError where the disk refuses; what was there before is then still there."""
+    save_atomically(path, lambda file: torch.save(description, file))
+
+
+def load_model(path) -> PhysicalField:
+    """The learned field in the units of its data, with y0, tspan, t_eval and columns.
+
+    Loaded with weights_only=True: a file that asks to run code is refused. ModelError where the file cannot be used.
+    """
+    plain = load_plain(path, "model")
+    try:
+        field = build(plain["architecture"], Scaling.from_dict(plain["scaling"]))
+        field.net.load_state_dict(plain["state_dict"])
+        return PhysicalField(field, plain["columns"], plain["y0"], plain["t_eval"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{path} does not describe a whole model ({_first_line(error)}): train it again.") from None
+
+
+def load_plain(path, what: str) -> dict:
+    """The dictionary in a file of this format; no code is run by loading it. ModelError where that is not possible."""
+    try:
+        plain = torch.load(path, weights_only=True, map_location="cpu")
+    except FileNotFoundError:
+        raise ModelError(f"there is no {what} file {path}: check the name, or train first.") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise ModelError(f"{path} cannot be opened ({error.strerror}): give the path of a {what} file.") from None
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path} is not a {what} file of pynode, is damaged, or asks to run code, which is refused "
+            f"({_first_line(error)}): restore it from a copy or train again."
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+        raise ModelError(
+            f"{path} is damaged or not a {what} file of pynode ({_first_line(error)}): restore it from a copy or train again."
+        ) from None
+    if not isinstance(plain, dict) or "format" not in plain:
+        raise ModelError(f"{path} is not a {what} file of pynode: it has no format number.")
+    if plain["format"] != FORMAT:
+        raise ModelError(
+            f"{path} has format {plain['format']!r}, and this pynode reads format {FORMAT}: "
+            "use the version of pynode that wrote it, or train again."
+        )
+    return plain
+
+
+def _first_line(error) -> str:
+    text = str(error).strip().splitlines()
+    return (text[0] if text else type(error).__name__)[:160].rstrip(".")

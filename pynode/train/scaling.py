@@ -1,0 +1,132 @@
+"""How a stiff system is scaled before it is learned.
+
+S. Kim, W. Ji, S. Deng, Y. Ma, C. Rackauckas, Stiff neural ordinary differential equations, Chaos 31, 093122 (2021): each
+state is divided by its range over the observed span, the network's outputs are multiplied by y_scale / t_scale, and the
+loss is taken of the scaled states. They use one t_scale, the time span. Then a network must return outputs of 1e8 for the
+transient of Robertson's second species and of 1e-2 for its tail. ``decades`` (the default) therefore gives each state its
+own t_scale, the time that its range would take at the fastest rate observed, and the network a second output per state, a
+gate that takes the rate down over as many decades as the data ask for; ``kim`` is the scaling of the paper as it stands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+
+from .data import Dataset
+
+KINDS = ("decades", "kim")
+# A gate of sigmoid(SLOPE x + OFFSET): two units of network output make four decades, and it starts near open.
+SLOPE, OFFSET = 5.0, 2.0
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Plain numbers. kind: 'decades' or 'kim'; for each of n states y_min, y_scale (units of y) and t_scale (units of t).
+
+    t_start, t_span: first time and longest duration among the trajectories, in units of t.
+    """
+
+    kind: str
+    y_min: tuple[float, ...]
+    y_scale: tuple[float, ...]
+    t_scale: tuple[float, ...]
+    t_start: float
+    t_span: float
+
+    @classmethod
+    def of(cls, data: Dataset, kind: str = "decades") -> "Scaling":
+        """The scaling of a data set. A constant state is scaled by its magnitude. ValueError for an unknown kind."""
+        if kind not in KINDS:
+            raise ValueError(f"unknown scaling {kind!r}: choose one of {', '.join(KINDS)}")
+        low, high, fastest = [], [], []
+        for i in range(len(data.columns)):
+            values, rates = [], []
+            for run in data.trajectories:
+                t, y = run.t[run.seen[:, i]], run.y[:, i][run.seen[:, i]]
+                values.append(y)
+                rates.append((y.diff() / t.diff()).abs())
+            values = torch.cat(values)
+            low.append(float(values.min()))
+            high.append(float(values.max()))
+            fastest.append(float(torch.cat(rates).max()))
+        span = max(float(run.t[-1] - run.t[0]) for run in data.trajectories)
+        scale = [b - a if b > a else abs(b) or 1.0 for a, b in zip(low, high)]
+        own = [s / r if kind == "decades" and r > 0 else span for s, r in zip(scale, fastest)]
+        start = min(float(run.t[0]) for run in data.trajectories)
+        return cls(kind, tuple(low), tuple(scale), tuple(own), start, span)
+
+    def scaled(self, y: torch.Tensor) -> torch.Tensor:
+        """(y - y_min) / y_scale, for y (..., n) in the units of the data."""
+        return (y - y.new_tensor(self.y_min)) / y.new_tensor(self.y_scale)
+
+    def physical(self, u: torch.Tensor) -> torch.Tensor:
+        """y_min + y_scale u, for scaled states u (..., n)."""
+        return u.new_tensor(self.y_min) + u.new_tensor(self.y_scale) * u
+
+    def as_dict(self) -> dict:
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, plain: dict) -> "Scaling":
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()})
+
+
+class ScaledField(nn.Module):
+    """du/dt of the scaled states u = (y - y_min) / y_scale, t in the units of the data.
+
+    'kim':      du/dt = net(u) / t_scale                                          net: n (+ 1) inputs, n outputs
+    'decades':  du/dt = a sigmoid(5 b + 2) / t_scale with (a, b) = net(u)          net: n (+ 1) inputs, 2 n outputs
+
+    With time_input, (t - t_start) / t_span is one more input; without it the field is autonomous.
+    """
+
+    def __init__(self, net: nn.Module, scaling: Scaling, time_input: bool = False):
+        super().__init__()
+        self.net, self.scaling, self.time_input = net, scaling, time_input
+        self.gated = scaling.kind == "decades"
+        self.register_buffer("rate", 1.0 / torch.tensor(scaling.t_scale, dtype=torch.float64), persistent=False)
+
+    def forward(self, t, u):
+        """du/dt, (..., n), at the scaled states u, (..., n), and the time t, a 0-d tensor or one of u's leading shape."""
+        if self.time_input:
+            clock = (torch.as_tensor(t, dtype=u.dtype, device=u.device) - self.scaling.t_start) / self.scaling.t_span
+            clock = clock.unsqueeze(-1).expand(*u.shape[:-1], 1)
+            out = self.net(torch.cat((u, clock), -1))
+        else:
+            out = self.net(u)
+        if not self.gated:
+            return self.rate * out
+        a, b = out.chunk(2, -1)
+        return self.rate * a * torch.sigmoid(SLOPE * b + OFFSET)
+
+
+class PhysicalField(nn.Module):
+    """dy/dt = y_scale du/dt: a learned field in the units of the data, to be solved, compared and built upon.
+
+    y0: (n,) the first state of the first trajectory; tspan: its first and last time; t_eval: its times; columns: names of
+    the states; atol: (n,) a thousandth of rtol of each state's range.
+    """
+
+    def __init__(self, field: ScaledField, columns, y0, t_eval):
+        super().__init__()
+        self.field, self.columns = field, tuple(columns)
+        dtype = torch.float64
+        self.register_buffer("y_min", torch.tensor(field.scaling.y_min, dtype=dtype), persistent=False)
+        self.register_buffer("y_scale", torch.tensor(field.scaling.y_scale, dtype=dtype), persistent=False)
+        self.register_buffer("y0", torch.as_tensor(y0, dtype=dtype), persistent=False)
+        self.t_eval = torch.as_tensor(t_eval, dtype=torch.float64)
+
+    @property
+    def tspan(self) -> tuple[float, float]:
+        return float(self.t_eval[0]), float(self.t_eval[-1])
+
+    def atol(self, rtol: float) -> torch.Tensor:
+        """(n,) absolute tolerances that suit this rtol, in the units of the data."""
+        return 1e-3 * rtol * self.y_scale
+
+    def forward(self, t, y):
+        """dy/dt, (..., n), at the states y, (..., n), and time t."""
+        return self.y_scale * self.field(t, (y - self.y_min) / self.y_scale)
