@@ -1,7 +1,7 @@
 """The small costs that the comments in the code refer to, one thread, float64, microseconds.
 
-  sums       a linear combination of 2 to 8 vectors: stack and one addmv beside a chain of add(alpha=...), forward, and forward
-             with backward; ratio below 1: the product is faster
+  sums       a linear combination of 2 to 8 vectors: stack and one addmv, the vectors stacked as rows or as columns, beside a
+             chain of add(alpha=...), forward, and forward with backward; ratio below 1: the product is faster
   solves     n x n systems: one inverse and mv a solve beside lu_factor and lu_solve; a factorisation alone, a solve alone, and a
              factorisation with 10 solves, as BDF uses it
   jacobians  Jacobians of a field at m points: all in one vectorised call beside one call a point
@@ -43,30 +43,34 @@ def sums(args) -> list:
     rows = []
     for n in args.sizes:
         for terms in range(2, 9):
-            y, *ks = torch.randn(terms + 1, n, dtype=torch.float64).unbind(0)
-            ks = [k.clone() for k in ks]
-            c = torch.randn(terms, dtype=torch.float64)
+            y, *ks = [torch.randn(n, dtype=torch.float64) for _ in range(terms + 1)]
+            leaves = [x.clone().requires_grad_() for x in (y, *ks)]
+            seed, c = torch.ones(n, dtype=torch.float64), torch.randn(terms, dtype=torch.float64)
             values, h = c.tolist(), 0.1
 
-            def product(y=y, ks=ks, c=c, h=h):
+            def by_rows(y, ks, c=c, h=h):
+                return torch.addmv(y, torch.stack(ks).t(), c, alpha=h)
+
+            def by_columns(y, ks, c=c, h=h):
                 return torch.addmv(y, torch.stack(ks, dim=1), c, alpha=h)
 
-            def chain(y=y, ks=ks, values=values, h=h):
+            def chain(y, ks, values=values, h=h):
                 for k, value in zip(ks, values):
                     y = torch.add(y, k, alpha=h * value)
                 return y
 
-            with torch.no_grad():
-                forward = measure(product, chain, args)
-            leaves = [y.clone().requires_grad_(), *[k.clone().requires_grad_() for k in ks]]
-            seed = torch.ones(n, dtype=torch.float64)
+            def forward(f, y=y, ks=ks):
+                return lambda: f(y, ks)
 
             def backward(f, leaves=leaves, seed=seed):
                 return lambda: torch.autograd.grad(f(leaves[0], leaves[1:]), leaves, seed)
 
-            both = measure(backward(product), backward(chain), args)
-            row = {"n": n, "terms": terms}
-            rows += [{**row, "task": "forward", **forward}, {**row, "task": "forward, backward", **both}]
+            for name, product in (("rows", by_rows), ("columns", by_columns)):
+                row = {"n": n, "terms": terms, "stacked": name}
+                with torch.no_grad():
+                    found = measure(forward(product), forward(chain), args)
+                rows.append({**row, "task": "forward", **found})
+                rows.append({**row, "task": "forward, backward", **measure(backward(product), backward(chain), args)})
     return rows
 
 
@@ -138,7 +142,7 @@ def many(args) -> list:
 
 def main(argv=None):
     parser = report.parser(__doc__)
-    parser.set_defaults(seconds=0.5)
+    parser.set_defaults(seconds=0.2)
     parser.add_argument("--parts", nargs="+", default=("sums", "solves", "jacobians"), choices=("sums", "solves", "jacobians"))
     parser.add_argument("--sizes", nargs="+", type=int, default=(3, 100, 100_000), help="lengths of the vectors of sums")
     args = parser.parse_args(argv)
@@ -147,7 +151,7 @@ def main(argv=None):
     tables = {}
     numbers = ("us", "base_us", "ratio", "low", "high", "rounds")
     for name, make, columns, title in (
-        ("sums", sums, ("n", "terms", "task"), "sums: stack and addmv beside a chain of add"),
+        ("sums", sums, ("n", "terms", "stacked", "task"), "sums: stack and addmv beside a chain of add"),
         ("solves", solves, ("n", "task"), "solves: inverse and mv beside LU"),
         ("jacobians", many, ("field", "points"), "jacobians: many points together beside one at a time"),
     ):

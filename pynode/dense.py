@@ -49,5 +49,15 @@ class Trajectory:
         self.t, self.y, self.ys = t0, y0, [y0]
         self.status, self.last, self.sizes = None, None, []
 
+    def evaluate(self, times):
+        """The states at times (floats) of the span, (m, n), from the polynomials of the steps."""
+        grid, rows = self.grid(), []
+        for t in times:
+            k = grid.locate(t)
+            step = self.steps[k]
+            theta = torch.tensor([(t - step.t) / step.h], dtype=torch.float64, device=step.y.device)
+            rows.append(evaluate(self.polynomials[k], theta)[0])
+        return torch.stack(rows)
+
     def grid(self) -> Grid:
         return Grid([step.t for step in self.steps], self.t)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from .dense import evaluate
 from .stats import Stats
 from .status import SolveError, Status
 
@@ -14,13 +13,13 @@ class Solution:
 
     t: (T,) times reached, float64; y: states in the structure of y0 with a leading dimension T, differentiable;
     status, message: how it ended; stats: forward counts, and backward ones once a gradient was taken.
-    Where dense output was asked for, ``solution(t)`` gives the state at any time of the span (not differentiable).
+    Where dense output was asked for, ``solution(t)`` gives the state at any time of the span, differentiable likewise.
     """
 
-    def __init__(self, t, y, status: Status, message: str, stats: Stats, method: str, layout, trajectory):
+    def __init__(self, t, y, status: Status, message: str, stats: Stats, method: str, layout, trajectory, between):
         self.t, self.y, self.status, self.message = t, y, status, message
         self.stats, self.method = stats, method
-        self._layout, self._trajectory = layout, trajectory
+        self._layout, self._trajectory, self._between = layout, trajectory, between
 
     @property
     def success(self) -> bool:
@@ -38,15 +37,11 @@ class Solution:
         if not path.polynomials:
             raise ValueError("this solution has no dense output: call solve(..., dense=True)")
         times = torch.as_tensor(t, dtype=torch.float64)
-        grid, rows = path.grid(), []
-        for s in times.reshape(-1).tolist():
+        queries, grid = times.reshape(-1).tolist(), path.grid()
+        for s in queries:
             if not grid.covers(s):
                 raise ValueError(f"t = {s:.6g} lies outside the solved span, {path.t0:.6g} to {path.t:.6g}")
-            k = grid.locate(s)
-            step = path.steps[k]
-            theta = torch.tensor([(s - step.t) / step.h], dtype=torch.float64, device=step.y.device)
-            rows.append(evaluate(path.polynomials[k], theta)[0])
-        return self._layout.unravel(torch.stack(rows).reshape(*times.shape, -1))
+        return self._layout.unravel(self._between(queries).reshape(*times.shape, -1))
 
     def __repr__(self):
         return f"Solution({self.method}, {len(self.t)} times to t = {float(self.t[-1]):.6g}, {self.status.name}, {self.stats})"

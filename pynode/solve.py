@@ -19,7 +19,8 @@ ADJOINTS = ("discrete", "direct")
 
 def solve(
     f, y0=None, t=None, *, method="auto", rtol=1e-6, atol=1e-9, dense=False, adjoint="auto", args=(), jac=None, params=None,
-    throw=True, first_step=None, step_size=None, min_step=0.0, max_step=float("inf"), max_steps=100_000, max_nfe=None,
+    throw=True, first_step=None, step_size=None, controller=None,
+    min_step=0.0, max_step=float("inf"), max_steps=100_000, max_nfe=None,
 ) -> Solution:
     """Solve dy/dt = f(t, y, *args), y(t[0]) = y0, with outputs at the times t, differentiably.
 
@@ -35,12 +36,15 @@ def solve(
     params: the tensors that gradients shall reach; by default f.parameters(), those in args, and, for a plain function,
         the leaf tensors that it uses.
     throw: False returns the partial solution with its status instead of raising SolveError.
+    controller: 'I', 'PI' or 'PID' step-size control of one-step methods, instead of the method's own.
     first_step, min_step, max_step, step_size (fixed steps), max_steps, max_nfe: see Options.
 
     Raises ValueError or TypeError for input that makes no sense, SolveError where the solve fails.
     """
     problem = f if isinstance(f, ODEProblem) else ODEProblem(f, y0, t, args, jac)
     method = registry.get("bdf" if method == "auto" else method)
+    if controller is not None:
+        method = method.controlled(controller)
     if adjoint not in ("auto", *ADJOINTS):
         raise ValueError(f"unknown adjoint {adjoint!r}: choose one of 'auto', 'discrete', 'direct'")
     options = Options(rtol, atol, first_step, step_size, min_step, max_step, max_steps, max_nfe)
@@ -63,8 +67,7 @@ def solve(
         ys = torch.stack(path.ys)
     elif wanted:
         path = _without_graph(run, flat.detach(), True)
-        pullback = _Pullback(field, method, path, values)
-        ys = Integrate.apply(lambda: torch.stack(path.ys), pullback, flat, *field.parameters)
+        ys = _differentiable(field, method, path, values, lambda: torch.stack(path.ys), flat)
     else:
         path = _without_graph(run, flat.detach(), dense)
         ys = torch.stack(path.ys)
@@ -72,21 +75,26 @@ def solve(
     if needs_time:
         ys = _move_outputs(ys, path, reached, layout.ravel(problem.y0))
     message = _message(field, method, path, values)
+
+    def between(queries):
+        """The states at times inside the span, (m, n), from the polynomials of the steps."""
+        if wanted and adjoint != "direct":
+            return _differentiable(field, method, path, queries, lambda: path.evaluate(queries), flat)
+        return path.evaluate(queries)
+
     solution = Solution(
-        reached.to(torch.float64), layout.unravel(ys), path.status, message, field.stats, method.name, layout, path
+        reached.to(torch.float64), layout.unravel(ys), path.status, message, field.stats, method.name, layout, path, between
     )
     return solution.check() if throw else solution
 
 
-class _Pullback:
-    """The gradient of one trajectory, by the discrete adjoint."""
+def _differentiable(field, method, path, times, outputs, flat):
+    """outputs(), (m, n) at the times, as a function of y0 and the parameters with the discrete adjoint as derivative."""
 
-    def __init__(self, field, method, path, times):
-        self.field, self.method, self.path, self.times = field, method, path, times
+    def pullback(grads):
+        return DiscreteAdjoint().pullback(field, method, path, times[: len(grads)], grads)
 
-    def __call__(self, grads):
-        times = self.times[: len(grads)]
-        return DiscreteAdjoint().pullback(self.field, self.method, self.path, times, grads)
+    return Integrate.apply(outputs, pullback, flat, *field.parameters)
 
 
 def _without_graph(run, start, keep):

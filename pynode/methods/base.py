@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ..control import Controller
 from ..status import Status
 
 
@@ -51,3 +52,30 @@ class Method:
     def fixed(self) -> "Method":
         """The same method without error control; ValueError where it cannot do without."""
         raise ValueError(f"{self.name} chooses its own steps: leave step_size away, or bound the steps by max_step")
+
+    def controlled(self, kind: str) -> "Method":
+        """The same method under another step-size controller; ValueError where it has its own."""
+        raise ValueError(f"{self.name} chooses its order and step together: leave controller away")
+
+
+@dataclass(frozen=True)
+class OneStep(Method):
+    """A method that runs a tableau and leaves the choice of steps to a controller."""
+
+    tableau: object = None
+    controller: Controller = Controller("PI")
+    adaptive: bool = True
+
+    @classmethod
+    def of(cls, tableau):
+        return cls(tableau.name, tableau.order, tableau.reference, tableau)
+
+    @property
+    def error_order(self) -> int:
+        return min(self.order, self.tableau.embedded_order) + 1
+
+    def fixed(self):
+        return replace(self, adaptive=False)
+
+    def controlled(self, kind):
+        return replace(self, controller=Controller(kind))

@@ -26,6 +26,7 @@ from .base import Method, Step
 from .bdf_history import DifferenceHistory, ValueHistory
 
 MAX_ORDER = 5
+SLOW = 0.1  # where Newton converges more slowly than this, a new factorisation takes a new Jacobian with it
 KEEP = 1.2  # a step is changed only where the change is at least this: each one costs a factorisation
 
 
@@ -78,6 +79,8 @@ class BDF(Method):
         if differentiable:
             start, start_psi = predicted.detach(), psi.detach()
         scale = tol.scale(start)
+        if c != old_c and SLOW < rate < 1 and not fresh:
+            jac = None
         while True:
             if jac is None:
                 jac, fresh, solver = jacobian(t1, start), True, None

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 
 from ..algebra.combine import Row, combine
-from ..control import Controller
-from .base import Method, Step
-from .tableau import RungeKutta
+from .base import OneStep, Step
 
 
 @dataclass(frozen=True)
-class ExplicitRungeKutta(Method):
+class ExplicitRungeKutta(OneStep):
     """Runs an explicit tableau. State: (f at the start of the step or None, ratios of the last two steps)."""
-
-    tableau: RungeKutta = None
-    controller: Controller = Controller("PI")
-    adaptive: bool = True
-
-    @classmethod
-    def of(cls, tableau):
-        return cls(tableau.name, tableau.order, tableau.reference, tableau)
 
     @cached_property
     def rows(self):
@@ -34,13 +24,6 @@ class ExplicitRungeKutta(Method):
     @cached_property
     def nodes(self):
         return [float(c) for c in self.tableau.c + self.tableau.c_dense]
-
-    @property
-    def error_order(self) -> int:
-        return min(self.order, self.tableau.embedded_order) + 1
-
-    def fixed(self):
-        return replace(self, adaptive=False)
 
     def init(self, field, t, y, f0, h, tol):
         return f0, (1.0, 1.0)

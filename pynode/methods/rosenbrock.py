@@ -10,34 +10,22 @@ import torch
 from ..algebra.combine import Row, combine
 from ..algebra.jacobian import Jacobian
 from ..algebra.linear import Factorised
-from ..control import Controller
-from .base import Method, Step
-from .tableau import Rosenbrock
+from .base import OneStep, Step
 
 
 @dataclass(frozen=True)
-class RosenbrockMethod(Method):
+class RosenbrockMethod(OneStep):
     """Runs a Rosenbrock tableau, with the df/dt term, so that a non-autonomous f keeps the order.
 
     State: (Jacobian object, linearisation at the start of the step or None, ratios of the last two steps).
     """
 
-    tableau: Rosenbrock = None
-    controller: Controller = Controller("PI")
     implicit = True
-
-    @classmethod
-    def of(cls, tableau):
-        return cls(tableau.name, tableau.order, tableau.reference, tableau)
 
     @cached_property
     def rows(self):
         tb = self.tableau
         return [Row(r) for r in tb.a], [Row(r) for r in tb.C], Row(tb.b), Row(tb.b_err)
-
-    @property
-    def error_order(self) -> int:
-        return min(self.order, self.tableau.embedded_order) + 1
 
     def init(self, field, t, y, f0, h, tol):
         return Jacobian(field), None, (1.0, 1.0), torch.eye(len(y), dtype=y.dtype, device=y.device)
@@ -63,6 +51,8 @@ class RosenbrockMethod(Method):
             us.append(solver.solve(rhs, h * gamma))
             field.stats.nsolve += 1
         y1 = combine(y, 1.0, b, us)
+        if not self.adaptive:
+            return Step(t, h, y, y1, 0.0, 1.0, (jacobian, None, past, eye), us)
         ratio = tol.ratio(combine(None, 1.0, b_err, us), y, y1)
         factor, new_past = self.controller(ratio, past, self.error_order)
         if ratio <= 1.0:

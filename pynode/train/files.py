@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from pathlib import Path
 
+import torch
 
-def save_atomically(path, write) -> None:
-    """Call ``write(file)`` on a temporary file beside path, flush it to the disk, and put it in path's place.
 
-    OSError where the disk is full or not writable, with a sentence; the file that was there before stays as it was.
+def save_atomically(path, content: bytes) -> None:
+    """Write the bytes to a temporary file beside path, flush it to the disk, and put it in path's place.
+
+    OSError, with a sentence, where the disk is full or not writable; the file that was there before stays as it was.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(temporary, "wb") as file:
-            write(file)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
+        raise OSError(error.errno, _reason(path, error)) from error
+    finally:
         temporary.unlink(missing_ok=True)
-        raise OSError(getattr(error, "errno", None), _reason(path, error)) from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+
+
+def save_torch(path, plain: dict) -> None:
+    """Write plain data and tensors in torch's format, atomically. OSError as above."""
+    # Through memory: torch's own writer reports a full disk as a RuntimeError from which the cause is gone.
+    buffer = io.BytesIO()
+    torch.save(plain, buffer)
+    save_atomically(path, buffer.getvalue())
 
 
 def _reason(path, error) -> str:
-    # torch's zip writer reports a full disk as a RuntimeError about a failed write, without errno.
-    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-    what = "the disk is full" if full else str(error).strip().splitlines()[0]
+    what = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else (error.strerror or str(error)).lower()
     kept = "; the previous file is unharmed" if path.exists() else ""
-    return f"{path} could not be written: {what}{kept}. Make room or choose another directory with --out."
+    return f"{path} could not be written: {what}{kept}. Make room, or choose another directory."

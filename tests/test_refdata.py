@@ -1,0 +1,112 @@
+"""The stiff methods against reference trajectories and sensitivities, and against differences of their own solves.
+
+Errors are relative to each component's largest value over the reference's times, so that components of 1e-5 count as much
+as those of 1.
+"""
+
+import pytest
+import torch
+from refdata import NAMES, load
+
+from pynode import problems, solve
+
+STIFF = ["FBDF", "QNDF", "Rodas5P"]
+JUMPS = ("vanderpol", "oregonator")  # relaxation oscillators, whose jumps amplify every error of their timing
+every_stiff = pytest.mark.parametrize("method", STIFF)
+every_problem = pytest.mark.parametrize("name", NAMES)
+
+
+def tolerances(problem, rtol):
+    """rtol and the problem's suggested atol in the same proportion."""
+    factor = rtol / problem.rtol
+    atol = problem.atol
+    return {"rtol": rtol, "atol": tuple(a * factor for a in atol) if isinstance(atol, tuple) else atol * factor}
+
+
+def at_reference(problem, reference, rtol, method, constants=None):
+    """(T, n) states at the reference's times, with other constants than the published ones where given."""
+    times = torch.cat((torch.tensor([reference["t0"]], dtype=torch.float64), reference["t"]))
+    field, y0 = problem.field, problem.y0
+    if constants is not None:
+        with torch.no_grad():
+            field.k.copy_(constants)
+    return solve(field, y0, times, method=method, **tolerances(problem, rtol)).y[1:]
+
+
+@every_problem
+@every_stiff
+@pytest.mark.parametrize(("rtol", "quiet", "jumping"), [(1e-6, 1e-5, 1e-3), (1e-9, 1e-7, 1e-5)], ids=["1e-6", "1e-9"])
+def test_trajectory(name, method, rtol, quiet, jumping):
+    problem, reference = problems.get(name), load(name)
+    with torch.no_grad():
+        y = at_reference(problem, reference, rtol, method)
+    error = (y - reference["y"]).abs() / reference["y"].abs().amax(0)
+    assert error.max() <= (jumping if name in JUMPS else quiet)
+
+
+def scaled_gradients(problem, y):
+    """k dy/dk, (T, n, p), one backward pass an output."""
+    rows = [
+        torch.stack([torch.autograd.grad(value, problem.field.k, retain_graph=True)[0] for value in state]) for state in y
+    ]
+    return torch.stack(rows) * problem.field.k.detach()
+
+
+def sensitivity(reference, problem):
+    """(T, n, p) of the reference, in the order of the field's constants."""
+    return torch.stack([reference["sensitivity"][name] for name in problem.parameters], dim=2)
+
+
+def thinned(reference, every):
+    """The reference at every so many times, the last one included; the largest values are those over all times."""
+    keep = list(range(len(reference["t"]) - 1, -1, -every))[::-1]
+    largest = sensitivity_scale(reference)
+    thin = {**reference, "t": reference["t"][keep], "y": reference["y"][keep]}
+    thin["sensitivity"] = {name: values[keep] for name, values in reference["sensitivity"].items()}
+    return thin, largest
+
+
+def sensitivity_scale(reference):
+    """(n, p): the largest |sensitivity| of each component to each constant over the times, (1 where it is always zero)."""
+    values = torch.stack(list(reference["sensitivity"].values()), dim=2).abs().amax(0)
+    return torch.where(values > 0, values, torch.ones_like(values))
+
+
+@every_stiff
+def test_sensitivities_of_robertson_at_every_time(method):
+    problem, reference = problems.get("robertson"), load("robertson")
+    found = scaled_gradients(problem, at_reference(problem, reference, 1e-9, method))
+    error = (found - sensitivity(reference, problem)).abs() / sensitivity_scale(reference)
+    assert error.max() <= 1e-5
+
+
+@pytest.mark.parametrize(("name", "every"), [("hires", 5), ("pollution", 10), ("vanderpol", 10), ("oregonator", 10)])
+@every_stiff
+def test_sensitivities(name, every, method):
+    problem = problems.get(name)
+    reference, largest = thinned(load(name), every)
+    found = scaled_gradients(problem, at_reference(problem, reference, 1e-9, method))
+    error = (found - sensitivity(reference, problem)).abs() / largest
+    assert error.max() <= (1e-3 if name in JUMPS else 1e-5)
+
+
+@every_stiff
+@pytest.mark.parametrize("constant", [0, 1, 2], ids=["k1", "k2", "k3"])
+def test_gradients_are_the_differences_of_our_own_solves(method, constant):
+    """Central differences over 1e-3 of a constant, extrapolated once (Richardson), at rtol 1e-10."""
+    problem, reference = problems.get("robertson"), load("robertson")
+    thin, largest = thinned(reference, 7)
+    k = problem.field.k.detach().clone()
+    found = scaled_gradients(problem, at_reference(problem, thin, 1e-10, method))[:, :, constant]
+
+    def difference(relative):
+        ends = []
+        for sign in (1, -1):
+            moved = k.clone()
+            moved[constant] *= 1 + sign * relative
+            with torch.no_grad():
+                ends.append(at_reference(problem, thin, 1e-10, method, moved))
+        return (ends[0] - ends[1]) / (2 * relative)
+
+    expected = (4 * difference(5e-4) - difference(1e-3)) / 3
+    assert ((found - expected).abs() / largest[:, constant]).max() <= 1e-5
