@@ -52,8 +52,8 @@ def solve(
     times = problem.times(layout.device)
     values = times.detach().tolist()
     field = VectorField(problem, layout, values[0], params)
-    atol = options.flat_atol(layout)
     flat = layout.ravel(problem.y0)
+    atol = options.flat_atol(layout, flat)
     needs_time = times.requires_grad and torch.is_grad_enabled()
     if needs_time:
         flat = _move_start(field, flat, times)

@@ -24,17 +24,16 @@ class ModelError(ValueError):
 def mlp(inputs: int, hidden, outputs: int, activation: str, generator=None) -> nn.Sequential:
     """A float64 perceptron with layers of the widths in ``hidden``. ValueError for an unknown activation or a bad width.
 
-    Weights are Glorot-uniform (Glorot & Bengio 2010), drawn from ``generator``, biases zero. The last layer's are a tenth
-    of that, so that the first field moves slowly: a random stiff field can run away within the time span.
+    Weights are Glorot-uniform (Glorot & Bengio 2010), drawn from ``generator``; biases are zero.
     """
     if activation not in ACTIVATIONS:
         raise ValueError(f"unknown activation {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
     if not hidden or any(int(width) != width or width < 1 for width in hidden):
         raise ValueError(f"hidden must be widths of at least one layer, such as 64,64, not {hidden!r}")
     widths, layers = [inputs, *hidden, outputs], []
-    for k, (a, b) in enumerate(zip(widths, widths[1:])):
+    for a, b in zip(widths, widths[1:]):
         layer = nn.Linear(a, b, dtype=torch.float64)
-        bound = math.sqrt(6 / (a + b)) * (0.1 if k == len(widths) - 2 else 1.0)
+        bound = math.sqrt(6 / (a + b))
         with torch.no_grad():
             layer.weight.copy_(bound * (2 * torch.rand(b, a, dtype=torch.float64, generator=generator) - 1))
             layer.bias.zero_()
