@@ -75,7 +75,7 @@ def per_step(method, **options):
     short, long = counted(method, 3.0, **options), counted(method, 12.0, **options)
     steps = [stats.accepted + stats.rejected for _, _, stats in (short, long)]
     assert steps[1] - steps[0] >= 8
-    return [(a - b) / (steps[1] - steps[0]) for a, b in zip(long[:2], short[:2])]
+    return [(a - b) / (steps[1] - steps[0]) for a, b in zip(long[:2], short[:2], strict=True)]
 
 
 @pytest.mark.parametrize("grad", [False, True], ids=["plain", "recorded"])

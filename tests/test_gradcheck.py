@@ -20,7 +20,9 @@ def as_function(f, method, **options):
     """The outputs as a function of y0, the times and the parameters of f."""
 
     def run(y0, t, *parameters):
-        field = lambda s, y: torch.func.functional_call(f, dict(zip(names, parameters)), (s, y))  # noqa: E731
+        def field(s, y):
+            return torch.func.functional_call(f, dict(zip(names, parameters, strict=True)), (s, y))
+
         return solve(field, y0, t, method=method, params=parameters, **options).y
 
     names = [name for name, _ in f.named_parameters()]
@@ -29,7 +31,7 @@ def as_function(f, method, **options):
 
 @pytest.mark.parametrize("method", ["RK4", "Tsit5", "DP8", "Rosenbrock23", "Rodas5P"])
 def test_gradcheck_on_fixed_steps(method):
-    """On fixed steps the outputs are smooth functions of y0 and parameters, so that differences are exact to rounding."""
+    """On fixed steps the outputs are smooth in y0 and the parameters, so that differences are good to rounding."""
     f = Forced()
     run = as_function(f, method, step_size=0.25)
     inputs = [leaf(tensor(1.0, -0.5, 0.3)), tensor(0.0, 0.33, 1.0), *[leaf(p) for p in f.parameters()]]
@@ -38,7 +40,7 @@ def test_gradcheck_on_fixed_steps(method):
 
 @every_family
 def test_gradcheck_of_an_adaptive_solve(method):
-    """Times included, the first one among them. The choice of steps is no smooth function: hence tight rtol, wide differences."""
+    """With times, the first one too. The choice of steps is not smooth: hence a tight rtol and wide differences."""
     f = Forced()
     run = as_function(f, method, rtol=1e-10, atol=1e-10)
     inputs = [leaf(tensor(1.0, -0.5, 0.3)), leaf(tensor(0.1, 0.33, 1.0)), *[leaf(p) for p in f.parameters()]]
@@ -55,8 +57,9 @@ def test_gradient_in_times_is_the_slope_of_the_solution(method, start, end):
             (found,) = torch.autograd.grad(y[i, c], t, retain_graph=True)
             expected = torch.zeros(3, dtype=torch.float64)
             if i > 0:
-                expected[i] = smooth(t[i].detach(), smooth_exact(t[i].detach()))[c]
-                expected[0] = -sensitivity_to_start(start, float(t[i]))[c] @ smooth(tensor(start)[0], smooth_exact(start))
+                s = t[i].detach()
+                expected[i] = smooth(s, smooth_exact(s))[c]
+                expected[0] = -sensitivity_to_start(start, float(s))[c] @ smooth(tensor(start)[0], smooth_exact(start))
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 

@@ -1,6 +1,6 @@
 """The discrete adjoint against plain differentiation through the loop: for every method the same numbers.
 
-Both differentiate the same steps, so that they agree to rounding, whatever the tolerance; one thing is varied at a time.
+Both differentiate the same steps, so that they agree to rounding at any tolerance; one thing is varied at a time.
 """
 
 import pytest
@@ -42,7 +42,7 @@ def assert_same(inputs, *problem, tolerance=1e-12, **options):
     found = gradients(inputs, "discrete", *problem, **options)
     expected = gradients(inputs, "direct", *problem, **options)
     largest = max(float(b.abs().max()) for b in expected)
-    for a, b in zip(found, expected):
+    for a, b in zip(found, expected, strict=True):
         assert b.abs().max() > 0
         assert (a - b).abs().max() <= tolerance * max(float(b.abs().max()), 0.1 * largest)
     return found
@@ -51,7 +51,8 @@ def assert_same(inputs, *problem, tolerance=1e-12, **options):
 def times_among_steps(f, y0, start, end, method, ends=True):
     """Times inside several steps, three in the second one, and at the ends of two, the first one's among them."""
     with torch.no_grad():
-        steps = solve(f, y0, [start, end], method=method, dense=True, rtol=RTOL.get(method, 1e-4), atol=1e-6)._trajectory.steps
+        rtol = RTOL.get(method, 1e-4)
+        steps = solve(f, y0, [start, end], method=method, dense=True, rtol=rtol, atol=1e-6)._trajectory.steps
     assert len(steps) >= 4
     inside = [steps[1].t + theta * steps[1].h for theta in (0.1, 0.5, 0.9)] + [steps[-2].t + 0.3 * steps[-2].h]
     at_ends = [steps[0].t + steps[0].h, steps[-3].t + steps[-3].h] if ends else []
@@ -70,7 +71,7 @@ def test_discrete_is_direct(method, start, end):
 @every_method
 @pytest.mark.parametrize(("start", "end"), [(0.3, 2.0), (2.0, 0.3)], ids=["forwards", "backwards"])
 def test_times(method, start, end):
-    """Away from the ends of steps: there the slope of an interpolant may jump, and rounding says on which side a time is."""
+    """Away from the ends of steps: there the slope of an interpolant may jump, and rounding decides on the side."""
     f, y0 = Forced(), leaf(tensor(1.0, -0.5, 0.3))
     t = leaf(tensor(*times_among_steps(f, y0, start, end, method, ends=False)))
     assert_same([y0, *f.parameters(), t], f, y0, t, method)

@@ -1,4 +1,5 @@
-"""The network that is learned, and the file that keeps it: numbers and names only, so that opening it can run no code."""
+"""The network that is learned, and the file that keeps it: numbers and names only, so that opening it can run no
+code."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ class ModelError(ValueError):
 
 
 def mlp(inputs: int, hidden, outputs: int, activation: str, generator=None) -> nn.Sequential:
-    """A float64 perceptron with layers of the widths in ``hidden``. ValueError for an unknown activation or a bad width.
+    """A float64 perceptron with layers of the widths in ``hidden``. ValueError for an unknown activation or a bad
+    width.
 
     Weights are Glorot-uniform (Glorot & Bengio 2010), drawn from ``generator``; biases are zero.
     """
@@ -42,7 +44,8 @@ def mlp(inputs: int, hidden, outputs: int, activation: str, generator=None) -> n
 
 
 def build(architecture: dict, scaling: Scaling, generator=None) -> ScaledField:
-    """The field that plain data describes. architecture: {'hidden': [64, 64], 'activation': 'gelu', 'time_input': False}."""
+    """The field that plain data describes. architecture: {'hidden': [64, 64], 'activation': 'gelu', 'time_input':
+    False}."""
     n = len(scaling.y_scale)
     outputs = 2 * n if scaling.kind == "decades" else n
     net = mlp(n + architecture["time_input"], architecture["hidden"], outputs, architecture["activation"], generator)
@@ -89,15 +92,12 @@ def load_plain(path, what: str) -> dict:
         raise ModelError(f"there is no {what} file {path}: check the name, or train first.") from None
     except (IsADirectoryError, PermissionError) as error:
         raise ModelError(f"{path} cannot be opened ({error.strerror}): give the path of a {what} file.") from None
-    except pickle.UnpicklingError as error:
+    # On bytes that are no torch file, its reader fails in whatever way the bytes lead it to.
+    except Exception as error:
+        refused = "asks to run code, which is refused, or is" if isinstance(error, pickle.UnpicklingError) else "is"
         raise ModelError(
-            f"{path} is not a {what} file of pynode, is damaged, or asks to run code, which is refused "
-            f"({_first_line(error)}): restore it from a copy or train again."
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        raise ModelError(
-            f"{path} is damaged or not a {what} file of pynode ({_first_line(error)}): restore it from a copy or train again."
-        ) from None
+            f"{path} {refused} damaged or not a {what} file of pynode: restore it from a copy or train again."
+        ) from error
     if not isinstance(plain, dict) or "format" not in plain:
         raise ModelError(f"{path} is not a {what} file of pynode: it has no format number.")
     if plain["format"] != FORMAT:

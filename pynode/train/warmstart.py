@@ -1,16 +1,17 @@
 """A first guess of the weights without a single solve.
 
-From random weights a stiff field is learned slowly: a thousand solves go by before the fast transient is where it belongs.
-This guess needs none. The observations are interpolated, and implicit Euler steps are laid along them. If the field were
-right, every step would close; where it does not, one Newton iteration on all steps of a trajectory at once tells, to first
-order, how far the solution of this field lies from the data:
+From random weights a stiff field is learned slowly: a thousand solves go by before the fast transient is where it
+belongs. This guess needs none. The observations are interpolated, and implicit Euler steps are laid along them. If
+the field were right, every step would close; where it does not, one Newton iteration on all steps of a trajectory at
+once tells, to first order, how far the solution of this field lies from the data:
 
     r_k = y_{k-1} + h_k f(y_k) - y_k,     d_k = (I - h_k J_k)^{-1} (d_{k-1} + r_k),     d_0 = 0
 
-Minimising |d| over the observed values is training on a linearised trajectory: each iteration is one batched evaluation of f
-and J, and one associative scan over the steps. The solver then trains on from there. Implicit Euler is what makes the
-residuals of fast components harmless (Hairer & Wanner II, sec. IV.1); solving all steps at once is the multiple shooting
-of Bock & Plitt 1984 with a window per step. What is optimised is |d| / (1 + |d|), because far from the data d means little.
+Minimising |d| over the observed values is training on a linearised trajectory: each iteration is one batched
+evaluation of f and J, and one associative scan over the steps. The solver then trains on from there. Implicit Euler
+is what makes the residuals of fast components harmless (Hairer & Wanner II, sec. IV.1); solving all steps at once is
+the multiple shooting of Bock & Plitt 1984 with a window per step. What is optimised is |d| / (1 + |d|), because far
+from the data d means little.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ SUBSTEPS = 2
 
 @dataclass(frozen=True)
 class _Steps:
-    """All implicit Euler steps of all trajectories, in scaled states. t, h: (K,); start, end: (K, n), states around a step;
+    """All implicit Euler steps of all trajectories, in scaled states. t, h: (K,); start, end: (K, n), states around a
+    step;
     first: (K,), whether a trajectory begins; weight: (K, n), one where an observation lies at the end of the step."""
 
     t: torch.Tensor
@@ -43,9 +45,10 @@ class _Steps:
 def warm_start(fields, data: Dataset, iterations=1500, trial=200, lr=1e-2, seconds=math.inf, report=None) -> ScaledField:
     """The best of some random fields, its weights moved to fit linearised trajectories.
 
-    fields: candidates that differ in their random weights; how well each does after ``trial`` iterations of Adam tells where
-    it will end, so that only the best one gets the rest of the ``iterations``. The steps' length decays as a cosine.
-    Ends early after ``seconds``. report(done, of, loss) is called each iteration, with the mean of |d| / (1 + |d|).
+    fields: candidates that differ in their random weights; how well each does after ``trial`` iterations of Adam
+    tells where it will end, so that only the best one gets the rest of the ``iterations``. The steps' length decays
+    as a cosine. Ends early after ``seconds``. report(done, of, loss) is called each iteration, with the mean of |d| /
+    (1 + |d|).
     """
     steps = _steps(fields[0], data)
     began, total, done = time.monotonic(), iterations + trial * (len(fields) - 1), 0
