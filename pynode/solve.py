@@ -122,6 +122,12 @@ def _move_outputs(ys, path, times, start):
     return torch.cat((start.unsqueeze(0), ys[1:] + slopes.detach() * moved[1:]))
 
 
+def _finite_jacobian(field, path):
+    time = torch.full((), path.t, dtype=field.dtype, device=field.device)
+    jac = field.user_jac(time, field.layout.unravel(path.y.detach()), *field.args)
+    return bool(torch.isfinite(jac).all())
+
+
 def _message(field, method, path, times) -> str:
     """How the solve ended, in sentences: where, after what steps, which component moves fastest, and what to do."""
     status = path.status
@@ -135,6 +141,8 @@ def _message(field, method, path, times) -> str:
         bad = (~torch.isfinite(slope)).nonzero().flatten().tolist()
         if bad:
             parts.append(f"There f is not finite in component {bad[0]}.")
+        elif field.user_jac is not None and not _finite_jacobian(field, path):
+            parts.append("There f is finite, but the Jacobian that jac returns is not: correct jac, or leave it away.")
         else:
             i = int((slope.abs() / (path.y.abs() + 1e-30)).argmax())
             parts.append(f"There component {i} changes fastest: y = {float(path.y[i]):.3g}, dy/dt = {float(slope[i]):.3g}.")
