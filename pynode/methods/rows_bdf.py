@@ -28,8 +28,6 @@ class Constants:
     def __init__(self, form, like):
         orders = range(1, MAX_ORDER + 1)
         self.pq = self._stack([form.reading(k) for k in orders], like)
-        self.a = self._stack([form.moving_a(k) for k in orders], like)
-        self.b = self._stack([form.moving_b(k) for k in orders], like)
         dense = np.zeros((MAX_ORDER, MAX_ORDER + 1, form.rows))
         for k in orders:
             dense[k - 1, : k + 1] = form.dense_weights(k, None)
@@ -86,7 +84,7 @@ class BDFRows:
         """One Newton iteration of every row; rows at the beginning of a step from t (m,) by h (m,) begin it first."""
         self._begin(t, h, self.iteration == 0)
         change = self.gap - self.c.to(self.y.dtype).unsqueeze(1) * self.field(t + h, self.y)
-        change = -torch.bmm(self.inverse, change.unsqueeze(2)).squeeze(2)
+        change = -RowInverse.apply(self.inverse, change)
         self.field.stats.nsolve += len(h)
         norm = self.tol.rms(change, self.scale)
         repeated = self.iteration > 1
@@ -108,10 +106,11 @@ class BDFRows:
             matrix = self.constants.rescale(self.k[which], h[which] / self.hz[which], self.rows).to(self.z.dtype)
             self.z = self.z.index_copy(0, which, torch.bmm(matrix, self.z[which]))
             self.hz, self.equal = self.hz.index_copy(0, which, h[which]), self.equal.index_fill(0, which, 0)
-        read = torch.bmm(self.constants.pq[self.k], self.z)
+        # Sums over the rows of the history: for the few states of a row cheaper than many small matrix products.
+        predicted, psi = ((self.z * w).sum(1) for w in self.constants.pq[self.k].unsqueeze(3).unbind(1))
         column = mask.unsqueeze(1)
-        self.start = torch.where(column, read[:, 0], self.start)
-        self.y, self.gap = torch.where(column, read[:, 0], self.y), torch.where(column, read[:, 1], self.gap)
+        self.start = torch.where(column, predicted, self.start)
+        self.y, self.gap = torch.where(column, predicted, self.y), torch.where(column, psi, self.gap)
         self.scale = self.tol.scale(self.start)
         self.c = torch.where(mask, h / self.constants.alpha[self.k], self.c)
         self.iteration = torch.where(mask, 1, self.iteration)
@@ -146,13 +145,19 @@ class BDFRows:
         self.rate = torch.where(converged, rate, self.rate)
         self.has_jac = self.has_jac & ~(diverged & (~self.fresh | broken))
         self.c_inverse = torch.where(diverged, torch.nan, self.c_inverse)
-        used = accepted.view(-1, 1, 1)
-        self.z = torch.where(used, torch.baddbmm(con.b[k].unsqueeze(2) * d.unsqueeze(1), con.a[k], self.z), self.z)
+        self.z = torch.where(accepted.view(-1, 1, 1), self._updated(k, d), self.z)
         self.equal = torch.where(accepted, self.equal + 1, torch.where(rejected, 0, self.equal))
         self.fresh = self.fresh & ~accepted
         polynomial = partial(_polynomial, con.dense[k], self.z)
         grown = self._select(accepted & (self.equal > k), ratio, safety)
         return Done(accepted, rejected, broken & rejected, torch.where(accepted, grown, factor), polynomial)
+
+    def _updated(self, k, d):
+        """The histories after a step (DifferenceHistory.moving): D_i + ... + D_k + d, then d, then d - D_(k+1)."""
+        row, k = torch.arange(self.rows, device=d.device).view(1, -1, 1), k.view(-1, 1, 1)
+        sums = torch.where(row <= k, self.z, 0.0).flip(1).cumsum(1).flip(1)
+        last = torch.where(row == k + 2, -self.z.roll(1, 1), sums)
+        return torch.where(row <= k + 2, last + d.unsqueeze(1), 0.0)
 
     def _select(self, mask, ratio, safety):
         """Factors (m,) of the rows in mask, whose orders are chosen anew; 1 elsewhere (methods/bdf.BDF._select)."""

@@ -117,4 +117,11 @@ class RowInverse:
 
     def solve(self, b, factor):
         """factor_i M_i^-1 b_i, (m, n)."""
-        return torch.bmm(self.inverse, b.unsqueeze(2)).squeeze(2) * factor.to(b.dtype).unsqueeze(1)
+        return self.apply(self.inverse, b) * factor.to(b.dtype).unsqueeze(1)
+
+    @staticmethod
+    def apply(inverse, b):
+        """The product of every row, (m, n, n) with (m, n); element by element where the matrices are tiny."""
+        if b.shape[1] <= 8:
+            return (inverse * b.unsqueeze(1)).sum(2)
+        return torch.bmm(inverse, b.unsqueeze(2)).squeeze(2)
