@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from .stats import Stats
+from .status import RejectStep
 
 
 class VectorField:
@@ -33,7 +34,10 @@ class VectorField:
         """Leaf tensors that a plain function closes over, found in the graph of one evaluation."""
         y0 = self.layout.ravel(problem.y0).detach()
         args = tuple(a.detach() if isinstance(a, torch.Tensor) else a for a in self.args)
-        out = self.f(torch.full((), t0, dtype=self.dtype, device=self.device), self.layout.unravel(y0), *args)
+        try:
+            out = self.f(torch.full((), t0, dtype=self.dtype, device=self.device), self.layout.unravel(y0), *args)
+        except RejectStep:
+            return []  # an infeasible start, which the integrator will tell
         out = self.layout.ravel(out)
         leaves, seen, todo = [], set(), [out.grad_fn]
         while todo:

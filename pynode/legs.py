@@ -20,8 +20,9 @@ from .solution import Piece
 from .status import Status
 from .watch import Watch
 
-# Resets in a row that follow one another without time passing, before the solve is ended: a ball that comes to rest.
-ZENO = 10
+# A reset by the same event so often in a row, each within this part of the span of the one before, ends the solve: a ball
+# that comes to rest. Still smaller distances drown in rounding, and the ball would fall through the floor.
+ZENO, INSTANT = 3, 1e-10
 
 
 class Leg(NamedTuple):
@@ -69,7 +70,8 @@ class Course:
         self.direction = 1.0 if values[-1] > values[0] else -1.0
         self.counts = [0] * len(events)
         self.rows, self.slopes, self.records, self.pieces = [], [], [], []
-        self.position, self.stalled, self.path = 0, 0, None
+        self.position, self.path = 0, None
+        self.latest = {}  # by event: (time of its last reset, how often in a row it followed the one before at once)
 
     def run(self, y, time):
         """y: (n,) at time (0-d float64), both with their gradients; returns self."""
@@ -143,9 +145,9 @@ class Course:
             status = None if path.status is Status.SUCCESS else path.status
             now = torch.tensor(path.t, dtype=torch.float64)
             return status, path.t, leg.rows[-1], now, {}
-        return self._through_reset(watch, leg, t, done)
+        return self._through_reset(leg, done)
 
-    def _through_reset(self, watch, leg, began, done):
+    def _through_reset(self, leg, done):
         """Records of a leg that ended at an event, and the state after its resets."""
         path, fired, y, time = leg.piece.path, {}, None, None
         for hit, row in zip(path.hits, leg.marks):
@@ -163,9 +165,16 @@ class Course:
                 self.records[-1] = record
         if done:
             return Status.EVENT, path.t, y, time, fired
-        span = abs(self.values[-1] - self.values[0])
-        self.stalled = self.stalled + 1 if abs(path.t - began) < 1e-12 * (span + abs(path.t)) else 0
-        return Status.MAX_EVENTS if self.stalled >= ZENO else None, path.t, y, time, fired
+        stalled = [self._stalled(e, path.t) for e in {e for e, _ in fired}]
+        return Status.MAX_EVENTS if any(stalled) else None, path.t, y, time, fired
+
+    def _stalled(self, e, t) -> bool:
+        """Whether event e, at t, follows itself again and again without time passing."""
+        last, repeats = self.latest.get(e, (-math.inf, 0))
+        instant = INSTANT * (abs(self.values[-1] - self.values[0]) + abs(t))
+        repeats = repeats + 1 if abs(t - last) < instant else 0
+        self.latest[e] = t, repeats
+        return repeats >= ZENO
 
     def _residual(self, event, hit) -> float:
         with torch.no_grad():

@@ -48,7 +48,7 @@ class Watch:
         values = self._values(t, y).tolist()
         owners = [(e, i) for e, size in enumerate(self.sizes) for i in range(size)]
         self.owners = owners
-        noise = 4 * torch.finfo(y.dtype).eps * float(y.abs().max())
+        noise = 4 * torch.finfo(y.dtype).eps * float(y.detach().abs().max())
         self.noise = [max(8 * self.fired[o], 64 * noise) if o in self.fired else noise for o in owners]
         self.last = values
         self.sides = [0 if abs(g) <= n else _sign(g) for g, n in zip(values, self.noise)]
