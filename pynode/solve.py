@@ -65,7 +65,8 @@ def solve(
     watched, presets = as_events(events)
     field = VectorField(problem, layout, values[0], params)
     limits = Limits.of(layout, field.stats, callback, max_seconds, nonnegative, domain)
-    atol = options.flat_atol(layout)
+    flat = layout.ravel(problem.y0)
+    atol = options.flat_atol(layout, flat)
     needs_time = times.requires_grad and torch.is_grad_enabled()
 
     def leg(start, values, watch):
@@ -98,7 +99,7 @@ def solve(
 
     bounds = boundaries(presets, as_times(jumps, "jumps"), values)
     course = Course(field, leg, values, watched, bounds, needs_time)
-    course.run(layout.ravel(problem.y0), times[0].to(torch.float64))
+    course.run(flat, times[0].to(torch.float64))
     ys, reached = course.ys, times[: len(course.ys)]
     if needs_time:
         ys = _move_outputs(ys, course.slopes, reached)

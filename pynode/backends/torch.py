@@ -66,6 +66,7 @@ def _march(field, method, path, times, options, tol, h, keep, dense, slopes, wat
     state = method.init(field, t, y, path.f0, h, tol)
     # Of the whole solve, of which this may be one leg of many.
     position, attempts = 1, stats.accepted + stats.rejected
+    slack = 1e-3 if options.step_size is None else 1e-9  # a step that ends this near to a stop, in steps, is stretched to it
     while True:
         if attempts >= options.max_steps:
             path.status = Status.MAX_STEPS
@@ -80,7 +81,7 @@ def _march(field, method, path, times, options, tol, h, keep, dense, slopes, wat
         if path.status is not None:
             break
         stop, proposed = stops[0], h
-        landing = direction * (t + h - stop) >= 0 or abs(stop - (t + h)) < 1e-3 * abs(h) and options.step_size is None
+        landing = direction * (t + h - stop) >= -slack * abs(h)
         if landing:
             h = stop - t
         t1 = stop if landing else t + h
