@@ -30,14 +30,14 @@ class Grid:
         self._keys = [self.direction * t for t in starts]
 
     def locate(self, t: float) -> int:
-        """Index of the step that t falls in; a time where two steps meet belongs to the earlier one, t0 to the first."""
+        """Index of the step that t falls in; where two steps meet it is the earlier one, at t0 the first."""
         return max(0, bisect.bisect_left(self._keys, self.direction * t) - 1)
 
 class Trajectory:
     """What an integration leaves: its steps (kept where a gradient or dense output needs them) and how it ended.
 
     t: time reached; end: of the last accepted step, later than t where an event cut that step short; ys: (m, n) at
-    the first m output times; polynomials: one (degree + 1, n) a step where dense output was asked for; hits: events found.
+    the first m output times; polynomials: one (degree + 1, n) a step where dense output was asked for; hits: events.
     """
 
     def __init__(self, t0, y0, f0, h0):
@@ -52,10 +52,11 @@ class Trajectory:
 
     def slope(self, times):
         """dy/dt of the same polynomials, (m, n)."""
-        return torch.stack([slope(self.polynomials[k], theta)[0] / self.steps[k].h for k, theta in self._located(times)])
+        found = self._located(times)
+        return torch.stack([slope(self.polynomials[k], theta)[0] / self.steps[k].h for k, theta in found])
 
     def slope_weights(self, times):
-        """dy/dt at each time as a weighted sum of states in its step: (lists of node times, list of weights (d + 1,))."""
+        """dy/dt at each time as a weighted sum of states in its step: lists of node times, and of weights (d + 1,)."""
         nodes, weights = [], []
         for k, theta in self._located(times):
             step, count = self.steps[k], len(self.polynomials[k])

@@ -13,18 +13,19 @@ import torch
 class Event:
     """Something that happens where ``condition(t, y, *args)`` crosses zero.
 
-    condition: function or nn.Module; t a 0-d tensor, y in the structure of y0; returns a tensor, one value or several, each
-        of which is watched by itself. Must be continuous and, for gradients, differentiable.
-    direction: 1 only from negative to positive, -1 only from positive to negative, 0 both, in the direction of integration.
-    terminal: True stops the solve at the first occurrence, a number n at the n-th. The state there is the one before reset.
+    condition: function or nn.Module; t a 0-d tensor, y in the structure of y0; returns a tensor, one value or several,
+        each of which is watched by itself. Must be continuous and, for gradients, differentiable.
+    direction: 1 from negative to positive only, -1 from positive to negative only, 0 both; in the order of integration.
+    terminal: True stops the solve at the first occurrence, a number n at the n-th, with the state before any reset.
     reset: reset(t, y, *args) -> y, the state to go on with. The method starts anew there.
     max_events: so many occurrences are allowed; the next one ends the solve with Status.MAX_EVENTS.
     name: to find it by in ``solution.events`` and in messages.
 
-    Root finding is done on the polynomial of each step, to a few units in the last place of t. A step is looked at in four
-    places, so that several roots in one step are found unless two of them lie within a quarter of the step; ``max_step``
-    bounds the steps where that is not enough. A condition that is zero at the start does not fire there, but at
-    its next crossing; one that becomes exactly zero fires, also without crossing.
+    The root is found on the polynomial of the step, to a few units in the last place of t; how near that is to the
+    exact time is a matter of rtol and atol. A step is looked at in four places, so that several roots in one step are
+    found unless two of them lie within a quarter of it; ``max_step`` bounds the steps where that is not enough.
+    A condition that is zero at the start does not fire there, but at its next crossing; one that becomes exactly zero
+    fires, whether it crosses or not. A reset or preset change that carries the state across zero is no crossing.
     """
 
     condition: Callable
@@ -54,7 +55,7 @@ class Event:
         if not isinstance(g, torch.Tensor) or not g.dtype.is_floating_point:
             kind = g.dtype if isinstance(g, torch.Tensor) else type(g).__name__
             raise TypeError(
-                f"the condition of event {self.name!r} must return a floating-point tensor that crosses zero, not {kind}"
+                f"the condition of event {self.name!r} must return a floating-point tensor to find zeros of, not {kind}"
             )
         return g.reshape(-1)
 
@@ -63,7 +64,8 @@ class Event:
 class PresetTimes:
     """``reset(t, y, *args) -> y`` applied at each of these times, for instance a dose.
 
-    times: numbers or a 1-D tensor, in units of t, with gradients if it requires them; those outside the span are left out.
+    times: numbers or a 1-D tensor, in units of t, with gradients if it requires them; those outside the span are left
+        out. At the first time of the span the reset is applied to y0, at the last one to the last output.
     """
 
     times: object
@@ -104,14 +106,16 @@ def as_events(given) -> tuple:
         elif callable(item):
             events.append((number, Event(item)))
         else:
-            raise TypeError(f"events must be Event, PresetTimes or functions condition(t, y), not {type(item).__name__}")
+            kind = type(item).__name__
+            raise TypeError(f"events must be Event, PresetTimes or functions condition(t, y), not {kind}")
     return events, presets
 
 
 def as_times(times, what) -> torch.Tensor:
-    """(k,) float64 from numbers or a tensor, whose gradient is kept; ValueError or TypeError where they make no sense."""
+    """(k,) float64 from numbers or a tensor, with their gradient; ValueError or TypeError for other things."""
     try:
-        times = times if isinstance(times, torch.Tensor) else torch.tensor([float(t) for t in times], dtype=torch.float64)
+        if not isinstance(times, torch.Tensor):
+            times = torch.tensor([float(t) for t in times], dtype=torch.float64)
     except (TypeError, ValueError):
         raise TypeError(f"{what} must be a sequence of numbers or a 1-D tensor, not {times!r}") from None
     if times.dim() != 1 or not all(math.isfinite(t) for t in times.detach().tolist()):

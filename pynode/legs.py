@@ -1,16 +1,17 @@
-"""A solve as a chain of legs: from one event with a reset, preset time or jump of f to the next; mostly there is one leg.
+"""A solve as a chain of legs: from one event with a reset, preset time or jump of f to the next. Mostly there is one.
 
 Each leg is differentiable by itself (an Integrate node). What joins them is made of ordinary tensor operations, so that
 autograd composes the gradient:
 - the time of an event, by the implicit function theorem: dt* = -(dg at fixed t*) / (dg/dt + dg/dy dy/dt);
 - the state there, y* + dy/dt dt*, and the user's reset of it;
-- the start of the next leg, y - f dt*: how a solution changes that starts later. Together these are the saltation matrix
-  (Hiskens & Pai, IEEE Trans. Circuits Syst. I 47 (2000), eq. 26-30).
+- the start of the next leg, y - f dt*: how a solution changes that starts later. Together these are the saltation
+  matrix (Hiskens & Pai, IEEE Trans. Circuits Syst. I 47 (2000), eq. 26-30).
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -20,8 +21,8 @@ from .solution import Piece
 from .status import Status
 from .watch import Watch
 
-# A reset by the same event so often in a row, each within this part of the span of the one before, ends the solve: a ball
-# that comes to rest. Still smaller distances drown in rounding, and the ball would fall through the floor.
+# A reset by the same event so often in a row, each within this part of the span of the one before, ends the solve: a
+# ball that comes to rest. Still smaller distances drown in rounding, and the ball would fall through the floor.
 ZENO, INSTANT = 3, 1e-10
 
 
@@ -34,7 +35,7 @@ class Leg(NamedTuple):
 
 
 class Boundary(NamedTuple):
-    """A time at which a new leg begins. time: the same t, 0-d float64 with its gradient; preset: None for a jump of f."""
+    """A time at which a leg begins. time: the same t, 0-d float64 with its gradient; preset: None for a jump of f."""
 
     t: float
     time: torch.Tensor
@@ -49,17 +50,18 @@ def boundaries(presets, jumps, values) -> list:
     sources = [(e, p, p.times) for e, p in presets] + [(-1, None, jumps)]
     found = [
         Boundary(t, time, preset, e, i)
-        for e, preset, times in sources for i, (t, time) in enumerate(zip(times.detach().tolist(), times.unbind(0)))
+        for e, preset, times in sources for i, (t, time) in enumerate(zip(times.detach().tolist(), times, strict=True))
     ]
     inside = [b for b in found if direction * (b.t - values[0]) >= 0 and direction * (values[-1] - b.t) >= 0]
     return sorted(inside, key=lambda b: direction * b.t)
 
 
 class Course:
-    """Runs the legs. After ``run``: ys (m, n) at the first m times, slopes (their dy/dt from the second on, where asked
-    for), records, pieces, path (the last leg's trajectory), status and t.
+    """Runs the legs. After ``run``: ys (m, n) at the first m times, slopes (their dy/dt from the second on, where
+    asked for), records, pieces, path (the last leg's trajectory, None if there was none), status and t.
 
-    leg(y, times, watch) -> Leg; values: list of output times; events: list of (number, Event); bounds: of ``boundaries``.
+    leg(y, times, watch) -> Leg; values: list of output times; events: list of (number, Event); bounds: from
+    ``boundaries``.
     At the time of a reset the output is the state after it (the solution is continuous from the right).
     """
 
@@ -141,7 +143,8 @@ class Course:
         if watch is not None:
             self.counts = watch.counts
         if not cut:
-            self.records += [self._record(hit, row)[0] for hit, row in zip(path.hits, leg.marks)]
+            for hit, row in zip(path.hits, leg.marks, strict=True):
+                self.records.append(self._record(hit, row)[0])
             status = None if path.status is Status.SUCCESS else path.status
             now = torch.tensor(path.t, dtype=torch.float64)
             return status, path.t, leg.rows[-1], now, {}
@@ -150,7 +153,7 @@ class Course:
     def _through_reset(self, leg, done):
         """Records of a leg that ended at an event, and the state after its resets."""
         path, fired, y, time = leg.piece.path, {}, None, None
-        for hit, row in zip(path.hits, leg.marks):
+        for hit, row in zip(path.hits, leg.marks, strict=True):
             record, state = self._record(hit, row)
             self.records.append(record)
             if hit.t != path.t:
@@ -161,8 +164,7 @@ class Course:
             fired[hit.event, hit.index] = self._residual(event, hit)
             if event.reset is not None and not done:
                 y = self._reset(event, time, y)
-                record = EventRecord(record.t, record.y, self.field.layout.unravel(y), record.event, record.index, record.name)
-                self.records[-1] = record
+                self.records[-1] = replace(record, after=self.field.layout.unravel(y))
         if done:
             return Status.EVENT, path.t, y, time, fired
         stalled = [self._stalled(e, path.t) for e in {e for e, _ in fired}]

@@ -10,7 +10,7 @@ import torch
 class Limits:
     """One solve's limits. All of its legs share them.
 
-    callback(t, y, stats): after every accepted step, t a float, y in the structure of y0; stops the solve by returning True.
+    callback(t, y, stats): after every accepted step, t a float, y in the structure of y0; True stops the solve.
     seconds: of wall-clock time. nonnegative: True, or flat indices of components that must not be negative.
     domain(t, y) -> bool: whether a state is possible.
     """

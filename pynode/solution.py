@@ -25,8 +25,9 @@ class Solution:
     t: (T,) times reached, float64; y: states in the structure of y0 with a leading dimension T, differentiable;
     status, message: how it ended; stats: forward counts, and backward ones once a gradient was taken;
     events: list of EventRecord in the order in which they occurred.
-    Where dense output was asked for, ``solution(t)`` gives the state at any time of the span and ``solution.derivative(t)``
-    its dy/dt, both differentiable likewise, the first also in t. At the time of a reset they mean the state after it.
+    Where dense output was asked for, ``solution(t)`` gives the state at any time of the span and
+    ``solution.derivative(t)`` its dy/dt, both differentiable likewise, the first also in t.
+    At the time of a reset every output, also y itself, is the state after it.
     """
 
     def __init__(self, t, y, status: Status, message: str, stats: Stats, method: str, layout, pieces, events=()):
@@ -97,5 +98,5 @@ def _derivative(piece, queries):
         return slopes
     nodes, weights = piece.path.slope_weights(queries)
     states = piece.between([t for group in nodes for t in group]).split([len(group) for group in nodes])
-    attached = torch.stack([w.to(rows) @ rows for w, rows in zip(weights, states)])
+    attached = torch.stack([w.to(rows) @ rows for w, rows in zip(weights, states, strict=True)])
     return slopes.detach() + (attached - attached.detach()) if attached.requires_grad else slopes

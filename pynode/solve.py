@@ -42,12 +42,12 @@ def solve(
     throw: False returns the partial solution with its status instead of raising SolveError.
     controller: 'I', 'PI' or 'PID' step-size control of one-step methods, instead of the method's own.
     first_step, min_step, max_step, step_size (fixed steps), max_steps, max_nfe: see Options.
-    events: Event, PresetTimes or functions condition(t, y, *args), one or several; what occurred is in solution.events.
-    tstops: times that steps end at, for instance the corners of an input. jumps: the same, where f is discontinuous: the
-        method starts anew there, and f is not asked across; a tensor may require gradients.
+    events: Event, PresetTimes or a function condition(t, y, *args), or several; what occurred is in solution.events.
+    tstops: times that steps end at, for instance the corners of an input. jumps: the same, where f is discontinuous:
+        the method starts anew there, and f is not asked across; a tensor may require gradients.
     callback: callback(t, y, stats) after every accepted step; returning True stops the solve (Status.CALLBACK).
-    max_seconds: limit on wall-clock time. nonnegative: True or flat indices; domain: domain(t, y) -> bool. A step that leaves
-        these is tried again, smaller, as is one in which f raises RejectStep.
+    max_seconds: limit on wall-clock time. nonnegative: True or flat indices; domain: domain(t, y) -> bool. A step that
+        leaves these is tried again, smaller, as is one in which f raises RejectStep.
 
     Raises ValueError or TypeError for input that makes no sense, SolveError where the solve fails.
     """
@@ -92,7 +92,8 @@ def solve(
             return path.evaluate(queries)
 
         if wanted and adjoint != "direct":
-            rows = _differentiable(field, method, path, values[:count] + [hit.t for hit in path.hits], outputs, start)
+            queries = values[:count] + [hit.t for hit in path.hits]
+            rows = _differentiable(field, method, path, queries, outputs, start)
         else:
             rows = outputs()
         return Leg(rows[:count], rows[count:], Piece(path, between))
@@ -121,7 +122,7 @@ def _differentiable(field, method, path, times, outputs, flat):
 
 def _without_graph(run, start, keep, inference):
     """The integration in inference mode, a fifth cheaper an operation than no_grad; again without it where f refuses it
-    (a field that differentiates inside itself must). inference=False: at once without, for states that a user gets to see."""
+    (a field that differentiates inside itself must). inference=False: not tried, for states that a user gets to see."""
     if inference:
         try:
             with torch.inference_mode():

@@ -47,9 +47,9 @@ class Status(Enum):
         "raise max_seconds, loosen rtol and atol, or use an implicit method such as 'fbdf' if the steps are tiny",
     )
     DOMAIN = (
-        "every step leaves the domain of the state (nonnegative, domain, or RejectStep raised by the field), also the smallest",
-        "check that the exact solution stays inside and that y0 and resets lie inside; allow an overshoot of the size of "
-        "atol, for instance domain=lambda t, y: bool((y > -1e-9).all()), or lower atol",
+        "every step leaves the domain of the state (nonnegative, domain, or RejectStep from f), also the smallest",
+        "check that the exact solution stays inside and that y0 and resets lie inside; allow an overshoot of the size "
+        "of atol, for instance domain=lambda t, y: bool((y > -1e-9).all()), or lower atol",
     )
 
     @property

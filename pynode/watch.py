@@ -32,8 +32,8 @@ class Hit(NamedTuple):
 class Watch:
     """The conditions of all events during one leg of a solve.
 
-    events: list of Event; counts: how often each has occurred before this leg; fired: {(event, index): |g|} of those that
-    made the leg begin, whose condition is as near to zero as rounding allows.
+    events: list of Event; counts: how often each has occurred before this leg; fired: {(event, index): |g|} of those
+    that made the leg begin, whose condition is as near to zero as rounding allows.
     Costs one polynomial and four evaluations of the conditions a step, and one synchronisation.
     """
 
@@ -51,28 +51,31 @@ class Watch:
         noise = 4 * torch.finfo(y.dtype).eps * float(y.detach().abs().max())
         self.noise = [max(8 * self.fired[o], 64 * noise) if o in self.fired else noise for o in owners]
         self.last = values
-        self.sides = [0 if abs(g) <= n else _sign(g) for g, n in zip(values, self.noise)]
+        self.sides = [0 if abs(g) <= n else _sign(g) for g, n in zip(values, self.noise, strict=True)]
 
     def _values(self, t: float, y):
         """All conditions at (t, y), (K,)."""
         field = self.field
-        time = torch.scalar_tensor(t, dtype=field.dtype, device=field.device)
-        state = field.layout.unravel(y)
-        parts = [event.value(time, state, field.args) for event in self.events]
-        if self.sizes is None:
-            self.sizes = [len(part) for part in parts]
-        return torch.cat([part.detach().to(torch.float64) for part in parts])
+        # Not in inference mode: what a condition's module keeps of this call, a graph may use later.
+        with torch.inference_mode(False), torch.no_grad():
+            time = torch.scalar_tensor(t, dtype=field.dtype, device=field.device)
+            state = field.layout.unravel(y)
+            parts = [event.value(time, state, field.args) for event in self.events]
+            if self.sizes is None:
+                self.sizes = [len(part) for part in parts]
+            return torch.cat(parts).detach().to(torch.float64)
 
     def scan(self, step, end: float, coefficients):
         """Note the events of a step that ends at time ``end``; the Hit at which the leg must stop, None to go on."""
         thetas = PROBES + SAMPLES if 0 in self.sides else SAMPLES
         grid = torch.tensor(thetas[:-1], dtype=torch.float64, device=step.y.device)
         states = evaluate(coefficients, grid).unbind(0)
-        rows = [self._values(step.t + theta * step.h, y) for theta, y in zip(thetas, states)]
+        rows = [self._values(step.t + theta * step.h, y) for theta, y in zip(thetas[:-1], states, strict=True)]
         table = torch.stack([*rows, self._values(end, step.y)]).tolist()
-        if any(math.isnan(g) for g in table[-1]):
-            bad = self.events[self.owners[[math.isnan(g) for g in table[-1]].index(True)][0]].name
-            raise ValueError(f"the condition of event {bad!r} is NaN at t = {end:.6g}; it must be finite on the whole way")
+        for g, (e, _) in zip(table[-1], self.owners, strict=True):
+            if math.isnan(g):
+                name = self.events[e].name
+                raise ValueError(f"the condition of event {name!r} is NaN at t = {end:.6g}; keep it finite")
         found = []
         for k, owner in enumerate(self.owners):
             found += [(theta, *owner) for theta in self._roots(k, step, thetas, table, coefficients)]
@@ -83,7 +86,7 @@ class Watch:
         """Where condition k fires in the step, as fractions of it."""
         direction = self.events[self.owners[k][0]].direction
         side, left, before, found = self.sides[k], 0.0, self.last[k], []
-        for theta, row in zip(thetas, table):
+        for theta, row in zip(thetas, table, strict=True):
             g = row[k]
             sign = _sign(g)
             if side and sign != side:
@@ -116,7 +119,7 @@ class Watch:
             if event.max_events is not None and self.counts[e] > event.max_events:
                 self.status = Status.MAX_EVENTS
                 return cut or self._hit(step, t, end, coefficients, e, index)
-            hit = self._hit(step, t, end, coefficients, e, index) if cut is None else cut._replace(event=e, index=index)
+            hit = cut._replace(event=e, index=index) if cut else self._hit(step, t, end, coefficients, e, index)
             self.hits.append(hit)
             if event.reset is not None or self.stops(e):
                 cut, self.status = cut or hit, Status.EVENT

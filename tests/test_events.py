@@ -54,7 +54,8 @@ def test_bouncing_ball(method, adjoint):
     leaves = (g, bounce.kept, h)
     ground = Event(height, direction=-1, reset=bounce, name="ground")
     start = torch.cat((h, tensor(0.0)))
-    solution = solve(falling, start, [0.0, 3.0, 4.0], args=(g[0],), method=method, events=ground, adjoint=adjoint, **TIGHT)
+    options = {"method": method, "adjoint": adjoint, "events": ground, **TIGHT}
+    solution = solve(falling, start, [0.0, 3.0, 4.0], args=(g[0],), **options)
     times, speeds = bounces(5, g[0], bounce.kept, h[0])
     found = torch.stack([record.t for record in solution.events])
     after = torch.stack([record.after[1] for record in solution.events])
@@ -116,7 +117,8 @@ def test_dosing(method):
     doses = PresetTimes(when, lambda t, y, rate: y + dose)
     outputs = [0.0, 0.5, 1.0, 3.0, 4.0, 5.0]
     solution = solve(
-        lambda t, y, rate: -rate * y, tensor(3.0), outputs, args=(rate,), method=method, events=doses, dense=True, **TIGHT
+        lambda t, y, rate: -rate * y, tensor(3.0), outputs, args=(rate,), method=method, events=doses, dense=True,
+        **TIGHT,
     )
     exact = torch.stack([
         3.0 * torch.exp(-rate * t) + dose * sum(torch.exp(-rate * (t - w)) for w in when if w <= t) for t in outputs
@@ -161,7 +163,8 @@ def test_gradient_against_differences(method):
 def test_several_roots_in_a_step():
     """Eight zeros of sin(20 t) on a straight line that is solved in a handful of steps, bounded to see each of them."""
     event = Event(lambda t, y: torch.sin(20 * t) + 0 * y[0])
-    solution = solve(lambda t, y: 0 * y, tensor(1.0), [0.05, 1.3], method="Tsit5", max_step=0.4, first_step=0.4, events=event)
+    steps = {"method": "Tsit5", "max_step": 0.4, "first_step": 0.4}
+    solution = solve(lambda t, y: 0 * y, tensor(1.0), [0.05, 1.3], events=event, **steps)
     exact = [k * math.pi / 20 for k in range(1, 9)]
     assert solution.stats.accepted < 8
     assert [float(r.t) for r in solution.events] == pytest.approx(exact, abs=1e-14)
@@ -169,7 +172,8 @@ def test_several_roots_in_a_step():
 
 def test_vector_condition_and_simultaneous_resets():
     """Two walls met at one time: both resets are applied, and the records say which component fired."""
-    walls = Event(lambda t, y: 1 - y[:2], direction=-1, reset=lambda t, y: y * tensor(1.0, 1.0, -1.0, 1.0), name="walls")
+    turn = tensor(1.0, 1.0, -1.0, 1.0)
+    walls = Event(lambda t, y: 1 - y[:2], direction=-1, reset=lambda t, y: y * turn, name="walls")
     stop = Event(lambda t, y: t - 1.0, reset=lambda t, y: y + tensor(0.0, 0.0, 0.0, 5.0))
     solution = solve(
         lambda t, y: torch.cat((y[2:3], y[2:3], 0 * y[:2])), tensor(0.0, -1.0, 1.0, 0.0), [0.0, 1.0, 2.0],

@@ -1,4 +1,4 @@
-"""What stops a solve or refuses a step, derivative of the dense output, and that none of it costs where it is not used."""
+"""What stops a solve or refuses a step, and the derivative of the dense output."""
 
 import math
 import time
@@ -19,12 +19,14 @@ def decay(t, y):
 @each_family
 def test_tstops_are_step_ends(method):
     """Every stop is met exactly, forward and backward, and the step size recovers after it."""
+    stops = [1.5, 0.3, 0.3 + 1e-6, 7.0]
     for span in ([0.0, 2.0], [2.0, 0.0]):
         ends = []
-        solve(
-            smooth, smooth_exact(span[0]), span, method=method, tstops=[1.5, 0.3, 0.3 + 1e-6, 7.0], rtol=1e-4, atol=1e-4,
-            callback=lambda t, y, stats: ends.append(t),
-        )
+
+        def note(t, y, stats, ends=ends):
+            ends.append(t)
+
+        solve(smooth, smooth_exact(span[0]), span, method=method, tstops=stops, rtol=1e-4, atol=1e-4, callback=note)
         assert {0.3, 0.3 + 1e-6, 1.5} <= set(ends) and ends[-1] == span[1]
         assert ends == sorted(ends, reverse=span[1] < span[0])
         assert len(ends) < 60
@@ -49,6 +51,16 @@ def test_callback_sees_every_step_and_stops(method):
     assert torch.allclose(seen[-1][1], torch.exp(tensor(-seen[-1][0])), rtol=1e-4)
 
 
+def test_callback_stops_at_a_reset():
+    """What the callback asks is not lost where the same step ends at an event."""
+    event = Event(lambda t, y: y - 0.5, reset=lambda t, y: 2 * y)
+    solution = solve(
+        decay, tensor(1.0), [0.0, 2.0], method="Tsit5", events=event, callback=lambda t, y, stats: bool(y < 0.51)
+    )
+    assert solution.status is Status.CALLBACK and len(solution.events) == 1
+    assert float(solution.events[0].t) == pytest.approx(math.log(2), abs=1e-6)
+
+
 def test_wall_clock_limit():
     def slow(t, y):
         time.sleep(0.005)
@@ -62,7 +74,7 @@ def test_wall_clock_limit():
 
 @each_family
 def test_reject_step(method):
-    """sqrt refuses negative states: with wide tolerances the steps overshoot, and are tried again, also inside Newton."""
+    """sqrt refuses negative states: wide steps overshoot and are tried again, also from inside Newton's iteration."""
     refused = []
 
     def draining(t, y):
@@ -115,7 +127,7 @@ def test_a_domain_that_cannot_be_kept_ends_the_solve(method):
 def test_nonnegative_keeps_a_decay_positive(method):
     """With tolerances this wide the states would swing below zero, which the check prevents."""
     def rate(t, y):
-        return -50.0 * y * torch.tensor([1.0, 0.1], dtype=y.dtype)
+        return -50.0 * y * tensor(1.0, 0.1)
 
     lowest = []
     solve(
@@ -180,8 +192,8 @@ def test_dense_output_across_a_reset():
     assert torch.allclose(solution.derivative(t)[:, 0], -exact, atol=1e-5)
 
 
-def test_unused_limits_cost_no_synchronisation(monkeypatch):
-    """An event that never fires changes neither the steps nor the evaluations of f of a method with a free polynomial."""
+def test_a_watch_leaves_the_steps_alone():
+    """An event that never fires changes neither the steps nor, where the polynomial is free, the evaluations of f."""
     plain = solve(smooth, smooth_exact(0.0), [0.0, 2.0], method="Tsit5")
     watched = solve(smooth, smooth_exact(0.0), [0.0, 2.0], method="Tsit5", events=lambda t, y: y[0] + 9, max_seconds=99)
     assert torch.equal(plain.y, watched.y)

@@ -47,7 +47,7 @@ def integrate(
     path = Trajectory(t, y0, f0, h)
     if not bool(torch.isfinite(f0).all()):
         path.status = Status.NONFINITE
-    elif limits is not None and not limits.allow(t, y0):
+    elif limits is not None and not field.stats.accepted and not limits.allow(t, y0):
         path.status = Status.DOMAIN
     else:
         if watch is not None:
@@ -66,7 +66,8 @@ def _march(field, method, path, times, options, tol, h, keep, dense, slopes, wat
     state = method.init(field, t, y, path.f0, h, tol)
     # Of the whole solve, of which this may be one leg of many.
     position, attempts = 1, stats.accepted + stats.rejected
-    slack = 1e-3 if options.step_size is None else 1e-9  # a step that ends this near to a stop, in steps, is stretched to it
+    # A step that ends this near to a stop, in steps, is stretched to it.
+    slack = 1e-3 if options.step_size is None else 1e-9
     while True:
         if attempts >= options.max_steps:
             path.status = Status.MAX_STEPS
@@ -116,13 +117,12 @@ def _march(field, method, path, times, options, tol, h, keep, dense, slopes, wat
             if dense:
                 path.polynomials.append(coefficients)
         path.t, path.y = t, y
-        asked = limits is not None and limits.stop(t, y)
-        if cut is not None:
+        if limits is not None and limits.stop(t, y):
+            path.status = Status.CALLBACK
+        elif cut is not None:
             path.status = watch.status
         elif landing and len(stops) == 1:
             path.status = Status.SUCCESS
-        elif asked:
-            path.status = Status.CALLBACK
         if path.status is not None:
             break
         h *= step.factor
