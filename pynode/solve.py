@@ -140,6 +140,12 @@ def _move_outputs(ys, slopes, times):
     return torch.cat((ys[:1], ys[1:] + slopes.detach() * moved[1:]))
 
 
+def _finite_jacobian(field, path):
+    time = torch.full((), path.t, dtype=field.dtype, device=field.device)
+    jac = field.user_jac(time, field.layout.unravel(path.y.detach()), *field.args)
+    return bool(torch.isfinite(jac).all())
+
+
 def _message(field, method, course) -> str:
     """How the solve ended, in sentences: where, after what steps, which component moves fastest, and what to do."""
     status, path, times = course.status, course.path, course.values
@@ -164,11 +170,13 @@ def _message(field, method, course) -> str:
 
 
 def _fastest(field, path) -> str:
-    """Which component changes fastest where the solve ended."""
+    """What f does where the solve ended: not finite, its Jacobian not finite, or which component changes fastest."""
     with torch.no_grad():
         slope = field(path.t, path.y.detach())
         bad = (~torch.isfinite(slope)).nonzero().flatten().tolist()
         if bad:
             return f"There f is not finite in component {bad[0]}."
+        if field.user_jac is not None and not _finite_jacobian(field, path):
+            return "There f is finite, but the Jacobian that jac returns is not: correct jac, or leave it away."
         i = int((slope.abs() / (path.y.abs() + 1e-30)).argmax())
         return f"There component {i} changes fastest: y = {float(path.y[i]):.3g}, dy/dt = {float(slope[i]):.3g}."

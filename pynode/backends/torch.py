@@ -29,7 +29,7 @@ def integrate(
     t, end = times[0], times[-1]
     direction = 1.0 if end > t else -1.0
     try:
-        f0 = field(t, y0)
+        f0 = field.first(t, y0)
     except RejectStep:
         path = Trajectory(t, y0, None, 0.0)
         path.status = Status.DOMAIN
