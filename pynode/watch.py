@@ -45,7 +45,7 @@ class Watch:
         """Note on which side of zero each condition starts, 0 where that is not known yet."""
         self.hits, self.status, self.counts = [], None, list(self.before)
         self.sizes = None
-        values = self._values(t, y).tolist()
+        values = self._values([t], [y]).tolist()[0]
         owners = [(e, i) for e, size in enumerate(self.sizes) for i in range(size)]
         self.owners = owners
         noise = 4 * torch.finfo(y.dtype).eps * float(y.detach().abs().max())
@@ -53,25 +53,25 @@ class Watch:
         self.last = values
         self.sides = [0 if abs(g) <= n else _sign(g) for g, n in zip(values, self.noise, strict=True)]
 
-    def _values(self, t: float, y):
-        """All conditions at (t, y), (K,)."""
-        field = self.field
+    def _values(self, times, states):
+        """All conditions at m points, times (floats) and states (n,): (m, K) on the CPU, in one synchronisation."""
+        field, parts = self.field, []
         # Not in inference mode: what a condition's module keeps of this call, a graph may use later.
         with torch.inference_mode(False), torch.no_grad():
-            time = torch.scalar_tensor(t, dtype=field.dtype, device=field.device)
-            state = field.layout.unravel(y)
-            parts = [event.value(time, state, field.args) for event in self.events]
+            clock = torch.tensor(times, dtype=field.dtype, device=field.device).unbind(0)
+            for t, y in zip(clock, states, strict=True):
+                state = field.layout.unravel(y)
+                parts += [event.value(t, state, field.args) for event in self.events]
             if self.sizes is None:
                 self.sizes = [len(part) for part in parts]
-            return torch.cat(parts).detach().to(torch.float64)
+            return torch.cat(parts).to("cpu", torch.float64).view(len(times), -1)
 
     def scan(self, step, end: float, coefficients):
         """Note the events of a step that ends at time ``end``; the Hit at which the leg must stop, None to go on."""
         thetas = PROBES + SAMPLES if 0 in self.sides else SAMPLES
         grid = torch.tensor(thetas[:-1], dtype=torch.float64, device=step.y.device)
-        states = evaluate(coefficients, grid).unbind(0)
-        rows = [self._values(step.t + theta * step.h, y) for theta, y in zip(thetas[:-1], states, strict=True)]
-        table = torch.stack([*rows, self._values(end, step.y)]).tolist()
+        times = [step.t + theta * step.h for theta in thetas[:-1]]
+        table = self._values([*times, end], [*evaluate(coefficients, grid).unbind(0), step.y]).tolist()
         for g, (e, _) in zip(table[-1], self.owners, strict=True):
             if math.isnan(g):
                 name = self.events[e].name
@@ -102,7 +102,7 @@ class Watch:
     def _root(self, k, step, coefficients, a, b, ga, gb):
         def g(theta):
             grid = torch.tensor([theta], dtype=torch.float64, device=step.y.device)
-            return float(self._values(step.t + theta * step.h, evaluate(coefficients, grid)[0])[k])
+            return float(self._values([step.t + theta * step.h], evaluate(coefficients, grid))[0, k])
 
         resolution = math.ulp(max(abs(step.t), abs(step.t + step.h))) / abs(step.h)
         return bracketed_root(g, a, b, ga, gb, max(torch.finfo(step.y.dtype).eps, resolution))
