@@ -32,6 +32,9 @@ class Grid:
     def locate(self, t: float) -> int:
         """Index of the step that t falls in; where two steps meet it is the earlier one, at t0 the first."""
         return max(0, bisect.bisect_left(self._keys, self.direction * t) - 1)
+    def covers(self, t: float) -> bool:
+        return self._keys[0] <= self.direction * t <= self.direction * self.end
+
 
 class Trajectory:
     """What an integration leaves: its steps (kept where a gradient or dense output needs them) and how it ended.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from .dense import Trajectory
+from .dense import Grid, Trajectory
 from .stats import Stats
 from .status import SolveError, Status
 
@@ -72,12 +72,12 @@ class Solution:
         if not pieces:
             raise ValueError("this solution has no dense output: call solve(..., dense=True)")
         first, last = pieces[0].path, pieces[-1].path
-        direction = pieces[0].path.grid().direction
+        span = Grid([first.t0], last.t)
         rows, order, members = [], [], {}
         for i, s in enumerate(times.detach().reshape(-1).tolist()):
-            if direction * (s - first.t0) < 0 or direction * (last.t - s) < 0:
+            if not span.covers(s):
                 raise ValueError(f"t = {s:.6g} lies outside the solved span, {first.t0:.6g} to {last.t:.6g}")
-            k = max(j for j, piece in enumerate(pieces) if direction * (s - piece.path.t0) >= 0)
+            k = max(j for j, piece in enumerate(pieces) if span.direction * (s - piece.path.t0) >= 0)
             members.setdefault(k, []).append((i, s))
         for k, found in members.items():
             order += [i for i, _ in found]
@@ -100,3 +100,41 @@ def _derivative(piece, queries):
     states = piece.between([t for group in nodes for t in group]).split([len(group) for group in nodes])
     attached = torch.stack([w.to(rows) @ rows for w, rows in zip(weights, states, strict=True)])
     return slopes.detach() + (attached - attached.detach()) if attached.requires_grad else slopes
+
+
+class BatchSolution:
+    """What a solve with batched=True returns.
+
+    t: (T, B) times, a column for each row; y: states with leading dimensions (T, B), NaN where a row did not arrive;
+    statuses: how each row ended; reached: the time that each row reached; stats: counts over all rows.
+    """
+
+    def __init__(self, t, y, statuses, reached, stats: Stats, method: str):
+        self.t, self.y, self.statuses, self.reached = t, y, statuses, reached
+        self.stats, self.method = stats, method
+
+    @property
+    def success(self) -> bool:
+        return all(status is Status.SUCCESS for status in self.statuses)
+
+    @property
+    def status(self) -> Status:
+        """SUCCESS, or the status of the first row that failed."""
+        return next((status for status in self.statuses if status is not Status.SUCCESS), Status.SUCCESS)
+
+    @property
+    def message(self) -> str:
+        failed = [i for i, status in enumerate(self.statuses) if status is not Status.SUCCESS]
+        if not failed:
+            return f"{len(self.statuses)} rows: {Status.SUCCESS.sentence}."
+        first = failed[0]
+        return (
+            f"{self.method}: {len(failed)} of {len(self.statuses)} rows failed, the first of them row {first}: "
+            f"{self.status.sentence}, at t = {self.reached[first]:.6g}. What to do: {self.status.remedy}."
+        )
+
+    def check(self) -> "BatchSolution":
+        """self, or SolveError where a row ended before its time."""
+        if not self.success:
+            raise SolveError(self)
+        return self

@@ -15,6 +15,7 @@ from .methods import registry
 from .options import Options
 from .problem import ODEProblem
 from .solution import Piece, Solution
+from .solve_batched import solve_batched
 from .status import RejectStep, Status
 
 ADJOINTS = ("discrete", "direct")
@@ -22,7 +23,7 @@ ADJOINTS = ("discrete", "direct")
 
 def solve(
     f, y0=None, t=None, *, method="auto", rtol=1e-6, atol=1e-9, dense=False, adjoint="auto", args=(), jac=None, params=None,
-    throw=True, first_step=None, step_size=None, controller=None,
+    batched=False, throw=True, first_step=None, step_size=None, controller=None,
     min_step=0.0, max_step=float("inf"), max_steps=100_000, max_nfe=None,
     events=(), tstops=(), jumps=(), callback=None, max_seconds=None, nonnegative=None, domain=None,
 ) -> Solution:
@@ -39,6 +40,9 @@ def solve(
     jac: jac(t, y, *args) -> df/dy (n, n), instead of the one by reverse mode.
     params: the tensors that gradients shall reach; by default f.parameters(), those in args, and, for a plain function,
         the leaf tensors that it uses.
+    batched: the rows of y0, (B, ...), are separate systems: each gets its own steps, order, Newton iteration, end and status,
+        and t may be (T, B). f is called with the rows still running, t of shape (rows, 1, ...), and the tensors in args
+        whose first dimension is B cut to these rows. Returns a BatchSolution; no gradients.
     throw: False returns the partial solution with its status instead of raising SolveError.
     controller: 'I', 'PI' or 'PID' step-size control of one-step methods, instead of the method's own.
     first_step, min_step, max_step, step_size (fixed steps), max_steps, max_nfe: see Options.
@@ -59,6 +63,14 @@ def solve(
         raise ValueError(f"unknown adjoint {adjoint!r}: choose one of 'auto', 'discrete', 'direct'")
     stops = tuple(as_times(tstops, "tstops").detach().tolist())
     options = Options(rtol, atol, first_step, step_size, min_step, max_step, max_steps, max_nfe, stops)
+    if batched:
+        limited = any(x is not None for x in (callback, max_seconds, nonnegative, domain))
+        if limited or any(map(len, (*as_events(events), stops, jumps))):
+            raise ValueError(
+                "events, tstops, jumps, callback, max_seconds, nonnegative and domain are not for batched=True: "
+                "solve the rows one by one, or all of them as one system"
+            )
+        return solve_batched(problem, method, options, throw)
     layout = problem.layout()
     times = problem.times(layout.device)
     values = times.detach().tolist()
