@@ -1,10 +1,14 @@
 """pynode: stiff and non-stiff neural differential equations in PyTorch, with the right gradient."""
 
+from .events import Event, EventRecord, PresetTimes
 from .problem import ODEProblem
 from .solution import Solution
 from .solve import solve
-from .status import SolveError, Status
+from .status import RejectStep, SolveError, Status
 
 __version__ = "0.1.0"
 
-__all__ = ["ODEProblem", "Solution", "SolveError", "Status", "solve", "__version__"]
+__all__ = [
+    "Event", "EventRecord", "ODEProblem", "PresetTimes", "RejectStep", "Solution", "SolveError", "Status", "solve",
+    "__version__",
+]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from ..status import RejectStep
+
 
 class Jacobian:
     """df/dy, (n, n), at one point: the user's, or by reverse mode.
@@ -57,7 +59,10 @@ class Jacobian:
         count = 3 if field.size == 2 else 2
         with torch.no_grad():
             rows = torch.stack([y * (1 + 0.01 * i) + 1e-3 * i for i in range(count)])
-            single = torch.stack([field.at(t, row) for row in rows])
+            try:
+                single = torch.stack([field.at(t, row) for row in rows])
+            except RejectStep:  # the rows lie outside the domain, though y lies inside
+                return False
             field.stats.nfe += count
             try:
                 together = field.rows(t, rows)
