@@ -81,7 +81,8 @@ def test_backwards_is_the_mirror_of_forwards(method):
     assert backwards.stats == forwards.stats
 
 
-@pytest.mark.parametrize("method", IMPLICIT)
+# The implicit midpoint rule damps nothing, R(infinity) = -1, and follows the transient with small steps to its end.
+@pytest.mark.parametrize("method", [name for name in IMPLICIT if name != "ImplicitMidpoint"])
 def test_stiffness_costs_no_steps(method):
     """Prothero-Robinson with a rate of -1e6, from a point off the solution: a transient of 1e-6 and then cos t."""
     solution = solve(prothero(-1e6), tensor(1.5), [0.0, 5.0], method=method, rtol=1e-4, atol=1e-7)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
+
 from ..control import Controller
 from ..status import Status
 
@@ -79,3 +81,13 @@ class OneStep(Method):
 
     def controlled(self, kind):
         return replace(self, controller=Controller(kind))
+
+    def stages(self, field, step):
+        """Slopes of all stages of an accepted step that its dense output needs: list of (n,)."""
+        return step.tape
+
+    def polynomial(self, field, step):
+        """(degree + 1, n) coefficients of the powers of theta on the step."""
+        ks = torch.stack(self.stages(field, step))
+        weights = torch.as_tensor(self.tableau.dense_weights.T * step.h, dtype=ks.dtype, device=ks.device)
+        return torch.cat((step.start.unsqueeze(0), weights @ ks))

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
-
 from ..algebra.combine import Row, combine
 from .base import OneStep, Step
 
@@ -56,9 +54,3 @@ class ExplicitRungeKutta(OneStep):
         for i, row in enumerate(self.rows[3]):
             ks.append(field(step.t + self.nodes[self.tableau.stages + i] * step.h, combine(step.start, step.h, row, ks)))
         return ks
-
-    def polynomial(self, field, step):
-        """(degree + 1, n) coefficients of the powers of theta on the step."""
-        ks = torch.stack(self.stages(field, step))
-        weights = torch.as_tensor(self.tableau.dense_weights.T * step.h, dtype=ks.dtype, device=ks.device)
-        return torch.cat((step.start.unsqueeze(0), weights @ ks))

@@ -10,18 +10,19 @@ from functools import lru_cache
 from . import tables
 from .base import Method
 from .bdf import FBDF, QNDF
+from .dirk import DIRK
 from .explicit import ExplicitRungeKutta
 from .rosenbrock import RosenbrockMethod
 from .tableau import Rosenbrock, RungeKutta
 
 
-def _runner(tableau):
-    """The method that runs a tableau, None where no family here does."""
+def _runner(tableau, companion):
+    """The method that runs a tableau; companion: the explicit part of an additive pair, None where there is none."""
     if isinstance(tableau, Rosenbrock):
         return RosenbrockMethod.of(tableau)
     if tableau.explicit:
         return ExplicitRungeKutta.of(tableau)
-    return None
+    return DIRK.of(tableau, companion)
 
 
 @lru_cache(maxsize=None)
@@ -29,9 +30,8 @@ def _methods() -> dict:
     found = {m.name.lower(): m for m in (QNDF, FBDF)}
     for info in pkgutil.iter_modules(tables.__path__):
         module = importlib.import_module(f"{tables.__name__}.{info.name}")
-        tableau = getattr(module, info.name.upper())
-        if (runner := _runner(tableau)) is not None:
-            found[tableau.name.lower()] = runner
+        tableau, companion = (getattr(module, info.name.upper() + part, None) for part in ("", "_EXPLICIT"))
+        found[tableau.name.lower()] = _runner(tableau, companion)
     return dict(sorted(found.items(), key=lambda item: (item[1].implicit, item[1].order, item[0])))
 
 
