@@ -14,7 +14,7 @@ from pynode.norm import Tolerance
 from pynode.problem import ODEProblem
 
 # Steps over a span of one at which the leading term rules and rounding does not, by order.
-STEPS = {1: 128, 2: 64, 3: 64, 4: 64, 5: 32, 6: 8, 7: 8, 8: 8}
+STEPS = {1: 128, 2: 64, 3: 64, 4: 64, 5: 32, 6: 8, 7: 8, 8: 8, 9: 4}
 
 
 def observed(errors):
@@ -48,7 +48,9 @@ def test_dense_order_between_the_ends_of_a_step(method):
     """From below only: at some thetas the leading term is small and the next one shows."""
     tableau = registry.get(method).tableau
     errors = []
-    for h in (1 / STEPS[tableau.dense_order], 0.5 / STEPS[tableau.dense_order]):
+    # A step of Radau's order 9 is exact to rounding long before its polynomial of order 5 would be on those steps.
+    count = 8 if tableau.order > 8 else STEPS[tableau.dense_order]
+    for h in (1 / count, 0.5 / count):
         solution = solve(smooth, smooth_exact(0.3), [0.3, 0.3 + h], method=method, step_size=h, dense=True)
         times = 0.3 + h * tensor(0.3, 0.6)
         errors.append((solution(times) - smooth_exact(times)).norm(dim=1))

@@ -8,8 +8,9 @@ import torch
 from ..methods.bdf import BDF
 from ..methods.dirk import DIRK
 from ..methods.explicit import ExplicitRungeKutta
+from ..methods.radau import Radau
 from ..methods.rosenbrock import RosenbrockMethod
-from . import discrete_bdf, discrete_dirk, discrete_rosenbrock, discrete_rungekutta, onestep
+from . import discrete_bdf, discrete_dirk, discrete_radau, discrete_rosenbrock, discrete_rungekutta, onestep
 from .outputs import Outputs
 
 # Above this size an explicit method goes back by vector-Jacobian products instead of Jacobians (benchmarks/gradient.py).
@@ -35,6 +36,8 @@ class DiscreteAdjoint:
             return onestep.pullback(field, discrete_rosenbrock.Replay, method, trajectory, outputs)
         if isinstance(method, DIRK):
             return onestep.pullback(field, discrete_dirk.Replay, method, trajectory, outputs)
+        if isinstance(method, Radau):
+            return onestep.pullback(field, discrete_radau.Replay, method, trajectory, outputs)
         assert isinstance(method, ExplicitRungeKutta)
         if field.size > JACOBIANS_UP_TO:
             return discrete_rungekutta.sequential(field, method, trajectory, outputs)

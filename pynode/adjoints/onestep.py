@@ -18,7 +18,7 @@ def pullback(field, replay_type, method, trajectory, outputs):
     steps, n = trajectory.steps, len(trajectory.y0)
     ybar = torch.zeros_like(trajectory.y0)
     grads = [torch.zeros_like(p) for p in field.parameters]
-    size = max(1, chunk_size(n) // method.tableau.stages)
+    size = max(1, chunk_size(n) // replay_type.size(method))
     for last in range(len(steps), 0, -size):
         first = max(0, last - size)
         replay = replay_type(field, method, steps[first:last], outputs.inside[first:last])
@@ -40,6 +40,11 @@ def pullback(field, replay_type, method, trajectory, outputs):
 
 class Start:
     """Starts, times and sizes of the steps of a chunk as tensors: y (m, n), t (m,), h (m,), and their outputs."""
+
+    @staticmethod
+    def size(method):
+        """Matrices, (n, n), that one step needs."""
+        return method.tableau.stages
 
     def __init__(self, steps, inside):
         like = steps[0].start

@@ -12,6 +12,7 @@ from .base import Method
 from .bdf import FBDF, QNDF
 from .dirk import DIRK
 from .explicit import ExplicitRungeKutta
+from .radau import RADAUS
 from .rosenbrock import RosenbrockMethod
 from .tableau import Rosenbrock, RungeKutta
 
@@ -27,7 +28,7 @@ def _runner(tableau, companion):
 
 @lru_cache(maxsize=None)
 def _methods() -> dict:
-    found = {m.name.lower(): m for m in (QNDF, FBDF)}
+    found = {m.name.lower(): m for m in (QNDF, FBDF, *RADAUS)}
     for info in pkgutil.iter_modules(tables.__path__):
         module = importlib.import_module(f"{tables.__name__}.{info.name}")
         tableau, companion = (getattr(module, info.name.upper() + part, None) for part in ("", "_EXPLICIT"))
@@ -35,7 +36,7 @@ def _methods() -> dict:
     return dict(sorted(found.items(), key=lambda item: (item[1].implicit, item[1].order, item[0])))
 
 
-ALIASES = {"bdf": "qndf", "dopri5": "dp5", "dop853": "dp8", "ode23s": "rosenbrock23", "bosh3": "bs3"}
+ALIASES = {"bdf": "qndf", "dopri5": "dp5", "dop853": "dp8", "ode23s": "rosenbrock23", "bosh3": "bs3", "radau": "radauiia5", "radau5": "radauiia5"}
 
 
 def names() -> list:
