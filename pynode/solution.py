@@ -13,12 +13,13 @@ class Solution:
 
     t: (T,) times reached, float64; y: states in the structure of y0 with a leading dimension T, differentiable;
     status, message: how it ended; stats: forward counts, and backward ones once a gradient was taken.
+    method: its name; choice: why 'auto' took it, empty where it was asked for by name.
     Where dense output was asked for, ``solution(t)`` gives the state at any time of the span, differentiable likewise.
     """
 
-    def __init__(self, t, y, status: Status, message: str, stats: Stats, method: str, layout, trajectory, between):
+    def __init__(self, t, y, status: Status, message: str, stats: Stats, method: str, layout, trajectory, between, choice):
         self.t, self.y, self.status, self.message = t, y, status, message
-        self.stats, self.method = stats, method
+        self.stats, self.method, self.choice = stats, method, choice
         self._layout, self._trajectory, self._between = layout, trajectory, between
 
     @property

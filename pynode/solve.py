@@ -9,6 +9,8 @@ from .adjoints.discrete import DiscreteAdjoint
 from .backends.torch import integrate
 from .field import VectorField
 from .methods import registry
+from .methods.choose import choose
+from .norm import Tolerance
 from .options import Options
 from .problem import ODEProblem
 from .solution import Solution
@@ -27,7 +29,8 @@ def solve(
     f: nn.Module or function f(t, y, *args), t a 0-d tensor and y in the structure of y0; or an ODEProblem alone.
     y0: tensor of any shape, or a tuple or dict of tensors, float32 or float64.
     t: at least two times, strictly increasing or decreasing; a list or a tensor (with gradients, if it requires them).
-    method: SciML's name in any case ('fbdf', 'rodas5p', 'tsit5', ...; ``pynode methods`` lists them). 'auto': BDF.
+    method: SciML's name in any case ('fbdf', 'rodas5p', 'tsit5', ...; ``pynode methods`` lists them), or a pair that
+        switches, 'AutoTsit5(Rodas5P())'. 'auto': by size, tolerance and stiffness; Solution.choice says what and why.
     rtol, atol: tolerances; the error of a step is held below atol + rtol |y| in the root mean square. atol may be one value
         a component. Of the order 1e-3 times the smallest values that matter is a good atol.
     dense: keep the polynomials of all steps, so that solution(t) works at every t.
@@ -42,9 +45,7 @@ def solve(
     Raises ValueError or TypeError for input that makes no sense, SolveError where the solve fails.
     """
     problem = f if isinstance(f, ODEProblem) else ODEProblem(f, y0, t, args, jac)
-    method = registry.get("bdf" if method == "auto" else method)
-    if controller is not None:
-        method = method.controlled(controller)
+    method = None if method == "auto" else registry.get(method)
     if adjoint not in ("auto", *ADJOINTS):
         raise ValueError(f"unknown adjoint {adjoint!r}: choose one of 'auto', 'discrete', 'direct'")
     options = Options(rtol, atol, first_step, step_size, min_step, max_step, max_steps, max_nfe)
@@ -54,6 +55,12 @@ def solve(
     field = VectorField(problem, layout, values[0], params)
     atol = options.flat_atol(layout)
     flat = layout.ravel(problem.y0)
+    choice = ""
+    if method is None:
+        tol = Tolerance(rtol, atol, layout.size)
+        method, choice = choose(registry.get, field, values[0], values[-1], flat.detach(), tol)
+    if controller is not None:
+        method = method.controlled(controller)
     needs_time = times.requires_grad and torch.is_grad_enabled()
     if needs_time:
         flat = _move_start(field, flat, times)
@@ -82,8 +89,11 @@ def solve(
             return _differentiable(field, method, path, queries, lambda: path.evaluate(queries), flat)
         return path.evaluate(queries)
 
+    if choice and field.stats.switches:
+        choice += f"; switches made: {field.stats.switches}"
     solution = Solution(
-        reached.to(torch.float64), layout.unravel(ys), path.status, message, field.stats, method.name, layout, path, between
+        reached.to(torch.float64), layout.unravel(ys), path.status, message, field.stats, method.name, layout, path,
+        between, choice
     )
     return solution.check() if throw else solution
 

@@ -21,13 +21,15 @@ class Step:
     y: (n,) state at t + h; ratio: scaled error, accepted where it is at most 1; factor: proposal for the next h;
     state: to go on with, or to try again with; tape: what dense output and gradient need beside t, h and the start.
     failure: why the step could not even be completed, None otherwise.
+    method: which method took it, where several take turns.
     """
 
-    __slots__ = ("t", "h", "start", "y", "ratio", "accepted", "factor", "state", "tape", "failure")
+    __slots__ = ("t", "h", "start", "y", "ratio", "accepted", "factor", "state", "tape", "failure", "method")
 
     def __init__(self, t, h, start, y, ratio, factor, state, tape=None, failure=None):
         self.t, self.h, self.start, self.y = t, h, start, y
         self.ratio, self.factor, self.state, self.tape, self.failure = ratio, factor, state, tape, failure
+        self.method = None
         self.accepted = failure is None and ratio <= 1.0
 
     @classmethod

@@ -30,13 +30,18 @@ class RosenbrockMethod(OneStep):
     def init(self, field, t, y, f0, h, tol):
         return Jacobian(field), None, (1.0, 1.0), torch.eye(len(y), dtype=y.dtype, device=y.device)
 
-    def step(self, field, t, y, h, state, tol):
-        """One step; y: (n,)."""
+    def linearised(self, field, t, y, state):
+        """(Jacobian that a step from here starts with, state that holds it)."""
         jacobian, linear, past, eye = state
-        tb, gamma = self.tableau, float(self.tableau.gamma)
-        rows, rows_c, b, b_err = self.rows
         if linear is None:
             linear = jacobian.with_time(t, y, graph=torch.is_grad_enabled())
+        return linear[0], (jacobian, linear, past, eye)
+
+    def step(self, field, t, y, h, state, tol):
+        """One step; y: (n,)."""
+        _, (jacobian, linear, past, eye) = self.linearised(field, t, y, state)
+        tb, gamma = self.tableau, float(self.tableau.gamma)
+        rows, rows_c, b, b_err = self.rows
         jac, slope = linear
         solver = Factorised(eye, jac, h * gamma, field.stats)
         if not solver.ok:
