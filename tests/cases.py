@@ -9,7 +9,7 @@ METHODS = registry.names()
 EXPLICIT = [name for name in METHODS if not registry.get(name).implicit]
 IMPLICIT = [name for name in METHODS if registry.get(name).implicit]
 ONE_STEP = [name for name in METHODS if hasattr(registry.get(name), "tableau")]
-MULTISTEP = [name for name in METHODS if hasattr(registry.get(name), "history")]
+MULTISTEP = [name for name in METHODS if name in ("FBDF", "QNDF")]
 # One of each family, for what does not depend on the tableau.
 FAMILIES = ["Tsit5", "Rodas5P", "FBDF", "QNDF"]
 

@@ -9,6 +9,7 @@ import re
 from functools import lru_cache
 
 from . import tables
+from .abdf2 import ABDF2
 from .auto import AutoSwitch
 from .base import Method
 from .bdf import FBDF, QNDF
@@ -30,7 +31,7 @@ def _runner(tableau, companion):
 
 @lru_cache(maxsize=None)
 def _methods() -> dict:
-    found = {m.name.lower(): m for m in (QNDF, FBDF, *RADAUS)}
+    found = {m.name.lower(): m for m in (QNDF, FBDF, ABDF2, *RADAUS)}
     for info in pkgutil.iter_modules(tables.__path__):
         module = importlib.import_module(f"{tables.__name__}.{info.name}")
         tableau, companion = (getattr(module, info.name.upper() + part, None) for part in ("", "_EXPLICIT"))
