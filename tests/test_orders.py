@@ -113,7 +113,7 @@ def test_error_follows_the_tolerance(method, problem):
     for rtol in TOLERANCES:
         y = solve(f, exact(0.0), [0.0, 3.0], method=method, rtol=rtol, atol=rtol).y[-1]
         errors.append(float((y - exact(3.0)).abs().max()))
-    allowed = 300 if method in MULTISTEP else 3
+    allowed = 300 if method in MULTISTEP else 30 if method == "AdamsPECE" else 3
     assert all(error <= allowed * rtol for error, rtol in zip(errors, TOLERANCES)), errors
     assert all(later <= max(sooner / 30, rtol) for sooner, later, rtol in zip(errors, errors[1:], TOLERANCES[1:])), errors
 

@@ -11,13 +11,24 @@ from ..methods.dirk import DIRK
 from ..methods.explicit import ExplicitRungeKutta
 from ..methods.radau import Radau
 from ..methods.rosenbrock import RosenbrockMethod
-from . import discrete_bdf, discrete_dirk, discrete_radau, discrete_rosenbrock, discrete_rungekutta, onestep
+from . import (
+    discrete_bdf,
+    discrete_dirk,
+    discrete_radau,
+    discrete_rosenbrock,
+    discrete_rungekutta,
+    discrete_step,
+    onestep,
+)
 from .outputs import Outputs
 
-# Above this size an explicit method goes back by vector-Jacobian products instead of Jacobians (benchmarks/gradient.py).
+# Above this size explicit methods go back by vector-Jacobian products instead of Jacobians (benchmarks/gradient.py).
 JACOBIANS_UP_TO = 32
 REPLAYS = {
-    ExplicitRungeKutta: discrete_rungekutta, DIRK: discrete_dirk, RosenbrockMethod: discrete_rosenbrock, Radau: discrete_radau
+    ExplicitRungeKutta: discrete_rungekutta,
+    DIRK: discrete_dirk,
+    RosenbrockMethod: discrete_rosenbrock,
+    Radau: discrete_radau,
 }
 
 
@@ -36,6 +47,8 @@ class DiscreteAdjoint:
     def _steps(self, field, method, trajectory, outputs):
         if isinstance(method, BDF):
             return discrete_bdf.pullback(field, method, trajectory, outputs)
+        if method.carried:
+            return discrete_step.pullback(field, trajectory, outputs)
         ybar = torch.zeros_like(trajectory.y0)
         grads = [torch.zeros_like(p) for p in field.parameters]
         for taken, first, last in reversed(_runs(method, trajectory.steps)):

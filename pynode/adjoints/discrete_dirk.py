@@ -1,9 +1,9 @@
 """The discrete adjoint of diagonally implicit Runge-Kutta methods, additive pairs included.
 
-As for explicit methods, but that an implicit stage stands on both sides of its equation: with r_i the cotangent that the
-slope k_i has from elsewhere, fbar_i = r_i + h gamma jbar_i and jbar_i = J_i^T fbar_i, so that
+As for explicit methods, but that an implicit stage stands on both sides of its equation: with r_i the cotangent that
+the slope k_i has from elsewhere, fbar_i = r_i + h gamma jbar_i and jbar_i = J_i^T fbar_i, so that
 (I - h gamma J_i)^T fbar_i = r_i: the implicit function theorem, exactly. Newton's iteration is not repeated.
-The slope that a step takes over from the last one is that of f at its start, as is its derivative (see methods/dirk.py).
+The slope that a step takes over from the last one has the derivative of f at its start (see methods/dirk.py).
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ class Replay(Start):
         self.y_points = states.reshape(-1, n)
         self.jacobians = [jacobians(f, self.t_points, self.y_points).view(tb.stages, m, n, n) for f in self.fields]
         eye = torch.eye(n, dtype=states.dtype, device=states.device)
-        self.lu = [torch.linalg.lu_factor(eye - self.c * j) if i else None for i, j in zip(self.implicit, self.jacobians[0])]
+        self.lu = [
+            torch.linalg.lu_factor(eye - self.c * jac) if implicit else None
+            for implicit, jac in zip(self.implicit, self.jacobians[0])
+        ]
         field.stats.backward_nlu += m * sum(self.implicit)
         field.stats.backward_nsolve += m * sum(self.implicit)
         self.dense = self.dense_cotangents(tb.dense_weights, True)

@@ -77,7 +77,7 @@ class Replay(Start):
 
 
 def sequential(field, method, trajectory, outputs, ybar, span):
-    """As onestep.pullback: the same recursion, a step at a time by vector-Jacobian products: for states too large for Jacobians."""
+    """The same recursion as onestep.pullback runs, a step at a time by vector-Jacobian products: for large states."""
     tb = method.tableau
     a = tb.matrix()
     b = [float(x) for x in tb.b] + [0.0] * len(tb.c_dense)

@@ -21,15 +21,16 @@ class Step:
     y: (n,) state at t + h; ratio: scaled error, accepted where it is at most 1; factor: proposal for the next h;
     state: to go on with, or to try again with; tape: what dense output and gradient need beside t, h and the start.
     failure: why the step could not even be completed, None otherwise.
-    method: which method took it, where several take turns.
+    method: which method took it, where several take turns; before: (method, state, tolerance) that it began with, kept by
+    methods whose gradient takes the step again (adjoints/discrete_step.py).
     """
 
-    __slots__ = ("t", "h", "start", "y", "ratio", "accepted", "factor", "state", "tape", "failure", "method")
+    __slots__ = ("t", "h", "start", "y", "ratio", "accepted", "factor", "state", "tape", "failure", "method", "before")
 
     def __init__(self, t, h, start, y, ratio, factor, state, tape=None, failure=None):
         self.t, self.h, self.start, self.y = t, h, start, y
         self.ratio, self.factor, self.state, self.tape, self.failure = ratio, factor, state, tape, failure
-        self.method = None
+        self.method = self.before = None
         self.accepted = failure is None and ratio <= 1.0
 
     @classmethod
@@ -42,12 +43,16 @@ class Method:
     """A method by its SciML name. order: of the solution that is carried on; implicit: whether it needs a Jacobian.
 
     error_order: order of the error estimate plus one, the exponent of step-size control.
+    separable: whether it is for systems (q, p) with dq/dt = v(t, p) and dp/dt = a(t, q) alone.
+    carried: fields of its state through which derivatives flow, of methods whose gradient takes every step again.
     """
 
     name: str
     order: int
     reference: str
     implicit = False
+    separable = False
+    carried = ()
 
     @property
     def error_order(self) -> int:

@@ -10,14 +10,17 @@ from functools import lru_cache
 
 from . import tables
 from .abdf2 import ABDF2
+from .adams import ADAMS
 from .auto import AutoSwitch
 from .base import Method
 from .bdf import FBDF, QNDF
 from .dirk import DIRK
 from .explicit import ExplicitRungeKutta
 from .radau import RADAUS
+from .rkc import RKC
 from .rosenbrock import RosenbrockMethod
 from .tableau import Rosenbrock, RungeKutta
+from .verlet import VELOCITYVERLET
 
 
 def _runner(tableau, companion):
@@ -31,7 +34,7 @@ def _runner(tableau, companion):
 
 @lru_cache(maxsize=None)
 def _methods() -> dict:
-    found = {m.name.lower(): m for m in (QNDF, FBDF, ABDF2, *RADAUS)}
+    found = {m.name.lower(): m for m in (QNDF, FBDF, ABDF2, ADAMS, RKC, VELOCITYVERLET, *RADAUS)}
     for info in pkgutil.iter_modules(tables.__path__):
         module = importlib.import_module(f"{tables.__name__}.{info.name}")
         tableau, companion = (getattr(module, info.name.upper() + part, None) for part in ("", "_EXPLICIT"))
@@ -46,7 +49,7 @@ def _methods() -> dict:
 SWITCHING = (("tsit5", "rodas5p"), ("vern7", "rodas5p"))
 _PAIR = re.compile(r"auto(?P<explicit>\w+)(?:\((?P<stiff>\w+)(?:\(\))?\))?")
 
-ALIASES = {"bdf": "qndf", "dopri5": "dp5", "dop853": "dp8", "ode23s": "rosenbrock23", "bosh3": "bs3", "radau": "radauiia5", "radau5": "radauiia5"}
+ALIASES = {"bdf": "qndf", "dopri5": "dp5", "dop853": "dp8", "ode23s": "rosenbrock23", "bosh3": "bs3", "vcabm": "adamspece", "adams": "adamspece", "rkc2": "rkc", "verlet": "velocityverlet", "radau": "radauiia5", "radau5": "radauiia5"}
 
 
 def names() -> list:
