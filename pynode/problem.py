@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ class ODEProblem:
             raise TypeError("jac must be a function jac(t, y) that returns df/dy, (n, n)")
         if not isinstance(self.args, tuple):
             object.__setattr__(self, "args", tuple(self.args) if isinstance(self.args, list) else (self.args,))
+        _check_arguments(getattr(self.f, "forward", self.f), 2 + len(self.args))
 
     def layout(self) -> Layout:
         """The layout of y0; ValueError where y0 is empty or not finite."""
@@ -72,3 +74,32 @@ class ODEProblem:
                 f"t[{first + 1}] = {values[first + 1]:.6g}; sort the times and remove repeated ones"
             )
         return t
+
+    def row_times(self, device, batch) -> torch.Tensor:
+        """The times of a batch as (T, batch) float64: of (T,) times for all rows, or of (T, batch) with a column a row."""
+        t = self.tspan
+        if not isinstance(t, torch.Tensor) or t.dim() < 2:
+            return self.times(device).detach().to(torch.float64).unsqueeze(1).expand(-1, batch).contiguous()
+        if t.dim() != 2 or t.shape[0] < 2 or t.shape[1] != batch:
+            raise ValueError(f"t must be (T,), or (T, {batch}) with a column for each row, not {tuple(t.shape)}")
+        t = t.detach().to(device=device, dtype=torch.float64)
+        steps = t.diff(dim=0)
+        good = (steps > 0).all(0) | (steps < 0).all(0)
+        if not bool(good.all()):
+            row = int((~good).nonzero()[0])
+            raise ValueError(f"the times of row {row} must be finite and strictly increasing or strictly decreasing")
+        return t
+
+
+def _check_arguments(f, count):
+    """TypeError where f cannot be called with t, y and the args; what cannot be inspected is left to the call itself."""
+    try:
+        inspect.signature(f).bind(*range(count))
+    except ValueError:
+        return
+    except TypeError:
+        name = getattr(f, "__name__", type(f).__name__)
+        raise TypeError(
+            f"f is called with {count} arguments, t, y{' and the args' if count > 2 else ''}, which {name} does not take; "
+            "write it as f(t, y, *args)"
+        ) from None

@@ -46,3 +46,41 @@ class Solution:
 
     def __repr__(self):
         return f"Solution({self.method}, {len(self.t)} times to t = {float(self.t[-1]):.6g}, {self.status.name}, {self.stats})"
+
+
+class BatchSolution:
+    """What a solve with batched=True returns.
+
+    t: (T, B) times, a column for each row; y: states with leading dimensions (T, B), NaN where a row did not arrive;
+    statuses: how each row ended; reached: the time that each row reached; stats: counts over all rows.
+    """
+
+    def __init__(self, t, y, statuses, reached, stats: Stats, method: str):
+        self.t, self.y, self.statuses, self.reached = t, y, statuses, reached
+        self.stats, self.method = stats, method
+
+    @property
+    def success(self) -> bool:
+        return all(status is Status.SUCCESS for status in self.statuses)
+
+    @property
+    def status(self) -> Status:
+        """SUCCESS, or the status of the first row that failed."""
+        return next((status for status in self.statuses if status is not Status.SUCCESS), Status.SUCCESS)
+
+    @property
+    def message(self) -> str:
+        failed = [i for i, status in enumerate(self.statuses) if status is not Status.SUCCESS]
+        if not failed:
+            return f"{len(self.statuses)} rows: {Status.SUCCESS.sentence}."
+        first = failed[0]
+        return (
+            f"{self.method}: {len(failed)} of {len(self.statuses)} rows failed, the first of them row {first}: "
+            f"{self.status.sentence}, at t = {self.reached[first]:.6g}. What to do: {self.status.remedy}."
+        )
+
+    def check(self) -> "BatchSolution":
+        """self, or SolveError where a row ended before its time."""
+        if not self.success:
+            raise SolveError(self)
+        return self

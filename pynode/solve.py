@@ -14,6 +14,7 @@ from .norm import Tolerance
 from .options import Options
 from .problem import ODEProblem
 from .solution import Solution
+from .solve_batched import solve_batched
 from .status import Status
 
 ADJOINTS = ("discrete", "direct")
@@ -21,7 +22,7 @@ ADJOINTS = ("discrete", "direct")
 
 def solve(
     f, y0=None, t=None, *, method="auto", rtol=1e-6, atol=1e-9, dense=False, adjoint="auto", args=(), jac=None, params=None,
-    throw=True, first_step=None, step_size=None, controller=None,
+    batched=False, throw=True, first_step=None, step_size=None, controller=None,
     min_step=0.0, max_step=float("inf"), max_steps=100_000, max_nfe=None,
 ) -> Solution:
     """Solve dy/dt = f(t, y, *args), y(t[0]) = y0, with outputs at the times t, differentiably.
@@ -38,6 +39,9 @@ def solve(
     jac: jac(t, y, *args) -> df/dy (n, n), instead of the one by reverse mode.
     params: the tensors that gradients shall reach; by default f.parameters(), those in args, and, for a plain function,
         the leaf tensors that it uses.
+    batched: the rows of y0, (B, ...), are separate systems: each gets its own steps, order, Newton iteration, end and status,
+        and t may be (T, B). f is called with the rows still running, t of shape (rows, 1, ...), and the tensors in args
+        whose first dimension is B cut to these rows. Returns a BatchSolution; no gradients.
     throw: False returns the partial solution with its status instead of raising SolveError.
     controller: 'I', 'PI' or 'PID' step-size control of one-step methods, instead of the method's own.
     first_step, min_step, max_step, step_size (fixed steps), max_steps, max_nfe: see Options.
@@ -45,22 +49,27 @@ def solve(
     Raises ValueError or TypeError for input that makes no sense, SolveError where the solve fails.
     """
     problem = f if isinstance(f, ODEProblem) else ODEProblem(f, y0, t, args, jac)
-    method = None if method == "auto" else registry.get(method)
+    choosing = method == "auto" and not batched
+    method = registry.get("bdf" if method == "auto" else method)
+    if controller is not None and not choosing:
+        method = method.controlled(controller)
     if adjoint not in ("auto", *ADJOINTS):
         raise ValueError(f"unknown adjoint {adjoint!r}: choose one of 'auto', 'discrete', 'direct'")
     options = Options(rtol, atol, first_step, step_size, min_step, max_step, max_steps, max_nfe)
+    if batched:
+        return solve_batched(problem, method, options, throw)
     layout = problem.layout()
     times = problem.times(layout.device)
     values = times.detach().tolist()
     field = VectorField(problem, layout, values[0], params)
-    atol = options.flat_atol(layout)
     flat = layout.ravel(problem.y0)
+    atol = options.flat_atol(layout, flat)
     choice = ""
-    if method is None:
+    if choosing:
         tol = Tolerance(rtol, atol, layout.size)
         method, choice = choose(registry.get, field, values[0], values[-1], flat.detach(), tol)
-    if controller is not None:
-        method = method.controlled(controller)
+        if controller is not None:
+            method = method.controlled(controller)
     needs_time = times.requires_grad and torch.is_grad_enabled()
     if needs_time:
         flat = _move_start(field, flat, times)
@@ -132,6 +141,12 @@ def _move_outputs(ys, path, times, start):
     return torch.cat((start.unsqueeze(0), ys[1:] + slopes.detach() * moved[1:]))
 
 
+def _finite_jacobian(field, path):
+    time = torch.full((), path.t, dtype=field.dtype, device=field.device)
+    jac = field.user_jac(time, field.layout.unravel(path.y.detach()), *field.args)
+    return bool(torch.isfinite(jac).all())
+
+
 def _message(field, method, path, times) -> str:
     """How the solve ended, in sentences: where, after what steps, which component moves fastest, and what to do."""
     status = path.status
@@ -145,6 +160,8 @@ def _message(field, method, path, times) -> str:
         bad = (~torch.isfinite(slope)).nonzero().flatten().tolist()
         if bad:
             parts.append(f"There f is not finite in component {bad[0]}.")
+        elif field.user_jac is not None and not _finite_jacobian(field, path):
+            parts.append("There f is finite, but the Jacobian that jac returns is not: correct jac, or leave it away.")
         else:
             i = int((slope.abs() / (path.y.abs() + 1e-30)).argmax())
             parts.append(f"There component {i} changes fastest: y = {float(path.y[i]):.3g}, dy/dt = {float(slope[i]):.3g}.")

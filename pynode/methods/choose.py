@@ -34,7 +34,7 @@ def choose(get, field, t0: float, t1: float, y0, tol):
 def _radius(field, t, y, tol):
     """The spectral radius of df/dy at (t, y) by a nonlinear power method, in units of t^-1."""
     scale = tol.scale(y)
-    base = field(t, y)
+    base = field.first(t, y)
     size = tol.rms(y, scale) + 1.0
     v = torch.cos(torch.arange(len(y), dtype=y.dtype, device=y.device)) * scale
     length = math.sqrt(torch.finfo(y.dtype).eps) * size
