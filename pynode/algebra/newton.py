@@ -45,6 +45,27 @@ def simplified_newton(field, t, start, psi, c, solver, scale, tol, kappa, rate, 
     return Newton(None, change, norm, iteration, rate)
 
 
+def full_newton(field, t, start, psi, c, factorise, scale, tol, kappa, most=30):
+    """The same equation with a new Jacobian at every iterate: for fixed steps, which cannot be cut where the other fails.
+
+    factorise(y): I - c J at y, factorised. It converges quadratically, so that the square of a correction is what is left.
+    """
+    y = start
+    for iteration in range(1, most + 1):
+        solver = factorise(y)
+        if not solver.ok:
+            break
+        change = solver.solve(torch.sub(psi + (y - start), field(t, y), alpha=c), -1.0)
+        norm = tol.rms(change, scale)
+        field.stats.nsolve += 1
+        y = y + change
+        if not norm < 1e30:
+            break
+        if norm <= max(kappa, 1e-5):
+            return Newton(y, change, norm, iteration, 1.0)
+    return Newton(None, change if solver.ok else psi, norm if solver.ok else float("inf"), iteration, 1.0)
+
+
 def attach(field, t, start, psi, c, solver, y):
     """y with the derivatives of the solution of y = start + c f(t, y) - psi in start, psi and parameters.
 

@@ -6,7 +6,8 @@ import math
 
 import torch
 
-from .auto import AutoSwitch
+from ..algebra.jacobian import Jacobian
+from .auto import AutoSwitch, spectral_radius
 
 ITERATIONS = 5  # of the power method, one evaluation of f each
 SURELY_STIFF = 1e4  # rho times the span of time: a third as many steps an explicit method needs for stability alone
@@ -32,8 +33,10 @@ def choose(get, field, t0: float, t1: float, y0, tol):
 
 @torch.no_grad()
 def _radius(field, t, y, tol):
-    """The spectral radius of df/dy at (t, y) by a nonlinear power method, in units of t^-1."""
+    """The spectral radius of df/dy at (t, y) by a nonlinear power method, or by the user's Jacobian."""
     scale = tol.scale(y)
+    if field.user_jac is not None:
+        return spectral_radius(Jacobian(field)(t, y), scale, None)[0]
     base = field.first(t, y)
     size = tol.rms(y, scale) + 1.0
     v = torch.cos(torch.arange(len(y), dtype=y.dtype, device=y.device)) * scale

@@ -17,7 +17,7 @@ import torch
 from ..algebra.combine import Row, combine
 from ..algebra.jacobian import Jacobian
 from ..algebra.linear import Factorised
-from ..algebra.newton import attach, simplified_newton
+from ..algebra.newton import attach, full_newton, simplified_newton
 from ..status import Status
 from .base import OneStep, Step
 
@@ -209,7 +209,7 @@ class DIRK(OneStep):
                 if split:
                     base = combine(base, h, self.rows_explicit[0][i], ls)
                     guess = combine(guess, h, self.rows_explicit[0][i], ls)
-                found = self._newton(implicit, t + node * h, base, guess, c, solver, scale, tol, rate)
+                found = self._newton(implicit, t + node * h, base, guess, c, before, solver, scale, tol, rate)
                 slowest, most = max(slowest, found.rate), max(most, found.iterations)
                 if found.y is None:
                     return Stages(ks, ys, first, None, found.rate if math.isfinite(found.norm) else math.inf, most, None)
@@ -230,14 +230,21 @@ class DIRK(OneStep):
             ks = [k + x for k, x in zip(ks, ls)]
         return Stages(ks, ys, first, last, slowest, most, y1)
 
-    def _newton(self, field, t, base, guess, c, solver, scale, tol, rate):
+    def _newton(self, field, t, base, guess, c, before, solver, scale, tol, rate):
         # Fixed steps are for the formula's own error: there the iteration goes on to what the dtype can tell.
         kappa, most = (EXACT * tol.newton, ITERATIONS) if self.adaptive else (tol.finest, 4 * ITERATIONS)
-        if not torch.is_grad_enabled():
-            return simplified_newton(field, t, guess, guess - base, c, solver, scale, tol, kappa, rate, most)
-        with torch.no_grad():
+        differentiable = torch.is_grad_enabled()
+        if differentiable:
             base, guess = base.detach(), guess.detach()
-            return simplified_newton(field, t, guess, guess - base, c, solver, scale, tol, kappa, rate, most)
+        with torch.set_grad_enabled(False) if differentiable else _NOTHING:
+            found = simplified_newton(field, t, guess, guess - base, c, solver, scale, tol, kappa, rate, most)
+            if found.y is not None or self.adaptive:
+                return found
+
+            def factorise(y):
+                return Factorised(before.eye, before.jacobian(t, y), c, field.stats)
+
+            return full_newton(field, t, guess, guess - base, c, factorise, scale, tol, kappa)
 
     def stages(self, field, step):
         return step.tape[0]

@@ -12,7 +12,7 @@ import torch
 
 from ..algebra.jacobian import Jacobian
 from ..algebra.linear import Factorised
-from ..algebra.newton import attach, simplified_newton
+from ..algebra.newton import attach, full_newton, simplified_newton
 from ..status import Status
 from .base import OneStep, Step
 from .collocation import RadauIIA
@@ -138,6 +138,9 @@ class Radau(OneStep):
                 if solver.ok:
                     found = simplified_newton(field=stages, t=t, start=guess, psi=guess - base, c=h, solver=solver,
                                               scale=scale, tol=tol, kappa=kappa, rate=rate, most=most)
+                    if found.y is None and not self.adaptive:
+                        found = full_newton(stages, t, guess, guess - base, h, lambda v: self._factorise(
+                            field, stages, state.jacobian, t, h, v.view(tb.stages, -1)), scale, tol, kappa)
                     if found.y is not None:
                         break
                 if fresh:
@@ -191,13 +194,19 @@ class Radau(OneStep):
         kept = state._replace(jac=jac, fresh=True, solver=None, careful=True)
         return Step.failed(t, h, 0.5, kept, Status.NEWTON)
 
+    @staticmethod
+    def _factorise(field, stages, jacobian, t, h, ys):
+        """I - h a x J, (s n, s n), with the Jacobian of every stage, ys (s, n), factorised whole."""
+        s, n = ys.shape
+        blocks = torch.stack([jacobian(t + offset, v) for offset, v in zip(stages.offsets, ys)])
+        coupled = torch.einsum("ij,jab->iajb", stages.a, blocks).reshape(s * n, s * n)
+        return Factorised(torch.eye(s * n, dtype=ys.dtype, device=ys.device), coupled, h, field.stats)
+
     def _attach(self, field, stages, jacobian, t, y, h, ys):
         """The stages, (s, n), with the derivatives of the solution of their equations."""
         s, n = ys.shape
         with torch.no_grad():
-            blocks = torch.stack([jacobian(t + offset, v) for offset, v in zip(stages.offsets, ys)])
-            coupled = torch.einsum("ij,jab->iajb", stages.a, blocks).reshape(s * n, s * n)
-            exact = Factorised(torch.eye(s * n, dtype=y.dtype, device=y.device), coupled, h, field.stats)
+            exact = self._factorise(field, stages, jacobian, t, h, ys)
         return attach(stages, t, y.repeat(s), 0.0, h, exact, ys.reshape(-1)).view(s, n)
 
     def polynomial(self, field, step):
