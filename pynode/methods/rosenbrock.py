@@ -30,6 +30,13 @@ class RosenbrockMethod(OneStep):
     def init(self, field, t, y, f0, h, tol):
         return Jacobian(field), None, (1.0, 1.0), torch.eye(len(y), dtype=y.dtype, device=y.device)
 
+    def linearised(self, field, t, y, state):
+        """(Jacobian that a step from here starts with, state that holds it)."""
+        jacobian, linear, past, eye = state
+        if linear is None:
+            linear = jacobian.with_time(t, y, graph=torch.is_grad_enabled())
+        return linear[0], (jacobian, linear, past, eye)
+
     def attempt(self, field, t, y, h, slope, solver):
         """(y1, error, stages u) of a step; h a float and y (n,), or h and t (m,) and y (m, n) for rows of a batch.
 
@@ -51,9 +58,7 @@ class RosenbrockMethod(OneStep):
 
     def step(self, field, t, y, h, state, tol):
         """One step; y: (n,)."""
-        jacobian, linear, past, eye = state
-        if linear is None:
-            linear = jacobian.with_time(t, y, graph=torch.is_grad_enabled())
+        _, (jacobian, linear, past, eye) = self.linearised(field, t, y, state)
         solver = Factorised(eye, linear[0], h * float(self.tableau.gamma), field.stats)
         if not solver.ok:
             return Step.failed(t, h, 0.25, (jacobian, linear, past, eye))
