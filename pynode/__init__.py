@@ -1,5 +1,6 @@
 """pynode: stiff and non-stiff neural differential equations in PyTorch, with the right gradient."""
 
+from .algebra.structure import Banded, Dense, Krylov, Sparse
 from .problem import ODEProblem
 from .solution import Solution
 from .solve import solve
@@ -7,4 +8,4 @@ from .status import SolveError, Status
 
 __version__ = "0.1.0"
 
-__all__ = ["ODEProblem", "Solution", "SolveError", "Status", "solve", "__version__"]
+__all__ = ["Banded", "Dense", "Krylov", "ODEProblem", "Solution", "SolveError", "Sparse", "Status", "solve", "__version__"]

@@ -12,7 +12,10 @@ class VectorField:
 
     parameters: the tensors that gradients reach: those in ``params`` if given, else the module's parameters and the
     tensors in args that require a gradient; for a plain function, the leaves that it closes over.
+    mass: M of M y' = f, None for the identity; structure: how its Jacobians are made and solved with, None for dense.
     """
+
+    mass = structure = None
 
     def __init__(self, problem, layout, t0: float, params=None):
         self.layout, self.stats = layout, Stats()
@@ -51,6 +54,10 @@ class VectorField:
         """dy/dt at (t, y), (n,)."""
         self.stats.nfe += 1
         return self.at(torch.scalar_tensor(t, dtype=self.dtype, device=self.device), y)
+
+    def slope(self, t: float, y):
+        """y' at (t, y), (n,): f itself without a mass matrix."""
+        return self(t, y) if self.mass is None else self.mass.rate(self(t, y))
 
     def at(self, t, y):
         """dy/dt, (n,), for t a 0-d tensor; not counted. TypeError and ValueError where f returns something else."""

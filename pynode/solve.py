@@ -6,6 +6,9 @@ import torch
 
 from .adjoints.base import Integrate
 from .adjoints.discrete import DiscreteAdjoint
+from .algebra.consistent import consistent as make_consistent
+from .algebra.mass import Mass
+from .algebra.structure import structure_of
 from .backends.torch import integrate
 from .field import VectorField
 from .methods import registry
@@ -19,7 +22,7 @@ ADJOINTS = ("discrete", "direct")
 
 def solve(
     f, y0=None, t=None, *, method="auto", rtol=1e-6, atol=1e-9, dense=False, adjoint="auto", args=(), jac=None, params=None,
-    throw=True, first_step=None, step_size=None, controller=None,
+    structure="dense", mass=None, consistent="check", throw=True, first_step=None, step_size=None, controller=None,
     min_step=0.0, max_step=float("inf"), max_steps=100_000, max_nfe=None,
 ) -> Solution:
     """Solve dy/dt = f(t, y, *args), y(t[0]) = y0, with outputs at the times t, differentiably.
@@ -33,6 +36,10 @@ def solve(
     dense: keep the polynomials of all steps, so that solution(t) works at every t.
     adjoint: 'auto' and 'discrete': the exact gradient of the steps taken; 'direct': a graph through the whole loop.
     jac: jac(t, y, *args) -> df/dy (n, n), instead of the one by reverse mode.
+    structure: how the Jacobian of a large system is made and solved with: 'dense', 'sparse' (pattern detected), 'krylov', or
+        pynode.Sparse(pattern), a pattern itself, pynode.Banded(lower, upper), pynode.Krylov(precond=...).
+    mass: M of M y' = f(t, y), constant, (n, n) or its diagonal; singular for a differential-algebraic system of index 1.
+    consistent: 'check' raises ValueError where y0 violates the algebraic equations of a singular M; 'solve' makes it hold.
     params: the tensors that gradients shall reach; by default f.parameters(), those in args, and, for a plain function,
         the leaf tensors that it uses.
     throw: False returns the partial solution with its status instead of raising SolveError.
@@ -41,7 +48,7 @@ def solve(
 
     Raises ValueError or TypeError for input that makes no sense, SolveError where the solve fails.
     """
-    problem = f if isinstance(f, ODEProblem) else ODEProblem(f, y0, t, args, jac)
+    problem = f if isinstance(f, ODEProblem) else ODEProblem(f, y0, t, args, jac, mass)
     method = registry.get("bdf" if method == "auto" else method)
     if controller is not None:
         method = method.controlled(controller)
@@ -52,8 +59,10 @@ def solve(
     times = problem.times(layout.device)
     values = times.detach().tolist()
     field = VectorField(problem, layout, values[0], params)
+    field.mass, field.structure = Mass.of(problem.mass, layout), structure_of(structure, method, problem)
     atol = options.flat_atol(layout)
-    flat = layout.ravel(problem.y0)
+    flat = make_consistent(field, values[0], values[-1], layout.ravel(problem.y0), atol, rtol, consistent)
+    initial = flat
     needs_time = times.requires_grad and torch.is_grad_enabled()
     if needs_time:
         flat = _move_start(field, flat, times)
@@ -73,7 +82,7 @@ def solve(
         ys = torch.stack(path.ys)
     reached = times[: len(ys)]
     if needs_time:
-        ys = _move_outputs(ys, path, reached, layout.ravel(problem.y0))
+        ys = _move_outputs(ys, path, reached, initial)
     message = _message(field, method, path, values)
 
     def between(queries):
@@ -111,7 +120,7 @@ def _without_graph(run, start, keep):
 def _move_start(field, flat, times):
     """y0 with dy0/dt0 = -f(t0, y0): how the solution changes when it starts later."""
     with torch.no_grad():
-        f0 = field(float(times[0]), flat.detach())
+        f0 = field.slope(float(times[0]), flat.detach())
     return flat - f0 * (times[0] - times[0].detach()).to(flat.dtype)
 
 
@@ -131,7 +140,7 @@ def _message(field, method, path, times) -> str:
     if path.sizes:
         parts.append("The last steps were " + ", ".join(f"{abs(h):.2g}" for h in path.sizes[-4:]) + ".")
     with torch.no_grad():
-        slope = field(path.t, path.y.detach())
+        slope = field.slope(path.t, path.y.detach())
         bad = (~torch.isfinite(slope)).nonzero().flatten().tolist()
         if bad:
             parts.append(f"There f is not finite in component {bad[0]}.")

@@ -10,6 +10,7 @@ class Stats:
     """Forward: evaluations of f, Jacobians, factorisations, linear solves, steps; ``backward_*``: those of the gradient.
 
     A batched evaluation of f counts as many evaluations as it has rows; a Jacobian counts once, in njac only.
+    njvp counts the Jacobian-vector products of matrix-free solves; those of sparse Jacobians belong to njac.
     backward_nvjp counts vector-Jacobian products of f.
     """
 
@@ -17,6 +18,7 @@ class Stats:
     njac: int = 0
     nlu: int = 0
     nsolve: int = 0
+    njvp: int = 0
     accepted: int = 0
     rejected: int = 0
     newton_failures: int = 0

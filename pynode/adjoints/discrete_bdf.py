@@ -1,7 +1,7 @@
 """The discrete adjoint of BDF: the transposed recursion of the history.
 
-A step reads d = c f(t1, p z + d) - q z and writes A z + b d. With the cotangent zbar of the new history,
-    (I - c J)^T lambda = b . zbar,   zbar <- A^T zbar + p (lambda - b . zbar) - q lambda,
+A step reads M d = c f(t1, p z + d) - M q z and writes A z + b d. With the cotangent zbar of the new history,
+    (M - c J)^T lambda = b . zbar,   mu = M^T lambda,   zbar <- A^T zbar + p (mu - b . zbar) - q mu,
 and c lambda is the cotangent of f at (t1, y1). J is that of the accepted state: the implicit function theorem, exactly.
 """
 
@@ -41,7 +41,8 @@ def pullback(field, method, trajectory, outputs):
                 zbar = zbar + (powers(theta, k, 0, y) @ weights).T @ cotangent
             dbar = form.read(zbar, k)
             lambdas[i] = lam = transposed.solve(i, dbar)
-            zbar = form.pull(zbar, k, pq, dbar, lam)
+            mu = lam if field.mass is None else field.mass.times_transposed(lam)
+            zbar = form.pull(zbar, k, pq, dbar, mu)
             if change is not None:
                 zbar = torch.as_tensor(change.T.copy(), dtype=y.dtype, device=y.device) @ zbar
         found = pull_parameters(field, t, y, c.unsqueeze(1) * torch.stack(lambdas))
@@ -50,9 +51,10 @@ def pullback(field, method, trajectory, outputs):
 
 
 def _through_start(field, form, trajectory, zbar, grads):
-    """The first history is made of y0 and f(t0, y0)."""
+    """The first history is made of y0 and its slope M^+ f(t0, y0)."""
     weights = torch.as_tensor(form.start_weights(trajectory.h0), dtype=zbar.dtype, device=zbar.device)
     ybar, fbar = (weights.T @ zbar).unbind(0)
+    fbar = fbar if field.mass is None else field.mass.rate_transposed(fbar)
     with torch.enable_grad():
         y0 = trajectory.y0.detach().clone().requires_grad_()
         f0 = field.at(torch.full((), trajectory.t0, dtype=y0.dtype, device=y0.device), y0)

@@ -26,7 +26,7 @@ def integrate(field, method, y0, times, options, atol, keep=False, dense=False, 
     tol = Tolerance(options.rtol, atol, len(y0))
     t, end = times[0], times[-1]
     direction = 1.0 if end > t else -1.0
-    f0 = field(t, y0)
+    f0 = field.slope(t, y0)
     if options.step_size is not None:
         method, h = method.fixed(), options.step_size
     elif options.first_step is not None:

@@ -38,12 +38,16 @@ class Method:
     """A method by its SciML name. order: of the solution that is carried on; implicit: whether it needs a Jacobian.
 
     error_order: order of the error estimate plus one, the exponent of step-size control.
+    structures: names of the structures of the Jacobian that it can use (algebra/structure.py); takes_mass: whether it
+    solves M y' = f with a constant, possibly singular M.
     """
 
     name: str
     order: int
     reference: str
     implicit = False
+    structures = ("dense",)
+    takes_mass = False
 
     @property
     def error_order(self) -> int:

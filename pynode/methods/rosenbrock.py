@@ -8,8 +8,7 @@ from functools import cached_property
 import torch
 
 from ..algebra.combine import Row, combine
-from ..algebra.jacobian import Jacobian
-from ..algebra.linear import Factorised
+from ..algebra.structure import linearise
 from .base import OneStep, Step
 
 
@@ -17,10 +16,12 @@ from .base import OneStep, Step
 class RosenbrockMethod(OneStep):
     """Runs a Rosenbrock tableau, with the df/dt term, so that a non-autonomous f keeps the order.
 
-    State: (Jacobian object, linearisation at the start of the step or None, ratios of the last two steps).
+    State: (linearisation of f, (df/dy, df/dt) at the start of the step or None, ratios of the last two steps).
     """
 
     implicit = True
+    structures = ("dense", "sparse", "banded")
+    takes_mass = True
 
     @cached_property
     def rows(self):
@@ -28,38 +29,41 @@ class RosenbrockMethod(OneStep):
         return [Row(r) for r in tb.a], [Row(r) for r in tb.C], Row(tb.b), Row(tb.b_err)
 
     def init(self, field, t, y, f0, h, tol):
-        return Jacobian(field), None, (1.0, 1.0), torch.eye(len(y), dtype=y.dtype, device=y.device)
+        return linearise(field), None, (1.0, 1.0)
 
     def step(self, field, t, y, h, state, tol):
         """One step; y: (n,)."""
-        jacobian, linear, past, eye = state
+        jacobian, linear, past = state
         tb, gamma = self.tableau, float(self.tableau.gamma)
         rows, rows_c, b, b_err = self.rows
         if linear is None:
             linear = jacobian.with_time(t, y, graph=torch.is_grad_enabled())
         jac, slope = linear
-        solver = Factorised(eye, jac, h * gamma, field.stats)
+        solver, mass = jacobian.factorised(jac, h * gamma), field.mass
         if not solver.ok:
-            return Step.failed(t, h, 0.25, (jacobian, linear, past, eye))
+            return Step.failed(t, h, 0.25, (jacobian, linear, past))
         us = []
         for i in range(tb.stages):
             f = field(t + float(tb.c[i]) * h, combine(y, 1.0, rows[i], us))
-            rhs = combine(f, 1 / h, rows_c[i], us)
+            if mass is None or not rows_c[i].indices:
+                rhs = combine(f, 1 / h, rows_c[i], us)
+            else:
+                rhs = f + mass.times(combine(None, 1 / h, rows_c[i], us))
             if slope is not None and tb.d[i] != 0:
                 rhs = torch.add(rhs, slope, alpha=h * float(tb.d[i]))
-            # (I/(gamma h) - J) u = rhs, scaled by gamma h so that the matrix is I - gamma h J.
+            # (M/(gamma h) - J) u = rhs, scaled by gamma h so that the matrix is M - gamma h J.
             us.append(solver.solve(rhs, h * gamma))
             field.stats.nsolve += 1
         y1 = combine(y, 1.0, b, us)
         if not self.adaptive:
-            return Step(t, h, y, y1, 0.0, 1.0, (jacobian, None, past, eye), us)
+            return Step(t, h, y, y1, 0.0, 1.0, (jacobian, None, past), us)
         ratio = tol.ratio(combine(None, 1.0, b_err, us), y, y1)
         factor, new_past = self.controller(ratio, past, self.error_order)
         if ratio <= 1.0:
-            return Step(t, h, y, y1, ratio, factor, (jacobian, None, new_past, eye), us)
+            return Step(t, h, y, y1, ratio, factor, (jacobian, None, new_past), us)
         if ratio > 1.0:
-            return Step(t, h, y, y1, ratio, factor, (jacobian, linear, past, eye))
-        return Step.failed(t, h, factor, (jacobian, linear, past, eye))
+            return Step(t, h, y, y1, ratio, factor, (jacobian, linear, past))
+        return Step.failed(t, h, factor, (jacobian, linear, past))
 
     def polynomial(self, field, step):
         """(degree + 1, n) coefficients of the powers of theta on the step."""

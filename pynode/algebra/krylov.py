@@ -1,0 +1,116 @@
+"""M - c J that is never formed: GMRES with Jacobian-vector products and the user's preconditioner."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from ..norm import NEWTON
+from .gmres import gmres
+from .products import Products
+
+
+class MatrixFree:
+    """Linearisation of a field by products alone: a Jacobian is the point (t, y) where it is taken."""
+
+    def __init__(self, field, structure):
+        self.field, self.structure, self.products = field, structure, Products(field)
+
+    def __call__(self, t: float, y):
+        self.field.stats.njac += 1
+        return t, y.detach()
+
+    def factorised(self, jac, c: float, scale=None):
+        """scale: (n,) weights of the norm in which Newton's iteration converges; None asks for adjoint_tol instead."""
+        return KrylovSolver(self, *jac, c, scale)
+
+
+class KrylovSolver:
+    """Solves with W = M - c J, J at (t, y), and with its transpose. Right preconditioning, so that residuals are true ones.
+
+    In the steps the residual is measured in the norm of the error test and left at a fraction of what Newton's iteration
+    may leave (Brown & Hindmarsh 1989, sec. 3).
+    """
+
+    ok = True
+
+    def __init__(self, linear, t, y, c, scale):
+        self.linear, self.t, self.y, self.c = linear, t, y, c
+        self.mass, self.stats, structure = linear.field.mass, linear.field.stats, linear.structure
+        self.weights = None if scale is None else 1 / (scale.detach() * math.sqrt(len(y)))
+        self.tol, self.relative = structure.tol * NEWTON, structure.adjoint_tol
+        self.sizes = structure.restart, structure.cycles
+        self.inverse = None
+        if structure.precond is not None:
+            with torch.inference_mode(False):
+                self.inverse = structure.precond(t, y.clone(), c)
+            if not callable(self.inverse):
+                raise TypeError(f"precond(t, y, c) returned a {type(self.inverse).__name__}: it must return a function of v")
+
+    def solve(self, b, factor=1.0):
+        """factor W^-1 b, (n,)."""
+        with torch.inference_mode(False), torch.no_grad():
+            b = b.detach().clone() * factor
+            if self.weights is None:
+                return self._solve(self._times, self._precondition, b, self.relative * float(b.norm()))
+            w = self.weights.clone()
+            found, residual = gmres(lambda v: w * self._times(self._precondition(v / w)), w * b, self.tol, *self.sizes)
+            found = self._precondition(found / w)
+            if math.isnan(residual):
+                self._blame(b)
+            return found
+
+    def solve_transposed(self, b):
+        """W^-T b, (n,)."""
+        with torch.inference_mode(False), torch.no_grad():
+            b = b.detach().clone()
+            return self._solve(self._times_transposed, self._precondition_transposed, b, self.relative * float(b.norm()))
+
+    def _solve(self, times, precondition, b, tol):
+        found, residual = gmres(lambda v: times(precondition(v)), b, tol, *self.sizes)
+        if math.isnan(residual):
+            self._blame(b)
+        if not residual <= 100 * tol:
+            raise RuntimeError(
+                f"GMRES left a residual of {residual / max(float(b.norm()), 1e-300):.1e} of the right-hand side at "
+                f"t = {self.t:.6g}, where the gradient or the initial values need {self.relative:.0e}: give a (better) "
+                "preconditioner, raise restart or cycles, or loosen adjoint_tol"
+            )
+        return precondition(found)
+
+    def _times(self, v):
+        self.stats.njvp += 1
+        product = self.linear.products.jvps(self.t, self.y, v.unsqueeze(0))[0]
+        return torch.sub(v if self.mass is None else self.mass.times(v), product, alpha=self.c)
+
+    def _times_transposed(self, v):
+        self.stats.backward_nvjp += 1
+        product = self.linear.products.vjps(self.t, self.y, v.unsqueeze(0))[0]
+        return torch.sub(v if self.mass is None else self.mass.times_transposed(v), product, alpha=self.c)
+
+    def _precondition(self, v):
+        if self.inverse is None:
+            return v
+        out = self.inverse(v)
+        if not isinstance(out, torch.Tensor) or out.shape != v.shape:
+            got = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+            raise ValueError(f"the preconditioner returned {got} for a vector of shape {tuple(v.shape)}: return the same shape")
+        return out
+
+    def _precondition_transposed(self, v):
+        """P^T v by autograd; v itself where P has no graph, which costs iterations but no accuracy."""
+        if self.inverse is None:
+            return v
+        with torch.enable_grad():
+            x = torch.zeros_like(v, requires_grad=True)
+            out = self._precondition(x)
+            return torch.autograd.grad(out, x, v)[0] if out.requires_grad else v
+
+    def _blame(self, b):
+        """Something returned NaN: ValueError where it is the preconditioner, else Newton's iteration takes it from here."""
+        if self.inverse is not None and not bool(torch.isfinite(self._precondition(b)).all()):
+            raise ValueError(
+                f"the preconditioner returned NaN or infinity at t = {self.t:.6g} with c = {self.c:.3g}: it must map "
+                "finite vectors to finite vectors, approximately by (M - c J)^-1"
+            )
