@@ -162,6 +162,7 @@ def main(argv=None):
     report.heading()
     for case in cases:
         for method in args.methods:
+            report.progress(case.name, method)
             if with_torchdiffeq:
                 solvers = case.torchdiffeq(), case.torchdiffeq(adjoint=True)
                 rows += measure(case, method, "torchdiffeq dopri5", *solvers, args)

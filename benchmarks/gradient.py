@@ -84,7 +84,7 @@ def measure(case, args) -> tuple:
         **label, **timed.row(), "backward": backward / timed.median_b, "steps": stats.accepted, "nfe": stats.nfe,
         "us_step": 1e6 * backward / max(stats.accepted, 1),
     }
-    if args.no_direct:
+    if case.name not in args.direct:
         return row, None
     other = case.direct()[0]
     scale = [max(float(b.abs().max()), 1e-300) for b in other]
@@ -99,7 +99,10 @@ def main(argv=None):
     parser.add_argument("--rtol", type=float, default=1e-6)
     parser.add_argument("--fields", nargs="+", default=names, choices=names)
     parser.add_argument("--methods", nargs="+", default=METHODS)
-    parser.add_argument("--no-direct", action="store_true", help='leave out adjoint="direct", the slowest part')
+    parser.add_argument(
+        "--direct", nargs="*", default=("robertson", "hires", "spiral", "mlp"), choices=names,
+        help='fields compared with adjoint="direct" as well: it takes minutes on the long ones',
+    )
     args = parser.parse_args(argv)
     report.heading()
     costs, comparisons = [], []
@@ -107,6 +110,7 @@ def main(argv=None):
         for method in args.methods:
             if (method == "tsit5" and name in STIFF) or (method != "tsit5" and name in OTHERS):
                 continue
+            report.progress(name, method)
             cost, comparison = measure(Case(name, method, args.rtol, args.clock), args)
             costs.append(cost)
             comparisons += [comparison] if comparison else []

@@ -156,6 +156,7 @@ def main(argv=None):
         ("jacobians", many, ("field", "points"), "jacobians: many points together beside one at a time"),
     ):
         if name in args.parts:
+            report.progress(name)
             tables[name] = make(args)
             extra = ("us_point", "base_us_point") if name == "jacobians" else ()
             report.table(title, tables[name], (*columns, *numbers, *extra))

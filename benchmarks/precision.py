@@ -65,6 +65,7 @@ def main(argv=None):
     points, lines = [], []
     for name in args.problems:
         for method in args.methods:
+            report.progress(name, method)
             rows = measure(name, method, factors, args)
             points += rows
             lines.append(summary(rows))

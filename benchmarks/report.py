@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import sys
 from pathlib import Path
 
 import torch
@@ -69,6 +70,11 @@ def heading():
     found = environment()
     print(", ".join(f"{name} {version}" for name, version in found["versions"].items() if version != "not installed"))
     print(", ".join(f"{name} {value}" for name, value in found["machine"].items()))
+
+
+def progress(*words):
+    """What is being measured, on the error stream: it comes before the tables and does not mix with them."""
+    print("...", *words, file=sys.stderr, flush=True)
 
 
 def table(title: str, rows: list, columns: tuple):

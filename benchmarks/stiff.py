@@ -172,6 +172,7 @@ def main(argv=None):
         base = case.scipy("BDF", torch.inference_mode if args.inference else torch.no_grad)
         work = case.scipy_work(base())
         base_rows.append({"problem": name, "contestant": "scipy BDF", **work})
+        report.progress(name)
         for label, (run, describe) in contestants(case, args).items():
             found = describe(run())
             direct.append({"problem": name, "contestant": label, **pair(run, base, args.seconds, args.clock).row(), **found})

@@ -38,8 +38,8 @@ class Options:
         if self.max_steps < 1 or (self.max_nfe is not None and self.max_nfe < 1):
             raise ValueError("max_steps and max_nfe must be at least 1")
 
-    def flat_atol(self, layout) -> torch.Tensor:
-        """atol as a 0-d or (n,) tensor of the state's dtype and device; ValueError where it does not fit."""
+    def flat_atol(self, layout, y0) -> torch.Tensor:
+        """atol as a 0-d or (n,) tensor of the state's dtype and device; ValueError where it does not fit y0, (n,)."""
         if isinstance(self.atol, (int, float)):
             atol = torch.tensor(float(self.atol), dtype=layout.dtype, device=layout.device)
         else:
@@ -57,4 +57,11 @@ class Options:
             raise ValueError(f"atol must be finite and not negative, not {self.atol!r}; 1e-9 is a good start")
         if self.rtol == 0 and bool((atol == 0).any()):
             raise ValueError("rtol and atol are both zero for some state, which no step can satisfy; give one of them a value")
+        eps = torch.finfo(layout.dtype).eps
+        size = y0.detach().abs()
+        if bool((atol + self.rtol * size < 4 * eps * size).any()):
+            raise ValueError(
+                f"rtol = {self.rtol:g} with this atol asks for more than {layout.dtype} can hold (about {4 * eps:.1g} of y0); "
+                "loosen them" + ("" if layout.dtype == torch.float64 else ", or use float64")
+            )
         return atol

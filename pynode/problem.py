@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ class ODEProblem:
             raise TypeError("jac must be a function jac(t, y) that returns df/dy, (n, n)")
         if not isinstance(self.args, tuple):
             object.__setattr__(self, "args", tuple(self.args) if isinstance(self.args, list) else (self.args,))
+        _check_arguments(getattr(self.f, "forward", self.f), 2 + len(self.args))
 
     def layout(self) -> Layout:
         """The layout of y0; ValueError where y0 is empty or not finite."""
@@ -74,3 +76,17 @@ class ODEProblem:
                 f"t[{first + 1}] = {values[first + 1]:.6g}; sort the times and remove repeated ones"
             )
         return t
+
+
+def _check_arguments(f, count):
+    """TypeError where f cannot be called with t, y and the args; what cannot be inspected is left to the call itself."""
+    try:
+        inspect.signature(f).bind(*range(count))
+    except ValueError:
+        return
+    except TypeError:
+        name = getattr(f, "__name__", type(f).__name__)
+        raise TypeError(
+            f"f is called with {count} arguments, t, y{' and the args' if count > 2 else ''}, which {name} does not take; "
+            "write it as f(t, y, *args)"
+        ) from None

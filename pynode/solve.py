@@ -60,9 +60,9 @@ def solve(
     values = times.detach().tolist()
     field = VectorField(problem, layout, values[0], params)
     field.mass, field.structure = Mass.of(problem.mass, layout), structure_of(structure, method, problem)
-    atol = options.flat_atol(layout)
-    flat = make_consistent(field, values[0], values[-1], layout.ravel(problem.y0), atol, rtol, consistent)
-    initial = flat
+    flat = layout.ravel(problem.y0)
+    atol = options.flat_atol(layout, flat)
+    flat = initial = make_consistent(field, values[0], values[-1], flat, atol, rtol, consistent)
     needs_time = times.requires_grad and torch.is_grad_enabled()
     if needs_time:
         flat = _move_start(field, flat, times)

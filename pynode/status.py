@@ -11,11 +11,13 @@ class Status(Enum):
     SUCCESS = ("the solve reached the end of the time span", "nothing to do")
     MAX_STEPS = (
         "the limit on the number of steps was reached",
-        "raise max_steps; if the steps are tiny the problem is stiff: use an implicit method such as 'fbdf' or 'rodas5p'",
+        "raise max_steps, or loosen rtol and atol; tiny steps come from a stiff problem under an explicit method "
+        "(use 'qndf', 'fbdf' or 'rodas5p') or from a vector field with jumps or kinks",
     )
     MAX_EVALUATIONS = (
         "the limit on evaluations of the vector field was reached",
-        "raise max_nfe, loosen rtol and atol, or use an implicit method such as 'fbdf' if the problem is stiff",
+        "raise max_nfe, or loosen rtol and atol; an explicit method spends them on a stiff problem, where 'qndf', 'fbdf' "
+        "or 'rodas5p' need few",
     )
     STEP_TOO_SMALL = (
         "the step size fell below what floating point can resolve at this time",
@@ -31,7 +33,7 @@ class Status(Enum):
     NEWTON = (
         "Newton's iteration did not converge, also with ever smaller steps",
         "check the Jacobian if you gave one, and the vector field for kinks or jumps; or use a Rosenbrock method "
-        "('rodas5p'), which needs no iteration",
+        "('rodas5p'), which does not iterate",
     )
 
     @property

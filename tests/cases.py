@@ -3,7 +3,9 @@
 import torch
 from torch import nn
 
+from pynode.field import VectorField
 from pynode.methods import registry
+from pynode.problem import ODEProblem
 
 METHODS = registry.names()
 EXPLICIT = [name for name in METHODS if not registry.get(name).implicit]
@@ -16,6 +18,12 @@ FAMILIES = ["Tsit5", "Rodas5P", "FBDF", "QNDF"]
 
 def tensor(*values, dtype=torch.float64, **options):
     return torch.tensor(values, dtype=dtype, **options)
+
+
+def field_of(f, y0, **options):
+    """f as the methods see it."""
+    problem = ODEProblem(f, y0, (0.0, 1.0), **options)
+    return VectorField(problem, problem.layout(), 0.0)
 
 
 def smooth(t, y):

@@ -40,8 +40,9 @@ def imported(path):
             # `from . import tables` names a module, `from .base import Method` an object of one.
             below = ROOT.joinpath(*base.split(".")[1:]) if base.split(".")[0] == "pynode" else None
             for alias in node.names:
-                is_module = below is not None and ((below / f"{alias.name}.py").exists() or (below / alias.name).is_dir())
-                names.add(f"{base}.{alias.name}" if is_module else base)
+                name = alias.name
+                is_module = below is not None and ((below / f"{name}.py").exists() or (below / name).is_dir())
+                names.add(f"{base}.{name}" if is_module else base)
     return names
 
 
@@ -84,7 +85,7 @@ def test_imports_point_one_way(path):
 def test_no_circles_within_a_layer():
     graph = {module_of(path): inside(path) - {module_of(path), "__init__"} for path in FILES}
     packages = {module_of(path) for path in FILES if path.name == "__init__.py"}
-    # Importing a package's __init__ that re-exports is how its users reach it; its own modules name one another directly.
+    # A package's __init__ re-exports for its users; its own modules name one another directly.
     own = {name: {x for x in found if x not in packages or layer(x) != layer(name)} for name, found in graph.items()}
     list(TopologicalSorter(own).static_order())
 

@@ -4,14 +4,12 @@ import math
 
 import pytest
 import torch
-from cases import IMPLICIT, METHODS, MULTISTEP, ONE_STEP, prothero, smooth, smooth_exact, smooth_jac, tensor
+from cases import IMPLICIT, METHODS, MULTISTEP, ONE_STEP, field_of, prothero, smooth, smooth_exact, smooth_jac, tensor
 
 from pynode import solve
-from pynode.field import VectorField
 from pynode.methods import registry
 from pynode.methods.bdf_history import DifferenceHistory
 from pynode.norm import Tolerance
-from pynode.problem import ODEProblem
 
 # Steps over a span of one at which the leading term rules and rounding does not, by order.
 STEPS = {1: 128, 2: 64, 3: 64, 4: 64, 5: 32, 6: 8, 7: 8, 8: 8}
@@ -111,8 +109,8 @@ def test_error_follows_the_tolerance(method, problem):
         y = solve(f, exact(0.0), [0.0, 3.0], method=method, rtol=rtol, atol=rtol).y[-1]
         errors.append(float((y - exact(3.0)).abs().max()))
     allowed = 300 if method in MULTISTEP else 3
-    assert all(error <= allowed * rtol for error, rtol in zip(errors, TOLERANCES)), errors
-    assert all(later <= max(sooner / 30, rtol) for sooner, later, rtol in zip(errors, errors[1:], TOLERANCES[1:])), errors
+    assert all(error <= allowed * rtol for error, rtol in zip(errors, TOLERANCES, strict=True)), errors
+    assert all(errors[i] <= max(errors[i - 1] / 30, TOLERANCES[i]) for i in (1, 2)), errors
 
 
 @pytest.mark.parametrize("method", MULTISTEP)
@@ -139,9 +137,8 @@ def pulled_to_the_curve(t, y):
 
 
 def held_at(method, k, count, uneven):
-    """Error at t = 1 of `count` steps of order k from exact past values; uneven: steps 1.2 times longer and shorter in turn."""
-    problem = ODEProblem(pulled_to_the_curve, curve(0.0), (0.0, 1.0))
-    field, form = VectorField(problem, problem.layout(), 0.0), method.history
+    """Error at t = 1 of `count` steps of order k from exact past values; uneven: steps 0.8 and 1.2 as long in turn."""
+    field, form = field_of(pulled_to_the_curve, curve(0.0)), method.history
     tol = Tolerance(1e-3, tensor(1e3), 2)
     h = 1 / count
     values = curve(-h * torch.arange(form.rows, dtype=torch.float64))

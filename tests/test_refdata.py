@@ -1,7 +1,7 @@
 """The stiff methods against reference trajectories and sensitivities, and against differences of their own solves.
 
-Errors are relative to each component's largest value over the reference's times, so that components of 1e-5 count as much
-as those of 1.
+Errors are relative to each component's largest value over the reference's times, so that a component of 1e-5 counts as
+much as one of 1.
 """
 
 import pytest
@@ -46,10 +46,9 @@ def test_trajectory(name, method, rtol, quiet, jumping):
 
 def scaled_gradients(problem, y):
     """k dy/dk, (T, n, p), one backward pass an output."""
-    rows = [
-        torch.stack([torch.autograd.grad(value, problem.field.k, retain_graph=True)[0] for value in state]) for state in y
-    ]
-    return torch.stack(rows) * problem.field.k.detach()
+    k = problem.field.k
+    rows = [torch.stack([torch.autograd.grad(value, k, retain_graph=True)[0] for value in state]) for state in y]
+    return torch.stack(rows) * k.detach()
 
 
 def sensitivity(reference, problem):
@@ -58,7 +57,7 @@ def sensitivity(reference, problem):
 
 
 def thinned(reference, every):
-    """The reference at every so many times, the last one included, and the scale of its sensitivities over all times."""
+    """The reference at every so many times, the last one too, and the scale of its sensitivities over all times."""
     keep = list(range(len(reference["t"]) - 1, -1, -every))[::-1]
     thin = {**reference, "t": reference["t"][keep], "y": reference["y"][keep]}
     thin["sensitivity"] = {name: values[keep] for name, values in reference["sensitivity"].items()}
@@ -66,7 +65,7 @@ def thinned(reference, every):
 
 
 def sensitivity_scale(reference):
-    """(n, p): the largest |sensitivity| of each component to each constant over the times, 1 where it is always zero."""
+    """(n, p): the largest |sensitivity| of each component to each constant over the times, 1 where it is never one."""
     values = torch.stack(list(reference["sensitivity"].values()), dim=2).abs().amax(0)
     return torch.where(values > 0, values, torch.ones_like(values))
 

@@ -20,7 +20,8 @@ class Row:
         """The coefficients as a tensor of like's dtype and device, made once."""
         key = (like.dtype, like.device)
         if key not in self.vectors:
-            self.vectors[key] = torch.tensor(self.values, dtype=like.dtype, device=like.device)
+            with torch.inference_mode(False):  # a graph may use it later
+                self.vectors[key] = torch.tensor(self.values, dtype=like.dtype, device=like.device)
         return self.vectors[key]
 
 

@@ -60,10 +60,11 @@ class CompressedJacobian:
 
     def __init__(self, field, structure):
         self.field, self.structure, self.products = field, structure, Products(field)
+        self.stats = field.stats
 
     def __call__(self, t: float, y):
         """(plan, entries) of df/dy at (t, y)."""
-        self.field.stats.njac += 1
+        self.stats.njac += 1
         plan = self.structure.plan(self.products, t, y)
         values, lacking = plan.entries(self.products, t, y)
         if lacking is not None:
@@ -86,5 +87,5 @@ class CompressedJacobian:
     def factorised(self, jac, c: float, scale=None):
         """M - c J ready for solves."""
         plan, values = jac
-        self.field.stats.nlu += 1
+        self.stats.nlu += 1
         return plan.factorised(values, c)

@@ -16,9 +16,10 @@ class MatrixFree:
 
     def __init__(self, field, structure):
         self.field, self.structure, self.products = field, structure, Products(field)
+        self.stats = field.stats
 
     def __call__(self, t: float, y):
-        self.field.stats.njac += 1
+        self.stats.njac += 1
         return t, y.detach()
 
     def factorised(self, jac, c: float, scale=None):

@@ -49,6 +49,7 @@ def _march(field, method, path, times, options, tol, h, keep, dense, slopes):
     max_nfe = options.max_nfe if options.max_nfe is not None else math.inf
     state = method.init(field, t, y, path.f0, h, tol)
     position, attempts = 1, 0
+    slack = 1e-3 if options.step_size is None else 1e-9  # a step that ends this near to the end, in steps, is stretched to it
     while True:
         if attempts >= options.max_steps:
             path.status = Status.MAX_STEPS
@@ -60,7 +61,7 @@ def _march(field, method, path, times, options, tol, h, keep, dense, slopes):
             path.status = Status.MIN_STEP
         if path.status is not None:
             break
-        final = direction * (t + h - end) >= 0 or abs(end - (t + h)) < 1e-3 * abs(h) and options.step_size is None
+        final = direction * (t + h - end) >= -slack * abs(h)
         if final:
             h = end - t
         attempts += 1

@@ -1,8 +1,8 @@
 """Reading observations of a physical system from a CSV file, and saying what is wrong with them.
 
-A file has a header line, a column of times, one column a state, and, with several trajectories, a column that says which
-trajectory a line belongs to. Times may be irregular. A cell that is empty, ``nan`` or ``NA`` is a missing value. Lines
-that start with # are comments. Commas, semicolons and tabs separate cells.
+A file has a header line, a column of times, one column a state, and, with several trajectories, a column that says
+which trajectory a line belongs to. Times may be irregular. A cell that is empty, ``nan`` or ``NA`` is a missing
+value. Lines that start with # are comments. Commas, semicolons and tabs separate cells.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import csv
 import hashlib
 import math
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -26,7 +28,8 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One run of the system. t: (T,) strictly increasing; y: (T, n), zero where missing; seen: (T, n), False where missing."""
+    """One run of the system. t: (T,) strictly increasing; y: (T, n), zero where missing; seen: (T, n), False where
+    missing."""
 
     name: str
     t: torch.Tensor
@@ -47,6 +50,7 @@ class Dataset:
         """Observed values after the initial states: what a loss is a mean of."""
         return sum(int(run.seen[1:].sum()) for run in self.trajectories)
 
+    @cached_property
     def fingerprint(self) -> str:
         """A hash of names and numbers, by which a resumed run knows its data."""
         digest = hashlib.sha256(repr((self.columns, self.time)).encode())
@@ -72,7 +76,7 @@ def read_csv(path, time=None, group=None, drop=(), keep_constant=False) -> Datas
     time = _time_column(path, header, time)
     columns = tuple(name for name in header if name not in (time, group, *drop))
     if not columns:
-        raise DataError(f"{path} has no column of states beside {', '.join(header)}: add at least one observed quantity.")
+        raise DataError(f"{path} has no column of states, only {', '.join(header)}: add an observed quantity.")
     rows = [_row(path, line, header, cells) for line, cells in lines[1:]]
     if len(rows) < FEWEST_ROWS:
         raise DataError(
@@ -86,7 +90,7 @@ def read_csv(path, time=None, group=None, drop=(), keep_constant=False) -> Datas
             raise DataError(f"{path}, line {line}, column {group!r}: the trajectory has no name; fill the cell in.")
         instant = _number(path, line, time, row[time])
         if math.isnan(instant):
-            raise DataError(f"{path}, line {line}, column {time!r}: the time is missing; fill it in or remove the line.")
+            raise DataError(f"{path}, line {line}, column {time!r}: no time; fill it in or remove the line.")
         runs.setdefault(name, []).append((line, instant, [_number(path, line, c, row[c]) for c in columns]))
     data = Dataset(columns, time, tuple(_trajectory(path, name, run, time, columns) for name, run in runs.items()))
     _check_columns(path, data, keep_constant)
@@ -138,7 +142,7 @@ def _row(path, line, header, cells):
             f"{path}, line {line}: {len(cells)} cells, but the header names {len(header)} columns; "
             "leave a cell empty where a value is missing."
         )
-    return line, dict(zip(header, cells))
+    return line, dict(zip(header, cells, strict=True))
 
 
 def _parse(cell: str):
@@ -166,17 +170,17 @@ def _trajectory(path, name, run, time, columns):
     of = f" of trajectory {name!r}" if name else ""
     if len(run) < 2:
         raise DataError(f"{path}, line {run[0][0]}: the only line{of}; a trajectory needs a start and an observation.")
-    for (_, before, _), (line, now, _) in zip(run, run[1:]):
+    for (_, before, _), (line, now, _) in pairwise(run):
         if now <= before:
             what = "appears twice" if now == before else f"comes after {before:g}"
             hint = "keep one of the lines" if now == before else "sort the lines by time"
             many = "" if name else ", or name the column that tells trajectories apart with --group"
             raise DataError(f"{path}, line {line}, column {time!r}: time {now:g}{of} {what}; {hint}{many}.")
     line, _, start = run[0]
-    for column, value in zip(columns, start):
+    for column, value in zip(columns, start, strict=True):
         if math.isnan(value):
             raise DataError(
-                f"{path}, line {line}, column {column!r}: the first line{of} is the initial state and must be complete; "
+                f"{path}, line {line}, column {column!r}: the first line{of} is the initial state, with no gaps; "
                 "fill the value in, remove the lines before the first complete one, or leave the column out with "
                 f"--drop {column}."
             )
@@ -189,9 +193,9 @@ def _check_columns(path, data, keep_constant):
     for i, column in enumerate(data.columns):
         values = torch.cat([run.y[:, i][run.seen[:, i]] for run in data.trajectories])
         if not any(bool(run.seen[1:, i].any()) for run in data.trajectories):
-            raise DataError(f"{path}, column {column!r}: no value after the start; leave the column out with --drop {column}.")
+            raise DataError(f"{path}, column {column!r}: no value after the start; leave it out with --drop {column}.")
         if not keep_constant and float(values.max()) == float(values.min()):
             raise DataError(
-                f"{path}, column {column!r}: the value is {float(values[0]):g} throughout, so it has no range to scale by "
-                f"and nothing to learn; leave it out with --drop {column}, or keep it with --keep-constant."
+                f"{path}, column {column!r}: the value is {float(values[0]):g} throughout, which leaves no range to scale "
+                f"by and nothing to learn; leave it out with --drop {column}, or keep it with --keep-constant."
             )

@@ -1,4 +1,5 @@
-"""The network that is learned, and the file that keeps it: numbers and names only, so that opening it can run no code."""
+"""The network that is learned, and the file that keeps it: numbers and names only, so that opening it can run no
+code."""
 
 from __future__ import annotations
 
@@ -22,19 +23,19 @@ class ModelError(ValueError):
 
 
 def mlp(inputs: int, hidden, outputs: int, activation: str, generator=None) -> nn.Sequential:
-    """A float64 perceptron with layers of the widths in ``hidden``. ValueError for an unknown activation or a bad width.
+    """A float64 perceptron with layers of the widths in ``hidden``. ValueError for an unknown activation or a bad
+    width.
 
-    Weights are Glorot-uniform (Glorot & Bengio 2010), drawn from ``generator``, biases zero. The last layer's are a tenth
-    of that, so that the first field moves slowly: a random stiff field can run away within the time span.
+    Weights are Glorot-uniform (Glorot & Bengio 2010), drawn from ``generator``; biases are zero.
     """
     if activation not in ACTIVATIONS:
         raise ValueError(f"unknown activation {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
     if not hidden or any(int(width) != width or width < 1 for width in hidden):
         raise ValueError(f"hidden must be widths of at least one layer, such as 64,64, not {hidden!r}")
     widths, layers = [inputs, *hidden, outputs], []
-    for k, (a, b) in enumerate(zip(widths, widths[1:])):
+    for a, b in zip(widths, widths[1:]):
         layer = nn.Linear(a, b, dtype=torch.float64)
-        bound = math.sqrt(6 / (a + b)) * (0.1 if k == len(widths) - 2 else 1.0)
+        bound = math.sqrt(6 / (a + b))
         with torch.no_grad():
             layer.weight.copy_(bound * (2 * torch.rand(b, a, dtype=torch.float64, generator=generator) - 1))
             layer.bias.zero_()
@@ -43,7 +44,8 @@ def mlp(inputs: int, hidden, outputs: int, activation: str, generator=None) -> n
 
 
 def build(architecture: dict, scaling: Scaling, generator=None) -> ScaledField:
-    """The field that plain data describes. architecture: {'hidden': [64, 64], 'activation': 'gelu', 'time_input': False}."""
+    """The field that plain data describes. architecture: {'hidden': [64, 64], 'activation': 'gelu', 'time_input':
+    False}."""
     n = len(scaling.y_scale)
     outputs = 2 * n if scaling.kind == "decades" else n
     net = mlp(n + architecture["time_input"], architecture["hidden"], outputs, architecture["activation"], generator)
@@ -90,15 +92,12 @@ def load_plain(path, what: str) -> dict:
         raise ModelError(f"there is no {what} file {path}: check the name, or train first.") from None
     except (IsADirectoryError, PermissionError) as error:
         raise ModelError(f"{path} cannot be opened ({error.strerror}): give the path of a {what} file.") from None
-    except pickle.UnpicklingError as error:
+    # On bytes that are no torch file, its reader fails in whatever way the bytes lead it to.
+    except Exception as error:
+        refused = "asks to run code, which is refused, or is" if isinstance(error, pickle.UnpicklingError) else "is"
         raise ModelError(
-            f"{path} is not a {what} file of pynode, is damaged, or asks to run code, which is refused "
-            f"({_first_line(error)}): restore it from a copy or train again."
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        raise ModelError(
-            f"{path} is damaged or not a {what} file of pynode ({_first_line(error)}): restore it from a copy or train again."
-        ) from None
+            f"{path} {refused} damaged or not a {what} file of pynode: restore it from a copy or train again."
+        ) from error
     if not isinstance(plain, dict) or "format" not in plain:
         raise ModelError(f"{path} is not a {what} file of pynode: it has no format number.")
     if plain["format"] != FORMAT:

@@ -1,11 +1,12 @@
 """How a stiff system is scaled before it is learned.
 
-S. Kim, W. Ji, S. Deng, Y. Ma, C. Rackauckas, Stiff neural ordinary differential equations, Chaos 31, 093122 (2021): each
-state is divided by its range over the observed span, the network's outputs are multiplied by y_scale / t_scale, and the
-loss is taken of the scaled states. They use one t_scale, the time span. Then a network must return outputs of 1e8 for the
-transient of Robertson's second species and of 1e-2 for its tail. ``decades`` (the default) therefore gives each state its
-own t_scale, the time that its range would take at the fastest rate observed, and the network a second output per state, a
-gate that takes the rate down over as many decades as the data ask for; ``kim`` is the scaling of the paper as it stands.
+S. Kim, W. Ji, S. Deng, Y. Ma, C. Rackauckas, Stiff neural ordinary differential equations, Chaos 31, 093122 (2021):
+each state is divided by its range over the observed span, the network's outputs are multiplied by y_scale / t_scale,
+and the loss is taken of the scaled states. They use one t_scale, the time span. Then a network must return outputs of
+1e8 for the transient of Robertson's second species and of 1e-2 for its tail. ``decades`` (the default) therefore
+gives each state its own t_scale, the time that its range would take at the fastest rate observed, and the network a
+second output per state, a gate that takes the rate down over as many decades as the data ask for; ``kim`` is the
+scaling of the paper as it stands.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import nn
 
+from ..problems import Problem
 from .data import Dataset
 
 KINDS = ("decades", "kim")
@@ -24,7 +26,8 @@ SLOPE, OFFSET = 5.0, 2.0
 
 @dataclass(frozen=True)
 class Scaling:
-    """Plain numbers. kind: 'decades' or 'kim'; for each of n states y_min, y_scale (units of y) and t_scale (units of t).
+    """Plain numbers. kind: 'decades' or 'kim'; for each of n states y_min, y_scale (units of y) and t_scale (units of
+    t).
 
     t_start, t_span: first time and longest duration among the trajectories, in units of t.
     """
@@ -89,8 +92,19 @@ class ScaledField(nn.Module):
         self.gated = scaling.kind == "decades"
         self.register_buffer("rate", 1.0 / torch.tensor(scaling.t_scale, dtype=torch.float64), persistent=False)
 
+    def close_gates(self) -> None:
+        """Biases of the last layer that let every state start at the pace of the time span, the scaling of the paper.
+
+        For training without a warm start: with its gates open, a random field runs away long before the span ends.
+        """
+        if self.gated:
+            pace = (1.0 / (self.rate * self.scaling.t_span)).clamp(max=torch.sigmoid(torch.tensor(OFFSET)).item())
+            with torch.no_grad():
+                self.net[-1].bias[len(pace) :] = (torch.logit(pace) - OFFSET) / SLOPE
+
     def forward(self, t, u):
-        """du/dt, (..., n), at the scaled states u, (..., n), and the time t, a 0-d tensor or one of u's leading shape."""
+        """du/dt, (..., n), at the scaled states u, (..., n), and the time t, a 0-d tensor or one of u's leading
+        shape."""
         if self.time_input:
             clock = (torch.as_tensor(t, dtype=u.dtype, device=u.device) - self.scaling.t_start) / self.scaling.t_span
             clock = clock.unsqueeze(-1).expand(*u.shape[:-1], 1)
@@ -106,8 +120,8 @@ class ScaledField(nn.Module):
 class PhysicalField(nn.Module):
     """dy/dt = y_scale du/dt: a learned field in the units of the data, to be solved, compared and built upon.
 
-    y0: (n,) the first state of the first trajectory; tspan: its first and last time; t_eval: its times; columns: names of
-    the states; atol: (n,) a thousandth of rtol of each state's range.
+    y0: (n,) the first state of the first trajectory; tspan: its first and last time; t_eval: its times; columns:
+    names of the states; atol: (n,) a thousandth of rtol of each state's range.
     """
 
     def __init__(self, field: ScaledField, columns, y0, t_eval):
@@ -126,6 +140,12 @@ class PhysicalField(nn.Module):
     def atol(self, rtol: float) -> torch.Tensor:
         """(n,) absolute tolerances that suit this rtol, in the units of the data."""
         return 1e-3 * rtol * self.y_scale
+
+    def as_problem(self, name: str) -> Problem:
+        """The learned system as a Problem of this name, ready to be solved or compared."""
+        atol = tuple(self.atol(1e-6).tolist())
+        source = "learned from data by pynode train"
+        return Problem(name, self, self.y0, self.tspan, 1e-6, atol, stiff=True, source=source, t_eval=self.t_eval)
 
     def forward(self, t, y):
         """dy/dt, (..., n), at the states y, (..., n), and time t."""

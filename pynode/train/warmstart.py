@@ -1,20 +1,22 @@
 """A first guess of the weights without a single solve.
 
-From random weights a stiff field is learned slowly: a thousand solves go by before the fast transient is where it belongs.
-This guess needs none. The observations are interpolated, and implicit Euler steps are laid along them. If the field were
-right, every step would close; where it does not, one Newton iteration on all steps of a trajectory at once tells, to first
-order, how far the solution of this field lies from the data:
+From random weights a stiff field is learned slowly: a thousand solves go by before the fast transient is where it
+belongs. This guess needs none. The observations are interpolated, and implicit Euler steps are laid along them. If
+the field were right, every step would close; where it does not, one Newton iteration on all steps of a trajectory at
+once tells, to first order, how far the solution of this field lies from the data:
 
     r_k = y_{k-1} + h_k f(y_k) - y_k,     d_k = (I - h_k J_k)^{-1} (d_{k-1} + r_k),     d_0 = 0
 
-Minimising |d| over the observed values is training on a linearised trajectory: each iteration is one batched evaluation of f
-and J, and one associative scan over the steps. The solver then trains on from there. Implicit Euler is what makes the
-residuals of fast components harmless (Hairer & Wanner II, sec. IV.1); solving all steps at once is the multiple shooting
-of Bock & Plitt 1984 with a window per step. What is optimised is |d| / (1 + |d|), because far from the data d means little.
+Minimising |d| over the observed values is training on a linearised trajectory: each iteration is one batched
+evaluation of f and J, and one associative scan over the steps. The solver then trains on from there. Implicit Euler
+is what makes the residuals of fast components harmless (Hairer & Wanner II, sec. IV.1); solving all steps at once is
+the multiple shooting of Bock & Plitt 1984 with a window per step. What is optimised is |d| / (1 + |d|), because far
+from the data d means little.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -28,7 +30,8 @@ SUBSTEPS = 2
 
 @dataclass(frozen=True)
 class _Steps:
-    """All implicit Euler steps of all trajectories, in scaled states. t, h: (K,); start, end: (K, n), states around a step;
+    """All implicit Euler steps of all trajectories, in scaled states. t, h: (K,); start, end: (K, n), states around a
+    step;
     first: (K,), whether a trajectory begins; weight: (K, n), one where an observation lies at the end of the step."""
 
     t: torch.Tensor
@@ -39,36 +42,56 @@ class _Steps:
     weight: torch.Tensor
 
 
-def warm_start(field: ScaledField, data: Dataset, iterations=1500, lr=5e-3, seconds=float("inf"), report=None) -> float:
-    """Move the weights of the field to fit linearised trajectories; returns the last mean |d| / (1 + |d|).
+def warm_start(fields, data: Dataset, iterations=1500, trial=200, lr=1e-2, seconds=math.inf, report=None) -> ScaledField:
+    """The best of some random fields, its weights moved to fit linearised trajectories.
 
-    Stops after ``iterations`` of Adam with a cosine decay, or after ``seconds``. report(iteration, loss) is called each time.
+    fields: candidates that differ in their random weights; how well each does after ``trial`` iterations of Adam
+    tells where it will end, so that only the best one gets the rest of the ``iterations``. The steps' length decays
+    as a cosine. Ends early after ``seconds``. report(done, of, loss) is called each iteration, with the mean of |d| /
+    (1 + |d|).
     """
-    steps = _steps(field, data)
-    weights = list(field.parameters())
-    optimizer = torch.optim.Adam(weights, lr=lr)
-    began, loss = time.monotonic(), float("nan")
-    for iteration in range(iterations):
-        elapsed = (time.monotonic() - began) / seconds
-        if elapsed >= 1:
-            break
-        _anneal(optimizer, lr, max(iteration / iterations, elapsed))
-        optimizer.zero_grad()
-        deviation = _deviation(field, steps)
-        value = (steps.weight * (deviation / (1 + deviation))).sum() / steps.weight.sum()
-        value.backward()
-        norm = torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        if torch.isfinite(norm):
-            optimizer.step()
-            loss = float(value.detach())
-        if report:
-            report(iteration + 1, loss)
-    return loss
+    steps = _steps(fields[0], data)
+    began, total, done = time.monotonic(), iterations + trial * (len(fields) - 1), 0
+    fits = [_Fit(field, steps, lr) for field in fields]
+
+    def advance(fit, first, last, until):
+        nonlocal done
+        for iteration in range(first, last):
+            elapsed = (time.monotonic() - began) / seconds
+            if elapsed >= until:
+                break
+            fit.advance(max(iteration / iterations, elapsed))
+            done += 1
+            if report:
+                report(done, total, fit.loss)
+
+    trial = min(trial, iterations)
+    for k, fit in enumerate(fits):
+        advance(fit, 0, trial, until=trial * (k + 1) / total)
+    best = min(fits, key=lambda fit: fit.loss)
+    advance(best, trial, iterations, until=1.0)
+    return best.field
 
 
-def _anneal(optimizer, lr, progress):
-    for group in optimizer.param_groups:
-        group["lr"] = lr * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * progress))))
+class _Fit:
+    """One candidate and its optimiser. loss: of the last iteration, infinite before the first."""
+
+    def __init__(self, field, steps, lr):
+        self.field, self.steps, self.lr, self.loss = field, steps, lr, math.inf
+        self.weights = list(field.parameters())
+        self.optimizer = torch.optim.Adam(self.weights, lr=lr)
+
+    def advance(self, progress: float) -> None:
+        """One step of Adam, with the rate that suits the progress, 0 to 1."""
+        self.optimizer.param_groups[0]["lr"] = self.lr * 0.5 * (1 + math.cos(math.pi * progress))
+        self.optimizer.zero_grad()
+        deviation, weight = _deviation(self.field, self.steps), self.steps.weight
+        loss = (weight * (deviation / (1 + deviation))).sum() / weight.sum()
+        loss.backward()
+        # An overflow in one iteration, of a pole of the linearisation, is no reason to lose the weights.
+        if torch.isfinite(torch.nn.utils.clip_grad_norm_(self.weights, 1.0)):
+            self.optimizer.step()
+            self.loss = float(loss.detach())
 
 
 def _deviation(field, steps: _Steps) -> torch.Tensor:
