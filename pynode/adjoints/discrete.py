@@ -8,7 +8,7 @@ import torch
 from ..methods.bdf import BDF
 from ..methods.explicit import ExplicitRungeKutta
 from ..methods.rosenbrock import RosenbrockMethod
-from . import discrete_bdf, discrete_rosenbrock, discrete_rungekutta, onestep
+from . import discrete_bdf, discrete_rosenbrock, discrete_rungekutta, onestep, stepwise_rosenbrock
 from .outputs import Outputs
 
 # Above this size an explicit method goes back by vector-Jacobian products instead of Jacobians (benchmarks/gradient.py).
@@ -30,6 +30,8 @@ class DiscreteAdjoint:
     def _steps(self, field, method, trajectory, outputs):
         if isinstance(method, BDF):
             return discrete_bdf.pullback(field, method, trajectory, outputs)
+        if isinstance(method, RosenbrockMethod) and field.structure is not None:
+            return stepwise_rosenbrock.pullback(field, method, trajectory, outputs)
         if isinstance(method, RosenbrockMethod):
             return onestep.pullback(field, discrete_rosenbrock.Replay, method, trajectory, outputs)
         assert isinstance(method, ExplicitRungeKutta)

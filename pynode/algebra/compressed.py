@@ -39,9 +39,10 @@ class Plan:
             return False
         return self.mass is field.mass or torch.equal(self.mass.given, field.mass.given)
 
-    def entries(self, products, t, y):
+    def entries(self, field, t, y):
         """(values (m,) of the entries as an array, row that lacks one or None)."""
-        out = (products.vjps if self.transposed else products.jvps)(t, y, self.seeds)
+        products = Products(field, t, y)
+        out = (products.vjps if self.transposed else products.jvps)(self.seeds)
         values = out.reshape(-1)[self._places].cpu().numpy()
         return values, self._incomplete(values, out[-1].cpu().numpy())
 
@@ -59,17 +60,17 @@ class CompressedJacobian:
     """Linearisation of a field whose Jacobian is sparse or banded: a Jacobian is (plan, entries)."""
 
     def __init__(self, field, structure):
-        self.field, self.structure, self.products = field, structure, Products(field)
+        self.field, self.structure = field, structure
         self.stats = field.stats
 
     def __call__(self, t: float, y):
         """(plan, entries) of df/dy at (t, y)."""
         self.stats.njac += 1
-        plan = self.structure.plan(self.products, t, y)
-        values, lacking = plan.entries(self.products, t, y)
+        plan = self.structure.plan(self.field, t, y)
+        values, lacking = plan.entries(self.field, t, y)
         if lacking is not None:
-            plan = self.structure.extended(self.products, t, y, lacking)
-            values, _ = plan.entries(self.products, t, y)
+            plan = self.structure.extended(self.field, t, y, lacking)
+            values, _ = plan.entries(self.field, t, y)
         return plan, values
 
     def with_time(self, t: float, y, graph=False):

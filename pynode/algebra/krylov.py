@@ -12,15 +12,15 @@ from .products import Products
 
 
 class MatrixFree:
-    """Linearisation of a field by products alone: a Jacobian is the point (t, y) where it is taken."""
+    """Linearisation of a field by products alone: a Jacobian is (t, y, its products there)."""
 
     def __init__(self, field, structure):
-        self.field, self.structure, self.products = field, structure, Products(field)
+        self.field, self.structure = field, structure
         self.stats = field.stats
 
     def __call__(self, t: float, y):
         self.stats.njac += 1
-        return t, y.detach()
+        return t, y.detach(), Products(self.field, t, y)
 
     def factorised(self, jac, c: float, scale=None):
         """scale: (n,) weights of the norm in which Newton's iteration converges; None asks for adjoint_tol instead."""
@@ -36,8 +36,8 @@ class KrylovSolver:
 
     ok = True
 
-    def __init__(self, linear, t, y, c, scale):
-        self.linear, self.t, self.y, self.c = linear, t, y, c
+    def __init__(self, linear, t, y, products, c, scale):
+        self.products, self.t, self.c = products, t, c
         self.mass, self.stats, structure = linear.field.mass, linear.field.stats, linear.structure
         self.weights = None if scale is None else 1 / (scale.detach() * math.sqrt(len(y)))
         self.tol, self.relative = structure.tol * NEWTON, structure.adjoint_tol
@@ -82,12 +82,12 @@ class KrylovSolver:
 
     def _times(self, v):
         self.stats.njvp += 1
-        product = self.linear.products.jvps(self.t, self.y, v.unsqueeze(0))[0]
+        product = self.products.jvps(v.unsqueeze(0))[0]
         return torch.sub(v if self.mass is None else self.mass.times(v), product, alpha=self.c)
 
     def _times_transposed(self, v):
         self.stats.backward_nvjp += 1
-        product = self.linear.products.vjps(self.t, self.y, v.unsqueeze(0))[0]
+        product = self.products.vjps(v.unsqueeze(0))[0]
         return torch.sub(v if self.mass is None else self.mass.times_transposed(v), product, alpha=self.c)
 
     def _precondition(self, v):

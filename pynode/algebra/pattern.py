@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from .colouring import colour_columns
+from .products import Products
 
 BLOCKS = 32  # blocks of columns at the coarsest level of the detection
 LARGEST = 1 << 26  # entries, or numbers in one batch of products, beyond which a pattern is not sparse
@@ -55,7 +56,7 @@ def _band(n, lower, upper):
     return rows[inside], cols[inside]
 
 
-def detect(products, t: float, y) -> Pattern:
+def detect(field, t: float, y) -> Pattern:
     """The pattern of df/dy at t near y, (n,), from products of J with blocks of columns that are halved until each is one.
 
     A block of columns with random weights touches a row if and only if one of its columns does, up to a cancellation of
@@ -66,7 +67,7 @@ def detect(products, t: float, y) -> Pattern:
     n = len(y)
     generator = np.random.default_rng(0)
     weights = torch.from_numpy(generator.uniform(0.5, 1.5, n)).to(y)
-    points = _points(products.field, t, y, generator)
+    points = _points(field, t, y, generator)
     width = 1
     while width * BLOCKS < n:
         width *= 2
@@ -85,7 +86,7 @@ def detect(products, t: float, y) -> Pattern:
         seeds[torch.from_numpy(colours).to(y.device)[columns // width], columns] = weights
         touched = np.zeros(len(rows), dtype=bool)
         for point in points:
-            touched |= products.jvps(t, point, seeds).cpu().numpy()[colours[cols], rows] != 0
+            touched |= Products(field, t, point).jvps(seeds).cpu().numpy()[colours[cols], rows] != 0
         rows, cols = rows[touched], cols[touched]
         if width == 1:
             return Pattern(rows, cols, n)

@@ -47,27 +47,26 @@ class Sparse:
         scipy()  # a missing package is told before any work
         return CompressedJacobian(field, self)
 
-    def plan(self, products, t, y):
+    def plan(self, field, t, y):
         """The plan for this field, made at the first call; for another mass matrix or dtype it is made anew."""
-        field = products.field
         if self._plan is None or not self._plan.fits(field):
             if self.given is not None:
                 pattern = Pattern.of(self.given, field.size)
             elif self._plan is not None and self._plan.pattern.size == field.size:
                 pattern = self._plan.pattern
             else:
-                pattern = detect(products, t, y)
+                pattern = detect(field, t, y)
             self._plan = SparsePlan(pattern, field)
         return self._plan
 
-    def extended(self, products, t, y, row):
+    def extended(self, field, t, y, row):
         """A larger plan, after the entries of a row were found to be incomplete at (t, y)."""
         if self.given is not None:
             raise ValueError(
                 f"the sparsity pattern lacks an entry in row {row}: there f depends on a component that the pattern leaves "
                 "out; complete it, or pass structure='sparse' to have it detected"
             )
-        self._plan = SparsePlan(self._plan.pattern.union(detect(products, t, y)), products.field)
+        self._plan = SparsePlan(self._plan.pattern.union(detect(field, t, y)), field)
         return self._plan
 
 
@@ -89,12 +88,12 @@ class Banded:
         scipy()
         return CompressedJacobian(field, self)
 
-    def plan(self, products, t, y):
-        if self._plan is None or not self._plan.fits(products.field):
-            self._plan = BandedPlan(self.lower, self.upper, products.field)
+    def plan(self, field, t, y):
+        if self._plan is None or not self._plan.fits(field):
+            self._plan = BandedPlan(self.lower, self.upper, field)
         return self._plan
 
-    def extended(self, products, t, y, row):
+    def extended(self, field, t, y, row):
         raise ValueError(
             f"row {row} of the Jacobian has an entry outside the band of {self.lower} diagonals below and {self.upper} above: "
             "widen the band, or use structure='sparse'"
