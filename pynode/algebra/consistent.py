@@ -28,25 +28,28 @@ def consistent(field, t: float, end: float, flat, atol, rtol: float, mode: str):
         raise ValueError(f"consistent must be 'check' or 'solve', not {mode!r}")
     if field.mass is None or not field.mass.singular:
         return flat
-    linear = linearise(field)
     with torch.no_grad():
-        y = flat.detach().clone()
-        jac = linear(t, y)
-        c, solver = _settle(field, linear, jac, y, abs(end - t))
-        for _ in range(ITERATIONS):
-            residual = field.mass.left(field(t, y))
-            change = field.mass.right(solver.solve(residual, c))
-            size = float((change.abs() / (atol + rtol * y.abs())).max())
-            if mode == "check":
-                if not size <= 1:
-                    raise ValueError(_violated(residual, size))
-                return flat
-            if not math.isfinite(size):
-                break
-            y = y + change
-            solver = linear.factorised(linear(t, y), c)
-            if size < 1e-4:
-                return _differentiable(field, t, flat, y, solver, c)
+        found = _corrected(field, linearise(field), t, abs(end - t), flat.detach().clone(), atol, rtol, mode)
+    return flat if found is None else _differentiable(field, t, flat, *found)
+
+
+def _corrected(field, linear, t, span, y, atol, rtol, mode):
+    """(consistent y, M - c J factorised there, c), or None where y was only to be checked and passes."""
+    c, solver = _settle(field, linear, linear(t, y), y, span)
+    for _ in range(ITERATIONS):
+        residual = field.mass.left(field(t, y))
+        change = field.mass.right(solver.solve(residual, c))
+        size = float((change.abs() / (atol + rtol * y.abs())).max())
+        if mode == "check":
+            if size <= 1:
+                return None
+            raise ValueError(_violated(residual, size))
+        if not math.isfinite(size):
+            break
+        y = y + change
+        solver = linear.factorised(linear(t, y), c)
+        if size < 1e-4:
+            return y, solver, c
     raise ValueError(
         "consistent='solve' found no values of the algebraic components that satisfy their equations near y0: give a y0 "
         f"closer to them. {_violated(residual, size)}"
@@ -70,9 +73,9 @@ def _settle(field, linear, jac, y, span):
 
 
 def _violated(residual, size) -> str:
-    worst = residual.abs().argsort(descending=True)[:5].tolist()
-    named = ", ".join(f"f[{i}] = {float(residual[i]):.3g}" for i in worst if float(residual[i].abs()) > 1e-3 * float(
-        residual[worst[0]].abs()))
+    sizes = residual.abs()
+    worst = [i for i in sizes.argsort(descending=True)[:5].tolist() if not float(sizes[i]) <= 1e-3 * float(sizes.max())]
+    named = ", ".join(f"f[{i}] = {float(residual[i]):.3g}" for i in worst)
     return (
         f"y0 is not consistent: the algebraic equations ask for f = 0, but {named} at y0, {size:.3g} times the tolerance "
         "away from a solution; give a y0 that satisfies them, or pass consistent='solve'"

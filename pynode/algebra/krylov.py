@@ -37,12 +37,12 @@ class KrylovSolver:
     ok = True
 
     def __init__(self, linear, t, y, products, c, scale):
-        self.products, self.t, self.c = products, t, c
+        self.products, self.t, self.c, self.size = products, t, c, len(y)
         self.mass, self.stats, structure = linear.field.mass, linear.field.stats, linear.structure
         self.weights = None if scale is None else 1 / (scale.detach() * math.sqrt(len(y)))
         self.tol, self.relative = structure.tol * NEWTON, structure.adjoint_tol
         self.sizes = structure.restart, structure.cycles
-        self.inverse = None
+        self.lift, self.inverse = self._lift(), None
         if structure.precond is not None:
             with torch.inference_mode(False):
                 self.inverse = structure.precond(t, y.clone(), c)
@@ -54,9 +54,11 @@ class KrylovSolver:
         with torch.inference_mode(False), torch.no_grad():
             b = b.detach().clone() * factor
             if self.weights is None:
-                return self._solve(self._times, self._precondition, b, self.relative * float(b.norm()))
-            w = self.weights.clone()
-            found, residual = gmres(lambda v: w * self._times(self._precondition(v / w)), w * b, self.tol, *self.sizes)
+                return self._solve(lambda v: self._balanced(self._times(v)), self._precondition, self._balanced(b))
+            w, b = self.weights.clone(), self._balanced(b)
+            found, residual = gmres(
+                lambda v: w * self._balanced(self._times(self._precondition(v / w))), w * b, self.tol, *self.sizes
+            )
             found = self._precondition(found / w)
             if math.isnan(residual):
                 self._blame(b)
@@ -66,9 +68,10 @@ class KrylovSolver:
         """W^-T b, (n,)."""
         with torch.inference_mode(False), torch.no_grad():
             b = b.detach().clone()
-            return self._solve(self._times_transposed, self._precondition_transposed, b, self.relative * float(b.norm()))
+            return self._solve(self._times_transposed, self._precondition_transposed, b)
 
-    def _solve(self, times, precondition, b, tol):
+    def _solve(self, times, precondition, b):
+        tol = self.relative * float(b.norm())
         found, residual = gmres(lambda v: times(precondition(v)), b, tol, *self.sizes)
         if math.isnan(residual):
             self._blame(b)
@@ -79,6 +82,25 @@ class KrylovSolver:
                 "preconditioner, raise restart or cycles, or loosen adjoint_tol"
             )
         return precondition(found)
+
+    def _lift(self):
+        """What algebraic equations are multiplied with, less one: it brings rows c J to the size of the rows of M.
+
+        Without it a residual that is small beside those of the differential equations would leave algebraic components wrong
+        in proportion to 1/c. The size of their rows is estimated by one product with random signs.
+        """
+        if self.mass is None or not self.mass.singular:
+            return 0.0
+        with torch.inference_mode(False), torch.no_grad():
+            generator = torch.Generator().manual_seed(0)
+            signs = torch.randint(0, 2, (1, self.size), generator=generator).to(self.products.y) * 2 - 1
+            rows = self.mass.left(self.products.jvps(signs)[0])
+            count = float(self.mass.left(signs[0]).square().sum())
+            size = float(rows.norm()) / max(count, 1.0) ** 0.5
+        return 1 / (abs(self.c) * size) - 1 if math.isfinite(size) and size > 0 else 0.0
+
+    def _balanced(self, v):
+        return torch.add(v, self.mass.left(v), alpha=self.lift) if self.lift else v
 
     def _times(self, v):
         self.stats.njvp += 1
@@ -102,7 +124,7 @@ class KrylovSolver:
     def _precondition_transposed(self, v):
         """P^T v by autograd; v itself where P has no graph, which costs iterations but no accuracy."""
         if self.inverse is None:
-            return v
+            return self._balanced(v)
         with torch.enable_grad():
             x = torch.zeros_like(v, requires_grad=True)
             out = self._precondition(x)

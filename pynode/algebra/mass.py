@@ -13,7 +13,8 @@ class Mass:
 
     ``rate`` is the Moore-Penrose inverse, so that y' = rate(f) solves M y' = f where it can be solved, with no change in
     the directions that M does not see. ``left(v)`` is the part of v that M y' cannot reach: of f, the residual of the
-    algebraic equations. ``right(v)`` is the part of v that M does not see: of y, the algebraic components.
+    algebraic equations. ``right(v)`` is the part of v that M does not see: of y, the algebraic components. Both are orthogonal
+    projections, hence symmetric.
     """
 
     def __init__(self, matrix):
@@ -78,10 +79,6 @@ class Mass:
     def right(self, v):
         """v - M^+ M v, (n,)."""
         return torch.where(self.diagonal == 0, v, 0.0) if self.matrix is None else v - self.rate(self.times(v))
-
-    def right_transposed(self, v):
-        """(I - M^+ M)^T v, (n,)."""
-        return self.right(v) if self.matrix is None else v - self.times_transposed(self.rate_transposed(v))
 
     def dense(self):
         """M, (n, n)."""
