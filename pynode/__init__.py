@@ -8,4 +8,6 @@ from .status import SolveError, Status
 
 __version__ = "0.1.0"
 
-__all__ = ["Banded", "Dense", "Krylov", "ODEProblem", "Solution", "SolveError", "Sparse", "Status", "solve", "__version__"]
+__all__ = [
+    "Banded", "Dense", "Krylov", "ODEProblem", "Solution", "SolveError", "Sparse", "Status", "__version__", "solve",
+]

@@ -22,7 +22,9 @@ class Stepwise:
         self.field.stats.backward_njac += stats.njac
         self.field.stats.backward_nlu += stats.nlu
         if not solver.ok:
-            raise RuntimeError(f"M - c J is singular at t = {t:.6g} with c = {c:.3g}, so that the step there has no gradient")
+            raise RuntimeError(
+                f"M - c J is singular at t = {t:.6g} with c = {c:.3g}, so that the step there has no gradient"
+            )
         return solver
 
 

@@ -20,7 +20,9 @@ class BandedPlan(Plan):
         self.height = 2 * self.lower + self.upper + 1
         rows, cols, values = mass_entries(field.mass, n)
         if ((rows - cols > self.lower) | (cols - rows > self.upper)).any():
-            raise ValueError(f"mass has entries outside the band of {lower} diagonals below and {upper} above: widen the band")
+            raise ValueError(
+                f"mass has entries outside the band of {lower} diagonals below and {upper} above: widen the band"
+            )
         self.places = self._place(self.pattern.rows, self.pattern.cols)
         self.constant = np.zeros(n * self.height, dtype=np.float32 if field.dtype == torch.float32 else np.float64)
         self.constant[self._place(rows, cols)] = values

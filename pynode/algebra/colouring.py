@@ -11,8 +11,8 @@ import numpy as np
 def colour_columns(rows, cols, columns: int) -> np.ndarray:
     """(columns,) the colour of each column of the pattern with entries (rows[k], cols[k]), in natural order.
 
-    The colours taken in a row are the bits of one integer, so that no graph of columns is built: the cost is that of two
-    passes over the entries, also where a row is dense.
+    The colours taken in a row are the bits of one integer, so that no graph of columns is built: the cost is that of
+    two passes over the entries, also where a row is dense.
     """
     order = np.argsort(cols, kind="stable")
     starts = np.searchsorted(cols[order], np.arange(columns + 1)).tolist()

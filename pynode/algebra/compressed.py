@@ -13,8 +13,8 @@ from .products import Products
 class Plan:
     """What is made once for a pattern: colours, seeds, and where in the products each entry stands.
 
-    Columns are coloured, or rows where those need fewer colours (as with a dense row, a conservation law); then the products
-    are v^T J. A last seed is random and checks the entries found.
+    Columns are coloured, or rows where those need fewer colours (as with a dense row, a conservation law); then the
+    products are v^T J. A last seed is random and checks the entries found.
     """
 
     def __init__(self, pattern, field):

@@ -1,8 +1,8 @@
 """Initial values of M y' = f with a singular M: the algebraic equations among the n must hold at the start.
 
-Every solve is with M - c J and a small c, of the structure that the steps use: on the right sides that M y' cannot reach it
-is, up to O(c), Newton's method on the algebraic equations with the differential components held. This holds for index 1;
-of a higher index the solution grows like 1/c, which is how it is recognised.
+Every solve is with M - c J and a small c, of the structure that the steps use: on the right sides that M y' cannot
+reach it is, up to O(c), Newton's method on the algebraic equations with the differential components held. This holds
+for index 1; of a higher index the solution grows like 1/c, which is how it is recognised.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def _corrected(field, linear, t, span, y, atol, rtol, mode):
         if size < 1e-4:
             return y, solver, c
     raise ValueError(
-        "consistent='solve' found no values of the algebraic components that satisfy their equations near y0: give a y0 "
+        "consistent='solve' found no values of the algebraic components that satisfy their equations near y0: give a "
+        "y0 "
         f"closer to them. {_violated(residual, size)}"
     )
 
@@ -77,7 +78,8 @@ def _violated(residual, size) -> str:
     worst = [i for i in sizes.argsort(descending=True)[:5].tolist() if not float(sizes[i]) <= 1e-3 * float(sizes.max())]
     named = ", ".join(f"f[{i}] = {float(residual[i]):.3g}" for i in worst)
     return (
-        f"y0 is not consistent: the algebraic equations ask for f = 0, but {named} at y0, {size:.3g} times the tolerance "
+        f"y0 is not consistent: the algebraic equations ask for f = 0, but {named} at y0, {size:.3g} times the "
+        f"tolerance "
         "away from a solution; give a y0 that satisfies them, or pass consistent='solve'"
     )
 

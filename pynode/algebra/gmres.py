@@ -42,7 +42,8 @@ def gmres(apply, b, tol: float, restart: int, cycles: int):
             basis.append(w / below)
         weights = _back(triangle, g)
         if weights:
-            update = torch.mv(torch.stack(basis[: len(weights)], 1), torch.tensor(weights, dtype=b.dtype, device=b.device))
+            combined = torch.tensor(weights, dtype=b.dtype, device=b.device)
+            update = torch.mv(torch.stack(basis[: len(weights)], 1), combined)
             x = update if x is None else x + update
             if abs(g[-1]) <= tol:
                 return x, abs(g[-1])

@@ -84,7 +84,7 @@ class Jacobian:
 
 
 def time_derivative(field, t, y, graph):
-    """df/dt, (n,), None where f does not depend on t here: by differentiating the product v . f first in t and then in v."""
+    """df/dt, (n,), None where f does not depend on t here: the product v . f differentiated first in t, then in v."""
     t = t.detach().requires_grad_()
     out = field.at(t, y)
     if not out.requires_grad:

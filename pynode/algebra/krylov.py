@@ -28,10 +28,11 @@ class MatrixFree:
 
 
 class KrylovSolver:
-    """Solves with W = M - c J, J at (t, y), and with its transpose. Right preconditioning, so that residuals are true ones.
+    """Solves with W = M - c J, J at (t, y), and with its transpose. Right preconditioning, so that residuals are true
+    ones.
 
-    In the steps the residual is measured in the norm of the error test and left at a fraction of what Newton's iteration
-    may leave (Brown & Hindmarsh 1989, sec. 3).
+    In the steps the residual is measured in the norm of the error test and left at a fraction of what Newton's
+    iteration may leave (Brown & Hindmarsh 1989, sec. 3).
     """
 
     ok = True
@@ -47,7 +48,9 @@ class KrylovSolver:
             with torch.inference_mode(False):
                 self.inverse = structure.precond(t, y.clone(), c)
             if not callable(self.inverse):
-                raise TypeError(f"precond(t, y, c) returned a {type(self.inverse).__name__}: it must return a function of v")
+                raise TypeError(
+                    f"precond(t, y, c) returned a {type(self.inverse).__name__}: it must return a function of v"
+                )
 
     def solve(self, b, factor=1.0):
         """factor W^-1 b, (n,)."""
@@ -86,8 +89,8 @@ class KrylovSolver:
     def _lift(self):
         """What algebraic equations are multiplied with, less one: it brings rows c J to the size of the rows of M.
 
-        Without it a residual that is small beside those of the differential equations would leave algebraic components wrong
-        in proportion to 1/c. The size of their rows is estimated by one product with random signs.
+        Without it a residual that is small beside those of the differential equations would leave algebraic components
+        wrong in proportion to 1/c. The size of their rows is estimated by one product with random signs.
         """
         if self.mass is None or not self.mass.singular:
             return 0.0
@@ -118,7 +121,9 @@ class KrylovSolver:
         out = self.inverse(v)
         if not isinstance(out, torch.Tensor) or out.shape != v.shape:
             got = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
-            raise ValueError(f"the preconditioner returned {got} for a vector of shape {tuple(v.shape)}: return the same shape")
+            raise ValueError(
+                f"the preconditioner returned {got} for a vector of shape {tuple(v.shape)}: return the same shape"
+            )
         return out
 
     def _precondition_transposed(self, v):
@@ -131,7 +136,8 @@ class KrylovSolver:
             return torch.autograd.grad(out, x, v)[0] if out.requires_grad else v
 
     def _blame(self, b):
-        """Something returned NaN: ValueError where it is the preconditioner, else Newton's iteration takes it from here."""
+        """Something returned NaN: ValueError where it is the preconditioner, else Newton's iteration takes it from
+        here."""
         if self.inverse is not None and not bool(torch.isfinite(self._precondition(b)).all()):
             raise ValueError(
                 f"the preconditioner returned NaN or infinity at t = {self.t:.6g} with c = {self.c:.3g}: it must map "

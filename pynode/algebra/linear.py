@@ -10,7 +10,7 @@ INVERSE_BELOW = 48
 
 
 class Factorised:
-    """W = M - c J ready for solves, M the mass matrix or the identity; ok is False where W is singular or not finite."""
+    """W = M - c J ready for solves, M the mass matrix or the identity; ok: whether W is regular and finite."""
 
     __slots__ = ("inverse", "lu", "pivots", "ok")
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import torch
 
-# Singular values below this fraction of the largest are taken for zero: those of a rank-deficient matrix in floating point.
+# Singular values below this fraction of the largest are taken for zero: those of a rank-deficient matrix in floating
+# point.
 RANK = 1e-10
 
 
 class Mass:
     """M as a diagonal, (n,), or as a matrix, (n, n), over the flat state.
 
-    ``rate`` is the Moore-Penrose inverse, so that y' = rate(f) solves M y' = f where it can be solved, with no change in
-    the directions that M does not see. ``left(v)`` is the part of v that M y' cannot reach: of f, the residual of the
-    algebraic equations. ``right(v)`` is the part of v that M does not see: of y, the algebraic components. Both are orthogonal
-    projections, hence symmetric.
+    ``rate`` is the Moore-Penrose inverse, so that y' = rate(f) solves M y' = f where it can be solved, with no change
+    in the directions that M does not see. ``left(v)`` is the part of v that M y' cannot reach: of f, the residual of
+    the algebraic equations. ``right(v)`` is the part of v that M does not see: of y, the algebraic components. Both are
+    orthogonal projections, hence symmetric.
     """
 
     def __init__(self, matrix):
@@ -32,7 +33,8 @@ class Mass:
 
     @classmethod
     def of(cls, mass, layout):
-        """From what the user gave, None included; ValueError or TypeError where it is no mass matrix of these states."""
+        """From what the user gave, None included; ValueError or TypeError where it is no mass matrix of these
+        states."""
         if mass is None:
             return None
         n = layout.size
@@ -44,7 +46,9 @@ class Mass:
         except (TypeError, ValueError, RuntimeError):
             raise TypeError(f"mass is a {type(mass).__name__}; {wanted}") from None
         if matrix.requires_grad:
-            raise ValueError("mass requires a gradient, but M is taken as constant: pass mass.detach(), or divide f by it")
+            raise ValueError(
+                "mass requires a gradient, but M is taken as constant: pass mass.detach(), or divide f by it"
+            )
         matrix = matrix.to(layout.dtype)
         if matrix.shape != (n, n):
             if matrix.numel() != n or tuple(matrix.shape) not in ((n,), *map(tuple, layout.shapes[:1])):
@@ -53,7 +57,9 @@ class Mass:
         if not bool(torch.isfinite(matrix).all()):
             raise ValueError("mass holds NaN or infinity: give finite values")
         if not bool((matrix != 0).any()):
-            raise ValueError("mass is zero: then there is no differential equation; solve f(t, y) = 0 by Newton's method instead")
+            raise ValueError(
+                "mass is zero: then there is no differential equation; solve f(t, y) = 0 by Newton's method instead"
+            )
         return cls(matrix)
 
     def times(self, v):

@@ -20,7 +20,7 @@ class Newton(NamedTuple):
 
 
 def simplified_newton(field, t, start, psi, c, solver, scale, tol, kappa, rate):
-    """Solve M (y - start + psi) = c f(t, y) for y, (n,), M the mass matrix or the identity. Hairer & Wanner II, sec. IV.8.
+    """Solve M (y - start + psi) = c f(t, y) for y, (n,), M the mass matrix or the identity. Hairer & Wanner II, IV.8.
 
     solver: M - c J factorised; rate: the convergence rate last seen with it (1 if none), which lets the iteration stop
     after its first correction (IV.8.10); kappa: the error allowed, as a fraction of the error of the step.

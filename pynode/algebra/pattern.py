@@ -24,7 +24,9 @@ class Pattern:
         """From a scipy.sparse matrix, a sparse or dense tensor, or an array, non-zero where there may be an entry."""
         shape = tuple(getattr(given, "shape", ()))
         if shape != (n, n):
-            raise ValueError(f"the sparsity pattern of {n} states must be ({n}, {n}), not {shape or type(given).__name__}")
+            raise ValueError(
+                f"the sparsity pattern of {n} states must be ({n}, {n}), not {shape or type(given).__name__}"
+            )
         if isinstance(given, torch.Tensor):
             if given.layout is not torch.strided:
                 given = given.to_sparse_coo().coalesce()
@@ -57,12 +59,14 @@ def _band(n, lower, upper):
 
 
 def detect(field, t: float, y) -> Pattern:
-    """The pattern of df/dy at t near y, (n,), from products of J with blocks of columns that are halved until each is one.
+    """The pattern of df/dy at t near y, (n,), from products of J with blocks of columns that are halved until each is
+    one.
 
     A block of columns with random weights touches a row if and only if one of its columns does, up to a cancellation of
     probability zero; blocks that share no row are tried in one product. Of r entries a row it takes of the order of
-    r log(n) products, not n. Taken at three random points around y, because an entry may vanish at y itself; what vanishes
-    in a whole neighbourhood, such as the other branch of a condition, is found only when the solution comes there.
+    r log(n) products, not n. Taken at three random points around y, because an entry may vanish at y itself; what
+    vanishes in a whole neighbourhood, such as the other branch of a condition, is found only when the solution comes
+    there.
     """
     n = len(y)
     generator = np.random.default_rng(0)

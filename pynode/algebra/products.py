@@ -8,8 +8,8 @@ import torch
 class Products:
     """J v and v^T J at one point (t, y), from one evaluation of f; results without a graph.
 
-    J v is the derivative of w -> w^T J in w along v: reverse mode twice costs one evaluation a product, a third of forward
-    mode in torch 2, whose first use moreover loads its decompositions for a second (benchmarks/brusselator.py).
+    J v is the derivative of w -> w^T J in w along v: reverse mode twice costs one evaluation a product, a third of
+    forward mode in torch 2, whose first use moreover loads its decompositions for a second (benchmarks/brusselator.py).
     """
 
     def __init__(self, field, t: float, y):

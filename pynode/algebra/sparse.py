@@ -14,7 +14,9 @@ def scipy():
         import scipy.linalg
         import scipy.sparse.linalg
     except ImportError as error:
-        raise ImportError("sparse and banded Jacobians need SciPy: pip install scipy, or use structure='krylov'") from error
+        raise ImportError(
+            "sparse and banded Jacobians need SciPy: pip install scipy, or use structure='krylov'"
+        ) from error
     return scipy
 
 
@@ -32,8 +34,8 @@ def mass_entries(mass, n):
 class SparsePlan(Plan):
     """The columns of M - c J in compressed form, with the places of the entries of M and J in it.
 
-    Where the pattern is nearly symmetric the matrix is stored in the order of minimum degree of A + A^T, found once, and
-    pivots stay on the diagonal where they can (thrice as fast as SuperLU's default on a grid of two dimensions);
+    Where the pattern is nearly symmetric the matrix is stored in the order of minimum degree of A + A^T, found once,
+    and pivots stay on the diagonal where they can (thrice as fast as SuperLU's default on a grid of two dimensions);
     otherwise SuperLU orders its columns at every factorisation.
     """
 
@@ -58,7 +60,8 @@ class SparsePlan(Plan):
 
     @staticmethod
     def _minimum_degree(keys, n):
-        """(order, position): order[k] is the unknown eliminated k-th. Taken from a factorisation with a strong diagonal."""
+        """(order, position): order[k] is the unknown eliminated k-th. Taken from a factorisation with a strong
+        diagonal."""
         sparse = scipy().sparse
         values = np.where(keys % n == keys // n, 1.0 + np.bincount(keys // n, minlength=n).max(), 0.5)
         full = sparse.csc_matrix((values, (keys % n, keys // n)), shape=(n, n)) + sparse.identity(n, format="csc")

@@ -23,8 +23,8 @@ class Dense:
             gigabytes = n * n * field.dtype.itemsize / 1e9
             raise ValueError(
                 f"a dense Jacobian of {n} states takes {gigabytes:.0f} GB, and its factorisation as much again: pass "
-                "structure='sparse' (or pynode.Sparse(pattern)), structure=pynode.Banded(lower, upper), or, without any "
-                "matrix, structure='krylov' (or pynode.Krylov(precond)); an explicit method needs no Jacobian"
+                "structure='sparse' (or pynode.Sparse(pattern)), structure=pynode.Banded(lower, upper), or, "
+                "without any matrix, structure='krylov' (or pynode.Krylov(precond)); an explicit method needs no Jacobian"
             )
         return Jacobian(field)
 
@@ -33,9 +33,9 @@ class Sparse:
     """Entries of the Jacobian where the pattern has them, from a few products by colouring, and SuperLU on the CPU.
 
     pattern: (n, n), a scipy.sparse matrix, a sparse or a boolean torch tensor; non-zero where f_i may depend on y_j.
-    None detects it at the first solve by products with the Jacobian. Every Jacobian is checked against one product with a
-    random vector: a detected pattern grows where it was too small, a given one is then an error. Keep the object for further
-    solves with the same f: pattern, colouring and elimination order are made once.
+    None detects it at the first solve by products with the Jacobian. Every Jacobian is checked against one product with
+    a random vector: a detected pattern grows where it was too small, a given one is then an error. Keep the object for
+    further solves with the same f: pattern, colouring and elimination order are made once.
     """
 
     name = "sparse"
@@ -63,8 +63,8 @@ class Sparse:
         """A larger plan, after the entries of a row were found to be incomplete at (t, y)."""
         if self.given is not None:
             raise ValueError(
-                f"the sparsity pattern lacks an entry in row {row}: there f depends on a component that the pattern leaves "
-                "out; complete it, or pass structure='sparse' to have it detected"
+                f"the sparsity pattern lacks an entry in row {row}: there f depends on a component that the pattern "
+                "leaves out; complete it, or pass structure='sparse' to have it detected"
             )
         self._plan = SparsePlan(self._plan.pattern.union(detect(field, t, y)), field)
         return self._plan
@@ -95,7 +95,8 @@ class Banded:
 
     def extended(self, field, t, y, row):
         raise ValueError(
-            f"row {row} of the Jacobian has an entry outside the band of {self.lower} diagonals below and {self.upper} above: "
+            f"row {row} of the Jacobian has an entry outside the band of {self.lower} diagonals below and "
+            f"{self.upper} above: "
             "widen the band, or use structure='sparse'"
         )
 
@@ -103,10 +104,11 @@ class Banded:
 class Krylov:
     """No matrix: restarted GMRES with Jacobian-vector products. Brown & Hindmarsh, Appl. Math. Comput. 31 (1989).
 
-    precond: precond(t, y, c) -> P, where P(v), (n,) -> (n,), approximates (M - c J)^-1 v at the float t and the flat y, (n,).
+    precond: precond(t, y, c) -> P, where P(v), (n,) -> (n,), approximates (M - c J)^-1 v at the float t and the flat y,
+    (n,).
         For the gradient its transpose is taken by autograd; where P has no graph, GMRES runs without it there.
-    restart: vectors kept, each of n; cycles: restarts at most. tol: what the linear solve may leave, as a fraction of what
-    Newton's iteration may leave. adjoint_tol: residual of the transposed solves, relative to the right-hand side.
+    restart: vectors kept, each of n; cycles: restarts at most. tol: what the linear solve may leave, as a fraction of
+    what Newton's iteration may leave. adjoint_tol: residual of the transposed solves, relative to the right-hand side.
     """
 
     name = "krylov"
@@ -130,16 +132,21 @@ def structure_of(given, method, problem):
     if structure.name == "dense":
         return None
     if not method.implicit:
-        raise ValueError(f"{method.name} is explicit and needs no Jacobian: leave structure away, or use 'qndf' or 'rodas5p'")
+        raise ValueError(
+            f"{method.name} is explicit and needs no Jacobian: leave structure away, or use 'qndf' or 'rodas5p'"
+        )
     if structure.name not in method.structures:
         reason = f"{method.name} works with {', '.join(method.structures)} Jacobians, not with {structure.name!r} ones"
         if structure.name == "krylov" and "sparse" in method.structures:
             reason += (
-                ": its order rests on the exact solution of its linear systems (matrix-free needs a W-method of Krylov type)"
+                ": its order rests on the exact solution of its linear systems (matrix-free needs a W-method of "
+                "Krylov type)"
             )
         raise ValueError(f"{reason}; use 'qndf' or 'fbdf'")
     if problem.jac is not None:
-        raise ValueError(f"jac returns a dense matrix, which structure={structure.name!r} is there to avoid: leave one away")
+        raise ValueError(
+            f"jac returns a dense matrix, which structure={structure.name!r} is there to avoid: leave one away"
+        )
     return structure
 
 
@@ -151,8 +158,12 @@ def _named(given):
         if given in makers:
             return makers[given]()
         if given == "banded":
-            raise ValueError("structure='banded' needs the width of the band: pass structure=pynode.Banded(lower, upper)")
-        raise ValueError(f"unknown structure {given!r}: choose 'dense', 'sparse', 'krylov' or pynode.Banded(lower, upper)")
+            raise ValueError(
+                "structure='banded' needs the width of the band: pass structure=pynode.Banded(lower, upper)"
+            )
+        raise ValueError(
+            f"unknown structure {given!r}: choose 'dense', 'sparse', 'krylov' or pynode.Banded(lower, upper)"
+        )
     if given is None:
         return Dense()
     return Sparse(given)

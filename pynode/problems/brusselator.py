@@ -8,16 +8,20 @@ from torch import Tensor
 from pynode.problems.base import Field, Problem
 
 SOURCE = (
-    "Hairer & Wanner, Solving Ordinary Differential Equations II, 2nd ed. 1996, sec. IV.10, BRUSS-2D (equations 10.10 to "
-    "10.14); I. Prigogine & R. Lefever, Symmetry breaking instabilities in dissipative systems II, J. Chem. Phys. 48, 1968."
+    "Hairer & Wanner, Solving Ordinary Differential Equations II, 2nd ed. 1996, sec. IV.10, BRUSS-2D (equations 10.10 "
+    "to "
+    "10.14); I. Prigogine & R. Lefever, Symmetry breaking instabilities in dissipative systems II, J. Chem. Phys. 48, "
+    "1968."
 )
 
 
 class Brusselator(Field):
-    """du/dt = A + u^2 v - (B + 1) u + alpha lap(u) + s,  dv/dt = B u - u^2 v + alpha lap(v), periodic on the unit square.
+    """du/dt = A + u^2 v - (B + 1) u + alpha lap(u) + s,  dv/dt = B u - u^2 v + alpha lap(v), periodic on the unit
+    square.
 
-    y: (..., 2 N^2), u and then v, each row by row of y; the inhomogeneity s is 5 in the disc (x - 0.3)^2 + (y - 0.6)^2 <= 0.01
-    from t = 1.1 on. The Laplacian is that of five points on a grid of width 1/N. Hairer & Wanner II, (10.10) to (10.14).
+    y: (..., 2 N^2), u and then v, each row by row of y; the inhomogeneity s is 5 in the disc (x - 0.3)^2 + (y - 0.6)^2
+    <= 0.01 from t = 1.1 on. The Laplacian is that of five points on a grid of width 1/N. Hairer & Wanner II, (10.10) to
+    (10.14).
     """
 
     defaults: ClassVar = {"A": 1.0, "B": 3.4, "alpha": 0.1}
@@ -49,7 +53,8 @@ class Brusselator(Field):
         near = [place, place.flip(0), *(place.roll(step, axis) for step in (1, -1) for axis in (1, 2))]
         rows, cols = place.flatten().repeat(len(near)), torch.cat([p.flatten() for p in near])
         entries = torch.ones(len(rows), dtype=torch.bool)
-        return torch.sparse_coo_tensor(torch.stack((rows, cols)), entries, (2 * n * n, 2 * n * n), check_invariants=True).coalesce()
+        shape = (2 * n * n, 2 * n * n)
+        return torch.sparse_coo_tensor(torch.stack((rows, cols)), entries, shape, check_invariants=True).coalesce()
 
     def jac(self, t: Tensor | float, y: Tensor) -> Tensor:
         """df/dy, (..., 2 N^2, 2 N^2), dense: for small grids."""
