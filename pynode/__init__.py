@@ -1,13 +1,15 @@
 """pynode: stiff and non-stiff neural differential equations in PyTorch, with the right gradient."""
 
 from .algebra.structure import Banded, Dense, Krylov, Sparse
+from .events import Event, EventRecord, PresetTimes
 from .problem import ODEProblem
 from .solution import Solution
 from .solve import solve
-from .status import SolveError, Status
+from .status import RejectStep, SolveError, Status
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Banded", "Dense", "Krylov", "ODEProblem", "Solution", "SolveError", "Sparse", "Status", "__version__", "solve",
+    "Banded", "Dense", "Event", "EventRecord", "Krylov", "ODEProblem", "PresetTimes", "RejectStep", "Solution", "SolveError",
+    "Sparse", "Status", "__version__", "solve",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
+
 # (beta1, beta2, beta3) of the digital filters, to be divided by the order of the error estimate. I: elementary control;
 # PI: Gustafsson (1991); PID: Kennedy & Carpenter (2003), k_I = 0.25, k_P = 0.14, k_D = 0.10.
 _FILTERS = {"I": (1.0, 0.0, 0.0), "PI": (0.7, -0.4, 0.0), "PID": (0.49, -0.34, 0.10)}
@@ -37,6 +39,16 @@ class Controller:
         b1, b2, b3 = _FILTERS[self.kind]
         factor = self.safety * ratio ** (-b1 / order) * past[0] ** (-b2 / order) * past[1] ** (-b3 / order)
         return max(self.smallest, min(self.largest, factor)), (ratio, past[0])
+
+    def rows(self, ratio, past, order: int):
+        """The same for rows of a batch: ratio (m,), past (2, m); a ratio that is not finite counts as very large."""
+        ratio = torch.nan_to_num(ratio, nan=1e30, posinf=1e30).clamp(1e-10, 1e30)
+        b1, b2, b3 = _FILTERS[self.kind]
+        good = self.safety * ratio ** (-b1 / order) * past[0] ** (-b2 / order) * past[1] ** (-b3 / order)
+        bad = (self.safety * ratio ** (-1 / order)).clamp(max=0.9)
+        accepted = ratio <= 1
+        factor = torch.where(accepted, good.clamp(max=self.largest), bad).clamp(min=self.smallest)
+        return factor, torch.where(accepted, torch.stack((ratio, past[0])), past)
 
 
 def first_step(field, t0: float, t1: float, y0, f0, order: int, tol, longest: float) -> float:

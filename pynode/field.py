@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from .stats import Stats
+from .status import RejectStep
 
 
 class VectorField:
@@ -28,7 +29,7 @@ class VectorField:
             return []
         found = [a for a in self.args if isinstance(a, torch.Tensor) and a.requires_grad]
         if isinstance(self.f, torch.nn.Module):
-            return [p for p in self.f.parameters() if p.requires_grad] + found
+            return [p for p in self.parameters_of_f() if p.requires_grad] + found
         known = {id(p) for p in found}
         return found + [leaf for leaf in self._captured_leaves(problem, t0) if id(leaf) not in known]
 
@@ -36,8 +37,11 @@ class VectorField:
         """Leaf tensors that a plain function closes over, found in the graph of one evaluation."""
         y0 = self.layout.ravel(problem.y0).detach()
         args = tuple(a.detach() if isinstance(a, torch.Tensor) else a for a in self.args)
-        out = self.f(torch.full((), t0, dtype=self.dtype, device=self.device), self.layout.unravel(y0), *args)
-        out = self.layout.ravel(out)
+        t0 = torch.full((), t0, dtype=self.dtype, device=self.device)
+        try:
+            out = self.layout.ravel(self._called_first(self.f, t0, self.layout.unravel(y0), *args))
+        except RejectStep:
+            return []  # an infeasible start, which the integrator will tell
         leaves, seen, todo = [], set(), [out.grad_fn]
         while todo:
             node = todo.pop()
@@ -58,6 +62,32 @@ class VectorField:
     def slope(self, t: float, y):
         """y' at (t, y), (n,): f itself without a mass matrix."""
         return self(t, y) if self.mass is None else self.mass.rate(self(t, y))
+
+    def first(self, t: float, y):
+        """y' at the start, with a sentence where the module's dtype is not that of the state.
+
+        Outside inference mode, so that constants which a module makes at its first call can serve a graph later.
+        """
+        differentiable = torch.is_grad_enabled()
+        with torch.inference_mode(False), torch.set_grad_enabled(differentiable):
+            return self._called_first(self.slope, t, y)
+
+    def _called_first(self, f, *arguments):
+        try:
+            return f(*arguments)
+        except RuntimeError as error:
+            if "dtype" not in str(error):
+                raise
+            own = {str(p.dtype) for p in self.parameters_of_f()} - {str(self.dtype)}
+            raise TypeError(
+                f"the vector field cannot take a state of {self.dtype}"
+                + (f": it has parameters of {' and '.join(sorted(own))}" if own else "")
+                + f"; convert the module with module.to({self.dtype}), or y0 ({error})"
+            ) from error
+
+    def parameters_of_f(self):
+        """All parameters of f if it is a module, whether they require a gradient or not."""
+        return list(self.f.parameters()) if isinstance(self.f, torch.nn.Module) else []
 
     def at(self, t, y):
         """dy/dt, (n,), for t a 0-d tensor; not counted. TypeError and ValueError where f returns something else."""

@@ -38,3 +38,17 @@ class Tolerance:
         """Norm of v, (n,), in units of a scale made beforehand."""
         scaled = v / scale
         return math.sqrt(torch.dot(scaled, scaled).item() / self.size)
+
+
+class RowTolerance(Tolerance):
+    """The same norm of every row of (m, n): (m,) float64. atol: 0-d, (n,), or (m, n) for rows of their own."""
+
+    def ratio(self, error, y, y1):
+        return self.rms(error, torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol))
+
+    def rms(self, v, scale):
+        return torch.linalg.vector_norm(v / scale, dim=1).to(torch.float64) / math.sqrt(self.size)
+
+    def select(self, keep):
+        """The norm of the rows in keep."""
+        return RowTolerance(self.rtol, self.atol[keep] if self.atol.dim() == 2 else self.atol, self.size)

@@ -15,6 +15,7 @@ class Options:
     rtol: float; atol: float, or one value a component, in the structure of y0 or flat, (n,).
     first_step: the first step tried (chosen by the method if None). step_size: fixed steps of this size, no error control.
     min_step, max_step: bounds of |h|. max_steps: limit on attempted steps. max_nfe: limit on evaluations of f.
+    tstops: times that steps must end at.
     """
 
     rtol: float = 1e-6
@@ -25,6 +26,7 @@ class Options:
     max_step: float = math.inf
     max_steps: int = 100_000
     max_nfe: int | None = None
+    tstops: tuple = ()
 
     def __post_init__(self):
         if not isinstance(self.rtol, (int, float)) or not math.isfinite(self.rtol) or self.rtol < 0:
@@ -46,7 +48,10 @@ class Options:
             value = self.atol
             if not layout.single and isinstance(value, (tuple, list, dict)):
                 value = layout.ravel(value)
-            atol = torch.as_tensor(value, dtype=layout.dtype, device=layout.device).detach().reshape(-1)
+            try:
+                atol = torch.as_tensor(value, dtype=layout.dtype, device=layout.device).detach().reshape(-1)
+            except (TypeError, ValueError):
+                raise TypeError(f"atol must be a number, or one number for each state, not {value!r}") from None
             if atol.numel() == 1:
                 atol = atol.reshape(())
             elif atol.numel() != layout.size:
@@ -64,4 +69,5 @@ class Options:
                 f"rtol = {self.rtol:g} with this atol asks for more than {layout.dtype} can hold (about {4 * eps:.1g} of y0); "
                 "loosen them" + ("" if layout.dtype == torch.float64 else ", or use float64")
             )
-        return atol
+        # A component that is zero, without absolute tolerance, has the scale 0: its error 0 must not become 0/0.
+        return atol.clamp(min=torch.finfo(layout.dtype).tiny)

@@ -77,6 +77,21 @@ class ODEProblem:
             )
         return t
 
+    def row_times(self, device, batch) -> torch.Tensor:
+        """The times of a batch as (T, batch) float64: of (T,) times for all rows, or of (T, batch) with a column a row."""
+        t = self.tspan
+        if not isinstance(t, torch.Tensor) or t.dim() < 2:
+            return self.times(device).detach().to(torch.float64).unsqueeze(1).expand(-1, batch).contiguous()
+        if t.dim() != 2 or t.shape[0] < 2 or t.shape[1] != batch:
+            raise ValueError(f"t must be (T,), or (T, {batch}) with a column for each row, not {tuple(t.shape)}")
+        t = t.detach().to(device=device, dtype=torch.float64)
+        steps = t.diff(dim=0)
+        good = (steps > 0).all(0) | (steps < 0).all(0)
+        if not bool(good.all()):
+            row = int((~good).nonzero()[0])
+            raise ValueError(f"the times of row {row} must be finite and strictly increasing or strictly decreasing")
+        return t
+
 
 def _check_arguments(f, count):
     """TypeError where f cannot be called with t, y and the args; what cannot be inspected is left to the call itself."""

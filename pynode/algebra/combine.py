@@ -25,13 +25,15 @@ class Row:
         return self.vectors[key]
 
 
-def combine(y, h: float, row: Row, ks):
-    """y + h sum_i row_i ks_i, (n,); y may be None for the sum alone.
+def combine(y, h, row: Row, ks):
+    """y + h sum_i row_i ks_i, (n,); y may be None for the sum alone. For rows of a batch h is (m,) and the rest (m, n).
 
     From four terms on one matrix-vector product over the stacked stages is cheaper than the chain of additions
     (benchmarks/micro.py), forward and backward.
     """
-    if len(row.indices) >= 4:
+    if isinstance(h, torch.Tensor):
+        return _combine_rows(y, h.unsqueeze(1), row, ks)
+    if len(row.indices) >= 4 and ks[0].dim() == 1:
         stages = torch.stack([ks[i] for i in row.indices], dim=1)
         if y is None:
             return torch.mv(stages, row.vector(stages)) * h
@@ -39,3 +41,13 @@ def combine(y, h: float, row: Row, ks):
     for i, c in zip(row.indices, row.values):
         y = ks[i] * (h * c) if y is None else torch.add(y, ks[i], alpha=h * c)
     return y
+
+
+def _combine_rows(y, h, row, ks):
+    total = None
+    for i, c in zip(row.indices, row.values):
+        total = ks[i] * c if total is None else torch.add(total, ks[i], alpha=c)
+    if total is None:
+        return y
+    total = total * h.to(total.dtype)
+    return total if y is None else y + total

@@ -84,7 +84,7 @@ class DifferenceHistory(_History):
     rows = MAX_ORDER + 3
     _kappa = [0.0, -0.1850, -1 / 9, -0.0823, -0.0415, 0.0, 0.0]  # Shampine & Reichelt, table 1
     alpha = [(1 - kappa) * gamma for kappa, gamma in zip(_kappa, _GAMMA)]
-    _error = [kappa * gamma + 1 / (k + 1) for k, (kappa, gamma) in enumerate(zip(_kappa, _GAMMA))]
+    error = [kappa * gamma + 1 / (k + 1) for k, (kappa, gamma) in enumerate(zip(_kappa, _GAMMA))]
 
     def start(self, y, f0, h):
         return torch.cat((torch.stack((y, h * f0)), y.new_zeros((self.rows - 2, len(y))))), ()
@@ -126,8 +126,8 @@ class DifferenceHistory(_History):
     def nearby(self, k) -> np.ndarray:
         """(2, rows): the differences that estimate the errors of orders k - 1 and k + 1."""
         weights = np.zeros((2, self.rows))
-        weights[0, k] = self._error[k - 1]
-        weights[1, k + 2] = self._error[k + 1]
+        weights[0, k] = self.error[k - 1]
+        weights[1, k + 2] = self.error[k + 1]
         return weights
 
     def predictor(self, z, past, k, h, equal):
@@ -148,7 +148,7 @@ class DifferenceHistory(_History):
         return torch.addmm(torch.mm(a.t(), zbar), pq.t(), torch.stack((lam - dbar, -lam)))
 
     def error_constant(self, past, k, h, equal):
-        return self._error[k]
+        return self.error[k]
 
     def neighbours(self, z, past, k, h, scale):
         """Scaled errors that order k - 1 and k + 1 would have made; None where there is no such order."""

@@ -28,9 +28,11 @@ class ExplicitRungeKutta(OneStep):
     def init(self, field, t, y, f0, h, tol):
         return f0, (1.0, 1.0)
 
-    def step(self, field, t, y, h, state, tol):
-        """One step; y: (n,). One synchronisation, at the norm of the error."""
-        first, past = state
+    def attempt(self, field, t, y, h, first):
+        """(y1, error, stages) of a step; h a float and y (n,), or h and t (m,) and y (m, n) for rows of a batch.
+
+        first: f(t, y) if it is known.
+        """
         rows, b, b_err, _ = self.rows
         tb, nodes = self.tableau, self.nodes
         ks = [field(t, y) if first is None else first]
@@ -40,25 +42,32 @@ class ExplicitRungeKutta(OneStep):
             ks.append(field(t + nodes[i] * h, y1))
         if not tb.fsal:
             y1 = combine(y, h, b, ks)
+        return y1, combine(None, h, b_err, ks) if self.adaptive else None, ks
+
+    def step(self, field, t, y, h, state, tol):
+        """One step; y: (n,). One synchronisation, at the norm of the error."""
+        first, past = state
+        y1, error, ks = self.attempt(field, t, y, h, first)
+        last = ks[-1] if self.tableau.fsal else None
         if not self.adaptive:
-            return Step(t, h, y, y1, 0.0, 1.0, (ks[-1] if tb.fsal else None, past), ks)
-        ratio = tol.ratio(combine(None, h, b_err, ks), y, y1)
+            return Step(t, h, y, y1, 0.0, 1.0, (last, past), ks)
+        ratio = tol.ratio(error, y, y1)
         factor, new_past = self.controller(ratio, past, self.error_order)
         if ratio <= 1.0:
-            return Step(t, h, y, y1, ratio, factor, (ks[-1] if tb.fsal else None, new_past), ks)
+            return Step(t, h, y, y1, ratio, factor, (last, new_past), ks)
         if ratio > 1.0:
             return Step(t, h, y, y1, ratio, factor, (ks[0], past))
         return Step.failed(t, h, factor, (ks[0], past))
 
-    def stages(self, field, step):
-        """All stages of an accepted step, those that only the dense output needs included: list of (n,)."""
-        ks = list(step.tape)
+    def all_stages(self, field, t, y, h, ks):
+        """The stages ks of a step and those that only the dense output needs: list of (n,), or (m, n) for rows."""
+        ks = list(ks)
         for i, row in enumerate(self.rows[3]):
-            ks.append(field(step.t + self.nodes[self.tableau.stages + i] * step.h, combine(step.start, step.h, row, ks)))
+            ks.append(field(t + self.nodes[self.tableau.stages + i] * h, combine(y, h, row, ks)))
         return ks
 
     def polynomial(self, field, step):
         """(degree + 1, n) coefficients of the powers of theta on the step."""
-        ks = torch.stack(self.stages(field, step))
+        ks = torch.stack(self.all_stages(field, step.t, step.start, step.h, step.tape))
         weights = torch.as_tensor(self.tableau.dense_weights.T * step.h, dtype=ks.dtype, device=ks.device)
         return torch.cat((step.start.unsqueeze(0), weights @ ks))

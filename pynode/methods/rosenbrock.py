@@ -31,18 +31,14 @@ class RosenbrockMethod(OneStep):
     def init(self, field, t, y, f0, h, tol):
         return linearise(field), None, (1.0, 1.0)
 
-    def step(self, field, t, y, h, state, tol):
-        """One step; y: (n,)."""
-        jacobian, linear, past = state
-        tb, gamma = self.tableau, float(self.tableau.gamma)
+    def attempt(self, field, t, y, h, slope, solver):
+        """(y1, error, stages u) of a step; h a float and y (n,), or h and t (m,) and y (m, n) for rows of a batch.
+
+        slope: df/dt or None; solver: M - gamma h J factorised.
+        """
+        tb, mass = self.tableau, field.mass
         rows, rows_c, b, b_err = self.rows
-        if linear is None:
-            linear = jacobian.with_time(t, y, graph=torch.is_grad_enabled())
-        jac, slope = linear
-        solver, mass = jacobian.factorised(jac, h * gamma), field.mass
-        if not solver.ok:
-            return Step.failed(t, h, 0.25, (jacobian, linear, past))
-        us = []
+        us, column = [], _column(h)
         for i in range(tb.stages):
             f = field(t + float(tb.c[i]) * h, combine(y, 1.0, rows[i], us))
             if mass is None or not rows_c[i].indices:
@@ -50,14 +46,25 @@ class RosenbrockMethod(OneStep):
             else:
                 rhs = f + mass.times(combine(None, 1 / h, rows_c[i], us))
             if slope is not None and tb.d[i] != 0:
-                rhs = torch.add(rhs, slope, alpha=h * float(tb.d[i]))
+                rhs = rhs + (column * float(tb.d[i])) * slope
             # (M/(gamma h) - J) u = rhs, scaled by gamma h so that the matrix is M - gamma h J.
-            us.append(solver.solve(rhs, h * gamma))
+            us.append(solver.solve(rhs, h * float(tb.gamma)))
             field.stats.nsolve += 1
         y1 = combine(y, 1.0, b, us)
+        return y1, combine(None, 1.0, b_err, us), us
+
+    def step(self, field, t, y, h, state, tol):
+        """One step; y: (n,)."""
+        jacobian, linear, past = state
+        if linear is None:
+            linear = jacobian.with_time(t, y, graph=torch.is_grad_enabled())
+        solver = jacobian.factorised(linear[0], h * float(self.tableau.gamma))
+        if not solver.ok:
+            return Step.failed(t, h, 0.25, (jacobian, linear, past))
+        y1, error, us = self.attempt(field, t, y, h, linear[1], solver)
         if not self.adaptive:
             return Step(t, h, y, y1, 0.0, 1.0, (jacobian, None, past), us)
-        ratio = tol.ratio(combine(None, 1.0, b_err, us), y, y1)
+        ratio = tol.ratio(error, y, y1)
         factor, new_past = self.controller(ratio, past, self.error_order)
         if ratio <= 1.0:
             return Step(t, h, y, y1, ratio, factor, (jacobian, None, new_past), us)
@@ -70,3 +77,8 @@ class RosenbrockMethod(OneStep):
         us = torch.stack(step.tape)
         weights = torch.as_tensor(self.tableau.dense_weights.T.copy(), dtype=us.dtype, device=us.device)
         return torch.cat((step.start.unsqueeze(0), weights @ us))
+
+
+def _column(h):
+    """h as it multiplies states: a float, or (m, 1) for rows."""
+    return h.unsqueeze(1) if isinstance(h, torch.Tensor) else h

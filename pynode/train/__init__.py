@@ -10,10 +10,11 @@ from .data import DataError, Dataset, Trajectory, read_csv
 from .loop import Fit, TrainingError, fit
 from .model import ModelError, load_model
 from .options import Options
+from .progress import display
 from .report import plot_fit, plot_loss
 from .scaling import PhysicalField, ScaledField, Scaling
 
 __all__ = [
     "DataError", "Dataset", "Fit", "ModelError", "Options", "PhysicalField", "ScaledField", "Scaling", "TrainingError",
-    "Trajectory", "fit", "load_model", "plot_fit", "plot_loss", "read_csv",
+    "Trajectory", "display", "fit", "load_model", "plot_fit", "plot_loss", "read_csv",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -33,7 +34,7 @@ def mlp(inputs: int, hidden, outputs: int, activation: str, generator=None) -> n
     if not hidden or any(int(width) != width or width < 1 for width in hidden):
         raise ValueError(f"hidden must be widths of at least one layer, such as 64,64, not {hidden!r}")
     widths, layers = [inputs, *hidden, outputs], []
-    for a, b in zip(widths, widths[1:]):
+    for a, b in pairwise(widths):
         layer = nn.Linear(a, b, dtype=torch.float64)
         bound = math.sqrt(6 / (a + b))
         with torch.no_grad():

@@ -26,10 +26,10 @@ SLOPE, OFFSET = 5.0, 2.0
 
 @dataclass(frozen=True)
 class Scaling:
-    """Plain numbers. kind: 'decades' or 'kim'; for each of n states y_min, y_scale (units of y) and t_scale (units of
-    t).
+    """How to scale n states and the time, as plain numbers.
 
-    t_start, t_span: first time and longest duration among the trajectories, in units of t.
+    kind: 'decades' or 'kim'; y_min, y_scale: n numbers in the units of y; t_scale: n numbers in the unit of t;
+    t_start, t_span: first time and longest duration among the trajectories, in the unit of t.
     """
 
     kind: str
@@ -40,7 +40,7 @@ class Scaling:
     t_span: float
 
     @classmethod
-    def of(cls, data: Dataset, kind: str = "decades") -> "Scaling":
+    def of(cls, data: Dataset, kind: str = "decades") -> Scaling:
         """The scaling of a data set. A constant state is scaled by its magnitude. ValueError for an unknown kind."""
         if kind not in KINDS:
             raise ValueError(f"unknown scaling {kind!r}: choose one of {', '.join(KINDS)}")
@@ -56,8 +56,8 @@ class Scaling:
             high.append(float(values.max()))
             fastest.append(float(torch.cat(rates).max()))
         span = max(float(run.t[-1] - run.t[0]) for run in data.trajectories)
-        scale = [b - a if b > a else abs(b) or 1.0 for a, b in zip(low, high)]
-        own = [s / r if kind == "decades" and r > 0 else span for s, r in zip(scale, fastest)]
+        scale = [b - a if b > a else abs(b) or 1.0 for a, b in zip(low, high, strict=True)]
+        own = [s / r if kind == "decades" and r > 0 else span for s, r in zip(scale, fastest, strict=True)]
         start = min(float(run.t[0]) for run in data.trajectories)
         return cls(kind, tuple(low), tuple(scale), tuple(own), start, span)
 
@@ -73,7 +73,7 @@ class Scaling:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, plain: dict) -> "Scaling":
+    def from_dict(cls, plain: dict) -> Scaling:
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()})
 
 

@@ -23,16 +23,17 @@ from dataclasses import dataclass
 import torch
 
 from .data import Dataset
-from .scaling import ScaledField
 
 SUBSTEPS = 2
 
 
 @dataclass(frozen=True)
 class _Steps:
-    """All implicit Euler steps of all trajectories, in scaled states. t, h: (K,); start, end: (K, n), states around a
-    step;
-    first: (K,), whether a trajectory begins; weight: (K, n), one where an observation lies at the end of the step."""
+    """All K implicit Euler steps of all trajectories, in scaled states.
+
+    t, h: (K,), end and length of a step; start, end: (K, n), the interpolated states around it; first: (K,), whether a
+    trajectory begins; weight: (K, n), one where an observation lies at the end of the step.
+    """
 
     t: torch.Tensor
     h: torch.Tensor
@@ -42,13 +43,12 @@ class _Steps:
     weight: torch.Tensor
 
 
-def warm_start(fields, data: Dataset, iterations=1500, trial=200, lr=1e-2, seconds=math.inf, report=None) -> ScaledField:
+def warm_start(fields, data: Dataset, iterations=1500, trial=200, lr=1e-2, seconds=math.inf, report=None):
     """The best of some random fields, its weights moved to fit linearised trajectories.
 
     fields: candidates that differ in their random weights; how well each does after ``trial`` iterations of Adam
     tells where it will end, so that only the best one gets the rest of the ``iterations``. The steps' length decays
-    as a cosine. Ends early after ``seconds``. report(done, of, loss) is called each iteration, with the mean of |d| /
-    (1 + |d|).
+    as a cosine. Ends early after ``seconds``. report(done, of, loss) is called each iteration.
     """
     steps = _steps(fields[0], data)
     began, total, done = time.monotonic(), iterations + trial * (len(fields) - 1), 0
@@ -137,7 +137,7 @@ def _steps(field, data) -> _Steps:
         weight = torch.zeros_like(path)
         weight[::SUBSTEPS] = run.seen.to(weight.dtype)
         parts.append((t[1:], t.diff(), path[:-1], path[1:], first, weight[1:]))
-    return _Steps(*(torch.cat(part) for part in zip(*parts)))
+    return _Steps(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
 def pchip(x: torch.Tensor, y: torch.Tensor, at: torch.Tensor) -> torch.Tensor:

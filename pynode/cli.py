@@ -1,0 +1,260 @@
+"""The command line: ``pynode train``, ``pynode compare``, ``pynode methods``.
+
+Exit codes: 0 success; 1 a solve or training failed, or the disk did; 2 a mistake in what was given; 130 Ctrl-C. A
+failure is one sentence on stderr; --debug shows the traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+
+from . import problems
+from .compare import MAX_NFE, METHODS, RTOLS, compare
+from .methods import registry
+from .status import SolveError
+from .train import DataError, ModelError, Options, TrainingError, fit, load_model, plot_fit, plot_loss, read_csv
+from .train.model import ACTIVATIONS
+from .train.options import LOSSES
+from .train.progress import display
+from .train.scaling import KINDS
+
+NO_PLOTS = "Plots were left out, because matplotlib is not installed: pip install 'pynode[plot]'"
+
+TRAIN = """\
+Train a neural ODE on observations of a physical system, through an implicit solver that stiff dynamics need.
+
+The CSV file has a header line, a column of times, and one column a state:
+
+    time,A,B,C
+    0,1.0,0.0,0.0          the first line of a trajectory is its initial state
+    1e-5,0.9999996,,1e-11  an empty cell is a missing value; times may be irregular
+
+Several trajectories go below one another, told apart by a column that --group names.
+"""
+TRAIN_FILES = """\
+files written to --out:
+  model.pt       the best model: architecture and scaling as plain data, and weights (pynode.train.load_model)
+  checkpoint.pt  everything that --resume needs; written atomically, so that an interruption loses seconds
+  history.csv    loss, learning rate, steps, evaluations and time of each epoch
+  fit.png        observations and the learned solution        loss.png  the loss, epoch by epoch
+
+examples:
+  pynode train examples/data/robertson.csv --out out/robertson
+  pynode train runs.csv --time hours --group run --hidden 64,64 --epochs 2000 --out out/runs
+  pynode train runs.csv --time hours --group run --hidden 64,64 --epochs 2000 --out out/runs --resume
+"""
+COMPARE = """\
+Solve the same dynamics with each method, and show accuracy against work: steps, evaluations of f, Jacobians, LU
+factorisations, time, the error against a tight reference, and whether the solve finished within --max-nfe.
+"""
+COMPARE_FILES = """\
+files written to --out, named after the target:
+  compare-NAME.csv   the table       compare-NAME.png   error against evaluations and against time
+
+examples:
+  pynode compare out/robertson/model.pt
+  pynode compare vanderpol --methods fbdf,qndf,rodas5p,tsit5 --rtol 1e-4,1e-6,1e-8
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints are one sentence."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help.\n")
+
+
+def main(argv=None) -> int:
+    """Run the command line with these arguments, by default the process's own; returns the exit code."""
+    arguments = parser().parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except KeyboardInterrupt:
+        return _failed("interrupted; nothing had been saved yet.", 130)
+    except (SolveError, TrainingError, OSError) as error:
+        return _failed(_sentence(error, arguments), 1)
+    except (ValueError, TypeError) as error:
+        return _failed(_sentence(error, arguments), 2)
+
+
+def _failed(sentence, code):
+    print(f"pynode: {sentence}", file=sys.stderr)
+    return code
+
+
+def _sentence(error, arguments):
+    if arguments.debug:
+        raise error
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
+def parser() -> Parser:
+    """All commands and their options."""
+    top = Parser(prog="pynode", description="Stiff and non-stiff neural differential equations in PyTorch.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    style = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    _train_options(commands.add_parser("train", help="learn dynamics from a CSV file", description=TRAIN,
+                                       epilog=TRAIN_FILES, **style))
+    _compare_options(commands.add_parser("compare", help="implicit against explicit on one vector field",
+                                         description=COMPARE, epilog=COMPARE_FILES, **style))
+    listing = commands.add_parser("methods", help="list the methods", description="List the methods by order.")
+    listing.set_defaults(run=_methods)
+    for command in commands.choices.values():
+        command.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    return top
+
+
+def _train_options(p):
+    default = {field.name: field.default for field in fields(Options)}
+
+    def add(group, name, kind, text, **more):
+        shown = "" if default[name] in (None, math.inf, False) else " (default: %(default)s)"
+        group.add_argument("--" + name.replace("_", "-"), type=kind, default=default[name], help=text + shown, **more)
+
+    p.add_argument("data", metavar="DATA.csv", help="observations")
+    p.add_argument("--out", default="out", metavar="DIR", help="where the files go (default: %(default)s)")
+    p.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    p.add_argument("--overwrite", action="store_true", help="start anew although --out holds a checkpoint")
+    data = p.add_argument_group("data")
+    data.add_argument("--time", metavar="COLUMN", help="the column of times (default: the one called t or time)")
+    data.add_argument("--group", metavar="COLUMN", help="the column that tells trajectories apart")
+    data.add_argument("--drop", metavar="COLUMNS", type=_names, default=(), help="columns to leave out, with commas")
+    data.add_argument("--keep-constant", action="store_true", help="accept a state that never changes")
+    model = p.add_argument_group("model")
+    model.add_argument("--hidden", type=_widths, default=default["hidden"], metavar="WIDTHS",
+                       help="widths of the hidden layers (default: 32,32)")
+    add(model, "activation", str, "activation", choices=ACTIVATIONS)
+    model.add_argument("--time-input", action="store_true", help="let the dynamics depend on the time itself")
+    add(model, "scaling", str, "'kim' has one time scale, 'decades' one a state and rates over decades", choices=KINDS)
+    solver = p.add_argument_group("solver")
+    add(solver, "method", str, "see pynode methods", metavar="NAME")
+    add(solver, "rtol", float, "relative tolerance", metavar="X")
+    add(solver, "atol", float, "absolute tolerance of the scaled states (default: rtol / 1000)", metavar="X")
+    add(solver, "max_steps", int, "limit on the steps of one solve", metavar="N")
+    training = p.add_argument_group("training")
+    add(training, "epochs", int, "passes over all trajectories", metavar="N")
+    add(training, "lr", float, "learning rate of Adam at the start; it falls as a cosine", metavar="X")
+    add(training, "loss", str, "mean absolute or squared error of the scaled states", choices=LOSSES)
+    add(training, "batch", int, "trajectories per step, 0 for all", metavar="N")
+    add(training, "weight_decay", float, "weight decay", metavar="X")
+    add(training, "clip", float, "bound on the norm of the gradient", metavar="X")
+    add(training, "seed", int, "seed of everything random", metavar="N")
+    add(training, "warm_start", int, "iterations before the first solve, 0 for none", metavar="N")
+    add(training, "candidates", int, "random starts that the warm start chooses from", metavar="N")
+    add(training, "time_limit", float, "stop after this many seconds, all sessions together", metavar="S")
+    add(training, "checkpoint_every", float, "seconds between checkpoints", metavar="S")
+    add(training, "max_failures", int, "failed solves in a row that end training", metavar="N")
+    training.add_argument("--threads", type=int, default=1, metavar="N",
+                          help="threads of torch; more than one only pays for wide networks (default: 1)")
+    p.set_defaults(run=_train)
+
+
+def _compare_options(p):
+    known = ", ".join(problems.names())
+    p.add_argument("target", metavar="MODEL.pt|PROBLEM", help=f"a trained model, or one of: {known}")
+    p.add_argument("--methods", type=_names, default=METHODS, metavar="NAMES",
+                   help=f"with commas, see pynode methods (default: {','.join(METHODS)})")
+    p.add_argument("--rtol", type=_numbers, default=RTOLS, metavar="X,...",
+                   help=f"tolerances, with commas (default: {','.join(f'{x:g}' for x in RTOLS)})")
+    p.add_argument("--max-nfe", type=int, default=MAX_NFE, metavar="N",
+                   help="limit on evaluations of f in one solve, 0 for none (default: %(default)s)")
+    p.add_argument("--out", default="out", metavar="DIR", help="where the files go (default: %(default)s)")
+    p.add_argument("--threads", type=int, default=1, metavar="N", help="threads of torch (default: 1)")
+    p.set_defaults(run=_compare)
+
+
+def _train(arguments) -> int:
+    torch.set_num_threads(arguments.threads)
+    out = Path(arguments.out)
+    if (out / "checkpoint.pt").exists() and not (arguments.resume or arguments.overwrite):
+        raise DataError(
+            f"{out} holds an earlier run: go on with --resume, start anew with --overwrite, or choose another --out."
+        )
+    options = Options(**{field.name: getattr(arguments, field.name) for field in fields(Options)})
+    data = read_csv(arguments.data, arguments.time, arguments.group, arguments.drop, arguments.keep_constant)
+    runs = len(data.trajectories)
+    print(f"{arguments.data}: {runs} trajector{'y' if runs == 1 else 'ies'} of {', '.join(data.columns)}; "
+          f"{data.observations} observed values after the start.")
+    run = fit(data, options, out, arguments.resume, display())
+    print(f"Loss: {run.baseline:.3g} if nothing moved, {run.first:.3g} at the first solve, {run.best:.3g} at the best: "
+          f"a factor of {run.baseline / run.best:.0f} in {run.history[-1]['seconds']:.0f} s.")
+    written = [out / name for name in ("model.pt", "checkpoint.pt", "history.csv")] + _plots(run, data, options, out)
+    print("Written: " + ", ".join(map(str, written)))
+    if run.interrupted:
+        return _failed(f"interrupted after epoch {run.history[-1]['epoch']}; add --resume to go on.", 130)
+    return 0
+
+
+def _plots(run, data, options, out) -> list:
+    """Paths of the plots that could be drawn."""
+    try:
+        return [plot_loss(out / "loss.png", run.history), plot_fit(out / "fit.png", run.field, data, options.method)]
+    except ImportError:
+        print(NO_PLOTS)
+    except SolveError as error:
+        print(f"The plot of the fit was left out: {error}")
+    return []
+
+
+def _compare(arguments) -> int:
+    torch.set_num_threads(arguments.threads)
+    problem = _target(arguments.target)
+    out = Path(arguments.out)
+    out.mkdir(parents=True, exist_ok=True)
+
+    def report(row):
+        print(f"{row.method} at rtol {row.rtol:g}: {row.nfe} evaluations, {row.seconds:.2f} s", file=sys.stderr)
+
+    result = compare(problem, arguments.methods, arguments.rtol, arguments.max_nfe or None, report=report)
+    print(result)
+    written = [result.to_csv(out / f"compare-{problem.name}.csv")]
+    try:
+        written.append(result.plot(out / f"compare-{problem.name}.png"))
+    except ImportError:
+        print(NO_PLOTS)
+    print("Written: " + ", ".join(map(str, written)))
+    return 0
+
+
+def _target(name):
+    """The Problem that a model file or a name stands for. ModelError or ValueError where it stands for none."""
+    path = Path(name)
+    if path.exists() or path.suffix == ".pt":
+        return load_model(path).as_problem(path.stem)
+    try:
+        return problems.get(name)
+    except ValueError as error:
+        raise ModelError(f"{name} is neither a model file nor a problem: {error}") from None
+
+
+def _methods(arguments) -> int:
+    print(f"{'name':<14}{'order':<7}{'kind':<10}reference")
+    for name in registry.names():
+        method = registry.get(name)
+        order = "1 to 5" if name in ("QNDF", "FBDF") else str(method.order)
+        print(f"{name:<14}{order:<7}{'implicit' if method.implicit else 'explicit':<10}{method.reference}")
+    return 0
+
+
+def _names(text) -> tuple:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _numbers(text) -> tuple:
+    try:
+        return tuple(float(part) for part in _names(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 1e-4,1e-6") from None
+
+
+def _widths(text) -> tuple:
+    try:
+        return tuple(int(part) for part in _names(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of widths such as 64,64") from None

@@ -1,0 +1,125 @@
+"""The vector field of a batch whose rows are separate systems: each row at a time of its own."""
+
+from __future__ import annotations
+
+import torch
+
+from .stats import Stats
+from .tree import Layout
+
+
+class RowField:
+    """f(t, y) for rows of a batch: t (m,), y (m, n) -> (m, n), counted by rows.
+
+    f is called with t of shape (m, 1, ...), which broadcasts against the rows, y with its leading dimension m, and the
+    tensors among args whose first dimension is the batch's cut to the same rows. ``select`` leaves rows out, for good.
+    """
+
+    mass = structure = None  # a batch of small dense systems
+
+    def __init__(self, problem, stats=None, args=None, layout=None, batch=None):
+        self.problem, self.stats = problem, stats if stats is not None else Stats()
+        if layout is None:
+            layout, batch = row_layout(problem.y0)
+        self.layout, self.batch = layout, batch
+        self.f, self.user_jac = problem.f, problem.jac
+        self.dtype, self.device, self.size = layout.dtype, layout.device, layout.size
+        self.args = args if args is not None else problem.args
+        self.rank = len(layout.shapes[0]) if layout.single else 1
+
+    def select(self, keep):
+        """The field of the rows in keep, an index or mask (m,)."""
+        args = tuple(a[keep] if self._by_row(a) else a for a in self.args)
+        count = int(keep.sum()) if keep.dtype == torch.bool else len(keep)
+        return RowField(self.problem, self.stats, args, self.layout, count)
+
+    def repeated(self, times):
+        """The field of all rows repeated, row 0 times over first."""
+        args = tuple(a.repeat_interleave(times, 0) if self._by_row(a) else a for a in self.args)
+        return RowField(self.problem, self.stats, args, self.layout, self.batch * times)
+
+    def _by_row(self, a):
+        return isinstance(a, torch.Tensor) and a.dim() > 0 and len(a) == self.batch
+
+    def __call__(self, t, y):
+        """dy/dt of every row."""
+        self.stats.nfe += len(y)
+        return self.at(t, y)
+
+    def at(self, t, y):
+        """dy/dt of every row, not counted; ValueError where f returns another shape."""
+        t = t.to(y.dtype).reshape((len(y),) + (1,) * max(self.rank, 1))
+        out = self.f(t, self.layout.unravel(y), *self.args)
+        if isinstance(out, torch.Tensor) and out.shape == y.shape:
+            return out
+        try:
+            flat = self.layout.ravel_rows(out, len(y))
+        except RuntimeError:
+            flat = None
+        if flat is None or flat.shape != y.shape:
+            shape = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+            raise ValueError(
+                f"with batched=True f was called with {len(y)} rows and t of shape {tuple(t.shape)}, and returned {shape}; it "
+                "must return dy/dt for just these rows (pass tensors that belong to the rows through args, and use t so that "
+                "it broadcasts against y)"
+            )
+        return flat
+
+    def linearised(self, t, y):
+        """(df/dy (m, n, n), df/dt (m, n) or None where no row depends on t)."""
+        m, n = y.shape
+        self.stats.njac += m
+        with torch.inference_mode(False), torch.enable_grad():
+            wide = self.repeated(n)
+            copies = y.detach().clone().repeat_interleave(n, 0).requires_grad_()
+            times = t.detach().clone().repeat_interleave(n).requires_grad_()
+            out = wide.at(times, copies)
+            if not out.requires_grad:
+                return y.new_zeros(m, n, n), None
+            unit = torch.eye(n, dtype=y.dtype, device=y.device).repeat(m, 1)
+            jac, moves = torch.autograd.grad(out, (copies, times), unit, allow_unused=True)
+            jac = y.new_zeros(m, n, n) if jac is None else jac.view(m, n, n)
+            return jac, None if moves is None else moves.view(m, n).to(y.dtype)
+
+
+def row_layout(y0):
+    """(layout of one row, number of rows) of a batched state; ValueError where its parts have no common first dimension."""
+    whole = Layout(y0)
+    counts = {shape[0] if len(shape) else None for shape in whole.shapes}
+    if len(counts) != 1 or None in counts:
+        raise ValueError("with batched=True every part of y0 needs the same first dimension, the rows of the batch")
+    return Layout(_first(y0)), counts.pop()
+
+
+def _first(state):
+    if isinstance(state, torch.Tensor):
+        return state[0]
+    if isinstance(state, dict):
+        return {key: _first(value) for key, value in state.items()}
+    return tuple(_first(item) for item in state)
+
+
+def check_independent(field, t, y):
+    """ValueError where some row of f depends on another row: a tangent on half of the rows must leave the others alone."""
+    if field.batch < 2:
+        return
+    mask = torch.zeros(field.batch, 1, dtype=torch.bool, device=y.device)
+    mask[::2] = True
+    generator = torch.Generator().manual_seed(0)
+    tangent = torch.rand(y.shape, generator=generator, dtype=torch.float64).to(y) * mask
+    with torch.no_grad():
+        half = field.select(torch.arange(0, field.batch, 2, device=y.device))
+        whole, alone = field.at(t, y), half.at(t[::2], y[::2])
+        try:
+            moved = torch.func.jvp(lambda v: field.at(t, v), (y,), (tangent,))[1]
+            leak = moved.masked_fill(mask, 0).abs().max()
+        except (RuntimeError, NotImplementedError):  # an operation without a forward derivative: perturb instead
+            moved = field.at(t, y + 1e-3 * (1 + y.abs()) * mask)
+            leak = (moved - whole).masked_fill(mask, 0).abs().max() - 1e-9 * whole.abs().max()
+    close = torch.allclose(whole[::2], alone, rtol=1e-6, atol=1e-9 * float(whole.abs().max().nan_to_num(0.0)), equal_nan=True)
+    if float(leak) > 0 or not close:
+        raise ValueError(
+            "batched=True claims that row i of f depends on row i of y alone, but here rows influence one another "
+            "(batch normalisation, a sum over the batch, or a tensor by row that is not in args); leave batched away, "
+            "or pass tensors that belong to the rows through args"
+        )

@@ -1,0 +1,99 @@
+"""What is shown while training: a live line where there is a terminal and rich, else a line now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+
+class Quiet:
+    """Shows nothing; the interface of the others."""
+
+    def warm(self, done: int, of: int, loss: float) -> None:
+        """After an iteration of the warm start."""
+
+    def epoch(self, record: dict, epochs: int, best: float) -> None:
+        """After an epoch; record is its line of the history."""
+
+    def say(self, text: str) -> None:
+        """Something that the user should read."""
+
+    def close(self) -> None:
+        """Training has ended."""
+
+
+class Lines(Quiet):
+    """A line of plain text at the start, at the end, and every few seconds."""
+
+    def __init__(self, every: float = 5.0, file=None):
+        self.every, self.file, self.last, self.pending = every, file or sys.stdout, -float("inf"), None
+
+    def _line(self, text, now):
+        self.pending = None if now else text
+        if now:
+            self.last = time.monotonic()
+            print(text, file=self.file, flush=True)
+
+    def _due(self):
+        return time.monotonic() - self.last >= self.every
+
+    def warm(self, done, of, loss):
+        self._line(f"warm start {done}/{of}: deviation {loss:.2e}", self._due() or done == of)
+
+    def epoch(self, record, epochs, best):
+        text = f"epoch {record['epoch']}/{epochs}: {_summary(record, best)}"
+        self._line(text, self._due() or record["epoch"] in (1, epochs))
+
+    def say(self, text):
+        print(text, file=self.file, flush=True)
+
+    def close(self):
+        if self.pending:
+            self._line(self.pending, True)
+
+
+class Live(Quiet):
+    """A progress bar of rich with loss, steps, evaluations and time."""
+
+    def __init__(self):
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        count, text = TextColumn("{task.completed}/{task.total}"), TextColumn("{task.fields[text]}")
+        clocks = TimeElapsedColumn(), TimeRemainingColumn()
+        self.bar = Progress(TextColumn("{task.description}"), BarColumn(bar_width=20), count, text, *clocks)
+        self.bar.start()
+        self.tasks = {}
+
+    def _show(self, name, done, of, text):
+        if name not in self.tasks:
+            self.tasks[name] = self.bar.add_task(name, total=of, text=text)
+        self.bar.update(self.tasks[name], completed=done, total=of, text=text)
+
+    def warm(self, done, of, loss):
+        self._show("warm start", done, of, f"deviation {loss:.2e}")
+
+    def epoch(self, record, epochs, best):
+        self._show("epoch", record["epoch"], epochs, _summary(record, best))
+
+    def say(self, text):
+        self.bar.console.print(text, markup=False, highlight=False)
+
+    def close(self):
+        self.bar.stop()
+
+
+def display() -> Quiet:
+    """The best display that this terminal and the installed packages allow."""
+    if sys.stdout.isatty():
+        try:
+            return Live()
+        except ImportError:
+            pass
+    return Lines()
+
+
+def _summary(record, best) -> str:
+    return (
+        f"loss {record['loss']:.3e} (best {best:.3e}), {record['accepted']} steps, "
+        f"{record['nfe']} + {record['backward_nfe']} evaluations, {record['seconds']:.0f} s"
+    )

@@ -1,0 +1,112 @@
+"""Plots of a training run: the fit and the loss. matplotlib is needed here and imported nowhere else in training."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+
+from ..solve import solve
+from .data import Dataset
+
+POINTS = 300
+# Colours that differ also to colour-blind eyes (Okabe & Ito 2008), cycled over trajectories.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# More panels or trajectories than this make a plot that nobody can read.
+MOST_PANELS, MOST_RUNS = 24, 6
+
+
+def plot_fit(path, field, data: Dataset, method="fbdf", rtol=1e-6) -> Path:
+    """Observations as dots and the learned solution as a line, one panel a state, in the units of the data.
+
+    The time axis is logarithmic where the times span more than three decades. At most MOST_RUNS trajectories and
+    MOST_PANELS states are drawn. Returns the path. ImportError without matplotlib, SolveError where the field fails.
+    """
+    pyplot = _pyplot()
+    runs = data.trajectories[:MOST_RUNS]
+    names = data.columns[:MOST_PANELS]
+    columns = min(3, len(names))
+    rows = math.ceil(len(names) / columns)
+    figure, axes = pyplot.subplots(rows, columns, figsize=(4.2 * columns, 3.1 * rows + 0.4), squeeze=False)
+    for k, run in enumerate(runs):
+        t, log = fine_times(run.t)
+        y = _solution(field, run, t, method, rtol)
+        shown = t > 0 if log else t == t
+        for i, axis in enumerate(axes.flat[: len(names)]):
+            colour = COLOURS[k % len(COLOURS)]
+            seen = run.seen[:, i] & ((run.t > 0) if log else True)
+            model = run.name if len(runs) > 1 else "model"
+            axis.plot(t[shown], y[shown, i], color=colour, lw=1.6, label=model, zorder=2)
+            data_label = "data" if k == len(runs) - 1 else None
+            dots = {"ms": 4.5, "mfc": "white", "mew": 1.1, "zorder": 3, "label": data_label}
+            axis.plot(run.t[seen], run.y[seen, i], "o", color=colour, **dots)
+            if log:
+                axis.set_xscale("log")
+    for i, axis in enumerate(axes.flat):
+        if i >= len(names):
+            axis.remove()
+            continue
+        axis.set_title(names[i], fontsize=11)
+        axis.grid(alpha=0.25)
+        axis.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4), useMathText=True)
+        axis.set_xlabel(data.time)
+    axes.flat[0].legend(fontsize=8, framealpha=0.9)
+    figure.tight_layout()
+    return _saved(path, pyplot, figure)
+
+
+def plot_loss(path, history: list) -> Path:
+    """The loss against the epoch on a logarithmic axis, with the lowest so far; the loss of states that never move as a
+    line above. history: as in ``Fit``. Returns the path. ImportError without matplotlib."""
+    pyplot = _pyplot()
+    figure, axis = pyplot.subplots(figsize=(6.4, 4.0))
+    baseline, epochs = history[0]["loss"], history[1:]
+    axis.axhline(baseline, color="0.5", ls="--", lw=1.2, label=f"states that never move: {baseline:.2g}")
+    if epochs:
+        x = [record["epoch"] for record in epochs]
+        loss = [record["loss"] for record in epochs]
+        lowest = [min(loss[: k + 1]) for k in range(len(loss))]
+        style = {"marker": "o", "ms": 3} if len(x) < 10 else {}
+        axis.plot(x, loss, color=COLOURS[5], lw=1.0, label="loss of the epoch", **style)
+        axis.plot(x, lowest, color=COLOURS[0], lw=1.8, label=f"lowest so far: {lowest[-1]:.2g}")
+    axis.set_yscale("log")
+    axis.set_xlabel("epoch")
+    axis.set_ylabel("loss of the scaled states")
+    axis.grid(alpha=0.25, which="both")
+    axis.legend(fontsize=9, framealpha=0.9)
+    figure.tight_layout()
+    return _saved(path, pyplot, figure)
+
+
+def fine_times(t: torch.Tensor) -> tuple[torch.Tensor, bool]:
+    """Times to draw a curve through, from t[0] to t[-1], and whether they are spaced logarithmically.
+
+    They are where the times (T,) span more than three decades, counted from the first positive one.
+    """
+    positive = t[t > 0]
+    if float(t[0]) >= 0 and len(positive) > 1 and float(positive[-1] / positive[0]) > 1e3:
+        fine = torch.logspace(math.log10(positive[0]), math.log10(positive[-1]), POINTS, dtype=torch.float64)
+        fine[0], fine[-1] = positive[0], positive[-1]
+        return (torch.cat((t[:1], fine)) if float(t[0]) == 0 else fine), True
+    return torch.linspace(float(t[0]), float(t[-1]), POINTS, dtype=torch.float64), False
+
+
+def _solution(field, run, t, method, rtol):
+    with torch.no_grad():
+        return solve(field, run.y[0], t, method=method, rtol=rtol, atol=field.atol(rtol)).y
+
+
+def _pyplot():
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _saved(path, pyplot, figure) -> Path:
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+    return Path(path)

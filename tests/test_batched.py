@@ -1,0 +1,106 @@
+"""batched=True: every row as if it were solved alone, and no row paying for another."""
+
+import pytest
+import torch
+
+from pynode import SolveError, Status, solve
+
+METHODS = ["tsit5", "vern7", "bs3", "rodas5p", "rosenbrock23", "qndf"]
+
+
+def oscillator(t, y, mu):
+    """Van der Pol, mu a row."""
+    x, v = y.unbind(-1)
+    return torch.stack((v, mu * (1 - x * x) * v - x), -1)
+
+
+def forced(t, y, rate):
+    """y' = -rate (y - cos t): non-autonomous, t of shape (rows, 1)."""
+    return -rate.unsqueeze(-1) * (y - torch.cos(t))
+
+
+def alone(f, y0, t, args, **options):
+    solutions = [
+        solve(lambda s, y, a=[x[i] for x in args]: f(s, y, *a), y0[i], t[:, i], **options) for i in range(len(y0))
+    ]
+    return torch.stack([s.y for s in solutions], dim=1), sum(s.stats.nfe for s in solutions)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_rows_equal_rows_alone(method):
+    mu = torch.tensor([1.0, 3.0, 10.0, 30.0], dtype=torch.float64)
+    y0 = torch.tensor([2.0, 0.0], dtype=torch.float64).repeat(4, 1)
+    t = torch.linspace(0, 8, 9, dtype=torch.float64).unsqueeze(1).repeat(1, 4)
+    options = {"method": method, "rtol": 1e-5, "atol": 1e-7}
+    together = solve(oscillator, y0, t[:, 0], args=(mu,), batched=True, **options)
+    expected, evaluations = alone(oscillator, y0, t, (mu,), **options)
+    # The same steps up to rounding: far inside the tolerance.
+    assert ((together.y - expected).abs() <= 10 * (1e-7 + 1e-5 * expected.abs())).all()
+    if method != "vern7":  # its dense output takes six more evaluations, made here for all rows whenever one needs them
+        assert together.stats.nfe <= 1.3 * evaluations
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_spans_and_times_of_their_own(method):
+    rate = torch.tensor([1.0, 200.0, 5.0], dtype=torch.float64)
+    y0 = torch.zeros(3, 2, dtype=torch.float64)
+    t = torch.stack([torch.linspace(0, 1, 5), torch.linspace(0, 3, 5), torch.linspace(1, 0.5, 5)], 1).to(torch.float64)
+    options = {"method": method, "rtol": 1e-6, "atol": 1e-8}
+    together = solve(forced, y0, t, args=(rate,), batched=True, **options)
+    expected, _ = alone(lambda s, y, r: -r * (y - torch.cos(s)), y0, t, (rate,), **options)
+    assert torch.allclose(together.y, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["tsit5", "rodas5p", "qndf"])
+def test_a_row_that_fails_leaves_the_others_alone(method):
+    y0 = torch.tensor([[1.0], [-1.0], [0.1]], dtype=torch.float64)  # y' = y^2 blows up at t = 1 in the first row
+    solution = solve(lambda t, y: y * y, y0, [0.0, 0.5, 2.0], method=method, batched=True, throw=False)
+    assert [s is Status.SUCCESS for s in solution.statuses] == [False, True, True]
+    assert solution.statuses[0] in (Status.STEP_TOO_SMALL, Status.NONFINITE)
+    assert abs(solution.reached[0] - 1.0) < 1e-3
+    assert torch.allclose(solution.y[1], 1 / (1 / y0 - 0.5), rtol=1e-4)
+    assert torch.isnan(solution.y[2, 0]).all()
+    assert torch.allclose(solution.y[2, 1:], 1 / (1 / y0[1:] - 2.0), rtol=1e-4)
+    with pytest.raises(SolveError, match=r"1 of 3 rows failed, the first of them row 0.*What to do"):
+        solve(lambda t, y: y * y, y0, [0.0, 0.5, 2.0], method=method, batched=True)
+
+
+def test_structure_of_the_state_is_kept():
+    y0 = {"a": torch.ones(5, 2, 3, dtype=torch.float64), "b": torch.ones(5, dtype=torch.float64)}
+    solution = solve(lambda t, y: {"a": -y["a"], "b": -2 * y["b"]}, y0, [0.0, 1.0], method="tsit5", batched=True)
+    assert solution.y["a"].shape == (2, 5, 2, 3)
+    assert torch.allclose(solution.y["b"][1], torch.full((5,), -2.0, dtype=torch.float64).exp(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "f", [lambda t, y: y - y.mean(0), lambda t, y: -torch.linspace(1, 2, 6, dtype=y.dtype)[: len(y), None] * y]
+)
+def test_a_false_claim_is_refused(f):
+    with pytest.raises(ValueError, match="rows influence one another"):
+        solve(f, torch.rand(6, 2, dtype=torch.float64), [0.0, 1.0], method="tsit5", batched=True)
+
+
+def test_sentences():
+    y0 = torch.ones(3, 2, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(ValueError, match="no gradients"):
+        solve(lambda t, y: -y, y0, [0.0, 1.0], batched=True)
+    y0 = y0.detach()
+    with pytest.raises(ValueError, match="use 'qndf'"):
+        solve(lambda t, y: -y, y0, [0.0, 1.0], method="fbdf", batched=True)
+    with pytest.raises(ValueError, match="a column for each row"):
+        solve(lambda t, y: -y, y0, torch.zeros(4, 2), batched=True)
+    with pytest.raises(ValueError, match="row 1 must be"):
+        solve(lambda t, y: -y, y0, torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 1.0]]), batched=True)
+    with pytest.raises(ValueError, match="broadcasts against y"):
+        solve(lambda t, y: y[..., 0] * t, y0, [0.0, 1.0], batched=True)
+    with pytest.raises(ValueError, match="same first dimension"):
+        solve(lambda t, y: y, (torch.ones(3), torch.ones(2)), [0.0, 1.0], batched=True)
+
+
+def test_max_steps_by_row():
+    rate = torch.tensor([1.0, 1e5], dtype=torch.float64)
+    y0 = torch.ones(2, 1, dtype=torch.float64)
+    solution = solve(
+        forced, y0, [0.0, 1.0], args=(rate,), method="tsit5", batched=True, max_steps=200, throw=False
+    )
+    assert solution.statuses == [Status.SUCCESS, Status.MAX_STEPS]

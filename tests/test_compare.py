@@ -1,0 +1,77 @@
+"""Implicit against explicit: the rows, the limit on evaluations, the table and the plot."""
+
+import csv
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from pynode.compare import compare
+from pynode.problems import Problem
+
+
+class Relaxation(nn.Module):
+    """y1 follows the decaying y2 at a rate of 1000: mildly stiff, with smooth solutions."""
+
+    def forward(self, t, y):
+        return torch.stack((1000 * (y[1] - y[0]), -y[1]))
+
+
+@pytest.fixture
+def problem():
+    y0 = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    return Problem("relaxation", Relaxation(), y0, (0.0, 2.0), 1e-6, 1e-9, stiff=True, source="test")
+
+
+def test_rows_tell_cost_and_accuracy(problem):
+    seen = []
+    result = compare(problem, ["fbdf", "rodas5p", "tsit5"], [1e-3, 1e-5], report=seen.append)
+    assert list(result.rows) == seen and len(seen) == 6
+    rows = {(row.method, row.rtol): row for row in result.rows}
+    assert all(row.finished and row.reached == 1 for row in result.rows)
+    for method in ("FBDF", "Rodas5P", "Tsit5"):
+        assert rows[method, 1e-5].error < rows[method, 1e-3].error < 1e-2
+    assert rows["Tsit5", 1e-5].nfe > 3 * rows["FBDF", 1e-5].nfe
+    bdf, explicit = rows["FBDF", 1e-5], rows["Tsit5", 1e-5]
+    assert bdf.implicit and bdf.njac > 0 and bdf.nlu >= bdf.njac and bdf.work == bdf.nfe + 2 * bdf.njac
+    assert not explicit.implicit and explicit.njac == explicit.nlu == 0 and explicit.work == explicit.nfe
+
+
+def test_a_method_that_meets_the_limit_is_a_row(problem, tmp_path):
+    result = compare(problem, ["tsit5", "fbdf"], 1e-4, max_nfe=400)
+    lost, done = result.rows
+    assert not lost.finished and 0 <= lost.reached < 1 and "limit on evaluations" in lost.status
+    assert done.finished
+    text = str(result)
+    assert "Not finished: the limit on evaluations" in text and "at most 400 evaluations" in text
+    assert "% of the span" in text.splitlines()[2]
+    assert result.plot(tmp_path / "plot.png").stat().st_size > 10_000
+
+
+def test_table_and_csv_agree(problem, tmp_path):
+    result = compare(problem, ["fbdf"], [1e-4])
+    with open(result.to_csv(tmp_path / "rows.csv"), newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["method"] == "FBDF" and int(row["nfe"]) == result.rows[0].nfe
+    head, _, line, *_ = str(result).splitlines()
+    assert head.split()[:5] == ["method", "rtol", "steps", "rejected", "evals"]
+    assert line.split()[0] == "FBDF" and line.split()[4] == row["nfe"]
+
+
+def test_times_of_the_problem_are_used(problem):
+    """How far a solve got is told by the last of the problem's own output times."""
+    problem = replace(problem, t_eval=torch.tensor([0.25, 0.5, 2.0], dtype=torch.float64))
+    (row,) = compare(problem, ["tsit5"], 1e-4, max_nfe=800).rows
+    assert row.reached == 0.125
+
+
+def test_mistakes():
+    with pytest.raises(ValueError, match="unknown method"):
+        compare("robertson", ["fdbf"])
+    with pytest.raises(ValueError, match="no problem named"):
+        compare("robertsen")
+    with pytest.raises(ValueError, match="at least one method"):
+        compare("robertson", [])
+    with pytest.raises(ValueError, match=r"rtol must be positive, not -0\.001"):
+        compare("robertson", rtols=-1e-3)
