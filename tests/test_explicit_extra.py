@@ -31,7 +31,7 @@ def test_adams_coefficients_on_an_even_grid():
 def test_adams_interpolates_exactly():
     """Any grid: f a polynomial of degree k is integrated without error by the basis and its modified differences."""
     h, past = 0.3, (0.0, 0.2, 0.7, 0.8)
-    rows, g, betas = basis(past, h, 3)
+    rows, g, _ = basis(past, h, 3)
     nodes = [-p for p in past]
 
     def divided(values, points):

@@ -63,7 +63,7 @@ class Adams(Method):
 
     def step(self, field, t, y, h, state, tol):
         """One step; y: (n,). One synchronisation, at the norms of the errors."""
-        phi, past, k, equal, old_h, starting, failures = state
+        phi, past, k, equal, old_h, starting, _ = state
         before = self, state, tol
         if h != old_h:
             equal = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -45,7 +45,7 @@ class State(NamedTuple):
     rate: float
 
 
-@lru_cache(maxsize=None)
+@cache
 def _tensors(tableau, dtype, device):
     """a, T, T^-1, weights of the error, and of the dense output, as tensors."""
     with torch.inference_mode(False):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -35,7 +35,7 @@ class State(NamedTuple):
     age: int
 
 
-@lru_cache(maxsize=None)
+@cache
 def coefficients(s: int):
     """(mu~_1, [(c_(j-1), mu_j, nu_j, mu~_j, gamma~_j) for j = 2 .. s]), eqs. (2.2) to (2.8) of the paper."""
     w0 = 1 + DAMPING / s**2
