@@ -17,7 +17,9 @@ class Solution:
     Where dense output was asked for, ``solution(t)`` gives the state at any time of the span, differentiable likewise.
     """
 
-    def __init__(self, t, y, status: Status, message: str, stats: Stats, method: str, layout, trajectory, between, choice):
+    def __init__(
+        self, t, y, status: Status, message: str, stats: Stats, method: str, layout, trajectory, between, choice
+    ):
         self.t, self.y, self.status, self.message = t, y, status, message
         self.stats, self.method, self.choice = stats, method, choice
         self._layout, self._trajectory, self._between = layout, trajectory, between

@@ -19,7 +19,7 @@ from .explicit import ExplicitRungeKutta
 from .radau import RADAUS
 from .rkc import RKC
 from .rosenbrock import RosenbrockMethod
-from .tableau import Rosenbrock, RungeKutta
+from .tableau import Rosenbrock
 from .verlet import VELOCITYVERLET
 
 
@@ -49,7 +49,10 @@ def _methods() -> dict:
 SWITCHING = (("tsit5", "rodas5p"), ("vern7", "rodas5p"))
 _PAIR = re.compile(r"auto(?P<explicit>\w+)(?:\((?P<stiff>\w+)(?:\(\))?\))?")
 
-ALIASES = {"bdf": "qndf", "dopri5": "dp5", "dop853": "dp8", "ode23s": "rosenbrock23", "bosh3": "bs3", "vcabm": "adamspece", "adams": "adamspece", "rkc2": "rkc", "verlet": "velocityverlet", "radau": "radauiia5", "radau5": "radauiia5"}
+ALIASES = {
+    "bdf": "qndf", "dopri5": "dp5", "dop853": "dp8", "ode23s": "rosenbrock23", "bosh3": "bs3", "radau": "radauiia5",
+    "radau5": "radauiia5", "adams": "adamspece", "vcabm": "adamspece", "rkc2": "rkc", "verlet": "velocityverlet",
+}
 
 
 def names() -> list:
