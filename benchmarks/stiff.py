@@ -32,7 +32,10 @@ class Case:
     """One problem with its reference; every contestant is a function of no arguments that solves it once."""
 
     def __init__(self, name: str, rtol: float, exact_jacobian: bool):
-        data = json.loads((REFDATA / f"{name}.json").read_text())
+        path = REFDATA / f"{name}.json"
+        if not path.exists():
+            raise SystemExit(f"no reference data {path.name}: name the folder that holds it in PYNODE_REFDATA")
+        data = json.loads(path.read_text())
         self.name, self.rtol, self.exact = name, rtol, exact_jacobian
         self.problem = problems.get(name)
         self.times = [data["t0"], *data["t"]]

@@ -35,7 +35,8 @@ def evaluations(name):
         end = f"error {float(row['error']):.0e}"
         if row["finished"] != "True":
             end = f"gave up after {100 * float(row['reached']):.2g} % of the time span"
-        print(f"    {row['method']:<8} {kind}  {int(row['nfe']):>7,} evaluations  {float(row['seconds']):>6.2f} s  {end}")
+        work = f"{int(row['nfe']):>7,} evaluations  {float(row['seconds']):>6.2f} s"
+        print(f"    {row['method']:<8} {kind}  {work}  {end}")
 
 
 def run(title, arguments):
@@ -53,9 +54,10 @@ if __name__ == "__main__":
     history = table("history.csv")
     losses = [float(row["loss"]) for row in history]
     print("\n== Summary")
-    print(f"  loss      {losses[0]:.3g} if nothing moved, {losses[1]:.3g} after the warm start, {min(losses):.3g} at the best:")
-    print(f"            a factor of {losses[0] / min(losses):.0f}, in {len(losses) - 1} epochs and "
-          f"{float(history[-1]['seconds']):.0f} s")
+    start, warm, best = losses[0], losses[1], min(losses)
+    print(f"  loss      {start:.3g} if nothing moved, {warm:.3g} after the warm start, {best:.3g} at the best:")
+    seconds = float(history[-1]["seconds"])
+    print(f"            a factor of {start / best:.0f}, in {len(losses) - 1} epochs and {seconds:.0f} s")
     print("  learned reaction, rtol 1e-5:")
     evaluations("compare-model.csv")
     print("  true reaction, rtol 1e-5:")

@@ -211,7 +211,7 @@ def _compare(arguments) -> int:
     def report(row):
         print(f"{row.method} at rtol {row.rtol:g}: {row.nfe} evaluations, {row.seconds:.2f} s", file=sys.stderr)
 
-    result = compare(problem, arguments.methods, arguments.rtol, arguments.max_nfe or None, report)
+    result = compare(problem, arguments.methods, arguments.rtol, arguments.max_nfe or None, report=report)
     print(result)
     written = [result.to_csv(out / f"compare-{problem.name}.csv")]
     try:

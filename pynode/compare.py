@@ -141,6 +141,9 @@ def compare(problem: Problem | str, methods=METHODS, rtols=RTOLS, max_nfe=MAX_NF
     rtols = [rtols] if isinstance(rtols, float) else list(rtols)
     if not methods or not rtols:
         raise ValueError("compare needs at least one method and one rtol")
+    for rtol in rtols:
+        if not rtol > 0:
+            raise ValueError(f"rtol must be positive, not {rtol!r}; 1e-6 is a good start")
     times = _times(problem)
     with torch.no_grad():
         reference, label = _reference(problem, times)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import math
 
 import torch
 
@@ -29,9 +30,8 @@ class Grid:
         self._keys = [self.direction * t for t in starts]
 
     def locate(self, t: float) -> int:
-        """Index of the step that t falls in; a time where two steps meet belongs to the earlier one, t0 to the first."""
+        """Index of the step that t falls in; where two steps meet it is the earlier one, at t0 the first."""
         return max(0, bisect.bisect_left(self._keys, self.direction * t) - 1)
-
     def covers(self, t: float) -> bool:
         return self._keys[0] <= self.direction * t <= self.direction * self.end
 
@@ -39,25 +39,44 @@ class Grid:
 class Trajectory:
     """What an integration leaves: its steps (kept where a gradient or dense output needs them) and how it ended.
 
-    t: end of the last accepted step; ys: (m, n) at the first m output times; polynomials: one (degree + 1, n) a step where
-    dense output was asked for.
+    t: time reached; end: of the last accepted step, later than t where an event cut that step short; ys: (m, n) at
+    the first m output times; polynomials: one (degree + 1, n) a step where dense output was asked for; hits: events.
     """
 
     def __init__(self, t0, y0, f0, h0):
         self.t0, self.y0, self.f0, self.h0 = t0, y0, f0, h0
-        self.steps, self.polynomials, self.slopes = [], [], []
-        self.t, self.y, self.ys = t0, y0, [y0]
+        self.steps, self.polynomials, self.slopes, self.hits = [], [], [], []
+        self.t, self.end, self.y, self.ys = t0, t0, y0, [y0]
         self.status, self.last, self.sizes = None, None, []
 
     def evaluate(self, times):
         """The states at times (floats) of the span, (m, n), from the polynomials of the steps."""
-        grid, rows = self.grid(), []
+        return torch.stack([evaluate(self.polynomials[k], theta)[0] for k, theta in self._located(times)])
+
+    def slope(self, times):
+        """dy/dt of the same polynomials, (m, n)."""
+        found = self._located(times)
+        return torch.stack([slope(self.polynomials[k], theta)[0] / self.steps[k].h for k, theta in found])
+
+    def slope_weights(self, times):
+        """dy/dt at each time as a weighted sum of states in its step: lists of node times, and of weights (d + 1,)."""
+        nodes, weights = [], []
+        for k, theta in self._located(times):
+            step, count = self.steps[k], len(self.polynomials[k])
+            # Chebyshev's nodes: the sum loses least.
+            nodes.append([step.t + step.h * (0.5 - 0.5 * math.cos((i + 0.5) * math.pi / count)) for i in range(count)])
+            at = torch.tensor([(t - step.t) / step.h for t in nodes[-1]], dtype=torch.float64)
+            moments = slope(torch.eye(count, dtype=torch.float64), theta.cpu())[0] / step.h
+            weights.append(torch.linalg.solve(torch.vander(at, increasing=True).T, moments))
+        return nodes, weights
+
+    def _located(self, times):
+        """(number of the step, theta (1,)) of each time."""
+        grid = self.grid()
         for t in times:
             k = grid.locate(t)
             step = self.steps[k]
-            theta = torch.tensor([(t - step.t) / step.h], dtype=torch.float64, device=step.y.device)
-            rows.append(evaluate(self.polynomials[k], theta)[0])
-        return torch.stack(rows)
+            yield k, torch.tensor([(t - step.t) / step.h], dtype=torch.float64, device=step.y.device)
 
     def grid(self) -> Grid:
         return Grid([step.t for step in self.steps], self.t)

@@ -8,6 +8,7 @@ import torch
 
 from .split import SplitField
 from .stats import Stats
+from .status import RejectStep
 
 
 class VectorField:
@@ -50,7 +51,10 @@ class VectorField:
         y0 = self.layout.ravel(problem.y0).detach()
         args = tuple(a.detach() if isinstance(a, torch.Tensor) else a for a in self.args)
         t0 = torch.full((), t0, dtype=self.dtype, device=self.device)
-        out = self.layout.ravel(self._called_first(self.f, t0, self.layout.unravel(y0), *args))
+        try:
+            out = self.layout.ravel(self._called_first(self.f, t0, self.layout.unravel(y0), *args))
+        except RejectStep:
+            return []  # an infeasible start, which the integrator will tell
         leaves, seen, todo = [], set(), [out.grad_fn]
         while todo:
             node = todo.pop()
@@ -69,8 +73,13 @@ class VectorField:
         return self.at(torch.scalar_tensor(t, dtype=self.dtype, device=self.device), y)
 
     def first(self, t: float, y):
-        """f at the start, with a sentence where the module's dtype is not that of the state."""
-        return self._called_first(self, t, y)
+        """f at the start, with a sentence where the module's dtype is not that of the state.
+
+        Outside inference mode, so that constants which a module makes at its first call can serve a graph later.
+        """
+        differentiable = torch.is_grad_enabled()
+        with torch.inference_mode(False), torch.set_grad_enabled(differentiable):
+            return self._called_first(self, t, y)
 
     def _called_first(self, f, *arguments):
         try:

@@ -15,6 +15,7 @@ class Options:
     rtol: float; atol: float, or one value a component, in the structure of y0 or flat, (n,).
     first_step: the first step tried (chosen by the method if None). step_size: fixed steps of this size, no error control.
     min_step, max_step: bounds of |h|. max_steps: limit on attempted steps. max_nfe: limit on evaluations of f.
+    tstops: times that steps must end at.
     """
 
     rtol: float = 1e-6
@@ -25,6 +26,7 @@ class Options:
     max_step: float = math.inf
     max_steps: int = 100_000
     max_nfe: int | None = None
+    tstops: tuple = ()
 
     def __post_init__(self):
         if not isinstance(self.rtol, (int, float)) or not math.isfinite(self.rtol) or self.rtol < 0:

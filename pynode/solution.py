@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 
+from .dense import Grid, Trajectory
 from .stats import Stats
 from .status import SolveError, Status
+
+
+class Piece(NamedTuple):
+    """A leg of the solve. between(times) -> (m, n): states at times (floats) of this leg, differentiable."""
+
+    path: Trajectory
+    between: Callable
 
 
 class Solution:
     """States at the output times, how the solve ended, and what it cost.
 
     t: (T,) times reached, float64; y: states in the structure of y0 with a leading dimension T, differentiable;
-    status, message: how it ended; stats: forward counts, and backward ones once a gradient was taken.
-    method: its name; choice: why 'auto' took it, empty where it was asked for by name.
-    Where dense output was asked for, ``solution(t)`` gives the state at any time of the span, differentiable likewise.
+    status, message: how it ended; stats: forward counts, and backward ones once a gradient was taken;
+    method: its name; choice: why 'auto' took it, empty where it was asked for by name;
+    events: list of EventRecord in the order in which they occurred.
+    Where dense output was asked for, ``solution(t)`` gives the state at any time of the span and
+    ``solution.derivative(t)`` its dy/dt, both differentiable likewise, the first also in t.
+    At the time of a reset every output, also y itself, is the state after it.
     """
 
     def __init__(
-        self, t, y, status: Status, message: str, stats: Stats, method: str, layout, trajectory, between, choice
+        self, t, y, status: Status, message: str, stats: Stats, method: str, layout, pieces, events=(), choice=""
     ):
         self.t, self.y, self.status, self.message = t, y, status, message
-        self.stats, self.method, self.choice = stats, method, choice
-        self._layout, self._trajectory, self._between = layout, trajectory, between
+        self.stats, self.method, self.events, self.choice = stats, method, list(events), choice
+        self._layout, self._pieces = layout, pieces
+
+    @property
+    def _trajectory(self) -> Trajectory:
+        """Of the last leg, for those who want to look at its steps."""
+        return self._pieces[-1].path
 
     @property
     def success(self) -> bool:
-        return self.status is Status.SUCCESS
+        return self.status.success
 
     def check(self) -> "Solution":
         """self, or SolveError where the solve ended before its time."""
@@ -36,18 +55,54 @@ class Solution:
 
     def __call__(self, t):
         """The state at time t, a number or (m,) times; ValueError outside the span or without dense=True."""
-        path = self._trajectory
-        if not path.polynomials:
-            raise ValueError("this solution has no dense output: call solve(..., dense=True)")
         times = torch.as_tensor(t, dtype=torch.float64)
-        queries, grid = times.reshape(-1).tolist(), path.grid()
-        for s in queries:
-            if not grid.covers(s):
-                raise ValueError(f"t = {s:.6g} lies outside the solved span, {path.t0:.6g} to {path.t:.6g}")
-        return self._layout.unravel(self._between(queries).reshape(*times.shape, -1))
+        flat = self._read(times, lambda piece, queries: piece.between(queries))
+        if times.requires_grad and torch.is_grad_enabled():
+            slopes = self._read(times, lambda piece, queries: piece.path.slope(queries))
+            flat = flat + slopes.clone() * (times - times.detach()).to(flat).unsqueeze(-1)
+        return self._layout.unravel(flat)
+
+    def derivative(self, t):
+        """dy/dt of the dense output at time t, a number or (m,) times, in the structure of y0.
+
+        Of the polynomials, not f at their states: on a stiff problem f amplifies what the polynomials leave.
+        """
+        return self._layout.unravel(self._read(torch.as_tensor(t, dtype=torch.float64), _derivative))
+
+    def _read(self, times, read):
+        """read(piece, queries) -> (m, n) for the times of each piece, as (*times.shape, n)."""
+        pieces = [piece for piece in self._pieces if piece.path.polynomials]
+        if not pieces:
+            raise ValueError("this solution has no dense output: call solve(..., dense=True)")
+        first, last = pieces[0].path, pieces[-1].path
+        span = Grid([first.t0], last.t)
+        rows, order, members = [], [], {}
+        for i, s in enumerate(times.detach().reshape(-1).tolist()):
+            if not span.covers(s):
+                raise ValueError(f"t = {s:.6g} lies outside the solved span, {first.t0:.6g} to {last.t:.6g}")
+            k = max(j for j, piece in enumerate(pieces) if span.direction * (s - piece.path.t0) >= 0)
+            members.setdefault(k, []).append((i, s))
+        for k, found in members.items():
+            order += [i for i, _ in found]
+            rows.append(read(pieces[k], [s for _, s in found]))
+        flat = torch.cat(rows)
+        if len(rows) > 1:
+            flat = flat[torch.tensor(order, device=flat.device).argsort()]
+        return flat.reshape(*times.shape, -1)
 
     def __repr__(self):
         return f"Solution({self.method}, {len(self.t)} times to t = {float(self.t[-1]):.6g}, {self.status.name}, {self.stats})"
+
+
+def _derivative(piece, queries):
+    """dy/dt, (m, n). Its gradient is that of the values at as many nodes as determine the polynomial of the step."""
+    slopes = piece.path.slope(queries).clone()
+    if not torch.is_grad_enabled():
+        return slopes
+    nodes, weights = piece.path.slope_weights(queries)
+    states = piece.between([t for group in nodes for t in group]).split([len(group) for group in nodes])
+    attached = torch.stack([w.to(rows) @ rows for w, rows in zip(weights, states, strict=True)])
+    return slopes.detach() + (attached - attached.detach()) if attached.requires_grad else slopes
 
 
 class BatchSolution:

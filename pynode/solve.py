@@ -7,15 +7,18 @@ import torch
 from .adjoints.base import Integrate
 from .adjoints.discrete import DiscreteAdjoint
 from .backends.torch import integrate
+from .events import as_events, as_times
 from .field import VectorField
+from .legs import Course, Leg, boundaries
+from .limits import Limits
 from .methods import registry
 from .methods.choose import choose
 from .norm import Tolerance
 from .options import Options
 from .problem import ODEProblem
-from .solution import Solution
+from .solution import Piece, Solution
 from .solve_batched import solve_batched
-from .status import Status
+from .status import RejectStep, Status
 
 ADJOINTS = ("discrete", "direct")
 
@@ -24,6 +27,7 @@ def solve(
     f, y0=None, t=None, *, method="auto", rtol=1e-6, atol=1e-9, dense=False, adjoint="auto", args=(), jac=None, params=None,
     batched=False, throw=True, first_step=None, step_size=None, controller=None,
     min_step=0.0, max_step=float("inf"), max_steps=100_000, max_nfe=None,
+    events=(), tstops=(), jumps=(), callback=None, max_seconds=None, nonnegative=None, domain=None,
 ) -> Solution:
     """Solve dy/dt = f(t, y, *args), y(t[0]) = y0, with outputs at the times t, differentiably.
 
@@ -45,6 +49,12 @@ def solve(
     throw: False returns the partial solution with its status instead of raising SolveError.
     controller: 'I', 'PI' or 'PID' step-size control of one-step methods, instead of the method's own.
     first_step, min_step, max_step, step_size (fixed steps), max_steps, max_nfe: see Options.
+    events: Event, PresetTimes or a function condition(t, y, *args), or several; what occurred is in solution.events.
+    tstops: times that steps end at, for instance the corners of an input. jumps: the same, where f is discontinuous:
+        the method starts anew there, and f is not asked across; a tensor may require gradients.
+    callback: callback(t, y, stats) after every accepted step; returning True stops the solve (Status.CALLBACK).
+    max_seconds: limit on wall-clock time. nonnegative: True or flat indices; domain: domain(t, y) -> bool. A step that
+        leaves these is tried again, smaller, as is one in which f raises RejectStep.
 
     Raises ValueError or TypeError for input that makes no sense, SolveError where the solve fails.
     """
@@ -55,13 +65,22 @@ def solve(
         method = method.controlled(controller)
     if adjoint not in ("auto", *ADJOINTS):
         raise ValueError(f"unknown adjoint {adjoint!r}: choose one of 'auto', 'discrete', 'direct'")
-    options = Options(rtol, atol, first_step, step_size, min_step, max_step, max_steps, max_nfe)
+    stops = tuple(as_times(tstops, "tstops").detach().tolist())
+    options = Options(rtol, atol, first_step, step_size, min_step, max_step, max_steps, max_nfe, stops)
     if batched:
+        limited = any(x is not None for x in (callback, max_seconds, nonnegative, domain))
+        if limited or any(map(len, (*as_events(events), stops, jumps))):
+            raise ValueError(
+                "events, tstops, jumps, callback, max_seconds, nonnegative and domain are not for batched=True: "
+                "solve the rows one by one, or all of them as one system"
+            )
         return solve_batched(problem, method, options, throw)
     layout = problem.layout()
     times = problem.times(layout.device)
     values = times.detach().tolist()
+    watched, presets = as_events(events)
     field = VectorField(problem, layout, values[0], params)
+    limits = Limits.of(layout, field.stats, callback, max_seconds, nonnegative, domain)
     flat = layout.ravel(problem.y0)
     atol = options.flat_atol(layout, flat)
     choice = ""
@@ -71,38 +90,47 @@ def solve(
         if controller is not None:
             method = method.controlled(controller)
     needs_time = times.requires_grad and torch.is_grad_enabled()
-    if needs_time:
-        flat = _move_start(field, flat, times)
-    wanted = torch.is_grad_enabled() and (flat.requires_grad or bool(field.parameters))
 
-    def run(start, keep):
-        return integrate(field, method, start, values, options, atol, keep, dense, needs_time)
+    def leg(start, values, watch):
+        """From values[0] to values[-1]; start: (n,)."""
+        wanted = torch.is_grad_enabled() and (start.requires_grad or bool(field.parameters))
 
-    if wanted and adjoint == "direct":
-        path = run(flat, keep=dense)
-        ys = torch.stack(path.ys)
-    elif wanted:
-        path = _without_graph(run, flat.detach(), True)
-        ys = _differentiable(field, method, path, values, lambda: torch.stack(path.ys), flat)
-    else:
-        path = _without_graph(run, flat.detach(), dense)
-        ys = torch.stack(path.ys)
-    reached = times[: len(ys)]
-    if needs_time:
-        ys = _move_outputs(ys, path, reached, layout.ravel(problem.y0))
-    message = _message(field, method, path, values)
+        def run(y, keep):
+            return integrate(field, method, y, values, options, atol, keep, dense, needs_time, watch, limits)
 
-    def between(queries):
-        """The states at times inside the span, (m, n), from the polynomials of the steps."""
+        if wanted and adjoint == "direct":
+            path = run(start, dense)
+        else:
+            path = _without_graph(run, start.detach(), wanted or dense, callback is None)
+        count = len(path.ys)
+
+        def outputs():
+            return torch.stack(path.ys + [hit.y for hit in path.hits])
+
+        def between(queries):
+            """The states at times inside the leg, (m, n), from the polynomials of the steps."""
+            if wanted and adjoint != "direct":
+                return _differentiable(field, method, path, queries, lambda: path.evaluate(queries), start)
+            return path.evaluate(queries)
+
         if wanted and adjoint != "direct":
-            return _differentiable(field, method, path, queries, lambda: path.evaluate(queries), flat)
-        return path.evaluate(queries)
+            queries = values[:count] + [hit.t for hit in path.hits]
+            rows = _differentiable(field, method, path, queries, outputs, start)
+        else:
+            rows = outputs()
+        return Leg(rows[:count], rows[count:], Piece(path, between))
 
+    bounds = boundaries(presets, as_times(jumps, "jumps"), values)
+    course = Course(field, leg, values, watched, bounds, needs_time)
+    course.run(flat, times[0].to(torch.float64))
+    ys, reached = course.ys, times[: len(course.ys)]
+    if needs_time:
+        ys = _move_outputs(ys, course.slopes, reached)
     if choice and field.stats.switches:
         choice += f"; switches made: {field.stats.switches}"
     solution = Solution(
-        reached.to(torch.float64), layout.unravel(ys), path.status, message, field.stats, method.name, layout, path,
-        between, choice
+        reached.to(torch.float64), layout.unravel(ys), course.status, _message(field, method, course),
+        field.stats, method.name, layout, course.pieces, course.records, choice,
     )
     return solution.check() if throw else solution
 
@@ -116,29 +144,24 @@ def _differentiable(field, method, path, times, outputs, flat):
     return Integrate.apply(outputs, pullback, flat, *field.parameters)
 
 
-def _without_graph(run, start, keep):
+def _without_graph(run, start, keep, inference):
     """The integration in inference mode, a fifth cheaper an operation than no_grad; again without it where f refuses it
-    (a field that differentiates inside itself must)."""
-    try:
-        with torch.inference_mode():
-            return run(start, keep)
-    except RuntimeError:
-        with torch.no_grad():
-            return run(start, keep)
-
-
-def _move_start(field, flat, times):
-    """y0 with dy0/dt0 = -f(t0, y0): how the solution changes when it starts later."""
+    (a field that differentiates inside itself must). inference=False: not tried, for states that a user gets to see."""
+    if inference:
+        try:
+            with torch.inference_mode():
+                return run(start, keep)
+        except RuntimeError:
+            pass
     with torch.no_grad():
-        f0 = field(float(times[0]), flat.detach())
-    return flat - f0 * (times[0] - times[0].detach()).to(flat.dtype)
+        return run(start, keep)
 
 
-def _move_outputs(ys, path, times, start):
+def _move_outputs(ys, slopes, times):
     """Outputs with the slope of the solution as derivative in their times; the first output is y0 itself."""
     moved = (times - times.detach()).to(ys.dtype).unsqueeze(1)
-    slopes = torch.stack(path.slopes[: len(ys) - 1]) if len(ys) > 1 else ys[:0]
-    return torch.cat((start.unsqueeze(0), ys[1:] + slopes.detach() * moved[1:]))
+    slopes = torch.stack(slopes) if len(ys) > 1 else ys[:0]
+    return torch.cat((ys[:1], ys[1:] + slopes.detach() * moved[1:]))
 
 
 def _finite_jacobian(field, path):
@@ -147,23 +170,37 @@ def _finite_jacobian(field, path):
     return bool(torch.isfinite(jac).all())
 
 
-def _message(field, method, path, times) -> str:
+def _message(field, method, course) -> str:
     """How the solve ended, in sentences: where, after what steps, which component moves fastest, and what to do."""
-    status = path.status
+    status, path, times = course.status, course.path, course.values
     if status is Status.SUCCESS:
-        return f"{status.sentence}, t = {path.t:.6g}."
+        waited = [event.name for event in course.events if event.terminal]
+        note = f" The terminal event {waited[0]!r} did not occur." if len(waited) == 1 else ""
+        note = f" None of the terminal events {', '.join(waited)} occurred." if len(waited) > 1 else note
+        return f"{status.sentence}, t = {course.t:.6g}.{note}"
+    if status is Status.EVENT:
+        return f"{status.sentence}: {course.records[-1].name!r} at t = {course.t:.10g}."
+    if status is Status.CALLBACK:
+        return f"{status.sentence} at t = {course.t:.6g}."
     parts = [f"{method.name}: {status.sentence}, at t = {path.t:.6g} of {times[0]:.6g} to {times[-1]:.6g}."]
     if path.sizes:
         parts.append("The last steps were " + ", ".join(f"{abs(h):.2g}" for h in path.sizes[-4:]) + ".")
+    try:
+        parts.append(_fastest(field, path))
+    except RejectStep:
+        parts.append("There f refuses the state (RejectStep).")
+    parts.append(f"What to do: {status.remedy}.")
+    return " ".join(parts)
+
+
+def _fastest(field, path) -> str:
+    """What f does where the solve ended: not finite, its Jacobian not finite, or which component changes fastest."""
     with torch.no_grad():
         slope = field(path.t, path.y.detach())
         bad = (~torch.isfinite(slope)).nonzero().flatten().tolist()
         if bad:
-            parts.append(f"There f is not finite in component {bad[0]}.")
-        elif field.user_jac is not None and not _finite_jacobian(field, path):
-            parts.append("There f is finite, but the Jacobian that jac returns is not: correct jac, or leave it away.")
-        else:
-            i = int((slope.abs() / (path.y.abs() + 1e-30)).argmax())
-            parts.append(f"There component {i} changes fastest: y = {float(path.y[i]):.3g}, dy/dt = {float(slope[i]):.3g}.")
-    parts.append(f"What to do: {status.remedy}.")
-    return " ".join(parts)
+            return f"There f is not finite in component {bad[0]}."
+        if field.user_jac is not None and not _finite_jacobian(field, path):
+            return "There f is finite, but the Jacobian that jac returns is not: correct jac, or leave it away."
+        i = int((slope.abs() / (path.y.abs() + 1e-30)).argmax())
+        return f"There component {i} changes fastest: y = {float(path.y[i]):.3g}, dy/dt = {float(slope[i]):.3g}."

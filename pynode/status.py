@@ -35,6 +35,27 @@ class Status(Enum):
         "check the Jacobian if you gave one, and the vector field for kinks or jumps; or use a Rosenbrock method "
         "('rodas5p'), which does not iterate",
     )
+    EVENT = ("a terminal event stopped the solve", "nothing to do")
+    CALLBACK = ("the callback stopped the solve", "nothing to do")
+    MAX_EVENTS = (
+        "an event occurred more often than its max_events allows, or again and again without time passing",
+        "raise max_events; where events pile up at one time, as for a ball that comes to rest, end the solve before it "
+        "with a terminal event, or let reset put the system to rest",
+    )
+    MAX_SECONDS = (
+        "the limit on wall-clock time was reached",
+        "raise max_seconds, loosen rtol and atol, or use an implicit method such as 'fbdf' if the steps are tiny",
+    )
+    DOMAIN = (
+        "every step leaves the domain of the state (nonnegative, domain, or RejectStep from f), also the smallest",
+        "check that the exact solution stays inside and that y0 and resets lie inside; allow an overshoot of the size "
+        "of atol, for instance domain=lambda t, y: bool((y > -1e-9).all()), or lower atol",
+    )
+
+    @property
+    def success(self) -> bool:
+        """Whether the solve ended where it was meant to."""
+        return self in (Status.SUCCESS, Status.EVENT, Status.CALLBACK)
 
     @property
     def sentence(self) -> str:
@@ -43,6 +64,10 @@ class Status(Enum):
     @property
     def remedy(self) -> str:
         return self.value[1]
+
+
+class RejectStep(Exception):
+    """Raised by a vector field for a state that makes no sense: the step is tried again, smaller."""
 
 
 class SolveError(RuntimeError):

@@ -195,6 +195,41 @@ def test_start(history, h):
     torch.testing.assert_close(torch.from_numpy(form.start_weights(h)) @ torch.stack((y, f0)), z)
 
 
+def test_ndf_gains_what_its_paper_says():
+    """Longer steps than BDF's at the same error: 26, 26, 26, 12 and 0 % (Shampine & Reichelt, table 1)."""
+    form = DifferenceHistory()
+    gains = [(1 / (k + 1) / form.error_constant((), k, H, 0)) ** (1 / (k + 1)) for k in ORDERS]
+    assert gains == pytest.approx([1.26, 1.26, 1.26, 1.12, 1.0], abs=5e-3)
+
+
+def growth(form, k, hlambda):
+    """Spectral radius of a step of y' = lambda y on an even grid."""
+    past = () if isinstance(form, DifferenceHistory) else tuple(float(j) for j in range(form.rows))
+    zero, unit = torch.zeros(form.rows, 1, dtype=torch.float64), torch.eye(form.rows, dtype=torch.float64)
+    p, q = (row.numpy() for row in form.predictor(zero, past, k, 1.0, 0)[0])
+    still = [form.update(unit[:, [j]], past, k, 1.0, 0 * tensor(1.0), tensor(p[j]))[0][:, 0] for j in range(form.rows)]
+    moved = form.update(zero, past, k, 1.0, tensor(1.0), tensor(1.0))[0][:, 0]
+    c = hlambda / form.alpha[k]
+    step = torch.stack(still, dim=1).numpy() + np.outer(moved.numpy(), (c * p - q) / (1 - c))
+    return np.abs(np.linalg.eigvals(step)).max()
+
+
+ANGLES = [(ValueHistory, (90, 90, 86.03, 73.35, 51.84)), (DifferenceHistory, (90, 90, 80, 66, 51.84))]
+
+
+@every_order
+@pytest.mark.parametrize(("history", "angles"), ANGLES, ids=["BDF", "NDF"])
+def test_stability(history, k, angles):
+    """A(alpha)-stable for the alpha of the literature, not for four degrees more; Hairer & Wanner II, sec. V.2."""
+    form, radii = history(), np.logspace(-3, 4, 200)
+
+    def worst(angle):
+        return max(growth(form, k, r * np.exp(1j * np.pi * (1 - angle / 180))) for r in radii)
+
+    assert worst(angles[k - 1] - 1) < 1 + 1e-9
+    assert k < 3 or worst(angles[k - 1] + 4) > 1 + 1e-4
+
+
 @both
 @every_order
 def test_pull_is_the_transpose_of_a_step(history, k):

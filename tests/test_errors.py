@@ -37,6 +37,8 @@ PROBLEMS = {
     ),
     "f misses a key": (lambda t, y: {"a": y["a"]}, {"a": GOOD, "b": GOOD}, SPAN, TypeError, "structure of y0"),
     "module of another dtype": (Forced(2, torch.float32), GOOD, SPAN, TypeError, "float32.*float64"),
+    "f of the state alone": (lambda y: -y, GOOD, SPAN, TypeError, r"called with 2 arguments.*write it as f\(t, y"),
+    "f of too much": (lambda t, y, k: -k * y, GOOD, SPAN, TypeError, r"called with 2 arguments, t, y, which"),
     "one time": (decay, GOOD, [0.0], ValueError, "at least two times"),
     "no time": (decay, GOOD, [], ValueError, "at least two times"),
     "equal times": (decay, GOOD, [0.0, 0.5, 0.5, 1.0], ValueError, r"t\[1\] = 0.5 is followed by t\[2\] = 0.5.*remove"),
@@ -215,9 +217,22 @@ def test_zero_atol_where_a_state_is_zero(method):
     torch.testing.assert_close(y, tensor(0.36787944, 0.0), rtol=1e-4, atol=0)
 
 
+def test_singular_matrix_of_a_rosenbrock_step():
+    """I - h gamma J singular at the first h: the step is tried again, shorter."""
+    gamma = float(registry.get("Rodas5P").tableau.gamma)
+    solution = solve(
+        decay, GOOD, SPAN, method="Rodas5P", first_step=0.5, rtol=1e-3,
+        jac=lambda t, y: torch.eye(2, dtype=torch.float64) / (0.5 * gamma) if float(t) == 0 else -torch.eye(2),
+    )
+    assert solution.stats.rejected >= 1
+    torch.testing.assert_close(solution.y[-1], GOOD * 0.36787944, rtol=1e-2, atol=0)
+
+
 def test_problem_at_the_door():
     problem = ODEProblem(decay, GOOD, SPAN, args=[])
     assert problem.args == ()
     assert solve(problem).success
     with pytest.raises(TypeError, match="jac must be a function"):
         ODEProblem(decay, GOOD, SPAN, jac=1)
+    # A builtin has no signature to look at; f(t, y) = t y.
+    torch.testing.assert_close(solve(torch.mul, tensor(1.0), SPAN).y[-1], tensor(1.6487213), rtol=1e-4, atol=0)

@@ -17,7 +17,7 @@ class Outputs:
         self.at_start = torch.zeros_like(trajectory.y0)
         self.ends, self.inside = [None] * len(steps), [None] * len(steps)
         grid, within = trajectory.grid(), {}
-        ends = [step.t for step in steps[1:]] + [trajectory.t]
+        ends = [step.t for step in steps[1:]] + [trajectory.end]
         for i, t in enumerate(times):
             if t == trajectory.t0:
                 self.at_start = self.at_start + grads[i]

@@ -91,6 +91,8 @@ def jacobian_slopes(field, t, y, tangents, slopes):
         copies = y.detach().repeat(n, 1).requires_grad_()
         out = field.many(time, copies)
         field.stats.backward_njac += m
+        if not out.requires_grad:
+            return y.new_zeros(m, n, n)
         pulled = torch.autograd.grad(out, (copies, time), unit, create_graph=True, allow_unused=True)
         total = 0.0
         if pulled[0] is not None:

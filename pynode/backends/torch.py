@@ -11,45 +11,63 @@ from ..control import first_step
 from ..dense import Trajectory, evaluate, slope
 from ..methods.base import Step
 from ..norm import Tolerance
-from ..status import Status
+from ..status import RejectStep, Status
 
 _HISTORY = 8  # step sizes kept for the report of a failure
 
 
-def integrate(field, method, y0, times, options, atol, keep=False, dense=False, slopes=False) -> Trajectory:
+def integrate(
+    field, method, y0, times, options, atol, keep=False, dense=False, slopes=False, watch=None, limits=None
+) -> Trajectory:
     """Integrate from times[0] to times[-1] with outputs at all times, in either direction.
 
     y0: (n,); times: list of floats, strictly monotone; keep: record the steps; dense: record their polynomials as well;
-    slopes: dy/dt of the polynomials at the outputs.
+    slopes: dy/dt of the polynomials at the outputs. watch: looks for events; limits: refuse steps or stop.
     Numerical failure ends the trajectory early and is told in its status.
     """
     tol = Tolerance(options.rtol, atol, len(y0))
     t, end = times[0], times[-1]
     direction = 1.0 if end > t else -1.0
-    f0 = field.first(t, y0)
+    try:
+        f0 = field.first(t, y0)
+    except RejectStep:
+        path = Trajectory(t, y0, None, 0.0)
+        path.status = Status.DOMAIN
+        return path
     if options.step_size is not None:
         method, h = method.fixed(), options.step_size
     elif options.first_step is not None:
         h = options.first_step
     else:
-        h = first_step(field, t, end, y0, f0, method.error_order, tol, options.max_step)
+        try:
+            h = first_step(field, t, end, y0, f0, method.error_order, tol, options.max_step)
+        except RejectStep:
+            h = 1e-6 * abs(end - t)
     h = direction * min(abs(h), options.max_step, abs(end - t))
     path = Trajectory(t, y0, f0, h)
     if not bool(torch.isfinite(f0).all()):
         path.status = Status.NONFINITE
+    elif limits is not None and not field.stats.accepted and not limits.allow(t, y0):
+        path.status = Status.DOMAIN
     else:
-        _march(field, method, path, times, options, tol, h, keep or dense, dense, slopes)
+        if watch is not None:
+            watch.begin(t, y0)
+        _march(field, method, path, times, options, tol, h, keep or dense, dense, slopes, watch, limits)
     return path
 
 
-def _march(field, method, path, times, options, tol, h, keep, dense, slopes):
+def _march(field, method, path, times, options, tol, h, keep, dense, slopes, watch, limits):
     t, y, end = times[0], path.y0, times[-1]
     direction = 1.0 if end > t else -1.0
     stats, sizes = field.stats, deque(maxlen=_HISTORY)
     max_nfe = options.max_nfe if options.max_nfe is not None else math.inf
+    stops = [s for s in options.tstops if direction * (s - t) > 0 and direction * (end - s) > 0]
+    stops = deque([*sorted(stops, key=lambda s: direction * s), end])
     state = method.init(field, t, y, path.f0, h, tol)
-    position, attempts = 1, 0
-    slack = 1e-3 if options.step_size is None else 1e-9  # a step that ends this near to the end, in steps, is stretched to it
+    # Of the whole solve, of which this may be one leg of many.
+    position, attempts = 1, stats.accepted + stats.rejected
+    # A step that ends this near to a stop, in steps, is stretched to it.
+    slack = 1e-3 if options.step_size is None else 1e-9
     while True:
         if attempts >= options.max_steps:
             path.status = Status.MAX_STEPS
@@ -58,56 +76,76 @@ def _march(field, method, path, times, options, tol, h, keep, dense, slopes):
         elif t + h == t or abs(h) < 4e-16 * abs(t):
             path.status = _cause(path.last)
         elif abs(h) < options.min_step and path.last is not None and not path.last.accepted:
-            path.status = Status.MIN_STEP
+            path.status = Status.DOMAIN if path.last.failure is Status.DOMAIN else Status.MIN_STEP
+        elif limits is not None and limits.expired():
+            path.status = Status.MAX_SECONDS
         if path.status is not None:
             break
-        final = direction * (t + h - end) >= -slack * abs(h)
-        if final:
-            h = end - t
+        stop, proposed = stops[0], h
+        landing = direction * (t + h - stop) >= -slack * abs(h)
+        if landing:
+            h = stop - t
+        t1 = stop if landing else t + h
+        due = position < len(times) and direction * (times[position] - t1) <= 0
+        curved = dense or watch is not None or (due and (slopes or times[position] != t1))
         attempts += 1
-        step = path.last = method.step(field, t, y, h, state, tol)
-        state = step.state
+        try:
+            step = method.step(field, t, y, h, state, tol)
+            coefficients = method.polynomial(field, step) if curved and step.accepted else None
+        except RejectStep:
+            step = Step.failed(t, h, 0.25, state, Status.DOMAIN)
+        if limits is not None and step.accepted and not limits.allow(t1, step.y):
+            step = Step.failed(t, h, 0.5, state, Status.DOMAIN)
+        path.last, state = step, step.state
         if not step.accepted:
             stats.rejected += 1
             h *= min(step.factor, 0.9)
             continue
         stats.accepted += 1
         sizes.append(h)
-        t, y = (end if final else t + h), step.y
-        coefficients = None
+        t, y, path.end = t1, step.y, t1
+        cut = None if watch is None else watch.scan(step, t1, coefficients)
+        if cut is not None:
+            t, y = cut.t, cut.y
         first = position
         while position < len(times) and direction * (times[position] - t) <= 0:
             position += 1
-        if position > first or dense:
-            coefficients = _outputs(field, method, path, step, times[first:position], t, dense, slopes)
+        if position > first:
+            _outputs(path, step, times[first:position], t, y, coefficients, slopes)
         if keep:
             path.steps.append(step)
             if dense:
                 path.polynomials.append(coefficients)
         path.t, path.y = t, y
-        if final:
+        if limits is not None and limits.stop(t, y):
+            path.status = Status.CALLBACK
+        elif cut is not None:
+            path.status = watch.status
+        elif landing and len(stops) == 1:
             path.status = Status.SUCCESS
+        if path.status is not None:
             break
         h *= step.factor
+        if landing:
+            # The step was shortened to end at a stop, not because of its error.
+            stops.popleft()
+            h = direction * max(abs(h), abs(proposed))
         if abs(h) > options.max_step:
             h = direction * options.max_step
     path.sizes = list(sizes)
+    path.hits = [] if watch is None else watch.hits
 
 
-def _outputs(field, method, path, step, times, t, dense, slopes):
-    """Append the outputs within a step; returns its polynomial, made only where something needs it."""
+def _outputs(path, step, times, t, y, coefficients, slopes):
+    """Append the outputs within a step, the last of them y where it is at t; coefficients: the step's polynomial."""
     inside = [s for s in times if s != t]
-    if not (inside or dense or slopes):
-        path.ys.append(step.y)
-        return None
-    coefficients = method.polynomial(field, step)
-    theta = torch.tensor([(s - step.t) / step.h for s in times], dtype=torch.float64, device=step.y.device)
-    path.ys.extend(evaluate(coefficients, theta[: len(inside)]).unbind(0))
+    if inside or slopes:
+        theta = torch.tensor([(s - step.t) / step.h for s in times], dtype=torch.float64, device=step.y.device)
+        path.ys.extend(evaluate(coefficients, theta[: len(inside)]).unbind(0))
+        if slopes:
+            path.slopes.extend((slope(coefficients, theta) / step.h).unbind(0))
     if len(inside) < len(times):
-        path.ys.append(step.y)
-    if slopes:
-        path.slopes.extend((slope(coefficients, theta) / step.h).unbind(0))
-    return coefficients
+        path.ys.append(y)
 
 
 def _cause(last: Step) -> Status:

@@ -7,6 +7,7 @@ import math
 import torch
 
 from ..algebra.jacobian import Jacobian
+from ..status import RejectStep
 from .auto import AutoSwitch, spectral_radius
 
 ITERATIONS = 5  # of the power method, one evaluation of f each
@@ -17,11 +18,14 @@ SMALL = 50  # states up to which a factorisation a step costs less than Newton's
 
 def choose(get, field, t0: float, t1: float, y0, tol):
     """(method, why in a sentence). get: from names to methods; y0: (n,); tol: Tolerance."""
-    radius = _radius(field, t0, y0, tol)
+    try:
+        radius = _radius(field, t0, y0, tol)
+    except RejectStep:
+        radius = math.inf
     work = radius * abs(t1 - t0)
     seen = f"|df/dy| is about {radius:.2g} at the start, {work:.2g} over the whole span"
     if not math.isfinite(work):
-        return get("qndf"), "QNDF: f is not finite near the start"
+        return get("qndf"), "QNDF: f is not finite, or refuses the state, near the start"
     if work > SURELY_STIFF:
         if tol.rtol < TIGHT:
             return get("radauiia9"), f"RadauIIA9: stiff, {seen}, and rtol is tight"

@@ -67,7 +67,7 @@ def hires(dtype: torch.dtype = torch.float64, device: torch.device | str | None 
         y0=torch.tensor([1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0057], dtype=dtype, device=device),
         tspan=(0.0, t1),
         rtol=1e-6,
-        atol=1e-9,
+        atol=1e-10,
         stiff=True,
         source=SOURCE,
         t_eval=torch.cat((decades, decades.new_tensor([t1]))),

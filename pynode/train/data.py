@@ -196,6 +196,6 @@ def _check_columns(path, data, keep_constant):
             raise DataError(f"{path}, column {column!r}: no value after the start; leave it out with --drop {column}.")
         if not keep_constant and float(values.max()) == float(values.min()):
             raise DataError(
-                f"{path}, column {column!r}: the value is {float(values[0]):g} throughout, so there is no range to scale "
-                f"by and nothing to learn; leave it out with --drop {column}, or keep it with --keep-constant."
+                f"{path}, column {column!r}: the value is {float(values[0]):g} throughout, so there is no range to "
+                f"scale by and nothing to learn; leave it out with --drop {column}, or keep it with --keep-constant."
             )

@@ -1,0 +1,235 @@
+"""A solve as a chain of legs: from one event with a reset, preset time or jump of f to the next. Mostly there is one.
+
+Each leg is differentiable by itself (an Integrate node). What joins them is made of ordinary tensor operations, so that
+autograd composes the gradient:
+- the time of an event, by the implicit function theorem: dt* = -(dg at fixed t*) / (dg/dt + dg/dy dy/dt);
+- the state there, y* + dy/dt dt*, and the user's reset of it;
+- the start of the next leg, y - f dt*: how a solution changes that starts later. Together these are the saltation
+  matrix (Hiskens & Pai, IEEE Trans. Circuits Syst. I 47 (2000), eq. 26-30).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+
+from .events import EventRecord
+from .solution import Piece
+from .status import Status
+from .watch import Watch
+
+# A reset by the same event so often in a row, each within this part of the span of the one before, ends the solve: a
+# ball that comes to rest. Still smaller distances drown in rounding, and the ball would fall through the floor.
+ZENO, INSTANT = 3, 1e-10
+
+
+class Leg(NamedTuple):
+    """rows: (m, n) outputs; marks: (k, n) states at path.hits; both differentiable. piece: for the dense output."""
+
+    rows: torch.Tensor
+    marks: torch.Tensor
+    piece: Piece
+
+
+class Boundary(NamedTuple):
+    """A time at which a leg begins. time: the same t, 0-d float64 with its gradient; preset: None for a jump of f."""
+
+    t: float
+    time: torch.Tensor
+    preset: object
+    event: int
+    index: int
+
+
+def boundaries(presets, jumps, values) -> list:
+    """Those inside the span (the start counts for presets), in the order in which they are met."""
+    direction = 1.0 if values[-1] > values[0] else -1.0
+    sources = [(e, p, p.times) for e, p in presets] + [(-1, None, jumps)]
+    found = [
+        Boundary(t, time, preset, e, i)
+        for e, preset, times in sources for i, (t, time) in enumerate(zip(times.detach().tolist(), times, strict=True))
+    ]
+    inside = [b for b in found if direction * (b.t - values[0]) >= 0 and direction * (values[-1] - b.t) >= 0]
+    return sorted(inside, key=lambda b: direction * b.t)
+
+
+class Course:
+    """Runs the legs. After ``run``: ys (m, n) at the first m times, slopes (their dy/dt from the second on, where
+    asked for), records, pieces, path (the last leg's trajectory, None if there was none), status and t.
+
+    leg(y, times, watch) -> Leg; values: list of output times; events: list of (number, Event); bounds: from
+    ``boundaries``.
+    At the time of a reset the output is the state after it (the solution is continuous from the right).
+    """
+
+    def __init__(self, field, leg, values, events, bounds, slopes):
+        self.field, self.leg, self.values, self.with_slopes = field, leg, values, slopes
+        self.numbers, self.events = [n for n, _ in events], [event for _, event in events]
+        self.bounds = bounds
+        self.direction = 1.0 if values[-1] > values[0] else -1.0
+        self.counts = [0] * len(events)
+        self.rows, self.slopes, self.records, self.pieces = [], [], [], []
+        self.position, self.path = 0, None
+        self.latest = {}  # by event: (time of its last reset, how often in a row it followed the one before at once)
+
+    def run(self, y, time):
+        """y: (n,) at time (0-d float64), both with their gradients; returns self."""
+        t, end, fired, status = self.values[0], self.values[-1], {}, None
+        while status is None:
+            y, time = self._cross(t, y, time)
+            self._emit(t, y)
+            if t == end:
+                status = Status.SUCCESS
+                break
+            stop = self._before(self.bounds[0].t) if self.bounds else end
+            if self._later(stop, t):
+                status, t, y, time, fired = self._advance(t, y, time, stop, fired)
+            if status is None and self.bounds and not self._later(stop, t):
+                while self.position < len(self.values) and self._later(self.bounds[0].t, self.values[self.position]):
+                    self._emit(self.values[self.position], y)
+                t, fired = self.bounds[0].t, {}
+        self.status, self.t = status, t
+        self.ys = self.rows[0] if len(self.rows) == 1 else torch.cat(self.rows)
+        return self
+
+    def _later(self, a, b) -> bool:
+        return self.direction * (a - b) > 0
+
+    def _before(self, t: float) -> float:
+        """The last time before t that the field can tell from it, in the dtype in which it is told the time."""
+        rounded = torch.tensor(t, dtype=self.field.dtype)
+        target = torch.tensor(-self.direction * math.inf, dtype=self.field.dtype)
+        return float(torch.nextafter(rounded, target))
+
+    def _emit(self, t, y):
+        """y as output where the next output time is t."""
+        if self.position < len(self.values) and self.values[self.position] == t:
+            self.rows.append(y.unsqueeze(0))
+            if self.with_slopes and self.position:
+                self.slopes.append(self._slope(t, y))
+            self.position += 1
+
+    def _slope(self, t, y):
+        with torch.no_grad():
+            return self.field(t, y.detach())
+
+    def _advance(self, t, y, time, stop, fired):
+        """One leg from (t, y): (status, t, y, time, fired), status None where the solve goes on."""
+        start, moves = y, time.requires_grad and torch.is_grad_enabled()
+        if moves:
+            start = y - self._slope(t, y) * (time - time.detach()).to(y.dtype)
+        first = self.position
+        while self.position < len(self.values) and not self._later(self.values[self.position], stop):
+            self.position += 1
+        times = [t, *self.values[first : self.position]]
+        if times[-1] != stop:
+            times.append(stop)
+        watch = Watch(self.events, self.field, self.counts, fired) if self.events else None
+        leg = self.leg(start, times, watch)
+        self.path = path = leg.piece.path
+        self.pieces.append(leg.piece)
+        cut = path.status is Status.EVENT
+        done = cut and any(watch.stops(hit.event) and hit.t == path.t for hit in path.hits)
+        # A reset puts a later state in the place of the output at its own time.
+        reached = sum(1 for s in times[1 : len(path.ys)] if not (cut and not done and s == path.t))
+        self.position = first + min(reached, self.position - first)
+        kept = self.position - first
+        if kept:
+            self.rows.append(leg.rows[1 : 1 + kept])
+            self.slopes.extend(path.slopes[:kept])
+        if watch is not None:
+            self.counts = watch.counts
+        if not cut:
+            for hit, row in zip(path.hits, leg.marks, strict=True):
+                self.records.append(self._record(hit, row)[0])
+            status = None if path.status is Status.SUCCESS else path.status
+            now = torch.tensor(path.t, dtype=torch.float64)
+            return status, path.t, leg.rows[-1], now, {}
+        return self._through_reset(leg, done)
+
+    def _through_reset(self, leg, done):
+        """Records of a leg that ended at an event, and the state after its resets."""
+        path, fired, y, time = leg.piece.path, {}, None, None
+        for hit, row in zip(path.hits, leg.marks, strict=True):
+            record, state = self._record(hit, row)
+            self.records.append(record)
+            if hit.t != path.t:
+                continue
+            # Events at the same time: each resets what the one before has left.
+            y, time = (state, record.t) if y is None else (y, time)
+            event = self.events[hit.event]
+            fired[hit.event, hit.index] = self._residual(event, hit)
+            if event.reset is not None and not done:
+                y = self._reset(event, time, y)
+                self.records[-1] = replace(record, after=self.field.layout.unravel(y))
+        if done:
+            return Status.EVENT, path.t, y, time, fired
+        stalled = [self._stalled(e, path.t) for e in {e for e, _ in fired}]
+        return Status.MAX_EVENTS if any(stalled) else None, path.t, y, time, fired
+
+    def _stalled(self, e, t) -> bool:
+        """Whether event e, at t, follows itself again and again without time passing."""
+        last, repeats = self.latest.get(e, (-math.inf, 0))
+        instant = INSTANT * (abs(self.values[-1] - self.values[0]) + abs(t))
+        repeats = repeats + 1 if abs(t - last) < instant else 0
+        self.latest[e] = t, repeats
+        return repeats >= ZENO
+
+    def _residual(self, event, hit) -> float:
+        with torch.no_grad():
+            return abs(float(self._condition(event, self._time(hit.t), hit.y, hit.index)))
+
+    def _time(self, t):
+        return torch.scalar_tensor(t, dtype=self.field.dtype, device=self.field.device)
+
+    def _condition(self, event, t, y, index):
+        return event.value(t, self.field.layout.unravel(y), self.field.args)[index]
+
+    def _record(self, hit, y):
+        """(record, state (n,)) of an event; y: (n,), differentiable at fixed time."""
+        event, time = self.events[hit.event], torch.tensor(hit.t, dtype=torch.float64)
+        if torch.is_grad_enabled():
+            time, y = self._implicit(event, hit, time, y)
+        state = self.field.layout.unravel(y)
+        return EventRecord(time, state, state, self.numbers[hit.event], hit.index, event.name), y
+
+    def _implicit(self, event, hit, time, y):
+        """Time and state of the event with their derivatives; a grazing event has none, which shows as infinity."""
+        g = self._condition(event, self._time(hit.t), y, hit.index)
+        if not g.requires_grad:
+            return time, y
+        slope = hit.slope.detach().clone()
+        t_leaf, y_leaf = self._time(hit.t).requires_grad_(), y.detach().clone().requires_grad_()
+        value = self._condition(event, t_leaf, y_leaf, hit.index)
+        by_t, by_y = torch.autograd.grad(value, (t_leaf, y_leaf), allow_unused=True)
+        rate = (0.0 if by_t is None else by_t) + (0.0 if by_y is None else torch.dot(by_y, slope))
+        time = time - ((g - g.detach()) / rate).to(time)
+        return time, y + slope * (time - time.detach()).to(y)
+
+    def _cross(self, t, y, time):
+        """(state, time) after the boundaries at t."""
+        while self.bounds and self.bounds[0].t == t:
+            bound = self.bounds.pop(0)
+            if bound.time.requires_grad and torch.is_grad_enabled() and self.pieces:
+                y = y + self._slope(self._before(t), y) * (bound.time - bound.t).to(y)
+            time = bound.time
+            if bound.preset is not None:
+                before = self.field.layout.unravel(y)
+                y = self._reset(bound.preset, time, y)
+                after = self.field.layout.unravel(y)
+                self.records.append(EventRecord(time, before, after, bound.event, bound.index, bound.preset.name))
+        return y, time
+
+    def _reset(self, event, time, y):
+        """The state, (n,), that the user's reset makes of y; TypeError or ValueError where it is no such state."""
+        layout = self.field.layout
+        try:
+            new = layout.ravel(event.reset(time.to(y), layout.unravel(y), *self.field.args))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"in the reset of {event.name!r}, which must return a state like y0: {error}") from error
+        if new.dtype != y.dtype:
+            raise TypeError(f"the reset of {event.name!r} returned {new.dtype} for a state of {y.dtype}")
+        return new

@@ -1,0 +1,60 @@
+"""What may stop a solve or refuse a step beside the error test: a clock, a callback, the domain of the state."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+
+class Limits:
+    """One solve's limits. All of its legs share them.
+
+    callback(t, y, stats): after every accepted step, t a float, y in the structure of y0; True stops the solve.
+    seconds: of wall-clock time. nonnegative: True, or flat indices of components that must not be negative.
+    domain(t, y) -> bool: whether a state is possible.
+    """
+
+    def __init__(self, layout, stats, callback=None, seconds=None, nonnegative=None, domain=None):
+        for name, value in (("callback", callback), ("domain", domain)):
+            if value is not None and not callable(value):
+                raise TypeError(f"{name} must be a function, not {type(value).__name__}")
+        if seconds is not None and not seconds > 0:
+            raise ValueError(f"max_seconds must be positive, not {seconds!r}")
+        self.layout, self.stats = layout, stats
+        self.callback, self.domain = callback, domain
+        self.deadline = None if seconds is None else time.monotonic() + seconds
+        self.signs = _indices(nonnegative, layout)
+
+    @classmethod
+    def of(cls, layout, stats, callback, seconds, nonnegative, domain):
+        """None where nothing is limited, so that a step pays one ``if``."""
+        if callback is None and seconds is None and nonnegative in (None, False) and domain is None:
+            return None
+        return cls(layout, stats, callback, seconds, nonnegative, domain)
+
+    def expired(self) -> bool:
+        return self.deadline is not None and time.monotonic() > self.deadline
+
+    def allow(self, t: float, y) -> bool:
+        """Whether the state y, (n,), at t is possible. One synchronisation, two where both checks are asked for."""
+        if self.signs is not None and bool((y[self.signs] < 0).any()):
+            return False
+        return self.domain is None or bool(self.domain(t, self.layout.unravel(y.detach())))
+
+    def stop(self, t: float, y) -> bool:
+        """Whether the callback asks to stop, after a step to the state y, (n,), at t."""
+        return self.callback is not None and bool(self.callback(t, self.layout.unravel(y.detach()), self.stats))
+
+
+def _indices(nonnegative, layout):
+    if nonnegative is None or nonnegative is False:
+        return None
+    if nonnegative is True:
+        return slice(None)
+    indices = torch.as_tensor(nonnegative, device=layout.device).reshape(-1)
+    if indices.dtype.is_floating_point or indices.dtype == torch.bool or not len(indices):
+        raise TypeError(f"nonnegative must be True or the flat indices of components, not {nonnegative!r}")
+    if int(indices.min()) < -layout.size or int(indices.max()) >= layout.size:
+        raise ValueError(f"nonnegative names components {nonnegative!r}, but there are {layout.size} states")
+    return indices.long()

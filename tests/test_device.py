@@ -1,0 +1,51 @@
+"""States on another device: all stays there, and the numbers are those of the CPU. Runs on what the machine has."""
+
+import pytest
+import torch
+from cases import FAMILIES, Forced, tensor
+
+from pynode import problems, solve
+from pynode.nn import NeuralODE
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+every_device = pytest.mark.parametrize("device", DEVICES)
+every_family = pytest.mark.parametrize("method", FAMILIES)
+
+
+@every_device
+@every_family
+def test_solution_and_gradient(method, device):
+    results = []
+    for where in ("cpu", device):
+        f, y0 = Forced().to(where), tensor(1.0, -0.5, 0.3).to(where).requires_grad_()
+        t = tensor(0.0, 0.4, 1.5).to(where).requires_grad_()
+        solution = solve(f, y0, t, method=method, rtol=1e-5, dense=True)
+        loss = solution.y.square().sum() + solution(1.0).sum()
+        assert solution.y.device.type == solution(1.0).device.type == torch.device(where).type
+        grads = torch.autograd.grad(loss, [y0, t, *f.parameters()])
+        results.append([x.detach().cpu() for x in (*grads, solution.y)])
+    for found, expected in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
+
+
+@every_device
+@every_family
+def test_stiff_problem(method, device):
+    """With an atol for each component, given on the CPU."""
+    problem = problems.get("robertson", device=device)
+    end = 1.0 if method == "Tsit5" else 1e3
+    with torch.no_grad():
+        y = solve(problem.field, problem.y0, [0.0, end], method=method, rtol=1e-5, atol=tensor(*problem.atol)).y[-1]
+    assert y.device.type == device and float(y.sum()) == pytest.approx(1.0, abs=1e-6)
+
+
+@every_device
+def test_module_moves_as_a_whole(device):
+    model = NeuralODE(Forced()).to(device)
+    assert model.t.device.type == device
+    assert model(tensor(1.0, -0.5, 0.3).to(device)).device.type == device
+
+
+def test_parts_on_two_devices_are_refused():
+    with pytest.raises(ValueError, match="parts of y0 disagree"):
+        solve(lambda t, y: y, (tensor(1.0), torch.zeros(1, dtype=torch.float64, device="meta")), [0.0, 1.0])

@@ -1,0 +1,235 @@
+"""Training: it learns, survives failed solves, full disks and interruptions, and resumes to the bit."""
+
+import csv
+import errno
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pynode import solve
+from pynode.train import Dataset, ModelError, Options, TrainingError, Trajectory, fit, load_model, loop
+from pynode.train import files as files_module
+from pynode.train.model import load_plain
+from pynode.train.progress import Lines
+
+QUICK = Options(hidden=(8,), epochs=4, warm_start=20, candidates=2, rtol=1e-3)
+
+
+def stiff_linear(starts=((1.0, 0.0),)):
+    """y1' = -100 (y1 - y2), y2' = -y2 observed at 14 log-spaced times; one value is missing."""
+    t = torch.cat((torch.zeros(1), torch.logspace(-3, 0.5, 14))).double()
+    matrix = torch.tensor([[-100.0, 100.0], [0.0, -1.0]], dtype=torch.float64)
+    flow = torch.linalg.matrix_exp(matrix * t[:, None, None])
+    runs = []
+    for k, start in enumerate(starts):
+        seen = torch.ones(len(t), 2, dtype=torch.bool)
+        seen[4, 0] = False
+        start = torch.tensor(start, dtype=torch.float64) + torch.tensor([0.0, 1.0])
+        runs.append(Trajectory(f"run {k}", t, (flow @ start) * seen, seen))
+    return Dataset(("fast", "slow"), "t", tuple(runs))
+
+
+@pytest.fixture(scope="module")
+def data():
+    return stiff_linear()
+
+
+def weights(run):
+    return torch.cat([p.detach().reshape(-1) for p in run.field.parameters()])
+
+
+def test_the_loss_falls_and_the_files_are_there(data, tmp_path):
+    run = fit(data, replace(QUICK, epochs=25, warm_start=250, lr=5e-3), tmp_path / "new")
+    assert run.best < run.baseline / 8
+    assert [record["epoch"] for record in run.history] == list(range(26))
+    assert run.history[0]["loss"] == run.baseline and run.history[1]["loss"] == run.first >= run.best
+    assert run.history[1]["nfe"] > run.history[1]["accepted"] > 0 and run.history[1]["backward_nfe"] > 0
+    with open(tmp_path / "new" / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["loss"]) for row in rows] == [record["loss"] for record in run.history]
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"checkpoint.pt", "model.pt", "history.csv"}
+
+    field = load_model(tmp_path / "new" / "model.pt")
+    assert field.columns == ("fast", "slow") and field.y0.tolist() == [1.0, 1.0]
+    assert field.tspan == (0.0, pytest.approx(10**0.5))
+    assert torch.equal(weights(run), torch.cat([p.reshape(-1) for p in field.parameters()]).detach())
+    true = data.trajectories[0]
+    with torch.no_grad():
+        y = solve(field, field.y0, field.t_eval, rtol=1e-6, atol=field.atol(1e-6)).y
+    error = ((y - true.y).abs() / field.y_scale)[1:][true.seen[1:]].mean()
+    assert float(error) == pytest.approx(run.best, rel=0.05)
+
+
+@pytest.mark.parametrize("options", [{"scaling": "kim"}, {"scaling": "decades"}, {"loss": "mse"}, {"time_input": True}])
+def test_training_without_a_warm_start(data, options):
+    """Gates start at the pace of the span, so that the first solve cannot run away."""
+    run = fit(data, replace(QUICK, warm_start=0, epochs=12, lr=2e-2, **options))
+    assert run.history[1]["loss"] < 1.6 * run.baseline
+    assert run.best < 0.95 * run.history[1]["loss"]
+
+
+def test_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path):
+    data = stiff_linear(((1.0, 0.0), (0.5, 1.0), (0.2, 0.5)))
+    options = replace(QUICK, batch=2, warm_start=5)
+    whole = fit(data, options, tmp_path / "whole")
+
+    class Stop(Lines):
+        def epoch(self, record, epochs, best):
+            if record["epoch"] == 2:
+                raise KeyboardInterrupt
+
+        def warm(self, done, of, loss):
+            pass
+
+    first = fit(data, options, tmp_path / "parts", progress=Stop())
+    assert first.interrupted and len(first.history) == 3
+    second = fit(data, options, tmp_path / "parts", resume=True)
+    assert not second.interrupted
+    assert torch.equal(weights(whole), weights(second)) and whole.best == second.best
+    for a, b in zip(whole.history, second.history, strict=True):
+        assert {k: v for k, v in a.items() if k != "seconds"} == {k: v for k, v in b.items() if k != "seconds"}
+    plain = [load_plain(tmp_path / name / "checkpoint.pt", "checkpoint") for name in ("whole", "parts")]
+    for key in ("weights", "best_weights"):
+        assert all(torch.equal(plain[0][key][name], plain[1][key][name]) for name in plain[0][key])
+
+
+def test_interruption_within_an_epoch_keeps_the_last_whole_one(data, tmp_path, monkeypatch):
+    calls = []
+    real = loop.Objective.part
+
+    def part(self, field, i):
+        calls.append(i)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(self, field, i)
+
+    monkeypatch.setattr(loop.Objective, "part", part)
+    run = fit(data, QUICK, tmp_path)
+    assert run.interrupted and run.history[-1]["epoch"] == 2
+    assert load_plain(tmp_path / "checkpoint.pt", "checkpoint")["epoch"] == 2
+
+
+def test_resume_refuses_what_does_not_fit(data, tmp_path):
+    with pytest.raises(ModelError, match=r"there is no checkpoint file .*train first"):
+        fit(data, QUICK, tmp_path, resume=True)
+    fit(data, replace(QUICK, epochs=0, warm_start=0), tmp_path)
+    with pytest.raises(ModelError, match=r"trained with hidden \[8\], not \[9\]"):
+        fit(data, replace(QUICK, hidden=(9,)), tmp_path, resume=True)
+    with pytest.raises(ModelError, match="trained on other data"):
+        fit(stiff_linear(((2.0, 0.0),)), QUICK, tmp_path, resume=True)
+    torch.save({"format": 1, "options": QUICK.as_dict()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ModelError, match="not a whole checkpoint"):
+        fit(data, QUICK, tmp_path, resume=True)
+
+
+def test_full_disk_is_told_and_the_checkpoint_stays(data, tmp_path, monkeypatch):
+    fit(data, replace(QUICK, epochs=1, warm_start=0), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files_module.os, "fsync", full)
+    with pytest.raises(OSError, match=r"checkpoint.pt could not be written: the disk is full; the previous file is"):
+        fit(data, QUICK, tmp_path, resume=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_failed_solve_is_a_step_back(data, monkeypatch):
+    """Whatever makes a solve fail, the weights return to those that were solved last, and the rate halves."""
+    said, real = [], loop.Objective.part
+
+    class Listener(Lines):
+        def say(self, text):
+            said.append(text)
+
+    calls = []
+
+    def part(self, field, i):
+        calls.append(i)
+        found, solution = real(self, field, i)
+        solution.message = "It was refused."
+        return (None if len(calls) in (4, 5) else found), solution
+
+    monkeypatch.setattr(loop.Objective, "part", part)
+    run = fit(data, replace(QUICK, warm_start=0), progress=Listener())
+    assert len(said) == 2 and "half the rate. It was refused." in said[0]
+    assert [record["failures"] for record in run.history] == [0, 0, 0, 2, 0]
+    assert run.history[3]["lr"] < 0.3 * run.history[2]["lr"]
+
+
+def test_solves_that_keep_failing_end_training(data, tmp_path, monkeypatch):
+    real, calls = loop.Objective.part, []
+
+    def part(self, field, i):
+        calls.append(i)
+        found, solution = real(self, field, i)
+        return (None if len(calls) > 2 else found), solution
+
+    monkeypatch.setattr(loop.Objective, "part", part)
+    with pytest.raises(TrainingError, match=r"in epoch 2 after 3 failed solves in a row.*lower --lr"):
+        fit(data, replace(QUICK, max_failures=3), tmp_path)
+    assert load_model(tmp_path / "model.pt").columns == ("fast", "slow")
+
+
+def test_a_nonfinite_gradient_moves_no_weights(data, monkeypatch):
+    monkeypatch.setattr(loop.torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(float("nan")))
+    with pytest.raises(TrainingError, match="not finite"):
+        fit(data, replace(QUICK, warm_start=0, max_failures=2))
+
+
+def test_a_span_that_cannot_be_solved_is_told(data):
+    with pytest.raises(TrainingError, match="none of 3 random starts"):
+        fit(data, replace(QUICK, max_steps=2))
+
+
+def test_time_limit_ends_training(data):
+    run = fit(data, replace(QUICK, epochs=100_000, time_limit=1.5))
+    assert 0 < len(run.history) < 1000
+    assert run.history[-1]["lr"] < run.history[1]["lr"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"method": "fdbf"}, "unknown method 'fdbf'"),
+        ({"activation": "sine"}, "unknown activation 'sine': choose one of gelu"),
+        ({"loss": "huber"}, "unknown loss"),
+        ({"scaling": "log"}, "unknown scaling"),
+        ({"hidden": ()}, "hidden must be widths"),
+        ({"hidden": (8, 0)}, "hidden must be widths"),
+        ({"rtol": -1e-3}, "rtol must be positive"),
+        ({"atol": 0.0}, "atol must be positive"),
+        ({"lr": float("nan")}, "lr must be positive"),
+        ({"epochs": -1}, "epochs must be at least 0"),
+        ({"candidates": 0}, "candidates must be at least 1"),
+    ],
+)
+def test_options_are_checked_at_the_door(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Options(**options)
+
+
+def test_atol_follows_rtol():
+    assert Options(rtol=1e-3).tolerances == {"method": "fbdf", "rtol": 1e-3, "atol": 1e-6, "max_steps": 5000}
+    assert Options(atol=1e-8).tolerances["atol"] == 1e-8
+
+
+def test_lines_are_shown_now_and_then(capsys):
+    show = Lines(every=1000)
+    record = {"epoch": 1, "loss": 0.5, "accepted": 3, "nfe": 9, "backward_nfe": 4, "seconds": 1.2}
+    show.warm(1, 30, 0.3)
+    show.warm(2, 30, 0.2)
+    show.epoch(record, 9, 0.5)
+    show.epoch(record | {"epoch": 2}, 9, 0.4)
+    show.epoch(record | {"epoch": 3}, 9, 0.4)
+    show.say("[a sentence]")
+    show.close()
+    assert capsys.readouterr().out.splitlines() == [
+        "warm start 1/30: deviation 3.00e-01",
+        "epoch 1/9: loss 5.000e-01 (best 5.000e-01), 3 steps, 9 + 4 evaluations, 1 s",
+        "[a sentence]",
+        "epoch 3/9: loss 5.000e-01 (best 4.000e-01), 3 steps, 9 + 4 evaluations, 1 s",
+    ]
