@@ -1,5 +1,6 @@
 """pynode: stiff and non-stiff neural differential equations in PyTorch, with the right gradient."""
 
+from .algebra.structure import Banded, Dense, Krylov, Sparse
 from .events import Event, EventRecord, PresetTimes
 from .problem import ODEProblem
 from .solution import Solution
@@ -10,6 +11,6 @@ from .status import RejectStep, SolveError, Status
 __version__ = "0.1.0"
 
 __all__ = [
-    "Event", "EventRecord", "ODEProblem", "PresetTimes", "RejectStep", "Solution", "SolveError", "SplitField", "Status",
-    "solve", "__version__",
+    "Banded", "Dense", "Event", "EventRecord", "Krylov", "ODEProblem", "PresetTimes", "RejectStep", "Solution",
+    "SolveError", "Sparse", "SplitField", "Status", "__version__", "solve",
 ]

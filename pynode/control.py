@@ -62,7 +62,7 @@ def first_step(field, t0: float, t1: float, y0, f0, order: int, tol, longest: fl
     h0 = 0.01 * d0 / d1 if d0 > 1e-5 and 1e-5 < d1 < math.inf else 1e-6
     h0 = min(h0, span, longest)
     direction = 1.0 if t1 > t0 else -1.0
-    f1 = field(t0 + direction * h0, y0 + direction * h0 * f0)
+    f1 = field.slope(t0 + direction * h0, y0 + direction * h0 * f0)
     d2 = tol.rms(f1 - f0, scale) / h0
     largest = max(d1, d2)
     if not math.isfinite(largest):

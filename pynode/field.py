@@ -17,7 +17,10 @@ class VectorField:
     parameters: the tensors that gradients reach: those in ``params`` if given, else the module's parameters and the
     tensors in args that require a gradient; for a plain function, the leaves that it closes over.
     parts: the implicit and the explicit part of a SplitField, as fields with the same counts; None for any other f.
+    mass: M of M y' = f, None for the identity; structure: how its Jacobians are made and solved with, None for dense.
     """
+
+    mass = structure = None
 
     def __init__(self, problem, layout, t0: float, params=None):
         self.layout, self.stats = layout, Stats()
@@ -72,14 +75,18 @@ class VectorField:
         self.stats.nfe += 1
         return self.at(torch.scalar_tensor(t, dtype=self.dtype, device=self.device), y)
 
+    def slope(self, t: float, y):
+        """y' at (t, y), (n,): f itself without a mass matrix."""
+        return self(t, y) if self.mass is None else self.mass.rate(self(t, y))
+
     def first(self, t: float, y):
-        """f at the start, with a sentence where the module's dtype is not that of the state.
+        """y' at the start, with a sentence where the module's dtype is not that of the state.
 
         Outside inference mode, so that constants which a module makes at its first call can serve a graph later.
         """
         differentiable = torch.is_grad_enabled()
         with torch.inference_mode(False), torch.set_grad_enabled(differentiable):
-            return self._called_first(self, t, y)
+            return self._called_first(self.slope, t, y)
 
     def _called_first(self, f, *arguments):
         try:

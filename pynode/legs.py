@@ -114,7 +114,7 @@ class Course:
 
     def _slope(self, t, y):
         with torch.no_grad():
-            return self.field(t, y.detach())
+            return self.field.slope(t, y.detach())
 
     def _advance(self, t, y, time, stop, fired):
         """One leg from (t, y): (status, t, y, time, fired), status None where the solve goes on."""

@@ -20,6 +20,7 @@ class ODEProblem:
     y0: tensor of any shape, or a tuple or dict of tensors. tspan: (t_0, t_1), or all output times, strictly monotone.
     args: further arguments of f; gradients reach the tensors among them.
     jac: optional, jac(t, y, *args) -> df/dy, (n, n) over the flattened state.
+    mass: optional, the constant M of M y' = f: (n, n) over the flattened state, or its diagonal; it may be singular.
     """
 
     f: Callable
@@ -27,6 +28,7 @@ class ODEProblem:
     tspan: object
     args: tuple = ()
     jac: Callable | None = None
+    mass: object = None
 
     def __post_init__(self):
         if not callable(self.f):

@@ -15,6 +15,8 @@ class RowField:
     tensors among args whose first dimension is the batch's cut to the same rows. ``select`` leaves rows out, for good.
     """
 
+    mass = structure = None  # a batch of small dense systems
+
     def __init__(self, problem, stats=None, args=None, layout=None, batch=None):
         self.problem, self.stats = problem, stats if stats is not None else Stats()
         if layout is None:

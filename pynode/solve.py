@@ -6,6 +6,9 @@ import torch
 
 from .adjoints.base import Integrate
 from .adjoints.discrete import DiscreteAdjoint
+from .algebra.consistent import consistent as make_consistent
+from .algebra.mass import Mass
+from .algebra.structure import structure_of
 from .backends.torch import integrate
 from .events import as_events, as_times
 from .field import VectorField
@@ -25,6 +28,7 @@ ADJOINTS = ("discrete", "direct")
 
 def solve(
     f, y0=None, t=None, *, method="auto", rtol=1e-6, atol=1e-9, dense=False, adjoint="auto", args=(), jac=None, params=None,
+    structure="dense", mass=None, consistent="check",
     batched=False, throw=True, first_step=None, step_size=None, controller=None,
     min_step=0.0, max_step=float("inf"), max_steps=100_000, max_nfe=None,
     events=(), tstops=(), jumps=(), callback=None, max_seconds=None, nonnegative=None, domain=None,
@@ -41,6 +45,10 @@ def solve(
     dense: keep the polynomials of all steps, so that solution(t) works at every t.
     adjoint: 'auto' and 'discrete': the exact gradient of the steps taken; 'direct': a graph through the whole loop.
     jac: jac(t, y, *args) -> df/dy (n, n), instead of the one by reverse mode.
+    structure: how the Jacobian of a large system is made and solved with: 'dense', 'sparse' (pattern detected), 'krylov', or
+        pynode.Sparse(pattern), a pattern itself, pynode.Banded(lower, upper), pynode.Krylov(precond=...).
+    mass: M of M y' = f(t, y), constant, (n, n) or its diagonal; singular for a differential-algebraic system of index 1.
+    consistent: 'check' raises ValueError where y0 violates the algebraic equations of a singular M; 'solve' makes it hold.
     params: the tensors that gradients shall reach; by default f.parameters(), those in args, and, for a plain function,
         the leaf tensors that it uses.
     batched: the rows of y0, (B, ...), are separate systems: each gets its own steps, order, Newton iteration, end and status,
@@ -58,8 +66,8 @@ def solve(
 
     Raises ValueError or TypeError for input that makes no sense, SolveError where the solve fails.
     """
-    problem = f if isinstance(f, ODEProblem) else ODEProblem(f, y0, t, args, jac)
-    choosing = method == "auto" and not batched
+    problem = f if isinstance(f, ODEProblem) else ODEProblem(f, y0, t, args, jac, mass)
+    choosing = method == "auto" and not batched and structure == "dense" and problem.mass is None
     method = registry.get("bdf" if method == "auto" else method)
     if controller is not None and not choosing:
         method = method.controlled(controller)
@@ -74,15 +82,20 @@ def solve(
                 "events, tstops, jumps, callback, max_seconds, nonnegative and domain are not for batched=True: "
                 "solve the rows one by one, or all of them as one system"
             )
+        if problem.mass is not None or structure != "dense":
+            raise ValueError("batched=True takes small dense systems without a mass matrix: leave batched away")
         return solve_batched(problem, method, options, throw)
     layout = problem.layout()
     times = problem.times(layout.device)
     values = times.detach().tolist()
     watched, presets = as_events(events)
     field = VectorField(problem, layout, values[0], params)
+    field.mass, field.structure = Mass.of(problem.mass, layout), structure_of(structure, method, problem)
     limits = Limits.of(layout, field.stats, callback, max_seconds, nonnegative, domain)
     flat = layout.ravel(problem.y0)
     atol = options.flat_atol(layout, flat)
+    begin = values[0]
+    flat = make_consistent(field, begin, values[-1], flat, atol, rtol, consistent)
     choice = ""
     if choosing:
         tol = Tolerance(rtol, atol, layout.size)
@@ -93,6 +106,8 @@ def solve(
 
     def leg(start, values, watch):
         """From values[0] to values[-1]; start: (n,)."""
+        if values[0] != begin:  # a reset state may violate the algebraic equations
+            start = make_consistent(field, values[0], values[-1], start, atol, rtol, consistent)
         wanted = torch.is_grad_enabled() and (start.requires_grad or bool(field.parameters))
 
         def run(y, keep):
@@ -196,7 +211,7 @@ def _message(field, method, course) -> str:
 def _fastest(field, path) -> str:
     """What f does where the solve ended: not finite, its Jacobian not finite, or which component changes fastest."""
     with torch.no_grad():
-        slope = field(path.t, path.y.detach())
+        slope = field.slope(path.t, path.y.detach())
         bad = (~torch.isfinite(slope)).nonzero().flatten().tolist()
         if bad:
             return f"There f is not finite in component {bad[0]}."

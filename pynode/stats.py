@@ -11,6 +11,7 @@ class Stats:
 
     A batched evaluation of f counts as many evaluations as it has rows; a Jacobian counts once, in njac only.
     switches counts the changes between the methods of an automatic pair.
+    njvp counts the Jacobian-vector products of matrix-free solves; those of sparse Jacobians belong to njac.
     backward_nvjp counts vector-Jacobian products of f.
     """
 
@@ -18,6 +19,7 @@ class Stats:
     njac: int = 0
     nlu: int = 0
     nsolve: int = 0
+    njvp: int = 0
     accepted: int = 0
     rejected: int = 0
     newton_failures: int = 0

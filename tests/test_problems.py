@@ -282,7 +282,7 @@ def test_case_and_punctuation_do_not_matter(spelling, name):
 def test_unknown_names_come_with_a_remedy():
     with pytest.raises(ValueError, match=r"'robinson': did you mean 'robertson'"):
         problems.get("robinson")
-    with pytest.raises(ValueError, match=r"choose one of hires, lorenz"):
+    with pytest.raises(ValueError, match=r"choose one of brusselator, hires, lorenz"):
         problems.get("???")
 
 

@@ -19,6 +19,7 @@ from . import (
     discrete_rungekutta,
     discrete_step,
     onestep,
+    stepwise_rosenbrock,
 )
 from .outputs import Outputs
 
@@ -47,6 +48,8 @@ class DiscreteAdjoint:
     def _steps(self, field, method, trajectory, outputs):
         if isinstance(method, BDF):
             return discrete_bdf.pullback(field, method, trajectory, outputs)
+        if isinstance(method, RosenbrockMethod) and field.structure is not None:
+            return stepwise_rosenbrock.pullback(field, method, trajectory, outputs)
         if method.carried:
             return discrete_step.pullback(field, trajectory, outputs)
         ybar = torch.zeros_like(trajectory.y0)

@@ -1,7 +1,7 @@
 """The discrete adjoint of BDF: the transposed recursion of the history.
 
-A step reads d = c f(t1, p z + d) - q z and writes A z + b d. With the cotangent zbar of the new history,
-    (I - c J)^T lambda = b . zbar,   zbar <- A^T zbar + p (lambda - b . zbar) - q lambda,
+A step reads M d = c f(t1, p z + d) - M q z and writes A z + b d. With the cotangent zbar of the new history,
+    (M - c J)^T lambda = b . zbar,   mu = M^T lambda,   zbar <- A^T zbar + p (mu - b . zbar) - q mu,
 and c lambda is the cotangent of f at (t1, y1). J is that of the accepted state: the implicit function theorem, exactly.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 
+from . import stepwise
 from .outputs import powers
 from .points import chunk_size, jacobians, pull_parameters
 
@@ -18,17 +19,14 @@ def pullback(field, method, trajectory, outputs):
     form, steps, n = method.history, trajectory.steps, len(trajectory.y0)
     zbar = trajectory.y0.new_zeros(form.rows, n)
     grads = [torch.zeros_like(p) for p in field.parameters]
-    eye = torch.eye(n, dtype=zbar.dtype, device=zbar.device)
-    size = chunk_size(n)
+    size = chunk_size(n) if field.structure is None else stepwise.chunk_size(n)
     for last in range(len(steps), 0, -size):
         first = max(0, last - size)
         chunk = steps[first:last]
         y = torch.stack([step.y for step in chunk])
         t = torch.tensor([step.t + step.h for step in chunk], dtype=y.dtype, device=y.device)
         c = torch.tensor([step.tape[1] for step in chunk], dtype=y.dtype, device=y.device)
-        matrices = eye - c.view(-1, 1, 1) * jacobians(field, t, y)
-        transposed = _Transposed(matrices)
-        field.stats.backward_nlu += len(chunk)
+        transposed = _Transposed(field, t, y, c) if field.structure is None else _OneByOne(field, chunk)
         field.stats.backward_nsolve += len(chunk)
         lambdas = [None] * len(chunk)
         for i in range(len(chunk) - 1, -1, -1):
@@ -41,7 +39,8 @@ def pullback(field, method, trajectory, outputs):
                 zbar = zbar + (powers(theta, k, 0, y) @ weights).T @ cotangent
             dbar = form.read(zbar, k)
             lambdas[i] = lam = transposed.solve(i, dbar)
-            zbar = form.pull(zbar, k, pq, dbar, lam)
+            mu = lam if field.mass is None else field.mass.times_transposed(lam)
+            zbar = form.pull(zbar, k, pq, dbar, mu)
             if change is not None:
                 zbar = torch.as_tensor(change.T.copy(), dtype=y.dtype, device=y.device) @ zbar
         found = pull_parameters(field, t, y, c.unsqueeze(1) * torch.stack(lambdas))
@@ -50,9 +49,10 @@ def pullback(field, method, trajectory, outputs):
 
 
 def _through_start(field, form, trajectory, zbar, grads):
-    """The first history is made of y0 and f(t0, y0)."""
+    """The first history is made of y0 and its slope M^+ f(t0, y0)."""
     weights = torch.as_tensor(form.start_weights(trajectory.h0), dtype=zbar.dtype, device=zbar.device)
     ybar, fbar = (weights.T @ zbar).unbind(0)
+    fbar = fbar if field.mass is None else field.mass.rate_transposed(fbar)
     with torch.enable_grad():
         y0 = trajectory.y0.detach().clone().requires_grad_()
         f0 = field.at(torch.full((), trajectory.t0, dtype=y0.dtype, device=y0.device), y0)
@@ -65,9 +65,13 @@ def _through_start(field, form, trajectory, zbar, grads):
 
 
 class _Transposed:
-    """Solves with the transposes of a stack of matrices, (m, n, n), factorised together."""
+    """Solves with the transposes of M - c J at m points, (m, n, n), factorised together."""
 
-    def __init__(self, matrices):
+    def __init__(self, field, t, y, c):
+        n = y.shape[1]
+        mass = torch.eye(n, dtype=y.dtype, device=y.device) if field.mass is None else field.mass.dense()
+        matrices = mass - c.view(-1, 1, 1) * jacobians(field, t, y)
+        field.stats.backward_nlu += len(c)
         self.inverse = None
         if matrices.shape[-1] < 48:
             self.inverse = torch.linalg.inv(matrices).transpose(1, 2).contiguous().unbind(0)
@@ -78,3 +82,14 @@ class _Transposed:
         if self.inverse is not None:
             return torch.mv(self.inverse[i], b)
         return torch.linalg.lu_solve(self.lu[i], self.pivots[i], b.unsqueeze(1), adjoint=True).squeeze(1)
+
+
+class _OneByOne:
+    """The same solves for large systems: each matrix is made when its step is reached, in the structure of the field."""
+
+    def __init__(self, field, steps):
+        self.steps, self.stepwise = steps, stepwise.Stepwise(field)
+
+    def solve(self, i, b):
+        step = self.steps[i]
+        return self.stepwise.factorised(step.t + step.h, step.y, step.tape[1]).solve_transposed(b)

@@ -1,7 +1,7 @@
 """The discrete adjoint of Rosenbrock methods. Sandu, Daescu & Carmichael, Atmos. Environ. 37 (2003), sec. 3.2.
 
-With W = I - gamma h J and the cotangent of u_i, solve W^T v_i = gamma h ubar_i; v_i is the cotangent of the stage's right-hand
-side. It goes back through f at the stage, through the earlier u, and through J and df/dt themselves: the last is the
+With W = M - gamma h J and the cotangent of u_i, solve W^T v_i = gamma h ubar_i; v_i is the cotangent of the stage's right-hand
+side. It goes back through f at the stage, through M and the earlier u, and through J and df/dt themselves: the last is the
 derivative of sum_i v_i . (J u_i + h d_i df/dt), a second derivative of f, made for all steps at once.
 """
 
@@ -33,8 +33,8 @@ class Replay(Start):
         self.c = [dict(zip(row.indices, row.values)) for row in rows_c]
         t, y = (torch.cat(x) for x in zip(*self.points))
         self.jacobians = jacobians(field, t, y).view(tb.stages, m, n, n)
-        eye = torch.eye(n, dtype=y.dtype, device=y.device)
-        matrix = eye - (self.gamma * self.h).view(-1, 1, 1) * self.jacobians[0]
+        mass = torch.eye(n, dtype=y.dtype, device=y.device) if field.mass is None else field.mass.dense()
+        matrix = mass - (self.gamma * self.h).view(-1, 1, 1) * self.jacobians[0]
         self.lu = torch.linalg.lu_factor(matrix)
         field.stats.backward_nlu += m
         field.stats.backward_nsolve += m * tb.stages
@@ -61,8 +61,9 @@ class Replay(Start):
             start = start + back + torch.bmm(self.changes[i].transpose(1, 2), v)
             for j, a in self.a[i].items():
                 ubar[j] = ubar[j] + a * back
+            held = v if self.field.mass is None else self.field.mass.times_transposed(v.transpose(1, 2)).transpose(1, 2)
             for j, c in self.c[i].items():
-                ubar[j] = ubar[j] + c / h * v
+                ubar[j] = ubar[j] + c / h * held
         return start, vs
 
     def sweep(self, seed):

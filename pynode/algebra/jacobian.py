@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..status import RejectStep
+from .linear import Factorised
 
 
 class Jacobian:
@@ -18,10 +19,15 @@ class Jacobian:
         self.field = field
         self._broadcasts = None
         self._eye = torch.eye(field.size, dtype=field.dtype, device=field.device)
+        self._mass = self._eye if field.mass is None else field.mass.dense()
 
     def __call__(self, t: float, y):
         """df/dy at (t, y), detached."""
         return self.with_time(t, y, want_time=False)[0]
+
+    def factorised(self, jac, c: float, scale=None):
+        """M - c J ready for solves. scale: weights of the norm, for solvers that iterate."""
+        return Factorised(self._mass, jac, c, self.field.stats)
 
     def with_time(self, t: float, y, want_time=True, graph=False):
         """(df/dy, df/dt), the latter None where f does not depend on t at this point.
@@ -35,7 +41,7 @@ class Jacobian:
             time = torch.full((), t, dtype=field.dtype, device=field.device)
             if field.user_jac is not None:
                 jac = self._checked(field.user_jac(time, field.layout.unravel(y), *field.args))
-                return jac if graph else jac.detach(), self._time_derivative(time, y, graph) if want_time else None
+                return jac if graph else jac.detach(), time_derivative(field, time, y, graph) if want_time else None
             time.requires_grad_(want_time)
             if self._broadcasts is None:
                 self._broadcasts = self._try_broadcast(time.detach(), y.detach())
@@ -51,7 +57,7 @@ class Jacobian:
             )
             jac = torch.zeros_like(self._eye) if jac is None else jac
             depends = want_time and moves is not None
-            return jac, self._time_derivative(time.detach(), y, graph) if depends else None
+            return jac, time_derivative(field, time.detach(), y, graph) if depends else None
 
     def _try_broadcast(self, t, y):
         """Whether f of a stack of states is the stack of f: on rows that differ, as many as cannot be taken for components."""
@@ -74,21 +80,22 @@ class Jacobian:
         atol = noise * float(single.nan_to_num(0.0, 0.0, 0.0).abs().max())
         return together.shape == single.shape and torch.allclose(together, single, rtol, atol, equal_nan=True)
 
-    def _time_derivative(self, t, y, graph):
-        """df/dt, (n,), by differentiating the product v . f first in t and then in v."""
-        t = t.detach().requires_grad_()
-        out = self.field.at(t, y)
-        if not out.requires_grad:
-            return None
-        v = torch.zeros_like(out, requires_grad=True)
-        (slope,) = torch.autograd.grad(out, t, v, create_graph=True, allow_unused=True)
-        if slope is None or not slope.requires_grad:
-            return None
-        return torch.autograd.grad(slope, v, create_graph=graph)[0]
-
     def _checked(self, jac):
         n = self.field.size
         if not isinstance(jac, torch.Tensor) or jac.numel() != n * n:
             shape = tuple(jac.shape) if isinstance(jac, torch.Tensor) else type(jac).__name__
             raise ValueError(f"jac returned {shape}, but the Jacobian of {n} states must have shape ({n}, {n})")
         return jac.reshape(n, n).to(self._eye)
+
+
+def time_derivative(field, t, y, graph):
+    """df/dt, (n,), None where f does not depend on t here: the product v . f differentiated first in t, then in v."""
+    t = t.detach().requires_grad_()
+    out = field.at(t, y)
+    if not out.requires_grad:
+        return None
+    v = torch.zeros_like(out, requires_grad=True)
+    (slope,) = torch.autograd.grad(out, t, v, create_graph=True, allow_unused=True)
+    if slope is None or not slope.requires_grad:
+        return None
+    return torch.autograd.grad(slope, v, create_graph=graph)[0]

@@ -1,4 +1,4 @@
-"""Factorisations of I - c J, and solves with them and with their transposes."""
+"""Factorisations of M - c J, and solves with them and with their transposes."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ INVERSE_BELOW = 48
 
 
 class Factorised:
-    """M = I - c J ready for solves; ok is False where M is singular or not finite."""
+    """W = M - c J ready for solves, M the mass matrix or the identity; ok: whether W is regular and finite."""
 
     __slots__ = ("inverse", "lu", "pivots", "ok")
 
-    def __init__(self, eye, jac, c: float, stats):
+    def __init__(self, mass, jac, c: float, stats):
         stats.nlu += 1
-        matrix = torch.sub(eye, jac, alpha=c)
+        matrix = torch.sub(mass, jac, alpha=c)
         self.inverse = self.lu = self.pivots = None
-        if len(eye) < INVERSE_BELOW:
+        if len(mass) < INVERSE_BELOW:
             self.inverse, info = torch.linalg.inv_ex(matrix)
         else:
             self.lu, self.pivots, info = torch.linalg.lu_factor_ex(matrix)
         self.ok = info.device.type != "cpu" or info.item() == 0
 
     def solve(self, b, factor=1.0):
-        """factor M^-1 b, (n,)."""
+        """factor W^-1 b, (n,)."""
         if self.inverse is not None:
             return torch.addmv(b, self.inverse, b, beta=0, alpha=factor)
         return torch.linalg.lu_solve(self.lu, self.pivots, (b * factor).unsqueeze(1)).squeeze(1)
 
     def solve_transposed(self, b):
-        """M^-T b, (n,)."""
+        """W^-T b, (n,)."""
         if self.inverse is not None:
             return torch.mv(self.inverse.t(), b)
         return torch.linalg.lu_solve(self.lu, self.pivots, b.unsqueeze(1), adjoint=True).squeeze(1)

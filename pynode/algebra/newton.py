@@ -20,15 +20,16 @@ class Newton(NamedTuple):
 
 
 def simplified_newton(field, t, start, psi, c, solver, scale, tol, kappa, rate, most=MAX_ITERATIONS):
-    """Solve y = start + c f(t, y) - psi for y, (n,). Hairer & Wanner II, sec. IV.8.
+    """Solve M (y - start + psi) = c f(t, y) for y, (n,), M the mass matrix or the identity. Hairer & Wanner II, IV.8.
 
-    solver: I - c J factorised; rate: the convergence rate last seen with it (1 if none), which lets the iteration stop
+    solver: M - c J factorised; rate: the convergence rate last seen with it (1 if none), which lets the iteration stop
     after its first correction (IV.8.10); kappa: the error allowed, as a fraction of the error of the step;
     most: iterations after which it is given up.
     """
-    y, gap, last, stats = start, psi, 0.0, field.stats
+    y, gap, last, stats, mass = start, psi, 0.0, field.stats, field.mass
     for iteration in range(1, most + 1):
-        change = solver.solve(torch.sub(gap, field(t, y), alpha=c), -1.0)  # gap = psi + (y - start)
+        held = gap if mass is None else mass.times(gap)  # gap = psi + (y - start)
+        change = solver.solve(torch.sub(held, field(t, y), alpha=c), -1.0)
         norm = tol.rms(change, scale)
         stats.nsolve += 1
         if not norm < 1e30:
@@ -67,16 +68,17 @@ def full_newton(field, t, start, psi, c, factorise, scale, tol, kappa, most=30):
 
 
 def attach(field, t, start, psi, c, solver, y):
-    """y with the derivatives of the solution of y = start + c f(t, y) - psi in start, psi and parameters.
+    """y with the derivatives of the solution of M (y - start + psi) = c f(t, y) in start, psi and parameters.
 
-    y: the solution found, detached; solver: I - c J factorised with the Jacobian at the solution. The value is unchanged.
+    y: the solution found, detached; solver: M - c J factorised with the Jacobian at the solution. The value is unchanged.
     """
-    image = start + c * field(t, y) - psi
-    return y + _Solve.apply(image - image.detach(), solver)
+    held = start - psi if field.mass is None else field.mass.times(start - psi)
+    image = held + c * field(t, y)
+    return y + Solve.apply(image - image.detach(), solver)
 
 
-class _Solve(torch.autograd.Function):
-    """M^-1 b with a constant matrix M; the cotangent takes the transposed solve."""
+class Solve(torch.autograd.Function):
+    """W^-1 b with a constant matrix W; the cotangent takes the transposed solve."""
 
     @staticmethod
     def forward(ctx, b, solver):

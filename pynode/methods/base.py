@@ -45,6 +45,8 @@ class Method:
     error_order: order of the error estimate plus one, the exponent of step-size control.
     separable: whether it is for systems (q, p) with dq/dt = v(t, p) and dp/dt = a(t, q) alone.
     carried: fields of its state through which derivatives flow, of methods whose gradient takes every step again.
+    structures: names of the structures of the Jacobian that it can use (algebra/structure.py); takes_mass: whether it
+    solves M y' = f with a constant, possibly singular M.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Method:
     implicit = False
     separable = False
     carried = ()
+    structures = ("dense",)
+    takes_mass = False
 
     @property
     def error_order(self) -> int:

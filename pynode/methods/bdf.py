@@ -4,8 +4,8 @@ QNDF: numerical differentiation formulas on a quasi-constant step, Shampine & Re
 FBDF: fixed leading coefficient, Jackson & Sacks-Davis (1980), as in Brenan, Campbell & Petzold (1996), sec. 5.2.
 
 Both keep a history z, (rows, n). From it come a predicted value p z and a sum q z; the step solves
-    d = c f(t + h, p z + d) - q z,   c = h / alpha_k,
-and the new history is A z + b d. What differs is the meaning of the rows (backward differences in QNDF, past values in
+    M d = c f(t + h, p z + d) - M q z,   c = h / alpha_k,
+with the mass matrix M or the identity, and the new history is A z + b d. What differs is the meaning of the rows (backward differences in QNDF, past values in
 FBDF), and so the small matrices p, q, A, b: they are the whole of a form, and all that the gradient needs.
 """
 
@@ -18,9 +18,8 @@ from typing import NamedTuple
 
 import torch
 
-from ..algebra.jacobian import Jacobian
-from ..algebra.linear import Factorised
 from ..algebra.newton import MAX_ITERATIONS, attach, simplified_newton
+from ..algebra.structure import linearise
 from ..status import Status
 from .base import Method, Step
 from .bdf_history import DifferenceHistory, ValueHistory
@@ -36,7 +35,8 @@ _NOTHING = nullcontext()
 class State(NamedTuple):
     """z: history, past: its times (see bdf_history); order, h: of the last step; equal: steps taken with both unchanged.
 
-    jac: Jacobian in use, None if there is none, and solver: I - c jac factorised; fresh: whether jac belongs to this point;
+    jacobian: the linearisation of f (algebra/structure.py);
+    jac: Jacobian in use, None if there is none, and solver: M - c jac factorised; fresh: whether jac belongs to this point;
     rate: of Newton's convergence with this solver.
     """
 
@@ -45,10 +45,10 @@ class State(NamedTuple):
     order: int
     equal: int
     h: float
-    jacobian: Jacobian
-    jac: torch.Tensor | None
+    jacobian: object
+    jac: object
     fresh: bool
-    solver: Factorised | None
+    solver: object
     c: float
     rate: float
 
@@ -59,10 +59,12 @@ class BDF(Method):
 
     history: object = None
     implicit = True
+    structures = ("dense", "sparse", "banded", "krylov")
+    takes_mass = True
 
     def init(self, field, t, y, f0, h, tol):
         z, past = self.history.start(y, f0, h)
-        return State(z, past, 1, 0, h, Jacobian(field), None, False, None, 0.0, 1.0)
+        return State(z, past, 1, 0, h, linearise(field), None, False, None, 0.0, 1.0)
 
     def step(self, field, t, y, h, state, tol):
         """One step; y: (n,). Newton's iterations synchronise once each; with one iteration that is all."""
@@ -85,7 +87,7 @@ class BDF(Method):
             if jac is None:
                 jac, fresh, solver = jacobian(t1, start), True, None
             if solver is None or c != old_c:
-                solver, old_c, rate = Factorised(form.eye(y), jac, c, field.stats), c, 1.0
+                solver, old_c, rate = jacobian.factorised(jac, c, scale), c, 1.0
             found = None
             if solver.ok:
                 with torch.set_grad_enabled(False) if differentiable else _NOTHING:
@@ -107,7 +109,7 @@ class BDF(Method):
             kept = state._replace(jac=jac, fresh=fresh, solver=solver, c=c, rate=rate, equal=0)
             return Step(t, h, y, None, ratio, factor, kept)
         if differentiable:
-            exact = Factorised(form.eye(y), jacobian(t1, y1), c, field.stats)
+            exact = jacobian.factorised(jacobian(t1, y1), c)
             y1 = attach(field, t1, predicted, psi, c, exact, y1)
             d = y1 - predicted
         z, past = form.update(z, past, k, h, d, y1)

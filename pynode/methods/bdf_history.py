@@ -83,12 +83,6 @@ class _History:
             self._tensors[key] = found
         return found
 
-    def unit(self, n) -> np.ndarray:
-        return np.eye(n)
-
-    def eye(self, y):
-        return self.tensor("unit", len(y), y)
-
 
 class DifferenceHistory(_History):
     """Rows: y and its backward differences of order 1 to k + 2, on a grid of the present step."""

@@ -25,7 +25,7 @@ def choose(get, field, t0: float, t1: float, y0, tol):
     work = radius * abs(t1 - t0)
     seen = f"|df/dy| is about {radius:.2g} at the start, {work:.2g} over the whole span"
     if not math.isfinite(work):
-        return get("qndf"), "QNDF: f is not finite, or refuses the state, near the start"
+        return get("qndf"), "QNDF: f is not finite, or not defined, near the start"
     if work > SURELY_STIFF:
         if tol.rtol < TIGHT:
             return get("radauiia9"), f"RadauIIA9: stiff, {seen}, and rtol is tight"

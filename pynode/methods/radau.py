@@ -85,6 +85,8 @@ class Transformed:
 class _Stages:
     """a F, (s n,), for the states Y of all stages, (s n,): the system as Newton's iteration sees it."""
 
+    mass = None  # of the stages together, as Newton's iteration asks; M y' = f is not for this family
+
     def __init__(self, field, tableau, h, a):
         self.field, self.stats, self.a = field, field.stats, a
         self.offsets = (tableau.c * h).tolist()

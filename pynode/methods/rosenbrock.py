@@ -8,8 +8,7 @@ from functools import cached_property
 import torch
 
 from ..algebra.combine import Row, combine
-from ..algebra.jacobian import Jacobian
-from ..algebra.linear import Factorised
+from ..algebra.structure import linearise
 from .base import OneStep, Step
 
 
@@ -17,10 +16,12 @@ from .base import OneStep, Step
 class RosenbrockMethod(OneStep):
     """Runs a Rosenbrock tableau, with the df/dt term, so that a non-autonomous f keeps the order.
 
-    State: (Jacobian object, linearisation at the start of the step or None, ratios of the last two steps).
+    State: (linearisation of f, (df/dy, df/dt) at the start of the step or None, ratios of the last two steps).
     """
 
     implicit = True
+    structures = ("dense", "sparse", "banded")
+    takes_mass = True
 
     @cached_property
     def rows(self):
@@ -28,29 +29,32 @@ class RosenbrockMethod(OneStep):
         return [Row(r) for r in tb.a], [Row(r) for r in tb.C], Row(tb.b), Row(tb.b_err)
 
     def init(self, field, t, y, f0, h, tol):
-        return Jacobian(field), None, (1.0, 1.0), torch.eye(len(y), dtype=y.dtype, device=y.device)
+        return linearise(field), None, (1.0, 1.0)
 
     def linearised(self, field, t, y, state):
         """(Jacobian that a step from here starts with, state that holds it)."""
-        jacobian, linear, past, eye = state
+        jacobian, linear, past = state
         if linear is None:
             linear = jacobian.with_time(t, y, graph=torch.is_grad_enabled())
-        return linear[0], (jacobian, linear, past, eye)
+        return linear[0], (jacobian, linear, past)
 
     def attempt(self, field, t, y, h, slope, solver):
         """(y1, error, stages u) of a step; h a float and y (n,), or h and t (m,) and y (m, n) for rows of a batch.
 
-        slope: df/dt or None; solver: I - gamma h J factorised.
+        slope: df/dt or None; solver: M - gamma h J factorised.
         """
-        tb = self.tableau
+        tb, mass = self.tableau, field.mass
         rows, rows_c, b, b_err = self.rows
         us, column = [], _column(h)
         for i in range(tb.stages):
             f = field(t + float(tb.c[i]) * h, combine(y, 1.0, rows[i], us))
-            rhs = combine(f, 1 / h, rows_c[i], us)
+            if mass is None or not rows_c[i].indices:
+                rhs = combine(f, 1 / h, rows_c[i], us)
+            else:
+                rhs = f + mass.times(combine(None, 1 / h, rows_c[i], us))
             if slope is not None and tb.d[i] != 0:
                 rhs = rhs + (column * float(tb.d[i])) * slope
-            # (I/(gamma h) - J) u = rhs, scaled by gamma h so that the matrix is I - gamma h J.
+            # (M/(gamma h) - J) u = rhs, scaled by gamma h so that the matrix is M - gamma h J.
             us.append(solver.solve(rhs, h * float(tb.gamma)))
             field.stats.nsolve += 1
         y1 = combine(y, 1.0, b, us)
@@ -58,20 +62,20 @@ class RosenbrockMethod(OneStep):
 
     def step(self, field, t, y, h, state, tol):
         """One step; y: (n,)."""
-        _, (jacobian, linear, past, eye) = self.linearised(field, t, y, state)
-        solver = Factorised(eye, linear[0], h * float(self.tableau.gamma), field.stats)
+        _, (jacobian, linear, past) = self.linearised(field, t, y, state)
+        solver = jacobian.factorised(linear[0], h * float(self.tableau.gamma))
         if not solver.ok:
-            return Step.failed(t, h, 0.25, (jacobian, linear, past, eye))
+            return Step.failed(t, h, 0.25, (jacobian, linear, past))
         y1, error, us = self.attempt(field, t, y, h, linear[1], solver)
         if not self.adaptive:
-            return Step(t, h, y, y1, 0.0, 1.0, (jacobian, None, past, eye), us)
+            return Step(t, h, y, y1, 0.0, 1.0, (jacobian, None, past), us)
         ratio = tol.ratio(error, y, y1)
         factor, new_past = self.controller(ratio, past, self.error_order)
         if ratio <= 1.0:
-            return Step(t, h, y, y1, ratio, factor, (jacobian, None, new_past, eye), us)
+            return Step(t, h, y, y1, ratio, factor, (jacobian, None, new_past), us)
         if ratio > 1.0:
-            return Step(t, h, y, y1, ratio, factor, (jacobian, linear, past, eye))
-        return Step.failed(t, h, factor, (jacobian, linear, past, eye))
+            return Step(t, h, y, y1, ratio, factor, (jacobian, linear, past))
+        return Step.failed(t, h, factor, (jacobian, linear, past))
 
     def polynomial(self, field, step):
         """(degree + 1, n) coefficients of the powers of theta on the step."""

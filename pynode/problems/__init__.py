@@ -1,4 +1,4 @@
-"""Test problems to reuse: five stiff ones of the literature and three that are not stiff.
+"""Test problems to reuse: six stiff ones of the literature and three that are not stiff.
 
     problem = get("robertson")                    # a Problem: field, y0, tspan, tolerances, source
     problem = get("pollution", dtype=torch.float32, device="cuda")

@@ -1,0 +1,33 @@
+"""Transposed solves of structured systems for the gradient: a Jacobian and a factorisation a step, none kept."""
+
+from __future__ import annotations
+
+from ..algebra.structure import linearise
+from ..stats import Stats
+
+VALUES = 1 << 21  # numbers of the states of the steps that are taken back together
+
+
+class Stepwise:
+    """Makes M - c J at recorded points in the structure of the field; its work counts as that of the gradient."""
+
+    def __init__(self, field):
+        self.field, self.linear = field, linearise(field)
+        self.linear.stats = Stats()
+
+    def factorised(self, t: float, y, c: float):
+        """M - c J(t, y), y (n,), for ``solve_transposed``; RuntimeError where it is singular."""
+        stats = self.linear.stats = Stats()
+        solver = self.linear.factorised(self.linear(t, y), c)
+        self.field.stats.backward_njac += stats.njac
+        self.field.stats.backward_nlu += stats.nlu
+        if not solver.ok:
+            raise RuntimeError(
+                f"M - c J is singular at t = {t:.6g} with c = {c:.3g}, so that the step there has no gradient"
+            )
+        return solver
+
+
+def chunk_size(n: int) -> int:
+    """Steps whose states are stacked for one vectorised pull-back of the parameters."""
+    return max(1, VALUES // n)

@@ -1,0 +1,72 @@
+"""The discrete adjoint of Rosenbrock methods a step at a time, for sparse and banded Jacobians.
+
+The recursion of discrete_rosenbrock.py on one cotangent instead of all unit vectors: nothing of size n x n is made.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..algebra.combine import combine
+from .onestep import Start
+from .points import second_order
+from .stepwise import Stepwise
+
+
+def pullback(field, method, trajectory, outputs):
+    """(cotangent of y0 (n,), cotangents of the parameters)."""
+    ybar = torch.zeros_like(trajectory.y0)
+    grads = [torch.zeros_like(p) for p in field.parameters]
+    stepwise = Stepwise(field)
+    for k in range(len(trajectory.steps) - 1, -1, -1):
+        if outputs.ends[k] is not None:
+            ybar = ybar + outputs.ends[k]
+        ybar, found = _step(field, method, stepwise, trajectory.steps[k], outputs.inside[k], ybar)
+        grads = [a + b for a, b in zip(grads, found, strict=True)]
+    return ybar, grads
+
+
+def _step(field, method, stepwise, step, inside, ybar):
+    """One step back: from the cotangent of its end, (n,), to that of its start and of the parameters."""
+    tb, us, h = method.tableau, step.tape, step.h
+    rows_a, rows_c, b, _ = method.rows
+    gamma = float(tb.gamma)
+    ubar = [torch.zeros_like(ybar) for _ in us]
+    for i, weight in zip(b.indices, b.values, strict=True):
+        ubar[i] = weight * ybar
+    start = ybar
+    dense = Start([step], [inside]).dense_cotangents(tb.dense_weights, False)
+    if dense is not None:
+        ubar = [u + d[0] for u, d in zip(ubar, dense[0], strict=True)]
+        start = start + dense[1][0]
+    solver = stepwise.factorised(step.t, step.start, h * gamma)
+    grads, vs = [torch.zeros_like(p) for p in field.parameters], [None] * len(us)
+    for i in range(len(us) - 1, -1, -1):
+        vs[i] = v = solver.solve_transposed(gamma * h * ubar[i])
+        back, found = _pull(field, step.t + float(tb.c[i]) * h, combine(step.start, 1.0, rows_a[i], us), v)
+        grads = [g if x is None else g + x for g, x in zip(grads, found, strict=True)]
+        if back is not None:
+            start = start + back
+            for j, a in zip(rows_a[i].indices, rows_a[i].values, strict=True):
+                ubar[j] = ubar[j] + a * back
+        held = v if field.mass is None else field.mass.times_transposed(v)
+        for j, weight in zip(rows_c[i].indices, rows_c[i].values, strict=True):
+            ubar[j] = ubar[j] + weight / h * held
+    field.stats.backward_nsolve += len(us)
+    time = torch.tensor([step.t], dtype=ybar.dtype, device=ybar.device)
+    slopes = torch.tensor([[h * float(d) for d in tb.d]], dtype=ybar.dtype, device=ybar.device)
+    stacked = (torch.stack(us).unsqueeze(0), slopes, torch.stack(vs).unsqueeze(0))
+    moved, second = second_order(field, time, step.start.unsqueeze(0), *stacked)
+    return start + moved[0], [a + b for a, b in zip(grads, second, strict=True)]
+
+
+def _pull(field, t, y, v):
+    """(v^T df/dy (n,), v^T df/dp) at one point, None where f does not depend on it."""
+    with torch.enable_grad():
+        y = y.detach().clone().requires_grad_()
+        out = field.at(torch.full((), t, dtype=y.dtype, device=y.device), y)
+        field.stats.backward_nvjp += 1
+        if not out.requires_grad:
+            return None, [None] * len(field.parameters)
+        back, *found = torch.autograd.grad(out, [y, *field.parameters], v, allow_unused=True)
+    return back, found

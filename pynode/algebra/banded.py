@@ -1,0 +1,60 @@
+"""M - c J in LAPACK's band storage: gbtrf and gbtrs, on the CPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from .compressed import Plan
+from .pattern import Pattern
+from .sparse import mass_entries, scipy
+
+
+class BandedPlan(Plan):
+    """Places of the entries of M and J in band storage: entry (i, j) is number lower + upper + i - j of column j."""
+
+    def __init__(self, lower: int, upper: int, field):
+        n = field.size
+        self.lower, self.upper = min(lower, n - 1), min(upper, n - 1)
+        super().__init__(Pattern.band(n, self.lower, self.upper), field)
+        self.height = 2 * self.lower + self.upper + 1
+        rows, cols, values = mass_entries(field.mass, n)
+        if ((rows - cols > self.lower) | (cols - rows > self.upper)).any():
+            raise ValueError(
+                f"mass has entries outside the band of {lower} diagonals below and {upper} above: widen the band"
+            )
+        self.places = self._place(self.pattern.rows, self.pattern.cols)
+        self.constant = np.zeros(n * self.height, dtype=np.float32 if field.dtype == torch.float32 else np.float64)
+        self.constant[self._place(rows, cols)] = values
+        self.factor, self.solve = scipy().linalg.get_lapack_funcs(("gbtrf", "gbtrs"), (self.constant,))
+
+    def _place(self, rows, cols):
+        return cols * self.height + self.lower + self.upper + rows - cols
+
+    def factorised(self, values, c):
+        data = self.constant.copy()
+        data[self.places] -= c * values
+        return BandedLU(self, data.reshape(-1, self.height).T)
+
+
+class BandedLU:
+    """W = M - c J factorised; ok is False where it is singular or not finite."""
+
+    def __init__(self, plan, band):
+        self.plan, self.ok = plan, bool(np.isfinite(band).all())
+        if self.ok:
+            self.lu, self.pivots, info = plan.factor(band, plan.lower, plan.upper, overwrite_ab=True)
+            self.ok = info == 0
+
+    def solve(self, b, factor=1.0):
+        """factor W^-1 b, (n,)."""
+        return self._solve(b, 0, factor)
+
+    def solve_transposed(self, b):
+        """W^-T b, (n,)."""
+        return self._solve(b, 1, 1.0)
+
+    def _solve(self, b, trans, factor):
+        right = b.detach().cpu().numpy() * factor
+        found, _ = self.plan.solve(self.lu, self.plan.lower, self.plan.upper, right, self.pivots, trans=trans)
+        return torch.from_numpy(found).to(b)

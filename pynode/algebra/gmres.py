@@ -1,0 +1,65 @@
+"""GMRES, restarted. Saad & Schultz, SIAM J. Sci. Stat. Comput. 7 (1986)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+
+def gmres(apply, b, tol: float, restart: int, cycles: int):
+    """(x, residual): x, (n,), with |b - A x| = residual, at most tol unless all cycles were used; NaN where A x is.
+
+    apply: v -> A v. Modified Gram-Schmidt; the Hessenberg matrix and its rotations are floats, fetched in one
+    synchronisation an iteration.
+    """
+    x, r, size = None, b, float(b.norm())
+    for _ in range(cycles):
+        if not size > tol:
+            break
+        basis, triangle, rotations, g = [r / size], [], [], [size]
+        for k in range(restart):
+            w, column = apply(basis[k]), []
+            for v in basis:
+                column.append(torch.dot(v, w))
+                w = torch.addcmul(w, v, column[-1], value=-1)
+            column.append(w.norm())
+            column = torch.stack(column).tolist()
+            if not all(map(math.isfinite, column)):
+                return b * math.nan, math.nan
+            below = column[-1]
+            for i, (cos, sin) in enumerate(rotations):
+                column[i], column[i + 1] = cos * column[i] + sin * column[i + 1], cos * column[i + 1] - sin * column[i]
+            length = math.hypot(column[k], below)
+            if length == 0:
+                break
+            cos, sin = column[k] / length, below / length
+            rotations.append((cos, sin))
+            triangle.append([*column[:k], length])
+            g[k:] = [cos * g[k], -sin * g[k]]
+            if abs(g[-1]) <= tol or below <= 1e-14 * length:
+                break
+            basis.append(w / below)
+        weights = _back(triangle, g)
+        if weights:
+            combined = torch.tensor(weights, dtype=b.dtype, device=b.device)
+            update = torch.mv(torch.stack(basis[: len(weights)], 1), combined)
+            x = update if x is None else x + update
+            if abs(g[-1]) <= tol:
+                return x, abs(g[-1])
+            r = b - apply(x)
+            size, last = float(r.norm()), size
+            if size >= last:  # a cycle without progress: the next would be the same
+                break
+        else:
+            break
+    return (torch.zeros_like(b) if x is None else x), size
+
+
+def _back(triangle, g):
+    """Solve the triangular system whose k-th column is triangle[k]."""
+    weights = [0.0] * len(triangle)
+    for i in range(len(triangle) - 1, -1, -1):
+        total = g[i] - sum(triangle[j][i] * weights[j] for j in range(i + 1, len(triangle)))
+        weights[i] = total / triangle[i][i]
+    return weights

@@ -1,0 +1,91 @@
+"""The constant mass matrix of M y' = f(t, y), singular ones included."""
+
+from __future__ import annotations
+
+import torch
+
+# Singular values below this fraction of the largest are taken for zero: those of a rank-deficient matrix in floating
+# point.
+RANK = 1e-10
+
+
+class Mass:
+    """M as a diagonal, (n,), or as a matrix, (n, n), over the flat state.
+
+    ``rate`` is the Moore-Penrose inverse, so that y' = rate(f) solves M y' = f where it can be solved, with no change
+    in the directions that M does not see. ``left(v)`` is the part of v that M y' cannot reach: of f, the residual of
+    the algebraic equations. ``right(v)`` is the part of v that M does not see: of y, the algebraic components. Both are
+    orthogonal projections, hence symmetric.
+    """
+
+    def __init__(self, matrix):
+        self.given = matrix
+        self.diagonal = matrix if matrix.dim() == 1 else None
+        self.matrix = matrix if matrix.dim() == 2 else None
+        if self.diagonal is not None:
+            regular = matrix != 0
+            self._inverse = torch.where(regular, 1 / torch.where(regular, matrix, 1.0), 0.0)
+            self.singular = not bool(regular.all())
+        else:
+            exact = matrix.to(torch.float64)
+            self._inverse = torch.linalg.pinv(exact, rtol=RANK).to(matrix)
+            self.singular = int(torch.linalg.matrix_rank(exact, rtol=RANK)) < len(matrix)
+
+    @classmethod
+    def of(cls, mass, layout):
+        """From what the user gave, None included; ValueError or TypeError where it is no mass matrix of these
+        states."""
+        if mass is None:
+            return None
+        n = layout.size
+        wanted = f"for {n} states it must be a matrix ({n}, {n}), or a vector ({n},) that is its diagonal"
+        if not isinstance(mass, torch.Tensor) and not layout.single and isinstance(mass, (tuple, list, dict)):
+            mass = layout.ravel(mass)
+        try:
+            matrix = torch.as_tensor(mass, device=layout.device)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(f"mass is a {type(mass).__name__}; {wanted}") from None
+        if matrix.requires_grad:
+            raise ValueError(
+                "mass requires a gradient, but M is taken as constant: pass mass.detach(), or divide f by it"
+            )
+        matrix = matrix.to(layout.dtype)
+        if matrix.shape != (n, n):
+            if matrix.numel() != n or tuple(matrix.shape) not in ((n,), *map(tuple, layout.shapes[:1])):
+                raise ValueError(f"mass has shape {tuple(matrix.shape)}; {wanted}")
+            matrix = matrix.reshape(n)
+        if not bool(torch.isfinite(matrix).all()):
+            raise ValueError("mass holds NaN or infinity: give finite values")
+        if not bool((matrix != 0).any()):
+            raise ValueError(
+                "mass is zero: then there is no differential equation; solve f(t, y) = 0 by Newton's method instead"
+            )
+        return cls(matrix)
+
+    def times(self, v):
+        """M v, (n,)."""
+        return self.diagonal * v if self.matrix is None else torch.mv(self.matrix, v)
+
+    def times_transposed(self, v):
+        """M^T v over the last dimension of v, (..., n)."""
+        return self.diagonal * v if self.matrix is None else v @ self.matrix
+
+    def rate(self, f):
+        """M^+ f: y' from f, (n,)."""
+        return self._inverse * f if self.matrix is None else torch.mv(self._inverse, f)
+
+    def rate_transposed(self, v):
+        """(M^+)^T v, (n,)."""
+        return self._inverse * v if self.matrix is None else torch.mv(self._inverse.t(), v)
+
+    def left(self, v):
+        """v - M M^+ v, (n,)."""
+        return torch.where(self.diagonal == 0, v, 0.0) if self.matrix is None else v - self.times(self.rate(v))
+
+    def right(self, v):
+        """v - M^+ M v, (n,)."""
+        return torch.where(self.diagonal == 0, v, 0.0) if self.matrix is None else v - self.rate(self.times(v))
+
+    def dense(self):
+        """M, (n, n)."""
+        return torch.diag(self.diagonal) if self.matrix is None else self.matrix

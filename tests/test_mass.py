@@ -1,0 +1,153 @@
+"""Mass matrices, singular ones included: Robertson's problem as a differential-algebraic system, gradients,
+sentences."""
+
+import pytest
+import torch
+from cases import tensor
+from refdata import load
+
+from pynode import ODEProblem, solve
+
+ATOL = tensor(1e-8, 1e-12, 1e-8)
+ALGEBRAIC = tensor(1.0, 1.0, 0.0)
+METHODS = ["QNDF", "FBDF", "Rodas5P", "Rodas4", "Rodas3P"]
+
+
+class RobertsonDAE(torch.nn.Module):
+    """Robertson's reaction with conservation instead of the third equation: 0 = A + B + C - 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.k = torch.nn.Parameter(tensor(0.04, 3e7, 1e4))
+
+    def forward(self, t, y):
+        a, b, c = y.unbind(-1)
+        first, second, third = self.k[0] * a, self.k[1] * b * b, self.k[2] * b * c
+        return torch.stack((third - first, first - third - second, a + b + c - 1), -1)
+
+
+def chain(rate, t, y):
+    """Diffusion and growth along a chain, driven in time; every component is stiff."""
+    left, right = torch.cat((y[:1], y[:-1])), torch.cat((y[1:], y[-1:]))
+    return rate[0] * (left - 2 * y + right) + y * (1 - rate[1] * y) * torch.sin(t + y)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_robertson_as_dae(method):
+    """Within 1e-5 of the reference of the ordinary system, relative to each component's largest value."""
+    data = load("robertson")
+    with torch.no_grad():
+        solution = solve(
+            RobertsonDAE(), data["y0"], [data["t0"], *data["t"].tolist()], method=method, rtol=1e-6, atol=ATOL,
+            mass=ALGEBRAIC,
+        )
+    errors = (solution.y[1:] - data["y"]).abs() / data["y"].abs().amax(0)
+    assert float(errors.max()) < 1e-5
+    assert float((solution.y.sum(1) - 1).abs().max()) < 1e-9
+
+
+def test_rosenbrock23_on_a_dae():
+    """Of order 2 it needs many steps at 1e-6, so only the transient, to 40 s."""
+    system = (RobertsonDAE(), tensor(1.0, 0.0, 0.0), [0.0, 40.0])
+    with torch.no_grad():
+        exact = solve(*system, method="Rodas5P", rtol=1e-9, atol=1e-3 * ATOL, mass=ALGEBRAIC).y[-1]
+        found = solve(*system, method="Rosenbrock23", rtol=1e-5, atol=ATOL, mass=ALGEBRAIC).y[-1]
+    assert float(((found - exact) / exact).abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("method", ["QNDF", "FBDF", "Rodas5P", "Rosenbrock23"])
+def test_regular_mass_is_division(method):
+    """M y' = f with a regular M, as a matrix and as a diagonal, solves y' = M^-1 f."""
+    rate, y0 = tensor(5.0, 0.7), torch.rand(6, dtype=torch.float64)
+    diagonal = 1 + torch.rand(6, dtype=torch.float64)
+    full = torch.diag(diagonal) + 0.2 * torch.diag(torch.ones(5, dtype=torch.float64), 1)
+    for mass, matrix in ((diagonal, torch.diag(diagonal)), (full, full)):
+        inverse = torch.linalg.inv(matrix)
+
+        def divided(t, y, inverse=inverse):
+            return inverse @ chain(rate, t, y)
+
+        with torch.no_grad():
+            found = solve(lambda t, y: chain(rate, t, y), y0, [0.0, 1.0], method=method, mass=mass).y[-1]
+            wanted = solve(divided, y0, [0.0, 1.0], method=method, rtol=1e-8, atol=1e-11).y[-1]
+        assert torch.allclose(found, wanted, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("method", ["QNDF", "FBDF", "Rodas5P"])
+@pytest.mark.parametrize("singular", ["diagonal", "matrix"])
+def test_gradient_through_a_singular_mass(method, singular):
+    """The discrete adjoint is the graph of the steps, initial values made consistent included."""
+    mass = torch.ones(6, dtype=torch.float64)
+    mass[4] = 0
+    if singular == "matrix":
+        turn = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64))[0]
+        mass = turn @ torch.diag(mass) @ turn.T
+    rate = tensor(5.0, 0.7, requires_grad=True)
+    y0 = torch.rand(6, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(3, 6, dtype=torch.float64)
+    found = {}
+    for adjoint in ("direct", "discrete"):
+        ys = solve(
+            lambda t, y: chain(rate, t, y), y0, [0.0, 0.3, 1.0], method=method, mass=mass, adjoint=adjoint,
+            consistent="solve",
+        ).y
+        found[adjoint] = torch.autograd.grad((ys * weights).sum(), (rate, y0))
+    for one, other in zip(found["direct"], found["discrete"], strict=True):
+        assert torch.allclose(one, other, rtol=1e-9, atol=1e-11)
+
+
+def test_gradient_of_robertson_dae():
+    """Against the sensitivities of the ordinary system: p dy/dp of every constant at 40 s and later."""
+    data = load("robertson")
+    index = int((data["t"] - 40.0).abs().argmin())
+    field = RobertsonDAE()
+    ys = solve(
+        field, data["y0"], [data["t0"], float(data["t"][index])], rtol=1e-8, atol=1e-2 * ATOL, mass=ALGEBRAIC
+    ).y[-1]
+    for component in range(3):
+        (grad,) = torch.autograd.grad(ys[component], field.k, retain_graph=True)
+        for i, name in enumerate(data["parameters"]):
+            wanted = data["sensitivity"][name][index, component]
+            assert float((grad[i] * field.k[i] - wanted).detach().abs()) < 1e-4 * float(ys[component].detach().abs())
+
+
+def test_consistent_initial_values():
+    """Algebraic components are solved for, differential ones stay; an ODEProblem carries the mass matrix too."""
+    y0 = tensor(0.9, 1e-5, 0.5)
+    with torch.no_grad():
+        solution = solve(ODEProblem(RobertsonDAE(), y0, (0.0, 1.0), mass=ALGEBRAIC), atol=ATOL, consistent="solve")
+    assert torch.allclose(solution.y[0], tensor(0.9, 1e-5, 0.1 - 1e-5), rtol=1e-10)
+
+
+def index_three(t, y):
+    """The third component is fixed only by differentiating y_1 = sin t twice."""
+    return torch.stack((y[1], y[2], y[0] - torch.sin(t)))
+
+
+def problem(**changes):
+    """Arguments of a solve of Robertson's system with some of them changed."""
+    return {"f": RobertsonDAE(), "y0": tensor(1.0, 0.0, 0.0), "t": (0.0, 1.0), "mass": ALGEBRAIC, **changes}
+
+
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        ({"mass": torch.ones(4)}, r"mass has shape \(4,\); for 3 states it must be a matrix \(3, 3\), or a vector"),
+        ({"mass": torch.ones(3, 2)}, r"mass has shape \(3, 2\)"),
+        ({"mass": torch.zeros(3)}, "mass is zero"),
+        ({"mass": torch.tensor([1.0, float("nan"), 0.0])}, "mass holds NaN"),
+        ({"mass": torch.ones(3, requires_grad=True)}, "taken as constant"),
+        ({"y0": tensor(1.0, 0.0, 0.1)}, r"not consistent: .* but f\[2\] = 0.1 at y0"),
+        ({"consistent": "maybe"}, "consistent must be 'check' or 'solve'"),
+        ({"method": "Tsit5"}, "Tsit5 cannot solve M y' = f with a mass matrix: use 'qndf'"),
+        ({"f": index_three, "y0": tensor(0.0, 0.0, 0.0)}, "index is above 1"),
+    ],
+)
+def test_sentences(changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        solve(**problem(**changes))
+
+
+def test_mass_of_another_kind():
+    with pytest.raises(TypeError, match="mass is a str"):
+        solve(**problem(mass="diagonal"))
