@@ -21,8 +21,8 @@ class Step:
     y: (n,) state at t + h; ratio: scaled error, accepted where it is at most 1; factor: proposal for the next h;
     state: to go on with, or to try again with; tape: what dense output and gradient need beside t, h and the start.
     failure: why the step could not even be completed, None otherwise.
-    method: which method took it, where several take turns; before: (method, state, tolerance) that it began with, kept by
-    methods whose gradient takes the step again (adjoints/discrete_step.py).
+    method: which method took it, where several take turns; before: (method, state, tolerance) that it began with, kept
+    by methods whose gradient takes the step again (adjoints/discrete_step.py).
     """
 
     __slots__ = ("accepted", "before", "factor", "failure", "h", "method", "ratio", "start", "state", "t", "tape", "y")
