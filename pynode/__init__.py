@@ -10,6 +10,6 @@ from .status import RejectStep, SolveError, Status
 __version__ = "0.1.0"
 
 __all__ = [
-    "Banded", "Dense", "Event", "EventRecord", "Krylov", "ODEProblem", "PresetTimes", "RejectStep", "Solution", "SolveError",
-    "Sparse", "Status", "__version__", "solve",
+    "Banded", "Dense", "Event", "EventRecord", "Krylov", "ODEProblem", "PresetTimes", "RejectStep", "Solution",
+    "SolveError", "Sparse", "Status", "__version__", "solve",
 ]
