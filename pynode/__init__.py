@@ -5,11 +5,12 @@ from .events import Event, EventRecord, PresetTimes
 from .problem import ODEProblem
 from .solution import Solution
 from .solve import solve
+from .split import SplitField
 from .status import RejectStep, SolveError, Status
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Banded", "Dense", "Event", "EventRecord", "Krylov", "ODEProblem", "PresetTimes", "RejectStep", "Solution",
-    "SolveError", "Sparse", "Status", "__version__", "solve",
+    "SolveError", "Sparse", "SplitField", "Status", "__version__", "solve",
 ]

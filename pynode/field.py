@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 
+from .split import SplitField
 from .stats import Stats
 from .status import RejectStep
 
@@ -13,6 +16,7 @@ class VectorField:
 
     parameters: the tensors that gradients reach: those in ``params`` if given, else the module's parameters and the
     tensors in args that require a gradient; for a plain function, the leaves that it closes over.
+    parts: the implicit and the explicit part of a SplitField, as fields with the same counts; None for any other f.
     mass: M of M y' = f, None for the identity; structure: how its Jacobians are made and solved with, None for dense.
     """
 
@@ -23,12 +27,24 @@ class VectorField:
         self.f, self.args, self.user_jac = problem.f, problem.args, problem.jac
         self.dtype, self.device, self.size, self.flat = layout.dtype, layout.device, layout.size, layout.flat
         self.parameters = self._find_parameters(problem, t0) if params is None else [p for p in params if p.requires_grad]
+        self.parts = None
+        if isinstance(self.f, SplitField):
+            self.parts = self._part(self.f.implicit), self._part(self.f.explicit)
+
+    def _part(self, f):
+        """The field of one part of f. A user's Jacobian is that of the whole, and so of no use to it."""
+        part = copy.copy(self)
+        part.f, part.user_jac = f, None
+        return part
 
     def _find_parameters(self, problem, t0):
         if not torch.is_grad_enabled():
             return []
         found = [a for a in self.args if isinstance(a, torch.Tensor) and a.requires_grad]
-        if isinstance(self.f, torch.nn.Module):
+        plain = isinstance(self.f, SplitField) and not all(
+            isinstance(part, torch.nn.Module) for part in (self.f.implicit, self.f.explicit)
+        )
+        if isinstance(self.f, torch.nn.Module) and not plain:
             return [p for p in self.parameters_of_f() if p.requires_grad] + found
         known = {id(p) for p in found}
         return found + [leaf for leaf in self._captured_leaves(problem, t0) if id(leaf) not in known]

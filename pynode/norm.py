@@ -14,13 +14,14 @@ class Tolerance:
     """Root mean square of error / (atol + rtol |y|). Hairer, Norsett & Wanner I, II.4.11.
 
     rtol: float; atol: 0-d or (n,) tensor in units of y. newton: what Newton's iteration may leave, as a fraction
-    of the error allowed in a step (the kappa of Hairer & Wanner II, IV.8.10).
+    of the error allowed in a step (the kappa of Hairer & Wanner II, IV.8.10). finest: what rounding leaves in any case.
     """
 
     def __init__(self, rtol: float, atol: torch.Tensor, size: int):
         self.rtol, self.atol, self.size = rtol, atol, size
         eps = torch.finfo(atol.dtype).eps
-        self.newton = max(10 * eps / max(rtol, eps), NEWTON)
+        self.finest = 10 * eps / max(rtol, eps)
+        self.newton = max(self.finest, NEWTON)
 
     def scale(self, y):
         """atol + rtol |y|, (n,), in units of y."""

@@ -15,6 +15,8 @@ from .field import VectorField
 from .legs import Course, Leg, boundaries
 from .limits import Limits
 from .methods import registry
+from .methods.choose import choose
+from .norm import Tolerance
 from .options import Options
 from .problem import ODEProblem
 from .solution import Piece, Solution
@@ -36,7 +38,8 @@ def solve(
     f: nn.Module or function f(t, y, *args), t a 0-d tensor and y in the structure of y0; or an ODEProblem alone.
     y0: tensor of any shape, or a tuple or dict of tensors, float32 or float64.
     t: at least two times, strictly increasing or decreasing; a list or a tensor (with gradients, if it requires them).
-    method: SciML's name in any case ('fbdf', 'rodas5p', 'tsit5', ...; ``pynode methods`` lists them). 'auto': BDF.
+    method: SciML's name in any case ('fbdf', 'rodas5p', 'tsit5', ...; ``pynode methods`` lists them), or a pair that
+        switches, 'AutoTsit5(Rodas5P())'. 'auto': by size, tolerance and stiffness; Solution.choice says what and why.
     rtol, atol: tolerances; the error of a step is held below atol + rtol |y| in the root mean square. atol may be one value
         a component. Of the order 1e-3 times the smallest values that matter is a good atol.
     dense: keep the polynomials of all steps, so that solution(t) works at every t.
@@ -64,8 +67,9 @@ def solve(
     Raises ValueError or TypeError for input that makes no sense, SolveError where the solve fails.
     """
     problem = f if isinstance(f, ODEProblem) else ODEProblem(f, y0, t, args, jac, mass)
+    choosing = method == "auto" and not batched and structure == "dense" and problem.mass is None
     method = registry.get("bdf" if method == "auto" else method)
-    if controller is not None:
+    if controller is not None and not choosing:
         method = method.controlled(controller)
     if adjoint not in ("auto", *ADJOINTS):
         raise ValueError(f"unknown adjoint {adjoint!r}: choose one of 'auto', 'discrete', 'direct'")
@@ -92,6 +96,12 @@ def solve(
     atol = options.flat_atol(layout, flat)
     begin = values[0]
     flat = make_consistent(field, begin, values[-1], flat, atol, rtol, consistent)
+    choice = ""
+    if choosing:
+        tol = Tolerance(rtol, atol, layout.size)
+        method, choice = choose(registry.get, field, values[0], values[-1], flat.detach(), tol)
+        if controller is not None:
+            method = method.controlled(controller)
     needs_time = times.requires_grad and torch.is_grad_enabled()
 
     def leg(start, values, watch):
@@ -131,9 +141,11 @@ def solve(
     ys, reached = course.ys, times[: len(course.ys)]
     if needs_time:
         ys = _move_outputs(ys, course.slopes, reached)
+    if choice and field.stats.switches:
+        choice += f"; switches made: {field.stats.switches}"
     solution = Solution(
         reached.to(torch.float64), layout.unravel(ys), course.status, _message(field, method, course),
-        field.stats, method.name, layout, course.pieces, course.records,
+        field.stats, method.name, layout, course.pieces, course.records, choice,
     )
     return solution.check() if throw else solution
 

@@ -10,6 +10,7 @@ class Stats:
     """Forward: evaluations of f, Jacobians, factorisations, linear solves, steps; ``backward_*``: those of the gradient.
 
     A batched evaluation of f counts as many evaluations as it has rows; a Jacobian counts once, in njac only.
+    switches counts the changes between the methods of an automatic pair.
     njvp counts the Jacobian-vector products of matrix-free solves; those of sparse Jacobians belong to njac.
     backward_nvjp counts vector-Jacobian products of f.
     """
@@ -22,6 +23,7 @@ class Stats:
     accepted: int = 0
     rejected: int = 0
     newton_failures: int = 0
+    switches: int = 0
     backward_nfe: int = 0
     backward_nvjp: int = 0
     backward_njac: int = 0

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pynode import solve
 from pynode.methods import registry
+from pynode.methods.rosenbrock import RosenbrockMethod
 
 SYNCHRONISING = ("item", "_local_scalar_dense", "nonzero", "is_nonzero", "equal", "allclose")
 VIEWS = ("detach", "slice", "select", "view", "expand", "unsqueeze", "squeeze", "t", "transpose", "unbind", "alias",
@@ -97,10 +98,17 @@ def test_one_synchronisation_a_step(method, grad):
     assert per_step(method, grad=grad)[1] == 1
 
 
-@pytest.mark.parametrize("method", [m for m in ONE_STEP if registry.get(m).implicit])
+@pytest.mark.parametrize("method", [m for m in ONE_STEP if isinstance(registry.get(m), RosenbrockMethod)])
 def test_two_synchronisations_a_rosenbrock_step(method):
     """The accept test, and on a CPU whether the factorisation went well."""
     assert per_step(method)[1] <= 2
+
+
+@pytest.mark.parametrize("method", ["KenCarp4", "Kvaerno5", "TRBDF2", "RadauIIA5"])
+def test_synchronisations_of_newton_stages(method):
+    """One for each of Newton's iterations (at most one linear solve each), for each factorisation, for each step."""
+    _, synchronisations, stats = counted(method, 12.0)
+    assert synchronisations <= stats.nsolve + stats.nlu + stats.accepted + stats.rejected + 16
 
 
 @pytest.mark.parametrize("method", ["FBDF", "QNDF"])

@@ -76,14 +76,13 @@ class Replay(Start):
         return pull_parameters(self.field, t, y, torch.cat(stages).squeeze(2))
 
 
-def sequential(field, method, trajectory, outputs):
-    """The same recursion, a step at a time by vector-Jacobian products: for states too large for Jacobians."""
+def sequential(field, method, trajectory, outputs, ybar, span):
+    """The same recursion as onestep.pullback runs, a step at a time by vector-Jacobian products: for large states."""
     tb = method.tableau
     a = tb.matrix()
     b = [float(x) for x in tb.b] + [0.0] * len(tb.c_dense)
-    ybar = torch.zeros_like(trajectory.y0)
     grads = [torch.zeros_like(p) for p in field.parameters]
-    for k in range(len(trajectory.steps) - 1, -1, -1):
+    for k in range(span[1] - 1, span[0] - 1, -1):
         step, h = trajectory.steps[k], trajectory.steps[k].h
         if outputs.ends[k] is not None:
             ybar = ybar + outputs.ends[k]

@@ -13,14 +13,16 @@ import torch
 from .points import chunk_size
 
 
-def pullback(field, replay_type, method, trajectory, outputs):
-    """(cotangent of y0 (n,), cotangents of the parameters). replay_type: the family's Replay."""
+def pullback(field, replay_type, method, trajectory, outputs, ybar, span):
+    """(cotangent of the start of the steps (n,), cotangents of the parameters), for the steps in range(*span).
+
+    ybar: (n,) cotangent of their end, without that of outputs. replay_type: the family's Replay.
+    """
     steps, n = trajectory.steps, len(trajectory.y0)
-    ybar = torch.zeros_like(trajectory.y0)
     grads = [torch.zeros_like(p) for p in field.parameters]
-    size = max(1, chunk_size(n) // method.tableau.stages)
-    for last in range(len(steps), 0, -size):
-        first = max(0, last - size)
+    size = max(1, chunk_size(n) // replay_type.size(method))
+    for last in range(span[1], span[0], -size):
+        first = max(span[0], last - size)
         replay = replay_type(field, method, steps[first:last], outputs.inside[first:last])
         unit = torch.eye(n, dtype=ybar.dtype, device=ybar.device).expand(last - first, n, n)
         transition = replay.sweep(unit)
@@ -40,6 +42,11 @@ def pullback(field, replay_type, method, trajectory, outputs):
 
 class Start:
     """Starts, times and sizes of the steps of a chunk as tensors: y (m, n), t (m,), h (m,), and their outputs."""
+
+    @staticmethod
+    def size(method):
+        """Matrices, (n, n), that one step needs."""
+        return method.tableau.stages
 
     def __init__(self, steps, inside):
         like = steps[0].start

@@ -19,14 +19,15 @@ class Newton(NamedTuple):
     rate: float
 
 
-def simplified_newton(field, t, start, psi, c, solver, scale, tol, kappa, rate):
+def simplified_newton(field, t, start, psi, c, solver, scale, tol, kappa, rate, most=MAX_ITERATIONS):
     """Solve M (y - start + psi) = c f(t, y) for y, (n,), M the mass matrix or the identity. Hairer & Wanner II, IV.8.
 
     solver: M - c J factorised; rate: the convergence rate last seen with it (1 if none), which lets the iteration stop
-    after its first correction (IV.8.10); kappa: the error allowed, as a fraction of the error of the step.
+    after its first correction (IV.8.10); kappa: the error allowed, as a fraction of the error of the step;
+    most: iterations after which it is given up.
     """
     y, gap, last, stats, mass = start, psi, 0.0, field.stats, field.mass
-    for iteration in range(1, MAX_ITERATIONS + 1):
+    for iteration in range(1, most + 1):
         held = gap if mass is None else mass.times(gap)  # gap = psi + (y - start)
         change = solver.solve(torch.sub(held, field(t, y), alpha=c), -1.0)
         norm = tol.rms(change, scale)
@@ -35,7 +36,7 @@ def simplified_newton(field, t, start, psi, c, solver, scale, tol, kappa, rate):
             return Newton(None, change, norm, iteration, 1.0)
         if iteration > 1:
             rate = norm / last
-            if rate >= 1 or rate ** (MAX_ITERATIONS - iteration) / (1 - rate) * norm > kappa:
+            if rate >= 1 or rate ** (most - iteration) / (1 - rate) * norm > kappa:
                 break
         y = y + change
         if norm == 0 or (rate < 1 and rate / (1 - rate) * norm <= kappa):
@@ -43,6 +44,27 @@ def simplified_newton(field, t, start, psi, c, solver, scale, tol, kappa, rate):
         gap = gap + change
         last = norm
     return Newton(None, change, norm, iteration, rate)
+
+
+def full_newton(field, t, start, psi, c, factorise, scale, tol, kappa, most=30):
+    """The same equation with a new Jacobian at every iterate: for fixed steps, which cannot be cut where the other fails.
+
+    factorise(y): I - c J at y, factorised. It converges quadratically, so that the square of a correction is what is left.
+    """
+    y = start
+    for iteration in range(1, most + 1):
+        solver = factorise(y)
+        if not solver.ok:
+            break
+        change = solver.solve(torch.sub(psi + (y - start), field(t, y), alpha=c), -1.0)
+        norm = tol.rms(change, scale)
+        field.stats.nsolve += 1
+        y = y + change
+        if not norm < 1e30:
+            break
+        if norm <= max(kappa, 1e-5):
+            return Newton(y, change, norm, iteration, 1.0)
+    return Newton(None, change if solver.ok else psi, norm if solver.ok else float("inf"), iteration, 1.0)
 
 
 def attach(field, t, start, psi, c, solver, y):

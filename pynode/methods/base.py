@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
+
 from ..control import Controller
 from ..status import Status
 
@@ -19,13 +21,16 @@ class Step:
     y: (n,) state at t + h; ratio: scaled error, accepted where it is at most 1; factor: proposal for the next h;
     state: to go on with, or to try again with; tape: what dense output and gradient need beside t, h and the start.
     failure: why the step could not even be completed, None otherwise.
+    method: which method took it, where several take turns; before: (method, state, tolerance) that it began with, kept by
+    methods whose gradient takes the step again (adjoints/discrete_step.py).
     """
 
-    __slots__ = ("t", "h", "start", "y", "ratio", "accepted", "factor", "state", "tape", "failure")
+    __slots__ = ("t", "h", "start", "y", "ratio", "accepted", "factor", "state", "tape", "failure", "method", "before")
 
     def __init__(self, t, h, start, y, ratio, factor, state, tape=None, failure=None):
         self.t, self.h, self.start, self.y = t, h, start, y
         self.ratio, self.factor, self.state, self.tape, self.failure = ratio, factor, state, tape, failure
+        self.method = self.before = None
         self.accepted = failure is None and ratio <= 1.0
 
     @classmethod
@@ -38,6 +43,8 @@ class Method:
     """A method by its SciML name. order: of the solution that is carried on; implicit: whether it needs a Jacobian.
 
     error_order: order of the error estimate plus one, the exponent of step-size control.
+    separable: whether it is for systems (q, p) with dq/dt = v(t, p) and dp/dt = a(t, q) alone.
+    carried: fields of its state through which derivatives flow, of methods whose gradient takes every step again.
     structures: names of the structures of the Jacobian that it can use (algebra/structure.py); takes_mass: whether it
     solves M y' = f with a constant, possibly singular M.
     """
@@ -46,6 +53,8 @@ class Method:
     order: int
     reference: str
     implicit = False
+    separable = False
+    carried = ()
     structures = ("dense",)
     takes_mass = False
 
@@ -83,3 +92,13 @@ class OneStep(Method):
 
     def controlled(self, kind):
         return replace(self, controller=Controller(kind))
+
+    def stages(self, field, step):
+        """Slopes of all stages of an accepted step that its dense output needs: list of (n,)."""
+        return step.tape
+
+    def polynomial(self, field, step):
+        """(degree + 1, n) coefficients of the powers of theta on the step."""
+        ks = torch.stack(self.stages(field, step))
+        weights = torch.as_tensor(self.tableau.dense_weights.T * step.h, dtype=ks.dtype, device=ks.device)
+        return torch.cat((step.start.unsqueeze(0), weights @ ks))

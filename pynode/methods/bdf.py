@@ -74,7 +74,7 @@ class BDF(Method):
         if h != old_h:
             z, past, change = form.rescale(z, past, k, h / old_h)
             equal = 0
-        c, t1 = h / form.alpha[k], t + h
+        c, t1 = h / form.leading(past, k, h), t + h
         pq, nodes = form.predictor(z, past, k, h, equal)
         predicted, psi = start, start_psi = torch.mm(pq, z).unbind(0)
         differentiable = torch.is_grad_enabled()
@@ -136,7 +136,7 @@ class BDF(Method):
         for order, error in ((k - 1, lower), (k + 1, upper)):
             if error is not None and (g := max(error, 1e-10) ** (-1 / (order + 1))) > growth:
                 best, growth = order, g
-        factor = min(10.0, safety * growth)
+        factor = min(self.history.largest, safety * growth)
         if best == k and 1 / KEEP < factor < KEEP:
             return k, 1.0
         return best, factor

@@ -64,6 +64,12 @@ def _monomials(nodes) -> np.ndarray:
 class _History:
     """Small matrices by order, as tensors made once for each dtype and device."""
 
+    largest = 10.0  # growth of a step
+
+    def leading(self, past, k, h):
+        """The leading coefficient: y' = (leading / h) y1 + older values; the same for all steps here."""
+        return self.alpha[k]
+
     def __init__(self):
         self._tensors = {}
 

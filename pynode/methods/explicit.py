@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
-
 from ..algebra.combine import Row, combine
 from .base import OneStep, Step
 
@@ -66,8 +64,5 @@ class ExplicitRungeKutta(OneStep):
             ks.append(field(t + self.nodes[self.tableau.stages + i] * h, combine(y, h, row, ks)))
         return ks
 
-    def polynomial(self, field, step):
-        """(degree + 1, n) coefficients of the powers of theta on the step."""
-        ks = torch.stack(self.all_stages(field, step.t, step.start, step.h, step.tape))
-        weights = torch.as_tensor(self.tableau.dense_weights.T * step.h, dtype=ks.dtype, device=ks.device)
-        return torch.cat((step.start.unsqueeze(0), weights @ ks))
+    def stages(self, field, step):
+        return self.all_stages(field, step.t, step.start, step.h, step.tape)

@@ -5,37 +5,51 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+import re
 from functools import lru_cache
 
 from . import tables
+from .abdf2 import ABDF2
+from .adams import ADAMS
+from .auto import AutoSwitch
 from .base import Method
 from .bdf import FBDF, QNDF
+from .dirk import DIRK
 from .explicit import ExplicitRungeKutta
+from .radau import RADAUS
+from .rkc import RKC
 from .rosenbrock import RosenbrockMethod
 from .tableau import Rosenbrock, RungeKutta
+from .verlet import VELOCITYVERLET
 
 
-def _runner(tableau):
-    """The method that runs a tableau, None where no family here does."""
+def _runner(tableau, companion):
+    """The method that runs a tableau; companion: the explicit part of an additive pair, None where there is none."""
     if isinstance(tableau, Rosenbrock):
         return RosenbrockMethod.of(tableau)
     if tableau.explicit:
         return ExplicitRungeKutta.of(tableau)
-    return None
+    return DIRK.of(tableau, companion)
 
 
 @lru_cache(maxsize=None)
 def _methods() -> dict:
-    found = {m.name.lower(): m for m in (QNDF, FBDF)}
+    found = {m.name.lower(): m for m in (QNDF, FBDF, ABDF2, ADAMS, RKC, VELOCITYVERLET, *RADAUS)}
     for info in pkgutil.iter_modules(tables.__path__):
         module = importlib.import_module(f"{tables.__name__}.{info.name}")
-        tableau = getattr(module, info.name.upper())
-        if (runner := _runner(tableau)) is not None:
-            found[tableau.name.lower()] = runner
+        tableau, companion = (getattr(module, info.name.upper() + part, None) for part in ("", "_EXPLICIT"))
+        found[tableau.name.lower()] = _runner(tableau, companion)
+    for explicit, stiff in SWITCHING:
+        method = AutoSwitch.of(found[explicit], found[stiff])
+        found[method.name.lower()] = method
     return dict(sorted(found.items(), key=lambda item: (item[1].implicit, item[1].order, item[0])))
 
 
-ALIASES = {"bdf": "qndf", "dopri5": "dp5", "dop853": "dp8", "ode23s": "rosenbrock23", "bosh3": "bs3"}
+# Pairs that stand in the list; any other is made where it is asked for, as 'AutoDP5(KenCarp4())'.
+SWITCHING = (("tsit5", "rodas5p"), ("vern7", "rodas5p"))
+_PAIR = re.compile(r"auto(?P<explicit>\w+)(?:\((?P<stiff>\w+)(?:\(\))?\))?")
+
+ALIASES = {"bdf": "qndf", "dopri5": "dp5", "dop853": "dp8", "ode23s": "rosenbrock23", "bosh3": "bs3", "vcabm": "adamspece", "adams": "adamspece", "rkc2": "rkc", "verlet": "velocityverlet", "radau": "radauiia5", "radau5": "radauiia5"}
 
 
 def names() -> list:
@@ -51,6 +65,8 @@ def get(name) -> Method:
         raise TypeError(f"method must be a name such as 'fbdf' or a Method, not {type(name).__name__}")
     key = name.lower()
     found = _methods().get(ALIASES.get(key, key))
+    if found is None and (pair := _PAIR.fullmatch(key.replace(" ", ""))) and pair["explicit"] in _methods():
+        return AutoSwitch.of(get(pair["explicit"]), get(pair["stiff"] or "rodas5p"))
     if found is None:
         near = difflib.get_close_matches(key, list(_methods()) + list(ALIASES), n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"choose one of {', '.join(names())}"

@@ -31,6 +31,13 @@ class RosenbrockMethod(OneStep):
     def init(self, field, t, y, f0, h, tol):
         return linearise(field), None, (1.0, 1.0)
 
+    def linearised(self, field, t, y, state):
+        """(Jacobian that a step from here starts with, state that holds it)."""
+        jacobian, linear, past = state
+        if linear is None:
+            linear = jacobian.with_time(t, y, graph=torch.is_grad_enabled())
+        return linear[0], (jacobian, linear, past)
+
     def attempt(self, field, t, y, h, slope, solver):
         """(y1, error, stages u) of a step; h a float and y (n,), or h and t (m,) and y (m, n) for rows of a batch.
 
@@ -55,9 +62,7 @@ class RosenbrockMethod(OneStep):
 
     def step(self, field, t, y, h, state, tol):
         """One step; y: (n,)."""
-        jacobian, linear, past = state
-        if linear is None:
-            linear = jacobian.with_time(t, y, graph=torch.is_grad_enabled())
+        _, (jacobian, linear, past) = self.linearised(field, t, y, state)
         solver = jacobian.factorised(linear[0], h * float(self.tableau.gamma))
         if not solver.ok:
             return Step.failed(t, h, 0.25, (jacobian, linear, past))

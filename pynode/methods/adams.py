@@ -1,0 +1,154 @@
+"""Adams methods of variable order 1 to 12 and variable step, predicted, evaluated, corrected, evaluated.
+
+Hairer, Norsett & Wanner I, sec. III.5; Shampine & Gordon, Computer Solution of Ordinary Differential Equations (1975):
+two evaluations of f a step at any order, for problems that are not stiff and whose f is expensive.
+
+With d_i = (t - t_i) / h for the last times, the interpolant of f is sum_j c_j(theta) phi*_j, where
+c_j(theta) = prod_(i<j) (theta + d_i) / (1 + d_i) and phi*_j are modified divided differences; its integrals are the formulas.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from .base import Method, Step
+
+MAX_ORDER = 12
+START_ORDER = 4  # while the step doubles: on such a grid higher differences magnify rounding by thousands
+
+
+class State(NamedTuple):
+    """phi: (rows, n) modified divided differences phi_0 = f(t, y), phi_1, ... (III.5.8); past: t - t_i, signed by h, of the
+    times they come from; order: of the predictor; equal: steps taken with h and order unchanged; starting: whether order
+    and step still grow at every step; failures: in a row."""
+
+    phi: torch.Tensor
+    past: tuple
+    order: int
+    equal: int
+    h: float
+    starting: bool
+    failures: int
+
+
+def basis(past, h, count):
+    """(coefficients of the powers of theta of c_0, ..., c_count, their integrals g over [0, 1], betas (III.5.7))."""
+    rows, betas = [[1.0]], [1.0]
+    for j in range(count):
+        d, last = past[j] / h, rows[-1]
+        scale = 1 / (1 + d)
+        rows.append([scale * (d * a + b) for a, b in zip([*last, 0.0], [0.0, *last])])
+        if j + 1 < len(past):
+            betas.append(betas[-1] * (1 + d) / (past[j + 1] / h))
+    return rows, [sum(a / (m + 1) for m, a in enumerate(row)) for row in rows], betas
+
+
+@dataclass(frozen=True)
+class Adams(Method):
+    """Predictor of order k, corrector of order k + 1 (local extrapolation), k by the errors of its neighbours."""
+
+    carried = ("phi",)
+
+    @property
+    def error_order(self):
+        """Of the first step, which has order 1."""
+        return 2
+
+    def init(self, field, t, y, f0, h, tol):
+        return State(f0.unsqueeze(0), (0.0,), 1, 0, h, True, 0)
+
+    def step(self, field, t, y, h, state, tol):
+        """One step; y: (n,). One synchronisation, at the norms of the errors."""
+        phi, past, k, equal, old_h, starting, failures = state
+        before = self, state, tol
+        if h != old_h:
+            equal = 0
+        rows = min(len(phi), k + 1)
+        polynomials, g, betas = basis(past, h, min(k + 1, len(past)))
+        weights = torch.tensor(betas[:rows], dtype=y.dtype, device=y.device).unsqueeze(1)
+        star = phi[:rows] * weights
+        sums = torch.cumsum(star, 0)
+        # Predicted with phi*_0 .. phi*_(k-1); the difference of order k at the prediction corrects it.
+        used = torch.tensor(g[:k], dtype=y.dtype, device=y.device)
+        predicted = torch.addmv(y, star[:k].t(), used, alpha=h)
+        gap = field(t + h, predicted) - sums[k - 1]
+        y1 = torch.add(predicted, gap, alpha=h * g[k])
+        with torch.no_grad():
+            size, lower = self._errors(y, y1, h, k, g, gap, star, tol)
+        if not size <= 1.0:
+            return self._rejected(t, h, y, size, state, lower)
+        f1 = field(t + h, y1)
+        new = torch.cat((f1.unsqueeze(0), f1 - sums))
+        equal += 1
+        order, upper = k, None
+        # The start raises order and step together for as long as the step could be doubled at the present order.
+        starting = starting and k < START_ORDER and size * 2 ** (k + 1) < 0.5
+        if starting and not lower:
+            order = k + 1
+        elif lower:
+            order, starting = k - 1, False
+        elif equal > k and k < MAX_ORDER and len(new) > k + 1:
+            with torch.no_grad():
+                upper = tol.rms(new[k + 1], tol.scale(y1)) * abs(h * (g[k + 1] - g[k]))
+            if upper < (0.5 if k == 1 else 1.0) * size:
+                order = k + 1
+        error = upper if upper is not None and order == k + 1 else size
+        factor = self._factor(error, order, starting)
+        if order != k:
+            equal = 0
+        moved = (0.0, *(p + h for p in past[:MAX_ORDER + 1]))
+        following = State(new, moved, order, equal, h, starting, 0)
+        done = Step(t, h, y, y1, size, factor, following, (polynomials[: k + 1], star[:k], gap))
+        done.before = before
+        return done
+
+    @staticmethod
+    def _errors(y, y1, h, k, g, gap, star, tol):
+        """(scaled error of the step, whether the errors of lower orders are no larger). Shampine & Gordon, chapter 5."""
+        rows = [gap * (h * (g[k] - g[k - 1]))]
+        difference = gap
+        for j in range(k - 1, max(0, k - 3), -1):
+            difference = difference + star[j]
+            rows.append(difference * (h * (g[j] - g[j - 1])))
+        scaled = torch.stack(rows) / torch.add(tol.atol, torch.maximum(y.abs(), y1.abs()), alpha=tol.rtol)
+        size, *others = (scaled * scaled).mean(1).sqrt().tolist()
+        if not others:
+            return size, False
+        return size, max(others) <= (0.5 if k == 2 else 1.0) * size
+
+    @staticmethod
+    def _factor(error, order, starting):
+        """The step is doubled, kept, or cut: changes cost the differences their even grid."""
+        growth = (0.5 / max(error, 1e-16)) ** (1 / (order + 1))
+        if starting or growth >= 2:
+            return 2.0
+        return 1.0 if growth >= 1 else max(0.5, min(0.9, growth))
+
+    @staticmethod
+    def _rejected(t, h, y, size, state, lower):
+        failures = state.failures + 1
+        order = 1 if failures > 2 else state.order - lower
+        kept = state._replace(order=order, equal=0, starting=False, failures=failures)
+        if not math.isfinite(size):
+            return Step.failed(t, h, 0.25, kept)
+        return Step(t, h, y, None, size, 0.5 if failures < 3 else 0.25, kept)
+
+    def polynomial(self, field, step):
+        """(k + 2, n) coefficients of the powers of theta: the integral of the interpolant that made the step."""
+        rows, star, gap = step.tape
+        weights = torch.zeros(len(rows) + 1, len(rows), dtype=gap.dtype, device=gap.device)
+        for j, row in enumerate(rows):
+            for m, a in enumerate(row):
+                weights[m + 1, j] = step.h * a / (m + 1)
+        rise = weights @ torch.cat((star, gap.unsqueeze(0)))
+        return torch.cat((step.start.unsqueeze(0), rise[1:]))
+
+
+ADAMS = Adams(
+    "AdamsPECE", MAX_ORDER, "Shampine & Gordon, Computer Solution of Ordinary Differential Equations (1975); "
+    "Hairer, Norsett & Wanner I, sec. III.5"
+)

@@ -1,0 +1,147 @@
+"""Automatic switching between an explicit method and a stiff one, by the stiffness seen in the steps themselves.
+
+The rule of OrdinaryDiffEq.jl's AutoSwitch: h rho, with rho an estimate of the spectral radius of df/dy, is held against the
+boundary of the explicit method's stability on the negative axis. In explicit steps rho is the quotient of two stages
+at the same time (Shampine 1977; Hairer & Wanner II, sec. IV.2), in stiff ones it comes from the Jacobian in use.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ..algebra.combine import Row, combine
+from .base import Method, OneStep
+from .explicit import ExplicitRungeKutta
+
+TO_STIFF, TO_NONSTIFF = 10, 3  # consecutive steps that must speak for a change
+LIMIT = 0.9  # of the stability boundary
+STEP_FACTOR = 2.0  # by which the step grows on the way to the stiff method, and shrinks on the way back
+ITERATIONS = 2  # of the power method in a stiff step, from the last step's vector on
+
+
+class State(NamedTuple):
+    """stiff: which method runs; inner: its state; count: steps in a row that speak for stiffness, negative: against;
+    vector: (n,) direction that grew most under the last Jacobian, None where there was none."""
+
+    stiff: bool
+    inner: object
+    count: int
+    vector: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class AutoSwitch(Method):
+    """Starts with the explicit method; after TO_STIFF stiff steps in a row goes over to the other one, and back."""
+
+    explicit: ExplicitRungeKutta = None
+    stiff: OneStep = None
+    implicit = True
+
+    @classmethod
+    def of(cls, explicit, stiff):
+        """ValueError where one of the two cannot play its part."""
+        if not isinstance(explicit, ExplicitRungeKutta) or cls._pair(explicit.tableau) is None:
+            raise ValueError(f"{explicit.name} cannot detect stiffness: switch from Tsit5, DP5 or Vern7")
+        if not hasattr(stiff, "linearised"):
+            raise ValueError(f"{stiff.name} cannot be switched to: take a one-step stiff method such as Rodas5P")
+        name = f"Auto{explicit.name}({stiff.name}())"
+        return cls(name, min(explicit.order, stiff.order), f"{explicit.reference}; {stiff.reference}", explicit, stiff)
+
+    @property
+    def error_order(self):
+        return self.explicit.error_order
+
+    def controlled(self, kind):
+        return AutoSwitch.of(self.explicit.controlled(kind), self.stiff.controlled(kind))
+
+    @staticmethod
+    def _pair(tableau):
+        """The two latest stages at the same time, with rows that differ; None where there are none."""
+        a = tableau.matrix()
+        for i in range(tableau.stages - 1, 0, -1):
+            for j in range(i - 1, 0, -1):
+                if tableau.c[i] == tableau.c[j] and np.abs(a[i] - a[j]).max() > 1e-12:
+                    return i, j
+        return None
+
+    @cached_property
+    def comparison(self):
+        """(i, j, row): the stages compared, and h row k the difference of their states."""
+        i, j = self._pair(self.explicit.tableau)
+        a = self.explicit.tableau.matrix()
+        return i, j, Row(a[i] - a[j])
+
+    @cached_property
+    def boundary(self) -> float:
+        """Where the explicit method's stability ends on the negative axis."""
+        tb = self.explicit.tableau
+        a, b = tb.matrix()[: tb.stages, : tb.stages], np.array([float(x) for x in tb.b])
+        for z in np.arange(0.01, 50, 0.01):
+            if abs(1 - z * b @ np.linalg.solve(np.eye(len(a)) + z * a, np.ones(len(a)))) > 1 + 1e-9:
+                return float(z)
+        raise AssertionError("an explicit method is not stable on the whole axis")
+
+    def init(self, field, t, y, f0, h, tol):
+        return State(False, self.explicit.init(field, t, y, f0, h, tol), 0, None)
+
+    def step(self, field, t, y, h, state, tol):
+        """One step of the method that runs; y: (n,). One synchronisation more, for the estimate."""
+        method, inner, vector, jac = self.explicit, state.inner, state.vector, None
+        if state.stiff:
+            method = self.stiff
+            jac, inner = method.linearised(field, t, y, inner)
+        step = method.step(field, t, y, h, inner, tol)
+        step.method = method
+        if not step.accepted:
+            step.state = state._replace(inner=step.state)
+            return step
+        scale = tol.scale(y).detach()
+        if state.stiff:
+            radius, vector = spectral_radius(jac, scale, vector)
+        else:
+            radius = self._quotient(step, scale)
+        speaks = abs(h) * radius > LIMIT * self.boundary
+        count = max(state.count, 0) + 1 if speaks else min(state.count, 0) - 1
+        switch = count < -TO_NONSTIFF if state.stiff else count > TO_STIFF
+        if not switch:
+            step.state = State(state.stiff, step.state, count, vector)
+            return step
+        field.stats.switches += 1
+        following = self.explicit if state.stiff else self.stiff
+        step.factor = 1 / STEP_FACTOR if state.stiff else STEP_FACTOR
+        step.state = State(not state.stiff, following.init(field, t + h, step.y, None, h, tol), 0, None)
+        return step
+
+    def _quotient(self, step, scale) -> float:
+        """|k_i - k_j| / |Y_i - Y_j| in the norm of the tolerances: the growth of f between two states at one time."""
+        i, j, row = self.comparison
+        with torch.no_grad():
+            slopes = (step.tape[i] - step.tape[j]) / scale
+            states = combine(None, step.h, row, step.tape) / scale
+            value = (torch.dot(slopes, slopes) / torch.dot(states, states)).item()
+        return math.sqrt(value) if math.isfinite(value) else 0.0
+
+    def polynomial(self, field, step):
+        return step.method.polynomial(field, step)
+
+
+def spectral_radius(jac, scale, vector):
+    """(estimate of the largest |eigenvalue| of jac, the vector to go on from), by the power method in units of scale.
+
+    One step's Jacobian hardly differs from the last one's, so that few iterations each are enough.
+    """
+    with torch.no_grad():
+        first = vector is None
+        v = torch.cos(torch.arange(len(scale), dtype=scale.dtype, device=scale.device)) if first else vector
+        jac = jac.detach() * scale / scale.unsqueeze(1)
+        for _ in range(4 * ITERATIONS if first else ITERATIONS):
+            before = v / v.norm()
+            v = torch.mv(jac, before)
+        size = v.norm().item()
+        return (size, v / size) if 0 < size < math.inf else (0.0, None)

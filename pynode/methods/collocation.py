@@ -1,0 +1,92 @@
+"""Radau IIA collocation: the numbers of the method of s stages, from its definition. Hairer & Wanner II, IV.5 and IV.8."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class RadauIIA:
+    """Y_i = y + h sum_j a_ij f(t + c_j h, Y_j), y1 = Y_s: order 2 s - 1, stage order s, L-stable.
+
+    c: the zeros of d^(s-1)/dx^(s-1) (x^(s-1) (x - 1)^s); a: the integrals of the Lagrange polynomials to c_i.
+    The dense output is the collocation polynomial, of order s.
+    """
+
+    name: str
+    stages: int
+    reference: str
+
+    @property
+    def order(self) -> int:
+        return 2 * self.stages - 1
+
+    @property
+    def embedded_order(self) -> int:
+        return self.stages
+
+    @property
+    def dense_order(self) -> int:
+        return self.stages
+
+    @cached_property
+    def c(self) -> np.ndarray:
+        s, x = self.stages, np.polynomial.Polynomial([0, 1])
+        poly = (x ** (s - 1) * (x - 1) ** s).deriv(s - 1)
+        nodes = np.sort(poly.roots().real)
+        for _ in range(3):
+            nodes = nodes - poly(nodes) / poly.deriv()(nodes)
+        nodes[-1] = 1.0
+        return nodes
+
+    @cached_property
+    def powers(self) -> np.ndarray:
+        """(s, s): values at the c_i of a polynomial without constant term to its coefficients of theta, ..., theta^s."""
+        return np.linalg.inv(self.c[:, None] ** np.arange(1, self.stages + 1))
+
+    @cached_property
+    def a(self) -> np.ndarray:
+        q = np.arange(1, self.stages + 1)
+        return (self.c[:, None] ** q / q) @ np.linalg.inv(self.c[:, None] ** (q - 1))
+
+    @cached_property
+    def eigen(self):
+        """(mu, T, T^-1) with T^-1 a^-1 T block diagonal (IV.8.4): the real eigenvalue where s is odd, then one of each
+        complex pair; a pair stands in T as the columns that go with the real and imaginary parts of its coordinate."""
+        values, vectors = np.linalg.eig(np.linalg.inv(self.a))
+        order = [i for i in np.argsort(np.abs(values.imag)) if values[i].imag > -1e-9]
+        mu, columns = [], []
+        for i in order:
+            v = vectors[:, i] / vectors[-1, i]
+            if abs(values[i].imag) < 1e-9:
+                mu.append(float(values[i].real))
+                columns.append(v.real)
+            else:
+                mu.append(complex(values[i]))
+                columns += [2 * v.real, -2 * v.imag]
+        transform = np.stack(columns, axis=1)
+        return mu, transform, np.linalg.inv(transform)
+
+    @cached_property
+    def gamma0(self) -> float:
+        """Weight of f(t, y) in the error estimate: the inverse of the real eigenvalue, or of the modulus of the pair."""
+        return 1 / abs(self.eigen[0][0])
+
+    @cached_property
+    def e(self) -> np.ndarray:
+        """(s,) weights of the z_i = Y_i - y in the error estimate (IV.8.19), from the quadrature of order s that
+        takes f(t, y) with gamma0."""
+        q = np.arange(1, self.stages + 1)
+        moments = 1 / q - self.gamma0 * (q == 1)
+        b_hat = np.linalg.solve((self.c[:, None] ** (q - 1)).T, moments)
+        return (b_hat - self.a[-1]) @ np.linalg.inv(self.a)
+
+    def extrapolation(self, ratio) -> np.ndarray:
+        """(s, s): the z_i of a step to those of the next one, ratio times as long, by the collocation polynomial."""
+        theta = 1 + self.c * ratio
+        values = theta[:, None] ** np.arange(1, self.stages + 1) @ self.powers
+        values[:, -1] -= 1
+        return values

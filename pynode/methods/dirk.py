@@ -1,0 +1,250 @@
+"""Diagonally implicit Runge-Kutta methods with one gamma: SDIRK and ESDIRK, and additive pairs for split fields.
+
+Hairer & Wanner II, sec. IV.6 and IV.8; additive pairs: Kennedy & Carpenter, Appl. Numer. Math. 44 (2003), sec. 2.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ..algebra.combine import Row, combine
+from ..algebra.jacobian import Jacobian
+from ..algebra.linear import Factorised
+from ..algebra.newton import attach, full_newton, simplified_newton
+from ..status import Status
+from .base import OneStep, Step
+
+SLOW = 0.03# where Newton converges more slowly than this, the next step takes a new Jacobian
+ITERATIONS = 7  # of Newton's method at a stage
+EXACT = 0.25  # of the rest that Newton's iteration may leave in a step of BDF: here it is left in every stage
+KEEP = 1.2  # growth of a step that is not worth a factorisation
+PREDICTING = 3  # slopes from which the next stage is extrapolated: more of them amplify the errors of stiff stages
+_NOTHING = nullcontext()
+
+
+class State(NamedTuple):
+    """first: slope at the start of the step, None where it is not known; past: ratios of the last two steps.
+
+    jac: Jacobian in use, None if there is none; fresh: whether it is that of the start of this step;
+    solver: I - c jac factorised; rate: of Newton's convergence with it, 1 where unknown.
+    """
+
+    first: torch.Tensor | None
+    past: tuple
+    jacobian: Jacobian
+    jac: torch.Tensor | None
+    fresh: bool
+    solver: Factorised | None
+    c: float
+    rate: float
+    eye: torch.Tensor
+
+
+class Stages(NamedTuple):
+    """ks: slopes of all stages (sums of both parts of a split field); ys: their states; first, last: slopes at the ends of
+    the step, the last None where it did not come by; rate, iterations: of the slowest stage's Newton iteration, rate
+    infinite where it met NaN; y1: (n,) end of the step, None where an iteration failed."""
+
+    ks: list
+    ys: list
+    first: torch.Tensor | None
+    last: torch.Tensor | None
+    rate: float
+    iterations: int
+    y1: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class DIRK(OneStep):
+    """Runs a diagonally implicit tableau; with a companion, split fields are integrated as an additive pair.
+
+    The Jacobian is kept while Newton's iteration converges, its factorisation while the step stays the same.
+    """
+
+    companion: object = None
+    implicit = True
+
+    @classmethod
+    def of(cls, tableau, companion=None):
+        return replace(super().of(tableau), companion=companion)
+
+    @cached_property
+    def gamma(self) -> float:
+        return float(self.tableau.a[-1][self.tableau.stages - 1])
+
+    @cached_property
+    def rows(self):
+        """Rows of a left of the diagonal, b, b_err."""
+        tb = self.tableau
+        return [Row(row[:i]) for i, row in enumerate(tb.a)], Row(tb.b), Row(tb.b_err)
+
+    @cached_property
+    def rows_explicit(self):
+        """Rows of the companion's a, and what its b adds to the last stage."""
+        b, last = self.companion.b, self.companion.matrix()[-1]
+        return [Row(row) for row in self.companion.a], Row([float(x) - y for x, y in zip(b, last)])
+
+    @cached_property
+    def nodes(self):
+        return [float(c) for c in self.tableau.c]
+
+    @cached_property
+    def begins_explicitly(self) -> bool:
+        return not any(self.tableau.a[0])
+
+    @cached_property
+    def stiffly_accurate(self) -> bool:
+        """The last stage is the end of the step."""
+        return tuple(self.tableau.a[-1]) == tuple(self.tableau.b)
+
+    @cached_property
+    def predictors(self):
+        """Row i gives the start of Newton's iteration at stage i: y + h sum_j row_ij k_j over the slope at the start of
+        the step (j = 0) and those of the earlier stages, the integral of the polynomial through the first and the nearest."""
+        shift = 0 if self.begins_explicitly else 1
+        nodes, rows = [0.0] * shift + self.nodes, []
+        for i in range(shift, len(nodes)):
+            chosen = [0][:i]
+            for j in sorted(range(1, i), key=lambda j: abs(nodes[j] - nodes[i])):
+                if len(chosen) < PREDICTING and all(abs(nodes[j] - nodes[m]) > 0.05 for m in chosen):
+                    chosen.append(j)
+            row = np.zeros(i)
+            if chosen:
+                powers = np.arange(len(chosen))
+                moments = nodes[i] ** (powers + 1) / (powers + 1)
+                row[chosen] = np.linalg.solve(np.vander([nodes[j] for j in chosen], increasing=True).T, moments)
+            rows.append(Row(row))
+        return rows
+
+    @cached_property
+    def filtered(self) -> bool:
+        """Whether the error estimate grows with the stiffness: then it takes (I - gamma h J)^-1, so that it does not
+        count what the step damps (Hosea & Shampine 1996, sec. 4). Otherwise that would hide errors that are there."""
+        a = self.tableau.matrix()
+        weights = np.array([float(x) for x in self.tableau.b_err])
+        stiff = -1e6
+        return abs(stiff * weights @ np.linalg.solve(np.eye(len(a)) - stiff * a, np.ones(len(a)))) > 1
+
+    def init(self, field, t, y, f0, h, tol):
+        split = self.companion is not None and field.parts is not None
+        eye = torch.eye(len(y), dtype=y.dtype, device=y.device)
+        jacobian = Jacobian(field.parts[0] if split else field)
+        return State(None if split else f0, (1.0, 1.0), jacobian, None, False, None, 0.0, 1.0, eye)
+
+    def linearised(self, field, t, y, state):
+        """(Jacobian that a step from here starts with, state that holds it)."""
+        if state.jac is None:
+            state = state._replace(jac=state.jacobian(t, y), fresh=True, solver=None)
+        return state.jac, state
+
+    def step(self, field, t, y, h, state, tol):
+        """One step; y: (n,). Newton's iterations synchronise once each, the norm of the error once."""
+        c, differentiable = self.gamma * h, torch.is_grad_enabled()
+        solver, rate = (state.solver, state.rate) if state.c == c else (None, 1.0)
+        jac, fresh = state.jac, state.fresh
+        scale = tol.scale(y.detach() if differentiable else y)
+        while True:
+            if jac is None:
+                jac, fresh, solver = state.jacobian(t, y), True, None
+            if solver is None:
+                solver, rate = Factorised(state.eye, jac, c, field.stats), 1.0
+            stages = self._solve(field, t, y, h, state, solver, scale, tol, rate) if solver.ok else None
+            if stages is not None and stages.y1 is not None:
+                break
+            if fresh:
+                field.stats.newton_failures += 1
+                finite = stages is not None and stages.rate < math.inf
+                first = state.first if stages is None else stages.first
+                kept = state._replace(first=first, jac=jac if finite else None, fresh=finite, solver=None)
+                return Step.failed(t, h, 0.5, kept, Status.NEWTON if finite or stages is None else Status.NONFINITE)
+            jac = None
+        y1, rate, rows = stages.y1, stages.rate, self.rows
+        tape = stages.ks, stages.ys
+        # A rate that this step did not measure is trusted less and less (Hairer & Wanner II, sec. IV.8).
+        rate = rate if stages.iterations > 1 else max(rate, 1e-16) ** 0.8
+        used = None if rate > SLOW else jac
+        ended = state._replace(first=stages.last, jac=used, fresh=False, solver=solver, c=c, rate=rate)
+        if not self.adaptive:
+            return Step(t, h, y, y1, 0.0, 1.0, ended, tape)
+        with torch.set_grad_enabled(False) if differentiable else _NOTHING:
+            error = combine(None, h, rows[2], stages.ks)
+            if self.filtered:
+                error = solver.solve(error)
+                field.stats.nsolve += 1
+            ratio = tol.ratio(error, y, y1)
+        factor, past = self.controller(ratio, state.past, self.error_order)
+        if ratio <= 1.0:
+            if factor >= 1.0:
+                factor = max(1.0, factor * (2 * ITERATIONS + 1) / (2 * ITERATIONS + stages.iterations))
+            factor = 1.0 if 1.0 <= factor < KEEP else factor
+            return Step(t, h, y, y1, ratio, factor, ended._replace(past=past), tape)
+        kept = state._replace(first=stages.first, jac=jac, fresh=fresh, solver=solver, c=c, rate=rate)
+        if ratio > 1.0:
+            return Step(t, h, y, y1, ratio, factor, kept)
+        return Step.failed(t, h, factor, kept)
+
+    def _solve(self, field, t, y, h, before, solver, scale, tol, rate):
+        """All stages of one step; y1 is None where Newton's iteration failed."""
+        split = self.companion is not None and field.parts is not None
+        implicit, explicit = field.parts if split else (field, None)
+        rows, b, _ = self.rows
+        c, slowest, most = self.gamma * h, 0.0, 0
+        ks, ys, ls = [], [], []
+        first = implicit(t, y) if before.first is None else before.first
+        known = [] if self.begins_explicitly else [first]
+        for i, node in enumerate(self.nodes):
+            if i == 0 and self.begins_explicitly:
+                ys.append(y)
+                ks.append(first)
+            else:
+                base = combine(y, h, rows[i], ks)
+                guess = combine(y, h, self.predictors[i], known + ks)
+                if split:
+                    base = combine(base, h, self.rows_explicit[0][i], ls)
+                    guess = combine(guess, h, self.rows_explicit[0][i], ls)
+                found = self._newton(implicit, t + node * h, base, guess, c, before, solver, scale, tol, rate)
+                slowest, most = max(slowest, found.rate), max(most, found.iterations)
+                if found.y is None:
+                    return Stages(ks, ys, first, None, found.rate if math.isfinite(found.norm) else math.inf, most, None)
+                rate = found.rate
+                y1 = found.y
+                if torch.is_grad_enabled():
+                    exact = Factorised(before.eye, before.jacobian(t + node * h, y1), c, field.stats)
+                    y1 = attach(implicit, t + node * h, base, 0.0, c, exact, y1)
+                ys.append(y1)
+                # The slope that the stage's equation implies: f would multiply the iteration's rest by the stiffness.
+                ks.append((y1 - base) / c)
+            if split:
+                ls.append(explicit(t + node * h, ys[-1]))
+        last = ks[-1] if self.stiffly_accurate and not split else None
+        y1 = ys[-1] if self.stiffly_accurate else combine(y, h, b, ks)
+        if split:
+            y1 = combine(y1, h, self.rows_explicit[1], ls)
+            ks = [k + x for k, x in zip(ks, ls)]
+        return Stages(ks, ys, first, last, slowest, most, y1)
+
+    def _newton(self, field, t, base, guess, c, before, solver, scale, tol, rate):
+        # Fixed steps are for the formula's own error: there the iteration goes on to what the dtype can tell.
+        kappa, most = (EXACT * tol.newton, ITERATIONS) if self.adaptive else (tol.finest, 4 * ITERATIONS)
+        differentiable = torch.is_grad_enabled()
+        if differentiable:
+            base, guess = base.detach(), guess.detach()
+        with torch.set_grad_enabled(False) if differentiable else _NOTHING:
+            found = simplified_newton(field, t, guess, guess - base, c, solver, scale, tol, kappa, rate, most)
+            if found.y is not None or self.adaptive:
+                return found
+
+            def factorise(y):
+                return Factorised(before.eye, before.jacobian(t, y), c, field.stats)
+
+            return full_newton(field, t, guess, guess - base, c, factorise, scale, tol, kappa)
+
+    def stages(self, field, step):
+        return step.tape[0]

@@ -1,0 +1,221 @@
+"""Radau IIA methods, fully implicit, after the code RADAU5 of Hairer & Wanner II, sec. IV.8."""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+
+from ..algebra.jacobian import Jacobian
+from ..algebra.linear import Factorised
+from ..algebra.newton import attach, full_newton, simplified_newton
+from ..status import Status
+from .base import OneStep, Step
+from .collocation import RadauIIA
+
+SLOW = 0.03  # where Newton converges more slowly than this, the next step takes a new Jacobian
+ITERATIONS = 7  # of Newton's method
+EXACT = 0.25  # of the rest that Newton's iteration may leave in a step of BDF
+KEEP = 1.2  # growth of a step that is not worth a factorisation
+LARGEST, SMALLEST = 8.0, 0.2  # changes of the step
+_NOTHING = nullcontext()
+
+
+class State(NamedTuple):
+    """first: f at the start of the step, None where not known; before: (z (s, n), h) of the last step, None at first.
+
+    past: (scaled error, h) of the last accepted step, None at first; careful: the step before was rejected, or there was
+    none. jac: Jacobian in use; fresh: whether it is that of the start of this step; solver: for steps of h; rate: of
+    Newton's convergence with it.
+    """
+
+    first: torch.Tensor | None
+    before: tuple | None
+    past: tuple | None
+    careful: bool
+    jacobian: Jacobian
+    jac: torch.Tensor | None
+    fresh: bool
+    solver: Transformed | None
+    h: float
+    rate: float
+
+
+@lru_cache(maxsize=None)
+def _tensors(tableau, dtype, device):
+    """a, T, T^-1, weights of the error, and of the dense output, as tensors."""
+    with torch.inference_mode(False):
+        _, transform, inverse = tableau.eigen
+        return [
+            torch.tensor(x, dtype=dtype, device=device) for x in (tableau.a, transform, inverse, tableau.e, tableau.powers)
+        ]
+
+
+class Transformed:
+    """I - h a x J, (s n, s n), as one real and some complex matrices of n rows (IV.8.4).
+
+    real: I - h gamma0 J, which the error estimate takes as well.
+    """
+
+    def __init__(self, tableau, jac, h, stats):
+        n = len(jac)
+        _, self.transform, self.inverse, *_ = _tensors(tableau, jac.dtype, jac.device)
+        self.n, self.odd = n, tableau.stages % 2
+        eye = torch.eye(n, dtype=jac.dtype, device=jac.device)
+        self.real = Factorised(eye, jac, h * tableau.gamma0, stats)
+        pairs = tableau.eigen[0][self.odd :]
+        kind = torch.complex(eye, eye).dtype
+        eye, jac = eye.to(kind), jac.to(kind)
+        self.pairs = [Factorised(eye, jac, h / mu, stats) for mu in pairs]
+        self.ok = self.real.ok and all(pair.ok for pair in self.pairs)
+
+    def solve(self, b, factor=1.0):
+        """factor times the solution for b, (s n,)."""
+        w = self.inverse @ b.view(-1, self.n)
+        rows = [self.real.solve(w[0]).unsqueeze(0)] if self.odd else []
+        for k, pair in enumerate(self.pairs):
+            i = 2 * k + self.odd
+            rows.append(torch.view_as_real(pair.solve(torch.complex(w[i], w[i + 1]))).t())
+        return torch.mm(self.transform, torch.cat(rows)).view(-1) * factor
+
+
+class _Stages:
+    """a F, (s n,), for the states Y of all stages, (s n,): the system as Newton's iteration sees it."""
+
+    mass = None  # of the stages together, as Newton's iteration asks; M y' = f is not for this family
+
+    def __init__(self, field, tableau, h, a):
+        self.field, self.stats, self.a = field, field.stats, a
+        self.offsets = (tableau.c * h).tolist()
+
+    def __call__(self, t, y):
+        parts = y.view(len(self.offsets), -1).unbind(0)
+        return torch.mm(self.a, torch.stack([self.field(t + s, part) for s, part in zip(self.offsets, parts)])).view(-1)
+
+
+@dataclass(frozen=True)
+class Radau(OneStep):
+    """Runs Radau IIA: simplified Newton in transformed variables, started from the last step's polynomial, the filtered
+    error estimate (IV.8.19 and IV.8.20) and the predictive controller of Gustafsson (IV.8.25)."""
+
+    implicit = True
+
+    def controlled(self, kind):
+        raise ValueError(f"{self.name} has a predictive controller of its own: leave controller away")
+
+    def init(self, field, t, y, f0, h, tol):
+        return State(f0, None, None, True, Jacobian(field), None, False, None, 0.0, 1.0)
+
+    def linearised(self, field, t, y, state):
+        """(Jacobian that a step from here starts with, state that holds it)."""
+        if state.jac is None:
+            state = state._replace(jac=state.jacobian(t, y), fresh=True, solver=None)
+        return state.jac, state
+
+    def step(self, field, t, y, h, state, tol):
+        """One step; y: (n,). Newton's iterations synchronise once each, the norm of the error once."""
+        tb, differentiable = self.tableau, torch.is_grad_enabled()
+        a, _, _, weights, _ = _tensors(tb, y.dtype, y.device)
+        start = y.detach() if differentiable else y
+        base, stages = start.repeat(tb.stages), _Stages(field, tb, h, a)
+        scale = tol.scale(start).repeat(tb.stages)
+        guess = base
+        if state.before is not None:
+            z, old = state.before
+            guess = base + torch.mm(torch.from_numpy(tb.extrapolation(h / old)).to(z), z).view(-1)
+        kappa, most = (EXACT * tol.newton, ITERATIONS) if self.adaptive else (tol.finest, 4 * ITERATIONS)
+        jac, fresh = state.jac, state.fresh
+        solver, rate = (state.solver, state.rate) if state.h == h else (None, 1.0)
+        with torch.set_grad_enabled(False) if differentiable else _NOTHING:
+            while True:
+                if jac is None:
+                    jac, fresh, solver = state.jacobian(t, start), True, None
+                if solver is None:
+                    solver, rate = Transformed(tb, jac, h, field.stats), 1.0
+                found = None
+                if solver.ok:
+                    found = simplified_newton(field=stages, t=t, start=guess, psi=guess - base, c=h, solver=solver,
+                                              scale=scale, tol=tol, kappa=kappa, rate=rate, most=most)
+                    if found.y is None and not self.adaptive:
+                        found = full_newton(stages, t, guess, guess - base, h, lambda v: self._factorise(
+                            field, stages, state.jacobian, t, h, v.view(tb.stages, -1)), scale, tol, kappa)
+                    if found.y is not None:
+                        break
+                if fresh:
+                    return self._newton_failed(field, t, h, state, jac, found)
+                jac = None
+            z = (found.y - base).view(tb.stages, -1)
+        # A rate that this step did not measure is trusted less and less.
+        rate = found.rate if found.iterations > 1 else max(found.rate, 1e-16) ** 0.8
+        ys = found.y.view(tb.stages, -1)
+        if differentiable:
+            ys = self._attach(field, stages, state.jacobian, t, y, h, ys)
+        y1 = ys[-1]
+        ended = State(
+            None, (z, h), state.past, False, state.jacobian, None if rate > SLOW else jac, False, solver, h, rate
+        )
+        if not self.adaptive:
+            return Step(t, h, y, y1, 0.0, 1.0, ended, ys)
+        with torch.set_grad_enabled(False) if differentiable else _NOTHING:
+            first = field(t, start) if state.first is None else state.first.detach()
+            known = torch.mv(z.t(), weights)
+            error = solver.real.solve(torch.add(known, first, alpha=h * tb.gamma0))
+            ratio = tol.ratio(error, start, y1.detach())
+            if ratio > 1.0 and state.careful:
+                again = field(t, start + error)
+                ratio = tol.ratio(solver.real.solve(torch.add(known, again, alpha=h * tb.gamma0)), start, y1.detach())
+        kept = state._replace(first=first, careful=True, jac=jac, fresh=fresh, solver=solver, h=h, rate=rate)
+        if not math.isfinite(ratio):
+            return Step.failed(t, h, SMALLEST, kept)
+        factor = self._factor(ratio, h, state.past, found.iterations)
+        if ratio <= 1.0:
+            return Step(t, h, y, y1, ratio, factor, ended._replace(past=(max(ratio, 1e-2), h)), ys)
+        return Step(t, h, y, y1, ratio, factor, kept)
+
+    def _factor(self, ratio, h, past, iterations):
+        """Of the next step, by the last error and its trend; 1 where the growth is not worth a factorisation."""
+        power = 1 / self.error_order
+        safety = 0.9 * (2 * ITERATIONS + 1) / (2 * ITERATIONS + iterations)
+        error = max(ratio, 1e-10)
+        growth = error**-power
+        if past is not None and ratio <= 1.0:
+            growth = min(growth, h / past[1] * (past[0] / error**2) ** power)
+        factor = min(LARGEST, max(SMALLEST, safety * growth))
+        return 1.0 if ratio <= 1.0 and 1.0 <= factor < KEEP else factor
+
+    @staticmethod
+    def _newton_failed(field, t, h, state, jac, found):
+        """Newton's iteration failed with a Jacobian of this very point: halve the step."""
+        field.stats.newton_failures += 1
+        if found is not None and not math.isfinite(found.norm):
+            return Step.failed(t, h, 0.5, state._replace(jac=None, solver=None, careful=True), Status.NONFINITE)
+        kept = state._replace(jac=jac, fresh=True, solver=None, careful=True)
+        return Step.failed(t, h, 0.5, kept, Status.NEWTON)
+
+    @staticmethod
+    def _factorise(field, stages, jacobian, t, h, ys):
+        """I - h a x J, (s n, s n), with the Jacobian of every stage, ys (s, n), factorised whole."""
+        s, n = ys.shape
+        blocks = torch.stack([jacobian(t + offset, v) for offset, v in zip(stages.offsets, ys)])
+        coupled = torch.einsum("ij,jab->iajb", stages.a, blocks).reshape(s * n, s * n)
+        return Factorised(torch.eye(s * n, dtype=ys.dtype, device=ys.device), coupled, h, field.stats)
+
+    def _attach(self, field, stages, jacobian, t, y, h, ys):
+        """The stages, (s, n), with the derivatives of the solution of their equations."""
+        s, n = ys.shape
+        with torch.no_grad():
+            exact = self._factorise(field, stages, jacobian, t, h, ys)
+        return attach(stages, t, y.repeat(s), 0.0, h, exact, ys.reshape(-1)).view(s, n)
+
+    def polynomial(self, field, step):
+        """(s + 1, n) coefficients of the powers of theta: the collocation polynomial."""
+        ys = step.tape
+        return torch.cat((step.start.unsqueeze(0), _tensors(self.tableau, ys.dtype, ys.device)[4] @ (ys - step.start)))
+
+
+_REFERENCE = "Hairer & Wanner, Solving Ordinary Differential Equations II, sec. IV.8"
+RADAUS = tuple(Radau.of(RadauIIA(f"RadauIIA{2 * s - 1}", s, _REFERENCE)) for s in (2, 3, 5))

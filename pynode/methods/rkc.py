@@ -1,0 +1,153 @@
+"""RKC: a stabilised explicit Runge-Kutta-Chebyshev method of order 2 with as many stages as stability asks for.
+
+Sommeijer, Shampine & Verwer, RKC: an explicit solver for parabolic PDEs, J. Comput. Appl. Math. 88 (1998) 315-326.
+For mildly stiff problems with eigenvalues near the negative axis (diffusion): s stages reach 2/3 s^2 instead of 2 s, and
+there is neither Jacobian nor linear system.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+
+from ..control import Controller
+from ..status import Status
+from .base import Method, Step
+
+DAMPING = 2 / 13
+AGE = 25  # accepted steps after which the spectral radius is estimated anew
+SAFETY = 1.2  # on the estimate, which comes from below
+ITERATIONS = 50  # of the power method at most
+
+
+class State(NamedTuple):
+    """first: f at the start of the step; past: ratios of the last two steps; radius: estimate of the spectral radius of
+    df/dy, None where it is due; vector: (n,) the direction that goes with it; age: steps since it was made."""
+
+    first: torch.Tensor
+    past: tuple
+    radius: float | None
+    vector: torch.Tensor | None
+    age: int
+
+
+@lru_cache(maxsize=None)
+def coefficients(s: int):
+    """(mu~_1, [(c_(j-1), mu_j, nu_j, mu~_j, gamma~_j) for j = 2 .. s]), eqs. (2.2) to (2.8) of the paper."""
+    w0 = 1 + DAMPING / s**2
+    t, d, dd = [1.0, w0], [0.0, 1.0], [0.0, 0.0]
+    for _ in range(2, s + 1):
+        dd.append(2 * w0 * dd[-1] + 4 * d[-1] - dd[-2])
+        d.append(2 * w0 * d[-1] + 2 * t[-1] - d[-2])
+        t.append(2 * w0 * t[-1] - t[-2])
+    w1 = d[s] / dd[s]
+    b = [0.0, 0.0] + [dd[j] / d[j] ** 2 for j in range(2, s + 1)]
+    b[0] = b[1] = b[2]
+    c = [0.0, 0.0] + [w1 * dd[j] / d[j] for j in range(2, s + 1)]
+    c[1] = w1 * b[1]
+    rows = []
+    for j in range(2, s + 1):
+        slope = 2 * b[j] * w1 / b[j - 1]
+        rows.append((c[j - 1], 2 * b[j] * w0 / b[j - 1], -b[j] / b[j - 2], slope, -(1 - b[j - 1] * t[j - 1]) * slope))
+    return b[1] * w1, rows
+
+
+@dataclass(frozen=True)
+class RungeKuttaChebyshev(Method):
+    """Order 2; the number of stages follows from h and the spectral radius."""
+
+    controller: Controller = Controller("PI")
+    adaptive: bool = True
+    carried = ("first",)
+
+    @property
+    def error_order(self):
+        return 3
+
+    def fixed(self):
+        return type(self)(self.name, self.order, self.reference, self.controller, False)
+
+    def controlled(self, kind):
+        return type(self)(self.name, self.order, self.reference, Controller(kind), self.adaptive)
+
+    def init(self, field, t, y, f0, h, tol):
+        return State(f0, (1.0, 1.0), None, None, 0)
+
+    def step(self, field, t, y, h, state, tol):
+        """One step; y: (n,). One synchronisation at the error, and those of the power method every AGE steps."""
+        before = self, state, tol
+        if state.radius is None:
+            radius, vector = spectral_radius(field, t, y.detach(), state.first.detach(), state.vector, tol)
+            state = state._replace(radius=radius, vector=vector, age=0)
+        s = 2 + int(math.sqrt(1.54 * abs(h) * state.radius + 1))
+        most = max(2, int(math.sqrt(max(tol.rtol, 1e-15) / (10 * torch.finfo(y.dtype).eps))))
+        if s > most:
+            # More stages than rounding permits inside a step.
+            return Step.failed(t, h, 0.9 * (most / s) ** 2, state, Status.STEP_TOO_SMALL)
+        first, rows = coefficients(s)
+        f0 = state.first
+        older, newer = y, torch.add(y, f0, alpha=h * first)
+        for c, mu, nu, slope, slope0 in rows:
+            f = field(t + c * h, newer)
+            value = y * (1 - mu - nu) + mu * newer + nu * older
+            older, newer = newer, torch.add(torch.add(value, f, alpha=h * slope), f0, alpha=h * slope0)
+        y1 = newer
+        f1 = field(t + h, y1)
+        due = state.age + 1 >= AGE
+        after = state._replace(first=f1, radius=None if due else state.radius, age=state.age + 1)
+        ratio, factor = 0.0, 1.0
+        if self.adaptive:
+            with torch.no_grad():
+                error = torch.add(0.8 * (y - y1), f0 + f1, alpha=0.4 * h)
+                ratio = tol.ratio(error, y, y1)
+            factor, past = self.controller(ratio, state.past, self.error_order)
+            if not ratio <= 1.0:
+                kept = state._replace(radius=state.radius if state.age == 0 else None)
+                return Step(t, h, y, y1, ratio, factor, kept) if ratio > 1.0 else Step.failed(t, h, factor, kept)
+            after = after._replace(past=past)
+        done = Step(t, h, y, y1, ratio, factor, after, (f0, f1))
+        done.before = before
+        return done
+
+    def polynomial(self, field, step):
+        """(4, n) coefficients of the powers of theta: the cubic through both ends with their slopes."""
+        return hermite(step.start, step.y, step.tape[0] * step.h, step.tape[1] * step.h)
+
+
+def hermite(y0, y1, slope0, slope1):
+    """(4, n) coefficients of the powers of theta of the cubic with values y0, y1 and slopes in theta slope0, slope1."""
+    rise = y1 - y0
+    return torch.stack((y0, slope0, 3 * rise - 2 * slope0 - slope1, slope0 + slope1 - 2 * rise))
+
+
+@torch.no_grad()
+def spectral_radius(field, t, y, f0, vector, tol):
+    """(SAFETY times the largest |eigenvalue| of df/dy at (t, y), its direction), by a nonlinear power method.
+
+    f0: f(t, y); vector: the direction found before, None at first. As in the code RKC, in units of the tolerances.
+    """
+    scale = tol.scale(y)
+    v = f0 if vector is None else vector
+    length = math.sqrt(torch.finfo(y.dtype).eps) * (1.0 + tol.rms(y, scale))
+    norm, last = tol.rms(v, scale), 0.0
+    if not 0 < norm < math.inf:
+        v = torch.cos(torch.arange(len(y), dtype=y.dtype, device=y.device)) * scale
+        norm = tol.rms(v, scale)
+    for iteration in range(ITERATIONS):
+        v = (field(t, y + v * (length / norm)) - f0) / length
+        norm = tol.rms(v, scale)
+        if not 0 < norm < math.inf:
+            return 0.0, None
+        if iteration > 1 and abs(norm - last) < 0.05 * norm:
+            break
+        last = norm
+    return SAFETY * norm, v
+
+
+RKC = RungeKuttaChebyshev(
+    "RKC", 2, "Sommeijer, Shampine & Verwer, RKC: an explicit solver for parabolic PDEs, J. Comput. Appl. Math. 88 (1998)"
+)

@@ -1,0 +1,65 @@
+"""Velocity Verlet (Stoermer-Verlet, leapfrog): symplectic, symmetric, of order 2, on fixed steps.
+
+Verlet, Phys. Rev. 159 (1967); Hairer, Lubich & Wanner, Geometric Numerical Integration, sec. I.1.4 and VI.3.
+
+For separable systems alone: y = (q, p), two parts of equal size, with dq/dt = v(t, p) and dp/dt = a(t, q). f returns
+both. Where dq/dt depends on q, or dp/dt on p, the result has order 1 at best and no claim to be symplectic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+
+from .base import Method, Step
+from .rkc import hermite
+
+
+class State(NamedTuple):
+    """force: (n/2,) dp/dt at the start of the step."""
+
+    force: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Verlet(Method):
+    """Kick, drift, kick: two evaluations of f a step. It has no error estimate, so that it needs a step_size."""
+
+    adaptive: bool = True
+    carried = ("force",)
+    separable = True
+
+    def fixed(self):
+        return replace(self, adaptive=False)
+
+    def init(self, field, t, y, f0, h, tol):
+        if self.adaptive:
+            raise ValueError(f"{self.name} does not estimate its error: give step_size")
+        if len(y) % 2:
+            raise ValueError(f"{self.name} needs a state (q, p) of two parts of equal size, not {len(y)} components")
+        return State(f0[len(y) // 2 :])
+
+    def step(self, field, t, y, h, state, tol):
+        """One step; y: (n,) with q in the first half and p in the second."""
+        half = len(y) // 2
+        q, p = y[:half], y[half:]
+        middle = torch.add(p, state.force, alpha=h / 2)
+        velocity = field(t + h / 2, torch.cat((q, middle)))[:half]
+        q1 = torch.add(q, velocity, alpha=h)
+        force = field(t + h, torch.cat((q1, middle)))[half:]
+        y1 = torch.cat((q1, torch.add(middle, force, alpha=h / 2)))
+        done = Step(t, h, y, y1, 0.0, 1.0, State(force))
+        done.before = self, state, tol
+        return done
+
+    def polynomial(self, field, step):
+        """(4, n) coefficients of the powers of theta: the cubic through both ends with their slopes."""
+        first, last = field(step.t, step.start), field(step.t + step.h, step.y)
+        return hermite(step.start, step.y, first * step.h, last * step.h)
+
+
+VELOCITYVERLET = Verlet(
+    "VelocityVerlet", 2, "Verlet, Phys. Rev. 159 (1967); Hairer, Lubich & Wanner, Geometric Numerical Integration, I.1.4"
+)

@@ -1,0 +1,34 @@
+"""A vector field in two parts, one stiff and one not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+
+class SplitField(nn.Module):
+    """f(t, y, *args) = implicit(t, y, *args) + explicit(t, y, *args), both in the structure of y.
+
+    KenCarp4 and KenCarp47 treat the first part implicitly and the second explicitly, so that Newton's iterations and
+    Jacobians need the first alone; every other method integrates the sum.
+    """
+
+    def __init__(self, implicit: Callable, explicit: Callable):
+        super().__init__()
+        for part, what in ((implicit, "implicit"), (explicit, "explicit")):
+            if not callable(part):
+                raise TypeError(f"the {what} part must be a function f(t, y) or an nn.Module, not {type(part).__name__}")
+        self.implicit, self.explicit = implicit, explicit
+
+    def forward(self, t, y, *args):
+        return _add(self.implicit(t, y, *args), self.explicit(t, y, *args))
+
+
+def _add(a, b):
+    if isinstance(a, torch.Tensor):
+        return a + b
+    if isinstance(a, dict):
+        return {key: _add(a[key], b[key]) for key in a}
+    return tuple(_add(x, y) for x, y in zip(a, b))

@@ -1,0 +1,147 @@
+"""Automatic switching, and the choice of method="auto"."""
+
+import pytest
+import torch
+from cases import Forced, prothero, smooth, smooth_exact, tensor
+from torch import nn
+
+from pynode import problems, solve
+from pynode.methods import registry
+from pynode.methods.auto import AutoSwitch, spectral_radius
+
+STIFF = ["Rodas5P", "KenCarp4", "RadauIIA5"]
+
+
+class Waking(nn.Module):
+    """Three states relaxing to a moving target with a rate that rises from 1 to thousands and falls again."""
+
+    def __init__(self, height=4000.0):
+        super().__init__()
+        self.height, self.shift = nn.Parameter(tensor(height).squeeze()), nn.Parameter(tensor(0.1, 0.2, 0.3))
+
+    def forward(self, t, y):
+        rate = 1 + self.height * torch.exp(-((t - 2.0) ** 2) * 4)
+        return -rate * (y - torch.cos(t + self.shift)) * (1 + 0.1 * y**2)
+
+
+@pytest.mark.parametrize("stiff", STIFF)
+def test_switches_there_and_back(stiff):
+    f, y0 = Waking(), tensor(1.0, 0.9, 0.8)
+    solution = solve(f, y0, [0.0, 6.0], method=f"AutoTsit5({stiff}())", rtol=1e-5, atol=1e-7, dense=True)
+    steps = solution._trajectory.steps
+    names = [step.method.name for step in steps]
+    assert names[0] == names[-1] == "Tsit5" and stiff in names
+    assert solution.stats.switches == sum(a != b for a, b in zip(names, names[1:])) == 2
+    rates = [1 + 4000 * torch.exp(tensor(-4 * (step.t - 2) ** 2)).item() for step in steps]
+    assert min(r for r, name in zip(rates, names) if name == stiff) < 400
+    assert max(r for r, name in zip(rates, names) if name == stiff) > 3000
+
+
+@pytest.mark.parametrize("method", ["AutoTsit5(Rodas5P())", "AutoVern7(Rodas5P())"])
+def test_where_nothing_is_stiff_it_is_the_explicit_method(method):
+    explicit = method[4:].split("(")[0]
+    found = solve(smooth, smooth_exact(0.0), [0.0, 5.0], method=method)
+    expected = solve(smooth, smooth_exact(0.0), [0.0, 5.0], method=explicit)
+    assert torch.equal(found.y, expected.y)
+    assert found.stats == expected.stats and found.stats.switches == 0
+
+
+def test_on_a_stiff_problem_it_costs_little_more_than_the_stiff_method():
+    f, y0 = prothero(-1e4), tensor(1.0)
+    stats = solve(f, y0, [0.0, 20.0], method="AutoTsit5(Rodas5P())").stats
+    alone = solve(f, y0, [0.0, 20.0], method="Rodas5P").stats
+    assert stats.switches == 1
+    assert stats.accepted <= alone.accepted + 60
+
+
+@pytest.mark.parametrize("stiff", STIFF)
+@pytest.mark.parametrize(("start", "end"), [(0.0, 4.5), (4.5, 0.0)], ids=["forwards", "backwards"])
+def test_gradient_across_switches_is_direct(stiff, start, end):
+    f = Waking(400.0)
+    field = f if end > start else lambda t, y: -f(4.5 - t, y)
+    y0 = tensor(1.0, 0.9, 0.8).requires_grad_()
+    times = tensor(*(start + (end - start) * x for x in (0.0, 0.11, 0.43, 0.431, 0.77, 1.0))).requires_grad_()
+    weights, found = torch.randn(6, 3, dtype=torch.float64), []
+    for adjoint in ("discrete", "direct"):
+        solution = solve(field, y0, times, method=f"autotsit5({stiff})", adjoint=adjoint, rtol=1e-4, atol=1e-6)
+        assert solution.stats.switches >= 1
+        found.append(torch.autograd.grad((weights * solution.y).sum(), [y0, times, f.height, f.shift]))
+    for a, b in zip(*found):
+        assert b.abs().max() > 0 and (a - b).abs().max() <= 1e-12 * b.abs().max()
+
+
+def test_gradient_of_many_states():
+    """The explicit stretches go back by vector-Jacobian products."""
+    f, y0 = Forced(40), torch.linspace(-1, 1, 40, dtype=torch.float64).requires_grad_()
+    found = []
+    for adjoint in ("discrete", "direct"):
+        y = solve(f, y0, [0.0, 0.5, 1.0], method="AutoTsit5(Rodas5P())", adjoint=adjoint, rtol=1e-4).y
+        found.append(torch.autograd.grad(y.square().sum(), [y0, *f.parameters()]))
+    for a, b in zip(*found):
+        assert (a - b).abs().max() <= 1e-12 * b.abs().max()
+
+
+@pytest.mark.parametrize("name", ["AutoTsit5(Rodas5P())", "autotsit5", "autotsit5(rodas5p)", "AutoTsit5( Rodas5P() )"])
+def test_spellings(name):
+    assert registry.get(name).name == "AutoTsit5(Rodas5P())"
+
+
+def test_any_fitting_pair():
+    assert isinstance(registry.get("AutoDP5(Kvaerno3())"), AutoSwitch)
+    with pytest.raises(ValueError, match="BS3 cannot detect stiffness"):
+        registry.get("AutoBS3(Rodas5P())")
+    with pytest.raises(ValueError, match="QNDF cannot be switched to"):
+        registry.get("AutoTsit5(QNDF())")
+    with pytest.raises(ValueError, match="unknown method"):
+        registry.get("autotsit6")
+
+
+def test_boundaries_are_the_published_ones():
+    """alg_stability_size of OrdinaryDiffEq.jl: 3.5068 and 4.6400."""
+    assert registry.get("autotsit5").boundary == pytest.approx(3.5068, abs=0.02)
+    assert registry.get("autovern7").boundary == pytest.approx(4.6400, abs=0.02)
+
+
+def test_spectral_radius():
+    values = tensor(-1e3, -2.0, 0.5, -900.0)
+    basis = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64))[0]
+    jac, vector = basis @ torch.diag(values) @ basis.T, None
+    for _ in range(40):
+        size, vector = spectral_radius(jac, torch.ones(4, dtype=torch.float64), vector)
+    assert size == pytest.approx(1e3, rel=1e-3)
+    assert spectral_radius(torch.zeros(4, 4), torch.ones(4), None) == (0.0, None)
+
+
+def test_auto_says_what_and_why():
+    smooth_one = solve(smooth, smooth_exact(0.0), [0.0, 5.0])
+    assert smooth_one.method == "AutoTsit5(Rodas5P())" and "not stiff at the start" in smooth_one.choice
+    assert solve(smooth, smooth_exact(0.0), [0.0, 5.0], rtol=1e-10, atol=1e-12).method == "AutoVern7(Rodas5P())"
+    stiff = solve(prothero(-1e6), tensor(1.5), [0.0, 5.0])
+    assert stiff.method == "QNDF" and "stiff" in stiff.choice and stiff.stats.switches == 0
+    assert solve(prothero(-1e6), tensor(1.5), [0.0, 5.0], rtol=1e-9, atol=1e-10).method == "RadauIIA9"
+    large = solve(Forced(60), torch.zeros(60, dtype=torch.float64), [0.0, 1.0])
+    assert large.method == "AutoTsit5(KenCarp47())"
+    assert solve(smooth, smooth_exact(0.0), [0.0, 1.0], method="tsit5").choice == ""
+
+
+def test_auto_counts_its_switches():
+    """Robertson hides its stiffness at the start, where two of the three species are absent."""
+    problem = problems.get("robertson")
+    with torch.no_grad():
+        solution = solve(problem.field, problem.y0, [0.0, 1e3], rtol=1e-6, atol=problem.atol)
+    assert solution.stats.switches == 1 and "switches made: 1" in solution.choice
+
+
+def test_auto_is_differentiable():
+    f, y0 = Forced(), tensor(1.0, -0.5, 0.3).requires_grad_()
+    found = [
+        torch.autograd.grad(solve(f, y0, [0.0, 1.0], adjoint=adjoint).y[-1].sum(), [y0, *f.parameters()])
+        for adjoint in ("discrete", "direct")
+    ]
+    for a, b in zip(*found):
+        assert (a - b).abs().max() <= 1e-12 * b.abs().max()
+
+
+def test_auto_meets_a_field_that_is_not_finite():
+    solution = solve(lambda t, y: y / 0.0, tensor(1.0), [0.0, 1.0], throw=False)
+    assert not solution.success
