@@ -24,7 +24,7 @@ class Dense:
             raise ValueError(
                 f"a dense Jacobian of {n} states takes {gigabytes:.0f} GB, and its factorisation as much again: pass "
                 "structure='sparse' (or pynode.Sparse(pattern)), structure=pynode.Banded(lower, upper), or, "
-                "without any matrix, structure='krylov' (or pynode.Krylov(precond)); an explicit method needs no Jacobian"
+                "without any matrix, structure='krylov' (or pynode.Krylov(precond))"
             )
         return Jacobian(field)
 

@@ -113,6 +113,7 @@ def _march(field, method, path, times, options, tol, h, keep, dense, slopes, wat
         if position > first:
             _outputs(path, step, times[first:position], t, y, coefficients, slopes)
         if keep:
+            step.state = None  # it holds the factorisation: one a step would fill the memory of a large system
             path.steps.append(step)
             if dense:
                 path.polynomials.append(coefficients)
