@@ -119,7 +119,7 @@ def test_error_follows_the_tolerance(method, problem):
 @pytest.mark.parametrize("method", MULTISTEP)
 def test_orders_rise_to_five_where_it_pays(method):
     solution = solve(smooth, smooth_exact(0.0), [0.0, 3.0], method=method, rtol=1e-9, atol=1e-9, dense=True)
-    orders = [step.state.order for step in solution._trajectory.steps]
+    orders = [step.tape[0] for step in solution._trajectory.steps]
     assert max(orders) == 5 and set(orders) <= {1, 2, 3, 4, 5}
     coarse = solve(smooth, smooth_exact(0.0), [0.0, 3.0], method=method, rtol=1e-5, atol=1e-5)
     # Order 5 takes 1e4^(1/6) = 4.6 times the steps, order 2 would take 22 times.

@@ -176,15 +176,16 @@ def test_atol_of_a_component_counts(method):
 
 
 @every_method
-def test_bounds_of_steps(method):
+@pytest.mark.parametrize("end", [1.0, -1.0], ids=["forwards", "backwards"])
+def test_bounds_of_steps(method, end):
     rtol = 1e-2 if registry.get(method).order < 3 and method in ONE_STEP else 1e-4
     options = {"method": method, "rtol": rtol, "atol": rtol, "dense": True}
-    solution = solve(smooth, smooth_exact(0.0), [0.0, 1.0], first_step=1e-3, max_step=0.05, **options)
-    sizes = [step.h for step in solution._trajectory.steps]
+    solution = solve(smooth, smooth_exact(0.0), [0.0, end], first_step=1e-3, max_step=0.05, **options)
+    sizes = [step.h * end for step in solution._trajectory.steps]
     assert sizes[0] == 1e-3
-    assert max(sizes) <= 0.05 and solution.stats.accepted >= 20
+    assert 0 < min(sizes) and max(sizes) <= 0.05 and solution.stats.accepted >= 20
     assert sum(sizes) == pytest.approx(1.0, rel=1e-12)
-    assert solve(smooth, smooth_exact(0.0), [0.0, 1.0], first_step=7.0, **options).success
+    assert solve(smooth, smooth_exact(0.0), [0.0, end], first_step=7.0, **options).success
 
 
 @pytest.mark.parametrize("method", ONE_STEP)
