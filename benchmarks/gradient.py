@@ -115,7 +115,8 @@ def main(argv=None):
             costs.append(cost)
             comparisons += [comparison] if comparison else []
     columns = ("field", "method", "ms", "min_ms", "base_ms", "ratio", "low", "high", "rounds")
-    report.table("gradient: forward and backward, beside forward", costs, (*columns, "backward", "us_step", "steps", "nfe", "note"))
+    shown = (*columns, "backward", "us_step", "steps", "nfe", "note")
+    report.table("gradient: forward and backward, beside forward", costs, shown)
     if comparisons:
         report.table('direct: the discrete adjoint beside "direct"', comparisons, (*columns, "grad_diff"))
     report.save("gradient", {"gradient": costs, "direct": comparisons}, args)

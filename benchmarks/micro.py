@@ -2,7 +2,8 @@
 
   sums       a linear combination of 2 to 8 vectors: stack and one addmv, the vectors stacked as rows or as columns, beside a
              chain of add(alpha=...), forward, and forward with backward; ratio below 1: the product is faster
-  solves     n x n systems: one inverse and mv a solve beside lu_factor and lu_solve; a factorisation alone, a solve alone, and a
+  solves     n x n systems: one inverse and mv a solve beside lu_factor and lu_solve; a factorisation alone, a solve alone,
+             and a
              factorisation with 10 solves, as BDF uses it
   jacobians  Jacobians of a field at m points: all in one vectorised call beside one call a point
 """

@@ -185,7 +185,8 @@ def main(argv=None):
                 equal.append({"problem": name, "contestant": method, "note": "never as accurate", "base_error": work["error"]})
                 continue
             run = case.pynode(method, factor)
-            row = {"problem": name, "contestant": method, "rtol": factor * args.rtol, **pair(run, base, args.seconds, args.clock).row()}
+            timed = pair(run, base, args.seconds, args.clock).row()
+            row = {"problem": name, "contestant": method, "rtol": factor * args.rtol, **timed}
             equal.append({**row, **case.pynode_work(run()), "base_error": work["error"]})
     direct += total(direct, "contestant")
     equal += total(equal, "contestant") if equal else []

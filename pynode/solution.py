@@ -45,7 +45,7 @@ class Solution:
     def success(self) -> bool:
         return self.status.success
 
-    def check(self) -> "Solution":
+    def check(self) -> Solution:
         """self, or SolveError where the solve ended before its time."""
         if not self.success:
             raise SolveError(self)
@@ -134,7 +134,7 @@ class BatchSolution:
             f"{self.status.sentence}, at t = {self.reached[first]:.6g}. What to do: {self.status.remedy}."
         )
 
-    def check(self) -> "BatchSolution":
+    def check(self) -> BatchSolution:
         """self, or SolveError where a row ended before its time."""
         if not self.success:
             raise SolveError(self)

@@ -19,7 +19,8 @@ class SplitField(nn.Module):
         super().__init__()
         for part, what in ((implicit, "implicit"), (explicit, "explicit")):
             if not callable(part):
-                raise TypeError(f"the {what} part must be a function f(t, y) or an nn.Module, not {type(part).__name__}")
+                kind = type(part).__name__
+                raise TypeError(f"the {what} part must be a function f(t, y) or an nn.Module, not {kind}")
         self.implicit, self.explicit = implicit, explicit
 
     def forward(self, t, y, *args):

@@ -1,5 +1,7 @@
 """Automatic switching, and the choice of method="auto"."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from cases import Forced, prothero, smooth, smooth_exact, tensor
@@ -31,7 +33,7 @@ def test_switches_there_and_back(stiff):
     steps = solution._trajectory.steps
     names = [step.method.name for step in steps]
     assert names[0] == names[-1] == "Tsit5" and stiff in names
-    assert solution.stats.switches == sum(a != b for a, b in zip(names, names[1:])) == 2
+    assert solution.stats.switches == sum(a != b for a, b in pairwise(names)) == 2
     rates = [1 + 4000 * torch.exp(tensor(-4 * (step.t - 2) ** 2)).item() for step in steps]
     assert min(r for r, name in zip(rates, names) if name == stiff) < 400
     assert max(r for r, name in zip(rates, names) if name == stiff) > 3000

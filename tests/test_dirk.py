@@ -40,7 +40,8 @@ def split_smooth():
 
 def test_names():
     assert set(NAMES) >= {
-        "ImplicitEuler", "Trapezoid", "ImplicitMidpoint", "SDIRK2", "TRBDF2", "Kvaerno3", "Kvaerno5", "KenCarp4", "KenCarp47"
+        "ImplicitEuler", "Trapezoid", "ImplicitMidpoint", "SDIRK2", "TRBDF2", "Kvaerno3", "Kvaerno5", "KenCarp4",
+        "KenCarp47",
     }
     assert PAIRS == ["KenCarp4", "KenCarp47"]
 

@@ -1,6 +1,7 @@
 """Adams, RKC and Verlet: what is theirs alone."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -20,18 +21,18 @@ def observed(errors):
 
 
 def test_adams_coefficients_on_an_even_grid():
-    """Hairer, Norsett & Wanner I, table III.1.1 (gamma_j of the explicit formulas) and III.1.2 (implicit: differences)."""
+    """Hairer, Norsett & Wanner I, tables III.1.1 (gamma_j, explicit formulas) and III.1.2 (implicit: differences)."""
     past = tuple(0.1 * i for i in range(6))
     _, g, betas = basis(past, 0.1, 5)
     assert g == pytest.approx([1, 1 / 2, 5 / 12, 3 / 8, 251 / 720, 95 / 288])
-    assert [b - a for a, b in zip(g, g[1:])] == pytest.approx([-1 / 2, -1 / 12, -1 / 24, -19 / 720, -3 / 160])
+    assert [b - a for a, b in pairwise(g)] == pytest.approx([-1 / 2, -1 / 12, -1 / 24, -19 / 720, -3 / 160])
     assert betas == pytest.approx([1] * 6)
 
 
 def test_adams_interpolates_exactly():
     """Any grid: f a polynomial of degree k is integrated without error by the basis and its modified differences."""
     h, past = 0.3, (0.0, 0.2, 0.7, 0.8)
-    rows, g, betas = basis(past, h, 3)
+    rows, g, _ = basis(past, h, 3)
     nodes = [-p for p in past]
 
     def divided(values, points):
@@ -153,8 +154,10 @@ def test_verlet_order_and_dense_order():
 
 
 def test_verlet_keeps_the_energy():
-    y0 = tensor(1.0, 0.0)
-    y = solve(lambda t, y: torch.stack((y[1], -y[0])), y0, [0.0, 300.0, 600.0], method="VelocityVerlet", step_size=0.1).y
+    def f(t, y):
+        return torch.stack((y[1], -y[0]))
+
+    y = solve(f, tensor(1.0, 0.0), [0.0, 300.0, 600.0], method="VelocityVerlet", step_size=0.1).y
     assert ((y**2).sum(1) - 1).abs().max() < 5e-3
 
 

@@ -116,8 +116,8 @@ def test_dense_row_takes_row_colours():
     """With a conservation law among the equations rows are coloured, and the result is the dense one."""
     structure = Sparse()
     with torch.no_grad():
-        found = solve(conserved, start(), [0.0, 0.1], method="QNDF", structure=structure).y[-1]
-        dense = solve(conserved, start(), [0.0, 0.1], method="QNDF").y[-1]
+        found = solve(conserved, start(), [0.0, 0.1], structure=structure, method="qndf").y[-1]
+        dense = solve(conserved, start(), [0.0, 0.1], method="qndf").y[-1]
     assert structure._plan.transposed and structure._plan.colours <= 5
     assert torch.allclose(found, dense, rtol=1e-10)
 
@@ -129,8 +129,8 @@ def test_detected_pattern_grows():
 
     structure = Sparse()
     with torch.no_grad():
-        found = solve(f, start(), [0.0, 1.0], method="QNDF", structure=structure, max_step=0.1).y[-1]
-        dense = solve(f, start(), [0.0, 1.0], method="QNDF", max_step=0.1).y[-1]
+        found = solve(f, start(), [0.0, 1.0], structure=structure, max_step=0.1, method="qndf").y[-1]
+        dense = solve(f, start(), [0.0, 1.0], max_step=0.1, method="qndf").y[-1]
     assert len(structure._plan.pattern.rows) == 2 * N
     assert torch.allclose(found, dense, rtol=1e-8)
 

@@ -37,9 +37,8 @@ def pullback(field, trajectory, outputs):
         if carried:
             method, _, tol = trajectory.steps[0].before
             first = method.init(field, trajectory.t0, y0, field(trajectory.t0, y0), trajectory.h0, tol)
-            found, _, grads = _pull(
-                [(getattr(first, name), cotangent) for name, cotangent in carried.items()], y0, {}, field.parameters, grads
-            )
+            pairs = [(getattr(first, name), cotangent) for name, cotangent in carried.items()]
+            found, _, grads = _pull(pairs, y0, {}, field.parameters, grads)
             ybar = ybar + found
     _move_counts(field.stats, counts)
     return ybar, grads

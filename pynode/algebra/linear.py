@@ -12,7 +12,7 @@ INVERSE_BELOW = 48
 class Factorised:
     """W = M - c J ready for solves, M the mass matrix or the identity; ok: whether W is regular and finite."""
 
-    __slots__ = ("inverse", "lu", "pivots", "ok")
+    __slots__ = ("inverse", "lu", "ok", "pivots")
 
     def __init__(self, mass, jac, c: float, stats):
         stats.nlu += 1

@@ -47,9 +47,9 @@ def simplified_newton(field, t, start, psi, c, solver, scale, tol, kappa, rate, 
 
 
 def full_newton(field, t, start, psi, c, factorise, scale, tol, kappa, most=30):
-    """The same equation with a new Jacobian at every iterate: for fixed steps, which cannot be cut where the other fails.
+    """The same equation with a new Jacobian at every iterate: for fixed steps, which cannot be cut where that fails.
 
-    factorise(y): I - c J at y, factorised. It converges quadratically, so that the square of a correction is what is left.
+    factorise(y): I - c J at y, factorised. Convergence is quadratic: what is left is the square of the last correction.
     """
     y = start
     for iteration in range(1, most + 1):

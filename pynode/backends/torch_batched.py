@@ -13,6 +13,7 @@ import torch
 from ..norm import RowTolerance
 from ..status import Status
 
+
 class Rows:
     """Outputs and ends of a batch. ys: (T, B, n), NaN where a row did not arrive; statuses: one a row."""
 

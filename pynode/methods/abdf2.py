@@ -1,8 +1,8 @@
 """ABDF2: the two-step BDF with the coefficients of the actual steps. Celaya, Aguirrezabala & Chatzipantelidis,
 Procedia Comput. Sci. 29 (2014) 1014-1026; Hairer, Norsett & Wanner I, III.5.
 
-With w = h / h_before: y1 = ((1 + w)^2 y - w^2 y_before) / (1 + 2 w) + h (1 + w) / (1 + 2 w) f(t1, y1). The first steps are
-implicit Euler. It is a form of the BDF in bdf.py, whose history keeps past values where they were computed.
+With w = h / h_before: y1 = ((1 + w)^2 y - w^2 y_before) / (1 + 2 w) + h (1 + w) / (1 + 2 w) f(t1, y1). The first steps
+are implicit Euler. It is a form of the BDF in bdf.py, whose history keeps past values where they were computed.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ Hairer, Norsett & Wanner I, sec. III.5; Shampine & Gordon, Computer Solution of 
 two evaluations of f a step at any order, for problems that are not stiff and whose f is expensive.
 
 With d_i = (t - t_i) / h for the last times, the interpolant of f is sum_j c_j(theta) phi*_j, where
-c_j(theta) = prod_(i<j) (theta + d_i) / (1 + d_i) and phi*_j are modified divided differences; its integrals are the formulas.
+c_j(theta) = prod_(i<j) (theta + d_i) / (1 + d_i) and phi*_j are modified divided differences; its integrals are the
+formulas.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ START_ORDER = 4  # while the step doubles: on such a grid higher differences mag
 
 
 class State(NamedTuple):
-    """phi: (rows, n) modified divided differences phi_0 = f(t, y), phi_1, ... (III.5.8); past: t - t_i, signed by h, of the
-    times they come from; order: of the predictor; equal: steps taken with h and order unchanged; starting: whether order
-    and step still grow at every step; failures: in a row."""
+    """phi: (rows, n) modified divided differences phi_0 = f(t, y), phi_1, ... (III.5.8); past: t - t_i, signed by h, of
+    the times they come from; order: of the predictor; equal: steps taken with h and order unchanged; starting: whether
+    order and step still grow at every step; failures: in a row."""
 
     phi: torch.Tensor
     past: tuple
@@ -63,7 +64,7 @@ class Adams(Method):
 
     def step(self, field, t, y, h, state, tol):
         """One step; y: (n,). One synchronisation, at the norms of the errors."""
-        phi, past, k, equal, old_h, starting, failures = state
+        phi, past, k, equal, old_h, starting, _ = state
         before = self, state, tol
         if h != old_h:
             equal = 0
@@ -108,7 +109,7 @@ class Adams(Method):
 
     @staticmethod
     def _errors(y, y1, h, k, g, gap, star, tol):
-        """(scaled error of the step, whether the errors of lower orders are no larger). Shampine & Gordon, chapter 5."""
+        """(scaled error of the step, whether those of lower orders are no larger). Shampine & Gordon, chapter 5."""
         rows = [gap * (h * (g[k] - g[k - 1]))]
         difference = gap
         for j in range(k - 1, max(0, k - 3), -1):

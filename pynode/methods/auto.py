@@ -1,8 +1,8 @@
 """Automatic switching between an explicit method and a stiff one, by the stiffness seen in the steps themselves.
 
-The rule of OrdinaryDiffEq.jl's AutoSwitch: h rho, with rho an estimate of the spectral radius of df/dy, is held against the
-boundary of the explicit method's stability on the negative axis. In explicit steps rho is the quotient of two stages
-at the same time (Shampine 1977; Hairer & Wanner II, sec. IV.2), in stiff ones it comes from the Jacobian in use.
+The rule of OrdinaryDiffEq.jl's AutoSwitch: h rho, with rho an estimate of the spectral radius of df/dy, is held against
+the boundary of the explicit method's stability on the negative axis. In explicit steps rho is the quotient of two
+stages at the same time (Shampine 1977; Hairer & Wanner II, sec. IV.2), in stiff ones it comes from the Jacobian in use.
 """
 
 from __future__ import annotations

@@ -21,11 +21,11 @@ class Step:
     y: (n,) state at t + h; ratio: scaled error, accepted where it is at most 1; factor: proposal for the next h;
     state: to go on with, or to try again with; tape: what dense output and gradient need beside t, h and the start.
     failure: why the step could not even be completed, None otherwise.
-    method: which method took it, where several take turns; before: (method, state, tolerance) that it began with, kept by
-    methods whose gradient takes the step again (adjoints/discrete_step.py).
+    method: which method took it, where several take turns; before: (method, state, tolerance) that it began with, kept
+    by methods whose gradient takes the step again (adjoints/discrete_step.py).
     """
 
-    __slots__ = ("t", "h", "start", "y", "ratio", "accepted", "factor", "state", "tape", "failure", "method", "before")
+    __slots__ = ("accepted", "before", "factor", "failure", "h", "method", "ratio", "start", "state", "t", "tape", "y")
 
     def __init__(self, t, h, start, y, ratio, factor, state, tape=None, failure=None):
         self.t, self.h, self.start, self.y = t, h, start, y
@@ -62,11 +62,11 @@ class Method:
     def error_order(self) -> int:
         return self.order
 
-    def fixed(self) -> "Method":
+    def fixed(self) -> Method:
         """The same method without error control; ValueError where it cannot do without."""
         raise ValueError(f"{self.name} chooses its own steps: leave step_size away, or bound the steps by max_step")
 
-    def controlled(self, kind: str) -> "Method":
+    def controlled(self, kind: str) -> Method:
         """The same method under another step-size controller; ValueError where it has its own."""
         raise ValueError(f"{self.name} chooses its order and step together: leave controller away")
 

@@ -5,7 +5,8 @@ FBDF: fixed leading coefficient, Jackson & Sacks-Davis (1980), as in Brenan, Cam
 
 Both keep a history z, (rows, n). From it come a predicted value p z and a sum q z; the step solves
     M d = c f(t + h, p z + d) - M q z,   c = h / alpha_k,
-with the mass matrix M or the identity, and the new history is A z + b d. What differs is the meaning of the rows (backward differences in QNDF, past values in
+with the mass matrix M or the identity, and the new history is A z + b d. What differs is the meaning of the rows (backward
+differences in QNDF, past values in
 FBDF), and so the small matrices p, q, A, b: they are the whole of a form, and all that the gradient needs.
 """
 

@@ -6,7 +6,7 @@ them with z, and the gradient multiplies with their transposes.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ MAX_ORDER = 5
 _GAMMA = [sum(1 / j for j in range(1, k + 1)) for k in range(MAX_ORDER + 2)]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _differences(k) -> np.ndarray:
     """(k + 1, k + 1): values at 0, -1, ..., -k to backward differences of order 0 to k."""
     rows = np.zeros((k + 1, k + 1))
@@ -160,7 +160,7 @@ class DifferenceHistory(_History):
         """Scaled errors that order k - 1 and k + 1 would have made; None where there is no such order."""
         return _norms(self.tensor("nearby", k, z), z, scale, k)
 
-    @lru_cache(maxsize=None)
+    @cache
     def dense_weights(self, k, tape) -> np.ndarray:
         """(k + 1, rows): history after the step to coefficients of the powers of theta."""
         nodes = 1.0 - np.arange(k + 1)

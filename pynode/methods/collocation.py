@@ -1,4 +1,4 @@
-"""Radau IIA collocation: the numbers of the method of s stages, from its definition. Hairer & Wanner II, IV.5 and IV.8."""
+"""Radau IIA collocation: the numbers of the method of s stages, from its definition. Hairer & Wanner II, IV.5, IV.8."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RadauIIA:
 
     @cached_property
     def powers(self) -> np.ndarray:
-        """(s, s): values at the c_i of a polynomial without constant term to its coefficients of theta, ..., theta^s."""
+        """(s, s): values at the c_i of a polynomial that is 0 at 0 to its coefficients of theta, ..., theta^s."""
         return np.linalg.inv(self.c[:, None] ** np.arange(1, self.stages + 1))
 
     @cached_property
@@ -72,7 +72,7 @@ class RadauIIA:
 
     @cached_property
     def gamma0(self) -> float:
-        """Weight of f(t, y) in the error estimate: the inverse of the real eigenvalue, or of the modulus of the pair."""
+        """Weight of f(t, y) in the error estimate: the inverse of the real eigenvalue, or of the pair's modulus."""
         return 1 / abs(self.eigen[0][0])
 
     @cached_property

@@ -48,8 +48,8 @@ class State(NamedTuple):
 
 
 class Stages(NamedTuple):
-    """ks: slopes of all stages (sums of both parts of a split field); ys: their states; first, last: slopes at the ends of
-    the step, the last None where it did not come by; rate, iterations: of the slowest stage's Newton iteration, rate
+    """ks: slopes of all stages (sums of both parts of a split field); ys: their states; first, last: slopes at the ends
+    of the step, the last None where it did not come by; rate, iterations: of the slowest stage's Newton iteration, rate
     infinite where it met NaN; y1: (n,) end of the step, None where an iteration failed."""
 
     ks: list
@@ -107,7 +107,8 @@ class DIRK(OneStep):
     @cached_property
     def predictors(self):
         """Row i gives the start of Newton's iteration at stage i: y + h sum_j row_ij k_j over the slope at the start of
-        the step (j = 0) and those of the earlier stages, the integral of the polynomial through the first and the nearest."""
+        the step (j = 0) and those of the earlier stages: the integral of the polynomial through the first and the nearest
+        of them."""
         shift = 0 if self.begins_explicitly else 1
         nodes, rows = [0.0] * shift + self.nodes, []
         for i in range(shift, len(nodes)):
@@ -212,7 +213,8 @@ class DIRK(OneStep):
                 found = self._newton(implicit, t + node * h, base, guess, c, before, solver, scale, tol, rate)
                 slowest, most = max(slowest, found.rate), max(most, found.iterations)
                 if found.y is None:
-                    return Stages(ks, ys, first, None, found.rate if math.isfinite(found.norm) else math.inf, most, None)
+                    rate = found.rate if math.isfinite(found.norm) else math.inf
+                    return Stages(ks, ys, first, None, rate, most, None)
                 rate = found.rate
                 y1 = found.y
                 if torch.is_grad_enabled():

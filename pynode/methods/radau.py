@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -28,8 +28,8 @@ _NOTHING = nullcontext()
 class State(NamedTuple):
     """first: f at the start of the step, None where not known; before: (z (s, n), h) of the last step, None at first.
 
-    past: (scaled error, h) of the last accepted step, None at first; careful: the step before was rejected, or there was
-    none. jac: Jacobian in use; fresh: whether it is that of the start of this step; solver: for steps of h; rate: of
+    past: (scaled error, h) of the last accepted step, None at first; careful: the step before was rejected, or there
+    was none. jac: Jacobian in use; fresh: whether it is that of the start of this step; solver: for steps of h; rate: of
     Newton's convergence with it.
     """
 
@@ -45,14 +45,13 @@ class State(NamedTuple):
     rate: float
 
 
-@lru_cache(maxsize=None)
+@cache
 def _tensors(tableau, dtype, device):
     """a, T, T^-1, weights of the error, and of the dense output, as tensors."""
     with torch.inference_mode(False):
         _, transform, inverse = tableau.eigen
-        return [
-            torch.tensor(x, dtype=dtype, device=device) for x in (tableau.a, transform, inverse, tableau.e, tableau.powers)
-        ]
+        arrays = tableau.a, transform, inverse, tableau.e, tableau.powers
+        return [torch.tensor(array, dtype=dtype, device=device) for array in arrays]
 
 
 class Transformed:
@@ -128,6 +127,10 @@ class Radau(OneStep):
             z, old = state.before
             guess = base + torch.mm(torch.from_numpy(tb.extrapolation(h / old)).to(z), z).view(-1)
         kappa, most = (EXACT * tol.newton, ITERATIONS) if self.adaptive else (tol.finest, 4 * ITERATIONS)
+
+        def factorise(v):
+            return self._factorise(field, stages, state.jacobian, t, h, v.view(tb.stages, -1))
+
         jac, fresh = state.jac, state.fresh
         solver, rate = (state.solver, state.rate) if state.h == h else (None, 1.0)
         with torch.set_grad_enabled(False) if differentiable else _NOTHING:
@@ -138,11 +141,10 @@ class Radau(OneStep):
                     solver, rate = Transformed(tb, jac, h, field.stats), 1.0
                 found = None
                 if solver.ok:
-                    found = simplified_newton(field=stages, t=t, start=guess, psi=guess - base, c=h, solver=solver,
-                                              scale=scale, tol=tol, kappa=kappa, rate=rate, most=most)
+                    psi = guess - base
+                    found = simplified_newton(stages, t, guess, psi, h, solver, scale, tol, kappa, rate, most)
                     if found.y is None and not self.adaptive:
-                        found = full_newton(stages, t, guess, guess - base, h, lambda v: self._factorise(
-                            field, stages, state.jacobian, t, h, v.view(tb.stages, -1)), scale, tol, kappa)
+                        found = full_newton(stages, t, guess, psi, h, factorise, scale, tol, kappa)
                     if found.y is not None:
                         break
                 if fresh:

@@ -6,7 +6,7 @@ import difflib
 import importlib
 import pkgutil
 import re
-from functools import lru_cache
+from functools import cache
 
 from . import tables
 from .abdf2 import ABDF2
@@ -19,7 +19,7 @@ from .explicit import ExplicitRungeKutta
 from .radau import RADAUS
 from .rkc import RKC
 from .rosenbrock import RosenbrockMethod
-from .tableau import Rosenbrock, RungeKutta
+from .tableau import Rosenbrock
 from .verlet import VELOCITYVERLET
 
 
@@ -32,7 +32,7 @@ def _runner(tableau, companion):
     return DIRK.of(tableau, companion)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _methods() -> dict:
     found = {m.name.lower(): m for m in (QNDF, FBDF, ABDF2, ADAMS, RKC, VELOCITYVERLET, *RADAUS)}
     for info in pkgutil.iter_modules(tables.__path__):
@@ -49,7 +49,10 @@ def _methods() -> dict:
 SWITCHING = (("tsit5", "rodas5p"), ("vern7", "rodas5p"))
 _PAIR = re.compile(r"auto(?P<explicit>\w+)(?:\((?P<stiff>\w+)(?:\(\))?\))?")
 
-ALIASES = {"bdf": "qndf", "dopri5": "dp5", "dop853": "dp8", "ode23s": "rosenbrock23", "bosh3": "bs3", "vcabm": "adamspece", "adams": "adamspece", "rkc2": "rkc", "verlet": "velocityverlet", "radau": "radauiia5", "radau5": "radauiia5"}
+ALIASES = {
+    "bdf": "qndf", "dopri5": "dp5", "dop853": "dp8", "ode23s": "rosenbrock23", "bosh3": "bs3", "vcabm": "adamspece",
+    "adams": "adamspece", "rkc2": "rkc", "verlet": "velocityverlet", "radau": "radauiia5", "radau5": "radauiia5",
+}
 
 
 def names() -> list:

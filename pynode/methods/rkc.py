@@ -1,15 +1,15 @@
 """RKC: a stabilised explicit Runge-Kutta-Chebyshev method of order 2 with as many stages as stability asks for.
 
 Sommeijer, Shampine & Verwer, RKC: an explicit solver for parabolic PDEs, J. Comput. Appl. Math. 88 (1998) 315-326.
-For mildly stiff problems with eigenvalues near the negative axis (diffusion): s stages reach 2/3 s^2 instead of 2 s, and
-there is neither Jacobian nor linear system.
+For mildly stiff problems with eigenvalues near the negative axis (diffusion): s stages reach 2/3 s^2 instead of 2 s,
+and there is neither Jacobian nor linear system.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -35,7 +35,7 @@ class State(NamedTuple):
     age: int
 
 
-@lru_cache(maxsize=None)
+@cache
 def coefficients(s: int):
     """(mu~_1, [(c_(j-1), mu_j, nu_j, mu~_j, gamma~_j) for j = 2 .. s]), eqs. (2.2) to (2.8) of the paper."""
     w0 = 1 + DAMPING / s**2
@@ -149,5 +149,6 @@ def spectral_radius(field, t, y, f0, vector, tol):
 
 
 RKC = RungeKuttaChebyshev(
-    "RKC", 2, "Sommeijer, Shampine & Verwer, RKC: an explicit solver for parabolic PDEs, J. Comput. Appl. Math. 88 (1998)"
+    "RKC", 2, "Sommeijer, Shampine & Verwer, RKC: an explicit solver for parabolic PDEs, "
+    "J. Comput. Appl. Math. 88 (1998)",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -40,7 +40,7 @@ class Tree:
         return value
 
 
-@lru_cache(maxsize=None)
+@cache
 def _trees_of(order) -> tuple:
     if order == 1:
         return (Tree(),)

@@ -61,5 +61,6 @@ class Verlet(Method):
 
 
 VELOCITYVERLET = Verlet(
-    "VelocityVerlet", 2, "Verlet, Phys. Rev. 159 (1967); Hairer, Lubich & Wanner, Geometric Numerical Integration, I.1.4"
+    "VelocityVerlet", 2, "Verlet, Phys. Rev. 159 (1967); Hairer, Lubich & Wanner, Geometric Numerical Integration, "
+    "sec. I.1.4",
 )

@@ -6,7 +6,9 @@ import torch
 
 from pynode.problems.base import Field, Problem, apply
 
-SOURCE = "E. N. Lorenz, Deterministic nonperiodic flow, J. Atmos. Sci. 20, 1963, 130-141; Hairer, Norsett & Wanner I, sec. I.16."
+SOURCE = (
+    "E. N. Lorenz, Deterministic nonperiodic flow, J. Atmos. Sci. 20, 1963, 130-141; Hairer, Norsett & Wanner I, sec. I.16."
+)
 
 
 class Lorenz(Field):

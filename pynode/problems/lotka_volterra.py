@@ -9,7 +9,8 @@ from pynode.problems.bilinear import MassAction
 
 SOURCE = (
     "A. J. Lotka, Elements of Physical Biology, Williams & Wilkins 1925; V. Volterra, Fluctuations in the abundance of a "
-    "species considered mathematically, Nature 118, 1926, 558-560; Hairer, Lubich & Wanner, Geometric Numerical Integration, sec. I.1."
+    "species considered mathematically, Nature 118, 1926, 558-560; Hairer, Lubich & Wanner, Geometric Numerical Integration, "
+    "sec. I.1."
 )
 
 

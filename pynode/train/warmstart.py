@@ -1,17 +1,19 @@
 """A first guess of the weights without a single solve.
 
 From random weights a stiff field is learned slowly: a thousand solves go by before the fast transient is where it
-belongs. This guess needs none. The observations are interpolated, and implicit Euler steps are laid along them. If
-the field were right, every step would close; where it does not, one Newton iteration on all steps of a trajectory at
-once tells, to first order, how far the solution of this field lies from the data:
+belongs. This guess needs none. Steps of the Lobatto IIIC method are laid from each observation to the next. If the
+field were right, every step would close; where it does not, one Newton iteration on all steps of a trajectory at once
+tells, to first order, how far the solution of this field lies from the data. With a and b the observations around a
+step of length h, p and q the corrections of the stages there, and d the deviation:
 
-    r_k = y_{k-1} + h_k f(y_k) - y_k,     d_k = (I - h_k J_k)^{-1} (d_{k-1} + r_k),     d_0 = 0
+    a + p = a + d_{k-1} + h/2 (f_a + J_a p - f_b - J_b q)
+    b + q = a + d_{k-1} + h/2 (f_a + J_a p + f_b + J_b q),        d_k = q,  d_0 = 0
 
-Minimising |d| over the observed values is training on a linearised trajectory: each iteration is one batched
-evaluation of f and J, and one associative scan over the steps. The solver then trains on from there. Implicit Euler
-is what makes the residuals of fast components harmless (Hairer & Wanner II, sec. IV.1); solving all steps at once is
-the multiple shooting of Bock & Plitt 1984 with a window per step. What is optimised is |d| / (1 + |d|), because far
-from the data d means little.
+Minimising |d| over the observed values is training on a linearised trajectory: each iteration is one batched evaluation
+of f and J, and one associative scan over the steps. The solver then trains on from there. Lobatto IIIC is of order 2,
+needs f at the observations only, and is L-stable, which makes the residuals of fast components harmless (Hairer & Wanner
+II, sec. IV.5); all steps at once are the multiple shooting of Bock & Plitt 1984 with a window per step. What is
+minimised is |d| / (1 + |d|), because far from the data d means little.
 """
 
 from __future__ import annotations
@@ -24,23 +26,20 @@ import torch
 
 from .data import Dataset
 
-SUBSTEPS = 2
-
 
 @dataclass(frozen=True)
 class _Steps:
-    """All K implicit Euler steps of all trajectories, in scaled states.
+    """The K steps between the M observations of all trajectories, one trajectory after the other, in scaled states.
 
-    t, h: (K,), end and length of a step; start, end: (K, n), the interpolated states around it; first: (K,), whether a
-    trajectory begins; weight: (K, n), one where an observation lies at the end of the step.
+    t: (M,); u: (M, n), gaps filled in; seen: (M, n), one where a value was observed; start: (K,), the row where a step
+    starts, the next one being where it ends; first: (K,), whether a trajectory begins with it.
     """
 
     t: torch.Tensor
-    h: torch.Tensor
+    u: torch.Tensor
+    seen: torch.Tensor
     start: torch.Tensor
-    end: torch.Tensor
     first: torch.Tensor
-    weight: torch.Tensor
 
 
 def warm_start(fields, data: Dataset, iterations=1500, trial=200, lr=1e-2, seconds=math.inf, report=None):
@@ -85,7 +84,7 @@ class _Fit:
         """One step of Adam, with the rate that suits the progress, 0 to 1."""
         self.optimizer.param_groups[0]["lr"] = self.lr * 0.5 * (1 + math.cos(math.pi * progress))
         self.optimizer.zero_grad()
-        deviation, weight = _deviation(self.field, self.steps), self.steps.weight
+        deviation, weight = _deviation(self.field, self.steps), self.steps.seen[self.steps.start + 1]
         loss = (weight * (deviation / (1 + deviation))).sum() / weight.sum()
         loss.backward()
         # An overflow in one iteration, of a pole of the linearisation, is no reason to lose the weights.
@@ -95,19 +94,25 @@ class _Fit:
 
 
 def _deviation(field, steps: _Steps) -> torch.Tensor:
-    """|d|, (K, n), of the linearised trajectories from the interpolated data."""
-
-    end = steps.end.clone().requires_grad_()
-    f = field(steps.t, end)
-    n = end.shape[1]
-    # Row k of f depends on row k of the states alone, so that n products with unit vectors give all K Jacobians.
-    unit = torch.eye(n, dtype=f.dtype)[:, None].expand(n, *f.shape)
-    (rows,) = torch.autograd.grad(f, end, unit, create_graph=True, is_grads_batched=True)
-    h = steps.h[:, None]
-    inverse = torch.linalg.inv(torch.eye(n, dtype=f.dtype) - h[:, :, None] * rows.transpose(0, 1))
-    residual = steps.start + h * f - steps.end
-    own = (inverse @ residual.unsqueeze(-1)).squeeze(-1)
-    return scan(torch.where(steps.first[:, None, None], torch.zeros_like(inverse), inverse), own).abs()
+    """|d|, (K, n), of the linearised trajectories from the observations at the ends of the steps."""
+    u = steps.u.clone().requires_grad_()
+    f = field(steps.t, u)
+    n = u.shape[1]
+    # Row k of f depends on row k of the states alone, so that n products with unit vectors give all M Jacobians.
+    unit = torch.eye(n, dtype=f.dtype)
+    seeds = unit[:, None].expand(n, *f.shape)
+    (rows,) = torch.autograd.grad(f, u, seeds, create_graph=True, is_grads_batched=True)
+    jacobian = rows.transpose(0, 1)
+    a, b = steps.start, steps.start + 1
+    half = 0.5 * (steps.t[b] - steps.t[a])[:, None]
+    fa, fb = half * f[a], half * f[b]
+    ja, jb = half[:, :, None] * jacobian[a], half[:, :, None] * jacobian[b]
+    system = torch.cat((torch.cat((unit - ja, jb), 2), torch.cat((-ja, unit - jb), 2)), 1)
+    own = torch.cat((fa - fb, steps.u[a] - steps.u[b] + fa + fb), 1).unsqueeze(2)
+    passed = torch.cat((unit, unit)).expand(len(a), 2 * n, n)
+    q = torch.linalg.solve(system, torch.cat((own, passed), 2))[:, n:]
+    carried = torch.where(steps.first[:, None, None], torch.zeros_like(q[:, :, 1:]), q[:, :, 1:])
+    return scan(carried, q[:, :, 0]).abs()
 
 
 def scan(a: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
@@ -125,41 +130,25 @@ def scan(a: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
 
 
 def _steps(field, data) -> _Steps:
-    parts = []
+    t, u, seen, start, first, row = [], [], [], [], [], 0
     for run in data.trajectories:
-        u = field.scaling.scaled(run.y)
-        index = torch.arange(len(run.t), dtype=torch.float64)
-        fine = torch.linspace(0, len(run.t) - 1, SUBSTEPS * (len(run.t) - 1) + 1, dtype=torch.float64)
-        t = pchip(index, run.t, fine)
-        path = torch.stack([pchip(index[seen], u[:, i][seen], fine) for i, seen in enumerate(run.seen.T)], 1)
-        first = torch.zeros(len(fine) - 1, dtype=torch.bool)
-        first[0] = True
-        weight = torch.zeros_like(path)
-        weight[::SUBSTEPS] = run.seen.to(weight.dtype)
-        parts.append((t[1:], t.diff(), path[:-1], path[1:], first, weight[1:]))
-    return _Steps(*(torch.cat(part) for part in zip(*parts, strict=True)))
+        count = len(run.t)
+        t.append(run.t)
+        u.append(_filled(run.t, field.scaling.scaled(run.y), run.seen))
+        seen.append(run.seen.to(run.y.dtype))
+        start.append(torch.arange(row, row + count - 1))
+        first.append(torch.arange(count - 1) == 0)
+        row += count
+    return _Steps(*map(torch.cat, (t, u, seen, start, first)))
 
 
-def pchip(x: torch.Tensor, y: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-    """Monotone cubic interpolation of the points (x, y), each (m,), at ``at``; constant outside.
-
-    Fritsch & Butland 1984, as in SciPy's PchipInterpolator, with one-sided slopes at the ends.
-    """
-    if len(x) == 1:
-        return y.expand_as(at).clone()
-    h = x.diff()
-    slope = y.diff() / h
-    d = torch.cat((slope[:1], torch.zeros_like(slope[1:]), slope[-1:]))
-    if len(slope) > 1:
-        w1, w2 = 2 * h[1:] + h[:-1], h[1:] + 2 * h[:-1]
-        same = slope[1:] * slope[:-1] > 0
-        harmonic = (w1 + w2) / (w1 / slope[:-1] + w2 / slope[1:])
-        d[1:-1] = torch.where(same, harmonic, torch.zeros_like(harmonic))
-    at = at.clamp(float(x[0]), float(x[-1]))
-    k = (torch.searchsorted(x, at, right=True) - 1).clamp(0, len(h) - 1)
-    s = (at - x[k]) / h[k]
-    return (
-        y[k] * (1 + 2 * s) * (1 - s) ** 2
-        + y[k + 1] * s * s * (3 - 2 * s)
-        + h[k] * s * (1 - s) * (d[k] * (1 - s) - d[k + 1] * s)
-    )
+def _filled(t, u, seen):
+    """The states (T, n) with missing values put on the line between their neighbours, the last one held at the end."""
+    columns = []
+    for value, known in zip(u.T, seen.T, strict=True):
+        x, y = t[known], value[known]
+        right = torch.searchsorted(x, t).clamp(max=len(x) - 1)
+        left = (right - 1).clamp(min=0)
+        share = ((t - x[left]) / (x[right] - x[left]).clamp_min(torch.finfo(t.dtype).tiny)).clamp(0, 1)
+        columns.append(torch.where(known, value, y[left] + share * (y[right] - y[left])))
+    return torch.stack(columns, 1)
