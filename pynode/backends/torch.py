@@ -14,6 +14,7 @@ from ..norm import Tolerance
 from ..status import RejectStep, Status
 
 _HISTORY = 8  # step sizes kept for the report of a failure
+_LARGE = 256  # states from which recorded steps let go of what only the next step needs
 
 
 def integrate(
@@ -113,7 +114,8 @@ def _march(field, method, path, times, options, tol, h, keep, dense, slopes, wat
         if position > first:
             _outputs(path, step, times[first:position], t, y, coefficients, slopes)
         if keep:
-            step.state = None  # it holds the factorisation: one a step would fill the memory of a large system
+            if field.size > _LARGE:
+                step.state = None  # it holds a factorisation: one a step would fill the memory
             path.steps.append(step)
             if dense:
                 path.polynomials.append(coefficients)
