@@ -51,8 +51,8 @@ def warm_start(fields, data: Dataset, iterations=1500, trial=200, lr=1e-2, secon
     as a cosine. Ends early after ``seconds``. report(done, of, loss) is called each iteration.
     """
     steps = _steps(fields[0], data)
+    fits = [_Fit(field, steps, lr) for field in fields]  # before the clock starts: the first optimiser of a process loads much
     began, total, done = time.monotonic(), iterations + trial * (len(fields) - 1), 0
-    fits = [_Fit(field, steps, lr) for field in fields]
 
     def advance(fit, first, last, until):
         nonlocal done
