@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
+from .adjoints import registry as adjoints
 from .adjoints.base import Integrate
-from .adjoints.discrete import DiscreteAdjoint
 from .algebra.consistent import consistent as make_consistent
 from .algebra.mass import Mass
 from .algebra.structure import structure_of
@@ -22,8 +24,6 @@ from .problem import ODEProblem
 from .solution import Piece, Solution
 from .solve_batched import solve_batched
 from .status import RejectStep, Status
-
-ADJOINTS = ("discrete", "direct")
 
 
 def solve(
@@ -71,8 +71,8 @@ def solve(
     method = registry.get("bdf" if method == "auto" else method)
     if controller is not None and not choosing:
         method = method.controlled(controller)
-    if adjoint not in ("auto", *ADJOINTS):
-        raise ValueError(f"unknown adjoint {adjoint!r}: choose one of 'auto', 'discrete', 'direct'")
+    adjoint = adjoints.get("discrete" if adjoint == "auto" else adjoint)
+    direct = adjoint == adjoints.DIRECT
     stops = tuple(as_times(tstops, "tstops").detach().tolist())
     options = Options(rtol, atol, first_step, step_size, min_step, max_step, max_steps, max_nfe, stops)
     if batched:
@@ -94,7 +94,7 @@ def solve(
     limits = Limits.of(layout, field.stats, callback, max_seconds, nonnegative, domain)
     flat = layout.ravel(problem.y0)
     atol = options.flat_atol(layout, flat)
-    begin = values[0]
+    flat_options, begin = replace(options, atol=atol), values[0]
     flat = make_consistent(field, begin, values[-1], flat, atol, rtol, consistent)
     choice = ""
     if choosing:
@@ -110,29 +110,32 @@ def solve(
             start = make_consistent(field, values[0], values[-1], start, atol, rtol, consistent)
         wanted = torch.is_grad_enabled() and (start.requires_grad or bool(field.parameters))
 
-        def run(y, keep):
-            return integrate(field, method, y, values, options, atol, keep, dense, needs_time, watch, limits)
+        def run(y, keep, curved):
+            return integrate(field, method, y, values, options, atol, keep, curved, needs_time, watch, limits)
 
-        if wanted and adjoint == "direct":
-            path = run(start, dense)
+        if wanted and direct:
+            path = run(start, dense, dense)
         else:
-            path = _without_graph(run, start.detach(), wanted or dense, callback is None)
+            keep, curved = (wanted and adjoint.needs == "steps") or dense, (wanted and adjoint.needs == "dense") or dense
+            path = _without_graph(run, start.detach(), keep, curved, callback is None)
         count = len(path.ys)
 
-        def outputs():
-            return torch.stack(path.ys + [hit.y for hit in path.hits])
+        def differentiable(queries, outputs):
+            """outputs(), (m, n) at the queries, as a function of the start and the parameters."""
+            if not wanted or direct:
+                return outputs()
+
+            def pullback(grads):
+                return adjoint.pullback(field, method, path, queries[: len(grads)], grads, flat_options)
+
+            return Integrate.apply(outputs, pullback, start, *field.parameters)
 
         def between(queries):
             """The states at times inside the leg, (m, n), from the polynomials of the steps."""
-            if wanted and adjoint != "direct":
-                return _differentiable(field, method, path, queries, lambda: path.evaluate(queries), start)
-            return path.evaluate(queries)
+            return differentiable(queries, lambda: path.evaluate(queries))
 
-        if wanted and adjoint != "direct":
-            queries = values[:count] + [hit.t for hit in path.hits]
-            rows = _differentiable(field, method, path, queries, outputs, start)
-        else:
-            rows = outputs()
+        queries = values[:count] + [hit.t for hit in path.hits]
+        rows = differentiable(queries, lambda: torch.stack(path.ys + [hit.y for hit in path.hits]))
         return Leg(rows[:count], rows[count:], Piece(path, between))
 
     bounds = boundaries(presets, as_times(jumps, "jumps"), values)
@@ -150,26 +153,17 @@ def solve(
     return solution.check() if throw else solution
 
 
-def _differentiable(field, method, path, times, outputs, flat):
-    """outputs(), (m, n) at the times, as a function of y0 and the parameters with the discrete adjoint as derivative."""
-
-    def pullback(grads):
-        return DiscreteAdjoint().pullback(field, method, path, times[: len(grads)], grads)
-
-    return Integrate.apply(outputs, pullback, flat, *field.parameters)
-
-
-def _without_graph(run, start, keep, inference):
+def _without_graph(run, start, keep, curved, inference):
     """The integration in inference mode, a fifth cheaper an operation than no_grad; again without it where f refuses it
     (a field that differentiates inside itself must). inference=False: not tried, for states that a user gets to see."""
     if inference:
         try:
             with torch.inference_mode():
-                return run(start, keep)
+                return run(start, keep, curved)
         except RuntimeError:
             pass
     with torch.no_grad():
-        return run(start, keep)
+        return run(start, keep, curved)
 
 
 def _move_outputs(ys, slopes, times):

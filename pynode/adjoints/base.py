@@ -1,8 +1,26 @@
-"""The one autograd.Function through which a solve is differentiated."""
+"""What every adjoint offers, and the one autograd.Function through which a solve is differentiated."""
 
 from __future__ import annotations
 
 import torch
+
+
+class Adjoint:
+    """A way to make gradients, by SciML's name. Its constructor takes what the user may choose about it.
+
+    needs: what the forward solve keeps for it: 'steps' (with what their derivative needs), 'dense' (polynomials of all
+    steps) or 'outputs' alone.
+    """
+
+    name = ""
+    needs = "steps"
+
+    def pullback(self, field, method, trajectory, times, grads, options):
+        """Cotangents grads, (T, n), of the outputs at times to (cotangent of y0 (n,), list beside field.parameters).
+
+        times: inside the trajectory, in any order. options: of the solve, atol as a tensor, 0-d or (n,).
+        """
+        raise NotImplementedError
 
 
 class Integrate(torch.autograd.Function):

@@ -21,6 +21,7 @@ from . import (
     onestep,
     stepwise_rosenbrock,
 )
+from .base import Adjoint
 from .outputs import Outputs
 
 # Above this size explicit methods go back by vector-Jacobian products instead of Jacobians (benchmarks/gradient.py).
@@ -33,13 +34,12 @@ REPLAYS = {
 }
 
 
-class DiscreteAdjoint:
+class DiscreteAdjoint(Adjoint):
     """Replays the accepted steps in reverse. Cost: a fraction of the forward solve for small systems."""
 
-    name = "discrete"
+    name = "DiscreteAdjoint"
 
-    def pullback(self, field, method, trajectory, times, grads):
-        """Cotangents grads, (T, n), of the outputs at times to (cotangent of y0 (n,), list beside field.parameters)."""
+    def pullback(self, field, method, trajectory, times, grads, options):
         outputs = Outputs(trajectory, times, grads)
         with torch.no_grad():
             ybar, params = self._steps(field, method, trajectory, outputs)
