@@ -53,8 +53,8 @@ class RowTolerance(Tolerance):
 
     def norms(self, scaled):
         """Root mean squares of what is scaled, (..., m, n), as (..., m) on the host: the one copy of a pass."""
-        squares = torch.mv((scaled * scaled).view(-1, self.size), scaled.new_full((self.size,), 1 / self.size))
-        return np.sqrt(squares.view(scaled.shape[:-1]).cpu().numpy().astype(np.float64, copy=False))
+        squares = torch.mv(scaled.square().view(-1, self.size), scaled.new_full((self.size,), 1 / self.size))
+        return np.sqrt(squares.cpu().numpy().reshape(scaled.shape[:-1]), dtype=np.float64)
 
     def select(self, keep):
         """The norm of the rows in keep."""

@@ -12,6 +12,7 @@ import math
 import numpy as np
 import torch
 
+from ..methods.rows import tensor
 from ..norm import RowTolerance
 from ..status import Status
 
@@ -34,11 +35,11 @@ class Clock:
     _NAMES = ("index", "t", "end", "direction", "h", "place", "due", "accepted", "rejected")
 
     def __init__(self, times, h):
-        self.times = times
         count = times.shape[1]
         self.index = np.arange(count)
         self.t, self.end = times[0], times[-1]
         self.direction = np.sign(self.end - self.t)
+        self.times = np.vstack((times, self.direction * np.inf))
         self.h = self.direction * np.minimum(h, np.abs(self.end - self.t))
         self.place, self.due = np.ones(count, dtype=np.int64), times[1].copy()
         self.accepted, self.rejected = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
@@ -51,7 +52,7 @@ class Clock:
         """(h, where it leads to): as planned, but the last one reaches the end, and is stretched to it if it nearly does."""
         after = self.t + self.h
         last = self.direction * (after - self.end) >= -1e-3 * np.abs(self.h)
-        if last.any():
+        if np.count_nonzero(last):
             return np.where(last, self.end - self.t, self.h), np.where(last, self.end, after)
         return self.h, after
 
@@ -59,10 +60,7 @@ class Clock:
         """The outputs of the rows in which are made: on to the next ones."""
         place = self.place[which] + 1
         self.place[which] = place
-        left = place < len(self.times)
-        self.due[which] = np.where(
-            left, self.times[np.where(left, place, 0), self.index[which]], self.direction[which] * np.inf
-        )
+        self.due[which] = self.times[place, self.index[which]]
 
 
 def first_steps(field, t, end, y, f0, order, tol, longest):
@@ -99,8 +97,8 @@ def integrate(field, stepper_type, method, y0, times, options, atol) -> Rows:
         h, arrived = clock.next_steps()
         done = stepper.advance(clock.t, h)
         ended = _book(rows, clock, done, h, arrived, options, field.stats)
-        if ended.any():
-            keep = np.flatnonzero(~ended)
+        if np.count_nonzero(ended):
+            keep = (~ended).nonzero()[0]
             clock.select(keep)
             stepper.select(keep)
     return rows
@@ -110,8 +108,8 @@ def _book(rows, clock, done, h, arrived, options, stats):
     """Outputs, new times and ends after one pass. Returns the mask of rows that end here, (m,)."""
     accepted, rejected = done.accepted, done.rejected
     ready = accepted & (clock.direction * (clock.due - arrived) <= 0)
-    if ready.any():
-        _write_outputs(rows, clock, np.flatnonzero(ready), done.polynomial, h, arrived)
+    if np.count_nonzero(ready):
+        _write_outputs(rows, clock, ready.nonzero()[0], done.polynomial, h, arrived)
     clock.accepted += accepted
     clock.rejected += rejected
     clock.t = np.where(accepted, arrived, clock.t)
@@ -123,7 +121,7 @@ def _book(rows, clock, done, h, arrived, options, stats):
     ended = over | small | many
     if options.max_nfe is not None and stats.nfe >= options.max_nfe:
         ended[:] = True
-    for i in np.flatnonzero(ended).tolist():
+    for i in ended.nonzero()[0].tolist():
         if over[i]:
             status = Status.SUCCESS
         elif small[i]:
@@ -139,14 +137,14 @@ def _book(rows, clock, done, h, arrived, options, stats):
 
 def _write_outputs(rows, clock, which, polynomial, h, arrived):
     """The outputs inside the step that the rows in which, indices, just completed."""
-    coefficients = polynomial(which)
-    while len(which):
+    coefficients, flat = polynomial(which), rows.ys.view(-1, rows.ys.shape[2])
+    powers = np.arange(len(coefficients))[:, None]
+    while True:
         theta = (clock.due[which] - clock.t[which]) / h[which]
-        theta = torch.from_numpy(theta).to(coefficients).unsqueeze(1)
-        value = coefficients[-1]
-        for c in reversed(coefficients[:-1].unbind(0)):
-            value = value * theta + c
-        rows.ys[clock.place[which], clock.index[which]] = value
+        value = (coefficients * tensor(theta**powers, coefficients).unsqueeze(2)).sum(0)
+        flat.index_copy_(0, tensor(clock.place[which] * len(rows.statuses) + clock.index[which], flat), value)
         clock.pass_outputs(which)
-        more = clock.direction[which] * (clock.due[which] - arrived[which]) <= 0
-        coefficients, which = coefficients[:, torch.from_numpy(more)], which[more]
+        more = (clock.direction[which] * (clock.due[which] - arrived[which]) <= 0).nonzero()[0]
+        if not len(more):
+            return
+        coefficients, which = coefficients.index_select(1, tensor(more, coefficients)), which[more]

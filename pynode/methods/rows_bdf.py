@@ -17,6 +17,9 @@ from .rows import Done, tensor
 from .rows_history import HISTORIES
 from .rows_onestep import RowInverse
 
+SAFETY = 0.9 * (2 * MAX_ITERATIONS + 1) / (2 * MAX_ITERATIONS + np.arange(MAX_ITERATIONS + 1))  # by iterations
+PATIENCE = 4  # passes that a row waits at most for the Jacobians of others
+
 _NUMBERS = ("k", "equal", "h", "iteration", "has_jac", "fresh", "reordered", "c_inverse", "rate", "last")
 
 
@@ -38,7 +41,7 @@ class BDFRows:
         self.eye = torch.eye(n, dtype=y.dtype, device=y.device)
         self.jac, self.inverse = y.new_zeros(m, n, n), y.new_zeros(m, n, n)
         self.parts = y.new_zeros(5, m, n)
-        self.at = self.c = None
+        self.at, self.c, self.waited = None, None, 0
 
     def select(self, keep):
         """Leave rows out."""
@@ -54,7 +57,7 @@ class BDFRows:
         """One Newton iteration of every row; rows at the beginning of a step from t (m,) by h (m,) begin it first."""
         with np.errstate(all="ignore"):
             begins = self.iteration == 0
-            if begins.any():
+            if np.count_nonzero(begins):
                 self._begin(t + h, h, begins)
             y, gap, _, change, reciprocal = self.parts.unbind(0)
             residual = torch.addcmul(gap, self.c, self.field(self.at, y), value=-1)
@@ -66,82 +69,94 @@ class BDFRows:
 
     def _begin(self, at, h, begins):
         """History on the grid of the step, prediction, Jacobian and inverse, where a row begins a step to the time at."""
-        which = np.flatnonzero(begins & ((h != self.h) | self.reordered))
+        c = h / self.history.alpha[self.k]
+        stale = begins & (c != self.c_inverse)
+        old = begins & (~self.has_jac | (stale & (self.rate > SLOW) & (self.rate < 1) & ~self.fresh))
+        begins = self._wait(begins, old)
+        which = (begins & ((h != self.h) | self.reordered)).nonzero()[0]
         if len(which):
             self.history.rescale(which, self.k[which], h[which] / self.h[which])
             self.h = np.where(begins, h, self.h)
             self.equal[which], self.reordered[which] = 0, False
-        predicted = self.history.predict(self.k, h, begins)
-        reciprocal = self.tol.scale(predicted[0]).reciprocal_()
-        parts = torch.cat((predicted, torch.zeros_like(predicted), reciprocal.unsqueeze(0)))
-        self.parts = parts if begins.all() else torch.where(tensor(begins, parts).unsqueeze(1), parts, self.parts)
+        parts = torch.empty_like(self.parts)
+        self.history.predict(self.k, h, begins, parts[:2])
+        parts[2:4] = 0
+        torch.reciprocal(self.tol.scale(parts[0]), out=parts[4])
+        self.parts = torch.where(tensor(begins, parts).unsqueeze(1), parts, self.parts)
         self.iteration[begins] = 1
-        c = h / self.history.alpha[self.k]
         self.at, self.c = torch.from_numpy(at).to(parts.device), tensor(c, parts).unsqueeze(1)
-        stale = begins & (c != self.c_inverse)
-        old = ~self.has_jac | (stale & (self.rate > SLOW) & (self.rate < 1) & ~self.fresh)
-        which = np.flatnonzero(begins & old)
+        which = (begins & old).nonzero()[0]
         if len(which):
             rows = tensor(which, parts)
-            jac, _ = self.field.select(rows).linearised(self.at[rows], self.parts[0].index_select(0, rows))
-            self.jac.index_copy_(0, rows, jac)
+            self.jac.index_copy_(0, rows, self.field.jacobian(self.at, self.parts[0], rows))
             self.has_jac[which], self.fresh[which], stale[which] = True, True, True
-        which = np.flatnonzero(stale)
+        which = (begins & stale).nonzero()[0]
         if len(which):
             rows = tensor(which, parts)
             inverse = RowInverse(self.eye, self.jac.index_select(0, rows), tensor(c[which], parts), self.field.stats).inverse
             self.inverse.index_copy_(0, rows, inverse.neg_())
             self.c_inverse[which], self.rate[which] = c[which], 1.0
 
+    def _wait(self, begins, old):
+        """The rows that begin now. In a large batch those that need a Jacobian wait some passes for one another: the time of
+        a Jacobian hardly depends on the number of its rows."""
+        count = np.count_nonzero(old)
+        if count:
+            if self.waited < min(PATIENCE, len(old) // 16) and 8 * count < len(old):
+                self.waited += 1
+                rows = tensor(old.nonzero()[0], self.parts)  # f is asked about them all the same: at where they stand
+                self.parts.index_fill_(1, rows, 0)
+                self.parts[0].index_copy_(0, rows, self.history.z[0].index_select(0, rows))
+                return begins & ~old
+            self.waited = 0
+        return begins
+
     def _judge(self, h, moved, norm):
         """End the iteration of the rows that converged, and accept or reject their steps; renew the Jacobian or halve the
         step of those that diverged. moved, norm: of the whole way from the prediction, and of the last change."""
         k, iteration, kappa = self.k, self.iteration, self.tol.newton
-        repeated = iteration > 1
+        repeated, finite, active = iteration > 1, norm < 1e30, iteration > 0
+        if np.count_nonzero(finite) < len(h):  # these rows start from their history again, and nothing of this must reach it
+            self.parts.index_fill_(1, tensor((~finite).nonzero()[0], self.parts), 0)
         rate = np.where(repeated, norm / self.last, self.rate)
-        left = rate / (1 - rate) * norm
-        finite = norm < 1e30
-        ends = (norm == 0) | ((rate < 1) & (left <= kappa))
-        hopeful = (rate < 1) & (left * rate ** (MAX_ITERATIONS - 1 - iteration) <= kappa) & (iteration < MAX_ITERATIONS)
-        diverged = ~finite | (repeated & ~ends & ~hopeful)
-        converged = finite & ends
-        self.last = norm
-        # A rate that was not measured in this step is trusted less and less (Hairer & Wanner II, sec. IV.8).
-        once = np.flatnonzero(converged & ~repeated)
-        rate[once] = np.maximum(rate[once], 1e-16) ** 0.8
-        self.rate = np.where(converged, rate, self.rate)
+        left, self.last = rate / (1 - rate) * norm, norm
+        converged = active & finite & ((norm == 0) | ((rate < 1) & (left <= kappa)))
         ratio = self.history.error_constants(k, h, self.equal) * moved
         accepted = converged & (ratio <= 1)
-        rejected = converged & ~accepted
-        safety = 0.9 * (2 * MAX_ITERATIONS + 1) / (2 * MAX_ITERATIONS + iteration)
+        rejected = converged ^ accepted
         factor = np.ones_like(h)
-        if rejected.any():
-            which = np.flatnonzero(rejected)
-            shrink = safety[which] * np.maximum(ratio[which], 1e-10) ** (-1.0 / (k[which] + 1))
-            factor[which] = np.clip(shrink, 0.2, 0.9)
-        if diverged.any():
-            rejected |= self._diverged(diverged, finite, factor)
-        self.iteration = np.where(converged | diverged, 0, iteration + 1)
-        self.equal[accepted] += 1
-        self.equal[rejected] = 0
+        which = rejected.nonzero()[0]
+        if len(which):
+            shrink = SAFETY[iteration[which]] * np.maximum(ratio[which], 1e-10) ** (-1.0 / (k[which] + 1))
+            factor[which] = np.minimum(np.maximum(shrink, 0.2), 0.9)
+        # A rate that was not measured in this step is trusted less and less (Hairer & Wanner II, sec. IV.8).
+        which = (converged > repeated).nonzero()[0]
+        rate[which] = np.maximum(rate[which], 1e-16) ** 0.8
+        self.rate = np.where(converged, rate, self.rate)
+        self.iteration = (iteration + active) * ~converged
+        which = (active ^ converged).nonzero()[0]
+        if len(which):
+            i, r = iteration[which], rate[which]
+            hopeful = (r < 1) & (left[which] * r ** (MAX_ITERATIONS - 1 - i) <= kappa) & (i < MAX_ITERATIONS)
+            lost = which[~(finite[which] & (hopeful | (i == 1)))]
+            if len(lost):
+                self._diverged(lost, finite, rejected, factor)
+        self.equal = (self.equal + accepted) * ~rejected
         self.fresh &= ~accepted
-        if accepted.any():
+        if np.count_nonzero(accepted):
             self.history.update(accepted, k, h, self.parts[2], self.parts[0])
-            self._select(np.flatnonzero(accepted & (self.equal > k)), h, ratio, safety, factor)
+            self._select((accepted & (self.equal > k)).nonzero()[0], h, ratio, iteration, factor)
         return Done(accepted, rejected, rejected & ~finite, factor, partial(self.history.polynomial, k, h))
 
-    def _diverged(self, diverged, finite, factor):
-        """Halve the step where the Jacobian is of this very point, and renew it elsewhere. Returns the mask of the former."""
-        hopeless = diverged & self.fresh
-        self.field.stats.newton_failures += int(hopeless.sum())
-        factor[hopeless] = 0.5
-        self.has_jac &= ~(diverged & (~self.fresh | ~finite))
-        self.c_inverse[diverged] = np.nan
-        if not finite.all():  # these rows start from their history again; what is not finite must not reach it
-            self.parts[:, tensor(np.flatnonzero(~finite), self.parts)] = 0
-        return hopeless
+    def _diverged(self, lost, finite, rejected, factor):
+        """Halve the steps of the lost rows whose Jacobian is of this very point, and renew the Jacobian of the others."""
+        hopeless = lost[self.fresh[lost]]
+        self.field.stats.newton_failures += len(hopeless)
+        rejected[hopeless], factor[hopeless] = True, 0.5
+        self.has_jac[lost] &= self.fresh[lost] & finite[lost]
+        self.c_inverse[lost], self.iteration[lost] = np.nan, 0
 
-    def _select(self, which, h, ratio, safety, factor):
+    def _select(self, which, h, ratio, iteration, factor):
         """New orders and factors of the rows in which (methods/bdf.BDF._select)."""
         if not len(which):
             return
@@ -151,7 +166,7 @@ class BDFRows:
         growth[0, k == 1] = growth[2, k == MAX_ORDER] = 0
         growth[1] *= 1 + 1e-12  # of equal ones the present order
         choice = growth.argmax(axis=0) - 1
-        found = np.minimum(safety[which] * growth.max(axis=0), self.largest)
+        found = np.minimum(SAFETY[iteration[which]] * growth.max(axis=0), self.largest)
         change = (choice != 0) | (found >= KEEP) | (found <= 1 / KEEP)
         which, k, choice = which[change], k[change], choice[change]
         factor[which], self.equal[which], self.reordered[which] = found[change], 0, choice != 0

@@ -44,19 +44,22 @@ class DifferenceRows:
 
     def rescale(self, which, k, ratio):
         """Histories of order k (w,) onto grids ratio (w,) times as wide (bdf_history._redifference)."""
-        i, used = np.arange(_SIZE), np.arange(_SIZE) <= k[:, None]
-        values = np.ones((len(which), _SIZE, _SIZE))
-        np.cumprod((i[:-1] - ratio[:, None, None] * i[:, None]) / (i[:-1] + 1), axis=2, out=values[:, :, 1:])
-        matrices = np.matmul(self.signs, values * used[:, None, :]) * used[:, :, None]
+        i, used = np.arange(_SIZE)[:, None], np.arange(_SIZE)[:, None] <= k
+        values = np.empty((_SIZE, _SIZE, len(which)))
+        values[0] = 1
+        for m in range(MAX_ORDER):
+            np.multiply(values[m], (m - ratio * i) / (m + 1), out=values[m + 1])
+        values *= used[:, None]
+        matrices = np.dot(self.signs, values.swapaxes(0, 1).reshape(_SIZE, -1)).reshape(values.shape) * used[:, None]
+        matrices = np.ascontiguousarray(matrices.transpose(2, 0, 1))
         which = tensor(which, self.z)
         old = self.z[:_SIZE].index_select(1, which).transpose(0, 1)
         self.z[:_SIZE].index_copy_(1, which, torch.bmm(tensor(matrices, old), old).transpose(0, 1))
 
-    def predict(self, k, h, begins):
-        """(2, m, n): predicted values and sums of the other terms of the formula."""
-        both = torch.mm(self.sums, self.z.view(len(self.z), -1)).view(2, *self.z.shape[1:])
-        both[1] *= tensor(1 / self.alpha[k], both).unsqueeze(1)
-        return both
+    def predict(self, k, h, begins, out):
+        """Predicted values and sums of the other terms of the formula, into out (2, m, n)."""
+        torch.mm(self.sums, self.z.view(len(self.z), -1), out=out.view(2, -1))
+        out[1] *= tensor(1 / self.alpha[k], out).unsqueeze(1)
 
     def error_constants(self, k, h, equal):
         return self.error[k]
@@ -105,11 +108,11 @@ class ValueRows:
     def rescale(self, which, k, ratio):
         """Past values stay where they are."""
 
-    def predict(self, k, h, begins):
-        which = np.flatnonzero(begins)
+    def predict(self, k, h, begins, out):
+        which = begins.nonzero()[0]
         self.weights[:, :, which] = _lagrange(-self.past[:_SIZE, which] / h[which], k[which])
         self.weights[1, :, which] /= self.alpha[k[which]][:, None]
-        return (tensor(self.weights, self.z).unsqueeze(3) * self.z[:_SIZE]).sum(1)
+        torch.sum(tensor(self.weights, self.z).unsqueeze(3) * self.z[:_SIZE], 1, out=out)
 
     def error_constants(self, k, h, equal):
         """Brenan, Campbell & Petzold (5.2.24): the larger of the two terms of the error of the step."""
