@@ -19,7 +19,9 @@ _STEPPERS = {ExplicitRungeKutta: ExplicitRows, RosenbrockMethod: RosenbrockRows,
 def solve_batched(problem, method, options, throw) -> BatchSolution:
     """Solve every row of problem.y0, (B, ...), with its own steps; problem.tspan (T,), or (T, B) with a column a row."""
     if type(method) not in _STEPPERS:
-        raise ValueError(f"{method.name} does not run with batched=True: choose an explicit or Rosenbrock method, or 'qndf'")
+        raise ValueError(
+            f"{method.name} does not run with batched=True: choose an explicit or Rosenbrock method, 'qndf' or 'fbdf'"
+        )
     field = RowField(problem)
     layout = field.layout
     flat = layout.ravel_rows(problem.y0, field.batch)
