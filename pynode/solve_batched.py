@@ -6,20 +6,25 @@ import torch
 
 from .backends.torch_batched import integrate
 from .methods.bdf import BDF
+from .methods.dirk import DIRK
 from .methods.explicit import ExplicitRungeKutta
 from .methods.rosenbrock import RosenbrockMethod
 from .methods.rows_bdf import BDFRows
+from .methods.rows_dirk import DIRKRows
 from .methods.rows_onestep import ExplicitRows, RosenbrockRows
 from .rows import RowField, check_independent
 from .solution import BatchSolution
 
-_STEPPERS = {ExplicitRungeKutta: ExplicitRows, RosenbrockMethod: RosenbrockRows, BDF: BDFRows}
+_STEPPERS = {ExplicitRungeKutta: ExplicitRows, DIRK: DIRKRows, RosenbrockMethod: RosenbrockRows, BDF: BDFRows}
 
 
 def solve_batched(problem, method, options, throw) -> BatchSolution:
     """Solve every row of problem.y0, (B, ...), with its own steps; problem.tspan (T,), or (T, B) with a column a row."""
     if type(method) not in _STEPPERS:
-        raise ValueError(f"{method.name} does not run with batched=True: choose an explicit or Rosenbrock method, or 'qndf'")
+        raise ValueError(
+            f"{method.name} does not run with batched=True: choose an explicit, Rosenbrock or diagonally implicit method "
+            "('tsit5', 'rodas5p', 'kvaerno5'), or 'qndf'"
+        )
     field = RowField(problem)
     layout = field.layout
     flat = layout.ravel_rows(problem.y0, field.batch)

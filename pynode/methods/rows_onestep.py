@@ -9,7 +9,7 @@ import torch
 from .rows import Done
 
 
-class _OneStepRows:
+class OneStepRows:
     """State of the rows: y (m, n), the ratios of the last two steps (2, m)."""
 
     def __init__(self, method, field, y, f0, h, tol):
@@ -30,14 +30,15 @@ class _OneStepRows:
             factor, self.past = method.controller.rows(ratio, self.past, method.error_order)
             accepted = ratio <= 1
         else:
-            accepted, factor = torch.isfinite(y1).all(dim=1), torch.ones_like(h)
+            accepted = torch.isfinite(y1).all(dim=1)
+            factor = torch.where(accepted, torch.ones_like(h), 0.5)
             ratio = torch.where(accepted, 0.0, torch.inf)
         self.y = torch.where(accepted.unsqueeze(1), y1, start)
-        polynomial = partial(_polynomial, start, stages, weights, h if scaled else None)
-        return Done(accepted, ~accepted, ~torch.isfinite(ratio), factor, polynomial)
+        dense = partial(polynomial, start, stages, weights, h if scaled else None)
+        return Done(accepted, ~accepted, ~torch.isfinite(ratio), factor, dense)
 
 
-def _polynomial(start, stages, weights, h):
+def polynomial(start, stages, weights, h):
     """(degree + 1, m, n): start, then sum over the stages of weights (stages, degree)."""
     ks = torch.stack(stages() if callable(stages) else stages)
     powers = torch.einsum("sd,smn->dmn", torch.as_tensor(weights, dtype=ks.dtype, device=ks.device), ks)
@@ -46,7 +47,7 @@ def _polynomial(start, stages, weights, h):
     return torch.cat((start.unsqueeze(0), powers))
 
 
-class ExplicitRows(_OneStepRows):
+class ExplicitRows(OneStepRows):
     """An explicit Runge-Kutta method on rows."""
 
     def __init__(self, method, field, y, f0, h, tol):
@@ -70,7 +71,7 @@ class ExplicitRows(_OneStepRows):
         return done
 
 
-class RosenbrockRows(_OneStepRows):
+class RosenbrockRows(OneStepRows):
     """A Rosenbrock method on rows: a Jacobian and a factorisation a row, batched."""
 
     def __init__(self, method, field, y, f0, h, tol):
