@@ -39,8 +39,7 @@ def test_rows_equal_rows_alone(method):
     expected, evaluations = alone(oscillator, y0, t, (mu,), **options)
     # The same steps up to rounding: far inside the tolerance.
     assert ((together.y - expected).abs() <= 0.1 * (1e-7 + rtol * expected.abs())).all()
-    if method != "vern7":  # its dense output takes six more evaluations, made here for all rows whenever one needs them
-        assert together.stats.nfe <= 1.3 * evaluations
+    assert together.stats.nfe <= 1.3 * evaluations
 
 
 @pytest.mark.parametrize("method", [*METHODS, "kvaerno5"])

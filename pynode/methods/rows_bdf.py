@@ -62,6 +62,7 @@ class BDFRows:
             raise ValueError(f"{method.name} does not run with batched=True; use 'qndf', the other form of BDF")
         self.field, self.tol, form = field, tol, method.history
         m, n = y.shape
+        h = torch.from_numpy(h).to(y.device)
         self.eye = torch.eye(n, dtype=y.dtype, device=y.device)
         self.constants, self.rows = Constants(form, y), form.rows
         self.z = torch.cat((torch.stack((y, h.to(y.dtype).unsqueeze(1) * f0), 1), y.new_zeros(m, form.rows - 2, n)), 1)
@@ -82,6 +83,7 @@ class BDFRows:
 
     def advance(self, t, h):
         """One Newton iteration of every row; rows at the beginning of a step from t (m,) by h (m,) begin it first."""
+        t, h = torch.from_numpy(t).to(self.y.device), torch.from_numpy(h).to(self.y.device)
         self._begin(t, h, self.iteration == 0)
         change = self.gap - self.c.to(self.y.dtype).unsqueeze(1) * self.field(t + h, self.y)
         change = -RowInverse.apply(self.inverse, change)
@@ -150,7 +152,7 @@ class BDFRows:
         self.fresh = self.fresh & ~accepted
         polynomial = partial(_polynomial, con.dense[k], self.z)
         grown = self._select(accepted & (self.equal > k), ratio, safety)
-        return Done(accepted, rejected, broken & rejected, torch.where(accepted, grown, factor), polynomial)
+        return Done.of_tensors(accepted, rejected, broken & rejected, torch.where(accepted, grown, factor), polynomial)
 
     def _updated(self, k, d):
         """The histories after a step (DifferenceHistory.moving): D_i + ... + D_k + d, then d, then d - D_(k+1)."""
@@ -184,6 +186,6 @@ class BDFRows:
         return torch.where(change, factor, 1.0)
 
 
-def _polynomial(weights, z):
+def _polynomial(weights, z, which):
     """(degree + 1, m, n) coefficients of the powers of theta."""
-    return torch.bmm(weights, z).transpose(0, 1)
+    return torch.bmm(weights[which], z[which]).transpose(0, 1)
