@@ -18,9 +18,11 @@ class VectorField:
     tensors in args that require a gradient; for a plain function, the leaves that it closes over.
     parts: the implicit and the explicit part of a SplitField, as fields with the same counts; None for any other f.
     mass: M of M y' = f, None for the identity; structure: how its Jacobians are made and solved with, None for dense.
+    period: points that ``many`` wants to get together (adjoints/row_points.py); here each stands alone.
     """
 
     mass = structure = None
+    period = 1
 
     def __init__(self, problem, layout, t0: float, params=None):
         self.layout, self.stats = layout, Stats()

@@ -17,14 +17,14 @@ from .points import jacobians, pull_parameters
 class Replay(Start):
     """All steps of a chunk, stage by stage, with the Jacobian of every stage and I - h gamma J factorised."""
 
-    def __init__(self, field, method, steps, inside):
-        super().__init__(steps, inside)
+    def __init__(self, field, method, chunk, inside):
+        super().__init__(chunk, inside)
         tb, (m, n) = method.tableau, self.y.shape
         split = method.companion is not None and field.parts is not None
         self.fields = field.parts if split else (field,)
         tables = (tb, method.companion) if split else (tb,)
         self.weights = [(table.matrix(), [float(x) for x in table.b]) for table in tables]
-        states = torch.stack([torch.stack(ys) for ys in zip(*[step.tape[1] for step in steps])])
+        states = chunk.tape(lambda step: step.tape[1])
         self.implicit = [tb.a[i][i] != 0 if len(tb.a[i]) > i else False for i in range(tb.stages)]
         self.c = (method.gamma * self.h).view(-1, 1, 1)
         self.t_points = torch.cat([self.t + node * self.h for node in method.nodes])

@@ -21,10 +21,10 @@ class Replay(Start):
     def size(method):
         return method.tableau.stages**2
 
-    def __init__(self, field, method, steps, inside):
-        super().__init__(steps, inside)
+    def __init__(self, field, method, chunk, inside):
+        super().__init__(chunk, inside)
         tb, self.field = method.tableau, field
-        ys = torch.stack([step.tape for step in steps])
+        ys = torch.stack([step.tape for step in chunk.steps])
         m, s, n = ys.shape
         self.a = torch.as_tensor(tb.a, dtype=ys.dtype, device=ys.device)
         nodes = torch.as_tensor(tb.c, dtype=ys.dtype, device=ys.device)
