@@ -15,7 +15,7 @@ import torch
 from ..algebra.newton import MAX_ITERATIONS
 from .bdf import KEEP, MAX_ORDER, SLOW
 from .bdf_history import DifferenceHistory
-from .rows import Done
+from .rows import Done, tensor
 from .rows_onestep import RowInverse
 
 _NAMES = ("z", "k", "equal", "hz", "jac", "has_jac", "fresh", "inverse", "c_inverse", "rate", "y", "start", "gap", "scale",
@@ -152,7 +152,8 @@ class BDFRows:
         self.fresh = self.fresh & ~accepted
         polynomial = partial(_polynomial, con.dense[k], self.z)
         grown = self._select(accepted & (self.equal > k), ratio, safety)
-        return Done.of_tensors(accepted, rejected, broken & rejected, torch.where(accepted, grown, factor), polynomial)
+        factor = torch.where(accepted, grown, factor)
+        return Done.of_tensors(accepted, rejected, broken & rejected, factor, polynomial, partial(_tape, k, moved))
 
     def _updated(self, k, d):
         """The histories after a step (DifferenceHistory.moving): D_i + ... + D_k + d, then d, then d - D_(k+1)."""
@@ -189,3 +190,9 @@ class BDFRows:
 def _polynomial(weights, z, which):
     """(degree + 1, m, n) coefficients of the powers of theta."""
     return torch.bmm(weights[which], z[which]).transpose(0, 1)
+
+
+def _tape(k, y, which):
+    """Orders and ends of the steps of the rows in which."""
+    which = tensor(which, y)
+    return k[which], y[which]

@@ -172,7 +172,7 @@ class DIRKRows(OneStepRows):
             accepted[which], factor[which] = self._judge_ended(which, h[which])
             self._after(accepted)
         done = partial(self._polynomial, start, h)
-        return Done(accepted, (ended & ~accepted) | fails, broken & fails, factor, done)
+        return Done(accepted, (ended & ~accepted) | fails, broken & fails, factor, done, partial(self._tape, start))
 
     def _judge_ended(self, which, h):
         """(accepted, factor of the next step) of the rows whose stages are all solved; moves the accepted ones."""
@@ -206,6 +206,10 @@ class DIRKRows(OneStepRows):
         self.has_jac &= ~(accepted & (rate > SLOW))
         self.fresh &= ~accepted
         self.has_first &= ~accepted
+
+    def _tape(self, start, which):
+        index = tensor(which, start)
+        return start[index], self.slopes[index, self.shift :]
 
     def _polynomial(self, start, h, which):
         index = tensor(which, start)
