@@ -44,11 +44,6 @@ class RowField:
         count = int(keep.sum()) if keep.dtype == torch.bool else len(keep)
         return RowField(self.problem, self.stats, args, self.layout, count, self.parameters)
 
-    def repeated(self, times):
-        """The field of all rows repeated, row 0 times over first."""
-        args = tuple(a.repeat_interleave(times, 0) if self._by_row(a) else a for a in self.args)
-        return RowField(self.problem, self.stats, args, self.layout, self.batch * times, self.parameters)
-
     def _by_row(self, a):
         return isinstance(a, torch.Tensor) and a.dim() > 0 and len(a) == self.batch
 
@@ -78,20 +73,28 @@ class RowField:
 
     def linearised(self, t, y, graph=False):
         """(df/dy (m, n, n), df/dt (m, n) or None where no row depends on t). graph: both differentiable in y and parameters."""
-        m, n = y.shape
+        return self._differentiated(t, y, torch.arange(len(y), device=y.device), True, graph)
+
+    def jacobian(self, t, y, which):
+        """df/dy, (w, n, n), of the rows in which; t (m,), y (m, n) of all rows."""
+        return self._differentiated(t, y, which, False)[0]
+
+    def _differentiated(self, t, y, which, moving, graph=False):
+        """(df/dy, df/dt) of the rows in which, from one backward pass over as many copies of a row as it has states."""
+        m, n = len(which), y.shape[1]
         self.stats.njac += m
         with torch.inference_mode(False), torch.enable_grad():
-            wide = self.repeated(n)
-            copies = (y if graph else y.detach().clone()).repeat_interleave(n, 0)
-            copies = copies if graph else copies.requires_grad_()
-            times = t.detach().clone().repeat_interleave(n).requires_grad_()
-            out = wide.at(times, copies)
+            copies = which.repeat_interleave(n)
+            states = y[copies] if graph else y.detach()[copies].requires_grad_()
+            times = t.detach()[copies].requires_grad_(moving)
+            out = self.select(copies).at(times, states)
             if not out.requires_grad:
                 return y.new_zeros(m, n, n), None
             unit = torch.eye(n, dtype=y.dtype, device=y.device).repeat(m, 1)
-            jac, moves = torch.autograd.grad(out, (copies, times), unit, allow_unused=True, create_graph=graph)
-            jac = y.new_zeros(m, n, n) if jac is None else jac.view(m, n, n)
-            return jac, None if moves is None else moves.view(m, n).to(y.dtype)
+            inputs = (states, times) if moving else (states,)
+            found = torch.autograd.grad(out, inputs, unit, allow_unused=True, create_graph=graph)
+            jac = y.new_zeros(m, n, n) if found[0] is None else found[0].view(m, n, n)
+            return jac, found[1].view(m, n).to(y.dtype) if moving and found[1] is not None else None
 
 
 def row_layout(y0):

@@ -27,7 +27,7 @@ def solve_batched(problem, method, options, throw, adjoint, params) -> BatchSolu
     if type(method) not in _STEPPERS:
         raise ValueError(
             f"{method.name} does not run with batched=True: choose an explicit, Rosenbrock or diagonally implicit method "
-            "('tsit5', 'rodas5p', 'kvaerno5'), or 'qndf'"
+            "('tsit5', 'rodas5p', 'kvaerno5'), 'qndf' or 'fbdf'"
         )
     if not isinstance(adjoint, DiscreteAdjoint):
         raise ValueError("batched=True goes back by the discrete adjoint alone: leave adjoint away, or batched")

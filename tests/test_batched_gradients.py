@@ -7,7 +7,7 @@ from torch import nn
 
 from pynode import solve
 
-METHODS = ["tsit5", "vern7", "bs3", "rodas5p", "rosenbrock23", "trbdf2", "kvaerno5", "implicitmidpoint", "qndf"]
+METHODS = ["tsit5", "vern7", "bs3", "rodas5p", "rosenbrock23", "trbdf2", "kvaerno5", "implicitmidpoint", "qndf", "fbdf"]
 
 
 class Driven(nn.Module):

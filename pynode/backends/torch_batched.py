@@ -12,6 +12,7 @@ import math
 import numpy as np
 import torch
 
+from ..methods.rows import tensor
 from ..norm import RowTolerance
 from ..status import Status
 
@@ -38,11 +39,11 @@ class Clock:
     _NAMES = ("index", "t", "end", "direction", "h", "place", "due", "accepted", "rejected")
 
     def __init__(self, times, h):
-        self.times = times
         count = times.shape[1]
         self.index = np.arange(count)
         self.t, self.end = times[0], times[-1]
         self.direction = np.sign(self.end - self.t)
+        self.times = np.vstack((times, self.direction * np.inf))
         self.h = self.direction * np.minimum(h, np.abs(self.end - self.t))
         self.place, self.due = np.ones(count, dtype=np.int64), times[1].copy()
         self.accepted, self.rejected = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
@@ -55,7 +56,7 @@ class Clock:
         """(h, where it leads to): as planned, but the last one reaches the end, and is stretched to it if it nearly does."""
         after = self.t + self.h
         last = self.direction * (after - self.end) >= -1e-3 * np.abs(self.h)
-        if last.any():
+        if np.count_nonzero(last):
             return np.where(last, self.end - self.t, self.h), np.where(last, self.end, after)
         return self.h, after
 
@@ -63,10 +64,7 @@ class Clock:
         """The outputs of the rows in which are made: on to the next ones."""
         place = self.place[which] + 1
         self.place[which] = place
-        left = place < len(self.times)
-        self.due[which] = np.where(
-            left, self.times[np.where(left, place, 0), self.index[which]], self.direction[which] * np.inf
-        )
+        self.due[which] = self.times[place, self.index[which]]
 
 
 def first_steps(field, t, end, y, f0, order, tol, longest):
@@ -107,8 +105,8 @@ def integrate(field, stepper_type, method, y0, times, options, atol, record=None
         if record is not None and done.accepted.any():
             record.add(clock, np.flatnonzero(done.accepted), h, arrived, done.tape)
         ended = _book(rows, clock, done, h, arrived, options, field.stats)
-        if ended.any():
-            keep = np.flatnonzero(~ended)
+        if np.count_nonzero(ended):
+            keep = (~ended).nonzero()[0]
             clock.select(keep)
             stepper.select(keep)
     return rows
@@ -118,8 +116,8 @@ def _book(rows, clock, done, h, arrived, options, stats):
     """Outputs, new times and ends after one pass. Returns the mask of rows that end here, (m,)."""
     accepted, rejected = done.accepted, done.rejected
     ready = accepted & (clock.direction * (clock.due - arrived) <= 0)
-    if ready.any():
-        _write_outputs(rows, clock, np.flatnonzero(ready), done.polynomial, h, arrived)
+    if np.count_nonzero(ready):
+        _write_outputs(rows, clock, ready.nonzero()[0], done.polynomial, h, arrived)
     clock.accepted += accepted
     clock.rejected += rejected
     clock.t = np.where(accepted, arrived, clock.t)
@@ -131,7 +129,7 @@ def _book(rows, clock, done, h, arrived, options, stats):
     ended = over | small | many
     if options.max_nfe is not None and stats.nfe >= options.max_nfe:
         ended[:] = True
-    for i in np.flatnonzero(ended).tolist():
+    for i in ended.nonzero()[0].tolist():
         if over[i]:
             status = Status.SUCCESS
         elif small[i]:
@@ -147,18 +145,18 @@ def _book(rows, clock, done, h, arrived, options, stats):
 
 def _write_outputs(rows, clock, which, polynomial, h, arrived):
     """The outputs inside the step that the rows in which, indices, just completed."""
-    coefficients = polynomial(which)
-    while len(which):
+    coefficients, flat = polynomial(which), rows.ys.view(-1, rows.ys.shape[2])
+    powers = np.arange(len(coefficients))[:, None]
+    while True:
         theta = (clock.due[which] - clock.t[which]) / h[which]
-        theta = torch.from_numpy(theta).to(coefficients).unsqueeze(1)
-        value, slope = coefficients[-1], 0.0
-        for c in reversed(coefficients[:-1].unbind(0)):
-            if rows.slopes is not None:
-                slope = slope * theta + value
-            value = value * theta + c
-        rows.ys[clock.place[which], clock.index[which]] = value
+        value = (coefficients * tensor(theta**powers, coefficients).unsqueeze(2)).sum(0)
+        places = tensor(clock.place[which] * len(rows.statuses) + clock.index[which], flat)
+        flat.index_copy_(0, places, value)
         if rows.slopes is not None:
-            rows.slopes[clock.place[which], clock.index[which]] = slope / torch.from_numpy(h[which]).to(value).unsqueeze(1)
+            slopes = (coefficients[1:] * tensor(powers[1:] * theta ** powers[:-1] / h[which], flat).unsqueeze(2)).sum(0)
+            rows.slopes.view(flat.shape).index_copy_(0, places, slopes)
         clock.pass_outputs(which)
-        more = clock.direction[which] * (clock.due[which] - arrived[which]) <= 0
-        coefficients, which = coefficients[:, torch.from_numpy(more)], which[more]
+        more = (clock.direction[which] * (clock.due[which] - arrived[which]) <= 0).nonzero()[0]
+        if not len(more):
+            return
+        coefficients, which = coefficients.index_select(1, tensor(more, coefficients)), which[more]

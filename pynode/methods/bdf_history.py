@@ -41,15 +41,6 @@ def _redifference(k, ratio):
     return rows
 
 
-def redifferences(k, ratio):
-    """The same for many orders k (m,) and ratios (m,), with zeros beyond the orders: (m, 6, 6)."""
-    i = np.arange(MAX_ORDER + 1)
-    used = i <= k[:, None]
-    basis = np.ones((len(k), len(i), len(i)))
-    np.cumprod((i[:-1] - ratio[:, None, None] * i[:, None]) / (i[:-1] + 1), axis=2, out=basis[:, :, 1:])
-    return np.matmul(_differences(MAX_ORDER), basis * used[:, None, :]) * used[:, :, None]
-
-
 def _lagrange(nodes, x):
     """Values and derivatives at x of the Lagrange basis of the nodes (x none of them): two lists of floats."""
     gaps = [x - node for node in nodes]
