@@ -53,7 +53,8 @@ def solve(
         the leaf tensors that it uses.
     batched: the rows of y0, (B, ...), are separate systems: each gets its own steps, order, Newton iteration, end and status,
         and t may be (T, B). f is called with the rows still running, t of shape (rows, 1, ...), and the tensors in args
-        whose first dimension is B cut to these rows. Returns a BatchSolution; no gradients.
+        whose first dimension is B cut to these rows. For explicit, Rosenbrock and diagonally implicit methods and BDF.
+        Returns a BatchSolution, differentiable by the discrete adjoint, row by row.
     throw: False returns the partial solution with its status instead of raising SolveError.
     backend: 'torch'; 'julia', SciML's solvers by the same names (docs/julia.md; ``pynode doctor`` looks at the installation);
         'auto': torch for every method that it has, Julia for the rest.
@@ -87,7 +88,7 @@ def solve(
             )
         if problem.mass is not None or structure != "dense":
             raise ValueError("batched=True takes small dense systems without a mass matrix: leave batched away")
-        return solve_batched(problem, method, options, throw)
+        return solve_batched(problem, method, options, throw, adjoint, params)
     layout = problem.layout()
     times = problem.times(layout.device)
     values = times.detach().tolist()
