@@ -1,8 +1,8 @@
 """The discrete adjoint of diagonally implicit Runge-Kutta methods, additive pairs included.
 
 As for explicit methods, but that an implicit stage stands on both sides of its equation: with r_i the cotangent that
-the slope k_i has from elsewhere, fbar_i = r_i + h gamma jbar_i and jbar_i = J_i^T fbar_i, so that
-(I - h gamma J_i)^T fbar_i = r_i: the implicit function theorem, exactly. Newton's iteration is not repeated.
+the slope k_i has from elsewhere, M^T fbar_i = r_i + h gamma jbar_i and jbar_i = J_i^T fbar_i, so that
+(M - h gamma J_i)^T fbar_i = r_i: the implicit function theorem, exactly. Newton's iteration is not repeated.
 The slope that a step takes over from the last one has the derivative of f at its start (see methods/dirk.py).
 """
 
@@ -20,7 +20,7 @@ class Replay(Start):
     def __init__(self, field, method, steps, inside):
         super().__init__(steps, inside)
         tb, (m, n) = method.tableau, self.y.shape
-        split = method.companion is not None and field.parts is not None
+        split, self.mass = method.splits(field), field.mass
         self.fields = field.parts if split else (field,)
         tables = (tb, method.companion) if split else (tb,)
         self.weights = [(table.matrix(), [float(x) for x in table.b]) for table in tables]
@@ -30,14 +30,14 @@ class Replay(Start):
         self.t_points = torch.cat([self.t + node * self.h for node in method.nodes])
         self.y_points = states.reshape(-1, n)
         self.jacobians = [jacobians(f, self.t_points, self.y_points).view(tb.stages, m, n, n) for f in self.fields]
-        eye = torch.eye(n, dtype=states.dtype, device=states.device)
+        held = torch.eye(n, dtype=states.dtype, device=states.device) if field.mass is None else field.mass.dense()
         self.lu = [
-            torch.linalg.lu_factor(eye - self.c * jac) if implicit else None
+            torch.linalg.lu_factor(held - self.c * jac) if implicit else None
             for implicit, jac in zip(self.implicit, self.jacobians[0])
         ]
         field.stats.backward_nlu += m * sum(self.implicit)
         field.stats.backward_nsolve += m * sum(self.implicit)
-        self.dense = self.dense_cotangents(tb.dense_weights, True)
+        self.dense = self.dense_cotangents(method.dense_weights(field.mass), True)
 
     def _stages(self, seed):
         """(cotangents of the starts, those of the slopes of each part), for cotangents (m, n, w) of the ends (None: of
@@ -58,8 +58,10 @@ class Replay(Start):
                 rhs = known if back is None else known + self.c * back
                 slopes[0][i] = torch.linalg.lu_solve(*self.lu[i], rhs, adjoint=True)
                 # c J^T fbar without the product: where J is large, its rounding errors would be as well.
-                back = (slopes[0][i] - known) / self.c
+                back = (self._held(slopes[0][i]) - known) / self.c
             else:
+                if self.mass is not None:
+                    slopes[0][i] = known = self.mass.rate_transposed(known.transpose(1, 2)).transpose(1, 2)
                 first = torch.bmm(self.jacobians[0][i].transpose(1, 2), known)
                 back = first if back is None else first + back
             start = start + back
@@ -68,6 +70,10 @@ class Replay(Start):
                     if a[i, j] != 0:
                         part[j] = part[j] + h * a[i, j] * back
         return start, slopes
+
+    def _held(self, v):
+        """M^T v for v (m, n, w)."""
+        return v if self.mass is None else self.mass.times_transposed(v.transpose(1, 2)).transpose(1, 2)
 
     def sweep(self, seed):
         """Cotangents of the starts, (m, n, w); None where seed is None and there are no outputs inside."""
