@@ -73,6 +73,7 @@ class DIRK(OneStep):
 
     companion: object = None
     implicit = True
+    structures = ("dense", "sparse", "banded", "krylov")
 
     @classmethod
     def of(cls, tableau, companion=None):
@@ -168,9 +169,16 @@ class DIRK(OneStep):
         return abs(stiff * weights @ np.linalg.solve(np.eye(len(a)) - stiff * a, np.ones(len(a)))) > 1
 
     def init(self, field, t, y, f0, h, tol):
-        split = self.splits(field)
-        jacobian = linearise(field.parts[0] if split else field)
-        return State(None if split else f0, (1.0, 1.0), jacobian, None, False, None, 0.0, 1.0)
+        first = None if self.splits(field) else f0
+        return State(first, (1.0, 1.0), linearise(self.implicit_part(field)), None, False, None, 0.0, 1.0)
+
+    def implicit_part(self, field):
+        """The field that is linearised: the implicit part of a split one, in the structure given for the whole."""
+        if not self.splits(field):
+            return field
+        part = field.parts[0]
+        part.structure = field.structure
+        return part
 
     def splits(self, field) -> bool:
         """Whether the field is integrated in two parts."""
@@ -187,12 +195,13 @@ class DIRK(OneStep):
         c, differentiable = self.gamma * h, torch.is_grad_enabled()
         solver, rate = (state.solver, state.rate) if state.c == c else (None, 1.0)
         jac, fresh = state.jac, state.fresh
-        scale = tol.scale(y.detach() if differentiable else y)
+        start = y.detach() if differentiable else y
+        scale = tol.scale(start)
         while True:
             if jac is None:
-                jac, fresh, solver = state.jacobian(t, y), True, None
+                jac, fresh, solver = state.jacobian(t, start), True, None
             if solver is None:
-                solver, rate = state.jacobian.factorised(jac, c), 1.0
+                solver, rate = state.jacobian.factorised(jac, c, scale), 1.0
             stages = self._solve(field, t, y, h, state, solver, scale, tol, rate) if solver.ok else None
             if stages is not None and stages.y1 is not None:
                 break
