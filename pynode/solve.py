@@ -102,6 +102,8 @@ def solve(
         method, choice = choose(registry.get, field, values[0], values[-1], flat.detach(), tol)
         if controller is not None:
             method = method.controlled(controller)
+    if not direct and torch.is_grad_enabled():
+        adjoint.check(field, method)
     needs_time = times.requires_grad and torch.is_grad_enabled()
 
     def leg(start, values, watch):

@@ -12,7 +12,8 @@ class Stats:
     A batched evaluation of f counts as many evaluations as it has rows; a Jacobian counts once, in njac only.
     switches counts the changes between the methods of an automatic pair.
     njvp counts the Jacobian-vector products of matrix-free solves; those of sparse Jacobians belong to njac.
-    backward_nvjp counts vector-Jacobian products of f.
+    backward_nvjp counts vector-Jacobian products of f; backward_accepted and backward_rejected the steps of a reverse
+    solve, none for the discrete adjoint.
     """
 
     nfe: int = 0
@@ -29,6 +30,8 @@ class Stats:
     backward_njac: int = 0
     backward_nlu: int = 0
     backward_nsolve: int = 0
+    backward_accepted: int = 0
+    backward_rejected: int = 0
 
     def as_dict(self) -> dict:
         return asdict(self)

@@ -15,6 +15,9 @@ class Adjoint:
     name = ""
     needs = "steps"
 
+    def check(self, field, method):
+        """ValueError where it does not serve this field under the forward method. Asked once, before the solve."""
+
     def pullback(self, field, method, trajectory, times, grads, options):
         """Cotangents grads, (T, n), of the outputs at times to (cotangent of y0 (n,), list beside field.parameters).
 

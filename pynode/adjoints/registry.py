@@ -6,8 +6,9 @@ import difflib
 
 from .base import Adjoint
 from .discrete import DiscreteAdjoint
+from .gauss import GaussAdjoint
 
-CLASSES = (DiscreteAdjoint,)
+CLASSES = (DiscreteAdjoint, GaussAdjoint)
 DIRECT = "direct"
 
 

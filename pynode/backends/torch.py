@@ -46,6 +46,7 @@ def integrate(
             h = 1e-6 * abs(end - t)
     h = direction * min(abs(h), options.max_step, abs(end - t))
     path = Trajectory(t, y0, f0, h)
+    path.times = times
     if not bool(torch.isfinite(f0).all()):
         path.status = Status.NONFINITE
     elif limits is not None and not field.stats.accepted and not limits.allow(t, y0):
