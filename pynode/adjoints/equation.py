@@ -12,13 +12,12 @@ from ..algebra.mass import Mass
 from ..field import VectorField
 from ..stats import Stats
 from ..tree import Layout
-from .points import second_order
 
 
 class AdjointField(VectorField):
     """M^T lambda' = -J(t, y(t))^T lambda, y from the dense output of the forward solve; lambda (n,), t in its units.
 
-    It is linear, and its Jacobian for implicit methods is -J^T, of n rows whatever the number of parameters. One
+    It is linear, and its Jacobian in s, for implicit methods, is J^T, of n rows whatever the number of parameters. One
     evaluation is one vector-Jacobian product of f. Hairer, Norsett & Wanner I, sec. II.6; Cao, Li, Petzold & Serban,
     SIAM J. Sci. Comput. 24 (2003).
     """
@@ -28,6 +27,7 @@ class AdjointField(VectorField):
         self.inner = copy.copy(field)  # with counts of its own, and without parameters, whose cotangents cost as much
         self.inner.parameters, self.inner.stats = [], Stats()
         self.states, self.stats = states, Stats()
+        self.direction, self.origin = states.grid.direction, 0.0
         self.dtype, self.device, self.size = field.dtype, field.device, field.size
         self.layout = Layout(torch.empty(field.size, dtype=field.dtype, device=field.device))
         self.parameters, self.args, self.parts, self.flat = [], (), None, True
@@ -36,36 +36,56 @@ class AdjointField(VectorField):
         self.structure = Analytic()
         self.jacobian = Jacobian(self.inner)
 
-    def __call__(self, t: float, lam):
-        """d lambda / dt (times M^T), (n,)."""
+    def time(self, s: float) -> float:
+        """The t of the forward solve."""
+        return self.origin - self.direction * s
+
+    def __call__(self, s: float, lam):
+        """M^T d lambda/ds, (n,)."""
         self.stats.nfe += 1
-        field = self.inner
+        field, t = self.inner, self.time(s)
         with torch.inference_mode(False), torch.enable_grad():
             y = self.states.at(t).detach().requires_grad_()
             out = field.at(torch.full((), t, dtype=self.dtype, device=self.device), y)
             if not out.requires_grad:
                 return torch.zeros_like(lam)
             (pulled,) = torch.autograd.grad(out, y, lam, allow_unused=True)
-        return torch.zeros_like(lam) if pulled is None else -pulled
+        return torch.zeros_like(lam) if pulled is None else self.direction * pulled
 
-    def first(self, t: float, lam):
-        return self.slope(t, lam)
+    def first(self, t: float, y):
+        return self.slope(t, y)
 
-    def _jacobian(self, t, lam):
-        """-J^T, (n, n), at t."""
-        t = t if isinstance(t, float) else t.item()
-        return -self.jacobian(t, self.states.at(t)).t()
+    def _jacobian(self, s, lam):
+        """d J^T, (n, n), d the direction of the forward solve; s as a tensor where algebra/jacobian.py asks."""
+        t = self.time(s if isinstance(s, float) else s.item())
+        return self.direction * self.jacobian(t, self.states.at(t)).t()
 
-    def linearised(self, t: float, lam):
-        """(-J^T, d/dt of -J^T lambda along the solve), (n, n) and (n,).
+    def linearised(self, s: float, lam):
+        """(Jacobian, derivative in s beside lambda held) of the right-hand side, (n, n) and (n,).
 
         The second derivative of lambda . f is symmetric: its product with (y', 1) is one gradient of a gradient.
         """
+        t = self.time(s)
         y = self.states.at(t)
-        time = torch.full((1,), t, dtype=self.dtype, device=self.device)
-        slope = self.states.slope(t).view(1, 1, -1)
-        change, _ = second_order(self.inner, time, y.view(1, -1), slope, torch.ones_like(time).view(1, 1), lam.view(1, 1, -1))
-        return -self.jacobian(t, y).t(), -change[0]
+        return self.direction * self.jacobian(t, y).t(), -self._change(t, y, lam)
+
+    def _change(self, t, y, lam):
+        """d/dt of J(t, y(t))^T lambda, (n,)."""
+        with torch.inference_mode(False), torch.enable_grad():
+            time = torch.full((), t, dtype=self.dtype, device=self.device, requires_grad=True)
+            y = y.detach().requires_grad_()
+            out = self.inner.at(time, y)
+            self.inner.stats.backward_nvjp += 2
+            if not out.requires_grad:
+                return torch.zeros_like(lam)
+            by_y, by_t = torch.autograd.grad(out, (y, time), lam, create_graph=True, allow_unused=True)
+            rate = 0.0 if by_t is None else by_t
+            if by_y is not None:
+                rate = rate + torch.dot(by_y, self.states.slope(t))
+            if not (isinstance(rate, torch.Tensor) and rate.requires_grad):
+                return torch.zeros_like(lam)
+            (found,) = torch.autograd.grad(rate, y, allow_unused=True)
+        return torch.zeros_like(lam) if found is None else found
 
     def count(self, stats):
         """Add the work to that of the gradient, stats."""

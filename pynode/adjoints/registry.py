@@ -6,9 +6,9 @@ import difflib
 
 from .base import Adjoint
 from .discrete import DiscreteAdjoint
-from .gauss import GaussAdjoint
+from .gauss import GaussAdjoint, GaussKronrodAdjoint, QuadratureAdjoint
 
-CLASSES = (DiscreteAdjoint, GaussAdjoint)
+CLASSES = (DiscreteAdjoint, GaussAdjoint, GaussKronrodAdjoint, QuadratureAdjoint)
 DIRECT = "direct"
 
 

@@ -15,8 +15,8 @@ from .base import Adjoint
 
 # Below this order a method serves short solves with fixed steps, not a reverse solve to a tolerance.
 ORDER = 3
-# atol of the cotangents where none is given, in units of rtol times the largest of them.
-SMALL = 1e-4
+# atol of the cotangents where none is given, as a fraction of rtol times their natural size (``sizes``).
+SMALL = 1e-5
 
 
 class Continuous(Adjoint):
@@ -24,8 +24,8 @@ class Continuous(Adjoint):
 
     method: of the reverse solve, any of the registry; by default the forward one where it is a one-step method of order
     3 or more, else Tsit5 or, for implicit ones, Rodas5P: multistep methods start anew at every output. rtol: of the
-    reverse solve, that of the forward one by default; atol: in units of the cotangents, by default 1e-4 rtol times the
-    largest. ValueError or TypeError for anything else.
+    reverse solve, that of the forward one by default; atol: in units of the cotangents, by default 1e-5 rtol times their
+    natural size, for each component (``sizes``). ValueError or TypeError for anything else.
     """
 
     needs = "dense"
@@ -34,10 +34,7 @@ class Continuous(Adjoint):
         self.method = None if method is None else registry.get(method)
         if self.method is not None and self.method.separable:
             raise ValueError(f"{self.method.name} is for separable systems, and the adjoint equation is none: use 'tsit5'")
-        for name, value in (("rtol", rtol), ("atol", atol)):
-            if value is not None and not (isinstance(value, (int, float)) and 0 < value < math.inf):
-                raise ValueError(f"{name} of {self.name} must be a positive number, not {value!r}")
-        self.rtol, self.atol = rtol, atol
+        self.rtol, self.atol = positive("rtol", rtol, self.name), positive("atol", atol, self.name)
 
     def check(self, field, method):
         """ValueError where this adjoint does not serve the field under the forward method."""
@@ -64,13 +61,32 @@ class Continuous(Adjoint):
             return method
         return registry.get("rodas5p" if method.implicit else "tsit5")
 
-    def options(self, options, size: float):
-        """(Options, atol) of a reverse solve whose cotangents are as large as size."""
+    def options(self, options, sizes):
+        """(Options, atol) of a reverse solve whose cotangents have these sizes, (n,)."""
         rtol = options.rtol if self.rtol is None else self.rtol
-        rtol = max(rtol, 4 * torch.finfo(options.atol.dtype).eps)
-        atol = SMALL * rtol * size if self.atol is None else self.atol
-        made = Options(rtol, atol, max_steps=options.max_steps)
-        return made, torch.tensor(atol, dtype=options.atol.dtype, device=options.atol.device)
+        rtol = max(rtol, 4 * torch.finfo(sizes.dtype).eps)
+        atol = SMALL * rtol * sizes if self.atol is None else torch.full_like(sizes, self.atol)
+        return Options(rtol, 0.0, max_steps=options.max_steps), atol.clamp(min=torch.finfo(sizes.dtype).tiny)
+
+
+def positive(what, value, name):
+    """The value, a positive number or None; ValueError otherwise."""
+    if value is not None and not (isinstance(value, (int, float)) and 0 < value < math.inf):
+        raise ValueError(f"{what} of {name} must be a positive number, not {value!r}")
+    return value
+
+
+def sizes(trajectory, found, atol):
+    """What counts as large for each component of lambda, (n,); found: from ``jumps``; atol: of the forward solve.
+
+    The unit of lambda_i is that of the loss over that of y_i: a species of 1e-10 may enter the loss with a cotangent of 1
+    and yet move it by 1e-10 alone, and the cotangents of the others are then as small. But none counts as larger than the
+    largest jump.
+    """
+    points = torch.stack([*trajectory.ys, *(step.y for step in trajectory.steps)])
+    states = torch.maximum(points.abs().amax(0), atol)
+    jump = torch.stack([g for _, g in found]).abs().amax(0)
+    return torch.minimum((jump * states).sum() / states, jump.max())
 
 
 def jumps(trajectory, times, grads):
@@ -83,19 +99,23 @@ def jumps(trajectory, times, grads):
 
 
 def leg(name, field, method, y, start, end, options, atol, watch=None, dense=False):
-    """The trajectory of a reverse solve from start to end; RuntimeError with the reason where it fails."""
-    path = integrate(field, method, y, [start, end], options, atol, dense=dense, watch=watch)
+    """The trajectory of a reverse solve between two times of the forward one, in its own time from 0 on.
+
+    RuntimeError with the reason where it fails.
+    """
+    field.origin = start
+    path = integrate(field, method, y, [0.0, abs(end - start)], options, atol, dense=dense, watch=watch)
     if not path.status.success:
         raise RuntimeError(
-            f"the reverse solve of {name} with {method.name} failed at t = {path.t:.6g}, on its way from {start:.6g} to "
-            f"{end:.6g}: {path.status.sentence}. What to do: {path.status.remedy}; or use adjoint='discrete', which takes "
-            "the steps of the forward solve"
+            f"the reverse solve of {name} with {method.name} failed at t = {field.time(path.t):.6g}, on its way from "
+            f"{start:.6g} to {end:.6g}: {path.status.sentence}. What to do: {path.status.remedy}; or use "
+            "adjoint='discrete', which takes the steps of the forward solve"
         )
     return path
 
 
 def solve_back(adjoint, field, method, trajectory, times, grads, options, watch=None, dense=False):
-    """(lambda(t0) (n,), trajectories of the legs): the adjoint equation from the last output to t0.
+    """(M^T lambda(t0) (n,), [(start, trajectory)] of the legs where dense): the adjoint equation from the last output to t0.
 
     field: AdjointField; lambda jumps at each output by its cotangent, (M^T)^-1 times it with a mass matrix M.
     watch: of every leg; dense: keep the polynomials of the legs.
@@ -103,12 +123,18 @@ def solve_back(adjoint, field, method, trajectory, times, grads, options, watch=
     solver = adjoint.solver(field.inner, method)
     lam, at, paths = torch.zeros_like(trajectory.y0), None, []
     found = jumps(trajectory, times, grads)
-    chosen, atol = adjoint.options(options, max((float(g.abs().max()) for _, g in found), default=1.0))
+    if not found:
+        return lam, paths
+    chosen, atol = adjoint.options(options, sizes(trajectory, found, options.atol))
     for t, jump in [*found, (trajectory.t0, None)]:
         if at is not None and t != at:
-            paths.append(leg(adjoint.name, field, solver, lam, at, t, chosen, atol, watch, dense))
-            lam = paths[-1].y
+            path = leg(adjoint.name, field, solver, lam, at, t, chosen, atol, watch, dense)
+            lam = path.y
+            if dense:
+                paths.append((at, path))
         at = t
         if jump is not None:
             lam = lam + (jump if field.mass is None else field.mass.rate(jump))
+    if watch is not None:
+        watch.flush()
     return lam if field.mass is None else field.mass.times(lam), paths

@@ -12,8 +12,6 @@ class States:
 
     def __init__(self, trajectory):
         self.path, self.grid = trajectory, trajectory.grid()
-        # The ends of the steps, where the polynomials of two meet; float64, in the direction of the solve.
-        self.mesh = [step.t for step in trajectory.steps] + [trajectory.t]
 
     def at(self, t: float):
         """y(t), (n,)."""
