@@ -8,7 +8,6 @@ import torch
 
 from ..algebra.jacobian import Jacobian
 from ..algebra.linear import Factorised
-from ..algebra.mass import Mass
 from ..field import VectorField
 from ..stats import Stats
 from ..tree import Layout
@@ -32,7 +31,6 @@ class AdjointField(VectorField):
         self.layout = Layout(torch.empty(field.size, dtype=field.dtype, device=field.device))
         self.parameters, self.args, self.parts, self.flat = [], (), None, True
         self.user_jac = self._jacobian
-        self.mass = None if field.mass is None else transposed(field.mass)
         self.structure = Analytic()
         self.jacobian = Jacobian(self.inner)
 
@@ -40,8 +38,13 @@ class AdjointField(VectorField):
         """The t of the forward solve."""
         return self.origin - self.direction * s
 
+    def multiplier(self, lam):
+        """M^-T lambda, (..., n): what stands before f in the integrals of the adjoint equation."""
+        mass = self.inner.mass
+        return lam if mass is None else mass.rate_transposed(lam)
+
     def __call__(self, s: float, lam):
-        """M^T d lambda/ds, (n,)."""
+        """d lambda/ds, (n,)."""
         self.stats.nfe += 1
         field, t = self.inner, self.time(s)
         with torch.inference_mode(False), torch.enable_grad():
@@ -49,16 +52,17 @@ class AdjointField(VectorField):
             out = field.at(torch.full((), t, dtype=self.dtype, device=self.device), y)
             if not out.requires_grad:
                 return torch.zeros_like(lam)
-            (pulled,) = torch.autograd.grad(out, y, lam, allow_unused=True)
+            (pulled,) = torch.autograd.grad(out, y, self.multiplier(lam), allow_unused=True)
         return torch.zeros_like(lam) if pulled is None else self.direction * pulled
 
     def first(self, t: float, y):
         return self.slope(t, y)
 
     def _jacobian(self, s, lam):
-        """d J^T, (n, n), d the direction of the forward solve; s as a tensor where algebra/jacobian.py asks."""
+        """d (M^-1 J)^T, (n, n), d the direction of the forward solve; s as a tensor where algebra/jacobian.py asks."""
         t = self.time(s if isinstance(s, float) else s.item())
-        return self.direction * self.jacobian(t, self.states.at(t)).t()
+        jac, mass = self.jacobian(t, self.states.at(t)), self.inner.mass
+        return self.direction * (jac.t() if mass is None else mass.rate_columns(jac).t())
 
     def linearised(self, s: float, lam):
         """(Jacobian, derivative in s beside lambda held) of the right-hand side, (n, n) and (n,).
@@ -66,11 +70,10 @@ class AdjointField(VectorField):
         The second derivative of lambda . f is symmetric: its product with (y', 1) is one gradient of a gradient.
         """
         t = self.time(s)
-        y = self.states.at(t)
-        return self.direction * self.jacobian(t, y).t(), -self._change(t, y, lam)
+        return self._jacobian(s, lam), -self._change(t, self.states.at(t), lam)
 
     def _change(self, t, y, lam):
-        """d/dt of J(t, y(t))^T lambda, (n,)."""
+        """d/dt of (M^-1 J(t, y(t)))^T lambda, (n,)."""
         with torch.inference_mode(False), torch.enable_grad():
             time = torch.full((), t, dtype=self.dtype, device=self.device, requires_grad=True)
             y = y.detach().requires_grad_()
@@ -78,7 +81,7 @@ class AdjointField(VectorField):
             self.inner.stats.backward_nvjp += 2
             if not out.requires_grad:
                 return torch.zeros_like(lam)
-            by_y, by_t = torch.autograd.grad(out, (y, time), lam, create_graph=True, allow_unused=True)
+            by_y, by_t = torch.autograd.grad(out, (y, time), self.multiplier(lam), create_graph=True, allow_unused=True)
             rate = 0.0 if by_t is None else by_t
             if by_y is not None:
                 rate = rate + torch.dot(by_y, self.states.slope(t))
@@ -113,8 +116,7 @@ class _Linear:
 
     def __init__(self, field):
         self.field = field
-        eye = torch.eye(field.size, dtype=field.dtype, device=field.device)
-        self.mass = eye if field.mass is None else field.mass.dense()
+        self.eye = torch.eye(field.size, dtype=field.dtype, device=field.device)
 
     def __call__(self, t: float, lam):
         return self.field.user_jac(t, lam)
@@ -123,9 +125,5 @@ class _Linear:
         return self.field.linearised(t, lam) if want_time else (self(t, lam), None)
 
     def factorised(self, jac, c: float, scale=None):
-        return Factorised(self.mass, jac, c, self.field.stats)
+        return Factorised(self.eye, jac, c, self.field.stats)
 
-
-def transposed(mass):
-    """M^T of a Mass."""
-    return mass if mass.matrix is None else Mass(mass.matrix.t().contiguous())

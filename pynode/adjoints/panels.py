@@ -80,13 +80,13 @@ def gauss(count):
 
 
 def sample(equation, panels, nodes):
-    """(t (m, q) float64, y (m, q, n), lambda (m, q, n)) at the nodes, (q,) on [0, 1], of m panels."""
+    """(t (m, q) float64, y (m, q, n), M^-T lambda (m, q, n)) at the nodes, (q,) on [0, 1], of m panels."""
     device = panels[0].polynomial.device
     a, b, start, h, origin = torch.tensor([p[:5] for p in panels], dtype=torch.float64, device=device).unsqueeze(2).unbind(1)
     s = a + (b - a) * nodes.to(device)
     t = origin - equation.direction * s
     lam = evaluate_each([p.polynomial for p in panels], (s - start) / h)
-    return t, equation.states.many(t, [p.step for p in panels]), lam
+    return t, equation.states.many(t, [p.step for p in panels]), equation.multiplier(lam)
 
 
 def integrate_parameters(field, equation, panels, nodes, weights):

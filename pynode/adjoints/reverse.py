@@ -22,8 +22,9 @@ SMALL = 1e-5
 class Continuous(Adjoint):
     """An adjoint that solves a differential equation backwards.
 
-    method: of the reverse solve, any of the registry; by default the forward one where it is a one-step method of order
-    3 or more, else Tsit5 or, for implicit ones, Rodas5P: multistep methods start anew at every output. rtol: of the
+    method: of the reverse solve, any of the registry; by default RadauIIA9 where the forward one is implicit (of the same
+    accuracy in a third of Rodas5P's time, benchmarks/adjoints.py; multistep methods start anew at every output), else the
+    forward one where it is a one-step method of order 3 or more, else Tsit5. rtol: of the
     reverse solve, that of the forward one by default; atol: in units of the cotangents, by default 1e-5 rtol times their
     natural size, for each component (``sizes``). ValueError or TypeError for anything else.
     """
@@ -44,8 +45,6 @@ class Continuous(Adjoint):
                 f"{self.name} does not serve a singular mass matrix, whose adjoint equation has algebraic parts that jump "
                 "with the outputs: use adjoint='discrete'"
             )
-        if mass is not None and not solver.takes_mass:
-            raise ValueError(f"{solver.name} cannot solve the adjoint equation with a mass matrix: use method='rodas5p'")
         if field.structure is not None and solver.implicit:
             raise ValueError(
                 f"{self.name} makes dense Jacobians of the adjoint equation, which structure={field.structure.name!r} is "
@@ -56,10 +55,11 @@ class Continuous(Adjoint):
         """The method of the reverse solve, method being that of the forward one."""
         if self.method is not None:
             return self.method
-        serves = isinstance(method, (OneStep, AutoSwitch)) and method.order >= ORDER and not method.separable
-        if serves and getattr(method, "adaptive", True) and (field.mass is None or method.takes_mass):
-            return method
-        return registry.get("rodas5p" if method.implicit else "tsit5")
+        if isinstance(method, AutoSwitch) and not field.stats.switches:
+            method = method.explicit
+        if method.implicit:
+            return registry.get("radauiia9")
+        return method if isinstance(method, OneStep) and method.order >= ORDER and method.adaptive else registry.get("tsit5")
 
     def options(self, options, sizes):
         """(Options, atol) of a reverse solve whose cotangents have these sizes, (n,)."""
@@ -115,9 +115,9 @@ def leg(name, field, method, y, start, end, options, atol, watch=None, dense=Fal
 
 
 def solve_back(adjoint, field, method, trajectory, times, grads, options, watch=None, dense=False):
-    """(M^T lambda(t0) (n,), [(start, trajectory)] of the legs where dense): the adjoint equation from the last output to t0.
+    """(lambda(t0) (n,), [(start, trajectory)] of the legs where dense): the adjoint equation from the last output to t0.
 
-    field: AdjointField; lambda jumps at each output by its cotangent, (M^T)^-1 times it with a mass matrix M.
+    field: AdjointField; lambda jumps at each output by its cotangent.
     watch: of every leg; dense: keep the polynomials of the legs.
     """
     solver = adjoint.solver(field.inner, method)
@@ -134,7 +134,7 @@ def solve_back(adjoint, field, method, trajectory, times, grads, options, watch=
                 paths.append((at, path))
         at = t
         if jump is not None:
-            lam = lam + (jump if field.mass is None else field.mass.rate(jump))
+            lam = lam + jump
     if watch is not None:
         watch.flush()
-    return lam if field.mass is None else field.mass.times(lam), paths
+    return lam, paths

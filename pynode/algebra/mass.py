@@ -75,8 +75,12 @@ class Mass:
         return self._inverse * f if self.matrix is None else torch.mv(self._inverse, f)
 
     def rate_transposed(self, v):
-        """(M^+)^T v, (n,)."""
-        return self._inverse * v if self.matrix is None else torch.mv(self._inverse.t(), v)
+        """(M^+)^T v over the last dimension of v, (..., n)."""
+        return self._inverse * v if self.matrix is None else v @ self._inverse
+
+    def rate_columns(self, jac):
+        """M^+ J, (n, n)."""
+        return self._inverse.unsqueeze(1) * jac if self.matrix is None else self._inverse @ jac
 
     def left(self, v):
         """v - M M^+ v, (n,)."""
