@@ -120,6 +120,8 @@ def solve(
         else:
             keep, curved = (wanted and adjoint.needs == "steps") or dense, (wanted and adjoint.needs == "dense") or dense
             path = _without_graph(run, start.detach(), keep, curved, callback is None)
+            if wanted:
+                adjoint.admit(field, path)
         count = len(path.ys)
 
         def differentiable(queries, outputs):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from .panels import integrate_parameters, sample
-from .points import ROWS, push_parameters
+from .points import ROWS, magnitudes, push_parameters
 
 # The pair (G3, K7) on [-1, 1]: nodes from the centre outwards, weights of Kronrod's rule, and of Gauss' at the nodes they
 # share. Kronrod (1965); Piessens et al., QUADPACK (1983). The panels are steps already, so that low orders suffice.
@@ -89,12 +89,6 @@ def _halves(panel):
 
 
 def _direction(parameters, seed):
-    """Random signs times the sizes of the parameters; of those that are zero, the size of the others of their tensor."""
-    generator, found = torch.Generator().manual_seed(seed), []
-    for p in parameters:
-        size = p.detach().abs()
-        other = size.square().mean().sqrt()
-        size = torch.where(size > 0, size, torch.where(other > 0, other, torch.ones_like(other)))
-        signs = torch.randint(0, 2, p.shape, generator=generator) * 2 - 1
-        found.append(size * signs.to(size))
-    return found
+    """Random signs times the magnitudes of the parameters."""
+    generator = torch.Generator().manual_seed(seed)
+    return [size * (torch.randint(0, 2, size.shape, generator=generator) * 2 - 1).to(size) for size in magnitudes(parameters)]

@@ -72,6 +72,16 @@ def push_parameters(field, t, y, directions):
     return torch.stack(rows)
 
 
+def magnitudes(parameters):
+    """What counts as a change of order one of each parameter: its size, or where it is zero that of its tensor, or 1."""
+    found = []
+    for p in parameters:
+        size = p.detach().abs()
+        other = size.square().mean().sqrt()
+        found.append(torch.where(size > 0, size, torch.where(other > 0, other, torch.ones_like(other))))
+    return found
+
+
 def second_order(field, t, y, tangents, slopes, cotangents):
     """Derivatives of sum_i cotangent_i . (J tangent_i + df/dt slope_i) at m points, J and df/dt taken at (t, y).
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import difflib
 
+from .backsolve import BacksolveAdjoint
 from .base import Adjoint
 from .discrete import DiscreteAdjoint
 from .gauss import GaussAdjoint, GaussKronrodAdjoint, QuadratureAdjoint
+from .interpolating import InterpolatingAdjoint
 
-CLASSES = (DiscreteAdjoint, GaussAdjoint, GaussKronrodAdjoint, QuadratureAdjoint)
+CLASSES = (
+    DiscreteAdjoint, GaussAdjoint, GaussKronrodAdjoint, QuadratureAdjoint, InterpolatingAdjoint, BacksolveAdjoint
+)
 DIRECT = "direct"
 
 

@@ -77,7 +77,7 @@ def positive(what, value, name):
 
 
 def sizes(trajectory, found, atol):
-    """What counts as large for each component of lambda, (n,); found: from ``jumps``; atol: of the forward solve.
+    """(what counts as large for each component of lambda (n,), size of the loss); found: from ``jumps``; atol: of y.
 
     The unit of lambda_i is that of the loss over that of y_i: a species of 1e-10 may enter the loss with a cotangent of 1
     and yet move it by 1e-10 alone, and the cotangents of the others are then as small. But none counts as larger than the
@@ -86,7 +86,8 @@ def sizes(trajectory, found, atol):
     points = torch.stack([*trajectory.ys, *(step.y for step in trajectory.steps)])
     states = torch.maximum(points.abs().amax(0), atol)
     jump = torch.stack([g for _, g in found]).abs().amax(0)
-    return torch.minimum((jump * states).sum() / states, jump.max())
+    loss = (jump * states).sum()
+    return torch.minimum(loss / states, jump.max()), float(loss)
 
 
 def jumps(trajectory, times, grads):
@@ -98,13 +99,13 @@ def jumps(trajectory, times, grads):
     return sorted(found.items(), key=lambda item: -trajectory.grid().direction * item[0])
 
 
-def leg(name, field, method, y, start, end, options, atol, watch=None, dense=False):
+def leg(name, field, method, y, start, end, options, atol, watch=None, dense=False, tol=None):
     """The trajectory of a reverse solve between two times of the forward one, in its own time from 0 on.
 
     RuntimeError with the reason where it fails.
     """
     field.origin = start
-    path = integrate(field, method, y, [0.0, abs(end - start)], options, atol, dense=dense, watch=watch)
+    path = integrate(field, method, y, [0.0, abs(end - start)], options, atol, dense=dense, watch=watch, tol=tol)
     if not path.status.success:
         raise RuntimeError(
             f"the reverse solve of {name} with {method.name} failed at t = {field.time(path.t):.6g}, on its way from "
@@ -112,6 +113,13 @@ def leg(name, field, method, y, start, end, options, atol, watch=None, dense=Fal
             "adjoint='discrete', which takes the steps of the forward solve"
         )
     return path
+
+
+def prepare(adjoint, trajectory, times, grads, options):
+    """(jumps, Options, atol (n,), size of the loss) of a reverse solve for these cotangents of the outputs."""
+    found = jumps(trajectory, times, grads)
+    size, loss = sizes(trajectory, found, options.atol) if found else (torch.ones_like(trajectory.y0), 1.0)
+    return found, *adjoint.options(options, size), loss
 
 
 def solve_back(adjoint, field, method, trajectory, times, grads, options, watch=None, dense=False):
@@ -122,10 +130,7 @@ def solve_back(adjoint, field, method, trajectory, times, grads, options, watch=
     """
     solver = adjoint.solver(field.inner, method)
     lam, at, paths = torch.zeros_like(trajectory.y0), None, []
-    found = jumps(trajectory, times, grads)
-    if not found:
-        return lam, paths
-    chosen, atol = adjoint.options(options, sizes(trajectory, found, options.atol))
+    found, chosen, atol, _ = prepare(adjoint, trajectory, times, grads, options)
     for t, jump in [*found, (trajectory.t0, None)]:
         if at is not None and t != at:
             path = leg(adjoint.name, field, solver, lam, at, t, chosen, atol, watch, dense)
