@@ -61,6 +61,11 @@ class Trajectory:
         self.t, self.end, self.y, self.ys = t0, t0, y0, [y0]
         self.status, self.last, self.sizes = None, None, []
 
+    @property
+    def direction(self) -> float:
+        """1 for a solve forward in time, -1 for one backward."""
+        return 1.0 if self.times[-1] >= self.t0 else -1.0
+
     def evaluate(self, times):
         """The states at times (floats) of the span, (m, n), from the polynomials of the steps."""
         found = list(self._located(times))

@@ -43,7 +43,7 @@ class BacksolveAdjoint(Continuous):
 
     def admit(self, field, trajectory):
         known = _known(trajectory)
-        direction = trajectory.grid().direction
+        direction = trajectory.direction
         points = sorted(known.items(), key=lambda item: direction * item[0])
         if len(points) < 2:
             return
@@ -57,7 +57,7 @@ class BacksolveAdjoint(Continuous):
 
     def pullback(self, field, method, trajectory, times, grads, options):
         solver, known = self.solver(field, method), _known(trajectory)
-        equation = JointField(field, None, trajectory.grid().direction)
+        equation = JointField(field, None, trajectory.direction)
         found, chosen, atol, loss = prepare(self, trajectory, times, grads, options)
         mu, lam, at, y = [torch.zeros_like(p) for p in field.parameters], torch.zeros_like(trajectory.y0), None, None
         if not found:
@@ -71,7 +71,9 @@ class BacksolveAdjoint(Continuous):
                 (y, lam), mu = z[: 2 * field.size].split(field.size), equation.parameters_of(z)
                 if t in known:
                     drift = max(drift, forward.rms(y - known[t], forward.scale(known[t])))
-            if t in known and (self.checkpoints or y is None):
+            if y is None:
+                y = known[t] if t in known else trajectory.evaluate([t])[0]
+            elif self.checkpoints and t in known:
                 y = known[t]
             at = t
             if jump is not None:

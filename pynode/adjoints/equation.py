@@ -21,12 +21,12 @@ class AdjointField(VectorField):
     SIAM J. Sci. Comput. 24 (2003).
     """
 
-    def __init__(self, field, states, direction=None):
+    def __init__(self, field, states, direction):
         # Not by way of an ODEProblem: all of it is known and has been checked.
         self.inner = copy.copy(field)  # with counts of its own, and without parameters, whose cotangents cost as much
         self.inner.parameters, self.inner.stats = [], Stats()
         self.states, self.stats = states, Stats()
-        self.direction, self.origin = states.grid.direction if direction is None else direction, 0.0
+        self.direction, self.origin = direction, 0.0
         self.dtype, self.device, self.size = field.dtype, field.device, field.size
         self.layout = Layout(torch.empty(field.size, dtype=field.dtype, device=field.device))
         self.parameters, self.args, self.parts, self.flat = [], (), None, True

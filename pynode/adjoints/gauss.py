@@ -28,7 +28,7 @@ class GaussAdjoint(Continuous):
         self.nodes = nodes
 
     def pullback(self, field, method, trajectory, times, grads, options):
-        equation = AdjointField(field, States(trajectory))
+        equation = AdjointField(field, States(trajectory), trajectory.direction)
         count = self.nodes or max(3, (self.solver(field, method).order + 2) // 2)
         rule, total = gauss(count), [torch.zeros_like(p) for p in field.parameters]
 
@@ -51,7 +51,7 @@ class GaussKronrodAdjoint(Continuous):
     name = "GaussKronrodAdjoint"
 
     def pullback(self, field, method, trajectory, times, grads, options):
-        equation = AdjointField(field, States(trajectory))
+        equation = AdjointField(field, States(trajectory), trajectory.direction)
         rule = Kronrod(field, equation, options.rtol if self.rtol is None else self.rtol)
         panels = Panels(equation, rule.add, ROWS // len(rule.nodes)) if field.parameters else None
         ybar, _ = solve_back(self, equation, method, trajectory, times, grads, options, panels)
@@ -74,7 +74,7 @@ class QuadratureAdjoint(Continuous):
         self.quadrature_rtol = positive("quadrature_rtol", quadrature_rtol, self.name)
 
     def pullback(self, field, method, trajectory, times, grads, options):
-        equation = AdjointField(field, States(trajectory))
+        equation = AdjointField(field, States(trajectory), trajectory.direction)
         chosen = next(r for r in (self.quadrature_rtol, self.rtol, options.rtol) if r is not None)
         ybar, paths = solve_back(self, equation, method, trajectory, times, grads, options, dense=True)
         equation.count(field.stats)

@@ -27,7 +27,7 @@ def growth(field, points, direction, restarts):
     chosen = points
     if len(points) > STATES:
         chosen = [points[round(i * (len(points) - 1) / (STATES - 1))] for i in range(STATES)]
-    rates = dict(zip((t for t, _ in chosen), (decay(field, t, y) for t, y in chosen), strict=True))
+    rates = dict(zip((t for t, _ in chosen), (decay(field, t, y, direction) for t, y in chosen), strict=True))
     worst = total = 0.0
     for (a, _), (b, _) in zip(chosen[:0:-1], chosen[-2::-1], strict=True):
         length = direction * (a - b)
@@ -40,15 +40,15 @@ def growth(field, points, direction, restarts):
     return worst
 
 
-def decay(field, t: float, y):
-    """alpha at (t, y), in 1/time: the largest real part of the eigenvalues of -d M^-1 J, d = 1 for a solve forward in time."""
+def decay(field, t: float, y, direction=1.0):
+    """alpha at (t, y), in 1/time: the largest real part of the eigenvalues of -direction M^-1 J."""
     with torch.no_grad():
         matrix = Jacobian(field)(t, y) if field.size <= DENSE_UP_TO else _arnoldi(field, t, y)
         if field.mass is not None and field.size <= DENSE_UP_TO:
             matrix = field.mass.rate_columns(matrix)
         if not bool(torch.isfinite(matrix).all()):
             return math.inf
-        return float(-torch.linalg.eigvals(matrix.double()).real.min())
+        return float((-direction * torch.linalg.eigvals(matrix.double()).real).max())
 
 
 def _arnoldi(field, t, y):

@@ -27,8 +27,7 @@ class InterpolatingAdjoint(GaussAdjoint):
         solver = self.solver(field, method)
         if solver.implicit or not field.parameters:
             return super().pullback(field, method, trajectory, times, grads, options)
-        states = States(trajectory)
-        equation = JointField(field, states, states.grid.direction)
+        equation = JointField(field, States(trajectory), trajectory.direction)
         found, chosen, atol, loss = prepare(self, trajectory, times, grads, options)
         mu, lam, at = [torch.zeros_like(p) for p in field.parameters], torch.zeros_like(trajectory.y0), None
         tol = equation.tolerance(chosen.rtol, atol, loss, self.seminorm)

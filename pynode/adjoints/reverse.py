@@ -96,7 +96,7 @@ def jumps(trajectory, times, grads):
     for t, grad, size in zip(times, grads, grads.abs().amax(1).tolist(), strict=True):
         if size != 0:  # NaN too: it goes on into the result
             found[t] = found[t] + grad if t in found else grad
-    return sorted(found.items(), key=lambda item: -trajectory.grid().direction * item[0])
+    return sorted(found.items(), key=lambda item: -trajectory.direction * item[0])
 
 
 def leg(name, field, method, y, start, end, options, atol, watch=None, dense=False, tol=None):
