@@ -76,7 +76,7 @@ def solve(
     method = engine.method("bdf" if method == "auto" else method)
     if controller is not None and not choosing:
         method = method.controlled(controller)
-    adjoint = adjoints.get("discrete" if adjoint == "auto" else adjoint) if engine.name == "torch" else adjoints.of_julia(adjoint, method)
+    adjoint = adjoints.get("discrete" if adjoint == "auto" and engine.name == "torch" else adjoint, engine.name)
     direct = adjoint == adjoints.DIRECT
     stops = tuple(as_times(tstops, "tstops").detach().tolist())
     options = Options(rtol, atol, first_step, step_size, min_step, max_step, max_steps, max_nfe, stops)
@@ -108,6 +108,8 @@ def solve(
         method = engine.method(method)
         if controller is not None:
             method = method.controlled(controller)
+    if not direct and torch.is_grad_enabled():
+        adjoint.check(field, method)
     needs_time = times.requires_grad and torch.is_grad_enabled()
 
     def leg(start, values, watch):
@@ -124,6 +126,8 @@ def solve(
         else:
             keep, curved = (wanted and adjoint.needs == "steps") or dense, (wanted and adjoint.needs == "dense") or dense
             path = _without_graph(run, start.detach(), keep, curved, callback is None)
+            if wanted:
+                adjoint.admit(field, path)
         count = len(path.ys)
 
         def differentiable(queries, outputs):
