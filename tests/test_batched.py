@@ -8,6 +8,8 @@ import torch
 from pynode import SolveError, Status, solve
 
 METHODS = ["tsit5", "vern7", "bs3", "rodas5p", "rosenbrock23", "qndf", "fbdf"]
+DIAGONAL = ["impliciteuler", "implicitmidpoint", "sdirk2", "trbdf2", "kvaerno3", "kvaerno5", "kencarp4", "kencarp47"]
+LOOSE = {"impliciteuler": 1e-2, "implicitmidpoint": 1e-2, "sdirk2": 1e-3, "trbdf2": 1e-4, "kvaerno3": 1e-4}  # of low order
 
 
 def oscillator(t, y, mu):
@@ -28,16 +30,17 @@ def alone(f, y0, t, args, **options):
     return torch.stack([s.y for s in solutions], dim=1), sum(s.stats.nfe for s in solutions)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHODS + DIAGONAL)
 def test_rows_equal_rows_alone(method):
     mu = torch.tensor([1.0, 3.0, 10.0, 30.0], dtype=torch.float64)
     y0 = torch.tensor([2.0, 0.0], dtype=torch.float64).repeat(4, 1)
     t = torch.linspace(0, 8, 9, dtype=torch.float64).unsqueeze(1).repeat(1, 4)
-    options = {"method": method, "rtol": 1e-5, "atol": 1e-7}
+    rtol = LOOSE.get(method, 1e-5)
+    options = {"method": method, "rtol": rtol, "atol": 1e-7}
     together = solve(oscillator, y0, t[:, 0], args=(mu,), batched=True, **options)
     expected, evaluations = alone(oscillator, y0, t, (mu,), **options)
     # The same steps up to rounding: far inside the tolerance.
-    assert ((together.y - expected).abs() <= 10 * (1e-7 + 1e-5 * expected.abs())).all()
+    assert ((together.y - expected).abs() <= 0.1 * (1e-7 + rtol * expected.abs())).all()
     assert together.stats.nfe <= 1.3 * evaluations
 
 
@@ -60,7 +63,7 @@ def test_rows_of_a_large_batch_wait_for_jacobians(method):
     assert sums["nsolve"] < work.nsolve <= 1.1 * sums["nsolve"]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, "kvaerno5"])
 def test_spans_and_times_of_their_own(method):
     rate = torch.tensor([1.0, 200.0, 5.0], dtype=torch.float64)
     y0 = torch.zeros(3, 2, dtype=torch.float64)
@@ -85,6 +88,27 @@ def test_a_row_that_fails_leaves_the_others_alone(method):
         solve(lambda t, y: y * y, y0, [0.0, 0.5, 2.0], method=method, batched=True)
 
 
+@pytest.mark.parametrize("method", ["kvaerno5", "implicitmidpoint"])
+def test_fixed_steps(method):
+    """Also where Newton's iteration needs a new Jacobian at every iterate: the last row begins far from its attractor."""
+    rate, y0 = torch.tensor([1.0, 30.0, 3.0], dtype=torch.float64), torch.tensor([[1.0], [0.5], [40.0]], dtype=torch.float64)
+    t = torch.linspace(0, 1, 5, dtype=torch.float64).unsqueeze(1).repeat(1, 3)
+
+    def cubic(t, y, rate):
+        return -rate.unsqueeze(-1) * (y - torch.cos(t)) ** 3
+
+    options = {"method": method, "step_size": 1 / 16}
+    together = solve(cubic, y0, t, args=(rate,), batched=True, **options)
+    expected, _ = alone(lambda s, y, r: -r * (y - torch.cos(s)) ** 3, y0, t, (rate,), **options)
+    assert torch.allclose(together.y, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_fixed_steps_that_blow_up_end():
+    y0 = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
+    solution = solve(lambda t, y: y**3, y0, [0.0, 100.0], method="rk4", step_size=0.5, batched=True, throw=False)
+    assert solution.statuses == [Status.NONFINITE] * 2
+
+
 def test_structure_of_the_state_is_kept():
     y0 = {"a": torch.ones(5, 2, 3, dtype=torch.float64), "b": torch.ones(5, dtype=torch.float64)}
     solution = solve(lambda t, y: {"a": -y["a"], "b": -2 * y["b"]}, y0, [0.0, 1.0], method="tsit5", batched=True)
@@ -101,10 +125,9 @@ def test_a_false_claim_is_refused(f):
 
 
 def test_sentences():
-    y0 = torch.ones(3, 2, dtype=torch.float64, requires_grad=True)
-    with pytest.raises(ValueError, match="no gradients"):
-        solve(lambda t, y: -y, y0, [0.0, 1.0], batched=True)
-    y0 = y0.detach()
+    y0 = torch.ones(3, 2, dtype=torch.float64)
+    with pytest.raises(ValueError, match="leave adjoint away"):
+        solve(lambda t, y: -y, y0, [0.0, 1.0], adjoint="direct", batched=True)
     with pytest.raises(ValueError, match="does not run with batched=True"):
         solve(lambda t, y: -y, y0, [0.0, 1.0], method="radauiia5", batched=True)
     with pytest.raises(ValueError, match="a column for each row"):

@@ -18,12 +18,16 @@ from ..status import Status
 
 
 class Rows:
-    """Outputs and ends of a batch. ys: (T, B, n), NaN where a row did not arrive; statuses: one a row; t: reached."""
+    """Outputs and ends of a batch. ys: (T, B, n), NaN where a row did not arrive; statuses: one a row; t: reached.
 
-    def __init__(self, y0, times):
+    slopes: dy/dt of the polynomials at the outputs, (T, B, n), zero at the first, None where not asked for.
+    """
+
+    def __init__(self, y0, times, slopes):
         count, total = len(y0), len(times)
         self.ys = y0.new_full((total, *y0.shape), math.nan)
         self.ys[0] = y0
+        self.slopes = torch.zeros_like(self.ys) if slopes else None
         self.statuses = [None] * count
         self.t = times[0].tolist()
 
@@ -78,10 +82,10 @@ def first_steps(field, t, end, y, f0, order, tol, longest):
     return torch.where(torch.isfinite(h), h, 1e-3 * h0 + 1e-12 * span)
 
 
-def integrate(field, stepper_type, method, y0, times, options, atol) -> Rows:
+def integrate(field, stepper_type, method, y0, times, options, atol, record=None, slopes=False) -> Rows:
     """Integrate all rows from times[0] to times[-1], outputs at times, (T, B) float64, each row its own column.
 
-    y0: (B, n). A row that fails ends with a status of its own; the others go on.
+    y0: (B, n). A row that fails ends with a status of its own; the others go on. record: a RowSteps, to keep the steps in.
     """
     tol = RowTolerance(options.rtol, atol, y0.shape[1])
     t0, end = times[0], times[-1]
@@ -91,11 +95,15 @@ def integrate(field, stepper_type, method, y0, times, options, atol) -> Rows:
     else:
         h = first_steps(field, t0, end, y0, f0, method.error_order, tol, options.max_step)
     times = times.cpu().numpy()
-    rows, clock = Rows(y0, times), Clock(times, np.minimum(h.cpu().numpy(), options.max_step))
+    rows, clock = Rows(y0, times, slopes), Clock(times, np.minimum(h.cpu().numpy(), options.max_step))
     stepper = stepper_type(method, field, y0, f0, clock.h, tol)
+    if record is not None:
+        record.start = t0, y0, clock.h
     while len(clock.index):
         h, arrived = clock.next_steps()
         done = stepper.advance(clock.t, h)
+        if record is not None and done.accepted.any():
+            record.add(clock, np.flatnonzero(done.accepted), h, arrived, done.tape)
         ended = _book(rows, clock, done, h, arrived, options, field.stats)
         if np.count_nonzero(ended):
             keep = (~ended).nonzero()[0]
@@ -142,7 +150,11 @@ def _write_outputs(rows, clock, which, polynomial, h, arrived):
     while True:
         theta = (clock.due[which] - clock.t[which]) / h[which]
         value = (coefficients * tensor(theta**powers, coefficients).unsqueeze(2)).sum(0)
-        flat.index_copy_(0, tensor(clock.place[which] * len(rows.statuses) + clock.index[which], flat), value)
+        places = tensor(clock.place[which] * len(rows.statuses) + clock.index[which], flat)
+        flat.index_copy_(0, places, value)
+        if rows.slopes is not None:
+            slopes = (coefficients[1:] * tensor(powers[1:] * theta ** powers[:-1] / h[which], flat).unsqueeze(2)).sum(0)
+            rows.slopes.view(flat.shape).index_copy_(0, places, slopes)
         clock.pass_outputs(which)
         more = (clock.direction[which] * (clock.due[which] - arrived[which]) <= 0).nonzero()[0]
         if not len(more):

@@ -22,7 +22,7 @@ class Done(NamedTuple):
 
     accepted, rejected: the row's step ended so (neither: it goes on iterating); broken: something was not finite;
     polynomial(which): (degree + 1, len(which), n) coefficients of the powers of theta, for rows just accepted, before the
-    next pass.
+    next pass. tape(which): what the gradient needs of their steps, tensors of len(which) rows (adjoints/discrete_rows.py).
     """
 
     accepted: np.ndarray
@@ -30,12 +30,13 @@ class Done(NamedTuple):
     broken: np.ndarray
     factor: np.ndarray
     polynomial: Callable
+    tape: Callable
 
     @classmethod
-    def of_tensors(cls, accepted, rejected, broken, factor, polynomial) -> Done:
+    def of_tensors(cls, accepted, rejected, broken, factor, polynomial, tape) -> Done:
         """The same from tensors, in one copy."""
         together = torch.stack([x.to(torch.float64) for x in (accepted, rejected, broken, factor)]).cpu().numpy()
-        return cls(*(together[:3] > 0), together[3], polynomial)
+        return cls(*(together[:3] > 0), together[3], polynomial, tape)
 
 
 def tensor(array, like) -> torch.Tensor:

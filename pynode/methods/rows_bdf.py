@@ -145,7 +145,8 @@ class BDFRows:
         if np.count_nonzero(accepted):
             self.history.update(accepted, k, h, self.parts[2], self.parts[0])
             self._select((accepted & (self.equal > k)).nonzero()[0], h, ratio, iteration, factor)
-        return Done(accepted, rejected, rejected & ~finite, factor, partial(self.history.polynomial, k, h))
+        polynomial = partial(self.history.polynomial, k, h)
+        return Done(accepted, rejected, rejected & ~finite, factor, polynomial, partial(_tape, k, self.parts[0]))
 
     def _diverged(self, lost, finite, rejected, factor):
         """Halve the steps of the lost rows whose Jacobian is of this very point, and renew the Jacobian of the others."""
@@ -176,3 +177,8 @@ class BDFRows:
         self.history.raise_order(which[raised], k[raised])
         self.k = self.k.copy()  # the polynomials of this step are of the old order
         self.k[which] = k + choice
+
+
+def _tape(k, y, which):
+    """Orders and ends of the steps of the rows in which."""
+    return torch.from_numpy(k[which]), y.index_select(0, tensor(which, y))

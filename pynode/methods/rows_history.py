@@ -16,6 +16,7 @@ from .rows import tensor
 
 _SIZE = MAX_ORDER + 1
 _ROWS = np.arange(_SIZE)[:, None]
+_SIGNS = np.array([[(-1.0) ** i * comb(m, i) for i in range(_SIZE)] for m in range(_SIZE)])  # values to differences
 _FACTORIAL = np.array([1.0, 1.0, 2.0, 6.0, 24.0, 120.0, 720.0])
 
 
@@ -33,9 +34,7 @@ class DifferenceRows:
         above[:, -1] = 0
         above[-1, -1] = -1
         self.above, self.levels = tensor(above, y), np.array([*range(_SIZE), 0])[:, None]
-        signs = [[(-1.0) ** i * comb(m, i) for i in range(_SIZE)] for m in range(_SIZE)]
-        self.signs, self.upper = np.array(signs), None
-        dense = np.zeros((MAX_ORDER + 1, _SIZE, _SIZE))
+        self.upper, dense = None, np.zeros((MAX_ORDER + 1, _SIZE, _SIZE))
         for k in range(1, MAX_ORDER + 1):
             dense[k, : k + 1] = form.dense_weights(k, None)[:, :_SIZE]
         self.dense = dense
@@ -45,17 +44,9 @@ class DifferenceRows:
 
     def rescale(self, which, k, ratio):
         """Histories of order k (w,) onto grids ratio (w,) times as wide (bdf_history._redifference)."""
-        used, x = _ROWS <= k, _ROWS * -ratio
-        values = np.empty((_SIZE, _SIZE, len(which)))
-        values[0] = 1
-        for m in range(MAX_ORDER):
-            np.multiply(values[m], (x + m) * (1 / (m + 1)), out=values[m + 1])
-        values *= used[:, None]
-        matrices = np.dot(self.signs, values.swapaxes(0, 1).reshape(_SIZE, -1)).reshape(values.shape) * used[:, None]
-        matrices = np.ascontiguousarray(matrices.transpose(2, 0, 1))
         which = tensor(which, self.z)
         old = self.z[:_SIZE].index_select(1, which).transpose(0, 1)
-        self.z[:_SIZE].index_copy_(1, which, torch.bmm(tensor(matrices, old), old).transpose(0, 1))
+        self.z[:_SIZE].index_copy_(1, which, torch.bmm(tensor(redifferences(k, ratio), old), old).transpose(0, 1))
 
     def predict(self, k, h, begins, out):
         """Predicted values and sums of the other terms of the formula, into out (2, m, n)."""
@@ -111,7 +102,7 @@ class ValueRows:
 
     def predict(self, k, h, begins, out):
         which = begins.nonzero()[0]
-        self.weights[:, :, which] = _lagrange(-self.past[:_SIZE, which] / h[which], k[which])
+        self.weights[:, :, which] = lagrange(-self.past[:_SIZE, which] / h[which], k[which])
         self.weights[1, :, which] /= self.alpha[k[which]][:, None]
         torch.sum(tensor(self.weights, self.z).unsqueeze(3) * self.z[:_SIZE], 1, out=out)
 
@@ -139,16 +130,33 @@ class ValueRows:
     def polynomial(self, k, h, which):
         """(6, w, n): the interpolant of the formula's own values."""
         k, nodes = k[which], 1 - self.past[:_SIZE, which] / h[which]
-        weights = np.zeros((len(which), _SIZE, _SIZE))
-        for order in set(k.tolist()):
-            rows = np.flatnonzero(k == order)
-            powers = nodes[: order + 1, rows].T[:, :, None] ** np.arange(order + 1)
-            weights[rows, : order + 1, : order + 1] = np.linalg.inv(powers)
         z = self.z[:_SIZE].index_select(1, tensor(which, self.z)).transpose(0, 1)
-        return torch.bmm(tensor(weights, z), z).transpose(0, 1)
+        return torch.bmm(tensor(monomials(nodes, k), z), z).transpose(0, 1)
 
 
-def _lagrange(nodes, k):
+def redifferences(k, ratio):
+    """(w, 6, 6): differences of order k (w,) to those on a grid ratio (w,) times as wide (bdf_history._redifference)."""
+    used, x = _ROWS <= k, _ROWS * -ratio
+    values = np.empty((_SIZE, _SIZE, len(k)))
+    values[0] = 1
+    for m in range(MAX_ORDER):
+        np.multiply(values[m], (x + m) * (1 / (m + 1)), out=values[m + 1])
+    values *= used[:, None]
+    matrices = np.dot(_SIGNS, values.swapaxes(0, 1).reshape(_SIZE, -1)).reshape(values.shape) * used[:, None]
+    return np.ascontiguousarray(matrices.transpose(2, 0, 1))
+
+
+def monomials(nodes, k):
+    """(w, 6, 6): values at the first k + 1 (w,) nodes (r, w) to coefficients of 1, theta, theta^2, ..."""
+    weights = np.zeros((len(k), _SIZE, _SIZE))
+    for order in set(k.tolist()):
+        rows = np.flatnonzero(k == order)
+        powers = nodes[: order + 1, rows].T[:, :, None] ** np.arange(order + 1)
+        weights[rows, : order + 1, : order + 1] = np.linalg.inv(powers)
+    return weights
+
+
+def lagrange(nodes, k):
     """(2, r, w): values and slopes at 1 of the Lagrange bases of the first k + 1 (w,) nodes (r, w) (bdf_history._lagrange)."""
     gaps = np.where(_ROWS <= k, 1 - nodes, 1)
     values = _divided(nodes, k + 1) * (gaps.prod(0) / gaps)

@@ -35,10 +35,15 @@ class OneStepRows:
             factor, self.past = method.controller.rows(ratio, self.past, method.error_order)
             accepted = ratio <= 1
         else:
-            accepted, factor = torch.isfinite(y1).all(dim=1), torch.ones_like(h)
+            accepted = torch.isfinite(y1).all(dim=1)
+            factor = torch.where(accepted, torch.ones_like(h), 0.5)
             ratio = torch.where(accepted, 0.0, torch.inf)
         self.y = torch.where(accepted.unsqueeze(1), y1, start)
-        return Done.of_tensors(accepted, ~accepted, ~torch.isfinite(ratio), factor, polynomial), accepted
+
+        def tape(which):
+            return (start[tensor(which, start)],)
+
+        return Done.of_tensors(accepted, ~accepted, ~torch.isfinite(ratio), factor, polynomial, tape), accepted
 
 
 def polynomial(start, stages, weights, h=None):
