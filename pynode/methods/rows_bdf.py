@@ -20,6 +20,7 @@ from .rows_onestep import RowInverse
 SAFETY = 0.9 * (2 * MAX_ITERATIONS + 1) / (2 * MAX_ITERATIONS + np.arange(MAX_ITERATIONS + 1))  # by iterations
 PATIENCE = 4  # passes that a row waits at most for the Jacobians of others
 
+_ORDERS = np.arange(3)[:, None]
 _NUMBERS = ("k", "equal", "h", "iteration", "has_jac", "fresh", "reordered", "c_inverse", "rate", "last")
 
 
@@ -38,7 +39,7 @@ class BDFRows:
         self.k, self.equal, self.iteration = (np.full(m, value) for value in (1, 0, 0))
         self.has_jac, self.fresh, self.reordered = np.zeros((3, m), dtype=bool)
         self.h, self.c_inverse, self.rate, self.last = h, np.full(m, np.nan), np.ones(m), np.ones(m)
-        self.eye = torch.eye(n, dtype=y.dtype, device=y.device)
+        self.minus_eye = -torch.eye(n, dtype=y.dtype, device=y.device)
         self.jac, self.inverse = y.new_zeros(m, n, n), y.new_zeros(m, n, n)
         self.parts = y.new_zeros(5, m, n)
         self.at, self.c, self.waited = None, None, 0
@@ -93,8 +94,9 @@ class BDFRows:
         which = (begins & stale).nonzero()[0]
         if len(which):
             rows = tensor(which, parts)
-            inverse = RowInverse(self.eye, self.jac.index_select(0, rows), tensor(c[which], parts), self.field.stats).inverse
-            self.inverse.index_copy_(0, rows, inverse.neg_())
+            jac = self.jac.index_select(0, rows)
+            inverse = RowInverse(self.minus_eye, jac, tensor(-c[which], parts), self.field.stats).inverse
+            self.inverse.index_copy_(0, rows, inverse)
             self.c_inverse[which], self.rate[which] = c[which], 1.0
 
     def _wait(self, begins, old):
@@ -104,9 +106,6 @@ class BDFRows:
         if count:
             if self.waited < min(PATIENCE, len(old) // 16) and 8 * count < len(old):
                 self.waited += 1
-                rows = tensor(old.nonzero()[0], self.parts)  # f is asked about them all the same: at where they stand
-                self.parts.index_fill_(1, rows, 0)
-                self.parts[0].index_copy_(0, rows, self.history.z[0].index_select(0, rows))
                 return begins & ~old
             self.waited = 0
         return begins
@@ -124,7 +123,7 @@ class BDFRows:
         ratio = self.history.error_constants(k, h, self.equal) * moved
         accepted = converged & (ratio <= 1)
         rejected = converged ^ accepted
-        factor = np.ones_like(h)
+        factor = np.ones(len(h))
         which = rejected.nonzero()[0]
         if len(which):
             shrink = SAFETY[iteration[which]] * np.maximum(ratio[which], 1e-10) ** (-1.0 / (k[which] + 1))
@@ -156,6 +155,9 @@ class BDFRows:
         rejected[hopeless], factor[hopeless] = True, 0.5
         self.has_jac[lost] &= self.fresh[lost] & finite[lost]
         self.c_inverse[lost], self.iteration[lost] = np.nan, 0
+        rows = tensor(lost, self.parts)  # while they wait f is asked about them all the same: at where they stand
+        self.parts.index_fill_(1, rows, 0)
+        self.parts[0].index_copy_(0, rows, self.history.z[0].index_select(0, rows))
 
     def _select(self, which, h, ratio, iteration, factor):
         """New orders and factors of the rows in which (methods/bdf.BDF._select)."""
@@ -163,7 +165,7 @@ class BDFRows:
             return
         k = self.k[which]
         lower, upper = self.history.neighbours(which, k, h, self.tol, self.parts[4])
-        growth = np.stack((lower, ratio[which], upper)).clip(min=1e-10) ** (-1.0 / (k + np.arange(3)[:, None]))
+        growth = np.maximum((lower, ratio[which], upper), 1e-10) ** (-1.0 / (k + _ORDERS))
         growth[0, k == 1] = growth[2, k == MAX_ORDER] = 0
         growth[1] *= 1 + 1e-12  # of equal ones the present order
         choice = growth.argmax(axis=0) - 1

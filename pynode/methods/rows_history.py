@@ -16,6 +16,7 @@ from .rows import tensor
 
 _SIZE = MAX_ORDER + 1
 _SIGNS = np.array([[(-1.0) ** i * comb(m, i) for i in range(_SIZE)] for m in range(_SIZE)])  # values to differences
+_ROWS = np.arange(_SIZE)[:, None]
 _FACTORIAL = np.array([1.0, 1.0, 2.0, 6.0, 24.0, 120.0, 720.0])
 
 
@@ -68,7 +69,7 @@ class DifferenceRows:
         rows = tensor(which, self.z)
         lower = self.z.view(-1, self.z.shape[2]).index_select(0, tensor(k * m + which, self.z))
         terms = torch.stack((lower, self.upper.index_select(0, rows)))
-        return tol.norms(terms * reciprocal.index_select(0, rows)) * self.error[np.stack((k - 1, k + 1))]
+        return tol.norms(terms * reciprocal.index_select(0, rows)) * (self.error[k - 1], self.error[k + 1])
 
     def raise_order(self, which, k):
         """The difference of order k + 1, which is d, comes into use."""
@@ -107,9 +108,9 @@ class ValueRows:
 
     def error_constants(self, k, h, equal):
         """Brenan, Campbell & Petzold (5.2.24): the larger of the two terms of the error of the step."""
-        alphas, i = h / (h + self.past[:_SIZE]), np.arange(_SIZE)[:, None]
+        alphas = h / (h + self.past[:_SIZE])
         own = np.take_along_axis(alphas, k[None], 0)[0]
-        return np.maximum(own, np.abs(own - self.alpha[k] + np.where(i < k, alphas, 0).sum(0)))
+        return np.maximum(own, np.abs(own - self.alpha[k] + np.where(_ROWS < k, alphas, 0).sum(0)))
 
     def update(self, accepted, k, h, d, y1):
         self.z = torch.where(tensor(accepted, y1).unsqueeze(1), torch.cat((y1.unsqueeze(0), self.z[:-1])), self.z)
@@ -135,11 +136,11 @@ class ValueRows:
 
 def redifferences(k, ratio):
     """(w, 6, 6): differences of order k (w,) to those on a grid ratio (w,) times as wide (bdf_history._redifference)."""
-    i, used = np.arange(_SIZE)[:, None], np.arange(_SIZE)[:, None] <= k
+    used, x = _ROWS <= k, _ROWS * -ratio
     values = np.empty((_SIZE, _SIZE, len(k)))
     values[0] = 1
     for m in range(MAX_ORDER):
-        np.multiply(values[m], (m - ratio * i) / (m + 1), out=values[m + 1])
+        np.multiply(values[m], (x + m) * (1 / (m + 1)), out=values[m + 1])
     values *= used[:, None]
     matrices = np.dot(_SIGNS, values.swapaxes(0, 1).reshape(_SIZE, -1)).reshape(values.shape) * used[:, None]
     return np.ascontiguousarray(matrices.transpose(2, 0, 1))

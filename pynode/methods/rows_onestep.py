@@ -131,11 +131,11 @@ class RosenbrockRows(OneStepRows):
 
 
 class RowInverse:
-    """I - c_i J_i of every row, inverted: (m, n, n) for c (m,)."""
+    """eye - c_i J_i of every row, inverted: (m, n, n) for c (m,)."""
 
     def __init__(self, eye, jac, c, stats):
         stats.nlu += len(c)
-        self.inverse = torch.linalg.inv_ex(eye - c.to(jac.dtype).view(-1, 1, 1) * jac)[0]
+        self.inverse = torch.linalg.inv_ex(torch.addcmul(eye, c.to(jac.dtype).view(-1, 1, 1), jac, value=-1))[0]
 
     def solve(self, b, factor):
         """factor_i M_i^-1 b_i, (m, n)."""
