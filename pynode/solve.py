@@ -48,6 +48,7 @@ def solve(
     structure: how the Jacobian of a large system is made and solved with: 'dense', 'sparse' (pattern detected), 'krylov', or
         pynode.Sparse(pattern), a pattern itself, pynode.Banded(lower, upper), pynode.Krylov(precond=...).
     mass: M of M y' = f(t, y), constant, (n, n) or its diagonal; singular for a differential-algebraic system of index 1.
+        For BDF, Rosenbrock and Radau methods and the L-stable, stiffly accurate diagonally implicit ones.
     consistent: 'check' raises ValueError where y0 violates the algebraic equations of a singular M; 'solve' makes it hold.
     params: the tensors that gradients shall reach; by default f.parameters(), those in args, and, for a plain function,
         the leaf tensors that it uses.

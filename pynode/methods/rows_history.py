@@ -15,8 +15,8 @@ from .bdf_history import MAX_ORDER, DifferenceHistory, ValueHistory
 from .rows import tensor
 
 _SIZE = MAX_ORDER + 1
-_SIGNS = np.array([[(-1.0) ** i * comb(m, i) for i in range(_SIZE)] for m in range(_SIZE)])  # values to differences
 _ROWS = np.arange(_SIZE)[:, None]
+_SIGNS = np.array([[(-1.0) ** i * comb(m, i) for i in range(_SIZE)] for m in range(_SIZE)])  # values to differences
 _FACTORIAL = np.array([1.0, 1.0, 2.0, 6.0, 24.0, 120.0, 720.0])
 
 
