@@ -12,6 +12,7 @@ from .algebra.consistent import consistent as make_consistent
 from .algebra.mass import Mass
 from .algebra.structure import structure_of
 from .backends import registry as backends
+from .backends.graphless import without_graph
 from .events import as_events, as_times
 from .field import VectorField
 from .legs import Course, Leg, boundaries
@@ -123,7 +124,7 @@ def solve(
             path = run(start, dense, dense)
         else:
             keep, curved = (wanted and adjoint.needs == "steps") or dense, (wanted and adjoint.needs == "dense") or dense
-            path = _without_graph(run, start.detach(), keep, curved, callback is None)
+            path = without_graph(lambda: run(start.detach(), keep, curved), callback is None)
         count = len(path.ys)
 
         def differentiable(queries, outputs):
@@ -157,19 +158,6 @@ def solve(
         field.stats, method.name, layout, course.pieces, course.records, choice,
     )
     return solution.check() if throw else solution
-
-
-def _without_graph(run, start, keep, curved, inference):
-    """The integration in inference mode, a fifth cheaper an operation than no_grad; again without it where f refuses it
-    (a field that differentiates inside itself must). inference=False: not tried, for states that a user gets to see."""
-    if inference:
-        try:
-            with torch.inference_mode():
-                return run(start, keep, curved)
-        except RuntimeError:
-            pass
-    with torch.no_grad():
-        return run(start, keep, curved)
 
 
 def _move_outputs(ys, slopes, times):
