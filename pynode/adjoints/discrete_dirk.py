@@ -21,31 +21,31 @@ class Stages(Start):
     implicit (0) or the explicit (1) part of f; v: (m, n, w).
     """
 
-    def __init__(self, field, method, steps, inside):
-        super().__init__(steps, inside)
-        tb, n = method.tableau, self.y.shape[1]
+    def __init__(self, field, method, chunk, inside):
+        super().__init__(chunk, inside)
+        tb, (m, n) = method.tableau, self.y.shape
         split, self.mass = method.splits(field), field.mass
         self.fields = field.parts if split else (field,)
         tables = (tb, method.companion) if split else (tb,)
         self.weights = [(table.matrix(), [float(x) for x in table.b]) for table in tables]
-        states = torch.stack([torch.stack(ys) for ys in zip(*[step.tape[1] for step in steps])])
+        states = chunk.tape(lambda step: step.tape[1])
         self.implicit = [tb.a[i][i] != 0 if len(tb.a[i]) > i else False for i in range(tb.stages)]
         self.c = (method.gamma * self.h).view(-1, 1, 1)
         self.t_points = torch.cat([self.t + node * self.h for node in method.nodes])
         self.y_points = states.reshape(-1, n)
-        field.stats.backward_nsolve += len(steps) * sum(self.implicit)
+        field.stats.backward_nsolve += m * sum(self.implicit)
         self.dense = self.dense_cotangents(method.dense_weights(field.mass), True)
 
-    def stages(self, seed):
+    def stages(self, seed, outputs):
         """(cotangents of the starts, those of the slopes of each part), for cotangents (m, n, w) of the ends (None: of
-        the outputs inside alone)."""
+        the outputs inside alone). outputs: whether the cotangents of the outputs inside the steps are added."""
         width = 1 if seed is None else seed.shape[2]
         m, n = self.y.shape
         h, count = self.h.view(-1, 1, 1), len(self.implicit)
         nothing = self.y.new_zeros(m, n, width)
         start = nothing if seed is None else seed
         slopes = [[nothing if seed is None else h * x * seed for x in b] for _, b in self.weights]
-        if self.dense is not None and (seed is None or width == 1):
+        if self.dense is not None and outputs:
             slopes = [[s + d.unsqueeze(2) for s, d in zip(part, self.dense[0])] for part in slopes]
             start = start + self.dense[1].unsqueeze(2)
         for i in range(count - 1, -1, -1):
@@ -84,8 +84,8 @@ class Stages(Start):
 class Replay(Stages):
     """All steps side by side, with the Jacobian of every stage and M - h gamma J factorised."""
 
-    def __init__(self, field, method, steps, inside):
-        super().__init__(field, method, steps, inside)
+    def __init__(self, field, method, chunk, inside):
+        super().__init__(field, method, chunk, inside)
         m, n = self.y.shape
         shape = (len(self.implicit), m, n, n)
         self.jacobians = [jacobians(f, self.t_points, self.y_points).view(shape) for f in self.fields]
@@ -106,8 +106,8 @@ class Replay(Stages):
         """Cotangents of the starts, (m, n, w); None where seed is None and there are no outputs inside."""
         if seed is None and self.dense is None:
             return None
-        return self.stages(seed)[0]
+        return self.stages(seed, seed is None)[0]
 
     def parameters(self, seed):
         """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the ends."""
-        return self.pull(self.stages(seed)[1]) if self.fields[0].parameters else []
+        return self.pull(self.stages(seed, True)[1]) if self.fields[0].parameters else []

@@ -9,15 +9,15 @@ from __future__ import annotations
 import torch
 
 from ..algebra.combine import combine
-from .onestep import Start
+from .onestep import Chunk, Start
 from .points import jacobians, pull_parameters
 
 
 class Replay(Start):
     """All steps of a chunk, stage by stage, with the Jacobian of every stage. For states of moderate size."""
 
-    def __init__(self, field, method, steps, inside):
-        super().__init__(steps, inside)
+    def __init__(self, field, method, chunk, inside):
+        super().__init__(chunk, inside)
         self.field, tb = field, method.tableau
         count = tb.stages + (len(tb.c_dense) if self.inside else 0)
         self.a, self.nodes = tb.matrix()[:count, :count], method.nodes[:count]
@@ -35,11 +35,14 @@ class Replay(Start):
                 fs.append(field.many(t, y))
             field.stats.backward_nfe += len(y)
         t = torch.cat([p[0] for p in self.points])
-        self.jacobians = jacobians(field, t, torch.cat([p[1] for p in self.points])).view(count, len(steps), *[len(y[0])] * 2)
+        self.jacobians = jacobians(field, t, torch.cat([p[1] for p in self.points])).view(count, *y.shape, y.shape[1])
         self.dense = self.dense_cotangents(tb.dense_weights[:count], True)
 
-    def _stages(self, seed):
-        """Cotangents of all stages for cotangents (m, n, w) of the ends (None: of the outputs inside alone)."""
+    def _stages(self, seed, outputs):
+        """Cotangents of all stages for cotangents (m, n, w) of the ends (None: of the outputs inside alone).
+
+        outputs: whether the cotangents of the outputs inside the steps are added.
+        """
         width = 1 if seed is None else seed.shape[2]
         m, n = self.y.shape
         count = len(self.points)
@@ -49,10 +52,9 @@ class Replay(Start):
         for i in range(count):
             b = self.b[i] if i < len(self.b) else 0.0
             stages.append(self.y.new_zeros(m, n, width) if seed is None else h * b * seed)
-        if seed is None or width == 1:
-            if self.dense is not None:
-                stages = [s + d.unsqueeze(2) for s, d in zip(stages, self.dense[0])]
-                start = start + self.dense[1].unsqueeze(2)
+        if self.dense is not None and outputs:
+            stages = [s + d.unsqueeze(2) for s, d in zip(stages, self.dense[0])]
+            start = start + self.dense[1].unsqueeze(2)
         for i in range(count - 1, -1, -1):
             back = torch.bmm(self.jacobians[i].transpose(1, 2), stages[i])
             start = start + back
@@ -65,13 +67,13 @@ class Replay(Start):
         """Cotangents of the starts, (m, n, w); None where seed is None and there are no outputs inside."""
         if seed is None and self.dense is None:
             return None
-        return self._stages(seed)[0]
+        return self._stages(seed, seed is None)[0]
 
     def parameters(self, seed):
         """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the ends."""
         if not self.field.parameters:
             return []
-        stages = self._stages(seed)[1]
+        stages = self._stages(seed, True)[1]
         t, y = (torch.cat(x) for x in zip(*self.points))
         return pull_parameters(self.field, t, y, torch.cat(stages).squeeze(2))
 
@@ -88,7 +90,8 @@ def sequential(field, method, trajectory, outputs, ybar, span):
             ybar = ybar + outputs.ends[k]
         count = tb.stages + (len(tb.c_dense) if outputs.inside[k] is not None else 0)
         stages, start = [h * b[i] * ybar if b[i] else None for i in range(count)], ybar
-        dense = Start([step], [outputs.inside[k]]).dense_cotangents(tb.dense_weights[:count], True)
+        inside = [] if outputs.inside[k] is None else [(0, *outputs.inside[k])]
+        dense = Start(Chunk([step]), inside).dense_cotangents(tb.dense_weights[:count], True)
         if dense is not None:
             stages = [d[0] if s is None else s + d[0] for s, d in zip(stages, dense[0])]
             start = start + dense[1][0]

@@ -40,7 +40,7 @@ def pullback(field, trajectory, outputs):
             pairs = [(getattr(first, name), cotangent) for name, cotangent in carried.items()]
             found, _, grads = _pull(pairs, y0, {}, field.parameters, grads)
             ybar = ybar + found
-    _move_counts(field.stats, counts)
+    move_counts(field.stats, counts)
     return ybar, grads
 
 
@@ -67,7 +67,7 @@ def _pull(pairs, y, leaves, parameters, grads):
     return ybar, carried, [g if x is None else g + x for g, x in zip(grads, found[count:])]
 
 
-def _move_counts(stats, before):
+def move_counts(stats, before):
     """What the steps counted the second time is the gradient's work."""
     for name in _COUNTED:
         backward = f"backward_{name}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 
 from .discrete_dirk import Stages
+from .onestep import Chunk, entries
 from .stepwise import Stepwise, pull
 
 
@@ -20,7 +21,7 @@ def pullback(field, method, trajectory, outputs):
         if outputs.ends[k] is not None:
             ybar = ybar + outputs.ends[k]
         one = _One(field, method, trajectory.steps[k], outputs.inside[k], stepwise)
-        start, slopes = one.stages(ybar.view(1, -1, 1))
+        start, slopes = one.stages(ybar.view(1, -1, 1), True)
         ybar = start.view(-1)
         if grads:
             grads = [a + b for a, b in zip(grads, one.pull(slopes), strict=True)]
@@ -31,7 +32,7 @@ class _One(Stages):
     """One step: a factorisation for every stage when it is reached, and vector-Jacobian products."""
 
     def __init__(self, field, method, step, inside, stepwise):
-        super().__init__(field, method, [step], [inside])
+        super().__init__(field, method, Chunk([step]), entries([inside]))
         self.stepwise = stepwise
 
     def solve(self, i, v):
