@@ -10,7 +10,7 @@ from .adjoints import registry as adjoints
 from .adjoints.base import Integrate
 from .algebra.consistent import consistent as make_consistent
 from .algebra.mass import Mass
-from .algebra.structure import structure_of
+from .algebra.structure import blocks, structure_of
 from .backends import registry as backends
 from .backends.graphless import without_graph
 from .events import as_events, as_times
@@ -59,7 +59,8 @@ def solve(
         Returns a BatchSolution, differentiable by the discrete adjoint, row by row.
     throw: False returns the partial solution with its status instead of raising SolveError.
     backend: 'torch'; 'julia', SciML's solvers by the same names (docs/julia.md; ``pynode doctor`` looks at the installation);
-        'auto': torch for every method that it has, Julia for the rest.
+        'auto': torch for every method that it has, Julia for the rest. With batched=True Julia takes all rows in one step,
+        with a sparse Jacobian of one block a row, and returns a Solution.
     controller: 'I', 'PI' or 'PID' step-size control of one-step methods, instead of the method's own.
     first_step, min_step, max_step, step_size (fixed steps), max_steps, max_nfe: see Options.
     events: Event, PresetTimes or a function condition(t, y, *args), or several; what occurred is in solution.events.
@@ -81,6 +82,9 @@ def solve(
     direct = adjoint == adjoints.DIRECT
     stops = tuple(as_times(tstops, "tstops").detach().tolist())
     options = Options(rtol, atol, first_step, step_size, min_step, max_step, max_steps, max_nfe, stops)
+    if batched and engine.name == "julia":
+        # SciML has one step for all rows, and a Jacobian of as many blocks.
+        structure, batched = blocks(structure, problem.y0) if method.implicit else structure, False
     if batched:
         limited = any(x is not None for x in (callback, max_seconds, nonnegative, domain))
         if limited or any(map(len, (*as_events(events), stops, jumps))):
