@@ -49,6 +49,7 @@ def solve(
     structure: how the Jacobian of a large system is made and solved with: 'dense', 'sparse' (pattern detected), 'krylov', or
         pynode.Sparse(pattern), a pattern itself, pynode.Banded(lower, upper), pynode.Krylov(precond=...).
     mass: M of M y' = f(t, y), constant, (n, n) or its diagonal; singular for a differential-algebraic system of index 1.
+        For BDF, Rosenbrock and Radau methods and the L-stable, stiffly accurate diagonally implicit ones.
     consistent: 'check' raises ValueError where y0 violates the algebraic equations of a singular M; 'solve' makes it hold.
     params: the tensors that gradients shall reach; by default f.parameters(), those in args, and, for a plain function,
         the leaf tensors that it uses.
@@ -76,7 +77,7 @@ def solve(
     method = engine.method("bdf" if method == "auto" else method)
     if controller is not None and not choosing:
         method = method.controlled(controller)
-    adjoint = adjoints.get("discrete" if adjoint == "auto" else adjoint) if engine.name == "torch" else adjoints.of_julia(adjoint, method)
+    adjoint = adjoints.get("discrete" if adjoint == "auto" and engine.name == "torch" else adjoint, engine.name)
     direct = adjoint == adjoints.DIRECT
     stops = tuple(as_times(tstops, "tstops").detach().tolist())
     options = Options(rtol, atol, first_step, step_size, min_step, max_step, max_steps, max_nfe, stops)
@@ -108,6 +109,8 @@ def solve(
         method = engine.method(method)
         if controller is not None:
             method = method.controlled(controller)
+    if not direct and torch.is_grad_enabled():
+        adjoint.check(field, method)
     needs_time = times.requires_grad and torch.is_grad_enabled()
 
     def leg(start, values, watch):
@@ -124,6 +127,8 @@ def solve(
         else:
             keep, curved = (wanted and adjoint.needs == "steps") or dense, (wanted and adjoint.needs == "dense") or dense
             path = without_graph(lambda: run(start.detach(), keep, curved), callback is None)
+            if wanted:
+                adjoint.admit(field, path)
         count = len(path.ys)
 
         def differentiable(queries, outputs):

@@ -127,7 +127,7 @@ class Krylov:
 def structure_of(given, method, problem):
     """The structure that the user's argument names, None for dense; ValueError where it does not fit the method."""
     if problem.mass is not None and not method.takes_mass:
-        raise ValueError(f"{method.name} cannot solve M y' = f with a mass matrix: use 'qndf', 'fbdf' or 'rodas5p'")
+        raise ValueError(f"{method.name} cannot solve M y' = f with a mass matrix: use 'qndf', 'rodas5p' or 'radauiia5'")
     structure = _named(given)
     if structure.name == "dense":
         return None
