@@ -12,6 +12,7 @@ from .algebra.consistent import consistent as make_consistent
 from .algebra.mass import Mass
 from .algebra.structure import structure_of
 from .backends import registry as backends
+from .backends.graphless import without_graph
 from .events import as_events, as_times
 from .field import VectorField
 from .legs import Course, Leg, boundaries
@@ -76,7 +77,7 @@ def solve(
     method = engine.method("bdf" if method == "auto" else method)
     if controller is not None and not choosing:
         method = method.controlled(controller)
-    adjoint = adjoints.get("discrete" if adjoint == "auto" else adjoint) if engine.name == "torch" else adjoints.of_julia(adjoint, method)
+    adjoint = adjoints.get("discrete" if adjoint == "auto" and engine.name == "torch" else adjoint, engine.name)
     direct = adjoint == adjoints.DIRECT
     stops = tuple(as_times(tstops, "tstops").detach().tolist())
     options = Options(rtol, atol, first_step, step_size, min_step, max_step, max_steps, max_nfe, stops)
@@ -108,6 +109,8 @@ def solve(
         method = engine.method(method)
         if controller is not None:
             method = method.controlled(controller)
+    if not direct and torch.is_grad_enabled():
+        adjoint.check(field, method)
     needs_time = times.requires_grad and torch.is_grad_enabled()
 
     def leg(start, values, watch):
@@ -123,7 +126,9 @@ def solve(
             path = run(start, dense, dense)
         else:
             keep, curved = (wanted and adjoint.needs == "steps") or dense, (wanted and adjoint.needs == "dense") or dense
-            path = _without_graph(run, start.detach(), keep, curved, callback is None)
+            path = without_graph(lambda: run(start.detach(), keep, curved), callback is None)
+            if wanted:
+                adjoint.admit(field, path)
         count = len(path.ys)
 
         def differentiable(queries, outputs):
@@ -157,19 +162,6 @@ def solve(
         field.stats, method.name, layout, course.pieces, course.records, choice,
     )
     return solution.check() if throw else solution
-
-
-def _without_graph(run, start, keep, curved, inference):
-    """The integration in inference mode, a fifth cheaper an operation than no_grad; again without it where f refuses it
-    (a field that differentiates inside itself must). inference=False: not tried, for states that a user gets to see."""
-    if inference:
-        try:
-            with torch.inference_mode():
-                return run(start, keep, curved)
-        except RuntimeError:
-            pass
-    with torch.no_grad():
-        return run(start, keep, curved)
 
 
 def _move_outputs(ys, slopes, times):

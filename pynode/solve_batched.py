@@ -7,6 +7,7 @@ import torch
 from .adjoints import discrete_rows
 from .adjoints.base import Integrate
 from .adjoints.discrete import DiscreteAdjoint
+from .backends.graphless import without_graph
 from .backends.row_steps import RowSteps
 from .backends.torch_batched import integrate
 from .methods.bdf import BDF
@@ -44,9 +45,14 @@ def solve_batched(problem, method, options, throw, adjoint, params) -> BatchSolu
     if options.step_size is not None:
         method = method.fixed()
     steps = RowSteps() if wanted else None
-    with torch.no_grad():
-        rows = integrate(field, _STEPPERS[type(method)], method, start.detach(), values, options, atol, steps, moving)
-    ys = rows.ys
+    stepper = _STEPPERS[type(method)]
+
+    def run():
+        return integrate(field, stepper, method, start.detach(), values, options, atol, steps, moving)
+
+    inference = not wanted and not moving
+    rows = without_graph(run, inference)
+    ys = rows.ys.clone() if inference else rows.ys  # a tensor of inference mode would be none that a graph can use
     if wanted:
         steps.close(field.batch)
 

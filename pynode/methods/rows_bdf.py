@@ -64,7 +64,7 @@ class BDFRows:
             residual = torch.addcmul(gap, self.c, self.field(self.at, y), value=-1)
             torch.bmm(self.inverse, residual.unsqueeze(2), out=change.unsqueeze(2))
             self.field.stats.nsolve += len(h)
-            self.parts[:3] += change
+            self.parts[:3].add_(change)
             moved, norm = self.tol.norms(self.parts[2:4] * reciprocal)
             return self._judge(h, moved, norm)
 
@@ -81,7 +81,7 @@ class BDFRows:
             self.equal[which], self.reordered[which] = 0, False
         parts = torch.empty_like(self.parts)
         self.history.predict(self.k, h, begins, parts[:2])
-        parts[2:4] = 0
+        parts[2:4].zero_()
         torch.reciprocal(self.tol.scale(parts[0]), out=parts[4])
         self.parts = torch.where(tensor(begins, parts).unsqueeze(1), parts, self.parts)
         self.iteration[begins] = 1

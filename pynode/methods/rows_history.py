@@ -51,7 +51,7 @@ class DifferenceRows:
     def predict(self, k, h, begins, out):
         """Predicted values and sums of the other terms of the formula, into out (2, m, n)."""
         torch.mm(self.sums, self.z.view(len(self.z), -1), out=out.view(2, -1))
-        out[1] *= tensor(1 / self.alpha[k], out).unsqueeze(1)
+        out[1].mul_(tensor(1 / self.alpha[k], out).unsqueeze(1))
 
     def error_constants(self, k, h, equal):
         return self.error[k]
@@ -158,25 +158,18 @@ def monomials(nodes, k):
 
 def lagrange(nodes, k):
     """(2, r, w): values and slopes at 1 of the Lagrange bases of the first k + 1 (w,) nodes (r, w) (bdf_history._lagrange)."""
-    used = np.arange(len(nodes))[:, None] <= k
-    gaps = np.where(used, 1 - nodes, 1)
-    values = np.where(used, 1.0, 0.0)
-    for m, (node, gap) in enumerate(zip(nodes, gaps, strict=True)):
-        factor = np.where(used & used[m], gap / (node - nodes) * -1, 1)
-        factor[m] = 1
-        values *= factor
-    return np.stack((values, values * ((used / gaps).sum(0) - 1 / gaps)))
+    gaps = np.where(_ROWS <= k, 1 - nodes, 1)
+    values = _divided(nodes, k + 1) * (gaps.prod(0) / gaps)
+    return np.stack((values, values * ((1 / gaps).sum(0) - (MAX_ORDER - k) - 1 / gaps)))
 
 
 def _divided(x, count):
     """(r, w): 1 / prod (x_j - x_i) over the others of the first count (w,) nodes x (r, w); 0 beyond them."""
     used = np.arange(len(x))[:, None] < count
-    product = np.ones_like(x)
-    for i, other in enumerate(x):
-        factor = np.where(used & used[i], x - other, 1)
-        factor[i] = 1
-        product *= factor
-    return used / product
+    differences = x[:, None] - x
+    np.copyto(differences, 1, where=~used)
+    differences[range(len(x)), range(len(x))] = 1
+    return np.where(used, 1 / differences.prod(1), 0)
 
 
 HISTORIES = {DifferenceHistory: DifferenceRows, ValueHistory: ValueRows}
