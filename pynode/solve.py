@@ -8,6 +8,7 @@ import torch
 
 from .adjoints import registry as adjoints
 from .adjoints.base import Integrate
+from .adjoints.choose import choose as choose_adjoint
 from .algebra.consistent import consistent as make_consistent
 from .algebra.mass import Mass
 from .algebra.structure import blocks, structure_of
@@ -44,7 +45,10 @@ def solve(
     rtol, atol: tolerances; the error of a step is held below atol + rtol |y| in the root mean square. atol may be one value
         a component. Of the order 1e-3 times the smallest values that matter is a good atol.
     dense: keep the polynomials of all steps, so that solution(t) works at every t.
-    adjoint: 'auto' and 'discrete': the exact gradient of the steps taken; 'direct': a graph through the whole loop.
+    adjoint: how gradients are made (docs/adjoints.md), a name or an object that takes options. 'auto' and 'discrete': the
+        exact gradient of the steps taken; 'gauss', 'gausskronrod', 'quadrature', 'interpolating', 'backsolve': a
+        differential equation solved backwards; 'forward': sensitivities carried along; 'direct': a graph through the
+        whole loop. Solution.adjoint and .adjoint_choice say which and why.
     jac: jac(t, y, *args) -> df/dy (n, n), instead of the one by reverse mode.
     structure: how the Jacobian of a large system is made and solved with: 'dense', 'sparse' (pattern detected), 'krylov', or
         pynode.Sparse(pattern), a pattern itself, pynode.Banded(lower, upper), pynode.Krylov(precond=...).
@@ -78,7 +82,8 @@ def solve(
     method = engine.method("bdf" if method == "auto" else method)
     if controller is not None and not choosing:
         method = method.controlled(controller)
-    adjoint = adjoints.get("discrete" if adjoint == "auto" and engine.name == "torch" else adjoint, engine.name)
+    choosing_adjoint = adjoint == "auto" and engine.name == "torch"
+    adjoint = adjoints.get("discrete" if choosing_adjoint else adjoint, engine.name)
     direct = adjoint == adjoints.DIRECT
     stops = tuple(as_times(tstops, "tstops").detach().tolist())
     options = Options(rtol, atol, first_step, step_size, min_step, max_step, max_steps, max_nfe, stops)
@@ -113,6 +118,9 @@ def solve(
         method = engine.method(method)
         if controller is not None:
             method = method.controlled(controller)
+    why = ""
+    if choosing_adjoint:
+        adjoint, why = choose_adjoint(field, method)
     if not direct and torch.is_grad_enabled():
         adjoint.check(field, method)
     needs_time = times.requires_grad and torch.is_grad_enabled()
@@ -163,7 +171,7 @@ def solve(
         choice += f"; switches made: {field.stats.switches}"
     solution = Solution(
         reached.to(torch.float64), layout.unravel(ys), course.status, _message(field, method, course),
-        field.stats, method.name, layout, course.pieces, course.records, choice,
+        field.stats, method.name, layout, course.pieces, course.records, choice, getattr(adjoint, "name", adjoint), why,
     )
     return solution.check() if throw else solution
 
