@@ -10,7 +10,7 @@
 
 from benchmarks.pairs import loop, pair  # before torch: one thread
 
-import torch
+import torch  # isort: skip
 
 from benchmarks import report
 from benchmarks.stiff import Case

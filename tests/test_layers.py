@@ -16,7 +16,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 ORDER = (
     "status tree norm stats options problem split field rows dense events watch limits solution control algebra "
     "methods backends adjoints legs solve_batched solve check "
-    "nn problems compare train cli __main__"
+    "nn problems engines compare train cli __main__"
 ).split()
 CEILING = 320
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
