@@ -42,6 +42,27 @@ class Tolerance:
         return math.sqrt(torch.dot(scaled, scaled).item() / self.size)
 
 
+class GroupTolerance(Tolerance):
+    """The largest of the root mean squares of groups of components: a group of 1e6 parameters does not hide one of 3 states.
+
+    groups: numbers of components, in their order; those after the last group are in no norm.
+    """
+
+    def __init__(self, rtol, atol, groups):
+        super().__init__(rtol, atol, sum(groups))
+        self.groups = groups
+
+    def ratio(self, error, y, y1):
+        return self._norm(error / torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol))
+
+    def rms(self, v, scale):
+        return self._norm(v / scale)
+
+    def _norm(self, scaled):
+        parts = scaled[: self.size].split(self.groups)
+        return math.sqrt(torch.stack([torch.dot(part, part) / len(part) for part in parts]).max().item())
+
+
 class RowTolerance(Tolerance):
     """The same norm of every row of (m, n): (m,) float64. atol: 0-d, (n,), or (m, n) for rows of their own."""
 

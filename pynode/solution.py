@@ -25,13 +25,16 @@ class Solution:
     t: (T,) times reached, float64; y: states in the structure of y0 with a leading dimension T, differentiable;
     status, message: how it ended; stats: forward counts, and backward ones once a gradient was taken;
     events: list of EventRecord in the order in which they occurred; method: its name; choice: why 'auto' took it, empty where
-    it was asked for by name.
+    it was asked for by name; adjoint: the name of the one by which gradients are made, and adjoint_choice: why 'auto' took
+    it, empty likewise.
     Where dense output was asked for, ``solution(t)`` gives the state at any time of the span and
     ``solution.derivative(t)`` its dy/dt, both differentiable likewise, the first also in t.
     At the time of a reset every output, also y itself, is the state after it.
     """
 
-    def __init__(self, t, y, status: Status, message: str, stats: Stats, method: str, layout, pieces, events=(), choice=""):
+    def __init__(self, t, y, status: Status, message: str, stats: Stats, method: str, layout, pieces, events=(), choice="",
+                 adjoint="", adjoint_choice=""):
+        self.adjoint, self.adjoint_choice = adjoint, adjoint_choice
         self.t, self.y, self.status, self.message = t, y, status, message
         self.stats, self.method, self.events, self.choice = stats, method, list(events), choice
         self._layout, self._pieces = layout, pieces

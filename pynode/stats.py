@@ -12,7 +12,10 @@ class Stats:
     A batched evaluation of f counts as many evaluations as it has rows; a Jacobian counts once, in njac only.
     switches counts the changes between the methods of an automatic pair.
     njvp counts the Jacobian-vector products of matrix-free solves; those of sparse Jacobians belong to njac.
-    backward_nvjp counts vector-Jacobian products of f.
+    backward_nvjp and backward_njvp count vector-Jacobian and Jacobian-vector products of f; backward_accepted and
+    backward_rejected the steps of a reverse solve, none for the discrete adjoint.
+    backward_quadrature: estimate of the relative error of the parameters' quadrature, of adjoints that make one.
+    backward_drift: of BacksolveAdjoint, how far the states went astray on the way back, in units of the tolerances.
     """
 
     nfe: int = 0
@@ -26,9 +29,14 @@ class Stats:
     switches: int = 0
     backward_nfe: int = 0
     backward_nvjp: int = 0
+    backward_njvp: int = 0
     backward_njac: int = 0
     backward_nlu: int = 0
     backward_nsolve: int = 0
+    backward_accepted: int = 0
+    backward_rejected: int = 0
+    backward_quadrature: float = 0.0
+    backward_drift: float = 0.0
 
     def as_dict(self) -> dict:
         return asdict(self)

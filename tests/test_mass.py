@@ -3,6 +3,7 @@ sentences."""
 
 import pytest
 import torch
+from cases import METHODS as REGISTRY
 from cases import smooth_exact, tensor
 from refdata import load
 
@@ -230,6 +231,19 @@ def problem(**changes):
 def test_sentences(changes, sentence):
     with pytest.raises(ValueError, match=sentence):
         solve(**problem(**changes))
+
+
+@pytest.mark.parametrize("method", REGISTRY)
+def test_every_method_takes_a_mass_or_says_what_does(method):
+    """y' = z, 0 = y + z in single precision, backwards; explicit methods and those that are not L-stable refuse."""
+    arguments = (lambda t, y: torch.stack((y[1], y[0] + y[1])), torch.tensor([1.0, -1.0]), [1.0, 0.0])
+    options = {"method": method, "mass": [1.0, 0.0], "rtol": 1e-3, "atol": 1e-5}
+    if registry.get(method).takes_mass:
+        y = solve(*arguments, **options).y[-1].double()
+        assert torch.allclose(y, tensor(1.0, -1.0) * torch.e, rtol=2e-2)
+    else:
+        with pytest.raises(ValueError, match=r"cannot solve M y' = f with a mass matrix: use 'qndf', 'rodas5p' or 'radauiia5'"):
+            solve(*arguments, **options)
 
 
 def test_mass_of_another_kind():

@@ -15,6 +15,12 @@ class Adjoint:
     name = ""
     needs = "steps"
 
+    def check(self, field, method):
+        """ValueError where it does not serve this field under the forward method. Asked once, before the solve."""
+
+    def admit(self, field, trajectory):
+        """ValueError where the solve that was made cannot be taken back by this adjoint. Asked before it is returned."""
+
     def pullback(self, field, method, trajectory, times, grads, options):
         """Cotangents grads, (T, n), of the outputs at times to (cotangent of y0 (n,), list beside field.parameters).
 

@@ -80,6 +80,10 @@ class Mass:
         """(M^+)^T v over the last dimension of v, (..., n)."""
         return self._inverse * v if self.matrix is None else v @ self._inverse
 
+    def rate_columns(self, jac):
+        """M^+ J, (n, n)."""
+        return self._inverse.unsqueeze(1) * jac if self.matrix is None else self._inverse @ jac
+
     def left(self, v):
         """v - M M^+ v, (n,)."""
         return torch.where(self.diagonal == 0, v, 0.0) if self.matrix is None else v - self.times(self.rate(v))

@@ -84,7 +84,7 @@ class BDFRows:
             self.h = np.where(begins, h, self.h)
             self.equal[which], self.reordered[which] = 0, False
         parts = torch.empty_like(self.parts)
-        self.history.predict(self.k, h, begins, parts[:2])
+        self.history.predict(self.k, h, parts[:2])
         parts[2:4].zero_()
         torch.reciprocal(self.tol.scale(parts[0]), out=parts[4])
         self.parts = torch.where(tensor(begins, parts).unsqueeze(1), parts, self.parts)

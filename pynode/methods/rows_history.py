@@ -48,7 +48,7 @@ class DifferenceRows:
         old = self.z[:_SIZE].index_select(1, which).transpose(0, 1)
         self.z[:_SIZE].index_copy_(1, which, torch.bmm(tensor(redifferences(k, ratio), old), old).transpose(0, 1))
 
-    def predict(self, k, h, begins, out):
+    def predict(self, k, h, out):
         """Predicted values and sums of the other terms of the formula, into out (2, m, n)."""
         torch.mm(self.sums, self.z.view(len(self.z), -1), out=out.view(2, -1))
         out[1].mul_(tensor(1 / self.alpha[k], out).unsqueeze(1))
@@ -91,20 +91,18 @@ class ValueRows:
         self.z = torch.cat((torch.stack((y, y - size * f0)), y.new_zeros(form.rows - 2, *y.shape)))
         self.past = np.full((form.rows, len(h)), np.nan)
         self.past[0], self.past[1] = 0, h
-        self.alpha, self.weights = np.array(form.alpha), np.zeros((2, _SIZE, len(h)))
+        self.alpha = np.array(form.alpha)
 
     def select(self, keep):
-        rows = keep.cpu().numpy()
-        self.z, self.past, self.weights = self.z.index_select(1, keep), self.past[:, rows], self.weights[:, :, rows]
+        self.z, self.past = self.z.index_select(1, keep), self.past[:, keep.cpu().numpy()]
 
     def rescale(self, which, k, ratio):
         """Past values stay where they are."""
 
-    def predict(self, k, h, begins, out):
-        which = begins.nonzero()[0]
-        self.weights[:, :, which] = lagrange(-self.past[:_SIZE, which] / h[which], k[which])
-        self.weights[1, :, which] /= self.alpha[k[which]][:, None]
-        torch.sum(tensor(self.weights, self.z).unsqueeze(3) * self.z[:_SIZE], 1, out=out)
+    def predict(self, k, h, out):
+        weights = lagrange(-self.past[:_SIZE] / h, k)
+        weights[1] /= self.alpha[k]
+        torch.sum(tensor(weights, self.z).unsqueeze(3) * self.z[:_SIZE], 1, out=out)
 
     def error_constants(self, k, h, equal):
         """Brenan, Campbell & Petzold (5.2.24): the larger of the two terms of the error of the step."""
