@@ -59,8 +59,9 @@ def solve(
         the leaf tensors that it uses.
     batched: the rows of y0, (B, ...), are separate systems: each gets its own steps, order, Newton iteration, end and status,
         and t may be (T, B). f is called with the rows still running, t of shape (rows, 1, ...), and the tensors in args
-        whose first dimension is B cut to these rows. For explicit, Rosenbrock and diagonally implicit methods and BDF.
-        Returns a BatchSolution, differentiable by the discrete adjoint, row by row.
+        whose first dimension is B cut to these rows; conditions and resets of events likewise, and events occur by row.
+        For explicit, Rosenbrock and diagonally implicit methods and BDF. Returns a BatchSolution, differentiable by the
+        discrete adjoint, row by row.
     throw: False returns the partial solution with its status instead of raising SolveError.
     backend: 'torch'; 'julia', SciML's solvers by the same names (docs/julia.md; ``pynode doctor`` looks at the installation);
         'auto': torch for every method that it has, Julia for the rest. With batched=True Julia takes all rows in one step,
@@ -91,15 +92,14 @@ def solve(
         # SciML has one step for all rows, and a Jacobian of as many blocks.
         structure, batched = blocks(structure, problem.y0) if method.implicit else structure, False
     if batched:
-        limited = any(x is not None for x in (callback, max_seconds, nonnegative, domain))
-        if limited or any(map(len, (*as_events(events), stops, jumps))):
+        if any(x is not None for x in (callback, max_seconds, nonnegative, domain)) or len(jumps):
             raise ValueError(
-                "events, tstops, jumps, callback, max_seconds, nonnegative and domain are not for batched=True: "
-                "solve the rows one by one, or all of them as one system"
+                "jumps, callback, max_seconds, nonnegative and domain are not for batched=True: solve the rows one by one, or "
+                "all of them as one system; PresetTimes with a reset that returns y take the place of jumps"
             )
         if problem.mass is not None or structure != "dense":
             raise ValueError("batched=True takes small dense systems without a mass matrix: leave batched away")
-        return solve_batched(problem, method, options, throw, adjoint, params)
+        return solve_batched(problem, method, options, throw, adjoint, params, as_events(events))
     layout = problem.layout()
     times = problem.times(layout.device)
     values = times.detach().tolist()
