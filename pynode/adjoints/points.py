@@ -50,7 +50,8 @@ def pull_parameters(field, t, y, cotangents):
         field.stats.backward_nvjp += len(out)
         if out.requires_grad:
             grads = torch.autograd.grad(
-                out, field.parameters, cotangents[i : i + size], allow_unused=True, retain_graph=True
+                out, field.parameters, cotangents[i : i + size], allow_unused=True, retain_graph=True,
+                create_graph=cotangents.requires_grad,
             )
             total = [s if g is None else s + g for s, g in zip(total, grads)]
     return total
@@ -108,7 +109,8 @@ def second_order(field, t, y, tangents, slopes, cotangents):
             total = total + (pulled[1] * slopes.reshape(m * s)).sum()
         if not (isinstance(total, torch.Tensor) and total.requires_grad):
             return nothing
-        grads = torch.autograd.grad(total, [rows, *field.parameters], allow_unused=True)
+        inputs = [rows, *field.parameters]
+        grads = torch.autograd.grad(total, inputs, allow_unused=True, create_graph=cotangents.requires_grad)
     grad_y = torch.zeros_like(y) if grads[0] is None else grads[0].view(s, m, n).sum(0)
     return grad_y, [torch.zeros_like(p) if g is None else g for g, p in zip(grads[1:], field.parameters)]
 

@@ -7,20 +7,22 @@ import difflib
 from .backsolve import BacksolveAdjoint
 from .base import Adjoint
 from .discrete import DiscreteAdjoint
+from .forward import ForwardSensitivity
 from .gauss import GaussAdjoint, GaussKronrodAdjoint, QuadratureAdjoint
 from .interpolating import InterpolatingAdjoint
 from .julia import JuliaAdjoint
 
 CLASSES = (
-    DiscreteAdjoint, GaussAdjoint, GaussKronrodAdjoint, QuadratureAdjoint, InterpolatingAdjoint, BacksolveAdjoint
+    DiscreteAdjoint, GaussAdjoint, GaussKronrodAdjoint, QuadratureAdjoint, InterpolatingAdjoint, BacksolveAdjoint,
+    ForwardSensitivity,
 )
 DIRECT = "direct"
 
 
 def _key(name: str) -> str:
-    """'GaussAdjoint', 'gauss_adjoint' and 'gauss' are the same."""
+    """'GaussAdjoint', 'gauss_adjoint' and 'gauss' are the same; so are 'ForwardSensitivity' and 'forward'."""
     key = name.lower().replace("_", "")
-    return key.removesuffix("adjoint") or key
+    return key.removesuffix("adjoint").removesuffix("sensitivity") or key
 
 
 _BY_KEY = {_key(c.name): c for c in CLASSES}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from .banded import BandedPlan
 from .compressed import CompressedJacobian
 from .jacobian import Jacobian
@@ -148,6 +150,18 @@ def structure_of(given, method, problem):
             f"jac returns a dense matrix, which structure={structure.name!r} is there to avoid: leave one away"
         )
     return structure
+
+
+def blocks(given, y0):
+    """The structure of a batch y0, (B, ...), taken as one system: given, or a block of the Jacobian for each row."""
+    if given != "dense":
+        return given
+    if not isinstance(y0, torch.Tensor) or y0.dim() < 2:
+        raise ValueError("batched=True with backend='julia' takes a tensor y0 of shape (B, n)")
+    batch, n = len(y0), y0[0].numel()
+    rows = torch.arange(batch * n).view(batch, n, 1).expand(batch, n, n)
+    pattern = torch.stack((rows.reshape(-1), rows.transpose(1, 2).reshape(-1)))
+    return Sparse(torch.sparse_coo_tensor(pattern, torch.ones(batch * n * n), (batch * n, batch * n)))
 
 
 def _named(given):

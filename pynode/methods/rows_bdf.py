@@ -54,6 +54,10 @@ class BDFRows:
         self.parts, self.at = self.parts.index_select(1, keep), self.at.index_select(0, keep)
         self.jac, self.inverse, self.c = (x.index_select(0, keep) for x in (self.jac, self.inverse, self.c))
 
+    def states(self, which):
+        """(w, n): where the rows in which stand."""
+        return self.history.z[0].index_select(0, tensor(which, self.parts))
+
     def advance(self, t, h):
         """One Newton iteration of every row; rows at the beginning of a step from t (m,) by h (m,) begin it first."""
         with np.errstate(all="ignore"):
