@@ -172,7 +172,8 @@ def _book(rows, clock, done, h, arrived, cut, options, stats):
     over = clock.t == clock.end
     small = np.abs(clock.h) < np.maximum(4e-16 * np.abs(clock.t), 1e-300)
     many = clock.accepted + clock.rejected >= clock.limit
-    ended = over | small | many
+    tiny = rejected & (np.abs(clock.h) < options.min_step)
+    ended = over | small | many | tiny
     if cut is not None:
         ended |= cut
     if options.max_nfe is not None and stats.nfe >= options.max_nfe:
@@ -182,6 +183,8 @@ def _book(rows, clock, done, h, arrived, cut, options, stats):
             status = Status.SUCCESS
         elif small[i]:
             status = Status.NONFINITE if done.broken[i] else Status.STEP_TOO_SMALL
+        elif tiny[i]:
+            status = Status.MIN_STEP
         else:
             status = Status.MAX_STEPS if many[i] else Status.MAX_EVALUATIONS
         rows.statuses[clock.index[i]] = status
