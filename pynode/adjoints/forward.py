@@ -20,7 +20,7 @@ from .onestep import Chunk
 from .outputs import powers
 from .points import chunk_size, jacobians, push_parameters
 
-COLUMNS = 5000  # of S, from which on it is refused
+COLUMNS = 2000  # of S, from which on it is refused
 VALUES = 1 << 22  # numbers of B that are held together
 
 
