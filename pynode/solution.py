@@ -111,27 +111,30 @@ class BatchSolution:
 
     t: (T, B) times, a column for each row; y: states with leading dimensions (T, B), NaN where a row did not arrive,
     differentiable;
-    statuses: how each row ended; reached: the time that each row reached; stats: counts over all rows.
+    statuses: how each row ended; reached: the time that each row reached; stats: counts over all rows;
+    events: for each row a list of EventRecord in the order in which they occurred, their states those of the row.
     """
 
-    def __init__(self, t, y, statuses, reached, stats: Stats, method: str):
+    def __init__(self, t, y, statuses, reached, stats: Stats, method: str, events=()):
         self.t, self.y, self.statuses, self.reached = t, y, statuses, reached
-        self.stats, self.method = stats, method
+        self.stats, self.method, self.events = stats, method, events
 
     @property
     def success(self) -> bool:
-        return all(status is Status.SUCCESS for status in self.statuses)
+        return all(status.success for status in self.statuses)
 
     @property
     def status(self) -> Status:
         """SUCCESS, or the status of the first row that failed."""
-        return next((status for status in self.statuses if status is not Status.SUCCESS), Status.SUCCESS)
+        return next((status for status in self.statuses if not status.success), Status.SUCCESS)
 
     @property
     def message(self) -> str:
-        failed = [i for i, status in enumerate(self.statuses) if status is not Status.SUCCESS]
+        failed = [i for i, status in enumerate(self.statuses) if not status.success]
         if not failed:
-            return f"{len(self.statuses)} rows: {Status.SUCCESS.sentence}."
+            stopped = sum(status is Status.EVENT for status in self.statuses)
+            note = f" ({stopped} stopped at a terminal event before)" if stopped else ""
+            return f"{len(self.statuses)} rows: {Status.SUCCESS.sentence}{note}."
         first = failed[0]
         return (
             f"{self.method}: {len(failed)} of {len(self.statuses)} rows failed, the first of them row {first}: "

@@ -11,8 +11,9 @@ from .adjoints.base import Integrate
 from .adjoints.choose import choose as choose_adjoint
 from .algebra.consistent import consistent as make_consistent
 from .algebra.mass import Mass
-from .algebra.structure import structure_of
+from .algebra.structure import blocks, structure_of
 from .backends import registry as backends
+from .backends.graphless import without_graph
 from .events import as_events, as_times
 from .field import VectorField
 from .legs import Course, Leg, boundaries
@@ -52,16 +53,19 @@ def solve(
     structure: how the Jacobian of a large system is made and solved with: 'dense', 'sparse' (pattern detected), 'krylov', or
         pynode.Sparse(pattern), a pattern itself, pynode.Banded(lower, upper), pynode.Krylov(precond=...).
     mass: M of M y' = f(t, y), constant, (n, n) or its diagonal; singular for a differential-algebraic system of index 1.
+        For BDF, Rosenbrock and Radau methods and the L-stable, stiffly accurate diagonally implicit ones.
     consistent: 'check' raises ValueError where y0 violates the algebraic equations of a singular M; 'solve' makes it hold.
     params: the tensors that gradients shall reach; by default f.parameters(), those in args, and, for a plain function,
         the leaf tensors that it uses.
     batched: the rows of y0, (B, ...), are separate systems: each gets its own steps, order, Newton iteration, end and status,
         and t may be (T, B). f is called with the rows still running, t of shape (rows, 1, ...), and the tensors in args
-        whose first dimension is B cut to these rows. For explicit, Rosenbrock and diagonally implicit methods and BDF.
-        Returns a BatchSolution, differentiable by the discrete adjoint, row by row.
+        whose first dimension is B cut to these rows; conditions and resets of events likewise, and events occur by row.
+        For explicit, Rosenbrock and diagonally implicit methods and BDF. Returns a BatchSolution, differentiable by the
+        discrete adjoint, row by row.
     throw: False returns the partial solution with its status instead of raising SolveError.
     backend: 'torch'; 'julia', SciML's solvers by the same names (docs/julia.md; ``pynode doctor`` looks at the installation);
-        'auto': torch for every method that it has, Julia for the rest.
+        'auto': torch for every method that it has, Julia for the rest. With batched=True Julia takes all rows in one step,
+        with a sparse Jacobian of one block a row, and returns a Solution.
     controller: 'I', 'PI' or 'PID' step-size control of one-step methods, instead of the method's own.
     first_step, min_step, max_step, step_size (fixed steps), max_steps, max_nfe: see Options.
     events: Event, PresetTimes or a function condition(t, y, *args), or several; what occurred is in solution.events.
@@ -80,20 +84,22 @@ def solve(
     if controller is not None and not choosing:
         method = method.controlled(controller)
     choosing_adjoint = adjoint == "auto" and engine.name == "torch"
-    adjoint = adjoints.get("discrete" if choosing_adjoint else adjoint) if engine.name == "torch" else adjoints.of_julia(adjoint, method)
+    adjoint = adjoints.get("discrete" if choosing_adjoint else adjoint, engine.name)
     direct = adjoint == adjoints.DIRECT
     stops = tuple(as_times(tstops, "tstops").detach().tolist())
     options = Options(rtol, atol, first_step, step_size, min_step, max_step, max_steps, max_nfe, stops)
+    if batched and engine.name == "julia":
+        # SciML has one step for all rows, and a Jacobian of as many blocks.
+        structure, batched = blocks(structure, problem.y0) if method.implicit else structure, False
     if batched:
-        limited = any(x is not None for x in (callback, max_seconds, nonnegative, domain))
-        if limited or any(map(len, (*as_events(events), stops, jumps))):
+        if any(x is not None for x in (callback, max_seconds, nonnegative, domain)) or len(jumps):
             raise ValueError(
-                "events, tstops, jumps, callback, max_seconds, nonnegative and domain are not for batched=True: "
-                "solve the rows one by one, or all of them as one system"
+                "jumps, callback, max_seconds, nonnegative and domain are not for batched=True: solve the rows one by one, or "
+                "all of them as one system; PresetTimes with a reset that returns y take the place of jumps"
             )
         if problem.mass is not None or structure != "dense":
             raise ValueError("batched=True takes small dense systems without a mass matrix: leave batched away")
-        return solve_batched(problem, method, options, throw, adjoint, params)
+        return solve_batched(problem, method, options, throw, adjoint, params, as_events(events))
     layout = problem.layout()
     times = problem.times(layout.device)
     values = times.detach().tolist()
@@ -132,7 +138,7 @@ def solve(
             path = run(start, dense, dense)
         else:
             keep, curved = (wanted and adjoint.needs == "steps") or dense, (wanted and adjoint.needs == "dense") or dense
-            path = _without_graph(run, start.detach(), keep, curved, callback is None)
+            path = without_graph(lambda: run(start.detach(), keep, curved), callback is None)
             if wanted:
                 adjoint.admit(field, path)
         count = len(path.ys)
@@ -168,19 +174,6 @@ def solve(
         field.stats, method.name, layout, course.pieces, course.records, choice, getattr(adjoint, "name", adjoint), why,
     )
     return solution.check() if throw else solution
-
-
-def _without_graph(run, start, keep, curved, inference):
-    """The integration in inference mode, a fifth cheaper an operation than no_grad; again without it where f refuses it
-    (a field that differentiates inside itself must). inference=False: not tried, for states that a user gets to see."""
-    if inference:
-        try:
-            with torch.inference_mode():
-                return run(start, keep, curved)
-        except RuntimeError:
-            pass
-    with torch.no_grad():
-        return run(start, keep, curved)
 
 
 def _move_outputs(ys, slopes, times):

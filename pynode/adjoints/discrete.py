@@ -19,6 +19,7 @@ from . import (
     discrete_rungekutta,
     discrete_step,
     onestep,
+    stepwise_dirk,
     stepwise_rosenbrock,
 )
 from .base import Adjoint
@@ -32,6 +33,8 @@ REPLAYS = {
     RosenbrockMethod: discrete_rosenbrock,
     Radau: discrete_radau,
 }
+# The same a step at a time, where the Jacobian has a structure.
+STEPWISE = {DIRK: stepwise_dirk, RosenbrockMethod: stepwise_rosenbrock}
 
 
 class DiscreteAdjoint(Adjoint):
@@ -48,8 +51,9 @@ class DiscreteAdjoint(Adjoint):
     def _steps(self, field, method, trajectory, outputs):
         if isinstance(method, BDF):
             return discrete_bdf.pullback(field, method, trajectory, outputs)
-        if isinstance(method, RosenbrockMethod) and field.structure is not None:
-            return stepwise_rosenbrock.pullback(field, method, trajectory, outputs)
+        for family, module in STEPWISE.items():
+            if isinstance(method, family) and field.structure is not None:
+                return module.pullback(field, method, trajectory, outputs)
         if method.carried:
             return discrete_step.pullback(field, trajectory, outputs)
         ybar = torch.zeros_like(trajectory.y0)

@@ -33,16 +33,15 @@ def names() -> list:
     return [*(c.name for c in CLASSES), DIRECT]
 
 
-def of_julia(adjoint, method):
-    """The same for a solve by Julia with this method: SciMLSensitivity's twin of an adjoint, Gauss for 'auto'."""
-    return JuliaAdjoint.of(adjoint if isinstance(adjoint, str) else get(adjoint), method)
-
-
-def get(adjoint):
+def get(adjoint, backend="torch"):
     """The Adjoint of this name (any case, with or without 'Adjoint'; an Adjoint passes through), 'direct' itself.
+
+    For a solve by Julia it is SciMLSensitivity's twin of it, Gauss for 'auto'.
 
     ValueError with the nearest names if there is none; TypeError for what is neither a name nor an Adjoint.
     """
+    if backend == "julia":
+        return JuliaAdjoint.of(adjoint)
     if isinstance(adjoint, Adjoint):
         return adjoint
     if isinstance(adjoint, type) and issubclass(adjoint, Adjoint):

@@ -63,8 +63,10 @@ class Mass:
         return cls(matrix)
 
     def times(self, v):
-        """M v, (n,)."""
-        return self.diagonal * v if self.matrix is None else torch.mv(self.matrix, v)
+        """M v over the last dimension of v, (..., n)."""
+        if self.matrix is None:
+            return self.diagonal * v
+        return torch.mv(self.matrix, v) if v.dim() == 1 else v @ self.matrix.t()
 
     def times_transposed(self, v):
         """M^T v over the last dimension of v, (..., n)."""

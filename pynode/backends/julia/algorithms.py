@@ -23,7 +23,8 @@ ONLY = {
 }
 SHARED = (
     "FBDF", "QNDF", "ABDF2", "Rosenbrock23", "Rodas3P", "Rodas4", "Rodas5P", "ImplicitEuler", "ImplicitMidpoint", "Trapezoid",
-    "TRBDF2", "SDIRK2", "Kvaerno3", "Kvaerno5", "KenCarp4", "KenCarp47", "RadauIIA3", "RadauIIA5", "RadauIIA9", "Tsit5", "Vern7",
+    "TRBDF2", "SDIRK2", "Kvaerno3", "Kvaerno5", "KenCarp4", "KenCarp47", "RadauIIA3", "RadauIIA5", "RadauIIA9",
+    "Tsit5", "Vern7",
 )
 _NAMES = {name.lower(): name for name in (*SHARED, *ONLY)}
 _PAIR = re.compile(r"auto(\w+?)(?:\((\w+)(?:\(\))?\))?")
