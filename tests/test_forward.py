@@ -57,17 +57,17 @@ def test_without_parameters_and_frozen_ones():
     found = [gradients(inputs, f, y0, [0.0, 1.0], a, method="Tsit5", rtol=1e-4)[0] for a in ("forward", "discrete")]
     assert distance(*found) < 1e-11
     for method in ("Tsit5", "FBDF"):
-        alone = gradients([y0], lambda t, y: -y, y0, [0.0, 1.0], "forward", method=method, rtol=1e-4)[0]
-        assert distance(alone, gradients([y0], lambda t, y: -y, y0, [0.0, 1.0], "discrete", method=method, rtol=1e-4)[0]) < 1e-11
+        alone = [gradients([y0], lambda t, y: -y, y0, [0.0, 1.0], a, method=method)[0] for a in ("forward", "discrete")]
+        assert distance(*alone) < 1e-11
 
 
 def test_what_is_refused():
     y0 = leaf(tensor(1.0, 1.0))
     for method in ("AdamsPECE", "RKC"):
-        with pytest.raises(ValueError, match=f"does not serve {method}.*discrete"):
+        with pytest.raises(ValueError, match=rf"does not serve {method}.*discrete"):
             solve(lambda t, y: -y, y0, [0.0, 1.0], method=method, adjoint="forward")
-    with pytest.raises(ValueError, match="does not serve structure='krylov'.*discrete"):
+    with pytest.raises(ValueError, match=r"does not serve structure='krylov'.*discrete"):
         solve(lambda t, y: -y, y0, [0.0, 1.0], method="QNDF", structure="krylov", adjoint="forward")
     many = torch.nn.Linear(50, 50).double()
-    with pytest.raises(ValueError, match="columns.*discrete"):
+    with pytest.raises(ValueError, match=r"columns.*discrete"):
         solve(lambda t, y: many(y), torch.ones(50).double(), [0.0, 1.0], method="Tsit5", adjoint="forward")
