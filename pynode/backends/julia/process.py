@@ -33,7 +33,7 @@ class Done:
         said = [line for line in self.err.strip().splitlines() if line.strip()]
         if not said:
             return f"failed with exit code {self.code}"
-        return "failed: " + re.sub(r"^([a-z_]+[.])+[A-Za-z]+: ", "", said[-1].strip())  # a traceback's end, without the class
+        return "failed: " + re.sub(r"^([a-z_]+[.])+[A-Za-z]+: ", "", said[-1].strip()).rstrip(".")  # a traceback's end
 
 
 def run(command, limit, environment=None, waiting=None, every=15.0) -> Done:
