@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 # What is loaded when it is first asked for: name -> (module, its attribute, or None for the module itself).
-_LAZY = {"crosscheck": ("pynode.engines", "crosscheck")}
+_LAZY = {"crosscheck": ("pynode.engines", "crosscheck"), "julia": ("pynode.julia", None)}
 
 
 def __getattr__(name):

@@ -97,6 +97,8 @@ def solve(
                 "jumps, callback, max_seconds, nonnegative and domain are not for batched=True: solve the rows one by one, or "
                 "all of them as one system; PresetTimes with a reset that returns y take the place of jumps"
             )
+        if dense:
+            raise ValueError("batched=True keeps no polynomials: leave dense away, and name in t the times that are wanted")
         if problem.mass is not None or structure != "dense":
             raise ValueError("batched=True takes small dense systems without a mass matrix: leave batched away")
         return solve_batched(problem, method, options, throw, adjoint, params, as_events(events))
