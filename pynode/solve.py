@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from .adjoints import registry as adjoints
-from .adjoints.base import Integrate
+from .adjoints.base import Integrate, Once
 from .algebra.consistent import consistent as make_consistent
 from .algebra.mass import Mass
 from .algebra.structure import structure_of
@@ -110,14 +110,16 @@ def solve(
             start = make_consistent(field, values[0], values[-1], start, atol, rtol, consistent)
         wanted = torch.is_grad_enabled() and (start.requires_grad or bool(field.parameters))
 
-        def run(y, keep, curved):
-            return integrate(field, method, y, values, options, atol, keep, curved, needs_time, watch, limits)
+        def run(y, record, curved):
+            return integrate(field, method, y, values, options, atol, record, curved, needs_time, watch, limits)
 
         if wanted and direct:
-            path = run(start, dense, dense)
+            path = run(start, None, dense)
         else:
-            keep, curved = (wanted and adjoint.needs == "steps") or dense, (wanted and adjoint.needs == "dense") or dense
-            path = _without_graph(run, start.detach(), keep, curved, callback is None)
+            record = adjoint.record if wanted and adjoint.needs == "steps" else None
+            path = _without_graph(
+                run, start.detach(), record, dense or (wanted and adjoint.needs == "dense"), callback is None
+            )
         count = len(path.ys)
 
         def differentiable(queries, outputs):
@@ -128,7 +130,10 @@ def solve(
             def pullback(grads):
                 return adjoint.pullback(field, method, path, queries[: len(grads)], grads, flat_options)
 
-            return Integrate.apply(outputs, pullback, start, *field.parameters)
+            def second(grads, vectors):
+                return adjoint.second(field, path, queries[: len(grads)], grads, vectors)
+
+            return Integrate.apply(outputs, pullback, second, start, *field.parameters)
 
         def between(queries):
             """The states at times inside the leg, (m, n), from the polynomials of the steps."""
@@ -153,21 +158,22 @@ def solve(
     return solution.check() if throw else solution
 
 
-def _without_graph(run, start, keep, curved, inference):
+def _without_graph(run, start, record, curved, inference):
     """The integration in inference mode, a fifth cheaper an operation than no_grad; again without it where f refuses it
     (a field that differentiates inside itself must). inference=False: not tried, for states that a user gets to see."""
     if inference:
         try:
             with torch.inference_mode():
-                return run(start, keep, curved)
+                return run(start, record, curved)
         except RuntimeError:
             pass
     with torch.no_grad():
-        return run(start, keep, curved)
+        return run(start, record, curved)
 
 
 def _move_outputs(ys, slopes, times):
     """Outputs with the slope of the solution as derivative in their times; the first output is y0 itself."""
+    times = Once.apply(times, "output times")
     moved = (times - times.detach()).to(ys.dtype).unsqueeze(1)
     slopes = torch.stack(slopes) if len(ys) > 1 else ys[:0]
     return torch.cat((ys[:1], ys[1:] + slopes.detach() * moved[1:]))

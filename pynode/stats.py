@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 
@@ -12,7 +13,8 @@ class Stats:
     A batched evaluation of f counts as many evaluations as it has rows; a Jacobian counts once, in njac only.
     switches counts the changes between the methods of an automatic pair.
     njvp counts the Jacobian-vector products of matrix-free solves; those of sparse Jacobians belong to njac.
-    backward_nvjp counts vector-Jacobian products of f.
+    backward_nvjp and backward_njvp count products of the Jacobian of f with vectors, from the left and from the right;
+    backward_steps the steps that were taken again.
     """
 
     nfe: int = 0
@@ -26,9 +28,25 @@ class Stats:
     switches: int = 0
     backward_nfe: int = 0
     backward_nvjp: int = 0
+    backward_njvp: int = 0
     backward_njac: int = 0
     backward_nlu: int = 0
     backward_nsolve: int = 0
+    backward_steps: int = 0
 
     def as_dict(self) -> dict:
         return asdict(self)
+
+    @contextmanager
+    def of_gradient(self):
+        """What is counted inside is work of the gradient, whatever it is called there."""
+        before = self.as_dict()
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                backward = f"backward_{name}"
+                if backward in before:
+                    setattr(self, backward, getattr(self, backward) + getattr(self, name) - value)
+                if not name.startswith("backward_"):
+                    setattr(self, name, value)

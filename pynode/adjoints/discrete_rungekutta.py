@@ -76,19 +76,19 @@ class Replay(Start):
         return pull_parameters(self.field, t, y, torch.cat(stages).squeeze(2))
 
 
-def sequential(field, method, trajectory, outputs, ybar, span):
+def sequential(field, method, steps, ends, inside, ybar):
     """The same recursion as onestep.pullback runs, a step at a time by vector-Jacobian products: for large states."""
     tb = method.tableau
     a = tb.matrix()
     b = [float(x) for x in tb.b] + [0.0] * len(tb.c_dense)
     grads = [torch.zeros_like(p) for p in field.parameters]
-    for k in range(span[1] - 1, span[0] - 1, -1):
-        step, h = trajectory.steps[k], trajectory.steps[k].h
-        if outputs.ends[k] is not None:
-            ybar = ybar + outputs.ends[k]
-        count = tb.stages + (len(tb.c_dense) if outputs.inside[k] is not None else 0)
+    for k in range(len(steps) - 1, -1, -1):
+        step, h = steps[k], steps[k].h
+        if ends[k] is not None:
+            ybar = ybar + ends[k]
+        count = tb.stages + (len(tb.c_dense) if inside[k] is not None else 0)
         stages, start = [h * b[i] * ybar if b[i] else None for i in range(count)], ybar
-        dense = Start([step], [outputs.inside[k]]).dense_cotangents(tb.dense_weights[:count], True)
+        dense = Start([step], [inside[k]]).dense_cotangents(tb.dense_weights[:count], True)
         if dense is not None:
             stages = [d[0] if s is None else s + d[0] for s, d in zip(stages, dense[0])]
             start = start + dense[1][0]
