@@ -1,5 +1,6 @@
 """pynode: stiff and non-stiff neural differential equations in PyTorch, with the right gradient."""
 
+from .adjoints.discrete import DiscreteAdjoint
 from .algebra.structure import Banded, Dense, Krylov, Sparse
 from .events import Event, EventRecord, PresetTimes
 from .problem import ODEProblem
@@ -11,6 +12,6 @@ from .status import RejectStep, SolveError, Status
 __version__ = "0.1.0"
 
 __all__ = [
-    "Banded", "Dense", "Event", "EventRecord", "Krylov", "ODEProblem", "PresetTimes", "RejectStep", "Solution",
-    "SolveError", "Sparse", "SplitField", "Status", "__version__", "solve",
+    "Banded", "Dense", "DiscreteAdjoint", "Event", "EventRecord", "Krylov", "ODEProblem", "PresetTimes", "RejectStep",
+    "Solution", "SolveError", "Sparse", "SplitField", "Status", "__version__", "solve",
 ]

@@ -173,7 +173,7 @@ def _without_graph(run, start, record, curved, inference):
 
 def _move_outputs(ys, slopes, times):
     """Outputs with the slope of the solution as derivative in their times; the first output is y0 itself."""
-    times = Once.apply(times, "output times")
+    times = Once.apply(times, "the output times")
     moved = (times - times.detach()).to(ys.dtype).unsqueeze(1)
     slopes = torch.stack(slopes) if len(ys) > 1 else ys[:0]
     return torch.cat((ys[:1], ys[1:] + slopes.detach() * moved[1:]))

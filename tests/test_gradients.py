@@ -69,6 +69,14 @@ def test_discrete_is_direct(method, start, end):
 
 
 @every_method
+def test_one_state(method):
+    """Where the cotangent of an output and a column of a transition matrix have the same shape."""
+    f, y0 = Forced(1), leaf(tensor(0.7))
+    t = times_among_steps(f, y0, 0.3, 2.0, method)
+    assert_same([y0, *f.parameters()], f, y0, t, method)
+
+
+@every_method
 @pytest.mark.parametrize(("start", "end"), [(0.3, 2.0), (2.0, 0.3)], ids=["forwards", "backwards"])
 def test_times(method, start, end):
     """Away from the ends of steps: there the slope of an interpolant may jump, and rounding decides on the side."""

@@ -39,16 +39,19 @@ class Replay(Start):
         field.stats.backward_nsolve += m * sum(self.implicit)
         self.dense = self.dense_cotangents(tb.dense_weights, True)
 
-    def _stages(self, seed):
+    def _stages(self, seed, outputs=True):
         """(cotangents of the starts, those of the slopes of each part), for cotangents (m, n, w) of the ends (None: of
-        the outputs inside alone)."""
+        the outputs inside alone).
+
+        outputs: whether those of the outputs inside the steps are added.
+        """
         width = 1 if seed is None else seed.shape[2]
         m, n = self.y.shape
         h, count = self.h.view(-1, 1, 1), len(self.implicit)
         nothing = self.y.new_zeros(m, n, width)
         start = nothing if seed is None else seed
         slopes = [[nothing if seed is None else h * x * seed for x in b] for _, b in self.weights]
-        if self.dense is not None and (seed is None or width == 1):
+        if self.dense is not None and outputs:
             slopes = [[s + d.unsqueeze(2) for s, d in zip(part, self.dense[0])] for part in slopes]
             start = start + self.dense[1].unsqueeze(2)
         for i in range(count - 1, -1, -1):
@@ -73,7 +76,7 @@ class Replay(Start):
         """Cotangents of the starts, (m, n, w); None where seed is None and there are no outputs inside."""
         if seed is None and self.dense is None:
             return None
-        return self._stages(seed)[0]
+        return self._stages(seed, seed is None)[0]
 
     def parameters(self, seed):
         """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the ends."""

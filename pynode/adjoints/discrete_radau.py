@@ -47,15 +47,18 @@ class Replay(Start):
             start[i] = cotangents.sum(0) - stages[i].sum(0)
         return stages, start
 
-    def _stages(self, seed):
-        """(cotangents of the starts (m, n, w), those of f at the stages (m, s, n, w)) for cotangents of the ends."""
+    def _stages(self, seed, outputs=True):
+        """(cotangents of the starts (m, n, w), those of f at the stages (m, s, n, w)) for cotangents of the ends.
+
+        outputs: whether those of the outputs inside the steps are added.
+        """
         (m, n), s = self.y.shape, len(self.a)
         width = 1 if seed is None else seed.shape[2]
         g = self.y.new_zeros(m, s, n, width)
         start = self.y.new_zeros(m, n, width)
         if seed is not None:
             g[:, -1] = seed
-        if self.dense is not None and (seed is None or width == 1):
+        if self.dense is not None and outputs:
             g, start = g + self.dense[0].unsqueeze(3), start + self.dense[1].unsqueeze(2)
         solved = torch.linalg.lu_solve(*self.lu, g.reshape(m, s * n, width), adjoint=True).view(m, s, n, width)
         slopes = self.h.view(-1, 1, 1, 1) * torch.einsum("ij,minw->mjnw", self.a, solved)
@@ -65,7 +68,7 @@ class Replay(Start):
         """Cotangents of the starts, (m, n, w); None where seed is None and there are no outputs inside."""
         if seed is None and self.dense is None:
             return None
-        return self._stages(seed)[0]
+        return self._stages(seed, seed is None)[0]
 
     def parameters(self, seed):
         """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the ends."""

@@ -42,8 +42,11 @@ class Replay(Start):
         self.changes = [jacobian_slopes(field, self.t, self.y, u, s) for u, s in zip(self.u, self.slopes)]
         self.dense = self.dense_cotangents(tb.dense_weights, False)
 
-    def _stages(self, seed):
-        """(cotangents of the starts, list of v_i), (m, n, w) each, for cotangents of the ends."""
+    def _stages(self, seed, outputs=True):
+        """(cotangents of the starts, list of v_i), (m, n, w) each, for cotangents of the ends.
+
+        outputs: whether those of the outputs inside the steps are added.
+        """
         m, n = self.y.shape
         width = 1 if seed is None else seed.shape[2]
         start = self.y.new_zeros(m, n, width) if seed is None else seed
@@ -51,7 +54,7 @@ class Replay(Start):
         if seed is not None:
             for i, b in zip(self.b.indices, self.b.values):
                 ubar[i] = b * seed
-        if self.dense is not None and (seed is None or width == 1):
+        if self.dense is not None and outputs:
             ubar = [s + d.unsqueeze(2) for s, d in zip(ubar, self.dense[0])]
             start = start + self.dense[1].unsqueeze(2)
         h, vs = self.h.view(-1, 1, 1), [None] * len(self.u)
@@ -70,7 +73,7 @@ class Replay(Start):
         """Cotangents of the starts, (m, n, w); None where seed is None and there are no outputs inside."""
         if seed is None and self.dense is None:
             return None
-        return self._stages(seed)[0]
+        return self._stages(seed, seed is None)[0]
 
     def parameters(self, seed):
         """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the ends."""

@@ -38,8 +38,11 @@ class Replay(Start):
         self.jacobians = jacobians(field, t, torch.cat([p[1] for p in self.points])).view(count, len(steps), *[len(y[0])] * 2)
         self.dense = self.dense_cotangents(tb.dense_weights[:count], True)
 
-    def _stages(self, seed):
-        """Cotangents of all stages for cotangents (m, n, w) of the ends (None: of the outputs inside alone)."""
+    def _stages(self, seed, outputs=True):
+        """Cotangents of all stages for cotangents (m, n, w) of the ends (None: of the outputs inside alone).
+
+        outputs: whether those of the outputs inside the steps are added.
+        """
         width = 1 if seed is None else seed.shape[2]
         m, n = self.y.shape
         count = len(self.points)
@@ -49,10 +52,9 @@ class Replay(Start):
         for i in range(count):
             b = self.b[i] if i < len(self.b) else 0.0
             stages.append(self.y.new_zeros(m, n, width) if seed is None else h * b * seed)
-        if seed is None or width == 1:
-            if self.dense is not None:
-                stages = [s + d.unsqueeze(2) for s, d in zip(stages, self.dense[0])]
-                start = start + self.dense[1].unsqueeze(2)
+        if self.dense is not None and outputs:
+            stages = [s + d.unsqueeze(2) for s, d in zip(stages, self.dense[0])]
+            start = start + self.dense[1].unsqueeze(2)
         for i in range(count - 1, -1, -1):
             back = torch.bmm(self.jacobians[i].transpose(1, 2), stages[i])
             start = start + back
@@ -65,7 +67,7 @@ class Replay(Start):
         """Cotangents of the starts, (m, n, w); None where seed is None and there are no outputs inside."""
         if seed is None and self.dense is None:
             return None
-        return self._stages(seed)[0]
+        return self._stages(seed, seed is None)[0]
 
     def parameters(self, seed):
         """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the ends."""

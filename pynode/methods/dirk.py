@@ -46,7 +46,6 @@ class State(NamedTuple):
     solver: Factorised | None
     c: float
     rate: float
-    eye: torch.Tensor
 
 
 class Stages(NamedTuple):
@@ -137,9 +136,8 @@ class DIRK(OneStep):
 
     def init(self, field, t, y, f0, h, tol):
         split = self.companion is not None and field.parts is not None
-        eye = torch.eye(len(y), dtype=y.dtype, device=y.device)
         jacobian = Jacobian(field.parts[0] if split else field)
-        return State(None if split else f0, (1.0, 1.0), jacobian, None, None, False, None, 0.0, 1.0, eye)
+        return State(None if split else f0, (1.0, 1.0), jacobian, None, None, False, None, 0.0, 1.0)
 
     def linearised(self, field, t, y, state):
         """(Jacobian that a step from here starts with, state that holds it)."""
@@ -155,7 +153,7 @@ class DIRK(OneStep):
         if state.origin is None:
             return state
         jac = state.jacobian(*state.origin)
-        return state._replace(jac=jac, solver=Factorised(state.eye, jac, state.c, state.jacobian.field.stats))
+        return state._replace(jac=jac, solver=state.jacobian.factorised(jac, state.c))
 
     def slim(self, tape):
         return None, tape[1]
@@ -170,7 +168,7 @@ class DIRK(OneStep):
             if jac is None:
                 jac, origin, fresh, solver = state.jacobian(t, y), (t, y.detach()), True, None
             if solver is None:
-                solver, rate = Factorised(state.eye, jac, c, field.stats), 1.0
+                solver, rate = state.jacobian.factorised(jac, c), 1.0
             stages = self._solve(field, t, y, h, state, solver, scale, tol, rate) if solver.ok else None
             if stages is not None and stages.y1 is not None:
                 break
@@ -233,7 +231,7 @@ class DIRK(OneStep):
                 rate = found.rate
                 y1 = found.y
                 if torch.is_grad_enabled():
-                    exact = Factorised(before.eye, before.jacobian(t + node * h, y1), c, field.stats)
+                    exact = before.jacobian.factorised(before.jacobian(t + node * h, y1), c)
                     y1 = attach(implicit, t + node * h, base, 0.0, c, exact, y1)
                 ys.append(y1)
                 # The slope that the stage's equation implies: f would multiply the iteration's rest by the stiffness.
@@ -259,7 +257,7 @@ class DIRK(OneStep):
                 return found
 
             def factorise(y):
-                return Factorised(before.eye, before.jacobian(t, y), c, field.stats)
+                return before.jacobian.factorised(before.jacobian(t, y), c)
 
             return full_newton(field, t, guess, guess - base, c, factorise, scale, tol, kappa)
 
