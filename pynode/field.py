@@ -18,9 +18,11 @@ class VectorField:
     tensors in args that require a gradient; for a plain function, the leaves that it closes over.
     parts: the implicit and the explicit part of a SplitField, as fields with the same counts; None for any other f.
     mass: M of M y' = f, None for the identity; structure: how its Jacobians are made and solved with, None for dense.
+    period: points that ``many`` wants to get together (adjoints/row_points.py); here each stands alone.
     """
 
     mass = structure = None
+    period = 1
 
     def __init__(self, problem, layout, t0: float, params=None):
         self.layout, self.stats = layout, Stats()
@@ -38,37 +40,12 @@ class VectorField:
         return part
 
     def _find_parameters(self, problem, t0):
-        if not torch.is_grad_enabled():
-            return []
-        found = [a for a in self.args if isinstance(a, torch.Tensor) and a.requires_grad]
-        plain = isinstance(self.f, SplitField) and not all(
-            isinstance(part, torch.nn.Module) for part in (self.f.implicit, self.f.explicit)
-        )
-        if isinstance(self.f, torch.nn.Module) and not plain:
-            return [p for p in self.parameters_of_f() if p.requires_grad] + found
-        known = {id(p) for p in found}
-        return found + [leaf for leaf in self._captured_leaves(problem, t0) if id(leaf) not in known]
+        def evaluate(args):
+            y0 = self.layout.ravel(problem.y0).detach()
+            time = torch.full((), t0, dtype=self.dtype, device=self.device)
+            return self.layout.ravel(self._called_first(self.f, time, self.layout.unravel(y0), *args))
 
-    def _captured_leaves(self, problem, t0):
-        """Leaf tensors that a plain function closes over, found in the graph of one evaluation."""
-        y0 = self.layout.ravel(problem.y0).detach()
-        args = tuple(a.detach() if isinstance(a, torch.Tensor) else a for a in self.args)
-        t0 = torch.full((), t0, dtype=self.dtype, device=self.device)
-        try:
-            out = self.layout.ravel(self._called_first(self.f, t0, self.layout.unravel(y0), *args))
-        except RejectStep:
-            return []  # an infeasible start, which the integrator will tell
-        leaves, seen, todo = [], set(), [out.grad_fn]
-        while todo:
-            node = todo.pop()
-            if node is None or node in seen:
-                continue
-            seen.add(node)
-            leaf = getattr(node, "variable", None)
-            if leaf is not None:
-                leaves.append(leaf)
-            todo.extend(parent for parent, _ in node.next_functions)
-        return leaves
+        return find_parameters(self.f, self.args, evaluate)
 
     def __call__(self, t: float, y):
         """dy/dt at (t, y), (n,)."""
@@ -131,3 +108,37 @@ class VectorField:
             return torch.func.vmap(self.at)(t, y)
         except (RuntimeError, ValueError, TypeError, NotImplementedError):
             return torch.stack([self.at(ti, yi) for ti, yi in zip(t, y)])
+
+
+def find_parameters(f, args, evaluate) -> list:
+    """The tensors that gradients reach: parameters of a module, those in args, leaves that a plain function closes over.
+
+    evaluate(args) -> f at the start, a tensor, in whose graph the leaves are found.
+    """
+    if not torch.is_grad_enabled():
+        return []
+    found = [a for a in args if isinstance(a, torch.Tensor) and a.requires_grad]
+    plain = isinstance(f, SplitField) and not all(isinstance(part, torch.nn.Module) for part in (f.implicit, f.explicit))
+    if isinstance(f, torch.nn.Module) and not plain:
+        return [p for p in f.parameters() if p.requires_grad] + found
+    known = {id(p) for p in found}
+    try:
+        out = evaluate(tuple(a.detach() if isinstance(a, torch.Tensor) else a for a in args))
+    except RejectStep:
+        return found  # an infeasible start, which the integrator will tell
+    return found + [leaf for leaf in _leaves(out) if id(leaf) not in known]
+
+
+def _leaves(out):
+    """The leaf tensors in the graph of out."""
+    leaves, seen, todo = [], set(), [out.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None:
+            leaves.append(leaf)
+        todo.extend(parent for parent, _ in node.next_functions)
+    return leaves

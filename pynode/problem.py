@@ -81,11 +81,11 @@ class ODEProblem:
         """The times of a batch as (T, batch) float64: of (T,) times for all rows, or of (T, batch) with a column a row."""
         t = self.tspan
         if not isinstance(t, torch.Tensor) or t.dim() < 2:
-            return self.times(device).detach().to(torch.float64).unsqueeze(1).expand(-1, batch).contiguous()
+            return self.times(device).to(torch.float64).unsqueeze(1).expand(-1, batch).contiguous()
         if t.dim() != 2 or t.shape[0] < 2 or t.shape[1] != batch:
             raise ValueError(f"t must be (T,), or (T, {batch}) with a column for each row, not {tuple(t.shape)}")
-        t = t.detach().to(device=device, dtype=torch.float64)
-        steps = t.diff(dim=0)
+        t = t.to(device=device, dtype=torch.float64)
+        steps = t.detach().diff(dim=0)
         good = (steps > 0).all(0) | (steps < 0).all(0)
         if not bool(good.all()):
             row = int((~good).nonzero()[0])

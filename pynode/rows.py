@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from .field import find_parameters
 from .stats import Stats
 from .tree import Layout
 
@@ -13,12 +14,13 @@ class RowField:
 
     f is called with t of shape (m, 1, ...), which broadcasts against the rows, y with its leading dimension m, and the
     tensors among args whose first dimension is the batch's cut to the same rows. ``select`` leaves rows out, for good.
+    parameters: the tensors that gradients reach, as those of a VectorField.
     """
 
     mass = structure = None  # a batch of small dense systems
 
-    def __init__(self, problem, stats=None, args=None, layout=None, batch=None):
-        self.problem, self.stats = problem, stats if stats is not None else Stats()
+    def __init__(self, problem, stats=None, args=None, layout=None, batch=None, parameters=()):
+        self.problem, self.stats, self.parameters = problem, stats if stats is not None else Stats(), parameters
         if layout is None:
             layout, batch = row_layout(problem.y0)
         self.layout, self.batch = layout, batch
@@ -27,16 +29,20 @@ class RowField:
         self.args = args if args is not None else problem.args
         self.rank = len(layout.shapes[0]) if layout.single else 1
 
+    def find_parameters(self, t, y, given):
+        """Note the tensors that gradients reach: those given that require them, else all that f at (t, y) depends on."""
+
+        def evaluate(args):
+            return RowField(self.problem, self.stats, args, self.layout, self.batch).at(t, y.detach())
+
+        found = find_parameters(self.f, self.args, evaluate) if given is None else [p for p in given if p.requires_grad]
+        self.parameters = found
+
     def select(self, keep):
         """The field of the rows in keep, an index or mask (m,)."""
         args = tuple(a[keep] if self._by_row(a) else a for a in self.args)
         count = int(keep.sum()) if keep.dtype == torch.bool else len(keep)
-        return RowField(self.problem, self.stats, args, self.layout, count)
-
-    def repeated(self, times):
-        """The field of all rows repeated, row 0 times over first."""
-        args = tuple(a.repeat_interleave(times, 0) if self._by_row(a) else a for a in self.args)
-        return RowField(self.problem, self.stats, args, self.layout, self.batch * times)
+        return RowField(self.problem, self.stats, args, self.layout, count, self.parameters)
 
     def _by_row(self, a):
         return isinstance(a, torch.Tensor) and a.dim() > 0 and len(a) == self.batch
@@ -65,21 +71,30 @@ class RowField:
             )
         return flat
 
-    def linearised(self, t, y):
-        """(df/dy (m, n, n), df/dt (m, n) or None where no row depends on t)."""
-        m, n = y.shape
+    def linearised(self, t, y, graph=False):
+        """(df/dy (m, n, n), df/dt (m, n) or None where no row depends on t). graph: both differentiable in y and parameters."""
+        return self._differentiated(t, y, torch.arange(len(y), device=y.device), True, graph)
+
+    def jacobian(self, t, y, which):
+        """df/dy, (w, n, n), of the rows in which; t (m,), y (m, n) of all rows."""
+        return self._differentiated(t, y, which, False)[0]
+
+    def _differentiated(self, t, y, which, moving, graph=False):
+        """(df/dy, df/dt) of the rows in which, from one backward pass over as many copies of a row as it has states."""
+        m, n = len(which), y.shape[1]
         self.stats.njac += m
         with torch.inference_mode(False), torch.enable_grad():
-            wide = self.repeated(n)
-            copies = y.detach().clone().repeat_interleave(n, 0).requires_grad_()
-            times = t.detach().clone().repeat_interleave(n).requires_grad_()
-            out = wide.at(times, copies)
+            copies = which.repeat_interleave(n)
+            states = y[copies] if graph else y.detach()[copies].requires_grad_()
+            times = t.detach()[copies].requires_grad_(moving)
+            out = self.select(copies).at(times, states)
             if not out.requires_grad:
                 return y.new_zeros(m, n, n), None
             unit = torch.eye(n, dtype=y.dtype, device=y.device).repeat(m, 1)
-            jac, moves = torch.autograd.grad(out, (copies, times), unit, allow_unused=True)
-            jac = y.new_zeros(m, n, n) if jac is None else jac.view(m, n, n)
-            return jac, None if moves is None else moves.view(m, n).to(y.dtype)
+            inputs = (states, times) if moving else (states,)
+            found = torch.autograd.grad(out, inputs, unit, allow_unused=True, create_graph=graph)
+            jac = y.new_zeros(m, n, n) if found[0] is None else found[0].view(m, n, n)
+            return jac, found[1].view(m, n).to(y.dtype) if moving and found[1] is not None else None
 
 
 def row_layout(y0):

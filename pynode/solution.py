@@ -106,7 +106,8 @@ def _derivative(piece, queries):
 class BatchSolution:
     """What a solve with batched=True returns.
 
-    t: (T, B) times, a column for each row; y: states with leading dimensions (T, B), NaN where a row did not arrive;
+    t: (T, B) times, a column for each row; y: states with leading dimensions (T, B), NaN where a row did not arrive,
+    differentiable;
     statuses: how each row ended; reached: the time that each row reached; stats: counts over all rows.
     """
 

@@ -11,7 +11,7 @@ from .adjoints.base import Integrate, Once
 from .algebra.consistent import consistent as make_consistent
 from .algebra.mass import Mass
 from .algebra.structure import structure_of
-from .backends.torch import integrate
+from .backends import registry as backends
 from .events import as_events, as_times
 from .field import VectorField
 from .legs import Course, Leg, boundaries
@@ -29,7 +29,7 @@ from .status import RejectStep, Status
 def solve(
     f, y0=None, t=None, *, method="auto", rtol=1e-6, atol=1e-9, dense=False, adjoint="auto", args=(), jac=None, params=None,
     structure="dense", mass=None, consistent="check",
-    batched=False, throw=True, first_step=None, step_size=None, controller=None,
+    backend="auto", batched=False, throw=True, first_step=None, step_size=None, controller=None,
     min_step=0.0, max_step=float("inf"), max_steps=100_000, max_nfe=None,
     events=(), tstops=(), jumps=(), callback=None, max_seconds=None, nonnegative=None, domain=None,
 ) -> Solution:
@@ -53,8 +53,11 @@ def solve(
         the leaf tensors that it uses.
     batched: the rows of y0, (B, ...), are separate systems: each gets its own steps, order, Newton iteration, end and status,
         and t may be (T, B). f is called with the rows still running, t of shape (rows, 1, ...), and the tensors in args
-        whose first dimension is B cut to these rows. Returns a BatchSolution; no gradients.
+        whose first dimension is B cut to these rows. For explicit, Rosenbrock and diagonally implicit methods and BDF.
+        Returns a BatchSolution, differentiable by the discrete adjoint, row by row.
     throw: False returns the partial solution with its status instead of raising SolveError.
+    backend: 'torch'; 'julia', SciML's solvers by the same names (docs/julia.md; ``pynode doctor`` looks at the installation);
+        'auto': torch for every method that it has, Julia for the rest.
     controller: 'I', 'PI' or 'PID' step-size control of one-step methods, instead of the method's own.
     first_step, min_step, max_step, step_size (fixed steps), max_steps, max_nfe: see Options.
     events: Event, PresetTimes or a function condition(t, y, *args), or several; what occurred is in solution.events.
@@ -68,10 +71,14 @@ def solve(
     """
     problem = f if isinstance(f, ODEProblem) else ODEProblem(f, y0, t, args, jac, mass)
     choosing = method == "auto" and not batched and structure == "dense" and problem.mass is None
-    method = registry.get("bdf" if method == "auto" else method)
+    engine, method = backends.choose(backend, method)
+    method = engine.method("bdf" if method == "auto" else method)
     if controller is not None and not choosing:
         method = method.controlled(controller)
-    adjoint = adjoints.get("discrete" if adjoint == "auto" else adjoint)
+    if engine.name == "torch":
+        adjoint = adjoints.get("discrete" if adjoint == "auto" else adjoint)
+    else:
+        adjoint = adjoints.of_julia(adjoint, method)
     direct = adjoint == adjoints.DIRECT
     stops = tuple(as_times(tstops, "tstops").detach().tolist())
     options = Options(rtol, atol, first_step, step_size, min_step, max_step, max_steps, max_nfe, stops)
@@ -84,7 +91,7 @@ def solve(
             )
         if problem.mass is not None or structure != "dense":
             raise ValueError("batched=True takes small dense systems without a mass matrix: leave batched away")
-        return solve_batched(problem, method, options, throw)
+        return solve_batched(problem, method, options, throw, adjoint, params)
     layout = problem.layout()
     times = problem.times(layout.device)
     values = times.detach().tolist()
@@ -100,6 +107,7 @@ def solve(
     if choosing:
         tol = Tolerance(rtol, atol, layout.size)
         method, choice = choose(registry.get, field, values[0], values[-1], flat.detach(), tol)
+        method = engine.method(method)
         if controller is not None:
             method = method.controlled(controller)
     needs_time = times.requires_grad and torch.is_grad_enabled()
@@ -111,7 +119,7 @@ def solve(
         wanted = torch.is_grad_enabled() and (start.requires_grad or bool(field.parameters))
 
         def run(y, record, curved):
-            return integrate(field, method, y, values, options, atol, record, curved, needs_time, watch, limits)
+            return engine.integrate(field, method, y, values, options, atol, record, curved, needs_time, watch, limits)
 
         if wanted and direct:
             path = run(start, None, dense)

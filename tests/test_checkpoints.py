@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 import torch
 from cases import METHODS, Forced, tensor
-from test_gradients import RTOL, assert_same, gradients, leaf
+from test_gradients import assert_same, gradients, leaf
 
 from pynode import Banded, DiscreteAdjoint, Event, Krylov, Sparse, SplitField, problems, solve
 from pynode.adjoints.discrete import parse_bytes

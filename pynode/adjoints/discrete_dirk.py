@@ -17,14 +17,14 @@ from .points import jacobians, pull_parameters
 class Replay(Start):
     """All steps of a chunk, stage by stage, with the Jacobian of every stage and I - h gamma J factorised."""
 
-    def __init__(self, field, method, steps, inside):
-        super().__init__(steps, inside)
+    def __init__(self, field, method, chunk, inside):
+        super().__init__(chunk, inside)
         tb, (m, n) = method.tableau, self.y.shape
         split = method.companion is not None and field.parts is not None
         self.fields = field.parts if split else (field,)
         tables = (tb, method.companion) if split else (tb,)
         self.weights = [(table.matrix(), [float(x) for x in table.b]) for table in tables]
-        states = torch.stack([torch.stack(ys) for ys in zip(*[step.tape[1] for step in steps])])
+        states = chunk.tape(lambda step: step.tape[1])
         self.implicit = [tb.a[i][i] != 0 if len(tb.a[i]) > i else False for i in range(tb.stages)]
         self.c = (method.gamma * self.h).view(-1, 1, 1)
         self.t_points = torch.cat([self.t + node * self.h for node in method.nodes])
@@ -39,12 +39,9 @@ class Replay(Start):
         field.stats.backward_nsolve += m * sum(self.implicit)
         self.dense = self.dense_cotangents(tb.dense_weights, True)
 
-    def _stages(self, seed, outputs=True):
+    def _stages(self, seed, outputs):
         """(cotangents of the starts, those of the slopes of each part), for cotangents (m, n, w) of the ends (None: of
-        the outputs inside alone).
-
-        outputs: whether those of the outputs inside the steps are added.
-        """
+        the outputs inside alone). outputs: whether the cotangents of the outputs inside the steps are added."""
         width = 1 if seed is None else seed.shape[2]
         m, n = self.y.shape
         h, count = self.h.view(-1, 1, 1), len(self.implicit)
@@ -83,7 +80,7 @@ class Replay(Start):
         if not self.fields[0].parameters:
             return []
         total = None
-        for field, part in zip(self.fields, self._stages(seed)[1]):
+        for field, part in zip(self.fields, self._stages(seed, True)[1]):
             found = pull_parameters(field, self.t_points, self.y_points, torch.cat(part).squeeze(2))
             total = found if total is None else [a + b for a, b in zip(total, found)]
         return total

@@ -21,10 +21,10 @@ class Replay(Start):
     def size(method):
         return method.tableau.stages**2
 
-    def __init__(self, field, method, steps, inside):
-        super().__init__(steps, inside)
+    def __init__(self, field, method, chunk, inside):
+        super().__init__(chunk, inside)
         tb, self.field = method.tableau, field
-        ys = torch.stack([step.tape for step in steps])
+        ys = torch.stack([step.tape for step in chunk.steps])
         m, s, n = ys.shape
         self.a = torch.as_tensor(tb.a, dtype=ys.dtype, device=ys.device)
         nodes = torch.as_tensor(tb.c, dtype=ys.dtype, device=ys.device)
@@ -47,10 +47,10 @@ class Replay(Start):
             start[i] = cotangents.sum(0) - stages[i].sum(0)
         return stages, start
 
-    def _stages(self, seed, outputs=True):
+    def _stages(self, seed, outputs):
         """(cotangents of the starts (m, n, w), those of f at the stages (m, s, n, w)) for cotangents of the ends.
 
-        outputs: whether those of the outputs inside the steps are added.
+        outputs: whether the cotangents of the outputs inside the steps are added.
         """
         (m, n), s = self.y.shape, len(self.a)
         width = 1 if seed is None else seed.shape[2]
@@ -74,5 +74,5 @@ class Replay(Start):
         """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the ends."""
         if not self.field.parameters:
             return []
-        slopes = self._stages(seed)[1]
+        slopes = self._stages(seed, True)[1]
         return pull_parameters(self.field, self.t_points, self.y_points, slopes.reshape(-1, self.y.shape[1]))

@@ -16,13 +16,13 @@ from .points import jacobian_slopes, jacobians, pull_parameters, second_order
 class Replay(Start):
     """All steps of a chunk, stage by stage, with the Jacobian of every stage and its change along every u."""
 
-    def __init__(self, field, method, steps, inside):
-        super().__init__(steps, inside)
+    def __init__(self, field, method, chunk, inside):
+        super().__init__(chunk, inside)
         self.field, self.tb = field, method.tableau
         tb, (m, n) = self.tb, self.y.shape
         rows_a, rows_c, self.b, _ = method.rows
         self.gamma = float(tb.gamma)
-        self.u = [torch.stack(us) for us in zip(*[step.tape for step in steps])]
+        self.u = chunk.tape(lambda step: step.tape).unbind(0)
         self.points = []
         for i in range(tb.stages):
             y = self.y
@@ -42,10 +42,10 @@ class Replay(Start):
         self.changes = [jacobian_slopes(field, self.t, self.y, u, s) for u, s in zip(self.u, self.slopes)]
         self.dense = self.dense_cotangents(tb.dense_weights, False)
 
-    def _stages(self, seed, outputs=True):
+    def _stages(self, seed, outputs):
         """(cotangents of the starts, list of v_i), (m, n, w) each, for cotangents of the ends.
 
-        outputs: whether those of the outputs inside the steps are added.
+        outputs: whether the cotangents of the outputs inside the steps are added.
         """
         m, n = self.y.shape
         width = 1 if seed is None else seed.shape[2]
@@ -79,9 +79,8 @@ class Replay(Start):
         """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the ends."""
         if not self.field.parameters:
             return []
-        vs = torch.stack(self._stages(seed)[1]).squeeze(3)
+        vs = torch.stack(self._stages(seed, True)[1]).squeeze(3)
         t, y = (torch.cat(x) for x in zip(*self.points))
         first = pull_parameters(self.field, t, y, vs.reshape(-1, y.shape[1]))
-        tangents, slopes = torch.stack(self.u, dim=1), torch.stack(self.slopes, dim=1)
-        second = second_order(self.field, self.t, self.y, tangents, slopes, vs.transpose(0, 1))[1]
+        second = second_order(self.field, self.t, self.y, torch.stack(self.u), torch.stack(self.slopes), vs)[1]
         return [a + b for a, b in zip(first, second)]

@@ -9,15 +9,15 @@ from __future__ import annotations
 import torch
 
 from ..algebra.combine import combine
-from .onestep import Start
+from .onestep import Chunk, Start
 from .points import jacobians, pull_parameters
 
 
 class Replay(Start):
     """All steps of a chunk, stage by stage, with the Jacobian of every stage. For states of moderate size."""
 
-    def __init__(self, field, method, steps, inside):
-        super().__init__(steps, inside)
+    def __init__(self, field, method, chunk, inside):
+        super().__init__(chunk, inside)
         self.field, tb = field, method.tableau
         count = tb.stages + (len(tb.c_dense) if self.inside else 0)
         self.a, self.nodes = tb.matrix()[:count, :count], method.nodes[:count]
@@ -35,13 +35,13 @@ class Replay(Start):
                 fs.append(field.many(t, y))
             field.stats.backward_nfe += len(y)
         t = torch.cat([p[0] for p in self.points])
-        self.jacobians = jacobians(field, t, torch.cat([p[1] for p in self.points])).view(count, len(steps), *[len(y[0])] * 2)
+        self.jacobians = jacobians(field, t, torch.cat([p[1] for p in self.points])).view(count, *y.shape, y.shape[1])
         self.dense = self.dense_cotangents(tb.dense_weights[:count], True)
 
-    def _stages(self, seed, outputs=True):
+    def _stages(self, seed, outputs):
         """Cotangents of all stages for cotangents (m, n, w) of the ends (None: of the outputs inside alone).
 
-        outputs: whether those of the outputs inside the steps are added.
+        outputs: whether the cotangents of the outputs inside the steps are added.
         """
         width = 1 if seed is None else seed.shape[2]
         m, n = self.y.shape
@@ -73,7 +73,7 @@ class Replay(Start):
         """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the ends."""
         if not self.field.parameters:
             return []
-        stages = self._stages(seed)[1]
+        stages = self._stages(seed, True)[1]
         t, y = (torch.cat(x) for x in zip(*self.points))
         return pull_parameters(self.field, t, y, torch.cat(stages).squeeze(2))
 
@@ -90,7 +90,8 @@ def sequential(field, method, steps, ends, inside, ybar):
             ybar = ybar + ends[k]
         count = tb.stages + (len(tb.c_dense) if inside[k] is not None else 0)
         stages, start = [h * b[i] * ybar if b[i] else None for i in range(count)], ybar
-        dense = Start([step], [inside[k]]).dense_cotangents(tb.dense_weights[:count], True)
+        entries = [] if inside[k] is None else [(0, *inside[k])]
+        dense = Start(Chunk([step]), entries).dense_cotangents(tb.dense_weights[:count], True)
         if dense is not None:
             stages = [d[0] if s is None else s + d[0] for s, d in zip(stages, dense[0])]
             start = start + dense[1][0]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 
+from .outputs import powers
 from .points import chunk_size
 
 
@@ -24,7 +25,7 @@ def pullback(field, replay_type, method, steps, ends, inside, ybar):
     size = max(1, chunk_size(n) // replay_type.size(method))
     for last in range(len(steps), 0, -size):
         first = max(0, last - size)
-        replay = replay_type(field, method, steps[first:last], inside[first:last])
+        replay = replay_type(field, method, Chunk(steps[first:last]), _entries(inside[first:last]))
         unit = torch.eye(n, dtype=ybar.dtype, device=ybar.device).expand(last - first, n, n)
         transition = replay.sweep(unit)
         forced = replay.sweep(None)
@@ -41,20 +42,38 @@ def pullback(field, replay_type, method, steps, ends, inside, ybar):
     return ybar, grads
 
 
+class Chunk:
+    """Recorded steps side by side, as the families replay them: y (m, n), t (m,), h (m,)."""
+
+    def __init__(self, steps):
+        like = steps[0].start
+        self.steps = steps
+        self.y = torch.stack([step.start for step in steps])
+        self.t = torch.tensor([step.t for step in steps], dtype=like.dtype, device=like.device)
+        self.h = torch.tensor([step.h for step in steps], dtype=like.dtype, device=like.device)
+
+    def tape(self, read):
+        """(s, m, n) of the s tensors, (n,), that read(step) lists."""
+        return torch.stack([torch.stack(rows) for rows in zip(*[read(step) for step in self.steps], strict=True)])
+
+
+def _entries(inside):
+    return [(i, *entry) for i, entry in enumerate(inside) if entry is not None]
+
+
 class Start:
-    """Starts, times and sizes of the steps of a chunk as tensors: y (m, n), t (m,), h (m,), and their outputs."""
+    """Starts, times and sizes of the steps of a chunk: y (m, n), t (m,), h (m,), and their outputs.
+
+    inside: list of (i, thetas (q,), cotangents (q, n)), i the number of the step, or those of q steps, (q,).
+    """
 
     @staticmethod
     def size(method):
         """Matrices, (n, n), that one step needs."""
         return method.tableau.stages
 
-    def __init__(self, steps, inside):
-        like = steps[0].start
-        self.y = torch.stack([step.start for step in steps])
-        self.t = torch.tensor([step.t for step in steps], dtype=like.dtype, device=like.device)
-        self.h = torch.tensor([step.h for step in steps], dtype=like.dtype, device=like.device)
-        self.inside = [(i, *entry) for i, entry in enumerate(inside) if entry is not None]
+    def __init__(self, chunk, inside):
+        self.y, self.t, self.h, self.inside = chunk.y, chunk.t, chunk.h, inside
 
     def dense_cotangents(self, weights, scaled):
         """Cotangents of the stages and of the start from the outputs inside the steps.
@@ -69,8 +88,9 @@ class Start:
         start = self.y.new_zeros(m, n)
         weights = torch.as_tensor(weights, dtype=self.y.dtype, device=self.y.device)
         for i, theta, cotangents in self.inside:
-            powers = (theta.unsqueeze(1) ** torch.arange(1, weights.shape[1] + 1, device=theta.device)).to(self.y.dtype)
-            pulled = (powers @ weights.T).T @ cotangents
-            stages[:, i] = pulled * self.h[i] if scaled else pulled
-            start[i] = cotangents.sum(0)
+            index = torch.as_tensor(i, device=theta.device).expand(len(theta))
+            scale = self.h[index] if scaled else torch.ones_like(self.h[index])
+            pulled = powers(theta, weights.shape[1], 1, self.y) @ weights.T * scale.unsqueeze(1)
+            stages.index_add_(1, index, pulled.T.unsqueeze(2) * cotangents)
+            start.index_add_(0, index, cotangents)
         return stages, start

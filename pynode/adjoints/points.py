@@ -35,18 +35,22 @@ def jacobians(field, t, y):
 
 
 def pull_parameters(field, t, y, cotangents):
-    """Sum over m points of (df/dp)^T cotangent: a list beside field.parameters, zeros where f does not use one."""
+    """Sum over m points of (df/dp)^T cotangent: a list beside field.parameters, zeros where f does not use one.
+
+    The points are whole repetitions of field.period points, which belong together.
+    """
     total = [torch.zeros_like(p) for p in field.parameters]
     if not field.parameters:
         return total
-    for i in range(0, len(y), ROWS):
+    size = max(field.period, ROWS - ROWS % field.period)
+    for i in range(0, len(y), size):
         with torch.enable_grad():
-            out = field.many(t[i : i + ROWS], y[i : i + ROWS].detach())
+            out = field.many(t[i : i + size], y[i : i + size].detach())
         field.stats.backward_nfe += len(out)
         field.stats.backward_nvjp += len(out)
         if out.requires_grad:
             grads = torch.autograd.grad(
-                out, field.parameters, cotangents[i : i + ROWS], allow_unused=True, retain_graph=True
+                out, field.parameters, cotangents[i : i + size], allow_unused=True, retain_graph=True
             )
             total = [s if g is None else s + g for s, g in zip(total, grads)]
     return total
@@ -55,12 +59,12 @@ def pull_parameters(field, t, y, cotangents):
 def second_order(field, t, y, tangents, slopes, cotangents):
     """Derivatives of sum_i cotangent_i . (J tangent_i + df/dt slope_i) at m points, J and df/dt taken at (t, y).
 
-    t (m,), y (m, n); tangents, cotangents: (m, s, n); slopes: (m, s). Returns (grad_y (m, n), grads of the parameters).
+    t (m,), y (m, n); tangents, cotangents: (s, m, n); slopes: (s, m). Returns (grad_y (m, n), grads of the parameters).
     """
-    m, s, n = tangents.shape
+    s, m, n = tangents.shape
     with torch.enable_grad():
-        time = t.detach().repeat_interleave(s).requires_grad_()
-        rows = y.detach().repeat_interleave(s, dim=0).requires_grad_()
+        time = t.detach().repeat(s).requires_grad_()
+        rows = y.detach().repeat(s, 1).requires_grad_()
         out = field.many(time, rows)
         field.stats.backward_nvjp += m * s
         nothing = torch.zeros_like(y), [torch.zeros_like(p) for p in field.parameters]
@@ -75,7 +79,7 @@ def second_order(field, t, y, tangents, slopes, cotangents):
         if not (isinstance(total, torch.Tensor) and total.requires_grad):
             return nothing
         grads = torch.autograd.grad(total, [rows, *field.parameters], allow_unused=True)
-    grad_y = torch.zeros_like(y) if grads[0] is None else grads[0].view(m, s, n).sum(1)
+    grad_y = torch.zeros_like(y) if grads[0] is None else grads[0].view(s, m, n).sum(0)
     return grad_y, [torch.zeros_like(p) if g is None else g for g, p in zip(grads[1:], field.parameters)]
 
 

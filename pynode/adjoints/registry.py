@@ -6,6 +6,7 @@ import difflib
 
 from .base import Adjoint
 from .discrete import DiscreteAdjoint
+from .julia import JuliaAdjoint
 
 CLASSES = (DiscreteAdjoint,)
 DIRECT = "direct"
@@ -23,6 +24,11 @@ _BY_KEY = {_key(c.name): c for c in CLASSES}
 def names() -> list:
     """SciML's names of all adjoints, and 'direct'."""
     return [*(c.name for c in CLASSES), DIRECT]
+
+
+def of_julia(adjoint, method):
+    """The same for a solve by Julia with this method: SciMLSensitivity's twin of an adjoint, Gauss for 'auto'."""
+    return JuliaAdjoint.of(adjoint if isinstance(adjoint, str) else get(adjoint), method)
 
 
 def get(adjoint):

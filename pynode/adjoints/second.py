@@ -38,7 +38,8 @@ def replay(field, trajectory, y0, times):
             found = wanted.get(k, ())
             curve = method.polynomial(field, step) if any(theta is not None for _, theta in found) else None
             for i, theta in found:
-                rows[i] = y if theta is None else evaluate(curve, torch.tensor([theta], dtype=torch.float64, device=y.device))[0]
+                at = None if theta is None else torch.tensor([theta], dtype=torch.float64, device=y.device)
+                rows[i] = y if at is None else evaluate(curve, at)[0]
         return torch.stack(rows)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..algebra.structure import linearise
+
 VALUES = 1 << 21  # numbers of the states of the steps that are taken back together
 
 

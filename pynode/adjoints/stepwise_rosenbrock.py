@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from ..algebra.combine import combine
-from .onestep import Start
+from .onestep import Chunk, Start
 from .points import second_order
 from .stepwise import Stepwise
 
@@ -34,7 +34,8 @@ def _step(field, method, stepwise, step, inside, ybar):
     for i, weight in zip(b.indices, b.values, strict=True):
         ubar[i] = weight * ybar
     start = ybar
-    dense = Start([step], [inside]).dense_cotangents(tb.dense_weights, False)
+    inside = [] if inside is None else [(0, *inside)]
+    dense = Start(Chunk([step]), inside).dense_cotangents(tb.dense_weights, False)
     if dense is not None:
         ubar = [u + d[0] for u, d in zip(ubar, dense[0], strict=True)]
         start = start + dense[1][0]
@@ -53,8 +54,8 @@ def _step(field, method, stepwise, step, inside, ybar):
             ubar[j] = ubar[j] + weight / h * held
     field.stats.backward_nsolve += len(us)
     time = torch.tensor([step.t], dtype=ybar.dtype, device=ybar.device)
-    slopes = torch.tensor([[h * float(d) for d in tb.d]], dtype=ybar.dtype, device=ybar.device)
-    stacked = (torch.stack(us).unsqueeze(0), slopes, torch.stack(vs).unsqueeze(0))
+    slopes = torch.tensor([[h * float(d)] for d in tb.d], dtype=ybar.dtype, device=ybar.device)
+    stacked = (torch.stack(us).unsqueeze(1), slopes, torch.stack(vs).unsqueeze(1))
     moved, second = second_order(field, time, step.start.unsqueeze(0), *stacked)
     return start + moved[0], [a + b for a, b in zip(grads, second, strict=True)]
 

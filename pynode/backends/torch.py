@@ -23,7 +23,8 @@ def integrate(
     """Integrate from times[0] to times[-1] with outputs at all times, in either direction.
 
     y0: (n,); times: list of floats, strictly monotone; record(field, method, tol) -> Recording, or None; dense: record
-    the steps and their polynomials; slopes: dy/dt of the polynomials at the outputs. watch: looks for events; limits: refuse steps or stop.
+    the steps and their polynomials; slopes: dy/dt of the polynomials at the outputs. watch: looks for events; limits:
+    refuse steps or stop.
     Numerical failure ends the trajectory early and is told in its status.
     """
     tol = Tolerance(options.rtol, atol, len(y0))

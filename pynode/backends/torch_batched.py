@@ -1,48 +1,70 @@
 """The torch engine for batches: every row with its own step, order, Newton iteration and end.
 
-One pass of the loop tries one step of every row that is still running. A stepper (a family's rows at work) says which rows
-completed a step and between what polynomials; this file keeps the rows' times, outputs and ends, and leaves finished rows out.
+One pass of the loop tries one step of every row that is still running. A stepper (a family's rows at work, methods/rows.py)
+says which rows completed a step and between what polynomials; this file keeps the rows' times, outputs and ends, and leaves
+finished rows out.
 """
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
+from ..methods.rows import tensor
 from ..norm import RowTolerance
 from ..status import Status
 
 
 class Rows:
-    """Outputs and ends of a batch. ys: (T, B, n), NaN where a row did not arrive; statuses: one a row."""
+    """Outputs and ends of a batch. ys: (T, B, n), NaN where a row did not arrive; statuses: one a row; t: reached.
 
-    def __init__(self, y0, times):
-        count, total = len(y0), times.shape[0]
+    slopes: dy/dt of the polynomials at the outputs, (T, B, n), zero at the first, None where not asked for.
+    """
+
+    def __init__(self, y0, times, slopes):
+        count, total = len(y0), len(times)
         self.ys = y0.new_full((total, *y0.shape), math.nan)
         self.ys[0] = y0
+        self.slopes = torch.zeros_like(self.ys) if slopes else None
         self.statuses = [None] * count
         self.t = times[0].tolist()
-        self.accepted = torch.zeros(count, dtype=torch.long, device=y0.device)
-        self.rejected = torch.zeros_like(self.accepted)
 
 
 class Clock:
-    """Times of the running rows: t, h, end (m,), next output (m,), rows' numbers (m,). Steps run in one direction a row."""
+    """Times of the running rows, NumPy arrays (m,): t, h, end, direction, the next output's place and time (infinitely far
+    where none is left), steps accepted and rejected, and index, the rows' numbers."""
+
+    _NAMES = ("index", "t", "end", "direction", "h", "place", "due", "accepted", "rejected")
 
     def __init__(self, times, h):
-        self.times = times
         count = times.shape[1]
-        self.index = torch.arange(count, device=times.device)
-        self.t, self.end = times[0].clone(), times[-1]
-        self.direction = torch.sign(self.end - self.t)
-        self.h = self.direction * torch.minimum(h, (self.end - self.t).abs())
-        self.position = torch.ones(count, dtype=torch.long, device=times.device)
+        self.index = np.arange(count)
+        self.t, self.end = times[0], times[-1]
+        self.direction = np.sign(self.end - self.t)
+        self.times = np.vstack((times, self.direction * np.inf))
+        self.h = self.direction * np.minimum(h, np.abs(self.end - self.t))
+        self.place, self.due = np.ones(count, dtype=np.int64), times[1].copy()
+        self.accepted, self.rejected = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
 
     def select(self, keep):
-        for name in ("index", "t", "end", "direction", "h", "position"):
+        for name in self._NAMES:
             setattr(self, name, getattr(self, name)[keep])
-        self.times = self.times[:, keep]
+
+    def next_steps(self):
+        """(h, where it leads to): as planned, but the last one reaches the end, and is stretched to it if it nearly does."""
+        after = self.t + self.h
+        last = self.direction * (after - self.end) >= -1e-3 * np.abs(self.h)
+        if np.count_nonzero(last):
+            return np.where(last, self.end - self.t, self.h), np.where(last, self.end, after)
+        return self.h, after
+
+    def pass_outputs(self, which):
+        """The outputs of the rows in which are made: on to the next ones."""
+        place = self.place[which] + 1
+        self.place[which] = place
+        self.due[which] = self.times[place, self.index[which]]
 
 
 def first_steps(field, t, end, y, f0, order, tol, longest):
@@ -60,10 +82,10 @@ def first_steps(field, t, end, y, f0, order, tol, longest):
     return torch.where(torch.isfinite(h), h, 1e-3 * h0 + 1e-12 * span)
 
 
-def integrate(field, stepper_type, method, y0, times, options, atol) -> Rows:
+def integrate(field, stepper_type, method, y0, times, options, atol, record=None, slopes=False) -> Rows:
     """Integrate all rows from times[0] to times[-1], outputs at times, (T, B) float64, each row its own column.
 
-    y0: (B, n). A row that fails ends with a status of its own; the others go on.
+    y0: (B, n). A row that fails ends with a status of its own; the others go on. record: a RowSteps, to keep the steps in.
     """
     tol = RowTolerance(options.rtol, atol, y0.shape[1])
     t0, end = times[0], times[-1]
@@ -72,67 +94,69 @@ def integrate(field, stepper_type, method, y0, times, options, atol) -> Rows:
         h = torch.full_like(t0, options.first_step or options.step_size)
     else:
         h = first_steps(field, t0, end, y0, f0, method.error_order, tol, options.max_step)
-    rows, clock = Rows(y0, times), Clock(times, h.clamp(max=options.max_step))
+    times = times.cpu().numpy()
+    rows, clock = Rows(y0, times, slopes), Clock(times, np.minimum(h.cpu().numpy(), options.max_step))
     stepper = stepper_type(method, field, y0, f0, clock.h, tol)
+    if record is not None:
+        record.start = t0, y0, clock.h
     while len(clock.index):
-        h = torch.where(_last(clock), clock.end - clock.t, clock.h)
+        h, arrived = clock.next_steps()
         done = stepper.advance(clock.t, h)
-        arrived = torch.where(_last(clock), clock.end, clock.t + h)
-        running = _book(rows, clock, done, h, arrived, options, field.stats)
-        if not bool(running.all()):
-            clock.select(running)
-            stepper.select(running)
-    field.stats.accepted, field.stats.rejected = int(rows.accepted.sum()), int(rows.rejected.sum())
+        if record is not None and done.accepted.any():
+            record.add(clock, np.flatnonzero(done.accepted), h, arrived, done.tape)
+        ended = _book(rows, clock, done, h, arrived, options, field.stats)
+        if np.count_nonzero(ended):
+            keep = (~ended).nonzero()[0]
+            clock.select(keep)
+            stepper.select(keep)
     return rows
 
 
-def _last(clock):
-    """Rows whose next step is their last: it reaches the end, or so nearly that it is stretched to it."""
-    return clock.direction * (clock.t + clock.h - clock.end) >= -1e-3 * clock.h.abs()
-
-
 def _book(rows, clock, done, h, arrived, options, stats):
-    """Outputs, new times and ends after one pass. Returns the mask of rows that go on, (m,)."""
-    rows.accepted[clock.index] += done.accepted
-    rows.rejected[clock.index] += done.rejected
-    _write_outputs(rows, clock, done, h, arrived)
-    clock.t = torch.where(done.accepted, arrived, clock.t)
-    size = (h * done.factor).abs().clamp(max=options.max_step)
-    clock.h = torch.where(done.accepted | done.rejected, clock.direction * size, h)
+    """Outputs, new times and ends after one pass. Returns the mask of rows that end here, (m,)."""
+    accepted, rejected = done.accepted, done.rejected
+    ready = accepted & (clock.direction * (clock.due - arrived) <= 0)
+    if np.count_nonzero(ready):
+        _write_outputs(rows, clock, ready.nonzero()[0], done.polynomial, h, arrived)
+    clock.accepted += accepted
+    clock.rejected += rejected
+    clock.t = np.where(accepted, arrived, clock.t)
+    size = np.minimum(np.abs(h * done.factor), options.max_step)
+    clock.h = np.where(accepted | rejected, clock.direction * size, h)
     over = clock.t == clock.end
-    small = clock.h.abs() < torch.clamp(4e-16 * clock.t.abs(), min=1e-300)
-    many = rows.accepted[clock.index] + rows.rejected[clock.index] >= options.max_steps
-    spent = torch.full_like(over, options.max_nfe is not None and stats.nfe >= options.max_nfe)
-    ended = over | small | many | spent
-    if bool(ended.any()):
-        for i in ended.nonzero().flatten().tolist():
-            if over[i]:
-                status = Status.SUCCESS
-            elif small[i]:
-                status = Status.NONFINITE if done.broken[i] else Status.STEP_TOO_SMALL
-            else:
-                status = Status.MAX_STEPS if many[i] else Status.MAX_EVALUATIONS
-            row = int(clock.index[i])
-            rows.statuses[row], rows.t[row] = status, float(clock.t[i])
-    return ~ended
+    small = np.abs(clock.h) < np.maximum(4e-16 * np.abs(clock.t), 1e-300)
+    many = clock.accepted + clock.rejected >= options.max_steps
+    ended = over | small | many
+    if options.max_nfe is not None and stats.nfe >= options.max_nfe:
+        ended[:] = True
+    for i in ended.nonzero()[0].tolist():
+        if over[i]:
+            status = Status.SUCCESS
+        elif small[i]:
+            status = Status.NONFINITE if done.broken[i] else Status.STEP_TOO_SMALL
+        else:
+            status = Status.MAX_STEPS if many[i] else Status.MAX_EVALUATIONS
+        row = int(clock.index[i])
+        rows.statuses[row], rows.t[row] = status, float(clock.t[i])
+        stats.accepted += int(clock.accepted[i])
+        stats.rejected += int(clock.rejected[i])
+    return ended
 
 
-def _write_outputs(rows, clock, done, h, arrived):
-    """Every row's outputs inside the step that it just completed."""
-    total = clock.times.shape[0]
-    coefficients = None
+def _write_outputs(rows, clock, which, polynomial, h, arrived):
+    """The outputs inside the step that the rows in which, indices, just completed."""
+    coefficients, flat = polynomial(which), rows.ys.view(-1, rows.ys.shape[2])
+    powers = np.arange(len(coefficients))[:, None]
     while True:
-        at = clock.position.clamp(max=total - 1)
-        due = clock.times.gather(0, at.unsqueeze(0)).squeeze(0)
-        ready = done.accepted & (clock.position < total) & (clock.direction * (due - arrived) <= 0)
-        which = ready.nonzero().flatten()
-        if not len(which):
+        theta = (clock.due[which] - clock.t[which]) / h[which]
+        value = (coefficients * tensor(theta**powers, coefficients).unsqueeze(2)).sum(0)
+        places = tensor(clock.place[which] * len(rows.statuses) + clock.index[which], flat)
+        flat.index_copy_(0, places, value)
+        if rows.slopes is not None:
+            slopes = (coefficients[1:] * tensor(powers[1:] * theta ** powers[:-1] / h[which], flat).unsqueeze(2)).sum(0)
+            rows.slopes.view(flat.shape).index_copy_(0, places, slopes)
+        clock.pass_outputs(which)
+        more = (clock.direction[which] * (clock.due[which] - arrived[which]) <= 0).nonzero()[0]
+        if not len(more):
             return
-        if coefficients is None:
-            coefficients = done.polynomial()
-        theta = ((due[which] - clock.t[which]) / h[which]).to(coefficients.dtype)
-        value = coefficients[-1, which]
-        for c in reversed(coefficients[:-1].unbind(0)):
-            value = value * theta.unsqueeze(1) + c[which]
-        rows.ys[at[which], clock.index[which]] = value
-        clock.position = clock.position + ready
+        coefficients, which = coefficients.index_select(1, tensor(more, coefficients)), which[more]

@@ -1,7 +1,11 @@
-"""What a method offers for the rows of a batch (backends/torch_batched.py).
+"""What a method offers for the rows of a batch (backends/torch_batched.py), and the way between its two kinds of numbers.
 
 A stepper holds the state of all running rows. ``advance(t, h)`` takes every row as far as one evaluation of f, or one step,
-takes it, and returns a Done; ``select(keep)`` leaves rows out for good.
+takes it, and returns a Done; ``select(keep)`` leaves rows out for good, keep the indices of those that stay.
+
+What is one number a row (times, steps, orders, norms, decisions) is a NumPy array on the host, where an operation on a
+thousand numbers takes a microsecond; what has the size of the states is a tensor on their device. A pass copies the norms of
+the rows to the host and the rows' steps to the device (on the CPU the two share their memory), and nothing else.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 
@@ -16,11 +21,25 @@ class Done(NamedTuple):
     """What a pass did to each row: masks (m,), the factor for the next step (m,), and the polynomials of the steps.
 
     accepted, rejected: the row's step ended so (neither: it goes on iterating); broken: something was not finite;
-    polynomial(): (degree + 1, m, n) coefficients of the powers of theta, right for the accepted rows.
+    polynomial(which): (degree + 1, len(which), n) coefficients of the powers of theta, for rows just accepted, before the
+    next pass. tape(which): what the gradient needs of their steps, tensors of len(which) rows (adjoints/discrete_rows.py).
     """
 
-    accepted: torch.Tensor
-    rejected: torch.Tensor
-    broken: torch.Tensor
-    factor: torch.Tensor
+    accepted: np.ndarray
+    rejected: np.ndarray
+    broken: np.ndarray
+    factor: np.ndarray
     polynomial: Callable
+    tape: Callable
+
+    @classmethod
+    def of_tensors(cls, accepted, rejected, broken, factor, polynomial, tape) -> Done:
+        """The same from tensors, in one copy."""
+        together = torch.stack([x.to(torch.float64) for x in (accepted, rejected, broken, factor)]).cpu().numpy()
+        return cls(*(together[:3] > 0), together[3], polynomial, tape)
+
+
+def tensor(array, like) -> torch.Tensor:
+    """A NumPy array of indices, or of numbers to be multiplied with tensors like this one, as a tensor beside it."""
+    found = torch.from_numpy(array)
+    return found.to(like.device, like.dtype if found.is_floating_point() else found.dtype)

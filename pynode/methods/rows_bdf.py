@@ -1,4 +1,4 @@
-"""QNDF on the rows of a batch, each with its own order, step, Newton iteration and Jacobian.
+"""BDF on the rows of a batch, each with its own order, step, Newton iteration and Jacobian.
 
 One pass is one Newton iteration of every row: rows that converge are judged and begin their next step in the next pass, so
 that no row waits for another and every evaluation of f serves all running rows. The formulas are those of methods/bdf.py.
@@ -7,183 +7,178 @@ that no row waits for another and every evaluation of f serves all running rows.
 from __future__ import annotations
 
 from functools import partial
-from math import comb
 
 import numpy as np
 import torch
 
 from ..algebra.newton import MAX_ITERATIONS
 from .bdf import KEEP, MAX_ORDER, SLOW
-from .bdf_history import DifferenceHistory
-from .rows import Done
+from .rows import Done, tensor
+from .rows_history import HISTORIES
 from .rows_onestep import RowInverse
 
-_NAMES = ("z", "k", "equal", "hz", "jac", "has_jac", "fresh", "inverse", "c_inverse", "rate", "y", "start", "gap", "scale",
-          "iteration", "last", "c")
+SAFETY = 0.9 * (2 * MAX_ITERATIONS + 1) / (2 * MAX_ITERATIONS + np.arange(MAX_ITERATIONS + 1))  # by iterations
+PATIENCE = 4  # passes that a row waits at most for the Jacobians of others
 
-
-class Constants:
-    """The matrices of all orders stacked, the first index being the order."""
-
-    def __init__(self, form, like):
-        orders = range(1, MAX_ORDER + 1)
-        self.pq = self._stack([form.reading(k) for k in orders], like)
-        dense = np.zeros((MAX_ORDER, MAX_ORDER + 1, form.rows))
-        for k in orders:
-            dense[k - 1, : k + 1] = form.dense_weights(k, None)
-        self.dense = self._stack(list(dense), like)
-        self.alpha = torch.tensor(form.alpha, dtype=torch.float64, device=like.device)
-        self.error = torch.tensor(form.error, dtype=torch.float64, device=like.device)
-        size = MAX_ORDER + 1
-        signs = np.array([[(-1.0) ** i * comb(m, i) for i in range(size)] for m in range(size)])
-        self.differences = torch.tensor(signs, dtype=torch.float64, device=like.device)
-
-    @staticmethod
-    def _stack(matrices, like):
-        return torch.tensor(np.stack([np.zeros_like(matrices[0]), *matrices]), dtype=like.dtype, device=like.device)
-
-    def rescale(self, k, ratio, rows):
-        """(w, rows, rows): histories of order k (w,) onto grids ratio (w,) times as wide (bdf_history._redifference)."""
-        size = MAX_ORDER + 1
-        i = torch.arange(size, dtype=torch.float64, device=ratio.device)
-        x = -ratio.view(-1, 1, 1) * i.view(1, -1, 1)
-        factors = torch.cat((torch.ones_like(x), (x + i[:-1]) / (i[:-1] + 1)), dim=2)
-        used = i <= k.unsqueeze(1)
-        values = torch.cumprod(factors, dim=2) * used.unsqueeze(1)
-        small = (self.differences @ values) * used.unsqueeze(2)
-        return torch.nn.functional.pad(small, (0, rows - size, 0, rows - size))
+_ORDERS = np.arange(3)[:, None]
+_NUMBERS = ("k", "equal", "h", "iteration", "has_jac", "fresh", "reordered", "c_inverse", "rate", "last")
 
 
 class BDFRows:
-    """State of all running rows, (m, ...); see methods/bdf.State for the meaning of each."""
+    """State of all running rows; see methods/bdf.State for the meaning of each.
+
+    parts, (5, m, n): the iterate y, the gap psi + (y - prediction) of the equation, y - prediction, the last change, and
+    the reciprocal of the scale; inverse: -(I - c J)^-1; last: norm of the last change; reordered: the order has changed.
+    """
 
     def __init__(self, method, field, y, f0, h, tol):
-        if not isinstance(method.history, DifferenceHistory):
-            raise ValueError(f"{method.name} does not run with batched=True; use 'qndf', the other form of BDF")
-        self.field, self.tol, form = field, tol, method.history
+        self.field, self.tol = field, tol
         m, n = y.shape
-        self.eye = torch.eye(n, dtype=y.dtype, device=y.device)
-        self.constants, self.rows = Constants(form, y), form.rows
-        self.z = torch.cat((torch.stack((y, h.to(y.dtype).unsqueeze(1) * f0), 1), y.new_zeros(m, form.rows - 2, n)), 1)
-        self.k, self.equal = (torch.full((m,), value, device=y.device) for value in (1, 0))
-        self.hz, self.jac = h, y.new_zeros(m, n, n)
-        self.has_jac = torch.zeros(m, dtype=torch.bool, device=y.device)
-        self.fresh, self.inverse = self.has_jac.clone(), self.jac.clone()
-        self.c_inverse = torch.full_like(h, torch.nan)
-        self.rate, self.last, self.c = torch.ones_like(h), torch.zeros_like(h), torch.zeros_like(h)
-        self.y = self.start = self.gap = self.scale = y
-        self.iteration = torch.zeros(m, dtype=torch.long, device=y.device)
+        self.history = HISTORIES[type(method.history)](method.history, y, f0, h)
+        self.largest = method.history.largest
+        self.k, self.equal, self.iteration = (np.full(m, value) for value in (1, 0, 0))
+        self.has_jac, self.fresh, self.reordered = np.zeros((3, m), dtype=bool)
+        self.h, self.c_inverse, self.rate, self.last = h, np.full(m, np.nan), np.ones(m), np.ones(m)
+        self.minus_eye = -torch.eye(n, dtype=y.dtype, device=y.device)
+        self.jac, self.inverse = y.new_zeros(m, n, n), y.new_zeros(m, n, n)
+        self.parts = y.new_zeros(5, m, n)
+        self.at, self.c, self.waited = None, None, 0
 
     def select(self, keep):
         """Leave rows out."""
-        self.field, self.tol = self.field.select(keep), self.tol.select(keep)
-        for name in _NAMES:
+        for name in _NUMBERS:
             setattr(self, name, getattr(self, name)[keep])
+        keep = tensor(keep, self.parts)
+        self.field, self.tol = self.field.select(keep), self.tol.select(keep)
+        self.history.select(keep)
+        self.parts, self.at = self.parts.index_select(1, keep), self.at.index_select(0, keep)
+        self.jac, self.inverse, self.c = (x.index_select(0, keep) for x in (self.jac, self.inverse, self.c))
 
     def advance(self, t, h):
         """One Newton iteration of every row; rows at the beginning of a step from t (m,) by h (m,) begin it first."""
-        self._begin(t, h, self.iteration == 0)
-        change = self.gap - self.c.to(self.y.dtype).unsqueeze(1) * self.field(t + h, self.y)
-        change = -RowInverse.apply(self.inverse, change)
-        self.field.stats.nsolve += len(h)
-        norm = self.tol.rms(change, self.scale)
-        repeated = self.iteration > 1
-        rate = torch.where(repeated, norm / self.last, self.rate)
-        left = rate ** (MAX_ITERATIONS - self.iteration) / (1 - rate) * norm
-        diverged = ~(norm < 1e30) | (repeated & ((rate >= 1) | (left > self.tol.newton)))
-        converged = ~diverged & ((norm == 0) | ((rate < 1) & (rate / (1 - rate) * norm <= self.tol.newton)))
-        diverged = diverged | (~converged & (self.iteration == MAX_ITERATIONS))
-        moved = self.y + change
-        done = self._judge(h, moved, converged, diverged, torch.where(repeated, rate, rate.clamp(min=1e-16) ** 0.8), norm)
-        self.y, self.gap, self.last = moved, self.gap + change, norm
-        self.iteration = torch.where(converged | diverged, 0, self.iteration + 1)
-        return done
+        with np.errstate(all="ignore"):
+            begins = self.iteration == 0
+            if np.count_nonzero(begins):
+                self._begin(t + h, h, begins)
+            y, gap, _, change, reciprocal = self.parts.unbind(0)
+            residual = torch.addcmul(gap, self.c, self.field(self.at, y), value=-1)
+            torch.bmm(self.inverse, residual.unsqueeze(2), out=change.unsqueeze(2))
+            self.field.stats.nsolve += len(h)
+            self.parts[:3] += change
+            moved, norm = self.tol.norms(self.parts[2:4] * reciprocal)
+            return self._judge(h, moved, norm)
 
-    def _begin(self, t, h, mask):
-        """History on the grid of the step, prediction, Jacobian and inverse, where a row begins a step."""
-        which = (mask & (h != self.hz)).nonzero().flatten()
+    def _begin(self, at, h, begins):
+        """History on the grid of the step, prediction, Jacobian and inverse, where a row begins a step to the time at."""
+        c = h / self.history.alpha[self.k]
+        stale = begins & (c != self.c_inverse)
+        old = begins & (~self.has_jac | (stale & (self.rate > SLOW) & (self.rate < 1) & ~self.fresh))
+        begins = self._wait(begins, old)
+        which = (begins & ((h != self.h) | self.reordered)).nonzero()[0]
         if len(which):
-            matrix = self.constants.rescale(self.k[which], h[which] / self.hz[which], self.rows).to(self.z.dtype)
-            self.z = self.z.index_copy(0, which, torch.bmm(matrix, self.z[which]))
-            self.hz, self.equal = self.hz.index_copy(0, which, h[which]), self.equal.index_fill(0, which, 0)
-        # Sums over the rows of the history: for the few states of a row cheaper than many small matrix products.
-        predicted, psi = ((self.z * w).sum(1) for w in self.constants.pq[self.k].unsqueeze(3).unbind(1))
-        column = mask.unsqueeze(1)
-        self.start = torch.where(column, predicted, self.start)
-        self.y, self.gap = torch.where(column, predicted, self.y), torch.where(column, psi, self.gap)
-        self.scale = self.tol.scale(self.start)
-        self.c = torch.where(mask, h / self.constants.alpha[self.k], self.c)
-        self.iteration = torch.where(mask, 1, self.iteration)
-        stale = mask & (self.c != self.c_inverse)
-        self.has_jac = self.has_jac & ~(stale & (self.rate > SLOW) & (self.rate < 1) & ~self.fresh)
-        which = (mask & ~self.has_jac).nonzero().flatten()
+            self.history.rescale(which, self.k[which], h[which] / self.h[which])
+            self.h = np.where(begins, h, self.h)
+            self.equal[which], self.reordered[which] = 0, False
+        parts = torch.empty_like(self.parts)
+        self.history.predict(self.k, h, begins, parts[:2])
+        parts[2:4] = 0
+        torch.reciprocal(self.tol.scale(parts[0]), out=parts[4])
+        self.parts = torch.where(tensor(begins, parts).unsqueeze(1), parts, self.parts)
+        self.iteration[begins] = 1
+        self.at, self.c = torch.from_numpy(at).to(parts.device), tensor(c, parts).unsqueeze(1)
+        which = (begins & old).nonzero()[0]
         if len(which):
-            jac, _ = self.field.select(which).linearised((t + h)[which], self.start[which])
-            self.jac = self.jac.index_copy(0, which, jac)
-            self.has_jac, self.fresh = (v.index_fill(0, which, True) for v in (self.has_jac, self.fresh))
-            stale = stale.index_fill(0, which, True)
-        which = stale.nonzero().flatten()
+            rows = tensor(which, parts)
+            self.jac.index_copy_(0, rows, self.field.jacobian(self.at, self.parts[0], rows))
+            self.has_jac[which], self.fresh[which], stale[which] = True, True, True
+        which = (begins & stale).nonzero()[0]
         if len(which):
-            inverse = RowInverse(self.eye, self.jac[which], self.c[which], self.field.stats).inverse
-            self.inverse = self.inverse.index_copy(0, which, inverse)
-            self.c_inverse = self.c_inverse.index_copy(0, which, self.c[which])
-            self.rate = self.rate.index_fill(0, which, 1.0)
+            rows = tensor(which, parts)
+            jac = self.jac.index_select(0, rows)
+            inverse = RowInverse(self.minus_eye, jac, tensor(-c[which], parts), self.field.stats).inverse
+            self.inverse.index_copy_(0, rows, inverse)
+            self.c_inverse[which], self.rate[which] = c[which], 1.0
 
-    def _judge(self, h, moved, converged, diverged, rate, norm):
-        """Accept or reject the rows that converged; renew the Jacobian or halve the step of those that diverged."""
-        con, k = self.constants, self.k
-        d = moved - self.start
-        ratio = con.error[k] * self.tol.rms(d, self.scale)
+    def _wait(self, begins, old):
+        """The rows that begin now. In a large batch those that need a Jacobian wait some passes for one another: the time of
+        a Jacobian hardly depends on the number of its rows."""
+        count = np.count_nonzero(old)
+        if count:
+            if self.waited < min(PATIENCE, len(old) // 16) and 8 * count < len(old):
+                self.waited += 1
+                return begins & ~old
+            self.waited = 0
+        return begins
+
+    def _judge(self, h, moved, norm):
+        """End the iteration of the rows that converged, and accept or reject their steps; renew the Jacobian or halve the
+        step of those that diverged. moved, norm: of the whole way from the prediction, and of the last change."""
+        k, iteration, kappa = self.k, self.iteration, self.tol.newton
+        repeated, finite, active = iteration > 1, norm < 1e30, iteration > 0
+        if np.count_nonzero(finite) < len(h):  # these rows start from their history again, and nothing of this must reach it
+            self.parts.index_fill_(1, tensor((~finite).nonzero()[0], self.parts), 0)
+        rate = np.where(repeated, norm / self.last, self.rate)
+        left, self.last = rate / (1 - rate) * norm, norm
+        converged = active & finite & ((norm == 0) | ((rate < 1) & (left <= kappa)))
+        ratio = self.history.error_constants(k, h, self.equal) * moved
         accepted = converged & (ratio <= 1)
-        hopeless = diverged & self.fresh
-        rejected = (converged & ~accepted) | hopeless
-        broken = ~(norm < 1e30)
-        self.field.stats.newton_failures += int(hopeless.sum())
-        safety = 0.9 * (2 * MAX_ITERATIONS + 1) / (2 * MAX_ITERATIONS + self.iteration)
-        shrink = (safety * ratio.clamp(min=1e-10) ** (-1.0 / (k + 1))).clamp(0.2, 0.9)
-        factor = torch.where(hopeless, 0.5, torch.where(rejected, shrink, 1.0))
-        self.rate = torch.where(converged, rate, self.rate)
-        self.has_jac = self.has_jac & ~(diverged & (~self.fresh | broken))
-        self.c_inverse = torch.where(diverged, torch.nan, self.c_inverse)
-        self.z = torch.where(accepted.view(-1, 1, 1), self._updated(k, d), self.z)
-        self.equal = torch.where(accepted, self.equal + 1, torch.where(rejected, 0, self.equal))
-        self.fresh = self.fresh & ~accepted
-        polynomial = partial(_polynomial, con.dense[k], self.z)
-        grown = self._select(accepted & (self.equal > k), ratio, safety)
-        return Done(accepted, rejected, broken & rejected, torch.where(accepted, grown, factor), polynomial)
+        rejected = converged ^ accepted
+        factor = np.ones(len(h))
+        which = rejected.nonzero()[0]
+        if len(which):
+            shrink = SAFETY[iteration[which]] * np.maximum(ratio[which], 1e-10) ** (-1.0 / (k[which] + 1))
+            factor[which] = np.minimum(np.maximum(shrink, 0.2), 0.9)
+        # A rate that was not measured in this step is trusted less and less (Hairer & Wanner II, sec. IV.8).
+        which = (converged > repeated).nonzero()[0]
+        rate[which] = np.maximum(rate[which], 1e-16) ** 0.8
+        self.rate = np.where(converged, rate, self.rate)
+        self.iteration = (iteration + active) * ~converged
+        which = (active ^ converged).nonzero()[0]
+        if len(which):
+            i, r = iteration[which], rate[which]
+            hopeful = (r < 1) & (left[which] * r ** (MAX_ITERATIONS - 1 - i) <= kappa) & (i < MAX_ITERATIONS)
+            lost = which[~(finite[which] & (hopeful | (i == 1)))]
+            if len(lost):
+                self._diverged(lost, finite, rejected, factor)
+        self.equal = (self.equal + accepted) * ~rejected
+        self.fresh &= ~accepted
+        if np.count_nonzero(accepted):
+            self.history.update(accepted, k, h, self.parts[2], self.parts[0])
+            self._select((accepted & (self.equal > k)).nonzero()[0], h, ratio, iteration, factor)
+        polynomial = partial(self.history.polynomial, k, h)
+        return Done(accepted, rejected, rejected & ~finite, factor, polynomial, partial(_tape, k, self.parts[0]))
 
-    def _updated(self, k, d):
-        """The histories after a step (DifferenceHistory.moving): D_i + ... + D_k + d, then d, then d - D_(k+1)."""
-        row, k = torch.arange(self.rows, device=d.device).view(1, -1, 1), k.view(-1, 1, 1)
-        sums = torch.where(row <= k, self.z, 0.0).flip(1).cumsum(1).flip(1)
-        last = torch.where(row == k + 2, -self.z.roll(1, 1), sums)
-        return torch.where(row <= k + 2, last + d.unsqueeze(1), 0.0)
+    def _diverged(self, lost, finite, rejected, factor):
+        """Halve the steps of the lost rows whose Jacobian is of this very point, and renew the Jacobian of the others."""
+        hopeless = lost[self.fresh[lost]]
+        self.field.stats.newton_failures += len(hopeless)
+        rejected[hopeless], factor[hopeless] = True, 0.5
+        self.has_jac[lost] &= self.fresh[lost] & finite[lost]
+        self.c_inverse[lost], self.iteration[lost] = np.nan, 0
+        rows = tensor(lost, self.parts)  # while they wait f is asked about them all the same: at where they stand
+        self.parts.index_fill_(1, rows, 0)
+        self.parts[0].index_copy_(0, rows, self.history.z[0].index_select(0, rows))
 
-    def _select(self, mask, ratio, safety):
-        """Factors (m,) of the rows in mask, whose orders are chosen anew; 1 elsewhere (methods/bdf.BDF._select)."""
-        con, k = self.constants, self.k
-        if not bool(mask.any()):
-            return torch.ones_like(ratio)
-        near = torch.stack((k, (k + 2).clamp(max=self.rows - 1)), 1).unsqueeze(2).expand(-1, -1, self.z.shape[2])
-        terms = self.z.gather(1, near)
-        lower = con.error[k - 1] * self.tol.rms(terms[:, 0], self.scale)
-        upper = con.error[k + 1] * self.tol.rms(terms[:, 1], self.scale)
-        growth = torch.stack(
-            [
-                torch.where(k > 1, lower.clamp(min=1e-10) ** (-1.0 / k), 0.0),
-                ratio.clamp(min=1e-10) ** (-1.0 / (k + 1)),
-                torch.where(k < MAX_ORDER, upper.clamp(min=1e-10) ** (-1.0 / (k + 2)), 0.0),
-            ]
-        )
+    def _select(self, which, h, ratio, iteration, factor):
+        """New orders and factors of the rows in which (methods/bdf.BDF._select)."""
+        if not len(which):
+            return
+        k = self.k[which]
+        lower, upper = self.history.neighbours(which, k, h, self.tol, self.parts[4])
+        growth = np.maximum((lower, ratio[which], upper), 1e-10) ** (-1.0 / (k + _ORDERS))
+        growth[0, k == 1] = growth[2, k == MAX_ORDER] = 0
         growth[1] *= 1 + 1e-12  # of equal ones the present order
-        best, choice = growth.max(dim=0)
-        factor = (safety * best).clamp(max=10.0)
-        change = mask & ((choice != 1) | (factor >= KEEP) | (factor <= 1 / KEEP))
-        self.k = torch.where(change, k + choice - 1, k)
-        self.equal = torch.where(change, 0, self.equal)
-        return torch.where(change, factor, 1.0)
+        choice = growth.argmax(axis=0) - 1
+        found = np.minimum(SAFETY[iteration[which]] * growth.max(axis=0), self.largest)
+        change = (choice != 0) | (found >= KEEP) | (found <= 1 / KEEP)
+        which, k, choice = which[change], k[change], choice[change]
+        factor[which], self.equal[which], self.reordered[which] = found[change], 0, choice != 0
+        raised = choice == 1
+        self.history.raise_order(which[raised], k[raised])
+        self.k = self.k.copy()  # the polynomials of this step are of the old order
+        self.k[which] = k + choice
 
 
-def _polynomial(weights, z):
-    """(degree + 1, m, n) coefficients of the powers of theta."""
-    return torch.bmm(weights, z).transpose(0, 1)
+def _tape(k, y, which):
+    """Orders and ends of the steps of the rows in which."""
+    return torch.from_numpy(k[which]), y.index_select(0, tensor(which, y))

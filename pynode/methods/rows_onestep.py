@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import torch
 
-from .rows import Done
+from .rows import Done, tensor
 
 
-class _OneStepRows:
+class OneStepRows:
     """State of the rows: y (m, n), the ratios of the last two steps (2, m)."""
 
     def __init__(self, method, field, y, f0, h, tol):
@@ -22,31 +23,38 @@ class _OneStepRows:
         self.tol = self.tol.select(keep)
         self.y, self.past = self.y[keep], self.past[:, keep]
 
-    def _judge(self, h, y1, error, stages, weights, scaled):
-        """Accept or reject every row, and move the accepted ones."""
+    def times(self, t, h):
+        """Times and steps of the rows as float64 tensors (m,) beside the states."""
+        return torch.from_numpy(t).to(self.y.device), torch.from_numpy(h).to(self.y.device)
+
+    def _judge(self, h, y1, error, polynomial):
+        """(Done, accepted (m,) as a tensor): accept or reject every row, and move the accepted ones."""
         method, start = self.method, self.y
         if method.adaptive:
             ratio = self.tol.ratio(error, start, y1)
             factor, self.past = method.controller.rows(ratio, self.past, method.error_order)
             accepted = ratio <= 1
         else:
-            accepted, factor = torch.isfinite(y1).all(dim=1), torch.ones_like(h)
+            accepted = torch.isfinite(y1).all(dim=1)
+            factor = torch.where(accepted, torch.ones_like(h), 0.5)
             ratio = torch.where(accepted, 0.0, torch.inf)
         self.y = torch.where(accepted.unsqueeze(1), y1, start)
-        polynomial = partial(_polynomial, start, stages, weights, h if scaled else None)
-        return Done(accepted, ~accepted, ~torch.isfinite(ratio), factor, polynomial)
+
+        def tape(which):
+            return (start[tensor(which, start)],)
+
+        return Done.of_tensors(accepted, ~accepted, ~torch.isfinite(ratio), factor, polynomial, tape), accepted
 
 
-def _polynomial(start, stages, weights, h):
-    """(degree + 1, m, n): start, then sum over the stages of weights (stages, degree)."""
-    ks = torch.stack(stages() if callable(stages) else stages)
-    powers = torch.einsum("sd,smn->dmn", torch.as_tensor(weights, dtype=ks.dtype, device=ks.device), ks)
+def polynomial(start, stages, weights, h=None):
+    """(degree + 1, m, n): start (m, n), then sum over the stages (s, m, n) of weights (s, degree), times h (m,) if given."""
+    powers = torch.einsum("sd,smn->dmn", torch.as_tensor(weights, dtype=stages.dtype, device=stages.device), stages)
     if h is not None:
-        powers = powers * h.to(ks.dtype).view(1, -1, 1)
+        powers = powers * h.to(stages.dtype).view(1, -1, 1)
     return torch.cat((start.unsqueeze(0), powers))
 
 
-class ExplicitRows(_OneStepRows):
+class ExplicitRows(OneStepRows):
     """An explicit Runge-Kutta method on rows."""
 
     def __init__(self, method, field, y, f0, h, tol):
@@ -60,17 +68,25 @@ class ExplicitRows(_OneStepRows):
     def advance(self, t, h):
         """One attempted step of every row from t (m,) by h (m,)."""
         method, field, start = self.method, self.field, self.y
+        t, h = self.times(t, h)
         y1, error, ks = method.attempt(field, t, start, h, self.first)
-        done = self._judge(h, y1, error, partial(method.all_stages, field, t, start, h, ks), method.tableau.dense_weights, True)
-        accepted = done.accepted.unsqueeze(1)
+        done, accepted = self._judge(h, y1, error, partial(self._polynomial, field, t, h, start, ks))
         if method.tableau.fsal:
-            self.first = torch.where(accepted, ks[-1], ks[0])
+            self.first = torch.where(accepted.unsqueeze(1), ks[-1], ks[0])
         else:
-            self.first = field(t + torch.where(done.accepted, h, 0.0 * h), self.y)
+            self.first = field(t + torch.where(accepted, h, 0.0 * h), self.y)
         return done
 
+    def _polynomial(self, field, t, h, start, ks, which):
+        """The stages that only the dense output needs are evaluated for these rows alone."""
+        which = tensor(which, start)
+        start, h, ks = start[which], h[which], [k[which] for k in ks]
+        if self.method.tableau.c_dense:
+            ks = self.method.all_stages(field.select(which), t[which], start, h, ks)
+        return polynomial(start, torch.stack(ks), self.method.tableau.dense_weights, h)
 
-class RosenbrockRows(_OneStepRows):
+
+class RosenbrockRows(OneStepRows):
     """A Rosenbrock method on rows: a Jacobian and a factorisation a row, batched."""
 
     def __init__(self, method, field, y, f0, h, tol):
@@ -86,21 +102,27 @@ class RosenbrockRows(_OneStepRows):
 
     def advance(self, t, h):
         """One attempted step of every row from t (m,) by h (m,); rejected rows keep their Jacobian."""
-        method, field = self.method, self.field
+        method, field, start = self.method, self.field, self.y
+        t, h = self.times(t, h)
         if self.jac is None:
-            self.jac, self.slope = field.linearised(t, self.y)
+            self.jac, self.slope = field.linearised(t, start)
         solver = RowInverse(self.eye, self.jac, h * float(method.tableau.gamma), field.stats)
-        y1, error, us = method.attempt(field, t, self.y, h, self.slope, solver)
+        y1, error, us = method.attempt(field, t, start, h, self.slope, solver)
         field.stats.nsolve += (len(h) - 1) * len(us)
-        done = self._judge(h, y1, error, us, method.tableau.dense_weights, False)
-        self._renew(torch.where(done.accepted, t + h, t), done.accepted)
+        done, accepted = self._judge(h, y1, error, partial(self._polynomial, start, us))
+        self._renew(torch.where(accepted, t + h, t), np.flatnonzero(done.accepted))
         return done
 
-    def _renew(self, t, moved):
-        which = moved.nonzero().flatten()
+    def _polynomial(self, start, us, which):
+        which = tensor(which, start)
+        return polynomial(start[which], torch.stack([u[which] for u in us]), self.method.tableau.dense_weights)
+
+    def _renew(self, t, which):
+        """A Jacobian for the rows that moved."""
         if len(which) == len(t):
             self.jac = self.slope = None
         elif len(which):
+            which = tensor(which, self.y)
             jac, slope = self.field.select(which).linearised(t[which], self.y[which])
             self.jac = self.jac.index_copy(0, which, jac)
             if slope is not None:
@@ -109,11 +131,11 @@ class RosenbrockRows(_OneStepRows):
 
 
 class RowInverse:
-    """I - c_i J_i of every row, inverted: (m, n, n) for c (m,)."""
+    """eye - c_i J_i of every row, inverted: (m, n, n) for c (m,)."""
 
     def __init__(self, eye, jac, c, stats):
         stats.nlu += len(c)
-        self.inverse = torch.linalg.inv_ex(eye - c.to(jac.dtype).view(-1, 1, 1) * jac)[0]
+        self.inverse = torch.linalg.inv_ex(torch.addcmul(eye, c.to(jac.dtype).view(-1, 1, 1), jac, value=-1))[0]
 
     def solve(self, b, factor):
         """factor_i M_i^-1 b_i, (m, n)."""
@@ -121,7 +143,5 @@ class RowInverse:
 
     @staticmethod
     def apply(inverse, b):
-        """The product of every row, (m, n, n) with (m, n); element by element where the matrices are tiny."""
-        if b.shape[1] <= 8:
-            return (inverse * b.unsqueeze(1)).sum(2)
+        """The product of every row, (m, n, n) with (m, n)."""
         return torch.bmm(inverse, b.unsqueeze(2)).squeeze(2)

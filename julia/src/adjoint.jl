@@ -1,0 +1,9 @@
+"""
+    reverse(S, F, dy0, dp, cotangents, times, t1, alg, name; rtol, atol, checkpointing)
+
+As `native_gauss`, by SciMLSensitivity's adjoint of that name. In an extension, so that it is optional.
+"""
+function reverse end
+
+"""Whether SciMLSensitivity is loaded."""
+has_sensitivity() = hasmethod(reverse, Tuple{Solved, Field, Any, Any, Any, Any, Any, Any, String})

@@ -1,0 +1,134 @@
+# The vector field as SciML sees it. Every buffer is memory of the other side, wrapped once a solve; every hook is a C function
+# without arguments that reads and writes these buffers and returns 0, or another number to stop the solve.
+
+"""A C function `int f(void)`; a null pointer where the other side has none."""
+struct Hook
+    pointer::Ptr{Cvoid}
+end
+
+"""A hook returned an error. The reason stays on the other side, which kept it and will raise it there."""
+struct ForeignError <: Exception end
+Base.showerror(io::IO, ::ForeignError) = print(io, "the vector field stopped the solve")
+
+given(hook::Hook) = hook.pointer != C_NULL
+code(hook::Hook) = ccall(hook.pointer, Cint, ())
+(hook::Hook)() = code(hook) == 0 ? nothing : throw(ForeignError())
+
+"""
+Buffers and hooks of one vector field dy/dt = f(t, y) with n states and np parameters.
+
+y, t: where f is asked; dy: its value; v: a vector to multiply with; jtv: (df/dy)' v; ptv: (df/dp)' v; jv: (df/dy) v;
+J: df/dy, column-major (or the nonzeros of `pattern`); dT: df/dt. The fourth of `times` is not 0 where f refused a state. step: what a step hook sees: start, end and time of a step
+in `times`, states at `nodes` (fractions of the step) in the columns of `inside`.
+"""
+struct Field{T, P}
+    y::Vector{T}
+    t::Vector{T}
+    dy::Vector{T}
+    v::Vector{T}
+    jtv::Vector{T}
+    ptv::Vector{T}
+    jv::Vector{T}
+    J::Vector{T}
+    dT::Vector{T}
+    times::Vector{Float64}
+    nodes::Vector{Float64}
+    inside::Matrix{T}
+    f::Hook
+    vjp::Hook
+    vjp_p::Hook
+    jvp::Hook
+    jac::Hook
+    tgrad::Hook
+    domain::Hook
+    step::Hook
+    pattern::P
+end
+
+wrap(::Type{T}, address, dims...) where {T} = unsafe_wrap(Array, Ptr{T}(UInt(address)), dims)
+
+"""
+    field(bits, n, np, nodes, table, colptr, rowval)
+
+A Field over the addresses in the Int64 array at `table`: eleven buffers, in the order of the struct, then eight hooks.
+bits: 32 or 64; nodes: how many states a step hook sees; colptr, rowval: addresses of the pattern of a sparse Jacobian in
+compressed columns, one-based, 0 for a dense one; nnz: its nonzeros.
+"""
+function field(bits::Integer, n::Integer, np::Integer, nodes::Integer, table::Integer, nnz = 0, colptr = 0, rowval = 0)
+    T = bits == 64 ? Float64 : Float32
+    pattern = colptr == 0 ? nothing :
+        SparseMatrixCSC(n, n, copy(wrap(Int64, colptr, n + 1)), copy(wrap(Int64, rowval, nnz)), zeros(T, nnz))
+    return _field(T, Int(n), Int(np), Int(nodes), wrap(Int64, table, 20), pattern)
+end
+
+function _field(::Type{T}, n, np, nodes, a, pattern::P) where {T, P}
+    entries = pattern === nothing ? n * n : length(pattern.rowval)
+    return Field{T, P}(
+        wrap(T, a[1], n), wrap(T, a[2], 1), wrap(T, a[3], n), wrap(T, a[4], n), wrap(T, a[5], n), wrap(T, a[6], np),
+        wrap(T, a[7], n), wrap(T, a[8], a[8] == 0 ? 0 : entries), wrap(T, a[9], n), wrap(Float64, a[10], 4),
+        wrap(Float64, a[11], nodes), wrap(T, a[12], n, nodes), (Hook(Ptr{Cvoid}(UInt(a[i]))) for i in 13:20)..., pattern,
+    )
+end
+
+at!(F::Field, y, t) = (copyto!(F.y, y); F.t[1] = t; F)
+
+(F::Field)(dy, y, p, t) = (at!(F, y, t); F.f(); copyto!(dy, F.dy); nothing)
+
+struct VJP{F}
+    field::F
+end
+(g::VJP)(out, v, y, p, t) = (F = at!(g.field, y, t); copyto!(F.v, v); F.vjp(); copyto!(out, F.jtv); nothing)
+
+struct ParameterVJP{F}
+    field::F
+end
+(g::ParameterVJP)(out, v, y, p, t) = (F = at!(g.field, y, t); copyto!(F.v, v); F.vjp_p(); copyto!(fill!(out, 0), F.ptv); nothing)
+
+struct JVP{F}
+    field::F
+end
+(g::JVP)(out, v, y, p, t) = (F = at!(g.field, y, t); copyto!(F.v, v); F.jvp(); copyto!(out, F.jv); nothing)
+
+struct Jac{F}
+    field::F
+end
+(g::Jac)(J, y, p, t) = (F = at!(g.field, y, t); F.jac(); fill_jacobian!(J, F); nothing)
+fill_jacobian!(J::AbstractMatrix, F::Field) = copyto!(J, F.J)
+fill_jacobian!(J::SparseMatrixCSC, F::Field) = copyto!(nonzeros(J), F.J)
+
+struct TimeGradient{F}
+    field::F
+end
+(g::TimeGradient)(dT, y, p, t) = (F = at!(g.field, y, t); F.tgrad(); copyto!(dT, F.dT); nothing)
+
+"""Whether a state lies outside of the domain; also where f refused the state during the step (RejectStep)."""
+struct Outside{F}
+    field::F
+end
+function (g::Outside)(y, p, t)
+    F = g.field
+    if F.times[4] != 0
+        F.times[4] = 0
+        return true
+    end
+    given(F.domain) || return false
+    at!(F, y, t)
+    answer = code(F.domain)
+    return answer == 0 ? false : answer == 2 ? true : throw(ForeignError())
+end
+
+"""
+The ODEFunction of a field. matrix: whether the solver gets the Jacobian (else it has products alone, for GMRES).
+prototype: whether it is told the shape; adjoints that carry the parameters in their state assemble a wrong one from it.
+
+FullSpecialize, since the type of a field does not depend on the model: everything is compiled once, and cached.
+"""
+function odefunction(F::Field{T}, mass = I; matrix = true, prototype = true) where {T}
+    jac = matrix && given(F.jac) ? Jac(F) : nothing
+    n = length(F.y)
+    shape = jac === nothing || !prototype ? nothing : F.pattern === nothing ? zeros(T, n, n) : copy(F.pattern)
+    return ODEFunction{true, SciMLBase.FullSpecialize}(
+        F; jac, jac_prototype = shape, sparsity = nothing, tgrad = given(F.tgrad) ? TimeGradient(F) : nothing,
+        jvp = matrix ? nothing : JVP(F), vjp = VJP(F), vjp_p = ParameterVJP(F), mass_matrix = mass,
+    )
+end

@@ -1,0 +1,158 @@
+"""The discrete adjoint of a batch whose rows took their own steps: all rows go back together, each from its own last step.
+
+The steps of all rows are put into levels by their distance from the end of their row (backends/row_steps.py). What one step
+does to a cotangent does not depend on the others, and is made for all steps at once as for a single trajectory
+(adjoints/onestep.py); the recursion takes a level of rows at a time. Explicit and Rosenbrock methods take the steps of a level
+again with a graph instead: for them that is cheaper, as a Jacobian of every stage is not needed.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ..methods.bdf import BDF
+from ..methods.dirk import DIRK
+from ..methods.explicit import ExplicitRungeKutta
+from ..methods.rows_onestep import RowInverse, polynomial
+from . import discrete_dirk
+from .discrete_rows_bdf import pullback as pull_bdf
+from .outputs import powers
+from .points import chunk_size
+from .row_points import RowPoints
+
+
+class RowOutputs:
+    """Cotangents of the outputs of a batch, sorted by step.
+
+    at_start: (B, n); ends: (S, n), of the states at the ends of the steps; step, theta, grads: (Q,), (Q,), (Q, n), those of
+    the outputs inside steps, by ascending place of the step.
+    """
+
+    def __init__(self, steps, times, grads):
+        """times: (T, B) NumPy; grads: (T, B, n)."""
+        count, batch, n = grads.shape
+        self.at_start = grads[0]
+        self.ends = grads.new_zeros(len(steps.row), n)
+        row = np.tile(np.arange(batch), count - 1)
+        moments, flat = times[1:].reshape(-1), grads[1:].reshape(-1, n)
+        place = steps.locate(moments, row)
+        at_end = (place >= 0) & (moments == steps.end[place]) if len(steps.row) else place >= 0
+        which = np.flatnonzero(at_end)
+        self.ends.index_add_(0, _tensor(place[which], grads), flat[_tensor(which, grads)])
+        which = np.flatnonzero((place >= 0) & ~at_end)
+        which = which[np.argsort(place[which], kind="stable")]
+        self.step = place[which]
+        self.theta = _tensor((moments[which] - steps.t[self.step]) / steps.h[self.step], grads)
+        self.grads = flat[_tensor(which, grads)]
+
+    def between(self, first, last):
+        """(places from first on, thetas, cotangents) of the outputs inside the steps first to last."""
+        a, b = np.searchsorted(self.step, (first, last))
+        return _tensor(self.step[a:b] - first, self.grads), self.theta[a:b], self.grads[a:b]
+
+
+class RowChunk(NamedTuple):
+    """Steps first to last as the families replay them (onestep.Chunk)."""
+
+    y: torch.Tensor
+    t: torch.Tensor
+    h: torch.Tensor
+    stages: torch.Tensor
+
+    def tape(self, read):
+        return self.stages
+
+
+def pullback(field, method, steps, times, grads):
+    """Cotangents grads, (T, B, n), of the outputs at times, (T, B), to (cotangent of y0 (B, n), list beside parameters)."""
+    outputs = RowOutputs(steps, times, grads)
+    with torch.no_grad():
+        if isinstance(method, BDF):
+            ybar, found = pull_bdf(field, method, steps, outputs, spans)
+        elif not isinstance(method, DIRK):
+            ybar, found = _again(field, method.fixed(), steps, outputs)
+        else:
+            ybar, found = _transitions(field, method, steps, outputs)
+        back = torch.empty_like(ybar)
+        back[_tensor(steps.order, ybar)] = ybar
+        return back + outputs.at_start, found
+
+
+def _tensor(array, like):
+    return torch.from_numpy(array).to(like.device)
+
+
+def _transitions(field, method, steps, outputs):
+    """Diagonally implicit methods: cotangents (B, n) of the rows in order, and of the parameters."""
+    n, ybar = field.size, torch.zeros_like(outputs.at_start)
+    params = [torch.zeros_like(p) for p in field.parameters]
+    size = max(1, chunk_size(n) // method.tableau.stages)
+    for first in range(0, len(steps.row), size):
+        last = min(first + size, len(steps.row))
+        chunk = _chunk(method, steps, first, last)
+        inside = [outputs.between(first, last)]
+        points = RowPoints(field, _tensor(steps.row[first:last], ybar))
+        replay = discrete_dirk.Replay(points, method, chunk, inside if len(inside[0][0]) else [])
+        transition = replay.sweep(torch.eye(n, dtype=ybar.dtype, device=ybar.device).expand(last - first, n, n))
+        forced = replay.sweep(None)
+        seeds = torch.empty_like(chunk.y)
+        for a, b, rows in spans(steps.levels, first, last):
+            seeds[a:b] = seed = ybar[rows] + outputs.ends[first + a : first + b]
+            back = torch.bmm(transition[a:b], seed.unsqueeze(2))
+            ybar[rows] = (back if forced is None else back + forced[a:b]).squeeze(2)
+        params = [p + g for p, g in zip(params, replay.parameters(seeds.unsqueeze(2)), strict=True)] if params else params
+    return ybar, params
+
+
+def spans(levels, first, last):
+    """(a, b, rows) of each level's part within the steps first to last: from first + a to first + b, of these rows in order."""
+    for begin, end in levels:
+        a, b = max(begin, first), min(end, last)
+        if a < b:
+            yield a - first, b - first, slice(a - begin, b - begin)
+
+
+def _chunk(method, steps, first, last):
+    start = steps.tape[0][first:last]
+    t, h = (torch.from_numpy(x[first:last]).to(start) for x in (steps.t, steps.h))
+    # The states of the stages, of which the replay makes Jacobians, from their slopes.
+    a = torch.as_tensor(method.tableau.matrix(), dtype=start.dtype, device=start.device)
+    return RowChunk(start, t, h, start + h.unsqueeze(1) * torch.einsum("ij,mjn->imn", a, steps.tape[1][first:last]))
+
+
+def _again(field, method, steps, outputs):
+    """Every level is taken again with a graph, the Jacobians of Rosenbrock methods included."""
+    ybar, explicit = torch.zeros_like(outputs.at_start), isinstance(method, ExplicitRungeKutta)
+    params = [torch.zeros_like(p) for p in field.parameters]
+    for first, last in steps.levels:
+        index, count = _tensor(steps.row[first:last], ybar), last - first
+        t, h = (_tensor(x[first:last], ybar) for x in (steps.t, steps.h))
+        step, theta, cotangents = outputs.between(first, last)
+        with torch.enable_grad(), field.stats.of_gradient():
+            rows = field.select(index)  # with a graph to the tensors in args
+            start = steps.tape[0][first:last].detach().requires_grad_()
+            y1, stages = _step_again(rows, method, t, start, h, len(step) > 0)
+            pairs = [(y1, ybar[:count] + outputs.ends[first:last])]
+            if len(step):
+                curves = polynomial(start, torch.stack(stages), method.tableau.dense_weights, h if explicit else None)[:, step]
+                pairs.append(((powers(theta, len(curves) - 1, 0, start).T.unsqueeze(2) * curves).sum(0), cotangents))
+            values, seeds = zip(*pairs, strict=True)
+            back, *found = torch.autograd.grad(values, [start, *field.parameters], seeds, allow_unused=True)
+        ybar[:count] = back
+        params = [p if g is None else p + g for p, g in zip(params, found, strict=True)]
+        field.stats.backward_nvjp += count * method.tableau.stages
+    return ybar, params
+
+
+def _step_again(rows, method, t, start, h, curved):
+    """(ends of the steps, stages for their dense output where they are curved)."""
+    if isinstance(method, ExplicitRungeKutta):
+        y1, _, ks = method.attempt(rows, t, start, h, None)
+        return y1, method.all_stages(rows, t, start, h, ks) if curved else None
+    jac, slope = rows.linearised(t, start, graph=True)
+    eye = torch.eye(start.shape[1], dtype=start.dtype, device=start.device)
+    y1, _, us = method.attempt(rows, t, start, h, slope, RowInverse(eye, jac, h * float(method.tableau.gamma), rows.stats))
+    return y1, us

@@ -1,0 +1,111 @@
+"""Gradients of Julia's solves: SciMLSensitivity's adjoints by name, and our own Gauss adjoint where it is not installed.
+
+Known traps are refused: BDF as the reverse solver (its quadrature has one node, and its versions before 2.4.8 reject steps
+wrongly backwards in time), and an implicit reverse solver of a state that holds the parameters (measured: 50 times slower).
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..backends.julia import algorithms
+from ..backends.julia.runtime import INSTALL, JuliaUnavailable, start
+from .base import Adjoint
+
+NAMES = ("GaussAdjoint", "GaussKronrodAdjoint", "QuadratureAdjoint", "InterpolatingAdjoint", "BacksolveAdjoint")
+JOINT = ("InterpolatingAdjoint", "BacksolveAdjoint")
+NATIVE = "NativeGauss"
+# Tolerances of the reverse solve beside those of the forward one, where none are given.
+ATOL = 1e-3
+
+
+class JuliaAdjoint(Adjoint):
+    """One of NAMES by SciMLSensitivity, or NATIVE, by the package PyNODE alone.
+
+    method: the reverse solver, by default Rodas5P after an implicit forward method and the same method after an explicit
+    one. rtol, atol: of the reverse solve, by default rtol of the forward one, and a thousandth of it times the largest
+    cotangent. checkpoints: True solves forward again between the outputs instead of keeping the dense solution in use.
+    """
+
+    needs = "steps"
+
+    def __init__(self, name="GaussAdjoint", method=None, rtol=None, atol=None, checkpoints=False):
+        self.name, self.method, self.rtol, self.atol, self.checkpoints = name, method, rtol, atol, checkpoints
+
+    @classmethod
+    def of(cls, adjoint, forward):
+        """The twin of an adjoint of the torch engine, or of a name; ValueError for what Julia cannot do."""
+        if isinstance(adjoint, cls):
+            adjoint.reverse(forward)
+            return adjoint
+        name = adjoint if isinstance(adjoint, str) else adjoint.name
+        key = name.lower().replace("_", "").removesuffix("adjoint")
+        known = {n.lower().removesuffix("adjoint"): n for n in (*NAMES, NATIVE)}
+        if key == "auto":
+            key = "gauss"
+        if key not in known:
+            raise ValueError(
+                f"backend='julia' has no adjoint {name!r}: choose one of {', '.join((*NAMES, NATIVE))}; the discrete adjoint is that "
+                "of the torch engine, backend='torch'"
+            )
+        options = {} if isinstance(adjoint, str) else {k: getattr(adjoint, k, None) for k in ("method", "rtol", "atol")}
+        found = cls(known[key], checkpoints=bool(getattr(adjoint, "checkpoints", False)), **options)
+        found.reverse(forward)
+        return found
+
+    def reverse(self, forward):
+        """The reverse solver as a JuliaMethod; ValueError where it would be one of the known traps."""
+        chosen = self.method or ("Rodas5P" if forward.implicit or forward.name.startswith("Auto") else forward)
+        method = algorithms.get(chosen)
+        if "BDF" in method.name or "NDF" in method.name:
+            raise ValueError(f"{method.name} loses accuracy as the reverse solver of an adjoint: choose 'Rodas5P' or 'KenCarp4'")
+        if self.name in JOINT and method.implicit:
+            raise ValueError(
+                f"{self.name} carries the parameters in its state, which an implicit reverse solver factorises with it: use "
+                "'gauss', or give it an explicit reverse method where the problem is not stiff"
+            )
+        return method
+
+    def pullback(self, field, method, trajectory, times, grads, options):
+        julia, foreign = start(), trajectory.foreign
+        package, name = julia.package, self._available(julia)
+        starts, cotangents = torch.zeros_like(trajectory.y0), {}
+        for t, g in zip(times, grads.unbind(0)):
+            if t == trajectory.t0:
+                starts = starts + g
+            else:
+                s = foreign.sign * t
+                cotangents[s] = cotangents[s] + g if s in cotangents else g
+        parameters = [torch.zeros_like(p) for p in field.parameters]
+        if not cotangents:
+            return starts, parameters
+        order = sorted(cotangents)
+        clock = torch.tensor(order, dtype=torch.float64)
+        table = torch.stack([cotangents[s] for s in order]).to("cpu").contiguous()
+        largest = float(table.abs().max())
+        if largest == 0.0:
+            return starts, parameters
+        rtol = options.rtol if self.rtol is None else self.rtol
+        atol = ATOL * rtol * largest if self.atol is None else self.atol
+        dy0, dp = torch.zeros(field.size, dtype=field.dtype), torch.zeros(foreign.ptv.numel(), dtype=field.dtype)
+        arguments = (
+            trajectory.solved, foreign.handle, dy0.data_ptr(), dp.data_ptr(), table.data_ptr(), (clock.data_ptr(), len(order)),
+            foreign.sign * trajectory.t, julia.algorithm(self.reverse(method).name),
+        )
+        with field.stats.of_gradient():
+            if name == NATIVE:
+                foreign.call(package.native_gauss, *arguments, rtol=rtol, atol=atol)
+            else:
+                foreign.call(package.reverse, *arguments, name, rtol=rtol, atol=atol, checkpointing=self.checkpoints)
+        pieces = dp.to(starts.device).split([p.numel() for p in field.parameters]) if parameters else []
+        return starts + dy0.to(starts), [piece.view_as(p) for piece, p in zip(pieces, parameters)]
+
+    def _available(self, julia):
+        """The name under which this runs: the native adjoint in place of the Gauss adjoint where SciMLSensitivity is missing."""
+        if self.name == NATIVE or julia.loads("SciMLSensitivity"):
+            return self.name
+        if self.name == "GaussAdjoint":
+            return NATIVE
+        raise JuliaUnavailable(
+            f"{self.name} needs the Julia package SciMLSensitivity: {INSTALL} --sensitivity, or adjoint='gauss', which runs without"
+        )

@@ -1,0 +1,20 @@
+"""The vector field of a batch at recorded points, each of which belongs to a row."""
+
+from __future__ import annotations
+
+
+class RowPoints:
+    """f at points of the rows named by index, (m,), as adjoints/points.py asks for it.
+
+    Points come in whole repetitions of these m: point i belongs to row index[i % m].
+    """
+
+    user_jac = mass = structure = parts = None
+
+    def __init__(self, field, index):
+        self.field, self.index, self.period = field, index, len(index)
+        self.parameters, self.stats, self.size = field.parameters, field.stats, field.size
+
+    def many(self, t, y):
+        """f at the points, t (k m,) and y (k m, n) -> (k m, n)."""
+        return self.field.select(self.index.repeat(len(y) // self.period)).at(t, y)

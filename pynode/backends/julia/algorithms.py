@@ -1,0 +1,118 @@
+"""SciML's methods by the names that both backends share, and those that Julia alone has."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ...methods import registry
+from ...methods.base import Method
+
+# Julia's alone: (order, whether implicit, the nearest method of the torch engine).
+ONLY = {
+    "Rodas4P": (4, True, "Rodas4"),
+    "Rodas5": (5, True, "Rodas5P"),
+    "KenCarp3": (3, True, "Kvaerno3"),
+    "KenCarp5": (5, True, "Kvaerno5"),
+    "KenCarp58": (5, True, "Kvaerno5"),
+    "Kvaerno4": (4, True, "KenCarp4"),
+    "Vern6": (6, False, "Vern7"),
+    "Vern8": (8, False, "DP8"),
+    "Vern9": (9, False, "DP8"),
+    "CVODE_BDF": (5, True, "QNDF"),
+}
+SHARED = (
+    "FBDF", "QNDF", "ABDF2", "Rosenbrock23", "Rodas3P", "Rodas4", "Rodas5P", "ImplicitEuler", "ImplicitMidpoint", "Trapezoid",
+    "TRBDF2", "SDIRK2", "Kvaerno3", "Kvaerno5", "KenCarp4", "KenCarp47", "RadauIIA3", "RadauIIA5", "RadauIIA9", "Tsit5", "Vern7",
+)
+_NAMES = {name.lower(): name for name in (*SHARED, *ONLY)}
+_PAIR = re.compile(r"auto(\w+?)(?:\((\w+)(?:\(\))?\))?")
+_MASS = ("BDF", "NDF", "Ros", "Rodas", "Radau")
+
+
+@dataclass(frozen=True)
+class JuliaMethod(Method):
+    """A method of SciML. algorithm: the object itself where the user brought one (diffeqpy), None for one by name."""
+
+    stiff: bool = True
+    adaptive: bool = True
+    algorithm: object = None
+
+    @property
+    def implicit(self):
+        return self.stiff
+
+    @property
+    def takes_mass(self):
+        return self.name.startswith(_MASS) or "BDF" in self.name
+
+    @property
+    def structures(self):
+        return ("dense", "sparse", "krylov") if self.stiff else ("dense",)
+
+    @property
+    def degree(self) -> int:
+        """Of the polynomials that its dense output is sampled into: at least that of SciML's interpolant."""
+        return max(4, self.order + 1)
+
+    def fixed(self):
+        return JuliaMethod(self.name, self.order, self.reference, self.stiff, False, self.algorithm)
+
+    def controlled(self, kind):
+        raise ValueError("SciML's methods have their own step-size controllers: leave controller away with backend='julia'")
+
+
+def names() -> list:
+    """Those that backend='julia' takes by name, pairs left out."""
+    return [*SHARED, *ONLY]
+
+
+def is_object(method) -> bool:
+    """Whether a method is an algorithm object of diffeqpy or juliacall."""
+    return type(method).__module__.split(".")[0] == "juliacall"
+
+
+def get(name) -> JuliaMethod:
+    """The method of this name, or around a Julia algorithm object. ValueError where Julia has none of that name."""
+    if isinstance(name, JuliaMethod):
+        return name
+    if is_object(name):
+        return _of_object(name)
+    name = name.name if isinstance(name, Method) else name
+    if not isinstance(name, str):
+        raise TypeError(f"method must be a name such as 'fbdf' or an algorithm of diffeqpy, not {type(name).__name__}")
+    key = registry.ALIASES.get(name.lower(), name.lower())
+    if key in _NAMES:
+        return _known(_NAMES[key])
+    pair = _PAIR.fullmatch(key.replace(" ", ""))
+    if pair and pair[1] in _NAMES and (pair[2] or "rodas5p") in _NAMES:
+        explicit, stiff = _known(_NAMES[pair[1]]), _known(_NAMES[pair[2] or "rodas5p"])
+        return JuliaMethod(f"Auto{explicit.name}({stiff.name}())", explicit.order, stiff.reference)
+    raise ValueError(f"SciML has no method {name!r} here: choose one of {', '.join(names())}, or use backend='torch'")
+
+
+def _known(name) -> JuliaMethod:
+    reference = f"DifferentialEquations.jl, {name}"
+    if name in ONLY:
+        order, implicit, _ = ONLY[name]
+        return JuliaMethod(name, order, reference, implicit)
+    twin = registry.get(name)
+    return JuliaMethod(name, twin.order, reference, twin.implicit)
+
+
+def _of_object(algorithm) -> JuliaMethod:
+    text = str(algorithm)
+    name = re.match(r"[\w.]*?(\w+)[({]", text + "(")[1]
+    known = _known(name) if name.lower() in _NAMES else None
+    order, stiff = (known.order, known.stiff) if known else (5, True)
+    return JuliaMethod(name, order, text, stiff, algorithm=algorithm)
+
+
+def nearest(name) -> str | None:
+    """The torch engine's method for one that Julia alone has; None for a name that neither knows."""
+    if is_object(name):
+        name = _of_object(name).name
+    if not isinstance(name, str):
+        return None
+    found = _NAMES.get(name.lower())
+    return ONLY[found][2] if found in ONLY else found

@@ -1,0 +1,257 @@
+"""A torch vector field as Julia calls it: C callbacks without arguments over buffers that both sides see."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+
+import numpy as np
+import torch
+
+from ...algebra.jacobian import Jacobian, time_derivative
+from ...algebra.pattern import Pattern
+from ...algebra.products import Products
+from ...methods.base import Step
+from ...status import RejectStep, Status
+
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int)
+GO_ON, FAILED, STOP = 0, 1, 2
+_BUFFERS = ("y", "t", "dy", "v", "jtv", "ptv", "jv", "J", "dT", "times", "nodes", "inside")
+_HOOKS = ("f", "vjp", "vjp_p", "jvp", "jac", "tgrad", "domain", "step")
+
+
+class Stopped(Exception):
+    """The solve must end with this status; not an error of the user's."""
+
+    def __init__(self, status):
+        super().__init__(status.sentence)
+        self.status = status
+
+
+class ForeignField:
+    """Buffers and hooks of one solve.
+
+    Julia's time runs forward: for a solve back in time it is -t, and f, its Jacobian and df/dp change their sign.
+    The state is held on the CPU in the dtype of the field; a field on a GPU gets it copied there, and its result back.
+    nodes: Chebyshev points of a step, ends included, at which Julia's interpolant is read; ``monomial`` makes polynomials
+    of the values there. error: what a hook raised, for Julia knows only that it did.
+    """
+
+    def __init__(self, field, method, t, y, direction, max_nfe=None, watch=None, limits=None):
+        self.field, self.sign, self.watch, self.limits = field, direction, watch, limits
+        self.max_nfe = math.inf if max_nfe is None else max_nfe
+        self.error = self.status = self.cut = None
+        self.refused = False  # whether f refused the last state, for the report of a failure
+        n, dtype = field.size, field.dtype
+        with torch.inference_mode(False):
+            for name in ("y", "dy", "v", "jtv", "jv", "dT"):
+                setattr(self, name, torch.zeros(n, dtype=dtype))
+            self.t = torch.zeros(1, dtype=dtype)
+            self.ptv = torch.zeros(sum(p.numel() for p in field.parameters), dtype=dtype)
+            self.times = torch.zeros(4, dtype=torch.float64)
+            self.nodes, self.monomial = _nodes(method.degree)
+            self.inside = torch.zeros(len(self.nodes), n, dtype=dtype)
+            self.clock = self.t[0]  # a 0-d view
+            self.matrix = _matrix(field, t, y) if method.implicit else None
+            self.J = torch.zeros(0 if self.matrix is None else self.matrix.size, dtype=dtype)
+        self._hooks = [_CALLBACK(self._guarded(getattr(self, f"_{name}"))) if self._needs(name) else None for name in _HOOKS]
+        self.handle = None
+
+    def _needs(self, name):
+        if name == "step":
+            return self.watch is not None or (self.limits is not None and _steps(self.limits))
+        if name == "domain":
+            return self.limits is not None and (self.limits.signs is not None or self.limits.domain is not None)
+        return self.matrix is not None if name == "jac" else True
+
+    def bind(self, package):
+        """The Julia Field over these buffers, made once."""
+        if self.handle is None:
+            addresses = [getattr(self, name).data_ptr() for name in _BUFFERS]
+            addresses += [0 if hook is None else ctypes.cast(hook, ctypes.c_void_p).value for hook in self._hooks]
+            table = torch.tensor(addresses, dtype=torch.int64)
+            bits = 64 if self.field.dtype == torch.float64 else 32
+            sparse = ()
+            if self.matrix is not None and self.matrix.pattern is not None:
+                starts, rows = self.matrix.pattern
+                sparse = (len(rows), starts.data_ptr(), rows.data_ptr())
+            self.handle = package.field(
+                bits, self.field.size, self.ptv.numel(), len(self.nodes), table.data_ptr(), *sparse
+            )
+        return self.handle
+
+    def call(self, function, *arguments, **keywords):
+        """function(...) in Julia; what a hook raised meanwhile is raised here as it was."""
+        self.error = self.status = self.cut = None
+        try:
+            result = function(*arguments, **keywords)
+        except Exception:
+            if self.error is None:
+                raise
+            error, self.error = self.error, None
+            if not isinstance(error, Stopped):
+                raise error from None
+            self.status, result = error.status, None
+        return result
+
+    def _guarded(self, hook):
+        """No exception may cross the C boundary."""
+
+        def run():
+            try:
+                return hook() or GO_ON
+            except BaseException as error:
+                self.error = error
+                return FAILED
+
+        return run
+
+    @property
+    def time(self) -> float:
+        return self.sign * float(self.t)
+
+    def _point(self):
+        """(t, y) as f takes them, on its device; y is a copy, since the buffer changes with the next call."""
+        clock = self.clock if self.sign > 0 else -self.clock
+        return clock.to(self.field.device, copy=True), self.y.to(self.field.device, copy=True)
+
+    def _f(self):
+        self.field.stats.nfe += 1
+        if self.field.stats.nfe > self.max_nfe:
+            raise Stopped(Status.MAX_EVALUATIONS)
+        t, y = self._point()
+        try:
+            self.dy.copy_(self.field.at(t, y))
+            self.refused = False
+        except RejectStep:
+            self.refused = True
+            self.dy.zero_()
+            self.times[3] = 1.0  # read, and cleared, by Outside in field.jl
+            return
+        if self.sign < 0:
+            self.dy.neg_()
+
+    def _products(self, inputs, t, y):
+        """The transposed derivatives of f in the inputs times v, None where f does not depend on one."""
+        self.field.stats.backward_nvjp += 1
+        out = self.field.at(t, y)
+        if not out.requires_grad:
+            return [None] * len(inputs)
+        return torch.autograd.grad(out, inputs, self.sign * self.v.to(y.device), allow_unused=True)
+
+    def _vjp(self):
+        with torch.inference_mode(False), torch.enable_grad():
+            t, y = self._point()
+            y.requires_grad_()
+            (found,) = self._products((y,), t, y)
+        self.jtv.zero_() if found is None else self.jtv.copy_(found)
+
+    def _vjp_p(self):
+        parameters = self.field.parameters
+        with torch.inference_mode(False), torch.enable_grad():
+            t, y = self._point()
+            found = self._products(parameters, t, y)
+        start = 0
+        for p, g in zip(parameters, found):
+            part = self.ptv[start : start + p.numel()]
+            part.zero_() if g is None else part.copy_(g.reshape(-1))
+            start += p.numel()
+
+    def _jvp(self):
+        t, y = self._point()
+        product = Products(self.field, float(t), y).jvps(self.v.to(y.device, copy=True).unsqueeze(0))[0]
+        self.field.stats.njvp += 1
+        self.jv.copy_(self.sign * product)
+
+    def _jac(self):
+        t, y = self._point()
+        self.J.copy_(self.sign * self.matrix(float(t), y))
+
+    def _tgrad(self):
+        """df/dt: its sign is that of f times that of time."""
+        with torch.inference_mode(False), torch.enable_grad():
+            t, y = self._point()
+            slope = time_derivative(self.field, t, y, False)
+        self.dT.zero_() if slope is None else self.dT.copy_(slope)
+
+    def _domain(self):
+        self.refused = not self.limits.allow(self.time, self.y.to(self.field.device, copy=True))
+        return STOP if self.refused else GO_ON
+
+    def _step(self):
+        """After an accepted step: events on its polynomial, the callback, the clock."""
+        stats, limits = self.field.stats, self.limits
+        stats.accepted += 1
+        begin, end = (self.sign * x for x in self.times[:2].tolist())
+        states = self.inside.to(self.field.device, copy=True)
+        t, y = end, states[-1]
+        if self.watch is not None:
+            step = Step(begin, end - begin, states[0], y, 0.0, 1.0, None)
+            cut = self.watch.scan(step, end, self.polynomial(states))
+            if cut is not None:
+                t, y, self.status, self.cut = cut.t, cut.y, self.watch.status, cut
+        if limits is not None:
+            if limits.stop(t, y):
+                self.status = Status.CALLBACK
+            elif self.status is None and limits.expired():
+                self.status = Status.MAX_SECONDS
+        return GO_ON if self.status is None else STOP
+
+    def polynomial(self, states):
+        """(degree + 1, n) coefficients of the powers of theta from the states at the nodes, (degree + 1, n)."""
+        return (self.monomial.to(states.device) @ states.to(torch.float64)).to(states.dtype)
+
+
+def _steps(limits) -> bool:
+    return limits.callback is not None or limits.deadline is not None
+
+
+def _nodes(degree):
+    """Chebyshev's points of (0, 1) with both ends, (m,), and the matrix from values there to monomial coefficients."""
+    theta = torch.tensor([0.5 - 0.5 * math.cos(math.pi * i / degree) for i in range(degree + 1)], dtype=torch.float64)
+    theta[0], theta[-1] = 0.0, 1.0
+    return theta, torch.linalg.inv(torch.vander(theta, increasing=True))
+
+
+class _Dense:
+    """df/dy, column by column."""
+
+    pattern = None
+
+    def __init__(self, field):
+        self.jacobian, self.size = Jacobian(field), field.size * field.size
+
+    def __call__(self, t, y):
+        return self.jacobian(t, y).t().reshape(-1)
+
+
+class _Compressed:
+    """The entries of a sparse df/dy in compressed columns, the diagonal always among them. pattern: (colptr, rowval)."""
+
+    def __init__(self, field, t, y):
+        self.jacobian = field.structure.linearise(field)
+        found = field.structure.plan(field, t, y).pattern
+        whole = found.union(Pattern(range(field.size), range(field.size), field.size))
+        self.entries = len(found.rows)
+        self.places = np.searchsorted(whole.cols * whole.size + whole.rows, found.cols * found.size + found.rows)
+        starts = np.searchsorted(whole.cols, np.arange(field.size + 1))
+        self.pattern = torch.from_numpy(starts + 1), torch.from_numpy(whole.rows + 1)
+        self.size = len(whole.rows)
+
+    def __call__(self, t, y):
+        plan, values = self.jacobian(t, y)
+        if len(plan.pattern.rows) != self.entries:
+            raise ValueError(
+                "the Jacobian has gained entries since the start of the solve, and SciML's matrix cannot grow: pass the whole "
+                "pattern, pynode.Sparse(pattern)"
+            )
+        whole = np.zeros(self.size, dtype=values.dtype)
+        whole[self.places] = values
+        return torch.from_numpy(whole)
+
+
+def _matrix(field, t, y):
+    """What makes the Jacobian; None for a matrix-free field."""
+    if field.structure is None:
+        return _Dense(field)
+    return None if field.structure.name == "krylov" else _Compressed(field, t, y)

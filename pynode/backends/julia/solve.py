@@ -1,0 +1,142 @@
+"""The forward solve by Julia: the same arguments and the same Trajectory as those of the torch engine."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from ...dense import Trajectory
+from ...status import RejectStep, Status
+from ..recording import Recording
+from .field import ForeignField
+from .runtime import start
+
+# SciMLBase's return codes. Its DtLessThanMin and Unstable have many causes, told apart by the state they leave.
+_ENDS = {
+    "Success": Status.SUCCESS, "Terminated": Status.EVENT, "MaxIters": Status.MAX_STEPS, "DtNaN": Status.NONFINITE,
+    "ConvergenceFailure": Status.NEWTON, "InitialFailure": Status.NONFINITE, "DtLessThanMin": Status.STEP_TOO_SMALL,
+    "Unstable": Status.STEP_TOO_SMALL,
+}
+
+
+class Span(NamedTuple):
+    """One accepted step of a dense trajectory, as far as its polynomial needs it."""
+
+    t: float
+    h: float
+    y: torch.Tensor
+
+
+class JuliaTrajectory(Trajectory):
+    """solved: Julia's solution, dense where it was kept for a gradient; foreign: the field that it asks."""
+
+    solved = foreign = None
+
+
+def integrate(field, method, y0, times, options, atol, record=None, dense=False, slopes=False, watch=None, limits=None):
+    """As backends.torch.integrate. record: not None keeps Julia's dense solution, which its adjoints need."""
+    julia, stats = start(), field.stats
+    direction = 1.0 if times[-1] > times[0] else -1.0
+    try:
+        f0 = field.first(times[0], y0)
+    except RejectStep:
+        return _ended(JuliaTrajectory(times[0], y0, None, 0.0), Status.DOMAIN)
+    path = JuliaTrajectory(times[0], y0, f0, 0.0)
+    if not bool(torch.isfinite(f0).all()):
+        return _ended(path, Status.NONFINITE)
+    if limits is not None and not stats.accepted and not limits.allow(times[0], y0):
+        return _ended(path, Status.DOMAIN)
+    if watch is not None:
+        watch.begin(times[0], y0)
+    foreign = ForeignField(field, method, times[0], y0, direction, options.max_nfe, watch, limits)
+    path.foreign = foreign
+    handle = foreign.bind(julia.package)
+    krylov = field.structure is not None and field.structure.name == "krylov"
+    algorithm = method.algorithm if method.algorithm is not None else julia.algorithm(method.name, krylov)
+    outputs = direction * torch.tensor(times, dtype=torch.float64)
+    stops = direction * torch.tensor(
+        [s for s in options.tstops if 0 < direction * (s - times[0]) < direction * (times[-1] - times[0])], dtype=torch.float64
+    )
+    start_y = y0.detach().to("cpu", copy=True)
+    tolerance = atol.detach().to("cpu").expand(field.size).contiguous()
+    mass = None if field.mass is None else field.mass.dense().detach().to("cpu").t().contiguous()
+    whole = record is not None or dense
+    before = stats.accepted
+    path.solved = foreign.call(
+        julia.package.forward, handle, algorithm, start_y.data_ptr(), float(outputs[0]), float(outputs[-1]), options.rtol,
+        tolerance.data_ptr(), _array(outputs), _array(stops), dense=whole, mass=0 if mass is None else mass.data_ptr(),
+        first=options.step_size or options.first_step or 0.0, fixed=not method.adaptive, smallest=options.min_step,
+        largest=options.max_step, maxiters=max(1, options.max_steps - stats.accepted - stats.rejected), matrix=not krylov,
+    )
+    if path.solved is None:  # a limit was met inside of f, which leaves nothing
+        return _ended(path, foreign.status)
+    path.status = _count(julia.package, path, stats, before)
+    path.t = path.end = direction * julia.package.ending_b(path.solved, handle, start_y.data_ptr())
+    path.y = start_y.to(y0)
+    if foreign.cut is not None:
+        path.t, path.y, path.hits = foreign.cut.t, foreign.cut.y, watch.hits
+    elif watch is not None:
+        path.hits = watch.hits
+    if foreign.status is not None:
+        path.status = foreign.status
+    elif path.status is Status.STEP_TOO_SMALL:
+        path.status = _cause(field, path, foreign)
+    states = torch.zeros(len(times), field.size, dtype=field.dtype)
+    reached = julia.package.outputs_b(path.solved, handle, states.data_ptr(), _array(outputs), whole)
+    reached = sum(1 for t in times[:reached] if direction * (path.t - t) >= 0)
+    path.ys = [y0, *states.to(y0)[1:reached].unbind(0)]
+    if dense:
+        _sample(julia.package, path, direction)
+    if slopes:
+        path.slopes = [field.slope(t, y) for t, y in zip(times[1:reached], path.ys[1:])]
+    return path
+
+
+def _ended(path, status):
+    path.status = status
+    return path
+
+
+def _array(tensor):
+    return tensor.data_ptr(), tensor.numel()
+
+
+def _count(package, path, stats, before) -> Status:
+    """Add Julia's counts to ours, and say how it ended. Evaluations, Jacobians and products the hooks have counted."""
+    code, accepted, rejected, factorisations, solves, failures, size = package.statistics(path.solved)
+    stats.accepted = before + accepted
+    stats.rejected += rejected
+    stats.nlu += factorisations
+    stats.nsolve += solves
+    stats.newton_failures += failures
+    path.sizes = [size]
+    return _ENDS.get(str(code), Status.STEP_TOO_SMALL)
+
+
+def _cause(field, path, foreign) -> Status:
+    """Why Julia's steps shrank to nothing."""
+    if foreign.refused:
+        return Status.DOMAIN
+    try:
+        finite = bool(torch.isfinite(field.slope(path.t, path.y)).all())
+    except RejectStep:
+        return Status.DOMAIN
+    return Status.STEP_TOO_SMALL if finite else Status.NONFINITE
+
+
+def _sample(package, path, direction):
+    """The polynomials of all steps, from Julia's interpolant at the nodes."""
+    foreign, count = path.foreign, package.steps(path.solved)
+    n, m = foreign.field.size, len(foreign.nodes)
+    mesh, states = torch.zeros(count + 1, dtype=torch.float64), torch.zeros(count, m, n, dtype=foreign.field.dtype)
+    package.mesh_b(path.solved, mesh.data_ptr())
+    package.sample_b(path.solved, foreign.handle, states.data_ptr())
+    mesh = (direction * mesh).tolist()
+    states = states.to(path.y0)
+    coefficients = torch.einsum("ij,kjn->kin", foreign.monomial.to(states.device), states.to(torch.float64)).to(states)
+    path.polynomials = list(coefficients.unbind(0))
+    path.recording = Recording(foreign.field, None, None)
+    path.recording.starts.extend(mesh[:-1])
+    path.recording.sizes.extend(b - a for a, b in zip(mesh, mesh[1:]))
+    path.recording.steps = [Span(a, b - a, row) for a, b, row in zip(mesh, mesh[1:], states[:, -1].unbind(0))]

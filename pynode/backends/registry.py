@@ -1,0 +1,62 @@
+"""Which engine runs a solve: torch's own, or Julia's."""
+
+from __future__ import annotations
+
+import warnings
+
+from ..methods import registry
+from ..methods.base import Method
+from . import torch as torch_engine
+from .julia import algorithms
+from .julia.locate import locate
+
+NAMES = ("auto", "torch", "julia")
+
+
+class TorchBackend:
+    """Runs wherever torch does."""
+
+    name = "torch"
+    method = staticmethod(registry.get)
+    integrate = staticmethod(torch_engine.integrate)
+
+
+class JuliaBackend:
+    """SciML's solvers, called with torch's field. Julia starts at the first solve."""
+
+    name = "julia"
+    method = staticmethod(algorithms.get)
+
+    @staticmethod
+    def integrate(*arguments, **keywords):
+        from .julia.solve import integrate
+
+        return integrate(*arguments, **keywords)
+
+
+def choose(backend, method):
+    """(engine, method) for the names that a user gave; method 'auto' stays what it is.
+
+    'auto' is the torch engine for every method that it has, and Julia for those that Julia alone has, where it is ready;
+    where it is not, a warning names the reason and the nearest method of the torch engine, which serves.
+    """
+    if backend not in NAMES:
+        raise ValueError(f"unknown backend {backend!r}: choose 'auto', 'torch' or 'julia'")
+    if backend == "julia" or isinstance(method, algorithms.JuliaMethod):
+        return JuliaBackend, method if method == "auto" else algorithms.get(method)
+    if method == "auto" or isinstance(method, Method) or backend == "torch":
+        return TorchBackend, method if method == "auto" else registry.get(method)
+    foreign = algorithms.is_object(method)
+    try:
+        return TorchBackend, registry.get(method)
+    except (ValueError, TypeError):
+        if not foreign and algorithms.nearest(method) is None:
+            raise
+    location = locate()
+    if location.ready:
+        return JuliaBackend, algorithms.get(method)
+    near = algorithms.nearest(method)
+    if near is None:
+        raise ValueError(f"{method} is Julia's alone, and {location.problem}")
+    warnings.warn(f"{method} is Julia's alone, and {location.problem}. The torch engine serves with {near}.", stacklevel=3)
+    return TorchBackend, registry.get(near)

@@ -1,0 +1,77 @@
+"""The accepted steps of a batch, kept for its gradient."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+
+class RowSteps:
+    """Steps in the order in which a gradient takes them back: first the last step of every row, then the one before, ...
+
+    Filled by ``add``, ordered by ``close``. Then of S steps: row, t, h, end: (S,) NumPy, tape: list of tensors (S, ...) of
+    their method; levels: list of (first, last), the steps that are equally far from the end of their rows. In each level the
+    rows stand in the same order, those with the most steps first; order: (B,) the rows in that order.
+    start: (times (B,), states (B, n), sizes of the first steps tried (B,)) at which the rows begin.
+    """
+
+    def __init__(self):
+        self._parts, self.start = [], None
+
+    def add(self, clock, which, h, arrived, tape):
+        """Keep the steps that the rows in which (places in the clock) have just completed."""
+        self._parts.append((clock.index[which], clock.t[which], h[which], arrived[which], tape(which)))
+
+    def close(self, batch):
+        """Put the steps of a batch of so many rows in order."""
+        columns = list(zip(*self._parts, strict=True)) or [(np.zeros(0, dtype=np.int64),), *[(np.zeros(0),)] * 3, ()]
+        self._parts = []
+        row, t, h, end = (np.concatenate(column) for column in columns[:4])
+        counts = np.bincount(row, minlength=batch)
+        self.order = np.argsort(-counts, kind="stable")
+        self._rank = np.argsort(self.order)
+        self._first = np.cumsum(counts) - counts
+        grouped = np.argsort(row, kind="stable")
+        number = np.empty_like(row)
+        number[grouped] = np.arange(len(row)) - self._first[row[grouped]]
+        back = counts[row] - 1 - number
+        ordered = np.lexsort((self._rank[row], back))
+        sizes = np.bincount(back) if len(back) else np.zeros(0, dtype=np.int64)
+        bounds = np.cumsum(sizes)
+        self.levels = list(zip((bounds - sizes).tolist(), bounds.tolist(), strict=True))
+        self._place = np.argsort(ordered)[grouped]  # by row, then by number of the step
+        self.row, self.t, self.h, self.end = row[ordered], t[ordered], h[ordered], end[ordered]
+        places = torch.from_numpy(ordered)
+        self.tape = [torch.cat(parts)[places.to(parts[0].device)] for parts in zip(*columns[4], strict=True)]
+
+    def sizes_before(self, count):
+        """(S, count): the sizes of that many steps before each; before the first it is the size first tried, then NaN."""
+        sizes, levels = np.full((len(self.row), count), np.nan), [*self.levels, *[(0, 0)] * (count + 1)]
+        for i, (first, _) in enumerate(self.levels):
+            for j in range(count):
+                (begin, end), (after, until) = levels[i + 1 + j], levels[i + j]
+                known, all_rows = end - begin, until - after
+                sizes[first : first + known, j] = self.h[begin:end]
+                # The others of the level that was there had their first step in it.
+                sizes[first + known : first + all_rows, j] = self.start[2][self.order[known:all_rows]]
+        return sizes
+
+    def locate(self, times, row):
+        """The place of the step that each time (Q,) of the row beside it, (Q,), falls in; -1 where the row did not get there.
+
+        Where two steps meet it is the earlier one.
+        """
+        direction = np.sign(self.h[self._place])
+        ends, owners = self.end[self._place] * direction, self.row[self._place]
+        sign = np.ones(len(self._rank))
+        sign[owners] = direction
+        # Steps and times in one sorted sequence, a time before the step that ends at it.
+        rows, moments = np.concatenate((owners, row)), np.concatenate((ends, times * sign[row]))
+        ask = np.concatenate((np.zeros(len(ends), dtype=bool), np.ones(len(times), dtype=bool)))
+        sequence = np.lexsort((~ask, moments, rows))
+        passed = np.empty(len(rows), dtype=np.int64)
+        passed[sequence] = np.cumsum(~ask[sequence])
+        passed = passed[len(ends) :]
+        inside = passed < len(ends)
+        inside[inside] = owners[passed[inside]] == row[inside]
+        return np.where(inside, self._place[np.where(inside, passed, 0)] if len(ends) else -1, -1)
