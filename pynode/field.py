@@ -6,6 +6,7 @@ import copy
 
 import torch
 
+from .held import Held
 from .split import SplitField
 from .stats import Stats
 from .status import RejectStep
@@ -27,6 +28,7 @@ class VectorField:
     def __init__(self, problem, layout, t0: float, params=None):
         self.layout, self.stats = layout, Stats()
         self.f, self.args, self.user_jac = problem.f, problem.args, problem.jac
+        self.held = Held(self.f)
         self.dtype, self.device, self.size, self.flat = layout.dtype, layout.device, layout.size, layout.flat
         self.parameters = self._find_parameters(problem, t0) if params is None else [p for p in params if p.requires_grad]
         self.parts = None

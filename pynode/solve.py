@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from . import functional
 from .adjoints import registry as adjoints
 from .adjoints.base import Integrate, Once
 from .algebra.consistent import consistent as make_consistent
@@ -69,7 +70,10 @@ def solve(
 
     Raises ValueError or TypeError for input that makes no sense, SolveError where the solve fails.
     """
+    given = dict(locals())
     problem = f if isinstance(f, ODEProblem) else ODEProblem(f, y0, t, args, jac, mass)
+    if functional.active():
+        return functional.transformed(solve, problem, given)
     choosing = method == "auto" and not batched and structure == "dense" and problem.mass is None
     engine, method = backends.choose(backend, method)
     method = engine.method("bdf" if method == "auto" else method)
@@ -136,10 +140,12 @@ def solve(
                 return outputs()
 
             def pullback(grads):
-                return adjoint.pullback(field, method, path, queries[: len(grads)], grads, flat_options)
+                with field.held.again():
+                    return adjoint.pullback(field, method, path, queries[: len(grads)], grads, flat_options)
 
             def second(grads, vectors):
-                return adjoint.second(field, path, queries[: len(grads)], grads, vectors)
+                with field.held.again():
+                    return adjoint.second(field, path, queries[: len(grads)], grads, vectors)
 
             return Integrate.apply(outputs, pullback, second, start, *field.parameters)
 

@@ -14,8 +14,8 @@ ROOT = Path(pynode.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 # A module imports only from layers to its left; modules of one package may use one another, without a circle.
 ORDER = (
-    "status tree norm stats options problem split field rows dense events watch limits solution control algebra "
-    "methods backends adjoints legs solve_batched solve "
+    "status tree norm stats options problem split held field rows dense events watch limits solution control algebra "
+    "methods backends adjoints legs rules functional solve_batched solve "
     "nn problems compare train cli __main__"
 ).split()
 CEILING = 320
