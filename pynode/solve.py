@@ -45,6 +45,10 @@ def solve(
         a component. Of the order 1e-3 times the smallest values that matter is a good atol.
     dense: keep the polynomials of all steps, so that solution(t) works at every t.
     adjoint: 'auto' and 'discrete': the exact gradient of the steps taken; 'direct': a graph through the whole loop.
+        pynode.DiscreteAdjoint(checkpoints=k) keeps k states instead of all, DiscreteAdjoint(max_memory='500MB') as many as
+        fit; the gradient is the same. Both have second derivatives (not in times and events).
+        Inside torch.func's transforms (grad, jvp, jacfwd, jacrev, hessian, vmap) solve is a function of y0, args and the
+        parameters of a module f, which must not close over other tensors with derivatives.
     jac: jac(t, y, *args) -> df/dy (n, n), instead of the one by reverse mode.
     structure: how the Jacobian of a large system is made and solved with: 'dense', 'sparse' (pattern detected), 'krylov', or
         pynode.Sparse(pattern), a pattern itself, pynode.Banded(lower, upper), pynode.Krylov(precond=...).
@@ -114,16 +118,17 @@ def solve(
         method = engine.method(method)
         if controller is not None:
             method = method.controlled(controller)
+    taken = field if direct else field.isolated()
     needs_time = times.requires_grad and torch.is_grad_enabled()
 
     def leg(start, values, watch):
         """From values[0] to values[-1]; start: (n,)."""
         if values[0] != begin:  # a reset state may violate the algebraic equations
             start = make_consistent(field, values[0], values[-1], start, atol, rtol, consistent)
-        wanted = torch.is_grad_enabled() and (start.requires_grad or bool(field.parameters))
+        wanted = torch.is_grad_enabled() and (start.requires_grad or bool(taken.parameters))
 
         def run(y, record, curved):
-            return engine.integrate(field, method, y, values, options, atol, record, curved, needs_time, watch, limits)
+            return engine.integrate(taken, method, y, values, options, atol, record, curved, needs_time, watch, limits)
 
         if wanted and direct:
             path = run(start, None, dense)
@@ -141,13 +146,13 @@ def solve(
 
             def pullback(grads):
                 with field.held.again():
-                    return adjoint.pullback(field, method, path, queries[: len(grads)], grads, flat_options)
+                    return adjoint.pullback(taken, method, path, queries[: len(grads)], grads, flat_options)
 
             def second(grads, vectors):
                 with field.held.again():
-                    return adjoint.second(field, path, queries[: len(grads)], grads, vectors)
+                    return adjoint.second(taken, path, queries[: len(grads)], grads, vectors)
 
-            return Integrate.apply(outputs, pullback, second, start, *field.parameters)
+            return Integrate.apply(outputs, pullback, second, start, *taken.sources)
 
         def between(queries):
             """The states at times inside the leg, (m, n), from the polynomials of the steps."""

@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 
-@dataclass
+@dataclass(repr=False)
 class Stats:
     """Forward: evaluations of f, Jacobians, factorisations, linear solves, steps; ``backward_*``: those of the gradient.
 
     A batched evaluation of f counts as many evaluations as it has rows; a Jacobian counts once, in njac only.
     switches counts the changes between the methods of an automatic pair.
     njvp counts the Jacobian-vector products of matrix-free solves; those of sparse Jacobians belong to njac.
+    backward_nfe counts the evaluations that products of the Jacobian with vectors need, those of Jacobians aside;
     backward_nvjp and backward_njvp count products of the Jacobian of f with vectors, from the left and from the right;
     backward_steps the steps that were taken again.
     """
@@ -33,6 +34,10 @@ class Stats:
     backward_nlu: int = 0
     backward_nsolve: int = 0
     backward_steps: int = 0
+
+    def __repr__(self):
+        """Those that are not zero, first the forward ones."""
+        return "Stats(" + ", ".join(f"{name}={value}" for name, value in self.as_dict().items() if value) + ")"
 
     def as_dict(self) -> dict:
         return asdict(self)

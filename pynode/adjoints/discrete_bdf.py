@@ -75,6 +75,7 @@ def _through_start(field, form, trajectory, zbar, grads):
             found = torch.autograd.grad(f0, [y0, *field.parameters], fbar, allow_unused=True, retain_graph=True)
             ybar = ybar if found[0] is None else ybar + found[0]
             grads = [g if x is None else g + x for g, x in zip(grads, found[1:])]
+    field.stats.backward_nfe += 1
     field.stats.backward_nvjp += 1
     return ybar, grads
 

@@ -140,7 +140,7 @@ def _again(field, method, steps, outputs):
                 curves = polynomial(start, torch.stack(stages), method.tableau.dense_weights, h if explicit else None)[:, step]
                 pairs.append(((powers(theta, len(curves) - 1, 0, start).T.unsqueeze(2) * curves).sum(0), cotangents))
             values, seeds = zip(*pairs, strict=True)
-            back, *found = torch.autograd.grad(values, [start, *field.parameters], seeds, allow_unused=True)
+            back, *found = torch.autograd.grad(values, [start, *field.parameters], seeds, allow_unused=True, retain_graph=True)
         ybar[:count] = back
         params = [p if g is None else p + g for p, g in zip(params, found, strict=True)]
         field.stats.backward_nvjp += count * method.tableau.stages

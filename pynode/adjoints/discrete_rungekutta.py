@@ -99,7 +99,8 @@ def sequential(field, method, steps, ends, inside, ybar):
         for i in range(count - 1, -1, -1):
             if stages[i] is None or not values[i].requires_grad:
                 continue
-            found = torch.autograd.grad(values[i], [leaves[i], *field.parameters], stages[i], allow_unused=True)
+            wanted = [leaves[i], *field.parameters]
+            found = torch.autograd.grad(values[i], wanted, stages[i], allow_unused=True, retain_graph=True)
             field.stats.backward_nvjp += 1
             grads = [g if x is None else g + x for g, x in zip(grads, found[1:])]
             if found[0] is not None:

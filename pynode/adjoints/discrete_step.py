@@ -61,7 +61,7 @@ class Sweep:
             return
         tensors, cotangents = zip(*pairs)
         wanted = [y, *leaves.values(), *self.field.parameters]
-        ybar, *found = torch.autograd.grad(tensors, wanted, cotangents, allow_unused=True)
+        ybar, *found = torch.autograd.grad(tensors, wanted, cotangents, allow_unused=True, retain_graph=True)
         self.field.stats.backward_nvjp += 1
         self.ybar = self.ybar if ybar is None else ybar
         self.carried = {name: value for name, value in zip(leaves, found) if value is not None}

@@ -65,8 +65,9 @@ def _pull(field, t, y, v):
     with torch.enable_grad():
         y = y.detach().clone().requires_grad_()
         out = field.at(torch.full((), t, dtype=y.dtype, device=y.device), y)
+        field.stats.backward_nfe += 1
         field.stats.backward_nvjp += 1
         if not out.requires_grad:
             return None, [None] * len(field.parameters)
-        back, *found = torch.autograd.grad(out, [y, *field.parameters], v, allow_unused=True)
+        back, *found = torch.autograd.grad(out, [y, *field.parameters], v, allow_unused=True, retain_graph=True)
     return back, found
