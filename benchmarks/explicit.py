@@ -15,7 +15,7 @@ from benchmarks.pairs import pair
 
 import torch  # isort: skip
 
-from benchmarks import report
+from benchmarks import peers, report
 from benchmarks.fields import MLP, start
 from pynode import problems
 from pynode.solve import solve
@@ -27,15 +27,16 @@ OUTPUTS = 50
 class Case:
     """A field with a start, (n,) or (batch, n), and output times; solvers are functions of no arguments."""
 
-    def __init__(self, name: str, rtol: float):
+    def __init__(self, name: str, rtol: float, end: float | None = None):
+        """end: time of the last output, by default that of the problem."""
         self.name, self.rtol = name, rtol
         if name.startswith("mlp"):
-            self.field, self.atol, end = MLP(), 1e-8, 5.0
+            self.field, self.atol, last = MLP(), 1e-8, 5.0
             self.y0 = start(int(name.split("x")[1]))
         else:
             problem = problems.get(name)
-            self.field, self.y0, self.atol, end = problem.field, problem.y0, problem.atol, problem.tspan[1]
-        self.t = torch.linspace(0.0, end, OUTPUTS + 1, dtype=torch.float64)
+            self.field, self.y0, self.atol, last = problem.field, problem.y0, problem.atol, problem.tspan[1]
+        self.t = torch.linspace(0.0, end or last, OUTPUTS + 1, dtype=torch.float64)
         self.parameters = tuple(self.field.parameters())
 
     def pynode(self, method):
@@ -43,24 +44,11 @@ class Case:
         return lambda y0, f=self.field: solve(f, y0, times, method=method, rtol=self.rtol, atol=self.atol).y
 
     def torchdiffeq(self, adjoint=False):
-        import torchdiffeq
-
-        odeint = torchdiffeq.odeint_adjoint if adjoint else torchdiffeq.odeint
-        return lambda y0, f=self.field: odeint(f, y0, self.t, rtol=self.rtol, atol=self.atol, method="dopri5")
+        return lambda y0, f=self.field: peers.torchdiffeq(f, y0, self.t, "dopri5", self.rtol, self.atol, adjoint)
 
     def torchode(self, method):
-        import torchode
-
-        def run(y0, f=self.field):
-            rows = y0 if y0.dim() == 2 else y0.unsqueeze(0)
-            term = torchode.ODETerm(f)
-            stepper = {"tsit5": torchode.Tsit5, "dp5": torchode.Dopri5}[method](term=term)
-            control = torchode.IntegralController(atol=self.atol, rtol=self.rtol, term=term)
-            problem = torchode.InitialValueProblem(y0=rows, t_eval=self.t.expand(len(rows), -1))
-            ys = torchode.AutoDiffAdjoint(stepper, control).solve(problem).ys.transpose(0, 1)
-            return ys if y0.dim() == 2 else ys.squeeze(1)
-
-        return run
+        name = {"tsit5": "Tsit5", "dp5": "Dopri5"}[method]
+        return lambda y0, f=self.field: peers.torchode(f, y0, self.t, name, self.rtol, self.atol)
 
     def forward(self, solver):
         def run():

@@ -16,10 +16,9 @@ from benchmarks.stiff import METHODS, PROBLEMS, Case
 
 def measure(name: str, method: str, factors, args) -> list:
     """One row a tolerance."""
-    rows = []
+    rows, base_case = [], Case(name, args.rtol, False)
     for factor in factors:
-        case = Case(name, factor * args.rtol, False)
-        case.atol *= factor
+        case = base_case.at(factor * args.rtol)
         mine, other = case.pynode(method), case.scipy("BDF")
         work, base = case.pynode_work(mine()), case.scipy_work(other())
         timed = pair(mine, other, args.seconds, args.clock, rounds=(3, 20), warmup=0)

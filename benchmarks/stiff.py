@@ -9,6 +9,7 @@ Errors are the largest over the times of the reference data, relative to the lar
 give outputs at these times alone. The reference data are those of PYNODE_REFDATA, or ../shared/refdata.
 """
 
+import copy
 import json
 import os
 from pathlib import Path
@@ -36,13 +37,21 @@ class Case:
         if not path.exists():
             raise SystemExit(f"no reference data {path.name}: name the folder that holds it in PYNODE_REFDATA")
         data = json.loads(path.read_text())
+        self._set(name, rtol, exact_jacobian, [data["t0"], *data["t"]], np.array(data["y"]))
+
+    def _set(self, name, rtol, exact_jacobian, times, reference):
+        """times: T + 1 floats, the start first; reference: (T, n) without the start."""
         self.name, self.rtol, self.exact = name, rtol, exact_jacobian
-        self.problem = problems.get(name)
-        self.times = [data["t0"], *data["t"]]
-        self.reference = np.array(data["y"])
+        self.problem, self.times, self.reference = problems.get(name), times, reference
         self.largest = np.abs(self.reference).max(axis=0)
         n = len(self.problem.y0)
         self.atol = np.broadcast_to(np.asarray(self.problem.atol, dtype=float), (n,)).copy()
+
+    def at(self, rtol: float):
+        """The same case at another rtol, with atol in proportion."""
+        moved = copy.copy(self)
+        moved.rtol, moved.atol = rtol, self.atol * (rtol / self.rtol)
+        return moved
 
     def error(self, states) -> float:
         """states: (T, n) at the times of the reference."""
@@ -50,14 +59,15 @@ class Case:
             return float("inf")
         return float((np.abs(states - self.reference) / self.largest).max())
 
-    def pynode(self, method: str, factor: float = 1.0):
-        field, y0 = self.problem.field, self.problem.y0
+    def pynode(self, method: str, factor: float = 1.0, field=None, **options):
+        """field: the problem's unless another is given; options: further ones of `solve`."""
+        field, y0 = self.problem.field if field is None else field, self.problem.y0
         atol, jac = torch.from_numpy(factor * self.atol), field.jac if self.exact else None
 
         def run():
             with torch.no_grad():
                 return solve(
-                    field, y0, self.times, method=method, rtol=factor * self.rtol, atol=atol, jac=jac, throw=False
+                    field, y0, self.times, method=method, rtol=factor * self.rtol, atol=atol, jac=jac, throw=False, **options
                 )
 
         return run
@@ -69,11 +79,15 @@ class Case:
             "steps": stats.accepted, "rejected": stats.rejected,
         }
 
-    def scipy(self, method: str, mode=torch.no_grad):
-        """SciPy's solver with the wrapper that costs least: no copies, time as a float, no graph."""
+    def scipy(self, method: str, mode=torch.no_grad, field=None):
+        """SciPy's solver with the wrapper that costs least: no copies, time as a float, no graph.
+
+        field: the problem's unless another is given.
+        """
         from scipy.integrate import solve_ivp
 
-        field, y0, span = self.problem.field, self.problem.y0.numpy(), (self.times[0], self.times[-1])
+        field = self.problem.field if field is None else field
+        y0, span = self.problem.y0.numpy(), (self.times[0], self.times[-1])
 
         def f(t, y):
             return field(t, torch.from_numpy(y)).numpy()

@@ -1,7 +1,13 @@
 """pynode: stiff and non-stiff neural differential equations in PyTorch, with the right gradient."""
 
+import importlib
+
+from .adjoints.backsolve import BacksolveAdjoint
 from .adjoints.discrete import DiscreteAdjoint
+from .adjoints.gauss import GaussAdjoint, GaussKronrodAdjoint, QuadratureAdjoint
+from .adjoints.interpolating import InterpolatingAdjoint
 from .algebra.structure import Banded, Dense, Krylov, Sparse
+from .check import GradientCheck, check_gradients
 from .events import Event, EventRecord, PresetTimes
 from .problem import ODEProblem
 from .solution import Solution
@@ -12,6 +18,19 @@ from .status import RejectStep, SolveError, Status
 __version__ = "0.1.0"
 
 __all__ = [
-    "Banded", "Dense", "DiscreteAdjoint", "Event", "EventRecord", "Krylov", "ODEProblem", "PresetTimes", "RejectStep",
-    "Solution", "SolveError", "Sparse", "SplitField", "Status", "__version__", "solve",
+    "BacksolveAdjoint", "Banded", "Dense", "DiscreteAdjoint", "Event", "EventRecord", "GaussAdjoint", "GaussKronrodAdjoint",
+    "GradientCheck", "InterpolatingAdjoint", "Krylov", "ODEProblem", "PresetTimes", "QuadratureAdjoint", "RejectStep",
+    "Solution", "SolveError", "Sparse", "SplitField", "Status", "__version__", "check_gradients", "crosscheck",
+    "solve",
 ]
+
+# What is loaded when it is first asked for: name -> (module, its attribute, or None for the module itself).
+_LAZY = {"crosscheck": ("pynode.engines", "crosscheck")}
+
+
+def __getattr__(name):
+    if name not in _LAZY:
+        raise AttributeError(f"module 'pynode' has no attribute {name!r}")
+    module, attribute = _LAZY[name]
+    found = importlib.import_module(module)
+    return found if attribute is None else getattr(found, attribute)

@@ -22,6 +22,15 @@ def slope(coefficients, theta):
     return powers.to(coefficients.dtype) @ coefficients[1:]
 
 
+def evaluate_each(polynomials, theta):
+    """Of a list of m polynomials, (degree_i + 1, n), each at its own theta, (m, q) float64: (m, q, n)."""
+    first, count = polynomials[0], max(map(len, polynomials))
+    if any(len(p) < count for p in polynomials):
+        polynomials = [p if len(p) == count else torch.cat((p, p.new_zeros(count - len(p), p.shape[1]))) for p in polynomials]
+    powers = theta.unsqueeze(2) ** torch.arange(count, device=theta.device)
+    return torch.bmm(powers.to(first.dtype), torch.stack(polynomials))
+
+
 class Grid:
     """The accepted steps' times, and which step a time falls in. Times run in one direction, either one."""
 
@@ -42,13 +51,14 @@ class Trajectory:
     """What an integration leaves: its steps (kept where a gradient or dense output needs them) and how it ended.
 
     t: time reached; end: of the last accepted step, later than t where an event cut that step short; ys: (m, n) at
-    the first m output times; recording: of the steps, where a gradient or dense output needs
-    them; polynomials: one (degree + 1, n) a step where dense output was asked for; hits: events.
+    the first m output times; recording: of the steps, where a gradient or dense output needs them; polynomials: one
+    (degree + 1, n) a step where dense output was asked for; hits: events; times: those at which output was asked for, the
+    first of them t0.
     """
 
     def __init__(self, t0, y0, f0, h0):
         self.t0, self.y0, self.f0, self.h0 = t0, y0, f0, h0
-        self.recording = None
+        self.times, self.recording = [t0], None
         self.polynomials, self.slopes, self.hits = [], [], []
         self.t, self.end, self.y, self.ys = t0, t0, y0, [y0]
         self.status, self.last, self.sizes = None, None, []
@@ -58,9 +68,15 @@ class Trajectory:
         """All steps, where they were kept; with checkpoints there are none."""
         return [] if self.recording is None else self.recording.steps
 
+    @property
+    def direction(self) -> float:
+        """1 for a solve forward in time, -1 for one backward."""
+        return 1.0 if self.times[-1] >= self.t0 else -1.0
+
     def evaluate(self, times):
         """The states at times (floats) of the span, (m, n), from the polynomials of the steps."""
-        return torch.stack([evaluate(self.polynomials[k], theta)[0] for k, theta in self._located(times)])
+        found = list(self._located(times))
+        return evaluate_each([self.polynomials[k] for k, _ in found], torch.stack([theta for _, theta in found])).squeeze(1)
 
     def slope(self, times):
         """dy/dt of the same polynomials, (m, n)."""

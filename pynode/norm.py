@@ -42,8 +42,33 @@ class Tolerance:
         return math.sqrt(torch.dot(scaled, scaled).item() / self.size)
 
 
+class GroupTolerance(Tolerance):
+    """The largest of the root mean squares of groups of components: a group of 1e6 parameters does not hide one of 3 states.
+
+    groups: numbers of components, in their order; those after the last group are in no norm.
+    """
+
+    def __init__(self, rtol, atol, groups):
+        super().__init__(rtol, atol, sum(groups))
+        self.groups = groups
+
+    def ratio(self, error, y, y1):
+        return self._norm(error / torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol))
+
+    def rms(self, v, scale):
+        return self._norm(v / scale)
+
+    def _norm(self, scaled):
+        parts = scaled[: self.size].split(self.groups)
+        return math.sqrt(torch.stack([torch.dot(part, part) / len(part) for part in parts]).max().item())
+
+
 class RowTolerance(Tolerance):
     """The same norm of every row of (m, n): (m,) float64. atol: 0-d, (n,), or (m, n) for rows of their own."""
+
+    def __init__(self, rtol, atol, size):
+        super().__init__(rtol, atol, size)
+        self.mean = atol.new_full((size,), 1 / size)
 
     def ratio(self, error, y, y1):
         return self.rms(error, torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol))
@@ -53,7 +78,7 @@ class RowTolerance(Tolerance):
 
     def norms(self, scaled):
         """Root mean squares of what is scaled, (..., m, n), as (..., m) on the host: the one copy of a pass."""
-        squares = torch.mv(scaled.square().view(-1, self.size), scaled.new_full((self.size,), 1 / self.size))
+        squares = torch.mv(scaled.square().view(-1, self.size), self.mean)
         return np.sqrt(squares.cpu().numpy().reshape(scaled.shape[:-1]), dtype=np.float64)
 
     def select(self, keep):

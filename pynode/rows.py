@@ -54,7 +54,7 @@ class RowField:
 
     def at(self, t, y):
         """dy/dt of every row, not counted; ValueError where f returns another shape."""
-        t = t.to(y.dtype).reshape((len(y),) + (1,) * max(self.rank, 1))
+        t = self.clock(t, y)
         out = self.f(t, self.layout.unravel(y), *self.args)
         if isinstance(out, torch.Tensor) and out.shape == y.shape:
             return out
@@ -70,6 +70,10 @@ class RowField:
                 "it broadcasts against y)"
             )
         return flat
+
+    def clock(self, t, y):
+        """Times (m,) as functions get to see them: (m, 1, ...), which broadcasts against the rows of y."""
+        return t.to(y.dtype).reshape((len(y),) + (1,) * max(self.rank, 1))
 
     def linearised(self, t, y, graph=False):
         """(df/dy (m, n, n), df/dt (m, n) or None where no row depends on t). graph: both differentiable in y and parameters."""

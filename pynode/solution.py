@@ -25,13 +25,16 @@ class Solution:
     t: (T,) times reached, float64; y: states in the structure of y0 with a leading dimension T, differentiable;
     status, message: how it ended; stats: forward counts, and backward ones once a gradient was taken;
     events: list of EventRecord in the order in which they occurred; method: its name; choice: why 'auto' took it, empty where
-    it was asked for by name.
+    it was asked for by name; adjoint: the name of the one by which gradients are made, and adjoint_choice: why 'auto' took
+    it, empty likewise.
     Where dense output was asked for, ``solution(t)`` gives the state at any time of the span and
     ``solution.derivative(t)`` its dy/dt, both differentiable likewise, the first also in t.
     At the time of a reset every output, also y itself, is the state after it.
     """
 
-    def __init__(self, t, y, status: Status, message: str, stats: Stats, method: str, layout, pieces, events=(), choice=""):
+    def __init__(self, t, y, status: Status, message: str, stats: Stats, method: str, layout, pieces, events=(), choice="",
+                 adjoint="", adjoint_choice=""):
+        self.adjoint, self.adjoint_choice = adjoint, adjoint_choice
         self.t, self.y, self.status, self.message = t, y, status, message
         self.stats, self.method, self.events, self.choice = stats, method, list(events), choice
         self._layout, self._pieces = layout, pieces
@@ -108,27 +111,30 @@ class BatchSolution:
 
     t: (T, B) times, a column for each row; y: states with leading dimensions (T, B), NaN where a row did not arrive,
     differentiable;
-    statuses: how each row ended; reached: the time that each row reached; stats: counts over all rows.
+    statuses: how each row ended; reached: the time that each row reached; stats: counts over all rows;
+    events: for each row a list of EventRecord in the order in which they occurred, their states those of the row.
     """
 
-    def __init__(self, t, y, statuses, reached, stats: Stats, method: str):
+    def __init__(self, t, y, statuses, reached, stats: Stats, method: str, events=()):
         self.t, self.y, self.statuses, self.reached = t, y, statuses, reached
-        self.stats, self.method = stats, method
+        self.stats, self.method, self.events = stats, method, events
 
     @property
     def success(self) -> bool:
-        return all(status is Status.SUCCESS for status in self.statuses)
+        return all(status.success for status in self.statuses)
 
     @property
     def status(self) -> Status:
         """SUCCESS, or the status of the first row that failed."""
-        return next((status for status in self.statuses if status is not Status.SUCCESS), Status.SUCCESS)
+        return next((status for status in self.statuses if not status.success), Status.SUCCESS)
 
     @property
     def message(self) -> str:
-        failed = [i for i, status in enumerate(self.statuses) if status is not Status.SUCCESS]
+        failed = [i for i, status in enumerate(self.statuses) if not status.success]
         if not failed:
-            return f"{len(self.statuses)} rows: {Status.SUCCESS.sentence}."
+            stopped = sum(status is Status.EVENT for status in self.statuses)
+            note = f" ({stopped} stopped at a terminal event before)" if stopped else ""
+            return f"{len(self.statuses)} rows: {Status.SUCCESS.sentence}{note}."
         first = failed[0]
         return (
             f"{self.method}: {len(failed)} of {len(self.statuses)} rows failed, the first of them row {first}: "

@@ -9,10 +9,12 @@ import torch
 from . import functional
 from .adjoints import registry as adjoints
 from .adjoints.base import Integrate, Once
+from .adjoints.choose import choose as choose_adjoint
 from .algebra.consistent import consistent as make_consistent
 from .algebra.mass import Mass
-from .algebra.structure import structure_of
+from .algebra.structure import blocks, structure_of
 from .backends import registry as backends
+from .backends.graphless import without_graph
 from .events import as_events, as_times
 from .field import VectorField
 from .legs import Course, Leg, boundaries
@@ -44,7 +46,10 @@ def solve(
     rtol, atol: tolerances; the error of a step is held below atol + rtol |y| in the root mean square. atol may be one value
         a component. Of the order 1e-3 times the smallest values that matter is a good atol.
     dense: keep the polynomials of all steps, so that solution(t) works at every t.
-    adjoint: 'auto' and 'discrete': the exact gradient of the steps taken; 'direct': a graph through the whole loop.
+    adjoint: how gradients are made (docs/adjoints.md), a name or an object that takes options. 'auto' and 'discrete': the
+        exact gradient of the steps taken; 'gauss', 'gausskronrod', 'quadrature', 'interpolating', 'backsolve': a
+        differential equation solved backwards; 'forward': sensitivities carried along; 'direct': a graph through the
+        whole loop. Solution.adjoint and .adjoint_choice say which and why.
         pynode.DiscreteAdjoint(checkpoints=k) keeps k states instead of all, DiscreteAdjoint(max_memory='500MB') as many as
         fit; the gradient is the same. Both have second derivatives (not in times and events).
         Inside torch.func's transforms (grad, jvp, jacfwd, jacrev, hessian, vmap) solve is a function of y0, args and the
@@ -53,16 +58,19 @@ def solve(
     structure: how the Jacobian of a large system is made and solved with: 'dense', 'sparse' (pattern detected), 'krylov', or
         pynode.Sparse(pattern), a pattern itself, pynode.Banded(lower, upper), pynode.Krylov(precond=...).
     mass: M of M y' = f(t, y), constant, (n, n) or its diagonal; singular for a differential-algebraic system of index 1.
+        For BDF, Rosenbrock and Radau methods and the L-stable, stiffly accurate diagonally implicit ones.
     consistent: 'check' raises ValueError where y0 violates the algebraic equations of a singular M; 'solve' makes it hold.
     params: the tensors that gradients shall reach; by default f.parameters(), those in args, and, for a plain function,
         the leaf tensors that it uses.
     batched: the rows of y0, (B, ...), are separate systems: each gets its own steps, order, Newton iteration, end and status,
         and t may be (T, B). f is called with the rows still running, t of shape (rows, 1, ...), and the tensors in args
-        whose first dimension is B cut to these rows. For explicit, Rosenbrock and diagonally implicit methods and BDF.
-        Returns a BatchSolution, differentiable by the discrete adjoint, row by row.
+        whose first dimension is B cut to these rows; conditions and resets of events likewise, and events occur by row.
+        For explicit, Rosenbrock and diagonally implicit methods and BDF. Returns a BatchSolution, differentiable by the
+        discrete adjoint, row by row.
     throw: False returns the partial solution with its status instead of raising SolveError.
     backend: 'torch'; 'julia', SciML's solvers by the same names (docs/julia.md; ``pynode doctor`` looks at the installation);
-        'auto': torch for every method that it has, Julia for the rest.
+        'auto': torch for every method that it has, Julia for the rest. With batched=True Julia takes all rows in one step,
+        with a sparse Jacobian of one block a row, and returns a Solution.
     controller: 'I', 'PI' or 'PID' step-size control of one-step methods, instead of the method's own.
     first_step, min_step, max_step, step_size (fixed steps), max_steps, max_nfe: see Options.
     events: Event, PresetTimes or a function condition(t, y, *args), or several; what occurred is in solution.events.
@@ -83,23 +91,23 @@ def solve(
     method = engine.method("bdf" if method == "auto" else method)
     if controller is not None and not choosing:
         method = method.controlled(controller)
-    if engine.name == "torch":
-        adjoint = adjoints.get("discrete" if adjoint == "auto" else adjoint)
-    else:
-        adjoint = adjoints.of_julia(adjoint, method)
+    choosing_adjoint = adjoint == "auto" and engine.name == "torch"
+    adjoint = adjoints.get("discrete" if choosing_adjoint else adjoint, engine.name)
     direct = adjoint == adjoints.DIRECT
     stops = tuple(as_times(tstops, "tstops").detach().tolist())
     options = Options(rtol, atol, first_step, step_size, min_step, max_step, max_steps, max_nfe, stops)
+    if batched and engine.name == "julia":
+        # SciML has one step for all rows, and a Jacobian of as many blocks.
+        structure, batched = blocks(structure, problem.y0) if method.implicit else structure, False
     if batched:
-        limited = any(x is not None for x in (callback, max_seconds, nonnegative, domain))
-        if limited or any(map(len, (*as_events(events), stops, jumps))):
+        if any(x is not None for x in (callback, max_seconds, nonnegative, domain)) or len(jumps):
             raise ValueError(
-                "events, tstops, jumps, callback, max_seconds, nonnegative and domain are not for batched=True: "
-                "solve the rows one by one, or all of them as one system"
+                "jumps, callback, max_seconds, nonnegative and domain are not for batched=True: solve the rows one by one, or "
+                "all of them as one system; PresetTimes with a reset that returns y take the place of jumps"
             )
         if problem.mass is not None or structure != "dense":
             raise ValueError("batched=True takes small dense systems without a mass matrix: leave batched away")
-        return solve_batched(problem, method, options, throw, adjoint, params)
+        return solve_batched(problem, method, options, throw, adjoint, params, as_events(events))
     layout = problem.layout()
     times = problem.times(layout.device)
     values = times.detach().tolist()
@@ -118,7 +126,11 @@ def solve(
         method = engine.method(method)
         if controller is not None:
             method = method.controlled(controller)
-    taken = field if direct else field.isolated()
+    taken, why = field if direct else field.isolated(), ""
+    if choosing_adjoint:
+        adjoint, why = choose_adjoint(field, method)
+    if not direct and torch.is_grad_enabled():
+        adjoint.check(taken, method)
     needs_time = times.requires_grad and torch.is_grad_enabled()
 
     def leg(start, values, watch):
@@ -134,9 +146,10 @@ def solve(
             path = run(start, None, dense)
         else:
             record = adjoint.record if wanted and adjoint.needs == "steps" else None
-            path = _without_graph(
-                run, start.detach(), record, dense or (wanted and adjoint.needs == "dense"), callback is None
-            )
+            curved = dense or (wanted and adjoint.needs == "dense")
+            path = without_graph(lambda: run(start.detach(), record, curved), callback is None)
+            if wanted:
+                adjoint.admit(taken, path)
         count = len(path.ys)
 
         def differentiable(queries, outputs):
@@ -172,22 +185,9 @@ def solve(
         choice += f"; switches made: {field.stats.switches}"
     solution = Solution(
         reached.to(torch.float64), layout.unravel(ys), course.status, _message(field, method, course),
-        field.stats, method.name, layout, course.pieces, course.records, choice,
+        field.stats, method.name, layout, course.pieces, course.records, choice, getattr(adjoint, "name", adjoint), why,
     )
     return solution.check() if throw else solution
-
-
-def _without_graph(run, start, record, curved, inference):
-    """The integration in inference mode, a fifth cheaper an operation than no_grad; again without it where f refuses it
-    (a field that differentiates inside itself must). inference=False: not tried, for states that a user gets to see."""
-    if inference:
-        try:
-            with torch.inference_mode():
-                return run(start, record, curved)
-        except RuntimeError:
-            pass
-    with torch.no_grad():
-        return run(start, record, curved)
 
 
 def _move_outputs(ys, slopes, times):

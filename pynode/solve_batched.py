@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from .adjoints import discrete_rows
 from .adjoints.base import Integrate
 from .adjoints.discrete import DiscreteAdjoint
+from .adjoints.row_points import RowPart
+from .backends.graphless import without_graph
 from .backends.row_steps import RowSteps
-from .backends.torch_batched import integrate
+from .backends.torch_batched import Spans, integrate
 from .methods.bdf import BDF
 from .methods.dirk import DIRK
 from .methods.explicit import ExplicitRungeKutta
@@ -16,14 +19,22 @@ from .methods.rosenbrock import RosenbrockMethod
 from .methods.rows_bdf import BDFRows
 from .methods.rows_dirk import DIRKRows
 from .methods.rows_onestep import ExplicitRows, RosenbrockRows
+from .row_legs import RowCourse, RowLeg, moved
 from .rows import RowField, check_independent
 from .solution import BatchSolution
 
 _STEPPERS = {ExplicitRungeKutta: ExplicitRows, DIRK: DIRKRows, RosenbrockMethod: RosenbrockRows, BDF: BDFRows}
 
 
-def solve_batched(problem, method, options, throw, adjoint, params) -> BatchSolution:
-    """Solve every row of problem.y0, (B, ...), with its own steps; problem.tspan (T,), or (T, B) with a column a row."""
+def _no_second(grads, vectors):
+    raise NotImplementedError("batched=True has first derivatives alone: for second ones leave batched away")
+
+
+def solve_batched(problem, method, options, throw, adjoint, params, events) -> BatchSolution:
+    """Solve every row of problem.y0, (B, ...), with its own steps; problem.tspan (T,), or (T, B) with a column a row.
+
+    events: (events, presets), lists of (number, object).
+    """
     if type(method) not in _STEPPERS:
         raise ValueError(
             f"{method.name} does not run with batched=True: choose an explicit, Rosenbrock or diagonally implicit method "
@@ -37,36 +48,58 @@ def solve_batched(problem, method, options, throw, adjoint, params) -> BatchSolu
     layout = field.layout
     flat = layout.ravel_rows(problem.y0, field.batch)
     times = problem.row_times(flat.device, field.batch)
-    atol, values = options.flat_atol(layout, flat), times.detach()
-    check_independent(field, values[0], flat.detach())
-    field.find_parameters(values[0], flat, params)
+    atol, moments = options.flat_atol(layout, flat), times.detach()
+    check_independent(field, moments[0], flat.detach())
+    field.find_parameters(moments[0], flat, params)
     moving = times.requires_grad and torch.is_grad_enabled()
-    start = _moved(flat, field.at(values[0], flat.detach()).detach(), -times[0]) if moving else flat
-    wanted = torch.is_grad_enabled() and (start.requires_grad or bool(field.parameters))
     if options.step_size is not None:
         method = method.fixed()
-    steps = RowSteps() if wanted else None
-    with torch.no_grad():
-        rows = integrate(field, _STEPPERS[type(method)], method, start.detach(), values, options, atol, steps, moving)
-    ys = rows.ys
-    if wanted:
-        steps.close(field.batch)
+    stepper, values, stops = _STEPPERS[type(method)], moments.cpu().numpy(), np.sort(options.tstops)
 
-        def pullback(grads):
-            return discrete_rows.pullback(field, method, steps, values.cpu().numpy(), grads)
+    def leg(rows, start, t, end, place, attempts, watch):
+        wanted = torch.is_grad_enabled() and (start.requires_grad or bool(field.parameters))
+        steps = RowSteps() if wanted else None
+        index = torch.from_numpy(rows).to(flat.device)
+        spans = Spans(t, end, values[:, rows], place, stops, attempts)
 
-        ys = Integrate.apply(lambda: rows.ys, pullback, _no_second, start, *field.parameters)
+        def run():
+            own = field if len(rows) == field.batch else field.select(index)
+            return integrate(own, stepper, method, start.detach(), spans, options, atol, steps, moving, watch)
+
+        inference = not wanted and not moving
+        path = without_graph(run, inference)
+        counts = path.place - place
+        row = np.repeat(np.arange(len(rows)), counts)
+        made = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts - place, counts)
+        hits = watch.hits if watch is not None and len(watch.hits.row) else None
+        parts = [path.ys[made, row], path.last[:0] if hits is None else hits.y, path.last]
+        joined = torch.cat(parts)
+        if wanted:
+            steps.close(len(rows))
+            when, who = [values[made, rows[row]], path.t], [row, np.arange(len(rows))]
+            if hits is not None:
+                when.insert(1, hits.t), who.insert(1, hits.row)
+            when, who = np.concatenate(when), np.concatenate(who)
+
+            def pullback(grads):
+                return discrete_rows.pullback(RowPart(field, index), method, steps, when, who, grads)
+
+            joined = Integrate.apply(lambda: joined.detach(), pullback, _no_second, start, *field.parameters)
+        elif inference:
+            joined = joined.clone()  # a tensor of inference mode would be none that a graph can use
+        ys, marks, ends = joined.split([len(part) for part in parts])
+        slopes = path.slopes[made, row] if moving else None
+        return RowLeg(ys, made, row, slopes, marks, ends, path.t, path.statuses, path.attempts)
+
+    course = RowCourse(field, leg, values, *events, moving).run(flat, times[0])
+    place, row, states, slopes = course.outputs()
+    at = torch.from_numpy(place).to(flat.device), torch.from_numpy(row).to(flat.device)
+    ys = flat.new_full((len(times), *flat.shape), torch.nan).index_put(at, states)
     if moving:
+        slopes = flat.new_zeros(ys.shape).index_put(at, slopes)
         # The first output is y0 itself, whatever the time.
-        ys = torch.cat((flat.unsqueeze(0), _moved(ys[1:], rows.slopes[1:], times[1:])))
-    solution = BatchSolution(times, layout.unravel(ys), rows.statuses, rows.t, field.stats, method.name)
+        ys = torch.cat((ys[:1], moved(ys[1:], slopes[1:], times[1:])))
+    solution = BatchSolution(
+        times, layout.unravel(ys), course.statuses, course.t.tolist(), field.stats, method.name, course.records
+    )
     return solution.check() if throw else solution
-
-
-def _no_second(grads, vectors):
-    raise NotImplementedError("batched=True has first derivatives alone: for second ones leave batched away")
-
-
-def _moved(y, slope, time):
-    """y with that slope as its derivative in the time."""
-    return y + slope * (time - time.detach()).to(y.dtype).unsqueeze(-1)

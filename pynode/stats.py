@@ -14,8 +14,10 @@ class Stats:
     switches counts the changes between the methods of an automatic pair.
     njvp counts the Jacobian-vector products of matrix-free solves; those of sparse Jacobians belong to njac.
     backward_nfe counts the evaluations that products of the Jacobian with vectors need, those of Jacobians aside;
-    backward_nvjp and backward_njvp count products of the Jacobian of f with vectors, from the left and from the right;
-    backward_steps the steps that were taken again.
+    backward_nvjp and backward_njvp count vector-Jacobian and Jacobian-vector products of f; backward_steps the steps that
+    were taken again; backward_accepted and backward_rejected the steps of a reverse solve, none for the discrete adjoint.
+    backward_quadrature: estimate of the relative error of the parameters' quadrature, of adjoints that make one.
+    backward_drift: of BacksolveAdjoint, how far the states went astray on the way back, in units of the tolerances.
     """
 
     nfe: int = 0
@@ -34,6 +36,10 @@ class Stats:
     backward_nlu: int = 0
     backward_nsolve: int = 0
     backward_steps: int = 0
+    backward_accepted: int = 0
+    backward_rejected: int = 0
+    backward_quadrature: float = 0.0
+    backward_drift: float = 0.0
 
     def __repr__(self):
         """Those that are not zero, first the forward ones."""

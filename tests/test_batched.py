@@ -1,5 +1,7 @@
 """batched=True: every row as if it were solved alone, and no row paying for another."""
 
+from collections import Counter
+
 import pytest
 import torch
 
@@ -40,6 +42,25 @@ def test_rows_equal_rows_alone(method):
     # The same steps up to rounding: far inside the tolerance.
     assert ((together.y - expected).abs() <= 0.1 * (1e-7 + rtol * expected.abs())).all()
     assert together.stats.nfe <= 1.3 * evaluations
+
+
+@pytest.mark.parametrize("method", ["qndf", "fbdf"])
+def test_rows_of_a_large_batch_wait_for_jacobians(method):
+    """Waiting costs evaluations and changes nothing: the counts of all else are those of the rows alone."""
+    mu = torch.logspace(0, 3, 80, dtype=torch.float64)
+    y0 = torch.tensor([2.0, 0.0], dtype=torch.float64).repeat(80, 1)
+    options = {"method": method, "rtol": 1e-5, "atol": 1e-7}
+    together = solve(oscillator, y0, [0.0, 0.5, 2.0], args=(mu,), batched=True, **options)
+    sums = Counter()
+    for i in range(80):
+        solution = solve(oscillator, y0[i], [0.0, 0.5, 2.0], args=(mu[i],), **options)
+        assert ((together.y[:, i] - solution.y).abs() <= 1e-7 + 1e-5 * solution.y.abs()).all()
+        sums.update(solution.stats.as_dict())
+    work = together.stats
+    assert (work.njac, work.nlu, work.accepted, work.rejected) == tuple(
+        sums[name] for name in ("njac", "nlu", "accepted", "rejected")
+    )
+    assert sums["nsolve"] < work.nsolve <= 1.1 * sums["nsolve"]
 
 
 @pytest.mark.parametrize("method", [*METHODS, "kvaerno5"])
@@ -126,3 +147,12 @@ def test_max_steps_by_row():
         forced, y0, [0.0, 1.0], args=(rate,), method="tsit5", batched=True, max_steps=200, throw=False
     )
     assert solution.statuses == [Status.SUCCESS, Status.MAX_STEPS]
+
+
+def test_min_step_by_row():
+    rate = torch.tensor([1.0, 1e5], dtype=torch.float64)
+    y0 = torch.ones(2, 1, dtype=torch.float64)
+    solution = solve(forced, y0, [0.0, 1.0], args=(rate,), method="bs3", batched=True, min_step=1e-4, throw=False)
+    assert solution.statuses == [Status.SUCCESS, Status.MIN_STEP]
+    alone = solve(lambda t, y: forced(t, y, rate[1]), y0[1], [0.0, 1.0], method="bs3", min_step=1e-4, throw=False)
+    assert alone.status is Status.MIN_STEP

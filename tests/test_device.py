@@ -1,5 +1,7 @@
 """States on another device: all stays there, and the numbers are those of the CPU. Runs on what the machine has."""
 
+import math
+
 import pytest
 import torch
 from cases import FAMILIES, Forced, tensor
@@ -37,6 +39,23 @@ def test_stiff_problem(method, device):
     with torch.no_grad():
         y = solve(problem.field, problem.y0, [0.0, end], method=method, rtol=1e-5, atol=tensor(*problem.atol)).y[-1]
     assert y.device.type == device and float(y.sum()) == pytest.approx(1.0, abs=1e-6)
+
+
+@every_device
+@pytest.mark.parametrize("method", ["tsit5", "rodas5p", "qndf", "fbdf"])
+def test_batch(method, device):
+    """With a tensor for each row, an atol for each state, and a last row that fails."""
+    rate = torch.logspace(0, 2, 4, dtype=torch.float64, device=device)
+    y0, atol = torch.ones(4, 2, dtype=torch.float64, device=device), tensor(1e-8, 1e-9)
+    y0[3] = 1e200
+    solution = solve(
+        lambda t, y, r: -r.unsqueeze(1) * y * y * torch.cos(t), y0, [0.0, 0.1, 1.0], args=(rate,), method=method, atol=atol,
+        batched=True, throw=False,
+    )
+    assert solution.y.device.type == device and [status.name for status in solution.statuses[:3]] == ["SUCCESS"] * 3
+    exact = 1 / (1 + rate[:3, None] * math.sin(1.0))
+    torch.testing.assert_close(solution.y[2, :3], exact.expand(3, 2), rtol=1e-4, atol=1e-6)
+    assert not solution.success and torch.isnan(solution.y[2, 3]).all()
 
 
 @every_device

@@ -20,6 +20,11 @@ class Adjoint:
     def record(self, field, method, tol):
         """The Recording of the forward solve, for adjoints that need steps."""
         return Recording(field, method, tol)
+    def check(self, field, method):
+        """ValueError where it does not serve this field under the forward method. Asked once, before the solve."""
+
+    def admit(self, field, trajectory):
+        """ValueError where the solve that was made cannot be taken back by this adjoint. Asked before it is returned."""
 
     def pullback(self, field, method, trajectory, times, grads, options):
         """Cotangents grads, (T, n), of the outputs at times to (cotangent of y0 (n,), list beside field.parameters).

@@ -23,6 +23,7 @@ from . import (
     discrete_step,
     onestep,
     second,
+    stepwise_dirk,
     stepwise_rosenbrock,
 )
 from .base import Adjoint
@@ -39,6 +40,8 @@ REPLAYS = {
     RosenbrockMethod: discrete_rosenbrock,
     Radau: discrete_radau,
 }
+# The same a step at a time, where the Jacobian has a structure.
+STEPWISE = {DIRK: stepwise_dirk, RosenbrockMethod: stepwise_rosenbrock}
 
 
 class DiscreteAdjoint(Adjoint):
@@ -94,7 +97,6 @@ class DiscreteAdjoint(Adjoint):
             ybar, found = sweep.finish()
         return ybar + outputs.at_start, found
 
-
     def second(self, field, trajectory, times, grads, vectors):
         return second.pullback(field, trajectory, times, grads, vectors)
 
@@ -134,8 +136,9 @@ def _runs(method, steps):
 
 
 def _one_step(field, method, steps, ends, inside, ybar):
-    if isinstance(method, RosenbrockMethod) and field.structure is not None:
-        return stepwise_rosenbrock.pullback(field, method, steps, ends, inside, ybar)
+    for family, module in STEPWISE.items():
+        if isinstance(method, family) and field.structure is not None:
+            return module.pullback(field, method, steps, ends, inside, ybar)
     if isinstance(method, ExplicitRungeKutta) and field.size > JACOBIANS_UP_TO:
         return discrete_rungekutta.sequential(field, method, steps, ends, inside, ybar)
     for family, module in REPLAYS.items():

@@ -1,8 +1,8 @@
 """The discrete adjoint of diagonally implicit Runge-Kutta methods, additive pairs included.
 
 As for explicit methods, but that an implicit stage stands on both sides of its equation: with r_i the cotangent that
-the slope k_i has from elsewhere, fbar_i = r_i + h gamma jbar_i and jbar_i = J_i^T fbar_i, so that
-(I - h gamma J_i)^T fbar_i = r_i: the implicit function theorem, exactly. Newton's iteration is not repeated.
+the slope k_i has from elsewhere, M^T fbar_i = r_i + h gamma jbar_i and jbar_i = J_i^T fbar_i, so that
+(M - h gamma J_i)^T fbar_i = r_i: the implicit function theorem, exactly. Newton's iteration is not repeated.
 The slope that a step takes over from the last one has the derivative of f at its start (see methods/dirk.py).
 """
 
@@ -14,13 +14,17 @@ from .onestep import Start
 from .points import jacobians, pull_parameters
 
 
-class Replay(Start):
-    """All steps of a chunk, stage by stage, with the Jacobian of every stage and I - h gamma J factorised."""
+class Stages(Start):
+    """The recursion over the stages of all steps of a chunk.
+
+    The subclass has ``solve(i, v)``: (M - h gamma J_i)^-T v, and ``product(part, i, v)``: J_i^T v with the Jacobian of the
+    implicit (0) or the explicit (1) part of f; v: (m, n, w).
+    """
 
     def __init__(self, field, method, chunk, inside):
         super().__init__(chunk, inside)
         tb, (m, n) = method.tableau, self.y.shape
-        split = method.companion is not None and field.parts is not None
+        split, self.mass = method.splits(field), field.mass
         self.fields = field.parts if split else (field,)
         tables = (tb, method.companion) if split else (tb,)
         self.weights = [(table.matrix(), [float(x) for x in table.b]) for table in tables]
@@ -29,17 +33,10 @@ class Replay(Start):
         self.c = (method.gamma * self.h).view(-1, 1, 1)
         self.t_points = torch.cat([self.t + node * self.h for node in method.nodes])
         self.y_points = states.reshape(-1, n)
-        self.jacobians = [jacobians(f, self.t_points, self.y_points).view(tb.stages, m, n, n) for f in self.fields]
-        eye = torch.eye(n, dtype=states.dtype, device=states.device)
-        self.lu = [
-            torch.linalg.lu_factor(eye - self.c * jac) if implicit else None
-            for implicit, jac in zip(self.implicit, self.jacobians[0])
-        ]
-        field.stats.backward_nlu += m * sum(self.implicit)
         field.stats.backward_nsolve += m * sum(self.implicit)
-        self.dense = self.dense_cotangents(tb.dense_weights, True)
+        self.dense = self.dense_cotangents(method.dense_weights(field.mass), True)
 
-    def _stages(self, seed, outputs):
+    def stages(self, seed, outputs):
         """(cotangents of the starts, those of the slopes of each part), for cotangents (m, n, w) of the ends (None: of
         the outputs inside alone). outputs: whether the cotangents of the outputs inside the steps are added."""
         width = 1 if seed is None else seed.shape[2]
@@ -52,15 +49,17 @@ class Replay(Start):
             slopes = [[s + d.unsqueeze(2) for s, d in zip(part, self.dense[0])] for part in slopes]
             start = start + self.dense[1].unsqueeze(2)
         for i in range(count - 1, -1, -1):
-            back = torch.bmm(self.jacobians[1][i].transpose(1, 2), slopes[1][i]) if len(slopes) > 1 else None
+            back = self.product(1, i, slopes[1][i]) if len(slopes) > 1 else None
             known = slopes[0][i]
             if self.implicit[i]:
                 rhs = known if back is None else known + self.c * back
-                slopes[0][i] = torch.linalg.lu_solve(*self.lu[i], rhs, adjoint=True)
+                slopes[0][i] = self.solve(i, rhs)
                 # c J^T fbar without the product: where J is large, its rounding errors would be as well.
-                back = (slopes[0][i] - known) / self.c
+                back = (self._held(slopes[0][i]) - known) / self.c
             else:
-                first = torch.bmm(self.jacobians[0][i].transpose(1, 2), known)
+                if self.mass is not None:
+                    slopes[0][i] = known = self.mass.rate_transposed(known.transpose(1, 2)).transpose(1, 2)
+                first = self.product(0, i, known)
                 back = first if back is None else first + back
             start = start + back
             for (a, _), part in zip(self.weights, slopes):
@@ -69,18 +68,46 @@ class Replay(Start):
                         part[j] = part[j] + h * a[i, j] * back
         return start, slopes
 
+    def _held(self, v):
+        """M^T v for v (m, n, w)."""
+        return v if self.mass is None else self.mass.times_transposed(v.transpose(1, 2)).transpose(1, 2)
+
+    def pull(self, slopes):
+        """Cotangents of the parameters, summed over the steps, for those of the slopes of each part."""
+        total = None
+        for field, part in zip(self.fields, slopes):
+            found = pull_parameters(field, self.t_points, self.y_points, torch.cat(part).squeeze(2))
+            total = found if total is None else [a + b for a, b in zip(total, found)]
+        return total
+
+
+class Replay(Stages):
+    """All steps side by side, with the Jacobian of every stage and M - h gamma J factorised."""
+
+    def __init__(self, field, method, chunk, inside):
+        super().__init__(field, method, chunk, inside)
+        m, n = self.y.shape
+        shape = (len(self.implicit), m, n, n)
+        self.jacobians = [jacobians(f, self.t_points, self.y_points).view(shape) for f in self.fields]
+        held = torch.eye(n, dtype=self.y.dtype, device=self.y.device) if field.mass is None else field.mass.dense()
+        self.lu = [
+            torch.linalg.lu_factor(held - self.c * jac) if implicit else None
+            for implicit, jac in zip(self.implicit, self.jacobians[0])
+        ]
+        field.stats.backward_nlu += m * sum(self.implicit)
+
+    def solve(self, i, v):
+        return torch.linalg.lu_solve(*self.lu[i], v, adjoint=True)
+
+    def product(self, part, i, v):
+        return torch.bmm(self.jacobians[part][i].transpose(1, 2), v)
+
     def sweep(self, seed):
         """Cotangents of the starts, (m, n, w); None where seed is None and there are no outputs inside."""
         if seed is None and self.dense is None:
             return None
-        return self._stages(seed, seed is None)[0]
+        return self.stages(seed, seed is None)[0]
 
     def parameters(self, seed):
         """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the ends."""
-        if not self.fields[0].parameters:
-            return []
-        total = None
-        for field, part in zip(self.fields, self._stages(seed, True)[1]):
-            found = pull_parameters(field, self.t_points, self.y_points, torch.cat(part).squeeze(2))
-            total = found if total is None else [a + b for a, b in zip(total, found)]
-        return total
+        return self.pull(self.stages(seed, True)[1]) if self.fields[0].parameters else []

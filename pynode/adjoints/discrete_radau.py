@@ -1,8 +1,9 @@
 """The discrete adjoint of Radau IIA methods.
 
-The stages Y_i = y + h sum_j a_ij f(t_j, Y_j) depend on one another, so that their cotangents solve one system a step:
-with g_i what Y_i receives from outside, jbar_i = g_i + J_i^T fbar_i and fbar_j = h sum_i a_ij jbar_i, that is
-(I - h a x J)^T jbar = g: the implicit function theorem, exactly. The systems of all steps are factorised together.
+The stages M Y_i = M y + h sum_j a_ij f(t_j, Y_j) depend on one another, so that the cotangents l of their equations solve
+one system a step: with g_i what Y_i receives from outside, M^T l_i = g_i + J_i^T fbar_i and fbar_j = h sum_i a_ij l_i, that is
+(I x M - h a x J)^T l = g: the implicit function theorem, exactly; y receives M^T l_i from every stage. The systems of all steps
+are factorised together.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ class Replay(Start):
         self.y_points = ys.reshape(-1, n)
         blocks = jacobians(field, self.t_points, self.y_points).view(m, s, n, n)
         coupled = torch.einsum("ij,mjab->miajb", self.a, blocks).reshape(m, s * n, s * n)
-        eye = torch.eye(s * n, dtype=ys.dtype, device=ys.device)
-        self.lu = torch.linalg.lu_factor(eye - self.h.view(-1, 1, 1) * coupled)
+        held = torch.eye(s * n, dtype=ys.dtype, device=ys.device)
+        if field.mass is not None:
+            held = torch.kron(torch.eye(s, dtype=ys.dtype, device=ys.device), field.mass.dense())
+        self.lu = torch.linalg.lu_factor(held - self.h.view(-1, 1, 1) * coupled)
         field.stats.backward_nlu += m
         field.stats.backward_nsolve += m
         self.dense = self._dense(tb, m, s, n) if self.inside else None
@@ -62,7 +65,9 @@ class Replay(Start):
             g, start = g + self.dense[0].unsqueeze(3), start + self.dense[1].unsqueeze(2)
         solved = torch.linalg.lu_solve(*self.lu, g.reshape(m, s * n, width), adjoint=True).view(m, s, n, width)
         slopes = self.h.view(-1, 1, 1, 1) * torch.einsum("ij,minw->mjnw", self.a, solved)
-        return start + solved.sum(1), slopes
+        held, mass = solved.sum(1), self.field.mass
+        held = held if mass is None else mass.times_transposed(held.transpose(1, 2)).transpose(1, 2)
+        return start + held, slopes
 
     def sweep(self, seed):
         """Cotangents of the starts, (m, n, w); None where seed is None and there are no outputs inside."""

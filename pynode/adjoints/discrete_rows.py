@@ -25,28 +25,28 @@ from .row_points import RowPoints
 
 
 class RowOutputs:
-    """Cotangents of the outputs of a batch, sorted by step.
+    """Cotangents of the outputs of a batch, sorted by step. Outputs at a row's start are at_start's.
 
     at_start: (B, n); ends: (S, n), of the states at the ends of the steps; step, theta, grads: (Q,), (Q,), (Q, n), those of
     the outputs inside steps, by ascending place of the step.
     """
 
-    def __init__(self, steps, times, grads):
-        """times: (T, B) NumPy; grads: (T, B, n)."""
-        count, batch, n = grads.shape
-        self.at_start = grads[0]
-        self.ends = grads.new_zeros(len(steps.row), n)
-        row = np.tile(np.arange(batch), count - 1)
-        moments, flat = times[1:].reshape(-1), grads[1:].reshape(-1, n)
-        place = steps.locate(moments, row)
-        at_end = (place >= 0) & (moments == steps.end[place]) if len(steps.row) else place >= 0
+    def __init__(self, steps, times, row, grads):
+        """times, row: (Q,) NumPy, row the rows that the outputs belong to; grads: (Q, n)."""
+        t0, y0, _ = steps.start
+        self.at_start, self.ends = torch.zeros_like(y0), grads.new_zeros(len(steps.row), grads.shape[1])
+        first = times == t0.cpu().numpy()[row]
+        which = np.flatnonzero(first)
+        self.at_start.index_add_(0, _tensor(row[which], grads), grads[_tensor(which, grads)])
+        place = np.where(first, -1, steps.locate(times, row))
+        at_end = (place >= 0) & (times == steps.end[place]) if len(steps.row) else place >= 0
         which = np.flatnonzero(at_end)
-        self.ends.index_add_(0, _tensor(place[which], grads), flat[_tensor(which, grads)])
+        self.ends.index_add_(0, _tensor(place[which], grads), grads[_tensor(which, grads)])
         which = np.flatnonzero((place >= 0) & ~at_end)
         which = which[np.argsort(place[which], kind="stable")]
         self.step = place[which]
-        self.theta = _tensor((moments[which] - steps.t[self.step]) / steps.h[self.step], grads)
-        self.grads = flat[_tensor(which, grads)]
+        self.theta = _tensor((times[which] - steps.t[self.step]) / steps.h[self.step], grads)
+        self.grads = grads[_tensor(which, grads)]
 
     def between(self, first, last):
         """(places from first on, thetas, cotangents) of the outputs inside the steps first to last."""
@@ -66,9 +66,10 @@ class RowChunk(NamedTuple):
         return self.stages
 
 
-def pullback(field, method, steps, times, grads):
-    """Cotangents grads, (T, B, n), of the outputs at times, (T, B), to (cotangent of y0 (B, n), list beside parameters)."""
-    outputs = RowOutputs(steps, times, grads)
+def pullback(field, method, steps, times, row, grads):
+    """Cotangents grads, (Q, n), of the states at times (Q,) of the rows (Q,) to (cotangent of y0 (B, n), list beside
+    field.parameters). A state that its row did not reach has no part in it."""
+    outputs = RowOutputs(steps, times, row, grads)
     with torch.no_grad():
         if isinstance(method, BDF):
             ybar, found = pull_bdf(field, method, steps, outputs, spans)

@@ -86,7 +86,8 @@ class _Values:
         self.form, self.k = form, k
         past = np.concatenate((np.zeros((len(h), 1)), np.cumsum(before, axis=1)), axis=1).T
         self.nodes = -past / h  # of the past values, in steps from the present one
-        read = lagrange(self.nodes, k)
+        with np.errstate(all="ignore"):  # of the nodes that a row does not have
+            read = lagrange(self.nodes, k)
         read[1] /= np.array(form.alpha)[k][:, None].T
         size = MAX_ORDER + 1
         self.back = np.zeros((len(h), form.rows, form.rows + 2))

@@ -33,10 +33,9 @@ class JuliaAdjoint(Adjoint):
         self.name, self.method, self.rtol, self.atol, self.checkpoints = name, method, rtol, atol, checkpoints
 
     @classmethod
-    def of(cls, adjoint, forward):
-        """The twin of an adjoint of the torch engine, or of a name; ValueError for what Julia cannot do."""
+    def of(cls, adjoint):
+        """The twin of an adjoint of the torch engine, its class or its name; ValueError for what Julia has not."""
         if isinstance(adjoint, cls):
-            adjoint.reverse(forward)
             return adjoint
         name = adjoint if isinstance(adjoint, str) else adjoint.name
         key = name.lower().replace("_", "").removesuffix("adjoint")
@@ -45,20 +44,21 @@ class JuliaAdjoint(Adjoint):
             key = "gauss"
         if key not in known:
             raise ValueError(
-                f"backend='julia' has no adjoint {name!r}: choose one of {', '.join((*NAMES, NATIVE))}; the discrete adjoint is that "
-                "of the torch engine, backend='torch'"
+                f"backend='julia' has no adjoint {name!r}: choose one of {', '.join((*NAMES, NATIVE))}; the discrete adjoint "
+                "is that of the torch engine, backend='torch'"
             )
         options = {} if isinstance(adjoint, str) else {k: getattr(adjoint, k, None) for k in ("method", "rtol", "atol")}
-        found = cls(known[key], checkpoints=bool(getattr(adjoint, "checkpoints", False)), **options)
-        found.reverse(forward)
-        return found
+        return cls(known[key], checkpoints=bool(getattr(adjoint, "checkpoints", False)), **options)
+
+    def check(self, field, method):
+        self.reverse(method)
 
     def reverse(self, forward):
         """The reverse solver as a JuliaMethod; ValueError where it would be one of the known traps."""
         chosen = self.method or ("Rodas5P" if forward.implicit or forward.name.startswith("Auto") else forward)
         method = algorithms.get(chosen)
         if "BDF" in method.name or "NDF" in method.name:
-            raise ValueError(f"{method.name} loses accuracy as the reverse solver of an adjoint: choose 'Rodas5P' or 'KenCarp4'")
+            raise ValueError(f"{method.name} loses accuracy as the reverse solver of an adjoint: choose 'Rodas5P'")
         if self.name in JOINT and method.implicit:
             raise ValueError(
                 f"{self.name} carries the parameters in its state, which an implicit reverse solver factorises with it: use "
@@ -101,11 +101,11 @@ class JuliaAdjoint(Adjoint):
         return starts + dy0.to(starts), [piece.view_as(p) for piece, p in zip(pieces, parameters)]
 
     def _available(self, julia):
-        """The name under which this runs: the native adjoint in place of the Gauss adjoint where SciMLSensitivity is missing."""
+        """The name under which this runs: without SciMLSensitivity the native adjoint in place of the Gauss adjoint."""
         if self.name == NATIVE or julia.loads("SciMLSensitivity"):
             return self.name
         if self.name == "GaussAdjoint":
             return NATIVE
         raise JuliaUnavailable(
-            f"{self.name} needs the Julia package SciMLSensitivity: {INSTALL} --sensitivity, or adjoint='gauss', which runs without"
+            f"{self.name} needs the Julia package SciMLSensitivity: {INSTALL} --sensitivity; adjoint='gauss' runs without"
         )

@@ -25,7 +25,7 @@ def pullback(field, replay_type, method, steps, ends, inside, ybar):
     size = max(1, chunk_size(n) // replay_type.size(method))
     for last in range(len(steps), 0, -size):
         first = max(0, last - size)
-        replay = replay_type(field, method, Chunk(steps[first:last]), _entries(inside[first:last]))
+        replay = replay_type(field, method, Chunk(steps[first:last]), entries(inside[first:last]))
         unit = torch.eye(n, dtype=ybar.dtype, device=ybar.device).expand(last - first, n, n)
         transition = replay.sweep(unit)
         forced = replay.sweep(None)
@@ -57,7 +57,8 @@ class Chunk:
         return torch.stack([torch.stack(rows) for rows in zip(*[read(step) for step in self.steps], strict=True)])
 
 
-def _entries(inside):
+def entries(inside):
+    """Outputs inside the steps as Start takes them."""
     return [(i, *entry) for i, entry in enumerate(inside) if entry is not None]
 
 

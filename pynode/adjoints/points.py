@@ -53,10 +53,41 @@ def pull_parameters(field, t, y, cotangents):
         field.stats.backward_nvjp += len(out)
         if out.requires_grad:
             grads = torch.autograd.grad(
-                out, field.parameters, cotangents[i : i + size], allow_unused=True, retain_graph=True
+                out, field.parameters, cotangents[i : i + size], allow_unused=True, retain_graph=True,
+                create_graph=cotangents.requires_grad,
             )
             total = [s if g is None else s + g for s, g in zip(total, grads)]
     return total
+
+
+def push_parameters(field, t, y, directions):
+    """df/dp v at m points for k changes v of the parameters, each a list beside field.parameters: (k, m, n).
+
+    The product w . df/dp v is differentiated in w: reverse mode twice, for all points together.
+    """
+    with torch.enable_grad():
+        out = field.many(t, y.detach())
+        field.stats.backward_nfe += len(out)
+        field.stats.backward_njvp += len(out) * len(directions)
+        if not out.requires_grad:
+            return y.new_zeros(len(directions), *y.shape)
+        w = torch.zeros_like(out, requires_grad=True)
+        pulled = torch.autograd.grad(out, field.parameters, w, create_graph=True, allow_unused=True)
+        rows = []
+        for v in directions:
+            total = sum((g * x).sum() for g, x in zip(pulled, v, strict=True) if g is not None)
+            rows.append(torch.autograd.grad(total, w, retain_graph=True)[0])
+    return torch.stack(rows)
+
+
+def magnitudes(parameters):
+    """What counts as a change of order one of each parameter: its size, or where it is zero that of its tensor, or 1."""
+    found = []
+    for p in parameters:
+        size = p.detach().abs()
+        other = size.square().mean().sqrt()
+        found.append(torch.where(size > 0, size, torch.where(other > 0, other, torch.ones_like(other))))
+    return found
 
 
 def second_order(field, t, y, tangents, slopes, cotangents):
@@ -82,7 +113,9 @@ def second_order(field, t, y, tangents, slopes, cotangents):
             total = total + (pulled[1] * slopes.reshape(m * s)).sum()
         if not (isinstance(total, torch.Tensor) and total.requires_grad):
             return nothing
-        grads = torch.autograd.grad(total, [rows, *field.parameters], allow_unused=True, retain_graph=True)
+        inputs = [rows, *field.parameters]
+        again = {"create_graph": True} if cotangents.requires_grad else {"retain_graph": True}
+        grads = torch.autograd.grad(total, inputs, allow_unused=True, **again)
     grad_y = torch.zeros_like(y) if grads[0] is None else grads[0].view(s, m, n).sum(0)
     return grad_y, [torch.zeros_like(p) if g is None else g for g, p in zip(grads[1:], field.parameters)]
 

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import difflib
 
+from .backsolve import BacksolveAdjoint
 from .base import Adjoint
 from .discrete import DiscreteAdjoint
+from .forward import ForwardSensitivity
+from .gauss import GaussAdjoint, GaussKronrodAdjoint, QuadratureAdjoint
+from .interpolating import InterpolatingAdjoint
 from .julia import JuliaAdjoint
 
-CLASSES = (DiscreteAdjoint,)
+CLASSES = (
+    DiscreteAdjoint, GaussAdjoint, GaussKronrodAdjoint, QuadratureAdjoint, InterpolatingAdjoint, BacksolveAdjoint,
+    ForwardSensitivity,
+)
 DIRECT = "direct"
 
 
 def _key(name: str) -> str:
-    """'GaussAdjoint', 'gauss_adjoint' and 'gauss' are the same."""
+    """'GaussAdjoint', 'gauss_adjoint' and 'gauss' are the same; so are 'ForwardSensitivity' and 'forward'."""
     key = name.lower().replace("_", "")
-    return key.removesuffix("adjoint") or key
+    return key.removesuffix("adjoint").removesuffix("sensitivity") or key
 
 
 _BY_KEY = {_key(c.name): c for c in CLASSES}
@@ -26,16 +33,15 @@ def names() -> list:
     return [*(c.name for c in CLASSES), DIRECT]
 
 
-def of_julia(adjoint, method):
-    """The same for a solve by Julia with this method: SciMLSensitivity's twin of an adjoint, Gauss for 'auto'."""
-    return JuliaAdjoint.of(adjoint if isinstance(adjoint, str) else get(adjoint), method)
-
-
-def get(adjoint):
+def get(adjoint, backend="torch"):
     """The Adjoint of this name (any case, with or without 'Adjoint'; an Adjoint passes through), 'direct' itself.
+
+    For a solve by Julia it is SciMLSensitivity's twin of it, Gauss for 'auto'.
 
     ValueError with the nearest names if there is none; TypeError for what is neither a name nor an Adjoint.
     """
+    if backend == "julia":
+        return JuliaAdjoint.of(adjoint)
     if isinstance(adjoint, Adjoint):
         return adjoint
     if isinstance(adjoint, type) and issubclass(adjoint, Adjoint):

@@ -18,3 +18,15 @@ class RowPoints:
     def many(self, t, y):
         """f at the points, t (k m,) and y (k m, n) -> (k m, n)."""
         return self.field.select(self.index.repeat(len(y) // self.period)).at(t, y)
+
+
+class RowPart:
+    """The rows in index, (m,), of a field. They are cut out anew for every use: the graph from the tensors in args to theirs
+    serves one backward pass."""
+
+    def __init__(self, field, index):
+        self.field, self.index = field, index
+        self.parameters, self.stats, self.size = field.parameters, field.stats, field.size
+
+    def select(self, keep):
+        return self.field.select(self.index[keep])

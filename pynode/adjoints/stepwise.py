@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from ..algebra.structure import linearise
 
 VALUES = 1 << 21  # numbers of the states of the steps that are taken back together
@@ -27,3 +29,16 @@ class Stepwise:
 def chunk_size(n: int) -> int:
     """Steps whose states are stacked for one vectorised pull-back of the parameters."""
     return max(1, VALUES // n)
+
+
+def pull(field, t, y, v):
+    """(v^T df/dy (n,), v^T df/dp) at one point, None where f does not depend on it."""
+    with torch.enable_grad():
+        y = y.detach().clone().requires_grad_()
+        out = field.at(torch.full((), t, dtype=y.dtype, device=y.device), y)
+        field.stats.backward_nfe += 1
+        field.stats.backward_nvjp += 1
+        if not out.requires_grad:
+            return None, [None] * len(field.parameters)
+        back, *found = torch.autograd.grad(out, [y, *field.parameters], v, allow_unused=True, retain_graph=True)
+    return back, found

@@ -10,7 +10,7 @@ import torch
 from ..algebra.combine import combine
 from .onestep import Chunk, Start
 from .points import second_order
-from .stepwise import Stepwise
+from .stepwise import Stepwise, pull
 
 
 def pullback(field, method, steps, ends, inside, ybar):
@@ -43,7 +43,7 @@ def _step(field, method, stepwise, step, inside, ybar):
     grads, vs = [torch.zeros_like(p) for p in field.parameters], [None] * len(us)
     for i in range(len(us) - 1, -1, -1):
         vs[i] = v = solver.solve_transposed(gamma * h * ubar[i])
-        back, found = _pull(field, step.t + float(tb.c[i]) * h, combine(step.start, 1.0, rows_a[i], us), v)
+        back, found = pull(field, step.t + float(tb.c[i]) * h, combine(step.start, 1.0, rows_a[i], us), v)
         grads = [g if x is None else g + x for g, x in zip(grads, found, strict=True)]
         if back is not None:
             start = start + back
@@ -58,16 +58,3 @@ def _step(field, method, stepwise, step, inside, ybar):
     stacked = (torch.stack(us).unsqueeze(1), slopes, torch.stack(vs).unsqueeze(1))
     moved, second = second_order(field, time, step.start.unsqueeze(0), *stacked)
     return start + moved[0], [a + b for a, b in zip(grads, second, strict=True)]
-
-
-def _pull(field, t, y, v):
-    """(v^T df/dy (n,), v^T df/dp) at one point, None where f does not depend on it."""
-    with torch.enable_grad():
-        y = y.detach().clone().requires_grad_()
-        out = field.at(torch.full((), t, dtype=y.dtype, device=y.device), y)
-        field.stats.backward_nfe += 1
-        field.stats.backward_nvjp += 1
-        if not out.requires_grad:
-            return None, [None] * len(field.parameters)
-        back, *found = torch.autograd.grad(out, [y, *field.parameters], v, allow_unused=True, retain_graph=True)
-    return back, found

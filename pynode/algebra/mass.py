@@ -63,8 +63,10 @@ class Mass:
         return cls(matrix)
 
     def times(self, v):
-        """M v, (n,)."""
-        return self.diagonal * v if self.matrix is None else torch.mv(self.matrix, v)
+        """M v over the last dimension of v, (..., n)."""
+        if self.matrix is None:
+            return self.diagonal * v
+        return torch.mv(self.matrix, v) if v.dim() == 1 else v @ self.matrix.t()
 
     def times_transposed(self, v):
         """M^T v over the last dimension of v, (..., n)."""
@@ -75,8 +77,12 @@ class Mass:
         return self._inverse * f if self.matrix is None else torch.mv(self._inverse, f)
 
     def rate_transposed(self, v):
-        """(M^+)^T v, (n,)."""
-        return self._inverse * v if self.matrix is None else torch.mv(self._inverse.t(), v)
+        """(M^+)^T v over the last dimension of v, (..., n)."""
+        return self._inverse * v if self.matrix is None else v @ self._inverse
+
+    def rate_columns(self, jac):
+        """M^+ J, (n, n)."""
+        return self._inverse.unsqueeze(1) * jac if self.matrix is None else self._inverse @ jac
 
     def left(self, v):
         """v - M M^+ v, (n,)."""

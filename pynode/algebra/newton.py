@@ -49,14 +49,16 @@ def simplified_newton(field, t, start, psi, c, solver, scale, tol, kappa, rate, 
 def full_newton(field, t, start, psi, c, factorise, scale, tol, kappa, most=30):
     """The same equation with a new Jacobian at every iterate: for fixed steps, which cannot be cut where that fails.
 
-    factorise(y): I - c J at y, factorised. Convergence is quadratic: what is left is the square of the last correction.
+    factorise(y): M - c J at y, factorised. Convergence is quadratic: what is left is the square of the last correction.
     """
     y = start
     for iteration in range(1, most + 1):
         solver = factorise(y)
         if not solver.ok:
             break
-        change = solver.solve(torch.sub(psi + (y - start), field(t, y), alpha=c), -1.0)
+        gap = psi + (y - start)
+        held = gap if field.mass is None else field.mass.times(gap)
+        change = solver.solve(torch.sub(held, field(t, y), alpha=c), -1.0)
         norm = tol.rms(change, scale)
         field.stats.nsolve += 1
         y = y + change

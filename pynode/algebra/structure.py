@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from .banded import BandedPlan
 from .compressed import CompressedJacobian
 from .jacobian import Jacobian
@@ -127,7 +129,7 @@ class Krylov:
 def structure_of(given, method, problem):
     """The structure that the user's argument names, None for dense; ValueError where it does not fit the method."""
     if problem.mass is not None and not method.takes_mass:
-        raise ValueError(f"{method.name} cannot solve M y' = f with a mass matrix: use 'qndf', 'fbdf' or 'rodas5p'")
+        raise ValueError(f"{method.name} cannot solve M y' = f with a mass matrix: use 'qndf', 'rodas5p' or 'radauiia5'")
     structure = _named(given)
     if structure.name == "dense":
         return None
@@ -148,6 +150,18 @@ def structure_of(given, method, problem):
             f"jac returns a dense matrix, which structure={structure.name!r} is there to avoid: leave one away"
         )
     return structure
+
+
+def blocks(given, y0):
+    """The structure of a batch y0, (B, ...), taken as one system: given, or a block of the Jacobian for each row."""
+    if given != "dense":
+        return given
+    if not isinstance(y0, torch.Tensor) or y0.dim() < 2:
+        raise ValueError("batched=True with backend='julia' takes a tensor y0 of shape (B, n)")
+    batch, n = len(y0), y0[0].numel()
+    rows = torch.arange(batch * n).view(batch, n, 1).expand(batch, n, n)
+    pattern = torch.stack((rows.reshape(-1), rows.transpose(1, 2).reshape(-1)))
+    return Sparse(torch.sparse_coo_tensor(pattern, torch.ones(batch * n * n), (batch * n, batch * n)))
 
 
 def _named(given):

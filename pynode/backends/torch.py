@@ -18,16 +18,16 @@ _HISTORY = 8  # step sizes kept for the report of a failure
 
 
 def integrate(
-    field, method, y0, times, options, atol, record=None, dense=False, slopes=False, watch=None, limits=None
+    field, method, y0, times, options, atol, record=None, dense=False, slopes=False, watch=None, limits=None, tol=None
 ) -> Trajectory:
     """Integrate from times[0] to times[-1] with outputs at all times, in either direction.
 
     y0: (n,); times: list of floats, strictly monotone; record(field, method, tol) -> Recording, or None; dense: record
     the steps and their polynomials; slopes: dy/dt of the polynomials at the outputs. watch: looks for events; limits:
-    refuse steps or stop.
+    refuse steps or stop; tol: the norm of errors, by default the root mean square over all components.
     Numerical failure ends the trajectory early and is told in its status.
     """
-    tol = Tolerance(options.rtol, atol, len(y0))
+    tol = tol or Tolerance(options.rtol, atol, len(y0))
     t, end = times[0], times[-1]
     direction = 1.0 if end > t else -1.0
     try:
@@ -47,6 +47,7 @@ def integrate(
             h = 1e-6 * abs(end - t)
     h = direction * min(abs(h), options.max_step, abs(end - t))
     path = Trajectory(t, y0, f0, h)
+    path.times = times
     if not bool(torch.isfinite(f0).all()):
         path.status = Status.NONFINITE
     elif limits is not None and not field.stats.accepted and not limits.allow(t, y0):

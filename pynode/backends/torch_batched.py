@@ -8,6 +8,7 @@ finished rows out.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,48 +18,79 @@ from ..norm import RowTolerance
 from ..status import Status
 
 
-class Rows:
-    """Outputs and ends of a batch. ys: (T, B, n), NaN where a row did not arrive; statuses: one a row; t: reached.
+class Spans(NamedTuple):
+    """Where the rows go, NumPy: from start to end, (m,), with outputs at times, (T, m), from place (m,) on; steps end at the
+    stops, (k,) sorted, among others. attempts: (m,) steps that the rows have behind them."""
 
-    slopes: dy/dt of the polynomials at the outputs, (T, B, n), zero at the first, None where not asked for.
+    start: np.ndarray
+    end: np.ndarray
+    times: np.ndarray
+    place: np.ndarray
+    stops: np.ndarray
+    attempts: np.ndarray
+
+
+class Rows:
+    """Outputs and ends of a batch. ys: (T, m, n), NaN where a row did not arrive; statuses: one a row; t: reached, and last,
+    (m, n): the states there; place: of the next output of each row.
+
+    slopes: dy/dt of the polynomials at the outputs, (T, m, n), None where not asked for. attempts: (m,) steps in all.
     """
 
-    def __init__(self, y0, times, slopes):
-        count, total = len(y0), len(times)
-        self.ys = y0.new_full((total, *y0.shape), math.nan)
-        self.ys[0] = y0
+    def __init__(self, y0, spans, slopes):
+        self.ys = y0.new_full((len(spans.times), *y0.shape), math.nan)
         self.slopes = torch.zeros_like(self.ys) if slopes else None
-        self.statuses = [None] * count
-        self.t = times[0].tolist()
+        self.statuses, self.last = [None] * len(y0), y0.clone()
+        self.t, self.place, self.attempts = spans.start.copy(), spans.place.copy(), spans.attempts.copy()
+
+    def finish(self, clock, which, states):
+        """Note where the rows in which, places in the clock, end."""
+        index = clock.index[which]
+        self.last.index_copy_(0, tensor(index, states), states)
+        self.t[index], self.place[index] = clock.t[which], clock.place[which]
+        self.attempts[index] += clock.accepted[which] + clock.rejected[which]
 
 
 class Clock:
-    """Times of the running rows, NumPy arrays (m,): t, h, end, direction, the next output's place and time (infinitely far
-    where none is left), steps accepted and rejected, and index, the rows' numbers."""
+    """Times of the running rows, NumPy arrays (m,): t, h, end, the next stop, direction, the next output's place and time
+    (infinitely far where none is left), steps accepted and rejected and the limit of both, and index, the rows' numbers."""
 
-    _NAMES = ("index", "t", "end", "direction", "h", "place", "due", "accepted", "rejected")
+    _NAMES = ("index", "t", "end", "stop", "direction", "h", "place", "due", "accepted", "rejected", "limit")
 
-    def __init__(self, times, h):
-        count = times.shape[1]
-        self.index = np.arange(count)
-        self.t, self.end = times[0], times[-1]
+    def __init__(self, spans, h, max_steps):
+        count = len(spans.start)
+        self.index, self.stops = np.arange(count), spans.stops
+        self.t, self.end = spans.start, spans.end
         self.direction = np.sign(self.end - self.t)
-        self.times = np.vstack((times, self.direction * np.inf))
+        self.times = np.vstack((spans.times, self.direction * np.inf))
         self.h = self.direction * np.minimum(h, np.abs(self.end - self.t))
-        self.place, self.due = np.ones(count, dtype=np.int64), times[1].copy()
+        self.stop, self.place = self.end, spans.place.copy()
+        self.due = self.times[self.place, self.index]
         self.accepted, self.rejected = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
+        self.limit = max_steps - spans.attempts
+        if len(self.stops):
+            self.stop = self.stop.copy()
+            self.pass_stops(self.index)
 
     def select(self, keep):
         for name in self._NAMES:
             setattr(self, name, getattr(self, name)[keep])
 
     def next_steps(self):
-        """(h, where it leads to): as planned, but the last one reaches the end, and is stretched to it if it nearly does."""
+        """(h, where it leads to): as planned, but one ends at the next stop, and is stretched to it if it nearly does."""
         after = self.t + self.h
-        last = self.direction * (after - self.end) >= -1e-3 * np.abs(self.h)
+        last = self.direction * (after - self.stop) >= -1e-3 * np.abs(self.h)
         if np.count_nonzero(last):
-            return np.where(last, self.end - self.t, self.h), np.where(last, self.end, after)
+            return np.where(last, self.stop - self.t, self.h), np.where(last, self.stop, after)
         return self.h, after
+
+    def pass_stops(self, which):
+        """The next stop of the rows in which: the first of the common ones that lies before their ends, or the end."""
+        t, forward, count = self.t[which], self.direction[which] > 0, len(self.stops)
+        place = np.where(forward, np.searchsorted(self.stops, t, "right"), np.searchsorted(self.stops, t, "left") - 1)
+        ahead = self.stops[np.clip(place, 0, count - 1)]
+        inside = (place >= 0) & (place < count) & (self.direction[which] * (ahead - self.end[which]) < 0)
+        self.stop[which] = np.where(inside, ahead, self.end[which])
 
     def pass_outputs(self, which):
         """The outputs of the rows in which are made: on to the next ones."""
@@ -82,38 +114,46 @@ def first_steps(field, t, end, y, f0, order, tol, longest):
     return torch.where(torch.isfinite(h), h, 1e-3 * h0 + 1e-12 * span)
 
 
-def integrate(field, stepper_type, method, y0, times, options, atol, record=None, slopes=False) -> Rows:
-    """Integrate all rows from times[0] to times[-1], outputs at times, (T, B) float64, each row its own column.
+def integrate(field, stepper_type, method, y0, spans, options, atol, record=None, slopes=False, watch=None) -> Rows:
+    """Integrate all rows over their spans; y0: (m, n). A row that fails ends with a status of its own; the others go on.
 
-    y0: (B, n). A row that fails ends with a status of its own; the others go on. record: a RowSteps, to keep the steps in.
+    record: a RowSteps, to keep the steps in. watch: a RowWatch, to look for events: those that change a state end its row.
     """
     tol = RowTolerance(options.rtol, atol, y0.shape[1])
-    t0, end = times[0], times[-1]
+    t0, end = (torch.from_numpy(t).to(y0.device) for t in (spans.start, spans.end))
     f0 = field(t0, y0)
     if options.first_step is not None or options.step_size is not None:
         h = torch.full_like(t0, options.first_step or options.step_size)
     else:
         h = first_steps(field, t0, end, y0, f0, method.error_order, tol, options.max_step)
-    times = times.cpu().numpy()
-    rows, clock = Rows(y0, times, slopes), Clock(times, np.minimum(h.cpu().numpy(), options.max_step))
+    rows, clock = Rows(y0, spans, slopes), Clock(spans, np.minimum(h.cpu().numpy(), options.max_step), options.max_steps)
     stepper = stepper_type(method, field, y0, f0, clock.h, tol)
     if record is not None:
         record.start = t0, y0, clock.h
+    if watch is not None:
+        watch.begin(field, t0, y0)
     while len(clock.index):
         h, arrived = clock.next_steps()
         done = stepper.advance(clock.t, h)
         if record is not None and done.accepted.any():
             record.add(clock, np.flatnonzero(done.accepted), h, arrived, done.tape)
-        ended = _book(rows, clock, done, h, arrived, options, field.stats)
+        cut = None
+        if watch is not None and np.count_nonzero(done.accepted):
+            arrived, cut = watch.scan(clock, done, h, arrived, stepper.states)
+        ended = _book(rows, clock, done, h, arrived, cut, options, field.stats)
         if np.count_nonzero(ended):
-            keep = (~ended).nonzero()[0]
+            gone, keep = ended.nonzero()[0], (~ended).nonzero()[0]
+            rows.finish(clock, gone, stepper.states(gone))
             clock.select(keep)
             stepper.select(keep)
+    if watch is not None:
+        watch.finish(rows)
     return rows
 
 
-def _book(rows, clock, done, h, arrived, options, stats):
-    """Outputs, new times and ends after one pass. Returns the mask of rows that end here, (m,)."""
+def _book(rows, clock, done, h, arrived, cut, options, stats):
+    """Outputs, new times and ends after one pass; cut: mask of the rows that an event ends, or None. Returns the mask of all
+    rows that end here, (m,)."""
     accepted, rejected = done.accepted, done.rejected
     ready = accepted & (clock.direction * (clock.due - arrived) <= 0)
     if np.count_nonzero(ready):
@@ -122,11 +162,21 @@ def _book(rows, clock, done, h, arrived, options, stats):
     clock.rejected += rejected
     clock.t = np.where(accepted, arrived, clock.t)
     size = np.minimum(np.abs(h * done.factor), options.max_step)
-    clock.h = np.where(accepted | rejected, clock.direction * size, h)
+    if len(clock.stops):
+        landed = accepted & (clock.t == clock.stop)
+        if np.count_nonzero(landed):
+            # The step was shortened to end at a stop, not because of its error.
+            size = np.where(landed, np.maximum(size, np.abs(clock.h)), size)
+            clock.pass_stops(landed.nonzero()[0])
+    clock.h = np.where(accepted | rejected, clock.direction * size, clock.h)
     over = clock.t == clock.end
-    small = np.abs(clock.h) < np.maximum(4e-16 * np.abs(clock.t), 1e-300)
-    many = clock.accepted + clock.rejected >= options.max_steps
-    ended = over | small | many
+    size = np.abs(clock.h)
+    small = size < np.maximum(4e-16 * np.abs(clock.t), 1e-300)
+    below = rejected & (size < options.min_step)
+    many = clock.accepted + clock.rejected >= clock.limit
+    ended = over | small | below | many
+    if cut is not None:
+        ended |= cut
     if options.max_nfe is not None and stats.nfe >= options.max_nfe:
         ended[:] = True
     for i in ended.nonzero()[0].tolist():
@@ -134,10 +184,11 @@ def _book(rows, clock, done, h, arrived, options, stats):
             status = Status.SUCCESS
         elif small[i]:
             status = Status.NONFINITE if done.broken[i] else Status.STEP_TOO_SMALL
+        elif below[i]:
+            status = Status.MIN_STEP
         else:
             status = Status.MAX_STEPS if many[i] else Status.MAX_EVALUATIONS
-        row = int(clock.index[i])
-        rows.statuses[row], rows.t[row] = status, float(clock.t[i])
+        rows.statuses[clock.index[i]] = status
         stats.accepted += int(clock.accepted[i])
         stats.rejected += int(clock.rejected[i])
     return ended

@@ -117,8 +117,12 @@ class OneStep(Method):
         """Slopes of all stages of an accepted step that its dense output needs: list of (n,)."""
         return step.tape
 
+    def dense_weights(self, mass):
+        """(stages, degree) weights of the stages in the continuous extension; mass: that of the field or None."""
+        return self.tableau.dense_weights
+
     def polynomial(self, field, step):
         """(degree + 1, n) coefficients of the powers of theta on the step."""
         ks = torch.stack(self.stages(field, step))
-        weights = torch.as_tensor(self.tableau.dense_weights.T * step.h, dtype=ks.dtype, device=ks.device)
+        weights = torch.as_tensor(self.dense_weights(field.mass).T * step.h, dtype=ks.dtype, device=ks.device)
         return torch.cat((step.start.unsqueeze(0), weights @ ks))

@@ -15,13 +15,12 @@ import numpy as np
 import torch
 
 from ..algebra.combine import Row, combine
-from ..algebra.jacobian import Jacobian
-from ..algebra.linear import Factorised
 from ..algebra.newton import attach, full_newton, simplified_newton
+from ..algebra.structure import linearise
 from ..status import Status
 from .base import OneStep, Step
 
-SLOW = 0.03# where Newton converges more slowly than this, the next step takes a new Jacobian
+SLOW = 0.03  # where Newton converges more slowly than this, the next step takes a new Jacobian
 ITERATIONS = 7  # of Newton's method at a stage
 EXACT = 0.25  # of the rest that Newton's iteration may leave in a step of BDF: here it is left in every stage
 KEEP = 1.2  # growth of a step that is not worth a factorisation
@@ -32,18 +31,18 @@ _NOTHING = nullcontext()
 class State(NamedTuple):
     """first: slope at the start of the step, None where it is not known; past: ratios of the last two steps.
 
-    jac: Jacobian in use, None if there is none; origin: (t, y) at which it was made; fresh: whether that is the start of
-    this step;
-    solver: I - c jac factorised; rate: of Newton's convergence with it, 1 where unknown.
+    jac: Jacobian in use, None if there is none; origin: (t, y) at which it was made, and the scale with which solver was;
+    fresh: whether that is the start of this step;
+    solver: M - c jac factorised; rate: of Newton's convergence with it, 1 where unknown.
     """
 
     first: torch.Tensor | None
     past: tuple
-    jacobian: Jacobian
+    jacobian: object
     jac: torch.Tensor | None
     origin: tuple | None
     fresh: bool
-    solver: Factorised | None
+    solver: object
     c: float
     rate: float
 
@@ -67,10 +66,16 @@ class DIRK(OneStep):
     """Runs a diagonally implicit tableau; with a companion, split fields are integrated as an additive pair.
 
     The Jacobian is kept while Newton's iteration converges, its factorisation while the step stays the same.
+
+    With a mass matrix M the slopes are those of the state, M k_i = f_i, and k_i = (Y_i - base_i) / (h gamma) gives
+    the components that a singular M does not see as well, all but those of an explicit first stage. On these nothing may
+    depend: not the end of the step (``takes_mass``), nor its error (``filtered``), nor the dense output (``dense_weights``).
+    A split field is then integrated as the sum of its parts. Hairer & Wanner II, sec. VI.1.
     """
 
     companion: object = None
     implicit = True
+    structures = ("dense", "sparse", "banded", "krylov")
 
     @classmethod
     def of(cls, tableau, companion=None):
@@ -106,6 +111,37 @@ class DIRK(OneStep):
         return tuple(self.tableau.a[-1]) == tuple(self.tableau.b)
 
     @cached_property
+    def takes_mass(self) -> bool:
+        """Whether the algebraic equations of a singular M hold at the end of a step and nothing is carried on of the slopes
+        that they do not determine: stiffly accurate methods whose stability function vanishes at infinity."""
+        return self.stiffly_accurate and abs(self._carried(np.eye(self.tableau.stages)[-1])) < 1e-10
+
+    def _carried(self, weights):
+        """What sum_i weights_i k_i, (stages, ...), has of the slope of an explicit first stage where all Y_i are given."""
+        if not self.begins_explicitly:
+            return 0.0 * weights[0]
+        a = self.tableau.matrix()
+        return weights[0] - np.linalg.solve(a[1:, 1:], a[1:, 0]) @ weights[1:]
+
+    def dense_weights(self, mass):
+        """(stages, degree) of the continuous extension. With a mass matrix the slope of an explicit first stage is replaced,
+        as far as the extension needs more of it than the Y_i tell, by what the polynomial through other slopes gives."""
+        return self.tableau.dense_weights if mass is None else self._dense_with_mass
+
+    @cached_property
+    def _dense_with_mass(self):
+        dense = self.tableau.dense_weights
+        excess = self._carried(dense)
+        if np.abs(excess).max(initial=0.0) < 1e-10:
+            return dense
+        # q: sum_i q_i k_i is the slope at the start, exact for parabolas, of least norm.
+        conditions = np.array(self.nodes) ** np.arange(min(3, self.tableau.stages - 1))[:, None]
+        conditions = np.vstack((conditions, [self._carried(row) for row in np.eye(self.tableau.stages)]))
+        wanted = np.eye(len(conditions))[0]
+        q = np.linalg.lstsq(conditions, wanted, rcond=None)[0]
+        return dense - np.outer(np.eye(len(q))[0] - q, excess)
+
+    @cached_property
     def predictors(self):
         """Row i gives the start of Newton's iteration at stage i: y + h sum_j row_ij k_j over the slope at the start of
         the step (j = 0) and those of the earlier stages: the integral of the polynomial through the first and the nearest
@@ -135,14 +171,25 @@ class DIRK(OneStep):
         return abs(stiff * weights @ np.linalg.solve(np.eye(len(a)) - stiff * a, np.ones(len(a)))) > 1
 
     def init(self, field, t, y, f0, h, tol):
-        split = self.companion is not None and field.parts is not None
-        jacobian = Jacobian(field.parts[0] if split else field)
-        return State(None if split else f0, (1.0, 1.0), jacobian, None, None, False, None, 0.0, 1.0)
+        first = None if self.splits(field) else f0
+        return State(first, (1.0, 1.0), linearise(self.implicit_part(field)), None, None, False, None, 0.0, 1.0)
+
+    def implicit_part(self, field):
+        """The field that is linearised: the implicit part of a split one, in the structure given for the whole."""
+        if not self.splits(field):
+            return field
+        part = field.parts[0]
+        part.structure = field.structure
+        return part
+
+    def splits(self, field) -> bool:
+        """Whether the field is integrated in two parts."""
+        return self.companion is not None and field.parts is not None and field.mass is None
 
     def linearised(self, field, t, y, state):
         """(Jacobian that a step from here starts with, state that holds it)."""
         if state.jac is None:
-            state = state._replace(jac=state.jacobian(t, y), origin=(t, y), fresh=True, solver=None)
+            state = state._replace(jac=state.jacobian(t, y), origin=(t, y, None), fresh=True, solver=None)
         return state.jac, state
 
     def parked(self, state):
@@ -152,8 +199,9 @@ class DIRK(OneStep):
     def restored(self, state):
         if state.origin is None:
             return state
-        jac = state.jacobian(*state.origin)
-        return state._replace(jac=jac, solver=state.jacobian.factorised(jac, state.c))
+        t, y, scale = state.origin
+        jac = state.jacobian(t, y)
+        return state._replace(jac=jac, solver=state.jacobian.factorised(jac, state.c, scale))
 
     def slim(self, tape):
         return None, tape[1]
@@ -163,12 +211,14 @@ class DIRK(OneStep):
         c, differentiable = self.gamma * h, torch.is_grad_enabled()
         solver, rate = (state.solver, state.rate) if state.c == c else (None, 1.0)
         jac, origin, fresh = state.jac, state.origin, state.fresh
-        scale = tol.scale(y.detach() if differentiable else y)
+        start = y.detach() if differentiable else y
+        scale = tol.scale(start)
         while True:
             if jac is None:
-                jac, origin, fresh, solver = state.jacobian(t, y), (t, y.detach()), True, None
+                jac, origin, fresh, solver = state.jacobian(t, start), (t, start, scale), True, None
             if solver is None:
-                solver, rate = state.jacobian.factorised(jac, c), 1.0
+                solver, rate = state.jacobian.factorised(jac, c, scale), 1.0
+                origin = (*origin[:2], scale)
             stages = self._solve(field, t, y, h, state, solver, scale, tol, rate) if solver.ok else None
             if stages is not None and stages.y1 is not None:
                 break
@@ -190,7 +240,7 @@ class DIRK(OneStep):
         with torch.set_grad_enabled(False) if differentiable else _NOTHING:
             error = combine(None, h, rows[2], stages.ks)
             if self.filtered:
-                error = solver.solve(error)
+                error = solver.solve(error if field.mass is None else field.mass.times(error))
                 field.stats.nsolve += 1
             ratio = tol.ratio(error, y, y1)
         factor, past = self.controller(ratio, state.past, self.error_order)
@@ -206,7 +256,7 @@ class DIRK(OneStep):
 
     def _solve(self, field, t, y, h, before, solver, scale, tol, rate):
         """All stages of one step; y1 is None where Newton's iteration failed."""
-        split = self.companion is not None and field.parts is not None
+        split = self.splits(field)
         implicit, explicit = field.parts if split else (field, None)
         rows, b, _ = self.rows
         c, slowest, most = self.gamma * h, 0.0, 0

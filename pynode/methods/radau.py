@@ -56,21 +56,21 @@ def _tensors(tableau, dtype, device):
 
 
 class Transformed:
-    """I - h a x J, (s n, s n), as one real and some complex matrices of n rows (IV.8.4).
+    """I x M - h a x J, (s n, s n), as one real and some complex matrices of n rows (IV.8.4; with M (IV.8.33)).
 
-    real: I - h gamma0 J, which the error estimate takes as well.
+    real: M - h gamma0 J, which the error estimate takes as well; mass: None for the identity.
     """
 
-    def __init__(self, tableau, jac, h, stats):
+    def __init__(self, tableau, jac, h, stats, mass=None):
         n = len(jac)
         _, self.transform, self.inverse, *_ = _tensors(tableau, jac.dtype, jac.device)
         self.n, self.odd = n, tableau.stages % 2
-        eye = torch.eye(n, dtype=jac.dtype, device=jac.device)
-        self.real = Factorised(eye, jac, h * tableau.gamma0, stats)
+        held = torch.eye(n, dtype=jac.dtype, device=jac.device) if mass is None else mass.dense()
+        self.real = Factorised(held, jac, h * tableau.gamma0, stats)
         pairs = tableau.eigen[0][self.odd :]
-        kind = torch.complex(eye, eye).dtype
-        eye, jac = eye.to(kind), jac.to(kind)
-        self.pairs = [Factorised(eye, jac, h / mu, stats) for mu in pairs]
+        kind = torch.complex(held, held).dtype
+        held, jac = held.to(kind), jac.to(kind)
+        self.pairs = [Factorised(held, jac, h / mu, stats) for mu in pairs]
         self.ok = self.real.ok and all(pair.ok for pair in self.pairs)
 
     def solve(self, b, factor=1.0):
@@ -83,13 +83,23 @@ class Transformed:
         return torch.mm(self.transform, torch.cat(rows)).view(-1) * factor
 
 
+class _StageMass:
+    """I x M: the mass matrix of all stages together, as Newton's iteration asks for it."""
+
+    def __init__(self, mass, n):
+        self.mass, self.n = mass, n
+
+    def times(self, v):
+        """(s n,) for v (s n,)."""
+        return self.mass.times(v.view(-1, self.n)).reshape(-1)
+
+
 class _Stages:
     """a F, (s n,), for the states Y of all stages, (s n,): the system as Newton's iteration sees it."""
 
-    mass = None  # of the stages together, as Newton's iteration asks; M y' = f is not for this family
-
     def __init__(self, field, tableau, h, a):
         self.field, self.stats, self.a = field, field.stats, a
+        self.mass = None if field.mass is None else _StageMass(field.mass, field.size)
         self.offsets = (tableau.c * h).tolist()
 
     def __call__(self, t, y):
@@ -100,9 +110,14 @@ class _Stages:
 @dataclass(frozen=True)
 class Radau(OneStep):
     """Runs Radau IIA: simplified Newton in transformed variables, started from the last step's polynomial, the filtered
-    error estimate (IV.8.19 and IV.8.20) and the predictive controller of Gustafsson (IV.8.25)."""
+    error estimate (IV.8.19 and IV.8.20) and the predictive controller of Gustafsson (IV.8.25).
+
+    With a mass matrix M (Y_i - y) = h sum_j a_ij f_j; the last stage is the end of the step, so that the algebraic
+    equations of a singular M hold there (sec. VI.1).
+    """
 
     implicit = True
+    takes_mass = True
 
     @property
     def memory(self):
@@ -112,7 +127,9 @@ class Radau(OneStep):
         raise ValueError(f"{self.name} has a predictive controller of its own: leave controller away")
 
     def init(self, field, t, y, f0, h, tol):
-        return State(f0, None, None, True, Jacobian(field), None, None, False, None, 0.0, 1.0)
+        # Of a mass matrix f0 is M^+ f, while the error estimate wants f.
+        first = f0 if field.mass is None else None
+        return State(first, None, None, True, Jacobian(field), None, None, False, None, 0.0, 1.0)
 
     def linearised(self, field, t, y, state):
         """(Jacobian that a step from here starts with, state that holds it)."""
@@ -127,8 +144,8 @@ class Radau(OneStep):
     def restored(self, state):
         if state.origin is None:
             return state
-        jac = state.jacobian(*state.origin)
-        return state._replace(jac=jac, solver=Transformed(self.tableau, jac, state.h, state.jacobian.field.stats))
+        jac, field = state.jacobian(*state.origin), state.jacobian.field
+        return state._replace(jac=jac, solver=Transformed(self.tableau, jac, state.h, field.stats, field.mass))
 
     def step(self, field, t, y, h, state, tol):
         """One step; y: (n,). Newton's iterations synchronise once each, the norm of the error once."""
@@ -153,7 +170,7 @@ class Radau(OneStep):
                 if jac is None:
                     jac, origin, fresh, solver = state.jacobian(t, start), (t, start), True, None
                 if solver is None:
-                    solver, rate = Transformed(tb, jac, h, field.stats), 1.0
+                    solver, rate = Transformed(tb, jac, h, field.stats, field.mass), 1.0
                 found = None
                 if solver.ok:
                     psi = guess - base
@@ -180,6 +197,7 @@ class Radau(OneStep):
         with torch.set_grad_enabled(False) if differentiable else _NOTHING:
             first = field(t, start) if state.first is None else state.first.detach()
             known = torch.mv(z.t(), weights)
+            known = known if field.mass is None else field.mass.times(known)
             error = solver.real.solve(torch.add(known, first, alpha=h * tb.gamma0))
             ratio = tol.ratio(error, start, y1.detach())
             if ratio > 1.0 and state.careful:
@@ -217,11 +235,14 @@ class Radau(OneStep):
 
     @staticmethod
     def _factorise(field, stages, jacobian, t, h, ys):
-        """I - h a x J, (s n, s n), with the Jacobian of every stage, ys (s, n), factorised whole."""
+        """I x M - h a x J, (s n, s n), with the Jacobian of every stage, ys (s, n), factorised whole."""
         s, n = ys.shape
         blocks = torch.stack([jacobian(t + offset, v) for offset, v in zip(stages.offsets, ys)])
         coupled = torch.einsum("ij,jab->iajb", stages.a, blocks).reshape(s * n, s * n)
-        return Factorised(torch.eye(s * n, dtype=ys.dtype, device=ys.device), coupled, h, field.stats)
+        held = torch.eye(s * n, dtype=ys.dtype, device=ys.device)
+        if field.mass is not None:
+            held = torch.kron(torch.eye(s, dtype=ys.dtype, device=ys.device), field.mass.dense())
+        return Factorised(held, coupled, h, field.stats)
 
     def _attach(self, field, stages, jacobian, t, y, h, ys):
         """The stages, (s, n), with the derivatives of the solution of their equations."""

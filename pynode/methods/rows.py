@@ -1,7 +1,8 @@
 """What a method offers for the rows of a batch (backends/torch_batched.py), and the way between its two kinds of numbers.
 
 A stepper holds the state of all running rows. ``advance(t, h)`` takes every row as far as one evaluation of f, or one step,
-takes it, and returns a Done; ``select(keep)`` leaves rows out for good, keep the indices of those that stay.
+takes it, and returns a Done; ``states(which)`` are the states that rows have reached; ``select(keep)`` leaves rows out for
+good, keep the indices of those that stay.
 
 What is one number a row (times, steps, orders, norms, decisions) is a NumPy array on the host, where an operation on a
 thousand numbers takes a microsecond; what has the size of the states is a tensor on their device. A pass copies the norms of
@@ -42,4 +43,7 @@ class Done(NamedTuple):
 def tensor(array, like) -> torch.Tensor:
     """A NumPy array of indices, or of numbers to be multiplied with tensors like this one, as a tensor beside it."""
     found = torch.from_numpy(array)
-    return found.to(like.device, like.dtype if found.is_floating_point() else found.dtype)
+    dtype = like.dtype if array.dtype.kind == "f" else found.dtype
+    if like.is_cpu and found.dtype is dtype:  # the same memory; ``to`` would say so too, for the price of a kernel
+        return found
+    return found.to(like.device, dtype)

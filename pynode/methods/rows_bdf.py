@@ -54,6 +54,10 @@ class BDFRows:
         self.parts, self.at = self.parts.index_select(1, keep), self.at.index_select(0, keep)
         self.jac, self.inverse, self.c = (x.index_select(0, keep) for x in (self.jac, self.inverse, self.c))
 
+    def states(self, which):
+        """(w, n): where the rows in which stand."""
+        return self.history.z[0].index_select(0, tensor(which, self.parts))
+
     def advance(self, t, h):
         """One Newton iteration of every row; rows at the beginning of a step from t (m,) by h (m,) begin it first."""
         with np.errstate(all="ignore"):
@@ -64,7 +68,7 @@ class BDFRows:
             residual = torch.addcmul(gap, self.c, self.field(self.at, y), value=-1)
             torch.bmm(self.inverse, residual.unsqueeze(2), out=change.unsqueeze(2))
             self.field.stats.nsolve += len(h)
-            self.parts[:3] += change
+            self.parts[:3].add_(change)
             moved, norm = self.tol.norms(self.parts[2:4] * reciprocal)
             return self._judge(h, moved, norm)
 
@@ -80,8 +84,8 @@ class BDFRows:
             self.h = np.where(begins, h, self.h)
             self.equal[which], self.reordered[which] = 0, False
         parts = torch.empty_like(self.parts)
-        self.history.predict(self.k, h, begins, parts[:2])
-        parts[2:4] = 0
+        self.history.predict(self.k, h, parts[:2])
+        parts[2:4].zero_()
         torch.reciprocal(self.tol.scale(parts[0]), out=parts[4])
         self.parts = torch.where(tensor(begins, parts).unsqueeze(1), parts, self.parts)
         self.iteration[begins] = 1

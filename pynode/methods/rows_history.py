@@ -48,10 +48,10 @@ class DifferenceRows:
         old = self.z[:_SIZE].index_select(1, which).transpose(0, 1)
         self.z[:_SIZE].index_copy_(1, which, torch.bmm(tensor(redifferences(k, ratio), old), old).transpose(0, 1))
 
-    def predict(self, k, h, begins, out):
+    def predict(self, k, h, out):
         """Predicted values and sums of the other terms of the formula, into out (2, m, n)."""
         torch.mm(self.sums, self.z.view(len(self.z), -1), out=out.view(2, -1))
-        out[1] *= tensor(1 / self.alpha[k], out).unsqueeze(1)
+        out[1].mul_(tensor(1 / self.alpha[k], out).unsqueeze(1))
 
     def error_constants(self, k, h, equal):
         return self.error[k]
@@ -91,20 +91,18 @@ class ValueRows:
         self.z = torch.cat((torch.stack((y, y - size * f0)), y.new_zeros(form.rows - 2, *y.shape)))
         self.past = np.full((form.rows, len(h)), np.nan)
         self.past[0], self.past[1] = 0, h
-        self.alpha, self.weights = np.array(form.alpha), np.zeros((2, _SIZE, len(h)))
+        self.alpha = np.array(form.alpha)
 
     def select(self, keep):
-        rows = keep.cpu().numpy()
-        self.z, self.past, self.weights = self.z.index_select(1, keep), self.past[:, rows], self.weights[:, :, rows]
+        self.z, self.past = self.z.index_select(1, keep), self.past[:, keep.cpu().numpy()]
 
     def rescale(self, which, k, ratio):
         """Past values stay where they are."""
 
-    def predict(self, k, h, begins, out):
-        which = begins.nonzero()[0]
-        self.weights[:, :, which] = lagrange(-self.past[:_SIZE, which] / h[which], k[which])
-        self.weights[1, :, which] /= self.alpha[k[which]][:, None]
-        torch.sum(tensor(self.weights, self.z).unsqueeze(3) * self.z[:_SIZE], 1, out=out)
+    def predict(self, k, h, out):
+        weights = lagrange(-self.past[:_SIZE] / h, k)
+        weights[1] /= self.alpha[k]
+        torch.sum(tensor(weights, self.z).unsqueeze(3) * self.z[:_SIZE], 1, out=out)
 
     def error_constants(self, k, h, equal):
         """Brenan, Campbell & Petzold (5.2.24): the larger of the two terms of the error of the step."""
@@ -158,25 +156,18 @@ def monomials(nodes, k):
 
 def lagrange(nodes, k):
     """(2, r, w): values and slopes at 1 of the Lagrange bases of the first k + 1 (w,) nodes (r, w) (bdf_history._lagrange)."""
-    used = np.arange(len(nodes))[:, None] <= k
-    gaps = np.where(used, 1 - nodes, 1)
-    values = np.where(used, 1.0, 0.0)
-    for m, (node, gap) in enumerate(zip(nodes, gaps, strict=True)):
-        factor = np.where(used & used[m], gap / (node - nodes) * -1, 1)
-        factor[m] = 1
-        values *= factor
-    return np.stack((values, values * ((used / gaps).sum(0) - 1 / gaps)))
+    gaps = np.where(_ROWS <= k, 1 - nodes, 1)
+    values = _divided(nodes, k + 1) * (gaps.prod(0) / gaps)
+    return np.stack((values, values * ((1 / gaps).sum(0) - (MAX_ORDER - k) - 1 / gaps)))
 
 
 def _divided(x, count):
     """(r, w): 1 / prod (x_j - x_i) over the others of the first count (w,) nodes x (r, w); 0 beyond them."""
     used = np.arange(len(x))[:, None] < count
-    product = np.ones_like(x)
-    for i, other in enumerate(x):
-        factor = np.where(used & used[i], x - other, 1)
-        factor[i] = 1
-        product *= factor
-    return used / product
+    differences = x[:, None] - x
+    np.copyto(differences, 1, where=~used)
+    differences[range(len(x)), range(len(x))] = 1
+    return np.where(used, 1 / differences.prod(1), 0)
 
 
 HISTORIES = {DifferenceHistory: DifferenceRows, ValueHistory: ValueRows}

@@ -23,6 +23,10 @@ class OneStepRows:
         self.tol = self.tol.select(keep)
         self.y, self.past = self.y[keep], self.past[:, keep]
 
+    def states(self, which):
+        """(w, n): where the rows in which stand."""
+        return self.y.index_select(0, tensor(which, self.y))
+
     def times(self, t, h):
         """Times and steps of the rows as float64 tensors (m,) beside the states."""
         return torch.from_numpy(t).to(self.y.device), torch.from_numpy(h).to(self.y.device)

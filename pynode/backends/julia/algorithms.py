@@ -23,7 +23,8 @@ ONLY = {
 }
 SHARED = (
     "FBDF", "QNDF", "ABDF2", "Rosenbrock23", "Rodas3P", "Rodas4", "Rodas5P", "ImplicitEuler", "ImplicitMidpoint", "Trapezoid",
-    "TRBDF2", "SDIRK2", "Kvaerno3", "Kvaerno5", "KenCarp4", "KenCarp47", "RadauIIA3", "RadauIIA5", "RadauIIA9", "Tsit5", "Vern7",
+    "TRBDF2", "SDIRK2", "Kvaerno3", "Kvaerno5", "KenCarp4", "KenCarp47", "RadauIIA3", "RadauIIA5", "RadauIIA9",
+    "Tsit5", "Vern7",
 )
 _NAMES = {name.lower(): name for name in (*SHARED, *ONLY)}
 _PAIR = re.compile(r"auto(\w+?)(?:\((\w+)(?:\(\))?\))?")
@@ -35,7 +36,6 @@ class JuliaMethod(Method):
     """A method of SciML. algorithm: the object itself where the user brought one (diffeqpy), None for one by name."""
 
     stiff: bool = True
-    adaptive: bool = True
     algorithm: object = None
 
     @property
@@ -56,7 +56,7 @@ class JuliaMethod(Method):
         return max(4, self.order + 1)
 
     def fixed(self):
-        return JuliaMethod(self.name, self.order, self.reference, self.stiff, False, self.algorithm)
+        return self
 
     def controlled(self, kind):
         raise ValueError("SciML's methods have their own step-size controllers: leave controller away with backend='julia'")

@@ -1,0 +1,298 @@
+"""Work against precision: pynode's methods beside SciPy, torchdiffeq, torchode and diffrax over a ladder of tolerances.
+
+  points     every problem, contestant and rtol: error, median time, its ratio to SciPy's (BDF on stiff problems,
+             LSODA on the others), calls of f (nfe), Jacobians, steps
+  at error   the least time of any rung of the ladder whose error is at most 1e-2, 1e-4, 1e-6, 1e-8; empty: none is
+  stopped    who took longer than --limit, or gave up, and at which rtol; tighter ones are then left out
+
+atol goes with rtol (the problem's own atol at rtol 1e-6). Errors are the largest over the output times, relative to the largest
+value of the component: against the reference data on the stiff problems, against DOP853 at 1e-12 on the others. All contestants
+of a rung run in turn, round after round, on one thread and the same torch field; nfe of the peers counts every call, finite
+differences included, pynode's Jacobians are one batched call each and counted apart. diffrax runs a JAX twin of the field,
+compiled once a problem; that time stands in a table of its own. The times --limit and --seconds are of the same clock.
+Of the explicit methods, on stiff problems one of every package shows where it ends; torchode has no others.
+"""
+
+from benchmarks.pairs import CLOCKS, once
+
+import functools  # isort: skip
+import gc
+import statistics
+import warnings
+from typing import NamedTuple
+
+import torch
+
+from benchmarks import explicit, peers, report, stiff
+from pynode.methods import registry
+
+SMOOTH = ("lotka_volterra", "spiral", "lorenz")
+ENDS = {"lorenz": 5.0}  # beyond, chaos amplifies the errors of the reference itself
+# One of each family; "--methods all" takes the registry.
+STIFF_METHODS = ("QNDF", "FBDF", "Rodas5P", "RadauIIA5", "RadauIIA9", "KenCarp47", "Tsit5")
+SMOOTH_METHODS = ("Tsit5", "DP5", "Vern7", "DP8", "AdamsPECE", "QNDF", "AutoTsit5(Rodas5P())")
+TARGETS = (1e-2, 1e-4, 1e-6, 1e-8)
+LADDER = (1e-3, 1e-5, 1e-7, 1e-9)
+MAX_STEPS = 100_000
+MODULES = {"scipy": "scipy.integrate", "torchdiffeq": "torchdiffeq", "torchode": "torchode", "diffrax": "diffrax"}
+
+
+class Smooth(stiff.Case):
+    """A problem that is not stiff, with outputs and reference as benchmarks.explicit makes them."""
+
+    def __init__(self, name: str, rtol: float):
+        made = explicit.Case(name, rtol, ENDS.get(name))
+        self._set(name, rtol, False, made.t.tolist(), made.reference().numpy()[1:])
+
+
+class OutOfTime(Exception):
+    """Raised by a field to end a solve that has no limit of its own."""
+
+
+class Watched:
+    """The field for a first run: counts its calls and raises OutOfTime from the time `end` of the clock on."""
+
+    def __init__(self, field, clock):
+        self.field, self.clock, self.calls, self.end = field, clock, 0, float("inf")
+
+    def __call__(self, t, y):
+        self.calls += 1
+        if self.clock() > self.end:
+            raise OutOfTime
+        return self.field(t, y)
+
+
+class Contestant(NamedTuple):
+    """make(case, field): a function of no arguments that solves once and returns (states (T, n) or None where it gave
+    up, counts); package: None for pynode."""
+
+    name: str
+    package: str | None
+    make: object
+
+
+def _pynode(method, case, field):
+    run = case.pynode(method, field=field, max_steps=MAX_STEPS)
+
+    def solve():
+        solution = run()
+        work = case.pynode_work(solution)
+        return solution.y[1:].numpy() if solution.success else None, {key: work[key] for key in ("nfe", "njac", "steps")}
+
+    return solve
+
+
+def _scipy(method, case, field):
+    run = case.scipy(method, field=field)
+
+    def solve():
+        found = run()
+        return (found.y.T if found.success else None), {"njac": found.njev}
+
+    return solve
+
+
+def _eager(function, method, options, case, field):
+    """torchdiffeq or torchode."""
+    t = torch.tensor(case.times, dtype=torch.float64)
+
+    def solve():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torchdiffeq gives SciPy arguments that it does not take
+            return function(field, case.problem.y0, t, method, case.rtol, case.atol, **options)[1:].numpy(), {}
+
+    return solve
+
+
+def _diffrax(method, case, field):
+    compiled = _compiled(method, case.name, tuple(case.times), tuple(case.atol * (1e-6 / case.rtol)))
+
+    def solve():
+        states, steps, done = compiled(case.rtol, case.atol)
+        return (states if done else None), {"steps": steps, "compile_s": compiled.compile_seconds}
+
+    return solve
+
+
+@functools.cache
+def _compiled(method, name, times, atol):
+    problem = stiff.problems.get(name)
+    with torch.no_grad():
+        return peers.Diffrax(problem.field, problem.y0, torch.tensor(times, dtype=torch.float64), method, atol, MAX_STEPS)
+
+
+def contestants(stiff_problem: bool, methods, packages) -> list:
+    """pynode's methods, then the peers among the packages, the base of the ratios first."""
+    scipy = [
+        Contestant(f"SciPy {name}", "scipy", functools.partial(_scipy, name))
+        for name in (("BDF", "Radau", "LSODA") if stiff_problem else ("LSODA", "BDF", "Radau"))
+    ]
+    eager = [("torchdiffeq", "dopri5", {}), ("torchode", "Tsit5", {})]
+    if stiff_problem:
+        eager.append(("torchdiffeq", "scipy_solver", {"options": {"solver": "BDF"}}))
+    else:
+        eager.append(("torchode", "Dopri5", {}))
+    others = [
+        Contestant(f"{package} {name}", package, functools.partial(_eager, getattr(peers, package), name, options))
+        for package, name, options in eager
+    ]
+    for name in ("Kvaerno5", "Kvaerno3") if stiff_problem else ("Tsit5",):
+        others.append(Contestant(f"diffrax {name}", "diffrax", functools.partial(_diffrax, name)))
+    mine = [Contestant(registry.get(name).name, None, functools.partial(_pynode, name)) for name in methods]
+    return scipy[:1] + mine + [peer for peer in scipy[1:] + others if peer.package in packages]
+
+
+def first(contestant, case, args):
+    """(a function to time or None, row, seconds): one run that counts, for the error, and as a warm-up."""
+    row = {"problem": case.name, "contestant": contestant.name, "rtol": case.rtol}
+    clock = CLOCKS[args.clock]
+    watched = Watched(case.problem.field, clock)
+    try:
+        run = contestant.make(case, watched)
+        began = clock()
+        watched.end = began + args.limit
+        states, counts = run()
+        seconds = clock() - began
+    except OutOfTime:
+        return None, {**row, "note": f"longer than {args.limit:g} s"}, 0.0
+    except Exception as error:  # a peer may fail in its own ways; the rest of the table stands without it
+        return None, {**row, "note": f"{type(error).__name__}: {error}"[:60]}, 0.0
+    if states is None:
+        return None, {**row, "note": f"gave up after {counts.get('steps', watched.calls)} steps or calls of f"}, 0.0
+    error = case.error(states)
+    if watched.calls and contestant.package is not None:
+        counts["nfe"] = watched.calls
+    return contestant.make(case, case.problem.field), {**row, "error": error, **counts}, seconds
+
+
+def rung(case, running, base, args) -> list:
+    """Rows of all contestants at the case's rtol, timed in rounds in which everyone runs once.
+
+    base: the contestant that times are compared with. Slow ones run in the first rounds alone; of those that take longer than
+    --seconds the first run stands for all.
+    """
+    runs, rows, seconds = zip(*(first(contestant, case, args) for contestant in running))
+    most = [0 if run is None else min(args.rounds, int(args.seconds / spent)) for run, spent in zip(runs, seconds)]
+    times = [[spent] if run is not None and count == 0 else [] for run, spent, count in zip(runs, seconds, most)]
+    gc.collect()
+    for i in range(max(most)):
+        for run, count, taken in zip(runs, most, times):
+            if i < count:
+                taken.append(once(run, args.clock))
+    medians = [1e3 * statistics.median(taken) if taken else None for taken in times]
+    compared = medians[running.index(base)] if base in running else None
+    for row, taken, median in zip(rows, times, medians):
+        if taken:
+            row.update(ms=median, rounds=len(taken), ratio=compared and median / compared)
+    return rows
+
+
+def measure(name: str, args, packages) -> list:
+    """All rows of one problem; who was stopped at a tolerance is left out at the tighter ones."""
+    hard = name in stiff.PROBLEMS
+    case = stiff.Case(name, 1e-6, False) if hard else Smooth(name, 1e-6)
+    methods = args.methods or (STIFF_METHODS if hard else SMOOTH_METHODS)
+    rows, running = [], contestants(hard, methods, packages)
+    base = running[0]
+    for rtol in args.ladder:
+        report.progress(name, f"rtol {rtol:g}")
+        found = rung(case.at(rtol), running, base, args)
+        rows += found
+        running = [contestant for contestant, row in zip(running, found) if "note" not in row]
+        if not running:
+            break
+    return rows
+
+
+def at_error(rows: list) -> list:
+    """One row a problem and contestant: the least time with an error of at most each target."""
+    found = []
+    for key in dict.fromkeys((row["problem"], row["contestant"]) for row in rows):
+        mine = [row for row in rows if (row["problem"], row["contestant"]) == key and "ms" in row]
+        line = {"problem": key[0], "contestant": key[1]}
+        for target in TARGETS:
+            times = [row["ms"] for row in mine if row["error"] <= target]
+            line[f"ms {target:.0e}"] = min(times) if times else None
+        found.append(line)
+    return found
+
+
+def plot(rows: list, mine: set, path):
+    """Median time over error, a panel a problem: pynode's methods as full lines, the peers dashed."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(row["problem"] for row in rows))
+    labels = sorted(dict.fromkeys(row["contestant"] for row in rows), key=lambda label: label not in mine)
+    columns = min(3, len(names) + 1)
+    lines = -(-(len(names) + 1) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.8 * lines), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    colours = [f"C{i}" for i in range(10)]
+    markers, handles = "os^vDP*X<>", {}
+    for axis, name in zip(axes, names):
+        for i, label in enumerate(labels):
+            points = [row for row in rows if row["problem"] == name and row["contestant"] == label and "ms" in row]
+            if not points:
+                continue
+            (handles[label],) = axis.loglog(
+                [row["error"] for row in points], [row["ms"] for row in points], "-" if label in mine else "--",
+                color=colours[i % 10], marker=markers[(i // 10 + i) % 10], markersize=4, linewidth=1.2,
+            )
+        axis.invert_xaxis()
+        axis.set(title=name, xlabel="largest relative error", ylabel="median time, ms")
+        axis.grid(alpha=0.3)
+    for axis in axes[len(names) :]:
+        axis.axis("off")
+    axes[len(names)].legend(
+        [handles[label] for label in labels if label in handles], [label for label in labels if label in handles],
+        loc="upper left", fontsize=8, ncols=2, title="full: pynode; dashed: peers",
+    )
+    figure.savefig(path, dpi=130)
+    print(f"written: {path.name}")
+
+
+def main(argv=None):
+    parser = report.parser(__doc__)
+    parser.set_defaults(seconds=0.1)
+    parser.add_argument("--problems", nargs="+", default=(*stiff.PROBLEMS, *SMOOTH), choices=(*stiff.PROBLEMS, *SMOOTH))
+    parser.add_argument("--methods", nargs="+", help="pynode's, by name; 'all': every method of the registry")
+    parser.add_argument("--ladder", nargs="+", type=float, default=LADDER, help="values of rtol (1e-3 1e-5 1e-7 1e-9)")
+    parser.add_argument("--limit", type=float, default=1.0, help="seconds after which a solve is stopped (1)")
+    parser.add_argument("--rounds", type=int, default=7, help="most rounds at one tolerance (7)")
+    parser.add_argument("--peers", nargs="*", default=tuple(MODULES)[1:], choices=tuple(MODULES)[1:], help="beside SciPy")
+    parser.add_argument("--quick", action="store_true", help="two tolerances, two rounds, one problem unless named")
+    args = parser.parse_args(argv)
+    if args.quick:
+        args.ladder, args.rounds = [1e-3, 1e-5], 2
+        args.problems = args.problems if len(args.problems) < 8 else ("oregonator",)
+    if args.methods == ["all"]:
+        args.methods = [name for name in registry.names() if not registry.get(name).separable]
+    args.ladder = sorted(args.ladder, reverse=True)
+    if report.missing(MODULES["scipy"], "scipy"):
+        parser.exit(1, "this benchmark needs SciPy: pip install scipy\n")
+    packages = ["scipy", *(name for name in args.peers if not report.missing(MODULES[name], name))]
+    report.heading()
+    rows = [row for name in args.problems for row in measure(name, args, packages)]
+    columns = ("contestant", "rtol", "error", "ms", "ratio", "rounds", "nfe", "njac", "steps")
+    for name in args.problems:
+        report.table(f"points: {name}", [row for row in rows if row["problem"] == name and "ms" in row], columns)
+    best = at_error(rows)
+    for name in args.problems:
+        mine = [row for row in best if row["problem"] == name]
+        report.table(f"at error: {name}", mine, ("contestant", *(f"ms {target:.0e}" for target in TARGETS)))
+    stopped = [row for row in rows if "note" in row]
+    if stopped:
+        report.table("stopped", stopped, ("problem", "contestant", "rtol", "note"))
+    compiled = [row for row in rows if row.get("compile_s") and row["rtol"] == args.ladder[0]]
+    if compiled:
+        report.table("compilation, seconds on the wall, in no time above", compiled, ("problem", "contestant", "compile_s"))
+    report.save("workprecision", {"points": rows, "at error": best}, args)
+    if not report.missing("matplotlib"):
+        mine = {registry.get(name).name for name in (args.methods or (*STIFF_METHODS, *SMOOTH_METHODS))}
+        plot(rows, mine, args.out / "workprecision.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""The adjoint equation of a recorded solve, as a vector field that any method integrates."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from ..algebra.jacobian import Jacobian
+from ..algebra.linear import Factorised
+from ..field import VectorField
+from ..stats import Stats
+from ..tree import Layout
+
+
+class AdjointField(VectorField):
+    """M^T lambda' = -J(t, y(t))^T lambda, y from the dense output of the forward solve; lambda (n,), t in its units.
+
+    It is linear, and its Jacobian in s, for implicit methods, is J^T, of n rows whatever the number of parameters. One
+    evaluation is one vector-Jacobian product of f. Hairer, Norsett & Wanner I, sec. II.6; Cao, Li, Petzold & Serban,
+    SIAM J. Sci. Comput. 24 (2003).
+    """
+
+    def __init__(self, field, states, direction):
+        # Not by way of an ODEProblem: all of it is known and has been checked.
+        self.inner = copy.copy(field)  # with counts of its own, and without parameters, whose cotangents cost as much
+        self.inner.parameters, self.inner.stats = [], Stats()
+        self.states, self.stats = states, Stats()
+        self.direction, self.origin = direction, 0.0
+        self.dtype, self.device, self.size = field.dtype, field.device, field.size
+        self.layout = Layout(torch.empty(field.size, dtype=field.dtype, device=field.device))
+        self.parameters, self.args, self.parts, self.flat = [], (), None, True
+        self.user_jac = self._jacobian
+        self.structure = Analytic()
+        self.jacobian = Jacobian(self.inner)
+
+    def time(self, s: float) -> float:
+        """The t of the forward solve."""
+        return self.origin - self.direction * s
+
+    def multiplier(self, lam):
+        """M^-T lambda, (..., n): what stands before f in the integrals of the adjoint equation."""
+        mass = self.inner.mass
+        return lam if mass is None else mass.rate_transposed(lam)
+
+    def __call__(self, s: float, lam):
+        """d lambda/ds, (n,)."""
+        self.stats.nfe += 1
+        field, t = self.inner, self.time(s)
+        with torch.inference_mode(False), torch.enable_grad():
+            y = self.states.at(t).detach().requires_grad_()
+            out = field.at(torch.full((), t, dtype=self.dtype, device=self.device), y)
+            if not out.requires_grad:
+                return torch.zeros_like(lam)
+            (pulled,) = torch.autograd.grad(out, y, self.multiplier(lam), allow_unused=True)
+        return torch.zeros_like(lam) if pulled is None else self.direction * pulled
+
+    def first(self, t: float, y):
+        return self.slope(t, y)
+
+    def _jacobian(self, s, lam):
+        """d (M^-1 J)^T, (n, n), d the direction of the forward solve; s as a tensor where algebra/jacobian.py asks."""
+        t = self.time(s if isinstance(s, float) else s.item())
+        jac, mass = self.jacobian(t, self.states.at(t)), self.inner.mass
+        return self.direction * (jac.t() if mass is None else mass.rate_columns(jac).t())
+
+    def linearised(self, s: float, lam):
+        """(Jacobian, derivative in s beside lambda held) of the right-hand side, (n, n) and (n,).
+
+        The second derivative of lambda . f is symmetric: its product with (y', 1) is one gradient of a gradient.
+        """
+        t = self.time(s)
+        return self._jacobian(s, lam), -self._change(t, self.states.at(t), lam)
+
+    def _change(self, t, y, lam):
+        """d/dt of (M^-1 J(t, y(t)))^T lambda, (n,)."""
+        with torch.inference_mode(False), torch.enable_grad():
+            time = torch.full((), t, dtype=self.dtype, device=self.device, requires_grad=True)
+            y = y.detach().requires_grad_()
+            out = self.inner.at(time, y)
+            self.inner.stats.backward_nvjp += 2
+            if not out.requires_grad:
+                return torch.zeros_like(lam)
+            by_y, by_t = torch.autograd.grad(out, (y, time), self.multiplier(lam), create_graph=True, allow_unused=True)
+            rate = 0.0 if by_t is None else by_t
+            if by_y is not None:
+                rate = rate + torch.dot(by_y, self.states.slope(t))
+            if not (isinstance(rate, torch.Tensor) and rate.requires_grad):
+                return torch.zeros_like(lam)
+            (found,) = torch.autograd.grad(rate, y, allow_unused=True)
+        return torch.zeros_like(lam) if found is None else found
+
+    def count(self, stats):
+        """Add the work to that of the gradient, stats."""
+        own, inner = self.stats, self.inner.stats
+        stats.backward_nfe += inner.nfe
+        stats.backward_nvjp += own.nfe + inner.backward_nvjp
+        stats.backward_njac += inner.njac
+        stats.backward_nlu += own.nlu
+        stats.backward_nsolve += own.nsolve
+        stats.backward_accepted += own.accepted
+        stats.backward_rejected += own.rejected
+
+
+class Analytic:
+    """How methods that linearise get at the Jacobian of the adjoint equation: in closed form."""
+
+    name = "dense"
+
+    def linearise(self, field):
+        return _Linear(field)
+
+
+class _Linear:
+    """What algebra.jacobian.Jacobian offers, for an AdjointField."""
+
+    def __init__(self, field):
+        self.field = field
+        self.eye = torch.eye(field.size, dtype=field.dtype, device=field.device)
+
+    def __call__(self, t: float, lam):
+        return self.field.user_jac(t, lam)
+
+    def with_time(self, t: float, lam, want_time=True, graph=False):
+        return self.field.linearised(t, lam) if want_time else (self(t, lam), None)
+
+    def factorised(self, jac, c: float, scale=None):
+        return Factorised(self.eye, jac, c, self.field.stats)
+

@@ -1,0 +1,169 @@
+"""``check_gradients``: is the gradient of this solve right? For a user's own tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from .adjoints import registry
+from .adjoints.points import magnitudes
+from .field import VectorField
+from .problem import ODEProblem
+from .solve import solve
+
+# A discrete adjoint differentiates the very steps of the solve, and agrees with their graph to rounding.
+ROUNDING = 1e-7
+
+
+@dataclass(frozen=True)
+class GradientCheck:
+    """What ``check_gradients`` found; str() is one line.
+
+    vjps, jvps, differences: the derivative of the loss along each direction, by the adjoint; by a forward product with the
+    derivative of the same steps (empty where it was not asked for); by central differences of solves. same_steps, error:
+    the largest deviation of the first from the second and from the third, relative to the largest of them.
+    worst: the input whose gradient deviates most, where the check failed. ok: whether both are small enough.
+    """
+
+    vjps: list
+    jvps: list
+    differences: list
+    same_steps: float
+    error: float
+    tol: float
+    allowed: float
+    adjoint: str
+    method: str
+    worst: str = ""
+    ok: bool = field(init=False)
+
+    def __post_init__(self):
+        # NaN is not small.
+        object.__setattr__(self, "ok", self.error <= self.tol and self.same_steps <= self.allowed)
+
+    def __str__(self):
+        steps = f", from the derivative of the same steps by {self.same_steps:.1e} (allowed {self.allowed:.0e})"
+        text = (
+            f"gradients by {self.adjoint} through {self.method} are {'right' if self.ok else 'WRONG'}: they deviate from "
+            f"differences by {self.error:.1e} (allowed {self.tol:.0e}){steps if self.jvps else ''}, over "
+            f"{len(self.vjps)} random directions"
+        )
+        return text + (f"; the largest deviation is in {self.worst}" if self.worst else "")
+
+
+def check_gradients(
+    f, y0=None, t=None, *, method="auto", adjoint="auto", rtol=1e-8, atol=1e-10, directions=3, seed=0, eps=1e-3, tol=1e-3,
+    same_steps=True, params=None, args=(), **options,
+) -> GradientCheck:
+    """Whether the gradient of ``solve(f, y0, t, ...)`` in y0 and all parameters is right: ``assert check_gradients(...).ok``.
+
+    The loss is a random weighting u of all outputs, each component in proportion to its size; v is a random change of y0
+    and all parameters, in proportion to theirs. Two tests, in float64:
+    - <J^T u, v> by the adjoint against the central difference of solves at +-eps v and +-eps v / 2 (Richardson), to tol.
+      It finds what f hides from autograd: detached parts, a wrong backward of a custom function, randomness.
+    - the dot-product test <J^T u, v> = <u, J v>, J v a forward product with the derivative of the same steps
+      (adjoint="direct", reverse mode twice): to rounding for the discrete adjoint, to tol for others. It finds what is
+      wrong with the adjoint. same_steps=False leaves it out: it keeps a graph of the whole solve.
+
+    rtol, atol: of the solves; tight, because differences see errors of the order rtol / eps. directions: number of (u, v).
+    Other arguments as in ``solve``. Parameters are moved in place, and put back. Raises ValueError for a state that is not
+    float64 and where nothing requires a gradient.
+    """
+    if isinstance(f, ODEProblem):
+        problem = f
+    else:
+        problem = ODEProblem(f, y0, t, args, options.pop("jac", None), options.pop("mass", None))
+    layout = problem.layout()
+    if layout.dtype != torch.float64:
+        raise ValueError(f"check gradients in float64, not {layout.dtype}: pass y0.double(), and f.double() if it is a module")
+    if not (isinstance(directions, int) and directions >= 1) or not 0 < eps < 1 or not tol > 0:
+        raise ValueError("directions must be at least 1, eps between 0 and 1, and tol positive")
+    start = layout.ravel(problem.y0).detach().clone().requires_grad_()
+    times = problem.times(layout.device).detach()
+    parameters = VectorField(problem, layout, float(times[0]), params).parameters
+    names = _names(problem.f, parameters)
+    inputs = [start, *parameters]
+
+    def run(adjoint):
+        """(flat outputs (T, n), solution)."""
+        state = ODEProblem(problem.f, layout.unravel(start), times, problem.args, problem.jac, problem.mass)
+        found = solve(state, method=method, adjoint=adjoint, rtol=rtol, atol=atol, params=params, **options)
+        return layout.ravel_rows(found.y, len(found.t)), found
+
+    with torch.enable_grad():
+        ys, solution = run(adjoint)
+        graph = run(registry.DIRECT)[0] if same_steps else None
+    generator = torch.Generator().manual_seed(seed)
+    scale = ys.detach().abs().amax(0).clamp(min=torch.finfo(ys.dtype).tiny)
+    # A component that starts from zero moves in proportion to what it becomes, lest it leaves its domain.
+    sizes = [torch.where(start.detach() != 0, start.detach().abs(), scale), *magnitudes(parameters)]
+    pairs, grads, jvps = [], [], []
+    for _ in range(directions):
+        u = torch.randn(ys.shape, generator=generator, dtype=ys.dtype).to(ys) / scale
+        v = [size * torch.randn(size.shape, generator=generator, dtype=size.dtype).to(size) for size in sizes]
+        pairs.append((u, v))
+        grads.append(torch.autograd.grad(ys, inputs, u, retain_graph=True, allow_unused=True))
+        if graph is not None:
+            jvps.append(float((u * _push(graph, inputs, v)).sum()))
+    vjps = [_dot(found, v) for found, (_, v) in zip(grads, pairs, strict=True)]
+    # Only now: it moves the inputs, which the graphs hold.
+    differences = [_difference(run, inputs, u, v, eps) for u, v in pairs]
+    largest = max(abs(x) for x in (*vjps, *differences)) or 1.0
+    error = max(_deviation(a, b, largest) for a, b in zip(vjps, differences, strict=True))
+    apart = max((_deviation(a, b, largest) for a, b in zip(vjps, jvps, strict=True)), default=0.0) if jvps else 0.0
+    found = solution.adjoint
+    allowed = ROUNDING if found in ("DiscreteAdjoint", registry.DIRECT, "ForwardSensitivity") else tol
+    worst = "" if error <= tol else _worst(run, inputs, ["y0", *names], grads[0], *pairs[0], eps)
+    return GradientCheck(vjps, jvps, differences, apart, error, tol, allowed, found, solution.method, worst)
+
+
+def _names(f, parameters):
+    known = {id(p): name for name, p in f.named_parameters()} if isinstance(f, torch.nn.Module) else {}
+    return [known.get(id(p), f"parameter {i} of shape {tuple(p.shape)}") for i, p in enumerate(parameters)]
+
+
+def _deviation(a, b, largest):
+    return abs(a - b) / largest if a == a and b == b else float("inf")
+
+
+def _dot(grads, v):
+    return float(sum((g * x).sum() for g, x in zip(grads, v, strict=True) if g is not None))
+
+
+def _push(ys, inputs, v):
+    """J v, (T, n): <w, J v> = <J^T w, v> differentiated in w."""
+    w = torch.zeros_like(ys, requires_grad=True)
+    pulled = torch.autograd.grad(ys, inputs, w, create_graph=True, allow_unused=True)
+    total = sum((g * x).sum() for g, x in zip(pulled, v, strict=True) if g is not None)
+    found = torch.autograd.grad(total, w, allow_unused=True)[0]
+    return torch.zeros_like(w) if found is None else found
+
+
+def _difference(run, inputs, u, v, eps):
+    """d/ds of <u, y(inputs + s v)> at 0, to fourth order in eps."""
+    kept = [x.detach().clone() for x in inputs]
+
+    def slope(step):
+        values = []
+        for sign in (1.0, -1.0):
+            for x, x0, direction in zip(inputs, kept, v, strict=True):
+                x.copy_(x0 + sign * step * direction)
+            values.append(float((u * run(registry.DIRECT)[0]).sum()))
+        return (values[0] - values[1]) / (2 * step)
+
+    with torch.no_grad():
+        try:
+            return (4 * slope(eps / 2) - slope(eps)) / 3
+        finally:
+            for x, x0 in zip(inputs, kept, strict=True):
+                x.copy_(x0)
+
+
+def _worst(run, inputs, names, grads, u, v, eps):
+    """The name of the input for which the adjoint's gradient and the difference deviate most."""
+    deviations = []
+    for i in range(len(inputs)):
+        alone = [x if i == j else torch.zeros_like(x) for j, x in enumerate(v)]
+        deviations.append(abs(_dot(grads, alone) - _difference(run, inputs, u, alone, eps)))
+    return names[max(range(len(names)), key=lambda i: deviations[i])]

@@ -1,0 +1,114 @@
+"""The same problem on both engines: do SciML's solvers and the torch engine agree, in states and in gradients?
+
+    print(pynode.crosscheck("robertson", method="FBDF"))
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import torch
+
+from .backends.julia import algorithms
+from .problem import ODEProblem
+from .problems import Problem, get
+from .solve import solve
+from .tree import Layout
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One quantity on both engines. difference: the largest, relative to the largest value of the torch engine's."""
+
+    quantity: str
+    difference: float
+    largest: float
+
+
+@dataclass(frozen=True)
+class Crosscheck:
+    """What ``crosscheck`` found. str() is a table; ok: whether every difference is below the bound."""
+
+    method: str
+    rtol: float
+    bound: float
+    rows: tuple[Difference, ...]
+    seconds: dict
+    evaluations: dict
+
+    @property
+    def ok(self) -> bool:
+        return all(row.difference <= self.bound for row in self.rows)
+
+    def __str__(self):
+        width = max(len(row.quantity) for row in self.rows)
+        lines = [f"{'quantity':{width}}  difference  largest value"]
+        lines += [f"{row.quantity:{width}}  {row.difference:10.1e}  {row.largest:13.3g}" for row in self.rows]
+        work = "; ".join(f"{e}: {self.evaluations[e]} evaluations, {self.seconds[e]:.3f} s forward" for e in self.seconds)
+        verdict = "agree" if self.ok else "DIFFER"
+        lines.append(f"{self.method} at rtol {self.rtol:g}: the engines {verdict} to {self.bound:g}. {work}.")
+        return "\n".join(lines)
+
+
+def crosscheck(
+    f, y0=None, t=None, *, method="auto", rtol=1e-8, atol=1e-11, adjoint="gauss", args=(), bound=None, gradients=True, **options
+) -> Crosscheck:
+    """Solve with backend='torch' and backend='julia' by the same method, and compare states and gradients.
+
+    f: a vector field with y0 and t as for ``solve``, an ODEProblem, a Problem or its name. adjoint: Julia's; the torch
+    engine takes its discrete one. The gradients are those of a fixed random weighting of the outputs in y0 and in the
+    parameters of f. bound: largest relative difference that counts as agreement, by default 1000 rtol. options: of
+    ``solve``. Raises JuliaUnavailable where there is no Julia.
+    """
+    f, y0, t, atol = _problem(f, y0, t, atol)
+    problem = f if isinstance(f, ODEProblem) else ODEProblem(f, y0, t, args)
+    names, layout = _names(problem.f), Layout(problem.y0)
+    states, found, seconds, evaluations = {}, {}, {}, {}
+    for engine in ("torch", "julia"):
+        start = layout.ravel(problem.y0).detach().clone().requires_grad_(gradients)
+        chosen = "discrete" if engine == "torch" else adjoint
+        began = time.perf_counter()
+        with torch.set_grad_enabled(gradients):
+            solution = solve(
+                replace(problem, y0=layout.unravel(start)), method=method, rtol=rtol, atol=atol, adjoint=chosen, backend=engine,
+                **options,
+            )
+        seconds[engine], evaluations[engine] = time.perf_counter() - began, solution.stats.nfe
+        states[engine] = layout.ravel_rows(solution.y, len(solution.t))
+        method = algorithms.get(solution.method).name if engine == "torch" else method
+        if gradients:
+            weights = torch.randn(states[engine].shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+            inputs = [start, *names.values()]
+            loss = (weights.to(states[engine]) / states[engine].detach().abs().amax(0).clamp_min(1e-300) * states[engine]).sum()
+            found[engine] = torch.autograd.grad(loss, inputs, allow_unused=True)
+    rows = [_difference("y", states["julia"].detach(), states["torch"].detach(), columns=True)]
+    if gradients:
+        labels = ["gradient in y0", *(f"gradient in {name}" for name in names)]
+        pairs = zip(labels, found["julia"], found["torch"], strict=True)
+        rows += [_difference(label, a, b) for label, a, b in pairs if a is not None and b is not None]
+    return Crosscheck(method, rtol, 1000 * rtol if bound is None else bound, tuple(rows), seconds, evaluations)
+
+
+def _problem(f, y0, t, atol):
+    """A named problem with its own start, span and tolerance."""
+    if isinstance(f, str):
+        f = get(f)
+    if not isinstance(f, Problem):
+        return f, y0, t, atol
+    scale = torch.as_tensor(f.atol, dtype=f.y0.dtype) * 1e-2
+    times = torch.linspace(*f.tspan, 11, dtype=torch.float64) if f.t_eval is None else f.t_eval
+    return f.field, f.y0 if y0 is None else y0, times if t is None else t, scale
+
+
+def _names(f) -> dict:
+    if not isinstance(f, torch.nn.Module):
+        return {}
+    return {name: p for name, p in f.named_parameters() if p.requires_grad}
+
+
+def _difference(quantity, a, b, columns=False):
+    """columns: each component by its own largest value."""
+    scale = b.abs().amax(0) if columns else b.abs().max()
+    scale = scale.clamp_min(torch.finfo(b.dtype).tiny)
+    return Difference(quantity, float(((a - b).abs() / scale).max()), float(b.abs().max()))

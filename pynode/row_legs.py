@@ -1,0 +1,270 @@
+"""A batch of rows as a chain of legs: legs.py for many rows at once, each with its own events.
+
+A leg takes every row that still runs to its own next event with a reset, preset time or end. What happens there is done for
+all rows together, by ordinary tensor operations, so that autograd composes the gradient as in legs.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from .events import EventRecord
+from .legs import INSTANT, ZENO
+from .row_watch import RowWatch, condition
+from .status import Status
+
+
+class RowLeg(NamedTuple):
+    """What a leg of m rows leaves. ys: (q, n) outputs, place, row: (q,) of them; slopes: (q, n) there, or None; marks:
+    (h, n) states at the hits; ends: (m, n) states where the rows ended; all but slopes differentiable. t: (m,) where they
+    ended, statuses: how; attempts: (m,) steps so far."""
+
+    ys: torch.Tensor
+    place: np.ndarray
+    row: np.ndarray
+    slopes: torch.Tensor | None
+    marks: torch.Tensor
+    ends: torch.Tensor
+    t: np.ndarray
+    statuses: list
+    attempts: np.ndarray
+
+
+class RowCourse:
+    """Runs the legs. After ``run``: ys (q, n) outputs with places (q,) and rows (q,), slopes (q, n) where asked for; by row:
+    statuses, t, records.
+
+    leg(rows, y, t, end, place, attempts, watch) -> RowLeg of the rows named; times: (T, B) NumPy; events, presets: lists of
+    (number, object). At the time of a reset the output is the state after it.
+    """
+
+    def __init__(self, field, leg, times, events, presets, with_slopes):
+        self.field, self.leg, self.times, self.with_slopes = field, leg, times, with_slopes
+        self.numbers, self.events = [n for n, _ in events], [event for _, event in events]
+        self.presets = dict(presets)
+        batch, self.end = times.shape[1], times[-1]
+        self.direction = np.sign(times[-1] - times[0])
+        self.due = np.vstack((times, self.direction * np.inf))
+        self.place, self.attempts = np.zeros(batch, dtype=np.int64), np.zeros(batch, dtype=np.int64)
+        self.counts = np.zeros((batch, len(events)), dtype=np.int64)
+        self.latest, self.repeats = np.full((batch, len(events)), -np.inf), np.zeros((batch, len(events)), dtype=np.int64)
+        self.fired, self.bound = None, np.zeros(batch, dtype=np.int64)
+        self.statuses, self.records, self.t = [None] * batch, [[] for _ in range(batch)], times[0].copy()
+        self._outputs, self.legs = [], 0
+        self._order_presets()
+
+    def _order_presets(self):
+        """bounds, (P + 1, B): the preset times in the order in which each row meets them, infinitely far behind the last."""
+        source = [(number, i) for number, preset in self.presets.items() for i in range(len(preset.times))]
+        moments = np.array([float(self.presets[number].times[i]) for number, i in source])
+        order = np.where(self.direction > 0, np.argsort(moments, kind="stable")[:, None],
+                         np.argsort(-moments, kind="stable")[:, None])
+        self.sources = np.array(source, dtype=np.int64).reshape(-1, 2)[order]
+        self.bounds = np.vstack((moments[order], self.direction * np.inf))
+        self.bound = (self.direction * (self.bounds - self.times[0]) < 0).sum(0)
+
+    def run(self, y, time):
+        """y: (B, n) at time (B,) float64, both with their gradients; returns self."""
+        rows, t = np.arange(len(y)), self.times[0].copy()
+        while True:
+            y, time = self._cross(rows, t, y, time)
+            self._emit(rows, t, y)
+            going = self._close(rows, t, t == self.end[rows], Status.SUCCESS)
+            rows, t, y, time = self._keep(going, rows, t, y, time)
+            if not len(rows):
+                return self
+            t, y, time, going = self._advance(rows, t, y, time)
+            rows, t, y, time = self._keep(going, rows, t, y, time)
+
+    def _keep(self, going, rows, t, y, time):
+        if going.all():
+            return rows, t, y, time
+        self.fired = None if self.fired is None else self.fired[going]
+        index = torch.from_numpy(going.nonzero()[0]).to(y.device)
+        return rows[going], t[going], y[index], time[index]
+
+    def _close(self, rows, t, ended, status):
+        """End the rows in the mask; returns the mask of the others."""
+        for row, at in zip(rows[ended].tolist(), t[ended].tolist(), strict=True):
+            self.statuses[row], self.t[row] = status, at
+        return ~ended
+
+    def _emit(self, rows, t, y):
+        """y as output where a row's next output time is t."""
+        which = (self.due[self.place[rows], rows] == t).nonzero()[0]
+        if len(which):
+            states = y[self._tensor(which)]
+            slopes = self._slope(rows[which], t[which], states) if self.with_slopes else None
+            self._outputs.append((self.place[rows[which]], rows[which], states, slopes))
+            self.place[rows[which]] += 1
+
+    def _tensor(self, array):
+        return torch.from_numpy(array).to(self.field.device)
+
+    def _select(self, rows):
+        return self.field.select(self._tensor(rows))
+
+    def _slope(self, rows, t, y):
+        with torch.no_grad():
+            return self._select(rows)(self._tensor(t), y.detach())
+
+    def _advance(self, rows, t, y, time):
+        """One leg of these rows: (t, y, time, mask of those that go on)."""
+        if time.requires_grad and torch.is_grad_enabled():
+            y = moved(y, self._slope(rows, t, y), -time)
+        bound = self.bounds[self.bound[rows], rows]
+        preset = self.direction[rows] * (bound - self.end[rows]) <= 0
+        watch = RowWatch(self.events, self.counts[rows], self.fired) if self.events else None
+        leg = self.leg(rows, y, t, np.where(preset, bound, self.end[rows]), self.place[rows], self.attempts[rows], watch)
+        self.legs += 1
+        self.attempts[rows] = leg.attempts
+        cut = np.array([status is Status.EVENT for status in leg.statuses])
+        done = watch.done if watch else np.zeros_like(cut)
+        # A reset puts a later state in the place of the output at its own time.
+        resets = (cut & ~done) | (preset & (leg.t == bound))
+        held = resets[leg.row] & (self.times[leg.place, rows[leg.row]] == leg.t[leg.row])
+        which = (~held).nonzero()[0]
+        slopes = None if leg.slopes is None else leg.slopes[self._tensor(which)]
+        self._outputs.append((leg.place[which], rows[leg.row[which]], leg.ys[self._tensor(which)], slopes))
+        np.add.at(self.place, rows[leg.row[which]], 1)
+        y, time, going = leg.ends, self._tensor(leg.t), np.ones(len(rows), dtype=bool)
+        if watch:
+            self.counts[rows] = watch.counts
+            y, time, stalled = self._hits(rows, leg, watch, y, time)
+            going &= self._close(rows, leg.t, stalled, Status.MAX_EVENTS)
+            going &= self._close(rows, leg.t, done, Status.EVENT)
+        for status in set(leg.statuses) - {Status.SUCCESS, Status.EVENT}:
+            failed = np.array([found is status for found in leg.statuses])
+            going &= self._close(rows, leg.t, failed, status)
+        return leg.t, y, time, going
+
+    def _hits(self, rows, leg, watch, y, time):
+        """Records of the events of a leg, and (states, times) after the resets, and the mask of rows where no time passes."""
+        hits, self.fired = watch.hits, np.full(watch.last.shape, np.nan)
+        stalled = np.zeros(len(rows), dtype=bool)
+        if not len(hits.row):
+            return y, time, stalled
+        moments, marks = self._implicit(rows, hits, leg.marks)
+        slots = []
+        for j, (row, e, i) in enumerate(zip(rows[hits.row].tolist(), hits.event.tolist(), hits.index.tolist(), strict=True)):
+            state, slot = self.field.layout.unravel(marks[j]), (self.records[row], len(self.records[row]))
+            slots.append(slot)
+            self.records[row].append(EventRecord(moments[j], state, state, self.numbers[e], i, self.events[e].name))
+        cut = np.array([leg.statuses[row] is Status.EVENT for row in hits.row.tolist()])
+        last = (cut & (hits.t == leg.t[hits.row])).nonzero()[0]
+        if not len(last):
+            return y, time, stalled
+        self._note(rows, hits, last, watch)
+        # How many hits of the same row and time stand before each: one is dealt with after another.
+        last = last[np.argsort(hits.row[last], kind="stable")]
+        turn = np.arange(len(last)) - np.searchsorted(hits.row[last], hits.row[last])
+        which = last[turn == 0]
+        y = y.index_copy(0, self._tensor(hits.row[which]), marks[self._tensor(which)])
+        time = time.index_copy(0, self._tensor(hits.row[which]), moments[self._tensor(which)])
+        for j in range(turn.max() + 1):
+            for e, event in enumerate(self.events):
+                which = last[(turn == j) & (hits.event[last] == e) & ~watch.done[hits.row[last]]]
+                if event.reset is None or not len(which):
+                    continue
+                at = self._tensor(hits.row[which])
+                new = self._reset(event, rows[hits.row[which]], time[at], y[at])
+                y = y.index_copy(0, at, new)
+                for (records, slot), state in zip([slots[i] for i in which], new, strict=True):
+                    records[slot] = replace(records[slot], after=self.field.layout.unravel(state))
+        return y, time, self._stalled(rows, hits, last)
+
+    def _note(self, rows, hits, last, watch):
+        """Keep how near to zero the conditions are that made rows stop: for the beginning of their next legs."""
+        which = self._tensor(last)
+        values = watch.values(self._select(rows[hits.row[last]]), self._tensor(hits.t[last]), hits.y[which])
+        for j, value in zip(last, values, strict=True):
+            k = int(((watch.owners[:, 0] == hits.event[j]) & (watch.owners[:, 1] == hits.index[j])).argmax())
+            self.fired[hits.row[j], k] = abs(value[k])
+
+    def _stalled(self, rows, hits, last):
+        """Mask of the rows in which an event follows itself again and again without time passing (legs.ZENO)."""
+        stalled = np.zeros(len(rows), dtype=bool)
+        for place, e, t in {(hits.row[j], hits.event[j], hits.t[j]) for j in last}:
+            row = rows[place]
+            instant = INSTANT * (abs(self.end[row] - self.times[0, row]) + abs(t))
+            again = abs(t - self.latest[row, e]) < instant
+            self.repeats[row, e], self.latest[row, e] = self.repeats[row, e] + 1 if again else 0, t
+            stalled[place] |= self.repeats[row, e] >= ZENO
+        return stalled
+
+    def _implicit(self, rows, hits, marks):
+        """Times (h,) and states (h, n) of the hits with their derivatives (legs.Course._implicit)."""
+        moments = self._tensor(hits.t)
+        if not torch.is_grad_enabled():
+            return moments, marks
+        parts = []
+        for e, event in enumerate(self.events):
+            which = (hits.event == e).nonzero()[0]
+            if not len(which):
+                continue
+            at, index = self._tensor(which), self._tensor(hits.index[which]).unsqueeze(1)
+            field, y, slope = self._select(rows[hits.row[which]]), marks[at], hits.slope[at].detach().clone()
+            t = moments[at]
+            g = condition(field, event, t, y).gather(1, index).squeeze(1)
+            if g.requires_grad:
+                t_leaf, y_leaf = t.clone().requires_grad_(), y.detach().clone().requires_grad_()
+                value = condition(field, event, t_leaf, y_leaf).gather(1, index).sum()
+                by_t, by_y = torch.autograd.grad(value, (t_leaf, y_leaf), allow_unused=True)
+                rate = (0.0 if by_t is None else by_t) + (0.0 if by_y is None else (by_y * slope).sum(1))
+                t = t - ((g - g.detach()) / rate).to(t)
+                y = moved(y, slope, t)
+            parts.append((which, t, y))
+        order = self._tensor(np.argsort(np.concatenate([which for which, _, _ in parts])))
+        return torch.cat([t for _, t, _ in parts])[order], torch.cat([y for _, _, y in parts])[order]
+
+    def _cross(self, rows, t, y, time):
+        """(states, times) of the rows after the preset times at t."""
+        while True:
+            at = self.bounds[self.bound[rows], rows] == t
+            if not at.any():
+                return y, time
+            for number, preset in self.presets.items():
+                which = (at & (self.sources[np.where(at, self.bound[rows], 0), rows, 0] == number)).nonzero()[0]
+                if len(which):
+                    index = self.sources[self.bound[rows[which]], rows[which], 1]
+                    y, time = self._preset(number, preset, rows, which, index, t, y, time)
+            self.bound[rows[at]] += 1
+
+    def _preset(self, number, preset, rows, which, index, t, y, time):
+        at, moments = self._tensor(which), preset.times.to(self.field.device)[self._tensor(index)]
+        before, own = y[at], rows[which]
+        if moments.requires_grad and torch.is_grad_enabled() and self.legs:
+            before = moved(before, self._slope(own, t[which], before), moments)
+        after = self._reset(preset, own, moments, before)
+        unravel = self.field.layout.unravel
+        for j, row in enumerate(own.tolist()):
+            record = EventRecord(moments[j], unravel(before[j]), unravel(after[j]), number, int(index[j]), preset.name)
+            self.records[row].append(record)
+        return y.index_copy(0, at, after), time.index_copy(0, at, moments)
+
+    def _reset(self, event, rows, time, y):
+        """The states, (m, n), that the user's reset makes of y; TypeError or ValueError where they are no such states."""
+        field, layout = self._select(rows), self.field.layout
+        try:
+            new = layout.ravel_rows(event.reset(field.clock(time, y), layout.unravel(y), *field.args), len(y))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"in the reset of {event.name!r}, which must return states like y0: {error}") from error
+        if new.shape != y.shape or new.dtype != y.dtype:
+            raise ValueError(
+                f"the reset of {event.name!r} returned {tuple(new.shape)} of {new.dtype} for {tuple(y.shape)} of {y.dtype}"
+            )
+        return new
+
+    def outputs(self):
+        """(places (q,), rows (q,), states (q, n), slopes (q, n) or None) of all outputs."""
+        places, rows, states, slopes = zip(*self._outputs, strict=True)
+        return np.concatenate(places), np.concatenate(rows), torch.cat(states), torch.cat(slopes) if self.with_slopes else None
+
+
+def moved(y, slope, time):
+    """y with that slope as its derivative in the time."""
+    return y + slope * (time - time.detach()).to(y.dtype).unsqueeze(-1)

@@ -1,0 +1,235 @@
+"""Looks for events in the accepted steps of the rows of a batch, on their polynomials: watch.py for many rows at once."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from .status import Status
+from .watch import PROBES, SAMPLES
+
+
+class RowHits:
+    """Events of the rows of a leg, in lists of arrays: row, t, event, index (h,), y and slope (h, n), dy/dt there."""
+
+    _NAMES = ("row", "t", "event", "index", "y", "slope")
+
+    def __init__(self):
+        self.parts = []
+
+    def add(self, *arrays):
+        self.parts.append(arrays)
+
+    def close(self):
+        """Every field as one array or tensor, a row's hits in their order; empty lists where nothing occurred."""
+        for name, column in zip(self._NAMES, zip(*self.parts, strict=True) if self.parts else [()] * 6, strict=True):
+            joined = torch.cat(column) if name in ("y", "slope") and column else np.concatenate(column) if column else []
+            setattr(self, name, joined)
+
+
+class RowWatch:
+    """The conditions of all events on the rows of one leg.
+
+    events: list of Event; counts: (m, E), how often each has occurred in each row so far; fired: (m, K), |g| of the conditions
+    that made the leg begin, NaN elsewhere, or None where there are none yet. After the leg: hits; status: of the rows that
+    events ended, by row; done: (m,) mask of those ended for good, by a terminal event.
+    """
+
+    def __init__(self, events, counts, fired):
+        self.events, self.before, self.fired = events, counts, fired
+
+    def begin(self, field, t, y):
+        """Note on which side of zero each condition starts, 0 where that is not known yet."""
+        self.field, self.counts, self.done = field, self.before.copy(), np.zeros(len(y), dtype=bool)
+        self.hits, self.status, self._ends = RowHits(), {}, []
+        self.last = self.values(field, t, y)
+        noise = 4 * torch.finfo(y.dtype).eps * y.abs().amax(dim=1).to("cpu", torch.float64).numpy()[:, None]
+        fired = np.full_like(self.last, np.nan) if self.fired is None else self.fired
+        self.noise = np.where(np.isnan(fired), noise, np.maximum(8 * fired, 64 * noise))
+        self.sides = np.where(np.abs(self.last) <= self.noise, 0, np.sign(self.last))
+
+    def values(self, field, t, y):
+        """All conditions on rows at t (m,), y (m, n): (m, K) NumPy, in one copy."""
+        parts = []
+        # Not in inference mode: what a condition's module keeps of this call, a graph may use later.
+        with torch.inference_mode(False), torch.no_grad():
+            for event in self.events:
+                parts.append(condition(field, event, t, y))
+        sizes = [part.shape[1] for part in parts]
+        self.owners = np.array([(e, i) for e, size in enumerate(sizes) for i in range(size)])
+        self.directions = np.array([self.events[e].direction for e, _ in self.owners])
+        return torch.cat(parts, dim=1).to("cpu", torch.float64).numpy()
+
+    def scan(self, clock, done, h, arrived, states):
+        """Note the events of the steps just accepted: (where the steps lead to, cut short by events, mask of the cut)."""
+        which = done.accepted.nonzero()[0]
+        cut, step = np.zeros(len(h), dtype=bool), _Steps(clock, h, arrived, which, done.polynomial(which), states(which))
+        thetas = (*PROBES, *SAMPLES) if not self.sides[step.row].all() else SAMPLES
+        table = self._look(step, thetas)
+        if np.isnan(table[-1]).any():
+            i, k = np.argwhere(np.isnan(table[-1]))[0]
+            name = self.events[self.owners[k][0]].name
+            raise ValueError(f"the condition of event {name!r} is NaN at t = {step.end[i]:.6g}; keep it finite")
+        found = self._crossings(step, thetas, table)
+        if not len(found[0]):
+            return arrived, cut
+        arrived = arrived.copy()
+        for i, (t, status, terminal) in self._take(step, *found).items():
+            place = which[i]
+            arrived[place], cut[place] = t, True
+            self.status[int(clock.index[place])], self.done[clock.index[place]] = status, terminal
+        return arrived, cut
+
+    def _look(self, step, thetas):
+        """All conditions at the places thetas of each step: (L, w, K)."""
+        count = len(step.row)
+        grid = np.repeat(np.array(thetas)[:, None], count, 1)
+        y = step.curve(np.tile(np.arange(count), len(thetas)), grid.reshape(-1))
+        y.view(len(thetas), count, -1)[-1] = step.ends
+        t = step.t + grid * step.h
+        t[-1] = step.end
+        field = self.field.select(torch.from_numpy(np.tile(step.row, len(thetas))).to(y.device))
+        return self.values(field, torch.from_numpy(t.reshape(-1)).to(y.device), y).reshape(len(thetas), count, -1)
+
+    def _crossings(self, step, thetas, table):
+        """(step (q,), theta (q,), condition (q,)) of all that fires in these steps; keeps sides and last values."""
+        sides, noise, before = self.sides[step.row], self.noise[step.row], self.last[step.row]
+        left, exact, brackets = 0.0, [], []
+        for theta, g in zip(thetas, table, strict=True):
+            sign = np.sign(g)
+            fires = (sides != 0) & (sign != sides) & (self.directions != sides)
+            for i, k in np.argwhere(fires):
+                if g[i, k] == 0:
+                    exact.append((i, theta, k))
+                else:
+                    brackets.append((i, k, left, theta, before[i, k], g[i, k]))
+            leaves = (sides == 0) & (np.abs(g) > noise)
+            noise = np.where(leaves, 0.0, noise)
+            sides = np.where(leaves | ((sides != 0) & (sign != sides)), sign, sides)
+            left, before = theta, g
+        self.sides[step.row], self.noise[step.row], self.last[step.row] = sides, noise, table[-1]
+        if brackets:
+            i, k, *bracket = (np.array(column) for column in zip(*brackets, strict=True))
+            exact += zip(i, self._roots(step, i, k, *bracket), k, strict=True)
+        return tuple(np.array(column) for column in zip(*exact, strict=True)) if exact else ((), (), ())
+
+    def _roots(self, step, i, k, a, b, ga, gb):
+        rows = torch.from_numpy(step.row[i]).to(step.ends.device)
+        field, at = self.field.select(rows), np.arange(len(i))
+
+        def g(theta):
+            t = torch.from_numpy(step.t[i] + theta * step.h[i]).to(step.ends.device)
+            return self.values(field, t, step.curve(i, theta))[at, k]
+
+        ulp = np.spacing(np.maximum(np.abs(step.t[i]), np.abs(step.end[i])))
+        return bracketed_roots(g, a, b, ga, gb, np.maximum(torch.finfo(step.ends.dtype).eps, ulp / np.abs(step.h[i])))
+
+    def _take(self, step, places, thetas, conditions):
+        """Record events in their order, in each row up to the first at which its leg must stop, and those at the same time.
+
+        Returns {place: (t, status, whether a terminal event is among them)} of the steps that end there.
+        """
+        cuts, stopped, taken = {}, set(), []
+        for j in np.lexsort((conditions, thetas, places)):
+            i, theta, (e, index) = int(places[j]), float(thetas[j]), self.owners[conditions[j]]
+            row, event = step.row[i], self.events[e]
+            t = float(step.end[i] if theta >= 1 else step.t[i] + theta * step.h[i])
+            if i in stopped or (i in cuts and abs(t - cuts[i][0]) > 8 * math.ulp(max(abs(t), abs(step.h[i])))):
+                stopped.add(i)
+                continue
+            t = cuts[i][0] if i in cuts else t
+            self.counts[row, e] += 1
+            if event.max_events is not None and self.counts[row, e] > event.max_events:
+                cuts[i] = (t, Status.MAX_EVENTS, False)
+                stopped.add(i)
+                continue
+            taken.append((i, t, e, index))
+            terminal = bool(event.terminal) and self.counts[row, e] >= event.terminal
+            if event.reset is not None or terminal:
+                cuts[i] = (t, Status.EVENT, terminal or (i in cuts and cuts[i][2]))
+        self._record(step, taken, cuts)
+        return cuts
+
+    def _record(self, step, taken, cuts):
+        if taken:
+            i, t, e, index = (np.array(column) for column in zip(*taken, strict=True))
+            y, slope = step.states_at(i, t)
+            self.hits.add(step.row[i], t, e, index, y, slope)
+        if cuts:
+            i, t = np.array(list(cuts)), np.array([cut[0] for cut in cuts.values()])
+            self._ends.append((step.row[i], step.states_at(i, t)[0]))
+
+    def finish(self, rows):
+        """Correct the ends of the rows that events ended."""
+        self.hits.close()
+        for index, y in self._ends:
+            rows.last.index_copy_(0, torch.from_numpy(index).to(y.device), y)
+        for row, status in self.status.items():
+            rows.statuses[row] = status
+
+
+class _Steps:
+    """Steps of rows that are looked at: row (w,), t, h, end (w,), NumPy; ends: (w, n) states at the ends."""
+
+    def __init__(self, clock, h, arrived, which, coefficients, ends):
+        self.row, self.t, self.h, self.end = clock.index[which], clock.t[which], h[which], arrived[which]
+        self.coefficients, self.ends = coefficients, ends
+
+    def curve(self, i, theta):
+        """States (q, n) on the polynomials of the steps i (q,) at theta (q,)."""
+        powers = theta ** np.arange(len(self.coefficients))[:, None]
+        return self._sum(self.coefficients, i, powers)
+
+    def _sum(self, coefficients, i, weights):
+        chosen = coefficients[:, torch.from_numpy(i).to(coefficients.device)]
+        return (chosen * torch.from_numpy(weights).to(coefficients).unsqueeze(2)).sum(0)
+
+    def states_at(self, i, t):
+        """(states, dy/dt) of the steps i (q,) at times t (q,); where a step ends the state is its own end."""
+        theta = (t - self.t[i]) / self.h[i]
+        y, at_end = self.curve(i, theta), torch.from_numpy(t == self.end[i]).to(self.ends.device)
+        y = torch.where(at_end.unsqueeze(1), self.ends[torch.from_numpy(i).to(self.ends.device)], y)
+        degree = np.arange(1, len(self.coefficients))[:, None]
+        return y, self._sum(self.coefficients[1:], i, degree * theta ** (degree - 1) / self.h[i])
+
+
+def condition(field, event, t, y):
+    """The condition of an event on rows, t (m,) and y (m, n): (m, k); ValueError where it is not one or several a row."""
+    g = event.value(field.clock(t, y), field.layout.unravel(y), field.args)
+    if g.numel() % len(y) or not g.numel():
+        raise ValueError(
+            f"with batched=True the condition of event {event.name!r} was called with {len(y)} rows and returned {g.numel()} "
+            "values; it must return one or several for each row, as f gets them: y[..., 0], not y[0]"
+        )
+    return g.reshape(len(y), -1)
+
+
+def bracketed_roots(g, a, b, ga, gb, tol):
+    """Roots of many functions, g(x) of all at their own x, each between its a and b (watch.bracketed_root, elementwise).
+
+    a, b: (q,), where the values ga and gb have opposite signs; tol: (q,).
+    """
+    flip = np.where(ga > 0, -1.0, 1.0)
+    a, b, ga, gb = a.copy(), b.copy(), flip * ga, flip * gb
+    radius = tol * 2.0 ** (np.maximum(0, np.ceil(np.log2((b - a) / (2 * tol)))) + 1)
+    k1 = 0.2 / (b - a)
+    while True:
+        open_ = b - a > 2 * tol
+        if not open_.any():
+            return (a + b) / 2
+        middle, width = (a + b) / 2, b - a
+        guess = (gb * a - ga * b) / (gb - ga)
+        toward = np.where(middle >= guess, 1.0, -1.0)
+        shift = k1 * width**2
+        x = np.where(shift <= np.abs(middle - guess), guess + toward * shift, middle)
+        reach = np.maximum(radius - width / 2, 0.0)
+        x = np.where(np.abs(x - middle) > reach, middle - toward * reach, x)
+        x = np.where(open_, x, middle)
+        gx = flip * g(x)
+        exact = open_ & ((gx == 0) | (x <= a) | (x >= b))
+        above, below = open_ & ~exact & (gx > 0), open_ & ~exact & (gx < 0)
+        a, ga = np.where(exact | below, x, a), np.where(below, gx, ga)
+        b, gb = np.where(exact | above, x, b), np.where(above, gx, gb)
+        radius = radius / 2
