@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
+import numpy as np
 
 # (beta1, beta2, beta3) of the digital filters, to be divided by the order of the error estimate. I: elementary control;
 # PI: Gustafsson (1991); PID: Kennedy & Carpenter (2003), k_I = 0.25, k_P = 0.14, k_D = 0.10.
@@ -41,14 +41,14 @@ class Controller:
         return max(self.smallest, min(self.largest, factor)), (ratio, past[0])
 
     def rows(self, ratio, past, order: int):
-        """The same for rows of a batch: ratio (m,), past (2, m); a ratio that is not finite counts as very large."""
-        ratio = torch.nan_to_num(ratio, nan=1e30, posinf=1e30).clamp(1e-10, 1e30)
+        """The same for rows of a batch, in NumPy: ratio (m,), past (2, m); one that is not finite counts as very large."""
+        ratio = np.maximum(np.where(ratio < 1e30, ratio, 1e30), 1e-10)
         b1, b2, b3 = _FILTERS[self.kind]
         good = self.safety * ratio ** (-b1 / order) * past[0] ** (-b2 / order) * past[1] ** (-b3 / order)
-        bad = (self.safety * ratio ** (-1 / order)).clamp(max=0.9)
+        bad = np.minimum(self.safety * ratio ** (-1 / order), 0.9)
         accepted = ratio <= 1
-        factor = torch.where(accepted, good.clamp(max=self.largest), bad).clamp(min=self.smallest)
-        return factor, torch.where(accepted, torch.stack((ratio, past[0])), past)
+        factor = np.maximum(np.where(accepted, np.minimum(good, self.largest), bad), self.smallest)
+        return factor, np.where(accepted, np.stack((ratio, past[0])), past)
 
 
 def first_step(field, t0: float, t1: float, y0, f0, order: int, tol, longest: float) -> float:

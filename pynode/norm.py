@@ -71,7 +71,7 @@ class RowTolerance(Tolerance):
         self.mean = atol.new_full((size,), 1 / size)
 
     def ratio(self, error, y, y1):
-        return self.rms(error, torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol))
+        return self.norms(error / torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol))
 
     def rms(self, v, scale):
         return torch.linalg.vector_norm(v / scale, dim=1).to(torch.float64) / math.sqrt(self.size)

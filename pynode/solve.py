@@ -105,6 +105,8 @@ def solve(
                 "jumps, callback, max_seconds, nonnegative and domain are not for batched=True: solve the rows one by one, or "
                 "all of them as one system; PresetTimes with a reset that returns y take the place of jumps"
             )
+        if dense:
+            raise ValueError("batched=True keeps no polynomials: leave dense away, and name in t the times that are wanted")
         if problem.mass is not None or structure != "dense":
             raise ValueError("batched=True takes small dense systems without a mass matrix: leave batched away")
         return solve_batched(problem, method, options, throw, adjoint, params, as_events(events))
@@ -129,7 +131,7 @@ def solve(
     taken, why = field if direct else field.isolated(), ""
     if choosing_adjoint:
         adjoint, why = choose_adjoint(field, method)
-    if not direct and torch.is_grad_enabled():
+    if not direct and torch.is_grad_enabled() and (flat.requires_grad or taken.parameters):
         adjoint.check(taken, method)
     needs_time = times.requires_grad and torch.is_grad_enabled()
 

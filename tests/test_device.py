@@ -6,7 +6,7 @@ import pytest
 import torch
 from cases import FAMILIES, Forced, tensor
 
-from pynode import problems, solve
+from pynode import Event, PresetTimes, problems, solve
 from pynode.nn import NeuralODE
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -42,7 +42,7 @@ def test_stiff_problem(method, device):
 
 
 @every_device
-@pytest.mark.parametrize("method", ["tsit5", "rodas5p", "qndf", "fbdf"])
+@pytest.mark.parametrize("method", ["tsit5", "rodas5p", "kvaerno5", "qndf", "fbdf"])
 def test_batch(method, device):
     """With a tensor for each row, an atol for each state, and a last row that fails."""
     rate = torch.logspace(0, 2, 4, dtype=torch.float64, device=device)
@@ -56,6 +56,35 @@ def test_batch(method, device):
     exact = 1 / (1 + rate[:3, None] * math.sin(1.0))
     torch.testing.assert_close(solution.y[2, :3], exact.expand(3, 2), rtol=1e-4, atol=1e-6)
     assert not solution.success and torch.isnan(solution.y[2, 3]).all()
+
+
+@every_device
+@pytest.mark.parametrize("method", ["tsit5", "rodas5p", "kvaerno5", "qndf", "fbdf"])
+def test_gradient_and_events_of_a_batch(method, device):
+    """Rows that bounce at a level of their own and get a push: gradients in rate, level and push."""
+    results = []
+    for where in ("cpu", device):
+        rate, level = (tensor(*values).to(where).requires_grad_() for values in ((1.0, 2.0, 3.0), (0.5, 0.4, 0.3)))
+        push = tensor(0.2).squeeze().to(where).requires_grad_()
+
+        def f(t, y, rate, level):
+            return -rate.unsqueeze(1) * y
+
+        events = [
+            Event(lambda t, y, rate, level: y[:, 0] - level, direction=-1, reset=lambda t, y, rate, level: y + 1.0),
+            PresetTimes([0.7], lambda t, y, rate, level, push=push: y + push),
+        ]
+        y0 = torch.ones(3, 2, dtype=torch.float64, device=where)
+        solution = solve(
+            f, y0, [0.0, 1.0, 2.0], args=(rate, level), params=(rate, level, push), method=method, events=events, batched=True
+        )
+        assert solution.y.device.type == solution.events[0][0].y.device.type == torch.device(where).type
+        loss = solution.y.square().sum() + solution.events[1][1].t
+        results.append([x.cpu() for x in (*torch.autograd.grad(loss, (rate, level, push)), solution.y.detach())])
+    for found, expected in zip(results[1], results[0], strict=True):
+        assert expected.abs().max() > 0
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
+
 
 
 @every_device

@@ -33,12 +33,6 @@ class Done(NamedTuple):
     polynomial: Callable
     tape: Callable
 
-    @classmethod
-    def of_tensors(cls, accepted, rejected, broken, factor, polynomial, tape) -> Done:
-        """The same from tensors, in one copy."""
-        together = torch.stack([x.to(torch.float64) for x in (accepted, rejected, broken, factor)]).cpu().numpy()
-        return cls(*(together[:3] > 0), together[3], polynomial, tape)
-
 
 def tensor(array, like) -> torch.Tensor:
     """A NumPy array of indices, or of numbers to be multiplied with tensors like this one, as a tensor beside it."""

@@ -82,7 +82,7 @@ class DIRKRows(OneStepRows):
         slope = self.field(self.times(at, h)[0], self.iterate)
         change = RowInverse.apply(self.inverse, torch.addcmul(self.base - self.iterate, c, slope))
         self.field.stats.nsolve += len(h)
-        norm = self.tol.rms(change, self.scale).cpu().numpy()
+        norm = self.tol.norms(change / self.scale)
         self.iterate = self.iterate + change
         converged, diverged = self._look(norm)
         which = np.flatnonzero(converged)
@@ -187,12 +187,11 @@ class DIRKRows(OneStepRows):
                 error = RowInverse.apply(self.inverse[index], error)
                 self.field.stats.nsolve += len(which)
             ratio = self.tol.select(index).ratio(error, start, y1)
-            factor, self.past[:, index] = method.controller.rows(ratio, self.past[:, index], method.error_order)
-            good, factor = ratio <= 1, factor.cpu().numpy()
+            factor, self.past[:, which] = method.controller.rows(ratio, self.past[:, which], method.error_order)
+            good = ratio <= 1
         else:
-            good, factor = torch.isfinite(y1).all(dim=1), np.ones(len(which))
-        self.y = self.y.index_copy(0, index, torch.where(good.unsqueeze(1), y1, start))
-        good = good.cpu().numpy()
+            good = torch.isfinite(y1).all(dim=1).cpu().numpy()
+        self.y = self.y.index_copy(0, index, torch.where(tensor(good, y1).unsqueeze(1), y1, start))
         if not method.adaptive:
             return good, np.where(good, 1.0, 0.5)
         slower = np.maximum(1.0, factor * (2 * ITERATIONS + 1) / (2 * ITERATIONS + self.most[which]))

@@ -15,7 +15,7 @@ class OneStepRows:
 
     def __init__(self, method, field, y, f0, h, tol):
         self.method, self.field, self.tol = method, field, tol
-        self.y, self.past = y, y.new_ones((2, len(y)), dtype=torch.float64)
+        self.y, self.past = y, np.ones((2, len(y)))
 
     def select(self, keep):
         """Leave rows out."""
@@ -31,23 +31,23 @@ class OneStepRows:
         """Times and steps of the rows as float64 tensors (m,) beside the states."""
         return torch.from_numpy(t).to(self.y.device), torch.from_numpy(h).to(self.y.device)
 
-    def _judge(self, h, y1, error, polynomial):
+    def _judge(self, y1, error, polynomial):
         """(Done, accepted (m,) as a tensor): accept or reject every row, and move the accepted ones."""
         method, start = self.method, self.y
         if method.adaptive:
             ratio = self.tol.ratio(error, start, y1)
             factor, self.past = method.controller.rows(ratio, self.past, method.error_order)
-            accepted = ratio <= 1
+            accepted, broken = ratio <= 1, ~np.isfinite(ratio)
         else:
-            accepted = torch.isfinite(y1).all(dim=1)
-            factor = torch.where(accepted, torch.ones_like(h), 0.5)
-            ratio = torch.where(accepted, 0.0, torch.inf)
-        self.y = torch.where(accepted.unsqueeze(1), y1, start)
+            accepted = torch.isfinite(y1).all(dim=1).cpu().numpy()
+            factor, broken = np.where(accepted, 1.0, 0.5), ~accepted
+        moved = tensor(accepted, y1)
+        self.y = torch.where(moved.unsqueeze(1), y1, start)
 
         def tape(which):
             return (start[tensor(which, start)],)
 
-        return Done.of_tensors(accepted, ~accepted, ~torch.isfinite(ratio), factor, polynomial, tape), accepted
+        return Done(accepted, ~accepted, broken, factor, polynomial, tape), moved
 
 
 def polynomial(start, stages, weights, h=None):
@@ -74,7 +74,7 @@ class ExplicitRows(OneStepRows):
         method, field, start = self.method, self.field, self.y
         t, h = self.times(t, h)
         y1, error, ks = method.attempt(field, t, start, h, self.first)
-        done, accepted = self._judge(h, y1, error, partial(self._polynomial, field, t, h, start, ks))
+        done, accepted = self._judge(y1, error, partial(self._polynomial, field, t, h, start, ks))
         if method.tableau.fsal:
             self.first = torch.where(accepted.unsqueeze(1), ks[-1], ks[0])
         else:
@@ -113,7 +113,7 @@ class RosenbrockRows(OneStepRows):
         solver = RowInverse(self.eye, self.jac, h * float(method.tableau.gamma), field.stats)
         y1, error, us = method.attempt(field, t, start, h, self.slope, solver)
         field.stats.nsolve += (len(h) - 1) * len(us)
-        done, accepted = self._judge(h, y1, error, partial(self._polynomial, start, us))
+        done, accepted = self._judge(y1, error, partial(self._polynomial, start, us))
         self._renew(torch.where(accepted, t + h, t), np.flatnonzero(done.accepted))
         return done
 
