@@ -100,7 +100,7 @@ def main(argv=None):
         report.progress(method)
         run = batch.pynode(method)
         solution = run()
-        timed = pair(run, base, args.seconds, args.clock, rounds=(2, 100)).row()
+        timed = pair(run, base, args.seconds, args.clock, rounds=(3, 100)).row()
         for key in ("base_ms", "base_min_ms"):
             timed[key] *= whole
         for key in ("ratio", "low", "high"):

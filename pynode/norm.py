@@ -66,6 +66,10 @@ class GroupTolerance(Tolerance):
 class RowTolerance(Tolerance):
     """The same norm of every row of (m, n): (m,) float64. atol: 0-d, (n,), or (m, n) for rows of their own."""
 
+    def __init__(self, rtol, atol, size):
+        super().__init__(rtol, atol, size)
+        self.mean = atol.new_full((size,), 1 / size)
+
     def ratio(self, error, y, y1):
         return self.norms(error / torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol))
 
@@ -74,7 +78,7 @@ class RowTolerance(Tolerance):
 
     def norms(self, scaled):
         """Root mean squares of what is scaled, (..., m, n), as (..., m) on the host: the one copy of a pass."""
-        squares = torch.mv(scaled.square().view(-1, self.size), scaled.new_full((self.size,), 1 / self.size))
+        squares = torch.mv(scaled.square().view(-1, self.size), self.mean)
         return np.sqrt(squares.cpu().numpy().reshape(scaled.shape[:-1]), dtype=np.float64)
 
     def select(self, keep):

@@ -145,3 +145,26 @@ def test_kernels_of_a_backward_step(method, limit):
             solution.y[-1].sum().backward()
         counts.append((seen.kernels, solution.stats.accepted))
     assert (counts[1][0] - counts[0][0]) / (counts[1][1] - counts[0][1]) <= limit
+
+
+@pytest.mark.parametrize(("method", "limit"), [("QNDF", 54), ("FBDF", 51)])
+def test_kernels_of_a_pass_of_a_batch(method, limit):
+    """Of one evaluation of f for the whole batch, a Newton iteration of every row, with a margin of a fifth.
+
+    All decisions are taken on the host, from norms that are copied there: no kernel waits for the device.
+    """
+    calls, rate = [], torch.logspace(0, 2, 64, dtype=torch.float64)
+
+    def rows(t, y, rate):
+        calls.append(len(y))
+        return rate.unsqueeze(1) * (torch.cos(t) - y)
+
+    found = []
+    for end in (0.5, 4.0):
+        calls.clear()
+        with Kernels() as seen, Lists() as lists:
+            solve(rows, torch.zeros(64, 2, dtype=torch.float64), [0.0, end], args=(rate,), method=method, batched=True)
+        found.append((seen.kernels, seen.synchronisations + lists.count, len(calls)))
+    kernels, synchronisations, passes = (b - a for a, b in zip(*found, strict=True))
+    assert passes > 50 and kernels <= limit * passes
+    assert synchronisations == 0

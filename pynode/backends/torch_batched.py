@@ -170,10 +170,11 @@ def _book(rows, clock, done, h, arrived, cut, options, stats):
             clock.pass_stops(landed.nonzero()[0])
     clock.h = np.where(accepted | rejected, clock.direction * size, clock.h)
     over = clock.t == clock.end
-    small = np.abs(clock.h) < np.maximum(4e-16 * np.abs(clock.t), 1e-300)
+    size = np.abs(clock.h)
+    small = size < np.maximum(4e-16 * np.abs(clock.t), 1e-300)
+    below = rejected & (size < options.min_step)
     many = clock.accepted + clock.rejected >= clock.limit
-    tiny = rejected & (np.abs(clock.h) < options.min_step)
-    ended = over | small | many | tiny
+    ended = over | small | below | many
     if cut is not None:
         ended |= cut
     if options.max_nfe is not None and stats.nfe >= options.max_nfe:
@@ -183,7 +184,7 @@ def _book(rows, clock, done, h, arrived, cut, options, stats):
             status = Status.SUCCESS
         elif small[i]:
             status = Status.NONFINITE if done.broken[i] else Status.STEP_TOO_SMALL
-        elif tiny[i]:
+        elif below[i]:
             status = Status.MIN_STEP
         else:
             status = Status.MAX_STEPS if many[i] else Status.MAX_EVALUATIONS

@@ -37,4 +37,7 @@ class Done(NamedTuple):
 def tensor(array, like) -> torch.Tensor:
     """A NumPy array of indices, or of numbers to be multiplied with tensors like this one, as a tensor beside it."""
     found = torch.from_numpy(array)
-    return found.to(like.device, like.dtype if found.is_floating_point() else found.dtype)
+    dtype = like.dtype if array.dtype.kind == "f" else found.dtype
+    if like.is_cpu and found.dtype is dtype:  # the same memory; ``to`` would say so too, for the price of a kernel
+        return found
+    return found.to(like.device, dtype)
