@@ -4,6 +4,7 @@ import importlib
 
 from .adjoints.backsolve import BacksolveAdjoint
 from .adjoints.discrete import DiscreteAdjoint
+from .adjoints.forward import ForwardSensitivity
 from .adjoints.gauss import GaussAdjoint, GaussKronrodAdjoint, QuadratureAdjoint
 from .adjoints.interpolating import InterpolatingAdjoint
 from .algebra.structure import Banded, Dense, Krylov, Sparse
@@ -18,14 +19,14 @@ from .status import RejectStep, SolveError, Status
 __version__ = "0.1.0"
 
 __all__ = [
-    "BacksolveAdjoint", "Banded", "Dense", "DiscreteAdjoint", "Event", "EventRecord", "GaussAdjoint", "GaussKronrodAdjoint",
-    "GradientCheck", "InterpolatingAdjoint", "Krylov", "ODEProblem", "PresetTimes", "QuadratureAdjoint", "RejectStep",
-    "Solution", "SolveError", "Sparse", "SplitField", "Status", "__version__", "check_gradients", "crosscheck",
-    "solve",
+    "BacksolveAdjoint", "Banded", "Dense", "DiscreteAdjoint", "Event", "EventRecord", "ForwardSensitivity",
+    "GaussAdjoint", "GaussKronrodAdjoint", "GradientCheck", "InterpolatingAdjoint", "Krylov", "ODEProblem", "PresetTimes",
+    "QuadratureAdjoint", "RejectStep", "Solution", "SolveError", "Sparse", "SplitField", "Status", "__version__",
+    "check_gradients", "crosscheck", "solve",
 ]
 
 # What is loaded when it is first asked for: name -> (module, its attribute, or None for the module itself).
-_LAZY = {"crosscheck": ("pynode.engines", "crosscheck")}
+_LAZY = {"crosscheck": ("pynode.engines", "crosscheck"), "julia": ("pynode.julia", None)}
 
 
 def __getattr__(name):

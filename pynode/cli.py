@@ -1,4 +1,4 @@
-"""The command line: ``pynode train``, ``pynode compare``, ``pynode methods``.
+"""The command line: ``pynode train``, ``pynode compare``, ``pynode methods``, ``pynode julia``, ``pynode doctor``.
 
 Exit codes: 0 success; 1 a solve or training failed, or the disk did; 2 a mistake in what was given; 130 Ctrl-C. A
 failure is one sentence on stderr; --debug shows the traceback.
@@ -15,7 +15,9 @@ from pathlib import Path
 import torch
 
 from . import problems
+from .cli_julia import add_commands as add_julia
 from .compare import MAX_NFE, METHODS, RTOLS, compare
+from .julia import JuliaUnavailable
 from .methods import registry
 from .status import SolveError
 from .train import DataError, ModelError, Options, TrainingError, fit, load_model, plot_fit, plot_loss, read_csv
@@ -77,7 +79,7 @@ def main(argv=None) -> int:
         return arguments.run(arguments)
     except KeyboardInterrupt:
         return _failed("interrupted; nothing had been saved yet.", 130)
-    except (SolveError, TrainingError, OSError) as error:
+    except (SolveError, TrainingError, JuliaUnavailable, OSError) as error:
         return _failed(_sentence(error, arguments), 1)
     except (ValueError, TypeError) as error:
         return _failed(_sentence(error, arguments), 2)
@@ -105,6 +107,7 @@ def parser() -> Parser:
                                          description=COMPARE, epilog=COMPARE_FILES, **style))
     listing = commands.add_parser("methods", help="list the methods", description="List the methods by order.")
     listing.set_defaults(run=_methods)
+    add_julia(commands, style)
     for command in commands.choices.values():
         command.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     return top

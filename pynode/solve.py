@@ -123,7 +123,7 @@ def solve(
     why = ""
     if choosing_adjoint:
         adjoint, why = choose_adjoint(field, method)
-    if not direct and torch.is_grad_enabled():
+    if not direct and torch.is_grad_enabled() and (flat.requires_grad or field.parameters):
         adjoint.check(field, method)
     needs_time = times.requires_grad and torch.is_grad_enabled()
 

@@ -15,7 +15,8 @@ from pynode.adjoints.reverse import Continuous
 
 CLASSES = [c for c in registry.CLASSES if issubclass(c, Continuous)]
 every_adjoint = pytest.mark.parametrize("adjoint", CLASSES, ids=lambda c: c.name)
-every_stiff_adjoint = pytest.mark.parametrize("adjoint", [c for c in CLASSES if c is not BacksolveAdjoint], ids=lambda c: c.name)
+STIFF = [c for c in CLASSES if c is not BacksolveAdjoint]
+every_stiff_adjoint = pytest.mark.parametrize("adjoint", STIFF, ids=lambda c: c.name)
 
 
 def leaf(value):
@@ -244,17 +245,35 @@ def test_more_bad_options():
 @every_stiff_adjoint
 def test_what_is_refused(adjoint):
     y0 = leaf(tensor(1.0, 1.0))
-    with pytest.raises(ValueError, match="singular mass matrix.*discrete"):
+    with pytest.raises(ValueError, match=r"singular mass matrix.*discrete"):
         solve(lambda t, y: torch.stack((-y[0], y[0] - y[1])), y0, [0.0, 1.0], method="QNDF", mass=[1.0, 0.0], adjoint=adjoint())
-    with pytest.raises(ValueError, match="dense Jacobians.*discrete"):
+    with pytest.raises(ValueError, match=r"dense Jacobians.*discrete"):
         solve(lambda t, y: -y, y0, [0.0, 1.0], method="QNDF", structure="krylov", adjoint=adjoint())
-    with torch.no_grad():  # no gradient is asked for, nothing to refuse
-        assert solve(lambda t, y: -y, y0, [0.0, 1.0], method="QNDF", structure="krylov", adjoint=adjoint()).success
+    for start in (y0, y0.detach()):  # no gradient is asked for, nothing to refuse
+        with torch.set_grad_enabled(start is not y0):
+            options = {"method": "QNDF", "structure": "krylov", "adjoint": adjoint()}
+            assert solve(lambda t, y: -y, start, [0.0, 1.0], **options).success
+
+
+@every_adjoint
+def test_a_loss_that_is_nan_gives_nan(adjoint):
+    f, y0 = Forced(), leaf(tensor(1.0, -0.5, 0.3))
+    y = solve(f, y0, [0.0, 1.0], method="Tsit5", adjoint=adjoint()).y
+    assert all(g.isnan().all() for g in torch.autograd.grad(y[-1].sum() * float("nan"), [y0, *f.parameters()]))
+
+
+def test_auto_says_what_it_chose():
+    f, y0 = Forced(), leaf(tensor(1.0, -0.5, 0.3))
+    solution = solve(f, y0, [0.0, 1.0], method="FBDF")
+    assert solution.adjoint == "DiscreteAdjoint" and "3 states and 13 parameters" in solution.adjoint_choice
+    named = solve(f, y0, [0.0, 1.0], method="FBDF", adjoint="gauss")
+    assert named.adjoint == "GaussAdjoint" and named.adjoint_choice == ""
+    assert solve(f, y0, [0.0, 1.0], method="Tsit5", adjoint="direct").adjoint == "direct"
 
 
 @every_adjoint
 def test_a_reverse_solve_that_fails_says_so(adjoint):
     f, y0 = Forced(), leaf(tensor(1.0, -0.5, 0.3))
     y = solve(f, y0, [0.0, 2.0], method="Tsit5", rtol=1e-3, max_steps=30, adjoint=adjoint(rtol=1e-11)).y
-    with pytest.raises(RuntimeError, match="reverse solve of .* failed at t = .*limit on the number of steps.*discrete"):
+    with pytest.raises(RuntimeError, match=r"reverse solve of .* failed at t = .*limit on the number of steps.*discrete"):
         y.sum().backward()

@@ -17,6 +17,7 @@ def test_stiff_problems_are_refused(name, outputs):
         solve(problem.field, problem.y0, times, method="qndf", atol=problem.atol, adjoint="backsolve")
 
 
+@pytest.mark.filterwarnings("ignore:BacksolveAdjoint")  # from two outputs the spiral drifts
 @pytest.mark.parametrize("name", ["spiral", "lotka_volterra"])
 @pytest.mark.parametrize("outputs", [2, 12])
 def test_others_are_allowed(name, outputs):

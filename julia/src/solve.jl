@@ -41,18 +41,19 @@ settle!(integrator) = @static isdefined(SciMLBase, :derivative_discontinuity!) ?
 
 Solve from y0, (n,) at address `y0`, over (t0, t1). atol: address of n values; outputs, stops: (address, count) of times.
 dense: keep what the interpolant and the adjoints need. mass: address of the (n, n) mass matrix, 0 for the identity.
-first: first step, 0 for automatic; fixed: steps of that size without error control; matrix, prototype: of `odefunction`.
+first: first step, 0 for automatic; fixed: steps of that size without error control; matrix, prototype: of `odefunction`;
+uniform: the smallest atol for all components, where a solver takes no more than one.
 Throws ForeignError where a hook asks.
 """
 function forward(
         F::Field{T}, alg, y0, t0, t1, rtol, atol, outputs, stops; dense = false, mass = 0, first = 0.0, fixed = false,
-        smallest = 0.0, largest = Inf, maxiters = 100_000, matrix = true, prototype = true,
+        smallest = 0.0, largest = Inf, maxiters = 100_000, matrix = true, prototype = true, uniform = false,
     ) where {T}
     n = length(F.y)
     M = mass == 0 ? I : copy(wrap(T, mass, n, n))
     return _forward(
         F, alg, odefunction(F, M; matrix, prototype), copy(wrap(T, y0, n)), (Float64(t0), Float64(t1)), Float64(rtol),
-        copy(wrap(T, atol, n)), copy(wrap(Float64, outputs...)), copy(wrap(Float64, stops...)), dense, Float64(first), fixed,
+        uniform ? minimum(wrap(T, atol, n)) : copy(wrap(T, atol, n)), copy(wrap(Float64, outputs...)), copy(wrap(Float64, stops...)), dense, Float64(first), fixed,
         Float64(smallest), Float64(largest), Int(maxiters),
     )
 end
@@ -63,8 +64,8 @@ function _forward(F::Field{T}, alg, f, y0, span, rtol, atol, outputs, stops, den
     after = AfterStep(F)
     integrator = init(
         prob, alg; reltol = rtol, abstol = atol, saveat = dense ? Float64[] : outputs, tstops = stops, dense,
-        save_everystep = dense, save_start = true, save_end = true, dt = first == 0 ? nothing : first, adaptive = !fixed, dtmin = smallest,
-        dtmax = min(largest, span[2] - span[1]), maxiters, verbose = quiet(), isoutofdomain = Outside(F),
+        save_everystep = dense, save_start = true, save_end = true, dt = first == 0 ? nothing : first, adaptive = !fixed,
+        dtmin = smallest, dtmax = min(largest, span[2] - span[1]), maxiters, verbose = quiet(), isoutofdomain = Outside(F),
         callback = DiscreteCallback(after, after; save_positions = (false, false)),
     )
     solve!(integrator)

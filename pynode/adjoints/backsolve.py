@@ -55,7 +55,7 @@ class BacksolveAdjoint(Continuous):
                 "would be noise. Use adjoint='discrete', or 'gauss', which reads the states from the forward solve"
             )
 
-    def pullback(self, field, method, trajectory, times, grads, options):
+    def solve_back(self, field, method, trajectory, times, grads, options):
         solver, known = self.solver(field, method), _known(trajectory)
         equation = JointField(field, None, trajectory.direction)
         found, chosen, atol, loss = prepare(self, trajectory, times, grads, options)

@@ -20,7 +20,7 @@ from .onestep import Chunk
 from .outputs import powers
 from .points import chunk_size, jacobians, push_parameters
 
-COLUMNS = 5000  # of S, from which on it is refused
+COLUMNS = 2000  # of S, from which on it is refused
 VALUES = 1 << 22  # numbers of B that are held together
 
 
@@ -43,7 +43,7 @@ class ForwardSensitivity(Adjoint):
         columns = field.size + sum(p.numel() for p in field.parameters)
         if columns > COLUMNS:
             raise ValueError(
-                f"ForwardSensitivity would carry {columns} columns, of the states and the parameters together; it is for few: use "
+                f"ForwardSensitivity would carry {columns} columns, one for each state and parameter; it is for few: use "
                 "adjoint='discrete', whose cost hardly depends on them"
             )
 
@@ -182,7 +182,8 @@ def _bdf(field, method, trajectory, places, start, found):
             right = torch.mm(jac[i], predicted) - torch.mm(mass, older)
             right[:, n:] += forcing[i]
             d = torch.linalg.lu_solve(solver[0][i], solver[1][i], right)
-            z = form.update(z.reshape(len(z), -1), (), k, step.h, d.reshape(-1), (predicted + d).reshape(-1))[0].view(len(z), n, -1)
+            ended = (predicted + d).reshape(-1)
+            z = form.update(z.reshape(len(z), -1), (), k, step.h, d.reshape(-1), ended)[0].view(len(z), n, -1)
             for row in places.ends.get(first + i, ()):
                 found[row] = z[0]
             if first + i in places.inside:

@@ -8,7 +8,7 @@ from .equation import AdjointField
 from .kronrod import Kronrod
 from .panels import Panels, gauss, integrate_parameters, path_panels
 from .points import ROWS
-from .reverse import Continuous, positive, solve_back
+from .reverse import Continuous, positive, sweep
 from .states import States
 
 
@@ -27,7 +27,7 @@ class GaussAdjoint(Continuous):
             raise ValueError(f"nodes must be a number from 1 to 20, not {nodes!r}; 3 is right for most methods")
         self.nodes = nodes
 
-    def pullback(self, field, method, trajectory, times, grads, options):
+    def solve_back(self, field, method, trajectory, times, grads, options):
         equation = AdjointField(field, States(trajectory), trajectory.direction)
         count = self.nodes or max(3, (self.solver(field, method).order + 2) // 2)
         rule, total = gauss(count), [torch.zeros_like(p) for p in field.parameters]
@@ -37,7 +37,7 @@ class GaussAdjoint(Continuous):
             total[:] = [a + b for a, b in zip(total, found)]
 
         panels = Panels(equation, consume, ROWS // count) if field.parameters else None
-        ybar, _ = solve_back(self, equation, method, trajectory, times, grads, options, panels)
+        ybar, _ = sweep(self, equation, method, trajectory, times, grads, options, panels)
         equation.count(field.stats)
         return ybar, total
 
@@ -50,11 +50,11 @@ class GaussKronrodAdjoint(Continuous):
 
     name = "GaussKronrodAdjoint"
 
-    def pullback(self, field, method, trajectory, times, grads, options):
+    def solve_back(self, field, method, trajectory, times, grads, options):
         equation = AdjointField(field, States(trajectory), trajectory.direction)
         rule = Kronrod(field, equation, options.rtol if self.rtol is None else self.rtol)
         panels = Panels(equation, rule.add, ROWS // len(rule.nodes)) if field.parameters else None
-        ybar, _ = solve_back(self, equation, method, trajectory, times, grads, options, panels)
+        ybar, _ = sweep(self, equation, method, trajectory, times, grads, options, panels)
         equation.count(field.stats)
         field.stats.backward_quadrature = rule.error / rule.size if rule.size else 0.0
         return ybar, rule.total
@@ -73,10 +73,10 @@ class QuadratureAdjoint(Continuous):
         super().__init__(method, rtol, atol)
         self.quadrature_rtol = positive("quadrature_rtol", quadrature_rtol, self.name)
 
-    def pullback(self, field, method, trajectory, times, grads, options):
+    def solve_back(self, field, method, trajectory, times, grads, options):
         equation = AdjointField(field, States(trajectory), trajectory.direction)
         chosen = next(r for r in (self.quadrature_rtol, self.rtol, options.rtol) if r is not None)
-        ybar, paths = solve_back(self, equation, method, trajectory, times, grads, options, dense=True)
+        ybar, paths = sweep(self, equation, method, trajectory, times, grads, options, dense=True)
         equation.count(field.stats)
         rule = Kronrod(field, equation, chosen)
         panels = [panel for leg in paths for panel in path_panels(equation, *leg)]

@@ -23,10 +23,10 @@ class InterpolatingAdjoint(GaussAdjoint):
         super().__init__(method, rtol, atol)
         self.seminorm = bool(seminorm)
 
-    def pullback(self, field, method, trajectory, times, grads, options):
+    def solve_back(self, field, method, trajectory, times, grads, options):
         solver = self.solver(field, method)
         if solver.implicit or not field.parameters:
-            return super().pullback(field, method, trajectory, times, grads, options)
+            return super().solve_back(field, method, trajectory, times, grads, options)
         equation = JointField(field, States(trajectory), trajectory.direction)
         found, chosen, atol, loss = prepare(self, trajectory, times, grads, options)
         mu, lam, at = [torch.zeros_like(p) for p in field.parameters], torch.zeros_like(trajectory.y0), None

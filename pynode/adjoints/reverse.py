@@ -51,6 +51,15 @@ class Continuous(Adjoint):
                 "there to avoid: use adjoint='discrete'"
             )
 
+    def pullback(self, field, method, trajectory, times, grads, options):
+        if not bool(torch.isfinite(grads).all()):  # nothing can be integrated: what a sum over steps would give
+            return torch.full_like(trajectory.y0, math.nan), [torch.full_like(p, math.nan) for p in field.parameters]
+        return self.solve_back(field, method, trajectory, times, grads, options)
+
+    def solve_back(self, field, method, trajectory, times, grads, options):
+        """What pullback returns, for finite cotangents."""
+        raise NotImplementedError
+
     def solver(self, field, method):
         """The method of the reverse solve, method being that of the forward one."""
         if self.method is not None:
@@ -94,7 +103,7 @@ def jumps(trajectory, times, grads):
     """[(t, cotangent (n,))] of distinct times, latest first; those without any are left out."""
     found = {}
     for t, grad, size in zip(times, grads, grads.abs().amax(1).tolist(), strict=True):
-        if size != 0:  # NaN too: it goes on into the result
+        if size != 0:
             found[t] = found[t] + grad if t in found else grad
     return sorted(found.items(), key=lambda item: -trajectory.direction * item[0])
 
@@ -122,7 +131,7 @@ def prepare(adjoint, trajectory, times, grads, options):
     return found, *adjoint.options(options, size), loss
 
 
-def solve_back(adjoint, field, method, trajectory, times, grads, options, watch=None, dense=False):
+def sweep(adjoint, field, method, trajectory, times, grads, options, watch=None, dense=False):
     """(lambda(t0) (n,), [(start, trajectory)] of the legs where dense): the adjoint equation from the last output to t0.
 
     field: AdjointField; lambda jumps at each output by its cotangent.

@@ -52,11 +52,25 @@ def choose(backend, method):
     except (ValueError, TypeError):
         if not foreign and algorithms.nearest(method) is None:
             raise
-    location = locate()
-    if location.ready:
+    problem = _unavailable()
+    if not problem:
         return JuliaBackend, algorithms.get(method)
     near = algorithms.nearest(method)
     if near is None:
-        raise ValueError(f"{method} is Julia's alone, and {location.problem}")
-    warnings.warn(f"{method} is Julia's alone, and {location.problem}. The torch engine serves with {near}.", stacklevel=3)
+        raise ValueError(f"{method} is Julia's alone. {problem}")
+    warnings.warn(f"{method} is Julia's alone. {problem} The torch engine serves with {near}.", stacklevel=3)
     return TorchBackend, registry.get(near)
+
+
+def _unavailable() -> str:
+    """Why Julia cannot serve, found by starting it where it seems to be there; '' where it can."""
+    location = locate()
+    if not location.ready:
+        return str(location)
+    from .julia.runtime import JuliaUnavailable, start
+
+    try:
+        start()
+    except JuliaUnavailable as error:
+        return str(error)
+    return ""

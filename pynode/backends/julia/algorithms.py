@@ -36,7 +36,6 @@ class JuliaMethod(Method):
     """A method of SciML. algorithm: the object itself where the user brought one (diffeqpy), None for one by name."""
 
     stiff: bool = True
-    adaptive: bool = True
     algorithm: object = None
 
     @property
@@ -57,7 +56,7 @@ class JuliaMethod(Method):
         return max(4, self.order + 1)
 
     def fixed(self):
-        return JuliaMethod(self.name, self.order, self.reference, self.stiff, False, self.algorithm)
+        return self
 
     def controlled(self, kind):
         raise ValueError("SciML's methods have their own step-size controllers: leave controller away with backend='julia'")

@@ -110,8 +110,8 @@ class ForeignField:
     def time(self) -> float:
         return self.sign * float(self.t)
 
-    def _point(self):
-        """(t, y) as f takes them, on its device; y is a copy, since the buffer changes with the next call."""
+    def point(self):
+        """(t, y) where Julia asks or asked last, as f takes them; y is a copy, since the buffer changes with the next call."""
         clock = self.clock if self.sign > 0 else -self.clock
         return clock.to(self.field.device, copy=True), self.y.to(self.field.device, copy=True)
 
@@ -119,7 +119,7 @@ class ForeignField:
         self.field.stats.nfe += 1
         if self.field.stats.nfe > self.max_nfe:
             raise Stopped(Status.MAX_EVALUATIONS)
-        t, y = self._point()
+        t, y = self.point()
         try:
             self.dy.copy_(self.field.at(t, y))
             self.refused = False
@@ -141,7 +141,7 @@ class ForeignField:
 
     def _vjp(self):
         with torch.inference_mode(False), torch.enable_grad():
-            t, y = self._point()
+            t, y = self.point()
             y.requires_grad_()
             (found,) = self._products((y,), t, y)
         self.jtv.zero_() if found is None else self.jtv.copy_(found)
@@ -149,7 +149,7 @@ class ForeignField:
     def _vjp_p(self):
         parameters = self.field.parameters
         with torch.inference_mode(False), torch.enable_grad():
-            t, y = self._point()
+            t, y = self.point()
             found = self._products(parameters, t, y)
         start = 0
         for p, g in zip(parameters, found):
@@ -158,19 +158,19 @@ class ForeignField:
             start += p.numel()
 
     def _jvp(self):
-        t, y = self._point()
+        t, y = self.point()
         product = Products(self.field, float(t), y).jvps(self.v.to(y.device, copy=True).unsqueeze(0))[0]
         self.field.stats.njvp += 1
         self.jv.copy_(self.sign * product)
 
     def _jac(self):
-        t, y = self._point()
+        t, y = self.point()
         self.J.copy_(self.sign * self.matrix(float(t), y))
 
     def _tgrad(self):
         """df/dt: its sign is that of f times that of time."""
         with torch.inference_mode(False), torch.enable_grad():
-            t, y = self._point()
+            t, y = self.point()
             slope = time_derivative(self.field, t, y, False)
         self.dT.zero_() if slope is None else self.dT.copy_(slope)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import threading
 import warnings
+from pathlib import Path
 
-from .locate import INSTALL, Location, locate, package
+from . import bounds
+from .bounds import package
+from .check import first_fault
+from .locate import INSTALL, Location, locate, why
+from .process import version
 
 THREADS = (
     "Julia was started by another thread and must be called from that one. Autograd runs the backward pass of CUDA tensors on "
@@ -54,7 +58,7 @@ class Runtime:
         return self._optional[name]
 
 
-_RUNTIME = None
+_RUNTIME = _FAILURE = None
 
 
 def running() -> bool:
@@ -62,25 +66,32 @@ def running() -> bool:
 
 
 def start() -> Runtime:
-    """The running Julia with PyNODE loaded, started at the first call (seconds). JuliaUnavailable says why it cannot."""
-    global _RUNTIME
+    """The running Julia with PyNODE loaded, started at the first call (seconds). JuliaUnavailable says why it cannot.
+
+    A start that failed is not tried again: a second one in the same process would crash it.
+    """
+    global _RUNTIME, _FAILURE
+    if _FAILURE is not None:
+        raise JuliaUnavailable(_FAILURE)
     if _RUNTIME is None:
         location = locate()
         if not location.ready:
-            raise JuliaUnavailable(_why(location.problem))
-        _RUNTIME = _started(location)
+            raise JuliaUnavailable(str(location))
+        try:
+            _RUNTIME = started(location)
+        except JuliaUnavailable as error:
+            _FAILURE = str(error)
+            raise
     _RUNTIME.check_thread()
     return _RUNTIME
 
 
-def _why(problem):
-    return f"Julia cannot be used here: {problem}."
-
-
-def _started(location: Location) -> Runtime:
+def started(location: Location) -> Runtime:
+    """Start the Julia of this location; JuliaUnavailable says why it cannot."""
     already = "juliacall" in sys.modules
-    if location.source == "configuration" and not already:
-        os.environ["PYTHON_JULIACALL_EXE"], os.environ["PYTHON_JULIACALL_PROJECT"] = location.exe, location.project
+    for name, value in location.environment.items():
+        if not already and not os.environ.get(name):
+            os.environ[name] = value
     os.environ.setdefault("PYTHON_JULIAPKG_OFFLINE", "yes")
     os.environ.setdefault("PYTHON_JULIACALL_HANDLE_SIGNALS", "no")  # Ctrl-C belongs to Python
     try:
@@ -89,28 +100,33 @@ def _started(location: Location) -> Runtime:
             warnings.filterwarnings("ignore", message=".*torch was imported before juliacall.*")
             from juliacall import Main
     except Exception as error:  # a broken Julia can fail in any way
-        raise JuliaUnavailable(_why(f"it did not start ({_first_line(error)}); pynode doctor looks into it")) from error
+        raise JuliaUnavailable(why(_starting(error, location))) from error
     try:
-        Main.seval("isdefined(Main, :PyNODE)")
         Main.seval(f'let path = raw"{package()}"; path in LOAD_PATH || push!(LOAD_PATH, path); end')
         Main.seval("import PyNODE")
     except Exception as error:
-        raise JuliaUnavailable(_why(_loading(error, Main, already))) from error
+        raise JuliaUnavailable(why(_loading(error, Main, already))) from error
     return Runtime(Main, location)
+
+
+def _starting(error, location) -> str:
+    """Why Julia did not start, looked for afterwards in processes of their own."""
+    found = version(location.exe)
+    if not found:
+        return f"{location.exe} is not a Julia that runs here: see pynode doctor"
+    if not bounds.fits(found):
+        return f"{location.exe} is Julia {found}, but {bounds.julia()} or a later 1.x is needed: install one"
+    return first_fault(location) or f"it did not start ({_first_line(error)}): see pynode doctor"
+
+
+def _loading(error, main, already) -> str:
+    """Why PyNODE could not be loaded into the Julia that runs."""
+    exe = Path(str(main.seval("Sys.BINDIR"))) / ("julia.exe" if os.name == "nt" else "julia")
+    project = Path(str(main.seval('something(Base.active_project(), "")'))).parent
+    fault = first_fault(Location("", str(exe), str(project)))
+    told = fault or f"PyNODE did not load in the project {project} ({_first_line(error)}): see pynode doctor"
+    return f"another package had started Julia, with its own project, and {told}" if already else told
 
 
 def _first_line(error) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _loading(error, main, already) -> str:
-    """Why PyNODE could not be loaded."""
-    text = str(error)
-    missing = re.search(r"(?:Package|package|dependency) (\w+)(?: \[[0-9a-f-]+\])? (?:not found|is required but)", text)
-    missing = missing or re.search(r"does not have (\w+) in its dependencies", text)
-    missing = missing or re.search(r"Could not load library.*?(\w+)", text)
-    project = main.seval("something(Base.active_project(), \"\")")
-    owner = " (Julia had been started by another package, with its project)" if already else ""
-    if missing:
-        return f"the project {project}{owner} lacks the package {missing[1]}: {INSTALL}, or add it to the project"
-    return f"PyNODE did not load in the project {project}{owner}: {_first_line(error)}; pynode doctor looks into it"

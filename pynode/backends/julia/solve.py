@@ -65,8 +65,9 @@ def integrate(field, method, y0, times, options, atol, keep=False, dense=False, 
     path.solved = foreign.call(
         julia.package.forward, handle, algorithm, start_y.data_ptr(), float(outputs[0]), float(outputs[-1]), options.rtol,
         tolerance.data_ptr(), _array(outputs), _array(stops), dense=whole, mass=0 if mass is None else mass.data_ptr(),
-        first=options.step_size or options.first_step or 0.0, fixed=not method.adaptive, smallest=options.min_step,
+        first=options.step_size or options.first_step or 0.0, fixed=options.step_size is not None, smallest=options.min_step,
         largest=options.max_step, maxiters=max(1, options.max_steps - stats.accepted - stats.rejected), matrix=not krylov,
+        uniform=mass is not None or "Radau" in method.name,  # there SciML takes one atol alone
     )
     if path.solved is None:  # a limit was met inside of f, which leaves nothing
         return _ended(path, foreign.status)
@@ -118,7 +119,7 @@ def _cause(field, path, foreign) -> Status:
     if foreign.refused:
         return Status.DOMAIN
     try:
-        finite = bool(torch.isfinite(field.slope(path.t, path.y)).all())
+        finite = bool(torch.isfinite(field.at(*foreign.point())).all())  # where it was asked last
     except RejectStep:
         return Status.DOMAIN
     return Status.STEP_TOO_SMALL if finite else Status.NONFINITE

@@ -1,0 +1,89 @@
+"""The commands about Julia: ``pynode julia install | status | use`` and ``pynode doctor``."""
+
+from __future__ import annotations
+
+import argparse
+
+from . import doctor, julia
+
+JULIA = """\
+SciML's solvers behind solve(..., backend="julia"). Nothing of pynode needs them but that backend.
+"""
+INSTALL = """\
+Download Julia, where there is none that fits, and the solvers of DifferentialEquations.jl, and precompile them: 0.5 to 1 GB and
+5 to 20 minutes, said more exactly before it begins. They go where juliacall looks by itself: the virtual or conda environment
+in use, or ~/.julia outside of one.
+"""
+STATUS = "Say which Julia would be started, without starting it. Exit code 0 where there is one, 1 otherwise."
+USE = """\
+Remember a Julia that you manage yourself, so that later processes find it without variables. The project must hold the
+solvers and PythonCall at the version of juliacall; pynode doctor says what is missing.
+"""
+DOCTOR = """\
+Look at what is installed and try it, each trial in a process of its own with a limit on its time: where Julia is, its version,
+its packages, both orders of importing torch and juliacall, a solve with its gradient, the GPU. Each finding has its remedy.
+Exit code 0 where all is well, 1 otherwise.
+"""
+
+
+def add_commands(commands, style):
+    """Add 'julia' and 'doctor' to the subparsers of the top parser."""
+    own = commands.add_parser("julia", help="install, choose or look at Julia", description=JULIA, **style)
+    below = own.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=type(own))
+    install = below.add_parser("install", help="download Julia and the solvers", description=INSTALL, **style)
+    install.add_argument("--sensitivity", action="store_true", help="with SciMLSensitivity: its adjoints beside the native one")
+    install.add_argument("--radau", action="store_true", help="with OrdinaryDiffEqFIRK: the Radau IIA methods")
+    install.add_argument("--gpu", action="store_true", help="with CUDA.jl")
+    install.set_defaults(run=_install)
+    status = below.add_parser("status", help="say which Julia would be started", description=STATUS, **style)
+    status.set_defaults(run=_status)
+    use = below.add_parser("use", help="remember a Julia of your own", description=USE, **style)
+    use.add_argument("--exe", metavar="FILE", help="the julia program")
+    use.add_argument("--project", metavar="DIR", help="the folder of the Julia project with the solvers")
+    use.add_argument("--forget", action="store_true", help="forget it again")
+    use.set_defaults(run=_use)
+    look = commands.add_parser("doctor", help="find out whether all works here", description=DOCTOR, **style)
+    look.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    look.add_argument("--limit", type=_seconds, default=doctor.LIMIT, metavar="S",
+                      help="seconds for one trial (default: %(default)g; the first start after an update takes minutes)")
+    look.set_defaults(run=_doctor)
+
+
+def _install(arguments) -> int:
+    julia.install(arguments.gpu, arguments.sensitivity, arguments.radau, progress=lambda line: print(line, flush=True))
+    return 0
+
+
+def _status(_) -> int:
+    location = julia.status()
+    print(location)
+    return 0 if location.ready else 1
+
+
+def _use(arguments) -> int:
+    if arguments.forget:
+        if arguments.exe or arguments.project:
+            raise ValueError("--forget goes without --exe and --project")
+        print("Forgotten." if julia.forget() else "No Julia had been remembered.")
+        return 0
+    if not (arguments.exe and arguments.project):
+        raise ValueError("give both --exe and --project, or --forget")
+    print(f"Remembered in {julia.use(arguments.exe, arguments.project)}. Try it: pynode doctor")
+    return 0
+
+
+def _doctor(arguments) -> int:
+    findings = doctor.examine(arguments.limit, report=None if arguments.json else lambda finding: print(finding, flush=True))
+    if arguments.json:
+        print(doctor.as_json(findings))
+    return 0 if doctor.healthy(findings) else 1
+
+
+def _seconds(text) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds
