@@ -160,7 +160,8 @@ def _why(error) -> str:
     if isinstance(error, urllib.error.URLError):
         return f"Julia could not be downloaded ({error.reason}). {network}."
     if isinstance(error, subprocess.CalledProcessError):
-        return f"Julia's package manager gave up, with its own message above. {network}."
+        clash = "If it finds versions that clash, another Python package here asks for others: take an environment of its own"
+        return f"Julia's package manager gave up, with its own message above. {clash}. {network}."
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'writing'}: {error.strerror}. {again}."
     return f"{(str(error).strip().splitlines() or [type(error).__name__])[0]}. {again}."
