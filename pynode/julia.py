@@ -18,7 +18,7 @@ __all__ = ["JuliaUnavailable", "Location", "forget", "install", "same_thread", "
 def status() -> Location:
     """Which Julia a solve would start, and by what it was chosen, or the problem; str() of it is a sentence.
 
-    Looks at variables and files alone (a millisecond): nothing is started, imported, downloaded or changed.
+    Looks at variables and files alone (milliseconds): nothing is started, imported, downloaded or changed.
     """
     return _locate.locate()
 
