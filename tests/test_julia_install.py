@@ -83,7 +83,7 @@ def test_what_it_installs_is_known_to_juliapkg():
 
 FAILURES = {
     "network": (urllib.error.URLError("no route to host"), "could not be downloaded (no route to host). Check the connection"),
-    "packages": (subprocess.CalledProcessError(1, "julia"), "gave up, with its own message above. If it finds versions that clash"),
+    "packages": (subprocess.CalledProcessError(1, "julia"), "gave up, with its own message above. If it finds versions"),
     "disk": (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "No space left on device. What was downloaded is kept"),
     "other": (Exception("could not find Julia ^1.10.3\nmore"), "failed: could not find Julia ^1.10.3. What was"),
 }
