@@ -67,7 +67,9 @@ def test_methods_are_listed(capsys):
 
 def test_help_teaches(capsys):
     for command, words in (
-        (["--help"], ["train", "compare", "methods"]),
+        (["--help"], ["train", "compare", "methods", "julia", "doctor"]),
+        (["julia", "install", "--help"], ["0.5 to 1 GB and", "--sensitivity"]),
+        (["doctor", "--help"], ["Exit code 0 where all is well", "--json"]),
         (["train", "--help"], ["the first line of a trajectory is its", "model.pt", "examples:", "--group"]),
         (["compare", "--help"], ["robertson", "--max-nfe", "examples:"]),
     ):
