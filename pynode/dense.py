@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
+from array import array
 
 import torch
 
@@ -34,9 +35,9 @@ class Grid:
     """The accepted steps' times, and which step a time falls in. Times run in one direction, either one."""
 
     def __init__(self, starts, end):
-        self.direction = 1.0 if not starts or end >= starts[0] else -1.0
+        self.direction = 1.0 if not len(starts) or end >= starts[0] else -1.0
         self.starts, self.end = starts, end
-        self._keys = [self.direction * t for t in starts]
+        self._keys = starts if self.direction > 0 else array("d", [-t for t in starts])
 
     def locate(self, t: float) -> int:
         """Index of the step that t falls in; where two steps meet it is the earlier one, at t0 the first."""
@@ -50,16 +51,22 @@ class Trajectory:
     """What an integration leaves: its steps (kept where a gradient or dense output needs them) and how it ended.
 
     t: time reached; end: of the last accepted step, later than t where an event cut that step short; ys: (m, n) at
-    the first m output times; polynomials: one (degree + 1, n) a step where dense output was asked for; hits: events;
-    times: those at which output was asked for, the first of them t0.
+    the first m output times; recording: of the steps, where a gradient or dense output needs them; polynomials: one
+    (degree + 1, n) a step where dense output was asked for; hits: events; times: those at which output was asked for, the
+    first of them t0.
     """
 
     def __init__(self, t0, y0, f0, h0):
         self.t0, self.y0, self.f0, self.h0 = t0, y0, f0, h0
-        self.times = [t0]
-        self.steps, self.polynomials, self.slopes, self.hits = [], [], [], []
+        self.times, self.recording = [t0], None
+        self.polynomials, self.slopes, self.hits = [], [], []
         self.t, self.end, self.y, self.ys = t0, t0, y0, [y0]
         self.status, self.last, self.sizes = None, None, []
+
+    @property
+    def steps(self) -> list:
+        """All steps, where they were kept; with checkpoints there are none."""
+        return [] if self.recording is None else self.recording.steps
 
     @property
     def direction(self) -> float:
@@ -74,17 +81,17 @@ class Trajectory:
     def slope(self, times):
         """dy/dt of the same polynomials, (m, n)."""
         found = self._located(times)
-        return torch.stack([slope(self.polynomials[k], theta)[0] / self.steps[k].h for k, theta in found])
+        return torch.stack([slope(self.polynomials[k], theta)[0] / self.recording.sizes[k] for k, theta in found])
 
     def slope_weights(self, times):
         """dy/dt at each time as a weighted sum of states in its step: lists of node times, and of weights (d + 1,)."""
         nodes, weights = [], []
         for k, theta in self._located(times):
-            step, count = self.steps[k], len(self.polynomials[k])
+            start, size, count = self.recording.starts[k], self.recording.sizes[k], len(self.polynomials[k])
             # Chebyshev's nodes: the sum loses least.
-            nodes.append([step.t + step.h * (0.5 - 0.5 * math.cos((i + 0.5) * math.pi / count)) for i in range(count)])
-            at = torch.tensor([(t - step.t) / step.h for t in nodes[-1]], dtype=torch.float64)
-            moments = slope(torch.eye(count, dtype=torch.float64), theta.cpu())[0] / step.h
+            nodes.append([start + size * (0.5 - 0.5 * math.cos((i + 0.5) * math.pi / count)) for i in range(count)])
+            at = torch.tensor([(t - start) / size for t in nodes[-1]], dtype=torch.float64)
+            moments = slope(torch.eye(count, dtype=torch.float64), theta.cpu())[0] / size
             weights.append(torch.linalg.solve(torch.vander(at, increasing=True).T, moments))
         return nodes, weights
 
@@ -93,8 +100,8 @@ class Trajectory:
         grid = self.grid()
         for t in times:
             k = grid.locate(t)
-            step = self.steps[k]
-            yield k, torch.tensor([(t - step.t) / step.h], dtype=torch.float64, device=step.y.device)
+            theta = (t - self.recording.starts[k]) / self.recording.sizes[k]
+            yield k, torch.tensor([theta], dtype=torch.float64, device=self.y0.device)
 
     def grid(self) -> Grid:
-        return Grid([step.t for step in self.steps], self.t)
+        return Grid([] if self.recording is None else self.recording.starts, self.t)

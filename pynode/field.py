@@ -6,6 +6,7 @@ import copy
 
 import torch
 
+from .held import Held
 from .split import SplitField
 from .stats import Stats
 from .status import RejectStep
@@ -16,7 +17,8 @@ class VectorField:
 
     parameters: the tensors that gradients reach: those in ``params`` if given, else the module's parameters and the
     tensors in args that require a gradient; for a plain function, the leaves that it closes over.
-    parts: the implicit and the explicit part of a SplitField, as fields with the same counts; None for any other f.
+    sources: the tensors that receive their gradients; parts: the implicit and the explicit part of a SplitField, as
+    fields with the same counts; None for any other f.
     mass: M of M y' = f, None for the identity; structure: how its Jacobians are made and solved with, None for dense.
     period: points that ``many`` wants to get together (adjoints/row_points.py); here each stands alone.
     """
@@ -27,11 +29,27 @@ class VectorField:
     def __init__(self, problem, layout, t0: float, params=None):
         self.layout, self.stats = layout, Stats()
         self.f, self.args, self.user_jac = problem.f, problem.args, problem.jac
+        self.held = Held(self.f)
         self.dtype, self.device, self.size, self.flat = layout.dtype, layout.device, layout.size, layout.flat
         self.parameters = self._find_parameters(problem, t0) if params is None else [p for p in params if p.requires_grad]
-        self.parts = None
-        if isinstance(self.f, SplitField):
-            self.parts = self._part(self.f.implicit), self._part(self.f.explicit)
+        self.sources = self.parameters
+        self.parts = self._split()
+
+    def isolated(self) -> VectorField:
+        """The same field on args that are leaves, so that no gradient passes through one parameter into another.
+
+        sources: the tensors of which its parameters are copies, or themselves.
+        """
+        found = copy.copy(self)
+        leaves = {id(a): a.detach().requires_grad_() for a in self.args if isinstance(a, torch.Tensor) and a.requires_grad}
+        found.args = tuple(leaves.get(id(a), a) for a in self.args)
+        found.parameters, found.sources = [leaves.get(id(p), p) for p in self.parameters], self.parameters
+        found.parts = found._split()
+        return found
+
+    def _split(self):
+        both = isinstance(self.f, SplitField)
+        return (self._part(self.f.implicit), self._part(self.f.explicit)) if both else None
 
     def _part(self, f):
         """The field of one part of f. A user's Jacobian is that of the whole, and so of no use to it."""
@@ -111,7 +129,8 @@ class VectorField:
 
 
 def find_parameters(f, args, evaluate) -> list:
-    """The tensors that gradients reach: parameters of a module, those in args, leaves that a plain function closes over.
+    """The tensors that gradients reach: parameters of a module, those in args, leaves that a plain function closes over, or
+    that a module without parameters holds (a replica of DataParallel has tensors in their place).
 
     evaluate(args) -> f at the start, a tensor, in whose graph the leaves are found.
     """
@@ -119,8 +138,9 @@ def find_parameters(f, args, evaluate) -> list:
         return []
     found = [a for a in args if isinstance(a, torch.Tensor) and a.requires_grad]
     plain = isinstance(f, SplitField) and not all(isinstance(part, torch.nn.Module) for part in (f.implicit, f.explicit))
-    if isinstance(f, torch.nn.Module) and not plain:
-        return [p for p in f.parameters() if p.requires_grad] + found
+    own = list(f.parameters()) if isinstance(f, torch.nn.Module) and not plain else []
+    if own:
+        return [p for p in own if p.requires_grad] + found
     known = {id(p) for p in found}
     try:
         out = evaluate(tuple(a.detach() if isinstance(a, torch.Tensor) else a for a in args))

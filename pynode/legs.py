@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import torch
 
+from .adjoints.base import Once
 from .events import EventRecord
 from .solution import Piece
 from .status import Status
@@ -120,7 +121,8 @@ class Course:
         """One leg from (t, y): (status, t, y, time, fired), status None where the solve goes on."""
         start, moves = y, time.requires_grad and torch.is_grad_enabled()
         if moves:
-            start = y - self._slope(t, y) * (time - time.detach()).to(y.dtype)
+            shift = Once.apply(time, "the time at which a leg of the solve starts") - time.detach()
+            start = y - self._slope(t, y) * shift.to(y.dtype)
         first = self.position
         while self.position < len(self.values) and not self._later(self.values[self.position], stop):
             self.position += 1
@@ -206,6 +208,7 @@ class Course:
         value = self._condition(event, t_leaf, y_leaf, hit.index)
         by_t, by_y = torch.autograd.grad(value, (t_leaf, y_leaf), allow_unused=True)
         rate = (0.0 if by_t is None else by_t) + (0.0 if by_y is None else torch.dot(by_y, slope))
+        g = Once.apply(g, "the times of events")
         time = time - ((g - g.detach()) / rate).to(time)
         return time, y + slope * (time - time.detach()).to(y)
 
@@ -214,7 +217,8 @@ class Course:
         while self.bounds and self.bounds[0].t == t:
             bound = self.bounds.pop(0)
             if bound.time.requires_grad and torch.is_grad_enabled() and self.pieces:
-                y = y + self._slope(self._before(t), y) * (bound.time - bound.t).to(y)
+                shift = Once.apply(bound.time, "the times of resets and jumps") - bound.t
+                y = y + self._slope(self._before(t), y) * shift.to(y)
             time = bound.time
             if bound.preset is not None:
                 before = self.field.layout.unravel(y)

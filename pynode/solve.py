@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import torch
 
+from . import functional
 from .adjoints import registry as adjoints
-from .adjoints.base import Integrate
+from .adjoints.base import Integrate, Once
 from .adjoints.choose import choose as choose_adjoint
 from .algebra.consistent import consistent as make_consistent
 from .algebra.mass import Mass
@@ -49,6 +50,10 @@ def solve(
         exact gradient of the steps taken; 'gauss', 'gausskronrod', 'quadrature', 'interpolating', 'backsolve': a
         differential equation solved backwards; 'forward': sensitivities carried along; 'direct': a graph through the
         whole loop. Solution.adjoint and .adjoint_choice say which and why.
+        pynode.DiscreteAdjoint(checkpoints=k) keeps k states instead of all, DiscreteAdjoint(max_memory='500MB') as many as
+        fit; the gradient is the same. Both have second derivatives (not in times and events).
+        Inside torch.func's transforms (grad, jvp, jacfwd, jacrev, hessian, vmap) solve is a function of y0, args and the
+        parameters of a module f, which must not close over other tensors with derivatives.
     jac: jac(t, y, *args) -> df/dy (n, n), instead of the one by reverse mode.
     structure: how the Jacobian of a large system is made and solved with: 'dense', 'sparse' (pattern detected), 'krylov', or
         pynode.Sparse(pattern), a pattern itself, pynode.Banded(lower, upper), pynode.Krylov(precond=...).
@@ -77,7 +82,10 @@ def solve(
 
     Raises ValueError or TypeError for input that makes no sense, SolveError where the solve fails.
     """
+    given = dict(locals())
     problem = f if isinstance(f, ODEProblem) else ODEProblem(f, y0, t, args, jac, mass)
+    if functional.active():
+        return functional.transformed(solve, problem, given)
     choosing = method == "auto" and not batched and structure == "dense" and problem.mass is None
     engine, method = backends.choose(backend, method)
     method = engine.method("bdf" if method == "auto" else method)
@@ -121,29 +129,30 @@ def solve(
         method = engine.method(method)
         if controller is not None:
             method = method.controlled(controller)
-    why = ""
+    taken, why = field if direct else field.isolated(), ""
     if choosing_adjoint:
         adjoint, why = choose_adjoint(field, method)
-    if not direct and torch.is_grad_enabled() and (flat.requires_grad or field.parameters):
-        adjoint.check(field, method)
+    if not direct and torch.is_grad_enabled() and (flat.requires_grad or taken.parameters):
+        adjoint.check(taken, method)
     needs_time = times.requires_grad and torch.is_grad_enabled()
 
     def leg(start, values, watch):
         """From values[0] to values[-1]; start: (n,)."""
         if values[0] != begin:  # a reset state may violate the algebraic equations
             start = make_consistent(field, values[0], values[-1], start, atol, rtol, consistent)
-        wanted = torch.is_grad_enabled() and (start.requires_grad or bool(field.parameters))
+        wanted = torch.is_grad_enabled() and (start.requires_grad or bool(taken.parameters))
 
-        def run(y, keep, curved):
-            return engine.integrate(field, method, y, values, options, atol, keep, curved, needs_time, watch, limits)
+        def run(y, record, curved):
+            return engine.integrate(taken, method, y, values, options, atol, record, curved, needs_time, watch, limits)
 
         if wanted and direct:
-            path = run(start, dense, dense)
+            path = run(start, None, dense)
         else:
-            keep, curved = (wanted and adjoint.needs == "steps") or dense, (wanted and adjoint.needs == "dense") or dense
-            path = without_graph(lambda: run(start.detach(), keep, curved), callback is None)
+            record = adjoint.record if wanted and adjoint.needs == "steps" else None
+            curved = dense or (wanted and adjoint.needs == "dense")
+            path = without_graph(lambda: run(start.detach(), record, curved), callback is None)
             if wanted:
-                adjoint.admit(field, path)
+                adjoint.admit(taken, path)
         count = len(path.ys)
 
         def differentiable(queries, outputs):
@@ -152,9 +161,14 @@ def solve(
                 return outputs()
 
             def pullback(grads):
-                return adjoint.pullback(field, method, path, queries[: len(grads)], grads, flat_options)
+                with field.held.again():
+                    return adjoint.pullback(taken, method, path, queries[: len(grads)], grads, flat_options)
 
-            return Integrate.apply(outputs, pullback, start, *field.parameters)
+            def second(grads, vectors):
+                with field.held.again():
+                    return adjoint.second(taken, path, queries[: len(grads)], grads, vectors)
+
+            return Integrate.apply(outputs, pullback, second, start, *taken.sources)
 
         def between(queries):
             """The states at times inside the leg, (m, n), from the polynomials of the steps."""
@@ -181,6 +195,7 @@ def solve(
 
 def _move_outputs(ys, slopes, times):
     """Outputs with the slope of the solution as derivative in their times; the first output is y0 itself."""
+    times = Once.apply(times, "the output times")
     moved = (times - times.detach()).to(ys.dtype).unsqueeze(1)
     slopes = torch.stack(slopes) if len(ys) > 1 else ys[:0]
     return torch.cat((ys[:1], ys[1:] + slopes.detach() * moved[1:]))

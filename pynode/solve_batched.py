@@ -26,6 +26,10 @@ from .solution import BatchSolution
 _STEPPERS = {ExplicitRungeKutta: ExplicitRows, DIRK: DIRKRows, RosenbrockMethod: RosenbrockRows, BDF: BDFRows}
 
 
+def _no_second(grads, vectors):
+    raise NotImplementedError("batched=True has first derivatives alone: for second ones leave batched away")
+
+
 def solve_batched(problem, method, options, throw, adjoint, params, events, jumps) -> BatchSolution:
     """Solve every row of problem.y0, (B, ...), with its own steps; problem.tspan (T,), or (T, B) with a column a row.
 
@@ -38,6 +42,8 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
         )
     if not isinstance(adjoint, DiscreteAdjoint):
         raise ValueError("batched=True goes back by the discrete adjoint alone: leave adjoint away, or batched")
+    if adjoint.checkpoints is not None or adjoint.max_memory is not None:
+        raise ValueError("batched=True keeps all steps: leave checkpoints and max_memory away, or batched")
     field = RowField(problem)
     layout = field.layout
     flat = layout.ravel_rows(problem.y0, field.batch)
@@ -78,7 +84,7 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
             def pullback(grads):
                 return discrete_rows.pullback(RowPart(field, index), method, steps, when, who, grads)
 
-            joined = Integrate.apply(lambda: joined.detach(), pullback, start, *field.parameters)
+            joined = Integrate.apply(lambda: joined.detach(), pullback, _no_second, start, *field.parameters)
         elif inference:
             joined = joined.clone()  # a tensor of inference mode would be none that a graph can use
         ys, marks, ends = joined.split([len(part) for part in parts])

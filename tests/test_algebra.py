@@ -161,3 +161,11 @@ def test_points_are_vectorised_or_looped():
         calls.clear()
         assert torch.equal(field.many(t, y), -y)
         assert len(calls) == count
+
+
+def test_a_coupling_of_rows_that_wakes_up_later():
+    """At t = 0 f broadcasts, as far as can be seen: the sum over everything is multiplied by sin t."""
+    field = field_of(lambda t, y: -y + torch.sin(t) * y.sum(), tensor(1.0, 0.5, -0.3))
+    jacobian, y = Jacobian(field), tensor(1.0, 0.5, -0.3)
+    for t in (0.0, 0.7, 1.1):
+        torch.testing.assert_close(jacobian(t, y), -torch.eye(3).double() + math.sin(t))

@@ -203,11 +203,3 @@ def test_several_backward_passes_give_the_same(method):
     total = solve(f, y0, [0.0, 0.5, 1.0], method=method).y.sum()
     first = torch.autograd.grad(total, [y0, *f.parameters()], retain_graph=True)
     torch.testing.assert_close(torch.autograd.grad(total, [y0, *f.parameters()]), first, rtol=0, atol=0)
-
-
-@every_family
-def test_a_second_derivative_is_refused_not_wrong(method):
-    y0 = leaf(smooth_exact(0.0))
-    (slope,) = torch.autograd.grad(solve(smooth, y0, [0.0, 1.0], method=method).y[-1].sum(), y0, create_graph=True)
-    with pytest.raises(RuntimeError):
-        torch.autograd.grad(slope.sum(), y0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from ..backends.recording import Recording
+
 
 class Adjoint:
     """A way to make gradients, by SciML's name. Its constructor takes what the user may choose about it.
@@ -15,6 +17,9 @@ class Adjoint:
     name = ""
     needs = "steps"
 
+    def record(self, field, method, tol):
+        """The Recording of the forward solve, for adjoints that need steps."""
+        return Recording(field, method, tol)
     def check(self, field, method):
         """ValueError where it does not serve this field under the forward method. Asked once, before the solve."""
 
@@ -29,17 +34,69 @@ class Adjoint:
         raise NotImplementedError
 
 
+    def second(self, field, trajectory, times, grads, vectors):
+        """The derivative of <vectors, pullback(grads)>: cotangents of grads (T, n), of y0 (n,), and of the parameters.
+
+        vectors: like what pullback returns, flat: for y0, then for the parameters.
+        """
+        raise NotImplementedError(
+            f"{self.name} has first derivatives alone: for second ones use adjoint='discrete' or adjoint='direct'"
+        )
+
+
 class Integrate(torch.autograd.Function):
     """Outputs (T, n) of a recorded trajectory as a function of y0 and the parameters."""
 
     @staticmethod
-    def forward(ctx, solve, pullback, y0, *parameters):
-        """solve() -> (T, n) outputs; pullback(grads (T, n)) -> (cotangent of y0, cotangents of the parameters)."""
-        ctx.pullback = pullback
+    def forward(ctx, solve, pullback, second, y0, *parameters):
+        """solve() -> (T, n) outputs; pullback(grads (T, n)) -> (cotangent of y0, cotangents of the parameters);
+        second(grads, vectors): see Adjoint.second."""
+        # Not saved_tensors: a solution's outputs may be differentiated one after the other.
+        ctx.rules, ctx.inputs = (pullback, second), (y0, *parameters)
         return solve()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grads):
-        y0, parameters = ctx.pullback(grads.contiguous())
-        return None, None, y0, *parameters
+        return None, None, None, *Pullback.apply(*ctx.rules, grads.contiguous(), *ctx.inputs)
+
+
+class Pullback(torch.autograd.Function):
+    """The cotangents that Integrate returns, as a function of those of the outputs, of y0 and of the parameters."""
+
+    @staticmethod
+    def forward(ctx, pullback, second, grads, y0, *parameters):
+        ctx.second = second
+        ctx.save_for_backward(grads)
+        ybar, found = pullback(grads)
+        return ybar, *found
+
+    @staticmethod
+    def backward(ctx, *vectors):
+        if torch.is_grad_enabled():
+            raise NotImplementedError("third derivatives through a solve need adjoint='direct' and an explicit method")
+        return None, None, *ctx.second(*ctx.saved_tensors, vectors)
+
+
+class Once(torch.autograd.Function):
+    """x itself; a second derivative that passes here is refused, because part of it would be missing."""
+
+    @staticmethod
+    def forward(ctx, x, what):
+        ctx.what = what
+        ctx.save_for_backward(x)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return _OnceGrad.apply(grad, *ctx.saved_tensors, ctx.what), None
+
+
+class _OnceGrad(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, grad, x, what):
+        ctx.what = what
+        return grad.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        raise NotImplementedError(f"second derivatives with respect to {ctx.what} are not available: detach them there")

@@ -3,8 +3,11 @@ steps are differentiated backwards, each once."""
 
 from __future__ import annotations
 
+import re
+
 import torch
 
+from ..backends.recording import LARGE, Recording
 from ..methods.auto import AutoSwitch
 from ..methods.bdf import BDF
 from ..methods.dirk import DIRK
@@ -19,6 +22,7 @@ from . import (
     discrete_rungekutta,
     discrete_step,
     onestep,
+    second,
     stepwise_dirk,
     stepwise_rosenbrock,
 )
@@ -27,6 +31,9 @@ from .outputs import Outputs
 
 # Above this size explicit methods go back by vector-Jacobian products instead of Jacobians (benchmarks/gradient.py).
 JACOBIANS_UP_TO = 32
+# Steps of large states whose stages are held at a time, where they are not kept at all.
+PIECE = 16
+OBJECT = 1024  # bytes of a recorded step or point beside its vectors: the Python objects
 REPLAYS = {
     ExplicitRungeKutta: discrete_rungekutta,
     DIRK: discrete_dirk,
@@ -38,30 +45,86 @@ STEPWISE = {DIRK: stepwise_dirk, RosenbrockMethod: stepwise_rosenbrock}
 
 
 class DiscreteAdjoint(Adjoint):
-    """Replays the accepted steps in reverse. Cost: a fraction of the forward solve for small systems."""
+    """Replays the accepted steps in reverse. Cost: a fraction of the forward solve for small systems.
+
+    checkpoints: None keeps what the gradient needs of all steps; a number keeps at most so many states in each leg of the
+    solve (from one reset to the next), beside two Python floats a step. On the way back the steps are taken again from
+    there, exactly as they were taken, at most so many at a time with their stages; which states to keep follows the
+    binomial rule (backends/revolve.py), so that k states serve C(k + r, k) k steps at the price of r + 1 further solves.
+    max_memory: the same with as many as fit: bytes, or '500MB', '2GB', '512KiB'; it counts the states and stages kept, not
+    the linear algebra of the steps that are at work.
+    The gradient is the same in any case.
+    """
 
     name = "DiscreteAdjoint"
+
+    def __init__(self, checkpoints=None, max_memory=None):
+        if checkpoints is not None and max_memory is not None:
+            raise ValueError("give checkpoints or max_memory, which chooses checkpoints, not both")
+        if checkpoints is not None and (not isinstance(checkpoints, int) or isinstance(checkpoints, bool)):
+            raise TypeError(f"checkpoints must be a number of states, not {checkpoints!r}")
+        if checkpoints is not None and checkpoints < 1:
+            raise ValueError(f"checkpoints must be at least 1, not {checkpoints}: the gradient has to start somewhere")
+        self.checkpoints = checkpoints
+        self.max_memory = None if max_memory is None else parse_bytes(max_memory)
+
+    def record(self, field, method, tol):
+        limit = every = self.checkpoints
+        if self.max_memory is not None:
+            limit, every = self._fitting(field, method)
+        elif limit is None and field.size > LARGE and method.taped:
+            every = PIECE
+        return Recording(field, method, tol, limit, every)
+
+    def _fitting(self, field, method):
+        """(points, steps taken again at a time), each for half of the memory."""
+        vector = field.size * field.dtype.itemsize
+        point, step = (count * vector + OBJECT for count in method.memory)
+        limit, every = (self.max_memory // 2 // size for size in (point, step))
+        if limit < 1 or every < 1:
+            raise ValueError(
+                f"max_memory is {self.max_memory} bytes, but one state of {method.name} with {field.size} components and "
+                f"the stages of one step take {2 * max(point, step)}: give at least that"
+            )
+        return limit, every
 
     def pullback(self, field, method, trajectory, times, grads, options):
         outputs = Outputs(trajectory, times, grads)
         with torch.no_grad():
-            ybar, params = self._steps(field, method, trajectory, outputs)
-        return ybar + outputs.at_start, params
+            sweep = _sweep(method)(field, method, trajectory)
+            for first, steps in trajectory.recording.backwards():
+                sweep.back(steps, *outputs.of(first, len(steps)))
+            ybar, found = sweep.finish()
+        return ybar + outputs.at_start, found
 
-    def _steps(self, field, method, trajectory, outputs):
-        if isinstance(method, BDF):
-            return discrete_bdf.pullback(field, method, trajectory, outputs)
-        for family, module in STEPWISE.items():
-            if isinstance(method, family) and field.structure is not None:
-                return module.pullback(field, method, trajectory, outputs)
-        if method.carried:
-            return discrete_step.pullback(field, trajectory, outputs)
-        ybar = torch.zeros_like(trajectory.y0)
-        grads = [torch.zeros_like(p) for p in field.parameters]
-        for taken, first, last in reversed(_runs(method, trajectory.steps)):
-            ybar, found = _one_step(field, taken, trajectory, outputs, ybar, (first, last))
-            grads = [a + b for a, b in zip(grads, found)]
-        return ybar, grads
+    def second(self, field, trajectory, times, grads, vectors):
+        return second.pullback(field, trajectory, times, grads, vectors)
+
+
+def _sweep(method):
+    """The class that goes back over the steps of this method."""
+    if isinstance(method, BDF):
+        return discrete_bdf.Sweep
+    return discrete_step.Sweep if method.carried else OneStepSweep
+
+
+class OneStepSweep:
+    """Goes back over pieces of the steps of one-step methods, the last piece first, with the cotangent of y."""
+
+    def __init__(self, field, method, trajectory):
+        self.field, self.method, self.ybar = field, method, torch.zeros_like(trajectory.y0)
+        self.grads = [torch.zeros_like(p) for p in field.parameters]
+
+    def back(self, steps, ends, inside):
+        """ends, inside: of the outputs (Outputs.of)."""
+        for method, first, last in reversed(_runs(self.method, steps)):
+            piece = steps[first:last], ends[first:last], inside[first:last]
+            self.ybar, found = _one_step(self.field, method, *piece, self.ybar)
+            self.grads = [a + b for a, b in zip(self.grads, found)]
+
+    def finish(self):
+        """(cotangent of y0 (n,), cotangents of the parameters)."""
+        return self.ybar, self.grads
 
 
 def _runs(method, steps):
@@ -72,10 +135,28 @@ def _runs(method, steps):
     return [(steps[i].method, i, j) for i, j in zip(starts, [*starts[1:], len(steps)])]
 
 
-def _one_step(field, method, trajectory, outputs, ybar, span):
+def _one_step(field, method, steps, ends, inside, ybar):
+    for family, module in STEPWISE.items():
+        if isinstance(method, family) and field.structure is not None:
+            return module.pullback(field, method, steps, ends, inside, ybar)
     if isinstance(method, ExplicitRungeKutta) and field.size > JACOBIANS_UP_TO:
-        return discrete_rungekutta.sequential(field, method, trajectory, outputs, ybar, span)
+        return discrete_rungekutta.sequential(field, method, steps, ends, inside, ybar)
     for family, module in REPLAYS.items():
         if isinstance(method, family):
-            return onestep.pullback(field, module.Replay, method, trajectory, outputs, ybar, span)
+            return onestep.pullback(field, module.Replay, method, steps, ends, inside, ybar)
     raise AssertionError(f"{method.name} has no discrete adjoint")
+
+
+def parse_bytes(given) -> int:
+    """Bytes of a number, or of a text such as '500MB', '2 GB' or '512KiB'; ValueError or TypeError for anything else."""
+    if isinstance(given, str):
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b\s*", given.lower())
+        if found is None:
+            raise ValueError(f"max_memory is {given!r}: write it as '500MB', '2GB' or '512KiB', or give bytes")
+        number, prefix, binary = found.groups()
+        return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(prefix or " "))
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise TypeError(f"max_memory must be bytes or a text such as '500MB', not {given!r}")
+    if given < 1:
+        raise ValueError(f"max_memory must be positive, not {given}")
+    return given

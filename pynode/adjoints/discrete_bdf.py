@@ -14,38 +14,53 @@ from .outputs import powers
 from .points import chunk_size, jacobians, pull_parameters
 
 
-def pullback(field, method, trajectory, outputs):
-    """(cotangent of y0 (n,), cotangents of the parameters)."""
-    form, steps, n = method.history, trajectory.steps, len(trajectory.y0)
-    zbar = trajectory.y0.new_zeros(form.rows, n)
-    grads = [torch.zeros_like(p) for p in field.parameters]
-    size = chunk_size(n) if field.structure is None else stepwise.chunk_size(n)
-    for last in range(len(steps), 0, -size):
-        first = max(0, last - size)
-        chunk = steps[first:last]
-        y = torch.stack([step.y for step in chunk])
-        t = torch.tensor([step.t + step.h for step in chunk], dtype=y.dtype, device=y.device)
-        c = torch.tensor([step.tape[1] for step in chunk], dtype=y.dtype, device=y.device)
-        transposed = _Transposed(field, t, y, c) if field.structure is None else _OneByOne(field, chunk)
-        field.stats.backward_nsolve += len(chunk)
-        lambdas = [None] * len(chunk)
-        for i in range(len(chunk) - 1, -1, -1):
-            k, _, change, pq, _, nodes = chunk[i].tape
-            if outputs.ends[first + i] is not None:
-                zbar[0] += outputs.ends[first + i]
-            if outputs.inside[first + i] is not None:
-                theta, cotangent = outputs.inside[first + i]
-                weights = torch.as_tensor(form.dense_weights(k, nodes), dtype=y.dtype, device=y.device)
-                zbar = zbar + (powers(theta, k, 0, y) @ weights).T @ cotangent
-            dbar = form.read(zbar, k)
-            lambdas[i] = lam = transposed.solve(i, dbar)
-            mu = lam if field.mass is None else field.mass.times_transposed(lam)
-            zbar = form.pull(zbar, k, pq, dbar, mu)
-            if change is not None:
-                zbar = torch.as_tensor(change.T.copy(), dtype=y.dtype, device=y.device) @ zbar
-        found = pull_parameters(field, t, y, c.unsqueeze(1) * torch.stack(lambdas))
-        grads = [a + b for a, b in zip(grads, found)]
-    return _through_start(field, form, trajectory, zbar, grads)
+class Sweep:
+    """Goes back over pieces of the steps, the last piece first, with the cotangent zbar of the history."""
+
+    def __init__(self, field, method, trajectory):
+        self.field, self.form, self.trajectory = field, method.history, trajectory
+        self.zbar = torch.zeros(self.form.rows, field.size, dtype=field.dtype, device=field.device)
+        self.grads = [torch.zeros_like(p) for p in field.parameters]
+
+    def back(self, steps, ends, inside):
+        """ends, inside: of the outputs (Outputs.of)."""
+        n = self.field.size
+        size = chunk_size(n) if self.field.structure is None else stepwise.chunk_size(n)
+        for last in range(len(steps), 0, -size):
+            first = max(0, last - size)
+            self.zbar, found = _chunk(
+                self.field, self.form, steps[first:last], ends[first:last], inside[first:last], self.zbar
+            )
+            self.grads = [a + b for a, b in zip(self.grads, found)]
+
+    def finish(self):
+        """(cotangent of y0 (n,), cotangents of the parameters)."""
+        return _through_start(self.field, self.form, self.trajectory, self.zbar, self.grads)
+
+
+def _chunk(field, form, chunk, ends, inside, zbar):
+    """(zbar before these steps, cotangents of the parameters) for the zbar after them."""
+    y = torch.stack([step.y for step in chunk])
+    t = torch.tensor([step.t + step.h for step in chunk], dtype=y.dtype, device=y.device)
+    c = torch.tensor([step.tape[1] for step in chunk], dtype=y.dtype, device=y.device)
+    transposed = _Transposed(field, t, y, c) if field.structure is None else _OneByOne(field, chunk)
+    field.stats.backward_nsolve += len(chunk)
+    lambdas = [None] * len(chunk)
+    for i in range(len(chunk) - 1, -1, -1):
+        k, _, change, pq, _, nodes = chunk[i].tape
+        if ends[i] is not None:
+            zbar[0] += ends[i]
+        if inside[i] is not None:
+            theta, cotangent = inside[i]
+            weights = torch.as_tensor(form.dense_weights(k, nodes), dtype=y.dtype, device=y.device)
+            zbar = zbar + (powers(theta, k, 0, y) @ weights).T @ cotangent
+        dbar = form.read(zbar, k)
+        lambdas[i] = lam = transposed.solve(i, dbar)
+        mu = lam if field.mass is None else field.mass.times_transposed(lam)
+        zbar = form.pull(zbar, k, pq, dbar, mu)
+        if change is not None:
+            zbar = torch.as_tensor(change.T.copy(), dtype=y.dtype, device=y.device) @ zbar
+    return zbar, pull_parameters(field, t, y, c.unsqueeze(1) * torch.stack(lambdas))
 
 
 def _through_start(field, form, trajectory, zbar, grads):
@@ -60,6 +75,7 @@ def _through_start(field, form, trajectory, zbar, grads):
             found = torch.autograd.grad(f0, [y0, *field.parameters], fbar, allow_unused=True, retain_graph=True)
             ybar = ybar if found[0] is None else ybar + found[0]
             grads = [g if x is None else g + x for g, x in zip(grads, found[1:])]
+    field.stats.backward_nfe += 1
     field.stats.backward_nvjp += 1
     return ybar, grads
 

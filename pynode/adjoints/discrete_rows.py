@@ -19,7 +19,6 @@ from ..methods.explicit import ExplicitRungeKutta
 from ..methods.rows_onestep import RowInverse, polynomial
 from . import discrete_dirk
 from .discrete_rows_bdf import pullback as pull_bdf
-from .discrete_step import move_counts
 from .outputs import powers
 from .points import chunk_size
 from .row_points import RowPoints
@@ -128,12 +127,12 @@ def _chunk(method, steps, first, last):
 def _again(field, method, steps, outputs):
     """Every level is taken again with a graph, the Jacobians of Rosenbrock methods included."""
     ybar, explicit = torch.zeros_like(outputs.at_start), isinstance(method, ExplicitRungeKutta)
-    params, counts = [torch.zeros_like(p) for p in field.parameters], field.stats.as_dict()
+    params = [torch.zeros_like(p) for p in field.parameters]
     for first, last in steps.levels:
         index, count = _tensor(steps.row[first:last], ybar), last - first
         t, h = (_tensor(x[first:last], ybar) for x in (steps.t, steps.h))
         step, theta, cotangents = outputs.between(first, last)
-        with torch.enable_grad():
+        with torch.enable_grad(), field.stats.of_gradient():
             rows = field.select(index)  # with a graph to the tensors in args
             start = steps.tape[0][first:last].detach().requires_grad_()
             y1, stages = _step_again(rows, method, t, start, h, len(step) > 0)
@@ -142,11 +141,10 @@ def _again(field, method, steps, outputs):
                 curves = polynomial(start, torch.stack(stages), method.tableau.dense_weights, h if explicit else None)[:, step]
                 pairs.append(((powers(theta, len(curves) - 1, 0, start).T.unsqueeze(2) * curves).sum(0), cotangents))
             values, seeds = zip(*pairs, strict=True)
-            back, *found = torch.autograd.grad(values, [start, *field.parameters], seeds, allow_unused=True)
+            back, *found = torch.autograd.grad(values, [start, *field.parameters], seeds, allow_unused=True, retain_graph=True)
         ybar[:count] = back
         params = [p if g is None else p + g for p, g in zip(params, found, strict=True)]
         field.stats.backward_nvjp += count * method.tableau.stages
-    move_counts(field.stats, counts)
     return ybar, params
 
 

@@ -150,7 +150,7 @@ def _through_start(field, form, steps, zbar, params):
         start = y0[order].detach().clone().requires_grad_()
         slope = field.select(order).at(t0[order], start)
         if slope.requires_grad:
-            found = torch.autograd.grad(slope, [start, *field.parameters], fbar, allow_unused=True)
+            found = torch.autograd.grad(slope, [start, *field.parameters], fbar, allow_unused=True, retain_graph=True)
             ybar = ybar if found[0] is None else ybar + found[0]
             params = [p if g is None else p + g for p, g in zip(params, found[1:], strict=True)]
     field.stats.backward_nvjp += len(ybar)

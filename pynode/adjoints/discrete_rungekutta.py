@@ -78,20 +78,20 @@ class Replay(Start):
         return pull_parameters(self.field, t, y, torch.cat(stages).squeeze(2))
 
 
-def sequential(field, method, trajectory, outputs, ybar, span):
+def sequential(field, method, steps, ends, inside, ybar):
     """The same recursion as onestep.pullback runs, a step at a time by vector-Jacobian products: for large states."""
     tb = method.tableau
     a = tb.matrix()
     b = [float(x) for x in tb.b] + [0.0] * len(tb.c_dense)
     grads = [torch.zeros_like(p) for p in field.parameters]
-    for k in range(span[1] - 1, span[0] - 1, -1):
-        step, h = trajectory.steps[k], trajectory.steps[k].h
-        if outputs.ends[k] is not None:
-            ybar = ybar + outputs.ends[k]
-        count = tb.stages + (len(tb.c_dense) if outputs.inside[k] is not None else 0)
+    for k in range(len(steps) - 1, -1, -1):
+        step, h = steps[k], steps[k].h
+        if ends[k] is not None:
+            ybar = ybar + ends[k]
+        count = tb.stages + (len(tb.c_dense) if inside[k] is not None else 0)
         stages, start = [h * b[i] * ybar if b[i] else None for i in range(count)], ybar
-        inside = [] if outputs.inside[k] is None else [(0, *outputs.inside[k])]
-        dense = Start(Chunk([step]), inside).dense_cotangents(tb.dense_weights[:count], True)
+        entries = [] if inside[k] is None else [(0, *inside[k])]
+        dense = Start(Chunk([step]), entries).dense_cotangents(tb.dense_weights[:count], True)
         if dense is not None:
             stages = [d[0] if s is None else s + d[0] for s, d in zip(stages, dense[0])]
             start = start + dense[1][0]
@@ -99,7 +99,8 @@ def sequential(field, method, trajectory, outputs, ybar, span):
         for i in range(count - 1, -1, -1):
             if stages[i] is None or not values[i].requires_grad:
                 continue
-            found = torch.autograd.grad(values[i], [leaves[i], *field.parameters], stages[i], allow_unused=True)
+            wanted = [leaves[i], *field.parameters]
+            found = torch.autograd.grad(values[i], wanted, stages[i], allow_unused=True, retain_graph=True)
             field.stats.backward_nvjp += 1
             grads = [g if x is None else g + x for g, x in zip(grads, found[1:])]
             if found[0] is not None:

@@ -10,38 +10,62 @@ import torch
 
 from ..dense import evaluate
 
-_COUNTED = ("nfe", "njac", "nlu", "nsolve")
 
+class Sweep:
+    """Goes back over pieces of the steps, the last piece first, with the cotangents of y and of what is carried."""
 
-def pullback(field, trajectory, outputs):
-    """(cotangent of y0 (n,), cotangents of the parameters)."""
-    counts = field.stats.as_dict()
-    ybar, carried = torch.zeros_like(trajectory.y0), {}
-    grads = [torch.zeros_like(p) for p in field.parameters]
-    for k in range(len(trajectory.steps) - 1, -1, -1):
-        step = trajectory.steps[k]
+    def __init__(self, field, method, trajectory):
+        self.field, self.trajectory = field, trajectory
+        self.ybar, self.carried = torch.zeros_like(trajectory.y0), {}
+        self.grads = [torch.zeros_like(p) for p in field.parameters]
+
+    def back(self, steps, ends, inside):
+        """ends, inside: of the outputs (Outputs.of)."""
+        with self.field.stats.of_gradient():
+            for k in range(len(steps) - 1, -1, -1):
+                if ends[k] is not None:
+                    self.ybar = self.ybar + ends[k]
+                self._step(steps[k], inside[k])
+
+    def _step(self, step, inside):
         method, state, tol = step.before
-        if outputs.ends[k] is not None:
-            ybar = ybar + outputs.ends[k]
         y, leaves = _leaf(step.start), _leaves(method, state)
         with torch.enable_grad():
-            again = method.step(field, step.t, y, step.h, state._replace(**leaves), tol)
-            pairs = [(again.y, ybar)]
-            pairs += [(getattr(again.state, name), cotangent) for name, cotangent in carried.items()]
-            if outputs.inside[k] is not None:
-                theta, cotangents = outputs.inside[k]
-                pairs.append((evaluate(method.polynomial(field, again), theta), cotangents))
-        ybar, carried, grads = _pull(pairs, y, leaves, field.parameters, grads)
-    with torch.enable_grad():
-        y0 = _leaf(trajectory.y0)
-        if carried:
-            method, _, tol = trajectory.steps[0].before
-            first = method.init(field, trajectory.t0, y0, field(trajectory.t0, y0), trajectory.h0, tol)
-            pairs = [(getattr(first, name), cotangent) for name, cotangent in carried.items()]
-            found, _, grads = _pull(pairs, y0, {}, field.parameters, grads)
-            ybar = ybar + found
-    move_counts(field.stats, counts)
-    return ybar, grads
+            again = method.step(self.field, step.t, y, step.h, state._replace(**leaves), tol)
+            pairs = [(again.y, self.ybar)]
+            pairs += [(getattr(again.state, name), cotangent) for name, cotangent in self.carried.items()]
+            if inside is not None:
+                theta, cotangents = inside
+                pairs.append((evaluate(method.polynomial(self.field, again), theta), cotangents))
+        self.field.stats.backward_steps += 1
+        self._pull(pairs, y, leaves)
+
+    def finish(self):
+        """(cotangent of y0 (n,), cotangents of the parameters)."""
+        path, recording = self.trajectory, self.trajectory.recording
+        if self.carried:
+            ybar, carried = self.ybar, self.carried
+            with torch.enable_grad(), self.field.stats.of_gradient():
+                y0 = _leaf(path.y0)
+                f0 = self.field(path.t0, y0)
+                first = recording.method.init(self.field, path.t0, y0, f0, path.h0, recording.tol)
+                self._pull([(getattr(first, name), cotangent) for name, cotangent in carried.items()], y0, {})
+            self.ybar = ybar + self.ybar
+        return self.ybar, self.grads
+
+    def _pull(self, pairs, y, leaves):
+        """Cotangents of y and of the leaves, and what the parameters get, for pairs (tensor, cotangent)."""
+        pairs = [(tensor, cotangent) for tensor, cotangent in pairs if tensor is not None and tensor.requires_grad]
+        self.ybar, self.carried = torch.zeros_like(y), {}
+        if not pairs:
+            return
+        tensors, cotangents = zip(*pairs)
+        wanted = [y, *leaves.values(), *self.field.parameters]
+        ybar, *found = torch.autograd.grad(tensors, wanted, cotangents, allow_unused=True, retain_graph=True)
+        self.field.stats.backward_nvjp += 1
+        self.ybar = self.ybar if ybar is None else ybar
+        self.carried = {name: value for name, value in zip(leaves, found) if value is not None}
+        self.grads = [g if x is None else g + x for g, x in zip(self.grads, found[len(leaves) :])]
 
 
 def _leaf(tensor):
@@ -52,26 +76,3 @@ def _leaves(method, state):
     """Leaves of the tensors that a state carries; those that it has not are left out."""
     found = {name: getattr(state, name) for name in method.carried}
     return {name: _leaf(value) for name, value in found.items() if value is not None}
-
-
-def _pull(pairs, y, leaves, parameters, grads):
-    """(cotangent of y, cotangents of the leaves, grads with what the parameters get) for pairs (tensor, cotangent)."""
-    pairs = [(tensor, cotangent) for tensor, cotangent in pairs if tensor is not None and tensor.requires_grad]
-    if not pairs:
-        return torch.zeros_like(y), {}, grads
-    tensors, cotangents = zip(*pairs)
-    found = torch.autograd.grad(tensors, [y, *leaves.values(), *parameters], cotangents, allow_unused=True)
-    ybar = torch.zeros_like(y) if found[0] is None else found[0]
-    count = len(leaves) + 1
-    carried = {name: value for name, value in zip(leaves, found[1:count]) if value is not None}
-    return ybar, carried, [g if x is None else g + x for g, x in zip(grads, found[count:])]
-
-
-def move_counts(stats, before):
-    """What the steps counted the second time is the gradient's work."""
-    for name in _COUNTED:
-        backward = f"backward_{name}"
-        setattr(stats, backward, getattr(stats, backward) + getattr(stats, name) - before[name])
-    for name, value in before.items():
-        if not name.startswith("backward_"):
-            setattr(stats, name, value)

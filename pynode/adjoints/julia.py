@@ -92,12 +92,11 @@ class JuliaAdjoint(Adjoint):
             trajectory.solved, foreign.handle, dy0.data_ptr(), dp.data_ptr(), table.data_ptr(), (clock.data_ptr(), len(order)),
             foreign.sign * trajectory.t, julia.algorithm(self.reverse(method).name),
         )
-        counts = field.stats.as_dict()
-        if name == NATIVE:
-            foreign.call(package.native_gauss, *arguments, rtol=rtol, atol=atol)
-        else:
-            foreign.call(package.reverse, *arguments, name, rtol=rtol, atol=atol, checkpointing=self.checkpoints)
-        _count_backward(field.stats, counts)
+        with field.stats.of_gradient():
+            if name == NATIVE:
+                foreign.call(package.native_gauss, *arguments, rtol=rtol, atol=atol)
+            else:
+                foreign.call(package.reverse, *arguments, name, rtol=rtol, atol=atol, checkpointing=self.checkpoints)
         pieces = dp.to(starts.device).split([p.numel() for p in field.parameters]) if parameters else []
         return starts + dy0.to(starts), [piece.view_as(p) for piece, p in zip(pieces, parameters)]
 
@@ -110,11 +109,3 @@ class JuliaAdjoint(Adjoint):
         raise JuliaUnavailable(
             f"{self.name} needs the Julia package SciMLSensitivity: {INSTALL} --sensitivity; adjoint='gauss' runs without"
         )
-
-
-def _count_backward(stats, before):
-    """What the reverse solve asked of f belongs to the gradient."""
-    for name in ("nfe", "njac"):
-        backward = f"backward_{name}"
-        setattr(stats, backward, getattr(stats, backward) + getattr(stats, name) - before[name])
-        setattr(stats, name, before[name])

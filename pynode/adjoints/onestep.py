@@ -14,25 +14,26 @@ from .outputs import powers
 from .points import chunk_size
 
 
-def pullback(field, replay_type, method, trajectory, outputs, ybar, span):
-    """(cotangent of the start of the steps (n,), cotangents of the parameters), for the steps in range(*span).
+def pullback(field, replay_type, method, steps, ends, inside, ybar):
+    """(cotangent of the start of the steps (n,), cotangents of the parameters).
 
-    ybar: (n,) cotangent of their end, without that of outputs. replay_type: the family's Replay.
+    ends, inside: of the outputs (Outputs.of); ybar: (n,) cotangent of the last end, without that of outputs.
+    replay_type: the family's Replay.
     """
-    steps, n = trajectory.steps, len(trajectory.y0)
+    n = len(ybar)
     grads = [torch.zeros_like(p) for p in field.parameters]
     size = max(1, chunk_size(n) // replay_type.size(method))
-    for last in range(span[1], span[0], -size):
-        first = max(span[0], last - size)
-        replay = replay_type(field, method, Chunk(steps[first:last]), entries(outputs.inside[first:last]))
+    for last in range(len(steps), 0, -size):
+        first = max(0, last - size)
+        replay = replay_type(field, method, Chunk(steps[first:last]), entries(inside[first:last]))
         unit = torch.eye(n, dtype=ybar.dtype, device=ybar.device).expand(last - first, n, n)
         transition = replay.sweep(unit)
         forced = replay.sweep(None)
         rows, shifts = transition.transpose(1, 2).unbind(0), None if forced is None else forced.squeeze(2).unbind(0)
         seeds = [None] * (last - first)
         for i in range(last - first - 1, -1, -1):
-            if outputs.ends[first + i] is not None:
-                ybar = ybar + outputs.ends[first + i]
+            if ends[first + i] is not None:
+                ybar = ybar + ends[first + i]
             seeds[i] = ybar
             # transition[i] maps unit cotangents to columns: its column j is the image of the j-th unit vector.
             ybar = torch.mv(rows[i].t(), ybar) if shifts is None else torch.addmv(shifts[i], rows[i].t(), ybar)

@@ -5,32 +5,49 @@ from __future__ import annotations
 import torch
 
 
+def places(trajectory, times):
+    """(number of the step, where in it as a fraction of it) of each time: (None, None) at the start, (k, None) at the end of
+    step k."""
+    grid, starts, sizes = trajectory.grid(), trajectory.recording.starts, trajectory.recording.sizes
+    for t in times:
+        k = grid.locate(t)
+        if t == trajectory.t0:
+            yield None, None
+        elif t == (starts[k + 1] if k + 1 < len(starts) else trajectory.end):
+            yield k, None
+        else:
+            yield k, (t - starts[k]) / sizes[k]
+
+
 class Outputs:
     """Cotangents of the outputs sorted by step.
 
-    at_start: (n,) cotangent of y0 itself; ends[k]: (n,) cotangent of the state at the end of step k, None if none;
-    inside[k]: (thetas (m,), cotangents (m, n)) of the outputs inside step k, None if there are none.
+    at_start: (n,) cotangent of y0 itself.
     """
 
     def __init__(self, trajectory, times, grads):
-        steps = trajectory.steps
         self.at_start = torch.zeros_like(trajectory.y0)
-        self.ends, self.inside = [None] * len(steps), [None] * len(steps)
-        grid, within = trajectory.grid(), {}
-        ends = [step.t for step in steps[1:]] + [trajectory.end]
-        for i, t in enumerate(times):
-            if t == trajectory.t0:
+        self._ends, self._inside = {}, {}
+        within = {}
+        for i, (k, theta) in enumerate(places(trajectory, times)):
+            if k is None:
                 self.at_start = self.at_start + grads[i]
-                continue
-            k = grid.locate(t)
-            if t == ends[k]:
-                self.ends[k] = grads[i] if self.ends[k] is None else self.ends[k] + grads[i]
+            elif theta is None:
+                self._ends[k] = self._ends[k] + grads[i] if k in self._ends else grads[i]
             else:
-                within.setdefault(k, []).append((i, (t - steps[k].t) / steps[k].h))
+                within.setdefault(k, []).append((i, theta))
         for k, members in within.items():
             rows = [i for i, _ in members]
             theta = torch.tensor([x for _, x in members], dtype=torch.float64, device=grads.device)
-            self.inside[k] = theta, grads[rows]
+            self._inside[k] = theta, grads[rows]
+
+    def of(self, first, count):
+        """(ends, inside) of so many steps from number first on, a list each, None where there is no output.
+
+        ends: (n,) cotangents of the states at the ends of steps; inside: (thetas (m,), cotangents (m, n)).
+        """
+        numbers = range(first, first + count)
+        return [self._ends.get(k) for k in numbers], [self._inside.get(k) for k in numbers]
 
 
 def powers(theta, degree, first, like):

@@ -34,6 +34,9 @@ def jacobians(field, t, y):
     return y.new_zeros(m, n, n) if grad is None else grad.view(n, m, n).transpose(0, 1)
 
 
+# Every pass to the parameters retains its graph: it may end in one of the user's, where a parameter is itself computed.
+
+
 def pull_parameters(field, t, y, cotangents):
     """Sum over m points of (df/dp)^T cotangent: a list beside field.parameters, zeros where f does not use one.
 
@@ -97,6 +100,7 @@ def second_order(field, t, y, tangents, slopes, cotangents):
         time = t.detach().repeat(s).requires_grad_()
         rows = y.detach().repeat(s, 1).requires_grad_()
         out = field.many(time, rows)
+        field.stats.backward_nfe += m * s
         field.stats.backward_nvjp += m * s
         nothing = torch.zeros_like(y), [torch.zeros_like(p) for p in field.parameters]
         if not out.requires_grad:
@@ -110,7 +114,8 @@ def second_order(field, t, y, tangents, slopes, cotangents):
         if not (isinstance(total, torch.Tensor) and total.requires_grad):
             return nothing
         inputs = [rows, *field.parameters]
-        grads = torch.autograd.grad(total, inputs, allow_unused=True, create_graph=cotangents.requires_grad)
+        again = {"create_graph": True} if cotangents.requires_grad else {"retain_graph": True}
+        grads = torch.autograd.grad(total, inputs, allow_unused=True, **again)
     grad_y = torch.zeros_like(y) if grads[0] is None else grads[0].view(s, m, n).sum(0)
     return grad_y, [torch.zeros_like(p) if g is None else g for g, p in zip(grads[1:], field.parameters)]
 

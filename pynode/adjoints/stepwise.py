@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from ..algebra.structure import linearise
-from ..stats import Stats
 
 VALUES = 1 << 21  # numbers of the states of the steps that are taken back together
 
@@ -15,14 +14,11 @@ class Stepwise:
 
     def __init__(self, field):
         self.field, self.linear = field, linearise(field)
-        self.linear.stats = Stats()
 
     def factorised(self, t: float, y, c: float):
         """M - c J(t, y), y (n,), for ``solve_transposed``; RuntimeError where it is singular."""
-        stats = self.linear.stats = Stats()
-        solver = self.linear.factorised(self.linear(t, y), c)
-        self.field.stats.backward_njac += stats.njac
-        self.field.stats.backward_nlu += stats.nlu
+        with self.field.stats.of_gradient():
+            solver = self.linear.factorised(self.linear(t, y), c)
         if not solver.ok:
             raise RuntimeError(
                 f"M - c J is singular at t = {t:.6g} with c = {c:.3g}, so that the step there has no gradient"
@@ -40,8 +36,9 @@ def pull(field, t, y, v):
     with torch.enable_grad():
         y = y.detach().clone().requires_grad_()
         out = field.at(torch.full((), t, dtype=y.dtype, device=y.device), y)
+        field.stats.backward_nfe += 1
         field.stats.backward_nvjp += 1
         if not out.requires_grad:
             return None, [None] * len(field.parameters)
-        back, *found = torch.autograd.grad(out, [y, *field.parameters], v, allow_unused=True)
+        back, *found = torch.autograd.grad(out, [y, *field.parameters], v, allow_unused=True, retain_graph=True)
     return back, found

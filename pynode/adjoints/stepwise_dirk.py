@@ -12,15 +12,14 @@ from .onestep import Chunk, entries
 from .stepwise import Stepwise, pull
 
 
-def pullback(field, method, trajectory, outputs):
-    """(cotangent of y0 (n,), cotangents of the parameters)."""
-    ybar = torch.zeros_like(trajectory.y0)
+def pullback(field, method, steps, ends, inside, ybar):
+    """As onestep.pullback."""
     grads = [torch.zeros_like(p) for p in field.parameters]
     stepwise = Stepwise(method.implicit_part(field))
-    for k in range(len(trajectory.steps) - 1, -1, -1):
-        if outputs.ends[k] is not None:
-            ybar = ybar + outputs.ends[k]
-        one = _One(field, method, trajectory.steps[k], outputs.inside[k], stepwise)
+    for k in range(len(steps) - 1, -1, -1):
+        if ends[k] is not None:
+            ybar = ybar + ends[k]
+        one = _One(field, method, steps[k], inside[k], stepwise)
         start, slopes = one.stages(ybar.view(1, -1, 1), True)
         ybar = start.view(-1)
         if grads:

@@ -13,15 +13,14 @@ from .points import second_order
 from .stepwise import Stepwise, pull
 
 
-def pullback(field, method, trajectory, outputs):
-    """(cotangent of y0 (n,), cotangents of the parameters)."""
-    ybar = torch.zeros_like(trajectory.y0)
+def pullback(field, method, steps, ends, inside, ybar):
+    """As onestep.pullback."""
     grads = [torch.zeros_like(p) for p in field.parameters]
     stepwise = Stepwise(field)
-    for k in range(len(trajectory.steps) - 1, -1, -1):
-        if outputs.ends[k] is not None:
-            ybar = ybar + outputs.ends[k]
-        ybar, found = _step(field, method, stepwise, trajectory.steps[k], outputs.inside[k], ybar)
+    for k in range(len(steps) - 1, -1, -1):
+        if ends[k] is not None:
+            ybar = ybar + ends[k]
+        ybar, found = _step(field, method, stepwise, steps[k], inside[k], ybar)
         grads = [a + b for a, b in zip(grads, found, strict=True)]
     return ybar, grads
 

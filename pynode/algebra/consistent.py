@@ -11,7 +11,7 @@ import math
 
 import torch
 
-from .newton import Solve
+from .newton import Correction, Solve
 from .structure import linearise
 
 MODES = ("check", "solve")
@@ -89,5 +89,8 @@ def _differentiable(field, t, flat, y, solver, c):
     if not torch.is_grad_enabled():
         return y
     moved = y + (flat - flat.detach())
-    residual = field.mass.left(field.at(torch.full((), t, dtype=y.dtype, device=y.device), moved))
-    return moved + field.mass.right(Solve.apply(c * (residual - residual.detach()), solver))
+    time = torch.full((), t, dtype=y.dtype, device=y.device)
+    for solve in (Solve, Correction):  # see newton.attach
+        residual = field.mass.left(field.at(time, moved))
+        moved = moved + field.mass.right(solve.apply(c * (residual - residual.detach()), solver))
+    return moved

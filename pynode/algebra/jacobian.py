@@ -12,12 +12,13 @@ class Jacobian:
     """df/dy, (n, n), at one point: the user's, or by reverse mode.
 
     Reverse mode evaluates f on n copies of the state and pulls the unit vectors back in one pass where f broadcasts over a
-    leading dimension (tried once, on rows that differ), and otherwise pulls n vectors back through one evaluation.
+    leading dimension (tried on rows that differ, at two times, since at one of them terms may vanish), and
+    otherwise pulls n vectors back through one evaluation.
     """
 
     def __init__(self, field):
         self.field = field
-        self._broadcasts = None
+        self._broadcasts, self._tried = None, []
         self._eye = torch.eye(field.size, dtype=field.dtype, device=field.device)
         self._mass = self._eye if field.mass is None else field.mass.dense()
 
@@ -43,7 +44,8 @@ class Jacobian:
                 jac = self._checked(field.user_jac(time, field.layout.unravel(y), *field.args))
                 return jac if graph else jac.detach(), time_derivative(field, time, y, graph) if want_time else None
             time.requires_grad_(want_time)
-            if self._broadcasts is None:
+            if self._broadcasts is not False and len(self._tried) < 2 and t not in self._tried:
+                self._tried.append(t)
                 self._broadcasts = self._try_broadcast(time.detach(), y.detach())
             inputs = y.expand(n, n).clone() if self._broadcasts else y.clone()
             if not inputs.requires_grad:

@@ -73,20 +73,31 @@ def attach(field, t, start, psi, c, solver, y):
     """y with the derivatives of the solution of M (y - start + psi) = c f(t, y) in start, psi and parameters.
 
     y: the solution found, detached; solver: M - c J factorised with the Jacobian at the solution. The value is unchanged.
+    Each pass is an iteration of simplified Newton, from a solution; it makes the derivatives right to one order more.
     """
-    held = start - psi if field.mass is None else field.mass.times(start - psi)
-    image = held + c * field(t, y)
-    return y + Solve.apply(image - image.detach(), solver)
+    for solve in (Solve, Correction):
+        gap = start - psi - y
+        residual = torch.add(gap if field.mass is None else field.mass.times(gap), field(t, y), alpha=c)
+        y = y + solve.apply(residual - residual.detach(), solver)
+    return y
 
 
 class Solve(torch.autograd.Function):
     """W^-1 b with a constant matrix W; the cotangent takes the transposed solve."""
 
     @staticmethod
-    def forward(ctx, b, solver):
-        ctx.solver = solver
-        return solver.solve(b)
+    def forward(ctx, b, solver, transposed=False):
+        ctx.solver, ctx.transposed = solver, transposed
+        return solver.solve_transposed(b) if transposed else solver.solve(b)
 
     @staticmethod
     def backward(ctx, grad):
-        return ctx.solver.solve_transposed(grad), None
+        return Solve.apply(grad, ctx.solver, not ctx.transposed), None, None
+
+
+class Correction(Solve):
+    """The same where b is known to have no derivative of first order: it is left out unless there will be a second."""
+
+    @staticmethod
+    def backward(ctx, grad):
+        return (Solve.backward(ctx, grad) if torch.is_grad_enabled() else (None, None, None))

@@ -12,19 +12,19 @@ from ..dense import Trajectory, evaluate, slope
 from ..methods.base import Step
 from ..norm import Tolerance
 from ..status import RejectStep, Status
+from .recording import Recording
 
 _HISTORY = 8  # step sizes kept for the report of a failure
-_LARGE = 256  # states from which recorded steps let go of what only the next step needs
 
 
 def integrate(
-    field, method, y0, times, options, atol, keep=False, dense=False, slopes=False, watch=None, limits=None, tol=None
+    field, method, y0, times, options, atol, record=None, dense=False, slopes=False, watch=None, limits=None, tol=None
 ) -> Trajectory:
     """Integrate from times[0] to times[-1] with outputs at all times, in either direction.
 
-    y0: (n,); times: list of floats, strictly monotone; keep: record the steps; dense: record their polynomials as well;
-    slopes: dy/dt of the polynomials at the outputs. watch: looks for events; limits: refuse steps or stop; tol: the norm
-    of errors, by default the root mean square over all components.
+    y0: (n,); times: list of floats, strictly monotone; record(field, method, tol) -> Recording, or None; dense: record
+    the steps and their polynomials; slopes: dy/dt of the polynomials at the outputs. watch: looks for events; limits:
+    refuse steps or stop; tol: the norm of errors, by default the root mean square over all components.
     Numerical failure ends the trajectory early and is told in its status.
     """
     tol = tol or Tolerance(options.rtol, atol, len(y0))
@@ -55,12 +55,15 @@ def integrate(
     else:
         if watch is not None:
             watch.begin(t, y0)
-        _march(field, method, path, times, options, tol, h, keep or dense, dense, slopes, watch, limits)
+        if record is None and dense:
+            record = Recording
+        path.recording = None if record is None else record(field, method, tol)
+        _march(field, method, path, times, options, tol, h, dense, slopes, watch, limits)
     return path
 
 
-def _march(field, method, path, times, options, tol, h, keep, dense, slopes, watch, limits):
-    t, y, end = times[0], path.y0, times[-1]
+def _march(field, method, path, times, options, tol, h, dense, slopes, watch, limits):
+    t, y, end, recording = times[0], path.y0, times[-1], path.recording
     direction = 1.0 if end > t else -1.0
     stats, sizes = field.stats, deque(maxlen=_HISTORY)
     max_nfe = options.max_nfe if options.max_nfe is not None else math.inf
@@ -92,6 +95,8 @@ def _march(field, method, path, times, options, tol, h, keep, dense, slopes, wat
         due = position < len(times) and direction * (times[position] - t1) <= 0
         curved = dense or watch is not None or (due and (slopes or times[position] != t1))
         attempts += 1
+        if recording is not None and (path.last is None or path.last.accepted):
+            recording.begin(y, state)
         try:
             step = method.step(field, t, y, h, state, tol)
             coefficients = method.polynomial(field, step) if curved and step.accepted else None
@@ -99,9 +104,11 @@ def _march(field, method, path, times, options, tol, h, keep, dense, slopes, wat
             step = Step.failed(t, h, 0.25, state, Status.DOMAIN)
         if limits is not None and step.accepted and not limits.allow(t1, step.y):
             step = Step.failed(t, h, 0.5, state, Status.DOMAIN)
-        path.last, state = step, step.state
+        before, state, path.last = state, step.state, step
         if not step.accepted:
             stats.rejected += 1
+            if recording is not None and state is not before:
+                recording.refuse(h)
             h *= min(step.factor, 0.9)
             continue
         stats.accepted += 1
@@ -115,10 +122,8 @@ def _march(field, method, path, times, options, tol, h, keep, dense, slopes, wat
             position += 1
         if position > first:
             _outputs(path, step, times[first:position], t, y, coefficients, slopes)
-        if keep:
-            if field.size > _LARGE:
-                step.state = None  # it holds a factorisation: one a step would fill the memory
-            path.steps.append(step)
+        if recording is not None:
+            recording.accept(step)
             if dense:
                 path.polynomials.append(coefficients)
         path.t, path.y = t, y

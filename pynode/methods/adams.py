@@ -53,6 +53,7 @@ class Adams(Method):
     """Predictor of order k, corrector of order k + 1 (local extrapolation), k by the errors of its neighbours."""
 
     carried = ("phi",)
+    memory = (MAX_ORDER + 3, MAX_ORDER + 4)
 
     @property
     def error_order(self):
@@ -137,6 +138,9 @@ class Adams(Method):
         if not math.isfinite(size):
             return Step.failed(t, h, 0.25, kept)
         return Step(t, h, y, None, size, 0.5 if failures < 3 else 0.25, kept)
+
+    def slim(self, tape):
+        return None
 
     def polynomial(self, field, step):
         """(k + 2, n) coefficients of the powers of theta: the integral of the interpolant that made the step."""

@@ -57,6 +57,10 @@ class AutoSwitch(Method):
     def error_order(self):
         return self.explicit.error_order
 
+    @property
+    def memory(self):
+        return self.stiff.memory[0] + 1, self.stiff.memory[1]
+
     def controlled(self, kind):
         return AutoSwitch.of(self.explicit.controlled(kind), self.stiff.controlled(kind))
 
@@ -126,6 +130,18 @@ class AutoSwitch(Method):
             states = combine(None, step.h, row, step.tape) / scale
             value = (torch.dot(slopes, slopes) / torch.dot(states, states)).item()
         return math.sqrt(value) if math.isfinite(value) else 0.0
+
+    def slim(self, tape):
+        raise AssertionError("a step of automatic switching knows the method that took it")
+
+    def parked(self, state):
+        return state._replace(inner=self._running(state).parked(state.inner))
+
+    def restored(self, state):
+        return state._replace(inner=self._running(state).restored(state.inner))
+
+    def _running(self, state):
+        return self.stiff if state.stiff else self.explicit
 
     def polynomial(self, field, step):
         return step.method.polynomial(field, step)

@@ -45,6 +45,8 @@ class Method:
     error_order: order of the error estimate plus one, the exponent of step-size control.
     separable: whether it is for systems (q, p) with dq/dt = v(t, p) and dp/dt = a(t, q) alone.
     carried: fields of its state through which derivatives flow, of methods whose gradient takes every step again.
+    taped: whether the gradient needs more of a recorded step than where it starts and ends; memory: how many vectors (n,) are
+    kept at most of a point from which it can go on, and of a recorded step.
     structures: names of the structures of the Jacobian that it can use (algebra/structure.py); takes_mass: whether it
     solves M y' = f with a constant, possibly singular M.
     """
@@ -55,12 +57,26 @@ class Method:
     implicit = False
     separable = False
     carried = ()
+    taped = True
+    memory = (2, 4)
     structures = ("dense",)
     takes_mass = False
 
     @property
     def error_order(self) -> int:
         return self.order
+
+    def slim(self, tape):
+        """What the gradient needs of the tape of an accepted step; None where it takes the step from its start anew."""
+        return tape
+
+    def parked(self, state):
+        """The state without what ``restored`` can make again: to be kept for long."""
+        return state
+
+    def restored(self, state):
+        """The state that was parked, the same in every digit."""
+        return state
 
     def fixed(self) -> Method:
         """The same method without error control; ValueError where it cannot do without."""
@@ -82,6 +98,10 @@ class OneStep(Method):
     @classmethod
     def of(cls, tableau):
         return cls(tableau.name, tableau.order, tableau.reference, tableau)
+
+    @property
+    def memory(self):
+        return 4, self.tableau.stages + 2
 
     @property
     def error_order(self) -> int:

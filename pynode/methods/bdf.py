@@ -38,6 +38,7 @@ class State(NamedTuple):
 
     jacobian: the linearisation of f (algebra/structure.py);
     jac: Jacobian in use, None if there is none, and solver: M - c jac factorised; fresh: whether jac belongs to this point;
+    origin: (t, y) at which jac was made, and the scale with which solver was;
     rate: of Newton's convergence with this solver.
     """
 
@@ -48,6 +49,7 @@ class State(NamedTuple):
     h: float
     jacobian: object
     jac: object
+    origin: tuple | None
     fresh: bool
     solver: object
     c: float
@@ -60,17 +62,35 @@ class BDF(Method):
 
     history: object = None
     implicit = True
+    taped = False
+    memory = (MAX_ORDER + 6, 2)
     structures = ("dense", "sparse", "banded", "krylov")
     takes_mass = True
 
     def init(self, field, t, y, f0, h, tol):
         z, past = self.history.start(y, f0, h)
-        return State(z, past, 1, 0, h, linearise(field), None, False, None, 0.0, 1.0)
+        return State(z, past, 1, 0, h, linearise(field), None, None, False, None, 0.0, 1.0)
+
+    def parked(self, state):
+        """Without the Jacobian and its factorisation, which are made again at their origin."""
+        return state._replace(jac=None, solver=None, origin=None if state.jac is None else state.origin)
+
+    def restored(self, state):
+        if state.origin is None:
+            return state
+        t, y, scale = state.origin
+        jac = state.jacobian(t, y)
+        return state._replace(jac=jac, solver=state.jacobian.factorised(jac, state.c, scale))
+
+    def slim(self, tape):
+        """Without the history, which served the dense output."""
+        k, c, change, pq, _, nodes = tape
+        return k, c, change, pq, None, nodes
 
     def step(self, field, t, y, h, state, tol):
         """One step; y: (n,). Newton's iterations synchronise once each; with one iteration that is all."""
         form = self.history
-        z, past, k, equal, old_h, jacobian, jac, fresh, solver, old_c, rate = state
+        z, past, k, equal, old_h, jacobian, jac, origin, fresh, solver, old_c, rate = state
         change = None
         if h != old_h:
             z, past, change = form.rescale(z, past, k, h / old_h)
@@ -86,9 +106,10 @@ class BDF(Method):
             jac = None
         while True:
             if jac is None:
-                jac, fresh, solver = jacobian(t1, start), True, None
+                jac, origin, fresh, solver = jacobian(t1, start), (t1, start, scale), True, None
             if solver is None or c != old_c:
                 solver, old_c, rate = jacobian.factorised(jac, c, scale), c, 1.0
+                origin = (*origin[:2], scale)
             found = None
             if solver.ok:
                 with torch.set_grad_enabled(False) if differentiable else _NOTHING:
@@ -96,7 +117,7 @@ class BDF(Method):
                 if found.y is not None:
                     break
             if fresh:
-                return self._newton_failed(field, t, h, state, jac, found)
+                return self._newton_failed(field, t, h, state._replace(origin=origin), jac, found)
             jac = None
         y1 = found.y
         # A rate that was not measured in this step is trusted less and less (Hairer & Wanner II, sec. IV.8).
@@ -107,19 +128,20 @@ class BDF(Method):
         ratio = form.error_constant(past, k, h, equal) * (found.norm if single else tol.rms(d, scale))
         if not ratio <= 1.0:
             factor = max(0.2, safety * ratio ** (-1 / (k + 1)))
-            kept = state._replace(jac=jac, fresh=fresh, solver=solver, c=c, rate=rate, equal=0)
+            kept = state._replace(jac=jac, origin=origin, fresh=fresh, solver=solver, c=c, rate=rate, equal=0)
             return Step(t, h, y, None, ratio, factor, kept)
         if differentiable:
             exact = jacobian.factorised(jacobian(t1, y1), c)
             y1 = attach(field, t1, predicted, psi, c, exact, y1)
-            d = y1 - predicted
+            moved = y1 - predicted
+            d = d + (moved - moved.detach())  # the value is that of a step without a graph, in every digit
         z, past = form.update(z, past, k, h, d, y1)
         order, equal, factor = k, equal + 1, 1.0
         if equal > k:
             order, factor = self._select(z.detach(), past, k, h, ratio, safety, scale)
             if order != k or factor != 1.0:
                 equal = 0
-        state = State(z, past, order, equal, h, jacobian, jac, False, solver, c, rate)
+        state = State(z, past, order, equal, h, jacobian, jac, origin, False, solver, c, rate)
         return Step(t, h, y, y1, ratio, factor, state, (k, c, change, pq, z, nodes))
 
     @staticmethod

@@ -31,7 +31,8 @@ _NOTHING = nullcontext()
 class State(NamedTuple):
     """first: slope at the start of the step, None where it is not known; past: ratios of the last two steps.
 
-    jac: Jacobian in use, None if there is none; fresh: whether it is that of the start of this step;
+    jac: Jacobian in use, None if there is none; origin: (t, y) at which it was made, and the scale with which solver was;
+    fresh: whether that is the start of this step;
     solver: M - c jac factorised; rate: of Newton's convergence with it, 1 where unknown.
     """
 
@@ -39,6 +40,7 @@ class State(NamedTuple):
     past: tuple
     jacobian: object
     jac: torch.Tensor | None
+    origin: tuple | None
     fresh: bool
     solver: object
     c: float
@@ -170,7 +172,7 @@ class DIRK(OneStep):
 
     def init(self, field, t, y, f0, h, tol):
         first = None if self.splits(field) else f0
-        return State(first, (1.0, 1.0), linearise(self.implicit_part(field)), None, False, None, 0.0, 1.0)
+        return State(first, (1.0, 1.0), linearise(self.implicit_part(field)), None, None, False, None, 0.0, 1.0)
 
     def implicit_part(self, field):
         """The field that is linearised: the implicit part of a split one, in the structure given for the whole."""
@@ -187,21 +189,36 @@ class DIRK(OneStep):
     def linearised(self, field, t, y, state):
         """(Jacobian that a step from here starts with, state that holds it)."""
         if state.jac is None:
-            state = state._replace(jac=state.jacobian(t, y), fresh=True, solver=None)
+            state = state._replace(jac=state.jacobian(t, y), origin=(t, y, None), fresh=True, solver=None)
         return state.jac, state
+
+    def parked(self, state):
+        """Without the Jacobian and its factorisation, which are made again at their origin."""
+        return state._replace(jac=None, solver=None, origin=None if state.jac is None else state.origin)
+
+    def restored(self, state):
+        if state.origin is None:
+            return state
+        t, y, scale = state.origin
+        jac = state.jacobian(t, y)
+        return state._replace(jac=jac, solver=state.jacobian.factorised(jac, state.c, scale))
+
+    def slim(self, tape):
+        return None, tape[1]
 
     def step(self, field, t, y, h, state, tol):
         """One step; y: (n,). Newton's iterations synchronise once each, the norm of the error once."""
         c, differentiable = self.gamma * h, torch.is_grad_enabled()
         solver, rate = (state.solver, state.rate) if state.c == c else (None, 1.0)
-        jac, fresh = state.jac, state.fresh
+        jac, origin, fresh = state.jac, state.origin, state.fresh
         start = y.detach() if differentiable else y
         scale = tol.scale(start)
         while True:
             if jac is None:
-                jac, fresh, solver = state.jacobian(t, start), True, None
+                jac, origin, fresh, solver = state.jacobian(t, start), (t, start, scale), True, None
             if solver is None:
                 solver, rate = state.jacobian.factorised(jac, c, scale), 1.0
+                origin = (*origin[:2], scale)
             stages = self._solve(field, t, y, h, state, solver, scale, tol, rate) if solver.ok else None
             if stages is not None and stages.y1 is not None:
                 break
@@ -209,7 +226,7 @@ class DIRK(OneStep):
                 field.stats.newton_failures += 1
                 finite = stages is not None and stages.rate < math.inf
                 first = state.first if stages is None else stages.first
-                kept = state._replace(first=first, jac=jac if finite else None, fresh=finite, solver=None)
+                kept = state._replace(first=first, jac=jac if finite else None, origin=origin, fresh=finite, solver=None)
                 return Step.failed(t, h, 0.5, kept, Status.NEWTON if finite or stages is None else Status.NONFINITE)
             jac = None
         y1, rate, rows = stages.y1, stages.rate, self.rows
@@ -217,7 +234,7 @@ class DIRK(OneStep):
         # A rate that this step did not measure is trusted less and less (Hairer & Wanner II, sec. IV.8).
         rate = rate if stages.iterations > 1 else max(rate, 1e-16) ** 0.8
         used = None if rate > SLOW else jac
-        ended = state._replace(first=stages.last, jac=used, fresh=False, solver=solver, c=c, rate=rate)
+        ended = state._replace(first=stages.last, jac=used, origin=origin, fresh=False, solver=solver, c=c, rate=rate)
         if not self.adaptive:
             return Step(t, h, y, y1, 0.0, 1.0, ended, tape)
         with torch.set_grad_enabled(False) if differentiable else _NOTHING:
@@ -232,7 +249,7 @@ class DIRK(OneStep):
                 factor = max(1.0, factor * (2 * ITERATIONS + 1) / (2 * ITERATIONS + stages.iterations))
             factor = 1.0 if 1.0 <= factor < KEEP else factor
             return Step(t, h, y, y1, ratio, factor, ended._replace(past=past), tape)
-        kept = state._replace(first=stages.first, jac=jac, fresh=fresh, solver=solver, c=c, rate=rate)
+        kept = state._replace(first=stages.first, jac=jac, origin=origin, fresh=fresh, solver=solver, c=c, rate=rate)
         if ratio > 1.0:
             return Step(t, h, y, y1, ratio, factor, kept)
         return Step.failed(t, h, factor, kept)

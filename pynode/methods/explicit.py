@@ -13,6 +13,9 @@ from .base import OneStep, Step
 class ExplicitRungeKutta(OneStep):
     """Runs an explicit tableau. State: (f at the start of the step or None, ratios of the last two steps)."""
 
+    taped = False
+    memory = (2, 2)
+
     @cached_property
     def rows(self):
         """Rows of a, of b and of b_err, and those of the further stages of the dense output."""
@@ -25,6 +28,9 @@ class ExplicitRungeKutta(OneStep):
 
     def init(self, field, t, y, f0, h, tol):
         return f0, (1.0, 1.0)
+
+    def slim(self, tape):
+        return None
 
     def attempt(self, field, t, y, h, first):
         """(y1, error, stages) of a step; h a float and y (n,), or h and t (m,) and y (m, n) for rows of a batch.

@@ -29,8 +29,8 @@ class State(NamedTuple):
     """first: f at the start of the step, None where not known; before: (z (s, n), h) of the last step, None at first.
 
     past: (scaled error, h) of the last accepted step, None at first; careful: the step before was rejected, or there
-    was none. jac: Jacobian in use; fresh: whether it is that of the start of this step; solver: for steps of h; rate: of
-    Newton's convergence with it.
+    was none. jac: Jacobian in use; origin: (t, y) at which it was made; fresh: whether that
+    is the start of this step; solver: for steps of h; rate: of Newton's convergence with it.
     """
 
     first: torch.Tensor | None
@@ -39,6 +39,7 @@ class State(NamedTuple):
     careful: bool
     jacobian: Jacobian
     jac: torch.Tensor | None
+    origin: tuple | None
     fresh: bool
     solver: Transformed | None
     h: float
@@ -118,18 +119,33 @@ class Radau(OneStep):
     implicit = True
     takes_mass = True
 
+    @property
+    def memory(self):
+        return self.tableau.stages + 3, self.tableau.stages + 2
+
     def controlled(self, kind):
         raise ValueError(f"{self.name} has a predictive controller of its own: leave controller away")
 
     def init(self, field, t, y, f0, h, tol):
         # Of a mass matrix f0 is M^+ f, while the error estimate wants f.
-        return State(f0 if field.mass is None else None, None, None, True, Jacobian(field), None, False, None, 0.0, 1.0)
+        first = f0 if field.mass is None else None
+        return State(first, None, None, True, Jacobian(field), None, None, False, None, 0.0, 1.0)
 
     def linearised(self, field, t, y, state):
         """(Jacobian that a step from here starts with, state that holds it)."""
         if state.jac is None:
-            state = state._replace(jac=state.jacobian(t, y), fresh=True, solver=None)
+            state = state._replace(jac=state.jacobian(t, y), origin=(t, y), fresh=True, solver=None)
         return state.jac, state
+
+    def parked(self, state):
+        """Without the Jacobian and its factorisations, which are made again at their origin."""
+        return state._replace(jac=None, solver=None, origin=None if state.jac is None else state.origin)
+
+    def restored(self, state):
+        if state.origin is None:
+            return state
+        jac, field = state.jacobian(*state.origin), state.jacobian.field
+        return state._replace(jac=jac, solver=Transformed(self.tableau, jac, state.h, field.stats, field.mass))
 
     def step(self, field, t, y, h, state, tol):
         """One step; y: (n,). Newton's iterations synchronise once each, the norm of the error once."""
@@ -147,12 +163,12 @@ class Radau(OneStep):
         def factorise(v):
             return self._factorise(field, stages, state.jacobian, t, h, v.view(tb.stages, -1))
 
-        jac, fresh = state.jac, state.fresh
+        jac, origin, fresh = state.jac, state.origin, state.fresh
         solver, rate = (state.solver, state.rate) if state.h == h else (None, 1.0)
         with torch.set_grad_enabled(False) if differentiable else _NOTHING:
             while True:
                 if jac is None:
-                    jac, fresh, solver = state.jacobian(t, start), True, None
+                    jac, origin, fresh, solver = state.jacobian(t, start), (t, start), True, None
                 if solver is None:
                     solver, rate = Transformed(tb, jac, h, field.stats, field.mass), 1.0
                 found = None
@@ -164,7 +180,7 @@ class Radau(OneStep):
                     if found.y is not None:
                         break
                 if fresh:
-                    return self._newton_failed(field, t, h, state, jac, found)
+                    return self._newton_failed(field, t, h, state._replace(origin=origin), jac, found)
                 jac = None
             z = (found.y - base).view(tb.stages, -1)
         # A rate that this step did not measure is trusted less and less.
@@ -174,7 +190,7 @@ class Radau(OneStep):
             ys = self._attach(field, stages, state.jacobian, t, y, h, ys)
         y1 = ys[-1]
         ended = State(
-            None, (z, h), state.past, False, state.jacobian, None if rate > SLOW else jac, False, solver, h, rate
+            None, (z, h), state.past, False, state.jacobian, None if rate > SLOW else jac, origin, False, solver, h, rate
         )
         if not self.adaptive:
             return Step(t, h, y, y1, 0.0, 1.0, ended, ys)
@@ -187,7 +203,9 @@ class Radau(OneStep):
             if ratio > 1.0 and state.careful:
                 again = field(t, start + error)
                 ratio = tol.ratio(solver.real.solve(torch.add(known, again, alpha=h * tb.gamma0)), start, y1.detach())
-        kept = state._replace(first=first, careful=True, jac=jac, fresh=fresh, solver=solver, h=h, rate=rate)
+        kept = state._replace(
+            first=first, careful=True, jac=jac, origin=origin, fresh=fresh, solver=solver, h=h, rate=rate
+        )
         if not math.isfinite(ratio):
             return Step.failed(t, h, SMALLEST, kept)
         factor = self._factor(ratio, h, state.past, found.iterations)

@@ -63,6 +63,7 @@ class RungeKuttaChebyshev(Method):
     controller: Controller = Controller("PI")
     adaptive: bool = True
     carried = ("first",)
+    memory = (3, 4)
 
     @property
     def error_order(self):
@@ -112,6 +113,9 @@ class RungeKuttaChebyshev(Method):
         done = Step(t, h, y, y1, ratio, factor, after, (f0, f1))
         done.before = before
         return done
+
+    def slim(self, tape):
+        return None
 
     def polynomial(self, field, step):
         """(4, n) coefficients of the powers of theta: the cubic through both ends with their slopes."""

@@ -54,6 +54,9 @@ class Verlet(Method):
         done.before = self, state, tol
         return done
 
+    def slim(self, tape):
+        return None
+
     def polynomial(self, field, step):
         """(4, n) coefficients of the powers of theta: the cubic through both ends with their slopes."""
         first, last = field(step.t, step.start), field(step.t + step.h, step.y)

@@ -8,6 +8,7 @@ import torch
 
 from ...dense import Trajectory
 from ...status import RejectStep, Status
+from ..recording import Recording
 from .field import ForeignField
 from .runtime import start
 
@@ -33,8 +34,8 @@ class JuliaTrajectory(Trajectory):
     solved = foreign = None
 
 
-def integrate(field, method, y0, times, options, atol, keep=False, dense=False, slopes=False, watch=None, limits=None):
-    """As backends.torch.integrate. keep: keep Julia's dense solution, which its adjoints need."""
+def integrate(field, method, y0, times, options, atol, record=None, dense=False, slopes=False, watch=None, limits=None):
+    """As backends.torch.integrate. record: not None keeps Julia's dense solution, which its adjoints need."""
     julia, stats = start(), field.stats
     direction = 1.0 if times[-1] > times[0] else -1.0
     try:
@@ -60,7 +61,7 @@ def integrate(field, method, y0, times, options, atol, keep=False, dense=False, 
     start_y = y0.detach().to("cpu", copy=True)
     tolerance = atol.detach().to("cpu").expand(field.size).contiguous()
     mass = None if field.mass is None else field.mass.dense().detach().to("cpu").t().contiguous()
-    whole = keep or dense
+    whole = record is not None or dense
     before = stats.accepted
     path.solved = foreign.call(
         julia.package.forward, handle, algorithm, start_y.data_ptr(), float(outputs[0]), float(outputs[-1]), options.rtol,
@@ -136,4 +137,7 @@ def _sample(package, path, direction):
     states = states.to(path.y0)
     coefficients = torch.einsum("ij,kjn->kin", foreign.monomial.to(states.device), states.to(torch.float64)).to(states)
     path.polynomials = list(coefficients.unbind(0))
-    path.steps = [Span(a, b - a, row) for a, b, row in zip(mesh, mesh[1:], states[:, -1].unbind(0))]
+    path.recording = Recording(foreign.field, None, None)
+    path.recording.starts.extend(mesh[:-1])
+    path.recording.sizes.extend(b - a for a, b in zip(mesh, mesh[1:]))
+    path.recording.steps = [Span(a, b - a, row) for a, b, row in zip(mesh, mesh[1:], states[:, -1].unbind(0))]

@@ -1,0 +1,45 @@
+"""The tensors that modules hold while a solve runs, for the gradient that is taken later."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import torch
+
+
+class Held:
+    """Parameters and buffers of the modules that a vector field is, belongs to, or closes over, as they are now.
+
+    torch.func.functional_call puts tensors into a module for the time of one call. The backward pass comes after it, and
+    must find them there.
+    """
+
+    def __init__(self, f):
+        cells = [_content(cell) for cell in getattr(f, "__closure__", None) or ()]
+        roots = [x for x in (f, getattr(f, "__self__", None), *cells) if isinstance(x, torch.nn.Module)]
+        self._slots = [
+            (holder, name, tensor) for root in roots for module in root.modules()
+            for holder in (module._parameters, module._buffers) for name, tensor in holder.items()
+        ]
+
+    @contextmanager
+    def again(self):
+        """The modules as they were, within the block."""
+        changed = [(holder, name, holder[name]) for holder, name, tensor in self._slots if holder.get(name) is not tensor]
+        if not changed:
+            yield
+            return
+        try:
+            for holder, name, tensor in self._slots:
+                holder[name] = tensor
+            yield
+        finally:
+            for holder, name, tensor in changed:
+                holder[name] = tensor
+
+
+def _content(cell):
+    try:
+        return cell.cell_contents
+    except ValueError:  # a name that is not bound yet
+        return None
