@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .discrete import DiscreteAdjoint
+from .discrete import DiscreteAdjoint, vectors
 
 STEPS = 1000  # for which memory is estimated: how many there will be nobody knows before the solve
 LARGE = 2e9  # bytes of recorded states from which a word about memory is due
@@ -12,15 +12,13 @@ def choose(field, method):
     """(adjoint, why). The discrete one: at any stiffness it is exact for the steps taken, its cost does not depend on the
     tolerance of a second solve, and a gradient needs no reverse solver (benchmarks/adjoints.py)."""
     n, p = field.size, sum(x.numel() for x in field.parameters)
-    # A step records its states at the stages, and its start.
-    vectors = 1 + (method.tableau.stages if hasattr(method, "tableau") else 6)
-    needed = STEPS * vectors * n * field.dtype.itemsize
+    needed = STEPS * vectors(field, method) * n * field.dtype.itemsize
     why = (
         f"DiscreteAdjoint: exact for the steps taken, {'stiff or not' if method.implicit else 'and the cheapest here'}; "
         f"{n} states and {p} parameters take about {_bytes(needed)} for every {STEPS} steps"
     )
     if needed > LARGE:
-        why += "; 'backsolve' keeps the outputs alone, where the problem is not stiff"
+        why += "; DiscreteAdjoint(checkpoints=64) or DiscreteAdjoint(max_memory='1GB') keeps less"
     return DiscreteAdjoint(), why
 
 
