@@ -39,13 +39,16 @@ class RowCourse:
     statuses, t, records.
 
     leg(rows, y, t, end, place, attempts, watch) -> RowLeg of the rows named; times: (T, B) NumPy; events, presets: lists of
-    (number, object). At the time of a reset the output is the state after it.
+    (number, object); jumps: (k,) times at which f is discontinuous, float64. At the time of a reset the output is the state
+    after it.
     """
 
-    def __init__(self, field, leg, times, events, presets, with_slopes):
+    def __init__(self, field, leg, times, events, presets, jumps, with_slopes):
         self.field, self.leg, self.times, self.with_slopes = field, leg, times, with_slopes
         self.numbers, self.events = [n for n, _ in events], [event for _, event in events]
-        self.presets = dict(presets)
+        # By number the object, None for the jumps, and its times.
+        self.sources = {number: (preset, preset.times.to(field.device)) for number, preset in presets}
+        self.sources[-1] = None, jumps.to(field.device)
         batch, self.end = times.shape[1], times[-1]
         self.direction = np.sign(times[-1] - times[0])
         self.due = np.vstack((times, self.direction * np.inf))
@@ -55,16 +58,20 @@ class RowCourse:
         self.fired, self.bound = None, np.zeros(batch, dtype=np.int64)
         self.statuses, self.records, self.t = [None] * batch, [[] for _ in range(batch)], times[0].copy()
         self._outputs, self.legs = [], 0
-        self._order_presets()
+        self._order_bounds()
 
-    def _order_presets(self):
-        """bounds, (P + 1, B): the preset times in the order in which each row meets them, infinitely far behind the last."""
-        source = [(number, i) for number, preset in self.presets.items() for i in range(len(preset.times))]
-        moments = np.array([float(self.presets[number].times[i]) for number, i in source])
-        order = np.where(self.direction > 0, np.argsort(moments, kind="stable")[:, None],
-                         np.argsort(-moments, kind="stable")[:, None])
-        self.sources = np.array(source, dtype=np.int64).reshape(-1, 2)[order]
+    def _order_bounds(self):
+        """bounds, (P + 1, B): preset times and jumps in the order in which each row meets them, infinitely far behind the last;
+        stops: the last times before them that f can tell from them; owners, (P, B, 2): number and index of each."""
+        owners = [(number, i) for number, (_, times) in self.sources.items() for i in range(len(times))]
+        moments = torch.cat([times.detach() for _, times in self.sources.values()]).cpu()
+        ends = torch.full_like(moments, torch.inf).to(self.field.dtype)
+        around = [torch.nextafter(moments.to(self.field.dtype), end).to(torch.float64).numpy() for end in (-ends, ends)]
+        moments, forward = moments.numpy(), self.direction > 0
+        order = np.where(forward, *(np.argsort(sign * moments, kind="stable")[:, None] for sign in (1, -1)))
+        self.owners = np.array(owners, dtype=np.int64).reshape(-1, 2)[order]
         self.bounds = np.vstack((moments[order], self.direction * np.inf))
+        self.stops = np.vstack((np.where(forward, around[0][order], around[1][order]), self.direction * np.inf))
         self.bound = (self.direction * (self.bounds - self.times[0]) < 0).sum(0)
 
     def run(self, y, time):
@@ -72,7 +79,7 @@ class RowCourse:
         rows, t = np.arange(len(y)), self.times[0].copy()
         while True:
             y, time = self._cross(rows, t, y, time)
-            self._emit(rows, t, y)
+            self._emit(rows, t, y, self.due[self.place[rows], rows] == t)
             going = self._close(rows, t, t == self.end[rows], Status.SUCCESS)
             rows, t, y, time = self._keep(going, rows, t, y, time)
             if not len(rows):
@@ -93,9 +100,9 @@ class RowCourse:
             self.statuses[row], self.t[row] = status, at
         return ~ended
 
-    def _emit(self, rows, t, y):
-        """y as output where a row's next output time is t."""
-        which = (self.due[self.place[rows], rows] == t).nonzero()[0]
+    def _emit(self, rows, t, y, ready):
+        """y as the next output of the rows in the mask."""
+        which = ready.nonzero()[0]
         if len(which):
             states = y[self._tensor(which)]
             slopes = self._slope(rows[which], t[which], states) if self.with_slopes else None
@@ -116,16 +123,17 @@ class RowCourse:
         """One leg of these rows: (t, y, time, mask of those that go on)."""
         if time.requires_grad and torch.is_grad_enabled():
             y = moved(y, self._slope(rows, t, y), -time)
-        bound = self.bounds[self.bound[rows], rows]
-        preset = self.direction[rows] * (bound - self.end[rows]) <= 0
+        direction, bound, stop = self.direction[rows], self.bounds[self.bound[rows], rows], self.stops[self.bound[rows], rows]
+        bounded = direction * (bound - self.end[rows]) <= 0
+        stop = np.where(bounded, np.where(direction * (stop - t) > 0, stop, bound), self.end[rows])
         watch = RowWatch(self.events, self.counts[rows], self.fired) if self.events else None
-        leg = self.leg(rows, y, t, np.where(preset, bound, self.end[rows]), self.place[rows], self.attempts[rows], watch)
+        leg = self.leg(rows, y, t, stop, self.place[rows], self.attempts[rows], watch)
         self.legs += 1
         self.attempts[rows] = leg.attempts
         cut = np.array([status is Status.EVENT for status in leg.statuses])
         done = watch.done if watch else np.zeros_like(cut)
         # A reset puts a later state in the place of the output at its own time.
-        resets = (cut & ~done) | (preset & (leg.t == bound))
+        resets = (cut & ~done) | (bounded & (leg.t == bound))
         held = resets[leg.row] & (self.times[leg.place, rows[leg.row]] == leg.t[leg.row])
         which = (~held).nonzero()[0]
         slopes = None if leg.slopes is None else leg.slopes[self._tensor(which)]
@@ -140,7 +148,10 @@ class RowCourse:
         for status in set(leg.statuses) - {Status.SUCCESS, Status.EVENT}:
             failed = np.array([found is status for found in leg.statuses])
             going &= self._close(rows, leg.t, failed, status)
-        return leg.t, y, time, going
+        arrived = bounded & np.array([status is Status.SUCCESS for status in leg.statuses])
+        while (early := arrived & (direction * self.due[self.place[rows], rows] < direction * bound)).any():
+            self._emit(rows, leg.t, y, early)
+        return np.where(arrived, bound, leg.t), y, time, going
 
     def _hits(self, rows, leg, watch, y, time):
         """Records of the events of a leg, and (states, times) after the resets, and the mask of rows where no time passes."""
@@ -227,21 +238,23 @@ class RowCourse:
             at = self.bounds[self.bound[rows], rows] == t
             if not at.any():
                 return y, time
-            for number, preset in self.presets.items():
-                which = (at & (self.sources[np.where(at, self.bound[rows], 0), rows, 0] == number)).nonzero()[0]
+            for number in self.sources:
+                which = (at & (self.owners[np.where(at, self.bound[rows], 0), rows, 0] == number)).nonzero()[0]
                 if len(which):
-                    index = self.sources[self.bound[rows[which]], rows[which], 1]
-                    y, time = self._preset(number, preset, rows, which, index, t, y, time)
+                    y, time = self._bound(number, rows[which], which, y, time)
             self.bound[rows[at]] += 1
 
-    def _preset(self, number, preset, rows, which, index, t, y, time):
-        at, moments = self._tensor(which), preset.times.to(self.field.device)[self._tensor(index)]
-        before, own = y[at], rows[which]
+    def _bound(self, number, own, which, y, time):
+        """The rows own, places in y, across their next bounds, of this number."""
+        preset, times = self.sources[number]
+        index, unravel = self.owners[self.bound[own], own, 1], self.field.layout.unravel
+        at, moments = self._tensor(which), times[self._tensor(index)]
+        before = after = y[at]
         if moments.requires_grad and torch.is_grad_enabled() and self.legs:
-            before = moved(before, self._slope(own, t[which], before), moments)
-        after = self._reset(preset, own, moments, before)
-        unravel = self.field.layout.unravel
-        for j, row in enumerate(own.tolist()):
+            before = after = moved(before, self._slope(own, self.stops[self.bound[own], own], before), moments)
+        if preset is not None:
+            after = self._reset(preset, own, moments, before)
+        for j, row in enumerate(own.tolist() if preset is not None else ()):
             record = EventRecord(moments[j], unravel(before[j]), unravel(after[j]), number, int(index[j]), preset.name)
             self.records[row].append(record)
         return y.index_copy(0, at, after), time.index_copy(0, at, moments)

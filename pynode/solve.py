@@ -100,16 +100,17 @@ def solve(
         # SciML has one step for all rows, and a Jacobian of as many blocks.
         structure, batched = blocks(structure, problem.y0) if method.implicit else structure, False
     if batched:
-        if any(x is not None for x in (callback, max_seconds, nonnegative, domain)) or len(jumps):
+        if any(x is not None for x in (callback, max_seconds, nonnegative, domain)):
             raise ValueError(
-                "jumps, callback, max_seconds, nonnegative and domain are not for batched=True: solve the rows one by one, or "
-                "all of them as one system; PresetTimes with a reset that returns y take the place of jumps"
+                "callback, max_seconds, nonnegative and domain are not for batched=True: solve the rows one by one, or all of "
+                "them as one system"
             )
         if dense:
             raise ValueError("batched=True keeps no polynomials: leave dense away, and name in t the times that are wanted")
         if problem.mass is not None or structure != "dense":
             raise ValueError("batched=True takes small dense systems without a mass matrix: leave batched away")
-        return solve_batched(problem, method, options, throw, adjoint, params, as_events(events))
+        watched, boundary = as_events(events), as_times(jumps, "jumps")
+        return solve_batched(problem, method, options, throw, adjoint, params, watched, boundary)
     layout = problem.layout()
     times = problem.times(layout.device)
     values = times.detach().tolist()

@@ -30,10 +30,10 @@ def _no_second(grads, vectors):
     raise NotImplementedError("batched=True has first derivatives alone: for second ones leave batched away")
 
 
-def solve_batched(problem, method, options, throw, adjoint, params, events) -> BatchSolution:
+def solve_batched(problem, method, options, throw, adjoint, params, events, jumps) -> BatchSolution:
     """Solve every row of problem.y0, (B, ...), with its own steps; problem.tspan (T,), or (T, B) with a column a row.
 
-    events: (events, presets), lists of (number, object).
+    events: (events, presets), lists of (number, object); jumps: (k,) times, float64.
     """
     if type(method) not in _STEPPERS:
         raise ValueError(
@@ -91,7 +91,7 @@ def solve_batched(problem, method, options, throw, adjoint, params, events) -> B
         slopes = path.slopes[made, row] if moving else None
         return RowLeg(ys, made, row, slopes, marks, ends, path.t, path.statuses, path.attempts)
 
-    course = RowCourse(field, leg, values, *events, moving).run(flat, times[0])
+    course = RowCourse(field, leg, values, *events, jumps, moving).run(flat, times[0])
     place, row, states, slopes = course.outputs()
     at = torch.from_numpy(place).to(flat.device), torch.from_numpy(row).to(flat.device)
     ys = flat.new_full((len(times), *flat.shape), torch.nan).index_put(at, states)

@@ -109,14 +109,6 @@ def test_fixed_steps_that_blow_up_end():
     assert solution.statuses == [Status.NONFINITE] * 2
 
 
-def test_min_step_by_row():
-    y0 = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
-    solution = solve(
-        lambda t, y: y * y, y0, [0.0, 2.0], method="tsit5", min_step=1e-3, batched=True, throw=False
-    )
-    assert solution.statuses == [Status.MIN_STEP, Status.SUCCESS]
-
-
 def test_structure_of_the_state_is_kept():
     y0 = {"a": torch.ones(5, 2, 3, dtype=torch.float64), "b": torch.ones(5, dtype=torch.float64)}
     solution = solve(lambda t, y: {"a": -y["a"], "b": -2 * y["b"]}, y0, [0.0, 1.0], method="tsit5", batched=True)

@@ -188,6 +188,27 @@ def test_stops_are_met(method):
     assert torch.allclose(solution.y[-1], tensor([exact], [-exact]), rtol=0, atol=1e-14)
 
 
+@each_method
+def test_jumps_of_the_field(method):
+    """A switched field, right where the jump is told, in rows that meet it at other times of theirs; gradient in its time."""
+    when = tensor(0.7, requires_grad=True)
+    switch = float(when.detach())
+
+    def field(t, y, rate):
+        return -rate.unsqueeze(1) * y + torch.where(t >= switch, 3.0, 1.0)
+
+    rate, t = tensor(1.0, 2.0), tensor([0.0, 0.7, 2.0], [0.5, 0.9, 1.5]).T
+    options = {"method": method, "args": (rate,), "jumps": when, "batched": True, **TIGHT}
+    solution = solve(field, torch.zeros(2, 1, dtype=torch.float64), t, **options)
+    middle = (1 - torch.exp(-rate * (when - t[0]))) / rate
+    exact = 3 / rate + (middle - 3 / rate) * torch.exp(rate * (when - t[-1]))
+    accuracy = 3 * ACCURACY.get(method, 1e-8)
+    assert torch.allclose(solution.y[-1, :, 0], exact, rtol=0, atol=accuracy)
+    assert solution.events == [[], []]
+    left, right = (torch.autograd.grad(x.sum(), when)[0] for x in (solution.y[-1], exact))
+    assert torch.allclose(left, right, rtol=0, atol=10 * accuracy)
+
+
 def test_wrong_events_are_refused():
     y0 = torch.ones(3, 2, dtype=torch.float64)
     with pytest.raises(ValueError, match=r"one or several for each row, as f gets them: y\[\.\.\., 0\], not y\[0\]"):
@@ -196,5 +217,5 @@ def test_wrong_events_are_refused():
         solve(lambda t, y: -y, y0, [0.0, 1.0], events=PresetTimes([0.5], lambda t, y: y[:1], name="dose"), batched=True)
     with pytest.raises(ValueError, match="is NaN"):
         solve(lambda t, y: -1 + 0 * y, y0, [0.0, 5.0], events=Event(lambda t, y: torch.log(y[..., 0])), batched=True)
-    with pytest.raises(ValueError, match="PresetTimes with a reset that returns y"):
-        solve(lambda t, y: -y, y0, [0.0, 1.0], jumps=[0.5], batched=True)
+    with pytest.raises(ValueError, match="callback, max_seconds"):
+        solve(lambda t, y: -y, y0, [0.0, 1.0], domain=lambda t, y: True, batched=True)

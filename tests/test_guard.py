@@ -23,12 +23,12 @@ def test_stiff_problems_are_refused(name, outputs):
 def test_others_are_allowed(name, outputs):
     problem = problems.get(name)
     times = torch.linspace(*problem.tspan, outputs, dtype=torch.float64)
-    options = {"method": "tsit5", "rtol": 1e-6, "atol": 1e-8}
+    options = {"method": "tsit5", "rtol": 1e-5, "atol": 1e-7}
     found = []
     for adjoint in ("backsolve", "discrete"):
         y = solve(problem.field, problem.y0, times, adjoint=adjoint, **options).y
         found.append(torch.autograd.grad(y.square().sum(), problem.field.k)[0])
-    assert (found[0] - found[1]).abs().max() < 1e-4 * found[1].abs().max()
+    assert (found[0] - found[1]).abs().max() < 1e-3 * found[1].abs().max()
 
 
 def test_growth_of_a_linear_problem_is_its_decay():
