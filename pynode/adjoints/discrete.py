@@ -101,12 +101,6 @@ class DiscreteAdjoint(Adjoint):
         return second.pullback(field, trajectory, times, grads, vectors)
 
 
-def vectors(field, method) -> float:
-    """How many vectors (n,) the recording keeps of a step, where it keeps all steps."""
-    again = field.size > LARGE and method.taped
-    return method.memory[0] / PIECE if again else method.memory[1]
-
-
 def _sweep(method):
     """The class that goes back over the steps of this method."""
     if isinstance(method, BDF):
