@@ -26,7 +26,6 @@ ORDERS = {"torch, then juliacall": "import torch, juliacall", "juliacall, then t
 _TOGETHER = "; assert torch.eye(9).inverse().sum() == 9 and juliacall.Main.seval('sum(inv([1.0 0; 0 1]))') == 2"
 _WITHOUT = {
     "sensitivity": "gradients by the native Gauss adjoint alone", "radau": "no Radau IIA methods",
-    "gpu": "the state of a solve stays on the CPU",
 }
 
 
@@ -79,7 +78,7 @@ def _findings(limit):
     yield from _orders(location, limit)
     held = {package.name for package in packages if package.within}
     yield from (_trial(adjoint, limit) for adjoint in ("NativeGauss", "GaussAdjoint")[: 1 + ("SciMLSensitivity" in held)])
-    yield _gpu(location, "CUDA" in held)
+    yield _gpu("CUDA" in held)
 
 
 def _problem(name, sentence) -> Finding:
@@ -112,7 +111,7 @@ def _packages(location, packages, silence):
             yield Finding("packages", OK, f"{package.name} {package.version}")
         elif option and package.version:
             yield _problem("packages", package.fault(location))
-        elif option and option != "gpu":  # said where there is a GPU
+        elif option in _WITHOUT:
             text = f"{package.name} is not in the project: {_WITHOUT[option]}"
             yield Finding("packages", NOTE, text, _adding(location, option))
 
@@ -191,10 +190,8 @@ def _robertson(backend, adjoint):
     return solution.y.detach(), logs.grad
 
 
-def _gpu(location, packaged) -> Finding:
+def _gpu(packaged) -> Finding:
     if not torch.cuda.is_available():
         return Finding("GPU", OK, "torch sees none; solves run on the CPU")
-    name = torch.cuda.get_device_name()
-    if packaged:
-        return Finding("GPU", OK, f"{name}, and CUDA.jl is in the project")
-    return Finding("GPU", NOTE, f"{name}; CUDA.jl is not in the project: {_WITHOUT['gpu']}", _adding(location, "gpu"))
+    text = f"{torch.cuda.get_device_name()}; a field there is called with a copy of the state, which Julia has on the CPU"
+    return Finding("GPU", OK, text + ("; CUDA.jl is in the project" if packaged else ""))

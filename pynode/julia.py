@@ -18,7 +18,7 @@ __all__ = ["JuliaUnavailable", "Location", "forget", "install", "same_thread", "
 def status() -> Location:
     """Which Julia a solve would start, and by what it was chosen, or the problem; str() of it is a sentence.
 
-    Looks at variables and files alone (a millisecond): nothing is started, imported, downloaded or changed.
+    Looks at variables and files alone (milliseconds): nothing is started, imported, downloaded or changed.
     """
     return _locate.locate()
 
@@ -27,8 +27,9 @@ def install(gpu=False, sensitivity=False, radau=False, progress=print) -> Path:
     """Download Julia, where there is none, and the solvers, and precompile them: 0.5 to 1 GB, 5 to 20 minutes.
 
     sensitivity: SciMLSensitivity, for its adjoints beside the native one. radau: OrdinaryDiffEqFIRK, for the Radau IIA methods.
-    gpu: CUDA.jl. progress(line) is told what happens, first of all what will be downloaded. What earlier installations had
-    is kept. Returns the folder of the Julia project. JuliaUnavailable where it fails; nothing counts as installed then.
+    gpu: CUDA.jl, for Julia code of your own. progress(line) is told what happens, first of all what will be downloaded. What
+    earlier installations had is kept. Returns the folder of the Julia project. JuliaUnavailable where it fails; nothing
+    counts as installed then.
     """
     from .backends.julia.install import install as run
 

@@ -75,6 +75,7 @@ def test_what_it_installs_is_known_to_juliapkg():
     juliapkg = pytest.importorskip("juliapkg", reason="juliapkg is not installed: pip install juliacall")
     compat = pytest.importorskip("juliapkg.compat")
     for package in install._packages(list(bounds.OPTIONS)):
+        package.pop("preferences", None)  # not known to older ones
         assert juliapkg.PkgSpec(**package).depsdict()["uuid"] == package["uuid"]
         assert compat.Compat.parse(package.get("version", "1"))
     assert compat.Compat.parse(bounds.julia())
@@ -82,7 +83,7 @@ def test_what_it_installs_is_known_to_juliapkg():
 
 FAILURES = {
     "network": (urllib.error.URLError("no route to host"), "could not be downloaded (no route to host). Check the connection"),
-    "packages": (subprocess.CalledProcessError(1, "julia"), "gave up, with its own message above. Check the connection"),
+    "packages": (subprocess.CalledProcessError(1, "julia"), "gave up, with its own message above. If it finds versions"),
     "disk": (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "No space left on device. What was downloaded is kept"),
     "other": (Exception("could not find Julia ^1.10.3\nmore"), "failed: could not find Julia ^1.10.3. What was"),
 }

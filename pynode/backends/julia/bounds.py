@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 PYTHONCALL = ("PythonCall", "6099a3de-0909-46bc-b1f4-468b9a2dfc0d")
-# By the option that installs it. CUDA is not asked for by PyNODE itself: a user's own CuArrays need it.
+# By the option that installs it. PyNODE itself does not ask for CUDA: Julia code of the user does.
 OPTIONS = {"sensitivity": "SciMLSensitivity", "radau": "OrdinaryDiffEqFIRK", "gpu": "CUDA"}
 _CUDA = ("052768ef-5323-5732-b1bb-66c8b64840ba", "5, 6")
 

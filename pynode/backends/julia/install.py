@@ -45,7 +45,9 @@ def install(options=(), progress=print) -> Path:
     (project / MARK).unlink(missing_ok=True)  # even if the process is killed, half an installation does not look whole
     try:
         juliapkg.require_julia(bounds.julia())
-        juliapkg.add([juliapkg.PkgSpec(**package) for package in _packages(options)])
+        known = inspect.signature(juliapkg.PkgSpec).parameters  # older ones, for Python 3.10, have no preferences
+        packages = [{k: v for k, v in package.items() if k in known} for package in _packages(options)]
+        juliapkg.add([juliapkg.PkgSpec(**package) for package in packages])
         juliapkg.resolve()
         _precompile(options, progress)
         _write_mark(project, options)
@@ -81,8 +83,6 @@ def _juliapkg():
         raise InstallError("juliacall and juliapkg are not installed: pip install 'pynode[julia]', then try again.") from None
     except Exception as error:  # it refuses its variables by plain exceptions
         raise InstallError(f"juliapkg cannot be used: {error}.") from error
-    if "preferences" not in inspect.signature(juliapkg.PkgSpec).parameters:
-        raise InstallError("juliapkg is too old: pip install --upgrade juliapkg, then try again.")
     if STATE["offline"]:
         raise InstallError(
             "PYTHON_JULIAPKG_OFFLINE forbids downloads: unset it, or install on a machine with internet into a depot that both "
@@ -160,7 +160,8 @@ def _why(error) -> str:
     if isinstance(error, urllib.error.URLError):
         return f"Julia could not be downloaded ({error.reason}). {network}."
     if isinstance(error, subprocess.CalledProcessError):
-        return f"Julia's package manager gave up, with its own message above. {network}."
+        clash = "If it finds versions that clash, another Python package here asks for others: take an environment of its own"
+        return f"Julia's package manager gave up, with its own message above. {clash}. {network}."
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'writing'}: {error.strerror}. {again}."
     return f"{(str(error).strip().splitlines() or [type(error).__name__])[0]}. {again}."
