@@ -14,7 +14,7 @@ import torch  # isort: skip
 
 from benchmarks import report
 from benchmarks.stiff import Case
-from pynode import solve
+from pynode import problems, solve
 from pynode.backends.julia.field import ForeignField
 from pynode.backends.julia.locate import locate
 from pynode.field import VectorField
@@ -67,7 +67,7 @@ def overhead(name, f, y0, args):
 
 
 def solves(name, args):
-    case, rows = Case(name, args.rtol), []
+    case, rows = Case(name, args.rtol, False), []
     sundials = not report.missing("sksundae.cvode", "scikit-sundae")
     label, base = ("CVODE", case.cvode()) if sundials else ("torch QNDF", case.pynode("QNDF", backend="torch"))
     work = case.cvode_work(base()) if sundials else case.pynode_work(base())
@@ -110,7 +110,7 @@ def main(argv=None):
         parser.exit(1, f"no Julia: {found.problem}\n")
     report.heading()
     with torch.no_grad():
-        robertson = Case("robertson", args.rtol).problem
+        robertson = problems.get("robertson")
         calls = [overhead("robertson", robertson.field, robertson.y0, args)]
         calls.append(overhead("3-50-50-3", Net(), torch.ones(3, dtype=torch.float64), args))
     report.table("overhead: microseconds of a call", calls, ("field", "plain_us", "bridge_us", "overhead_us", "rounds"))

@@ -6,11 +6,14 @@ the states (T, ...) as a tensor. A package that is not installed raises ImportEr
 
 import os
 import time
+from functools import partial
 
 import numpy as np
 import torch
+from torch import nn
 
 from pynode.problems import bilinear, hires, lorenz, spiral, vanderpol
+from pynode.train.scaling import OFFSET, SLOPE
 
 
 def torchdiffeq(f, y0, t, method, rtol, atol, adjoint=False, options=None):
@@ -34,6 +37,17 @@ def torchode(f, y0, t, method, rtol, atol):
     return ys if y0.dim() == 2 else ys.squeeze(1)
 
 
+def load():
+    """(diffrax, jax, jax.numpy) in float64 on one thread, as for all others; the flags are read when JAX is loaded."""
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+    import diffrax
+    import jax
+    from jax import numpy as jnp
+
+    jax.config.update("jax_enable_x64", True)
+    return diffrax, jax, jnp
+
+
 class Diffrax:
     """A diffrax solver on a JAX twin of the field, compiled for the problem once, for all tolerances.
 
@@ -41,13 +55,7 @@ class Diffrax:
     """
 
     def __init__(self, field, y0, t, method, atol, max_steps):
-        # One thread, as for all others; read when JAX is loaded.
-        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
-        import diffrax
-        import jax
-        from jax import numpy as jnp
-
-        jax.config.update("jax_enable_x64", True)
+        diffrax, jax, jnp = load()
         right, t = twin(field), np.asarray(t)
         start, times = jnp.asarray(y0.numpy()), jnp.asarray(t[1:])
         expected = field(0.0, y0).detach().numpy()
@@ -72,6 +80,83 @@ class Diffrax:
         """(states (T - 1, n) without the start, steps tried, whether it reached the end)."""
         ys, steps, done = self.solve(self.array(rtol), self.array(atol))
         return np.asarray(ys), int(steps), bool(done)
+
+
+class DiffraxTraining:
+    """The training of a neural ODE, a pynode.train ScaledField, on scaled observations, with everything compiled at once:
+    solve, RecursiveCheckpointAdjoint and Adam (Kingma & Ba 2015, as torch.optim.Adam has it).
+
+    t: (T,) times; observed: (T, n), the first row the start; the loss is the mean absolute error of the others.
+    """
+
+    def __init__(self, field, t, observed, method, rtol, rate, max_steps):
+        diffrax, jax, jnp = load()
+        right, self.tolerance, self.array = network(field), rtol, jnp.asarray
+        term, solver, times = diffrax.ODETerm(right), getattr(diffrax, method)(), jnp.asarray(t[1:].numpy())
+        start, wanted = jnp.asarray(observed[0].numpy()), jnp.asarray(observed[1:].numpy())
+        self.values = [jnp.asarray(p.detach().numpy()) for p in field.parameters()]
+        self.moments, self.iterations = [(jnp.zeros_like(w), jnp.zeros_like(w)) for w in self.values], 0
+        if not np.allclose(right(0.0, start, self.values), field(0.0, observed[0]).detach().numpy(), rtol=1e-12):
+            raise ValueError("the JAX network is another field")
+
+        def loss(values, rtol, max_steps=max_steps):
+            found = diffrax.diffeqsolve(
+                term, solver, 0.0, times[-1], None, start, values, saveat=diffrax.SaveAt(ts=times), max_steps=max_steps,
+                stepsize_controller=diffrax.PIDController(rtol=rtol, atol=1e-3 * rtol), throw=False,
+                adjoint=diffrax.RecursiveCheckpointAdjoint(),
+            )
+            done = found.result == diffrax.RESULTS.successful
+            return jnp.abs(found.ys - wanted).mean(), (found.stats["num_accepted_steps"], done)
+
+        @jax.jit
+        def iterate(values, moments, i, rtol):
+            (value, (steps, _)), grads = jax.value_and_grad(loss, has_aux=True)(values, rtol)
+            moments = [(0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g) for (m, v), g in zip(moments, grads)]
+            moved = [
+                w - rate * (m / (1 - 0.9**i)) / (jnp.sqrt(v / (1 - 0.999**i)) + 1e-8) for w, (m, v) in zip(values, moments)
+            ]
+            return moved, moments, value, steps
+
+        # Tight tolerances may need more steps.
+        self._iterate, self._gradient = iterate, jax.jit(jax.grad(partial(loss, max_steps=16 * max_steps), has_aux=True))
+
+    def iterate(self):
+        """(loss, steps taken) of one iteration of Adam; the first one compiles."""
+        self.iterations += 1
+        self.values, self.moments, loss, steps = self._iterate(
+            self.values, self.moments, float(self.iterations), self.tolerance
+        )
+        return float(loss), int(steps)
+
+    def weights(self) -> list:
+        return [torch.from_numpy(np.array(w)) for w in self.values]
+
+    def gradient(self, weights, rtol=None):
+        """d loss / d weights as one vector, NaN where the solve fails."""
+        grads, (_, done) = self._gradient([self.array(w.numpy()) for w in weights], rtol or self.tolerance)
+        grads = grads if done else [np.full_like(g, np.nan) for g in grads]
+        return torch.cat([torch.from_numpy(np.array(g)).flatten() for g in grads])
+
+
+def network(field):
+    """The pynode.train ScaledField, without time as an input, as a JAX function f(t, u, parameters)."""
+    import jax
+    from jax import numpy as jnp
+
+    rate = jnp.asarray(field.rate.numpy())
+    activations = {nn.GELU: lambda x: jax.nn.gelu(x, approximate=False), nn.Tanh: jnp.tanh}
+    activation = activations[type(field.net[1])]
+
+    def right(t, u, parameters):
+        for weight, bias in zip(parameters[:-2:2], parameters[1:-2:2]):
+            u = activation(weight @ u + bias)
+        out = parameters[-2] @ u + parameters[-1]
+        if not field.gated:
+            return rate * out
+        a, b = jnp.split(out, 2)
+        return rate * a * jax.nn.sigmoid(SLOPE * b + OFFSET)
+
+    return right
 
 
 def twin(field):

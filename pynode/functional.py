@@ -41,7 +41,7 @@ def _check(problem, given):
         ("jumps", "solve outside of the transform"), ("batched", "vmap solves the rows one by one, each with its own steps"),
     ):
         value = given[name]
-        if (value is not False and value != ()) if not isinstance(value, torch.Tensor) else True:
+        if isinstance(value, torch.Tensor) or (value is not False and value != ()):
             raise ValueError(f"{name} is not for a solve inside torch.func's transforms: leave it away; {instead}")
     if isinstance(problem.f, SplitField):
         raise ValueError("a SplitField is not for torch.func's transforms: pass its sum as one function or module")

@@ -151,7 +151,7 @@ def test_max_steps_by_row():
     assert solution.statuses == [Status.SUCCESS, Status.MAX_STEPS]
 
 
-def test_min_step_by_row():
+def test_min_step_by_row_as_alone():
     rate = torch.tensor([1.0, 1e5], dtype=torch.float64)
     y0 = torch.ones(2, 1, dtype=torch.float64)
     solution = solve(forced, y0, [0.0, 1.0], args=(rate,), method="bs3", batched=True, min_step=1e-4, throw=False)

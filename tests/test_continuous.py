@@ -4,14 +4,16 @@ import warnings
 
 import pytest
 import torch
-from cases import Forced, tensor
+from cases import Forced, field_of, tensor
 
 from pynode import Event, solve
 from pynode.adjoints import kronrod, panels, registry
 from pynode.adjoints.backsolve import BacksolveAdjoint
+from pynode.adjoints.choose import choose
 from pynode.adjoints.gauss import GaussAdjoint, GaussKronrodAdjoint, QuadratureAdjoint
 from pynode.adjoints.interpolating import InterpolatingAdjoint
 from pynode.adjoints.reverse import Continuous
+from pynode.methods import registry as methods
 
 CLASSES = [c for c in registry.CLASSES if issubclass(c, Continuous)]
 every_adjoint = pytest.mark.parametrize("adjoint", CLASSES, ids=lambda c: c.name)
@@ -218,8 +220,9 @@ def test_backsolve_reports_its_drift():
         drifting = gradients([y0], f, y0, t, BacksolveAdjoint(checkpoints=False), **options)[1].stats.backward_drift
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        restarted = gradients([y0], f, y0, t, BacksolveAdjoint(), **options)[1].stats.backward_drift
-    assert drifting > 1e3 > restarted > 0
+        solution = gradients([y0], f, y0, t, BacksolveAdjoint(), **options)[1]
+    assert drifting > 1e3 > solution.stats.backward_drift > 0
+    assert not solution._trajectory.steps and not solution._trajectory.polynomials  # outputs are all that is kept
 
 
 BAD = {
@@ -274,6 +277,15 @@ def test_auto_says_what_it_chose():
     named = solve(f, y0, [0.0, 1.0], method="FBDF", adjoint="gauss")
     assert named.adjoint == "GaussAdjoint" and named.adjoint_choice == ""
     assert solve(f, y0, [0.0, 1.0], method="Tsit5", adjoint="direct").adjoint == "direct"
+
+
+@pytest.mark.parametrize("method", ["Tsit5", "Rodas5P", "FBDF", "AutoTsit5(Rodas5P())", "AdamsPECE"])
+def test_auto_takes_checkpoints_for_large_states(method):
+    for size, large in ((1000, False), (5_000_000, True)):
+        field = field_of(lambda t, y: -y, torch.ones(size, dtype=torch.float64))
+        made, why = choose(field, methods.get(method))
+        assert (made.max_memory is not None) == large == ("checkpoints" in why)
+        made.record(field, methods.get(method), None)  # the memory holds a state, and a step, of this size
 
 
 @every_adjoint

@@ -7,6 +7,7 @@ import torch
 from cases import FAMILIES, Forced, tensor
 
 from pynode import Event, PresetTimes, problems, solve
+from pynode.adjoints import registry
 from pynode.nn import NeuralODE
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -27,6 +28,20 @@ def test_solution_and_gradient(method, device):
         grads = torch.autograd.grad(loss, [y0, t, *f.parameters()])
         results.append([x.detach().cpu() for x in (*grads, solution.y)])
     for found, expected in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
+
+
+@every_device
+@pytest.mark.parametrize("adjoint", [name for name in registry.names() if name not in ("DiscreteAdjoint", "direct")])
+def test_other_adjoints(adjoint, device):
+    results = []
+    for where in ("cpu", device):
+        f, y0 = Forced().to(where), tensor(1.0, -0.5, 0.3).to(where).requires_grad_()
+        y = solve(f, y0, [0.0, 0.4, 1.0], method="Tsit5", rtol=1e-5, adjoint=adjoint).y
+        found = torch.autograd.grad(y.square().sum(), [y0, *f.parameters()])
+        assert all(g.device.type == torch.device(where).type for g in found)
+        results.append([g.cpu() for g in found])
+    for found, expected in zip(*results[::-1], strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
 
 

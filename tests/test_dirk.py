@@ -59,7 +59,7 @@ def test_few_factorisations_and_jacobians(method):
 def test_the_last_slope_is_the_next_first(method):
     """f is called in Newton's iterations alone: one linear solve each, beside the filter of the error."""
     stats = solve(smooth, smooth_exact(0.0), [0.0, 1.0], method=method, step_size=0.05).stats
-    assert stats.nfe - stats.nsolve <= 7  # f0, and the question whether f broadcasts
+    assert stats.nfe - stats.nsolve <= 13  # f0, and the question whether f broadcasts, put at two times
 
 
 @pytest.mark.parametrize("method", PAIRS)

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from .discrete import DiscreteAdjoint
+from . import discrete
 
 STEPS = 1000  # for which memory is estimated: how many there will be nobody knows before the solve
-LARGE = 2e9  # bytes of recorded states from which a word about memory is due
+BUDGET = 2e9  # bytes of recorded steps from which on they are kept at checkpoints alone
+FEWEST = 64  # steps that checkpoints have room for in any case
 
 
 def choose(field, method):
-    """(adjoint, why). The discrete one: at any stiffness it is exact for the steps taken, its cost does not depend on the
-    tolerance of a second solve, and a gradient needs no reverse solver (benchmarks/adjoints.py)."""
+    """(adjoint, why). The discrete one: at any stiffness it is exact for the steps taken, for a fraction of the cost of a
+    reverse solve (benchmarks/adjoints.py); with checkpoints where STEPS steps would take more than BUDGET."""
     n, p = field.size, sum(x.numel() for x in field.parameters)
-    # A step records its states at the stages, and its start.
-    vectors = 1 + (method.tableau.stages if hasattr(method, "tableau") else 6)
-    needed = STEPS * vectors * n * field.dtype.itemsize
+    point, step = (count * n * field.dtype.itemsize for count in method.memory)
+    # As DiscreteAdjoint keeps them: of large states those between two repeated pieces alone.
+    pieces = n > discrete.LARGE and method.taped
+    needed = STEPS * (point / discrete.PIECE if pieces else step)
     why = (
-        f"DiscreteAdjoint: exact for the steps taken, {'stiff or not' if method.implicit else 'and the cheapest here'}; "
-        f"{n} states and {p} parameters take about {_bytes(needed)} for every {STEPS} steps"
+        f"DiscreteAdjoint: exact for the steps taken, stiff or not; {n} states and {p} parameters, every {STEPS} steps of "
+        f"{method.name} take about {_bytes(needed)}"
     )
-    if needed > LARGE:
-        why += "; 'backsolve' keeps the outputs alone, where the problem is not stiff"
-    return DiscreteAdjoint(), why
+    if needed <= BUDGET:
+        return discrete.DiscreteAdjoint(), why
+    budget = int(max(BUDGET, FEWEST * max(point, step)))
+    return discrete.DiscreteAdjoint(max_memory=budget), f"{why}, hence checkpoints in {_bytes(budget)} and a second solve"
 
 
 def _bytes(count):

@@ -7,7 +7,7 @@ import re
 
 import torch
 
-from ..backends.recording import LARGE, Recording
+from ..backends.recording import Recording
 from ..methods.auto import AutoSwitch
 from ..methods.bdf import BDF
 from ..methods.dirk import DIRK
@@ -31,8 +31,8 @@ from .outputs import Outputs
 
 # Above this size explicit methods go back by vector-Jacobian products instead of Jacobians (benchmarks/gradient.py).
 JACOBIANS_UP_TO = 32
-# Steps of large states whose stages are held at a time, where they are not kept at all.
-PIECE = 16
+# States from which the stages of steps are not kept, but made again for so many steps at a time.
+LARGE, PIECE = 256, 16
 OBJECT = 1024  # bytes of a recorded step or point beside its vectors: the Python objects
 REPLAYS = {
     ExplicitRungeKutta: discrete_rungekutta,

@@ -10,6 +10,8 @@ import torch
 
 # Rows of one vectorised call: large enough to hide its overhead, small enough for caches and memory.
 ROWS = 1 << 14
+# From so many rows one evaluation and n batched backward passes through it cost half of n copies of both.
+WIDE = 1 << 11
 
 
 def chunk_size(n: int) -> int:
@@ -24,13 +26,26 @@ def jacobians(field, t, y):
     if field.user_jac is not None:
         flat = [field.user_jac(ti, field.layout.unravel(yi), *field.args) for ti, yi in zip(t, y)]
         return torch.stack([j.detach().reshape(n, n) for j in flat]).to(y)
+    if m * n >= WIDE:
+        try:
+            return _pulled(field, t, y, True)
+        except RuntimeError:  # an operation whose derivative cannot be batched
+            pass
+    return _pulled(field, t, y, False)
+
+
+def _pulled(field, t, y, together):
+    """The unit vectors pulled back through f at the points, together through one evaluation or each through a copy of it."""
+    m, n = y.shape
+    copies = 1 if together else n
     with torch.enable_grad():
-        copies = y.detach().repeat(n, 1).requires_grad_()
-        out = field.many(t.repeat(n), copies)
+        points = y.detach().repeat(copies, 1).requires_grad_()
+        out = field.many(t.repeat(copies), points)
         if not out.requires_grad:
             return y.new_zeros(m, n, n)
-        unit = torch.eye(n, dtype=y.dtype, device=y.device).repeat_interleave(m, dim=0)
-        (grad,) = torch.autograd.grad(out, copies, unit, allow_unused=True)
+        unit = torch.eye(n, dtype=y.dtype, device=y.device).unsqueeze(1).expand(n, m, n)
+        unit = unit if together else unit.reshape(n * m, n)
+        (grad,) = torch.autograd.grad(out, points, unit, allow_unused=True, is_grads_batched=together)
     return y.new_zeros(m, n, n) if grad is None else grad.view(n, m, n).transpose(0, 1)
 
 

@@ -10,8 +10,6 @@ import torch
 
 from .revolve import advance, place
 
-LARGE = 256  # states from which recorded steps let go of what only the next step needs
-
 
 class Point(NamedTuple):
     """Where the integration can be taken up again: before step number ``index``, with y (n,) and the method's state,
@@ -65,8 +63,7 @@ class Recording:
 
     def _slim(self, step):
         step.tape = (step.method or self.method).slim(step.tape)
-        if self.field.size > LARGE:
-            step.state = None  # it holds a factorisation: one a step would fill the memory
+        step.state = None  # it holds a factorisation: one a step would fill the memory
         return step
 
     def backwards(self):

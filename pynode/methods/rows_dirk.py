@@ -87,9 +87,10 @@ class DIRKRows(OneStepRows):
         converged, diverged = self._look(norm)
         which = np.flatnonzero(converged)
         if len(which):
-            place, which = tensor(self.stage[which] + self.shift, c), tensor(which, c)
+            index = tensor(which, c)
             # The slope that the stage's equation implies: f would multiply the iteration's rest by the stiffness.
-            self.slopes[which, place] = (self.iterate[which] - self.base[which]) / c[which]
+            gap = torch.sub(*(x.index_select(0, index) for x in (self.iterate, self.base)))
+            self._set_slopes(which, self.stage[which] + self.shift, gap / c.index_select(0, index))
         ended = converged & (self.stage == len(self.nodes) - 1)
         self.stage = np.where(ended | diverged, self.beginning, self.stage + converged)
         self.iteration[converged | diverged] = 0
@@ -101,9 +102,10 @@ class DIRKRows(OneStepRows):
         if len(unknown):
             index = tensor(unknown, self.y)
             if self.method.stiffly_accurate:
-                self.slopes[index, 0] = self.slopes[index, -1]
+                first = self.slopes[:, -1].index_select(0, index)
             else:
-                self.slopes[index, 0] = self.field.select(index)(self.times(t[unknown], h)[0], self.y[index])
+                first = self.field.select(index)(self.times(t[unknown], h)[0], self.y.index_select(0, index))
+            self._set_slopes(unknown, 0, first)
             self.has_first[unknown] = True
         self.scale = self.tol.scale(self.y)
         self.slowest[which], self.most[which] = 0.0, 0
@@ -113,9 +115,14 @@ class DIRKRows(OneStepRows):
             self._linearise(without, t, self.y)
         self._invert(which[c[which] != self.c_inverse[which]], c)
 
+    def _set_slopes(self, which, place, slopes):
+        """Into the rows in which, at a place or their own places."""
+        flat = self.slopes.view(-1, self.slopes.shape[2])
+        flat.index_copy_(0, tensor(which * self.slopes.shape[1] + place, flat), slopes)
+
     def _begin_stages(self, new, size):
         """What is known of the stages that begin, and where their iterations start."""
-        sums = torch.bmm(self.weights[tensor(self.stage, size)], self.slopes)
+        sums = torch.bmm(self.weights.index_select(0, tensor(self.stage, size)), self.slopes)
         base, guess = (torch.addcmul(self.y, size, part) for part in sums.unbind(1))
         if new.all():
             self.base, self.iterate = base, guess
@@ -125,13 +132,14 @@ class DIRKRows(OneStepRows):
 
     def _linearise(self, which, t, y):
         index = tensor(which, y)
-        self.jac[index] = self.field.select(index).linearised(self.times(t[which], t)[0], y[index])[0]
+        self.jac.index_copy_(0, index, self.field.jacobian(self.times(t, t)[0], y, index))
         self.has_jac[which], self.fresh[which], self.c_inverse[which] = True, True, np.nan
 
     def _invert(self, which, c):
         if len(which):
             index = tensor(which, self.y)
-            self.inverse[index] = RowInverse(self.eye, self.jac[index], tensor(c[which], self.y), self.field.stats).inverse
+            jac = self.jac.index_select(0, index)
+            self.inverse.index_copy_(0, index, RowInverse(self.eye, jac, tensor(c[which], self.y), self.field.stats).inverse)
             self.c_inverse[which], self.rate[which] = c[which], 1.0
 
     def _look(self, norm):
@@ -177,14 +185,14 @@ class DIRKRows(OneStepRows):
     def _judge_ended(self, which, h):
         """(accepted, factor of the next step) of the rows whose stages are all solved; moves the accepted ones."""
         method, index = self.method, tensor(which, self.y)
-        start, y1 = self.y[index], self.iterate[index]
-        sums = torch.matmul(self.ends, self.slopes[index]) * tensor(h, y1).view(-1, 1, 1)
+        start, y1, slopes = (x.index_select(0, index) for x in (self.y, self.iterate, self.slopes))
+        sums = torch.matmul(self.ends, slopes) * tensor(h, y1).view(-1, 1, 1)
         if not method.stiffly_accurate:
             y1 = start + sums[:, 0]
         if method.adaptive:
             error = sums[:, 1]
             if method.filtered:
-                error = RowInverse.apply(self.inverse[index], error)
+                error = RowInverse.apply(self.inverse.index_select(0, index), error)
                 self.field.stats.nsolve += len(which)
             ratio = self.tol.select(index).ratio(error, start, y1)
             factor, self.past[:, which] = method.controller.rows(ratio, self.past[:, which], method.error_order)
@@ -208,9 +216,9 @@ class DIRKRows(OneStepRows):
 
     def _tape(self, start, which):
         index = tensor(which, start)
-        return start[index], self.slopes[index, self.shift :]
+        return start.index_select(0, index), self.slopes.index_select(0, index)[:, self.shift :]
 
     def _polynomial(self, start, h, which):
         index = tensor(which, start)
-        slopes = self.slopes[index, self.shift :].transpose(0, 1)
-        return polynomial(start[index], slopes, self.method.tableau.dense_weights, tensor(h[which], start))
+        slopes = self.slopes.index_select(0, index)[:, self.shift :].transpose(0, 1)
+        return polynomial(start.index_select(0, index), slopes, self.method.tableau.dense_weights, tensor(h[which], start))

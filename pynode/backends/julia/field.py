@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from functools import cache
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ class ForeignField:
         self.field, self.sign, self.watch, self.limits = field, direction, watch, limits
         self.max_nfe = math.inf if max_nfe is None else max_nfe
         self.error = self.status = self.cut = None
-        self.refused = False  # whether f refused the last state, for the report of a failure
+        self.refused = False  # whether the last state lay outside of the domain, for the report of a failure
         n, dtype = field.size, field.dtype
         with torch.inference_mode(False):
             for name in ("y", "dy", "v", "jtv", "jv", "dT"):
@@ -54,7 +55,7 @@ class ForeignField:
             self.clock = self.t[0]  # a 0-d view
             self.matrix = _matrix(field, t, y) if method.implicit else None
             self.J = torch.zeros(0 if self.matrix is None else self.matrix.size, dtype=dtype)
-        self._hooks = [_CALLBACK(self._guarded(getattr(self, f"_{name}"))) if self._needs(name) else None for name in _HOOKS]
+        self._hooks = [_CALLBACK(self._hook(name)) if self._needs(name) else None for name in _HOOKS]
         self.handle = None
 
     def _needs(self, name):
@@ -94,8 +95,12 @@ class ForeignField:
             self.status, result = error.status, None
         return result
 
-    def _guarded(self, hook):
+    def _hook(self, name):
         """No exception may cross the C boundary."""
+        field = self.field
+        if name == "f" and field.flat and field.device.type == "cpu" and self.sign > 0:
+            return self._direct()
+        hook = getattr(self, f"_{name}")
 
         def run():
             try:
@@ -115,6 +120,32 @@ class ForeignField:
         clock = self.clock if self.sign > 0 else -self.clock
         return clock.to(self.field.device, copy=True), self.y.to(self.field.device, copy=True)
 
+    def _direct(self):
+        """f for the plain case, a flat state on the CPU, forward in time: called a thousand times a solve, it does no more
+        than it must. f gets the buffers themselves, whose shape and dtype its first call has shown to suit it."""
+        f, args, stats, limit = self.field.f, self.field.args, self.field.stats, self.max_nfe
+        clock, y, write = self.clock, self.y, self.dy.copy_
+
+        def run():
+            stats.nfe += 1
+            if stats.nfe > limit:
+                self.error = Stopped(Status.MAX_EVALUATIONS)
+                return FAILED
+            try:
+                write(f(clock, y, *args))
+            except RejectStep:
+                self._refuse()
+            except BaseException as error:
+                self.error = error
+                return FAILED
+            return GO_ON
+
+        return run
+
+    def _refuse(self):
+        self.dy.zero_()
+        self.times[3] = 1.0  # read, and cleared, by Outside in field.jl
+
     def _f(self):
         self.field.stats.nfe += 1
         if self.field.stats.nfe > self.max_nfe:
@@ -122,11 +153,8 @@ class ForeignField:
         t, y = self.point()
         try:
             self.dy.copy_(self.field.at(t, y))
-            self.refused = False
         except RejectStep:
-            self.refused = True
-            self.dy.zero_()
-            self.times[3] = 1.0  # read, and cleared, by Outside in field.jl
+            self._refuse()
             return
         if self.sign < 0:
             self.dy.neg_()
@@ -206,6 +234,7 @@ def _steps(limits) -> bool:
     return limits.callback is not None or limits.deadline is not None
 
 
+@cache
 def _nodes(degree):
     """Chebyshev's points of (0, 1) with both ends, (m,), and the matrix from values there to monomial coefficients."""
     theta = torch.tensor([0.5 - 0.5 * math.cos(math.pi * i / degree) for i in range(degree + 1)], dtype=torch.float64)

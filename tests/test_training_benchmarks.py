@@ -1,0 +1,41 @@
+"""The benchmarks of a training gradient and of a training run: what their tables hold, in their quickest setting."""
+
+import csv
+
+import pytest
+
+from benchmarks import gradient, training
+
+
+def rows(path, table) -> list:
+    with open(path, newline="") as file:
+        return [row for row in csv.DictReader(file) if row["table"] == table]
+
+
+def test_training_table(tmp_path, capsys):
+    training.main([
+        "--no-diffrax", "--iterations", "3", "--starts", "paper", "--methods", "fbdf", "kvaerno5", "--out", str(tmp_path)
+    ])
+    assert "paper: 3 iterations, seed 0" in capsys.readouterr().out
+    found = rows(tmp_path / "training.csv", "paper")
+    assert [row["contestant"] for row in found] == ["fbdf", "kvaerno5"]
+    for row in found:
+        # The loss of states that do not move is 0.325.
+        assert 0.25 < float(row["loss"]) < 0.325
+        assert 5 < int(row["steps_first"]) < 100
+        assert 0 < float(row["first_s"]) < float(row["wall_s"])
+        assert 0 < float(row["grad_first"]) < 1e-4 and 0 < float(row["grad_last"]) < 1e-4
+    assert float(found[0]["loss"]) == pytest.approx(float(found[1]["loss"]), rel=1e-5)
+
+
+def test_gradient_table(tmp_path, capsys):
+    gradient.main([
+        "--fields", "mlp", "--methods", "fbdf", "--direct", "mlp", "--rtol", "1e-3", "--seconds", "0.01",
+        "--out", str(tmp_path),
+    ])
+    assert "gradient: forward and backward" in capsys.readouterr().out
+    costs, comparisons = (rows(tmp_path / "gradient.csv", table) for table in ("gradient", "direct"))
+    assert [row["method"] for row in costs] == [row["method"] for row in comparisons] == ["fbdf"]
+    for row in costs:
+        assert 0 < float(row["backward"]) < float(row["ratio"]) and int(row["steps"]) > 5
+    assert all(0 <= float(row["grad_diff"]) < 1e-10 for row in comparisons)
