@@ -13,6 +13,7 @@ from .call import BadInput
 from .methods import RK38, runner
 
 LEAST, MOST = 4, 12
+COARSE = 8  # the order where none is asked for and the state has less than float64: beyond it rounding errors grow
 
 
 @cache
@@ -29,18 +30,20 @@ def weights(nodes) -> tuple:
 
 
 class GridAdams:
-    """Adams-Bashforth, or with ``implicit`` Adams-Moulton by functional iteration from it, with up to max_order - 1 slopes.
+    """Adams-Bashforth, or with ``corrected`` Adams-Moulton by functional iteration from it, with up to max_order - 1 slopes.
 
     The first steps are those of Kutta's three eighths rule. State: ((t, f), ...) of the last steps, latest first; the weights
     are those of the grid as it is, also where it is uneven.
     """
 
-    def __init__(self, implicit, max_order=MOST, max_iters=4):
+    implicit = False  # no Jacobian
+
+    def __init__(self, corrected, max_order, max_iters=4):
         if not 1 <= max_order <= MOST:
             raise BadInput(f"max_order must be at most {MOST} and at least 1, not {max_order}")
         if max_order < LEAST:
             warnings.warn(f"max_order is below {LEAST}, so the solver reduces to `rk4`.", stacklevel=4)
-        self.implicit, self.slopes, self.iterations = implicit, int(max_order) - 1, max_iters
+        self.corrected, self.slopes, self.iterations = corrected, int(max_order) - 1, max_iters
         self.starter = runner(RK38).fixed()
 
     def init(self, field, t, y, f0, h, tol):
@@ -55,17 +58,18 @@ class GridAdams:
         if len(past) < LEAST - 1:
             y1, _, _ = self.starter.attempt(field, t, y, h, first)
             return Step(t, h, y, y1, 0.0, 1.0, past)
-        slopes, size = torch.stack([f for _, f, _ in past]), h * rate
+        # In float64 whatever the state: the weights of high orders are large and of both signs.
+        slopes, size = torch.stack([f for _, f, _ in past]).double(), h * rate
         nodes = [(s - t) / h for s, _, _ in past]
         moved = None if clock is None else torch.stack([s for _, _, s in past]).sub(clock[0]) / (clock[1] - clock[0])
-        rise = size * (_weights(nodes, moved, slopes) @ slopes)
-        if not self.implicit:
+        rise = size * (_weights(nodes, moved, slopes) @ slopes).to(y.dtype)
+        if not self.corrected:
             return Step(t, h, y, y + rise, 0.0, 1.0, past)
         moved = None if moved is None else torch.cat((torch.ones_like(moved[:1]), moved))
         found = _weights([1.0, *nodes], moved, slopes)
-        known, converged = size * (found[1:] @ slopes), False
+        known, converged = size * (found[1:] @ slopes).to(y.dtype), False
         for _ in range(self.iterations):
-            old, rise = rise, known + h * found[0] * field(t + h, y + rise)
+            old, rise = rise, known + h * found[0].to(y.dtype) * field(t + h, y + rise)
             # As torchdiffeq has it: of the increments, component by component.
             with torch.no_grad():
                 converged = bool(((rise - old).abs() < tol.scale(torch.maximum(old.abs(), rise.abs()))).all())
@@ -85,4 +89,4 @@ def _weights(nodes, moved, like):
         table = moved.to(torch.float64) ** powers.unsqueeze(1)
         solved = torch.linalg.solve(table, 1 / (powers + 1).to(torch.float64))
         found = found + (solved - solved.detach())
-    return found.to(like.dtype)
+    return found

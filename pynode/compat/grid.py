@@ -67,9 +67,10 @@ class March:
         field.nudged = {}
         if self.perturb:
             field.nudged = {a0: field.next_to(a0, h), b0: field.next_to(b0, -h)}
-        if self.state is None:
-            first = field(a0, y) if getattr(self.method, "implicit", False) is True and hasattr(self.method, "tableau") else None
-            self.state = self.method.init(field, a0, y, first, h, self.tol)
+        implicit = self.method.implicit
+        # A slope that the step before leaves to this one knows nothing of what is special here.
+        if self.state is None or (implicit and (field.nudged or field.clock)):
+            self.state = self.method.init(field, a0, y, field(a0, y) if implicit else None, h, self.tol)
         callback = self.call.callbacks.get("callback_step")
         if callback is not None:
             callback(field.time(a0), field.leave(y), field.time(h))

@@ -14,6 +14,19 @@ from ..methods import registry
 from ..methods.explicit import ExplicitRungeKutta
 from ..methods.tableau import RungeKutta
 
+# Without the stage at the end of the step that pynode's Euler has for its dense output.
+EULER = RungeKutta(
+    name="Euler",
+    order=1,
+    reference="Euler 1768; Hairer, Norsett & Wanner I, sec. I.7",
+    c=(0,),
+    a=((),),
+    b=(1,),
+    b_err=(0,),
+    embedded_order=1,
+    dense=((1,),),
+    dense_order=1,
+)
 RK38 = RungeKutta(
     name="RK38",
     order=4,
@@ -55,7 +68,7 @@ FEHLBERG2 = RungeKutta(
 # In torchdiffeq's order; what its releases after 0.2.5 add follows.
 ADAPTIVE = {"dopri8": "dp8", "dopri5": "dp5", "bosh3": "bs3", "fehlberg2": FEHLBERG2, "adaptive_heun": "heun", "tsit5": "tsit5"}
 FIXED = {
-    "euler": "euler", "midpoint": "midpoint", "heun2": "heun", "heun3": HEUN3, "rk4": RK38,
+    "euler": EULER, "midpoint": "midpoint", "heun2": "heun", "heun3": HEUN3, "rk4": RK38,
     "implicit_euler": "impliciteuler", "implicit_midpoint": "implicitmidpoint",
 }
 ADAMS = {"explicit_adams": False, "implicit_adams": True, "fixed_adams": True}

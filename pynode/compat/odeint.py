@@ -7,7 +7,7 @@ import warnings
 import torch
 
 from . import adaptive, grid, scipy
-from .adams import GridAdams
+from .adams import COARSE, MOST, GridAdams
 from .by_name import solve_by_name
 from .call import CALLBACKS, check_callbacks, prepare
 from .methods import ADAMS, ADAPTIVE, EITHER, FIXED, SCIPY, runner
@@ -64,7 +64,8 @@ def _engine(call, name):
         known, found = adaptive.OPTIONS, (adaptive.integrate, runner(ADAPTIVE[name]))
     elif name in ADAMS:
         extra = {"max_order", "max_iters"}
-        found = grid.integrate, GridAdams(ADAMS[name], **{key: options[key] for key in extra if key in options})
+        usual = MOST if call.y0.abs().dtype == torch.float64 else COARSE
+        found = grid.integrate, GridAdams(ADAMS[name], options.get("max_order", usual), options.get("max_iters", 4))
         known = grid.OPTIONS | extra | {"implicit"}
     else:
         known, found = grid.OPTIONS, (grid.integrate, runner({**FIXED, **EITHER}[name]).fixed())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
 
 from .call import OdeintError
@@ -9,7 +12,7 @@ from .call import OdeintError
 
 def integrate(call):
     """States at call.t, (T, *y0.shape), by options['solver'], the name of a method of solve_ivp ('LSODA')."""
-    from scipy.integrate import solve_ivp
+    import scipy.integrate
 
     y0, options = call.y0.detach(), call.options
     if call.event_fn is not None:
@@ -27,14 +30,49 @@ def integrate(call):
     def number(x):
         return x.expand(y0.shape).reshape(-1).cpu().numpy() if isinstance(x, torch.Tensor) else x
 
-    times, solver = call.t.detach().double().cpu().numpy(), options.get("solver", "LSODA")
-    bounds = {"max_step": options.get("max_step", float("inf"))}
-    if solver == "LSODA":
-        bounds["min_step"] = options.get("min_step", 0.0)
-    found = solve_ivp(
-        rhs, (times[0], times[-1]), y0.reshape(-1).cpu().numpy(), t_eval=times, method=solver, rtol=number(call.rtol),
-        atol=number(call.atol), **bounds,
-    )
-    if not found.success:
-        raise OdeintError(f"{solver} of SciPy failed: {found.message}")
-    return torch.as_tensor(found.y.T.copy()).to(y0).reshape(-1, *y0.shape)
+    times, name = call.t.detach().double().cpu().numpy(), options.get("solver", "LSODA")
+    start, tolerances = y0.reshape(-1).cpu().numpy(), (number(call.rtol), number(call.atol))
+    longest, least = float(options.get("max_step", math.inf)), float(options.get("min_step", 0.0))
+    if least > 0:
+        found = _no_smaller_than(least, name, rhs, times, start, tolerances, longest)
+    else:
+        rtol, atol = tolerances
+        solved = scipy.integrate.solve_ivp(
+            rhs, (times[0], times[-1]), start, t_eval=times, method=name, rtol=rtol, atol=atol, max_step=longest
+        )
+        if not solved.success:
+            raise OdeintError(f"{name} of SciPy failed: {solved.message}")
+        found = solved.y.T
+    return torch.as_tensor(found.copy()).to(y0).reshape((-1, *y0.shape))
+
+
+def _no_smaller_than(least, name, rhs, times, start, tolerances, longest):
+    """(T, n) states by steps of at least this size, which SciPy's solvers do not offer (LSODA ignores its min_step).
+
+    Where the error test asks for a smaller step, the step is tried again with tolerances ten thousand times larger.
+    """
+    import scipy.integrate
+
+    solver_class, factor = getattr(scipy.integrate, name), 1.0
+    t, y, end, rows = times[0], start, times[-1], [start]
+    direction, (rtol, atol) = (1.0 if end > times[0] else -1.0), tolerances
+
+    def begin():
+        step = min(least, abs(end - t))
+        return solver_class(rhs, t, y, end, first_step=step, max_step=longest, rtol=rtol * factor, atol=atol * factor)
+
+    solver = begin()
+    while t != end:
+        message = solver.step()
+        small = abs(solver.t - t) < 0.999 * least and solver.t != end
+        if solver.status == "failed" or (small and factor < 1e16):
+            if factor >= 1e16:
+                raise OdeintError(f"{name} of SciPy failed: {message}")
+            factor *= 1e4
+            solver = begin()
+            continue
+        dense = solver.dense_output()
+        t, y = solver.t, solver.y
+        while len(rows) < len(times) and direction * (t - times[len(rows)]) >= 0:
+            rows.append(dense(times[len(rows)]))
+    return np.stack(rows)

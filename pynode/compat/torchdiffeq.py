@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import runpy
 import sys
 
@@ -17,17 +19,9 @@ __all__ = ["install", "odeint", "odeint_adjoint", "odeint_dense", "odeint_event"
 
 def install():
     """From now on ``import torchdiffeq`` gives this module, which is returned."""
-    module = sys.modules[odeint_module()]
+    module = importlib.import_module(f"{__package__}.torchdiffeq")
     sys.modules["torchdiffeq"] = module
     return module
-
-
-def odeint_module() -> str:
-    """The dotted name of this module, also where it runs as a script."""
-    name = f"{__package__}.torchdiffeq"
-    if name not in sys.modules:
-        sys.modules[name] = sys.modules[__name__]
-    return name
 
 
 if __name__ == "__main__":
@@ -35,4 +29,5 @@ if __name__ == "__main__":
         sys.exit("usage: python -m pynode.compat.torchdiffeq script.py [arguments]")
     install()
     sys.argv = sys.argv[1:]
+    sys.path.insert(0, os.path.dirname(os.path.abspath(sys.argv[0])))
     runpy.run_path(sys.argv[0], run_name="__main__")
