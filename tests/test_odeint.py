@@ -120,7 +120,8 @@ def test_tolerances_by_component_and_by_part():
 
     def steps(rtol, atol, y0=None):
         calls.clear()
-        odeint(lambda t, y: (calls.append(0), oscillate(t, y))[1], y0 or double(1.0, 0.0), double(0.0, 5.0), rtol=rtol, atol=atol)
+        f = lambda t, y: (calls.append(0), oscillate(t, y))[1]  # noqa: E731
+        odeint(f, y0 or double(1.0, 0.0), double(0.0, 5.0), rtol=rtol, atol=atol)
         return len(calls)
 
     def oscillate(t, y):
@@ -219,7 +220,8 @@ def test_perturb_keeps_off_the_grid_points(method):
     for perturb in (True, False):
         asked = []
         options = {"step_size": 0.5, "perturb": perturb}
-        odeint(lambda t, y, to=asked: (to.append(float(t)), -y)[1], double(1.0), double(0.0, 2.0), method=method, options=options)
+        f = lambda t, y, to=asked: (to.append(float(t)), -y)[1]  # noqa: E731
+        odeint(f, double(1.0), double(0.0, 2.0), method=method, options=options)
         assert bool({0.0, 0.5, 1.0, 1.5} & set(asked)) is not perturb
 
 

@@ -31,7 +31,8 @@ def solve_by_name(call, name, func, given):
     if left:
         warnings.warn(f"{name}: Unexpected arguments {left}", stacklevel=4)
     if call.callbacks:
-        warnings.warn(f"Solver '{name}' does not support callbacks {set(call.callbacks)}: give callback= of solve", stacklevel=4)
+        found = set(call.callbacks)
+        warnings.warn(f"Solver '{name}' does not support callbacks {found}: give callback= of solve", stacklevel=4)
     if call.y0.is_complex():
         raise TypeError(f"a complex state is for torchdiffeq's methods, not for {name!r}: give its real and imaginary part")
     method = find(name, given.get("backend", "auto"))
@@ -77,7 +78,7 @@ def find(name, backend):
     if name in ADAMS or name == SCIPY or name in MISSING:
         if name in MISSING:
             raise unknown(name)
-        raise ValueError(f"{name!r} is torchdiffeq's alone, and takes no keywords of solve: use 'adamspece' or 'fbdf' for those")
+        raise ValueError(f"{name!r} is torchdiffeq's alone, and takes no keywords of solve: use 'adamspece' or 'fbdf'")
     if name.lower() == "auto":
         return "auto"
     try:

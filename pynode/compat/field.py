@@ -38,13 +38,15 @@ class CallField(VectorField):
         return self.elements(flat).reshape(flat.shape[:-1] + self.call.y0.shape)
 
     def _real(self, t, y):
-        out = self.call.func(t, self.leave(y))
+        out = self.call.func(self._asked(t), self.leave(y))
         if not isinstance(out, torch.Tensor) or out.shape != self.call.y0.shape:
             found = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
             raise ValueError(f"func returned {found} for a state of shape {tuple(self.call.y0.shape)}: dy/dt must be like y")
-        return self.enter(out.to(self.call.y0.dtype))
+        found = self.enter(out.to(self.call.y0.dtype))
+        return found if self.clock is None else found * self.rate(y)
 
-    def at(self, t, y):
+    def _asked(self, t):
+        """The time that func is told for t, 0-d."""
         if self.nudged:
             close = 4 * torch.finfo(t.dtype).eps
             for at, instead in self.nudged.items():
@@ -52,10 +54,9 @@ class CallField(VectorField):
                     t = torch.full_like(t, instead)
                     break
         if self.clock is None:
-            return super().at(t, y)
+            return t
         a, b, a0, b0 = self.clock
-        moved = a + (t - a0) / (b0 - a0) * (b - a)
-        return super().at(moved.to(t.dtype), y) * self.rate(y)
+        return (a + (t - a0) / (b0 - a0) * (b - a)).to(t.dtype)
 
     def rate(self, y):
         """What f is multiplied by because the ends of the step move: 1, with its gradient."""

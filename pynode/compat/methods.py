@@ -93,6 +93,6 @@ def unknown(name) -> ValueError:
     listed = "{" + ", ".join(f'"{x}"' for x in NAMES) + "}"
     also = f" Its nearest here is {MISSING[name]}." if name in MISSING else ""
     return ValueError(
-        f'Invalid method "{name}". Must be one of {listed}.{also} Also served: {", ".join(LATER)}, and every method of pynode by '
-        f"name ({', '.join(registry.names())})."
+        f'Invalid method "{name}". Must be one of {listed}.{also} Also served: {", ".join(LATER)}, and every method of pynode '
+        f"by name ({', '.join(registry.names())})."
     )
