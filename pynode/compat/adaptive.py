@@ -141,8 +141,8 @@ class Guarded:
         self.interval, self.count = interval, self.count + 1 if interval == self.interval else 1
         if self.count > self.most:
             raise OdeintError(
-                f"max_num_steps exceeded ({self.count - 1}>={self.most}) at t = {t:.6g}: raise it, loosen rtol and atol, or use "
-                "an implicit method such as 'fbdf' if the steps are tiny"
+                f"max_num_steps exceeded ({self.count - 1}>={self.most}) at t = {t:.6g}: raise it, loosen rtol and atol, or "
+                "use an implicit method such as 'fbdf' if the steps are tiny"
             )
         self._tell("callback_step", t, y, h)
         tol.forgiving = abs(h) <= self.least

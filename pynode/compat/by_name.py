@@ -15,8 +15,8 @@ from .call import BadInput
 from .methods import ADAMS, ADAPTIVE, EITHER, FIXED, MISSING, SCIPY, runner, unknown
 
 RENAMED = {
-    "first_step": "first_step", "min_step": "min_step", "max_step": "max_step", "max_num_steps": "max_steps", "step_t": "tstops",
-    "jump_t": "jumps", "step_size": "step_size",
+    "first_step": "first_step", "min_step": "min_step", "max_step": "max_step", "max_num_steps": "max_steps",
+    "step_t": "tstops", "jump_t": "jumps", "step_size": "step_size",
 }
 IGNORED = {"dtype"}  # time is float64 here
 
