@@ -80,12 +80,8 @@ def integrate(call, method):
 
 def watched(call, field):
     """The Event at which the call ends: whichever component of event_fn changes its sign first."""
-    with torch.no_grad():
-        signs = torch.sign(torch.as_tensor(call.event_fn(field.time(float(call.t[0])), field.leave(field.start.detach()))))
-
     def condition(t, flat):
-        value = call.event_fn(t, field.leave(flat))
-        return value if value.dim() == 0 else (value * signs).min()
+        return call.event_fn(t, field.leave(flat))
 
     return Event(condition, terminal=True, name=getattr(call.event_fn, "__name__", "event_fn"))
 

@@ -27,7 +27,10 @@ def solve_by_name(call, name, func, given):
     func: the user's own, whose parameters gradients reach.
     """
     options = {RENAMED[key]: value for key, value in call.options.items() if key in RENAMED}
-    left = {key: value for key, value in call.options.items() if key not in RENAMED and key not in IGNORED}
+    served = {*RENAMED, *IGNORED, *({"grid_constructor"} if name in FIXED else ())}
+    left = {key: value for key, value in call.options.items() if key not in served}
+    if call.own_norm:
+        left["norm"] = call.norm
     if left:
         warnings.warn(f"{name}: Unexpected arguments {left}", stacklevel=4)
     if call.callbacks:
@@ -42,12 +45,26 @@ def solve_by_name(call, name, func, given):
     keywords = {"rtol": rtol, "atol": atol, "max_steps": 2**31 - 1, **options, **given}
     if isinstance(func, torch.nn.Module) and "params" not in keywords and call.func is not func:
         keywords["params"] = list(func.parameters())
+    if name in FIXED:
+        keywords = {**keywords, **_on_grid(call, keywords)}
     if call.event_fn is None:
         solution = solve(call.func, call.y0, call.t, method=method, **keywords)
         if not keywords.get("dense"):
             return call.output(solution.y)
         return lambda t: call.output(solution(t))
     return _to_event(call, method, keywords)
+
+
+def _on_grid(call, keywords):
+    """The keywords by which ``solve`` takes the steps of torchdiffeq's grid: from stop to stop."""
+    if keywords.get("dense"):
+        raise ValueError("a dense solution needs steps under error control, not those of a grid: use 'dopri5'")
+    if call.event_fn is not None or "step_size" in keywords:
+        return {}
+    grid = call.t.detach()
+    if "grid_constructor" in call.options:
+        grid = call.options["grid_constructor"](call.func, call.y0, grid)
+    return {"step_size": float((grid[-1] - grid[0]).abs()), "tstops": grid.detach()}
 
 
 def _to_event(call, method, keywords):

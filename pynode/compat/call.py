@@ -52,7 +52,8 @@ class Call:
     """dy/dt = func(t, y), y(t_0) = y0, for one tensor y0.
 
     shapes: of the parts of a tuple state, which y0 (n,) joins; None for a tensor. rtol, atol: floats, or tensors that
-    broadcast with y0. norm: of what has the shape of y0, which undoes the joining itself. callbacks: by torchdiffeq's names.
+    broadcast with y0. norm: of what has the shape of y0, which undoes the joining itself. callbacks: by torchdiffeq's names;
+    own_norm: whether the user gave one.
     """
 
     func: Callable
@@ -65,6 +66,7 @@ class Call:
     shapes: list | None
     norm: Callable
     callbacks: dict = field(default_factory=dict)
+    own_norm: bool = False
 
     def output(self, joined):
         """What the user gets of joined states: a tensor, or a tuple of them."""
@@ -84,6 +86,7 @@ def prepare(func, y0, t, rtol, atol, options, event_fn) -> Call:
     options = {} if options is None else dict(options)
     callbacks = {name: getattr(func, name) for name in CALLBACKS if callable(getattr(func, name, None))}
     shapes, norm, given = None, options.pop("norm", None), event_fn
+    own_norm = norm is not None
     if not isinstance(y0, torch.Tensor):
         if not isinstance(y0, tuple) or not y0 or not all(isinstance(part, torch.Tensor) for part in y0):
             raise BadType(f"y0 must be either a torch.Tensor or a tuple of them, not {type(y0).__name__}")
@@ -113,7 +116,7 @@ def prepare(func, y0, t, rtol, atol, options, event_fn) -> Call:
     if t.device != y0.device:
         warnings.warn("t is not on the same device as y0. Coercing to y0.device.", stacklevel=3)
         t = t.to(y0.device)
-    return Call(func, y0, t, rtol, atol, options, event_fn, shapes, norm or rms, callbacks)
+    return Call(func, y0, t, rtol, atol, options, event_fn, shapes, norm or rms, callbacks, own_norm)
 
 
 def check_times(name, t):
