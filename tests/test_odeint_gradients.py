@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from test_odeint import GRIDS, Driven, decay, double, grid_of
+from test_odeint import GRIDS, Driven, decay, double
 from torch import nn
 
 import pynode
@@ -77,7 +77,7 @@ def test_gradients_agree_with_those_of_a_fine_solve(method, interface):
     if method == "scipy_solver" and interface is odeint:
         return  # has none, as in torchdiffeq: test_scipy_solver_has_no_gradient
     expected = loss_of(lambda f, y0, t: odeint(f, y0, t, method="dopri8", rtol=1e-11, atol=1e-13))
-    options = grid_of(method, 0.01)
+    options = {"step_size": 0.0071, "interp": "cubic"} if method in GRIDS else {}
     found = loss_of(lambda f, y0, t: interface(f, y0, t, method=method, rtol=1e-8, atol=1e-10, options=options))
     for ours, theirs in zip(found[1:], expected[1:], strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
@@ -146,12 +146,12 @@ def test_who_gets_gradients():
     only = Driven()
     odeint_adjoint(only, y0, times(), adjoint_params=[only.unused]).sum().backward()
     assert only.A.grad is None
-    with pytest.raises(ValueError, match="func must be an instance of nn.Module"):
+    with pytest.raises(ValueError, match="func must be an instance"):
         odeint_adjoint(decay, y0, times())
     assert not odeint_adjoint(decay, y0, times(), adjoint_params=()).requires_grad
     with pytest.raises(ValueError, match="we cannot infer `adjoint_options`"):
         odeint_adjoint(f, y0, times(), method="dopri5", adjoint_method="rk4", options={"first_step": 0.1})
-    with pytest.raises(RuntimeError, match="once_differentiable"):
+    with pytest.raises(RuntimeError, match="does not require grad"):
         y0.requires_grad_()
         g = torch.autograd.grad(odeint_adjoint(f, y0, times()).sum(), y0, create_graph=True)[0]
         torch.autograd.grad(g.sum(), y0)
@@ -180,7 +180,8 @@ def test_norms_of_the_way_back():
     assert seen[0] == [(), (2,), (2,), (2, 2), (1,)]
     seen.clear()
     y0 = torch.ones(3), torch.ones(2, 2, requires_grad=True)
-    out = odeint_adjoint(lambda t, y: (-y[0], y[1]), y0, torch.tensor([0.0, 1.0]), adjoint_params=(), adjoint_options={"norm": norm})
+    t, options = torch.tensor([0.0, 1.0]), {"norm": norm}
+    out = odeint_adjoint(lambda t, y: (-y[0], y[1]), y0, t, adjoint_params=(), adjoint_options=options)
     out[1].sum().backward()
     assert seen[0] == [(), (3,), (2, 2), (3,), (2, 2)]
     counts = []
@@ -189,9 +190,9 @@ def test_norms_of_the_way_back():
         net = nn.Sequential(nn.Linear(2, 64), nn.Tanh(), nn.Linear(64, 2)).double()
         y = odeint_adjoint(lambda t, y, f=net: f(y) * torch.sin(9 * t), double(1.0, 0.0), times(),
                            adjoint_params=tuple(net.parameters()), adjoint_options=options)
-        assert callable(y.grad_fn.adjoint_options["norm"])
+        norm = y.grad_fn.adjoint_options["norm"]
         steps = []
-        y.grad_fn.adjoint_options["norm"] = lambda p, n=y.grad_fn.adjoint_options["norm"]: (steps.append(0), n(p))[1]
+        y.grad_fn.adjoint_options["norm"] = lambda p, n=norm, to=steps: (to.append(0), n(p))[1]
         y.sum().backward()
         counts.append(len(steps))
     assert counts[1] <= counts[0]
@@ -276,13 +277,17 @@ def test_any_component_of_an_event_and_reverse_time():
     assert back.item() == pytest.approx(-math.log(9.0))
 
 
+def never(t, y):
+    return y.sum() + 1
+
+
 def test_an_event_that_never_happens_ends_with_a_sentence():
     with pytest.raises(RuntimeError, match="maximum number of iterations 20000"):
-        odeint(decay, double(1.0), double(0.0, 1.0), event_fn=lambda t, y: y.sum() + 1, method="euler", options={"step_size": 0.01})
+        odeint(decay, double(1.0), double(0.0, 1.0), event_fn=never, method="euler", options={"step_size": 0.01})
     with pytest.raises(AssertionError, match="max_num_steps exceeded"):
-        odeint(decay, double(1.0), double(0.0, 1.0), event_fn=lambda t, y: y.sum() + 1, options={"max_num_steps": 200})
+        odeint(decay, double(1.0), double(0.0, 1.0), event_fn=never, options={"max_num_steps": 200})
     with pytest.raises(SolveError):
-        odeint(decay, double(1.0), double(0.0, 1.0), event_fn=lambda t, y: y.sum() + 1, method="tsit5", max_steps=100)
+        odeint(decay, double(1.0), double(0.0, 1.0), event_fn=never, method="tsit5", max_steps=100)
 
 
 # Dense solutions.

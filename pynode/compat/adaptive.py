@@ -35,11 +35,7 @@ def integrate(call, method):
     values = call.t.detach().tolist()
     direction = 1.0 if values[-1] > values[0] else -1.0
     moving = call.t.requires_grad and torch.is_grad_enabled()
-    y = field.start
-    if moving:
-        with torch.no_grad():
-            slope = field(values[0], y.detach())
-        y = y - slope * (call.t[0] - call.t[0].detach()).to(y.dtype)
+    y = moved_start(field)
     stops, jumps = _special(options, values[0], direction)
     guarded = Guarded(method, field, tol, options, values)
     watch = None if call.event_fn is None else Watch([watched(call, field)], field, [0], {})
@@ -76,6 +72,16 @@ def integrate(call, method):
         return found
     moved = (call.t - call.t.detach()).to(found.dtype).unsqueeze(1)
     return torch.cat((found[:1], found[1:] + torch.stack(slopes).detach() * moved[1:]))
+
+
+def moved_start(field):
+    """The start, (n,), with the derivative in its time: a solution that begins later begins where it would have been."""
+    y, t = field.start, field.call.t
+    if not (t.requires_grad and torch.is_grad_enabled()):
+        return y
+    with torch.no_grad():
+        slope = field(t[0].item(), y.detach())
+    return y - slope * (t[0] - t[0].detach()).to(y.dtype)
 
 
 def watched(call, field):

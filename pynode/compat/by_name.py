@@ -89,7 +89,7 @@ def find(name, backend):
         return name
     source = {**ADAPTIVE, **FIXED, **EITHER}.get(name)
     if isinstance(source, RungeKutta):
-        return runner(source)
+        return runner(source).fixed() if name in FIXED else runner(source)
     if source is not None:
         return source
     if name in ADAMS or name == SCIPY or name in MISSING:

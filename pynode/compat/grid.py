@@ -8,7 +8,7 @@ import torch
 
 from ..status import Status
 from ..watch import Watch
-from .adaptive import failure, watched
+from .adaptive import failure, moved_start, watched
 from .call import BadInput, check_times
 from .field import CallField, CallTolerance
 
@@ -46,7 +46,7 @@ def integrate(call, method):
 
 def even(t, size):
     """Times from t[0] by steps of this size up to t[-1], the last one shorter."""
-    span = float(t[-1] - t[0])
+    span = float((t[-1] - t[0]).detach())
     count = max(1, math.ceil(abs(span) / size - 1e-9))
     inner = torch.arange(count, dtype=t.dtype, device=t.device) * math.copysign(size, span) + t[0]
     return torch.cat((inner, t[-1:]))
@@ -92,7 +92,7 @@ class March:
             curve = None
             while len(rows) < len(t) and direction * (b0 - values[len(rows)]) >= 0:
                 at = len(rows)
-                if values[at] == b0:
+                if values[at] == b0 and (grid is t or at == len(t) - 1 or not moving):
                     rows.append(step.y)
                     continue
                 curve = self.curve(step) if curve is None else curve
@@ -115,7 +115,7 @@ class March:
     def to_event(self, size):
         values = self.call.t.detach().tolist()
         h = math.copysign(size, values[1] - values[0])
-        t, y = values[0], self.field.start
+        t, y = values[0], moved_start(self.field)
         watch = Watch([watched(self.call, self.field)], self.field, [0], {})
         watch.begin(t, y)
         for _ in range(MOST):

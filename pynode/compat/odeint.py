@@ -12,6 +12,11 @@ from .by_name import solve_by_name
 from .call import CALLBACKS, check_callbacks, prepare
 from .methods import ADAMS, ADAPTIVE, EITHER, FIXED, SCIPY, runner
 
+# Keywords of torchdiffeq's odeint and odeint_adjoint.
+TORCHDIFFEQ = {
+    "rtol", "atol", "method", "options", "adjoint_rtol", "adjoint_atol", "adjoint_method", "adjoint_options", "adjoint_params",
+}
+
 
 def odeint(func, y0, t, *, rtol=1e-7, atol=1e-9, method=None, options=None, event_fn=None, **solve_options):
     """States at the times t of dy/dt = func(t, y), y(t[0]) = y0: (T, *y0.shape), or a tuple of such. As torchdiffeq 0.2.5.
@@ -93,6 +98,9 @@ def odeint_event(func, y0, t0, *, event_fn, reverse_time=False, odeint_interface
     start = torch.as_tensor(t0).reshape(-1)
     other = start.detach() + (-1.0 if reverse_time else 1.0)
     time, solution = odeint_interface(func, y0, torch.cat((start, other)), event_fn=event_fn, **kwargs)
+    extra = set(kwargs) - TORCHDIFFEQ
+    if extra or not _native(kwargs.get("method") or "dopri5", kwargs.get("options") or {}):
+        return time, solution  # solve has made these gradients itself
     call = prepare(func, y0, torch.cat((start, other)), 0.0, 0.0, None, event_fn)
     parts = (solution,) if call.shapes is None else solution
     state = solution[-1] if call.shapes is None else torch.cat([part[-1].reshape(-1) for part in parts])
