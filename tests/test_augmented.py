@@ -55,7 +55,7 @@ def test_it_learns_what_a_neural_ode_cannot():
 
 def test_mistakes_are_told():
     for count in (0, -2):
-        with pytest.raises(ValueError, match=f"augment_dims must be at least 1, not {count}; without .* use NeuralODE"):
+        with pytest.raises(ValueError, match=rf"augment_dims must be at least 1, not {count}; without .* use NeuralODE"):
             AugmentedODE(network(2), count)
     with pytest.raises(TypeError, match="augment_dims must be an integer, not float"):
         AugmentedODE(network(2), 1.5)

@@ -162,7 +162,7 @@ def test_mistakes_are_told():
     model = CNF(field, 2)
     for wrong in (torch.zeros(4, 3), torch.zeros(2, 4), torch.zeros(())):
         for call in (model.log_prob, model.inverse, model):
-            with pytest.raises(ValueError, match=r"2 dimensions takes points of shape \(\.\.\., 2\), not \(.*the last dimension"):
+            with pytest.raises(ValueError, match=r"in 2 dimensions takes points .*, not \(.*the last dimension"):
                 call(wrong.double())
     with pytest.raises(ValueError, match=r"base has event_shape \(\) where the data have \(2,\).*Independent"):
         CNF(field, 2, base=Uniform(torch.zeros(2), torch.ones(2)))
@@ -172,7 +172,7 @@ def test_mistakes_are_told():
         CNF(field, 2, trace="full")
     with pytest.raises(ValueError, match="noise must be one of rademacher, gaussian, not 'cauchy'"):
         CNF(field, 2, noise="cauchy")
-    with pytest.raises(ValueError, match="dim must be the dimension of the data.*not 0"):
+    with pytest.raises(ValueError, match=r"dim must be the dimension of the data.*not 0"):
         CNF(field, 0)
     with pytest.raises(ValueError, match="not 3 times"):
         CNF(field, 2, (0.0, 0.5, 1.0))

@@ -103,7 +103,9 @@ class _WithTrace(torch.nn.Module):
         # A transform of torch.func, because integrators run in inference mode and gradients take many points under vmap.
         slope, pull = torch.func.vjp(lambda z: self.field(t, z), z)
         if slope.shape != z.shape:
-            raise ValueError(f"the field returned shape {tuple(slope.shape)} for points of shape {tuple(z.shape)}; both must agree")
+            raise ValueError(
+                f"the field returned shape {tuple(slope.shape)} for points of shape {tuple(z.shape)}; dz/dt must have the shape of z"
+            )
         if e is not None:
             return slope, (pull(e)[0] * e).sum(-1)
         unit = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
