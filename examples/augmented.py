@@ -89,10 +89,10 @@ def draw():
         with torch.no_grad():
             features, values = model[0](shown), model(grid).reshape(120, 120)
         axes = figure.add_subplot(2, 3, 3 * row + 1)
-        image = axes.pcolormesh(side, side, values.T, cmap="coolwarm", vmin=-1, vmax=1, rasterized=True)
+        image = axes.pcolormesh(side.numpy(), side.numpy(), values.T.numpy(), cmap="coolwarm", vmin=-1, vmax=1, rasterized=True)
         for radius in (0.5, 1.0, 1.5):
             axes.add_patch(pyplot.Circle((0, 0), radius, fill=False, lw=0.8))
-        axes.set(title=f"{name}: learned g(x), largest error {found[name][1]:.2g}", aspect="equal", xlabel="$x_1$", ylabel="$x_2$")
+        axes.set(title=f"{name}: learned g(x), largest error {found[name][1]:.2g}", aspect="equal")
         figure.colorbar(image, ax=axes, shrink=0.8)
         axes = figure.add_subplot(2, 3, 3 * row + 2, projection="3d" if features.shape[1] == 3 else None)
         axes.scatter(*features.T.tolist(), c=colours, s=5)

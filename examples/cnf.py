@@ -63,8 +63,8 @@ with torch.no_grad():
 mass = float(density.sum()) * float(side[1] - side[0]) ** 2
 gaussian = -MultivariateNormal(data.mean(0), data.T.cov()).log_prob(data).mean()
 print(
-    f"negative log-likelihood of 2,000 unseen points: {-likelihood:.3f} nats, where the Gaussian of their mean and covariance has "
-    f"{gaussian:.3f}; the density integrates to {mass:.4f}"
+    f"negative log-likelihood of 2,000 unseen points: {-likelihood:.3f} nats, where the Gaussian of their mean and covariance "
+    f"has {gaussian:.3f}; the density integrates to {mass:.4f}"
 )
 
 
@@ -79,7 +79,7 @@ def draw():
     for axes, (title, cloud) in zip(panels, (("data", data), ("samples of the flow", drawn))):
         axes.scatter(*cloud.T.tolist(), s=3, alpha=0.6)
         axes.set(title=title)
-    image = panels[2].pcolormesh(side, side, density.T, rasterized=True)
+    image = panels[2].pcolormesh(side.numpy(), side.numpy(), density.T.numpy(), rasterized=True)
     panels[2].set(title="density of the flow")
     figure.colorbar(image, ax=panels[2])
     for axes in panels:

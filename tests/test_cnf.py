@@ -136,6 +136,16 @@ def test_the_gradient_is_that_of_differences(trace):
     torch.testing.assert_close((weight.grad * direction).sum(), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_derivatives_of_the_density_by_torch_func():
+    """The score -S^-1 x and the Hessian -S^-1 of a Gaussian with covariance S."""
+    A = [[0.3, -1.0], [0.8, -0.5]]
+    model, x = CNF(linear(A), 2, **TIGHT), torch.randn(2, dtype=torch.float64)
+    flow = torch.linalg.matrix_exp(torch.tensor(A, dtype=torch.float64))
+    precision = torch.linalg.inv(flow @ flow.T)
+    torch.testing.assert_close(torch.func.grad(model.log_prob)(x), -precision @ x, rtol=1e-7, atol=1e-8)
+    torch.testing.assert_close(torch.func.hessian(model.log_prob)(x), -precision, rtol=1e-7, atol=1e-8)
+
+
 @pytest.mark.parametrize("trace", ["exact", "hutchinson"])
 def test_it_learns_a_density(trace):
     """Points on either side of zero: the likelihood comes near that of the true mixture, above any Gaussian's."""

@@ -23,7 +23,8 @@ class CNF(NeuralODE):
     trace: 'exact', dim vector-Jacobian products an evaluation; 'hutchinson', one: e . (d field/dz)^T e, which has the trace as
         its mean where e has mean 0 and covariance 1. One e a row, drawn anew for every solve and fixed while it lasts.
     noise: of e: 'rademacher' (1 or -1) or 'gaussian'.
-    base: a torch.distributions.Distribution with event_shape (dim,); None: the standard normal.
+    base: a torch.distributions.Distribution with event_shape (dim,), of the dtype and on the device of the data; None: the
+        standard normal.
     options: as for NeuralODE.
 
     ``stats`` holds the counts of the last solve. SolveError where one fails, ValueError for densities of another shape.
@@ -52,13 +53,13 @@ class CNF(NeuralODE):
         """log p(x), (...,), of x (..., dim); with trace='hutchinson' an unbiased estimate."""
         self._check(x)
         e = self._draw(x) if self.trace == "hutchinson" else None
-        z, change = self._solved(_WithTrace(self._timed), (x, x.new_zeros(x.shape[:-1])), self.t.flip(0), (e,))
+        z, change = self._solved(_WithTrace(self._timed), (x, x.new_zeros(x.shape[:-1])), self._backwards, (e,))
         return self._base(x).log_prob(z[-1]) + change[-1]
 
     def sample(self, n):
         """n draws of x, (n, dim), differentiable with respect to the parameters of the field."""
         like = next((p for p in self.field.parameters() if p.is_floating_point()), torch.empty(()))
-        return self(self._base(like).sample((n,)))
+        return self._solved(self._timed, self._base(like).sample((n,)), self.t)[-1]
 
     def forward(self, z, t=None):
         """x of z (..., dim); with times t the path from z(t[0]), (T, ..., dim), unless last_only."""
@@ -68,11 +69,16 @@ class CNF(NeuralODE):
     def inverse(self, x):
         """z(t_0) of x = z(t_1), (..., dim): the map back, to the tolerances."""
         self._check(x)
-        return self._solved(self._timed, x, self.t.flip(0))[-1]
+        return self._solved(self._timed, x, self._backwards)[-1]
 
     def extra_repr(self):
         noise = f", noise={self.noise}" if self.trace == "hutchinson" else ""
         return f"dim={self.dim}, trace={self.trace}{noise}, {super().extra_repr()}"
+
+    @property
+    def _backwards(self):
+        """(t_1, t_0), as a list: under torch.func's transforms a tensor turned round would count as differentiated."""
+        return self.t.tolist()[::-1]
 
     def _base(self, like):
         if self.base is not None:
@@ -104,7 +110,8 @@ class _WithTrace(torch.nn.Module):
         slope, pull = torch.func.vjp(lambda z: self.field(t, z), z)
         if slope.shape != z.shape:
             raise ValueError(
-                f"the field returned shape {tuple(slope.shape)} for points of shape {tuple(z.shape)}; dz/dt must have the shape of z"
+                f"the field returned shape {tuple(slope.shape)} for points of shape {tuple(z.shape)}; "
+                "dz/dt must have the shape of z"
             )
         if e is not None:
             return slope, (pull(e)[0] * e).sum(-1)
