@@ -11,7 +11,7 @@ from torch.distributions import Independent, MultivariateNormal, Normal, Uniform
 from pynode.nn import CNF
 from pynode.nn.cnf import _WithTrace
 
-TIGHT = {"method": "tsit5", "rtol": 1e-9, "atol": 1e-10}
+TIGHT = {"method": "tsit5", "rtol": 1e-9, "atol": 1e-10, "max_steps": 2000}
 
 
 class Timed(nn.Module):
