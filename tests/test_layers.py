@@ -15,7 +15,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # A module imports only from layers to its left; modules of one package may use one another, without a circle.
 ORDER = (
     "status tree norm stats options problem split held field rows dense events watch row_watch limits solution control algebra "
-    "methods backends adjoints legs row_legs rules functional solve_batched solve julia doctor check "
+    "methods backends adjoints legs row_legs rules functional solve_batched solve compat julia doctor check "
     "nn problems engines compare train cli_julia cli __main__"
 ).split()
 CEILING = 320
@@ -106,7 +106,8 @@ def test_julia_is_imported_in_one_place(path):
 
 def test_importing_pynode_is_light():
     """A fresh interpreter that imports pynode has loaded neither the optional packages nor the parts that use them."""
-    heavy = ["scipy", "matplotlib", "rich", "juliacall", "juliapkg", "pynode.julia", "pynode.cli", "pynode.train"]
+    heavy = ["scipy", "matplotlib", "rich", "juliacall", "juliapkg"]
+    heavy += ["pynode.julia", "pynode.cli", "pynode.train", "pynode.compat"]
     code = f"import sys, pynode; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "[]"

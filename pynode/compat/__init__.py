@@ -1,0 +1,1 @@
+"""Other packages' interfaces to pynode's methods."""

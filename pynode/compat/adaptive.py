@@ -1,0 +1,158 @@
+"""Steps under error control for torchdiffeq's calls: pynode's integrator, with torchdiffeq's norms, bounds and callbacks."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from dataclasses import replace
+
+import torch
+
+from ..backends.torch import integrate as run
+from ..control import Controller
+from ..events import Event
+from ..options import Options
+from ..status import Status
+from ..watch import Watch
+from .call import BadInput, OdeintError
+from .field import CallField, CallTolerance
+
+OPTIONS = {
+    "min_step", "max_step", "first_step", "step_t", "jump_t", "safety", "ifactor", "dfactor", "max_num_steps", "dtype",
+}
+ENDLESS = 2**31 - 1
+FAR = 1e30  # where a solve for an event ends that never occurs, in units of t
+
+
+def integrate(call, method):
+    """(T, n) states at call.t; with an event (its time, a float, and (2, n) states at the start and there)."""
+    field, options = CallField(call), call.options
+    tol = CallTolerance(field, call)
+    control = {name: options.get(name) for name in ("safety", "dfactor", "ifactor")}
+    if any(value is not None for value in control.values()):
+        safety, smallest, largest = (float(d if v is None else v) for v, d in zip(control.values(), (0.9, 0.2, 10.0)))
+        method = replace(method, controller=Controller("I", safety, smallest, largest))
+    values = call.t.detach().tolist()
+    direction = 1.0 if values[-1] > values[0] else -1.0
+    moving = call.t.requires_grad and torch.is_grad_enabled()
+    y = field.start
+    if moving:
+        with torch.no_grad():
+            slope = field(values[0], y.detach())
+        y = y - slope * (call.t[0] - call.t[0].detach()).to(y.dtype)
+    stops, jumps = _special(options, values[0], direction)
+    guarded = Guarded(method, field, tol, options, values)
+    watch = None if call.event_fn is None else Watch([watched(call, field)], field, [0], {})
+    end = values[-1] if watch is None else values[0] + direction * FAR
+    first = options.get("first_step")
+    chosen = Options(
+        rtol=tol.rtol, first_step=None if first is None else float(first), max_step=float(options.get("max_step", math.inf)),
+        max_steps=ENDLESS, tstops=tuple(stops),
+    )
+    rows, slopes = [field.start], []
+    bounds = [s for s in jumps if direction * (end - s) > 0] + [end]
+    at, pending = values[0], values[1:] if watch is None else []
+    for stop in bounds:
+        here = [s for s in pending if direction * (stop - s) >= 0]
+        pending = pending[len(here) :]
+        times = [at, *here] if here and here[-1] == stop else [at, *here, stop]
+        field.nudged = {at: field.next_to(at, direction)} if at in jumps else {}
+        if stop != end:
+            field.nudged[stop] = field.next_to(stop, -direction)
+        path = run(field, guarded, y, times, chosen, tol.atol, None, False, moving, watch, None, tol)
+        if path.status is Status.EVENT:
+            return path.t, torch.stack((field.start, path.y))
+        if not path.status.success:
+            raise failure(path.status, field, path.t, path.y)
+        rows += path.ys[1 : 1 + len(here)]
+        slopes += path.slopes[: len(here)]
+        y, at = path.y, stop
+        chosen = replace(chosen, first_step=max(abs(path.last.h), 1e-12 * abs(end - stop)) if stop != end else None)
+    field.nudged = {}
+    if watch is not None:
+        raise OdeintError(f"the event did not occur until t = {end:.1g}")
+    found = torch.stack(rows)
+    if not moving:
+        return found
+    moved = (call.t - call.t.detach()).to(found.dtype).unsqueeze(1)
+    return torch.cat((found[:1], found[1:] + torch.stack(slopes).detach() * moved[1:]))
+
+
+def watched(call, field):
+    """The Event at which the call ends: whichever component of event_fn changes its sign first."""
+    with torch.no_grad():
+        signs = torch.sign(torch.as_tensor(call.event_fn(field.time(float(call.t[0])), field.leave(field.start.detach()))))
+
+    def condition(t, flat):
+        value = call.event_fn(t, field.leave(flat))
+        return value if value.dim() == 0 else (value * signs).min()
+
+    return Event(condition, terminal=True, name=getattr(call.event_fn, "__name__", "event_fn"))
+
+
+def _special(options, start, direction):
+    """(step_t, jump_t) as floats after the start, in the order of integration; ValueError where they repeat one another."""
+    found = []
+    for name in ("step_t", "jump_t"):
+        given = options.get(name)
+        times = torch.as_tensor([] if given is None else given, dtype=torch.float64).detach()
+        if times.dim() != 1:
+            raise BadInput(f"{name} must be one dimensional, not of shape {tuple(times.shape)}")
+        found.append(sorted((s for s in times.tolist() if direction * (s - start) >= 0), key=lambda s: direction * s))
+    both = found[0] + found[1]
+    if len(set(both)) < len(both):
+        raise ValueError("`step_t` and `jump_t` must not have any repeated elements between them.")
+    return found[0], [s for s in found[1] if s != start]
+
+
+def failure(status, field, t, y):
+    """The error of a solve that ended at t, in the words of torchdiffeq and of pynode."""
+    if not bool(torch.isfinite(y).all()):
+        status = Status.NONFINITE
+    words = f"non-finite values in state `y`: {field.leave(y.detach())}"
+    if status is not Status.NONFINITE:
+        words = "underflow in dt"
+    return OdeintError(f"{words}, at t = {t:.6g}: {status.sentence}. What to do: {status.remedy}.")
+
+
+class Guarded:
+    """A method with torchdiffeq's callbacks, least step and limit on steps between two outputs, adjusted by wrapping."""
+
+    def __init__(self, method, field, tol, options, values):
+        self.method, self.field, self.tol, self.values = method, field, tol, values
+        self.calls = field.call.callbacks
+        self.least, self.most = float(options.get("min_step", 0.0)), int(options.get("max_num_steps", ENDLESS))
+        self.direction = 1.0 if values[-1] > values[0] else -1.0
+        self.keys = [self.direction * t for t in values]
+        self.interval, self.count = -1, 0
+
+    @property
+    def error_order(self):
+        return self.method.error_order
+
+    def init(self, *arguments):
+        return self.method.init(*arguments)
+
+    def polynomial(self, field, step):
+        return self.method.polynomial(field, step)
+
+    def step(self, field, t, y, h, state, tol):
+        interval = bisect.bisect_right(self.keys, self.direction * t)
+        self.interval, self.count = interval, self.count + 1 if interval == self.interval else 1
+        if self.count > self.most:
+            raise OdeintError(
+                f"max_num_steps exceeded ({self.count - 1}>={self.most}) at t = {t:.6g}: raise it, loosen rtol and atol, or "
+                "use an implicit method such as 'fbdf' if the steps are tiny"
+            )
+        self._tell("callback_step", t, y, h)
+        tol.forgiving = abs(h) <= self.least
+        step = self.method.step(field, t, y, h, state, tol)
+        tol.forgiving = False
+        self._tell("callback_accept_step" if step.accepted else "callback_reject_step", t, y, h)
+        if self.least:
+            step.factor = max(step.factor, self.least / abs(h))
+        return step
+
+    def _tell(self, name, t, y, h):
+        if name in self.calls:
+            self.calls[name](self.field.time(t), self.field.leave(y), self.field.time(h))

@@ -1,0 +1,176 @@
+"""odeint_adjoint: gradients by the adjoint equation solved backwards together with the states, as torchdiffeq makes them.
+
+Chen, Rubanova, Bettencourt & Duvenaud, Neural ordinary differential equations, NeurIPS 2018, appendix B and C.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+
+from .by_name import solve_by_name
+from .call import CALLBACKS, mixed, prepare, split
+from .odeint import _native, odeint
+
+
+def odeint_adjoint(
+    func, y0, t, *, rtol=1e-7, atol=1e-9, method=None, options=None, event_fn=None,
+    adjoint_rtol=None, adjoint_atol=None, adjoint_method=None, adjoint_options=None, adjoint_params=None, **solve_options,
+):
+    """odeint, differentiated by an equation that is solved backwards, in memory that does not grow with the steps.
+
+    adjoint_rtol, adjoint_atol, adjoint_method, adjoint_options: of the backward solve; by default those of the forward one
+        but for its norm. adjoint_options['norm']: 'seminorm' (without the parameters: Kidger, Chen & Lyons, 2021), or a
+        function of (t, y, adj_y, *adj_params), of (t, *y, *adj_y, *adj_params) where y is a tuple.
+    adjoint_params: what receives gradients beside y0 and t; func.parameters() by default.
+    Attributes callback_step_adjoint, ... of func are called on the way back.
+    method of pynode, or solve_options: ``solve`` makes the gradient, by adjoint='auto' if none is named: the discrete one,
+        which stiff problems need; adjoint_rtol and so on are then options of the adjoint, pynode.GaussAdjoint(rtol=...).
+    """
+    if adjoint_params is None and not isinstance(func, torch.nn.Module):
+        raise ValueError(
+            "func must be an instance of nn.Module to specify the adjoint parameters; alternatively they can be specified "
+            "explicitly via the `adjoint_params` argument. If there are no parameters then it is allowable to set "
+            "`adjoint_params=()`."
+        )
+    adjoint_method = method if adjoint_method is None else adjoint_method
+    if adjoint_method != method and options is not None and adjoint_options is None:
+        raise ValueError(
+            "If `adjoint_method != method` then we cannot infer `adjoint_options` from `options`. So as `options` has been "
+            "passed then `adjoint_options` must be passed as well."
+        )
+    given = {k: v for k, v in (options or {}).items() if k != "norm"} if adjoint_options is None else dict(adjoint_options)
+    found = tuple(parameters_of(func) if adjoint_params is None else adjoint_params)
+    params = tuple(p for p in found if p.requires_grad)
+    if len(params) < len(found) and callable(given.get("norm")):
+        warnings.warn(
+            "An adjoint parameter was passed without requiring gradient. For efficiency this will be excluded from the adjoint "
+            "pass, and will not appear as a tensor in the adjoint norm.", stacklevel=2,
+        )
+    call = prepare(func, y0, t, rtol, atol, options, event_fn)
+    name = "dopri5" if method is None else method
+    if solve_options or not _native(name, call.options):
+        return solve_by_name(call, name, func, {"params": list(params), **solve_options})
+    given["norm"] = _adjoint_norm(given.get("norm"), call)
+    back = {
+        "rtol": rtol_of(call.rtol if adjoint_rtol is None else adjoint_rtol),
+        "atol": rtol_of(call.atol if adjoint_atol is None else adjoint_atol), "method": adjoint_method,
+    }
+    forward = {"rtol": call.rtol, "atol": call.atol, "method": method, "options": {**call.options, "norm": call.norm}}
+    field = _carrying(call.func, func, call.callbacks)
+    result = Backsolve.apply(field, forward, back, given, call.event_fn, call.t.requires_grad, call.y0, call.t, *params)
+    if event_fn is None:
+        return call.output(result)
+    time, states = result
+    return time, call.output(states)
+
+
+def rtol_of(tolerance):
+    """The largest of a tolerance by component: the augmented state has other components."""
+    return float(tolerance.max()) if isinstance(tolerance, torch.Tensor) else tolerance
+
+
+def parameters_of(module):
+    """The parameters of a module, those of a replica of DataParallel included, which has tensors in their place."""
+    if not getattr(module, "_is_replica", False):
+        return list(module.parameters())
+    return [
+        x for part in module.modules() for x in part.__dict__.values() if isinstance(x, torch.Tensor) and x.requires_grad
+    ]
+
+
+def _adjoint_norm(given, call):
+    """The norm of (t, y, adj_y, *adj_params) from what the user gave: None, 'seminorm', or a function."""
+    def default(parts):
+        t, y, adj_y, *adj_params = parts
+        return max(t.abs(), call.norm(y), call.norm(adj_y), mixed(adj_params))
+
+    def seminorm(parts):
+        t, y, adj_y, *_ = parts
+        return max(t.abs(), call.norm(y), call.norm(adj_y))
+
+    def unpacked(parts):
+        t, y, adj_y, *adj_params = parts
+        return given((t, *split(y, call.shapes), *split(adj_y, call.shapes), *adj_params))
+
+    if given is None:
+        return default
+    if given == "seminorm":
+        return seminorm
+    if not callable(given):
+        raise ValueError(f"adjoint_options['norm'] must be 'seminorm' or a function, not {given!r}")
+    return given if call.shapes is None else unpacked
+
+
+def _carrying(field, func, callbacks):
+    """field as a function that carries the callbacks of func."""
+    def carried(t, y):
+        return field(t, y)
+
+    for name, callback in callbacks.items():
+        setattr(carried, name, callback)
+    for name in CALLBACKS:
+        if callable(getattr(func, f"{name}_adjoint", None)):
+            setattr(carried, f"{name}_adjoint", getattr(func, f"{name}_adjoint"))
+    return carried
+
+
+class Backsolve(torch.autograd.Function):
+    """odeint of one tensor state; backward solves for (vjp_t, y, vjp_y, *vjp_params). First derivatives alone."""
+
+    @staticmethod
+    def forward(ctx, field, forward, back, adjoint_options, event_fn, moving, y0, t, *params):
+        ctx.field, ctx.back, ctx.moving, ctx.event = field, back, moving, event_fn is not None
+        ctx.adjoint_options = adjoint_options
+        result = odeint(field, y0, t, event_fn=event_fn, **forward)
+        time, y = result if ctx.event else (t[-1], result)
+        ctx.save_for_backward(t, y, time, *params)
+        return result
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, *grads):
+        t, y, time, *params = ctx.saved_tensors
+        times, grad = (torch.stack((t[0], time)), grads[1]) if ctx.event else (t, grads[0])
+        vector = _augmented(ctx.field, params, ctx.moving)
+        state = [torch.zeros((), dtype=y.dtype, device=y.device), y[-1], grad[-1], *map(torch.zeros_like, params)]
+        moved = torch.zeros_like(t) if ctx.moving else None
+        for i in range(len(times) - 1, 0, -1):
+            if ctx.moving:
+                slope = ctx.field(times[i].to(y.abs().dtype), y[i])
+                effect = (slope.conj() * grad[i]).sum().real
+                state[0] = state[0] - effect
+                if not ctx.event:
+                    moved[i] = effect
+            options = ctx.adjoint_options
+            found = odeint(vector, tuple(state), times[i - 1 : i + 1].flip(0), options=options, **ctx.back)
+            state = [part[1] for part in found]
+            state[1], state[2] = y[i - 1], state[2] + grad[i - 1]
+        if ctx.moving:
+            moved[0] = state[0].real
+        cotangents = [found.to(p.dtype) for found, p in zip(state[3:], params, strict=True)]
+        return None, None, None, None, None, None, state[2], moved, *cotangents
+
+
+def _augmented(field, params, moving):
+    """d/dt of (vjp_t, y, vjp_y, *vjp_params), with the callbacks of the way back."""
+    def vector(t, parts):
+        _, y, adj_y, *_ = parts
+        with torch.enable_grad():
+            t = t.detach().requires_grad_(moving)
+            y = y.detach().requires_grad_()
+            out = field(t, y)
+            inputs = [y, *params, *([t] if moving else [])]
+            found = [None] * len(inputs)
+            if out.requires_grad:
+                found = torch.autograd.grad(out, inputs, -adj_y, allow_unused=True)
+        found = [torch.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True)]
+        by_time = found.pop() if moving else torch.zeros_like(t)
+        return (by_time, out.detach(), *found)
+
+    for name in CALLBACKS:
+        callback = getattr(field, f"{name}_adjoint", None)
+        if callback is not None:
+            setattr(vector, name, callback)
+    return vector

@@ -1,0 +1,100 @@
+"""torchdiffeq's calls run by ``solve``: every method, engine and adjoint of pynode."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+
+from ..backends import registry as backends
+from ..events import Event
+from ..methods.tableau import RungeKutta
+from ..solve import solve
+from .adaptive import FAR
+from .call import BadInput
+from .methods import ADAMS, ADAPTIVE, EITHER, FIXED, MISSING, SCIPY, runner, unknown
+
+RENAMED = {
+    "first_step": "first_step", "min_step": "min_step", "max_step": "max_step", "max_num_steps": "max_steps",
+    "step_t": "tstops", "jump_t": "jumps", "step_size": "step_size",
+}
+IGNORED = {"dtype"}  # time is float64 here
+
+
+def solve_by_name(call, name, func, given):
+    """What odeint returns of a Call, by solve(method=name, **given); with given['dense'] the function of the time.
+
+    func: the user's own, whose parameters gradients reach.
+    """
+    options = {RENAMED[key]: value for key, value in call.options.items() if key in RENAMED}
+    left = {key: value for key, value in call.options.items() if key not in RENAMED and key not in IGNORED}
+    if left:
+        warnings.warn(f"{name}: Unexpected arguments {left}", stacklevel=4)
+    if call.callbacks:
+        found = set(call.callbacks)
+        warnings.warn(f"Solver '{name}' does not support callbacks {found}: give callback= of solve", stacklevel=4)
+    if call.y0.is_complex():
+        raise TypeError(f"a complex state is for torchdiffeq's methods, not for {name!r}: give its real and imaginary part")
+    method = find(name, given.get("backend", "auto"))
+    if len(call.t) == 1:
+        return call.output(call.y0.unsqueeze(0))
+    rtol, atol = _tolerances(call)
+    keywords = {"rtol": rtol, "atol": atol, "max_steps": 2**31 - 1, **options, **given}
+    if isinstance(func, torch.nn.Module) and "params" not in keywords and call.func is not func:
+        keywords["params"] = list(func.parameters())
+    if call.event_fn is None:
+        solution = solve(call.func, call.y0, call.t, method=method, **keywords)
+        if not keywords.get("dense"):
+            return call.output(solution.y)
+        return lambda t: call.output(solution(t))
+    return _to_event(call, method, keywords)
+
+
+def _to_event(call, method, keywords):
+    start = call.t[:1].to(torch.float64)
+    far = start.detach() + (FAR if call.t[1] > call.t[0] else -FAR)
+
+    def condition(t, y):
+        return call.event_fn(t, y)
+
+    solution = solve(
+        call.func, call.y0, torch.cat((start, far)), method=method, events=Event(condition, terminal=True), **keywords
+    )
+    if not solution.events:
+        raise BadInput(f"the event did not occur: {solution.message}")
+    hit = solution.events[-1]
+    return hit.t.to(call.t), call.output(torch.stack((call.y0, hit.y)))
+
+
+def find(name, backend):
+    """The method that solve takes for a name, torchdiffeq's or pynode's own; ValueError where there is none."""
+    if not isinstance(name, str):
+        return name
+    source = {**ADAPTIVE, **FIXED, **EITHER}.get(name)
+    if isinstance(source, RungeKutta):
+        return runner(source)
+    if source is not None:
+        return source
+    if name in ADAMS or name == SCIPY or name in MISSING:
+        if name in MISSING:
+            raise unknown(name)
+        raise ValueError(f"{name!r} is torchdiffeq's alone, and takes no keywords of solve: use 'adamspece' or 'fbdf'")
+    if name.lower() == "auto":
+        return "auto"
+    try:
+        backends.choose(backend, name)
+    except ValueError:
+        raise unknown(name) from None
+    return name
+
+
+def _tolerances(call):
+    """rtol as a float and atol as ``solve`` takes them; what a dtype cannot hold is raised to what it can."""
+    rtol, atol = call.rtol, call.atol
+    if isinstance(rtol, torch.Tensor):
+        if rtol.numel() > 1 and bool((rtol != rtol.reshape(-1)[0]).any()):
+            raise ValueError("rtol for each component is for torchdiffeq's methods: here give one rtol, and atol by component")
+        rtol = float(rtol.reshape(-1)[0])
+    if isinstance(atol, torch.Tensor):
+        atol = atol.expand(call.y0.shape).reshape(-1) if atol.dim() else float(atol)
+    return max(float(rtol), 8 * torch.finfo(call.y0.dtype).eps), atol

@@ -1,0 +1,137 @@
+"""odeint, odeint_event and odeint_dense: torchdiffeq's calls, with every method, engine and adjoint of pynode by name."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+
+from . import adaptive, grid, scipy
+from .adams import COARSE, MOST, GridAdams
+from .by_name import solve_by_name
+from .call import CALLBACKS, check_callbacks, prepare
+from .methods import ADAMS, ADAPTIVE, EITHER, FIXED, SCIPY, runner
+
+
+def odeint(func, y0, t, *, rtol=1e-7, atol=1e-9, method=None, options=None, event_fn=None, **solve_options):
+    """States at the times t of dy/dt = func(t, y), y(t[0]) = y0: (T, *y0.shape), or a tuple of such. As torchdiffeq 0.2.5.
+
+    func: nn.Module or function; gets t, 0-d, and y like y0, returns dy/dt. Its attributes callback_step,
+        callback_accept_step and callback_reject_step (t0, y0, dt) are called as in torchdiffeq.
+    y0: tensor of any shape, real or complex, or a tuple of them. t: (T,) floating tensor, strictly monotone.
+    rtol, atol: a number, a tensor like y0, or for a tuple state one for each part.
+    method: 'dopri5' (None), or any of torchdiffeq's names (docs/torchdiffeq.md says what serves them); their gradients are
+        those of the operations themselves, as in torchdiffeq. Or any method of pynode, 'fbdf', 'rodas5p', ...: then
+        ``solve`` runs, with its discrete adjoint.
+    options: torchdiffeq's. event_fn(t, y): the solve ends where it crosses zero, however late; returns (time, states at the
+        start and there). Of all times in t only the first one and the direction count.
+    solve_options: keywords of ``solve``: adjoint='gauss', backend='julia', jac=..., max_steps=...; ``solve`` runs also with
+        torchdiffeq's names of methods then.
+
+    BadInput, BadType (AssertionErrors that are ValueErrors, TypeErrors as well), ValueError, TypeError for input that makes
+    no sense; OdeintError, an AssertionError, or SolveError where the solve fails. Chen, torchdiffeq (2018).
+    """
+    call = prepare(func, y0, t, rtol, atol, options, event_fn)
+    name = "dopri5" if method is None else method
+    if solve_options or not _native(name, call.options):
+        return solve_by_name(call, name, func, solve_options)
+    known = CALLBACKS if name in ADAPTIVE else () if name == SCIPY else CALLBACKS[:1]
+    check_callbacks(call, name, known)
+    if len(call.t) == 1:
+        return call.output(call.y0.unsqueeze(0))
+    integrate, runs = _engine(call, name)
+    if name == SCIPY:
+        return call.output(integrate(call))
+    if event_fn is None:
+        return call.output(_shaped(call, integrate(call, runs)))
+    time, states = integrate(call, runs)
+    return torch.tensor(time, dtype=call.t.dtype, device=call.t.device), call.output(_shaped(call, states))
+
+
+def _native(name, options) -> bool:
+    """Whether torchdiffeq's own way of solving applies: its names, and those of both where the options ask for a grid."""
+    if name in EITHER:
+        return bool(grid.OPTIONS & set(options))
+    return name in ADAPTIVE or name in FIXED or name in ADAMS or name == SCIPY
+
+
+def _engine(call, name):
+    """(integrate, method) of one of torchdiffeq's names; warns of options that it does not know."""
+    options, extra = call.options, set()
+    if name == SCIPY:
+        known, found = {"solver", "min_step", "max_step", "grid_points", "eps"}, (scipy.integrate, None)
+    elif name in ADAPTIVE:
+        known, found = adaptive.OPTIONS, (adaptive.integrate, runner(ADAPTIVE[name]))
+    elif name in ADAMS:
+        extra = {"max_order", "max_iters"}
+        usual = MOST if call.y0.abs().dtype == torch.float64 else COARSE
+        found = grid.integrate, GridAdams(ADAMS[name], options.get("max_order", usual), options.get("max_iters", 4))
+        known = grid.OPTIONS | extra | {"implicit"}
+    else:
+        known, found = grid.OPTIONS, (grid.integrate, runner({**FIXED, **EITHER}[name]).fixed())
+    unknown = {key: value for key, value in options.items() if key not in known}
+    if unknown:
+        warnings.warn(f"{name}: Unexpected arguments {unknown}", stacklevel=4)
+    return found
+
+
+def _shaped(call, flat):
+    """(T, *y0.shape) of real flat states, (T, n)."""
+    if call.y0.is_complex():
+        flat = torch.view_as_complex(flat.reshape(len(flat), -1, 2))
+    return flat.reshape((len(flat), *call.y0.shape))
+
+
+def odeint_event(func, y0, t0, *, event_fn, reverse_time=False, odeint_interface=odeint, **kwargs):
+    """(t, solution) of the first zero of event_fn(t, y) after t0, with the gradients of its time and state.
+
+    t0: tensor with one element. solution: the states at t0 and at the event, (2, *y0.shape) or a tuple of such.
+    odeint_interface: odeint or odeint_adjoint, which get the other keywords.
+    Gradients by the implicit function theorem (Chen, Amos & Nickel, Learning neural event functions, ICLR 2021); they reach
+    whatever event_fn depends on, its own parameters included.
+    """
+    start = torch.as_tensor(t0).reshape(-1)
+    other = start.detach() + (-1.0 if reverse_time else 1.0)
+    time, solution = odeint_interface(func, y0, torch.cat((start, other)), event_fn=event_fn, **kwargs)
+    call = prepare(func, y0, torch.cat((start, other)), 0.0, 0.0, None, event_fn)
+    parts = (solution,) if call.shapes is None else solution
+    state = solution[-1] if call.shapes is None else torch.cat([part[-1].reshape(-1) for part in parts])
+    if not torch.is_grad_enabled():
+        return time, solution
+    time, state = _event_gradient(call, time.detach(), state)
+    ends = (state,) if call.shapes is None else call.output(state)
+    found = tuple(torch.cat((part[:-1], end.unsqueeze(0))) for part, end in zip(parts, ends, strict=True))
+    return time, found[0] if call.shapes is None else found
+
+
+def _event_gradient(call, time, state):
+    """Time and state of an event as functions of the state at fixed time and of what event_fn depends on.
+
+    d time = -dg / (dg/dt + dg/dy f), where g is the component of event_fn that is zero there, and d state gains f d time.
+    """
+    t = time.to(call.y0.abs().dtype)
+    value = call.event_fn(t, state).reshape(-1)
+    which = int(value.detach().abs().argmin())
+    if not value.requires_grad:
+        return time, state
+    with torch.no_grad():
+        slope = call.func(t, state.detach()).to(state.dtype)
+    at, y = t.detach().clone().requires_grad_(), state.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        by_t, by_y = torch.autograd.grad(call.event_fn(at, y).reshape(-1)[which], (at, y), allow_unused=True)
+    rate = (0.0 if by_t is None else by_t) + (0.0 if by_y is None else (by_y.conj() * slope).sum().real)
+    value = value[which]
+    moved = -(value - value.detach()) / (rate + 1e-12)
+    return time + moved.to(time.dtype), state + slope * moved.to(state.real.dtype)
+
+
+def odeint_dense(func, y0, t0, t1, *, rtol=1e-7, atol=1e-9, method=None, options=None, **solve_options):
+    """fn(t) -> the state of dy/dt = func(t, y), y(t0) = y0, at any time between t0 and t1: (*t.shape, *y0.shape).
+
+    t0, t1: numbers or tensors with one element; t of fn: a number or a tensor of any shape; y0 may be a tuple, method any
+    method that odeint takes but for those on a grid and 'scipy_solver'. Differentiable in y0, the parameters and t.
+    """
+    times = torch.stack([torch.as_tensor(x, dtype=torch.float64).reshape(()) for x in (t0, t1)])
+    call = prepare(func, y0, times, rtol, atol, options, None)
+    name = "dopri5" if method is None else method
+    return solve_by_name(call, name, func, {**solve_options, "dense": True})

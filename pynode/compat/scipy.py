@@ -1,0 +1,78 @@
+"""scipy_solver: SciPy's solve_ivp on the CPU, without gradients (odeint_adjoint makes them)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from .call import OdeintError
+
+
+def integrate(call):
+    """States at call.t, (T, *y0.shape), by options['solver'], the name of a method of solve_ivp ('LSODA')."""
+    import scipy.integrate
+
+    y0, options = call.y0.detach(), call.options
+    if call.event_fn is not None:
+        raise AttributeError("scipy_solver has no events: use 'dopri5', or one of pynode's methods")
+    if len(call.t) == 1:
+        return y0.unsqueeze(0)
+    real = y0.abs().dtype
+
+    def rhs(t, y):
+        with torch.no_grad():
+            state = torch.as_tensor(y).to(y0).reshape(y0.shape)
+            out = call.func(torch.tensor(t, dtype=real, device=y0.device), state)
+        return out.cpu().numpy().reshape(-1)
+
+    def number(x):
+        return x.expand(y0.shape).reshape(-1).cpu().numpy() if isinstance(x, torch.Tensor) else x
+
+    times, name = call.t.detach().double().cpu().numpy(), options.get("solver", "LSODA")
+    start, tolerances = y0.reshape(-1).cpu().numpy(), (number(call.rtol), number(call.atol))
+    longest, least = float(options.get("max_step", math.inf)), float(options.get("min_step", 0.0))
+    if least > 0:
+        found = _no_smaller_than(least, name, rhs, times, start, tolerances, longest)
+    else:
+        rtol, atol = tolerances
+        solved = scipy.integrate.solve_ivp(
+            rhs, (times[0], times[-1]), start, t_eval=times, method=name, rtol=rtol, atol=atol, max_step=longest
+        )
+        if not solved.success:
+            raise OdeintError(f"{name} of SciPy failed: {solved.message}")
+        found = solved.y.T
+    return torch.as_tensor(found.copy()).to(y0).reshape((-1, *y0.shape))
+
+
+def _no_smaller_than(least, name, rhs, times, start, tolerances, longest):
+    """(T, n) states by steps of at least this size, which SciPy's solvers do not offer (LSODA ignores its min_step).
+
+    Where the error test asks for a smaller step, the step is tried again with tolerances ten thousand times larger.
+    """
+    import scipy.integrate
+
+    solver_class, factor = getattr(scipy.integrate, name), 1.0
+    t, y, end, rows = times[0], start, times[-1], [start]
+    direction, (rtol, atol) = (1.0 if end > times[0] else -1.0), tolerances
+
+    def begin():
+        step = min(least, abs(end - t))
+        return solver_class(rhs, t, y, end, first_step=step, max_step=longest, rtol=rtol * factor, atol=atol * factor)
+
+    solver = begin()
+    while t != end:
+        message = solver.step()
+        small = abs(solver.t - t) < 0.999 * least and solver.t != end
+        if solver.status == "failed" or (small and factor < 1e16):
+            if factor >= 1e16:
+                raise OdeintError(f"{name} of SciPy failed: {message}")
+            factor *= 1e4
+            solver = begin()
+            continue
+        dense = solver.dense_output()
+        t, y = solver.t, solver.y
+        while len(rows) < len(times) and direction * (t - times[len(rows)]) >= 0:
+            rows.append(dense(times[len(rows)]))
+    return np.stack(rows)
