@@ -34,7 +34,7 @@ from pynode.train.model import build
 from pynode.train.scaling import Scaling
 from pynode.train.warmstart import warm_start
 
-METHODS = ("qndf", "fbdf", "rodas5p", "kencarp4", "kvaerno5")
+METHODS = ("qndf", "fbdf", "rodas5p", "kencarp4", "kvaerno5", "radauiia9")
 PEER = "diffrax Kvaerno5"
 # (scaling, iterations of the warm start, rate of Adam)
 STARTS = {"paper": ("kim", 0, 5e-3), "stiff": ("decades", 600, 2e-4)}

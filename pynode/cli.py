@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from . import problems
+from .backends.registry import NAMES as BACKENDS
 from .cli_julia import add_commands as add_julia
 from .compare import MAX_NFE, METHODS, RTOLS, compare
 from .julia import JuliaUnavailable
@@ -140,6 +141,7 @@ def _train_options(p):
     add(solver, "rtol", float, "relative tolerance", metavar="X")
     add(solver, "atol", float, "absolute tolerance of the scaled states (default: rtol / 1000)", metavar="X")
     add(solver, "max_steps", int, "limit on the steps of one solve", metavar="N")
+    add(solver, "backend", str, "engine of the solves and their gradients, see docs/julia.md", choices=BACKENDS)
     training = p.add_argument_group("training")
     add(training, "epochs", int, "passes over all trajectories", metavar="N")
     add(training, "lr", float, "learning rate of Adam at the start; it falls as a cosine", metavar="X")
@@ -162,7 +164,7 @@ def _compare_options(p):
     known = ", ".join(problems.names())
     p.add_argument("target", metavar="MODEL.pt|PROBLEM", help=f"a trained model, or one of: {known}")
     p.add_argument("--methods", type=_names, default=METHODS, metavar="NAMES",
-                   help=f"with commas, see pynode methods (default: {','.join(METHODS)})")
+                   help=f"with commas, see pynode methods; julia:NAME for SciML's (default: {','.join(METHODS)})")
     p.add_argument("--rtol", type=_numbers, default=RTOLS, metavar="X,...",
                    help=f"tolerances, with commas (default: {','.join(f'{x:g}' for x in RTOLS)})")
     p.add_argument("--max-nfe", type=int, default=MAX_NFE, metavar="N",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from .backends.julia import algorithms
 from .methods import registry
 from .problems import Problem, get
 from .solve import solve
@@ -19,6 +20,7 @@ from .solve import solve
 METHODS = ("fbdf", "rodas5p", "tsit5", "dp5")
 RTOLS = (1e-3, 1e-5, 1e-7)
 MAX_NFE = 50_000
+JULIA = "julia:"
 # The reference: this method at each tolerance in turn, until one can be reached.
 REFERENCE, REFERENCE_RTOLS = "rodas5p", (1e-11, 1e-10, 1e-9)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -132,12 +134,13 @@ class Comparison:
 def compare(problem: Problem | str, methods=METHODS, rtols=RTOLS, max_nfe=MAX_NFE, report=None) -> Comparison:
     """Solve one problem with each method at each tolerance.
 
-    problem: a Problem or the name of one. atol follows rtol in the proportion that the problem suggests. max_nfe:
+    problem: a Problem or the name of one. methods: names; 'julia:FBDF' is SciML's FBDF, solved once before it is timed, because
+    Julia compiles it then. atol follows rtol in the proportion that the problem suggests. max_nfe:
     limit on evaluations of f in one solve, None for none. report(row) is called after each solve. A failing solve is
     a row, not an error. ValueError for unknown names, SolveError where not even the reference succeeds.
     """
     problem = get(problem) if isinstance(problem, str) else problem
-    methods = [registry.get(name) for name in methods]
+    methods = [_method(name) for name in methods]
     rtols = [rtols] if isinstance(rtols, float) else list(rtols)
     if not methods or not rtols:
         raise ValueError("compare needs at least one method and one rtol")
@@ -148,12 +151,23 @@ def compare(problem: Problem | str, methods=METHODS, rtols=RTOLS, max_nfe=MAX_NF
     with torch.no_grad():
         reference, label = _reference(problem, times)
         rows = []
-        for method in methods:
+        for name, method in methods:
+            if name.startswith(JULIA):
+                _solve(problem, times[:2], method, max(rtols), throw=False)
             for rtol in rtols:
-                rows.append(_row(problem, times, method, rtol, max_nfe, reference))
+                rows.append(_row(problem, times, name, method, rtol, max_nfe, reference))
                 if report:
                     report(rows[-1])
     return Comparison(problem.name, tuple(rows), label, max_nfe)
+
+
+def _method(name):
+    """(what to call it, the method) for a name, "julia:" before it for SciML's."""
+    if isinstance(name, str) and name.lower().startswith(JULIA):
+        method = algorithms.get(name[len(JULIA) :])
+        return JULIA + method.name, method
+    method = registry.get(name)
+    return method.name, method
 
 
 def _times(problem) -> torch.Tensor:
@@ -179,7 +193,7 @@ def _reference(problem, times):
     return solution.check(), ""
 
 
-def _row(problem, times, method, rtol, max_nfe, reference) -> Row:
+def _row(problem, times, name, method, rtol, max_nfe, reference) -> Row:
     began = time.perf_counter()
     # max_nfe is the limit that matters, so the limit on steps must not end a solve before it.
     steps = 10_000_000 if max_nfe else 100_000
@@ -189,7 +203,7 @@ def _row(problem, times, method, rtol, max_nfe, reference) -> Row:
     error = ((solution.y - reference[: len(solution.y)]).abs() / scale).max()
     start, end = float(times[0]), float(times[-1])
     return Row(
-        method=method.name, implicit=method.implicit, rtol=rtol, finished=solution.success,
+        method=name, implicit=method.implicit, rtol=rtol, finished=solution.success,
         reached=1.0 if solution.success else (float(solution.t[-1]) - start) / (end - start),
         accepted=stats.accepted, rejected=stats.rejected, nfe=stats.nfe, njac=stats.njac, nlu=stats.nlu,
         work=stats.nfe + problem.y0.numel() * stats.njac, seconds=seconds, error=float(error),

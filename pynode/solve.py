@@ -107,6 +107,8 @@ def solve(
             )
         if dense:
             raise ValueError("batched=True keeps no polynomials: leave dense away, and name in t the times that are wanted")
+        if problem.jac is not None:
+            raise ValueError("batched=True makes the Jacobians of all rows itself: leave jac away")
         if problem.mass is not None or structure != "dense":
             raise ValueError("batched=True takes small dense systems without a mass matrix: leave batched away")
         watched, boundary = as_events(events), as_times(jumps, "jumps")

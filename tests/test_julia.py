@@ -401,3 +401,22 @@ def test_batches_are_one_system_of_blocks():
     assert (solution.y - expected).abs().max() < 1e-6
     with pytest.raises(ValueError, match="pattern lacks an entry"), torch.no_grad():
         julia(lambda t, y: -y + y.roll(1, 0), y0, [0.0, 1.0], method="FBDF", batched=True)
+
+
+def test_compare_and_train(tmp_path):
+    """The other doors to solve: comparison of both engines, a module, and a training run."""
+    from pynode.compare import compare
+    from pynode.nn import NeuralODE
+    from pynode.train import Options, fit, read_csv
+
+    found = compare("spiral", ["tsit5", "julia:Tsit5"], rtols=[1e-6])
+    assert [row.method for row in found.rows] == ["Tsit5", "julia:Tsit5"] and all(row.error < 1e-4 for row in found.rows)
+    model = NeuralODE(Forced(), [0.0, 1.0], method="FBDF", backend="julia", adjoint="NativeGauss")
+    model(tensor(1.0, -0.5, 0.3)).sum().backward()
+    assert model.field.W.grad.abs().max() > 0 and model.stats.backward_nvjp > 0
+    times = torch.linspace(0, 2, 9, dtype=torch.float64)
+    lines = [f"{t},{math.exp(-t)},{1 - math.exp(-t)}" for t in times.tolist()]
+    (tmp_path / "data.csv").write_text("\n".join(["time,a,b", *lines]) + "\n")
+    options = Options(hidden=(4,), epochs=2, warm_start=20, candidates=1, backend="julia", method="Rodas5P")
+    run = fit(read_csv(tmp_path / "data.csv"), options, tmp_path / "out")
+    assert len(run.history) >= 1 and math.isfinite(run.best)

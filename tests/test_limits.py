@@ -142,6 +142,7 @@ def test_limits_are_checked_at_the_door():
         ({"nonnegative": [3]}, ValueError), ({"nonnegative": [0.5]}, TypeError), ({"max_seconds": 0}, ValueError),
         ({"callback": 1}, TypeError), ({"domain": "y > 0"}, TypeError), ({"tstops": [math.nan]}, ValueError),
         ({"events": [1.0]}, TypeError), ({"max_seconds": 9, "batched": True}, ValueError),
+        ({"jac": decay, "batched": True}, ValueError),
     ]
     for options, error in cases:
         with pytest.raises(error):

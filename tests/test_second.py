@@ -94,8 +94,8 @@ def test_gradgradcheck_of_an_adaptive_solve(method, adjoint):
     assert torch.autograd.gradgradcheck(run_some, inputs, eps=1e-3, rtol=1e-2, atol=1e-3)
 
 
-@pytest.mark.parametrize("method", ["FBDF", "Rodas5P", "RadauIIA5"])
-def test_hessian_product_of_a_stiff_problem(method):
+@pytest.mark.parametrize(("method", "rtol"), [("FBDF", 1e-9), ("Rodas5P", 1e-6), ("RadauIIA5", 1e-8)])
+def test_hessian_product_of_a_stiff_problem(method, rtol):
     """Robertson's constants, which differ by eleven orders, at 40 s."""
     data = load("robertson")
     field = problems.get("robertson").field
@@ -107,7 +107,7 @@ def test_hessian_product_of_a_stiff_problem(method):
         def f(t, y):
             return torch.func.functional_call(field, {names[0]: k}, (t, y))
 
-        y = solve(f, data["y0"], [0.0, 40.0], method=method, rtol=1e-9, atol=1e-14, params=[k]).y[-1]
+        y = solve(f, data["y0"], [0.0, 40.0], method=method, rtol=rtol, atol=1e-5 * rtol, params=[k]).y[-1]
         return ((y / scale) ** 2).sum()
 
     names = [name for name, _ in field.named_parameters()]

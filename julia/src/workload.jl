@@ -43,7 +43,9 @@ function example(name; rtol = 1e-6, stepping = false, reverse_with = nothing, ad
         F = field(64, 3, 1, 3, address(table))
         S = forward(
             F, algorithm(name), address(y0), 0.0, 2.0, rtol, address(atol), (address(outputs), 3), (address(stops), 0);
-            dense = reverse_with !== nothing,
+            # All keywords, in the order of the Python side: each set of them compiles for itself.
+            dense = reverse_with !== nothing, mass = 0, first = 0.0, fixed = false, smallest = 0.0, largest = Inf,
+            maxiters = 100_000, matrix = true, uniform = false,
         )
         outputs!(S, F, address(out), (address(outputs), 3), reverse_with !== nothing)
         ending!(S, F, address(y0))

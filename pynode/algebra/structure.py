@@ -161,7 +161,7 @@ def blocks(given, y0):
     batch, n = len(y0), y0[0].numel()
     rows = torch.arange(batch * n).view(batch, n, 1).expand(batch, n, n)
     pattern = torch.stack((rows.reshape(-1), rows.transpose(1, 2).reshape(-1)))
-    return Sparse(torch.sparse_coo_tensor(pattern, torch.ones(batch * n * n), (batch * n, batch * n)))
+    return Sparse(torch.sparse_coo_tensor(pattern, torch.ones(batch * n * n), (batch * n, batch * n), check_invariants=True))
 
 
 def _named(given):

@@ -1,5 +1,7 @@
 """Continuous-depth models: thin modules over ``solve``."""
 
+from .augmented import AugmentedODE
+from .cnf import CNF
 from .neural_ode import NeuralODE
 
-__all__ = ["NeuralODE"]
+__all__ = ["CNF", "AugmentedODE", "NeuralODE"]

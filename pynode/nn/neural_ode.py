@@ -42,11 +42,20 @@ class NeuralODE(torch.nn.Module):
     def forward(self, y0, t=None):
         """y0: the state at t[0], any shape. Returns (T, *y0.shape), or (*y0.shape) with last_only."""
         times = self.t if t is None else t
-        field = self.field if self._takes_time else _Autonomous(self.field)
-        solution = solve(field, y0, times, **self.options)
-        self.stats = solution.stats
         last_only = t is None if self.last_only is None else self.last_only
-        return solution.y[-1] if last_only else solution.y
+        y = self._solved(self._timed, y0, times)
+        return y[-1] if last_only else y
+
+    @property
+    def _timed(self):
+        """The field as a module that is called with (t, y)."""
+        return self.field if self._takes_time else _Autonomous(self.field)
+
+    def _solved(self, field, y0, times, args=()):
+        """y at the times, by ``solve`` with the options; its counts go to ``stats``."""
+        solution = solve(field, y0, times, args=args, **self.options)
+        self.stats = solution.stats
+        return solution.y
 
     def extra_repr(self):
         return ", ".join(f"{key}={value}" for key, value in self.options.items())

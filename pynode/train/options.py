@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 
-from ..methods import registry
+from ..backends import registry as backends
 from .model import ACTIVATIONS
 from .scaling import KINDS
 
@@ -19,7 +19,7 @@ class Options:
     hidden, activation, time_input, scaling: the field (see model and scaling); time_input gives it the time as an
     input.
     loss: 'mae' or 'mse', of the scaled states over all observed values.
-    method, rtol, atol, max_steps: of the solves; atol None means a thousandth of rtol.
+    method, rtol, atol, max_steps, backend: of the solves; atol None means a thousandth of rtol.
     epochs, lr, weight_decay, clip, batch: Adam's, its rate falling as a cosine; clip bounds the norm of the gradient;
     batch
         is the number of trajectories per step, 0 for all.
@@ -38,6 +38,7 @@ class Options:
     rtol: float = 1e-4
     atol: float | None = None
     max_steps: int = 5000
+    backend: str = "auto"
     epochs: int = 500
     lr: float = 2e-3
     weight_decay: float = 0.0
@@ -52,7 +53,7 @@ class Options:
 
     def __post_init__(self):
         object.__setattr__(self, "hidden", tuple(self.hidden))
-        registry.get(self.method)
+        backends.choose(self.backend, self.method)
         for name, known in (("activation", ACTIVATIONS), ("scaling", KINDS), ("loss", LOSSES)):
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}")
@@ -76,7 +77,7 @@ class Options:
     def tolerances(self) -> dict:
         """The keyword arguments of ``solve`` that bound its errors and its work."""
         atol = 1e-3 * self.rtol if self.atol is None else self.atol
-        return {"method": self.method, "rtol": self.rtol, "atol": atol, "max_steps": self.max_steps}
+        return {"method": self.method, "rtol": self.rtol, "atol": atol, "max_steps": self.max_steps, "backend": self.backend}
 
     def as_dict(self) -> dict:
         return {**asdict(self), "hidden": list(self.hidden)}

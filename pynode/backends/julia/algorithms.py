@@ -19,7 +19,6 @@ ONLY = {
     "Vern6": (6, False, "Vern7"),
     "Vern8": (8, False, "DP8"),
     "Vern9": (9, False, "DP8"),
-    "CVODE_BDF": (5, True, "QNDF"),
 }
 SHARED = (
     "FBDF", "QNDF", "ABDF2", "Rosenbrock23", "Rodas3P", "Rodas4", "Rodas5P", "ImplicitEuler", "ImplicitMidpoint", "Trapezoid",

@@ -43,8 +43,6 @@ class Runtime:
         if key not in self._algorithms:
             if "Radau" in name and not self.loads("OrdinaryDiffEqFIRK"):
                 raise JuliaUnavailable(f"{name} needs the Julia package OrdinaryDiffEqFIRK: {INSTALL} --radau")
-            if name == "CVODE_BDF" and not self.loads("Sundials"):
-                raise JuliaUnavailable("CVODE_BDF needs the Julia package Sundials: pip install 'pynode[diffeqpy]'")
             self._algorithms[key] = self.package.algorithm(name, krylov=krylov)
         return self._algorithms[key]
 
