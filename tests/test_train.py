@@ -213,7 +213,8 @@ def test_options_are_checked_at_the_door(options, sentence):
 
 
 def test_atol_follows_rtol():
-    assert Options(rtol=1e-3).tolerances == {"method": "fbdf", "rtol": 1e-3, "atol": 1e-6, "max_steps": 5000}
+    expected = {"method": "fbdf", "rtol": 1e-3, "atol": 1e-6, "max_steps": 5000, "backend": "auto"}
+    assert Options(rtol=1e-3).tolerances == expected
     assert Options(atol=1e-8).tolerances["atol"] == 1e-8
 
 
