@@ -21,7 +21,8 @@ from pynode import Event, PresetTimes, RejectStep, SolveError, Status, problems,
 from pynode.backends.julia.locate import locate
 
 FOUND = locate()
-pytestmark = pytest.mark.skipif(not FOUND.ready, reason=f"no Julia: {FOUND.problem}")
+if not FOUND.ready:
+    pytest.skip(f"no Julia: {FOUND.problem}", allow_module_level=True)
 
 METHODS = [
     "FBDF", "QNDF", "Rosenbrock23", "Rodas4", "Rodas5P", "KenCarp4", "KenCarp47", "TRBDF2", "Kvaerno5", "RadauIIA5", "Tsit5",
