@@ -18,20 +18,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.apart import apart, peak
+
 CONTESTANTS = ("sparse", "pattern", "krylov", "krylov-fft", "scipy")
-
-
-def peak() -> float:
-    """Largest resident memory of this process so far, in MB (Linux counts in KB)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 def contest(name: str, size: int, end: float, rtol: float, atol: float, folder: Path) -> dict:
@@ -78,16 +71,10 @@ def contest(name: str, size: int, end: float, rtol: float, atol: float, folder: 
     return row
 
 
-def apart(name: str, args, folder: Path, factor: float = 1.0) -> dict:
-    """The same in a process of its own; RuntimeError with what it said where it failed."""
-    command = [sys.executable, "-m", "benchmarks.brusselator", "--only", name, "--folder", str(folder)]
-    command += ["--size", str(args.size), "--end", str(args.end)]
-    command += ["--rtol", str(args.rtol * factor), "--atol", str(args.atol * factor)]
-    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads)
-    if done.returncode != 0:
-        raise RuntimeError(f"{name} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+def measured(name: str, args, folder: Path, factor: float = 1.0) -> dict:
+    """The same in a process of its own, at tolerances times factor."""
+    options = {"--size": args.size, "--end": args.end, "--rtol": args.rtol * factor, "--atol": args.atol * factor}
+    return apart("benchmarks.brusselator", "--only", name, "--folder", folder, *[x for pair in options.items() for x in pair])
 
 
 def main() -> None:
@@ -110,10 +97,10 @@ def main() -> None:
     print(f"{'':12}" + "".join(f"{name:>9}" for name in (*columns, "error")))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        apart("krylov-fft", args, folder, factor=1e-3)
+        measured("krylov-fft", args, folder, factor=1e-3)
         reference = np.load(folder / "krylov-fft.npy")
         for contestant in args.contestants:
-            row = apart(contestant, args, folder)
+            row = measured(contestant, args, folder)
             error = np.abs(np.load(folder / f"{contestant}.npy") - reference).max() / np.abs(reference).max()
             cells = "".join(f"{row[name]:9.{digits}f}" for name, digits in columns.items())
             print(f"{contestant:12}{cells}{error:9.1e}", flush=True)

@@ -11,16 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
-import subprocess
 import sys
 import time
 
-
-def peak() -> float:
-    """Largest resident memory of this process so far, in MB (Linux counts in KB)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+from benchmarks.apart import apart, peak
 
 
 def numbers(held, seen) -> int:
@@ -74,16 +68,6 @@ def gradient(method: str, steps: int, size: int, checkpoints: int) -> dict:
     return row | {"seconds": time.process_time() - busy, "gradient": [float(rate.grad), float(y0.grad.sum())]}
 
 
-def apart(*arguments) -> dict:
-    """The same in a process of its own; RuntimeError with what it said where it failed."""
-    command = [sys.executable, "-m", "benchmarks.memory", "--only", *map(str, arguments)]
-    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads)
-    if done.returncode != 0:
-        raise RuntimeError(f"{arguments} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, nargs="+", default=(1_000, 10_000, 100_000))
@@ -106,7 +90,7 @@ def main() -> None:
             for checkpoints in (0, args.checkpoints):
                 if not checkpoints and steps > args.all_up_to:
                     continue
-                row = apart(method, steps, args.size, checkpoints)
+                row = apart("benchmarks.memory", "--only", method, steps, args.size, checkpoints)
                 cells = "".join(f"{row[name]:10.{digits}f}" for name, digits in columns.items())
                 if checkpoints and everything is not None:
                     differences = zip(row["gradient"], everything, strict=True)

@@ -144,13 +144,16 @@ def test_regular_mass_is_division(method):
 
 
 @pytest.mark.parametrize("method", ["QNDF", "FBDF", "Rodas5P", *RADAU, *DIRK])
-@pytest.mark.parametrize("singular", ["diagonal", "matrix"])
-def test_gradient_through_a_singular_mass(method, singular):
-    """The discrete adjoint is the graph of the steps, initial values made consistent included."""
+@pytest.mark.parametrize("kind", ["diagonal", "matrix", "asymmetric"])
+def test_gradient_through_a_mass(method, kind):
+    """The discrete adjoint is the graph of the steps, initial values made consistent included. The first two masses are
+    singular; the third tells M from its transpose."""
     mass = turned(6, 5)[1]
-    if singular == "diagonal":
+    if kind == "diagonal":
         mass = torch.ones(6, dtype=torch.float64)
         mass[4] = 0
+    elif kind == "asymmetric":
+        mass = torch.eye(6, dtype=torch.float64) + 0.5 * torch.diag(torch.ones(5, dtype=torch.float64), 1)
     rate = tensor(5.0, 0.7, requires_grad=True)
     y0 = torch.rand(6, dtype=torch.float64, requires_grad=True)
     weights = torch.randn(3, 6, dtype=torch.float64)

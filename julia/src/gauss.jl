@@ -28,10 +28,11 @@ end
 
 function _native_gauss(sol, F::Field{T}, t0, ts, G, alg, rtol, atol, nodes) where {T}
     n, np = length(F.y), length(F.ptv)
-    y, lambda, g, mu, Jy = zeros(T, n), zeros(T, n), zeros(T, np), zeros(T, np), zeros(T, n, n)
+    y, lambda, g, mu = zeros(T, n), zeros(T, n), zeros(T, np), zeros(T, np)
+    Jy = F.pattern === nothing ? zeros(T, n, n) : copy(F.pattern)
     vjp, vjp_p, jac = VJP(F), ParameterVJP(F), Jac(F)
     rhs!(dl, l, _, t) = (sol(y, t); vjp(dl, l, y, nothing, t); dl .*= -1; nothing)
-    matrix!(J, l, _, t) = (sol(y, t); jac(Jy, y, nothing, t); transpose!(J, Jy); J .*= -1; nothing)
+    matrix!(J, l, _, t) = (sol(y, t); jac(Jy, y, nothing, t); J .= .-transpose(Jy); nothing)
     x, w = gauss_legendre(nodes)
     function quadrature!(integrator)
         a, b = integrator.tprev, integrator.t

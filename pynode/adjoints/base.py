@@ -20,6 +20,7 @@ class Adjoint:
     def record(self, field, method, tol):
         """The Recording of the forward solve, for adjoints that need steps."""
         return Recording(field, method, tol)
+
     def check(self, field, method):
         """ValueError where it does not serve this field under the forward method. Asked once, before the solve."""
 
@@ -32,7 +33,6 @@ class Adjoint:
         times: inside the trajectory, in any order. options: of the solve, atol as a tensor, 0-d or (n,).
         """
         raise NotImplementedError
-
 
     def second(self, field, trajectory, times, grads, vectors):
         """The derivative of <vectors, pullback(grads)>: cotangents of grads (T, n), of y0 (n,), and of the parameters.

@@ -102,12 +102,6 @@ class Replay(Stages):
     def product(self, part, i, v):
         return torch.bmm(self.jacobians[part][i].transpose(1, 2), v)
 
-    def sweep(self, seed):
-        """Cotangents of the starts, (m, n, w); None where seed is None and there are no outputs inside."""
-        if seed is None and self.dense is None:
-            return None
-        return self.stages(seed, seed is None)[0]
-
     def parameters(self, seed):
         """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the ends."""
         return self.pull(self.stages(seed, True)[1]) if self.fields[0].parameters else []

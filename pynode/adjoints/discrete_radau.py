@@ -50,7 +50,7 @@ class Replay(Start):
             start[i] = cotangents.sum(0) - stages[i].sum(0)
         return stages, start
 
-    def _stages(self, seed, outputs):
+    def stages(self, seed, outputs):
         """(cotangents of the starts (m, n, w), those of f at the stages (m, s, n, w)) for cotangents of the ends.
 
         outputs: whether the cotangents of the outputs inside the steps are added.
@@ -69,15 +69,9 @@ class Replay(Start):
         held = held if mass is None else mass.times_transposed(held.transpose(1, 2)).transpose(1, 2)
         return start + held, slopes
 
-    def sweep(self, seed):
-        """Cotangents of the starts, (m, n, w); None where seed is None and there are no outputs inside."""
-        if seed is None and self.dense is None:
-            return None
-        return self._stages(seed, seed is None)[0]
-
     def parameters(self, seed):
         """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the ends."""
         if not self.field.parameters:
             return []
-        slopes = self._stages(seed, True)[1]
+        slopes = self.stages(seed, True)[1]
         return pull_parameters(self.field, self.t_points, self.y_points, slopes.reshape(-1, self.y.shape[1]))

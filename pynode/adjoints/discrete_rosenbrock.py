@@ -42,7 +42,7 @@ class Replay(Start):
         self.changes = [jacobian_slopes(field, self.t, self.y, u, s) for u, s in zip(self.u, self.slopes)]
         self.dense = self.dense_cotangents(tb.dense_weights, False)
 
-    def _stages(self, seed, outputs):
+    def stages(self, seed, outputs):
         """(cotangents of the starts, list of v_i), (m, n, w) each, for cotangents of the ends.
 
         outputs: whether the cotangents of the outputs inside the steps are added.
@@ -69,17 +69,11 @@ class Replay(Start):
                 ubar[j] = ubar[j] + c / h * held
         return start, vs
 
-    def sweep(self, seed):
-        """Cotangents of the starts, (m, n, w); None where seed is None and there are no outputs inside."""
-        if seed is None and self.dense is None:
-            return None
-        return self._stages(seed, seed is None)[0]
-
     def parameters(self, seed):
         """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the ends."""
         if not self.field.parameters:
             return []
-        vs = torch.stack(self._stages(seed, True)[1]).squeeze(3)
+        vs = torch.stack(self.stages(seed, True)[1]).squeeze(3)
         t, y = (torch.cat(x) for x in zip(*self.points))
         first = pull_parameters(self.field, t, y, vs.reshape(-1, y.shape[1]))
         second = second_order(self.field, self.t, self.y, torch.stack(self.u), torch.stack(self.slopes), vs)[1]

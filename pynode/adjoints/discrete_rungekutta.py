@@ -38,7 +38,7 @@ class Replay(Start):
         self.jacobians = jacobians(field, t, torch.cat([p[1] for p in self.points])).view(count, *y.shape, y.shape[1])
         self.dense = self.dense_cotangents(tb.dense_weights[:count], True)
 
-    def _stages(self, seed, outputs):
+    def stages(self, seed, outputs):
         """Cotangents of all stages for cotangents (m, n, w) of the ends (None: of the outputs inside alone).
 
         outputs: whether the cotangents of the outputs inside the steps are added.
@@ -63,17 +63,11 @@ class Replay(Start):
                     stages[j] = stages[j] + h * self.a[i, j] * back
         return start, stages
 
-    def sweep(self, seed):
-        """Cotangents of the starts, (m, n, w); None where seed is None and there are no outputs inside."""
-        if seed is None and self.dense is None:
-            return None
-        return self._stages(seed, seed is None)[0]
-
     def parameters(self, seed):
         """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the ends."""
         if not self.field.parameters:
             return []
-        stages = self._stages(seed, True)[1]
+        stages = self.stages(seed, True)[1]
         t, y = (torch.cat(x) for x in zip(*self.points))
         return pull_parameters(self.field, t, y, torch.cat(stages).squeeze(2))
 

@@ -51,6 +51,8 @@ class JuliaAdjoint(Adjoint):
         return cls(known[key], checkpoints=bool(getattr(adjoint, "checkpoints", False)), **options)
 
     def check(self, field, method):
+        if field.mass is not None:
+            raise ValueError("backend='julia' has no gradient through a mass matrix: use backend='torch', adjoint='discrete'")
         self.reverse(method)
 
     def reverse(self, forward):

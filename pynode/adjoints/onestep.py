@@ -66,6 +66,8 @@ class Start:
     """Starts, times and sizes of the steps of a chunk: y (m, n), t (m,), h (m,), and their outputs.
 
     inside: list of (i, thetas (q,), cotangents (q, n)), i the number of the step, or those of q steps, (q,).
+    A family has ``dense``, the cotangents of the outputs inside or None, and ``stages(seed, outputs)``: cotangents of the
+    starts and of the stages for cotangents (m, n, w) of the ends (None: none); outputs: whether dense is added.
     """
 
     @staticmethod
@@ -75,6 +77,12 @@ class Start:
 
     def __init__(self, chunk, inside):
         self.y, self.t, self.h, self.inside = chunk.y, chunk.t, chunk.h, inside
+
+    def sweep(self, seed):
+        """Cotangents of the starts, (m, n, w); None where seed is None and there are no outputs inside."""
+        if seed is None and self.dense is None:
+            return None
+        return self.stages(seed, seed is None)[0]
 
     def dense_cotangents(self, weights, scaled):
         """Cotangents of the stages and of the start from the outputs inside the steps.

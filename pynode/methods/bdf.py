@@ -24,6 +24,7 @@ from ..algebra.structure import linearise
 from ..status import Status
 from .base import Method, Step
 from .bdf_history import DifferenceHistory, ValueHistory
+from .parking import KeepsJacobian
 
 MAX_ORDER = 5
 SLOW = 0.1  # where Newton converges more slowly than this, a new factorisation takes a new Jacobian with it
@@ -57,7 +58,7 @@ class State(NamedTuple):
 
 
 @dataclass(frozen=True)
-class BDF(Method):
+class BDF(KeepsJacobian, Method):
     """Backward differentiation with a history of the given form."""
 
     history: object = None
@@ -70,17 +71,6 @@ class BDF(Method):
     def init(self, field, t, y, f0, h, tol):
         z, past = self.history.start(y, f0, h)
         return State(z, past, 1, 0, h, linearise(field), None, None, False, None, 0.0, 1.0)
-
-    def parked(self, state):
-        """Without the Jacobian and its factorisation, which are made again at their origin."""
-        return state._replace(jac=None, solver=None, origin=None if state.jac is None else state.origin)
-
-    def restored(self, state):
-        if state.origin is None:
-            return state
-        t, y, scale = state.origin
-        jac = state.jacobian(t, y)
-        return state._replace(jac=jac, solver=state.jacobian.factorised(jac, state.c, scale))
 
     def slim(self, tape):
         """Without the history, which served the dense output."""

@@ -19,6 +19,7 @@ from ..algebra.newton import attach, full_newton, simplified_newton
 from ..algebra.structure import linearise
 from ..status import Status
 from .base import OneStep, Step
+from .parking import KeepsJacobian
 
 SLOW = 0.03  # where Newton converges more slowly than this, the next step takes a new Jacobian
 ITERATIONS = 7  # of Newton's method at a stage
@@ -62,7 +63,7 @@ class Stages(NamedTuple):
 
 
 @dataclass(frozen=True)
-class DIRK(OneStep):
+class DIRK(KeepsJacobian, OneStep):
     """Runs a diagonally implicit tableau; with a companion, split fields are integrated as an additive pair.
 
     The Jacobian is kept while Newton's iteration converges, its factorisation while the step stays the same.
@@ -191,17 +192,6 @@ class DIRK(OneStep):
         if state.jac is None:
             state = state._replace(jac=state.jacobian(t, y), origin=(t, y, None), fresh=True, solver=None)
         return state.jac, state
-
-    def parked(self, state):
-        """Without the Jacobian and its factorisation, which are made again at their origin."""
-        return state._replace(jac=None, solver=None, origin=None if state.jac is None else state.origin)
-
-    def restored(self, state):
-        if state.origin is None:
-            return state
-        t, y, scale = state.origin
-        jac = state.jacobian(t, y)
-        return state._replace(jac=jac, solver=state.jacobian.factorised(jac, state.c, scale))
 
     def slim(self, tape):
         return None, tape[1]

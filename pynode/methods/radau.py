@@ -16,6 +16,7 @@ from ..algebra.newton import attach, full_newton, simplified_newton
 from ..status import Status
 from .base import OneStep, Step
 from .collocation import RadauIIA
+from .parking import KeepsJacobian
 
 SLOW = 0.03  # where Newton converges more slowly than this, the next step takes a new Jacobian
 ITERATIONS = 7  # of Newton's method
@@ -108,7 +109,7 @@ class _Stages:
 
 
 @dataclass(frozen=True)
-class Radau(OneStep):
+class Radau(KeepsJacobian, OneStep):
     """Runs Radau IIA: simplified Newton in transformed variables, started from the last step's polynomial, the filtered
     error estimate (IV.8.19 and IV.8.20) and the predictive controller of Gustafsson (IV.8.25).
 
@@ -137,15 +138,9 @@ class Radau(OneStep):
             state = state._replace(jac=state.jacobian(t, y), origin=(t, y), fresh=True, solver=None)
         return state.jac, state
 
-    def parked(self, state):
-        """Without the Jacobian and its factorisations, which are made again at their origin."""
-        return state._replace(jac=None, solver=None, origin=None if state.jac is None else state.origin)
-
-    def restored(self, state):
-        if state.origin is None:
-            return state
-        jac, field = state.jacobian(*state.origin), state.jacobian.field
-        return state._replace(jac=jac, solver=Transformed(self.tableau, jac, state.h, field.stats, field.mass))
+    def refactorised(self, state, jac):
+        field = state.jacobian.field
+        return Transformed(self.tableau, jac, state.h, field.stats, field.mass)
 
     def step(self, field, t, y, h, state, tol):
         """One step; y: (n,). Newton's iterations synchronise once each, the norm of the error once."""

@@ -1,0 +1,32 @@
+"""What the tests on a real Julia share; imported where there is none, it skips the file, with the reason.
+
+Run them with a Julia that has the solvers: PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT, `pynode julia use`, or
+`pynode julia install`. The first solve by each method compiles it, which takes seconds.
+"""
+
+import math
+
+import pytest
+import torch
+from cases import tensor
+
+from pynode import solve
+from pynode.backends.julia.locate import locate
+
+FOUND = locate()
+if not FOUND.ready:
+    pytest.skip(f"no Julia: {FOUND.problem}", allow_module_level=True)
+
+
+def leaf(value):
+    return value.detach().clone().requires_grad_()
+
+
+def julia(f, y0, t, **options):
+    return solve(f, y0, t, backend="julia", **options)
+
+
+def next_solve_works():
+    with torch.no_grad():
+        y = julia(lambda t, y: -y, tensor(1.0), [0.0, 1.0], method="FBDF", rtol=1e-6).y[-1]
+    assert abs(float(y) - math.exp(-1)) < 1e-4
