@@ -19,7 +19,7 @@ from pynode.nn import NeuralSDE
 torch.set_num_threads(1)  # the tensors are small: more threads only wait for one another
 torch.manual_seed(0)
 out = Path(__file__).resolve().parent.parent / "out" / "neural_sde"
-steps = int(sys.argv[1]) if sys.argv[1:] else 250
+steps = int(sys.argv[1]) if sys.argv[1:] else 500
 
 
 class Function(nn.Module):
@@ -59,7 +59,7 @@ for step in range(steps):
     loss.backward()
     optimizer.step()
     schedule.step()
-    if step % 50 == 0:
+    if step % 100 == 0:
         print(f"step {step:>4}  mean squared error of means and standard deviations {loss.item():.5f}", flush=True)
 
 n, late = 4000, torch.linspace(0, 10, 41)
@@ -89,7 +89,7 @@ def draw():
         for i, colour in enumerate(colours):
             panel.plot(times, data[:, i], "o", color=colour, ms=4)
             panel.plot(times, model[:, i], color=colour)
-        panel.set(title=f"{title} over time, by start: data (dots), learned (lines)", xlabel="t")
+        panel.set(title=f"{title}: data (dots), learned (lines)", xlabel="t", ylabel="by start, from -2 (dark) to 2 (light)")
     axes[1, 0].plot(late, ends["learned"][:, :40], lw=0.7, color="tab:blue", alpha=0.6)
     axes[1, 0].set(title="learned paths from 0, ten times as long as the data", xlabel="t", ylabel="y", ylim=(-2.2, 2.2))
     bins = torch.linspace(-2.2, 2.2, 56).numpy()

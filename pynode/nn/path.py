@@ -79,11 +79,11 @@ class Path:
 
     def _located(self, s):
         """(number of the piece, flat; distance from its first knot, in the shape of s); knots in the dtype of s, as rounded."""
-        place = torch.bucketize(s.detach(), self.inner.to(s), right=True).reshape(-1)
+        place = torch.bucketize(s.detach().contiguous(), self.inner.to(s), right=True).reshape(-1)
         return place, s - self.knots.detach().to(s).index_select(0, place).reshape(s.shape)
 
     def _many(self, s, coefficients):
-        s = torch.as_tensor(s).to(self.coefficients)
+        s = torch.as_tensor(s, dtype=self.coefficients.dtype, device=self.coefficients.device)
         if s.dim() > 1:
             raise ValueError(f"a path is asked for its value at one s, or at (m,) of them, not at {tuple(s.shape)}")
         place, distance = self._located(s)
