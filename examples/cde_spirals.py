@@ -2,8 +2,8 @@
 
     python examples/cde_spirals.py [STEPS]
 
-Every series has 10 to 20 observations at times of its own; half of the values are missing, and what is left
-is noisy. A cubic Hermite path with backward differences (Morrill et al. 2022) drives the hidden state, and a linear readout of it
+Every series has 10 to 20 observations at times of its own; half of the values are missing, and what is left is
+noisy. A cubic Hermite path with backward differences (Morrill et al. 2022) drives the hidden state, and a linear readout of it
 says left or right: at the end for training, and all along the way in the picture, out/cde_spirals/spirals.png. Takes a minute.
 """
 

@@ -4,8 +4,8 @@
 
 The data come from dy = (y - y^3) dt + (0.4 + 0.2 cos y) dW, a particle between two wells: from nine starts, the mean and the
 variance over time of many paths, up to t = 1. Two networks, drift and diffusion, are trained until their paths have the same
-moments. From y = 0 the learned equation is then solved to t = 10, where paths have gathered in both wells: no mean and no variance
-says so. Takes a minute; the picture is out/neural_sde/double_well.png.
+moments. From y = 0 the learned equation is then solved to t = 10, where paths have gathered in both wells, which no mean and
+variance says. Takes a minute; the picture is out/neural_sde/double_well.png.
 """
 
 import sys
@@ -70,8 +70,8 @@ order = torch.linspace(0.02, 0.98, 49)
 apart = (ends["true"][-1].quantile(order) - ends["learned"][-1].quantile(order)).abs().mean()
 middle = {name: float((y[-1].abs() < 0.4).float().mean()) for name, y in ends.items()}
 print(
-    f"at t = 10 the learned paths lie {apart:.3f} from the true ones (mean distance of quantiles), {middle['learned']:.1%} of them "
-    f"between the wells (true {middle['true']:.1%})"
+    f"at t = 10 the learned paths lie {apart:.3f} from the true ones (mean distance of quantiles), {middle['learned']:.1%} of "
+    f"them between the wells (true {middle['true']:.1%})"
 )
 
 

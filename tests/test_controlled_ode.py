@@ -186,9 +186,9 @@ def test_it_finds_a_control():
 def test_mistakes_are_told():
     model, y0 = ControlledODE(Linear()), tensor(1.0, -1.0)
     x = torch.randn(1, 4, 1, dtype=torch.float64)
-    with pytest.raises(ValueError, match="path runs from 0 to 1.3, and 2 lies outside of it; solve between these"):
+    with pytest.raises(ValueError, match=r"path runs from 0 to 1\.3, and 2 lies outside of it; solve between these"):
         model(y0, LinearPath(KNOTS, x[0], time=False), T)
-    with pytest.raises(ValueError, match="from 0 to 1.3, and -1 lies outside"):
+    with pytest.raises(ValueError, match=r"from 0 to 1\.3, and -1 lies outside"):
         model(y0, ZeroOrderHold(KNOTS, x[0]), [-1.0, 1.0])
     for path in (RectilinearPath(KNOTS, x), LinearPath(KNOTS.expand(1, 4), x)):
         with pytest.raises(ValueError, match=r"an input is a function of time: make the path of one sequence of times"):

@@ -19,7 +19,8 @@ def series(batch=3, count=4, channels=2):
 
 
 @pytest.mark.parametrize("make", [
-    lambda x: LinearPath(TIMES, x, time=False), lambda x: CubicHermitePath(TIMES, x, time=False), lambda x: ZeroOrderHold(TIMES, x),
+    lambda x: LinearPath(TIMES, x, time=False), lambda x: CubicHermitePath(TIMES, x, time=False),
+    lambda x: ZeroOrderHold(TIMES, x),
 ], ids=["linear", "hermite", "held"])
 @pytest.mark.parametrize("batched", [True, False])
 def test_it_goes_through_its_observations(make, batched):

@@ -35,8 +35,8 @@ class NeuralCDE(SolveModule):
         """
         if not isinstance(path, Path) or path.smooth < 0:
             raise TypeError(
-                f"a CDE is driven by a path with a derivative, not by {type(path).__name__}: make a CubicHermitePath, LinearPath "
-                "or RectilinearPath of times and values"
+                f"a CDE is driven by a path with a derivative, not by {type(path).__name__}: make a CubicHermitePath, "
+                "LinearPath or RectilinearPath of times and values"
             )
         times = path.ends if t is None else t
         path.check_span(times)

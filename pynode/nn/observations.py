@@ -45,7 +45,7 @@ class Observations:
         self.times = torch.where(self.lasting, times, times.gather(1, last))
 
     def interpolated(self):
-        """values with gaps filled linearly in time; before the first observation of a channel the first, after the last the last."""
+        """values with gaps filled linearly in time; the first and last observation hold outside of theirs."""
         before, after = self._neighbours()
         count = self.values.shape[1]
         one, two = torch.where(before < 0, after, before), torch.where(after == count, before, after)
@@ -79,16 +79,16 @@ def _lasting(times, shared):
     missing = times.isnan()
     if bool(times.isinf().any()) or bool((missing[:, :-1] & ~missing[:, 1:]).any()) or (shared and bool(missing.any())):
         raise ValueError(
-            "the times of a path must be finite; NaN may stand only at the end of a row of times (batch, T), where a series has "
-            "fewer observations than others"
+            "the times of a path must be finite; NaN may stand only at the end of a row of times (batch, T), where a series "
+            "has fewer observations than others"
         )
     counts = (~missing).sum(1)
     short = (counts < 2).nonzero().flatten().tolist()
     if short:
         where = f"row {short[0]} has" if len(times) > 1 else "there is"
         raise ValueError(
-            f"a path needs at least two observations, and {where} {int(counts[short[0]])}; leave such a series out, or give its "
-            "observation once more at a later time"
+            f"a path needs at least two observations, and {where} {int(counts[short[0]])}; leave such a series out, or give "
+            "its observation once more at a later time"
         )
     return ~missing
 
@@ -102,7 +102,8 @@ def _check_increasing(times, lasting, dtype):
         rounded = f" (in {dtype} they are the same: subtract the first time, or use float64)" if two > one else ""
         raise ValueError(
             f"the times of a path must increase strictly, but {one:.10g} is followed by {two:.10g}"
-            + (f" in row {row}" if len(times) > 1 else "") + f"{rounded}; sort the observations and put those at one time into one"
+            + (f" in row {row}" if len(times) > 1 else "")
+            + f"{rounded}; sort the observations and put those at one time into one"
         )
 
 

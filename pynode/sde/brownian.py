@@ -1,7 +1,7 @@
 """One Brownian path that can be asked for its value at any time, in any order, with the same answer each time.
 
-The tree of Brownian bridges of Li, Wong, Chen & Duvenaud, "Scalable gradients for stochastic differential equations", AISTATS 2020,
-sec. 4 (Lévy's construction), with a counter-based generator at its nodes, so that nothing is stored but the last way down.
+The tree of Brownian bridges of Li, Wong, Chen & Duvenaud, Scalable gradients for SDEs, AISTATS 2020, sec. 4
+(Lévy's construction), with a counter-based generator at its nodes, so that nothing is stored but the last way down.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class SDE:
         with torch.enable_grad():
             leaf = y.detach().requires_grad_()
             out = self.drift(t, leaf)
-            parts = out.sum(tuple(range(y.dim() - 1))).unbind() if out.requires_grad else ()
+            parts = out.reshape(-1, y.shape[-1]).sum(0).unbind() if out.requires_grad else ()
             rows = [torch.autograd.grad(part, leaf, retain_graph=True, allow_unused=True)[0] for part in parts]
         rows = [torch.zeros_like(y) if row is None else row for row in rows]
         return torch.stack(rows, -2) if rows else y.new_zeros(*y.shape, y.shape[-1])
@@ -54,9 +54,9 @@ class SDE:
             alone = (self.jacobian(t, y) @ tangent.unsqueeze(-1)).squeeze(-1)
         if not torch.allclose(whole, alone, rtol=1e-3, atol=1e-4 * float(whole.abs().max().nan_to_num(0.0)), equal_nan=True):
             raise ValueError(
-                "an implicit scheme takes every row of the state, (..., d), by itself, but here rows of the drift influence one "
-                "another (batch normalisation, a mean over the batch); put what belongs together in the last dimension, or take "
-                "'em' or 'milstein'"
+                "an implicit scheme takes every row of the state, (..., d), by itself, but here rows of the drift influence "
+                "one another (batch normalisation, a mean over the batch); put what belongs together in the last dimension, "
+                "or take 'em' or 'milstein'"
             )
 
     def check_diagonal(self, t, y):
@@ -67,8 +67,8 @@ class SDE:
             apart = self._along(self.diffusion, t, y, one) * two
         if not torch.allclose(both, apart, rtol=1e-3, atol=1e-4 * float(both.abs().max().nan_to_num(0.0)), equal_nan=True):
             raise ValueError(
-                "Milstein's scheme is for diffusions whose component i depends on y_i alone, and this one couples components: take "
-                "'em' or 'implicitem', or a diffusion by component"
+                "Milstein's scheme is for diffusions whose component i depends on y_i alone, and this one couples components: "
+                "take 'em' or 'implicitem', or a diffusion by component"
             )
 
     def _along(self, f, t, y, tangent):
@@ -81,8 +81,8 @@ class SDE:
         if not isinstance(out, torch.Tensor) or out.shape != shape or out.dtype != self.dtype:
             what = f"{tuple(out.shape)} {out.dtype}" if isinstance(out, torch.Tensor) else type(out).__name__
             raise ValueError(
-                f"the {name} must return {tuple(shape)} {self.dtype}, not {what}; general noise, (..., d, m), needs noise_dim=m, "
-                "and modules the dtype of the state"
+                f"the {name} must return {tuple(shape)} {self.dtype}, not {what}; general noise, (..., d, m), needs "
+                "noise_dim=m, and modules the dtype of the state"
             )
         return out
 

@@ -1,4 +1,4 @@
-"""Steps of fixed size for Itô's dy = f dt + g dW. Kloeden & Platen, "Numerical solution of stochastic differential equations", 1992.
+"""Steps of fixed size for Itô's dy = f dt + g dW. Kloeden & Platen, Numerical Solution of SDEs, 1992.
 
 A scheme is explicit or implicit in the drift, and has the noise of Euler and Maruyama or that of Milstein:
     y' = y + h f + g dW (+ (g dg/dy)(dW^2 - h) / 2),  with f at (t, y), or at (t + h, y') where it is implicit.
@@ -59,7 +59,7 @@ def _solved(sde, t, h, right, start):
         small = torch.finfo(y.dtype).eps ** 0.5  # quadratic convergence: the square of it is what is left
         for _ in range(ITERATIONS):
             matrix = unit - h * sde.jacobian(t, y)
-            change = torch.linalg.solve(matrix, right + h * sde.drift(t, y) - y)
+            change = torch.linalg.solve_ex(matrix, right + h * sde.drift(t, y) - y)[0]  # singular: infinite
             size = float((change.abs() / (1 + y.abs())).max())
             if size <= small:
                 break

@@ -31,8 +31,8 @@ def solve_sde(drift, diffusion, y0, t, *, dt, method="em", noise_dim=None, brown
         torch.manual_seed repeats it.
 
     Gradients reach y0 and all tensors of drift and diffusion, by autograd through the steps: they are those of the computed
-    path for fixed noise, to rounding, whatever dt. (A stochastic adjoint, solved backwards, has them as dt -> 0 alone, and would
-    need the path itself back, which Itô's noise does not allow without corrections.) Memory grows with the number of steps.
+    path for fixed noise, to rounding, whatever dt. (A stochastic adjoint, solved backwards, has them as dt -> 0
+    alone, with an error of the order of the scheme.) Memory grows with the number of steps.
 
     Returns a Solution with y (T, ..., d); .brownian is the noise. SolveError where states overflow (with throw=False the
     partial solution), ValueError and TypeError for input that makes no sense.
@@ -88,7 +88,7 @@ def solve_sde(drift, diffusion, y0, t, *, dt, method="em", noise_dim=None, brown
 
 
 def _advance(scheme, sde, brownian, start, end, y, halvings):
-    """The state at end, in one step, or in smaller ones on the same noise where Newton's iteration fails; None if it always does."""
+    """The state at end, in one step, or in smaller ones on the same noise where Newton's iteration fails; else None."""
     new = step(scheme, sde, start, end - start, y, brownian.increment(start, end))
     if new is not None:
         sde.stats.accepted += 1
