@@ -105,7 +105,10 @@ def _array(tensor):
 
 
 def _count(package, path, stats, before):
-    """Add Julia's counts to ours; returns how it ended, and the size of the last step. Evaluations, Jacobians and products the hooks have counted."""
+    """Add Julia's counts to ours; returns how it ended, and the size of the last step.
+
+    Evaluations, Jacobians and products the hooks have counted.
+    """
     code, accepted, rejected, factorisations, solves, failures, size = package.statistics(path.solved)
     stats.accepted = before + accepted
     stats.rejected += rejected
