@@ -1,4 +1,4 @@
-"""The neural stochastic differential equation. Tzen & Raginsky, arXiv:1905.09883, 2019; Li, Wong, Chen & Duvenaud, AISTATS 2020."""
+"""The neural stochastic differential equation. Tzen & Raginsky, arXiv:1905.09883, 2019; Li et al., AISTATS 2020."""
 
 from __future__ import annotations
 
