@@ -4,7 +4,7 @@
 
 First the identification: a network in the place of the unknown torque-free acceleration is trained on trajectories under random
 held inputs (zero-order hold, as a digital controller gives them). Then the control: gradients of the solution with respect to
-the values of the input find a sequence of torques, each weaker than half of gravity's, that brings the learned pendulum from
+the values of the input find a sequence of torques, each weaker than 0.6 of gravity's greatest, that brings the learned pendulum from
 hanging to upright, at rest. Last the test: the same torques on the true pendulum. Takes a minute; the picture is
 out/control/swing_up.png.
 """
@@ -21,8 +21,8 @@ from pynode.nn import ControlledODE, ZeroOrderHold
 torch.set_num_threads(1)  # the tensors are small: more threads only wait for one another
 torch.manual_seed(0)
 out = Path(__file__).resolve().parent.parent / "out" / "control"
-steps = int(sys.argv[1]) if sys.argv[1:] else 120
-strongest = 0.5  # torque, where gravity's is sin(angle)
+steps = int(sys.argv[1]) if sys.argv[1:] else 160
+strongest = 0.6  # torque; that of gravity is sin(angle)
 
 
 class Pendulum(nn.Module):
@@ -56,12 +56,14 @@ inputs = ZeroOrderHold(switches, 2 * torch.rand(64, 4, 1) - 1)
 with torch.no_grad():
     seen = true(starts, inputs, short)
     seen = seen + 0.01 * torch.randn_like(seen)
-optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+optimizer = torch.optim.Adam(network.parameters(), lr=2e-2)
+schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
 for step in range(steps):
     optimizer.zero_grad()
     loss = (learned(starts, inputs, short) - seen).square().mean()
     loss.backward()
     optimizer.step()
+    schedule.step()
     if step % 50 == 0:
         print(f"identification, step {step:>4}  mean squared error {loss.item():.6f}", flush=True)
 
@@ -110,7 +112,7 @@ def draw():
     axes["angle"].set(title="angle: from hanging (0) to upright ($\\pi$)", xlabel="t", ylabel="angle")
     axes["angle"].legend()
     axes["torque"].stairs(torque[:, 0].numpy(), [*held.tolist(), 10.0], baseline=None, color="k")
-    axes["torque"].set(title="torque, held for 0.5 each", xlabel="t", ylabel="u")
+    axes["torque"].set(title="torque, held for 0.5 each", xlabel="t", ylabel="u", ylim=(-0.65, 0.65))
     axes["plane"].plot(0, 0, "ks", math.pi, 0, "k*", ms=10)
     axes["plane"].set(title="angle and speed: from rest (square) to the goal (star)", xlabel="angle", ylabel="speed")
     out.mkdir(parents=True, exist_ok=True)
