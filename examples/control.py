@@ -2,11 +2,11 @@
 
     python examples/control.py [STEPS]
 
-First the identification: a network in the place of the unknown torque-free acceleration is trained on trajectories under random
-held inputs (zero-order hold, as a digital controller gives them). Then the control: gradients of the solution with respect to
-the values of the input find a sequence of torques, each weaker than 0.6 of gravity's greatest, that brings the learned pendulum from
-hanging to upright, at rest. Last the test: the same torques on the true pendulum. Takes a minute; the picture is
-out/control/swing_up.png.
+First the identification: a network in the place of the unknown acceleration without torque is trained on trajectories under
+random held inputs (zero-order hold, as a digital controller gives them). Then the control: gradients of the solution with
+respect to the values of the input find a sequence of torques, each weaker than 0.6 of gravity's greatest, that brings the
+learned pendulum from hanging to upright, at rest. Last the test: the same torques on the true pendulum. Takes a minute; the
+picture is out/control/swing_up.png.
 """
 
 import math
@@ -91,8 +91,8 @@ torque = (strongest * free.tanh()).detach()
 with torch.no_grad():
     planned, swung = (model(hanging, ZeroOrderHold(held, torque), times) for model in (learned, true))
 print(
-    f"the torques found on the learned pendulum bring the true one to {float(swung[-1, 0]) * 180 / math.pi:.1f} degrees of 180, at "
-    f"a speed of {float(swung[-1, 1]):.3f}"
+    f"the torques found on the learned pendulum bring the true one to {float(swung[-1, 0]) * 180 / math.pi:.1f} degrees of "
+    f"180, at a speed of {float(swung[-1, 1]):.3f}"
 )
 
 

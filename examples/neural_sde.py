@@ -45,7 +45,7 @@ def moments(model, n):
 
 times = torch.linspace(0, 1, 11)
 starts = torch.linspace(-2, 2, 9).unsqueeze(1)
-true = NeuralSDE(Function(lambda y: y - y**3), Function(lambda y: 0.4 + 0.2 * y.cos()), dt=0.01, method="Milstein")
+true = NeuralSDE(Function(lambda y: y - y**3), Function(lambda y: 0.4 + 0.2 * y.cos()), dt=0.02, method="Milstein")
 learned = NeuralSDE(network(), nn.Sequential(network(), nn.Softplus()), dt=0.05, method="EM")
 with torch.no_grad():
     mean, variance = moments(true, 4000)

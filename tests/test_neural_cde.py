@@ -69,7 +69,7 @@ def test_it_does_not_matter_how_fast_the_path_is_run_through():
 
 
 @each_scheme
-@pytest.mark.parametrize("options", [{}, {"batched": True}, {"method": "rodas5p", "rtol": 1e-7, "atol": 1e-9}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"batched": True}, {"method": "rodas5p", "rtol": 1e-5, "atol": 1e-6}], ids=str)
 def test_gradients_are_those_of_differences(scheme, options):
     """Parameters and the values of the path, one step for all rows and a step a row."""
     times, x = data(3, 4)
@@ -92,7 +92,7 @@ def test_gradients_are_those_of_differences(scheme, options):
                 ends.append(value())
                 leaf.sub_(direction, alpha=h)
         expected = (ends[0] - ends[1]) / 2e-5
-        torch.testing.assert_close((leaf.grad * direction).sum(), expected, rtol=2e-5, atol=1e-6)
+        torch.testing.assert_close((leaf.grad * direction).sum(), expected, rtol=5e-5, atol=1e-6)
 
 
 def test_rows_stand_alone():

@@ -38,7 +38,7 @@ def timed(n):
 @pytest.mark.parametrize("equation", [geometric, timed])
 def test_strong_order(name, equation):
     """Root mean square errors of paths at steps halved twice, on the same noise."""
-    drift, diffusion, exact, noise = equation(600)
+    drift, diffusion, exact, noise = equation(500)
     errors = []
     for dt in (1 / 32, 1 / 128):
         with torch.no_grad():
