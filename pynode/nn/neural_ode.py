@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 
 import torch
 
+from ..problem import checked_times
 from ..solve import solve
 
 
@@ -25,12 +27,17 @@ class NeuralODE(torch.nn.Module):
         super().__init__()
         if not isinstance(field, torch.nn.Module):
             raise TypeError(f"field must be an nn.Module, so that its parameters are found, not {type(field).__name__}")
+        if getattr(field.forward, "__name__", "") == "_forward_unimplemented":
+            raise TypeError(f"field, a {type(field).__name__}, has no forward: give one with forward(t, y), or forward(y)")
+        if not isinstance(last_only, (bool, type(None))):
+            raise TypeError(f"last_only must be True, False or None, not {last_only!r}")
+        _check_options(options)
         self.field = field
-        self.register_buffer("t", torch.as_tensor(t, dtype=torch.float64), persistent=False)
+        self.register_buffer("t", checked_times(t).to(torch.float64), persistent=False)
         self.last_only = last_only
         self.options = {"method": method, "rtol": rtol, "atol": atol, **options}
         self.stats = None
-        self._takes_time = len(inspect.signature(field.forward).parameters) != 1
+        self._takes_time = _takes_time(field)
 
     def _apply(self, fn, recurse=True):
         """.to(device) moves the times, but .float() leaves them in float64: time is never rounded to the state's dtype."""
@@ -70,3 +77,23 @@ class _Autonomous(torch.nn.Module):
 
     def forward(self, t, y):
         return self.field(y)
+
+
+def _takes_time(field) -> bool:
+    """Whether a module is called with (t, y): unless y is all that its forward must have."""
+    inner = getattr(field, "_orig_mod", field)  # of a module that torch.compile has wrapped
+    needed = [
+        p for p in inspect.signature(inner.forward).parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    return len(needed) != 1
+
+
+def _check_options(options):
+    """TypeError for what is no option of solve, or its own affair."""
+    known = [name for name in inspect.signature(solve).parameters if name not in ("f", "y0", "t", "args")]
+    for name in options:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
+            raise TypeError(f"{name} is no option of a model over solve: {hint}")
