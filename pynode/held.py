@@ -28,18 +28,26 @@ class Held:
         self._device = device.type
 
     @contextmanager
-    def again(self):
-        """The modules as they were, within the block, and nothing around it that the solve stepped out of."""
+    def again(self, parameters):
+        """The modules as they were, within the block, and nothing around it that the solve stepped out of.
+
+        Hooks of the parameters rest: they are for the gradient that comes out, not for the parts that it is made of.
+        """
         changed = [(holder, name, holder[name]) for holder, name, tensor in self._slots if holder.get(name) is not tensor]
+        hooked = [(p, p._backward_hooks) for p in parameters if p._backward_hooks]
         try:
             if changed:
                 for holder, name, tensor in self._slots:
                     holder[name] = tensor
+            for p, _ in hooked:
+                p._backward_hooks = None
             with quiet(self._device):
                 yield
         finally:
             for holder, name, tensor in changed:
                 holder[name] = tensor
+            for p, hooks in hooked:
+                p._backward_hooks = hooks
 
 
 def _content(cell):

@@ -167,11 +167,11 @@ def solve(
                 return outputs()
 
             def pullback(grads):
-                with field.held.again():
+                with field.held.again(taken.parameters):
                     return adjoint.pullback(taken, method, path, queries[: len(grads)], grads, flat_options)
 
             def second(grads, vectors):
-                with field.held.again():
+                with field.held.again(taken.parameters):
                     return adjoint.second(taken, path, queries[: len(grads)], grads, vectors)
 
             return Integrate.apply(outputs, pullback, second, start, *taken.sources)

@@ -84,7 +84,7 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
             when, who = np.concatenate(when), np.concatenate(who)
 
             def pullback(grads):
-                with held.again():
+                with held.again(field.parameters):
                     return discrete_rows.pullback(RowPart(field, index), method, steps, when, who, grads)
 
             joined = Integrate.apply(lambda: joined.detach(), pullback, _no_second, start, *field.parameters)

@@ -18,7 +18,7 @@ HALVES = (torch.float16, torch.bfloat16)
 
 
 def eager(solve):
-    """solve as a function that torch.compile leaves alone: the graph breaks there, a field that is compiled itself stays so.
+    """solve as a function that torch.compile leaves alone: the graph breaks there, and nothing within is compiled.
 
     NotImplementedError where it is traced or exported.
     """

@@ -82,6 +82,8 @@ class _Autonomous(torch.nn.Module):
 def _takes_time(field) -> bool:
     """Whether a module is called with (t, y): unless y is all that its forward must have."""
     inner = getattr(field, "_orig_mod", field)  # of a module that torch.compile has wrapped
+    if isinstance(inner, torch.jit.ScriptModule):
+        return len(inner.forward.schema.arguments) != 2  # self is the first
     needed = [
         p for p in inspect.signature(inner.forward).parameters.values()
         if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
