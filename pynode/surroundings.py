@@ -53,7 +53,7 @@ def undisturbed(run, problem):
 
 @contextmanager
 def quiet(device):
-    """A block without autocast on a kind of device ('cpu'), and where parametrized tensors are made whenever they are asked for.
+    """A block without autocast on a kind of device ('cpu'), and where parametrized tensors are made when they are asked for.
 
     Of a tensor that torch.nn.utils.parametrize.cached keeps, the graph would be that of whoever asked first: often none.
     """

@@ -1,4 +1,4 @@
-"""A solve inside autocast, torch.compile, kept parametrizations, functional_call, inference mode, tracing: right, or refused."""
+"""A solve inside autocast, torch.compile, kept parametrizations, functional_call, inference mode, tracing: right or refused."""
 
 import copy
 

@@ -34,9 +34,9 @@ class AugmentedODE(NeuralODE):
     def forward(self, y0, t=None):
         """y0: (..., d, ...), d entries along dim. Returns (T, ..., d + augment_dims, ...), without T where last_only."""
         if not isinstance(y0, torch.Tensor):
-            raise TypeError(f"the input must be a tensor, not {type(y0).__name__}: the zeros are appended to one dimension of it")
+            raise TypeError(f"the input must be a tensor, not {type(y0).__name__}; the zeros go into one dimension of it")
         if not -y0.dim() <= self.dim < y0.dim():
-            raise ValueError(f"dim = {self.dim} is no dimension of an input of shape {tuple(y0.shape)}: choose dim, or unsqueeze")
+            raise ValueError(f"dim = {self.dim} is no dimension of an input {tuple(y0.shape)}: choose dim, or unsqueeze")
         shape = list(y0.shape)
         shape[self.dim] = self.augment_dims
         return super().forward(torch.cat((y0, y0.new_zeros(shape)), self.dim), t)
