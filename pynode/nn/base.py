@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 
 import torch
 
+from ..problem import checked_times
 from ..solve import solve
 
 
@@ -17,6 +19,7 @@ class SolveModule(torch.nn.Module):
     def __init__(self, field, options):
         super().__init__()
         self.field = as_field(field, "field")
+        _check_options(options)
         self.options = options
         self.stats = None
 
@@ -40,7 +43,9 @@ class DefaultTimes(torch.nn.Module):
     where the call gives no times."""
 
     def keep_times(self, t, last_only):
-        self.register_buffer("t", torch.as_tensor(t, dtype=torch.float64), persistent=False)
+        if not isinstance(last_only, (bool, type(None))):
+            raise TypeError(f"last_only must be True, False or None, not {last_only!r}")
+        self.register_buffer("t", checked_times(t).to(torch.float64), persistent=False)
         self.last_only = last_only
 
     def _apply(self, fn, recurse=True):
@@ -59,12 +64,33 @@ def as_field(field, name):
     """field, or TypeError where it is no module."""
     if not isinstance(field, torch.nn.Module):
         raise TypeError(f"{name} must be an nn.Module, so that its parameters are found, not {type(field).__name__}")
+    if getattr(field.forward, "__name__", "") == "_forward_unimplemented":
+        raise TypeError(f"{name}, a {type(field).__name__}, has no forward: give it one with forward(t, y), or forward(y)")
     return field
 
 
 def timed(field, inputs=1):
     """A module that is called with the time and so many further arguments; field may leave the time away."""
-    return _Autonomous(field) if len(inspect.signature(field.forward).parameters) == inputs else field
+    return _Autonomous(field) if _needed(field) == inputs else field
+
+
+def _needed(field) -> int:
+    """How many arguments the forward of a module must have."""
+    inner = getattr(field, "_orig_mod", field)  # of a module that torch.compile has wrapped
+    if isinstance(inner, torch.jit.ScriptModule):
+        return len(inner.forward.schema.arguments) - 1  # self is the first
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.default is p.empty and p.kind in kinds for p in inspect.signature(inner.forward).parameters.values())
+
+
+def _check_options(options):
+    """TypeError for what is no option of solve, or its own affair."""
+    known = [name for name in inspect.signature(solve).parameters if name not in ("f", "y0", "t", "args")]
+    for name in options:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
+            raise TypeError(f"{name} is no option of a model over solve: {hint}")
 
 
 class _Autonomous(torch.nn.Module):
