@@ -17,7 +17,8 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
     ("augmented.py", "augmented/features.png", r"NeuralODE \d\.\d+, .*; AugmentedODE \d\.\d+, "),
     ("cnf.py", "cnf/moons.png", r"unseen points: \d\.\d+ nats.* integrates to (1\.0|0\.9)"),
     ("digits.py", "digits/solvers.png", r"500 unseen digits named rightly: ResNet \d+\.\d % \(9,882 .* otherwise\)"),
-], ids=["augmented", "cnf", "digits"])
+    ("latent_spirals.py", "latent_spirals/spirals.png", r"300 unseen spirals: latent ODE \d\.\d+, recurrent network \d"),
+], ids=["augmented", "cnf", "digits", "latent_spirals"])
 def test_the_example_runs(script, picture, said, tmp_path, monkeypatch, capsys):
     run(tmp_path, monkeypatch, script, "2")
     assert re.search(said, capsys.readouterr().out)
