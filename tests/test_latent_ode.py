@@ -186,15 +186,15 @@ def test_it_learns_decay_and_predicts_beyond_the_data(encoder):
     x, given = truth + 0.05 * torch.randn_like(truth), t < 1
     options = {"encoder": encoder, "hidden": 8, "noise": 0.1, "rtol": 1e-2, "atol": 1e-3}
     model = LatentODE(nn.Linear(2, 2), nn.Linear(2, 1), 1, 2, **options)
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-2)
-    for _ in range(60 if encoder == "gru" else 25):
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-2)
+    for _ in range(40 if encoder == "gru" else 30):
         optimizer.zero_grad()
         (-model.elbo(x, t, given=given, kl_weight=0.3).mean() / 6).backward()
         optimizer.step()
     with torch.no_grad():
         error = (model.predict(x, t, t, given) - truth)[..., 0]
     for part in given, ~given:
-        assert error[part].square().mean() < 0.2 * truth[..., 0][part].square().mean()
+        assert error[part].square().mean() < 0.15 * truth[..., 0][part].square().mean()
     assert model.sample(5, [0.0, 1.0, 3.0]).shape == (5, 3, 1)
 
 
