@@ -18,7 +18,10 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
     ("cnf.py", "cnf/moons.png", r"unseen points: \d\.\d+ nats.* integrates to (1\.0|0\.9)"),
     ("digits.py", "digits/solvers.png", r"500 unseen digits named rightly: ResNet \d+\.\d % \(9,882 .* otherwise\)"),
     ("latent_spirals.py", "latent_spirals/spirals.png", r"300 unseen spirals: latent ODE \d\.\d+, recurrent network \d"),
-], ids=["augmented", "cnf", "digits", "latent_spirals"])
+    ("cde_spirals.py", "cde_spirals/spirals.png", r"\d\d\.\d% of 2,000 unseen spirals told right"),
+    ("control.py", "control/swing_up.png", r"the true one to -?\d+\.\d degrees of 180"),
+    ("neural_sde.py", "neural_sde/double_well.png", r"lie \d\.\d+ from the true ones .* \d+\.\d% of them"),
+], ids=["augmented", "cnf", "digits", "latent_spirals", "cde_spirals", "control", "neural_sde"])
 def test_the_example_runs(script, picture, said, tmp_path, monkeypatch, capsys):
     run(tmp_path, monkeypatch, script, "2")
     assert re.search(said, capsys.readouterr().out)

@@ -8,6 +8,7 @@ import math
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
+from .base import as_field
 from .neural_ode import NeuralODE
 from .recognition import Recognition
 
@@ -44,14 +45,12 @@ class LatentODE(torch.nn.Module):
         for name, value in ("data_dim", data_dim), ("latent_dim", latent_dim), ("hidden", hidden):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
-        if not isinstance(decoder, torch.nn.Module):
-            raise TypeError(f"decoder must be an nn.Module, so that its parameters are found, not {type(decoder).__name__}")
         if not (noise > 0 and math.isfinite(noise)):
             raise ValueError(f"noise must be a positive standard deviation, in units of x, not {noise!r}")
         if "batched" in options:
             raise ValueError("batched follows from the times, (T,) or (B, T): leave it away")
         options = {"method": method, "rtol": rtol, "atol": atol, **options}
-        self.flow, self.decoder = NeuralODE(field, **options), decoder
+        self.flow, self.decoder = NeuralODE(field, **options), as_field(decoder, "decoder")
         self.encoder = Recognition(encoder, data_dim, latent_dim, hidden, encoder_field, **options)
         self.log_noise = torch.nn.Parameter(torch.tensor(math.log(noise)), requires_grad=learn_noise)
         self.data_dim, self.latent_dim, self.t0, self.stats = data_dim, latent_dim, float(t0), None

@@ -6,6 +6,7 @@ import torch
 from torch.distributions import Independent, Normal
 
 from ..solve import solve
+from .base import as_field
 
 KINDS = ("gru", "ode-rnn")
 
@@ -27,8 +28,6 @@ class Recognition(torch.nn.Module):
             raise ValueError(f"encoder must be one of {', '.join(KINDS)}, not {kind!r}")
         if field is not None and kind != "ode-rnn":
             raise ValueError("encoder_field moves the hidden state of encoder='ode-rnn' alone: choose that, or leave it away")
-        if field is not None and not isinstance(field, torch.nn.Module):
-            raise TypeError(f"encoder_field must be an nn.Module, so that its parameters are found, not {type(field).__name__}")
         self.kind, self.options, self.stats = kind, options, None
         self.cell = torch.nn.GRUCell(2 * data_dim + (kind == "gru"), hidden)
         self.head = torch.nn.Sequential(
@@ -37,7 +36,7 @@ class Recognition(torch.nn.Module):
         self.paced = None
         if kind == "ode-rnn":
             layers = torch.nn.Linear(hidden, 2 * hidden), torch.nn.Tanh(), torch.nn.Linear(2 * hidden, hidden)
-            self.paced = _Paced(torch.nn.Sequential(*layers) if field is None else field)
+            self.paced = _Paced(torch.nn.Sequential(*layers) if field is None else as_field(field, "encoder_field"))
 
     def forward(self, x, seen, gaps):
         """x: (B, T, data_dim), zero where not seen; seen: of that shape, bool; gaps: (B, T), the time from each observation
