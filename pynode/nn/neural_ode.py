@@ -14,6 +14,9 @@ class NeuralODE(DefaultTimes, SolveModule):
         None (default): where the call gives no t.
     options: of ``solve`` (method, rtol, atol, adjoint, max_steps, ...).
 
+    With t = (0, N), method="euler" and step_size=1.0 it is a residual network of N blocks y + field(t, y) (ibid., sec. 1), with
+    the weights of the field in each block where it does not depend on t (examples/digits.py).
+
     ``stats`` holds the counts of the last solve. Raises SolveError where a solve fails.
     """
 
