@@ -2,10 +2,14 @@
 
 from .augmented import AugmentedODE
 from .cnf import CNF
+from .hybrid import HybridField
+from .kinetics import CRNN, Arrhenius, RateConstants, ReactionNetwork
+from .mechanics import HamiltonianField, LagrangianField
 from .monitor import EvaluationMonitor
 from .neural_ode import NeuralODE
 from .regularisers import HigherDerivative, JacobianNorm, KineticEnergy, Stiffness
 
 __all__ = [
-    "CNF", "AugmentedODE", "EvaluationMonitor", "HigherDerivative", "JacobianNorm", "KineticEnergy", "NeuralODE", "Stiffness",
+    "CNF", "CRNN", "Arrhenius", "AugmentedODE", "EvaluationMonitor", "HamiltonianField", "HigherDerivative", "HybridField",
+    "JacobianNorm", "KineticEnergy", "LagrangianField", "NeuralODE", "RateConstants", "ReactionNetwork", "Stiffness",
 ]

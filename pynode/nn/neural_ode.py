@@ -42,7 +42,7 @@ class NeuralODE(torch.nn.Module):
         self.options = {"method": method, "rtol": rtol, "atol": atol, **options}
         self.regularisers = as_regularisers(regularisers)
         self.stats, self.penalties, self._heard_by = None, {}, []
-        self._takes_time = len(inspect.signature(field.forward).parameters) != 1
+        self._takes_time = takes_time(field)
         self._check_end()
 
     def __getstate__(self):
@@ -126,6 +126,11 @@ class NeuralODE(torch.nn.Module):
 
     def extra_repr(self):
         return ", ".join(f"{key}={value}" for key, value in self.options.items())
+
+
+def takes_time(field) -> bool:
+    """Whether a module is called with (t, y), or with y alone."""
+    return len(inspect.signature(field.forward).parameters) != 1
 
 
 class _Autonomous(torch.nn.Module):
