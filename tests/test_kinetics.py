@@ -107,7 +107,7 @@ def test_gradients_at_several_temperatures(method):
     assert (values[0] - values[1]) / 2e-4 == pytest.approx(exact, rel=2e-3)
     single = solve(thermal(), y0[1], [0.0, 1.0, 40.0], args=(500.0,), method=method, **TIGHT).y[-1]
     profile = solve(thermal(), y0[1], [0.0, 1.0, 40.0], args=(lambda t: 500.0 + 0 * t,), method=method, **TIGHT).y[-1]
-    assert torch.equal(single, profile) and abs(single.sum() - 1) < 1e-12
+    assert torch.equal(single, profile) and abs(single.sum() - 1) < 1e-10
 
 
 def test_constants_are_learned_from_a_stiff_reaction():
@@ -171,7 +171,8 @@ def test_a_hybrid_field_is_the_sum():
     field = HybridField(known, network, scale=scale, rate=rate, into=into)
     term = rate * (y / scale).square() @ network.map.weight.T
     torch.testing.assert_close(field(0.0, y), known(0.0, y) + torch.cat((0 * term, -term, term), -1), rtol=1e-12, atol=1e-9)
-    assert torch.equal(field.unknown(0.0, y), term) and len(list(field.parameters())) == 2
+    torch.testing.assert_close(field.unknown(0.0, y), term, rtol=1e-12, atol=0)
+    assert len(list(field.parameters())) == 2
     assert list(HybridField(lambda t, y, k: -k * y, network).state_dict()) == ["scale", "rate", "network.map.weight"]
     timed = HybridField(lambda t, y, k: -k * y, nn.Bilinear(1, 3, 3).double())
     assert timed(tensor(2.0).expand(5, 1), y, 3.0).shape == (5, 3)

@@ -3,6 +3,7 @@
 from .augmented import AugmentedODE
 from .cnf import CNF
 from .hybrid import HybridField
+from .jump_ode import JumpODE
 from .kinetics import CRNN, Arrhenius, RateConstants, ReactionNetwork
 from .mechanics import HamiltonianField, LagrangianField
 from .monitor import EvaluationMonitor
@@ -11,5 +12,6 @@ from .regularisers import HigherDerivative, JacobianNorm, KineticEnergy, Stiffne
 
 __all__ = [
     "CNF", "CRNN", "Arrhenius", "AugmentedODE", "EvaluationMonitor", "HamiltonianField", "HigherDerivative", "HybridField",
-    "JacobianNorm", "KineticEnergy", "LagrangianField", "NeuralODE", "RateConstants", "ReactionNetwork", "Stiffness",
+    "JacobianNorm", "JumpODE", "KineticEnergy", "LagrangianField", "NeuralODE", "RateConstants", "ReactionNetwork",
+    "Stiffness",
 ]

@@ -26,8 +26,9 @@ class NeuralODE(torch.nn.Module):
         a row.
     options: of ``solve`` (method, rtol, atol, adjoint, max_steps, ...).
 
-    ``stats`` holds the counts of the last solve. Raises SolveError where a solve fails, ValueError for options by which a solve
-    may end before its last time (throw=False, terminal events), because what it returns is the state at that time.
+    ``stats`` holds the counts of the last solve, ``events`` what occurred where options has events. Raises SolveError where a
+    solve fails, ValueError for options by which it may end before its last time (throw=False, terminal events), because what
+    a call returns is the state at that time.
     """
 
     def __init__(
@@ -41,13 +42,12 @@ class NeuralODE(torch.nn.Module):
         self.last_only = last_only
         self.options = {"method": method, "rtol": rtol, "atol": atol, **options}
         self.regularisers = as_regularisers(regularisers)
-        self.stats, self.penalties, self._heard_by = None, {}, []
-        self._takes_time = takes_time(field)
+        self.stats, self.events, self.penalties, self._heard_by = None, [], {}, []
         self._check_end()
 
     def __getstate__(self):
-        """Copies take neither the graph of the last penalties along nor those who listen to this module."""
-        return {**self.__dict__, "penalties": {}, "_heard_by": []}
+        """Copies take neither the graph of the last call along nor those who listen to this module."""
+        return {**self.__dict__, "events": [], "penalties": {}, "_heard_by": []}
 
     def _apply(self, fn, recurse=True):
         """.to(device) moves the times, but .float() leaves them in float64: time is never rounded to the state's dtype."""
@@ -71,7 +71,7 @@ class NeuralODE(torch.nn.Module):
     @property
     def _timed(self):
         """The field as a module that is called with (t, y)."""
-        return self.field if self._takes_time else _Autonomous(self.field)
+        return timed(self.field)
 
     def _integrated(self, y0, times, integrands=(), lead=None, noise=NOISES[0]):
         """(y, l_1, ...) at the times, with the integrals of the integrands (see ``along``); keeps those of the regularisers.
@@ -100,7 +100,7 @@ class NeuralODE(torch.nn.Module):
             raise ValueError(
                 f"{solution.message} {type(self).__name__} returns the state at its last time: let callback return nothing"
             )
-        self.stats = solution.stats
+        self.stats, self.events = solution.stats, solution.events
         for heard in self._heard_by:
             heard(self, solution.stats)
         return solution.y
@@ -125,12 +125,17 @@ class NeuralODE(torch.nn.Module):
             )
 
     def extra_repr(self):
-        return ", ".join(f"{key}={value}" for key, value in self.options.items())
+        return ", ".join(f"{key}={value}" for key, value in self.options.items() if key != "events")
 
 
 def takes_time(field) -> bool:
     """Whether a module is called with (t, y), or with y alone."""
     return len(inspect.signature(field.forward).parameters) != 1
+
+
+def timed(module):
+    """A module that is called with (t, y), where the given one may take y alone."""
+    return module if takes_time(module) else _Autonomous(module)
 
 
 class _Autonomous(torch.nn.Module):
