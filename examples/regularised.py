@@ -2,9 +2,9 @@
 
     python examples/regularised.py [EPOCHS]
 
-A swirl of the plane, learned by NeuralODEs whose field may change in time as it likes. Data fix where points end, not how they get
-there: kinetic energy and Jacobian norm, integrated beside the state (RNODE: Finlay, Jacobsen, Nurbekyan & Oberman, ICML 2020),
-make it the easy way. An EvaluationMonitor counts. Takes about a minute; the picture is out/regularised/evaluations.png.
+A swirl of the plane, learned by NeuralODEs whose field may change in time as it likes. Data fix where points end, not how they
+get there: kinetic energy and Jacobian norm, integrated beside the state (RNODE: Finlay, Jacobsen, Nurbekyan & Oberman, ICML
+2020), make it the easy way. An EvaluationMonitor counts. Takes about a minute; the picture is out/regularised/evaluations.png.
 """
 
 import copy
