@@ -77,7 +77,7 @@ def test_integrals_by_quadrature():
 def test_gradients_against_differences(method):
     field, y0 = Timed(), torch.randn(3, 2, dtype=torch.float64)
     regularisers = [KineticEnergy(0.3), JacobianNorm(0.7), HigherDerivative(0.2), Stiffness(0.5)]
-    model = NeuralODE(field, regularisers=regularisers, method=method, rtol=1e-10, atol=1e-11)
+    model = NeuralODE(field, regularisers=regularisers, method=method, rtol=1e-8, atol=1e-9)
     leaves = list(field.parameters())
 
     def loss():
@@ -93,7 +93,7 @@ def test_gradients_against_differences(method):
                 leaf += shift * v
             values.append(float(loss()))
     exact = float(sum((g * v).sum() for g, v in zip(grads, along, strict=True)))
-    assert (values[0] - values[1]) / 2e-5 == pytest.approx(exact, rel=1e-6 if method != "qndf" else 1e-4)
+    assert (values[0] - values[1]) / 2e-5 == pytest.approx(exact, rel=1e-5 if method != "qndf" else 1e-3)
 
 
 def test_hutchinsons_estimate_of_the_norm_is_unbiased():
