@@ -29,15 +29,15 @@ def test_arrhenius_equation():
     law = Arrhenius(A, b, Ea, learn_b=True)
     T = tensor(300.0, 1000.0, 2500.0)
     expected = torch.stack([A * s**b * torch.exp(-Ea / (8.314462618 * s)) for s in T])
-    torch.testing.assert_close(law(T), expected, rtol=1e-9, atol=0)
-    torch.testing.assert_close(law(300.0), expected[0], rtol=1e-9, atol=0)
+    torch.testing.assert_close(law(T), expected, rtol=1e-8, atol=0)
+    torch.testing.assert_close(law(300.0), expected[0], rtol=1e-8, atol=0)
     torch.testing.assert_close(law.log10_A, A.log10(), rtol=1e-12, atol=0)
     torch.testing.assert_close(law.Ea, Ea, rtol=1e-12, atol=0)
     # What is learned is the constant at the reference, whatever its activation energy.
     with torch.no_grad():
         law.activation *= 1.3
-    torch.testing.assert_close(law(1000.0), expected[1], rtol=1e-9, atol=0)
-    assert law.Ea[0] == pytest.approx(2.6e5) and law.log10_A[0] > 15
+    torch.testing.assert_close(law(1000.0), expected[1], rtol=1e-8, atol=0)
+    assert law.Ea[0].item() == pytest.approx(2.6e5) and law.log10_A[0] > 15
 
 
 def test_what_is_known_stays():
@@ -51,10 +51,10 @@ def test_what_is_known_stays():
         optimizer.zero_grad()
         (law(800.0).log().sum() + constants().log().sum()).backward()
         optimizer.step()
-    assert law.log10_A[1] == pytest.approx(5.0, rel=1e-12) != pytest.approx(float(law.log10_A[0]) + 2, rel=1e-4)
-    assert law.Ea[0] == pytest.approx(1e4, rel=1e-12) and law.Ea[1] != pytest.approx(5e4, rel=1e-4)
-    found = constants()
-    assert found[0] == pytest.approx(2.0, rel=1e-12) and 0 < found[1] < 2.9e8
+    (A, Ea), k = (x.tolist() for x in (law.log10_A, law.Ea)), constants().tolist()
+    assert A[1] == pytest.approx(5.0, rel=1e-12) and A[0] != pytest.approx(3.0, rel=1e-4)
+    assert Ea[0] == pytest.approx(1e4, rel=1e-12) and Ea[1] != pytest.approx(5e4, rel=1e-4)
+    assert k[0] == pytest.approx(2.0, rel=1e-12) and 0 < k[1] < 2.9e8
     assert GAS_CONSTANT == pytest.approx(8.314462618)
 
 
