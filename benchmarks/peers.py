@@ -12,16 +12,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from pynode.problems import bilinear, hires, lorenz, spiral, vanderpol
+from benchmarks.formulas import formula
 from pynode.train.scaling import OFFSET, SLOPE
 
 
-def torchdiffeq(f, y0, t, method, rtol, atol, adjoint=False, options=None):
-    """torchdiffeq's odeint or odeint_adjoint. method 'scipy_solver' takes options={'solver': 'BDF'}."""
+def torchdiffeq(f, y0, t, method, rtol, atol, adjoint=False, options=None, parameters=None):
+    """torchdiffeq's odeint or odeint_adjoint. method 'scipy_solver' takes options={'solver': 'BDF'}.
+
+    parameters: those of f where f is not a module and the adjoint shall reach them.
+    """
     from torchdiffeq import odeint, odeint_adjoint
 
     atol = atol if isinstance(atol, float) else torch.as_tensor(atol)
-    return (odeint_adjoint if adjoint else odeint)(f, y0, t, rtol=rtol, atol=atol, method=method, options=options)
+    given = {"adjoint_params": parameters} if adjoint and parameters is not None else {}
+    solver = odeint_adjoint if adjoint else odeint
+    return solver(f, y0, t, rtol=rtol, atol=atol, method=method, options=options, **given)
 
 
 def torchode(f, y0, t, method, rtol, atol):
@@ -80,6 +85,41 @@ class Diffrax:
         """(states (T - 1, n) without the start, steps tried, whether it reached the end)."""
         ys, steps, done = self.solve(self.array(rtol), self.array(atol))
         return np.asarray(ys), int(steps), bool(done)
+
+
+class DiffraxGradient:
+    """The gradient of a loss by diffrax's RecursiveCheckpointAdjoint in y0 and the parameters of a network, compiled once
+    for all tolerances. The loss is the mean square of the outputs after the start, divided by largest, (n,).
+
+    compile_seconds: on the wall, of the tracing, the compilation and the first, loose gradient.
+    """
+
+    def __init__(self, field, y0, t, method, largest, max_steps):
+        diffrax, jax, jnp = load()
+        right, t = twin(field), np.asarray(t)
+        values = [jnp.asarray(p.detach().numpy()) for p in field.parameters()]
+        term, solver, start, times = diffrax.ODETerm(right), getattr(diffrax, method)(), jnp.asarray(y0.numpy()), t[1:]
+        scale = jnp.asarray(largest)
+
+        def loss(start, values, rtol, atol):
+            found = diffrax.diffeqsolve(
+                term, solver, t[0], t[-1], None, start, values, saveat=diffrax.SaveAt(ts=times), max_steps=max_steps,
+                stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol), throw=False,
+                adjoint=diffrax.RecursiveCheckpointAdjoint(),
+            )
+            done = found.result == diffrax.RESULTS.successful
+            return jnp.square(found.ys / scale).mean(), (found.stats["num_steps"], done)
+
+        gradient = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
+        self.solve = lambda rtol, atol: gradient(start, values, jnp.asarray(rtol), jnp.asarray(atol))
+        began = time.perf_counter()
+        self(1e-1, 1e-1)
+        self.compile_seconds = time.perf_counter() - began
+
+    def __call__(self, rtol, atol):
+        """(gradient (n + p,), steps tried, whether it reached the end)."""
+        (start, values), (steps, done) = self.solve(rtol, atol)
+        return np.concatenate([np.ravel(part) for part in (start, *values)]), int(steps), bool(done)
 
 
 class DiffraxTraining:
@@ -160,21 +200,11 @@ def network(field):
 
 
 def twin(field):
-    """The field of a problem of pynode.problems as a JAX function f(t, y, args) of one state (n,)."""
+    """The field of a problem of pynode.problems, or a network, as a JAX function f(t, y, args) of one state (n,).
+
+    args: the parameters of a network in the order of field.parameters(); by default its own.
+    """
     from jax import numpy as jnp
 
-    fixed = {name: jnp.asarray(value.numpy()) for name, value in field._buffers.items()}
-    k = jnp.asarray(field.k.detach().numpy())
-    if isinstance(field, bilinear.Bilinear):
-        c = jnp.asarray(field.coefficients().detach().numpy())
-        return lambda t, y, args=None: fixed["S"] @ (c * y[fixed["first"]] * (fixed["A"] @ y + fixed["b"]))
-    if isinstance(field, vanderpol.VanDerPol):
-        return lambda t, y, args=None: fixed["rotation"] @ y + k * (fixed["W"] @ (y * y) + fixed["b"]) * y
-    if isinstance(field, hires.Hires):
-        linear, source, bound = fixed["linear"], fixed["source"], fixed["bound"]
-        return lambda t, y, args=None: linear @ y + source + k * (bound @ y) * y[7]
-    if isinstance(field, spiral.Spiral):
-        return lambda t, y, args=None: k.reshape(2, 2) @ (y * y * y)
-    if isinstance(field, lorenz.Lorenz):
-        return lambda t, y, args=None: fixed["N"] @ y + k * (fixed["M"] @ y) + y[0] * (fixed["P"] @ y)
-    raise ValueError(f"no JAX twin of {type(field).__name__}: write one here")
+    right = formula(field, jnp.asarray, jnp.tanh)
+    return lambda t, y, args=None: right(y, args)

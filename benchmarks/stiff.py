@@ -37,12 +37,12 @@ class Case:
         if not path.exists():
             raise SystemExit(f"no reference data {path.name}: name the folder that holds it in PYNODE_REFDATA")
         data = json.loads(path.read_text())
-        self._set(name, rtol, exact_jacobian, [data["t0"], *data["t"]], np.array(data["y"]))
+        self._set(problems.get(name), rtol, exact_jacobian, [data["t0"], *data["t"]], np.array(data["y"]))
 
-    def _set(self, name, rtol, exact_jacobian, times, reference):
+    def _set(self, problem, rtol, exact_jacobian, times, reference):
         """times: T + 1 floats, the start first; reference: (T, n) without the start."""
-        self.name, self.rtol, self.exact = name, rtol, exact_jacobian
-        self.problem, self.times, self.reference = problems.get(name), times, reference
+        self.name, self.rtol, self.exact = problem.name, rtol, exact_jacobian
+        self.problem, self.times, self.reference = problem, times, reference
         self.largest = np.abs(self.reference).max(axis=0)
         n = len(self.problem.y0)
         self.atol = np.broadcast_to(np.asarray(self.problem.atol, dtype=float), (n,)).copy()
@@ -108,11 +108,12 @@ class Case:
     def scipy_work(self, solution) -> dict:
         return {"error": self.error(solution.y.T), "nfe": solution.nfev, "njac": solution.njev, "nlu": solution.nlu}
 
-    def cvode(self):
-        """SUNDIALS' CVODE, compiled, with the torch field called from it."""
+    def cvode(self, method: str = "BDF", field=None):
+        """SUNDIALS' CVODE, compiled, with the torch field called from it. method: 'BDF' or 'Adams'."""
         from sksundae.cvode import CVODE
 
-        field, y0, times = self.problem.field, self.problem.y0.numpy(), np.array(self.times)
+        field = self.problem.field if field is None else field
+        y0, times = self.problem.y0.numpy(), np.array(self.times)
         buffer = torch.empty(len(y0), dtype=torch.float64)
         view = buffer.numpy()
 
@@ -122,7 +123,7 @@ class Case:
 
         def run():
             with torch.no_grad():
-                solver = CVODE(f, method="BDF", rtol=self.rtol, atol=self.atol, max_num_steps=10**6)
+                solver = CVODE(f, method=method, rtol=self.rtol, atol=self.atol, max_num_steps=10**6)
                 return solver.solve(times, y0)
 
         return run

@@ -13,15 +13,10 @@ compiled once a problem; that time stands in a table of its own. The times --lim
 Of the explicit methods, on stiff problems one of every package shows where it ends; torchode has no others.
 """
 
-from benchmarks.pairs import CLOCKS, once
+from benchmarks.contestants import MODULES, Contestant, by_diffrax, by_eager, by_pynode, by_scipy, timed
 
 import functools  # isort: skip
-import gc
 import statistics
-import warnings
-from typing import NamedTuple
-
-import torch
 
 from benchmarks import explicit, peers, report, stiff
 from pynode.methods import registry
@@ -33,8 +28,7 @@ STIFF_METHODS = ("QNDF", "FBDF", "Rodas5P", "RadauIIA5", "RadauIIA9", "KenCarp47
 SMOOTH_METHODS = ("Tsit5", "DP5", "Vern7", "DP8", "AdamsPECE", "QNDF", "AutoTsit5(Rodas5P())")
 TARGETS = (1e-2, 1e-4, 1e-6, 1e-8)
 LADDER = (1e-3, 1e-5, 1e-7, 1e-9)
-MAX_STEPS = 100_000
-MODULES = {"scipy": "scipy.integrate", "torchdiffeq": "torchdiffeq", "torchode": "torchode", "diffrax": "diffrax"}
+BESIDE = ("torchdiffeq", "torchode", "diffrax")
 
 
 class Smooth(stiff.Case):
@@ -42,89 +36,13 @@ class Smooth(stiff.Case):
 
     def __init__(self, name: str, rtol: float):
         made = explicit.Case(name, rtol, ENDS.get(name))
-        self._set(name, rtol, False, made.t.tolist(), made.reference().numpy()[1:])
-
-
-class OutOfTime(Exception):
-    """Raised by a field to end a solve that has no limit of its own."""
-
-
-class Watched:
-    """The field for a first run: counts its calls and raises OutOfTime from the time `end` of the clock on."""
-
-    def __init__(self, field, clock):
-        self.field, self.clock, self.calls, self.end = field, clock, 0, float("inf")
-
-    def __call__(self, t, y):
-        self.calls += 1
-        if self.clock() > self.end:
-            raise OutOfTime
-        return self.field(t, y)
-
-
-class Contestant(NamedTuple):
-    """make(case, field): a function of no arguments that solves once and returns (states (T, n) or None where it gave
-    up, counts); package: None for pynode."""
-
-    name: str
-    package: str | None
-    make: object
-
-
-def _pynode(method, case, field):
-    run = case.pynode(method, field=field, max_steps=MAX_STEPS)
-
-    def solve():
-        solution = run()
-        work = case.pynode_work(solution)
-        return solution.y[1:].numpy() if solution.success else None, {key: work[key] for key in ("nfe", "njac", "steps")}
-
-    return solve
-
-
-def _scipy(method, case, field):
-    run = case.scipy(method, field=field)
-
-    def solve():
-        found = run()
-        return (found.y.T if found.success else None), {"njac": found.njev}
-
-    return solve
-
-
-def _eager(function, method, options, case, field):
-    """torchdiffeq or torchode."""
-    t = torch.tensor(case.times, dtype=torch.float64)
-
-    def solve():
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torchdiffeq gives SciPy arguments that it does not take
-            return function(field, case.problem.y0, t, method, case.rtol, case.atol, **options)[1:].numpy(), {}
-
-    return solve
-
-
-def _diffrax(method, case, field):
-    compiled = _compiled(method, case.name, tuple(case.times), tuple(case.atol * (1e-6 / case.rtol)))
-
-    def solve():
-        states, steps, done = compiled(case.rtol, case.atol)
-        return (states if done else None), {"steps": steps, "compile_s": compiled.compile_seconds}
-
-    return solve
-
-
-@functools.cache
-def _compiled(method, name, times, atol):
-    problem = stiff.problems.get(name)
-    with torch.no_grad():
-        return peers.Diffrax(problem.field, problem.y0, torch.tensor(times, dtype=torch.float64), method, atol, MAX_STEPS)
+        self._set(stiff.problems.get(name), rtol, False, made.t.tolist(), made.reference().numpy()[1:])
 
 
 def contestants(stiff_problem: bool, methods, packages) -> list:
     """pynode's methods, then the peers among the packages, the base of the ratios first."""
     scipy = [
-        Contestant(f"SciPy {name}", "scipy", functools.partial(_scipy, name))
+        Contestant(f"SciPy {name}", "scipy", functools.partial(by_scipy, name))
         for name in (("BDF", "Radau", "LSODA") if stiff_problem else ("LSODA", "BDF", "Radau"))
     ]
     eager = [("torchdiffeq", "dopri5", {}), ("torchode", "Tsit5", {})]
@@ -133,52 +51,18 @@ def contestants(stiff_problem: bool, methods, packages) -> list:
     else:
         eager.append(("torchode", "Dopri5", {}))
     others = [
-        Contestant(f"{package} {name}", package, functools.partial(_eager, getattr(peers, package), name, options))
+        Contestant(f"{package} {name}", package, functools.partial(by_eager, getattr(peers, package), name, options))
         for package, name, options in eager
     ]
     for name in ("Kvaerno5", "Kvaerno3") if stiff_problem else ("Tsit5",):
-        others.append(Contestant(f"diffrax {name}", "diffrax", functools.partial(_diffrax, name)))
-    mine = [Contestant(registry.get(name).name, None, functools.partial(_pynode, name)) for name in methods]
+        others.append(Contestant(f"diffrax {name}", "diffrax", functools.partial(by_diffrax, name)))
+    mine = [Contestant(registry.get(name).name, None, functools.partial(by_pynode, name)) for name in methods]
     return scipy[:1] + mine + [peer for peer in scipy[1:] + others if peer.package in packages]
 
 
-def first(contestant, case, args):
-    """(a function to time or None, row, seconds): one run that counts, for the error, and as a warm-up."""
-    row = {"problem": case.name, "contestant": contestant.name, "rtol": case.rtol}
-    clock = CLOCKS[args.clock]
-    watched = Watched(case.problem.field, clock)
-    try:
-        run = contestant.make(case, watched)
-        began = clock()
-        watched.end = began + args.limit
-        states, counts = run()
-        seconds = clock() - began
-    except OutOfTime:
-        return None, {**row, "note": f"longer than {args.limit:g} s"}, 0.0
-    except Exception as error:  # a peer may fail in its own ways; the rest of the table stands without it
-        return None, {**row, "note": f"{type(error).__name__}: {error}"[:60]}, 0.0
-    if states is None:
-        return None, {**row, "note": f"gave up after {counts.get('steps', watched.calls)} steps or calls of f"}, 0.0
-    error = case.error(states)
-    if watched.calls and contestant.package is not None:
-        counts["nfe"] = watched.calls
-    return contestant.make(case, case.problem.field), {**row, "error": error, **counts}, seconds
-
-
 def rung(case, running, base, args) -> list:
-    """Rows of all contestants at the case's rtol, timed in rounds in which everyone runs once.
-
-    base: the contestant that times are compared with. Slow ones run in the first rounds alone; of those that take longer than
-    --seconds the first run stands for all.
-    """
-    runs, rows, seconds = zip(*(first(contestant, case, args) for contestant in running))
-    most = [0 if run is None else min(args.rounds, int(args.seconds / spent)) for run, spent in zip(runs, seconds)]
-    times = [[spent] if run is not None and count == 0 else [] for run, spent, count in zip(runs, seconds, most)]
-    gc.collect()
-    for i in range(max(most)):
-        for run, count, taken in zip(runs, most, times):
-            if i < count:
-                taken.append(once(run, args.clock))
+    """Rows of all contestants at the case's rtol with their median times; base: whom these are compared with."""
+    rows, times = timed(case, running, args)
     medians = [1e3 * statistics.median(taken) if taken else None for taken in times]
     compared = medians[running.index(base)] if base in running else None
     for row, taken, median in zip(rows, times, medians):
@@ -261,7 +145,7 @@ def main(argv=None):
     parser.add_argument("--ladder", nargs="+", type=float, default=LADDER, help="values of rtol (1e-3 1e-5 1e-7 1e-9)")
     parser.add_argument("--limit", type=float, default=1.0, help="seconds after which a solve is stopped (1)")
     parser.add_argument("--rounds", type=int, default=7, help="most rounds at one tolerance (7)")
-    parser.add_argument("--peers", nargs="*", default=tuple(MODULES)[1:], choices=tuple(MODULES)[1:], help="beside SciPy")
+    parser.add_argument("--peers", nargs="*", default=BESIDE, choices=BESIDE, help="beside SciPy")
     parser.add_argument("--quick", action="store_true", help="two tolerances, two rounds, one problem unless named")
     args = parser.parse_args(argv)
     if args.quick:

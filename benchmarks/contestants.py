@@ -1,0 +1,212 @@
+"""The solvers of the benchmarks that time many of them in rounds: one function a package, all called in the same way.
+
+by_X(..., case, field) makes a function of no arguments that solves once and returns (states (T, n) or None where it gave up,
+counts). case: a stiff.Case or what looks like one; field: its torch field, perhaps watched, which packages with a language of
+their own do not call. gradient_by_X does the same with a suite.Gradient and returns the gradient, (n + p,), for the states.
+"""
+
+from benchmarks.pairs import CLOCKS, once
+
+import functools  # isort: skip
+import gc
+import warnings
+from typing import NamedTuple
+
+import torch
+
+from benchmarks import peers
+from benchmarks.compiled import MAX_STEPS, Casadi, Diffsol
+from pynode.solve import solve as pynode_solve
+
+# Packages that can be contestants, and what is imported of them.
+MODULES = {
+    "scipy": "scipy.integrate", "torchdiffeq": "torchdiffeq", "torchode": "torchode", "diffrax": "diffrax",
+    "scikit-sundae": "sksundae.cvode", "casadi": "casadi", "pydiffsol": "pydiffsol",
+}
+GRADIENT_STEPS = 16_384  # diffrax allots checkpoints by its largest number of steps
+
+
+class OutOfTime(Exception):
+    """Raised by a field to end a solve that has no limit of its own."""
+
+
+class Watched:
+    """The field for a first run: counts its calls and raises OutOfTime from the time `end` of the clock on."""
+
+    def __init__(self, field, clock):
+        self.field, self.clock, self.calls, self.end = field, clock, 0, float("inf")
+
+    def __call__(self, t, y):
+        self.calls += 1
+        if self.clock() > self.end:
+            raise OutOfTime
+        return self.field(t, y)
+
+
+class Contestant(NamedTuple):
+    """make: one of the functions by_X of this file, of (case, field) alone; package: None for pynode."""
+
+    name: str
+    package: str | None
+    make: object
+
+
+def by_pynode(method, case, field):
+    run = case.pynode(method, field=field, max_steps=MAX_STEPS)
+
+    def solve():
+        solution = run()
+        work = case.pynode_work(solution)
+        return solution.y[1:].numpy() if solution.success else None, {key: work[key] for key in ("nfe", "njac", "steps")}
+
+    return solve
+
+
+def by_scipy(method, case, field):
+    run = case.scipy(method, field=field)
+
+    def solve():
+        found = run()
+        return (found.y.T if found.success else None), {"njac": found.njev}
+
+    return solve
+
+
+def by_eager(function, method, options, case, field):
+    """torchdiffeq or torchode."""
+    t = torch.tensor(case.times, dtype=torch.float64)
+
+    def solve():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torchdiffeq gives SciPy arguments that it does not take
+            return function(field, case.problem.y0, t, method, case.rtol, case.atol, **options)[1:].numpy(), {}
+
+    return solve
+
+
+def by_diffrax(method, case, field):
+    compiled = _compiled(method, case.problem, tuple(case.times), tuple(case.atol * (1e-6 / case.rtol)))
+
+    def solve():
+        states, steps, done = compiled(case.rtol, case.atol)
+        return (states if done else None), {"steps": steps, "compile_s": compiled.compile_seconds}
+
+    return solve
+
+
+@functools.cache
+def _compiled(method, problem, times, atol):
+    with torch.no_grad():
+        return peers.Diffrax(problem.field, problem.y0, torch.tensor(times, dtype=torch.float64), method, atol, MAX_STEPS)
+
+
+def by_cvode(method, case, field):
+    run = case.cvode(method, field)
+
+    def solve():
+        found = run()
+        return (found.y[1:] if found.success else None), {"njac": found.njev}
+
+    return solve
+
+
+@functools.cache
+def _casadi(multistep, problem, times, largest):
+    return Casadi(problem.field, problem.y0, times, multistep, largest)
+
+
+def by_casadi(multistep, case, field):
+    """The states, or for a case with a loss its gradient. casadi takes one atol: the smallest."""
+    built = _casadi(multistep, case.problem, tuple(case.times), getattr(case, "scale", None))
+    run, seconds = built.at(case.rtol, float(case.atol.min()))
+    return lambda: (run(), {"compile_s": seconds})
+
+
+@functools.cache
+def _diffsol(method, problem, times):
+    return Diffsol(problem.field, problem.y0, times, method)
+
+
+def by_diffsol(method, case, field):
+    """pydiffsol takes one atol: the smallest."""
+    built = _diffsol(method, case.problem, tuple(case.times))
+    return lambda: (built(case.rtol, float(case.atol.min())), {"compile_s": built.compile_seconds})
+
+
+def gradient_by_pynode(method, case, field):
+    def states(y0):
+        options = {"method": method, "rtol": case.rtol, "atol": torch.from_numpy(case.atol), "max_steps": MAX_STEPS}
+        return pynode_solve(field, y0, case.times, params=case.parameters, **options).y
+
+    return lambda: (case.gradient(states), {})
+
+
+def gradient_by_eager(function, method, options, case, field):
+    """torchdiffeq or torchode."""
+    t = torch.tensor(case.times, dtype=torch.float64)
+
+    def states(y0):
+        return function(field, y0, t, method, case.rtol, float(case.atol.min()), **options(case))
+
+    def solve():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return case.gradient(states), {}
+
+    return solve
+
+
+@functools.cache
+def _differentiated(method, problem, times, scale):
+    t = torch.tensor(times, dtype=torch.float64)
+    with torch.no_grad():
+        return peers.DiffraxGradient(problem.field, problem.y0, t, method, scale, GRADIENT_STEPS)
+
+
+def gradient_by_diffrax(method, case, field):
+    compiled = _differentiated(method, case.problem, tuple(case.times), case.scale)
+
+    def solve():
+        gradient, steps, done = compiled(case.rtol, float(case.atol.min()))
+        return (gradient if done else None), {"steps": steps, "compile_s": compiled.compile_seconds}
+
+    return solve
+
+
+def first(contestant, case, args):
+    """(a function to time or None, row, seconds): one run that counts, for the error, and as a warm-up."""
+    row = {"problem": case.name, "contestant": contestant.name, "rtol": case.rtol}
+    clock = CLOCKS[args.clock]
+    watched = Watched(case.problem.field, clock)
+    try:
+        run = contestant.make(case, watched)
+        began = clock()
+        watched.end = began + args.limit
+        states, counts = run()
+        seconds = clock() - began
+    except OutOfTime:
+        return None, {**row, "note": f"longer than {args.limit:g} s"}, 0.0
+    except Exception as error:  # a peer may fail in its own ways; the rest of the table stands without it
+        return None, {**row, "note": f"{type(error).__name__}: {error}"[:60]}, 0.0
+    if states is None:
+        return None, {**row, "note": f"gave up after {counts.get('steps', watched.calls)} steps or calls of f"}, 0.0
+    error = case.error(states)
+    if watched.calls and contestant.package is not None:
+        counts["nfe"] = watched.calls
+    return contestant.make(case, case.problem.field), {**row, "error": error, **counts}, seconds
+
+
+def timed(case, running, args) -> tuple:
+    """(rows, times) of all contestants at the case's rtol, a list of seconds each, from rounds in which everyone runs once.
+
+    Slow ones run in the first rounds alone; of those that take longer than --seconds the first run stands for all.
+    """
+    runs, rows, seconds = zip(*(first(contestant, case, args) for contestant in running))
+    most = [0 if run is None else min(args.rounds, int(args.seconds / spent)) for run, spent in zip(runs, seconds)]
+    times = [[spent] if run is not None and count == 0 else [] for run, spent, count in zip(runs, seconds, most)]
+    gc.collect()
+    for i in range(max(most)):
+        for run, count, taken in zip(runs, most, times):
+            if i < count:
+                taken.append(once(run, args.clock))
+    return rows, times
