@@ -24,21 +24,30 @@ def oscillator(t, y, mu):
 
 
 class Batch:
-    """All rows, and the sample of them that SciPy solves."""
+    """All rows, and the sample of them that SciPy solves. constants: (rows, ...), of the field f(t, y, constants)."""
+
+    field, start = staticmethod(oscillator), (2.0, 0.0)
 
     def __init__(self, rows: int, sample: int, span: float, rtol: float):
-        self.mu = torch.logspace(0, 4, rows, dtype=torch.float64)
-        self.y0 = torch.tensor([2.0, 0.0], dtype=torch.float64).repeat(rows, 1)
-        self.t = torch.linspace(0, span, 11, dtype=torch.float64)
+        self.constants, self.t = self.spread(rows), self.times(span)
+        self.y0 = torch.tensor(self.start, dtype=torch.float64).repeat(rows, 1)
         self.rtol, self.atol = rtol, 1e-2 * rtol
         count = min(sample or rows, rows)
         self.sample = ((torch.arange(count) + 0.5) * (rows / count)).long()
+
+    def spread(self, rows: int):
+        """mu from 1 to 10,000."""
+        return torch.logspace(0, 4, rows, dtype=torch.float64)
+
+    def times(self, span: float):
+        return torch.linspace(0, span, 11, dtype=torch.float64)
 
     def pynode(self, method: str):
         def run():
             with torch.no_grad():
                 return solve(
-                    oscillator, self.y0, self.t, args=(self.mu,), method=method, rtol=self.rtol, atol=self.atol, batched=True
+                    self.field, self.y0, self.t, args=(self.constants,), method=method, rtol=self.rtol, atol=self.atol,
+                    batched=True,
                 )
 
         return run
@@ -51,9 +60,9 @@ class Batch:
 
         def run():
             found = []
-            for mu, y0 in zip(self.mu[self.sample], self.y0[self.sample]):
-                def f(t, y, mu=mu):
-                    return oscillator(t, torch.from_numpy(y), mu).numpy()
+            for constants, y0 in zip(self.constants[self.sample], self.y0[self.sample]):
+                def f(t, y, constants=constants):
+                    return self.field(t, torch.from_numpy(y), constants).numpy()
 
                 with torch.inference_mode():
                     found.append(
@@ -69,7 +78,7 @@ class Batch:
         """States of the sampled rows, (T, sample, 2)."""
         with torch.no_grad():
             return solve(
-                oscillator, self.y0[self.sample], self.t, args=(self.mu[self.sample],), method="rodas5p",
+                self.field, self.y0[self.sample], self.t, args=(self.constants[self.sample],), method="rodas5p",
                 rtol=1e-3 * self.rtol, atol=1e-3 * self.atol, batched=True,
             ).y
 

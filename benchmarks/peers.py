@@ -122,6 +122,44 @@ class DiffraxGradient:
         return np.concatenate([np.ravel(part) for part in (start, *values)]), int(steps), bool(done)
 
 
+class DiffraxBatch:
+    """jax.vmap over a diffrax solve, forward or with the gradient of the mean square of the outputs over scale, (n,), in the
+    starts and the constants; compiled at the first call.
+
+    right: f(t, y, constants) of one row in JAX; y0: (B, n), constants: (B, ...), t: (T,), tensors; device: JAX's name of it.
+    """
+
+    def __init__(self, right, y0, constants, t, method, rtol, atol, scale, max_steps, device):
+        diffrax, jax, jnp = load()
+        times, self.jax = jnp.asarray(t[1:].cpu().numpy()), jax
+        term, solver, control = diffrax.ODETerm(right), getattr(diffrax, method)(), diffrax.PIDController(rtol=rtol, atol=atol)
+
+        def one(y0, constants):
+            found = diffrax.diffeqsolve(
+                term, solver, 0.0, times[-1], None, y0, constants, saveat=diffrax.SaveAt(ts=times), max_steps=max_steps,
+                stepsize_controller=control, throw=False,
+            )
+            return found.ys, found.result == diffrax.RESULTS.successful
+
+        def loss(y0, constants):
+            ys, done = jax.vmap(one)(y0, constants)
+            return jnp.square(ys / jnp.asarray(scale)).mean(), done
+
+        where = jax.devices(device)[0]
+        self.given = [jax.device_put(x.detach().cpu().numpy(), where) for x in (y0, constants)]
+        self._forward, self._gradient = jax.jit(jax.vmap(one)), jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
+
+    def forward(self):
+        """(states (T - 1, B, n) without the start, rows that did not reach the end)."""
+        ys, done = self.jax.block_until_ready(self._forward(*self.given))
+        return np.asarray(ys).swapaxes(0, 1), int((~np.asarray(done)).sum())
+
+    def gradient(self):
+        """(gradient in the starts and in the constants, rows that did not reach the end)."""
+        grads, done = self.jax.block_until_ready(self._gradient(*self.given))
+        return [np.asarray(part) for part in grads], int((~np.asarray(done)).sum())
+
+
 class DiffraxTraining:
     """The training of a neural ODE, a pynode.train ScaledField, on scaled observations, with everything compiled at once:
     solve, RecursiveCheckpointAdjoint and Adam (Kingma & Ba 2015, as torch.optim.Adam has it).
