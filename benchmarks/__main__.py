@@ -6,8 +6,9 @@ call the same torch module; diffrax, casadi and pydiffsol take the same field in
 ratio holds what the language gains as well as the solver. Compilation is in a table of its own and in no time.
 
 A ratio is pynode's time over the peer's where both have the same error, by lines through time over error over the ladder of
-tolerances; below 1 pynode is faster. In brackets: the quartiles over the rounds, in which all contestants run in turn.
-Who takes longer than --limit seconds for a solve is stopped and told. Written to --out: suite.md, .csv, .json and .png.
+tolerances; below 1 pynode is faster. In brackets: the quartiles over the rounds, in which all contestants run in turn (none
+after a single round, for who takes longer than --seconds). Who takes longer than --limit seconds for a solve is stopped and
+told. Written to --out: suite.md, .csv, .json and .png.
 """
 
 from benchmarks import contestants, report, suite
@@ -17,7 +18,8 @@ def shown(row: dict) -> str:
     """The cell of a ratio; where pynode is slower it says so."""
     if "note" in row:
         return "–"
-    text = f"{short(row['ratio'])} ({short(row['low'])}–{short(row['high'])})"
+    spread = f" ({short(row['low'])}–{short(row['high'])})" if row["rounds"] > 1 else ""
+    text = short(row["ratio"]) + spread
     return f"**{text} slower**" if row["ratio"] > 1 else text
 
 
@@ -105,17 +107,17 @@ def plot(found: list, path):
 def main(argv=None):
     parser = report.parser(__doc__)
     parser.prog = "python -m benchmarks"
-    parser.set_defaults(seconds=2.0)
+    parser.set_defaults(seconds=1.0)
     parser.add_argument("--peers", nargs="+", default=tuple(contestants.MODULES), choices=tuple(contestants.MODULES))
     parser.add_argument("--problems", nargs="+", choices=tuple(suite.KINDS), help="all of them unless named")
     parser.add_argument("--method", help="pynode's, on every problem, instead of QNDF where it is stiff and Tsit5 elsewhere")
     parser.add_argument("--ladder", nargs="+", type=float, help="values of rtol (1e-4 1e-5 1e-6 1e-7 1e-8)")
-    parser.add_argument("--repeats", type=int, dest="rounds", default=7, help="most rounds at one tolerance (7)")
-    parser.add_argument("--limit", type=float, default=4.0, help="seconds after which a solve is stopped (4)")
+    parser.add_argument("--repeats", type=int, dest="rounds", help="most rounds at one tolerance (5)")
+    parser.add_argument("--limit", type=float, help="seconds after which a solve is stopped (4)")
     parser.add_argument("--quick", action="store_true", help="a minute: two tolerances, two rounds, four problems unless named")
     args = parser.parse_args(argv)
-    if args.quick:
-        args.rounds, args.limit = 2, 1.0
+    args.rounds = args.rounds or (2 if args.quick else 5)
+    args.limit = args.limit or (1.0 if args.quick else 4.0)
     quick = ("robertson", "lotka_volterra", "mlp", "mlp gradient")
     args.problems = args.problems or (quick if args.quick else tuple(suite.KINDS))
     args.ladder = sorted(args.ladder or ((1e-4, 1e-6) if args.quick else (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)), reverse=True)

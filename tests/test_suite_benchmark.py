@@ -1,0 +1,115 @@
+"""The suite beside the peers: ratios at equal error, what is told of who has none, and the fields in other languages."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import __main__ as command
+from benchmarks import compiled, contestants, suite
+from benchmarks.formulas import Term, formula, objects, written
+from pynode import problems
+
+
+def run(folder, *options):
+    """Rows of the table of ratios of a small run with SciPy as the only peer, and suite.md."""
+    command.main(["--quick", "--peers", "scipy", "--seconds", "0.05", "--out", str(folder), *options])
+    with open(folder / "suite.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["table"] == "ratios"]
+    return rows, (folder / "suite.md").read_text()
+
+
+def test_table_and_plot(tmp_path, capsys):
+    rows, text = run(tmp_path, "--problems", "lotka_volterra", "mlp gradient")
+    assert [(row["peer"], row["problem"]) for row in rows] == [
+        ("SciPy RK45", "lotka_volterra"), ("SciPy LSODA", "lotka_volterra")
+    ]  # fmt: skip
+    for row in rows:
+        assert 0.05 < float(row["ratio"]) < 50 and float(row["low"]) <= float(row["high"])
+        assert 1e-9 < float(row["at_error"]) < 1e-1 and float(row["ms"]) > 0
+        assert command.short(float(row["ratio"])) in text
+    assert "| SciPy RK45 | torch |" in text and "torch " + torch.__version__ in text and "processor" in text
+    assert (tmp_path / "suite.png").stat().st_size > 10_000
+    assert text in capsys.readouterr().out
+
+
+def test_who_is_stopped_is_told(tmp_path):
+    rows, text = run(tmp_path, "--problems", "lotka_volterra", "--limit", "0.0005")
+    assert {row["note"] for row in rows} == {"longer than 0.0005 s"} and "- SciPy RK45 on lotka_volterra: longer" in text
+    assert not (tmp_path / "suite.png").exists()
+
+
+def test_a_gradient_is_measured_by_its_error(tmp_path):
+    """One of pynode and the same once more as its own peer, at the same tolerances."""
+    made = suite.case("mlp gradient").at(1e-4)
+    mine = contestants.gradient_by_pynode("DP5", made, made.problem.field)()[0]
+    assert made.reference.shape == (3 + 2903,) and 1e-8 < made.error(mine) < 1e-2
+    assert made.error(2 * made.reference) == pytest.approx(1.0)
+
+
+def points(name, errors, seconds, **more):
+    return [
+        {"contestant": name, "problem": "p", "kind": "stiff", "package": None, "error": error, "times": taken, **more}
+        for error, taken in zip(errors, seconds)
+    ]
+
+
+def test_ratio_is_that_of_the_lines_where_both_errors_meet():
+    """time = c error^(-1/2): 3 times as slow at the same error, whatever the tolerances gave; the second round 6 times."""
+    mine = points("QNDF", (1e-2, 1e-4, 1e-6), [(3 * e**-0.5, 6 * e**-0.5) for e in (1e-2, 1e-4, 1e-6)])
+    theirs = points("peer", (1e-3, 1e-5, 1e-7), [(e**-0.5, e**-0.5, 9.0) for e in (1e-3, 1e-5, 1e-7)])
+    (row,) = suite.ratios(mine + theirs)
+    assert row["at_error"] == pytest.approx((1e-3 * 1e-6) ** 0.5) and row["rounds"] == 2
+    assert row["ratio"] == pytest.approx(4.5) and row["low"] == pytest.approx(3.75) and row["high"] == pytest.approx(5.25)
+    assert "**4.5 (3.8–5.2) slower**" in "\n".join(command.table([row]))
+
+
+def test_no_ratio_without_a_common_error_or_two_tolerances():
+    mine = points("QNDF", (1e-2, 1e-4), [(1.0,), (2.0,)])
+    (row,) = suite.ratios(mine + points("peer", (1e-6, 1e-8), [(1.0,), (2.0,)]))
+    assert "no error that both reach" in row["note"] and "ratio" not in row
+    stopped = points("peer", (1e-3,), [(1.0,)]) + [{**points("peer", (0.0,), [()])[0], "note": "longer than 1 s"}]
+    (row,) = suite.ratios(mine + stopped)
+    assert row["note"] == "longer than 1 s"
+    assert "| – | – |" in "\n".join(command.table([row])) and "- peer on p: longer than 1 s" in command.document([row], [])
+
+
+SYSTEMS = ("robertson", "vanderpol", "oregonator", "hires", "pollution", "lorenz", "spiral")
+FIELDS = {**{name: problems.get(name).field for name in SYSTEMS}, "mlp": suite.MLP(), "stiff mlp": suite.StiffMLP()}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_formula_is_the_torch_field(name):
+    field = FIELDS[name]
+    n = 3 if "mlp" in name else len(problems.get(name).y0)
+    y = torch.linspace(0.5, 1.5, n, dtype=torch.float64)
+    expected = field(0.0, y).detach().numpy()
+    found = formula(field, np.asarray, np.tanh)(y.numpy())
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    if "mlp" in name:
+        halved = [0.5 * p.detach().numpy() for p in field.parameters()]
+        assert not np.allclose(formula(field, np.asarray, np.tanh)(y.numpy(), halved), expected)
+    else:
+        texts = formula(field, objects, None)(objects([Term(f"y{i}") for i in range(n)]))
+        values = {f"y{i}": value for i, value in enumerate(y.tolist())}
+        np.testing.assert_allclose([eval(written(text), {}, values) for text in texts], expected, rtol=1e-12)
+
+
+def test_another_field_is_refused():
+    field = problems.get("robertson").field
+    with pytest.raises(ValueError, match="DiffSL twin of Robertson is another field"):
+        compiled.agree(field, problems.get("robertson").y0, [1.0, 2.0, 3.0], "DiffSL")
+
+
+def test_text_of_a_network_has_its_weights():
+    text = compiled.diffsl(suite.StiffMLP(), suite.start())
+    assert text.count("tanh(") == 3 and "rate_i" in text and "s2_i { w2_ij * h1_j }" in text
+    assert all(repr(w) in text for w in suite.StiffMLP().layers[2].weight.flatten().tolist()[::97])
+
+
+def test_reference_without_the_data():
+    """Made by pynode, and what SciPy finds at tight tolerances."""
+    made = suite.Stiff("hires", 1e-6)
+    found = made.at(1e-9).scipy("Radau")()
+    assert found.success and 0 < made.error(found.y.T) < 1e-6
