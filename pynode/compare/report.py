@@ -1,0 +1,41 @@
+"""Everything about one or several fields on one page: what ``pynode compare --report`` writes."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import torch
+
+from ..problems import Problem
+from .dependence import solver_dependence
+from .epochs import stiffness_over
+from .gradients import compare_gradients
+from .page import Section, write_page
+from .work import MAX_NFE, METHODS, RTOLS, compare
+
+
+def report(path, problems: dict[str, Problem], methods=METHODS, rtols=RTOLS, max_nfe=MAX_NFE, progress=None) -> Path:
+    """Write the comparisons of the Problems, {label: Problem}, as one HTML file with its pictures inside; returns its path.
+
+    For each: a diagnosis, accuracy against work by method, dependence on the solver, gradients by adjoint; of several also the
+    stiffness from one to the next. progress(what) is called before each part. Needs matplotlib. SolveError where a problem
+    cannot be solved at all.
+    """
+    say = progress or (lambda what: None)
+    say("stiffness")
+    stiffness, sections = stiffness_over(problems), []
+    if len(problems) > 1:
+        sections.append(Section.of("Stiffness, from one to the next", stiffness))
+    for label, problem in problems.items():
+        before = f"{label}: " if len(problems) > 1 else ""
+        sections.append(Section(f"{before}diagnosis", figure=stiffness.diagnoses[label].figure(), text=str(stiffness.diagnoses[label])))
+        for title, make in (
+            ("accuracy against work", lambda p: compare(p, methods, rtols, max_nfe)),
+            ("dependence on the solver", solver_dependence),
+            ("gradients by adjoint", compare_gradients),
+        ):
+            say(before + title)
+            sections.append(Section.of(before + title, make(problem)))
+    versions = f"torch {torch.__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    return write_page(path, "pynode compare: " + ", ".join(problems), f"{versions}, {torch.get_num_threads()} threads", sections)
