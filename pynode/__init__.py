@@ -27,7 +27,8 @@ __all__ = [
 
 # What is loaded when it is first asked for: name -> (module, its attribute, or None for the module itself).
 _LAZY = {
-    "crosscheck": ("pynode.engines", "crosscheck"), "diagnose": ("pynode.diagnosis", "diagnose"), "julia": ("pynode.julia", None),
+    "crosscheck": ("pynode.engines", "crosscheck"), "diagnose": ("pynode.diagnosis", "diagnose"),
+    "julia": ("pynode.julia", None),
     "odeint": ("pynode.compat.odeint", "odeint"), "odeint_adjoint": ("pynode.compat.adjoint", "odeint_adjoint"),
     "odeint_dense": ("pynode.compat.odeint", "odeint_dense"), "odeint_event": ("pynode.compat.odeint", "odeint_event"),
 }

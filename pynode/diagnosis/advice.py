@@ -10,6 +10,7 @@ import torch
 from ..adjoints.choose import choose as choose_adjoint
 from ..methods import registry
 from .trials import winner
+from .words import duration, number
 
 MOST_JUMPS = 50  # times of jumps that are worth naming one by one
 HOPELESS = 30  # e-folds that a solve backwards in time would amplify its errors by
@@ -83,11 +84,11 @@ def advise(field, finding, structures) -> Advice:
         others = [trial for trial in finding.trials if trial is not best]
         beside = ", ".join(map(str, others[:4]))
         reasons.append(
-            f"{method}: {1e3 * best.seconds:.3g} ms when tried here" + (f", beside {beside}." if beside else ".")
-            + (f" It ended {best.difference:.2g} tolerances from the walk." if "unstable" not in finding.labels else "")
+            f"{method}: {duration(best.seconds)} when tried here" + (f", beside {beside}." if beside else ".")
+            + (f" It ended {number(best.difference)} tolerances from the walk." if "unstable" not in finding.labels else "")
         )
         if others and others[0].finished and others[0].seconds < best.seconds:
-            reasons.append(f"{others[0].method} was faster, but {others[0].difference:.2g} tolerances off.")
+            reasons.append(f"{others[0].method} was faster, but {number(others[0].difference)} tolerances off.")
     else:
         method, structure = untried(costs, finding.rtol), structures[0]
         why = "none of the methods tried reached the end" if finding.trials else "nothing was tried"
@@ -98,7 +99,7 @@ def advise(field, finding, structures) -> Advice:
     _, why = choose_adjoint(field, registry.get(method))
     back = finding.spectrum.integral(finding.spectrum.decay())
     if back > HOPELESS:
-        why += f"; BacksolveAdjoint would amplify its errors by up to e^{back:.2g} on the way back"
+        why += f"; BacksolveAdjoint would amplify its errors by up to e^{number(back)} on the way back"
     reasons.append(f"Adjoint: {why}.")
     return Advice(
         method, structure, finding.rtol, tolerances(finding.scales, finding.rtol, finding.atol), jump_times(finding.jumps),
@@ -110,13 +111,13 @@ def _remarks(finding, implicit) -> list:
     """Sentences for the labels."""
     labels, remarks, costs = finding.labels, [], finding.costs
     if "stiff" in labels and implicit:
-        remarks.append(f"Stiff: an explicit method takes {costs.severity:.2g} times the steps that accuracy needs.")
+        remarks.append(f"Stiff: an explicit method takes {number(costs.severity)} times the steps that accuracy needs.")
     if "stiff" in labels and not implicit:
         remarks.append("Stiff, but not so much that Jacobians pay.")
     if "oscillatory" in labels and finding.modes >= finding.turns / 2:
         remarks.append(
-            "Oscillations near the imaginary axis: BDF above order 2 is not stable there; explicit, Rosenbrock, Radau and KenCarp "
-            "methods are."
+            "Oscillations near the imaginary axis: BDF above order 2 is not stable there; Rosenbrock, Radau and KenCarp "
+            "methods are, and explicit ones where their steps resolve the oscillation."
         )
     jumps = [jump for jump in finding.jumps if not jump.kink]
     if any(jump.timed for jump in jumps):
@@ -128,15 +129,15 @@ def _remarks(finding, implicit) -> list:
         )
     if "unstable" in labels:
         remarks.append(
-            f"Differences grow by e^{finding.parting:.2g} over the span, and gradients with them: fit over short pieces (multiple "
-            "shooting), and judge statistics instead of states."
+            f"Differences grow by e^{number(finding.parting)} over the span, and gradients with them: fit over short pieces "
+            "(multiple shooting), and judge statistics instead of states."
         )
     if "blows up" in labels:
         remarks.append(f"The solution leaves all bounds at t = {finding.walk.reached:.6g}: end the span before it.")
     if finding.scales.drowned:
         remarks.append("Give the drowned components an atol of their own, as above: below it they are noise.")
     if finding.scales.overdone:
-        eps = torch.finfo(finding.walk.states.dtype).eps
-        most = float(np.max(finding.scales.largest))
-        remarks.append(f"atol lies below what {finding.walk.states.dtype} can tell of values of {most:.2g} ({eps * most:.1g}).")
+        dtype, most = finding.walk.states.dtype, float(np.max(finding.scales.largest))
+        told = number(torch.finfo(dtype).eps * most)
+        remarks.append(f"Raise atol as above: of values of {number(most)}, {dtype} can tell no less than {told}.")
     return remarks

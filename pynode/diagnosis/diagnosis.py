@@ -27,9 +27,9 @@ class Diagnosis:
 
     labels: of 'stiff', 'oscillatory', 'discontinuous', 'badly scaled', 'unstable', 'blows up' those that hold; none for a
     problem without difficulties. name: of the problem; names: (n,) of its components; rtol, atol (0-d or (n,)): as given;
-    end: of the span; walk: the steps of the reference solve; spectrum: eigenvalues along it; modes: periods that modes near the imaginary axis go
-    through; turns: (turning points of the component that turns most, its index); parting: e-folds by which differences
-    grow, None where unknown; jumps: list of Jump; scales: sizes against atol; costs: estimates; trials: list of Trial,
+    end: of the span; walk: the steps of the reference solve; spectrum: eigenvalues along it; modes: periods that modes
+    near the imaginary axis go through; turning: (turning points of the component that turns most, its index);
+    parting: e-folds by which differences grow, None where unknown; jumps: list of Jump; scales: sizes against atol; costs: estimates; trials: list of Trial,
     the fastest first; advice: the recommendation. str() is the report.
     """
 

@@ -47,15 +47,17 @@ def diagnose(
     Raises ValueError or TypeError for input that makes no sense.
     """
     f = get(f) if isinstance(f, str) else f
-    name = "problem"
+    name = getattr(f, "__name__", type(f).__name__).replace("<lambda>", "f")
     if isinstance(f, Problem):
-        name, given = f.name, f
-        f, y0, t = given.field, given.y0, given.tspan
-        rtol, atol = given.rtol if rtol is None else rtol, given.atol if atol is None else atol
+        rtol, atol = f.rtol if rtol is None else rtol, f.atol if atol is None else atol
+        name, f, y0, t = f.name, f.field, f.y0, f.tspan
     rtol, atol = 1e-6 if rtol is None else rtol, 1e-9 if atol is None else atol
     problem = f if isinstance(f, ODEProblem) else ODEProblem(f, y0, t, args, jac)
     if problem.mass is not None:
-        raise ValueError("diagnose takes systems without a mass matrix: multiply by its inverse, or leave algebraic equations away")
+        raise ValueError(
+            "diagnose takes systems without a mass matrix: multiply f by its inverse where it has one, or look at the "
+            "differential equations alone"
+        )
     layout = problem.layout()
     times = problem.times(layout.device).tolist()
     times = [times[0], times[-1]]
@@ -84,10 +86,10 @@ def diagnose(
         seen = scales(field, went, rtol, limits)
         fine = torch.as_tensor(tolerances(seen, rtol, limits), dtype=layout.dtype, device=layout.device)
     eigenvalues = spectrum(field, went)
+    periods = eigenvalues.integral(eigenvalues.frequency()) / (2 * math.pi)
     found = Diagnosis(
-        name, names, rtol, limits, times[-1], went, eigenvalues,
-        eigenvalues.integral(eigenvalues.frequency()) / (2 * math.pi), turns(went), parting(field, went), jumps(field, went), seen,
-        costs(field, went, eigenvalues),
+        name, names, rtol, limits, times[-1], went, eigenvalues, periods, turns(went), parting(field, went),
+        jumps(field, went), seen, costs(field, went, eigenvalues),
     )
     if structure is None:
         structures = ["dense"] if layout.size <= LARGE else list(dict.fromkeys(("dense", economical().name, "krylov")))

@@ -7,6 +7,8 @@ import textwrap
 
 import numpy as np
 
+from .words import duration, number
+
 WIDTH, MARGIN = 110, 14
 FEW = 6  # jumps that are told one by one
 
@@ -20,11 +22,12 @@ def text(found) -> str:
         f"{nature.upper()}",
         "",
     ]
-    for title, words in (
-        ("walk", _walk(found)), ("time scales", _rates(found)), ("cost", _costs(found)), ("oscillation", _oscillation(found)),
-        ("neighbours", _neighbours(found)), ("jumps", _jumps(found)), ("scales", _scales(found)), ("step limits", _limits(found)),
-    ):
-        lines += _paragraph(title, words)
+    parts = {
+        "walk": _walk, "time scales": _rates, "cost": _costs, "oscillation": _oscillation, "neighbours": _neighbours,
+        "jumps": _jumps, "scales": _scales, "step limits": _limits,
+    }
+    for title, words in parts.items():
+        lines += _paragraph(title, words(found))
     if found.advice is not None:
         lines += ["", *_paragraph("recommended", found.advice.call())]
         for reason in found.advice.reasons:
@@ -41,7 +44,7 @@ def _walk(found) -> str:
     walk = found.walk
     steps = f"{walk.method.name} took {len(walk.sizes)} steps and refused {len(walk.rejected)}"
     if walk.sizes:
-        steps += f", of {min(walk.sizes):.2g} to {max(walk.sizes):.2g}"
+        steps += f", of {number(min(walk.sizes))} to {number(max(walk.sizes))}"
     if walk.status.success:
         return steps + ", to the end."
     return f"{steps}, and came to t = {walk.reached:.6g}: {walk.status.sentence}. All below is about this part."
@@ -54,13 +57,14 @@ def _rates(found) -> str:
         return "The Jacobian is not finite anywhere on the way."
     words = []
     if fast.max() > 0:
-        words.append(f"fastest decay at a rate of {fast.max():.2g} (time scale {1 / fast.max():.2g}, the span is {span:.2g})")
+        scale = number(1 / fast.max())
+        words.append(f"fastest decay at a rate of {number(fast.max())} (time scale {scale}, the span is {number(span)})")
     least = np.min(slow, where=slow < 1e300, initial=math.inf) if np.isfinite(slow).any() else math.inf
     if math.isfinite(least):
-        words.append(f"slowest at {least:.2g}")
+        words.append(f"slowest at {number(least)}")
     if math.isfinite(spectrum.ratio()):
-        words.append(f"stiffness ratio up to {spectrum.ratio():.2g}")
-    words.append(f"fastest growth at {grow.max():.2g}" if grow.max() > 0 else "nothing grows")
+        words.append(f"stiffness ratio up to {number(spectrum.ratio())}")
+    words.append(f"fastest growth at {number(grow.max())}" if grow.max() > 0 else "nothing grows")
     kind = "all eigenvalues" if spectrum.complete else "extreme eigenvalues, by Arnoldi's method,"
     said = "; ".join(words)
     return f"{said[0].upper()}{said[1:]} ({kind} at {len(spectrum.times)} times)."
@@ -70,9 +74,10 @@ def _costs(found) -> str:
     costs = found.costs
     verdict = "stiff" if costs.stiff else "not stiff"
     return (
-        f"An explicit method (Tsit5) needs about {costs.stability:.2g} steps for stability and {costs.accuracy:.2g} for accuracy, "
-        f"{costs.severity:.2g} times those for accuracy in all: {verdict}. By these numbers it takes {_seconds(costs.explicit)}, "
-        f"{costs.method} {_seconds(costs.implicit)}; one evaluation of f takes {_seconds(costs.evaluation)}."
+        f"An explicit method (Tsit5) needs about {number(costs.stability)} steps for stability and {number(costs.accuracy)} "
+        f"for accuracy, {number(costs.severity)} times those for accuracy in all: {verdict}. By these numbers it takes "
+        f"{duration(costs.explicit)}, {costs.method} {duration(costs.implicit)}; one evaluation of f takes "
+        f"{duration(costs.evaluation)}."
     )
 
 
@@ -82,19 +87,20 @@ def _oscillation(found) -> str:
     words = []
     if found.modes >= 1:
         words.append(
-            f"Modes near the imaginary axis, of up to {frequency:.2g} radians a unit of t, go through {found.modes:.3g} periods"
+            f"Modes near the imaginary axis, of up to {number(frequency)} radians a unit of t, go through "
+            f"{number(found.modes)} periods"
         )
-    if turns >= 2:
-        words.append(f"{found.names[component]} turns {turns} times, about {turns / 2:.3g} periods")
+    if turns >= 4:
+        words.append(f"{found.names[component]} turns {turns} times, about {number(turns / 2)} periods")
     return "; ".join(words) + "." if words else "None."
 
 
 def _neighbours(found) -> str:
     if found.parting is None:
-        return f"Not followed for this problem; eigenvalues alone allow growth by e^{_growth(found):.2g} at most."
+        return f"Not followed for this problem; eigenvalues alone allow growth by e^{number(_growth(found))} at most."
     if found.parting > 1:
-        return f"A small difference grows by about e^{found.parting:.2g} over the span, and so do gradients."
-    return f"Nearby solutions do not part (e^{found.parting:.2g})."
+        return f"A small difference grows by about e^{number(found.parting)} over the span, and so do gradients."
+    return f"Nearby solutions do not part (e^{number(found.parting)})."
 
 
 def _growth(found) -> float:
@@ -119,12 +125,13 @@ def _jumps(found) -> str:
 
 def _scales(found) -> str:
     scales, words = found.scales, []
-    words.append(f"Largest values of the components lie {scales.decades():.2g} decades apart")
+    words.append(f"Largest values of the components lie {number(scales.decades())} decades apart")
     for kind, wrong in (("drowned: f depends on them, and they stay below 10 atol", scales.drowned),
                         ("overdone: atol asks for more digits than there are", scales.overdone)):
         if wrong:
             sizes = ", ".join(
-                f"{found.names[i]} (largest {scales.largest[i]:.2g}, atol {scales.atol[i]:.2g}, better {scales.proposed[i]:.2g})"
+                f"{found.names[i]} (largest {number(scales.largest[i])}, atol {number(scales.atol[i])}, "
+                f"better {number(scales.proposed[i])})"
                 for i in wrong[:FEW]
             )
             words.append(f"{kind}: {sizes}" + (f" and {len(wrong) - FEW} more" if len(wrong) > FEW else ""))
@@ -135,12 +142,3 @@ def _limits(found) -> str:
     shares = found.walk.dominating()[:3]
     words = ", ".join(f"{found.names[i]} in {100 * share:.0f} %" for i, share in shares)
     return f"The error of a step is largest in {words} of the steps." if words else "No step could be measured."
-
-
-def _seconds(x) -> str:
-    if not math.isfinite(x):
-        return "an unknown time"
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms")):
-        if x >= size:
-            return f"{x / size:.2g} {unit}"
-    return f"{1e6 * x:.2g} us"

@@ -13,8 +13,10 @@ from ..methods import registry
 from ..solve import solve
 from ..status import Status
 from .costs import STIFF
+from .words import duration
 
 SHORT, LONG = 0.3, 30.0  # times as many explicit steps for stability as for accuracy: which finalists there are
+CLOSE = 2.0  # times the estimate of the walk's method, that of an explicit one, up to which explicit ones are tried
 EXTENDED = 1e4  # the same, up to which the stages of RKC can reach: their number is about its root
 SLACK, LEAST = 2.5, 0.3  # a solve is stopped after SLACK times the best one's time, and not before LEAST seconds
 AGAIN, ROUNDS = 1.6, 2  # who lies within AGAIN of the best runs so many times more, in turn
@@ -40,8 +42,8 @@ class Trial:
     def __str__(self):
         name = self.method + (f" ({self.structure})" if self.structure != "dense" else "")
         if self.finished:
-            return f"{name} {1e3 * self.seconds:.3g} ms"
-        return f"{name} more than {1e3 * self.seconds:.3g} ms" if self.status == Status.MAX_SECONDS.sentence else f"{name} failed"
+            return f"{name} {duration(self.seconds)}"
+        return f"{name} more than {duration(self.seconds)}" if self.status == Status.MAX_SECONDS.sentence else f"{name} failed"
 
 
 def finalists(costs, spectrum, rtol, size, structures) -> list:
@@ -54,7 +56,7 @@ def finalists(costs, spectrum, rtol, size, structures) -> list:
         # Near the imaginary axis the stability of BDF ends at order 2.
         implicit = [name for name in implicit if name != "fbdf"]
         implicit.append(implicit.pop(0))
-    if costs.severity > LONG:
+    if costs.severity > LONG and costs.explicit > CLOSE * costs.implicit:
         chosen = [implicit[0], *_stabilised(costs, spectrum, size), *implicit[1:]]
     elif costs.severity > STIFF * SHORT:
         chosen = [implicit[0], *_stabilised(costs, spectrum, size), *explicit, *implicit[1:]]
@@ -79,7 +81,7 @@ def _stabilised(costs, spectrum, size) -> list:
 
 
 def race(problem, field, walk, candidates, rtol, atol, jumps, max_seconds) -> list:
-    """Trials of the candidates over the part that the walk reached, the fastest first; max_seconds: for all of them together."""
+    """Trials of the candidates over the part that the walk reached, the fastest first; max_seconds: for all together."""
     t0, end = walk.times[0], walk.reached
     if not walk.status.success:
         end = t0 + 0.99 * (end - t0)  # what happens at the very end cannot be asked of all
@@ -103,7 +105,8 @@ def race(problem, field, walk, candidates, rtol, atol, jumps, max_seconds) -> li
                 flat = torch.stack([field.layout.ravel(_at(solution.y, i + 1)) for i in range(len(marks))])
                 difference = walk.tol.rms(((flat - marks) / walk.tol.scale(marks)).flatten(), 1.0) * len(marks) ** -0.5
         stats = solution.stats
-        return Trial(method, structure, seconds, solution.success, solution.status.sentence, stats.accepted, stats.nfe, difference)
+        status = solution.status.sentence
+        return Trial(method, structure, seconds, solution.success, status, stats.accepted, stats.nfe, difference)
 
     for candidate in candidates:
         left = deadline - time.perf_counter()
