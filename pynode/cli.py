@@ -1,4 +1,4 @@
-"""The command line: ``pynode train``, ``pynode compare``, ``pynode methods``, ``pynode julia``, ``pynode doctor``.
+"""The command line: ``pynode train``, ``compare``, ``diagnose``, ``methods``, ``julia``, ``doctor``.
 
 Exit codes: 0 success; 1 a solve or training failed, or the disk did; 2 a mistake in what was given; 130 Ctrl-C. A
 failure is one sentence on stderr; --debug shows the traceback.
@@ -16,6 +16,7 @@ import torch
 
 from . import problems
 from .backends.registry import NAMES as BACKENDS
+from .cli_diagnose import add_command as add_diagnose
 from .cli_julia import add_commands as add_julia
 from .compare import MAX_NFE, METHODS, RTOLS, compare
 from .julia import JuliaUnavailable
@@ -106,6 +107,7 @@ def parser() -> Parser:
                                        epilog=TRAIN_FILES, **style))
     _compare_options(commands.add_parser("compare", help="implicit against explicit on one vector field",
                                          description=COMPARE, epilog=COMPARE_FILES, **style))
+    add_diagnose(commands, style, _target)
     listing = commands.add_parser("methods", help="list the methods", description="List the methods by order.")
     listing.set_defaults(run=_methods)
     add_julia(commands, style)

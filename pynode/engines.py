@@ -88,7 +88,7 @@ def crosscheck(
 
 
 def weighted(states):
-    """A fixed random weighting of outputs (T, n), each component in units of its largest value: a loss whose gradient sees all."""
+    """A fixed random weighting of outputs (T, n), each component in units of its largest value: its gradient sees all."""
     weights = torch.randn(states.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return (weights.to(states) / states.detach().abs().amax(0).clamp_min(1e-300) * states).sum()
 

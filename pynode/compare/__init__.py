@@ -14,6 +14,6 @@ from .report import report
 from .work import MAX_NFE, METHODS, RTOLS, Comparison, Row, compare
 
 __all__ = [
-    "MAX_NFE", "METHODS", "RTOLS", "Comparison", "Dependence", "Epochs", "GradientComparison", "Row", "compare", "compare_gradients",
-    "report", "solver_dependence", "stiffness_over",
+    "MAX_NFE", "METHODS", "RTOLS", "Comparison", "Dependence", "Epochs", "GradientComparison", "Row", "compare",
+    "compare_gradients", "report", "solver_dependence", "stiffness_over",
 ]

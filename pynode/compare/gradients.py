@@ -22,8 +22,9 @@ TIGHT, FACTOR = "rodas5p", 1e-3
 
 @dataclass(frozen=True)
 class GradientRow:
-    """One adjoint. deviation: largest of its gradient, of y0 and of each parameter relative to the largest entry, None where it
-    failed; forward, backward: seconds; nfe: evaluations forward; work: evaluations, products and Jacobians (n each) backward."""
+    """One adjoint. deviation: the largest of its gradients, of y0 and of each parameter relative to the largest entry, None
+    where it failed; forward, backward: seconds; nfe: evaluations forward; work: evaluations, products and Jacobians (n each)
+    backward."""
 
     adjoint: str
     deviation: float | None
@@ -48,8 +49,8 @@ class GradientComparison:
     def cells(self) -> list:
         """The table, heads first."""
         told = [
-            (r.adjoint, "-" if r.deviation is None else f"{r.deviation:.1e}", f"{r.forward:.3f}", f"{r.backward:.3f}", r.nfe, r.work,
-             r.status)
+            (r.adjoint, "-" if r.deviation is None else f"{r.deviation:.1e}", f"{r.forward:.3f}", f"{r.backward:.3f}", r.nfe,
+             r.work, r.status)
             for r in self.rows
         ]
         return [("adjoint", "deviation", "forward s", "backward s", "evals", "backward work", "ended"), *told]

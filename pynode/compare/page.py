@@ -37,7 +37,9 @@ class Section:
 
 def write_page(path, title, subtitle, sections) -> Path:
     """Write the page; returns its path."""
-    loader = Environment(loader=PackageLoader("pynode.compare", "."), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True)
-    page = loader.get_template("page.html").render(title=title, subtitle=subtitle, sections=sections)
+    templates = Environment(
+        loader=PackageLoader("pynode.compare", "."), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
+    )
+    page = templates.get_template("page.html").render(title=title, subtitle=subtitle, sections=sections)
     Path(path).write_text(page, encoding="utf-8")
     return Path(path)

@@ -54,7 +54,8 @@ def bars(labels, values, title, unit, limit=None) -> Figure:
     for k, value in enumerate(values):
         axis.barh(k, (value or high) - low, left=low, color=COLOURS[0] if value is not None else "0.85", height=0.65)
         text = "did not finish" if value is None else f"{value:.1e}"
-        axis.annotate(text, (low if value is None else max(value, low), k), (5, 0), textcoords="offset points", va="center", fontsize=8)
+        at = low if value is None else max(value, low)
+        axis.annotate(text, (at, k), (5, 0), textcoords="offset points", va="center", fontsize=8)
     axis.set(xscale="log", xlim=(low, 5 * high), xlabel=unit, title=title)
     axis.set_yticks(range(len(labels)), labels, fontsize=9)
     axis.invert_yaxis()
@@ -68,7 +69,8 @@ def course(labels, series, title) -> Figure:
     figure = Figure(figsize=(8.5, 4.2))
     axis = figure.subplots()
     for k, (name, values) in enumerate(series.items()):
-        axis.plot(range(len(labels)), values, color=COLOURS[k % len(COLOURS)], marker=MARKERS[k % len(MARKERS)], ms=5, label=name)
+        style = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)], "ms": 5}
+        axis.plot(range(len(labels)), values, label=name, **style)
     axis.set(yscale="log", title=title)
     axis.set_xticks(range(len(labels)), labels, fontsize=9)
     axis.grid(alpha=0.25)

@@ -29,7 +29,8 @@ def report(path, problems: dict[str, Problem], methods=METHODS, rtols=RTOLS, max
         sections.append(Section.of("Stiffness, from one to the next", stiffness))
     for label, problem in problems.items():
         before = f"{label}: " if len(problems) > 1 else ""
-        sections.append(Section(f"{before}diagnosis", figure=stiffness.diagnoses[label].figure(), text=str(stiffness.diagnoses[label])))
+        found = stiffness.diagnoses[label]
+        sections.append(Section(f"{before}diagnosis", figure=found.figure(), text=str(found)))
         for title, make in (
             ("accuracy against work", lambda p: compare(p, methods, rtols, max_nfe)),
             ("dependence on the solver", solver_dependence),
@@ -37,5 +38,5 @@ def report(path, problems: dict[str, Problem], methods=METHODS, rtols=RTOLS, max
         ):
             say(before + title)
             sections.append(Section.of(before + title, make(problem)))
-    versions = f"torch {torch.__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    return write_page(path, "pynode compare: " + ", ".join(problems), f"{versions}, {torch.get_num_threads()} threads", sections)
+    machine = f"torch {torch.__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    return write_page(path, "pynode compare: " + ", ".join(problems), f"{machine}, {torch.get_num_threads()} threads", sections)

@@ -20,7 +20,7 @@ def output_times(problem) -> torch.Tensor:
 
 
 def solve_problem(problem, times, method, rtol, start=None, **options):
-    """Its Solution from start, by default its own, with an atol that follows rtol in the proportion that the problem suggests."""
+    """Its Solution from start, by default its own; atol follows rtol in the proportion that the problem suggests."""
     atol = torch.as_tensor(problem.atol, dtype=problem.y0.dtype) * (rtol / problem.rtol)
     return solve(problem.field, problem.y0 if start is None else start, times, method=method, rtol=rtol, atol=atol, **options)
 
@@ -35,6 +35,6 @@ def reference(problem, times):
 
 
 def deviation(y, exact) -> float:
-    """Largest difference of the states y, (m, n), from the first m exact ones, of each component relative to its largest value."""
+    """Largest difference of the states y, (m, n), from the first m exact ones, relative to each component's largest value."""
     scale = exact.abs().amax(0).clamp_min(torch.finfo(exact.dtype).tiny)
     return float(((y - exact[: len(y)]).abs() / scale).max())

@@ -1,0 +1,137 @@
+"""What ``diagnose`` found: as text, as plain data, as a picture."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .advice import Advice
+from .costs import Costs
+from .scales import Scales
+from .spectrum import Spectrum
+from .walk import Walk
+
+PERIODS = 10  # of a mode near the imaginary axis, or of the solution, from which on a problem is called oscillatory
+PARTING = 5.0  # e-folds by which differences grow over the span, from which on it is called unstable
+EXPLODED = 1e3  # times its size at the start, that a solution which blows up has at least reached
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Times in units of t, rates and eigenvalues in units of 1 / t, states in units of y.
+
+    labels: of 'stiff', 'oscillatory', 'discontinuous', 'badly scaled', 'unstable', 'blows up' those that hold; none for a
+    problem without difficulties. name: of the problem; names: (n,) of its components; rtol, atol (0-d or (n,)): as given;
+    end: of the span; walk: the steps of the reference solve; spectrum: eigenvalues along it; modes: periods that modes
+    near the imaginary axis go through; turning: (turning points of the component that turns most, its index);
+    parting: e-folds by which differences grow, None where unknown; jumps: list of Jump; scales: sizes against atol; costs: estimates; trials: list of Trial,
+    the fastest first; advice: the recommendation. str() is the report.
+    """
+
+    name: str
+    names: tuple
+    rtol: float
+    atol: torch.Tensor
+    end: float
+    walk: Walk
+    spectrum: Spectrum
+    modes: float
+    turning: tuple
+    parting: float | None
+    jumps: list
+    scales: Scales
+    costs: Costs
+    trials: list = ()
+    advice: Advice | None = None
+
+    @property
+    def turns(self) -> int:
+        return self.turning[0]
+
+    @property
+    def labels(self) -> frozenset:
+        found = {
+            "stiff": self.costs.stiff,
+            "oscillatory": max(self.modes, self.turns / 2) >= PERIODS,
+            "discontinuous": any(not jump.kink for jump in self.jumps),
+            "badly scaled": self.scales.bad,
+            "unstable": not self.exploded and self.parting is not None and self.parting > PARTING,
+            "blows up": self.exploded,
+        }
+        return frozenset(name for name, holds in found.items() if holds)
+
+    @property
+    def exploded(self) -> bool:
+        """The steps shrank to nothing while the states grew without bounds."""
+        if self.walk.status.success or len(self.walk.times) < 3:
+            return False
+        sizes = self.walk.states.abs().amax(1)
+        grown = float(sizes[-1]) > EXPLODED * max(float(sizes[0]), 1e-300)
+        return grown and self.walk.sizes[-1] < 1e-6 * self.walk.span
+
+    def __str__(self):
+        from .report import text
+
+        return text(self)
+
+    def plot(self, path) -> Path:
+        """Draw eigenvalues, steps, dominating component and solution over time; returns the path. Needs matplotlib."""
+        from .picture import draw
+
+        return draw(self, path)
+
+    def as_dict(self) -> dict:
+        """Plain data: numbers, strings, lists; what is not finite is None."""
+        walk, spectrum = self.walk, self.spectrum
+        return _plain({
+            "name": self.name, "states": len(self.names), "rtol": self.rtol, "atol": self.atol.tolist(),
+            "labels": sorted(self.labels),
+            "walk": {
+                "method": walk.method.name, "status": walk.status.name, "message": walk.status.sentence, "t0": walk.times[0],
+                "end": self.end, "reached": walk.reached, "accepted": len(walk.sizes), "rejected": len(walk.rejected),
+                "evaluations": walk.evaluations, "seconds": walk.seconds,
+                "smallest_step": min(walk.sizes, default=math.nan), "largest_step": max(walk.sizes, default=math.nan),
+                "dominating": [{"component": self.names[i], "share": share} for i, share in walk.dominating()[:5]],
+            },
+            "spectrum": {
+                "complete": spectrum.complete, "t": spectrum.times, "radius": spectrum.largest().tolist(),
+                "decay": spectrum.decay().tolist(), "slowest_decay": spectrum.slowest().tolist(),
+                "growth": spectrum.growth().tolist(), "frequency": spectrum.frequency().tolist(),
+                "stiffness_ratio": spectrum.ratio(),
+            },
+            "oscillation": {"modes": self.modes, "turns": self.turns, "component": self._named(self.turning[1])},
+            "parting": self.parting,
+            "jumps": [asdict(jump) | {"components": [self.names[i] for i in jump.components]} for jump in self.jumps],
+            "scales": {
+                "largest": self.scales.largest.tolist(), "drowned": [self.names[i] for i in self.scales.drowned],
+                "overdone": [self.names[i] for i in self.scales.overdone], "decades": self.scales.decades(),
+                "proposed_atol": self.scales.proposed.tolist() if self.scales.bad else None,
+            },
+            "costs": asdict(self.costs) | {"severity": self.costs.severity},
+            "trials": [asdict(trial) for trial in self.trials],
+            "advice": None if self.advice is None else asdict(self.advice) | {"call": self.advice.call()},
+        })
+
+    def to_json(self, path) -> Path:
+        """Write as_dict() to a file; returns its path."""
+        Path(path).write_text(json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        return Path(path)
+
+    def _named(self, index):
+        return None if index is None else self.names[index]
+
+
+def _plain(value):
+    """value with lists for tuples and None for what is not finite, as JSON has it."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
