@@ -12,7 +12,10 @@ from .dependence import solver_dependence
 from .epochs import stiffness_over
 from .gradients import compare_gradients
 from .page import Section, write_page
+from .runs import output_times, reference
 from .work import MAX_NFE, METHODS, RTOLS, compare
+
+ADJOINTS = ("discrete", "forward", "gauss", "backsolve")  # one of each kind
 
 
 def report(path, problems: dict[str, Problem], methods=METHODS, rtols=RTOLS, max_nfe=MAX_NFE, progress=None) -> Path:
@@ -31,12 +34,15 @@ def report(path, problems: dict[str, Problem], methods=METHODS, rtols=RTOLS, max
         before = f"{label}: " if len(problems) > 1 else ""
         found = stiffness.diagnoses[label]
         sections.append(Section(f"{before}diagnosis", figure=found.figure(), text=str(found)))
-        for title, make in (
-            ("accuracy against work", lambda p: compare(p, methods, rtols, max_nfe)),
-            ("dependence on the solver", solver_dependence),
-            ("gradients by adjoint", compare_gradients),
-        ):
+        with torch.no_grad():
+            exact = reference(problem, output_times(problem))
+        parts = {
+            "accuracy against work": lambda problem, exact: compare(problem, methods, rtols, max_nfe, exact=exact),
+            "dependence on the solver": lambda problem, exact: solver_dependence(problem, exact=exact),
+            "gradients by adjoint": lambda problem, exact: compare_gradients(problem, ADJOINTS),
+        }
+        for title, make in parts.items():
             say(before + title)
-            sections.append(Section.of(before + title, make(problem)))
+            sections.append(Section.of(before + title, make(problem, exact)))
     machine = f"torch {torch.__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     return write_page(path, "pynode compare: " + ", ".join(problems), f"{machine}, {torch.get_num_threads()} threads", sections)

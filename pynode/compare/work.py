@@ -103,13 +103,14 @@ class Comparison:
         return save(self.figure(), path)
 
 
-def compare(problem: Problem | str, methods=METHODS, rtols=RTOLS, max_nfe=MAX_NFE, report=None) -> Comparison:
+def compare(problem: Problem | str, methods=METHODS, rtols=RTOLS, max_nfe=MAX_NFE, report=None, exact=None) -> Comparison:
     """Solve one problem with each method at each tolerance.
 
     problem: a Problem or the name of one. methods: names; 'julia:FBDF' is SciML's FBDF, solved once before it is timed, because
-    Julia compiles it then. atol follows rtol in the proportion that the problem suggests. max_nfe:
-    limit on evaluations of f in one solve, None for none. report(row) is called after each solve. A failing solve is
-    a row, not an error. ValueError for unknown names, SolveError where not even the reference succeeds.
+    Julia compiles it then. atol follows rtol in the proportion that the problem suggests. max_nfe: limit on evaluations of f in
+    one solve, None for none. report(row) is called after each solve. exact: (states, what they are) as ``reference`` gives
+    them, by default made here. A failing solve is a row, not an error. ValueError for unknown names, SolveError where not even
+    the reference succeeds.
     """
     problem = get(problem) if isinstance(problem, str) else problem
     methods = [_method(name) for name in methods]
@@ -121,7 +122,7 @@ def compare(problem: Problem | str, methods=METHODS, rtols=RTOLS, max_nfe=MAX_NF
             raise ValueError(f"rtol must be positive, not {rtol!r}; 1e-6 is a good start")
     times = output_times(problem)
     with torch.no_grad():
-        exact, label = reference(problem, times)
+        exact, label = exact or reference(problem, times)
         rows = []
         for name, method in methods:
             if name.startswith(JULIA):

@@ -29,7 +29,8 @@ class Diagnosis:
     problem without difficulties. name: of the problem; names: (n,) of its components; rtol, atol (0-d or (n,)): as given;
     end: of the span; walk: the steps of the reference solve; spectrum: eigenvalues along it; modes: periods that modes
     near the imaginary axis go through; turning: (turning points of the component that turns most, its index);
-    parting: e-folds by which differences grow, None where unknown; jumps: list of Jump; scales: sizes against atol; costs: estimates; trials: list of Trial,
+    parting: e-folds by which differences grow, None where unknown; jumps: list of Jump; scales: sizes against atol; costs:
+    estimates; trials: list of Trial,
     the fastest first; advice: the recommendation. str() is the report.
     """
 
@@ -79,11 +80,16 @@ class Diagnosis:
 
         return text(self)
 
-    def plot(self, path) -> Path:
-        """Draw eigenvalues, steps, dominating component and solution over time; returns the path. Needs matplotlib."""
+    def figure(self):
+        """Eigenvalues, steps, dominating component and solution over time: a matplotlib Figure. Needs matplotlib."""
         from .picture import draw
 
-        return draw(self, path)
+        return draw(self)
+
+    def plot(self, path) -> Path:
+        """Write the figure; returns the path."""
+        self.figure().savefig(path, dpi=140)
+        return Path(path)
 
     def as_dict(self) -> dict:
         """Plain data: numbers, strings, lists; what is not finite is None."""
