@@ -27,8 +27,7 @@ class Epochs:
 
     @property
     def note(self) -> str:
-        return "Steps for stability: what Tsit5 needs, from the eigenvalues along the solution; for accuracy: what "
-        "Rodas5P took."
+        return "Steps for stability: what Tsit5 needs, by the eigenvalues along the solution; for accuracy: what the walk took."
 
     def __str__(self):
         return "\n".join([*aligned(self.cells), self.note])
