@@ -14,21 +14,27 @@ from pathlib import Path
 
 import torch
 
-from . import problems
 from .backends.registry import NAMES as BACKENDS
 from .cli_compare import add_command as add_compare
+from .cli_completion import add_command as add_completion
 from .cli_diagnose import add_command as add_diagnose
 from .cli_julia import add_commands as add_julia
+from .cli_methods import add_commands as add_methods
+from .cli_solve import add_command as add_solve
 from .cli_values import NO_PLOTS, names
 from .julia import JuliaUnavailable
-from .methods import registry
 from .status import SolveError
-from .train import DataError, ModelError, Options, TrainingError, fit, load_model, plot_fit, plot_loss, read_csv
+from .targets import target
+from .train import DataError, Options, TrainingError, fit, plot_fit, plot_loss, read_csv
 from .train.model import ACTIVATIONS
 from .train.options import LOSSES
 from .train.progress import display
 from .train.scaling import KINDS
 
+CODES = """\
+exit codes: 0 success; 1 a solve or training failed, or the disk did, or doctor found a problem; 2 a mistake in what was given;
+130 interrupted. Every command has --help, --quiet, --verbose and --debug; those that print tables have --json.
+"""
 TRAIN = """\
 Train a neural ODE on observations of a physical system, through an implicit solver that stiff dynamics need.
 
@@ -81,23 +87,30 @@ def _failed(sentence, code):
 def _sentence(error, arguments):
     if arguments.debug:
         raise error
+    if arguments.verbose and isinstance(error, SolveError):
+        print(error.report(), file=sys.stderr)
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def parser() -> Parser:
     """All commands and their options."""
-    top = Parser(prog="pynode", description="Stiff and non-stiff neural differential equations in PyTorch.")
+    description = "Stiff and non-stiff neural differential equations in PyTorch."
+    top = Parser(prog="pynode", description=description, epilog=CODES, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     style = {"formatter_class": argparse.RawDescriptionHelpFormatter}
     _train_options(commands.add_parser("train", help="learn dynamics from a CSV file", description=TRAIN,
                                        epilog=TRAIN_FILES, **style))
-    add_compare(commands, style, _target)
-    add_diagnose(commands, style, _target)
-    listing = commands.add_parser("methods", help="list the methods", description="List the methods by order.")
-    listing.set_defaults(run=_methods)
+    add_compare(commands, style, target)
+    add_diagnose(commands, style, target)
+    add_solve(commands, style)
+    add_methods(commands, style)
     add_julia(commands, style)
+    add_completion(commands, style, top)
     for command in commands.choices.values():
         command.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+        loudness = command.add_mutually_exclusive_group()
+        loudness.add_argument("-q", "--quiet", action="store_true", help="say nothing but results and failures")
+        loudness.add_argument("-v", "--verbose", action="store_true", help="explain a solve that fails on a page")
     return top
 
 
@@ -159,7 +172,7 @@ def _train(arguments) -> int:
     runs = len(data.trajectories)
     print(f"{arguments.data}: {runs} trajector{'y' if runs == 1 else 'ies'} of {', '.join(data.columns)}; "
           f"{data.observations} observed values after the start.")
-    run = fit(data, options, out, arguments.resume, display())
+    run = fit(data, options, out, arguments.resume, None if arguments.quiet else display())
     print(f"Loss: {run.baseline:.3g} if nothing moved, {run.first:.3g} at the first solve, {run.best:.3g} at the best: "
           f"a factor of {run.baseline / run.best:.0f} in {run.history[-1]['seconds']:.0f} s.")
     written = [out / name for name in ("model.pt", "checkpoint.pt", "history.csv")] + _plots(run, data, options, out)
@@ -178,26 +191,6 @@ def _plots(run, data, options, out) -> list:
     except SolveError as error:
         print(f"The plot of the fit was left out: {error}")
     return []
-
-
-def _target(name):
-    """The Problem that a model file or a name stands for. ModelError or ValueError where it stands for none."""
-    path = Path(name)
-    if path.exists() or path.suffix == ".pt":
-        return load_model(path).as_problem(path.stem)
-    try:
-        return problems.get(name)
-    except ValueError as error:
-        raise ModelError(f"{name} is neither a model file nor a problem: {error}") from None
-
-
-def _methods(arguments) -> int:
-    print(f"{'name':<14}{'order':<7}{'kind':<10}reference")
-    for name in registry.names():
-        method = registry.get(name)
-        order = "1 to 5" if name in ("QNDF", "FBDF") else str(method.order)
-        print(f"{name:<14}{order:<7}{'implicit' if method.implicit else 'explicit':<10}{method.reference}")
-    return 0
 
 
 def _widths(text) -> tuple:

@@ -12,6 +12,7 @@ import torch
 from . import problems
 from .cli_values import NO_PLOTS, names, numbers
 from .compare import MAX_NFE, METHODS, RTOLS, compare
+from .targets import HELP
 
 COMPARE = """\
 Solve the same dynamics with each method, and show accuracy against work: steps, evaluations of f, Jacobians, LU
@@ -38,7 +39,7 @@ def add_command(commands, style, target):
         "compare", help="methods against each other on one vector field", description=COMPARE, epilog=FILES, **style
     )
     known = ", ".join(problems.names())
-    own.add_argument("targets", nargs="+", metavar="MODEL.pt|PROBLEM", help=f"trained models, or any of: {known}")
+    own.add_argument("targets", nargs="+", metavar="MODEL.pt|PROBLEM", help=HELP + known)
     own.add_argument("--methods", type=names, default=METHODS, metavar="NAMES",
                      help=f"with commas, see pynode methods; julia:NAME for SciML's (default: {','.join(METHODS)})")
     own.add_argument("--rtol", type=numbers, default=RTOLS, metavar="X,...",
@@ -58,7 +59,8 @@ def _run(arguments, target) -> int:
     out, written, drawn, rows = Path(arguments.out), [], True, {}
     out.mkdir(parents=True, exist_ok=True)
     for label, problem in chosen.items():
-        result = compare(problem, arguments.methods, arguments.rtol, arguments.max_nfe or None, report=_tell)
+        say = None if arguments.quiet else _tell
+        result = compare(problem, arguments.methods, arguments.rtol, arguments.max_nfe or None, report=say)
         rows[label] = [asdict(row) for row in result.rows]
         if not arguments.json:
             print(result)
@@ -71,7 +73,7 @@ def _run(arguments, target) -> int:
         from .compare.report import report
 
         limit = arguments.max_nfe or None
-        written.append(report(out / "compare.html", chosen, arguments.methods, arguments.rtol, limit, _say))
+        written.append(report(out / "compare.html", chosen, arguments.methods, arguments.rtol, limit, say and _say))
     if arguments.json:
         print(json.dumps(rows, indent=1))
         return 0
