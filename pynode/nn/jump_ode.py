@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from ..events import Event
-from .neural_ode import NeuralODE, timed
+from .base import timed
+from .neural_ode import NeuralODE
 
 
 class JumpODE(NeuralODE):
