@@ -29,8 +29,8 @@ class Diagnosis:
     problem without difficulties. name: of the problem; names: (n,) of its components; rtol, atol (0-d or (n,)): as given;
     end: of the span; walk: the steps of the reference solve; spectrum: eigenvalues along it; modes: periods that modes
     near the imaginary axis go through; turning: (turning points of the component that turns most, its index);
-    parting: e-folds by which differences grow, None where unknown; jumps: list of Jump; scales: sizes against atol; costs: estimates; trials: list of Trial,
-    the fastest first; advice: the recommendation. str() is the report.
+    parting: e-folds by which differences grow, None where unknown; jumps: list of Jump; scales: sizes against atol;
+    costs: estimates; trials: list of Trial, the fastest first; advice: the recommendation. str() is the report.
     """
 
     name: str
@@ -109,7 +109,7 @@ class Diagnosis:
             "jumps": [asdict(jump) | {"components": [self.names[i] for i in jump.components]} for jump in self.jumps],
             "scales": {
                 "largest": self.scales.largest.tolist(), "drowned": [self.names[i] for i in self.scales.drowned],
-                "overdone": [self.names[i] for i in self.scales.overdone], "decades": self.scales.decades(),
+                "decades": self.scales.decades(),
                 "proposed_atol": self.scales.proposed.tolist() if self.scales.bad else None,
             },
             "costs": asdict(self.costs) | {"severity": self.costs.severity},

@@ -126,15 +126,14 @@ def _jumps(found) -> str:
 def _scales(found) -> str:
     scales, words = found.scales, []
     words.append(f"Largest values of the components lie {number(scales.decades())} decades apart")
-    for kind, wrong in (("drowned: f depends on them, and they stay below 10 atol", scales.drowned),
-                        ("overdone: atol asks for more digits than there are", scales.overdone)):
-        if wrong:
-            sizes = ", ".join(
-                f"{found.names[i]} (largest {number(scales.largest[i])}, atol {number(scales.atol[i])}, "
-                f"better {number(scales.proposed[i])})"
-                for i in wrong[:FEW]
-            )
-            words.append(f"{kind}: {sizes}" + (f" and {len(wrong) - FEW} more" if len(wrong) > FEW else ""))
+    if scales.drowned:
+        sizes = ", ".join(
+            f"{found.names[i]} (largest {number(scales.largest[i])}, atol {number(scales.atol[i])}, "
+            f"better {number(scales.proposed[i])})"
+            for i in scales.drowned[:FEW]
+        )
+        more = f" and {len(scales.drowned) - FEW} more" if len(scales.drowned) > FEW else ""
+        words.append(f"drowned, since f depends on them and they stay below 10 atol: {sizes}{more}")
     return "; ".join(words) + "."
 
 
