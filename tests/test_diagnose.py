@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from labelled import CASES, vector
 
 import pynode
+from benchmarks.labelled import CASES, vector
 from pynode.cli import main
 from pynode.diagnosis.costs import boundary
 
@@ -98,7 +98,7 @@ def test_the_proposed_tolerance_suits(seen):
     found = seen("careless_robertson")
     assert found.scales.drowned == (1,) and 1e-16 < found.advice.atol[1] < 1e-12
     assert found.advice.atol[0] == found.advice.atol[2] == 1e-4
-    f, y0, t, rtol, _ = next(case for case in CASES if case.name == "careless_robertson").make()
+    f, y0, t, _, _ = next(case for case in CASES if case.name == "careless_robertson").make()
     with torch.no_grad():
         solution = pynode.solve(f, y0, t, **found.advice.arguments())
         exact = pynode.solve(f, y0, t, method="rodas5p", rtol=1e-8, atol=1e-16).y[-1]
@@ -148,7 +148,8 @@ def test_structured_states_and_problems_are_taken(tmp_path):
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    ({"names": ["x"]}, "1 names for 2 states"), ({"structure": "nonsense"}, "unknown structure"), ({"rtol": -1.0}, "rtol must be"),
+    ({"names": ["x"]}, "1 names for 2 states"), ({"structure": "nonsense"}, "unknown structure"),
+    ({"rtol": -1.0}, "rtol must be"),
 ])
 def test_mistakes_are_told_at_the_door(arguments, words):
     with pytest.raises(ValueError, match=words):
