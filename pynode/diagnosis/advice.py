@@ -129,8 +129,8 @@ def _remarks(finding, implicit) -> list:
             f"Differences grow by e^{number(finding.parting)} over the span, and gradients with them: fit over short pieces "
             "(multiple shooting), and judge statistics instead of states."
         )
-    if "blows up" in labels:
-        remarks.append(f"The solution leaves all bounds at t = {finding.walk.reached:.6g}: end the span before it.")
+    if finding.failure is not None:
+        remarks.append(finding.failure.remedy)
     if finding.scales.drowned:
         remarks.append("Give the drowned components an atol of their own, as above: below it they are noise.")
     return remarks

@@ -108,7 +108,7 @@ def _steps(axis, found, shift, colours):
     for i in leading:
         own = [a for a in accepted if a.component == i]
         axis.plot([shift(a.t + a.h) for a in own], [abs(a.h) for a in own], ".", ms=4, color=colours[i],
-                  label=f"limited by {found.names[i]}")
+                  label=f"limited by {found.called(i)}")
     others = [a for a in accepted if a.component not in leading]
     axis.plot([shift(a.t + a.h) for a in others], [abs(a.h) for a in others], ".", ms=4, color="0.6",
               label="limited by others" if others else None)
@@ -125,7 +125,7 @@ def _solution(axis, found, shift, colours):
     states = walk.states.to("cpu").double().numpy()
     times, rows = _fine(walk)
     for i, colour in sorted(colours.items()):
-        axis.plot([shift(t) for t in times], rows[:, i], lw=1.3, color=colour, label=found.names[i])
+        axis.plot([shift(t) for t in times], rows[:, i], lw=1.3, color=colour, label=found.called(i))
     sizes = np.abs(states[:, list(colours)]).max(0)
     sizes = sizes[sizes > 0]
     if len(sizes) and sizes.max() > 100 * sizes.min():
