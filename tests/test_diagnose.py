@@ -80,6 +80,17 @@ def test_jumps_are_found_to_the_digit(seen):
     assert float(states[:, 1].abs().max()) < 1e-6  # it jumps where the velocity is zero
 
 
+def test_jumps_near_one_another_are_told_apart():
+    """Both ends of a pulse inside one refused step, and backwards in time."""
+
+    def f(t, y):
+        return 100 * ((t > 4) & (t < 4.1)).to(y.dtype) - y + torch.cos(t)
+
+    assert [jump.t for jump in pynode.diagnose(f, vector(1.0), (0.0, 6.0), trials=False).jumps] == [4.0, 4.1]
+    back = pynode.diagnose(lambda t, y: -f(-t, y), vector(1.0), (0.0, -6.0), trials=False)
+    assert [jump.t for jump in back.jumps] == [-4.0, -4.1]
+
+
 def test_a_kink_is_no_jump():
     def f(t, y):
         return torch.stack((50 * (t - 1.5).abs() - y[0],))

@@ -30,7 +30,7 @@ LARGE = 300  # states from which on the structure of the Jacobian is found out b
 
 def diagnose(
     f, y0=None, t=None, *, rtol=None, atol=None, args=(), jac=None, structure=None, names=None, trials=True,
-    max_steps=20_000, max_seconds=60.0,
+    max_steps=10_000, max_seconds=60.0,
 ) -> Diagnosis:
     """What makes dy/dt = f(t, y, *args) from y(t[0]) = y0 hard or easy, and how to solve it best.
 
