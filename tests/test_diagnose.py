@@ -51,6 +51,7 @@ def test_arnoldi_finds_the_extreme_eigenvalue(seen):
     assert not found.complete and math.isnan(found.ratio())
     problem = next(case for case in CASES if case.name == "brusselator").make()
     exact = torch.linalg.eigvals(problem.f.jac(0.0, problem.y0).detach()).abs().max()
+    assert len(found.times) == len(seen("brusselator").walk.times) and found.times[-1] == 1.0
     assert found.largest()[0] == pytest.approx(float(exact), rel=1e-3)
 
 

@@ -107,7 +107,7 @@ def _jump(along, a, b):
         if changes[-1] < REMAINS * changes[0]:
             return None
         a, b = times[k], times[k + 1]
-        if abs(b - a) <= 32 * eps * max(abs(a), abs(b)):
+        if abs(b - a) <= eps * max(32 * abs(a), 32 * abs(b), along.walk.span):
             break
     if len(changes) < FEWEST or changes[-1] < 1e3 * eps:
         return None  # too few digits of t to tell a jump from a steep slope
@@ -120,6 +120,8 @@ def _jump(along, a, b):
 def _shortest(a, b) -> float:
     """The number of fewest digits from a to b, or within their distance of them: 2.7 rather than 2.6999999999999."""
     middle = 0.5 * (a + b)
+    if abs(middle) <= abs(b - a):
+        return 0.0
     for digits in range(1, 18):
         t = float(f"{middle:.{digits}g}")
         if abs(t - middle) <= abs(b - a):
