@@ -44,6 +44,10 @@ class CNF(NeuralODE):
                 f"base has event_shape {tuple(base.event_shape)} where the data have {(dim,)}; wrap a density by component in "
                 "torch.distributions.Independent(base, 1)"
             )
+        if base is not None and base.batch_shape:
+            raise ValueError(
+                f"base is {tuple(base.batch_shape)} densities where one is wanted: give it parameters of shape {(dim,)} alone"
+            )
         super().__init__(field, t, **options)
         if self.t.shape != (2,):
             raise ValueError(f"t must be (t_0, t_1), the times of base and data, not {self.t.numel()} times")
@@ -58,6 +62,8 @@ class CNF(NeuralODE):
 
     def sample(self, n):
         """n draws of x, (n, dim), differentiable with respect to the parameters of the field."""
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise ValueError(f"n must be how many points are drawn, an integer of at least 1, not {n!r}")
         like = next((p for p in self.field.parameters() if p.is_floating_point()), torch.empty(()))
         return self._solved(self._timed, self._base(like).sample((n,)), self.t)[-1]
 
@@ -86,6 +92,8 @@ class CNF(NeuralODE):
         return Independent(Normal(like.new_zeros(self.dim), like.new_ones(self.dim)), 1)
 
     def _check(self, x):
+        if not isinstance(x, torch.Tensor):
+            raise TypeError(f"points must be a tensor, (..., {self.dim}), not {type(x).__name__}")
         if x.dim() < 1 or x.shape[-1] != self.dim:
             raise ValueError(
                 f"a density in {self.dim} dimensions takes points of shape (..., {self.dim}), not {tuple(x.shape)}; "
