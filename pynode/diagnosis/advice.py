@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-
 from ..adjoints.choose import choose as choose_adjoint
 from ..methods import registry
 from .trials import winner
@@ -132,12 +129,8 @@ def _remarks(finding, implicit) -> list:
             f"Differences grow by e^{number(finding.parting)} over the span, and gradients with them: fit over short pieces "
             "(multiple shooting), and judge statistics instead of states."
         )
-    if "blows up" in labels:
-        remarks.append(f"The solution leaves all bounds at t = {finding.walk.reached:.6g}: end the span before it.")
+    if finding.failure is not None:
+        remarks.append(finding.failure.remedy)
     if finding.scales.drowned:
         remarks.append("Give the drowned components an atol of their own, as above: below it they are noise.")
-    if finding.scales.overdone:
-        dtype, most = finding.walk.states.dtype, float(np.max(finding.scales.largest))
-        told = number(torch.finfo(dtype).eps * most)
-        remarks.append(f"Raise atol as above: of values of {number(most)}, {dtype} can tell no less than {told}.")
     return remarks

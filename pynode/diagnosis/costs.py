@@ -50,8 +50,7 @@ def needed(spectrum) -> np.ndarray:
 class Costs:
     """Estimates over the walk. accuracy: steps for accuracy alone, those that the walk took; stability: steps that Tsit5
     needs for stability alone; explicit_steps: where each holds sway, together; explicit, implicit: seconds with Tsit5 and with
-    the walk's method; evaluation: seconds of one evaluation of f; stages: evaluations in an explicit step; method: of the
-    walk."""
+    the walk's method, method; evaluation: seconds of one evaluation of f."""
 
     accuracy: float
     stability: float
@@ -59,7 +58,6 @@ class Costs:
     explicit: float
     implicit: float
     evaluation: float
-    stages: int
     method: str
 
     @property
@@ -90,7 +88,7 @@ def costs(field, walk, spectrum) -> Costs:
     implicit_step = walk.seconds / max(len(walk.attempts), 1)
     return Costs(
         float(taken), float(np.sum(rate * sizes)), both, both * tries * explicit_step, taken * tries * implicit_step,
-        evaluation, explicit.tableau.stages - explicit.tableau.fsal, walk.method.name,
+        evaluation, walk.method.name,
     )
 
 

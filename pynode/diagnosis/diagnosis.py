@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..failure import FailureReport
+from ..tree import Layout
 from .advice import Advice
 from .costs import Costs
 from .scales import Scales
@@ -18,7 +20,7 @@ from .walk import Walk
 
 PERIODS = 10  # of a mode near the imaginary axis, or of the solution, from which on a problem is called oscillatory
 PARTING = 5.0  # e-folds by which differences grow over the span, from which on it is called unstable
-EXPLODED = 1e3  # times its size at the start, that a solution which blows up has at least reached
+BLOW_UP = "blow-up"  # as the report of a failure calls it
 
 
 @dataclass(frozen=True)
@@ -26,16 +28,18 @@ class Diagnosis:
     """Times in units of t, rates and eigenvalues in units of 1 / t, states in units of y.
 
     labels: of 'stiff', 'oscillatory', 'discontinuous', 'badly scaled', 'unstable', 'blows up' those that hold; none for a
-    problem without difficulties. name: of the problem; names: (n,) of its components; rtol, atol (0-d or (n,)): as given;
+    problem without difficulties. name: of the problem; names: (n,) of its components, None for their places in the state;
+    layout: of the state; rtol, atol (0-d or (n,)): as given;
     end: of the span; walk: the steps of the reference solve; spectrum: eigenvalues along it; modes: periods that modes
     near the imaginary axis go through; turning: (turning points of the component that turns most, its index);
-    parting: e-folds by which differences grow, None where unknown; jumps: list of Jump; scales: sizes against atol; costs:
-    estimates; trials: list of Trial,
-    the fastest first; advice: the recommendation. str() is the report.
+    parting: e-folds by which differences grow, None where unknown; jumps: list of Jump; scales: sizes against atol;
+    costs: estimates; failure: why the walk ended before its time, None where it did not; trials: list of Trial, the
+    fastest first; advice: the recommendation. str() is the report.
     """
 
     name: str
-    names: tuple
+    names: tuple | None
+    layout: Layout
     rtol: float
     atol: torch.Tensor
     end: float
@@ -47,6 +51,7 @@ class Diagnosis:
     jumps: list
     scales: Scales
     costs: Costs
+    failure: FailureReport | None = None
     trials: list = ()
     advice: Advice | None = None
 
@@ -56,24 +61,20 @@ class Diagnosis:
 
     @property
     def labels(self) -> frozenset:
+        exploded = self.failure is not None and self.failure.cause == BLOW_UP
         found = {
             "stiff": self.costs.stiff,
             "oscillatory": max(self.modes, self.turns / 2) >= PERIODS,
             "discontinuous": any(not jump.kink for jump in self.jumps),
             "badly scaled": self.scales.bad,
-            "unstable": not self.exploded and self.parting is not None and self.parting > PARTING,
-            "blows up": self.exploded,
+            "unstable": not exploded and self.parting is not None and self.parting > PARTING,
+            "blows up": exploded,
         }
         return frozenset(name for name, holds in found.items() if holds)
 
-    @property
-    def exploded(self) -> bool:
-        """The steps shrank to nothing while the states grew without bounds."""
-        if self.walk.status.success or len(self.walk.times) < 3:
-            return False
-        sizes = self.walk.states.abs().amax(1)
-        grown = float(sizes[-1]) > EXPLODED * max(float(sizes[0]), 1e-300)
-        return grown and self.walk.sizes[-1] < 1e-6 * self.walk.span
+    def called(self, index) -> str:
+        """What a flat component is called: by the names given, or by its place in the state, 'y[2]'."""
+        return self.layout.component(index) if self.names is None else self.names[index]
 
     def __str__(self):
         from .report import text
@@ -94,15 +95,16 @@ class Diagnosis:
     def as_dict(self) -> dict:
         """Plain data: numbers, strings, lists; what is not finite is None."""
         walk, spectrum = self.walk, self.spectrum
+        turning = None if self.turning[1] is None else self.called(self.turning[1])
         return _plain({
-            "name": self.name, "states": len(self.names), "rtol": self.rtol, "atol": self.atol.tolist(),
+            "name": self.name, "states": self.layout.size, "rtol": self.rtol, "atol": self.atol.tolist(),
             "labels": sorted(self.labels),
             "walk": {
                 "method": walk.method.name, "status": walk.status.name, "message": walk.status.sentence, "t0": walk.times[0],
                 "end": self.end, "reached": walk.reached, "accepted": len(walk.sizes), "rejected": len(walk.rejected),
                 "evaluations": walk.evaluations, "seconds": walk.seconds,
                 "smallest_step": min(walk.sizes, default=math.nan), "largest_step": max(walk.sizes, default=math.nan),
-                "dominating": [{"component": self.names[i], "share": share} for i, share in walk.dominating()[:5]],
+                "dominating": [{"component": self.called(i), "share": share} for i, share in walk.dominating()[:5]],
             },
             "spectrum": {
                 "complete": spectrum.complete, "t": spectrum.times, "radius": spectrum.largest().tolist(),
@@ -110,12 +112,13 @@ class Diagnosis:
                 "growth": spectrum.growth().tolist(), "frequency": spectrum.frequency().tolist(),
                 "stiffness_ratio": spectrum.ratio(),
             },
-            "oscillation": {"modes": self.modes, "turns": self.turns, "component": self._named(self.turning[1])},
+            "failure": None if self.failure is None else self.failure.as_dict(),
+            "oscillation": {"modes": self.modes, "turns": self.turns, "component": turning},
             "parting": self.parting,
-            "jumps": [asdict(jump) | {"components": [self.names[i] for i in jump.components]} for jump in self.jumps],
+            "jumps": [asdict(jump) | {"components": [self.called(i) for i in jump.components]} for jump in self.jumps],
             "scales": {
-                "largest": self.scales.largest.tolist(), "drowned": [self.names[i] for i in self.scales.drowned],
-                "overdone": [self.names[i] for i in self.scales.overdone], "decades": self.scales.decades(),
+                "largest": self.scales.largest.tolist(), "drowned": [self.called(i) for i in self.scales.drowned],
+                "decades": self.scales.decades(),
                 "proposed_atol": self.scales.proposed.tolist() if self.scales.bad else None,
             },
             "costs": asdict(self.costs) | {"severity": self.costs.severity},
@@ -127,9 +130,6 @@ class Diagnosis:
         """Write as_dict() to a file; returns its path."""
         Path(path).write_text(json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
         return Path(path)
-
-    def _named(self, index):
-        return None if index is None else self.names[index]
 
 
 def _plain(value):

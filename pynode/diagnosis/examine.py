@@ -8,6 +8,8 @@ from dataclasses import replace
 import torch
 
 from ..algebra.structure import structure_of
+from ..failure import Case
+from ..failure import examine as examine_failure
 from ..field import VectorField
 from ..methods import registry
 from ..options import Options
@@ -28,7 +30,7 @@ LARGE = 300  # states from which on the structure of the Jacobian is found out b
 
 def diagnose(
     f, y0=None, t=None, *, rtol=None, atol=None, args=(), jac=None, structure=None, names=None, trials=True,
-    max_steps=20_000, max_seconds=60.0,
+    max_steps=10_000, max_seconds=60.0,
 ) -> Diagnosis:
     """What makes dy/dt = f(t, y, *args) from y(t[0]) = y0 hard or easy, and how to solve it best.
 
@@ -63,8 +65,8 @@ def diagnose(
     times = [times[0], times[-1]]
     field = VectorField(problem, layout, times[0])
     flat = layout.ravel(problem.y0).detach()
-    names = tuple(names) if names is not None else tuple(f"y[{i}]" for i in range(layout.size))
-    if len(names) != layout.size:
+    names = None if names is None else tuple(names)
+    if names is not None and len(names) != layout.size:
         raise ValueError(f"{len(names)} names for {layout.size} states: give one for each")
     if structure is not None:
         field.structure = structure_of(structure, registry.get("kencarp47"), problem)
@@ -88,8 +90,8 @@ def diagnose(
     eigenvalues = spectrum(field, went)
     periods = eigenvalues.integral(eigenvalues.frequency()) / (2 * math.pi)
     found = Diagnosis(
-        name, names, rtol, limits, times[-1], went, eigenvalues, periods, turns(went), parting(field, went),
-        jumps(field, went), seen, costs(field, went, eigenvalues),
+        name, names, layout, rtol, limits, times[-1], went, eigenvalues, periods, turns(went), parting(field, went),
+        jumps(field, went), seen, costs(field, went, eigenvalues), _failure(problem, field, went, options, flat),
     )
     if structure is None:
         structures = ["dense"] if layout.size <= LARGE else list(dict.fromkeys(("dense", economical().name, "krylov")))
@@ -100,3 +102,14 @@ def diagnose(
         raced = race(problem, field, went, candidates, rtol, fine, jump_times(found.jumps), max_seconds)
         found = replace(found, trials=raced)
     return replace(found, advice=advise(field, found, structures))
+
+
+def _failure(problem, field, went, options, start):
+    """Why the walk ended before its time, None where it did not."""
+    if went.status.success:
+        return None
+    span = (went.path.times[0], went.path.times[-1])
+    return examine_failure(Case(
+        problem, field, field.layout, went.method, went.method.name, went.status, went.reached, went.path.y, start, span,
+        options, went.tol.atol, (len(went.path.ys), len(went.path.times)), went.path.attempts,
+    ))

@@ -9,10 +9,11 @@ import torch
 from ..status import RejectStep
 
 PARTS = 16  # into which a place is divided, round after round
-PLACES = 60  # looked at, those of the largest refused errors
+PLACES = 60  # looked at, refused steps in which no jump is known yet
+SAME = 1e-6  # of the span: jumps that near are told as one
 REMAINS = 0.05  # of the first change of f, which a jump keeps at any magnification; a smooth f keeps 1/16 a round
 KINK = 0.2  # the same of the change of slope, which varies more along a curve
-DEEP, KINK_ROUNDS = 13, 4  # rounds at most: 16^-13 is rounding, and second differences are lost to it much earlier
+FEWEST, DEEP, KINK_ROUNDS = 4, 13, 4  # rounds: 16^-13 is rounding, and second differences are lost to it much earlier
 
 
 @dataclass(frozen=True)
@@ -53,31 +54,32 @@ def jumps(field, walk, points=PLACES) -> list:
         along = _Path(field, walk)
         if along.size is None:
             return []
-        for a, b in _places(walk, points):
+        for a, b in _places(walk):
             if any(min(a, b) <= jump.t <= max(a, b) for jump in found):
                 continue
+            if points == 0:
+                break
+            points -= 1
             jump = _jump(along, a, b) or _kink(along, a, b)
-            if jump is not None and not any(abs(jump.t - other.t) <= jump.width + other.width for other in found):
+            # Where f chatters, in a sliding mode, one jump stands for all.
+            if jump is not None and not any(abs(jump.t - other.t) <= max(jump.width, SAME * walk.span) for other in found):
                 found.append(jump)
     direction = 1.0 if walk.times[-1] >= walk.times[0] else -1.0
     return sorted(found, key=lambda jump: direction * jump.t)
 
 
-def _places(walk, points):
-    """(a, b) of the refused steps, inside what was reached, the largest errors first; those inside an earlier one left out."""
+def _places(walk):
+    """(a, b) of the refused steps, inside what was reached, the shortest first, so that jumps close to one another are seen one
+    by one; without those so short that rounding of t hides whether f jumps."""
     direction = 1.0 if walk.times[-1] >= walk.times[0] else -1.0
-    refused = sorted(walk.rejected, key=lambda attempt: -attempt.ratio)
-    kept = []
-    for attempt in refused:
+    least = PARTS ** (FEWEST + 1) * torch.finfo(walk.states.dtype).eps
+    found = []
+    for attempt in sorted(walk.rejected, key=lambda attempt: abs(attempt.h)):
         a, b = attempt.t, attempt.t + attempt.h
-        if direction * (b - walk.reached) > 0:
-            b = walk.reached
-        inside = any(direction * (a - c) >= 0 and direction * (d - b) >= 0 for c, d in kept)
-        if direction * (b - a) > 0 and not inside:
-            kept.append((a, b))
-        if len(kept) == points:
-            break
-    return kept
+        b = walk.reached if direction * (b - walk.reached) > 0 else b
+        if direction * (b - a) > least * max(abs(a), abs(b)):
+            found.append((a, b))
+    return found
 
 
 def _samples(along, a, b):
@@ -105,9 +107,9 @@ def _jump(along, a, b):
         if changes[-1] < REMAINS * changes[0]:
             return None
         a, b = times[k], times[k + 1]
-        if abs(b - a) <= 32 * eps * max(abs(a), abs(b)):
+        if abs(b - a) <= eps * max(32 * abs(a), 32 * abs(b), along.walk.span):
             break
-    if len(changes) < 4 or changes[-1] < 1e3 * eps:
+    if len(changes) < FEWEST or changes[-1] < 1e3 * eps:
         return None  # too few digits of t to tell a jump from a steep slope
     change = (f[k + 1] - f[k]).abs() / level
     largest = change.sort(descending=True)
@@ -118,6 +120,8 @@ def _jump(along, a, b):
 def _shortest(a, b) -> float:
     """The number of fewest digits from a to b, or within their distance of them: 2.7 rather than 2.6999999999999."""
     middle = 0.5 * (a + b)
+    if abs(middle) <= abs(b - a):
+        return 0.0
     for digits in range(1, 18):
         t = float(f"{middle:.{digits}g}")
         if abs(t - middle) <= abs(b - a):

@@ -7,7 +7,7 @@ import torch
 
 from ..dense import evaluate
 
-CURVES = 6  # components of the solution that are drawn
+CURVES, LEADING = 6, 4  # components of the solution that are drawn, and those whose steps are told apart
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 REFUSED = "#B00020"
 FEW = 200  # refused steps up to which each is marked clearly
@@ -23,8 +23,9 @@ def draw(found):
     axes = figure.subplots(3, 1, sharex=True)
     shift, kind = _axis(found)
     _eigenvalues(axes[0], found, shift)
-    _steps(axes[1], found, shift)
-    _solution(axes[2], found, shift)
+    colours = _coloured(found.walk)
+    _steps(axes[1], found, shift, colours)
+    _solution(axes[2], found, shift, colours)
     for axis in axes:
         axis.grid(alpha=0.25)
         for jump in found.jumps:
@@ -86,14 +87,22 @@ def _eigenvalues(axis, found, shift):
     axis.set_title("eigenvalues of the Jacobian", fontsize=10)
 
 
-def _steps(axis, found, shift):
+def _coloured(walk) -> dict:
+    """{flat index: colour} of the components that are drawn: those that limit the steps, then those that move most."""
+    states = walk.states.to("cpu").double().numpy()
+    moves = (states.max(0) - states.min(0)) / np.maximum(np.abs(states).max(0), 1e-300)
+    chosen = dict.fromkeys([i for i, _ in walk.dominating()] + np.argsort(-moves, kind="stable").tolist())
+    return dict(zip(list(chosen)[:CURVES], COLOURS))
+
+
+def _steps(axis, found, shift, colours):
     walk = found.walk
     accepted, refused = walk.accepted, walk.rejected
-    leading = [i for i, _ in walk.dominating()[:4]]
-    for k, i in enumerate(leading):
+    leading = [i for i, _ in walk.dominating()[:LEADING]]
+    for i in leading:
         own = [a for a in accepted if a.component == i]
-        axis.plot([shift(a.t + a.h) for a in own], [abs(a.h) for a in own], ".", ms=4, color=COLOURS[k],
-                  label=f"limited by {found.names[i]}")
+        axis.plot([shift(a.t + a.h) for a in own], [abs(a.h) for a in own], ".", ms=4, color=colours[i],
+                  label=f"limited by {found.called(i)}")
     others = [a for a in accepted if a.component not in leading]
     axis.plot([shift(a.t + a.h) for a in others], [abs(a.h) for a in others], ".", ms=4, color="0.6",
               label="limited by others" if others else None)
@@ -105,21 +114,18 @@ def _steps(axis, found, shift):
     axis.set_title(f"steps of {walk.method.name}, by the component whose error is largest", fontsize=10)
 
 
-def _solution(axis, found, shift):
+def _solution(axis, found, shift, colours):
     walk = found.walk
     states = walk.states.to("cpu").double().numpy()
-    spread = states.max(0) - states.min(0)
-    order = np.argsort(-spread / np.maximum(np.abs(states).max(0), 1e-300), kind="stable")
-    leading = [i for i, _ in walk.dominating()]
-    chosen = sorted((leading + [int(i) for i in order if int(i) not in leading])[:CURVES])
     times, rows = _fine(walk)
-    for k, i in enumerate(chosen):
-        axis.plot([shift(t) for t in times], rows[:, i], lw=1.3, color=COLOURS[k % len(COLOURS)], label=found.names[i])
-    sizes = np.abs(states[:, chosen]).max(0)
+    for i, colour in sorted(colours.items()):
+        axis.plot([shift(t) for t in times], rows[:, i], lw=1.3, color=colour, label=found.called(i))
+    sizes = np.abs(states[:, list(colours)]).max(0)
     sizes = sizes[sizes > 0]
     if len(sizes) and sizes.max() > 100 * sizes.min():
         axis.set_yscale("symlog", linthresh=float(sizes.min()))
-    axis.set_ylabel("y" if len(chosen) == states.shape[1] else f"{len(chosen)} of {states.shape[1]} components")
+        axis.yaxis.get_major_locator().set_params(numticks=9)
+    axis.set_ylabel("y" if len(colours) == states.shape[1] else f"{len(colours)} of {states.shape[1]} components")
     axis.set_title("solution", fontsize=10)
 
 

@@ -15,7 +15,7 @@ FEW = 6  # jumps that are told one by one
 
 def text(found) -> str:
     """All findings, one paragraph each, and the recommendation."""
-    n, walk = len(found.names), found.walk
+    n, walk = found.layout.size, found.walk
     nature = ", ".join(sorted(found.labels)) or "no difficulties"
     lines = [
         f"{found.name}: {n} state{'s' * (n != 1)} from t = {walk.times[0]:.6g} to {found.end:.6g} at rtol {found.rtol:g}: "
@@ -47,7 +47,10 @@ def _walk(found) -> str:
         steps += f", of {number(min(walk.sizes))} to {number(max(walk.sizes))}"
     if walk.status.success:
         return steps + ", to the end."
-    return f"{steps}, and came to t = {walk.reached:.6g}: {walk.status.sentence}. All below is about this part."
+    return (
+        f"{steps}, and came to t = {walk.reached:.6g}: {walk.status.sentence}. {found.failure.finding} All below is about the "
+        "part that was reached."
+    )
 
 
 def _rates(found) -> str:
@@ -91,7 +94,7 @@ def _oscillation(found) -> str:
             f"{number(found.modes)} periods"
         )
     if turns >= 4:
-        words.append(f"{found.names[component]} turns {turns} times, about {number(turns / 2)} periods")
+        words.append(f"{found.called(component)} turns {turns} times, about {number(turns / 2)} periods")
     return "; ".join(words) + "." if words else "None."
 
 
@@ -114,7 +117,7 @@ def _jumps(found) -> str:
     words = []
     for jump in steps[:FEW]:
         cause = "by the clock" if jump.timed else "by the state"
-        parts = ", ".join(found.names[i] for i in jump.components)
+        parts = ", ".join(found.called(i) for i in jump.components)
         words.append(f"f of {parts} jumps at t = {jump.t:.10g} {cause}")
     if len(steps) > FEW:
         words.append(f"{len(steps) - FEW} more jumps")
@@ -126,19 +129,18 @@ def _jumps(found) -> str:
 def _scales(found) -> str:
     scales, words = found.scales, []
     words.append(f"Largest values of the components lie {number(scales.decades())} decades apart")
-    for kind, wrong in (("drowned: f depends on them, and they stay below 10 atol", scales.drowned),
-                        ("overdone: atol asks for more digits than there are", scales.overdone)):
-        if wrong:
-            sizes = ", ".join(
-                f"{found.names[i]} (largest {number(scales.largest[i])}, atol {number(scales.atol[i])}, "
-                f"better {number(scales.proposed[i])})"
-                for i in wrong[:FEW]
-            )
-            words.append(f"{kind}: {sizes}" + (f" and {len(wrong) - FEW} more" if len(wrong) > FEW else ""))
+    if scales.drowned:
+        sizes = ", ".join(
+            f"{found.called(i)} (largest {number(scales.largest[i])}, atol {number(scales.atol[i])}, "
+            f"better {number(scales.proposed[i])})"
+            for i in scales.drowned[:FEW]
+        )
+        more = f" and {len(scales.drowned) - FEW} more" if len(scales.drowned) > FEW else ""
+        words.append(f"drowned, since f depends on them and they stay below 10 atol: {sizes}{more}")
     return "; ".join(words) + "."
 
 
 def _limits(found) -> str:
     shares = found.walk.dominating()[:3]
-    words = ", ".join(f"{found.names[i]} in {100 * share:.0f} %" for i, share in shares)
+    words = ", ".join(f"{found.called(i)} in {100 * share:.0f} %" for i, share in shares)
     return f"The error of a step is largest in {words} of the steps." if words else "No step could be measured."

@@ -21,20 +21,17 @@ PROPOSED = 1e-3  # times rtol and the largest value: the atol proposed
 
 @dataclass(frozen=True)
 class Scales:
-    """largest, smallest: (n,) largest and smallest |y_i| of the walk; atol: (n,) as given; drowned: flat indices of components
-    that f depends on and that do not stand out from their atol; overdone: of those for which rtol and atol ask for more digits
-    than the dtype has where they pass zero; proposed: (n,) atol that suits, the given one where nothing is wrong."""
+    """largest: (n,) largest |y_i| of the walk; atol: (n,) as given; drowned: flat indices of components that f depends on
+    and that do not stand out from their atol; proposed: (n,) atol that suits, the given one where nothing is wrong."""
 
     largest: np.ndarray
-    smallest: np.ndarray
     atol: np.ndarray
     drowned: tuple
-    overdone: tuple
     proposed: np.ndarray
 
     @property
     def bad(self) -> bool:
-        return bool(self.drowned or self.overdone)
+        return bool(self.drowned)
 
     def decades(self) -> float:
         """Decades between the largest and the smallest of the components' largest values, those that stay zero aside."""
@@ -44,19 +41,15 @@ class Scales:
 
 def scales(field, walk, rtol, atol) -> Scales:
     """Of the components in the walk. atol: 0-d or (n,) tensor."""
-    size = walk.states.abs().to("cpu", torch.float64).numpy()
-    largest, smallest = size.max(0), size.min(0)
+    largest = walk.states.abs().amax(0).to("cpu", torch.float64).numpy()
     given = np.broadcast_to(atol.to("cpu", torch.float64).numpy(), largest.shape)
     suspects = np.flatnonzero((largest > 0) & (largest < ABOVE * given))
     weights = _influence(field, walk, suspects) if len(suspects) else {}
     drowned = tuple(int(i) for i in suspects if weights[int(i)] > MATTERS)
-    eps = torch.finfo(field.dtype).eps
-    # On the way to infinity every digit is lost in any case.
-    overdone = () if not walk.status.success else tuple(np.flatnonzero(given + rtol * smallest < 4 * eps * largest).tolist())
     proposed = given.copy()
-    for i in drowned + overdone:
-        proposed[i] = _rounded(max(PROPOSED * rtol, 4 * eps) * largest[i])
-    return Scales(largest, smallest, given, drowned, overdone, proposed)
+    for i in drowned:
+        proposed[i] = _rounded(PROPOSED * rtol * largest[i])
+    return Scales(largest, given, drowned, proposed)
 
 
 def _influence(field, walk, suspects) -> dict:

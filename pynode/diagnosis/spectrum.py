@@ -73,7 +73,8 @@ def _near(v):
 def spectrum(field, walk, points=POINTS) -> Spectrum:
     """At so many points, spread evenly over the accepted steps, so that they are dense where the solution moves."""
     count = len(walk.times)
-    chosen = sorted({round(i * (count - 1) / max(points - 1, 1)) for i in range(min(points, count))})
+    points = min(points, count)
+    chosen = [round(i * (count - 1) / max(points - 1, 1)) for i in range(points)]
     complete = field.size <= DENSE_UP_TO
     jacobian = Jacobian(field) if complete else None
     times, values, noise = [], [], []

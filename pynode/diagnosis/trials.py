@@ -21,6 +21,7 @@ EXTENDED = 1e4  # the same, up to which the stages of RKC can reach: their numbe
 SLACK, LEAST = 2.5, 0.3  # a solve is stopped after SLACK times the best one's time, and not before LEAST seconds
 AGAIN, ROUNDS = 1.6, 2  # who lies within AGAIN of the best runs so many times more, in turn
 QUICK = 1.0  # seconds above which one run tells enough
+TIE = 1.15  # times the fastest one's time, up to which another is as fast
 FAR = 100.0  # a difference from the walk, in units of the tolerances, that a recommended method stays below
 
 
@@ -134,9 +135,11 @@ def _at(y, i):
 
 
 def winner(trials, unstable) -> Trial | None:
-    """The fastest that stays near the walk; where solutions part in any case, the fastest; None where none finished."""
+    """The fastest that stays near the walk, or of those about as fast the nearest; where solutions part in any case, the
+    fastest; None where none finished."""
     finished = [trial for trial in trials if trial.finished]
     if unstable or not finished:
         return finished[0] if finished else None
-    near = 10 * min(trial.difference for trial in finished)
-    return next(trial for trial in finished if trial.difference <= max(FAR, near))
+    limit = max(FAR, 10 * min(trial.difference for trial in finished))
+    near = [trial for trial in finished if trial.difference <= limit]
+    return min((trial for trial in near if trial.seconds <= TIE * near[0].seconds), key=lambda trial: trial.difference)

@@ -24,7 +24,7 @@ DENSE_UP_TO = 1000
 MEMORY = 1e9  # bytes of states and polynomials, about eight vectors a step
 
 
-class Attempt(NamedTuple):
+class Tried(NamedTuple):
     """One attempted step from t to t + h. ratio: scaled error, infinite where the step could not be completed;
     component: flat index of the largest scaled error, None where there is none."""
 
@@ -70,9 +70,9 @@ class Watched(Method):
         try:
             step = self.inner.step(field, t, y, h, state, tol)
         except RejectStep:
-            self.attempts.append(Attempt(t, h, float("inf"), False, None))
+            self.attempts.append(Tried(t, h, float("inf"), False, None))
             raise
-        self.attempts.append(Attempt(t, h, step.ratio, step.accepted, tol.component))
+        self.attempts.append(Tried(t, h, step.ratio, step.accepted, tol.component))
         return step
 
     def polynomial(self, field, step):

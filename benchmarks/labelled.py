@@ -95,7 +95,7 @@ def stiff_oscillator():
 
 @case("oscillatory", why="thirty swings that lose 1 % each")
 def damped_oscillator():
-    return Setting(Linear([[0.0, 20.0], [-20.0, -0.06]], follow=False), vector(1.0, 0.0), (0.0, 10.0))
+    return Setting(Linear([[0.0, 20.0], [-20.0, -0.06]], follow=False), vector(1.0, 0.0), (0.0, 10.0), 1e-5, 1e-8)
 
 
 @case(why="three swings of a limit cycle without fast scales")
@@ -149,7 +149,7 @@ def friction():
     def f(t, y):
         return torch.stack((y[1], 1.5 * torch.sin(2 * t) - y[0] - 0.4 * torch.sign(y[1])))
 
-    return Setting(f, vector(2.0, 0.0), (0.0, 12.0))
+    return Setting(f, vector(2.0, 0.0), (0.0, 8.0))
 
 
 @case("stiff", "discontinuous", why="heating that is turned down at t = 4, and a fast sensor")
@@ -163,7 +163,7 @@ def heating():
 
 @case("unstable", "oscillatory", why="chaos: differences grow e-fold each unit of time; the orbit turns some 25 times")
 def lorenz():
-    return published("lorenz")
+    return published("lorenz", rtol=1e-5, atol=1e-7)
 
 
 @case(why="growth that comes to rest")
@@ -187,7 +187,7 @@ def fast_forcing():
     def f(t, y):
         return torch.stack((torch.sin(40 * t) - y[0], y[0] - y[1]))
 
-    return Setting(f, vector(0.0, 0.0), (0.0, 4.0))
+    return Setting(f, vector(0.0, 0.0), (0.0, 4.0), 1e-5, 1e-8)
 
 
 @case(why="a network with random weights of Glorot's size, 20 states")
