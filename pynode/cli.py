@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from . import problems
+from .backends.julia import algorithms
 from .backends.registry import NAMES as BACKENDS
 from .cli_julia import add_commands as add_julia
 from .compare import MAX_NFE, METHODS, RTOLS, compare
@@ -244,6 +245,9 @@ def _methods(arguments) -> int:
         method = registry.get(name)
         order = "1 to 5" if name in ("QNDF", "FBDF") else str(method.order)
         print(f"{name:<14}{order:<7}{'implicit' if method.implicit else 'explicit':<10}{method.reference}")
+    for name in algorithms.ONLY:
+        method = algorithms.get(name)
+        print(f"{name:<14}{method.order:<7}{'implicit' if method.implicit else 'explicit':<10}{method.reference}, with Julia alone")
     return 0
 
 

@@ -63,6 +63,7 @@ def test_methods_are_listed(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert any(line.split()[:1] == ["FBDF"] and "implicit" in line for line in lines)
     assert any(line.split()[:3] == ["Tsit5", "5", "explicit"] for line in lines)
+    assert any(line.startswith("CVODE_BDF") and line.endswith("with Julia alone") for line in lines)
 
 
 def test_help_teaches(capsys):
