@@ -247,7 +247,8 @@ def _methods(arguments) -> int:
         print(f"{name:<14}{order:<7}{'implicit' if method.implicit else 'explicit':<10}{method.reference}")
     for name in algorithms.ONLY:
         method = algorithms.get(name)
-        print(f"{name:<14}{method.order:<7}{'implicit' if method.implicit else 'explicit':<10}{method.reference}, with Julia alone")
+        kind = "implicit" if method.implicit else "explicit"
+        print(f"{name:<14}{method.order:<7}{kind:<10}{method.reference}, with Julia alone")
     return 0
 
 

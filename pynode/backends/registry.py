@@ -22,13 +22,18 @@ class TorchBackend:
     method = staticmethod(registry.get)
     integrate = staticmethod(torch_engine.integrate)
 
+    @staticmethod
+    def twin(method):
+        """The method of the torch engine that repeats what this one did."""
+        return method
+
 
 @dataclass(frozen=True)
 class JuliaBackend:
     """SciML's solvers, called with torch's field. Julia starts at the first solve.
 
     state: where Julia holds the state. 'cpu', also for a field on a GPU, to which the state is copied at each call;
-    'cuda': on the GPU of y0, as a CuArray in torch's memory, which pays from some ten thousand states on (docs/julia.md).
+    'cuda': on the GPU of y0, as a CuArray in torch's memory, for states of many thousands (docs/julia.md).
     """
 
     state: str = "cpu"
@@ -39,6 +44,11 @@ class JuliaBackend:
     def __post_init__(self):
         if self.state not in STATES:
             raise ValueError(f"unknown state {self.state!r} of JuliaBackend: choose 'cpu' or 'cuda'")
+
+    @staticmethod
+    def twin(method):
+        """The torch engine's method of the same name, or the nearest."""
+        return registry.get(algorithms.nearest(method.name) or "qndf")
 
     def integrate(self, *arguments, **keywords):
         from .julia.solve import integrate
