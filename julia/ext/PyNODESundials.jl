@@ -12,6 +12,8 @@ __init__() = (ALGORITHMS["CVODE_BDF"] = () -> CVODE_BDF(); nothing)
 PyNODE.note!(integrator::Integrator) = (copyto!(integrator.uprev, integrator.u); 1)
 PyNODE.reached(integrator::Integrator, noted) = noted == 0 ? integrator.sol.prob.u0 : integrator.uprev
 PyNODE.running(::Integrator) = 1
+PyNODE.made_jacobians(::Integrator) = 0
+PyNODE.outdate!(::Integrator) = nothing  # it has such a limit itself
 PyNODE.proposed(integrator::Integrator) = integrator.t - integrator.tprev
 PyNODE.between!(state, integrator::Integrator, t) = copyto!(state, integrator(t))
 PyNODE.tally!(integrator::Integrator) = Sundials.fill_stats!(integrator)
