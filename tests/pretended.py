@@ -29,6 +29,9 @@ class Distant(torch.Tensor):
     def __repr__(self):
         return f"Distant({self.inner!r})"
 
+    def tolist(self):  # not for subclasses
+        return self.inner.tolist()
+
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @classmethod
@@ -42,6 +45,15 @@ class pretended(TorchDispatchMode):
     def __init__(self):
         _register()
         super().__init__()
+
+    def __enter__(self):  # torch.tensor(..., device) is made here and sent there, by calls that the mode sees
+        self.before = torch._C._only_lift_cpu_tensors()
+        torch._C._set_only_lift_cpu_tensors(True)
+        return super().__enter__()
+
+    def __exit__(self, *failure):
+        torch._C._set_only_lift_cpu_tensors(self.before)
+        return super().__exit__(*failure)
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         return _run(function, args, kwargs or {})

@@ -25,8 +25,8 @@ WITH_METHOD = [
 ALONE = [
     (test_limits, "test_callback_stops_at_a_reset"), (test_limits, "test_limits_are_checked_at_the_door"),
     (test_limits, "test_limits_hold_over_all_legs"), (test_events, "test_several_roots_in_a_step"),
-    (test_events, "test_vector_condition_and_simultaneous_resets"), (test_events, "test_event_at_the_end_and_at_a_step_end"),
-    (test_events, "test_an_event_that_never_fires_says_so"), (test_events, "test_wrong_events_are_refused"),
+    (test_events, "test_event_at_the_end_and_at_a_step_end"), (test_events, "test_an_event_that_never_fires_says_so"),
+    (test_events, "test_wrong_events_are_refused"),
 ]
 
 

@@ -45,7 +45,8 @@ class ForeignField:
         self.max_nfe = math.inf if max_nfe is None else max_nfe
         self.error = self.status = self.cut = None
         self.final = method.sundials  # whether a state that f refuses ends the solve, since no step is tried again
-        self.refused = False  # whether the last state lay outside of the domain, for the report of a failure
+        # For the report of a failure: whether the last state lay outside of the domain, and when f refused one last.
+        self.refused, self.refusal = False, math.inf
         n, dtype = field.size, field.dtype
         with torch.inference_mode(False):
             for name in ("y", "dy", "v", "jtv", "jv", "dT"):
@@ -160,6 +161,7 @@ class ForeignField:
     def _refuse(self):
         if self.final:
             raise Stopped(Status.DOMAIN)
+        self.refusal = self.time
         self.dy.zero_()
         self.times[3] = 1.0  # read, and cleared, by Outside in field.jl
 

@@ -145,7 +145,8 @@ def _count(package, path, stats, before):
 
 def _cause(field, path, foreign) -> Status:
     """Why Julia's steps shrank to nothing."""
-    if foreign.refused:
+    near = abs(foreign.refusal - path.t) <= 1e-9 * max(abs(path.t), abs(path.t - path.t0))
+    if foreign.refused or near:
         return Status.DOMAIN
     try:
         finite = bool(torch.isfinite(field.at(*foreign.point())).all())  # where it was asked last
