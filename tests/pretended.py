@@ -93,4 +93,12 @@ def _run(function, args, kwargs):
     if not there:
         return result
     known = {id(x.inner): x for x in args if isinstance(x, Distant)}
-    return tree_map(lambda x: known.get(id(x)) or Distant(x) if isinstance(x, torch.Tensor) else x, result)
+    if any(x.shape != x.inner.shape for x in known.values()):
+        raise NotImplementedError(f"{name} changes a shape in place, which this device cannot")
+
+    def outer(x):
+        if not isinstance(x, torch.Tensor):
+            return x
+        return known[id(x)] if id(x) in known else Distant(x)
+
+    return tree_map(outer, result)
