@@ -33,7 +33,7 @@ end
 AfterStep(F::Field) = AfterStep(F, 0, 0, 0, 0, 0, 0)
 
 # Steps that a Jacobian serves Newton's iteration. SciML keeps one for as long as the iteration converges, ever more slowly: on
-# Robertson's reaction FBDF made 4 and called f 1110 times, with this limit 9 and 706. CVODE's limit is 50, too.
+# Robertson's reaction FBDF made 4 and called f 1127 times, with this limit 9 and 739 (benchmarks/julia.py). CVODE's is 50, too.
 const OLDEST = 50
 
 function (after::AfterStep)(y, t, integrator)
