@@ -21,7 +21,14 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
     ("cde_spirals.py", "cde_spirals/spirals.png", r"\d\d\.\d% of 2,000 unseen spirals told right"),
     ("control.py", "control/swing_up.png", r"the true one to -?\d+\.\d degrees of 180"),
     ("neural_sde.py", "neural_sde/double_well.png", r"lie \d\.\d+ from the true ones .* \d+\.\d% of them"),
-], ids=["augmented", "cnf", "digits", "latent_spirals", "cde_spirals", "control", "neural_sde"])
+    ("pendulum.py", "pendulum/energy.png", r"relative to the start: NeuralODE \d+\.\d %, Hamiltonian \d+\.\d %, Lagrangian \d"),
+    ("arrhenius.py", "arrhenius/constants.png", r"rate constants between 420 and 600 K \d+\.\d % .*energies \d+\.\d %"),
+    ("hybrid.py", "hybrid/rate.png", r"the missing rate is learned to \d+\.\d %"),
+    ("bouncing_ball.py", "bouncing_ball/heights.png", r"learned: gravity .* largest error \d+\.\d %"),
+], ids=[
+    "augmented", "cnf", "digits", "latent_spirals", "cde_spirals", "control", "neural_sde", "pendulum", "arrhenius", "hybrid",
+    "bouncing_ball",
+])
 def test_the_example_runs(script, picture, said, tmp_path, monkeypatch, capsys):
     run(tmp_path, monkeypatch, script, "2")
     assert re.search(said, capsys.readouterr().out)

@@ -135,7 +135,7 @@ def _at(y, i):
 
 
 def winner(trials, unstable) -> Trial | None:
-    """The fastest that stays near the walk, or of those about as fast the nearest, if that is more than one tolerance away; where
+    """The fastest that stays near the walk, or of those about as fast the nearest where it is over a tolerance away; where
     solutions part in any case, the fastest; None where none finished."""
     finished = [trial for trial in trials if trial.finished]
     if unstable or not finished:

@@ -7,8 +7,10 @@ import inspect
 
 import torch
 
+from ..events import as_events
 from ..problem import checked_times
 from ..solve import solve
+from ..status import Status
 
 
 class SolveModule(torch.nn.Module):
@@ -20,8 +22,13 @@ class SolveModule(torch.nn.Module):
         super().__init__()
         self.field = as_field(field, "field")
         _check_options(options)
+        self._check_end(options)
         self.options = options
-        self.stats = None
+        self.stats, self.events, self._heard_by = None, [], []
+
+    def __getstate__(self):
+        """Copies take neither the graph of the last call along nor those who listen to this module."""
+        return {**self.__dict__, "events": [], "_heard_by": []}
 
     @property
     def _timed(self):
@@ -29,13 +36,40 @@ class SolveModule(torch.nn.Module):
         return timed(self.field, self.inputs)
 
     def _solved(self, field, y0, times, args=(), **more):
-        """y at the times, by ``solve`` with the options and more of them; its counts go to ``stats``."""
-        solution = solve(field, y0, times, args=args, **{**self.options, **more})
-        self.stats = solution.stats
+        """y at the times, by ``solve`` with the options and more of them; its counts go to ``stats`` and who listens."""
+        options = {**self.options, **more}
+        self._check_end(options)
+        solution = solve(field, y0, times, args=args, **options)
+        if solution.status is Status.CALLBACK:
+            raise ValueError(
+                f"{solution.message} {type(self).__name__} returns the state at its last time: let callback return nothing"
+            )
+        self.stats, self.events = solution.stats, solution.events
+        for heard in self._heard_by:
+            heard(self, solution.stats)
         return solution.y
 
+    def listen(self, heard, listening=True):
+        """Call heard(self, stats) after every solve, no more where listening is False."""
+        self._heard_by = [other for other in self._heard_by if other != heard] + ([heard] if listening else [])
+
+    def _check_end(self, options):
+        """ValueError for options by which a solve may end early; at every call, because options may be changed."""
+        name = type(self).__name__
+        if not options.get("throw", True):
+            raise ValueError(
+                f"{name} returns the state at its last time, which throw=False may not reach: leave throw away and catch "
+                "SolveError, whose solution is what was computed, or call pynode.solve"
+            )
+        ending = [event.name for _, event in as_events(options.get("events", ()))[0] if event.terminal]
+        if ending:
+            raise ValueError(
+                f"{name} returns the state at its last time, but the event {ending[0]!r} is terminal and ends the solve "
+                "before; call pynode.solve, whose solution says when"
+            )
+
     def extra_repr(self):
-        return ", ".join(f"{key}={value}" for key, value in self.options.items())
+        return ", ".join(f"{key}={value}" for key, value in self.options.items() if key != "events")
 
 
 class DefaultTimes(torch.nn.Module):

@@ -6,9 +6,10 @@ from __future__ import annotations
 import torch
 from torch.distributions import Distribution, Independent, Normal
 
+from .along import NOISES
 from .neural_ode import NeuralODE
 
-TRACES, NOISES = ("exact", "hutchinson"), ("rademacher", "gaussian")
+TRACES = ("exact", "hutchinson")
 
 
 class CNF(NeuralODE):
@@ -25,7 +26,7 @@ class CNF(NeuralODE):
     noise: of e: 'rademacher' (1 or -1) or 'gaussian'.
     base: a torch.distributions.Distribution with event_shape (dim,), of the dtype and on the device of the data; None: the
         standard normal.
-    options: as for NeuralODE.
+    regularisers, options: as for NeuralODE; every point is a row, and log_prob keeps the penalties, too.
 
     ``stats`` holds the counts of the last solve. SolveError where one fails, ValueError for densities of another shape.
     """
@@ -56,8 +57,7 @@ class CNF(NeuralODE):
     def log_prob(self, x):
         """log p(x), (...,), of x (..., dim); with trace='hutchinson' an unbiased estimate."""
         self._check(x)
-        e = self._draw(x) if self.trace == "hutchinson" else None
-        z, change = self._solved(_WithTrace(self._timed), (x, x.new_zeros(x.shape[:-1])), self._backwards, (e,))
+        z, change = self._integrated(x, self._backwards, (_Trace(self.trace),), x.dim() - 1, self.noise)
         return self._base(x).log_prob(z[-1]) + change[-1]
 
     def sample(self, n):
@@ -100,28 +100,14 @@ class CNF(NeuralODE):
                 "give the components of a point the last dimension"
             )
 
-    def _draw(self, x):
-        e = torch.randn_like(x, requires_grad=False)
-        return torch.where(e < 0, -1.0, 1.0).to(x) if self.noise == "rademacher" else e
 
+class _Trace:
+    """The integrand tr(d field/dz), exact, or its estimate."""
 
-class _WithTrace(torch.nn.Module):
-    """d/dt (z, l) = (field(t, z), tr(d field/dz)), the trace for the noise e (..., dim), or exact where that is None."""
+    def __init__(self, trace):
+        self.needs = "rows" if trace == "exact" else "probe"
 
-    def __init__(self, field):
-        super().__init__()
-        self.field = field
-
-    def forward(self, t, state, e):
-        z, _ = state
-        # A transform of torch.func, because integrators run in inference mode and gradients take many points under vmap.
-        slope, pull = torch.func.vjp(lambda z: self.field(t, z), z)
-        if slope.shape != z.shape:
-            raise ValueError(
-                f"the field returned shape {tuple(slope.shape)} for points of shape {tuple(z.shape)}; "
-                "dz/dt must have the shape of z"
-            )
-        if e is not None:
-            return slope, (pull(e)[0] * e).sum(-1)
-        unit = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
-        return slope, sum(pull(row.expand_as(z))[0][..., i] for i, row in enumerate(unit))
+    def __call__(self, local):
+        if self.needs == "probe":
+            return (local.probe * local.e).sum(-1)
+        return sum(row[..., i] for i, row in enumerate(local.rows))
