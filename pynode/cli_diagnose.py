@@ -10,6 +10,7 @@ import torch
 
 from . import problems
 from .diagnosis import diagnose
+from .targets import HELP
 
 DIAGNOSE = """\
 Say what makes a problem hard or easy, and how to solve it: the eigenvalues of its Jacobian along the solution, time
@@ -31,7 +32,7 @@ def add_command(commands, style, target):
     own = commands.add_parser("diagnose", help="what makes a problem hard, and how to solve it", description=DIAGNOSE,
                               epilog=FILES, **style)
     known = ", ".join(problems.names())
-    own.add_argument("target", metavar="MODEL.pt|PROBLEM", help=f"a trained model, or one of: {known}")
+    own.add_argument("target", metavar="MODEL.pt|PROBLEM", help=HELP + known)
     own.add_argument("--rtol", type=_positive, metavar="X", help="relative tolerance (default: that of the problem)")
     own.add_argument("--atol", type=_positive, metavar="X", help="absolute tolerance of all components (default: as above)")
     own.add_argument("--no-trials", action="store_true", help="recommend by estimates, without timed solves")

@@ -81,11 +81,16 @@ class Diagnosis:
 
         return text(self)
 
-    def plot(self, path) -> Path:
-        """Draw eigenvalues, steps, dominating component and solution over time; returns the path. Needs matplotlib."""
+    def figure(self):
+        """Eigenvalues, steps, dominating component and solution over time: a matplotlib Figure. Needs matplotlib."""
         from .picture import draw
 
-        return draw(self, path)
+        return draw(self)
+
+    def plot(self, path) -> Path:
+        """Write the figure; returns the path."""
+        self.figure().savefig(path, dpi=140)
+        return Path(path)
 
     def as_dict(self) -> dict:
         """Plain data: numbers, strings, lists; what is not finite is None."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
@@ -17,14 +15,12 @@ CROWDED = 0.02  # of the span, in which half of the steps are taken
 DECADES = 3  # of the steps, from which on the time axis is logarithmic where the steps grow from the start on
 
 
-def draw(found, path) -> Path:
-    """Write the picture as path's suffix says; returns the path. Needs matplotlib."""
-    import matplotlib
+def draw(found):
+    """The picture, a matplotlib Figure. Needs matplotlib."""
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(3, 1, figsize=(9.5, 9.0), sharex=True, layout="constrained")
+    figure = Figure(figsize=(9.5, 9.0), layout="constrained")
+    axes = figure.subplots(3, 1, sharex=True)
     shift, kind = _axis(found)
     _eigenvalues(axes[0], found, shift)
     colours = _coloured(found.walk)
@@ -40,9 +36,7 @@ def draw(found, path) -> Path:
     nature = ", ".join(sorted(found.labels)) or "no difficulties"
     advice = "" if found.advice is None else f"\nrecommended: {found.advice.method}"
     figure.suptitle(f"{found.name}: {nature}{advice}", fontsize=12)
-    figure.savefig(path, dpi=140)
-    pyplot.close(figure)
-    return Path(path)
+    return figure
 
 
 def _axis(found):
