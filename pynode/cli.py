@@ -1,4 +1,4 @@
-"""The command line: ``pynode train``, ``pynode compare``, ``pynode methods``, ``pynode julia``, ``pynode doctor``.
+"""The command line: ``pynode train``, ``compare``, ``reproduce``, ``methods``, ``julia``, ``doctor``.
 
 Exit codes: 0 success; 1 a solve or training failed, or the disk did; 2 a mistake in what was given; 130 Ctrl-C. A
 failure is one sentence on stderr; --debug shows the traceback.
@@ -17,6 +17,7 @@ import torch
 from . import problems
 from .backends.registry import NAMES as BACKENDS
 from .cli_julia import add_commands as add_julia
+from .cli_reproduce import add_command as add_reproduce
 from .compare import MAX_NFE, METHODS, RTOLS, compare
 from .julia import JuliaUnavailable
 from .methods import registry
@@ -108,6 +109,7 @@ def parser() -> Parser:
                                          description=COMPARE, epilog=COMPARE_FILES, **style))
     listing = commands.add_parser("methods", help="list the methods", description="List the methods by order.")
     listing.set_defaults(run=_methods)
+    add_reproduce(commands, style)
     add_julia(commands, style)
     for command in commands.choices.values():
         command.add_argument("--debug", action="store_true", help="show the traceback of a failure")

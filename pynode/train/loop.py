@@ -162,14 +162,12 @@ class Trainer:
         """One step of Levenberg-Marquardt; the losses before it, as with Adam."""
         loss, held = self.objective.value(self.field)
 
-        def tell(solution):
-            for name in WORK:
-                record[name] += getattr(solution.stats, name)
-
+        solved = []
         options = {"adjoint": "forward" if self.options.carried else "auto"}
-        if not self.polisher.step(lambda: self.objective.residuals(self.field, tell, **options)):
+        if not self.polisher.step(lambda: self.objective.residuals(self.field, solved.append, **options)):
             self.progress.say(f"Epoch {self.epoch + 1}: no step lowers the squares any more; the polish ends.")
             self.plan.ended = True
+        self._count(solved, record)
         record["lr"] = self.polisher.damping
         return loss, held
 
@@ -201,9 +199,7 @@ class Trainer:
                 return self._step_back(solved[-1].message)
             part.backward()
             total, other = total + float(part.detach()), other + held
-            for solution in solved:
-                for name in WORK:
-                    record[name] += getattr(solution.stats, name)
+            self._count(solved, record)
         if self.options.normalise:
             norm = normalise_gradients(self.weights, self.options.normalise)
         else:
@@ -214,6 +210,11 @@ class Trainer:
         self.optimizer.step()
         self.failures = 0
         return total, other
+
+    def _count(self, solved, record):
+        for solution in solved:
+            for name in WORK:
+                record[name] += getattr(solution.stats, name)
 
     def _step_back(self, problem):
         """Return to the last weights that could be solved, with half the learning rate."""
