@@ -16,8 +16,7 @@ the true system, network, scaling and optimiser of the paper, through FBDF; then
 package. Shows the error of every state in two measures, and what one solve costs an explicit method.
 """
 FILES = """\
-files written to --out, for each of the trainings paper and kit: what pynode train writes, in a directory of its name there, with
-fit.png and loss.png; result.txt, the tables.
+files written to --out: result.txt, the tables; in a directory of its name there, for each training, what pynode train writes.
 
 examples:
   pynode reproduce robertson

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import math
 from array import array
+from typing import NamedTuple
 
 import torch
 
@@ -31,6 +32,20 @@ def evaluate_each(polynomials, theta):
     return torch.bmm(powers.to(first.dtype), torch.stack(polynomials))
 
 
+class Attempt(NamedTuple):
+    """One step that was tried, from t to t + h. ratio: its scaled error, accepted where at most 1; failure: why it could not be
+    completed, None otherwise."""
+
+    t: float
+    h: float
+    ratio: float
+    failure: object
+
+    @property
+    def accepted(self) -> bool:
+        return self.failure is None and self.ratio <= 1.0
+
+
 class Grid:
     """The accepted steps' times, and which step a time falls in. Times run in one direction, either one."""
 
@@ -53,7 +68,7 @@ class Trajectory:
     t: time reached; end: of the last accepted step, later than t where an event cut that step short; ys: (m, n) at
     the first m output times; recording: of the steps, where a gradient or dense output needs them; polynomials: one
     (degree + 1, n) a step where dense output was asked for; hits: events; times: those at which output was asked for, the
-    first of them t0.
+    first of them t0; attempts: the last steps that were tried.
     """
 
     def __init__(self, t0, y0, f0, h0):
@@ -61,7 +76,7 @@ class Trajectory:
         self.times, self.recording = [t0], None
         self.polynomials, self.slopes, self.hits = [], [], []
         self.t, self.end, self.y, self.ys = t0, t0, y0, [y0]
-        self.status, self.last, self.sizes = None, None, []
+        self.status, self.last, self.attempts = None, None, []
 
     @property
     def steps(self) -> list:

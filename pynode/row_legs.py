@@ -36,7 +36,7 @@ class RowLeg(NamedTuple):
 
 class RowCourse:
     """Runs the legs. After ``run``: ys (q, n) outputs with places (q,) and rows (q,), slopes (q, n) where asked for; by row:
-    statuses, t, records.
+    statuses, t, records; ends: states (n,) where rows failed.
 
     leg(rows, y, t, end, place, attempts, watch) -> RowLeg of the rows named; times: (T, B) NumPy; events, presets: lists of
     (number, object); jumps: (k,) times at which f is discontinuous, float64. At the time of a reset the output is the state
@@ -57,7 +57,7 @@ class RowCourse:
         self.latest, self.repeats = np.full((batch, len(events)), -np.inf), np.zeros((batch, len(events)), dtype=np.int64)
         self.fired, self.bound = None, np.zeros(batch, dtype=np.int64)
         self.statuses, self.records, self.t = [None] * batch, [[] for _ in range(batch)], times[0].copy()
-        self._outputs, self.legs = [], 0
+        self._outputs, self.legs, self.ends = [], 0, {}
         self._order_bounds()
 
     def _order_bounds(self):
@@ -148,6 +148,8 @@ class RowCourse:
         for status in set(leg.statuses) - {Status.SUCCESS, Status.EVENT}:
             failed = np.array([found is status for found in leg.statuses])
             going &= self._close(rows, leg.t, failed, status)
+        for i in [i for i, row in enumerate(rows.tolist()) if not (self.statuses[row] or Status.SUCCESS).success]:
+            self.ends[int(rows[i])] = leg.ends[i].detach()
         arrived = bounded & np.array([status is Status.SUCCESS for status in leg.statuses])
         while (early := arrived & (direction * self.due[self.place[rows], rows] < direction * bound)).any():
             self._emit(rows, leg.t, y, early)

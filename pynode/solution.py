@@ -33,8 +33,8 @@ class Solution:
     """
 
     def __init__(self, t, y, status: Status, message: str, stats: Stats, method: str, layout, pieces, events=(), choice="",
-                 adjoint="", adjoint_choice=""):
-        self.adjoint, self.adjoint_choice = adjoint, adjoint_choice
+                 adjoint="", adjoint_choice="", examine=None):
+        self.adjoint, self.adjoint_choice, self._examine = adjoint, adjoint_choice, examine
         self.t, self.y, self.status, self.message = t, y, status, message
         self.stats, self.method, self.events, self.choice = stats, method, list(events), choice
         self._layout, self._pieces = layout, pieces
@@ -53,6 +53,15 @@ class Solution:
         if not self.success:
             raise SolveError(self)
         return self
+
+    def report(self):
+        """Why the solve failed, where, and what to try next: a FailureReport, whose str() is a page of text.
+
+        It tries the last steps again and asks f some dozens of times. ValueError where nothing failed.
+        """
+        if self.success:
+            raise ValueError(f"this solve did not fail ({self.status.sentence}), so that there is nothing to report")
+        return self._examine()
 
     def __call__(self, t):
         """The state at time t, a number or (m,) times; ValueError outside the span or without dense=True."""
@@ -115,7 +124,8 @@ class BatchSolution:
     events: for each row a list of EventRecord in the order in which they occurred, their states those of the row.
     """
 
-    def __init__(self, t, y, statuses, reached, stats: Stats, method: str, events=()):
+    def __init__(self, t, y, statuses, reached, stats: Stats, method: str, events=(), examine=None):
+        self._examine = examine
         self.t, self.y, self.statuses, self.reached = t, y, statuses, reached
         self.stats, self.method, self.events = stats, method, events
 
@@ -140,6 +150,17 @@ class BatchSolution:
             f"{self.method}: {len(failed)} of {len(self.statuses)} rows failed, the first of them row {first}: "
             f"{self.status.sentence}, at t = {self.reached[first]:.6g}. What to do: {self.status.remedy}."
         )
+
+    def report(self, row=None):
+        """Why a row failed, where, and what to try next: a FailureReport; row: its number, by default the first that failed.
+
+        ValueError where it did not fail.
+        """
+        failed = [i for i, status in enumerate(self.statuses) if not status.success]
+        row = (failed[0] if failed else 0) if row is None else row
+        if row not in failed:
+            raise ValueError(f"row {row} did not fail; those that did: {', '.join(map(str, failed[:20])) or 'none'}")
+        return self._examine(row)
 
     def check(self) -> BatchSolution:
         """self, or SolveError where a row ended before its time."""

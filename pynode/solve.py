@@ -16,6 +16,7 @@ from .algebra.structure import blocks, structure_of
 from .backends import registry as backends
 from .backends.graphless import without_graph
 from .events import as_events, as_times
+from .failure import Case, examine
 from .field import VectorField
 from .legs import Course, Leg, boundaries
 from .limits import Limits
@@ -188,9 +189,18 @@ def solve(
         ys = _move_outputs(ys, course.slopes, reached)
     if choice and field.stats.switches:
         choice += f"; switches made: {field.stats.switches}"
+
+    def examined():
+        path, events = course.path, [(record.name, float(record.t)) for record in course.records]
+        return examine(Case(
+            problem, field, layout, engine.twin(method), method.name, course.status, path.t, path.y, flat,
+            (values[0], values[-1]), options, atol, (len(ys), len(values)), path.attempts, limits, events,
+        ))
+
     solution = Solution(
         reached.to(torch.float64), layout.unravel(ys), course.status, _message(field, method, course),
         field.stats, method.name, layout, course.pieces, course.records, choice, getattr(adjoint, "name", adjoint), why,
+        None if course.status.success else examined,
     )
     return solution.check() if throw else solution
 
@@ -222,13 +232,14 @@ def _message(field, method, course) -> str:
     if status is Status.CALLBACK:
         return f"{status.sentence} at t = {course.t:.6g}."
     parts = [f"{method.name}: {status.sentence}, at t = {path.t:.6g} of {times[0]:.6g} to {times[-1]:.6g}."]
-    if path.sizes:
-        parts.append("The last steps were " + ", ".join(f"{abs(h):.2g}" for h in path.sizes[-4:]) + ".")
+    sizes = [f"{abs(attempt.h):.2g}" for attempt in path.attempts if attempt.accepted]
+    if sizes:
+        parts.append("The last steps were " + ", ".join(sizes[-4:]) + ".")
     try:
         parts.append(_fastest(field, path))
     except RejectStep:
         parts.append("There f refuses the state (RejectStep).")
-    parts.append(f"What to do: {status.remedy}.")
+    parts.append(f"What to do: {status.remedy}. print(error.report()) looks for the cause.")
     return " ".join(parts)
 
 

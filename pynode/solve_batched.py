@@ -12,6 +12,8 @@ from .adjoints.row_points import RowPart
 from .backends.graphless import without_graph
 from .backends.row_steps import RowSteps
 from .backends.torch_batched import Spans, integrate
+from .failure import Case, examine
+from .field import VectorField
 from .methods.bdf import BDF
 from .methods.dirk import DIRK
 from .methods.explicit import ExplicitRungeKutta
@@ -19,9 +21,11 @@ from .methods.rosenbrock import RosenbrockMethod
 from .methods.rows_bdf import BDFRows
 from .methods.rows_dirk import DIRKRows
 from .methods.rows_onestep import ExplicitRows, RosenbrockRows
+from .problem import ODEProblem
 from .row_legs import RowCourse, RowLeg, moved
 from .rows import RowField, check_independent
 from .solution import BatchSolution
+from .tree import Layout
 
 _STEPPERS = {ExplicitRungeKutta: ExplicitRows, DIRK: DIRKRows, RosenbrockMethod: RosenbrockRows, BDF: BDFRows}
 
@@ -99,7 +103,19 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
         slopes = flat.new_zeros(ys.shape).index_put(at, slopes)
         # The first output is y0 itself, whatever the time.
         ys = torch.cat((ys[:1], moved(ys[1:], slopes[1:], times[1:])))
+
+    def examined(row):
+        own, span = field.select(torch.tensor([row], device=flat.device)), (float(values[0, row]), float(values[-1, row]))
+        end, bounds = course.ends[row], atol[row] if atol.dim() == 2 else atol
+        outputs = int(course.place[row]), len(values)
+        single = ODEProblem(lambda t, y: own.at(t.reshape(1), y.unsqueeze(0)).squeeze(0), end, span)
+        events = [(record.name, float(record.t)) for record in course.records[row]]
+        return examine(Case(
+            problem, VectorField(single, Layout(end), span[0], []), layout, method, method.name, course.statuses[row],
+            float(course.t[row]), end, flat[row], span, options, bounds, outputs, [], None, events, row,
+        ))
+
     solution = BatchSolution(
-        times, layout.unravel(ys), course.statuses, course.t.tolist(), field.stats, method.name, course.records
+        times, layout.unravel(ys), course.statuses, course.t.tolist(), field.stats, method.name, course.records, examined
     )
     return solution.check() if throw else solution

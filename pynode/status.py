@@ -80,3 +80,10 @@ class SolveError(RuntimeError):
         super().__init__(solution.message)
         self.solution = solution
         self.status = solution.status
+
+    def report(self):
+        """A page on the cause, with the last steps, the components that dominate the error, and what to try next.
+
+        print(error.report()) shows it; it is a FailureReport, with the same in its fields.
+        """
+        return self.solution.report()

@@ -57,6 +57,15 @@ class Layout:
         _describe(state, leaves, "the vector field's result")
         return torch.cat([leaf.reshape(rows, -1) for leaf in leaves], dim=1)
 
+    def component(self, i: int) -> str:
+        """What component i of the flat vector is called in the state: 'y[2]', "y['mass'][0, 1]"."""
+        for path, shape, size in zip(_paths(self._spec), self.shapes, self.sizes):
+            if i < size:
+                index = ", ".join(map(str, _unravel_index(i, shape)))
+                return f"y{path}[{index}]" if index else f"y{path}"
+            i -= size
+        raise IndexError("the state has no such component")
+
     def unravel(self, flat):
         """The state of a flat vector (..., size); leading dimensions stay in front of every leaf."""
         if self.flat:
@@ -86,6 +95,22 @@ def _rebuild(spec, parts):
     if spec[0] == "tuple":
         return tuple(_rebuild(item, parts) for item in spec[1:])
     return {key: _rebuild(item, parts) for key, item in spec[1:]}
+
+
+def _paths(spec) -> list:
+    """How each leaf is reached from the state, in order: "['mass'][1]"."""
+    if spec == "tensor":
+        return [""]
+    items = enumerate(spec[1:]) if spec[0] == "tuple" else spec[1:]
+    return [f"[{key!r}]{rest}" for key, item in items for rest in _paths(item)]
+
+
+def _unravel_index(i, shape) -> list:
+    index = []
+    for extent in reversed(shape):
+        i, k = divmod(i, extent)
+        index.insert(0, k)
+    return index
 
 
 def _show(spec) -> str:

@@ -61,14 +61,30 @@ def test_nan_in_the_field_is_a_status():
     next_solve_works()
 
 
+def test_a_failure_has_the_same_report():
+    with pytest.raises(SolveError) as caught, torch.no_grad():
+        julia(lambda t, y: y * y, tensor(1.0), [0.0, 3.0], method="FBDF")
+    report = caught.value.report()
+    assert report.cause == "blow-up" and report.method == "FBDF" and "infinite at t = 0.9999" in report.finding
+    problem = problems.get("robertson")
+    with torch.no_grad():
+        few = julia(problem.field, problem.y0, [0.0, 1e4], method="Tsit5", max_steps=500, throw=False)
+    assert few.report().cause == "stiffness" and "dominate the error" in str(few.report())
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signal to send to oneself")
 def test_ctrl_c_in_the_field():
     def fault(y):
         os.kill(os.getpid(), signal.SIGINT)
         return -y
 
-    with pytest.raises(KeyboardInterrupt), torch.no_grad():
-        julia(Faulty(fault), tensor(1.0), [0.0, 1.0], method="FBDF")
+    # Shells start what runs in the background with this signal ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), torch.no_grad():
+            julia(Faulty(fault), tensor(1.0), [0.0, 1.0], method="FBDF")
+    finally:
+        signal.signal(signal.SIGINT, before)
     next_solve_works()
 
 

@@ -1,6 +1,7 @@
 """The pieces of the training kit, each alone: times, slopes, shooting, gradients, stopping, least squares, data sets."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,8 +9,20 @@ from torch import nn
 
 from pynode import SolveError, problems, solve
 from pynode.train import (
-    DataError, EarlyStopping, LevenbergMarquardt, ScaledField, Scaling, Slopes, collocation, dataset, log_times,
-    multiple_shooting, normalise_gradients, observe, sample_times, slopes,
+    DataError,
+    EarlyStopping,
+    LevenbergMarquardt,
+    ScaledField,
+    Scaling,
+    Slopes,
+    collocation,
+    dataset,
+    log_times,
+    multiple_shooting,
+    normalise_gradients,
+    observe,
+    sample_times,
+    slopes,
 )
 from pynode.train.accuracy import accuracy
 from pynode.train.affordable import costs
@@ -264,3 +277,14 @@ def test_explicit_methods_are_not_affordable():
     assert fbdf.reached == 1.0 and fbdf.evaluations < 2000 and fbdf.whole == fbdf.evaluations
     for cost in (tsit5, *others):
         assert cost.reached < 1e-4 and cost.evaluations <= 2010 and cost.whole > 1e6 > cost.evaluations
+
+
+def test_the_page_runs():
+    """The code of docs/training.md, which lowers what it says it lowers."""
+    page = (Path(__file__).parent.parent / "docs" / "training.md").read_text(encoding="utf-8")
+    names = {}
+    exec(page.split("```python\n")[1].split("```")[0], names)
+    assert torch.isfinite(names["loss"]) and names["net"][0].weight.grad is not None
+    first, lm = names["lm"].cost, names["lm"]
+    lm.step(lambda: (solve(names["field"], names["u"][0], names["t"], method="fbdf", adjoint="forward").y - names["u"]).flatten())
+    assert lm.cost < first

@@ -83,6 +83,15 @@ def test_polish_learns_more_than_adam(data):
     assert all(record["backward_nfe"] > 0 and record["nfe"] > 0 for record in run.history[1:])
 
 
+def test_polish_beyond_the_reach_of_forward_sensitivities(data, monkeypatch):
+    """The derivatives are the same from one pullback an error."""
+    options = replace(COLD, epochs=0, polish=2)
+    carried = fit(data, options)
+    monkeypatch.setattr(loop, "COLUMNS", 3)
+    assert fit(data, options).best == pytest.approx(carried.best, rel=1e-6)
+    assert fit(data, replace(options, method="rkc", polish=1, rtol=1e-2)).best < carried.baseline
+
+
 def test_collocation_is_a_start(data):
     """Its first solve is nearer to the data than that of states that hardly move."""
     run = fit(data, replace(COLD, collocation=300, epochs=1))
@@ -126,8 +135,8 @@ def test_the_best_of_held_out_observations_is_kept(data):
 def test_a_run_with_all_of_it_resumes_to_the_bit(tmp_path):
     data = stiff_linear(((1.0, 0.0), (0.5, 1.0), (0.2, 0.5)))
     options = replace(
-        QUICK, epochs=4, polish=3, warm_start=5, collocation=5, candidates=1, batch=2, shooting=4, validation=0.3, normalise=1.0, patience=9,
-        optimizer="adamw", weights=(1.0, 2.0), relative=0.1,
+        QUICK, epochs=4, polish=3, warm_start=5, collocation=5, candidates=1, batch=2, shooting=4, validation=0.3, patience=9,
+        normalise=1.0, optimizer="adamw", weights=(1.0, 2.0), relative=0.1,
     )
     whole = fit(data, options, tmp_path / "whole")
 

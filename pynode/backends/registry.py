@@ -20,12 +20,22 @@ class TorchBackend:
     method = staticmethod(registry.get)
     integrate = staticmethod(torch_engine.integrate)
 
+    @staticmethod
+    def twin(method):
+        """The method of the torch engine that repeats what this one did."""
+        return method
+
 
 class JuliaBackend:
     """SciML's solvers, called with torch's field. Julia starts at the first solve."""
 
     name = "julia"
     method = staticmethod(algorithms.get)
+
+    @staticmethod
+    def twin(method):
+        """The torch engine's method of the same name, or the nearest."""
+        return registry.get(algorithms.nearest(method.name) or "qndf")
 
     @staticmethod
     def integrate(*arguments, **keywords):

@@ -8,13 +8,14 @@ from collections import deque
 import torch
 
 from ..control import first_step
-from ..dense import Trajectory, evaluate, slope
+from ..dense import Attempt, Trajectory, evaluate, slope
 from ..methods.base import Step
 from ..norm import Tolerance
 from ..status import RejectStep, Status
 from .recording import Recording
 
-_HISTORY = 8  # step sizes kept for the report of a failure
+SMALLEST = 1e-40  # of the span: a step at t = 0, where rounding sets no limit, is not a step below it
+_HISTORY = 32  # attempted steps kept for the report of a failure
 
 
 def integrate(
@@ -65,7 +66,7 @@ def integrate(
 def _march(field, method, path, times, options, tol, h, dense, slopes, watch, limits):
     t, y, end, recording = times[0], path.y0, times[-1], path.recording
     direction = 1.0 if end > t else -1.0
-    stats, sizes = field.stats, deque(maxlen=_HISTORY)
+    stats, history = field.stats, deque(maxlen=_HISTORY)
     max_nfe = options.max_nfe if options.max_nfe is not None else math.inf
     stops = [s for s in options.tstops if direction * (s - t) > 0 and direction * (end - s) > 0]
     stops = deque([*sorted(stops, key=lambda s: direction * s), end])
@@ -74,12 +75,13 @@ def _march(field, method, path, times, options, tol, h, dense, slopes, watch, li
     position, attempts = 1, stats.accepted + stats.rejected
     # A step that ends this near to a stop, in steps, is stretched to it.
     slack = 1e-3 if options.step_size is None else 1e-9
+    least = SMALLEST * abs(end - t)
     while True:
         if attempts >= options.max_steps:
             path.status = Status.MAX_STEPS
         elif stats.nfe >= max_nfe:
             path.status = Status.MAX_EVALUATIONS
-        elif t + h == t or abs(h) < 4e-16 * abs(t):
+        elif t + h == t or abs(h) < max(4e-16 * abs(t), least):
             path.status = _cause(path.last)
         elif abs(h) < options.min_step and path.last is not None and not path.last.accepted:
             path.status = Status.DOMAIN if path.last.failure is Status.DOMAIN else Status.MIN_STEP
@@ -105,6 +107,7 @@ def _march(field, method, path, times, options, tol, h, dense, slopes, watch, li
         if limits is not None and step.accepted and not limits.allow(t1, step.y):
             step = Step.failed(t, h, 0.5, state, Status.DOMAIN)
         before, state, path.last = state, step.state, step
+        history.append((t, h, step.ratio, step.failure))
         if not step.accepted:
             stats.rejected += 1
             if recording is not None and state is not before:
@@ -112,7 +115,6 @@ def _march(field, method, path, times, options, tol, h, dense, slopes, watch, li
             h *= min(step.factor, 0.9)
             continue
         stats.accepted += 1
-        sizes.append(h)
         t, y, path.end = t1, step.y, t1
         cut = None if watch is None else watch.scan(step, t1, coefficients)
         if cut is not None:
@@ -142,7 +144,7 @@ def _march(field, method, path, times, options, tol, h, dense, slopes, watch, li
             h = direction * max(abs(h), abs(proposed))
         if abs(h) > options.max_step:
             h = direction * options.max_step
-    path.sizes = list(sizes)
+    path.attempts = [Attempt(*attempt) for attempt in history]
     path.hits = [] if watch is None else watch.hits
 
 

@@ -16,6 +16,7 @@ import torch
 from ..methods.rows import tensor
 from ..norm import RowTolerance
 from ..status import Status
+from .torch import SMALLEST
 
 
 class Spans(NamedTuple):
@@ -53,9 +54,10 @@ class Rows:
 
 class Clock:
     """Times of the running rows, NumPy arrays (m,): t, h, end, the next stop, direction, the next output's place and time
-    (infinitely far where none is left), steps accepted and rejected and the limit of both, and index, the rows' numbers."""
+    (infinitely far where none is left), steps accepted and rejected and the limit of both, the least |h|, and index, the
+    rows' numbers."""
 
-    _NAMES = ("index", "t", "end", "stop", "direction", "h", "place", "due", "accepted", "rejected", "limit")
+    _NAMES = ("index", "t", "end", "stop", "direction", "h", "place", "due", "accepted", "rejected", "limit", "least")
 
     def __init__(self, spans, h, max_steps):
         count = len(spans.start)
@@ -68,6 +70,7 @@ class Clock:
         self.due = self.times[self.place, self.index]
         self.accepted, self.rejected = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
         self.limit = max_steps - spans.attempts
+        self.least = SMALLEST * np.abs(self.end - self.t)
         if len(self.stops):
             self.stop = self.stop.copy()
             self.pass_stops(self.index)
@@ -171,7 +174,7 @@ def _book(rows, clock, done, h, arrived, cut, options, stats):
     clock.h = np.where(accepted | rejected, clock.direction * size, clock.h)
     over = clock.t == clock.end
     size = np.abs(clock.h)
-    small = size < np.maximum(4e-16 * np.abs(clock.t), 1e-300)
+    small = size < np.maximum(4e-16 * np.abs(clock.t), clock.least)
     below = rejected & (size < options.min_step)
     many = clock.accepted + clock.rejected >= clock.limit
     ended = over | small | below | many

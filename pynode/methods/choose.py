@@ -19,7 +19,7 @@ SMALL = 50  # states up to which a factorisation a step costs less than Newton's
 def choose(get, field, t0: float, t1: float, y0, tol):
     """(method, why in a sentence). get: from names to methods; y0: (n,); tol: Tolerance."""
     try:
-        radius = _radius(field, t0, y0, tol)
+        radius = growth(field, t0, y0, tol)
     except RejectStep:
         radius = math.inf
     work = radius * abs(t1 - t0)
@@ -36,7 +36,7 @@ def choose(get, field, t0: float, t1: float, y0, tol):
 
 
 @torch.no_grad()
-def _radius(field, t, y, tol):
+def growth(field, t, y, tol):
     """The spectral radius of df/dy at (t, y) by a nonlinear power method, or by the user's Jacobian."""
     scale = tol.scale(y)
     if field.user_jac is not None:

@@ -10,7 +10,7 @@ and for both AdamW at a constant rate of 0.005 with a decay of 1e-6 an epoch, th
 outputs of y_scale / t_scale with t_scale the time span, all observations in every epoch, 50,000 and 25,000 epochs. Here the
 inputs of the network are scaled, too, which changes its first weights, not what it can learn; the solver is FBDF and the
 gradient the discrete adjoint. Beside it, on the same network and observations, the kit of this package: a time scale a
-state, a warm start, a few epochs of Adam, and Levenberg-Marquardt on relative errors.
+state, a warm start on linearised trajectories, and epochs of Levenberg-Marquardt.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ PAPER = Options(
     # The authors' decay is subtracted as it is, torch's is multiplied by the rate.
     weight_decay=1e-6 / 5e-3, clip=float("inf"), warm_start=0,
 )
-KIT = Options(activation="gelu", scaling="decades", method="fbdf", rtol=1e-6, lr=5e-3, relative=FLOOR)
+KIT = Options(
+    activation="gelu", scaling="decades", method="fbdf", rtol=1e-6, epochs=0, max_steps=1500, warm_start=500, candidates=2,
+)
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,12 @@ SETUPS = {
     "robertson": SetUp(
         "robertson", log_times(1e-5, 1e5, 50), 50_000,
         replace(PAPER, hidden=(5,) * 6, epochs=1000),
-        replace(KIT, hidden=(5,) * 6, epochs=50, polish=80),
+        replace(KIT, hidden=(5,) * 6, warm_start=1000, candidates=3, polish=60),
     ),
     "pollution": SetUp(
         "pollution", torch.linspace(0, 60, 20, dtype=torch.float64), 25_000,
         replace(PAPER, hidden=(10,) * 3, epochs=500, normalise=100.0),
-        replace(KIT, hidden=(10,) * 3, epochs=50, polish=40),
+        replace(KIT, hidden=(10,) * 3, polish=40),
     ),
 }
 
@@ -109,7 +111,9 @@ class Reproduction:
     __str__ = table
 
 
-def reproduce(name: str, out=None, trainings=("paper", "kit"), max_nfe=20_000, progress=Quiet, say=None, **changes) -> Reproduction:
+def reproduce(
+    name: str, out=None, trainings=("paper", "kit"), max_nfe=20_000, progress=Quiet, say=None, **changes
+) -> Reproduction:
     """Train a set-up of the paper, 'robertson' or 'pollution', and say how far each state is from the truth.
 
     trainings: 'paper', 'kit' or both. out: a directory; each training writes to a directory of its name there. max_nfe:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from ..adjoints.forward import COLUMNS
 from .data import Dataset
 from .files import save_torch
 from .gradients import normalise_gradients
@@ -163,8 +164,10 @@ class Trainer:
         loss, held = self.objective.value(self.field)
 
         solved = []
-        options = {"adjoint": "forward" if self.options.carried else "auto"}
-        if not self.polisher.step(lambda: self.objective.residuals(self.field, solved.append, **options)):
+        # Forward sensitivities carry every derivative along one solve; beyond their reach each error has its own pullback.
+        columns = len(self.scaling.y_scale) + sum(p.numel() for p in self.weights)
+        adjoint = "forward" if self.options.carried and columns <= COLUMNS else "auto"
+        if not self.polisher.step(lambda: self.objective.residuals(self.field, solved.append, adjoint=adjoint)):
             self.progress.say(f"Epoch {self.epoch + 1}: no step lowers the squares any more; the polish ends.")
             self.plan.ended = True
         self._count(solved, record)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from ...dense import Trajectory
+from ...dense import Attempt, Trajectory
 from ...status import RejectStep, Status
 from ..recording import Recording
 from .field import ForeignField
@@ -72,9 +72,10 @@ def integrate(field, method, y0, times, options, atol, record=None, dense=False,
     )
     if path.solved is None:  # a limit was met inside of f, which leaves nothing
         return _ended(path, foreign.status)
-    path.status = _count(julia.package, path, stats, before)
+    path.status, size = _count(julia.package, path, stats, before)
     path.t = path.end = direction * julia.package.ending_b(path.solved, handle, start_y.data_ptr())
     path.y = start_y.to(y0)
+    path.attempts = [Attempt(path.t, size, 1.0, None)]
     if foreign.cut is not None:
         path.t, path.y, path.hits = foreign.cut.t, foreign.cut.y, watch.hits
     elif watch is not None:
@@ -103,16 +104,18 @@ def _array(tensor):
     return tensor.data_ptr(), tensor.numel()
 
 
-def _count(package, path, stats, before) -> Status:
-    """Add Julia's counts to ours, and say how it ended. Evaluations, Jacobians and products the hooks have counted."""
+def _count(package, path, stats, before):
+    """Add Julia's counts to ours; returns how it ended, and the size of the last step.
+
+    Evaluations, Jacobians and products the hooks have counted.
+    """
     code, accepted, rejected, factorisations, solves, failures, size = package.statistics(path.solved)
     stats.accepted = before + accepted
     stats.rejected += rejected
     stats.nlu += factorisations
     stats.nsolve += solves
     stats.newton_failures += failures
-    path.sizes = [size]
-    return _ENDS.get(str(code), Status.STEP_TOO_SMALL)
+    return _ENDS.get(str(code), Status.STEP_TOO_SMALL), size
 
 
 def _cause(field, path, foreign) -> Status:

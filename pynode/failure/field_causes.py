@@ -1,0 +1,173 @@
+"""What the vector field does wrong. Each rule asks one question of a case and its rerun, and returns a Finding or None."""
+
+from __future__ import annotations
+
+import torch
+
+from ..status import Status
+from . import probes
+from .finding import Finding, short
+
+
+def parameters(case, again):
+    bad = probes.nonfinite_tensors(case)
+    if not bad:
+        return None
+    name, count, of = bad[0]
+    more = f", and {len(bad) - 1} more tensors" if len(bad) > 1 else ""
+    argument = name.startswith("args[")
+    return Finding(
+        "nonfinite parameters",
+        f"{name} holds NaN or infinity in {count} of its {of} entries{more}: they were made before this solve"
+        + ("." if argument else ", by an optimiser step with a gradient that was not finite, or by the initialisation."),
+        f"Correct {name} before the solve." if argument else
+        "Load the last good weights; then clip gradients (torch.nn.utils.clip_grad_norm_), lower the learning rate, and "
+        "skip steps "
+        "whose loss or gradient is not finite.",
+    )
+
+
+def jac(case, again):
+    if case.field.user_jac is None or case.status not in (Status.NONFINITE, Status.NEWTON, Status.STEP_TOO_SMALL):
+        return None
+    own, true = (probes.jacobian(case, case.y, mine) for mine in (True, False))
+    if own is None or true is None or not bool(torch.isfinite(true).all()):
+        return None
+    if not bool(torch.isfinite(own).all()):
+        i, j = (~torch.isfinite(own)).nonzero()[0].tolist()
+        return Finding(
+            "nonfinite jac",
+            f"f is finite at the last good state, but the Jacobian that jac returns is not, in entry ({i}, {j}).",
+            "Correct jac, or leave it away: the package then makes the Jacobian itself.",
+        )
+    gap = (own - true).abs()
+    if float(gap.max()) <= 1e-3 * float(true.abs().max()):
+        return None
+    i, j = divmod(int(gap.argmax()), len(true))
+    return Finding(
+        "wrong jac",
+        f"jac is not the derivative of f: entry ({i}, {j}) is {float(own[i, j]):.4g}, the derivative "
+        f"{float(true[i, j]):.4g}.",
+        "Correct jac, or leave it away: the package then makes the Jacobian itself.",
+    )
+
+
+def detached(case, again):
+    """An implicit method whose Jacobian, by reverse mode, is not the derivative of f."""
+    if case.field.user_jac is not None or not case.method.implicit or case.status in (Status.DOMAIN, Status.MAX_EVENTS):
+        return None
+    gap = probes.differentiation_gap(case)
+    if gap is None:
+        return None
+    i, j, own, true = gap
+    return Finding(
+        "f is not differentiable by autograd",
+        f"The derivative that autograd gives is not that of f: of component {i} with respect to {case.component(j)} it "
+        f"is {own:.4g}, "
+        f"differences give {true:.4g}. Something in f leaves the graph: detach(), item(), numpy, no_grad, rounding, or "
+        "an in-place "
+        "copy. Newton's iteration, and gradients, need it right.",
+        "Write f in torch operations from its input to its result; or give jac; or use an explicit method.",
+    )
+
+
+def blow_up(case, again):
+    if case.status in (Status.DOMAIN, Status.MAX_EVENTS, Status.MIN_STEP):
+        return None
+    found = probes.blow_up(case)
+    if found is None:
+        return None
+    i, t = found
+    return Finding(
+        "blow-up",
+        f"The solution goes to infinity: {case.component(i)} = {float(case.y[i]):.3g} grows faster than exponentially, "
+        "and at this "
+        f"pace is infinite at t = {t:.6g}.",
+        f"End the time span before t = {t:.6g}, or correct the sign or the size of what makes {case.component(i)} grow.",
+    )
+
+
+def nonfinite(case, again):
+    if again.point is None and case.status is not Status.NONFINITE:
+        return None
+    if again.point is None or not bool(torch.isfinite(again.point[1]).all()):
+        return derivative(case, again)  # the state at which f was asked is what a step made of its derivative
+    t, y, out = again.point
+    i = int((~torch.isfinite(out)).nonzero()[0])
+    where = f"component {i} of f is {float(out[i])} at t = {t:.9g}"
+    if not bool(torch.isfinite(case.f(case.t, case.y)).all()):
+        return Finding(
+            "nonfinite f", f"{where}, at the last good state itself, y = {short(case.y)}.",
+            "Evaluate f there by hand: look for divisions by zero, logarithms and roots of zero or negative numbers, "
+            "and overflow "
+            "of exp; start elsewhere, or keep their arguments in their domain.",
+        )
+    if not bool(torch.isfinite(case.f(t, case.y)).all()):
+        since = probes.first_nonfinite(case, t)
+        return Finding(
+            "f not finite from a time on",
+            f"{where}, whatever the state: at the last good state, which it takes at t = {case.t:.9g}, it is so from t = "
+            f"{since:.9g} on.",
+            f"End the time span before t = {since:.9g}, or correct f at that time (a division by zero, data that end).",
+        )
+    guilty = probes.culprits(case, again.point)
+    left = [j for j in guilty if float(y[j]) < 0 <= float(case.y[j])]
+    if left:
+        names = ", ".join(case.component(j) for j in left[:4])
+        return Finding(
+            "negative state",
+            f"{where}, because a trial step made {names} negative ({float(y[left[0]]):.3g}, from "
+            f"{float(case.y[left[0]]):.3g}), "
+            "where f takes a root, a logarithm or a power of it.",
+            f"Keep the argument in its domain inside f, for instance y.clamp(min=0), or refuse such steps with "
+            f"nonnegative={[int(j) for j in left[:4]]}.",
+        )
+    names = ", ".join(f"{case.component(j)} = {float(y[j]):.3g}" for j in guilty[:4]) or f"y = {short(y)}"
+    return Finding(
+        "f not finite in a stage", f"{where}, in a trial step that led to {names}.",
+        "Bound what f computes there (exp, powers, divisions), or refuse such states with domain=lambda t, y: ... or "
+        "RejectStep.",
+    )
+
+
+def derivative(case, again):
+    """f is finite, its derivative is not."""
+    true = probes.jacobian(case, case.y, False)
+    if true is None or bool(torch.isfinite(true).all()):
+        return None
+    i, j = (~torch.isfinite(true)).nonzero()[0].tolist()
+    return Finding(
+        "nonfinite derivative",
+        f"f is finite at the last good state, but its derivative is not: that of component {i} with respect to "
+        f"{case.component(j)} = "
+        f"{float(case.y[j]):.3g}, as that of a root, or of a norm, at zero.",
+        "Move it away from the point, for instance torch.sqrt(y + 1e-12); or use an explicit method such as 'tsit5', "
+        "which needs no "
+        "derivative.",
+    )
+
+
+def jump(case, again):
+    if case.status in (Status.MAX_EVENTS, Status.MIN_STEP):
+        return None
+    for width in (4 * case.size, 1e-9 * (abs(case.span[1] - case.span[0]) + abs(case.t))):
+        found = probes.jump_in_time(case, width)
+        if found is not None:
+            t, i, change = found
+            return Finding(
+                "jump of f in time", f"f jumps at t = {t:.10g}: its component {i} changes by {change:.3g} between "
+                "neighbouring times.",
+                f"Name the time: jumps=[{t:.10g}], so that no step goes across.",
+            )
+        found = probes.jump_in_state(case, width)
+        if found is not None:
+            _, i, change = found
+            return Finding(
+                "jump of f in the state",
+                f"f jumps as the state changes: its component {i} by {change:.3g} between neighbouring states near y = "
+                f"{short(case.y)}. If both sides drive the state back, no solution in the usual sense goes on there.",
+                "Tell the solver by an Event on the condition that switches, with a reset or terminal; or smooth the "
+                "switch, for "
+                "instance tanh(x / width) in place of sign(x).",
+            )
+    return None

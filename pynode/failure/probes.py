@@ -1,0 +1,172 @@
+"""Questions that the causes ask of a vector field near the point where a solve ended."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+
+from ..algebra.jacobian import Jacobian
+from ..methods.choose import growth
+from ..status import RejectStep
+
+DENSE = 300  # states up to which a Jacobian is made for a report
+HALVINGS = 45
+
+
+def nonfinite_tensors(case) -> list:
+    """(name, number of entries not finite, number of entries) of f's parameters and buffers and of tensors among the args."""
+    f, named = case.problem.f, []
+    if isinstance(f, torch.nn.Module):
+        named = [*f.named_parameters(), *f.named_buffers()]
+    else:
+        named = [(f"parameter {i}", p) for i, p in enumerate(case.field.parameters)]
+    named += [(f"args[{i}]", a) for i, a in enumerate(case.problem.args) if isinstance(a, torch.Tensor)]
+    found = []
+    for name, tensor in named:
+        bad = int((~torch.isfinite(tensor.detach())).sum()) if tensor.is_floating_point() else 0
+        if bad:
+            found.append((name, bad, tensor.numel()))
+    return found
+
+
+def jacobian(case, y, own: bool):
+    """df/dy, (n, n), at the time reached: the user's, or by reverse mode; None where it is too large or cannot be had."""
+    if len(y) > DENSE:
+        return None
+    field = case.field
+    if not own:
+        field = copy.copy(field)
+        field.user_jac = None
+    try:
+        return Jacobian(field)(case.t, y).detach()
+    except (RejectStep, RuntimeError):
+        return None
+
+
+def differentiation_gap(case):
+    """(i, j, by autograd, by differences) where the derivative of f by autograd is not that of f; None where it is, or where
+    differences are too coarse to tell."""
+    own = jacobian(case, case.y, False)
+    if own is None or not bool(torch.isfinite(own).all()):
+        return None
+    scale = case.tolerance.scale(case.y)
+    # Every column by two lengths: where these disagree f is not smooth, or rounding is too large.
+    columns = []
+    for length in (1e-5, 2e-5):
+        h = length * torch.maximum(case.y.abs(), scale)
+        columns.append(torch.stack([
+            (case.f(case.t, case.y + e) - case.f(case.t, case.y - e)) / (2 * h[j]) for j, e in enumerate(torch.diag(h))
+        ], 1))
+    true, check = columns
+    if not bool(torch.isfinite(true + check).all()):
+        return None
+    unit = scale / scale.unsqueeze(1)  # entries as they act on states in units of their tolerances
+    gap, noise = ((own - true) * unit).abs(), ((true - check) * unit).abs()
+    size = (true * unit).abs().max()
+    gap = torch.where(gap > 10 * noise, gap, torch.zeros_like(gap))
+    if float(gap.max()) <= 0.01 * float(size):
+        return None
+    i, j = divmod(int(gap.argmax()), len(own))
+    return i, j, float(own[i, j]), float(true[i, j])
+
+
+def spectral_radius(case) -> float:
+    """Of df/dy at the point reached, by a power method in f; 0 where it cannot be had."""
+    try:
+        value = growth(case.field, case.t, case.y, case.tolerance)
+    except RejectStep:
+        return 0.0
+    return value if math.isfinite(value) else 0.0
+
+
+def jump(fun, width: float):
+    """Where fun(s), (n,), jumps for -width <= s <= width, by bisection towards the larger half of its change; (s, component,
+    change), or None where the change goes away between neighbouring points."""
+    a, b, fa, fb = -width, width, fun(-width), fun(width)
+    first = float((fb - fa).abs().max())
+    size = max(float(fa.abs().max()), float(fb.abs().max()))
+    if not math.isfinite(first) or first <= 1e-3 * size:
+        return None
+    for _ in range(HALVINGS):
+        middle = 0.5 * (a + b)
+        if middle in (a, b):
+            break
+        fm = fun(middle)
+        if not bool(torch.isfinite(fm).all()):
+            return None
+        left, right = float((fm - fa).abs().max()), float((fb - fm).abs().max())
+        if max(left, right) < 0.2 * first:
+            return None
+        if left > right:
+            b, fb = middle, fm
+        else:
+            a, fa = middle, fm
+    change = (fb - fa).abs()
+    if float(change.max()) < 0.2 * first:
+        return None
+    return 0.5 * (a + b), int(change.argmax()), float(change.max())
+
+
+def jump_in_time(case, width: float):
+    """(t, component, change) of a jump of f within width of the time reached, the state held; or None."""
+    found = jump(lambda s: case.f(case.t + s, case.y), width)
+    return None if found is None else (case.t + found[0], *found[1:])
+
+
+def jump_in_state(case, width: float):
+    """(t, component, change) of a jump of f along the path, the time held; or None."""
+    slope = case.f(case.t, case.y)
+    if not bool(torch.isfinite(slope).all()):
+        return None
+    found = jump(lambda s: case.f(case.t, case.y + s * slope), width)
+    return None if found is None else (case.t + found[0], *found[1:])
+
+
+def blow_up(case):
+    """(component, time of the blow-up) if the fastest component grows like y' = c |y|^p, p > 1, to infinity; else None.
+
+    Along that power law infinity is reached |y| / ((p - 1) |y'|) from here, and steps are a part of what is left till then.
+    Only where y has grown already.
+    """
+    slope = case.f(case.t, case.y)
+    if not bool(torch.isfinite(slope).all()):
+        return None
+    outward = case.direction * slope * case.y > 0
+    rate = torch.where(outward, slope.abs() / case.y.abs().clamp_min(1e-300), torch.zeros_like(slope))
+    i = int(rate.argmax())
+    if float(rate[i]) * case.remaining < 100 or float(case.y[i].abs()) < 10 * float(case.start.abs().max()):
+        return None
+    further = case.f(case.t, 1.01 * case.y)
+    if not bool(torch.isfinite(further[i])) or float(further[i] / slope[i]) <= 0:
+        return i, case.t
+    power = math.log(float(further[i] / slope[i])) / math.log(1.01)
+    left = 1 / ((power - 1) * float(rate[i])) if power > 1.02 else math.inf
+    near = left < max(1000 * case.size, 1e-6 * abs(case.span[1] - case.span[0]))
+    return (i, case.t + case.direction * left) if near else None
+
+
+def first_nonfinite(case, t: float) -> float:
+    """The time between the one reached and t from which on f is not finite at the last good state, by bisection."""
+    good, bad = case.t, t
+    for _ in range(HALVINGS):
+        middle = 0.5 * (good + bad)
+        if bool(torch.isfinite(case.f(middle, case.y)).all()):
+            good = middle
+        else:
+            bad = middle
+    return bad
+
+
+def culprits(case, point) -> list:
+    """The components of the state of point = (t, y, f) that alone, put back to the last good state, make f finite."""
+    t, y, _ = point
+    order = ((y - case.y).abs() / case.tolerance.scale(case.y)).argsort(descending=True).tolist()
+    found = []
+    for i in order[:64]:
+        trial = y.clone()
+        trial[i] = case.y[i]
+        if bool(torch.isfinite(case.f(t, trial)).all()):
+            found.append(i)
+    return found

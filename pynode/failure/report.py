@@ -1,0 +1,94 @@
+"""One page about a failed solve."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from dataclasses import asdict, dataclass
+
+from ..dense import Attempt
+from ..status import Status
+
+
+@dataclass(frozen=True)
+class Share:
+    """One component's part in the error of the last attempt. error: in units of its tolerance; part: of the squared norm."""
+
+    component: str
+    error: float
+    part: float
+    y: float
+    slope: float
+
+
+@dataclass(frozen=True)
+class FailureReport:
+    """Why a solve failed. str() is a page of text, as_dict() plain data.
+
+    cause: in a few words ('stiffness', 'blow-up', 'nonfinite parameters', ...); finding: what was found, in sentences; remedy:
+    the next thing to try; t, span: the time reached and the times asked for; outputs: (reached, asked for); attempts: the last
+    steps that were tried; shares: the components that dominate the error of the last of them; newton: the norms of Newton's
+    corrections in the last iteration that failed, in units of the tolerances; row: of a batch, None else.
+    """
+
+    method: str
+    status: Status
+    cause: str
+    finding: str
+    remedy: str
+    t: float
+    span: tuple[float, float]
+    outputs: tuple[int, int]
+    attempts: tuple[Attempt, ...]
+    shares: tuple[Share, ...]
+    newton: tuple[float, ...]
+    row: int | None = None
+
+    def as_dict(self) -> dict:
+        plain = asdict(self)
+        attempts = [
+            {**a._asdict(), "failure": None if a.failure is None else a.failure.name, "accepted": a.accepted}
+            for a in self.attempts
+        ]
+        return {**plain, "status": self.status.name, "attempts": attempts}
+
+    def __str__(self):
+        start, end = self.span
+        done = abs(self.t - start) / abs(end - start) if end != start else 1.0
+        where = "" if self.row is None else f", row {self.row}"
+        lines = [
+            f"{self.method}{where}: {self.status.sentence}.",
+            f"Reached t = {self.t:.10g}, {100 * done:.3g} % of {start:.6g} to {end:.6g}; {self.outputs[0]} of "
+            f"{self.outputs[1]} "
+            "outputs are in the partial solution.",
+            "",
+            f"Cause: {self.cause}",
+            *_wrapped(self.finding),
+            "What to do next",
+            *_wrapped(self.remedy),
+        ]
+        if self.attempts:
+            lines += ["", "The last steps tried", f"  {'t':>15}  {'h':>10}  {'error':>8}  outcome (error: 1 is the limit)"]
+            lines += [f"  {a.t:>15.9g}  {a.h:>10.3g}  {_number(a.ratio):>8}  {_outcome(a)}" for a in self.attempts[-8:]]
+        if self.shares:
+            lines += ["", "Components that dominate the error of the last of them"]
+            lines += [f"  {'component':<14}{'share':>6}  {'y':>11}  dy/dt"]
+            lines += [f"  {s.component:<14}{100 * s.part:>4.0f} %  {s.y:>11.4g}  {s.slope:.4g}" for s in self.shares]
+        if self.newton:
+            norms = ", ".join(f"{norm:.2g}" for norm in self.newton)
+            lines += ["", f"Newton's corrections in the last failed iteration, in units of the tolerances: {norms}"]
+        return "\n".join(lines)
+
+
+def _wrapped(text):
+    return [*textwrap.wrap(text, 100, initial_indent="  ", subsequent_indent="  "), ""]
+
+
+def _number(ratio) -> str:
+    return f"{ratio:.2g}" if math.isfinite(ratio) else "-"
+
+
+def _outcome(attempt) -> str:
+    if attempt.accepted:
+        return "accepted"
+    return "rejected: error too large" if attempt.failure is None else f"failed: {attempt.failure.sentence}"
