@@ -59,8 +59,8 @@ class SetUp:
 SETUPS = {
     "robertson": SetUp(
         "robertson", log_times(1e-5, 1e5, 50), 50_000,
-        replace(PAPER, hidden=(5,) * 6, epochs=1000),
-        replace(KIT, hidden=(5,) * 6, warm_start=1000, candidates=3, polish=60),
+        replace(PAPER, hidden=(5,) * 6, epochs=500),
+        replace(KIT, hidden=(5,) * 6, relative=0.05, warm_start=1000, candidates=3, polish=80),
     ),
     "pollution": SetUp(
         "pollution", torch.linspace(0, 60, 20, dtype=torch.float64), 25_000,
@@ -97,14 +97,14 @@ class Reproduction:
             lines.append(f"  {column:<28}" + "".join(f"{_percent(a):>12}{_percent(b):>12}" for a, b in pairs))
         lines.append(
             f"First of each pair: the largest error over the largest value; second: error over value, at its largest where "
-            f"the value is above {FLOOR:g} of the largest."
+            f"the value is above {FLOOR:g} of the largest. Largest: of the observations after the start."
         )
         if self.costs:
-            lines += ["", f"{'one solve of':<22}{'by':<20}{'evaluations':>12}{'reached':>10}{'all of it would take':>30}"]
+            lines += ["", f"{'one solve of':<22}{'by':<20}{'evaluations':>12}{'reached':>14}{'all of it would take':>36}"]
             for cost in self.costs:
                 whole = f"{cost.whole:.2g} evaluations, {_time(cost.whole_seconds)}" if cost.reached < 1 else ""
                 lines.append(
-                    f"{cost.system:<22}{cost.method:<20}{cost.evaluations:>12,}{100 * cost.reached:>8.3g} %{whole:>30}"
+                    f"{cost.system:<22}{cost.method:<20}{cost.evaluations:>12,}{100 * cost.reached:>12.2g} %{whole:>36}".rstrip()
                 )
         return "\n".join(lines)
 
@@ -154,7 +154,7 @@ def _percent(x: float) -> str:
 
 
 def _time(seconds: float) -> str:
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+    for unit, size in (("years", 365 * 86400), ("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.2g} {unit}"
     return f"{seconds:.2g} s"
