@@ -14,7 +14,10 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 @pytest.mark.parametrize("script, picture, said", [
     ("augmented.py", "augmented/features.png", r"NeuralODE \d\.\d+, .*; AugmentedODE \d\.\d+, "),
     ("cnf.py", "cnf/moons.png", r"unseen points: \d\.\d+ nats.* integrates to (1\.0|0\.9)"),
-], ids=["augmented", "cnf"])
+    ("cde_spirals.py", "cde_spirals/spirals.png", r"\d\d\.\d% of 2,000 unseen spirals told right"),
+    ("control.py", "control/swing_up.png", r"the true one to -?\d+\.\d degrees of 180"),
+    ("neural_sde.py", "neural_sde/double_well.png", r"lie \d\.\d+ from the true ones .* \d+\.\d% of them"),
+], ids=["augmented", "cnf", "cde_spirals", "control", "neural_sde"])
 def test_the_example_runs(script, picture, said, tmp_path, monkeypatch, capsys):
     (tmp_path / "examples").mkdir()
     copy = shutil.copy(EXAMPLES / script, tmp_path / "examples")
