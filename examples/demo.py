@@ -4,8 +4,8 @@
 
 The same as these commands, and a summary of what they found:
 
-    pynode train examples/data/robertson.csv --out out/demo --epochs 0 --polish 60 --relative 0.001 --rtol 1e-6
-                 --max-steps 1500 --warm-start 1000 --candidates 2 --time-limit 150 --overwrite
+    pynode train examples/data/robertson.csv --out out/demo --hidden 16,16 --epochs 0 --polish 90 --relative 0.01
+                 --rtol 1e-6 --max-steps 1500 --warm-start 1000 --candidates 2 --time-limit 150 --overwrite
     pynode compare out/demo/model.pt --out out/demo --max-nfe 20000
     pynode compare robertson --out out/demo --max-nfe 20000
 """
@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "out" / "demo"
 DATA = ROOT / "examples" / "data" / "robertson.csv"
 TRAIN = [
-    str(DATA), "--epochs", "0", "--polish", "60", "--relative", "0.001", "--rtol", "1e-6", "--max-steps", "1500",
-    "--warm-start", "1000", "--candidates", "2", "--time-limit", "150", "--overwrite",
+    str(DATA), "--hidden", "16,16", "--epochs", "0", "--polish", "90", "--relative", "0.01", "--rtol", "1e-6",
+    "--max-steps", "1500", "--warm-start", "1000", "--candidates", "2", "--time-limit", "150", "--overwrite",
 ]
 COMPARE = ["--out", str(OUT), "--max-nfe", "20000"]
 
@@ -67,8 +67,8 @@ if __name__ == "__main__":
     print(f"            a factor of {start / best:.0f}, in {len(losses) - 1} epochs and {seconds:.0f} s")
     found = accuracy(load_model(OUT / "model.pt"), read_csv(DATA))
     print("  largest error at the 50 observations, of each species:")
-    for column, whole, pointwise in zip(found.columns, found.of_largest, found.pointwise, strict=True):
-        print(f"    {column}   {100 * whole:.2g} % of its largest value; {100 * pointwise:.2g} % of the value where it is above 0.1 %")
+    for name, whole, pointwise in zip(found.columns, found.of_largest, found.pointwise, strict=True):
+        print(f"    {name}   {100 * whole:.2g} % of its largest value; {100 * pointwise:.2g} % of the value, where above 0.1 % of it")
     print("  learned reaction, rtol 1e-5:")
     evaluations("compare-model.csv")
     print("  true reaction, rtol 1e-5:")

@@ -285,6 +285,6 @@ def test_the_page_runs():
     names = {}
     exec(page.split("```python\n")[1].split("```")[0], names)
     assert torch.isfinite(names["loss"]) and names["net"][0].weight.grad is not None
-    first, lm = names["lm"].cost, names["lm"]
-    lm.step(lambda: (solve(names["field"], names["u"][0], names["t"], method="fbdf", adjoint="forward").y - names["u"]).flatten())
+    first, lm, u = names["lm"].cost, names["lm"], names["u"]
+    lm.step(lambda: (solve(names["field"], u[0], names["t"], method="fbdf", adjoint="forward").y - u).flatten())
     assert lm.cost < first

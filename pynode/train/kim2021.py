@@ -103,9 +103,8 @@ class Reproduction:
             lines += ["", f"{'one solve of':<22}{'by':<20}{'evaluations':>12}{'reached':>14}{'all of it would take':>36}"]
             for cost in self.costs:
                 whole = f"{cost.whole:.2g} evaluations, {_time(cost.whole_seconds)}" if cost.reached < 1 else ""
-                lines.append(
-                    f"{cost.system:<22}{cost.method:<20}{cost.evaluations:>12,}{100 * cost.reached:>12.2g} %{whole:>36}".rstrip()
-                )
+                done = f"{cost.evaluations:>12,}{100 * cost.reached:>12.2g} %"
+                lines.append(f"{cost.system:<22}{cost.method:<20}{done}{whole:>36}".rstrip())
         return "\n".join(lines)
 
     __str__ = table
