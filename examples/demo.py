@@ -68,7 +68,7 @@ if __name__ == "__main__":
     found = accuracy(load_model(OUT / "model.pt"), read_csv(DATA))
     print("  largest error at the 50 observations, of each species:")
     for name, whole, pointwise in zip(found.columns, found.of_largest, found.pointwise, strict=True):
-        print(f"    {name}   {100 * whole:.2g} % of its largest value; {100 * pointwise:.2g} % of the value (above 0.1 % of it)")
+        print(f"    {name}   {100 * whole:.2g} % of its largest value; {100 * pointwise:.2g} % of values above 0.1 % of it")
     print("  learned reaction, rtol 1e-5:")
     evaluations("compare-model.csv")
     print("  true reaction, rtol 1e-5:")
