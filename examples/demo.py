@@ -4,7 +4,7 @@
 
 The same as these commands, and a summary of what they found:
 
-    pynode train examples/data/robertson.csv --out out/demo --hidden 16,16 --epochs 0 --polish 80 --relative 0.05
+    pynode train examples/data/robertson.csv --out out/demo --hidden 16,16 --epochs 0 --polish 40
                  --rtol 1e-6 --max-steps 1500 --warm-start 1000 --candidates 2 --time-limit 150 --overwrite
     pynode compare out/demo/model.pt --out out/demo --max-nfe 20000
     pynode compare robertson --out out/demo --max-nfe 20000
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "out" / "demo"
 DATA = ROOT / "examples" / "data" / "robertson.csv"
 TRAIN = [
-    str(DATA), "--hidden", "16,16", "--epochs", "0", "--polish", "80", "--relative", "0.05", "--rtol", "1e-6",
+    str(DATA), "--hidden", "16,16", "--epochs", "0", "--polish", "40", "--rtol", "1e-6",
     "--max-steps", "1500", "--warm-start", "1000", "--candidates", "2", "--time-limit", "150", "--overwrite",
 ]
 COMPARE = ["--out", str(OUT), "--max-nfe", "20000"]
