@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
+from .cli_values import NO_PLOTS, names
 from .train.kim2021 import SETUPS, reproduce
-from .train.progress import display
+from .train.progress import Quiet, display
 from .train.report import plot_fit, plot_loss
 
 ABOUT = """\
@@ -28,7 +29,7 @@ def add_command(commands, style):
     """Add 'reproduce' to the subparsers of the top parser."""
     p = commands.add_parser("reproduce", help="the set-ups of Kim et al. 2021", description=ABOUT, epilog=FILES, **style)
     p.add_argument("setup", choices=SETUPS, help="which of the two")
-    p.add_argument("--trainings", type=lambda text: tuple(text.split(",")), default=("paper", "kit"), metavar="NAMES",
+    p.add_argument("--trainings", type=names, default=("paper", "kit"), metavar="NAMES",
                    help="paper, kit or both, with a comma (default: both)")
     p.add_argument("--epochs", type=int, metavar="N", help="epochs of Adam, instead of those that take minutes")
     p.add_argument("--polish", type=int, metavar="N", help="epochs of Levenberg-Marquardt")
@@ -45,8 +46,8 @@ def _reproduce(arguments) -> int:
     out = Path(arguments.out or f"out/kim2021-{arguments.setup}")
     changes = {name: getattr(arguments, name) for name in ("epochs", "polish", "seed")}
     changes = {name: value for name, value in changes.items() if value is not None}
-    say = lambda text: print(text, flush=True)  # noqa: E731
-    result = reproduce(arguments.setup, out, arguments.trainings, arguments.max_nfe, display, say, **changes)
+    show, say = (Quiet, None) if arguments.quiet else (display, lambda text: print(text, flush=True))
+    result = reproduce(arguments.setup, out, arguments.trainings, arguments.max_nfe, show, say, **changes)
     print(f"\n{result}\n")
     written = [out / "result.txt"]
     written[0].write_text(f"{result}\n", encoding="utf-8")
@@ -55,6 +56,6 @@ def _reproduce(arguments) -> int:
             written.append(plot_fit(out / name / "fit.png", run.field, result.data))
             written.append(plot_loss(out / name / "loss.png", run.history))
     except ImportError:
-        print("Plots were left out, because matplotlib is not installed: pip install 'pynode[plot]'")
+        print(NO_PLOTS)
     print("Written: " + ", ".join(map(str, written)))
     return 0

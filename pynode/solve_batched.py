@@ -14,6 +14,7 @@ from .backends.row_steps import RowSteps
 from .backends.torch_batched import Spans, integrate
 from .failure import Case, examine
 from .field import VectorField
+from .held import Held
 from .methods.bdf import BDF
 from .methods.dirk import DIRK
 from .methods.explicit import ExplicitRungeKutta
@@ -27,7 +28,7 @@ from .rows import RowField, check_independent
 from .solution import BatchSolution
 from .tree import Layout
 
-_STEPPERS = {ExplicitRungeKutta: ExplicitRows, DIRK: DIRKRows, RosenbrockMethod: RosenbrockRows, BDF: BDFRows}
+STEPPERS = {ExplicitRungeKutta: ExplicitRows, DIRK: DIRKRows, RosenbrockMethod: RosenbrockRows, BDF: BDFRows}
 
 
 def _no_second(grads, vectors):
@@ -39,7 +40,7 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
 
     events: (events, presets), lists of (number, object); jumps: (k,) times, float64.
     """
-    if type(method) not in _STEPPERS:
+    if type(method) not in STEPPERS:
         raise ValueError(
             f"{method.name} does not run with batched=True: choose an explicit, Rosenbrock or diagonally implicit method "
             "('tsit5', 'rodas5p', 'kvaerno5'), 'qndf' or 'fbdf'"
@@ -52,13 +53,14 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
     layout = field.layout
     flat = layout.ravel_rows(problem.y0, field.batch)
     times = problem.row_times(flat.device, field.batch)
+    held = Held(problem.f, flat.device)
     atol, moments = options.flat_atol(layout, flat), times.detach()
     check_independent(field, moments[0], flat.detach())
     field.find_parameters(moments[0], flat, params)
     moving = times.requires_grad and torch.is_grad_enabled()
     if options.step_size is not None:
         method = method.fixed()
-    stepper, values, stops = _STEPPERS[type(method)], moments.cpu().numpy(), np.sort(options.tstops)
+    stepper, values, stops = STEPPERS[type(method)], moments.cpu().numpy(), np.sort(options.tstops)
 
     def leg(rows, start, t, end, place, attempts, watch):
         wanted = torch.is_grad_enabled() and (start.requires_grad or bool(field.parameters))
@@ -86,7 +88,8 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
             when, who = np.concatenate(when), np.concatenate(who)
 
             def pullback(grads):
-                return discrete_rows.pullback(RowPart(field, index), method, steps, when, who, grads)
+                with held.again(field.parameters):
+                    return discrete_rows.pullback(RowPart(field, index), method, steps, when, who, grads)
 
             joined = Integrate.apply(lambda: joined.detach(), pullback, _no_second, start, *field.parameters)
         elif inference:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 
 import torch
 
+from ..events import as_events
+from ..problem import checked_times
 from ..solve import solve
+from ..status import Status
 
 
 class SolveModule(torch.nn.Module):
@@ -17,8 +21,14 @@ class SolveModule(torch.nn.Module):
     def __init__(self, field, options):
         super().__init__()
         self.field = as_field(field, "field")
+        _check_options(options)
+        self._check_end(options)
         self.options = options
-        self.stats = None
+        self.stats, self.events, self._heard_by = None, [], []
+
+    def __getstate__(self):
+        """Copies take neither the graph of the last call along nor those who listen to this module."""
+        return {**self.__dict__, "events": [], "_heard_by": []}
 
     @property
     def _timed(self):
@@ -26,13 +36,40 @@ class SolveModule(torch.nn.Module):
         return timed(self.field, self.inputs)
 
     def _solved(self, field, y0, times, args=(), **more):
-        """y at the times, by ``solve`` with the options and more of them; its counts go to ``stats``."""
-        solution = solve(field, y0, times, args=args, **{**self.options, **more})
-        self.stats = solution.stats
+        """y at the times, by ``solve`` with the options and more of them; its counts go to ``stats`` and who listens."""
+        options = {**self.options, **more}
+        self._check_end(options)
+        solution = solve(field, y0, times, args=args, **options)
+        if solution.status is Status.CALLBACK:
+            raise ValueError(
+                f"{solution.message} {type(self).__name__} returns the state at its last time: let callback return nothing"
+            )
+        self.stats, self.events = solution.stats, solution.events
+        for heard in self._heard_by:
+            heard(self, solution.stats)
         return solution.y
 
+    def listen(self, heard, listening=True):
+        """Call heard(self, stats) after every solve, no more where listening is False."""
+        self._heard_by = [other for other in self._heard_by if other != heard] + ([heard] if listening else [])
+
+    def _check_end(self, options):
+        """ValueError for options by which a solve may end early; at every call, because options may be changed."""
+        name = type(self).__name__
+        if not options.get("throw", True):
+            raise ValueError(
+                f"{name} returns the state at its last time, which throw=False may not reach: leave throw away and catch "
+                "SolveError, whose solution is what was computed, or call pynode.solve"
+            )
+        ending = [event.name for _, event in as_events(options.get("events", ()))[0] if event.terminal]
+        if ending:
+            raise ValueError(
+                f"{name} returns the state at its last time, but the event {ending[0]!r} is terminal and ends the solve "
+                "before; call pynode.solve, whose solution says when"
+            )
+
     def extra_repr(self):
-        return ", ".join(f"{key}={value}" for key, value in self.options.items())
+        return ", ".join(f"{key}={value}" for key, value in self.options.items() if key != "events")
 
 
 class DefaultTimes(torch.nn.Module):
@@ -40,7 +77,9 @@ class DefaultTimes(torch.nn.Module):
     where the call gives no times."""
 
     def keep_times(self, t, last_only):
-        self.register_buffer("t", torch.as_tensor(t, dtype=torch.float64), persistent=False)
+        if not isinstance(last_only, (bool, type(None))):
+            raise TypeError(f"last_only must be True, False or None, not {last_only!r}")
+        self.register_buffer("t", checked_times(t).to(torch.float64), persistent=False)
         self.last_only = last_only
 
     def _apply(self, fn, recurse=True):
@@ -59,12 +98,33 @@ def as_field(field, name):
     """field, or TypeError where it is no module."""
     if not isinstance(field, torch.nn.Module):
         raise TypeError(f"{name} must be an nn.Module, so that its parameters are found, not {type(field).__name__}")
+    if getattr(field.forward, "__name__", "") == "_forward_unimplemented":
+        raise TypeError(f"{name}, a {type(field).__name__}, has no forward: give it one with forward(t, y), or forward(y)")
     return field
 
 
 def timed(field, inputs=1):
     """A module that is called with the time and so many further arguments; field may leave the time away."""
-    return _Autonomous(field) if len(inspect.signature(field.forward).parameters) == inputs else field
+    return _Autonomous(field) if _needed(field) == inputs else field
+
+
+def _needed(field) -> int:
+    """How many arguments the forward of a module must have."""
+    inner = getattr(field, "_orig_mod", field)  # of a module that torch.compile has wrapped
+    if isinstance(inner, torch.jit.ScriptModule):
+        return len(inner.forward.schema.arguments) - 1  # self is the first
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.default is p.empty and p.kind in kinds for p in inspect.signature(inner.forward).parameters.values())
+
+
+def _check_options(options):
+    """TypeError for what is no option of solve, or its own affair."""
+    known = [name for name in inspect.signature(solve).parameters if name not in ("f", "y0", "t", "args")]
+    for name in options:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
+            raise TypeError(f"{name} is no option of a model over solve: {hint}")
 
 
 class _Autonomous(torch.nn.Module):

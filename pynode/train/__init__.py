@@ -13,6 +13,7 @@ For a module and a loop of your own, each piece alone (docs/training.md): ``Scal
 from .collocation import Slopes, collocation, slopes
 from .data import DataError, Dataset, Trajectory, read_csv
 from .gradients import normalise_gradients
+from .idx import read_idx, read_mnist
 from .least_squares import LevenbergMarquardt
 from .loop import Fit, fit
 from .model import ModelError, load_model
@@ -30,5 +31,5 @@ __all__ = [
     "DataError", "Dataset", "EarlyStopping", "Fit", "LevenbergMarquardt", "ModelError", "Options", "PhysicalField",
     "ScaledField", "Scaling", "Slopes", "TrainingError", "Trajectory", "collocation", "dataset", "display", "fit",
     "load_model", "log_times", "multiple_shooting", "normalise_gradients", "observe", "plot_fit", "plot_loss", "read_csv",
-    "sample_times", "slopes",
+    "read_idx", "read_mnist", "sample_times", "slopes",
 ]
