@@ -28,7 +28,7 @@ examples:
 def add_command(commands, style):
     """Add 'reproduce' to the subparsers of the top parser."""
     p = commands.add_parser("reproduce", help="the set-ups of Kim et al. 2021", description=ABOUT, epilog=FILES, **style)
-    p.add_argument("setup", choices=SETUPS, help="which of the two")
+    p.add_argument("setup", choices=tuple(SETUPS), help="which of the two")
     p.add_argument("--trainings", type=names, default=("paper", "kit"), metavar="NAMES",
                    help="paper, kit or both, with a comma (default: both)")
     p.add_argument("--epochs", type=int, metavar="N", help="epochs of Adam, instead of those that take minutes")
