@@ -99,11 +99,11 @@ def test_interruption_within_an_epoch_keeps_the_last_whole_one(data, tmp_path, m
     calls = []
     real = loop.Objective.part
 
-    def part(self, field, i):
+    def part(self, field, i, shooting=False):
         calls.append(i)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return real(self, field, i)
+        return real(self, field, i, shooting)
 
     monkeypatch.setattr(loop.Objective, "part", part)
     run = fit(data, QUICK, tmp_path)
@@ -147,11 +147,11 @@ def test_a_failed_solve_is_a_step_back(data, monkeypatch):
 
     calls = []
 
-    def part(self, field, i):
+    def part(self, field, i, shooting=False):
         calls.append(i)
-        found, solution = real(self, field, i)
-        solution.message = "It was refused."
-        return (None if len(calls) in (4, 5) else found), solution
+        found, held, solved = real(self, field, i, shooting)
+        solved[-1].message = "It was refused."
+        return (None if len(calls) in (4, 5) else found), held, solved
 
     monkeypatch.setattr(loop.Objective, "part", part)
     run = fit(data, replace(QUICK, warm_start=0), progress=Listener())
@@ -163,10 +163,10 @@ def test_a_failed_solve_is_a_step_back(data, monkeypatch):
 def test_solves_that_keep_failing_end_training(data, tmp_path, monkeypatch):
     real, calls = loop.Objective.part, []
 
-    def part(self, field, i):
+    def part(self, field, i, shooting=False):
         calls.append(i)
-        found, solution = real(self, field, i)
-        return (None if len(calls) > 2 else found), solution
+        found, held, solved = real(self, field, i, shooting)
+        return (None if len(calls) > 2 else found), held, solved
 
     monkeypatch.setattr(loop.Objective, "part", part)
     with pytest.raises(TrainingError, match=r"in epoch 2 after 3 failed solves in a row.*lower --lr"):
