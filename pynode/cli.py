@@ -52,6 +52,7 @@ files written to --out:
   model.pt       the best model: architecture and scaling as plain data, and weights (pynode.train.load_model)
   checkpoint.pt  everything that --resume needs; written atomically, so that an interruption loses seconds
   history.csv    loss, learning rate, steps, evaluations and time of each epoch
+  epochs/        models on the way, with --keep-every: pynode compare OUT/epochs/*.pt --stiffness compares them
   fit.png        observations and the learned solution        loss.png  the loss, epoch by epoch
 
 examples:
@@ -170,6 +171,7 @@ def _train_options(p):
     add(training, "candidates", int, "random starts that the warm start chooses from", metavar="N")
     add(training, "time_limit", float, "stop after this many seconds, all sessions together", metavar="S")
     add(training, "checkpoint_every", float, "seconds between checkpoints", metavar="S")
+    add(training, "keep_every", int, "keep a model every so many epochs, in OUT/epochs, 0 for none", metavar="N")
     add(training, "max_failures", int, "failed solves in a row that end training", metavar="N")
     training.add_argument("--threads", type=int, default=1, metavar="N",
                           help="threads of torch; more than one only pays for wide networks (default: 1)")

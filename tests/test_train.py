@@ -70,6 +70,16 @@ def test_training_without_a_warm_start(data, options):
     assert run.best < 0.95 * run.history[1]["loss"]
 
 
+def test_models_on_the_way_are_kept(data, tmp_path):
+    """From the start on, every so many epochs, also by a run that was resumed; each is a model of its own."""
+    options = {"hidden": (6,), "warm_start": 10, "candidates": 1, "rtol": 1e-3, "keep_every": 2}
+    fit(data, Options(epochs=3, **options), tmp_path)
+    assert sorted(path.name for path in (tmp_path / "epochs").iterdir()) == ["epoch00000.pt", "epoch00002.pt"]
+    fit(data, Options(epochs=4, **options), tmp_path, resume=True)
+    kept = [load_model(path) for path in sorted((tmp_path / "epochs").iterdir())]
+    assert len(kept) == 3 and not torch.equal(kept[0].field.net[0].weight, kept[2].field.net[0].weight)
+
+
 def test_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path):
     data = stiff_linear(((1.0, 0.0), (0.5, 1.0), (0.2, 0.5)))
     options = replace(QUICK, batch=2, warm_start=5)

@@ -94,6 +94,7 @@ class Trainer:
                 ))
                 self.history = [self._record() | {"loss": self.baseline}]
                 self._save()
+                self._keep_epoch()
             whole = self._snapshot()
             total = self.options.epochs + self.options.polish
             while phase := self.plan.next(self.epoch, self.elapsed):
@@ -158,6 +159,7 @@ class Trainer:
             self.progress.say(f"Epoch {self.epoch + 1}: no progress in {patience} epochs; the {phase} ends.")
         self.epoch += 1
         self.history.append(record)
+        self._keep_epoch()
 
     def _polished(self, record):
         """One step of Levenberg-Marquardt; the losses before it, as with Adam."""
@@ -292,9 +294,17 @@ class Trainer:
         self._saved = time.monotonic()
 
     def _save_model(self):
-        if self.out is None:
-            return
+        if self.out is not None:
+            self._write_model(self.out / "model.pt", self.best_weights or self.field.net.state_dict())
+
+    def _keep_epoch(self):
+        """The model as it is after this epoch, where the options ask for it."""
+        every = self.options.keep_every
+        if self.out is not None and every and self.epoch % every == 0:
+            (self.out / "epochs").mkdir(exist_ok=True)
+            self._write_model(self.out / "epochs" / f"epoch{self.epoch:05d}.pt", self.field.net.state_dict())
+
+    def _write_model(self, path, weights):
         run = self.data.trajectories[0]
         description = describe(self.field, self.options.architecture, self.data.columns, run.y[0], run.t)
-        description["state_dict"] = self.best_weights or self.field.net.state_dict()
-        save_model(self.out / "model.pt", description)
+        save_model(path, {**description, "state_dict": weights})

@@ -35,8 +35,9 @@ class Options:
         norm; clip bounds it otherwise. polish: Levenberg-Marquardt's epochs after these, from the best weights.
         patience: epochs without a loss lower by a thousandth after which either ends, 0 for never.
     The end. time_limit: seconds after which training ends, its rate having fallen with the time; half of them at most go to
-        the epochs before a polish. The run is then not repeatable to the last bit. checkpoint_every: seconds. max_failures:
-        failed solves in a row after which training gives up.
+        the epochs before a polish. The run is then not repeatable to the last bit. checkpoint_every: seconds. keep_every:
+        epochs between models kept as epochs/epoch00010.pt, 0 for none. max_failures: failed solves in a row after which
+        training gives up.
     """
 
     hidden: tuple[int, ...] = (32, 32)
@@ -71,6 +72,7 @@ class Options:
     candidates: int = 4
     time_limit: float = math.inf
     checkpoint_every: float = 30.0
+    keep_every: int = 0
     max_failures: int = 8
 
     def __post_init__(self):
@@ -89,8 +91,8 @@ class Options:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)!r}")
         for name, least in (("epochs", 0), ("batch", 0), ("warm_start", 0), ("weight_decay", 0), ("seed", 0),
                             ("candidates", 1), ("max_steps", 1), ("max_failures", 1), ("relative", 0), ("sample", 0),
-                            ("validation", 0), ("shooting", 0), ("continuity", 0), ("normalise", 0), ("polish", 0),
-                            ("patience", 0), ("collocation", 0)):
+                            ("keep_every", 0), ("validation", 0), ("shooting", 0), ("continuity", 0), ("normalise", 0),
+                            ("polish", 0), ("patience", 0), ("collocation", 0)):
             if not getattr(self, name) >= least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)!r}")
         if not self.validation < 1:
