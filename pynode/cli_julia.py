@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 from . import doctor, julia
 
@@ -33,9 +34,11 @@ def add_commands(commands, style):
     install = below.add_parser("install", help="download Julia and the solvers", description=INSTALL, **style)
     install.add_argument("--sensitivity", action="store_true", help="with SciMLSensitivity: its adjoints beside the native one")
     install.add_argument("--radau", action="store_true", help="with OrdinaryDiffEqFIRK: the Radau IIA methods")
-    install.add_argument("--gpu", action="store_true", help="with CUDA.jl, for Julia code of your own")
+    install.add_argument("--sundials", action="store_true", help="with Sundials: CVODE_BDF")
+    install.add_argument("--gpu", action="store_true", help="with CUDA.jl, for states on the GPU: JuliaBackend(state='cuda')")
     install.set_defaults(run=_install)
     status = below.add_parser("status", help="say which Julia would be started", description=STATUS, **style)
+    status.add_argument("--json", action="store_true", help="print one JSON object")
     status.set_defaults(run=_status)
     use = below.add_parser("use", help="remember a Julia of your own", description=USE, **style)
     use.add_argument("--exe", metavar="FILE", help="the julia program")
@@ -50,13 +53,16 @@ def add_commands(commands, style):
 
 
 def _install(arguments) -> int:
-    julia.install(arguments.gpu, arguments.sensitivity, arguments.radau, progress=lambda line: print(line, flush=True))
+    julia.install(
+        arguments.gpu, arguments.sensitivity, arguments.radau, arguments.sundials,
+        progress=lambda line: print(line, flush=True),
+    )
     return 0
 
 
-def _status(_) -> int:
+def _status(arguments) -> int:
     location = julia.status()
-    print(location)
+    print(json.dumps({"ready": location.ready, "text": str(location)}) if arguments.json else location)
     return 0 if location.ready else 1
 
 

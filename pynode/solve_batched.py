@@ -28,7 +28,7 @@ from .rows import RowField, check_independent
 from .solution import BatchSolution
 from .tree import Layout
 
-_STEPPERS = {ExplicitRungeKutta: ExplicitRows, DIRK: DIRKRows, RosenbrockMethod: RosenbrockRows, BDF: BDFRows}
+STEPPERS = {ExplicitRungeKutta: ExplicitRows, DIRK: DIRKRows, RosenbrockMethod: RosenbrockRows, BDF: BDFRows}
 
 
 def _no_second(grads, vectors):
@@ -40,7 +40,7 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
 
     events: (events, presets), lists of (number, object); jumps: (k,) times, float64.
     """
-    if type(method) not in _STEPPERS:
+    if type(method) not in STEPPERS:
         raise ValueError(
             f"{method.name} does not run with batched=True: choose an explicit, Rosenbrock or diagonally implicit method "
             "('tsit5', 'rodas5p', 'kvaerno5'), 'qndf' or 'fbdf'"
@@ -60,7 +60,7 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
     moving = times.requires_grad and torch.is_grad_enabled()
     if options.step_size is not None:
         method = method.fixed()
-    stepper, values, stops = _STEPPERS[type(method)], moments.cpu().numpy(), np.sort(options.tstops)
+    stepper, values, stops = STEPPERS[type(method)], moments.cpu().numpy(), np.sort(options.tstops)
 
     def leg(rows, start, t, end, place, attempts, watch):
         wanted = torch.is_grad_enabled() and (start.requires_grad or bool(field.parameters))
