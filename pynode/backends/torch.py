@@ -8,7 +8,7 @@ from collections import deque
 import torch
 
 from ..control import first_step
-from ..dense import Attempt, Trajectory, evaluate, slope
+from ..dense import Attempt, Trajectory, evaluate_at, slope
 from ..methods.base import Step
 from ..norm import Tolerance
 from ..status import RejectStep, Status
@@ -152,9 +152,10 @@ def _outputs(path, step, times, t, y, coefficients, slopes):
     """Append the outputs within a step, the last of them y where it is at t; coefficients: the step's polynomial."""
     inside = [s for s in times if s != t]
     if inside or slopes:
-        theta = torch.tensor([(s - step.t) / step.h for s in times], dtype=torch.float64, device=step.y.device)
-        path.ys.extend(evaluate(coefficients, theta[: len(inside)]).unbind(0))
+        thetas = [(s - step.t) / step.h for s in times]
+        path.ys.extend(evaluate_at(coefficients, thetas[: len(inside)]).unbind(0))
         if slopes:
+            theta = torch.tensor(thetas, dtype=torch.float64, device=step.y.device)
             path.slopes.extend((slope(coefficients, theta) / step.h).unbind(0))
     if len(inside) < len(times):
         path.ys.append(y)

@@ -6,7 +6,7 @@ them with z, and the gradient multiplies with their transposes.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
@@ -56,8 +56,9 @@ def _lagrange(nodes, x):
     return values, slopes
 
 
+@lru_cache(maxsize=64)
 def _monomials(nodes) -> np.ndarray:
-    """(len, len): values at the nodes to coefficients of 1, theta, theta^2, ..."""
+    """(len, len): values at the nodes, a tuple, to coefficients of 1, theta, theta^2, ...; mostly the nodes are even."""
     return np.linalg.inv(np.vander(nodes, increasing=True))
 
 
@@ -163,7 +164,7 @@ class DifferenceHistory(_History):
     @cache
     def dense_weights(self, k, tape) -> np.ndarray:
         """(k + 1, rows): history after the step to coefficients of the powers of theta."""
-        nodes = 1.0 - np.arange(k + 1)
+        nodes = tuple(1.0 - i for i in range(k + 1))
         weights = np.zeros((k + 1, self.rows))
         weights[:, : k + 1] = _monomials(nodes) @ np.linalg.inv(_differences(k))
         return weights

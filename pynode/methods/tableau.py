@@ -83,13 +83,13 @@ class RungeKutta(_Continuous):
         """Stages of the step, without those of the continuous extension."""
         return len(self.b)
 
-    @property
+    @cached_property
     def explicit(self) -> bool:
         return all(len(row) <= i or not any(row[i:]) for i, row in enumerate(self.a))
 
-    @property
+    @cached_property
     def fsal(self) -> bool:
-        """First same as last: the last stage is f at the end of the step (explicit methods)."""
+        """First same as last: the last stage is f at the end of the step (explicit methods). Steps ask, hence cached."""
         last = tuple(self.a[-1]) + (0,) * (self.stages - len(self.a[-1]))
         return self.explicit and self.stages > 1 and self.c[-1] == 1 and last == tuple(self.b)
 
