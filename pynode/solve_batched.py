@@ -20,6 +20,7 @@ from .methods.explicit import ExplicitRungeKutta
 from .methods.rosenbrock import RosenbrockMethod
 from .methods.rows_bdf import BDFRows
 from .methods.rows_dirk import DIRKRows
+from .methods.rows_history import HISTORIES
 from .methods.rows_onestep import ExplicitRows, RosenbrockRows
 from .problem import ODEProblem
 from .row_legs import RowCourse, RowLeg, moved
@@ -39,7 +40,7 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
 
     events: (events, presets), lists of (number, object); jumps: (k,) times, float64.
     """
-    if type(method) not in _STEPPERS:
+    if type(method) not in _STEPPERS or (isinstance(method, BDF) and type(method.history) not in HISTORIES):
         raise ValueError(
             f"{method.name} does not run with batched=True: choose an explicit, Rosenbrock or diagonally implicit method "
             "('tsit5', 'rodas5p', 'kvaerno5'), 'qndf' or 'fbdf'"

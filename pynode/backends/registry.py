@@ -14,7 +14,7 @@ NAMES = ("auto", "torch", "julia")
 
 
 class TorchBackend:
-    """Runs wherever torch does."""
+    """pynode's own solvers in torch operations, on every device of torch."""
 
     name = "torch"
     method = staticmethod(registry.get)
@@ -27,7 +27,7 @@ class TorchBackend:
 
 
 class JuliaBackend:
-    """SciML's solvers, called with torch's field. Julia starts at the first solve."""
+    """SciML's solvers, called with the torch field. Julia starts at the first solve."""
 
     name = "julia"
     method = staticmethod(algorithms.get)

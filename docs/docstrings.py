@@ -1,0 +1,47 @@
+"""pynode's docstrings as Markdown: `name: what it is` at the start of a line becomes a list entry (an extension of griffe)."""
+
+import re
+
+import griffe
+
+ENTRY = re.compile(r"((?:[*]*\w+(?:\(.*?\))?)(?:, [*]*\w+(?:\(.*?\))?)*): (?=\S)")
+CODE = re.compile(r"(`+)(.+?)\1")
+
+
+def markdown(text: str) -> str:
+    """The docstring with its entries as a list, names as code, and what Markdown would take for emphasis escaped."""
+    lines, inside = [], False
+    for line in text.splitlines():
+        entry = ENTRY.match(line)
+        if entry and entry[1][0].islower():
+            if not inside and lines and lines[-1]:
+                lines.append("")
+            lines.append(f"- `{entry[1]}`: {escaped(line[entry.end():])}")
+            inside = True
+        elif inside and line.strip() and not line.startswith("    "):
+            lines.append("  " + escaped(line))
+        else:
+            inside = inside and bool(line.strip())
+            lines.append(line if line.startswith("    ") and not inside else escaped(line))
+    return "\n".join(lines)
+
+
+def escaped(line: str) -> str:
+    """`*`, `<` and double underscores outside of code stand for themselves."""
+    kept, out, at = list(CODE.finditer(line)), [], 0
+    for code in kept:
+        out += [_plain(line[at : code.start()]), code[0]]
+        at = code.end()
+    return "".join([*out, _plain(line[at:])])
+
+
+def _plain(text):
+    return re.sub(r"([*<\[\]]|__)", lambda found: "".join("\\" + c for c in found[0]), text)
+
+
+class Entries(griffe.Extension):
+    """Rewrites every docstring once it is read."""
+
+    def on_instance(self, *, obj, **_):
+        if obj.docstring:
+            obj.docstring.value = markdown(obj.docstring.value)
