@@ -29,8 +29,8 @@ class VectorField:
     def __init__(self, problem, layout, t0: float, params=None):
         self.layout, self.stats = layout, Stats()
         self.f, self.args, self.user_jac = problem.f, problem.args, problem.jac
-        self.held = Held(self.f)
         self.dtype, self.device, self.size, self.flat = layout.dtype, layout.device, layout.size, layout.flat
+        self.held = Held(self.f, self.device)
         self.parameters = self._find_parameters(problem, t0) if params is None else [p for p in params if p.requires_grad]
         self.sources = self.parameters
         self.parts = self._split()

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 import torch
 
+from .surroundings import quiet
+
 
 class Held:
     """Parameters and buffers of the modules that a vector field is, belongs to, or closes over, as they are now.
@@ -14,28 +16,38 @@ class Held:
     must find them there.
     """
 
-    def __init__(self, f):
+    def __init__(self, f, device):
         cells = [_content(cell) for cell in getattr(f, "__closure__", None) or ()]
         roots = [x for x in (f, getattr(f, "__self__", None), *cells) if isinstance(x, torch.nn.Module)]
+        # What TorchScript has compiled holds its tensors elsewhere, and functional_call cannot replace them.
+        modules = [m for root in roots for m in root.modules() if not isinstance(m, torch.jit.ScriptModule)]
         self._slots = [
-            (holder, name, tensor) for root in roots for module in root.modules()
+            (holder, name, tensor) for module in modules
             for holder in (module._parameters, module._buffers) for name, tensor in holder.items()
         ]
+        self._device = device.type
 
     @contextmanager
-    def again(self):
-        """The modules as they were, within the block."""
+    def again(self, parameters):
+        """The modules as they were, within the block, and nothing around it that the solve stepped out of.
+
+        Hooks of the parameters rest: they are for the gradient that comes out, not for the parts that it is made of.
+        """
         changed = [(holder, name, holder[name]) for holder, name, tensor in self._slots if holder.get(name) is not tensor]
-        if not changed:
-            yield
-            return
+        hooked = [(p, p._backward_hooks) for p in parameters if p._backward_hooks]
         try:
-            for holder, name, tensor in self._slots:
-                holder[name] = tensor
-            yield
+            if changed:
+                for holder, name, tensor in self._slots:
+                    holder[name] = tensor
+            for p, _ in hooked:
+                p._backward_hooks = None
+            with quiet(self._device):
+                yield
         finally:
             for holder, name, tensor in changed:
                 holder[name] = tensor
+            for p, hooks in hooked:
+                p._backward_hooks = hooks
 
 
 def _content(cell):

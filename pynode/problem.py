@@ -52,30 +52,8 @@ class ODEProblem:
         return layout
 
     def times(self, device) -> torch.Tensor:
-        """The times as a (T,) float64 tensor, T >= 2; ValueError or TypeError where they make no sense."""
-        t = self.tspan
-        if not isinstance(t, torch.Tensor):
-            try:
-                t = torch.tensor([float(x) for x in t], dtype=torch.float64, device=device)
-            except (TypeError, ValueError):
-                raise TypeError(f"t must be a sequence of numbers or a 1-D tensor, not {self.tspan!r}") from None
-        if t.dim() != 1:
-            raise ValueError(f"t must be one-dimensional, not of shape {tuple(t.shape)}")
-        if t.numel() < 2:
-            raise ValueError("t needs at least two times: where y0 holds, and where to go")
-        if not t.dtype.is_floating_point:
-            t = t.to(torch.float64)
-        values = t.detach().tolist()
-        if not all(math.isfinite(x) for x in values):
-            raise ValueError("t holds a time that is not finite; give finite times")
-        steps = [b - a for a, b in zip(values, values[1:])]
-        if not (all(s > 0 for s in steps) or all(s < 0 for s in steps)):
-            first = next(i for i, s in enumerate(steps) if s == 0 or (s > 0) != (steps[0] > 0))
-            raise ValueError(
-                f"t must be strictly increasing or strictly decreasing, but t[{first}] = {values[first]:.6g} is followed by "
-                f"t[{first + 1}] = {values[first + 1]:.6g}; sort the times and remove repeated ones"
-            )
-        return t
+        """The times as a (T,) tensor, T >= 2; ValueError or TypeError where they make no sense."""
+        return checked_times(self.tspan, device)
 
     def row_times(self, device, batch) -> torch.Tensor:
         """The times of a batch as (T, batch) float64: of (T,) times for all rows, or of (T, batch) with a column a row."""
@@ -91,6 +69,35 @@ class ODEProblem:
             row = int((~good).nonzero()[0])
             raise ValueError(f"the times of row {row} must be finite and strictly increasing or strictly decreasing")
         return t
+
+
+def checked_times(given, device=None) -> torch.Tensor:
+    """Times as a (T,) floating tensor, T >= 2, strictly monotone; ValueError or TypeError where they make no sense."""
+    t = given
+    if not isinstance(t, torch.Tensor):
+        try:
+            t = torch.tensor([float(x) for x in t], dtype=torch.float64, device=device)
+        except (TypeError, ValueError):
+            raise TypeError(f"t must be a sequence of numbers or a 1-D tensor, not {given!r}") from None
+    if t.dim() != 1:
+        raise ValueError(f"t must be one-dimensional, not of shape {tuple(t.shape)}")
+    if t.numel() < 2:
+        raise ValueError("t needs at least two times: where y0 holds, and where to go")
+    if t.dtype.is_complex:
+        raise TypeError(f"t has dtype {t.dtype}, but times are real: give t.real")
+    if not t.dtype.is_floating_point:
+        t = t.to(torch.float64)
+    values = t.detach().tolist()
+    if not all(math.isfinite(x) for x in values):
+        raise ValueError("t holds a time that is not finite; give finite times")
+    steps = [b - a for a, b in zip(values, values[1:])]
+    if not (all(s > 0 for s in steps) or all(s < 0 for s in steps)):
+        first = next(i for i, s in enumerate(steps) if s == 0 or (s > 0) != (steps[0] > 0))
+        raise ValueError(
+            f"t must be strictly increasing or strictly decreasing, but t[{first}] = {values[first]:.6g} is followed by "
+            f"t[{first + 1}] = {values[first + 1]:.6g}; sort the times and remove repeated ones"
+        )
+    return t
 
 
 def _check_arguments(f, count):

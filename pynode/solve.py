@@ -28,8 +28,10 @@ from .problem import ODEProblem
 from .solution import Piece, Solution
 from .solve_batched import solve_batched
 from .status import RejectStep, Status
+from .surroundings import disturbed, eager, undisturbed
 
 
+@eager
 def solve(
     f, y0=None, t=None, *, method="auto", rtol=1e-6, atol=1e-9, dense=False, adjoint="auto", args=(), jac=None, params=None,
     structure="dense", mass=None, consistent="check",
@@ -85,6 +87,8 @@ def solve(
     """
     given = dict(locals())
     problem = f if isinstance(f, ODEProblem) else ODEProblem(f, y0, t, args, jac, mass)
+    if disturbed(problem):
+        return undisturbed(lambda plain: solve(**{**given, "f": plain}), problem)
     if functional.active():
         return functional.transformed(solve, problem, given)
     choosing = method == "auto" and not batched and structure == "dense" and problem.mass is None
@@ -164,11 +168,11 @@ def solve(
                 return outputs()
 
             def pullback(grads):
-                with field.held.again():
+                with field.held.again(taken.parameters):
                     return adjoint.pullback(taken, method, path, queries[: len(grads)], grads, flat_options)
 
             def second(grads, vectors):
-                with field.held.again():
+                with field.held.again(taken.parameters):
                     return adjoint.second(taken, path, queries[: len(grads)], grads, vectors)
 
             return Integrate.apply(outputs, pullback, second, start, *taken.sources)

@@ -14,6 +14,7 @@ from .backends.row_steps import RowSteps
 from .backends.torch_batched import Spans, integrate
 from .failure import Case, examine
 from .field import VectorField
+from .held import Held
 from .methods.bdf import BDF
 from .methods.dirk import DIRK
 from .methods.explicit import ExplicitRungeKutta
@@ -53,6 +54,7 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
     layout = field.layout
     flat = layout.ravel_rows(problem.y0, field.batch)
     times = problem.row_times(flat.device, field.batch)
+    held = Held(problem.f, flat.device)
     atol, moments = options.flat_atol(layout, flat), times.detach()
     check_independent(field, moments[0], flat.detach())
     field.find_parameters(moments[0], flat, params)
@@ -87,7 +89,8 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
             when, who = np.concatenate(when), np.concatenate(who)
 
             def pullback(grads):
-                return discrete_rows.pullback(RowPart(field, index), method, steps, when, who, grads)
+                with held.again(field.parameters):
+                    return discrete_rows.pullback(RowPart(field, index), method, steps, when, who, grads)
 
             joined = Integrate.apply(lambda: joined.detach(), pullback, _no_second, start, *field.parameters)
         elif inference:

@@ -30,6 +30,10 @@ class Status(Enum):
         "check the vector field for divisions, logarithms or roots of states that can become negative; "
         "scale the states, or bound the parameters",
     )
+    DIVERGED = (
+        "the state is no longer finite after steps of fixed size",
+        "take smaller steps, or, where the drift is stiff, a method that is implicit in it ('implicitem')",
+    )
     NEWTON = (
         "Newton's iteration did not converge, also with ever smaller steps",
         "check the Jacobian if you gave one, and the vector field for kinks or jumps; or use a Rosenbrock method "

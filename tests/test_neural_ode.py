@@ -10,7 +10,7 @@ from cases import FAMILIES, Forced, tensor
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from pynode import SolveError, solve
+from pynode import Event, SolveError, solve
 from pynode.nn import NeuralODE
 
 every_family = pytest.mark.parametrize("method", FAMILIES)
@@ -139,3 +139,20 @@ def test_mistakes_are_told():
         NeuralODE(Forced(), method="tsit6")(tensor(1.0, 0.0, -1.0))
     with pytest.raises(SolveError, match="raise max_steps"):
         NeuralODE(Forced(), max_steps=1)(tensor(1.0, 0.0, -1.0))
+
+
+def test_a_solve_that_may_end_early_is_refused():
+    """The state that a terminal event, a callback or a failure leaves is not that of the last time."""
+    y0, stop = tensor(1.0, 0.0, -1.0), Event(lambda t, y: t - 0.5, terminal=True, name="half-way")
+    with pytest.raises(ValueError, match="throw=False may not reach: leave throw away and catch SolveError"):
+        NeuralODE(Forced(), throw=False)
+    with pytest.raises(ValueError, match=r"the event 'half-way' is terminal and ends the solve before; call pynode\.solve"):
+        NeuralODE(Forced(), events=stop)
+    model = NeuralODE(Forced(), callback=lambda t, y, stats: t > 0.5)
+    with pytest.raises(ValueError, match=r"the callback stopped the solve at .* let callback return nothing"):
+        model(y0)
+    model.options.update(callback=None, throw=False)
+    with pytest.raises(ValueError, match="throw=False"):
+        model(y0)
+    passing = NeuralODE(Forced(), events=Event(stop.condition, reset=lambda t, y: 2 * y))
+    assert not torch.equal(passing(y0), NeuralODE(Forced())(y0))

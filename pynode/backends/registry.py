@@ -68,7 +68,7 @@ def choose(backend, method):
     near = algorithms.nearest(method)
     if near is None:
         raise ValueError(f"{method} is Julia's alone. {problem}")
-    warnings.warn(f"{method} is Julia's alone. {problem} The torch engine serves with {near}.", stacklevel=3)
+    warnings.warn(f"{method} is Julia's alone. {problem} The torch engine serves with {near}.", stacklevel=4)
     return TorchBackend, registry.get(near)
 
 

@@ -12,7 +12,7 @@ from ..methods.tableau import RungeKutta
 from ..solve import solve
 from .adaptive import FAR
 from .call import BadInput
-from .methods import ADAMS, ADAPTIVE, EITHER, FIXED, MISSING, SCIPY, runner, unknown
+from .methods import ADAMS, ADAPTIVE, EITHER, FIXED, GAUSS, SCIPY, runner, unknown
 
 RENAMED = {
     "first_step": "first_step", "min_step": "min_step", "max_step": "max_step", "max_num_steps": "max_steps",
@@ -87,15 +87,14 @@ def find(name, backend):
     """The method that solve takes for a name, torchdiffeq's or pynode's own; ValueError where there is none."""
     if not isinstance(name, str):
         return name
+    if name in ADAMS or name in GAUSS or name == SCIPY:
+        near = "'radauIIA5'" if name in GAUSS else "'adamspece' or 'fbdf'"
+        raise ValueError(f"{name!r} is torchdiffeq's alone, and takes no keywords of solve: use {near}")
     source = {**ADAPTIVE, **FIXED, **EITHER}.get(name)
     if isinstance(source, RungeKutta):
         return runner(source).fixed() if name in FIXED else runner(source)
     if source is not None:
         return source
-    if name in ADAMS or name == SCIPY or name in MISSING:
-        if name in MISSING:
-            raise unknown(name)
-        raise ValueError(f"{name!r} is torchdiffeq's alone, and takes no keywords of solve: use 'adamspece' or 'fbdf'")
     if name.lower() == "auto":
         return "auto"
     try:

@@ -109,8 +109,9 @@ class CallTolerance(Tolerance):
         return min(found, 1.0) if self.forgiving else found
 
     def rms(self, v, scale):
+        """The norm of v / scale, (n,); of several states together, (s n,), the largest."""
         with torch.no_grad():
-            return self._norm(self.field.elements(v / scale))
+            return max(self._norm(row) for row in self.field.elements((v / scale).view(-1, self.field.size)))
 
     def _norm(self, elements):
         return float(abs(self.user(elements.detach().reshape(self.field.call.y0.shape).to(self.field.call.y0.dtype))))

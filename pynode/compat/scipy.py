@@ -21,7 +21,10 @@ def integrate(call):
         return y0.unsqueeze(0)
     real = y0.abs().dtype
 
+    progress = _Progress(abs(call.t[-1].item() - call.t[0].item()))
+
     def rhs(t, y):
+        progress.note(t)
         with torch.no_grad():
             state = torch.as_tensor(y).to(y0).reshape(y0.shape)
             out = call.func(torch.tensor(t, dtype=real, device=y0.device), state)
@@ -43,7 +46,28 @@ def integrate(call):
         if not solved.success:
             raise OdeintError(f"{name} of SciPy failed: {solved.message}")
         found = solved.y.T
+    if not np.isfinite(found).all():
+        raise OdeintError(f"non-finite values in state `y`: {name} of SciPy went on through NaN or infinity that func returned")
     return torch.as_tensor(found.copy()).to(y0).reshape((-1, *y0.shape))
+
+
+class _Progress:
+    """Raises where thousands of evaluations come no further: LSODA goes on for ever towards a singularity."""
+
+    EVALUATIONS, LEAST = 10_000, 1e-12  # this many must move the time by this part of the span
+
+    def __init__(self, span):
+        self.least, self.mark, self.count = self.LEAST * span, None, 0
+
+    def note(self, t):
+        if self.mark is None or abs(t - self.mark) > self.least:
+            self.mark, self.count = t, 0
+        self.count += 1
+        if self.count > self.EVALUATIONS:
+            raise OdeintError(
+                f"underflow in dt: SciPy's solver does not come beyond t = {t:.6g}, where the solution may be singular; stop "
+                "before, or loosen rtol and atol"
+            )
 
 
 def _no_smaller_than(least, name, rhs, times, start, tolerances, longest):

@@ -1,4 +1,4 @@
-"""Radau IIA collocation: the numbers of the method of s stages, from its definition. Hairer & Wanner II, IV.5, IV.8."""
+"""Collocation: the numbers of the methods of s stages, from their nodes. Hairer & Wanner II, IV.5, IV.8."""
 
 from __future__ import annotations
 
@@ -9,20 +9,15 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class RadauIIA:
-    """Y_i = y + h sum_j a_ij f(t + c_j h, Y_j), y1 = Y_s: order 2 s - 1, stage order s, L-stable.
+class Collocation:
+    """Y_i = y + h sum_j a_ij f(t + c_j h, Y_j), stage order s; a: the integrals of the Lagrange polynomials to c_i.
 
-    c: the zeros of d^(s-1)/dx^(s-1) (x^(s-1) (x - 1)^s); a: the integrals of the Lagrange polynomials to c_i.
-    The dense output is the collocation polynomial, of order s.
+    Subclasses give the nodes c and the order. The dense output is the collocation polynomial, of order s.
     """
 
     name: str
     stages: int
     reference: str
-
-    @property
-    def order(self) -> int:
-        return 2 * self.stages - 1
 
     @property
     def embedded_order(self) -> int:
@@ -33,16 +28,6 @@ class RadauIIA:
         return self.stages
 
     @cached_property
-    def c(self) -> np.ndarray:
-        s, x = self.stages, np.polynomial.Polynomial([0, 1])
-        poly = (x ** (s - 1) * (x - 1) ** s).deriv(s - 1)
-        nodes = np.sort(poly.roots().real)
-        for _ in range(3):
-            nodes = nodes - poly(nodes) / poly.deriv()(nodes)
-        nodes[-1] = 1.0
-        return nodes
-
-    @cached_property
     def powers(self) -> np.ndarray:
         """(s, s): values at the c_i of a polynomial that is 0 at 0 to its coefficients of theta, ..., theta^s."""
         return np.linalg.inv(self.c[:, None] ** np.arange(1, self.stages + 1))
@@ -51,6 +36,11 @@ class RadauIIA:
     def a(self) -> np.ndarray:
         q = np.arange(1, self.stages + 1)
         return (self.c[:, None] ** q / q) @ np.linalg.inv(self.c[:, None] ** (q - 1))
+
+    @cached_property
+    def ending(self) -> np.ndarray:
+        """(s,) weights of the z_i = Y_i - y in y1 - y: the collocation polynomial at the end of the step."""
+        return np.ones(self.stages) @ self.powers
 
     @cached_property
     def eigen(self):
@@ -88,5 +78,34 @@ class RadauIIA:
         """(s, s): the z_i of a step to those of the next one, ratio times as long, by the collocation polynomial."""
         theta = 1 + self.c * ratio
         values = theta[:, None] ** np.arange(1, self.stages + 1) @ self.powers
-        values[:, -1] -= 1
-        return values
+        return values - self.ending
+
+
+class RadauIIA(Collocation):
+    """c: the zeros of d^(s-1)/dx^(s-1) (x^(s-1) (x - 1)^s), so that y1 = Y_s: order 2 s - 1, L-stable. IV.5."""
+
+    @property
+    def order(self) -> int:
+        return 2 * self.stages - 1
+
+    @cached_property
+    def c(self) -> np.ndarray:
+        s, x = self.stages, np.polynomial.Polynomial([0, 1])
+        poly = (x ** (s - 1) * (x - 1) ** s).deriv(s - 1)
+        nodes = np.sort(poly.roots().real)
+        for _ in range(3):
+            nodes = nodes - poly(nodes) / poly.deriv()(nodes)
+        nodes[-1] = 1.0
+        return nodes
+
+
+class GaussLegendre(Collocation):
+    """c: the zeros of the Legendre polynomial: order 2 s, symmetric, A-stable but not L-stable. IV.5. For fixed steps."""
+
+    @property
+    def order(self) -> int:
+        return 2 * self.stages
+
+    @cached_property
+    def c(self) -> np.ndarray:
+        return (np.polynomial.legendre.leggauss(self.stages)[0] + 1) / 2

@@ -49,10 +49,10 @@ class State(NamedTuple):
 
 @cache
 def _tensors(tableau, dtype, device):
-    """a, T, T^-1, weights of the error, and of the dense output, as tensors."""
+    """a, T, T^-1, weights of the error, of the dense output, and of the end of the step, as tensors."""
     with torch.inference_mode(False):
         _, transform, inverse = tableau.eigen
-        arrays = tableau.a, transform, inverse, tableau.e, tableau.powers
+        arrays = tableau.a, transform, inverse, tableau.e, tableau.powers, tableau.ending
         return [torch.tensor(array, dtype=dtype, device=device) for array in arrays]
 
 
@@ -145,7 +145,7 @@ class Radau(KeepsJacobian, OneStep):
     def step(self, field, t, y, h, state, tol):
         """One step; y: (n,). Newton's iterations synchronise once each, the norm of the error once."""
         tb, differentiable = self.tableau, torch.is_grad_enabled()
-        a, _, _, weights, _ = _tensors(tb, y.dtype, y.device)
+        a, _, _, weights, _, ending = _tensors(tb, y.dtype, y.device)
         start = y.detach() if differentiable else y
         base, stages = start.repeat(tb.stages), _Stages(field, tb, h, a)
         scale = tol.scale(start).repeat(tb.stages)
@@ -183,7 +183,7 @@ class Radau(KeepsJacobian, OneStep):
         ys = found.y.view(tb.stages, -1)
         if differentiable:
             ys = self._attach(field, stages, state.jacobian, t, y, h, ys)
-        y1 = ys[-1]
+        y1 = ys[-1] if tb.c[-1] == 1.0 else torch.addmv(y, (ys - y).t(), ending)
         ended = State(
             None, (z, h), state.past, False, state.jacobian, None if rate > SLOW else jac, origin, False, solver, h, rate
         )

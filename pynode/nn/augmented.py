@@ -26,11 +26,17 @@ class AugmentedODE(NeuralODE):
             raise TypeError(f"augment_dims must be an integer, not {type(augment_dims).__name__}")
         if augment_dims < 1:
             raise ValueError(f"augment_dims must be at least 1, not {augment_dims}; without further dimensions use NeuralODE")
+        if isinstance(dim, bool) or not isinstance(dim, int):
+            raise TypeError(f"dim must be an integer, the dimension that is augmented, not {dim!r}")
         super().__init__(field, t, **options)
         self.augment_dims, self.dim = augment_dims, dim
 
     def forward(self, y0, t=None):
         """y0: (..., d, ...), d entries along dim. Returns (T, ..., d + augment_dims, ...), without T where last_only."""
+        if not isinstance(y0, torch.Tensor):
+            raise TypeError(f"the input must be a tensor, not {type(y0).__name__}; the zeros go into one dimension of it")
+        if not -y0.dim() <= self.dim < y0.dim():
+            raise ValueError(f"dim = {self.dim} is no dimension of an input {tuple(y0.shape)}: choose dim, or unsqueeze")
         shape = list(y0.shape)
         shape[self.dim] = self.augment_dims
         return super().forward(torch.cat((y0, y0.new_zeros(shape)), self.dim), t)

@@ -6,9 +6,10 @@ from __future__ import annotations
 import torch
 from torch.distributions import Distribution, Independent, Normal
 
+from .along import NOISES
 from .neural_ode import NeuralODE
 
-TRACES, NOISES = ("exact", "hutchinson"), ("rademacher", "gaussian")
+TRACES = ("exact", "hutchinson")
 
 
 class CNF(NeuralODE):
@@ -25,7 +26,7 @@ class CNF(NeuralODE):
     noise: of e: 'rademacher' (1 or -1) or 'gaussian'.
     base: a torch.distributions.Distribution with event_shape (dim,), of the dtype and on the device of the data; None: the
         standard normal.
-    options: as for NeuralODE.
+    regularisers, options: as for NeuralODE; every point is a row, and log_prob keeps the penalties, too.
 
     ``stats`` holds the counts of the last solve. SolveError where one fails, ValueError for densities of another shape.
     """
@@ -44,6 +45,10 @@ class CNF(NeuralODE):
                 f"base has event_shape {tuple(base.event_shape)} where the data have {(dim,)}; wrap a density by component in "
                 "torch.distributions.Independent(base, 1)"
             )
+        if base is not None and base.batch_shape:
+            raise ValueError(
+                f"base is {tuple(base.batch_shape)} densities where one is wanted: give it parameters of shape {(dim,)} alone"
+            )
         super().__init__(field, t, **options)
         if self.t.shape != (2,):
             raise ValueError(f"t must be (t_0, t_1), the times of base and data, not {self.t.numel()} times")
@@ -52,12 +57,13 @@ class CNF(NeuralODE):
     def log_prob(self, x):
         """log p(x), (...,), of x (..., dim); with trace='hutchinson' an unbiased estimate."""
         self._check(x)
-        e = self._draw(x) if self.trace == "hutchinson" else None
-        z, change = self._solved(_WithTrace(self._timed), (x, x.new_zeros(x.shape[:-1])), self._backwards, (e,))
+        z, change = self._integrated(x, self._backwards, (_Trace(self.trace),), x.dim() - 1, self.noise)
         return self._base(x).log_prob(z[-1]) + change[-1]
 
     def sample(self, n):
         """n draws of x, (n, dim), differentiable with respect to the parameters of the field."""
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise ValueError(f"n must be how many points are drawn, an integer of at least 1, not {n!r}")
         like = next((p for p in self.field.parameters() if p.is_floating_point()), torch.empty(()))
         return self._solved(self._timed, self._base(like).sample((n,)), self.t)[-1]
 
@@ -86,34 +92,22 @@ class CNF(NeuralODE):
         return Independent(Normal(like.new_zeros(self.dim), like.new_ones(self.dim)), 1)
 
     def _check(self, x):
+        if not isinstance(x, torch.Tensor):
+            raise TypeError(f"points must be a tensor, (..., {self.dim}), not {type(x).__name__}")
         if x.dim() < 1 or x.shape[-1] != self.dim:
             raise ValueError(
                 f"a density in {self.dim} dimensions takes points of shape (..., {self.dim}), not {tuple(x.shape)}; "
                 "give the components of a point the last dimension"
             )
 
-    def _draw(self, x):
-        e = torch.randn_like(x, requires_grad=False)
-        return torch.where(e < 0, -1.0, 1.0).to(x) if self.noise == "rademacher" else e
 
+class _Trace:
+    """The integrand tr(d field/dz), exact, or its estimate."""
 
-class _WithTrace(torch.nn.Module):
-    """d/dt (z, l) = (field(t, z), tr(d field/dz)), the trace for the noise e (..., dim), or exact where that is None."""
+    def __init__(self, trace):
+        self.needs = "rows" if trace == "exact" else "probe"
 
-    def __init__(self, field):
-        super().__init__()
-        self.field = field
-
-    def forward(self, t, state, e):
-        z, _ = state
-        # A transform of torch.func, because integrators run in inference mode and gradients take many points under vmap.
-        slope, pull = torch.func.vjp(lambda z: self.field(t, z), z)
-        if slope.shape != z.shape:
-            raise ValueError(
-                f"the field returned shape {tuple(slope.shape)} for points of shape {tuple(z.shape)}; "
-                "dz/dt must have the shape of z"
-            )
-        if e is not None:
-            return slope, (pull(e)[0] * e).sum(-1)
-        unit = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
-        return slope, sum(pull(row.expand_as(z))[0][..., i] for i, row in enumerate(unit))
+    def __call__(self, local):
+        if self.needs == "probe":
+            return (local.probe * local.e).sum(-1)
+        return sum(row[..., i] for i, row in enumerate(local.rows))

@@ -2,71 +2,69 @@
 
 from __future__ import annotations
 
-import inspect
-
-import torch
-
-from ..solve import solve
+from .along import NOISES, Along, draw
+from .base import DefaultTimes, SolveModule
+from .regularisers import as_regularisers
 
 
-class NeuralODE(torch.nn.Module):
+class NeuralODE(DefaultTimes, SolveModule):
     """y(t) of dy/dt = field(t, y), y(t_0) = input.
 
     field: nn.Module with forward(t, y), or forward(y) for an autonomous field; y has the shape of the input.
     t: default times, at least two, kept as a buffer (float64); without ``t`` in the call these are used.
     last_only: return the state at the last time alone, shape of the input, so that the module fits in nn.Sequential;
         None (default): where the call gives no t.
+    regularisers: one or several of pynode.nn.regularisers, integrated beside y in training mode. Then the first dimension of y
+        numbers rows that do not know one another (y of one dimension is a single row). ``penalty`` is the sum of their means
+        over the rows in the last call, times their weights, to be added to the loss; ``penalties`` has each by name, a value
+        a row.
     options: of ``solve`` (method, rtol, atol, adjoint, max_steps, ...).
 
-    ``stats`` holds the counts of the last solve. Raises SolveError where a solve fails.
+    With t = (0, N), method="euler" and step_size=1.0 it is a residual network of N blocks y + field(t, y) (ibid., sec. 1), with
+    the weights of the field in each block where it does not depend on t (examples/digits.py).
+
+    ``stats`` holds the counts of the last solve, ``events`` what occurred where options has events. Raises SolveError where a
+    solve fails, ValueError for options by which it may end before its last time (throw=False, terminal events), because what
+    a call returns is the state at that time.
     """
 
-    def __init__(self, field, t=(0.0, 1.0), *, method="auto", rtol=1e-6, atol=1e-9, last_only=None, **options):
-        super().__init__()
-        if not isinstance(field, torch.nn.Module):
-            raise TypeError(f"field must be an nn.Module, so that its parameters are found, not {type(field).__name__}")
-        self.field = field
-        self.register_buffer("t", torch.as_tensor(t, dtype=torch.float64), persistent=False)
-        self.last_only = last_only
-        self.options = {"method": method, "rtol": rtol, "atol": atol, **options}
-        self.stats = None
-        self._takes_time = len(inspect.signature(field.forward).parameters) != 1
+    def __init__(
+        self, field, t=(0.0, 1.0), *, method="auto", rtol=1e-6, atol=1e-9, last_only=None, regularisers=(), **options
+    ):
+        super().__init__(field, {"method": method, "rtol": rtol, "atol": atol, **options})
+        self.keep_times(t, last_only)
+        self.regularisers, self.penalties = as_regularisers(regularisers), {}
 
-    def _apply(self, fn, recurse=True):
-        """.to(device) moves the times, but .float() leaves them in float64: time is never rounded to the state's dtype."""
-        times = self.t
-        super()._apply(fn, recurse)
-        self.t = times.to(device=self.t.device)
-        return self
+    def __getstate__(self):
+        """Copies do not take the graph of the last call along."""
+        return {**super().__getstate__(), "penalties": {}}
 
     def forward(self, y0, t=None):
         """y0: the state at t[0], any shape. Returns (T, *y0.shape), or (*y0.shape) with last_only."""
-        times = self.t if t is None else t
-        last_only = t is None if self.last_only is None else self.last_only
-        y = self._solved(self._timed, y0, times)
+        times, last_only = self.choose_times(t)
+        y = self._integrated(y0, times)[0]
         return y[-1] if last_only else y
 
     @property
-    def _timed(self):
-        """The field as a module that is called with (t, y)."""
-        return self.field if self._takes_time else _Autonomous(self.field)
+    def penalty(self):
+        """The weighted sum of the regularisers, a 0-d tensor; 0 without any, and in evaluation mode."""
+        return sum(r.weight * self.penalties[r.name].mean() for r in self.regularisers if r.name in self.penalties)
 
-    def _solved(self, field, y0, times, args=()):
-        """y at the times, by ``solve`` with the options; its counts go to ``stats``."""
-        solution = solve(field, y0, times, args=args, **self.options)
-        self.stats = solution.stats
-        return solution.y
+    def _integrated(self, y0, times, integrands=(), lead=None, noise=NOISES[0]):
+        """(y, l_1, ...) at the times, with the integrals of the integrands (see ``along``); keeps those of the regularisers.
 
-    def extra_repr(self):
-        return ", ".join(f"{key}={value}" for key, value in self.options.items())
-
-
-class _Autonomous(torch.nn.Module):
-    """field(y) called as field(t, y)."""
-
-    def __init__(self, field):
-        super().__init__()
-        self.field = field
-
-    def forward(self, t, y):
-        return self.field(y)
+        lead: how many dimensions of y0 number rows; noise: of which probes are drawn, once a solve.
+        """
+        chosen = self.regularisers if self.training else ()
+        every = (*integrands, *chosen)
+        self.penalties = {}
+        if not every:
+            return (self._solved(self._timed, y0, times),)
+        if lead is None:
+            lead = int(y0.dim() > 1 or bool(self.options.get("batched")))
+        e = draw(y0, noise) if any(g.needs == "probe" for g in every) else None
+        start = (y0, *[y0.new_zeros(y0.shape[:lead]) for _ in every])
+        found = self._solved(Along(self._timed, every, lead), start, times, (e,))
+        ends = [integral[-1].abs() for integral in found[1 + len(integrands) :]]  # backwards in time they are negative
+        self.penalties = {r.name: end for r, end in zip(chosen, ends, strict=True)}
+        return found[: 1 + len(integrands)]

@@ -1,12 +1,12 @@
 """Systems whose rates are products of two linear factors: chemistry by mass action and what looks like it."""
 
-from collections import Counter
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from pynode.problems.base import Field, apply
+from pynode.reactions import sides
 
 
 class Bilinear(Field):
@@ -53,21 +53,12 @@ class MassAction(Bilinear):
 
     def __init__(self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None):
         super().__init__(dtype, device)
-        sides = [[_side(side) for side in self.reactions[name].split("->")] for name in self.defaults]
-        lefts = [list(left.elements()) for left, _ in sides]
+        equations = [sides(self.reactions[name]) for name in self.defaults]
+        lefts = [list(left.elements()) for left, _ in equations]
         self._tables(
             first=[self.species.index(left[0]) for left in lefts],
             # The second factor is 1 for a reaction of one species, the concentration of the partner for one of two.
             A=[[float(left[1:] == [name]) for name in self.species] for left in lefts],
             b=[float(len(left) == 1) for left in lefts],
-            S=[[float(right[name] - left[name]) for left, right in sides] for name in self.species],
+            S=[[float(right[name] - left[name]) for left, right in equations] for name in self.species],
         )
-
-
-def _side(text: str) -> Counter:
-    """How many of each species stand on one side of a reaction: "2 A + B" gives {A: 2, B: 1}."""
-    count = Counter()
-    for term in filter(None, (term.strip() for term in text.split("+"))):
-        *number, name = term.split()
-        count[name] += int(number[0]) if number else 1
-    return count

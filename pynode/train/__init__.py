@@ -7,6 +7,7 @@
 """
 
 from .data import DataError, Dataset, Trajectory, read_csv
+from .idx import read_idx, read_mnist
 from .loop import Fit, TrainingError, fit
 from .model import ModelError, load_model
 from .options import Options
@@ -16,5 +17,5 @@ from .scaling import PhysicalField, ScaledField, Scaling
 
 __all__ = [
     "DataError", "Dataset", "Fit", "ModelError", "Options", "PhysicalField", "ScaledField", "Scaling", "TrainingError",
-    "Trajectory", "display", "fit", "load_model", "plot_fit", "plot_loss", "read_csv",
+    "Trajectory", "display", "fit", "load_model", "plot_fit", "plot_loss", "read_csv", "read_idx", "read_mnist",
 ]

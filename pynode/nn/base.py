@@ -1,0 +1,138 @@
+"""What the modules over ``solve`` share: a vector field, options of the solver, default times, the counts of the last solve."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+
+import torch
+
+from ..events import as_events
+from ..problem import checked_times
+from ..solve import solve
+from ..status import Status
+
+
+class SolveModule(torch.nn.Module):
+    """field: nn.Module, called with the time and ``inputs`` further arguments, or without the time; options: of ``solve``."""
+
+    inputs = 1
+
+    def __init__(self, field, options):
+        super().__init__()
+        self.field = as_field(field, "field")
+        _check_options(options)
+        self.options = options
+        self.stats, self.events, self._heard_by = None, [], []
+        self._check_end()
+
+    def __getstate__(self):
+        """Copies take neither the graph of the last call along nor those who listen to this module."""
+        return {**self.__dict__, "events": [], "_heard_by": []}
+
+    @property
+    def _timed(self):
+        """The field as a module that is called with the time first."""
+        return timed(self.field, self.inputs)
+
+    def _solved(self, field, y0, times, args=(), **more):
+        """y at the times, by ``solve`` with the options and more; its counts go to ``stats`` and to those who listen."""
+        self._check_end()
+        solution = solve(field, y0, times, args=args, **{**self.options, **more})
+        if solution.status is Status.CALLBACK:
+            raise ValueError(
+                f"{solution.message} {type(self).__name__} returns the state at its last time: let callback return nothing"
+            )
+        self.stats, self.events = solution.stats, solution.events
+        for heard in self._heard_by:
+            heard(self, solution.stats)
+        return solution.y
+
+    def listen(self, heard, listening=True):
+        """Call heard(self, stats) after every solve, no more where listening is False."""
+        self._heard_by = [other for other in self._heard_by if other != heard] + ([heard] if listening else [])
+
+    def _check_end(self):
+        """ValueError for options by which a solve may end early; at every call, because options may be changed."""
+        name = type(self).__name__
+        if not self.options.get("throw", True):
+            raise ValueError(
+                f"{name} returns the state at its last time, which throw=False may not reach: leave throw away and catch "
+                "SolveError, whose solution is what was computed, or call pynode.solve"
+            )
+        ending = [event.name for _, event in as_events(self.options.get("events", ()))[0] if event.terminal]
+        if ending:
+            raise ValueError(
+                f"{name} returns the state at its last time, but the event {ending[0]!r} is terminal and ends the solve "
+                "before; call pynode.solve, whose solution says when"
+            )
+
+    def extra_repr(self):
+        return ", ".join(f"{key}={value}" for key, value in self.options.items() if key != "events")
+
+
+class DefaultTimes(torch.nn.Module):
+    """t: times for calls that give none, a buffer (float64); last_only: whether the last state alone is returned, None for:
+    where the call gives no times."""
+
+    def keep_times(self, t, last_only):
+        if not isinstance(last_only, (bool, type(None))):
+            raise TypeError(f"last_only must be True, False or None, not {last_only!r}")
+        self.register_buffer("t", checked_times(t).to(torch.float64), persistent=False)
+        self.last_only = last_only
+
+    def _apply(self, fn, recurse=True):
+        """.to(device) moves the times, but .float() leaves them in float64: time is never rounded to the state's dtype."""
+        times = self.t
+        super()._apply(fn, recurse)
+        self.t = times.to(device=self.t.device)
+        return self
+
+    def choose_times(self, t):
+        """(times, whether the last state alone is wanted) of a call with times t, or None."""
+        return self.t if t is None else t, t is None if self.last_only is None else self.last_only
+
+
+def as_field(field, name):
+    """field, or TypeError where it is no module."""
+    if not isinstance(field, torch.nn.Module):
+        raise TypeError(f"{name} must be an nn.Module, so that its parameters are found, not {type(field).__name__}")
+    if getattr(field.forward, "__name__", "") == "_forward_unimplemented":
+        raise TypeError(f"{name}, a {type(field).__name__}, has no forward: give it one with forward(t, y), or forward(y)")
+    return field
+
+
+def timed(field, inputs=1):
+    """A module that is called with the time and so many further arguments; field may leave the time away."""
+    return field if takes_time(field, inputs) else _Autonomous(field)
+
+
+def takes_time(field, inputs=1) -> bool:
+    """Whether a module is called with (t, ...), unless so many inputs are all that its forward must have."""
+    inner = getattr(field, "_orig_mod", field)  # of a module that torch.compile has wrapped
+    if isinstance(inner, torch.jit.ScriptModule):
+        return len(inner.forward.schema.arguments) - 1 != inputs  # self is the first
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [p for p in inspect.signature(inner.forward).parameters.values() if p.default is p.empty and p.kind in kinds]
+    return len(needed) != inputs
+
+
+def _check_options(options):
+    """TypeError for what is no option of solve, or its own affair."""
+    known = [name for name in inspect.signature(solve).parameters if name not in ("f", "y0", "t", "args")]
+    for name in options:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
+            raise TypeError(f"{name} is no option of a model over solve: {hint}")
+
+
+class _Autonomous(torch.nn.Module):
+    """field(y, ...) called as field(t, y, ...)."""
+
+    def __init__(self, field):
+        super().__init__()
+        self.field = field
+
+    def forward(self, t, *inputs):
+        return self.field(*inputs)

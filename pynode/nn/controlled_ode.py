@@ -1,0 +1,52 @@
+"""Ordinary differential equations with an external input, the state equation of control theory: dy/dt = f(t, y, u(t))."""
+
+from __future__ import annotations
+
+import torch
+
+from .neural_ode import NeuralODE
+from .path import Path
+
+
+class ControlledODE(NeuralODE):
+    """y(t) of dy/dt = field(t, y, u(t)), y(t_0) = input.
+
+    field: nn.Module with forward(t, y, u), or forward(y, u).
+    t, last_only, options: as for NeuralODE.
+
+    Gradients reach the parameters of the field, y0, and the values of u where it is a path: a control to be found, or an
+    unknown input to be identified; of a ZeroOrderHold the times too. The method starts anew where u jumps, and its steps
+    end where u has a kink.
+    """
+
+    inputs = 2
+
+    def forward(self, y0, u, t=None):
+        """y0: the state at t[0], any shape. Returns (T, *y0.shape), or (*y0.shape) with last_only.
+
+        u: ZeroOrderHold, LinearPath(..., time=False) or CubicHermitePath(..., time=False) over the span of t, whose values are
+            (channels,), or (batch, channels) for y0 (batch, ...); or a function or module u(t), smooth (times at which it is
+            not belong to the options jumps and tstops), in which gradients reach the parameters of a module alone.
+        """
+        times, last_only = self.choose_times(t)
+        args, more = (), {}
+        if isinstance(u, Path):
+            if not u.in_time:
+                raise ValueError("an input is a function of time: make the path of one sequence of times for all rows, (T,)")
+            u.check_span(times)
+            args, more = (u.coefficients,), u.corners(0, self.options)
+        elif not callable(u):
+            raise TypeError(f"u must be a path or a function u(t), not {type(u).__name__}; hold values with ZeroOrderHold")
+        y = self._solved(_WithInput(self._timed, u), y0, times, args, **more)
+        return y[-1] if last_only else y
+
+
+class _WithInput(torch.nn.Module):
+    """field(t, y, u(t)), where coefficients are those of u if it is a path."""
+
+    def __init__(self, field, u):
+        super().__init__()
+        self.field, self.u = field, u
+
+    def forward(self, t, y, coefficients=None):
+        return self.field(t, y, self.u(t) if coefficients is None else self.u.at(t, coefficients))

@@ -1,0 +1,111 @@
+"""Vector fields of mechanics, learned through one scalar: the energy of Hamilton, the Lagrangian.
+
+Both make their derivatives by transforms of torch.func, because integrators run in inference mode and gradients take many
+points under vmap. Take smooth activations (tanh, softplus): gradients need second derivatives of the scalar, implicit methods
+third ones.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class HamiltonianField(nn.Module):
+    """dq/dt = dH/dp, dp/dt = -dH/dq - D(q) dH/dp + force(t, q), for y = (q, p).
+
+    Greydanus, Dzamba & Yosinski, Hamiltonian Neural Networks, NeurIPS 2019, without damping and force.
+    There the exact solution keeps H, whatever the network, and the solver keeps it to its tolerances.
+
+    hamiltonian: nn.Module, y (..., 2 d) -> H (...,) or (..., 1), rows by themselves. The momenta p of the data are the
+        canonical ones; where velocities were observed instead, learn a LagrangianField.
+    damping: nn.Module, q (..., d) -> L (..., d, d); D = L L^T, so that friction never gives energy (port-Hamiltonian form of
+        Zhong, Dey & Chakraborty, 2020). force: nn.Module, (t, q) -> (..., d), what enters from outside. None for either.
+    """
+
+    def __init__(self, hamiltonian, damping=None, force=None):
+        super().__init__()
+        self.hamiltonian, self.damping, self.force = _module(hamiltonian, "hamiltonian"), damping, force
+
+    def energy(self, y):
+        """H, (...,), of y (..., 2 d)."""
+        return _scalar(self.hamiltonian(y), y, "hamiltonian")
+
+    def forward(self, t, y):
+        """dy/dt, (..., 2 d), at y (..., 2 d)."""
+        q, _ = _halves(y)
+        by_q, by_p = torch.func.grad(lambda y: self.energy(y).sum())(y).chunk(2, -1)
+        push = -by_q
+        if self.damping is not None:
+            factor = self.damping(q)
+            push = push - (factor @ (factor.mT @ by_p.unsqueeze(-1))).squeeze(-1)
+        if self.force is not None:
+            push = push + self.force(t, q)
+        return torch.cat((by_p, push), -1)
+
+
+class LagrangianField(nn.Module):
+    """dq/dt = v, and dv/dt of the Euler-Lagrange equation, for y = (q, v).
+
+    d/dt dL/dv = dL/dq + force gives (d2L/dv2) dv/dt = dL/dq + force - (d2L/dq dv) v, a d x d system in each row. Cranmer,
+    Greydanus, Hoyer, Battaglia, Spergel & Ho, Lagrangian Neural Networks, 2020. Takes observed coordinates and velocities as
+    they are; the exact solution without force keeps v . dL/dv - L.
+
+    lagrangian: nn.Module, (q, v), each (..., d) -> L (...,) or (..., 1), rows by themselves. L times a number has the same
+        solutions. Where d2L/dv2 is singular the field is not finite, and the solver says so: a network added to |v|^2 / 2
+        starts far from that.
+    force: nn.Module, (t, q, v) -> (..., d), the generalised force; None: none.
+    """
+
+    def __init__(self, lagrangian, force=None):
+        super().__init__()
+        self.lagrangian, self.force = _module(lagrangian, "lagrangian"), force
+
+    def energy(self, y):
+        """v . dL/dv - L, (...,), of y (..., 2 d)."""
+        q, v = _halves(y)
+        momentum = torch.func.grad(lambda v: self._value(q, v).sum())(v)
+        return (v * momentum).sum(-1) - self._value(q, v)
+
+    def forward(self, t, y):
+        """dy/dt, (..., 2 d), at y (..., 2 d)."""
+        q, v = _halves(y)
+        slopes = torch.func.grad(lambda q, v: self._value(q, v).sum(), argnums=(0, 1))
+        (by_q, _), pull = torch.func.vjp(slopes, q, v)
+        unit = torch.eye(q.shape[-1], dtype=y.dtype, device=y.device)
+        rows = [pull((torch.zeros_like(q), row.expand_as(v))) for row in unit]
+        mixed, mass = (torch.stack(parts, -2) for parts in zip(*rows, strict=True))
+        force = by_q - (mixed @ v.unsqueeze(-1)).squeeze(-1)
+        if self.force is not None:
+            force = force + self.force(t, q, v)
+        # Without the check for singular matrices, which would be a synchronisation: what is not finite the solver tells.
+        return torch.cat((v, torch.linalg.solve_ex(mass, force.unsqueeze(-1))[0].squeeze(-1)), -1)
+
+    def _value(self, q, v):
+        return _scalar(self.lagrangian(q, v), q, "lagrangian")
+
+
+def _module(given, name):
+    if not isinstance(given, nn.Module):
+        raise TypeError(f"{name} must be an nn.Module, so that its parameters are found, not {type(given).__name__}")
+    return given
+
+
+def _halves(y):
+    """Coordinates, and momenta or velocities, each (..., d)."""
+    if y.dim() < 1 or y.shape[-1] % 2:
+        raise ValueError(
+            "the last dimension of y holds d coordinates and d momenta or velocities, an even number, not shape "
+            f"{tuple(y.shape)}"
+        )
+    return y.chunk(2, -1)
+
+
+def _scalar(value, y, name):
+    """(...,) for y (..., d)."""
+    value = value.squeeze(-1) if value.shape == (*y.shape[:-1], 1) else value
+    if value.shape != y.shape[:-1]:
+        raise ValueError(
+            f"the {name} returned shape {tuple(value.shape)} for points of shape {tuple(y.shape)}; return one number a point"
+        )
+    return value

@@ -1,0 +1,127 @@
+"""What the solves of a model cost, epoch by epoch: rising counts tell of a field that becomes hard to solve."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from torch import nn
+
+from .base import SolveModule
+
+COUNTS = ("nfe", "backward_nfe", "backward_nvjp", "accepted", "rejected")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The solves of one module in one epoch, and the sums of their counts (see ``stats.Stats``); module: its name."""
+
+    epoch: int
+    module: str
+    solves: int
+    nfe: int
+    backward_nfe: int
+    backward_nvjp: int
+    accepted: int
+    rejected: int
+
+    @property
+    def nfe_per_solve(self) -> float:
+        return self.nfe / self.solves
+
+
+class EvaluationMonitor:
+    """Collects the counts of every solve of the continuous-depth modules in a model.
+
+        monitor = EvaluationMonitor(model)
+        for epoch in range(epochs):
+            train(...)
+            monitor.end_epoch()
+        monitor.print()                       # a table; monitor.to_csv(path), monitor.plot(path)
+
+    model: an nn.Module with at least one NeuralODE, NeuralCDE or other module over ``solve`` inside, else ValueError. ``costs``
+    holds a Cost for each module and epoch in which it was solved. ``with EvaluationMonitor(model) as monitor`` stops listening
+    at its end.
+    """
+
+    def __init__(self, model: nn.Module):
+        named = model.named_modules()
+        flows = {name or type(module).__name__: module for name, module in named if isinstance(module, SolveModule)}
+        if not flows:
+            raise ValueError(f"no NeuralODE or other module over solve is in this {type(model).__name__}: nothing to count")
+        self.costs, self._flows, self._seen, self._epoch = [], flows, {name: [] for name in flows}, 0
+        self._names = {id(module): name for name, module in flows.items()}
+        for module in flows.values():
+            module.listen(self._hear)
+
+    def _hear(self, module, stats):
+        # The counts of the gradient are added to these once it is taken: they are read when the epoch ends.
+        self._seen[self._names[id(module)]].append(stats)
+
+    def end_epoch(self) -> list[Cost]:
+        """Close the epoch; returns its costs, one for each module that was solved."""
+        found = [
+            Cost(self._epoch, name, len(seen), *[sum(getattr(stats, count) for stats in seen) for count in COUNTS])
+            for name, seen in self._seen.items() if seen
+        ]
+        self.costs += found
+        self._epoch += 1
+        self._seen = {name: [] for name in self._flows}
+        return found
+
+    def close(self):
+        """Stop listening; what was collected stays."""
+        for module in self._flows.values():
+            module.listen(self._hear, False)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def to_csv(self, path) -> Path:
+        """Write one line a Cost, with the names of its fields as header; returns the path."""
+        with open(path, "w", newline="") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(Cost)], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(asdict(cost) for cost in self.costs)
+        return Path(path)
+
+    def print(self, console=None):
+        """A table of the epochs, evaluations a solve and all sums, on a rich console. ImportError without rich."""
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(title="Cost of the solves by epoch")
+        for name in ("epoch", "module", "solves", "nfe a solve", *COUNTS):
+            table.add_column(name.replace("_", " "), justify="left" if name == "module" else "right")
+        for cost in self.costs:
+            sums = [f"{getattr(cost, count):,}" for count in COUNTS]
+            table.add_row(str(cost.epoch), cost.module, str(cost.solves), f"{cost.nfe_per_solve:.1f}", *sums)
+        (console or Console()).print(table)
+
+    def plot(self, path) -> Path:
+        """Evaluations and steps a solve against the epoch, lines for each module; returns the path. Needs matplotlib."""
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+
+        figure, panels = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+        for name in dict.fromkeys(cost.module for cost in self.costs):
+            costs = [cost for cost in self.costs if cost.module == name]
+            epochs = [cost.epoch for cost in costs]
+            panels[0].plot(epochs, [cost.nfe_per_solve for cost in costs], label=name)
+            panels[1].plot(epochs, [cost.accepted / cost.solves for cost in costs], label=f"{name}: accepted")
+            panels[1].plot(epochs, [cost.rejected / cost.solves for cost in costs], "--", label=f"{name}: rejected")
+        panels[0].set(title="evaluations a solve", xlabel="epoch")
+        panels[1].set(title="steps a solve", xlabel="epoch")
+        for axes in panels:
+            axes.set_ylim(bottom=0)
+            axes.grid(alpha=0.25)
+            axes.legend(fontsize=8)
+        figure.savefig(path, dpi=120)
+        pyplot.close(figure)
+        return Path(path)

@@ -1,0 +1,64 @@
+"""Recognition networks of latent models: from irregular observations to a Gaussian of the initial latent state."""
+
+from __future__ import annotations
+
+import torch
+from torch.distributions import Independent, Normal
+
+from ..solve import solve
+from .base import as_field
+
+KINDS = ("gru", "ode-rnn")
+
+
+class Recognition(torch.nn.Module):
+    """q(z(t_0) | observations), a Gaussian by component, of a recurrent network that reads the observations backwards in time.
+
+    kind: 'gru', which gets the time to the observation before as an input (Chen, Rubanova, Bettencourt & Duvenaud, NeurIPS
+        2018, sec. 5); 'ode-rnn', whose hidden state h follows dh/ds = field(h) over that time, with one solve for each
+        observation (Rubanova, Chen & Duvenaud, NeurIPS 2019, algorithm 1).
+    data_dim, latent_dim, hidden: of x, z and h.
+    field: of 'ode-rnn', nn.Module with forward(h); None: a network of one hidden layer of 2 hidden units.
+    options: of ``solve``, for 'ode-rnn'.
+    """
+
+    def __init__(self, kind, data_dim, latent_dim, hidden, field=None, **options):
+        super().__init__()
+        if kind not in KINDS:
+            raise ValueError(f"encoder must be one of {', '.join(KINDS)}, not {kind!r}")
+        if field is not None and kind != "ode-rnn":
+            raise ValueError("encoder_field moves the hidden state of encoder='ode-rnn' alone: choose that, or leave it away")
+        self.kind, self.options, self.stats = kind, options, None
+        self.cell = torch.nn.GRUCell(2 * data_dim + (kind == "gru"), hidden)
+        self.head = torch.nn.Sequential(
+            torch.nn.Linear(hidden, hidden), torch.nn.Tanh(), torch.nn.Linear(hidden, 2 * latent_dim)
+        )
+        self.paced = None
+        if kind == "ode-rnn":
+            layers = torch.nn.Linear(hidden, 2 * hidden), torch.nn.Tanh(), torch.nn.Linear(2 * hidden, hidden)
+            self.paced = _Paced(torch.nn.Sequential(*layers) if field is None else as_field(field, "encoder_field"))
+
+    def forward(self, x, seen, gaps):
+        """x: (B, T, data_dim), zero where not seen; seen: of that shape, bool; gaps: (B, T), the time from each observation
+        to the one before, for the first to t_0, and zero where nothing is seen. Returns q, of batch shape (B,)."""
+        inputs = torch.cat((x, seen.to(x), gaps.unsqueeze(-1)), -1)[..., : self.cell.input_size]
+        anything = seen.any(-1, keepdim=True)
+        h = x.new_zeros(len(x), self.cell.hidden_size)
+        for i in reversed(range(x.shape[1])):
+            h = torch.where(anything[:, i], self.cell(inputs[:, i], h), h)
+            if self.paced is not None:
+                solution = solve(self.paced, h, (0.0, 1.0), args=(gaps[:, i : i + 1],), **self.options)
+                h, self.stats = solution.y[-1], solution.stats
+        mean, width = self.head(h).chunk(2, -1)
+        return Independent(Normal(mean, torch.nn.functional.softplus(width) + 1e-5), 1)
+
+
+class _Paced(torch.nn.Module):
+    """dh/ds = gap field(h): rows with gaps of their own, (B, 1), pass them while s goes from 0 to 1."""
+
+    def __init__(self, field):
+        super().__init__()
+        self.field = field
+
+    def forward(self, s, h, gap):
+        return gap * self.field(h)

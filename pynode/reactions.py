@@ -1,0 +1,25 @@
+"""Chemical equations as text: what "A + 2 B -> C" takes and gives."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+
+def sides(equation: str) -> tuple[Counter, Counter]:
+    """How many of each species stand on the left and on the right: "2 B -> B + C" gives ({B: 2}, {B: 1, C: 1}).
+
+    An empty side is allowed, for what comes from or goes where it does not count. ValueError where there is no single "->".
+    """
+    left, arrow, right = equation.partition("->")
+    if not arrow or "->" in right or "<" in left:
+        raise ValueError(f"a reaction reads 'A + B -> 2 C', with one arrow, not {equation!r}; write a reversible one as two")
+    return _side(left), _side(right)
+
+
+def _side(text: str) -> Counter:
+    """How many of each species: "2 A + B" gives {A: 2, B: 1}."""
+    count = Counter()
+    for term in filter(None, (term.strip() for term in text.split("+"))):
+        *number, name = term.split()
+        count[name] += int(number[0]) if number else 1
+    return count

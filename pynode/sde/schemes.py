@@ -1,0 +1,73 @@
+"""Steps of fixed size for Itô's dy = f dt + g dW. Kloeden & Platen, Numerical Solution of SDEs, 1992.
+
+A scheme is explicit or implicit in the drift, and has the noise of Euler and Maruyama or that of Milstein:
+    y' = y + h f + g dW (+ (g dg/dy)(dW^2 - h) / 2),  with f at (t, y), or at (t + h, y') where it is implicit.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+
+class Scheme(NamedTuple):
+    """name: SciML's where it has one; strong: order of convergence of the paths (for g that depends on y; with g that does not
+    the order is 1); milstein: whether the noise has its second term; implicit: whether the drift is taken at the end."""
+
+    name: str
+    strong: float
+    milstein: bool
+    implicit: bool
+    reference: str
+
+
+SCHEMES = {
+    scheme.name.lower(): scheme
+    for scheme in (
+        Scheme("EM", 0.5, False, False, "Kloeden & Platen, eq. (10.2.4)"),
+        Scheme("Milstein", 1.0, True, False, "Kloeden & Platen, eq. (10.3.1)"),
+        Scheme("ImplicitEM", 0.5, False, True, "Kloeden & Platen, eq. (12.2.2)"),
+        Scheme("ImplicitMilstein", 1.0, True, True, "Kloeden & Platen, eq. (12.2.9)"),
+    )
+}
+
+ITERATIONS = 12
+
+
+def step(scheme, sde, t, h, y, dw):
+    """The state at t + h from y (..., d) at t, with the increment dw of the noise; None where Newton's iteration fails."""
+    if scheme.milstein:
+        g, slope = sde.with_slope(t, y)
+        noise = g * dw + 0.5 * slope * (dw * dw - h)
+    else:
+        g = sde.diffusion(t, y)
+        noise = g * dw if sde.diagonal else (g @ dw.unsqueeze(-1)).squeeze(-1)
+    if scheme.implicit:
+        return _solved(sde, t + h, h, y + noise, y)
+    return y + noise + h * sde.drift(t, y)
+
+
+def _solved(sde, t, h, right, start):
+    """y = right + h f(t, y), by Newton's iteration; its derivative is that of the implicit function theorem.
+
+    The last correction alone is in the graph: with A = I - h df/dy it adds A^-1 (right + h f(t, y) - y) to a y without
+    derivatives, whose derivative A^-1 (dright + h df) is that of the solution. Nothing is unrolled.
+    """
+    with torch.no_grad():
+        y, unit = start.detach(), torch.eye(start.shape[-1], dtype=start.dtype, device=start.device)
+        small = torch.finfo(y.dtype).eps ** 0.5  # quadratic convergence: the square of it is what is left
+        for _ in range(ITERATIONS):
+            matrix = unit - h * sde.jacobian(t, y)
+            change = torch.linalg.solve_ex(matrix, right + h * sde.drift(t, y) - y)[0]  # singular: infinite
+            size = float((change.abs() / (1 + y.abs())).max())
+            if size <= small:
+                break
+            if not size < 1e30:
+                return None
+            y = y + change
+        else:
+            return None
+    if not torch.is_grad_enabled():
+        return y + change
+    return y + torch.linalg.solve(matrix, right + h * sde.drift(t, y) - y)

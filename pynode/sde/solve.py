@@ -1,0 +1,101 @@
+"""``solve_sde``: one path of a stochastic differential equation for every row of the state."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from ..events import as_times
+from ..solution import Solution
+from ..status import Status
+from ..tree import Layout
+from .brownian import BrownianPath
+from .equation import SDE
+from .schemes import SCHEMES, step
+
+HALVINGS = 10
+
+
+def solve_sde(drift, diffusion, y0, t, *, dt, method="em", noise_dim=None, brownian=None, throw=True) -> Solution:
+    """Solve Itô's dy = drift(t, y) dt + diffusion(t, y) dW, y(t[0]) = y0, in steps of at most dt.
+
+    drift: nn.Module or function f(t, y) -> (..., d), t a 0-d tensor; diffusion: g(t, y) -> (..., d), every component with noise
+        of its own, or (..., d, noise_dim) for a noise of that many components.
+    y0: (..., d) float32 or float64; each row is a path of its own: repeat a state to get several paths from it.
+    t: at least two times, increasing. The steps divide the time between two outputs evenly.
+    method: 'EM' (Euler and Maruyama, strong order 0.5, weak order 1), 'Milstein' (strong order 1, where diffusion i depends
+        on y_i alone), and, for a stiff drift, 'ImplicitEM' and 'ImplicitMilstein', with the drift at the end of the step by
+        Newton's iteration over each row (a step whose iteration fails is halved).
+    brownian: the noise, a BrownianPath of the shape of dW over the span; None: a new one, from torch's random numbers, so that
+        torch.manual_seed repeats it.
+
+    Gradients reach y0 and all tensors of drift and diffusion, by autograd through the steps: they are those of the computed
+    path for fixed noise, to rounding, whatever dt. (A stochastic adjoint, solved backwards, has them as dt -> 0
+    alone, with an error of the order of the scheme.) Memory grows with the number of steps.
+
+    Returns a Solution with y (T, ..., d); .brownian is the noise. SolveError where states overflow (with throw=False the
+    partial solution), ValueError and TypeError for input that makes no sense.
+    """
+    scheme = SCHEMES.get(method.lower()) if isinstance(method, str) else None
+    if scheme is None:
+        raise ValueError(f"method must be one of {', '.join(s.name for s in SCHEMES.values())}, not {method!r}")
+    layout = Layout(y0)
+    if not layout.single or y0.dim() == 0 or layout.size == 0:
+        raise ValueError("the state of an SDE is one tensor, (..., d), with at least one component; join the parts in it")
+    times = as_times(t, "t").detach()
+    values = times.tolist()
+    if len(values) < 2 or any(b <= a for a, b in zip(values, values[1:])):
+        raise ValueError("t needs at least two times, strictly increasing: the noise of an SDE comes forward in time")
+    if not (isinstance(dt, (int, float)) and dt > 0):
+        raise ValueError(f"dt must be a positive number, the largest step in units of t, not {dt!r}")
+    if noise_dim is not None and scheme.milstein:
+        raise ValueError("Milstein's scheme needs diagonal noise (others take Lévy areas): leave noise_dim away, or take 'em'")
+    sde = SDE(drift, diffusion, y0, noise_dim)
+    counts = [max(1, math.ceil((b - a) / dt - 1e-9)) for a, b in zip(values, values[1:])]
+    if brownian is None:
+        seed = int(torch.randint(2**62, ()))
+        grid = [a + (b - a) * i / n for a, b, n in zip(values, values[1:], counts) for i in range(n)]
+        brownian = BrownianPath(sde.noise_shape, [*grid, values[-1]], seed=seed, dtype=layout.dtype, device=layout.device)
+    elif brownian.shape != sde.noise_shape:
+        raise ValueError(f"the Brownian path has shape {brownian.shape} where the noise has {sde.noise_shape}")
+    if scheme.milstein:
+        sde.check_diagonal(values[0], y0.detach())
+    if scheme.implicit:
+        sde.check_rows(values[0], y0.detach())
+
+    ys, status = [y0], Status.SUCCESS
+    for a, b, count in zip(values, values[1:], counts):
+        y, reached = ys[-1], a
+        for i in range(count):
+            end = b if i == count - 1 else a + (b - a) * (i + 1) / count
+            y = _advance(scheme, sde, brownian, reached, end, y, HALVINGS)
+            if y is None:
+                break
+            reached = end
+        if y is None or not bool(torch.isfinite(y.detach()).all()):
+            status = Status.DIVERGED if y is not None else Status.NEWTON
+            break
+        ys.append(y)
+    message = f"{scheme.name}: {status.sentence}, between t = {values[len(ys) - 1]:.6g} and the next output."
+    if status is Status.SUCCESS:
+        message = f"{status.sentence}, t = {values[-1]:.6g}."
+    else:
+        message += f" What to do: {status.remedy}."
+    solution = Solution(times[: len(ys)], torch.stack(ys), status, message, sde.stats, scheme.name, layout, [])
+    solution.brownian = brownian
+    return solution.check() if throw else solution
+
+
+def _advance(scheme, sde, brownian, start, end, y, halvings):
+    """The state at end, in one step, or in smaller ones on the same noise where Newton's iteration fails; else None."""
+    new = step(scheme, sde, start, end - start, y, brownian.increment(start, end))
+    if new is not None:
+        sde.stats.accepted += 1
+        return new
+    sde.stats.newton_failures += 1
+    if halvings == 0:
+        return None
+    middle = 0.5 * (start + end)
+    half = _advance(scheme, sde, brownian, start, middle, y, halvings - 1)
+    return None if half is None else _advance(scheme, sde, brownian, middle, end, half, halvings - 1)

@@ -1,0 +1,86 @@
+"""What a block around a solve changes: autocast, parametrizations that are kept, torch.compile, tracing and export.
+
+A solve looks at its values, keeps its dtype, and runs again in the backward pass, when the block is over: it steps out of them.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import wraps
+
+import torch
+from torch.nn.utils import parametrize
+
+from .tree import Layout
+
+HALVES = (torch.float16, torch.bfloat16)
+
+
+def eager(solve):
+    """solve as a function that torch.compile leaves alone: the graph breaks there, and nothing within is compiled.
+
+    NotImplementedError where it is traced or exported.
+    """
+    @wraps(solve)
+    def called(*arguments, **keywords):
+        if torch.jit.is_tracing() or getattr(torch.compiler, "is_exporting", bool)():
+            raise NotImplementedError(
+                "a solve cannot be traced or exported, because its steps depend on the values that it meets: trace or export "
+                "the vector field, torch.export.export(field, (t, y)), and solve around it"
+            )
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(solve)(*arguments, **keywords)
+        return solve(*arguments, **keywords)
+
+    return called
+
+
+def disturbed(problem) -> bool:
+    """Whether autocast or kept parametrizations are on for the solve of an ODEProblem."""
+    return _kept() or _autocast(Layout(problem.y0).device.type)
+
+
+def undisturbed(run, problem):
+    """run(problem) without them. What autocast brought to half precision goes back to float32, as by torch.amp.custom_fwd."""
+    layout = Layout(problem.y0)
+    if _autocast(layout.device.type):
+        args = tuple(_raised(a) if isinstance(a, torch.Tensor) else a for a in problem.args)
+        problem = replace(problem, y0=layout.unravel(_raised(layout.ravel(problem.y0))), args=args)
+    with quiet(layout.device.type):
+        return run(problem)
+
+
+@contextmanager
+def quiet(device):
+    """A block without autocast on a kind of device ('cpu'), and where parametrized tensors are made when they are asked for.
+
+    Of a tensor that torch.nn.utils.parametrize.cached keeps, the graph would be that of whoever asked first: often none.
+    """
+    with ExitStack() as stack:
+        if _autocast(device):
+            stack.enter_context(torch.autocast(device, enabled=False))
+        if _kept():
+            stack.enter_context(_remade())
+        yield
+
+
+def _autocast(device) -> bool:
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def _raised(x):
+    return x.float() if x.dtype in HALVES else x
+
+
+def _kept() -> bool:
+    return getattr(parametrize, "_cache_enabled", 0) > 0
+
+
+@contextmanager
+def _remade():
+    depth, parametrize._cache_enabled = parametrize._cache_enabled, 0
+    try:
+        yield
+    finally:
+        parametrize._cache_enabled = depth
