@@ -55,5 +55,5 @@ def test_a_copy_is_not_listened_to():
 
 
 def test_a_model_without_solves_is_refused():
-    with pytest.raises(ValueError, match="nothing to count"):
+    with pytest.raises(ValueError, match="there is no NeuralODE or the like in this Linear"):
         EvaluationMonitor(nn.Linear(2, 2))

@@ -22,9 +22,9 @@ class SolveModule(torch.nn.Module):
         super().__init__()
         self.field = as_field(field, "field")
         _check_options(options)
+        self._check_end(options)
         self.options = options
         self.stats, self.events, self._heard_by = None, [], []
-        self._check_end()
 
     def __getstate__(self):
         """Copies take neither the graph of the last call along nor those who listen to this module."""
@@ -36,9 +36,10 @@ class SolveModule(torch.nn.Module):
         return timed(self.field, self.inputs)
 
     def _solved(self, field, y0, times, args=(), **more):
-        """y at the times, by ``solve`` with the options and more; its counts go to ``stats`` and to those who listen."""
-        self._check_end()
-        solution = solve(field, y0, times, args=args, **{**self.options, **more})
+        """y at the times, by ``solve`` with the options and more of them; its counts go to ``stats`` and who listens."""
+        options = {**self.options, **more}
+        self._check_end(options)
+        solution = solve(field, y0, times, args=args, **options)
         if solution.status is Status.CALLBACK:
             raise ValueError(
                 f"{solution.message} {type(self).__name__} returns the state at its last time: let callback return nothing"
@@ -52,15 +53,15 @@ class SolveModule(torch.nn.Module):
         """Call heard(self, stats) after every solve, no more where listening is False."""
         self._heard_by = [other for other in self._heard_by if other != heard] + ([heard] if listening else [])
 
-    def _check_end(self):
+    def _check_end(self, options):
         """ValueError for options by which a solve may end early; at every call, because options may be changed."""
         name = type(self).__name__
-        if not self.options.get("throw", True):
+        if not options.get("throw", True):
             raise ValueError(
                 f"{name} returns the state at its last time, which throw=False may not reach: leave throw away and catch "
                 "SolveError, whose solution is what was computed, or call pynode.solve"
             )
-        ending = [event.name for _, event in as_events(self.options.get("events", ()))[0] if event.terminal]
+        ending = [event.name for _, event in as_events(options.get("events", ()))[0] if event.terminal]
         if ending:
             raise ValueError(
                 f"{name} returns the state at its last time, but the event {ending[0]!r} is terminal and ends the solve "
@@ -104,17 +105,16 @@ def as_field(field, name):
 
 def timed(field, inputs=1):
     """A module that is called with the time and so many further arguments; field may leave the time away."""
-    return field if takes_time(field, inputs) else _Autonomous(field)
+    return _Autonomous(field) if _needed(field) == inputs else field
 
 
-def takes_time(field, inputs=1) -> bool:
-    """Whether a module is called with (t, ...), unless so many inputs are all that its forward must have."""
+def _needed(field) -> int:
+    """How many arguments the forward of a module must have."""
     inner = getattr(field, "_orig_mod", field)  # of a module that torch.compile has wrapped
     if isinstance(inner, torch.jit.ScriptModule):
-        return len(inner.forward.schema.arguments) - 1 != inputs  # self is the first
+        return len(inner.forward.schema.arguments) - 1  # self is the first
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    needed = [p for p in inspect.signature(inner.forward).parameters.values() if p.default is p.empty and p.kind in kinds]
-    return len(needed) != inputs
+    return sum(p.default is p.empty and p.kind in kinds for p in inspect.signature(inner.forward).parameters.values())
 
 
 def _check_options(options):

@@ -28,6 +28,8 @@ class ControlledODE(NeuralODE):
             (channels,), or (batch, channels) for y0 (batch, ...); or a function or module u(t), smooth (times at which it is
             not belong to the options jumps and tstops), in which gradients reach the parameters of a module alone.
         """
+        if self.regularisers:
+            raise ValueError("regularisers are not for a ControlledODE, whose field has an input: leave them away")
         times, last_only = self.choose_times(t)
         args, more = (), {}
         if isinstance(u, Path):

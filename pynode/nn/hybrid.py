@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from .base import takes_time
+from .base import as_field, timed
 
 
 class HybridField(nn.Module):
@@ -25,9 +25,8 @@ class HybridField(nn.Module):
         super().__init__()
         if not callable(known):
             raise TypeError(f"known must be an nn.Module or a function of (t, y), not {type(known).__name__}")
-        if not isinstance(network, nn.Module):
-            raise TypeError(f"network must be an nn.Module, so that its parameters are found, not {type(network).__name__}")
-        self.known, self.network, self._takes_time = known, network, takes_time(network)
+        self.known, self.network = known, as_field(network, "network")
+        self._takes_time = timed(network) is network
         like = next(self.network.parameters(), torch.empty(0))
         for name, value in (("scale", scale), ("rate", rate)):
             value = torch.as_tensor(value, dtype=like.dtype, device=like.device)

@@ -40,16 +40,16 @@ class EvaluationMonitor:
             monitor.end_epoch()
         monitor.print()                       # a table; monitor.to_csv(path), monitor.plot(path)
 
-    model: an nn.Module with at least one NeuralODE, NeuralCDE or other module over ``solve`` inside, else ValueError. ``costs``
-    holds a Cost for each module and epoch in which it was solved. ``with EvaluationMonitor(model) as monitor`` stops listening
-    at its end.
+    model: an nn.Module with at least one NeuralODE, NeuralCDE or the like inside, else ValueError. ``costs`` holds a
+    Cost for each module and epoch in which it was solved. ``with EvaluationMonitor(model) as monitor`` stops listening at its
+    end.
     """
 
     def __init__(self, model: nn.Module):
         named = model.named_modules()
         flows = {name or type(module).__name__: module for name, module in named if isinstance(module, SolveModule)}
         if not flows:
-            raise ValueError(f"no NeuralODE or other module over solve is in this {type(model).__name__}: nothing to count")
+            raise ValueError(f"there is no NeuralODE or the like in this {type(model).__name__}, and nothing to count")
         self.costs, self._flows, self._seen, self._epoch = [], flows, {name: [] for name in flows}, 0
         self._names = {id(module): name for name, module in flows.items()}
         for module in flows.values():

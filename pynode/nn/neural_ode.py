@@ -36,7 +36,7 @@ class NeuralODE(DefaultTimes, SolveModule):
         self.regularisers, self.penalties = as_regularisers(regularisers), {}
 
     def __getstate__(self):
-        """Copies do not take the graph of the last call along."""
+        """Copies take no penalties along, as they are those of the last call, with its graph."""
         return {**super().__getstate__(), "penalties": {}}
 
     def forward(self, y0, t=None):
