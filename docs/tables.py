@@ -114,10 +114,11 @@ def adjoint_rows() -> list:
 
 def readme_table() -> str:
     """The table of README.md, without the markers."""
-    rows = [
-        [FAMILIES[name][0], ", ".join(f"`{method.name}`" for method in found), FAMILIES[name][1]]
-        for name, found in families().items()
-    ]
+    groups = {}
+    for name, found in families().items():
+        title, use, _ = FAMILIES[name] if found[0].implicit else ("Explicit", "not stiff; diffusion (`RKC`), mechanics (`VelocityVerlet`)", "")
+        groups.setdefault((title, use), []).extend(f"`{method.name}`" for method in found)
+    rows = [[title, ", ".join(names), use] for (title, use), names in groups.items()]
     engines = ", ".join(f"`{name}`" for name in backends.NAMES if name != "auto")
     rows += [
         ["**Engines**", engines, f"SciML's solvers by the same names, and {len(algorithms.ONLY)} more"],
