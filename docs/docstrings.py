@@ -4,7 +4,7 @@ import re
 
 import griffe
 
-ENTRY = re.compile(r"((?:[*]*\w+(?:\(.*?\))?)(?:, [*]*\w+(?:\(.*?\))?)*): (?=\S)")
+ENTRY = re.compile(r"((?:[a-z*]\w*|[A-Z])(?:, [*]*\w+)*): (?=\S)")
 CODE = re.compile(r"(`+)(.+?)\1")
 
 
@@ -13,7 +13,7 @@ def markdown(text: str) -> str:
     lines, inside = [], False
     for line in text.splitlines():
         entry = ENTRY.match(line)
-        if entry and entry[1][0].islower():
+        if entry:
             if not inside and lines and lines[-1]:
                 lines.append("")
             lines.append(f"- `{entry[1]}`: {escaped(line[entry.end():])}")

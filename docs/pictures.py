@@ -1,7 +1,7 @@
 """Draws the pictures of the documentation with the package itself, into docs/img.
 
     python docs/pictures.py [NAME ...]        # limit regions steps ladder circles: those of stiffness.md and theory.md; a minute
-    python docs/pictures.py demo              # README's: out/demo/fit.png, which `make demo` wrote, scaled down
+    python docs/pictures.py demo pendulum     # what `make demo` and examples/pendulum.py drew into out, scaled down
 """
 
 import sys
@@ -126,13 +126,14 @@ def circles():
     return figure
 
 
-def demo():
-    """The plot of what `make demo` learned, small."""
+def scaled(name):
+    """The picture of an example, small: of the demo its fit."""
     from PIL import Image
 
-    image = Image.open(ROOT / "out" / "demo" / "fit.png").convert("RGB")
+    (path,) = (ROOT / "out" / name).glob("fit.png" if name == "demo" else "*.png")
+    image = Image.open(path).convert("RGB")
     small = image.resize((900, round(image.height * 900 / image.width)), Image.Resampling.LANCZOS)
-    small.quantize(64).save(IMAGES / "demo.png", optimize=True)
+    small.quantize(64).save(IMAGES / f"{name}.png", optimize=True)
 
 
 def draw(picture):
@@ -144,10 +145,10 @@ def draw(picture):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    chosen = sys.argv[1:] or ["limit", "regions", "steps", "ladder", "circles"]
-    for name in chosen:
-        if name == "demo":
-            demo()
+    own = {f.__name__: f for f in (limit, regions, steps, ladder, circles)}
+    for name in sys.argv[1:] or own:
+        if name in own:
+            draw(own[name])
         else:
-            draw({f.__name__: f for f in (limit, regions, steps, ladder, circles)}[name])
+            scaled(name)
         print(f"docs/img/{name}.png")
