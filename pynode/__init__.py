@@ -23,13 +23,14 @@ __all__ = [
     "BacksolveAdjoint", "Banded", "Dense", "DiscreteAdjoint", "Event", "EventRecord", "FailureReport", "ForwardSensitivity",
     "GaussAdjoint", "GaussKronrodAdjoint", "GradientCheck", "InterpolatingAdjoint", "Krylov", "ODEProblem", "PresetTimes",
     "QuadratureAdjoint", "RejectStep", "Solution", "SolveError", "Sparse", "SplitField", "Status", "__version__",
-    "check_gradients", "crosscheck", "odeint", "odeint_adjoint", "odeint_dense", "odeint_event", "solve",
+    "check_gradients", "crosscheck", "diagnose", "odeint", "odeint_adjoint", "odeint_dense", "odeint_event", "solve",
 ]
 
 # What is loaded when it is first asked for: name -> (module, its attribute, or None for the module itself).
 _LAZY = {
-    "crosscheck": ("pynode.engines", "crosscheck"), "julia": ("pynode.julia", None),
-    "nn": ("pynode.nn", None), "problems": ("pynode.problems", None), "train": ("pynode.train", None),
+    "crosscheck": ("pynode.engines", "crosscheck"), "diagnose": ("pynode.diagnosis", "diagnose"),
+    "julia": ("pynode.julia", None), "nn": ("pynode.nn", None), "problems": ("pynode.problems", None),
+    "train": ("pynode.train", None),
     "odeint": ("pynode.compat.odeint", "odeint"), "odeint_adjoint": ("pynode.compat.adjoint", "odeint_adjoint"),
     "odeint_dense": ("pynode.compat.odeint", "odeint_dense"), "odeint_event": ("pynode.compat.odeint", "odeint_event"),
 }

@@ -1,4 +1,4 @@
-"""The command line: ``pynode train``, ``pynode compare``, ``pynode methods``, ``pynode julia``, ``pynode doctor``.
+"""The command line: ``pynode train``, ``compare``, ``diagnose``, ``methods``, ``julia``, ``doctor``.
 
 Exit codes: 0 success; 1 a solve or training failed, or the disk did; 2 a mistake in what was given; 130 Ctrl-C. A
 failure is one sentence on stderr; --debug shows the traceback.
@@ -14,21 +14,27 @@ from pathlib import Path
 
 import torch
 
-from . import problems
 from .backends.registry import NAMES as BACKENDS
+from .cli_compare import add_command as add_compare
+from .cli_completion import add_command as add_completion
+from .cli_diagnose import add_command as add_diagnose
 from .cli_julia import add_commands as add_julia
-from .compare import MAX_NFE, METHODS, RTOLS, compare
+from .cli_methods import add_commands as add_methods
+from .cli_solve import add_command as add_solve
+from .cli_values import NO_PLOTS, names
 from .julia import JuliaUnavailable
-from .methods import registry
 from .status import SolveError
-from .train import DataError, ModelError, Options, TrainingError, fit, load_model, plot_fit, plot_loss, read_csv
+from .targets import target
+from .train import DataError, Options, TrainingError, fit, plot_fit, plot_loss, read_csv
 from .train.model import ACTIVATIONS
 from .train.options import LOSSES
 from .train.progress import display
 from .train.scaling import KINDS
 
-NO_PLOTS = "Plots were left out, because matplotlib is not installed: pip install 'pynode[plot]'"
-
+CODES = """\
+exit codes: 0 success; 1 a solve or training failed, or the disk did, or doctor found a problem; 2 a mistake in what was given;
+130 interrupted. Every command has --help, --quiet, --verbose and --debug; those that print tables have --json.
+"""
 TRAIN = """\
 Train a neural ODE on observations of a physical system, through an implicit solver that stiff dynamics need.
 
@@ -52,19 +58,6 @@ examples:
   pynode train runs.csv --time hours --group run --hidden 64,64 --epochs 2000 --out out/runs
   pynode train runs.csv --time hours --group run --hidden 64,64 --epochs 2000 --out out/runs --resume
 """
-COMPARE = """\
-Solve the same dynamics with each method, and show accuracy against work: steps, evaluations of f, Jacobians, LU
-factorisations, time, the error against a tight reference, and whether the solve finished within --max-nfe.
-"""
-COMPARE_FILES = """\
-files written to --out, named after the target:
-  compare-NAME.csv   the table       compare-NAME.png   error against evaluations and against time
-
-examples:
-  pynode compare out/robertson/model.pt
-  pynode compare vanderpol --methods fbdf,qndf,rodas5p,tsit5 --rtol 1e-4,1e-6,1e-8
-"""
-
 
 class Parser(argparse.ArgumentParser):
     """argparse whose complaints are one sentence."""
@@ -94,23 +87,30 @@ def _failed(sentence, code):
 def _sentence(error, arguments):
     if arguments.debug:
         raise error
+    if arguments.verbose and isinstance(error, SolveError):
+        print(error.report(), file=sys.stderr)
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def parser() -> Parser:
     """All commands and their options."""
-    top = Parser(prog="pynode", description="Stiff and non-stiff neural differential equations in PyTorch.")
+    description = "Stiff and non-stiff neural differential equations in PyTorch."
+    top = Parser(prog="pynode", description=description, epilog=CODES, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     style = {"formatter_class": argparse.RawDescriptionHelpFormatter}
     _train_options(commands.add_parser("train", help="learn dynamics from a CSV file", description=TRAIN,
                                        epilog=TRAIN_FILES, **style))
-    _compare_options(commands.add_parser("compare", help="implicit against explicit on one vector field",
-                                         description=COMPARE, epilog=COMPARE_FILES, **style))
-    listing = commands.add_parser("methods", help="list the methods", description="List the methods by order.")
-    listing.set_defaults(run=_methods)
+    add_compare(commands, style, target)
+    add_diagnose(commands, style, target)
+    add_solve(commands, style)
+    add_methods(commands, style)
     add_julia(commands, style)
+    add_completion(commands, style, top)
     for command in commands.choices.values():
         command.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+        loudness = command.add_mutually_exclusive_group()
+        loudness.add_argument("-q", "--quiet", action="store_true", help="say nothing but results and failures")
+        loudness.add_argument("-v", "--verbose", action="store_true", help="explain a solve that fails on a page")
     return top
 
 
@@ -128,7 +128,7 @@ def _train_options(p):
     data = p.add_argument_group("data")
     data.add_argument("--time", metavar="COLUMN", help="the column of times (default: the one called t or time)")
     data.add_argument("--group", metavar="COLUMN", help="the column that tells trajectories apart")
-    data.add_argument("--drop", metavar="COLUMNS", type=_names, default=(), help="columns to leave out, with commas")
+    data.add_argument("--drop", metavar="COLUMNS", type=names, default=(), help="columns to leave out, with commas")
     data.add_argument("--keep-constant", action="store_true", help="accept a state that never changes")
     model = p.add_argument_group("model")
     model.add_argument("--hidden", type=_widths, default=default["hidden"], metavar="WIDTHS",
@@ -160,20 +160,6 @@ def _train_options(p):
     p.set_defaults(run=_train)
 
 
-def _compare_options(p):
-    known = ", ".join(problems.names())
-    p.add_argument("target", metavar="MODEL.pt|PROBLEM", help=f"a trained model, or one of: {known}")
-    p.add_argument("--methods", type=_names, default=METHODS, metavar="NAMES",
-                   help=f"with commas, see pynode methods; julia:NAME for SciML's (default: {','.join(METHODS)})")
-    p.add_argument("--rtol", type=_numbers, default=RTOLS, metavar="X,...",
-                   help=f"tolerances, with commas (default: {','.join(f'{x:g}' for x in RTOLS)})")
-    p.add_argument("--max-nfe", type=int, default=MAX_NFE, metavar="N",
-                   help="limit on evaluations of f in one solve, 0 for none (default: %(default)s)")
-    p.add_argument("--out", default="out", metavar="DIR", help="where the files go (default: %(default)s)")
-    p.add_argument("--threads", type=int, default=1, metavar="N", help="threads of torch (default: 1)")
-    p.set_defaults(run=_compare)
-
-
 def _train(arguments) -> int:
     torch.set_num_threads(arguments.threads)
     out = Path(arguments.out)
@@ -186,7 +172,7 @@ def _train(arguments) -> int:
     runs = len(data.trajectories)
     print(f"{arguments.data}: {runs} trajector{'y' if runs == 1 else 'ies'} of {', '.join(data.columns)}; "
           f"{data.observations} observed values after the start.")
-    run = fit(data, options, out, arguments.resume, display())
+    run = fit(data, options, out, arguments.resume, None if arguments.quiet else display())
     print(f"Loss: {run.baseline:.3g} if nothing moved, {run.first:.3g} at the first solve, {run.best:.3g} at the best: "
           f"a factor of {run.baseline / run.best:.0f} in {run.history[-1]['seconds']:.0f} s.")
     written = [out / name for name in ("model.pt", "checkpoint.pt", "history.csv")] + _plots(run, data, options, out)
@@ -207,59 +193,8 @@ def _plots(run, data, options, out) -> list:
     return []
 
 
-def _compare(arguments) -> int:
-    torch.set_num_threads(arguments.threads)
-    problem = _target(arguments.target)
-    out = Path(arguments.out)
-    out.mkdir(parents=True, exist_ok=True)
-
-    def report(row):
-        print(f"{row.method} at rtol {row.rtol:g}: {row.nfe} evaluations, {row.seconds:.2f} s", file=sys.stderr)
-
-    result = compare(problem, arguments.methods, arguments.rtol, arguments.max_nfe or None, report=report)
-    print(result)
-    written = [result.to_csv(out / f"compare-{problem.name}.csv")]
-    try:
-        written.append(result.plot(out / f"compare-{problem.name}.png"))
-    except ImportError:
-        print(NO_PLOTS)
-    print("Written: " + ", ".join(map(str, written)))
-    return 0
-
-
-def _target(name):
-    """The Problem that a model file or a name stands for. ModelError or ValueError where it stands for none."""
-    path = Path(name)
-    if path.exists() or path.suffix == ".pt":
-        return load_model(path).as_problem(path.stem)
-    try:
-        return problems.get(name)
-    except ValueError as error:
-        raise ModelError(f"{name} is neither a model file nor a problem: {error}") from None
-
-
-def _methods(arguments) -> int:
-    print(f"{'name':<14}{'order':<7}{'kind':<10}reference")
-    for name in registry.names():
-        method = registry.get(name)
-        order = "1 to 5" if name in ("QNDF", "FBDF") else str(method.order)
-        print(f"{name:<14}{order:<7}{'implicit' if method.implicit else 'explicit':<10}{method.reference}")
-    return 0
-
-
-def _names(text) -> tuple:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _numbers(text) -> tuple:
-    try:
-        return tuple(float(part) for part in _names(text))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 1e-4,1e-6") from None
-
-
 def _widths(text) -> tuple:
     try:
-        return tuple(int(part) for part in _names(text))
+        return tuple(int(part) for part in names(text))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of widths such as 64,64") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 from . import doctor, julia
 
@@ -36,6 +37,7 @@ def add_commands(commands, style):
     install.add_argument("--gpu", action="store_true", help="with CUDA.jl, for Julia code of your own")
     install.set_defaults(run=_install)
     status = below.add_parser("status", help="say which Julia would be started", description=STATUS, **style)
+    status.add_argument("--json", action="store_true", help="print one JSON object")
     status.set_defaults(run=_status)
     use = below.add_parser("use", help="remember a Julia of your own", description=USE, **style)
     use.add_argument("--exe", metavar="FILE", help="the julia program")
@@ -54,9 +56,9 @@ def _install(arguments) -> int:
     return 0
 
 
-def _status(_) -> int:
+def _status(arguments) -> int:
     location = julia.status()
-    print(location)
+    print(json.dumps({"ready": location.ready, "text": str(location)}) if arguments.json else location)
     return 0 if location.ready else 1
 
 

@@ -78,16 +78,19 @@ def crosscheck(
         states[engine] = layout.ravel_rows(solution.y, len(solution.t))
         method = algorithms.get(solution.method).name if engine == "torch" else method
         if gradients:
-            weights = torch.randn(states[engine].shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-            inputs = [start, *names.values()]
-            loss = (weights.to(states[engine]) / states[engine].detach().abs().amax(0).clamp_min(1e-300) * states[engine]).sum()
-            found[engine] = torch.autograd.grad(loss, inputs, allow_unused=True)
+            found[engine] = torch.autograd.grad(weighted(states[engine]), [start, *names.values()], allow_unused=True)
     rows = [_difference("y", states["julia"].detach(), states["torch"].detach(), columns=True)]
     if gradients:
         labels = ["gradient in y0", *(f"gradient in {name}" for name in names)]
         pairs = zip(labels, found["julia"], found["torch"], strict=True)
         rows += [_difference(label, a, b) for label, a, b in pairs if a is not None and b is not None]
     return Crosscheck(method, rtol, 1000 * rtol if bound is None else bound, tuple(rows), seconds, evaluations)
+
+
+def weighted(states):
+    """A fixed random weighting of outputs (T, n), each component in units of its largest value: its gradient sees all."""
+    weights = torch.randn(states.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return (weights.to(states) / states.detach().abs().amax(0).clamp_min(1e-300) * states).sum()
 
 
 def _problem(f, y0, t, atol):

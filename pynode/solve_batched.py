@@ -29,11 +29,16 @@ from .rows import RowField, check_independent
 from .solution import BatchSolution
 from .tree import Layout
 
-_STEPPERS = {ExplicitRungeKutta: ExplicitRows, DIRK: DIRKRows, RosenbrockMethod: RosenbrockRows, BDF: BDFRows}
+STEPPERS = {ExplicitRungeKutta: ExplicitRows, DIRK: DIRKRows, RosenbrockMethod: RosenbrockRows, BDF: BDFRows}
 
 
 def _no_second(grads, vectors):
     raise NotImplementedError("batched=True has first derivatives alone: for second ones leave batched away")
+
+
+def serves(method) -> bool:
+    """Whether rows have steps of their own under this method."""
+    return type(method) in STEPPERS and (not isinstance(method, BDF) or type(method.history) in HISTORIES)
 
 
 def solve_batched(problem, method, options, throw, adjoint, params, events, jumps) -> BatchSolution:
@@ -41,7 +46,7 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
 
     events: (events, presets), lists of (number, object); jumps: (k,) times, float64.
     """
-    if type(method) not in _STEPPERS or (isinstance(method, BDF) and type(method.history) not in HISTORIES):
+    if not serves(method):
         raise ValueError(
             f"{method.name} does not run with batched=True: choose an explicit, Rosenbrock or diagonally implicit method "
             "('tsit5', 'rodas5p', 'kvaerno5'), 'qndf' or 'fbdf'"
@@ -61,7 +66,7 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
     moving = times.requires_grad and torch.is_grad_enabled()
     if options.step_size is not None:
         method = method.fixed()
-    stepper, values, stops = _STEPPERS[type(method)], moments.cpu().numpy(), np.sort(options.tstops)
+    stepper, values, stops = STEPPERS[type(method)], moments.cpu().numpy(), np.sort(options.tstops)
 
     def leg(rows, start, t, end, place, attempts, watch):
         wanted = torch.is_grad_enabled() and (start.requires_grad or bool(field.parameters))

@@ -14,9 +14,10 @@ import torch
 from test_train import stiff_linear
 
 import pynode.train
-from pynode import cli
-from pynode import compare as compare_module
+from pynode import cli, cli_compare
 from pynode.cli import main
+from pynode.compare import compare
+from pynode.compare import runs as runs_module
 from pynode.train import Options
 from pynode.train import files as files_module
 
@@ -62,7 +63,7 @@ def test_methods_are_listed(capsys):
     assert main(["methods"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(line.split()[:1] == ["FBDF"] and "implicit" in line for line in lines)
-    assert any(line.split()[:3] == ["Tsit5", "5", "explicit"] for line in lines)
+    assert any(line.split()[:3] == ["Tsit5", "explicit", "5"] for line in lines)
 
 
 def test_help_teaches(capsys):
@@ -196,9 +197,8 @@ def examples(tmp_path, monkeypatch):
     monkeypatch.setattr(pynode.train, "Options", lambda **more: Options(**more | cheap))
     monkeypatch.setattr(cli, "Options", lambda **more: Options(**more | cheap))
     monkeypatch.setattr(cli, "fields", lambda _: fields(Options))
-    monkeypatch.setattr(compare_module, "REFERENCE_RTOLS", (1e-4,))
-    limited = compare_module.compare
-    monkeypatch.setattr(cli, "compare", lambda *four, report: limited(*four[:3], 2000, report))
+    monkeypatch.setattr(runs_module, "REFERENCE_RTOLS", (1e-4,))
+    monkeypatch.setattr(cli_compare, "compare", lambda *four, report: compare(*four[:3], 2000, report))
     monkeypatch.setattr(sys, "argv", ["example"])
     return tmp_path / "examples"
 

@@ -77,7 +77,7 @@ def test_the_readme_points_at_files():
 def test_every_public_name_is_in_the_reference(site):
     page = (site / "api.html").read_text(encoding="utf-8")
     shown = set(re.findall(r'id="pynode\.([\w.]+)"', page))
-    for module in ("", "nn", "problems", "train"):
+    for module in ("", "nn", "problems", "train", "compare", "sde"):
         names = importlib.import_module(f"pynode.{module}".rstrip(".")).__all__
         missing = [name for name in names if not any(path.split(".")[-1] == name for path in shown) and name != "__version__"]
         assert not missing, f"docs/api.md leaves out {missing} of pynode.{module}"

@@ -19,13 +19,13 @@ CLASSES = (
 DIRECT = "direct"
 
 
-def _key(name: str) -> str:
+def short(name: str) -> str:
     """'GaussAdjoint', 'gauss_adjoint' and 'gauss' are the same; so are 'ForwardSensitivity' and 'forward'."""
     key = name.lower().replace("_", "")
     return key.removesuffix("adjoint").removesuffix("sensitivity") or key
 
 
-_BY_KEY = {_key(c.name): c for c in CLASSES}
+_BY_KEY = {short(c.name): c for c in CLASSES}
 
 
 def names() -> list:
@@ -48,7 +48,7 @@ def get(adjoint, backend="torch"):
         return adjoint()
     if not isinstance(adjoint, str):
         raise TypeError(f"adjoint must be a name such as 'discrete' or an Adjoint, not {type(adjoint).__name__}")
-    key = _key(adjoint)
+    key = short(adjoint)
     if key == DIRECT:
         return DIRECT
     if key in _BY_KEY:

@@ -1,0 +1,26 @@
+"""The command ``pynode completion``: what a shell needs to complete the commands and options."""
+
+from __future__ import annotations
+
+COMPLETION = """\
+Print the completions for a shell, by shtab (pip install 'pynode[completion]'). For bash:
+  pynode completion bash > ~/.local/share/bash-completion/completions/pynode
+For zsh, into a folder of $fpath:
+  pynode completion zsh > ~/.zfunc/_pynode
+"""
+
+
+def add_command(commands, style, top):
+    """Add 'completion' to the subparsers of the top parser."""
+    own = commands.add_parser("completion", help="print completions for a shell", description=COMPLETION, **style)
+    own.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    own.set_defaults(run=lambda arguments: _run(arguments, top))
+
+
+def _run(arguments, top) -> int:
+    try:
+        import shtab
+    except ImportError:
+        raise OSError("completions are made by shtab, which is not installed: pip install 'pynode[completion]'") from None
+    print(shtab.complete(top, shell=arguments.shell))
+    return 0

@@ -1,0 +1,81 @@
+"""The command ``pynode diagnose``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from . import problems
+from .diagnosis import diagnose
+from .targets import HELP
+
+DIAGNOSE = """\
+Say what makes a problem hard or easy, and how to solve it: the eigenvalues of its Jacobian along the solution, time
+scales, what limits the steps, jumps of f, sizes of the components against atol, the cost of explicit against implicit
+methods; and a recommendation, from short trials of the methods in question.
+"""
+FILES = """\
+files written to --out, named after the target:
+  diagnosis-NAME.json   all findings as data       diagnosis-NAME.png   eigenvalues, steps and solution over time
+
+examples:
+  pynode diagnose robertson
+  pynode diagnose out/robertson/model.pt --rtol 1e-4 --json
+"""
+
+
+def add_command(commands, style, target):
+    """Add 'diagnose' to the subparsers of the top parser. target(name) -> Problem, of a model file or of a name."""
+    own = commands.add_parser("diagnose", help="what makes a problem hard, and how to solve it", description=DIAGNOSE,
+                              epilog=FILES, **style)
+    known = ", ".join(problems.names())
+    own.add_argument("target", metavar="MODEL.pt|PROBLEM", help=HELP + known)
+    own.add_argument("--rtol", type=_positive, metavar="X", help="relative tolerance (default: that of the problem)")
+    own.add_argument("--atol", type=_positive, metavar="X", help="absolute tolerance of all components (default: as above)")
+    own.add_argument("--no-trials", action="store_true", help="recommend by estimates, without timed solves")
+    own.add_argument("--seconds", type=_positive, default=60.0, metavar="S",
+                     help="limit on the reference solve, and on all trials together (default: %(default)g)")
+    own.add_argument("--json", action="store_true", help="print the findings as one JSON object instead of the report")
+    own.add_argument("--out", metavar="DIR", help="write the JSON and the picture there")
+    own.add_argument("--threads", type=int, default=1, metavar="N", help="threads of torch (default: 1)")
+    own.set_defaults(run=lambda arguments: _run(arguments, target))
+
+
+def _run(arguments, target) -> int:
+    torch.set_num_threads(arguments.threads)
+    problem = target(arguments.target)
+    names = getattr(problem.field, "columns", None) or getattr(problem.field, "species", None)
+    found = diagnose(problem, rtol=arguments.rtol, atol=arguments.atol, names=names, trials=not arguments.no_trials,
+                     max_seconds=arguments.seconds)
+    if arguments.json:
+        print(json.dumps(found.as_dict(), indent=1))
+    else:
+        print(found)
+    if arguments.out is not None:
+        written = _write(found, Path(arguments.out))
+        if not arguments.json:
+            print("Written: " + ", ".join(map(str, written)))
+    return 0
+
+
+def _write(found, out) -> list:
+    out.mkdir(parents=True, exist_ok=True)
+    written = [found.to_json(out / f"diagnosis-{found.name}.json")]
+    try:
+        written.append(found.plot(out / f"diagnosis-{found.name}.png"))
+    except ImportError:
+        pass  # the JSON is there, and the list of what was written lacks the picture
+    return written
+
+
+def _positive(text) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return value

@@ -1,0 +1,122 @@
+"""The command ``pynode solve``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from . import problems
+from .backends.registry import NAMES as BACKENDS
+from .cli_values import NO_PLOTS, numbers
+from .solve import solve
+from .targets import HELP, target
+
+SOLVE = """\
+Solve a problem, a trained model or a vector field of your own, and write the states as CSV, to the standard output or to --out.
+Where the solve fails, the states that it reached are written all the same. Code of MODULE:OBJECT or FILE.py:OBJECT is run.
+"""
+EXAMPLES = """\
+examples:
+  pynode solve robertson
+  pynode solve out/robertson/model.pt --method rodas5p --out states.csv --plot states.png
+  pynode solve my_fields.py:Pendulum --y0 1,0 --t 0,20 --points 200
+"""
+
+
+def add_command(commands, style):
+    """Add 'solve' to the subparsers of the top parser."""
+    own = commands.add_parser("solve", help="solve a problem, to CSV or a plot", description=SOLVE, epilog=EXAMPLES, **style)
+    own.add_argument("target", metavar="TARGET", help=HELP + ", ".join(problems.names()))
+    own.add_argument("--y0", type=numbers, metavar="X,...", help="start (default: that of the target)")
+    own.add_argument("--t", type=numbers, metavar="T,...", help="from and to, or all times (default: those of the target)")
+    own.add_argument("--points", type=int, metavar="N", help="evenly spaced times (default: those of the target, or 101)")
+    own.add_argument("--method", default="auto", metavar="NAME", help="see pynode methods (default: %(default)s)")
+    own.add_argument("--rtol", type=float, metavar="X", help="relative tolerance (default: that of the target)")
+    own.add_argument("--atol", type=float, metavar="X", help="absolute tolerance (default: that of the target)")
+    own.add_argument("--backend", default="auto", choices=BACKENDS, help="engine, see docs/julia.md (default: %(default)s)")
+    own.add_argument("--max-steps", type=int, default=100_000, metavar="N", help="limit on the steps (default: %(default)s)")
+    own.add_argument("--out", metavar="FILE", help="write the CSV there")
+    own.add_argument("--plot", metavar="FILE", help="draw the states over time (png, pdf, svg)")
+    own.add_argument("--json", action="store_true", help="print times, states and counts as one JSON object instead of the CSV")
+    own.set_defaults(run=_run)
+
+
+def _run(arguments) -> int:
+    span = arguments.t
+    if span is not None and len(span) < 2:
+        raise ValueError("--t takes two times or more, with a comma: --t 0,10")
+    problem = target(arguments.target, arguments.y0, None if span is None else (span[0], span[-1]))
+    times = _times(problem, span, arguments.points)
+    rtol = problem.rtol if arguments.rtol is None else arguments.rtol
+    atol = torch.as_tensor(problem.atol if arguments.atol is None else arguments.atol, dtype=problem.y0.dtype)
+    with torch.no_grad():
+        solution = solve(
+            problem.field, problem.y0, times, method=arguments.method, rtol=rtol, atol=atol, backend=arguments.backend,
+            max_steps=arguments.max_steps, throw=False,
+        )
+    names = getattr(problem.field, "columns", None) or getattr(problem.field, "species", None)
+    names = tuple(names or (f"y{i}" for i in range(len(problem.y0))))
+    table = _csv(names, solution)
+    if arguments.json:
+        print(json.dumps({
+            "problem": problem.name, "method": solution.method, "names": names, "t": solution.t.tolist(),
+            "y": solution.y.tolist(), "stats": solution.stats.as_dict(),
+        }))
+    elif not arguments.out:
+        print(table, end="")
+    if arguments.out:
+        Path(arguments.out).write_text(table, encoding="utf-8")
+    if arguments.plot:
+        _plot(arguments.plot, problem.name, names, solution)
+    solution.check()  # what was reached is written
+    if not arguments.quiet:
+        print(f"{solution.method}: {solution.stats}", file=sys.stderr)
+    return 0
+
+
+def _times(problem, span, points):
+    """Output times: those asked for, so many evenly spaced ones, those of the problem, or 101."""
+    if points is not None and points < 2:
+        raise ValueError("--points must be at least 2: the start and the end")
+    if points is None and span is not None and len(span) > 2:
+        return torch.tensor(span, dtype=torch.float64)
+    if points is None and problem.t_eval is not None:
+        start = torch.tensor([problem.tspan[0]], dtype=torch.float64)
+        return torch.cat((start, problem.t_eval[problem.t_eval != problem.tspan[0]]))
+    return torch.linspace(*problem.tspan, points or 101, dtype=torch.float64)
+
+
+def _csv(names, solution) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("t", *names))
+    writer.writerows([repr(t), *map(repr, y)] for t, y in zip(solution.t.tolist(), solution.y.tolist()))
+    return text.getvalue()
+
+
+def _plot(path, title, names, solution):
+    """The states over time, on a logarithmic axis where the times are spaced so."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        print(NO_PLOTS, file=sys.stderr)
+        return
+    figure = Figure(figsize=(8, 4.8), layout="constrained")
+    axis = figure.subplots()
+    t = solution.t
+    gaps = t.diff().abs()
+    log = float(t[0]) >= 0 and float(gaps[-1]) > 1000 * float(gaps[0])
+    for i, name in enumerate(names[:12]):
+        scale = float(solution.y[:, i].abs().max())
+        small = 0 < scale < 1e-3 * float(solution.y.abs().max())
+        label = f"{name} / {scale:.2g}" if small else name
+        axis.plot(t[1:] if log else t, solution.y[1 if log else 0 :, i] / (scale if small else 1.0), label=label)
+    axis.set(xlabel="t", title=f"{title} by {solution.method}", xscale="log" if log else "linear")
+    axis.grid(alpha=0.25)
+    axis.legend(fontsize=9)
+    figure.savefig(path, dpi=140)

@@ -1,0 +1,19 @@
+"""Solvers, adjoints and fields against each other.
+
+    print(compare("robertson"))                     # implicit against explicit: accuracy against work
+    print(solver_dependence(model))                 # is it another model under another solver?
+    print(compare_gradients("robertson"))           # adjoints against each other
+    print(stiffness_over({"before": a, "after": b}))   # what training did to the stiffness
+    report("report.html", {"before": a, "after": b})   # all of it on one page
+"""
+
+from .dependence import Dependence, solver_dependence
+from .epochs import Epochs, stiffness_over
+from .gradients import GradientComparison, compare_gradients
+from .report import report
+from .work import MAX_NFE, METHODS, RTOLS, Comparison, Row, compare
+
+__all__ = [
+    "MAX_NFE", "METHODS", "RTOLS", "Comparison", "Dependence", "Epochs", "GradientComparison", "Row", "compare",
+    "compare_gradients", "report", "solver_dependence", "stiffness_over",
+]

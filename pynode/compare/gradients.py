@@ -1,0 +1,114 @@
+"""Gradients of one solve by different adjoints, against each other."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..engines import weighted
+from ..problems import Problem, get
+from ..status import SolveError
+from .runs import output_times, solve_problem
+from .tables import aligned, save
+
+ADJOINTS = ("discrete", "gauss", "gausskronrod", "quadrature", "interpolating", "backsolve", "forward")
+METHOD, RTOL = "fbdf", 1e-6
+# The gradient that the others are held against: the discrete adjoint of this method, at so much smaller a tolerance.
+TIGHT, FACTOR = "rodas5p", 1e-3
+
+
+@dataclass(frozen=True)
+class GradientRow:
+    """One adjoint. deviation: the largest of its gradients, of y0 and of each parameter relative to the largest entry, None
+    where it failed; forward, backward: seconds; nfe: evaluations forward; work: evaluations, products and Jacobians (n each)
+    backward."""
+
+    adjoint: str
+    deviation: float | None
+    forward: float
+    backward: float
+    nfe: int
+    work: int
+    status: str
+
+
+@dataclass(frozen=True)
+class GradientComparison:
+    """What ``compare_gradients`` found. str() is a table."""
+
+    name: str
+    method: str
+    rtol: float
+    rows: tuple[GradientRow, ...]
+    reference: str
+
+    @property
+    def cells(self) -> list:
+        """The table, heads first."""
+        told = [
+            (r.adjoint, "-" if r.deviation is None else f"{r.deviation:.1e}", f"{r.forward:.3f}", f"{r.backward:.3f}", r.nfe,
+             r.work, r.status)
+            for r in self.rows
+        ]
+        return [("adjoint", "deviation", "forward s", "backward s", "evals", "backward work", "ended"), *told]
+
+    @property
+    def note(self) -> str:
+        return (
+            f"{self.name} by {self.method} at rtol {self.rtol:g}: deviation from {self.reference}, relative to the "
+            "largest entry of "
+            "each gradient."
+        )
+
+    def __str__(self):
+        return "\n".join([*aligned(self.cells), self.note])
+
+    def figure(self):
+        """The deviations as bars, a matplotlib Figure."""
+        from .pictures import bars
+
+        title = f"{self.name}: gradients by different adjoints, {self.method} at rtol {self.rtol:g}"
+        return bars([row.adjoint for row in self.rows], [row.deviation for row in self.rows], title, "deviation")
+
+    def plot(self, path) -> Path:
+        return save(self.figure(), path)
+
+
+def compare_gradients(problem: Problem | str, adjoints=ADJOINTS, method=METHOD, rtol=RTOL) -> GradientComparison:
+    """The gradient of a fixed random weighting of the outputs in y0 and the parameters of the field, by each adjoint.
+
+    An adjoint that refuses, or whose reverse solve fails, is a row with the reason, not an error. SolveError where the forward
+    solve fails.
+    """
+    problem = get(problem) if isinstance(problem, str) else problem
+    times = output_times(problem)
+    exact, *_ = _gradient(problem, times, TIGHT, FACTOR * rtol, "discrete")
+    rows = [_row(problem, times, method, rtol, name, exact) for name in adjoints]
+    label = f"the discrete adjoint of {TIGHT} at rtol {FACTOR * rtol:g}"
+    return GradientComparison(problem.name, method, rtol, tuple(rows), label)
+
+
+def _gradient(problem, times, method, rtol, adjoint):
+    """(gradients, seconds forward, seconds backward, stats)."""
+    start = problem.y0.detach().clone().requires_grad_()
+    inputs = [start, *(p for p in problem.field.parameters() if p.requires_grad)]
+    began = time.perf_counter()
+    solution = solve_problem(problem, times, method, rtol, start=start, adjoint=adjoint)
+    middle = time.perf_counter()
+    found = torch.autograd.grad(weighted(solution.y), inputs, allow_unused=True)
+    gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(inputs, found, strict=True)]
+    return gradients, middle - began, time.perf_counter() - middle, solution.stats
+
+
+def _row(problem, times, method, rtol, adjoint, exact) -> GradientRow:
+    try:
+        found, forward, backward, stats = _gradient(problem, times, method, rtol, adjoint)
+    except (SolveError, ValueError, RuntimeError) as error:
+        return GradientRow(adjoint, None, 0.0, 0.0, 0, 0, str(error).split(". ")[0])
+    scales = [g.abs().max().clamp_min(torch.finfo(g.dtype).tiny) for g in exact]
+    far = max(float(((a - b).abs() / scale).max()) for a, b, scale in zip(found, exact, scales, strict=True) if a.numel())
+    work = stats.backward_nfe + stats.backward_nvjp + stats.backward_njvp + len(problem.y0) * stats.backward_njac
+    return GradientRow(adjoint, far, forward, backward, stats.nfe, work, "at the end")

@@ -1,0 +1,79 @@
+"""Pictures of the comparisons: matplotlib Figures. matplotlib is needed here and imported nowhere else in this package."""
+
+from __future__ import annotations
+
+from matplotlib import ticker
+from matplotlib.figure import Figure
+
+# Colours that differ also to colour-blind eyes (Okabe & Ito 2008).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^v<>P"
+
+
+def work_precision(comparison) -> Figure:
+    """Error against evaluations and against seconds, log-log; crosses at the top did not finish."""
+    figure = Figure(figsize=(10.5, 4.8))
+    axes = figure.subplots(1, 2, sharey=True)
+    solved = [row.error for row in comparison.rows if row.finished and row.error > 0]
+    top = 10 * max(solved, default=1.0)
+    for k, method in enumerate(dict.fromkeys(row.method for row in comparison.rows)):
+        rows = [row for row in comparison.rows if row.method == method]
+        style = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)]}
+        style |= {"ls": "-", "ms": 6} if rows[0].implicit else {"ls": "--", "ms": 6, "mfc": "white"}
+        kind = "implicit" if rows[0].implicit else "explicit"
+        done = [row for row in rows if row.finished]
+        lost = [row for row in rows if not row.finished]
+        for axis, x in zip(axes, ("work", "seconds"), strict=True):
+            axis.plot([getattr(r, x) for r in done], [r.error for r in done], label=f"{method} ({kind})", **style)
+            # Stacked a little apart, because methods that meet the same limit end at the same place.
+            height = top * 1.6 ** (k % len(COLOURS))
+            axis.plot([getattr(r, x) for r in lost], [height] * len(lost), "x", color=style["color"], ms=8, mew=2)
+    for axis, label in zip(axes, ("evaluations of f (a Jacobian counts as n)", "seconds"), strict=True):
+        axis.set(xscale="log", yscale="log", xlabel=label)
+        low, high = axis.get_xlim()
+        # Less than two decades need labels between the powers of ten, more have no room for them.
+        axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+        axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}"))
+        axis.xaxis.set_minor_formatter(ticker.NullFormatter())
+        axis.grid(alpha=0.25, which="major")
+    axes[0].set_ylabel("error relative to largest value")
+    if any(not row.finished for row in comparison.rows):
+        axes[1].plot([], [], "x", color="0.3", ms=8, mew=2, label="did not finish")
+    figure.suptitle(comparison.name)
+    figure.tight_layout(rect=(0, 0.09, 1, 1))
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="lower center", ncols=5, fontsize=9, frameon=False)
+    return figure
+
+
+def bars(labels, values, title, unit, limit=None) -> Figure:
+    """Horizontal bars on a logarithmic axis, one a label; None among the values is a solve that did not finish."""
+    known = [value for value in values if value]
+    low, high = min(known, default=1.0) / 3, 3 * max(known, default=1.0)
+    figure = Figure(figsize=(8.5, 0.9 + 0.36 * len(labels)))
+    axis = figure.subplots()
+    for k, value in enumerate(values):
+        axis.barh(k, (value or high) - low, left=low, color=COLOURS[0] if value is not None else "0.85", height=0.65)
+        text = "did not finish" if value is None else f"{value:.1e}"
+        at = low if value is None else max(value, low)
+        axis.annotate(text, (at, k), (5, 0), textcoords="offset points", va="center", fontsize=8)
+    axis.set(xscale="log", xlim=(low, 5 * high), xlabel=unit, title=title)
+    axis.set_yticks(range(len(labels)), labels, fontsize=9)
+    axis.invert_yaxis()
+    axis.grid(alpha=0.25, axis="x")
+    figure.tight_layout()
+    return figure
+
+
+def course(labels, series, title) -> Figure:
+    """One line a series over the labels, epochs for instance, on a logarithmic axis. series: {name: values}."""
+    figure = Figure(figsize=(8.5, 4.2))
+    axis = figure.subplots()
+    for k, (name, values) in enumerate(series.items()):
+        style = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)], "ms": 5}
+        axis.plot(range(len(labels)), values, label=name, **style)
+    axis.set(yscale="log", title=title)
+    axis.set_xticks(range(len(labels)), labels, fontsize=9)
+    axis.grid(alpha=0.25)
+    axis.legend(fontsize=9, frameon=False)
+    figure.tight_layout()
+    return figure

@@ -1,0 +1,48 @@
+"""Everything about one or several fields on one page: what ``pynode compare --report`` writes."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import torch
+
+from ..problems import Problem
+from .dependence import solver_dependence
+from .epochs import stiffness_over
+from .gradients import compare_gradients
+from .page import Section, write_page
+from .runs import output_times, reference
+from .work import MAX_NFE, METHODS, RTOLS, compare
+
+ADJOINTS = ("discrete", "forward", "gauss", "backsolve")  # one of each kind
+
+
+def report(path, problems: dict[str, Problem], methods=METHODS, rtols=RTOLS, max_nfe=MAX_NFE, progress=None) -> Path:
+    """Write the comparisons of the Problems, {label: Problem}, as one HTML file with its pictures inside; returns its path.
+
+    For each: a diagnosis, accuracy against work by method, dependence on the solver, gradients by adjoint; of several also the
+    stiffness from one to the next. progress(what) is called before each part. Needs matplotlib. SolveError where a problem
+    cannot be solved at all.
+    """
+    say = progress or (lambda what: None)
+    say("stiffness")
+    stiffness, sections = stiffness_over(problems), []
+    if len(problems) > 1:
+        sections.append(Section.of("Stiffness, from one to the next", stiffness))
+    for label, problem in problems.items():
+        before = f"{label}: " if len(problems) > 1 else ""
+        found = stiffness.diagnoses[label]
+        sections.append(Section(f"{before}diagnosis", figure=found.figure(), text=str(found)))
+        with torch.no_grad():
+            exact = reference(problem, output_times(problem))
+        parts = {
+            "accuracy against work": lambda problem, exact: compare(problem, methods, rtols, max_nfe, exact=exact),
+            "dependence on the solver": lambda problem, exact: solver_dependence(problem, exact=exact),
+            "gradients by adjoint": lambda problem, exact: compare_gradients(problem, ADJOINTS),
+        }
+        for title, make in parts.items():
+            say(before + title)
+            sections.append(Section.of(before + title, make(problem, exact)))
+    machine = f"torch {torch.__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    return write_page(path, "pynode compare: " + ", ".join(problems), f"{machine}, {torch.get_num_threads()} threads", sections)

@@ -1,0 +1,40 @@
+"""A Problem solved at its output times, and how far one solution is from another."""
+
+from __future__ import annotations
+
+import torch
+
+from ..solve import solve
+
+# The reference: this method at each tolerance in turn, until one can be reached.
+REFERENCE, REFERENCE_RTOLS = "rodas5p", (1e-11, 1e-10, 1e-9)
+
+
+def output_times(problem) -> torch.Tensor:
+    """(T,) output times from the start to the end of the span: the problem's own, or a hundred evenly spaced."""
+    t0, t1 = problem.tspan
+    if problem.t_eval is None:
+        return torch.linspace(t0, t1, 101, dtype=torch.float64)
+    inner = problem.t_eval[problem.t_eval > t0] if t1 > t0 else problem.t_eval[problem.t_eval < t0]
+    return torch.cat((torch.tensor([t0], dtype=torch.float64), inner))
+
+
+def solve_problem(problem, times, method, rtol, start=None, **options):
+    """Its Solution from start, by default its own; atol follows rtol in the proportion that the problem suggests."""
+    atol = torch.as_tensor(problem.atol, dtype=problem.y0.dtype) * (rtol / problem.rtol)
+    return solve(problem.field, problem.y0 if start is None else start, times, method=method, rtol=rtol, atol=atol, **options)
+
+
+def reference(problem, times):
+    """The states (T, n) of a tight solve, and what to call it. SolveError where the loosest tolerance fails, too."""
+    for rtol in REFERENCE_RTOLS:
+        solution = solve_problem(problem, times, REFERENCE, rtol, throw=False)
+        if solution.success:
+            return solution.y, f"{solution.method} at rtol {rtol:g}"
+    return solution.check(), ""
+
+
+def deviation(y, exact) -> float:
+    """Largest difference of the states y, (m, n), from the first m exact ones, relative to each component's largest value."""
+    scale = exact.abs().amax(0).clamp_min(torch.finfo(exact.dtype).tiny)
+    return float(((y - exact[: len(y)]).abs() / scale).max())

@@ -1,0 +1,143 @@
+"""What ``diagnose`` found: as text, as plain data, as a picture."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..failure import FailureReport
+from ..tree import Layout
+from .advice import Advice
+from .costs import Costs
+from .scales import Scales
+from .spectrum import Spectrum
+from .walk import Walk
+
+PERIODS = 10  # of a mode near the imaginary axis, or of the solution, from which on a problem is called oscillatory
+PARTING = 5.0  # e-folds by which differences grow over the span, from which on it is called unstable
+BLOW_UP = "blow-up"  # as the report of a failure calls it
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Times in units of t, rates and eigenvalues in units of 1 / t, states in units of y.
+
+    labels: of 'stiff', 'oscillatory', 'discontinuous', 'badly scaled', 'unstable', 'blows up' those that hold; none for a
+    problem without difficulties. name: of the problem; names: (n,) of its components, None for their places in the state;
+    layout: of the state; rtol, atol (0-d or (n,)): as given;
+    end: of the span; walk: the steps of the reference solve; spectrum: eigenvalues along it; modes: periods that modes
+    near the imaginary axis go through; turning: (turning points of the component that turns most, its index);
+    parting: e-folds by which differences grow, None where unknown; jumps: list of Jump; scales: sizes against atol;
+    costs: estimates; failure: why the walk ended before its time, None where it did not; trials: list of Trial, the
+    fastest first; advice: the recommendation. str() is the report.
+    """
+
+    name: str
+    names: tuple | None
+    layout: Layout
+    rtol: float
+    atol: torch.Tensor
+    end: float
+    walk: Walk
+    spectrum: Spectrum
+    modes: float
+    turning: tuple
+    parting: float | None
+    jumps: list
+    scales: Scales
+    costs: Costs
+    failure: FailureReport | None = None
+    trials: list = ()
+    advice: Advice | None = None
+
+    @property
+    def turns(self) -> int:
+        return self.turning[0]
+
+    @property
+    def labels(self) -> frozenset:
+        exploded = self.failure is not None and self.failure.cause == BLOW_UP
+        found = {
+            "stiff": self.costs.stiff,
+            "oscillatory": max(self.modes, self.turns / 2) >= PERIODS,
+            "discontinuous": any(not jump.kink for jump in self.jumps),
+            "badly scaled": self.scales.bad,
+            "unstable": not exploded and self.parting is not None and self.parting > PARTING,
+            "blows up": exploded,
+        }
+        return frozenset(name for name, holds in found.items() if holds)
+
+    def called(self, index) -> str:
+        """What a flat component is called: by the names given, or by its place in the state, 'y[2]'."""
+        return self.layout.component(index) if self.names is None else self.names[index]
+
+    def __str__(self):
+        from .report import text
+
+        return text(self)
+
+    def figure(self):
+        """Eigenvalues, steps, dominating component and solution over time: a matplotlib Figure. Needs matplotlib."""
+        from .picture import draw
+
+        return draw(self)
+
+    def plot(self, path) -> Path:
+        """Write the figure; returns the path."""
+        self.figure().savefig(path, dpi=140)
+        return Path(path)
+
+    def as_dict(self) -> dict:
+        """Plain data: numbers, strings, lists; what is not finite is None."""
+        walk, spectrum = self.walk, self.spectrum
+        turning = None if self.turning[1] is None else self.called(self.turning[1])
+        return _plain({
+            "name": self.name, "states": self.layout.size, "rtol": self.rtol, "atol": self.atol.tolist(),
+            "labels": sorted(self.labels),
+            "walk": {
+                "method": walk.method.name, "status": walk.status.name, "message": walk.status.sentence, "t0": walk.times[0],
+                "end": self.end, "reached": walk.reached, "accepted": len(walk.sizes), "rejected": len(walk.rejected),
+                "evaluations": walk.evaluations, "seconds": walk.seconds,
+                "smallest_step": min(walk.sizes, default=math.nan), "largest_step": max(walk.sizes, default=math.nan),
+                "dominating": [{"component": self.called(i), "share": share} for i, share in walk.dominating()[:5]],
+            },
+            "spectrum": {
+                "complete": spectrum.complete, "t": spectrum.times, "radius": spectrum.largest().tolist(),
+                "decay": spectrum.decay().tolist(), "slowest_decay": spectrum.slowest().tolist(),
+                "growth": spectrum.growth().tolist(), "frequency": spectrum.frequency().tolist(),
+                "stiffness_ratio": spectrum.ratio(),
+            },
+            "failure": None if self.failure is None else self.failure.as_dict(),
+            "oscillation": {"modes": self.modes, "turns": self.turns, "component": turning},
+            "parting": self.parting,
+            "jumps": [asdict(jump) | {"components": [self.called(i) for i in jump.components]} for jump in self.jumps],
+            "scales": {
+                "largest": self.scales.largest.tolist(), "drowned": [self.called(i) for i in self.scales.drowned],
+                "decades": self.scales.decades(),
+                "proposed_atol": self.scales.proposed.tolist() if self.scales.bad else None,
+            },
+            "costs": asdict(self.costs) | {"severity": self.costs.severity},
+            "trials": [asdict(trial) for trial in self.trials],
+            "advice": None if self.advice is None else asdict(self.advice) | {"call": self.advice.call()},
+        })
+
+    def to_json(self, path) -> Path:
+        """Write as_dict() to a file; returns its path."""
+        Path(path).write_text(json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        return Path(path)
+
+
+def _plain(value):
+    """value with lists for tuples and None for what is not finite, as JSON has it."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,146 @@
+"""The report of a diagnosis, as lines of text."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+
+import numpy as np
+
+from .words import duration, number
+
+WIDTH, MARGIN = 110, 14
+FEW = 6  # jumps that are told one by one
+
+
+def text(found) -> str:
+    """All findings, one paragraph each, and the recommendation."""
+    n, walk = found.layout.size, found.walk
+    nature = ", ".join(sorted(found.labels)) or "no difficulties"
+    lines = [
+        f"{found.name}: {n} state{'s' * (n != 1)} from t = {walk.times[0]:.6g} to {found.end:.6g} at rtol {found.rtol:g}: "
+        f"{nature.upper()}",
+        "",
+    ]
+    parts = {
+        "walk": _walk, "time scales": _rates, "cost": _costs, "oscillation": _oscillation, "neighbours": _neighbours,
+        "jumps": _jumps, "scales": _scales, "step limits": _limits,
+    }
+    for title, words in parts.items():
+        lines += _paragraph(title, words(found))
+    if found.advice is not None:
+        lines += ["", *_paragraph("recommended", found.advice.call())]
+        for reason in found.advice.reasons:
+            lines += _paragraph("", reason)
+    return "\n".join(lines)
+
+
+def _paragraph(title, words) -> list:
+    return textwrap.wrap(words, WIDTH, initial_indent=f"{title:<{MARGIN}}", subsequent_indent=" " * MARGIN,
+                         break_long_words=False, break_on_hyphens=False)
+
+
+def _walk(found) -> str:
+    walk = found.walk
+    steps = f"{walk.method.name} took {len(walk.sizes)} steps and refused {len(walk.rejected)}"
+    if walk.sizes:
+        steps += f", of {number(min(walk.sizes))} to {number(max(walk.sizes))}"
+    if walk.status.success:
+        return steps + ", to the end."
+    return (
+        f"{steps}, and came to t = {walk.reached:.6g}: {walk.status.sentence}. {found.failure.finding} All below is about the "
+        "part that was reached."
+    )
+
+
+def _rates(found) -> str:
+    spectrum, span = found.spectrum, found.walk.span
+    fast, slow, grow = spectrum.decay(), spectrum.slowest(), spectrum.growth()
+    if not len(fast):
+        return "The Jacobian is not finite anywhere on the way."
+    words = []
+    if fast.max() > 0:
+        scale = number(1 / fast.max())
+        words.append(f"fastest decay at a rate of {number(fast.max())} (time scale {scale}, the span is {number(span)})")
+    least = np.min(slow, where=slow < 1e300, initial=math.inf) if np.isfinite(slow).any() else math.inf
+    if math.isfinite(least):
+        words.append(f"slowest at {number(least)}")
+    if math.isfinite(spectrum.ratio()):
+        words.append(f"stiffness ratio up to {number(spectrum.ratio())}")
+    words.append(f"fastest growth at {number(grow.max())}" if grow.max() > 0 else "nothing grows")
+    kind = "all eigenvalues" if spectrum.complete else "extreme eigenvalues, by Arnoldi's method,"
+    said = "; ".join(words)
+    return f"{said[0].upper()}{said[1:]} ({kind} at {len(spectrum.times)} times)."
+
+
+def _costs(found) -> str:
+    costs = found.costs
+    verdict = "stiff" if costs.stiff else "not stiff"
+    return (
+        f"An explicit method (Tsit5) needs about {number(costs.stability)} steps for stability and {number(costs.accuracy)} "
+        f"for accuracy, {number(costs.severity)} times those for accuracy in all: {verdict}. By these numbers it takes "
+        f"{duration(costs.explicit)}, {costs.method} {duration(costs.implicit)}; one evaluation of f takes "
+        f"{duration(costs.evaluation)}."
+    )
+
+
+def _oscillation(found) -> str:
+    turns, component = found.turning
+    frequency = found.spectrum.frequency().max(initial=0.0)
+    words = []
+    if found.modes >= 1:
+        words.append(
+            f"Modes near the imaginary axis, of up to {number(frequency)} radians a unit of t, go through "
+            f"{number(found.modes)} periods"
+        )
+    if turns >= 4:
+        words.append(f"{found.called(component)} turns {turns} times, about {number(turns / 2)} periods")
+    return "; ".join(words) + "." if words else "None."
+
+
+def _neighbours(found) -> str:
+    if found.parting is None:
+        return f"Not followed for this problem; eigenvalues alone allow growth by e^{number(_growth(found))} at most."
+    if found.parting > 1:
+        return f"A small difference grows by about e^{number(found.parting)} over the span, and so do gradients."
+    return f"Nearby solutions do not part (e^{number(found.parting)})."
+
+
+def _growth(found) -> float:
+    return found.spectrum.integral(found.spectrum.growth())
+
+
+def _jumps(found) -> str:
+    steps, kinks = ([jump for jump in found.jumps if jump.kink is kind] for kind in (False, True))
+    if not found.jumps:
+        return f"None found ({len(found.walk.rejected)} refused steps were looked at)." if found.walk.rejected else "None."
+    words = []
+    for jump in steps[:FEW]:
+        cause = "by the clock" if jump.timed else "by the state"
+        parts = ", ".join(found.called(i) for i in jump.components)
+        words.append(f"f of {parts} jumps at t = {jump.t:.10g} {cause}")
+    if len(steps) > FEW:
+        words.append(f"{len(steps) - FEW} more jumps")
+    if kinks:
+        words.append(f"{len(kinks)} kink{'s' * (len(kinks) > 1)}, at t = " + ", ".join(f"{j.t:.5g}" for j in kinks[:FEW]))
+    return "; ".join(words) + "."
+
+
+def _scales(found) -> str:
+    scales, words = found.scales, []
+    words.append(f"Largest values of the components lie {number(scales.decades())} decades apart")
+    if scales.drowned:
+        sizes = ", ".join(
+            f"{found.called(i)} (largest {number(scales.largest[i])}, atol {number(scales.atol[i])}, "
+            f"better {number(scales.proposed[i])})"
+            for i in scales.drowned[:FEW]
+        )
+        more = f" and {len(scales.drowned) - FEW} more" if len(scales.drowned) > FEW else ""
+        words.append(f"drowned, since f depends on them and they stay below 10 atol: {sizes}{more}")
+    return "; ".join(words) + "."
+
+
+def _limits(found) -> str:
+    shares = found.walk.dominating()[:3]
+    words = ", ".join(f"{found.called(i)} in {100 * share:.0f} %" for i, share in shares)
+    return f"The error of a step is largest in {words} of the steps." if words else "No step could be measured."

@@ -1,0 +1,129 @@
+"""Eigenvalues of the Jacobian along the walk: all of them for small systems, the extreme ones by Arnoldi's method."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..algebra.jacobian import Jacobian
+from ..algebra.products import Products
+from ..status import RejectStep
+
+POINTS = 40
+DENSE_UP_TO = 300
+VECTORS = 40  # of Arnoldi's method, a product of the Jacobian each
+NEAR_IMAGINARY = 2.0  # |Im| / |Re| from which on a mode counts as an oscillation: it loses 0.04 of its amplitude a period
+CONVERGED = 1e-2  # residual of a Ritz value, relative to the largest
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """times: (m,) floats; values: for each an array (k,) of complex eigenvalues in units of 1 / t; noise: (m,), what
+    rounding leaves of an eigenvalue zero; complete: whether all n are there, and not the extreme ones alone."""
+
+    times: list
+    values: list
+    noise: list
+    complete: bool
+
+    def largest(self) -> np.ndarray:
+        """(m,) spectral radius."""
+        return self._each(lambda v, _: np.abs(v).max(initial=0.0))
+
+    def decay(self) -> np.ndarray:
+        """(m,) the fastest decay, max(-Re), not less than 0."""
+        return self._each(lambda v, _: (-v.real).max(initial=0.0))
+
+    def slowest(self) -> np.ndarray:
+        """(m,) the slowest decay that is not rounding, NaN where there is none or not all eigenvalues are known."""
+        if not self.complete:
+            return np.full(len(self.times), math.nan)
+        return self._each(lambda v, noise: np.min(-v.real, where=-v.real > noise, initial=math.inf)).clip(max=1e300)
+
+    def growth(self) -> np.ndarray:
+        """(m,) the fastest growth, max(Re), not less than 0."""
+        return self._each(lambda v, noise: (v.real * (v.real > noise)).max(initial=0.0))
+
+    def frequency(self) -> np.ndarray:
+        """(m,) the largest |Im| of eigenvalues near the imaginary axis, in radians a unit of t."""
+        return self._each(lambda v, noise: np.abs(v.imag[_near(v) & (np.abs(v.imag) > noise)]).max(initial=0.0))
+
+    def ratio(self) -> float:
+        """The stiffness ratio, fastest over slowest decay, the largest of all points; NaN where it cannot be known."""
+        slow, fast = self.slowest(), self.decay()
+        known = np.isfinite(slow) & (slow < 1e300) & (fast > 0)
+        return float((fast[known] / slow[known]).max()) if known.any() else math.nan
+
+    def integral(self, rates) -> float:
+        """Integral over the walk of rates (m,) by the trapezoidal rule."""
+        t = np.asarray(self.times)
+        return float(np.sum(np.abs(np.diff(t)) * (rates[1:] + rates[:-1]) / 2)) if len(t) > 1 else 0.0
+
+    def _each(self, f):
+        return np.array([float(f(v, noise)) for v, noise in zip(self.values, self.noise)])
+
+
+def _near(v):
+    return np.abs(v.imag) > NEAR_IMAGINARY * np.abs(v.real)
+
+
+def spectrum(field, walk, points=POINTS) -> Spectrum:
+    """At so many points, spread evenly over the accepted steps, so that they are dense where the solution moves."""
+    count = len(walk.times)
+    points = min(points, count)
+    chosen = [round(i * (count - 1) / max(points - 1, 1)) for i in range(points)]
+    complete = field.size <= DENSE_UP_TO
+    jacobian = Jacobian(field) if complete else None
+    times, values, noise = [], [], []
+    for k in chosen:
+        t, y = walk.times[k], walk.states[k]
+        try:
+            found, size = _all(jacobian, t, y) if complete else _extreme(field, t, y)
+        except RejectStep:
+            continue
+        if found is not None:
+            times.append(t)
+            values.append(found)
+            noise.append(10 * torch.finfo(field.dtype).eps * size)
+    return Spectrum(times, values, noise, complete)
+
+
+def _all(jacobian, t, y):
+    """(all eigenvalues, size of the matrix), (None, 0) where the Jacobian is not finite."""
+    matrix = jacobian(t, y).detach().to("cpu", torch.float64)
+    if not bool(torch.isfinite(matrix).all()):
+        return None, 0.0
+    return torch.linalg.eigvals(matrix).numpy(), float(torch.linalg.matrix_norm(matrix))
+
+
+def _extreme(field, t, y):
+    """The Ritz values that have converged. Saad, Numerical Methods for Large Eigenvalue Problems (2011), sec. 6.2."""
+    products = Products(field, t, y)
+    generator = torch.Generator().manual_seed(0)
+    v = torch.randn(field.size, generator=generator, dtype=torch.float64).to(y)
+    basis, hessenberg = [v / v.norm()], np.zeros((VECTORS + 1, VECTORS))
+    size = VECTORS
+    for k in range(VECTORS):
+        w = products.jvps(basis[k].unsqueeze(0))[0]
+        stacked = torch.stack(basis)
+        column = torch.zeros(k + 1, dtype=w.dtype, device=w.device)
+        for _ in range(2):  # classical Gram-Schmidt twice is as orthogonal as it can be
+            part = torch.mv(stacked, w)
+            w = w - torch.mv(stacked.T, part)
+            column = column + part
+        below = float(w.norm())
+        hessenberg[: k + 1, k], hessenberg[k + 1, k] = column.cpu().numpy(), below
+        if not math.isfinite(below):
+            return None, 0.0
+        if below <= 1e-12 * np.abs(hessenberg).max(initial=1e-300):
+            size = k + 1
+            break
+        basis.append(w / below)
+    values, vectors = np.linalg.eig(hessenberg[:size, :size])
+    residual = hessenberg[size, size - 1] * np.abs(vectors[-1])
+    radius = np.abs(values).max(initial=0.0)
+    good = (residual <= CONVERGED * radius) | (np.abs(values) == radius)
+    return values[good], radius

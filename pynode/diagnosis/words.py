@@ -1,0 +1,25 @@
+"""Numbers and times as people read them."""
+
+from __future__ import annotations
+
+import math
+
+
+def number(x) -> str:
+    """Two digits, with an exponent only where it is shorter: 0.084, 150, 1.1e6."""
+    if x == 0 or not math.isfinite(x):
+        return f"{x:g}"
+    if 1e-3 <= abs(x) < 1e5:
+        return f"{float(f'{x:.2g}'):,.10g}"
+    digits, power = f"{x:.1e}".split("e")
+    return f"{digits.removesuffix('.0')}e{int(power)}"
+
+
+def duration(seconds) -> str:
+    """In the unit that fits."""
+    if not math.isfinite(seconds):
+        return "an unknown time"
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms")):
+        if seconds >= size:
+            return f"{number(seconds / size)} {unit}"
+    return f"{number(1e6 * seconds)} us"

@@ -1,0 +1,133 @@
+"""``pynode solve``, ``methods``, ``adjoints``, ``completion``: what they print, and what they refuse."""
+
+import csv
+import io
+import json
+import subprocess
+
+import pytest
+import torch
+
+from pynode import catalogue
+from pynode.cli import main
+from pynode.methods import registry
+
+CODE = """
+import torch
+from pynode import ODEProblem
+
+class Pendulum(torch.nn.Module):
+    def forward(self, t, y):
+        return torch.stack((y[1], -torch.sin(y[0])))
+
+class Started(Pendulum):
+    y0, tspan = (1.0, 0.0), (0.0, 2.0)
+
+def square(t, y):
+    return y * y
+
+problem = ODEProblem(square, torch.tensor([1.0], dtype=torch.float64), (0.0, 0.5))
+number = 3
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(CODE, encoding="utf-8")
+    return path
+
+
+def run(capsys, *arguments):
+    """(exit code, standard output, standard error)."""
+    code = main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def table(text):
+    rows = list(csv.reader(io.StringIO(text)))
+    return rows[0], torch.tensor([[float(x) for x in row] for row in rows[1:]], dtype=torch.float64)
+
+
+def test_a_named_problem(capsys, tmp_path):
+    """States at its own times, with its own names, to a file and a picture."""
+    picture, out = tmp_path / "states.png", tmp_path / "states.csv"
+    code, printed, said = run(capsys, "solve", "robertson", "--plot", picture, "--out", out)
+    head, rows = table(out.read_text(encoding="utf-8"))
+    assert code == 0 and not printed and "Stats(nfe=" in said
+    assert head == ["t", "A", "B", "C"] and rows[0].tolist() == [0, 1, 0, 0] and rows[-1, 0] == 1e5
+    assert torch.allclose(rows[:, 1:].sum(1), torch.ones(len(rows), dtype=torch.float64), atol=1e-8)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_field_of_ones_own(capsys, own):
+    code, out, said = run(capsys, "solve", f"{own}:Pendulum", "--y0", "1,0", "--t", "0,2", "--points", "3", "--quiet")
+    head, rows = table(out)
+    assert code == 0 and head == ["t", "y0", "y1"] and rows[:, 0].tolist() == [0, 1, 2] and not said
+    assert table(run(capsys, "solve", f"{own}:Started", "--points", "3")[1])[1].tolist() == rows.tolist()
+    _, exact = table(run(capsys, "solve", f"{own}:problem", "--t", "0,0.25,0.5", "--rtol", "1e-10", "--atol", "1e-12")[1])
+    assert torch.allclose(exact[:, 1], 1 / (1 - exact[:, 0]), rtol=1e-8)
+
+
+def test_a_failure_keeps_what_was_reached(capsys, own, tmp_path):
+    out = tmp_path / "part.csv"
+    arguments = ("solve", f"{own}:square", "--y0", "1", "--t", "0,0.5,2", "--method", "tsit5", "--out", out)
+    code, _, said = run(capsys, *arguments)
+    assert code == 1 and said.startswith("pynode: Tsit5: the step size fell")
+    assert table(out.read_text(encoding="utf-8"))[1][:, 0].tolist() == [0.0, 0.5]
+    assert "Cause: blow-up" in run(capsys, *arguments, "--verbose")[2]
+
+
+def test_json(capsys):
+    code, out, _ = run(capsys, "solve", "spiral", "--points", "4", "--json")
+    found = json.loads(out)
+    assert code == 0 and len(found["t"]) == len(found["y"]) == 4 and found["stats"]["nfe"] > 0
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (("own:square",), "is a vector field: say where it starts"),
+    (("own:number",), "is a int: give a Problem"),
+    (("own:nothing",), "has no 'nothing'; it has"),
+    (("nosuchmodule:f",), "cannot be imported"),
+    (("robertsen",), "did you mean 'robertson'"),
+    (("robertson", "--y0", "1,2"), "2 values in --y0 for 3 states"),
+    (("robertson", "--t", "1"), "takes two times or more"),
+    (("robertson", "--points", "1"), "at least 2"),
+])
+def test_mistakes_are_sentences(capsys, own, arguments, says):
+    first = arguments[0].replace("own:", f"{own}:")
+    code, _, said = run(capsys, "solve", first, *arguments[1:])
+    assert code == 2 and says in said and said.count("\n") == 1
+
+
+def test_methods(capsys):
+    """All of them, or those with the properties asked for."""
+    assert len(run(capsys, "methods")[1].splitlines()) == 2 + len(catalogue.methods())
+    found = json.loads(run(capsys, "methods", "--implicit", "--structure", "krylov", "--batched", "--json")[1])
+    names = {entry["name"] for entry in found}
+    assert {"FBDF", "KenCarp47"} <= names and not names & {"Rodas5P", "RadauIIA5", "Tsit5"}
+    assert {entry["name"] for entry in json.loads(run(capsys, "methods", "verner", "--json")[1])} >= {"Vern7"}
+    assert all("julia" in entry["backends"] for entry in json.loads(run(capsys, "methods", "--backend", "julia", "--json")[1]))
+    assert run(capsys, "methods", "--explicit", "--mass")[0] == 2
+
+
+def test_the_catalogue_is_that_of_the_registries():
+    entries = {entry.name: entry for entry in catalogue.methods()}
+    assert set(registry.names()) <= set(entries)
+    assert entries["QNDF"].order == "1 to 5" and entries["ABDF2"].order == "2" and entries["AdamsPECE"].order == "1 to 12"
+    assert entries["Rodas5P"].mass and entries["Rodas5P"].batched and entries["Rodas5P"].backends == ("torch", "julia")
+    assert entries["Vern9"].backends == ("julia",) and not entries["Vern9"].batched
+    for entry in catalogue.adjoints():
+        assert entry.what.endswith(".") and entry.short in entry.name.lower()
+
+
+def test_adjoints(capsys):
+    assert "'discrete'" in run(capsys, "adjoints")[1]
+    assert json.loads(run(capsys, "adjoints", "--json")[1])[0]["name"] == "DiscreteAdjoint"
+
+
+def test_completions_are_a_script_that_bash_takes(capsys):
+    code, script, _ = run(capsys, "completion", "bash")
+    assert code == 0 and "--max-steps" in script
+    assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0

@@ -1,0 +1,122 @@
+"""Dependence on the solver, gradients by adjoint, stiffness from field to field, and the page that holds all of it."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+import torch
+from torch import nn
+
+from pynode.cli import main
+from pynode.compare import compare_gradients, runs, solver_dependence, stiffness_over
+from pynode.compare.page import Section, write_page
+from pynode.compare.report import report
+from pynode.problems import Problem
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+class Relaxation(nn.Module):
+    """y1 follows the decaying y2 at a given rate."""
+
+    def __init__(self, rate):
+        super().__init__()
+        self.rate = nn.Parameter(torch.tensor(rate, dtype=torch.float64))
+
+    def forward(self, t, y):
+        return torch.stack((self.rate * (y[..., 1] - y[..., 0]), -y[..., 1]), -1)
+
+
+def problem(rate=1000.0):
+    y0 = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    times = torch.linspace(0, 2, 4, dtype=torch.float64)
+    return Problem(f"relaxation{rate:g}", Relaxation(rate), y0, (0.0, 2.0), 1e-6, 1e-9, stiff=True, source="test", t_eval=times)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def near_reference():
+    """A reference that is good enough here, and quickly made."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "REFERENCE_RTOLS", (1e-8,))
+        yield
+
+
+def test_dependence_on_the_solver():
+    """Euler's method leaves all bounds with steps beyond its stability, and comes to the same solution with short ones."""
+    found = solver_dependence(problem(), fixed=("euler", "rk4"), steps=(100, 4000), adaptive=("fbdf",), rtols=(1e-3, 1e-6))
+    rows = {(row.method, row.setting): row for row in found.rows}
+    assert rows["Euler", "100 steps"].deviation is None and rows["Euler", "100 steps"].status == "left all bounds"
+    assert rows["RK4", "4,000 steps"].deviation < 1e-6 < rows["Euler", "4,000 steps"].deviation < 1e-2
+    assert rows["FBDF", "rtol 1e-06"].deviation < rows["FBDF", "rtol 0.001"].deviation
+    assert "left all bounds" in str(found) and "deviation from Rodas5P" in str(found)
+
+
+def test_gradients_by_adjoint():
+    """Those that are right agree; the one that is refused is a row with the reason."""
+    found = compare_gradients(problem(), ("discrete", "forward", "gauss", "backsolve"), rtol=1e-6)
+    rows = {row.adjoint: row for row in found.rows}
+    for name in ("discrete", "forward", "gauss"):
+        assert rows[name].deviation < 1e-4 and rows[name].work > 0, name
+    assert rows["discrete"].deviation == pytest.approx(rows["forward"].deviation, rel=1e-3)
+    assert rows["backsolve"].deviation is None and "refused" in rows["backsolve"].status
+    assert "deviation from the discrete adjoint of rodas5p" in str(found)
+
+
+def test_stiffness_from_field_to_field(tmp_path):
+    found = stiffness_over({"before": problem(1.5), "after": problem(1e4)})
+    before, after = found.diagnoses.values()
+    assert "stiff" in after.labels and "stiff" not in before.labels
+    assert after.costs.stability > 100 * before.costs.stability
+    assert str(found).splitlines()[2].split()[0] == "before"
+    assert found.plot(tmp_path / "course.png").stat().st_size > 5000
+
+
+def test_the_command(tmp_path, capsys):
+    """One problem and its page; the rows as JSON."""
+    options = ["--methods", "fbdf,tsit5", "--rtol", "1e-3", "--max-nfe", "2000", "--out", str(tmp_path)]
+    assert main(["compare", "spiral", "spiral", *options]) == 0
+    assert {path.name for path in tmp_path.glob("*.csv")} == {"compare-spiral.csv", "compare-spiral-2.csv"}
+    assert main(["compare", "spiral", "--json", *options]) == 0
+    assert '"method": "FBDF"' in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "compare.html"
+    return report(path, {"slow": problem(1.5), "<fast>": problem(100.0)}, ("fbdf",), (1e-3,))
+
+
+def test_the_page_holds_everything(page):
+    text = page.read_text(encoding="utf-8")
+    assert text.count('src="data:image/png;base64,') == 9  # 4 for each, and the way from one to the other
+    assert "&lt;fast&gt;: gradients by adjoint" in text and "<fast>" not in text
+    for part in ("diagnosis", "accuracy against work", "dependence on the solver", "gradients by adjoint"):
+        assert f"slow: {part}" in text
+    assert all(address.startswith(("data:", "#")) for address in re.findall(r'(?:src|href)="([^"]*)"', text))
+    assert "default-src 'none'" in text  # and what is not there cannot be asked for
+
+
+def test_text_of_others_cannot_become_markup(tmp_path):
+    path = write_page(tmp_path / "page.html", "<script>", "", [Section("a", note="<b>", cells=[("<i>",), ("&",)])])
+    assert not re.search("<script>|<b>|<i>", path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium: install chromium to open the page in a browser")
+def test_a_browser_shows_it_without_the_network(page, tmp_path):
+    """Once it is open all pictures have a size, and nothing was asked for but what lies in the page."""
+    script = (
+        "onload = () => { document.title = [...document.images].map(i => i.naturalWidth) + ' asked ' + "
+        "performance.getEntriesByType('resource').filter(e => !e.name.startsWith('data:')).length }"
+    )
+    text = page.read_text(encoding="utf-8").replace("style-src", "script-src 'unsafe-inline'; style-src")
+    probe = tmp_path / "probe.html"
+    probe.write_text(text.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
+    done = subprocess.run(
+        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+         f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom", probe.as_uri()],
+        capture_output=True, text=True, timeout=120, check=False,
+    )
+    widths, asked = re.search(r"<title>([\d,]+) asked (\d+)</title>", done.stdout).groups()
+    assert len(widths.split(",")) == 9 and min(map(int, widths.split(","))) > 300
+    assert asked == "0"
