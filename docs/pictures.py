@@ -1,6 +1,6 @@
 """Draws the pictures of the documentation with the package itself, into docs/img.
 
-    python docs/pictures.py [NAME ...]        # limit regions steps ladder circles: those of stiffness.md and theory.md; a minute
+    python docs/pictures.py [NAME ...]        # all of stiffness.md and theory.md by default; a minute
     python docs/pictures.py demo pendulum     # what `make demo` and examples/pendulum.py drew into out, scaled down
 """
 
@@ -118,7 +118,8 @@ def circles():
     times = torch.arange(0, 12.7, 0.3, dtype=torch.float64)
     for axis, method in zip(axes, ("euler", "impliciteuler", "tsit5")):
         options = {"step_size": 0.3} if "euler" in method else {"rtol": 1e-6}
-        turning = solve(lambda t, y: torch.stack((-y[1], y[0])), torch.tensor([1.0, 0.0]).double(), times, method=method, **options)
+        start = torch.tensor([1.0, 0.0], dtype=torch.float64)
+        turning = solve(lambda t, y: torch.stack((-y[1], y[0])), start, times, method=method, **options)
         axis.plot(*turning.y.T, "o-", ms=2.5, lw=1, color=BLUE if method == "tsit5" else RED)
         axis.set(title=turning.method + (", steps of 0.3" if "step_size" in options else ", rtol 1e-6"), aspect="equal")
         axis.set(xlim=(-7, 7), ylim=(-7, 7))

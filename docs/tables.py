@@ -29,7 +29,8 @@ FAMILIES = {
     "symplectic": ("dq/dt = v(t, p), dp/dt = a(t, q) over long times", "Fixed steps of a state (q, p)."),
     "backward differentiation": (
         "stiff, any size",
-        "One system of n equations a step, few factorisations. `method=\"auto\"` takes QNDF where a problem is stiff from its start.",
+        "One system of n equations a step, few factorisations. `method=\"auto\"` takes QNDF where a problem is stiff from the "
+        "start.",
     ),
     "Rosenbrock": ("stiff, up to some 50 states", "A Jacobian and a factorisation each step, no Newton iteration."),
     "diagonally implicit Runge-Kutta": (
@@ -43,7 +44,7 @@ FAMILIES = {
         "stiff at times",
         "Explicit where that is stable, else the stiff method. Any pair can be named, as `method=\"AutoDP5(KenCarp4())\"`.",
     ),
-    "of SciML alone": ("what the others do not offer", "By `backend=\"julia\"`; without Julia the nearest of the others serves."),
+    "of SciML alone": ("what the others do not offer", "By `backend=\"julia\"`; without Julia the nearest other one serves."),
 }
 KEPT = {"steps": "the steps", "dense": "polynomials of all steps", "outputs": "the outputs"}
 
@@ -110,10 +111,12 @@ def readme_table() -> str:
         if family != "of SciML alone":
             groups.setdefault(key, []).extend(f"`{entry.name}`" for entry in found)
     rows = [[name, ", ".join(members), use] for (name, use), members in groups.items()]
-    engines = ", ".join(f"`{name}`" for name in backends.NAMES if name != "auto")
+    engines, named = (", ".join(f"`{name}`" for name in names) for names in (
+        [name for name in backends.NAMES if name != "auto"], [entry.short for entry in catalogue.adjoints()],
+    ))
     rows += [
         ["**Engines**", engines, f"SciML's solvers by the same names, and {len(algorithms.ONLY)} more"],
-        ["**Adjoints**", ", ".join(f"`{entry.short}`" for entry in catalogue.adjoints()), "[docs/adjoints.md](docs/adjoints.md)"],
+        ["**Adjoints**", named, "[docs/adjoints.md](docs/adjoints.md)"],
     ]
     return "\n".join(table(["", "by SciML's names", "for"], rows))
 
@@ -128,7 +131,8 @@ def with_table(readme: str) -> str:
 def cli_page() -> str:
     """docs/cli.md: every command and option of the parser, as tables that do not depend on the width of a terminal."""
     top = cli.parser()
-    lines = ["# Command line", "", top.description + " Made by `python docs/tables.py` from what `pynode COMMAND --help` shows.", ""]
+    made = "Made by `python docs/tables.py` from what `pynode COMMAND --help` shows."
+    lines = ["# Command line", "", f"{top.description} {made}", ""]
     for parser in commands(top):
         lines += [f"## {parser.prog}", "", *fenced(parser.description)]
         rows = [row(action) for action in parser._actions if not isinstance(action, argparse._HelpAction)]
