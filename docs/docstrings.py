@@ -13,10 +13,13 @@ def markdown(text: str) -> str:
     lines, inside = [], False
     for line in text.splitlines():
         entry = ENTRY.match(line)
+        if (entry or line.startswith("- ")) and not inside and lines and lines[-1]:
+            lines.append("")  # a list begins after an empty line
         if entry:
-            if not inside and lines and lines[-1]:
-                lines.append("")
             lines.append(f"- `{entry[1]}`: {escaped(line[entry.end():])}")
+            inside = True
+        elif line.startswith("- "):
+            lines.append(escaped(line))
             inside = True
         elif inside and line.strip() and not line.startswith("    "):
             lines.append("  " + escaped(line))
@@ -27,7 +30,7 @@ def markdown(text: str) -> str:
 
 
 def escaped(line: str) -> str:
-    """`*`, `<` and double underscores outside of code stand for themselves."""
+    """`*`, `<`, brackets and double underscores outside of code stand for themselves."""
     kept, out, at = list(CODE.finditer(line)), [], 0
     for code in kept:
         out += [_plain(line[at : code.start()]), code[0]]
@@ -36,7 +39,7 @@ def escaped(line: str) -> str:
 
 
 def _plain(text):
-    return re.sub(r"([*<\[\]]|__)", lambda found: "".join("\\" + c for c in found[0]), text)
+    return re.sub(r"[*\[\]]|__", lambda found: "".join("\\" + c for c in found[0]), text.replace("<", "&lt;"))
 
 
 class Entries(griffe.Extension):
