@@ -29,9 +29,11 @@ from benchmarks import report
 from benchmarks.peers import DiffraxTraining
 from pynode import problems
 from pynode.solve import solve
-from pynode.train.data import Dataset, Trajectory
+from pynode.train.data import Dataset
 from pynode.train.model import build
 from pynode.train.scaling import Scaling
+from pynode.train.synthetic import observe
+from pynode.train.times import log_times
 from pynode.train.warmstart import warm_start
 
 METHODS = ("qndf", "fbdf", "rodas5p", "kencarp4", "kvaerno5", "radauiia9")
@@ -46,13 +48,7 @@ PEER_REFERENCE = 1e-10
 
 def observations() -> Dataset:
     """Robertson's reaction at 0 and at 50 times from 1e-5 to 1e5 s, from a tight solve."""
-    problem = problems.get("robertson")
-    t = torch.cat((problem.t_eval.new_zeros(1), problem.t_eval))
-    atol = 1e-4 * torch.tensor(problem.atol, dtype=torch.float64)
-    with torch.no_grad():
-        y = solve(problem.field, problem.y0, t, method="radauiia9", rtol=1e-10, atol=atol).y
-    run = Trajectory("robertson", t, y, torch.ones_like(y, dtype=torch.bool))
-    return Dataset(problem.field.species, "t", (run,))
+    return observe(problems.get("robertson"), log_times(1e-5, 1e5, 50))
 
 
 class Task:

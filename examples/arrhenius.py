@@ -8,16 +8,15 @@ Takes about a minute; the picture is out/arrhenius/constants.png.
 """
 
 import sys
-from pathlib import Path
 
 import torch
+from picture import save
 
 from pynode import solve
 from pynode.nn import Arrhenius, ReactionNetwork
 
 torch.set_num_threads(1)  # the tensors are small: more threads only wait for one another
 torch.manual_seed(0)
-out = Path(__file__).resolve().parent.parent / "out" / "arrhenius"
 iterations = int(sys.argv[1]) if sys.argv[1:] else 40
 REACTIONS, NOISE = ["A -> B", "2 B -> B + C", "B + C -> A + C"], 0.02
 LOG10_A, EA = torch.tensor([4.6, 9.5, 5.7], dtype=torch.float64), torch.tensor([6e4, 2e4, 1.5e4], dtype=torch.float64)
@@ -69,13 +68,8 @@ print(f"largest relative error: rate constants between 420 and 600 K {100 * floa
       f"{100 * float((law.Ea.detach() / EA - 1).abs().max()):.1f} %")
 
 
-def draw():
-    """Concentrations at three of the temperatures, and the constants against 1/T; returns the path."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+def draw(pyplot):
+    """Concentrations at three of the temperatures, and the constants against 1/T."""
     with torch.no_grad():
         fine = torch.cat((torch.zeros(1), torch.logspace(-4, 3, 120)))
         curves = concentrations(network, fine)
@@ -96,13 +90,7 @@ def draw():
         panels[3].annotate(reaction, (inverse[-1], float(k[-1, j]) / 20), color=colour, ha="left", fontsize=9)
     panels[3].set(title="rate constants", xlabel="1000 K / T", ylim=(1e-5, None))
     panels[3].legend(fontsize=8, loc=(0.62, 0.4))
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "constants.png"
-    figure.savefig(path, dpi=110)
-    return path
+    return figure
 
 
-try:
-    print(draw())
-except ImportError:
-    print("The picture was left out, because matplotlib is not installed: pip install 'pynode[plot]'")
+save(draw, "arrhenius/constants.png")

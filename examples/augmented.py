@@ -10,16 +10,15 @@ minute; the picture is out/augmented/features.png.
 
 import math
 import sys
-from pathlib import Path
 
 import torch
+from picture import save
 from torch import nn
 
 from pynode.nn import AugmentedODE, NeuralODE
 
 torch.set_num_threads(1)  # the tensors are small: more threads only wait for one another
 torch.manual_seed(0)
-out = Path(__file__).resolve().parent.parent / "out" / "augmented"
 steps = int(sys.argv[1]) if sys.argv[1:] else 150
 
 
@@ -73,13 +72,8 @@ print("g(x) learned with the mean squared error on 3,000 unseen points, and the 
 ))
 
 
-def draw():
-    """The learned functions, the states at the end, and the losses; returns the path."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+def draw(pyplot):
+    """The learned functions, the states at the end, and the losses."""
     figure = pyplot.figure(figsize=(14, 7.5), layout="constrained")
     side = torch.linspace(-1.6, 1.6, 120)
     grid = torch.cartesian_prod(side, side)
@@ -100,13 +94,7 @@ def draw():
         axes = figure.add_subplot(2, 3, 3 * row + 3)
         axes.semilogy(losses)
         axes.set(title=f"{name}: loss", xlabel="step", ylim=(1e-4, 2))
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "features.png"
-    figure.savefig(path, dpi=110)
-    return path
+    return figure
 
 
-try:
-    print(draw())
-except ImportError:
-    print("The picture was left out, because matplotlib is not installed: pip install 'pynode[plot]'")
+save(draw, "augmented/features.png")

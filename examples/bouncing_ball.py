@@ -7,16 +7,15 @@ through them. Takes some ten seconds; the picture is out/bouncing_ball/heights.p
 """
 
 import sys
-from pathlib import Path
 
 import torch
+from picture import save
 from torch import nn
 
 from pynode.nn import JumpODE
 
 torch.set_num_threads(1)  # the tensors are small: more threads only wait for one another
 torch.manual_seed(0)
-out = Path(__file__).resolve().parent.parent / "out" / "bouncing_ball"
 iterations = int(sys.argv[1]) if sys.argv[1:] else 30
 NOISE = 0.03
 TRUTH = {"gravity (m/s^2)": 9.81, "drag (1/s)": 0.25, "floor (m)": 0.15, "restitution": 0.8}
@@ -97,13 +96,8 @@ print("learned: " + ", ".join(
 ) + f"; largest error {100 * max(abs(v / t - 1) for v, t in zip(found, TRUTH.values(), strict=True)):.1f} %")
 
 
-def draw():
-    """Heights, the trajectory before and after, and the learned bounces; returns the path."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+def draw(pyplot):
+    """Heights, the trajectory before and after, and the learned bounces."""
     figure, axes = pyplot.subplots(figsize=(9, 4.4), layout="constrained")
     axes.plot(fine.tolist(), exact.tolist(), color="0.7", lw=5, label="true")
     axes.plot(fine.tolist(), before.tolist(), "--", color="tab:red", lw=1.2, label="before learning")
@@ -114,13 +108,7 @@ def draw():
     axes.axhline(found[2], color="tab:brown", lw=1, label="learned floor")
     axes.set(xlabel="time (s)", ylabel="height (m)", title="A bouncing ball, learned through its bounces")
     axes.legend(fontsize=8, loc="upper right", framealpha=0.95)
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "heights.png"
-    figure.savefig(path, dpi=110)
-    return path
+    return figure
 
 
-try:
-    print(draw())
-except ImportError:
-    print("The picture was left out, because matplotlib is not installed: pip install 'pynode[plot]'")
+save(draw, "bouncing_ball/heights.png")

@@ -9,16 +9,15 @@ says left or right: at the end for training, and all along the way in the pictur
 
 import math
 import sys
-from pathlib import Path
 
 import torch
+from picture import save
 from torch import nn
 
 from pynode.nn import CubicHermitePath, NeuralCDE
 
 torch.set_num_threads(1)  # the tensors are small: more threads only wait for one another
 torch.manual_seed(0)
-out = Path(__file__).resolve().parent.parent / "out" / "cde_spirals"
 steps = int(sys.argv[1]) if sys.argv[1:] else 100
 hidden, channels = 8, 3  # of the path: the time and two coordinates
 
@@ -78,13 +77,8 @@ seen = (~values[..., 0].isnan() & ~times.isnan()).sum(1).float().mean()
 print(f"{accuracy:.1%} of 2,000 unseen spirals told right, from {seen:.1f} noisy values of either coordinate on average")
 
 
-def draw():
-    """Some series and what the model says on the way; returns the path of the picture."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+def draw(pyplot):
+    """Some series and what the model says on the way."""
     figure, axes = pyplot.subplots(1, 3, figsize=(14, 4.4), layout="constrained")
     names = {1: ("left", "tab:blue"), 0: ("right", "tab:orange")}
     s = torch.linspace(0, float(path.ends[1]), 400)
@@ -104,13 +98,7 @@ def draw():
     axes[2].set(title="training", xlabel="step", ylabel="cross-entropy", ylim=(0, None))
     for panel in axes[:2]:
         panel.legend(fontsize=8)
-    out.mkdir(parents=True, exist_ok=True)
-    file = out / "spirals.png"
-    figure.savefig(file, dpi=110)
-    return file
+    return figure
 
 
-try:
-    print(draw())
-except ImportError:
-    print("The picture was left out, because matplotlib is not installed: pip install 'pynode[plot]'")
+save(draw, "cde_spirals/spirals.png")

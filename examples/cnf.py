@@ -9,9 +9,9 @@ Takes about a minute; the picture is out/cnf/moons.png.
 
 import math
 import sys
-from pathlib import Path
 
 import torch
+from picture import save
 from torch import nn
 from torch.distributions import MultivariateNormal
 
@@ -19,7 +19,6 @@ from pynode.nn import CNF
 
 torch.set_num_threads(1)  # the tensors are small: more threads only wait for one another
 torch.manual_seed(0)
-out = Path(__file__).resolve().parent.parent / "out" / "cnf"
 steps = int(sys.argv[1]) if sys.argv[1:] else 400
 
 
@@ -68,13 +67,8 @@ print(
 )
 
 
-def draw():
-    """Data, samples and density; returns the path."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+def draw(pyplot):
+    """Data, samples and density."""
     figure, panels = pyplot.subplots(1, 3, figsize=(14, 4.6), layout="constrained")
     for axes, (title, cloud) in zip(panels, (("data", data), ("samples of the flow", drawn))):
         axes.scatter(*cloud.T.tolist(), s=3, alpha=0.6)
@@ -84,13 +78,7 @@ def draw():
     figure.colorbar(image, ax=panels[2])
     for axes in panels:
         axes.set(aspect="equal", xlim=(-3, 3), ylim=(-3, 3), xlabel="$x_1$", ylabel="$x_2$")
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "moons.png"
-    figure.savefig(path, dpi=110)
-    return path
+    return figure
 
 
-try:
-    print(draw())
-except ImportError:
-    print("The picture was left out, because matplotlib is not installed: pip install 'pynode[plot]'")
+save(draw, "cnf/moons.png")

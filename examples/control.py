@@ -11,16 +11,15 @@ picture is out/control/swing_up.png.
 
 import math
 import sys
-from pathlib import Path
 
 import torch
+from picture import save
 from torch import nn
 
 from pynode.nn import ControlledODE, ZeroOrderHold
 
 torch.set_num_threads(1)  # the tensors are small: more threads only wait for one another
 torch.manual_seed(0)
-out = Path(__file__).resolve().parent.parent / "out" / "control"
 steps = int(sys.argv[1]) if sys.argv[1:] else 160
 strongest = 0.6  # torque; that of gravity is sin(angle)
 
@@ -96,13 +95,8 @@ print(
 )
 
 
-def draw():
-    """Angle and torque over time, and the plane of angle and speed; returns the path."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+def draw(pyplot):
+    """Angle and torque over time, and the plane of angle and speed."""
     figure, axes = pyplot.subplot_mosaic([["angle", "plane"], ["torque", "plane"]], figsize=(13, 5.5), layout="constrained")
     runs = (("planned on the learned pendulum", planned, "tab:blue", "--"), ("the true pendulum", swung, "tab:orange", "-"))
     for name, y, colour, line in runs:
@@ -115,13 +109,7 @@ def draw():
     axes["torque"].set(title="torque, held for 0.5 each", xlabel="t", ylabel="u", ylim=(-0.65, 0.65))
     axes["plane"].plot(0, 0, "ks", math.pi, 0, "k*", ms=10)
     axes["plane"].set(title="angle and speed: from rest (square) to the goal (star)", xlabel="angle", ylabel="speed")
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "swing_up.png"
-    figure.savefig(path, dpi=110)
-    return path
+    return figure
 
 
-try:
-    print(draw())
-except ImportError:
-    print("The picture was left out, because matplotlib is not installed: pip install 'pynode[plot]'")
+save(draw, "control/swing_up.png")

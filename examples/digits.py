@@ -11,9 +11,9 @@ about a minute; the picture is out/digits/solvers.png.
 """
 
 import sys
-from pathlib import Path
 
 import torch
+from picture import save
 from torch import nn
 
 from pynode.nn import NeuralODE
@@ -21,7 +21,6 @@ from pynode.train import read_mnist
 
 torch.set_num_threads(1)  # the tensors are small: more threads only wait for one another
 torch.manual_seed(0)
-out = Path(__file__).resolve().parent.parent / "out" / "digits"
 steps = int(sys.argv[1]) if sys.argv[1:] else 200
 BLOCKS, CHANNELS = 4, 8
 EULER = {"method": "euler", "step_size": 1.0}
@@ -128,13 +127,8 @@ print(f"{len(truth):,} unseen digits named rightly: " + ", ".join(said) + "; sol
 ))
 
 
-def draw():
-    """Losses, accuracy and error by solver, and digits that the solver decides about; returns the path."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+def draw(pyplot):
+    """Losses, accuracy and error by solver, and digits that the solver decides about."""
     figure = pyplot.figure(figsize=(14, 7), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=(2.4, 1))
     panels = upper.subplots(1, 3)
@@ -167,13 +161,7 @@ def draw():
         if i is not None:
             axes.imshow(unseen[i, 0].tolist(), cmap="gray_r")
             axes.set_title(f"{trained[i]} became {exact[i]}\n(it is {truth[i]})", fontsize=9)
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "solvers.png"
-    figure.savefig(path, dpi=110)
-    return path
+    return figure
 
 
-try:
-    print(draw())
-except ImportError:
-    print("The picture was left out, because matplotlib is not installed: pip install 'pynode[plot]'")
+save(draw, "digits/solvers.png")

@@ -8,9 +8,9 @@ with its own steps. Takes about a minute; the picture is out/hybrid/rate.png.
 """
 
 import sys
-from pathlib import Path
 
 import torch
+from picture import save
 from torch import nn
 
 from pynode import solve
@@ -18,7 +18,6 @@ from pynode.nn import HybridField, RateConstants, ReactionNetwork
 
 torch.set_num_threads(1)  # the tensors are small: more threads only wait for one another
 torch.manual_seed(0)
-out = Path(__file__).resolve().parent.parent / "out" / "hybrid"
 iterations = int(sys.argv[1]) if sys.argv[1:] else 60
 NOISE, SCALE = 0.01, torch.tensor([1.0, 3e-5, 1.0], dtype=torch.float64)
 known = ReactionNetwork.of(
@@ -78,13 +77,8 @@ print(
 )
 
 
-def draw():
-    """Concentrations from the unseen start, and the learned rate; returns the path."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+def draw(pyplot):
+    """Concentrations from the unseen start, and the learned rate."""
     figure, panels = pyplot.subplots(1, 4, figsize=(16, 4), layout="constrained")
     for i, axes in enumerate(panels[:3]):
         for y, style in ((exact, {"color": "0.7", "lw": 5, "label": "true"}),
@@ -104,13 +98,7 @@ def draw():
     panels[3].plot(settled[:, 2].tolist(), rate.tolist(), color="tab:blue", label="learned, unseen start")
     panels[3].set(title="the missing rate of C -> A, for t > 0.01 s", xlabel="C", ylabel="1/s")
     panels[3].legend(fontsize=8)
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "rate.png"
-    figure.savefig(path, dpi=110)
-    return path
+    return figure
 
 
-try:
-    print(draw())
-except ImportError:
-    print("The picture was left out, because matplotlib is not installed: pip install 'pynode[plot]'")
+save(draw, "hybrid/rate.png")

@@ -12,16 +12,15 @@ Takes about a minute; the picture is out/latent_spirals/spirals.png.
 
 import math
 import sys
-from pathlib import Path
 
 import torch
+from picture import save
 from torch import nn
 
 from pynode.nn import LatentODE
 
 torch.set_num_threads(1)  # the tensors are small: more threads only wait for one another
 torch.manual_seed(0)
-out = Path(__file__).resolve().parent.parent / "out" / "latent_spirals"
 steps = int(sys.argv[1]) if sys.argv[1:] else 600
 HALF, END, NOISE = 3.0, 6.0, 0.08
 
@@ -120,13 +119,8 @@ print("distance from the true curve where nothing was seen, t > 3, root mean squ
 ) + f"; where points were seen: latent ODE {before:.3f}, the points themselves {noise:.3f}")
 
 
-def draw():
-    """Six unseen series with what the models say, the error by time, and series drawn from the model; returns the path."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+def draw(pyplot):
+    """Six unseen series with what the models say, the error by time, and series drawn from the model."""
     figure, panels = pyplot.subplots(2, 4, figsize=(15, 7.6), layout="constrained")
     shown = [*(start[:, 1] > 0).nonzero()[:3, 0].tolist(), *(start[:, 1] < 0).nonzero()[:3, 0].tolist()]
     fine = torch.linspace(0, END, 181)
@@ -163,13 +157,7 @@ def draw():
     for line in drawn:
         panels[1, 3].plot(*line.T.tolist(), lw=0.9)
     panels[1, 3].set(title="twelve series drawn from the model", aspect="equal", xlim=(-2.3, 2.3), ylim=(-2.3, 2.3))
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "spirals.png"
-    figure.savefig(path, dpi=110)
-    return path
+    return figure
 
 
-try:
-    print(draw())
-except ImportError:
-    print("The picture was left out, because matplotlib is not installed: pip install 'pynode[plot]'")
+save(draw, "latent_spirals/spirals.png")

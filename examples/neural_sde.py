@@ -9,16 +9,15 @@ variance says. Takes a minute; the picture is out/neural_sde/double_well.png.
 """
 
 import sys
-from pathlib import Path
 
 import torch
+from picture import save
 from torch import nn
 
 from pynode.nn import NeuralSDE
 
 torch.set_num_threads(1)  # the tensors are small: more threads only wait for one another
 torch.manual_seed(0)
-out = Path(__file__).resolve().parent.parent / "out" / "neural_sde"
 steps = int(sys.argv[1]) if sys.argv[1:] else 500
 
 
@@ -75,13 +74,8 @@ print(
 )
 
 
-def draw():
-    """Moments, paths, and where they are at the end; returns the path of the picture."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+def draw(pyplot):
+    """Moments, paths, and where they are at the end of the picture."""
     figure, axes = pyplot.subplots(2, 2, figsize=(11, 7.5), layout="constrained")
     colours = pyplot.cm.viridis(torch.linspace(0, 0.9, len(starts)).numpy())
     panels = ((axes[0, 0], mean, fitted[0], "mean"), (axes[0, 1], variance.sqrt(), fitted[1].sqrt(), "standard deviation"))
@@ -97,13 +91,7 @@ def draw():
     axes[1, 1].hist(ends["learned"][-1].numpy(), bins, density=True, histtype="step", lw=1.5, color="tab:blue", label="learned")
     axes[1, 1].set(title="density at t = 10", xlabel="y")
     axes[1, 1].legend()
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "double_well.png"
-    figure.savefig(path, dpi=110)
-    return path
+    return figure
 
 
-try:
-    print(draw())
-except ImportError:
-    print("The picture was left out, because matplotlib is not installed: pip install 'pynode[plot]'")
+save(draw, "neural_sde/double_well.png")

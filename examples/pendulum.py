@@ -8,9 +8,9 @@ loses. Takes about a minute; the picture is out/pendulum/energy.png.
 """
 
 import sys
-from pathlib import Path
 
 import torch
+from picture import save
 from torch import nn
 
 from pynode import solve
@@ -18,7 +18,6 @@ from pynode.nn import HamiltonianField, LagrangianField, NeuralODE
 
 torch.set_num_threads(1)  # the tensors are small: more threads only wait for one another
 torch.manual_seed(0)
-out = Path(__file__).resolve().parent.parent / "out" / "pendulum"
 steps = int(sys.argv[1]) if sys.argv[1:] else 130
 NOISE, LONG = 0.1, 90.0
 
@@ -86,13 +85,8 @@ print(
 )
 
 
-def draw():
-    """The long solutions, in the plane and in their energies; returns the path."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+def draw(pyplot):
+    """The long solutions, in the plane and in their energies."""
     figure, panels = pyplot.subplots(1, 4, figsize=(16, 4), layout="constrained", width_ratios=(1, 1, 1, 1.6))
     colours = {"NeuralODE": "tab:red", "Hamiltonian": "tab:blue", "Lagrangian": "tab:green"}
     for axes, (name, path) in zip(panels, paths.items()):
@@ -107,13 +101,7 @@ def draw():
     panels[3].axvspan(0, float(times[-1]), color="0.85", label="span of the data")
     panels[3].set(title="true energy along the learned solutions", xlabel="t")
     panels[3].legend(fontsize=8)
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "energy.png"
-    figure.savefig(path, dpi=110)
-    return path
+    return figure
 
 
-try:
-    print(draw())
-except ImportError:
-    print("The picture was left out, because matplotlib is not installed: pip install 'pynode[plot]'")
+save(draw, "pendulum/energy.png")

@@ -8,6 +8,7 @@ from .adjoints.forward import ForwardSensitivity
 from .adjoints.gauss import GaussAdjoint, GaussKronrodAdjoint, QuadratureAdjoint
 from .adjoints.interpolating import InterpolatingAdjoint
 from .algebra.structure import Banded, Dense, Krylov, Sparse
+from .backends.registry import JuliaBackend
 from .check import GradientCheck, check_gradients
 from .events import Event, EventRecord, PresetTimes
 from .failure import FailureReport
@@ -21,8 +22,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BacksolveAdjoint", "Banded", "Dense", "DiscreteAdjoint", "Event", "EventRecord", "FailureReport", "ForwardSensitivity",
-    "GaussAdjoint", "GaussKronrodAdjoint", "GradientCheck", "InterpolatingAdjoint", "Krylov", "ODEProblem", "PresetTimes",
-    "QuadratureAdjoint", "RejectStep", "Solution", "SolveError", "Sparse", "SplitField", "Status", "__version__",
+    "GaussAdjoint", "GaussKronrodAdjoint", "GradientCheck", "InterpolatingAdjoint", "JuliaBackend", "Krylov", "ODEProblem",
+    "PresetTimes", "QuadratureAdjoint", "RejectStep", "Solution", "SolveError", "Sparse", "SplitField", "Status", "__version__",
     "check_gradients", "crosscheck", "diagnose", "odeint", "odeint_adjoint", "odeint_dense", "odeint_event", "solve",
 ]
 

@@ -1,4 +1,4 @@
-"""The command line: ``pynode train``, ``compare``, ``diagnose``, ``methods``, ``julia``, ``doctor``.
+"""The command line: ``pynode train``, ``compare``, ``diagnose``, ``reproduce``, ``methods``, ``julia``, ``doctor``.
 
 Exit codes: 0 success; 1 a solve or training failed, or the disk did; 2 a mistake in what was given; 130 Ctrl-C. A
 failure is one sentence on stderr; --debug shows the traceback.
@@ -20,14 +20,15 @@ from .cli_completion import add_command as add_completion
 from .cli_diagnose import add_command as add_diagnose
 from .cli_julia import add_commands as add_julia
 from .cli_methods import add_commands as add_methods
+from .cli_reproduce import add_command as add_reproduce
 from .cli_solve import add_command as add_solve
-from .cli_values import NO_PLOTS, names
+from .cli_values import NO_PLOTS, names, numbers
 from .julia import JuliaUnavailable
 from .status import SolveError
 from .targets import target
 from .train import DataError, Options, TrainingError, fit, plot_fit, plot_loss, read_csv
 from .train.model import ACTIVATIONS
-from .train.options import LOSSES
+from .train.options import LOSSES, OPTIMIZERS, SCHEDULES
 from .train.progress import display
 from .train.scaling import KINDS
 
@@ -51,6 +52,7 @@ files written to --out:
   model.pt       the best model: architecture and scaling as plain data, and weights (pynode.train.load_model)
   checkpoint.pt  everything that --resume needs; written atomically, so that an interruption loses seconds
   history.csv    loss, learning rate, steps, evaluations and time of each epoch
+  epochs/        models on the way, with --keep-every: pynode compare OUT/epochs/*.pt --stiffness compares them
   fit.png        observations and the learned solution        loss.png  the loss, epoch by epoch
 
 examples:
@@ -104,6 +106,7 @@ def parser() -> Parser:
     add_diagnose(commands, style, target)
     add_solve(commands, style)
     add_methods(commands, style)
+    add_reproduce(commands, style)
     add_julia(commands, style)
     add_completion(commands, style, top)
     for command in commands.choices.values():
@@ -142,18 +145,33 @@ def _train_options(p):
     add(solver, "atol", float, "absolute tolerance of the scaled states (default: rtol / 1000)", metavar="X")
     add(solver, "max_steps", int, "limit on the steps of one solve", metavar="N")
     add(solver, "backend", str, "engine of the solves and their gradients, see docs/julia.md", choices=BACKENDS)
+    loss = p.add_argument_group("loss")
+    add(loss, "loss", str, "mean absolute or squared error of the scaled states", choices=LOSSES)
+    loss.add_argument("--weights", type=numbers, default=(), metavar="X,...",
+                      help="a factor for the errors of each state, with commas")
+    add(loss, "relative", float, "if positive: errors relative to the values, above this fraction of the range", metavar="X")
+    add(loss, "sample", int, "observations drawn for an epoch, evenly over the decades of time, 0 for all", metavar="N")
+    add(loss, "validation", float, "fraction of the observation times held out, to choose the best by", metavar="X")
+    add(loss, "shooting", int, "observations in a segment of multiple shooting, 0 for none", metavar="N")
+    add(loss, "continuity", float, "weight of the errors at the ends of segments", metavar="X")
     training = p.add_argument_group("training")
     add(training, "epochs", int, "passes over all trajectories", metavar="N")
-    add(training, "lr", float, "learning rate of Adam at the start; it falls as a cosine", metavar="X")
-    add(training, "loss", str, "mean absolute or squared error of the scaled states", choices=LOSSES)
+    add(training, "optimizer", str, "Adam, or AdamW with decoupled weight decay", choices=OPTIMIZERS)
+    add(training, "lr", float, "learning rate at the start", metavar="X")
+    add(training, "schedule", str, "how the learning rate goes on", choices=SCHEDULES)
     add(training, "batch", int, "trajectories per step, 0 for all", metavar="N")
     add(training, "weight_decay", float, "weight decay", metavar="X")
+    add(training, "normalise", float, "norm that every gradient gets, 0 to leave it", metavar="X")
     add(training, "clip", float, "bound on the norm of the gradient", metavar="X")
+    add(training, "polish", int, "epochs of Levenberg-Marquardt at the end", metavar="N")
+    add(training, "patience", int, "epochs without progress that end training, 0 for never", metavar="N")
     add(training, "seed", int, "seed of everything random", metavar="N")
-    add(training, "warm_start", int, "iterations before the first solve, 0 for none", metavar="N")
+    add(training, "collocation", int, "iterations on smoothed slopes before the first solve", metavar="N")
+    add(training, "warm_start", int, "iterations on linearised trajectories before the first solve", metavar="N")
     add(training, "candidates", int, "random starts that the warm start chooses from", metavar="N")
     add(training, "time_limit", float, "stop after this many seconds, all sessions together", metavar="S")
     add(training, "checkpoint_every", float, "seconds between checkpoints", metavar="S")
+    add(training, "keep_every", int, "keep a model every so many epochs, in OUT/epochs, 0 for none", metavar="N")
     add(training, "max_failures", int, "failed solves in a row that end training", metavar="N")
     training.add_argument("--threads", type=int, default=1, metavar="N",
                           help="threads of torch; more than one only pays for wide networks (default: 1)")

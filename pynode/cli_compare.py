@@ -11,7 +11,7 @@ import torch
 
 from . import problems
 from .cli_values import NO_PLOTS, names, numbers
-from .compare import MAX_NFE, METHODS, RTOLS, compare
+from .compare import MAX_NFE, METHODS, RTOLS, compare, stiffness_over
 from .targets import HELP
 
 COMPARE = """\
@@ -24,12 +24,14 @@ one to the next.
 FILES = """\
 files written to --out, named after the target:
   compare-NAME.csv   the table       compare-NAME.png   error against evaluations and against time
+  stiffness.png      with --stiffness
   compare.html       with --report; it needs no network to be read, and can be mailed
 
 examples:
   pynode compare out/robertson/model.pt
   pynode compare vanderpol --methods fbdf,qndf,rodas5p,tsit5 --rtol 1e-4,1e-6,1e-8
   pynode compare out/before/model.pt out/after/model.pt --report
+  pynode compare out/robertson/epochs/*.pt --stiffness
 """
 
 
@@ -46,6 +48,7 @@ def add_command(commands, style, target):
                      help=f"tolerances, with commas (default: {','.join(f'{x:g}' for x in RTOLS)})")
     own.add_argument("--max-nfe", type=int, default=MAX_NFE, metavar="N",
                      help="limit on evaluations of f in one solve, 0 for none (default: %(default)s)")
+    own.add_argument("--stiffness", action="store_true", help="only the stiffness of each, from one to the next, no methods")
     own.add_argument("--report", action="store_true", help="write compare.html: a minute or more for each target")
     own.add_argument("--json", action="store_true", help="print the rows as JSON instead of the table")
     own.add_argument("--out", default="out", metavar="DIR", help="where the files go (default: %(default)s)")
@@ -58,6 +61,8 @@ def _run(arguments, target) -> int:
     chosen = _labelled(arguments.targets, target)
     out, written, drawn, rows = Path(arguments.out), [], True, {}
     out.mkdir(parents=True, exist_ok=True)
+    if arguments.stiffness:
+        return _stiffness(chosen, arguments.json, out)
     for label, problem in chosen.items():
         say = None if arguments.quiet else _tell
         result = compare(problem, arguments.methods, arguments.rtol, arguments.max_nfe or None, report=say)
@@ -80,6 +85,22 @@ def _run(arguments, target) -> int:
     if not drawn:
         print(NO_PLOTS)
     print("Written: " + ", ".join(map(str, written)))
+    return 0
+
+
+def _stiffness(chosen, as_json, out) -> int:
+    found = stiffness_over(chosen)
+    if as_json:
+        head, *lines = found.cells
+        print(json.dumps([dict(zip(head, line)) for line in lines], indent=1))
+    else:
+        print(found)
+    try:
+        written = found.plot(out / "stiffness.png")
+    except ImportError:
+        written = None
+    if not as_json:
+        print(f"Written: {written}" if written else NO_PLOTS)
     return 0
 
 

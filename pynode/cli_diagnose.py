@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import torch
 
 from . import problems
+from .cli_values import NO_PLOTS
 from .diagnosis import diagnose
 from .targets import HELP
 
@@ -67,7 +69,7 @@ def _write(found, out) -> list:
     try:
         written.append(found.plot(out / f"diagnosis-{found.name}.png"))
     except ImportError:
-        pass  # the JSON is there, and the list of what was written lacks the picture
+        print(NO_PLOTS, file=sys.stderr)
     return written
 
 

@@ -34,7 +34,8 @@ def add_commands(commands, style):
     install = below.add_parser("install", help="download Julia and the solvers", description=INSTALL, **style)
     install.add_argument("--sensitivity", action="store_true", help="with SciMLSensitivity: its adjoints beside the native one")
     install.add_argument("--radau", action="store_true", help="with OrdinaryDiffEqFIRK: the Radau IIA methods")
-    install.add_argument("--gpu", action="store_true", help="with CUDA.jl, for Julia code of your own")
+    install.add_argument("--sundials", action="store_true", help="with Sundials: CVODE_BDF")
+    install.add_argument("--gpu", action="store_true", help="with CUDA.jl, for states on the GPU: JuliaBackend(state='cuda')")
     install.set_defaults(run=_install)
     status = below.add_parser("status", help="say which Julia would be started", description=STATUS, **style)
     status.add_argument("--json", action="store_true", help="print one JSON object")
@@ -52,7 +53,10 @@ def add_commands(commands, style):
 
 
 def _install(arguments) -> int:
-    julia.install(arguments.gpu, arguments.sensitivity, arguments.radau, progress=lambda line: print(line, flush=True))
+    julia.install(
+        arguments.gpu, arguments.sensitivity, arguments.radau, arguments.sundials,
+        progress=lambda line: print(line, flush=True),
+    )
     return 0
 
 

@@ -194,4 +194,4 @@ def _gpu(packaged) -> Finding:
     if not torch.cuda.is_available():
         return Finding("GPU", OK, "torch sees none; solves run on the CPU")
     text = f"{torch.cuda.get_device_name()}; a field there is called with a copy of the state, which Julia has on the CPU"
-    return Finding("GPU", OK, text + ("; CUDA.jl is in the project" if packaged else ""))
+    return Finding("GPU", OK, text + ("; CUDA.jl is in the project, for JuliaBackend(state='cuda')" if packaged else ""))

@@ -23,17 +23,17 @@ def status() -> Location:
     return _locate.locate()
 
 
-def install(gpu=False, sensitivity=False, radau=False, progress=print) -> Path:
+def install(gpu=False, sensitivity=False, radau=False, sundials=False, progress=print) -> Path:
     """Download Julia, where there is none, and the solvers, and precompile them: 0.5 to 1 GB, 5 to 20 minutes.
 
     sensitivity: SciMLSensitivity, for its adjoints beside the native one. radau: OrdinaryDiffEqFIRK, for the Radau IIA methods.
-    gpu: CUDA.jl, for Julia code of your own. progress(line) is told what happens, first of all what will be downloaded. What
-    earlier installations had is kept. Returns the folder of the Julia project. JuliaUnavailable where it fails; nothing
-    counts as installed then.
+    sundials: Sundials, for CVODE_BDF. gpu: CUDA.jl, for JuliaBackend(state='cuda') and Julia code of your own.
+    progress(line) is told what happens, first of all what will be downloaded. What earlier installations had is kept. Returns
+    the folder of the Julia project. JuliaUnavailable where it fails; nothing counts as installed then.
     """
     from .backends.julia.install import install as run
 
-    wanted = {"gpu": gpu, "sensitivity": sensitivity, "radau": radau}
+    wanted = {"gpu": gpu, "sensitivity": sensitivity, "radau": radau, "sundials": sundials}
     return run([option for option, chosen in wanted.items() if chosen], progress)
 
 

@@ -71,9 +71,10 @@ def solve(
         For explicit, Rosenbrock and diagonally implicit methods and BDF. Returns a BatchSolution, differentiable by the
         discrete adjoint, row by row.
     throw: False returns the partial solution with its status instead of raising SolveError.
-    backend: 'torch'; 'julia', SciML's solvers by the same names (docs/julia.md; ``pynode doctor`` looks at the installation);
-        'auto': torch for every method that it has, Julia for the rest. With batched=True Julia takes all rows in one step,
-        with a sparse Jacobian of one block a row, and returns a Solution.
+    backend: 'torch'; 'julia', SciML's solvers by the same names (docs/julia.md; ``pynode doctor`` looks at the installation),
+        or pynode.JuliaBackend(state='cuda'), with the state on the GPU, too; 'auto': torch for every method that it has,
+        Julia for the rest. With batched=True Julia takes all rows in one step, with a sparse Jacobian of one block a row, and
+        returns a Solution.
     controller: 'I', 'PI' or 'PID' step-size control of one-step methods, instead of the method's own.
     first_step, min_step, max_step, step_size (fixed steps), max_steps, max_nfe: see Options.
     events: Event, PresetTimes or a function condition(t, y, *args), or several; what occurred is in solution.events.

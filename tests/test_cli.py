@@ -193,7 +193,7 @@ def test_run_as_a_module(tmp_path):
 def examples(tmp_path, monkeypatch):
     """A copy of the examples, so that what they write stays out of the repository; run with the cheapest options."""
     shutil.copytree(EXAMPLES, tmp_path / "examples")
-    cheap = {"hidden": (6,), "epochs": 2, "warm_start": 10, "candidates": 1, "rtol": 1e-3}
+    cheap = {"hidden": (6,), "epochs": 2, "polish": 1, "warm_start": 10, "candidates": 1, "rtol": 1e-3, "relative": 0.0}
     monkeypatch.setattr(pynode.train, "Options", lambda **more: Options(**more | cheap))
     monkeypatch.setattr(cli, "Options", lambda **more: Options(**more | cheap))
     monkeypatch.setattr(cli, "fields", lambda _: fields(Options))

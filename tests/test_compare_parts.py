@@ -81,6 +81,13 @@ def test_the_command(tmp_path, capsys):
     assert '"method": "FBDF"' in capsys.readouterr().out
 
 
+def test_stiffness_by_the_command(tmp_path, capsys):
+    assert main(["compare", "spiral", "oregonator", "--stiffness", "--out", str(tmp_path)]) == 0
+    table = capsys.readouterr().out
+    assert "oregonator" in table and table.splitlines()[3].endswith("stiff")
+    assert [path.name for path in tmp_path.iterdir()] == ["stiffness.png"]
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "compare.html"

@@ -158,6 +158,7 @@ def test_of_equally_fast_methods_the_nearest_wins():
     assert winner(trials, False).method == "RadauIIA9"
     assert winner(trials, True).method == "Tsit5"
     assert winner(trials[:2], False).method == "QNDF"
+    assert winner([trial("QNDF", 1.0, 0.9), trial("FBDF", 1.1, 0.1)], False).method == "QNDF"
     assert winner(trials[:1], False).method == "Tsit5"
     assert winner([trial("FBDF", 1.0, math.nan)], False) is None
 

@@ -136,6 +136,15 @@ def test_auto_names_what_it_chose():
     assert solution.method == expected.method and expected.choice.startswith(solution.choice)
 
 
+def test_changes_of_method_are_counted():
+    """Van der Pol's oscillator: slow and stiff, then fast. A problem that is never stiff has none."""
+    problem, name = problems.get("vanderpol"), "AutoTsit5(Rodas5P())"
+    with torch.no_grad():
+        stiff, own = (solve(problem.field, problem.y0, [0.0, 1.5e3], method=name, backend=b) for b in ("julia", "torch"))
+        easy = julia(smooth, smooth_exact(0.0), [0.0, 1.0], method=name)
+    assert stiff.stats.switches >= 1 and own.stats.switches >= 1 and easy.stats.switches == 0
+
+
 def test_algorithm_objects_are_methods():
     """What diffeqpy hands out, such as de.Rodas5P(): a Julia object with SciML's own defaults."""
     from pynode.backends.julia.runtime import start

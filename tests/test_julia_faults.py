@@ -7,7 +7,7 @@ import threading
 
 import pytest
 import torch
-from cases import tensor
+from cases import smooth, smooth_exact, tensor
 from juliacase import julia, leaf, next_solve_works
 
 from pynode import RejectStep, SolveError, Status, problems
@@ -110,6 +110,55 @@ def test_limits_and_domains():
         assert abs(float(root.y[-1]) - (1 - 0.95) ** 2) < 1e-5
         positive = julia(lambda t, y: -50 * y, tensor(1.0), [0.0, 5.0], method="Tsit5", rtol=1e-2, atol=1e-2, nonnegative=True)
         assert float(positive.y[-1]) >= 0
+
+
+@pytest.mark.parametrize("method", ["FBDF", "Rodas5P", "Tsit5"])
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+@pytest.mark.parametrize(
+    ("limit", "status"),
+    [
+        ({"max_nfe": 90}, Status.MAX_EVALUATIONS), ({"max_steps": 20}, Status.MAX_STEPS),
+        ({"max_seconds": 1e-9}, Status.MAX_SECONDS), ({"callback": lambda t, y, stats: stats.accepted > 9}, Status.CALLBACK),
+    ],
+    ids=lambda x: x.name if isinstance(x, Status) else "",
+)
+def test_the_steps_before_a_limit_are_kept(method, backward, limit, status):
+    """Outputs and polynomials up to where it was met, in the middle of a step too."""
+    times = [(9.0 - t if backward else t) for t in torch.linspace(0, 9, 901, dtype=torch.float64).tolist()]
+    start = smooth_exact(times[0])
+    for dense in (False, True):
+        with torch.no_grad():
+            solution = julia(smooth, start, times, method=method, rtol=1e-8, atol=1e-10, dense=dense, throw=False, **limit)
+        end, count = solution._trajectory.t, len(solution.t)
+        assert solution.status is status and f"{status.sentence}" in solution.message
+        assert end != times[0] and abs(end - times[0]) < 8.9 and solution.y.shape[0] == count
+        assert (solution._trajectory.y - smooth_exact(end)).abs().max() < 1e-5
+        # All outputs up to the end, and no other.
+        assert abs(times[count - 1] - times[0]) <= abs(end - times[0]) < abs(times[count] - times[0])
+        assert (solution.y - smooth_exact(solution.t)).abs().max() < 1e-5
+        if dense:
+            inside = times[0] + (end - times[0]) * torch.linspace(0, 1, 13, dtype=torch.float64)
+            assert (solution(inside) - smooth_exact(inside)).abs().max() < 1e-5
+
+
+def test_a_limit_before_the_first_step_leaves_the_start():
+    with torch.no_grad():
+        solution = julia(smooth, smooth_exact(0.0), [0.0, 1.0], method="Rodas5P", max_nfe=1, throw=False)
+    assert solution.status is Status.MAX_EVALUATIONS and solution.t.tolist() == [0.0]
+    assert torch.equal(solution.y[0], smooth_exact(0.0))
+
+
+def test_the_gradient_is_not_held_to_the_limit_of_the_solve():
+    """And that of a partial solution is the gradient of what there is."""
+    rate, found = leaf(tensor(3.0)), []
+    for limit, count in ((None, 3), (40, 2)):
+        y = julia(
+            lambda t, y: -rate * y, tensor(1.0), [0.0, 0.01, 2.0], method="Tsit5", max_nfe=limit, rtol=1e-9, throw=False,
+            adjoint="NativeGauss",
+        ).y
+        assert len(y) == count
+        found.append(float(torch.autograd.grad(y[1].sum(), rate)[0]))
+    assert abs(found[0] + 0.01 * math.exp(-0.03)) < 1e-8 and abs(found[1] - found[0]) < 1e-8
 
 
 def test_another_thread_is_told():

@@ -37,7 +37,10 @@ def test_the_example_runs(script, picture, said, tmp_path, monkeypatch, capsys):
 
 def run(folder, monkeypatch, script, *arguments):
     (folder / "examples").mkdir()
+    shutil.copy(EXAMPLES / "picture.py", folder / "examples")
     copy = shutil.copy(EXAMPLES / script, folder / "examples")
+    monkeypatch.delitem(sys.modules, "picture", raising=False)
+    monkeypatch.syspath_prepend(folder / "examples")
     monkeypatch.setattr(sys, "argv", [script, *arguments])
     runpy.run_path(str(copy), run_name="__main__")
 

@@ -70,6 +70,16 @@ def test_training_without_a_warm_start(data, options):
     assert run.best < 0.95 * run.history[1]["loss"]
 
 
+def test_models_on_the_way_are_kept(data, tmp_path):
+    """From the start on, every so many epochs, also by a run that was resumed; each is a model of its own."""
+    options = {"hidden": (6,), "warm_start": 10, "candidates": 1, "rtol": 1e-3, "keep_every": 2}
+    fit(data, Options(epochs=3, **options), tmp_path)
+    assert sorted(path.name for path in (tmp_path / "epochs").iterdir()) == ["epoch00000.pt", "epoch00002.pt"]
+    fit(data, Options(epochs=4, **options), tmp_path, resume=True)
+    kept = [load_model(path) for path in sorted((tmp_path / "epochs").iterdir())]
+    assert len(kept) == 3 and not torch.equal(kept[0].field.net[0].weight, kept[2].field.net[0].weight)
+
+
 def test_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path):
     data = stiff_linear(((1.0, 0.0), (0.5, 1.0), (0.2, 0.5)))
     options = replace(QUICK, batch=2, warm_start=5)
@@ -99,11 +109,11 @@ def test_interruption_within_an_epoch_keeps_the_last_whole_one(data, tmp_path, m
     calls = []
     real = loop.Objective.part
 
-    def part(self, field, i):
+    def part(self, field, i, shooting=False):
         calls.append(i)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return real(self, field, i)
+        return real(self, field, i, shooting)
 
     monkeypatch.setattr(loop.Objective, "part", part)
     run = fit(data, QUICK, tmp_path)
@@ -147,11 +157,11 @@ def test_a_failed_solve_is_a_step_back(data, monkeypatch):
 
     calls = []
 
-    def part(self, field, i):
+    def part(self, field, i, shooting=False):
         calls.append(i)
-        found, solution = real(self, field, i)
-        solution.message = "It was refused."
-        return (None if len(calls) in (4, 5) else found), solution
+        found, held, solved = real(self, field, i, shooting)
+        solved[-1].message = "It was refused."
+        return (None if len(calls) in (4, 5) else found), held, solved
 
     monkeypatch.setattr(loop.Objective, "part", part)
     run = fit(data, replace(QUICK, warm_start=0), progress=Listener())
@@ -163,10 +173,10 @@ def test_a_failed_solve_is_a_step_back(data, monkeypatch):
 def test_solves_that_keep_failing_end_training(data, tmp_path, monkeypatch):
     real, calls = loop.Objective.part, []
 
-    def part(self, field, i):
+    def part(self, field, i, shooting=False):
         calls.append(i)
-        found, solution = real(self, field, i)
-        return (None if len(calls) > 2 else found), solution
+        found, held, solved = real(self, field, i, shooting)
+        return (None if len(calls) > 2 else found), held, solved
 
     monkeypatch.setattr(loop.Objective, "part", part)
     with pytest.raises(TrainingError, match=r"in epoch 2 after 3 failed solves in a row.*lower --lr"):

@@ -1,6 +1,6 @@
 module PyNODESensitivity
 
-using PyNODE: PyNODE, Field, Solved, wrap
+using PyNODE: PyNODE, Field, Solved, there, wrap
 using PyNODE.SciMLBase: remake, solve
 using SciMLSensitivity: BacksolveAdjoint, GaussAdjoint, GaussKronrodAdjoint, InterpolatingAdjoint, QuadratureAdjoint, ZygoteVJP,
     adjoint_sensitivities
@@ -20,15 +20,15 @@ function PyNODE.reverse(S::Solved, F::Field{T}, dy0, dp, cotangents, times, t1, 
         checkpointing = false) where {T}
     n, np = length(F.y), length(F.ptv)
     ts = copy(wrap(Float64, times...))
-    G = copy(wrap(T, cotangents, n, length(ts)))
+    G = there(F, wrap(T, cotangents, n, length(ts)))
     sol = solution(S, t1)
     jump!(out, u, p, t, i) = (copyto!(out, view(G, :, i)); nothing)
     du, dtheta = adjoint_sensitivities(
         sol, alg; t = ts, dgdu_discrete = jump!, reltol = Float64(rtol), abstol = Float64(atol),
         sensealg = ADJOINTS[name](Float64(rtol), Float64(atol), checkpointing), verbose = PyNODE.quiet(),
     )
-    copyto!(wrap(T, dy0, n), vec(du))
-    np > 0 && copyto!(wrap(T, dp, np), vec(dtheta))
+    copyto!(wrap(T, dy0, n), Array(vec(du)))
+    np > 0 && copyto!(wrap(T, dp, np), Array(vec(dtheta)))
     return nothing
 end
 

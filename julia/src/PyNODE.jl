@@ -12,7 +12,7 @@ using SparseArrays
 using PrecompileTools: @compile_workload, @setup_workload
 using SciMLBase: SciMLBase, CallbackSet, DiscreteCallback, ODEFunction, ODEProblem, ReturnCode, init, remake, solve, solve!
 using DiffEqCallbacks: PresetTimeCallback
-using LinearSolve: KrylovJL_GMRES
+using LinearSolve: LinearSolve, KrylovJL_GMRES
 using OrdinaryDiffEqBDF, OrdinaryDiffEqCore, OrdinaryDiffEqRosenbrock, OrdinaryDiffEqSDIRK, OrdinaryDiffEqTsit5,
     OrdinaryDiffEqVerner
 

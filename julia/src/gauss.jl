@@ -19,7 +19,7 @@ dy0 (n,) and dp (np,). t1: where the forward solve ended; the reverse one begins
 function native_gauss(S::Solved, F::Field{T}, dy0, dp, cotangents, times, t1, alg; rtol, atol, nodes = 3) where {T}
     n = length(F.y)
     ts = copy(wrap(Float64, times...))
-    G = copy(wrap(T, cotangents, n, length(ts)))
+    G = there(F, wrap(T, cotangents, n, length(ts)))
     lambda, mu = _native_gauss(S.sol, F, S.prob.tspan[1], ts, G, alg, Float64(rtol), Float64(atol), Int(nodes))
     copyto!(wrap(T, dy0, n), lambda)
     copyto!(wrap(T, dp, length(mu)), mu)
@@ -28,8 +28,8 @@ end
 
 function _native_gauss(sol, F::Field{T}, t0, ts, G, alg, rtol, atol, nodes) where {T}
     n, np = length(F.y), length(F.ptv)
-    y, lambda, g, mu = zeros(T, n), zeros(T, n), zeros(T, np), zeros(T, np)
-    Jy = F.pattern === nothing ? zeros(T, n, n) : copy(F.pattern)
+    y, lambda, g, mu = blank(F, n), blank(F, n), blank(F, np), blank(F, np)
+    Jy = F.pattern === nothing ? blank(F, n, n) : copy(F.pattern)
     vjp, vjp_p, jac = VJP(F), ParameterVJP(F), Jac(F)
     rhs!(dl, l, _, t) = (sol(y, t); vjp(dl, l, y, nothing, t); dl .*= -1; nothing)
     matrix!(J, l, _, t) = (sol(y, t); jac(Jy, y, nothing, t); J .= .-transpose(Jy); nothing)

@@ -1,7 +1,10 @@
 # The forward solve: one call, with the same keywords whatever the caller asked for, so that there is one compiled method
 # an algorithm.
 
-"""What a solve left: the integrator's solution, where it stands, and its algorithm."""
+"""
+What a solve left: the integrator's solution, its problem and algorithm, the end (t, y) of the accepted steps and their
+number, the size of the next one, and how often a pair of methods changed over.
+"""
 struct Solved{S, P, A, Y, K}
     sol::S
     prob::P
@@ -9,29 +12,75 @@ struct Solved{S, P, A, Y, K}
     tolerances::K
     t::Float64
     y::Y
+    accepted::Int
     dt::Float64
+    switches::Int
 end
 
-"""Calls the step hook after every accepted step, with the states at F.nodes of the step in F.inside."""
-struct AfterStep{F}
-    field::F
+"""
+Looks at every accepted step: counts them, and the changes of method of a pair. Calls the step hook, where there is one, with the
+states at F.nodes of the step in F.inside. noted: what `note!` said of the last one; age: of the Jacobian, in steps, of `jacobians` made.
+"""
+mutable struct AfterStep{F}
+    const field::F
+    noted::Int
+    accepted::Int
+    running::Int
+    switches::Int
+    age::Int
+    jacobians::Int
 end
-(after::AfterStep)(y, t, integrator) = given(after.field.step)
+AfterStep(F::Field) = AfterStep(F, 0, 0, 0, 0, 0, 0)
+
+# Steps that a Jacobian serves Newton's iteration. SciML keeps one for as long as the iteration converges, ever more slowly: on
+# Robertson's reaction FBDF made 4 and called f 1127 times, with this limit 9 and 739 (benchmarks/julia.py). CVODE's is 50, too.
+const OLDEST = 50
+
+function (after::AfterStep)(y, t, integrator)
+    after.noted, now = note!(integrator), running(integrator)
+    after.accepted += 1
+    after.switches += after.running != 0 && now != after.running
+    after.running = now
+    made = made_jacobians(integrator)
+    after.age = made == after.jacobians ? after.age + 1 : 0
+    after.jacobians = made
+    after.age > 0 && after.age % OLDEST == 0 && outdate!(integrator)
+    return given(after.field.step)
+end
 function (after::AfterStep)(integrator)
     F = after.field
     tprev, t = integrator.tprev, integrator.t
     F.times[1], F.times[2] = tprev, t
     copyto!(F.y, integrator.u)
     for (j, theta) in enumerate(F.nodes)
-        column = view(F.inside, :, j)
-        theta == 1.0 ? copyto!(column, integrator.u) : integrator(column, tprev + theta * (t - tprev))
+        state = view(F.inside, :, j)
+        theta == 1.0 ? copyto!(state, integrator.u) : between!(state, integrator, tprev + theta * (t - tprev))
     end
-    answer = code(F.step)
-    answer == 0 || answer == 2 || throw(ForeignError())
+    answer = ask(F, F.step)
     settle!(integrator)
     answer == 2 && SciMLBase.terminate!(integrator)
     return nothing
 end
+
+# What integrators hold, those of OrdinaryDiffEq here, those of other packages in extensions: something to know an accepted
+# step by; the end of the last one, for where a hook has stopped an attempt, u is in the making; which method of a pair runs.
+note!(integrator) = integrator.iter
+reached(integrator, noted) = integrator.iter == noted ? integrator.u : integrator.uprev
+running(integrator) = hasfield(typeof(integrator.cache), :current) ? integrator.cache.current : 1
+proposed(integrator) = Float64(integrator.dt)
+between!(state, integrator, t) = integrator(state, t)
+made_jacobians(integrator) = integrator.stats.njacs
+"""Have Newton's iteration make its Jacobian anew at the next step."""
+function outdate!(integrator)
+    cache = integrator.cache
+    hasfield(typeof(cache), :nlsolver) && hasfield(typeof(cache.nlsolver), :cache) || return
+    newton = cache.nlsolver.cache
+    hasfield(typeof(newton), :firstcall) && (newton.firstcall = true)
+    return
+end
+tally!(integrator) = nothing  # bring the counts of a solve that a hook has stopped up to date
+"""Keywords of `init` that not every solver knows: steps of one size, and a domain to stay in."""
+special(alg, F, fixed) = (; adaptive = !fixed, isoutofdomain = Outside(F))
 
 settle!(integrator) = @static isdefined(SciMLBase, :derivative_discontinuity!) ?
     SciMLBase.derivative_discontinuity!(integrator, false) : SciMLBase.u_modified!(integrator, false)
@@ -43,55 +92,63 @@ Solve from y0, (n,) at address `y0`, over (t0, t1). atol: address of n values; o
 dense: keep what the interpolant and the adjoints need. mass: address of the (n, n) mass matrix, 0 for the identity.
 first: first step, 0 for automatic; fixed: steps of that size without error control; matrix, prototype: of `odefunction`;
 uniform: the smallest atol for all components, where a solver takes no more than one.
-Throws ForeignError where a hook asks.
+Where a hook stops it in the middle of a step, the steps before are kept; before the first one ForeignError is thrown.
 """
 function forward(
         F::Field{T}, alg, y0, t0, t1, rtol, atol, outputs, stops; dense = false, mass = 0, first = 0.0, fixed = false,
         smallest = 0.0, largest = Inf, maxiters = 100_000, matrix = true, prototype = true, uniform = false,
     ) where {T}
     n = length(F.y)
-    M = mass == 0 ? I : copy(wrap(T, mass, n, n))
+    M = mass == 0 ? I : there(F, wrap(T, mass, n, n))
     return _forward(
-        F, alg, odefunction(F, M; matrix, prototype), copy(wrap(T, y0, n)), (Float64(t0), Float64(t1)), Float64(rtol),
-        uniform ? minimum(wrap(T, atol, n)) : copy(wrap(T, atol, n)), copy(wrap(Float64, outputs...)), copy(wrap(Float64, stops...)), dense, Float64(first), fixed,
-        Float64(smallest), Float64(largest), Int(maxiters),
+        F, alg, odefunction(F, M; matrix, prototype), there(F, wrap(T, y0, n)), (Float64(t0), Float64(t1)), Float64(rtol),
+        uniform ? minimum(wrap(T, atol, n)) : there(F, wrap(T, atol, n)), copy(wrap(Float64, outputs...)),
+        copy(wrap(Float64, stops...)), dense, Float64(first), fixed, Float64(smallest), Float64(largest), Int(maxiters),
     )
 end
 
-function _forward(F::Field{T}, alg, f, y0, span, rtol, atol, outputs, stops, dense, first, fixed, smallest, largest,
-        maxiters) where {T}
-    prob = ODEProblem(f, y0, span, zeros(T, max(1, length(F.ptv))))
+function _forward(F::Field, alg, f, y0, span, rtol, atol, outputs, stops, dense, first, fixed, smallest, largest,
+        maxiters)
+    prob = ODEProblem(f, y0, span, blank(F, max(1, length(F.ptv))))
     after = AfterStep(F)
     integrator = init(
         prob, alg; reltol = rtol, abstol = atol, saveat = dense ? Float64[] : outputs, tstops = stops, dense,
-        save_everystep = dense, save_start = true, save_end = true, dt = first == 0 ? nothing : first, adaptive = !fixed,
-        dtmin = smallest, dtmax = min(largest, span[2] - span[1]), maxiters, verbose = quiet(), isoutofdomain = Outside(F),
-        callback = DiscreteCallback(after, after; save_positions = (false, false)),
+        save_everystep = dense, save_start = true, save_end = true, dt = first == 0 ? nothing : first,
+        dtmin = smallest, dtmax = min(largest, span[2] - span[1]), maxiters, verbose = quiet(),
+        callback = DiscreteCallback(after, after; save_positions = (false, false)), special(alg, F, fixed)...,
     )
-    solve!(integrator)
+    try
+        solve!(integrator)
+    catch error
+        error isa ForeignError || rethrow()
+        tally!(integrator)
+    end
+    sol = integrator.sol
+    t, y = dense ? (sol.t[end], sol.u[end]) : (integrator.t, reached(integrator, after.noted))
     tolerances = (; reltol = rtol, abstol = atol, tstops = stops, dt = first == 0 ? nothing : first, adaptive = !fixed, maxiters)
-    return Solved(integrator.sol, prob, alg, tolerances, Float64(integrator.t), copy(integrator.u), Float64(integrator.dt))
+    return Solved(sol, prob, alg, tolerances, Float64(t), copy(y), after.accepted, proposed(integrator), after.switches)
 end
 
 quiet() = OrdinaryDiffEqCore.SciMLLogging.None()
 
+"""The i-th column of the host matrix of n rows at `address`."""
+column(::Type{T}, address, n, i) where {T} = wrap(T, UInt(address) + (i - 1) * n * sizeof(T), n)
+
 """How many of the output times were reached; their states go into the columns of the (n, count) matrix at `address`."""
 function outputs!(S::Solved, F::Field{T}, address, outputs, dense) where {T}
-    times = wrap(Float64, outputs...)
-    out = wrap(T, address, length(F.y), length(times))
-    reached = 0
-    for (i, t) in enumerate(times)
-        t <= S.t || break
+    n = length(F.y)
+    for (i, t) in enumerate(wrap(Float64, outputs...))
+        t <= S.t || return i - 1
         if dense
-            S.sol(view(out, :, i), t)
+            S.sol(F.y, t)
+            copyto!(column(T, address, n, i), F.y)
         else
             k = searchsortedfirst(S.sol.t, t)
-            k <= length(S.sol.t) && S.sol.t[k] == t || break
-            copyto!(view(out, :, i), S.sol.u[k])
+            k <= length(S.sol.t) && S.sol.t[k] == t || return i - 1
+            copyto!(column(T, address, n, i), S.sol.u[k])
         end
-        reached = i
     end
-    return reached
+    return Int(outputs[2])
 end
 
 """Number of accepted steps of a dense solution."""
@@ -102,12 +159,14 @@ mesh!(S::Solved, address) = (copyto!(wrap(Float64, address, length(S.sol.t)), S.
 
 """States at F.nodes of every step of a dense solution, into the (n, nodes, steps) array at `address`."""
 function sample!(S::Solved, F::Field{T}, address) where {T}
-    ts = S.sol.t
-    out = wrap(T, address, length(F.y), length(F.nodes), length(ts) - 1)
-    for k in 1:(length(ts) - 1), (j, theta) in enumerate(F.nodes)
-        column = view(out, :, j, k)
-        theta == 0.0 ? copyto!(column, S.sol.u[k]) : theta == 1.0 ? copyto!(column, S.sol.u[k + 1]) :
-            S.sol(column, ts[k] + theta * (ts[k + 1] - ts[k]))
+    ts, entries = S.sol.t, length(F.inside)
+    for k in 1:steps(S)
+        for (j, theta) in enumerate(F.nodes)
+            state = view(F.inside, :, j)
+            theta == 0.0 ? copyto!(state, S.sol.u[k]) : theta == 1.0 ? copyto!(state, S.sol.u[k + 1]) :
+                S.sol(state, ts[k] + theta * (ts[k + 1] - ts[k]))
+        end
+        copyto!(column(T, address, entries, k), F.inside)
     end
     return nothing
 end

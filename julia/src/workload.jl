@@ -35,17 +35,18 @@ end
 address(x) = Int(UInt(pointer(x)))
 
 """Solve the example by the algorithm of this name, and its gradient: (states, cotangents of y0, of p)."""
-function example(name; rtol = 1e-6, stepping = false, reverse_with = nothing, adjoint = nothing)
+function example(name; rtol = 1e-6, stepping = false, reverse_with = nothing, adjoint = nothing, matrix = true, state = "cpu",
+        choose = algorithm)
     table, y0, atol = Example.table(; stepping), [1.0, 0.5, -0.2], fill(rtol / 100, 3)
     outputs, stops, G = [0.0, 0.4, 2.0], Float64[], [zeros(3) ones(3) [1.0, -1.0, 0.5]]
     out, dy0, dp = zeros(3, 3), zeros(3), zeros(1)
     GC.@preserve table y0 atol outputs stops G out dy0 dp begin
-        F = field(64, 3, 1, 3, address(table))
+        F = field(64, 3, 1, 3, address(table); state)
         S = forward(
-            F, algorithm(name), address(y0), 0.0, 2.0, rtol, address(atol), (address(outputs), 3), (address(stops), 0);
+            F, choose(name), address(y0), 0.0, 2.0, rtol, address(atol), (address(outputs), 3), (address(stops), 0);
             # All keywords, in the order of the Python side: each set of them compiles for itself.
             dense = reverse_with !== nothing, mass = 0, first = 0.0, fixed = false, smallest = 0.0, largest = Inf,
-            maxiters = 100_000, matrix = true, uniform = false,
+            maxiters = 100_000, matrix, uniform = false,
         )
         outputs!(S, F, address(out), (address(outputs), 3), reverse_with !== nothing)
         ending!(S, F, address(y0))
@@ -55,7 +56,7 @@ function example(name; rtol = 1e-6, stepping = false, reverse_with = nothing, ad
             samples = zeros(3, 3, steps(S))
             mesh!(S, address(mesh))
             sample!(S, F, address(samples))
-            back = algorithm(reverse_with)
+            back = choose(reverse_with)
             arguments = (S, F, address(dy0), address(dp), address(G) + 3 * 8, (address(outputs) + 8, 2), 2.0, back)
             if adjoint === nothing
                 native_gauss(arguments...; rtol, atol = rtol / 100)

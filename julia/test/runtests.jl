@@ -55,3 +55,5 @@ end
 @testset "unknown names" begin
     @test_throws ArgumentError PyNODE.algorithm("Rodas99")
 end
+
+include("device.jl")

@@ -12,6 +12,8 @@ import torch
 ROWS = 1 << 14
 # From so many rows one evaluation and n batched backward passes through it cost half of n copies of both.
 WIDE = 1 << 11
+# Numbers of the products with changes of the parameters that are made together.
+PUSHED = 1 << 16
 
 
 def chunk_size(n: int) -> int:
@@ -88,11 +90,23 @@ def push_parameters(field, t, y, directions):
             return y.new_zeros(len(directions), *y.shape)
         w = torch.zeros_like(out, requires_grad=True)
         pulled = torch.autograd.grad(out, field.parameters, w, create_graph=True, allow_unused=True)
+        used = [i for i, g in enumerate(pulled) if g is not None]
+        pulled = [pulled[i] for i in used]
+        changes = [[v[i] for i in used] for v in directions]
+        size = max(1, PUSHED // w.numel())
         rows = []
-        for v in directions:
-            total = sum((g * x).sum() for g, x in zip(pulled, v, strict=True) if g is not None)
-            rows.append(torch.autograd.grad(total, w, retain_graph=True)[0])
-    return torch.stack(rows)
+        for i in range(0, len(changes), size):
+            rows.append(_pushed(pulled, w, changes[i : i + size]))
+    return torch.cat(rows)
+
+
+def _pushed(pulled, w, changes):
+    """The derivatives in w, (k, m, n), of the products of what was pulled back with k changes."""
+    try:
+        together = [torch.stack(parts) for parts in zip(*changes, strict=True)]
+        return torch.autograd.grad(pulled, w, together, retain_graph=True, is_grads_batched=True)[0]
+    except RuntimeError:  # an operation whose derivative cannot be batched
+        return torch.stack([torch.autograd.grad(pulled, w, change, retain_graph=True)[0] for change in changes])
 
 
 def magnitudes(parameters):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 from ..methods import registry
 from ..methods.base import Method
@@ -11,6 +12,7 @@ from .julia import algorithms
 from .julia.locate import locate
 
 NAMES = ("auto", "torch", "julia")
+STATES = ("cpu", "cuda")
 
 
 class TorchBackend:
@@ -26,22 +28,32 @@ class TorchBackend:
         return method
 
 
+@dataclass(frozen=True)
 class JuliaBackend:
-    """SciML's solvers, called with the torch field. Julia starts at the first solve."""
+    """SciML's solvers, called with the torch field. Julia starts at the first solve.
+
+    state: where Julia holds the state. 'cpu', also for a field on a GPU, to which the state is copied at each call;
+    'cuda': on the GPU of y0, as a CuArray in torch's memory, for states of many thousands (docs/julia.md).
+    """
+
+    state: str = "cpu"
 
     name = "julia"
     method = staticmethod(algorithms.get)
+
+    def __post_init__(self):
+        if self.state not in STATES:
+            raise ValueError(f"unknown state {self.state!r} of JuliaBackend: choose 'cpu' or 'cuda'")
 
     @staticmethod
     def twin(method):
         """The torch engine's method of the same name, or the nearest."""
         return registry.get(algorithms.nearest(method.name) or "qndf")
 
-    @staticmethod
-    def integrate(*arguments, **keywords):
+    def integrate(self, *arguments, **keywords):
         from .julia.solve import integrate
 
-        return integrate(*arguments, **keywords)
+        return integrate(*arguments, **keywords, state=self.state)
 
 
 def choose(backend, method):
@@ -50,10 +62,12 @@ def choose(backend, method):
     'auto' is the torch engine for every method that it has, and Julia for those that Julia alone has, where it is ready;
     where it is not, a warning names the reason and the nearest method of the torch engine, which serves.
     """
+    if isinstance(backend, JuliaBackend):
+        return backend, method if method == "auto" else algorithms.get(method)
     if backend not in NAMES:
-        raise ValueError(f"unknown backend {backend!r}: choose 'auto', 'torch' or 'julia'")
+        raise ValueError(f"unknown backend {backend!r}: choose 'auto', 'torch', 'julia' or a JuliaBackend")
     if backend == "julia" or isinstance(method, algorithms.JuliaMethod):
-        return JuliaBackend, method if method == "auto" else algorithms.get(method)
+        return JuliaBackend(), method if method == "auto" else algorithms.get(method)
     if method == "auto" or isinstance(method, Method) or backend == "torch":
         return TorchBackend, method if method == "auto" else registry.get(method)
     foreign = algorithms.is_object(method)
@@ -64,7 +78,7 @@ def choose(backend, method):
             raise
     problem = _unavailable()
     if not problem:
-        return JuliaBackend, algorithms.get(method)
+        return JuliaBackend(), algorithms.get(method)
     near = algorithms.nearest(method)
     if near is None:
         raise ValueError(f"{method} is Julia's alone. {problem}")

@@ -21,16 +21,16 @@ ADJOINTS = ("discrete", "forward", "gauss", "backsolve")  # one of each kind
 def report(path, problems: dict[str, Problem], methods=METHODS, rtols=RTOLS, max_nfe=MAX_NFE, progress=None) -> Path:
     """Write the comparisons of the Problems, {label: Problem}, as one HTML file with its pictures inside; returns its path.
 
-    For each: a diagnosis, accuracy against work by method, dependence on the solver, gradients by adjoint; of several also the
-    stiffness from one to the next. progress(what) is called before each part. Needs matplotlib. SolveError where a problem
-    cannot be solved at all.
+    For each, of more than three for the first and the last: a diagnosis, accuracy against work by method, dependence on the
+    solver, gradients by adjoint; of several also the stiffness from one to the next. progress(what) is called before each part.
+    Needs matplotlib. SolveError where a problem cannot be solved at all.
     """
     say = progress or (lambda what: None)
     say("stiffness")
     stiffness, sections = stiffness_over(problems), []
     if len(problems) > 1:
         sections.append(Section.of("Stiffness, from one to the next", stiffness))
-    for label, problem in problems.items():
+    for label, problem in _detailed(problems):
         before = f"{label}: " if len(problems) > 1 else ""
         found = stiffness.diagnoses[label]
         sections.append(Section(f"{before}diagnosis", figure=found.figure(), text=str(found)))
@@ -46,3 +46,9 @@ def report(path, problems: dict[str, Problem], methods=METHODS, rtols=RTOLS, max
             sections.append(Section.of(before + title, make(problem, exact)))
     machine = f"torch {torch.__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     return write_page(path, "pynode compare: " + ", ".join(problems), f"{machine}, {torch.get_num_threads()} threads", sections)
+
+
+def _detailed(problems):
+    """(label, problem) of those that get parts of their own: not all states of a long training."""
+    pairs = list(problems.items())
+    return pairs if len(pairs) <= 3 else [pairs[0], pairs[-1]]

@@ -85,7 +85,7 @@ def advise(field, finding, structures) -> Advice:
             + (f" It ended {number(best.difference)} tolerances from the walk." if "unstable" not in finding.labels else "")
         )
         if others and others[0].finished and others[0].seconds < best.seconds:
-            reasons.append(f"{others[0].method} was faster, but {number(others[0].difference)} tolerances off.")
+            reasons.append(f"{others[0].method} was faster, but ended {number(others[0].difference)} tolerances from it.")
     else:
         method, structure = untried(costs, finding.rtol), structures[0]
         why = "none of the methods tried reached the end" if finding.trials else "nothing was tried"

@@ -13,6 +13,7 @@ PLACES = 60  # looked at, refused steps in which no jump is known yet
 SAME = 1e-6  # of the span: jumps that near are told as one
 REMAINS = 0.05  # of the first change of f, which a jump keeps at any magnification; a smooth f keeps 1/16 a round
 KINK = 0.2  # the same of the change of slope, which varies more along a curve
+GROWS = 3.0  # times the change of slope of the round before, above which it is rounding
 FEWEST, DEEP, KINK_ROUNDS = 4, 13, 4  # rounds: 16^-13 is rounding, and second differences are lost to it much earlier
 
 
@@ -151,7 +152,8 @@ def _kink(along, a, b):
         bends = ((f[2:] - 2 * f[1:-1] + f[:-2]) / level).abs().amax(1) / width
         k = int(bends.argmax())
         changes.append(float(bends[k]))
-        if changes[-1] < KINK * max(changes):
+        # A jump of the slope stays as it is, rounding grows as the width shrinks.
+        if changes[-1] < KINK * max(changes) or (len(changes) > 1 and changes[-1] > GROWS * changes[-2]):
             return None
         bend = ((f[k + 2] - 2 * f[k + 1] + f[k]) / level).abs()
         a, b = times[k], times[k + 2]

@@ -135,11 +135,12 @@ def _at(y, i):
 
 
 def winner(trials, unstable) -> Trial | None:
-    """The fastest that stays near the walk, or of those about as fast the nearest; where solutions part in any case, the
-    fastest; None where none finished."""
+    """The fastest that stays near the walk, or of those about as fast the nearest where it is over a tolerance away; where
+    solutions part in any case, the fastest; None where none finished."""
     finished = [trial for trial in trials if trial.finished]
     if unstable or not finished:
         return finished[0] if finished else None
     limit = max(FAR, 10 * min(trial.difference for trial in finished))
     near = [trial for trial in finished if trial.difference <= limit]
-    return min((trial for trial in near if trial.seconds <= TIE * near[0].seconds), key=lambda trial: trial.difference)
+    fast = [trial for trial in near if trial.seconds <= TIE * near[0].seconds]
+    return min(fast, key=lambda trial: max(trial.difference, 1.0))

@@ -4,18 +4,32 @@
     run = fit(data, Options(epochs=300), out="out")      # checkpoint.pt, model.pt, history.csv
     plot_fit("out/fit.png", run.field, data)
     field = load_model("out/model.pt")                   # dy/dt in the units of the data, with y0 and tspan
+
+For a module and a loop of your own, each piece alone (docs/training.md): ``Scaling`` and ``ScaledField``, ``log_times`` and
+``sample_times``, ``slopes`` and ``collocation``, ``multiple_shooting``, ``normalise_gradients``, ``EarlyStopping``,
+``LevenbergMarquardt``.
 """
 
+from .collocation import Slopes, collocation, slopes
 from .data import DataError, Dataset, Trajectory, read_csv
+from .gradients import normalise_gradients
 from .idx import read_idx, read_mnist
-from .loop import Fit, TrainingError, fit
+from .least_squares import LevenbergMarquardt
+from .loop import Fit, fit
 from .model import ModelError, load_model
 from .options import Options
 from .progress import display
 from .report import plot_fit, plot_loss
 from .scaling import PhysicalField, ScaledField, Scaling
+from .shooting import multiple_shooting
+from .start import TrainingError
+from .stopping import EarlyStopping
+from .synthetic import dataset, observe
+from .times import log_times, sample_times
 
 __all__ = [
-    "DataError", "Dataset", "Fit", "ModelError", "Options", "PhysicalField", "ScaledField", "Scaling", "TrainingError",
-    "Trajectory", "display", "fit", "load_model", "plot_fit", "plot_loss", "read_csv", "read_idx", "read_mnist",
+    "DataError", "Dataset", "EarlyStopping", "Fit", "LevenbergMarquardt", "ModelError", "Options", "PhysicalField",
+    "ScaledField", "Scaling", "Slopes", "TrainingError", "Trajectory", "collocation", "dataset", "display", "fit",
+    "load_model", "log_times", "multiple_shooting", "normalise_gradients", "observe", "plot_fit", "plot_loss", "read_csv",
+    "read_idx", "read_mnist", "sample_times", "slopes",
 ]

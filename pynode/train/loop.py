@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
-import io
 import math
 import time
 from dataclasses import dataclass
@@ -12,23 +10,19 @@ from pathlib import Path
 
 import torch
 
+from ..adjoints.forward import COLUMNS
 from .data import Dataset
-from .files import save_atomically, save_torch
-from .model import FORMAT, ModelError, build, describe, load_plain, save_model
+from .files import save_torch
+from .gradients import normalise_gradients
+from .keeping import HISTORY, WORK, checkpoint, save_history
+from .least_squares import LevenbergMarquardt
+from .model import FORMAT, ModelError, build, describe, save_model
 from .objective import Objective
-from .options import Options
+from .options import OPTIMIZERS, Options
+from .plan import POLISH, SHOOTING, Plan
 from .progress import Quiet
 from .scaling import PhysicalField, Scaling
-from .warmstart import warm_start
-
-WORK = ("accepted", "rejected", "nfe", "backward_nfe", "njac", "nlu")
-HISTORY = ("epoch", "loss", "lr", *WORK, "failures", "seconds")
-# The learning rate ends at this fraction of its start; a start that cannot be used is drawn again so often.
-LAST_RATE, STARTS = 0.01, 3
-
-
-class TrainingError(RuntimeError):
-    """Training that cannot go on. The message says why and what to do; the best weights so far were saved."""
+from .start import TrainingError, first_field
 
 
 @dataclass
@@ -37,7 +31,8 @@ class Fit:
 
     field: the best one, in the units of the data. history: one dict an epoch with the keys in HISTORY, the baseline
     first.
-    baseline: the loss of states that never move; first: that of the first solve; best: the lowest.
+    baseline: the loss of states that never move; first: that of the first solve; best: the lowest, of the held-out
+    observations with ``validation``.
     interrupted: whether Ctrl-C ended the run.
     """
 
@@ -78,6 +73,7 @@ class Trainer:
         self.objective = Objective(data, self.scaling, options)
         self.baseline = self.objective.baseline()
         self.generator = torch.Generator().manual_seed(options.seed)
+        self.plan = Plan(options)
         self.epoch, self.failures, self.rate_factor, self.history = 0, 0, 1.0, []
         self.best, self.best_weights = math.inf, None
         self._began = self._saved = time.monotonic()
@@ -93,14 +89,20 @@ class Trainer:
             if resume:
                 self._load()
             else:
-                self._adopt(self._start())
-                self.history = [dict.fromkeys(HISTORY, 0) | {"loss": self.baseline, "seconds": self.elapsed}]
+                self._adopt(first_field(
+                    self.data, self.scaling, self.objective, self.options, self.generator, self.progress
+                ))
+                self.history = [self._record() | {"loss": self.baseline}]
                 self._save()
+                self._keep_epoch()
             whole = self._snapshot()
-            while self.epoch < self.options.epochs and self.elapsed < self.options.time_limit:
+            total = self.options.epochs + self.options.polish
+            while phase := self.plan.next(self.epoch, self.elapsed):
+                if phase != self.plan.phase:
+                    self._enter(phase)
                 self._one_epoch()
                 whole = self._snapshot()
-                self.progress.epoch(self.history[-1], self.options.epochs, self.best)
+                self.progress.epoch(self.history[-1], total, self.best)
                 if time.monotonic() - self._saved > self.options.checkpoint_every:
                     self._save()
         except KeyboardInterrupt:
@@ -116,84 +118,108 @@ class Trainer:
         first = self.history[1]["loss"] if len(self.history) > 1 else self.best
         return Fit(self._physical(), self.history, self.baseline, first, self.best, interrupted)
 
-    # The start.
-
-    def _start(self):
-        """A field that can be solved and is not much worse than states that never move; warm-started, if wanted."""
-        options, best, found = self.options, math.inf, None
-        for attempt in range(STARTS):
-            count = options.candidates if options.warm_start else 1
-            fields = [build(options.architecture, self.scaling, self.generator) for _ in range(count)]
-            if options.warm_start:
-                limit, report = options.time_limit / 4, self.progress.warm
-                field = warm_start(fields, self.data, options.warm_start, seconds=limit, report=report)
-            else:
-                field = fields[0]
-                field.close_gates()
-            loss = self.objective.value(field)
-            if loss < best:
-                best, found = loss, field
-            if best < 2 * self.baseline:
-                return found
-            self.progress.say(f"Start {attempt + 1} of at most {STARTS} has a loss of {loss:.2g}; drawing new weights.")
-        if found is None:
-            raise TrainingError(
-                f"none of {STARTS} random starts could be solved over the time span of the data: raise --max-steps, "
-                "use an implicit --method such as fbdf, or try another --seed."
-            )
-        return found
-
     def _adopt(self, field):
         self.field = field
         self.weights = list(field.parameters())
-        decay = self.options.weight_decay
-        self.optimizer = torch.optim.Adam(self.weights, lr=self.options.lr, weight_decay=decay)
+        options = self.options
+        self.optimizer = OPTIMIZERS[options.optimizer](self.weights, lr=options.lr, weight_decay=options.weight_decay)
+        self.polisher = LevenbergMarquardt(self.weights)
         self.good = copy.deepcopy(field.net.state_dict())
 
     # An epoch.
 
+    def _enter(self, phase):
+        self.field.net.load_state_dict(self.best_weights or self.field.net.state_dict())
+        self.good = copy.deepcopy(self.field.net.state_dict())
+        if self.plan.phase == SHOOTING:
+            # A loss of segments says little about that of a whole solve.
+            self.best = math.inf
+        self.plan.enter(phase, self.epoch)
+
+    def _record(self) -> dict:
+        """A line of the history, with nothing done yet."""
+        return dict.fromkeys(HISTORY, 0) | {
+            "epoch": self.epoch, "phase": self.plan.phase, "held_out": None, "seconds": self.elapsed
+        }
+
     def _one_epoch(self):
-        """Every trajectory once; the weights move after each batch. A failed solve is undone and tried at a lower
-        rate."""
+        """Every trajectory once. The best weights are those of the lowest loss, of held-out observations if there are."""
         began = copy.deepcopy(self.field.net.state_dict())
+        record = self._record() | {"epoch": self.epoch + 1}
+        loss, held = self._polished(record) if self.plan.phase == POLISH else self._descended(record)
+        record["loss"], record["seconds"] = loss, self.elapsed
+        if self.options.validation:
+            record["held_out"] = held
+        judged = held if self.options.validation else loss
+        if judged < self.best:
+            # With one batch an epoch this is the loss of these weights; with more, of weights on the way from them.
+            self.best, self.best_weights = judged, began
+        if not self.plan.ended and self.plan.judge(judged):
+            patience, phase = self.options.patience, self.plan.phase
+            self.progress.say(f"Epoch {self.epoch + 1}: no progress in {patience} epochs; the {phase} ends.")
+        self.epoch += 1
+        self.history.append(record)
+        self._keep_epoch()
+
+    def _polished(self, record):
+        """One step of Levenberg-Marquardt; the losses before it, as with Adam."""
+        loss, held = self.objective.value(self.field)
+
+        solved = []
+        # Forward sensitivities carry every derivative along one solve; beyond their reach each error has its own pullback.
+        columns = len(self.scaling.y_scale) + sum(p.numel() for p in self.weights)
+        adjoint = "forward" if self.options.carried and columns <= COLUMNS else "auto"
+        if not self.polisher.step(lambda: self.objective.residuals(self.field, solved.append, adjoint=adjoint)):
+            self.progress.say(f"Epoch {self.epoch + 1}: no step lowers the squares any more; the polish ends.")
+            self.plan.ended = True
+        self._count(solved, record)
+        record["lr"] = self.polisher.damping
+        return loss, held
+
+    def _descended(self, record):
+        """One pass of Adam; the weights move after each batch. A failed solve is undone and tried at a lower rate."""
         count = len(self.objective)
         size = self.options.batch or count
         order = torch.randperm(count, generator=self.generator).tolist() if size < count else list(range(count))
-        record = dict.fromkeys(HISTORY, 0) | {"epoch": self.epoch + 1, "lr": self._set_rate()}
-        total, k = 0.0, 0
+        if self.options.sample:
+            self.objective.draw(self.generator)
+        record["lr"] = self._set_rate()
+        total, other, k = 0.0, 0.0, 0
         while k < count:
-            loss = self._batch(order[k : k + size], record)
-            if loss is None:
+            found = self._batch(order[k : k + size], record)
+            if found is None:
                 record["failures"] += 1
                 record["lr"] = self._set_rate()
                 continue
-            total, k = total + loss, k + size
-        record["loss"], record["seconds"] = total, self.elapsed
-        if total < self.best:
-            # With one batch an epoch this is the loss of these weights; with more, of weights on the way from them.
-            self.best, self.best_weights = total, began
-        self.epoch += 1
-        self.history.append(record)
+            total, other, k = total + found[0], other + found[1], k + size
+        return total, other
 
     def _batch(self, indices, record):
-        """One step of Adam on some trajectories; their loss, or None where a solve or its gradient failed."""
+        """One step of Adam on some trajectories; their losses, or None where a solve or its gradient failed."""
         self.optimizer.zero_grad()
-        total = 0.0
+        total, other = 0.0, 0.0
         for i in indices:
-            part, solution = self.objective.part(self.field, i)
+            part, held, solved = self.objective.part(self.field, i, self.plan.phase == SHOOTING)
             if part is None:
-                return self._step_back(solution.message)
+                return self._step_back(solved[-1].message)
             part.backward()
-            total += float(part.detach())
-            for name in WORK:
-                record[name] += getattr(solution.stats, name)
-        norm = torch.nn.utils.clip_grad_norm_(self.weights, self.options.clip)
+            total, other = total + float(part.detach()), other + held
+            self._count(solved, record)
+        if self.options.normalise:
+            norm = normalise_gradients(self.weights, self.options.normalise)
+        else:
+            norm = torch.nn.utils.clip_grad_norm_(self.weights, self.options.clip)
         if not (math.isfinite(total) and torch.isfinite(norm)):
             return self._step_back("The loss or its gradient is not finite.")
         self.good = copy.deepcopy(self.field.net.state_dict())
         self.optimizer.step()
         self.failures = 0
-        return total
+        return total, other
+
+    def _count(self, solved, record):
+        for solution in solved:
+            for name in WORK:
+                record[name] += getattr(solution.stats, name)
 
     def _step_back(self, problem):
         """Return to the last weights that could be solved, with half the learning rate."""
@@ -208,10 +234,7 @@ class Trainer:
         self.progress.say(f"Epoch {self.epoch + 1}: a solve failed; went a step back, at half the rate. {problem}")
 
     def _set_rate(self) -> float:
-        """The learning rate now: a cosine of the epochs done, or of the time where that is nearer its end."""
-        options = self.options
-        done = min(1.0, max(self.epoch / max(options.epochs, 1), self.elapsed / options.time_limit))
-        rate = options.lr * self.rate_factor * (LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * done)))
+        rate = self.rate_factor * self.plan.rate(self.epoch, self.elapsed)
         self.optimizer.param_groups[0]["lr"] = rate
         return rate
 
@@ -221,7 +244,7 @@ class Trainer:
         """Write everything, and the last weights as the model if they are the best: the last step is not judged yet."""
         # The checkpoint comes first: it holds what an uninterrupted run would hold at this epoch, and no more.
         self._save()
-        last = self.objective.value(self.field)
+        last = self.objective.value(self.field)[1 if self.options.validation else 0]
         if last < self.best or self.best_weights is None:
             self.best, self.best_weights = last, copy.deepcopy(self.field.net.state_dict())
             self._save_model()
@@ -232,6 +255,7 @@ class Trainer:
             "format": FORMAT, "options": self.options.as_dict(), "data": self.data.fingerprint,
             "weights": self.field.net.state_dict(), "good": self.good, "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(), "epoch": self.epoch, "elapsed": self.elapsed,
+            "plan": self.plan.state_dict(), "damping": self.polisher.damping,
             "rate_factor": self.rate_factor, "history": self.history, "best": self.best,
             "best_weights": self.best_weights,
         })
@@ -242,22 +266,15 @@ class Trainer:
         self.generator.set_state(plain["generator"])
         self.good, self.best, self.best_weights = plain["good"], plain["best"], plain["best_weights"]
         self.epoch, self.rate_factor, self.history = plain["epoch"], plain["rate_factor"], plain["history"]
+        self.plan.load_state_dict(plain["plan"])
+        self.polisher.damping = plain["damping"]
         self._began = time.monotonic() - plain["elapsed"]
 
     def _load(self):
         """The state in the checkpoint, if it is of these data and this architecture."""
         path = self.out / "checkpoint.pt"
-        plain = load_plain(path, "checkpoint")
+        plain = checkpoint(path, self.options, self.data)
         try:
-            saved, mine = plain["options"], self.options.as_dict()
-            for name in ("hidden", "activation", "time_input", "scaling", "loss"):
-                if saved[name] != mine[name]:
-                    raise ModelError(
-                        f"{path} was trained with {name} {saved[name]}, not {mine[name]}: resume with the same, or "
-                        "start anew in another directory."
-                    )
-            if plain["data"] != self.data.fingerprint:
-                raise ModelError(f"{path} was trained on other data: resume with those, or start anew elsewhere.")
             self._adopt(build(self.options.architecture, self.scaling))
             self._restore(plain)
         except (KeyError, TypeError, RuntimeError) as error:
@@ -273,17 +290,21 @@ class Trainer:
             return
         save_torch(self.out / "checkpoint.pt", self._snapshot())
         self._save_model()
-        table = io.StringIO()
-        writer = csv.DictWriter(table, HISTORY, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.history)
-        save_atomically(self.out / "history.csv", table.getvalue().encode())
+        save_history(self.out / "history.csv", self.history)
         self._saved = time.monotonic()
 
     def _save_model(self):
-        if self.out is None:
-            return
+        if self.out is not None:
+            self._write_model(self.out / "model.pt", self.best_weights or self.field.net.state_dict())
+
+    def _keep_epoch(self):
+        """The model as it is after this epoch, where the options ask for it."""
+        every = self.options.keep_every
+        if self.out is not None and every and self.epoch % every == 0:
+            (self.out / "epochs").mkdir(exist_ok=True)
+            self._write_model(self.out / "epochs" / f"epoch{self.epoch:05d}.pt", self.field.net.state_dict())
+
+    def _write_model(self, path, weights):
         run = self.data.trajectories[0]
         description = describe(self.field, self.options.architecture, self.data.columns, run.y[0], run.t)
-        description["state_dict"] = self.best_weights or self.field.net.state_dict()
-        save_model(self.out / "model.pt", description)
+        save_model(path, {**description, "state_dict": weights})

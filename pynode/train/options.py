@@ -5,28 +5,39 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 
+import torch
+
 from ..backends import registry as backends
 from .model import ACTIVATIONS
 from .scaling import KINDS
 
 LOSSES = ("mae", "mse")
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+SCHEDULES = ("cosine", "constant")
 
 
 @dataclass(frozen=True)
 class Options:
     """Choices of a training run. rtol and atol are those of the scaled states, which are of the order of one.
 
-    hidden, activation, time_input, scaling: the field (see model and scaling); time_input gives it the time as an
-    input.
-    loss: 'mae' or 'mse', of the scaled states over all observed values.
-    method, rtol, atol, max_steps, backend: of the solves; atol None means a thousandth of rtol.
-    epochs, lr, weight_decay, clip, batch: Adam's, its rate falling as a cosine; clip bounds the norm of the gradient;
-    batch
-        is the number of trajectories per step, 0 for all.
-    warm_start: iterations before the first solve, 0 for none; candidates: random starts that it chooses from.
-    time_limit: seconds after which training ends, its rate having fallen with the time. The run is then not
-    repeatable to
-        the last bit. checkpoint_every: seconds. max_failures: failed solves in a row after which training gives up.
+    The field. hidden, activation, time_input, scaling: see model and scaling; time_input gives it the time as an input.
+    The loss. loss: 'mae' or 'mse', of the scaled states over all observed values. weights: a factor for the errors of each
+        state, () for none. relative: if positive, an error counts relative to the value observed, or to this fraction of the
+        state's range where the value is smaller. sample: observations of each trajectory drawn anew for every epoch, evenly
+        over the decades of time, 0 for all. validation: fraction of the observation times held out, by which the best
+        weights are then chosen. shooting: observations in a segment of multiple shooting, for the first half of the epochs,
+        0 for one solve a trajectory; continuity: weight of the errors where segments end.
+    The solves. method, rtol, atol, max_steps, backend: atol None means a thousandth of rtol.
+    The start. collocation: iterations that fit slopes of the smoothed observations. warm_start: iterations on linearised
+        trajectories; candidates: random starts that it chooses from. 0 for none.
+    The steps. epochs, optimizer ('adam', or 'adamw' with decoupled weight decay), lr, schedule ('cosine' or 'constant'),
+        weight_decay, batch: the number of trajectories per step, 0 for all. normalise: if positive, every gradient gets this
+        norm; clip bounds it otherwise. polish: Levenberg-Marquardt's epochs after these, from the best weights.
+        patience: epochs without a loss lower by a thousandth after which either ends, 0 for never.
+    The end. time_limit: seconds after which training ends, its rate having fallen with the time; half of them at most go to
+        the epochs before a polish. The run is then not repeatable to the last bit. checkpoint_every: seconds. keep_every:
+        epochs between models kept as epochs/epoch00010.pt, 0 for none. max_failures: failed solves in a row after which
+        training gives up.
     """
 
     hidden: tuple[int, ...] = (32, 32)
@@ -34,27 +45,42 @@ class Options:
     time_input: bool = False
     scaling: str = "decades"
     loss: str = "mae"
+    weights: tuple[float, ...] = ()
+    relative: float = 0.0
+    sample: int = 0
+    validation: float = 0.0
+    shooting: int = 0
+    continuity: float = 1.0
     method: str = "fbdf"
     rtol: float = 1e-4
     atol: float | None = None
     max_steps: int = 5000
     backend: str = "auto"
     epochs: int = 500
+    optimizer: str = "adam"
     lr: float = 2e-3
+    schedule: str = "cosine"
     weight_decay: float = 0.0
+    normalise: float = 0.0
     clip: float = 1.0
+    polish: int = 0
+    patience: int = 0
     batch: int = 0
     seed: int = 0
+    collocation: int = 0
     warm_start: int = 1500
     candidates: int = 4
     time_limit: float = math.inf
     checkpoint_every: float = 30.0
+    keep_every: int = 0
     max_failures: int = 8
 
     def __post_init__(self):
         object.__setattr__(self, "hidden", tuple(self.hidden))
+        object.__setattr__(self, "weights", tuple(self.weights))
         backends.choose(self.backend, self.method)
-        for name, known in (("activation", ACTIVATIONS), ("scaling", KINDS), ("loss", LOSSES)):
+        for name, known in (("activation", ACTIVATIONS), ("scaling", KINDS), ("loss", LOSSES), ("optimizer", OPTIMIZERS),
+                            ("schedule", SCHEDULES)):
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}")
         if not self.hidden or min(self.hidden) < 1:
@@ -64,9 +90,17 @@ class Options:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)!r}")
         for name, least in (("epochs", 0), ("batch", 0), ("warm_start", 0), ("weight_decay", 0), ("seed", 0),
-                            ("candidates", 1), ("max_steps", 1), ("max_failures", 1)):
+                            ("candidates", 1), ("max_steps", 1), ("max_failures", 1), ("relative", 0), ("sample", 0),
+                            ("keep_every", 0), ("validation", 0), ("shooting", 0), ("continuity", 0), ("normalise", 0),
+                            ("polish", 0), ("patience", 0), ("collocation", 0)):
             if not getattr(self, name) >= least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)!r}")
+        if not self.validation < 1:
+            raise ValueError(f"validation must be a fraction below 1, not {self.validation!r}")
+        if not all(0 < weight < math.inf for weight in self.weights):
+            raise ValueError(f"weights must be positive numbers, one a state, not {self.weights}")
+        if self.shooting and self.sample:
+            raise ValueError("sample draws observations of one solve, and shooting cuts it in segments: use one of them")
 
     @property
     def architecture(self) -> dict:
@@ -79,5 +113,11 @@ class Options:
         atol = 1e-3 * self.rtol if self.atol is None else self.atol
         return {"method": self.method, "rtol": self.rtol, "atol": atol, "max_steps": self.max_steps, "backend": self.backend}
 
+    @property
+    def carried(self) -> bool:
+        """Whether the method's derivatives in all weights can be carried along a solve, for Levenberg-Marquardt."""
+        engine, method = backends.choose(self.backend, self.method)
+        return engine.name == "torch" and method != "auto" and not method.carried
+
     def as_dict(self) -> dict:
-        return {**asdict(self), "hidden": list(self.hidden)}
+        return {**asdict(self), "hidden": list(self.hidden), "weights": list(self.weights)}

@@ -127,17 +127,21 @@ def scan(a: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
 def _steps(field, data) -> _Steps:
     parts = []
     for run in data.trajectories:
-        u = field.scaling.scaled(run.y)
-        index = torch.arange(len(run.t), dtype=torch.float64)
         fine = torch.linspace(0, len(run.t) - 1, SUBSTEPS * (len(run.t) - 1) + 1, dtype=torch.float64)
-        t = pchip(index, run.t, fine)
-        path = torch.stack([pchip(index[seen], u[:, i][seen], fine) for i, seen in enumerate(run.seen.T)], 1)
+        t, path = interpolated(run.t, field.scaling.scaled(run.y), run.seen, fine)
         first = torch.zeros(len(fine) - 1, dtype=torch.bool)
         first[0] = True
         weight = torch.zeros_like(path)
         weight[::SUBSTEPS] = run.seen.to(weight.dtype)
         parts.append((t[1:], t.diff(), path[:-1], path[1:], first, weight[1:]))
     return _Steps(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def interpolated(t, u, seen, at):
+    """Times and states, (K,) and (K, n), at fractional indices ``at`` of the observations u, (T, n), gaps left out."""
+    index = torch.arange(len(t), dtype=torch.float64)
+    columns = [pchip(index[known], u[:, i][known], at) for i, known in enumerate(seen.T)]
+    return pchip(index, t, at), torch.stack(columns, 1)
 
 
 def pchip(x: torch.Tensor, y: torch.Tensor, at: torch.Tensor) -> torch.Tensor:

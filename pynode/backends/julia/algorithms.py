@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+import torch
+
 from ...methods import registry
 from ...methods.base import Method
 
@@ -19,6 +21,7 @@ ONLY = {
     "Vern6": (6, False, "Vern7"),
     "Vern8": (8, False, "DP8"),
     "Vern9": (9, False, "DP8"),
+    "CVODE_BDF": (5, True, "FBDF"),
 }
 SHARED = (
     "FBDF", "QNDF", "ABDF2", "Rosenbrock23", "Rodas3P", "Rodas4", "Rodas5P", "ImplicitEuler", "ImplicitMidpoint", "Trapezoid",
@@ -42,11 +45,18 @@ class JuliaMethod(Method):
         return self.stiff
 
     @property
+    def sundials(self) -> bool:
+        """Whether it is one of Sundials, which is C: float64, dense, no mass matrix, no fixed step, no step tried again."""
+        return "CVODE" in self.name
+
+    @property
     def takes_mass(self):
-        return self.name.startswith(_MASS) or "BDF" in self.name
+        return not self.sundials and (self.name.startswith(_MASS) or "BDF" in self.name)
 
     @property
     def structures(self):
+        if self.sundials:
+            return ("dense",)
         return ("dense", "sparse", "krylov") if self.stiff else ("dense",)
 
     @property
@@ -56,6 +66,18 @@ class JuliaMethod(Method):
 
     def fixed(self):
         return self
+
+    def check(self, dtype, options, limits):
+        """ValueError, with the remedy, for what Sundials does not offer."""
+        if not self.sundials:
+            return
+        remedy = "choose FBDF, which is the same formulas in Julia"
+        if dtype != torch.float64:
+            raise ValueError(f"{self.name} computes in float64: pass y0.double(), or {remedy}")
+        if options.step_size is not None:
+            raise ValueError(f"{self.name} has no steps of a fixed size: leave step_size away, or {remedy}")
+        if limits is not None and (limits.signs is not None or limits.domain is not None):
+            raise ValueError(f"{self.name} cannot try a step again: leave nonnegative and domain away, or {remedy}")
 
     def controlled(self, kind):
         raise ValueError("SciML's methods have their own step-size controllers: leave controller away with backend='julia'")

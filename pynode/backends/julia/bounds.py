@@ -7,9 +7,8 @@ from functools import cache
 from pathlib import Path
 
 PYTHONCALL = ("PythonCall", "6099a3de-0909-46bc-b1f4-468b9a2dfc0d")
-# By the option that installs it. PyNODE itself does not ask for CUDA: Julia code of the user does.
-OPTIONS = {"sensitivity": "SciMLSensitivity", "radau": "OrdinaryDiffEqFIRK", "gpu": "CUDA"}
-_CUDA = ("052768ef-5323-5732-b1bb-66c8b64840ba", "5, 6")
+# By the option that installs it.
+OPTIONS = {"sensitivity": "SciMLSensitivity", "radau": "OrdinaryDiffEqFIRK", "sundials": "Sundials", "gpu": "CUDA"}
 
 
 def package() -> Path:
@@ -42,9 +41,7 @@ def required() -> dict:
 def optional(option) -> tuple:
     """(name, uuid, bounds) of the package behind one of OPTIONS."""
     name, tables = OPTIONS[option], _tables()
-    if name in tables["weakdeps"]:
-        return name, tables["weakdeps"][name], tables["compat"][name]
-    return (name, *_CUDA)
+    return name, tables["weakdeps"][name], tables["compat"][name]
 
 
 def julia() -> str:

@@ -33,28 +33,32 @@ class ForeignField:
     """Buffers and hooks of one solve.
 
     Julia's time runs forward: for a solve back in time it is -t, and f, its Jacobian and df/dp change their sign.
-    The state is held on the CPU in the dtype of the field; a field on a GPU gets it copied there, and its result back.
+    state: 'cpu': the state is held there in the dtype of the field, and a field on a GPU gets it copied, and its result back;
+    'cuda': it is held on the GPU of the field, as a CuArray of Julia in the same memory.
     nodes: Chebyshev points of a step, ends included, at which Julia's interpolant is read; ``monomial`` makes polynomials
     of the values there. error: what a hook raised, for Julia knows only that it did.
     """
 
-    def __init__(self, field, method, t, y, direction, max_nfe=None, watch=None, limits=None):
+    def __init__(self, field, method, t, y, direction, max_nfe=None, watch=None, limits=None, state="cpu"):
+        self.state, self.place = state, torch.device("cpu") if state == "cpu" else field.device
         self.field, self.sign, self.watch, self.limits = field, direction, watch, limits
         self.max_nfe = math.inf if max_nfe is None else max_nfe
         self.error = self.status = self.cut = None
-        self.refused = False  # whether the last state lay outside of the domain, for the report of a failure
+        self.final = method.sundials  # whether a state that f refuses ends the solve, since no step is tried again
+        # For the report of a failure: whether the last state lay outside of the domain, and when f refused one last.
+        self.refused, self.refusal = False, math.inf
         n, dtype = field.size, field.dtype
         with torch.inference_mode(False):
             for name in ("y", "dy", "v", "jtv", "jv", "dT"):
-                setattr(self, name, torch.zeros(n, dtype=dtype))
+                setattr(self, name, torch.zeros(n, dtype=dtype, device=self.place))
             self.t = torch.zeros(1, dtype=dtype)
-            self.ptv = torch.zeros(sum(p.numel() for p in field.parameters), dtype=dtype)
+            self.ptv = torch.zeros(sum(p.numel() for p in field.parameters), dtype=dtype, device=self.place)
             self.times = torch.zeros(4, dtype=torch.float64)
             self.nodes, self.monomial = _nodes(method.degree)
-            self.inside = torch.zeros(len(self.nodes), n, dtype=dtype)
+            self.inside = torch.zeros(len(self.nodes), n, dtype=dtype, device=self.place)
             self.clock = self.t[0]  # a 0-d view
             self.matrix = _matrix(field, t, y) if method.implicit else None
-            self.J = torch.zeros(0 if self.matrix is None else self.matrix.size, dtype=dtype)
+            self.J = torch.zeros(0 if self.matrix is None else self.matrix.size, dtype=dtype, device=self.place)
         self._hooks = [_CALLBACK(self._hook(name)) if self._needs(name) else None for name in _HOOKS]
         self.handle = None
 
@@ -77,23 +81,32 @@ class ForeignField:
                 starts, rows = self.matrix.pattern
                 sparse = (len(rows), starts.data_ptr(), rows.data_ptr())
             self.handle = package.field(
-                bits, self.field.size, self.ptv.numel(), len(self.nodes), table.data_ptr(), *sparse
+                bits, self.field.size, self.ptv.numel(), len(self.nodes), table.data_ptr(), *sparse, state=self.state,
+                ordinal=self.place.index or 0,
             )
+            self.settle()
         return self.handle
 
     def call(self, function, *arguments, **keywords):
-        """function(...) in Julia; what a hook raised meanwhile is raised here as it was."""
-        self.error = self.status = self.cut = None
+        """function(...) in Julia; what a hook raised meanwhile is raised here as it was. None where Julia had nothing to keep
+        when a hook stopped it."""
+        self.error = self.status = self.cut = result = None
         try:
             result = function(*arguments, **keywords)
         except Exception:
             if self.error is None:
                 raise
-            error, self.error = self.error, None
-            if not isinstance(error, Stopped):
-                raise error from None
-            self.status, result = error.status, None
+        error, self.error = self.error, None
+        if isinstance(error, Stopped):
+            self.status = error.status
+        elif error is not None:
+            raise error
         return result
+
+    def settle(self):
+        """Wait for what torch has begun where the state lies, before Julia reads or writes there on a stream of its own."""
+        if self.place.type == "cuda":
+            torch.cuda.current_stream(self.place).synchronize()
 
     def _hook(self, name):
         """No exception may cross the C boundary."""
@@ -104,7 +117,9 @@ class ForeignField:
 
         def run():
             try:
-                return hook() or GO_ON
+                answer = hook() or GO_ON
+                self.settle()
+                return answer
             except BaseException as error:
                 self.error = error
                 return FAILED
@@ -123,18 +138,19 @@ class ForeignField:
     def _direct(self):
         """f for the plain case, a flat state on the CPU, forward in time: called a thousand times a solve, it does no more
         than it must. f gets the buffers themselves, whose shape and dtype its first call has shown to suit it."""
-        f, args, stats, limit = self.field.f, self.field.args, self.field.stats, self.max_nfe
+        f, args, stats = self.field.f, self.field.args, self.field.stats
         clock, y, write = self.clock, self.y, self.dy.copy_
 
         def run():
             stats.nfe += 1
-            if stats.nfe > limit:
+            if stats.nfe > self.max_nfe:
                 self.error = Stopped(Status.MAX_EVALUATIONS)
                 return FAILED
             try:
-                write(f(clock, y, *args))
-            except RejectStep:
-                self._refuse()
+                try:
+                    write(f(clock, y, *args))
+                except RejectStep:
+                    self._refuse()
             except BaseException as error:
                 self.error = error
                 return FAILED
@@ -143,6 +159,9 @@ class ForeignField:
         return run
 
     def _refuse(self):
+        if self.final:
+            raise Stopped(Status.DOMAIN)
+        self.refusal = self.time
         self.dy.zero_()
         self.times[3] = 1.0  # read, and cleared, by Outside in field.jl
 

@@ -21,7 +21,8 @@ ANNOUNCEMENT = """\
 into {project}:
 about {size}, and {minutes} minutes, most of them for precompilation. It can be interrupted and run again."""
 _COST = {  # GB at most and minutes at most that an option adds
-    "sensitivity": (0.7, 15, "SciMLSensitivity"), "radau": (0.1, 5, "OrdinaryDiffEqFIRK"), "gpu": (3.0, 10, "CUDA"),
+    "sensitivity": (0.7, 15, "SciMLSensitivity"), "radau": (0.1, 5, "OrdinaryDiffEqFIRK"),
+    "sundials": (0.1, 5, "Sundials"), "gpu": (3.0, 10, "CUDA"),
 }
 
 

@@ -41,8 +41,9 @@ class Runtime:
         """SciML's algorithm of this name; JuliaUnavailable where the package that has it is not in the project."""
         key = name, krylov
         if key not in self._algorithms:
-            if "Radau" in name and not self.loads("OrdinaryDiffEqFIRK"):
-                raise JuliaUnavailable(f"{name} needs the Julia package OrdinaryDiffEqFIRK: {INSTALL} --radau")
+            for option, part in (("radau", "Radau"), ("sundials", "CVODE")):
+                if part in name and not self.loads(bounds.OPTIONS[option]):
+                    raise JuliaUnavailable(f"{name} needs the Julia package {bounds.OPTIONS[option]}: {INSTALL} --{option}")
             self._algorithms[key] = self.package.algorithm(name, krylov=krylov)
         return self._algorithms[key]
 

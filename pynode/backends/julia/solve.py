@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from ...dense import Attempt, Trajectory
 from ...status import RejectStep, Status
 from ..recording import Recording
 from .field import ForeignField
-from .runtime import start
+from .runtime import INSTALL, JuliaUnavailable, start
 
 # SciMLBase's return codes. Its DtLessThanMin and Unstable have many causes, told apart by the state they leave.
 _ENDS = {
@@ -34,9 +35,14 @@ class JuliaTrajectory(Trajectory):
     solved = foreign = None
 
 
-def integrate(field, method, y0, times, options, atol, record=None, dense=False, slopes=False, watch=None, limits=None):
-    """As backends.torch.integrate. record: not None keeps Julia's dense solution, which its adjoints need."""
+def integrate(field, method, y0, times, options, atol, record=None, dense=False, slopes=False, watch=None, limits=None,
+              state="cpu"):
+    """As backends.torch.integrate. record: not None keeps Julia's dense solution, which its adjoints need. state: where
+    Julia holds it, 'cpu' or 'cuda'."""
     julia, stats = start(), field.stats
+    method.check(field.dtype, options, limits)
+    if state == "cuda":
+        _on_cuda(julia, field, method)
     direction = 1.0 if times[-1] > times[0] else -1.0
     try:
         f0 = field.first(times[0], y0)
@@ -49,7 +55,7 @@ def integrate(field, method, y0, times, options, atol, record=None, dense=False,
         return _ended(path, Status.DOMAIN)
     if watch is not None:
         watch.begin(times[0], y0)
-    foreign = ForeignField(field, method, times[0], y0, direction, options.max_nfe, watch, limits)
+    foreign = ForeignField(field, method, times[0], y0, direction, options.max_nfe, watch, limits, state)
     path.foreign = foreign
     handle = foreign.bind(julia.package)
     krylov = field.structure is not None and field.structure.name == "krylov"
@@ -70,7 +76,8 @@ def integrate(field, method, y0, times, options, atol, record=None, dense=False,
         largest=options.max_step, maxiters=max(1, options.max_steps - stats.accepted - stats.rejected), matrix=not krylov,
         uniform=mass is not None or "Radau" in method.name,  # there SciML takes one atol alone
     )
-    if path.solved is None:  # a limit was met inside of f, which leaves nothing
+    foreign.max_nfe = math.inf  # it is that of the forward solve
+    if path.solved is None:  # a limit was met before the first step
         return _ended(path, foreign.status)
     path.status, size = _count(julia.package, path, stats, before)
     path.t = path.end = direction * julia.package.ending_b(path.solved, handle, start_y.data_ptr())
@@ -95,6 +102,23 @@ def integrate(field, method, y0, times, options, atol, record=None, dense=False,
     return path
 
 
+def _on_cuda(julia, field, method):
+    """What a state on the GPU needs, loaded; a sentence where it is missing."""
+    if field.device.type != "cuda":
+        raise ValueError(
+            f"JuliaBackend(state='cuda') holds the state where the field has it, and y0 is on {field.device.type}: move y0 and "
+            "the field to the GPU, or leave state away"
+        )
+    if "Radau" in method.name or method.sundials:
+        raise ValueError(f"{method.name} of Julia does not run on a GPU: choose FBDF or Rodas5P, or leave state='cuda' away")
+    if field.structure is not None and field.structure.name != "krylov":
+        raise ValueError("JuliaBackend(state='cuda') takes structure='dense' or 'krylov': leave structure or state away")
+    if not julia.loads("CUDA"):
+        raise JuliaUnavailable(f"state='cuda' needs the Julia package CUDA: {INSTALL} --gpu; without state the solve runs too")
+    if not julia.main.CUDA.functional():
+        raise JuliaUnavailable("CUDA.jl finds no GPU that it can use: see CUDA.versioninfo() in Julia, or leave state away")
+
+
 def _ended(path, status):
     path.status = status
     return path
@@ -109,18 +133,20 @@ def _count(package, path, stats, before):
 
     Evaluations, Jacobians and products the hooks have counted.
     """
-    code, accepted, rejected, factorisations, solves, failures, size = package.statistics(path.solved)
+    code, accepted, rejected, factorisations, solves, failures, size, switches = package.statistics(path.solved)
     stats.accepted = before + accepted
     stats.rejected += rejected
     stats.nlu += factorisations
     stats.nsolve += solves
     stats.newton_failures += failures
+    stats.switches += switches
     return _ENDS.get(str(code), Status.STEP_TOO_SMALL), size
 
 
 def _cause(field, path, foreign) -> Status:
     """Why Julia's steps shrank to nothing."""
-    if foreign.refused:
+    near = abs(foreign.refusal - path.t) <= 1e-9 * max(abs(path.t), abs(path.t - path.t0))
+    if foreign.refused or near:
         return Status.DOMAIN
     try:
         finite = bool(torch.isfinite(field.at(*foreign.point())).all())  # where it was asked last

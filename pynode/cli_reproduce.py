@@ -1,0 +1,61 @@
+"""The command ``pynode reproduce``: the set-ups of Kim et al. 2021, trained, judged and drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from .cli_values import NO_PLOTS, names
+from .train.kim2021 import SETUPS, reproduce
+from .train.progress import Quiet, display
+from .train.report import plot_fit, plot_loss
+
+ABOUT = """\
+Train the set-ups of Kim et al. 2021 (Stiff neural ordinary differential equations, Chaos 31, 093122): data by a tight solve of
+the true system, network, scaling and optimiser of the paper, through FBDF; then the same network and data with the kit of this
+package. Shows the error of every state in two measures, and what one solve costs an explicit method.
+"""
+FILES = """\
+files written to --out: result.txt, the tables; in a directory of its name there, for each training, what pynode train writes.
+
+examples:
+  pynode reproduce robertson
+  pynode reproduce pollution --trainings paper --epochs 5000
+"""
+
+
+def add_command(commands, style):
+    """Add 'reproduce' to the subparsers of the top parser."""
+    p = commands.add_parser("reproduce", help="the set-ups of Kim et al. 2021", description=ABOUT, epilog=FILES, **style)
+    p.add_argument("setup", choices=tuple(SETUPS), help="which of the two")
+    p.add_argument("--trainings", type=names, default=("paper", "kit"), metavar="NAMES",
+                   help="paper, kit or both, with a comma (default: both)")
+    p.add_argument("--epochs", type=int, metavar="N", help="epochs of Adam, instead of those that take minutes")
+    p.add_argument("--polish", type=int, metavar="N", help="epochs of Levenberg-Marquardt")
+    p.add_argument("--seed", type=int, metavar="N", help="seed of the weights")
+    p.add_argument("--max-nfe", type=int, default=20_000, metavar="N",
+                   help="limit on the evaluations of each single solve, 0 for no such solves (default: %(default)s)")
+    p.add_argument("--out", metavar="DIR", help="where the files go (default: out/kim2021-NAME)")
+    p.add_argument("--threads", type=int, default=1, metavar="N", help="threads of torch (default: 1)")
+    p.set_defaults(run=_reproduce)
+
+
+def _reproduce(arguments) -> int:
+    torch.set_num_threads(arguments.threads)
+    out = Path(arguments.out or f"out/kim2021-{arguments.setup}")
+    changes = {name: getattr(arguments, name) for name in ("epochs", "polish", "seed")}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    show, say = (Quiet, None) if arguments.quiet else (display, lambda text: print(text, flush=True))
+    result = reproduce(arguments.setup, out, arguments.trainings, arguments.max_nfe, show, say, **changes)
+    print(f"\n{result}\n")
+    written = [out / "result.txt"]
+    written[0].write_text(f"{result}\n", encoding="utf-8")
+    try:
+        for name, run in result.fits.items():
+            written.append(plot_fit(out / name / "fit.png", run.field, result.data))
+            written.append(plot_loss(out / name / "loss.png", run.history))
+    except ImportError:
+        print(NO_PLOTS)
+    print("Written: " + ", ".join(map(str, written)))
+    return 0

@@ -1,0 +1,43 @@
+"""How far a learned field is from the observations, state by state, in two measures of relative error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ..solve import solve
+from .data import Dataset
+
+# Values below this fraction of the largest count as none in the pointwise error; solves for it are this tight.
+FLOOR, RTOL = 1e-3, 1e-8
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The errors of a solution at all observed times after the starts, one number a state.
+
+    of_largest: the largest |y - observed|, divided by the largest |observed|. pointwise: the largest |y - observed| /
+    |observed| where |observed| is above FLOOR of its largest; the stricter one.
+    """
+
+    columns: tuple[str, ...]
+    of_largest: tuple[float, ...]
+    pointwise: tuple[float, ...]
+
+
+def accuracy(field, data: Dataset, method="fbdf", rtol=RTOL) -> Accuracy:
+    """The errors of a learned field (a PhysicalField, or anything with its ``atol``). SolveError where it cannot be solved."""
+    error, value, seen = [], [], []
+    for run in data.trajectories:
+        with torch.no_grad():
+            y = solve(field, run.y[0], run.t, method=method, rtol=rtol, atol=field.atol(rtol), max_steps=20_000).y
+        error.append((y - run.y).abs()[1:])
+        value.append(run.y.abs()[1:])
+        seen.append(run.seen[1:])
+    error, value, seen = torch.cat(error), torch.cat(value), torch.cat(seen)
+    error, value = error * seen, value * seen
+    largest = value.amax(0).clamp(min=torch.finfo(value.dtype).tiny)
+    counted = seen & (value > FLOOR * largest)
+    pointwise = torch.where(counted, error / value, torch.zeros_like(error)).amax(0)
+    return Accuracy(data.columns, tuple((error.amax(0) / largest).tolist()), tuple(pointwise.tolist()))

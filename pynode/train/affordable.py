@@ -1,0 +1,85 @@
+"""What one solve of a system costs by an implicit and by explicit methods, and so what training through it would."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from ..problems import Problem
+from ..solve import solve
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One solve, given up after some evaluations. reached: fraction of the time span; seconds: of this solve."""
+
+    system: str
+    method: str
+    evaluations: int
+    reached: float
+    seconds: float
+
+    @property
+    def whole(self) -> float:
+        """Evaluations for the whole span, at the pace of the part that was reached."""
+        return self.evaluations / self.reached if self.reached else float("inf")
+
+    @property
+    def whole_seconds(self) -> float:
+        return self.seconds / self.reached if self.reached else float("inf")
+
+
+def costs(problem: Problem, max_nfe: int, rtol: float = 1e-6) -> list[Cost]:
+    """FBDF, Tsit5 and, where torchdiffeq is installed, its dopri5, each with at most max_nfe evaluations of the field.
+
+    atol follows rtol in the proportion that the problem suggests.
+    """
+    atol = torch.as_tensor(problem.atol, dtype=problem.y0.dtype) * (rtol / problem.rtol)
+    return [_ours(problem, method, max_nfe, rtol, atol) for method in ("fbdf", "tsit5")] + _dopri5(problem, max_nfe, rtol, atol)
+
+
+def _ours(problem, method, max_nfe, rtol, atol):
+    latest, began = problem.tspan[0], time.perf_counter()
+
+    def note(t, y, stats):
+        nonlocal latest
+        latest = float(t)
+
+    limits = {"max_nfe": max_nfe, "max_steps": max_nfe, "callback": note, "throw": False}
+    with torch.no_grad():
+        solution = solve(problem.field, problem.y0, problem.tspan, method=method, rtol=rtol, atol=atol, **limits)
+    reached = 1.0 if solution.success else _fraction(latest, problem.tspan)
+    return Cost(problem.name, solution.method, solution.stats.nfe, reached, time.perf_counter() - began)
+
+
+def _fraction(t, span) -> float:
+    return (t - span[0]) / (span[1] - span[0])
+
+
+def _dopri5(problem, max_nfe, rtol, atol):
+    try:
+        from torchdiffeq import odeint
+    except ImportError:
+        return []
+    latest, count, began, reached = problem.tspan[0], 0, time.perf_counter(), 1.0
+
+    def field(t, y):
+        nonlocal latest, count
+        if count == max_nfe:
+            raise _Enough
+        latest, count = max(latest, float(t)), count + 1
+        return problem.field(t, y)
+
+    try:
+        with torch.no_grad():
+            times = torch.tensor(problem.tspan, dtype=torch.float64)
+            odeint(field, problem.y0, times, method="dopri5", rtol=rtol, atol=atol)
+    except (_Enough, AssertionError):  # torchdiffeq asserts that its step does not underflow
+        reached = _fraction(latest, problem.tspan)
+    return [Cost(problem.name, "torchdiffeq dopri5", count, reached, time.perf_counter() - began)]
+
+
+class _Enough(Exception):
+    """The evaluations are used up."""

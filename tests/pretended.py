@@ -1,0 +1,104 @@
+"""A device that torch takes for an accelerator, on the CPU: its tensors mix with no others, as those of a GPU do not, and
+autograd goes backwards through them on a thread of its own. For what must be seen of a field on a GPU where there is none.
+
+    with pretended():
+        y0 = torch.ones(3, device="pretended")
+"""
+
+from functools import cache
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+
+NAME = "pretended"
+
+
+class Distant(torch.Tensor):
+    """A tensor that says it is there, around one that is here."""
+
+    @staticmethod
+    def __new__(cls, inner):
+        there = torch.Tensor._make_wrapper_subclass(
+            cls, inner.size(), strides=inner.stride(), dtype=inner.dtype, device=torch.device(NAME, 0)
+        )
+        there.inner = inner
+        return there
+
+    def __repr__(self):
+        return f"Distant({self.inner!r})"
+
+    def tolist(self):  # not for subclasses
+        return self.inner.tolist()
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        return _run(function, args, kwargs or {})
+
+
+class pretended(TorchDispatchMode):
+    """Inside, the device exists. Skips the test where this torch takes no devices made in Python."""
+
+    def __init__(self):
+        _register()
+        super().__init__()
+
+    def __enter__(self):  # torch.tensor(..., device) is made here and sent there, by calls that the mode sees
+        self.before = torch._C._only_lift_cpu_tensors()
+        torch._C._set_only_lift_cpu_tensors(True)
+        return super().__enter__()
+
+    def __exit__(self, *failure):
+        torch._C._set_only_lift_cpu_tensors(self.before)
+        return super().__exit__(*failure)
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        return _run(function, args, kwargs or {})
+
+
+@cache
+def _register():
+    try:
+        from torch.utils.backend_registration import _setup_privateuseone_for_python_backend as setup
+    except ImportError:
+        pytest.skip(f"torch {torch.__version__} takes no devices made in Python")
+    setup(NAME)
+
+
+def _run(function, args, kwargs):
+    """The same function on what is inside; its result where its operands are, or where it is asked for."""
+    name, device, places = function._schema.name, kwargs.get("device"), set()
+
+    def inner(x):
+        if isinstance(x, Distant):
+            places.add(NAME)
+            return x.inner
+        if isinstance(x, torch.Tensor) and x.dim():  # scalars go with both
+            places.add("cpu")
+        return x
+
+    if device is not None:
+        kwargs = {**kwargs, "device": torch.device("cpu")}
+    bare, named = tree_map(inner, (args, kwargs))
+    copies = name in ("aten::_to_copy", "aten::copy_")
+    if len(places) > 1 and not copies:
+        raise RuntimeError(f"{name}: tensors on two devices")
+    result = function(*bare, **named)
+    if name == "aten::copy_":
+        return args[0]
+    there = NAME in places if device is None else torch.device(device).type == NAME
+    if not there:
+        return result
+    known = {id(x.inner): x for x in args if isinstance(x, Distant)}
+    if any(x.shape != x.inner.shape for x in known.values()):
+        raise NotImplementedError(f"{name} changes a shape in place, which this device cannot")
+
+    def outer(x):
+        if not isinstance(x, torch.Tensor):
+            return x
+        return known[id(x)] if id(x) in known else Distant(x)
+
+    return tree_map(outer, result)
