@@ -70,6 +70,11 @@ def test_generated_tables_are_current():
         assert path.read_text(encoding="utf-8") == text, f"{named(path)} is not what the registries say: python docs/tables.py"
 
 
+def test_the_tests_of_the_development_page_exist():
+    named = set(re.findall(r"`(test_\w+)`", (DOCS / "development.md").read_text(encoding="utf-8")))
+    assert len(named) > 15 and named <= {path.stem for path in (ROOT / "tests").glob("test_*.py")}
+
+
 def test_the_readme_points_at_files():
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / "README.md").read_text(encoding="utf-8")):
         assert (ROOT / target).exists(), f"README.md points at {target}, which is not there"
