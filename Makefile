@@ -26,7 +26,7 @@ test: $(READY)
 
 docs: $(READY)
 	@.venv/bin/python docs/tables.py
-	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --quiet --site-dir out/site
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --site-dir out/site
 	@echo "Written: out/site/index.html"
 
 $(READY): pyproject.toml constraints.txt
