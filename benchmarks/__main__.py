@@ -24,7 +24,9 @@ def shown(row: dict) -> str:
 
 
 def short(ratio: float) -> str:
-    """Two digits, all of them before the point from 10 on."""
+    """Two digits; three near 1, and all before the point from 10 on."""
+    if 0.95 < ratio < 2:
+        return f"{ratio:.2f}"
     return f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}"
 
 

@@ -187,7 +187,7 @@ def first(contestant, case, args):
     except OutOfTime:
         return None, {**row, "note": f"longer than {args.limit:g} s"}, 0.0
     except Exception as error:  # a peer may fail in its own ways; the rest of the table stands without it
-        return None, {**row, "note": f"{type(error).__name__}: {error}"[:60]}, 0.0
+        return None, {**row, "note": " ".join(f"{type(error).__name__}: {error}".split())[:60]}, 0.0
     if states is None:
         return None, {**row, "note": f"gave up after {counts.get('steps', watched.calls)} steps or calls of f"}, 0.0
     error = case.error(states)

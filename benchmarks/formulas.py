@@ -23,11 +23,11 @@ def formula(field, array, tanh):
         return lambda y, parameters=None: fixed["rotation"] @ y + k * (fixed["W"] @ (y * y) + fixed["b"]) * y
     if isinstance(field, hires.Hires):
         linear, source, bound = fixed["linear"], fixed["source"], fixed["bound"]
-        return lambda y, parameters=None: linear @ y + source + k * (bound @ y) * y[7]
+        return lambda y, parameters=None: linear @ y + source + k * (bound @ y) * y[7:]
     if isinstance(field, spiral.Spiral):
         return lambda y, parameters=None: k.reshape(2, 2) @ (y * y * y)
     if isinstance(field, lorenz.Lorenz):
-        return lambda y, parameters=None: fixed["N"] @ y + k * (fixed["M"] @ y) + y[0] * (fixed["P"] @ y)
+        return lambda y, parameters=None: fixed["N"] @ y + k * (fixed["M"] @ y) + y[:1] * (fixed["P"] @ y)
     raise ValueError(f"no formula of {type(field).__name__}: write one here")
 
 
