@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 
 from benchmarks import peers
-from benchmarks.compiled import MAX_STEPS, Casadi, Diffsol
+from benchmarks.languages import MAX_STEPS, Casadi, Diffsol
 from pynode.solve import solve as pynode_solve
 
 # Packages that can be contestants, and what is imported of them.

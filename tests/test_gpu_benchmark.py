@@ -71,6 +71,12 @@ def test_error_of_a_gradient_is_its_difference_from_diffrax():
     assert rows[0]["error"] == pytest.approx(0.1) and "error" not in rows[1]
 
 
+def test_rows_that_did_not_arrive_are_counted():
+    states = torch.zeros(3, 4, 2)
+    states[-1, 1, 0] = states[-1, 3] = float("nan")
+    assert gpu.Pynode._ended(states) == 2
+
+
 def test_without_a_gpu_it_says_what_to_do(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import compiled, contestants, suite
+from benchmarks import contestants, languages, suite
 from benchmarks.formulas import Term, formula, objects, written
 from pynode import problems
 
@@ -99,11 +99,11 @@ def test_formula_is_the_torch_field(name):
 def test_another_field_is_refused():
     field = problems.get("robertson").field
     with pytest.raises(ValueError, match="DiffSL twin of Robertson is another field"):
-        compiled.agree(field, problems.get("robertson").y0, [1.0, 2.0, 3.0], "DiffSL")
+        languages.agree(field, problems.get("robertson").y0, [1.0, 2.0, 3.0], "DiffSL")
 
 
 def test_text_of_a_network_has_its_weights():
-    text = compiled.diffsl(suite.StiffMLP(), suite.start())
+    text = languages.diffsl(suite.StiffMLP(), suite.start())
     assert text.count("tanh(") == 3 and "rate_i" in text and "s2_i { w2_ij * h1_j }" in text
     assert all(repr(w) in text for w in suite.StiffMLP().layers[2].weight.flatten().tolist()[::97])
 
