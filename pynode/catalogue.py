@@ -10,7 +10,7 @@ from .methods import registry
 from .methods.adams import Adams
 from .methods.auto import AutoSwitch
 from .methods.bdf import BDF
-from .solve_batched import STEPPERS
+from .solve_batched import serves
 
 FAMILIES = {
     "ExplicitRungeKutta": "explicit Runge-Kutta", "RosenbrockMethod": "Rosenbrock", "DIRK": "diagonally implicit Runge-Kutta",
@@ -56,7 +56,7 @@ def methods() -> list[MethodEntry]:
             name, "switching" if isinstance(method, AutoSwitch) else "implicit" if method.implicit else "explicit",
             FAMILIES.get(type(method).__name__, type(method).__name__), order,
             tuple(method.structures) if method.implicit else (), bool(method.takes_mass),
-            type(method) in STEPPERS, ("torch", "julia") if julia else ("torch",), method.reference,
+            serves(method), ("torch", "julia") if julia else ("torch",), method.reference,
         ))
     for name in algorithms.ONLY:
         method = algorithms.get(name)

@@ -21,6 +21,7 @@ from .methods.explicit import ExplicitRungeKutta
 from .methods.rosenbrock import RosenbrockMethod
 from .methods.rows_bdf import BDFRows
 from .methods.rows_dirk import DIRKRows
+from .methods.rows_history import HISTORIES
 from .methods.rows_onestep import ExplicitRows, RosenbrockRows
 from .problem import ODEProblem
 from .row_legs import RowCourse, RowLeg, moved
@@ -35,12 +36,17 @@ def _no_second(grads, vectors):
     raise NotImplementedError("batched=True has first derivatives alone: for second ones leave batched away")
 
 
+def serves(method) -> bool:
+    """Whether rows have steps of their own under this method."""
+    return type(method) in STEPPERS and (not isinstance(method, BDF) or type(method.history) in HISTORIES)
+
+
 def solve_batched(problem, method, options, throw, adjoint, params, events, jumps) -> BatchSolution:
     """Solve every row of problem.y0, (B, ...), with its own steps; problem.tspan (T,), or (T, B) with a column a row.
 
     events: (events, presets), lists of (number, object); jumps: (k,) times, float64.
     """
-    if type(method) not in STEPPERS:
+    if not serves(method):
         raise ValueError(
             f"{method.name} does not run with batched=True: choose an explicit, Rosenbrock or diagonally implicit method "
             "('tsit5', 'rodas5p', 'kvaerno5'), 'qndf' or 'fbdf'"

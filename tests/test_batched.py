@@ -128,8 +128,9 @@ def test_sentences():
     y0 = torch.ones(3, 2, dtype=torch.float64)
     with pytest.raises(ValueError, match="leave adjoint away"):
         solve(lambda t, y: -y, y0, [0.0, 1.0], adjoint="direct", batched=True)
-    with pytest.raises(ValueError, match="does not run with batched=True"):
-        solve(lambda t, y: -y, y0, [0.0, 1.0], method="radauiia5", batched=True)
+    for method in ("radauiia5", "abdf2"):
+        with pytest.raises(ValueError, match="does not run with batched=True"):
+            solve(lambda t, y: -y, y0, [0.0, 1.0], method=method, batched=True)
     with pytest.raises(ValueError, match="leave dense away"):
         solve(lambda t, y: -y, y0, [0.0, 1.0], dense=True, batched=True)
     with pytest.raises(ValueError, match="a column for each row"):

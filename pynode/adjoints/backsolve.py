@@ -17,7 +17,9 @@ DRIFT = 1e3  # of the states on the way back, in units of the tolerances, from w
 
 
 class BacksolveAdjoint(Continuous):
-    """Chen et al., Neural ordinary differential equations, NeurIPS (2018). Memory: the outputs alone.
+    """Solves states, cotangents and parameters' cotangents backwards together; keeps the outputs alone.
+
+    Chen et al., Neural ordinary differential equations, NeurIPS (2018).
 
     checkpoints: start the states anew at each output of the forward solve. seminorm: leave the parameters' cotangents out
     of the error norm, as torchdiffeq's option of that name does. The reverse solver is explicit.

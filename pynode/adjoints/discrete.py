@@ -45,7 +45,9 @@ STEPWISE = {DIRK: stepwise_dirk, RosenbrockMethod: stepwise_rosenbrock}
 
 
 class DiscreteAdjoint(Adjoint):
-    """Replays the accepted steps in reverse. Cost: a fraction of the forward solve for small systems.
+    """Differentiates the accepted steps in reverse: the exact gradient of what was computed.
+
+    Cost: a fraction of the forward solve for small systems.
 
     checkpoints: None keeps what the gradient needs of all steps; a number keeps at most so many states in each leg of the
     solve (from one reset to the next), beside two Python floats a step. On the way back the steps are taken again from

@@ -25,9 +25,10 @@ VALUES = 1 << 22  # numbers of B that are held together
 
 
 class ForwardSensitivity(Adjoint):
-    """For few parameters and many outputs: any number of gradients cost one pass over the steps, (n + p) solves a step.
+    """Carries the derivatives of all outputs along the recorded steps, for few parameters and many outputs.
 
-    The sensitivities are made at the first gradient and kept with the solution. Memory: (T, n, n + p) beside the steps.
+    Any number of gradients cost one pass over the steps, (n + p) solves a step. The sensitivities are made at the first
+    gradient and kept with the solution. Memory: (T, n, n + p) beside the steps.
     ValueError for methods whose gradient takes each step again, structured Jacobians and very many parameters.
     """
 

@@ -13,8 +13,9 @@ from .states import States
 
 
 class GaussAdjoint(Continuous):
-    """Cost n^3 + p a step with implicit methods: parameters are no states of the reverse solve, and enter no Jacobian.
+    """Solves the adjoint equation of n unknowns backwards, the parameters by Gauss quadrature on its steps.
 
+    Cost n^3 + p a step with implicit methods: parameters are no states of the reverse solve, and enter no Jacobian.
     nodes: of the quadrature on each step; by default as many as the order of the reverse solver asks for, at least 3.
     Norcliffe & Deisenroth, Faster training of neural ODEs using Gauss-Legendre quadrature, TMLR (2023).
     """
@@ -43,7 +44,7 @@ class GaussAdjoint(Continuous):
 
 
 class GaussKronrodAdjoint(Continuous):
-    """GaussAdjoint whose quadrature on each step has an error estimate, and is refined where that exceeds rtol.
+    """The same, with an error estimate of the quadrature on each step, refined where it exceeds rtol.
 
     For vector fields that are less smooth in t or in the parameters than the states are. Costs four times the quadrature.
     """
@@ -61,7 +62,7 @@ class GaussKronrodAdjoint(Continuous):
 
 
 class QuadratureAdjoint(Continuous):
-    """Keeps the reverse solution of n unknowns, then integrates the parameters over the whole of it to quadrature_rtol.
+    """Keeps the reverse solution of n unknowns, then integrates the parameters over all of it with one error bound.
 
     The sum of the errors is controlled, where GaussKronrodAdjoint controls each step; the reverse solution takes as much
     memory as the forward one. quadrature_rtol: relative to the integral of |integrand|; rtol by default.

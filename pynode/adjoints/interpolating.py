@@ -11,7 +11,7 @@ from .states import States
 
 
 class InterpolatingAdjoint(GaussAdjoint):
-    """The parameters' cotangents are states of the reverse solve, under its error control.
+    """Solves the adjoint equation backwards with the parameters' cotangents among its states, under its error control.
 
     seminorm: leave them out of the error norm. With an implicit reverse solver, whose Jacobian they would make one of
     (n + p)^2 entries, they are integrated by quadrature on its steps, as GaussAdjoint does.

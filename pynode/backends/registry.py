@@ -16,7 +16,7 @@ STATES = ("cpu", "cuda")
 
 
 class TorchBackend:
-    """Runs wherever torch does."""
+    """pynode's own solvers in torch operations, on every device of torch."""
 
     name = "torch"
     method = staticmethod(registry.get)
@@ -30,7 +30,7 @@ class TorchBackend:
 
 @dataclass(frozen=True)
 class JuliaBackend:
-    """SciML's solvers, called with torch's field. Julia starts at the first solve.
+    """SciML's solvers, called with the torch field. Julia starts at the first solve.
 
     state: where Julia holds the state. 'cpu', also for a field on a GPU, to which the state is copied at each call;
     'cuda': on the GPU of y0, as a CuArray in torch's memory, for states of many thousands (docs/julia.md).

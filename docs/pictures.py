@@ -1,0 +1,155 @@
+"""Draws the pictures of the documentation with the package itself, into docs/img.
+
+    python docs/pictures.py [NAME ...]        # all of stiffness.md and theory.md by default; a minute
+    python docs/pictures.py demo pendulum     # what `make demo` and examples/pendulum.py drew into out, scaled down
+"""
+
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import torch
+from matplotlib import pyplot
+
+from pynode import problems, solve
+from pynode.methods import registry
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = ROOT / "docs" / "img"
+BLUE, RED, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "0.6"
+
+
+def relaxing(rate):
+    """dy/dt = -rate (y - cos t): whatever y starts at, it is pulled to the slow curve cos t."""
+    return lambda t, y: -rate * (y - torch.cos(t))
+
+
+def limit():
+    """Explicit and implicit Euler with the same steps, below and above the limit of stability, 2 / rate."""
+    figure, axes = pyplot.subplots(1, 2, figsize=(9.2, 3.1), sharey=True)
+    fine, y0 = torch.linspace(0, 1.5, 400, dtype=torch.float64), torch.tensor([0.2], dtype=torch.float64)
+    for axis, h in zip(axes, (0.03, 0.0416)):
+        times = torch.arange(0, 1.5, h, dtype=torch.float64)
+        axis.plot(fine, fine.cos(), color=GREY, lw=3, label="cos t")
+        for method, colour in (("euler", RED), ("impliciteuler", BLUE)):
+            y = solve(relaxing(50.0), y0, times, method=method, step_size=h).y[:, 0]
+            axis.plot(times, y, "o-", color=colour, ms=3, lw=1, label=registry.get(method).name)
+        axis.set(title=f"h = {h:g}:  50 h = {50 * h:.3g}", xlabel="t", ylim=(-1, 3))
+        axis.grid(alpha=0.25)
+    axes[0].legend(fontsize=8)
+    return figure
+
+
+def regions():
+    """|R(z)| < 1, the numbers z = h lambda for which one step of y' = lambda y does not grow, found by taking that step."""
+    x, y = torch.meshgrid(torch.linspace(-9, 5, 113), torch.linspace(-7, 7, 113), indexing="ij")
+    z = torch.stack((x, y), -1).reshape(-1, 2).double()
+    start = torch.tensor([1.0, 0.0], dtype=torch.float64).expand(len(z), 2).contiguous()
+
+    def rotating(t, u, z):
+        """y' = z y in real and imaginary parts, a row for each z."""
+        return torch.stack((z[:, 0] * u[:, 0] - z[:, 1] * u[:, 1], z[:, 0] * u[:, 1] + z[:, 1] * u[:, 0]), 1)
+
+    figure, axes = pyplot.subplots(1, 4, figsize=(11, 3), sharey=True)
+    for axis, method in zip(axes, ("euler", "tsit5", "impliciteuler", "rodas5p")):
+        # Poles of implicit methods lie in the right half plane: a row that fails there has grown.
+        end = solve(rotating, start, (0.0, 1.0), method=method, step_size=1.0, batched=True, args=(z,), throw=False).y[-1]
+        size = end.norm(dim=1).nan_to_num(nan=2.0, posinf=2.0).reshape(x.shape)
+        colour = BLUE if registry.get(method).implicit else RED
+        axis.contourf(x, y, size, levels=[0, 1], colors=[colour], alpha=0.45)
+        axis.contour(x, y, size, levels=[1], colors=[colour], linewidths=1)
+        axis.axhline(0, color="k", lw=0.6)
+        axis.axvline(0, color="k", lw=0.6)
+        axis.set(title=registry.get(method).name, xlabel="Re(h λ)", aspect="equal")
+    axes[0].set_ylabel("Im(h λ)")
+    return figure
+
+
+def steps():
+    """Robertson's reaction: the sizes of the steps that an explicit and an implicit method take."""
+    problem = problems.get("robertson")
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.4))
+    grid = torch.cat((torch.zeros(1), torch.logspace(-5, 5, 200))).double()
+    y = solve(problem.field, problem.y0, grid, method="fbdf", rtol=1e-6, atol=1e-10).y.detach()
+    for i, (name, scale, colour) in enumerate((("y1", 1, BLUE), ("y2 · 10⁴", 1e4, RED), ("y3", 1, GREEN))):
+        left.plot(grid[1:], scale * y[1:, i], color=colour, label=name)
+    left.set(xscale="log", xlabel="t", title="the solution")
+    for method, colour, most in (("tsit5", RED, 6000), ("fbdf", BLUE, 10_000)):
+        times = [0.0]
+        end = solve(
+            problem.field, problem.y0, problem.tspan, method=method, rtol=1e-6, atol=1e-10, throw=False, max_steps=most,
+            callback=lambda t, y, stats, times=times: times.append(t),
+        )
+        sizes = [b - a for a, b in zip(times, times[1:])]
+        label = f"{end.method}: {len(sizes):,} steps to t = {times[-1]:,.3g}"
+        right.plot(times[1:], sizes, color=colour, lw=1.3, label=label)
+    right.set(xscale="log", yscale="log", xlabel="t", title="the size of the steps")
+    for axis in (left, right):
+        axis.grid(alpha=0.25)
+        axis.legend(fontsize=8)
+    return figure
+
+
+def ladder():
+    """Van der Pol's oscillator: what a solve asks of f as the stiffness mu grows, at one tolerance."""
+    figure, axis = pyplot.subplots(figsize=(6.4, 3.4))
+    mus = [1, 3, 10, 30, 100, 300, 1000, 3000]
+    for method, style in (("tsit5", ("o--", RED)), ("rkc", ("s--", PINK)), ("fbdf", ("D-", BLUE)), ("rodas5p", ("^-", GREEN))):
+        work = []
+        for mu in mus:
+            end = solve(
+                lambda t, y, mu: torch.stack((y[1], mu * (1 - y[0] ** 2) * y[1] - y[0])),
+                torch.tensor([2.0, 0.0], dtype=torch.float64), (0.0, 20.0), args=(torch.tensor(float(mu)),),
+                method=method, rtol=1e-4, atol=1e-7, max_nfe=100_000, throw=False,
+            )
+            work.append(end.stats.nfe + 2 * end.stats.njac if end.success else float("nan"))
+        axis.plot(mus, work, style[0], color=style[1], ms=4, label=registry.get(method).name)
+    axis.set(xscale="log", yscale="log", xlabel="mu", ylabel="evaluations of f to t = 20")
+    axis.grid(alpha=0.25)
+    axis.legend(fontsize=8)
+    return figure
+
+
+def circles():
+    """The same field under another solver: y'' = -y, whose circle Euler's method makes a spiral."""
+    figure, axes = pyplot.subplots(1, 3, figsize=(9.6, 3.2), sharey=True)
+    times = torch.arange(0, 12.7, 0.3, dtype=torch.float64)
+    for axis, method in zip(axes, ("euler", "impliciteuler", "tsit5")):
+        options = {"step_size": 0.3} if "euler" in method else {"rtol": 1e-6}
+        start = torch.tensor([1.0, 0.0], dtype=torch.float64)
+        turning = solve(lambda t, y: torch.stack((-y[1], y[0])), start, times, method=method, **options)
+        axis.plot(*turning.y.T, "o-", ms=2.5, lw=1, color=BLUE if method == "tsit5" else RED)
+        axis.set(title=turning.method + (", steps of 0.3" if "step_size" in options else ", rtol 1e-6"), aspect="equal")
+        axis.set(xlim=(-7, 7), ylim=(-7, 7))
+        axis.grid(alpha=0.25)
+    return figure
+
+
+def scaled(name):
+    """The picture of an example, small: of the demo its fit."""
+    from PIL import Image
+
+    (path,) = (ROOT / "out" / name).glob("fit.png" if name == "demo" else "*.png")
+    image = Image.open(path).convert("RGB")
+    small = image.resize((900, round(image.height * 900 / image.width)), Image.Resampling.LANCZOS)
+    small.quantize(64).save(IMAGES / f"{name}.png", optimize=True)
+
+
+def draw(picture):
+    figure = picture()
+    figure.tight_layout()
+    figure.savefig(IMAGES / f"{picture.__name__}.png", dpi=90, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    own = {f.__name__: f for f in (limit, regions, steps, ladder, circles)}
+    for name in sys.argv[1:] or own:
+        if name in own:
+            draw(own[name])
+        else:
+            scaled(name)
+        print(f"docs/img/{name}.png")
