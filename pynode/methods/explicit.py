@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
+
 from ..algebra.combine import Row, combine
 from .base import OneStep, Step
 
@@ -51,7 +53,7 @@ class ExplicitRungeKutta(OneStep):
     def step(self, field, t, y, h, state, tol):
         """One step; y: (n,). One synchronisation, at the norm of the error."""
         first, past = state
-        if field.compiled is not None:
+        if field.compiled is not None and not torch.is_grad_enabled():
             y1, error, ks = field.compiled.explicit(t, y, h, first)
         else:
             y1, error, ks = self.attempt(field, t, y, h, first)

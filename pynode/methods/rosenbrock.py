@@ -68,7 +68,7 @@ class RosenbrockMethod(OneStep):
 
     def step(self, field, t, y, h, state, tol):
         """One step; y: (n,)."""
-        if field.compiled is not None:
+        if field.compiled is not None and not torch.is_grad_enabled():
             jacobian, linear, past = state
             y1, error, us = field.compiled.rosenbrock(t, y, h)
         else:
