@@ -47,9 +47,10 @@ class Case:
         states = self.forward().y
         self.largest = states.abs().amax(0).clamp_min(1e-30)
 
-    def solve(self, y0, adjoint="discrete"):
+    def solve(self, y0, adjoint="discrete", **options):
         return solve(
-            self.field, y0, self.times, method=self.method, rtol=self.rtol, atol=self.atol, adjoint=adjoint, throw=False
+            self.field, y0, self.times, method=self.method, rtol=self.rtol, atol=self.atol, adjoint=adjoint, throw=False,
+            **options,
         )
 
     def forward(self):

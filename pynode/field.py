@@ -20,10 +20,11 @@ class VectorField:
     sources: the tensors that receive their gradients; parts: the implicit and the explicit part of a SplitField, as
     fields with the same counts; None for any other f.
     mass: M of M y' = f, None for the identity; structure: how its Jacobians are made and solved with, None for dense.
+    compiled: CompiledSteps of whole steps on this field (methods/compiled.py), None where steps are run as they stand.
     period: points that ``many`` wants to get together (adjoints/row_points.py); here each stands alone.
     """
 
-    mass = structure = None
+    mass = structure = compiled = None
     period = 1
 
     def __init__(self, problem, layout, t0: float, params=None):

@@ -22,6 +22,8 @@ from .legs import Course, Leg, boundaries
 from .limits import Limits
 from .methods import registry
 from .methods.choose import choose
+from .methods.compiled import CompiledSteps
+from .methods.compiled import check as check_compiled
 from .norm import Tolerance
 from .options import Options
 from .problem import ODEProblem
@@ -34,7 +36,7 @@ from .surroundings import disturbed, eager, undisturbed
 @eager
 def solve(
     f, y0=None, t=None, *, method="auto", rtol=1e-6, atol=1e-9, dense=False, adjoint="auto", args=(), jac=None, params=None,
-    structure="dense", mass=None, consistent="check",
+    structure="dense", mass=None, consistent="check", compile=False,
     backend="auto", batched=False, throw=True, first_step=None, step_size=None, controller=None,
     min_step=0.0, max_step=float("inf"), max_steps=100_000, max_nfe=None,
     events=(), tstops=(), jumps=(), callback=None, max_seconds=None, nonnegative=None, domain=None,
@@ -57,6 +59,9 @@ def solve(
         fit; the gradient is the same. Both have second derivatives (not in times and events).
         Inside torch.func's transforms (grad, jvp, jacfwd, jacrev, hessian, vmap) solve is a function of y0, args and the
         parameters of a module f, which must not close over other tensors with derivatives.
+    compile: True makes whole steps of explicit and Rosenbrock methods one function (torch.compile: some 15 s, once a module,
+        shape and dtype), for an nn.Module that is solved again and again; with 'auto' by Rodas5P. A string names another
+        backend of torch.compile.
     jac: jac(t, y, *args) -> df/dy (n, n), instead of the one by reverse mode.
     structure: how the Jacobian of a large system is made and solved with: 'dense', 'sparse' (pattern detected), 'krylov', or
         pynode.Sparse(pattern), a pattern itself, pynode.Banded(lower, upper), pynode.Krylov(precond=...).
@@ -93,6 +98,8 @@ def solve(
     if functional.active():
         return functional.transformed(solve, problem, given)
     choosing = method == "auto" and not batched and structure == "dense" and problem.mass is None
+    if compile and method == "auto":
+        choosing, method = False, "rodas5p"
     engine, method = backends.choose(backend, method)
     method = engine.method("bdf" if method == "auto" else method)
     if controller is not None and not choosing:
@@ -105,6 +112,8 @@ def solve(
     if batched and engine.name == "julia":
         # SciML has one step for all rows, and a Jacobian of as many blocks.
         structure, batched = blocks(structure, problem.y0) if method.implicit else structure, False
+    if compile and (batched or engine.name == "julia"):
+        raise ValueError("compile=True is for single systems on the torch engine: leave compile away, or batched and backend")
     if batched:
         if any(x is not None for x in (callback, max_seconds, nonnegative, domain)):
             raise ValueError(
@@ -125,6 +134,8 @@ def solve(
     watched, presets = as_events(events)
     field = VectorField(problem, layout, values[0], params)
     field.mass, field.structure = Mass.of(problem.mass, layout), structure_of(structure, method, problem)
+    if compile:
+        check_compiled(field, method, problem.jac)
     limits = Limits.of(layout, field.stats, callback, max_seconds, nonnegative, domain)
     flat = layout.ravel(problem.y0)
     atol = options.flat_atol(layout, flat)
@@ -138,6 +149,8 @@ def solve(
         if controller is not None:
             method = method.controlled(controller)
     taken, why = field if direct else field.isolated(), ""
+    if compile:
+        taken.compiled = CompiledSteps(method, taken, "inductor" if compile is True else compile)
     if choosing_adjoint:
         adjoint, why = choose_adjoint(field, method)
     if not direct and torch.is_grad_enabled() and (flat.requires_grad or taken.parameters):

@@ -34,6 +34,7 @@ class Layout:
         self.dtype, self.device = first.dtype, first.device
         self.single = isinstance(state, torch.Tensor)
         self.flat = self.single and first.dim() == 1
+        self.key = self._spec, tuple(self.shapes)  # the same for states of the same structure
 
     def ravel(self, state) -> torch.Tensor:
         """The flat vector, (size,), of a state of this structure and these shapes; ValueError or TypeError otherwise."""

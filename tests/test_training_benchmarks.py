@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from benchmarks import gradient, training
+from benchmarks import compiled, gradient, training
 
 
 def rows(path, table) -> list:
@@ -39,3 +39,15 @@ def test_gradient_table(tmp_path, capsys):
     for row in costs:
         assert 0 < float(row["backward"]) < float(row["ratio"]) and int(row["steps"]) > 5
     assert all(0 <= float(row["grad_diff"]) < 1e-10 for row in comparisons)
+
+
+def test_compiled_table(tmp_path, capsys):
+    compiled.main([
+        "--fields", "mlp", "--methods", "rosenbrock23", "--rtol", "1e-3", "--seconds", "0.01", "--backend", "aot_eager",
+        "--out", str(tmp_path),
+    ])
+    assert "whole steps compiled" in capsys.readouterr().out
+    found = rows(tmp_path / "compiled.csv", "compiled")
+    assert [row["what"] for row in found] == ["forward", "gradient"]
+    for row in found:
+        assert float(row["difference"]) < 1e-10 and float(row["ratio"]) > 0

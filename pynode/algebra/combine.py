@@ -26,13 +26,14 @@ class Row:
 
 
 def combine(y, h, row: Row, ks):
-    """y + h sum_i row_i ks_i, (n,); y may be None for the sum alone. For rows of a batch h is (m,) and the rest (m, n).
+    """y + h sum_i row_i ks_i, (n,); y may be None for the sum alone. For rows of a batch h is (m,) and the rest (m, n); in a
+    compiled step h is 0-d.
 
     From four terms on one matrix-vector product over the stacked stages is cheaper than the chain of additions
     (benchmarks/micro.py), forward and backward.
     """
-    if isinstance(h, torch.Tensor):
-        return _combine_rows(y, h.unsqueeze(1), row, ks)
+    if isinstance(h, torch.Tensor) or torch.compiler.is_compiling():
+        return _combine_rows(y, column(h), row, ks)
     if len(row.indices) >= 4 and ks[0].dim() == 1:
         stages = torch.stack([ks[i] for i in row.indices], dim=1)
         if y is None:
@@ -43,11 +44,16 @@ def combine(y, h, row: Row, ks):
     return y
 
 
+def column(h):
+    """h as it multiplies states: a number, or (m, 1) for rows."""
+    return h.unsqueeze(1) if isinstance(h, torch.Tensor) and h.dim() else h
+
+
 def _combine_rows(y, h, row, ks):
     total = None
     for i, c in zip(row.indices, row.values):
         total = ks[i] * c if total is None else torch.add(total, ks[i], alpha=c)
     if total is None:
         return y
-    total = total * h.to(total.dtype)
+    total = total * (h.to(total.dtype) if isinstance(h, torch.Tensor) else h)
     return total if y is None else y + total

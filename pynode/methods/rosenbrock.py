@@ -7,7 +7,7 @@ from functools import cached_property
 
 import torch
 
-from ..algebra.combine import Row, combine
+from ..algebra.combine import Row, column, combine
 from ..algebra.structure import linearise
 from .base import OneStep, Step
 
@@ -28,6 +28,12 @@ class RosenbrockMethod(OneStep):
         tb = self.tableau
         return [Row(r) for r in tb.a], [Row(r) for r in tb.C], Row(tb.b), Row(tb.b_err)
 
+    @cached_property
+    def numbers(self):
+        """gamma, and the c and d of all stages, as floats."""
+        tb = self.tableau
+        return float(tb.gamma), [float(c) for c in tb.c], [float(d) for d in tb.d]
+
     def init(self, field, t, y, f0, h, tol):
         return linearise(field), None, (1.0, 1.0)
 
@@ -45,28 +51,32 @@ class RosenbrockMethod(OneStep):
         """
         tb, mass = self.tableau, field.mass
         rows, rows_c, b, b_err = self.rows
-        us, column = [], _column(h)
+        us, gamma, nodes, drifts = [], *self.numbers
         for i in range(tb.stages):
-            f = field(t + float(tb.c[i]) * h, combine(y, 1.0, rows[i], us))
+            f = field(t + nodes[i] * h, combine(y, 1.0, rows[i], us))
             if mass is None or not rows_c[i].indices:
                 rhs = combine(f, 1 / h, rows_c[i], us)
             else:
                 rhs = f + mass.times(combine(None, 1 / h, rows_c[i], us))
-            if slope is not None and tb.d[i] != 0:
-                rhs = rhs + (column * float(tb.d[i])) * slope
+            if slope is not None and drifts[i] != 0:
+                rhs = rhs + (column(h) * drifts[i]) * slope
             # (M/(gamma h) - J) u = rhs, scaled by gamma h so that the matrix is M - gamma h J.
-            us.append(solver.solve(rhs, h * float(tb.gamma)))
+            us.append(solver.solve(rhs, h * gamma))
             field.stats.nsolve += 1
         y1 = combine(y, 1.0, b, us)
         return y1, combine(None, 1.0, b_err, us), us
 
     def step(self, field, t, y, h, state, tol):
         """One step; y: (n,)."""
-        _, (jacobian, linear, past) = self.linearised(field, t, y, state)
-        solver = jacobian.factorised(linear[0], h * float(self.tableau.gamma))
-        if not solver.ok:
-            return Step.failed(t, h, 0.25, (jacobian, linear, past))
-        y1, error, us = self.attempt(field, t, y, h, linear[1], solver)
+        if field.compiled is not None and not torch.is_grad_enabled():
+            jacobian, linear, past = state
+            y1, error, us = field.compiled.rosenbrock(t, y, h)
+        else:
+            _, (jacobian, linear, past) = self.linearised(field, t, y, state)
+            solver = jacobian.factorised(linear[0], h * self.numbers[0])
+            if not solver.ok:
+                return Step.failed(t, h, 0.25, (jacobian, linear, past))
+            y1, error, us = self.attempt(field, t, y, h, linear[1], solver)
         if not self.adaptive:
             return Step(t, h, y, y1, 0.0, 1.0, (jacobian, None, past), us)
         ratio = tol.ratio(error, y, y1)
@@ -84,6 +94,3 @@ class RosenbrockMethod(OneStep):
         return torch.cat((step.start.unsqueeze(0), weights @ us))
 
 
-def _column(h):
-    """h as it multiplies states: a float, or (m, 1) for rows."""
-    return h.unsqueeze(1) if isinstance(h, torch.Tensor) else h

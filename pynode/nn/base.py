@@ -134,5 +134,10 @@ class _Autonomous(torch.nn.Module):
         super().__init__()
         self.field = field
 
+    @property
+    def pynode_lasting(self):
+        """Where compiled steps are kept: this module is made anew for every solve."""
+        return self.field
+
     def forward(self, t, *inputs):
         return self.field(*inputs)

@@ -1,0 +1,180 @@
+"""Whole steps compiled: the same states and gradients, fewer launches, and what is refused."""
+
+import copy
+import pickle
+import shutil
+
+import pytest
+import torch
+from torch import nn
+
+from pynode import DiscreteAdjoint, RejectStep, solve
+from pynode.methods import registry
+from pynode.nn import NeuralODE
+from pynode.problems import get
+
+# Traced as always, but run as it stands: seconds less a case, and no compiler.
+TRACED = "aot_eager"
+TIMES = [0.0, 0.4, 1.0]
+
+
+class Field(nn.Module):
+    """Depends on the time, stiff in its second component."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 2)).double()
+
+    def forward(self, t, y, k=1.0):
+        return self.net(y) - k * y * torch.tensor([1.0, 50.0], dtype=y.dtype) + torch.sin(3 * t)
+
+
+def tensor(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def both(field, method, y0=(1.0, -0.5), backend=TRACED, **options):
+    """(solution, gradients) as it stands, and compiled."""
+    found = []
+    for chosen in (False, backend):
+        start = tensor(*y0).requires_grad_()
+        solution = solve(field, start, TIMES, method=method, rtol=1e-6, atol=1e-8, compile=chosen, **options)
+        inputs = [start, *field.parameters()]
+        found.append((solution, torch.autograd.grad(solution.y.square().sum(), inputs)))
+    return found
+
+
+@pytest.mark.parametrize("method", ["BS3", "Tsit5", "Vern7", "Rosenbrock23", "Rodas5P"])
+def test_the_same_steps_and_gradients(method):
+    (plain, expected), (compiled, found) = both(Field(), method)
+    assert torch.allclose(compiled.y, plain.y, rtol=0, atol=1e-12)
+    for a, b in zip(found, expected, strict=True):
+        assert torch.allclose(a, b, rtol=1e-9, atol=1e-11)
+    for name in ("accepted", "rejected", "njac", "nlu", "nsolve", "backward_nfe"):
+        assert getattr(compiled.stats, name) == getattr(plain.stats, name)
+    assert 0 <= plain.stats.nfe - compiled.stats.nfe <= 12  # what it costs to find out whether f broadcasts
+
+
+def test_rejected_and_fixed_steps():
+    """A rejected step makes its Jacobian again; steps of one size know no error."""
+    (plain, _), (compiled, _) = both(Field(), "rodas5p", first_step=1.0)
+    assert plain.stats.rejected == compiled.stats.rejected > 0 and torch.allclose(compiled.y, plain.y, rtol=0, atol=1e-12)
+    (plain, _), (compiled, _) = both(Field(), "rk4", step_size=0.01)
+    assert torch.allclose(compiled.y, plain.y, rtol=0, atol=1e-13)
+
+
+def test_checkpoints_take_compiled_steps_again():
+    (_, expected), (_, found) = both(Field(), "rodas5p", adjoint=DiscreteAdjoint(checkpoints=3))
+    for a, b in zip(found, expected, strict=True):
+        assert torch.allclose(a, b, rtol=1e-9, atol=1e-11)
+
+
+def test_what_is_compiled_once_serves_all_solves():
+    """Later solves, other args, weights after an optimiser's step, and functional_call."""
+    field, calls = Field(), []
+
+    def count(graph, inputs):
+        calls.append(graph)
+        return graph.forward
+
+    def end(model, k):
+        return solve(model, tensor(1.0, -0.5), TIMES, method="rodas5p", args=(k,), compile=count).y[-1]
+
+    first = end(field, tensor(1.0))
+    made = len(calls)
+    assert made
+    assert not torch.allclose(end(field, tensor(2.0)), first)
+    with torch.no_grad():
+        field.net[0].weight.mul_(1.5)
+    changed = end(field, tensor(1.0))
+    exact = solve(field, tensor(1.0, -0.5), TIMES, method="rodas5p", args=(tensor(1.0),)).y[-1]
+    assert torch.allclose(changed, exact, atol=1e-12) and not torch.allclose(changed, first)
+    assert len(calls) == made
+    other = copy.deepcopy(field)
+    with torch.no_grad():
+        other.net[0].weight.zero_()
+    exact = solve(other, tensor(1.0, -0.5), TIMES, method="rodas5p", args=(tensor(1.0),)).y[-1]
+    assert torch.allclose(end(other, tensor(1.0)), exact, atol=1e-12)  # a copy does not run its original
+    assert pickle.loads(pickle.dumps(field)).net[0].weight.equal(field.net[0].weight)
+    assert set(field.state_dict()) == {"net.0.weight", "net.0.bias", "net.2.weight", "net.2.bias"}
+
+
+def test_models_and_structured_states():
+    """NeuralODE of a field without time, compiled once for all its calls; and a state in parts."""
+    torch.manual_seed(1)
+    net, calls = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 2)).double(), []
+
+    def count(graph, inputs):
+        calls.append(graph)
+        return graph.forward
+
+    y0 = tensor(1.0, 0.5).expand(3, 2)
+    model, plain = NeuralODE(net, method="tsit5", compile=count), NeuralODE(net, method="tsit5")
+    assert torch.allclose(model(y0), plain(y0), atol=1e-13)
+    made = len(calls)
+    assert torch.allclose(model(2 * y0), plain(2 * y0), atol=1e-12) and len(calls) == made
+
+    class Parts(nn.Module):
+        def forward(self, t, state):
+            return {"q": state["p"], "p": -state["q"]}
+
+    start = {"q": tensor(1.0), "p": tensor(0.0)}
+    ends = [solve(Parts(), start, TIMES, method="rodas5p", compile=c).y["q"][-1] for c in (False, TRACED)]
+    assert torch.allclose(*ends, atol=1e-13)
+
+
+def test_auto_is_rodas5p():
+    assert solve(Field(), tensor(1.0, -0.5), TIMES, compile=TRACED).method == "Rodas5P"
+
+
+@pytest.mark.parametrize("options, error, says", [
+    ({"method": "qndf"}, ValueError, "explicit Runge-Kutta and Rosenbrock"),
+    ({"method": "rodas5p", "structure": "sparse"}, ValueError, "small dense systems"),
+    ({"method": "rodas5p", "mass": tensor(1.0, 1.0)}, ValueError, "small dense systems"),
+    ({"method": "rodas5p", "jac": lambda t, y: -torch.eye(2)}, ValueError, "small dense systems"),
+    ({"method": "tsit5", "batched": True}, ValueError, "single systems"),
+])
+def test_refusals(options, error, says):
+    with pytest.raises(error, match=says):
+        solve(Field(), tensor(1.0, -0.5), TIMES, compile=TRACED, **options)
+
+
+def test_functions_and_branches_are_refused():
+    with pytest.raises(TypeError, match=r"nn\.Module"):
+        solve(lambda t, y: -y, tensor(1.0), TIMES, method="tsit5", compile=TRACED)
+
+    class Branches(nn.Module):
+        def forward(self, t, y):
+            if float(y[0]) < 0:
+                raise RejectStep
+            return -y
+
+    with pytest.raises(ValueError, match="cannot be compiled: f must be one graph"):
+        solve(Branches(), tensor(1.0), TIMES, method="tsit5", compile=TRACED)
+
+
+@pytest.mark.skipif(shutil.which("c++") is None and shutil.which("g++") is None, reason="no C++ compiler, which inductor needs")
+def test_by_inductor():
+    """The backend that pays, on a stiff problem."""
+    problem = get("robertson")
+    options = {"method": "Rosenbrock23", "rtol": 1e-4, "atol": 1e-8}
+    ends = [solve(problem.field, problem.y0, [0.0, 100.0], compile=c, **options).y[-1] for c in (False, True)]
+    assert torch.allclose(*ends, rtol=1e-10)
+
+
+def test_a_compiler_that_errs_is_found_out():
+    """One that doubles what it gets: such steps never reach anybody."""
+    def wrong(graph, inputs):
+        return lambda *given: [None if out is None else 2 * out for out in graph.forward(*given)]
+
+    with pytest.raises(ValueError, match=r"makes steps on this field that are wrong"):
+        solve(Field(), tensor(1.0, -0.5), TIMES, method="tsit5", compile=wrong)
+
+
+def test_every_method_of_the_families_has_plain_numbers():
+    for name in registry.names():
+        method = registry.get(name)
+        if type(method).__name__ == "RosenbrockMethod":
+            gamma, nodes, drifts = method.numbers
+            assert gamma == float(method.tableau.gamma) and len(nodes) == len(drifts) == method.tableau.stages
