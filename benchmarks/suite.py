@@ -158,6 +158,8 @@ def measure(name: str, args, packages) -> list:
             if taken:
                 rows[-1].update(ms=1e3 * statistics.median(taken), rounds=len(taken))
         running = [contestant for contestant, row in zip(running, found) if not row.get("note", "").startswith("longer")]
+        if not running:
+            break
     return rows
 
 
