@@ -21,13 +21,13 @@ class Layout:
         for leaf in leaves:
             if not leaf.dtype.is_floating_point:
                 raise TypeError(f"y0 has dtype {leaf.dtype}, but a state must be floating point: use y0.double() or y0.float()")
-            if leaf.layout is not torch.strided or leaf.is_meta:
-                raise TypeError("y0 must be dense and hold values: use y0.to_dense(), and no tensor on the meta device")
             if leaf.dtype != first.dtype or leaf.device != first.device:
                 raise ValueError(
                     f"the parts of y0 disagree: {leaf.dtype} on {leaf.device} beside {first.dtype} on {first.device}; "
                     "convert them to one dtype and one device"
                 )
+            if leaf.layout is not torch.strided or leaf.is_meta:
+                raise TypeError("y0 must be dense and hold values: use y0.to_dense(), and no tensor on the meta device")
         self.shapes = [leaf.shape for leaf in leaves]
         self.sizes = [leaf.numel() for leaf in leaves]
         self.size = sum(self.sizes)
