@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import torch
 
 from . import problems
-from .cli_values import NO_PLOTS
+from .cli_values import NO_PLOTS, positive
 from .diagnosis import diagnose
 from .targets import HELP
 
@@ -35,10 +34,10 @@ def add_command(commands, style, target):
                               epilog=FILES, **style)
     known = ", ".join(problems.names())
     own.add_argument("target", metavar="MODEL.pt|PROBLEM", help=HELP + known)
-    own.add_argument("--rtol", type=_positive, metavar="X", help="relative tolerance (default: that of the problem)")
-    own.add_argument("--atol", type=_positive, metavar="X", help="absolute tolerance of all components (default: as above)")
+    own.add_argument("--rtol", type=positive, metavar="X", help="relative tolerance (default: that of the problem)")
+    own.add_argument("--atol", type=positive, metavar="X", help="absolute tolerance of all components (default: as above)")
     own.add_argument("--no-trials", action="store_true", help="recommend by estimates, without timed solves")
-    own.add_argument("--seconds", type=_positive, default=60.0, metavar="S",
+    own.add_argument("--seconds", type=positive, default=60.0, metavar="S",
                      help="limit on the reference solve, and on all trials together (default: %(default)g)")
     own.add_argument("--json", action="store_true", help="print the findings as one JSON object instead of the report")
     own.add_argument("--out", metavar="DIR", help="write the JSON and the picture there")
@@ -71,13 +70,3 @@ def _write(found, out) -> list:
     except ImportError:
         print(NO_PLOTS, file=sys.stderr)
     return written
-
-
-def _positive(text) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
-    return value

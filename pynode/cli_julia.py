@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 
 from . import doctor, julia
+from .cli_values import positive
 
 JULIA = """\
 SciML's solvers behind solve(..., backend="julia"). Nothing of pynode needs them but that backend.
@@ -47,7 +47,7 @@ def add_commands(commands, style):
     use.set_defaults(run=_use)
     look = commands.add_parser("doctor", help="find out whether all works here", description=DOCTOR, **style)
     look.add_argument("--json", action="store_true", help="print one JSON object at the end")
-    look.add_argument("--limit", type=_seconds, default=doctor.LIMIT, metavar="S",
+    look.add_argument("--limit", type=positive, default=doctor.LIMIT, metavar="S",
                       help="seconds for one trial (default: %(default)g; the first start after an update takes minutes)")
     look.set_defaults(run=_doctor)
 
@@ -83,13 +83,3 @@ def _doctor(arguments) -> int:
     if arguments.json:
         print(doctor.as_json(findings))
     return 0 if doctor.healthy(findings) else 1
-
-
-def _seconds(text) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return seconds

@@ -12,6 +12,17 @@ def names(text) -> tuple:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+def positive(text) -> float:
+    """A positive number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return value
+
+
 def numbers(text) -> tuple:
     """'1e-4,1e-6' as floats."""
     try:
