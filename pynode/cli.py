@@ -7,6 +7,7 @@ failure is one sentence on stderr; --debug shows the traceback.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
 from dataclasses import fields
@@ -128,6 +129,7 @@ def _train_options(p):
     p.add_argument("--out", default="out", metavar="DIR", help="where the files go (default: %(default)s)")
     p.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     p.add_argument("--overwrite", action="store_true", help="start anew although --out holds a checkpoint")
+    p.add_argument("--json", action="store_true", help="print losses, epochs, seconds and files as one JSON object at the end")
     data = p.add_argument_group("data")
     data.add_argument("--time", metavar="COLUMN", help="the column of times (default: the one called t or time)")
     data.add_argument("--group", metavar="COLUMN", help="the column that tells trajectories apart")
@@ -187,27 +189,36 @@ def _train(arguments) -> int:
         )
     options = Options(**{field.name: getattr(arguments, field.name) for field in fields(Options)})
     data = read_csv(arguments.data, arguments.time, arguments.group, arguments.drop, arguments.keep_constant)
-    runs = len(data.trajectories)
-    print(f"{arguments.data}: {runs} trajector{'y' if runs == 1 else 'ies'} of {', '.join(data.columns)}; "
-          f"{data.observations} observed values after the start.")
-    run = fit(data, options, out, arguments.resume, None if arguments.quiet else display())
-    print(f"Loss: {run.baseline:.3g} if nothing moved, {run.first:.3g} at the first solve, {run.best:.3g} at the best: "
-          f"a factor of {run.baseline / run.best:.0f} in {run.history[-1]['seconds']:.0f} s.")
-    written = [out / name for name in ("model.pt", "checkpoint.pt", "history.csv")] + _plots(run, data, options, out)
-    print("Written: " + ", ".join(map(str, written)))
+    runs, say = len(data.trajectories), _unheard if arguments.json else print
+    say(f"{arguments.data}: {runs} trajector{'y' if runs == 1 else 'ies'} of {', '.join(data.columns)}; "
+        f"{data.observations} observed values after the start.")
+    run = fit(data, options, out, arguments.resume, None if arguments.quiet or arguments.json else display())
+    say(f"Loss: {run.baseline:.3g} if nothing moved, {run.first:.3g} at the first solve, {run.best:.3g} at the best: "
+        f"a factor of {run.baseline / run.best:.0f} in {run.history[-1]['seconds']:.0f} s.")
+    written = [out / name for name in ("model.pt", "checkpoint.pt", "history.csv")] + _plots(run, data, options, out, say)
+    say("Written: " + ", ".join(map(str, written)))
+    if arguments.json:
+        print(json.dumps({
+            "baseline": run.baseline, "first": run.first, "best": run.best, "epochs": run.history[-1]["epoch"],
+            "seconds": run.history[-1]["seconds"], "interrupted": run.interrupted, "files": list(map(str, written)),
+        }))
     if run.interrupted:
         return _failed(f"interrupted after epoch {run.history[-1]['epoch']}; add --resume to go on.", 130)
     return 0
 
 
-def _plots(run, data, options, out) -> list:
+def _unheard(text):
+    """In the place of print, where the standard output is for programs."""
+
+
+def _plots(run, data, options, out, say) -> list:
     """Paths of the plots that could be drawn."""
     try:
         return [plot_loss(out / "loss.png", run.history), plot_fit(out / "fit.png", run.field, data, options.method)]
     except ImportError:
-        print(NO_PLOTS)
+        say(NO_PLOTS)
     except SolveError as error:
-        print(f"The plot of the fit was left out: {error}")
+        say(f"The plot of the fit was left out: {error}")
     return []
 
 

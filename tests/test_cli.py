@@ -1,6 +1,7 @@
 """The command line: what it writes, what it says, and how it exits."""
 
 import errno
+import json
 import os
 import runpy
 import shutil
@@ -57,6 +58,14 @@ def test_train_compare_and_resume(csv_file, tmp_path, capsys):
     told = capsys.readouterr()
     assert "FBDF" in told.out and "error against" in told.out and "Tsit5 at rtol 0.001" in told.err
     assert (out / "compare-model.csv").exists() and (out / "compare-model.png").exists()
+
+
+def test_train_for_programs(csv_file, tmp_path, capsys):
+    """--json: one object and nothing else on the standard output."""
+    assert main(["train", str(csv_file), "--out", str(tmp_path / "out"), "--json", *QUICK]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["epochs"] == 2 and found["best"] <= found["first"] and not found["interrupted"]
+    assert all(Path(name).exists() for name in found["files"])
 
 
 def test_methods_are_listed(capsys):
