@@ -35,7 +35,7 @@ def test_counts_by_epoch_and_module(tmp_path):
     assert [int(row["nfe"]) for row in rows] == [c.nfe for c in monitor.costs]
 
 
-def test_table_and_picture(tmp_path):
+def test_table_and_picture(tmp_path, monkeypatch):
     rich = pytest.importorskip("rich.console")
     model = NeuralODE(Forced(), method="tsit5")
     monitor = EvaluationMonitor(model)
@@ -44,6 +44,7 @@ def test_table_and_picture(tmp_path):
     console = rich.Console(width=120, record=True, quiet=False, file=open(tmp_path / "table", "w"))
     monitor.print(console)
     assert "NeuralODE" in console.export_text(clear=False) and str(nfe) in console.export_text()
+    monkeypatch.setattr("matplotlib.use", None)  # the choice of a backend is the user's
     assert monitor.plot(tmp_path / "costs.png").read_bytes().startswith(b"\x89PNG")
 
 
