@@ -94,6 +94,13 @@ class DefaultTimes(torch.nn.Module):
         return self.t if t is None else t, t is None if self.last_only is None else self.last_only
 
 
+def last(y):
+    """The state at the last time, of states at many, (T, ...), in whatever structure: a tensor, a tuple or a dict."""
+    if isinstance(y, torch.Tensor):
+        return y[-1]
+    return {key: last(part) for key, part in y.items()} if isinstance(y, dict) else tuple(map(last, y))
+
+
 def as_field(field, name):
     """field, or TypeError where it is no module."""
     if not isinstance(field, torch.nn.Module):
