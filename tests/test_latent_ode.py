@@ -228,6 +228,7 @@ def test_mistakes_are_told():
         ({"encoder": "ode-rnn", "encoder_field": torch.tanh}, TypeError, r"encoder_field must be an nn\.Module"),
         ({"hidden": 0}, ValueError, "hidden must be an integer of at least 1, not 0"),
         ({"noise": 0.0}, ValueError, "noise must be a positive standard deviation"),
+        ({"last_only": True}, TypeError, "last_only is no option of a model over solve"),
         ({"batched": True}, ValueError, r"batched follows from the times, \(T,\) or \(B, T\): leave it away"),
     ]:
         with pytest.raises(error, match=said):
