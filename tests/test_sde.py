@@ -166,6 +166,42 @@ def test_the_noise_repeats():
     assert first.stats.accepted == 10 and first.status is Status.SUCCESS and first.y.shape == (3, 3, 1)
 
 
+@each_scheme
+def test_it_is_the_same_in_every_unit(name):
+    """States of 1e-9, or of 1e9: Newton's iteration ends where it does for states of order one, and gradients are as exact."""
+    noise = BrownianPath((2, 2), seed=3)  # float32, for a state of float64
+
+    def run(unit):
+        def drift(t, y):
+            return unit - 4 * y * y / unit
+
+        y0 = (unit * tensor((1.0, 0.3), (0.5, 2.0))).requires_grad_()
+        y = solve_sde(drift, lambda t, y: 0.3 * y, y0, [0.0, 1.0], dt=0.25, method=name, brownian=noise).y[-1]
+        return y / unit, *torch.autograd.grad(y.sum(), y0)
+
+    for unit in (1e-9, 1e9):
+        torch.testing.assert_close(run(unit), run(1.0), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("name", ["milstein", "implicitmilstein"])
+def test_what_surrounds_it(name):
+    """Inference mode, and autocast, whose half precision a solve steps out of."""
+    net = nn.Linear(2, 2)
+
+    def run(y0):
+        torch.manual_seed(4)
+        with_net = {"drift": lambda t, y: net(y) - y**3, "diffusion": lambda t, y: 0.3 * y}
+        return solve_sde(**with_net, y0=y0, t=[0.0, 1.0], dt=0.25, method=name).y[-1]
+
+    expected = run(torch.ones(3, 2))
+    (gradient,) = torch.autograd.grad(expected.sum(), net.weight)
+    with torch.inference_mode():
+        torch.testing.assert_close(run(torch.ones(3, 2)), expected, rtol=1e-6, atol=1e-6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(run(torch.ones(3, 2)), expected) and torch.equal(run(torch.ones(3, 2).bfloat16()), expected)
+        assert torch.equal(torch.autograd.grad(run(torch.ones(3, 2)).sum(), net.weight)[0], gradient)
+
+
 def test_mistakes_are_told():
     y0, t = torch.zeros(3, 2), [0.0, 1.0]
 
@@ -181,7 +217,9 @@ def test_mistakes_are_told():
         ({"diffusion": lambda t, y: y[:, :1]}, r"the diffusion must return \(3, 2\) torch\.float32, not \(3, 1\)"),
         ({"drift": lambda t, y: y.double()}, r"the drift must return .* not \(3, 2\) torch\.float64"),
         ({"noise_dim": 3}, r"the diffusion must return \(3, 2, 3\)"),
+        ({"noise_dim": 1.5}, "noise_dim must be how many components the noise has, an integer of at least 1, not 1.5"),
         ({"noise_dim": 3, "method": "milstein"}, "needs diagonal noise"),
+        ({"y0": y0 + float("nan")}, "y0 is not finite"),
         ({"diffusion": lambda t, y: y.flip(-1), "method": "milstein"}, "whose component i depends on y_i alone"),
         ({"drift": lambda t, y: y.mean(0) - y, "method": "implicitem"}, "rows of the drift influence one another"),
         ({"brownian": BrownianPath((2, 2))}, r"has shape \(2, 2\) where the noise has \(3, 2\)"),

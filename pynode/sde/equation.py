@@ -38,8 +38,8 @@ class SDE:
     def jacobian(self, t, y):
         """df/dy of every row, (..., d, d), without a graph: one backward pass for each state of a row."""
         self.stats.njac += 1
-        with torch.enable_grad():
-            leaf = y.detach().requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = y.detach().clone().requires_grad_()  # of a tensor of inference mode a clone alone may have a graph
             out = self.drift(t, leaf)
             parts = out.reshape(-1, y.shape[-1]).sum(0).unbind() if out.requires_grad else ()
             rows = [torch.autograd.grad(part, leaf, retain_graph=True, allow_unused=True)[0] for part in parts]
