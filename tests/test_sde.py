@@ -222,6 +222,8 @@ def test_mistakes_are_told():
         ({"y0": y0 + float("nan")}, "y0 is not finite"),
         ({"diffusion": lambda t, y: y.flip(-1), "method": "milstein"}, "whose component i depends on y_i alone"),
         ({"drift": lambda t, y: y.mean(0) - y, "method": "implicitem"}, "rows of the drift influence one another"),
+        ({"diffusion": lambda t, y: y.prod(-1, keepdim=True) * y, "method": "milstein"}, "whose component i depends on y_i"),
+        ({"drift": lambda t, y: y * y.mean(0), "method": "implicitem"}, "rows of the drift influence one another"),
         ({"brownian": BrownianPath((2, 2))}, r"has shape \(2, 2\) where the noise has \(3, 2\)"),
         ({"brownian": BrownianPath((3, 2), (0.0, 0.5))}, "the Brownian path runs from 0 to 0.5"),
     ):
