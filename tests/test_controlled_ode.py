@@ -82,6 +82,8 @@ def test_a_ramp_has_its_closed_form():
     expected = tensor(0.0, first, 2 + (first - 2) * math.exp(-2))
     torch.testing.assert_close(model(tensor(0.0), u)[:, 0], expected, rtol=1e-8, atol=1e-9)
     assert model(tensor(0.0), u, [0.0, 3.0]).shape == (2, 1)
+    short = LinearPath([0.0, 0.3, 0.7], tensor(0.0, 0.6, 1.4).unsqueeze(1), time=False)  # times that float32 rounds apart
+    torch.testing.assert_close(model(tensor(0.0), short, [0.0, 0.7])[1], 2 * (tensor(0.7) - 1 + torch.exp(tensor(-0.7))))
 
 
 @pytest.mark.parametrize("make", [
@@ -102,12 +104,14 @@ def test_gradients_are_those_of_differences(make, options):
         assert difference == pytest.approx(exact, rel=1e-4, abs=1e-6)
 
 
-def test_switching_times_have_gradients():
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("span", [(0.0, 0.7, 2.0), (2.0, 0.7, 0.0)], ids=["forwards", "backwards"])
+def test_switching_times_have_gradients(span, batched):
     times, values = KNOTS.clone().requires_grad_(), tensor(1.0, -2.0, 0.5, 3.0).unsqueeze(1)
-    model = ControlledODE(Driven(), method="tsit5", **TIGHT)
+    model = ControlledODE(Driven(), method="tsit5", batched=batched, **TIGHT)
 
     def value(times):
-        return model(tensor(0.3), ZeroOrderHold(times, values), [0.0, 0.7, 2.0]).square().sum()
+        return model(tensor((0.3,)), ZeroOrderHold(times, values), span).square().sum()
 
     value(times).backward()
     with torch.no_grad():
@@ -116,6 +120,7 @@ def test_switching_times_have_gradients():
             unit[i] = 1e-5
             expected = (value(KNOTS + unit) - value(KNOTS - unit)) / 2e-5
             torch.testing.assert_close(times.grad[i], expected, rtol=1e-5, atol=1e-8)
+    assert model.stats.rejected == 0
 
 
 def test_a_function_as_input():

@@ -6,7 +6,7 @@ import torch
 
 from .base import last
 from .neural_ode import NeuralODE
-from .path import Path
+from .path import Path, forwards
 
 
 class ControlledODE(NeuralODE):
@@ -40,16 +40,16 @@ class ControlledODE(NeuralODE):
             args, more = (u.coefficients,), u.corners(0, self.options)
         elif not callable(u):
             raise TypeError(f"u must be a path or a function u(t), not {type(u).__name__}; hold values with ZeroOrderHold")
-        y = self._solved(_WithInput(self._timed, u), y0, times, args, **more)
+        y = self._solved(_WithInput(self._timed, u, forwards(times)), y0, times, args, **more)
         return last(y) if last_only else y
 
 
 class _WithInput(torch.nn.Module):
-    """field(t, y, u(t)), where coefficients are those of u if it is a path."""
+    """field(t, y, u(t)), where coefficients are those of u if it is a path; right: see Path.at."""
 
-    def __init__(self, field, u):
+    def __init__(self, field, u, right):
         super().__init__()
-        self.field, self.u = field, u
+        self.field, self.u, self.right = field, u, right
 
     def forward(self, t, y, coefficients=None):
-        return self.field(t, y, self.u(t) if coefficients is None else self.u.at(t, coefficients))
+        return self.field(t, y, self.u(t) if coefficients is None else self.u.at(t, coefficients, self.right))
