@@ -63,6 +63,12 @@ class NeuralODE(DefaultTimes, SolveModule):
         self.penalties = {}
         if not every:
             return (self._solved(self._timed, y0, times),)
+        alone = [name for name in ("jac", "mass", "events", "domain") if self.options.get(name) is not None]
+        if alone:
+            raise ValueError(
+                f"{', '.join(alone)} would be asked about y alone, and here the integrals of the trace or of regularisers are "
+                f"part of the state: leave {'it' if len(alone) == 1 else 'them'} away, or call pynode.solve"
+            )
         if not isinstance(y0, torch.Tensor):
             raise TypeError(f"regularisers are for a state that is one tensor, not {type(y0).__name__}: join its parts in one")
         if lead is None:
