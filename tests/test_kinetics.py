@@ -161,8 +161,10 @@ def test_a_crnn_finds_the_orders():
     truth = ReactionNetwork.of(["2 A -> B"], "AB", RateConstants([1.5]))
     with torch.no_grad():
         data = solve(truth, y0, t, method="tsit5").y
-    crnn = CRNN(2, 1)
+    crnn = CRNN(2, 1, most=2.5)
     with torch.no_grad():
+        crnn.stoichiometry.copy_(tensor((-4.0, 0.5)))
+        torch.testing.assert_close(crnn(0.0, tensor(0.5, 2.0)), 0.5**2.5 * tensor(-4.0, 0.5))  # no order above the largest
         crnn.stoichiometry.copy_(tensor((-1.0, 0.5)))
     model = NeuralODE(crnn, t, method="tsit5", rtol=1e-6, atol=1e-8, last_only=False)
     optimizer = torch.optim.LBFGS(model.parameters(), max_iter=25, line_search_fn="strong_wolfe")
