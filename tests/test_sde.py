@@ -35,6 +35,22 @@ def timed(n):
 
 
 @each_scheme
+def test_one_step_by_its_formula(name):
+    """dy = a(t) y dt + b(t) y dW: the noise with b at the start, the drift with a there, or at the end where it is implicit."""
+    scheme, noise, h = SCHEMES[name], BrownianPath((3, 1), seed=6, dtype=torch.float64), 0.25
+    y0, dw = tensor((1.0,), (-2.0,), (0.5,)), noise.increment(0.5, 0.75)
+
+    def a(t):
+        return torch.sin(3 * t) - 1
+
+    y = solve_sde(lambda t, y: a(t) * y, lambda t, y: wave(t) * y, y0, [0.5, 0.75], dt=h, method=name, brownian=noise).y[-1]
+    start, end = tensor(0.5, 0.75)
+    b = wave(start)
+    right = y0 * (1 + b * dw + (b * b * (dw * dw - h) / 2 if scheme.milstein else 0))
+    torch.testing.assert_close(y, right / (1 - h * a(end)) if scheme.implicit else right + h * a(start) * y0)
+
+
+@each_scheme
 @pytest.mark.parametrize("equation", [geometric, timed])
 def test_strong_order(name, equation):
     """Root mean square errors of paths at steps halved twice, on the same noise."""
