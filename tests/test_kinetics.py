@@ -9,6 +9,7 @@ from pynode import solve
 from pynode.nn import CRNN, Arrhenius, HybridField, NeuralODE, RateConstants, ReactionNetwork
 from pynode.nn.kinetics import GAS_CONSTANT
 from pynode.problems import get
+from pynode.reactions import sides
 
 ROBERTSON = ["A -> B", "2 B -> B + C", "B + C -> A + C"]
 TIGHT = {"rtol": 1e-8, "atol": 1e-12}
@@ -66,6 +67,12 @@ def test_it_is_robertsons_problem():
         [[-1, 1, 0], [0, -1, 1], [1, -1, 0]], [[1, 0, 0], [0, 2, 0], [0, 1, 1]], RateConstants([0.04, 3e7, 1e4])
     )
     assert torch.equal(matrices(0.0, y), network(0.0, y))
+
+
+def test_reactions_as_text():
+    for text in ("A + A -> 2 B + B", "2 A->B +B+ B"):
+        assert sides(text) == ({"A": 2}, {"B": 3})
+    assert sides("-> A") == ({}, {"A": 1})
 
 
 def test_conservation():

@@ -51,6 +51,18 @@ def test_one_step_by_its_formula(name):
 
 
 @each_scheme
+def test_a_drift_that_no_state_changes(name):
+    """dy = p dt + dW, also between times whose difference is rounded: the noise is not asked for beyond them."""
+    a, b = 0.3, 0.9
+    assert a + (b - a) > b
+    p, noise = tensor(0.7, -2.0).requires_grad_(), BrownianPath((3, 2), (a, b), seed=2, dtype=torch.float64)
+    y0, options = torch.zeros(3, 2, dtype=torch.float64), {"dt": 0.25, "method": name, "brownian": noise}
+    y = solve_sde(lambda t, y: p.expand_as(y), lambda t, y: torch.ones_like(y), y0, [a, b], **options).y[-1]
+    torch.testing.assert_close(y, 0.6 * p + noise(b))
+    torch.testing.assert_close(torch.autograd.grad(y.sum(), p)[0], tensor(1.8, 1.8))
+
+
+@each_scheme
 @pytest.mark.parametrize("equation", [geometric, timed])
 def test_strong_order(name, equation):
     """Root mean square errors of paths at steps halved twice, on the same noise."""
