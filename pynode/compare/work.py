@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import csv
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ import torch
 from ..backends.julia import algorithms
 from ..methods import registry
 from ..problems import Problem, get
+from ..records import write_csv
 from .runs import deviation, output_times, reference, solve_problem
 from .tables import aligned, save
 
@@ -83,11 +83,7 @@ class Comparison:
 
     def to_csv(self, path) -> Path:
         """Write one line a row, with the names of Row's fields as header; returns the path."""
-        with open(path, "w", newline="") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(asdict(row) for row in self.rows)
-        return Path(path)
+        return write_csv(path, Row, self.rows)
 
     def figure(self):
         """Error against evaluations and against time, log-log, a line a method: a matplotlib Figure, which needs matplotlib.
