@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 
-from . import problems
-from .cli_values import NO_PLOTS, names, numbers
-from .compare import MAX_NFE, METHODS, RTOLS, compare, stiffness_over
-from .targets import HELP
+from .. import problems
+from ..compare import MAX_NFE, METHODS, RTOLS, compare, stiffness_over
+from ..targets import HELP, target
+from .command import finish, threads
+from .values import NO_PLOTS, names, numbers
 
 COMPARE = """\
 Solve the same dynamics with each method, and show accuracy against work: steps, evaluations of f, Jacobians, LU
@@ -35,10 +36,10 @@ examples:
 """
 
 
-def add_command(commands, style, target):
-    """Add 'compare' to the subparsers of the top parser. target(name) -> Problem, of a model file or of a name."""
+def add_commands(commands):
+    """Add 'compare' to the subparsers of the top parser."""
     own = commands.add_parser(
-        "compare", help="methods against each other on one vector field", description=COMPARE, epilog=FILES, **style
+        "compare", help="methods against each other on one vector field", description=COMPARE, epilog=FILES
     )
     known = ", ".join(problems.names())
     own.add_argument("targets", nargs="+", metavar="MODEL.pt|PROBLEM", help=HELP + known)
@@ -50,15 +51,14 @@ def add_command(commands, style, target):
                      help="limit on evaluations of f in one solve, 0 for none (default: %(default)s)")
     own.add_argument("--stiffness", action="store_true", help="only the stiffness of each, from one to the next, no methods")
     own.add_argument("--report", action="store_true", help="write compare.html: a minute or more for each target")
-    own.add_argument("--json", action="store_true", help="print the rows as JSON instead of the table")
     own.add_argument("--out", default="out", metavar="DIR", help="where the files go (default: %(default)s)")
-    own.add_argument("--threads", type=int, default=1, metavar="N", help="threads of torch (default: 1)")
-    own.set_defaults(run=lambda arguments: _run(arguments, target))
+    threads(own)
+    finish(own, _run, "print the rows as JSON instead of the table")
 
 
-def _run(arguments, target) -> int:
+def _run(arguments) -> int:
     torch.set_num_threads(arguments.threads)
-    chosen = _labelled(arguments.targets, target)
+    chosen = _labelled(arguments.targets)
     out, written, drawn, rows = Path(arguments.out), [], True, {}
     out.mkdir(parents=True, exist_ok=True)
     if arguments.stiffness:
@@ -75,7 +75,7 @@ def _run(arguments, target) -> int:
         except ImportError:
             drawn = False
     if arguments.report and drawn:
-        from .compare.report import report
+        from ..compare.report import report
 
         limit = arguments.max_nfe or None
         written.append(report(out / "compare.html", chosen, arguments.methods, arguments.rtol, limit, say and _say))
@@ -104,7 +104,7 @@ def _stiffness(chosen, as_json, out) -> int:
     return 0
 
 
-def _labelled(targets, target) -> dict:
+def _labelled(targets) -> dict:
     """{label: Problem}: the problem's name, with a number where two have the same."""
     found = {}
     for name in targets:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from . import catalogue
-from .compare.tables import aligned
+from .. import catalogue
+from ..compare.tables import aligned
+from .command import finish
 
 METHODS = """\
 List the methods, explicit ones first. The options choose among them, and hold together: --implicit --structure sparse lists the
@@ -15,9 +16,9 @@ implicit methods that take a sparse Jacobian.
 ADJOINTS = "List the adjoints, the default first: the ways of making gradients of a solve, docs/adjoints.md."
 
 
-def add_commands(commands, style):
+def add_commands(commands):
     """Add 'methods' and 'adjoints' to the subparsers of the top parser."""
-    own = commands.add_parser("methods", help="list the methods", description=METHODS, **style)
+    own = commands.add_parser("methods", help="list the methods", description=METHODS)
     own.add_argument("name", nargs="?", metavar="TEXT", help="only those whose name, family or reference holds this text")
     kinds = own.add_mutually_exclusive_group()
     for kind in ("explicit", "implicit", "switching"):
@@ -27,11 +28,9 @@ def add_commands(commands, style):
     own.add_argument("--structure", choices=("dense", "sparse", "banded", "krylov"), help="only those that take such Jacobians")
     own.add_argument("--mass", action="store_true", help="only those that take mass matrices")
     own.add_argument("--batched", action="store_true", help="only those with a step for every row of a batch")
-    own.add_argument("--json", action="store_true", help="print a list of objects")
-    own.set_defaults(run=_methods)
-    own = commands.add_parser("adjoints", help="list the adjoints", description=ADJOINTS, **style)
-    own.add_argument("--json", action="store_true", help="print a list of objects")
-    own.set_defaults(run=_adjoints)
+    finish(own, _methods, "print a list of objects")
+    own = commands.add_parser("adjoints", help="list the adjoints", description=ADJOINTS)
+    finish(own, _adjoints, "print a list of objects")
 
 
 def _methods(arguments) -> int:

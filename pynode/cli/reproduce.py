@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 
-from .cli_values import NO_PLOTS, names
-from .train.kim2021 import SETUPS, reproduce
-from .train.progress import Quiet, display
-from .train.report import plot_fit, plot_loss
+from ..train.kim2021 import SETUPS, reproduce
+from ..train.progress import Quiet, display
+from ..train.report import plot_fit, plot_loss
+from .command import finish, threads
+from .values import NO_PLOTS, names
 
 ABOUT = """\
 Train the set-ups of Kim et al. 2021 (Stiff neural ordinary differential equations, Chaos 31, 093122): data by a tight solve of
@@ -25,9 +26,9 @@ examples:
 """
 
 
-def add_command(commands, style):
+def add_commands(commands):
     """Add 'reproduce' to the subparsers of the top parser."""
-    p = commands.add_parser("reproduce", help="the set-ups of Kim et al. 2021", description=ABOUT, epilog=FILES, **style)
+    p = commands.add_parser("reproduce", help="the set-ups of Kim et al. 2021", description=ABOUT, epilog=FILES)
     p.add_argument("setup", choices=tuple(SETUPS), help="which of the two")
     p.add_argument("--trainings", type=names, default=("paper", "kit"), metavar="NAMES",
                    help="paper, kit or both, with a comma (default: both)")
@@ -37,8 +38,8 @@ def add_command(commands, style):
     p.add_argument("--max-nfe", type=int, default=20_000, metavar="N",
                    help="limit on the evaluations of each single solve, 0 for no such solves (default: %(default)s)")
     p.add_argument("--out", metavar="DIR", help="where the files go (default: out/kim2021-NAME)")
-    p.add_argument("--threads", type=int, default=1, metavar="N", help="threads of torch (default: 1)")
-    p.set_defaults(run=_reproduce)
+    threads(p)
+    finish(p, _reproduce)
 
 
 def _reproduce(arguments) -> int:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import torch
 
-from . import problems
-from .backends.registry import NAMES as BACKENDS
-from .cli_values import NO_PLOTS, numbers
-from .solve import solve
-from .targets import HELP, target
+from .. import problems
+from ..backends.registry import NAMES as BACKENDS
+from ..solve import solve
+from ..targets import HELP, target
+from .command import finish
+from .values import NO_PLOTS, numbers
 
 SOLVE = """\
 Solve a problem, a trained model or a vector field of your own, and write the states as CSV, to the standard output or to --out.
@@ -28,9 +29,9 @@ examples:
 """
 
 
-def add_command(commands, style):
+def add_commands(commands):
     """Add 'solve' to the subparsers of the top parser."""
-    own = commands.add_parser("solve", help="solve a problem, to CSV or a plot", description=SOLVE, epilog=EXAMPLES, **style)
+    own = commands.add_parser("solve", help="solve a problem, to CSV or a plot", description=SOLVE, epilog=EXAMPLES)
     own.add_argument("target", metavar="TARGET", help=HELP + ", ".join(problems.names()))
     own.add_argument("--y0", type=numbers, metavar="X,...", help="start (default: that of the target)")
     own.add_argument("--t", type=numbers, metavar="T,...", help="from and to, or all times (default: those of the target)")
@@ -42,8 +43,7 @@ def add_command(commands, style):
     own.add_argument("--max-steps", type=int, default=100_000, metavar="N", help="limit on the steps (default: %(default)s)")
     own.add_argument("--out", metavar="FILE", help="write the CSV there")
     own.add_argument("--plot", metavar="FILE", help="draw the states over time (png, pdf, svg)")
-    own.add_argument("--json", action="store_true", help="print times, states and counts as one JSON object instead of the CSV")
-    own.set_defaults(run=_run)
+    finish(own, _run, "print times, states and counts as one JSON object instead of the CSV")
 
 
 def _run(arguments) -> int:
