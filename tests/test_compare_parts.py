@@ -8,9 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from pynode import problems, solve
 from pynode.cli import main
-from pynode.compare import compare_gradients, runs, solver_dependence, stiffness_over
+from pynode.compare import compare_gradients, crosscheck, runs, solver_dependence, stiffness_over
+from pynode.compare import engines as engines_module
+from pynode.compare import gradients as gradients_module
 from pynode.compare.page import Section, write_page
+from pynode.compare.pictures import bars
 from pynode.compare.report import report
 from pynode.problems import Problem
 
@@ -61,6 +65,59 @@ def test_gradients_by_adjoint():
     assert rows["discrete"].deviation == pytest.approx(rows["forward"].deviation, rel=1e-3)
     assert rows["backsolve"].deviation is None and "refused" in rows["backsolve"].status
     assert "deviation from the discrete adjoint of rodas5p" in str(found)
+
+
+def test_a_gradient_that_is_not_a_number_is_told(monkeypatch):
+    """Also where that of the start is right."""
+    real, calls = gradients_module.weighted_gradients, []
+
+    def spoilt(states, inputs):
+        calls.append(0)
+        start, rate = real(states, inputs)
+        return [start, rate if len(calls) == 1 else torch.full_like(rate, torch.nan)]
+
+    monkeypatch.setattr(gradients_module, "weighted_gradients", spoilt)
+    (row,) = compare_gradients(problem(10.0), ("discrete",)).rows
+    assert row.deviation is None and row.status == "the gradient is not finite"
+
+
+def test_weighted_gradients_see_every_component_alike():
+    """Of any size, one that is zero throughout included; zero for what plays no part."""
+    a, unused = torch.ones(3, requires_grad=True), torch.ones(2, requires_grad=True)
+    found, none = runs.weighted_gradients(torch.stack([a * torch.tensor([1e-20, 1e5, 0.0])] * 4), [a, unused])
+    assert none.tolist() == [0, 0] and found[2] == 0
+    assert all(0.1 < abs(x) < 10 for x in found[:2].tolist())
+
+
+def test_both_engines(monkeypatch):
+    """Start, times and tolerances are those of the problem. The torch engine serves for Julia's here, at its tolerance and at
+    a looser one."""
+    calls, looser = [], []
+
+    def served(asked, *, backend, adjoint, rtol, atol, **options):
+        calls.append((backend, adjoint, rtol, atol, list(asked.tspan)))
+        rtol = rtol if backend == "torch" or not looser else 1e3 * rtol
+        return solve(asked, rtol=rtol, atol=atol, adjoint="discrete", **options)
+
+    monkeypatch.setattr(engines_module, "solve", served)
+    found, own = crosscheck("robertson", method="rodas5p", rtol=1e-5), problems.get("robertson")
+    assert found.ok and "agree" in str(found)
+    assert [(row.quantity, row.difference) for row in found.rows] == [("y", 0), ("gradient in y0", 0), ("gradient in k", 0)]
+    assert [call[:3] for call in calls] == [("torch", "discrete", 1e-5), ("julia", "gauss", 1e-5)]
+    for *_, atol, times in calls:
+        assert times == [0.0, *own.t_eval.tolist()]  # not from the first output on
+        assert torch.allclose(atol, torch.as_tensor(own.atol, dtype=torch.float64) * (1e-5 / own.rtol), rtol=1e-12)
+    looser.append(True)
+    apart = crosscheck("robertson", t=[0.0, 1.0], method="rodas5p", rtol=1e-6, atol=1e-8, bound=1e-9)
+    assert not apart.ok and "DIFFER" in str(apart) and calls[-1][3:] == (1e-8, [0.0, 1.0])
+
+
+def test_bars_are_as_long_as_their_values():
+    """Nothing at zero, all of the axis where a solve did not finish."""
+    axis = bars(["a", "b", "c", "d"], [1e-3, 0.0, None, 1e-2], "title", "unit").axes[0]
+    ends = [bar.get_x() + bar.get_width() for bar in axis.patches]
+    low, high = 1e-3 / 3, 3e-2
+    assert ends == pytest.approx([1e-3, low, high, 1e-2])
 
 
 def test_stiffness_from_field_to_field(tmp_path):

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..diagnosis import Diagnosis, diagnose
-from .tables import aligned, save
+from .tables import Drawn
 
 
 @dataclass(frozen=True)
-class Epochs:
+class Epochs(Drawn):
     """Diagnoses by label ('epoch 10', or the name of a model), in order. str() is a table."""
 
     diagnoses: dict[str, Diagnosis]
 
     @property
     def cells(self) -> list:
-        """The table, heads first."""
         told = [
             (label, f"{d.spectrum.ratio():.1e}", f"{d.costs.stability:,.0f}", f"{d.costs.accuracy:,.0f}", d.walk.evaluations,
              ", ".join(sorted(d.labels)) or "no difficulties")
@@ -29,9 +27,6 @@ class Epochs:
     def note(self) -> str:
         return "Steps for stability: what Tsit5 needs, by the eigenvalues along the solution; for accuracy: what the walk took."
 
-    def __str__(self):
-        return "\n".join([*aligned(self.cells), self.note])
-
     def figure(self):
         """Steps for stability and for accuracy over the labels, a matplotlib Figure."""
         from .pictures import course
@@ -41,9 +36,6 @@ class Epochs:
             "steps for accuracy": [max(d.costs.accuracy, 1.0) for d in self.diagnoses.values()],
         }
         return course(list(self.diagnoses), series, "stiffness, field by field")
-
-    def plot(self, path) -> Path:
-        return save(self.figure(), path)
 
 
 def stiffness_over(problems: dict) -> Epochs:
