@@ -160,6 +160,10 @@ def test_interruption_exits_130(csv_file, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(cli_train, "read_csv", early)
     assert main(["train", csv_file, "--out", str(tmp_path / "new")]) == 130
+    assert capsys.readouterr().err == "pynode: interrupted.\n"
+    monkeypatch.undo()
+    monkeypatch.setattr(cli_train, "fit", early)
+    assert main(["train", csv_file, "--out", str(tmp_path / "new")]) == 130
     assert "nothing had been saved" in capsys.readouterr().err
 
 

@@ -3,13 +3,16 @@
 import csv
 import io
 import json
+import math
 import subprocess
+import sys
 
 import pytest
 import torch
 
 from pynode import catalogue
 from pynode.cli import main
+from pynode.cli.command import print_json
 from pynode.methods import registry
 
 CODE = """
@@ -77,6 +80,20 @@ def test_a_failure_keeps_what_was_reached(capsys, own, tmp_path):
     assert code == 1 and said.startswith("pynode: Tsit5: the step size fell")
     assert table(out.read_text(encoding="utf-8"))[1][:, 0].tolist() == [0.0, 0.5]
     assert "Cause: blow-up" in run(capsys, *arguments, "--verbose")[2]
+    code, printed, said = run(capsys, *arguments, "--json")
+    found = json.loads(printed)
+    assert code == found["code"] == 1 and found["t"] == [0.0, 0.5] and said == f"pynode: {found['error']}\n"
+    alone = ("--t", "0,3", "--points", "2", "--plot", tmp_path / "start.png")
+    assert run(capsys, "solve", f"{own}:square", "--y0", "1", *alone)[0] == 1 and (tmp_path / "start.png").exists()
+
+
+def test_folders_are_made_and_starts_may_be_negative(capsys, own, tmp_path):
+    out, picture = tmp_path / "a" / "b" / "states.csv", tmp_path / "c" / "states.svg"
+    files = ("--out", out, "--plot", picture)
+    assert run(capsys, "solve", f"{own}:Pendulum", "--y0", "-1,0", "--t", "-.5,2", "--points", "3", *files)[0] == 0
+    assert table(out.read_text(encoding="utf-8"))[1][0].tolist() == [-0.5, -1, 0] and picture.exists()
+    code, _, said = run(capsys, "solve", "spiral", "--points", "2", "--out", own / "states.csv")
+    assert code == 1 and said == f"pynode: {own}: File exists\n"
 
 
 def test_json(capsys):
@@ -85,17 +102,67 @@ def test_json(capsys):
     assert code == 0 and len(found["t"]) == len(found["y"]) == 4 and found["stats"]["nfe"] > 0
 
 
+def test_json_has_null_for_what_is_not_finite(capsys):
+    print_json({"a": (math.nan, 1.0), "b": {"c": -math.inf}})
+    assert capsys.readouterr().out == '{"a": [null, 1.0], "b": {"c": null}}\n'
+
+
+@pytest.mark.parametrize("arguments, code, error", [
+    (("methods", "--order", "x"), 2, "'x' is not a whole number from 1 on"),
+    (("adjoints", "--what"), 2, "unrecognized arguments: --what"),
+    (("solve", "robertsen"), 2, "did you mean 'robertson'"),
+    (("solve", "spiral", "--max-steps", "1"), 1, "limit on the number of steps"),
+    (("diagnose", "spiral", "--seconds", "0"), 2, "'0' is not a positive number"),
+    (("compare", "spiral", "--methods", "tsit6"), 2, "did you mean 'tsit5'"),
+    (("compare", "spiral", "--threads", "0"), 2, "'0' is not a whole number from 1 on"),
+    (("compare", "spiral", "--report", "--stiffness"), 2, "not allowed with argument"),
+    (("train", "absent.csv"), 2, "there is no file absent.csv"),
+    (("train", "x.csv", "--resume", "--overwrite"), 2, "not allowed with argument"),
+    (("reproduce", "robertson", "--trainings", ","), 2, "there is no training"),
+])
+def test_failures_are_objects_for_programs(capsys, arguments, code, error):
+    """With --json, wherever the mistake is found: an object on the standard output, and the sentence beside it."""
+    try:
+        ended = main([*arguments, "--json"])
+    except SystemExit as stop:
+        ended = stop.code
+    out, said = capsys.readouterr()
+    found = json.loads(out)
+    assert ended == found["code"] == code and error in found["error"] and said.endswith(f": {found['error']}\n")
+
+
+def test_whoever_reads_the_output_may_leave():
+    """As head does: no traceback, and the exit code of such programs."""
+    command = [sys.executable, "-m", "pynode", "solve", "spiral", "--points", "9000", "--quiet"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait(60) == 141
+
+
+@pytest.mark.parametrize("command", ["train", "compare", "diagnose", "solve", "methods", "adjoints", "reproduce", "doctor",
+                                     "completion", "julia install", "julia status", "julia use"])
+def test_every_command_has_what_all_have(capsys, command):
+    with pytest.raises(SystemExit) as stop:
+        main([*command.split(), "--help"])
+    text = capsys.readouterr().out
+    assert not stop.value.code and all(option in text for option in ("--debug", "-q, --quiet", "-v, --verbose"))
+    assert ("--json" in text) == (command not in ("completion", "julia install", "julia use"))
+
+
 @pytest.mark.parametrize("arguments, says", [
     (("own:square",), "is a vector field: say where it starts"),
     (("own:number",), "is a int: give a Problem"),
     (("own:nothing",), "has no 'nothing'; it has"),
     (("nosuchmodule:f",), "cannot be imported"),
+    (("own:f",), "cannot be run (SyntaxError: "),
     (("robertsen",), "did you mean 'robertson'"),
     (("robertson", "--y0", "1,2"), "2 values in --y0 for 3 states"),
     (("robertson", "--t", "1"), "takes two times or more"),
     (("robertson", "--points", "1"), "at least 2"),
 ])
 def test_mistakes_are_sentences(capsys, own, arguments, says):
+    if "SyntaxError" in says:
+        own.write_text("def f(:", encoding="utf-8")
     first = arguments[0].replace("own:", f"{own}:")
     code, _, said = run(capsys, "solve", first, *arguments[1:])
     assert code == 2 and says in said and said.count("\n") == 1

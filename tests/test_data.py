@@ -62,6 +62,7 @@ def test_dropped_columns_are_not_read(write):
         ("t,a\n0,1\n1,2\n", {}, "has 2 lines of data, too few"),
         ("t,a\n0,1\n1,x2\n2,3\n3,4\n", {}, "line 3, column 'a': 'x2' is not a finite number"),
         ("t,a\n0,1\n1,inf\n2,3\n3,4\n", {}, "line 3, column 'a': 'inf' is not a finite number"),
+        ("t,a\n0,1\n1," + "2" * 140_000 + "\n", {}, "line 3 is not CSV (field larger than"),
         ("t,a\n0,1\n1,2,9\n2,3\n3,4\n", {}, "line 3: 3 cells, but the header names 2 columns"),
         ("t,a\n0,1\n,2\n2,3\n3,4\n", {}, "line 3, column 't': no time"),
         ("t,a\n0,1\n1,2\n1,3\n3,4\n", {}, "line 4, column 't': time 1 appears twice; keep one of the lines, or name"),

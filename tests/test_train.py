@@ -213,6 +213,7 @@ def test_time_limit_ends_training(data):
         ({"rtol": -1e-3}, "rtol must be positive"),
         ({"atol": 0.0}, "atol must be positive"),
         ({"lr": float("nan")}, "lr must be positive"),
+        ({"rtol": float("inf")}, "rtol must be finite"),
         ({"epochs": -1}, "epochs must be at least 0"),
         ({"candidates": 0}, "candidates must be at least 1"),
     ],

@@ -1,5 +1,6 @@
 """The training kit as options of a run: each does what it says, and a run with all of them resumes to the bit."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -210,6 +211,10 @@ def test_reproducing_a_setup(tmp_path, capsys):
         assert f"\n  {column} " in text
     assert (out / "result.txt").read_text() in text
     assert {path.name for path in (out / "paper").iterdir()} >= {"model.pt", "fit.png", "loss.png", "history.csv"}
+    assert main(["reproduce", "robertson", *arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["trainings"]["paper"]["epochs"] == 3 and len(found["trainings"]["paper"]["pointwise"]) == 3
+    assert {cost["method"] for cost in found["costs"]} >= {"FBDF", "Tsit5"} and str(out / "result.txt") in found["files"]
 
 
 def test_reproducing_what_is_not_there():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 from .. import problems
 from ..diagnosis import diagnose
 from ..targets import HELP, target
-from .command import finish, threads
+from .command import finish, print_json, threads
 from .values import NO_PLOTS, positive
 
 DIAGNOSE = """\
@@ -52,7 +51,7 @@ def _run(arguments) -> int:
     found = diagnose(problem, rtol=arguments.rtol, atol=arguments.atol, names=names, trials=not arguments.no_trials,
                      max_seconds=arguments.seconds)
     if arguments.json:
-        print(json.dumps(found.as_dict(), indent=1))
+        print_json(found.as_dict())
     else:
         print(found)
     if arguments.out is not None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from .. import doctor, julia
-from .command import finish
+from .command import finish, print_json
 from .values import positive
 
 JULIA = """\
@@ -61,7 +59,10 @@ def _install(arguments) -> int:
 
 def _status(arguments) -> int:
     location = julia.status()
-    print(json.dumps({"ready": location.ready, "text": str(location)}) if arguments.json else location)
+    if arguments.json:
+        print_json({"ready": location.ready, "text": str(location)})
+    else:
+        print(location)
     return 0 if location.ready else 1
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 from .. import catalogue
 from ..compare.tables import aligned
-from .command import finish
+from .command import finish, print_json
+from .values import count
 
 METHODS = """\
 List the methods, explicit ones first. The options choose among them, and hold together: --implicit --structure sparse lists the
@@ -23,7 +23,7 @@ def add_commands(commands):
     kinds = own.add_mutually_exclusive_group()
     for kind in ("explicit", "implicit", "switching"):
         kinds.add_argument(f"--{kind}", dest="kind", action="store_const", const=kind, help=f"only those that are {kind}")
-    own.add_argument("--order", type=int, metavar="N", help="only those of this order at least")
+    own.add_argument("--order", type=count(1), metavar="N", help="only those of this order at least")
     own.add_argument("--backend", choices=("torch", "julia"), help="only those of this engine")
     own.add_argument("--structure", choices=("dense", "sparse", "banded", "krylov"), help="only those that take such Jacobians")
     own.add_argument("--mass", action="store_true", help="only those that take mass matrices")
@@ -36,7 +36,7 @@ def add_commands(commands):
 def _methods(arguments) -> int:
     found = [entry for entry in catalogue.methods() if _wanted(entry, arguments)]
     if arguments.json:
-        print(json.dumps([asdict(entry) for entry in found], indent=1))
+        print_json([asdict(entry) for entry in found])
         return 0
     if not found:
         raise ValueError("no method has all of these properties: leave one of the options away")
@@ -65,7 +65,7 @@ def _wanted(entry, arguments) -> bool:
 def _adjoints(arguments) -> int:
     found = catalogue.adjoints()
     if arguments.json:
-        print(json.dumps([asdict(entry) for entry in found], indent=1))
+        print_json([asdict(entry) for entry in found])
         return 0
     cells = [("name", "adjoint=", "what it is"), *((e.name, repr(e.short), e.what) for e in found)]
     print("\n".join(aligned(cells, left=(0, 1, 2))))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -18,8 +15,8 @@ from ..train.model import ACTIVATIONS
 from ..train.options import LOSSES, OPTIMIZERS, SCHEDULES
 from ..train.progress import display
 from ..train.scaling import KINDS
-from .command import finish, threads
-from .values import NO_PLOTS, names, numbers
+from .command import failed, finish, print_json, threads
+from .values import NO_PLOTS, names, numbers, widths
 
 TRAIN = """\
 Train a neural ODE on observations of a physical system, through an implicit solver that stiff dynamics need.
@@ -58,15 +55,16 @@ def add_commands(commands):
 
     p.add_argument("data", metavar="DATA.csv", help="observations")
     p.add_argument("--out", default="out", metavar="DIR", help="where the files go (default: %(default)s)")
-    p.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
-    p.add_argument("--overwrite", action="store_true", help="start anew although --out holds a checkpoint")
+    again = p.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    again.add_argument("--overwrite", action="store_true", help="start anew although --out holds a checkpoint")
     data = p.add_argument_group("data")
     data.add_argument("--time", metavar="COLUMN", help="the column of times (default: the one called t or time)")
     data.add_argument("--group", metavar="COLUMN", help="the column that tells trajectories apart")
     data.add_argument("--drop", metavar="COLUMNS", type=names, default=(), help="columns to leave out, with commas")
     data.add_argument("--keep-constant", action="store_true", help="accept a state that never changes")
     model = p.add_argument_group("model")
-    model.add_argument("--hidden", type=_widths, default=default["hidden"], metavar="WIDTHS",
+    model.add_argument("--hidden", type=widths, default=default["hidden"], metavar="WIDTHS",
                        help="widths of the hidden layers (default: 32,32)")
     add(model, "activation", str, "activation", choices=ACTIVATIONS)
     model.add_argument("--time-input", action="store_true", help="let the dynamics depend on the time itself")
@@ -121,19 +119,27 @@ def _train(arguments) -> int:
     runs, say = len(data.trajectories), _unheard if arguments.json else print
     say(f"{arguments.data}: {runs} trajector{'y' if runs == 1 else 'ies'} of {', '.join(data.columns)}; "
         f"{data.observations} observed values after the start.")
-    run = fit(data, options, out, arguments.resume, None if arguments.quiet or arguments.json else display())
+    try:
+        run = fit(data, options, out, arguments.resume, None if arguments.quiet or arguments.json else display())
+    except KeyboardInterrupt:
+        return failed("pynode: interrupted; nothing had been saved yet.", 130, arguments.json)
     say(f"Loss: {run.baseline:.3g} if nothing moved, {run.first:.3g} at the first solve, {run.best:.3g} at the best: "
         f"a factor of {run.baseline / run.best:.0f} in {run.history[-1]['seconds']:.0f} s.")
-    written = [out / name for name in ("model.pt", "checkpoint.pt", "history.csv")] + _plots(run, data, options, out, say)
+    written = [out / name for name in ("model.pt", "checkpoint.pt", "history.csv")]
+    try:
+        written += draw(run, data, options.method, out, say)
+    except ImportError:
+        say(NO_PLOTS)
     say("Written: " + ", ".join(map(str, written)))
-    if arguments.json:
-        print(json.dumps({
-            "baseline": run.baseline, "first": run.first, "best": run.best, "epochs": run.history[-1]["epoch"],
-            "seconds": run.history[-1]["seconds"], "interrupted": run.interrupted, "files": list(map(str, written)),
-        }))
+    found = {
+        "baseline": run.baseline, "first": run.first, "best": run.best, "epochs": run.history[-1]["epoch"],
+        "seconds": run.history[-1]["seconds"], "interrupted": run.interrupted, "files": list(map(str, written)),
+    }
     if run.interrupted:
-        print(f"pynode: interrupted after epoch {run.history[-1]['epoch']}; add --resume to go on.", file=sys.stderr)
-        return 130
+        sentence = f"pynode: interrupted after epoch {found['epochs']}; add --resume to go on."
+        return failed(sentence, 130, arguments.json, found)
+    if arguments.json:
+        print_json(found)
     return 0
 
 
@@ -141,19 +147,11 @@ def _unheard(text):
     """In the place of print, where the standard output is for programs."""
 
 
-def _plots(run, data, options, out, say) -> list:
-    """Paths of the plots that could be drawn."""
+def draw(run, data, method, out, say) -> list:
+    """Plot the loss and the fit; returns the paths. ImportError without matplotlib."""
+    drawn = [plot_loss(out / "loss.png", run.history)]
     try:
-        return [plot_loss(out / "loss.png", run.history), plot_fit(out / "fit.png", run.field, data, options.method)]
-    except ImportError:
-        say(NO_PLOTS)
+        drawn.append(plot_fit(out / "fit.png", run.field, data, method))
     except SolveError as error:
         say(f"The plot of the fit was left out: {error}")
-    return []
-
-
-def _widths(text) -> tuple:
-    try:
-        return tuple(int(part) for part in names(text))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of widths such as 64,64") from None
+    return drawn
