@@ -235,16 +235,22 @@ def test_levenberg_marquardt_on_linear_residuals(rows):
 def test_levenberg_marquardt_leaves_what_it_cannot_improve():
     x = nn.Parameter(tensor(1.0))
     failed = iter([tensor(2.0) * x, *[None] * 100])
-    assert not LevenbergMarquardt([x]).step(lambda: next(failed)) and x.tolist() == [1.0]
+    lm = LevenbergMarquardt([x])
+    assert not lm.step(lambda: next(failed)) and x.tolist() == [1.0]
+    assert lm.step(lambda: tensor(2.0) * x) and abs(float(x.detach())) < 0.1  # another problem, with the damping of a start
 
 
 def test_data_sets_of_tensors():
     data = dataset([0.0, 1.0, 2.0], [[1.0, 2.0], [3.0, math.nan], [5.0, 6.0]])
     assert data.columns == ("y1", "y2") and data.observations == 3
     assert data.trajectories[0].seen.tolist() == [[True, True], [True, False], [True, True]]
-    for t, y in (([0.0, 0.0], [[1.0], [1.0]]), ([0.0, 1.0], [1.0, 2.0]), ([0.0, 1.0], [[math.nan], [1.0]])):
-        with pytest.raises(DataError, match=r"increasing|initial state"):
+    for t, y in (([0.0, 0.0], [[1.0], [1.0]]), ([0.0, 1.0], [1.0, 2.0]), ([0.0, 1.0], [[math.nan], [1.0]]),
+                 ([0.0, 1.0], [[1.0], [math.inf]]), ([0.0, 1.0], [[1.0, 1.0], [2.0, math.nan]])):
+        with pytest.raises(DataError, match=r"increasing|initial state|finite"):
             dataset(t, y)
+    for bad in ({"columns": ("a",)}, {"seen": [True, True]}):
+        with pytest.raises(DataError, match="do not fit"):
+            dataset([0.0, 1.0], [[1.0, 1.0], [2.0, 2.0]], **bad)
 
 
 def test_a_scaled_field_of_any_module():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -110,19 +111,26 @@ class Objective:
         errors = joined(solved) - u[1:]
         return errors * run.weight[rows][1:], errors * run.held[rows][1:], solved
 
-    def value(self, field) -> tuple[float, float]:
-        """The loss of a field over all observations, and that over those held out; infinite where a solve fails."""
+    @contextmanager
+    def _whole(self):
+        """In its block, all observations instead of those drawn."""
         before = self.rows, self.drawn
         self.rows, self.drawn = [None] * len(self.runs), self.count
+        try:
+            yield
+        finally:
+            self.rows, self.drawn = before
+
+    def value(self, field) -> tuple[float, float]:
+        """The loss of a field over all observations, and that over those held out; infinite where a solve fails."""
         total, other = 0.0, 0.0
-        with torch.no_grad():
+        with torch.no_grad(), self._whole():
             for i in range(len(self.runs)):
                 part, held, _ = self.part(field, i)
                 if part is None:
                     total = math.inf
                     break
                 total, other = total + float(part), other + held
-        self.rows, self.drawn = before
         return (total, other) if math.isfinite(total) else (math.inf, math.inf)
 
     def residuals(self, field, tell, **options):
@@ -130,7 +138,8 @@ class Objective:
         tell(solution) is called for each."""
         found = []
         for i, run in enumerate(self.runs):
-            errors, _, solved = self.errors(field, i, **options)
+            with self._whole():
+                errors, _, solved = self.errors(field, i, **options)
             for solution in solved:
                 tell(solution)
             if errors is None:
