@@ -11,6 +11,7 @@ from pynode.cli import main
 from pynode.train import Options, ScaledField, Scaling, fit, loop
 from pynode.train.kim2021 import SETUPS, reproduce
 from pynode.train.objective import Objective
+from pynode.train.plan import Plan
 from pynode.train.progress import Lines
 
 COLD = replace(QUICK, warm_start=0)
@@ -67,6 +68,34 @@ def test_a_sample_is_a_part_of_the_observations(data):
     error = (((run.y[:1] - run.y) / scale).abs() * run.seen)[found.rows[0][1:]]
     assert float(part) == pytest.approx(float(error.sum() / run.seen[found.rows[0][1:]].sum()))
     assert found.value(Still())[0] == pytest.approx(objective(data).value(Still())[0])
+
+
+def test_the_ends_of_segments_weigh_more(data):
+    """Of states that stay where their segment starts, every third observation: the errors, and twice those at the ends."""
+    found = objective(data, shooting=3, continuity=2.0, loss="mse")
+    run, (weighted,) = data.trajectories[0], found.runs
+    starts = torch.arange(len(run.t) - 1) // 3 * 3
+    squares = ((weighted.u[starts] - weighted.u[1:]) * run.seen[1:]) ** 2
+    expected = (squares.sum() + 2 * squares[[2, 5, 8, 11]].sum()) / found.count
+    part, _, solved = found.part(Still(), 0, shooting=True)
+    assert len(solved) == 5 and float(part) == pytest.approx(float(expected))
+
+
+def test_residuals_are_the_mean_square(data):
+    found = objective(data, loss="mse", relative=0.3, weights=(1.0, 3.0))
+    r = found.residuals(Still(), lambda solution: None)
+    assert float(r @ r) == pytest.approx(found.value(Still())[0])
+
+
+def test_the_rate_and_the_phases_of_a_plan():
+    """The rate falls to a hundredth with the epochs or the time, whichever is nearer its end; half the time is for a polish."""
+    plan = Plan(Options(epochs=10, polish=3, time_limit=100.0, lr=1.0))
+    assert [plan.rate(epoch, seconds) for epoch, seconds in ((0, 0), (5, 0), (10, 0), (0, 25), (5, 50))] == pytest.approx(
+        [1.0, 0.505, 0.01, 0.505, 0.01]
+    )
+    assert [plan.next(*at) for at in ((9, 49), (10, 1), (1, 51), (1, 101))] == ["descent", "polish", "polish", None]
+    plan.enter("polish", 4)
+    assert [plan.next(epoch, 99) for epoch in (6, 7)] == ["polish", None]
 
 
 def test_polish_is_of_all_observations(data):

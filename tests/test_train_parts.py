@@ -7,11 +7,22 @@ import pytest
 import torch
 from test_train import stiff_linear
 
-from pynode.train import ModelError, Options, PhysicalField, Scaling, load_model, plot_fit, plot_loss
+from pynode.train import (
+    ModelError,
+    Options,
+    PhysicalField,
+    Scaling,
+    Slopes,
+    collocation,
+    dataset,
+    load_model,
+    plot_fit,
+    plot_loss,
+)
 from pynode.train.files import save_atomically
 from pynode.train.model import ACTIVATIONS, build, describe, mlp, save_model
 from pynode.train.report import fine_times
-from pynode.train.warmstart import pchip, scan, warm_start
+from pynode.train.warmstart import _deviation, _steps, pchip, scan, warm_start
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +157,44 @@ def test_warm_start_chooses_and_improves(data):
     assert best is candidates[1]
     assert [done for done, _, _ in losses] == list(range(1, 76)) and losses[0][1] == 75
     assert losses[-1][2] < 0.5 * losses[15][2]
+
+
+class Decay(torch.nn.Module):
+    """dy/dt = -rate y in scaled states."""
+
+    def __init__(self, data, rate):
+        super().__init__()
+        self.scaling, self.rate = Scaling.of(data), rate
+
+    def forward(self, t, u):
+        return -self.rate * self.scaling.physical(u) / u.new_tensor(self.scaling.y_scale)
+
+
+def test_the_deviation_is_how_far_solutions_lie_from_the_data():
+    """Of a linear field the linearisation is exact: the difference of the two decays, to the error of Euler's steps."""
+    t = torch.linspace(0, 2, 401, dtype=torch.float64)
+    data = dataset(t, torch.exp(-t)[:, None])
+    for rate in (1.0, 2.0, 0.5):
+        field = Decay(data, rate)
+        steps = _steps(field, data)
+        expected = (torch.exp(-rate * steps.t) - torch.exp(-steps.t)).abs() / field.scaling.y_scale[0]
+        assert torch.allclose(_deviation(field, steps)[:, 0], expected, atol=2e-3)
+
+
+class Halved(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.k = torch.nn.Parameter(torch.tensor(0.5, dtype=torch.float64))
+
+    def forward(self, t, y):
+        return self.k * y
+
+
+def test_the_loss_of_collocation():
+    """Differences of slopes in units of the state's range over the time for which they tell."""
+    points = Slopes(*(torch.tensor(x, dtype=torch.float64) for x in ([0.0, 1.0], [[0.0], [4.0]], [[1.0], [-3.0]], [2.0, 5.0])))
+    loss = collocation(Halved(), points, iterations=1)
+    assert loss == pytest.approx((abs(0 - 1) * 2 / 4 + abs(2 + 3) * 5 / 4) / 2)
 
 
 def test_warm_start_obeys_its_time(data):

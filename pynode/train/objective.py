@@ -91,18 +91,17 @@ class Objective:
         errors, held, solved = self.errors(field, i, shooting)
         if errors is None:
             return None, math.nan, solved
-        count = self.count if shooting else self.drawn
-        part = self._cost(errors, count)
+        part = self._cost(errors, self.drawn)
         if len(solved) > 1:
             # The ends of segments are observations, and weigh more.
             size = self.options.shooting
-            part = part + self.options.continuity * self._cost(errors[size - 1 : -1 : size], count)
+            part = part + self.options.continuity * self._cost(errors[size - 1 : -1 : size], self.drawn)
         return part, float(self._cost(held.detach(), max(self.held_count, 1))), solved
 
     def errors(self, field, i, shooting=False, **options):
         """Weighted errors after the start of trajectory i, (T - 1, n), zero where nothing is observed; those held out;
         and the Solutions. None where a solve failed. options: further ones of ``solve``."""
-        run, rows = self.runs[i], slice(None) if self.rows[i] is None or shooting else self.rows[i]
+        run, rows = self.runs[i], slice(None) if self.rows[i] is None else self.rows[i]
         t, u = run.t[rows], run.u[rows]
         size = self.options.shooting if shooting else max(len(t) - 1, 1)
         solved, _ = shoot(field, t, u, size, throw=False, **self.options.tolerances, **options)
