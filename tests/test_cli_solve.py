@@ -73,6 +73,14 @@ def test_a_field_of_ones_own(capsys, own):
     assert torch.allclose(exact[:, 1], 1 / (1 - exact[:, 0]), rtol=1e-8)
 
 
+def test_what_is_given_comes_before_what_the_target_has(capsys, own):
+    """Start and times, of named problems and of one's own; without any times, 101."""
+    rows = table(run(capsys, "solve", "robertson", "--y0", "0.5,0,0.5", "--t", "0,10", "--quiet")[1])[1]
+    assert rows[0].tolist() == [0, 0.5, 0, 0.5] and rows[:, 0].tolist() == torch.linspace(0, 10, 101, dtype=torch.float64).tolist()
+    rows = table(run(capsys, "solve", f"{own}:problem", "--y0", "0.5", "--t", "0,1", "--quiet")[1])[1]
+    assert len(rows) == 101 and rows[0].tolist() == [0, 0.5] and float(rows[-1, 1]) == pytest.approx(1.0, rel=1e-4)
+
+
 def test_a_failure_keeps_what_was_reached(capsys, own, tmp_path):
     out = tmp_path / "part.csv"
     arguments = ("solve", f"{own}:square", "--y0", "1", "--t", "0,0.5,2", "--method", "tsit5", "--out", out)
@@ -177,6 +185,8 @@ def test_methods(capsys):
     assert {entry["name"] for entry in json.loads(run(capsys, "methods", "verner", "--json")[1])} >= {"Vern7"}
     assert all("julia" in entry["backends"] for entry in json.loads(run(capsys, "methods", "--backend", "julia", "--json")[1]))
     assert run(capsys, "methods", "--explicit", "--mass")[0] == 2
+    names = {entry["name"] for entry in json.loads(run(capsys, "methods", "--order", "5", "--json")[1])}
+    assert {"QNDF", "Tsit5", "AdamsPECE"} <= names and not names & {"BS3", "KenCarp4", "ABDF2"}
 
 
 def test_the_catalogue_is_that_of_the_registries():
@@ -184,6 +194,7 @@ def test_the_catalogue_is_that_of_the_registries():
     assert set(registry.names()) <= set(entries)
     assert entries["QNDF"].order == "1 to 5" and entries["ABDF2"].order == "2" and entries["AdamsPECE"].order == "1 to 12"
     assert entries["Rodas5P"].mass and entries["Rodas5P"].batched and entries["Rodas5P"].backends == ("torch", "julia")
+    assert entries["AutoTsit5(Rodas5P())"].backends == ("torch", "julia") and entries["RKC"].backends == ("torch",)
     assert entries["Vern9"].backends == ("julia",) and not entries["Vern9"].batched
     for entry in catalogue.adjoints():
         assert entry.what.endswith(".") and entry.short in entry.name.lower()

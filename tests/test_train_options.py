@@ -113,6 +113,7 @@ def test_shooting_comes_first(data):
     # Segments that start at the observations end nearer to the next ones than a whole solve does.
     assert run.history[3]["loss"] < 0.7 * run.history[4]["loss"]
     assert run.best <= min(record["loss"] for record in run.history[4:])
+    assert run.best == pytest.approx(objective(data, rtol=COLD.rtol).value(run.field.field)[0], rel=1e-9)
 
 
 def test_what_is_told_of_a_run_that_ends_in_shooting_is_of_whole_solves(data):
