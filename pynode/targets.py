@@ -71,8 +71,7 @@ def _as_problem(found, name, y0, tspan) -> Problem:
         start, times = found.y0, torch.as_tensor(found.tspan, dtype=torch.float64)
         if not isinstance(start, torch.Tensor) or start.dim() != 1 or found.args or found.mass is not None:
             raise ValueError(f"{name} has a state in parts, args or a mass matrix, which no command takes: use pynode.solve")
-        found, y0 = found.f, start.tolist() if y0 is None else y0
-        tspan = (float(times[0]), float(times[-1])) if tspan is None else tspan
+        found, y0, tspan = found.f, start.tolist(), (float(times[0]), float(times[-1]))
     elif not callable(found):
         kind = type(found).__name__
         raise ModelError(f"{name} is a {kind}: give a Problem, an ODEProblem, a module or a function f(t, y)")

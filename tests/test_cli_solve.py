@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from pynode import catalogue
+from pynode import catalogue, julia
 from pynode.cli import main
 from pynode.cli.command import print_json
 from pynode.methods import registry
@@ -76,7 +76,7 @@ def test_a_field_of_ones_own(capsys, own):
 def test_what_is_given_comes_before_what_the_target_has(capsys, own):
     """Start and times, of named problems and of one's own; without any times, 101."""
     rows = table(run(capsys, "solve", "robertson", "--y0", "0.5,0,0.5", "--t", "0,10", "--quiet")[1])[1]
-    assert rows[0].tolist() == [0, 0.5, 0, 0.5] and rows[:, 0].tolist() == torch.linspace(0, 10, 101, dtype=torch.float64).tolist()
+    assert rows[0].tolist() == [0, 0.5, 0, 0.5] and torch.equal(rows[:, 0], torch.linspace(0, 10, 101, dtype=torch.float64))
     rows = table(run(capsys, "solve", f"{own}:problem", "--y0", "0.5", "--t", "0,1", "--quiet")[1])[1]
     assert len(rows) == 101 and rows[0].tolist() == [0, 0.5] and float(rows[-1, 1]) == pytest.approx(1.0, rel=1e-4)
 
@@ -145,6 +145,12 @@ def test_whoever_reads_the_output_may_leave():
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.stderr.read() == b"" and process.wait(60) == 141
+
+
+def test_a_quiet_installation(capsys, monkeypatch):
+    monkeypatch.setattr(julia, "install", lambda *options, progress: progress(f"options {options}"))
+    assert run(capsys, "julia", "install", "--radau")[:2] == (0, "options (False, False, True, False)\n")
+    assert run(capsys, "julia", "install", "--quiet")[:2] == (0, "")
 
 
 @pytest.mark.parametrize("command", ["train", "compare", "diagnose", "solve", "methods", "adjoints", "reproduce", "doctor",

@@ -105,6 +105,7 @@ def test_scaling_of_the_paper_and_of_decades(write):
     assert paper.y_min == own.y_min == (0.0, 1.0) and paper.y_scale == own.y_scale == (4.0, 2.0)
     assert paper.t_scale == (101.0, 101.0)
     assert own.t_scale == pytest.approx((2.0, 4.0))
+    assert Scaling.of(read_csv(write(GOOD, "falls.csv"))).t_scale == pytest.approx((0.8 / 0.5, 0.3 / 0.1))
     y = data.trajectories[0].y
     assert torch.allclose(own.physical(own.scaled(y)), y)
     assert Scaling.from_dict(own.as_dict()) == own

@@ -12,6 +12,7 @@ from pynode.train import (
     ModelError,
     Options,
     PhysicalField,
+    ScaledField,
     Scaling,
     Slopes,
     Trajectory,
@@ -58,6 +59,16 @@ def test_physical_field_is_the_scaled_one_in_other_units(data):
     y = torch.tensor([0.7, 0.2], dtype=torch.float64)
     expected = torch.tensor(scaling.y_scale) * field(0.0, scaling.scaled(y))
     assert torch.allclose(physical(0.0, y), expected)
+
+
+def test_the_time_as_an_input_runs_from_0_to_1():
+    scaling = Scaling("kim", (0.0,), (1.0,), (2.0,), t_start=4.0, t_span=2.0)
+    clock = ScaledField(torch.nn.Linear(2, 1, bias=False).double(), scaling, time_input=True)
+    with torch.no_grad():
+        clock.net.weight.copy_(torch.tensor([[0.0, 1.0]]))
+        u = torch.zeros(3, 1, dtype=torch.float64)
+        assert (2 * clock(torch.tensor([4.0, 5.0, 6.0]), u)).flatten().tolist() == [0, 0.5, 1]
+        assert (2 * clock(5.0, u)).flatten().tolist() == [0.5] * 3
 
 
 class Malice:

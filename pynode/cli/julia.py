@@ -50,10 +50,11 @@ def add_commands(commands):
 
 
 def _install(arguments) -> int:
-    julia.install(
-        arguments.gpu, arguments.sensitivity, arguments.radau, arguments.sundials,
-        progress=lambda line: print(line, flush=True),
-    )
+    def say(line):
+        if not arguments.quiet:
+            print(line, flush=True)
+
+    julia.install(arguments.gpu, arguments.sensitivity, arguments.radau, arguments.sundials, progress=say)
     return 0
 
 
