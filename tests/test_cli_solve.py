@@ -4,13 +4,16 @@ import csv
 import io
 import json
 import math
+import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from pynode import catalogue, julia
+from pynode.cli import diagnose as cli_diagnose
 from pynode.cli import main
 from pynode.cli.command import print_json
 from pynode.methods import registry
@@ -140,11 +143,21 @@ def test_failures_are_objects_for_programs(capsys, arguments, code, error):
 
 
 def test_whoever_reads_the_output_may_leave():
-    """As head does: no traceback, and the exit code of such programs."""
-    command = [sys.executable, "-m", "pynode", "solve", "spiral", "--points", "9000", "--quiet"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    """As head does, also before the little that there is leaves the buffer: no traceback, the exit code of such programs."""
+    command = [sys.executable, "-m", "pynode", "solve", "spiral", "--points", "9", "--quiet"]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=buffered) as process:
         process.stdout.close()
         assert process.stderr.read() == b"" and process.wait(60) == 141
+
+
+def test_the_options_of_diagnose(capsys, monkeypatch):
+    given = {}
+    monkeypatch.setattr(cli_diagnose, "diagnose", lambda problem, **more: given.update(more) or SimpleNamespace(as_dict=dict))
+    assert run(capsys, "diagnose", "robertson", "--json")[:2] == (0, "{}\n")
+    assert given == {"rtol": None, "atol": None, "names": ("A", "B", "C"), "trials": True, "max_seconds": 60.0}
+    run(capsys, "diagnose", "spiral", "--json", "--rtol", "1e-3", "--atol", "1e-4", "--no-trials", "--seconds", "7")
+    assert given == {"rtol": 1e-3, "atol": 1e-4, "names": None, "trials": False, "max_seconds": 7.0}
 
 
 def test_a_quiet_installation(capsys, monkeypatch):
