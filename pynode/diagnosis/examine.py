@@ -111,5 +111,5 @@ def _failure(problem, field, went, options, start):
     span = (went.path.times[0], went.path.times[-1])
     return examine_failure(Case(
         problem, field, field.layout, went.method, went.method.name, went.status, went.reached, went.path.y, start, span,
-        options, went.tol.atol, (len(went.path.ys), len(went.path.times)), went.path.attempts,
+        options, went.tol.atol, (len(went.path.ys), len(went.path.times)), went.path.attempts, len(went.attempts),
     ))

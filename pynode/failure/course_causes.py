@@ -41,7 +41,7 @@ def domain(case, again):
         return None
     signs = None if case.limits is None else case.limits.signs
     if signs is not None:
-        slope = case.f(case.t, case.y)
+        slope = case.slope(case.t, case.y)
         indices = range(len(case.y)) if isinstance(signs, slice) else signs.tolist()
         small = case.tolerance.scale(case.y)
         outward = [i for i in indices if case.direction * float(slope[i]) < 0 and float(case.y[i]) <= 1e3 * float(small[i])]
@@ -122,8 +122,7 @@ def min_step(case, again):
 def limit(case, again):
     if case.status not in LIMITS:
         return None
-    name, stats = LIMITS[case.status], case.field.stats
-    done, more = stats.accepted + stats.rejected, case.remaining / case.size
+    name, done, more = LIMITS[case.status], case.steps, case.remaining / case.size
     factor = 1.5 * (done + more) / max(done, 1)
     return Finding(
         name, f"{done} steps reached {100 * case.progress:.3g} % of the span, the last ones of size {case.size:.3g}: "

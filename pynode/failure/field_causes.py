@@ -56,7 +56,7 @@ def detached(case, again):
     """An implicit method whose Jacobian, by reverse mode, is not the derivative of f."""
     if case.field.user_jac is not None or not case.method.implicit or case.status in (Status.DOMAIN, Status.MAX_EVENTS):
         return None
-    gap = probes.differentiation_gap(case)
+    gap = probes.differentiation_gap(case) if again.affords(4 * len(case.y)) else None
     if gap is None:
         return None
     i, j, own, true = gap
@@ -148,7 +148,7 @@ def derivative(case, again):
 
 
 def jump(case, again):
-    if case.status in (Status.MAX_EVENTS, Status.MIN_STEP):
+    if case.status in (Status.MAX_EVENTS, Status.MIN_STEP) or not again.affords(4 * probes.HALVINGS):
         return None
     for width in (4 * case.size, 1e-9 * (abs(case.span[1] - case.span[0]) + abs(case.t))):
         found = probes.jump_in_time(case, width)

@@ -9,7 +9,6 @@ import torch
 
 from ..algebra.jacobian import Jacobian
 from ..methods.choose import growth
-from ..status import RejectStep
 
 DENSE = 300  # states up to which a Jacobian is made for a report
 HALVINGS = 45
@@ -17,18 +16,17 @@ HALVINGS = 45
 
 def nonfinite_tensors(case) -> list:
     """(name, number of entries not finite, number of entries) of f's parameters and buffers and of tensors among the args."""
-    f, named = case.problem.f, []
-    if isinstance(f, torch.nn.Module):
-        named = [*f.named_parameters(), *f.named_buffers()]
-    else:
-        named = [(f"parameter {i}", p) for i, p in enumerate(case.field.parameters)]
-    named += [(f"args[{i}]", a) for i, a in enumerate(case.problem.args) if isinstance(a, torch.Tensor)]
-    found = []
+    named = [(f"args[{i}]", a) for i, a in enumerate(case.problem.args) if isinstance(a, torch.Tensor)]
+    for root in case.field.held.roots:
+        prefix = "" if root is case.problem.f else f"{type(root).__name__}."
+        named += [(prefix + name, tensor) for name, tensor in (*root.named_parameters(), *root.named_buffers())]
+    named += [(f"parameter {i}", p) for i, p in enumerate(case.field.parameters)]
+    found = {}
     for name, tensor in named:
-        bad = int((~torch.isfinite(tensor.detach())).sum()) if tensor.is_floating_point() else 0
+        bad = int((~torch.isfinite(tensor.detach())).sum()) if tensor.is_floating_point() or tensor.is_complex() else 0
         if bad:
-            found.append((name, bad, tensor.numel()))
-    return found
+            found.setdefault(id(tensor), (name, bad, tensor.numel()))
+    return list(found.values())
 
 
 def jacobian(case, y, own: bool):
@@ -41,7 +39,7 @@ def jacobian(case, y, own: bool):
         field.user_jac = None
     try:
         return Jacobian(field)(case.t, y).detach()
-    except (RejectStep, RuntimeError):
+    except Exception:  # whatever jac or f raises: it cannot be had
         return None
 
 
@@ -76,15 +74,15 @@ def spectral_radius(case) -> float:
     """Of df/dy at the point reached, by a power method in f; 0 where it cannot be had."""
     try:
         value = growth(case.field, case.t, case.y, case.tolerance)
-    except RejectStep:
+    except Exception:
         return 0.0
     return value if math.isfinite(value) else 0.0
 
 
-def jump(fun, width: float):
-    """Where fun(s), (n,), jumps for -width <= s <= width, by bisection towards the larger half of its change; (s, component,
+def jump(fun, a: float, b: float):
+    """Where fun(s), (n,), jumps for a <= s <= b, by bisection towards the larger half of its change; (s, component,
     change), or None where the change goes away between neighbouring points."""
-    a, b, fa, fb = -width, width, fun(-width), fun(width)
+    fa, fb = fun(a), fun(b)
     first = float((fb - fa).abs().max())
     size = max(float(fa.abs().max()), float(fb.abs().max()))
     if not math.isfinite(first) or first <= 1e-3 * size:
@@ -111,16 +109,16 @@ def jump(fun, width: float):
 
 def jump_in_time(case, width: float):
     """(t, component, change) of a jump of f within width of the time reached, the state held; or None."""
-    found = jump(lambda s: case.f(case.t + s, case.y), width)
-    return None if found is None else (case.t + found[0], *found[1:])
+    low, high = sorted((case.times[0], case.times[-1]))
+    return jump(lambda t: case.f(t, case.y), max(case.t - width, low), min(case.t + width, high))
 
 
 def jump_in_state(case, width: float):
     """(t, component, change) of a jump of f along the path, the time held; or None."""
-    slope = case.f(case.t, case.y)
+    slope = case.slope(case.t, case.y)
     if not bool(torch.isfinite(slope).all()):
         return None
-    found = jump(lambda s: case.f(case.t, case.y + s * slope), width)
+    found = jump(lambda s: case.f(case.t, case.y + s * slope), -width, width)
     return None if found is None else (case.t + found[0], *found[1:])
 
 
@@ -130,7 +128,7 @@ def blow_up(case):
     Along that power law infinity is reached |y| / ((p - 1) |y'|) from here, and steps are a part of what is left till then.
     Only where y has grown already.
     """
-    slope = case.f(case.t, case.y)
+    slope = case.slope(case.t, case.y)
     if not bool(torch.isfinite(slope).all()):
         return None
     outward = case.direction * slope * case.y > 0
@@ -138,7 +136,7 @@ def blow_up(case):
     i = int(rate.argmax())
     if float(rate[i]) * case.remaining < 100 or float(case.y[i].abs()) < 10 * float(case.start.abs().max()):
         return None
-    further = case.f(case.t, 1.01 * case.y)
+    further = case.slope(case.t, 1.01 * case.y)
     if not bool(torch.isfinite(further[i])) or float(further[i] / slope[i]) <= 0:
         return i, case.t
     power = math.log(float(further[i] / slope[i])) / math.log(1.01)
