@@ -77,7 +77,7 @@ class Case:
         return sorted(sizes)[len(sizes) // 2]
 
     def f(self, t: float, y):
-        """f at (t, y), (n,), NaN where f refuses the state by whatever exception: the solve itself may never have come there."""
+        """f at (t, y), (n,), NaN where f raises whatever it likes: the solve itself may never have come there."""
         try:
             with torch.no_grad():
                 return self.field(t, y)

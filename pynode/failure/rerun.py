@@ -61,9 +61,12 @@ class WatchedField(VectorField):
 
 @dataclass
 class Rerun:
-    """What the last steps showed. error: (n,) of the last attempt whose error was measured, in units of the tolerances; newton:
-    norms of the last failed iteration; point: (t, y, f) where f was first not finite, or None; noise: whether the error stays as
-    the step shrinks; seconds: of an evaluation of f."""
+    """What the last steps showed.
+
+    error: (n,) of the last attempt whose error was measured, in units of the tolerances; newton: norms of the last failed
+    iteration; point: (t, y, f) where f was first not finite, or None; noise: whether the error stays as the step shrinks;
+    seconds: of an evaluation of f.
+    """
 
     attempts: list = field(default_factory=list)
     error: torch.Tensor | None = None
@@ -78,9 +81,9 @@ class Rerun:
 
 
 def rerun(case) -> Rerun:
-    """Steps from the last good state on, until they fail beyond doubt. What f raises on the way fails a step, as RejectStep does."""
+    """Steps from the last good state on, until they fail beyond doubt. Whatever f raises fails a step, as RejectStep does."""
     watched, tol = WatchedField(case.field), WatchedTolerance(case.tolerance)
-    t, y, end, fixed = case.t, case.y, case.times[-1], case.options.step_size
+    t, y, end, fixed = case.t, case.y.clone(), case.times[-1], case.options.step_size
     result, began = Rerun(), time.perf_counter()
     try:
         f0 = watched.first(t, y)
@@ -88,15 +91,16 @@ def rerun(case) -> Rerun:
         if not bool(torch.isfinite(f0).all()):
             result.point = (t, y, f0)
             return result
-        left = abs(end - t)
-        h = fixed or first_step(watched, t, end, y, f0, case.method.error_order, tol, left)
+        longest = min(abs(end - t), case.options.max_step)
+        h = fixed or first_step(watched, t, end, y, f0, case.method.error_order, tol, longest)
         method = case.method.fixed() if fixed else case.method
-        h = case.direction * min(max(h, case.size), left or h)
+        h = case.direction * min(max(h, case.size), longest)
         state = method.init(watched, t, y, f0, h, tol)
     except Exception:
         return result
     for _ in range(ATTEMPTS):
-        if t + h == t or (t - end) * case.direction >= 0 or time.perf_counter() - began > PATIENCE:
+        h = case.direction * min(abs(h), case.options.max_step, abs(end - t))
+        if t + h == t or time.perf_counter() - began > PATIENCE:
             break
         tol.begin()
         try:
