@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pynode import ODEProblem
+from pynode import ODEProblem, solve
 from pynode.failure import Case, examine
 from pynode.failure.probes import jump
 from pynode.failure.rerun import WatchedTolerance, rerun
@@ -80,3 +80,18 @@ def test_every_status_has_a_report():
         if not status.success:
             report = examine(case_of(lambda t, y: -y, tensor(1.0), registry.get("tsit5"), 0.0, status, min_step=1e-3))
             assert report.cause and report.finding.endswith(".") and report.remedy.endswith("."), status
+
+
+@pytest.mark.parametrize("method", registry.names())
+def test_fixed_steps_that_overflow_are_no_success(method):
+    """The solution is infinite at t = 1, which linearly implicit methods may jump across; no output may be."""
+    try:
+        solution = solve(lambda t, y: y * y, tensor(1.0, 0.5), [0.0, 0.3, 30.0], method=method, step_size=0.1, throw=False)
+    except ValueError as error:
+        assert "step_size" in str(error)
+        return
+    assert bool(torch.isfinite(solution.y).all())
+    if not registry.get(method).implicit:
+        path = solution._trajectory
+        assert solution.status is Status.DIVERGED and len(solution.t) == 2 and 0.9 < path.t < 3
+        assert [a.accepted for a in path.attempts[-2:]] == [True, False] and bool(torch.isfinite(path.y).all())

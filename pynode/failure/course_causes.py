@@ -6,9 +6,9 @@ import torch
 
 from ..status import Status
 from . import probes
-from .finding import Finding
+from .finding import LIMITS, Finding
 
-LIMITS = {Status.MAX_STEPS: "max_steps", Status.MAX_EVALUATIONS: "max_nfe", Status.MAX_SECONDS: "max_seconds"}
+UNSTABLE = 2.0  # the same, from which on explicit steps of fixed size are unstable where the solution decays
 STIFF = 1.0  # h times the spectral radius from which on stability limits the steps of an explicit method
 
 
@@ -78,11 +78,12 @@ def noise(case, again):
 def resolution(case, again):
     if case.status is not Status.STEP_TOO_SMALL:
         return None
+    wanted = min((abs(a.h) for a in case.attempts), default=again.wanted)
     implicit = "" if case.method.implicit else "; where the problem is stiff, use an implicit method such as 'qndf'"
     return Finding(
         "resolution of time",
-        "The error of the steps falls as they shrink, but those that the tolerances ask for are shorter than "
-        f"{abs(case.size):.2g}, and floating point cannot tell such times apart near t = {case.t:.6g}.",
+        f"The error of the steps falls as they shrink, but the tolerances ask for shorter ones than {wanted:.2g}, and floating "
+        f"point cannot tell such times apart near t = {case.t:.6g}.",
         "Measure time from an origin nearby, f(t + t_0, y) with the span from 0 on, or in longer units; loosen rtol and atol"
         + implicit + ".",
     )
@@ -91,7 +92,7 @@ def resolution(case, again):
 def stiffness(case, again):
     if case.method.implicit or case.status not in (*LIMITS, Status.MIN_STEP):
         return None
-    rho = probes.spectral_radius(case)
+    rho = probes.spectral_radius(case, case.t, case.y)
     if rho * case.size < STIFF or rho * case.remaining < 100:
         return None
     return Finding(
@@ -100,6 +101,22 @@ def stiffness(case, again):
         f"{rho * case.size:.2g} over a step of {case.size:.2g}. The {case.remaining:.3g} left would take about "
         f"{rho * case.remaining / 3:.2g} steps more.",
         "Use an implicit method: method='qndf', or 'rodas5p' for few states.",
+    )
+
+
+def diverged(case, again):
+    h = case.options.step_size
+    if case.status is not Status.DIVERGED or case.method.implicit or h is None:
+        return None
+    rho = probes.spectral_radius(case, case.span[0], case.start)
+    if rho * h < UNSTABLE:
+        return None
+    return Finding(
+        "steps too long",
+        f"Steps of {h:g} are too long for {case.name} to be stable: |df/dy| is about {rho:.3g} at the start, {rho * h:.2g} "
+        "over a step, and errors grow from step to step until they overflow.",
+        f"Take step_size={UNSTABLE / rho:.1g} or below; leave step_size away, so that the steps follow the error; or use an "
+        "implicit method such as 'rodas5p'.",
     )
 
 

@@ -12,9 +12,9 @@ from .rerun import rerun
 SHARES = 3  # components named as those that dominate the error
 RULES = (
     field_causes.parameters, field_causes.unsteady, course_causes.events, field_causes.jac, field_causes.detached,
-    field_causes.blow_up, course_causes.domain, field_causes.nonfinite, field_causes.jump, course_causes.noise,
-    course_causes.resolution, course_causes.stiffness, course_causes.newton, course_causes.min_step, course_causes.limit,
-    course_causes.otherwise,
+    course_causes.diverged, field_causes.blow_up, course_causes.domain, field_causes.nonfinite, field_causes.jump,
+    course_causes.noise, course_causes.resolution, course_causes.stiffness, course_causes.newton, course_causes.min_step,
+    course_causes.limit, course_causes.otherwise,
 )
 
 

@@ -6,7 +6,7 @@ import torch
 
 from ..status import Status
 from . import probes
-from .finding import Finding, short
+from .finding import LIMITS, Finding, short
 
 
 def parameters(case, again):
@@ -104,6 +104,8 @@ def blow_up(case, again):
 def nonfinite(case, again):
     if again.point is None and case.status is not Status.NONFINITE:
         return None
+    if case.status in LIMITS and not any(a.failure for a in case.attempts):
+        return None  # the solve did not meet what the rerun has met
     if again.point is None or not bool(torch.isfinite(again.point[1]).all()):
         return derivative(case, again)  # the state at which f was asked is what a step made of its derivative
     t, y, out = again.point
@@ -124,7 +126,7 @@ def nonfinite(case, again):
             f"End the time span before t = {since:.9g}, or correct f at that time (a division by zero, data that end).",
         )
     guilty = probes.culprits(case, again.point)
-    left = [j for j in guilty if float(y[j]) < 0 <= float(case.y[j])]
+    left = [j for j in guilty if float(y[j]) < 0 <= float(case.y[j]) and probes.mended_by_sign(case, again.point, j)]
     if left:
         names = ", ".join(case.component(j) for j in left[:4])
         return Finding(

@@ -9,6 +9,7 @@ import torch
 
 from ..algebra.jacobian import Jacobian
 from ..methods.choose import growth
+from ..status import Status
 
 DENSE = 300  # states up to which a Jacobian is made for a report
 HALVINGS = 45
@@ -81,10 +82,10 @@ def differentiation_gap(case):
     return i, j, mine, theirs
 
 
-def spectral_radius(case) -> float:
-    """Of df/dy at the point reached, by a power method in f; 0 where it cannot be had."""
+def spectral_radius(case, t: float, y) -> float:
+    """Of df/dy at (t, y), by a power method in f; 0 where it cannot be had."""
     try:
-        value = growth(case.field, case.t, case.y, case.tolerance)
+        value = growth(case.field, t, y, case.tolerance)
     except Exception:
         return 0.0
     return value if math.isfinite(value) else 0.0
@@ -147,7 +148,7 @@ def blow_up(case):
     """(component, time of the blow-up) if the fastest component grows like y' = c |y|^p, p > 1, to infinity; else None.
 
     Along that power law infinity is reached |y| / ((p - 1) |y'|) from here, and steps are a part of what is left till then.
-    Only where y has grown already.
+    Only where y has grown already, or where no step is small enough.
     """
     slope = case.slope(case.t, case.y)
     if not bool(torch.isfinite(slope).all()):
@@ -155,7 +156,8 @@ def blow_up(case):
     outward = case.direction * slope * case.y > 0
     rate = torch.where(outward, slope.abs() / case.y.abs().clamp_min(1e-300), torch.zeros_like(slope))
     i = int(rate.argmax())
-    if float(rate[i]) * case.remaining < 100 or float(case.y[i].abs()) < 10 * float(case.start.abs().max()):
+    grown = case.status is Status.STEP_TOO_SMALL or float(case.y[i].abs()) >= 10 * float(case.start.abs().max())
+    if float(rate[i]) * case.remaining < 100 or not grown:
         return None
     further = case.slope(case.t, 1.01 * case.y)
     if not bool(torch.isfinite(further[i])):
@@ -190,3 +192,10 @@ def culprits(case, point) -> list:
         if bool(torch.isfinite(case.f(t, trial)).all()):
             found.append(i)
     return found
+
+
+def mended_by_sign(case, point, j) -> bool:
+    """Whether f is finite at the state of point = (t, y, f) once component j has lost its sign, so that it is not too large."""
+    trial = point[1].clone()
+    trial[j] = trial[j].abs()
+    return bool(torch.isfinite(case.f(point[0], trial)).all())

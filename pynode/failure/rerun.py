@@ -65,7 +65,7 @@ class Rerun:
 
     error: (n,) of the last attempt whose error was measured, in units of the tolerances; newton: norms of the last failed
     iteration; point: (t, y, f) where f was first not finite, or None; noise: whether the error stays as the step shrinks;
-    seconds: of an evaluation of f.
+    wanted: size of the first of these steps; seconds: of an evaluation of f.
     """
 
     attempts: list = field(default_factory=list)
@@ -73,6 +73,7 @@ class Rerun:
     newton: tuple = ()
     point: tuple | None = None
     noise: bool = False
+    wanted: float = 0.0
     seconds: float = 0.0
 
     def affords(self, evaluations) -> bool:
@@ -94,7 +95,8 @@ def rerun(case) -> Rerun:
         longest = min(abs(end - t), case.options.max_step)
         h = fixed or first_step(watched, t, end, y, f0, case.method.error_order, tol, longest)
         method = case.method.fixed() if fixed else case.method
-        h = case.direction * min(max(h, case.size), longest)
+        h = case.direction * min(max(h, case.size if case.attempts else 0.0), longest)
+        result.wanted = abs(h)
         state = method.init(watched, t, y, f0, h, tol)
     except Exception:
         return result
