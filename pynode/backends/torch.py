@@ -77,6 +77,8 @@ def _march(field, method, path, times, options, tol, h, dense, slopes, watch, li
     fixed = options.step_size is not None
     slack = 1e-9 if fixed else 1e-3
     least = SMALLEST * abs(end - t)
+    if field.compiled is not None:
+        field.compiled.towards(stops[0], slack, options.max_step)
     while True:
         if attempts >= options.max_steps:
             path.status = Status.MAX_STEPS
@@ -147,6 +149,8 @@ def _march(field, method, path, times, options, tol, h, dense, slopes, watch, li
         if landing:
             # The step was shortened to end at a stop, not because of its error.
             stops.popleft()
+            if field.compiled is not None:
+                field.compiled.towards(stops[0], slack, options.max_step)
             h = direction * max(abs(h), abs(proposed))
         if abs(h) > options.max_step:
             h = direction * options.max_step
