@@ -54,6 +54,14 @@ def test_refused_steps_go_on_with_the_state_from_before():
     assert all(a.accepted or a.failure is Status.DOMAIN for a in attempts[attempts.index(refused[0]):])
 
 
+def test_the_rerun_goes_as_the_solve_went():
+    """With the state of the method carried from step to step: the last of them to the end."""
+    for method, count in (("qndf", 60), ("tsit5", 25)):
+        attempts = rerun(case_of(lambda t, y: -y, tensor(1.0), registry.get(method), 0.0, rtol=1e-4)).attempts
+        assert attempts[-1].t + attempts[-1].h == pytest.approx(3.0) and len(attempts) < count
+        assert sum(not a.accepted for a in attempts) < 8
+
+
 def test_the_watched_norm_is_the_norm():
     atol = torch.tensor(1e-3, dtype=torch.float64)
     plain, y, y1, e = Tolerance(1e-2, atol, 3), tensor(1.0, -4.0, 0.0), tensor(2.0, 1.0, 0.0), tensor(0.1, 0.2, -0.3)

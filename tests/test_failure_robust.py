@@ -40,6 +40,7 @@ class Watchful(torch.nn.Module):
         self.calls += 1
         self.anew = self.anew + 1
         self.count += 1
+        setattr(self, f"call{self.count}", t)
         torch.rand(3)
         return self.linear(y) + y**3
 
@@ -49,11 +50,12 @@ def test_a_report_leaves_nothing_behind(wrapped):
     torch.manual_seed(0)
     module = Watchful()
     solution = failed((lambda t, y: module(t, y)) if wrapped else module, tensor(1.0, 2.0), [0.0, 3.0], method="rodas5p")
-    before = module.calls.clone(), module.anew, module.count, torch.get_rng_state(), solution.stats.as_dict()
+    before = module.calls.clone(), module.anew, module.count, torch.get_rng_state(), solution.stats.as_dict(), set(vars(module))
     anew = float(module.anew)
     report = solution.report()
     assert report.cause == "blow-up"
     assert torch.equal(module.calls, before[0]) and module.anew is before[1] and float(module.anew) == anew
+    assert set(vars(module)) == before[5]
     assert module.count == before[2] and torch.equal(torch.get_rng_state(), before[3]) and solution.stats.as_dict() == before[4]
     assert all(p.grad is None and p.requires_grad for p in module.parameters()) and torch.is_grad_enabled()
     assert str(solution.report()) == str(report)
