@@ -16,7 +16,7 @@ from .algebra.structure import blocks, structure_of
 from .backends import registry as backends
 from .backends.graphless import without_graph
 from .events import as_events, as_times
-from .failure import Case, examine
+from .failure import Case, examine, occurred
 from .field import VectorField
 from .legs import Course, Leg, boundaries
 from .limits import Limits
@@ -212,10 +212,11 @@ def solve(
         choice += f"; switches made: {field.stats.switches}"
 
     def examined():
-        path, events = course.path, [(record.name, float(record.t)) for record in course.records]
+        path, stats = course.path, field.stats
         return examine(Case(
             problem, field, layout, engine.twin(method), method.name, course.status, path.t, path.y, flat,
-            (values[0], values[-1]), options, atol, (len(ys), len(values)), path.attempts, limits, events,
+            (values[0], values[-1]), options, atol, (len(ys), len(values)), path.attempts, stats.accepted + stats.rejected,
+            path.times, limits, occurred(course.records, course.events, course.counts, path.t),
         ))
 
     solution = Solution(

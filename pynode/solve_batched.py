@@ -12,7 +12,7 @@ from .adjoints.row_points import RowPart
 from .backends.graphless import without_graph
 from .backends.row_steps import RowSteps
 from .backends.torch_batched import Spans, integrate
-from .failure import Case, examine
+from .failure import Case, examine, occurred
 from .field import VectorField
 from .held import Held
 from .methods.bdf import BDF
@@ -125,10 +125,13 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
         end, bounds = course.ends[row], atol[row] if atol.dim() == 2 else atol
         outputs = int(course.place[row]), len(values)
         single = ODEProblem(lambda t, y: own.at(t.reshape(1), y.unsqueeze(0)).squeeze(0), end, span)
-        events = [(record.name, float(record.t)) for record in course.records[row]]
+        events = occurred(course.records[row], course.events, course.counts[row], float(course.t[row]))
+        alone = VectorField(single, Layout(end), span[0], [])
+        alone.held = held
         return examine(Case(
-            problem, VectorField(single, Layout(end), span[0], []), layout, method, method.name, course.statuses[row],
-            float(course.t[row]), end, flat[row], span, options, bounds, outputs, [], None, events, row,
+            problem, alone, layout, method, method.name, course.statuses[row],
+            float(course.t[row]), end, flat[row], span, options, bounds, outputs, [], int(course.attempts[row]), [], None,
+            events, row,
         ))
 
     solution = BatchSolution(
