@@ -113,6 +113,7 @@ def main(argv=None):
     parser.add_argument("--peers", nargs="+", default=tuple(contestants.MODULES), choices=tuple(contestants.MODULES))
     parser.add_argument("--problems", nargs="+", choices=tuple(suite.KINDS), help="all of them unless named")
     parser.add_argument("--method", help="pynode's, on every problem, instead of QNDF where it is stiff and Tsit5 elsewhere")
+    parser.add_argument("--compile", action="store_true", help="pynode with compile=True, stiff problems by Rodas5P")
     parser.add_argument("--ladder", nargs="+", type=float, help="values of rtol (1e-4 1e-5 1e-6 1e-7 1e-8)")
     parser.add_argument("--repeats", type=int, dest="rounds", help="most rounds at one tolerance (5)")
     parser.add_argument("--limit", type=float, help="seconds after which a solve is stopped (4)")

@@ -30,6 +30,7 @@ KINDS = {
     "mlp gradient": "gradient", "stiff mlp gradient": "stiff gradient",
 }
 METHODS = {"stiff": "QNDF", "not stiff": "Tsit5", "gradient": "Tsit5", "stiff gradient": "QNDF"}
+COMPILED = {"stiff": "Rodas5P", "not stiff": "Tsit5", "gradient": "Tsit5", "stiff gradient": "Rodas5P"}
 TITLES = {
     "stiff": "Stiff", "not stiff": "Not stiff", "gradient": "Training gradient, forward and backward",
     "stiff gradient": "Training gradient of a stiff field",
@@ -95,8 +96,8 @@ def case(name: str):
     return stiff.Case(name, 1e-6, False) if (stiff.REFDATA / f"{name}.json").exists() else Stiff(name, 1e-6)
 
 
-def contestants(kind: str, method: str | None, packages) -> list:
-    """pynode's method, then the solvers of the packages that are for this kind of problem."""
+def contestants(kind: str, method: str | None, packages, compile: bool = False) -> list:
+    """pynode's method, with compile=True or as it is, then the solvers of the packages that are for this kind of problem."""
     bdf = {"options": {"solver": "BDF"}}
     adjoint = {"adjoint": True}
     table = {
@@ -137,8 +138,12 @@ def contestants(kind: str, method: str | None, packages) -> list:
             ("casadi", "casadi CVODES BDF", run.by_casadi, "bdf"),
         ],
     }
-    name = method or METHODS[kind]
-    mine = run.Contestant(name, None, functools.partial(run.gradient_by_pynode if "gradient" in kind else run.by_pynode, name))
+    name = method or (COMPILED if compile else METHODS)[kind]
+    by = run.gradient_by_pynode if "gradient" in kind else run.by_pynode
+    if compile:
+        mine = run.Contestant(f"{name}, compiled", None, functools.partial(run.by_compiled, by, name))
+    else:
+        mine = run.Contestant(name, None, functools.partial(by, name))
     return [mine] + [
         run.Contestant(label, package, functools.partial(make, *options))
         for package, label, make, *options in table[kind]
@@ -149,7 +154,7 @@ def contestants(kind: str, method: str | None, packages) -> list:
 def measure(name: str, args, packages) -> list:
     """One row a contestant and tolerance, with `times`, a list of seconds; who took too long is left out at tighter ones."""
     made, rows = case(name), []
-    running = contestants(KINDS[name], args.method, packages)
+    running = contestants(KINDS[name], args.method, packages, args.compile)
     for rtol in args.ladder:
         report.progress(name, f"rtol {rtol:g}")
         found, times = run.timed(made.at(rtol), running, args)
