@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from test_odeint import Driven, decay, double
+from test_odeint import decay, double
 
 from pynode import odeint, odeint_adjoint, odeint_dense, odeint_event
 
@@ -115,25 +115,3 @@ def test_scipy_solver():
             odeint(lambda t, y: y**2, double(1.0), double(0.0, 2.0), method="scipy_solver", options={"solver": solver})
     with pytest.raises(AssertionError, match="non-finite values in state"):
         odeint(lambda t, y: y * float("nan"), double(1.0), double(0.0, 1.0), method="scipy_solver")
-
-
-def test_where_the_options_of_the_way_back_are_found():
-    """In the graph of a tensor and of a tuple, as torchdiffeq's tests look for them."""
-    f = Driven()
-    y = odeint_adjoint(f, double(1.0, 0.0), double(0.0, 1.0))
-    assert callable(y.grad_fn.adjoint_options["norm"])
-    parts = odeint_adjoint(lambda t, y: (f.A[0, 0] * y[0], -y[1]), (double(1.0), double(1.0)), double(0.0, 1.0),
-                           adjoint_params=(f.A,))
-    node = parts[0].grad_fn.next_functions[0][0].next_functions[0][0]
-    assert callable(node.adjoint_options["norm"])
-
-
-def test_no_gradient_for_what_is_frozen():
-    f = Driven()
-    f.unused.requires_grad_(False)
-    with pytest.warns(UserWarning, match="adjoint parameter was passed without requiring gradient"):
-        y = odeint_adjoint(
-            f, double(1.0, 0.0), double(0.0, 1.0), adjoint_options={"norm": lambda parts: max(p.abs().max() for p in parts)}
-        )
-    y.sum().backward()
-    assert f.unused.grad is None and f.A.grad is not None

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 
 CALLBACKS = ("callback_step", "callback_accept_step", "callback_reject_step")
+EXCLUSIVE = "step_size and grid_constructor are mutually exclusive arguments: give one of them"
 
 
 class BadInput(AssertionError, ValueError):
@@ -133,12 +134,12 @@ def check_times(name, t):
 
 
 def tolerance(name, given, shapes):
-    """The tolerance of a tuple state: itself, or one value or tensor for each part as (n,)."""
-    if not isinstance(given, (tuple, list)):
+    """The tolerance of a tuple state: itself, or one value or tensor for each part, in a sequence or (k,), as (n,)."""
+    if not isinstance(given, (tuple, list)) and not getattr(given, "ndim", 0):
         return given
     if len(given) != len(shapes):
         raise BadInput(f"If using tupled {name} it must have the same length as the tuple y0: {len(given)} for {len(shapes)}")
-    return torch.cat([torch.as_tensor(x).expand(s).reshape(-1) for x, s in zip(given, shapes)])
+    return torch.cat([torch.as_tensor(x, dtype=torch.float64).expand(s).reshape(-1) for x, s in zip(given, shapes)])
 
 
 def _split_for(callback, shapes):
