@@ -190,3 +190,15 @@ def test_what_cannot_be_transformed_is_told():
         torch.func.vmap(lambda y0: run(y0, free))(y0.unsqueeze(0))
     with pytest.raises(NotImplementedError, match="forward mode twice"):
         torch.func.jacfwd(torch.func.jacfwd(run))(y0)
+
+
+@pytest.mark.parametrize("last", [torch.func.jacrev, torch.func.jacfwd])
+def test_third_derivatives_are_refused_with_a_way_out(last):
+    def once(f):
+        return lambda y0: torch.func.grad(lambda y0: f(y0).sum())(y0)
+
+    def run(y0):
+        return solve(lambda t, y: -(y**2), y0, T, method="tsit5").y
+
+    with pytest.raises(NotImplementedError, match=r"twice at most.*adjoint='direct'"):
+        last(once(once(run)))(tensor(1.0))
