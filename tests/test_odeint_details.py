@@ -94,6 +94,24 @@ def test_adams_of_low_order_is_rk4():
                options={"max_iters": 1})
 
 
+@pytest.mark.filterwarnings("ignore:Functional iteration")
+@pytest.mark.parametrize("iterations, rate, rtol, calls, end", [
+    (1, 9.0, 1e-7, 28, 0.07723386490703), (4, 3.0, 1e-4, 38, 8.01065385391515), (4, 9.0, 1e-3, 58, 0.04716626719566),
+])
+def test_adams_iterates_as_torchdiffeq_does(iterations, rate, rtol, calls, end):
+    """The calls and the last value of torchdiffeq 0.2.5: when it stops, and what it forgets where it did not converge."""
+    seen = []
+
+    def f(t, y):
+        seen.append(0)
+        return -rate * y * torch.cos(t)
+
+    t = torch.linspace(0, 1, 13, dtype=torch.float64)
+    options = {"max_iters": iterations}
+    y = odeint(f, double(100.0), t, method="implicit_adams", rtol=rtol, atol=rtol / 100, options=options)
+    assert len(seen) == calls and y[-1].item() == pytest.approx(end, rel=1e-10)
+
+
 def test_scipy_solver():
     """Any method of solve_ivp; its errors are errors, events an AttributeError."""
     calls = []

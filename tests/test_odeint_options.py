@@ -152,13 +152,33 @@ def test_tolerances_of_the_parts_in_a_tensor(method):
 
 
 def test_a_jump_where_a_solve_begins():
-    """Backwards f is what it was before; of the other side a single value would spoil the first step."""
+    """Backwards f is what it was before; of the other side a single value would spoil the first step.
+
+    Jumps outside of the span are nothing to stop at.
+    """
     asked = []
 
     def f(t, y):
         asked.append(float(t))
         return y if t < 0.5 else -50 * y
 
-    y = odeint(f, double(1.0), double(0.5, 0.0), rtol=1e-6, options={"jump_t": double(0.5)})
+    y = odeint(f, double(1.0), double(0.5, 0.0), rtol=1e-6, options={"jump_t": double(0.5, 2.0, -1.0)})
     assert max(asked) < 0.5
     torch.testing.assert_close(y[-1], torch.exp(double(-0.5)), rtol=1e-6, atol=0)
+
+
+def test_times_between_several_jumps():
+    """In both directions, with the gradients of the output times."""
+    def f(t, y):
+        return y * (1.0 if t < 0.3 else -2.0 if t < 0.6 else 3.0)
+
+    t, jumps = double(0.0, 0.2, 0.5, 1.0, requires_grad=True), double(0.6, 0.3)
+    for exponents, at in ((double(0.0, 0.2, -0.1, 0.9), t), (double(0.0, -1.0, -0.7, -0.9), t.flip(0))):
+        y = odeint(f, double(1.0), at, rtol=1e-9, atol=1e-12, options={"jump_t": jumps}).squeeze(1)
+        torch.testing.assert_close(y, torch.exp(exponents), rtol=1e-8, atol=0)
+        rates = double(1.0, 1.0, -2.0, 3.0) if at is t else double(3.0, -2.0, 1.0, 1.0)
+        for i in range(1, 4):
+            (found,) = torch.autograd.grad(y[i], at, retain_graph=True)
+            expected = torch.zeros(4).double()
+            expected[0], expected[i] = -rates[0] * y[i], rates[i] * y[i]
+            torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
