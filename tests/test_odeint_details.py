@@ -8,6 +8,8 @@ import torch
 from test_odeint import decay, double
 
 from pynode import odeint, odeint_adjoint, odeint_dense, odeint_event
+from pynode.compat.call import prepare
+from pynode.compat.field import CallField, CallTolerance
 
 T = torch.tensor([0.0, 0.5, 1.0])
 
@@ -61,6 +63,18 @@ def test_what_func_is_called_with(method, dtype):
     real = torch.ones((), dtype=dtype).abs().dtype
     assert seen == {(real, 0, dtype)} and y.dtype == dtype
     torch.testing.assert_close(y[-1].abs().float(), torch.full((2,), 0.3679), rtol=0.03, atol=0)
+
+
+def test_errors_are_measured_against_the_larger_end_of_a_step():
+    """Component by component; a complex one is twice a real one, and has one size."""
+    call = prepare(decay, torch.tensor([3.0 + 4.0j, 0.0 + 0.0j], dtype=torch.complex128), T, 0.1, 1.0, None, None)
+    field = CallField(call)
+    tol, y = CallTolerance(field, call), field.start
+    torch.testing.assert_close(tol.scale(y), double(1.5, 1.5, 1.0, 1.0))
+    error = double(0.0, 3.0, 0.0, 0.0)
+    for a, b in ((y, 0 * y), (0 * y, y)):
+        assert tol.ratio(error, a, b) == pytest.approx(2 / 2**0.5)
+    assert tol.rms(torch.cat((0 * error, error)), torch.ones(8).double()) == pytest.approx(3 / 2**0.5)
 
 
 def test_the_dtype_of_time_is_an_option_without_effect():

@@ -49,6 +49,32 @@ def test_the_event_of_a_falling_ball_with_its_gradients(interface, method):
         assert found.grad.item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_gradient_of_an_event_that_depends_on_time():
+    """y = y0 + t meets 2 - t at (2 - y0) / 2; the component of the event that is zero there counts."""
+    y0 = double(0.5, requires_grad=True)
+    def event_fn(t, y):
+        return torch.stack((y[0] + 9, y[0] + t - 2))
+
+    time, y = odeint_event(lambda t, y: torch.ones_like(y), y0, double(0.0), event_fn=event_fn)
+    for found, expected, slope in ((time, 0.75, -0.5), (y[-1, 0], 1.25, 0.5)):
+        assert found.item() == pytest.approx(expected, rel=1e-9)
+        assert torch.autograd.grad(found.sum(), y0, retain_graph=True)[0].item() == pytest.approx(slope, rel=1e-9)
+
+
+@pytest.mark.parametrize("interface", [odeint, odeint_adjoint])
+def test_the_gradient_of_an_event_of_a_complex_state(interface):
+    """The imaginary part of e^(i w t) is a half at w t = asin(1/2); its real part there does not depend on w."""
+    rate = double(2.0, requires_grad=True)
+    extra = {"adjoint_params": (rate,)} if interface is odeint_adjoint else {}
+    time, y = odeint_event(
+        lambda t, y: 1j * rate * y, torch.ones(1, dtype=torch.complex128), double(0.0),
+        event_fn=lambda t, y: y.imag[0] - 0.5, odeint_interface=interface, rtol=1e-10, atol=1e-12, **extra,
+    )
+    assert time.item() == pytest.approx(math.asin(0.5) / 2, rel=1e-8)
+    assert torch.autograd.grad(time.sum(), rate, retain_graph=True)[0].item() == pytest.approx(-math.asin(0.5) / 4, rel=1e-6)
+    assert torch.autograd.grad(y[-1].real.sum(), rate)[0].item() == pytest.approx(0.0, abs=1e-7)
+
+
 def test_any_component_of_an_event_and_reverse_time():
     def event_fn(t, y):
         return torch.stack((y[0] + 5.0, y[0] - 0.5, y[0] - 9.0))

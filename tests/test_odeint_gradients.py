@@ -1,9 +1,12 @@
 """torchdiffeq's interface: gradients of odeint, and by every adjoint in the same call."""
 
 
+import math
+
 import pytest
 import torch
 from test_odeint import GRIDS, Driven, decay, double
+from test_parameters import replica
 from torch import nn
 
 import pynode
@@ -60,10 +63,10 @@ def test_gradients_of_odeint_are_those_of_its_differences(method):
 
 
 @pytest.mark.parametrize("options", [{"step_size": 0.07}, {"step_size": 0.07, "interp": "cubic"}])
-@pytest.mark.parametrize("method", ["rk4", "explicit_adams"])
+@pytest.mark.parametrize("method", ["rk4", "explicit_adams", "trapezoid"])
 def test_gradients_of_grids_that_the_outputs_lie_between(method, options):
     def call(f, y0, t):
-        return odeint(f, y0, t, method=method, options=options)
+        return odeint(f, y0, t, method=method, options=options, rtol=1e-13, atol=1e-14)
 
     _, *found = loss_of(call)
     for ours, theirs in zip(found, differences(call), strict=True):
@@ -123,6 +126,25 @@ def test_tensors_that_a_plain_function_closes_over_get_gradients():
     rate = 2 * w
     odeint(lambda t, y: -rate * y, double(1.0), double(0.0, 1.0))[-1].sum().backward()
     torch.testing.assert_close(w.grad, -2 * torch.exp(-rate.detach()), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("replicated", [False, True])
+@pytest.mark.parametrize("method", ["dopri5", "fbdf"])
+def test_modules_with_a_state_of_parts(method, replicated):
+    """Parameters that only later parts of the solve meet, and those behind the tensors of a replica."""
+    class Parts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rate, self.late = nn.Parameter(double(0.5)), nn.Parameter(double(0.2))
+
+        def forward(self, t, y):
+            return -self.rate * y[0], y[0] + (self.late if t > 0.5 or replicated else 0.0)
+
+    f = Parts()
+    _, end = odeint(replica(f) if replicated else f, (double(1.0), double(0.0)), double(0.0, 1.0), method=method)
+    end[-1].sum().backward()
+    assert f.late.grad.item() == pytest.approx(1.0 if replicated else 0.5, rel=1e-3)
+    assert f.rate.grad.item() == pytest.approx(2 * math.exp(-0.5) - 4 * (1 - math.exp(-0.5)), rel=1e-4)
 
 
 def test_second_derivatives_of_odeint():

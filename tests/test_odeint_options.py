@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 import torch
-from test_odeint import FIXED, Driven, decay, double
+from test_odeint import ADAMS, EITHER, FIXED, Driven, decay, double
 
 from pynode import odeint
 
@@ -87,7 +87,7 @@ def test_interpolation_between_grid_points():
 
 
 # implicit_midpoint asks f at the middle of steps alone.
-@pytest.mark.parametrize("method", [m for m in (*FIXED, "explicit_adams", "implicit_adams") if m != "implicit_midpoint"])
+@pytest.mark.parametrize("method", [m for m in (*FIXED, *EITHER, *ADAMS) if m != "implicit_midpoint"])
 def test_perturb_keeps_off_the_grid_points(method):
     for perturb in (True, False):
         asked = []
@@ -149,6 +149,15 @@ def test_tolerances_of_the_parts_in_a_tensor(method):
     assert torch.equal(found, run(1e-4, (1e-3, 1e-9))) and not torch.equal(found, run(1e-4, (1e-9, 1e-3)))
     with pytest.raises(AssertionError, match="same length as the tuple"):
         run(1e-4, double(1e-3, 1e-3, 1e-3))
+
+
+@pytest.mark.parametrize("method", ["dopri5", "fbdf"])
+def test_tolerances_broadcast_against_the_state(method):
+    def run(atol):
+        return odeint(decay, torch.ones(2, 3).double(), double(0.0, 1.0), rtol=0.0, atol=atol, method=method)
+
+    atol = double(1e-3, 1e-6, 1e-9)
+    assert torch.equal(run(atol), run(atol.expand(2, 3))) and not torch.equal(run(atol), run(1e-3))
 
 
 def test_a_jump_where_a_solve_begins():

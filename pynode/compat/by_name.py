@@ -45,8 +45,8 @@ def solve_by_name(call, name, func, given):
         return call.output(call.y0.unsqueeze(0))
     rtol, atol = _tolerances(call)
     keywords = {"rtol": rtol, "atol": atol, "max_steps": 2**31 - 1, **options, **given}
-    if isinstance(func, torch.nn.Module) and "params" not in keywords and call.func is not func:
-        keywords["params"] = list(func.parameters())
+    if isinstance(func, torch.nn.Module) and call.func is not func and (own := list(func.parameters())):
+        keywords.setdefault("params", own)  # all, as of a module: solve sees a function, and what that uses at first
     if name in FIXED:
         keywords = {**keywords, **_on_grid(call, keywords)}
     if call.event_fn is None:
