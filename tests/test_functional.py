@@ -171,6 +171,17 @@ def test_solutions_say_how_they_ended():
     assert kept[0].stats.accepted > 10
 
 
+def test_gradients_reach_the_params_named_alone():
+    def loss(rate, push, **options):
+        y = solve(lambda t, y, rate, push: push - rate * y, tensor(1.0), T, method="tsit5", args=(rate, push), **options).y
+        return y.sum()
+
+    values = tensor(0.5)[0], tensor(0.3)[0]
+    both = torch.func.grad(loss, argnums=(0, 1))(*values)
+    one = torch.func.grad(lambda rate, push: loss(rate, push, params=[rate]), argnums=(0, 1))(*values)
+    assert both[1] != 0 and torch.equal(one[0], both[0]) and one[1] == 0
+
+
 def test_what_cannot_be_transformed_is_told():
     rate = tensor(0.5)[0]
 
