@@ -28,6 +28,7 @@ def odeint_adjoint(
         function of (t, y, adj_y, *adj_params), of (t, *y, *adj_y, *adj_params) where y is a tuple.
     adjoint_params: what receives gradients beside y0 and t; func.parameters() by default.
     Attributes callback_step_adjoint, ... of func are called on the way back.
+    event_fn: the time that is returned has no gradient (zeros, as in torchdiffeq): odeint_event makes it.
     method of pynode, or solve_options: ``solve`` makes the gradient, by adjoint='auto' if none is named: the discrete one,
         which stiff problems need; adjoint_rtol and so on are then options of the adjoint, pynode.GaussAdjoint(rtol=...).
     """
@@ -129,8 +130,6 @@ class Backsolve(torch.autograd.Function):
         with remade():
             result = odeint(field, y0, t, event_fn=event_fn, **forward)
         time, y = result if ctx.event else (t[-1], result)
-        if ctx.event:
-            ctx.mark_non_differentiable(time)  # odeint_event makes its gradient
         ctx.save_for_backward(t, y, time, *params)
         return result
 
