@@ -30,8 +30,6 @@ def uncompiled(solve):
 
 def eager(solve):
     """The same; NotImplementedError where solve is traced or exported."""
-    inner = uncompiled(solve)
-
     @wraps(solve)
     def called(*arguments, **keywords):
         if torch.jit.is_tracing() or getattr(torch.compiler, "is_exporting", bool)():
@@ -39,7 +37,10 @@ def eager(solve):
                 "a solve cannot be traced or exported, because its steps depend on the values that it meets: trace or export "
                 "the vector field, torch.export.export(field, (t, y)), and solve around it"
             )
-        return inner(*arguments, **keywords)
+        # Not by way of uncompiled: warnings count the frames to the caller.
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(solve)(*arguments, **keywords)
+        return solve(*arguments, **keywords)
 
     return called
 

@@ -111,8 +111,10 @@ def test_norms_get_what_the_user_has():
 
 def test_unknown_options_and_callbacks_warn():
     t = torch.tensor([0.0, 1.0])
-    with pytest.warns(UserWarning, match="Unexpected arguments {'nonsense': 1}"):
-        odeint(decay, torch.ones(1), t, options={"nonsense": 1})
+    for method in ("dopri5", "fbdf"):
+        with pytest.warns(UserWarning, match="Unexpected arguments {'nonsense': 1}") as told:
+            odeint(decay, torch.ones(1), t, method=method, options={"nonsense": 1})
+        assert told[0].filename == __file__
 
     def f(t, y):
         return -y

@@ -42,7 +42,7 @@ class GridAdams:
         if not 1 <= max_order <= MOST:
             raise BadInput(f"max_order must be at most {MOST} and at least 1, not {max_order}")
         if max_order < LEAST:
-            warnings.warn(f"max_order is below {LEAST}, so the solver reduces to `rk4`.", stacklevel=4)
+            warnings.warn(f"max_order is below {LEAST}, so the solver reduces to `rk4`.", stacklevel=5)
         self.corrected, self.slopes, self.iterations = corrected, int(max_order) - 1, max_iters
         self.starter = runner(RK38).fixed()
 

@@ -50,7 +50,7 @@ def odeint_adjoint(
     if len(params) < len(found) and callable(given.get("norm")):
         warnings.warn(
             "An adjoint parameter was passed without requiring gradient. For efficiency this will be excluded from the adjoint "
-            "pass, and will not appear as a tensor in the adjoint norm.", stacklevel=2,
+            "pass, and will not appear as a tensor in the adjoint norm.", stacklevel=3,
         )
     call = prepare(func, y0, t, rtol, atol, options, event_fn)
     name = "dopri5" if method is None else method

@@ -115,7 +115,7 @@ def prepare(func, y0, t, rtol, atol, options, event_fn) -> Call:
         if not bool(torch.isfinite(bad).all()) or bool((bad < 0).any()):
             raise ValueError(f"{name} must be finite and not negative, not {value!r}")
     if t.device != y0.device:
-        warnings.warn("t is not on the same device as y0. Coercing to y0.device.", stacklevel=3)
+        warnings.warn("t is not on the same device as y0. Coercing to y0.device.", stacklevel=4)
         t = t.to(y0.device)
     return Call(func, y0, t, rtol, atol, options, event_fn, shapes, norm or rms, callbacks, own_norm)
 

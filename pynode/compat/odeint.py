@@ -135,6 +135,7 @@ def _event_gradient(call, time, state):
     return time + moved.to(time.dtype), state + slope * moved.to(state.real.dtype)
 
 
+@uncompiled
 def odeint_dense(func, y0, t0, t1, *, rtol=1e-7, atol=1e-9, method=None, options=None, **solve_options):
     """fn(t) -> the state of dy/dt = func(t, y), y(t0) = y0, at any time between t0 and t1: (*t.shape, *y0.shape).
 
