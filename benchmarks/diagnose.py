@@ -117,10 +117,11 @@ def _name(contestant):
     return method + (f" {structure}" if structure != "dense" else "")
 
 
-def main():
+def main(argv=None):
     parser = report.parser(__doc__)
-    parser.add_argument("--problems", nargs="*", default=[case.name for case in CASES], help="some of the problems, by name")
-    args = parser.parse_args()
+    names = [case.name for case in CASES]
+    parser.add_argument("--problems", nargs="+", default=names, choices=names, help="some of the problems, by name")
+    args = parser.parse_args(argv)
     report.heading()
     rows = []
     for case in CASES:

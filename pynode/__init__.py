@@ -29,7 +29,7 @@ __all__ = [
 
 # What is loaded when it is first asked for: name -> (module, its attribute, or None for the module itself).
 _LAZY = {
-    "crosscheck": ("pynode.engines", "crosscheck"), "diagnose": ("pynode.diagnosis", "diagnose"),
+    "crosscheck": ("pynode.compare", "crosscheck"), "diagnose": ("pynode.diagnosis", "diagnose"),
     "julia": ("pynode.julia", None), "nn": ("pynode.nn", None), "problems": ("pynode.problems", None),
     "train": ("pynode.train", None),
     "odeint": ("pynode.compat.odeint", "odeint"), "odeint_adjoint": ("pynode.compat.adjoint", "odeint_adjoint"),

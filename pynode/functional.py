@@ -131,7 +131,10 @@ class Plan:
         stats = Stats(**{f.name: sum(getattr(s.stats, f.name) for s in self.solved) for f in fields(Stats)})
         times = self.problem.tspan if self.timed else torch.as_tensor(self.problem.tspan, dtype=torch.float64)
         ended = worst.status, worst.message, stats, worst.method
-        return Solution(times, self.layout.unravel(rows), *ended, self.layout, [], (), worst.choice)
+        return Solution(
+            times, self.layout.unravel(rows), *ended, self.layout, [], (), worst.choice,
+            examine=None if worst.success else worst.report,
+        )
 
 
 def _depends(x) -> bool:

@@ -13,16 +13,16 @@ class Held:
     """Parameters and buffers of the modules that a vector field is, belongs to, or closes over, as they are now.
 
     torch.func.functional_call puts tensors into a module for the time of one call. The backward pass comes after it, and
-    must find them there.
+    must find them there. roots: the modules named above; modules: these and those inside them, compiled by TorchScript aside.
     """
 
     def __init__(self, f, device):
         cells = [_content(cell) for cell in getattr(f, "__closure__", None) or ()]
-        roots = [x for x in (f, getattr(f, "__self__", None), *cells) if isinstance(x, torch.nn.Module)]
+        self.roots = roots = [x for x in (f, getattr(f, "__self__", None), *cells) if isinstance(x, torch.nn.Module)]
         # What TorchScript has compiled holds its tensors elsewhere, and functional_call cannot replace them.
-        modules = [m for root in roots for m in root.modules() if not isinstance(m, torch.jit.ScriptModule)]
+        self.modules = [m for root in roots for m in root.modules() if not isinstance(m, torch.jit.ScriptModule)]
         self._slots = [
-            (holder, name, tensor) for module in modules
+            (holder, name, tensor) for module in self.modules
             for holder in (module._parameters, module._buffers) for name, tensor in holder.items()
         ]
         self._device = device.type

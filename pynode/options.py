@@ -13,7 +13,8 @@ class Options:
     """Tolerances and limits of a solve. Times and steps in units of t, atol in units of y.
 
     rtol: float; atol: float, or one value a component, in the structure of y0 or flat, (n,).
-    first_step: the first step tried (chosen by the method if None). step_size: fixed steps of this size, no error control.
+    first_step: the first step tried (chosen by the method if None). step_size: fixed steps of this size, no error control;
+    a state that overflows ends the solve with Status.DIVERGED.
     min_step, max_step: bounds of |h|. max_steps: limit on attempted steps. max_nfe: limit on evaluations of f.
     tstops: times that steps must end at.
     """

@@ -14,10 +14,11 @@ class RowField:
 
     f is called with t of shape (m, 1, ...), which broadcasts against the rows, y with its leading dimension m, and the
     tensors among args whose first dimension is the batch's cut to the same rows. ``select`` leaves rows out, for good.
-    parameters: the tensors that gradients reach, as those of a VectorField.
+    parameters: the tensors that gradients reach, as those of a VectorField. compiled: CompiledRows of whole steps
+    (methods/rows_compiled.py), None where steps are run as they stand.
     """
 
-    mass = structure = None  # a batch of small dense systems
+    mass = structure = compiled = None  # a batch of small dense systems
 
     def __init__(self, problem, stats=None, args=None, layout=None, batch=None, parameters=()):
         self.problem, self.stats, self.parameters = problem, stats if stats is not None else Stats(), parameters
@@ -40,11 +41,14 @@ class RowField:
 
     def select(self, keep):
         """The field of the rows in keep, an index or mask (m,)."""
-        args = tuple(a[keep] if self._by_row(a) else a for a in self.args)
+        args = tuple(a[keep] if self.by_row(a) else a for a in self.args)
         count = int(keep.sum()) if keep.dtype == torch.bool else len(keep)
-        return RowField(self.problem, self.stats, args, self.layout, count, self.parameters)
+        found = RowField(self.problem, self.stats, args, self.layout, count, self.parameters)
+        found.compiled = self.compiled
+        return found
 
-    def _by_row(self, a):
+    def by_row(self, a):
+        """Whether an argument of f belongs to the rows, one entry of its first dimension to each."""
         return isinstance(a, torch.Tensor) and a.dim() > 0 and len(a) == self.batch
 
     def __call__(self, t, y):

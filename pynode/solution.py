@@ -57,10 +57,13 @@ class Solution:
     def report(self):
         """Why the solve failed, where, and what to try next: a FailureReport, whose str() is a page of text.
 
-        It tries the last steps again and asks f some dozens of times. ValueError where nothing failed.
+        It tries the last steps again and asks f some hundreds of times, of which nothing remains: neither in the counts nor in
+        torch's random numbers or the buffers of f. ValueError where nothing failed, and for the path of an SDE.
         """
         if self.success:
             raise ValueError(f"this solve did not fail ({self.status.sentence}), so that there is nothing to report")
+        if self._examine is None:
+            raise ValueError("reports are made of ordinary differential equations alone; message says how this solve ended")
         return self._examine()
 
     def __call__(self, t):

@@ -16,7 +16,7 @@ from .algebra.structure import blocks, structure_of
 from .backends import registry as backends
 from .backends.graphless import without_graph
 from .events import as_events, as_times
-from .failure import Case, examine
+from .failure import Case, examine, occurred
 from .field import VectorField
 from .legs import Course, Leg, boundaries
 from .limits import Limits
@@ -112,8 +112,9 @@ def solve(
     if batched and engine.name == "julia":
         # SciML has one step for all rows, and a Jacobian of as many blocks.
         structure, batched = blocks(structure, problem.y0) if method.implicit else structure, False
-    if compile and (batched or engine.name == "julia"):
-        raise ValueError("compile=True is for single systems on the torch engine: leave compile away, or batched and backend")
+    if compile and engine.name == "julia":
+        raise ValueError("compile=True is for the torch engine: leave compile away, or backend")
+    compiler = ("inductor" if compile is True else compile) if compile else None
     if batched:
         if any(x is not None for x in (callback, max_seconds, nonnegative, domain)):
             raise ValueError(
@@ -127,7 +128,7 @@ def solve(
         if problem.mass is not None or structure != "dense":
             raise ValueError("batched=True takes small dense systems without a mass matrix: leave batched away")
         watched, boundary = as_events(events), as_times(jumps, "jumps")
-        return solve_batched(problem, method, options, throw, adjoint, params, watched, boundary)
+        return solve_batched(problem, method, options, throw, adjoint, params, watched, boundary, compiler)
     layout = problem.layout()
     times = problem.times(layout.device)
     values = times.detach().tolist()
@@ -135,7 +136,8 @@ def solve(
     field = VectorField(problem, layout, values[0], params)
     field.mass, field.structure = Mass.of(problem.mass, layout), structure_of(structure, method, problem)
     if compile:
-        check_compiled(field, method, problem.jac)
+        structured = any(x is not None for x in (problem.jac, field.mass, field.structure, field.parts))
+        check_compiled(problem.f, method, structured)
     limits = Limits.of(layout, field.stats, callback, max_seconds, nonnegative, domain)
     flat = layout.ravel(problem.y0)
     atol = options.flat_atol(layout, flat)
@@ -151,7 +153,7 @@ def solve(
     taken, why = field if direct else field.isolated(), ""
     if compile:
         steps = method if step_size is None else method.fixed()
-        taken.compiled = CompiledSteps(steps, taken, "inductor" if compile is True else compile, ahead=callback is None)
+        taken.compiled = CompiledSteps(steps, taken, compiler, ahead=callback is None)
     if choosing_adjoint:
         adjoint, why = choose_adjoint(field, method)
     if not direct and torch.is_grad_enabled() and (flat.requires_grad or taken.parameters):
@@ -210,10 +212,11 @@ def solve(
         choice += f"; switches made: {field.stats.switches}"
 
     def examined():
-        path, events = course.path, [(record.name, float(record.t)) for record in course.records]
+        path, stats = course.path, field.stats
         return examine(Case(
             problem, field, layout, engine.twin(method), method.name, course.status, path.t, path.y, flat,
-            (values[0], values[-1]), options, atol, (len(ys), len(values)), path.attempts, limits, events,
+            (values[0], values[-1]), options, atol, (len(ys), len(values)), path.attempts, stats.accepted + stats.rejected,
+            path.times, limits, occurred(course.records, course.events, course.counts, path.t),
         ))
 
     solution = Solution(

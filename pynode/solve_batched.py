@@ -12,14 +12,16 @@ from .adjoints.row_points import RowPart
 from .backends.graphless import without_graph
 from .backends.row_steps import RowSteps
 from .backends.torch_batched import Spans, integrate
-from .failure import Case, examine
+from .failure import Case, examine, occurred
 from .field import VectorField
 from .held import Held
 from .methods.bdf import BDF
+from .methods.compiled import check
 from .methods.dirk import DIRK
 from .methods.explicit import ExplicitRungeKutta
 from .methods.rosenbrock import RosenbrockMethod
 from .methods.rows_bdf import BDFRows
+from .methods.rows_compiled import CompiledRows
 from .methods.rows_dirk import DIRKRows
 from .methods.rows_history import HISTORIES
 from .methods.rows_onestep import ExplicitRows, RosenbrockRows
@@ -41,11 +43,14 @@ def serves(method) -> bool:
     return type(method) in STEPPERS and (not isinstance(method, BDF) or type(method.history) in HISTORIES)
 
 
-def solve_batched(problem, method, options, throw, adjoint, params, events, jumps) -> BatchSolution:
+def solve_batched(problem, method, options, throw, adjoint, params, events, jumps, compiler) -> BatchSolution:
     """Solve every row of problem.y0, (B, ...), with its own steps; problem.tspan (T,), or (T, B) with a column a row.
 
-    events: (events, presets), lists of (number, object); jumps: (k,) times, float64.
+    events: (events, presets), lists of (number, object); jumps: (k,) times, float64. compiler: backend of torch.compile for
+    whole steps, None for steps as they stand.
     """
+    if compiler is not None:
+        check(problem.f, method, False)
     if not serves(method):
         raise ValueError(
             f"{method.name} does not run with batched=True: choose an explicit, Rosenbrock or diagonally implicit method "
@@ -66,6 +71,8 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
     moving = times.requires_grad and torch.is_grad_enabled()
     if options.step_size is not None:
         method = method.fixed()
+    if compiler is not None:
+        field.compiled = CompiledRows(method, field, compiler)
     stepper, values, stops = STEPPERS[type(method)], moments.cpu().numpy(), np.sort(options.tstops)
 
     def leg(rows, start, t, end, place, attempts, watch):
@@ -118,10 +125,13 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
         end, bounds = course.ends[row], atol[row] if atol.dim() == 2 else atol
         outputs = int(course.place[row]), len(values)
         single = ODEProblem(lambda t, y: own.at(t.reshape(1), y.unsqueeze(0)).squeeze(0), end, span)
-        events = [(record.name, float(record.t)) for record in course.records[row]]
+        events = occurred(course.records[row], course.events, course.counts[row], float(course.t[row]))
+        alone = VectorField(single, Layout(end), span[0], [])
+        alone.held = held
         return examine(Case(
-            problem, VectorField(single, Layout(end), span[0], []), layout, method, method.name, course.statuses[row],
-            float(course.t[row]), end, flat[row], span, options, bounds, outputs, [], None, events, row,
+            problem, alone, layout, method, method.name, course.statuses[row],
+            float(course.t[row]), end, flat[row], span, options, bounds, outputs, [], int(course.attempts[row]), [], None,
+            events, row,
         ))
 
     solution = BatchSolution(

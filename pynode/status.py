@@ -32,7 +32,8 @@ class Status(Enum):
     )
     DIVERGED = (
         "the state is no longer finite after steps of fixed size",
-        "take smaller steps, or, where the drift is stiff, a method that is implicit in it ('implicitem')",
+        "take smaller steps, or, where the problem is stiff, an implicit method ('implicitem' for the drift of a stochastic "
+        "equation); or leave step_size away, so that the steps follow the error",
     )
     NEWTON = (
         "Newton's iteration did not converge, also with ever smaller steps",

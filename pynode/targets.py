@@ -23,8 +23,8 @@ def target(name: str, y0=None, tspan=None) -> Problem:
 
     Code of a module or file is run. ModelError or ValueError where the name stands for nothing that can be solved.
     """
-    path, separator, attribute = name.rpartition(":")
-    if separator and (path.endswith(".py") or not Path(name).exists()):
+    path, _, attribute = name.rpartition(":")
+    if path and (path.endswith(".py") or not Path(name).exists()):
         found = _as_problem(_object(path, attribute), attribute, y0, tspan)
     elif Path(name).exists() or Path(name).suffix == ".pt":
         found = load_model(name).as_problem(Path(name).stem)
@@ -48,10 +48,13 @@ def _object(path, attribute):
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
         else:
-            sys.path.insert(0, "")  # as python -m: modules of the folder are found
+            if "" not in sys.path:
+                sys.path.insert(0, "")  # as python -m: modules of the folder are found
             module = importlib.import_module(path)
     except (FileNotFoundError, ModuleNotFoundError) as error:
         raise ModelError(f"{path} cannot be imported ({error}): give a module, or a file that ends in .py") from None
+    except Exception as error:  # of that code, whatever it is
+        raise ModelError(f"{path} cannot be run ({type(error).__name__}: {error}): --debug shows where it fails") from error
     try:
         found = getattr(module, attribute)
     except AttributeError:
@@ -68,15 +71,17 @@ def _as_problem(found, name, y0, tspan) -> Problem:
         start, times = found.y0, torch.as_tensor(found.tspan, dtype=torch.float64)
         if not isinstance(start, torch.Tensor) or start.dim() != 1 or found.args or found.mass is not None:
             raise ValueError(f"{name} has a state in parts, args or a mass matrix, which no command takes: use pynode.solve")
-        found, y0 = found.f, start.tolist() if y0 is None else y0
-        tspan = (float(times[0]), float(times[-1])) if tspan is None else tspan
+        found, y0, tspan = found.f, start.tolist(), (float(times[0]), float(times[-1]))
     elif not callable(found):
         kind = type(found).__name__
         raise ModelError(f"{name} is a {kind}: give a Problem, an ODEProblem, a module or a function f(t, y)")
     y0 = getattr(found, "y0", None) if y0 is None else y0
     tspan = getattr(found, "tspan", None) if tspan is None else tspan
     if y0 is None or tspan is None:
-        raise ValueError(f"{name} is a vector field: say where it starts, --y0 1,0,0, and over which times, --t 0,10")
+        raise ValueError(
+            f"{name} is a vector field: say where it starts, --y0 1,0,0, and over which times, --t 0,10, as options of pynode "
+            "solve; or give it the attributes y0 and tspan"
+        )
     field = found if isinstance(found, torch.nn.Module) else _Function(found)
     dtype = next((p.dtype for p in field.parameters() if p.is_floating_point()), torch.float64)
     start = torch.as_tensor(y0, dtype=dtype).reshape(-1)

@@ -9,14 +9,17 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from test_train import stiff_linear
 
 import pynode.train
-from pynode import cli, cli_compare
+from pynode import solve
+from pynode.cli import compare as cli_compare
 from pynode.cli import main
+from pynode.cli import train as cli_train
 from pynode.compare import compare
 from pynode.compare import runs as runs_module
 from pynode.train import Options
@@ -144,12 +147,12 @@ def test_full_disk_exits_1(csv_file, tmp_path, capsys, monkeypatch):
 
 
 def test_interruption_exits_130(csv_file, tmp_path, capsys, monkeypatch):
-    class Stop(cli.display().__class__):
+    class Stop(cli_train.display().__class__):
         def epoch(self, record, epochs, best):
             raise KeyboardInterrupt
 
     out = ["--out", str(tmp_path / "out")]
-    monkeypatch.setattr(cli, "display", Stop)
+    monkeypatch.setattr(cli_train, "display", Stop)
     assert main(["train", csv_file, *QUICK, *out]) == 130
     assert "interrupted after epoch 1; add --resume to go on" in capsys.readouterr().err
     assert (tmp_path / "out" / "fit.png").exists()
@@ -157,7 +160,11 @@ def test_interruption_exits_130(csv_file, tmp_path, capsys, monkeypatch):
     def early(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "read_csv", early)
+    monkeypatch.setattr(cli_train, "read_csv", early)
+    assert main(["train", csv_file, "--out", str(tmp_path / "new")]) == 130
+    assert capsys.readouterr().err == "pynode: interrupted.\n"
+    monkeypatch.undo()
+    monkeypatch.setattr(cli_train, "fit", early)
     assert main(["train", csv_file, "--out", str(tmp_path / "new")]) == 130
     assert "nothing had been saved" in capsys.readouterr().err
 
@@ -177,10 +184,20 @@ def test_without_matplotlib_the_plots_are_left_out(csv_file, tmp_path, capsys, m
     assert not list((tmp_path / "out").glob("*.png"))
 
 
+def test_a_fit_that_cannot_be_solved_leaves_the_plot_of_the_loss(tmp_path, monkeypatch):
+    def failing(*given):
+        solve(lambda t, y: y, torch.ones(1), (0.0, 1.0), max_steps=1)
+
+    said, run = [], SimpleNamespace(history=[{"epoch": 0, "loss": 1.0}], field=None)
+    monkeypatch.setattr(cli_train, "plot_fit", failing)
+    assert cli_train.draw(run, None, "fbdf", tmp_path, said.append) == [tmp_path / "loss.png"]
+    assert (tmp_path / "loss.png").exists() and said[0].startswith("The plot of the fit was left out: ")
+
+
 def test_live_display_is_used_in_a_terminal(monkeypatch, capsys):
     pytest.importorskip("rich", reason="the live display is rich's")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    show = cli.display()
+    show = cli_train.display()
     assert type(show).__name__ == "Live"
     show.warm(1, 2, 0.5)
     show.epoch({"epoch": 1, "loss": 0.5, "accepted": 3, "nfe": 9, "backward_nfe": 4, "seconds": 1.0}, 2, 0.5)
@@ -188,7 +205,7 @@ def test_live_display_is_used_in_a_terminal(monkeypatch, capsys):
     show.close()
     assert "a [sentence]" in capsys.readouterr().out
     monkeypatch.setitem(sys.modules, "rich.progress", None)
-    assert type(cli.display()).__name__ == "Lines"
+    assert type(cli_train.display()).__name__ == "Lines"
 
 
 def test_run_as_a_module(tmp_path):
@@ -204,8 +221,8 @@ def examples(tmp_path, monkeypatch):
     shutil.copytree(EXAMPLES, tmp_path / "examples")
     cheap = {"hidden": (6,), "epochs": 2, "polish": 1, "warm_start": 10, "candidates": 1, "rtol": 1e-3, "relative": 0.0}
     monkeypatch.setattr(pynode.train, "Options", lambda **more: Options(**more | cheap))
-    monkeypatch.setattr(cli, "Options", lambda **more: Options(**more | cheap))
-    monkeypatch.setattr(cli, "fields", lambda _: fields(Options))
+    monkeypatch.setattr(cli_train, "Options", lambda **more: Options(**more | cheap))
+    monkeypatch.setattr(cli_train, "fields", lambda _: fields(Options))
     monkeypatch.setattr(runs_module, "REFERENCE_RTOLS", (1e-4,))
     monkeypatch.setattr(cli_compare, "compare", lambda *four, report: compare(*four[:3], 2000, report))
     monkeypatch.setattr(sys, "argv", ["example"])
@@ -228,7 +245,7 @@ def test_the_demo_runs(examples, capsys):
 
 
 def test_example_data_are_robertson():
-    data = cli.read_csv(EXAMPLES / "data" / "robertson.csv")
+    data = cli_train.read_csv(EXAMPLES / "data" / "robertson.csv")
     (run,) = data.trajectories
     assert data.columns == ("A", "B", "C") and len(run.t) == 51
     assert float(run.t[1]) == 1e-5 and float(run.t[-1]) == 1e5

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from pynode.compare import compare
+from pynode.compare import compare, work
+from pynode.compare.runs import deviation
 from pynode.problems import Problem
 
 
@@ -59,11 +60,33 @@ def test_table_and_csv_agree(problem, tmp_path):
     assert line.split()[0] == "FBDF" and line.split()[4] == row["nfe"]
 
 
-def test_times_of_the_problem_are_used(problem):
+@pytest.mark.parametrize("start", [0.0, 8.0])
+def test_times_of_the_problem_are_used(problem, start):
     """How far a solve got is told by the last of the problem's own output times."""
-    problem = replace(problem, t_eval=torch.tensor([0.25, 0.5, 2.0], dtype=torch.float64))
+    times = torch.tensor([0.25, 0.5, 2.0], dtype=torch.float64) + start
+    problem = replace(problem, tspan=(start, start + 2.0), t_eval=times)
     (row,) = compare(problem, ["tsit5"], 1e-4, max_nfe=800).rows
     assert row.reached == 0.125
+
+
+def test_deviations_are_relative_to_each_component():
+    exact = torch.tensor([[0.0, 1.0], [2.0, -1000.0], [1.0, 0.0]], dtype=torch.float64)
+    assert deviation(exact[:2] + torch.tensor([0.02, 1.0]), exact) == pytest.approx(0.01)
+    assert deviation(exact + torch.tensor([0.0, 30.0]), exact) == pytest.approx(0.03)
+
+
+def test_julia_compiles_before_it_is_timed(problem, monkeypatch):
+    """One more solve of a method of Julia's; the torch engine's stands for it here."""
+    spans, real = [], work.solve_problem
+
+    def spied(problem, times, *more, **options):
+        spans.append(len(times))
+        return real(problem, times, *more, **options)
+
+    monkeypatch.setattr(work, "solve_problem", spied)
+    monkeypatch.setattr(work.algorithms, "get", work.registry.get)
+    (row,) = compare(problem, ["julia:fbdf"], 1e-3).rows
+    assert row.method == "julia:FBDF" and spans == [2, 101]
 
 
 def test_mistakes():

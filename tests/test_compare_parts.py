@@ -1,19 +1,27 @@
 """Dependence on the solver, gradients by adjoint, stiffness from field to field, and the page that holds all of it."""
 
+import json
 import re
 import shutil
 import subprocess
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from pynode import problems, solve
 from pynode.cli import main
-from pynode.compare import compare_gradients, runs, solver_dependence, stiffness_over
+from pynode.compare import compare, compare_gradients, crosscheck, runs, solver_dependence, stiffness_over
+from pynode.compare import engines as engines_module
+from pynode.compare import gradients as gradients_module
 from pynode.compare.page import Section, write_page
+from pynode.compare.pictures import bars
 from pynode.compare.report import report
 from pynode.problems import Problem
 
+report_module = sys.modules["pynode.compare.report"]  # whose name in the package is that of the function
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -48,6 +56,7 @@ def test_dependence_on_the_solver():
     rows = {(row.method, row.setting): row for row in found.rows}
     assert rows["Euler", "100 steps"].deviation is None and rows["Euler", "100 steps"].status == "left all bounds"
     assert rows["RK4", "4,000 steps"].deviation < 1e-6 < rows["Euler", "4,000 steps"].deviation < 1e-2
+    assert rows["RK4", "4,000 steps"].nfe // 4 == 4000 and rows["Euler", "4,000 steps"].nfe // 10 == 400
     assert rows["FBDF", "rtol 1e-06"].deviation < rows["FBDF", "rtol 0.001"].deviation
     assert "left all bounds" in str(found) and "deviation from Rodas5P" in str(found)
 
@@ -58,9 +67,69 @@ def test_gradients_by_adjoint():
     rows = {row.adjoint: row for row in found.rows}
     for name in ("discrete", "forward", "gauss"):
         assert rows[name].deviation < 1e-4 and rows[name].work > 0, name
+        assert rows[name].deviation > 0, name  # from those of another method, and tighter
+    given, start = problem(), problem().y0.requires_grad_()
+    solution = runs.solve_problem(given, runs.output_times(given), "fbdf", 1e-6, start=start, adjoint="discrete")
+    runs.weighted_gradients(solution.y, [start])
+    s = solution.stats
+    # A Jacobian of two states counts as two evaluations.
+    assert s.backward_njac > 0 and rows["discrete"].work == s.backward_nfe + s.backward_nvjp + 2 * s.backward_njac
     assert rows["discrete"].deviation == pytest.approx(rows["forward"].deviation, rel=1e-3)
     assert rows["backsolve"].deviation is None and "refused" in rows["backsolve"].status
     assert "deviation from the discrete adjoint of rodas5p" in str(found)
+
+
+def test_a_gradient_that_is_not_a_number_is_told(monkeypatch):
+    """Also where that of the start is right."""
+    real, calls = gradients_module.weighted_gradients, []
+
+    def spoilt(states, inputs):
+        calls.append(0)
+        start, rate = real(states, inputs)
+        return [start, rate if len(calls) == 1 else torch.full_like(rate, torch.nan)]
+
+    monkeypatch.setattr(gradients_module, "weighted_gradients", spoilt)
+    (row,) = compare_gradients(problem(10.0), ("discrete",)).rows
+    assert row.deviation is None and row.status == "the gradient is not finite"
+
+
+def test_weighted_gradients_see_every_component_alike():
+    """Of any size, one that is zero throughout included; zero for what plays no part."""
+    a, unused = torch.ones(3, requires_grad=True), torch.ones(2, requires_grad=True)
+    found, none = runs.weighted_gradients(torch.stack([a * torch.tensor([1e-20, 1e5, 0.0])] * 4), [a, unused])
+    assert none.tolist() == [0, 0] and found[2] == 0
+    assert all(0.1 < abs(x) < 10 for x in found[:2].tolist())
+
+
+def test_both_engines(monkeypatch):
+    """Start, times and tolerances are those of the problem. The torch engine serves for Julia's here, at its tolerance and at
+    a looser one."""
+    calls, looser = [], []
+
+    def served(asked, *, backend, adjoint, rtol, atol, **options):
+        calls.append((backend, adjoint, rtol, atol, list(asked.tspan)))
+        rtol = rtol if backend == "torch" or not looser else 1e3 * rtol
+        return solve(asked, rtol=rtol, atol=atol, adjoint="discrete", **options)
+
+    monkeypatch.setattr(engines_module, "solve", served)
+    found, own = crosscheck("robertson", method="rodas5p", rtol=1e-5), problems.get("robertson")
+    assert found.ok and "agree" in str(found) and found.bound == pytest.approx(1e-2)
+    assert [(row.quantity, row.difference) for row in found.rows] == [("y", 0), ("gradient in y0", 0), ("gradient in k", 0)]
+    assert [call[:3] for call in calls] == [("torch", "discrete", 1e-5), ("julia", "gauss", 1e-5)]
+    for *_, atol, times in calls:
+        assert times == [0.0, *own.t_eval.tolist()]  # not from the first output on
+        assert torch.allclose(atol, torch.as_tensor(own.atol, dtype=torch.float64) * (1e-5 / own.rtol), rtol=1e-12)
+    looser.append(True)
+    apart = crosscheck("robertson", t=[0.0, 1.0], method="rodas5p", rtol=1e-6, atol=1e-8, bound=1e-9)
+    assert not apart.ok and "DIFFER" in str(apart) and calls[-1][3:] == (1e-8, [0.0, 1.0])
+
+
+def test_bars_are_as_long_as_their_values():
+    """Nothing at zero, all of the axis where a solve did not finish."""
+    axis = bars(["a", "b", "c", "d"], [1e-3, 0.0, None, 1e-2], "title", "unit").axes[0]
+    ends = [bar.get_x() + bar.get_width() for bar in axis.patches]
+    low, high = 1e-3 / 3, 3e-2
+    assert ends == pytest.approx([1e-3, low, high, 1e-2])
 
 
 def test_stiffness_from_field_to_field(tmp_path):
@@ -77,8 +146,10 @@ def test_the_command(tmp_path, capsys):
     options = ["--methods", "fbdf,tsit5", "--rtol", "1e-3", "--max-nfe", "2000", "--out", str(tmp_path)]
     assert main(["compare", "spiral", "spiral", *options]) == 0
     assert {path.name for path in tmp_path.glob("*.csv")} == {"compare-spiral.csv", "compare-spiral-2.csv"}
-    assert main(["compare", "spiral", "--json", *options]) == 0
-    assert '"method": "FBDF"' in capsys.readouterr().out
+    capsys.readouterr()
+    assert main(["compare", "spiral", "--json", *options, "--max-nfe", "30"]) == 0
+    rows = json.loads(capsys.readouterr().out)["spiral"]
+    assert [row["method"] for row in rows] == ["FBDF", "Tsit5"] and not any(row["finished"] for row in rows)
 
 
 def test_stiffness_by_the_command(tmp_path, capsys):
@@ -102,6 +173,24 @@ def test_the_page_holds_everything(page):
         assert f"slow: {part}" in text
     assert all(address.startswith(("data:", "#")) for address in re.findall(r'(?:src|href)="([^"]*)"', text))
     assert "default-src 'none'" in text  # and what is not there cannot be asked for
+
+
+def test_a_report_makes_nothing_twice(monkeypatch):
+    """Comparisons that are there are taken; of more than three problems the first and the last have parts of their own."""
+    near, far = (compare(problem(1.5), ["tsit5"], rtol) for rtol in (1e-2, 1e-3))
+    made = dict.fromkeys("abc", near) | {"d": far}
+    stiffness = SimpleNamespace(
+        diagnoses=dict.fromkeys("abcd", SimpleNamespace(figure=lambda: None)), note="", cells=[], figure=lambda: None
+    )
+    for name, value in (("stiffness_over", stiffness), ("reference", None), ("compare", None), ("solver_dependence", stiffness),
+                        ("compare_gradients", stiffness), ("write_page", None)):
+        monkeypatch.setattr(report_module, name, lambda *given, value=value, **more: told.append(given) or value)
+    told, said = [], []
+    report("page.html", dict.fromkeys("abcd", problem()), progress=said.append, made=made)
+    sections = told[-1][-1]
+    assert [s.title for s in sections if "work" in s.title] == ["a: accuracy against work", "d: accuracy against work"]
+    assert [s.cells for s in sections if "work" in s.title] == [made["a"].cells, made["d"].cells]
+    assert said[0] == "stiffness" and "a: accuracy against work" in said and "b: accuracy against work" not in said
 
 
 def test_text_of_others_cannot_become_markup(tmp_path):

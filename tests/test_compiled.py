@@ -202,6 +202,25 @@ def test_what_is_compiled_once_serves_all_solves():
     assert set(field.state_dict()) == {"net.0.weight", "net.0.bias", "net.2.weight", "net.2.bias"}
 
 
+def test_what_changes_in_the_field_is_seen():
+    """A number, a constant and a parameter in the place of another: f is compiled again."""
+    class Decay(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.k, self.shift, self.weight = 1.0, tensor(0.0), nn.Parameter(tensor(1.0))
+
+        def forward(self, t, y):
+            return self.shift - self.k * self.weight * y
+
+    field, ends = Decay(), []
+    for name, value in (("k", 1.0), ("k", 2.0), ("shift", tensor(1.0)), ("weight", nn.Parameter(tensor(3.0)))):
+        setattr(field, name, value)
+        found, expected = (solve(field, tensor(1.0), TIMES, method="BS3", rtol=1e-2, compile=c).y[-1] for c in (TRACED, False))
+        assert torch.allclose(found, expected, rtol=0, atol=1e-13)
+        ends.append(float(found.detach()))
+    assert len(set(ends)) == 4
+
+
 def test_models_and_structured_states():
     """NeuralODE of a field without time, compiled once for all its calls; and a state in parts."""
     torch.manual_seed(1)
@@ -235,7 +254,8 @@ def test_auto_is_rodas5p():
     ({"method": "rodas5p", "structure": "sparse"}, ValueError, "small dense systems"),
     ({"method": "rodas5p", "mass": tensor(1.0, 1.0)}, ValueError, "small dense systems"),
     ({"method": "rodas5p", "jac": lambda t, y: -torch.eye(2)}, ValueError, "small dense systems"),
-    ({"method": "tsit5", "batched": True}, ValueError, "single systems"),
+    ({"method": "qndf", "batched": True}, ValueError, "explicit Runge-Kutta and Rosenbrock"),
+    ({"method": "rodas5p", "backend": "julia"}, ValueError, "torch engine"),
 ])
 def test_refusals(options, error, says):
     with pytest.raises(error, match=says):

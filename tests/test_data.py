@@ -62,6 +62,7 @@ def test_dropped_columns_are_not_read(write):
         ("t,a\n0,1\n1,2\n", {}, "has 2 lines of data, too few"),
         ("t,a\n0,1\n1,x2\n2,3\n3,4\n", {}, "line 3, column 'a': 'x2' is not a finite number"),
         ("t,a\n0,1\n1,inf\n2,3\n3,4\n", {}, "line 3, column 'a': 'inf' is not a finite number"),
+        ("t,a\n0,1\n1," + "2" * 140_000 + "\n", {}, "line 3 is not CSV (field larger than"),
         ("t,a\n0,1\n1,2,9\n2,3\n3,4\n", {}, "line 3: 3 cells, but the header names 2 columns"),
         ("t,a\n0,1\n,2\n2,3\n3,4\n", {}, "line 3, column 't': no time"),
         ("t,a\n0,1\n1,2\n1,3\n3,4\n", {}, "line 4, column 't': time 1 appears twice; keep one of the lines, or name"),
@@ -104,6 +105,7 @@ def test_scaling_of_the_paper_and_of_decades(write):
     assert paper.y_min == own.y_min == (0.0, 1.0) and paper.y_scale == own.y_scale == (4.0, 2.0)
     assert paper.t_scale == (101.0, 101.0)
     assert own.t_scale == pytest.approx((2.0, 4.0))
+    assert Scaling.of(read_csv(write(GOOD, "falls.csv"))).t_scale == pytest.approx((0.8 / 0.5, 0.3 / 0.1))
     y = data.trajectories[0].y
     assert torch.allclose(own.physical(own.scaled(y)), y)
     assert Scaling.from_dict(own.as_dict()) == own

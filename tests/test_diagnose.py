@@ -215,3 +215,14 @@ def test_the_command(tmp_path, capsys):
     assert main(["diagnose", "nothing"]) == 2 and "neither a model file nor a problem" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         main(["diagnose", "robertson", "--rtol", "-1"])
+
+
+def test_a_sliding_mode_is_given_up_soon():
+    """Most steps are refused and the rest lead nowhere: neither max_steps of them are taken, nor a second walk."""
+
+    def f(t, y):
+        return torch.stack((0.5 * torch.cos(t) - torch.sign(y[0]), y[0] - y[1]))
+
+    found = pynode.diagnose(f, vector(0.3, 0.0), (0.0, 3.0), trials=False)
+    assert found.walk.status is pynode.Status.MAX_STEPS and len(found.walk.attempts) <= 2000 and 0.5 < found.walk.reached < 0.7
+    assert found.labels == {"discontinuous"} and found.failure.cause == "jump of f in the state"

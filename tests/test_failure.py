@@ -75,6 +75,10 @@ def slow(limit):
     return solve(f, tensor(1.0), [0.0, 1.0], method="tsit5", max_seconds=limit)
 
 
+def fixed(size):
+    return solve(lambda t, y: -100 * y, tensor(1.0), [0.0, 15.0], method="rk4", step_size=size)
+
+
 def rows(end):
     times = torch.stack((tensor(0.0, 0.0), tensor(1.0, end)))
     return solve(square, tensor(0.1, 1.0).unsqueeze(1), times, method="rodas5p", batched=True)
@@ -146,6 +150,10 @@ CASES = {
     "a ball that comes to rest": (
         lambda: ball(3.0), "events pile up", "faster and faster",
         lambda r: ball(number("before t = ([\\d.]+)", r.remedy) - 1e-3),
+    ),
+    "fixed steps that are too long": (
+        lambda: fixed(0.1), "steps too long", "about 100 at the start, 10 over a step",
+        lambda r: fixed(number("step_size=([\\d.e-]+)", r.remedy)),
     ),
     "min_step": (
         lambda: shaken(min_step=1e-2), "min_step", "asks for steps",

@@ -71,6 +71,15 @@ def test_error_of_a_gradient_is_its_difference_from_diffrax():
     assert rows[0]["error"] == pytest.approx(0.1) and "error" not in rows[1]
 
 
+def test_error_of_a_row_is_its_largest_in_units_of_the_tolerances():
+    batch = gpu.batched.Batch(3, 0, 1.0, 1e-2)
+    reference = torch.tensor([[[1.0, 0.0], [2.0, 0.0], [4.0, 0.0]]] * 2)
+    states = reference.clone()
+    states[1, 0, 0] += 0.0101  # the unit of 1 + 0.01
+    states[0, 2, 1] += 0.0005  # atol is 1e-4
+    assert batch.errors(states, reference) == pytest.approx({"error": 1.0, "worst": 5.0}, rel=1e-3)
+
+
 def test_rows_that_did_not_arrive_are_counted():
     states = torch.zeros(3, 4, 2)
     states[-1, 1, 0] = states[-1, 3] = float("nan")

@@ -9,6 +9,7 @@ from pynode import solve
 from pynode.nn import CRNN, Arrhenius, HybridField, NeuralODE, RateConstants, ReactionNetwork
 from pynode.nn.kinetics import GAS_CONSTANT
 from pynode.problems import get
+from pynode.reactions import sides
 
 ROBERTSON = ["A -> B", "2 B -> B + C", "B + C -> A + C"]
 TIGHT = {"rtol": 1e-8, "atol": 1e-12}
@@ -68,6 +69,12 @@ def test_it_is_robertsons_problem():
     assert torch.equal(matrices(0.0, y), network(0.0, y))
 
 
+def test_reactions_as_text():
+    for text in ("A + A -> 2 B + B", "2 A->B +B+ B"):
+        assert sides(text) == ({"A": 2}, {"B": 3})
+    assert sides("-> A") == ({}, {"A": 1})
+
+
 def test_conservation():
     """2 A -> B, B + C -> D keeps A + 2 B + 2 D and C + D: in the equations to rounding, and along a stiff solve."""
     network = ReactionNetwork.of(["2 A -> B", "B + C -> D"], "ABCD", RateConstants([1e4, 3.0]))
@@ -81,6 +88,20 @@ def test_conservation():
         with torch.no_grad():
             path = solve(network, y0, [0.0, 0.1, 1.0], method=method, rtol=1e-4, atol=1e-7).y
         assert ((path - y0) @ rows.T).abs().max() < 1e-13
+
+
+def test_conservation_in_float32():
+    """A singular value that is zero is 1e-7 there; of seven species in five reactions, H and O and what no reaction touches."""
+    reactions = ["H2 + O2 -> H2O2", "H2O2 -> 2 OH", "2 OH -> H2O + O", "O + H2 -> OH + H", "H + O2 -> OH + O"]
+    species = ["H2", "O2", "H2O2", "OH", "H2O", "O", "H"]
+    single, double = (
+        ReactionNetwork.of(reactions, species, RateConstants([1.0] * 5, dtype=dtype)).conserved()
+        for dtype in (torch.float32, torch.float64)
+    )
+    assert single.dtype == torch.float32 and double.dtype == torch.float64
+    torch.testing.assert_close(single.T @ single, (double.T @ double).float(), rtol=0, atol=1e-6)
+    for known in (tensor(2.0, 0.0, 2.0, 1.0, 2.0, 0.0, 1.0), tensor(0.0, 2.0, 2.0, 1.0, 1.0, 1.0, 0.0)):
+        torch.testing.assert_close(single.T @ (single @ known.float()), known.float(), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["fbdf", "rodas5p"])
@@ -99,6 +120,25 @@ def test_gradients_at_several_temperatures(method):
     single = solve(thermal(), y0[1], [0.0, 1.0, 40.0], args=(500.0,), method=method, **TIGHT).y[-1]
     profile = solve(thermal(), y0[1], [0.0, 1.0, 40.0], args=(lambda t: 500.0 + 0 * t,), method=method, **TIGHT).y[-1]
     assert torch.equal(single, profile) and abs(single.sum() - 1) < 1e-10
+
+
+def test_a_temperature_in_time_for_rows_with_steps_of_their_own():
+    """The rows' own times come as (rows, 1), also with further dimensions; each row is what it is alone."""
+    y0 = torch.rand(2, 3, 3, dtype=torch.float64) * tensor(1.0, 1e-5, 1.0)
+
+    def ramp(t):
+        return 500.0 + 2000.0 * t
+
+    options = {"args": (ramp,), "method": "fbdf", "rtol": 1e-8, "atol": 1e-11}
+    with torch.no_grad():
+        whole = solve(thermal(), y0, [0.0, 0.02], batched=True, **options).y[-1]
+        rows = solve(thermal(), y0[:, 0], [0.0, 0.02], batched=True, **options).y[-1]
+        for i in range(2):
+            alone = solve(thermal(), y0[i, 0], [0.0, 0.02], **options).y[-1]
+            torch.testing.assert_close(rows[i], alone, rtol=1e-5, atol=1e-9)
+            torch.testing.assert_close(whole[i, 0], alone, rtol=1e-5, atol=1e-9)
+    cold = solve(thermal(), y0[1, 0], [0.0, 0.02], **{**options, "args": (500.0,)}).y[-1]
+    assert not torch.allclose(cold, alone, rtol=1e-2)
 
 
 def test_constants_are_learned_from_a_stiff_reaction():
@@ -128,8 +168,10 @@ def test_a_crnn_finds_the_orders():
     truth = ReactionNetwork.of(["2 A -> B"], "AB", RateConstants([1.5]))
     with torch.no_grad():
         data = solve(truth, y0, t, method="tsit5").y
-    crnn = CRNN(2, 1)
+    crnn = CRNN(2, 1, most=2.5)
     with torch.no_grad():
+        crnn.stoichiometry.copy_(tensor((-4.0, 0.5)))
+        torch.testing.assert_close(crnn(0.0, tensor(0.5, 2.0)), 0.5**2.5 * tensor(-4.0, 0.5))  # no order above the largest
         crnn.stoichiometry.copy_(tensor((-1.0, 0.5)))
     model = NeuralODE(crnn, t, method="tsit5", rtol=1e-6, atol=1e-8, last_only=False)
     optimizer = torch.optim.LBFGS(model.parameters(), max_iter=25, line_search_fn="strong_wolfe")
@@ -207,6 +249,10 @@ def test_mistakes_are_told():
         (lambda: ReactionNetwork([[-1, 1]], [[0.5, 0]], RateConstants([1.0])), "CRNN learns real orders"),
         (lambda: ReactionNetwork([[-1, 1]], [[1, 0, 0]], RateConstants([1.0])), r"not \(1, 2\) and \(1, 3\)"),
         (lambda: ReactionNetwork.of(["A -> D"], "AB", RateConstants([1.0])), "name D, not among the species A, B"),
+        (lambda: ReactionNetwork.of(["H+ + OH- -> W"], "HW", RateConstants([1.0])), r"'H\+ \+ OH-'.* because of ''"),
+        (lambda: ReactionNetwork.of(["1.5 A -> B"], "AB", RateConstants([1.0])), "whole numbers before names"),
+        (lambda: ReactionNetwork.of(["A B -> A"], "AB", RateConstants([1.0])), "because of 'A B'"),
+        (lambda: ReactionNetwork.of(["-1 A -> B"], "AB", RateConstants([1.0])), "because of '-1 A'"),
         (lambda: ReactionNetwork.of(["A <-> B"], "AB", RateConstants([1.0])), "write a reversible one as two"),
         (lambda: HybridField(robertson(), nn.Linear(3, 3), scale=0.0), "scale must be positive"),
         (lambda: HybridField(robertson(), nn.Linear(3, 1), into=[1.0, 0.0, 0.0]), "into is a matrix"),

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from cases import directional
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
@@ -57,6 +58,7 @@ def test_draws_belong_to_their_series():
     with torch.no_grad():
         model.encoder.head[-1].weight[3:] = 0
         model.encoder.head[-1].bias[3:] = -40
+        assert 1e-5 <= model.encode(x, t).stddev.max() < 1.1e-5  # never a point, whose density is not finite
         torch.testing.assert_close(model.predict(x, t, t, samples=3), model(x, t).expand(3, -1, -1, -1), rtol=0, atol=2e-4)
         torch.testing.assert_close(model.predict(x, t, t[0], samples=3)[1], model.predict(x, t, t[0]), rtol=0, atol=2e-4)
 
@@ -93,6 +95,20 @@ def test_what_was_not_seen_does_not_count(encoder):
     other = x.clone()
     other[seen] += 0.5
     assert not torch.allclose(model.encode(other, t, seen).mean, q.mean, atol=1e-3)
+    torch.manual_seed(5)
+    torch.testing.assert_close(model.elbo(garbled, t, seen, given=torch.ones(4, 6)), values[0], rtol=1e-6, atol=1e-6)
+
+
+def test_the_hidden_state_of_an_ode_rnn_follows_its_field_between_observations():
+    """dh/ds = -2 h over the gap to the observation before: by hand, from the last observation to the first and on to t_0."""
+    field = nn.Linear(5, 5)
+    model, (x, t) = model_of("ode-rnn", encoder_field=field), series(4, 2)
+    with torch.no_grad():
+        field.weight.copy_(-2 * torch.eye(5)), field.bias.zero_()
+        h, reading = torch.zeros(4, 5, dtype=torch.float64), torch.cat((x, torch.ones_like(x)), -1)
+        for i, gap in ((1, t[:, 1] - t[:, 0]), (0, t[:, 0])):
+            h = model.encoder.cell(reading[:, i], h) * torch.exp(-2 * gap).unsqueeze(1)
+        torch.testing.assert_close(model.encode(x, t).mean, model.encoder.head(h)[:, :3], rtol=1e-6, atol=1e-7)
 
 
 @every_encoder
@@ -142,18 +158,8 @@ def test_the_gradient_is_that_of_differences(encoder, shared):
         torch.manual_seed(2)
         return model.elbo(x, t).sum()
 
-    parameters = list(model.parameters())
-    grads = torch.autograd.grad(value(), parameters)
-    direction = [torch.randn_like(p) for p in parameters]
-    ends = []
-    with torch.no_grad():
-        for h in (1e-5, -2e-5):
-            for p, d in zip(parameters, direction):
-                p.add_(d, alpha=h)
-            ends.append(value())
-    expected = (ends[0] - ends[1]) / 2e-5
-    found = sum((grad * d).sum() for grad, d in zip(grads, direction))
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    exact, difference = directional(value, list(model.parameters()))
+    assert difference == pytest.approx(exact, rel=1e-4, abs=1e-4)
 
 
 def test_a_field_of_time_and_a_stiff_method():
@@ -237,6 +243,7 @@ def test_mistakes_are_told():
         ({"encoder": "ode-rnn", "encoder_field": torch.tanh}, TypeError, r"encoder_field must be an nn\.Module"),
         ({"hidden": 0}, ValueError, "hidden must be an integer of at least 1, not 0"),
         ({"noise": 0.0}, ValueError, "noise must be a positive standard deviation"),
+        ({"last_only": True}, TypeError, "last_only is no option of a model over solve"),
         ({"batched": True}, ValueError, r"batched follows from the times, \(T,\) or \(B, T\): leave it away"),
     ]:
         with pytest.raises(error, match=said):

@@ -16,8 +16,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 ORDER = (
     "status tree norm stats options problem split surroundings held field rows dense events watch row_watch limits solution "
     "control algebra methods backends adjoints legs row_legs rules functional failure solve_batched solve compat julia doctor "
-    "check sde reactions nn problems engines catalogue diagnosis compare train targets cli_values cli_julia cli_diagnose "
-    "cli_compare cli_methods cli_solve cli_reproduce cli_completion cli __main__"
+    "check sde reactions records nn problems catalogue diagnosis compare train targets cli __main__"
 ).split()
 CEILING = 320
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -122,6 +122,11 @@ def test_energy_is_kept_by_what_was_learned(kind):
 def test_mistakes_are_told():
     with pytest.raises(TypeError, match=r"hamiltonian must be an nn\.Module.*not function"):
         HamiltonianField(lambda y: y.sum(-1))
+    for make in (lambda force: HamiltonianField(Scalar(2), force=force), lambda force: LagrangianField(Scalar(2), force)):
+        with pytest.raises(TypeError, match=r"force must be an nn\.Module"):
+            make(lambda t, q, *rest: 0 * q)
+    with pytest.raises(TypeError, match=r"damping must be an nn\.Module"):
+        HamiltonianField(Scalar(2), damping=lambda q: q)
     with pytest.raises(ValueError, match=r"even number, not shape \(3,\)"):
         HamiltonianField(Scalar(3))(0.0, tensor(1.0, 2.0, 3.0))
     with pytest.raises(ValueError, match=r"the lagrangian returned shape \(5, 2\) for points of shape \(5, 2\); return one"):

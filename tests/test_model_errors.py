@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.distributions import Independent, Normal
 
-from pynode.nn import CNF, AugmentedODE, NeuralODE
+from pynode import Event
+from pynode.nn import CNF, AugmentedODE, KineticEnergy, NeuralODE
 
 Y = torch.zeros(3, 2)
 CLASSES = {
@@ -131,6 +132,19 @@ def test_points_of_a_density(ask):
     for points, error in ((torch.zeros(3, 3), ValueError), (torch.tensor(1.0), ValueError), ([1.0, 2.0], TypeError)):
         with pytest.raises(error, match=r"points (of shape|must be a tensor).*2\)"):
             getattr(model, ask)(points)
+
+
+@pytest.mark.parametrize("name, option", [
+    ("jac", lambda t, y: torch.eye(2)), ("mass", torch.eye(2)), ("events", Event(lambda t, y: y[0, 0] - 1)),
+    ("domain", lambda t, y: bool((y > -1).all())),
+])
+def test_what_is_said_of_the_state_alone(name, option):
+    """Integrals are solved for beside it: of the trace, of regularisers."""
+    options = {"method": "rodas5p", name: option}
+    with pytest.raises(ValueError, match=f"{name} would be asked about y alone.*leave it away"):
+        CLASSES["CNF"](**options).log_prob(Y)
+    with pytest.raises(ValueError, match=f"{name} would be asked about y alone"):
+        CLASSES["NeuralODE"](regularisers=KineticEnergy(), **options)(Y)
 
 
 @pytest.mark.parametrize("n", [0, -1, 2.0, None, True])

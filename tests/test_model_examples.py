@@ -24,10 +24,11 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
     ("pendulum.py", "pendulum/energy.png", r"relative to the start: NeuralODE \d+\.\d %, Hamiltonian \d+\.\d %, Lagrangian \d"),
     ("arrhenius.py", "arrhenius/constants.png", r"rate constants between 420 and 600 K \d+\.\d % .*energies \d+\.\d %"),
     ("hybrid.py", "hybrid/rate.png", r"the missing rate is learned to \d+\.\d %"),
+    ("regularised.py", "regularised/spirals.png", r"evaluations .* rtol 1e-5: none \d+\.\d %, \d+; .* Jacobian \d+\.\d %, \d+"),
     ("bouncing_ball.py", "bouncing_ball/heights.png", r"learned: gravity .* largest error \d+\.\d %"),
 ], ids=[
     "augmented", "cnf", "digits", "latent_spirals", "cde_spirals", "control", "neural_sde", "pendulum", "arrhenius", "hybrid",
-    "bouncing_ball",
+    "regularised", "bouncing_ball",
 ])
 def test_the_example_runs(script, picture, said, tmp_path, monkeypatch, capsys):
     run(tmp_path, monkeypatch, script, "2")

@@ -8,7 +8,7 @@ import torch
 from cases import Forced, tensor
 from torch import nn
 
-from pynode.nn import CNF, EvaluationMonitor, NeuralODE
+from pynode.nn import CNF, EvaluationMonitor, LatentODE, NeuralODE
 
 
 def test_counts_by_epoch_and_module(tmp_path):
@@ -35,7 +35,20 @@ def test_counts_by_epoch_and_module(tmp_path):
     assert [int(row["nfe"]) for row in rows] == [c.nfe for c in monitor.costs]
 
 
-def test_table_and_picture(tmp_path):
+@pytest.mark.parametrize("encoder", ["gru", "ode-rnn"])
+def test_a_latent_ode_is_counted_whatever_its_times(encoder):
+    """One solve in the latent space for times (T,) and for (B, T), and one an observation in the recognition network."""
+    x, t = torch.randn(3, 4, 2), torch.rand(3, 4).cumsum(1)
+    model = LatentODE(nn.Linear(3, 3), nn.Linear(3, 2), 2, 3, encoder=encoder, rtol=1e-2, atol=1e-2)
+    with EvaluationMonitor(model) as monitor:
+        for times in (t[0], t):
+            model(x, times)
+            found = {cost.module: (cost.solves, cost.nfe) for cost in monitor.end_epoch()}
+            assert found["flow"] == (1, model.stats.nfe)
+            assert len(found) == 1 if encoder == "gru" else found["encoder.paced"][0] == 4
+
+
+def test_table_and_picture(tmp_path, monkeypatch):
     rich = pytest.importorskip("rich.console")
     model = NeuralODE(Forced(), method="tsit5")
     monitor = EvaluationMonitor(model)
@@ -44,6 +57,7 @@ def test_table_and_picture(tmp_path):
     console = rich.Console(width=120, record=True, quiet=False, file=open(tmp_path / "table", "w"))
     monitor.print(console)
     assert "NeuralODE" in console.export_text(clear=False) and str(nfe) in console.export_text()
+    monkeypatch.setattr("matplotlib.use", None)  # the choice of a backend is the user's
     assert monitor.plot(tmp_path / "costs.png").read_bytes().startswith(b"\x89PNG")
 
 

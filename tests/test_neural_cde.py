@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cases import tensor
+from cases import directional, tensor
 from torch import nn
 
 from pynode.nn import CubicHermitePath, LinearPath, NeuralCDE, RectilinearPath, ZeroOrderHold
@@ -21,6 +21,15 @@ class Matrices(nn.Module):
 
     def forward(self, z):
         return torch.einsum("chk,...k->...hc", self.matrices, z)
+
+
+class Constant(nn.Module):
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, x):
+        return self.value
 
 
 def network(hidden=4, channels=3):
@@ -82,17 +91,9 @@ def test_gradients_are_those_of_differences(scheme, options):
     def value():
         return model(scheme(times, x.masked_scatter(known, values))).square().sum()
 
-    value().backward()
     for leaf in (parameter, values):
-        direction = torch.randn_like(leaf)
-        with torch.no_grad():
-            ends = []
-            for h in (1e-5, -1e-5):
-                leaf.add_(direction, alpha=h)
-                ends.append(value())
-                leaf.sub_(direction, alpha=h)
-        expected = (ends[0] - ends[1]) / 2e-5
-        torch.testing.assert_close((leaf.grad * direction).sum(), expected, rtol=5e-5, atol=1e-6)
+        exact, difference = directional(value, [leaf])
+        assert difference == pytest.approx(exact, rel=5e-5, abs=1e-6)
 
 
 def test_rows_stand_alone():
@@ -103,6 +104,36 @@ def test_rows_stand_alone():
     for row, count in ((0, 6), (2, 4)):
         alone = model(CubicHermitePath(times[row : row + 1, :count], x[row : row + 1, :count]))
         torch.testing.assert_close(together[row], alone[0], rtol=1e-7, atol=1e-8)
+
+
+@each_scheme
+@pytest.mark.parametrize("batched", [False, True])
+def test_series_that_end_early_cost_no_accuracy(scheme, batched):
+    """Where one of them comes to rest the derivative jumps: on a cubic path a step that ends there without knowing is wrong by
+    ten times the tolerance and more."""
+    times, x = data(8, 12)
+    times[1, 6:] = times[2, 4:] = times[3, 9:] = float("nan")
+    field, initial = network(), nn.Linear(3, 4).double()
+    path = scheme(times, x)
+    with torch.no_grad():
+        exact = NeuralCDE(field, initial, **TIGHT)(path)
+        model = NeuralCDE(field, initial, method="tsit5", rtol=1e-4, atol=1e-5, batched=batched)
+        torch.testing.assert_close(model(path), exact, rtol=0, atol=2e-4)
+    assert model.stats.rejected == 0
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_backwards_it_finds_where_it_began(batched):
+    """At each corner the piece before it: no step is rejected on the way there, nor on the way back."""
+    times, x = data(3, 12)
+    field, path = network(), LinearPath(times, x)
+    there = NeuralCDE(field, nn.Linear(3, 4).double(), method="tsit5", rtol=1e-6, atol=1e-8, batched=batched)
+    with torch.no_grad():
+        end = there(path)
+        back = NeuralCDE(field, Constant(end), method="tsit5", rtol=1e-6, atol=1e-8, batched=batched)
+        start = back(path, path.ends.flip(0))[-1]
+    torch.testing.assert_close(start, there.initial(path(0.0)), rtol=0, atol=1e-5)
+    assert there.stats.rejected == back.stats.rejected == 0
 
 
 def test_jumps_of_the_derivative_cost_no_rejected_steps():
@@ -145,6 +176,8 @@ def test_mistakes_are_told():
         model(x)
     with pytest.raises(ValueError, match=r"path runs from 0 to 5, and 6 lies outside"):
         model(LinearPath(times, x), tensor(0.0, 6.0))
+    with pytest.raises(TypeError, match="t must be a sequence of numbers"):
+        model(LinearPath(times, x), 1.0)
     with pytest.raises(ValueError, match=r"a path of 2 channels the field must return \(5, 4, 2\), not \(5, 4, 3\)"):
         NeuralCDE(network(), nn.Linear(2, 4).double(), **TIGHT)(LinearPath(times, x, time=False))
     with pytest.raises(TypeError, match=r"initial must be an nn\.Module"):

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import math
 import pickle
 
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from pynode import Event, SolveError, solve
-from pynode.nn import NeuralODE
+from pynode.nn import KineticEnergy, NeuralODE
 
 every_family = pytest.mark.parametrize("method", FAMILIES)
 
@@ -44,6 +45,28 @@ def test_which_times_are_returned():
     last = NeuralODE(field, [0.0, 0.5, 1.0], last_only=True)
     assert last(y0).shape == (3,) and last(y0, [0.0, 2.0]).shape == (3,)
     assert torch.equal(last(y0), always(y0)[-1])
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_states_in_parts(batched):
+    """A tuple or a dict goes in, and comes out at the last time, or at all."""
+
+    class Parts(nn.Module):
+        def forward(self, t, y):
+            return {"x": (-y["x"][0], y["x"][1] * torch.cos(t)), "z": -2 * y["z"]}
+
+    y0 = {"x": (torch.ones(3, 2), 2 * torch.ones(3, 1)), "z": torch.ones(3, 4)}
+    model = NeuralODE(Parts(), [0.0, 0.5, 1.0], method="tsit5", batched=batched)
+    end, path = model(y0), model(y0, model.t)
+    assert [*end] == ["x", "z"] and path["x"][0].shape == (3, 3, 2) and path["z"].shape == (3, 3, 4)
+    for found, states, exact in (
+        (end["x"][0], path["x"][0], math.exp(-1)), (end["x"][1], path["x"][1], 2 * math.exp(math.sin(1))),
+        (end["z"], path["z"], math.exp(-2)),
+    ):
+        torch.testing.assert_close(found, torch.full_like(found, exact), rtol=1e-5, atol=1e-6)
+        assert torch.equal(found, states[-1])
+    with pytest.raises(TypeError, match="a state that is one tensor, not dict: join its parts"):
+        NeuralODE(Parts(), regularisers=KineticEnergy())(y0)
 
 
 def test_autonomous_fields_take_the_state_alone():

@@ -130,6 +130,9 @@ def test_rows_of_images_and_a_single_row():
     single = NeuralODE(Timed(), regularisers=JacobianNorm(estimate="exact"), method="tsit5")
     single(tensor(0.3, -0.2))
     assert single.penalties["JacobianNorm"].shape == ()
+    scalars = NeuralODE(nn.Tanh(), regularisers=KineticEnergy(), method="tsit5", batched=True)  # each row one number
+    scalars(tensor(0.3, -0.2, 0.1))
+    assert scalars.penalties["KineticEnergy"].shape == (3,)
 
 
 def test_evaluation_costs_nothing_and_copies_leave_the_graph():

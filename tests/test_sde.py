@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from cases import tensor
+from cases import directional, tensor
 from torch import nn
 
 from pynode import SolveError, Status
@@ -32,6 +32,34 @@ def timed(n):
         return y * (0.9 * torch.cos(3 * t) / wave(t) * torch.log(y.clamp(min=1e-6)) + wave(t) ** 2 / 2)
 
     return drift, lambda t, y: wave(t) * y, torch.exp(wave(tensor(1.0)) * noise(1.0)), noise
+
+
+@each_scheme
+def test_one_step_by_its_formula(name):
+    """dy = a(t) y dt + b(t) y dW: the noise with b at the start, the drift with a there, or at the end where it is implicit."""
+    scheme, noise, h = SCHEMES[name], BrownianPath((3, 1), seed=6, dtype=torch.float64), 0.25
+    y0, dw = tensor((1.0,), (-2.0,), (0.5,)), noise.increment(0.5, 0.75)
+
+    def a(t):
+        return torch.sin(3 * t) - 1
+
+    y = solve_sde(lambda t, y: a(t) * y, lambda t, y: wave(t) * y, y0, [0.5, 0.75], dt=h, method=name, brownian=noise).y[-1]
+    start, end = tensor(0.5, 0.75)
+    b = wave(start)
+    right = y0 * (1 + b * dw + (b * b * (dw * dw - h) / 2 if scheme.milstein else 0))
+    torch.testing.assert_close(y, right / (1 - h * a(end)) if scheme.implicit else right + h * a(start) * y0)
+
+
+@each_scheme
+def test_a_drift_that_no_state_changes(name):
+    """dy = p dt + dW, also between times whose difference is rounded: the noise is not asked for beyond them."""
+    a, b = 0.3, 0.9
+    assert a + (b - a) > b
+    p, noise = tensor(0.7, -2.0).requires_grad_(), BrownianPath((3, 2), (a, b), seed=2, dtype=torch.float64)
+    y0, options = torch.zeros(3, 2, dtype=torch.float64), {"dt": 0.25, "method": name, "brownian": noise}
+    y = solve_sde(lambda t, y: p.expand_as(y), lambda t, y: torch.ones_like(y), y0, [a, b], **options).y[-1]
+    torch.testing.assert_close(y, 0.6 * p + noise(b))
+    torch.testing.assert_close(torch.autograd.grad(y.sum(), p)[0], tensor(1.8, 1.8))
 
 
 @each_scheme
@@ -147,16 +175,9 @@ def test_gradients_are_those_of_differences_on_the_same_path(name):
     def value():
         return solve_sde(drift, diffusion, y0, [0.0, 0.4, 1.0], dt=0.1, method=name, brownian=noise).y[1:].square().sum()
 
-    value().backward()
     for x in (y0, *drift.parameters(), *diffusion.parameters()):
-        direction = torch.randn_like(x)
-        with torch.no_grad():
-            ends = []
-            for h in (1e-5, -1e-5):
-                x.add_(direction, alpha=h)
-                ends.append(value())
-                x.sub_(direction, alpha=h)
-        torch.testing.assert_close((x.grad * direction).sum(), (ends[0] - ends[1]) / 2e-5, rtol=1e-7, atol=1e-8)
+        exact, difference = directional(value, [x])
+        assert difference == pytest.approx(exact, rel=1e-7, abs=1e-8)
 
 
 def test_the_noise_repeats():
@@ -171,6 +192,43 @@ def test_the_noise_repeats():
     assert torch.equal(run().y, first.y) and not torch.equal(second.y, first.y)
     assert torch.equal(run(first.brownian).y, first.y)
     assert first.stats.accepted == 10 and first.status is Status.SUCCESS and first.y.shape == (3, 3, 1)
+
+
+@each_scheme
+def test_it_is_the_same_in_every_unit(name):
+    """States of 1e-9, or of 1e9: Newton's iteration ends where it does for states of order one, and gradients are as exact."""
+    noise = BrownianPath((2, 2), seed=3)  # float32, for a state of float64
+
+    def run(unit):
+        def drift(t, y):
+            return unit - 4 * y * y / unit
+
+        y0 = (unit * tensor((1.0, 0.3), (0.5, 2.0))).requires_grad_()
+        y = solve_sde(drift, lambda t, y: 0.3 * y, y0, [0.0, 1.0], dt=0.25, method=name, brownian=noise).y[-1]
+        return y / unit, *torch.autograd.grad(y.sum(), y0)
+
+    for unit in (1e-9, 1e9):
+        torch.testing.assert_close(run(unit), run(1.0), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("name", ["milstein", "implicitmilstein"])
+def test_what_surrounds_it(name):
+    """Inference mode, and autocast, whose half precision a solve steps out of."""
+    net = nn.Linear(2, 2)
+
+    def run(y0):
+        torch.manual_seed(4)
+        with_net = {"drift": lambda t, y: net(y) - y**3, "diffusion": lambda t, y: 0.3 * y}
+        return solve_sde(**with_net, y0=y0, t=[0.0, 1.0], dt=0.25, method=name).y[-1]
+
+    expected = run(torch.ones(3, 2))
+    (gradient,) = torch.autograd.grad(expected.sum(), net.weight)
+    with torch.inference_mode():
+        torch.testing.assert_close(run(torch.ones(3, 2)), expected, rtol=1e-6, atol=1e-6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found, raised = run(torch.ones(3, 2)), run(torch.ones(3, 2).bfloat16())
+    assert torch.equal(found, expected) and torch.equal(raised, expected)
+    assert torch.equal(torch.autograd.grad(found.sum(), net.weight)[0], gradient)
 
 
 def test_mistakes_are_told():
@@ -188,9 +246,13 @@ def test_mistakes_are_told():
         ({"diffusion": lambda t, y: y[:, :1]}, r"the diffusion must return \(3, 2\) torch\.float32, not \(3, 1\)"),
         ({"drift": lambda t, y: y.double()}, r"the drift must return .* not \(3, 2\) torch\.float64"),
         ({"noise_dim": 3}, r"the diffusion must return \(3, 2, 3\)"),
+        ({"noise_dim": 1.5}, "noise_dim must be how many components the noise has, an integer of at least 1, not 1.5"),
         ({"noise_dim": 3, "method": "milstein"}, "needs diagonal noise"),
+        ({"y0": y0 + float("nan")}, "y0 is not finite"),
         ({"diffusion": lambda t, y: y.flip(-1), "method": "milstein"}, "whose component i depends on y_i alone"),
         ({"drift": lambda t, y: y.mean(0) - y, "method": "implicitem"}, "rows of the drift influence one another"),
+        ({"diffusion": lambda t, y: y.prod(-1, keepdim=True) * y, "method": "milstein"}, "whose component i depends on y_i"),
+        ({"drift": lambda t, y: y * y.mean(0), "method": "implicitem"}, "rows of the drift influence one another"),
         ({"brownian": BrownianPath((2, 2))}, r"has shape \(2, 2\) where the noise has \(3, 2\)"),
         ({"brownian": BrownianPath((3, 2), (0.0, 0.5))}, "the Brownian path runs from 0 to 0.5"),
     ):

@@ -1,6 +1,7 @@
 """The suite beside the peers: ratios at equal error, what is told of who has none, and the fields in other languages."""
 
 import csv
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -46,6 +47,26 @@ def test_a_gradient_is_measured_by_its_error(tmp_path):
     mine = contestants.gradient_by_pynode("DP5", made, made.problem.field)()[0]
     assert made.reference.shape == (3 + 2903,) and 1e-8 < made.error(mine) < 1e-2
     assert made.error(2 * made.reference) == pytest.approx(1.0)
+
+
+def test_slow_ones_run_in_the_first_rounds_alone(monkeypatch):
+    """As many rounds as --seconds holds, five at most; of who takes longer the first run stands."""
+    now, order = [0.0], []
+    monkeypatch.setitem(contestants.CLOCKS, "made up", lambda: now[0])
+
+    def taking(seconds):
+        def solve():
+            now[0] += seconds
+            order.append(seconds)
+            return np.zeros(1), {}
+
+        return contestants.Contestant(str(seconds), "peer", lambda case, field: solve)
+
+    case = SimpleNamespace(name="p", rtol=1e-3, problem=SimpleNamespace(field=None), error=lambda states: 0.5)
+    args = SimpleNamespace(clock="made up", seconds=1.0, rounds=5, limit=9.0)
+    rows, times = contestants.timed(case, [taking(0.125), taking(0.4), taking(2.0)], args)
+    assert times[0] == [0.125] * 5 and times[1] == pytest.approx([0.4] * 2) and times[2] == [2.0]
+    assert order[3:7] == [0.125, 0.4, 0.125, 0.4] and all(row["error"] == 0.5 for row in rows)
 
 
 def points(name, errors, seconds, **more):

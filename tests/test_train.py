@@ -122,6 +122,8 @@ def test_interruption_within_an_epoch_keeps_the_last_whole_one(data, tmp_path, m
 
 
 def test_resume_refuses_what_does_not_fit(data, tmp_path):
+    with pytest.raises(ValueError, match="name its directory"):
+        fit(data, QUICK, resume=True)
     with pytest.raises(ModelError, match=r"there is no checkpoint file .*train first"):
         fit(data, QUICK, tmp_path, resume=True)
     fit(data, replace(QUICK, epochs=0, warm_start=0), tmp_path)
@@ -170,6 +172,23 @@ def test_a_failed_solve_is_a_step_back(data, monkeypatch):
     assert run.history[3]["lr"] < 0.3 * run.history[2]["lr"]
 
 
+def test_the_best_weights_after_a_step_back_are_those_that_were_solved(data, tmp_path, monkeypatch):
+    """Not those that failed: of a sample, a loss may be lower the second time."""
+    real, solved = loop.Objective.part, []
+
+    def part(self, field, i, shooting=False):
+        found, held, solutions = real(self, field, i, shooting)
+        solved.append({name: weight.clone() for name, weight in field.net.state_dict().items()})
+        # Of the calls, the first is for the start, the third fails, and the fourth is that of the epoch.
+        return (None, held, solutions) if len(solved) == 3 else (found / len(solved), held, solutions)
+
+    monkeypatch.setattr(loop.Objective, "part", part)
+    fit(data, replace(QUICK, warm_start=0, epochs=2), tmp_path)
+    best = load_plain(tmp_path / "checkpoint.pt", "checkpoint")["best_weights"]
+    assert all(torch.equal(best[name], solved[3][name]) and torch.equal(best[name], solved[1][name]) for name in best)
+    assert any(not torch.equal(solved[2][name], solved[1][name]) for name in best)
+
+
 def test_solves_that_keep_failing_end_training(data, tmp_path, monkeypatch):
     real, calls = loop.Objective.part, []
 
@@ -213,6 +232,7 @@ def test_time_limit_ends_training(data):
         ({"rtol": -1e-3}, "rtol must be positive"),
         ({"atol": 0.0}, "atol must be positive"),
         ({"lr": float("nan")}, "lr must be positive"),
+        ({"rtol": float("inf")}, "rtol must be finite"),
         ({"epochs": -1}, "epochs must be at least 0"),
         ({"candidates": 0}, "candidates must be at least 1"),
     ],

@@ -1,5 +1,6 @@
 """The training kit as options of a run: each does what it says, and a run with all of them resumes to the bit."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from pynode.cli import main
 from pynode.train import Options, ScaledField, Scaling, fit, loop
 from pynode.train.kim2021 import SETUPS, reproduce
 from pynode.train.objective import Objective
+from pynode.train.plan import Plan
 from pynode.train.progress import Lines
 
 COLD = replace(QUICK, warm_start=0)
@@ -68,12 +70,61 @@ def test_a_sample_is_a_part_of_the_observations(data):
     assert found.value(Still())[0] == pytest.approx(objective(data).value(Still())[0])
 
 
+def test_the_ends_of_segments_weigh_more(data):
+    """Of states that stay where their segment starts, every third observation: the errors, and twice those at the ends."""
+    found = objective(data, shooting=3, continuity=2.0, loss="mse")
+    run, (weighted,) = data.trajectories[0], found.runs
+    starts = torch.arange(len(run.t) - 1) // 3 * 3
+    squares = ((weighted.u[starts] - weighted.u[1:]) * run.seen[1:]) ** 2
+    expected = (squares.sum() + 2 * squares[[2, 5, 8, 11]].sum()) / found.count
+    part, _, solved = found.part(Still(), 0, shooting=True)
+    assert len(solved) == 5 and float(part) == pytest.approx(float(expected))
+
+
+def test_residuals_are_the_mean_square(data):
+    found = objective(data, loss="mse", relative=0.3, weights=(1.0, 3.0))
+    r = found.residuals(Still(), lambda solution: None)
+    assert float(r @ r) == pytest.approx(found.value(Still())[0])
+
+
+def test_the_rate_and_the_phases_of_a_plan():
+    """The rate falls to a hundredth with the epochs or the time, whichever is nearer its end; half the time is for a polish."""
+    plan = Plan(Options(epochs=10, polish=3, time_limit=100.0, lr=1.0))
+    assert [plan.rate(epoch, seconds) for epoch, seconds in ((0, 0), (5, 0), (10, 0), (0, 25), (5, 50))] == pytest.approx(
+        [1.0, 0.505, 0.01, 0.505, 0.01]
+    )
+    assert [plan.next(*at) for at in ((9, 49), (10, 1), (1, 51), (1, 101))] == ["descent", "polish", "polish", None]
+    plan.enter("polish", 4)
+    assert [plan.next(epoch, 99) for epoch in (6, 7)] == ["polish", None]
+
+
+def test_polish_is_of_all_observations(data):
+    """Also after epochs of samples: the polish of the last draw alone would leave the others aside."""
+    run = fit(data, replace(QUICK, epochs=2, polish=3, sample=3, warm_start=100, rtol=1e-5))
+    assert [record["phase"] for record in run.history[1:]] == ["descent"] * 2 + ["polish"] * 3
+    found = objective(data, sample=3)
+    found.draw(torch.Generator().manual_seed(0))
+    assert len(found.residuals(Still(), lambda solution: None)) == found.count > found.drawn
+
+
 def test_shooting_comes_first(data):
     run = fit(data, replace(COLD, epochs=6, shooting=3, lr=1e-2))
     assert [record["phase"] for record in run.history[1:]] == ["shooting"] * 3 + ["descent"] * 3
     # Segments that start at the observations end nearer to the next ones than a whole solve does.
     assert run.history[3]["loss"] < 0.7 * run.history[4]["loss"]
     assert run.best <= min(record["loss"] for record in run.history[4:])
+    assert run.best == pytest.approx(objective(data, rtol=COLD.rtol).value(run.field.field)[0], rel=1e-9)
+
+
+def test_what_is_told_of_a_run_that_ends_in_shooting_is_of_whole_solves(data):
+    class Stop(Lines):
+        def epoch(self, record, epochs, best):
+            if record["epoch"] == 2:
+                raise KeyboardInterrupt
+
+    run = fit(data, replace(COLD, epochs=6, shooting=3, lr=1e-2), progress=Stop())
+    assert run.interrupted and run.history[-1]["phase"] == "shooting"
+    assert run.best == pytest.approx(objective(data, rtol=COLD.rtol).value(run.field.field)[0], rel=1e-9)
 
 
 def test_polish_learns_more_than_adam(data):
@@ -210,6 +261,11 @@ def test_reproducing_a_setup(tmp_path, capsys):
         assert f"\n  {column} " in text
     assert (out / "result.txt").read_text() in text
     assert {path.name for path in (out / "paper").iterdir()} >= {"model.pt", "fit.png", "loss.png", "history.csv"}
+    cheap = ["--epochs", "1", "--polish", "0", "--max-nfe", "0", "--trainings", "paper", "--out", str(out), "--json"]
+    assert main(["reproduce", "robertson", *cheap]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["trainings"]["paper"]["epochs"] == 1 and len(found["trainings"]["paper"]["pointwise"]) == 3
+    assert found["costs"] == [] and str(out / "result.txt") in found["files"]
 
 
 def test_reproducing_what_is_not_there():

@@ -7,11 +7,24 @@ import pytest
 import torch
 from test_train import stiff_linear
 
-from pynode.train import ModelError, Options, PhysicalField, Scaling, load_model, plot_fit, plot_loss
+from pynode.train import (
+    Dataset,
+    ModelError,
+    Options,
+    PhysicalField,
+    ScaledField,
+    Scaling,
+    Slopes,
+    Trajectory,
+    collocation,
+    load_model,
+    plot_fit,
+    plot_loss,
+)
 from pynode.train.files import save_atomically
 from pynode.train.model import ACTIVATIONS, build, describe, mlp, save_model
 from pynode.train.report import fine_times
-from pynode.train.warmstart import pchip, scan, warm_start
+from pynode.train.warmstart import _deviation, _steps, pchip, scan, warm_start
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +59,16 @@ def test_physical_field_is_the_scaled_one_in_other_units(data):
     y = torch.tensor([0.7, 0.2], dtype=torch.float64)
     expected = torch.tensor(scaling.y_scale) * field(0.0, scaling.scaled(y))
     assert torch.allclose(physical(0.0, y), expected)
+
+
+def test_the_time_as_an_input_runs_from_0_to_1():
+    scaling = Scaling("kim", (0.0,), (1.0,), (2.0,), t_start=4.0, t_span=2.0)
+    clock = ScaledField(torch.nn.Linear(2, 1, bias=False).double(), scaling, time_input=True)
+    with torch.no_grad():
+        clock.net.weight.copy_(torch.tensor([[0.0, 1.0]]))
+        u = torch.zeros(3, 1, dtype=torch.float64)
+        assert (2 * clock(torch.tensor([4.0, 5.0, 6.0]), u)).flatten().tolist() == [0, 0.5, 1]
+        assert (2 * clock(5.0, u)).flatten().tolist() == [0.5] * 3
 
 
 class Malice:
@@ -146,6 +169,52 @@ def test_warm_start_chooses_and_improves(data):
     assert best is candidates[1]
     assert [done for done, _, _ in losses] == list(range(1, 76)) and losses[0][1] == 75
     assert losses[-1][2] < 0.5 * losses[15][2]
+
+
+class Linear(torch.nn.Module):
+    """dy/dt = A y in scaled states."""
+
+    def __init__(self, data, matrix):
+        super().__init__()
+        self.scaling, self.matrix = Scaling.of(data), matrix
+
+    def forward(self, t, u):
+        return self.scaling.physical(u) @ self.matrix.T / u.new_tensor(self.scaling.y_scale)
+
+
+def test_the_deviation_is_how_far_solutions_lie_from_the_data():
+    """Of a linear field the linearisation is exact: the difference of the two flows, to the error of Euler's steps. Every
+    trajectory begins anew."""
+    t = torch.linspace(0, 2, 401, dtype=torch.float64)
+    here, there = (torch.tensor(m, dtype=torch.float64) for m in ([[-1.0, 0.0], [0.5, -0.5]], [[-1.5, 0.7], [0.1, -0.3]]))
+    starts = (torch.tensor([1.0, 0.0], dtype=torch.float64), torch.tensor([0.2, 1.0], dtype=torch.float64))
+
+    def flow(matrix):
+        return torch.stack([torch.linalg.matrix_exp(matrix * t[:, None, None]) @ start for start in starts])
+
+    seen = torch.ones(len(t), 2, dtype=torch.bool)
+    data = Dataset(("a", "b"), "t", tuple(Trajectory("", t, y, seen) for y in flow(here)))
+    for matrix in (here, there):
+        field = Linear(data, matrix)
+        found = _deviation(field, _steps(field, data)).reshape(2, -1, 2)[:, 1::2]  # two steps between observations
+        expected = (flow(matrix) - flow(here)).abs()[:, 1:] / found.new_tensor(field.scaling.y_scale)
+        assert torch.allclose(found, expected, atol=3e-3)
+
+
+class Halved(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.k = torch.nn.Parameter(torch.tensor(0.5, dtype=torch.float64))
+
+    def forward(self, t, y):
+        return self.k * y
+
+
+def test_the_loss_of_collocation():
+    """Differences of slopes in units of the state's range over the time for which they tell."""
+    points = Slopes(*(torch.tensor(x, dtype=torch.float64) for x in ([0.0, 1.0], [[0.0], [4.0]], [[1.0], [-3.0]], [2.0, 5.0])))
+    loss = collocation(Halved(), points, iterations=1)
+    assert loss == pytest.approx((abs(0 - 1) * 2 / 4 + abs(2 + 3) * 5 / 4) / 2)
 
 
 def test_warm_start_obeys_its_time(data):

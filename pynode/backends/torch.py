@@ -74,7 +74,8 @@ def _march(field, method, path, times, options, tol, h, dense, slopes, watch, li
     # Of the whole solve, of which this may be one leg of many.
     position, attempts = 1, stats.accepted + stats.rejected
     # A step that ends this near to a stop, in steps, is stretched to it.
-    slack = 1e-3 if options.step_size is None else 1e-9
+    fixed = options.step_size is not None
+    slack = 1e-9 if fixed else 1e-3
     least = SMALLEST * abs(end - t)
     if field.compiled is not None:
         field.compiled.towards(stops[0], slack, options.max_step)
@@ -108,6 +109,11 @@ def _march(field, method, path, times, options, tol, h, dense, slopes, watch, li
             step = Step.failed(t, h, 0.25, state, Status.DOMAIN)
         if limits is not None and step.accepted and not limits.allow(t1, step.y):
             step = Step.failed(t, h, 0.5, state, Status.DOMAIN)
+        if fixed and step.accepted and not math.isfinite(step.y.sum().item()):
+            # Without an error to measure nothing else would tell; and a smaller step is not what was asked for.
+            path.status = Status.DIVERGED
+            history.append((t, h, math.inf, path.status))
+            break
         before, state, path.last = state, step.state, step
         history.append((t, h, step.ratio, step.failure))
         if not step.accepted:

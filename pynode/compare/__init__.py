@@ -5,15 +5,17 @@
     print(compare_gradients("robertson"))           # adjoints against each other
     print(stiffness_over({"before": a, "after": b}))   # what training did to the stiffness
     report("report.html", {"before": a, "after": b})   # all of it on one page
+    print(crosscheck("robertson"))                  # both engines, in states and gradients
 """
 
 from .dependence import Dependence, solver_dependence
+from .engines import Crosscheck, crosscheck
 from .epochs import Epochs, stiffness_over
 from .gradients import GradientComparison, compare_gradients
 from .report import report
 from .work import MAX_NFE, METHODS, RTOLS, Comparison, Row, compare
 
 __all__ = [
-    "MAX_NFE", "METHODS", "RTOLS", "Comparison", "Dependence", "Epochs", "GradientComparison", "Row", "compare",
-    "compare_gradients", "report", "solver_dependence", "stiffness_over",
+    "MAX_NFE", "METHODS", "RTOLS", "Comparison", "Crosscheck", "Dependence", "Epochs", "GradientComparison", "Row", "compare",
+    "compare_gradients", "crosscheck", "report", "solver_dependence", "stiffness_over",
 ]

@@ -7,14 +7,13 @@ A network that was trained through coarse steps has learned the steps as well: u
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from ..methods import registry
 from ..problems import Problem, get
 from .runs import deviation, output_times, reference, solve_problem
-from .tables import aligned, save
+from .tables import Drawn
 
 FIXED, STEPS = ("euler", "rk4"), (100, 1000)
 ADAPTIVE, RTOLS = ("tsit5", "fbdf"), (1e-3, 1e-6)
@@ -34,7 +33,7 @@ class Dependent:
 
 
 @dataclass(frozen=True)
-class Dependence:
+class Dependence(Drawn):
     """What ``solver_dependence`` found. str() is a table."""
 
     name: str
@@ -43,7 +42,6 @@ class Dependence:
 
     @property
     def cells(self) -> list:
-        """The table, heads first."""
         told = [(r.method, r.setting, "-" if r.deviation is None else f"{r.deviation:.1e}", r.nfe, r.status) for r in self.rows]
         return [("method", "setting", "deviation", "evals", "ended"), *told]
 
@@ -51,18 +49,12 @@ class Dependence:
     def note(self) -> str:
         return f"{self.name}: deviation from {self.reference}, relative to each component's largest value."
 
-    def __str__(self):
-        return "\n".join([*aligned(self.cells), self.note])
-
     def figure(self):
         """The deviations as bars, a matplotlib Figure."""
         from .pictures import bars
 
         labels = [f"{row.method}, {row.setting}" for row in self.rows]
         return bars(labels, [row.deviation for row in self.rows], f"{self.name} under different solvers", "deviation")
-
-    def plot(self, path) -> Path:
-        return save(self.figure(), path)
 
 
 def solver_dependence(

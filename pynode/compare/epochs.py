@@ -3,47 +3,47 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..diagnosis import Diagnosis, diagnose
-from .tables import aligned, save
+from .tables import Drawn
 
 
 @dataclass(frozen=True)
-class Epochs:
+class Epochs(Drawn):
     """Diagnoses by label ('epoch 10', or the name of a model), in order. str() is a table."""
 
     diagnoses: dict[str, Diagnosis]
 
     @property
-    def cells(self) -> list:
-        """The table, heads first."""
-        told = [
-            (label, f"{d.spectrum.ratio():.1e}", f"{d.costs.stability:,.0f}", f"{d.costs.accuracy:,.0f}", d.walk.evaluations,
-             ", ".join(sorted(d.labels)) or "no difficulties")
+    def rows(self) -> list:
+        """The table as plain data, one dict a field."""
+        return [
+            {"field": label, "stiffness_ratio": d.spectrum.ratio(), "steps_for_stability": d.costs.stability,
+             "steps_for_accuracy": d.costs.accuracy, "evaluations_implicit": d.walk.evaluations, "found": sorted(d.labels)}
             for label, d in self.diagnoses.items()
         ]
+
+    @property
+    def cells(self) -> list:
+        told = []
+        for label, ratio, stability, accuracy, evaluations, found in map(dict.values, self.rows):
+            found = ", ".join(found) or "no difficulties"
+            told.append((label, f"{ratio:.1e}", f"{stability:,.0f}", f"{accuracy:,.0f}", evaluations, found))
         return [("field", "stiffness ratio", "steps for stability", "steps for accuracy", "evals implicit", "found"), *told]
 
     @property
     def note(self) -> str:
         return "Steps for stability: what Tsit5 needs, by the eigenvalues along the solution; for accuracy: what the walk took."
 
-    def __str__(self):
-        return "\n".join([*aligned(self.cells), self.note])
-
     def figure(self):
         """Steps for stability and for accuracy over the labels, a matplotlib Figure."""
         from .pictures import course
 
         series = {
-            "steps for stability (explicit)": [max(d.costs.stability, 1.0) for d in self.diagnoses.values()],
-            "steps for accuracy": [max(d.costs.accuracy, 1.0) for d in self.diagnoses.values()],
+            "steps for stability (explicit)": [max(row["steps_for_stability"], 1.0) for row in self.rows],
+            "steps for accuracy": [max(row["steps_for_accuracy"], 1.0) for row in self.rows],
         }
         return course(list(self.diagnoses), series, "stiffness, field by field")
-
-    def plot(self, path) -> Path:
-        return save(self.figure(), path)
 
 
 def stiffness_over(problems: dict) -> Epochs:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from ..engines import weighted
 from ..problems import Problem, get
 from ..status import SolveError
-from .runs import output_times, solve_problem
-from .tables import aligned, save
+from .runs import output_times, solve_problem, weighted_gradients
+from .tables import Drawn
 
 ADJOINTS = ("discrete", "gauss", "gausskronrod", "quadrature", "interpolating", "backsolve", "forward")
 METHOD, RTOL = "fbdf", 1e-6
@@ -36,7 +35,7 @@ class GradientRow:
 
 
 @dataclass(frozen=True)
-class GradientComparison:
+class GradientComparison(Drawn):
     """What ``compare_gradients`` found. str() is a table."""
 
     name: str
@@ -47,7 +46,6 @@ class GradientComparison:
 
     @property
     def cells(self) -> list:
-        """The table, heads first."""
         told = [
             (r.adjoint, "-" if r.deviation is None else f"{r.deviation:.1e}", f"{r.forward:.3f}", f"{r.backward:.3f}", r.nfe,
              r.work, r.status)
@@ -59,12 +57,8 @@ class GradientComparison:
     def note(self) -> str:
         return (
             f"{self.name} by {self.method} at rtol {self.rtol:g}: deviation from {self.reference}, relative to the "
-            "largest entry of "
-            "each gradient."
+            "largest entry of each gradient."
         )
-
-    def __str__(self):
-        return "\n".join([*aligned(self.cells), self.note])
 
     def figure(self):
         """The deviations as bars, a matplotlib Figure."""
@@ -72,9 +66,6 @@ class GradientComparison:
 
         title = f"{self.name}: gradients by different adjoints, {self.method} at rtol {self.rtol:g}"
         return bars([row.adjoint for row in self.rows], [row.deviation for row in self.rows], title, "deviation")
-
-    def plot(self, path) -> Path:
-        return save(self.figure(), path)
 
 
 def compare_gradients(problem: Problem | str, adjoints=ADJOINTS, method=METHOD, rtol=RTOL) -> GradientComparison:
@@ -98,8 +89,7 @@ def _gradient(problem, times, method, rtol, adjoint):
     began = time.perf_counter()
     solution = solve_problem(problem, times, method, rtol, start=start, adjoint=adjoint)
     middle = time.perf_counter()
-    found = torch.autograd.grad(weighted(solution.y), inputs, allow_unused=True)
-    gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(inputs, found, strict=True)]
+    gradients = weighted_gradients(solution.y, inputs)
     return gradients, middle - began, time.perf_counter() - middle, solution.stats
 
 
@@ -109,6 +99,8 @@ def _row(problem, times, method, rtol, adjoint, exact) -> GradientRow:
     except (SolveError, ValueError, RuntimeError) as error:
         return GradientRow(adjoint, None, 0.0, 0.0, 0, 0, str(error).split(". ")[0])
     scales = [g.abs().max().clamp_min(torch.finfo(g.dtype).tiny) for g in exact]
-    far = max(float(((a - b).abs() / scale).max()) for a, b, scale in zip(found, exact, scales, strict=True) if a.numel())
+    parts = [((a - b).abs() / scale).max() for a, b, scale in zip(found, exact, scales, strict=True) if a.numel()]
+    far = float(torch.stack(parts).max())  # by torch, which lets no NaN go by
     work = stats.backward_nfe + stats.backward_nvjp + stats.backward_njvp + len(problem.y0) * stats.backward_njac
-    return GradientRow(adjoint, far, forward, backward, stats.nfe, work, "at the end")
+    far, status = (far, "at the end") if math.isfinite(far) else (None, "the gradient is not finite")
+    return GradientRow(adjoint, far, forward, backward, stats.nfe, work, status)

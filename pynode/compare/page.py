@@ -21,9 +21,9 @@ class Section:
     text: str = ""
 
     @classmethod
-    def of(cls, title, result, draw=True):
-        """Of a comparison with ``cells``, ``note`` and ``figure``; draw=False leaves the picture away."""
-        return cls(title, result.note, result.cells, result.figure() if draw else None)
+    def of(cls, title, result):
+        """Of a comparison."""
+        return cls(title, result.note, result.cells, result.figure())
 
     @property
     def picture(self) -> str:

@@ -45,16 +45,17 @@ def work_precision(comparison) -> Figure:
     return figure
 
 
-def bars(labels, values, title, unit, limit=None) -> Figure:
+def bars(labels, values, title, unit) -> Figure:
     """Horizontal bars on a logarithmic axis, one a label; None among the values is a solve that did not finish."""
     known = [value for value in values if value]
     low, high = min(known, default=1.0) / 3, 3 * max(known, default=1.0)
     figure = Figure(figsize=(8.5, 0.9 + 0.36 * len(labels)))
     axis = figure.subplots()
     for k, value in enumerate(values):
-        axis.barh(k, (value or high) - low, left=low, color=COLOURS[0] if value is not None else "0.85", height=0.65)
-        text = "did not finish" if value is None else f"{value:.1e}"
-        at = low if value is None else max(value, low)
+        text, end, at, colour = "did not finish", high, low, "0.85"
+        if value is not None:
+            text, end, at, colour = f"{value:.1e}", max(value, low), max(value, low), COLOURS[0]
+        axis.barh(k, end - low, left=low, color=colour, height=0.65)
         axis.annotate(text, (at, k), (5, 0), textcoords="offset points", va="center", fontsize=8)
     axis.set(xscale="log", xlim=(low, 5 * high), xlabel=unit, title=title)
     axis.set_yticks(range(len(labels)), labels, fontsize=9)

@@ -19,10 +19,25 @@ def output_times(problem) -> torch.Tensor:
     return torch.cat((torch.tensor([t0], dtype=torch.float64), inner))
 
 
+def atol_at(problem, rtol) -> torch.Tensor:
+    """atol, () or (n,), that follows rtol in the proportion that the problem suggests."""
+    return torch.as_tensor(problem.atol, dtype=problem.y0.dtype) * (rtol / problem.rtol)
+
+
 def solve_problem(problem, times, method, rtol, start=None, **options):
-    """Its Solution from start, by default its own; atol follows rtol in the proportion that the problem suggests."""
-    atol = torch.as_tensor(problem.atol, dtype=problem.y0.dtype) * (rtol / problem.rtol)
-    return solve(problem.field, problem.y0 if start is None else start, times, method=method, rtol=rtol, atol=atol, **options)
+    """Its Solution from start, by default its own; atol follows rtol."""
+    start, atol = problem.y0 if start is None else start, atol_at(problem, rtol)
+    return solve(problem.field, start, times, method=method, rtol=rtol, atol=atol, **options)
+
+
+def weighted_gradients(states, inputs) -> list:
+    """The gradients, in the inputs, of a fixed random weighting of states (T, n), each component in units of its largest
+    value, so that they see all; zero in what the states do not depend on."""
+    weights = torch.randn(states.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    largest = states.detach().abs().amax(0)
+    loss = (weights.to(states) / torch.where(largest > 0, largest, 1.0) * states).sum()
+    found = torch.autograd.grad(loss, inputs, allow_unused=True)
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(inputs, found, strict=True)]
 
 
 def reference(problem, times):

@@ -1,8 +1,39 @@
-"""Tables as lines of text, and figures as files."""
+"""What every comparison is: a table with a note, as lines of text, and mostly a figure, as a file."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
+
+
+class Table(ABC):
+    """A comparison: its cells, and a note below them. str() is both as lines of text."""
+
+    @property
+    @abstractmethod
+    def cells(self) -> list:
+        """The table, heads first."""
+
+    @property
+    @abstractmethod
+    def note(self) -> str:
+        """What was compared with what."""
+
+    def __str__(self):
+        return "\n".join([*aligned(self.cells), self.note])
+
+
+class Drawn(Table):
+    """A comparison with a picture, for which matplotlib is needed."""
+
+    @abstractmethod
+    def figure(self):
+        """The picture, a matplotlib Figure."""
+
+    def plot(self, path) -> Path:
+        """Write the figure; returns the path."""
+        self.figure().savefig(path, dpi=150)
+        return Path(path)
 
 
 def aligned(cells, left=(0, -1)) -> list[str]:
@@ -13,9 +44,3 @@ def aligned(cells, left=(0, -1)) -> list[str]:
     align = [str.ljust if k in left else str.rjust for k in range(len(widths))]
     cells.insert(1, tuple("-" * width for width in widths))
     return ["  ".join(put(*c) for put, *c in zip(align, line, widths, strict=True)).rstrip() for line in cells]
-
-
-def save(figure, path) -> Path:
-    """Write a matplotlib Figure; returns the path."""
-    figure.savefig(path, dpi=150)
-    return Path(path)

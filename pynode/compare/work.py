@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import csv
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,8 +14,9 @@ import torch
 from ..backends.julia import algorithms
 from ..methods import registry
 from ..problems import Problem, get
+from ..records import write_csv
 from .runs import deviation, output_times, reference, solve_problem
-from .tables import aligned, save
+from .tables import Drawn
 
 METHODS = ("fbdf", "rodas5p", "tsit5", "dp5")
 RTOLS = (1e-3, 1e-5, 1e-7)
@@ -47,7 +47,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Drawn):
     """The rows, and what they were measured on. str() is a table."""
 
     name: str
@@ -57,7 +57,6 @@ class Comparison:
 
     @property
     def cells(self) -> list:
-        """The table, heads first."""
         head = ("method", "rtol", "steps", "rejected", "evals", "jacobians", "LUs", "seconds", "error", "finished")
         return [head] + [
             (
@@ -75,32 +74,18 @@ class Comparison:
         lines += [f"Not finished: {reason}." for reason in {row.status: 0 for row in self.rows if not row.finished}]
         return "\n".join(lines)
 
-    def table(self) -> str:
-        """The rows as lines of text, with a note on those that did not finish."""
-        return "\n".join([*aligned(self.cells), self.note])
-
-    __str__ = table
-
     def to_csv(self, path) -> Path:
         """Write one line a row, with the names of Row's fields as header; returns the path."""
-        with open(path, "w", newline="") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(asdict(row) for row in self.rows)
-        return Path(path)
+        return write_csv(path, Row, self.rows)
 
     def figure(self):
-        """Error against evaluations and against time, log-log, a line a method: a matplotlib Figure, which needs matplotlib.
+        """Error against evaluations and against time, log-log, a line a method: a matplotlib Figure.
 
         Crosses at the top stand for solves that did not finish.
         """
         from .pictures import work_precision
 
         return work_precision(self)
-
-    def plot(self, path) -> Path:
-        """Write the figure; returns the path."""
-        return save(self.figure(), path)
 
 
 def compare(problem: Problem | str, methods=METHODS, rtols=RTOLS, max_nfe=MAX_NFE, report=None, exact=None) -> Comparison:

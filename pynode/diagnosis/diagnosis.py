@@ -7,10 +7,10 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ..failure import FailureReport
+from ..failure.report import plain
 from ..tree import Layout
 from .advice import Advice
 from .costs import Costs
@@ -96,7 +96,7 @@ class Diagnosis:
         """Plain data: numbers, strings, lists; what is not finite is None."""
         walk, spectrum = self.walk, self.spectrum
         turning = None if self.turning[1] is None else self.called(self.turning[1])
-        return _plain({
+        return plain({
             "name": self.name, "states": self.layout.size, "rtol": self.rtol, "atol": self.atol.tolist(),
             "labels": sorted(self.labels),
             "walk": {
@@ -130,14 +130,3 @@ class Diagnosis:
         """Write as_dict() to a file; returns its path."""
         Path(path).write_text(json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
         return Path(path)
-
-
-def _plain(value):
-    """value with lists for tuples and None for what is not finite, as JSON has it."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

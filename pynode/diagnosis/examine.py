@@ -41,8 +41,8 @@ def diagnose(
         'krylov'. Above 300 states the trials find out which is faster, unless it is given.
     names: (n,) names of the flat components, for the report.
     trials: False leaves the timed solves away; the recommendation then rests on estimates.
-    max_steps: of the walk; max_seconds: of the walk, and of all trials together. At these limits the part that was
-        reached is diagnosed. A solve that fails is a finding, not an error.
+    max_steps: of the walk; max_seconds: of the walk, and of all trials together. At these limits, or where f jumps back and
+        forth so that they would be met, the part that was reached is diagnosed. A solve that fails is a finding, not an error.
 
     Costs two solves by Rodas5P (above 100 states one by KenCarp47), 40 Jacobians with their eigenvalues (above 300 states
     40 products of 40 Jacobians with vectors), and the trials. Gradients are not touched.
@@ -76,9 +76,11 @@ def diagnose(
     limits = options.flat_atol(layout, flat)
     went = walk(field, times, flat, rtol, limits, max_steps, max_seconds)
     size = float(flat.abs().max())
-    if size > 0 and (not went.status.success or size < ABOVE * float(limits.min())):
+    suited = limits.clamp(max=PROPOSED * rtol * size)
+    coarse = bool((ABOVE * suited < limits).any())
+    if size > 0 and (size < ABOVE * float(limits.min()) or (coarse and not went.status.success)):
         # An atol that hides the start lets the solution stray: the same again, with one that does not.
-        finer = walk(field, times, flat, rtol, limits.clamp(max=PROPOSED * rtol * size), max_steps, max_seconds)
+        finer = walk(field, times, flat, rtol, suited, max_steps, max_seconds)
         went = max((went, finer), key=lambda one: abs(one.reached - times[0])) if not went.status.success else finer
     seen = scales(field, went, rtol, limits)
     fine = torch.as_tensor(tolerances(seen, rtol, limits), dtype=layout.dtype, device=layout.device)
@@ -111,5 +113,5 @@ def _failure(problem, field, went, options, start):
     span = (went.path.times[0], went.path.times[-1])
     return examine_failure(Case(
         problem, field, field.layout, went.method, went.method.name, went.status, went.reached, went.path.y, start, span,
-        options, went.tol.atol, (len(went.path.ys), len(went.path.times)), went.path.attempts,
+        options, went.tol.atol, (len(went.path.ys), len(went.path.times)), went.path.attempts, len(went.attempts),
     ))

@@ -12,6 +12,7 @@ from ..algebra.structure import Krylov, Sparse
 from ..backends import torch as engine
 from ..backends.graphless import without_graph
 from ..dense import Trajectory
+from ..failure.rerun import WatchedTolerance
 from ..limits import Limits
 from ..methods import registry
 from ..methods.base import Method, OneStep
@@ -21,6 +22,7 @@ from ..status import RejectStep, Status
 
 ROSENBROCK_UP_TO = 100  # states for which a Jacobian and a factorisation a step are cheap
 DENSE_UP_TO = 1000
+LOOK = 1000  # attempts, after which it is looked at whether they lead anywhere
 MEMORY = 1e9  # bytes of states and polynomials, about eight vectors a step
 
 
@@ -35,15 +37,21 @@ class Tried(NamedTuple):
     component: int | None
 
 
-class Witness(Tolerance):
-    """The same norm. component: the one that weighed most in the error that was measured last."""
+class Patience(Limits):
+    """The limits of a walk, given up as soon as it chatters: in a sliding mode f jumps back and forth at every step, most are
+    refused, and the rest so short that at this pace max_steps of them do not reach the end."""
 
-    component = None
+    def __init__(self, field, seconds, attempts, end, max_steps):
+        super().__init__(field.layout, field.stats, seconds=seconds)
+        self.attempts, self.end, self.most, self.chatters = attempts, end, max_steps / LOOK, False
 
-    def ratio(self, error, y, y1):
-        scaled = error / torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol)
-        self.component = int(scaled.abs().argmax())
-        return self.rms(scaled, 1.0)
+    def expired(self):
+        count = len(self.attempts)
+        if count and count % LOOK == 0:
+            last = self.attempts[-LOOK:]
+            taken = [abs(attempt.h) for attempt in last if attempt.accepted]
+            self.chatters = len(taken) < LOOK / 2 and abs(self.end - last[-1].t) > self.most * sum(taken)
+        return self.chatters or super().expired()
 
 
 @dataclass(frozen=True)
@@ -66,13 +74,15 @@ class Watched(Method):
 
     def step(self, field, t, y, h, state, tol):
         """One step of the inner method; y: (n,)."""
-        tol.component = None
+        tol.begin()
         try:
             step = self.inner.step(field, t, y, h, state, tol)
         except RejectStep:
             self.attempts.append(Tried(t, h, float("inf"), False, None))
             raise
-        self.attempts.append(Tried(t, h, step.ratio, step.accepted, tol.component))
+        measured = tol.vector is not None and step.failure is None
+        component = int(tol.vector.abs().argmax()) if measured else None
+        self.attempts.append(Tried(t, h, step.ratio, step.accepted, component))
         return step
 
     def polynomial(self, field, step):
@@ -146,22 +156,24 @@ def economical():
 def walk(field, times, y0, rtol, atol, max_steps, max_seconds) -> Walk:
     """Solve from times[0] to times[-1] (floats) and note the steps. y0: (n,); atol: 0-d or (n,).
 
-    Ends at the limits of steps and seconds at the latest; then, and where the solve fails, the Walk is of the part
-    that was reached.
+    Ends at the limits of steps and seconds at the latest, and sooner where it chatters; then, and where the solve fails, the
+    Walk is of the part that was reached.
     """
     method = Watched.of(registry.get("rodas5p" if field.size <= ROSENBROCK_UP_TO else "kencarp47"))
     steps = max(100, min(max_steps, int(MEMORY / (8 * field.size * field.dtype.itemsize))))
     options = replace(Options(rtol=rtol, max_steps=steps), atol=atol)
-    tol = Witness(rtol, atol, field.size)
+    tol = WatchedTolerance(Tolerance(rtol, atol, field.size))
     began, before = time.perf_counter(), field.stats.nfe
-    limits = Limits(field.layout, field.stats, seconds=max_seconds)
-    field.stats.accepted = field.stats.rejected = 0  # the limit on steps is that of this walk alone
+    limits = Patience(field, max_seconds, method.attempts, times[-1], steps)
 
     def run():
         method.attempts.clear()
+        field.stats.accepted = field.stats.rejected = 0  # the limit on steps is that of this walk alone
         return engine.integrate(field, method, y0, times, options, atol, dense=True, limits=limits, tol=tol)
 
     path = without_graph(run, True)
+    if limits.chatters:
+        path.status = Status.MAX_STEPS
     taken = path.steps
     states = [path.y0] + [step.y for step in taken]
     ends = [path.t0] + [step.t + step.h for step in taken]

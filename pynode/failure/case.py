@@ -12,7 +12,7 @@ from ..limits import Limits
 from ..norm import Tolerance
 from ..options import Options
 from ..problem import ODEProblem
-from ..status import RejectStep, Status
+from ..status import Status
 
 
 @dataclass
@@ -22,8 +22,9 @@ class Case:
     problem: ODEProblem; field: its VectorField, that of a row in a batch; layout: by which components are named; method: of the
     torch engine, the nearest there if another engine ran; name: what the user calls it; t, y: (n,) the last good state;
     start: (n,) that at the start; span: (t_0, t_1); atol: 0-d or (n,); outputs: (how many were reached, how many asked for);
-    attempts: the last steps that were tried; events: (name, time) of each in the order in which they occurred; row: number of
-    the row in a batch.
+    attempts: the last steps that were tried; steps: how many were tried in all; times: of the last leg, between resets and
+    named jumps, beyond which nothing is asked of f; empty for the span; events: (name, time) of each in the order in which they
+    occurred, the one that was one too many last; row: number of the row in a batch.
     """
 
     problem: ODEProblem
@@ -40,12 +41,15 @@ class Case:
     atol: torch.Tensor
     outputs: tuple[int, int]
     attempts: list[Attempt]
+    steps: int
+    times: list = dataclass_field(default_factory=list)
     limits: Limits | None = None
     events: list = dataclass_field(default_factory=list)
     row: int | None = None
 
     def __post_init__(self):
         self.y, self.start = self.y.detach().clone(), self.start.detach().clone()
+        self.times = self.times if len(self.times) > 1 else self.span
 
     @property
     def tolerance(self) -> Tolerance:
@@ -73,13 +77,27 @@ class Case:
         return sorted(sizes)[len(sizes) // 2]
 
     def f(self, t: float, y):
-        """dy/dt, (n,), NaN where f refuses the state."""
+        """f at (t, y), (n,), NaN where f raises whatever it likes: the solve itself may never have come there."""
         try:
             with torch.no_grad():
                 return self.field(t, y)
-        except RejectStep:
+        except Exception:
             return torch.full_like(y, torch.nan)
+
+    def slope(self, t: float, y):
+        """dy/dt, (n,): f itself without a mass matrix."""
+        return self.f(t, y) if self.field.mass is None else self.field.mass.rate(self.f(t, y))
 
     def component(self, i: int) -> str:
         """What component i of the flat state is called: 'y[2]', or "y['mass'][0, 1]" in a structure."""
         return self.layout.component(i)
+
+
+def occurred(records, events, counts, t) -> list:
+    """(name, time) of what occurred, in order; last, at t, the event that occurred more often than its max_events allows.
+
+    records: list of EventRecord; events: list of Event, counts: how often each occurred.
+    """
+    found = [(record.name, float(record.t)) for record in records]
+    over = [e.name for e, count in zip(events, counts, strict=True) if e.max_events is not None and count > e.max_events]
+    return found + [(name, t) for name in over]

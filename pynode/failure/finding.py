@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ..status import Status
+
+LIMITS = {Status.MAX_STEPS: "max_steps", Status.MAX_EVALUATIONS: "max_nfe", Status.MAX_SECONDS: "max_seconds"}
+
 
 class Finding(NamedTuple):
     cause: str

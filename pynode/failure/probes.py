@@ -9,26 +9,27 @@ import torch
 
 from ..algebra.jacobian import Jacobian
 from ..methods.choose import growth
-from ..status import RejectStep
+from ..status import Status
 
 DENSE = 300  # states up to which a Jacobian is made for a report
 HALVINGS = 45
+REPEATS = 8  # of an evaluation: dropout of a single component hides in every second one
+POLE = 1e3  # times by which a change of f grows as it is looked at more closely, from which on it is no jump
 
 
 def nonfinite_tensors(case) -> list:
     """(name, number of entries not finite, number of entries) of f's parameters and buffers and of tensors among the args."""
-    f, named = case.problem.f, []
-    if isinstance(f, torch.nn.Module):
-        named = [*f.named_parameters(), *f.named_buffers()]
-    else:
-        named = [(f"parameter {i}", p) for i, p in enumerate(case.field.parameters)]
-    named += [(f"args[{i}]", a) for i, a in enumerate(case.problem.args) if isinstance(a, torch.Tensor)]
-    found = []
+    named = [(f"args[{i}]", a) for i, a in enumerate(case.problem.args) if isinstance(a, torch.Tensor)]
+    for root in case.field.held.roots:
+        prefix = "" if root is case.problem.f else f"{type(root).__name__}."
+        named += [(prefix + name, tensor) for name, tensor in (*root.named_parameters(), *root.named_buffers())]
+    named += [(f"parameter {i}", p) for i, p in enumerate(case.field.parameters)]
+    found = {}
     for name, tensor in named:
-        bad = int((~torch.isfinite(tensor.detach())).sum()) if tensor.is_floating_point() else 0
+        bad = int((~torch.isfinite(tensor.detach())).sum()) if tensor.is_floating_point() or tensor.is_complex() else 0
         if bad:
-            found.append((name, bad, tensor.numel()))
-    return found
+            found.setdefault(id(tensor), (name, bad, tensor.numel()))
+    return list(found.values())
 
 
 def jacobian(case, y, own: bool):
@@ -41,7 +42,7 @@ def jacobian(case, y, own: bool):
         field.user_jac = None
     try:
         return Jacobian(field)(case.t, y).detach()
-    except (RejectStep, RuntimeError):
+    except Exception:  # whatever jac or f raises: it cannot be had
         return None
 
 
@@ -69,22 +70,47 @@ def differentiation_gap(case):
     if float(gap.max()) <= 0.01 * float(size):
         return None
     i, j = divmod(int(gap.argmax()), len(own))
-    return i, j, float(own[i, j]), float(true[i, j])
+    mine, theirs = float(own[i, j]), float(true[i, j])
+
+    def sides(length):
+        """Differences backward and forward."""
+        e = torch.zeros_like(case.y)
+        e[j] = length * float(torch.maximum(case.y.abs(), scale)[j])
+        low, middle, high = (float(case.f(case.t, y)[i]) for y in (case.y - e, case.y, case.y + e))
+        return (middle - low) / float(e[j]), (high - middle) / float(e[j])
+
+    backward, forward = sides(1e-5)
+    if not abs(forward - backward) < 0.1 * abs(theirs - mine):
+        return None  # a kink, as of relu at zero, has no derivative to compare with
+    for length in (1e-6, 1e-7, 1e-8, 1e-9, 1e-10):  # of an f that wiggles from state to state the shorter differences agree
+        if mine == 0 or length < 1e4 * torch.finfo(case.y.dtype).eps:
+            break
+        if abs(0.5 * sum(sides(length)) - mine) < 0.1 * abs(theirs - mine):
+            return None
+    return i, j, mine, theirs
 
 
-def spectral_radius(case) -> float:
-    """Of df/dy at the point reached, by a power method in f; 0 where it cannot be had."""
+def spectral_radius(case, t: float, y) -> float:
+    """Of df/dy at (t, y), by a power method in f; 0 where it cannot be had."""
     try:
-        value = growth(case.field, case.t, case.y, case.tolerance)
-    except RejectStep:
+        value = growth(case.field, t, y, case.tolerance)
+    except Exception:
         return 0.0
     return value if math.isfinite(value) else 0.0
 
 
-def jump(fun, width: float):
-    """Where fun(s), (n,), jumps for -width <= s <= width, by bisection towards the larger half of its change; (s, component,
-    change), or None where the change goes away between neighbouring points."""
-    a, b, fa, fb = -width, width, fun(-width), fun(width)
+def unsteady(case):
+    """(whether f changes the state that it is given, by how much f differs from itself at the same point)."""
+    given = [case.y.clone() for _ in range(REPEATS)]
+    values = torch.stack([case.f(case.t, y) for y in given]).nan_to_num(0.0)
+    spread = values.amax(0) - values.amin(0)
+    return not torch.equal(given[0], case.y), float(spread.max()) / max(float(values.abs().max()), 1e-300)
+
+
+def jump(fun, a: float, b: float):
+    """Where fun(s), (n,), jumps for a <= s <= b, by bisection towards the larger half of its change; (s, component, change,
+    whether it is a pole), or None where the change goes away between neighbouring points."""
+    fa, fb = fun(a), fun(b)
     first = float((fb - fa).abs().max())
     size = max(float(fa.abs().max()), float(fb.abs().max()))
     if not math.isfinite(first) or first <= 1e-3 * size:
@@ -95,7 +121,7 @@ def jump(fun, width: float):
             break
         fm = fun(middle)
         if not bool(torch.isfinite(fm).all()):
-            return None
+            break
         left, right = float((fm - fa).abs().max()), float((fb - fm).abs().max())
         if max(left, right) < 0.2 * first:
             return None
@@ -103,45 +129,49 @@ def jump(fun, width: float):
             b, fb = middle, fm
         else:
             a, fa = middle, fm
-    change = (fb - fa).abs()
-    if float(change.max()) < 0.2 * first:
+    change, middle = (fb - fa).abs(), 0.5 * (a + b)
+    pole = float(change.max()) > POLE * first
+    if float(change.max()) < 0.2 * first or not (pole or bool(torch.isfinite(fun(middle)).all())):
         return None
-    return 0.5 * (a + b), int(change.argmax()), float(change.max())
+    return middle, int(change.argmax()), float(change.max()), pole
 
 
 def jump_in_time(case, width: float):
-    """(t, component, change) of a jump of f within width of the time reached, the state held; or None."""
-    found = jump(lambda s: case.f(case.t + s, case.y), width)
-    return None if found is None else (case.t + found[0], *found[1:])
+    """(t, component, change, pole) of a jump of f within width of the time reached, the state held; or None."""
+    if width < 100 * torch.finfo(case.y.dtype).eps * abs(case.t):
+        return None  # f is told the time in the dtype of the state, and jumps from one such number to the next
+    low, high = sorted((case.times[0], case.times[-1]))
+    return jump(lambda t: case.f(t, case.y), max(case.t - width, low), min(case.t + width, high))
 
 
 def jump_in_state(case, width: float):
-    """(t, component, change) of a jump of f along the path, the time held; or None."""
-    slope = case.f(case.t, case.y)
+    """(s, component, change, pole) of a jump of f along the path, y + s dy/dt, the time held; or None."""
+    slope = case.slope(case.t, case.y)
     if not bool(torch.isfinite(slope).all()):
         return None
-    found = jump(lambda s: case.f(case.t, case.y + s * slope), width)
-    return None if found is None else (case.t + found[0], *found[1:])
+    return jump(lambda s: case.f(case.t, case.y + s * slope), -width, width)
 
 
 def blow_up(case):
     """(component, time of the blow-up) if the fastest component grows like y' = c |y|^p, p > 1, to infinity; else None.
 
     Along that power law infinity is reached |y| / ((p - 1) |y'|) from here, and steps are a part of what is left till then.
-    Only where y has grown already.
+    Only where y has grown already, or where no step is small enough.
     """
-    slope = case.f(case.t, case.y)
+    slope = case.slope(case.t, case.y)
     if not bool(torch.isfinite(slope).all()):
         return None
     outward = case.direction * slope * case.y > 0
     rate = torch.where(outward, slope.abs() / case.y.abs().clamp_min(1e-300), torch.zeros_like(slope))
     i = int(rate.argmax())
-    if float(rate[i]) * case.remaining < 100 or float(case.y[i].abs()) < 10 * float(case.start.abs().max()):
+    grown = case.status is Status.STEP_TOO_SMALL or float(case.y[i].abs()) >= 10 * float(case.start.abs().max())
+    if float(rate[i]) * case.remaining < 100 or not grown:
         return None
-    further = case.f(case.t, 1.01 * case.y)
-    if not bool(torch.isfinite(further[i])) or float(further[i] / slope[i]) <= 0:
+    further = case.slope(case.t, 1.01 * case.y)
+    if not bool(torch.isfinite(further[i])):
         return i, case.t
-    power = math.log(float(further[i] / slope[i])) / math.log(1.01)
+    growth = float(further[i] / slope[i])
+    power = math.log(growth) / math.log(1.01) if growth > 0 else 0.0  # beyond a pole of f it has changed its sign
     left = 1 / ((power - 1) * float(rate[i])) if power > 1.02 else math.inf
     near = left < max(1000 * case.size, 1e-6 * abs(case.span[1] - case.span[0]))
     return (i, case.t + case.direction * left) if near else None
@@ -170,3 +200,10 @@ def culprits(case, point) -> list:
         if bool(torch.isfinite(case.f(t, trial)).all()):
             found.append(i)
     return found
+
+
+def mended_by_sign(case, point, j) -> bool:
+    """Whether f is finite at the state of point = (t, y, f) once component j has lost its sign, so that it is not too large."""
+    trial = point[1].clone()
+    trial[j] = trial[j].abs()
+    return bool(torch.isfinite(case.f(point[0], trial)).all())

@@ -6,8 +6,12 @@ import math
 import textwrap
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
 from ..dense import Attempt
 from ..status import Status
+
+SHOWN = 8  # of the last attempts, and of Newton's corrections
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,12 @@ class FailureReport:
     row: int | None = None
 
     def as_dict(self) -> dict:
-        plain = asdict(self)
+        """Plain data: numbers, strings, lists; what is not finite is None."""
         attempts = [
             {**a._asdict(), "failure": None if a.failure is None else a.failure.name, "accepted": a.accepted}
             for a in self.attempts
         ]
-        return {**plain, "status": self.status.name, "attempts": attempts}
+        return plain({**asdict(self), "status": self.status.name, "attempts": attempts})
 
     def __str__(self):
         start, end = self.span
@@ -59,8 +63,7 @@ class FailureReport:
         lines = [
             f"{self.method}{where}: {self.status.sentence}.",
             f"Reached t = {self.t:.10g}, {100 * done:.3g} % of {start:.6g} to {end:.6g}; {self.outputs[0]} of "
-            f"{self.outputs[1]} "
-            "outputs are in the partial solution.",
+            f"{self.outputs[1]} outputs are in the partial solution.",
             "",
             f"Cause: {self.cause}",
             *_wrapped(self.finding),
@@ -68,16 +71,16 @@ class FailureReport:
             *_wrapped(self.remedy),
         ]
         if self.attempts:
-            lines += ["", "The last steps tried", f"  {'t':>15}  {'h':>10}  {'error':>8}  outcome (error: 1 is the limit)"]
-            lines += [f"  {a.t:>15.9g}  {a.h:>10.3g}  {_number(a.ratio):>8}  {_outcome(a)}" for a in self.attempts[-8:]]
+            lines += ["The last steps tried", f"  {'t':>15}  {'h':>10}  {'error':>8}  outcome (error: 1 is the limit)"]
+            lines += [f"  {a.t:>15.9g}  {a.h:>10.3g}  {_number(a.ratio):>8}  {_outcome(a)}" for a in self.attempts[-SHOWN:]]
         if self.shares:
             lines += ["", "Components that dominate the error of the last of them"]
             lines += [f"  {'component':<14}{'share':>6}  {'y':>11}  dy/dt"]
             lines += [f"  {s.component:<14}{100 * s.part:>4.0f} %  {s.y:>11.4g}  {s.slope:.4g}" for s in self.shares]
         if self.newton:
-            norms = ", ".join(f"{norm:.2g}" for norm in self.newton)
-            lines += ["", f"Newton's corrections in the last failed iteration, in units of the tolerances: {norms}"]
-        return "\n".join(lines)
+            norms = ("..., " if len(self.newton) > SHOWN else "") + ", ".join(f"{norm:.2g}" for norm in self.newton[-SHOWN:])
+            lines += ["", "Newton's corrections in the last failed iteration, in units of the tolerances", f"  {norms}"]
+        return "\n".join(lines).rstrip()
 
 
 def _wrapped(text):
@@ -92,3 +95,14 @@ def _outcome(attempt) -> str:
     if attempt.accepted:
         return "accepted"
     return "rejected: error too large" if attempt.failure is None else f"failed: {attempt.failure.sentence}"
+
+
+def plain(value):
+    """value as JSON has it: lists for tuples, None for what is not finite."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, field
 
 import torch
@@ -12,26 +13,33 @@ from ..dense import Attempt
 from ..field import VectorField
 from ..norm import Tolerance
 from ..stats import Stats
-from ..status import RejectStep, Status
+from ..status import Status
 
 ATTEMPTS = 60  # from a step of usual size, quartered again and again, to one that is none
+PATIENCE = 5.0  # seconds that these, or one question to an expensive f, may take
 
 
 class WatchedTolerance(Tolerance):
-    """The same norm, which keeps what was measured: norms, and the latest vector (n,) in units of the tolerances."""
+    """The same norm, which keeps what was measured since the last ``begin``: norms, and the latest vector (n,) in units of the
+    tolerances, which is the error of the step up to a factor once a step is complete."""
 
     def __init__(self, tol):
         super().__init__(tol.rtol, tol.atol, tol.size)
+        self.begin()
+
+    def begin(self):
         self.vector, self.norms = None, []
 
     def ratio(self, error, y, y1):
-        self.vector = error / torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol)
-        self.norms.append(super().ratio(error, y, y1))
-        return self.norms[-1]
+        return self._kept(error / torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol))
 
     def rms(self, v, scale):
-        self.vector = v / scale
-        self.norms.append(super().rms(v, scale))
+        return self._kept(v / scale)
+
+    def _kept(self, scaled):
+        if len(scaled) == self.size:  # and not all stages of a step together
+            self.vector = scaled
+        self.norms.append(super().rms(scaled, 1.0))
         return self.norms[-1]
 
 
@@ -53,55 +61,69 @@ class WatchedField(VectorField):
 
 @dataclass
 class Rerun:
-    """What the last steps showed. error: (n,) of the last attempt, in units of the tolerances; newton: norms of the last failed
-    iteration; point: (t, y, f) where f was first not finite, or None; noise: whether the error stays as the step shrinks."""
+    """What the last steps showed.
+
+    error: (n,) of the last attempt whose error was measured, in units of the tolerances; newton: norms of the last failed
+    iteration; point: (t, y, f) where f was first not finite, or None; noise: whether the error stays as the step shrinks;
+    wanted: size of the first of these steps; seconds: of an evaluation of f.
+    """
 
     attempts: list = field(default_factory=list)
     error: torch.Tensor | None = None
     newton: tuple = ()
     point: tuple | None = None
     noise: bool = False
+    wanted: float = 0.0
+    seconds: float = 0.0
+
+    def affords(self, evaluations) -> bool:
+        """Whether so many evaluations of f can be waited for."""
+        return evaluations * self.seconds < PATIENCE
 
 
-@torch.no_grad()
 def rerun(case) -> Rerun:
-    """Steps from the last good state on, until they fail beyond doubt."""
+    """Steps from the last good state on, until they fail beyond doubt. Whatever f raises fails a step, as RejectStep does."""
     watched, tol = WatchedField(case.field), WatchedTolerance(case.tolerance)
-    t, y = case.t, case.y
-    result = Rerun()
+    t, y, end, fixed = case.t, case.y.clone(), case.times[-1], case.options.step_size
+    result, began = Rerun(), time.perf_counter()
     try:
         f0 = watched.first(t, y)
+        result.seconds = time.perf_counter() - began
         if not bool(torch.isfinite(f0).all()):
             result.point = (t, y, f0)
             return result
-        h = case.options.step_size or first_step(watched, t, case.span[1], y, f0, case.method.error_order, tol, case.remaining)
-        method = case.method.fixed() if case.options.step_size else case.method
-        h = case.direction * min(max(h, case.size), case.remaining or h)
+        longest = min(abs(end - t), case.options.max_step)
+        h = fixed or first_step(watched, t, end, y, f0, case.method.error_order, tol, longest)
+        method = case.method.fixed() if fixed else case.method
+        h = case.direction * min(max(h, case.size if case.attempts else 0.0), longest)
+        result.wanted = abs(h)
         state = method.init(watched, t, y, f0, h, tol)
-    except RejectStep:
+    except Exception:
         return result
     for _ in range(ATTEMPTS):
-        if t + h == t or (t - case.span[1]) * case.direction >= 0:
+        h = case.direction * min(abs(h), case.options.max_step, abs(end - t))
+        if t + h == t or time.perf_counter() - began > PATIENCE:
             break
-        tol.norms.clear()
+        tol.begin()
         try:
             step = method.step(watched, t, y, h, state, tol)
             failure = step.failure
-        except RejectStep:
-            step, failure = None, Status.DOMAIN
-        good = step is not None and step.accepted
-        if good and case.limits is not None and not case.limits.allow(t + h, step.y):
-            good, failure = False, Status.DOMAIN
+            good = step.accepted
+            if good and case.limits is not None and not case.limits.allow(t + h, step.y):
+                good, failure = False, Status.DOMAIN
+        except Exception:
+            step, failure, good = None, Status.DOMAIN, False
         result.attempts.append(Attempt(t, h, math.inf if step is None or failure else step.ratio, failure))
         if failure is Status.NEWTON:
             result.newton = tuple(tol.norms)
-        elif failure is None:
-            result.error = tol.vector
+        elif failure is None and not fixed and tol.vector is not None:
+            result.error = tol.vector * (step.ratio / max(tol.rms(tol.vector, 1.0), 1e-300))
         if good:
             t, y, h, state = t + h, step.y, h * step.factor, step.state
         else:
-            h *= 0.25 if step is None or failure is Status.DOMAIN else min(step.factor, 0.9)
-            state = state if step is None else step.state
+            refused = failure is Status.DOMAIN
+            h, state = (0.25 * h, state) if refused else (h * min(step.factor, 0.9), step.state)
+    result.seconds = (time.perf_counter() - began) / max(watched.stats.nfe, 1)
     result.point = watched.found[0] if watched.found else None
     result.noise = _stays(result.attempts)
     return result

@@ -16,15 +16,15 @@ LARGE = 1e30
 def attempts(attempt, method, count):
     """A function of so many attempted steps.
 
-    attempt(t, h, y, first, args) -> (y1, error, stages): one step; first: f(t, y), None for methods that do not carry it.
+    attempt(t, h, y, first, f, args) -> (y1, error, stages): one step; first: f(t, y), None for methods that do not carry it.
     The function takes numbers, (8,) float64: t, h, ratios of the two steps before, next stop, how near to it (in steps) one is
-    stretched to it, longest step, rtol; and y, first, atol, args. It returns (t, h, ratio) of every attempt, (count, 3), what
-    each ended in, (count, n), and their stages, (count, s, n).
+    stretched to it, longest step, rtol; and y, first, atol, f, args. It returns (t, h, ratio) of every attempt, (count, 3),
+    what each ended in, (count, n), and their stages, (count, s, n).
     """
     controller, order = method.controller, method.error_order
     b1, b2, b3 = (b / order for b in FILTERS[controller.kind])
 
-    def block(numbers, y, first, atol, args):
+    def block(numbers, y, first, atol, f, args):
         t, h, r1, r2, stop, slack, longest, rtol = (x.clone() for x in numbers.unbind())
         towards = torch.sign(h)
 
@@ -33,7 +33,7 @@ def attempts(attempt, method, count):
             landing = towards * (t + h - stop) >= -slack * h.abs()
             size = torch.where(landing, stop - t, h)
             first = carried[0] if carried else None
-            y1, error, ks = attempt(t.to(y.dtype), size.to(y.dtype), y, first, args)
+            y1, error, ks = attempt(t.to(y.dtype), size.to(y.dtype), y, first, f, args)
             if method.adaptive:
                 scaled = error / (atol + rtol.to(y.dtype) * torch.maximum(y.abs(), y1.abs()))
                 ratio = (scaled.square().sum() / scaled.numel()).to(t.dtype).sqrt()

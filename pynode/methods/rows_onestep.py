@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from ..algebra.combine import stacked
 from .rows import Done, tensor
 
 
@@ -31,11 +32,19 @@ class OneStepRows:
         """Times and steps of the rows as float64 tensors (m,) beside the states."""
         return torch.from_numpy(t).to(self.y.device), torch.from_numpy(h).to(self.y.device)
 
-    def _judge(self, y1, error, polynomial):
-        """(Done, accepted (m,) as a tensor): accept or reject every row, and move the accepted ones."""
+    @property
+    def compiled(self):
+        """CompiledRows of the steps, None where they are run as they stand."""
+        return None if torch.is_grad_enabled() else self.field.compiled
+
+    def _ratio(self, error, y1):
+        return self.tol.ratio(error, self.y, y1) if self.method.adaptive else None
+
+    def _judge(self, y1, ratio, polynomial):
+        """(Done, accepted (m,) as a tensor): accept or reject every row by the ratio of its error (m,), None for steps of one
+        size, and move the accepted ones."""
         method, start = self.method, self.y
-        if method.adaptive:
-            ratio = self.tol.ratio(error, start, y1)
+        if ratio is not None:
             factor, self.past = method.controller.rows(ratio, self.past, method.error_order)
             accepted, broken = ratio <= 1, ~np.isfinite(ratio)
         else:
@@ -58,6 +67,11 @@ def polynomial(start, stages, weights, h=None):
     return torch.cat((start.unsqueeze(0), powers))
 
 
+def picked(stages, which):
+    """The stages of the rows in which: a list of (w, n), or (s, w, n) of those of a compiled step."""
+    return stages.index_select(1, which) if isinstance(stages, torch.Tensor) else [k[which] for k in stages]
+
+
 class ExplicitRows(OneStepRows):
     """An explicit Runge-Kutta method on rows."""
 
@@ -73,21 +87,25 @@ class ExplicitRows(OneStepRows):
         """One attempted step of every row from t (m,) by h (m,)."""
         method, field, start = self.method, self.field, self.y
         t, h = self.times(t, h)
-        y1, error, ks = method.attempt(field, t, start, h, self.first)
-        done, accepted = self._judge(y1, error, partial(self._polynomial, field, t, h, start, ks))
+        if self.compiled is not None:
+            y1, ratio, ks = self.compiled.step(field, t, h, start, self.first, self.tol)
+        else:
+            y1, error, ks = method.attempt(field, t, start, h, self.first)
+            ratio = self._ratio(error, y1)
+        done, accepted = self._judge(y1, ratio, partial(self._polynomial, field, t, h, start, ks))
         if method.tableau.fsal:
             self.first = torch.where(accepted.unsqueeze(1), ks[-1], ks[0])
-        else:
+        elif self.compiled is None:
             self.first = field(t + torch.where(accepted, h, 0.0 * h), self.y)
         return done
 
     def _polynomial(self, field, t, h, start, ks, which):
         """The stages that only the dense output needs are evaluated for these rows alone."""
         which = tensor(which, start)
-        start, h, ks = start[which], h[which], [k[which] for k in ks]
+        start, h, ks = start[which], h[which], picked(ks, which)
         if self.method.tableau.c_dense:
             ks = self.method.all_stages(field.select(which), t[which], start, h, ks)
-        return polynomial(start, torch.stack(ks), self.method.tableau.dense_weights, h)
+        return polynomial(start, stacked(ks), self.method.tableau.dense_weights, h)
 
 
 class RosenbrockRows(OneStepRows):
@@ -108,18 +126,21 @@ class RosenbrockRows(OneStepRows):
         """One attempted step of every row from t (m,) by h (m,); rejected rows keep their Jacobian."""
         method, field, start = self.method, self.field, self.y
         t, h = self.times(t, h)
+        if self.compiled is not None:
+            y1, ratio, us = self.compiled.step(field, t, h, start, None, self.tol)
+            return self._judge(y1, ratio, partial(self._polynomial, start, us))[0]
         if self.jac is None:
             self.jac, self.slope = field.linearised(t, start)
         solver = RowInverse(self.eye, self.jac, h * float(method.tableau.gamma), field.stats)
         y1, error, us = method.attempt(field, t, start, h, self.slope, solver)
         field.stats.nsolve += (len(h) - 1) * len(us)
-        done, accepted = self._judge(y1, error, partial(self._polynomial, start, us))
+        done, accepted = self._judge(y1, self._ratio(error, y1), partial(self._polynomial, start, us))
         self._renew(torch.where(accepted, t + h, t), np.flatnonzero(done.accepted))
         return done
 
     def _polynomial(self, start, us, which):
         which = tensor(which, start)
-        return polynomial(start[which], torch.stack([u[which] for u in us]), self.method.tableau.dense_weights)
+        return polynomial(start[which], stacked(picked(us, which)), self.method.tableau.dense_weights)
 
     def _renew(self, t, which):
         """A Jacobian for the rows that moved."""

@@ -21,7 +21,7 @@ class SolveModule(torch.nn.Module):
     def __init__(self, field, options):
         super().__init__()
         self.field = as_field(field, "field")
-        _check_options(options)
+        check_options(options)
         self._check_end(options)
         self.options = options
         self.stats, self.events, self._heard_by = None, [], []
@@ -94,6 +94,13 @@ class DefaultTimes(torch.nn.Module):
         return self.t if t is None else t, t is None if self.last_only is None else self.last_only
 
 
+def last(y):
+    """The state at the last time, of states at many, (T, ...), in whatever structure: a tensor, a tuple or a dict."""
+    if isinstance(y, torch.Tensor):
+        return y[-1]
+    return {key: last(part) for key, part in y.items()} if isinstance(y, dict) else tuple(map(last, y))
+
+
 def as_field(field, name):
     """field, or TypeError where it is no module."""
     if not isinstance(field, torch.nn.Module):
@@ -105,7 +112,7 @@ def as_field(field, name):
 
 def timed(field, inputs=1):
     """A module that is called with the time and so many further arguments; field may leave the time away."""
-    return _Autonomous(field) if _needed(field) == inputs else field
+    return Autonomous(field) if _needed(field) == inputs else field
 
 
 def _needed(field) -> int:
@@ -117,7 +124,7 @@ def _needed(field) -> int:
     return sum(p.default is p.empty and p.kind in kinds for p in inspect.signature(inner.forward).parameters.values())
 
 
-def _check_options(options):
+def check_options(options):
     """TypeError for what is no option of solve, or its own affair."""
     known = [name for name in inspect.signature(solve).parameters if name not in ("f", "y0", "t", "args")]
     for name in options:
@@ -127,7 +134,7 @@ def _check_options(options):
             raise TypeError(f"{name} is no option of a model over solve: {hint}")
 
 
-class _Autonomous(torch.nn.Module):
+class Autonomous(torch.nn.Module):
     """field(y, ...) called as field(t, y, ...)."""
 
     def __init__(self, field):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from .base import last
 from .neural_ode import NeuralODE
-from .path import Path
+from .path import Path, forwards
 
 
 class ControlledODE(NeuralODE):
@@ -22,7 +23,7 @@ class ControlledODE(NeuralODE):
     inputs = 2
 
     def forward(self, y0, u, t=None):
-        """y0: the state at t[0], any shape. Returns (T, *y0.shape), or (*y0.shape) with last_only.
+        """y0: the state at t[0], as for NeuralODE. Returns (T, *y0.shape), or (*y0.shape) with last_only.
 
         u: ZeroOrderHold, LinearPath(..., time=False) or CubicHermitePath(..., time=False) over the span of t, whose values are
             (channels,), or (batch, channels) for y0 (batch, ...); or a function or module u(t), smooth (times at which it is
@@ -39,16 +40,16 @@ class ControlledODE(NeuralODE):
             args, more = (u.coefficients,), u.corners(0, self.options)
         elif not callable(u):
             raise TypeError(f"u must be a path or a function u(t), not {type(u).__name__}; hold values with ZeroOrderHold")
-        y = self._solved(_WithInput(self._timed, u), y0, times, args, **more)
-        return y[-1] if last_only else y
+        y = self._solved(_WithInput(self._timed, u, forwards(times)), y0, times, args, **more)
+        return last(y) if last_only else y
 
 
 class _WithInput(torch.nn.Module):
-    """field(t, y, u(t)), where coefficients are those of u if it is a path."""
+    """field(t, y, u(t)), where coefficients are those of u if it is a path; right: see Path.at."""
 
-    def __init__(self, field, u):
+    def __init__(self, field, u, right):
         super().__init__()
-        self.field, self.u = field, u
+        self.field, self.u, self.right = field, u, right
 
     def forward(self, t, y, coefficients=None):
-        return self.field(t, y, self.u(t) if coefficients is None else self.u.at(t, coefficients))
+        return self.field(t, y, self.u(t) if coefficients is None else self.u.at(t, coefficients, self.right))

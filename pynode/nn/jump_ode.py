@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-
 from ..events import Event
-from .base import timed
+from .base import as_field, timed
 from .neural_ode import NeuralODE
 
 
@@ -28,9 +26,7 @@ class JumpODE(NeuralODE):
     """
 
     def __init__(self, field, event, jump, t=(0.0, 1.0), *, direction=0, max_events=1000, **options):
-        for name, module in (("event", event), ("jump", jump)):
-            if not isinstance(module, torch.nn.Module):
-                raise TypeError(f"{name} must be an nn.Module, so that its parameters are found, not {type(module).__name__}")
+        event, jump = as_field(event, "event"), as_field(jump, "jump")
         if "events" in options or "regularisers" in options:
             raise ValueError("a JumpODE makes its own event and integrates its state alone: leave events and regularisers away")
         watched = Event(timed(event), direction, reset=timed(jump), max_events=max_events, name=type(event).__name__)

@@ -137,13 +137,16 @@ class ReactionNetwork(nn.Module):
 
     def conserved(self):
         """Orthonormal rows w, (c, n), for which w . y never changes: the null space of nu."""
-        _, sizes, rows = torch.linalg.svd(self.stoichiometry)
+        # In float64 whatever the dtype: the integers of nu have a rank that rounding in float32 would hide.
+        _, sizes, rows = torch.linalg.svd(self.stoichiometry.double())
         rank = int((sizes > 1e-10 * sizes.max()).sum())
-        return rows[rank:]
+        return rows[rank:].to(self.stoichiometry)
 
     def reaction_rates(self, t, y, *args):
         """r, (..., m), in units of y per time."""
-        r = self.rates(*[arg(t) if callable(arg) else arg for arg in args])
+        # A solve with batched=True has a time for each row, (rows, 1, ...): one for each rate of it too many.
+        clock = t.squeeze(-1) if isinstance(t, torch.Tensor) and t.dim() else t
+        r = self.rates(*[arg(clock) if callable(arg) else arg for arg in args])
         padded = torch.cat((y, torch.ones_like(y[..., :1])), -1)
         for factor in self.factors:
             r = r * padded.index_select(-1, factor)
@@ -187,14 +190,14 @@ def _positive(values, name, dtype):
 
 
 def _vector(values, like, name):
-    values = torch.as_tensor(values, dtype=like.dtype).detach()
+    values = torch.as_tensor(values, dtype=like.dtype, device=like.device).detach()
     if values.dim() > 1 or values.numel() not in (1, len(like)) or not bool(values.isfinite().all()):
         raise ValueError(f"{name} must be finite, a number or one for each of the {len(like)} reactions, not {values.tolist()}")
     return values.expand(len(like)).clone()
 
 
 def _mask(values, like, name):
-    values = torch.as_tensor(values)
+    values = torch.as_tensor(values, device=like.device)
     if values.dtype != torch.bool or values.dim() > 1 or values.numel() not in (1, len(like)):
         raise ValueError(f"{name} must be True, False or a bool for each of the {len(like)} reactions, not {values.tolist()}")
     return values.expand(len(like)).clone()

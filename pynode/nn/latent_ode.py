@@ -8,7 +8,7 @@ import math
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
-from .base import as_field
+from .base import as_field, check_options
 from .neural_ode import NeuralODE
 from .recognition import Recognition
 
@@ -49,11 +49,16 @@ class LatentODE(torch.nn.Module):
             raise ValueError(f"noise must be a positive standard deviation, in units of x, not {noise!r}")
         if "batched" in options:
             raise ValueError("batched follows from the times, (T,) or (B, T): leave it away")
+        check_options(options)
         options = {"method": method, "rtol": rtol, "atol": atol, **options}
         self.flow, self.decoder = NeuralODE(field, **options), as_field(decoder, "decoder")
         self.encoder = Recognition(encoder, data_dim, latent_dim, hidden, encoder_field, **options)
         self.log_noise = torch.nn.Parameter(torch.tensor(math.log(noise)), requires_grad=learn_noise)
-        self.data_dim, self.latent_dim, self.t0, self.stats = data_dim, latent_dim, float(t0), None
+        self.data_dim, self.latent_dim, self.t0 = data_dim, latent_dim, float(t0)
+
+    @property
+    def stats(self):
+        return self.flow.stats
 
     @property
     def noise(self):
@@ -101,14 +106,12 @@ class LatentODE(torch.nn.Module):
         grid, place = _distinct(at.reshape(-1, at.shape[-1]), self.t0)
         if at.dim() == 1:
             path = self.flow(z, grid[0])[place[0]].movedim(0, -2)
-            self.stats = self.flow.stats
         else:
-            rows = NeuralODE(self.flow.field, batched=True, **self.flow.options)
             count = z.shape[:-1].numel() // len(at)
-            path = rows(z.reshape(-1, self.latent_dim), grid.repeat(count, 1).T).transpose(0, 1)
+            rows, times = z.reshape(-1, self.latent_dim), grid.repeat(count, 1).T
+            path = self.flow._solved(self.flow._timed, rows, times, batched=True).transpose(0, 1)
             place = place.repeat(count, 1).unsqueeze(-1).expand(-1, -1, self.latent_dim)
             path = path.gather(1, place).reshape(*z.shape[:-1], at.shape[-1], self.latent_dim)
-            self.stats = rows.stats
         x = self.decoder(path)
         if x.shape != (*path.shape[:-1], self.data_dim):
             raise ValueError(

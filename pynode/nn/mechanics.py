@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from .base import as_field
+
 
 class HamiltonianField(nn.Module):
     """dq/dt = dH/dp, dp/dt = -dH/dq - D(q) dH/dp + force(t, q), for y = (q, p).
@@ -25,7 +27,9 @@ class HamiltonianField(nn.Module):
 
     def __init__(self, hamiltonian, damping=None, force=None):
         super().__init__()
-        self.hamiltonian, self.damping, self.force = _module(hamiltonian, "hamiltonian"), damping, force
+        self.hamiltonian = as_field(hamiltonian, "hamiltonian")
+        self.damping = damping if damping is None else as_field(damping, "damping")
+        self.force = force if force is None else as_field(force, "force")
 
     def energy(self, y):
         """H, (...,), of y (..., 2 d)."""
@@ -59,7 +63,8 @@ class LagrangianField(nn.Module):
 
     def __init__(self, lagrangian, force=None):
         super().__init__()
-        self.lagrangian, self.force = _module(lagrangian, "lagrangian"), force
+        self.lagrangian = as_field(lagrangian, "lagrangian")
+        self.force = force if force is None else as_field(force, "force")
 
     def energy(self, y):
         """v . dL/dv - L, (...,), of y (..., 2 d)."""
@@ -83,12 +88,6 @@ class LagrangianField(nn.Module):
 
     def _value(self, q, v):
         return _scalar(self.lagrangian(q, v), q, "lagrangian")
-
-
-def _module(given, name):
-    if not isinstance(given, nn.Module):
-        raise TypeError(f"{name} must be an nn.Module, so that its parameters are found, not {type(given).__name__}")
-    return given
 
 
 def _halves(y):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
+from ..records import write_csv
 from .base import SolveModule
 
 COUNTS = ("nfe", "backward_nfe", "backward_nvjp", "accepted", "rejected")
@@ -83,11 +83,7 @@ class EvaluationMonitor:
 
     def to_csv(self, path) -> Path:
         """Write one line a Cost, with the names of its fields as header; returns the path."""
-        with open(path, "w", newline="") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(Cost)], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(asdict(cost) for cost in self.costs)
-        return Path(path)
+        return write_csv(path, Cost, self.costs)
 
     def print(self, console=None):
         """A table of the epochs, evaluations a solve and all sums, on a rich console. ImportError without rich."""
@@ -104,12 +100,10 @@ class EvaluationMonitor:
 
     def plot(self, path) -> Path:
         """Evaluations and steps a solve against the epoch, lines for each module; returns the path. Needs matplotlib."""
-        import matplotlib
+        from matplotlib.figure import Figure  # not pyplot, whose backend is the user's
 
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-
-        figure, panels = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+        figure = Figure(figsize=(10, 4), layout="constrained")
+        panels = figure.subplots(1, 2)
         for name in dict.fromkeys(cost.module for cost in self.costs):
             costs = [cost for cost in self.costs if cost.module == name]
             epochs = [cost.epoch for cost in costs]
@@ -123,5 +117,4 @@ class EvaluationMonitor:
             axes.grid(alpha=0.25)
             axes.legend(fontsize=8)
         figure.savefig(path, dpi=120)
-        pyplot.close(figure)
         return Path(path)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from ..problem import checked_times
 from .base import SolveModule, as_field
-from .path import Path
+from .path import Path, forwards
 
 
 class NeuralCDE(SolveModule):
@@ -38,23 +39,23 @@ class NeuralCDE(SolveModule):
                 f"a CDE is driven by a path with a derivative, not by {type(path).__name__}: make a CubicHermitePath, "
                 "LinearPath or RectilinearPath of times and values"
             )
-        times = path.ends if t is None else t
+        times = path.ends if t is None else checked_times(t)
         path.check_span(times)
         z0 = self.initial(path(times[0]))
         more = path.corners(1, self.options)
-        z = self._solved(_Driven(self._timed, path), z0, times, (path.slopes(),), **more)
+        z = self._solved(_Driven(self._timed, path, forwards(times)), z0, times, (path.slopes(),), **more)
         return z[-1] if t is None else z
 
 
 class _Driven(torch.nn.Module):
-    """field(s, z) dX/ds, where slopes are the coefficients of dX/ds."""
+    """field(s, z) dX/ds, where slopes are the coefficients of dX/ds; right: see Path.at."""
 
-    def __init__(self, field, path):
+    def __init__(self, field, path, right):
         super().__init__()
-        self.field, self.path = field, path
+        self.field, self.path, self.right = field, path, right
 
     def forward(self, s, z, slopes):
-        matrix, rate = self.field(s, z), self.path.at(s, slopes)
+        matrix, rate = self.field(s, z), self.path.at(s, slopes, self.right)
         if matrix.shape != (*z.shape, rate.shape[-1]):
             raise ValueError(
                 f"for z of shape {tuple(z.shape)} and a path of {rate.shape[-1]} channels the field must return "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
+
 from .along import NOISES, Along, draw
-from .base import DefaultTimes, SolveModule
+from .base import DefaultTimes, SolveModule, last
 from .regularisers import as_regularisers
 
 
@@ -40,10 +42,11 @@ class NeuralODE(DefaultTimes, SolveModule):
         return {**super().__getstate__(), "penalties": {}}
 
     def forward(self, y0, t=None):
-        """y0: the state at t[0], any shape. Returns (T, *y0.shape), or (*y0.shape) with last_only."""
+        """y0: the state at t[0], a tensor of any shape, or a tuple or dict of tensors, as the field takes and gives it. Returns
+        (T, *y0.shape), or (*y0.shape) with last_only."""
         times, last_only = self.choose_times(t)
         y = self._integrated(y0, times)[0]
-        return y[-1] if last_only else y
+        return last(y) if last_only else y
 
     @property
     def penalty(self):
@@ -60,6 +63,14 @@ class NeuralODE(DefaultTimes, SolveModule):
         self.penalties = {}
         if not every:
             return (self._solved(self._timed, y0, times),)
+        alone = [name for name in ("jac", "mass", "events", "domain") if self.options.get(name) is not None]
+        if alone:
+            raise ValueError(
+                f"{', '.join(alone)} would be asked about y alone, and here the integrals of the trace or of regularisers are "
+                f"part of the state: leave {'it' if len(alone) == 1 else 'them'} away, or call pynode.solve"
+            )
+        if not isinstance(y0, torch.Tensor):
+            raise TypeError(f"regularisers are for a state that is one tensor, not {type(y0).__name__}: join its parts in one")
         if lead is None:
             lead = int(y0.dim() > 1 or bool(self.options.get("batched")))
         e = draw(y0, noise) if any(g.needs == "probe" for g in every) else None

@@ -45,13 +45,14 @@ class Path:
         powers = torch.arange(1, degree + 1, device=self.coefficients.device).to(self.coefficients).unsqueeze(-1)
         return self.coefficients[:, :, 1:] * powers
 
-    def at(self, s, coefficients):
+    def at(self, s, coefficients, right=True):
         """The value at s of the piecewise polynomial with these coefficients on the path's knots, as a field is asked for it.
 
+        right: at a knot the piece after it, as a solve forwards needs it; False: the one before, for a solve backwards.
         s: 0-d, also under vmap, for (rows, channels), or (channels,) where the path has no batch; or, with batched=True, one
         s a row, (rows, 1, ...), for (rows, channels), the coefficients those of these rows.
         """
-        place, distance = self._located(s)
+        place, distance = self._located(s, right)
         if s.dim():
             pieces = torch.take_along_dim(coefficients, place.view(-1, 1, 1, 1), 1).squeeze(1)
             return _polynomial(pieces, distance.reshape(-1, 1))
@@ -70,16 +71,17 @@ class Path:
     def check_span(self, times):
         """ValueError where one of the times, (T,), lies outside of the path; what is held goes on for ever."""
         low, high = self.ends.detach().tolist()
-        outside = [s for s in torch.as_tensor(times).reshape(-1).tolist() if s < low or (s > high and self.smooth >= 0)]
+        asked = torch.as_tensor(times, dtype=torch.float64).reshape(-1).tolist()
+        outside = [s for s in asked if s < low or (s > high and self.smooth >= 0)]
         if outside:
             raise ValueError(
                 f"the path runs from {low:.6g} to {high:.6g}, and {outside[0]:.6g} lies outside of it; solve between these, or "
                 "add observations"
             )
 
-    def _located(self, s):
+    def _located(self, s, right=True):
         """(number of the piece, flat; distance from its first knot, in the shape of s); knots in the dtype of s, as rounded."""
-        place = torch.bucketize(s.detach().contiguous(), self.inner.to(s), right=True).reshape(-1)
+        place = torch.bucketize(s.detach().contiguous(), self.inner.to(s), right=right).reshape(-1)
         return place, s - self.knots.detach().to(s).index_select(0, place).reshape(s.shape)
 
     def _many(self, s, coefficients):
@@ -90,6 +92,13 @@ class Path:
         out = _polynomial(coefficients.index_select(1, place), distance.reshape(-1, 1))
         out = out.movedim(1, 0) if self.batched else out.squeeze(0)
         return out if s.dim() else out[0]
+
+
+def forwards(times) -> bool:
+    """Whether times, (T,) or (T, rows) that all go one way, increase."""
+    times = torch.as_tensor(times, dtype=torch.float64)
+    times = times[:, 0] if times.dim() > 1 else times.reshape(-1)
+    return bool(times[-1:] > times[:1])
 
 
 def _polynomial(coefficients, x):

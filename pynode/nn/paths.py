@@ -40,6 +40,7 @@ class CubicHermitePath(Path):
 
     With slopes m at the ends of a piece of width h and d = m_1 - m_0, where m_1 is the slope of the chord:
     X = x_0 + m_0 s + 2 d/h s^2 - d/h^2 s^3. times, values, time, errors: as for LinearPath.
+    Where a series has ended, and others go on, its slope jumps to zero: then the derivative is taken to jump at every knot.
     """
 
     def __init__(self, times, values, *, time=True):
@@ -52,7 +53,8 @@ class CubicHermitePath(Path):
         change = torch.where(data.lasting[:, 1:].unsqueeze(-1), chord - start, 0.0)
         parts = (x[:, :-1], start, 2 * change / width, -change / width**2)
         super().__init__(
-            knots, torch.stack(parts, 2), smooth=1, in_time=data.shared, observed=knots, batched=data.batched
+            knots, torch.stack(parts, 2), smooth=int(data.lasting.all()), in_time=data.shared, observed=knots,
+            batched=data.batched,
         )
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch.distributions import Independent, Normal
 
-from ..solve import solve
-from .base import as_field
+from .base import Autonomous, SolveModule, as_field
 
 KINDS = ("gru", "ode-rnn")
 
@@ -28,7 +27,7 @@ class Recognition(torch.nn.Module):
             raise ValueError(f"encoder must be one of {', '.join(KINDS)}, not {kind!r}")
         if field is not None and kind != "ode-rnn":
             raise ValueError("encoder_field moves the hidden state of encoder='ode-rnn' alone: choose that, or leave it away")
-        self.kind, self.options, self.stats = kind, options, None
+        self.kind = kind
         self.cell = torch.nn.GRUCell(2 * data_dim + (kind == "gru"), hidden)
         self.head = torch.nn.Sequential(
             torch.nn.Linear(hidden, hidden), torch.nn.Tanh(), torch.nn.Linear(hidden, 2 * latent_dim)
@@ -36,7 +35,7 @@ class Recognition(torch.nn.Module):
         self.paced = None
         if kind == "ode-rnn":
             layers = torch.nn.Linear(hidden, 2 * hidden), torch.nn.Tanh(), torch.nn.Linear(2 * hidden, hidden)
-            self.paced = _Paced(torch.nn.Sequential(*layers) if field is None else as_field(field, "encoder_field"))
+            self.paced = _Between(torch.nn.Sequential(*layers) if field is None else as_field(field, "encoder_field"), options)
 
     def forward(self, x, seen, gaps):
         """x: (B, T, data_dim), zero where not seen; seen: of that shape, bool; gaps: (B, T), the time from each observation
@@ -47,18 +46,20 @@ class Recognition(torch.nn.Module):
         for i in reversed(range(x.shape[1])):
             h = torch.where(anything[:, i], self.cell(inputs[:, i], h), h)
             if self.paced is not None:
-                solution = solve(self.paced, h, (0.0, 1.0), args=(gaps[:, i : i + 1],), **self.options)
-                h, self.stats = solution.y[-1], solution.stats
+                h = self.paced(h, gaps[:, i : i + 1])
         mean, width = self.head(h).chunk(2, -1)
         return Independent(Normal(mean, torch.nn.functional.softplus(width) + 1e-5), 1)
 
 
-class _Paced(torch.nn.Module):
-    """dh/ds = gap field(h): rows with gaps of their own, (B, 1), pass them while s goes from 0 to 1."""
+class _Between(SolveModule):
+    """h, (B, hidden), after the gap of its row, (B, 1)."""
 
-    def __init__(self, field):
-        super().__init__()
-        self.field = field
+    def forward(self, h, gap):
+        return self._solved(_Paced(self.field), h, (0.0, 1.0), (gap,))[-1]
+
+
+class _Paced(Autonomous):
+    """dh/ds = gap field(h): rows with gaps of their own pass them while s goes from 0 to 1."""
 
     def forward(self, s, h, gap):
         return gap * self.field(h)

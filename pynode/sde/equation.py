@@ -38,8 +38,8 @@ class SDE:
     def jacobian(self, t, y):
         """df/dy of every row, (..., d, d), without a graph: one backward pass for each state of a row."""
         self.stats.njac += 1
-        with torch.enable_grad():
-            leaf = y.detach().requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = y.detach().clone().requires_grad_()  # of a tensor of inference mode a clone alone may have a graph
             out = self.drift(t, leaf)
             parts = out.reshape(-1, y.shape[-1]).sum(0).unbind() if out.requires_grad else ()
             rows = [torch.autograd.grad(part, leaf, retain_graph=True, allow_unused=True)[0] for part in parts]
@@ -49,10 +49,10 @@ class SDE:
     def check_rows(self, t, y):
         """ValueError where a row of f depends on another: an implicit step takes each row by itself."""
         with torch.no_grad():
-            tangent = _random(y)
+            y, tangent = _near(y), _random(y)
             whole = self._along(self.drift, t, y, tangent)
             alone = (self.jacobian(t, y) @ tangent.unsqueeze(-1)).squeeze(-1)
-        if not torch.allclose(whole, alone, rtol=1e-3, atol=1e-4 * float(whole.abs().max().nan_to_num(0.0)), equal_nan=True):
+        if not torch.allclose(whole, alone, rtol=1e-3, atol=1e-4 * float(whole.nan_to_num().abs().max()), equal_nan=True):
             raise ValueError(
                 "an implicit scheme takes every row of the state, (..., d), by itself, but here rows of the drift influence "
                 "one another (batch normalisation, a mean over the batch); put what belongs together in the last dimension, "
@@ -62,10 +62,10 @@ class SDE:
     def check_diagonal(self, t, y):
         """ValueError where g_i depends on another component than y_i, which Milstein's scheme for diagonal noise leaves out."""
         with torch.no_grad():
-            one, two = _random(y), _random(y, 1)
+            y, one, two = _near(y), _random(y), _random(y, 1)
             both = self._along(self.diffusion, t, y, one * two)
             apart = self._along(self.diffusion, t, y, one) * two
-        if not torch.allclose(both, apart, rtol=1e-3, atol=1e-4 * float(both.abs().max().nan_to_num(0.0)), equal_nan=True):
+        if not torch.allclose(both, apart, rtol=1e-3, atol=1e-4 * float(both.nan_to_num().abs().max()), equal_nan=True):
             raise ValueError(
                 "Milstein's scheme is for diffusions whose component i depends on y_i alone, and this one couples components: "
                 "take 'em' or 'implicitem', or a diffusion by component"
@@ -85,6 +85,12 @@ class SDE:
                 "noise_dim=m, and modules the dtype of the state"
             )
         return out
+
+
+def _near(y):
+    """A state like y without its zeros, which hide what they are multiplied with."""
+    size = y.abs().max()
+    return y + 0.1 * torch.where(size > 0, size, 1.0) * _random(y, 2)
 
 
 def _random(y, seed=0):

@@ -6,6 +6,7 @@ A scheme is explicit or implicit in the drift, and has the noise of Euler and Ma
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -57,13 +58,16 @@ def _solved(sde, t, h, right, start):
     with torch.no_grad():
         y, unit = start.detach(), torch.eye(start.shape[-1], dtype=start.dtype, device=start.device)
         small = torch.finfo(y.dtype).eps ** 0.5  # quadratic convergence: the square of it is what is left
+        tiny = torch.finfo(y.dtype).tiny
         for _ in range(ITERATIONS):
             matrix = unit - h * sde.jacobian(t, y)
             change = torch.linalg.solve_ex(matrix, right + h * sde.drift(t, y) - y)[0]  # singular: infinite
-            size = float((change.abs() / (1 + y.abs())).max())
+            # By row, and against what is added up as well: the sum may be near zero.
+            whole = torch.stack((right, y, y + change)).abs().amax((0, -1)).unsqueeze(-1).clamp(min=tiny)
+            size = float((change.abs() / whole).max())
             if size <= small:
                 break
-            if not size < 1e30:
+            if not math.isfinite(size):
                 return None
             y = y + change
         else:

@@ -6,10 +6,10 @@ import math
 
 import torch
 
-from ..events import as_times
+from ..problem import ODEProblem
 from ..solution import Solution
 from ..status import Status
-from ..tree import Layout
+from ..surroundings import disturbed, eager, undisturbed
 from .brownian import BrownianPath
 from .equation import SDE
 from .schemes import SCHEMES, step
@@ -17,6 +17,7 @@ from .schemes import SCHEMES, step
 HALVINGS = 10
 
 
+@eager
 def solve_sde(drift, diffusion, y0, t, *, dt, method="em", noise_dim=None, brownian=None, throw=True) -> Solution:
     """Solve Itô's dy = drift(t, y) dt + diffusion(t, y) dW, y(t[0]) = y0, in steps of at most dt.
 
@@ -27,8 +28,8 @@ def solve_sde(drift, diffusion, y0, t, *, dt, method="em", noise_dim=None, brown
     method: 'EM' (Euler and Maruyama, strong order 0.5, weak order 1), 'Milstein' (strong order 1, where diffusion i depends
         on y_i alone), and, for a stiff drift, 'ImplicitEM' and 'ImplicitMilstein', with the drift at the end of the step by
         Newton's iteration over each row (a step whose iteration fails is halved).
-    brownian: the noise, a BrownianPath of the shape of dW over the span; None: a new one, from torch's random numbers, so that
-        torch.manual_seed repeats it.
+    brownian: the noise, a BrownianPath of the shape of dW over the span, of either dtype; None: a new one, from torch's random
+        numbers, so that torch.manual_seed repeats it.
 
     Gradients reach y0 and all tensors of drift and diffusion, by autograd through the steps: they are those of the computed
     path for fixed noise, to rounding, whatever dt. (A stochastic adjoint, solved backwards, has them as dt -> 0
@@ -37,18 +38,22 @@ def solve_sde(drift, diffusion, y0, t, *, dt, method="em", noise_dim=None, brown
     Returns a Solution with y (T, ..., d); .brownian is the noise. SolveError where states overflow (with throw=False the
     partial solution), ValueError and TypeError for input that makes no sense.
     """
+    given, problem = dict(locals()), ODEProblem(drift, y0, t)
+    if disturbed(problem):
+        return undisturbed(lambda plain: solve_sde(**{**given, "y0": plain.y0}), problem)
     scheme = SCHEMES.get(method.lower()) if isinstance(method, str) else None
     if scheme is None:
         raise ValueError(f"method must be one of {', '.join(s.name for s in SCHEMES.values())}, not {method!r}")
-    layout = Layout(y0)
-    if not layout.single or y0.dim() == 0 or layout.size == 0:
+    layout, times = problem.layout(), problem.times(None).detach().to(torch.float64)
+    if not layout.single or y0.dim() == 0:
         raise ValueError("the state of an SDE is one tensor, (..., d), with at least one component; join the parts in it")
-    times = as_times(t, "t").detach()
     values = times.tolist()
-    if len(values) < 2 or any(b <= a for a, b in zip(values, values[1:])):
+    if values[-1] < values[0]:
         raise ValueError("t needs at least two times, strictly increasing: the noise of an SDE comes forward in time")
     if not (isinstance(dt, (int, float)) and dt > 0):
         raise ValueError(f"dt must be a positive number, the largest step in units of t, not {dt!r}")
+    if noise_dim is not None and (isinstance(noise_dim, bool) or not isinstance(noise_dim, int) or noise_dim < 1):
+        raise ValueError(f"noise_dim must be how many components the noise has, an integer of at least 1, not {noise_dim!r}")
     if noise_dim is not None and scheme.milstein:
         raise ValueError("Milstein's scheme needs diagonal noise (others take Lévy areas): leave noise_dim away, or take 'em'")
     sde = SDE(drift, diffusion, y0, noise_dim)
@@ -89,7 +94,7 @@ def solve_sde(drift, diffusion, y0, t, *, dt, method="em", noise_dim=None, brown
 
 def _advance(scheme, sde, brownian, start, end, y, halvings):
     """The state at end, in one step, or in smaller ones on the same noise where Newton's iteration fails; else None."""
-    new = step(scheme, sde, start, end - start, y, brownian.increment(start, end))
+    new = step(scheme, sde, start, end - start, y, brownian.increment(start, end).to(y))
     if new is not None:
         sde.stats.accepted += 1
         return new

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ..compare.runs import atol_at, solve_problem
 from ..problems import Problem
-from ..solve import solve
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,10 @@ def costs(problem: Problem, max_nfe: int, rtol: float = 1e-6) -> list[Cost]:
 
     atol follows rtol in the proportion that the problem suggests.
     """
-    atol = torch.as_tensor(problem.atol, dtype=problem.y0.dtype) * (rtol / problem.rtol)
-    return [_ours(problem, method, max_nfe, rtol, atol) for method in ("fbdf", "tsit5")] + _dopri5(problem, max_nfe, rtol, atol)
+    return [_ours(problem, method, max_nfe, rtol) for method in ("fbdf", "tsit5")] + _dopri5(problem, max_nfe, rtol)
 
 
-def _ours(problem, method, max_nfe, rtol, atol):
+def _ours(problem, method, max_nfe, rtol):
     latest, began = problem.tspan[0], time.perf_counter()
 
     def note(t, y, stats):
@@ -49,7 +48,7 @@ def _ours(problem, method, max_nfe, rtol, atol):
 
     limits = {"max_nfe": max_nfe, "max_steps": max_nfe, "callback": note, "throw": False}
     with torch.no_grad():
-        solution = solve(problem.field, problem.y0, problem.tspan, method=method, rtol=rtol, atol=atol, **limits)
+        solution = solve_problem(problem, problem.tspan, method, rtol, **limits)
     reached = 1.0 if solution.success else _fraction(latest, problem.tspan)
     return Cost(problem.name, solution.method, solution.stats.nfe, reached, time.perf_counter() - began)
 
@@ -58,7 +57,7 @@ def _fraction(t, span) -> float:
     return (t - span[0]) / (span[1] - span[0])
 
 
-def _dopri5(problem, max_nfe, rtol, atol):
+def _dopri5(problem, max_nfe, rtol):
     try:
         from torchdiffeq import odeint
     except ImportError:
@@ -75,7 +74,7 @@ def _dopri5(problem, max_nfe, rtol, atol):
     try:
         with torch.no_grad():
             times = torch.tensor(problem.tspan, dtype=torch.float64)
-            odeint(field, problem.y0, times, method="dopri5", rtol=rtol, atol=atol)
+            odeint(field, problem.y0, times, method="dopri5", rtol=rtol, atol=atol_at(problem, rtol))
     except (_Enough, AssertionError):  # torchdiffeq asserts that its step does not underflow
         reached = _fraction(latest, problem.tspan)
     return [Cost(problem.name, "torchdiffeq dopri5", count, reached, time.perf_counter() - began)]

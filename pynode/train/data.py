@@ -108,8 +108,13 @@ def _lines(path: Path):
     used = [(i, s) for i, s in enumerate(text.splitlines(), 1) if s.strip() and not s.lstrip().startswith("#")]
     if not used:
         return []
-    separator = max(",;\t", key=used[0][1].count)
-    return [(i, next(csv.reader([s], delimiter=separator))) for i, s in used]
+    separator, cells = max(",;\t", key=used[0][1].count), []
+    for i, s in used:
+        try:
+            cells.append((i, next(csv.reader([s], delimiter=separator))))
+        except csv.Error as error:
+            raise DataError(f"{path}, line {i} is not CSV ({error}): correct it or remove it.") from None
+    return cells
 
 
 def _check_header(path, header, wanted):

@@ -122,12 +122,16 @@ def reproduce(
     """
     if name not in SETUPS:
         raise ValueError(f"there is no set-up {name!r}: choose one of {', '.join(SETUPS)}")
+    if not trainings:
+        raise ValueError("there is no training: choose paper, kit or both")
     for training in trainings:
         if training not in ("paper", "kit"):
             raise ValueError(f"there is no training {training!r}: choose paper, kit or both")
     say = say or (lambda text: None)
     setup = SETUPS[name]
     data, fits, accuracies, spent = setup.data(), {}, {}, []
+    if not trainings:
+        raise ValueError("there is no training: choose paper, kit or both")
     for training in trainings:
         options = replace(getattr(setup, training), **changes)
         say(f"{name}, {training}: {options.epochs} epochs of {options.optimizer}, {options.polish} of Levenberg-Marquardt.")

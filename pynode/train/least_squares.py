@@ -67,6 +67,7 @@ class LevenbergMarquardt:
                 return True
             self.damping *= UP
         self._set(start)
+        self.damping = START  # for residuals that have changed since
         return False
 
     def _set(self, vector):

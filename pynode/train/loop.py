@@ -54,6 +54,8 @@ def fit(data: Dataset, options: Options | None = None, out=None, resume=False, p
 
     Raises TrainingError where solves keep failing, ModelError for an unusable checkpoint, OSError for a full disk.
     """
+    if resume and out is None:
+        raise ValueError("resume goes on from the checkpoint in out: name its directory")
     trainer = Trainer(data, options or Options(), out, progress or Quiet())
     try:
         return trainer.run(resume)
@@ -151,6 +153,8 @@ class Trainer:
         if self.options.validation:
             record["held_out"] = held
         judged = held if self.options.validation else loss
+        if record["failures"]:
+            began = copy.deepcopy(self.good)  # whose loss this is
         if judged < self.best:
             # With one batch an epoch this is the loss of these weights; with more, of weights on the way from them.
             self.best, self.best_weights = judged, began
@@ -244,6 +248,8 @@ class Trainer:
         """Write everything, and the last weights as the model if they are the best: the last step is not judged yet."""
         # The checkpoint comes first: it holds what an uninterrupted run would hold at this epoch, and no more.
         self._save()
+        if self.plan.phase == SHOOTING:
+            self.best = math.inf  # that of segments
         last = self.objective.value(self.field)[1 if self.options.validation else 0]
         if last < self.best or self.best_weights is None:
             self.best, self.best_weights = last, copy.deepcopy(self.field.net.state_dict())

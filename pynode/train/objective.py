@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -90,18 +91,17 @@ class Objective:
         errors, held, solved = self.errors(field, i, shooting)
         if errors is None:
             return None, math.nan, solved
-        count = self.count if shooting else self.drawn
-        part = self._cost(errors, count)
+        part = self._cost(errors, self.drawn)
         if len(solved) > 1:
             # The ends of segments are observations, and weigh more.
             size = self.options.shooting
-            part = part + self.options.continuity * self._cost(errors[size - 1 : -1 : size], count)
+            part = part + self.options.continuity * self._cost(errors[size - 1 : -1 : size], self.drawn)
         return part, float(self._cost(held.detach(), max(self.held_count, 1))), solved
 
     def errors(self, field, i, shooting=False, **options):
         """Weighted errors after the start of trajectory i, (T - 1, n), zero where nothing is observed; those held out;
         and the Solutions. None where a solve failed. options: further ones of ``solve``."""
-        run, rows = self.runs[i], slice(None) if self.rows[i] is None or shooting else self.rows[i]
+        run, rows = self.runs[i], slice(None) if self.rows[i] is None else self.rows[i]
         t, u = run.t[rows], run.u[rows]
         size = self.options.shooting if shooting else max(len(t) - 1, 1)
         solved, _ = shoot(field, t, u, size, throw=False, **self.options.tolerances, **options)
@@ -110,19 +110,26 @@ class Objective:
         errors = joined(solved) - u[1:]
         return errors * run.weight[rows][1:], errors * run.held[rows][1:], solved
 
-    def value(self, field) -> tuple[float, float]:
-        """The loss of a field over all observations, and that over those held out; infinite where a solve fails."""
+    @contextmanager
+    def _whole(self):
+        """In its block, all observations instead of those drawn."""
         before = self.rows, self.drawn
         self.rows, self.drawn = [None] * len(self.runs), self.count
+        try:
+            yield
+        finally:
+            self.rows, self.drawn = before
+
+    def value(self, field) -> tuple[float, float]:
+        """The loss of a field over all observations, and that over those held out; infinite where a solve fails."""
         total, other = 0.0, 0.0
-        with torch.no_grad():
+        with torch.no_grad(), self._whole():
             for i in range(len(self.runs)):
                 part, held, _ = self.part(field, i)
                 if part is None:
                     total = math.inf
                     break
                 total, other = total + float(part), other + held
-        self.rows, self.drawn = before
         return (total, other) if math.isfinite(total) else (math.inf, math.inf)
 
     def residuals(self, field, tell, **options):
@@ -130,7 +137,8 @@ class Objective:
         tell(solution) is called for each."""
         found = []
         for i, run in enumerate(self.runs):
-            errors, _, solved = self.errors(field, i, **options)
+            with self._whole():
+                errors, _, solved = self.errors(field, i, **options)
             for solution in solved:
                 tell(solution)
             if errors is None:

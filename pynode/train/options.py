@@ -85,10 +85,11 @@ class Options:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}")
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"hidden must be widths of at least one layer, such as 32,32, not {self.hidden}")
-        positive = ("rtol", "lr", "clip", "time_limit", "checkpoint_every")
-        for name in positive + (("atol",) if self.atol is not None else ()):
+        for name in ("rtol", "lr", "clip", "time_limit", "checkpoint_every", *(("atol",) if self.atol is not None else ())):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)!r}")
+            if name in ("rtol", "atol", "lr") and math.isinf(getattr(self, name)):
+                raise ValueError(f"{name} must be finite")
         for name, least in (("epochs", 0), ("batch", 0), ("warm_start", 0), ("weight_decay", 0), ("seed", 0),
                             ("candidates", 1), ("max_steps", 1), ("max_failures", 1), ("relative", 0), ("sample", 0),
                             ("keep_every", 0), ("validation", 0), ("shooting", 0), ("continuity", 0), ("normalise", 0),

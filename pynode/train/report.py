@@ -1,4 +1,4 @@
-"""Plots of a training run: the fit and the loss. matplotlib is needed here and imported nowhere else in training."""
+"""Plots of a training run: the fit and the loss, for which matplotlib is needed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from ..solve import solve
 from .data import Dataset
 
 POINTS = 300
-# Colours that differ also to colour-blind eyes (Okabe & Ito 2008), cycled over trajectories.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # More panels or trajectories than this make a plot that nobody can read.
 MOST_PANELS, MOST_RUNS = 24, 6
 
@@ -23,12 +21,16 @@ def plot_fit(path, field, data: Dataset, method="fbdf", rtol=1e-6) -> Path:
     The time axis is logarithmic where the times span more than three decades. At most MOST_RUNS trajectories and
     MOST_PANELS states are drawn. Returns the path. ImportError without matplotlib, SolveError where the field fails.
     """
-    pyplot = _pyplot()
+    from matplotlib.figure import Figure
+
+    from ..compare.pictures import COLOURS
+
     runs = data.trajectories[:MOST_RUNS]
     names = data.columns[:MOST_PANELS]
     columns = min(3, len(names))
     rows = math.ceil(len(names) / columns)
-    figure, axes = pyplot.subplots(rows, columns, figsize=(4.2 * columns, 3.1 * rows + 0.4), squeeze=False)
+    figure = Figure(figsize=(4.2 * columns, 3.1 * rows + 0.4))
+    axes = figure.subplots(rows, columns, squeeze=False)
     for k, run in enumerate(runs):
         t, log = fine_times(run.t)
         y = _solution(field, run, t, method, rtol)
@@ -53,14 +55,19 @@ def plot_fit(path, field, data: Dataset, method="fbdf", rtol=1e-6) -> Path:
         axis.set_xlabel(data.time)
     axes.flat[0].legend(fontsize=8, framealpha=0.9)
     figure.tight_layout()
-    return _saved(path, pyplot, figure)
+    figure.savefig(path, dpi=150)
+    return Path(path)
 
 
 def plot_loss(path, history: list) -> Path:
     """The loss against the epoch on a logarithmic axis, with the lowest so far; the loss of states that never move as a
     line above. history: as in ``Fit``. Returns the path. ImportError without matplotlib."""
-    pyplot = _pyplot()
-    figure, axis = pyplot.subplots(figsize=(6.4, 4.0))
+    from matplotlib.figure import Figure
+
+    from ..compare.pictures import COLOURS
+
+    figure = Figure(figsize=(6.4, 4.0))
+    axis = figure.subplots()
     baseline, epochs = history[0]["loss"], history[1:]
     axis.axhline(baseline, color="0.5", ls="--", lw=1.2, label=f"states that never move: {baseline:.2g}")
     if epochs:
@@ -76,7 +83,8 @@ def plot_loss(path, history: list) -> Path:
     axis.grid(alpha=0.25, which="both")
     axis.legend(fontsize=9, framealpha=0.9)
     figure.tight_layout()
-    return _saved(path, pyplot, figure)
+    figure.savefig(path, dpi=150)
+    return Path(path)
 
 
 def fine_times(t: torch.Tensor) -> tuple[torch.Tensor, bool]:
@@ -95,18 +103,3 @@ def fine_times(t: torch.Tensor) -> tuple[torch.Tensor, bool]:
 def _solution(field, run, t, method, rtol):
     with torch.no_grad():
         return solve(field, run.y[0], t, method=method, rtol=rtol, atol=field.atol(rtol)).y
-
-
-def _pyplot():
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
-
-
-def _saved(path, pyplot, figure) -> Path:
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
-    return Path(path)

@@ -14,14 +14,20 @@ RTOL = 1e-10
 
 def dataset(t, y, columns=None, seen=None) -> Dataset:
     """One trajectory as a data set: times t, (T,), increasing, states y, (T, n), and seen, (T, n), False where a value is
-    missing (NaN is, too). DataError where the shapes do not fit or the start has gaps."""
+    missing (NaN is, too). DataError where the shapes do not fit, a value is infinite, the start has gaps, or a state has no
+    value after it."""
     t, y = (torch.as_tensor(x).detach().to("cpu", torch.float64) for x in (t, y))
     if y.dim() != 2 or t.shape != y.shape[:1] or len(t) < 2 or not bool((t.diff() > 0).all()):
         raise DataError(f"give increasing times, (T,), and states, (T, n), not {tuple(t.shape)} and {tuple(y.shape)}")
-    seen = ~y.isnan() if seen is None else torch.as_tensor(seen).cpu() & ~y.isnan()
+    seen = torch.ones_like(y, dtype=torch.bool) if seen is None else torch.as_tensor(seen).cpu()
+    columns = tuple(columns or (f"y{i + 1}" for i in range(y.shape[1])))
+    if seen.shape != y.shape or len(columns) != y.shape[1]:
+        raise DataError(f"seen {tuple(seen.shape)} and {len(columns)} columns do not fit y {tuple(y.shape)}")
+    seen = seen & ~y.isnan()
     if not bool(seen[0].all()):
         raise DataError("the first row is the initial state, with no gaps")
-    columns = tuple(columns or (f"y{i + 1}" for i in range(y.shape[1])))
+    if bool(y.isinf().any()) or not bool(seen[1:].any(0).all()):
+        raise DataError("every state needs a value after the start, and all of them must be finite")
     return Dataset(columns, "t", (Trajectory("", t, y.nan_to_num(0.0) * seen, seen),))
 
 

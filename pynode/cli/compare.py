@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from . import problems
-from .cli_values import NO_PLOTS, names, numbers
-from .compare import MAX_NFE, METHODS, RTOLS, compare, stiffness_over
-from .targets import HELP
+from .. import problems
+from ..compare import MAX_NFE, METHODS, RTOLS, compare, report, stiffness_over
+from ..targets import HELP, target
+from .command import finish, print_json, threads
+from .values import NO_PLOTS, count, names, numbers
 
 COMPARE = """\
 Solve the same dynamics with each method, and show accuracy against work: steps, evaluations of f, Jacobians, LU
@@ -35,10 +35,10 @@ examples:
 """
 
 
-def add_command(commands, style, target):
-    """Add 'compare' to the subparsers of the top parser. target(name) -> Problem, of a model file or of a name."""
+def add_commands(commands):
+    """Add 'compare' to the subparsers of the top parser."""
     own = commands.add_parser(
-        "compare", help="methods against each other on one vector field", description=COMPARE, epilog=FILES, **style
+        "compare", help="methods against each other on one vector field", description=COMPARE, epilog=FILES
     )
     known = ", ".join(problems.names())
     own.add_argument("targets", nargs="+", metavar="MODEL.pt|PROBLEM", help=HELP + known)
@@ -46,65 +46,64 @@ def add_command(commands, style, target):
                      help=f"with commas, see pynode methods; julia:NAME for SciML's (default: {','.join(METHODS)})")
     own.add_argument("--rtol", type=numbers, default=RTOLS, metavar="X,...",
                      help=f"tolerances, with commas (default: {','.join(f'{x:g}' for x in RTOLS)})")
-    own.add_argument("--max-nfe", type=int, default=MAX_NFE, metavar="N",
+    own.add_argument("--max-nfe", type=count(0), default=MAX_NFE, metavar="N",
                      help="limit on evaluations of f in one solve, 0 for none (default: %(default)s)")
-    own.add_argument("--stiffness", action="store_true", help="only the stiffness of each, from one to the next, no methods")
-    own.add_argument("--report", action="store_true", help="write compare.html: a minute or more for each target")
-    own.add_argument("--json", action="store_true", help="print the rows as JSON instead of the table")
+    kind = own.add_mutually_exclusive_group()
+    kind.add_argument("--stiffness", action="store_true", help="only the stiffness of each, from one to the next, no methods")
+    kind.add_argument("--report", action="store_true", help="write compare.html: a minute or more for each target")
     own.add_argument("--out", default="out", metavar="DIR", help="where the files go (default: %(default)s)")
-    own.add_argument("--threads", type=int, default=1, metavar="N", help="threads of torch (default: 1)")
-    own.set_defaults(run=lambda arguments: _run(arguments, target))
+    threads(own)
+    finish(own, _run, "print the rows as JSON instead of the table")
 
 
-def _run(arguments, target) -> int:
+def _run(arguments) -> int:
     torch.set_num_threads(arguments.threads)
-    chosen = _labelled(arguments.targets, target)
-    out, written, drawn, rows = Path(arguments.out), [], True, {}
+    chosen = _labelled(arguments.targets)
+    out = Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
-    if arguments.stiffness:
-        return _stiffness(chosen, arguments.json, out)
-    for label, problem in chosen.items():
-        say = None if arguments.quiet else _tell
-        result = compare(problem, arguments.methods, arguments.rtol, arguments.max_nfe or None, report=say)
-        rows[label] = [asdict(row) for row in result.rows]
-        if not arguments.json:
-            print(result)
-        written.append(result.to_csv(out / f"compare-{label}.csv"))
-        try:
-            written.append(result.plot(out / f"compare-{label}.png"))
-        except ImportError:
-            drawn = False
-    if arguments.report and drawn:
-        from .compare.report import report
-
-        limit = arguments.max_nfe or None
-        written.append(report(out / "compare.html", chosen, arguments.methods, arguments.rtol, limit, say and _say))
+    plain, written = (_stiffness if arguments.stiffness else _methods)(chosen, arguments, out)
     if arguments.json:
-        print(json.dumps(rows, indent=1))
+        print_json(plain)
         return 0
-    if not drawn:
+    if not any(path.suffix == ".png" for path in written):
         print(NO_PLOTS)
-    print("Written: " + ", ".join(map(str, written)))
+    if written:
+        print("Written: " + ", ".join(map(str, written)))
     return 0
 
 
-def _stiffness(chosen, as_json, out) -> int:
+def _stiffness(chosen, arguments, out) -> tuple:
+    """(rows as plain data, paths written)."""
     found = stiffness_over(chosen)
-    if as_json:
-        head, *lines = found.cells
-        print(json.dumps([dict(zip(head, line)) for line in lines], indent=1))
-    else:
+    if not arguments.json:
         print(found)
+    return found.rows, _drawn(found, out / "stiffness.png")
+
+
+def _methods(chosen, arguments, out) -> tuple:
+    """(rows as plain data by target, paths written)."""
+    say, tell = (None, None) if arguments.quiet else (_say, _tell)
+    limit, made, written, drawn = arguments.max_nfe or None, {}, [], []
+    for label, problem in chosen.items():
+        made[label] = compare(problem, arguments.methods, arguments.rtol, limit, report=tell)
+        if not arguments.json:
+            print(made[label])
+        drawn = _drawn(made[label], out / f"compare-{label}.png")
+        written += [made[label].to_csv(out / f"compare-{label}.csv"), *drawn]
+    if arguments.report and drawn:
+        written.append(report(out / "compare.html", chosen, arguments.methods, arguments.rtol, limit, say, made))
+    return {label: [asdict(row) for row in result.rows] for label, result in made.items()}, written
+
+
+def _drawn(result, path) -> list:
+    """The path of its picture, none without matplotlib."""
     try:
-        written = found.plot(out / "stiffness.png")
+        return [result.plot(path)]
     except ImportError:
-        written = None
-    if not as_json:
-        print(f"Written: {written}" if written else NO_PLOTS)
-    return 0
+        return []
 
 
-def _labelled(targets, target) -> dict:
+def _labelled(targets) -> dict:
     """{label: Problem}: the problem's name, with a number where two have the same."""
     found = {}
     for name in targets:

@@ -1,42 +1,23 @@
-"""The command line: ``pynode train``, ``compare``, ``diagnose``, ``reproduce``, ``methods``, ``julia``, ``doctor``.
-
-Exit codes: 0 success; 1 a solve or training failed, or the disk did; 2 a mistake in what was given; 130 Ctrl-C. A
-failure is one sentence on stderr; --debug shows the traceback.
-"""
+"""The command ``pynode train``."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import sys
 from dataclasses import fields
 from pathlib import Path
 
 import torch
 
-from .backends.registry import NAMES as BACKENDS
-from .cli_compare import add_command as add_compare
-from .cli_completion import add_command as add_completion
-from .cli_diagnose import add_command as add_diagnose
-from .cli_julia import add_commands as add_julia
-from .cli_methods import add_commands as add_methods
-from .cli_reproduce import add_command as add_reproduce
-from .cli_solve import add_command as add_solve
-from .cli_values import NO_PLOTS, names, numbers
-from .julia import JuliaUnavailable
-from .status import SolveError
-from .targets import target
-from .train import DataError, Options, TrainingError, fit, plot_fit, plot_loss, read_csv
-from .train.model import ACTIVATIONS
-from .train.options import LOSSES, OPTIMIZERS, SCHEDULES
-from .train.progress import display
-from .train.scaling import KINDS
+from ..backends.registry import NAMES as BACKENDS
+from ..status import SolveError
+from ..train import DataError, Options, fit, plot_fit, plot_loss, read_csv
+from ..train.model import ACTIVATIONS
+from ..train.options import LOSSES, OPTIMIZERS, SCHEDULES
+from ..train.progress import display
+from ..train.scaling import KINDS
+from .command import failed, finish, print_json, threads
+from .values import NO_PLOTS, names, numbers, widths
 
-CODES = """\
-exit codes: 0 success; 1 a solve or training failed, or the disk did, or doctor found a problem; 2 a mistake in what was given;
-130 interrupted. Every command has --help, --quiet, --verbose and --debug; those that print tables have --json.
-"""
 TRAIN = """\
 Train a neural ODE on observations of a physical system, through an implicit solver that stiff dynamics need.
 
@@ -48,7 +29,7 @@ The CSV file has a header line, a column of times, and one column a state:
 
 Several trajectories go below one another, told apart by a column that --group names.
 """
-TRAIN_FILES = """\
+FILES = """\
 files written to --out:
   model.pt       the best model: architecture and scaling as plain data, and weights (pynode.train.load_model)
   checkpoint.pt  everything that --resume needs; written atomically, so that an interruption loses seconds
@@ -62,63 +43,10 @@ examples:
   pynode train runs.csv --time hours --group run --hidden 64,64 --epochs 2000 --out out/runs --resume
 """
 
-class Parser(argparse.ArgumentParser):
-    """argparse whose complaints are one sentence."""
 
-    def error(self, message):
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help.\n")
-
-
-def main(argv=None) -> int:
-    """Run the command line with these arguments, by default the process's own; returns the exit code."""
-    arguments = parser().parse_args(argv)
-    try:
-        return arguments.run(arguments)
-    except KeyboardInterrupt:
-        return _failed("interrupted; nothing had been saved yet.", 130)
-    except (SolveError, TrainingError, JuliaUnavailable, OSError) as error:
-        return _failed(_sentence(error, arguments), 1)
-    except (ValueError, TypeError) as error:
-        return _failed(_sentence(error, arguments), 2)
-
-
-def _failed(sentence, code):
-    print(f"pynode: {sentence}", file=sys.stderr)
-    return code
-
-
-def _sentence(error, arguments):
-    if arguments.debug:
-        raise error
-    if arguments.verbose and isinstance(error, SolveError):
-        print(error.report(), file=sys.stderr)
-    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-
-
-def parser() -> Parser:
-    """All commands and their options."""
-    description = "Stiff and non-stiff neural differential equations in PyTorch."
-    top = Parser(prog="pynode", description=description, epilog=CODES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    style = {"formatter_class": argparse.RawDescriptionHelpFormatter}
-    _train_options(commands.add_parser("train", help="learn dynamics from a CSV file", description=TRAIN,
-                                       epilog=TRAIN_FILES, **style))
-    add_compare(commands, style, target)
-    add_diagnose(commands, style, target)
-    add_solve(commands, style)
-    add_methods(commands, style)
-    add_reproduce(commands, style)
-    add_julia(commands, style)
-    add_completion(commands, style, top)
-    for command in commands.choices.values():
-        command.add_argument("--debug", action="store_true", help="show the traceback of a failure")
-        loudness = command.add_mutually_exclusive_group()
-        loudness.add_argument("-q", "--quiet", action="store_true", help="say nothing but results and failures")
-        loudness.add_argument("-v", "--verbose", action="store_true", help="explain a solve that fails on a page")
-    return top
-
-
-def _train_options(p):
+def add_commands(commands):
+    """Add 'train' to the subparsers of the top parser."""
+    p = commands.add_parser("train", help="learn dynamics from a CSV file", description=TRAIN, epilog=FILES)
     default = {field.name: field.default for field in fields(Options)}
 
     def add(group, name, kind, text, **more):
@@ -127,16 +55,16 @@ def _train_options(p):
 
     p.add_argument("data", metavar="DATA.csv", help="observations")
     p.add_argument("--out", default="out", metavar="DIR", help="where the files go (default: %(default)s)")
-    p.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
-    p.add_argument("--overwrite", action="store_true", help="start anew although --out holds a checkpoint")
-    p.add_argument("--json", action="store_true", help="print losses, epochs, seconds and files as one JSON object at the end")
+    again = p.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    again.add_argument("--overwrite", action="store_true", help="start anew although --out holds a checkpoint")
     data = p.add_argument_group("data")
     data.add_argument("--time", metavar="COLUMN", help="the column of times (default: the one called t or time)")
     data.add_argument("--group", metavar="COLUMN", help="the column that tells trajectories apart")
     data.add_argument("--drop", metavar="COLUMNS", type=names, default=(), help="columns to leave out, with commas")
     data.add_argument("--keep-constant", action="store_true", help="accept a state that never changes")
     model = p.add_argument_group("model")
-    model.add_argument("--hidden", type=_widths, default=default["hidden"], metavar="WIDTHS",
+    model.add_argument("--hidden", type=widths, default=default["hidden"], metavar="WIDTHS",
                        help="widths of the hidden layers (default: 32,32)")
     add(model, "activation", str, "activation", choices=ACTIVATIONS)
     model.add_argument("--time-input", action="store_true", help="let the dynamics depend on the time itself")
@@ -175,9 +103,8 @@ def _train_options(p):
     add(training, "checkpoint_every", float, "seconds between checkpoints", metavar="S")
     add(training, "keep_every", int, "keep a model every so many epochs, in OUT/epochs, 0 for none", metavar="N")
     add(training, "max_failures", int, "failed solves in a row that end training", metavar="N")
-    training.add_argument("--threads", type=int, default=1, metavar="N",
-                          help="threads of torch; more than one only pays for wide networks (default: 1)")
-    p.set_defaults(run=_train)
+    threads(training, "; more than one only pays for wide networks")
+    finish(p, _train, "print losses, epochs, seconds and files as one JSON object at the end")
 
 
 def _train(arguments) -> int:
@@ -192,18 +119,27 @@ def _train(arguments) -> int:
     runs, say = len(data.trajectories), _unheard if arguments.json else print
     say(f"{arguments.data}: {runs} trajector{'y' if runs == 1 else 'ies'} of {', '.join(data.columns)}; "
         f"{data.observations} observed values after the start.")
-    run = fit(data, options, out, arguments.resume, None if arguments.quiet or arguments.json else display())
+    try:
+        run = fit(data, options, out, arguments.resume, None if arguments.quiet or arguments.json else display())
+    except KeyboardInterrupt:
+        return failed("pynode: interrupted; nothing had been saved yet.", 130, arguments.json)
     say(f"Loss: {run.baseline:.3g} if nothing moved, {run.first:.3g} at the first solve, {run.best:.3g} at the best: "
         f"a factor of {run.baseline / run.best:.0f} in {run.history[-1]['seconds']:.0f} s.")
-    written = [out / name for name in ("model.pt", "checkpoint.pt", "history.csv")] + _plots(run, data, options, out, say)
+    written = [out / name for name in ("model.pt", "checkpoint.pt", "history.csv")]
+    try:
+        written += draw(run, data, options.method, out, say)
+    except ImportError:
+        say(NO_PLOTS)
     say("Written: " + ", ".join(map(str, written)))
-    if arguments.json:
-        print(json.dumps({
-            "baseline": run.baseline, "first": run.first, "best": run.best, "epochs": run.history[-1]["epoch"],
-            "seconds": run.history[-1]["seconds"], "interrupted": run.interrupted, "files": list(map(str, written)),
-        }))
+    found = {
+        "baseline": run.baseline, "first": run.first, "best": run.best, "epochs": run.history[-1]["epoch"],
+        "seconds": run.history[-1]["seconds"], "interrupted": run.interrupted, "files": list(map(str, written)),
+    }
     if run.interrupted:
-        return _failed(f"interrupted after epoch {run.history[-1]['epoch']}; add --resume to go on.", 130)
+        sentence = f"pynode: interrupted after epoch {found['epochs']}; add --resume to go on."
+        return failed(sentence, 130, arguments.json, found)
+    if arguments.json:
+        print_json(found)
     return 0
 
 
@@ -211,19 +147,11 @@ def _unheard(text):
     """In the place of print, where the standard output is for programs."""
 
 
-def _plots(run, data, options, out, say) -> list:
-    """Paths of the plots that could be drawn."""
+def draw(run, data, method, out, say) -> list:
+    """Plot the loss and the fit; returns the paths. ImportError without matplotlib."""
+    drawn = [plot_loss(out / "loss.png", run.history)]
     try:
-        return [plot_loss(out / "loss.png", run.history), plot_fit(out / "fit.png", run.field, data, options.method)]
-    except ImportError:
-        say(NO_PLOTS)
+        drawn.append(plot_fit(out / "fit.png", run.field, data, method))
     except SolveError as error:
         say(f"The plot of the fit was left out: {error}")
-    return []
-
-
-def _widths(text) -> tuple:
-    try:
-        return tuple(int(part) for part in names(text))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of widths such as 64,64") from None
+    return drawn

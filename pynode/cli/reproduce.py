@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from .cli_values import NO_PLOTS, names
-from .train.kim2021 import SETUPS, reproduce
-from .train.progress import Quiet, display
-from .train.report import plot_fit, plot_loss
+from ..train.kim2021 import SETUPS, reproduce
+from ..train.progress import Quiet, display
+from .command import finish, print_json, threads
+from .train import draw
+from .values import NO_PLOTS, count, names
 
 ABOUT = """\
 Train the set-ups of Kim et al. 2021 (Stiff neural ordinary differential equations, Chaos 31, 093122): data by a tight solve of
@@ -25,20 +27,20 @@ examples:
 """
 
 
-def add_command(commands, style):
+def add_commands(commands):
     """Add 'reproduce' to the subparsers of the top parser."""
-    p = commands.add_parser("reproduce", help="the set-ups of Kim et al. 2021", description=ABOUT, epilog=FILES, **style)
+    p = commands.add_parser("reproduce", help="the set-ups of Kim et al. 2021", description=ABOUT, epilog=FILES)
     p.add_argument("setup", choices=tuple(SETUPS), help="which of the two")
     p.add_argument("--trainings", type=names, default=("paper", "kit"), metavar="NAMES",
                    help="paper, kit or both, with a comma (default: both)")
-    p.add_argument("--epochs", type=int, metavar="N", help="epochs of Adam, instead of those that take minutes")
-    p.add_argument("--polish", type=int, metavar="N", help="epochs of Levenberg-Marquardt")
-    p.add_argument("--seed", type=int, metavar="N", help="seed of the weights")
-    p.add_argument("--max-nfe", type=int, default=20_000, metavar="N",
+    p.add_argument("--epochs", type=count(0), metavar="N", help="epochs of Adam, instead of those that take minutes")
+    p.add_argument("--polish", type=count(0), metavar="N", help="epochs of Levenberg-Marquardt")
+    p.add_argument("--seed", type=count(0), metavar="N", help="seed of the weights")
+    p.add_argument("--max-nfe", type=count(0), default=20_000, metavar="N",
                    help="limit on the evaluations of each single solve, 0 for no such solves (default: %(default)s)")
     p.add_argument("--out", metavar="DIR", help="where the files go (default: out/kim2021-NAME)")
-    p.add_argument("--threads", type=int, default=1, metavar="N", help="threads of torch (default: 1)")
-    p.set_defaults(run=_reproduce)
+    threads(p)
+    finish(p, _reproduce, "print losses, errors, costs and files as one JSON object at the end")
 
 
 def _reproduce(arguments) -> int:
@@ -46,16 +48,27 @@ def _reproduce(arguments) -> int:
     out = Path(arguments.out or f"out/kim2021-{arguments.setup}")
     changes = {name: getattr(arguments, name) for name in ("epochs", "polish", "seed")}
     changes = {name: value for name, value in changes.items() if value is not None}
-    show, say = (Quiet, None) if arguments.quiet else (display, lambda text: print(text, flush=True))
+    silent = arguments.quiet or arguments.json
+    show, say = (Quiet, None) if silent else (display, lambda text: print(text, flush=True))
     result = reproduce(arguments.setup, out, arguments.trainings, arguments.max_nfe, show, say, **changes)
-    print(f"\n{result}\n")
-    written = [out / "result.txt"]
+    written, told = [out / "result.txt"], []
     written[0].write_text(f"{result}\n", encoding="utf-8")
     try:
         for name, run in result.fits.items():
-            written.append(plot_fit(out / name / "fit.png", run.field, result.data))
-            written.append(plot_loss(out / name / "loss.png", run.history))
+            written += draw(run, result.data, getattr(result.setup, name).method, out / name, told.append)
     except ImportError:
-        print(NO_PLOTS)
-    print("Written: " + ", ".join(map(str, written)))
+        told.append(NO_PLOTS)
+    if arguments.json:
+        print_json(_plain(result, written))
+    else:
+        print(f"\n{result}\n", *told, "Written: " + ", ".join(map(str, written)), sep="\n")
     return 0
+
+
+def _plain(result, written) -> dict:
+    trainings = {
+        name: {"best": run.best, "epochs": run.history[-1]["epoch"], "seconds": run.history[-1]["seconds"],
+               **asdict(result.accuracies[name])}
+        for name, run in result.fits.items()
+    }
+    return {"trainings": trainings, "costs": [asdict(cost) for cost in result.costs], "files": list(map(str, written))}

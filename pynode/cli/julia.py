@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
-from . import doctor, julia
-from .cli_values import positive
+from .. import doctor, julia
+from .command import finish, print_json
+from .values import positive
 
 JULIA = """\
 SciML's solvers behind solve(..., backend="julia"). Nothing of pynode needs them but that backend.
@@ -27,42 +26,44 @@ Exit code 0 where all is well, 1 otherwise.
 """
 
 
-def add_commands(commands, style):
+def add_commands(commands):
     """Add 'julia' and 'doctor' to the subparsers of the top parser."""
-    own = commands.add_parser("julia", help="install, choose or look at Julia", description=JULIA, **style)
+    own = commands.add_parser("julia", help="install, choose or look at Julia", description=JULIA)
     below = own.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=type(own))
-    install = below.add_parser("install", help="download Julia and the solvers", description=INSTALL, **style)
+    install = below.add_parser("install", help="download Julia and the solvers", description=INSTALL)
     install.add_argument("--sensitivity", action="store_true", help="with SciMLSensitivity: its adjoints beside the native one")
     install.add_argument("--radau", action="store_true", help="with OrdinaryDiffEqFIRK: the Radau IIA methods")
     install.add_argument("--sundials", action="store_true", help="with Sundials: CVODE_BDF")
     install.add_argument("--gpu", action="store_true", help="with CUDA.jl, for states on the GPU: JuliaBackend(state='cuda')")
-    install.set_defaults(run=_install)
-    status = below.add_parser("status", help="say which Julia would be started", description=STATUS, **style)
-    status.add_argument("--json", action="store_true", help="print one JSON object")
-    status.set_defaults(run=_status)
-    use = below.add_parser("use", help="remember a Julia of your own", description=USE, **style)
+    finish(install, _install)
+    status = below.add_parser("status", help="say which Julia would be started", description=STATUS)
+    finish(status, _status, "print one JSON object")
+    use = below.add_parser("use", help="remember a Julia of your own", description=USE)
     use.add_argument("--exe", metavar="FILE", help="the julia program")
     use.add_argument("--project", metavar="DIR", help="the folder of the Julia project with the solvers")
     use.add_argument("--forget", action="store_true", help="forget it again")
-    use.set_defaults(run=_use)
-    look = commands.add_parser("doctor", help="find out whether all works here", description=DOCTOR, **style)
-    look.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    finish(use, _use)
+    look = commands.add_parser("doctor", help="find out whether all works here", description=DOCTOR)
     look.add_argument("--limit", type=positive, default=doctor.LIMIT, metavar="S",
                       help="seconds for one trial (default: %(default)g; the first start after an update takes minutes)")
-    look.set_defaults(run=_doctor)
+    finish(look, _doctor, "print one JSON object at the end")
 
 
 def _install(arguments) -> int:
-    julia.install(
-        arguments.gpu, arguments.sensitivity, arguments.radau, arguments.sundials,
-        progress=lambda line: print(line, flush=True),
-    )
+    def say(line):
+        if not arguments.quiet:
+            print(line, flush=True)
+
+    julia.install(arguments.gpu, arguments.sensitivity, arguments.radau, arguments.sundials, progress=say)
     return 0
 
 
 def _status(arguments) -> int:
     location = julia.status()
-    print(json.dumps({"ready": location.ready, "text": str(location)}) if arguments.json else location)
+    if arguments.json:
+        print_json({"ready": location.ready, "text": str(location)})
+    else:
+        print(location)
     return 0 if location.ready else 1
 
 

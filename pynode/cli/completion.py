@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .command import finish
+
 COMPLETION = """\
 Print the completions for a shell, by shtab (pip install 'pynode[completion]'). For bash:
   pynode completion bash > ~/.local/share/bash-completion/completions/pynode
@@ -10,11 +12,11 @@ For zsh, into a folder of $fpath:
 """
 
 
-def add_command(commands, style, top):
+def add_commands(commands, top):
     """Add 'completion' to the subparsers of the top parser."""
-    own = commands.add_parser("completion", help="print completions for a shell", description=COMPLETION, **style)
+    own = commands.add_parser("completion", help="print completions for a shell", description=COMPLETION)
     own.add_argument("shell", choices=("bash", "zsh", "tcsh"))
-    own.set_defaults(run=lambda arguments: _run(arguments, top))
+    finish(own, lambda arguments: _run(arguments, top))
 
 
 def _run(arguments, top) -> int:

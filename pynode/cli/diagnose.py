@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import torch
 
-from . import problems
-from .cli_values import NO_PLOTS, positive
-from .diagnosis import diagnose
-from .targets import HELP
+from .. import problems
+from ..diagnosis import diagnose
+from ..targets import HELP, target
+from .command import finish, print_json, threads
+from .values import NO_PLOTS, positive
 
 DIAGNOSE = """\
 Say what makes a problem hard or easy, and how to solve it: the eigenvalues of its Jacobian along the solution, time
@@ -28,10 +28,10 @@ examples:
 """
 
 
-def add_command(commands, style, target):
-    """Add 'diagnose' to the subparsers of the top parser. target(name) -> Problem, of a model file or of a name."""
+def add_commands(commands):
+    """Add 'diagnose' to the subparsers of the top parser."""
     own = commands.add_parser("diagnose", help="what makes a problem hard, and how to solve it", description=DIAGNOSE,
-                              epilog=FILES, **style)
+                              epilog=FILES)
     known = ", ".join(problems.names())
     own.add_argument("target", metavar="MODEL.pt|PROBLEM", help=HELP + known)
     own.add_argument("--rtol", type=positive, metavar="X", help="relative tolerance (default: that of the problem)")
@@ -39,20 +39,19 @@ def add_command(commands, style, target):
     own.add_argument("--no-trials", action="store_true", help="recommend by estimates, without timed solves")
     own.add_argument("--seconds", type=positive, default=60.0, metavar="S",
                      help="limit on the reference solve, and on all trials together (default: %(default)g)")
-    own.add_argument("--json", action="store_true", help="print the findings as one JSON object instead of the report")
     own.add_argument("--out", metavar="DIR", help="write the JSON and the picture there")
-    own.add_argument("--threads", type=int, default=1, metavar="N", help="threads of torch (default: 1)")
-    own.set_defaults(run=lambda arguments: _run(arguments, target))
+    threads(own)
+    finish(own, _run, "print the findings as one JSON object instead of the report")
 
 
-def _run(arguments, target) -> int:
+def _run(arguments) -> int:
     torch.set_num_threads(arguments.threads)
     problem = target(arguments.target)
     names = getattr(problem.field, "columns", None) or getattr(problem.field, "species", None)
     found = diagnose(problem, rtol=arguments.rtol, atol=arguments.atol, names=names, trials=not arguments.no_trials,
                      max_seconds=arguments.seconds)
     if arguments.json:
-        print(json.dumps(found.as_dict(), indent=1))
+        print_json(found.as_dict())
     else:
         print(found)
     if arguments.out is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
-from . import catalogue
-from .compare.tables import aligned
+from .. import catalogue
+from ..compare.tables import aligned
+from .command import finish, print_json
+from .values import count
 
 METHODS = """\
 List the methods, explicit ones first. The options choose among them, and hold together: --implicit --structure sparse lists the
@@ -15,29 +16,27 @@ implicit methods that take a sparse Jacobian.
 ADJOINTS = "List the adjoints, the default first: the ways of making gradients of a solve, docs/adjoints.md."
 
 
-def add_commands(commands, style):
+def add_commands(commands):
     """Add 'methods' and 'adjoints' to the subparsers of the top parser."""
-    own = commands.add_parser("methods", help="list the methods", description=METHODS, **style)
+    own = commands.add_parser("methods", help="list the methods", description=METHODS)
     own.add_argument("name", nargs="?", metavar="TEXT", help="only those whose name, family or reference holds this text")
     kinds = own.add_mutually_exclusive_group()
     for kind in ("explicit", "implicit", "switching"):
         kinds.add_argument(f"--{kind}", dest="kind", action="store_const", const=kind, help=f"only those that are {kind}")
-    own.add_argument("--order", type=int, metavar="N", help="only those of this order at least")
+    own.add_argument("--order", type=count(1), metavar="N", help="only those of this order at least")
     own.add_argument("--backend", choices=("torch", "julia"), help="only those of this engine")
     own.add_argument("--structure", choices=("dense", "sparse", "banded", "krylov"), help="only those that take such Jacobians")
     own.add_argument("--mass", action="store_true", help="only those that take mass matrices")
     own.add_argument("--batched", action="store_true", help="only those with a step for every row of a batch")
-    own.add_argument("--json", action="store_true", help="print a list of objects")
-    own.set_defaults(run=_methods)
-    own = commands.add_parser("adjoints", help="list the adjoints", description=ADJOINTS, **style)
-    own.add_argument("--json", action="store_true", help="print a list of objects")
-    own.set_defaults(run=_adjoints)
+    finish(own, _methods, "print a list of objects")
+    own = commands.add_parser("adjoints", help="list the adjoints", description=ADJOINTS)
+    finish(own, _adjoints, "print a list of objects")
 
 
 def _methods(arguments) -> int:
     found = [entry for entry in catalogue.methods() if _wanted(entry, arguments)]
     if arguments.json:
-        print(json.dumps([asdict(entry) for entry in found], indent=1))
+        print_json([asdict(entry) for entry in found])
         return 0
     if not found:
         raise ValueError("no method has all of these properties: leave one of the options away")
@@ -66,7 +65,7 @@ def _wanted(entry, arguments) -> bool:
 def _adjoints(arguments) -> int:
     found = catalogue.adjoints()
     if arguments.json:
-        print(json.dumps([asdict(entry) for entry in found], indent=1))
+        print_json([asdict(entry) for entry in found])
         return 0
     cells = [("name", "adjoint=", "what it is"), *((e.name, repr(e.short), e.what) for e in found)]
     print("\n".join(aligned(cells, left=(0, 1, 2))))

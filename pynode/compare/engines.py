@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .backends.julia import algorithms
-from .problem import ODEProblem
-from .problems import Problem, get
-from .solve import solve
-from .tree import Layout
+from ..backends.julia import algorithms
+from ..problem import ODEProblem
+from ..problems import Problem, get
+from ..solve import solve
+from ..tree import Layout
+from .runs import atol_at, output_times, weighted_gradients
+from .tables import Table
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Crosscheck:
+class Crosscheck(Table):
     """What ``crosscheck`` found. str() is a table; ok: whether every difference is below the bound."""
 
     method: str
@@ -41,27 +43,34 @@ class Crosscheck:
     def ok(self) -> bool:
         return all(row.difference <= self.bound for row in self.rows)
 
-    def __str__(self):
-        width = max(len(row.quantity) for row in self.rows)
-        lines = [f"{'quantity':{width}}  difference  largest value"]
-        lines += [f"{row.quantity:{width}}  {row.difference:10.1e}  {row.largest:13.3g}" for row in self.rows]
+    @property
+    def cells(self) -> list:
+        told = [(row.quantity, f"{row.difference:.1e}", f"{row.largest:.3g}") for row in self.rows]
+        return [("quantity", "difference", "largest value"), *told]
+
+    @property
+    def note(self) -> str:
         work = "; ".join(f"{e}: {self.evaluations[e]} evaluations, {self.seconds[e]:.3f} s forward" for e in self.seconds)
         verdict = "agree" if self.ok else "DIFFER"
-        lines.append(f"{self.method} at rtol {self.rtol:g}: the engines {verdict} to {self.bound:g}. {work}.")
-        return "\n".join(lines)
+        return f"{self.method} at rtol {self.rtol:g}: the engines {verdict} to {self.bound:g}. {work}."
 
 
 def crosscheck(
-    f, y0=None, t=None, *, method="auto", rtol=1e-8, atol=1e-11, adjoint="gauss", args=(), bound=None, gradients=True, **options
+    f, y0=None, t=None, *, method="auto", rtol=1e-8, atol=None, adjoint="gauss", args=(), bound=None, gradients=True, **options
 ) -> Crosscheck:
     """Solve with backend='torch' and backend='julia' by the same method, and compare states and gradients.
 
-    f: a vector field with y0 and t as for ``solve``, an ODEProblem, a Problem or its name. adjoint: Julia's; the torch
-    engine takes its discrete one. The gradients are those of a fixed random weighting of the outputs in y0 and in the
+    f: a vector field with y0 and t as for ``solve``, an ODEProblem, or a Problem or its name, whose own y0 and times are
+    taken unless others are given. atol: by default 1e-11, or what a Problem suggests for this rtol. adjoint: Julia's; the
+    torch engine takes its discrete one. The gradients are those of a fixed random weighting of the outputs in y0 and in the
     parameters of f. bound: largest relative difference that counts as agreement, by default 1000 rtol. options: of
     ``solve``. Raises JuliaUnavailable where there is no Julia.
     """
-    f, y0, t, atol = _problem(f, y0, t, atol)
+    f = get(f) if isinstance(f, str) else f
+    if isinstance(f, Problem):
+        y0, t = f.y0 if y0 is None else y0, output_times(f) if t is None else t
+        f, atol = f.field, atol_at(f, rtol) if atol is None else atol
+    atol = 1e-11 if atol is None else atol
     problem = f if isinstance(f, ODEProblem) else ODEProblem(f, y0, t, args)
     names, layout = _names(problem.f), Layout(problem.y0)
     states, found, seconds, evaluations = {}, {}, {}, {}
@@ -78,30 +87,13 @@ def crosscheck(
         states[engine] = layout.ravel_rows(solution.y, len(solution.t))
         method = algorithms.get(solution.method).name if engine == "torch" else method
         if gradients:
-            found[engine] = torch.autograd.grad(weighted(states[engine]), [start, *names.values()], allow_unused=True)
+            found[engine] = weighted_gradients(states[engine], [start, *names.values()])
     rows = [_difference("y", states["julia"].detach(), states["torch"].detach(), columns=True)]
     if gradients:
         labels = ["gradient in y0", *(f"gradient in {name}" for name in names)]
         pairs = zip(labels, found["julia"], found["torch"], strict=True)
-        rows += [_difference(label, a, b) for label, a, b in pairs if a is not None and b is not None]
+        rows += [_difference(label, a, b) for label, a, b in pairs]
     return Crosscheck(method, rtol, 1000 * rtol if bound is None else bound, tuple(rows), seconds, evaluations)
-
-
-def weighted(states):
-    """A fixed random weighting of outputs (T, n), each component in units of its largest value: its gradient sees all."""
-    weights = torch.randn(states.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return (weights.to(states) / states.detach().abs().amax(0).clamp_min(1e-300) * states).sum()
-
-
-def _problem(f, y0, t, atol):
-    """A named problem with its own start, span and tolerance."""
-    if isinstance(f, str):
-        f = get(f)
-    if not isinstance(f, Problem):
-        return f, y0, t, atol
-    scale = torch.as_tensor(f.atol, dtype=f.y0.dtype) * 1e-2
-    times = torch.linspace(*f.tspan, 11, dtype=torch.float64) if f.t_eval is None else f.t_eval
-    return f.field, f.y0 if y0 is None else y0, times if t is None else t, scale
 
 
 def _names(f) -> dict:

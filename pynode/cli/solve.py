@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import sys
 from pathlib import Path
 
 import torch
 
-from . import problems
-from .backends.registry import NAMES as BACKENDS
-from .cli_values import NO_PLOTS, numbers
-from .solve import solve
-from .targets import HELP, target
+from .. import problems
+from ..backends.registry import NAMES as BACKENDS
+from ..solve import solve
+from ..status import SolveError
+from ..targets import HELP, target
+from .command import finish, print_json
+from .values import NO_PLOTS, count, numbers, positive
 
 SOLVE = """\
 Solve a problem, a trained model or a vector field of your own, and write the states as CSV, to the standard output or to --out.
@@ -28,22 +29,22 @@ examples:
 """
 
 
-def add_command(commands, style):
+def add_commands(commands):
     """Add 'solve' to the subparsers of the top parser."""
-    own = commands.add_parser("solve", help="solve a problem, to CSV or a plot", description=SOLVE, epilog=EXAMPLES, **style)
+    own = commands.add_parser("solve", help="solve a problem, to CSV or a plot", description=SOLVE, epilog=EXAMPLES)
     own.add_argument("target", metavar="TARGET", help=HELP + ", ".join(problems.names()))
     own.add_argument("--y0", type=numbers, metavar="X,...", help="start (default: that of the target)")
     own.add_argument("--t", type=numbers, metavar="T,...", help="from and to, or all times (default: those of the target)")
     own.add_argument("--points", type=int, metavar="N", help="evenly spaced times (default: those of the target, or 101)")
     own.add_argument("--method", default="auto", metavar="NAME", help="see pynode methods (default: %(default)s)")
-    own.add_argument("--rtol", type=float, metavar="X", help="relative tolerance (default: that of the target)")
-    own.add_argument("--atol", type=float, metavar="X", help="absolute tolerance (default: that of the target)")
+    own.add_argument("--rtol", type=positive, metavar="X", help="relative tolerance (default: that of the target)")
+    own.add_argument("--atol", type=positive, metavar="X", help="absolute tolerance (default: that of the target)")
     own.add_argument("--backend", default="auto", choices=BACKENDS, help="engine, see docs/julia.md (default: %(default)s)")
-    own.add_argument("--max-steps", type=int, default=100_000, metavar="N", help="limit on the steps (default: %(default)s)")
+    own.add_argument("--max-steps", type=count(1), default=100_000, metavar="N",
+                     help="limit on the steps (default: %(default)s)")
     own.add_argument("--out", metavar="FILE", help="write the CSV there")
     own.add_argument("--plot", metavar="FILE", help="draw the states over time (png, pdf, svg)")
-    own.add_argument("--json", action="store_true", help="print times, states and counts as one JSON object instead of the CSV")
-    own.set_defaults(run=_run)
+    finish(own, _run, "print times, states and counts as one JSON object instead of the CSV")
 
 
 def _run(arguments) -> int:
@@ -61,22 +62,34 @@ def _run(arguments) -> int:
         )
     names = getattr(problem.field, "columns", None) or getattr(problem.field, "species", None)
     names = tuple(names or (f"y{i}" for i in range(len(problem.y0))))
-    table = _csv(names, solution)
-    if arguments.json:
-        print(json.dumps({
-            "problem": problem.name, "method": solution.method, "names": names, "t": solution.t.tolist(),
-            "y": solution.y.tolist(), "stats": solution.stats.as_dict(),
-        }))
-    elif not arguments.out:
-        print(table, end="")
+    # What was reached is written in any case.
     if arguments.out:
-        Path(arguments.out).write_text(table, encoding="utf-8")
+        _folder(arguments.out).write_text(_csv(names, solution), encoding="utf-8")
     if arguments.plot:
-        _plot(arguments.plot, problem.name, names, solution)
-    solution.check()  # what was reached is written
+        _plot(_folder(arguments.plot), problem.name, names, solution)
+    found = {
+        "problem": problem.name, "method": solution.method, "names": names, "t": solution.t.tolist(),
+        "y": solution.y.tolist(), "stats": solution.stats.as_dict(),
+    }
+    if not (arguments.json or arguments.out):
+        print(_csv(names, solution), end="")
+    try:
+        solution.check()
+    except SolveError as error:
+        error.found = found
+        raise
+    if arguments.json:
+        print_json(found)
     if not arguments.quiet:
         print(f"{solution.method}: {solution.stats}", file=sys.stderr)
     return 0
+
+
+def _folder(path) -> Path:
+    """The path, in a folder that is there."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _times(problem, span, points):
@@ -110,7 +123,7 @@ def _plot(path, title, names, solution):
     axis = figure.subplots()
     t = solution.t
     gaps = t.diff().abs()
-    log = float(t[0]) >= 0 and float(gaps[-1]) > 1000 * float(gaps[0])
+    log = len(gaps) > 0 and float(t[0]) >= 0 and float(gaps[-1]) > 1000 * float(gaps[0])
     for i, name in enumerate(names[:12]):
         scale = float(solution.y[:, i].abs().max())
         small = 0 < scale < 1e-3 * float(solution.y.abs().max())

@@ -1,0 +1,65 @@
+"""The command line: ``pynode train``, ``compare``, ``diagnose``, ``reproduce``, ``methods``, ``julia``, ``doctor``.
+
+Exit codes: 0 success; 1 a solve or training failed, or the disk did; 2 a mistake in what was given; 130 Ctrl-C. A
+failure is one sentence on stderr, with --json also an object on stdout; --debug shows the traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ..julia import JuliaUnavailable
+from ..status import SolveError
+from ..train import TrainingError
+from . import compare, completion, diagnose, julia, methods, reproduce, solve, train
+from .command import Mistake, Parser, failed
+
+CODES = """\
+exit codes: 0 success; 1 a solve or training failed, or the disk did, or doctor found a problem; 2 a mistake in what was given;
+130 interrupted. Every command has --help, --quiet, --verbose and --debug; those that print tables have --json, and then say a
+failure on the standard output, too, as an object with "error" and "code".
+"""
+
+
+def main(argv=None) -> int:
+    """Run the command line with these arguments, by default the process's own; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        arguments = parser().parse_args(argv)
+    except Mistake as mistake:
+        failed(mistake.sentence, 2, "--json" in argv)
+        raise
+    as_json = getattr(arguments, "json", False)
+    try:
+        code = arguments.run(arguments)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return failed("pynode: interrupted.", 130, as_json)
+    except BrokenPipeError:  # whoever reads the output wants no more of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (SolveError, TrainingError, JuliaUnavailable, OSError, ValueError, TypeError) as error:
+        if arguments.debug:
+            raise
+        if arguments.verbose and isinstance(error, SolveError):
+            print(error.report(), file=sys.stderr)
+        code = 1 if isinstance(error, (SolveError, TrainingError, JuliaUnavailable, OSError)) else 2
+        return failed(f"pynode: {_sentence(error)}", code, as_json, getattr(error, "found", None))
+
+
+def _sentence(error) -> str:
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+
+
+def parser() -> Parser:
+    """All commands and their options."""
+    top = Parser(prog="pynode", description="Stiff and non-stiff neural differential equations in PyTorch.", epilog=CODES)
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    for module in (train, compare, diagnose, solve, methods, reproduce, julia):
+        module.add_commands(commands)
+    completion.add_commands(commands, top)
+    return top
