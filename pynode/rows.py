@@ -106,11 +106,16 @@ class RowField:
 
 
 def row_layout(y0):
-    """(layout of one row, number of rows) of a batched state; ValueError where its parts have no common first dimension."""
+    """(layout of one row, number of rows) of a batched state.
+
+    ValueError where it is empty, or its parts have no common first dimension.
+    """
     whole = Layout(y0)
     counts = {shape[0] if len(shape) else None for shape in whole.shapes}
     if len(counts) != 1 or None in counts:
         raise ValueError("with batched=True every part of y0 needs the same first dimension, the rows of the batch")
+    if not whole.size:
+        raise ValueError("y0 is empty: a batch needs at least one row, and a state at least one component")
     return Layout(_first(y0)), counts.pop()
 
 

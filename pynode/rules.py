@@ -7,6 +7,11 @@ from __future__ import annotations
 
 import torch
 
+THIRD = (
+    "torch.func differentiates a solve twice at most: for more take torch.autograd.grad(..., create_graph=True), with "
+    "adjoint='direct' and an explicit or Rosenbrock method ('tsit5', 'rodas5p')"
+)
+
 
 def _many(solve_one, grads):
     """solve_one(g) for g (T, n), or stacked for every g of (B, T, n)."""
@@ -179,8 +184,8 @@ class Second(_Rule):
 
     @staticmethod
     def backward(ctx, *vectors):
-        raise NotImplementedError("third derivatives through a solve are not available")
+        raise NotImplementedError(THIRD)
 
     @staticmethod
     def jvp(ctx, *tangents):
-        raise NotImplementedError("third derivatives through a solve are not available")
+        raise NotImplementedError(THIRD)

@@ -17,11 +17,19 @@ from .tree import Layout
 HALVES = (torch.float16, torch.bfloat16)
 
 
-def eager(solve):
-    """solve as a function that torch.compile leaves alone: the graph breaks there, and nothing within is compiled.
+def uncompiled(solve):
+    """solve as a function that torch.compile leaves alone: the graph breaks there, and nothing within is compiled."""
+    @wraps(solve)
+    def called(*arguments, **keywords):
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(solve)(*arguments, **keywords)
+        return solve(*arguments, **keywords)
 
-    NotImplementedError where it is traced or exported.
-    """
+    return called
+
+
+def eager(solve):
+    """The same; NotImplementedError where solve is traced or exported."""
     @wraps(solve)
     def called(*arguments, **keywords):
         if torch.jit.is_tracing() or getattr(torch.compiler, "is_exporting", bool)():
@@ -29,6 +37,7 @@ def eager(solve):
                 "a solve cannot be traced or exported, because its steps depend on the values that it meets: trace or export "
                 "the vector field, torch.export.export(field, (t, y)), and solve around it"
             )
+        # Not by way of uncompiled: warnings count the frames to the caller.
         if torch.compiler.is_compiling():
             return torch.compiler.disable(solve)(*arguments, **keywords)
         return solve(*arguments, **keywords)
@@ -53,15 +62,11 @@ def undisturbed(run, problem):
 
 @contextmanager
 def quiet(device):
-    """A block without autocast on a kind of device ('cpu'), and where parametrized tensors are made when they are asked for.
-
-    Of a tensor that torch.nn.utils.parametrize.cached keeps, the graph would be that of whoever asked first: often none.
-    """
+    """A block without autocast on a kind of device ('cpu'), and where nothing of ``parametrize.cached`` is kept."""
     with ExitStack() as stack:
         if _autocast(device):
             stack.enter_context(torch.autocast(device, enabled=False))
-        if _kept():
-            stack.enter_context(_remade())
+        stack.enter_context(remade())
         yield
 
 
@@ -78,7 +83,14 @@ def _kept() -> bool:
 
 
 @contextmanager
-def _remade():
+def remade():
+    """A block where parametrized tensors are made when they are asked for.
+
+    Of a tensor that torch.nn.utils.parametrize.cached keeps, the graph would be that of whoever asked first: often none.
+    """
+    if not _kept():
+        yield
+        return
     depth, parametrize._cache_enabled = parametrize._cache_enabled, 0
     try:
         yield

@@ -141,6 +141,9 @@ def test_sentences():
         solve(lambda t, y: y[..., 0] * t, y0, [0.0, 1.0], batched=True)
     with pytest.raises(ValueError, match="same first dimension"):
         solve(lambda t, y: y, (torch.ones(3), torch.ones(2)), [0.0, 1.0], batched=True)
+    for empty in (torch.ones(0, 2), torch.ones(3, 0)):
+        with pytest.raises(ValueError, match="y0 is empty"):
+            solve(lambda t, y: y, empty, [0.0, 1.0], batched=True)
 
 
 def test_max_steps_by_row():

@@ -6,7 +6,7 @@ from cases import tensor
 from torch import nn
 
 from pynode import solve
-from pynode.adjoints import discrete_rows, discrete_rows_bdf
+from pynode.adjoints import discrete_rows, discrete_rows_bdf, points
 
 METHODS = ["tsit5", "vern7", "bs3", "rodas5p", "rosenbrock23", "trbdf2", "kvaerno5", "implicitmidpoint", "qndf", "fbdf"]
 
@@ -64,6 +64,7 @@ def test_gradients_in_pieces(method, monkeypatch):
     """With Jacobians of few steps at a time: the pieces end within levels and between them."""
     for module in (discrete_rows, discrete_rows_bdf):
         monkeypatch.setattr(module, "chunk_size", lambda n: 22)
+    monkeypatch.setattr(points, "ROWS", 16)
     f, y0, rate, force, t = problem()
     compare(method, f, y0, rate, force, t, [y0, rate, force, *f.parameters()], 1e-9, rtol=1e-4, atol=1e-6)
 

@@ -61,6 +61,16 @@ def test_without_parameters_and_frozen_ones():
         assert distance(*alone) < 1e-11
 
 
+@pytest.mark.parametrize("method", ["Tsit5", "FBDF"])
+def test_parameters_that_f_does_not_use(method):
+    """Of those named, where f has others."""
+    y0, named, other = leaf(tensor(1.0, -0.5)), leaf(tensor(1.0)), leaf(tensor(2.0))
+    y = solve(lambda t, y: -other * y, y0, [0.0, 1.0], method=method, adjoint="forward", params=[named]).y[-1]
+    found = torch.autograd.grad(y.sum(), (y0, named))
+    assert float(found[1]) == 0.0
+    torch.testing.assert_close(found[0], torch.exp(tensor(-2.0, -2.0)), rtol=1e-4, atol=0)
+
+
 def test_what_is_refused():
     y0 = leaf(tensor(1.0, 1.0))
     for method in ("AdamsPECE", "RKC"):

@@ -171,6 +171,17 @@ def test_solutions_say_how_they_ended():
     assert kept[0].stats.accepted > 10
 
 
+def test_gradients_reach_the_params_named_alone():
+    def loss(rate, push, **options):
+        y = solve(lambda t, y, rate, push: push - rate * y, tensor(1.0), T, method="tsit5", args=(rate, push), **options).y
+        return y.sum()
+
+    values = tensor(0.5)[0], tensor(0.3)[0]
+    both = torch.func.grad(loss, argnums=(0, 1))(*values)
+    one = torch.func.grad(lambda rate, push: loss(rate, push, params=[rate]), argnums=(0, 1))(*values)
+    assert both[1] != 0 and torch.equal(one[0], both[0]) and one[1] == 0
+
+
 def test_what_cannot_be_transformed_is_told():
     rate = tensor(0.5)[0]
 
@@ -190,3 +201,15 @@ def test_what_cannot_be_transformed_is_told():
         torch.func.vmap(lambda y0: run(y0, free))(y0.unsqueeze(0))
     with pytest.raises(NotImplementedError, match="forward mode twice"):
         torch.func.jacfwd(torch.func.jacfwd(run))(y0)
+
+
+@pytest.mark.parametrize("last", [torch.func.jacrev, torch.func.jacfwd])
+def test_third_derivatives_are_refused_with_a_way_out(last):
+    def once(f):
+        return lambda y0: torch.func.grad(lambda y0: f(y0).sum())(y0)
+
+    def run(y0):
+        return solve(lambda t, y: -(y**2), y0, T, method="tsit5").y
+
+    with pytest.raises(NotImplementedError, match=r"twice at most.*adjoint='direct'"):
+        last(once(once(run)))(tensor(1.0))

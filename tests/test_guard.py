@@ -42,6 +42,14 @@ def test_growth_of_a_linear_problem_is_its_decay():
     assert guard.growth(growing, [(0.0, tensor(1.0)), (1.0, tensor(1.0))], 1.0, restarts=False) == 0.0
 
 
+def test_growth_of_a_decay_that_changes():
+    """Linearly from 2 to 4 between the points: 3 on the average, in either direction of time."""
+    field = field_of(lambda t, y: -(2.0 + 2.0 * t) * y, tensor(1.0))
+    assert guard.growth(field, [(0.0, tensor(1.0)), (1.0, tensor(1.0))], 1.0, restarts=False) == pytest.approx(3.0)
+    rising = field_of(lambda t, y: (2.0 + 2.0 * t) * y, tensor(1.0))
+    assert guard.growth(rising, [(1.0, tensor(1.0)), (0.0, tensor(1.0))], -1.0, restarts=False) == pytest.approx(3.0)
+
+
 def test_many_points_are_thinned():
     field = field_of(lambda t, y: -3.0 * y, tensor(1.0))
     points = [(0.01 * i, tensor(1.0)) for i in range(101)]

@@ -3,7 +3,6 @@
 import math
 import subprocess
 import sys
-import warnings
 
 import pytest
 import torch
@@ -113,6 +112,12 @@ def test_adams_has_its_order_on_an_uneven_grid(method, order):
     assert math.log2(error(40) / error(80)) > order - 0.5
 
 
+def test_adams_in_single_precision():
+    """Of orders that rounding errors leave alone: with torchdiffeq's, 12, they grow to 1e32."""
+    y = odeint(decay, torch.ones(1), torch.linspace(0.0, 5.0, 201), method="explicit_adams")
+    torch.testing.assert_close(y[-1], torch.exp(torch.tensor([-5.0])), rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64, torch.complex128])
 def test_dtypes(dtype):
     factor = 1j if dtype.is_complex else -1.0
@@ -152,125 +157,6 @@ def test_tolerances_by_component_and_by_part():
     assert coarse < steps((1e-9, 1e-3), (1e-9, 1e-3), parts) <= steps((1e-9, 1e-9), (1e-9, 1e-9), parts)
 
 
-# Options.
-
-
-def test_step_t_and_jump_t_are_landed_on():
-    ends, asked = [], []
-
-    def f(t, y):
-        asked.append(float(t))
-        return y if t < 0.5 else -y
-
-    f.callback_accept_step = lambda t0, y0, dt: ends.append(float(t0 + dt))
-    y = odeint(f, double(1.0), double(0.0, 1.0), options={"jump_t": double(0.5), "step_t": double(0.25, 7.0, -3.0)})
-    assert 0.25 in ends and 0.5 in ends and 0.5 not in asked
-    torch.testing.assert_close(y[-1], double(1.0), rtol=1e-8, atol=0)
-    reverse = odeint(f, double(1.0), double(1.0, 0.0), options={"jump_t": double(0.5)})
-    torch.testing.assert_close(reverse[-1], double(1.0), rtol=1e-8, atol=0)
-    for twice in ({"step_t": double(0.3, 0.3)}, {"step_t": double(0.3), "jump_t": double(0.3)}):
-        with pytest.raises(ValueError, match="must not have any repeated elements"):
-            odeint(f, double(1.0), double(0.0, 1.0), options=twice)
-
-
-def test_steps_are_bounded_and_counted():
-    def sizes(**options):
-        taken = []
-
-        def f(t, y):
-            return 50 * torch.cos(50 * t) + 0 * y
-
-        f.callback_accept_step = lambda t0, y0, dt: taken.append(float(dt))
-        odeint(f, double(0.0), double(0.0, 1.0), options=options)
-        return taken
-
-    assert max(sizes(max_step=0.01)) <= 0.01 * 1.01
-    assert len(sizes(min_step=0.2)) < 12 < len(sizes())
-    assert sizes(first_step=1e-3)[0] == pytest.approx(1e-3)
-    with pytest.raises(AssertionError, match=r"max_num_steps exceeded \(3>=3\)"):
-        sizes(max_num_steps=3)
-    with pytest.raises(RuntimeError, match="raise it"):
-        sizes(max_num_steps=3)
-
-
-def test_safety_and_factors_reach_the_controller():
-    def count(**options):
-        f = Driven()
-        odeint(f, double(1.0, 0.0), double(0.0, 20.0), options=options)
-        return f.calls
-
-    assert count(safety=0.5) > 1.2 * count(safety=0.9)
-    assert count(ifactor=1.01, first_step=1e-3) > count(ifactor=10.0, first_step=1e-3)
-
-
-def test_grids():
-    seen = []
-
-    def f(t, y):
-        return y
-
-    f.callback_step = lambda t0, y0, dt: seen.append((float(t0), float(dt)))
-    odeint(f, double(1.0), double(0.0, 0.35), method="euler", options={"step_size": 0.1})
-    assert [t for t, _ in seen] == pytest.approx([0.0, 0.1, 0.2, 0.3]) and seen[-1][1] == pytest.approx(0.05)
-    grid = double(1.0, 0.3, 0.0)
-    y = odeint(f, double(1.0), double(1.0, 0.0), method="euler", options={"grid_constructor": lambda f, y0, t: grid})
-    torch.testing.assert_close(y[-1], double(0.3 * 0.7), rtol=1e-14, atol=0)
-    with pytest.raises(ValueError, match="mutually exclusive"):
-        odeint(f, double(1.0), double(0.0, 1.0), method="rk4", options={"step_size": 1, "grid_constructor": lambda *_: grid})
-    with pytest.raises(ValueError, match="must begin at"):
-        odeint(f, double(1.0), double(0.0, 1.0), method="rk4", options={"grid_constructor": lambda f, y0, t: grid})
-
-
-def test_interpolation_between_grid_points():
-    """y = t^3 / 2: its cubic through both ends is itself."""
-    t = double(0.0, 0.25, 1.0)
-    for kind, expected in (("linear", 0.25 / 2), ("cubic", 0.25**3 / 2)):
-        options = {"step_size": 1.0, "interp": kind}
-        y = odeint(lambda t, y: 1.5 * t**2 + 0 * y, double(0.0), t, method="rk4", options=options)
-        assert float(y[1, 0]) == pytest.approx(expected, rel=1e-12)
-    with pytest.raises(ValueError, match="Unknown interpolation method"):
-        odeint(decay, double(0.0), t, method="rk4", options={"interp": "quintic"})
-
-
-# implicit_midpoint asks f at the middle of steps alone.
-@pytest.mark.parametrize("method", [m for m in (*FIXED, "explicit_adams", "implicit_adams") if m != "implicit_midpoint"])
-def test_perturb_keeps_off_the_grid_points(method):
-    for perturb in (True, False):
-        asked = []
-        options = {"step_size": 0.5, "perturb": perturb}
-        f = lambda t, y, to=asked: (to.append(float(t)), -y)[1]  # noqa: E731
-        odeint(f, double(1.0), double(0.0, 2.0), method=method, options=options)
-        assert bool({0.0, 0.5, 1.0, 1.5} & set(asked)) is not perturb
-
-
-def test_norms_get_what_the_user_has():
-    shapes = []
-
-    def norm(y):
-        shapes.append([tuple(x.shape) for x in y] if isinstance(y, tuple) else tuple(y.shape))
-        return max(x.abs().max() for x in y) if isinstance(y, tuple) else y.abs().max()
-
-    odeint(decay, torch.ones(2, 3), torch.tensor([0.0, 1.0]), options={"norm": norm})
-    odeint(lambda t, y: (-y[0], -y[1]), (torch.tensor(1.0), torch.ones(4)), torch.tensor([0.0, 1.0]), options={"norm": norm})
-    assert (2, 3) in shapes and [(), (4,)] in shapes
-
-
-def test_unknown_options_and_callbacks_warn():
-    t = torch.tensor([0.0, 1.0])
-    with pytest.warns(UserWarning, match="Unexpected arguments {'nonsense': 1}"):
-        odeint(decay, torch.ones(1), t, options={"nonsense": 1})
-
-    def f(t, y):
-        return -y
-
-    f.callback_accept_step = lambda *_: None
-    with pytest.warns(UserWarning, match="Solver 'rk4' does not support callbacks {'callback_accept_step'}"):
-        odeint(f, torch.ones(1), t, method="rk4")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        odeint(f, torch.ones(1), t)
-
-
 # Errors at the door.
 
 
@@ -294,6 +180,11 @@ def test_unknown_options_and_callbacks_warn():
         ({"method": "rk4", "options": {"step_size": -1.0}}, ValueError, "step_size must be positive"),
         ({"method": "explicit_adams", "options": {"max_order": 13}}, AssertionError, "at most 12"),
         ({"atol": -1.0}, ValueError, "not negative"),
+        ({"y0": torch.ones(0)}, ValueError, "y0 is empty"),
+        ({"method": "fbdf", "backend": "nonsense"}, ValueError, "unknown backend"),
+        ({"method": "tsit5", "batched": True, "y0": (torch.ones(3), torch.ones(3))}, ValueError, "takes one tensor y0"),
+        ({"method": "rk4", "adjoint": "discrete", "options": {"step_size": 1, "grid_constructor": lambda f, y0, t: t}},
+         ValueError, "mutually exclusive"),
     ],
 )
 def test_bad_input_is_refused_with_a_sentence(change, error, words):

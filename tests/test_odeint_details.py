@@ -5,9 +5,11 @@ import warnings
 
 import pytest
 import torch
-from test_odeint import Driven, decay, double
+from test_odeint import decay, double
 
 from pynode import odeint, odeint_adjoint, odeint_dense, odeint_event
+from pynode.compat.call import prepare
+from pynode.compat.field import CallField, CallTolerance
 
 T = torch.tensor([0.0, 0.5, 1.0])
 
@@ -63,6 +65,18 @@ def test_what_func_is_called_with(method, dtype):
     torch.testing.assert_close(y[-1].abs().float(), torch.full((2,), 0.3679), rtol=0.03, atol=0)
 
 
+def test_errors_are_measured_against_the_larger_end_of_a_step():
+    """Component by component; a complex one is twice a real one, and has one size."""
+    call = prepare(decay, torch.tensor([3.0 + 4.0j, 0.0 + 0.0j], dtype=torch.complex128), T, 0.1, 1.0, None, None)
+    field = CallField(call)
+    tol, y = CallTolerance(field, call), field.start
+    torch.testing.assert_close(tol.scale(y), double(1.5, 1.5, 1.0, 1.0))
+    error = double(0.0, 3.0, 0.0, 0.0)
+    for a, b in ((y, 0 * y), (0 * y, y)):
+        assert tol.ratio(error, a, b) == pytest.approx(2 / 2**0.5)
+    assert tol.rms(torch.cat((0 * error, error)), torch.ones(8).double()) == pytest.approx(3 / 2**0.5)
+
+
 def test_the_dtype_of_time_is_an_option_without_effect():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -94,6 +108,24 @@ def test_adams_of_low_order_is_rk4():
                options={"max_iters": 1})
 
 
+@pytest.mark.filterwarnings("ignore:Functional iteration")
+@pytest.mark.parametrize("iterations, rate, rtol, calls, end", [
+    (1, 9.0, 1e-7, 28, 0.07723386490703), (4, 3.0, 1e-4, 38, 8.01065385391515), (4, 9.0, 1e-3, 58, 0.04716626719566),
+])
+def test_adams_iterates_as_torchdiffeq_does(iterations, rate, rtol, calls, end):
+    """The calls and the last value of torchdiffeq 0.2.5: when it stops, and what it forgets where it did not converge."""
+    seen = []
+
+    def f(t, y):
+        seen.append(0)
+        return -rate * y * torch.cos(t)
+
+    t = torch.linspace(0, 1, 13, dtype=torch.float64)
+    options = {"max_iters": iterations}
+    y = odeint(f, double(100.0), t, method="implicit_adams", rtol=rtol, atol=rtol / 100, options=options)
+    assert len(seen) == calls and y[-1].item() == pytest.approx(end, rel=1e-10)
+
+
 def test_scipy_solver():
     """Any method of solve_ivp; its errors are errors, events an AttributeError."""
     calls = []
@@ -115,25 +147,3 @@ def test_scipy_solver():
             odeint(lambda t, y: y**2, double(1.0), double(0.0, 2.0), method="scipy_solver", options={"solver": solver})
     with pytest.raises(AssertionError, match="non-finite values in state"):
         odeint(lambda t, y: y * float("nan"), double(1.0), double(0.0, 1.0), method="scipy_solver")
-
-
-def test_where_the_options_of_the_way_back_are_found():
-    """In the graph of a tensor and of a tuple, as torchdiffeq's tests look for them."""
-    f = Driven()
-    y = odeint_adjoint(f, double(1.0, 0.0), double(0.0, 1.0))
-    assert callable(y.grad_fn.adjoint_options["norm"])
-    parts = odeint_adjoint(lambda t, y: (f.A[0, 0] * y[0], -y[1]), (double(1.0), double(1.0)), double(0.0, 1.0),
-                           adjoint_params=(f.A,))
-    node = parts[0].grad_fn.next_functions[0][0].next_functions[0][0]
-    assert callable(node.adjoint_options["norm"])
-
-
-def test_no_gradient_for_what_is_frozen():
-    f = Driven()
-    f.unused.requires_grad_(False)
-    with pytest.warns(UserWarning, match="adjoint parameter was passed without requiring gradient"):
-        y = odeint_adjoint(
-            f, double(1.0, 0.0), double(0.0, 1.0), adjoint_options={"norm": lambda parts: max(p.abs().max() for p in parts)}
-        )
-    y.sum().backward()
-    assert f.unused.grad is None and f.A.grad is not None

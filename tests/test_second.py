@@ -179,6 +179,35 @@ def test_third_derivatives_are_refused(method):
         torch.autograd.grad(first.sum(), y0, create_graph=True)
 
 
+@pytest.mark.parametrize("method", ["Tsit5", "Rodas5P", "FBDF", "Kvaerno5", "RadauIIA5"])
+def test_third_derivatives_by_direct(method):
+    """Right by the methods that the refusal names; Newton's iteration has none, and says so."""
+    y0 = leaf(tensor(0.3))
+    ys = solve(lambda t, y: -(y**2), y0, [0.0, 1.0], method=method, adjoint="direct", rtol=1e-8, atol=1e-11).y[-1]
+    (first,) = torch.autograd.grad(ys.sum(), y0, create_graph=True)
+    (plain,) = torch.autograd.grad(first.sum(), y0, retain_graph=True)
+    torch.testing.assert_close(plain, -2 / (1 + y0.detach()) ** 3, rtol=1e-4, atol=0)
+    if method not in ("Tsit5", "Rodas5P"):
+        with pytest.raises(NotImplementedError, match=r"third derivatives.*Rosenbrock method \('tsit5', 'rodas5p'\)"):
+            torch.autograd.grad(first.sum(), y0, create_graph=True)
+        return
+    (second,) = torch.autograd.grad(first.sum(), y0, create_graph=True)
+    (third,) = torch.autograd.grad(second.sum(), y0)
+    torch.testing.assert_close(third, 6 / (1 + y0.detach()) ** 4, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("options, named", [
+    ({"adjoint": "gauss"}, "GaussAdjoint"), ({"adjoint": "backsolve"}, "BacksolveAdjoint"),
+    ({"adjoint": "forward"}, "ForwardSensitivity"), ({"batched": True}, "batched=True"),
+])
+def test_second_derivatives_that_are_not_there(options, named):
+    y0 = leaf(tensor(0.3).unsqueeze(0))
+    y = solve(lambda t, y: -(y**2), y0, [0.0, 1.0], method="tsit5", **options).y[-1]
+    (first,) = torch.autograd.grad(y.sum(), y0, create_graph=True)
+    with pytest.raises(NotImplementedError, match=f"{named} has first derivatives alone: for second ones"):
+        torch.autograd.grad(first.sum(), y0)
+
+
 def test_second_derivatives_in_times_and_events_are_refused():
     """Part of them would be missing."""
     y0, t = leaf(tensor(1.0)), leaf(tensor(0.5))

@@ -69,8 +69,8 @@ def test_what_autocast_made_half_is_solved_in_single_precision(batched):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert model[:1](y0).dtype == torch.bfloat16 and model[:2](y0).dtype == torch.float32
         agree(gradients(model, y0), wanted, 0.05)
-        scaled = solve(lambda t, y, k: -k * y, y0, [0.0, 1.0], args=(model[0](y0),), **LOOSE)
-    assert scaled.y.dtype == torch.float32
+        mixed = solve(lambda t, y, W: y @ W, y0, [0.0, 1.0], args=(model[0](torch.eye(2)),), **LOOSE)
+    assert mixed.y.dtype == torch.float32
 
 
 def test_half_precision_by_itself():
@@ -212,6 +212,30 @@ def test_functional_call_with_a_backward_pass_after_it(method, batched):
     values = {name: p.detach().clone().requires_grad_() for name, p in other.named_parameters()}
     loss = torch.func.functional_call(model, values, (y0,)).square().sum()
     agree(dict(zip(values, torch.autograd.grad(loss, list(values.values())), strict=True)), wanted, 1e-9)
+
+
+@pytest.mark.parametrize("kind", ["closure", "method"])
+def test_functional_call_of_a_model_that_makes_its_field(kind):
+    """A function that closes over the model, or a method of it; buffers are put back for the backward pass as well."""
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(2, 2).double()
+            self.register_buffer("scale", tensor(1.0))
+
+        def slope(self, t, y):
+            return self.scale * torch.tanh(self.net(y))
+
+        def forward(self, y0):
+            return solve({"closure": lambda t, y: self.slope(t, y), "method": self.slope}[kind], y0, [0.0, 1.0], **LOOSE).y[-1]
+
+    model, other, y0 = Model(), Model(), tensor(1.0, -0.5)
+    other.scale.mul_(2.0)
+    wanted = gradients(other, y0)
+    values = {name: p.detach().clone().requires_grad_() for name, p in other.named_parameters()}
+    loss = torch.func.functional_call(model, {**values, "scale": other.scale.clone()}, (y0,)).square().sum()
+    agree(dict(zip(values, torch.autograd.grad(loss, list(values.values())), strict=True)), wanted, 1e-9)
+    assert model.scale == 1.0 and not torch.equal(model.net.weight, values["net.weight"])
 
 
 class Rows(nn.Module):

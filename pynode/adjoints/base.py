@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 
+from ..algebra.newton import THIRD
 from ..backends.recording import Recording
 
 
-class Adjoint:
+class Adjoint(ABC):
     """A way to make gradients, by SciML's name. Its constructor takes what the user may choose about it.
 
     needs: what the forward solve keeps for it: 'steps' (with what their derivative needs), 'dense' (polynomials of all
@@ -21,18 +24,18 @@ class Adjoint:
         """The Recording of the forward solve, for adjoints that need steps."""
         return Recording(field, method, tol)
 
-    def check(self, field, method):
+    def check(self, field, method):  # noqa: B027  most serve everything
         """ValueError where it does not serve this field under the forward method. Asked once, before the solve."""
 
-    def admit(self, field, trajectory):
+    def admit(self, field, trajectory):  # noqa: B027  as above
         """ValueError where the solve that was made cannot be taken back by this adjoint. Asked before it is returned."""
 
+    @abstractmethod
     def pullback(self, field, method, trajectory, times, grads, options):
         """Cotangents grads, (T, n), of the outputs at times to (cotangent of y0 (n,), list beside field.parameters).
 
         times: inside the trajectory, in any order. options: of the solve, atol as a tensor, 0-d or (n,).
         """
-        raise NotImplementedError
 
     def second(self, field, trajectory, times, grads, vectors):
         """The derivative of <vectors, pullback(grads)>: cotangents of grads (T, n), of y0 (n,), and of the parameters.
@@ -40,7 +43,7 @@ class Adjoint:
         vectors: like what pullback returns, flat: for y0, then for the parameters.
         """
         raise NotImplementedError(
-            f"{self.name} has first derivatives alone: for second ones use adjoint='discrete' or adjoint='direct'"
+            f"{self.name} has first derivatives alone: for second ones use adjoint='discrete' or 'direct', backend='torch'"
         )
 
 
@@ -73,7 +76,7 @@ class Pullback(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *vectors):
         if torch.is_grad_enabled():
-            raise NotImplementedError("third derivatives through a solve need adjoint='direct' and an explicit method")
+            raise NotImplementedError(THIRD)
         return None, None, *ctx.second(*ctx.saved_tensors, vectors)
 
 

@@ -91,6 +91,8 @@ def push_parameters(field, t, y, directions):
         w = torch.zeros_like(out, requires_grad=True)
         pulled = torch.autograd.grad(out, field.parameters, w, create_graph=True, allow_unused=True)
         used = [i for i, g in enumerate(pulled) if g is not None]
+        if not used:
+            return y.new_zeros(len(directions), *y.shape)
         pulled = [pulled[i] for i in used]
         changes = [[v[i] for i in used] for v in directions]
         size = max(1, PUSHED // w.numel())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 
 import torch
 
@@ -56,9 +57,9 @@ class Continuous(Adjoint):
             return torch.full_like(trajectory.y0, math.nan), [torch.full_like(p, math.nan) for p in field.parameters]
         return self.solve_back(field, method, trajectory, times, grads, options)
 
+    @abstractmethod
     def solve_back(self, field, method, trajectory, times, grads, options):
         """What pullback returns, for finite cotangents."""
-        raise NotImplementedError
 
     def solver(self, field, method):
         """The method of the reverse solve, method being that of the forward one."""

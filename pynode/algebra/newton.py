@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 
 MAX_ITERATIONS = 4
+THIRD = "third derivatives through a solve need adjoint='direct' and an explicit or Rosenbrock method ('tsit5', 'rodas5p')"
 
 
 class Newton(NamedTuple):
@@ -73,13 +74,14 @@ def attach(field, t, start, psi, c, solver, y):
     """y with the derivatives of the solution of M (y - start + psi) = c f(t, y) in start, psi and parameters.
 
     y: the solution found, detached; solver: M - c J factorised with the Jacobian at the solution. The value is unchanged.
-    Each pass is an iteration of simplified Newton, from a solution; it makes the derivatives right to one order more.
+    Each pass is an iteration of simplified Newton, from a solution; it makes the derivatives right to one order more:
+    here to the second. NotImplementedError where a third is taken.
     """
     for solve in (Solve, Correction):
         gap = start - psi - y
         residual = torch.add(gap if field.mass is None else field.mass.times(gap), field(t, y), alpha=c)
         y = y + solve.apply(residual - residual.detach(), solver)
-    return y
+    return Twice.apply(y)
 
 
 class Solve(torch.autograd.Function):
@@ -101,3 +103,28 @@ class Correction(Solve):
     @staticmethod
     def backward(ctx, grad):
         return (Solve.backward(ctx, grad) if torch.is_grad_enabled() else (None, None, None))
+
+
+class Twice(torch.autograd.Function):
+    """x itself; a third derivative that passes here is refused, because it would be wrong."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return _TwiceGrad.apply(grad, *ctx.saved_tensors) if torch.is_grad_enabled() else grad
+
+
+class _TwiceGrad(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, grad, x):
+        return grad.view_as(grad)
+
+    @staticmethod
+    def backward(ctx, grad):
+        if torch.is_grad_enabled():
+            raise NotImplementedError(THIRD)
+        return grad, None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ LEAST, MOST = 4, 12
 COARSE = 8  # the order where none is asked for and the state has less than float64: beyond it rounding errors grow
 
 
-@cache
+@lru_cache(maxsize=4096)  # random grids never repeat
 def weights(nodes) -> tuple:
     """Weights of f at theta = nodes whose sum is the integral over [0, 1] of the interpolating polynomial."""
     found = []
@@ -42,7 +42,7 @@ class GridAdams:
         if not 1 <= max_order <= MOST:
             raise BadInput(f"max_order must be at most {MOST} and at least 1, not {max_order}")
         if max_order < LEAST:
-            warnings.warn(f"max_order is below {LEAST}, so the solver reduces to `rk4`.", stacklevel=4)
+            warnings.warn(f"max_order is below {LEAST}, so the solver reduces to `rk4`.", stacklevel=5)
         self.corrected, self.slopes, self.iterations = corrected, int(max_order) - 1, max_iters
         self.starter = runner(RK38).fixed()
 

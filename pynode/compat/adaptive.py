@@ -27,6 +27,8 @@ FAR = 1e30  # where a solve for an event ends that never occurs, in units of t
 def integrate(call, method):
     """(T, n) states at call.t; with an event (its time, a float, and (2, n) states at the start and there)."""
     field, options = CallField(call), call.options
+    if not field.size:
+        raise BadInput("y0 is empty: a state needs at least one component")
     tol = CallTolerance(field, call)
     control = {name: options.get(name) for name in ("safety", "dfactor", "ifactor")}
     if any(value is not None for value in control.values()):
@@ -35,8 +37,9 @@ def integrate(call, method):
     values = call.t.detach().tolist()
     direction = 1.0 if values[-1] > values[0] else -1.0
     moving = call.t.requires_grad and torch.is_grad_enabled()
-    y = moved_start(field)
     stops, jumps = _special(options, values[0], direction)
+    field.nudged = {values[0]: field.next_to(values[0], direction)} if values[0] in jumps else {}
+    y = moved_start(field)
     guarded = Guarded(method, field, tol, options, values)
     watch = None if call.event_fn is None else Watch([watched(call, field)], field, [0], {})
     end = values[-1] if watch is None else values[0] + direction * FAR
@@ -46,7 +49,7 @@ def integrate(call, method):
         max_steps=ENDLESS, tstops=tuple(stops),
     )
     rows, slopes = [field.start], []
-    bounds = [s for s in jumps if direction * (end - s) > 0] + [end]
+    bounds = [s for s in jumps if s != values[0] and direction * (end - s) > 0] + [end]
     at, pending = values[0], values[1:] if watch is None else []
     for stop in bounds:
         here = [s for s in pending if direction * (stop - s) >= 0]
@@ -93,7 +96,7 @@ def watched(call, field):
 
 
 def _special(options, start, direction):
-    """(step_t, jump_t) as floats after the start, in the order of integration; ValueError where they repeat one another."""
+    """(step_t, jump_t) as floats from the start on, in the order of integration; ValueError where they repeat one another."""
     found = []
     for name in ("step_t", "jump_t"):
         given = options.get(name)
@@ -104,7 +107,7 @@ def _special(options, start, direction):
     both = found[0] + found[1]
     if len(set(both)) < len(both):
         raise ValueError("`step_t` and `jump_t` must not have any repeated elements between them.")
-    return found[0], [s for s in found[1] if s != start]
+    return found
 
 
 def failure(status, field, t, y):

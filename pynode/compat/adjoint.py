@@ -9,11 +9,14 @@ import warnings
 
 import torch
 
+from ..held import Held
+from ..surroundings import remade, uncompiled
 from .by_name import solve_by_name
 from .call import CALLBACKS, mixed, prepare, split
 from .odeint import _native, odeint
 
 
+@uncompiled
 def odeint_adjoint(
     func, y0, t, *, rtol=1e-7, atol=1e-9, method=None, options=None, event_fn=None,
     adjoint_rtol=None, adjoint_atol=None, adjoint_method=None, adjoint_options=None, adjoint_params=None, **solve_options,
@@ -25,6 +28,7 @@ def odeint_adjoint(
         function of (t, y, adj_y, *adj_params), of (t, *y, *adj_y, *adj_params) where y is a tuple.
     adjoint_params: what receives gradients beside y0 and t; func.parameters() by default.
     Attributes callback_step_adjoint, ... of func are called on the way back.
+    event_fn: the time that is returned has no gradient (zeros, as in torchdiffeq): odeint_event makes it.
     method of pynode, or solve_options: ``solve`` makes the gradient, by adjoint='auto' if none is named: the discrete one,
         which stiff problems need; adjoint_rtol and so on are then options of the adjoint, pynode.GaussAdjoint(rtol=...).
     """
@@ -46,7 +50,7 @@ def odeint_adjoint(
     if len(params) < len(found) and callable(given.get("norm")):
         warnings.warn(
             "An adjoint parameter was passed without requiring gradient. For efficiency this will be excluded from the adjoint "
-            "pass, and will not appear as a tensor in the adjoint norm.", stacklevel=2,
+            "pass, and will not appear as a tensor in the adjoint norm.", stacklevel=3,
         )
     call = prepare(func, y0, t, rtol, atol, options, event_fn)
     name = "dopri5" if method is None else method
@@ -58,8 +62,8 @@ def odeint_adjoint(
         "atol": rtol_of(call.atol if adjoint_atol is None else adjoint_atol), "method": adjoint_method,
     }
     forward = {"rtol": call.rtol, "atol": call.atol, "method": method, "options": {**call.options, "norm": call.norm}}
-    field = _carrying(call.func, func, call.callbacks)
-    result = Backsolve.apply(field, forward, back, given, call.event_fn, call.t.requires_grad, call.y0, call.t, *params)
+    field, held = _carrying(call.func, func, call.callbacks), Held(func, call.y0.device)
+    result = Backsolve.apply(field, held, forward, back, given, call.event_fn, call.t.requires_grad, call.y0, call.t, *params)
     if event_fn is None:
         return call.output(result)
     time, states = result
@@ -120,10 +124,11 @@ class Backsolve(torch.autograd.Function):
     """odeint of one tensor state; backward solves for (vjp_t, y, vjp_y, *vjp_params). First derivatives alone."""
 
     @staticmethod
-    def forward(ctx, field, forward, back, adjoint_options, event_fn, moving, y0, t, *params):
-        ctx.field, ctx.back, ctx.moving, ctx.event = field, back, moving, event_fn is not None
+    def forward(ctx, field, held, forward, back, adjoint_options, event_fn, moving, y0, t, *params):
+        ctx.field, ctx.held, ctx.back, ctx.moving, ctx.event = field, held, back, moving, event_fn is not None
         ctx.adjoint_options = adjoint_options
-        result = odeint(field, y0, t, event_fn=event_fn, **forward)
+        with remade():
+            result = odeint(field, y0, t, event_fn=event_fn, **forward)
         time, y = result if ctx.event else (t[-1], result)
         ctx.save_for_backward(t, y, time, *params)
         return result
@@ -136,21 +141,24 @@ class Backsolve(torch.autograd.Function):
         vector = _augmented(ctx.field, params, ctx.moving)
         state = [torch.zeros((), dtype=y.dtype, device=y.device), y[-1], grad[-1], *map(torch.zeros_like, params)]
         moved = torch.zeros_like(t) if ctx.moving else None
-        for i in range(len(times) - 1, 0, -1):
-            if ctx.moving:
-                slope = ctx.field(times[i].to(y.abs().dtype), y[i])
-                effect = (slope.conj() * grad[i]).sum().real
-                state[0] = state[0] - effect
-                if not ctx.event:
-                    moved[i] = effect
-            options = ctx.adjoint_options
-            found = odeint(vector, tuple(state), times[i - 1 : i + 1].flip(0), options=options, **ctx.back)
-            state = [part[1] for part in found]
-            state[1], state[2] = y[i - 1], state[2] + grad[i - 1]
+        with ctx.held.again(params):
+            for i in range(len(times) - 1, 0, -1):
+                if ctx.moving:
+                    slope = ctx.field(times[i].to(y.abs().dtype), y[i])
+                    effect = (slope.conj() * grad[i]).sum().real
+                    state[0] = state[0] - effect
+                    if not ctx.event:
+                        moved[i] = effect
+                options = ctx.adjoint_options
+                found = odeint(vector, tuple(state), times[i - 1 : i + 1].flip(0), options=options, **ctx.back)
+                state = [part[1] for part in found]
+                state[1], state[2] = y[i - 1], state[2] + grad[i - 1]
         if ctx.moving:
             moved[0] = state[0].real
-        cotangents = [found.to(p.dtype) for found, p in zip(state[3:], params, strict=True)]
-        return None, None, None, None, None, None, state[2], moved, *cotangents
+        # In the one flat state of the way back parameters have the dtype of the others.
+        parts = [part if p.is_complex() else part.real for part, p in zip(state[3:], params, strict=True)]
+        cotangents = [part.to(p.dtype) for part, p in zip(parts, params, strict=True)]
+        return None, None, None, None, None, None, None, state[2], moved, *cotangents
 
 
 def _augmented(field, params, moving):

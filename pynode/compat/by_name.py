@@ -11,7 +11,7 @@ from ..events import Event
 from ..methods.tableau import RungeKutta
 from ..solve import solve
 from .adaptive import FAR
-from .call import BadInput
+from .call import EXCLUSIVE, OdeintError
 from .methods import ADAMS, ADAPTIVE, EITHER, FIXED, GAUSS, SCIPY, runner, unknown
 
 RENAMED = {
@@ -36,6 +36,8 @@ def solve_by_name(call, name, func, given):
     if call.callbacks:
         found = set(call.callbacks)
         warnings.warn(f"Solver '{name}' does not support callbacks {found}: give callback= of solve", stacklevel=4)
+    if call.shapes is not None and given.get("batched"):
+        raise ValueError("batched=True takes one tensor y0, (B, ...), here: join the parts, or give them to solve")
     if call.y0.is_complex():
         raise TypeError(f"a complex state is for torchdiffeq's methods, not for {name!r}: give its real and imaginary part")
     method = find(name, given.get("backend", "auto"))
@@ -43,8 +45,8 @@ def solve_by_name(call, name, func, given):
         return call.output(call.y0.unsqueeze(0))
     rtol, atol = _tolerances(call)
     keywords = {"rtol": rtol, "atol": atol, "max_steps": 2**31 - 1, **options, **given}
-    if isinstance(func, torch.nn.Module) and "params" not in keywords and call.func is not func:
-        keywords["params"] = list(func.parameters())
+    if isinstance(func, torch.nn.Module) and call.func is not func and (own := list(func.parameters())):
+        keywords.setdefault("params", own)  # all, as of a module: solve sees a function, and what that uses at first
     if name in FIXED:
         keywords = {**keywords, **_on_grid(call, keywords)}
     if call.event_fn is None:
@@ -59,6 +61,8 @@ def _on_grid(call, keywords):
     """The keywords by which ``solve`` takes the steps of torchdiffeq's grid: from stop to stop."""
     if keywords.get("dense"):
         raise ValueError("a dense solution needs steps under error control, not those of a grid: use 'dopri5'")
+    if "step_size" in keywords and "grid_constructor" in call.options:
+        raise ValueError(EXCLUSIVE)
     if call.event_fn is not None or "step_size" in keywords:
         return {}
     grid = call.t.detach()
@@ -78,7 +82,7 @@ def _to_event(call, method, keywords):
         call.func, call.y0, torch.cat((start, far)), method=method, events=Event(condition, terminal=True), **keywords
     )
     if not solution.events:
-        raise BadInput(f"the event did not occur: {solution.message}")
+        raise OdeintError(f"the event did not occur: {solution.message}")
     hit = solution.events[-1]
     return hit.t.to(call.t), call.output(torch.stack((call.y0, hit.y)))
 
@@ -97,6 +101,8 @@ def find(name, backend):
         return source
     if name.lower() == "auto":
         return "auto"
+    if backend not in ("auto", "torch"):
+        return name  # solve has the words for what another engine, or none, does not know
     try:
         backends.choose(backend, name)
     except ValueError:

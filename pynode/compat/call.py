@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 
 CALLBACKS = ("callback_step", "callback_accept_step", "callback_reject_step")
+EXCLUSIVE = "step_size and grid_constructor are mutually exclusive arguments: give one of them"
 
 
 class BadInput(AssertionError, ValueError):
@@ -114,7 +115,7 @@ def prepare(func, y0, t, rtol, atol, options, event_fn) -> Call:
         if not bool(torch.isfinite(bad).all()) or bool((bad < 0).any()):
             raise ValueError(f"{name} must be finite and not negative, not {value!r}")
     if t.device != y0.device:
-        warnings.warn("t is not on the same device as y0. Coercing to y0.device.", stacklevel=3)
+        warnings.warn("t is not on the same device as y0. Coercing to y0.device.", stacklevel=4)
         t = t.to(y0.device)
     return Call(func, y0, t, rtol, atol, options, event_fn, shapes, norm or rms, callbacks, own_norm)
 
@@ -133,12 +134,12 @@ def check_times(name, t):
 
 
 def tolerance(name, given, shapes):
-    """The tolerance of a tuple state: itself, or one value or tensor for each part as (n,)."""
-    if not isinstance(given, (tuple, list)):
+    """The tolerance of a tuple state: itself, or one value or tensor for each part, in a sequence or (k,), as (n,)."""
+    if not isinstance(given, (tuple, list)) and not getattr(given, "ndim", 0):
         return given
     if len(given) != len(shapes):
         raise BadInput(f"If using tupled {name} it must have the same length as the tuple y0: {len(given)} for {len(shapes)}")
-    return torch.cat([torch.as_tensor(x).expand(s).reshape(-1) for x, s in zip(given, shapes)])
+    return torch.cat([torch.as_tensor(x, dtype=torch.float64).expand(s).reshape(-1) for x, s in zip(given, shapes)])
 
 
 def _split_for(callback, shapes):

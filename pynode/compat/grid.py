@@ -9,7 +9,7 @@ import torch
 from ..status import Status
 from ..watch import Watch
 from .adaptive import failure, moved_start, watched
-from .call import BadInput, check_times
+from .call import EXCLUSIVE, BadInput, check_times
 from .field import CallField, CallTolerance
 
 OPTIONS = {"step_size", "grid_constructor", "interp", "perturb"}
@@ -21,7 +21,7 @@ def integrate(call, method):
     field, options = CallField(call), call.options
     step_size, constructor = options.get("step_size"), options.get("grid_constructor")
     if step_size is not None and constructor is not None:
-        raise ValueError("step_size and grid_constructor are mutually exclusive arguments.")
+        raise ValueError(EXCLUSIVE)
     if options.get("interp", "linear") not in ("linear", "cubic"):
         raise ValueError(f"Unknown interpolation method {options['interp']}: choose 'linear' or 'cubic'")
     if step_size is not None and not float(step_size) > 0:

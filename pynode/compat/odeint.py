@@ -6,6 +6,7 @@ import warnings
 
 import torch
 
+from ..surroundings import uncompiled
 from . import adaptive, grid, scipy
 from .adams import COARSE, MOST, GridAdams
 from .by_name import solve_by_name
@@ -18,6 +19,7 @@ TORCHDIFFEQ = {
 }
 
 
+@uncompiled
 def odeint(func, y0, t, *, rtol=1e-7, atol=1e-9, method=None, options=None, event_fn=None, **solve_options):
     """States at the times t of dy/dt = func(t, y), y(t[0]) = y0: (T, *y0.shape), or a tuple of such. As torchdiffeq 0.2.5.
 
@@ -62,16 +64,16 @@ def _native(name, options) -> bool:
 
 def _engine(call, name):
     """(integrate, method) of one of torchdiffeq's names; warns of options that it does not know."""
-    options, extra = call.options, set()
+    options = call.options
     if name == SCIPY:
         known, found = {"solver", "min_step", "max_step", "grid_points", "eps"}, (scipy.integrate, None)
     elif name in ADAPTIVE:
         known, found = adaptive.OPTIONS, (adaptive.integrate, runner(ADAPTIVE[name]))
     elif name in ADAMS:
-        extra = {"max_order", "max_iters"}
         usual = MOST if call.y0.abs().dtype == torch.float64 else COARSE
-        found = grid.integrate, GridAdams(ADAMS[name], options.get("max_order", usual), options.get("max_iters", 4))
-        known = grid.OPTIONS | extra | {"implicit"}
+        corrected = ADAMS[name] and options.get("implicit", True)
+        found = grid.integrate, GridAdams(corrected, options.get("max_order", usual), options.get("max_iters", 4))
+        known = grid.OPTIONS | {"max_order", "max_iters"} | ({"implicit"} if ADAMS[name] else set())
     else:
         known, found = grid.OPTIONS, (grid.integrate, runner({**FIXED, **EITHER}[name]).fixed())
     unknown = {key: value for key, value in options.items() if key not in known}
@@ -133,6 +135,7 @@ def _event_gradient(call, time, state):
     return time + moved.to(time.dtype), state + slope * moved.to(state.real.dtype)
 
 
+@uncompiled
 def odeint_dense(func, y0, t0, t1, *, rtol=1e-7, atol=1e-9, method=None, options=None, **solve_options):
     """fn(t) -> the state of dy/dt = func(t, y), y(t0) = y0, at any time between t0 and t1: (*t.shape, *y0.shape).
 
