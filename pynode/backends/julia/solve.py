@@ -74,7 +74,7 @@ def integrate(field, method, y0, times, options, atol, record=None, dense=False,
     path.solved = foreign.call(
         julia.package.forward, handle, algorithm, start_y.data_ptr(), float(outputs[0]), float(outputs[-1]), options.rtol,
         tolerance.data_ptr(), _array(outputs), _array(stops), dense=whole, mass=0 if mass is None else mass.data_ptr(),
-        first=options.step_size or options.first_step or 0.0, fixed=fixed, smallest=0.0 if fixed else options.min_step,
+        first=options.step_size or options.first_step or 0.0, fixed=fixed, smallest=options.min_step,
         largest=options.max_step, maxiters=max(1, options.max_steps - stats.accepted - stats.rejected), matrix=not krylov,
         uniform=mass is not None or "Radau" in method.name,  # there SciML takes one atol alone
     )
