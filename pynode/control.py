@@ -9,7 +9,7 @@ import numpy as np
 
 # (beta1, beta2, beta3) of the digital filters, to be divided by the order of the error estimate. I: elementary control;
 # PI: Gustafsson (1991); PID: Kennedy & Carpenter (2003), k_I = 0.25, k_P = 0.14, k_D = 0.10.
-_FILTERS = {"I": (1.0, 0.0, 0.0), "PI": (0.7, -0.4, 0.0), "PID": (0.49, -0.34, 0.10)}
+FILTERS = {"I": (1.0, 0.0, 0.0), "PI": (0.7, -0.4, 0.0), "PID": (0.49, -0.34, 0.10)}
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Controller:
     largest: float = 10.0
 
     def __post_init__(self):
-        if self.kind not in _FILTERS:
-            raise ValueError(f"unknown controller {self.kind!r}; choose one of {', '.join(_FILTERS)}")
+        if self.kind not in FILTERS:
+            raise ValueError(f"unknown controller {self.kind!r}; choose one of {', '.join(FILTERS)}")
 
     def __call__(self, ratio: float, past: tuple, order: int):
         """(factor for h, new past). past: the ratios of the two accepted steps before, (1.0, 1.0) at the start."""
@@ -36,14 +36,14 @@ class Controller:
         ratio = max(ratio, 1e-10)
         if ratio > 1:
             return max(self.smallest, min(0.9, self.safety * ratio ** (-1 / order))), past
-        b1, b2, b3 = _FILTERS[self.kind]
+        b1, b2, b3 = FILTERS[self.kind]
         factor = self.safety * ratio ** (-b1 / order) * past[0] ** (-b2 / order) * past[1] ** (-b3 / order)
         return max(self.smallest, min(self.largest, factor)), (ratio, past[0])
 
     def rows(self, ratio, past, order: int):
         """The same for rows of a batch, in NumPy: ratio (m,), past (2, m); one that is not finite counts as very large."""
         ratio = np.maximum(np.where(ratio < 1e30, ratio, 1e30), 1e-10)
-        b1, b2, b3 = _FILTERS[self.kind]
+        b1, b2, b3 = FILTERS[self.kind]
         good = self.safety * ratio ** (-b1 / order) * past[0] ** (-b2 / order) * past[1] ** (-b3 / order)
         bad = np.minimum(self.safety * ratio ** (-1 / order), 0.9)
         accepted = ratio <= 1

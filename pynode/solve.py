@@ -150,7 +150,8 @@ def solve(
             method = method.controlled(controller)
     taken, why = field if direct else field.isolated(), ""
     if compile:
-        taken.compiled = CompiledSteps(method, taken, "inductor" if compile is True else compile)
+        steps = method if step_size is None else method.fixed()
+        taken.compiled = CompiledSteps(steps, taken, "inductor" if compile is True else compile, ahead=callback is None)
     if choosing_adjoint:
         adjoint, why = choose_adjoint(field, method)
     if not direct and torch.is_grad_enabled() and (flat.requires_grad or taken.parameters):

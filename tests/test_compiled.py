@@ -1,6 +1,7 @@
 """Whole steps compiled: the same states and gradients, fewer launches, and what is refused."""
 
 import copy
+import math
 import pickle
 import shutil
 
@@ -8,13 +9,17 @@ import pytest
 import torch
 from torch import nn
 
-from pynode import DiscreteAdjoint, RejectStep, solve
+import pynode
+from pynode import DiscreteAdjoint, RejectStep, Status, solve
+from pynode.algebra.linear import gauss_jordan
 from pynode.methods import registry
+from pynode.methods.ahead import COUNT
+from pynode.methods.compiled import CompiledSteps
 from pynode.nn import NeuralODE
 from pynode.problems import get
 
 # Traced as always, but run as it stands: seconds less a case, and no compiler.
-TRACED = "aot_eager"
+TRACED = "eager"
 TIMES = [0.0, 0.4, 1.0]
 
 
@@ -27,7 +32,7 @@ class Field(nn.Module):
         self.net = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 2)).double()
 
     def forward(self, t, y, k=1.0):
-        return self.net(y) - k * y * torch.tensor([1.0, 50.0], dtype=y.dtype) + torch.sin(3 * t)
+        return self.net(y) - k * y * torch.tensor([1.0, 50.0], dtype=y.dtype, device=y.device) + torch.sin(3 * t)
 
 
 def tensor(*values):
@@ -56,16 +61,113 @@ def test_the_same_steps_and_gradients(method):
     assert 0 <= plain.stats.nfe - compiled.stats.nfe <= 12  # what it costs to find out whether f broadcasts
 
 
-def test_rejected_and_fixed_steps():
-    """A rejected step makes its Jacobian again; steps of one size know no error."""
-    (plain, _), (compiled, _) = both(Field(), "rodas5p", first_step=1.0)
-    assert plain.stats.rejected == compiled.stats.rejected > 0 and torch.allclose(compiled.y, plain.y, rtol=0, atol=1e-12)
-    (plain, _), (compiled, _) = both(Field(), "rk4", step_size=0.01)
-    assert torch.allclose(compiled.y, plain.y, rtol=0, atol=1e-13)
+@pytest.fixture
+def calls(monkeypatch):
+    """Counts the calls of compiled functions."""
+    made, run = [], CompiledSteps._run
+    monkeypatch.setattr(CompiledSteps, "_run", lambda *arguments: (made.append(1), run(*arguments))[1])
+    return made
+
+
+@pytest.mark.parametrize("options, method", [
+    ({}, "tsit5"), ({}, "BS3"), ({"first_step": 1.0}, "tsit5"), ({"tstops": [0.2, 0.33, 0.7]}, "tsit5"),
+    ({"max_step": 0.01}, "tsit5"), ({"controller": "PID"}, "tsit5"), ({"first_step": 1.0}, "rosenbrock23"),
+    ({"controller": "I"}, "rodas5p"), ({"step_size": 0.01}, "rk4"), ({"step_size": 0.013}, "rk4"),
+])  # fmt: skip
+def test_steps_are_taken_ahead(options, method, calls):
+    """Rejections, stops, bounds, controllers and the sizes of all steps are foreseen: no call is in vain."""
+    (plain, _), (compiled, _) = both(Field(), method, **options)
+    assert torch.allclose(compiled.y, plain.y, rtol=0, atol=1e-12)
+    assert compiled.stats.rejected == plain.stats.rejected and (options.get("first_step") is None) != bool(plain.stats.rejected)
+    known = math.ceil((compiled.stats.accepted + compiled.stats.rejected) / COUNT)
+    assert known <= len(calls) <= known + ("tstops" in options)  # a second stop within the same call is not foreseen
+
+
+def test_backward_in_time_and_in_single_precision():
+    field = Field()
+    plain, compiled = (
+        solve(field, tensor(1.0, -0.5), [1.0, 0.9, 0.8], method="tsit5", compile=c, dense=True) for c in (False, TRACED)
+    )
+    assert torch.allclose(compiled.y, plain.y, rtol=1e-12) and torch.allclose(compiled(0.85), plain(0.85), rtol=1e-12)
+    field, start = field.float(), torch.tensor([1.0, -0.5])
+    plain, compiled = (solve(field, start, TIMES, method="tsit5", rtol=1e-4, compile=c) for c in (False, TRACED))
+    assert compiled.y.dtype == torch.float32 and torch.allclose(compiled.y, plain.y, atol=1e-6)
+
+
+def test_what_changes_a_solve_on_its_way_is_seen():
+    """An event's new state, a refused domain, and a callback that changes the field."""
+    field = Field()
+    jump = pynode.Event(lambda t, y: y[1] + 0.2, reset=lambda t, y: y + 1.0)
+    plain, compiled = (
+        solve(field, tensor(1.0, -0.5), TIMES, method="tsit5", events=[jump], compile=c) for c in (False, TRACED)
+    )
+    assert len(plain.events) == len(compiled.events) > 0 and torch.allclose(compiled.y, plain.y, rtol=0, atol=1e-10)
+    plain, compiled = (
+        solve(field, tensor(1.0, -0.5), TIMES, method="tsit5", domain=lambda t, y: bool(y[1] < -0.1), compile=c, throw=False)
+        for c in (False, TRACED)
+    )
+    assert compiled.status == plain.status is Status.DOMAIN and abs(compiled.stats.rejected - plain.stats.rejected) < 3
+
+    def sudden(t, y, stats):
+        with torch.no_grad():
+            field.net[0].weight.add_(0.01)
+
+    kept = copy.deepcopy(field.state_dict())
+    ends = []
+    for chosen in (False, TRACED):
+        field.load_state_dict(kept)
+        with torch.no_grad():
+            ends.append(solve(field, tensor(1.0, -0.5), TIMES, method="tsit5", callback=sudden, compile=chosen).y[-1])
+    assert torch.allclose(*ends, rtol=0, atol=1e-9)
+
+
+def test_a_field_that_counts_its_calls():
+    """A loop cannot hold that; single steps can."""
+    class Counts(Field):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, t, y):
+            self.calls.add_(1)
+            return super().forward(t, y)
+
+    field = Counts()
+    plain, compiled = (solve(field, tensor(1.0, -0.5), TIMES, method="BS3", rtol=1e-2, compile=c) for c in (False, TRACED))
+    assert torch.allclose(compiled.y, plain.y, rtol=0, atol=1e-12)
+    before = float(field.calls)
+    with torch.no_grad():
+        solve(field, tensor(1.0, -0.5), TIMES, method="BS3", rtol=1e-2, compile=TRACED)
+    assert float(field.calls) > before + 10
+
+
+def test_the_first_solve_of_a_process():
+    """Nothing about the tableau is known yet."""
+    for name in ("fsal", "c_dense"):
+        registry.get("BS3").tableau.__dict__.pop(name, None)
+    assert solve(Field(), tensor(1.0, -0.5), TIMES, method="BS3", rtol=1e-2, compile=TRACED).stats.accepted
+
+
+def test_gauss_jordan():
+    """Beside LAPACK, with rows to exchange and badly scaled ones; of a singular matrix nothing finite."""
+    torch.manual_seed(0)
+    for n in (1, 2, 3, 8):
+        eye, scales = torch.eye(n).double(), torch.logspace(-9, 9, n).double()
+        for matrix in (torch.randn(n, n).double(), eye.flip(0), scales.diag().flip(0)):
+            assert torch.allclose(gauss_jordan(matrix) @ matrix, eye, atol=1e-12)
+    assert not torch.isfinite(gauss_jordan(tensor(1.0, 2.0, 2.0, 4.0).view(2, 2))).all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: CUDA graphs cannot be recorded")
+@pytest.mark.parametrize("method", ["tsit5", "rodas5p"])
+def test_cuda_graphs(method):
+    field, start = Field().cuda(), tensor(1.0, -0.5).cuda()
+    plain, compiled = (solve(field, start, TIMES, method=method, compile=c) for c in (False, True))
+    assert torch.allclose(compiled.y, plain.y, rtol=0, atol=1e-10)
 
 
 def test_checkpoints_take_compiled_steps_again():
-    (_, expected), (_, found) = both(Field(), "rodas5p", adjoint=DiscreteAdjoint(checkpoints=3))
+    (_, expected), (_, found) = both(Field(), "tsit5", adjoint=DiscreteAdjoint(checkpoints=3))
     for a, b in zip(found, expected, strict=True):
         assert torch.allclose(a, b, rtol=1e-9, atol=1e-11)
 
@@ -79,7 +181,7 @@ def test_what_is_compiled_once_serves_all_solves():
         return graph.forward
 
     def end(model, k):
-        return solve(model, tensor(1.0, -0.5), TIMES, method="rodas5p", args=(k,), compile=count).y[-1]
+        return solve(model, tensor(1.0, -0.5), TIMES, method="rosenbrock23", args=(k,), compile=count).y[-1]
 
     first = end(field, tensor(1.0))
     made = len(calls)
@@ -88,13 +190,13 @@ def test_what_is_compiled_once_serves_all_solves():
     with torch.no_grad():
         field.net[0].weight.mul_(1.5)
     changed = end(field, tensor(1.0))
-    exact = solve(field, tensor(1.0, -0.5), TIMES, method="rodas5p", args=(tensor(1.0),)).y[-1]
+    exact = solve(field, tensor(1.0, -0.5), TIMES, method="rosenbrock23", args=(tensor(1.0),)).y[-1]
     assert torch.allclose(changed, exact, atol=1e-12) and not torch.allclose(changed, first)
     assert len(calls) == made
     other = copy.deepcopy(field)
     with torch.no_grad():
         other.net[0].weight.zero_()
-    exact = solve(other, tensor(1.0, -0.5), TIMES, method="rodas5p", args=(tensor(1.0),)).y[-1]
+    exact = solve(other, tensor(1.0, -0.5), TIMES, method="rosenbrock23", args=(tensor(1.0),)).y[-1]
     assert torch.allclose(end(other, tensor(1.0)), exact, atol=1e-12)  # a copy does not run its original
     assert pickle.loads(pickle.dumps(field)).net[0].weight.equal(field.net[0].weight)
     assert set(field.state_dict()) == {"net.0.weight", "net.0.bias", "net.2.weight", "net.2.bias"}
@@ -120,7 +222,7 @@ def test_models_and_structured_states():
             return {"q": state["p"], "p": -state["q"]}
 
     start = {"q": tensor(1.0), "p": tensor(0.0)}
-    ends = [solve(Parts(), start, TIMES, method="rodas5p", compile=c).y["q"][-1] for c in (False, TRACED)]
+    ends = [solve(Parts(), start, TIMES, method="rosenbrock23", compile=c).y["q"][-1] for c in (False, TRACED)]
     assert torch.allclose(*ends, atol=1e-13)
 
 

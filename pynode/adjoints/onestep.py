@@ -54,7 +54,10 @@ class Chunk:
 
     def tape(self, read):
         """(s, m, n) of the s tensors, (n,), that read(step) lists."""
-        return torch.stack([torch.stack(rows) for rows in zip(*[read(step) for step in self.steps], strict=True)])
+        tapes = [read(step) for step in self.steps]
+        if all(isinstance(tape, torch.Tensor) for tape in tapes):  # of compiled steps
+            return torch.stack(tapes, 1)
+        return torch.stack([torch.stack(rows) for rows in zip(*tapes, strict=True)])
 
 
 def entries(inside):

@@ -44,6 +44,11 @@ def combine(y, h, row: Row, ks):
     return y
 
 
+def stacked(stages):
+    """Stages as one tensor, (s, n): a list of them, or what a compiled step has made."""
+    return stages if isinstance(stages, torch.Tensor) else torch.stack(stages)
+
+
 def column(h):
     """h as it multiplies states: a number, or (m, 1) for rows."""
     return h.unsqueeze(1) if isinstance(h, torch.Tensor) and h.dim() else h

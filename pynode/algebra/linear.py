@@ -35,3 +35,18 @@ class Factorised:
         if self.inverse is not None:
             return torch.mv(self.inverse.t(), b)
         return torch.linalg.lu_solve(self.lu, self.pivots, b.unsqueeze(1), adjoint=True).squeeze(1)
+
+
+def gauss_jordan(matrix):
+    """The inverse of (n, n) by elimination with partial pivoting, unrolled and without branches, for a compiler to fuse; not
+    finite where the matrix is singular."""
+    n, rows = len(matrix), torch.arange(len(matrix), device=matrix.device)
+    work = torch.cat((matrix, torch.eye(n, dtype=matrix.dtype, device=matrix.device)), 1)
+    for k in range(n):
+        candidates = torch.where(rows >= k, work[:, k].abs(), -torch.ones_like(work[:, k]))
+        pivot, here = (rows == candidates.argmax()).unsqueeze(1), (rows == k).unsqueeze(1)
+        chosen = torch.where(pivot, work, torch.zeros_like(work)).sum(0)
+        row = chosen / chosen[k]
+        work = torch.where(here, row, torch.where(pivot, work[k], work))
+        work = work - torch.where(here, torch.zeros_like(work[:, :1]), work[:, k : k + 1]) * row
+    return work[:, n:]

@@ -76,6 +76,8 @@ def _march(field, method, path, times, options, tol, h, dense, slopes, watch, li
     # A step that ends this near to a stop, in steps, is stretched to it.
     slack = 1e-3 if options.step_size is None else 1e-9
     least = SMALLEST * abs(end - t)
+    if field.compiled is not None:
+        field.compiled.towards(stops[0], slack, options.max_step)
     while True:
         if attempts >= options.max_steps:
             path.status = Status.MAX_STEPS
@@ -141,6 +143,8 @@ def _march(field, method, path, times, options, tol, h, dense, slopes, watch, li
         if landing:
             # The step was shortened to end at a stop, not because of its error.
             stops.popleft()
+            if field.compiled is not None:
+                field.compiled.towards(stops[0], slack, options.max_step)
             h = direction * max(abs(h), abs(proposed))
         if abs(h) > options.max_step:
             h = direction * options.max_step

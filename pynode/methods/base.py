@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ..algebra.combine import stacked
 from ..control import Controller
 from ..status import Status
 
@@ -114,7 +115,7 @@ class OneStep(Method):
         return replace(self, controller=Controller(kind))
 
     def stages(self, field, step):
-        """Slopes of all stages of an accepted step that its dense output needs: list of (n,)."""
+        """Slopes of all stages of an accepted step that its dense output needs: list of (n,), or (s, n) of a compiled step."""
         return step.tape
 
     def dense_weights(self, mass):
@@ -123,6 +124,6 @@ class OneStep(Method):
 
     def polynomial(self, field, step):
         """(degree + 1, n) coefficients of the powers of theta on the step."""
-        ks = torch.stack(self.stages(field, step))
+        ks = stacked(self.stages(field, step))
         weights = torch.as_tensor(self.dense_weights(field.mass).T * step.h, dtype=ks.dtype, device=ks.device)
         return torch.cat((step.start.unsqueeze(0), weights @ ks))

@@ -54,13 +54,13 @@ class ExplicitRungeKutta(OneStep):
         """One step; y: (n,). One synchronisation, at the norm of the error."""
         first, past = state
         if field.compiled is not None and not torch.is_grad_enabled():
-            y1, error, ks = field.compiled.explicit(t, y, h, first)
+            y1, ratio, ks = field.compiled.explicit(t, y, h, first, past, tol)
         else:
             y1, error, ks = self.attempt(field, t, y, h, first)
+            ratio = tol.ratio(error, y, y1) if self.adaptive else 0.0
         last = ks[-1] if self.tableau.fsal else None
         if not self.adaptive:
             return Step(t, h, y, y1, 0.0, 1.0, (last, past), ks)
-        ratio = tol.ratio(error, y, y1)
         factor, new_past = self.controller(ratio, past, self.error_order)
         if ratio <= 1.0:
             return Step(t, h, y, y1, ratio, factor, (last, new_past), ks)

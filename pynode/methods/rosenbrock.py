@@ -7,7 +7,7 @@ from functools import cached_property
 
 import torch
 
-from ..algebra.combine import Row, column, combine
+from ..algebra.combine import Row, column, combine, stacked
 from ..algebra.structure import linearise
 from .base import OneStep, Step
 
@@ -70,16 +70,16 @@ class RosenbrockMethod(OneStep):
         """One step; y: (n,)."""
         if field.compiled is not None and not torch.is_grad_enabled():
             jacobian, linear, past = state
-            y1, error, us = field.compiled.rosenbrock(t, y, h)
+            y1, ratio, us = field.compiled.rosenbrock(t, y, h, past, tol)
         else:
             _, (jacobian, linear, past) = self.linearised(field, t, y, state)
             solver = jacobian.factorised(linear[0], h * self.numbers[0])
             if not solver.ok:
                 return Step.failed(t, h, 0.25, (jacobian, linear, past))
             y1, error, us = self.attempt(field, t, y, h, linear[1], solver)
+            ratio = tol.ratio(error, y, y1) if self.adaptive else 0.0
         if not self.adaptive:
             return Step(t, h, y, y1, 0.0, 1.0, (jacobian, None, past), us)
-        ratio = tol.ratio(error, y, y1)
         factor, new_past = self.controller(ratio, past, self.error_order)
         if ratio <= 1.0:
             return Step(t, h, y, y1, ratio, factor, (jacobian, None, new_past), us)
@@ -89,7 +89,7 @@ class RosenbrockMethod(OneStep):
 
     def polynomial(self, field, step):
         """(degree + 1, n) coefficients of the powers of theta on the step."""
-        us = torch.stack(step.tape)
+        us = stacked(step.tape)
         weights = torch.as_tensor(self.tableau.dense_weights.T.copy(), dtype=us.dtype, device=us.device)
         return torch.cat((step.start.unsqueeze(0), weights @ us))
 
