@@ -79,7 +79,7 @@ def test_preset_times_and_terminal_events():
 
 @pytest.mark.parametrize("structure", ["sparse", "krylov"])
 def test_structure(structure):
-    """Diffusion on a line of 200 points, by a coloured sparse Jacobian and by GMRES."""
+    """Diffusion on a ring of 200 points, by a coloured sparse Jacobian and by GMRES; back in time too."""
     n = 200
 
     def f(t, y):
@@ -90,6 +90,8 @@ def test_structure(structure):
     with torch.no_grad():
         expected = solve(f, y0, [0.0, 1.0], method="QNDF", rtol=1e-8, atol=1e-10, structure="sparse").y[-1]
         solution = julia(f, y0, [0.0, 1.0], method="FBDF", rtol=1e-7, atol=1e-9, structure=structure)
+        back = julia(lambda t, y: -f(-t, y), y0, [0.0, -1.0], method="FBDF", rtol=1e-7, atol=1e-9, structure=structure)
+    assert torch.equal(solution.y, back.y) and solution.stats == back.stats
     assert (solution.y[-1] - expected).abs().max() < 1e-5
     assert solution.stats.njvp > 0 if structure == "krylov" else solution.stats.njac > 0
 
@@ -109,13 +111,17 @@ def test_mass_matrix():
     assert ((y[1:] - reference["y"]).abs() / reference["y"].abs().amax(0)).max() < 1e-4
 
 
-def test_an_asymmetric_mass_matrix():
+@pytest.mark.parametrize("method", ["Rodas5P", "QNDF"])
+def test_an_asymmetric_mass_matrix(method):
     """M, not its transpose: M y' = f is y' = M^-1 f."""
     mass, rates = torch.eye(3, dtype=torch.float64) + torch.diag(tensor(0.5, -0.3), 1), tensor(1.0, 5.0, 40.0)
     y0, inverse = tensor(1.0, 0.5, -0.2), torch.linalg.inv(mass)
     with torch.no_grad():
-        found = julia(lambda t, y: -rates * y, y0, [0.0, 1.0], method="Rodas5P", mass=mass, rtol=1e-8, atol=1e-10).y[-1]
+        found = julia(lambda t, y: -rates * y, y0, [0.0, 1.0], method=method, mass=mass, rtol=1e-8, atol=1e-10).y[-1]
         expected = torch.linalg.matrix_exp(-inverse @ torch.diag(rates)) @ y0
+        for other, sentence in (("ABDF2", "cannot solve M y' = f"), ("Rosenbrock23", "takes diagonal mass matrices alone")):
+            with pytest.raises(ValueError, match=sentence):
+                julia(lambda t, y: -y, y0, [0.0, 1.0], method=other, mass=mass)
     assert (found - expected).abs().max() < 1e-7
 
 
@@ -126,6 +132,14 @@ def test_fixed_steps_and_stops():
             for h in (0.1, 0.05)
         ]
     assert 4.5 < math.log2(errors[0] / errors[1]) < 5.5
+
+
+def test_a_jacobian_grows_old():
+    """It serves 50 steps at most, which saves calls of f."""
+    problem = problems.get("robertson")
+    with torch.no_grad():
+        stats = julia(problem.field, problem.y0, [0.0, 1e5], method="FBDF", rtol=1e-6, atol=1e-10).stats
+    assert stats.njac >= stats.accepted / 51
 
 
 def test_auto_names_what_it_chose():

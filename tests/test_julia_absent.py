@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import pynode
-from pynode.backends.julia import process
+from pynode.backends.julia import algorithms, process
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the processes here are those of a POSIX shell")
 
@@ -43,6 +43,21 @@ def test_julia_absent(tmp_path, juliacall):
     assert warning.startswith("UserWarning <string> Vern9 is Julia's alone. Julia cannot be used here: ")
     assert warning.endswith("The torch engine serves with DP8.")
     assert result.split()[0] == "DP8" and abs(float(result.split()[1]) - 0.36787944) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("AutoFBDF(Tsit5())", "FBDF cannot detect stiffness in Julia: switch from Tsit5"),
+        ("AutoTsit5(Vern7())", "Vern7 cannot be switched to"), ("AutoTsit5(CVODE_BDF())", "CVODE_BDF cannot be switched to"),
+        ("AutoDP5", "SciML has no method 'AutoDP5'"), ("SDIRK2", "SciML has no method 'SDIRK2' here"),
+    ],
+)
+def test_what_sciml_cannot_run(name, sentence):
+    assert algorithms.get("autovern9").name == "AutoVern9(Rodas5P())"
+    assert algorithms.get("AutoTsit5( KenCarp4 )").name == "AutoTsit5(KenCarp4())"
+    with pytest.raises(ValueError, match=sentence):
+        algorithms.get(name)
 
 
 def test_nothing_hangs(tmp_path):

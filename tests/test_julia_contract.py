@@ -11,10 +11,12 @@ import torch
 from cases import Forced, smooth, smooth_exact, smooth_jac, tensor
 from juliacase import julia, leaf
 
-from pynode.methods import registry
+from pynode.backends.julia import algorithms
 
 FAMILIES = ["Tsit5", "Rodas5P", "QNDF"]
-ORDERS = ["Tsit5", "Vern7", "Rosenbrock23", "Rodas4", "Rodas5P", "KenCarp4", "TRBDF2"]
+ORDERS = [
+    "Tsit5", "Vern7", "Rosenbrock23", "Rodas4", "Rodas5P", "KenCarp4", "TRBDF2", "Kvaerno3", "Kvaerno4", "Kvaerno5",
+]
 WITH_METHOD = [
     (test_limits, name)
     for name in (
@@ -57,7 +59,7 @@ def test_alone(case):
 @pytest.mark.parametrize("method", ORDERS)
 def test_order_on_a_non_autonomous_problem(method):
     """Newton's iteration must not be what limits it."""
-    order = registry.get(method).order
+    order = algorithms.get(method).order
     count = test_orders.STEPS[order] // 2
     errors = [test_orders.error_at_end(method, n, rtol=1e-12, atol=1e-12) for n in (count, 2 * count)]
     assert test_orders.observed(errors) == pytest.approx(order, abs=0.35)

@@ -141,6 +141,50 @@ def test_the_steps_before_a_limit_are_kept(method, backward, limit, status):
             assert (solution(inside) - smooth_exact(inside)).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("method", ["Tsit5", "FBDF"])
+def test_a_fixed_step_is_not_tried_again(method):
+    """Where f refuses a state the solve ends, with the steps before; what would have a step tried again is refused."""
+    options = {"method": method, "step_size": 0.1, "throw": False}
+    with torch.no_grad():
+        solution = julia(Faulty(lambda y: reject()), tensor(1.0), [0.0, 0.3, 1.0], **options)
+        assert solution.status is Status.DOMAIN and solution.stats.accepted == 5 and solution.t.tolist() == [0.0, 0.3]
+        with pytest.raises(ValueError, match="leave step_size away, or nonnegative and domain"):
+            julia(lambda t, y: -y, tensor(1.0), [0.0, 1.0], nonnegative=True, **options)
+        with pytest.raises(ValueError, match="has no error control: pass step_size"):
+            julia(lambda t, y: -y, tensor(1.0), [0.0, 1.0], method="ImplicitMidpoint", first_step=0.1)
+
+
+def test_a_jacobian_that_refuses_a_state():
+    def jac(t, y):
+        return reject() if float(t) > 0.5 else -torch.eye(1, dtype=torch.float64)
+
+    with torch.no_grad():
+        solution = julia(lambda t, y: -y, tensor(1.0), [0.0, 0.3, 1.0], method="Rodas5P", jac=jac, throw=False)
+    assert solution.status is Status.DOMAIN and abs(float(solution.y[1]) - math.exp(-0.3)) < 1e-6
+    next_solve_works()
+
+
+def test_min_step_is_named():
+    with torch.no_grad():
+        solution = julia(lambda t, y: -y, tensor(1.0), [0.0, 1.0], method="Tsit5", min_step=0.2, rtol=1e-10, throw=False)
+        assert solution.status is Status.MIN_STEP
+        solution = julia(lambda t, y: y * y, tensor(1.0), [0.0, 3.0], method="Tsit5", throw=False)
+        assert solution.status is not Status.MIN_STEP
+        # It bounds what the error test asks for, not steps of a size that the user chose.
+        y = julia(lambda t, y: -y, tensor(1.0), [0.0, 1.0], method="Tsit5", min_step=0.5, step_size=0.1).y[-1]
+    assert abs(float(y) - math.exp(-1)) < 1e-6
+
+
+def test_a_gradient_for_which_f_refuses_a_state():
+    """No zeros, but a sentence."""
+    y0, refusing = leaf(tensor(1.0)), []
+    y = julia(lambda t, y: reject() if refusing else -y, y0, [0.0, 1.0], method="Tsit5", adjoint="NativeGauss").y
+    refusing.append(True)
+    with pytest.raises(ValueError, match="a state between the steps"):
+        y[-1].backward()
+    next_solve_works()
+
+
 def test_a_limit_before_the_first_step_leaves_the_start():
     with torch.no_grad():
         solution = julia(smooth, smooth_exact(0.0), [0.0, 1.0], method="Rodas5P", max_nfe=1, throw=False)
@@ -148,13 +192,14 @@ def test_a_limit_before_the_first_step_leaves_the_start():
     assert torch.equal(solution.y[0], smooth_exact(0.0))
 
 
-def test_the_gradient_is_not_held_to_the_limit_of_the_solve():
-    """And that of a partial solution is the gradient of what there is."""
+@pytest.mark.parametrize("adjoint", ["gauss", "NativeGauss"])
+def test_the_gradient_is_not_held_to_the_limit_of_the_solve(adjoint):
+    """And that of a partial solution, for which SciMLSensitivity needs a second one, is the gradient of what there is."""
     rate, found = leaf(tensor(3.0)), []
-    for limit, count in ((None, 3), (40, 2)):
+    for limit, count in ((None, 3), (200, 2)):
         y = julia(
-            lambda t, y: -rate * y, tensor(1.0), [0.0, 0.01, 2.0], method="Tsit5", max_nfe=limit, rtol=1e-9, throw=False,
-            adjoint="NativeGauss",
+            lambda t, y: -rate * y, tensor(1.0), [0.0, 0.01, 20.0], method="Rodas5P", max_nfe=limit, rtol=1e-9, throw=False,
+            adjoint=adjoint,
         ).y
         assert len(y) == count
         found.append(float(torch.autograd.grad(y[1].sum(), rate)[0]))

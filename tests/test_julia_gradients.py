@@ -44,6 +44,19 @@ def test_adjoints(adjoint, method):
         assert (a - b).abs().max() <= 2e-6 * b.abs().max()
 
 
+def test_a_gradient_through_a_mass_matrix():
+    """One with an inverse, of which neither the transpose nor the diagonal would do."""
+    mass = torch.diag(tensor(2.0, 1.0, 0.5)) + torch.diag(tensor(0.5, -0.3), 1)
+    f, found = Forced(), {}
+    for backend, adjoint in (("torch", "discrete"), ("julia", "NativeGauss")):
+        y0 = leaf(tensor(1.0, -0.5, 0.3))
+        options = {"method": "Rodas5P", "mass": mass, "rtol": 1e-9, "atol": 1e-11, "backend": backend, "adjoint": adjoint}
+        y = solve(f, y0, [0.0, 0.4, 1.0], **options).y
+        found[backend] = torch.autograd.grad((y[1:] * torch.arange(3)).sum(), [y0, *f.parameters()])
+    for a, b in zip(found["julia"], found["torch"], strict=True):
+        assert (a - b).abs().max() <= 1e-7 * b.abs().max()
+
+
 @pytest.mark.parametrize("adjoint", ["interpolating", "backsolve"])
 def test_joint_adjoints_of_an_explicit_method(adjoint):
     f, y0 = Forced(), leaf(tensor(1.0, -0.5, 0.3))
@@ -64,10 +77,27 @@ def test_traps_are_refused():
         julia(f, y0, [0.0, 1.0], method="FBDF", adjoint=JuliaAdjoint("GaussAdjoint", method="FBDF"))
     with pytest.raises(ValueError, match="has no adjoint 'discrete'"):
         julia(f, y0, [0.0, 1.0], method="FBDF", adjoint="discrete")
-    with pytest.raises(ValueError, match="no gradient through a mass matrix"):
+    with pytest.raises(ValueError, match="through a mass matrix by adjoint='NativeGauss' alone"):
         julia(f, y0, [0.0, 1.0], method="Rodas5P", mass=[1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="where the matrix has an inverse"):
+        julia(lambda t, y: 0.3 - y, y0, [0.0, 1.0], method="Rodas5P", mass=[1.0, 2.0, 0.0], adjoint="NativeGauss")
+    for kvaerno in ({"method": "Kvaerno5"}, {"checkpoints": True}):
+        with pytest.raises(ValueError, match="Kvaerno methods lose orders"):
+            julia(f, y0, [0.0, 1.0], method="Kvaerno3", adjoint=JuliaAdjoint("GaussAdjoint", **kvaerno))
     with pytest.raises(ValueError, match="SciML has no method"):
         julia(f, y0, [0.0, 1.0], method="velocityverlet")
+
+
+@pytest.mark.parametrize("method", ["Tsit5", "Rodas5P"])
+def test_gradients_of_a_solve_back_in_time(method):
+    """Time runs forward in Julia all the same."""
+    f, found = Forced(), []
+    for backend, adjoint in (("torch", "discrete"), ("julia", "NativeGauss")):
+        y0, t = leaf(tensor(1.0, -0.5, 0.3)), leaf(tensor(2.0, 0.7, 0.3))
+        y = solve(f, y0, t, method=method, rtol=1e-9, atol=1e-11, backend=backend, adjoint=adjoint).y
+        found.append(torch.autograd.grad((y * y).sum(), [y0, t, *f.parameters()]))
+    for a, b in zip(*found, strict=True):
+        assert (a - b).abs().max() <= 1e-6 * b.abs().max()
 
 
 def test_gradient_where_nothing_depends_on_parameters():

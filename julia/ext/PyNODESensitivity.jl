@@ -1,7 +1,7 @@
 module PyNODESensitivity
 
-using PyNODE: PyNODE, Field, Solved, there, wrap
-using PyNODE.SciMLBase: remake, solve
+using PyNODE: PyNODE, Field, Solved, begin_solve, there, wrap
+using PyNODE.SciMLBase: remake, solve!
 using SciMLSensitivity: BacksolveAdjoint, GaussAdjoint, GaussKronrodAdjoint, InterpolatingAdjoint, QuadratureAdjoint, ZygoteVJP,
     adjoint_sensitivities
 
@@ -35,7 +35,7 @@ end
 """The forward solution over (t0, t1): the one that was kept, or one more where an event cut it off before its end."""
 function solution(S, t1)
     t1 == S.prob.tspan[2] && return S.sol
-    return solve(remake(S.prob; tspan = (S.prob.tspan[1], Float64(t1))), S.alg; S.tolerances..., verbose = PyNODE.quiet())
+    return solve!(begin_solve(remake(S.prob; tspan = (S.prob.tspan[1], Float64(t1))), S.alg; S.control...))
 end
 
 # No precompile workload here: Julia 1.10.8 crashed on the package image that one made.

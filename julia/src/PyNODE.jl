@@ -10,7 +10,7 @@ using ADTypes: AutoFiniteDiff
 using LinearAlgebra
 using SparseArrays
 using PrecompileTools: @compile_workload, @setup_workload
-using SciMLBase: SciMLBase, CallbackSet, DiscreteCallback, ODEFunction, ODEProblem, ReturnCode, init, remake, solve, solve!
+using SciMLBase: SciMLBase, CallbackSet, DiscreteCallback, ODEFunction, ODEProblem, init, solve!
 using DiffEqCallbacks: PresetTimeCallback
 using LinearSolve: LinearSolve, KrylovJL_GMRES
 using OrdinaryDiffEqBDF, OrdinaryDiffEqCore, OrdinaryDiffEqRosenbrock, OrdinaryDiffEqSDIRK, OrdinaryDiffEqTsit5,

@@ -4,6 +4,3 @@
 As `native_gauss`, by SciMLSensitivity's adjoint of that name. In an extension, so that it is optional.
 """
 function reverse end
-
-"""Whether SciMLSensitivity is loaded."""
-has_sensitivity() = hasmethod(reverse, Tuple{Solved, Field, Any, Any, Any, Any, Any, Any, String})

@@ -21,7 +21,6 @@ const ALGORITHMS = Dict{String, Function}(
     "ImplicitMidpoint" => (; kw...) -> ImplicitMidpoint(; autodiff = AD, kw...),
     "Trapezoid" => (; kw...) -> Trapezoid(; autodiff = AD, kw...),
     "TRBDF2" => (; kw...) -> TRBDF2(; autodiff = AD, kw...),
-    "SDIRK2" => (; kw...) -> SDIRK2(; autodiff = AD, kw...),
     "Kvaerno3" => (; kw...) -> Kvaerno3(; autodiff = AD, kw...),
     "Kvaerno4" => (; kw...) -> Kvaerno4(; autodiff = AD, kw...),
     "Kvaerno5" => (; kw...) -> Kvaerno5(; autodiff = AD, kw...),

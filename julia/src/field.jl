@@ -28,9 +28,9 @@ settle(::Host) = nothing
 Buffers and hooks of one vector field dy/dt = f(t, y) with n states and np parameters.
 
 y, t: where f is asked; dy: its value; v: a vector to multiply with; jtv: (df/dy)' v; ptv: (df/dp)' v; jv: (df/dy) v;
-J: df/dy, column-major (or the nonzeros of `pattern`); dT: df/dt. The fourth of `times` is not 0 where f refused a state.
-step: what a step hook sees: start, end and time of a step in `times`, states at `nodes` (fractions of the step) in the columns
-of `inside`. All but t, times and nodes lie at `place`.
+J: df/dy, column-major (or the nonzeros of `pattern`); dT: df/dt. step: what a step hook sees: start and end of a step in
+`times`, states at `nodes` (fractions of the step) in the columns of `inside`. The third of `times` is not 0 where f refused a
+state. All but t, times and nodes lie at `place`.
 """
 struct Field{T, P, V <: AbstractVector{T}, M <: AbstractMatrix{T}, D}
     y::V
@@ -87,7 +87,7 @@ function _field(::Type{T}, n, np, nodes, a, pattern, place) where {T}
     mine(i, dims...) = own(place, T, a[i], dims...)
     return Field(
         mine(1, n), wrap(T, a[2], 1), mine(3, n), mine(4, n), mine(5, n), mine(6, np), mine(7, n), mine(8, entries), mine(9, n),
-        wrap(Float64, a[10], 4), wrap(Float64, a[11], nodes), mine(12, n, nodes),
+        wrap(Float64, a[10], 3), wrap(Float64, a[11], nodes), mine(12, n, nodes),
         ntuple(i -> Hook(Ptr{Cvoid}(UInt(a[12 + i]))), 8)..., pattern, place,
     )
 end
@@ -133,8 +133,8 @@ struct Outside{F}
 end
 function (g::Outside)(y, p, t)
     F = g.field
-    if F.times[4] != 0
-        F.times[4] = 0
+    if F.times[3] != 0
+        F.times[3] = 0
         return true
     end
     given(F.domain) || return false
@@ -144,14 +144,13 @@ end
 
 """
 The ODEFunction of a field. matrix: whether the solver gets the Jacobian (else it has products alone, for GMRES).
-prototype: whether it is told the shape; adjoints that carry the parameters in their state assemble a wrong one from it.
 
 FullSpecialize, since the type of a field does not depend on the model: everything is compiled once, and cached.
 """
-function odefunction(F::Field, mass = I; matrix = true, prototype = true)
+function odefunction(F::Field, mass = I; matrix = true)
     jac = matrix && given(F.jac) ? Jac(F) : nothing
     n = length(F.y)
-    shape = jac === nothing || !prototype ? nothing : F.pattern === nothing ? blank(F, n, n) : copy(F.pattern)
+    shape = jac === nothing ? nothing : F.pattern === nothing ? blank(F, n, n) : copy(F.pattern)
     return ODEFunction{true, SciMLBase.FullSpecialize}(
         F; jac, jac_prototype = shape, sparsity = nothing, tgrad = given(F.tgrad) ? TimeGradient(F) : nothing,
         jvp = matrix ? nothing : JVP(F), vjp = VJP(F), vjp_p = ParameterVJP(F), mass_matrix = mass,

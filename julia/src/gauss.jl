@@ -13,6 +13,8 @@ end
 """
     native_gauss(S, F, dy0, dp, cotangents, times, t1, alg; rtol, atol, nodes)
 
+With a mass matrix, which must have an inverse, the adjoint of y' = M^-1 f.
+
 Cotangents (n, count) at ascending `times`, (address, count), to those of y0 and of the parameters, written to the addresses
 dy0 (n,) and dp (np,). t1: where the forward solve ended; the reverse one begins at the last of the times.
 """
@@ -31,8 +33,10 @@ function _native_gauss(sol, F::Field{T}, t0, ts, G, alg, rtol, atol, nodes) wher
     y, lambda, g, mu = blank(F, n), blank(F, n), blank(F, np), blank(F, np)
     Jy = F.pattern === nothing ? blank(F, n, n) : copy(F.pattern)
     vjp, vjp_p, jac = VJP(F), ParameterVJP(F), Jac(F)
-    rhs!(dl, l, _, t) = (sol(y, t); vjp(dl, l, y, nothing, t); dl .*= -1; nothing)
-    matrix!(J, l, _, t) = (sol(y, t); jac(Jy, y, nothing, t); J .= .-transpose(Jy); nothing)
+    M = sol.prob.f.mass_matrix
+    W = M isa UniformScaling ? M : transpose(inv(M))
+    rhs!(dl, l, _, t) = (sol(y, t); vjp(dl, W * l, y, nothing, t); dl .*= -1; nothing)
+    matrix!(J, l, _, t) = (sol(y, t); jac(Jy, y, nothing, t); J .= .-(transpose(Jy) * W); nothing)
     x, w = gauss_legendre(nodes)
     function quadrature!(integrator)
         a, b = integrator.tprev, integrator.t
@@ -41,7 +45,7 @@ function _native_gauss(sol, F::Field{T}, t0, ts, G, alg, rtol, atol, nodes) wher
                 t = (a + b) / 2 + (b - a) / 2 * x[k]
                 integrator(lambda, t)
                 sol(y, t)
-                vjp_p(g, lambda, y, nothing, t)
+                vjp_p(g, W * lambda, y, nothing, t)
                 mu .-= T((b - a) / 2 * w[k]) .* g  # b < a
             end
         end
@@ -52,10 +56,10 @@ function _native_gauss(sol, F::Field{T}, t0, ts, G, alg, rtol, atol, nodes) wher
     jump! = integrator -> (integrator.u .+= view(G, :, left[]); left[] -= 1; nothing)
     jumps = PresetTimeCallback(ts[1:(end - 1)], jump!; save_positions = (false, false))
     f = ODEFunction{true, SciMLBase.FullSpecialize}(rhs!; jac = given(F.jac) ? matrix! : nothing)
-    back = solve(
+    back = solve!(begin_solve(
         ODEProblem(f, G[:, end], (ts[end], t0)), alg; reltol = rtol, abstol = atol,
         callback = CallbackSet(quadrature, jumps), save_everystep = false, dense = false, verbose = quiet(),
-    )
+    ))
     SciMLBase.successful_retcode(back) || throw(ErrorException("the reverse solve ended with $(back.retcode)"))
     return back.u[end], mu
 end

@@ -2,14 +2,14 @@
 # an algorithm.
 
 """
-What a solve left: the integrator's solution, its problem and algorithm, the end (t, y) of the accepted steps and their
-number, the size of the next one, and how often a pair of methods changed over.
+What a solve left: the integrator's solution, its problem and algorithm, the keywords that chose its steps, the end (t, y) of the
+accepted steps and their number, the size of the next one, and how often a pair of methods changed over.
 """
 struct Solved{S, P, A, Y, K}
     sol::S
     prob::P
     alg::A
-    tolerances::K
+    control::K
     t::Float64
     y::Y
     accepted::Int
@@ -86,22 +86,37 @@ settle!(integrator) = @static isdefined(SciMLBase, :derivative_discontinuity!) ?
     SciMLBase.derivative_discontinuity!(integrator, false) : SciMLBase.u_modified!(integrator, false)
 
 """
+    begin_solve(prob, alg; keywords...)
+
+`init`, with the second stage of Kvaerno's methods in its place: SciML asks for it at t + γh instead of t + 2γh, the sum of its row
+(OrdinaryDiffEqSDIRK 2.0 to 2.9), and of the orders 3, 4 and 5 are left 1, 1 and 3 where f depends on t.
+"""
+function begin_solve(prob, alg; keywords...)
+    integrator = init(prob, alg; keywords...)
+    hasfield(typeof(integrator), :cache) && place_stages!(alg, integrator.cache)
+    return integrator
+end
+place_stages!(alg, cache) = nothing
+place_stages!(::Union{Kvaerno3, Kvaerno4, Kvaerno5}, cache) = (cache.tab.c[2] = sum(view(cache.tab.Ai, 2, :)); nothing)
+place_stages!(pair::OrdinaryDiffEqCore.CompositeAlgorithm, cache) = foreach(place_stages!, pair.algs, cache.caches)
+
+"""
     forward(F, alg, y0, t0, t1, rtol, atol, outputs, stops; ...)
 
 Solve from y0, (n,) at address `y0`, over (t0, t1). atol: address of n values; outputs, stops: (address, count) of times.
 dense: keep what the interpolant and the adjoints need. mass: address of the (n, n) mass matrix, 0 for the identity.
-first: first step, 0 for automatic; fixed: steps of that size without error control; matrix, prototype: of `odefunction`;
+first: first step, 0 for automatic; fixed: steps of that size without error control; matrix: of `odefunction`;
 uniform: the smallest atol for all components, where a solver takes no more than one.
 Where a hook stops it in the middle of a step, the steps before are kept; before the first one ForeignError is thrown.
 """
 function forward(
         F::Field{T}, alg, y0, t0, t1, rtol, atol, outputs, stops; dense = false, mass = 0, first = 0.0, fixed = false,
-        smallest = 0.0, largest = Inf, maxiters = 100_000, matrix = true, prototype = true, uniform = false,
+        smallest = 0.0, largest = Inf, maxiters = 100_000, matrix = true, uniform = false,
     ) where {T}
     n = length(F.y)
     M = mass == 0 ? I : there(F, wrap(T, mass, n, n))
     return _forward(
-        F, alg, odefunction(F, M; matrix, prototype), there(F, wrap(T, y0, n)), (Float64(t0), Float64(t1)), Float64(rtol),
+        F, alg, odefunction(F, M; matrix), there(F, wrap(T, y0, n)), (Float64(t0), Float64(t1)), Float64(rtol),
         uniform ? minimum(wrap(T, atol, n)) : there(F, wrap(T, atol, n)), copy(wrap(Float64, outputs...)),
         copy(wrap(Float64, stops...)), dense, Float64(first), fixed, Float64(smallest), Float64(largest), Int(maxiters),
     )
@@ -111,11 +126,13 @@ function _forward(F::Field, alg, f, y0, span, rtol, atol, outputs, stops, dense,
         maxiters)
     prob = ODEProblem(f, y0, span, blank(F, max(1, length(F.ptv))))
     after = AfterStep(F)
-    integrator = init(
-        prob, alg; reltol = rtol, abstol = atol, saveat = dense ? Float64[] : outputs, tstops = stops, dense,
-        save_everystep = dense, save_start = true, save_end = true, dt = first == 0 ? nothing : first,
-        dtmin = smallest, dtmax = min(largest, span[2] - span[1]), maxiters, verbose = quiet(),
-        callback = DiscreteCallback(after, after; save_positions = (false, false)), special(alg, F, fixed)...,
+    control = (;
+        reltol = rtol, abstol = atol, tstops = stops, dt = first == 0 ? nothing : first, dtmin = smallest,
+        dtmax = min(largest, span[2] - span[1]), maxiters, verbose = quiet(), special(alg, F, fixed)...,
+    )
+    integrator = begin_solve(
+        prob, alg; saveat = dense ? Float64[] : outputs, dense, save_everystep = dense, save_start = true, save_end = true,
+        callback = DiscreteCallback(after, after; save_positions = (false, false)), control...,
     )
     try
         solve!(integrator)
@@ -125,8 +142,7 @@ function _forward(F::Field, alg, f, y0, span, rtol, atol, outputs, stops, dense,
     end
     sol = integrator.sol
     t, y = dense ? (sol.t[end], sol.u[end]) : (integrator.t, reached(integrator, after.noted))
-    tolerances = (; reltol = rtol, abstol = atol, tstops = stops, dt = first == 0 ? nothing : first, adaptive = !fixed, maxiters)
-    return Solved(sol, prob, alg, tolerances, Float64(t), copy(y), after.accepted, proposed(integrator), after.switches)
+    return Solved(sol, prob, alg, control, Float64(t), copy(y), after.accepted, proposed(integrator), after.switches)
 end
 
 quiet() = OrdinaryDiffEqCore.SciMLLogging.None()

@@ -5,7 +5,7 @@ module Example
 
 # A stiff linear system y' = p (A y + t), over buffers as the other side would own them.
 const y, dy, v, jtv, jv, dT = (zeros(3) for _ in 1:6)
-const t, times, ptv, J = zeros(1), zeros(4), zeros(1), zeros(9)
+const t, times, ptv, J = zeros(1), zeros(3), zeros(1), zeros(9)
 const nodes, inside = [0.0, 0.5, 1.0], zeros(3, 3)
 const A = [-1.0 2.0 0.0; 0.0 -50.0 1.0; 1.0 0.0 -3.0]
 const p = [1.0]

@@ -1,6 +1,7 @@
 # The Julia side alone: fields are C functions made here, as the other side makes them.
 using LinearAlgebra, Test
 using PyNODE
+using PyNODE: AutoTsit5, Kvaerno3, Kvaerno4, Kvaerno5, OrdinaryDiffEqSDIRK
 
 exact(p, t) = begin  # y' = p (A y + t): y = e^{pAt} (y0 + c) - c', with the particular solution -(A \ t) - (A \ (A \ 1)) / p
     A = PyNODE.Example.A
@@ -54,6 +55,13 @@ end
 
 @testset "unknown names" begin
     @test_throws ArgumentError PyNODE.algorithm("Rodas99")
+end
+
+@testset "the stages of Kvaerno's methods: $(nameof(typeof(alg)))" for alg in (Kvaerno3(), Kvaerno4(), Kvaerno5())
+    T = OrdinaryDiffEqSDIRK.ESDIRKIMEXTableau(alg, Float64, Float64)
+    pair, caches = AutoTsit5(alg), (; caches = ((;), (; tab = T)))
+    PyNODE.place_stages!(pair, caches)
+    @test T.c ≈ vec(sum(T.Ai; dims = 2)) rtol = 1e-12
 end
 
 # Pkg.test brings JLArrays along; the file alone runs without.

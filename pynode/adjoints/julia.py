@@ -1,7 +1,8 @@
 """Gradients of Julia's solves: SciMLSensitivity's adjoints by name, and our own Gauss adjoint where it is not installed.
 
 Known traps are refused: BDF as the reverse solver (its quadrature has one node, and its versions before 2.4.8 reject steps
-wrongly backwards in time), and an implicit reverse solver of a state that holds the parameters (measured: 50 times slower).
+wrongly backwards in time), an implicit reverse solver of a state that holds the parameters (measured: 50 times slower), and
+Kvaerno's methods where SciMLSensitivity starts them, for what is put right of them in julia/src/solve.jl it cannot know.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class JuliaAdjoint(Adjoint):
 
     method: the reverse solver, by default Rodas5P after an implicit forward method and the same method after an explicit
     one. rtol, atol: of the reverse solve, by default rtol of the forward one, and a thousandth of it times the largest
-    cotangent. checkpoints: True solves forward again between the outputs instead of keeping the dense solution in use.
+    cotangent. checkpoints: True has SciMLSensitivity solve forward again between the outputs instead of keeping the dense
+    solution in use.
     """
 
     needs = "steps"
@@ -51,13 +53,16 @@ class JuliaAdjoint(Adjoint):
         return cls(known[key], checkpoints=bool(getattr(adjoint, "checkpoints", False)), **options)
 
     def check(self, field, method):
-        if field.mass is not None:
-            raise ValueError("backend='julia' has no gradient through a mass matrix: use backend='torch', adjoint='discrete'")
+        if field.mass is not None and (field.mass.singular or self.name != NATIVE):
+            raise ValueError(
+                "backend='julia' has a gradient through a mass matrix by adjoint='NativeGauss' alone, where the matrix has an "
+                "inverse: use it, or backend='torch', adjoint='discrete'"
+            )
         self.reverse(method)
 
     def reverse(self, forward):
         """The reverse solver as a JuliaMethod; ValueError where it would be one of the known traps."""
-        chosen = self.method or ("Rodas5P" if forward.implicit or forward.name.startswith("Auto") else forward)
+        chosen = self.method or ("Rodas5P" if forward.implicit else forward)
         method = algorithms.get(chosen)
         if "BDF" in method.name or "NDF" in method.name:
             raise ValueError(f"{method.name} loses accuracy as the reverse solver of an adjoint: choose 'Rodas5P'")
@@ -65,6 +70,11 @@ class JuliaAdjoint(Adjoint):
             raise ValueError(
                 f"{self.name} carries the parameters in its state, which an implicit reverse solver factorises with it: use "
                 "'gauss', or give it an explicit reverse method where the problem is not stiff"
+            )
+        again = (method, forward) if self.checkpoints else (method,)
+        if self.name != NATIVE and any("Kvaerno" in solver.name for solver in again):
+            raise ValueError(
+                "SciML's Kvaerno methods lose orders where f depends on t: choose KenCarp4, or adjoint='NativeGauss'"
             )
         return method
 
@@ -99,6 +109,11 @@ class JuliaAdjoint(Adjoint):
                 foreign.call(package.native_gauss, *arguments, rtol=rtol, atol=atol)
             else:
                 foreign.call(package.reverse, *arguments, name, rtol=rtol, atol=atol, checkpointing=self.checkpoints)
+        if foreign.status is not None:
+            raise ValueError(
+                "f refuses (RejectStep) a state between the steps, where this adjoint asks for its derivatives: use "
+                "backend='torch', adjoint='discrete'"
+            )
         pieces = dp.to(starts.device).split([p.numel() for p in field.parameters]) if parameters else []
         return starts + dy0.to(starts), [piece.view_as(p) for piece, p in zip(pieces, parameters)]
 

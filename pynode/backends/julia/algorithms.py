@@ -25,12 +25,14 @@ ONLY = {
 }
 SHARED = (
     "FBDF", "QNDF", "ABDF2", "Rosenbrock23", "Rodas3P", "Rodas4", "Rodas5P", "ImplicitEuler", "ImplicitMidpoint", "Trapezoid",
-    "TRBDF2", "SDIRK2", "Kvaerno3", "Kvaerno5", "KenCarp4", "KenCarp47", "RadauIIA3", "RadauIIA5", "RadauIIA9",
-    "Tsit5", "Vern7",
-)
+    "TRBDF2", "Kvaerno3", "Kvaerno5", "KenCarp4", "KenCarp47", "RadauIIA3", "RadauIIA5", "RadauIIA9", "Tsit5", "Vern7",
+)  # not SDIRK2: SciML's is another formula, and in OrdinaryDiffEqSDIRK 2.7.0 of order 1 where f depends on t
 _NAMES = {name.lower(): name for name in (*SHARED, *ONLY)}
 _PAIR = re.compile(r"auto(\w+?)(?:\((\w+)(?:\(\))?\))?")
-_MASS = ("BDF", "NDF", "Ros", "Rodas", "Radau")
+# Whose M y' = f is right in SciML. Its ABDF2 takes a mass matrix and misses the solution by 1e-2; pairs take none.
+_MASS = ("FBDF", "QNDF", "Rosenbrock", "Rodas", "Radau")
+# Explicit methods that SciML's AutoSwitch begins with.
+_SWITCHING = ("Tsit5", "Vern6", "Vern7", "Vern8", "Vern9")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class JuliaMethod(Method):
 
     @property
     def takes_mass(self):
-        return not self.sundials and (self.name.startswith(_MASS) or "BDF" in self.name)
+        return self.name.startswith(_MASS)
 
     @property
     def structures(self):
@@ -67,16 +69,24 @@ class JuliaMethod(Method):
     def fixed(self):
         return self
 
-    def check(self, dtype, options, limits):
-        """ValueError, with the remedy, for what Sundials does not offer."""
+    def check(self, field, options, limits):
+        """ValueError, with the remedy, for what SciML does not offer with this method."""
+        bounded = limits is not None and (limits.signs is not None or limits.domain is not None)
+        mass = None if field.mass is None else field.mass.matrix
+        if self.name == "Rosenbrock23" and mass is not None and bool((mass != mass.diag().diag()).any()):
+            raise ValueError("Rosenbrock23 of Julia takes diagonal mass matrices alone: choose Rodas5P, or backend='torch'")
+        if self.name == "ImplicitMidpoint" and options.step_size is None:
+            raise ValueError("ImplicitMidpoint of Julia has no error control: pass step_size, or choose Trapezoid")
+        if bounded and options.step_size is not None:
+            raise ValueError("Julia tries no step of a fixed size again: leave step_size away, or nonnegative and domain")
         if not self.sundials:
             return
         remedy = "choose FBDF, which is the same formulas in Julia"
-        if dtype != torch.float64:
+        if field.dtype != torch.float64:
             raise ValueError(f"{self.name} computes in float64: pass y0.double(), or {remedy}")
         if options.step_size is not None:
             raise ValueError(f"{self.name} has no steps of a fixed size: leave step_size away, or {remedy}")
-        if limits is not None and (limits.signs is not None or limits.domain is not None):
+        if bounded:
             raise ValueError(f"{self.name} cannot try a step again: leave nonnegative and domain away, or {remedy}")
 
     def controlled(self, kind):
@@ -108,6 +118,10 @@ def get(name) -> JuliaMethod:
     pair = _PAIR.fullmatch(key.replace(" ", ""))
     if pair and pair[1] in _NAMES and (pair[2] or "rodas5p") in _NAMES:
         explicit, stiff = _known(_NAMES[pair[1]]), _known(_NAMES[pair[2] or "rodas5p"])
+        if explicit.name not in _SWITCHING:
+            raise ValueError(f"{explicit.name} cannot detect stiffness in Julia: switch from {', '.join(_SWITCHING)}")
+        if not stiff.implicit or stiff.sundials:
+            raise ValueError(f"{stiff.name} cannot be switched to: take a stiff method such as Rodas5P")
         return JuliaMethod(f"Auto{explicit.name}({stiff.name}())", explicit.order, stiff.reference)
     raise ValueError(f"SciML has no method {name!r} here: choose one of {', '.join(names())}, or use backend='torch'")
 

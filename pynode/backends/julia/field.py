@@ -36,15 +36,16 @@ class ForeignField:
     state: 'cpu': the state is held there in the dtype of the field, and a field on a GPU gets it copied, and its result back;
     'cuda': it is held on the GPU of the field, as a CuArray of Julia in the same memory.
     nodes: Chebyshev points of a step, ends included, at which Julia's interpolant is read; ``monomial`` makes polynomials
-    of the values there. error: what a hook raised, for Julia knows only that it did.
+    of the values there. final: whether a state that f refuses ends the solve, where no step is tried again. error: what a
+    hook raised, for Julia knows only that it did.
     """
 
-    def __init__(self, field, method, t, y, direction, max_nfe=None, watch=None, limits=None, state="cpu"):
+    def __init__(self, field, method, t, y, direction, max_nfe=None, watch=None, limits=None, state="cpu", final=False):
         self.state, self.place = state, torch.device("cpu") if state == "cpu" else field.device
         self.field, self.sign, self.watch, self.limits = field, direction, watch, limits
         self.max_nfe = math.inf if max_nfe is None else max_nfe
         self.error = self.status = self.cut = None
-        self.final = method.sundials  # whether a state that f refuses ends the solve, since no step is tried again
+        self.final = final
         # For the report of a failure: whether the last state lay outside of the domain, and when f refused one last.
         self.refused, self.refusal = False, math.inf
         n, dtype = field.size, field.dtype
@@ -53,7 +54,7 @@ class ForeignField:
                 setattr(self, name, torch.zeros(n, dtype=dtype, device=self.place))
             self.t = torch.zeros(1, dtype=dtype)
             self.ptv = torch.zeros(sum(p.numel() for p in field.parameters), dtype=dtype, device=self.place)
-            self.times = torch.zeros(4, dtype=torch.float64)
+            self.times = torch.zeros(3, dtype=torch.float64)
             self.nodes, self.monomial = _nodes(method.degree)
             self.inside = torch.zeros(len(self.nodes), n, dtype=dtype, device=self.place)
             self.clock = self.t[0]  # a 0-d view
@@ -120,9 +121,11 @@ class ForeignField:
                 answer = hook() or GO_ON
                 self.settle()
                 return answer
+            except RejectStep:  # of a derivative: with a wrong one in its place the step tried again would keep it
+                self.error = Stopped(Status.DOMAIN)
             except BaseException as error:
                 self.error = error
-                return FAILED
+            return FAILED
 
         return run
 
@@ -163,7 +166,7 @@ class ForeignField:
             raise Stopped(Status.DOMAIN)
         self.refusal = self.time
         self.dy.zero_()
-        self.times[3] = 1.0  # read, and cleared, by Outside in field.jl
+        self.times[2] = 1.0  # read, and cleared, by Outside in field.jl
 
     def _f(self):
         self.field.stats.nfe += 1

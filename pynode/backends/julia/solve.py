@@ -40,7 +40,8 @@ def integrate(field, method, y0, times, options, atol, record=None, dense=False,
     """As backends.torch.integrate. record: not None keeps Julia's dense solution, which its adjoints need. state: where
     Julia holds it, 'cpu' or 'cuda'."""
     julia, stats = start(), field.stats
-    method.check(field.dtype, options, limits)
+    method.check(field, options, limits)
+    fixed = options.step_size is not None
     if state == "cuda":
         _on_cuda(julia, field, method)
     direction = 1.0 if times[-1] > times[0] else -1.0
@@ -55,7 +56,8 @@ def integrate(field, method, y0, times, options, atol, record=None, dense=False,
         return _ended(path, Status.DOMAIN)
     if watch is not None:
         watch.begin(times[0], y0)
-    foreign = ForeignField(field, method, times[0], y0, direction, options.max_nfe, watch, limits, state)
+    final = fixed or method.sundials
+    foreign = ForeignField(field, method, times[0], y0, direction, options.max_nfe, watch, limits, state, final)
     path.foreign = foreign
     handle = foreign.bind(julia.package)
     krylov = field.structure is not None and field.structure.name == "krylov"
@@ -72,7 +74,7 @@ def integrate(field, method, y0, times, options, atol, record=None, dense=False,
     path.solved = foreign.call(
         julia.package.forward, handle, algorithm, start_y.data_ptr(), float(outputs[0]), float(outputs[-1]), options.rtol,
         tolerance.data_ptr(), _array(outputs), _array(stops), dense=whole, mass=0 if mass is None else mass.data_ptr(),
-        first=options.step_size or options.first_step or 0.0, fixed=options.step_size is not None, smallest=options.min_step,
+        first=options.step_size or options.first_step or 0.0, fixed=fixed, smallest=options.min_step,
         largest=options.max_step, maxiters=max(1, options.max_steps - stats.accepted - stats.rejected), matrix=not krylov,
         uniform=mass is not None or "Radau" in method.name,  # there SciML takes one atol alone
     )
@@ -90,7 +92,7 @@ def integrate(field, method, y0, times, options, atol, record=None, dense=False,
     if foreign.status is not None:
         path.status = foreign.status
     elif path.status is Status.STEP_TOO_SMALL:
-        path.status = _cause(field, path, foreign)
+        path.status = _cause(field, path, foreign, options.min_step)
     states = torch.zeros(len(times), field.size, dtype=field.dtype)
     reached = julia.package.outputs_b(path.solved, handle, states.data_ptr(), _array(outputs), whole)
     reached = sum(1 for t in times[:reached] if direction * (path.t - t) >= 0)
@@ -143,8 +145,8 @@ def _count(package, path, stats, before):
     return _ENDS.get(str(code), Status.STEP_TOO_SMALL), size
 
 
-def _cause(field, path, foreign) -> Status:
-    """Why Julia's steps shrank to nothing."""
+def _cause(field, path, foreign, min_step) -> Status:
+    """Why Julia's steps shrank to nothing, or to less than min_step."""
     near = abs(foreign.refusal - path.t) <= 1e-9 * max(abs(path.t), abs(path.t - path.t0))
     if foreign.refused or near:
         return Status.DOMAIN
@@ -152,7 +154,9 @@ def _cause(field, path, foreign) -> Status:
         finite = bool(torch.isfinite(field.at(*foreign.point())).all())  # where it was asked last
     except RejectStep:
         return Status.DOMAIN
-    return Status.STEP_TOO_SMALL if finite else Status.NONFINITE
+    if not finite:
+        return Status.NONFINITE
+    return Status.MIN_STEP if min_step and path.attempts[-1].h <= min_step else Status.STEP_TOO_SMALL
 
 
 def _sample(package, path, direction):
