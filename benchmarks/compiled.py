@@ -1,8 +1,9 @@
 """Whole steps compiled (compile=True) beside the same solve as it stands, one thread: forward, and forward with the gradient.
 
-Fields: a 3-50-50-3 tanh network, the same with decay rates of 1, 30 and 1000, which makes it stiff, and problems with their
-constants as parameters. "compile_s" is the time of the first solve, compilation and comparison of a step included; "difference"
-the largest of the states at the end, relative to their size. Needs a C++ compiler.
+Fields: a 3-50-50-3 tanh network, the same with decay rates of 1, 30 and 1000, which makes it stiff, problems with their
+constants as parameters, and --rows Van der Pol oscillators of a batch, mu from 1 to 10,000, to t = 10 with the gradient in
+their starts. "compile_s" is the time of the first solve, compilation and comparison of steps included; "difference" the largest
+of the states at the end, relative to their size. Needs a C++ compiler.
 """
 
 import time
@@ -12,10 +13,13 @@ from benchmarks.pairs import pair
 
 import torch  # isort: skip
 
-from benchmarks import report
+from benchmarks import batched, gpu, report
+from pynode.solve import solve
 
-FIELDS = ("mlp", "stiff mlp", "robertson", "pollution")
+BATCH = "vanderpol rows"
+FIELDS = ("lotka_volterra", "mlp", "stiff mlp", "robertson", "vanderpol", "pollution", BATCH)
 METHODS = ("tsit5", "rosenbrock23", "rodas5p")
+SOFT = ("lotka_volterra", "mlp")  # those that Tsit5 is for, beside which the other methods have nothing to do
 
 
 class Compiled(Case):
@@ -27,10 +31,38 @@ class Compiled(Case):
         return super().solve(y0, adjoint, compile=self.backend)
 
 
+class Rows:
+    """A batch of Van der Pol oscillators; forward and gradient as those of a Case."""
+
+    def __init__(self, rows, method, rtol, backend):
+        self.batch, self.method, self.backend = batched.Batch(rows, 1, 10.0, rtol), method, backend
+        self.field = gpu.called(self.batch.field)
+        self.forward()
+
+    def solve(self, y0):
+        batch = self.batch
+        return solve(
+            self.field, y0, batch.t, args=(batch.constants,), method=self.method, rtol=batch.rtol, atol=batch.atol,
+            batched=True, compile=self.backend,
+        )
+
+    def forward(self):
+        with torch.no_grad():
+            return self.solve(self.batch.y0)
+
+    def gradient(self):
+        y0 = self.batch.y0.clone().requires_grad_()
+        return torch.autograd.grad(self.solve(y0).y[1:].square().mean(), y0)
+
+
 def measure(name, method, args) -> list:
     """Rows of the solve and of the gradient."""
-    plain, began = Case(name, method, args.rtol, args.clock), time.perf_counter()
-    compiled = Compiled(name, method, args.rtol, args.clock)
+    if name == BATCH:
+        plain, began = Rows(args.rows, method, args.rtol, False), time.perf_counter()
+        compiled = Rows(args.rows, method, args.rtol, args.backend)
+    else:
+        plain, began = Case(name, method, args.rtol, args.clock), time.perf_counter()
+        compiled = Compiled(name, method, args.rtol, args.clock)
     seconds = time.perf_counter() - began
     expected, found = plain.forward(), compiled.forward()
     difference = float((expected.y[-1] - found.y[-1]).abs().max() / expected.y[-1].abs().max())
@@ -49,6 +81,7 @@ def main(argv=None):
     parser.add_argument("--rtol", type=float, default=1e-6)
     parser.add_argument("--fields", nargs="+", default=FIELDS, choices=FIELDS)
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    parser.add_argument("--rows", type=int, default=1024, help="of the batch (default: %(default)s)")
     parser.add_argument("--backend", default=Compiled.backend, help="of torch.compile (default: %(default)s)")
     args = parser.parse_args(argv)
     Compiled.backend = args.backend
@@ -56,7 +89,7 @@ def main(argv=None):
     rows = []
     for name in args.fields:
         for method in args.methods:
-            if method == "tsit5" and name not in ("mlp",):
+            if (method == "tsit5") != (name in SOFT):
                 continue
             report.progress(name, method)
             torch.manual_seed(0)

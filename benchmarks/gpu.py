@@ -18,7 +18,8 @@ it without a GPU. The two frameworks share the memory of the GPU: JAX takes it a
 
 from benchmarks.pairs import CLOCKS
 
-import gc  # isort: skip
+import functools  # isort: skip
+import gc
 import os
 import statistics
 
@@ -28,7 +29,8 @@ import torch
 from benchmarks import batched, peers, report
 from pynode.solve import solve
 
-METHODS = ("qndf", "rodas5p")
+COMPILED = ", compiled"  # behind the name of a method: with compile=True
+METHODS = ("qndf", "rodas5p", "rodas5p" + COMPILED)
 PEER = "diffrax Kvaerno5"
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 JAX_NAMES = {"cuda": "gpu", "cpu": "cpu"}
@@ -73,19 +75,34 @@ def twin(name: str):
     return {"vanderpol": oscillator, "robertson": reaction}[name]
 
 
+class Called(torch.nn.Module):
+    """A function as a module, which keeps what was compiled."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *arguments):
+        return self.function(*arguments)
+
+
+called = functools.cache(Called)
+
+
 class Pynode:
     """One of pynode's methods on a batch; forward and gradient return what DiffraxBatch's do."""
 
     def __init__(self, batch, method: str, scale, device: str):
-        self.batch, self.method, self.device = batch, method, device
+        self.batch, self.device, self.compile = batch, device, method.endswith(COMPILED)
+        self.method, self.field = method.removesuffix(COMPILED), called(batch.field) if self.compile else batch.field
         self.y0, self.constants = batch.y0.to(device), batch.constants.to(device)
         self.scale = self.y0.new_tensor(scale)
 
     def _solve(self, y0, constants):
         batch = self.batch
         return solve(
-            batch.field, y0, batch.t.tolist(), args=(constants,), method=self.method, rtol=batch.rtol, atol=batch.atol,
-            batched=True, throw=False,
+            self.field, y0, batch.t.tolist(), args=(constants,), method=self.method, rtol=batch.rtol, atol=batch.atol,
+            batched=True, throw=False, compile=self.compile,
         )
 
     @staticmethod

@@ -69,7 +69,7 @@ class Course:
     def __init__(self, field, leg, values, events, bounds, slopes):
         self.field, self.leg, self.values, self.with_slopes = field, leg, values, slopes
         self.numbers, self.events = [n for n, _ in events], [event for _, event in events]
-        self.bounds = bounds
+        self.bounds, self.jumps = bounds, {bound.t for bound in bounds if bound.preset is None}
         self.direction = 1.0 if values[-1] > values[0] else -1.0
         self.counts = [0] * len(events)
         self.rows, self.slopes, self.records, self.pieces = [], [], [], []
@@ -99,11 +99,18 @@ class Course:
     def _later(self, a, b) -> bool:
         return self.direction * (a - b) > 0
 
-    def _before(self, t: float) -> float:
-        """The last time before t that the field can tell from it, in the dtype in which it is told the time."""
-        rounded = torch.tensor(t, dtype=self.field.dtype)
-        target = torch.tensor(-self.direction * math.inf, dtype=self.field.dtype)
+    def _beside(self, t: float, direction: float) -> float:
+        """The next time to t in a direction that the field can tell from it, in the dtype in which it is told the time."""
+        rounded, target = (torch.tensor(x, dtype=self.field.dtype) for x in (t, direction * math.inf))
         return float(torch.nextafter(rounded, target))
+
+    def _before(self, t: float) -> float:
+        return self._beside(t, -self.direction)
+
+    def _begin(self, t: float, stop: float) -> float:
+        """Where a leg from t starts: beyond a jump of f, at which f may still be what it was."""
+        beyond = self._beside(t, self.direction) if t in self.jumps else t
+        return beyond if self._later(stop, beyond) else t
 
     def _emit(self, t, y):
         """y as output where the next output time is t."""
@@ -119,7 +126,7 @@ class Course:
 
     def _advance(self, t, y, time, stop, fired):
         """One leg from (t, y): (status, t, y, time, fired), status None where the solve goes on."""
-        start, moves = y, time.requires_grad and torch.is_grad_enabled()
+        start, moves, t = y, time.requires_grad and torch.is_grad_enabled(), self._begin(t, stop)
         if moves:
             shift = Once.apply(time, "the time at which a leg of the solve starts") - time.detach()
             start = y - self._slope(t, y) * shift.to(y.dtype)

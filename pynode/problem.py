@@ -71,6 +71,20 @@ class ODEProblem:
         return t
 
 
+def as_problem(f, y0, t, args, jac, mass) -> ODEProblem:
+    """f itself where it is an ODEProblem; ValueError where it is and another start, time or argument is given beside it."""
+    if not isinstance(f, ODEProblem):
+        return ODEProblem(f, y0, t, args, jac, mass)
+    beside = {"y0": y0, "t": t, "args": args or None, "jac": jac, "mass": mass}
+    twice = [name for name, value in beside.items() if value is not None]
+    if twice:
+        raise ValueError(
+            f"an ODEProblem holds its own {' and '.join(twice)}: leave {'it' if len(twice) == 1 else 'them'} away, or change "
+            "the problem with dataclasses.replace(problem, y0=..., tspan=...)"
+        )
+    return f
+
+
 def checked_times(given, device=None) -> torch.Tensor:
     """Times as a (T,) floating tensor, T >= 2, strictly monotone; ValueError or TypeError where they make no sense."""
     t = given

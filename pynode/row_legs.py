@@ -62,12 +62,14 @@ class RowCourse:
 
     def _order_bounds(self):
         """bounds, (P + 1, B): preset times and jumps in the order in which each row meets them, infinitely far behind the last;
-        stops: the last times before them that f can tell from them; owners, (P, B, 2): number and index of each."""
+        stops: the last times before them that f can tell from them; owners, (P, B, 2): number and index of each; jumps: those
+        of f, (k,); beside: two of (k,), the times next to them."""
         owners = [(number, i) for number, (_, times) in self.sources.items() for i in range(len(times))]
         moments = torch.cat([times.detach() for _, times in self.sources.values()]).cpu()
         ends = torch.full_like(moments, torch.inf).to(self.field.dtype)
         around = [torch.nextafter(moments.to(self.field.dtype), end).to(torch.float64).numpy() for end in (-ends, ends)]
-        moments, forward = moments.numpy(), self.direction > 0
+        moments, forward, count = moments.numpy(), self.direction > 0, len(self.sources[-1][1])
+        self.jumps, self.beside = moments[len(moments) - count :], [times[len(moments) - count :] for times in around]
         order = np.where(forward, *(np.argsort(sign * moments, kind="stable")[:, None] for sign in (1, -1)))
         self.owners = np.array(owners, dtype=np.int64).reshape(-1, 2)[order]
         self.bounds = np.vstack((moments[order], self.direction * np.inf))
@@ -119,13 +121,21 @@ class RowCourse:
         with torch.no_grad():
             return self._select(rows)(self._tensor(t), y.detach())
 
+    def _begin(self, t, stop, direction):
+        """Where legs from t to the stops start: beyond a jump of f, at which f may still be what it was."""
+        begin = t.copy()
+        for jump, low, high in zip(self.jumps, *self.beside, strict=True):
+            begin = np.where(t == jump, np.where(direction > 0, high, low), begin)
+        return np.where(direction * (stop - begin) > 0, begin, t)
+
     def _advance(self, rows, t, y, time):
         """One leg of these rows: (t, y, time, mask of those that go on)."""
-        if time.requires_grad and torch.is_grad_enabled():
-            y = moved(y, self._slope(rows, t, y), -time)
         direction, bound, stop = self.direction[rows], self.bounds[self.bound[rows], rows], self.stops[self.bound[rows], rows]
         bounded = direction * (bound - self.end[rows]) <= 0
         stop = np.where(bounded, np.where(direction * (stop - t) > 0, stop, bound), self.end[rows])
+        t = self._begin(t, stop, direction)
+        if time.requires_grad and torch.is_grad_enabled():
+            y = moved(y, self._slope(rows, t, y), -time)
         watch = RowWatch(self.events, self.counts[rows], self.fired) if self.events else None
         leg = self.leg(rows, y, t, stop, self.place[rows], self.attempts[rows], watch)
         self.legs += 1

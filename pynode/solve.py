@@ -26,7 +26,7 @@ from .methods.compiled import CompiledSteps
 from .methods.compiled import check as check_compiled
 from .norm import Tolerance
 from .options import Options
-from .problem import ODEProblem
+from .problem import as_problem
 from .solution import Piece, Solution
 from .solve_batched import solve_batched
 from .status import RejectStep, Status
@@ -59,9 +59,9 @@ def solve(
         fit; the gradient is the same. Both have second derivatives (not in times and events).
         Inside torch.func's transforms (grad, jvp, jacfwd, jacrev, hessian, vmap) solve is a function of y0, args and the
         parameters of a module f, which must not close over other tensors with derivatives.
-    compile: True makes whole steps of explicit and Rosenbrock methods one function (torch.compile: some 15 s, once a module,
-        shape and dtype), for an nn.Module that is solved again and again; with 'auto' by Rodas5P. A string names another
-        backend of torch.compile.
+    compile: True makes whole steps of explicit and Rosenbrock methods one function, many at a time (torch.compile: some 15 s,
+        once a module, shape and dtype), for an nn.Module that is solved again and again, alone or in batches; with 'auto' by
+        Rodas5P. A string names another backend of torch.compile.
     jac: jac(t, y, *args) -> df/dy (n, n), instead of the one by reverse mode.
     structure: how the Jacobian of a large system is made and solved with: 'dense', 'sparse' (pattern detected), 'krylov', or
         pynode.Sparse(pattern), a pattern itself, pynode.Banded(lower, upper), pynode.Krylov(precond=...).
@@ -92,9 +92,10 @@ def solve(
     Raises ValueError or TypeError for input that makes no sense, SolveError where the solve fails.
     """
     given = dict(locals())
-    problem = f if isinstance(f, ODEProblem) else ODEProblem(f, y0, t, args, jac, mass)
+    problem = as_problem(f, y0, t, args, jac, mass)
     if disturbed(problem):
-        return undisturbed(lambda plain: solve(**{**given, "f": plain}), problem)
+        alone = {**given, "y0": None, "t": None, "args": (), "jac": None, "mass": None}
+        return undisturbed(lambda plain: solve(**{**alone, "f": plain}), problem)
     if functional.active():
         return functional.transformed(solve, problem, given)
     choosing = method == "auto" and not batched and structure == "dense" and problem.mass is None

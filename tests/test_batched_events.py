@@ -189,19 +189,23 @@ def test_stops_are_met(method):
 
 
 @each_method
-def test_jumps_of_the_field(method):
+@pytest.mark.parametrize("side", [torch.ge, torch.gt])
+@pytest.mark.parametrize("direction", [1, -1])
+def test_jumps_of_the_field(method, side, direction):
     """A switched field, right where the jump is told, in rows that meet it at other times of theirs; gradient in its time."""
     when = tensor(0.7, requires_grad=True)
     switch = float(when.detach())
 
     def field(t, y, rate):
-        return -rate.unsqueeze(1) * y + torch.where(t >= switch, 3.0, 1.0)
+        return direction * (-rate.unsqueeze(1) * y + torch.where(side(direction * t, direction * switch), 3.0, 1.0))
 
     rate, t = tensor(1.0, 2.0), tensor([0.0, 0.7, 2.0], [0.5, 0.9, 1.5]).T
+    t = t if direction > 0 else 1.4 - t
     options = {"method": method, "args": (rate,), "jumps": when, "batched": True, **TIGHT}
     solution = solve(field, torch.zeros(2, 1, dtype=torch.float64), t, **options)
-    middle = (1 - torch.exp(-rate * (when - t[0]))) / rate
-    exact = 3 / rate + (middle - 3 / rate) * torch.exp(rate * (when - t[-1]))
+    before, after = direction * (when - t[0]), direction * (t[-1] - when)
+    middle = (1 - torch.exp(-rate * before)) / rate
+    exact = 3 / rate + (middle - 3 / rate) * torch.exp(-rate * after)
     accuracy = 3 * ACCURACY.get(method, 1e-8)
     assert torch.allclose(solution.y[-1, :, 0], exact, rtol=0, atol=accuracy)
     assert solution.events == [[], []]

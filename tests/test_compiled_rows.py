@@ -53,7 +53,7 @@ def test_the_same_rows_and_gradients(method, options):
 
 
 def test_rows_that_end_leave_the_others_smaller_functions(monkeypatch):
-    """From 16 rows to one: functions for 16, 4 and 2 rows, to which the others are filled up, serve batches of up to 16."""
+    """Functions for 16 and 4 rows, to which the others are filled up, serve batches of up to 16; a single row has its own."""
     monkeypatch.setattr(rows_compiled, "SHRINK", 4)
     monkeypatch.setattr(rows_compiled, "SMALLEST", 2)
     made, field = [], Reaction()
@@ -61,7 +61,7 @@ def test_rows_that_end_leave_the_others_smaller_functions(monkeypatch):
     monkeypatch.setattr(
         rows_compiled.CompiledRows, "_compile", lambda self, *given: (made.append(given[-1]), compiled(self, *given))[1]
     )
-    for rows, sizes in ((13, [16, 4]), (16, [16, 4]), (3, [4]), (1, [2])):
+    for rows, sizes in ((13, [16, 4]), (16, [16, 4]), (3, [4]), (1, [1])):
         made.clear()
         y0, k, shift = batch(rows)
         k, ends = k * 1e2, torch.linspace(0.01, 1.0, rows, dtype=torch.float64)

@@ -1,6 +1,7 @@
 """Events, resets, preset times and jumps against closed forms, with their gradients."""
 
 import math
+import operator
 
 import pytest
 import torch
@@ -202,19 +203,24 @@ def test_a_ball_that_comes_to_rest_does_not_hang(limit):
 
 
 @each_method
-def test_jumps_of_the_field(method):
-    """A switched field, right where the jump is told; the gradient in the time of the jump."""
+@pytest.mark.parametrize("side", [operator.ge, operator.gt])
+@pytest.mark.parametrize("direction", [1, -1])
+def test_jumps_of_the_field(method, side, direction):
+    """A switched field, right where the jump is told; the gradient in the time of the jump, in both directions of time."""
     when = tensor(0.7, requires_grad=True)
     switch = float(when.detach())
 
     def field(t, y):
-        return -y + (3.0 if t >= switch else 1.0)
+        return direction * (-y + (3.0 if side(t, switch) == (direction > 0) else 1.0))
 
-    solution = solve(field, tensor(0.0), [0.0, 0.7, 2.0], method=method, jumps=when, **TIGHT)
-    middle = 1 - torch.exp(-when)
-    exact = torch.stack((0 * when, middle, 3 + (middle - 3) * torch.exp(when - 2.0)))
+    times = [0.0, 0.7, 2.0] if direction > 0 else [1.4, 0.7, -0.6]
+    solution = solve(field, tensor(0.0), times, method=method, jumps=when, dense=True, **TIGHT)
+    length = when if direction > 0 else 1.4 - when
+    middle = 1 - torch.exp(-length)
+    exact = torch.stack((0 * when, middle, 3 + (middle - 3) * torch.exp(length - 2.0)))
     accuracy = 2e-8 if method != "QNDF" else 1e-6
     assert torch.allclose(solution.y, exact, rtol=0, atol=accuracy)
+    assert torch.allclose(solution(tensor(*times)), exact, rtol=0, atol=accuracy)
     left, right = (torch.autograd.grad(x[-1, 0], when)[0] for x in (solution.y, exact))
     assert torch.allclose(left, right, rtol=0, atol=10 * accuracy)
 

@@ -239,6 +239,13 @@ def test_without_gradients(method, guard):
         (weight * found.y * between).sum().backward()
 
 
+def test_a_problem_is_given_once():
+    problem = ODEProblem(lambda t, y: -y, tensor(1.0), (0.0, 1.0))
+    for more, names in (({"y0": tensor(2.0)}, "y0"), ({"t": [0.0, 2.0], "args": (1.0,)}, "t and args")):
+        with pytest.raises(ValueError, match=f"holds its own {names}: leave"):
+            solve(problem, **more)
+
+
 def test_a_stiff_problem_is_one_for_implicit_methods():
     """The reason for this package: Prothero-Robinson costs an explicit method a thousand times the evaluations."""
     nfe = {

@@ -10,8 +10,9 @@ from .compiler import Compiled, agree, without_zeros
 from .rosenbrock import RosenbrockMethod
 
 # A function for each of a few sizes, to which rows are filled up: torch 2.13 takes a number of rows that is left open for that
-# of the first call wherever forward derivatives meet a stack. The first size is a power of two, each next one an eighth.
-SHRINK, SMALLEST = 8, 16
+# of the first call wherever forward derivatives meet a stack. The first size is a power of two, each next one an eighth, down
+# to where rows cost nothing beside the call.
+SHRINK, SMALLEST = 8, 64
 
 
 class CompiledRows:
@@ -22,7 +23,7 @@ class CompiledRows:
         self.carried = not self.implicit and method.tableau.fsal
         self.graphed = backend == "inductor" and field.device.type == "cuda" and not (self.implicit and field.size > UNROLLED)
         self.backend, self.functions = backend, {}
-        self.sizes = [max(SMALLEST, 1 << (field.batch - 1).bit_length())]
+        self.sizes = [1 << (field.batch - 1).bit_length()]
         while self.sizes[-1] // SHRINK >= SMALLEST:
             self.sizes.append(self.sizes[-1] // SHRINK)
 
