@@ -2,41 +2,20 @@
 
 import copy
 import math
-import pickle
 import shutil
 
 import pytest
 import torch
-from torch import nn
+from cases import tensor
+from compiledcase import TIMES, TRACED, Field
 
 import pynode
-from pynode import DiscreteAdjoint, RejectStep, Status, solve
+from pynode import DiscreteAdjoint, Status, solve
 from pynode.algebra.linear import gauss_jordan
 from pynode.methods import registry
 from pynode.methods.ahead import COUNT
 from pynode.methods.compiled import CompiledSteps
-from pynode.nn import NeuralODE
 from pynode.problems import get
-
-# Traced as always, but run as it stands: seconds less a case, and no compiler.
-TRACED = "eager"
-TIMES = [0.0, 0.4, 1.0]
-
-
-class Field(nn.Module):
-    """Depends on the time, stiff in its second component."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.net = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 2)).double()
-
-    def forward(self, t, y, k=1.0):
-        return self.net(y) - k * y * torch.tensor([1.0, 50.0], dtype=y.dtype, device=y.device) + torch.sin(3 * t)
-
-
-def tensor(*values):
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def both(field, method, y0=(1.0, -0.5), backend=TRACED, **options):
@@ -121,26 +100,6 @@ def test_what_changes_a_solve_on_its_way_is_seen():
     assert torch.allclose(*ends, rtol=0, atol=1e-9)
 
 
-def test_a_field_that_counts_its_calls():
-    """A loop cannot hold that; single steps can."""
-    class Counts(Field):
-        def __init__(self):
-            super().__init__()
-            self.register_buffer("calls", torch.zeros(()))
-
-        def forward(self, t, y):
-            self.calls.add_(1)
-            return super().forward(t, y)
-
-    field = Counts()
-    plain, compiled = (solve(field, tensor(1.0, -0.5), TIMES, method="BS3", rtol=1e-2, compile=c) for c in (False, TRACED))
-    assert torch.allclose(compiled.y, plain.y, rtol=0, atol=1e-12)
-    before = float(field.calls)
-    with torch.no_grad():
-        solve(field, tensor(1.0, -0.5), TIMES, method="BS3", rtol=1e-2, compile=TRACED)
-    assert float(field.calls) > before + 10
-
-
 def test_the_first_solve_of_a_process():
     """Nothing about the tableau is known yet."""
     for name in ("fsal", "c_dense"):
@@ -172,79 +131,6 @@ def test_checkpoints_take_compiled_steps_again():
         assert torch.allclose(a, b, rtol=1e-9, atol=1e-11)
 
 
-def test_what_is_compiled_once_serves_all_solves():
-    """Later solves, other args, weights after an optimiser's step, and functional_call."""
-    field, calls = Field(), []
-
-    def count(graph, inputs):
-        calls.append(graph)
-        return graph.forward
-
-    def end(model, k):
-        return solve(model, tensor(1.0, -0.5), TIMES, method="rosenbrock23", args=(k,), compile=count).y[-1]
-
-    first = end(field, tensor(1.0))
-    made = len(calls)
-    assert made
-    assert not torch.allclose(end(field, tensor(2.0)), first)
-    with torch.no_grad():
-        field.net[0].weight.mul_(1.5)
-    changed = end(field, tensor(1.0))
-    exact = solve(field, tensor(1.0, -0.5), TIMES, method="rosenbrock23", args=(tensor(1.0),)).y[-1]
-    assert torch.allclose(changed, exact, atol=1e-12) and not torch.allclose(changed, first)
-    assert len(calls) == made
-    other = copy.deepcopy(field)
-    with torch.no_grad():
-        other.net[0].weight.zero_()
-    exact = solve(other, tensor(1.0, -0.5), TIMES, method="rosenbrock23", args=(tensor(1.0),)).y[-1]
-    assert torch.allclose(end(other, tensor(1.0)), exact, atol=1e-12)  # a copy does not run its original
-    assert pickle.loads(pickle.dumps(field)).net[0].weight.equal(field.net[0].weight)
-    assert set(field.state_dict()) == {"net.0.weight", "net.0.bias", "net.2.weight", "net.2.bias"}
-
-
-def test_what_changes_in_the_field_is_seen():
-    """A number, a constant and a parameter in the place of another: f is compiled again."""
-    class Decay(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.k, self.shift, self.weight = 1.0, tensor(0.0), nn.Parameter(tensor(1.0))
-
-        def forward(self, t, y):
-            return self.shift - self.k * self.weight * y
-
-    field, ends = Decay(), []
-    for name, value in (("k", 1.0), ("k", 2.0), ("shift", tensor(1.0)), ("weight", nn.Parameter(tensor(3.0)))):
-        setattr(field, name, value)
-        found, expected = (solve(field, tensor(1.0), TIMES, method="BS3", rtol=1e-2, compile=c).y[-1] for c in (TRACED, False))
-        assert torch.allclose(found, expected, rtol=0, atol=1e-13)
-        ends.append(float(found.detach()))
-    assert len(set(ends)) == 4
-
-
-def test_models_and_structured_states():
-    """NeuralODE of a field without time, compiled once for all its calls; and a state in parts."""
-    torch.manual_seed(1)
-    net, calls = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 2)).double(), []
-
-    def count(graph, inputs):
-        calls.append(graph)
-        return graph.forward
-
-    y0 = tensor(1.0, 0.5).expand(3, 2)
-    model, plain = NeuralODE(net, method="tsit5", compile=count), NeuralODE(net, method="tsit5")
-    assert torch.allclose(model(y0), plain(y0), atol=1e-13)
-    made = len(calls)
-    assert torch.allclose(model(2 * y0), plain(2 * y0), atol=1e-12) and len(calls) == made
-
-    class Parts(nn.Module):
-        def forward(self, t, state):
-            return {"q": state["p"], "p": -state["q"]}
-
-    start = {"q": tensor(1.0), "p": tensor(0.0)}
-    ends = [solve(Parts(), start, TIMES, method="rosenbrock23", compile=c).y["q"][-1] for c in (False, TRACED)]
-    assert torch.allclose(*ends, atol=1e-13)
-
-
 def test_auto_is_rodas5p():
     assert solve(Field(), tensor(1.0, -0.5), TIMES, compile=TRACED).method == "Rodas5P"
 
@@ -260,20 +146,6 @@ def test_auto_is_rodas5p():
 def test_refusals(options, error, says):
     with pytest.raises(error, match=says):
         solve(Field(), tensor(1.0, -0.5), TIMES, compile=TRACED, **options)
-
-
-def test_functions_and_branches_are_refused():
-    with pytest.raises(TypeError, match=r"nn\.Module"):
-        solve(lambda t, y: -y, tensor(1.0), TIMES, method="tsit5", compile=TRACED)
-
-    class Branches(nn.Module):
-        def forward(self, t, y):
-            if float(y[0]) < 0:
-                raise RejectStep
-            return -y
-
-    with pytest.raises(ValueError, match="cannot be compiled: f must be one graph"):
-        solve(Branches(), tensor(1.0), TIMES, method="tsit5", compile=TRACED)
 
 
 @pytest.mark.skipif(shutil.which("c++") is None and shutil.which("g++") is None, reason="no C++ compiler, which inductor needs")

@@ -4,13 +4,12 @@ import shutil
 
 import pytest
 import torch
+from compiledcase import TRACED
 from torch import nn
 
 import pynode
 from pynode import solve
 from pynode.methods import rows_compiled
-
-TRACED = "eager"  # traced as always, but run as it stands
 
 
 class Reaction(nn.Module):

@@ -27,7 +27,8 @@ class Kept(dict):
     @classmethod
     def of(cls, module):
         # A module that is made anew for every solve names the one inside that lasts.
-        module = getattr(module, "pynode_lasting", module)
+        while (lasting := getattr(module, "pynode_lasting", None)) is not None:
+            module = lasting
         kept = module.__dict__.get(_KEPT)
         if kept is None or kept.owner is None or kept.owner() is not module:
             kept = module.__dict__[_KEPT] = cls(module)

@@ -23,6 +23,10 @@ class Along(torch.nn.Module):
         self.field, self.integrands, self.lead = field, tuple(integrands), lead
         self.linear = any(g.needs != "slope" for g in self.integrands)
 
+    @property
+    def pynode_lasting(self):
+        return self.field  # see Autonomous
+
     def forward(self, t, state, e):
         local = Local(self.field, t, state[0], e, self.lead, self.linear)
         if local.slope.shape != local.y.shape:

@@ -51,5 +51,9 @@ class _WithInput(torch.nn.Module):
         super().__init__()
         self.field, self.u, self.right = field, u, right
 
+    @property
+    def pynode_lasting(self):
+        return self.field  # see Autonomous
+
     def forward(self, t, y, coefficients=None):
         return self.field(t, y, self.u(t) if coefficients is None else self.u.at(t, coefficients, self.right))

@@ -54,6 +54,10 @@ class _Driven(torch.nn.Module):
         super().__init__()
         self.field, self.path, self.right = field, path, right
 
+    @property
+    def pynode_lasting(self):
+        return self.field  # see Autonomous
+
     def forward(self, s, z, slopes):
         matrix, rate = self.field(s, z), self.path.at(s, slopes, self.right)
         if matrix.shape != (*z.shape, rate.shape[-1]):
