@@ -6,6 +6,7 @@ import torch
 
 from .field import find_parameters
 from .stats import Stats
+from .status import RejectStep
 from .tree import Layout
 
 
@@ -57,9 +58,15 @@ class RowField:
         return self.at(t, y)
 
     def at(self, t, y):
-        """dy/dt of every row, not counted; ValueError where f returns another shape."""
+        """dy/dt of every row, not counted; ValueError where f returns another shape, or raises RejectStep."""
         t = self.clock(t, y)
-        out = self.f(t, self.layout.unravel(y), *self.args)
+        try:
+            out = self.f(t, self.layout.unravel(y), *self.args)
+        except RejectStep as error:
+            raise ValueError(
+                "f raised RejectStep, which with batched=True does not say for which rows: return NaN for these, whose steps "
+                "are then tried again, smaller, or leave batched away"
+            ) from error
         if isinstance(out, torch.Tensor) and out.shape == y.shape:
             return out
         try:

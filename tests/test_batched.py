@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
-from pynode import SolveError, Status, solve
+from pynode import RejectStep, SolveError, Status, solve
 
 METHODS = ["tsit5", "vern7", "bs3", "rodas5p", "rosenbrock23", "qndf", "fbdf"]
 DIAGONAL = ["impliciteuler", "implicitmidpoint", "sdirk2", "trbdf2", "kvaerno3", "kvaerno5", "kencarp4", "kencarp47"]
@@ -162,3 +162,22 @@ def test_min_step_by_row_as_alone():
     assert solution.statuses == [Status.SUCCESS, Status.MIN_STEP]
     alone = solve(lambda t, y: forced(t, y, rate[1]), y0[1], [0.0, 1.0], method="bs3", min_step=1e-4, throw=False)
     assert alone.status is Status.MIN_STEP
+
+
+def test_a_row_that_f_refuses():
+    """RejectStep names no row, NaN does: such a step is tried again, smaller."""
+    def refuses(t, y):
+        if bool((y < 0).any()):
+            raise RejectStep
+        return -y
+
+    y0 = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
+    with pytest.raises(ValueError, match="return NaN for these"):
+        solve(refuses, y0, [0.0, 1.0], method="tsit5", batched=True)
+    y0 = torch.ones(2, 1, dtype=torch.float64)
+
+    def undefined(t, y):
+        return torch.where(y < 0, torch.nan, -1000.0 * y.sqrt())
+
+    solution = solve(undefined, y0, [0.0, 1e-3], method="tsit5", first_step=5e-3, max_steps=200, batched=True)
+    assert solution.stats.rejected > 0 and torch.allclose(solution.y[-1], torch.full_like(y0, 0.25), rtol=1e-5)
