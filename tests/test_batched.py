@@ -181,3 +181,14 @@ def test_a_row_that_f_refuses():
 
     solution = solve(undefined, y0, [0.0, 1e-3], method="tsit5", first_step=5e-3, max_steps=200, batched=True)
     assert solution.stats.rejected > 0 and torch.allclose(solution.y[-1], torch.full_like(y0, 0.25), rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS + DIAGONAL)
+def test_single_precision_and_time(method):
+    """Times stay in float64, states in float32."""
+    y0 = torch.tensor([[1.0, 0.5], [0.2, 2.0]])
+    found, alone = (
+        solve(lambda t, y: torch.sin(3 * t) - y, start, [0.0, 1.0], method=method, rtol=1e-4, batched=rows).y[-1]
+        for start, rows in ((y0, True), (y0[1], False))
+    )
+    assert found.dtype == torch.float32 and torch.allclose(found[1], alone, atol=1e-3)

@@ -82,6 +82,32 @@ def test_what_changes_in_the_field_is_seen():
     assert len(set(ends)) == 4
 
 
+@pytest.mark.parametrize("batched", [False, True])
+def test_what_has_no_forward_mode_to_trace(batched):
+    """layer_norm: the Jacobian is made in reverse mode, and the next solve knows it."""
+    torch.manual_seed(0)
+    tried = []
+
+    class Normed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(3, 5), nn.LayerNorm(5), nn.Linear(5, 3)).double()
+
+        def forward(self, t, y):
+            return self.net(y) * torch.cos(t) - 10 * y
+
+    def count(graph, inputs):
+        tried.append(graph)
+        return graph.forward
+
+    field, y0 = Normed(), torch.rand(4, 3).double()
+    options = {"method": "rosenbrock23", "rtol": 1e-3, "batched": batched}
+    for _ in range(2):
+        compiled, plain = (solve(field, y0 if batched else y0[0], TIMES, compile=c, **options).y for c in (count, False))
+        assert torch.allclose(compiled, plain, rtol=0, atol=1e-12)
+    assert len(tried) == 1
+
+
 def test_models_and_structured_states():
     """NeuralODE of a field without time, compiled once for all its calls; and a state in parts."""
     torch.manual_seed(1)

@@ -3,6 +3,8 @@
 Each is the other file's own test, whose ``solve`` is Julia's here. Left out are those of what the torch engine alone has.
 """
 
+import operator
+
 import pytest
 import test_events
 import test_limits
@@ -23,7 +25,7 @@ WITH_METHOD = [
         "test_tstops_are_step_ends", "test_callback_sees_every_step_and_stops", "test_reject_step",
         "test_states_near_the_edge_of_the_domain", "test_nonnegative_keeps_a_decay_positive",
     )
-] + [(test_events, name) for name in ("test_dosing", "test_jumps_of_the_field")]
+] + [(test_events, "test_dosing")]
 ALONE = [
     (test_limits, "test_callback_stops_at_a_reset"), (test_limits, "test_limits_are_checked_at_the_door"),
     (test_limits, "test_limits_hold_over_all_legs"), (test_events, "test_several_roots_in_a_step"),
@@ -49,6 +51,13 @@ def named(case):
 @pytest.mark.parametrize("case", WITH_METHOD, ids=named)
 def test_by_family(case, method):
     getattr(*case)(method)
+
+
+@pytest.mark.parametrize("method", FAMILIES)
+@pytest.mark.parametrize("side", [operator.ge, operator.gt])
+@pytest.mark.parametrize("direction", [1, -1])
+def test_jumps_of_the_field(method, side, direction):
+    test_events.test_jumps_of_the_field(method, side, direction)
 
 
 @pytest.mark.parametrize("case", ALONE, ids=named)

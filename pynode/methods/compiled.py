@@ -6,11 +6,13 @@ take the recorded steps as ever.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from ..algebra.linear import INVERSE_BELOW, UNROLLED, gauss_jordan
 from .ahead import COUNT, attempts
-from .compiler import Compiled, Uncompilable, agree, without_zeros
+from .compiler import Compiled, agree, outside, without_zeros
 from .explicit import ExplicitRungeKutta
 from .rosenbrock import RosenbrockMethod
 
@@ -35,25 +37,24 @@ class CompiledSteps:
     """Steps of one method on one field, many at a time (ahead.py) unless ahead is False. backend: of torch.compile."""
 
     def __init__(self, method, field, backend, ahead=True):
-        self.field, self.method, self.backend, self.stats = field, method, backend, field.stats
+        self.field, self.method, self.stats = field, method, field.stats
         # A CUDA graph cannot hold the calls of a library that waits for the device, as its inverses do.
         unrolled = isinstance(method, ExplicitRungeKutta) or field.size <= UNROLLED
         self.graphed = backend == "inductor" and field.device.type == "cuda" and unrolled
         self.carried = isinstance(method, ExplicitRungeKutta) and method.tableau.fsal
         self.course = None
         self.y, self.rows, self.states, self.stages, self.position = None, [], (), (), 0
-        # On other devices a loop would wait for its end condition at every turn.
-        self._compile(COUNT if ahead and field.device.type == "cpu" else 1)
+        key = method.name, method.adaptive, method.controller, ahead, type(field.f), field.dtype, field.layout.key
+        # On other devices a loop would wait for its end condition at every turn. What a loop cannot hold, such as a module that
+        # counts its calls, a single step may.
+        counts = (COUNT, 1) if ahead and field.device.type == "cpu" else (1,)
+        ways = [partial(self._make, count, forward) for count in counts for forward in modes(method)]
+        self.function = Compiled(field.f, key, ways, _compare, backend, field.device, self.graphed)
 
-    def _compile(self, count):
-        method, field, self.count = self.method, self.field, count
-
-        def make():
-            attempt = (_rosenbrock if isinstance(method, RosenbrockMethod) else _explicit)(method, field.layout)
-            return attempts(attempt, method, count), attempt
-
-        key = method.name, method.adaptive, method.controller, count, type(field.f), field.dtype, field.layout.key
-        self.function = Compiled(field.f, key, make, _compare, self.backend, field.device, self.graphed)
+    def _make(self, count, forward):
+        method, layout = self.method, self.field.layout
+        attempt = _rosenbrock(method, layout, forward) if isinstance(method, RosenbrockMethod) else _explicit(method, layout)
+        return attempts(attempt, method, count), attempt
 
     def towards(self, stop, slack, longest):
         """Where the next steps end at the latest, how near to it (in steps) one is stretched to it, and the longest step."""
@@ -85,20 +86,18 @@ class CompiledSteps:
         return y1, ratio, self.stages[i]
 
     def _run(self, t, y, h, first, past, tol):
-        numbers = torch.tensor((t, h, *past, *self.course, tol.rtol), dtype=torch.float64).to(y.device)
-        # Clones are of the mode of this solve, whoever made the originals: no other compilation for another mode.
-        inputs = numbers, y.clone(), first.clone() if self.carried else None, tol.atol, self.field.f, self.field.args
-        try:
+        with outside():
+            numbers = torch.tensor((t, h, *past, *self.course, tol.rtol), dtype=torch.float64).to(y.device)
+            inputs = numbers, y.clone(), first.clone() if self.carried else None, tol.atol, self.field.f, self.field.args
             rows, states, stages = self.function(*inputs)
-        except Uncompilable:
-            if self.count == 1:
-                raise
-            # What a loop cannot hold, such as a module that counts its calls, a single step may.
-            self._compile(1)
-            rows, states, stages = self.function(*inputs)
-        if self.graphed:  # the next replay writes where this one wrote
-            stages = stages.clone()
+            if self.graphed:  # the next replay writes where this one wrote
+                stages = stages.clone()
         self.rows, self.states, self.stages, self.position, self.y = rows.tolist(), states.unbind(0), stages.unbind(0), 0, y
+
+
+def modes(method):
+    """Ways to differentiate f within a step, in the order in which they are tried: whether forward."""
+    return (True, False) if isinstance(method, RosenbrockMethod) else (True,)
 
 
 def _same(row, t, h):
@@ -155,47 +154,52 @@ def _explicit(method, layout):
     return attempt
 
 
-def linearised(field, t, y, eye):
-    """(df/dy with its columns first, df/dt) by forward mode; eye: (n, n), or (n, 1, n) for rows, t (m,) and y (m, n).
+def linearised(field, t, y, forward):
+    """(df/dy, df/dt) of field(t, y), (n, n) and (n,), or (m, n, n) and (m, n) of rows, by forward or reverse mode.
 
-    In reverse mode a gather becomes a sum over repeated indices, of which torch 2.13's compiler loses parts on a CPU.
+    Forward mode comes first: in reverse mode a gather becomes a sum over repeated indices, of which torch 2.13's compiler loses
+    parts on a CPU. Some operations (layer_norm) it cannot trace in forward mode.
     """
-    times = torch.cat((torch.zeros_like(t).expand(len(eye), *t.shape), torch.ones_like(t).unsqueeze(0)))
-    states = torch.cat((eye, torch.zeros_like(eye[:1])))
-    columns = torch.func.vmap(lambda dt, dy: torch.func.jvp(field, (t, y), (dt, dy.expand_as(y)))[1])(times, states)
-    return columns[:-1], columns[-1]
+    eye = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
+    eye = eye if y.dim() == 1 else eye.unsqueeze(1)
+    if forward:
+        times = torch.cat((torch.zeros_like(t).expand(len(eye), *t.shape), torch.ones_like(t).unsqueeze(0)))
+        states = torch.cat((eye, torch.zeros_like(eye[:1])))
+        columns = torch.func.vmap(lambda dt, dy: torch.func.jvp(field, (t, y), (dt, dy.expand_as(y)))[1])(times, states)
+        return columns[:-1].movedim(0, -1), columns[-1]
+    pull = torch.func.vjp(field, t, y)[1]
+    by_t, rows = torch.func.vmap(lambda unit: pull(unit.expand_as(y)))(eye)
+    return rows.movedim(0, -2), by_t.movedim(0, -1).to(y.dtype)
 
 
-def _rosenbrock(method, layout):
+def _rosenbrock(method, layout, forward):
     prepared(method)
     solver = _Inverse if layout.size < INVERSE_BELOW else _LU
 
     def attempt(t, h, y, first, f, args):
         field = _Plain(f, layout, args)
+        jac, slope = linearised(field, t, y, forward)
         eye = torch.eye(layout.size, dtype=y.dtype, device=y.device)
-        columns, slope = linearised(field, t, y, eye)
-        return method.attempt(field, t, y, h, slope, solver(eye - (h * method.numbers[0]) * columns.t()))
+        return method.attempt(field, t, y, h, slope, solver(eye - (h * method.numbers[0]) * jac))
 
     return attempt
 
 
 def _compare(function, attempt, numbers, y, first, atol, f, args):
     """ValueError where a compiled step is not the step; every one by itself, from where the last one ended."""
-    y = without_zeros(y)
-    with torch.inference_mode(False), torch.no_grad():
-        t, h, y, atol, rtol = *numbers[:2].to(y.dtype), y.clone(), atol.clone(), float(numbers[-1])
-        if first is not None:
-            first = attempt(t.clone(), torch.zeros_like(y[0]), y, None, f, args)[2][0]
-    rows, ends, stages = function(numbers, y.clone(), None if first is None else first.clone(), atol, f, args)
-    with torch.inference_mode(False), torch.no_grad():
-        for (t, h, ratio), found, found_ks in zip(rows.tolist(), ends.clone(), stages.clone(), strict=True):
-            t, h = (torch.scalar_tensor(x, dtype=y.dtype, device=y.device) for x in (t, h))
-            expected, error, ks = attempt(t, h, y, None, f, args)
-            agree(found, expected, y)
-            agree(found_ks.flatten(), torch.stack(ks).flatten(), y)
-            if error is not None:
-                scale = atol + rtol * torch.maximum(y.abs(), expected.abs())
-                size = (error / scale).square().mean().sqrt()
-                agree(y.new_tensor([ratio]), size.view(1), y / scale, 1e-3)
-            if ratio <= 1:
-                y = found
+    y, rtol = without_zeros(y), float(numbers[-1])
+    if first is not None:
+        t = numbers[0].to(y.dtype)
+        first = attempt(t, torch.zeros_like(t), y, None, f, args)[2][0]
+    rows, ends, stages = function(numbers, y, first, atol, f, args)
+    for (t, h, ratio), found, found_ks in zip(rows.tolist(), ends, stages, strict=True):
+        t, h = (torch.scalar_tensor(x, dtype=y.dtype, device=y.device) for x in (t, h))
+        expected, error, ks = attempt(t, h, y, None, f, args)
+        agree(found, expected, y)
+        agree(found_ks.flatten(), torch.stack(ks).flatten(), y)
+        if error is not None:
+            scale = atol + rtol * torch.maximum(y.abs(), expected.abs())
+            size = (error / scale).square().mean().sqrt()
+            agree(y.new_tensor([ratio]), size.view(1), y / scale, 1e-3)
+        if ratio <= 1:
+            y = found

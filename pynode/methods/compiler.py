@@ -4,6 +4,7 @@ anybody gets their results, and whose failures are sentences."""
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import re
 import weakref
@@ -11,10 +12,6 @@ import weakref
 import torch
 
 _KEPT = "_pynode_compiled"
-
-
-class Uncompilable(ValueError):
-    """The compiler does not take the function."""
 
 
 class Kept(dict):
@@ -42,40 +39,61 @@ class Kept(dict):
 
 
 class Compiled:
-    """The function that make() returns, with what it is made of: (function, attempt), compiled.
+    """A function that is compiled, in the first of some ways that the compiler takes.
 
-    module: keeps it under the key. compare(function, attempt, *inputs) raises where the compiled function errs (``agree``), and
-    is called once, with the inputs of the first call. graphed: as CUDA graphs, where the device has them.
+    ways: each makes (function, attempt), the function and what it is made of. module: keeps what is compiled under the key.
+    compare(function, attempt, *inputs) raises where the compiled function errs (``agree``), and is called once, with the inputs
+    of the first call. graphed: as CUDA graphs, where the device has them.
     """
 
-    def __init__(self, module, key, make, compare, backend, device, graphed=False):
-        kept, key = Kept.of(module), (*key, backend, device)
-        if key not in kept:
-            function, attempt = make()
+    def __init__(self, module, key, ways, compare, backend, device, graphed=False):
+        self.kept, self.key = Kept.of(module), (*key, backend, device)
+        self.ways, self.compare = ways, compare
+        self.backend, self.options = backend, _options(backend, device, graphed)
+        self._take(self.kept.get(self.key, 0))
+
+    def _take(self, way):
+        kept, place = self.kept, (self.key, way)
+        if place not in kept:
+            function, attempt = self.ways[way]()
             # A code object of its own: torch.compile counts its recompilations, and limits them, by these.
             function.__code__ = function.__code__.replace()
-            options = {"guard_filter_fn": _guards(function.__code__.co_freevars), **_options(backend, device, graphed)}
-            kept[key] = torch.compile(function, fullgraph=True, dynamic=False, backend=backend, options=options)
-            kept[key, "attempt"] = attempt  # until it was compared with
-        self.function, self.compare = kept[key], compare
-        self.unproven = (lambda: kept.pop((key, "attempt"))) if (key, "attempt") in kept else None
+            options = {"guard_filter_fn": _guards(function.__code__.co_freevars), **self.options}
+            kept[place] = torch.compile(function, fullgraph=True, dynamic=False, backend=self.backend, options=options)
+            kept[place, "attempt"] = attempt  # until it was compared with
+        self.way = kept[self.key] = way
+        self.function = kept[place]
 
     def __call__(self, *inputs):
+        """The function at the inputs; to be called under ``outside``. ValueError where it cannot be compiled in any way."""
+        unproven = (self.key, self.way), "attempt"
         try:
-            if self.unproven is not None:
+            if unproven in self.kept:
                 with _quiet():
-                    self.compare(self.function, self.unproven(), *inputs)
-                self.unproven = None
+                    self.compare(self.function, self.kept[unproven], *inputs)
+                del self.kept[unproven]
             return self.function(*inputs)
         except Exception as error:
             if type(error).__module__.split(".")[:2] not in (["torch", "_dynamo"], ["torch", "_inductor"]):
                 raise
-            said = str(error).strip().splitlines()
-            raise Uncompilable(
-                "the steps cannot be compiled: f must be one graph of torch operations, without branches on values, RejectStep "
-                "or calls into NumPy, and a C++ compiler be there; leave compile away "
-                f"({said[0] if said else type(error).__name__})"
-            ) from error
+            if self.way + 1 == len(self.ways):
+                self._take(0)  # what is wrong may change
+                said = " ".join(str(error).split())[:200] or type(error).__name__
+                raise ValueError(
+                    "the steps cannot be compiled: f must be one graph of torch operations with derivatives, without branches "
+                    "on values, RejectStep or calls into NumPy, and a C++ compiler be there; leave compile away "
+                    f"({said})"
+                ) from error
+        self._take(self.way + 1)
+        return self(*inputs)
+
+
+@contextlib.contextmanager
+def outside():
+    """Where compiled functions are called, and their inputs copied: without graph and outside inference mode, in solves with
+    and without gradient, so that one compilation serves both."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 def agree(found, expected, y, tol=None):
@@ -105,6 +123,8 @@ def _options(backend, device, graphed):
     """What the compiler is told beside the graph."""
     if backend != "inductor":
         return {}
+    # Torch 2.13 imports it after the first trace; where that one fails, every trace after the import fails as well.
+    importlib.import_module("torch._inductor.compile_fx")
     return {"cpp_wrapper": True} if device.type == "cpu" else {"triton.cudagraphs": graphed}
 
 
@@ -125,11 +145,14 @@ def _guards(own):
 
 @contextlib.contextmanager
 def _quiet():
-    """Inductor warns that LAPACK is called in a slower way than other operations; there is nothing to be done about it."""
-    logger = logging.getLogger("torch._inductor.ir")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Without the logs of what cannot be helped: that LAPACK is called in a slower way than other operations, and the traces of
+    what cannot be traced, where there is another way, or an exception tells."""
+    loggers = [logging.getLogger(name) for name in ("torch._inductor.ir", "torch._subclasses.fake_tensor")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -52,6 +52,7 @@ class RosenbrockMethod(OneStep):
         tb, mass = self.tableau, field.mass
         rows, rows_c, b, b_err = self.rows
         us, gamma, nodes, drifts = [], *self.numbers
+        size = column(h).to(y.dtype) if isinstance(h, torch.Tensor) else h
         for i in range(tb.stages):
             f = field(t + nodes[i] * h, combine(y, 1.0, rows[i], us))
             if mass is None or not rows_c[i].indices:
@@ -59,7 +60,7 @@ class RosenbrockMethod(OneStep):
             else:
                 rhs = f + mass.times(combine(None, 1 / h, rows_c[i], us))
             if slope is not None and drifts[i] != 0:
-                rhs = rhs + (column(h) * drifts[i]) * slope
+                rhs = rhs + (size * drifts[i]) * slope
             # (M/(gamma h) - J) u = rhs, scaled by gamma h so that the matrix is M - gamma h J.
             us.append(solver.solve(rhs, h * gamma))
             field.stats.nsolve += 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from ..algebra.linear import UNROLLED, gauss_jordan
-from .compiled import Uncounted, linearised, prepared
-from .compiler import Compiled, agree, without_zeros
+from .compiled import Uncounted, linearised, modes, prepared
+from .compiler import Compiled, agree, outside, without_zeros
 from .rosenbrock import RosenbrockMethod
 
 # A function for each of a few sizes, to which rows are filled up: torch 2.13 takes a number of rows that is left open for that
@@ -30,8 +32,8 @@ class CompiledRows:
     def _compile(self, field, tol, size):
         method, by_row = self.method, tuple(field.by_row(a) for a in field.args)
 
-        def make():
-            attempt = _attempt(prepared(method), field, self.implicit)
+        def make(forward):
+            attempt = _attempt(prepared(method), field, self.implicit, forward)
 
             def function(t, h, y, first, rtol, atol, f, args):
                 y1, error, ks = attempt(t, h, y, first, f, args)
@@ -44,7 +46,8 @@ class CompiledRows:
             return function, attempt
 
         key = "rows", size, method.name, method.adaptive, type(field.f), field.dtype, field.layout.key, by_row, tol.atol.dim()
-        return Compiled(field.f, key, make, _compare, self.backend, field.device, self.graphed)
+        ways = [partial(make, forward) for forward in modes(method)]
+        return Compiled(field.f, key, ways, _compare, self.backend, field.device, self.graphed)
 
     def step(self, field, t, h, y, first, tol):
         """(y1 (m, n), ratio of the error (m,) NumPy, stages (s, m, n)) of a step of every row from t by h, (m,) float64.
@@ -56,16 +59,16 @@ class CompiledRows:
         if size not in self.functions:
             self.functions[size] = self._compile(field, tol, size)
         self._count(count)
-        filled = torch.arange(size, device=y.device).clamp_max(count - 1)
+        with outside():
+            filled = torch.arange(size, device=y.device).clamp_max(count - 1)
 
-        def fill(x, own=True):
-            # Copies are of the mode of this solve, whoever made the originals: no other compilation for another mode.
-            return x.detach().index_select(0, filled) if own else x
+            def fill(x, own=True):
+                return x.detach().index_select(0, filled) if own else x
 
-        first = fill(first) if self.carried else None
-        args = tuple(fill(a, field.by_row(a)) for a in field.args)
-        rtol, atol = torch.full_like(t[0], tol.rtol), fill(tol.atol, tol.atol.dim() == 2)
-        y1, ratio, ks = self.functions[size](fill(t), fill(h), fill(y), first, rtol, atol, field.f, args)
+            first = fill(first) if self.carried else None
+            args = tuple(fill(a, field.by_row(a)) for a in field.args)
+            rtol, atol = torch.full_like(t[0], tol.rtol), fill(tol.atol, tol.atol.dim() == 2)
+            y1, ratio, ks = self.functions[size](fill(t), fill(h), fill(y), first, rtol, atol, field.f, args)
         return y1[:count], ratio[:count].cpu().numpy() if self.method.adaptive else None, ks[:, :count]
 
     def _count(self, rows):
@@ -101,7 +104,7 @@ class _Inverses:
         return (self.inverse * b.unsqueeze(1)).sum(2) if self.small else torch.bmm(self.inverse, b.unsqueeze(2)).squeeze(2)
 
 
-def _attempt(method, field, implicit):
+def _attempt(method, field, implicit, forward):
     layout, clock = field.layout, field.clock
 
     def explicit(t, h, y, first, f, args):
@@ -109,9 +112,9 @@ def _attempt(method, field, implicit):
 
     def rosenbrock(t, h, y, first, f, args):
         plain = _PlainRows(f, layout, clock, args)
+        jac, slope = linearised(plain, t, y, forward)
         eye = torch.eye(layout.size, dtype=y.dtype, device=y.device)
-        columns, slope = linearised(plain, t, y, eye.unsqueeze(1))
-        matrix = eye - (h * method.numbers[0]).to(y.dtype).view(-1, 1, 1) * columns.permute(1, 2, 0)
+        matrix = eye - (h * method.numbers[0]).to(y.dtype).view(-1, 1, 1) * jac
         return method.attempt(plain, t, y, h, slope, _Inverses(matrix))
 
     return rosenbrock if implicit else explicit
@@ -119,16 +122,14 @@ def _attempt(method, field, implicit):
 
 def _compare(function, attempt, t, h, y, first, rtol, atol, f, args):
     """ValueError where a compiled step is not the step."""
-    states = without_zeros(y)
-    with torch.inference_mode(False), torch.no_grad():
-        plain = t.clone(), h.clone(), states.clone()
-        if first is not None:
-            first = attempt(plain[0], torch.zeros_like(plain[1]), plain[2], None, f, args)[2][0]
-        y1, error, ks = attempt(*plain, first, f, args)
-    found, ratio, found_ks = function(t, h, states, None if first is None else first.clone(), rtol, atol, f, args)
-    agree(found, y1, states)
-    agree(found_ks, torch.stack(ks), states)
+    y = without_zeros(y)
+    if first is not None:
+        first = attempt(t, torch.zeros_like(h), y, None, f, args)[2][0]
+    y1, error, ks = attempt(t, h, y, first, f, args)
+    found, ratio, found_ks = function(t, h, y, first, rtol, atol, f, args)
+    agree(found, y1, y)
+    agree(found_ks, torch.stack(ks), y)
     if error is not None:
-        scale = atol + rtol.to(y.dtype) * torch.maximum(states.abs(), y1.abs())
+        scale = atol + rtol.to(y.dtype) * torch.maximum(y.abs(), y1.abs())
         size = (error / scale).square().mean(1, keepdim=True).sqrt()
-        agree(ratio.unsqueeze(1).to(size), size, states / scale, 1e-3)
+        agree(ratio.unsqueeze(1).to(size), size, y / scale, 1e-3)
