@@ -83,8 +83,8 @@ class RowField:
         return flat
 
     def clock(self, t, y):
-        """Times (m,) as functions get to see them: (m, 1, ...), which broadcasts against the rows of y."""
-        return t.to(y.dtype).reshape((len(y),) + (1,) * max(self.rank, 1))
+        """Times (m,) as functions get to see them."""
+        return clock(t, y, self.rank)
 
     def linearised(self, t, y, graph=False):
         """(df/dy (m, n, n), df/dt (m, n) or None where no row depends on t). graph: both differentiable in y and parameters."""
@@ -110,6 +110,11 @@ class RowField:
             found = torch.autograd.grad(out, inputs, unit, allow_unused=True, create_graph=graph)
             jac = y.new_zeros(m, n, n) if found[0] is None else found[0].view(m, n, n)
             return jac, found[1].view(m, n).to(y.dtype) if moving and found[1] is not None else None
+
+
+def clock(t, y, rank):
+    """Times (m,) as functions of rows with so many dimensions get to see them: (m, 1, ...), which broadcasts against y."""
+    return t.to(y.dtype).reshape((len(y),) + (1,) * max(rank, 1))
 
 
 def row_layout(y0):

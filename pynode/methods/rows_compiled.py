@@ -7,6 +7,7 @@ from functools import partial
 import torch
 
 from ..algebra.linear import UNROLLED, gauss_jordan
+from ..rows import clock
 from .compiled import Uncounted, linearised, modes, prepared
 from .compiler import Compiled, agree, outside, without_zeros
 from .rosenbrock import RosenbrockMethod
@@ -85,11 +86,11 @@ class _PlainRows:
 
     mass = None
 
-    def __init__(self, f, layout, clock, args):
-        self.f, self.layout, self.clock, self.args, self.stats = f, layout, clock, args, Uncounted()
+    def __init__(self, f, layout, rank, args):
+        self.f, self.layout, self.rank, self.args, self.stats = f, layout, rank, args, Uncounted()
 
     def __call__(self, t, y):
-        return self.layout.ravel_rows(self.f(self.clock(t, y), self.layout.unravel(y), *self.args), len(y))
+        return self.layout.ravel_rows(self.f(clock(t, y, self.rank), self.layout.unravel(y), *self.args), len(y))
 
 
 class _Inverses:
@@ -105,13 +106,13 @@ class _Inverses:
 
 
 def _attempt(method, field, implicit, forward):
-    layout, clock = field.layout, field.clock
+    layout, rank = field.layout, field.rank  # and not the field, which holds the batch
 
     def explicit(t, h, y, first, f, args):
-        return method.attempt(_PlainRows(f, layout, clock, args), t, y, h, first)
+        return method.attempt(_PlainRows(f, layout, rank, args), t, y, h, first)
 
     def rosenbrock(t, h, y, first, f, args):
-        plain = _PlainRows(f, layout, clock, args)
+        plain = _PlainRows(f, layout, rank, args)
         jac, slope = linearised(plain, t, y, forward)
         eye = torch.eye(layout.size, dtype=y.dtype, device=y.device)
         matrix = eye - (h * method.numbers[0]).to(y.dtype).view(-1, 1, 1) * jac
