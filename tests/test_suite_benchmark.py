@@ -134,3 +134,19 @@ def test_reference_without_the_data():
     made = suite.Stiff("hires", 1e-6)
     found = made.at(1e-9).scipy("Radau")()
     assert found.success and 0 < made.error(found.y.T) < 1e-6
+
+
+def test_compiled_contestants():
+    """Their first solve compiles, and is timed apart."""
+    case, made = suite.case("lotka_volterra").at(1e-4), []
+
+    def by(method, case, field, **options):
+        made.append((method, field is case.problem.field, options))
+        return lambda: ("states", {"steps": 3})
+
+    states, counts = contestants.by_compiled(by, "Tsit5", case, None)()
+    assert states == "states" and counts["steps"] == 3 and counts["compile_s"] >= 0
+    assert made == [("Tsit5", True, {"compile": True})]
+    assert [suite.contestants(kind, None, (), compile=True)[0].name for kind in ("stiff", "not stiff", "stiff gradient")] == [
+        "Rodas5P, compiled", "Tsit5, compiled", "Rodas5P, compiled"
+    ]  # fmt: skip
