@@ -81,6 +81,11 @@ def test_what_changes_a_solve_on_its_way_is_seen():
         solve(field, tensor(1.0, -0.5), TIMES, method="tsit5", events=[jump], compile=c) for c in (False, TRACED)
     )
     assert len(plain.events) == len(compiled.events) > 0 and torch.allclose(compiled.y, plain.y, rtol=0, atol=1e-10)
+    dose = pynode.PresetTimes([0.5], lambda t, y: y + 1.0)  # where the next step, of the same size, was taken ahead without it
+    plain, compiled = (
+        solve(field, tensor(1.0, -0.5), TIMES, method="rk4", step_size=0.02, events=[dose], compile=c) for c in (False, TRACED)
+    )
+    assert torch.allclose(compiled.y, plain.y, rtol=0, atol=1e-10)
     plain, compiled = (
         solve(field, tensor(1.0, -0.5), TIMES, method="tsit5", domain=lambda t, y: bool(y[1] < -0.1), compile=c, throw=False)
         for c in (False, TRACED)

@@ -10,6 +10,7 @@ from compiledcase import TIMES, TRACED, Field
 from torch import nn
 
 from pynode import RejectStep, solve
+from pynode.methods.compiler import Compiled
 from pynode.nn import CNF, ControlledODE, NeuralODE, ZeroOrderHold
 
 
@@ -83,10 +84,11 @@ def test_what_changes_in_the_field_is_seen():
 
 
 @pytest.mark.parametrize("batched", [False, True])
-def test_what_has_no_forward_mode_to_trace(batched):
+def test_what_has_no_forward_mode_to_trace(batched, monkeypatch):
     """layer_norm: the Jacobian is made in reverse mode, and the next solve knows it."""
     torch.manual_seed(0)
-    tried = []
+    tried, ways, take = [], [], Compiled._take
+    monkeypatch.setattr(Compiled, "_take", lambda self, way: (ways.append(way), take(self, way)))
 
     class Normed(nn.Module):
         def __init__(self):
@@ -105,7 +107,20 @@ def test_what_has_no_forward_mode_to_trace(batched):
     for _ in range(2):
         compiled, plain = (solve(field, y0 if batched else y0[0], TIMES, compile=c, **options).y for c in (count, False))
         assert torch.allclose(compiled, plain, rtol=0, atol=1e-12)
-    assert len(tried) == 1
+    assert len(tried) == 1 and ways == [0, 1, 1]
+
+
+def test_a_number_that_changes_with_every_solve():
+    """It is a constant of what was compiled; in the end the sentence says where it belongs."""
+    class Decay(nn.Module):
+        def forward(self, t, y):
+            return -self.k * y
+
+    field = Decay()
+    with pytest.raises(ValueError, match="as tensors in args"):
+        for i in range(20):
+            field.k = 1.0 + i
+            solve(field, tensor(1.0), [0.0, 0.1], method="BS3", rtol=1e-2, compile=TRACED)
 
 
 def test_models_and_structured_states():

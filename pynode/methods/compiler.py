@@ -76,6 +76,11 @@ class Compiled:
         except Exception as error:
             if type(error).__module__.split(".")[:2] not in (["torch", "_dynamo"], ["torch", "_inductor"]):
                 raise
+            if type(error).__name__ == "FailOnRecompileLimitHit":
+                raise ValueError(
+                    "torch.compile has made the steps on this field again and again, for something in it that changes from "
+                    "solve to solve, and gives up: pass such numbers as tensors in args, or leave compile away"
+                ) from error
             if self.way + 1 == len(self.ways):
                 self._take(0)  # what is wrong may change
                 said = " ".join(str(error).split())[:200] or type(error).__name__
