@@ -9,6 +9,7 @@ import torch
 from .adjoints import registry
 from .adjoints.points import magnitudes
 from .field import VectorField
+from .leaves import leaves_of, unique
 from .problem import ODEProblem
 from .solve import solve
 
@@ -81,9 +82,8 @@ def check_gradients(
         raise ValueError("directions must be at least 1, eps between 0 and 1, and tol positive")
     start = layout.ravel(problem.y0).detach().clone().requires_grad_()
     times = problem.times(layout.device).detach()
-    parameters = VectorField(problem, layout, float(times[0]), params).parameters
-    names = _names(problem.f, parameters)
-    inputs = [start, *parameters]
+    with torch.enable_grad():
+        leaves = VectorField(problem, layout, float(times[0]), params).leaves
 
     def run(adjoint):
         """(flat outputs (T, n), solution)."""
@@ -94,6 +94,14 @@ def check_gradients(
     with torch.enable_grad():
         ys, solution = run(adjoint)
         graph = run(registry.DIRECT)[0] if same_steps else None
+    parameters = leaves.inputs if params is None else leaves.sources
+    if params is None and graph is not None:
+        # What the graph of the whole solve reaches, whether the adjoint has found it or not.
+        known = unique([start, *leaves.sources])
+        parameters = unique([*known, *leaves_of(graph, known)])[1:]
+    parameters = unique(parameters)
+    names = _names(problem.f, parameters)
+    inputs = [start, *parameters]
     generator = torch.Generator().manual_seed(seed)
     scale = ys.detach().abs().amax(0).clamp(min=torch.finfo(ys.dtype).tiny)
     # A component that starts from zero moves in proportion to what it becomes, lest it leaves its domain.

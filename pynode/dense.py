@@ -75,6 +75,7 @@ class Grid:
 class Trajectory:
     """What an integration leaves: its steps (kept where a gradient or dense output needs them) and how it ended.
 
+    f0: y' at the start; f1: y' at (t, y), where a gradient will ask whether f is still the same, else None.
     t: time reached; end: of the last accepted step, later than t where an event cut that step short; ys: (m, n) at
     the first m output times; recording: of the steps, where a gradient or dense output needs them; polynomials: one
     (degree + 1, n) a step where dense output was asked for; hits: events; times: those at which output was asked for, the
@@ -83,6 +84,7 @@ class Trajectory:
 
     def __init__(self, t0, y0, f0, h0):
         self.t0, self.y0, self.f0, self.h0 = t0, y0, f0, h0
+        self.f1 = None
         self.times, self.recording = [t0], None
         self.polynomials, self.slopes, self.hits = [], [], []
         self.t, self.end, self.y, self.ys = t0, t0, y0, [y0]

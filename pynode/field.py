@@ -6,7 +6,10 @@ import copy
 
 import torch
 
+from .evaluation import Beginning, Evaluation, RandomState, Reuse, check_graph, check_same
 from .held import Held
+from .leaves import find_leaves, no_leaves
+from .mapping import allows_vmap
 from .split import SplitField
 from .stats import Stats
 from .status import RejectStep
@@ -15,36 +18,45 @@ from .status import RejectStep
 class VectorField:
     """f(t, y) with y flat, (n,), and t a float.
 
-    parameters: the tensors that gradients reach: those in ``params`` if given, else the module's parameters and the
-    tensors in args that require a gradient; for a plain function, the leaves that it closes over.
-    sources: the tensors that receive their gradients; parts: the implicit and the explicit part of a SplitField, as
-    fields with the same counts; None for any other f.
+    leaves: the tensors that gradients reach; parameters: those to differentiate f in, among them (pynode/leaves.py).
+    start: the first evaluation of f, with its graph's leaves; None where no gradient is wanted or the user named the leaves.
+    parts: the implicit and the explicit part of a SplitField, as fields with the same counts; None for any other f.
     mass: M of M y' = f, None for the identity; structure: how its Jacobians are made and solved with, None for dense.
     compiled: CompiledSteps of whole steps on this field (methods/compiled.py), None where steps are run as they stand.
+    tape: keeps the graphs of evaluations (backends/tape.py), None where they are made again on the way back.
     period: points that ``many`` wants to get together (adjoints/row_points.py); here each stands alone.
     """
 
-    mass = structure = compiled = None
+    mass = structure = compiled = tape = start = together = None
     period = 1
 
-    def __init__(self, problem, layout, t0: float, params=None):
+    def __init__(self, problem, layout, t0: float, params=None, direct=False):
+        """params: the tensors that gradients shall reach, None for all. direct: whether a graph goes through the whole
+        solve, which then needs to know none of them."""
         self.layout, self.stats = layout, Stats()
         self.f, self.args, self.user_jac = problem.f, problem.args, problem.jac
         self.dtype, self.device, self.size, self.flat = layout.dtype, layout.device, layout.size, layout.flat
-        self.held = Held(self.f, self.device)
-        self.parameters = self._find_parameters(problem, t0) if params is None else [p for p in params if p.requires_grad]
-        self.sources = self.parameters
+        self.held = Held(self.f, self.device, self.args)
+        self.reuse = Reuse()
+        self.leaves = no_leaves(self.args) if direct else self._find_leaves(problem, t0, params)
+        self.held.watch(self.leaves.sources)
         self.parts = self._split()
 
-    def isolated(self) -> VectorField:
-        """The same field on args that are leaves, so that no gradient passes through one parameter into another.
+    @property
+    def parameters(self):
+        return self.leaves.parameters
 
-        sources: the tensors of which its parameters are copies, or themselves.
-        """
+    def isolated(self) -> VectorField:
+        """The same field on args that are leaves, so that no gradient passes through one parameter into another."""
         found = copy.copy(self)
-        leaves = {id(a): a.detach().requires_grad_() for a in self.args if isinstance(a, torch.Tensor) and a.requires_grad}
-        found.args = tuple(leaves.get(id(a), a) for a in self.args)
-        found.parameters, found.sources = [leaves.get(id(p), p) for p in self.parameters], self.parameters
+        found.args = self.leaves.args
+        found.parts = found._split()
+        return found
+
+    def extended(self, lost) -> VectorField:
+        """The same field with parameters that turned out to be used; LostLeaves where they are unknown."""
+        found = copy.copy(self)
+        found.leaves = self.leaves.extended(lost)
         found.parts = found._split()
         return found
 
@@ -55,21 +67,62 @@ class VectorField:
     def _part(self, f):
         """The field of one part of f. A user's Jacobian is that of the whole, and so of no use to it."""
         part = copy.copy(self)
-        part.f, part.user_jac = f, None
+        part.f, part.user_jac, part.start = f, None, None
         return part
 
-    def _find_parameters(self, problem, t0):
-        def evaluate(args):
-            y0 = self.layout.ravel(problem.y0).detach()
-            time = torch.full((), t0, dtype=self.dtype, device=self.device)
-            return self.layout.ravel(self._called_first(self.f, time, self.layout.unravel(y0), *args))
+    def _find_leaves(self, problem, t0, params):
+        y0 = self.layout.ravel(problem.y0).detach().clone()
+        module = isinstance(self.f, torch.nn.Module)
 
-        return find_parameters(self.f, self.args, evaluate)
+        def evaluate(args):
+            inside = copy.copy(self)
+            inside.args = args
+            time = torch.full((), t0, dtype=self.dtype, device=self.device)
+            # A plain function may turn its state into an array of NumPy, which a leaf forbids.
+            y = y0.clone().requires_grad_(module)
+            random = RandomState(self.device)
+            try:
+                with self.held.replaced():
+                    out = self._called_first(inside.at, time, y)
+            except RejectStep:
+                return None  # an infeasible start, which the integrator will tell
+            first = self.reuse.own(out.detach())
+            graph = Evaluation(first, y, out) if module else None
+            self.start = Beginning(t0, y0, first, random, random.moved(), graph)
+            return out, y
+
+        return find_leaves(self.f, self.args, self.held, evaluate, params)
+
+    @property
+    def once(self) -> bool:
+        """Whether the evaluations of f cannot be repeated, because it draws random numbers or writes its buffers."""
+        return self.held.writes or (self.start is not None and self.start.drawn)
+
+    def settle(self, tape):
+        """Keep the graphs of evaluations in a Tape, or, where it is None, none at all."""
+        self.tape, start = tape, self.start
+        if start is None:
+            return
+        if tape is None:
+            self.start = start._replace(graph=None)
+        elif start.drawn:
+            # The first evaluation has drawn its numbers, and is made once more.
+            self.start = start._replace(graph=None)
+            start.random.restore()
+
+    def note_end(self, path):
+        """Note f where a solve ended, to see later whether it is still the same."""
+        if self.tape is None and path.status.success and not self.once:
+            with torch.no_grad():
+                path.f1 = self._again(path.t, path.y)
 
     def __call__(self, t: float, y):
         """dy/dt at (t, y), (n,)."""
         self.stats.nfe += 1
-        return self.at(torch.scalar_tensor(t, dtype=self.dtype, device=self.device), y)
+        if self.tape is not None:
+            return self.tape.evaluated(self, t, y)
+        out = self.at(torch.scalar_tensor(t, dtype=self.dtype, device=self.device), y)
+        return self.reuse.own(out) if self.reuse.open else out
 
     def slope(self, t: float, y):
         """y' at (t, y), (n,): f itself without a mass matrix."""
@@ -80,7 +133,10 @@ class VectorField:
 
         Outside inference mode, so that constants which a module makes at its first call can serve a graph later.
         """
-        differentiable = torch.is_grad_enabled()
+        differentiable, start = torch.is_grad_enabled(), self.start
+        if start is not None and self.tape is None and not differentiable and start.is_at(t, y):
+            self.stats.nfe += 1
+            return start.f if self.mass is None else self.mass.rate(start.f)
         with torch.inference_mode(False), torch.set_grad_enabled(differentiable):
             return self._called_first(self.slope, t, y)
 
@@ -116,50 +172,45 @@ class VectorField:
             )
         return out
 
+    def check(self, path):
+        """RuntimeError where f is no longer what it was in the solve of a Trajectory, or has no graph."""
+        self.held.check()
+        if path.f0 is None:
+            return
+        drawn = self.start is not None and self.start.drawn
+        with torch.enable_grad():
+            y = path.y0.detach().clone().requires_grad_()
+            out = self._again(path.t0, y)
+        check_same(path.t0, path.y0, path.f0, out.detach(), path.h0, drawn)
+        if not out.requires_grad:
+            check_graph(lambda y: self._again(path.t0, y), path.y0)
+        if path.f1 is not None:
+            with torch.no_grad():
+                now = self._again(path.t, path.y)
+            check_same(path.t, path.y, path.f1, now, path.h0, drawn)
+
+    def probe(self, t: float, y):
+        """f at (t, y), (n,), neither counted nor kept."""
+        return self._called_first(self.at, torch.full((), t, dtype=self.dtype, device=self.device), y)
+
+    def _again(self, t: float, y):
+        """y' at (t, y), (n,), likewise."""
+        out = self.probe(t, y)
+        return out if self.mass is None else self.mass.rate(out)
+
     def rows(self, t, y):
         """f of every row of y, (m, n), in one call with a leading dimension; right only where f broadcasts over it."""
         out = self.f(t, self.layout.unravel(y), *self.args)
         return self.layout.ravel_rows(out, len(y))
 
+    def allows_copies(self, t, y) -> bool:
+        """Whether f at many points is one call, so that further points cost little; t (m,), y (m, n) are such points."""
+        if self.together is None:
+            self.together = allows_vmap(self, t, y)
+        return self.together
+
     def many(self, t, y):
         """f at many points, t (m,) and y (m, n) -> (m, n): one call under vmap where f allows it, else a loop."""
-        try:
+        if self.allows_copies(t, y):
             return torch.func.vmap(self.at)(t, y)
-        except (RuntimeError, ValueError, TypeError, NotImplementedError):
-            return torch.stack([self.at(ti, yi) for ti, yi in zip(t, y)])
-
-
-def find_parameters(f, args, evaluate) -> list:
-    """The tensors that gradients reach: parameters of a module, those in args, leaves that a plain function closes over, or
-    that a module without parameters holds (a replica of DataParallel has tensors in their place).
-
-    evaluate(args) -> f at the start, a tensor, in whose graph the leaves are found.
-    """
-    if not torch.is_grad_enabled():
-        return []
-    found = [a for a in args if isinstance(a, torch.Tensor) and a.requires_grad]
-    plain = isinstance(f, SplitField) and not all(isinstance(part, torch.nn.Module) for part in (f.implicit, f.explicit))
-    own = list(f.parameters()) if isinstance(f, torch.nn.Module) and not plain else []
-    if own:
-        return [p for p in own if p.requires_grad] + found
-    known = {id(p) for p in found}
-    try:
-        out = evaluate(tuple(a.detach() if isinstance(a, torch.Tensor) else a for a in args))
-    except RejectStep:
-        return found  # an infeasible start, which the integrator will tell
-    return found + [leaf for leaf in _leaves(out) if id(leaf) not in known]
-
-
-def _leaves(out):
-    """The leaf tensors in the graph of out."""
-    leaves, seen, todo = [], set(), [out.grad_fn]
-    while todo:
-        node = todo.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        leaf = getattr(node, "variable", None)
-        if leaf is not None:
-            leaves.append(leaf)
-        todo.extend(parent for parent, _ in node.next_functions)
-    return leaves
+        return torch.stack([self.at(ti, yi) for ti, yi in zip(t, y)])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 
-from .field import find_parameters
+from .evaluation import RandomState, Reuse, check_graph, check_same
+from .held import Held
+from .leaves import find_leaves, no_leaves, own_leaf
 from .stats import Stats
 from .status import RejectStep
 from .tree import Layout
@@ -15,46 +19,86 @@ class RowField:
 
     f is called with t of shape (m, 1, ...), which broadcasts against the rows, y with its leading dimension m, and the
     tensors among args whose first dimension is the batch's cut to the same rows. ``select`` leaves rows out, for good.
-    parameters: the tensors that gradients reach, as those of a VectorField. compiled: CompiledRows of whole steps
-    (methods/rows_compiled.py), None where steps are run as they stand.
+    by_row: whether each argument of f belongs to the rows. leaves, parameters: the tensors that gradients reach, as those
+    of a VectorField. compiled: CompiledRows of whole steps (methods/rows_compiled.py), None where steps are run as they
+    stand. drawn: whether f draws random numbers.
     """
 
     mass = structure = compiled = None  # a batch of small dense systems
 
-    def __init__(self, problem, stats=None, args=None, layout=None, batch=None, parameters=()):
-        self.problem, self.stats, self.parameters = problem, stats if stats is not None else Stats(), parameters
-        if layout is None:
-            layout, batch = row_layout(problem.y0)
-        self.layout, self.batch = layout, batch
+    def __init__(self, problem):
+        self.problem, self.stats = problem, Stats()
+        self.layout, self.batch = row_layout(problem.y0)
+        layout = self.layout
         self.f, self.user_jac = problem.f, problem.jac
         self.dtype, self.device, self.size = layout.dtype, layout.device, layout.size
-        self.args = args if args is not None else problem.args
+        self.args = problem.args
+        # Of the whole batch: when few rows are left, an argument may have their number by chance.
+        self.by_row = [isinstance(a, torch.Tensor) and a.dim() > 0 and len(a) == self.batch for a in self.args]
         self.rank = len(layout.shapes[0]) if layout.single else 1
+        self.held, self.reuse = Held(self.f, self.device, self.args), Reuse()
+        self.leaves, self.drawn = no_leaves(self.args), False
 
-    def find_parameters(self, t, y, given):
+    @property
+    def parameters(self):
+        return self.leaves.parameters
+
+    def find_leaves(self, t, y, given):
         """Note the tensors that gradients reach: those given that require them, else all that f at (t, y) depends on."""
+        y = y.detach().clone()
 
         def evaluate(args):
-            return RowField(self.problem, self.stats, args, self.layout, self.batch).at(t, y.detach())
+            random = RandomState(self.device)
+            with self.held.replaced():
+                out = self.on(args).at(t, y)
+            self.drawn = random.moved()
+            return out, y
 
-        found = find_parameters(self.f, self.args, evaluate) if given is None else [p for p in given if p.requires_grad]
-        self.parameters = found
+        self.leaves = find_leaves(self.f, self.args, self.held, evaluate, given)
+        self.held.watch(self.leaves.sources)
+
+    def on(self, args):
+        """The same field on other args."""
+        found = copy.copy(self)
+        found.args = args
+        return found
+
+    def isolated(self):
+        """The same field on args that are leaves, so that no gradient passes through one parameter into another."""
+        return self.on(self.leaves.args)
+
+    def extended(self, lost):
+        """The same field with parameters that turned out to be used; LostLeaves where they are unknown."""
+        found = copy.copy(self)
+        found.leaves = self.leaves.extended(lost)
+        return found
+
+    def check(self, t, y, before, h):
+        """RuntimeError where f at the start, t (B,) and y (B, n), is no longer ``before``; h: the first steps, (B,)."""
+        self.held.check()
+        smallest = float(abs(h).min()) if len(h) else 0.0
+        with torch.enable_grad():
+            points = y.detach().clone().requires_grad_()
+            out = self.at(t, points)
+        check_same(float(t[0]), y, before, out.detach(), smallest, self.drawn)
+        if not out.requires_grad:
+            check_graph(lambda y: self.at(t, y), y)
 
     def select(self, keep):
         """The field of the rows in keep, an index or mask (m,)."""
-        args = tuple(a[keep] if self.by_row(a) else a for a in self.args)
-        count = int(keep.sum()) if keep.dtype == torch.bool else len(keep)
-        found = RowField(self.problem, self.stats, args, self.layout, count, self.parameters)
-        found.compiled = self.compiled
+        args = zip(self.args, self.by_row, strict=True)
+        found = self.on(tuple(a[keep] if by_row else a for a, by_row in args))
+        found.batch = int(keep.sum()) if keep.dtype == torch.bool else len(keep)
         return found
-
-    def by_row(self, a):
-        """Whether an argument of f belongs to the rows, one entry of its first dimension to each."""
-        return isinstance(a, torch.Tensor) and a.dim() > 0 and len(a) == self.batch
 
     def __call__(self, t, y):
         """dy/dt of every row."""
         self.stats.nfe += len(y)
+        out = self.at(t, y)
+        return self.reuse.own(out) if self.reuse.open else out
+
+    def probe(self, t, y):
+        """dy/dt of every row, neither counted nor kept."""
         return self.at(t, y)
 
     def at(self, t, y):
@@ -101,7 +145,9 @@ class RowField:
         with torch.inference_mode(False), torch.enable_grad():
             copies = which.repeat_interleave(n)
             states = y[copies] if graph else y.detach()[copies].requires_grad_()
-            times = t.detach()[copies].requires_grad_(moving)
+            times = t.detach()[copies]
+            if moving:
+                own_leaf(times)
             out = self.select(copies).at(times, states)
             if not out.requires_grad:
                 return y.new_zeros(m, n, n), None

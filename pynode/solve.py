@@ -8,13 +8,13 @@ import torch
 
 from . import functional
 from .adjoints import registry as adjoints
-from .adjoints.base import Integrate, Once
+from .adjoints.base import Gradient, Integrate, Once
 from .adjoints.choose import choose as choose_adjoint
 from .algebra.consistent import consistent as make_consistent
 from .algebra.mass import Mass
 from .algebra.structure import blocks, structure_of
 from .backends import registry as backends
-from .backends.graphless import without_graph
+from .backends.graphless import serves_inference, without_graph
 from .events import as_events, as_times
 from .failure import Case, examine, occurred
 from .field import VectorField
@@ -134,7 +134,7 @@ def solve(
     times = problem.times(layout.device)
     values = times.detach().tolist()
     watched, presets = as_events(events)
-    field = VectorField(problem, layout, values[0], params)
+    field = VectorField(problem, layout, values[0], params, direct)
     field.mass, field.structure = Mass.of(problem.mass, layout), structure_of(structure, method, problem)
     if compile:
         structured = any(x is not None for x in (problem.jac, field.mass, field.structure, field.parts))
@@ -151,21 +151,26 @@ def solve(
         method = engine.method(method)
         if controller is not None:
             method = method.controlled(controller)
-    taken, why = field if direct else field.isolated(), ""
+    taken, why = (field if direct else field.isolated()), ""
     if compile:
         steps = method if step_size is None else method.fixed()
         taken.compiled = CompiledSteps(steps, taken, compiler, ahead=callback is None)
     if choosing_adjoint:
         adjoint, why = choose_adjoint(field, method)
-    if not direct and torch.is_grad_enabled() and (flat.requires_grad or taken.parameters):
+    differentiable = torch.is_grad_enabled() and (flat.requires_grad or taken.leaves.any)
+    if differentiable and not direct:
         adjoint.check(taken, method)
+    taken.settle(adjoint.tape(taken, method) if differentiable and not direct else None)
+    inference = callback is None and taken.tape is None and not direct
+    inference = inference and serves_inference(taken, values[0], flat.detach())
+    field.start = None  # it may hold a graph
     needs_time = times.requires_grad and torch.is_grad_enabled()
 
     def leg(start, values, watch):
         """From values[0] to values[-1]; start: (n,)."""
         if values[0] != begin:  # a reset state may violate the algebraic equations
             start = make_consistent(field, values[0], values[-1], start, atol, rtol, consistent)
-        wanted = torch.is_grad_enabled() and (start.requires_grad or bool(taken.parameters))
+        wanted = torch.is_grad_enabled() and (start.requires_grad or taken.leaves.any or direct)
 
         def run(y, record, curved):
             return engine.integrate(taken, method, y, values, options, atol, record, curved, needs_time, watch, limits)
@@ -175,9 +180,10 @@ def solve(
         else:
             record = adjoint.record if wanted and adjoint.needs == "steps" else None
             curved = dense or (wanted and adjoint.needs == "dense")
-            path = without_graph(lambda: run(start.detach(), record, curved), callback is None)
+            path = without_graph(lambda: run(start.detach().clone(), record, curved), inference)
             if wanted:
                 adjoint.admit(taken, path)
+                taken.note_end(path)
         count = len(path.ys)
 
         def differentiable(queries, outputs):
@@ -185,15 +191,8 @@ def solve(
             if not wanted or direct:
                 return outputs()
 
-            def pullback(grads):
-                with field.held.again(taken.parameters):
-                    return adjoint.pullback(taken, method, path, queries[: len(grads)], grads, flat_options)
-
-            def second(grads, vectors):
-                with field.held.again(taken.parameters):
-                    return adjoint.second(taken, path, queries[: len(grads)], grads, vectors)
-
-            return Integrate.apply(outputs, pullback, second, start, *taken.sources)
+            gradient = Gradient(adjoint, taken, method, path, queries, flat_options)
+            return Integrate.apply(outputs, gradient.pullback, gradient.second, start, *taken.leaves.inputs)
 
         def between(queries):
             """The states at times inside the leg, (m, n), from the polynomials of the steps."""
@@ -206,6 +205,7 @@ def solve(
     bounds = boundaries(presets, as_times(jumps, "jumps"), values)
     course = Course(field, leg, values, watched, bounds, needs_time)
     course.run(flat, times[0].to(torch.float64))
+    field.held.seal()
     ys, reached = course.ys, times[: len(course.ys)]
     if needs_time:
         ys = _move_outputs(ys, course.slopes, reached)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .adjoints import discrete_rows
 from .adjoints.base import Integrate
 from .adjoints.discrete import DiscreteAdjoint
-from .adjoints.row_points import RowPart
-from .backends.graphless import without_graph
+from .adjoints.rows_gradient import RowGradient
+from .backends.graphless import serves_inference, without_graph
 from .backends.row_steps import RowSteps
 from .backends.torch_batched import Spans, integrate
 from .failure import Case, examine, occurred
 from .field import VectorField
-from .held import Held
 from .methods.bdf import BDF
 from .methods.compiled import check
 from .methods.dirk import DIRK
@@ -64,28 +62,29 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
     layout = field.layout
     flat = layout.ravel_rows(problem.y0, field.batch)
     times = problem.row_times(flat.device, field.batch)
-    held = Held(problem.f, flat.device)
     atol, moments = options.flat_atol(layout, flat), times.detach()
     check_independent(field, moments[0], flat.detach())
-    field.find_parameters(moments[0], flat, params)
+    field.find_leaves(moments[0], flat, params)
+    taken = field.isolated()
     moving = times.requires_grad and torch.is_grad_enabled()
     if options.step_size is not None:
         method = method.fixed()
     if compiler is not None:
-        field.compiled = CompiledRows(method, field, compiler)
+        taken.compiled = CompiledRows(method, taken, compiler)
+    inference = not field.leaves.any and not flat.requires_grad and not moving
+    inference = inference and serves_inference(taken, moments[0], flat.detach())
     stepper, values, stops = STEPPERS[type(method)], moments.cpu().numpy(), np.sort(options.tstops)
 
     def leg(rows, start, t, end, place, attempts, watch):
-        wanted = torch.is_grad_enabled() and (start.requires_grad or bool(field.parameters))
+        wanted = torch.is_grad_enabled() and (start.requires_grad or taken.leaves.any)
         steps = RowSteps() if wanted else None
         index = torch.from_numpy(rows).to(flat.device)
         spans = Spans(t, end, values[:, rows], place, stops, attempts)
 
         def run():
-            own = field if len(rows) == field.batch else field.select(index)
-            return integrate(own, stepper, method, start.detach(), spans, options, atol, steps, moving, watch)
+            own = taken if len(rows) == taken.batch else taken.select(index)
+            return integrate(own, stepper, method, start.detach().clone(), spans, options, atol, steps, moving, watch)
 
-        inference = not wanted and not moving
         path = without_graph(run, inference)
         counts = path.place - place
         row = np.repeat(np.arange(len(rows)), counts)
@@ -100,11 +99,10 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
                 when.insert(1, hits.t), who.insert(1, hits.row)
             when, who = np.concatenate(when), np.concatenate(who)
 
-            def pullback(grads):
-                with held.again(field.parameters):
-                    return discrete_rows.pullback(RowPart(field, index), method, steps, when, who, grads)
-
-            joined = Integrate.apply(lambda: joined.detach(), pullback, _no_second, start, *field.parameters)
+            gradient = RowGradient(taken, index, method, steps, when, who)
+            joined = Integrate.apply(
+                joined.detach, gradient.pullback, _no_second, start, *taken.leaves.inputs
+            )
         elif inference:
             joined = joined.clone()  # a tensor of inference mode would be none that a graph can use
         ys, marks, ends = joined.split([len(part) for part in parts])
@@ -112,6 +110,7 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
         return RowLeg(ys, made, row, slopes, marks, ends, path.t, path.statuses, path.attempts)
 
     course = RowCourse(field, leg, values, *events, jumps, moving).run(flat, times[0])
+    field.held.seal()
     place, row, states, slopes = course.outputs()
     at = torch.from_numpy(place).to(flat.device), torch.from_numpy(row).to(flat.device)
     ys = flat.new_full((len(times), *flat.shape), torch.nan).index_put(at, states)
@@ -127,7 +126,7 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
         single = ODEProblem(lambda t, y: own.at(t.reshape(1), y.unsqueeze(0)).squeeze(0), end, span)
         events = occurred(course.records[row], course.events, course.counts[row], float(course.t[row]))
         alone = VectorField(single, Layout(end), span[0], [])
-        alone.held = held
+        alone.held = field.held
         return examine(Case(
             problem, alone, layout, method, method.name, course.statuses[row],
             float(course.t[row]), end, flat[row], span, options, bounds, outputs, [], int(course.attempts[row]), [], None,

@@ -8,6 +8,7 @@ import torch
 
 from ..algebra.newton import THIRD
 from ..backends.recording import Recording
+from ..leaves import LostLeaves
 
 
 class Adjoint(ABC):
@@ -23,6 +24,10 @@ class Adjoint(ABC):
     def record(self, field, method, tol):
         """The Recording of the forward solve, for adjoints that need steps."""
         return Recording(field, method, tol)
+
+    def tape(self, field, method):
+        """What keeps the graphs of the evaluations of the forward solve, None where they are made again."""
+        return None
 
     def check(self, field, method):  # noqa: B027  most serve everything
         """ValueError where it does not serve this field under the forward method. Asked once, before the solve."""
@@ -45,6 +50,56 @@ class Adjoint(ABC):
         raise NotImplementedError(
             f"{self.name} has first derivatives alone: for second ones use adjoint='discrete' or 'direct', backend='torch'"
         )
+
+
+class Gradient:
+    """The gradient of one leg of a solve: of the outputs at the times ``queries`` in its start and in the tensors of f."""
+
+    def __init__(self, adjoint, field, method, path, queries, options):
+        self.adjoint, self.field, self.method = adjoint, field, method
+        self.path, self.queries, self.options = path, queries, options
+        self.inputs = [*field.leaves.parameters, *field.leaves.spare]
+
+    def pullback(self, grads):
+        """(cotangent of the start (n,), cotangents of the inputs) for those of the outputs, (T, n)."""
+        times = self.queries[: len(grads)]
+
+        def run(field):
+            return self.adjoint.pullback(field, self.method, self.path, times, grads, self.options)
+
+        return self._run(run, taped=True)
+
+    def second(self, grads, vectors):
+        """See Adjoint.second."""
+        times = self.queries[: len(grads)]
+
+        def run(field):
+            count = len(field.parameters)
+            moved = [torch.zeros_like(x) if v is None else v for v, x in zip(vectors[1:], self.inputs, strict=True)]
+            gbar, ybar, *found = self.adjoint.second(field, self.path, times, grads, [vectors[0], *moved[:count]])
+            return (gbar, ybar), found
+
+        (gbar, ybar), found = self._run(run, taped=False)
+        return gbar, ybar, *found
+
+    def _run(self, run, taped):
+        """(first, cotangents beside the inputs) of run(field) -> (first, cotangents beside field.parameters).
+
+        taped: whether the graphs that were kept serve, so that f need not be what it was.
+        """
+        with self.field.held.again(self.field.parameters):
+            self.field.held.check()
+            recording = self.path.recording
+            if not (taped and recording is not None and recording.taped):
+                self.field.check(self.path)
+            while True:
+                try:
+                    first, found = run(self.field)
+                except LostLeaves as lost:
+                    # Tensors within the reach of f, which it did not use at the start.
+                    self.field = self.field.extended(lost.leaves)
+                else:
+                    return first, self.field.leaves.beside(found, self.inputs)
 
 
 class Integrate(torch.autograd.Function):

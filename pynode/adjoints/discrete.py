@@ -3,11 +3,13 @@ steps are differentiated backwards, each once."""
 
 from __future__ import annotations
 
+import math
 import re
 
 import torch
 
 from ..backends.recording import Recording
+from ..backends.tape import SHARE, Tape, free_bytes
 from ..methods.auto import AutoSwitch
 from ..methods.bdf import BDF
 from ..methods.dirk import DIRK
@@ -28,6 +30,7 @@ from . import (
 )
 from .base import Adjoint
 from .outputs import Outputs
+from .points import added
 
 # Above this size explicit methods go back by vector-Jacobian products instead of Jacobians (benchmarks/gradient.py).
 JACOBIANS_UP_TO = 32
@@ -40,8 +43,12 @@ REPLAYS = {
     RosenbrockMethod: discrete_rosenbrock,
     Radau: discrete_radau,
 }
-# The same a step at a time, where the Jacobian has a structure.
-STEPWISE = {DIRK: stepwise_dirk, RosenbrockMethod: stepwise_rosenbrock}
+# The same a step at a time, where the Jacobian has a structure, or f takes one point at a time.
+STEPWISE = {
+    ExplicitRungeKutta: discrete_rungekutta.sequential,
+    DIRK: stepwise_dirk.pullback,
+    RosenbrockMethod: stepwise_rosenbrock.pullback,
+}
 
 
 class DiscreteAdjoint(Adjoint):
@@ -56,19 +63,38 @@ class DiscreteAdjoint(Adjoint):
     max_memory: the same with as many as fit: bytes, or '500MB', '2GB', '512KiB'; it counts the states and stages kept, not
     the linear algebra of the steps that are at work.
     The gradient is the same in any case.
+
+    keep_graphs: explicit methods keep the graphs of their evaluations, for states of more than JACOBIANS_UP_TO components and
+    as long as they fit in half of the memory that is free. f is then not evaluated again on the way back. False keeps states
+    alone, in a fraction of the memory, and so do checkpoints and max_memory. Where f draws random numbers or writes its
+    buffers (Dropout, batch normalisation) the graphs are kept in any case: such evaluations cannot be repeated.
     """
 
     name = "DiscreteAdjoint"
 
-    def __init__(self, checkpoints=None, max_memory=None):
+    def __init__(self, checkpoints=None, max_memory=None, keep_graphs=True):
         if checkpoints is not None and max_memory is not None:
             raise ValueError("give checkpoints or max_memory, which chooses checkpoints, not both")
         if checkpoints is not None and (not isinstance(checkpoints, int) or isinstance(checkpoints, bool)):
             raise TypeError(f"checkpoints must be a number of states, not {checkpoints!r}")
         if checkpoints is not None and checkpoints < 1:
             raise ValueError(f"checkpoints must be at least 1, not {checkpoints}: the gradient has to start somewhere")
+        if not isinstance(keep_graphs, bool):
+            raise TypeError(f"keep_graphs must be True or False, not {keep_graphs!r}")
+        self.keep_graphs = keep_graphs
         self.checkpoints = checkpoints
         self.max_memory = None if max_memory is None else parse_bytes(max_memory)
+
+    def tape(self, field, method):
+        """The Tape of a solve whose evaluations are kept, else None."""
+        explicit = isinstance(method, ExplicitRungeKutta) and field.compiled is None
+        if not explicit or self.checkpoints is not None or self.max_memory is not None:
+            return None
+        if field.once:
+            return Tape(math.inf)
+        if not self.keep_graphs or field.size <= JACOBIANS_UP_TO:
+            return None
+        return Tape(SHARE * free_bytes(field.device))
 
     def record(self, field, method, tol):
         limit = every = self.checkpoints
@@ -122,7 +148,7 @@ class OneStepSweep:
         for method, first, last in reversed(_runs(self.method, steps)):
             piece = steps[first:last], ends[first:last], inside[first:last]
             self.ybar, found = _one_step(self.field, method, *piece, self.ybar)
-            self.grads = [a + b for a, b in zip(self.grads, found)]
+            self.grads = added(self.grads, found)
 
     def finish(self):
         """(cotangent of y0 (n,), cotangents of the parameters)."""
@@ -138,15 +164,23 @@ def _runs(method, steps):
 
 
 def _one_step(field, method, steps, ends, inside, ybar):
-    for family, module in STEPWISE.items():
-        if isinstance(method, family) and field.structure is not None:
-            return module.pullback(field, method, steps, ends, inside, ybar)
-    if isinstance(method, ExplicitRungeKutta) and field.size > JACOBIANS_UP_TO:
+    explicit = isinstance(method, ExplicitRungeKutta)
+    if explicit and (field.size > JACOBIANS_UP_TO or any(step.tape is not None for step in steps)):
         return discrete_rungekutta.sequential(field, method, steps, ends, inside, ybar)
+    if field.structure is not None or not field.allows_copies(*_first_point(steps)):
+        for family, pullback in STEPWISE.items():
+            if isinstance(method, family):
+                return pullback(field, method, steps, ends, inside, ybar)
     for family, module in REPLAYS.items():
         if isinstance(method, family):
             return onestep.pullback(field, module.Replay, method, steps, ends, inside, ybar)
     raise AssertionError(f"{method.name} has no discrete adjoint")
+
+
+def _first_point(steps):
+    """t (1,) and y (1, n) of the first of some steps."""
+    start = steps[0].start
+    return torch.tensor([steps[0].t], dtype=start.dtype, device=start.device), start.unsqueeze(0)
 
 
 def parse_bytes(given) -> int:

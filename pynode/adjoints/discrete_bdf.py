@@ -11,7 +11,7 @@ import torch
 
 from . import stepwise
 from .outputs import powers
-from .points import chunk_size, jacobians, pull_parameters
+from .points import added, chunk_size, jacobians, pull, pull_parameters
 
 
 class Sweep:
@@ -31,7 +31,7 @@ class Sweep:
             self.zbar, found = _chunk(
                 self.field, self.form, steps[first:last], ends[first:last], inside[first:last], self.zbar
             )
-            self.grads = [a + b for a, b in zip(self.grads, found)]
+            self.grads = added(self.grads, found)
 
     def finish(self):
         """(cotangent of y0 (n,), cotangents of the parameters)."""
@@ -71,10 +71,9 @@ def _through_start(field, form, trajectory, zbar, grads):
     with torch.enable_grad():
         y0 = trajectory.y0.detach().clone().requires_grad_()
         f0 = field.at(torch.full((), trajectory.t0, dtype=y0.dtype, device=y0.device), y0)
-        if f0.requires_grad:
-            found = torch.autograd.grad(f0, [y0, *field.parameters], fbar, allow_unused=True, retain_graph=True)
-            ybar = ybar if found[0] is None else ybar + found[0]
-            grads = [g if x is None else g + x for g, x in zip(grads, found[1:])]
+        (by_y,), found = pull(field, f0, (y0,), fbar)
+    ybar = ybar if by_y is None else ybar + by_y
+    grads = added(grads, found)
     field.stats.backward_nfe += 1
     field.stats.backward_nvjp += 1
     return ybar, grads

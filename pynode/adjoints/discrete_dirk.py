@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 
 from .onestep import Start
-from .points import jacobians, pull_parameters
+from .points import added, jacobians, pull_parameters
 
 
 class Stages(Start):
@@ -77,7 +77,7 @@ class Stages(Start):
         total = None
         for field, part in zip(self.fields, slopes):
             found = pull_parameters(field, self.t_points, self.y_points, torch.cat(part).squeeze(2))
-            total = found if total is None else [a + b for a, b in zip(total, found)]
+            total = found if total is None else added(total, found)
         return total
 
 

@@ -20,7 +20,7 @@ from ..methods.rows_onestep import RowInverse, polynomial
 from . import discrete_dirk
 from .discrete_rows_bdf import pullback as pull_bdf
 from .outputs import powers
-from .points import chunk_size
+from .points import added, chunk_size, pull
 from .row_points import RowPoints
 
 
@@ -104,7 +104,7 @@ def _transitions(field, method, steps, outputs):
             seeds[a:b] = seed = ybar[rows] + outputs.ends[first + a : first + b]
             back = torch.bmm(transition[a:b], seed.unsqueeze(2))
             ybar[rows] = (back if forced is None else back + forced[a:b]).squeeze(2)
-        params = [p + g for p, g in zip(params, replay.parameters(seeds.unsqueeze(2)), strict=True)] if params else params
+        params = added(params, replay.parameters(seeds.unsqueeze(2))) if params else params
     return ybar, params
 
 
@@ -141,9 +141,9 @@ def _again(field, method, steps, outputs):
                 curves = polynomial(start, torch.stack(stages), method.tableau.dense_weights, h if explicit else None)[:, step]
                 pairs.append(((powers(theta, len(curves) - 1, 0, start).T.unsqueeze(2) * curves).sum(0), cotangents))
             values, seeds = zip(*pairs, strict=True)
-            back, *found = torch.autograd.grad(values, [start, *field.parameters], seeds, allow_unused=True, retain_graph=True)
+            (back,), found = pull(field, values, (start,), seeds)
         ybar[:count] = back
-        params = [p if g is None else p + g for p, g in zip(params, found, strict=True)]
+        params = added(params, found)
         field.stats.backward_nvjp += count * method.tableau.stages
     return ybar, params
 

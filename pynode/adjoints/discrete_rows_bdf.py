@@ -13,7 +13,7 @@ from ..algebra.linear import INVERSE_BELOW
 from ..methods.bdf_history import MAX_ORDER, DifferenceHistory, ValueHistory
 from ..methods.rows_history import lagrange, monomials, redifferences
 from .outputs import powers
-from .points import chunk_size, jacobians, pull_parameters
+from .points import added, chunk_size, jacobians, pull, pull_parameters
 from .row_points import RowPoints
 
 
@@ -42,7 +42,7 @@ def pullback(field, method, steps, outputs, spans):
             zbar[rows] = torch.bmm(back[a:e], torch.cat((z, lam - dbar, -lam), 1))
             lambdas[a:e] = lam.squeeze(1)
         found = pull_parameters(points, t, y, c.unsqueeze(1) * lambdas)
-        params = [p + g for p, g in zip(params, found, strict=True)]
+        params = added(params, found)
     return _through_start(field, form, steps, zbar, params)
 
 
@@ -149,9 +149,8 @@ def _through_start(field, form, steps, zbar, params):
     with torch.enable_grad():
         start = y0[order].detach().clone().requires_grad_()
         slope = field.select(order).at(t0[order], start)
-        if slope.requires_grad:
-            found = torch.autograd.grad(slope, [start, *field.parameters], fbar, allow_unused=True, retain_graph=True)
-            ybar = ybar if found[0] is None else ybar + found[0]
-            params = [p if g is None else p + g for p, g in zip(params, found[1:], strict=True)]
+        (by_y,), found = pull(field, slope, (start,), fbar)
+    ybar = ybar if by_y is None else ybar + by_y
+    params = added(params, found)
     field.stats.backward_nvjp += len(ybar)
     return ybar, params

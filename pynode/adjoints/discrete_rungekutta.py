@@ -10,7 +10,7 @@ import torch
 
 from ..algebra.combine import combine
 from .onestep import Chunk, Start
-from .points import jacobians, pull_parameters
+from .points import added, jacobians, pull, pull_parameters
 
 
 class Replay(Start):
@@ -89,21 +89,27 @@ def sequential(field, method, steps, ends, inside, ybar):
         if dense is not None:
             stages = [d[0] if s is None else s + d[0] for s, d in zip(stages, dense[0])]
             start = start + dense[1][0]
-        leaves, values = _replay(field, method, step, count)
+        leaves, values = _kept(step, count) or _replay(field, method, step, count)
         for i in range(count - 1, -1, -1):
             if stages[i] is None or not values[i].requires_grad:
                 continue
-            wanted = [leaves[i], *field.parameters]
-            found = torch.autograd.grad(values[i], wanted, stages[i], allow_unused=True, retain_graph=True)
+            (back,), found = pull(field, values[i], (leaves[i],), stages[i])
             field.stats.backward_nvjp += 1
-            grads = [g if x is None else g + x for g, x in zip(grads, found[1:])]
-            if found[0] is not None:
-                start = start + found[0]
+            grads = added(grads, found)
+            if back is not None:
+                start = start + back
                 for j in range(i):
                     if a[i, j] != 0:
-                        stages[j] = (0 if stages[j] is None else stages[j]) + (h * a[i, j]) * found[0]
+                        stages[j] = (0 if stages[j] is None else stages[j]) + (h * a[i, j]) * back
         ybar = start
     return ybar, grads
+
+
+def _kept(step, count):
+    """The same as _replay, of the evaluations that the solve has kept; None where it has not."""
+    if step.tape is None or len(step.tape) < count:
+        return None
+    return [kept.leaf for kept in step.tape[:count]], [kept.out for kept in step.tape[:count]]
 
 
 def _replay(field, method, step, count):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from ..dense import evaluate
+from .points import added, pull
 
 
 class Sweep:
@@ -60,12 +61,11 @@ class Sweep:
         if not pairs:
             return
         tensors, cotangents = zip(*pairs)
-        wanted = [y, *leaves.values(), *self.field.parameters]
-        ybar, *found = torch.autograd.grad(tensors, wanted, cotangents, allow_unused=True, retain_graph=True)
+        (ybar, *carried), found = pull(self.field, tensors, (y, *leaves.values()), cotangents)
         self.field.stats.backward_nvjp += 1
         self.ybar = self.ybar if ybar is None else ybar
-        self.carried = {name: value for name, value in zip(leaves, found) if value is not None}
-        self.grads = [g if x is None else g + x for g, x in zip(self.grads, found[len(leaves) :])]
+        self.carried = {name: value for name, value in zip(leaves, carried) if value is not None}
+        self.grads = added(self.grads, found)
 
 
 def _leaf(tensor):

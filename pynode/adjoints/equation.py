@@ -9,6 +9,7 @@ import torch
 from ..algebra.jacobian import Jacobian
 from ..algebra.linear import Factorised
 from ..field import VectorField
+from ..leaves import no_leaves
 from ..stats import Stats
 from ..tree import Layout
 
@@ -24,12 +25,14 @@ class AdjointField(VectorField):
     def __init__(self, field, states, direction):
         # Not by way of an ODEProblem: all of it is known and has been checked.
         self.inner = copy.copy(field)  # with counts of its own, and without parameters, whose cotangents cost as much
-        self.inner.parameters, self.inner.stats = [], Stats()
+        self.inner.leaves, self.inner.stats = no_leaves(field.args), Stats()
+        # Where f has parameters their quadrature looks for leaves that were not found.
+        self.given = no_leaves(field.args) if field.parameters else field.leaves
         self.states, self.stats = states, Stats()
         self.direction, self.origin = direction, 0.0
         self.dtype, self.device, self.size = field.dtype, field.device, field.size
         self.layout = Layout(torch.empty(field.size, dtype=field.dtype, device=field.device))
-        self.parameters, self.args, self.parts, self.flat = [], (), None, True
+        self.leaves, self.args, self.parts, self.flat = no_leaves(()), (), None, True
         self.user_jac = self._jacobian
         self.structure = Analytic()
         self.jacobian = Jacobian(self.inner)
@@ -50,6 +53,7 @@ class AdjointField(VectorField):
         with torch.inference_mode(False), torch.enable_grad():
             y = self.states.at(t).detach().requires_grad_()
             out = field.at(torch.full((), t, dtype=self.dtype, device=self.device), y)
+            self.given.check(out, (y,))
             if not out.requires_grad:
                 return torch.zeros_like(lam)
             (pulled,) = torch.autograd.grad(out, y, self.multiplier(lam), allow_unused=True)

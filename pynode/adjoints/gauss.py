@@ -7,7 +7,7 @@ import torch
 from .equation import AdjointField
 from .kronrod import Kronrod
 from .panels import Panels, gauss, integrate_parameters, path_panels
-from .points import ROWS
+from .points import ROWS, added
 from .reverse import Continuous, positive, sweep
 from .states import States
 
@@ -35,7 +35,7 @@ class GaussAdjoint(Continuous):
 
         def consume(panels):
             found = integrate_parameters(field, equation, panels, *rule)
-            total[:] = [a + b for a, b in zip(total, found)]
+            total[:] = added(total, found)
 
         panels = Panels(equation, consume, ROWS // count) if field.parameters else None
         ybar, _ = sweep(self, equation, method, trajectory, times, grads, options, panels)

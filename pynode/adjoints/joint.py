@@ -6,7 +6,7 @@ import torch
 
 from ..norm import GroupTolerance
 from .equation import AdjointField
-from .points import magnitudes
+from .points import magnitudes, pull
 
 
 class JointField(AdjointField):
@@ -18,7 +18,7 @@ class JointField(AdjointField):
 
     def __init__(self, field, states, direction):
         super().__init__(field, states, direction)
-        self.given, self.sources = field.parameters, states is None
+        self.whole, self.given, self.sources = field, field.parameters, states is None
         n = self.inner.size
         self.groups = [n] * (1 + self.sources) + [p.numel() for p in self.given if p.numel()]
         self.size = sum(self.groups)
@@ -32,7 +32,8 @@ class JointField(AdjointField):
             out = field.at(torch.full((), t, dtype=self.dtype, device=self.device), y)
             lam = self.multiplier(z[n : 2 * n] if self.sources else z[:n])
             inputs = [y, *self.given]
-            found = torch.autograd.grad(out, inputs, lam, allow_unused=True) if out.requires_grad else [None] * len(inputs)
+            by_y, by_parameters = pull(self.whole, out, (y,), lam)
+            found = [*by_y, *by_parameters]
         if self.sources:
             rate = out.detach() if field.mass is None else field.mass.rate(out.detach())
             lead.append(-self.direction * rate)

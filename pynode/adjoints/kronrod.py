@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from .panels import integrate_parameters, sample
-from .points import ROWS, magnitudes, push_parameters
+from .points import ROWS, added, magnitudes, push_parameters
 
 # The pair (G3, K7) on [-1, 1]: nodes from the centre outwards, weights of Kronrod's rule, and of Gauss' at the nodes they
 # share. Kronrod (1965); Piessens et al., QUADPACK (1983). The panels are steps already, so that low orders suffice.
@@ -65,7 +65,7 @@ class Kronrod:
         errors = sum(e for _, e, _ in done)
         self.error, self.size = self.error + errors, self.size + sum(size for _, _, size in done)
         found = integrate_parameters(self.field, self.equation, [p for p, _, _ in done], self.nodes, self.kronrod)
-        self.total = [a + b for a, b in zip(self.total, found)]
+        self.total = added(self.total, found)
 
     def _measure(self, panels):
         """(sizes, errors) of the integrals over panels, lists of floats: the largest over the random directions."""

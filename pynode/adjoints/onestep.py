@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 
 from .outputs import powers
-from .points import chunk_size
+from .points import added, chunk_size
 
 
 def pullback(field, replay_type, method, steps, ends, inside, ybar):
@@ -38,7 +38,7 @@ def pullback(field, replay_type, method, steps, ends, inside, ybar):
             # transition[i] maps unit cotangents to columns: its column j is the image of the j-th unit vector.
             ybar = torch.mv(rows[i].t(), ybar) if shifts is None else torch.addmv(shifts[i], rows[i].t(), ybar)
         found = replay.parameters(torch.stack(seeds).unsqueeze(2))
-        grads = [a + b for a, b in zip(grads, found)]
+        grads = added(grads, found)
     return ybar, grads
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..dense import evaluate_each
-from .points import ROWS, pull_parameters
+from .points import ROWS, added, pull_parameters
 
 
 class Panel(NamedTuple):
@@ -99,5 +99,5 @@ def integrate_parameters(field, equation, panels, nodes, weights):
         lengths = torch.tensor([p.b - p.a for p in part], dtype=torch.float64, device=y.device).unsqueeze(1)
         scaled = (equation.direction * lengths * weights.to(y.device)).to(y.dtype).unsqueeze(2) * lam
         found = pull_parameters(field, t.flatten().to(y.dtype), y.flatten(0, 1), scaled.flatten(0, 1))
-        total = [x + g for x, g in zip(total, found)]
+        total = added(total, found)
     return total

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import torch
 
+from ..mapping import pull_stack
+
 # Rows of one vectorised call: large enough to hide its overhead, small enough for caches and memory.
 ROWS = 1 << 14
 # From so many rows one evaluation and n batched backward passes through it cost half of n copies of both.
@@ -21,37 +23,50 @@ def chunk_size(n: int) -> int:
     return max(1, min(ROWS // max(n, 1), (1 << 23) // (n * n)))
 
 
+def pull(field, out, inputs, cotangents, **options):
+    """(cotangents of the inputs, those of the parameters) for those of out: two lists, None where out does not depend on one.
+
+    out: a tensor of f, or a list of tensors, with the graph. LostLeaves where it uses tensors that nobody has found so far.
+    The graph is retained: it may end in one of the user's, where a parameter is itself computed.
+    """
+    outs, cotangents = ((out,), (cotangents,)) if isinstance(out, torch.Tensor) else (out, cotangents)
+    for one in outs:
+        field.leaves.check(one, inputs)
+    pairs = [(one, cotangent) for one, cotangent in zip(outs, cotangents, strict=True) if one.requires_grad]
+    wanted = [*inputs, *field.parameters]
+    if not pairs or not wanted:
+        return [None] * len(inputs), [None] * len(field.parameters)
+    outs, cotangents = zip(*pairs, strict=True)
+    found = torch.autograd.grad(outs, wanted, cotangents, allow_unused=True, retain_graph=True, **options)
+    return list(found[: len(inputs)]), list(found[len(inputs) :])
+
+
+def added(total, found):
+    """total plus found, entry by entry, where there is something to add."""
+    return [a if b is None else a + b for a, b in zip(total, found, strict=True)]
+
+
 def jacobians(field, t, y):
     """df/dy at m points: t (m,), y (m, n) -> (m, n, n)."""
     m, n = y.shape
     field.stats.backward_njac += m
     if field.user_jac is not None:
-        flat = [field.user_jac(ti, field.layout.unravel(yi), *field.args) for ti, yi in zip(t, y)]
-        return torch.stack([j.detach().reshape(n, n) for j in flat]).to(y)
-    if m * n >= WIDE:
-        try:
-            return _pulled(field, t, y, True)
-        except RuntimeError:  # an operation whose derivative cannot be batched
-            pass
-    return _pulled(field, t, y, False)
-
-
-def _pulled(field, t, y, together):
-    """The unit vectors pulled back through f at the points, together through one evaluation or each through a copy of it."""
-    m, n = y.shape
-    copies = 1 if together else n
+        flat = [field.user_jac(ti, field.layout.unravel(yi), *field.args).detach().clone() for ti, yi in zip(t, y)]
+        return torch.stack([jac.reshape(n, n) for jac in flat]).to(y)
+    unit = torch.eye(n, dtype=y.dtype, device=y.device).unsqueeze(1).expand(n, m, n)
+    # Copies of the points take one pass, where that is a single evaluation and not too large.
+    copies = n if m * n < WIDE and field.allows_copies(t, y) else 1
     with torch.enable_grad():
         points = y.detach().repeat(copies, 1).requires_grad_()
         out = field.many(t.repeat(copies), points)
+        field.leaves.check(out, (points,))
         if not out.requires_grad:
             return y.new_zeros(m, n, n)
-        unit = torch.eye(n, dtype=y.dtype, device=y.device).unsqueeze(1).expand(n, m, n)
-        unit = unit if together else unit.reshape(n * m, n)
-        (grad,) = torch.autograd.grad(out, points, unit, allow_unused=True, is_grads_batched=together)
-    return y.new_zeros(m, n, n) if grad is None else grad.view(n, m, n).transpose(0, 1)
-
-
-# Every pass to the parameters retains its graph: it may end in one of the user's, where a parameter is itself computed.
+        if copies == n:
+            (grad,) = torch.autograd.grad(out, points, unit.reshape(n * m, n), allow_unused=True)
+            grad = torch.zeros_like(points) if grad is None else grad
+            return grad.view(n, m, n).transpose(0, 1)
+        return pull_stack(field, "jacobian", [out], [points], [unit])[0].transpose(0, 1)
 
 
 def pull_parameters(field, t, y, cotangents):
@@ -68,47 +83,36 @@ def pull_parameters(field, t, y, cotangents):
             out = field.many(t[i : i + size], y[i : i + size].detach())
         field.stats.backward_nfe += len(out)
         field.stats.backward_nvjp += len(out)
-        if out.requires_grad:
-            grads = torch.autograd.grad(
-                out, field.parameters, cotangents[i : i + size], allow_unused=True, retain_graph=True,
-                create_graph=cotangents.requires_grad,
-            )
-            total = [s if g is None else s + g for s, g in zip(total, grads)]
+        found = pull(field, out, (), cotangents[i : i + size], create_graph=cotangents.requires_grad)[1]
+        total = added(total, found)
     return total
 
 
 def push_parameters(field, t, y, directions):
     """df/dp v at m points for k changes v of the parameters, each a list beside field.parameters: (k, m, n).
 
-    The product w . df/dp v is differentiated in w: reverse mode twice, for all points together.
+    The product w . f differentiated in the parameters along v, then in w: the graph of one batched evaluation serves all v.
     """
+    nothing = y.new_zeros(len(directions), *y.shape)
     with torch.enable_grad():
         out = field.many(t, y.detach())
         field.stats.backward_nfe += len(out)
         field.stats.backward_njvp += len(out) * len(directions)
         if not out.requires_grad:
-            return y.new_zeros(len(directions), *y.shape)
+            return nothing
         w = torch.zeros_like(out, requires_grad=True)
-        pulled = torch.autograd.grad(out, field.parameters, w, create_graph=True, allow_unused=True)
+        pulled = pull(field, out, (), w, create_graph=True)[1]
         used = [i for i, g in enumerate(pulled) if g is not None]
         if not used:
-            return y.new_zeros(len(directions), *y.shape)
+            return nothing
         pulled = [pulled[i] for i in used]
-        changes = [[v[i] for i in used] for v in directions]
+        changes = [torch.stack([v[i] for v in directions]) for i in used]
         size = max(1, PUSHED // w.numel())
         rows = []
-        for i in range(0, len(changes), size):
-            rows.append(_pushed(pulled, w, changes[i : i + size]))
+        for i in range(0, len(directions), size):
+            some = [change[i : i + size] for change in changes]
+            rows.append(pull_stack(field, "tangent", pulled, [w], some)[0])
     return torch.cat(rows)
-
-
-def _pushed(pulled, w, changes):
-    """The derivatives in w, (k, m, n), of the products of what was pulled back with k changes."""
-    try:
-        together = [torch.stack(parts) for parts in zip(*changes, strict=True)]
-        return torch.autograd.grad(pulled, w, together, retain_graph=True, is_grads_batched=True)[0]
-    except RuntimeError:  # an operation whose derivative cannot be batched
-        return torch.stack([torch.autograd.grad(pulled, w, change, retain_graph=True)[0] for change in changes])
 
 
 def magnitudes(parameters):
@@ -127,28 +131,34 @@ def second_order(field, t, y, tangents, slopes, cotangents):
     t (m,), y (m, n); tangents, cotangents: (s, m, n); slopes: (s, m). Returns (grad_y (m, n), grads of the parameters).
     """
     s, m, n = tangents.shape
+    copies = s if field.allows_copies(t, y) else 1
     with torch.enable_grad():
-        time = t.detach().repeat(s).requires_grad_()
-        rows = y.detach().repeat(s, 1).requires_grad_()
+        time = t.detach().repeat(copies).requires_grad_()
+        rows = y.detach().repeat(copies, 1).requires_grad_()
         out = field.many(time, rows)
         field.stats.backward_nfe += m * s
         field.stats.backward_nvjp += m * s
-        nothing = torch.zeros_like(y), [torch.zeros_like(p) for p in field.parameters]
-        if not out.requires_grad:
-            return nothing
-        pulled = torch.autograd.grad(out, (rows, time), cotangents.reshape(m * s, n), create_graph=True, allow_unused=True)
-        total = 0.0
-        if pulled[0] is not None:
-            total = total + (pulled[0] * tangents.reshape(m * s, n)).sum()
-        if pulled[1] is not None:
-            total = total + (pulled[1] * slopes.reshape(m * s)).sum()
+        shape = s // copies, copies * m
+        parts = zip(cotangents.reshape(*shape, n), tangents.reshape(*shape, n), slopes.reshape(shape), strict=True)
+        total = sum(_along(field, out, rows, time, *part) for part in parts)
         if not (isinstance(total, torch.Tensor) and total.requires_grad):
-            return nothing
-        inputs = [rows, *field.parameters]
-        again = {"create_graph": True} if cotangents.requires_grad else {"retain_graph": True}
-        grads = torch.autograd.grad(total, inputs, allow_unused=True, **again)
-    grad_y = torch.zeros_like(y) if grads[0] is None else grads[0].view(s, m, n).sum(0)
-    return grad_y, [torch.zeros_like(p) if g is None else g for g, p in zip(grads[1:], field.parameters)]
+            return torch.zeros_like(y), [torch.zeros_like(p) for p in field.parameters]
+        (grad_y, _), found = pull(field, total, (rows, time), torch.ones_like(total), create_graph=cotangents.requires_grad)
+    grad_y = torch.zeros_like(y) if grad_y is None else grad_y.view(copies, m, n).sum(0)
+    return grad_y, added([torch.zeros_like(p) for p in field.parameters], found)
+
+
+def _along(field, out, rows, time, cotangents, tangents, slopes):
+    """cotangents . (J tangents + df/dt slopes), 0-d, with its graph; 0.0 where f depends on neither."""
+    if not out.requires_grad:
+        return 0.0
+    by_y, by_t = torch.autograd.grad(out, (rows, time), cotangents, create_graph=True, allow_unused=True)
+    total = 0.0
+    if by_y is not None:
+        total = total + (by_y * tangents).sum()
+    if by_t is not None:
+        total = total + (by_t * slopes).sum()
+    return total
 
 
 def jacobian_slopes(field, t, y, tangents, slopes):
@@ -157,21 +167,23 @@ def jacobian_slopes(field, t, y, tangents, slopes):
     t (m,), y (m, n), tangents (m, n), slopes (m,).
     """
     m, n = y.shape
-    unit = torch.eye(n, dtype=y.dtype, device=y.device).repeat_interleave(m, dim=0)
+    copies = n if field.allows_copies(t, y) else 1
+    units = torch.eye(n, dtype=y.dtype, device=y.device).repeat_interleave(m, dim=0).view(n // copies, copies * m, n)
     with torch.enable_grad():
-        time = t.detach().repeat(n).requires_grad_()
-        copies = y.detach().repeat(n, 1).requires_grad_()
-        out = field.many(time, copies)
+        time = t.detach().repeat(copies).requires_grad_()
+        points = y.detach().repeat(copies, 1).requires_grad_()
+        out = field.many(time, points)
         field.stats.backward_njac += m
-        if not out.requires_grad:
-            return y.new_zeros(m, n, n)
-        pulled = torch.autograd.grad(out, (copies, time), unit, create_graph=True, allow_unused=True)
-        total = 0.0
-        if pulled[0] is not None:
-            total = total + (pulled[0] * tangents.repeat(n, 1)).sum()
-        if pulled[1] is not None:
-            total = total + (pulled[1] * slopes.repeat(n)).sum()
-        if not (isinstance(total, torch.Tensor) and total.requires_grad):
-            return y.new_zeros(m, n, n)
-        (grad,) = torch.autograd.grad(total, copies, allow_unused=True)
-    return y.new_zeros(m, n, n) if grad is None else grad.view(n, m, n).transpose(0, 1)
+        rows = []
+        for unit in units:
+            total = _along(field, out, points, time, unit, tangents.repeat(copies, 1), slopes.repeat(copies))
+            rows.append(_gradient(total, points))
+    return torch.cat(rows).view(n, m, n).transpose(0, 1)
+
+
+def _gradient(total, points):
+    """The gradient of total, 0-d or a plain number, in the points; its graph is retained."""
+    if not (isinstance(total, torch.Tensor) and total.requires_grad):
+        return torch.zeros_like(points)
+    (grad,) = torch.autograd.grad(total, points, allow_unused=True, retain_graph=True)
+    return torch.zeros_like(points) if grad is None else grad

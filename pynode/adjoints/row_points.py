@@ -13,7 +13,13 @@ class RowPoints:
 
     def __init__(self, field, index):
         self.field, self.index, self.period = field, index, len(index)
-        self.parameters, self.stats, self.size = field.parameters, field.stats, field.size
+        self.f, self.held, self.layout = field.f, field.held, field.layout
+        self.leaves, self.stats, self.size = field.leaves, field.stats, field.size
+        self.parameters, self.dtype, self.device = field.parameters, field.dtype, field.device
+
+    def allows_copies(self, t, y) -> bool:
+        """f takes any number of points in one call."""
+        return True
 
     def many(self, t, y):
         """f at the points, t (k m,) and y (k m, n) -> (k m, n)."""
@@ -26,7 +32,9 @@ class RowPart:
 
     def __init__(self, field, index):
         self.field, self.index = field, index
-        self.parameters, self.stats, self.size = field.parameters, field.stats, field.size
+        self.leaves, self.stats, self.size = field.leaves, field.stats, field.size
+        self.f, self.held, self.layout = field.f, field.held, field.layout
+        self.parameters, self.dtype, self.device = field.parameters, field.dtype, field.device
 
     def select(self, keep):
         return self.field.select(self.index[keep])

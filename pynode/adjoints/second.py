@@ -13,6 +13,7 @@ import torch
 from ..dense import evaluate
 from ..methods.rosenbrock import RosenbrockMethod
 from .outputs import places
+from .points import pull
 
 
 def replay(field, trajectory, y0, times):
@@ -50,7 +51,8 @@ def pullback(field, trajectory, times, grads, vectors):
         y0, grads = (x.detach().clone().requires_grad_() for x in (trajectory.y0, grads))
         inputs = [y0, *field.parameters]
         ys = replay(field, trajectory, y0, times)
-        pulled = torch.autograd.grad(ys, inputs, grads, create_graph=True, allow_unused=True)
+        (by_y,), found = pull(field, ys, (y0,), grads, create_graph=True)
+        pulled = [by_y, *found]
         total = sum((v * g).sum() for v, g in zip(vectors, pulled, strict=True) if g is not None)
         inputs = [grads, *inputs]
         found = torch.autograd.grad(total, inputs, allow_unused=True, retain_graph=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..algebra.structure import linearise
+from . import points
 
 VALUES = 1 << 21  # numbers of the states of the steps that are taken back together
 
@@ -38,7 +39,5 @@ def pull(field, t, y, v):
         out = field.at(torch.full((), t, dtype=y.dtype, device=y.device), y)
         field.stats.backward_nfe += 1
         field.stats.backward_nvjp += 1
-        if not out.requires_grad:
-            return None, [None] * len(field.parameters)
-        back, *found = torch.autograd.grad(out, [y, *field.parameters], v, allow_unused=True, retain_graph=True)
+        (back,), found = points.pull(field, out, (y,), v)
     return back, found

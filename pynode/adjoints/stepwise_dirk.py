@@ -9,6 +9,7 @@ import torch
 
 from .discrete_dirk import Stages
 from .onestep import Chunk, entries
+from .points import added
 from .stepwise import Stepwise, pull
 
 
@@ -23,7 +24,7 @@ def pullback(field, method, steps, ends, inside, ybar):
         start, slopes = one.stages(ybar.view(1, -1, 1), True)
         ybar = start.view(-1)
         if grads:
-            grads = [a + b for a, b in zip(grads, one.pull(slopes), strict=True)]
+            grads = added(grads, one.pull(slopes))
     return ybar, grads
 
 

@@ -9,7 +9,7 @@ import torch
 
 from ..algebra.combine import combine
 from .onestep import Chunk, Start
-from .points import second_order
+from .points import added, second_order
 from .stepwise import Stepwise, pull
 
 
@@ -21,7 +21,7 @@ def pullback(field, method, steps, ends, inside, ybar):
         if ends[k] is not None:
             ybar = ybar + ends[k]
         ybar, found = _step(field, method, stepwise, steps[k], inside[k], ybar)
-        grads = [a + b for a, b in zip(grads, found, strict=True)]
+        grads = added(grads, found)
     return ybar, grads
 
 
@@ -44,7 +44,7 @@ def _step(field, method, stepwise, step, inside, ybar):
     for i in range(len(us) - 1, -1, -1):
         vs[i] = v = solver.solve_transposed(gamma * h * ubar[i])
         back, found = pull(field, step.t + float(tb.c[i]) * h, combine(step.start, 1.0, rows_a[i], us), v)
-        grads = [g if x is None else g + x for g, x in zip(grads, found, strict=True)]
+        grads = added(grads, found)
         if back is not None:
             start = start + back
             for j, a in zip(rows_a[i].indices, rows_a[i].values, strict=True):
@@ -57,4 +57,4 @@ def _step(field, method, stepwise, step, inside, ybar):
     slopes = torch.tensor([[h * float(d)] for d in tb.d], dtype=ybar.dtype, device=ybar.device)
     stacked = (torch.stack(us).unsqueeze(1), slopes, torch.stack(vs).unsqueeze(1))
     moved, second = second_order(field, time, step.start.unsqueeze(0), *stacked)
-    return start + moved[0], [a + b for a, b in zip(grads, second, strict=True)]
+    return start + moved[0], added(grads, second)

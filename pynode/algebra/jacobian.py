@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ..leaves import own_leaf
 from ..status import RejectStep
 from .linear import Factorised
 
@@ -43,7 +44,8 @@ class Jacobian:
             if field.user_jac is not None:
                 jac = self._checked(field.user_jac(time, field.layout.unravel(y), *field.args))
                 return jac if graph else jac.detach(), time_derivative(field, time, y, graph) if want_time else None
-            time.requires_grad_(want_time)
+            if want_time:
+                own_leaf(time)
             if self._broadcasts is not False and len(self._tried) < 2 and t not in self._tried:
                 self._tried.append(t)
                 self._broadcasts = self._try_broadcast(time.detach(), y.detach())
@@ -92,11 +94,11 @@ class Jacobian:
 
 def time_derivative(field, t, y, graph):
     """df/dt, (n,), None where f does not depend on t here: the product v . f differentiated first in t, then in v."""
-    t = t.detach().requires_grad_()
+    t = own_leaf(t.detach())
     out = field.at(t, y)
     if not out.requires_grad:
         return None
-    v = torch.zeros_like(out, requires_grad=True)
+    v = own_leaf(torch.zeros_like(out))
     (slope,) = torch.autograd.grad(out, t, v, create_graph=True, allow_unused=True)
     if slope is None or not slope.requires_grad:
         return None

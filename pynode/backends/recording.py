@@ -31,6 +31,7 @@ class Recording:
     """
 
     def __init__(self, field, method, tol, limit=None, every=None):
+        self.tape = field.tape
         self.field, self.method, self.tol, self.limit, self.every = field, method, tol, limit, every
         self.starts, self.sizes, self.refused = array("d"), array("d"), {}
         self.steps, self.points = [], []
@@ -62,9 +63,17 @@ class Recording:
             self.steps.append(self._slim(step))
 
     def _slim(self, step):
-        step.tape = (step.method or self.method).slim(step.tape)
+        stages = step.tape
+        step.tape = (step.method or self.method).slim(stages)
+        if self.tape is not None:
+            step.tape = self.tape.take(stages)
         step.state = None  # it holds a factorisation: one a step would fill the memory
         return step
+
+    @property
+    def taped(self) -> bool:
+        """Whether every step has kept the graphs of its evaluations, so that f is not evaluated again."""
+        return self.tape is not None and all(step.tape is not None for step in self.steps)
 
     def backwards(self):
         """(number of the first step, steps in order): all steps in pieces, the last piece first."""

@@ -12,11 +12,11 @@ class RowSteps:
     Filled by ``add``, ordered by ``close``. Then of S steps: row, t, h, end: (S,) NumPy, tape: list of tensors (S, ...) of
     their method; levels: list of (first, last), the steps that are equally far from the end of their rows. In each level the
     rows stand in the same order, those with the most steps first; order: (B,) the rows in that order.
-    start: (times (B,), states (B, n), sizes of the first steps tried (B,)) at which the rows begin.
+    start: (times (B,), states (B, n), sizes of the first steps tried (B,)) at which the rows begin; f0: f there, (B, n).
     """
 
     def __init__(self):
-        self._parts, self.start = [], None
+        self._parts, self.start, self.f0 = [], None, None
 
     def add(self, clock, which, h, arrived, tape):
         """Keep the steps that the rows in which (places in the clock) have just completed."""

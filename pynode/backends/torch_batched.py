@@ -132,7 +132,7 @@ def integrate(field, stepper_type, method, y0, spans, options, atol, record=None
     rows, clock = Rows(y0, spans, slopes), Clock(spans, np.minimum(h.cpu().numpy(), options.max_step), options.max_steps)
     stepper = stepper_type(method, field, y0, f0, clock.h, tol)
     if record is not None:
-        record.start = t0, y0, clock.h
+        record.start, record.f0 = (t0, y0, clock.h), f0
     if watch is not None:
         watch.begin(field, t0, y0)
     while len(clock.index):

@@ -21,7 +21,7 @@ class CallField(VectorField):
         self.call, self.complex = call, call.y0.is_complex()
         self.nudged, self.clock = {}, None
         start = self.enter(call.y0)
-        super().__init__(ODEProblem(self._real, start, None), Layout(start), call.t[0].item(), params=())
+        super().__init__(ODEProblem(self._real, start, None), Layout(start), call.t[0].item(), direct=True)
         self.start = start
 
     def enter(self, y):

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import torch
 
-from ..backends.graphless import without_graph
+from ..backends.graphless import serves_inference, without_graph
 from ..norm import Tolerance
 from ..status import RejectStep
 from .walk import ROSENBROCK_UP_TO
@@ -47,7 +47,8 @@ def parting(field, walk) -> float | None:
     """
     if field.size > ROSENBROCK_UP_TO or len(walk.times) < 10:
         return None
-    logs = without_graph(lambda: _logs(field, walk))
+    serves = serves_inference(field, walk.times[0], walk.states[0])
+    logs = without_graph(lambda: _logs(field, walk), serves)
     times = np.abs(np.asarray(walk.times[: len(logs)]) - walk.times[0])
     if len(logs) < 10 or times[-1] <= 0:
         return None

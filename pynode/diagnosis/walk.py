@@ -10,7 +10,7 @@ import torch
 
 from ..algebra.structure import Krylov, Sparse
 from ..backends import torch as engine
-from ..backends.graphless import without_graph
+from ..backends.graphless import serves_inference, without_graph
 from ..dense import Trajectory
 from ..failure.rerun import WatchedTolerance
 from ..limits import Limits
@@ -171,7 +171,7 @@ def walk(field, times, y0, rtol, atol, max_steps, max_seconds) -> Walk:
         field.stats.accepted = field.stats.rejected = 0  # the limit on steps is that of this walk alone
         return engine.integrate(field, method, y0, times, options, atol, dense=True, limits=limits, tol=tol)
 
-    path = without_graph(run, True)
+    path = without_graph(run, serves_inference(field, times[0], y0))
     if limits.chatters:
         path.status = Status.MAX_STEPS
     taken = path.steps

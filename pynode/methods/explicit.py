@@ -76,4 +76,6 @@ class ExplicitRungeKutta(OneStep):
         return ks
 
     def stages(self, field, step):
-        return self.all_stages(field, step.t, step.start, step.h, step.tape)
+        if len(step.tape) == self.tableau.stages:
+            step.tape = self.all_stages(field, step.t, step.start, step.h, step.tape)
+        return step.tape

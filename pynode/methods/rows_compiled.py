@@ -31,7 +31,7 @@ class CompiledRows:
             self.sizes.append(self.sizes[-1] // SHRINK)
 
     def _compile(self, field, tol, size):
-        method, by_row = self.method, tuple(field.by_row(a) for a in field.args)
+        method, by_row = self.method, tuple(field.by_row)
 
         def make(forward):
             attempt = _attempt(prepared(method), field, self.implicit, forward)
@@ -67,7 +67,7 @@ class CompiledRows:
                 return x.detach().index_select(0, filled) if own else x
 
             first = fill(first) if self.carried else None
-            args = tuple(fill(a, field.by_row(a)) for a in field.args)
+            args = tuple(fill(a, by_row) for a, by_row in zip(field.args, field.by_row, strict=True))
             rtol, atol = torch.full_like(t[0], tol.rtol), fill(tol.atol, tol.atol.dim() == 2)
             y1, ratio, ks = self.functions[size](fill(t), fill(h), fill(y), first, rtol, atol, field.f, args)
         return y1[:count], ratio[:count].cpu().numpy() if self.method.adaptive else None, ks[:, :count]

@@ -185,9 +185,10 @@ class ForeignField:
         """The transposed derivatives of f in the inputs times v, None where f does not depend on one."""
         self.field.stats.backward_nvjp += 1
         out = self.field.at(t, y)
+        self.field.leaves.check(out, (y,))
         if not out.requires_grad:
             return [None] * len(inputs)
-        return torch.autograd.grad(out, inputs, self.sign * self.v.to(y.device), allow_unused=True)
+        return torch.autograd.grad(out, inputs, self.sign * self.v.to(y.device), allow_unused=True, retain_graph=True)
 
     def _vjp(self):
         with torch.inference_mode(False), torch.enable_grad():

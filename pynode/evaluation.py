@@ -1,0 +1,131 @@
+"""The first evaluation of f in a solve: what it tells about f, and how one sees later whether f is still the same."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+# Results of f that are looked at to see whether f fills the same memory again and again.
+WATCHED = 4
+
+
+class RandomState:
+    """The state of torch's random numbers, on the CPU and on the device of a field."""
+
+    def __init__(self, device):
+        self.device = device
+        self.states = self._now()
+
+    def _now(self):
+        states = [torch.get_rng_state()]
+        if self.device.type == "cuda":
+            states.append(torch.cuda.get_rng_state(self.device))
+        return states
+
+    def moved(self) -> bool:
+        """Whether random numbers have been drawn since."""
+        return not all(torch.equal(a, b) for a, b in zip(self.states, self._now(), strict=True))
+
+    def restore(self):
+        """Go on from here with the same random numbers."""
+        torch.set_rng_state(self.states[0])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(self.states[1], self.device)
+
+
+class Evaluation(NamedTuple):
+    """f with its graph. result: the same detached; leaf: the state that f got, (n,); out: f, (n,)."""
+
+    result: torch.Tensor
+    leaf: torch.Tensor
+    out: torch.Tensor
+
+
+class Beginning(NamedTuple):
+    """f at the start of a solve: f(t, y), (n,) each. random: the RandomState before; drawn: whether f has drawn random numbers.
+
+    graph: the Evaluation where f has got a leaf, until somebody takes it.
+    """
+
+    t: float
+    y: torch.Tensor
+    f: torch.Tensor
+    random: RandomState
+    drawn: bool
+    graph: Evaluation | None
+
+    def is_at(self, t, y) -> bool:
+        return t == self.t and torch.equal(y, self.y)
+
+
+class Reuse:
+    """Whether f returns memory that it fills again in a later call; its results are then copied.
+
+    open: whether that is still to be seen, or so.
+    """
+
+    def __init__(self):
+        self.open, self._copies, self._kept, self._places = True, False, [], set()
+
+    def own(self, out):
+        """out, or a copy of it where f may overwrite it."""
+        place = out.data_ptr()
+        if not self._copies and place in self._places:
+            # The results so far are held here, so that no other result can lie where one of them does.
+            self._copies, self._kept = True, []
+        if self._copies:
+            return out.clone()
+        self._kept.append(out)
+        self._places.add(place)
+        if len(self._kept) == WATCHED:
+            self.open, self._kept = False, []
+        return out.clone()
+
+
+CHANGED = (
+    "f does not return what it returned in the solve (at t = {t:.6g} it differs by {difference:.1e} of its "
+    "size), so that its gradient can no longer be taken: {reason}, or use adjoint='direct'"
+)
+LATER = (
+    "its weights, buffers, mode (train or eval) or the variables that it closes over have changed since. "
+    "Call backward() before they change, bind loop variables as defaults (lambda t, y, a=a: ...) or pass "
+    "them in args"
+)
+RANDOM = (
+    "it draws random numbers, as Dropout does. Call eval(), fix the noise for the whole solve, use an "
+    "explicit method, whose evaluations are kept for the gradient"
+)
+
+
+def check_same(t, y, before, now, h, drawn):
+    """RuntimeError where f at (t, y) was ``before`` in the solve and is ``now``, beyond rounding.
+
+    h: a step of the solve there; what f changes in a step by less than the rounding of y is no change. drawn: whether f draws
+    random numbers.
+    """
+    eps = torch.finfo(before.dtype).eps
+    both_bad = ~torch.isfinite(before) & ~torch.isfinite(now)
+    difference = float((now - before).masked_fill(both_bad, 0.0).abs().max())
+    size = float(torch.maximum(before.abs(), now.abs()).nan_to_num(0.0, 0.0, 0.0).max())
+    rounding = 16 * eps * float(y.abs().max()) / abs(h) if h else 0.0
+    if difference <= eps**0.5 * size + rounding:
+        return
+    relative = difference / size if size else difference
+    reason = RANDOM if drawn else LATER
+    raise RuntimeError(CHANGED.format(t=t, difference=relative, reason=reason))
+
+
+BLIND = (
+    "f has no graph, although what it returns depends on y: it runs under torch.no_grad() or detaches its "
+    "result, so that all gradients would be zero. Let f run with gradients (leave no_grad, detach and .data "
+    "away), or call solve under torch.no_grad()"
+)
+
+
+def check_graph(evaluate, y):
+    """RuntimeError where evaluate(y), which has no graph, depends on y all the same."""
+    with torch.no_grad():
+        here, moved = evaluate(y), evaluate(y * 1.001 + 1e-3)
+    if not torch.equal(here, moved):
+        raise RuntimeError(BLIND)
