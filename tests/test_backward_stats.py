@@ -25,6 +25,17 @@ class Counting(torch.nn.Module):
         return self.inner(t, y)
 
 
+class Plain(Counting):
+    """The same without the branch: f at many points is one call."""
+
+    def forward(self, t, y):
+        return self.inner(t, y)
+
+
+# Calls of f that see whether it is still the same, and how it may be called: they belong to no count.
+LOOKS = 4
+
+
 def jac_of(f):
     """A Jacobian that does not call f."""
     inner = f.inner
@@ -53,12 +64,9 @@ def test_evaluations_are_calls_of_f(method, checkpoints):
     f = Counting()
     options = {"jac": jac_of(f)} if registry.get(method).implicit else {}
     before, after, calls = backward(f, method, adjoint=DiscreteAdjoint(checkpoints=checkpoints), **options)
-    # Rodas5P differentiates its Jacobian, and f in time wherever a step is repeated.
-    moved = 2 * after.accepted * STAGES[method] + after.backward_steps if method == "Rodas5P" else 0
-    if not registry.get(method).implicit and method == "Tsit5":
-        # Without a user's Jacobian f is asked for both unit vectors at every point.
-        moved = 2 * after.backward_njac
-    assert after.backward_nfe == calls - moved > 0
+    # Rodas5P differentiates f in time wherever a step is repeated.
+    moved = after.backward_steps if method == "Rodas5P" else 0
+    assert 0 <= calls - moved - after.backward_nfe <= LOOKS and after.backward_nfe > 0
     assert {k: v for k, v in after.as_dict().items() if not k.startswith("backward_")} == {
         k: v for k, v in before.as_dict().items() if not k.startswith("backward_")
     }
@@ -69,32 +77,34 @@ def test_counts_of_each_family():
     """Every family's formula, with the parameters' products and without."""
     for frozen in (False, True):
         free = 0 if frozen else 1
-        _, s, _ = backward(Counting(), "Tsit5", frozen)
+        _, s, _ = backward(Plain(), "Tsit5", frozen)
         inside = 1 + s.accepted * STAGES["Tsit5"]  # the further stages of the dense output of one step apart
         assert s.backward_njac >= inside - 1 and s.backward_nvjp == free * s.backward_njac
         assert s.backward_nlu == s.backward_nsolve == 0
-        _, s, _ = backward(Counting(), "FBDF", frozen)
+        _, s, _ = backward(Plain(), "FBDF", frozen)
         assert s.backward_njac == s.backward_nlu == s.backward_nsolve == s.accepted
         assert s.backward_nvjp == s.backward_nfe == free * s.accepted + 1
-        _, s, _ = backward(Counting(), "Rodas5P", frozen)
+        _, s, _ = backward(Plain(), "Rodas5P", frozen)
         assert s.backward_nlu == s.accepted and s.backward_nsolve == s.accepted * STAGES["Rodas5P"]
         assert s.backward_njac == 2 * s.accepted * STAGES["Rodas5P"]
         assert s.backward_nvjp == 2 * free * s.accepted * STAGES["Rodas5P"]
-        _, s, _ = backward(Counting(), "KenCarp4", frozen)
+        _, s, _ = backward(Plain(), "KenCarp4", frozen)
         assert s.backward_nlu == s.backward_nsolve == s.accepted * (STAGES["KenCarp4"] - 1)
         assert s.backward_njac == s.accepted * STAGES["KenCarp4"] and s.backward_nvjp == free * s.backward_njac
-        _, s, _ = backward(Counting(), "RadauIIA5", frozen)
+        _, s, _ = backward(Plain(), "RadauIIA5", frozen)
         assert s.backward_nlu == s.backward_nsolve == s.accepted
         assert s.backward_njac == s.accepted * STAGES["RadauIIA5"] and s.backward_nvjp == free * s.backward_njac
         for method in ("RKC", "AdamsPECE"):
-            _, s, _ = backward(Counting(), method, frozen)
+            _, s, _ = backward(Plain(), method, frozen)
             assert s.backward_steps == s.accepted and s.backward_nvjp >= s.accepted
 
 
 def test_large_explicit_states_go_back_by_products():
-    """One evaluation and one product a stage that matters, and no Jacobian."""
+    """One evaluation and one product a stage that matters, and no Jacobian; no evaluation where the graphs are kept."""
     _, s, calls = backward(Counting(40), "Tsit5", n=40)
-    assert s.backward_njac == 0 and s.backward_nfe == calls
+    assert s.backward_njac == s.backward_nfe == calls == 0
+    _, s, calls = backward(Counting(40), "Tsit5", n=40, adjoint=DiscreteAdjoint(keep_graphs=False))
+    assert s.backward_njac == 0 and 0 <= calls - s.backward_nfe <= LOOKS
     assert s.accepted * (STAGES["Tsit5"] - 1) <= s.backward_nvjp <= s.backward_nfe
 
 

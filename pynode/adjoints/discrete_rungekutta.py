@@ -36,7 +36,12 @@ class Replay(Start):
             field.stats.backward_nfe += len(y)
         t = torch.cat([p[0] for p in self.points])
         self.jacobians = jacobians(field, t, torch.cat([p[1] for p in self.points])).view(count, *y.shape, y.shape[1])
+        self.broken = not bool(torch.isfinite(self.jacobians).all())
         self.dense = self.dense_cotangents(tb.dense_weights[:count], True)
+
+    @staticmethod
+    def singly(*arguments):
+        return sequential(*arguments)
 
     def stages(self, seed, outputs):
         """Cotangents of all stages for cotangents (m, n, w) of the ends (None: of the outputs inside alone).

@@ -26,6 +26,11 @@ def pullback(field, replay_type, method, steps, ends, inside, ybar):
     for last in range(len(steps), 0, -size):
         first = max(0, last - size)
         replay = replay_type(field, method, Chunk(steps[first:last]), entries(inside[first:last]))
+        if replay.broken:
+            piece = steps[first:last], ends[first:last], inside[first:last]
+            ybar, found = replay.singly(field, method, *piece, ybar)
+            grads = added(grads, found)
+            continue
         unit = torch.eye(n, dtype=ybar.dtype, device=ybar.device).expand(last - first, n, n)
         transition = replay.sweep(unit)
         forced = replay.sweep(None)
@@ -69,9 +74,13 @@ class Start:
     """Starts, times and sizes of the steps of a chunk: y (m, n), t (m,), h (m,), and their outputs.
 
     inside: list of (i, thetas (q,), cotangents (q, n)), i the number of the step, or those of q steps, (q,).
+    broken: whether a Jacobian is not finite. A product with it would carry NaN from the states that have no derivative to
+    all others; the steps then go back by ``singly``, one by one.
     A family has ``dense``, the cotangents of the outputs inside or None, and ``stages(seed, outputs)``: cotangents of the
     starts and of the stages for cotangents (m, n, w) of the ends (None: none); outputs: whether dense is added.
     """
+
+    broken = False
 
     @staticmethod
     def size(method):

@@ -136,7 +136,7 @@ def second_order(field, t, y, tangents, slopes, cotangents):
         time = t.detach().repeat(copies).requires_grad_()
         rows = y.detach().repeat(copies, 1).requires_grad_()
         out = field.many(time, rows)
-        field.stats.backward_nfe += m * s
+        field.stats.backward_nfe += len(out)
         field.stats.backward_nvjp += m * s
         shape = s // copies, copies * m
         parts = zip(cotangents.reshape(*shape, n), tangents.reshape(*shape, n), slopes.reshape(shape), strict=True)
