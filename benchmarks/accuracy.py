@@ -12,8 +12,8 @@ how well these steps, chosen for the states alone, would have carried the sensit
              them; the formulas are the same, only the steps are not, so that this is what the choice of steps costs)
 
 The loss is the mean square of the outputs, each component divided by its largest value. Gradients of reactions are taken in
-the logarithms of their constants. References: RadauIIA9 at rtol 1e-12. "network" is a 3-32-3 field with the scaling and warm
-start of ``pynode train`` on Robertson's data.
+the logarithms of their constants. References: RadauIIA9 at rtol 1e-12. "network" is a 3-32-3 field with the scaling, gates
+and warm start of ``pynode train`` on Robertson's data.
 """
 
 import itertools
