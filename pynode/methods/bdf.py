@@ -29,10 +29,11 @@ from .parking import KeepsJacobian
 MAX_ORDER = 5
 SLOW = 0.1  # where Newton converges more slowly than this, a new factorisation takes a new Jacobian with it
 KEEP = 1.2  # a step is changed only where the change is at least this: each one costs a factorisation
-# The part that is taken of the step that the error estimate allows, by Newton's iterations (Hairer & Wanner II, sec. IV.8).
-# 0.9 suits methods that iterate at least twice. Here one iteration is the rule, and 0.7 makes it more frequent: half the
-# error for 4 to 7 % more work at the same rtol, and 3 to 5 % less work at the same error. At order 4 this aims at a sixth of
-# the error allowed, as CVODE does at every order.
+# The part that is taken of the step that the error estimate allows, by Newton's iterations (Hairer &
+# Wanner II, sec. IV.8). 0.9 suits methods that iterate at least twice. Here one iteration is the rule,
+# and 0.7 makes it more frequent: half the error for 4 to 7 % more work at the same rtol, and 3 to 5 %
+# less work at the same error. At order 4 this aims at a sixth of the error allowed, as CVODE does at
+# every order.
 SAFETY = tuple(0.7 * (2 * MAX_ITERATIONS + 1) / (2 * MAX_ITERATIONS + i) for i in range(MAX_ITERATIONS + 1))
 
 
