@@ -12,15 +12,14 @@ import numpy as np
 import torch
 
 from ..algebra.newton import MAX_ITERATIONS
-from .bdf import KEEP, MAX_ORDER, SLOW
+from .bdf import KEEP, MAX_ORDER, SAFETY, SLOW
 from .rows import Done, tensor
 from .rows_history import HISTORIES
 from .rows_onestep import RowInverse
 
-SAFETY = 0.9 * (2 * MAX_ITERATIONS + 1) / (2 * MAX_ITERATIONS + np.arange(MAX_ITERATIONS + 1))  # by iterations
 PATIENCE = 4  # passes that a row waits at most for the Jacobians of others
 
-_ORDERS = np.arange(3)[:, None]
+_ORDERS, _SAFETY = np.arange(3)[:, None], np.array(SAFETY)
 _NUMBERS = ("k", "equal", "h", "iteration", "has_jac", "fresh", "reordered", "c_inverse", "rate", "last")
 
 
@@ -130,7 +129,7 @@ class BDFRows:
         factor = np.ones(len(h))
         which = rejected.nonzero()[0]
         if len(which):
-            shrink = SAFETY[iteration[which]] * np.maximum(ratio[which], 1e-10) ** (-1.0 / (k[which] + 1))
+            shrink = _SAFETY[iteration[which]] * np.maximum(ratio[which], 1e-10) ** (-1.0 / (k[which] + 1))
             factor[which] = np.minimum(np.maximum(shrink, 0.2), 0.9)
         # A rate that was not measured in this step is trusted less and less (Hairer & Wanner II, sec. IV.8).
         which = (converged > repeated).nonzero()[0]
@@ -173,7 +172,7 @@ class BDFRows:
         growth[0, k == 1] = growth[2, k == MAX_ORDER] = 0
         growth[1] *= 1 + 1e-12  # of equal ones the present order
         choice = growth.argmax(axis=0) - 1
-        found = np.minimum(SAFETY[iteration[which]] * growth.max(axis=0), self.largest)
+        found = np.minimum(_SAFETY[iteration[which]] * growth.max(axis=0), self.largest)
         change = (choice != 0) | (found >= KEEP) | (found <= 1 / KEEP)
         which, k, choice = which[change], k[change], choice[change]
         factor[which], self.equal[which], self.reordered[which] = found[change], 0, choice != 0
