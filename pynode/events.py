@@ -52,13 +52,22 @@ class Event:
 
     def value(self, t, y, args):
         """The condition, (k,), at t (0-d) and y (in the structure of y0)."""
+        return self.returned(t, y, args).reshape(-1)
+
+    def returned(self, t, y, args):
+        """What the condition returns, a tensor of any shape in the dtype of t; TypeError for other things."""
         g = self.condition(t, y, *args)
         if not isinstance(g, torch.Tensor) or not g.dtype.is_floating_point:
             kind = g.dtype if isinstance(g, torch.Tensor) else type(g).__name__
             raise TypeError(
                 f"the condition of event {self.name!r} must return a floating-point tensor to find zeros of, not {kind}"
             )
-        return g.reshape(-1)
+        if g.dtype != t.dtype:
+            raise TypeError(
+                f"the condition of event {self.name!r} returned {g.dtype} for a state of {t.dtype}, too coarse or too fine for "
+                "its zeros: convert it to the dtype of y"
+            )
+        return g
 
 
 @dataclass(frozen=True, eq=False)
