@@ -197,7 +197,7 @@ def condition(field, event, t, y):
     if not g.dim() or len(g) != len(y) or not g.numel():
         raise ValueError(
             f"with batched=True the condition of event {event.name!r} was called with {len(y)} rows and returned a tensor of "
-            f"shape {tuple(g.shape)}; it must return one value or several for each row, as f gets them: y[..., 0], not y[0]"
+            f"shape {tuple(g.shape)}; it must return one or several for each row, as f gets them: y[..., 0], not y[0]"
         )
     return g.reshape(len(y), -1)
 
