@@ -11,6 +11,7 @@ import torch
 from ..algebra.combine import combine
 from .onestep import Chunk, Start
 from .points import jacobians, pull_parameters
+from .stability import check_explicit, sampled
 
 
 class Replay(Start):
@@ -37,6 +38,10 @@ class Replay(Start):
         t = torch.cat([p[0] for p in self.points])
         self.jacobians = jacobians(field, t, torch.cat([p[1] for p in self.points])).view(count, *y.shape, y.shape[1])
         self.dense = self.dense_cotangents(tb.dense_weights[:count], True)
+        which = sampled(len(self.y))
+        if which is not None:
+            which = torch.from_numpy(which).to(self.y.device)
+            check_explicit(method, self.jacobians[0][which], self.h[which])
 
     def stages(self, seed, outputs):
         """Cotangents of all stages for cotangents (m, n, w) of the ends (None: of the outputs inside alone).
