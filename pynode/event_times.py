@@ -16,7 +16,7 @@ EPSILON = torch.finfo(torch.float64).eps
 
 
 def moved_times(g, t, start, y, slope, name):
-    """What to add to the times of h hits of an event: zeros (h,) with the derivatives of these times; None where there are none.
+    """What to add to the times of h hits of an event: zeros (h,) with the derivatives of these times, None without any.
 
     g(t, y): the conditions, (h,), at t (h,) and y (h, n); t: (h,) float64; start: of the solve, a float or (h,); y: the states
     with their derivatives at fixed time; slope: dy/dt, (h, n); name: of the event.
@@ -64,7 +64,7 @@ def _rates(g, t, y, slope):
 
 
 class Undefined(torch.autograd.Function):
-    """Zeros like x, the condition of an event that does not change towards its zero: a gradient that asks for them is refused."""
+    """Zeros like x, the condition of an event that does not change on its way to zero: a gradient through them is refused."""
 
     @staticmethod
     def forward(ctx, x, name):

@@ -79,7 +79,9 @@ class Layout:
         first = leaves[0].dtype
         for leaf in leaves:
             if leaf.dtype != first:
-                raise TypeError(f"the vector field returned parts of {first} and of {leaf.dtype}; return all in the dtype of y0")
+                raise TypeError(
+                    f"the vector field returned parts of {first} and of {leaf.dtype}; return all in the dtype of y0"
+                )
 
     def component(self, i: int) -> str:
         """What component i of the flat vector is called in the state: 'y[2]', "y['mass'][0, 1]"."""
