@@ -26,8 +26,9 @@ class Event:
     exact time is a matter of rtol and atol. A step is looked at in four places, so that several roots in one step are
     found unless two of them lie within a quarter of it; ``max_step`` bounds the steps where that is not enough.
     A condition that is zero at the start does not fire there, but at its next crossing; one that becomes exactly zero
-    fires, whether it crosses or stays zero (relu(1 - y)), where it first does. Gradients take its derivative on the side that
-    it comes from; where that is zero too, as of a sign, they are refused. A reset or preset change that carries the state across zero is no crossing.
+    fires, whether it crosses or stays zero (relu(1 - y)), where it first is. Gradients take its derivative on the side
+    that it comes from; where that is zero too, as of a sign, they are refused. A reset or preset change that carries the state
+    across zero is no crossing.
     """
 
     condition: Callable

@@ -110,7 +110,7 @@ def test_conditions_without_a_derivative_are_refused():
     event = Event(lambda t, y, *args: torch.sign(1 - y[..., 0]), terminal=True, name="sign")
     options = {"method": "tsit5", "args": (k,), "events": event}
     found = solve(growth, y0, (0.0, 5.0), **options).events[0].t
-    with pytest.raises(RuntimeError, match="'sign' has no derivative.*goes through zero"):
+    with pytest.raises(RuntimeError, match=r"'sign' has no derivative.*goes through zero"):
         found.backward()
     rows = solve(growth, y0.reshape(1, 1).expand(2, 1), (0.0, 5.0), batched=True, **options).events[0][0].t
     with pytest.raises(RuntimeError, match="'sign' has no derivative"):
