@@ -11,6 +11,18 @@ import numpy as np
 # PI: Gustafsson (1991); PID: Kennedy & Carpenter (2003), k_I = 0.25, k_P = 0.14, k_D = 0.10.
 FILTERS = {"I": (1.0, 0.0, 0.0), "PI": (0.7, -0.4, 0.0), "PID": (0.49, -0.34, 0.10)}
 
+# A time is rounded, so that a step moves it by another amount than was planned. What the step takes is that amount; but where
+# the two agree to this part of the step it is the plan, so that equal steps stay equal and keep their factorisation.
+ROUNDING = 1e-13
+# Of |t|, some five units in its last place: a rejected step of fewer may be rounded to itself again.
+RESOLUTION = 1.2e-15
+
+
+def as_moved(h: float, t: float, t1: float) -> float:
+    """The size of a step planned as h that moves the time from t to t1."""
+    moved = t1 - t
+    return h if abs(moved - h) <= ROUNDING * abs(h) else moved
+
 
 @dataclass(frozen=True)
 class Controller:

@@ -26,7 +26,9 @@ class Event:
     exact time is a matter of rtol and atol. A step is looked at in four places, so that several roots in one step are
     found unless two of them lie within a quarter of it; ``max_step`` bounds the steps where that is not enough.
     A condition that is zero at the start does not fire there, but at its next crossing; one that becomes exactly zero
-    fires, whether it crosses or not. A reset or preset change that carries the state across zero is no crossing.
+    fires, whether it crosses or stays zero (relu(1 - y)), where it first is. Gradients take its derivative on the side
+    that it comes from; where that is zero too, as of a sign, they are refused. A reset or preset change that carries the state
+    across zero is no crossing.
     """
 
     condition: Callable
@@ -52,13 +54,22 @@ class Event:
 
     def value(self, t, y, args):
         """The condition, (k,), at t (0-d) and y (in the structure of y0)."""
+        return self.returned(t, y, args).reshape(-1)
+
+    def returned(self, t, y, args):
+        """What the condition returns, a tensor of any shape in the dtype of t; TypeError for other things."""
         g = self.condition(t, y, *args)
         if not isinstance(g, torch.Tensor) or not g.dtype.is_floating_point:
             kind = g.dtype if isinstance(g, torch.Tensor) else type(g).__name__
             raise TypeError(
                 f"the condition of event {self.name!r} must return a floating-point tensor to find zeros of, not {kind}"
             )
-        return g.reshape(-1)
+        if g.dtype != t.dtype:
+            raise TypeError(
+                f"the condition of event {self.name!r} returned {g.dtype} for a state of {t.dtype}, too coarse or too fine for "
+                "its zeros: convert it to the dtype of y"
+            )
+        return g
 
 
 @dataclass(frozen=True, eq=False)

@@ -141,21 +141,7 @@ class VectorField:
             return self._called_first(self.slope, t, y)
 
     def _called_first(self, f, *arguments):
-        try:
-            return f(*arguments)
-        except RuntimeError as error:
-            if "dtype" not in str(error):
-                raise
-            own = {str(p.dtype) for p in self.parameters_of_f()} - {str(self.dtype)}
-            raise TypeError(
-                f"the vector field cannot take a state of {self.dtype}"
-                + (f": it has parameters of {' and '.join(sorted(own))}" if own else "")
-                + f"; convert the module with module.to({self.dtype}), or y0 ({error})"
-            ) from error
-
-    def parameters_of_f(self):
-        """All parameters of f if it is a module, whether they require a gradient or not."""
-        return list(self.f.parameters()) if isinstance(self.f, torch.nn.Module) else []
+        return called_first(f, self.f, self.dtype, *arguments)
 
     def at(self, t, y):
         """dy/dt, (n,), for t a 0-d tensor; not counted. TypeError and ValueError where f returns something else."""
@@ -166,10 +152,7 @@ class VectorField:
         else:
             out = self.layout.ravel(self.f(t, self.layout.unravel(y), *self.args))
         if out.dtype != y.dtype:
-            raise TypeError(
-                f"the vector field returned {out.dtype} for a state of {self.dtype}; convert the module or y0 so that "
-                "both agree, for instance with module.to(y0.dtype)"
-            )
+            raise wrong_dtype(out, self.dtype)
         return out
 
     def check(self, path):
@@ -214,3 +197,27 @@ class VectorField:
         if self.allows_copies(t, y):
             return torch.func.vmap(self.at)(t, y)
         return torch.stack([self.at(ti, yi) for ti, yi in zip(t, y)])
+
+
+def called_first(call, f, dtype, *arguments):
+    """call(*arguments), which calls f; TypeError where f is a module that cannot take a state of this dtype."""
+    try:
+        return call(*arguments)
+    except RuntimeError as error:
+        if "dtype" not in str(error):
+            raise
+        parameters = f.parameters() if isinstance(f, torch.nn.Module) else ()
+        own = {str(p.dtype) for p in parameters} - {str(dtype)}
+        raise TypeError(
+            f"the vector field cannot take a state of {dtype}"
+            + (f": it has parameters of {' and '.join(sorted(own))}" if own else "")
+            + f"; convert the module with module.to({dtype}), or y0 ({error})"
+        ) from error
+
+
+def wrong_dtype(out, dtype) -> TypeError:
+    """The error of an f that returned out for a state of this dtype."""
+    return TypeError(
+        f"the vector field returned {out.dtype} for a state of {dtype}; convert the module or y0 so that both agree, for "
+        "instance with module.to(y0.dtype)"
+    )

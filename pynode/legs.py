@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 
 from .adjoints.base import Once
+from .event_times import moved_time
 from .events import EventRecord
 from .solution import Piece
 from .status import Status
@@ -194,6 +195,10 @@ class Course:
     def _time(self, t):
         return torch.scalar_tensor(t, dtype=self.field.dtype, device=self.field.device)
 
+    def _clock(self, t):
+        """A time (1,) as conditions get it."""
+        return t.squeeze(0).to(self.field.dtype)
+
     def _condition(self, event, t, y, index):
         return event.value(t, self.field.layout.unravel(y), self.field.args)[index]
 
@@ -207,16 +212,14 @@ class Course:
 
     def _implicit(self, event, hit, time, y):
         """Time and state of the event with their derivatives; a grazing event has none, which shows as infinity."""
-        g = self._condition(event, self._time(hit.t), y, hit.index)
-        if not g.requires_grad:
-            return time, y
+        def g(t, y):
+            return self._condition(event, t, y, hit.index)
+
         slope = hit.slope.detach().clone()
-        t_leaf, y_leaf = self._time(hit.t).requires_grad_(), y.detach().clone().requires_grad_()
-        value = self._condition(event, t_leaf, y_leaf, hit.index)
-        by_t, by_y = torch.autograd.grad(value, (t_leaf, y_leaf), allow_unused=True)
-        rate = (0.0 if by_t is None else by_t) + (0.0 if by_y is None else torch.dot(by_y, slope))
-        g = Once.apply(g, "the times of events")
-        time = time - ((g - g.detach()) / rate).to(time)
+        moved = moved_time(g, self._clock, hit.t, self.values[0], y, slope, event.name)
+        if moved is None:
+            return time, y
+        time = time + moved.to(time)
         return time, y + slope * (time - time.detach()).to(y)
 
     def _cross(self, t, y, time):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from .event_times import moved_times
 from .events import EventRecord
 from .legs import INSTANT, ZENO
 from .row_watch import RowWatch, condition
@@ -232,13 +233,13 @@ class RowCourse:
             at, index = self._tensor(which), self._tensor(hits.index[which]).unsqueeze(1)
             field, y, slope = self._select(rows[hits.row[which]]), marks[at], hits.slope[at].detach().clone()
             t = moments[at]
-            g = condition(field, event, t, y).gather(1, index).squeeze(1)
-            if g.requires_grad:
-                t_leaf, y_leaf = t.clone().requires_grad_(), y.detach().clone().requires_grad_()
-                value = condition(field, event, t_leaf, y_leaf).gather(1, index).sum()
-                by_t, by_y = torch.autograd.grad(value, (t_leaf, y_leaf), allow_unused=True)
-                rate = (0.0 if by_t is None else by_t) + (0.0 if by_y is None else (by_y * slope).sum(1))
-                t = t - ((g - g.detach()) / rate).to(t)
+
+            def g(t, y, field=field, event=event, index=index):
+                return condition(field, event, t, y).gather(1, index).squeeze(1)
+
+            change = moved_times(g, t, self._tensor(self.times[0, rows[hits.row[which]]]), y, slope, event.name)
+            if change is not None:
+                t = t + change.to(t)
                 y = moved(y, slope, t)
             parts.append((which, t, y))
         order = self._tensor(np.argsort(np.concatenate([which for which, _, _ in parts])))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from .status import Status
-from .watch import PROBES, SAMPLES
+from .watch import PROBES, SAMPLES, leaving
 
 
 class RowHits:
@@ -96,24 +96,20 @@ class RowWatch:
     def _crossings(self, step, thetas, table):
         """(step (q,), theta (q,), condition (q,)) of all that fires in these steps; keeps sides and last values."""
         sides, noise, before = self.sides[step.row], self.noise[step.row], self.last[step.row]
-        left, exact, brackets = 0.0, [], []
+        left, brackets = 0.0, []
         for theta, g in zip(thetas, table, strict=True):
             sign = np.sign(g)
             fires = (sides != 0) & (sign != sides) & (self.directions != sides)
-            for i, k in np.argwhere(fires):
-                if g[i, k] == 0:
-                    exact.append((i, theta, k))
-                else:
-                    brackets.append((i, k, left, theta, before[i, k], g[i, k]))
+            brackets += [(i, k, left, theta, before[i, k], g[i, k]) for i, k in np.argwhere(fires)]
             leaves = (sides == 0) & (np.abs(g) > noise)
             noise = np.where(leaves, 0.0, noise)
             sides = np.where(leaves | ((sides != 0) & (sign != sides)), sign, sides)
             left, before = theta, g
         self.sides[step.row], self.noise[step.row], self.last[step.row] = sides, noise, table[-1]
-        if brackets:
-            i, k, *bracket = (np.array(column) for column in zip(*brackets, strict=True))
-            exact += zip(i, self._roots(step, i, k, *bracket), k, strict=True)
-        return tuple(np.array(column) for column in zip(*exact, strict=True)) if exact else ((), (), ())
+        if not brackets:
+            return (), (), ()
+        i, k, *bracket = (np.array(column) for column in zip(*brackets, strict=True))
+        return i, self._roots(step, i, k, *bracket), k
 
     def _roots(self, step, i, k, a, b, ga, gb):
         rows = torch.from_numpy(step.row[i]).to(step.ends.device)
@@ -197,39 +193,30 @@ class _Steps:
 
 def condition(field, event, t, y):
     """The condition of an event on rows, t (m,) and y (m, n): (m, k); ValueError where it is not one or several a row."""
-    g = event.value(field.clock(t, y), field.layout.unravel(y), field.args)
-    if g.numel() % len(y) or not g.numel():
+    g = event.returned(field.clock(t, y), field.layout.unravel(y), field.args)
+    if not g.dim() or len(g) != len(y) or not g.numel():
         raise ValueError(
-            f"with batched=True the condition of event {event.name!r} was called with {len(y)} rows and returned {g.numel()} "
-            "values; it must return one or several for each row, as f gets them: y[..., 0], not y[0]"
+            f"with batched=True the condition of event {event.name!r} was called with {len(y)} rows and returned a tensor of "
+            f"shape {tuple(g.shape)}; it must return one or several for each row, as f gets them: y[..., 0], not y[0]"
         )
     return g.reshape(len(y), -1)
 
 
 def bracketed_roots(g, a, b, ga, gb, tol):
-    """Roots of many functions, g(x) of all at their own x, each between its a and b (watch.bracketed_root, elementwise).
+    """Where many functions first leave their sides of zero, (q,), each between its a and b (watch.leaving).
 
-    a, b: (q,), where the values ga and gb have opposite signs; tol: (q,).
+    g(x): all functions, each at its own x; the other arguments: (q,).
     """
-    flip = np.where(ga > 0, -1.0, 1.0)
-    a, b, ga, gb = a.copy(), b.copy(), flip * ga, flip * gb
-    radius = tol * 2.0 ** (np.maximum(0, np.ceil(np.log2((b - a) / (2 * tol)))) + 1)
-    k1 = 0.2 / (b - a)
+    searches = [leaving(*row) for row in zip(*(x.tolist() for x in (a, b, ga, gb, tol)), strict=True)]
+    found, answers, going = a.copy(), [None] * len(a), range(len(a))
     while True:
-        open_ = b - a > 2 * tol
-        if not open_.any():
-            return (a + b) / 2
-        middle, width = (a + b) / 2, b - a
-        guess = (gb * a - ga * b) / (gb - ga)
-        toward = np.where(middle >= guess, 1.0, -1.0)
-        shift = k1 * width**2
-        x = np.where(shift <= np.abs(middle - guess), guess + toward * shift, middle)
-        reach = np.maximum(radius - width / 2, 0.0)
-        x = np.where(np.abs(x - middle) > reach, middle - toward * reach, x)
-        x = np.where(open_, x, middle)
-        gx = flip * g(x)
-        exact = open_ & ((gx == 0) | (x <= a) | (x >= b))
-        above, below = open_ & ~exact & (gx > 0), open_ & ~exact & (gx < 0)
-        a, ga = np.where(exact | below, x, a), np.where(below, gx, ga)
-        b, gb = np.where(exact | above, x, b), np.where(above, gx, gb)
-        radius = radius / 2
+        asking = []
+        for i in going:
+            try:
+                found[i] = searches[i].send(answers[i])
+                asking.append(i)
+            except StopIteration as end:
+                found[i] = end.value
+        if not asking:
+            return found
+        answers, going = g(found).tolist(), asking

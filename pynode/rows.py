@@ -7,6 +7,7 @@ import copy
 import torch
 
 from .evaluation import RandomState, Reuse, check_graph, check_same
+from .field import called_first, wrong_dtype
 from .held import Held
 from .leaves import find_leaves, no_leaves, own_leaf
 from .stats import Stats
@@ -102,7 +103,7 @@ class RowField:
         return self.at(t, y)
 
     def at(self, t, y):
-        """dy/dt of every row, not counted; ValueError where f returns another shape, or raises RejectStep."""
+        """dy/dt of every row, not counted; TypeError or ValueError where f returns something else, or raises RejectStep."""
         t = self.clock(t, y)
         try:
             out = self.f(t, self.layout.unravel(y), *self.args)
@@ -111,20 +112,23 @@ class RowField:
                 "f raised RejectStep, which with batched=True does not say for which rows: return NaN for these, whose steps "
                 "are then tried again, smaller, or leave batched away"
             ) from error
-        if isinstance(out, torch.Tensor) and out.shape == y.shape:
-            return out
+        if not self.layout.flat or not isinstance(out, torch.Tensor) or out.shape != y.shape:
+            out = self._joined(out, t, len(y))
+        if out.dtype != y.dtype:
+            raise wrong_dtype(out, y.dtype)
+        return out
+
+    def _joined(self, out, t, rows):
+        """(rows, n) of what f returned for t."""
         try:
-            flat = self.layout.ravel_rows(out, len(y))
-        except RuntimeError:
-            flat = None
-        if flat is None or flat.shape != y.shape:
+            return self.layout.ravel_rows(out, rows)
+        except ValueError as error:
             shape = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
             raise ValueError(
-                f"with batched=True f was called with {len(y)} rows and t of shape {tuple(t.shape)}, and returned {shape}; it "
+                f"with batched=True f was called with {rows} rows and t of shape {tuple(t.shape)}, and returned {shape}; it "
                 "must return dy/dt for just these rows (pass tensors that belong to the rows through args, and use t so that "
                 "it broadcasts against y)"
-            )
-        return flat
+            ) from error
 
     def clock(self, t, y):
         """Times (m,) as functions get to see them."""
@@ -195,7 +199,7 @@ def check_independent(field, t, y):
     tangent = torch.rand(y.shape, generator=generator, dtype=torch.float64).to(y) * mask
     with torch.no_grad():
         half = field.select(torch.arange(0, field.batch, 2, device=y.device))
-        whole, alone = field.at(t, y), half.at(t[::2], y[::2])
+        whole, alone = called_first(field.at, field.f, y.dtype, t, y), half.at(t[::2], y[::2])
         try:
             moved = torch.func.jvp(lambda v: field.at(t, v), (y,), (tangent,))[1]
             leak = moved.masked_fill(mask, 0).abs().max()

@@ -52,13 +52,36 @@ class Layout:
                 )
         if self.single:
             return leaves[0].reshape(-1)
+        self._check_one_dtype(leaves)
         return torch.cat([leaf.reshape(-1) for leaf in leaves])
 
     def ravel_rows(self, state, rows) -> torch.Tensor:
-        """(rows, size) of a state whose every leaf has a leading dimension of that many rows."""
+        """(rows, size) of a state of this structure whose every leaf has a leading dimension of that many rows.
+
+        TypeError or ValueError otherwise.
+        """
         leaves = []
-        _describe(state, leaves, "the vector field's result")
+        spec = _describe(state, leaves, "the vector field's result")
+        if spec != self._spec:
+            raise TypeError(f"the vector field must return the structure of y0, {_show(self._spec)}, not {_show(spec)}")
+        for leaf, shape in zip(leaves, self.shapes):
+            if leaf.shape != (rows, *shape):
+                raise ValueError(
+                    f"the vector field returned shape {tuple(leaf.shape)} for {rows} rows of shape {tuple(shape)}; dy/dt "
+                    "must have the shape of y"
+                )
+        self._check_one_dtype(leaves)
         return torch.cat([leaf.reshape(rows, -1) for leaf in leaves], dim=1)
+
+    @staticmethod
+    def _check_one_dtype(leaves):
+        """TypeError where the leaves differ in dtype: joined, the others would hide the one that is of less."""
+        first = leaves[0].dtype
+        for leaf in leaves:
+            if leaf.dtype != first:
+                raise TypeError(
+                    f"the vector field returned parts of {first} and of {leaf.dtype}; return all in the dtype of y0"
+                )
 
     def component(self, i: int) -> str:
         """What component i of the flat vector is called in the state: 'y[2]', "y['mass'][0, 1]"."""

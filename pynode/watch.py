@@ -91,7 +91,7 @@ class Watch:
             sign = _sign(g)
             if side and sign != side:
                 if direction != side:
-                    found.append(theta if g == 0 else self._root(k, step, coefficients, left, theta, before, g))
+                    found.append(self._root(k, step, coefficients, left, theta, before, g))
                 side = sign
             elif not side and abs(g) > self.noise[k]:
                 side, self.noise[k] = sign, 0.0
@@ -137,33 +137,64 @@ class Watch:
 
 
 def bracketed_root(g, a, b, ga, gb, tol):
-    """A root of g between a and b, where g has the values ga and gb of opposite signs, to within tol.
+    """Where g first leaves its side of zero between a and b, to within tol (``leaving``)."""
+    search, answer = leaving(a, b, ga, gb, tol), None
+    try:
+        while True:
+            answer = g(search.send(answer))
+    except StopIteration as end:
+        return end.value
 
-    The ITP method: at most one evaluation more than bisection, usually far fewer. Oliveira & Takahashi,
-    ACM Trans. Math. Softw. 47 (2020).
+
+def leaving(a, b, ga, gb, tol):
+    """Looks for where g leaves its side of zero between a and b: crosses zero, or becomes zero and may stay there.
+
+    ga: g at a, not zero; gb: g at b, of the opposite sign or zero. A generator that yields places, is sent g there, and returns
+    the root to within tol.
+    The ITP method: at most a few evaluations more than bisection, usually far fewer. Oliveira & Takahashi,
+    ACM Trans. Math. Softw. 47 (2020). Where g is zero its size tells nothing, and the other side is extrapolated instead.
     """
     flip = -1.0 if ga > 0 else 1.0
-    ga, gb = flip * ga, flip * gb
+    ga, gb, before = flip * ga, flip * gb, None
     radius = tol * 2.0 ** (max(0, math.ceil(math.log2((b - a) / (2 * tol)))) + 1)
-    k1 = 0.2 / (b - a)
+    k1, flat = 0.2 / (b - a), False
     while b - a > 2 * tol:
+        if gb == 0 and not flat:
+            # A zero met by chance, or one of many: then g is zero just before it, too.
+            x = b - 2 * tol
+            gx = flip * (yield x)
+            if gx < 0:
+                return b
+            b, gb, flat = x, max(gx, 0.0), True
+            continue
         middle = (a + b) / 2
-        guess = (gb * a - ga * b) / (gb - ga)
+        guess = _guess(a, b, ga, gb, before, middle)
         toward = 1.0 if middle >= guess else -1.0
         shift = k1 * (b - a) ** 2
         x = guess + toward * shift if shift <= abs(middle - guess) else middle
         reach = max(radius - (b - a) / 2, 0.0)
         if abs(x - middle) > reach:
             x = middle - toward * reach
-        gx = flip * g(x)
-        if gx == 0 or not a < x < b:
+        if not a < x < b:
             return x
-        if gx > 0:
+        gx = flip * (yield x)
+        if gx >= 0:
             b, gb = x, gx
         else:
+            before = a, ga
             a, ga = x, gx
         radius /= 2
     return (a + b) / 2
+
+
+def _guess(a, b, ga, gb, before, middle):
+    """Where the line through the ends is zero, or, where g is zero at b, that through a and the place before it."""
+    if gb > 0:
+        return (gb * a - ga * b) / (gb - ga)
+    if before is None or not before[1] < ga:
+        return middle
+    guess = a - ga * (a - before[0]) / (ga - before[1])
+    return guess if a < guess < b else middle
 
 
 def _sign(g: float) -> int:

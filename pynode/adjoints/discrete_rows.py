@@ -20,8 +20,9 @@ from ..methods.rows_onestep import RowInverse, polynomial
 from . import discrete_dirk
 from .discrete_rows_bdf import pullback as pull_bdf
 from .outputs import powers
-from .points import added, chunk_size, pull
+from .points import added, chunk_size, jacobians, pull
 from .row_points import RowPoints
+from .stability import LARGEST, check_explicit, sampled
 
 
 class RowOutputs:
@@ -74,12 +75,25 @@ def pullback(field, method, steps, times, row, grads):
         if isinstance(method, BDF):
             ybar, found = pull_bdf(field, method, steps, outputs, spans)
         elif not isinstance(method, DIRK):
+            _check_stability(field, method, steps)
             ybar, found = _again(field, method.fixed(), steps, outputs)
         else:
             ybar, found = _transitions(field, method, steps, outputs)
         back = torch.empty_like(ybar)
         back[_tensor(steps.order, ybar)] = ybar
         return back + outputs.at_start, found
+
+
+def _check_stability(field, method, steps):
+    """Look at some steps of the row that took the most of them, if there are enough."""
+    serves = isinstance(method, ExplicitRungeKutta) and field.size <= LARGEST
+    which = sampled(len(steps.levels)) if serves else None
+    if which is not None:
+        which = np.array([steps.levels[i][0] for i in which])  # the first of each level is that row's
+        y = steps.tape[0][_tensor(which, steps.tape[0])]
+        rows = RowPoints(field, _tensor(steps.row[which], y))
+        t, h = (_tensor(x[which], y) for x in (steps.t, steps.h))
+        check_explicit(method, jacobians(rows, t, y), h.to(y))
 
 
 def _tensor(array, like):

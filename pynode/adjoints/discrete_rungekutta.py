@@ -11,6 +11,7 @@ import torch
 from ..algebra.combine import combine
 from .onestep import Chunk, Start
 from .points import added, jacobians, pull, pull_parameters
+from .stability import check_explicit, sampled
 
 
 class Replay(Start):
@@ -38,6 +39,10 @@ class Replay(Start):
         self.jacobians = jacobians(field, t, torch.cat([p[1] for p in self.points])).view(count, *y.shape, y.shape[1])
         self.broken = not bool(torch.isfinite(self.jacobians).all())
         self.dense = self.dense_cotangents(tb.dense_weights[:count], True)
+        which = sampled(len(self.y))
+        if which is not None:
+            which = torch.from_numpy(which).to(self.y.device)
+            check_explicit(method, self.jacobians[0][which], self.h[which])
 
     @staticmethod
     def singly(*arguments):

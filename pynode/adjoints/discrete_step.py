@@ -9,7 +9,9 @@ from __future__ import annotations
 import torch
 
 from ..dense import evaluate
+from ..methods.adams import Adams
 from .points import added, pull
+from .stability import AdamsWatch
 
 
 class Sweep:
@@ -19,6 +21,7 @@ class Sweep:
         self.field, self.trajectory = field, trajectory
         self.ybar, self.carried = torch.zeros_like(trajectory.y0), {}
         self.grads = [torch.zeros_like(p) for p in field.parameters]
+        self.watch = AdamsWatch(method, len(trajectory.recording.starts)) if isinstance(method, Adams) else None
 
     def back(self, steps, ends, inside):
         """ends, inside: of the outputs (Outputs.of)."""
@@ -39,11 +42,15 @@ class Sweep:
                 theta, cotangents = inside
                 pairs.append((evaluate(method.polynomial(self.field, again), theta), cotangents))
         self.field.stats.backward_steps += 1
+        if self.watch is not None:
+            self.watch.look(again, state.order)
         self._pull(pairs, y, leaves)
 
     def finish(self):
         """(cotangent of y0 (n,), cotangents of the parameters)."""
         path, recording = self.trajectory, self.trajectory.recording
+        if self.watch is not None:
+            self.watch.finish()
         if self.carried:
             ybar, carried = self.ybar, self.carried
             with torch.enable_grad(), self.field.stats.of_gradient():

@@ -41,6 +41,10 @@ class AdjointField(VectorField):
         """The t of the forward solve."""
         return self.origin - self.direction * s
 
+    def state(self, s: float):
+        """y of the forward solve at that time, (n,)."""
+        return self.states.at(self.origin, -self.direction * s)
+
     def multiplier(self, lam):
         """M^-T lambda, (..., n): what stands before f in the integrals of the adjoint equation."""
         mass = self.inner.mass
@@ -51,7 +55,7 @@ class AdjointField(VectorField):
         self.stats.nfe += 1
         field, t = self.inner, self.time(s)
         with torch.inference_mode(False), torch.enable_grad():
-            y = self.states.at(t).detach().requires_grad_()
+            y = self.state(s).detach().requires_grad_()
             out = field.at(torch.full((), t, dtype=self.dtype, device=self.device), y)
             self.given.check(out, (y,))
             if not out.requires_grad:
@@ -64,8 +68,8 @@ class AdjointField(VectorField):
 
     def _jacobian(self, s, lam):
         """d (M^-1 J)^T, (n, n), d the direction of the forward solve; s as a tensor where algebra/jacobian.py asks."""
-        t = self.time(s if isinstance(s, float) else s.item())
-        jac, mass = self.jacobian(t, self.states.at(t)), self.inner.mass
+        s = s if isinstance(s, float) else s.item()
+        jac, mass = self.jacobian(self.time(s), self.state(s)), self.inner.mass
         return self.direction * (jac.t() if mass is None else mass.rate_columns(jac).t())
 
     def linearised(self, s: float, lam):
@@ -73,11 +77,11 @@ class AdjointField(VectorField):
 
         The second derivative of lambda . f is symmetric: its product with (y', 1) is one gradient of a gradient.
         """
-        t = self.time(s)
-        return self._jacobian(s, lam), -self._change(t, self.states.at(t), lam)
+        return self._jacobian(s, lam), -self._change(s, lam)
 
-    def _change(self, t, y, lam):
+    def _change(self, s, lam):
         """d/dt of (M^-1 J(t, y(t)))^T lambda, (n,)."""
+        t, y = self.time(s), self.state(s)
         with torch.inference_mode(False), torch.enable_grad():
             time = torch.full((), t, dtype=self.dtype, device=self.device, requires_grad=True)
             y = y.detach().requires_grad_()
@@ -88,7 +92,7 @@ class AdjointField(VectorField):
             by_y, by_t = torch.autograd.grad(out, (y, time), self.multiplier(lam), create_graph=True, allow_unused=True)
             rate = 0.0 if by_t is None else by_t
             if by_y is not None:
-                rate = rate + torch.dot(by_y, self.states.slope(t))
+                rate = rate + torch.dot(by_y, self.states.slope(self.origin, -self.direction * s))
             if not (isinstance(rate, torch.Tensor) and rate.requires_grad):
                 return torch.zeros_like(lam)
             (found,) = torch.autograd.grad(rate, y, allow_unused=True)

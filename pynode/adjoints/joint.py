@@ -28,7 +28,7 @@ class JointField(AdjointField):
         self.stats.nfe += 1
         field, t, n, lead = self.inner, self.time(s), self.inner.size, []
         with torch.inference_mode(False), torch.enable_grad():
-            y = (z[:n].clone() if self.sources else self.states.at(t)).detach().requires_grad_()
+            y = (z[:n].clone() if self.sources else self.state(s)).detach().requires_grad_()
             out = field.at(torch.full((), t, dtype=self.dtype, device=self.device), y)
             lam = self.multiplier(z[n : 2 * n] if self.sources else z[:n])
             inputs = [y, *self.given]

@@ -84,9 +84,10 @@ def sample(equation, panels, nodes):
     device = panels[0].polynomial.device
     a, b, start, h, origin = torch.tensor([p[:5] for p in panels], dtype=torch.float64, device=device).unsqueeze(2).unbind(1)
     s = a + (b - a) * nodes.to(device)
-    t = origin - equation.direction * s
+    shift = -equation.direction * s
     lam = evaluate_each([p.polynomial for p in panels], (s - start) / h)
-    return t, equation.states.many(t, [p.step for p in panels]), equation.multiplier(lam)
+    y = equation.states.many(origin, shift, [p.step for p in panels])
+    return origin + shift, y, equation.multiplier(lam)
 
 
 def integrate_parameters(field, equation, panels, nodes, weights):

@@ -89,6 +89,8 @@ class Jacobian:
         if not isinstance(jac, torch.Tensor) or jac.numel() != n * n:
             shape = tuple(jac.shape) if isinstance(jac, torch.Tensor) else type(jac).__name__
             raise ValueError(f"jac returned {shape}, but the Jacobian of {n} states must have shape ({n}, {n})")
+        if jac.is_complex():
+            raise TypeError(f"jac returned {jac.dtype} for a state of {self.field.dtype}: return a real Jacobian")
         return jac.reshape(n, n).to(self._eye)
 
 

@@ -7,7 +7,7 @@ from collections import deque
 
 import torch
 
-from ..control import first_step
+from ..control import RESOLUTION, as_moved, first_step
 from ..dense import Attempt, Trajectory, evaluate_at, slope
 from ..methods.base import Step
 from ..norm import Tolerance
@@ -46,6 +46,8 @@ def integrate(
             h = first_step(field, t, end, y0, f0, method.error_order, tol, options.max_step)
         except RejectStep:
             h = 1e-6 * abs(end - t)
+    if options.step_size is None:
+        h = max(abs(h), 2 * RESOLUTION * abs(t))
     h = direction * min(abs(h), options.max_step, abs(end - t))
     path = Trajectory(t, y0, f0, h)
     path.times = times
@@ -84,7 +86,7 @@ def _march(field, method, path, times, options, tol, h, dense, slopes, watch, li
             path.status = Status.MAX_STEPS
         elif stats.nfe >= max_nfe:
             path.status = Status.MAX_EVALUATIONS
-        elif t + h == t or abs(h) < max(4e-16 * abs(t), least):
+        elif abs(h) < max(RESOLUTION * abs(t), least) and abs(h) < abs(stops[0] - t):
             path.status = _cause(path.last)
         elif abs(h) < options.min_step and path.last is not None and not path.last.accepted:
             path.status = Status.DOMAIN if path.last.failure is Status.DOMAIN else Status.MIN_STEP
@@ -94,9 +96,8 @@ def _march(field, method, path, times, options, tol, h, dense, slopes, watch, li
             break
         stop, proposed = stops[0], h
         landing = direction * (t + h - stop) >= -slack * abs(h)
-        if landing:
-            h = stop - t
         t1 = stop if landing else t + h
+        h = as_moved(h, t, t1)
         due = position < len(times) and direction * (times[position] - t1) <= 0
         curved = dense or watch is not None or (due and (slopes or times[position] != t1))
         attempts += 1

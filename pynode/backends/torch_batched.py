@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ..control import RESOLUTION, ROUNDING
 from ..methods.rows import tensor
 from ..norm import RowTolerance
 from ..status import Status
@@ -80,12 +81,15 @@ class Clock:
             setattr(self, name, getattr(self, name)[keep])
 
     def next_steps(self):
-        """(h, where it leads to): as planned, but one ends at the next stop, and is stretched to it if it nearly does."""
-        after = self.t + self.h
-        last = self.direction * (after - self.stop) >= -1e-3 * np.abs(self.h)
+        """(h, where it leads to): as planned (control.as_moved), but one ends at the next stop, and is stretched to it if it
+        nearly does."""
+        after, size = self.t + self.h, np.abs(self.h)
+        last = self.direction * (after - self.stop) >= -1e-3 * size
         if np.count_nonzero(last):
-            return np.where(last, self.stop - self.t, self.h), np.where(last, self.stop, after)
-        return self.h, after
+            after = np.where(last, self.stop, after)
+        moved = after - self.t
+        other = np.abs(moved - self.h) > ROUNDING * size
+        return np.where(other, moved, self.h) if np.count_nonzero(other) else self.h, after
 
     def pass_stops(self, which):
         """The next stop of the rows in which: the first of the common ones that lies before their ends, or the end."""
@@ -129,7 +133,10 @@ def integrate(field, stepper_type, method, y0, spans, options, atol, record=None
         h = torch.full_like(t0, options.first_step or options.step_size)
     else:
         h = first_steps(field, t0, end, y0, f0, method.error_order, tol, options.max_step)
-    rows, clock = Rows(y0, spans, slopes), Clock(spans, np.minimum(h.cpu().numpy(), options.max_step), options.max_steps)
+    h = h.cpu().numpy()
+    if options.step_size is None:
+        h = np.maximum(h, 2 * RESOLUTION * np.abs(spans.start))
+    rows, clock = Rows(y0, spans, slopes), Clock(spans, np.minimum(h, options.max_step), options.max_steps)
     stepper = stepper_type(method, field, y0, f0, clock.h, tol)
     if record is not None:
         record.start, record.f0 = (t0, y0, clock.h), f0
@@ -174,7 +181,9 @@ def _book(rows, clock, done, h, arrived, cut, options, stats):
     clock.h = np.where(accepted | rejected, clock.direction * size, clock.h)
     over = clock.t == clock.end
     size = np.abs(clock.h)
-    small = size < np.maximum(4e-16 * np.abs(clock.t), clock.least)
+    small = size < np.maximum(RESOLUTION * np.abs(clock.t), clock.least)
+    if np.count_nonzero(small):
+        small &= size < np.abs(clock.stop - clock.t)  # as far as the next stop any step is long enough
     below = rejected & (size < options.min_step)
     many = clock.accepted + clock.rejected >= clock.limit
     ended = over | small | below | many

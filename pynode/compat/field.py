@@ -8,6 +8,7 @@ from ..field import VectorField
 from ..norm import Tolerance
 from ..problem import ODEProblem
 from ..tree import Layout
+from .call import BadType
 
 
 class CallField(VectorField):
@@ -42,6 +43,8 @@ class CallField(VectorField):
         if not isinstance(out, torch.Tensor) or out.shape != self.call.y0.shape:
             found = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
             raise ValueError(f"func returned {found} for a state of shape {tuple(self.call.y0.shape)}: dy/dt must be like y")
+        if not (out.is_floating_point() or (out.is_complex() and self.complex)):
+            raise BadType(f"func returned {out.dtype} for a state of {self.call.y0.dtype}: dy/dt must be like y")
         found = self.enter(out.to(self.call.y0.dtype))
         return found if self.clock is None else found * self.rate(y)
 

@@ -6,6 +6,7 @@ import warnings
 
 import torch
 
+from ..event_times import moved_time
 from ..surroundings import uncompiled
 from . import adaptive, grid, scipy
 from .adams import COARSE, MOST, GridAdams
@@ -119,19 +120,18 @@ def _event_gradient(call, time, state):
 
     d time = -dg / (dg/dt + dg/dy f), where g is the component of event_fn that is zero there, and d state gains f d time.
     """
-    t = time.to(call.y0.abs().dtype)
-    value = call.event_fn(t, state).reshape(-1)
-    which = int(value.detach().abs().argmin())
-    if not value.requires_grad:
-        return time, state
+    dtype, name = call.y0.abs().dtype, getattr(call.event_fn, "__name__", "event_fn")
+    at, begin = time.to(dtype), float(call.t[0].detach())
     with torch.no_grad():
-        slope = call.func(t, state.detach()).to(state.dtype)
-    at, y = t.detach().clone().requires_grad_(), state.detach().clone().requires_grad_()
-    with torch.enable_grad():
-        by_t, by_y = torch.autograd.grad(call.event_fn(at, y).reshape(-1)[which], (at, y), allow_unused=True)
-    rate = (0.0 if by_t is None else by_t) + (0.0 if by_y is None else (by_y.conj() * slope).sum().real)
-    value = value[which]
-    moved = -(value - value.detach()) / (rate + 1e-12)
+        which = int(call.event_fn(at, state).reshape(-1).abs().argmin())
+        slope = call.func(at, state.detach()).to(state.dtype)
+
+    def g(t, y):
+        return call.event_fn(t, y).reshape(-1)[which]
+
+    moved = moved_time(g, lambda t: t.squeeze(0).to(dtype), float(time), begin, state, slope, name)
+    if moved is None:
+        return time, state
     return time + moved.to(time.dtype), state + slope * moved.to(state.real.dtype)
 
 

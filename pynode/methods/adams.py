@@ -139,6 +139,15 @@ class Adams(Method):
             return Step.failed(t, h, 0.25, kept)
         return Step(t, h, y, None, size, 0.5 if failures < 3 else 0.25, kept)
 
+    @staticmethod
+    def stiffness(step, order):
+        """h times a Lipschitz constant of f, from the two values of f that a step of this order has just made at its end."""
+        rows, star, gap = step.tape
+        weight = sum(a / (m + 1) for m, a in enumerate(rows[order]))
+        with torch.no_grad():
+            rise = (step.state.phi[0] - gap - star[:order].sum(0)).norm()
+            return float(rise / (abs(weight) * gap.norm()))
+
     def slim(self, tape):
         return None
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch._higher_order_ops.scan import scan
 
-from ..control import FILTERS
+from ..control import FILTERS, ROUNDING
 
 # At some 30 us a call and 5 to 50 a step, more would gain a microsecond or two a step and waste the rest at the end of a solve.
 COUNT = 16
@@ -31,7 +31,9 @@ def attempts(attempt, method, count):
         def one(carry, _):
             t, h, r1, r2, stop, y, *carried = carry
             landing = towards * (t + h - stop) >= -slack * h.abs()
-            size = torch.where(landing, stop - t, h)
+            end = torch.where(landing, stop, t + h)
+            moved = end - t
+            size = torch.where((moved - h).abs() > ROUNDING * h.abs(), moved, h)
             first = carried[0] if carried else None
             y1, error, ks = attempt(t.to(y.dtype), size.to(y.dtype), y, first, f, args)
             if method.adaptive:
@@ -49,7 +51,7 @@ def attempts(attempt, method, count):
             # A step shortened to end at a stop was not shortened because of its error.
             after = towards * torch.minimum(torch.where(landed, torch.maximum(after, h.abs()), after), longest)
             carry = (
-                torch.where(landed, stop, torch.where(good, t + size, t)), after,
+                torch.where(good, end, t), after,
                 torch.where(good, r, r1), torch.where(good, r1, r2),
                 torch.where(landed, towards * torch.inf, stop), torch.where(good, y1, y),
                 *([torch.where(good, ks[-1], first)] if carried else []),

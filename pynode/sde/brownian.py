@@ -75,7 +75,7 @@ class BrownianPath:
 
     def _descend(self, t, interval):
         """The value at t, inside the last node of the way; the way goes on down to it."""
-        close = 1e-14 * (abs(t) + self.times[interval + 1] - self.times[interval])
+        close = 2 * math.ulp(t) + 1e-14 * (self.times[interval + 1] - self.times[interval])
         while True:
             a, b, wa, wb, index = self._way[-1]
             if t - a <= close or b - t <= close:

@@ -141,8 +141,8 @@ class ForeignField:
     def _direct(self):
         """f for the plain case, a flat state on the CPU, forward in time: called a thousand times a solve, it does no more
         than it must. f gets the buffers themselves, whose shape and dtype its first call has shown to suit it."""
-        f, args, stats = self.field.f, self.field.args, self.field.stats
-        clock, y, write = self.clock, self.y, self.dy.copy_
+        f, args, stats, at = self.field.f, self.field.args, self.field.stats, self.field.at
+        clock, y, write, shape, dtype = self.clock, self.y, self.dy.copy_, self.dy.shape, self.dy.dtype
 
         def run():
             stats.nfe += 1
@@ -151,7 +151,10 @@ class ForeignField:
                 return FAILED
             try:
                 try:
-                    write(f(clock, y, *args))
+                    out = f(clock, y, *args)
+                    if out.shape != shape or out.dtype != dtype:
+                        out = at(clock, y)  # which has the words for it: a copy would convert and repeat in silence
+                    write(out)
                 except RejectStep:
                     self._refuse()
             except BaseException as error:
