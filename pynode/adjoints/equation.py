@@ -8,6 +8,7 @@ import torch
 
 from ..algebra.jacobian import Jacobian
 from ..algebra.linear import Factorised
+from ..algebra.structure import check_dense
 from ..field import VectorField
 from ..stats import Stats
 from ..tree import Layout
@@ -108,6 +109,10 @@ class Analytic:
     name = "dense"
 
     def linearise(self, field):
+        check_dense(
+            field, "use adjoint='discrete', or an explicit reverse solver, for instance "
+            "pynode.GaussAdjoint(method='tsit5')"
+        )
         return _Linear(field)
 
 

@@ -48,13 +48,16 @@ class JointField(AdjointField):
         parts = z[self.inner.size * (1 + self.sources) :].split([p.numel() for p in self.given])
         return [part.view_as(p) for part, p in zip(parts, self.given, strict=True)]
 
-    def tolerance(self, rtol, sizes, loss, seminorm):
+    def tolerance(self, rtol, sizes, loss, seminorm, atol):
         """The norm of z: root mean square of each of its groups, the largest of them counts.
 
-        sizes: atol of lambda, (n,), or of (y, lambda), (2n,); loss: its size, of which a parameter's cotangent is the
-        change for a change of order one. seminorm: without the parameters; Kidger, Chen & Lyons, "Hey, that's not an
+        sizes: atol of lambda, (n,), or of (y, lambda), (2n,); atol: of the parameters' cotangents, if the user gave one; loss:
+        its size, of which a parameter's cotangent is the change for a change of order one. seminorm: without the parameters; Kidger, Chen & Lyons, "Hey, that's not an
         ODE": faster ODE adjoints via seminorms (2021).
         """
         count = 1 + self.sources
-        weights = torch.cat([sizes] + [rtol * loss / size.reshape(-1) for size in magnitudes(self.given)])
+        weights = torch.cat([sizes] + [
+            rtol * loss / size.reshape(-1) if atol is None else torch.full_like(size, atol).reshape(-1)
+            for size in magnitudes(self.given)
+        ])
         return GroupTolerance(rtol, weights, self.groups[:count] if seminorm else self.groups)

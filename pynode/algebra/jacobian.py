@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 
 from ..status import RejectStep
@@ -19,8 +21,16 @@ class Jacobian:
     def __init__(self, field):
         self.field = field
         self._broadcasts, self._tried = None, []
-        self._eye = torch.eye(field.size, dtype=field.dtype, device=field.device)
-        self._mass = self._eye if field.mass is None else field.mass.dense()
+
+    @cached_property
+    def _eye(self):
+        """The unit vectors, made when they are asked for: where all is explicit (n, n) may not fit in memory."""
+        with torch.inference_mode(False):  # a graph may use them later
+            return torch.eye(self.field.size, dtype=self.field.dtype, device=self.field.device)
+
+    @cached_property
+    def _mass(self):
+        return self._eye if self.field.mass is None else self.field.mass.dense()
 
     def __call__(self, t: float, y):
         """df/dy at (t, y), detached."""

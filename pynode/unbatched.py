@@ -1,0 +1,41 @@
+"""The batches of torch.autograd.grad(is_grads_batched=True) and torch.autograd.functional's vectorize=True, row by row.
+
+They wrap tensors in a way that no rule of an autograd.Function gets to see, and that hides a dimension from all that writes in
+place or looks at values, as a solve does.
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+def by_row(function, *tensors):
+    """function(*tensors), a tensor or a tuple of tensors and None; of every row by itself where some tensor is such a batch."""
+    if not any(torch._C._functorch.is_legacy_batchedtensor(x) for x in tensors if x is not None):
+        return function(*tensors)
+    level = torch._C._vmapmode_increment_nesting() - 1
+    torch._C._vmapmode_decrement_nesting()
+    while not (sizes := {_size(x, level) for x in tensors} - {None}):
+        level -= 1
+    (size,) = sizes
+    columns = [[x] * size if _size(x, level) is None else _rows(x, level, size).unbind() for x in tensors]
+    found = [by_row(function, *row) for row in zip(*columns, strict=True)]
+    if isinstance(found[0], torch.Tensor):
+        return _batch(found, level)
+    return tuple(_batch(parts, level) for parts in zip(*found, strict=True))
+
+
+def _rows(x, level, size):
+    return torch._remove_batch_dim(x, level, size, 0)
+
+
+def _size(x, level):
+    """The size of the batch of x at a level of nested ones, None where it has none: there torch repeats it as often as asked."""
+    if x is None:
+        return None
+    sizes = [len(_rows(x, level, size)) for size in (1, 2)]
+    return sizes[0] if sizes[0] == sizes[1] else None
+
+
+def _batch(parts, level):
+    return None if parts[0] is None else torch._add_batch_dim(torch.stack(parts), 0, level)
