@@ -151,6 +151,7 @@ def solve(
         method = engine.method(method)
         if controller is not None:
             method = method.controlled(controller)
+    method.check_dtype(layout.dtype)
     taken, why = field if direct else field.isolated(), ""
     if compile:
         steps = method if step_size is None else method.fixed()

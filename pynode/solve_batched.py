@@ -62,6 +62,7 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
         raise ValueError("batched=True keeps all steps: leave checkpoints and max_memory away, or batched")
     field = RowField(problem)
     layout = field.layout
+    method.check_dtype(layout.dtype)
     flat = layout.ravel_rows(problem.y0, field.batch)
     times = problem.row_times(flat.device, field.batch)
     held = Held(problem.f, flat.device)

@@ -17,6 +17,15 @@ from .tree import Layout
 HALVES = (torch.float16, torch.bfloat16)
 
 
+def check_solvable(dtype, name, instead):
+    """TypeError for half precision, in which torch solves no linear systems."""
+    if dtype in HALVES:
+        raise TypeError(
+            f"{name} solves linear systems, which torch cannot do in {dtype}: pass y0.float() and a "
+            f"module in float32, module.float(), {instead}"
+        )
+
+
 def uncompiled(solve):
     """solve as a function that torch.compile leaves alone: the graph breaks there, and nothing within is compiled."""
     @wraps(solve)
