@@ -30,7 +30,7 @@ def _rows(x, level, size):
 
 
 def _size(x, level):
-    """The size of the batch of x at a level of nested ones, None where it has none: there torch repeats it as often as asked."""
+    """The size of the batch of x at a level of nesting, None where it has none: torch then repeats x as often as asked."""
     if x is None:
         return None
     sizes = [len(_rows(x, level, size)) for size in (1, 2)]

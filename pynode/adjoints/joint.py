@@ -51,9 +51,9 @@ class JointField(AdjointField):
     def tolerance(self, rtol, sizes, loss, seminorm, atol):
         """The norm of z: root mean square of each of its groups, the largest of them counts.
 
-        sizes: atol of lambda, (n,), or of (y, lambda), (2n,); atol: of the parameters' cotangents, if the user gave one; loss:
-        its size, of which a parameter's cotangent is the change for a change of order one. seminorm: without the parameters; Kidger, Chen & Lyons, "Hey, that's not an
-        ODE": faster ODE adjoints via seminorms (2021).
+        sizes: atol of lambda, (n,), or of (y, lambda), (2n,); loss: its size, of which a parameter's cotangent is the
+        change for a change of order one. seminorm: without the parameters; Kidger, Chen & Lyons, "Hey, that's not an
+        ODE": faster ODE adjoints via seminorms (2021). atol: of the parameters' cotangents, where the user gave one.
         """
         count = 1 + self.sources
         weights = torch.cat([sizes] + [

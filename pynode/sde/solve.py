@@ -9,8 +9,7 @@ import torch
 from ..problem import ODEProblem
 from ..solution import Solution
 from ..status import Status
-from ..surroundings import check_solvable
-from ..surroundings import disturbed, eager, undisturbed
+from ..surroundings import check_solvable, disturbed, eager, undisturbed
 from .brownian import BrownianPath
 from .equation import SDE
 from .schemes import SCHEMES, step
