@@ -1,6 +1,6 @@
 """Numbers that a module knows from its construction: they are no data and in no state_dict.
 
-A module that is made without memory (``torch.device('meta')``, ``to('meta')``) and gets some afterwards (``to_empty``) would lose
+A module that is made without memory (``torch.device("meta")``, ``to("meta")``) and gets some later (``to_empty``) would lose
 them.
 """
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 
 from .field import find_parameters
 from .stats import Stats
 from .status import RejectStep
 from .tree import Layout
+from .twice import Twice
 
 
 class RowField:
@@ -102,7 +105,8 @@ class RowField:
             copies = which.repeat_interleave(n)
             states = y[copies] if graph else y.detach()[copies].requires_grad_()
             times = t.detach()[copies].requires_grad_(moving)
-            out = self.select(copies).at(times, states)
+            with Twice() if graph else nullcontext():
+                out = self.select(copies).at(times, states)
             if not out.requires_grad:
                 return y.new_zeros(m, n, n), None
             unit = torch.eye(n, dtype=y.dtype, device=y.device).repeat(m, 1)

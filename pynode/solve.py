@@ -96,7 +96,7 @@ def solve(
     if disturbed(problem):
         alone = {**given, "y0": None, "t": None, "args": (), "jac": None, "mass": None}
         return undisturbed(lambda plain: solve(**{**alone, "f": plain}), problem)
-    if functional.active():
+    if functional.active(problem):
         return functional.transformed(solve, problem, given)
     choosing = method == "auto" and not batched and structure == "dense" and problem.mass is None
     if compile and method == "auto":

@@ -8,6 +8,7 @@ again with a graph instead: for them that is cheaper, as a Jacobian of every sta
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from ..methods.bdf import BDF
 from ..methods.dirk import DIRK
 from ..methods.explicit import ExplicitRungeKutta
 from ..methods.rows_onestep import RowInverse, polynomial
+from ..twice import Twice, pull, twice
 from . import discrete_dirk
 from .discrete_rows_bdf import pullback as pull_bdf
 from .outputs import powers
@@ -128,11 +130,13 @@ def _again(field, method, steps, outputs):
     """Every level is taken again with a graph, the Jacobians of Rosenbrock methods included."""
     ybar, explicit = torch.zeros_like(outputs.at_start), isinstance(method, ExplicitRungeKutta)
     params = [torch.zeros_like(p) for p in field.parameters]
+    if not explicit:
+        _check_twice(field, steps)
     for first, last in steps.levels:
         index, count = _tensor(steps.row[first:last], ybar), last - first
         t, h = (_tensor(x[first:last], ybar) for x in (steps.t, steps.h))
         step, theta, cotangents = outputs.between(first, last)
-        with torch.enable_grad(), field.stats.of_gradient():
+        with nullcontext() if explicit else Twice(), torch.enable_grad(), field.stats.of_gradient():
             rows = field.select(index)  # with a graph to the tensors in args
             start = steps.tape[0][first:last].detach().requires_grad_()
             y1, stages = _step_again(rows, method, t, start, h, len(step) > 0)
@@ -146,6 +150,20 @@ def _again(field, method, steps, outputs):
         params = [p if g is None else p + g for p, g in zip(params, found, strict=True)]
         field.stats.backward_nvjp += count * method.tableau.stages
     return ybar, params
+
+
+@twice
+def _check_twice(field, steps):
+    """RuntimeError where f has no second derivative."""
+    first, last = steps.levels[0] if steps.levels else (0, 0)
+    if first == last:
+        return
+    with torch.enable_grad(), field.stats.of_gradient():
+        start = steps.tape[0][first:last].detach().requires_grad_()
+        rows = field.select(_tensor(steps.row[first:last], start))
+        out = rows.at(_tensor(steps.t[first:last], start), start)
+        if out.requires_grad:
+            pull(out, (start,), torch.ones_like(out))
 
 
 def _step_again(rows, method, t, start, h, curved):

@@ -12,6 +12,7 @@ from ..algebra.structure import check_dense
 from ..field import VectorField
 from ..stats import Stats
 from ..tree import Layout
+from ..twice import pull, twice
 
 
 class AdjointField(VectorField):
@@ -73,6 +74,7 @@ class AdjointField(VectorField):
         t = self.time(s)
         return self._jacobian(s, lam), -self._change(t, self.states.at(t), lam)
 
+    @twice
     def _change(self, t, y, lam):
         """d/dt of (M^-1 J(t, y(t)))^T lambda, (n,)."""
         with torch.inference_mode(False), torch.enable_grad():
@@ -82,7 +84,7 @@ class AdjointField(VectorField):
             self.inner.stats.backward_nvjp += 2
             if not out.requires_grad:
                 return torch.zeros_like(lam)
-            by_y, by_t = torch.autograd.grad(out, (y, time), self.multiplier(lam), create_graph=True, allow_unused=True)
+            by_y, by_t = pull(out, (y, time), self.multiplier(lam))
             rate = 0.0 if by_t is None else by_t
             if by_y is not None:
                 rate = rate + torch.dot(by_y, self.states.slope(t))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import torch
 
+from ..twice import pull, twice
+
 # Rows of one vectorised call: large enough to hide its overhead, small enough for caches and memory.
 ROWS = 1 << 14
 # From so many rows one evaluation and n batched backward passes through it cost half of n copies of both.
@@ -77,6 +79,7 @@ def pull_parameters(field, t, y, cotangents):
     return total
 
 
+@twice
 def push_parameters(field, t, y, directions):
     """df/dp v at m points for k changes v of the parameters, each a list beside field.parameters: (k, m, n).
 
@@ -89,7 +92,7 @@ def push_parameters(field, t, y, directions):
         if not out.requires_grad:
             return y.new_zeros(len(directions), *y.shape)
         w = torch.zeros_like(out, requires_grad=True)
-        pulled = torch.autograd.grad(out, field.parameters, w, create_graph=True, allow_unused=True)
+        pulled = pull(out, field.parameters, w)
         used = [i for i, g in enumerate(pulled) if g is not None]
         if not used:
             return y.new_zeros(len(directions), *y.shape)
@@ -121,6 +124,7 @@ def magnitudes(parameters):
     return found
 
 
+@twice
 def second_order(field, t, y, tangents, slopes, cotangents):
     """Derivatives of sum_i cotangent_i . (J tangent_i + df/dt slope_i) at m points, J and df/dt taken at (t, y).
 
@@ -136,7 +140,7 @@ def second_order(field, t, y, tangents, slopes, cotangents):
         nothing = torch.zeros_like(y), [torch.zeros_like(p) for p in field.parameters]
         if not out.requires_grad:
             return nothing
-        pulled = torch.autograd.grad(out, (rows, time), cotangents.reshape(m * s, n), create_graph=True, allow_unused=True)
+        pulled = pull(out, (rows, time), cotangents.reshape(m * s, n))
         total = 0.0
         if pulled[0] is not None:
             total = total + (pulled[0] * tangents.reshape(m * s, n)).sum()
@@ -151,6 +155,7 @@ def second_order(field, t, y, tangents, slopes, cotangents):
     return grad_y, [torch.zeros_like(p) if g is None else g for g, p in zip(grads[1:], field.parameters)]
 
 
+@twice
 def jacobian_slopes(field, t, y, tangents, slopes):
     """Directional derivatives of the Jacobian: d/de J(t + e slope, y + e tangent) at m points, (m, n, n).
 
@@ -165,7 +170,7 @@ def jacobian_slopes(field, t, y, tangents, slopes):
         field.stats.backward_njac += m
         if not out.requires_grad:
             return y.new_zeros(m, n, n)
-        pulled = torch.autograd.grad(out, (copies, time), unit, create_graph=True, allow_unused=True)
+        pulled = pull(out, (copies, time), unit)
         total = 0.0
         if pulled[0] is not None:
             total = total + (pulled[0] * tangents.repeat(n, 1)).sum()

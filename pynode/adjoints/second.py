@@ -12,6 +12,7 @@ import torch
 
 from ..dense import evaluate
 from ..methods.rosenbrock import RosenbrockMethod
+from ..twice import pull, twice
 from .outputs import places
 
 
@@ -43,6 +44,7 @@ def replay(field, trajectory, y0, times):
         return torch.stack(rows)
 
 
+@twice
 def pullback(field, trajectory, times, grads, vectors):
     """Cotangents of grads (T, n), of y0 (n,) and of the parameters, for the cotangents ``vectors`` of what the pullback
     of grads returns: the derivative of <vectors, pullback(grads)>, in which every order is differentiated exactly."""
@@ -50,7 +52,7 @@ def pullback(field, trajectory, times, grads, vectors):
         y0, grads = (x.detach().clone().requires_grad_() for x in (trajectory.y0, grads))
         inputs = [y0, *field.parameters]
         ys = replay(field, trajectory, y0, times)
-        pulled = torch.autograd.grad(ys, inputs, grads, create_graph=True, allow_unused=True)
+        pulled = pull(ys, inputs, grads)
         total = sum((v * g).sum() for v, g in zip(vectors, pulled, strict=True) if g is not None)
         inputs = [grads, *inputs]
         found = torch.autograd.grad(total, inputs, allow_unused=True, retain_graph=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import cached_property
 
 import torch
 
 from ..status import RejectStep
+from ..twice import Twice, pull, twice
 from .linear import Factorised
 
 
@@ -20,7 +22,7 @@ class Jacobian:
 
     def __init__(self, field):
         self.field = field
-        self._broadcasts, self._tried = None, []
+        self._broadcasts, self._tried, self._twice = None, [], False
 
     @cached_property
     def _eye(self):
@@ -57,10 +59,13 @@ class Jacobian:
             if self._broadcasts is not False and len(self._tried) < 2 and t not in self._tried:
                 self._tried.append(t)
                 self._broadcasts = self._try_broadcast(time.detach(), y.detach())
+            if graph and not self._twice:
+                self._check_twice(time.detach(), y.detach())
             inputs = y.expand(n, n).clone() if self._broadcasts else y.clone()
             if not inputs.requires_grad:
                 inputs.requires_grad_()
-            out = field.rows(time, inputs) if self._broadcasts else field.at(time, inputs)
+            with Twice() if graph else nullcontext():
+                out = field.rows(time, inputs) if self._broadcasts else field.at(time, inputs)
             if not out.requires_grad:
                 return torch.zeros_like(self._eye), None
             jac, moves = torch.autograd.grad(
@@ -70,6 +75,16 @@ class Jacobian:
             jac = torch.zeros_like(self._eye) if jac is None else jac
             depends = want_time and moves is not None
             return jac, time_derivative(field, time.detach(), y, graph) if depends else None
+
+    @twice
+    def _check_twice(self, t, y):
+        """RuntimeError where f has no second derivative, which a Jacobian with a graph is there for."""
+        y.requires_grad_()
+        out = self.field.at(t, y)
+        if out.requires_grad:
+            pull(out, (y,), torch.ones_like(out))
+        self.field.stats.nfe += 1
+        self._twice = True
 
     def _try_broadcast(self, t, y):
         """Whether f of a stack of states is the stack of f: on rows that differ, as many as cannot be taken for components."""
@@ -100,6 +115,7 @@ class Jacobian:
         return jac.reshape(n, n).to(self._eye)
 
 
+@twice
 def time_derivative(field, t, y, graph):
     """df/dt, (n,), None where f does not depend on t here: the product v . f differentiated first in t, then in v."""
     t = t.detach().requires_grad_()
@@ -107,7 +123,7 @@ def time_derivative(field, t, y, graph):
     if not out.requires_grad:
         return None
     v = torch.zeros_like(out, requires_grad=True)
-    (slope,) = torch.autograd.grad(out, t, v, create_graph=True, allow_unused=True)
+    (slope,) = pull(out, (t,), v)
     if slope is None or not slope.requires_grad:
         return None
     return torch.autograd.grad(slope, v, create_graph=graph)[0]
