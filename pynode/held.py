@@ -33,12 +33,16 @@ class Held:
 
         Hooks of the parameters rest: they are for the gradient that comes out, not for the parts that it is made of.
         """
-        changed = [(holder, name, holder[name]) for holder, name, tensor in self._slots if holder.get(name) is not tensor]
+        # What FullyShardedDataParallel has made an attribute for the backward pass is none of these.
+        changed = [
+            (holder, name, holder[name]) for holder, name, tensor in self._slots if holder.get(name, tensor) is not tensor
+        ]
         hooked = [(p, p._backward_hooks) for p in parameters if p._backward_hooks]
         try:
             if changed:
                 for holder, name, tensor in self._slots:
-                    holder[name] = tensor
+                    if name in holder:
+                        holder[name] = tensor
             for p, _ in hooked:
                 p._backward_hooks = None
             with quiet(self._device):

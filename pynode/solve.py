@@ -27,6 +27,7 @@ from .methods.compiled import check as check_compiled
 from .norm import Tolerance
 from .options import Options
 from .problem import as_problem
+from .sharding import check_sharding
 from .solution import Piece, Solution
 from .solve_batched import solve_batched
 from .status import RejectStep, Status
@@ -159,6 +160,7 @@ def solve(
     if choosing_adjoint:
         adjoint, why = choose_adjoint(field, method)
     if not direct and torch.is_grad_enabled() and (flat.requires_grad or taken.parameters):
+        check_sharding(field.held.modules)
         adjoint.check(taken, method)
     needs_time = times.requires_grad and torch.is_grad_enabled()
 

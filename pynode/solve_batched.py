@@ -28,6 +28,7 @@ from .methods.rows_onestep import ExplicitRows, RosenbrockRows
 from .problem import ODEProblem
 from .row_legs import RowCourse, RowLeg, moved
 from .rows import RowField, check_independent
+from .sharding import check_sharding
 from .solution import BatchSolution
 from .tree import Layout
 
@@ -69,6 +70,8 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
     atol, moments = options.flat_atol(layout, flat), times.detach()
     check_independent(field, moments[0], flat.detach())
     field.find_parameters(moments[0], flat, params)
+    if torch.is_grad_enabled() and (flat.requires_grad or field.parameters):
+        check_sharding(held.modules)
     moving = times.requires_grad and torch.is_grad_enabled()
     if options.step_size is not None:
         method = method.fixed()

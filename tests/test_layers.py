@@ -15,10 +15,10 @@ FILES = sorted(ROOT.rglob("*.py"))
 # A module imports only from layers to its left; modules of one package may use one another, without a circle.
 ORDER = (
     "status tree norm stats options problem split surroundings lifetime unbatched twice held "
-    "field rows constants dense events watch row_watch limits solution control algebra methods "
-    "backends adjoints legs row_legs rules functional failure solve_batched solve compat julia "
-    "doctor check sde reactions records nn problems catalogue diagnosis compare train targets cli "
-    "__main__"
+    "sharding field rows constants dense events watch row_watch limits solution control algebra "
+    "methods backends adjoints legs row_legs rules functional failure solve_batched solve compat "
+    "julia doctor check sde reactions records nn problems catalogue diagnosis compare train "
+    "targets cli __main__"
 ).split()
 CEILING = 320
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

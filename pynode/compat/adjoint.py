@@ -11,6 +11,7 @@ import torch
 
 from ..held import Held
 from ..lifetime import unhooked
+from ..sharding import check_sharding
 from ..surroundings import remade, uncompiled
 from ..unbatched import by_row
 from .by_name import solve_by_name
@@ -65,6 +66,8 @@ def odeint_adjoint(
     }
     forward = {"rtol": call.rtol, "atol": call.atol, "method": method, "options": {**call.options, "norm": call.norm}}
     field, held = _carrying(call.func, func, call.callbacks), Held(func, call.y0.device)
+    if torch.is_grad_enabled() and (call.y0.requires_grad or params):
+        check_sharding(held.modules)
     result = Backsolve.apply(field, held, forward, back, given, call.event_fn, call.t.requires_grad, call.y0, call.t, *params)
     if event_fn is None:
         return call.output(result)
