@@ -6,23 +6,39 @@ place or looks at values, as a solve does.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import torch
+
+_LEVELS = 8  # of batches of batches
 
 
 def by_row(function, *tensors):
     """function(*tensors), a tensor or a tuple of tensors and None; of every row by itself where some tensor is such a batch."""
-    if not any(torch._C._functorch.is_legacy_batchedtensor(x) for x in tensors if x is not None):
+    batches = [x for x in tensors if x is not None and torch._C._functorch.is_legacy_batchedtensor(x)]
+    if not batches:
         return function(*tensors)
-    level = torch._C._vmapmode_increment_nesting() - 1
-    torch._C._vmapmode_decrement_nesting()
-    while not (sizes := {_size(x, level) for x in tensors} - {None}):
-        level -= 1
-    (size,) = sizes
+    level = next(level for level in range(_LEVELS, 0, -1) if any(_size(x, level) for x in batches))
+    (size,) = {_size(x, level) for x in batches} - {None}
     columns = [[x] * size if _size(x, level) is None else _rows(x, level, size).unbind() for x in tensors]
-    found = [by_row(function, *row) for row in zip(*columns, strict=True)]
+    with _outside():
+        found = [by_row(function, *row) for row in zip(*columns, strict=True)]
     if isinstance(found[0], torch.Tensor):
         return _batch(found, level)
     return tuple(_batch(parts, level) for parts in zip(*found, strict=True))
+
+
+@contextmanager
+def _outside():
+    """A block that torch does not take for one of vmap, where it forbids random numbers."""
+    depth = torch._C._vmapmode_increment_nesting() - 1
+    for _ in range(depth + 1):
+        torch._C._vmapmode_decrement_nesting()
+    try:
+        yield
+    finally:
+        for _ in range(depth):
+            torch._C._vmapmode_increment_nesting()
 
 
 def _rows(x, level, size):
@@ -31,7 +47,7 @@ def _rows(x, level, size):
 
 def _size(x, level):
     """The size of the batch of x at a level of nesting, None where it has none: torch then repeats x as often as asked."""
-    if x is None:
+    if x is None or not torch._C._functorch.is_legacy_batchedtensor(x):
         return None
     sizes = [len(_rows(x, level, size)) for size in (1, 2)]
     return sizes[0] if sizes[0] == sizes[1] else None
