@@ -10,7 +10,7 @@ from .adjoints import registry
 from .adjoints.points import magnitudes
 from .field import VectorField
 from .leaves import leaves_of, unique
-from .problem import ODEProblem
+from .problem import ODEProblem, as_problem
 from .solve import solve
 
 # A discrete adjoint differentiates the very steps of the solve, and agrees with their graph to rounding.
@@ -71,10 +71,7 @@ def check_gradients(
     Other arguments as in ``solve``. Parameters are moved in place, and put back. Raises ValueError for a state that is not
     float64 and where nothing requires a gradient.
     """
-    if isinstance(f, ODEProblem):
-        problem = f
-    else:
-        problem = ODEProblem(f, y0, t, args, options.pop("jac", None), options.pop("mass", None))
+    problem = as_problem(f, y0, t, args, options.pop("jac", None), options.pop("mass", None))
     layout = problem.layout()
     if layout.dtype != torch.float64:
         raise ValueError(f"check gradients in float64, not {layout.dtype}: pass y0.double(), and f.double() if it is a module")

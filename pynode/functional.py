@@ -21,15 +21,25 @@ from .status import Status
 from .tree import Layout
 
 
-def active() -> bool:
-    """Whether a transform of torch.func is under way."""
-    return torch._C._are_functorch_transforms_active()
+def active(problem: ODEProblem) -> bool:
+    """Whether a transform of torch.func is under way, or a tensor of the problem has a tangent (torch.autograd.forward_ad)."""
+    if torch._C._are_functorch_transforms_active():
+        return True
+    if forward_ad._current_level < 0:
+        return False
+    held = [*problem.f.parameters(), *problem.f.buffers()] if isinstance(problem.f, torch.nn.Module) else []
+    layout = Layout(problem.y0)
+    given = [layout.ravel(problem.y0), problem.tspan, *problem.args, *held]
+    if any(isinstance(x, torch.Tensor) and _pushed(x) for x in given):
+        return True
+    _check_closure(problem, _pushed)
+    return False
 
 
 def transformed(solve, problem: ODEProblem, given: dict) -> Solution:
     """solve(...) with these arguments as a function that torch.func can transform. ValueError for what it cannot be."""
     _check(problem, given)
-    _check_closure(problem)
+    _check_closure(problem, _depends)
     plan = Plan(solve, problem, given)
     rows = Flow.apply(plan, *plan.tensors)
     return plan.solution(rows)
@@ -42,12 +52,16 @@ def _check(problem, given):
     ):
         value = given[name]
         if isinstance(value, torch.Tensor) or (value is not False and value != ()):
-            raise ValueError(f"{name} is not for a solve inside torch.func's transforms: leave it away; {instead}")
+            raise ValueError(
+                f"{name} is not for a solve inside torch.func's transforms or in forward mode: leave it away; {instead}"
+            )
     if isinstance(problem.f, SplitField):
-        raise ValueError("a SplitField is not for torch.func's transforms: pass its sum as one function or module")
+        raise ValueError(
+            "a SplitField is not for torch.func's transforms or forward mode: pass its sum as one function or module"
+        )
 
 
-def _check_closure(problem):
+def _check_closure(problem, depends):
     """ValueError where a plain f uses a tensor with a derivative or a batch that did not come in through args."""
     if isinstance(problem.f, torch.nn.Module):
         return
@@ -58,10 +72,10 @@ def _check_closure(problem):
         out = layout.ravel(problem.f(torch.ones((), dtype=layout.dtype, device=layout.device), layout.unravel(plain), *args))
     except Exception:  # f may not like these values; then only the solve itself can tell
         return
-    if _depends(out):
+    if depends(out):
         raise ValueError(
-            "inside torch.func's transforms f must not close over tensors that have derivatives or a batch: pass them through "
-            "args, or make f a module, whose parameters torch.func.functional_call replaces"
+            "inside torch.func's transforms and in forward mode f must not close over tensors that have derivatives "
+            "or a batch: pass them through args, or make f a module, whose parameters torch.func.functional_call replaces"
         )
 
 
@@ -83,7 +97,8 @@ class Plan:
         chosen = None if given["params"] is None else {id(p) for p in given["params"]}
         fixed = len(tensors)  # y0 and t have derivatives whatever params names
         self.wanted = [
-            x.is_floating_point() and (x.requires_grad or _wrapped(x)) and (i < fixed or chosen is None or id(x) in chosen)
+            x.is_floating_point() and (x.requires_grad or _wrapped(x) or _pushed(x))
+            and (i < fixed or chosen is None or id(x) in chosen)
             for i, x in enumerate(self.tensors)
         ]
         self.solved = []
@@ -141,11 +156,15 @@ def _depends(x) -> bool:
     """Whether a tensor has a derivative or a batch at any level of the transforms."""
     core = torch._C._functorch
     while True:
-        if x.requires_grad or core.is_batchedtensor(x) or forward_ad.unpack_dual(x).tangent is not None:
+        if x.requires_grad or core.is_batchedtensor(x) or _pushed(x):
             return True
         if not _wrapped(x):
             return False
         x = core.get_unwrapped(x)
+
+
+def _pushed(x) -> bool:
+    return forward_ad.unpack_dual(x).tangent is not None
 
 
 def _wrapped(x) -> bool:

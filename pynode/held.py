@@ -96,8 +96,9 @@ class Held:
         """
         swapped = [(holder, name, self._inside(x)) for holder, name, x in self._slots]
         copied = self._copied()
-        swapped = [(holder, name, copied.get(id(x), x)) for holder, name, x in swapped]
-        changed = [(holder, name, holder[name], x) for holder, name, x in swapped if holder.get(name) is not x]
+        # What FullyShardedDataParallel has made an attribute for the backward pass stands in none of these places.
+        swapped = [(holder, name, copied.get(id(x), x)) for holder, name, x in swapped if name in holder]
+        changed = [(holder, name, holder[name], x) for holder, name, x in swapped if holder[name] is not x]
         hooked = [(p, p._backward_hooks) for p in parameters if p._backward_hooks]
         try:
             for holder, name, _, x in changed:

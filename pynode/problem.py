@@ -97,6 +97,11 @@ def checked_times(given, device=None) -> torch.Tensor:
         raise ValueError(f"t must be one-dimensional, not of shape {tuple(t.shape)}")
     if t.numel() < 2:
         raise ValueError("t needs at least two times: where y0 holds, and where to go")
+    if t.is_meta:
+        raise TypeError(
+            "the times are on the meta device, which holds no values: give a module memory first, "
+            "module.to_empty(device=...), and load its state"
+        )
     if t.dtype.is_complex:
         raise TypeError(f"t has dtype {t.dtype}, but times are real: give t.real")
     if not t.dtype.is_floating_point:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 
 import torch
 
@@ -13,6 +14,7 @@ from .leaves import find_leaves, no_leaves, own_leaf
 from .stats import Stats
 from .status import RejectStep
 from .tree import Layout
+from .twice import Twice
 
 
 class RowField:
@@ -152,7 +154,8 @@ class RowField:
             times = t.detach()[copies]
             if moving:
                 own_leaf(times)
-            out = self.select(copies).at(times, states)
+            with Twice() if graph else nullcontext():
+                out = self.select(copies).at(times, states)
             if not out.requires_grad:
                 return y.new_zeros(m, n, n), None
             unit = torch.eye(n, dtype=y.dtype, device=y.device).repeat(m, 1)

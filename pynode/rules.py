@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import torch
 
+from .unbatched import by_row
+
 THIRD = (
     "torch.func differentiates a solve twice at most: for more take torch.autograd.grad(..., create_graph=True), with "
     "adjoint='direct' and an explicit or Rosenbrock method ('tsit5', 'rodas5p')"
@@ -54,12 +56,12 @@ class Flow(_Rule):
 
     @staticmethod
     def backward(ctx, grads):
-        return None, *Pull.apply(ctx.plan, grads, *ctx.saved_tensors)
+        return None, *by_row(lambda g: Pull.apply(ctx.plan, g, *ctx.saved_tensors), grads)
 
     @staticmethod
     def jvp(ctx, _, *tangents):
         tangents = [torch.zeros_like(x) if v is None else v for x, v in zip(ctx.saved_tensors, tangents, strict=True)]
-        return Push.apply(ctx.plan, *tangents, *ctx.saved_tensors)
+        return by_row(lambda *row: Push.apply(ctx.plan, *row, *ctx.saved_tensors), *tangents)
 
 
 class Pull(_Rule):

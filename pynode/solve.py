@@ -27,6 +27,7 @@ from .methods.compiled import check as check_compiled
 from .norm import Tolerance
 from .options import Options
 from .problem import as_problem
+from .sharding import check_sharding
 from .solution import Piece, Solution
 from .solve_batched import solve_batched
 from .status import RejectStep, Status
@@ -96,7 +97,7 @@ def solve(
     if disturbed(problem):
         alone = {**given, "y0": None, "t": None, "args": (), "jac": None, "mass": None}
         return undisturbed(lambda plain: solve(**{**alone, "f": plain}), problem)
-    if functional.active():
+    if functional.active(problem):
         return functional.transformed(solve, problem, given)
     choosing = method == "auto" and not batched and structure == "dense" and problem.mass is None
     if compile and method == "auto":
@@ -151,6 +152,7 @@ def solve(
         method = engine.method(method)
         if controller is not None:
             method = method.controlled(controller)
+    method.check_dtype(layout.dtype)
     taken, why = (field if direct else field.isolated()), ""
     if compile:
         steps = method if step_size is None else method.fixed()
@@ -159,6 +161,7 @@ def solve(
         adjoint, why = choose_adjoint(field, method)
     differentiable = torch.is_grad_enabled() and (flat.requires_grad or taken.leaves.any)
     if differentiable and not direct:
+        check_sharding(field.held.modules)
         adjoint.check(taken, method)
     taken.settle(adjoint.tape(taken, method) if differentiable and not direct else None)
     inference = callback is None and taken.tape is None and not direct

@@ -26,6 +26,7 @@ from .methods.rows_onestep import ExplicitRows, RosenbrockRows
 from .problem import ODEProblem
 from .row_legs import RowCourse, RowLeg, moved
 from .rows import RowField, check_independent
+from .sharding import check_sharding
 from .solution import BatchSolution
 from .tree import Layout
 
@@ -60,12 +61,15 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
         raise ValueError("batched=True keeps all steps: leave checkpoints and max_memory away, or batched")
     field = RowField(problem)
     layout = field.layout
+    method.check_dtype(layout.dtype)
     flat = layout.ravel_rows(problem.y0, field.batch)
     times = problem.row_times(flat.device, field.batch)
     atol, moments = options.flat_atol(layout, flat), times.detach()
     check_independent(field, moments[0], flat.detach())
     field.find_leaves(moments[0], flat, params)
     taken = field.isolated()
+    if torch.is_grad_enabled() and (flat.requires_grad or taken.leaves.any):
+        check_sharding(field.held.modules)
     moving = times.requires_grad and torch.is_grad_enabled()
     if options.step_size is not None:
         method = method.fixed()

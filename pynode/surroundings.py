@@ -1,4 +1,4 @@
-"""What a block around a solve changes: autocast, parametrizations that are kept, torch.compile, tracing and export.
+"""What a block around a solve changes: autocast, kept parametrizations, inference mode, torch.compile, tracing and export.
 
 A solve looks at its values, keeps its dtype, and runs again in the backward pass, when the block is over: it steps out of them.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import wraps
+from functools import cache, wraps
 
 import torch
 from torch.nn.utils import parametrize
@@ -15,6 +15,15 @@ from torch.nn.utils import parametrize
 from .tree import Layout
 
 HALVES = (torch.float16, torch.bfloat16)
+
+
+def check_solvable(dtype, name, instead):
+    """TypeError for half precision, in which torch solves no linear systems."""
+    if dtype in HALVES:
+        raise TypeError(
+            f"{name} solves linear systems, which torch cannot do in {dtype}: pass y0.float() and a "
+            f"module in float32, module.float(), {instead}"
+        )
 
 
 def uncompiled(solve):
@@ -46,8 +55,8 @@ def eager(solve):
 
 
 def disturbed(problem) -> bool:
-    """Whether autocast or kept parametrizations are on for the solve of an ODEProblem."""
-    return _kept() or _autocast(Layout(problem.y0).device.type)
+    """Whether autocast, kept parametrizations or a mode without derivatives are on for the solve of an ODEProblem."""
+    return _kept() or _misleading() or _autocast(Layout(problem.y0).device.type)
 
 
 def undisturbed(run, problem):
@@ -62,12 +71,28 @@ def undisturbed(run, problem):
 
 @contextmanager
 def quiet(device):
-    """A block without autocast on a kind of device ('cpu'), and where nothing of ``parametrize.cached`` is kept."""
+    """A block without autocast on a kind of device ('cpu'), where nothing of ``parametrize.cached`` is kept, and where f may
+    differentiate inside itself."""
     with ExitStack() as stack:
+        if _misleading():
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.no_grad())
         if _autocast(device):
             stack.enter_context(torch.autocast(device, enabled=False))
         stack.enter_context(remade())
         yield
+
+
+def _misleading() -> bool:
+    return torch.is_inference_mode_enabled() and not derives_in_inference()
+
+
+@cache
+def derives_in_inference() -> bool:
+    """Whether torch.func is right in inference mode. Up to torch 2.8 at least, all its derivatives are zero there."""
+    with torch.inference_mode():
+        x = torch.ones(())
+        return bool(torch.func.vjp(torch.square, x)[1](x)[0] == 2)
 
 
 def _autocast(device) -> bool:

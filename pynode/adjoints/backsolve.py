@@ -66,7 +66,7 @@ class BacksolveAdjoint(Continuous):
             return lam, mu
         forward, drift = Tolerance(options.rtol, options.atol, field.size), 0.0
         sizes = torch.cat((options.atol.expand(field.size), atol))
-        tol = equation.tolerance(chosen.rtol, sizes, loss, self.seminorm)
+        tol = equation.tolerance(chosen.rtol, sizes, loss, self.seminorm, self.atol)
         for t, jump in [*found, (trajectory.t0, None)]:
             if at is not None and t != at:
                 z = leg(self.name, equation, solver, equation.join(y, lam, mu), at, t, chosen, tol.atol, tol=tol).y

@@ -9,6 +9,9 @@ import torch
 from ..algebra.newton import THIRD
 from ..backends.recording import Recording
 from ..leaves import LostLeaves
+from ..lifetime import save, saved, unhooked
+from ..surroundings import uncompiled
+from ..unbatched import by_row
 
 
 class Adjoint(ABC):
@@ -109,30 +112,48 @@ class Integrate(torch.autograd.Function):
     def forward(ctx, solve, pullback, second, y0, *parameters):
         """solve() -> (T, n) outputs; pullback(grads (T, n)) -> (cotangent of y0, cotangents of the parameters);
         second(grads, vectors): see Adjoint.second."""
-        # Not saved_tensors: a solution's outputs may be differentiated one after the other.
-        ctx.rules, ctx.inputs = (pullback, second), (y0, *parameters)
+        # The record of the solve hangs on the two functions, and goes when PyTorch frees the graph.
+        save(ctx, (pullback, second))
+        ctx.inputs = (y0, *parameters)
         return solve()
 
     @staticmethod
+    @uncompiled
     def backward(ctx, grads):
-        return None, None, None, *Pullback.apply(*ctx.rules, grads.contiguous(), *ctx.inputs)
+        (rules,) = saved(ctx)
+        found = by_row(lambda g: Pullback.apply(rules, g.contiguous(), *ctx.inputs), grads)
+        return None, None, None, *found
 
 
 class Pullback(torch.autograd.Function):
     """The cotangents that Integrate returns, as a function of those of the outputs, of y0 and of the parameters."""
 
     @staticmethod
-    def forward(ctx, pullback, second, grads, y0, *parameters):
-        ctx.second = second
-        ctx.save_for_backward(grads)
-        ybar, found = pullback(grads)
+    def forward(rules, grads, y0, *parameters):
+        with unhooked():
+            ybar, found = rules[0](grads)
         return ybar, *found
 
     @staticmethod
+    def setup_context(ctx, inputs, output):
+        save(ctx, *inputs[:2])
+
+    @staticmethod
+    def vmap(info, in_dims, rules, grads, *inputs):
+        """A row at a time: torch.func.vmap over torch.autograd.grad of a solve that was made outside."""
+        found = [Pullback.apply(rules, row.contiguous(), *inputs) for row in grads.unbind(in_dims[1])]
+        columns = list(zip(*found, strict=True))
+        dims = tuple(None if parts[0] is None else 0 for parts in columns)
+        return tuple(None if parts[0] is None else torch.stack(parts) for parts in columns), dims
+
+    @staticmethod
+    @uncompiled
     def backward(ctx, *vectors):
         if torch.is_grad_enabled():
             raise NotImplementedError(THIRD)
-        return None, None, *ctx.second(*ctx.saved_tensors, vectors)
+        (_, second), grads = saved(ctx)
+        with unhooked():
+            return None, *by_row(lambda g, *v: tuple(second(g, v)), grads, *vectors)
 
 
 class Once(torch.autograd.Function):

@@ -11,7 +11,7 @@ import torch
 
 from . import stepwise
 from .outputs import powers
-from .points import added, chunk_size, jacobians, pull, pull_parameters
+from .points import added, chunk_size, jacobians, pull_back, pull_parameters
 
 
 class Sweep:
@@ -71,7 +71,7 @@ def _through_start(field, form, trajectory, zbar, grads):
     with torch.enable_grad():
         y0 = trajectory.y0.detach().clone().requires_grad_()
         f0 = field.at(torch.full((), trajectory.t0, dtype=y0.dtype, device=y0.device), y0)
-        (by_y,), found = pull(field, f0, (y0,), fbar)
+        (by_y,), found = pull_back(field, f0, (y0,), fbar)
     ybar = ybar if by_y is None else ybar + by_y
     grads = added(grads, found)
     field.stats.backward_nfe += 1

@@ -8,6 +8,7 @@ again with a graph instead: for them that is cheaper, as a Jacobian of every sta
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -17,10 +18,11 @@ from ..methods.bdf import BDF
 from ..methods.dirk import DIRK
 from ..methods.explicit import ExplicitRungeKutta
 from ..methods.rows_onestep import RowInverse, polynomial
+from ..twice import Twice, pull, twice
 from . import discrete_dirk
 from .discrete_rows_bdf import pullback as pull_bdf
 from .outputs import powers
-from .points import added, chunk_size, jacobians, pull
+from .points import added, chunk_size, jacobians, pull_back
 from .row_points import RowPoints
 from .stability import LARGEST, check_explicit, sampled
 
@@ -142,11 +144,13 @@ def _again(field, method, steps, outputs):
     """Every level is taken again with a graph, the Jacobians of Rosenbrock methods included."""
     ybar, explicit = torch.zeros_like(outputs.at_start), isinstance(method, ExplicitRungeKutta)
     params = [torch.zeros_like(p) for p in field.parameters]
+    if not explicit:
+        _check_twice(field, steps)
     for first, last in steps.levels:
         index, count = _tensor(steps.row[first:last], ybar), last - first
         t, h = (_tensor(x[first:last], ybar) for x in (steps.t, steps.h))
         step, theta, cotangents = outputs.between(first, last)
-        with torch.enable_grad(), field.stats.of_gradient():
+        with nullcontext() if explicit else Twice(), torch.enable_grad(), field.stats.of_gradient():
             rows = field.select(index)  # with a graph to the tensors in args
             start = steps.tape[0][first:last].detach().requires_grad_()
             y1, stages = _step_again(rows, method, t, start, h, len(step) > 0)
@@ -155,11 +159,25 @@ def _again(field, method, steps, outputs):
                 curves = polynomial(start, torch.stack(stages), method.tableau.dense_weights, h if explicit else None)[:, step]
                 pairs.append(((powers(theta, len(curves) - 1, 0, start).T.unsqueeze(2) * curves).sum(0), cotangents))
             values, seeds = zip(*pairs, strict=True)
-            (back,), found = pull(field, values, (start,), seeds)
+            (back,), found = pull_back(field, values, (start,), seeds)
         ybar[:count] = back
         params = added(params, found)
         field.stats.backward_nvjp += count * method.tableau.stages
     return ybar, params
+
+
+@twice
+def _check_twice(field, steps):
+    """RuntimeError where f has no second derivative."""
+    first, last = steps.levels[0] if steps.levels else (0, 0)
+    if first == last:
+        return
+    with torch.enable_grad(), field.stats.of_gradient():
+        start = steps.tape[0][first:last].detach().requires_grad_()
+        rows = field.select(_tensor(steps.row[first:last], start))
+        out = rows.at(_tensor(steps.t[first:last], start), start)
+        if out.requires_grad:
+            pull(out, (start,), torch.ones_like(out))
 
 
 def _step_again(rows, method, t, start, h, curved):

@@ -13,7 +13,7 @@ from ..algebra.linear import INVERSE_BELOW
 from ..methods.bdf_history import MAX_ORDER, DifferenceHistory, ValueHistory
 from ..methods.rows_history import lagrange, monomials, redifferences
 from .outputs import powers
-from .points import added, chunk_size, jacobians, pull, pull_parameters
+from .points import added, chunk_size, jacobians, pull_back, pull_parameters
 from .row_points import RowPoints
 
 
@@ -149,7 +149,7 @@ def _through_start(field, form, steps, zbar, params):
     with torch.enable_grad():
         start = y0[order].detach().clone().requires_grad_()
         slope = field.select(order).at(t0[order], start)
-        (by_y,), found = pull(field, slope, (start,), fbar)
+        (by_y,), found = pull_back(field, slope, (start,), fbar)
     ybar = ybar if by_y is None else ybar + by_y
     params = added(params, found)
     field.stats.backward_nvjp += len(ybar)

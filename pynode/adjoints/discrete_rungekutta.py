@@ -10,7 +10,7 @@ import torch
 
 from ..algebra.combine import combine
 from .onestep import Chunk, Start
-from .points import added, jacobians, pull, pull_parameters
+from .points import added, jacobians, pull_back, pull_parameters
 from .stability import check_explicit, sampled
 
 
@@ -103,7 +103,7 @@ def sequential(field, method, steps, ends, inside, ybar):
         for i in range(count - 1, -1, -1):
             if stages[i] is None or not values[i].requires_grad:
                 continue
-            (back,), found = pull(field, values[i], (leaves[i],), stages[i])
+            (back,), found = pull_back(field, values[i], (leaves[i],), stages[i])
             field.stats.backward_nvjp += 1
             grads = added(grads, found)
             if back is not None:

@@ -10,7 +10,7 @@ import torch
 
 from ..dense import evaluate
 from ..methods.adams import Adams
-from .points import added, pull
+from .points import added, pull_back
 from .stability import AdamsWatch
 
 
@@ -68,7 +68,7 @@ class Sweep:
         if not pairs:
             return
         tensors, cotangents = zip(*pairs)
-        (ybar, *carried), found = pull(self.field, tensors, (y, *leaves.values()), cotangents)
+        (ybar, *carried), found = pull_back(self.field, tensors, (y, *leaves.values()), cotangents)
         self.field.stats.backward_nvjp += 1
         self.ybar = self.ybar if ybar is None else ybar
         self.carried = {name: value for name, value in zip(leaves, carried) if value is not None}

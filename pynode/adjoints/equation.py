@@ -8,10 +8,12 @@ import torch
 
 from ..algebra.jacobian import Jacobian
 from ..algebra.linear import Factorised
+from ..algebra.structure import check_dense
 from ..field import VectorField
 from ..leaves import no_leaves
 from ..stats import Stats
 from ..tree import Layout
+from ..twice import pull, twice
 
 
 class AdjointField(VectorField):
@@ -79,6 +81,7 @@ class AdjointField(VectorField):
         """
         return self._jacobian(s, lam), -self._change(s, lam)
 
+    @twice
     def _change(self, s, lam):
         """d/dt of (M^-1 J(t, y(t)))^T lambda, (n,)."""
         t, y = self.time(s), self.state(s)
@@ -89,7 +92,7 @@ class AdjointField(VectorField):
             self.inner.stats.backward_nvjp += 2
             if not out.requires_grad:
                 return torch.zeros_like(lam)
-            by_y, by_t = torch.autograd.grad(out, (y, time), self.multiplier(lam), create_graph=True, allow_unused=True)
+            by_y, by_t = pull(out, (y, time), self.multiplier(lam))
             rate = 0.0 if by_t is None else by_t
             if by_y is not None:
                 rate = rate + torch.dot(by_y, self.states.slope(self.origin, -self.direction * s))
@@ -116,6 +119,10 @@ class Analytic:
     name = "dense"
 
     def linearise(self, field):
+        check_dense(
+            field, "use adjoint='discrete', or an explicit reverse solver, for instance "
+            "pynode.GaussAdjoint(method='tsit5')"
+        )
         return _Linear(field)
 
 

@@ -14,6 +14,7 @@ import weakref
 import torch
 
 from ..methods.bdf import BDF
+from ..twice import twice
 from .base import Adjoint
 from .discrete import REPLAYS, _runs
 from .onestep import Chunk
@@ -58,6 +59,7 @@ class ForwardSensitivity(Adjoint):
         return ybar, [g.view_as(p) for g, p in zip(rest, field.parameters, strict=True)]
 
 
+@twice
 def sensitivities(field, method, trajectory, times):
     """dy/d(y0, p) at the times, (T, n, n + p)."""
     n, y0 = field.size, trajectory.y0

@@ -30,7 +30,7 @@ class InterpolatingAdjoint(GaussAdjoint):
         equation = JointField(field, States(trajectory), trajectory.direction)
         found, chosen, atol, loss = prepare(self, trajectory, times, grads, options)
         mu, lam, at = [torch.zeros_like(p) for p in field.parameters], torch.zeros_like(trajectory.y0), None
-        tol = equation.tolerance(chosen.rtol, atol, loss, self.seminorm)
+        tol = equation.tolerance(chosen.rtol, atol, loss, self.seminorm, self.atol)
         for t, jump in [*found, (trajectory.t0, None)]:
             if at is not None and t != at:
                 z = leg(self.name, equation, solver, equation.join(lam, mu), at, t, chosen, tol.atol, tol=tol).y

@@ -6,7 +6,7 @@ import torch
 
 from ..norm import GroupTolerance
 from .equation import AdjointField
-from .points import magnitudes, pull
+from .points import magnitudes, pull_back
 
 
 class JointField(AdjointField):
@@ -32,7 +32,7 @@ class JointField(AdjointField):
             out = field.at(torch.full((), t, dtype=self.dtype, device=self.device), y)
             lam = self.multiplier(z[n : 2 * n] if self.sources else z[:n])
             inputs = [y, *self.given]
-            by_y, by_parameters = pull(self.whole, out, (y,), lam)
+            by_y, by_parameters = pull_back(self.whole, out, (y,), lam)
             found = [*by_y, *by_parameters]
         if self.sources:
             rate = out.detach() if field.mass is None else field.mass.rate(out.detach())
@@ -49,13 +49,16 @@ class JointField(AdjointField):
         parts = z[self.inner.size * (1 + self.sources) :].split([p.numel() for p in self.given])
         return [part.view_as(p) for part, p in zip(parts, self.given, strict=True)]
 
-    def tolerance(self, rtol, sizes, loss, seminorm):
+    def tolerance(self, rtol, sizes, loss, seminorm, atol):
         """The norm of z: root mean square of each of its groups, the largest of them counts.
 
         sizes: atol of lambda, (n,), or of (y, lambda), (2n,); loss: its size, of which a parameter's cotangent is the
         change for a change of order one. seminorm: without the parameters; Kidger, Chen & Lyons, "Hey, that's not an
-        ODE": faster ODE adjoints via seminorms (2021).
+        ODE": faster ODE adjoints via seminorms (2021). atol: of the parameters' cotangents, where the user gave one.
         """
         count = 1 + self.sources
-        weights = torch.cat([sizes] + [rtol * loss / size.reshape(-1) for size in magnitudes(self.given)])
+        weights = torch.cat([sizes] + [
+            rtol * loss / size.reshape(-1) if atol is None else torch.full_like(size, atol).reshape(-1)
+            for size in magnitudes(self.given)
+        ])
         return GroupTolerance(rtol, weights, self.groups[:count] if seminorm else self.groups)

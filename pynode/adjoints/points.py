@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from ..mapping import pull_stack
+from ..twice import pull, twice
 
 # Rows of one vectorised call: large enough to hide its overhead, small enough for caches and memory.
 ROWS = 1 << 14
@@ -23,7 +24,7 @@ def chunk_size(n: int) -> int:
     return max(1, min(ROWS // max(n, 1), (1 << 23) // (n * n)))
 
 
-def pull(field, out, inputs, cotangents, **options):
+def pull_back(field, out, inputs, cotangents, **options):
     """(cotangents of the inputs, those of the parameters) for those of out: two lists, None where out does not depend on one.
 
     out: a tensor of f, or a list of tensors, with the graph. LostLeaves where it uses tensors that nobody has found so far.
@@ -83,11 +84,12 @@ def pull_parameters(field, t, y, cotangents):
             out = field.many(t[i : i + size], y[i : i + size].detach())
         field.stats.backward_nfe += len(out)
         field.stats.backward_nvjp += len(out)
-        found = pull(field, out, (), cotangents[i : i + size], create_graph=cotangents.requires_grad)[1]
+        found = pull_back(field, out, (), cotangents[i : i + size], create_graph=cotangents.requires_grad)[1]
         total = added(total, found)
     return total
 
 
+@twice
 def push_parameters(field, t, y, directions):
     """df/dp v at m points for k changes v of the parameters, each a list beside field.parameters: (k, m, n).
 
@@ -101,7 +103,8 @@ def push_parameters(field, t, y, directions):
         if not out.requires_grad:
             return nothing
         w = torch.zeros_like(out, requires_grad=True)
-        pulled = pull(field, out, (), w, create_graph=True)[1]
+        field.leaves.check(out, ())
+        pulled = pull(out, field.parameters, w)
         used = [i for i, g in enumerate(pulled) if g is not None]
         if not used:
             return nothing
@@ -125,6 +128,7 @@ def magnitudes(parameters):
     return found
 
 
+@twice
 def second_order(field, t, y, tangents, slopes, cotangents):
     """Derivatives of sum_i cotangent_i . (J tangent_i + df/dt slope_i) at m points, J and df/dt taken at (t, y).
 
@@ -143,7 +147,7 @@ def second_order(field, t, y, tangents, slopes, cotangents):
         total = sum(_along(field, out, rows, time, *part) for part in parts)
         if not (isinstance(total, torch.Tensor) and total.requires_grad):
             return torch.zeros_like(y), [torch.zeros_like(p) for p in field.parameters]
-        (grad_y, _), found = pull(field, total, (rows, time), torch.ones_like(total), create_graph=cotangents.requires_grad)
+        (grad_y, _), found = pull_back(field, total, (rows, time), torch.ones_like(total), create_graph=cotangents.requires_grad)
     grad_y = torch.zeros_like(y) if grad_y is None else grad_y.view(copies, m, n).sum(0)
     return grad_y, added([torch.zeros_like(p) for p in field.parameters], found)
 
@@ -152,7 +156,7 @@ def _along(field, out, rows, time, cotangents, tangents, slopes):
     """cotangents . (J tangents + df/dt slopes), 0-d, with its graph; 0.0 where f depends on neither."""
     if not out.requires_grad:
         return 0.0
-    by_y, by_t = torch.autograd.grad(out, (rows, time), cotangents, create_graph=True, allow_unused=True)
+    by_y, by_t = pull(out, (rows, time), cotangents)
     total = 0.0
     if by_y is not None:
         total = total + (by_y * tangents).sum()
@@ -161,6 +165,7 @@ def _along(field, out, rows, time, cotangents, tangents, slopes):
     return total
 
 
+@twice
 def jacobian_slopes(field, t, y, tangents, slopes):
     """Directional derivatives of the Jacobian: d/de J(t + e slope, y + e tangent) at m points, (m, n, n).
 

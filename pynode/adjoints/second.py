@@ -12,8 +12,8 @@ import torch
 
 from ..dense import evaluate
 from ..methods.rosenbrock import RosenbrockMethod
+from ..twice import pull, twice
 from .outputs import places
-from .points import pull
 
 
 def replay(field, trajectory, y0, times):
@@ -44,6 +44,7 @@ def replay(field, trajectory, y0, times):
         return torch.stack(rows)
 
 
+@twice
 def pullback(field, trajectory, times, grads, vectors):
     """Cotangents of grads (T, n), of y0 (n,) and of the parameters, for the cotangents ``vectors`` of what the pullback
     of grads returns: the derivative of <vectors, pullback(grads)>, in which every order is differentiated exactly."""
@@ -51,8 +52,8 @@ def pullback(field, trajectory, times, grads, vectors):
         y0, grads = (x.detach().clone().requires_grad_() for x in (trajectory.y0, grads))
         inputs = [y0, *field.parameters]
         ys = replay(field, trajectory, y0, times)
-        (by_y,), found = pull(field, ys, (y0,), grads, create_graph=True)
-        pulled = [by_y, *found]
+        field.leaves.check(ys, (y0,))
+        pulled = pull(ys, inputs, grads)
         total = sum((v * g).sum() for v, g in zip(vectors, pulled, strict=True) if g is not None)
         inputs = [grads, *inputs]
         found = torch.autograd.grad(total, inputs, allow_unused=True, retain_graph=True)

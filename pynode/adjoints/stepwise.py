@@ -39,5 +39,5 @@ def pull(field, t, y, v):
         out = field.at(torch.full((), t, dtype=y.dtype, device=y.device), y)
         field.stats.backward_nfe += 1
         field.stats.backward_nvjp += 1
-        (back,), found = points.pull(field, out, (y,), v)
+        (back,), found = points.pull_back(field, out, (y,), v)
     return back, found

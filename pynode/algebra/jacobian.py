@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from functools import cached_property
+
 import torch
 
 from ..leaves import own_leaf
 from ..status import RejectStep
+from ..twice import Twice, pull, twice
 from .linear import Factorised
 
 
@@ -19,9 +23,17 @@ class Jacobian:
 
     def __init__(self, field):
         self.field = field
-        self._broadcasts, self._tried = None, []
-        self._eye = torch.eye(field.size, dtype=field.dtype, device=field.device)
-        self._mass = self._eye if field.mass is None else field.mass.dense()
+        self._broadcasts, self._tried, self._twice = None, [], False
+
+    @cached_property
+    def _eye(self):
+        """The unit vectors, made when they are asked for: where all is explicit (n, n) may not fit in memory."""
+        with torch.inference_mode(False):  # a graph may use them later
+            return torch.eye(self.field.size, dtype=self.field.dtype, device=self.field.device)
+
+    @cached_property
+    def _mass(self):
+        return self._eye if self.field.mass is None else self.field.mass.dense()
 
     def __call__(self, t: float, y):
         """df/dy at (t, y), detached."""
@@ -49,10 +61,13 @@ class Jacobian:
             if self._broadcasts is not False and len(self._tried) < 2 and t not in self._tried:
                 self._tried.append(t)
                 self._broadcasts = self._try_broadcast(time.detach(), y.detach())
+            if graph and not self._twice:
+                self._check_twice(time.detach(), y.detach())
             inputs = y.expand(n, n).clone() if self._broadcasts else y.clone()
             if not inputs.requires_grad:
                 inputs.requires_grad_()
-            out = field.rows(time, inputs) if self._broadcasts else field.at(time, inputs)
+            with Twice() if graph else nullcontext():
+                out = field.rows(time, inputs) if self._broadcasts else field.at(time, inputs)
             if not out.requires_grad:
                 return torch.zeros_like(self._eye), None
             jac, moves = torch.autograd.grad(
@@ -62,6 +77,16 @@ class Jacobian:
             jac = torch.zeros_like(self._eye) if jac is None else jac
             depends = want_time and moves is not None
             return jac, time_derivative(field, time.detach(), y, graph) if depends else None
+
+    @twice
+    def _check_twice(self, t, y):
+        """RuntimeError where f has no second derivative, which a Jacobian with a graph is there for."""
+        y.requires_grad_()
+        out = self.field.at(t, y)
+        if out.requires_grad:
+            pull(out, (y,), torch.ones_like(out))
+        self.field.stats.nfe += 1
+        self._twice = True
 
     def _try_broadcast(self, t, y):
         """Whether f of a stack of states is the stack of f: on rows that differ, as many as cannot be taken for components."""
@@ -94,6 +119,7 @@ class Jacobian:
         return jac.reshape(n, n).to(self._eye)
 
 
+@twice
 def time_derivative(field, t, y, graph):
     """df/dt, (n,), None where f does not depend on t here: the product v . f differentiated first in t, then in v."""
     t = own_leaf(t.detach())
@@ -101,7 +127,7 @@ def time_derivative(field, t, y, graph):
     if not out.requires_grad:
         return None
     v = own_leaf(torch.zeros_like(out))
-    (slope,) = torch.autograd.grad(out, t, v, create_graph=True, allow_unused=True)
+    (slope,) = pull(out, (t,), v)
     if slope is None or not slope.requires_grad:
         return None
     return torch.autograd.grad(slope, v, create_graph=graph)[0]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from ..twice import Twice, pull
+
 
 class Products:
     """J v and v^T J at one point (t, y), from one evaluation of f; results without a graph.
@@ -17,15 +19,16 @@ class Products:
         with torch.inference_mode(False), torch.enable_grad():
             self.t = torch.full((), t, dtype=field.dtype, device=field.device)
             self.y = y.detach().clone().requires_grad_()
-            self.out = field.at(self.t, self.y)
-            self._pulled = None
+            with Twice():
+                self.out = field.at(self.t, self.y)
+            self._pulled, self._twice = None, True
 
     def jvps(self, vectors):
         """J v for the rows v of vectors: (m, n) -> (m, n)."""
         if not self.out.requires_grad:
             return torch.zeros_like(vectors)
         with torch.inference_mode(False):
-            if self._pulled is None:
+            if self._pulled is None and self._twice:
                 self._pulled = self._pull()
             return torch.stack([self._forward(v) for v in vectors])
 
@@ -35,20 +38,32 @@ class Products:
             return torch.stack([self._reverse(self.out, self.y, v) for v in vectors])
 
     def _pull(self):
-        """w -> w^T J with a graph in w; None where f does not depend on y."""
+        """w -> w^T J with a graph in w; None where f does not depend on y, or has a part that is differentiable once."""
         with torch.enable_grad():
             w = torch.zeros_like(self.out, requires_grad=True)
-            pulled = torch.autograd.grad(self.out, self.y, w, create_graph=True, allow_unused=True)[0]
+            try:
+                (pulled,) = pull(self.out, (self.y,), w)
+            except RuntimeError:
+                pulled, self._twice = None, False
         return None if pulled is None else (pulled, w)
 
     def _forward(self, v):
-        if self._pulled is None:
+        if self._pulled is None and self._twice:
             return torch.zeros_like(v)
+        if self._twice:
+            try:
+                return self._reverse(*self._pulled, v)
+            except RuntimeError:
+                self._twice = False
+        v = v.clone() if v.is_inference() else v
         try:
-            return self._reverse(*self._pulled, v)
-        except RuntimeError:  # a function of the user that is differentiable once
             with torch.no_grad():
                 return torch.func.jvp(lambda x: self.field.at(self.t, x), (self.y.detach(),), (v,))[1]
+        except RuntimeError as error:
+            raise RuntimeError(
+                "a structured Jacobian is made of products with vectors, and an operation in f has neither second "
+                f"derivatives nor forward-mode ones ({error}): take structure='dense', or write this operation in others"
+            ) from error
 
     @staticmethod
     def _reverse(out, at, v):

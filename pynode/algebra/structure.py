@@ -14,20 +14,27 @@ from .sparse import SparsePlan, scipy
 DENSE_UP_TO = 20_000
 
 
+def check_dense(field, instead):
+    """ValueError where the dense Jacobian of a field would not fit in memory, with what to do instead."""
+    n = field.size
+    if n > DENSE_UP_TO:
+        gigabytes = n * n * field.dtype.itemsize / 1e9
+        raise ValueError(
+            f"a dense Jacobian of {n} states takes {gigabytes:.0f} GB, and its factorisation as much "
+            f"again: {instead}"
+        )
+
+
 class Dense:
     """The full Jacobian, (n, n), and an LU factorisation or, for small n, an inverse."""
 
     name = "dense"
 
     def linearise(self, field):
-        n = field.size
-        if n > DENSE_UP_TO:
-            gigabytes = n * n * field.dtype.itemsize / 1e9
-            raise ValueError(
-                f"a dense Jacobian of {n} states takes {gigabytes:.0f} GB, and its factorisation as much again: pass "
-                "structure='sparse' (or pynode.Sparse(pattern)), structure=pynode.Banded(lower, upper), or, "
-                "without any matrix, structure='krylov' (or pynode.Krylov(precond))"
-            )
+        check_dense(
+            field, "pass structure='sparse' (or pynode.Sparse(pattern)), structure=pynode.Banded(lower, upper), or, "
+            "without any matrix, structure='krylov' (or pynode.Krylov(precond))"
+        )
         return Jacobian(field)
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import torch
 
 from ..evaluation import RandomState
+from ..lifetime import unhooked
 from ..mapping import decided
 from ..status import RejectStep
+from ..surroundings import derives_in_inference
 
 
 def without_graph(run, inference=True):
     """run() without a graph: in inference mode, where an operation costs a fifth less, or under no_grad. inference: see
     serves_inference; False as well for states that a user gets to see."""
-    with torch.inference_mode() if inference else torch.no_grad():
+    with unhooked(), torch.inference_mode() if inference else torch.no_grad():
         return run()
 
 
@@ -21,6 +23,8 @@ def serves_inference(field, t, y) -> bool:
 
     Found out beforehand, at (t, y), y (n,). Random numbers and buffers stay as they are.
     """
+    if not derives_in_inference():
+        return False
     try:
         return decided(field, "inference", lambda: _try_inference(field, t, y))
     except RejectStep:  # the integrator will tell

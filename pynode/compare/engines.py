@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..backends.julia import algorithms
-from ..problem import ODEProblem
+from ..problem import as_problem
 from ..problems import Problem, get
 from ..solve import solve
 from ..tree import Layout
@@ -71,7 +71,7 @@ def crosscheck(
         y0, t = f.y0 if y0 is None else y0, output_times(f) if t is None else t
         f, atol = f.field, atol_at(f, rtol) if atol is None else atol
     atol = 1e-11 if atol is None else atol
-    problem = f if isinstance(f, ODEProblem) else ODEProblem(f, y0, t, args)
+    problem = as_problem(f, y0, t, args, options.pop("jac", None), options.pop("mass", None))
     names, layout = _names(problem.f), Layout(problem.y0)
     states, found, seconds, evaluations = {}, {}, {}, {}
     for engine in ("torch", "julia"):

@@ -10,7 +10,10 @@ import warnings
 import torch
 
 from ..held import Held
+from ..lifetime import unhooked
+from ..sharding import check_sharding
 from ..surroundings import remade, uncompiled
+from ..unbatched import by_row
 from .by_name import solve_by_name
 from .call import CALLBACKS, mixed, prepare, split
 from .odeint import _native, odeint
@@ -63,6 +66,8 @@ def odeint_adjoint(
     }
     forward = {"rtol": call.rtol, "atol": call.atol, "method": method, "options": {**call.options, "norm": call.norm}}
     field, held = _carrying(call.func, func, call.callbacks), Held(func, call.y0.device)
+    if torch.is_grad_enabled() and (call.y0.requires_grad or params):
+        check_sharding(held.modules)
     result = Backsolve.apply(field, held, forward, back, given, call.event_fn, call.t.requires_grad, call.y0, call.t, *params)
     if event_fn is None:
         return call.output(result)
@@ -127,15 +132,27 @@ class Backsolve(torch.autograd.Function):
     def forward(ctx, field, held, forward, back, adjoint_options, event_fn, moving, y0, t, *params):
         ctx.field, ctx.held, ctx.back, ctx.moving, ctx.event = field, held, back, moving, event_fn is not None
         ctx.adjoint_options = adjoint_options
-        with remade():
+        with remade(), unhooked():
             result = odeint(field, y0, t, event_fn=event_fn, **forward)
         time, y = result if ctx.event else (t[-1], result)
         ctx.save_for_backward(t, y, time, *params)
         return result
 
     @staticmethod
+    def jvp(ctx, *tangents):
+        raise NotImplementedError(
+            "odeint_adjoint has derivatives in reverse mode alone: for forward mode use odeint"
+        )
+
+    @staticmethod
+    @uncompiled
     @torch.autograd.function.once_differentiable
     def backward(ctx, *grads):
+        with unhooked():
+            return by_row(lambda *g: Backsolve._back(ctx, g), *grads)
+
+    @staticmethod
+    def _back(ctx, grads):
         t, y, time, *params = ctx.saved_tensors
         times, grad = (torch.stack((t[0], time)), grads[1]) if ctx.event else (t, grads[0])
         vector = _augmented(ctx.field, params, ctx.moving)

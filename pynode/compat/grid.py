@@ -57,6 +57,8 @@ class March:
 
     def __init__(self, field, method, options):
         self.field, self.method, self.call = field, method, field.call
+        if method.implicit:
+            method.check_dtype(field.dtype)
         self.tol = CallTolerance(field, field.call)
         self.perturb, self.cubic = bool(options.get("perturb", False)), options.get("interp", "linear") == "cubic"
         self.state = None

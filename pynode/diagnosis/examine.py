@@ -13,7 +13,7 @@ from ..failure import examine as examine_failure
 from ..field import VectorField
 from ..methods import registry
 from ..options import Options
-from ..problem import ODEProblem
+from ..problem import as_problem
 from ..problems import Problem, get
 from .advice import advise, jump_times, tolerances
 from .costs import costs
@@ -35,7 +35,7 @@ def diagnose(
     """What makes dy/dt = f(t, y, *args) from y(t[0]) = y0 hard or easy, and how to solve it best.
 
     f: nn.Module or function f(t, y, *args) with y0 and t as in ``solve`` (of t the ends count); an ODEProblem; a
-        pynode.problems.Problem or the name of one.
+        pynode.problems.Problem or the name of one, with its own y0 and times unless others are given.
     rtol, atol: the tolerances that the solve is to have; by default those of the Problem, else 1e-6 and 1e-9.
     structure: of the Jacobian, as in ``solve``; by default dense up to 1000 states, then sparse where SciPy is installed, else
         'krylov'. Above 300 states the trials find out which is faster, unless it is given.
@@ -52,9 +52,10 @@ def diagnose(
     name = getattr(f, "__name__", type(f).__name__).replace("<lambda>", "f")
     if isinstance(f, Problem):
         rtol, atol = f.rtol if rtol is None else rtol, f.atol if atol is None else atol
-        name, f, y0, t = f.name, f.field, f.y0, f.tspan
+        y0, t = f.y0 if y0 is None else y0, f.tspan if t is None else t
+        name, f = f.name, f.field
     rtol, atol = 1e-6 if rtol is None else rtol, 1e-9 if atol is None else atol
-    problem = f if isinstance(f, ODEProblem) else ODEProblem(f, y0, t, args, jac)
+    problem = as_problem(f, y0, t, args, jac, None)
     if problem.mass is not None:
         raise ValueError(
             "diagnose takes systems without a mass matrix: multiply f by its inverse where it has one, or look at the "

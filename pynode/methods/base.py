@@ -14,6 +14,7 @@ import torch
 from ..algebra.combine import stacked
 from ..control import Controller
 from ..status import Status
+from ..surroundings import check_solvable
 
 
 class Step:
@@ -66,6 +67,11 @@ class Method:
     @property
     def error_order(self) -> int:
         return self.order
+
+    def check_dtype(self, dtype):
+        """TypeError where the method solves linear systems and torch has no solver for the state's dtype."""
+        if self.implicit:
+            check_solvable(dtype, self.name, "or take an explicit method such as 'tsit5'")
 
     def slim(self, tape):
         """What the gradient needs of the tape of an accepted step; None where it takes the step from its start anew."""

@@ -7,6 +7,7 @@ import inspect
 
 import torch
 
+from ..constants import Constants, default_device, in_memory
 from ..events import as_events
 from ..problem import checked_times
 from ..solve import solve
@@ -72,21 +73,21 @@ class SolveModule(torch.nn.Module):
         return ", ".join(f"{key}={value}" for key, value in self.options.items() if key != "events")
 
 
-class DefaultTimes(torch.nn.Module):
+class DefaultTimes(Constants):
     """t: times for calls that give none, a buffer (float64); last_only: whether the last state alone is returned, None for:
     where the call gives no times."""
 
     def keep_times(self, t, last_only):
         if not isinstance(last_only, (bool, type(None))):
             raise TypeError(f"last_only must be True, False or None, not {last_only!r}")
-        self.register_buffer("t", checked_times(t).to(torch.float64), persistent=False)
+        self.keep("t", checked_times(t, in_memory(default_device())).to(torch.float64))
         self.last_only = last_only
 
     def _apply(self, fn, recurse=True):
         """.to(device) moves the times, but .float() leaves them in float64: time is never rounded to the state's dtype."""
         times = self.t
         super()._apply(fn, recurse)
-        self.t = times.to(device=self.t.device)
+        self.t = (self.t if times.is_meta else times).to(self.t.device, torch.float64)
         return self
 
     def choose_times(self, t):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..constants import valued
 from .base import as_field, timed
 
 
@@ -29,10 +30,10 @@ class HybridField(nn.Module):
         self._takes_time = timed(network) is network
         like = next(self.network.parameters(), torch.empty(0))
         for name, value in (("scale", scale), ("rate", rate)):
-            value = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+            value = valued(value, like.dtype, like.device)
             if not bool((value > 0).all()):
                 raise ValueError(f"{name} must be positive, a typical size, not {value.tolist()}")
-            self.register_buffer(name, value)
+            self.register_buffer(name, value.to(like.device))
         into = None if into is None else torch.as_tensor(into, dtype=like.dtype, device=like.device)
         if into is not None and into.dim() != 2:
             raise ValueError(f"into is a matrix, states by outputs of the network, not of shape {tuple(into.shape)}")

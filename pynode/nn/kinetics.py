@@ -7,6 +7,7 @@ import math
 import torch
 from torch import nn
 
+from ..constants import Constants, default_device, valued
 from ..reactions import sides
 
 GAS_CONSTANT = 8.31446261815324  # J/(mol K), exact in the SI since 2019
@@ -21,9 +22,9 @@ class RateConstants(nn.Module):
     def __init__(self, k, known=False, dtype=torch.float64):
         super().__init__()
         k = _positive(k, "k", dtype)
-        self.log_k = nn.Parameter(k.log())
-        self.register_buffer("known", _mask(known, k, "known"))
-        self.register_buffer("given", k.log())
+        self.log_k = nn.Parameter(_placed(k.log()))
+        self.register_buffer("known", _placed(_mask(known, k, "known")))
+        self.register_buffer("given", _placed(k.log()))
 
     def forward(self):
         """k, (m,)."""
@@ -55,9 +56,9 @@ class Arrhenius(nn.Module):
             ("exponent", "b", b, b, learn_b),
         ):
             mask = _mask(learned, A, "learn_A, learn_b or learn_Ea")
-            setattr(self, parameter, nn.Parameter(start.clone(), requires_grad=bool(mask.any())))
-            self.register_buffer(f"given_{name}", given)
-            self.register_buffer(f"learned_{name}", mask)
+            setattr(self, parameter, nn.Parameter(_placed(start.clone()), requires_grad=bool(mask.any())))
+            self.register_buffer(f"given_{name}", _placed(given))
+            self.register_buffer(f"learned_{name}", _placed(mask))
 
     @property
     def b(self):
@@ -89,7 +90,7 @@ class Arrhenius(nn.Module):
         return (self._log_A + self.b * T.log() - self._activation * (self.reference / T)).exp()
 
 
-class ReactionNetwork(nn.Module):
+class ReactionNetwork(Constants):
     """dy/dt = nu^T r with the rates r_j = k_j prod_i y_i^order_ji of mass action; y (..., n) concentrations.
 
     Whatever the constants, what nu conserves (its null space: elements, charge, total mass) is conserved by the equations to
@@ -107,7 +108,7 @@ class ReactionNetwork(nn.Module):
         if not isinstance(rates, nn.Module):
             raise TypeError(f"rates must be an nn.Module such as RateConstants or Arrhenius, not {type(rates).__name__}")
         like = next(rates.parameters(), torch.empty(0, dtype=torch.float64))
-        nu, orders = (torch.as_tensor(x, dtype=like.dtype, device=like.device) for x in (stoichiometry, orders))
+        nu, orders = (valued(x, like.dtype, like.device) for x in (stoichiometry, orders))
         if nu.dim() != 2 or nu.shape != orders.shape:
             raise ValueError(
                 f"stoichiometry and orders are matrices of one shape, reactions by species, not {tuple(nu.shape)} and "
@@ -116,12 +117,12 @@ class ReactionNetwork(nn.Module):
         if bool((orders < 0).any()) or bool((orders != orders.round()).any()):
             raise ValueError("orders are integers that are not negative: molecules that meet; CRNN learns real orders")
         self.rates, self.species = rates, None
-        self.register_buffer("stoichiometry", nu, persistent=False)
+        self.keep("stoichiometry", nu, like.device)
         # The factors of each rate by number of their species, n for a factor 1: products have derivatives at zero, powers not.
         n, most = nu.shape[1], max(1, int(orders.sum(1).max()))
         factors = [[i for i, order in enumerate(row) for _ in range(int(order))] for row in orders.tolist()]
         table = torch.tensor([row + [n] * (most - len(row)) for row in factors], device=nu.device)
-        self.register_buffer("factors", table.T.contiguous(), persistent=False)
+        self.keep("factors", table.T.contiguous(), like.device)
 
     @classmethod
     def of(cls, reactions, species, rates):
@@ -182,8 +183,13 @@ class CRNN(nn.Module):
         return (self.log_k + y.clamp(min=self.floor).log() @ self.orders.T).exp() @ self.stoichiometry
 
 
+def _placed(x):
+    """x, without its values where modules are made on the meta device."""
+    return x.to("meta") if default_device().type == "meta" else x
+
+
 def _positive(values, name, dtype):
-    values = torch.as_tensor(values, dtype=dtype).detach().clone()
+    values = valued(values, dtype).detach().clone()
     if values.dim() != 1 or not bool((values > 0).all()) or not bool(values.isfinite().all()):
         raise ValueError(f"{name} must be positive and finite, one value a reaction, (m,), not {values.tolist()}")
     return values

@@ -7,8 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from pynode.constants import Constants, valued
 
-class Field(nn.Module, ABC):
+
+class Field(Constants, ABC):
     """A vector field dy/dt = f(t, y) whose physical constants are one parameter vector `k`, named by `defaults`.
 
     One vector, because gathering scalars costs more than the chemistry: `torch.stack` of the 25 rate constants of the pollution
@@ -52,7 +54,7 @@ class Field(nn.Module, ABC):
 
     def _matrix(self, name: str, rows: list) -> None:
         """Register a constant of the formula in the dtype and on the device of `k`."""
-        self.register_buffer(name, torch.tensor(rows, dtype=self.k.dtype, device=self.k.device), persistent=False)
+        self.keep(name, valued(rows, self.k.dtype, self.k.device), self.k.device)
 
 
 def apply(matrix: Tensor, y: Tensor, offset: Tensor | None = None) -> Tensor:

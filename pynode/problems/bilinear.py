@@ -5,6 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from pynode.constants import valued
 from pynode.problems.base import Field, apply
 from pynode.reactions import sides
 
@@ -17,7 +18,7 @@ class Bilinear(Field):
     """
 
     def _tables(self, first: list[int], A: list[list[float]], b: list[float], S: list[list[float]]) -> None:
-        self.register_buffer("first", torch.tensor(first, device=self.k.device), persistent=False)
+        self.keep("first", valued(first, device=self.k.device), self.k.device)
         self._matrix("A", A)
         self._matrix("b", b)
         self._matrix("S", S)

@@ -29,9 +29,9 @@ class Brusselator(Field):
     def __init__(self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None, size: int = 128):
         super().__init__(dtype, device)
         self.size = size
-        x = torch.arange(size, dtype=torch.float64) / size
+        x = torch.arange(size, dtype=torch.float64, device="cpu") / size
         disc = (x - 0.3) ** 2 + (x[:, None] - 0.6) ** 2 <= 0.01
-        self.register_buffer("source", 5.0 * disc.to(dtype=dtype, device=device), persistent=False)
+        self.keep("source", 5.0 * disc.to(dtype), self.k.device)
 
     def forward(self, t: Tensor | float, y: Tensor) -> Tensor:
         """dy/dt, (..., 2 N^2)."""

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import torch
 
+from pynode.constants import valued
 from pynode.problems.base import Field, Problem, apply
 
 SOURCE = (
@@ -43,7 +44,7 @@ class Hires(Field):
         e = (0, 0, 0, 0, 0, -1, 1, -1)
         self._matrix("bound", [[0, 0, 0, 0, 0, sign, 0, 0] for sign in e])
         self._matrix("enzyme", [[0, 0, 0, 0, 0, 0, 0, 1]] * 8)
-        self.register_buffer("eighth", torch.full((8,), 7, device=device), persistent=False)
+        self.keep("eighth", valued([7] * 8, device=self.k.device), self.k.device)
 
     def forward(self, t, y):
         fixed = self._buffers

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import torch
 
+from pynode.constants import valued
 from pynode.problems.base import Problem, apply
 from pynode.problems.bilinear import Bilinear
 
@@ -32,7 +33,7 @@ class Oregonator(Bilinear):
             S=[[1, 1, -1, 0, 0, 0, 0], [0, 0, 0, 1, -1, 0, 0], [0, 0, 0, 0, 0, 1, -1]],
         )
         # Coefficients: s, s, s, 1 / s, 1 / s, w, w, the third times q.
-        self.register_buffer("base", torch.tensor([0, 0, 0, 0, 0, 2, 2], device=device), persistent=False)
+        self.keep("base", valued([0, 0, 0, 0, 0, 2, 2], device=self.k.device), self.k.device)
         self._matrix("power", [1, 1, 1, -1, -1, 1, 1])
         self._matrix("q", [[0, float(row == 2), 0] for row in range(7)])
         self._matrix("no_q", [1, 1, 0, 1, 1, 1, 1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..stats import Stats
+from ..twice import Twice, pull
 
 
 class SDE:
@@ -72,7 +73,23 @@ class SDE:
             )
 
     def _along(self, f, t, y, tangent):
-        return torch.func.jvp(lambda y: f(t, y), (y,), (tangent,))[1]
+        """The derivative of f at (t, y) along the tangent, (..., d), without a graph.
+
+        By two backward passes, because forward mode may be under way; by forward mode where f has no second derivative.
+        """
+        with Twice(), torch.inference_mode(False), torch.enable_grad():
+            leaf, tangent = y.detach().clone().requires_grad_(), tangent.clone()
+            out = f(t, leaf)
+            if not out.requires_grad:
+                return torch.zeros_like(out)
+            w = torch.zeros_like(out, requires_grad=True)
+            try:
+                (pulled,) = pull(out, (leaf,), w)
+            except RuntimeError:
+                with torch.no_grad():
+                    return torch.func.jvp(lambda y: f(t, y), (y,), (tangent,))[1]
+            found = None if pulled is None else torch.autograd.grad(pulled, w, tangent, allow_unused=True)[0]
+        return torch.zeros_like(out) if found is None else found
 
     def _time(self, t):
         return torch.scalar_tensor(t, dtype=self.dtype, device=self.device)

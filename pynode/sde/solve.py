@@ -9,7 +9,7 @@ import torch
 from ..problem import ODEProblem
 from ..solution import Solution
 from ..status import Status
-from ..surroundings import disturbed, eager, undisturbed
+from ..surroundings import check_solvable, disturbed, eager, undisturbed
 from .brownian import BrownianPath
 from .equation import SDE
 from .schemes import SCHEMES, step
@@ -47,6 +47,8 @@ def solve_sde(drift, diffusion, y0, t, *, dt, method="em", noise_dim=None, brown
     layout, times = problem.layout(), problem.times(None).detach().to(torch.float64)
     if not layout.single or y0.dim() == 0:
         raise ValueError("the state of an SDE is one tensor, (..., d), with at least one component; join the parts in it")
+    if scheme.implicit:
+        check_solvable(layout.dtype, scheme.name, "or take 'em' or 'milstein'")
     values = times.tolist()
     if values[-1] < values[0]:
         raise ValueError("t needs at least two times, strictly increasing: the noise of an SDE comes forward in time")

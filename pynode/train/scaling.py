@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import nn
 
+from ..constants import Constants, valued
 from ..problems import Problem
 from .data import Dataset
 
@@ -77,7 +78,7 @@ class Scaling:
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()})
 
 
-class ScaledField(nn.Module):
+class ScaledField(Constants):
     """du/dt of the scaled states u = (y - y_min) / y_scale, t in the units of the data.
 
     'kim':      du/dt = net(u) / t_scale                                          net: n (+ 1) inputs, n outputs
@@ -90,7 +91,7 @@ class ScaledField(nn.Module):
         super().__init__()
         self.net, self.scaling, self.time_input = net, scaling, time_input
         self.gated = scaling.kind == "decades"
-        self.register_buffer("rate", 1.0 / torch.tensor(scaling.t_scale, dtype=torch.float64), persistent=False)
+        self.keep("rate", 1.0 / valued(scaling.t_scale, torch.float64))
 
     def close_gates(self) -> None:
         """Biases of the last layer that let every state start at the pace of the time span, the scaling of the paper.
@@ -117,7 +118,7 @@ class ScaledField(nn.Module):
         return self.rate * a * torch.sigmoid(SLOPE * b + OFFSET)
 
 
-class PhysicalField(nn.Module):
+class PhysicalField(Constants):
     """dy/dt = y_scale du/dt: a learned field in the units of the data, to be solved, compared and built upon.
 
     y0: (n,) the first state of the first trajectory; tspan: its first and last time; t_eval: its times; columns:
@@ -128,9 +129,9 @@ class PhysicalField(nn.Module):
         super().__init__()
         self.field, self.columns = field, tuple(columns)
         dtype = torch.float64
-        self.register_buffer("y_min", torch.tensor(field.scaling.y_min, dtype=dtype), persistent=False)
-        self.register_buffer("y_scale", torch.tensor(field.scaling.y_scale, dtype=dtype), persistent=False)
-        self.register_buffer("y0", torch.as_tensor(y0, dtype=dtype), persistent=False)
+        self.keep("y_min", valued(field.scaling.y_min, dtype))
+        self.keep("y_scale", valued(field.scaling.y_scale, dtype))
+        self.keep("y0", valued(y0, dtype))
         self.t_eval = torch.as_tensor(t_eval, dtype=torch.float64)
 
     @property

@@ -1,0 +1,80 @@
+"""Where f is differentiated twice: in Rosenbrock methods, whose steps contain its Jacobian, and for second derivatives."""
+
+from __future__ import annotations
+
+from functools import wraps
+
+import torch
+from torch.backends import cuda
+
+from .leaves import own_leaf
+
+# What torch and its autograd.Function say of an operation with one derivative alone.
+_REFUSALS = ("is not implemented", "once_differentiable", "differentiate twice")
+_TOLD = "needs second derivatives of f"
+
+
+class Twice:
+    """A block in which f is evaluated, and differentiated twice.
+
+    Attention goes by its plain formula there: the fused kernels have first derivatives alone. RuntimeError with a remedy where
+    another operation has no second derivative.
+    """
+
+    def __enter__(self):
+        fused = cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled(), cuda.cudnn_sdp_enabled()
+        self.before = (*fused, cuda.math_sdp_enabled())
+        _choose(False, False, False, True)
+
+    def __exit__(self, kind, error, trace):
+        _choose(*self.before)
+        if not isinstance(error, RuntimeError) or _TOLD in str(error):
+            return
+        if "derivative" in str(error).lower() and any(words in str(error) for words in _REFUSALS):
+            raise _refused(error) from error
+
+
+def _refused(reason):
+    return RuntimeError(
+        f"this {_TOLD}, and an operation in f has first ones alone ({reason}). For a gradient take a method that does "
+        "without them: an explicit one such as 'tsit5', or 'fbdf', 'kvaerno5', 'radauiia5'; for second derivatives "
+        "write this operation in others"
+    )
+
+
+def pull(out, inputs, cotangents):
+    """The cotangents of the inputs, with a graph, for those of out; None where out does not depend on one.
+
+    RuntimeError where f has a function that is marked with once_differentiable. To torch.autograd.grad it would look like a
+    constant the second time, and its part would be missing without a word.
+    """
+    if not cotangents.requires_grad:  # such a function leaves its mark only where there is a graph to leave it in
+        cotangents = own_leaf(cotangents.detach())
+    found = torch.autograd.grad(out, inputs, cotangents, create_graph=True, allow_unused=True)
+    seen, todo = set(), [x.grad_fn for x in found if x is not None]
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if "Error" in node.name():
+            raise _refused("a torch.autograd.Function whose backward is marked with @once_differentiable")
+        todo.extend(parent for parent, _ in node.next_functions)
+    return found
+
+
+def _choose(flash, efficient, cudnn, plain):
+    cuda.enable_flash_sdp(flash)
+    cuda.enable_mem_efficient_sdp(efficient)
+    cuda.enable_cudnn_sdp(cudnn)
+    cuda.enable_math_sdp(plain)
+
+
+def twice(function):
+    """function as one that runs in such a block."""
+    @wraps(function)
+    def called(*arguments, **keywords):
+        with Twice():
+            return function(*arguments, **keywords)
+
+    return called

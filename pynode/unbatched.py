@@ -1,0 +1,57 @@
+"""The batches of torch.autograd.grad(is_grads_batched=True) and torch.autograd.functional's vectorize=True, row by row.
+
+They wrap tensors in a way that no rule of an autograd.Function gets to see, and that hides a dimension from all that writes in
+place or looks at values, as a solve does.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import torch
+
+_LEVELS = 8  # of batches of batches
+
+
+def by_row(function, *tensors):
+    """function(*tensors), a tensor or a tuple of tensors and None; of every row by itself where some tensor is such a batch."""
+    batches = [x for x in tensors if x is not None and torch._C._functorch.is_legacy_batchedtensor(x)]
+    if not batches:
+        return function(*tensors)
+    level = next(level for level in range(_LEVELS, 0, -1) if any(_size(x, level) for x in batches))
+    (size,) = {_size(x, level) for x in batches} - {None}
+    columns = [[x] * size if _size(x, level) is None else _rows(x, level, size).unbind() for x in tensors]
+    with _outside():
+        found = [by_row(function, *row) for row in zip(*columns, strict=True)]
+    if isinstance(found[0], torch.Tensor):
+        return _batch(found, level)
+    return tuple(_batch(parts, level) for parts in zip(*found, strict=True))
+
+
+@contextmanager
+def _outside():
+    """A block that torch does not take for one of vmap, where it forbids random numbers."""
+    depth = torch._C._vmapmode_increment_nesting() - 1
+    for _ in range(depth + 1):
+        torch._C._vmapmode_decrement_nesting()
+    try:
+        yield
+    finally:
+        for _ in range(depth):
+            torch._C._vmapmode_increment_nesting()
+
+
+def _rows(x, level, size):
+    return torch._remove_batch_dim(x, level, size, 0)
+
+
+def _size(x, level):
+    """The size of the batch of x at a level of nesting, None where it has none: torch then repeats x as often as asked."""
+    if x is None or not torch._C._functorch.is_legacy_batchedtensor(x):
+        return None
+    sizes = [len(_rows(x, level, size)) for size in (1, 2)]
+    return sizes[0] if sizes[0] == sizes[1] else None
+
+
+def _batch(parts, level):
+    return None if parts[0] is None else torch._add_batch_dim(torch.stack(parts), 0, level)
