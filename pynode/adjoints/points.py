@@ -147,7 +147,8 @@ def second_order(field, t, y, tangents, slopes, cotangents):
         total = sum(_along(field, out, rows, time, *part) for part in parts)
         if not (isinstance(total, torch.Tensor) and total.requires_grad):
             return torch.zeros_like(y), [torch.zeros_like(p) for p in field.parameters]
-        (grad_y, _), found = pull_back(field, total, (rows, time), torch.ones_like(total), create_graph=cotangents.requires_grad)
+        seed, graph = torch.ones_like(total), cotangents.requires_grad
+        (grad_y, _), found = pull_back(field, total, (rows, time), seed, create_graph=graph)
     grad_y = torch.zeros_like(y) if grad_y is None else grad_y.view(copies, m, n).sum(0)
     return grad_y, added([torch.zeros_like(p) for p in field.parameters], found)
 
