@@ -121,7 +121,7 @@ def test_conditions_without_a_derivative_are_refused():
     (lambda x: min(x - 0.3, 0.0), 0.3), (lambda x: max(0.3 - x, 0.0), 0.3), (lambda x: min((x - 0.3) ** 3, 0.0), 0.3),
     (lambda x: x - 1.0, 1.0), (lambda x: x - 0.5, 0.5), (lambda x: -1.0 if x < 0.9 else 0.0, 0.9),
     (lambda x: min(x - 1e-9, 0.0), 1e-9), (lambda x: min(math.expm1(50 * (x - 0.3)), 0.0), 0.3),
-], ids=str)  # fmt: skip
+], ids=["line", "late line", "cubic", "end", "middle", "jump", "early", "exponential"])  # fmt: skip
 def test_root_search(g, root):
     asked = []
 

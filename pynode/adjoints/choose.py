@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from ..backends.tape import SHARE, free_bytes
 from . import discrete
 
 STEPS = 1000  # for which memory is estimated: how many there will be nobody knows before the solve
-BUDGET = 2e9  # bytes of recorded steps from which on they are kept at checkpoints alone
+# Bytes of recorded steps from which on they are kept at checkpoints alone, where no more memory is free.
+BUDGET = 2e9
 FEWEST = 64  # steps that checkpoints have room for in any case
 
 
@@ -21,7 +23,8 @@ def choose(field, method):
         f"DiscreteAdjoint: exact for the steps taken, stiff or not; {n} states and {p} parameters, every {STEPS} steps of "
         f"{method.name} take about {_bytes(needed)}"
     )
-    if needed <= BUDGET:
+    budget = max(BUDGET, SHARE * free_bytes(field.device))
+    if needed <= budget:
         return discrete.DiscreteAdjoint(), why
     budget = int(max(BUDGET, FEWEST * max(point, step)))
     return discrete.DiscreteAdjoint(max_memory=budget), f"{why}, hence checkpoints in {_bytes(budget)} and a second solve"
