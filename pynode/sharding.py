@@ -20,5 +20,5 @@ def check_sharding(modules):
             raise ValueError(
                 f"FSDP shards a {type(module).__name__} inside the vector field, whose gradient would be lost: shard the model "
                 "around the solve instead, fully_shard(NeuralODE(field)), so that it gathers the parameters once a solve; or "
-                "take adjoint='direct', or torch.no_grad() where no gradient is wanted"
+                "take adjoint='direct' and no Rosenbrock method, or torch.no_grad() where no gradient is wanted"
             )

@@ -146,6 +146,31 @@ def test_a_compiled_model_breaks_at_the_solve():
     agree({name.replace("_orig_mod.", ""): g for name, g in found.items()}, wanted, 1e-6)
 
 
+@every_method
+def test_a_compiled_training_step(method):
+    """Backward passes inside torch.compile: right, and nothing of pynode's passes is compiled, whatever the method."""
+    def train(wrap):
+        torch._dynamo.reset()
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(2, 2), NeuralODE(Network(), method=method, **LOOSE), nn.Linear(2, 1))
+        optimiser, x = torch.optim.SGD(model.parameters(), 0.1), torch.ones(3, 2)
+
+        def step():
+            optimiser.zero_grad()
+            loss = model(x).square().sum()
+            loss.backward()
+            optimiser.step()
+            return loss
+
+        step = wrap(step)
+        return [step().item() for _ in range(3)]
+
+    counter, wanted = CompileCounter(), train(lambda step: step)
+    assert train(lambda step: torch.compile(step, backend=counter)) == pytest.approx(wanted, rel=1e-4)
+    assert counter.frame_count <= 3  # the layer before the solve, the loss, the optimiser
+    assert train(lambda step: torch.compile(step, backend="aot_eager")) == pytest.approx(wanted, rel=1e-4)
+
+
 @pytest.mark.parametrize("wrap", ["scripted", "traced", "exported", "compiled"])
 @every_method
 def test_fields_of_other_makes(method, wrap):
