@@ -105,15 +105,42 @@ def plan(family, seed):
     )
 
 
+def pack(structure, flat):
+    """(..., n) in a structure of states."""
+    first, rest = flat[..., :1], flat[..., 1:]
+    return {
+        "flat": lambda: flat, "matrix": lambda: flat.unflatten(-1, (2, -1)), "tuple": lambda: (first, rest),
+        "dict": lambda: {"v": rest, "u": first}, "nested": lambda: (first, {"v": (rest,)}),
+    }[structure]()
+
+
+def unpack(structure, y):
+    """(..., n) from a structure of states."""
+    return {
+        "flat": lambda: y, "matrix": lambda: y.flatten(-2), "tuple": lambda: torch.cat(y, -1),
+        "dict": lambda: torch.cat((y["u"], y["v"]), -1), "nested": lambda: torch.cat((y[0], y[1]["v"][0]), -1),
+    }[structure]()
+
+
+def clock(t):
+    """Times that broadcast against (..., n)."""
+    return t.reshape(-1, 1) if t.dim() else t
+
+
 @dataclass
 class Built:
-    """The tensors of a Plan. leaves: by name; shift moves them along a fixed direction, for differences."""
+    """The tensors of a Plan.
+
+    leaves: by name; shift moves them along a fixed direction, for differences. changes: (name, function) of what a user
+    might change between a solve and its gradient.
+    """
 
     plan: Plan
     shift: float = 0.0
     leaves: dict = field(default_factory=dict)
     args: list = field(default_factory=list)
     whens: list = field(default_factory=list)
+    changes: list = field(default_factory=list)
     prefix: str = ""
 
     def __post_init__(self):
@@ -138,13 +165,16 @@ class Built:
             moment = float(self.moment.detach())
             parts.append(lambda t, y, args: torch.where(t.detach() < moment, -0.8 * y, 0.7 * torch.ones_like(y)))
         self.f, self.times = self._carry(parts), self._times()
+        self.changes += [(name, lambda leaf=leaf: leaf.mul_(1.5)) for name, leaf in self.leaves.items()]
 
     def _value(self, shape):
         # Multiples of 2**-8 in (0.5, 1.5), so that a shift is exact in float32 too.
         return torch.randint(128, 384, shape, generator=self.generator).double() / 256
 
     def constant(self, shape=()):
-        return self._value(shape)
+        made = self._value(shape)
+        self.changes.append(("a constant", lambda: made.mul_(1.5)))
+        return made
 
     def leaf(self, name, shape=(), dtype=torch.float64, moved=True):
         """A new leaf; moved: whether differences count what it does."""
@@ -176,37 +206,16 @@ class Built:
         self.whens.append(self.end * (0.3 + 0.4 * float(torch.rand((), generator=self.generator))))
         return self.whens[-1]
 
-    def pack(self, flat):
-        """(..., n) in the structure of the state."""
-        first, rest = flat[..., :1], flat[..., 1:]
-        return {
-            "flat": lambda: flat, "matrix": lambda: flat.unflatten(-1, (2, -1)), "tuple": lambda: (first, rest),
-            "dict": lambda: {"v": rest, "u": first}, "nested": lambda: (first, {"v": (rest,)}),
-        }[self.plan.structure]()
-
-    def unpack(self, y):
-        return {
-            "flat": lambda: y, "matrix": lambda: y.flatten(-2), "tuple": lambda: torch.cat(y, -1),
-            "dict": lambda: torch.cat((y["u"], y["v"]), -1), "nested": lambda: torch.cat((y[0], y[1]["v"][0]), -1),
-        }[self.plan.structure]()
-
-    def clock(self, t):
-        """Times that broadcast against (..., n)."""
-        return t.reshape(-1, 1) if t.dim() else t
-
-    def seen(self, term):
-        """A term as a function of the structured state."""
-        return lambda t, y, *args: term(self.clock(t), self.unpack(y), args)
-
     def _carry(self, parts):
         """f(t, y, *args) that holds its terms in the way of the plan's carrier."""
         one, two = parts[0], parts[1] if len(parts) > 1 else lambda t, y, args: 0.1 * y
-        three, unpack, pack, clock = parts[2] if len(parts) > 2 else lambda t, y, args: -y, self.unpack, self.pack, self.clock
-        terms = [one, two, three, *parts[3:]]
+        three = parts[2] if len(parts) > 2 else lambda t, y, args: -y
+        # No function refers to self, which has all leaves in one place.
+        terms, structure = [one, two, three, *parts[3:]], self.plan.structure
 
         def total(terms, t, y, *args):
-            t, y = clock(t), unpack(y)
-            return pack(sum(term(t, y, args) for term in terms) - 0.8 * y)
+            t, y = clock(t), unpack(structure, y)
+            return pack(structure, sum(term(t, y, args) for term in terms) - 0.8 * y)
 
         class Module(nn.Module):
             def __init__(self, registered):
@@ -227,9 +236,10 @@ class Built:
             __call__ = rate
 
         def cells(t, y, *args):
-            t, y = clock(t), unpack(y)
-            return pack(one(t, y, args) + two(t, y, args) + three(t, y, args) + sum(x(t, y, args) for x in terms[3:]) - 0.8 * y)
+            t, y = clock(t), unpack(structure, y)
+            return pack(structure, one(t, y, args) + two(t, y, args) + three(t, y, args) + more(t, y, args) - 0.8 * y)
 
+        more = parts[3] if len(parts) > 3 else lambda t, y, args: torch.zeros_like(y)
         module, rest = Module(True), partial(total, terms[1:])
         return {
             "cells": lambda: cells, "list": lambda: lambda t, y, *args: total(terms, t, y, *args), "module": lambda: module,
@@ -262,11 +272,12 @@ class Built:
         return found
 
     def _events(self):
-        kind, kick, condition = self.plan.event, self.kick, self.condition
+        kind, kick, condition, structure = self.plan.event, self.kick, self.condition, self.plan.structure
+
         def reset(t, y, *args):
-            t, y = self.clock(t), self.unpack(y)
+            t, y = clock(t), unpack(structure, y)
             # The first component stays, so that the condition does.
-            return self.pack(torch.cat((y[..., :1], (0.9 * y + 0.3 * kick(t, y, args))[..., 1:]), -1))
+            return pack(structure, torch.cat((y[..., :1], (0.9 * y + 0.3 * kick(t, y, args))[..., 1:]), -1))
 
         if kind == "preset":
             return [PresetTimes(self.moment, reset)]
@@ -275,7 +286,7 @@ class Built:
         level = 0.5 * self.end
 
         def crossing(t, y, *args):
-            t, y = self.clock(t), self.unpack(y)
+            t, y = clock(t), unpack(structure, y)
             return (t + 0.1 * condition(t, y[..., :1].expand(y.shape), args)).mean(-1, keepdim=True) - level
 
         return [Event(crossing, terminal=True) if kind == "terminal" else Event(crossing, reset=reset)]

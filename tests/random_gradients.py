@@ -6,13 +6,14 @@ The reference is differentiation through the loop, adjoint="direct", for a batch
 solves with fixed steps check the reference.
 """
 
+import random
 import sys
 import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from random_cases import Built, Plan, plan
+from random_cases import Built, Plan, pack, plan, unpack
 
 import pynode
 from pynode import solve
@@ -22,13 +23,13 @@ SHIFT = 2.0**-15
 
 def outputs(solution, built, alone):
     """All that a loss may use, as a list of tensors with a leading dimension of outputs; of one row alone, or of all."""
-    y = built.unpack(solution.y)
+    y = unpack(built.plan.structure, solution.y)
     records = solution.events
     if built.rows and not alone:
         return [torch.cat([y[:, i], *marks(records[i], built)]) for i in range(built.rows)]
     parts = [y, *marks(records, built)]
     if built.plan.dense and not built.rows:
-        parts.append(built.unpack(solution(built.end * torch.tensor([0.1, 0.23], dtype=torch.float64))))
+        parts.append(unpack(built.plan.structure, solution(built.end * torch.tensor([0.1, 0.23], dtype=torch.float64))))
     return [torch.cat(parts)]
 
 
@@ -36,7 +37,8 @@ def marks(records, built):
     """Times and states of what occurred, as rows like those of the outputs."""
     found = []
     for record in records:
-        found += [record.t.expand(1, built.n), built.unpack(record.y).unsqueeze(0), built.unpack(record.after).unsqueeze(0)]
+        states = [unpack(built.plan.structure, state).unsqueeze(0) for state in (record.y, record.after)]
+        found += [record.t.expand(1, built.n), *states]
     return found
 
 
@@ -46,11 +48,11 @@ def run(plan, adjoint=None, shift=0.0):
     options = built.options()
     if adjoint is None:
         adjoint = pynode.DiscreteAdjoint(checkpoints=plan.checkpoints) if plan.checkpoints else plan.adjoint
-    y0, args = built.start, tuple(built.args)
+    y0, args = pack(plan.structure, built.start), tuple(built.args)
     if not built.rows:
-        found = outputs(solve(built.f, built.pack(y0), built.times, args=args, adjoint=adjoint, **options), built, True)
+        found = outputs(solve(built.f, y0, built.times, args=args, adjoint=adjoint, **options), built, True)
     elif adjoint != "direct":
-        solution = solve(built.f, built.pack(y0), built.times, args=args, batched=True, **options)
+        solution = solve(built.f, y0, built.times, args=args, batched=True, **options)
         found = outputs(solution, built, False)
     else:
         found = [out for i in range(built.rows) for out in outputs(alone(built, i, options), built, True)]
@@ -65,7 +67,7 @@ def alone(built, i, options):
     """Row i of a batch, solved as a single system; tensors in args whose first dimension is the rows' are cut."""
     cut = tuple(a[i] if isinstance(a, torch.Tensor) and a.dim() and len(a) == built.rows else a for a in built.args)
     times = built.times[:, i] if isinstance(built.times, torch.Tensor) and built.times.dim() == 2 else built.times
-    return solve(built.f, built.pack(built.start[i]), times, args=cut, adjoint="direct", **options)
+    return solve(built.f, pack(built.plan.structure, built.start[i]), times, args=cut, adjoint="direct", **options)
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,31 @@ def against_differences(plan, wanted):
     if abs(product - difference) <= (0.03 if "events" in plan.family else 1e-3) * size + 1e-6:
         return []
     return [Failure(plan, "reference", "all leaves", f"{product}, difference {difference}")]
+
+
+def misused(plan):
+    """(Failure or None, what was changed, whether it was refused) of a change between the solve and its gradient.
+
+    It must be refused, by pynode or by torch, or leave the gradient as it was.
+    """
+    loss, _, untouched = run(plan)
+    wanted = gradients(loss, untouched)
+    loss, _, built = run(plan)
+    name, change = random.Random(f"misuse {plan.seed}").choice(built.changes)
+    with torch.no_grad():
+        change()
+    try:
+        found = gradients(loss, built)
+    except RuntimeError as error:
+        if refused(error) or "inplace operation" in str(error):
+            return None, name, True
+        return Failure(plan, "error", name, str(error)), name, False
+    for leaf, right in wanted.items():
+        mine = found[leaf]
+        same = mine is None if right is None else mine is not None and torch.allclose(mine, right, rtol=1e-9, atol=1e-12)
+        if not same:
+            return Failure(plan, "changed", name, f"{leaf}: {mine}, right {right}"), name, False
+    return None, name, False
 
 
 def shrunk(failure):

@@ -41,8 +41,17 @@ class Doubled(torch.autograd.Function):
 # Functions and their surroundings.
 
 def closure(b):
-    p = b.leaf("closure")
-    return lambda t, y, args: effect(p, t, y)
+    p, factor = b.leaf("closure"), 1.0
+
+    def read(t, y, args):
+        return factor * effect(p, t, y)
+
+    def change():
+        nonlocal factor
+        factor = 2.0
+
+    b.changes.append(("closure, a number bound anew", change))
+    return read
 
 
 def closure_of_closure(b):
@@ -70,6 +79,7 @@ def closure_computed(b):
 
 def closure_list(b):
     held = [b.leaf("list in a closure")]
+    b.changes.append(("list in a closure, another tensor", lambda: held.__setitem__(0, 2 * held[0])))
     return lambda t, y, args: effect(held[0], t, y)
 
 
@@ -80,6 +90,7 @@ def closure_dict(b):
 
 def closure_object(b):
     held = Record(b.leaf("object in a closure"))
+    b.changes.append(("object in a closure, a number", lambda: setattr(held, "scale", 2.0)))
     return lambda t, y, args: held.scale * effect(held.p, t, y)
 
 
@@ -94,6 +105,7 @@ def global_name(b):
         return effect(HELD["p"], t, y) + 0.1 * effect(DIRECT, t, y)  # noqa: F821
 
     names = {"HELD": {"p": b.leaf("dict among the globals")}, "DIRECT": b.leaf("global"), "effect": effect}
+    b.changes.append(("global, another tensor", lambda: names.update(DIRECT=2 * names["DIRECT"])))
     return FunctionType(read.__code__, names)
 
 
@@ -161,7 +173,9 @@ def callable_object(b):
 
 
 def bound_method(b):
-    return Callables(b.leaf("bound method")).method
+    own = Callables(b.leaf("bound method"))
+    b.changes.append(("attribute bound anew", lambda: setattr(own, "p", 2 * own.p)))
+    return own.method
 
 
 def slots(b):
@@ -206,10 +220,10 @@ def branch(b):
 
 def table(b):
     """Piecewise linear in t: each entry is used in a part of the time."""
-    p = b.leaf("table in t", (4,))
+    p, end = b.leaf("table in t", (4,)), b.end
 
     def read(t, y, args):
-        x = (3 * t / b.end).clamp(0, 2.999)
+        x = (3 * t / end).clamp(0, 2.999)
         k = x.detach().floor().long()
         return effect(p[k] * (1 + k - x) + p[k + 1] * (x - k), t, y)
 
