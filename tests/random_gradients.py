@@ -150,11 +150,11 @@ def against_differences(plan, wanted):
     if plan.step_size is None:  # the choice of steps would be part of the difference
         return []
     with torch.no_grad():
-        ends = [float(run(plan, "direct", shift)[0]) for shift in (SHIFT, -SHIFT)]
-    difference = (ends[0] - ends[1]) / (2 * SHIFT)
-    unmoved, moved = Built(plan).leaves, Built(plan, 1.0).leaves
-    product = sum(float(((moved[name] - unmoved[name]) * g).detach().sum()) for name, g in wanted.items() if g is not None)
-    size = sum(float(((moved[name] - unmoved[name]) * g).detach().abs().sum()) for name, g in wanted.items() if g is not None)
+        plus, minus = (run(plan, "direct", shift) for shift in (SHIFT, -SHIFT))
+        difference = float(plus[0] - minus[0]) / (2 * SHIFT)
+        ways = {name: (leaf - minus[2].leaves[name]) / (2 * SHIFT) for name, leaf in plus[2].leaves.items()}
+        parts = [ways[name] * g for name, g in wanted.items() if g is not None]
+    product, size = (float(sum(part.sum() for part in found)) for found in (parts, [part.abs() for part in parts]))
     # The times of events and jumps move by the slope of the solution, which is that of the steps to their order alone.
     if abs(product - difference) <= (0.03 if "events" in plan.family else 1e-3) * size + 1e-6:
         return []
