@@ -8,7 +8,6 @@ from ..evaluation import RandomState
 from ..lifetime import unhooked
 from ..mapping import decided
 from ..status import RejectStep
-from ..surroundings import derives_in_inference
 
 
 def without_graph(run, inference=True):
@@ -21,10 +20,9 @@ def without_graph(run, inference=True):
 def serves_inference(field, t, y) -> bool:
     """Whether f in inference mode is f: not where it differentiates inside itself, which fails there or gives zeros.
 
-    Found out beforehand, at (t, y), y (n,). Random numbers and buffers stay as they are.
+    Found out beforehand, at (t, y), y (n,): up to torch 2.8 at least, the derivatives of torch.func are zero in that mode.
+    Random numbers and buffers stay as they are.
     """
-    if not derives_in_inference():
-        return False
     try:
         return decided(field, "inference", lambda: _try_inference(field, t, y))
     except RejectStep:  # the integrator will tell
