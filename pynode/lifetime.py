@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from contextlib import nullcontext
+from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch.autograd.graph import saved_tensors_hooks
 
 _numbers, _holders = itertools.count(), weakref.WeakValueDictionary()
-_TOP = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)  # not in torch 2.6
+_TOP = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)  # from torch 2.8 on
 
 
 class _Holder(np.ndarray):
@@ -46,18 +45,21 @@ def _trusted() -> bool:
     if _TOP is None:
         return False
     hooks = _TOP(False)
-    return hooks is None or hooks[0] is _same or hooks[0].__module__ == "torch.utils.checkpoint"
+    return hooks is None or hooks[0].__module__ == "torch.utils.checkpoint"
 
 
-def _same(x):
-    return x
-
-
+@contextmanager
 def unhooked():
     """A block whose graphs are used up within it, and whose tensors no hook around it gets to see.
 
-    torch.utils.checkpoint would compute all that came before anew for every one of them.
+    torch.utils.checkpoint would compute all that came before anew for every one of them, and torch.func refuses hooks.
     """
-    if _TOP is not None and _TOP(False) is None:
-        return nullcontext()
-    return saved_tensors_hooks(_same, _same)
+    taken = []
+    while _TOP is not None and (hooks := _TOP(False)) is not None:
+        taken.append(hooks)
+        torch._C._autograd._pop_saved_tensors_default_hooks()
+    try:
+        yield
+    finally:
+        for hooks in reversed(taken):
+            torch._C._autograd._push_saved_tensors_default_hooks(*hooks)

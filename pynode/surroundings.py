@@ -89,7 +89,7 @@ def _misleading() -> bool:
 
 @cache
 def derives_in_inference() -> bool:
-    """Whether torch.func is right in inference mode. Up to torch 2.8 at least, all its derivatives are zero there."""
+    """Whether torch.func is right in inference mode. Up to torch 2.10 at least, all its derivatives are zero there."""
     with torch.inference_mode():
         x = torch.ones(())
         return bool(torch.func.vjp(torch.square, x)[1](x)[0] == 2)

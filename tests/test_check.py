@@ -5,7 +5,7 @@ import torch
 from cases import Forced, tensor
 from torch import nn
 
-from pynode import check_gradients, problems
+from pynode import ODEProblem, check_gradients, crosscheck, diagnose, problems
 from pynode.adjoints.gauss import GaussAdjoint
 
 Y0 = tensor(1.0, -0.5, 0.3)
@@ -93,3 +93,17 @@ def test_bad_input():
     for options in ({"directions": 0}, {"eps": 2.0}, {"tol": 0.0}):
         with pytest.raises(ValueError, match="directions must be"):
             check_gradients(Forced(), Y0, [0.0, 1.0], **options)
+
+
+def test_a_problem_comes_with_its_own_arguments():
+    """What stands beside an ODEProblem is refused, as by solve, by all that take one; and not forgotten."""
+    problem = ODEProblem(lambda t, y, k: -k * y, Y0, [0.0, 1.0], (tensor(2.0),))
+    jac, mass = (lambda t, y, k: -k * torch.eye(3, dtype=torch.float64)), torch.eye(3, dtype=torch.float64)
+    for take, names in (
+        (check_gradients, ("y0", "t", "args", "jac", "mass")), (crosscheck, ("y0", "t", "args", "jac", "mass")),
+        (diagnose, ("y0", "t", "args", "jac")),
+    ):
+        beside = {"y0": Y0, "t": [0.0, 2.0], "args": (tensor(3.0),), "jac": jac, "mass": mass}
+        for name in names:
+            with pytest.raises(ValueError, match=f"holds its own {name}"):
+                take(problem, **{name: beside[name]})

@@ -8,7 +8,7 @@ from cases import tensor
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from pynode import odeint, odeint_adjoint, solve
+from pynode import lifetime, odeint, odeint_adjoint, solve
 from pynode.backends.recording import Recording
 from pynode.backends.row_steps import RowSteps
 from pynode.nn import NeuralODE
@@ -51,9 +51,13 @@ def agree(found, wanted, tolerance=1e-12):
         torch.testing.assert_close(a, b, rtol=0, atol=tolerance * float(b.abs().max()))
 
 
+# Before it torch does not tell which hooks are around.
+lifetimes = pytest.mark.skipif(lifetime._TOP is None, reason="torch 2.8 and later tell which hooks are around")
+
 # Checkpointing around a solve, and other hooks on saved tensors.
 
 
+@lifetimes
 @pytest.mark.parametrize("method", [*METHODS, "batched Tsit5", "batched FBDF", "batched Rodas5P"])
 def test_checkpoint_frees_the_record(method):
     """Nothing is kept of the forward pass, f is called as often as without, and the gradient is the same in every digit."""
@@ -84,6 +88,24 @@ def test_checkpoint_around_several_solves_and_second_derivatives():
         return gradients(model, g)
 
     agree(twice(lambda x: checkpoint(model, x, use_reentrant=False)), twice(model))
+
+
+@lifetimes
+@pytest.mark.parametrize("method", ["Tsit5", "FBDF", "Rodas5P"])
+def test_checkpoint_around_a_field_of_torch_func(method):
+    """torch.func refuses hooks on saved tensors, and within a solve there are none."""
+    class Gradient(nn.Module):
+        def forward(self, t, y):
+            return -torch.func.grad(lambda y: (y**2 * y.roll(1)).sum())(y)
+
+    f, x = Gradient(), tensor(0.3, 0.7).requires_grad_()
+
+    def end(x):
+        return solve(f, x, [0.0, 1.0], method=method, **LOOSE).y[-1]
+
+    (wanted,) = torch.autograd.grad(end(x).sum(), x)
+    (found,) = torch.autograd.grad(checkpoint(end, x, use_reentrant=False).sum(), x)
+    assert torch.equal(found, wanted)
 
 
 @pytest.mark.parametrize("pinned", ["cpu", "copies", "disk"])
@@ -120,6 +142,7 @@ def test_checkpoint_around_odeint(run):
 # A second backward pass.
 
 
+@lifetimes
 @pytest.mark.parametrize("batched", [False, True])
 @every_method
 def test_a_second_pass_needs_a_graph_that_is_retained(method, batched):
@@ -139,6 +162,7 @@ def test_a_second_pass_needs_a_graph_that_is_retained(method, batched):
         y.sum().backward()
 
 
+@lifetimes
 def test_the_second_derivative_frees_its_graph_as_well():
     x = tensor(0.3, -0.7).requires_grad_()
     (g,) = torch.autograd.grad(solve(Network(), x, [0.0, 1.0], method="Tsit5").y[-1].sum(), x, create_graph=True)

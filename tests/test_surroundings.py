@@ -289,3 +289,33 @@ def test_an_ensemble_by_vmap():
     found = torch.func.vmap(torch.func.grad(loss))(values, buffers)
     for i, model in enumerate(models):
         agree({name: g[i] for name, g in found.items()}, gradients(model, y0), 1e-9)
+
+
+# Inference mode, in which the derivatives of torch.func are zero up to torch 2.10 at least.
+
+
+def inside(kind):
+    """A field that differentiates inside itself."""
+    def potential(y):
+        return (y.square().sum(-1) + y[..., 0] * y[..., 1]).sum()
+
+    def rate(y):
+        return -y * y
+
+    ways = {
+        "grad": lambda t, y: -torch.func.grad(potential)(y),
+        "vjp": lambda t, y: -torch.func.vjp(potential, y)[1](y.new_ones(()))[0],
+        "jvp": lambda t, y: torch.func.jvp(rate, (y,), (y,))[1], "jacfwd": lambda t, y: torch.func.jacfwd(rate)(y) @ y,
+        "jacrev": lambda t, y: torch.func.jacrev(rate)(y) @ y,
+    }
+    return ways[kind]
+
+
+@pytest.mark.parametrize("kind", ["grad", "vjp", "jvp", "jacfwd", "jacrev"])
+@every_method
+def test_fields_that_differentiate_inside_under_inference_mode(kind, method):
+    f, y0 = inside(kind), torch.tensor([0.3, 0.7])
+    wanted = solve(f, y0.clone().requires_grad_(), [0.0, 1.0], method=method, **LOOSE).y.detach()
+    torch.testing.assert_close(solve(f, y0, [0.0, 1.0], method=method, **LOOSE).y, wanted, rtol=1e-4, atol=1e-5)
+    with torch.inference_mode():
+        torch.testing.assert_close(solve(f, y0, [0.0, 1.0], method=method, **LOOSE).y, wanted, rtol=1e-4, atol=1e-5)

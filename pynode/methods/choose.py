@@ -25,10 +25,10 @@ def choose(get, field, t0: float, t1: float, y0, tol):
         radius = math.inf
     work = radius * abs(t1 - t0)
     seen = f"|df/dy| is about {radius:.2g} at the start, {work:.2g} over the whole span"
-    if not math.isfinite(work):
-        return get("qndf"), "QNDF: f is not finite, or not defined, near the start"
     if field.dtype in HALVES:  # of methods for stiff systems torch has no linear algebra in it
         return get("tsit5"), f"Tsit5: in {field.dtype} only explicit methods run, {seen}"
+    if not math.isfinite(work):
+        return get("qndf"), "QNDF: f is not finite, or not defined, near the start"
     if work > SURELY_STIFF:
         if tol.rtol < TIGHT:
             return get("radauiia9"), f"RadauIIA9: stiff, {seen}, and rtol is tight"
