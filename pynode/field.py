@@ -114,7 +114,7 @@ class VectorField:
     def note_end(self, path):
         """Note f where a solve ended, to see later whether it is still the same."""
         if self.tape is None and path.status.success and not self.once:
-            with torch.no_grad():
+            with unhooked(), torch.no_grad():
                 path.f1 = self._again(path.t, path.y)
 
     def __call__(self, t: float, y):
