@@ -9,6 +9,7 @@ import torch
 from .evaluation import Beginning, Evaluation, RandomState, Reuse, check_graph, check_same
 from .held import Held
 from .leaves import find_leaves, no_leaves
+from .lifetime import unhooked
 from .mapping import allows_vmap
 from .split import SplitField
 from .stats import Stats
@@ -82,7 +83,7 @@ class VectorField:
             y = y0.clone().requires_grad_(module)
             random = RandomState(self.device)
             try:
-                with self.held.replaced():
+                with unhooked(), self.held.replaced():
                     out = self._called_first(inside.at, time, y)
             except RejectStep:
                 return None  # an infeasible start, which the integrator will tell
@@ -113,7 +114,7 @@ class VectorField:
     def note_end(self, path):
         """Note f where a solve ended, to see later whether it is still the same."""
         if self.tape is None and path.status.success and not self.once:
-            with torch.no_grad():
+            with unhooked(), torch.no_grad():
                 path.f1 = self._again(path.t, path.y)
 
     def __call__(self, t: float, y):

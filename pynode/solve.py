@@ -183,7 +183,8 @@ def solve(
         else:
             record = adjoint.record if wanted and adjoint.needs == "steps" else None
             curved = dense or (wanted and adjoint.needs == "dense")
-            path = without_graph(lambda: run(start.detach().clone(), record, curved), inference)
+            own = start.detach().clone()  # not in inference mode: the gradient evaluates f there
+            path = without_graph(lambda: run(own, record, curved), inference)
             if wanted:
                 adjoint.admit(taken, path)
                 taken.note_end(path)

@@ -147,8 +147,12 @@ def second_order(field, t, y, tangents, slopes, cotangents):
         total = sum(_along(field, out, rows, time, *part) for part in parts)
         if not (isinstance(total, torch.Tensor) and total.requires_grad):
             return torch.zeros_like(y), [torch.zeros_like(p) for p in field.parameters]
-        seed, graph = torch.ones_like(total), cotangents.requires_grad
-        (grad_y, _), found = pull_back(field, total, (rows, time), seed, create_graph=graph)
+        # Of f itself: beside its leaves the cotangents may have some.
+        field.leaves.check(out, (rows, time))
+        inputs, graph = [rows, *field.parameters], cotangents.requires_grad
+        grad_y, *found = torch.autograd.grad(
+            total, inputs, allow_unused=True, retain_graph=True, create_graph=graph
+        )
     grad_y = torch.zeros_like(y) if grad_y is None else grad_y.view(copies, m, n).sum(0)
     return grad_y, added([torch.zeros_like(p) for p in field.parameters], found)
 

@@ -48,7 +48,7 @@ def integrate(call, method):
         rtol=tol.rtol, first_step=None if first is None else float(first), max_step=float(options.get("max_step", math.inf)),
         max_steps=ENDLESS, tstops=tuple(stops),
     )
-    rows, slopes = [field.start], []
+    rows, slopes = [field.initial], []
     bounds = [s for s in jumps if s != values[0] and direction * (end - s) > 0] + [end]
     at, pending = values[0], values[1:] if watch is None else []
     for stop in bounds:
@@ -60,7 +60,7 @@ def integrate(call, method):
             field.nudged[stop] = field.next_to(stop, -direction)
         path = run(field, guarded, y, times, chosen, tol.atol, None, False, moving, watch, None, tol)
         if path.status is Status.EVENT:
-            return path.t, torch.stack((field.start, path.y))
+            return path.t, torch.stack((field.initial, path.y))
         if not path.status.success:
             raise failure(path.status, field, path.t, path.y)
         rows += path.ys[1 : 1 + len(here)]
@@ -79,7 +79,7 @@ def integrate(call, method):
 
 def moved_start(field):
     """The start, (n,), with the derivative in its time: a solution that begins later begins where it would have been."""
-    y, t = field.start, field.call.t
+    y, t = field.initial, field.call.t
     if not (t.requires_grad and torch.is_grad_enabled()):
         return y
     with torch.no_grad():

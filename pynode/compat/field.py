@@ -23,7 +23,7 @@ class CallField(VectorField):
         self.nudged, self.clock = {}, None
         start = self.enter(call.y0)
         super().__init__(ODEProblem(self._real, start, None), Layout(start), call.t[0].item(), direct=True)
-        self.start = start
+        self.initial, self.start = start, None  # f may be asked at another time than the one it was tried at
 
     def enter(self, y):
         """(n,) of a tensor like y0."""
@@ -85,7 +85,7 @@ class CallTolerance(Tolerance):
     """
 
     def __init__(self, field, call):
-        elements = field.elements(field.start.detach())
+        elements = field.elements(field.initial.detach())
         self.field, self.user, self.forgiving = field, call.norm, False
         real = elements.abs()
         self.components = [self._spread(x, real) for x in (call.rtol, call.atol)]

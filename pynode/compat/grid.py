@@ -86,7 +86,7 @@ class March:
         t, values, marks = self.call.t, self.call.t.detach().tolist(), grid.detach().tolist()
         direction = 1.0 if values[-1] > values[0] else -1.0
         moving = torch.is_grad_enabled() and (grid.requires_grad or t.requires_grad)
-        y, rows = self.field.start, [self.field.start]
+        y, rows = self.field.initial, [self.field.initial]
         for i, (a0, b0) in enumerate(zip(marks, marks[1:])):
             a, b = grid[i], grid[i + 1]
             self.field.clock = (a, b, a0, b0) if moving else None
@@ -124,6 +124,6 @@ class March:
             step = self.step(t, t + h, y)
             cut = watch.scan(step, t + h, self.curve(step))
             if cut is not None:
-                return cut.t, torch.stack((self.field.start, cut.y))
+                return cut.t, torch.stack((self.field.initial, cut.y))
             t, y = t + h, step.y
         raise RuntimeError(f"Reached maximum number of iterations {MOST}: the event did not occur until t = {t:.6g}.")

@@ -7,6 +7,7 @@ import math
 import torch
 
 from ..algebra.jacobian import Jacobian
+from ..lifetime import unhooked
 from ..status import RejectStep
 from ..surroundings import HALVES
 from .auto import AutoSwitch, spectral_radius
@@ -39,6 +40,7 @@ def choose(get, field, t0: float, t1: float, y0, tol):
 
 
 @torch.no_grad()
+@unhooked()
 def growth(field, t, y, tol):
     """The spectral radius of df/dy at (t, y) by a nonlinear power method, or by the user's Jacobian."""
     scale = tol.scale(y)
