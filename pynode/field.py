@@ -41,6 +41,7 @@ class VectorField:
         self.reuse = Reuse()
         self.leaves = no_leaves(self.args) if direct else self._find_leaves(problem, t0, params)
         self.held.watch(self.leaves.sources)
+        self.held.watch_spare(self.leaves.spare)
         self.parts = self._split()
 
     @property

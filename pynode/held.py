@@ -13,6 +13,10 @@ from .surroundings import quiet
 # Numbers in buffers up to which a field in training mode gets copies of them on the way back, whether
 # or not it is known to write them: the kernel of batch normalisation does so unseen.
 FEW = 1 << 20
+CHANGED = (
+    "{} has changed in place since the solve, so that its gradient can no longer be taken: call backward() "
+    "before optimizer.step() and before other changes, or solve again"
+)
 
 
 class Held:
@@ -46,7 +50,7 @@ class Held:
             named += [(f"the buffer {name!r} of f", x) for name, x in f.named_buffers()]
         self._versions = [(name, x, x._version) for name, x in named if not x.is_inference()]
         self._before = [(x, x._version) for x in self._buffers if not x.is_inference()]
-        self._writes = None
+        self._writes, self._spare = None, {}
 
     def watch(self, parameters):
         """Note tensors, beside those that are known, that must not change in place until the gradient is taken."""
@@ -55,6 +59,16 @@ class Held:
             (f"a tensor of shape {tuple(x.shape)} that f uses", x, x._version)
             for x in parameters if id(x) not in known and not x.is_inference()
         ]
+
+    def watch_spare(self, leaves):
+        """Note leaves that f may turn out to use: they count as changed only then."""
+        self._spare = {id(x): x._version for x in leaves if not x.is_inference()}
+
+    def check_spare(self, leaves):
+        """RuntimeError where one of these has changed in place since the solve."""
+        for x in leaves:
+            if x._version != self._spare.get(id(x), x._version):
+                raise RuntimeError(CHANGED.format(f"a tensor of shape {tuple(x.shape)} that f uses"))
 
     @property
     def writes(self) -> bool:
@@ -70,10 +84,7 @@ class Held:
         """RuntimeError where a tensor that f uses has changed in place since the solve."""
         for name, x, version in self._versions:
             if x._version != version:
-                raise RuntimeError(
-                    f"{name} has changed in place since the solve, so that its gradient can no longer be "
-                    "taken: call backward() before optimizer.step() and before other changes, or solve again"
-                )
+                raise RuntimeError(CHANGED.format(name))
 
     @contextmanager
     def replaced(self):

@@ -186,7 +186,8 @@ def leaves_of(out, inputs=()) -> list:
 @functools.cache
 def _unheld() -> int:
     """The number of references to a leaf that nobody holds, as _leaves counts them."""
-    out = torch.ones(1, requires_grad=True) * 2
+    with torch.enable_grad():
+        out = torch.ones(1, requires_grad=True) * 2
     return next(count for _, count in _leaves(out, ()))
 
 

@@ -59,6 +59,7 @@ class RowField:
 
         self.leaves = find_leaves(self.f, self.args, self.held, evaluate, given)
         self.held.watch(self.leaves.sources)
+        self.held.watch_spare(self.leaves.spare)
 
     def on(self, args):
         """The same field on other args."""

@@ -100,6 +100,7 @@ class Gradient:
                     first, found = run(self.field)
                 except LostLeaves as lost:
                     # Tensors within the reach of f, which it did not use at the start.
+                    self.field.held.check_spare(lost.leaves)
                     self.field = self.field.extended(lost.leaves)
                 else:
                     return first, self.field.leaves.beside(found, self.inputs)

@@ -29,6 +29,7 @@ class RowGradient:
                     ybar, found = discrete_rows.pullback(part, self.method, self.steps, self.when, self.who, grads)
                 except LostLeaves as lost:
                     # Tensors within the reach of f, which it did not use at the start.
+                    self.field.held.check_spare(lost.leaves)
                     self.field = self.field.extended(lost.leaves)
                 else:
                     return ybar, self.field.leaves.beside(found, self.inputs)
