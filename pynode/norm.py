@@ -79,7 +79,6 @@ class RowTolerance(Tolerance):
     def norms(self, scaled):
         """Root mean squares of what is scaled, (..., m, n), as (..., m) on the host: the one copy of a pass."""
         squares = torch.mv(scaled.square().view(-1, self.size), self.mean)
-        squares = squares.float() if squares.dtype == torch.bfloat16 else squares  # of which NumPy knows nothing
         return np.sqrt(squares.cpu().numpy().reshape(scaled.shape[:-1]), dtype=np.float64)
 
     def select(self, keep):

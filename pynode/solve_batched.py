@@ -62,6 +62,11 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
     field = RowField(problem)
     layout = field.layout
     method.check_dtype(layout.dtype)
+    if layout.dtype == torch.bfloat16:
+        raise TypeError(
+            "batched=True holds the coefficients of its method in the dtype of the state, which three digits do not "
+            "serve: pass y0.float() and a module in float32, or leave batched away"
+        )
     flat = layout.ravel_rows(problem.y0, field.batch)
     times = problem.row_times(flat.device, field.batch)
     atol, moments = options.flat_atol(layout, flat), times.detach()
