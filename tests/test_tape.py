@@ -60,7 +60,8 @@ def test_what_does_not_fit_is_evaluated_again(monkeypatch):
 
 
 def test_small_states_and_memory_bounds_keep_no_graphs():
-    for n, adjoint in ((3, DiscreteAdjoint()), (LARGE, DiscreteAdjoint(checkpoints=3)), (LARGE, DiscreteAdjoint(max_memory="1MB"))):
+    bounded = DiscreteAdjoint(checkpoints=3), DiscreteAdjoint(max_memory="1MB")
+    for n, adjoint in ((3, DiscreteAdjoint()), *((LARGE, adjoint) for adjoint in bounded)):
         y0 = leaf(torch.linspace(-1, 1, n, dtype=torch.float64))
         solution = solve(Counted(n), y0, T, method="Tsit5", adjoint=adjoint)
         assert solution._trajectory.recording.tape is None
