@@ -22,7 +22,7 @@ def makers(module):
 
 TERMS = {**makers(random_terms), **makers(random_modules), **makers(random_args)}
 # Those that are not smooth in t or y: no conditions of events, and not for a solve backwards without jumps.
-SWITCHING = ("late", "early", "branch", "switched_modules", "table", "arg_late")
+SWITCHING = ("late", "middle", "early", "branch", "switched_modules", "table", "arg_late")
 SMOOTH = tuple(name for name in TERMS if name not in SWITCHING)
 CARRIERS = ("cells", "list", "module", "hiding module", "object", "method", "partial", "wrapped", "split")
 STRUCTURES = ("flat", "matrix", "tuple", "dict", "nested")

@@ -161,15 +161,17 @@ def against_differences(plan, wanted):
     return [Failure(plan, "reference", "all leaves", f"{product}, difference {difference}")]
 
 
-def misused(plan):
+def misused(plan, which=None):
     """(Failure or None, what was changed, whether it was refused) of a change between the solve and its gradient.
 
-    It must be refused, by pynode or by torch, or leave the gradient as it was.
+    which: the name of the change, a random one if None. It must be refused, by pynode or by torch, or leave the gradient
+    as it was.
     """
     loss, _, untouched = run(plan)
     wanted = gradients(loss, untouched)
     loss, _, built = run(plan)
-    name, change = random.Random(f"misuse {plan.seed}").choice(built.changes)
+    named = [item for item in built.changes if which in (None, item[0])]
+    name, change = random.Random(f"misuse {plan.seed}").choice(named)
     with torch.no_grad():
         change()
     try:

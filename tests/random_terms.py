@@ -196,6 +196,16 @@ def late(b):
     return lambda t, y, args: effect(p, t, y) if float(t.detach()) > when else torch.zeros_like(y)
 
 
+def middle(b):
+    """Used neither at the start nor at the end."""
+    p, half = b.leaf("used only in the middle"), 0.5 * b.end
+    near = 0.3 * b.end
+    b.whens += [half - near, half + near]
+    if b.rows:
+        return lambda t, y, args: torch.where((t - half).abs() < near, effect(p, t, y), torch.zeros_like(y))
+    return lambda t, y, args: effect(p, t, y) if abs(float(t.detach()) - half) < near else torch.zeros_like(y)
+
+
 def early(b):
     p, q, when = b.leaf("used only early"), b.leaf("used only from then on"), b.when()
     if b.rows:

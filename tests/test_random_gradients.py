@@ -7,7 +7,7 @@ import os
 
 import pytest
 import torch
-from random_cases import FAMILIES, plan
+from random_cases import FAMILIES, Plan, plan
 from random_gradients import judged, misused, refused
 
 from pynode import SolveError, solve
@@ -40,6 +40,17 @@ def test_a_change_after_the_solve_is_refused_or_does_not_matter(family):
     print(f"{family}: {CHANGES} changes, {count} refused")
     assert not failures, "\n".join(map(str, failures))
     assert count
+
+
+@pytest.mark.parametrize("method", ["Tsit5", "Rodas5P", "Kvaerno5", "RadauIIA5", "FBDF"])
+@pytest.mark.parametrize(("term", "name"), [
+    ("late", "used only late"), ("arg_late", "dict in args, used only late"), ("middle", "used only in the middle"),
+    ("switched_modules", "second module: weight"),
+])
+def test_what_f_uses_at_some_times_must_not_change(method, term, name):
+    """f at the start, or at both ends, is what it was, so that only the tensor itself tells."""
+    failure, _, refusal = misused(Plan(1, "explicit", (term,), method=method, rtol=1e-3), name)
+    assert failure is None and refusal, failure
 
 
 @pytest.mark.parametrize("method", ["Euler", "Tsit5", "Kvaerno3", "Rodas5P", "RadauIIA5", "FBDF"])
