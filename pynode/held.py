@@ -105,7 +105,7 @@ class Held:
         Hooks of the parameters rest: they are for the gradient that comes out, not for the parts that it is made of.
         Buffers that f may write are copies, so that the block changes none.
         """
-        swapped = [(holder, name, self._inside(x)) for holder, name, x in self._slots]
+        swapped = [(holder, name, self.inside(x)) for holder, name, x in self._slots]
         copied = self._copied()
         # What FullyShardedDataParallel has made an attribute for the backward pass stands in none of these places.
         swapped = [(holder, name, copied.get(id(x), x)) for holder, name, x in swapped if name in holder]
@@ -124,7 +124,7 @@ class Held:
             for p, hooks in hooked:
                 p._backward_hooks = hooks
 
-    def _inside(self, x):
+    def inside(self, x):
         """What f gets in the place of the tensor x of one of its modules."""
         return self._replaced.get(id(x), x)
 

@@ -53,7 +53,7 @@ class RowField:
         def evaluate(args):
             random = RandomState(self.device)
             with self.held.replaced():
-                out = self.on(args).at(t, y)
+                out = called_first(self.on(args).at, self.f, self.dtype, t, y)
             self.drawn = random.moved()
             return out, y
 

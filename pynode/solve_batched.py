@@ -70,8 +70,9 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
     flat = layout.ravel_rows(problem.y0, field.batch)
     times = problem.row_times(flat.device, field.batch)
     atol, moments = options.flat_atol(layout, flat), times.detach()
-    check_independent(field, moments[0], flat.detach())
+    # First with a graph: what f makes at its first call, and keeps, belongs to it.
     field.find_leaves(moments[0], flat, params)
+    check_independent(field, moments[0], flat.detach())
     taken = field.isolated()
     if torch.is_grad_enabled() and (flat.requires_grad or taken.leaves.any):
         check_sharding(field.held.modules)

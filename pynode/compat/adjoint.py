@@ -10,6 +10,7 @@ import warnings
 import torch
 
 from ..held import Held
+from ..leaves import leaves_of
 from ..lifetime import unhooked
 from ..sharding import check_sharding
 from ..surroundings import remade, uncompiled
@@ -66,6 +67,8 @@ def odeint_adjoint(
     }
     forward = {"rtol": call.rtol, "atol": call.atol, "method": method, "options": {**call.options, "norm": call.norm}}
     field, held = _carrying(call.func, func, call.callbacks), Held(func, call.y0.device)
+    field.every = adjoint_params is None
+    held.watch(params)
     if torch.is_grad_enabled() and (call.y0.requires_grad or params):
         check_sharding(held.modules)
     result = Backsolve.apply(field, held, forward, back, given, call.event_fn, call.t.requires_grad, call.y0, call.t, *params)
@@ -134,6 +137,7 @@ class Backsolve(torch.autograd.Function):
         ctx.adjoint_options = adjoint_options
         with remade(), unhooked():
             result = odeint(field, y0, t, event_fn=event_fn, **forward)
+        held.seal()
         time, y = result if ctx.event else (t[-1], result)
         ctx.save_for_backward(t, y, time, *params)
         return result
@@ -155,7 +159,10 @@ class Backsolve(torch.autograd.Function):
     def _back(ctx, grads):
         t, y, time, *params = ctx.saved_tensors
         times, grad = (torch.stack((t[0], time)), grads[1]) if ctx.event else (t, grads[0])
-        vector = _augmented(ctx.field, params, ctx.moving)
+        ctx.held.check()
+        # f gets leaves in the place of parameters that are computed from others.
+        inside = [ctx.held.inside(p) for p in params]
+        vector = _augmented(ctx.field, inside, ctx.moving)
         state = [torch.zeros((), dtype=y.dtype, device=y.device), y[-1], grad[-1], *map(torch.zeros_like, params)]
         moved = torch.zeros_like(t) if ctx.moving else None
         with ctx.held.again(params):
@@ -178,15 +185,34 @@ class Backsolve(torch.autograd.Function):
         return None, None, None, None, None, None, None, state[2], moved, *cotangents
 
 
+def _warn_of_lost(out, inputs):
+    """Warns where func uses tensors that are no parameters of it."""
+    known = {id(x) for x in inputs}
+    lost = [leaf for leaf in leaves_of(out, inputs) if id(leaf) not in known]
+    if lost:
+        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in lost)
+        warnings.warn(
+            f"func uses tensors that require a gradient (of shape {shapes}) and are not among its parameters: odeint_adjoint "
+            "leaves their gradients out, as torchdiffeq does. Register them in func, or name all in adjoint_params",
+            RuntimeWarning, stacklevel=2,
+        )
+
+
 def _augmented(field, params, moving):
     """d/dt of (vjp_t, y, vjp_y, *vjp_params), with the callbacks of the way back."""
+    looked = not field.every
+
     def vector(t, parts):
+        nonlocal looked
         _, y, adj_y, *_ = parts
         with torch.enable_grad():
             t = t.detach().requires_grad_(moving)
             y = y.detach().requires_grad_()
             out = field(t, y)
             inputs = [y, *params, *([t] if moving else [])]
+            if not looked:
+                _warn_of_lost(out, inputs)
+                looked = True
             found = [None] * len(inputs)
             if out.requires_grad:
                 found = torch.autograd.grad(out, inputs, -adj_y, allow_unused=True)
