@@ -11,13 +11,6 @@ import numpy as np
 # PI: Gustafsson (1991); PID: Kennedy & Carpenter (2003), k_I = 0.25, k_P = 0.14, k_D = 0.10.
 FILTERS = {"I": (1.0, 0.0, 0.0), "PI": (0.7, -0.4, 0.0), "PID": (0.49, -0.34, 0.10)}
 
-# The ratios of a method that has not taken a step yet.
-NO_STEPS = (1.0, 1.0)
-# An error so far below its limit tells of a step that was too small, and nothing of a trend. In the filters
-# the errors of earlier steps count as this at least; DOPRI5 has such a bound, too (Hairer, Norsett & Wanner I,
-# appendix).
-LEAST = 1e-2
-
 # A time is rounded, so that a step moves it by another amount than was planned. What the step takes is that amount; but where
 # the two agree to this part of the step it is the plan, so that equal steps stay equal and keep their factorisation.
 ROUNDING = 1e-13
@@ -36,8 +29,7 @@ class Controller:
     """factor = safety * r_n^(-beta1/k) r_(n-1)^(-beta2/k) r_(n-2)^(-beta3/k), within limits. Soederlind (2003).
 
     r: scaled error of a step (1 is the limit of acceptance); k: order of the error estimate plus one.
-    After a rejection the elementary controller is used, and the step that follows does not grow; and after the first step,
-    whose size was a guess.
+    After a rejection the elementary controller is used, and the step that follows does not grow.
     """
 
     kind: str = "PI"
@@ -50,24 +42,21 @@ class Controller:
             raise ValueError(f"unknown controller {self.kind!r}; choose one of {', '.join(FILTERS)}")
 
     def __call__(self, ratio: float, past: tuple, order: int):
-        """(factor for h, new past). past: the ratios of the two accepted steps before, NO_STEPS at the start."""
+        """(factor for h, new past). past: the ratios of the two accepted steps before, (1.0, 1.0) at the start."""
         if not math.isfinite(ratio):
             return self.smallest, past
         ratio = max(ratio, 1e-10)
         if ratio > 1:
             return max(self.smallest, min(0.9, self.safety * ratio ** (-1 / order))), past
-        b1, b2, b3 = FILTERS["I" if past == NO_STEPS else self.kind]
-        before, earlier = (max(r, LEAST) for r in past)
-        factor = self.safety * ratio ** (-b1 / order) * before ** (-b2 / order) * earlier ** (-b3 / order)
+        b1, b2, b3 = FILTERS[self.kind]
+        factor = self.safety * ratio ** (-b1 / order) * past[0] ** (-b2 / order) * past[1] ** (-b3 / order)
         return max(self.smallest, min(self.largest, factor)), (ratio, past[0])
 
     def rows(self, ratio, past, order: int):
         """The same for rows of a batch, in NumPy: ratio (m,), past (2, m); one that is not finite counts as very large."""
         ratio = np.maximum(np.where(ratio < 1e30, ratio, 1e30), 1e-10)
         b1, b2, b3 = FILTERS[self.kind]
-        b1 = np.where((past == NO_STEPS[0]).all(0), FILTERS["I"][0], b1)
-        before, earlier = np.maximum(past, LEAST)
-        good = self.safety * ratio ** (-b1 / order) * before ** (-b2 / order) * earlier ** (-b3 / order)
+        good = self.safety * ratio ** (-b1 / order) * past[0] ** (-b2 / order) * past[1] ** (-b3 / order)
         bad = np.minimum(self.safety * ratio ** (-1 / order), 0.9)
         accepted = ratio <= 1
         factor = np.maximum(np.where(accepted, np.minimum(good, self.largest), bad), self.smallest)

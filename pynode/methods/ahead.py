@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch._higher_order_ops.scan import scan
 
-from ..control import FILTERS, LEAST, NO_STEPS, ROUNDING
+from ..control import FILTERS, ROUNDING
 
 # At some 30 us a call and 5 to 50 a step, more would gain a microsecond or two a step and waste the rest at the end of a solve.
 COUNT = 16
@@ -41,10 +41,7 @@ def attempts(attempt, method, count):
                 ratio = (scaled.square().sum() / scaled.numel()).to(t.dtype).sqrt()
                 good = ratio <= 1
                 r = torch.where(torch.isfinite(ratio), ratio, torch.full_like(ratio, LARGE)).clamp_min(1e-10)
-                starting = (r1 == NO_STEPS[0]) & (r2 == NO_STEPS[1])
-                now = torch.where(starting, r ** (-1 / order), r**-b1)
-                before, earlier = r1.clamp_min(LEAST), r2.clamp_min(LEAST)
-                grown = controller.safety * now * before**-b2 * earlier**-b3
+                grown = controller.safety * r**-b1 * r1**-b2 * r2**-b3
                 shrunk = (controller.safety * r ** (-1 / order)).clamp_max(0.9)
                 factor = torch.where(good, grown.clamp_max(controller.largest), shrunk).clamp_min(controller.smallest)
             else:

@@ -17,7 +17,6 @@ import torch
 from ..algebra.combine import Row, combine
 from ..algebra.newton import attach, full_newton, simplified_newton
 from ..algebra.structure import linearise
-from ..control import NO_STEPS
 from ..status import Status
 from .base import OneStep, Step
 from .parking import KeepsJacobian
@@ -174,7 +173,7 @@ class DIRK(KeepsJacobian, OneStep):
 
     def init(self, field, t, y, f0, h, tol):
         first = None if self.splits(field) else f0
-        return State(first, NO_STEPS, linearise(self.implicit_part(field)), None, None, False, None, 0.0, 1.0)
+        return State(first, (1.0, 1.0), linearise(self.implicit_part(field)), None, None, False, None, 0.0, 1.0)
 
     def implicit_part(self, field):
         """The field that is linearised: the implicit part of a split one, in the structure given for the whole."""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 
-from ..control import NO_STEPS, Controller
+from ..control import Controller
 from ..status import Status
 from .base import Method, Step
 
@@ -76,7 +76,7 @@ class RungeKuttaChebyshev(Method):
         return type(self)(self.name, self.order, self.reference, Controller(kind), self.adaptive)
 
     def init(self, field, t, y, f0, h, tol):
-        return State(f0, NO_STEPS, None, None, 0)
+        return State(f0, (1.0, 1.0), None, None, 0)
 
     def step(self, field, t, y, h, state, tol):
         """One step; y: (n,). One synchronisation at the error, and those of the power method every AGE steps."""

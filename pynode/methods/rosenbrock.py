@@ -9,7 +9,6 @@ import torch
 
 from ..algebra.combine import Row, column, combine, stacked
 from ..algebra.structure import linearise
-from ..control import NO_STEPS
 from .base import OneStep, Step
 
 
@@ -36,7 +35,7 @@ class RosenbrockMethod(OneStep):
         return float(tb.gamma), [float(c) for c in tb.c], [float(d) for d in tb.d]
 
     def init(self, field, t, y, f0, h, tol):
-        return linearise(field), None, NO_STEPS
+        return linearise(field), None, (1.0, 1.0)
 
     def linearised(self, field, t, y, state):
         """(Jacobian that a step from here starts with, state that holds it)."""
