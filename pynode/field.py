@@ -55,6 +55,13 @@ class VectorField:
         found.parts = found._split()
         return found
 
+    def untaped(self) -> VectorField:
+        """The same field for the way back, where evaluations belong to the graph that is made there."""
+        found = copy.copy(self)
+        found.tape = None
+        found.parts = found._split()
+        return found
+
     def extended(self, lost) -> VectorField:
         """The same field with parameters that turned out to be used; LostLeaves where they are unknown."""
         found = copy.copy(self)
@@ -77,6 +84,8 @@ class VectorField:
         module = isinstance(self.f, torch.nn.Module)
 
         def evaluate(args):
+            if self.held.from_inference:
+                return None  # such tensors have no place in a graph
             inside = copy.copy(self)
             inside.args = args
             time = torch.full((), t0, dtype=self.dtype, device=self.device)

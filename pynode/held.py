@@ -71,6 +71,11 @@ class Held:
                 raise RuntimeError(CHANGED.format(f"a tensor of shape {tuple(x.shape)} that f uses"))
 
     @property
+    def from_inference(self) -> bool:
+        """Whether f holds tensors that were made in inference mode."""
+        return any(x is not None and x.is_inference() for _, _, x in self._slots)
+
+    @property
     def writes(self) -> bool:
         """Whether f has written its own buffers since the solve began, as batch normalisation does."""
         return any(x._version != version for x, version in self._before)

@@ -160,6 +160,7 @@ def test_kernels_of_a_pass_of_a_batch(method, limit):
         return rate.unsqueeze(1) * (torch.cos(t) - y)
 
     found = []
+    solve(rows, torch.zeros(64, 2, dtype=torch.float64), [0.0, 0.1], args=(rate,), method=method, batched=True)
     for end in (0.5, 4.0):
         calls.clear()
         with Kernels() as seen, Lists() as lists:

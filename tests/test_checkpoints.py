@@ -249,7 +249,7 @@ def test_a_field_that_changes_is_told():
     y0 = leaf(tensor(1.0, 2.0))
     y = solve(lambda t, y: -scale * y, y0, [0.0, 5.0], method="tsit5", adjoint=DiscreteAdjoint(checkpoints=2)).y
     scale.mul_(1e4)
-    with pytest.raises(RuntimeError, match="the same values every time"):
+    with pytest.raises(RuntimeError, match=r"the same values every time|does not return what it returned"):
         y[-1].sum().backward()
 
 

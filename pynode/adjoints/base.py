@@ -59,7 +59,7 @@ class Gradient:
     """The gradient of one leg of a solve: of the outputs at the times ``queries`` in its start and in the tensors of f."""
 
     def __init__(self, adjoint, field, method, path, queries, options):
-        self.adjoint, self.field, self.method = adjoint, field, method
+        self.adjoint, self.field, self.method = adjoint, field.untaped(), method
         self.path, self.queries, self.options = path, queries, options
         self.inputs = [*field.leaves.parameters, *field.leaves.spare]
 

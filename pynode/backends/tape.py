@@ -43,9 +43,8 @@ class Tape:
     def take(self, stages):
         """The Evaluations of an accepted step, in the order of its stages; None where some have no graph."""
         found = [self._latest.get(id(k)) for k in stages]
-        last = found[-1]
-        # The last stage may be the first of the next step.
-        self._latest = {} if last is None else {id(last.result): last}
+        # The last stage of the step itself may be the first of the next one.
+        self._latest = {id(kept.result): kept for kept in found if kept is not None}
         if any(evaluation is None for evaluation in found):
             return None
         self.left -= self._size * len(found)
