@@ -146,7 +146,8 @@ def _march(field, method, path, times, options, tol, h, dense, slopes, watch, li
             path.status = Status.SUCCESS
         if path.status is not None:
             break
-        h *= step.factor
+        # A fixed step stays what was asked for, by however little the time moved otherwise.
+        h = proposed if fixed else h * step.factor
         if landing:
             # The step was shortened to end at a stop, not because of its error.
             stops.popleft()

@@ -171,7 +171,9 @@ def _book(rows, clock, done, h, arrived, cut, options, stats):
     clock.accepted += accepted
     clock.rejected += rejected
     clock.t = np.where(accepted, arrived, clock.t)
-    size = np.minimum(np.abs(h * done.factor), options.max_step)
+    # A fixed step stays what was asked for, by however little the time moved otherwise.
+    planned = h if options.step_size is None else clock.h
+    size = np.minimum(np.abs(planned * done.factor), options.max_step)
     if len(clock.stops):
         landed = accepted & (clock.t == clock.stop)
         if np.count_nonzero(landed):
