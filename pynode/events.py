@@ -54,7 +54,8 @@ class Event:
 
     def value(self, t, y, args):
         """The condition, (k,), at t (0-d) and y (in the structure of y0)."""
-        return self.returned(t, y, args).reshape(-1)
+        # A copy: the next call may fill the same memory.
+        return self.returned(t, y, args).reshape(-1).clone()
 
     def returned(self, t, y, args):
         """What the condition returns, a tensor of any shape in the dtype of t; TypeError for other things."""

@@ -241,7 +241,8 @@ class Course:
         """The state, (n,), that the user's reset makes of y; TypeError or ValueError where it is no such state."""
         layout = self.field.layout
         try:
-            new = layout.ravel(event.reset(time.to(y), layout.unravel(y), *self.field.args))
+            # Copies: a reset may edit its argument, and the next one fill the same memory.
+            new = layout.ravel(event.reset(time.to(y), layout.unravel(y.clone()), *self.field.args)).clone()
         except (TypeError, ValueError) as error:
             raise type(error)(f"in the reset of {event.name!r}, which must return a state like y0: {error}") from error
         if new.dtype != y.dtype:

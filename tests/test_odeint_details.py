@@ -69,7 +69,7 @@ def test_errors_are_measured_against_the_larger_end_of_a_step():
     """Component by component; a complex one is twice a real one, and has one size."""
     call = prepare(decay, torch.tensor([3.0 + 4.0j, 0.0 + 0.0j], dtype=torch.complex128), T, 0.1, 1.0, None, None)
     field = CallField(call)
-    tol, y = CallTolerance(field, call), field.start
+    tol, y = CallTolerance(field, call), field.initial
     torch.testing.assert_close(tol.scale(y), double(1.5, 1.5, 1.0, 1.0))
     error = double(0.0, 3.0, 0.0, 0.0)
     for a, b in ((y, 0 * y), (0 * y, y)):

@@ -55,7 +55,7 @@ class Jacobian:
             time = torch.full((), t, dtype=field.dtype, device=field.device)
             if field.user_jac is not None:
                 jac = self._checked(field.user_jac(time, field.layout.unravel(y), *field.args))
-                return jac if graph else jac.detach(), time_derivative(field, time, y, graph) if want_time else None
+                return jac if graph else jac.detach().clone(), time_derivative(field, time, y, graph) if want_time else None
             if want_time:
                 own_leaf(time)
             if self._broadcasts is not False and len(self._tried) < 2 and t not in self._tried:
