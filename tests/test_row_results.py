@@ -83,3 +83,17 @@ def test_torchdiffeq(name):
     with pytest.raises(TypeError, match=r"dy/dt must be like y"):
         odeint(WRONG[name][0], Y0, t, method="dopri5")
     assert odeint(WRONG["float32"][0], Y0, t, method="dopri5").dtype == torch.float64
+
+
+@pytest.mark.parametrize("method", ["tsit5", "rodas5p", "kvaerno5", "qndf"])
+def test_args_are_not_cut_to_the_rows_that_are_left(method):
+    """Two rates, and three rows that end one after the other: when two rows are left, the rates still belong to none."""
+    rates = torch.tensor([1.0, 3.0], dtype=torch.float64)
+    times = torch.tensor([[0.0, 0.0, 0.0], [0.5, 1.0, 1.5]], dtype=torch.float64)
+
+    def f(t, y, rates):
+        return -rates[0] * y
+
+    y0 = torch.ones(3, 1, dtype=torch.float64)
+    y = solve(f, y0, times, method=method, args=(rates,), batched=True, rtol=1e-8, atol=1e-10).y[-1]
+    assert torch.allclose(y.flatten(), torch.exp(-times[-1]), rtol=1e-5)
