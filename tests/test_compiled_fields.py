@@ -86,6 +86,7 @@ def test_what_changes_in_the_field_is_seen():
 @pytest.mark.parametrize("batched", [False, True])
 def test_what_has_no_forward_mode_to_trace(batched, monkeypatch):
     """layer_norm: the Jacobian is made in reverse mode, and the next solve knows it."""
+    torch._dynamo.reset()  # what earlier tests have compiled counts towards its limits
     torch.manual_seed(0)
     tried, ways, take = [], [], Compiled._take
     monkeypatch.setattr(Compiled, "_take", lambda self, way: (ways.append(way), take(self, way)))
@@ -107,7 +108,8 @@ def test_what_has_no_forward_mode_to_trace(batched, monkeypatch):
     for _ in range(2):
         compiled, plain = (solve(field, y0 if batched else y0[0], TIMES, compile=c, **options).y for c in (count, False))
         assert torch.allclose(compiled, plain, rtol=0, atol=1e-12)
-    assert len(tried) == 1 and ways == [0, 1, 1]
+    # One call of many steps where the compiler takes it, else one of a single step: found once, and known from then on.
+    assert len(tried) == 1 and ways[0] == 0 < ways[-1] and ways[-1] == ways[-2]
 
 
 def test_a_number_that_changes_with_every_solve():
