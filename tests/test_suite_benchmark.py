@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import contestants, languages, suite
+from benchmarks import contestants, languages, suite, versions
 from benchmarks.formulas import Term, formula, objects, written
 from pynode import problems
 
@@ -150,3 +150,20 @@ def test_compiled_contestants():
     assert [suite.contestants(kind, None, (), compile=True)[0].name for kind in ("stiff", "not stiff", "stiff gradient")] == [
         "Rodas5P, compiled", "Tsit5, compiled", "Rodas5P, compiled"
     ]  # fmt: skip
+
+
+def test_two_trees_side_by_side(tmp_path, capsys):
+    """This tree beside itself: all three processes solve the same, with the same error."""
+    options = ["--problems", "batch gradient", "--ladder", "1e-3", "1e-4", "--rounds", "1", "--out", str(tmp_path)]
+    versions.main([str(versions.HERE), *options])
+    with open(tmp_path / "versions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["method"] for row in rows] == ["QNDF", "Rodas5P", "Tsit5", "3 pairs"]
+    for row in rows[:-1]:
+        assert float(row["same"]) > 0 and float(row["control"]) > 0 and 1e-12 < float(row["at_error"]) < 1e-1
+    assert "median" in capsys.readouterr().out
+
+
+def test_a_folder_without_pynode_is_told(tmp_path):
+    with pytest.raises(SystemExit, match="no package pynode in"):
+        versions.main([str(tmp_path), "--problems", "batch", "--out", str(tmp_path)])
