@@ -58,13 +58,7 @@ if __name__ == "__main__":
     run("2. Solve what was learned with each method", ["compare", str(OUT / "model.pt"), *COMPARE])
     run("3. Solve the true reaction with each method", ["compare", "robertson", *COMPARE])
 
-    history = table("history.csv")
-    losses = [float(row["loss"]) for row in history]
     print("\n== Summary")
-    start, warm, best = losses[0], losses[1], min(losses)
-    print(f"  loss      {start:.3g} if nothing moved, {warm:.3g} after the warm start, {best:.3g} at the best:")
-    seconds = float(history[-1]["seconds"])
-    print(f"            a factor of {start / best:.0f}, in {len(losses) - 1} epochs and {seconds:.0f} s")
     found = accuracy(load_model(OUT / "model.pt"), read_csv(DATA))
     print("  largest error at the 50 observations, of each species:")
     for name, whole, pointwise in zip(found.columns, found.of_largest, found.pointwise, strict=True):

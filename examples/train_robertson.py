@@ -23,7 +23,7 @@ options = Options(hidden=(32, 32), activation="gelu", method="fbdf", epochs=int(
 run = fit(data, options, out, progress=display())
 print(f"loss: {run.baseline:.3g} if nothing moved, {run.first:.3g} after the warm start, {run.best:.3g} at the end")
 
-plot_loss(out / "loss.png", run.history)
+plot_loss(out / "loss.png", run.history, run.best)
 plot_fit(out / "fit.png", run.field, data)
 
 # The model is an ordinary vector field in the units of the data: solve it from anywhere, with any method.

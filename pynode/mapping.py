@@ -59,7 +59,7 @@ def _try_vmap(field, t, y):
         except Exception:  # f alone has just run, so this is vmap's: whatever its kind, the answer is no
             return False
     pairs = zip((alone, *wanted), (mapped, *found), strict=True)
-    return all(_agree(a, b) for a, b in pairs)
+    return all(agree(a, b) for a, b in pairs)
 
 
 def _pulled(out, inputs):
@@ -70,7 +70,7 @@ def _pulled(out, inputs):
     return torch.autograd.grad(out, inputs, weights, allow_unused=True, retain_graph=True)
 
 
-def _agree(a, b) -> bool:
+def agree(a, b) -> bool:
     """Whether two results are equal up to rounding; one that is missing counts as zero."""
     if a is None and b is None:
         return True
@@ -106,7 +106,7 @@ def pull_stack(field, question, outputs, inputs, stacks):
             found = together(1)
         except Exception:  # the pass alone has just run, so this is the batch's
             return False
-        return all(_agree(a, b[0]) for a, b in zip(wanted, found, strict=True))
+        return all(agree(a, b[0]) for a, b in zip(wanted, found, strict=True))
 
     count = len(stacks[0])
     if count > 1 and decided(field, question, agrees):

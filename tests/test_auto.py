@@ -9,7 +9,7 @@ from torch import nn
 
 from pynode import problems, solve
 from pynode.methods import registry
-from pynode.methods.auto import AutoSwitch, spectral_radius
+from pynode.methods.auto import AutoSwitch, fastest_mode
 
 STIFF = ["Rodas5P", "KenCarp4", "RadauIIA5"]
 
@@ -104,14 +104,89 @@ def test_boundaries_are_the_published_ones():
     assert registry.get("autovern7").boundary == pytest.approx(4.6400, abs=0.02)
 
 
-def test_spectral_radius():
+def test_fastest_mode():
     values = tensor(-1e3, -2.0, 0.5, -900.0)
     basis = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64))[0]
     jac, vector = basis @ torch.diag(values) @ basis.T, None
     for _ in range(40):
-        size, vector = spectral_radius(jac, torch.ones(4, dtype=torch.float64), vector)
-    assert size == pytest.approx(1e3, rel=1e-3)
-    assert spectral_radius(torch.zeros(4, 4), torch.ones(4), None) == (0.0, None)
+        size, cosine, vector = fastest_mode(jac, torch.ones(4, dtype=torch.float64), vector)
+    assert size == pytest.approx(1e3, rel=1e-3) and cosine == pytest.approx(-1, abs=1e-3)
+    assert fastest_mode(torch.zeros(4, 4), torch.ones(4), None) == (0.0, 0.0, None)
+    turning = torch.tensor([[0.0, 1e3], [-1e3, 0.0]], dtype=torch.float64)
+    assert abs(fastest_mode(turning, torch.ones(2, dtype=torch.float64), None)[1]) < 1e-6
+
+
+def test_tight_tolerances_hide_stiffness_from_the_steps():
+    """Robertson with milder constants: Vern7 stays at h rho = 3 of 4.6, and would need 80,000 steps."""
+    def f(t, y):
+        a, b, c = y.unbind(-1)
+        slow, middle, fast = 0.0070821 * a, 2.08e5 * b * c, 1.0735e6 * b * b
+        return torch.stack((middle - slow, slow - middle - fast, fast), -1)
+
+    options = {"rtol": 1.6e-10, "atol": 1.6e-16}
+    found = solve(f, tensor(1.0, 0.0, 0.0), [0.0, 300.0], method="auto", max_steps=20_000, **options)
+    right = solve(f, tensor(1.0, 0.0, 0.0), [0.0, 300.0], method="radauiia9", **options)
+    assert found.method == "AutoVern7(Rodas5P())" and found.stats.switches
+    torch.testing.assert_close(found.y[-1], right.y[-1], rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize("method", ["AutoTsit5(Rodas5P())", "AutoVern7(Rodas5P())"])
+def test_oscillations_are_not_taken_for_stiffness(method):
+    """Hundreds of steps with h rho above 1: the Jacobian is looked at, and tells."""
+    problem = problems.get("lotka_volterra")
+    stats = solve(problem.field, problem.y0, [0.0, 400.0], method=method, rtol=1e-4, atol=1e-6).stats
+    assert stats.switches == 0 and stats.njac <= 4
+
+
+class Beam(nn.Module):
+    """Elastic beam of `parts` pieces, clamped below, a force at its end until t = pi: angles and their rates, (2 parts,).
+
+    Hairer & Wanner II, sec. IV.1: all modes oscillate, up to a frequency of 4 parts^2.
+    """
+
+    def __init__(self, parts):
+        super().__init__()
+        self.parts = parts
+        ends = torch.full((parts,), 2.0, dtype=torch.float64)
+        ends[0], ends[-1] = 1, 3
+        self.register_buffer("diagonal", torch.diag(ends))
+
+    def forward(self, t, y):
+        angle, rate = y.split(self.parts, -1)
+        bend = angle.diff(dim=-1)
+        sine, cosine = torch.sin(bend), torch.cos(bend)
+        c = self.diagonal - torch.diag_embed(cosine, 1) - torch.diag_embed(cosine, -1)
+        d = torch.diag_embed(sine, 1) - torch.diag_embed(sine, -1)
+        below = torch.cat((-angle[..., :1], angle[..., :-1]), -1)
+        above = torch.cat((angle[..., 1:], angle[..., -1:]), -1)
+        force = torch.where(t < torch.pi, 1.5 * torch.sin(t) ** 2, 0.0)
+        load = self.parts**4 * (below - 2 * angle + above)
+        load = (load + self.parts**2 * force * (torch.cos(angle) + torch.sin(angle))).unsqueeze(-1)
+        pull = torch.linalg.solve(c, d @ load + rate.square().unsqueeze(-1))
+        return torch.cat((rate, (c @ load + d @ pull).squeeze(-1)), -1)
+
+
+def test_strong_oscillations_keep_bdf_away():
+    beam, rest = Beam(10), torch.zeros(20, dtype=torch.float64)
+    found = solve(beam, rest, [0.0, 5.0], method="auto", rtol=1e-4, atol=1e-4)
+    assert found.method == "RadauIIA5" and "oscillations" in found.choice and found.stats.accepted < 500
+    right = solve(beam, rest, [0.0, 5.0], method="radauiia9", rtol=1e-7, atol=1e-7).y[-1]
+    assert ((found.y[-1] - right).abs() / (1e-4 * (1 + right.abs()))).max() < 30
+    tight = solve(beam, rest, [0.0, 5.0], method="auto", rtol=1e-9, atol=1e-9, max_steps=3, throw=False)
+    assert tight.method == "RadauIIA9"
+
+
+@pytest.mark.parametrize("damping", [0.0, 5e3])
+def test_oscillations_of_many_states_are_seen_by_arnoldi_steps(damping):
+    """Sixty oscillators in a row with frequencies up to 2,000, undamped or more than critically damped."""
+    def f(t, y):
+        x, v = y.split(60, -1)
+        ends = torch.nn.functional.pad(x, (1, 1))
+        return torch.cat((v, 1e6 * (ends[..., 2:] - 2 * x + ends[..., :-2]) - damping * v), -1)
+
+    y0 = torch.cat((torch.linspace(0, 1, 60), torch.zeros(60))).double()
+    found = solve(f, y0, [0.0, 10.0], method="auto", max_steps=3, throw=False)
+    assert found.method == ("QNDF" if damping else "RadauIIA5")
 
 
 def test_auto_says_what_and_why():

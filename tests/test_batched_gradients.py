@@ -59,6 +59,19 @@ def test_rows_have_the_gradients_of_rows_alone(method):
     assert solution.stats.backward_nvjp > 0
 
 
+@pytest.mark.parametrize("method", ["rodas5p", "rosenbrock23"])
+@pytest.mark.parametrize("narrow", [0, 128])
+def test_few_and_many_rows_of_rosenbrock_methods(method, narrow, monkeypatch):
+    """Many rows take each level again with a graph; few go back through the Jacobians of all steps."""
+    monkeypatch.setattr(discrete_rows, "NARROW", narrow)
+    f, y0, rate, force, t = problem()
+    solution = compare(
+        method, f, y0, rate, force, t, [y0, rate, force, *f.parameters()], 1e-9, rtol=1e-5, atol=1e-7
+    )
+    assert (solution.stats.backward_njac > solution.stats.accepted) == (narrow > 0)
+
+
+
 @pytest.mark.parametrize("method", ["trbdf2", "qndf", "fbdf"])
 def test_gradients_in_pieces(method, monkeypatch):
     """With Jacobians of few steps at a time: the pieces end within levels and between them."""

@@ -188,7 +188,7 @@ def test_a_fit_that_cannot_be_solved_leaves_the_plot_of_the_loss(tmp_path, monke
     def failing(*given):
         solve(lambda t, y: y, torch.ones(1), (0.0, 1.0), max_steps=1)
 
-    said, run = [], SimpleNamespace(history=[{"epoch": 0, "loss": 1.0}], field=None)
+    said, run = [], SimpleNamespace(history=[{"epoch": 0, "loss": 1.0}], best=1.0, field=None)
     monkeypatch.setattr(cli_train, "plot_fit", failing)
     assert cli_train.draw(run, None, "fbdf", tmp_path, said.append) == [tmp_path / "loss.png"]
     assert (tmp_path / "loss.png").exists() and said[0].startswith("The plot of the fit was left out: ")
@@ -237,8 +237,9 @@ def test_the_example_runs(examples, capsys):
 
 def test_the_demo_runs(examples, capsys):
     runpy.run_path(str(examples / "demo.py"), run_name="__main__")
-    summary = capsys.readouterr().out.split("== Summary")[1]
-    assert "a factor of" in summary and summary.count("FBDF") == summary.count("Tsit5") == 2
+    trained, summary = capsys.readouterr().out.split("== Summary")
+    assert trained.count("a factor of") == 1 and "loss " not in summary  # one final loss, said once
+    assert summary.count("FBDF") == summary.count("Tsit5") == 2
     assert "gave up after" in summary
     for name in ("fit.png", "loss.png", "compare-model.png", "compare-robertson.png", "model.pt"):
         assert name in summary and (examples.parent / "out" / "demo" / name).exists()

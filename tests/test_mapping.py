@@ -108,6 +108,36 @@ def test_errors_on_the_way_back_are_raised():
         loss.backward()
 
 
+@pytest.mark.parametrize("stated", ["vectors", "numbers", "memory"])
+def test_a_given_jacobian_serves_all_steps_in_one_call(stated):
+    """On the way back, where it allows vmap: 'numbers' and memory that it fills again do not, and serve one by one."""
+    calls, memory = [], torch.zeros(2, 2, dtype=torch.float64)
+
+    def f(t, y):
+        return torch.stack((-y[..., 0] ** 2, y[..., 0] - 50 * y[..., 1] * torch.cos(t)), -1)
+
+    def jac(t, y):
+        calls.append(1)
+        zero = torch.zeros_like(y[0])
+        rows = ((-2 * y[0], zero), (zero + 1, -50 * torch.cos(t)))
+        if stated == "vectors":
+            return torch.stack([torch.stack(row) for row in rows])
+        if stated == "numbers":
+            return torch.tensor([[float(x) for x in row] for row in rows], dtype=torch.float64)
+        for i in (0, 1):
+            for j in (0, 1):
+                memory[i, j] = rows[i][j]
+        return memory
+
+    y0 = tensor(1.0, 0.5, requires_grad=True)
+    solution = solve(f, y0, (0.0, 1.0), method="kvaerno5", jac=jac)
+    calls.clear()
+    (found,) = torch.autograd.grad(solution.y[-1].sum(), y0)
+    assert (len(calls) <= 3) == (stated == "vectors") and solution.stats.accepted > 10
+    plain = solve(f, y0, (0.0, 1.0), method="kvaerno5", adjoint="direct").y[-1].sum()
+    torch.testing.assert_close(found, torch.autograd.grad(plain, y0)[0], rtol=1e-6, atol=1e-9)
+
+
 # Inference mode, in which some fields are not themselves.
 
 

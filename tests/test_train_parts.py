@@ -239,6 +239,6 @@ def test_plots_are_drawn(tmp_path):
     run = data.trajectories[0]
     physical = PhysicalField(field, data.columns, run.y[0], run.t)
     history = [{"epoch": k, "loss": 1.0 / (1 + k)} for k in range(5)]
-    for path in (plot_fit(tmp_path / "fit.png", physical, data), plot_loss(tmp_path / "loss.png", history)):
+    for path in (plot_fit(tmp_path / "fit.png", physical, data), plot_loss(tmp_path / "loss.png", history, 0.01)):
         assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000
-    assert plot_loss(tmp_path / "early.png", history[:1]).exists()
+    assert plot_loss(tmp_path / "early.png", history[:1], 0.01).exists()

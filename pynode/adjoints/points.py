@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from ..mapping import pull_stack
+from ..mapping import agree, pull_stack
 from ..twice import pull, twice
 
 # Rows of one vectorised call: large enough to hide its overhead, small enough for caches and memory.
@@ -52,8 +52,7 @@ def jacobians(field, t, y):
     m, n = y.shape
     field.stats.backward_njac += m
     if field.user_jac is not None:
-        flat = [field.user_jac(ti, field.layout.unravel(yi), *field.args).detach().clone() for ti, yi in zip(t, y)]
-        return torch.stack([jac.reshape(n, n) for jac in flat]).to(y)
+        return _given_jacobians(field, t, y)
     unit = torch.eye(n, dtype=y.dtype, device=y.device).unsqueeze(1).expand(n, m, n)
     # Copies of the points take one pass, where that is a single evaluation and not too large.
     copies = n if m * n < WIDE and field.allows_copies(t, y) else 1
@@ -68,6 +67,24 @@ def jacobians(field, t, y):
             grad = torch.zeros_like(points) if grad is None else grad
             return grad.view(n, m, n).transpose(0, 1)
         return pull_stack(field, "jacobian", [out], [points], [unit])[0].transpose(0, 1)
+
+
+def _given_jacobians(field, t, y):
+    """Those of the user's function, (m, n, n): in one call where it allows vmap, else one by one."""
+    n = y.shape[1]
+
+    def one(time, state):
+        return field.user_jac(time, field.layout.unravel(state), *field.args).reshape(n, n)
+
+    y = y.detach()
+    first = one(t[0], y[0]).detach().clone()  # what jac returns may be memory that it fills again
+    try:
+        found = torch.func.vmap(one)(t, y).detach()
+    except Exception:  # jac alone has just run, so this is vmap's: whatever its kind, the answer is no
+        found = None
+    if found is None or not agree(first, found[0]):
+        found = torch.stack([first, *(one(*point).detach().clone() for point in zip(t[1:], y[1:]))])
+    return found.to(y)
 
 
 def pull_parameters(field, t, y, cotangents):

@@ -149,7 +149,7 @@ def _unheard(text):
 
 def draw(run, data, method, out, say) -> list:
     """Plot the loss and the fit; returns the paths. ImportError without matplotlib."""
-    drawn = [plot_loss(out / "loss.png", run.history)]
+    drawn = [plot_loss(out / "loss.png", run.history, run.best)]
     try:
         drawn.append(plot_fit(out / "fit.png", run.field, data, method))
     except SolveError as error:

@@ -57,6 +57,7 @@ def finalists(costs, spectrum, rtol, size, structures) -> list:
         # Near the imaginary axis the stability of BDF ends at order 2.
         implicit = [name for name in implicit if name != "fbdf"]
         implicit.append(implicit.pop(0))
+        implicit += ["radauiia5"] if "radauiia9" not in implicit else []
     if costs.severity > LONG and costs.explicit > CLOSE * costs.implicit:
         chosen = [implicit[0], *_stabilised(costs, spectrum, size), *implicit[1:]]
     elif costs.severity > STIFF * SHORT:

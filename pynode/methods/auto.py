@@ -3,6 +3,10 @@
 The rule of OrdinaryDiffEq.jl's AutoSwitch: h rho, with rho an estimate of the spectral radius of df/dy, is held against
 the boundary of the explicit method's stability on the negative axis. In explicit steps rho is the quotient of two
 stages at the same time (Shampine 1977; Hairer & Wanner II, sec. IV.2), in stiff ones it comes from the Jacobian in use.
+
+At tight tolerances that rule alone never speaks: the error of the modes that have decayed holds the steps of a method of high
+order well inside its stability. After many such steps a look at the Jacobian tells whether the fastest mode is damped; if it
+is, the stiff method is tried, and the rule above brings the explicit one back where its steps stay short.
 """
 
 from __future__ import annotations
@@ -23,16 +27,22 @@ TO_STIFF, TO_NONSTIFF = 10, 3  # consecutive steps that must speak for a change
 LIMIT = 0.9  # of the stability boundary
 STEP_FACTOR = 2.0  # by which the step grows on the way to the stiff method, and shrinks on the way back
 ITERATIONS = 2  # of the power method in a stiff step, from the last step's vector on
+WORTH = 1.0  # h rho from which an explicit step may be held back by a mode that has decayed
+PATIENCE, LONGER = 100, 4  # such steps in a row before a trial, and by which factor more before the next one
+DAMPED = -0.9  # cosine of the angle between v and J v, from which on the mode that grows most under J is damped
 
 
 class State(NamedTuple):
     """stiff: which method runs; inner: its state; count: steps in a row that speak for stiffness, negative: against;
-    vector: (n,) direction that grew most under the last Jacobian, None where there was none."""
+    vector: (n,) direction that grew most under the last Jacobian, None where there was none; waited: explicit steps in a
+    row with h rho above WORTH; patience: how many of them lead to a trial of the stiff method."""
 
     stiff: bool
     inner: object
     count: int
     vector: torch.Tensor | None
+    waited: int = 0
+    patience: int = PATIENCE
 
 
 @dataclass(frozen=True)
@@ -107,20 +117,33 @@ class AutoSwitch(Method):
             return step
         scale = tol.scale(y).detach()
         if state.stiff:
-            radius, vector = spectral_radius(jac, scale, vector)
+            radius, _, vector = fastest_mode(jac, scale, vector)
         else:
             radius = self._quotient(step, scale)
-        speaks = abs(h) * radius > LIMIT * self.boundary
+        size, waited, patience = abs(h) * radius, 0, state.patience
+        speaks = size > LIMIT * self.boundary
         count = max(state.count, 0) + 1 if speaks else min(state.count, 0) - 1
         switch = count < -TO_NONSTIFF if state.stiff else count > TO_STIFF
+        if not state.stiff and not switch:
+            waited = state.waited + 1 if size > WORTH else 0
+            if waited >= patience:
+                switch = self._damped(field, t + h, step.y, h, tol)
+                waited, patience = 0, LONGER * patience
         if not switch:
-            step.state = State(state.stiff, step.state, count, vector)
+            step.state = State(state.stiff, step.state, count, vector, waited, patience)
             return step
         field.stats.switches += 1
         following = self.explicit if state.stiff else self.stiff
         step.factor = 1 / STEP_FACTOR if state.stiff else STEP_FACTOR
-        step.state = State(not state.stiff, following.init(field, t + h, step.y, None, h, tol), 0, None)
+        inner = following.init(field, t + h, step.y, None, h, tol)
+        step.state = State(not state.stiff, inner, 0, None, 0, patience)
         return step
+
+    def _damped(self, field, t, y, h, tol) -> bool:
+        """Whether the fastest mode at (t, y) is damped: the dominant eigenvalue lies near the negative axis."""
+        with torch.no_grad():
+            jac, _ = self.stiff.linearised(field, t, y, self.stiff.init(field, t, y, None, h, tol))
+            return fastest_mode(jac, tol.scale(y), None)[1] < DAMPED
 
     def _quotient(self, step, scale) -> float:
         """|k_i - k_j| / |Y_i - Y_j| in the norm of the tolerances: the growth of f between two states at one time."""
@@ -147,10 +170,11 @@ class AutoSwitch(Method):
         return step.method.polynomial(field, step)
 
 
-def spectral_radius(jac, scale, vector):
-    """(estimate of the largest |eigenvalue| of jac, the vector to go on from), by the power method in units of scale.
+def fastest_mode(jac, scale, vector):
+    """(estimate of the largest |eigenvalue| of jac, cosine of the angle between v and J v, the vector v to go on from).
 
-    One step's Jacobian hardly differs from the last one's, so that few iterations each are enough.
+    By the power method in units of scale. The cosine is near -1 where that eigenvalue is real and negative. One step's
+    Jacobian hardly differs from the last one's, so that few iterations each are enough.
     """
     with torch.no_grad():
         first = vector is None
@@ -160,4 +184,6 @@ def spectral_radius(jac, scale, vector):
             before = v / v.norm()
             v = torch.mv(jac, before)
         size = v.norm().item()
-        return (size, v / size) if 0 < size < math.inf else (0.0, None)
+        if not 0 < size < math.inf:
+            return 0.0, 0.0, None
+        return size, float(torch.dot(before, v)) / size, v / size

@@ -59,9 +59,10 @@ def plot_fit(path, field, data: Dataset, method="fbdf", rtol=1e-6) -> Path:
     return Path(path)
 
 
-def plot_loss(path, history: list) -> Path:
+def plot_loss(path, history: list, best: float) -> Path:
     """The loss against the epoch on a logarithmic axis, with the lowest so far; the loss of states that never move as a
-    line above. history: as in ``Fit``. Returns the path. ImportError without matplotlib."""
+    line above; that of the saved model behind the last epoch. history, best: as in ``Fit``. Returns the path. ImportError
+    without matplotlib."""
     from matplotlib.figure import Figure
 
     from ..compare.pictures import COLOURS
@@ -76,7 +77,8 @@ def plot_loss(path, history: list) -> Path:
         lowest = [min(loss[: k + 1]) for k in range(len(loss))]
         style = {"marker": "o", "ms": 3} if len(x) < 10 else {}
         axis.plot(x, loss, color=COLOURS[5], lw=1.0, label="loss of the epoch", **style)
-        axis.plot(x, lowest, color=COLOURS[0], lw=1.8, label=f"lowest so far: {lowest[-1]:.2g}")
+        axis.plot(x, lowest, color=COLOURS[0], lw=1.8, label="lowest so far")
+        axis.plot(x[-1] + 1, best, "D", color=COLOURS[2], ms=5, label=f"saved model: {best:.3g}")
     axis.set_yscale("log")
     axis.set_xlabel("epoch")
     axis.set_ylabel("loss of the scaled states")
