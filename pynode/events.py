@@ -21,14 +21,19 @@ class Event:
     reset: reset(t, y, *args) -> y, the state to go on with. The method starts anew there.
     max_events: so many occurrences are allowed; the next one ends the solve with Status.MAX_EVENTS.
     name: to find it by in ``solution.events`` and in messages.
+    priority: a number; of simultaneous events those of higher priority occur first (docs/events.md).
 
     The root is found on the polynomial of the step, to a few units in the last place of t; how near that is to the
     exact time is a matter of rtol and atol. A step is looked at in four places, so that several roots in one step are
     found unless two of them lie within a quarter of it; ``max_step`` bounds the steps where that is not enough.
     A condition that is zero at the start does not fire there, but at its next crossing; one that becomes exactly zero
     fires, whether it crosses or stays zero (relu(1 - y)), where it first is. Gradients take its derivative on the side
-    that it comes from; where that is zero too, as of a sign, they are refused. A reset or preset change that carries the state
-    across zero is no crossing.
+    that it comes from; where that is zero too, as of a sign, they are refused.
+
+    A reset or a preset change that carries the condition of an event across zero, or to zero, fires that event at the same
+    time, with the gradient of that time. Its own reset does not fire it. Events at one time occur one after another, and each
+    reset gets what the one before has left: higher priority first, then those that became true earlier, then as in the list.
+    Events found in a step are simultaneous if their times agree to 8 units in the last place to which a root is found.
     """
 
     condition: Callable
@@ -37,6 +42,7 @@ class Event:
     reset: Callable | None = None
     max_events: int | None = None
     name: str | None = None
+    priority: float = 0
 
     def __post_init__(self):
         if not callable(self.condition):
@@ -49,6 +55,8 @@ class Event:
             raise ValueError(f"terminal must be True, False or the number of the occurrence, not {self.terminal!r}")
         if self.max_events is not None and self.max_events < 1:
             raise ValueError(f"max_events must be at least 1, not {self.max_events!r}")
+        if not isinstance(self.priority, (int, float)) or math.isnan(self.priority):
+            raise ValueError(f"priority must be a number, not {self.priority!r}")
         if self.name is None:
             object.__setattr__(self, "name", getattr(self.condition, "__name__", type(self.condition).__name__))
 
@@ -79,6 +87,7 @@ class PresetTimes:
 
     times: numbers or a 1-D tensor, in units of t, with gradients if it requires them; those outside the span are left
         out. At the first time of the span the reset is applied to y0, at the last one to the last output.
+    Several at one time are applied in the order of the list, and before the events of that time.
     """
 
     times: object

@@ -255,7 +255,7 @@ def _message(field, method, course) -> str:
         note = f" None of the terminal events {', '.join(waited)} occurred." if len(waited) > 1 else note
         return f"{status.sentence}, t = {course.t:.6g}.{note}"
     if status is Status.EVENT:
-        return f"{status.sentence}: {course.records[-1].name!r} at t = {course.t:.10g}."
+        return f"{status.sentence}: {course.stopped.name!r} at t = {course.t:.10g}."
     if status is Status.CALLBACK:
         return f"{status.sentence} at t = {course.t:.6g}."
     parts = [f"{method.name}: {status.sentence}, at t = {path.t:.6g} of {times[0]:.6g} to {times[-1]:.6g}."]

@@ -132,9 +132,9 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
     def examined(row):
         own, span = field.select(torch.tensor([row], device=flat.device)), (float(values[0, row]), float(values[-1, row]))
         end, bounds = course.ends[row], atol[row] if atol.dim() == 2 else atol
-        outputs = int(course.place[row]), len(values)
+        outputs, happening = (int(course.place[row]), len(values)), course.happening
         single = ODEProblem(lambda t, y: own.at(t.reshape(1), y.unsqueeze(0)).squeeze(0), end, span)
-        events = occurred(course.records[row], course.events, course.counts[row], float(course.t[row]))
+        events = occurred(course.records[row], happening.events, happening.counts[row], float(course.t[row]))
         alone = VectorField(single, Layout(end), span[0], [])
         alone.held = field.held
         return examine(Case(
