@@ -38,7 +38,7 @@ from .surroundings import disturbed, eager, undisturbed
 def solve(
     f, y0=None, t=None, *, method="auto", rtol=1e-6, atol=1e-9, dense=False, adjoint="auto", args=(), jac=None, params=None,
     structure="dense", mass=None, consistent="check", compile=False,
-    backend="auto", batched=False, throw=True, first_step=None, step_size=None, controller=None,
+    backend="auto", batched=False, by_row=None, throw=True, first_step=None, step_size=None, controller=None,
     min_step=0.0, max_step=float("inf"), max_steps=100_000, max_nfe=None,
     events=(), tstops=(), jumps=(), callback=None, max_seconds=None, nonnegative=None, domain=None,
 ) -> Solution:
@@ -72,10 +72,12 @@ def solve(
     params: the tensors that gradients shall reach; by default f.parameters(), those in args, and, for a plain function,
         the leaf tensors that it uses.
     batched: the rows of y0, (B, ...), are separate systems: each gets its own steps, order, Newton iteration, end and status,
-        and t may be (T, B). f is called with the rows still running, t of shape (rows, 1, ...), and the tensors in args
-        whose first dimension is B cut to these rows; conditions and resets of events likewise, and events occur by row.
+        and t may be (T, B). f is called with the rows still running, t of shape (rows, 1, ...), and the args that belong to
+        the rows cut to these; conditions and resets of events likewise, and events occur by row.
         For explicit, Rosenbrock and diagonally implicit methods and BDF. Returns a BatchSolution, differentiable by the
         discrete adjoint, row by row.
+    by_row: with batched=True, which of args belong to the rows: True or False for all tensors among them, or a bool for
+        each of args. By default those tensors whose first dimension is B, also where that is so by chance: declare it then.
     throw: False returns the partial solution with its status instead of raising SolveError.
     backend: 'torch'; 'julia', SciML's solvers by the same names (docs/julia.md; ``pynode doctor`` looks at the installation),
         or pynode.JuliaBackend(state='cuda'), with the state on the GPU, too; 'auto': torch for every method that it has,
@@ -111,6 +113,8 @@ def solve(
     direct = adjoint == adjoints.DIRECT
     stops = tuple(as_times(tstops, "tstops").detach().tolist())
     options = Options(rtol, atol, first_step, step_size, min_step, max_step, max_steps, max_nfe, stops)
+    if by_row is not None and not batched:
+        raise ValueError("by_row says which of args belong to the rows of a batch: pass batched=True, or leave by_row away")
     if batched and engine.name == "julia":
         # SciML has one step for all rows, and a Jacobian of as many blocks.
         structure, batched = blocks(structure, problem.y0) if method.implicit else structure, False
@@ -130,7 +134,9 @@ def solve(
         if problem.mass is not None or structure != "dense":
             raise ValueError("batched=True takes small dense systems without a mass matrix: leave batched away")
         watched, boundary = as_events(events), as_times(jumps, "jumps")
-        return solve_batched(problem, method, options, throw, adjoint, params, watched, boundary, compiler)
+        return solve_batched(
+            problem, method, options, throw, adjoint, params, watched, boundary, compiler, by_row
+        )
     layout = problem.layout()
     times = problem.times(layout.device)
     values = times.detach().tolist()
