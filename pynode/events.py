@@ -85,8 +85,10 @@ class Event:
 class PresetTimes:
     """``reset(t, y, *args) -> y`` applied at each of these times, for instance a dose.
 
-    times: numbers or a 1-D tensor, in units of t, with gradients if it requires them; those outside the span are left
-        out. At the first time of the span the reset is applied to y0, at the last one to the last output.
+    times: numbers or a 1-D tensor, in units of t, with gradients if it requires them. With
+        batched=True every row may have times of its own: (B, P), or B sequences, of which shorter
+        ones may be filled up with NaN. A row stops at its own times alone. Those outside the span
+        are left out. At the first time of the span the reset is applied to y0, at the last one to the last output.
     Several at one time are applied in the order of the list, and before the events of that time.
     """
 
@@ -97,7 +99,7 @@ class PresetTimes:
     def __post_init__(self):
         if not callable(self.reset):
             raise TypeError("reset must be a function reset(t, y) that returns the new state")
-        object.__setattr__(self, "times", as_times(self.times, "the times of PresetTimes"))
+        object.__setattr__(self, "times", as_row_times(self.times, "the times of PresetTimes"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,3 +145,30 @@ def as_times(times, what) -> torch.Tensor:
     if times.dim() != 1 or not all(math.isfinite(t) for t in times.detach().tolist()):
         raise ValueError(f"{what} must be one-dimensional and finite")
     return times.to(torch.float64)
+
+
+def as_row_times(times, what) -> torch.Tensor:
+    """(k,) float64 as by ``as_times``, or (B, P), a line for each row of a batch, NaN where a row has fewer times."""
+    lines = isinstance(times, (list, tuple)) and times and all(_is_sequence(line) for line in times)
+    if lines:
+        parts = [as_times(line, what) for line in times]
+        times = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True, padding_value=math.nan)
+    elif not isinstance(times, torch.Tensor) or times.dim() != 2:
+        return as_times(times, what)
+    if bool(torch.isinf(times.detach()).any()):
+        raise ValueError(f"{what} must be finite, or NaN where a row has fewer of them")
+    return times.to(torch.float64)
+
+
+def _is_sequence(line) -> bool:
+    return isinstance(line, (list, tuple)) or (isinstance(line, torch.Tensor) and line.dim() == 1)
+
+
+def common_times(times, what) -> torch.Tensor:
+    """times (k,); ValueError where they are those of the rows of a batch."""
+    if times.dim() == 2:
+        raise ValueError(
+            f"{what} are {tuple(times.shape)}, a line for each row, which batched=True of the torch engine "
+            "serves: pass one list of times here"
+        )
+    return times

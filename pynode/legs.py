@@ -20,7 +20,7 @@ from .adjoints.base import Once
 from .cascade import Queue, rounding, sides_of
 from .dense import Trajectory
 from .event_times import moved_time
-from .events import EventRecord
+from .events import EventRecord, common_times
 from .solution import Piece
 from .status import Status
 from .watch import Watch
@@ -51,7 +51,8 @@ class Boundary(NamedTuple):
 def boundaries(presets, jumps, values) -> list:
     """Those inside the span (the start counts for presets), in the order in which they are met."""
     direction = 1.0 if values[-1] > values[0] else -1.0
-    sources = [(e, p, p.times) for e, p in presets] + [(-1, None, jumps)]
+    sources = [(e, p, common_times(p.times, "the times of PresetTimes")) for e, p in presets]
+    sources.append((-1, None, common_times(jumps, "jumps")))
     found = [
         Boundary(t, time, preset, e, i)
         for e, preset, times in sources for i, (t, time) in enumerate(zip(times.detach().tolist(), times, strict=True))

@@ -42,16 +42,16 @@ class RowCourse:
     statuses, t, records; ends: states (n,) where rows failed.
 
     leg(rows, y, t, end, place, attempts, watch) -> RowLeg of the rows named; times: (T, B) NumPy; events, presets: lists of
-    (number, object); jumps: (k,) times at which f is discontinuous, float64. At the time of a reset the output is the state
+    (number, object); jumps: (k,) times at which f is discontinuous, or (B, k), float64. At the time of a reset the output is the state
     after it.
     """
 
     def __init__(self, field, leg, times, events, presets, jumps, with_slopes):
         self.field, self.leg, self.times, self.with_slopes = field, leg, times, with_slopes
-        # By number the object, None for the jumps, and its times.
-        self.sources = {number: (preset, preset.times.to(field.device)) for number, preset in presets}
-        self.sources[-1] = None, jumps.to(field.device)
         batch, self.end = times.shape[1], times[-1]
+        # By number the object, None for the jumps, and its times, (k, B).
+        self.sources = {number: (preset, self._by_row(preset.times, preset.name)) for number, preset in presets}
+        self.sources[-1] = None, self._by_row(jumps, "jumps")
         self.direction = np.sign(times[-1] - times[0])
         self.due = np.vstack((times, self.direction * np.inf))
         self.place, self.attempts = np.zeros(batch, dtype=np.int64), np.zeros(batch, dtype=np.int64)
@@ -62,20 +62,34 @@ class RowCourse:
         self._outputs, self.legs, self.ends = [], 0, {}
         self._order_bounds()
 
+    def _by_row(self, times, name):
+        """(k, B) times of (k,) for all rows, or of (B, k)."""
+        batch = self.times.shape[1]
+        if times.dim() == 2 and len(times) != batch:
+            raise ValueError(f"the times of {name} are {tuple(times.shape)}, and there are {batch} rows: give a line for each row")
+        times = times.t() if times.dim() == 2 else times.unsqueeze(1).expand(-1, batch)
+        return times.to(self.field.device)
+
     def _order_bounds(self):
         """bounds, (P + 1, B): preset times and jumps in the order in which each row meets them, infinitely far behind the last;
         stops: the last times before them that f can tell from them; owners, (P, B, 2): number and index of each; jumps: those
-        of f, (k,); beside: two of (k,), the times next to them."""
+        of f, (k, B); beside: two of (k, B), the times next to them."""
         owners = [(number, i) for number, (_, times) in self.sources.items() for i in range(len(times))]
         moments = torch.cat([times.detach() for _, times in self.sources.values()]).cpu()
         ends = torch.full_like(moments, torch.inf).to(self.field.dtype)
-        around = [torch.nextafter(moments.to(self.field.dtype), end).to(torch.float64).numpy() for end in (-ends, ends)]
-        moments, forward, count = moments.numpy(), self.direction > 0, len(self.sources[-1][1])
+        around = [torch.nextafter(moments.to(self.field.dtype), end) for end in (-ends, ends)]
+        forward, count = self.direction > 0, len(self.sources[-1][1])
+        # A row with fewer times than others has NaN in their place: it never comes there.
+        moments, *around = (
+            np.where(np.isnan(times), self.direction * np.inf, times)
+            for times in (found.to(torch.float64).numpy() for found in (moments, *around))
+        )
         self.jumps, self.beside = moments[len(moments) - count :], [times[len(moments) - count :] for times in around]
-        order = np.where(forward, *(np.argsort(sign * moments, kind="stable")[:, None] for sign in (1, -1)))
+        order = np.argsort(self.direction * moments, axis=0, kind="stable")
         self.owners = np.array(owners, dtype=np.int64).reshape(-1, 2)[order]
-        self.bounds = np.vstack((moments[order], self.direction * np.inf))
-        self.stops = np.vstack((np.where(forward, around[0][order], around[1][order]), self.direction * np.inf))
+        in_order = [np.take_along_axis(times, order, 0) for times in (moments, *around)]
+        before = np.where(forward, in_order[1], in_order[2])
+        self.bounds, self.stops = (np.vstack((times, self.direction * np.inf)) for times in (in_order[0], before))
         self.bound = (self.direction * (self.bounds - self.times[0]) < 0).sum(0)
 
     def run(self, y, time):
@@ -124,11 +138,11 @@ class RowCourse:
         with torch.no_grad():
             return self._select(rows)(self._tensor(t), y.detach())
 
-    def _begin(self, t, stop, direction):
+    def _begin(self, rows, t, stop, direction):
         """Where legs from t to the stops start: beyond a jump of f, at which f may still be what it was."""
         begin = t.copy()
         for jump, low, high in zip(self.jumps, *self.beside, strict=True):
-            begin = np.where(t == jump, np.where(direction > 0, high, low), begin)
+            begin = np.where(t == jump[rows], np.where(direction > 0, high[rows], low[rows]), begin)
         return np.where(direction * (stop - begin) > 0, begin, t)
 
     def _advance(self, rows, t, y, time):
@@ -136,7 +150,7 @@ class RowCourse:
         direction, bound, stop = self.direction[rows], self.bounds[self.bound[rows], rows], self.stops[self.bound[rows], rows]
         bounded = direction * (bound - self.end[rows]) <= 0
         stop = np.where(bounded, np.where(direction * (stop - t) > 0, stop, bound), self.end[rows])
-        t = self._begin(t, stop, direction)
+        t = self._begin(rows, t, stop, direction)
         if time.requires_grad and torch.is_grad_enabled():
             y = moved(y, self._slope(rows, t, y), -time)
         watch = self.happening.watch(rows)
@@ -266,7 +280,7 @@ class RowCourse:
         """The rows own, places in y, across their next bounds, of this number."""
         preset, times = self.sources[number]
         index, unravel = self.owners[self.bound[own], own, 1], self.field.layout.unravel
-        at, moments = self._tensor(which), times[self._tensor(index)]
+        at, moments = self._tensor(which), times[self._tensor(index), self._tensor(own)]
         before = after = y[at]
         if moments.requires_grad and torch.is_grad_enabled() and self.legs:
             before = after = moved(before, self._slope(own, self.stops[self.bound[own], own], before), moments)

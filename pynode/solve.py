@@ -15,7 +15,7 @@ from .algebra.mass import Mass
 from .algebra.structure import blocks, structure_of
 from .backends import registry as backends
 from .backends.graphless import serves_inference, without_graph
-from .events import as_events, as_times
+from .events import as_events, as_row_times, as_times
 from .failure import Case, examine, occurred
 from .field import VectorField
 from .legs import Course, Leg, boundaries
@@ -87,7 +87,8 @@ def solve(
     first_step, min_step, max_step, step_size (fixed steps), max_steps, max_nfe: see Options.
     events: Event, PresetTimes or a function condition(t, y, *args), or several; what occurred is in solution.events.
     tstops: times that steps end at, for instance the corners of an input. jumps: the same, where f is discontinuous:
-        the method starts anew there, and f is not asked across; a tensor may require gradients.
+        the method starts anew there, and f is not asked across; a tensor may require gradients, and with batched=True may
+        be (B, k), a line for each row.
     callback: callback(t, y, stats) after every accepted step; returning True stops the solve (Status.CALLBACK).
     max_seconds: limit on wall-clock time. nonnegative: True or flat indices; domain: domain(t, y) -> bool. A step that
         leaves these is tried again, smaller, as is one in which f raises RejectStep.
@@ -133,7 +134,7 @@ def solve(
             raise ValueError("batched=True makes the Jacobians of all rows itself: leave jac away")
         if problem.mass is not None or structure != "dense":
             raise ValueError("batched=True takes small dense systems without a mass matrix: leave batched away")
-        watched, boundary = as_events(events), as_times(jumps, "jumps")
+        watched, boundary = as_events(events), as_row_times(jumps, "jumps")
         return solve_batched(
             problem, method, options, throw, adjoint, params, watched, boundary, compiler, by_row
         )
@@ -212,7 +213,7 @@ def solve(
         rows = differentiable(queries, lambda: torch.stack(path.ys + [hit.y for hit in path.hits]))
         return Leg(rows[:count], rows[count:], Piece(path, between))
 
-    bounds = boundaries(presets, as_times(jumps, "jumps"), values)
+    bounds = boundaries(presets, as_row_times(jumps, "jumps"), values)
     course = Course(field, leg, values, watched, bounds, needs_time)
     course.run(flat, times[0].to(torch.float64))
     field.held.seal()
