@@ -21,14 +21,19 @@ class Event:
     reset: reset(t, y, *args) -> y, the state to go on with. The method starts anew there.
     max_events: so many occurrences are allowed; the next one ends the solve with Status.MAX_EVENTS.
     name: to find it by in ``solution.events`` and in messages.
+    priority: a number; of simultaneous events those of higher priority occur first (docs/events.md).
 
     The root is found on the polynomial of the step, to a few units in the last place of t; how near that is to the
     exact time is a matter of rtol and atol. A step is looked at in four places, so that several roots in one step are
     found unless two of them lie within a quarter of it; ``max_step`` bounds the steps where that is not enough.
     A condition that is zero at the start does not fire there, but at its next crossing; one that becomes exactly zero
     fires, whether it crosses or stays zero (relu(1 - y)), where it first is. Gradients take its derivative on the side
-    that it comes from; where that is zero too, as of a sign, they are refused. A reset or preset change that carries the state
-    across zero is no crossing.
+    that it comes from; where that is zero too, as of a sign, they are refused.
+
+    A reset or a preset change that carries the condition of an event across zero, or to zero, fires that event at the same
+    time, with the gradient of that time. Its own reset does not fire it. Events at one time occur one after another, and each
+    reset gets what the one before has left: higher priority first, then those that became true earlier, then as in the list.
+    Events found in a step are simultaneous if their times agree to 8 units in the last place to which a root is found.
     """
 
     condition: Callable
@@ -37,6 +42,7 @@ class Event:
     reset: Callable | None = None
     max_events: int | None = None
     name: str | None = None
+    priority: float = 0
 
     def __post_init__(self):
         if not callable(self.condition):
@@ -49,6 +55,8 @@ class Event:
             raise ValueError(f"terminal must be True, False or the number of the occurrence, not {self.terminal!r}")
         if self.max_events is not None and self.max_events < 1:
             raise ValueError(f"max_events must be at least 1, not {self.max_events!r}")
+        if not isinstance(self.priority, (int, float)) or math.isnan(self.priority):
+            raise ValueError(f"priority must be a number, not {self.priority!r}")
         if self.name is None:
             object.__setattr__(self, "name", getattr(self.condition, "__name__", type(self.condition).__name__))
 
@@ -77,8 +85,11 @@ class Event:
 class PresetTimes:
     """``reset(t, y, *args) -> y`` applied at each of these times, for instance a dose.
 
-    times: numbers or a 1-D tensor, in units of t, with gradients if it requires them; those outside the span are left
-        out. At the first time of the span the reset is applied to y0, at the last one to the last output.
+    times: numbers or a 1-D tensor, in units of t, with gradients if it requires them. With
+        batched=True every row may have times of its own: (B, P), or B sequences, of which shorter
+        ones may be filled up with NaN. A row stops at its own times alone. Those outside the span
+        are left out. At the first time of the span the reset is applied to y0, at the last one to the last output.
+    Several at one time are applied in the order of the list, and before the events of that time.
     """
 
     times: object
@@ -88,7 +99,7 @@ class PresetTimes:
     def __post_init__(self):
         if not callable(self.reset):
             raise TypeError("reset must be a function reset(t, y) that returns the new state")
-        object.__setattr__(self, "times", as_times(self.times, "the times of PresetTimes"))
+        object.__setattr__(self, "times", as_row_times(self.times, "the times of PresetTimes"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,3 +145,30 @@ def as_times(times, what) -> torch.Tensor:
     if times.dim() != 1 or not all(math.isfinite(t) for t in times.detach().tolist()):
         raise ValueError(f"{what} must be one-dimensional and finite")
     return times.to(torch.float64)
+
+
+def as_row_times(times, what) -> torch.Tensor:
+    """(k,) float64 as by ``as_times``, or (B, P), a line for each row of a batch, NaN where a row has fewer times."""
+    lines = isinstance(times, (list, tuple)) and times and all(_is_sequence(line) for line in times)
+    if lines:
+        parts = [as_times(line, what) for line in times]
+        times = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True, padding_value=math.nan)
+    elif not isinstance(times, torch.Tensor) or times.dim() != 2:
+        return as_times(times, what)
+    if bool(torch.isinf(times.detach()).any()):
+        raise ValueError(f"{what} must be finite, or NaN where a row has fewer of them")
+    return times.to(torch.float64)
+
+
+def _is_sequence(line) -> bool:
+    return isinstance(line, (list, tuple)) or (isinstance(line, torch.Tensor) and line.dim() == 1)
+
+
+def common_times(times, what) -> torch.Tensor:
+    """times (k,); ValueError where they are those of the rows of a batch."""
+    if times.dim() == 2:
+        raise ValueError(
+            f"{what} are {tuple(times.shape)}, a line for each row, which batched=True of the torch engine "
+            "serves: pass one list of times here"
+        )
+    return times

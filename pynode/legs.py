@@ -17,8 +17,10 @@ from typing import NamedTuple
 import torch
 
 from .adjoints.base import Once
+from .cascade import Queue, rounding, sides_of
+from .dense import Trajectory
 from .event_times import moved_time
-from .events import EventRecord
+from .events import EventRecord, common_times
 from .solution import Piece
 from .status import Status
 from .watch import Watch
@@ -49,7 +51,8 @@ class Boundary(NamedTuple):
 def boundaries(presets, jumps, values) -> list:
     """Those inside the span (the start counts for presets), in the order in which they are met."""
     direction = 1.0 if values[-1] > values[0] else -1.0
-    sources = [(e, p, p.times) for e, p in presets] + [(-1, None, jumps)]
+    sources = [(e, p, common_times(p.times, "the times of PresetTimes")) for e, p in presets]
+    sources.append((-1, None, common_times(jumps, "jumps")))
     found = [
         Boundary(t, time, preset, e, i)
         for e, preset, times in sources for i, (t, time) in enumerate(zip(times.detach().tolist(), times, strict=True))
@@ -75,24 +78,30 @@ class Course:
         self.counts = [0] * len(events)
         self.rows, self.slopes, self.records, self.pieces = [], [], [], []
         self.position, self.path = 0, None
+        self.sides = self.watch = self.stopped = None  # of the last leg; stopped: the record of the terminal event
         self.latest = {}  # by event: (time of its last reset, how often in a row it followed the one before at once)
 
     def run(self, y, time):
         """y: (n,) at time (0-d float64), both with their gradients; returns self."""
-        t, end, fired, status = self.values[0], self.values[-1], {}, None
-        while status is None:
-            y, time = self._cross(t, y, time)
+        t, end = self.values[0], self.values[-1]
+        while True:
+            y, time, status = self._cross(t, y, time)
             self._emit(t, y)
-            if t == end:
+            if status is None and t == end:
                 status = Status.SUCCESS
+            if status is not None:
                 break
             stop = self._before(self.bounds[0].t) if self.bounds else end
             if self._later(stop, t):
-                status, t, y, time, fired = self._advance(t, y, time, stop, fired)
-            if status is None and self.bounds and not self._later(stop, t):
+                status, t, y, time = self._advance(t, y, time, stop)
+            if status is not None:
+                break
+            if self.bounds and not self._later(stop, t):
                 while self.position < len(self.values) and self._later(self.bounds[0].t, self.values[self.position]):
                     self._emit(self.values[self.position], y)
-                t, fired = self.bounds[0].t, {}
+                t = self.bounds[0].t
+        if self.path is None and not status.success:  # before the first leg
+            self.path = Trajectory(t, y.detach(), None, 0.0)
         self.status, self.t = status, t
         self.ys = self.rows[0] if len(self.rows) == 1 else torch.cat(self.rows)
         return self
@@ -125,8 +134,8 @@ class Course:
         with torch.no_grad():
             return self.field.slope(t, y.detach())
 
-    def _advance(self, t, y, time, stop, fired):
-        """One leg from (t, y): (status, t, y, time, fired), status None where the solve goes on."""
+    def _advance(self, t, y, time, stop):
+        """One leg from (t, y): (status, t, y, time), status None where the solve goes on."""
         start, moves, t = y, time.requires_grad and torch.is_grad_enabled(), self._begin(t, stop)
         if moves:
             shift = Once.apply(time, "the time at which a leg of the solve starts") - time.detach()
@@ -137,7 +146,7 @@ class Course:
         times = [t, *self.values[first : self.position]]
         if times[-1] != stop:
             times.append(stop)
-        watch = Watch(self.events, self.field, self.counts, fired) if self.events else None
+        self.watch = watch = Watch(self.events, self.field, self.counts, self.sides) if self.events else None
         leg = self.leg(start, times, watch)
         self.path = path = leg.piece.path
         self.pieces.append(leg.piece)
@@ -155,30 +164,72 @@ class Course:
         if not cut:
             for hit, row in zip(path.hits, leg.marks, strict=True):
                 self.records.append(self._record(hit, row)[0])
-            status = None if path.status is Status.SUCCESS else path.status
-            now = torch.tensor(path.t, dtype=torch.float64)
-            return status, path.t, leg.rows[-1], now, {}
-        return self._through_reset(leg, done)
+            if path.status is not Status.SUCCESS:
+                return path.status, path.t, leg.rows[-1], torch.tensor(path.t, dtype=torch.float64)
+            self.sides = None if watch is None else watch.final
+            return None, path.t, leg.rows[-1], torch.tensor(path.t, dtype=torch.float64)
+        self.sides = watch.final
+        y, time, status = self._through_reset(leg, done)
+        if status is not None:
+            self._emit(path.t, y)
+        return status, path.t, y, time
 
     def _through_reset(self, leg, done):
-        """Records of a leg that ended at an event, and the state after its resets."""
-        path, fired, y, time = leg.piece.path, {}, None, None
+        """(state, time, status) after the events at which a leg ended, whose records are made here."""
+        path, located = leg.piece.path, []
         for hit, row in zip(path.hits, leg.marks, strict=True):
             record, state = self._record(hit, row)
-            self.records.append(record)
             if hit.t != path.t:
-                continue
-            # Events at the same time: each resets what the one before has left.
-            y, time = (state, record.t) if y is None else (y, time)
-            event = self.events[hit.event]
-            fired[hit.event, hit.index] = self._residual(event, hit)
-            if event.reset is not None and not done:
+                self.records.append(record)
+            else:
+                located.append((hit.event, hit.index, (record, state)))
+        if done:
+            self.records += [record for _, _, (record, _) in located]
+            record, state = next(found for e, _, found in located if self.watch.stops(e))
+            return state, record.t, self._stop(record)
+        stalled = [self._stalled(e, path.t) for e in {e for e, _, _ in located}]
+        y, time, status = self._occur(path.t, None, None, located)
+        return y, time, Status.MAX_EVENTS if status is None and any(stalled) else status
+
+    def _stop(self, record):
+        self.stopped = record
+        return Status.EVENT
+
+    def _occur(self, t, y, time, located):
+        """(state, time, status) after the events at t: those located, (event, index, (record, state)), and those that become
+        true by what they do. y, time: None where the first of them with a reset gives them."""
+        queue = Queue(self.events)
+        queue.add(located)
+        while queue:
+            e, index, found = queue.pop()
+            event = self.events[e]
+            if queue.endless:
+                return y, time, Status.CASCADE
+            if found is None:
+                self.counts[e] += 1
+                if self.watch.exceeds(e):
+                    return y, time, Status.MAX_EVENTS
+                state = self.field.layout.unravel(y)
+                record = EventRecord(time, state, state, self.numbers[e], index, event.name)
+            else:
+                record, own = found
+                if y is not None:
+                    record = replace(record, y=self.field.layout.unravel(y))
+                elif event.reset is not None:
+                    y, time = own, record.t
+            self.records.append(record)
+            if found is None and self.watch.stops(e):
+                return y, time, self._stop(record)
+            if event.reset is not None:
                 y = self._reset(event, time, y)
                 self.records[-1] = replace(record, after=self.field.layout.unravel(y))
-        if done:
-            return Status.EVENT, path.t, y, time, fired
-        stalled = [self._stalled(e, path.t) for e in {e for e, _ in fired}]
-        return Status.MAX_EVENTS if any(stalled) else None, path.t, y, time, fired
+                queue.add(self._made_true(t, y, (e, index)))
+        return y, time, None
+
+    def _made_true(self, t, y, own=None):
+        """(event, index, None) of the conditions that a change of the state at t fires; own: the one whose reset it was."""
+        fires, self.sides = self.sides.crossed(self.watch.values(t, y), rounding(y), self.watch.directions)
+        return [(*owner, None) for owner, fire in zip(self.watch.owners, fires, strict=True) if fire and owner != own]
 
     def _stalled(self, e, t) -> bool:
         """Whether event e, at t, follows itself again and again without time passing."""
@@ -187,13 +238,6 @@ class Course:
         repeats = repeats + 1 if abs(t - last) < instant else 0
         self.latest[e] = t, repeats
         return repeats >= ZENO
-
-    def _residual(self, event, hit) -> float:
-        with torch.no_grad():
-            return abs(float(self._condition(event, self._time(hit.t), hit.y, hit.index)))
-
-    def _time(self, t):
-        return torch.scalar_tensor(t, dtype=self.field.dtype, device=self.field.device)
 
     def _clock(self, t):
         """A time (1,) as conditions get it."""
@@ -223,7 +267,13 @@ class Course:
         return time, y + slope * (time - time.detach()).to(y)
 
     def _cross(self, t, y, time):
-        """(state, time) after the boundaries at t."""
+        """(state, time, status) after the boundaries at t and the events that they make true."""
+        if not (self.bounds and self.bounds[0].t == t):
+            return y, time, None
+        if self.events and self.sides is None:
+            self.watch = Watch(self.events, self.field, self.counts)
+            self.counts = self.watch.counts
+            self.sides = sides_of(self.watch.values(t, y), rounding(y))
         while self.bounds and self.bounds[0].t == t:
             bound = self.bounds.pop(0)
             if bound.time.requires_grad and torch.is_grad_enabled() and self.pieces:
@@ -235,7 +285,7 @@ class Course:
                 y = self._reset(bound.preset, time, y)
                 after = self.field.layout.unravel(y)
                 self.records.append(EventRecord(time, before, after, bound.event, bound.index, bound.preset.name))
-        return y, time
+        return self._occur(t, y, time, self._made_true(t, y)) if self.events else (y, time, None)
 
     def _reset(self, event, time, y):
         """The state, (n,), that the user's reset makes of y; TypeError or ValueError where it is no such state."""

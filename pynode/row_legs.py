@@ -12,10 +12,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from .cascade import place
 from .event_times import moved_times
 from .events import EventRecord
 from .legs import INSTANT, ZENO
-from .row_watch import RowWatch, condition
+from .row_cascade import RowEvents, reset_rows
+from .row_watch import condition
 from .status import Status
 
 
@@ -40,50 +42,63 @@ class RowCourse:
     statuses, t, records; ends: states (n,) where rows failed.
 
     leg(rows, y, t, end, place, attempts, watch) -> RowLeg of the rows named; times: (T, B) NumPy; events, presets: lists of
-    (number, object); jumps: (k,) times at which f is discontinuous, float64. At the time of a reset the output is the state
+    (number, object); jumps: (k,) times at which f is discontinuous, or (B, k), float64. At the time of a reset the output is the state
     after it.
     """
 
     def __init__(self, field, leg, times, events, presets, jumps, with_slopes):
         self.field, self.leg, self.times, self.with_slopes = field, leg, times, with_slopes
-        self.numbers, self.events = [n for n, _ in events], [event for _, event in events]
-        # By number the object, None for the jumps, and its times.
-        self.sources = {number: (preset, preset.times.to(field.device)) for number, preset in presets}
-        self.sources[-1] = None, jumps.to(field.device)
         batch, self.end = times.shape[1], times[-1]
+        # By number the object, None for the jumps, and its times, (k, B).
+        self.sources = {number: (preset, self._by_row(preset.times, preset.name)) for number, preset in presets}
+        self.sources[-1] = None, self._by_row(jumps, "jumps")
         self.direction = np.sign(times[-1] - times[0])
         self.due = np.vstack((times, self.direction * np.inf))
         self.place, self.attempts = np.zeros(batch, dtype=np.int64), np.zeros(batch, dtype=np.int64)
-        self.counts = np.zeros((batch, len(events)), dtype=np.int64)
         self.latest, self.repeats = np.full((batch, len(events)), -np.inf), np.zeros((batch, len(events)), dtype=np.int64)
-        self.fired, self.bound = None, np.zeros(batch, dtype=np.int64)
+        self.bound = np.zeros(batch, dtype=np.int64)
         self.statuses, self.records, self.t = [None] * batch, [[] for _ in range(batch)], times[0].copy()
+        self.happening = RowEvents(field, events, self.records)
         self._outputs, self.legs, self.ends = [], 0, {}
         self._order_bounds()
+
+    def _by_row(self, times, name):
+        """(k, B) times of (k,) for all rows, or of (B, k)."""
+        batch = self.times.shape[1]
+        if times.dim() == 2 and len(times) != batch:
+            raise ValueError(f"the times of {name} are {tuple(times.shape)}, and there are {batch} rows: give a line for each row")
+        times = times.t() if times.dim() == 2 else times.unsqueeze(1).expand(-1, batch)
+        return times.to(self.field.device)
 
     def _order_bounds(self):
         """bounds, (P + 1, B): preset times and jumps in the order in which each row meets them, infinitely far behind the last;
         stops: the last times before them that f can tell from them; owners, (P, B, 2): number and index of each; jumps: those
-        of f, (k,); beside: two of (k,), the times next to them."""
+        of f, (k, B); beside: two of (k, B), the times next to them."""
         owners = [(number, i) for number, (_, times) in self.sources.items() for i in range(len(times))]
         moments = torch.cat([times.detach() for _, times in self.sources.values()]).cpu()
         ends = torch.full_like(moments, torch.inf).to(self.field.dtype)
-        around = [torch.nextafter(moments.to(self.field.dtype), end).to(torch.float64).numpy() for end in (-ends, ends)]
-        moments, forward, count = moments.numpy(), self.direction > 0, len(self.sources[-1][1])
+        around = [torch.nextafter(moments.to(self.field.dtype), end) for end in (-ends, ends)]
+        forward, count = self.direction > 0, len(self.sources[-1][1])
+        # A row with fewer times than others has NaN in their place: it never comes there.
+        moments, *around = (
+            np.where(np.isnan(times), self.direction * np.inf, times)
+            for times in (found.to(torch.float64).numpy() for found in (moments, *around))
+        )
         self.jumps, self.beside = moments[len(moments) - count :], [times[len(moments) - count :] for times in around]
-        order = np.where(forward, *(np.argsort(sign * moments, kind="stable")[:, None] for sign in (1, -1)))
+        order = np.argsort(self.direction * moments, axis=0, kind="stable")
         self.owners = np.array(owners, dtype=np.int64).reshape(-1, 2)[order]
-        self.bounds = np.vstack((moments[order], self.direction * np.inf))
-        self.stops = np.vstack((np.where(forward, around[0][order], around[1][order]), self.direction * np.inf))
+        in_order = [np.take_along_axis(times, order, 0) for times in (moments, *around)]
+        before = np.where(forward, in_order[1], in_order[2])
+        self.bounds, self.stops = (np.vstack((times, self.direction * np.inf)) for times in (in_order[0], before))
         self.bound = (self.direction * (self.bounds - self.times[0]) < 0).sum(0)
 
     def run(self, y, time):
         """y: (B, n) at time (B,) float64, both with their gradients; returns self."""
         rows, t = np.arange(len(y)), self.times[0].copy()
         while True:
-            y, time = self._cross(rows, t, y, time)
+            y, time, going = self._cross(rows, t, y, time)
             self._emit(rows, t, y, self.due[self.place[rows], rows] == t)
-            going = self._close(rows, t, t == self.end[rows], Status.SUCCESS)
+            going &= self._close(rows, t, going & (t == self.end[rows]), Status.SUCCESS)
             rows, t, y, time = self._keep(going, rows, t, y, time)
             if not len(rows):
                 return self
@@ -93,14 +108,15 @@ class RowCourse:
     def _keep(self, going, rows, t, y, time):
         if going.all():
             return rows, t, y, time
-        self.fired = None if self.fired is None else self.fired[going]
         index = torch.from_numpy(going.nonzero()[0]).to(y.device)
         return rows[going], t[going], y[index], time[index]
 
-    def _close(self, rows, t, ended, status):
-        """End the rows in the mask; returns the mask of the others."""
+    def _close(self, rows, t, ended, status, y=None):
+        """End the rows in the mask; returns the mask of the others. y: their states, where a report may need them."""
         for row, at in zip(rows[ended].tolist(), t[ended].tolist(), strict=True):
             self.statuses[row], self.t[row] = status, at
+        for i in ended.nonzero()[0] if y is not None and not status.success else ():
+            self.ends[int(rows[i])] = y[i].detach()
         return ~ended
 
     def _emit(self, rows, t, y, ready):
@@ -122,11 +138,11 @@ class RowCourse:
         with torch.no_grad():
             return self._select(rows)(self._tensor(t), y.detach())
 
-    def _begin(self, t, stop, direction):
+    def _begin(self, rows, t, stop, direction):
         """Where legs from t to the stops start: beyond a jump of f, at which f may still be what it was."""
         begin = t.copy()
         for jump, low, high in zip(self.jumps, *self.beside, strict=True):
-            begin = np.where(t == jump, np.where(direction > 0, high, low), begin)
+            begin = np.where(t == jump[rows], np.where(direction > 0, high[rows], low[rows]), begin)
         return np.where(direction * (stop - begin) > 0, begin, t)
 
     def _advance(self, rows, t, y, time):
@@ -134,10 +150,10 @@ class RowCourse:
         direction, bound, stop = self.direction[rows], self.bounds[self.bound[rows], rows], self.stops[self.bound[rows], rows]
         bounded = direction * (bound - self.end[rows]) <= 0
         stop = np.where(bounded, np.where(direction * (stop - t) > 0, stop, bound), self.end[rows])
-        t = self._begin(t, stop, direction)
+        t = self._begin(rows, t, stop, direction)
         if time.requires_grad and torch.is_grad_enabled():
             y = moved(y, self._slope(rows, t, y), -time)
-        watch = RowWatch(self.events, self.counts[rows], self.fired) if self.events else None
+        watch = self.happening.watch(rows)
         leg = self.leg(rows, y, t, stop, self.place[rows], self.attempts[rows], watch)
         self.legs += 1
         self.attempts[rows] = leg.attempts
@@ -152,62 +168,54 @@ class RowCourse:
         np.add.at(self.place, rows[leg.row[which]], 1)
         y, time, going = leg.ends, self._tensor(leg.t), np.ones(len(rows), dtype=bool)
         if watch:
-            self.counts[rows] = watch.counts
-            y, time, stalled = self._hits(rows, leg, watch, y, time)
-            going &= self._close(rows, leg.t, stalled, Status.MAX_EVENTS)
+            self.happening.keep(rows, watch)
+            y, time, going = self._hits(rows, leg, watch, y, time)
             going &= self._close(rows, leg.t, done, Status.EVENT)
         for status in set(leg.statuses) - {Status.SUCCESS, Status.EVENT}:
             failed = np.array([found is status for found in leg.statuses])
             going &= self._close(rows, leg.t, failed, status)
         for i in [i for i, row in enumerate(rows.tolist()) if not (self.statuses[row] or Status.SUCCESS).success]:
-            self.ends[int(rows[i])] = leg.ends[i].detach()
+            self.ends.setdefault(int(rows[i]), leg.ends[i].detach())
         arrived = bounded & np.array([status is Status.SUCCESS for status in leg.statuses])
         while (early := arrived & (direction * self.due[self.place[rows], rows] < direction * bound)).any():
             self._emit(rows, leg.t, y, early)
         return np.where(arrived, bound, leg.t), y, time, going
 
     def _hits(self, rows, leg, watch, y, time):
-        """Records of the events of a leg, and (states, times) after the resets, and the mask of rows where no time passes."""
-        hits, self.fired = watch.hits, np.full(watch.last.shape, np.nan)
-        stalled = np.zeros(len(rows), dtype=bool)
+        """Records of the events of a leg, and (states, times) after what occurs at its ends, and the mask of rows that go on."""
+        hits, going = watch.hits, np.ones(len(rows), dtype=bool)
         if not len(hits.row):
-            return y, time, stalled
+            return y, time, going
         moments, marks = self._implicit(rows, hits, leg.marks)
-        slots = []
-        for j, (row, e, i) in enumerate(zip(rows[hits.row].tolist(), hits.event.tolist(), hits.index.tolist(), strict=True)):
-            state, slot = self.field.layout.unravel(marks[j]), (self.records[row], len(self.records[row]))
-            slots.append(slot)
-            self.records[row].append(EventRecord(moments[j], state, state, self.numbers[e], i, self.events[e].name))
-        cut = np.array([leg.statuses[row] is Status.EVENT for row in hits.row.tolist()])
-        last = (cut & (hits.t == leg.t[hits.row])).nonzero()[0]
-        if not len(last):
-            return y, time, stalled
-        self._note(rows, hits, last, watch)
-        # How many hits of the same row and time stand before each: one is dealt with after another.
-        last = last[np.argsort(hits.row[last], kind="stable")]
-        turn = np.arange(len(last)) - np.searchsorted(hits.row[last], hits.row[last])
-        which = last[turn == 0]
-        y = y.index_copy(0, self._tensor(hits.row[which]), marks[self._tensor(which)])
-        time = time.index_copy(0, self._tensor(hits.row[which]), moments[self._tensor(which)])
-        for j in range(turn.max() + 1):
-            for e, event in enumerate(self.events):
-                which = last[(turn == j) & (hits.event[last] == e) & ~watch.done[hits.row[last]]]
-                if event.reset is None or not len(which):
-                    continue
-                at = self._tensor(hits.row[which])
-                new = self._reset(event, rows[hits.row[which]], time[at], y[at])
-                y = y.index_copy(0, at, new)
-                for (records, slot), state in zip([slots[i] for i in which], new, strict=True):
-                    records[slot] = replace(records[slot], after=self.field.layout.unravel(state))
-        return y, time, self._stalled(rows, hits, last)
+        located, first, ends = {}, {}, []
+        for j, (i, e, index) in enumerate(zip(hits.row.tolist(), hits.event.tolist(), hits.index.tolist(), strict=True)):
+            state, event = self.field.layout.unravel(marks[j]), self.happening.events[e]
+            record = EventRecord(moments[j], state, state, self.happening.numbers[e], index, event.name)
+            if leg.statuses[i] is not Status.EVENT or hits.t[j] != leg.t[i] or watch.done[i]:
+                self.records[rows[i]].append(record)
+                continue
+            ends.append(j)
+            located.setdefault(i, []).append((e, index, record))
+            rank = place(self.happening.events, e, index)
+            if event.reset is not None and (i not in first or rank < first[i][0]):
+                first[i] = rank, j
+        if not ends:
+            return y, time, going
+        at, j = self._tensor(np.array(list(first))), self._tensor(np.array([j for _, j in first.values()]))
+        y, time = y.index_copy(0, at, marks[j]), time.index_copy(0, at, moments[j])
+        stalled = self._stalled(rows, hits, ends)
+        y, going = self._occur(watch, rows, leg.t, y, time, located)
+        return y, time, going & self._close(rows, leg.t, going & stalled, Status.MAX_EVENTS, y)
 
-    def _note(self, rows, hits, last, watch):
-        """Keep how near to zero the conditions are that made rows stop: for the beginning of their next legs."""
-        which = self._tensor(last)
-        values = watch.values(self._select(rows[hits.row[last]]), self._tensor(hits.t[last]), hits.y[which])
-        for j, value in zip(last, values, strict=True):
-            k = int(((watch.owners[:, 0] == hits.event[j]) & (watch.owners[:, 1] == hits.index[j])).argmax())
-            self.fired[hits.row[j], k] = abs(value[k])
+    def _occur(self, watch, rows, t, y, time, found):
+        """(states, mask of the rows that go on) after the events found at t, and those that they make true."""
+        y, ended = self.happening.occur(watch, rows, t, y, time, found)
+        going = np.ones(len(rows), dtype=bool)
+        for status in set(ended.values()):
+            over = np.isin(np.arange(len(rows)), [i for i, end in ended.items() if end is status])
+            self._emit(rows, t, y, over & (self.due[self.place[rows], rows] == t))
+            going &= self._close(rows, t, over, status, y)
+        return y, going
 
     def _stalled(self, rows, hits, last):
         """Mask of the rows in which an event follows itself again and again without time passing (legs.ZENO)."""
@@ -226,7 +234,7 @@ class RowCourse:
         if not torch.is_grad_enabled():
             return moments, marks
         parts = []
-        for e, event in enumerate(self.events):
+        for e, event in enumerate(self.happening.events):
             which = (hits.event == e).nonzero()[0]
             if not len(which):
                 continue
@@ -246,44 +254,42 @@ class RowCourse:
         return torch.cat([t for _, t, _ in parts])[order], torch.cat([y for _, _, y in parts])[order]
 
     def _cross(self, rows, t, y, time):
-        """(states, times) of the rows after the preset times at t."""
-        while True:
-            at = self.bounds[self.bound[rows], rows] == t
-            if not at.any():
-                return y, time
+        """(states, times, mask of the rows that go on) after the preset times at t and the events that they make true."""
+        met = at = self.bounds[self.bound[rows], rows] == t
+        if not at.any():
+            return y, time, ~at
+        watch = self.happening.watch(rows[met])
+        if watch and not self.legs:
+            which = self._tensor(met.nonzero()[0])
+            watch.begin(self._select(rows[met]), self._tensor(t[met]), y[which].detach())
+            self.happening.keep(rows[met], watch)
+        while at.any():
             for number in self.sources:
                 which = (at & (self.owners[np.where(at, self.bound[rows], 0), rows, 0] == number)).nonzero()[0]
                 if len(which):
                     y, time = self._bound(number, rows[which], which, y, time)
             self.bound[rows[at]] += 1
+            at = self.bounds[self.bound[rows], rows] == t
+        if not watch:
+            return y, time, np.ones(len(rows), dtype=bool)
+        found = self.happening.made_true(watch, rows, t, y, dict.fromkeys(met.nonzero()[0].tolist()))
+        y, going = self._occur(watch, rows, t, y, time, {i: items for i, items in found.items() if items})
+        return y, time, going
 
     def _bound(self, number, own, which, y, time):
         """The rows own, places in y, across their next bounds, of this number."""
         preset, times = self.sources[number]
         index, unravel = self.owners[self.bound[own], own, 1], self.field.layout.unravel
-        at, moments = self._tensor(which), times[self._tensor(index)]
+        at, moments = self._tensor(which), times[self._tensor(index), self._tensor(own)]
         before = after = y[at]
         if moments.requires_grad and torch.is_grad_enabled() and self.legs:
             before = after = moved(before, self._slope(own, self.stops[self.bound[own], own], before), moments)
         if preset is not None:
-            after = self._reset(preset, own, moments, before)
+            after = reset_rows(self._select(own), preset, moments, before)
         for j, row in enumerate(own.tolist() if preset is not None else ()):
             record = EventRecord(moments[j], unravel(before[j]), unravel(after[j]), number, int(index[j]), preset.name)
             self.records[row].append(record)
         return y.index_copy(0, at, after), time.index_copy(0, at, moments)
-
-    def _reset(self, event, rows, time, y):
-        """The states, (m, n), that the user's reset makes of y; TypeError or ValueError where they are no such states."""
-        field, layout = self._select(rows), self.field.layout
-        try:
-            new = layout.ravel_rows(event.reset(field.clock(time, y), layout.unravel(y), *field.args), len(y))
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"in the reset of {event.name!r}, which must return states like y0: {error}") from error
-        if new.shape != y.shape or new.dtype != y.dtype:
-            raise ValueError(
-                f"the reset of {event.name!r} returned {tuple(new.shape)} of {new.dtype} for {tuple(y.shape)} of {y.dtype}"
-            )
-        return new
 
     def outputs(self):
         """(places (q,), rows (q,), states (q, n), slopes (q, n) or None) of all outputs."""

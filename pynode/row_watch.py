@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 
+from .cascade import Sides, at_cut, instant, place, resumed, rounding, simultaneous
 from .status import Status
-from .watch import PROBES, SAMPLES, leaving
+from .watch import PROBES, SAMPLES, changed_size, leaving
 
 
 class RowHits:
@@ -32,23 +31,21 @@ class RowHits:
 class RowWatch:
     """The conditions of all events on the rows of one leg.
 
-    events: list of Event; counts: (m, E), how often each has occurred in each row so far; fired: (m, K), |g| of the conditions
-    that made the leg begin, NaN elsewhere, or None where there are none yet. After the leg: hits; status: of the rows that
-    events ended, by row; done: (m,) mask of those ended for good, by a terminal event.
+    events: list of Event; counts: (m, E), how often each has occurred in each row so far; sides: Sides (m, K) of the conditions
+    where the legs before ended, None at the start. After the leg: hits; status: of the rows that events ended, by row; done:
+    (m,) mask of those ended for good, by a terminal event; final: Sides at the ends.
     """
 
-    def __init__(self, events, counts, fired):
-        self.events, self.before, self.fired = events, counts, fired
+    def __init__(self, events, counts, sides=None):
+        self.events, self.before, self.given, self.sizes = events, counts, sides, None
 
     def begin(self, field, t, y):
         """Note on which side of zero each condition starts, 0 where that is not known yet."""
         self.field, self.counts, self.done = field, self.before.copy(), np.zeros(len(y), dtype=bool)
         self.hits, self.status, self._ends = RowHits(), {}, []
         self.last = self.values(field, t, y)
-        noise = 4 * torch.finfo(y.dtype).eps * y.abs().amax(dim=1).to("cpu", torch.float64).numpy()[:, None]
-        fired = np.full_like(self.last, np.nan) if self.fired is None else self.fired
-        self.noise = np.where(np.isnan(fired), noise, np.maximum(8 * fired, 64 * noise))
-        self.sides = np.where(np.abs(self.last) <= self.noise, 0, np.sign(self.last))
+        self.sides, self.noise = resumed(self.given, self.last, rounding(y)[:, None])
+        self.final = Sides(self.sides, self.noise)
 
     def values(self, field, t, y):
         """All conditions on rows at t (m,), y (m, n): (m, K) NumPy, in one copy."""
@@ -58,8 +55,12 @@ class RowWatch:
             for event in self.events:
                 parts.append(condition(field, event, t, y))
         sizes = [part.shape[1] for part in parts]
-        self.owners = np.array([(e, i) for e, size in enumerate(sizes) for i in range(size)])
-        self.directions = np.array([self.events[e].direction for e, _ in self.owners])
+        if self.sizes is None:
+            self.sizes, self.owners = sizes, np.array([(e, i) for e, size in enumerate(sizes) for i in range(size)])
+            self.directions = np.array([self.events[e].direction for e, _ in self.owners])
+        for event, before, size in zip(self.events, self.sizes, sizes, strict=True):
+            if size != before:
+                raise ValueError(changed_size(event.name, before, size, float(t[0])))
         return torch.cat(parts, dim=1).to("cpu", torch.float64).numpy()
 
     def scan(self, clock, done, h, arrived, states):
@@ -72,15 +73,40 @@ class RowWatch:
             i, k = np.argwhere(np.isnan(table[-1]))[0]
             name = self.events[self.owners[k][0]].name
             raise ValueError(f"the condition of event {name!r} is NaN at t = {step.end[i]:.6g}; keep it finite")
-        found = self._crossings(step, thetas, table)
+        trail, *found = self._crossings(step, thetas, table)
         if not len(found[0]):
             return arrived, cut
-        arrived = arrived.copy()
-        for i, (t, status, terminal) in self._take(step, *found).items():
-            place = which[i]
-            arrived[place], cut[place] = t, True
-            self.status[int(clock.index[place])], self.done[clock.index[place]] = status, terminal
+        arrived, taken = arrived.copy(), self._take(step, *found)
+        for i, (t, status, terminal) in taken.items():
+            at = which[i]
+            arrived[at], cut[at] = t, True
+            self.status[int(clock.index[at])], self.done[clock.index[at]] = status, terminal
+        if taken:
+            self._end(step, thetas, trail, taken, *found)
         return arrived, cut
+
+    def _end(self, step, thetas, trail, taken, places, roots, conditions):
+        """Note the states and the sides of the conditions where events end rows. trail: (L + 1, w, K), the sides before and
+        after every place of the steps."""
+        i, t = np.array(list(taken)), np.array([found[0] for found in taken.values()])
+        y, row = step.states_at(i, t)[0], step.row[i]
+        self._ends.append((row, y))
+        at = torch.from_numpy(row).to(y.device)
+        values = self.values(self.field.select(at), torch.from_numpy(t).to(y.device), y)
+        theta, apart = (t - step.t[i]) / step.h[i], np.array([self._apart(step, j) for j in i])
+        passed = (np.array(thetas)[:, None] < theta).sum(0)
+        tracked, fired = trail[passed, i].copy(), np.zeros(values.shape, dtype=bool)
+        for j, root, k in zip(places.tolist(), roots.tolist(), conditions.tolist(), strict=True):
+            for number in (i == j).nonzero()[0]:
+                away = step.time(j, root) - t[number]
+                fired[number, k] |= abs(away) <= apart[number]
+                if away * step.h[j] < -apart[number] * abs(step.h[j]):
+                    tracked[number, k] = 0
+        known, noise = at_cut(values, tracked, fired, rounding(y)[:, None])
+        self.final.known[row], self.final.noise[row] = known, noise
+
+    def _apart(self, step, i):
+        return instant(float(step.t[i]), float(step.h[i]), torch.finfo(step.ends.dtype).eps)
 
     def _look(self, step, thetas):
         """All conditions at the places thetas of each step: (L, w, K)."""
@@ -94,9 +120,10 @@ class RowWatch:
         return self.values(field, torch.from_numpy(t.reshape(-1)).to(y.device), y).reshape(len(thetas), count, -1)
 
     def _crossings(self, step, thetas, table):
-        """(step (q,), theta (q,), condition (q,)) of all that fires in these steps; keeps sides and last values."""
+        """(sides before and after every place, step (q,), theta (q,), condition (q,)) of all that fires in these steps; keeps
+        sides and last values."""
         sides, noise, before = self.sides[step.row], self.noise[step.row], self.last[step.row]
-        left, brackets = 0.0, []
+        left, brackets, trail = 0.0, [], [sides]
         for theta, g in zip(thetas, table, strict=True):
             sign = np.sign(g)
             fires = (sides != 0) & (sign != sides) & (self.directions != sides)
@@ -105,11 +132,12 @@ class RowWatch:
             noise = np.where(leaves, 0.0, noise)
             sides = np.where(leaves | ((sides != 0) & (sign != sides)), sign, sides)
             left, before = theta, g
+            trail.append(sides)
         self.sides[step.row], self.noise[step.row], self.last[step.row] = sides, noise, table[-1]
         if not brackets:
-            return (), (), ()
+            return trail, (), (), ()
         i, k, *bracket = (np.array(column) for column in zip(*brackets, strict=True))
-        return i, self._roots(step, i, k, *bracket), k
+        return np.stack(trail), i, self._roots(step, i, k, *bracket), k
 
     def _roots(self, step, i, k, a, b, ga, gb):
         rows = torch.from_numpy(step.row[i]).to(step.ends.device)
@@ -127,35 +155,33 @@ class RowWatch:
 
         Returns {place: (t, status, whether a terminal event is among them)} of the steps that end there.
         """
-        cuts, stopped, taken = {}, set(), []
+        cuts, taken, by_step = {}, [], {}
         for j in np.lexsort((conditions, thetas, places)):
-            i, theta, (e, index) = int(places[j]), float(thetas[j]), self.owners[conditions[j]]
-            row, event = step.row[i], self.events[e]
-            t = float(step.end[i] if theta >= 1 else step.t[i] + theta * step.h[i])
-            if i in stopped or (i in cuts and abs(t - cuts[i][0]) > 8 * math.ulp(max(abs(t), abs(step.h[i])))):
-                stopped.add(i)
-                continue
-            t = cuts[i][0] if i in cuts else t
-            self.counts[row, e] += 1
-            if event.max_events is not None and self.counts[row, e] > event.max_events:
-                cuts[i] = (t, Status.MAX_EVENTS, False)
-                stopped.add(i)
-                continue
-            taken.append((i, t, e, index))
-            terminal = bool(event.terminal) and self.counts[row, e] >= event.terminal
-            if event.reset is not None or terminal:
-                cuts[i] = (t, Status.EVENT, terminal or (i in cuts and cuts[i][2]))
-        self._record(step, taken, cuts)
-        return cuts
-
-    def _record(self, step, taken, cuts):
+            i = int(places[j])
+            by_step.setdefault(i, []).append((step.time(i, float(thetas[j])), conditions[j]))
+        for i, found in by_step.items():
+            for group in simultaneous(found, self._apart(step, i)):
+                cut = self._group(step.row[i], i, group, taken)
+                if cut is not None:
+                    cuts[i] = cut
+                    break
         if taken:
             i, t, e, index = (np.array(column) for column in zip(*taken, strict=True))
-            y, slope = step.states_at(i, t)
-            self.hits.add(step.row[i], t, e, index, y, slope)
-        if cuts:
-            i, t = np.array(list(cuts)), np.array([cut[0] for cut in cuts.values()])
-            self._ends.append((step.row[i], step.states_at(i, t)[0]))
+            self.hits.add(step.row[i], t, e, index, *step.states_at(i, t))
+        return cuts
+
+    def _group(self, row, i, group, taken):
+        """Add the events of one time, (t, condition), to what is taken; what ``_take`` says of step i where it ends there."""
+        t, counts, resets, terminal = group[0][0], self.counts[row], False, False
+        for e, index in sorted((tuple(self.owners[k]) for _, k in group), key=lambda owner: place(self.events, *owner)):
+            event = self.events[e]
+            counts[e] += 1
+            if event.max_events is not None and counts[e] > event.max_events:
+                return t, Status.MAX_EVENTS, False
+            taken.append((i, t, e, index))
+            resets |= event.reset is not None
+            terminal |= bool(event.terminal) and counts[e] >= event.terminal
+        return (t, Status.EVENT, terminal) if resets or terminal else None
 
     def finish(self, rows):
         """Correct the ends of the rows that events ended."""
@@ -172,6 +198,10 @@ class _Steps:
     def __init__(self, clock, h, arrived, which, coefficients, ends):
         self.row, self.t, self.h, self.end = clock.index[which], clock.t[which], h[which], arrived[which]
         self.coefficients, self.ends = coefficients, ends
+
+    def time(self, i, theta):
+        """That of a root at theta of step i."""
+        return float(self.end[i] if theta >= 1 else self.t[i] + theta * self.h[i])
 
     def curve(self, i, theta):
         """States (q, n) on the polynomials of the steps i (q,) at theta (q,)."""

@@ -20,16 +20,16 @@ from .twice import Twice
 class RowField:
     """f(t, y) for rows of a batch: t (m,), y (m, n) -> (m, n), counted by rows.
 
-    f is called with t of shape (m, 1, ...), which broadcasts against the rows, y with its leading dimension m, and the
-    tensors among args whose first dimension is the batch's cut to the same rows. ``select`` leaves rows out, for good.
-    by_row: whether each argument of f belongs to the rows. leaves, parameters: the tensors that gradients reach, as those
+    f is called with t of shape (m, 1, ...), which broadcasts against the rows, y with its leading
+    dimension m, and the args that belong to the rows cut to the same rows. ``select`` leaves rows
+    out, for good. by_row: whether each argument of f belongs to the rows (``belonging``). leaves, parameters: the tensors that gradients reach, as those
     of a VectorField. compiled: CompiledRows of whole steps (methods/rows_compiled.py), None where steps are run as they
     stand. drawn: whether f draws random numbers.
     """
 
     mass = structure = compiled = None  # a batch of small dense systems
 
-    def __init__(self, problem):
+    def __init__(self, problem, by_row=None):
         self.problem, self.stats = problem, Stats()
         self.layout, self.batch = row_layout(problem.y0)
         layout = self.layout
@@ -37,7 +37,7 @@ class RowField:
         self.dtype, self.device, self.size = layout.dtype, layout.device, layout.size
         self.args = problem.args
         # Of the whole batch: when few rows are left, an argument may have their number by chance.
-        self.by_row = [isinstance(a, torch.Tensor) and a.dim() > 0 and len(a) == self.batch for a in self.args]
+        self.by_row = belonging(self.args, self.batch, by_row)
         self.rank = len(layout.shapes[0]) if layout.single else 1
         self.held, self.reuse = Held(self.f, self.device, self.args), Reuse()
         self.leaves, self.drawn = no_leaves(self.args), False
@@ -171,6 +171,31 @@ def clock(t, y, rank):
     return t.to(y.dtype).reshape((len(y),) + (1,) * max(rank, 1))
 
 
+def belonging(args, batch, declared):
+    """Whether each of the args belongs to the rows of a batch: a list of bool.
+
+    declared: None for the tensors whose first dimension is the batch's, True or False for all of
+    the tensors among args, or one bool for each argument.
+    """
+    fits = [isinstance(a, torch.Tensor) and a.dim() > 0 and len(a) == batch for a in args]
+    if declared is None:
+        return fits
+    if isinstance(declared, bool):
+        declared = [declared and isinstance(a, torch.Tensor) for a in args]
+    elif not isinstance(declared, (tuple, list)) or not all(isinstance(x, bool) for x in declared):
+        raise TypeError(f"by_row must be a bool, or one for each of args, not {declared!r}")
+    if len(declared) != len(args):
+        raise ValueError(f"by_row has {len(declared)} entries for {len(args)} args: give one for each")
+    for i, (a, wanted, fit) in enumerate(zip(args, declared, fits, strict=True)):
+        if wanted and not fit:
+            shape = tuple(a.shape) if isinstance(a, torch.Tensor) else type(a).__name__
+            raise ValueError(
+                f"by_row says that args[{i}] belongs to the {batch} rows of the batch, but it is "
+                f"{shape}: a tensor needs {batch} as its first dimension for that"
+            )
+    return list(declared)
+
+
 def row_layout(y0):
     """(layout of one row, number of rows) of a batched state.
 
@@ -194,26 +219,60 @@ def _first(state):
 
 
 def check_independent(field, t, y):
-    """ValueError where some row of f depends on another row: a tangent on half of the rows must leave the others alone."""
-    if field.batch < 2:
-        return
-    mask = torch.zeros(field.batch, 1, dtype=torch.bool, device=y.device)
+    """ValueError where some row of f depends on another row.
+
+    A tangent on half of the rows must leave the others alone, and f on these rows, with the args
+    cut to them, must be what it is on all of them.
+    """
+    count = field.batch
+    # A single row is asked twice: Jacobians ask it as often as it has states.
+    some = torch.arange(0, count, 2, device=y.device) if count > 1 else y.new_zeros(2).long()
+    mask = torch.zeros(count, 1, dtype=torch.bool, device=y.device)
     mask[::2] = True
     generator = torch.Generator().manual_seed(0)
     tangent = torch.rand(y.shape, generator=generator, dtype=torch.float64).to(y) * mask
+    leak = 0.0
     with torch.no_grad():
-        half = field.select(torch.arange(0, field.batch, 2, device=y.device))
-        whole, alone = called_first(field.at, field.f, y.dtype, t, y), half.at(t[::2], y[::2])
-        try:
-            moved = torch.func.jvp(lambda v: field.at(t, v), (y,), (tangent,))[1]
-            leak = moved.masked_fill(mask, 0).abs().max()
-        except (RuntimeError, NotImplementedError):  # an operation without a forward derivative: perturb instead
-            moved = field.at(t, y + 1e-3 * (1 + y.abs()) * mask)
-            leak = (moved - whole).masked_fill(mask, 0).abs().max() - 1e-9 * whole.abs().max()
-    close = torch.allclose(whole[::2], alone, rtol=1e-6, atol=1e-9 * float(whole.abs().max().nan_to_num(0.0)), equal_nan=True)
-    if float(leak) > 0 or not close:
+        whole = called_first(field.at, field.f, y.dtype, t, y)
+        alone = _on_some(field, some, t, y)
+        if count > 1:
+            leak = float(_leak(field, t, y, whole, tangent, mask))
+    size = 1e-9 * float(whole.abs().max().nan_to_num(0.0))
+    if leak > 0 or not torch.allclose(whole[some], alone, rtol=1e-6, atol=size, equal_nan=True):
         raise ValueError(
             "batched=True claims that row i of f depends on row i of y alone, but here rows influence one another "
             "(batch normalisation, a sum over the batch, or a tensor by row that is not in args); leave batched away, "
-            "or pass tensors that belong to the rows through args"
+            f"or pass tensors that belong to the rows through args{_by_chance(field)}"
         )
+
+
+def _leak(field, t, y, whole, tangent, mask):
+    """How much of a tangent on the rows in the mask comes out in the others."""
+    try:
+        moved = torch.func.jvp(lambda v: field.at(t, v), (y,), (tangent,))[1]
+        return moved.masked_fill(mask, 0).abs().max()
+    except (RuntimeError, NotImplementedError):  # an operation without a forward derivative: perturb instead
+        moved = field.at(t, y + 1e-3 * (1 + y.abs()) * mask)
+        return (moved - whole).masked_fill(mask, 0).abs().max() - 1e-9 * whole.abs().max()
+
+
+def _on_some(field, rows, t, y):
+    """f on some of the rows; ValueError with the rule for args where it fails on these alone."""
+    try:
+        return field.select(rows).at(t[rows], y[rows])
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"with batched=True f is called with the rows still running. Tried with {len(rows)} of "
+            f"{field.batch} rows, it failed: {error}{_by_chance(field)}"
+        ) from error
+
+
+def _by_chance(field) -> str:
+    """What to say of args that were cut because of their size."""
+    cut = [f"args[{i}]" for i, by_row in enumerate(field.by_row) if by_row]
+    if not cut:
+        return ""
+    return (
+        f". {', '.join(cut)} had {field.batch} as first dimension and so were cut to the rows: declare what does not belong to "
+        "them, by_row=False or a bool for each of args"
+    )

@@ -15,7 +15,7 @@ from .algebra.mass import Mass
 from .algebra.structure import blocks, structure_of
 from .backends import registry as backends
 from .backends.graphless import serves_inference, without_graph
-from .events import as_events, as_times
+from .events import as_events, as_row_times, as_times
 from .failure import Case, examine, occurred
 from .field import VectorField
 from .legs import Course, Leg, boundaries
@@ -38,7 +38,7 @@ from .surroundings import disturbed, eager, undisturbed
 def solve(
     f, y0=None, t=None, *, method="auto", rtol=1e-6, atol=1e-9, dense=False, adjoint="auto", args=(), jac=None, params=None,
     structure="dense", mass=None, consistent="check", compile=False,
-    backend="auto", batched=False, throw=True, first_step=None, step_size=None, controller=None,
+    backend="auto", batched=False, by_row=None, throw=True, first_step=None, step_size=None, controller=None,
     min_step=0.0, max_step=float("inf"), max_steps=100_000, max_nfe=None,
     events=(), tstops=(), jumps=(), callback=None, max_seconds=None, nonnegative=None, domain=None,
 ) -> Solution:
@@ -72,10 +72,12 @@ def solve(
     params: the tensors that gradients shall reach; by default f.parameters(), those in args, and, for a plain function,
         the leaf tensors that it uses.
     batched: the rows of y0, (B, ...), are separate systems: each gets its own steps, order, Newton iteration, end and status,
-        and t may be (T, B). f is called with the rows still running, t of shape (rows, 1, ...), and the tensors in args
-        whose first dimension is B cut to these rows; conditions and resets of events likewise, and events occur by row.
+        and t may be (T, B). f is called with the rows still running, t of shape (rows, 1, ...), and the args that belong to
+        the rows cut to these; conditions and resets of events likewise, and events occur by row.
         For explicit, Rosenbrock and diagonally implicit methods and BDF. Returns a BatchSolution, differentiable by the
         discrete adjoint, row by row.
+    by_row: with batched=True, which of args belong to the rows: True or False for all tensors among them, or a bool for
+        each of args. By default those tensors whose first dimension is B, also where that is so by chance: declare it then.
     throw: False returns the partial solution with its status instead of raising SolveError.
     backend: 'torch'; 'julia', SciML's solvers by the same names (docs/julia.md; ``pynode doctor`` looks at the installation),
         or pynode.JuliaBackend(state='cuda'), with the state on the GPU, too; 'auto': torch for every method that it has,
@@ -85,7 +87,8 @@ def solve(
     first_step, min_step, max_step, step_size (fixed steps), max_steps, max_nfe: see Options.
     events: Event, PresetTimes or a function condition(t, y, *args), or several; what occurred is in solution.events.
     tstops: times that steps end at, for instance the corners of an input. jumps: the same, where f is discontinuous:
-        the method starts anew there, and f is not asked across; a tensor may require gradients.
+        the method starts anew there, and f is not asked across; a tensor may require gradients, and with batched=True may
+        be (B, k), a line for each row.
     callback: callback(t, y, stats) after every accepted step; returning True stops the solve (Status.CALLBACK).
     max_seconds: limit on wall-clock time. nonnegative: True or flat indices; domain: domain(t, y) -> bool. A step that
         leaves these is tried again, smaller, as is one in which f raises RejectStep.
@@ -111,6 +114,8 @@ def solve(
     direct = adjoint == adjoints.DIRECT
     stops = tuple(as_times(tstops, "tstops").detach().tolist())
     options = Options(rtol, atol, first_step, step_size, min_step, max_step, max_steps, max_nfe, stops)
+    if by_row is not None and not batched:
+        raise ValueError("by_row says which of args belong to the rows of a batch: pass batched=True, or leave by_row away")
     if batched and engine.name == "julia":
         # SciML has one step for all rows, and a Jacobian of as many blocks.
         structure, batched = blocks(structure, problem.y0) if method.implicit else structure, False
@@ -129,8 +134,10 @@ def solve(
             raise ValueError("batched=True makes the Jacobians of all rows itself: leave jac away")
         if problem.mass is not None or structure != "dense":
             raise ValueError("batched=True takes small dense systems without a mass matrix: leave batched away")
-        watched, boundary = as_events(events), as_times(jumps, "jumps")
-        return solve_batched(problem, method, options, throw, adjoint, params, watched, boundary, compiler)
+        watched, boundary = as_events(events), as_row_times(jumps, "jumps")
+        return solve_batched(
+            problem, method, options, throw, adjoint, params, watched, boundary, compiler, by_row
+        )
     layout = problem.layout()
     times = problem.times(layout.device)
     values = times.detach().tolist()
@@ -206,7 +213,7 @@ def solve(
         rows = differentiable(queries, lambda: torch.stack(path.ys + [hit.y for hit in path.hits]))
         return Leg(rows[:count], rows[count:], Piece(path, between))
 
-    bounds = boundaries(presets, as_times(jumps, "jumps"), values)
+    bounds = boundaries(presets, as_row_times(jumps, "jumps"), values)
     course = Course(field, leg, values, watched, bounds, needs_time)
     course.run(flat, times[0].to(torch.float64))
     field.held.seal()
@@ -255,7 +262,7 @@ def _message(field, method, course) -> str:
         note = f" None of the terminal events {', '.join(waited)} occurred." if len(waited) > 1 else note
         return f"{status.sentence}, t = {course.t:.6g}.{note}"
     if status is Status.EVENT:
-        return f"{status.sentence}: {course.records[-1].name!r} at t = {course.t:.10g}."
+        return f"{status.sentence}: {course.stopped.name!r} at t = {course.t:.10g}."
     if status is Status.CALLBACK:
         return f"{status.sentence} at t = {course.t:.6g}."
     parts = [f"{method.name}: {status.sentence}, at t = {path.t:.6g} of {times[0]:.6g} to {times[-1]:.6g}."]

@@ -42,11 +42,12 @@ def serves(method) -> bool:
     return type(method) in STEPPERS and (not isinstance(method, BDF) or type(method.history) in HISTORIES)
 
 
-def solve_batched(problem, method, options, throw, adjoint, params, events, jumps, compiler) -> BatchSolution:
+def solve_batched(problem, method, options, throw, adjoint, params, events, jumps, compiler, by_row=None):
     """Solve every row of problem.y0, (B, ...), with its own steps; problem.tspan (T,), or (T, B) with a column a row.
 
-    events: (events, presets), lists of (number, object); jumps: (k,) times, float64. compiler: backend of torch.compile for
-    whole steps, None for steps as they stand.
+    events: (events, presets), lists of (number, object); jumps: (k,) times, or (B, k), float64. compiler: backend of torch.compile for
+    whole steps, None for steps as they stand. by_row: which of args belong to the rows (rows.belonging). Returns a
+    BatchSolution.
     """
     if compiler is not None:
         check(problem.f, method, False)
@@ -59,7 +60,7 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
         raise ValueError("batched=True goes back by the discrete adjoint alone: leave adjoint away, or batched")
     if adjoint.checkpoints is not None or adjoint.max_memory is not None:
         raise ValueError("batched=True keeps all steps: leave checkpoints and max_memory away, or batched")
-    field = RowField(problem)
+    field = RowField(problem, by_row)
     layout = field.layout
     method.check_dtype(layout.dtype)
     if layout.dtype == torch.bfloat16:
@@ -132,9 +133,9 @@ def solve_batched(problem, method, options, throw, adjoint, params, events, jump
     def examined(row):
         own, span = field.select(torch.tensor([row], device=flat.device)), (float(values[0, row]), float(values[-1, row]))
         end, bounds = course.ends[row], atol[row] if atol.dim() == 2 else atol
-        outputs = int(course.place[row]), len(values)
+        outputs, happening = (int(course.place[row]), len(values)), course.happening
         single = ODEProblem(lambda t, y: own.at(t.reshape(1), y.unsqueeze(0)).squeeze(0), end, span)
-        events = occurred(course.records[row], course.events, course.counts[row], float(course.t[row]))
+        events = occurred(course.records[row], happening.events, happening.counts[row], float(course.t[row]))
         alone = VectorField(single, Layout(end), span[0], [])
         alone.held = field.held
         return examine(Case(

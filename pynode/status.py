@@ -47,6 +47,10 @@ class Status(Enum):
         "raise max_events; where events pile up at one time, as for a ball that comes to rest, end the solve before it "
         "with a terminal event, or let reset put the system to rest",
     )
+    CASCADE = (
+        "events fire one another at one time without end: the reset of one makes the condition of the next one true",
+        "give max_events or terminal to one of them, or let a reset leave the other conditions on their sides of zero",
+    )
     MAX_SECONDS = (
         "the limit on wall-clock time was reached",
         "raise max_seconds, loosen rtol and atol, or use an implicit method such as 'fbdf' if the steps are tiny",

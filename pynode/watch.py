@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
+from .cascade import Sides, at_cut, instant, place, resumed, rounding, simultaneous
 from .dense import evaluate, slope
 from .status import Status
 
@@ -32,26 +34,33 @@ class Hit(NamedTuple):
 class Watch:
     """The conditions of all events during one leg of a solve.
 
-    events: list of Event; counts: how often each has occurred before this leg; fired: {(event, index): |g|} of those
-    that made the leg begin, whose condition is as near to zero as rounding allows.
+    events: list of Event; counts: how often each has occurred before this leg; sides: where the conditions were when the
+    leg before ended, None at the start. After the leg ``final`` holds where they are.
     Costs one polynomial and four evaluations of the conditions a step, and one synchronisation.
     """
 
-    def __init__(self, events, field, counts, fired):
-        self.events, self.field, self.before, self.fired = events, field, counts, fired
-        self.hits, self.counts, self.status = [], list(counts), None
+    def __init__(self, events, field, counts, sides=None):
+        self.events, self.field, self.before, self.given = events, field, counts, sides
+        self.hits, self.counts, self.status, self.cut, self.sizes = [], list(counts), None, None, None
 
     def begin(self, t: float, y):
         """Note on which side of zero each condition starts, 0 where that is not known yet."""
-        self.hits, self.status, self.counts = [], None, list(self.before)
-        self.sizes = None
-        values = self._values([t], [y]).tolist()[0]
-        owners = [(e, i) for e, size in enumerate(self.sizes) for i in range(size)]
-        self.owners = owners
-        noise = 4 * torch.finfo(y.dtype).eps * float(y.detach().abs().max())
-        self.noise = [max(8 * self.fired[o], 64 * noise) if o in self.fired else noise for o in owners]
-        self.last = values
-        self.sides = [0 if abs(g) <= n else _sign(g) for g, n in zip(values, self.noise, strict=True)]
+        self.hits, self.status, self.cut, self.counts = [], None, None, list(self.before)
+        values = self.values(t, y)
+        sides = resumed(self.given, values, rounding(y))
+        self.last, self.sides, self.noise = values.tolist(), sides.known.tolist(), sides.noise.tolist()
+
+    @property
+    def final(self) -> Sides:
+        """Where the conditions are at the end of the leg."""
+        return Sides(np.array(self.sides), np.array(self.noise)) if self.cut is None else self.cut
+
+    def values(self, t: float, y):
+        """All conditions at (t, y), (K,) NumPy; ``owners`` and ``directions`` say whose they are."""
+        found = self._values([t], [y])[0].numpy()
+        self.owners = [(e, i) for e, size in enumerate(self.sizes) for i in range(size)]
+        self.directions = np.array([self.events[e].direction for e, _ in self.owners])
+        return found
 
     def _values(self, times, states):
         """All conditions at m points, times (floats) and states (n,): (m, K) on the CPU, in one synchronisation."""
@@ -62,8 +71,13 @@ class Watch:
             for t, y in zip(clock, states, strict=True):
                 state = field.layout.unravel(y)
                 parts += [event.value(t, state, field.args) for event in self.events]
+            sizes = [len(part) for part in parts]
             if self.sizes is None:
-                self.sizes = [len(part) for part in parts]
+                self.sizes = sizes
+            elif sizes != self.sizes * len(times):
+                number = next(i for i, size in enumerate(sizes) if size != self.sizes[i % len(self.sizes)])
+                event, before = self.events[number % len(self.sizes)], self.sizes[number % len(self.sizes)]
+                raise ValueError(changed_size(event.name, before, sizes[number], times[number // len(self.sizes)]))
             return torch.cat(parts).to("cpu", torch.float64).view(len(times), -1)
 
     def scan(self, step, end: float, coefficients):
@@ -76,16 +90,31 @@ class Watch:
             if math.isnan(g):
                 name = self.events[e].name
                 raise ValueError(f"the condition of event {name!r} is NaN at t = {end:.6g}; keep it finite")
-        found = []
-        for k, owner in enumerate(self.owners):
-            found += [(theta, *owner) for theta in self._roots(k, step, thetas, table, coefficients)]
+        found, trails = [], []
+        for k in range(len(self.owners)):
+            roots, trail = self._roots(k, step, thetas, table, coefficients)
+            found += [(end if theta >= 1 else step.t + theta * step.h, theta, k) for theta in roots]
+            trails.append(trail)
         self.last = table[-1]
-        return self._cut(step, end, coefficients, sorted(found))
+        cut = self._cut(step, end, coefficients, sorted(found, key=lambda item: item[1:])) if found else None
+        if cut is not None and self.status is Status.EVENT:
+            self.cut = self._sides_at(cut, step, thetas, trails, found)
+        return cut
+
+    def _sides_at(self, cut, step, thetas, trails, found):
+        """Where the conditions are at the event that ends the leg. trails: of each, its side before and after every place."""
+        here, theta = {(hit.event, hit.index) for hit in self.hits if hit.t == cut.t}, (cut.t - step.t) / step.h
+        passed = sum(1 for sample in thetas if sample < theta)
+        earlier = {k for t, _, k in found if abs(t - step.t) < abs(cut.t - step.t)}
+        tracked = [0 if k in earlier else trail[passed] for k, trail in enumerate(trails)]
+        fired = np.array([owner in here for owner in self.owners])
+        return at_cut(self.values(cut.t, cut.y), np.array(tracked), fired, rounding(cut.y))
 
     def _roots(self, k, step, thetas, table, coefficients):
-        """Where condition k fires in the step, as fractions of it."""
+        """(where condition k fires in the step, as fractions of it; its sides before the first and after every place)."""
         direction = self.events[self.owners[k][0]].direction
         side, left, before, found = self.sides[k], 0.0, self.last[k], []
+        trail = [side]
         for theta, row in zip(thetas, table, strict=True):
             g = row[k]
             sign = _sign(g)
@@ -96,8 +125,9 @@ class Watch:
             elif not side and abs(g) > self.noise[k]:
                 side, self.noise[k] = sign, 0.0
             left, before = theta, g
+            trail.append(side)
         self.sides[k] = side
-        return found
+        return found, trail
 
     def _root(self, k, step, coefficients, a, b, ga, gb):
         def g(theta):
@@ -108,32 +138,44 @@ class Watch:
         return bracketed_root(g, a, b, ga, gb, max(torch.finfo(step.y.dtype).eps, resolution))
 
     def _cut(self, step, end, coefficients, found):
-        """Record events in their order up to the first one at which the leg must stop, and those at the same time."""
-        cut = None
-        for theta, e, index in found:
-            event = self.events[e]
-            t = end if theta >= 1 else step.t + theta * step.h
-            if cut is not None and abs(t - cut.t) > 8 * math.ulp(max(abs(t), abs(step.h))):
-                break
-            self.counts[e] += 1
-            if event.max_events is not None and self.counts[e] > event.max_events:
-                self.status = Status.MAX_EVENTS
-                return cut or self._hit(step, t, end, coefficients, e, index)
-            hit = cut._replace(event=e, index=index) if cut else self._hit(step, t, end, coefficients, e, index)
-            self.hits.append(hit)
-            if event.reset is not None or self.stops(e):
-                cut, self.status = cut or hit, Status.EVENT
-        return cut
+        """Record events in their order up to the first time at which the leg must stop. found: (t, theta, condition)."""
+        for group in simultaneous(found, instant(step.t, step.h, torch.finfo(step.y.dtype).eps)):
+            hit = self._hit(step, group[0][0], end, coefficients)
+            firing = sorted((self.owners[k] for _, _, k in group), key=lambda owner: place(self.events, *owner))
+            for e, index in firing:
+                self.counts[e] += 1
+                if self.exceeds(e):
+                    self.status = Status.MAX_EVENTS
+                    return hit
+                self.hits.append(hit._replace(event=e, index=index))
+            if any(self.events[e].reset is not None or self.stops(e) for e, _ in firing):
+                self.status = Status.EVENT
+                return hit
+        return None
+
+    def exceeds(self, e) -> bool:
+        """Whether event e has occurred more often than it may."""
+        limit = self.events[e].max_events
+        return limit is not None and self.counts[e] > limit
 
     def stops(self, e) -> bool:
         """Whether event e ends the solve at its present count."""
         return bool(self.events[e].terminal) and self.counts[e] >= self.events[e].terminal
 
-    def _hit(self, step, t, end, coefficients, e, index):
+    def _hit(self, step, t, end, coefficients):
+        """What is known of an event at t but whose it is."""
         theta = torch.tensor([(t - step.t) / step.h], dtype=torch.float64, device=step.y.device)
         # Where two steps meet the states agree, and the record is that of the step's own end.
         y = step.y if t == end else step.start if t == step.t else evaluate(coefficients, theta)[0]
-        return Hit(t, y, slope(coefficients, theta)[0] / step.h, e, index)
+        return Hit(t, y, slope(coefficients, theta)[0] / step.h, None, None)
+
+
+def changed_size(name, before, now, t) -> str:
+    """What to say of a condition that returns more or fewer values than it did."""
+    return (
+        f"the condition of event {name!r} returned {now} values at t = {t:.6g} and {before} before: it must return as many at "
+        "every time, one for each crossing to watch"
+    )
 
 
 def bracketed_root(g, a, b, ga, gb, tol):

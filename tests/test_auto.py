@@ -222,3 +222,15 @@ def test_auto_is_differentiable():
 def test_auto_meets_a_field_that_is_not_finite():
     solution = solve(lambda t, y: y / 0.0, tensor(1.0), [0.0, 1.0], throw=False)
     assert not solution.success
+
+
+def test_the_boundary_is_found_once(monkeypatch):
+    """Every solve by 'auto' makes its pair anew; the stability boundary belongs to the tableau and is kept."""
+    def solved():
+        return solve(lambda t, y: -y, torch.ones(1, dtype=torch.float64), [0.0, 1.0])
+
+    solved()
+    asked = []
+    monkeypatch.setattr("pynode.methods.tableau.np.linalg.solve", lambda *x: asked.append(x))
+    assert "AutoTsit5" in solved().method and not asked
+    assert "stability_boundary" in vars(registry.get("tsit5").tableau)

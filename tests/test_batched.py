@@ -192,3 +192,48 @@ def test_single_precision_and_time(method):
         for start, rows in ((y0, True), (y0[1], False))
     )
     assert found.dtype == torch.float32 and torch.allclose(found[1], alone, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["tsit5", "qndf", "rodas5p", "kencarp4"])
+@pytest.mark.parametrize("apart", [False, True], ids=["together", "apart"])
+def test_args_that_have_the_size_of_the_batch_by_chance(method, apart):
+    """Three rows, three states, three coefficients, a vector or a matrix: declared, they are not cut; else refused."""
+    c = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    y0, end = torch.ones(3, 3, dtype=torch.float64), torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    t = torch.stack((0 * end, end)) if apart else (0.0, 1.0)
+    right = torch.exp(-c * (end.unsqueeze(1) if apart else 1.0)).expand(3, 3)
+    cases = ((lambda t, y, c: -c * y, c), (lambda t, y, a: y @ a, -torch.diag(c)))
+    for f, argument in cases:
+        y = solve(f, y0, t, args=(argument,), by_row=False, method=method, batched=True).y[-1]
+        torch.testing.assert_close(y, right, rtol=0, atol=1e-4)
+        with pytest.raises(ValueError, match=r"args\[0\] had 3 as first dimension.*by_row=False"):
+            solve(f, y0, t, args=(argument,), method=method, batched=True)
+    with pytest.raises(ValueError, match=r"influence one another.*by_row=False"):
+        solve(lambda t, y, c: -c.sum() * y, y0, t, args=(c,), method=method, batched=True)
+
+
+def test_one_row_is_asked_as_often_as_it_has_states():
+    """A single coefficient beside a single row: a sum over it would count it twice in the Jacobian."""
+    c, y0 = torch.tensor([2.0], dtype=torch.float64), torch.ones(1, 2, dtype=torch.float64)
+    with pytest.raises(ValueError, match="by_row=False"):
+        solve(lambda t, y, c: -c.sum() * y, y0, (0.0, 1.0), args=(c,), method="rodas5p", batched=True)
+    found = solve(
+        lambda t, y, c: -c.sum() * y, y0, (0.0, 1.0), args=(c,), by_row=(False,), method="rodas5p", batched=True
+    )
+    torch.testing.assert_close(found.y[-1], torch.exp(-c).expand(1, 2), rtol=1e-5, atol=0)
+
+
+def test_wrong_claims_about_args_are_refused():
+    def solved(args, by_row, batched=True):
+        y0 = torch.ones(3, 2, dtype=torch.float64)
+        return solve(lambda t, y, *args: -y, y0, (0.0, 1.0), args=args, by_row=by_row, batched=batched)
+
+    two = torch.ones(2, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"by_row says that args\[1\] belongs to the 3 rows"):
+        solved((1.0, two), (False, True))
+    with pytest.raises(ValueError, match="by_row has 1 entries for 2 args"):
+        solved((1.0, two), (True,))
+    with pytest.raises(TypeError, match="by_row must be a bool"):
+        solved((two,), "first")
+    with pytest.raises(ValueError, match="pass batched=True"):
+        solved((two,), False, batched=False)

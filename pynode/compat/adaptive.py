@@ -41,7 +41,7 @@ def integrate(call, method):
     field.nudged = {values[0]: field.next_to(values[0], direction)} if values[0] in jumps else {}
     y = moved_start(field)
     guarded = Guarded(method, field, tol, options, values)
-    watch = None if call.event_fn is None else Watch([watched(call, field)], field, [0], {})
+    watch = None if call.event_fn is None else Watch([watched(call, field)], field, [0])
     end = values[-1] if watch is None else values[0] + direction * FAR
     first = options.get("first_step")
     chosen = Options(

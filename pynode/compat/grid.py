@@ -118,7 +118,7 @@ class March:
         values = self.call.t.detach().tolist()
         h = math.copysign(size, values[1] - values[0])
         t, y = values[0], moved_start(self.field)
-        watch = Watch([watched(self.call, self.field)], self.field, [0], {})
+        watch = Watch([watched(self.call, self.field)], self.field, [0])
         watch.begin(t, y)
         for _ in range(MOST):
             step = self.step(t, t + h, y)

@@ -6,7 +6,7 @@ import torch
 
 from ..status import Status
 from . import probes
-from .finding import LIMITS, Finding, short
+from .finding import EVENTS, LIMITS, Finding, short
 
 
 def parameters(case, again):
@@ -71,7 +71,7 @@ def jac(case, again):
 
 def detached(case, again):
     """An implicit method whose Jacobian, by reverse mode, is not the derivative of f."""
-    if case.field.user_jac is not None or not case.method.implicit or case.status in (Status.DOMAIN, Status.MAX_EVENTS):
+    if case.field.user_jac is not None or not case.method.implicit or case.status in (Status.DOMAIN, *EVENTS):
         return None
     gap = probes.differentiation_gap(case) if again.affords(4 * len(case.y)) else None
     if gap is None:
@@ -87,7 +87,7 @@ def detached(case, again):
 
 
 def blow_up(case, again):
-    if case.status in (Status.DOMAIN, Status.MAX_EVENTS, Status.MIN_STEP):
+    if case.status in (Status.DOMAIN, *EVENTS, Status.MIN_STEP):
         return None
     found = probes.blow_up(case)
     if found is None:
@@ -160,7 +160,7 @@ def derivative(case, again):
 
 
 def jump(case, again):
-    if case.status in (Status.MAX_EVENTS, Status.MIN_STEP) or not again.affords(4 * probes.HALVINGS):
+    if case.status in (*EVENTS, Status.MIN_STEP) or not again.affords(4 * probes.HALVINGS):
         return None
     widths = [4 * case.size, 1e-9 * (abs(case.span[1] - case.span[0]) + abs(case.t))]
     for width in widths if case.row is None else [*widths, case.remaining]:  # nobody knows which steps a row has taken

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ..status import Status
 
 LIMITS = {Status.MAX_STEPS: "max_steps", Status.MAX_EVALUATIONS: "max_nfe", Status.MAX_SECONDS: "max_seconds"}
+EVENTS = (Status.MAX_EVENTS, Status.CASCADE)
 
 
 class Finding(NamedTuple):

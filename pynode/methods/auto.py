@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from ..algebra.combine import Row, combine
@@ -56,7 +55,7 @@ class AutoSwitch(Method):
     @classmethod
     def of(cls, explicit, stiff):
         """ValueError where one of the two cannot play its part."""
-        if not isinstance(explicit, ExplicitRungeKutta) or cls._pair(explicit.tableau) is None:
+        if not isinstance(explicit, ExplicitRungeKutta) or explicit.tableau.stages_at_one_time is None:
             raise ValueError(f"{explicit.name} cannot detect stiffness: switch from Tsit5, DP5 or Vern7")
         if not hasattr(stiff, "linearised"):
             raise ValueError(f"{stiff.name} cannot be switched to: take a one-step stiff method such as Rodas5P")
@@ -74,32 +73,17 @@ class AutoSwitch(Method):
     def controlled(self, kind):
         return AutoSwitch.of(self.explicit.controlled(kind), self.stiff.controlled(kind))
 
-    @staticmethod
-    def _pair(tableau):
-        """The two latest stages at the same time, with rows that differ; None where there are none."""
-        a = tableau.matrix()
-        for i in range(tableau.stages - 1, 0, -1):
-            for j in range(i - 1, 0, -1):
-                if tableau.c[i] == tableau.c[j] and np.abs(a[i] - a[j]).max() > 1e-12:
-                    return i, j
-        return None
-
     @cached_property
     def comparison(self):
         """(i, j, row): the stages compared, and h row k the difference of their states."""
-        i, j = self._pair(self.explicit.tableau)
+        i, j = self.explicit.tableau.stages_at_one_time
         a = self.explicit.tableau.matrix()
         return i, j, Row(a[i] - a[j])
 
-    @cached_property
+    @property
     def boundary(self) -> float:
         """Where the explicit method's stability ends on the negative axis."""
-        tb = self.explicit.tableau
-        a, b = tb.matrix()[: tb.stages, : tb.stages], np.array([float(x) for x in tb.b])
-        for z in np.arange(0.01, 50, 0.01):
-            if abs(1 - z * b @ np.linalg.solve(np.eye(len(a)) + z * a, np.ones(len(a)))) > 1 + 1e-9:
-                return float(z)
-        raise AssertionError("an explicit method is not stable on the whole axis")
+        return self.explicit.tableau.stability_boundary
 
     def init(self, field, t, y, f0, h, tol):
         return State(False, self.explicit.init(field, t, y, f0, h, tol), 0, None)

@@ -93,6 +93,27 @@ class RungeKutta(_Continuous):
         last = tuple(self.a[-1]) + (0,) * (self.stages - len(self.a[-1]))
         return self.explicit and self.stages > 1 and self.c[-1] == 1 and last == tuple(self.b)
 
+    @cached_property
+    def stability_boundary(self) -> float:
+        """Where the stability of an explicit method ends on the negative axis. Cached: automatic
+        switching asks in every solve."""
+        a, b = self.matrix()[: self.stages, : self.stages], np.array([float(x) for x in self.b])
+        one = np.ones(len(a))
+        for z in np.arange(0.01, 50, 0.01):
+            if abs(1 - z * b @ np.linalg.solve(np.eye(len(a)) + z * a, one)) > 1 + 1e-9:
+                return float(z)
+        raise AssertionError("an explicit method is not stable on the whole axis")
+
+    @cached_property
+    def stages_at_one_time(self):
+        """(i, j): the two latest stages at the same time, with rows that differ; None where there are none."""
+        a = self.matrix()
+        for i in range(self.stages - 1, 0, -1):
+            for j in range(i - 1, 0, -1):
+                if self.c[i] == self.c[j] and np.abs(a[i] - a[j]).max() > 1e-12:
+                    return i, j
+        return None
+
     def matrix(self) -> np.ndarray:
         """A, (all stages, all stages), the extra stages of the continuous extension included."""
         rows = self.a + self.a_dense
