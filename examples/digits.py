@@ -37,7 +37,7 @@ def digits():
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        sys.exit("The images come with scikit-learn, which is not installed: pip install 'pynode[examples]'")
+        sys.exit("The images come with scikit-learn, which is not installed: pip install 'torch-stiff-ode[examples]'")
     data = load_digits()
     images, labels = torch.tensor(data.images, dtype=torch.float32).unsqueeze(1) / 16, torch.tensor(data.target)
     return [(images[i], labels[i]) for i in torch.randperm(len(images)).split([len(images) - 500, 500])]

@@ -11,7 +11,7 @@ def save(draw, name):
         matplotlib.use("Agg")
         from matplotlib import pyplot
     except ImportError:
-        print("The picture was left out, because matplotlib is not installed: pip install 'pynode[plot]'")
+        print("The picture was left out, because matplotlib is not installed: pip install 'torch-stiff-ode[plot]'")
         return
     path = Path(__file__).resolve().parent.parent / "out" / name
     path.parent.mkdir(parents=True, exist_ok=True)

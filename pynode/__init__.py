@@ -13,7 +13,7 @@ from .check import GradientCheck, check_gradients
 from .events import Event, EventRecord, PresetTimes
 from .failure import FailureReport
 from .problem import ODEProblem
-from .solution import Solution
+from .solution import BatchSolution, Solution
 from .solve import solve
 from .split import SplitField
 from .status import RejectStep, SolveError, Status
@@ -21,17 +21,18 @@ from .status import RejectStep, SolveError, Status
 __version__ = "0.1.0"
 
 __all__ = [
-    "BacksolveAdjoint", "Banded", "Dense", "DiscreteAdjoint", "Event", "EventRecord", "FailureReport", "ForwardSensitivity",
-    "GaussAdjoint", "GaussKronrodAdjoint", "GradientCheck", "InterpolatingAdjoint", "JuliaBackend", "Krylov", "ODEProblem",
-    "PresetTimes", "QuadratureAdjoint", "RejectStep", "Solution", "SolveError", "Sparse", "SplitField", "Status", "__version__",
-    "check_gradients", "crosscheck", "diagnose", "odeint", "odeint_adjoint", "odeint_dense", "odeint_event", "solve",
+    "BacksolveAdjoint", "Banded", "BatchSolution", "Dense", "DiscreteAdjoint", "Event", "EventRecord", "FailureReport",
+    "ForwardSensitivity", "GaussAdjoint", "GaussKronrodAdjoint", "GradientCheck", "InterpolatingAdjoint", "JuliaBackend",
+    "Krylov", "ODEProblem", "PresetTimes", "QuadratureAdjoint", "RejectStep", "Solution", "SolveError", "Sparse", "SplitField",
+    "Status", "__version__", "check_gradients", "crosscheck", "diagnose", "odeint", "odeint_adjoint", "odeint_dense",
+    "odeint_event", "solve",
 ]
 
 # What is loaded when it is first asked for: name -> (module, its attribute, or None for the module itself).
+_MODULES = ("compare", "compat", "diagnosis", "julia", "nn", "problems", "sde", "train")
 _LAZY = {
+    **{name: (f"pynode.{name}", None) for name in _MODULES},
     "crosscheck": ("pynode.compare", "crosscheck"), "diagnose": ("pynode.diagnosis", "diagnose"),
-    "julia": ("pynode.julia", None), "nn": ("pynode.nn", None), "problems": ("pynode.problems", None),
-    "train": ("pynode.train", None),
     "odeint": ("pynode.compat.odeint", "odeint"), "odeint_adjoint": ("pynode.compat.adjoint", "odeint_adjoint"),
     "odeint_dense": ("pynode.compat.odeint", "odeint_dense"), "odeint_event": ("pynode.compat.odeint", "odeint_event"),
 }
@@ -43,3 +44,7 @@ def __getattr__(name):
     module, attribute = _LAZY[name]
     found = importlib.import_module(module)
     return found if attribute is None else getattr(found, attribute)
+
+
+def __dir__():
+    return sorted({*globals(), *_LAZY})

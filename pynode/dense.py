@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from .detached import Detached, restored
+
 
 def evaluate(coefficients, theta):
     """Polynomial with coefficients (degree + 1, n) of the powers of theta, at theta (m,): (m, n)."""
@@ -72,7 +74,65 @@ class Grid:
         return self._keys[0] <= self.direction * t <= self.direction * self.end
 
 
-class Trajectory:
+class Curve:
+    """The states between the steps of one leg, from t0 to t.
+
+    starts, sizes: of the steps; polynomials: one (degree + 1, n) a step, in the part of it that has passed.
+    """
+
+    def __init__(self, t0, t, starts, sizes, polynomials):
+        self.t0, self.t, self.starts, self.sizes, self.polynomials = t0, t, starts, sizes, polynomials
+
+    @classmethod
+    def joined(cls, t0, t, starts, sizes, rows, counts):
+        """rows: the coefficients of all polynomials, of which each has so many."""
+        return cls(t0, t, starts, sizes, list(rows.split(counts)))
+
+    def alone(self, lost) -> Curve:
+        """The polynomials without what they come from. lost: whether they shall refuse a gradient."""
+        rows, counts = restored(torch.cat(self.polynomials).detach(), lost), [len(p) for p in self.polynomials]
+        return Curve.joined(self.t0, self.t, self.starts, self.sizes, rows, counts)
+
+    def __reduce__(self):
+        # In one tensor: polynomials that look into the same memory would each bring all of it.
+        counts = [len(p) for p in self.polynomials]
+        return Curve.joined, (self.t0, self.t, self.starts, self.sizes, Detached(torch.cat(self.polynomials)), counts)
+
+    def evaluate(self, times):
+        """The states at times (floats) of the span, (m, n), from the polynomials of the steps."""
+        found = list(self._located(times))
+        return evaluate_each([self.polynomials[k] for k, _ in found], torch.stack([theta for _, theta in found])).squeeze(1)
+
+    def slope(self, times):
+        """dy/dt of the same polynomials, (m, n)."""
+        found = self._located(times)
+        return torch.stack([slope(self.polynomials[k], theta)[0] / self.sizes[k] for k, theta in found])
+
+    def slope_weights(self, times):
+        """dy/dt at each time as a weighted sum of states in its step: lists of node times, and of weights (d + 1,)."""
+        nodes, weights = [], []
+        for k, theta in self._located(times):
+            start, size, count = self.starts[k], self.sizes[k], len(self.polynomials[k])
+            # Chebyshev's nodes: the sum loses least.
+            nodes.append([start + size * (0.5 - 0.5 * math.cos((i + 0.5) * math.pi / count)) for i in range(count)])
+            at = torch.tensor([(t - start) / size for t in nodes[-1]], dtype=torch.float64)
+            moments = slope(torch.eye(count, dtype=torch.float64), theta.cpu())[0] / size
+            weights.append(torch.linalg.solve(torch.vander(at, increasing=True).T, moments))
+        return nodes, weights
+
+    def _located(self, times):
+        """(number of the step, theta (1,)) of each time."""
+        grid = self.grid()
+        for t in times:
+            k = grid.locate(t)
+            theta = (t - self.starts[k]) / self.sizes[k]
+            yield k, torch.tensor([theta], dtype=torch.float64, device=self.polynomials[0].device)
+
+    def grid(self) -> Grid:
+        return Grid(self.starts, self.t)
+
+
+class Trajectory(Curve):
     """What an integration leaves: its steps (kept where a gradient or dense output needs them) and how it ended.
 
     f0: y' at the start; f1: y' at (t, y), where a gradient will ask whether f is still the same, else None.
@@ -96,39 +156,14 @@ class Trajectory:
         return [] if self.recording is None else self.recording.steps
 
     @property
+    def starts(self):
+        return [] if self.recording is None else self.recording.starts
+
+    @property
+    def sizes(self):
+        return self.recording.sizes
+
+    @property
     def direction(self) -> float:
         """1 for a solve forward in time, -1 for one backward."""
         return 1.0 if self.times[-1] >= self.t0 else -1.0
-
-    def evaluate(self, times):
-        """The states at times (floats) of the span, (m, n), from the polynomials of the steps."""
-        found = list(self._located(times))
-        return evaluate_each([self.polynomials[k] for k, _ in found], torch.stack([theta for _, theta in found])).squeeze(1)
-
-    def slope(self, times):
-        """dy/dt of the same polynomials, (m, n)."""
-        found = self._located(times)
-        return torch.stack([slope(self.polynomials[k], theta)[0] / self.recording.sizes[k] for k, theta in found])
-
-    def slope_weights(self, times):
-        """dy/dt at each time as a weighted sum of states in its step: lists of node times, and of weights (d + 1,)."""
-        nodes, weights = [], []
-        for k, theta in self._located(times):
-            start, size, count = self.recording.starts[k], self.recording.sizes[k], len(self.polynomials[k])
-            # Chebyshev's nodes: the sum loses least.
-            nodes.append([start + size * (0.5 - 0.5 * math.cos((i + 0.5) * math.pi / count)) for i in range(count)])
-            at = torch.tensor([(t - start) / size for t in nodes[-1]], dtype=torch.float64)
-            moments = slope(torch.eye(count, dtype=torch.float64), theta.cpu())[0] / size
-            weights.append(torch.linalg.solve(torch.vander(at, increasing=True).T, moments))
-        return nodes, weights
-
-    def _located(self, times):
-        """(number of the step, theta (1,)) of each time."""
-        grid = self.grid()
-        for t in times:
-            k = grid.locate(t)
-            theta = (t - self.recording.starts[k]) / self.recording.sizes[k]
-            yield k, torch.tensor([theta], dtype=torch.float64, device=self.y0.device)
-
-    def grid(self) -> Grid:
-        return Grid([] if self.recording is None else self.recording.starts, self.t)

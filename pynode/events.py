@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+
+from .detached import detached
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,10 @@ class EventRecord:
     event: int
     index: int
     name: str
+
+    def detached(self) -> EventRecord:
+        """What pickles as this record without its graph."""
+        return replace(self, t=detached(self.t), y=detached(self.y), after=detached(self.after))
 
 
 def as_events(given) -> tuple:

@@ -43,6 +43,10 @@ class LostLeaves(RuntimeError):
         )
         self.leaves = leaves
 
+    def __reduce__(self):
+        # An exception is made again from its message otherwise.
+        return LostLeaves, (self.leaves,)
+
 
 class Leaves(NamedTuple):
     """What the gradient of a solve reaches.

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import torch
 
-from .dense import Grid, Trajectory
+from .dense import Curve, Grid, Trajectory
+from .detached import detached, has_graph
 from .stats import Stats
 from .status import SolveError, Status
 
@@ -15,8 +16,13 @@ from .status import SolveError, Status
 class Piece(NamedTuple):
     """A leg of the solve. between(times) -> (m, n): states at times (floats) of this leg, differentiable."""
 
-    path: Trajectory
+    path: Curve
     between: Callable
+
+    def alone(self, lost) -> Piece:
+        """Its polynomials and nothing else. lost: whether it had a graph."""
+        curve = self.path.alone(lost)
+        return Piece(curve, curve.evaluate)
 
 
 class Solution:
@@ -30,6 +36,10 @@ class Solution:
     Where dense output was asked for, ``solution(t)`` gives the state at any time of the span and
     ``solution.derivative(t)`` its dy/dt, both differentiable likewise, the first also in t.
     At the time of a reset every output, also y itself, is the state after it.
+
+    Solutions can be pickled, saved by torch.save, copied deeply and sent between processes, and so can a SolveError. What
+    arrives has no graph: tensors that had one refuse a gradient with a sentence. Its dense output works, and a failed solve
+    brings its report, which is made for that. copy.copy shares everything, also the graph.
     """
 
     def __init__(self, t, y, status: Status, message: str, stats: Stats, method: str, layout, pieces, events=(), choice="",
@@ -37,7 +47,22 @@ class Solution:
         self.adjoint, self.adjoint_choice, self._examine = adjoint, adjoint_choice, examine
         self.t, self.y, self.status, self.message = t, y, status, message
         self.stats, self.method, self.events, self.choice = stats, method, list(events), choice
-        self._layout, self._pieces = layout, pieces
+        self._layout, self._pieces, self._report, self._lost = layout, pieces, None, False
+
+    def __getstate__(self):
+        report = None if self.success or self._silent else self.report()
+        lost = has_graph(self.y)
+        pieces = [piece.alone(lost) for piece in self._pieces if piece.path.polynomials]
+        plain = {"t": detached(self.t), "y": detached(self.y), "events": [record.detached() for record in self.events]}
+        return {**vars(self), **plain, "_pieces": pieces, "_examine": None, "_report": report, "_lost": lost}
+
+    def __copy__(self):
+        return _shared(self)
+
+    @property
+    def _silent(self) -> bool:
+        """Whether there is nothing to make a report from."""
+        return self._report is None and self._examine is None
 
     @property
     def _trajectory(self) -> Trajectory:
@@ -62,9 +87,11 @@ class Solution:
         """
         if self.success:
             raise ValueError(f"this solve did not fail ({self.status.sentence}), so that there is nothing to report")
-        if self._examine is None:
+        if self._silent:
             raise ValueError("reports are made of ordinary differential equations alone; message says how this solve ended")
-        return self._examine()
+        if self._report is None:
+            self._report = self._examine()
+        return self._report
 
     def __call__(self, t):
         """The state at time t, a number or (m,) times; ValueError outside the span or without dense=True."""
@@ -104,7 +131,16 @@ class Solution:
         return flat.reshape(*times.shape, -1)
 
     def __repr__(self):
-        return f"Solution({self.method}, {len(self.t)} times to t = {float(self.t[-1]):.6g}, {self.status.name}, {self.stats})"
+        note = ", no graph: it is a copy" if self._lost else ""
+        end = f"{len(self.t)} times to t = {float(self.t[-1]):.6g}"
+        return f"Solution({self.method}, {end}, {self.status.name}, {self.stats}{note})"
+
+
+def _shared(solution):
+    """Another object with the same contents."""
+    other = object.__new__(type(solution))
+    vars(other).update(vars(solution))
+    return other
 
 
 def _derivative(piece, queries):
@@ -125,12 +161,24 @@ class BatchSolution:
     differentiable;
     statuses: how each row ended; reached: the time that each row reached; stats: counts over all rows;
     events: for each row a list of EventRecord in the order in which they occurred, their states those of the row.
+    It is pickled, sent and copied like a Solution. The report of the first row that failed comes along, and those that were
+    made before.
     """
 
     def __init__(self, t, y, statuses, reached, stats: Stats, method: str, events=(), examine=None):
         self._examine = examine
         self.t, self.y, self.statuses, self.reached = t, y, statuses, reached
-        self.stats, self.method, self.events = stats, method, events
+        self.stats, self.method, self.events, self._reports = stats, method, events, {}
+
+    def __getstate__(self):
+        if not self.success:
+            self.report()
+        events = [[record.detached() for record in records] for records in self.events]
+        plain = {"t": detached(self.t), "y": detached(self.y), "events": events}
+        return {**vars(self), **plain, "_examine": None}
+
+    def __copy__(self):
+        return _shared(self)
 
     @property
     def success(self) -> bool:
@@ -163,7 +211,13 @@ class BatchSolution:
         row = (failed[0] if failed else 0) if row is None else row
         if row not in failed:
             raise ValueError(f"row {row} did not fail; those that did: {', '.join(map(str, failed[:20])) or 'none'}")
-        return self._examine(row)
+        if row not in self._reports:
+            if self._examine is None:
+                raise ValueError(
+                    f"the report of row {row} was not made before this solution was copied or sent: ask for report({row}) there"
+                )
+            self._reports[row] = self._examine(row)
+        return self._reports[row]
 
     def check(self) -> BatchSolution:
         """self, or SolveError where a row ended before its time."""

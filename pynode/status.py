@@ -61,6 +61,10 @@ class Status(Enum):
         "of atol, for instance domain=lambda t, y: bool((y > -1e-9).all()), or lower atol",
     )
 
+    def __reduce_ex__(self, protocol):
+        """By its name: the sentences may change from version to version."""
+        return getattr, (Status, self.name)
+
     @property
     def success(self) -> bool:
         """Whether the solve ended where it was meant to."""
@@ -89,6 +93,10 @@ class SolveError(RuntimeError):
         super().__init__(solution.message)
         self.solution = solution
         self.status = solution.status
+
+    def __reduce__(self):
+        # An exception is made again from its message otherwise.
+        return type(self), (self.solution,), vars(self)
 
     def report(self):
         """A page on the cause, with the last steps, the components that dominate the error, and what to try next.

@@ -178,9 +178,9 @@ def test_without_matplotlib_the_plots_are_left_out(csv_file, tmp_path, capsys, m
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     out = ["--out", str(tmp_path / "out")]
     assert main(["train", csv_file, *QUICK, *out]) == 0
-    assert capsys.readouterr().out.count("pip install 'pynode[plot]'") == 1
+    assert capsys.readouterr().out.count("pip install 'torch-stiff-ode[plot]'") == 1
     assert main(["compare", "spiral", "--methods", "tsit5", "--rtol", "1e-3", *out]) == 0
-    assert capsys.readouterr().out.count("pip install 'pynode[plot]'") == 1
+    assert capsys.readouterr().out.count("pip install 'torch-stiff-ode[plot]'") == 1
     assert not list((tmp_path / "out").glob("*.png"))
 
 

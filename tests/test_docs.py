@@ -108,7 +108,7 @@ def test_every_model_has_its_place():
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The built site. A warning of mkdocs, of griffe (docstrings) or of the references between pages ends it."""
-    pytest.importorskip("mkdocs", reason="mkdocs, which builds the documentation, is not installed: pip install 'pynode[docs]'")
+    pytest.importorskip("mkdocs", reason="mkdocs builds the documentation: pip install 'torch-stiff-ode[docs]'")
     folder = tmp_path_factory.mktemp("site")
     # Without --quiet, which would keep the warnings from --strict, too.
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
@@ -125,3 +125,17 @@ def test_the_site_asks_the_network_for_nothing(site):
         assert not EXTERNAL.findall(page.read_text(encoding="utf-8")), named(page.relative_to(site))
     for sheet in site.rglob("*.css"):
         assert not re.search(r"url\([\"']?https?:", sheet.read_text(encoding="utf-8")), sheet.name
+
+
+def test_hints_name_the_distribution_and_its_extras():
+    """Every hint how to install an extra, in the code, the tests and the pages."""
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    own = re.search(r'^name = "(.+)"$', project, re.M)[1]
+    optional = re.search(r"^\[project.optional-dependencies\]\n(.*?)^\[", project, re.M | re.S)[1]
+    extras, found = set(re.findall(r"^(\w+) = \[", optional, re.M)), set()
+    for path in [*PAGES, *(p for part in ("pynode", "examples", "tests") for p in (ROOT / part).rglob("*.py"))]:
+        for name, extra in re.findall(r"pip install '([\w.-]+)\[(\w+)\]'", path.read_text(encoding="utf-8")):
+            assert name in (own, ".") and extra in extras, f"{named(path)}: '{name}[{extra}]'"
+            found.add(extra)
+    assert {"plot", "julia", "scipy", "completion", "examples"} <= found
+    assert {extra for extra in extras if f"`{extra}`" in (DOCS / "index.md").read_text(encoding="utf-8")} == extras

@@ -39,7 +39,7 @@ def test_julia_absent(tmp_path, juliacall):
     assert done.ok, done.err
     error, warning, result = done.out.splitlines()
     assert error.startswith("Julia cannot be used here: ") and "pynode julia install" in error
-    assert ("pip install 'pynode[julia]'" in error) != juliacall
+    assert ("pip install 'torch-stiff-ode[julia]'" in error) != juliacall
     assert warning.startswith("UserWarning <string> Vern9 is Julia's alone. Julia cannot be used here: ")
     assert warning.endswith("The torch engine serves with DP8.")
     assert result.split()[0] == "DP8" and abs(float(result.split()[1]) - 0.36787944) < 1e-5

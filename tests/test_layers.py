@@ -14,10 +14,10 @@ ROOT = Path(pynode.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 # A module imports only from layers to its left; modules of one package may use one another, without a circle.
 ORDER = (
-    "status tree norm stats options problem split surroundings leaves lifetime unbatched twice held evaluation mapping "
-    "sharding field rows constants dense events cascade watch row_watch row_cascade limits solution control algebra methods backends adjoints "
-    "event_times legs row_legs rules functional failure solve_batched solve compat julia doctor check sde reactions records "
-    "nn problems catalogue diagnosis compare train targets cli __main__"
+    "status detached tree norm stats options problem split surroundings leaves lifetime unbatched twice held evaluation "
+    "mapping sharding field rows constants dense events cascade watch row_watch row_cascade limits solution control algebra "
+    "methods backends adjoints event_times legs row_legs rules functional failure solve_batched solve compat julia doctor "
+    "check sde reactions records nn problems catalogue diagnosis compare train targets cli __main__"
 ).split()
 CEILING = 320
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -112,3 +112,22 @@ def test_importing_pynode_is_light():
     code = f"import sys, pynode; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_is_loaded_late_is_there():
+    """In a fresh interpreter: names are listed before they are loaded, and submodules need no import of their own."""
+    code = (
+        "import sys, pynode\n"
+        "assert set(pynode.__all__) | set(pynode._LAZY) <= set(dir(pynode))\n"
+        "assert 'torchdiffeq' in dir(pynode.compat) and 'pynode.sde' not in sys.modules\n"
+        "pynode.compare.compare, pynode.sde.solve_sde, pynode.diagnosis.Diagnosis, pynode.compat.torchdiffeq.odeint\n"
+        "print([name for name in dir(pynode) if not hasattr(pynode, name)])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_names_that_are_not_there_are_errors():
+    for module, name in ((pynode, "sovle"), (pynode.compat, "torchdifeq")):
+        with pytest.raises(AttributeError, match=f"module '{module.__name__}' has no attribute '{name}'"):
+            getattr(module, name)

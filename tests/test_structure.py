@@ -240,7 +240,10 @@ def test_missing_scipy_is_told():
     code = (
         "import sys, torch, pynode\nsys.modules['scipy'] = None\n"
         "try: pynode.solve(lambda t, y: -y, torch.ones(3), [0.0, 1.0], structure='sparse')\n"
+        "except ImportError as error: print(error)\n"
+        "try: pynode.odeint(lambda t, y: -y, torch.ones(3), torch.arange(2.0), method='scipy_solver')\n"
         "except ImportError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
-    assert "sparse and banded Jacobians need SciPy: pip install scipy" in done.stdout
+    assert "sparse and banded Jacobians need SciPy: pip install 'torch-stiff-ode[scipy]'" in done.stdout
+    assert "'scipy_solver' needs SciPy: pip install 'torch-stiff-ode[scipy]'" in done.stdout

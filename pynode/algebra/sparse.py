@@ -15,7 +15,7 @@ def scipy():
         import scipy.sparse.linalg
     except ImportError as error:
         raise ImportError(
-            "sparse and banded Jacobians need SciPy: pip install scipy, or use structure='krylov'"
+            "sparse and banded Jacobians need SciPy: pip install 'torch-stiff-ode[scipy]', or use structure='krylov'"
         ) from error
     return scipy
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .command import finish
 
 COMPLETION = """\
-Print the completions for a shell, by shtab (pip install 'pynode[completion]'). For bash:
+Print the completions for a shell, by shtab (pip install 'torch-stiff-ode[completion]'). For bash:
   pynode completion bash > ~/.local/share/bash-completion/completions/pynode
 For zsh, into a folder of $fpath:
   pynode completion zsh > ~/.zfunc/_pynode
@@ -23,6 +23,8 @@ def _run(arguments, top) -> int:
     try:
         import shtab
     except ImportError:
-        raise OSError("completions are made by shtab, which is not installed: pip install 'pynode[completion]'") from None
+        raise OSError(
+            "completions are made by shtab, which is not installed: pip install 'torch-stiff-ode[completion]'"
+        ) from None
     print(shtab.complete(top, shell=arguments.shell))
     return 0

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import torch
 
 from ..backends import registry as backends
 from ..events import Event
 from ..methods.tableau import RungeKutta
+from ..solution import Solution
 from ..solve import solve
 from .adaptive import FAR
-from .call import EXCLUSIVE, OdeintError
+from .call import EXCLUSIVE, OdeintError, split
 from .methods import ADAMS, ADAPTIVE, EITHER, FIXED, GAUSS, SCIPY, runner, unknown
 
 RENAMED = {
@@ -53,8 +55,20 @@ def solve_by_name(call, name, func, given):
         solution = solve(call.func, call.y0, call.t, method=method, **keywords)
         if not keywords.get("dense"):
             return call.output(solution.y)
-        return lambda t: call.output(solution(t))
+        return Dense(solution, call.shapes)
     return _to_event(call, method, keywords)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A dense solution as torchdiffeq has it: a function of the time. shapes: see Call."""
+
+    solution: Solution
+    shapes: list | None
+
+    def __call__(self, t):
+        joined = self.solution(t)
+        return joined if self.shapes is None else split(joined, self.shapes)
 
 
 def _on_grid(call, keywords):

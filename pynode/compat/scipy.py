@@ -12,8 +12,7 @@ from .call import OdeintError
 
 def integrate(call):
     """States at call.t, (T, *y0.shape), by options['solver'], the name of a method of solve_ivp ('LSODA')."""
-    import scipy.integrate
-
+    solvers = _solvers()
     y0, options = call.y0.detach(), call.options
     if call.event_fn is not None:
         raise AttributeError("scipy_solver has no events: use 'dopri5', or one of pynode's methods")
@@ -40,7 +39,7 @@ def integrate(call):
         found = _no_smaller_than(least, name, rhs, times, start, tolerances, longest)
     else:
         rtol, atol = tolerances
-        solved = scipy.integrate.solve_ivp(
+        solved = solvers.solve_ivp(
             rhs, (times[0], times[-1]), start, t_eval=times, method=name, rtol=rtol, atol=atol, max_step=longest
         )
         if not solved.success:
@@ -49,6 +48,15 @@ def integrate(call):
     if not np.isfinite(found).all():
         raise OdeintError(f"non-finite values in state `y`: {name} of SciPy went on through NaN or infinity that func returned")
     return torch.as_tensor(found.copy()).to(y0).reshape((-1, *y0.shape))
+
+
+def _solvers():
+    """scipy.integrate, imported when first needed; ImportError with the remedy where SciPy is missing."""
+    try:
+        import scipy.integrate
+    except ImportError as error:
+        raise ImportError("'scipy_solver' needs SciPy: pip install 'torch-stiff-ode[scipy]', or use 'fbdf'") from error
+    return scipy.integrate
 
 
 class _Progress:
@@ -75,9 +83,7 @@ def _no_smaller_than(least, name, rhs, times, start, tolerances, longest):
 
     Where the error test asks for a smaller step, the step is tried again with tolerances ten thousand times larger.
     """
-    import scipy.integrate
-
-    solver_class, factor = getattr(scipy.integrate, name), 1.0
+    solver_class, factor = getattr(_solvers(), name), 1.0
     t, y, end, rows = times[0], start, times[-1], [start]
     direction, (rtol, atol) = (1.0 if end > times[0] else -1.0), tolerances
 

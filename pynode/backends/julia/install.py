@@ -81,7 +81,9 @@ def _juliapkg():
         import juliapkg
         from juliapkg.state import STATE
     except ImportError:
-        raise InstallError("juliacall and juliapkg are not installed: pip install 'pynode[julia]', then try again.") from None
+        raise InstallError(
+            "juliacall and juliapkg are not installed: pip install 'torch-stiff-ode[julia]', then try again."
+        ) from None
     except Exception as error:  # it refuses its variables by plain exceptions
         raise InstallError(f"juliapkg cannot be used: {error}.") from error
     if STATE["offline"]:

@@ -87,7 +87,7 @@ def forget() -> bool:
 def locate() -> Location:
     """The Julia that a start would use, in the order of what the user said most explicitly."""
     if importlib.util.find_spec("juliacall") is None:
-        return Location("", problem=f"juliacall is not installed: pip install 'pynode[julia]', then {INSTALL}")
+        return Location("", problem=f"juliacall is not installed: pip install 'torch-stiff-ode[julia]', then {INSTALL}")
     given = {name: os.environ.get(name) for name in PAIR}
     if any(given.values()):
         return _by_variables(given)
