@@ -101,7 +101,7 @@ class Noisy:
 class Still:
     mass = None
 
-    class stats:  # noqa: N801
+    class stats:
         nsolve = 0
 
     def __call__(self, t, y):
