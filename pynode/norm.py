@@ -9,20 +9,28 @@ import torch
 
 # Larger costs accuracy, smaller costs evaluations: on the five reference problems 0.001 takes 15 % longer, 0.1 doubles errors.
 NEWTON = 0.02
+STAGES = 0.25  # of it, in each of several stages that a step solves one after another or together
+# Units in the last place of y: a correction below this is rounding. Rounding does not converge, and a
+# ratio of two such corrections says nothing about Newton's iteration.
+ROUNDING = 10
 
 
 class Tolerance:
     """Root mean square of error / (atol + rtol |y|). Hairer, Norsett & Wanner I, II.4.11.
 
     rtol: float; atol: 0-d or (n,) tensor in units of y. newton: what Newton's iteration may leave, as a fraction
-    of the error allowed in a step (the kappa of Hairer & Wanner II, IV.8.10). finest: what rounding leaves in any case.
+    of the error allowed in a step (the kappa of Hairer & Wanner II, IV.8.10); stages: the same where a step has stages.
+    finest: what rounding leaves where rtol |y| is the tolerance, and so a correction that needs no other. Where atol is
+    the larger part, ``rounding`` measures what rounding leaves.
     """
 
     def __init__(self, rtol: float, atol: torch.Tensor, size: int):
         self.rtol, self.atol, self.size = rtol, atol, size
-        eps = torch.finfo(atol.dtype).eps
-        self.finest = 10 * eps / max(rtol, eps)
+        self.noise = ROUNDING * torch.finfo(atol.dtype).eps
+        # An rtol of hardly more than rounding is no scale of y: then it is atol that asks for something.
+        self.finest = self.noise / rtol if rtol > 4 * self.noise else NEWTON
         self.newton = max(self.finest, NEWTON)
+        self.stages = max(self.finest, STAGES * NEWTON)
 
     def scale(self, y):
         """atol + rtol |y|, (n,), in units of y."""
@@ -40,6 +48,10 @@ class Tolerance:
         """Norm of v, (n,), in units of a scale made beforehand."""
         scaled = v / scale
         return math.sqrt(torch.dot(scaled, scaled).item() / self.size)
+
+    def rounding(self, y, gap, scale):
+        """Norm of what rounding leaves of a correction to y, (n,), which is gap away from where its step began."""
+        return self.noise * self.rms(y.abs() + gap.abs(), scale)
 
 
 class GroupTolerance(Tolerance):
@@ -75,6 +87,9 @@ class RowTolerance(Tolerance):
 
     def rms(self, v, scale):
         return torch.linalg.vector_norm(v / scale, dim=1).to(torch.float64) / math.sqrt(self.size)
+
+    def rounding(self, y, gap, scale):
+        return self.noise * self.norms((y.abs() + gap.abs()) / scale)
 
     def norms(self, scaled):
         """Root mean squares of what is scaled, (..., m, n), as (..., m) on the host: the one copy of a pass."""

@@ -11,11 +11,13 @@ import math
 
 import torch
 
+from ..norm import ROUNDING
 from .newton import Correction, Solve
 from .structure import linearise
 
 MODES = ("check", "solve")
 ITERATIONS = 20
+NEGLIGIBLE = 1e-4  # correction, in units of the tolerance, after which no other is needed
 
 
 def consistent(field, t: float, end: float, flat, atol, rtol: float, mode: str):
@@ -36,6 +38,7 @@ def consistent(field, t: float, end: float, flat, atol, rtol: float, mode: str):
 def _corrected(field, linear, t, span, y, atol, rtol, mode):
     """(consistent y, M - c J factorised there, c), or None where y was only to be checked and passes."""
     c, solver = _settle(field, linear, linear(t, y), y, span)
+    noise = ROUNDING * torch.finfo(y.dtype).eps
     for _ in range(ITERATIONS):
         residual = field.mass.left(field(t, y))
         change = field.mass.right(solver.solve(residual, c))
@@ -48,7 +51,7 @@ def _corrected(field, linear, t, span, y, atol, rtol, mode):
             break
         y = y + change
         solver = linear.factorised(linear(t, y), c)
-        if size < 1e-4:
+        if size <= max(NEGLIGIBLE, float((noise * y.abs() / (atol + rtol * y.abs())).max())):
             return y, solver, c
     raise ValueError(
         "consistent='solve' found no values of the algebraic components that satisfy their equations near y0: give a "

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 
 MAX_ITERATIONS = 4
+UNKNOWN = 1.0  # rate of an iteration that has none: with this one correction never is enough, unless it is rounding
+POOR = 0.99  # rate that is told where the simplified iteration failed, so that its Jacobian is renewed
 THIRD = "third derivatives through a solve need adjoint='direct' and an explicit or Rosenbrock method ('tsit5', 'rodas5p')"
 
 
@@ -23,9 +26,10 @@ class Newton(NamedTuple):
 def simplified_newton(field, t, start, psi, c, solver, scale, tol, kappa, rate, most=MAX_ITERATIONS):
     """Solve M (y - start + psi) = c f(t, y) for y, (n,), M the mass matrix or the identity. Hairer & Wanner II, IV.8.
 
-    solver: M - c J factorised; rate: the convergence rate last seen with it (1 if none), which lets the iteration stop
-    after its first correction (IV.8.10); kappa: the error allowed, as a fraction of the error of the step;
-    most: iterations after which it is given up.
+    solver: M - c J factorised; rate: the convergence rate last seen with it (UNKNOWN if none), which lets the iteration
+    stop after its first correction (IV.8.10); kappa: the error allowed, as a fraction of the error of the step;
+    most: iterations after which it is given up. A correction at the level of rounding ends the iteration, and its rate,
+    which would be that of noise, is not told.
     """
     y, gap, last, stats, mass = start, psi, 0.0, field.stats, field.mass
     for iteration in range(1, most + 1):
@@ -33,14 +37,16 @@ def simplified_newton(field, t, start, psi, c, solver, scale, tol, kappa, rate, 
         change = solver.solve(torch.sub(held, field(t, y), alpha=c), -1.0)
         norm = tol.rms(change, scale)
         stats.nsolve += 1
-        if not norm < 1e30:
-            return Newton(None, change, norm, iteration, 1.0)
+        if not math.isfinite(norm):
+            return Newton(None, change, norm, iteration, UNKNOWN)
         if iteration > 1:
-            rate = norm / last
-            if rate >= 1 or rate ** (most - iteration) / (1 - rate) * norm > kappa:
+            known, rate = rate, norm / last
+            if norm > tol.finest and (rate >= 1 or rate ** (most - iteration) / (1 - rate) * norm > kappa):
+                if norm <= tol.rounding(y, gap, scale):
+                    return Newton(y + change, change, norm, iteration, known)
                 break
         y = y + change
-        if norm == 0 or (rate < 1 and rate / (1 - rate) * norm <= kappa):
+        if norm <= tol.finest or (rate < 1 and rate / (1 - rate) * norm <= kappa):
             return Newton(y, change, norm, iteration, rate)
         gap = gap + change
         last = norm
@@ -63,11 +69,11 @@ def full_newton(field, t, start, psi, c, factorise, scale, tol, kappa, most=30):
         norm = tol.rms(change, scale)
         field.stats.nsolve += 1
         y = y + change
-        if not norm < 1e30:
+        if not math.isfinite(norm):
             break
         if norm <= max(kappa, 1e-5):
-            return Newton(y, change, norm, iteration, 1.0)
-    return Newton(None, change if solver.ok else psi, norm if solver.ok else float("inf"), iteration, 1.0)
+            return Newton(y, change, norm, iteration, POOR)
+    return Newton(None, change if solver.ok else psi, norm if solver.ok else math.inf, iteration, UNKNOWN)
 
 
 def attach(field, t, start, psi, c, solver, y):

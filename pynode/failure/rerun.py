@@ -36,6 +36,9 @@ class WatchedTolerance(Tolerance):
     def rms(self, v, scale):
         return self._kept(v / scale)
 
+    def rounding(self, y, gap, scale):
+        return self.noise * super().rms(y.abs() + gap.abs(), scale)
+
     def _kept(self, scaled):
         if len(scaled) == self.size:  # and not all stages of a step together
             self.vector = scaled

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import torch
 
-from ..algebra.newton import MAX_ITERATIONS, attach, simplified_newton
+from ..algebra.newton import MAX_ITERATIONS, UNKNOWN, attach, simplified_newton
 from ..algebra.structure import linearise
 from ..status import Status
 from .base import Method, Step
@@ -76,7 +76,7 @@ class BDF(KeepsJacobian, Method):
 
     def init(self, field, t, y, f0, h, tol):
         z, past = self.history.start(y, f0, h)
-        return State(z, past, 1, 0, h, linearise(field), None, None, False, None, 0.0, 1.0)
+        return State(z, past, 1, 0, h, linearise(field), None, None, False, None, 0.0, UNKNOWN)
 
     def slim(self, tape):
         """Without the history, which served the dense output."""
@@ -98,13 +98,13 @@ class BDF(KeepsJacobian, Method):
         if differentiable:
             start, start_psi = predicted.detach(), psi.detach()
         scale = tol.scale(start)
-        if c != old_c and SLOW < rate < 1 and not fresh:
+        if c != old_c and SLOW < rate < UNKNOWN and not fresh:
             jac = None
         while True:
             if jac is None:
                 jac, origin, fresh, solver = jacobian(t1, start), (t1, start, scale), True, None
             if solver is None or c != old_c:
-                solver, old_c, rate = jacobian.factorised(jac, c, scale), c, 1.0
+                solver, old_c, rate = jacobian.factorised(jac, c, scale), c, UNKNOWN
                 origin = (*origin[:2], scale)
             found = None
             if solver.ok:

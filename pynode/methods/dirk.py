@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ..algebra.combine import Row, combine
-from ..algebra.newton import attach, full_newton, simplified_newton
+from ..algebra.newton import UNKNOWN, attach, full_newton, simplified_newton
 from ..algebra.structure import linearise
 from ..status import Status
 from .base import OneStep, Step
@@ -23,7 +23,6 @@ from .parking import KeepsJacobian
 
 SLOW = 0.03  # where Newton converges more slowly than this, the next step takes a new Jacobian
 ITERATIONS = 7  # of Newton's method at a stage
-EXACT = 0.25  # of the rest that Newton's iteration may leave in a step of BDF: here it is left in every stage
 KEEP = 1.2  # growth of a step that is not worth a factorisation
 PREDICTING = 3  # slopes from which the next stage is extrapolated: more of them amplify the errors of stiff stages
 _NOTHING = nullcontext()
@@ -34,7 +33,7 @@ class State(NamedTuple):
 
     jac: Jacobian in use, None if there is none; origin: (t, y) at which it was made, and the scale with which solver was;
     fresh: whether that is the start of this step;
-    solver: M - c jac factorised; rate: of Newton's convergence with it, 1 where unknown.
+    solver: M - c jac factorised; rate: of Newton's convergence with it, UNKNOWN where nothing told.
     """
 
     first: torch.Tensor | None
@@ -51,7 +50,7 @@ class State(NamedTuple):
 class Stages(NamedTuple):
     """ks: slopes of all stages (sums of both parts of a split field); ys: their states; first, last: slopes at the ends
     of the step, the last None where it did not come by; rate, iterations: of the slowest stage's Newton iteration, rate
-    infinite where it met NaN; y1: (n,) end of the step, None where an iteration failed."""
+    UNKNOWN where no stage told one and infinite where it met NaN; y1: (n,) end of the step, None where an iteration failed."""
 
     ks: list
     ys: list
@@ -173,7 +172,7 @@ class DIRK(KeepsJacobian, OneStep):
 
     def init(self, field, t, y, f0, h, tol):
         first = None if self.splits(field) else f0
-        return State(first, (1.0, 1.0), linearise(self.implicit_part(field)), None, None, False, None, 0.0, 1.0)
+        return State(first, (1.0, 1.0), linearise(self.implicit_part(field)), None, None, False, None, 0.0, UNKNOWN)
 
     def implicit_part(self, field):
         """The field that is linearised: the implicit part of a split one, in the structure given for the whole."""
@@ -199,7 +198,7 @@ class DIRK(KeepsJacobian, OneStep):
     def step(self, field, t, y, h, state, tol):
         """One step; y: (n,). Newton's iterations synchronise once each, the norm of the error once."""
         c, differentiable = self.gamma * h, torch.is_grad_enabled()
-        solver, rate = (state.solver, state.rate) if state.c == c else (None, 1.0)
+        solver, rate = (state.solver, state.rate) if state.c == c else (None, UNKNOWN)
         jac, origin, fresh = state.jac, state.origin, state.fresh
         start = y.detach() if differentiable else y
         scale = tol.scale(start)
@@ -207,7 +206,7 @@ class DIRK(KeepsJacobian, OneStep):
             if jac is None:
                 jac, origin, fresh, solver = state.jacobian(t, start), (t, start, scale), True, None
             if solver is None:
-                solver, rate = state.jacobian.factorised(jac, c, scale), 1.0
+                solver, rate = state.jacobian.factorised(jac, c, scale), UNKNOWN
                 origin = (*origin[:2], scale)
             stages = self._solve(field, t, y, h, state, solver, scale, tol, rate) if solver.ok else None
             if stages is not None and stages.y1 is not None:
@@ -223,7 +222,7 @@ class DIRK(KeepsJacobian, OneStep):
         tape = stages.ks, stages.ys
         # A rate that this step did not measure is trusted less and less (Hairer & Wanner II, sec. IV.8).
         rate = rate if stages.iterations > 1 else max(rate, 1e-16) ** 0.8
-        used = None if rate > SLOW else jac
+        used = None if SLOW < rate < UNKNOWN else jac
         ended = state._replace(first=stages.last, jac=used, origin=origin, fresh=False, solver=solver, c=c, rate=rate)
         if not self.adaptive:
             return Step(t, h, y, y1, 0.0, 1.0, ended, tape)
@@ -249,7 +248,7 @@ class DIRK(KeepsJacobian, OneStep):
         split = self.splits(field)
         implicit, explicit = field.parts if split else (field, None)
         rows, b, _ = self.rows
-        c, slowest, most = self.gamma * h, 0.0, 0
+        c, rates, most = self.gamma * h, [], 0
         ks, ys, ls = [], [], []
         first = implicit(t, y) if before.first is None else before.first
         known = [] if self.begins_explicitly else [first]
@@ -264,11 +263,13 @@ class DIRK(KeepsJacobian, OneStep):
                     base = combine(base, h, self.rows_explicit[0][i], ls)
                     guess = combine(guess, h, self.rows_explicit[0][i], ls)
                 found = self._newton(implicit, t + node * h, base, guess, c, before, solver, scale, tol, rate)
-                slowest, most = max(slowest, found.rate), max(most, found.iterations)
+                most = max(most, found.iterations)
                 if found.y is None:
                     rate = found.rate if math.isfinite(found.norm) else math.inf
                     return Stages(ks, ys, first, None, rate, most, None)
                 rate = found.rate
+                if rate < UNKNOWN:
+                    rates.append(rate)
                 y1 = found.y
                 if torch.is_grad_enabled():
                     exact = before.jacobian.factorised(before.jacobian(t + node * h, y1), c)
@@ -283,11 +284,11 @@ class DIRK(KeepsJacobian, OneStep):
         if split:
             y1 = combine(y1, h, self.rows_explicit[1], ls)
             ks = [k + x for k, x in zip(ks, ls)]
-        return Stages(ks, ys, first, last, slowest, most, y1)
+        return Stages(ks, ys, first, last, max(rates, default=UNKNOWN), most, y1)
 
     def _newton(self, field, t, base, guess, c, before, solver, scale, tol, rate):
         # Fixed steps are for the formula's own error: there the iteration goes on to what the dtype can tell.
-        kappa, most = (EXACT * tol.newton, ITERATIONS) if self.adaptive else (tol.finest, 4 * ITERATIONS)
+        kappa, most = (tol.stages, ITERATIONS) if self.adaptive else (tol.finest, 4 * ITERATIONS)
         differentiable = torch.is_grad_enabled()
         if differentiable:
             base, guess = base.detach(), guess.detach()

@@ -12,7 +12,7 @@ import torch
 
 from ..algebra.jacobian import Jacobian
 from ..algebra.linear import Factorised
-from ..algebra.newton import attach, full_newton, simplified_newton
+from ..algebra.newton import UNKNOWN, attach, full_newton, simplified_newton
 from ..status import Status
 from .base import OneStep, Step
 from .collocation import RadauIIA
@@ -20,7 +20,6 @@ from .parking import KeepsJacobian
 
 SLOW = 0.03  # where Newton converges more slowly than this, the next step takes a new Jacobian
 ITERATIONS = 7  # of Newton's method
-EXACT = 0.25  # of the rest that Newton's iteration may leave in a step of BDF
 KEEP = 1.2  # growth of a step that is not worth a factorisation
 LARGEST, SMALLEST = 8.0, 0.2  # changes of the step
 _NOTHING = nullcontext()
@@ -130,7 +129,7 @@ class Radau(KeepsJacobian, OneStep):
     def init(self, field, t, y, f0, h, tol):
         # Of a mass matrix f0 is M^+ f, while the error estimate wants f.
         first = f0 if field.mass is None else None
-        return State(first, None, None, True, Jacobian(field), None, None, False, None, 0.0, 1.0)
+        return State(first, None, None, True, Jacobian(field), None, None, False, None, 0.0, UNKNOWN)
 
     def linearised(self, field, t, y, state):
         """(Jacobian that a step from here starts with, state that holds it)."""
@@ -153,19 +152,19 @@ class Radau(KeepsJacobian, OneStep):
         if state.before is not None:
             z, old = state.before
             guess = base + torch.mm(torch.from_numpy(tb.extrapolation(h / old)).to(z), z).view(-1)
-        kappa, most = (EXACT * tol.newton, ITERATIONS) if self.adaptive else (tol.finest, 4 * ITERATIONS)
+        kappa, most = (tol.stages, ITERATIONS) if self.adaptive else (tol.finest, 4 * ITERATIONS)
 
         def factorise(v):
             return self._factorise(field, stages, state.jacobian, t, h, v.view(tb.stages, -1))
 
         jac, origin, fresh = state.jac, state.origin, state.fresh
-        solver, rate = (state.solver, state.rate) if state.h == h else (None, 1.0)
+        solver, rate = (state.solver, state.rate) if state.h == h else (None, UNKNOWN)
         with torch.set_grad_enabled(False) if differentiable else _NOTHING:
             while True:
                 if jac is None:
                     jac, origin, fresh, solver = state.jacobian(t, start), (t, start), True, None
                 if solver is None:
-                    solver, rate = Transformed(tb, jac, h, field.stats, field.mass), 1.0
+                    solver, rate = Transformed(tb, jac, h, field.stats, field.mass), UNKNOWN
                 found = None
                 if solver.ok:
                     psi = guess - base
@@ -184,9 +183,8 @@ class Radau(KeepsJacobian, OneStep):
         if differentiable:
             ys = self._attach(field, stages, state.jacobian, t, y, h, ys)
         y1 = ys[-1] if tb.c[-1] == 1.0 else torch.addmv(y, (ys - y).t(), ending)
-        ended = State(
-            None, (z, h), state.past, False, state.jacobian, None if rate > SLOW else jac, origin, False, solver, h, rate
-        )
+        used = None if SLOW < rate < UNKNOWN else jac
+        ended = State(None, (z, h), state.past, False, state.jacobian, used, origin, False, solver, h, rate)
         if not self.adaptive:
             return Step(t, h, y, y1, 0.0, 1.0, ended, ys)
         with torch.set_grad_enabled(False) if differentiable else _NOTHING:

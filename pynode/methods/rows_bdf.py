@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from ..algebra.newton import MAX_ITERATIONS
+from ..algebra.newton import MAX_ITERATIONS, UNKNOWN
 from .bdf import KEEP, MAX_ORDER, SAFETY, SLOW
 from .rows import Done, tensor
 from .rows_history import HISTORIES
@@ -75,7 +75,7 @@ class BDFRows:
         """History on the grid of the step, prediction, Jacobian and inverse, where a row begins a step to the time at."""
         c = h / self.history.alpha[self.k]
         stale = begins & (c != self.c_inverse)
-        old = begins & (~self.has_jac | (stale & (self.rate > SLOW) & (self.rate < 1) & ~self.fresh))
+        old = begins & (~self.has_jac | (stale & (self.rate > SLOW) & (self.rate < UNKNOWN) & ~self.fresh))
         begins = self._wait(begins, old)
         which = (begins & ((h != self.h) | self.reordered)).nonzero()[0]
         if len(which):
@@ -100,7 +100,7 @@ class BDFRows:
             jac = self.jac.index_select(0, rows)
             inverse = RowInverse(self.minus_eye, jac, tensor(-c[which], parts), self.field.stats).inverse
             self.inverse.index_copy_(0, rows, inverse)
-            self.c_inverse[which], self.rate[which] = c[which], 1.0
+            self.c_inverse[which], self.rate[which] = c[which], UNKNOWN
 
     def _wait(self, begins, old):
         """The rows that begin now. In a large batch those that need a Jacobian wait some passes for one another: the time of
@@ -117,12 +117,21 @@ class BDFRows:
         """End the iteration of the rows that converged, and accept or reject their steps; renew the Jacobian or halve the
         step of those that diverged. moved, norm: of the whole way from the prediction, and of the last change."""
         k, iteration, kappa = self.k, self.iteration, self.tol.newton
-        repeated, finite, active = iteration > 1, norm < 1e30, iteration > 0
+        repeated, finite, active = iteration > 1, np.isfinite(norm), iteration > 0
         if np.count_nonzero(finite) < len(h):  # these rows start from their history again, and nothing of this must reach it
             self.parts.index_fill_(1, tensor((~finite).nonzero()[0], self.parts), 0)
         rate = np.where(repeated, norm / self.last, self.rate)
         left, self.last = rate / (1 - rate) * norm, norm
-        converged = active & finite & ((norm == 0) | ((rate < 1) & (left <= kappa)))
+        converged = active & finite & ((norm <= self.tol.finest) | ((rate < 1) & (left <= kappa)))
+        lost = (active ^ converged).nonzero()[0]
+        if len(lost):
+            i, r = iteration[lost], rate[lost]
+            hopeful = (r < 1) & (left[lost] * r ** (MAX_ITERATIONS - 1 - i) <= kappa) & (i < MAX_ITERATIONS)
+            lost = lost[~(finite[lost] & (hopeful | (i == 1)))]
+        if len(lost):
+            level = self._rounding(lost, norm)
+            converged[level], rate[level] = True, self.rate[level]
+            lost = lost[~converged[lost]]
         ratio = self.history.error_constants(k, h, self.equal) * moved
         accepted = converged & (ratio <= 1)
         rejected = converged ^ accepted
@@ -136,13 +145,8 @@ class BDFRows:
         rate[which] = np.maximum(rate[which], 1e-16) ** 0.8
         self.rate = np.where(converged, rate, self.rate)
         self.iteration = (iteration + active) * ~converged
-        which = (active ^ converged).nonzero()[0]
-        if len(which):
-            i, r = iteration[which], rate[which]
-            hopeful = (r < 1) & (left[which] * r ** (MAX_ITERATIONS - 1 - i) <= kappa) & (i < MAX_ITERATIONS)
-            lost = which[~(finite[which] & (hopeful | (i == 1)))]
-            if len(lost):
-                self._diverged(lost, finite, rejected, factor)
+        if len(lost):
+            self._diverged(lost, finite, rejected, factor)
         self.equal = (self.equal + accepted) * ~rejected
         self.fresh &= ~accepted
         if np.count_nonzero(accepted):
@@ -150,6 +154,12 @@ class BDFRows:
             self._select((accepted & (self.equal > k)).nonzero()[0], h, ratio, iteration, factor)
         polynomial = partial(self.history.polynomial, k, h)
         return Done(accepted, rejected, rejected & ~finite, factor, polynomial, partial(_tape, k, self.parts[0]))
+
+    def _rounding(self, lost, norm):
+        """Those of the rows lost whose last correction is rounding."""
+        rows = tensor(lost, self.parts)
+        y, gap, _, _, reciprocal = self.parts.index_select(1, rows).unbind(0)
+        return lost[norm[lost] <= self.tol.select(rows).rounding(y, gap, 1 / reciprocal)]
 
     def _diverged(self, lost, finite, rejected, factor):
         """Halve the steps of the lost rows whose Jacobian is of this very point, and renew the Jacobian of the others."""

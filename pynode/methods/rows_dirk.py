@@ -11,7 +11,8 @@ from functools import partial
 import numpy as np
 import torch
 
-from .dirk import EXACT, ITERATIONS, KEEP, SLOW
+from ..algebra.newton import POOR, UNKNOWN
+from .dirk import ITERATIONS, KEEP, SLOW
 from .rows import Done, tensor
 from .rows_onestep import OneStepRows, RowInverse, polynomial
 
@@ -25,7 +26,8 @@ class DIRKRows(OneStepRows):
 
     slopes: (m, s, n) of the stages, before them the slope at the start of the step where the first stage is implicit;
     has_first: whether the first of them is that of this step already; stage: in work; iterate, base, iteration, last: of its
-    Newton iteration; slowest, most: rate and iterations of the slowest stage so far; full: a new Jacobian for every iterate.
+    Newton iteration; slowest, most: rate (-1 where none was told) and iterations of the slowest stage so far; full: a new
+    Jacobian for every iterate.
     """
 
     def __init__(self, method, field, y, f0, h, tol):
@@ -48,7 +50,7 @@ class DIRKRows(OneStepRows):
         self.has_jac, self.fresh, self.full = (np.zeros(m, dtype=bool) for _ in range(3))
         self.c_inverse, self.rate, self.last, self.slowest = np.full(m, np.nan), np.ones(m), np.zeros(m), np.zeros(m)
         # Fixed steps are for the formula's own error: there the iteration goes on to what the dtype can tell.
-        self.kappa, self.limit = (EXACT * tol.newton, ITERATIONS) if method.adaptive else (tol.finest, 4 * ITERATIONS)
+        self.kappa, self.limit = (tol.stages, ITERATIONS) if method.adaptive else (tol.finest, 4 * ITERATIONS)
 
     def select(self, keep):
         """Leave rows out."""
@@ -94,7 +96,7 @@ class DIRKRows(OneStepRows):
         ended = converged & (self.stage == len(self.nodes) - 1)
         self.stage = np.where(ended | diverged, self.beginning, self.stage + converged)
         self.iteration[converged | diverged] = 0
-        return self._judge_all(h, ended, diverged, ~(norm < 1e30))
+        return self._judge_all(h, ended, diverged, ~np.isfinite(norm))
 
     def _begin(self, which, t, h):
         """Slope at the start, Jacobian and inverse of the rows that begin a step."""
@@ -108,7 +110,7 @@ class DIRKRows(OneStepRows):
             self._set_slopes(unknown, 0, first)
             self.has_first[unknown] = True
         self.scale = self.tol.scale(self.y)
-        self.slowest[which], self.most[which] = 0.0, 0
+        self.slowest[which], self.most[which] = -1.0, 0
         c = self.method.gamma * h
         without = which[~self.has_jac[which]]
         if len(without):
@@ -140,26 +142,34 @@ class DIRKRows(OneStepRows):
             index = tensor(which, self.y)
             jac = self.jac.index_select(0, index)
             self.inverse.index_copy_(0, index, RowInverse(self.eye, jac, tensor(c[which], self.y), self.field.stats).inverse)
-            self.c_inverse[which], self.rate[which] = c[which], 1.0
+            self.c_inverse[which], self.rate[which] = c[which], UNKNOWN
 
     def _look(self, norm):
         """(converged, diverged) of every row's iteration, as algebra/newton.simplified_newton; keeps rates and counts."""
         iteration = self.iteration
-        repeated, finite = iteration > 1, norm < 1e30
+        repeated, finite, finest = iteration > 1, np.isfinite(norm), norm <= self.tol.finest
         with np.errstate(all="ignore"):
             rate = np.where(repeated, norm / self.last, self.rate)
             rest = norm / (1 - rate)
-            diverged = ~finite | (repeated & ((rate >= 1) | (rate ** (self.limit - iteration) * rest > self.kappa)))
-            converged = ~diverged & ((norm == 0) | ((rate < 1) & (rate * rest <= self.kappa)))
+            hopeless = (rate >= 1) | (rate ** (self.limit - iteration) * rest > self.kappa)
+            diverged = ~finite | (repeated & ~finest & hopeless)
+            converged = ~diverged & (finest | ((rate < 1) & (rate * rest <= self.kappa)))
         diverged = diverged | (~converged & (iteration == self.limit))
+        which = np.flatnonzero(diverged & finite)
+        if len(which):
+            index = tensor(which, self.y)
+            y, base, scale = (x.index_select(0, index) for x in (self.iterate, self.base, self.scale))
+            which = which[norm[which] <= self.tol.select(index).rounding(y, y - base, scale)]
+            converged[which], diverged[which], rate[which] = True, False, self.rate[which]
         if self.full.any():
             # Newton's full iteration converges quadratically: what is left is the square of the last correction.
             near = finite & (norm <= max(self.kappa, 1e-5))
             converged = np.where(self.full, near, converged)
             diverged = np.where(self.full, ~near & (~finite | (iteration >= FULL)), diverged)
-            rate = np.where(self.full, 1.0, rate)
+            rate = np.where(self.full, POOR, rate)
         self.rate, self.last = np.where(converged, rate, self.rate), norm
-        self.slowest = np.where(converged, np.maximum(self.slowest, rate), self.slowest)
+        told = converged & (rate < UNKNOWN)
+        self.slowest = np.where(told, np.maximum(self.slowest, rate), self.slowest)
         self.most = np.maximum(self.most, iteration)
         return converged, diverged
 
@@ -209,8 +219,9 @@ class DIRKRows(OneStepRows):
         """The Jacobian is kept where it served well."""
         # A rate that this step did not measure is trusted less and less (Hairer & Wanner II, sec. IV.8).
         rate = np.where(self.most > 1, self.slowest, np.maximum(self.slowest, 1e-16) ** 0.8)
+        rate = np.where(self.slowest < 0, UNKNOWN, rate)
         self.rate = np.where(accepted, rate, self.rate)
-        self.has_jac &= ~(accepted & (rate > SLOW))
+        self.has_jac &= ~(accepted & (rate > SLOW) & (rate < UNKNOWN))
         self.fresh &= ~accepted
         self.has_first &= ~accepted
 
