@@ -70,14 +70,23 @@ def first_step(field, t0: float, t1: float, y0, f0, order: int, tol, longest: fl
     """
     span = abs(t1 - t0)
     scale = tol.scale(y0)
-    d0, d1 = tol.rms(y0, scale), tol.rms(f0, scale)
-    h0 = 0.01 * d0 / d1 if d0 > 1e-5 and 1e-5 < d1 < math.inf else 1e-6
+    d0, d1 = tol.rms(y0, scale), tol.rms(f0, tol.known(scale))
+    if d0 > 1e-5 and 1e-5 < d1 < math.inf:
+        h0 = 0.01 * d0 / d1
+    else:
+        h0 = from_zero(span, d1)
     h0 = min(h0, span, longest)
     direction = 1.0 if t1 > t0 else -1.0
-    f1 = field.slope(t0 + direction * h0, y0 + direction * h0 * f0)
-    d2 = tol.rms(f1 - f0, scale) / h0
+    y1 = y0 + direction * h0 * f0
+    f1 = field.slope(t0 + direction * h0, y1)
+    d2 = tol.rms(f1 - f0, tol.known(tol.grown(scale, y1))) / h0
     largest = max(d1, d2)
     if not math.isfinite(largest):
         return min(h0, 1e-3 * h0 + 1e-12 * span)
-    h1 = max(1e-6, h0 * 1e-3) if largest <= 1e-15 else (0.01 / largest) ** (1 / order)
+    h1 = max(from_zero(span, 0.0), h0 * 1e-3) if largest <= 1e-15 else (0.01 / largest) ** (1 / order)
     return min(100 * h0, h1, span, longest)
+
+
+def from_zero(span, d1):
+    """h0 where y is zero or does not move: a part of a short span, and no more than 1e4 tolerances of the way, d1 h0."""
+    return 1e-6 * min(1.0, span, 1e10 / d1 if 0 < d1 < math.inf else 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -21,7 +22,7 @@ class Tolerance:
     rtol: float; atol: 0-d or (n,) tensor in units of y. newton: what Newton's iteration may leave, as a fraction
     of the error allowed in a step (the kappa of Hairer & Wanner II, IV.8.10); stages: the same where a step has stages.
     finest: what rounding leaves where rtol |y| is the tolerance, and so a correction that needs no other. Where atol is
-    the larger part, ``rounding`` measures what rounding leaves.
+    the larger part, ``rounding`` measures what rounding leaves. bare: whether a component has no atol (options.py).
     """
 
     def __init__(self, rtol: float, atol: torch.Tensor, size: int):
@@ -31,10 +32,20 @@ class Tolerance:
         self.finest = self.noise / rtol if rtol > 4 * self.noise else NEWTON
         self.newton = max(self.finest, NEWTON)
         self.stages = max(self.finest, STAGES * NEWTON)
+        self.bare = bool((atol <= torch.finfo(atol.dtype).tiny).any())
 
     def scale(self, y):
         """atol + rtol |y|, (n,), in units of y."""
         return torch.add(self.atol, y.abs(), alpha=self.rtol)
+
+    def grown(self, scale, y):
+        """The scale, (n,), or that of y where it is larger: at zero a component without atol has none."""
+        return torch.maximum(scale, self.rtol * y.abs()) if self.bare else scale
+
+    def known(self, scale):
+        """The scale, (n,), infinite where there is none."""
+        tiny = torch.finfo(scale.dtype).tiny
+        return torch.where(scale <= tiny, torch.inf, scale) if self.bare else scale
 
     def ratio(self, error, y, y1) -> float:
         """Norm of error, (n,), scaled by the larger of |y| and |y1|: at most 1 where the step is good enough.
@@ -98,4 +109,8 @@ class RowTolerance(Tolerance):
 
     def select(self, keep):
         """The norm of the rows in keep."""
-        return RowTolerance(self.rtol, self.atol[keep] if self.atol.dim() == 2 else self.atol, self.size)
+        if self.atol.dim() < 2:
+            return self
+        found = copy.copy(self)
+        found.atol = self.atol[keep]
+        return found

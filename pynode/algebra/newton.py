@@ -35,6 +35,7 @@ def simplified_newton(field, t, start, psi, c, solver, scale, tol, kappa, rate, 
     for iteration in range(1, most + 1):
         held = gap if mass is None else mass.times(gap)  # gap = psi + (y - start)
         change = solver.solve(torch.sub(held, field(t, y), alpha=c), -1.0)
+        scale = tol.grown(scale, y + change) if tol.bare else scale
         norm = tol.rms(change, scale)
         stats.nsolve += 1
         if not math.isfinite(norm):
@@ -66,9 +67,10 @@ def full_newton(field, t, start, psi, c, factorise, scale, tol, kappa, most=30):
         gap = psi + (y - start)
         held = gap if field.mass is None else field.mass.times(gap)
         change = solver.solve(torch.sub(held, field(t, y), alpha=c), -1.0)
+        y = y + change
+        scale = tol.grown(scale, y)
         norm = tol.rms(change, scale)
         field.stats.nsolve += 1
-        y = y + change
         if not math.isfinite(norm):
             break
         if norm <= max(kappa, 1e-5):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 
 import torch
@@ -14,7 +15,7 @@ from ..norm import Tolerance
 from ..status import RejectStep, Status
 from .recording import Recording
 
-SMALLEST = 1e-40  # of the span: a step at t = 0, where rounding sets no limit, is not a step below it
+SMALLEST = 1e-40  # of the first step: at t = 0, where rounding sets no limit, a step below it is none
 _HISTORY = 32  # attempted steps kept for the report of a failure
 
 
@@ -70,15 +71,14 @@ def _march(field, method, path, times, options, tol, h, dense, slopes, watch, li
     direction = 1.0 if end > t else -1.0
     stats, history = field.stats, deque(maxlen=_HISTORY)
     max_nfe = options.max_nfe if options.max_nfe is not None else math.inf
-    stops = [s for s in options.tstops if direction * (s - t) > 0 and direction * (end - s) > 0]
-    stops = deque([*sorted(stops, key=lambda s: direction * s), end])
+    least = max(SMALLEST * abs(h), sys.float_info.min)
+    stops = _stops(options.tstops, t, end, least)
     state = method.init(field, t, y, path.f0, h, tol)
     # Of the whole solve, of which this may be one leg of many.
     position, attempts = 1, stats.accepted + stats.rejected
     # A step that ends this near to a stop, in steps, is stretched to it.
     fixed = options.step_size is not None
     slack = 1e-9 if fixed else 1e-3
-    least = SMALLEST * abs(end - t)
     if field.compiled is not None:
         field.compiled.towards(stops[0], slack, options.max_step)
     while True:
@@ -158,6 +158,15 @@ def _march(field, method, path, times, options, tol, h, dense, slopes, watch, li
             h = direction * options.max_step
     path.attempts = [Attempt(*attempt) for attempt in history]
     path.hits = [] if watch is None else watch.hits
+
+
+def _stops(given, t, end, least):
+    """The stops between t and the end, in order and then the end; of two nearer than a step can be it is the later one."""
+    direction, stops = 1.0 if end > t else -1.0, deque([end])
+    for stop in sorted(given, key=lambda s: -direction * s):
+        if direction * (stops[0] - stop) > least and direction * (stop - t) > least:
+            stops.appendleft(stop)
+    return stops
 
 
 def _outputs(path, step, times, t, y, coefficients, slopes):

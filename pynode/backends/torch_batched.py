@@ -8,6 +8,7 @@ finished rows out.
 from __future__ import annotations
 
 import math
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -71,7 +72,7 @@ class Clock:
         self.due = self.times[self.place, self.index]
         self.accepted, self.rejected = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
         self.limit = max_steps - spans.attempts
-        self.least = SMALLEST * np.abs(self.end - self.t)
+        self.least = np.maximum(SMALLEST * np.abs(self.h), sys.float_info.min)
         if len(self.stops):
             self.stop = self.stop.copy()
             self.pass_stops(self.index)
@@ -93,10 +94,11 @@ class Clock:
 
     def pass_stops(self, which):
         """The next stop of the rows in which: the first of the common ones that lies before their ends, or the end."""
-        t, forward, count = self.t[which], self.direction[which] > 0, len(self.stops)
+        forward, least, count = self.direction[which] > 0, self.least[which], len(self.stops)
+        t = self.t[which] + self.direction[which] * least  # the nearest that a step can end at
         place = np.where(forward, np.searchsorted(self.stops, t, "right"), np.searchsorted(self.stops, t, "left") - 1)
         ahead = self.stops[np.clip(place, 0, count - 1)]
-        inside = (place >= 0) & (place < count) & (self.direction[which] * (ahead - self.end[which]) < 0)
+        inside = (place >= 0) & (place < count) & (self.direction[which] * (self.end[which] - ahead) > least)
         self.stop[which] = np.where(inside, ahead, self.end[which])
 
     def pass_outputs(self, which):
@@ -109,14 +111,18 @@ class Clock:
 def first_steps(field, t, end, y, f0, order, tol, longest):
     """|h| of every row's first step, (m,). Hairer, Norsett & Wanner I, sec. II.4, as control.first_step."""
     scale = tol.scale(y)
-    d0, d1 = tol.rms(y, scale), tol.rms(f0, scale)
+    d0, d1 = tol.rms(y, scale), tol.rms(f0, tol.known(scale))
     span = (end - t).abs()
-    h0 = torch.where((d0 > 1e-5) & (d1 > 1e-5), 0.01 * d0 / d1, torch.full_like(d0, 1e-6)).to(span.dtype)
+    moving = (d1 > 0) & (d1 < math.inf)
+    little = 1e-6 * torch.where(moving, 1e10 / d1, 1.0).clamp(max=1.0).minimum(span)  # control.from_zero
+    h0 = torch.where((d0 > 1e-5) & (d1 > 1e-5) & (d1 < math.inf), 0.01 * d0 / d1, little).to(span.dtype)
     h0 = torch.minimum(h0, span).clamp(max=longest)
     step = (torch.sign(end - t) * h0).unsqueeze(1).to(y.dtype)
-    d2 = tol.rms(field(t + step.squeeze(1).to(t.dtype), y + step * f0) - f0, scale) / h0
+    y1 = y + step * f0
+    d2 = tol.rms(field(t + step.squeeze(1).to(t.dtype), y1) - f0, tol.known(tol.grown(scale, y1))) / h0
     largest = torch.maximum(d1, d2)
-    h1 = torch.where(largest <= 1e-15, (h0 * 1e-3).clamp(min=1e-6), (0.01 / largest) ** (1 / order))
+    still = torch.maximum(h0 * 1e-3, 1e-6 * span.clamp(max=1.0))
+    h1 = torch.where(largest <= 1e-15, still, (0.01 / largest) ** (1 / order))
     h = torch.minimum(torch.minimum(100 * h0, h1), span).clamp(max=longest)
     return torch.where(torch.isfinite(h), h, 1e-3 * h0 + 1e-12 * span)
 

@@ -89,6 +89,8 @@ class BDF(KeepsJacobian, Method):
         z, past, k, equal, old_h, jacobian, jac, origin, fresh, solver, old_c, rate = state
         change = None
         if h != old_h:
+            if abs(h) > form.largest * abs(old_h):
+                k = int(form.trusted(k, h / old_h, tol.finest))
             z, past, change = form.rescale(z, past, k, h / old_h)
             equal = 0
         c, t1 = h / form.leading(past, k, h), t + h

@@ -93,6 +93,13 @@ class DifferenceHistory(_History):
     alpha = [(1 - kappa) * gamma for kappa, gamma in zip(_kappa, _GAMMA)]
     error = [kappa * gamma + 1 / (k + 1) for k, (kappa, gamma) in enumerate(zip(_kappa, _GAMMA))]
 
+    def trusted(self, k, ratio, finest):
+        """The highest order up to k of a step ratio times the last one, arrays or numbers. Beyond the growth that the
+        method chooses itself, as where a stop cut the last step to almost nothing, the rounding of the history grows
+        like ratio^order; finest: that rounding, as a part of the tolerance."""
+        allowed = np.floor(-np.log(finest) / np.log(np.maximum(ratio, self.largest)))
+        return np.where(ratio > self.largest, np.clip(allowed, 1, k), k).astype(int)
+
     def start(self, y, f0, h):
         return torch.cat((torch.stack((y, h * f0)), y.new_zeros((self.rows - 2, len(y))))), ()
 
@@ -175,6 +182,10 @@ class ValueHistory(_History):
 
     rows = MAX_ORDER + 2
     alpha = _GAMMA
+
+    def trusted(self, k, ratio, finest):
+        """Of one short step among longer ones the rounding grows like the ratio, at any order."""
+        return np.where((ratio > self.largest) & (ratio * finest > 1), 1, k).astype(int)
 
     def start(self, y, f0, h):
         return torch.cat((torch.stack((y, y - h * f0)), y.new_zeros((self.rows - 2, len(y))))), (0.0, h)

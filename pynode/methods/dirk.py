@@ -198,6 +198,8 @@ class DIRK(KeepsJacobian, OneStep):
     def step(self, field, t, y, h, state, tol):
         """One step; y: (n,). Newton's iterations synchronise once each, the norm of the error once."""
         c, differentiable = self.gamma * h, torch.is_grad_enabled()
+        if state.first is not None and field.mass is None and self._drowned(h, state.c, tol):
+            state = state._replace(first=None)
         solver, rate = (state.solver, state.rate) if state.c == c else (None, UNKNOWN)
         jac, origin, fresh = state.jac, state.origin, state.fresh
         start = y.detach() if differentiable else y
@@ -242,6 +244,12 @@ class DIRK(KeepsJacobian, OneStep):
         if ratio > 1.0:
             return Step(t, h, y, y1, ratio, factor, kept)
         return Step.failed(t, h, factor, kept)
+
+    @staticmethod
+    def _drowned(h, c, tol):
+        """Whether a slope that a step has left, whose diagonal was c, is too coarse for one of h: (Y - base) / c has the
+        rounding of y over c, as where a stop cut the step before to almost nothing."""
+        return abs(h) * tol.finest > abs(c) > 0
 
     def _solve(self, field, t, y, h, before, solver, scale, tol, rate):
         """All stages of one step; y1 is None where Newton's iteration failed."""

@@ -34,7 +34,7 @@ class BDFRows:
         self.field, self.tol = field, tol
         m, n = y.shape
         self.history = HISTORIES[type(method.history)](method.history, y, f0, h)
-        self.largest = method.history.largest
+        self.form, self.largest = method.history, method.history.largest
         self.k, self.equal, self.iteration = (np.full(m, value) for value in (1, 0, 0))
         self.has_jac, self.fresh, self.reordered = np.zeros((3, m), dtype=bool)
         self.h, self.c_inverse, self.rate, self.last = h, np.full(m, np.nan), np.ones(m), np.ones(m)
@@ -68,11 +68,15 @@ class BDFRows:
             torch.bmm(self.inverse, residual.unsqueeze(2), out=change.unsqueeze(2))
             self.field.stats.nsolve += len(h)
             self.parts[:3].add_(change)
+            if self.tol.bare:
+                reciprocal.copy_(1 / self.tol.grown(1 / reciprocal, y))
             moved, norm = self.tol.norms(self.parts[2:4] * reciprocal)
             return self._judge(h, moved, norm)
 
     def _begin(self, at, h, begins):
         """History on the grid of the step, prediction, Jacobian and inverse, where a row begins a step to the time at."""
+        if np.count_nonzero(begins & (np.abs(h) > self.largest * np.abs(self.h))):
+            self.k = np.where(begins, self.form.trusted(self.k, h / self.h, self.tol.finest), self.k)
         c = h / self.history.alpha[self.k]
         stale = begins & (c != self.c_inverse)
         old = begins & (~self.has_jac | (stale & (self.rate > SLOW) & (self.rate < UNKNOWN) & ~self.fresh))

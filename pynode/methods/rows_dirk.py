@@ -84,8 +84,9 @@ class DIRKRows(OneStepRows):
         slope = self.field(self.times(at, h)[0], self.iterate)
         change = RowInverse.apply(self.inverse, torch.addcmul(self.base - self.iterate, c, slope))
         self.field.stats.nsolve += len(h)
-        norm = self.tol.norms(change / self.scale)
         self.iterate = self.iterate + change
+        self.scale = self.tol.grown(self.scale, self.iterate)
+        norm = self.tol.norms(change / self.scale)
         converged, diverged = self._look(norm)
         which = np.flatnonzero(converged)
         if len(which):
@@ -104,10 +105,11 @@ class DIRKRows(OneStepRows):
         if len(unknown):
             index = tensor(unknown, self.y)
             if self.method.stiffly_accurate:
-                first = self.slopes[:, -1].index_select(0, index)
+                self._set_slopes(unknown, 0, self.slopes[:, -1].index_select(0, index))
+                coarse = np.abs(h[unknown]) * self.tol.finest > np.abs(self.c_inverse[unknown])  # see dirk._drowned
+                self._evaluate_first(unknown[coarse], t)
             else:
-                first = self.field.select(index)(self.times(t[unknown], h)[0], self.y.index_select(0, index))
-            self._set_slopes(unknown, 0, first)
+                self._evaluate_first(unknown, t)
             self.has_first[unknown] = True
         self.scale = self.tol.scale(self.y)
         self.slowest[which], self.most[which] = -1.0, 0
@@ -116,6 +118,12 @@ class DIRKRows(OneStepRows):
         if len(without):
             self._linearise(without, t, self.y)
         self._invert(which[c[which] != self.c_inverse[which]], c)
+
+    def _evaluate_first(self, which, t):
+        if len(which):
+            index = tensor(which, self.y)
+            times = self.times(t[which], t)[0]
+            self._set_slopes(which, 0, self.field.select(index)(times, self.y.index_select(0, index)))
 
     def _set_slopes(self, which, place, slopes):
         """Into the rows in which, at a place or their own places."""

@@ -1,0 +1,73 @@
+"""First steps and stops: as short as floating point allows, repeated, and beside one another."""
+
+import math
+
+import pytest
+import torch
+
+from pynode import SolveError, solve
+
+METHODS = ("Rodas5P", "QNDF", "FBDF", "ABDF2", "RadauIIA5", "AdamsPECE", "KenCarp4", "Kvaerno5", "Tsit5", "auto")
+BATCHED = ("Rodas5P", "QNDF", "FBDF", "KenCarp4", "Kvaerno5", "Tsit5")
+RUNS = [(method, False) for method in METHODS] + [(method, True) for method in BATCHED]
+
+
+def decay(method, batched, span=(0.0, 1.0), **options):
+    y0 = torch.ones(1, 1, dtype=torch.float64)
+    return float(solve(lambda t, y: -y, y0, span, method=method, batched=batched, **options).y[-1, 0, 0])
+
+
+@pytest.mark.parametrize(("method", "batched"), RUNS)
+@pytest.mark.parametrize("stops", [[0.5, 0.5], [5e-324], [5e-324, 1e-310, 0.5], [0.5, 0.5 + 2e-16], [0.5, 0.5 + 1e-12]])
+def test_stops_that_repeat_or_hardly_differ(method, batched, stops):
+    assert decay(method, batched, tstops=stops) == pytest.approx(math.exp(-1), rel=1e-4)
+
+
+@pytest.mark.parametrize(("method", "batched"), RUNS)
+def test_stops_backward_in_time_to_zero(method, batched):
+    found = decay(method, batched, (1.0, 0.0), tstops=[5e-324, 0.5, 0.5])
+    assert found == pytest.approx(math.exp(1), rel=1e-4)
+
+
+@pytest.mark.parametrize(("method", "batched"), RUNS)
+@pytest.mark.parametrize("start", [1.0, -50.0, 1.7e9])
+def test_a_span_of_one_unit_in_the_last_place(method, batched, start):
+    assert decay(method, batched, (start, math.nextafter(start, math.inf))) == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("method", "batched"), RUNS)
+@pytest.mark.parametrize(("y0", "t0"), [(6.9e-14, 50.0), (1e-6, 1.7e9)])
+def test_a_first_step_below_the_resolution_of_the_start(method, batched, y0, t0):
+    start = torch.full((1, 1), y0, dtype=torch.float64)
+    found = solve(lambda t, y: 10 - y, start, (t0, t0 + 1), method=method, batched=batched).y[-1]
+    assert float(found) == pytest.approx(10 - (10 - y0) * math.exp(-1), rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["KenCarp4", "RadauIIA5", "QNDF", "auto"])
+def test_after_jumps(method):
+    def pulses(t, y):
+        return -y + 10 * (((t > 1) & (t < 1.5)) | ((t > 50) & (t < 50.5))).to(y)
+
+    jumps = [1, 1.5, 50, 50.5]
+    found = float(solve(pulses, torch.zeros(1).double(), (0.0, 51.5), method=method, jumps=jumps).y[-1])
+    assert found == pytest.approx(10 * (1 - math.exp(-0.5)) * math.exp(-1), rel=1e-4)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_slope_of_a_tiny_step_is_made_anew(batched):
+    """The slope that a step of 1e-12 leaves has rounding of 1e-4: the next step must not begin with it."""
+    def f(t, y):
+        return torch.cat((y[..., 1:] - y[..., :1], -50 * (y[..., 1:] - torch.cos(torch.as_tensor(t)).reshape(-1, 1))), -1)
+
+    tight, y0 = {"rtol": 1e-8, "atol": 1e-10}, torch.ones(1, 2, dtype=torch.float64)
+    plain, stopped = (
+        solve(f, y0, (0.0, 2.0), method="Kvaerno5", batched=batched, tstops=stops, **tight).y[-1, 0, 0]
+        for stops in ([1.0], [1.0, 1.0 + 1e-12])
+    )
+    assert abs(float(plain - stopped)) < 5e-9
+
+
+def test_a_solve_that_cannot_go_on_at_zero_ends():
+    """At t = 0 no rounding bounds the steps: they end at a small part of the first one."""
+    with pytest.raises(SolveError, match="NaN"):
+        solve(lambda t, y: y / t * float("nan") if t > 0 else 0 * y, torch.ones(1).double(), (0.0, 1.0), method="Tsit5")
