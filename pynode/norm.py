@@ -32,7 +32,7 @@ class Tolerance:
         self.finest = self.noise / rtol if rtol > 4 * self.noise else NEWTON
         self.newton = max(self.finest, NEWTON)
         self.stages = max(self.finest, STAGES * NEWTON)
-        self.bare = bool((atol <= torch.finfo(atol.dtype).tiny).any())
+        self.bare = bool((atol.detach().double().cpu().numpy() <= torch.finfo(atol.dtype).tiny).any())
 
     def scale(self, y):
         """atol + rtol |y|, (n,), in units of y."""

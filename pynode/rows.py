@@ -7,6 +7,7 @@ from contextlib import nullcontext
 
 import torch
 
+from .differences import finite, repaired, repaired_slope
 from .evaluation import RandomState, Reuse, check_graph, check_same
 from .field import called_first, wrong_dtype
 from .held import Held
@@ -146,7 +147,20 @@ class RowField:
         return self._differentiated(t, y, which, False)[0]
 
     def _differentiated(self, t, y, which, moving, graph=False):
-        """(df/dy, df/dt) of the rows in which, from one backward pass over as many copies of a row as it has states."""
+        """(df/dy, df/dt) of the rows in which; infinite entries where they start are differences (differences.py)."""
+        jac, slope = self._pulled(t, y, which, moving, graph)
+        good = finite(jac)
+        if good and (slope is None or finite(slope)):
+            return jac, slope
+        part, t, y = self.select(which), t.detach()[which], y.detach()[which]
+        if not good:
+            jac = repaired(lambda moved: part.at(t, moved), y, jac)
+        if moving and slope is not None:
+            slope = repaired_slope(lambda moved: part.at(moved, y), t, y, slope)
+        return jac, slope
+
+    def _pulled(self, t, y, which, moving, graph):
+        """The same from one backward pass over as many copies of a row as it has states."""
         m, n = len(which), y.shape[1]
         self.stats.njac += m
         with torch.inference_mode(False), torch.enable_grad():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ..differences import repaired_entries, repaired_slope
 from .colouring import colour_columns
 from .jacobian import time_derivative
 from .products import Products
@@ -61,16 +62,21 @@ class CompressedJacobian:
 
     def __init__(self, field, structure):
         self.field, self.structure = field, structure
-        self.stats = field.stats
+        self.stats, self._start = field.stats, None
 
     def __call__(self, t: float, y):
-        """(plan, entries) of df/dy at (t, y)."""
+        """(plan, entries) of df/dy at (t, y). Where a solve starts differences stand for entries that are not finite."""
         self.stats.njac += 1
         plan = self.structure.plan(self.field, t, y)
         values, lacking = plan.entries(self.field, t, y)
         if lacking is not None:
             plan = self.structure.extended(self.field, t, y, lacking)
             values, _ = plan.entries(self.field, t, y)
+        self._start = t if self._start is None else self._start
+        if t == self._start and not np.isfinite(values).all():
+            time = torch.full((), t, dtype=self.field.dtype, device=self.field.device)
+            pattern = plan.pattern
+            values = repaired_entries(lambda moved: self.field.at(time, moved), y, values, pattern.rows, pattern.cols)
         return plan, values
 
     def with_time(self, t: float, y, graph=False):
@@ -83,7 +89,11 @@ class CompressedJacobian:
         with torch.inference_mode(False), torch.enable_grad():
             time = torch.full((), t, dtype=self.field.dtype, device=self.field.device)
             slope = time_derivative(self.field, time, y.detach().clone(), False)
-        return self(t, y), slope
+        jac = self(t, y)
+        if slope is not None and t == self._start:
+            y = y.detach()
+            slope = repaired_slope(lambda moved: self.field.at(moved, y), time, y, slope)
+        return jac, slope
 
     def factorised(self, jac, c: float, scale=None):
         """M - c J ready for solves."""

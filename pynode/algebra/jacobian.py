@@ -7,6 +7,7 @@ from functools import cached_property
 
 import torch
 
+from ..differences import finite, repaired, repaired_slope
 from ..leaves import own_leaf
 from ..status import RejectStep
 from ..twice import Twice, pull, twice
@@ -19,11 +20,13 @@ class Jacobian:
     Reverse mode evaluates f on n copies of the state and pulls the unit vectors back in one pass where f broadcasts over a
     leading dimension (tried on rows that differ, at two times, since at one of them terms may vanish), and
     otherwise pulls n vectors back through one evaluation.
+
+    Entries that are not finite at the first point asked for, where a solve starts, are differences of f.
     """
 
     def __init__(self, field):
         self.field = field
-        self._broadcasts, self._tried, self._twice = None, [], False
+        self._broadcasts, self._tried, self._twice, self._start = None, [], False, None
 
     @cached_property
     def _eye(self):
@@ -48,6 +51,19 @@ class Jacobian:
 
         graph: leave both differentiable in y and in the parameters.
         """
+        jac, slope = self._with_time(t, y, want_time, graph)
+        self._start = t if self._start is None else self._start
+        if t != self._start:
+            return jac, slope
+        time = torch.full((), t, dtype=self.field.dtype, device=self.field.device)
+        if not finite(jac):
+            jac = repaired(lambda moved: self.field.at(time, moved), y, jac)
+        if slope is not None and not finite(slope):
+            y = y.detach()
+            slope = repaired_slope(lambda moved: self.field.at(moved, y), time, y, slope)
+        return jac, slope
+
+    def _with_time(self, t, y, want_time, graph):
         field, n = self.field, self.field.size
         field.stats.njac += 1
         with torch.inference_mode(False), torch.enable_grad():
