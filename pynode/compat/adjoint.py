@@ -6,6 +6,7 @@ Chen, Rubanova, Bettencourt & Duvenaud, Neural ordinary differential equations, 
 from __future__ import annotations
 
 import warnings
+from contextlib import nullcontext
 
 import torch
 
@@ -14,6 +15,7 @@ from ..leaves import leaves_of
 from ..lifetime import unhooked
 from ..sharding import check_sharding
 from ..surroundings import remade, uncompiled
+from ..twice import Twice, pull
 from ..unbatched import by_row
 from .by_name import solve_by_name
 from .call import CALLBACKS, mixed, prepare, split
@@ -158,6 +160,7 @@ class Backsolve(torch.autograd.Function):
     @staticmethod
     def _back(ctx, grads):
         t, y, time, *params = ctx.saved_tensors
+        t, y, time = t.detach(), y.detach(), time.detach()
         times, grad = (torch.stack((t[0], time)), grads[1]) if ctx.event else (t, grads[0])
         ctx.held.check()
         # f gets leaves in the place of parameters that are computed from others.
@@ -205,9 +208,11 @@ def _augmented(field, params, moving):
     def vector(t, parts):
         nonlocal looked
         _, y, adj_y, *_ = parts
-        with torch.enable_grad():
-            t = t.detach().requires_grad_(moving)
-            y = y.detach().requires_grad_()
+        # Methods that linearise differentiate this equation, and with it f a second time.
+        deep = torch.is_grad_enabled() and any(x.requires_grad for x in (t, y, adj_y))
+        with torch.enable_grad(), Twice() if deep else nullcontext():
+            t = t if deep and t.requires_grad else t.detach().requires_grad_(moving)
+            y = y if deep and y.requires_grad else y.detach().requires_grad_()
             out = field(t, y)
             inputs = [y, *params, *([t] if moving else [])]
             if not looked:
@@ -215,11 +220,12 @@ def _augmented(field, params, moving):
                 looked = True
             found = [None] * len(inputs)
             if out.requires_grad:
-                found = torch.autograd.grad(out, inputs, -adj_y, allow_unused=True)
+                found = pull(out, inputs, -adj_y) if deep else torch.autograd.grad(out, inputs, -adj_y, allow_unused=True)
         found = [torch.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True)]
         by_time = found.pop() if moving else torch.zeros_like(t)
-        return (by_time, out.detach(), *found)
+        return (by_time, out if deep else out.detach(), *found)
 
+    vector.pynode_states = field
     for name in CALLBACKS:
         callback = getattr(field, f"{name}_adjoint", None)
         if callback is not None:

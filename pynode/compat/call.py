@@ -54,7 +54,8 @@ class Call:
 
     shapes: of the parts of a tuple state, which y0 (n,) joins; None for a tensor. rtol, atol: floats, or tensors that
     broadcast with y0. norm: of what has the shape of y0, which undoes the joining itself. callbacks: by torchdiffeq's names;
-    own_norm: whether the user gave one.
+    own_norm: whether the user gave one. states: of an adjoint equation, the equation of the states alone (adjoint.py), by the
+    attribute pynode_states of func; None for any other.
     """
 
     func: Callable
@@ -68,6 +69,7 @@ class Call:
     norm: Callable
     callbacks: dict = field(default_factory=dict)
     own_norm: bool = False
+    states: Callable | None = None
 
     def output(self, joined):
         """What the user gets of joined states: a tensor, or a tuple of them."""
@@ -86,7 +88,7 @@ def prepare(func, y0, t, rtol, atol, options, event_fn) -> Call:
         )
     options = {} if options is None else dict(options)
     callbacks = {name: getattr(func, name) for name in CALLBACKS if callable(getattr(func, name, None))}
-    shapes, norm, given = None, options.pop("norm", None), event_fn
+    shapes, norm, given, states = None, options.pop("norm", None), event_fn, getattr(func, "pynode_states", None)
     own_norm = norm is not None
     if not isinstance(y0, torch.Tensor):
         if not isinstance(y0, tuple) or not y0 or not all(isinstance(part, torch.Tensor) for part in y0):
@@ -117,7 +119,10 @@ def prepare(func, y0, t, rtol, atol, options, event_fn) -> Call:
     if t.device != y0.device:
         warnings.warn("t is not on the same device as y0. Coercing to y0.device.", stacklevel=4)
         t = t.to(y0.device)
-    return Call(func, y0, t, rtol, atol, options, event_fn, shapes, norm or rms, callbacks, own_norm)
+    if not torch.is_grad_enabled():
+        # Views of a leaf say that they require a gradient even here, and func may ask for one of its state.
+        y0 = y0.detach()
+    return Call(func, y0, t, rtol, atol, options, event_fn, shapes, norm or rms, callbacks, own_norm, states)
 
 
 def check_times(name, t):

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
+from ..algebra.linear import Factorised
+from ..algebra.structure import linearise
+from ..methods.base import Step
+from ..methods.collocation import Collocation, GaussLegendre
 from ..status import Status
 from ..watch import Watch
-from .adaptive import failure, moved_start, watched
-from .call import EXCLUSIVE, BadInput, check_times
+from .adaptive import moved_start, watched
+from .call import EXCLUSIVE, BadInput, Call, OdeintError, check_times, rms
 from .field import CallField, CallTolerance
 
 OPTIONS = {"step_size", "grid_constructor", "interp", "perturb"}
@@ -26,7 +31,7 @@ def integrate(call, method):
         raise ValueError(f"Unknown interpolation method {options['interp']}: choose 'linear' or 'cubic'")
     if step_size is not None and not float(step_size) > 0:
         raise BadInput(f"step_size must be positive, not {step_size!r}; the direction of time comes from t")
-    march = March(field, method, options)
+    march = (March if call.states is None or not method.implicit else Back)(field, method, options)
     if call.event_fn is not None:
         if step_size is None:
             raise BadInput(
@@ -64,22 +69,33 @@ class March:
         self.state = None
 
     def step(self, a0, b0, y):
-        """The Step from a0 to b0."""
-        field, h = self.field, b0 - a0
-        field.nudged = {}
+        """The Step from a0 to b0, with the callback before it."""
+        callback = self.call.callbacks.get("callback_step")
+        if callback is not None:
+            callback(self.field.time(a0), self.field.leave(y), self.field.time(b0 - a0))
         if self.perturb:
-            field.nudged = {a0: field.next_to(a0, h), b0: field.next_to(b0, -h)}
-        implicit = self.method.implicit
+            self.field.nudged = self.nudged(a0, b0)
+        step = self.advance(a0, b0, y)
+        self.field.nudged = {}
+        return step
+
+    def nudged(self, a0, b0):
+        """Where func is asked for the ends of the step between them."""
+        field = self.field
+        return {a0: field.next_to(a0, b0 - a0), b0: field.next_to(b0, a0 - b0)}
+
+    def advance(self, a0, b0, y):
+        """The Step from a0 to b0."""
+        field, h, implicit = self.field, b0 - a0, self.method.implicit
         # A slope that the step before leaves to this one knows nothing of what is special here.
         if self.state is None or (implicit and (field.nudged or field.clock)):
             self.state = self.method.init(field, a0, y, field(a0, y) if implicit else None, h, self.tol)
-        callback = self.call.callbacks.get("callback_step")
-        if callback is not None:
-            callback(field.time(a0), field.leave(y), field.time(h))
+        elif implicit and isinstance(self.method.tableau, GaussLegendre):
+            field(a0, y)  # its nodes lie between the ends, but torchdiffeq asks func at the start of every step
         step = self.method.step(field, a0, y, h, self.state, self.tol)
         if not step.accepted:
-            raise failure(step.failure or Status.NONFINITE, field, a0, y)
-        self.state, field.nudged = step.state, {}
+            raise failure(step, y)
+        self.state = step.state
         return step
 
     def along(self, grid):
@@ -127,3 +143,77 @@ class March:
                 return cut.t, torch.stack((self.field.initial, cut.y))
             t, y = t + h, step.y
         raise RuntimeError(f"Reached maximum number of iterations {MOST}: the event did not occur until t = {t:.6g}.")
+
+
+class Back(March):
+    """Steps of the equation of odeint_adjoint, of (vjp_t, y, vjp_y, *vjp_params), by an implicit formula.
+
+    What the formula makes of the whole, but one after another: y, which needs none of the others; vjp_y at the stages, which
+    is linear; and the rest, which nothing needs, as a quadrature. So all systems have the size of the state whatever the
+    number of parameters, and f is differentiated once.
+    """
+
+    def __init__(self, field, method, options):
+        super().__init__(field, method, options)
+        call = self.call
+        y = call.output(call.y0)[1]
+        alone = Call(call.states, y, call.t, call.rtol, call.atol, {}, None, None, rms)
+        self.own = March(CallField(alone), method, options)
+        self.jacobian = linearise(self.own.field)
+        tableau = method.tableau
+        if isinstance(tableau, Collocation):
+            self.a, self.nodes, self.ending = tableau.a, tableau.c.tolist(), tableau.ending
+            self.b = self.ending @ self.a
+        else:
+            self.a, self.nodes, self.b = tableau.matrix(), method.nodes, np.array([float(x) for x in tableau.b])
+            # Weights of the Y_i - y in y1 - y: those of the k_i would multiply rounding errors by the stiffness.
+            self.ending = np.linalg.lstsq(self.a.T, self.b, rcond=None)[0]
+
+    def advance(self, a0, b0, z):
+        h, own = b0 - a0, self.own
+        _, y, start, *_ = self.call.output(self.field.leave(z))
+        own.field.nudged, start = self.field.nudged, own.field.enter(start)
+        step = own.advance(a0, b0, own.field.enter(y))
+        ys = step.tape if isinstance(step.tape, torch.Tensor) else torch.stack(step.tape[1])
+        times = [a0 + c * h for c in self.nodes]
+        cotangents = self.cotangents(times, h, ys, start)
+        slopes = torch.stack([self.field(t, self.joined(z, *pair)) for t, *pair in zip(times, ys, cotangents)])
+        z1 = z + h * (self.tensor(self.b) @ slopes)
+        end = start + self.tensor(self.ending) @ (cotangents - start)
+        return Step(a0, h, z, self.joined(z1, step.y, end), 0.0, 1.0, None)
+
+    def cotangents(self, times, h, ys, start):
+        """vjp_y at the stages, (s, n): the A_i of A_i = start - h sum_j a_ij J_j^T A_j, with the Jacobians at ys, (s, n)."""
+        (s, n), field = ys.shape, self.own.field
+        blocks = torch.stack([self.jacobian(t, y) for t, y in zip(times, ys)])
+        coupled = torch.einsum("ij,jba->iajb", self.tensor(self.a), blocks).reshape(s * n, s * n)
+        solver = Factorised(torch.eye(s * n, dtype=ys.dtype, device=ys.device), coupled, -h, field.stats)
+        found = solver.solve(start.repeat(s)).view(s, n)
+        if not solver.ok or not bool(torch.isfinite(found).all()):
+            raise OdeintError(
+                f"the equations of the cotangents have no solution for the step of {h:.3g} from t = {times[0]:.6g}: take "
+                "another step_size, or odeint, which differentiates its own steps"
+            )
+        return found
+
+    def joined(self, z, y, cotangent):
+        """z, (N,), with these flat parts in the place of y and vjp_y."""
+        z = z.clone()
+        parts = self.call.output(self.field.leave(z))
+        for part, flat in ((parts[1], y), (parts[2], cotangent)):
+            part.copy_(self.own.field.leave(flat))
+        return z
+
+    def tensor(self, weights):
+        return torch.from_numpy(weights).to(self.field.initial)
+
+
+def failure(step, y):
+    """The error of a step from y, (n,), that was not accepted."""
+    if not bool(torch.isfinite(y).all()):
+        return OdeintError(f"non-finite values in state `y` at t = {step.t:.6g}. What to do: {Status.NONFINITE.remedy}.")
+    found = "met NaN or infinity in" if step.failure is Status.NONFINITE else "found no solution of"
+    return OdeintError(
+        f"Newton's iteration {found} the step of {step.h:.3g} from t = {step.t:.6g}. What to do: take smaller steps "
+        "(step_size), or a method with error control, which chooses them, such as 'fbdf'; look for values where func fails."
+    )
