@@ -129,7 +129,10 @@ class VectorField:
 
     def __call__(self, t: float, y):
         """dy/dt at (t, y), (n,)."""
-        self.stats.nfe += 1
+        stats = self.stats
+        stats.nfe += 1
+        if stats.guard is not None:
+            stats.guard.check(stats)
         if self.tape is not None:
             return self.tape.evaluated(self, t, y)
         out = self.at(torch.scalar_tensor(t, dtype=self.dtype, device=self.device), y)

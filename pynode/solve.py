@@ -90,8 +90,8 @@ def solve(
         the method starts anew there, and f is not asked across; a tensor may require gradients, and with batched=True may
         be (B, k), a line for each row.
     callback: callback(t, y, stats) after every accepted step; returning True stops the solve (Status.CALLBACK).
-    max_seconds: limit on wall-clock time. nonnegative: True or flat indices; domain: domain(t, y) -> bool. A step that
-        leaves these is tried again, smaller, as is one in which f raises RejectStep.
+    max_seconds: limit on wall-clock time, also inside a step. nonnegative: True or flat indices;
+        domain: domain(t, y) -> bool. A step that leaves these is tried again, smaller, as is one in which f raises RejectStep.
 
     Raises ValueError or TypeError for input that makes no sense, SolveError where the solve fails.
     """
@@ -280,7 +280,8 @@ def _message(field, method, course) -> str:
 def _fastest(field, path) -> str:
     """What f does where the solve ended: not finite, its Jacobian not finite, or which component changes fastest."""
     with torch.no_grad():
-        slope = field.slope(path.t, path.y.detach())
+        slope = field.probe(path.t, path.y.detach())
+        slope = slope if field.mass is None else field.mass.rate(slope)
         bad = (~torch.isfinite(slope)).nonzero().flatten().tolist()
         if bad:
             return f"There f is not finite in component {bad[0]}."
