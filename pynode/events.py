@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from .tree import check_values
+
 
 @dataclass(frozen=True)
 class Event:
@@ -73,6 +75,7 @@ class Event:
             raise TypeError(
                 f"the condition of event {self.name!r} must return a floating-point tensor to find zeros of, not {kind}"
             )
+        check_values(g, f"what the condition of event {self.name!r} returned")
         if g.dtype != t.dtype:
             raise TypeError(
                 f"the condition of event {self.name!r} returned {g.dtype} for a state of {t.dtype}, too coarse or too fine for "
