@@ -66,8 +66,8 @@ class Course:
     """Runs the legs. After ``run``: ys (m, n) at the first m times, slopes (their dy/dt from the second on, where
     asked for), records, pieces, path (the last leg's trajectory, None if there was none), status and t.
 
-    leg(y, times, watch, origin) -> Leg, origin: what changed the state or f before it; values: list of output times; events: list of (number, Event); bounds: from
-    ``boundaries``.
+    leg(y, times, watch, origin) -> Leg, origin: what changed the state or f before it. values: list
+    of output times; events: list of (number, Event); bounds: from ``boundaries``.
     At the time of a reset the output is the state after it (the solution is continuous from the right).
     """
 

@@ -41,8 +41,8 @@ class RowCourse:
     statuses, t, records; ends: states (n,) where rows failed.
 
     leg(rows, y, t, end, place, attempts, watch) -> RowLeg of the rows named; times: (T, B) NumPy; events, presets: lists of
-    (number, object); jumps: (k,) times at which f is discontinuous, or (B, k), float64. At the time of a reset the output is the state
-    after it.
+    (number, object); jumps: (k,) times at which f is discontinuous, or (B, k), float64. At the time
+    of a reset the output is the state after it.
     """
 
     def __init__(self, field, leg, times, events, presets, jumps, with_slopes):

@@ -93,7 +93,7 @@ def test_results_of_another_dtype():
         solve(decay, TWO + 0j, [0.0, 1.0])
     with pytest.raises(TypeError, match=r"a forcing.*\.to\(y\.dtype\)"):
         solve(lambda t, y: -y + torch.sin(tensor(2.0) * t), TWO.float(), torch.tensor([0.0, 1.0]))
-    with pytest.raises(TypeError, match="torch.bool for a state"):
+    with pytest.raises(TypeError, match=r"torch.bool for a state"):
         solve(lambda t, y: y > 0, TWO[None], [0.0, 1.0], method="tsit5", batched=True)
 
 
