@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from .detached import detached
+from .tree import check_values
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Event:
             raise TypeError(
                 f"the condition of event {self.name!r} must return a floating-point tensor to find zeros of, not {kind}"
             )
+        check_values(g, f"what the condition of event {self.name!r} returned")
         if g.dtype != t.dtype:
             raise TypeError(
                 f"the condition of event {self.name!r} returned {g.dtype} for a state of {t.dtype}, too coarse or too fine for "

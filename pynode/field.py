@@ -14,6 +14,7 @@ from .mapping import allows_vmap
 from .split import SplitField
 from .stats import Stats
 from .status import RejectStep
+from .tree import check_values
 
 
 class VectorField:
@@ -129,7 +130,10 @@ class VectorField:
 
     def __call__(self, t: float, y):
         """dy/dt at (t, y), (n,)."""
-        self.stats.nfe += 1
+        stats = self.stats
+        stats.nfe += 1
+        if stats.guard is not None:
+            stats.guard.check(stats)
         if self.tape is not None:
             return self.tape.evaluated(self, t, y)
         out = self.at(torch.scalar_tensor(t, dtype=self.dtype, device=self.device), y)
@@ -213,7 +217,10 @@ class VectorField:
 def called_first(call, f, dtype, *arguments):
     """call(*arguments), which calls f; TypeError where f is a module that cannot take a state of this dtype."""
     try:
-        return call(*arguments)
+        out = call(*arguments)
+        if isinstance(out, torch.Tensor):
+            check_values(out, "the vector field's result")
+        return out
     except RuntimeError as error:
         if "dtype" not in str(error):
             raise
@@ -228,7 +235,14 @@ def called_first(call, f, dtype, *arguments):
 
 def wrong_dtype(out, dtype) -> TypeError:
     """The error of an f that returned out for a state of this dtype."""
+    if out.is_complex():
+        return TypeError(
+            f"the vector field returned {out.dtype} for a real state, {dtype}. A state must be real: "
+            "hold a complex one as torch.view_as_real(z), and let f return "
+            "torch.view_as_real(f(t, torch.view_as_complex(y)))"
+        )
     return TypeError(
         f"the vector field returned {out.dtype} for a state of {dtype}; convert the module or y0 so that both agree, for "
-        "instance with module.to(y0.dtype)"
+        "instance with module.to(y0.dtype). In a function it is a constant, a forcing or an argument "
+        "that is not of the dtype of y: convert it with .to(y.dtype)"
     )

@@ -51,7 +51,8 @@ def _check(problem, given):
         ("jumps", "solve outside of the transform"), ("batched", "vmap solves the rows one by one, each with its own steps"),
     ):
         value = given[name]
-        if isinstance(value, torch.Tensor) or (value is not False and value != ()):
+        nothing = value is False or (isinstance(value, (list, tuple)) and not value)
+        if not nothing:
             raise ValueError(
                 f"{name} is not for a solve inside torch.func's transforms or in forward mode: leave it away; {instead}"
             )

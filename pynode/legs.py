@@ -23,6 +23,7 @@ from .event_times import moved_time
 from .events import EventRecord, common_times
 from .solution import Piece
 from .status import Status
+from .tree import check_values
 from .watch import Watch
 
 # A reset by the same event so often in a row, each within this part of the span of the one before, ends the solve: a
@@ -65,8 +66,8 @@ class Course:
     """Runs the legs. After ``run``: ys (m, n) at the first m times, slopes (their dy/dt from the second on, where
     asked for), records, pieces, path (the last leg's trajectory, None if there was none), status and t.
 
-    leg(y, times, watch) -> Leg; values: list of output times; events: list of (number, Event); bounds: from
-    ``boundaries``.
+    leg(y, times, watch, origin) -> Leg, origin: what changed the state or f before it. values: list
+    of output times; events: list of (number, Event); bounds: from ``boundaries``.
     At the time of a reset the output is the state after it (the solution is continuous from the right).
     """
 
@@ -78,6 +79,7 @@ class Course:
         self.counts = [0] * len(events)
         self.rows, self.slopes, self.records, self.pieces = [], [], [], []
         self.position, self.path = 0, None
+        self.origin = None  # what has changed the state or f since the last leg
         self.sides = self.watch = self.stopped = None  # of the last leg; stopped: the record of the terminal event
         self.latest = {}  # by event: (time of its last reset, how often in a row it followed the one before at once)
 
@@ -147,7 +149,7 @@ class Course:
         if times[-1] != stop:
             times.append(stop)
         self.watch = watch = Watch(self.events, self.field, self.counts, self.sides) if self.events else None
-        leg = self.leg(start, times, watch)
+        leg, self.origin = self.leg(start, times, watch, self.origin), None
         self.path = path = leg.piece.path
         self.pieces.append(leg.piece)
         cut = path.status is Status.EVENT
@@ -280,7 +282,9 @@ class Course:
                 shift = Once.apply(bound.time, "the times of resets and jumps") - bound.t
                 y = y + self._slope(self._before(t), y) * shift.to(y)
             time = bound.time
-            if bound.preset is not None:
+            if bound.preset is None:
+                self.origin = "the jump of f"
+            else:
                 before = self.field.layout.unravel(y)
                 y = self._reset(bound.preset, time, y)
                 after = self.field.layout.unravel(y)
@@ -292,9 +296,14 @@ class Course:
         layout = self.field.layout
         try:
             # Copies: a reset may edit its argument, and the next one fill the same memory.
-            new = layout.ravel(event.reset(time.to(y), layout.unravel(y.clone()), *self.field.args)).clone()
+            made = event.reset(time.to(y), layout.unravel(y.clone()), *self.field.args)
+            new = layout.ravel(made)
+            check_values(new, "the new state")
+            new = new.clone()
         except (TypeError, ValueError) as error:
             raise type(error)(f"in the reset of {event.name!r}, which must return a state like y0: {error}") from error
         if new.dtype != y.dtype:
             raise TypeError(f"the reset of {event.name!r} returned {new.dtype} for a state of {y.dtype}")
+        if not torch.equal(new.detach(), y.detach()):
+            self.origin = f"the reset of {event.name!r}"
         return new

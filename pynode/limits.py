@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
+from contextlib import contextmanager
 
 import torch
+
+from .status import Exhausted, Status
 
 
 class Limits:
@@ -45,6 +49,35 @@ class Limits:
     def stop(self, t: float, y) -> bool:
         """Whether the callback asks to stop, after a step to the state y, (n,), at t."""
         return self.callback is not None and bool(self.callback(t, self.layout.unravel(y.detach()), self.stats))
+
+
+class Guard:
+    """The limits that hold inside a step, too: a step of RKC may take thousands of evaluations.
+
+    most: evaluations of f, math.inf for any number; deadline: by time.monotonic(), None for none.
+    """
+
+    def __init__(self, most, deadline):
+        self.most, self.deadline = most, deadline
+
+    def check(self, stats):
+        """Exhausted where the evaluation just counted is one too many, or comes too late."""
+        if stats.nfe > self.most:
+            stats.nfe -= 1  # it is not made
+            raise Exhausted(Status.MAX_EVALUATIONS)
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise Exhausted(Status.MAX_SECONDS)
+
+
+@contextmanager
+def guarded(stats, most, limits):
+    """A block in which every evaluation that is counted in stats checks the limits; limits: a Limits, or None."""
+    deadline = None if limits is None else limits.deadline
+    stats.guard = None if deadline is None and most == math.inf else Guard(most, deadline)
+    try:
+        yield
+    finally:
+        stats.guard = None
 
 
 def _indices(nonnegative, layout):

@@ -15,7 +15,9 @@ class Options:
     rtol: float; atol: float, or one value a component, in the structure of y0 or flat, (n,).
     first_step: the first step tried (chosen by the method if None). step_size: fixed steps of this size, no error control;
     a state that overflows ends the solve with Status.DIVERGED.
-    min_step, max_step: bounds of |h|. max_steps: limit on attempted steps. max_nfe: limit on evaluations of f.
+    min_step, max_step: bounds of |h|. max_steps: limit on attempted steps. max_nfe: limit on evaluations of f,
+    which holds inside a step, too; a step that meets it is dropped. RKC, whose steps may take thousands, has 10 max_steps where
+    it is None. With batched=True it is looked at after each step of the rows.
     tstops: times that steps must end at.
     """
 

@@ -6,7 +6,6 @@ all rows together, by ordinary tensor operations, so that autograd composes the 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -42,8 +41,8 @@ class RowCourse:
     statuses, t, records; ends: states (n,) where rows failed.
 
     leg(rows, y, t, end, place, attempts, watch) -> RowLeg of the rows named; times: (T, B) NumPy; events, presets: lists of
-    (number, object); jumps: (k,) times at which f is discontinuous, or (B, k), float64. At the time of a reset the output is the state
-    after it.
+    (number, object); jumps: (k,) times at which f is discontinuous, or (B, k), float64. At the time
+    of a reset the output is the state after it.
     """
 
     def __init__(self, field, leg, times, events, presets, jumps, with_slopes):
@@ -66,7 +65,10 @@ class RowCourse:
         """(k, B) times of (k,) for all rows, or of (B, k)."""
         batch = self.times.shape[1]
         if times.dim() == 2 and len(times) != batch:
-            raise ValueError(f"the times of {name} are {tuple(times.shape)}, and there are {batch} rows: give a line for each row")
+            raise ValueError(
+                f"the times of {name} are {tuple(times.shape)}, and there are {batch} rows: give a "
+                "line for each row"
+            )
         times = times.t() if times.dim() == 2 else times.unsqueeze(1).expand(-1, batch)
         return times.to(self.field.device)
 
@@ -84,7 +86,8 @@ class RowCourse:
             np.where(np.isnan(times), self.direction * np.inf, times)
             for times in (found.to(torch.float64).numpy() for found in (moments, *around))
         )
-        self.jumps, self.beside = moments[len(moments) - count :], [times[len(moments) - count :] for times in around]
+        jumps = slice(len(moments) - count, None)
+        self.jumps, self.beside = moments[jumps], [times[jumps] for times in around]
         order = np.argsort(self.direction * moments, axis=0, kind="stable")
         self.owners = np.array(owners, dtype=np.int64).reshape(-1, 2)[order]
         in_order = [np.take_along_axis(times, order, 0) for times in (moments, *around)]
@@ -112,7 +115,7 @@ class RowCourse:
         return rows[going], t[going], y[index], time[index]
 
     def _close(self, rows, t, ended, status, y=None):
-        """End the rows in the mask; returns the mask of the others. y: their states, where a report may need them."""
+        """End the rows in the mask; returns the mask of the others. y: states, for a report."""
         for row, at in zip(rows[ended].tolist(), t[ended].tolist(), strict=True):
             self.statuses[row], self.t[row] = status, at
         for i in ended.nonzero()[0] if y is not None and not status.success else ():
@@ -182,15 +185,17 @@ class RowCourse:
         return np.where(arrived, bound, leg.t), y, time, going
 
     def _hits(self, rows, leg, watch, y, time):
-        """Records of the events of a leg, and (states, times) after what occurs at its ends, and the mask of rows that go on."""
+        """(states, times, mask of the rows that go on) after what occurs where a leg ends."""
         hits, going = watch.hits, np.ones(len(rows), dtype=bool)
         if not len(hits.row):
             return y, time, going
         moments, marks = self._implicit(rows, hits, leg.marks)
         located, first, ends = {}, {}, []
-        for j, (i, e, index) in enumerate(zip(hits.row.tolist(), hits.event.tolist(), hits.index.tolist(), strict=True)):
+        owners = zip(hits.row.tolist(), hits.event.tolist(), hits.index.tolist(), strict=True)
+        for j, (i, e, index) in enumerate(owners):
             state, event = self.field.layout.unravel(marks[j]), self.happening.events[e]
-            record = EventRecord(moments[j], state, state, self.happening.numbers[e], index, event.name)
+            number = self.happening.numbers[e]
+            record = EventRecord(moments[j], state, state, number, index, event.name)
             if leg.statuses[i] is not Status.EVENT or hits.t[j] != leg.t[i] or watch.done[i]:
                 self.records[rows[i]].append(record)
                 continue
@@ -201,14 +206,15 @@ class RowCourse:
                 first[i] = rank, j
         if not ends:
             return y, time, going
-        at, j = self._tensor(np.array(list(first))), self._tensor(np.array([j for _, j in first.values()]))
+        at = self._tensor(np.array(list(first)))
+        j = self._tensor(np.array([j for _, j in first.values()]))
         y, time = y.index_copy(0, at, marks[j]), time.index_copy(0, at, moments[j])
         stalled = self._stalled(rows, hits, ends)
         y, going = self._occur(watch, rows, leg.t, y, time, located)
         return y, time, going & self._close(rows, leg.t, going & stalled, Status.MAX_EVENTS, y)
 
     def _occur(self, watch, rows, t, y, time, found):
-        """(states, mask of the rows that go on) after the events found at t, and those that they make true."""
+        """(states, mask of the rows that go on) after the events found at t and their followers."""
         y, ended = self.happening.occur(watch, rows, t, y, time, found)
         going = np.ones(len(rows), dtype=bool)
         for status in set(ended.values()):
@@ -220,12 +226,12 @@ class RowCourse:
     def _stalled(self, rows, hits, last):
         """Mask of the rows in which an event follows itself again and again without time passing (legs.ZENO)."""
         stalled = np.zeros(len(rows), dtype=bool)
-        for place, e, t in {(hits.row[j], hits.event[j], hits.t[j]) for j in last}:
-            row = rows[place]
+        for i, e, t in {(hits.row[j], hits.event[j], hits.t[j]) for j in last}:
+            row = rows[i]
             instant = INSTANT * (abs(self.end[row] - self.times[0, row]) + abs(t))
             again = abs(t - self.latest[row, e]) < instant
             self.repeats[row, e], self.latest[row, e] = self.repeats[row, e] + 1 if again else 0, t
-            stalled[place] |= self.repeats[row, e] >= ZENO
+            stalled[i] |= self.repeats[row, e] >= ZENO
         return stalled
 
     def _implicit(self, rows, hits, marks):
@@ -254,7 +260,8 @@ class RowCourse:
         return torch.cat([t for _, t, _ in parts])[order], torch.cat([y for _, _, y in parts])[order]
 
     def _cross(self, rows, t, y, time):
-        """(states, times, mask of the rows that go on) after the preset times at t and the events that they make true."""
+        """(states, times, mask of the rows that go on) after the preset times at t and the events
+        that they make true."""
         met = at = self.bounds[self.bound[rows], rows] == t
         if not at.any():
             return y, time, ~at
@@ -272,8 +279,10 @@ class RowCourse:
             at = self.bounds[self.bound[rows], rows] == t
         if not watch:
             return y, time, np.ones(len(rows), dtype=bool)
-        found = self.happening.made_true(watch, rows, t, y, dict.fromkeys(met.nonzero()[0].tolist()))
-        y, going = self._occur(watch, rows, t, y, time, {i: items for i, items in found.items() if items})
+        places = dict.fromkeys(met.nonzero()[0].tolist())
+        found = self.happening.made_true(watch, rows, t, y, places)
+        found = {i: items for i, items in found.items() if items}
+        y, going = self._occur(watch, rows, t, y, time, found)
         return y, time, going
 
     def _bound(self, number, own, which, y, time):

@@ -23,7 +23,8 @@ class RowField:
 
     f is called with t of shape (m, 1, ...), which broadcasts against the rows, y with its leading
     dimension m, and the args that belong to the rows cut to the same rows. ``select`` leaves rows
-    out, for good. by_row: whether each argument of f belongs to the rows (``belonging``). leaves, parameters: the tensors that gradients reach, as those
+    out, for good. by_row: whether each argument of f belongs to the rows (``belonging``).
+    leaves, parameters: the tensors that gradients reach, as those
     of a VectorField. compiled: CompiledRows of whole steps (methods/rows_compiled.py), None where steps are run as they
     stand. drawn: whether f draws random numbers.
     """

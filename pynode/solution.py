@@ -122,6 +122,8 @@ class Solution:
                 raise ValueError(f"t = {s:.6g} lies outside the solved span, {first.t0:.6g} to {last.t:.6g}")
             k = max(j for j, piece in enumerate(pieces) if span.direction * (s - piece.path.t0) >= 0)
             members.setdefault(k, []).append((i, s))
+        if not members:
+            return first.y0.new_empty(*times.shape, first.y0.numel())
         for k, found in members.items():
             order += [i for i, _ in found]
             rows.append(read(pieces[k], [s for _, s in found]))

@@ -12,7 +12,7 @@ from .adjoints.base import Gradient, Integrate, Once
 from .adjoints.choose import choose as choose_adjoint
 from .algebra.consistent import consistent as make_consistent
 from .algebra.mass import Mass
-from .algebra.structure import blocks, structure_of
+from .algebra.structure import blocks, is_dense, structure_of
 from .backends import registry as backends
 from .backends.graphless import serves_inference, without_graph
 from .events import as_events, as_row_times, as_times
@@ -21,7 +21,7 @@ from .field import VectorField
 from .legs import Course, Leg, boundaries
 from .limits import Limits
 from .methods import registry
-from .methods.choose import choose
+from .methods.choose import choose, refuse_steps
 from .methods.compiled import CompiledSteps
 from .methods.compiled import check as check_compiled
 from .norm import Tolerance
@@ -90,8 +90,8 @@ def solve(
         the method starts anew there, and f is not asked across; a tensor may require gradients, and with batched=True may
         be (B, k), a line for each row.
     callback: callback(t, y, stats) after every accepted step; returning True stops the solve (Status.CALLBACK).
-    max_seconds: limit on wall-clock time. nonnegative: True or flat indices; domain: domain(t, y) -> bool. A step that
-        leaves these is tried again, smaller, as is one in which f raises RejectStep.
+    max_seconds: limit on wall-clock time, also inside a step. nonnegative: True or flat indices;
+        domain: domain(t, y) -> bool. A step that leaves these is tried again, smaller, as is one in which f raises RejectStep.
 
     Raises ValueError or TypeError for input that makes no sense, SolveError where the solve fails.
     """
@@ -102,12 +102,14 @@ def solve(
         return undisturbed(lambda plain: solve(**{**alone, "f": plain}), problem)
     if functional.active(problem):
         return functional.transformed(solve, problem, given)
-    choosing = method == "auto" and not batched and structure == "dense" and problem.mass is None
+    if method == "auto" and not compile:
+        refuse_steps(step_size, controller)
+    choosing = method == "auto" and not batched and is_dense(structure) and problem.mass is None
     if compile and method == "auto":
         choosing, method = False, "rodas5p"
     engine, method = backends.choose(backend, method)
     method = engine.method("bdf" if method == "auto" else method)
-    if controller is not None and not choosing:
+    if controller is not None:
         method = method.controlled(controller)
     choosing_adjoint = adjoint == "auto" and engine.name == "torch"
     adjoint = adjoints.get("discrete" if choosing_adjoint else adjoint, engine.name)
@@ -132,7 +134,7 @@ def solve(
             raise ValueError("batched=True keeps no polynomials: leave dense away, and name in t the times that are wanted")
         if problem.jac is not None:
             raise ValueError("batched=True makes the Jacobians of all rows itself: leave jac away")
-        if problem.mass is not None or structure != "dense":
+        if problem.mass is not None or not is_dense(structure):
             raise ValueError("batched=True takes small dense systems without a mass matrix: leave batched away")
         watched, boundary = as_events(events), as_row_times(jumps, "jumps")
         return solve_batched(
@@ -157,8 +159,6 @@ def solve(
         tol = Tolerance(rtol, atol, layout.size)
         method, choice = choose(registry.get, field, values[0], values[-1], flat.detach(), tol)
         method = engine.method(method)
-        if controller is not None:
-            method = method.controlled(controller)
     method.check_dtype(layout.dtype)
     taken, why = (field if direct else field.isolated()), ""
     if compile:
@@ -176,10 +176,12 @@ def solve(
     field.start = None  # it may hold a graph
     needs_time = times.requires_grad and torch.is_grad_enabled()
 
-    def leg(start, values, watch):
-        """From values[0] to values[-1]; start: (n,)."""
-        if values[0] != begin:  # a reset state may violate the algebraic equations
-            start = make_consistent(field, values[0], values[-1], start, atol, rtol, consistent)
+    def leg(start, values, watch, origin):
+        """From values[0] to values[-1]; start: (n,); origin: what changed the state or f before it."""
+        if origin is not None or values[0] != begin:
+            # What changed nothing leaves the rounding of the polynomial, which is solved for.
+            mode = consistent if origin else "solve"
+            start = make_consistent(field, values[0], values[-1], start, atol, rtol, mode, origin)
         wanted = torch.is_grad_enabled() and (start.requires_grad or taken.leaves.any or direct)
 
         def run(y, record, curved):
@@ -242,7 +244,7 @@ def solve(
 def _move_outputs(ys, slopes, times):
     """Outputs with the slope of the solution as derivative in their times; the first output is y0 itself."""
     times = Once.apply(times, "the output times")
-    moved = (times - times.detach()).to(ys.dtype).unsqueeze(1)
+    moved = (times - times.detach()).to(ys).unsqueeze(1)  # the times may be on another device
     slopes = torch.stack(slopes) if len(ys) > 1 else ys[:0]
     return torch.cat((ys[:1], ys[1:] + slopes.detach() * moved[1:]))
 
@@ -280,7 +282,8 @@ def _message(field, method, course) -> str:
 def _fastest(field, path) -> str:
     """What f does where the solve ended: not finite, its Jacobian not finite, or which component changes fastest."""
     with torch.no_grad():
-        slope = field.slope(path.t, path.y.detach())
+        slope = field.probe(path.t, path.y.detach())
+        slope = slope if field.mass is None else field.mass.rate(slope)
         bad = (~torch.isfinite(slope)).nonzero().flatten().tolist()
         if bad:
             return f"There f is not finite in component {bad[0]}."

@@ -42,12 +42,14 @@ def serves(method) -> bool:
     return type(method) in STEPPERS and (not isinstance(method, BDF) or type(method.history) in HISTORIES)
 
 
-def solve_batched(problem, method, options, throw, adjoint, params, events, jumps, compiler, by_row=None):
+def solve_batched(
+    problem, method, options, throw, adjoint, params, events, jumps, compiler, by_row=None
+):
     """Solve every row of problem.y0, (B, ...), with its own steps; problem.tspan (T,), or (T, B) with a column a row.
 
-    events: (events, presets), lists of (number, object); jumps: (k,) times, or (B, k), float64. compiler: backend of torch.compile for
-    whole steps, None for steps as they stand. by_row: which of args belong to the rows (rows.belonging). Returns a
-    BatchSolution.
+    events: (events, presets), lists of (number, object); jumps: (k,) times, or (B, k), float64.
+    compiler: backend of torch.compile for whole steps, None for steps as they stand. by_row: which
+    of args belong to the rows (rows.belonging). Returns a BatchSolution.
     """
     if compiler is not None:
         check(problem.f, method, False)

@@ -20,6 +20,8 @@ class Stats:
     backward_drift: of BacksolveAdjoint, how far the states went astray on the way back, in units of the tolerances.
     """
 
+    guard = None  # a limits.Guard while a solve with limits runs
+
     nfe: int = 0
     njac: int = 0
     nlu: int = 0

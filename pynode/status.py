@@ -83,6 +83,14 @@ class RejectStep(Exception):
     """Raised by a vector field for a state that makes no sense: the step is tried again, smaller."""
 
 
+class Exhausted(Exception):
+    """A limit that was met inside a step, with the Status to end by. The integrator drops that step."""
+
+    def __init__(self, status):
+        super().__init__(status.sentence)
+        self.status = status
+
+
 class SolveError(RuntimeError):
     """A solve that ended before its time. ``solution`` is what was computed until then, ``status`` why it ended.
 

@@ -19,6 +19,11 @@ class Layout:
             raise ValueError("y0 holds no tensor: give a tensor, or a tuple or dict of tensors")
         first = leaves[0]
         for leaf in leaves:
+            if leaf.is_complex():
+                raise TypeError(
+                    f"y0 has dtype {leaf.dtype}, but a state must be real: hold it as "
+                    "torch.view_as_real(y0), and let f take torch.view_as_complex(y)"
+                )
             if not leaf.dtype.is_floating_point:
                 raise TypeError(f"y0 has dtype {leaf.dtype}, but a state must be floating point: use y0.double() or y0.float()")
             if leaf.dtype != first.dtype or leaf.device != first.device:
@@ -45,6 +50,7 @@ class Layout:
         if spec != self._spec:
             raise TypeError(f"the vector field must return the structure of y0, {_show(self._spec)}, not {_show(spec)}")
         for leaf, shape in zip(leaves, self.shapes):
+            check_values(leaf, "the vector field's result")
             if leaf.shape != shape:
                 raise ValueError(
                     f"the vector field returned shape {tuple(leaf.shape)} where y0 has shape {tuple(shape)}; "
@@ -65,6 +71,7 @@ class Layout:
         if spec != self._spec:
             raise TypeError(f"the vector field must return the structure of y0, {_show(self._spec)}, not {_show(spec)}")
         for leaf, shape in zip(leaves, self.shapes):
+            check_values(leaf, "the vector field's result")
             if leaf.shape != (rows, *shape):
                 raise ValueError(
                     f"the vector field returned shape {tuple(leaf.shape)} for {rows} rows of shape {tuple(shape)}; dy/dt "
@@ -101,6 +108,14 @@ class Layout:
             return flat.reshape(lead + self.shapes[0])
         parts = iter([part.reshape(lead + s) for part, s in zip(flat.split(self.sizes, dim=-1), self.shapes)])
         return _rebuild(self._spec, parts)
+
+
+def check_values(out, what):
+    """TypeError where a result holds no dense values."""
+    if out.is_meta:
+        raise TypeError(f"{what} is on the meta device, which holds no values: make it on that of y")
+    if out.layout is not torch.strided:
+        raise TypeError(f"{what} is sparse ({out.layout}): return a dense tensor, with .to_dense()")
 
 
 def _describe(state, leaves, what):

@@ -65,6 +65,8 @@ class Watch:
     def _values(self, times, states):
         """All conditions at m points, times (floats) and states (n,): (m, K) on the CPU, in one synchronisation."""
         field, parts = self.field, []
+        if field.stats.guard is not None:
+            field.stats.guard.check(field.stats)
         # Not in inference mode: what a condition's module keeps of this call, a graph may use later.
         with torch.inference_mode(False), torch.no_grad():
             clock = torch.tensor(times, dtype=field.dtype, device=field.device).unbind(0)

@@ -20,22 +20,23 @@ ITERATIONS = 20
 NEGLIGIBLE = 1e-4  # correction, in units of the tolerance, after which no other is needed
 
 
-def consistent(field, t: float, end: float, flat, atol, rtol: float, mode: str):
+def consistent(field, t: float, end: float, flat, atol, rtol: float, mode: str, origin=None):
     """flat, (n,), checked or with its algebraic components solved for, differentiable in y0 and the parameters.
 
     mode: 'check' raises ValueError unless a Newton correction of the algebraic components stays within the tolerance;
-    'solve' makes it until it is negligible. Hairer & Wanner II, sec. VI.1.
+    'solve' makes it until it is negligible. origin: what made the state, "the reset of 'kick'", None
+    for y0. Hairer & Wanner II, sec. VI.1.
     """
     if mode not in MODES:
         raise ValueError(f"consistent must be 'check' or 'solve', not {mode!r}")
     if field.mass is None or not field.mass.singular:
         return flat
     with torch.no_grad():
-        found = _corrected(field, linearise(field), t, abs(end - t), flat.detach().clone(), atol, rtol, mode)
+        found = _corrected(field, linearise(field), t, abs(end - t), flat.detach().clone(), atol, rtol, mode, origin)
     return flat if found is None else _differentiable(field, t, flat, *found)
 
 
-def _corrected(field, linear, t, span, y, atol, rtol, mode):
+def _corrected(field, linear, t, span, y, atol, rtol, mode, origin):
     """(consistent y, M - c J factorised there, c), or None where y was only to be checked and passes."""
     c, solver = _settle(field, linear, linear(t, y), y, span)
     noise = ROUNDING * torch.finfo(y.dtype).eps
@@ -46,7 +47,7 @@ def _corrected(field, linear, t, span, y, atol, rtol, mode):
         if mode == "check":
             if size <= 1:
                 return None
-            raise ValueError(_violated(residual, size))
+            raise ValueError(_violated(residual, size, t, origin))
         if not math.isfinite(size):
             break
         y = y + change
@@ -54,9 +55,8 @@ def _corrected(field, linear, t, span, y, atol, rtol, mode):
         if size <= max(NEGLIGIBLE, float((noise * y.abs() / (atol + rtol * y.abs())).max())):
             return y, solver, c
     raise ValueError(
-        "consistent='solve' found no values of the algebraic components that satisfy their equations near y0: give a "
-        "y0 "
-        f"closer to them. {_violated(residual, size)}"
+        "consistent='solve' found no values of the algebraic components that satisfy their "
+        f"equations near the state: give one that is closer to them. {_violated(residual, size, t, origin)}"
     )
 
 
@@ -76,14 +76,17 @@ def _settle(field, linear, jac, y, span):
     )
 
 
-def _violated(residual, size) -> str:
+def _violated(residual, size, t, origin) -> str:
     sizes = residual.abs()
     worst = [i for i in sizes.argsort(descending=True)[:5].tolist() if not float(sizes[i]) <= 1e-3 * float(sizes.max())]
     named = ", ".join(f"f[{i}] = {float(residual[i]):.3g}" for i in worst)
+    what, where, remedy = "y0", "at y0", "give a y0 that satisfies them"
+    if origin is not None:
+        what, where = f"the state after {origin} at t = {t:.6g}", "there"
+        remedy = "let a reset return a state that satisfies them"
     return (
-        f"y0 is not consistent: the algebraic equations ask for f = 0, but {named} at y0, {size:.3g} times the "
-        f"tolerance "
-        "away from a solution; give a y0 that satisfies them, or pass consistent='solve'"
+        f"{what} is not consistent: the algebraic equations ask for f = 0, but {named} {where}, {size:.3g} times the "
+        f"tolerance away from a solution; {remedy}, or pass consistent='solve'"
     )
 
 

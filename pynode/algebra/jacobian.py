@@ -10,6 +10,7 @@ import torch
 from ..differences import finite, repaired, repaired_slope
 from ..leaves import own_leaf
 from ..status import RejectStep
+from ..tree import check_values
 from ..twice import Twice, pull, twice
 from .linear import Factorised
 
@@ -130,6 +131,7 @@ class Jacobian:
         if not isinstance(jac, torch.Tensor) or jac.numel() != n * n:
             shape = tuple(jac.shape) if isinstance(jac, torch.Tensor) else type(jac).__name__
             raise ValueError(f"jac returned {shape}, but the Jacobian of {n} states must have shape ({n}, {n})")
+        check_values(jac, "what jac returned")
         if jac.is_complex():
             raise TypeError(f"jac returned {jac.dtype} for a state of {self.field.dtype}: return a real Jacobian")
         return jac.reshape(n, n).to(self._eye)

@@ -41,8 +41,11 @@ class Mass:
         wanted = f"for {n} states it must be a matrix ({n}, {n}), or a vector ({n},) that is its diagonal"
         if not isinstance(mass, torch.Tensor) and not layout.single and isinstance(mass, (tuple, list, dict)):
             mass = layout.ravel(mass)
+        if hasattr(mass, "toarray"):  # a matrix of scipy.sparse
+            mass = mass.toarray()
         try:
             matrix = torch.as_tensor(mass, device=layout.device)
+            matrix = matrix if matrix.layout is torch.strided else matrix.to_dense()
         except (TypeError, ValueError, RuntimeError):
             raise TypeError(f"mass is a {type(mass).__name__}; {wanted}") from None
         if matrix.requires_grad:

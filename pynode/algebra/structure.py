@@ -159,9 +159,14 @@ def structure_of(given, method, problem):
     return structure
 
 
+def is_dense(given) -> bool:
+    """Whether the user's argument is the default; a pattern may be an array, which == compares by its entries."""
+    return isinstance(given, str) and given == "dense"
+
+
 def blocks(given, y0):
     """The structure of a batch y0, (B, ...), taken as one system: given, or a block of the Jacobian for each row."""
-    if given != "dense":
+    if not is_dense(given):
         return given
     if not isinstance(y0, torch.Tensor) or y0.dim() < 2:
         raise ValueError("batched=True with backend='julia' takes a tensor y0 of shape (B, n)")

@@ -10,9 +10,10 @@ import torch
 
 from ..control import RESOLUTION, as_moved, first_step
 from ..dense import Attempt, Trajectory, evaluate_at, slope
+from ..limits import guarded
 from ..methods.base import Step
 from ..norm import Tolerance
-from ..status import RejectStep, Status
+from ..status import Exhausted, RejectStep, Status
 from .recording import Recording
 
 SMALLEST = 1e-40  # of the first step: at t = 0, where rounding sets no limit, a step below it is none
@@ -62,15 +63,22 @@ def integrate(
         if record is None and dense:
             record = Recording
         path.recording = None if record is None else record(field, method, tol)
-        _march(field, method, path, times, options, tol, h, dense, slopes, watch, limits)
+        most = options.max_nfe
+        if most is None:
+            most = method.evaluations_a_step * options.max_steps
+        with guarded(field.stats, most, limits):
+            _march(
+                field, method, path, times, options, tol, h, dense, slopes, watch, limits, most
+            )
     return path
 
 
-def _march(field, method, path, times, options, tol, h, dense, slopes, watch, limits):
+def _march(
+    field, method, path, times, options, tol, h, dense, slopes, watch, limits, max_nfe
+):
     t, y, end, recording = times[0], path.y0, times[-1], path.recording
     direction = 1.0 if end > t else -1.0
     stats, history = field.stats, deque(maxlen=_HISTORY)
-    max_nfe = options.max_nfe if options.max_nfe is not None else math.inf
     least = max(SMALLEST * abs(h), sys.float_info.min)
     stops = _stops(options.tstops, t, end, least)
     state = method.init(field, t, y, path.f0, h, tol)
@@ -108,6 +116,9 @@ def _march(field, method, path, times, options, tol, h, dense, slopes, watch, li
             coefficients = method.polynomial(field, step) if curved and step.accepted else None
         except RejectStep:
             step = Step.failed(t, h, 0.25, state, Status.DOMAIN)
+        except Exhausted as limit:
+            path.status = limit.status
+            break
         if limits is not None and step.accepted and not limits.allow(t1, step.y):
             step = Step.failed(t, h, 0.5, state, Status.DOMAIN)
         if fixed and step.accepted and not math.isfinite(step.y.sum().item()):
@@ -123,9 +134,13 @@ def _march(field, method, path, times, options, tol, h, dense, slopes, watch, li
                 recording.refuse(h)
             h *= min(step.factor, 0.9)
             continue
+        try:
+            cut = None if watch is None else watch.scan(step, t1, coefficients)
+        except Exhausted as limit:
+            path.status = limit.status
+            break
         stats.accepted += 1
         t, y, path.end = t1, step.y, t1
-        cut = None if watch is None else watch.scan(step, t1, coefficients)
         if cut is not None:
             t, y = cut.t, cut.y
         first = position

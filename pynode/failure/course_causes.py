@@ -14,12 +14,14 @@ STIFF = 1.0  # h times the spectral radius from which on stability limits the st
 
 def events(case, again):
     if case.status is Status.CASCADE:
-        names = list(dict.fromkeys(name for name, t in case.events[-10:] if t == case.events[-1][1]))
+        last = case.events[-10:]
+        names = dict.fromkeys(name for name, t in last if t == last[-1][1])
         return Finding(
-            "endless cascade", f"At t = {case.t:.6g} the events {', '.join(map(repr, names))} fire one another again and again: "
-            "the reset of one carries the condition of the next one across zero.",
-            "Let the resets leave the other conditions on their sides of zero, watch one direction alone (direction=1), or give "
-            "max_events or terminal to one of them.",
+            "endless cascade",
+            f"At t = {case.t:.6g} the events {', '.join(map(repr, names))} fire one another again and "
+            "again: the reset of one carries the condition of the next one across zero.",
+            "Let the resets leave the other conditions on their sides of zero, watch one direction "
+            "only (direction=1), or give max_events or terminal to one of them.",
         )
     if case.status is not Status.MAX_EVENTS:
         return None

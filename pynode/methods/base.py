@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -63,6 +64,7 @@ class Method:
     memory = (2, 4)
     structures = ("dense",)
     takes_mass = False
+    evaluations_a_step = math.inf  # that max_steps allows on average where max_nfe is None
 
     @property
     def error_order(self) -> int:

@@ -93,6 +93,21 @@ def _arnoldi(field, t, y, tol):
     return h[:count]
 
 
+def refuse_steps(step_size, controller):
+    """ValueError for options that not every method takes of which 'auto' may choose one."""
+    if step_size is not None:
+        raise ValueError(
+            "step_size asks for fixed steps, and method='auto' chooses among methods that choose their "
+            "own: name a method, such as 'rk4', 'tsit5' or 'impliciteuler', or leave step_size away "
+            "and bound the steps by max_step"
+        )
+    if controller is not None:
+        raise ValueError(
+            "controller is for one-step methods, and method='auto' may choose another: name a method, "
+            "such as 'tsit5', 'rodas5p' or 'autotsit5(rodas5p())', or leave controller away"
+        )
+
+
 @torch.no_grad()
 @unhooked()
 def growth(field, t, y, tol):

@@ -64,6 +64,8 @@ class RungeKuttaChebyshev(Method):
     adaptive: bool = True
     carried = ("first",)
     memory = (3, 4)
+    # One step may take 20,000 of them: without this limit a stiff problem runs for hours.
+    evaluations_a_step = 10
 
     @property
     def error_order(self):

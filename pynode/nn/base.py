@@ -13,6 +13,9 @@ from ..problem import checked_times
 from ..solve import solve
 from ..status import Status
 
+# Their forward takes whatever that of the module inside takes.
+PARALLEL = torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel
+
 
 class SolveModule(torch.nn.Module):
     """field: nn.Module, called with the time and ``inputs`` further arguments, or without the time; options: of ``solve``."""
@@ -119,6 +122,8 @@ def timed(field, inputs=1):
 def _needed(field) -> int:
     """How many arguments the forward of a module must have."""
     inner = getattr(field, "_orig_mod", field)  # of a module that torch.compile has wrapped
+    if isinstance(inner, PARALLEL):
+        return _needed(inner.module)
     if isinstance(inner, torch.jit.ScriptModule):
         return len(inner.forward.schema.arguments) - 1  # self is the first
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
