@@ -52,6 +52,8 @@ class RowWatch:
         parts = []
         # Not in inference mode: what a condition's module keeps of this call, a graph may use later.
         with torch.inference_mode(False), torch.no_grad():
+            # A copy of its own: a condition that differentiates inside makes a leaf of it.
+            y = y.detach().clone()
             for event in self.events:
                 parts.append(condition(field, event, t, y))
         sizes = [part.shape[1] for part in parts]

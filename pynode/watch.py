@@ -71,7 +71,8 @@ class Watch:
         with torch.inference_mode(False), torch.no_grad():
             clock = torch.tensor(times, dtype=field.dtype, device=field.device).unbind(0)
             for t, y in zip(clock, states, strict=True):
-                state = field.layout.unravel(y)
+                # A copy of its own: a condition that differentiates inside makes a leaf of it.
+                state = field.layout.unravel(y.detach().clone())
                 parts += [event.value(t, state, field.args) for event in self.events]
             sizes = [len(part) for part in parts]
             if self.sizes is None:

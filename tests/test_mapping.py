@@ -237,3 +237,24 @@ def test_nan_of_one_row_does_not_spread(method, batched):
     (found,) = torch.autograd.grad(y[1:].sum(), y0)
     wanted = (1 + y0.detach()[1:].sqrt() / 2) ** -3
     assert torch.allclose(found[1:], wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("method", ["tsit5", "radauiia3", "rodas5p"])
+@pytest.mark.parametrize("adjoint", ["discrete", "direct"])
+def test_conditions_that_differentiate_inside(method, batched, adjoint):
+    """Their state is a tensor of their own: neither one of inference mode nor a view of the user's leaf."""
+    if batched and (method == "radauiia3" or adjoint == "direct"):
+        method, adjoint = "kvaerno3", "discrete"  # of these there are no batches
+
+    def condition(t, y):
+        with torch.enable_grad():
+            x = y if y.requires_grad else y.detach().requires_grad_()
+            return torch.autograd.grad((x**2).sum() / 2, x)[0].sum(-1, keepdim=True) - 0.5
+
+    y0 = tensor(1.0, requires_grad=True)
+    start = y0.unsqueeze(0) if batched else y0
+    event = Event(condition, terminal=True)
+    solution = solve(lambda t, y: -y, start, (0.0, 2.0), method=method, events=event, adjoint=adjoint, batched=batched)
+    records = solution.events[0] if batched else solution.events
+    assert float(records[0].t) == pytest.approx(0.693147, abs=1e-2)
