@@ -135,6 +135,10 @@ class Guarded:
     def error_order(self):
         return self.method.error_order
 
+    @property
+    def evaluations_a_step(self):
+        return self.method.evaluations_a_step
+
     def init(self, *arguments):
         return self.method.init(*arguments)
 
