@@ -102,6 +102,8 @@ def solve(
         return undisturbed(lambda plain: solve(**{**alone, "f": plain}), problem)
     if functional.active(problem):
         return functional.transformed(solve, problem, given)
+    stops = tuple(as_times(tstops, "tstops").detach().tolist())
+    options = Options(rtol, atol, first_step, step_size, min_step, max_step, max_steps, max_nfe, stops)
     if method == "auto" and not compile:
         refuse_steps(step_size, controller)
     choosing = method == "auto" and not batched and is_dense(structure) and problem.mass is None
@@ -114,8 +116,6 @@ def solve(
     choosing_adjoint = adjoint == "auto" and engine.name == "torch"
     adjoint = adjoints.get("discrete" if choosing_adjoint else adjoint, engine.name)
     direct = adjoint == adjoints.DIRECT
-    stops = tuple(as_times(tstops, "tstops").detach().tolist())
-    options = Options(rtol, atol, first_step, step_size, min_step, max_step, max_steps, max_nfe, stops)
     if by_row is not None and not batched:
         raise ValueError("by_row says which of args belong to the rows of a batch: pass batched=True, or leave by_row away")
     if batched and engine.name == "julia":

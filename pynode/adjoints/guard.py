@@ -43,7 +43,7 @@ def growth(field, points, direction, restarts):
 def decay(field, t: float, y, direction=1.0):
     """alpha at (t, y), in 1/time: the largest real part of the eigenvalues of -direction M^-1 J."""
     with torch.no_grad():
-        matrix = Jacobian(field)(t, y) if field.size <= DENSE_UP_TO else _arnoldi(field, t, y)
+        matrix = Jacobian(field, repairs=False)(t, y) if field.size <= DENSE_UP_TO else _arnoldi(field, t, y)
         if field.mass is not None and field.size <= DENSE_UP_TO:
             matrix = field.mass.rate_columns(matrix)
         if not bool(torch.isfinite(matrix).all()):

@@ -22,11 +22,12 @@ class Jacobian:
     leading dimension (tried on rows that differ, at two times, since at one of them terms may vanish), and
     otherwise pulls n vectors back through one evaluation.
 
-    Entries that are not finite at the first point asked for, where a solve starts, are differences of f.
+    repairs: whether entries of autograd's that are not finite at the first point asked for, where a solve starts, are
+    differences of f.
     """
 
-    def __init__(self, field):
-        self.field = field
+    def __init__(self, field, repairs=True):
+        self.field, self._repairs = field, repairs and field.user_jac is None
         self._broadcasts, self._tried, self._twice, self._start = None, [], False, None
 
     @cached_property
@@ -54,7 +55,7 @@ class Jacobian:
         """
         jac, slope = self._with_time(t, y, want_time, graph)
         self._start = t if self._start is None else self._start
-        if t != self._start:
+        if t != self._start or not self._repairs:
             return jac, slope
         time = torch.full((), t, dtype=self.field.dtype, device=self.field.device)
         if not finite(jac):

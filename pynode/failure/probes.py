@@ -41,7 +41,7 @@ def jacobian(case, y, own: bool):
         field = copy.copy(field)
         field.user_jac = None
     try:
-        return Jacobian(field)(case.t, y).detach()
+        return Jacobian(field, repairs=False)(case.t, y).detach()
     except Exception:  # whatever jac or f raises: it cannot be had
         return None
 

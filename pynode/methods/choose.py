@@ -65,7 +65,7 @@ def oscillates(field, t, y, tol) -> bool:
     if field.mass is not None:
         return False
     dense = field.size <= EIGENVALUES_UP_TO and field.structure is None
-    matrix = Jacobian(field)(t, y) if dense else _arnoldi(field, t, y, tol)
+    matrix = Jacobian(field, repairs=False)(t, y) if dense else _arnoldi(field, t, y, tol)
     if not bool(torch.isfinite(matrix).all()):
         return False
     values = torch.linalg.eigvals(matrix.double())
