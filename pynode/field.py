@@ -105,6 +105,16 @@ class VectorField:
 
         return find_leaves(self.f, self.args, self.held, evaluate, params)
 
+    def prime(self, t: float, y):
+        """Call f at (t, y), (n,), with its graph, before a call without one: f may keep what it makes at its first call."""
+        random = RandomState(self.device)
+        try:
+            self.probe(t, y)
+        except RejectStep:
+            return  # an infeasible start, which the integrator will tell
+        finally:
+            random.restore()
+
     @property
     def once(self) -> bool:
         """Whether the evaluations of f cannot be repeated, because it draws random numbers or writes its buffers."""

@@ -153,6 +153,9 @@ def solve(
     flat = layout.ravel(problem.y0)
     atol = options.flat_atol(layout, flat)
     flat_options, begin = replace(options, atol=atol), values[0]
+    needs_time = times.requires_grad and torch.is_grad_enabled()
+    if direct and (choosing or needs_time or field.mass is not None):
+        field.prime(begin, flat)
     flat = make_consistent(field, begin, values[-1], flat, atol, rtol, consistent)
     choice = ""
     if choosing:
@@ -174,7 +177,6 @@ def solve(
     inference = callback is None and taken.tape is None and not direct
     inference = inference and serves_inference(taken, values[0], flat.detach())
     field.start = None  # it may hold a graph
-    needs_time = times.requires_grad and torch.is_grad_enabled()
 
     def leg(start, values, watch, origin):
         """From values[0] to values[-1]; start: (n,); origin: what changed the state or f before it."""

@@ -8,7 +8,7 @@ import torch
 from cases import tensor
 from torch import nn
 
-from pynode import Event, check_gradients, solve
+from pynode import Event, check_gradients, odeint, odeint_adjoint, solve
 from pynode.leaves import LostLeaves, leaves_of, reachable
 
 METHODS = ["tsit5", "rodas5p", "kvaerno5", "fbdf", "radauiia5"]
@@ -271,3 +271,37 @@ def test_events_and_resets_reach_their_tensors():
     solution = solve(lambda t, y: -y, ONE, (0.0, 1.0), method="tsit5", events=event, throw=False)
     solution.y[-1].sum().backward()
     assert level.grad is not None and kick.grad is not None
+
+
+# What f makes at its first call, and keeps.
+
+
+class Kept(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rate, self.made = nn.Parameter(torch.tensor(0.3, dtype=torch.float64)), None
+
+    def forward(self, t, y):
+        if self.made is None:
+            self.made = torch.exp(self.rate)
+        return -self.made * y
+
+
+@pytest.mark.parametrize("adjoint", ["discrete", "direct"])
+@pytest.mark.parametrize("moving", [False, True])
+@pytest.mark.parametrize("method", ["auto", *METHODS])
+def test_made_at_the_first_call(method, moving, adjoint):
+    f, times = Kept(), torch.tensor([0.0, 1.0], dtype=torch.float64, requires_grad=moving)
+    solve(f, ONE, times, method=method, adjoint=adjoint, rtol=1e-9, atol=1e-11).y[-1].sum().backward()
+    rate = math.exp(0.3)
+    assert float(f.rate.grad) == pytest.approx(-rate * math.exp(-rate), rel=1e-6)
+
+
+@pytest.mark.parametrize("method", ["dopri5", "gl6"])
+@pytest.mark.parametrize("moving", [False, True])
+@pytest.mark.parametrize("interface", [odeint, odeint_adjoint])
+def test_made_at_the_first_call_of_odeint(interface, moving, method):
+    f, times = Kept(), torch.linspace(0, 1, 5, dtype=torch.float64).requires_grad_(moving)
+    interface(f, ONE, times, method=method, rtol=1e-9, atol=1e-11)[-1].sum().backward()
+    rate = math.exp(0.3)
+    assert float(f.rate.grad) == pytest.approx(-rate * math.exp(-rate), rel=1e-5)

@@ -82,8 +82,8 @@ def moved_start(field):
     y, t = field.initial, field.call.t
     if not (t.requires_grad and torch.is_grad_enabled()):
         return y
-    with torch.no_grad():
-        slope = field(t[0].item(), y.detach())
+    # With a graph, though it is not used: f may keep what it makes at its first call.
+    slope = field(t[0].item(), y.detach()).detach()
     return y - slope * (t[0] - t[0].detach()).to(y.dtype)
 
 

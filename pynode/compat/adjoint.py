@@ -118,9 +118,20 @@ def _adjoint_norm(given, call):
 
 
 def _carrying(field, func, callbacks):
-    """field as a function that carries the callbacks of func."""
+    """field as a function that carries the callbacks of func.
+
+    Its first call has a graph, though the solve uses none: f may keep what it makes there, and the way back goes through it.
+    """
+    called = False
+
     def carried(t, y):
-        return field(t, y)
+        nonlocal called
+        if called:
+            return field(t, y)
+        called = True
+        with torch.enable_grad():
+            out = field(t, y)
+        return out.detach() if isinstance(out, torch.Tensor) else out
 
     for name, callback in callbacks.items():
         setattr(carried, name, callback)
@@ -201,6 +212,11 @@ def _warn_of_lost(out, inputs):
         )
 
 
+def _pulled(out, inputs, cotangent):
+    """The products of a cotangent with the derivatives of out. What f keeps of an earlier call stays for the next one."""
+    return torch.autograd.grad(out, inputs, cotangent, retain_graph=True, allow_unused=True)
+
+
 def _augmented(field, params, moving):
     """d/dt of (vjp_t, y, vjp_y, *vjp_params), with the callbacks of the way back."""
     looked = not field.every
@@ -220,7 +236,7 @@ def _augmented(field, params, moving):
                 looked = True
             found = [None] * len(inputs)
             if out.requires_grad:
-                found = pull(out, inputs, -adj_y) if deep else torch.autograd.grad(out, inputs, -adj_y, allow_unused=True)
+                found = pull(out, inputs, -adj_y) if deep else _pulled(out, inputs, -adj_y)
         found = [torch.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True)]
         by_time = found.pop() if moving else torch.zeros_like(t)
         return (by_time, out if deep else out.detach(), *found)
