@@ -29,6 +29,7 @@ STRUCTURES = ("flat", "matrix", "tuple", "dict", "nested")
 FAMILIES = ("explicit", "implicit", "batched", "events", "batched events", "continuous")
 BATCHED = ("Tsit5", "Vern7", "Rodas5P", "Kvaerno5", "KenCarp4", "FBDF", "QNDF")
 CONTINUOUS = ("Tsit5", "Vern7", "DP8", "Rodas5P", "Kvaerno5", "RadauIIA5", "RadauIIA9", "FBDF", "QNDF")
+BDFS = ("FBDF", "QNDF")
 REVERSE = ("gauss", "gausskronrod", "quadrature", "interpolating", "backsolve")
 EVENTS = ("terminal", "reset", "preset", "jump")
 LOOSE = {"Euler": 1e-2, "ImplicitEuler": 1e-2, "Heun": 1e-3, "Midpoint": 1e-3, "RKC": 1e-3, "ABDF2": 1e-3}
@@ -77,6 +78,8 @@ def plan(family, seed):
         method = r.choice([name for name in ONE_STEP if name not in ("RadauIIA3", "RadauIIA5", "RadauIIA9", "RKC")])
     fixed = fixed and method in ONE_STEP
     rtol = 1e-8 if fixed else rtol  # Newton's iteration must not be seen in differences
+    # Gradients by BDF, by any adjoint, are off by 100 to 1,000 tolerances (docs/adjoints.md), and converge with them.
+    rtol = 1e-8 if continuous and method in BDFS else rtol
     # Rows integrate the sum of a SplitField, a single system may not.
     carrier = r.choice(CARRIERS[:-1] if batched else CARRIERS)
     if carrier == "split":

@@ -101,7 +101,7 @@ def gradients(loss, built):
 def tolerance(plan):
     """What gradients may differ by, relative to the largest."""
     if plan.family == "continuous" or (plan.rows and plan.step_size is None):
-        return 100 * plan.rtol
+        return 100 * max(plan.rtol, 1e-6)
     return 1e-6
 
 
@@ -165,9 +165,14 @@ def misused(plan, which=None):
     """(Failure or None, what was changed, whether it was refused) of a change between the solve and its gradient.
 
     which: the name of the change, a random one if None. It must be refused, by pynode or by torch, or leave the gradient
-    as it was.
+    as it was. A solve that is refused itself leaves nothing to change.
     """
-    loss, _, untouched = run(plan)
+    try:
+        loss, _, untouched = run(plan)
+    except (ValueError, TypeError, RuntimeError) as error:
+        if refused(error):
+            return None, "", False
+        raise
     wanted = gradients(loss, untouched)
     loss, _, built = run(plan)
     named = [item for item in built.changes if which in (None, item[0])]
