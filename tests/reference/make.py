@@ -1,7 +1,7 @@
 """Makes the reference data anew by SciPy's Radau, and says how far they are from the files beside it, or writes them.
 
-    python tests/reference/make.py hires --loose 1e4    a quick check of one problem: COST
-    python tests/reference/make.py hires                the same at full accuracy
+    python tests/reference/make.py hires --loose 1e6    a quick check of one problem: a minute
+    python tests/reference/make.py hires                the same at full accuracy: half an hour
     python tests/reference/make.py --write              all of them, and writes the files: hours
 
 The states come from one solve at rtol 3e-13, the sensitivities from another of the joint system s' = (df/dy) s + df/dp at
