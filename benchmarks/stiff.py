@@ -6,12 +6,11 @@
   sum      the times of the five problems added; the target of the better BDF is 0.7 of SciPy's
 
 Errors are the largest over the times of the reference data, relative to the largest value of each component. Both sides
-give outputs at these times alone. The reference data are those of PYNODE_REFDATA, or ../shared/refdata.
+give outputs at these times alone. The reference data are those of tests/reference.
 """
 
 import copy
 import json
-import os
 from pathlib import Path
 
 from benchmarks.pairs import pair
@@ -25,7 +24,7 @@ from pynode.solve import solve
 
 PROBLEMS = ("robertson", "vanderpol", "oregonator", "hires", "pollution")
 METHODS = ("fbdf", "qndf", "rodas5p")
-REFDATA = Path(os.environ.get("PYNODE_REFDATA", Path(__file__).parents[2] / "shared" / "refdata"))
+REFERENCE = Path(__file__).parents[1] / "tests" / "reference"
 FACTORS = [10 ** (k / 4) for k in range(8, -7, -1)]  # 100 down to 0.03, of rtol and atol
 
 
@@ -33,10 +32,7 @@ class Case:
     """One problem with its reference; every contestant is a function of no arguments that solves it once."""
 
     def __init__(self, name: str, rtol: float, exact_jacobian: bool):
-        path = REFDATA / f"{name}.json"
-        if not path.exists():
-            raise SystemExit(f"no reference data {path.name}: name the folder that holds it in PYNODE_REFDATA")
-        data = json.loads(path.read_text())
+        data = json.loads((REFERENCE / f"{name}.json").read_text(encoding="utf-8"))
         self._set(problems.get(name), rtol, exact_jacobian, [data["t0"], *data["t"]], np.array(data["y"]))
 
     def _set(self, problem, rtol, exact_jacobian, times, reference):

@@ -19,7 +19,6 @@ from benchmarks.fields import MLP, StiffMLP, start
 from benchmarks.pairs import Pair
 from benchmarks.precision import line
 from benchmarks.workprecision import Smooth
-from pynode import problems
 from pynode.problems.base import Problem
 from pynode.solve import solve
 
@@ -38,16 +37,6 @@ TITLES = {
 # Packages that take the field in a language of their own; all others call the same torch module.
 LANGUAGES = {"diffrax": "JAX, compiled", "casadi": "casadi expression", "pydiffsol": "DiffSL, compiled"}
 NETWORKS = {"mlp": MLP, "stiff mlp": StiffMLP}
-
-
-class Stiff(stiff.Case):
-    """A stiff problem without the reference data: its reference is RadauIIA9's at a hundred-thousandth of the tolerances."""
-
-    def __init__(self, name: str, rtol: float):
-        problem = problems.get(name)
-        inner = torch.linspace(0, problem.tspan[1], 11)[1:] if problem.t_eval is None else problem.t_eval
-        self._set(problem, rtol, False, [0.0, *inner.tolist()], np.ones((len(inner), len(problem.y0))))
-        self._set(problem, rtol, False, self.times, self.pynode("radauiia9", 1e-5)().check().y[1:].numpy())
 
 
 class Network(stiff.Case):
@@ -93,7 +82,7 @@ def case(name: str):
         return Network(name, 1e-6)
     if name not in stiff.PROBLEMS:
         return Smooth(name, 1e-6)
-    return stiff.Case(name, 1e-6, False) if (stiff.REFDATA / f"{name}.json").exists() else Stiff(name, 1e-6)
+    return stiff.Case(name, 1e-6, False)
 
 
 def contestants(kind: str, method: str | None, packages, compile: bool = False) -> list:

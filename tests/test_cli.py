@@ -16,6 +16,7 @@ import torch
 from test_train import stiff_linear
 
 import pynode.train
+from pynode import files as files_module
 from pynode import solve
 from pynode.cli import compare as cli_compare
 from pynode.cli import main
@@ -23,7 +24,6 @@ from pynode.cli import train as cli_train
 from pynode.compare import compare
 from pynode.compare import runs as runs_module
 from pynode.train import Options
-from pynode.train import files as files_module
 
 QUICK = ["--hidden", "6", "--epochs", "2", "--warm-start", "10", "--candidates", "1", "--rtol", "1e-3"]
 EXAMPLES = Path(__file__).parent.parent / "examples"

@@ -14,7 +14,7 @@ ROOT = Path(pynode.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 # A module imports only from layers to its left; modules of one package may use one another, without a circle.
 ORDER = (
-    "status detached tree norm stats options problem split surroundings leaves lifetime unbatched twice held "
+    "status detached files tree norm stats options problem split surroundings leaves lifetime unbatched twice held "
     "evaluation mapping differences sharding field rows constants dense events cascade watch row_watch row_cascade "
     "limits solution control algebra methods backends adjoints event_times legs row_legs rules functional failure "
     "solve_batched solve compat julia doctor check sde reactions records nn problems catalogue diagnosis compare "

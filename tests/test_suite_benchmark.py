@@ -129,13 +129,6 @@ def test_text_of_a_network_has_its_weights():
     assert all(repr(w) in text for w in suite.StiffMLP().layers[2].weight.flatten().tolist()[::97])
 
 
-def test_reference_without_the_data():
-    """Made by pynode, and what SciPy finds at tight tolerances."""
-    made = suite.Stiff("hires", 1e-6)
-    found = made.at(1e-9).scipy("Radau")()
-    assert found.success and 0 < made.error(found.y.T) < 1e-6
-
-
 def test_compiled_contestants():
     """Their first solve compiles, and is timed apart."""
     case, made = suite.case("lotka_volterra").at(1e-4), []

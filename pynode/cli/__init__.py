@@ -1,11 +1,13 @@
 """The command line: ``pynode train``, ``compare``, ``diagnose``, ``reproduce``, ``methods``, ``julia``, ``doctor``.
 
-Exit codes: 0 success; 1 a solve or training failed, or the disk did; 2 a mistake in what was given; 130 Ctrl-C. A
-failure is one sentence on stderr, with --json also an object on stdout; --debug shows the traceback.
+Exit codes: 0 success; 1 a solve or training failed, or the disk did; 2 a mistake in what was given; 130 Ctrl-C, or 128 plus
+the number of the signal that asked for the end. A failure is one sentence on stderr, with --json also an object on stdout;
+--debug shows the traceback.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -14,11 +16,13 @@ from ..status import SolveError
 from ..train import TrainingError
 from . import compare, completion, diagnose, julia, methods, reproduce, solve, train
 from .command import Mistake, Parser, failed
+from .signals import ends_politely
 
 CODES = """\
 exit codes: 0 success; 1 a solve or training failed, or the disk did, or doctor found a problem; 2 a mistake in what was given;
-130 interrupted. Every command has --help, --quiet, --verbose and --debug; those that print tables have --json, and then say a
-failure on the standard output, too, as an object with "error" and "code".
+130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP: training saves what it has. Every command has --help, --quiet,
+--verbose and --debug; those that print tables have --json, and then say a failure on the standard output, too, as an object
+with "error" and "code".
 """
 
 
@@ -30,13 +34,18 @@ def main(argv=None) -> int:
     except Mistake as mistake:
         failed(mistake.sentence, 2, "--json" in argv)
         raise
+    with ends_politely() as arguments.ending:
+        return _run(arguments)
+
+
+def _run(arguments) -> int:
     as_json = getattr(arguments, "json", False)
     try:
         code = arguments.run(arguments)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        return failed("pynode: interrupted.", 130, as_json)
+        return failed("pynode: interrupted.", arguments.ending.code, as_json)
     except BrokenPipeError:  # whoever reads the output wants no more of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -52,7 +61,11 @@ def main(argv=None) -> int:
 def _sentence(error) -> str:
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
-    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if error.filename:
+        return f"{error.filename}: {error.strerror}"
+    # Files are written by save_atomically, which names them in a sentence of its own.
+    plain = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) and error.strerror == os.strerror(error.errno)
+    return f"the standard output could not be written: {error.strerror.lower()}." if plain else error.strerror
 
 
 def parser() -> Parser:

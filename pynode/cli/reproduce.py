@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ..files import save_text
 from ..train.kim2021 import SETUPS, reproduce
 from ..train.progress import Quiet, display
 from .command import finish, print_json, threads
@@ -52,7 +53,7 @@ def _reproduce(arguments) -> int:
     show, say = (Quiet, None) if silent else (display, lambda text: print(text, flush=True))
     result = reproduce(arguments.setup, out, arguments.trainings, arguments.max_nfe, show, say, **changes)
     written, told = [out / "result.txt"], []
-    written[0].write_text(f"{result}\n", encoding="utf-8")
+    save_text(written[0], f"{result}\n")
     try:
         for name, run in result.fits.items():
             written += draw(run, result.data, getattr(result.setup, name).method, out / name, told.append)

@@ -11,6 +11,7 @@ import torch
 
 from .. import problems
 from ..backends.registry import NAMES as BACKENDS
+from ..files import save_figure, save_text
 from ..solve import solve
 from ..status import SolveError
 from ..targets import HELP, target
@@ -64,7 +65,7 @@ def _run(arguments) -> int:
     names = tuple(names or (f"y{i}" for i in range(len(problem.y0))))
     # What was reached is written in any case.
     if arguments.out:
-        _folder(arguments.out).write_text(_csv(names, solution), encoding="utf-8")
+        save_text(_folder(arguments.out), _csv(names, solution))
     if arguments.plot:
         _plot(_folder(arguments.plot), problem.name, names, solution)
     found = {
@@ -132,4 +133,4 @@ def _plot(path, title, names, solution):
     axis.set(xlabel="t", title=f"{title} by {solution.method}", xscale="log" if log else "linear")
     axis.grid(alpha=0.25)
     axis.legend(fontsize=9)
-    figure.savefig(path, dpi=140)
+    save_figure(path, figure, 140)

@@ -32,7 +32,8 @@ Several trajectories go below one another, told apart by a column that --group n
 FILES = """\
 files written to --out:
   model.pt       the best model: architecture and scaling as plain data, and weights (pynode.train.load_model)
-  checkpoint.pt  everything that --resume needs; written atomically, so that an interruption loses seconds
+  checkpoint.pt  everything that --resume needs; written atomically, with a checksum, so that an interruption loses seconds
+                 (Ctrl-C, SIGTERM and SIGHUP none: the last whole epoch is saved)
   history.csv    loss, learning rate, steps, evaluations and time of each epoch
   epochs/        models on the way, with --keep-every: pynode compare OUT/epochs/*.pt --stiffness compares them
   fit.png        observations and the learned solution        loss.png  the loss, epoch by epoch
@@ -122,7 +123,8 @@ def _train(arguments) -> int:
     try:
         run = fit(data, options, out, arguments.resume, None if arguments.quiet or arguments.json else display())
     except KeyboardInterrupt:
-        return failed("pynode: interrupted; nothing had been saved yet.", 130, arguments.json)
+        kept = "the checkpoint is as it was" if (out / "checkpoint.pt").exists() else "nothing had been saved yet"
+        return failed(f"pynode: interrupted; {kept}.", arguments.ending.code, arguments.json)
     say(f"Loss: {run.baseline:.3g} if nothing moved, {run.first:.3g} at the first solve, {run.best:.3g} at the best: "
         f"a factor of {run.baseline / run.best:.0f} in {run.history[-1]['seconds']:.0f} s.")
     written = [out / name for name in ("model.pt", "checkpoint.pt", "history.csv")]
@@ -137,7 +139,7 @@ def _train(arguments) -> int:
     }
     if run.interrupted:
         sentence = f"pynode: interrupted after epoch {found['epochs']}; add --resume to go on."
-        return failed(sentence, 130, arguments.json, found)
+        return failed(sentence, arguments.ending.code, arguments.json, found)
     if arguments.json:
         print_json(found)
     return 0

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
+from ..files import save_text
+
 
 @dataclass(frozen=True)
 class Section:
@@ -41,5 +43,4 @@ def write_page(path, title, subtitle, sections) -> Path:
         loader=PackageLoader("pynode.compare", "."), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
     )
     page = templates.get_template("page.html").render(title=title, subtitle=subtitle, sections=sections)
-    Path(path).write_text(page, encoding="utf-8")
-    return Path(path)
+    return save_text(path, page)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from pathlib import Path
 
+from ..files import save_figure
+
 
 class Table(ABC):
     """A comparison: its cells, and a note below them. str() is both as lines of text."""
@@ -32,8 +34,7 @@ class Drawn(Table):
 
     def plot(self, path) -> Path:
         """Write the figure; returns the path."""
-        self.figure().savefig(path, dpi=150)
-        return Path(path)
+        return save_figure(path, self.figure(), 150)
 
 
 def aligned(cells, left=(0, -1)) -> list[str]:

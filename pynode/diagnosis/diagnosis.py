@@ -11,6 +11,7 @@ import torch
 
 from ..failure import FailureReport
 from ..failure.report import plain
+from ..files import save_figure, save_text
 from ..tree import Layout
 from .advice import Advice
 from .costs import Costs
@@ -89,8 +90,7 @@ class Diagnosis:
 
     def plot(self, path) -> Path:
         """Write the figure; returns the path."""
-        self.figure().savefig(path, dpi=140)
-        return Path(path)
+        return save_figure(path, self.figure(), 140)
 
     def as_dict(self) -> dict:
         """Plain data: numbers, strings, lists; what is not finite is None."""
@@ -128,5 +128,4 @@ class Diagnosis:
 
     def to_json(self, path) -> Path:
         """Write as_dict() to a file; returns its path."""
-        Path(path).write_text(json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        return Path(path)
+        return save_text(path, json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n")

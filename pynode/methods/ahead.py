@@ -4,7 +4,6 @@ many steps in a row. The integrator then finds its next steps done, as long as n
 from __future__ import annotations
 
 import torch
-from torch._higher_order_ops.scan import scan
 
 from ..control import FILTERS, ROUNDING
 
@@ -21,6 +20,8 @@ def attempts(attempt, method, count):
     stretched to it, longest step, rtol; and y, first, atol, f, args. It returns (t, h, ratio) of every attempt, (count, 3),
     what each ended in, (count, n), and their stages, (count, s, n).
     """
+    from torch._higher_order_ops.scan import scan  # private: only whole compiled steps depend on it
+
     controller, order = method.controller, method.error_order
     b1, b2, b3 = (b / order for b in FILTERS[controller.kind])
 

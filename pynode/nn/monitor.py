@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
+from ..files import save_figure
 from ..records import write_csv
 from .base import SolveModule
 
@@ -116,5 +117,4 @@ class EvaluationMonitor:
             axes.set_ylim(bottom=0)
             axes.grid(alpha=0.25)
             axes.legend(fontsize=8)
-        figure.savefig(path, dpi=120)
-        return Path(path)
+        return save_figure(path, figure, 120)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from .files import save_atomically
+from ..files import save_text
 from .model import ModelError, load_plain
 
 WORK = ("accepted", "rejected", "nfe", "backward_nfe", "njac", "nlu")
@@ -20,7 +20,7 @@ def save_history(path, history: list) -> None:
     writer = csv.DictWriter(table, HISTORY, lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
-    save_atomically(path, table.getvalue().encode())
+    save_text(path, table.getvalue())
 
 
 def checkpoint(path, options, data) -> dict:

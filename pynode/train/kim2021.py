@@ -137,6 +137,8 @@ def reproduce(
         say(f"{name}, {training}: {options.epochs} epochs of {options.optimizer}, {options.polish} of Levenberg-Marquardt.")
         began = time.perf_counter()
         fits[training] = fit(data, options, out and Path(out) / training, progress=progress())
+        if fits[training].interrupted:
+            raise KeyboardInterrupt  # what it had is saved
         accuracies[training] = accuracy(fits[training].field, data)
         say(f"{name}, {training}: {time.perf_counter() - began:.0f} s.")
     if max_nfe:

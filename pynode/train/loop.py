@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from ..adjoints.forward import COLUMNS
+from ..files import save_torch
 from .data import Dataset
-from .files import save_torch
 from .gradients import normalise_gradients
 from .keeping import HISTORY, WORK, checkpoint, save_history
 from .least_squares import LevenbergMarquardt
@@ -49,8 +49,8 @@ def fit(data: Dataset, options: Options | None = None, out=None, resume=False, p
 
     out: a directory for checkpoint.pt, model.pt and history.csv, all written atomically, every ``checkpoint_every``
     seconds and at the end; None writes nothing. resume: go on from the checkpoint in out; with the same options and
-    data, and no time limit, the result is to the bit that of a run that was never interrupted. Ctrl-C ends the run
-    after saving the last whole epoch, and is told by ``interrupted``.
+    data, and no time limit, the result is to the bit that of a run that was never interrupted. Ctrl-C, or whatever else
+    raises KeyboardInterrupt, ends the run after saving the last whole epoch, and is told by ``interrupted``.
 
     Raises TrainingError where solves keep failing, ModelError for an unusable checkpoint, OSError for a full disk.
     """
@@ -95,9 +95,10 @@ class Trainer:
                     self.data, self.scaling, self.objective, self.options, self.generator, self.progress
                 ))
                 self.history = [self._record() | {"loss": self.baseline}]
+            whole = self._snapshot()
+            if not resume:
                 self._save()
                 self._keep_epoch()
-            whole = self._snapshot()
             total = self.options.epochs + self.options.polish
             while phase := self.plan.next(self.epoch, self.elapsed):
                 if phase != self.plan.phase:
@@ -107,16 +108,17 @@ class Trainer:
                 self.progress.epoch(self.history[-1], total, self.best)
                 if time.monotonic() - self._saved > self.options.checkpoint_every:
                     self._save()
+            self._finish()
         except KeyboardInterrupt:
             if whole is None:
                 raise
             interrupted = True
             self._restore(whole)
+            self._finish()
         except TrainingError:
             if self.history:
                 self._save()
             raise
-        self._finish()
         first = self.history[1]["loss"] if len(self.history) > 1 else self.best
         return Fit(self._physical(), self.history, self.baseline, first, self.best, interrupted)
 

@@ -3,17 +3,21 @@ code."""
 
 from __future__ import annotations
 
+import io
 import math
 import pickle
+import zipfile
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import nn
 
-from .files import save_torch
+from ..files import save_torch, unsealed
 from .scaling import PhysicalField, ScaledField, Scaling
 
-FORMAT = 1
+# Since format 2 a file ends with its checksum.
+FORMAT, READ = 2, (1, 2)
 ACTIVATIONS = {
     "gelu": nn.GELU, "tanh": nn.Tanh, "silu": nn.SiLU, "relu": nn.ReLU, "softplus": nn.Softplus, "elu": nn.ELU,
 }
@@ -88,11 +92,17 @@ def load_model(path) -> PhysicalField:
 def load_plain(path, what: str) -> dict:
     """The dictionary in a file of this format; no code is run by loading it. ModelError where that is not possible."""
     try:
-        plain = torch.load(path, weights_only=True, map_location="cpu")
+        content = Path(path).read_bytes()
     except FileNotFoundError:
         raise ModelError(f"there is no {what} file {path}: check the name, or train first.") from None
     except (IsADirectoryError, PermissionError) as error:
         raise ModelError(f"{path} cannot be opened ({error.strerror}): give the path of a {what} file.") from None
+    try:
+        content, sealed = unsealed(content), True
+    except ValueError:
+        sealed = False
+    try:
+        plain = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
     # On bytes that are no torch file, its reader fails in whatever way the bytes lead it to.
     except Exception as error:
         refused = "asks to run code, which is refused, or is" if isinstance(error, pickle.UnpicklingError) else "is"
@@ -101,12 +111,24 @@ def load_plain(path, what: str) -> dict:
         ) from error
     if not isinstance(plain, dict) or "format" not in plain:
         raise ModelError(f"{path} is not a {what} file of pynode: it has no format number.")
-    if plain["format"] != FORMAT:
+    if plain["format"] not in READ:
         raise ModelError(
-            f"{path} has format {plain['format']!r}, and this pynode reads format {FORMAT}: "
+            f"{path} has format {plain['format']!r}, and this pynode reads formats {' and '.join(map(str, READ))}: "
             "use the version of pynode that wrote it, or train again."
         )
+    if not (sealed or (plain["format"] == 1 and _sums_hold(content))):
+        raise ModelError(
+            f"{path} is damaged: its checksum is not that of its content. Restore it from a copy or train again."
+        )
     return plain
+
+
+def _sums_hold(content) -> bool:
+    """Whether the checksums of an archive are those of its members, at which torch does not look."""
+    try:
+        return zipfile.ZipFile(io.BytesIO(content)).testzip() is None
+    except zipfile.BadZipFile:
+        return False
 
 
 def _first_line(error) -> str:

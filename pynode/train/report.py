@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ..files import save_figure
 from ..solve import solve
 from .data import Dataset
 
@@ -55,8 +56,7 @@ def plot_fit(path, field, data: Dataset, method="fbdf", rtol=1e-6) -> Path:
         axis.set_xlabel(data.time)
     axes.flat[0].legend(fontsize=8, framealpha=0.9)
     figure.tight_layout()
-    figure.savefig(path, dpi=150)
-    return Path(path)
+    return save_figure(path, figure, 150)
 
 
 def plot_loss(path, history: list, best: float) -> Path:
@@ -85,8 +85,7 @@ def plot_loss(path, history: list, best: float) -> Path:
     axis.grid(alpha=0.25, which="both")
     axis.legend(fontsize=9, framealpha=0.9)
     figure.tight_layout()
-    figure.savefig(path, dpi=150)
-    return Path(path)
+    return save_figure(path, figure, 150)
 
 
 def fine_times(t: torch.Tensor) -> tuple[torch.Tensor, bool]:

@@ -11,6 +11,7 @@ import time
 import urllib.error
 from pathlib import Path
 
+from ...files import save_text
 from . import bounds, process
 from .locate import INSTALL, MARK, PAIR, Location, configuration, fingerprint, options_installed
 from .runtime import JuliaUnavailable, running, started
@@ -143,9 +144,7 @@ def load(names):
 
 def _write_mark(project, options):
     mark = {"required": fingerprint(), "options": options, "installed": time.strftime("%Y-%m-%d")}
-    whole = project / (MARK + ".new")
-    whole.write_text(json.dumps(mark, indent=2) + "\n", encoding="utf-8")
-    os.replace(whole, project / MARK)
+    save_text(project / MARK, json.dumps(mark, indent=2) + "\n")
 
 
 def _restore(before):

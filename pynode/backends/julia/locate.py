@@ -9,6 +9,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...files import save_text
 from .bounds import required
 
 INSTALL = "pynode julia install"
@@ -72,8 +73,7 @@ def remember(exe, project) -> Path:
     path = configuration()
     path.parent.mkdir(parents=True, exist_ok=True)
     saved = {"exe": os.path.abspath(found), "project": str(project), "environment": kept}
-    path.write_text(json.dumps(saved, indent=2) + "\n", encoding="utf-8")
-    return path
+    return save_text(path, json.dumps(saved, indent=2) + "\n")
 
 
 def forget() -> bool:
