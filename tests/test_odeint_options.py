@@ -193,3 +193,17 @@ def test_times_between_several_jumps():
             expected = torch.zeros(4).double()
             expected[0], expected[i] = -rates[0] * y[i], rates[i] * y[i]
             torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("method", ["trapezoid", "trbdf2"])
+def test_func_is_asked_at_the_start_of_every_implicit_step(method):
+    """The slope that the step before has left holds the rounding of y over the step, which adds up in single precision."""
+    asked = []
+
+    def f(t, y):
+        asked.append((t.item(), y.item()))
+        return 0.2 + (y - 0.2 * t - 3) ** 5
+
+    t = torch.tensor([8.0, 7.5, 7.25, 7.0])
+    y = odeint(f, torch.tensor([4.6]), t, method=method, options={"step_size": 0.125})
+    assert set(zip(t[:-1].tolist(), y[:-1, 0].tolist())) <= set(asked)
