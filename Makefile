@@ -1,6 +1,7 @@
 # make demo   trains a neural ODE on Robertson's reaction and compares the methods on what it learned
 # make test   the linter and the tests, with the coverage of the package
 # make docs   the documentation, a site in out/site
+# make test-oldest   a part of the tests with the oldest torch that is promised, in .venv-oldest; not in continuous integration
 # Each sets itself up: a virtual environment in .venv, installed once from constraints.txt.
 # Another interpreter: make test PYTHON=python3.12; fewer or more test processes: make test JOBS=4.
 
@@ -12,7 +13,12 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check install --quiet --con
 # One thread a process: the systems are small, and the processes would only fight over the cores.
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test docs clean
+# The lower bound of pyproject.toml. Its wheel needs none of the CUDA wheels that it names: on Linux stand-ins take their place.
+OLDEST := 2.8.0
+OLDEST_PIP := .venv-oldest/bin/python -m pip --disable-pip-version-check install --quiet
+OLDEST_TESTS := solve batched events limits gradients batched_gradients functional second surroundings compiled compiled_rows
+
+.PHONY: help demo test test-oldest docs clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -23,6 +29,9 @@ demo: $(READY)
 test: $(READY)
 	@.venv/bin/python -m ruff check .
 	@.venv/bin/python -m pytest -n $(JOBS) --dist worksteal --cov=pynode --cov-report=term
+
+test-oldest: .venv-oldest/.installed
+	@.venv-oldest/bin/python -m pytest $(OLDEST_TESTS:%=tests/test_%.py)
 
 docs: $(READY)
 	@.venv/bin/python docs/tables.py
@@ -39,5 +48,13 @@ $(READY): pyproject.toml constraints.txt
 	@$(PIP) --no-build-isolation --editable '.[dev]'
 	@touch $@
 
+.venv-oldest/.installed: Makefile pyproject.toml tests/oldest/stand_ins.py
+	@echo "Setting up .venv-oldest (once; it downloads torch $(OLDEST)) ..."
+	@$(PYTHON) -m venv --clear .venv-oldest
+	@$(OLDEST_PIP) --no-deps torch==$(OLDEST)
+	@$(OLDEST_PIP) numpy filelock sympy networkx jinja2 fsspec typing-extensions setuptools scipy pytest
+	@.venv-oldest/bin/python -c 'import torch' 2>/dev/null || .venv-oldest/bin/python tests/oldest/stand_ins.py
+	@touch $@
+
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .coverage out
+	rm -rf .venv .venv-oldest .pytest_cache .ruff_cache .coverage out
