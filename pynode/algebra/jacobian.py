@@ -46,7 +46,8 @@ class Jacobian:
 
     def factorised(self, jac, c: float, scale=None):
         """M - c J ready for solves. scale: weights of the norm, for solvers that iterate."""
-        return Factorised(self._mass, jac, c, self.field.stats)
+        mass = self.field.mass
+        return Factorised(self._mass, jac, c, self.field.stats, None if mass is None else mass.projector)
 
     def with_time(self, t: float, y, want_time=True, graph=False):
         """(df/dy, df/dt), the latter None where f does not depend on t at this point.
