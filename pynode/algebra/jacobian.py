@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 
 from ..differences import finite, repaired, repaired_slope
+from ..field import kept
 from ..leaves import own_leaf
 from ..status import RejectStep
 from ..tree import check_values
@@ -73,7 +74,10 @@ class Jacobian:
             y = y if graph else y.detach().clone()
             time = torch.full((), t, dtype=field.dtype, device=field.device)
             if field.user_jac is not None:
-                jac = self._checked(field.user_jac(time, field.layout.unravel(y), *field.args))
+                seen = kept(y, field.signed)
+                jac = self._checked(field.user_jac(time, field.layout.unravel(seen), *field.args))
+                if field.signed is not None:
+                    jac = jac.masked_fill(field.signed & (y < 0), 0.0)
                 return jac if graph else jac.detach().clone(), time_derivative(field, time, y, graph) if want_time else None
             if want_time:
                 own_leaf(time)
