@@ -14,6 +14,8 @@ from .status import Exhausted, Status
 # Of atol: a state this far below zero is zero. Where f drains a state to zero in finite time, as -sqrt(u) does, no
 # step ends above it for ever, and one that ends nearer could be too short for floating point.
 NOISE = 1e-9
+# From such a state on, in units of it: a multistep method goes on for some steps in the direction that it came in.
+BELOW = 1e6
 
 
 class Limits:
@@ -54,10 +56,12 @@ class Limits:
     def expired(self) -> bool:
         return self.deadline is not None and time.monotonic() > self.deadline
 
-    def allow(self, t: float, y) -> bool:
-        """Whether the state y, (n,), at t is possible. One synchronisation, two where both checks are asked for."""
-        if self.floor is not None and bool((y < self.floor).any()):
-            return False
+    def allow(self, t: float, y, start=None) -> bool:
+        """Whether the state y, (n,), at t is possible after a step from start, (n,). One synchronisation, two where both checks are asked for."""
+        if self.floor is not None:
+            floor = self.floor if start is None else torch.where(start < 0, BELOW * self.floor, self.floor)
+            if bool((y < floor).any()):
+                return False
         return self.domain is None or bool(self.domain(t, self._told(y)))
 
     def stop(self, t: float, y) -> bool:
