@@ -26,10 +26,11 @@ class VectorField:
     mass: M of M y' = f, None for the identity; structure: how its Jacobians are made and solved with, None for dense.
     compiled: CompiledSteps of whole steps on this field (methods/compiled.py), None where steps are run as they stand.
     tape: keeps the graphs of evaluations (backends/tape.py), None where they are made again on the way back.
+    signed: mask of the components that f sees at zero or above, (n,), None where it sees every state as it is.
     period: points that ``many`` wants to get together (adjoints/row_points.py); here each stands alone.
     """
 
-    mass = structure = compiled = tape = start = together = None
+    mass = structure = compiled = tape = start = together = signed = None
     period = 1
 
     def __init__(self, problem, layout, t0: float, params=None, direct=False):
@@ -69,6 +70,11 @@ class VectorField:
         found.leaves = self.leaves.extended(lost)
         found.parts = found._split()
         return found
+
+    def see_nonnegative(self, signed):
+        """Let f see zero for negative values of the components in the mask: stages and iterates may have them."""
+        self.signed = signed
+        self.parts = self._split()
 
     def _split(self):
         both = isinstance(self.f, SplitField)
@@ -170,6 +176,8 @@ class VectorField:
 
     def at(self, t, y):
         """dy/dt, (n,), for t a 0-d tensor; not counted. TypeError and ValueError where f returns something else."""
+        if self.signed is not None:
+            y = kept(y, self.signed)
         if self.flat:
             out = self.f(t, y, *self.args)
             if not isinstance(out, torch.Tensor) or out.shape != y.shape:
@@ -208,7 +216,7 @@ class VectorField:
 
     def rows(self, t, y):
         """f of every row of y, (m, n), in one call with a leading dimension; right only where f broadcasts over it."""
-        out = self.f(t, self.layout.unravel(y), *self.args)
+        out = self.f(t, self.layout.unravel(kept(y, self.signed)), *self.args)
         return self.layout.ravel_rows(out, len(y))
 
     def allows_copies(self, t, y) -> bool:
@@ -222,6 +230,11 @@ class VectorField:
         if self.allows_copies(t, y):
             return torch.func.vmap(self.at)(t, y)
         return torch.stack([self.at(ti, yi) for ti, yi in zip(t, y)])
+
+
+def kept(y, signed):
+    """y, (..., n), with zero for negative values of the components in the mask signed, (n,); None for no component."""
+    return y if signed is None else torch.where(signed & (y < 0), torch.zeros_like(y), y)
 
 
 def called_first(call, f, dtype, *arguments):

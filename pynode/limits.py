@@ -8,7 +8,14 @@ from contextlib import contextmanager
 
 import torch
 
+from .field import kept
 from .status import Exhausted, Status
+
+# Of atol: a state this far below zero is zero. Where f drains a state to zero in finite time, as -sqrt(u) does, no
+# step ends above it for ever, and one that ends nearer could be too short for floating point.
+NOISE = 1e-9
+# From such a state on, in units of it: a multistep method goes on for some steps in the direction that it came in.
+BELOW = 1e6
 
 
 class Limits:
@@ -28,7 +35,7 @@ class Limits:
         self.layout, self.stats = layout, stats
         self.callback, self.domain = callback, domain
         self.deadline = None if seconds is None else time.monotonic() + seconds
-        self.signs = _indices(nonnegative, layout)
+        self.signs, self.mask, self.floor = _indices(nonnegative, layout), None, None
 
     @classmethod
     def of(cls, layout, stats, callback, seconds, nonnegative, domain):
@@ -37,18 +44,33 @@ class Limits:
             return None
         return cls(layout, stats, callback, seconds, nonnegative, domain)
 
+    def signed(self, atol):
+        """The mask of the components that must not be negative, (n,), None where there are none. atol: 0-d or (n,)."""
+        if self.signs is None:
+            return None
+        mask = torch.zeros(self.layout.size, dtype=torch.bool, device=self.layout.device)
+        mask[self.signs] = True
+        self.mask, self.floor = mask, torch.where(mask, -NOISE * atol, -torch.inf)
+        return mask
+
     def expired(self) -> bool:
         return self.deadline is not None and time.monotonic() > self.deadline
 
-    def allow(self, t: float, y) -> bool:
-        """Whether the state y, (n,), at t is possible. One synchronisation, two where both checks are asked for."""
-        if self.signs is not None and bool((y[self.signs] < 0).any()):
-            return False
-        return self.domain is None or bool(self.domain(t, self.layout.unravel(y.detach())))
+    def allow(self, t: float, y, start=None) -> bool:
+        """Whether the state y, (n,), at t is possible after a step from start, (n,). One synchronisation, two where both checks are asked for."""
+        if self.floor is not None:
+            floor = self.floor if start is None else torch.where(start < 0, BELOW * self.floor, self.floor)
+            if bool((y < floor).any()):
+                return False
+        return self.domain is None or bool(self.domain(t, self._told(y)))
 
     def stop(self, t: float, y) -> bool:
         """Whether the callback asks to stop, after a step to the state y, (n,), at t."""
-        return self.callback is not None and bool(self.callback(t, self.layout.unravel(y.detach()), self.stats))
+        return self.callback is not None and bool(self.callback(t, self._told(y), self.stats))
+
+    def _told(self, y):
+        """The state as the user gets to see it."""
+        return self.layout.unravel(kept(y.detach(), self.mask))
 
 
 class Guard:

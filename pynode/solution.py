@@ -9,20 +9,25 @@ import torch
 
 from .dense import Curve, Grid, Trajectory
 from .detached import detached, has_graph
+from .field import kept
 from .stats import Stats
 from .status import SolveError, Status
 
 
 class Piece(NamedTuple):
-    """A leg of the solve. between(times) -> (m, n): states at times (floats) of this leg, differentiable."""
+    """A leg of the solve. between(times) -> (m, n): states at times (floats) of this leg, differentiable.
+
+    signed: mask of the components that are told as zero where they are negative, (n,), or None.
+    """
 
     path: Curve
     between: Callable
+    signed: torch.Tensor | None = None
 
     def alone(self, lost) -> Piece:
         """Its polynomials and nothing else. lost: whether it had a graph."""
         curve = self.path.alone(lost)
-        return Piece(curve, curve.evaluate)
+        return Piece(curve, curve.evaluate, self.signed)
 
 
 class Solution:
@@ -100,7 +105,7 @@ class Solution:
         if times.requires_grad and torch.is_grad_enabled():
             slopes = self._read(times, lambda piece, queries: piece.path.slope(queries))
             flat = flat + slopes.clone() * (times - times.detach()).to(flat).unsqueeze(-1)
-        return self._layout.unravel(flat)
+        return self._layout.unravel(kept(flat, self._pieces[-1].signed))
 
     def derivative(self, t):
         """dy/dt of the dense output at time t, a number or (m,) times, in the structure of y0.

@@ -17,7 +17,7 @@ from .backends import registry as backends
 from .backends.graphless import serves_inference, without_graph
 from .events import as_events, as_row_times, as_times
 from .failure import Case, examine, occurred
-from .field import VectorField
+from .field import VectorField, kept
 from .legs import Course, Leg, boundaries
 from .limits import Limits
 from .methods import registry
@@ -153,6 +153,9 @@ def solve(
     flat = layout.ravel(problem.y0)
     atol = options.flat_atol(layout, flat)
     flat_options, begin = replace(options, atol=atol), values[0]
+    signed = None if limits is None else limits.signed(atol)
+    if signed is not None and not compile:  # compiled steps call f themselves
+        field.see_nonnegative(signed)
     needs_time = times.requires_grad and torch.is_grad_enabled()
     if direct and (choosing or needs_time or field.mass is not None):
         field.prime(begin, flat)
@@ -215,7 +218,8 @@ def solve(
 
         queries = values[:count] + [hit.t for hit in path.hits]
         rows = differentiable(queries, lambda: torch.stack(path.ys + [hit.y for hit in path.hits]))
-        return Leg(rows[:count], rows[count:], Piece(path, between))
+        rows = kept(rows, signed)
+        return Leg(rows[:count], rows[count:], Piece(path, between, signed))
 
     bounds = boundaries(presets, as_row_times(jumps, "jumps"), values)
     course = Course(field, leg, values, watched, bounds, needs_time)

@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 
 from ..differences import finite, repaired, repaired_slope
+from ..field import kept
 from ..leaves import own_leaf
 from ..status import RejectStep
 from ..tree import check_values
@@ -46,7 +47,8 @@ class Jacobian:
 
     def factorised(self, jac, c: float, scale=None):
         """M - c J ready for solves. scale: weights of the norm, for solvers that iterate."""
-        return Factorised(self._mass, jac, c, self.field.stats)
+        mass = self.field.mass
+        return Factorised(self._mass, jac, c, self.field.stats, None if mass is None else mass.projector)
 
     def with_time(self, t: float, y, want_time=True, graph=False):
         """(df/dy, df/dt), the latter None where f does not depend on t at this point.
@@ -72,7 +74,10 @@ class Jacobian:
             y = y if graph else y.detach().clone()
             time = torch.full((), t, dtype=field.dtype, device=field.device)
             if field.user_jac is not None:
-                jac = self._checked(field.user_jac(time, field.layout.unravel(y), *field.args))
+                seen = kept(y, field.signed)
+                jac = self._checked(field.user_jac(time, field.layout.unravel(seen), *field.args))
+                if field.signed is not None:
+                    jac = jac.masked_fill(field.signed & (y < 0), 0.0)
                 return jac if graph else jac.detach().clone(), time_derivative(field, time, y, graph) if want_time else None
             if want_time:
                 own_leaf(time)

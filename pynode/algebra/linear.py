@@ -10,12 +10,23 @@ INVERSE_BELOW = 48
 
 
 class Factorised:
-    """W = M - c J ready for solves, M the mass matrix or the identity; ok: whether W is regular and finite."""
+    """W = M - c J ready for solves, M the mass matrix or the identity; ok: whether W is regular and finite.
 
-    __slots__ = ("inverse", "lu", "ok", "pivots")
+    projector: P, (n, n), onto the algebraic equations of a singular M (mass.Mass.projector), None for others. Their rows
+    are c P J and vanish with c, so that rounding of the others drowns them in short steps. They are lifted to the size
+    of M: what is factorised is (I + lift P) W = M - c (J + lift P J), with lift = |M| / |c P J| in root mean squares.
+    """
 
-    def __init__(self, mass, jac, c: float, stats):
+    __slots__ = ("inverse", "lift", "lu", "ok", "pivots")
+
+    def __init__(self, mass, jac, c: float, stats, projector=None):
         stats.nlu += 1
+        self.lift = None
+        if projector is not None:
+            lifted = projector @ jac
+            size = (mass.abs().norm() / (abs(c) * lifted.abs().norm())).clamp(min=1.0).nan_to_num(1.0, 1.0, 1.0)
+            self.lift = (size - 1) * projector
+            jac = jac + (size - 1) * lifted
         matrix = torch.sub(mass, jac, alpha=c)
         self.inverse = self.lu = self.pivots = None
         if len(mass) < INVERSE_BELOW:
@@ -26,6 +37,8 @@ class Factorised:
 
     def solve(self, b, factor=1.0):
         """factor W^-1 b, (n,)."""
+        if self.lift is not None:
+            b = b + torch.mv(self.lift, b)
         if self.inverse is not None:
             return torch.addmv(b, self.inverse, b, beta=0, alpha=factor)
         return torch.linalg.lu_solve(self.lu, self.pivots, (b * factor).unsqueeze(1)).squeeze(1)
@@ -33,8 +46,10 @@ class Factorised:
     def solve_transposed(self, b):
         """W^-T b, (n,)."""
         if self.inverse is not None:
-            return torch.mv(self.inverse.t(), b)
-        return torch.linalg.lu_solve(self.lu, self.pivots, b.unsqueeze(1), adjoint=True).squeeze(1)
+            found = torch.mv(self.inverse.t(), b)
+        else:
+            found = torch.linalg.lu_solve(self.lu, self.pivots, b.unsqueeze(1), adjoint=True).squeeze(1)
+        return found if self.lift is None else found + torch.mv(self.lift.t(), found)
 
 
 # Up to this size elimination that a compiler has fused takes half of the time of a call of LAPACK from compiled code.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 
 # Singular values below this fraction of the largest are taken for zero: those of a rank-deficient matrix in floating
@@ -94,6 +96,17 @@ class Mass:
     def right(self, v):
         """v - M^+ M v, (n,)."""
         return torch.where(self.diagonal == 0, v, 0.0) if self.matrix is None else v - self.rate(self.times(v))
+
+    @cached_property
+    def projector(self):
+        """What ``left`` does as a matrix, (n, n), None where M is regular and there are no algebraic equations."""
+        if not self.singular:
+            return None
+        with torch.inference_mode(False):
+            if self.matrix is None:
+                return torch.diag((self.diagonal == 0).to(self.diagonal))
+            eye = torch.eye(len(self.matrix), dtype=self.matrix.dtype, device=self.matrix.device)
+            return eye - self.matrix @ self._inverse
 
     def dense(self):
         """M, (n, n)."""

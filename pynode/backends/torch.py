@@ -119,7 +119,7 @@ def _march(
         except Exhausted as limit:
             path.status = limit.status
             break
-        if limits is not None and step.accepted and not limits.allow(t1, step.y):
+        if limits is not None and step.accepted and not limits.allow(t1, step.y, y):
             step = Step.failed(t, h, 0.5, state, Status.DOMAIN)
         if fixed and step.accepted and not math.isfinite(step.y.sum().item()):
             # Without an error to measure nothing else would tell; and a smaller step is not what was asked for.

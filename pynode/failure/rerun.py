@@ -112,7 +112,7 @@ def rerun(case) -> Rerun:
             step = method.step(watched, t, y, h, state, tol)
             failure = step.failure
             good = step.accepted
-            if good and case.limits is not None and not case.limits.allow(t + h, step.y):
+            if good and case.limits is not None and not case.limits.allow(t + h, step.y, y):
                 good, failure = False, Status.DOMAIN
         except Exception:
             step, failure, good = None, Status.DOMAIN, False

@@ -28,6 +28,9 @@ from .parking import KeepsJacobian
 
 MAX_ORDER = 5
 SLOW = 0.1  # where Newton converges more slowly than this, a new factorisation takes a new Jacobian with it
+# Rejections in a row after which a DAE goes on at order 1, by what its steps can change. Where y is off the algebraic
+# equations by more than the tolerance, the way back to them is a part of every step, however short.
+FAILURES = 6
 KEEP = 1.2  # a step is changed only where the change is at least this: each one costs a factorisation
 # The part that is taken of the step that the error estimate allows, by Newton's iterations (Hairer &
 # Wanner II, sec. IV.8). 0.9 suits methods that iterate at least twice. Here one iteration is the rule,
@@ -46,7 +49,7 @@ class State(NamedTuple):
     jacobian: the linearisation of f (algebra/structure.py);
     jac: Jacobian in use, None if there is none, and solver: M - c jac factorised; fresh: whether jac belongs to this point;
     origin: (t, y) at which jac was made, and the scale with which solver was;
-    rate: of Newton's convergence with this solver.
+    rate: of Newton's convergence with this solver; failures: rejections by the error since the last step.
     """
 
     z: torch.Tensor
@@ -61,6 +64,7 @@ class State(NamedTuple):
     solver: object
     c: float
     rate: float
+    failures: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class BDF(KeepsJacobian, Method):
     def step(self, field, t, y, h, state, tol):
         """One step; y: (n,). Newton's iterations synchronise once each; with one iteration that is all."""
         form = self.history
-        z, past, k, equal, old_h, jacobian, jac, origin, fresh, solver, old_c, rate = state
+        z, past, k, equal, old_h, jacobian, jac, origin, fresh, solver, old_c, rate, failures = state
         change = None
         if h != old_h:
             if abs(h) > form.largest * abs(old_h):
@@ -115,18 +119,29 @@ class BDF(KeepsJacobian, Method):
                 if found.y is not None:
                     break
             if fresh:
-                return self._newton_failed(field, t, h, state._replace(origin=origin), jac, found)
+                return self._newton_failed(field, t, h, state._replace(origin=origin), found)
             jac = None
         y1 = found.y
         # A rate that was not measured in this step is trusted less and less (Hairer & Wanner II, sec. IV.8).
         rate = found.rate if found.iterations > 1 else max(found.rate, 1e-16) ** 0.8
+        algebraic = field.mass is not None and field.mass.singular
+        if algebraic and fresh:
+            # Measured where the Jacobian was made, it says little of the next point. What one correction with that rate
+            # leaves of the algebraic equations no later step, however short, makes smaller.
+            rate = UNKNOWN
         safety = SAFETY[found.iterations]
         single = found.iterations == 1
         d = found.change if single else y1 - start
-        ratio = form.error_constant(past, k, h, equal) * (found.norm if single else tol.rms(d, scale))
+        if algebraic and failures >= FAILURES:
+            norm = tol.rms(solver.solve(field.mass.times(d)), scale)
+        else:
+            norm = found.norm if single else tol.rms(d, scale)
+        ratio = form.error_constant(past, k, h, equal) * norm
         if not ratio <= 1.0:
-            factor = max(0.2, safety * ratio ** (-1 / (k + 1)))
-            kept = state._replace(jac=jac, origin=origin, fresh=fresh, solver=solver, c=c, rate=rate, equal=0)
+            factor, failures = max(0.2, safety * ratio ** (-1 / (k + 1))), failures + 1
+            order = 1 if algebraic and failures >= FAILURES else state.order
+            kept = state._replace(order=order, equal=0, failures=failures, jac=jac, origin=origin, fresh=False)
+            kept = kept._replace(solver=solver, c=c, rate=rate)
             return Step(t, h, y, None, ratio, factor, kept)
         if differentiable:
             exact = jacobian.factorised(jacobian(t1, y1), c)
@@ -143,12 +158,13 @@ class BDF(KeepsJacobian, Method):
         return Step(t, h, y, y1, ratio, factor, state, (k, c, change, pq, z, nodes))
 
     @staticmethod
-    def _newton_failed(field, t, h, state, jac, found):
-        """Newton's iteration failed with a Jacobian of this very point: halve the step."""
+    def _newton_failed(field, t, h, state, found):
+        """Newton's iteration failed with a Jacobian of this very point, the prediction: halve the step, which predicts
+        another one."""
         field.stats.newton_failures += 1
-        if found is not None and not math.isfinite(found.norm):
-            return Step.failed(t, h, 0.5, state._replace(jac=None, solver=None, equal=0), Status.NONFINITE)
-        return Step.failed(t, h, 0.5, state._replace(jac=jac, fresh=True, solver=None, equal=0), Status.NEWTON)
+        broken = found is not None and not math.isfinite(found.norm)
+        kept = state._replace(jac=None, solver=None, equal=0)
+        return Step.failed(t, h, 0.5, kept, Status.NONFINITE if broken else Status.NEWTON)
 
     def _select(self, z, past, k, h, ratio, safety, scale):
         """(order, factor) of the next step, by the errors that the neighbouring orders would have made."""

@@ -66,11 +66,13 @@ class Transformed:
         _, self.transform, self.inverse, *_ = _tensors(tableau, jac.dtype, jac.device)
         self.n, self.odd = n, tableau.stages % 2
         held = torch.eye(n, dtype=jac.dtype, device=jac.device) if mass is None else mass.dense()
-        self.real = Factorised(held, jac, h * tableau.gamma0, stats)
+        projector = None if mass is None else mass.projector
+        self.real = Factorised(held, jac, h * tableau.gamma0, stats, projector)
         pairs = tableau.eigen[0][self.odd :]
         kind = torch.complex(held, held).dtype
         held, jac = held.to(kind), jac.to(kind)
-        self.pairs = [Factorised(held, jac, h / mu, stats) for mu in pairs]
+        projector = None if projector is None else projector.to(kind)
+        self.pairs = [Factorised(held, jac, h / mu, stats, projector) for mu in pairs]
         self.ok = self.real.ok and all(pair.ok for pair in self.pairs)
 
     def solve(self, b, factor=1.0):
@@ -232,10 +234,12 @@ class Radau(KeepsJacobian, OneStep):
         s, n = ys.shape
         blocks = torch.stack([jacobian(t + offset, v) for offset, v in zip(stages.offsets, ys)])
         coupled = torch.einsum("ij,jab->iajb", stages.a, blocks).reshape(s * n, s * n)
-        held = torch.eye(s * n, dtype=ys.dtype, device=ys.device)
+        held, projector = torch.eye(s * n, dtype=ys.dtype, device=ys.device), None
         if field.mass is not None:
-            held = torch.kron(torch.eye(s, dtype=ys.dtype, device=ys.device), field.mass.dense())
-        return Factorised(held, coupled, h, field.stats)
+            stages, projector = torch.eye(s, dtype=ys.dtype, device=ys.device), field.mass.projector
+            held = torch.kron(stages, field.mass.dense())
+            projector = None if projector is None else torch.kron(stages, projector)
+        return Factorised(held, coupled, h, field.stats, projector)
 
     def _attach(self, field, stages, jacobian, t, y, h, ys):
         """The stages, (s, n), with the derivatives of the solution of their equations."""

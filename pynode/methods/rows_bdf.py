@@ -150,9 +150,9 @@ class BDFRows:
         self.rate = np.where(converged, rate, self.rate)
         self.iteration = (iteration + active) * ~converged
         if len(lost):
-            self._diverged(lost, finite, rejected, factor)
+            self._diverged(lost, rejected, factor)
         self.equal = (self.equal + accepted) * ~rejected
-        self.fresh &= ~accepted
+        self.fresh &= ~(accepted | rejected)  # a step of another size is predicted elsewhere
         if np.count_nonzero(accepted):
             self.history.update(accepted, k, h, self.parts[2], self.parts[0])
             self._select((accepted & (self.equal > k)).nonzero()[0], h, ratio, iteration, factor)
@@ -165,12 +165,12 @@ class BDFRows:
         y, gap, _, _, reciprocal = self.parts.index_select(1, rows).unbind(0)
         return lost[norm[lost] <= self.tol.select(rows).rounding(y, gap, 1 / reciprocal)]
 
-    def _diverged(self, lost, finite, rejected, factor):
+    def _diverged(self, lost, rejected, factor):
         """Halve the steps of the lost rows whose Jacobian is of this very point, and renew the Jacobian of the others."""
         hopeless = lost[self.fresh[lost]]
         self.field.stats.newton_failures += len(hopeless)
         rejected[hopeless], factor[hopeless] = True, 0.5
-        self.has_jac[lost] &= self.fresh[lost] & finite[lost]
+        self.has_jac[lost] = False
         self.c_inverse[lost], self.iteration[lost] = np.nan, 0
         rows = tensor(lost, self.parts)  # while they wait f is asked about them all the same: at where they stand
         self.parts.index_fill_(1, rows, 0)
