@@ -90,7 +90,7 @@ def normed(batched):
     """layer_norm: the Jacobian is made in reverse mode, and the next solve knows it."""
     torch.manual_seed(0)
     tried, ways, take = [], [], Compiled._take
-    Compiled._take = lambda self, way: (ways.append(way), take(self, way))
+    Compiled._take = lambda self, way, **more: (ways.append(way), take(self, way, **more))
 
     class Normed(nn.Module):
         def __init__(self):
@@ -121,6 +121,82 @@ def test_what_has_no_forward_mode_to_trace(batched):
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
     refused = batched and "ValueError: the steps cannot be compiled" in done.stderr
     assert refused or done.returncode == 0, done.stderr
+
+
+class Linear(nn.Module):
+    """y' = M y by one way to write it."""
+
+    def __init__(self, kind, scale=1.0):
+        super().__init__()
+        matrix = -scale * tensor([1.0, 0.5], [0.0, 2.0])
+        self.register_buffer("matrix", matrix)
+        self.weight = nn.Parameter(matrix.clone())
+        self.kind = kind
+
+    def forward(self, t, y):
+        if self.kind == "buffer.T":
+            return y @ self.matrix.T
+        if self.kind == "parameter.mT":
+            return y @ self.weight.mT
+        if self.kind == "buffer[:2]":
+            return y @ self.matrix[:2].t()
+        return nn.functional.linear(y, self.matrix)
+
+
+@pytest.mark.parametrize("kind", ["buffer.T", "parameter.mT", "buffer[:2]", "linear"])
+@pytest.mark.parametrize("method", ["rodas5p", "tsit5"])
+@pytest.mark.parametrize("batched", [False, True])
+def test_views_of_parameters_and_buffers(kind, method, batched):
+    """A transposed buffer is served as any other, with many steps a call."""
+    y0 = tensor([1.0, 2.0], [0.5, -1.0]) if batched else tensor(1.0, 2.0)
+    options = {"method": method, "batched": batched, "rtol": 1e-5}
+    field = Linear(kind)
+    found, expected = (solve(field, y0, TIMES, compile=c, **options).y for c in (TRACED, False))
+    assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["buffer.T", "linear"])
+def test_a_second_module_of_the_kind_compiles_nothing(kind):
+    """It runs on its own tensors all the same, and so does one that is made when the first is gone."""
+    calls = []
+
+    def count(graph, inputs):
+        calls.append(graph)
+        return graph.forward
+
+    def end(field, chosen):
+        options = {"method": "rosenbrock23", "rtol": 1e-3, "compile": chosen}
+        return solve(field, tensor(1.0, 2.0), TIMES, **options).y[-1]
+
+    first = end(Linear(kind), count)
+    made = len(calls)
+    field = Linear(kind, scale=2.0)
+    second = end(field, count)
+    assert made == len(calls) > 0
+    assert torch.allclose(second, end(field, False), rtol=0, atol=1e-12)
+    assert not torch.allclose(second, first)
+    wide = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2)).double()
+    assert NeuralODE(wide, method="bs3", compile=count)(tensor(1.0, 2.0)).shape == (2,)
+    assert len(calls) > made
+
+
+def test_a_number_that_differs_between_modules():
+    """Where torch.compile has had enough of a function, a module gets one that is its own."""
+    class Decay(nn.Module):
+        def __init__(self, k):
+            super().__init__()
+            self.k = k
+
+        def forward(self, t, y):
+            return -self.k * y
+
+    for k in range(1, 12):
+        field = Decay(float(k))
+        options = {"method": "BS3", "rtol": 1e-2}
+        found, expected = (
+            solve(field, tensor(1.0), [0.0, 0.1], compile=c, **options).y for c in (TRACED, False)
+        )
+        assert torch.allclose(found, expected, rtol=0, atol=1e-13)
 
 
 def test_a_number_that_changes_with_every_solve():

@@ -24,6 +24,20 @@ def test_stops_that_repeat_or_hardly_differ(method, batched, stops):
 
 
 @pytest.mark.parametrize(("method", "batched"), RUNS)
+@pytest.mark.parametrize("ulps", [1, 1000])
+def test_a_slope_is_not_read_from_the_ends_of_a_tiny_step(method, batched, ulps):
+    """Their difference is rounding, which a step of ordinary size made 1e15 times as large."""
+    start, stops = torch.tensor([[-673.0]], dtype=torch.float64), [3.0, 3.0 + ulps * math.ulp(3.0)]
+    for first in (None, 1.0):
+        y0, options = start.clone().requires_grad_(), {"rtol": 1e-4, "atol": 1e-3, "first_step": first}
+        y = solve(
+            lambda t, y: 0 * y + 9.2, y0, [0.0, 2.5, 10.0], method=method, batched=batched, tstops=stops, **options
+        ).y[-1]
+        assert float(y.detach()) == pytest.approx(-581.0, abs=1e-6)
+        assert float(torch.autograd.grad(y.sum(), y0)[0]) == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("method", "batched"), RUNS)
 def test_stops_backward_in_time_to_zero(method, batched):
     found = decay(method, batched, (1.0, 0.0), tstops=[5e-324, 0.5, 0.5])
     assert found == pytest.approx(math.exp(1), rel=1e-4)

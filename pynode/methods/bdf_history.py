@@ -6,12 +6,16 @@ them with z, and the gradient multiplies with their transposes.
 
 from __future__ import annotations
 
+import math
 from functools import cache, lru_cache
 
 import numpy as np
 import torch
 
 MAX_ORDER = 5
+# A step that was cut to less than this part of the next one, as by a stop, says nothing of the slope:
+# the difference of its ends is mostly rounding. At order 1, where no other values are, none is taken.
+FLAT = 1e-4
 _GAMMA = [sum(1 / j for j in range(1, k + 1)) for k in range(MAX_ORDER + 2)]
 
 
@@ -212,7 +216,10 @@ class ValueHistory(_History):
 
     def _read(self, nodes, k):
         """pq, (2, rows), from the values at the nodes, in units of the step from the present time."""
-        values, slopes = _lagrange(nodes, 1.0)
+        if k == 1 and nodes[1] > -FLAT:
+            values, slopes = [1.0, 0.0], [0.0, 0.0]
+        else:
+            values, slopes = _lagrange(nodes, 1.0)
         rest = [0.0] * (self.rows - k - 1)
         return np.array([values + rest, [s / self.alpha[k] for s in slopes] + rest])
 
@@ -245,7 +252,8 @@ class ValueHistory(_History):
                     for i, xi in enumerate(x):
                         if i != j:
                             product *= xj - xi
-                    weights[row, j] = _FACTORIAL[m] / product
+                    # Of times so near that rounding makes them one nothing is known.
+                    weights[row, j] = _FACTORIAL[m] / product if product else math.inf
         lower, upper = _norms(torch.from_numpy(weights).to(z), z, scale, k)
         return lower, upper if len(past) >= k + 3 else None
 

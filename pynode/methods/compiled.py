@@ -48,12 +48,21 @@ class CompiledSteps:
         # On other devices a loop would wait for its end condition at every turn. What a loop cannot hold, such as a module that
         # counts its calls, a single step may.
         counts = (COUNT, 1) if ahead and field.device.type == "cpu" else (1,)
-        ways = [partial(self._make, count, forward) for count in counts for forward in modes(method)]
-        self.function = Compiled(field.f, key, ways, _compare, backend, field.device, self.graphed)
+        # In a loop torch 2.13 stumbles over attributes of tensors, as W.T, unless they belong to it.
+        # What f writes into copies would be lost.
+        both = (False,) if field.held.writes else (False, True)
+        ways = [(n, forward, copies) for n in counts for forward in modes(method) for copies in both]
+        ways = [way for way in ways if way[0] > 1 or not way[2]]
+        copying = [number for number, (_, _, copies) in enumerate(ways) if copies]
+        makers = [partial(self._make, *way) for way in ways]
+        device = field.device
+        self.function = Compiled(field.f, key, makers, _compare, backend, device, self.graphed, copying)
 
-    def _make(self, count, forward):
+    def _make(self, count, forward, copies):
         method, layout = self.method, self.field.layout
-        attempt = _rosenbrock(method, layout, forward) if isinstance(method, RosenbrockMethod) else _explicit(method, layout)
+        rosenbrock = isinstance(method, RosenbrockMethod)
+        attempt = _rosenbrock(method, layout, forward) if rosenbrock else _explicit(method, layout)
+        attempt = on_copies(attempt) if copies else attempt
         return attempts(attempt, method, count), attempt
 
     def towards(self, stop, slack, longest):
@@ -118,6 +127,20 @@ class _Plain:
 
     def __call__(self, t, y):
         return self.layout.ravel(self.f(t, self.layout.unravel(y), *self.args))
+
+
+def on_copies(attempt):
+    """The attempt on an f whose parameters and buffers are copies that it makes itself."""
+
+    def copied(t, h, y, first, f, args):
+        held = {name: x.clone() for name, x in (*f.named_parameters(), *f.named_buffers())}
+
+        def called(*inputs):
+            return torch.func.functional_call(f, held, inputs)
+
+        return attempt(t, h, y, first, called, args)
+
+    return copied
 
 
 class _Inverse:

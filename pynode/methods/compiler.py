@@ -8,14 +8,36 @@ import importlib
 import logging
 import re
 import weakref
+from collections import deque
 
 import torch
 
 _KEPT = "_pynode_compiled"
+# Compiled functions by class and structure of the module, for others of the same kind: while one of
+# them lives, and the last ones a while longer.
+_SHARED, _LATEST = weakref.WeakValueDictionary(), deque(maxlen=32)
+
+
+class Shared:
+    """function: the compiled one; attempt: what it is made of, to compare it with; proven: whether
+    it has served some module."""
+
+    def __init__(self, function, attempt):
+        self.function, self.attempt, self.proven = function, attempt, False
+
+
+def signature(module):
+    """What two modules share whose compiled functions are one: the classes inside, the shapes and
+    dtypes of their tensors. All else that a function depends on, torch.compile checks at every call.
+    """
+    modules = tuple((name, type(inner)) for name, inner in module.named_modules())
+    tensors = (*module.named_parameters(), *module.named_buffers())
+    return modules, tuple((name, type(x), x.shape, x.dtype, x.requires_grad) for name, x in tensors)
 
 
 class Kept(dict):
-    """The compiled functions of one module, kept in it. A copy or a replica has tensors of its own, and starts without any."""
+    """The compiled functions of one module, kept in it. A copy or a replica has tensors of its own, and starts without any:
+    it finds those of its kind again (``Shared``), and proves them on its own tensors."""
 
     def __init__(self, owner=None):
         super().__init__()
@@ -41,56 +63,104 @@ class Kept(dict):
 class Compiled:
     """A function that is compiled, in the first of some ways that the compiler takes.
 
-    ways: each makes (function, attempt), the function and what it is made of. module: keeps what is compiled under the key.
+    ways: each makes (function, attempt), the function and what it is made of; copying: numbers of
+    those that are of use only where the compiler stumbles over a tensor of the module. module: keeps
+    what is compiled under the key; other modules of its class and structure share it.
     compare(function, attempt, *inputs) raises where the compiled function errs (``agree``), and is called once, with the inputs
     of the first call. graphed: as CUDA graphs, where the device has them.
     """
 
-    def __init__(self, module, key, ways, compare, backend, device, graphed=False):
+    def __init__(self, module, key, ways, compare, backend, device, graphed=False, copying=()):
         self.kept, self.key = Kept.of(module), (*key, backend, device)
-        self.ways, self.compare = ways, compare
+        self.ways, self.compare, self.copying = ways, compare, copying
         self.backend, self.options = backend, _options(backend, device, graphed)
-        self._take(self.kept.get(self.key, 0))
+        self.kind = None
+        way = self.kept.get(self.key)
+        if way is None or (self.key, way) not in self.kept:
+            self.kind = signature(module), self.key
+            way = way or self._known()
+        self._take(way)
 
-    def _take(self, way):
+    def _known(self) -> int:
+        """The way that has served another module of the kind, the first one where there is none."""
+        served = (_SHARED.get((*self.kind, way)) for way in range(len(self.ways)))
+        return next((way for way, shared in enumerate(served) if shared and shared.proven), 0)
+
+    def _take(self, way, alone=False):
+        """Go on with a way; alone: with a function that no other module shares."""
         kept, place = self.kept, (self.key, way)
-        if place not in kept:
-            function, attempt = self.ways[way]()
-            # A code object of its own: torch.compile counts its recompilations, and limits them, by these.
-            function.__code__ = function.__code__.replace()
-            options = {"guard_filter_fn": _guards(function.__code__.co_freevars), **self.options}
-            kept[place] = torch.compile(function, fullgraph=True, dynamic=False, backend=self.backend, options=options)
-            kept[place, "attempt"] = attempt  # until it was compared with
+        if alone or place not in kept:
+            self.kind = self.kind or (signature(self.kept.owner()), self.key)
+            shared = None if alone else _SHARED.get((*self.kind, way))
+            if shared is None:
+                shared = self._make(way)
+                if not alone:
+                    _SHARED[(*self.kind, way)] = shared
+                    _LATEST.append(shared)
+            kept[place] = shared
+            kept[place, "alone"], kept[place, "unproven"] = alone, True
         self.way = kept[self.key] = way
-        self.function = kept[place]
+
+    def _make(self, way):
+        function, attempt = self.ways[way]()
+        # A code object of its own: torch.compile counts its recompilations, and limits them, by these.
+        function.__code__ = function.__code__.replace()
+        options = {"guard_filter_fn": _guards(function.__code__.co_freevars), **self.options}
+        options = {"dynamic": False, "backend": self.backend, "options": options}
+        return Shared(torch.compile(function, fullgraph=True, **options), attempt)
 
     def __call__(self, *inputs):
         """The function at the inputs; to be called under ``outside``. ValueError where it cannot be compiled in any way."""
-        unproven = (self.key, self.way), "attempt"
+        place = self.key, self.way
+        shared = self.kept[place]
         try:
-            if unproven in self.kept:
+            if self.kept[place, "unproven"]:
                 with _quiet():
-                    self.compare(self.function, self.kept[unproven], *inputs)
-                del self.kept[unproven]
-            return self.function(*inputs)
+                    self.compare(shared.function, shared.attempt, *inputs)
+                self.kept[place, "unproven"], shared.proven = False, True
+            return shared.function(*inputs)
         except Exception as error:
-            if type(error).__module__.split(".")[:2] not in (["torch", "_dynamo"], ["torch", "_inductor"]):
+            if not _of_compiler(error):
                 raise
             if type(error).__name__ == "FailOnRecompileLimitHit":
-                raise ValueError(
-                    "torch.compile has made the steps on this field again and again, for something in it that changes from "
-                    "solve to solve, and gives up: pass such numbers as tensors in args, or leave compile away"
-                ) from error
-            if self.way + 1 == len(self.ways):
-                self._take(0)  # what is wrong may change
-                said = " ".join(str(error).split())[:200] or type(error).__name__
-                raise ValueError(
-                    "the steps cannot be compiled: f must be one graph of torch operations with derivatives, without branches "
-                    "on values, RejectStep or calls into NumPy, and a C++ compiler be there; leave compile away "
-                    f"({said})"
-                ) from error
-        self._take(self.way + 1)
+                if self.kept[place, "alone"]:
+                    raise ValueError(
+                        "torch.compile has made the steps on this field again and again, for something "
+                        "in it that changes from solve to solve, and gives up: pass such numbers as "
+                        "tensors in args, or leave compile away"
+                    ) from error
+                following = self.way  # other modules of the kind have used up what is allowed
+            else:
+                following = self._following(error)
+                if following == len(self.ways):
+                    self._take(0)  # what is wrong may change
+                    said = " ".join(str(error).split())[:200] or type(error).__name__
+                    raise ValueError(
+                        "the steps cannot be compiled: f must be one graph of torch operations with "
+                        "derivatives, without branches on values, RejectStep or calls into NumPy, and "
+                        f"a C++ compiler be there; leave compile away ({said})"
+                    ) from error
+        self._take(following, alone=following == self.way)
         return self(*inputs)
+
+    def _following(self, error):
+        """The next way after one that has failed."""
+        way = self.way + 1
+        while way in self.copying and not isinstance(error, AssertionError):
+            way += 1
+        return way
+
+
+def _of_compiler(error) -> bool:
+    """Whether the compiler has failed, by an error of its own or by an assertion in its code."""
+    own = ["torch", "_dynamo"], ["torch", "_inductor"], ["torch", "_higher_order_ops"]
+    if type(error).__module__.split(".")[:2] in own:
+        return True
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    name = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
+    return isinstance(error, AssertionError) and name.split(".")[:2] in own
 
 
 @contextlib.contextmanager

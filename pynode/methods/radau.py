@@ -153,7 +153,9 @@ class Radau(KeepsJacobian, OneStep):
         guess = base
         if state.before is not None:
             z, old = state.before
-            guess = base + torch.mm(torch.from_numpy(tb.extrapolation(h / old)).to(z), z).view(-1)
+            # A step grows by more only after one that a stop cut, of which this would be mostly rounding.
+            if abs(h) <= 2 * LARGEST * abs(old):
+                guess = base + torch.mm(torch.from_numpy(tb.extrapolation(h / old)).to(z), z).view(-1)
         kappa, most = (tol.stages, ITERATIONS) if self.adaptive else (tol.finest, 4 * ITERATIONS)
 
         def factorise(v):

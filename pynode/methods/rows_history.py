@@ -11,7 +11,7 @@ from math import comb
 import numpy as np
 import torch
 
-from .bdf_history import MAX_ORDER, DifferenceHistory, ValueHistory
+from .bdf_history import FLAT, MAX_ORDER, DifferenceHistory, ValueHistory
 from .rows import tensor
 
 _SIZE = MAX_ORDER + 1
@@ -120,7 +120,8 @@ class ValueRows:
         weights = np.stack([_FACTORIAL[m] * _divided(x, m + 2) for m in (k - 1, k + 1)])
         rows = tensor(which, self.z)
         terms = (tensor(weights, self.z).unsqueeze(3) * self.z.index_select(1, rows)).sum(1)
-        return tol.norms(terms * reciprocal.index_select(0, rows))
+        found = tol.norms(terms * reciprocal.index_select(0, rows))
+        return np.where(np.isnan(found), np.inf, found)  # times so near that rounding makes them one
 
     def raise_order(self, which, k):
         """All values that any order needs are there."""
@@ -155,10 +156,16 @@ def monomials(nodes, k):
 
 
 def lagrange(nodes, k):
-    """(2, r, w): values and slopes at 1 of the Lagrange bases of the first k + 1 (w,) nodes (r, w) (bdf_history._lagrange)."""
+    """(2, r, w): values and slopes at 1 of the Lagrange bases of the first k + 1 (w,) nodes (r, w) (bdf_history._lagrange),
+    and those of a constant where the last step says nothing of the slope (bdf_history.FLAT)."""
     gaps = np.where(_ROWS <= k, 1 - nodes, 1)
     values = _divided(nodes, k + 1) * (gaps.prod(0) / gaps)
-    return np.stack((values, values * ((1 / gaps).sum(0) - (MAX_ORDER - k) - 1 / gaps)))
+    found = np.stack((values, values * ((1 / gaps).sum(0) - (MAX_ORDER - k) - 1 / gaps)))
+    flat = (k == 1) & (nodes[1] > -FLAT)
+    if flat.any():
+        found[:, :, flat] = 0.0
+        found[0, 0, flat] = 1.0
+    return found
 
 
 def _divided(x, count):
