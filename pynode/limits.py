@@ -57,7 +57,10 @@ class Limits:
         return self.deadline is not None and time.monotonic() > self.deadline
 
     def allow(self, t: float, y, start=None) -> bool:
-        """Whether the state y, (n,), at t is possible after a step from start, (n,). One synchronisation, two where both checks are asked for."""
+        """Whether the state y, (n,), at t is possible after a step from start, (n,).
+
+        One synchronisation, two where both checks are asked for.
+        """
         if self.floor is not None:
             floor = self.floor if start is None else torch.where(start < 0, BELOW * self.floor, self.floor)
             if bool((y < floor).any()):
