@@ -61,8 +61,8 @@ def solve(
         Inside torch.func's transforms (grad, jvp, jacfwd, jacrev, hessian, vmap) solve is a function of y0, args and the
         parameters of a module f, which must not close over other tensors with derivatives.
     compile: True makes whole steps of explicit and Rosenbrock methods one function, many at a time (torch.compile: 5 to 30 s,
-        large models minutes; once for all modules of a kind), for an nn.Module that is solved again and again, alone or in batches; with 'auto' by
-        Rodas5P. A string names another backend of torch.compile.
+        large models minutes; once for all modules of a kind), for an nn.Module that is solved again and again, alone or in
+        batches; with 'auto' by Rodas5P. A string names another backend of torch.compile.
     jac: jac(t, y, *args) -> df/dy (n, n), instead of the one by reverse mode.
     structure: how the Jacobian of a large system is made and solved with: 'dense', 'sparse' (pattern detected), 'krylov', or
         pynode.Sparse(pattern), a pattern itself, pynode.Banded(lower, upper), pynode.Krylov(precond=...).
