@@ -60,9 +60,9 @@ def solve(
         fit; the gradient is the same. Both have second derivatives (not in times and events).
         Inside torch.func's transforms (grad, jvp, jacfwd, jacrev, hessian, vmap) solve is a function of y0, args and the
         parameters of a module f, which must not close over other tensors with derivatives.
-    compile: True makes whole steps of explicit and Rosenbrock methods one function, many at a time (torch.compile: some 15 s,
-        once a module, shape and dtype), for an nn.Module that is solved again and again, alone or in batches; with 'auto' by
-        Rodas5P. A string names another backend of torch.compile.
+    compile: True makes whole steps of explicit and Rosenbrock methods one function, many at a time (torch.compile: 5 to 30 s,
+        large models minutes; once for all modules of a kind), for an nn.Module that is solved again and again, alone or in
+        batches; with 'auto' by Rodas5P. A string names another backend of torch.compile.
     jac: jac(t, y, *args) -> df/dy (n, n), instead of the one by reverse mode.
     structure: how the Jacobian of a large system is made and solved with: 'dense', 'sparse' (pattern detected), 'krylov', or
         pynode.Sparse(pattern), a pattern itself, pynode.Banded(lower, upper), pynode.Krylov(precond=...).
@@ -90,8 +90,9 @@ def solve(
         the method starts anew there, and f is not asked across; a tensor may require gradients, and with batched=True may
         be (B, k), a line for each row.
     callback: callback(t, y, stats) after every accepted step; returning True stops the solve (Status.CALLBACK).
-    max_seconds: limit on wall-clock time, also inside a step. nonnegative: True or flat indices;
-        domain: domain(t, y) -> bool. A step that leaves these is tried again, smaller, as is one in which f raises RejectStep.
+    max_seconds: limit on wall-clock time, also inside a step.
+    nonnegative: True or flat indices: f sees zero where a stage is below (not in compiled steps), outputs never are.
+    domain: domain(t, y) -> bool. A step that leaves these is tried again, smaller, as is one in which f raises RejectStep.
 
     Raises ValueError or TypeError for input that makes no sense, SolveError where the solve fails.
     """

@@ -12,7 +12,7 @@ import torch
 
 from ..algebra.linear import INVERSE_BELOW, UNROLLED, gauss_jordan
 from .ahead import COUNT, attempts
-from .compiler import Compiled, agree, outside, without_zeros
+from .compiler import Compiled, agree, formula, outside, without_zeros
 from .explicit import ExplicitRungeKutta
 from .rosenbrock import RosenbrockMethod
 
@@ -44,7 +44,7 @@ class CompiledSteps:
         self.carried = isinstance(method, ExplicitRungeKutta) and method.tableau.fsal
         self.course = None
         self.y, self.rows, self.states, self.stages, self.position = None, [], (), (), 0
-        key = method.name, method.adaptive, method.controller, ahead, type(field.f), field.dtype, field.layout.key
+        key = formula(method), method.controller, ahead, type(field.f), field.dtype, field.layout.key
         # On other devices a loop would wait for its end condition at every turn. What a loop cannot hold, such as a module that
         # counts its calls, a single step may.
         counts = (COUNT, 1) if ahead and field.device.type == "cpu" else (1,)

@@ -26,13 +26,30 @@ class Shared:
         self.function, self.attempt, self.proven = function, attempt, False
 
 
+def formula(method):
+    """A method in a key: by its numbers, not its name alone. What is compiled keeps the tableau, so that no other has its id
+    meanwhile."""
+    return method.name, id(method.tableau), method.adaptive
+
+
 def signature(module):
-    """What two modules share whose compiled functions are one: the classes inside, the shapes and
-    dtypes of their tensors. All else that a function depends on, torch.compile checks at every call.
+    """What two modules share whose compiled functions are one: the classes inside, what torch.compile
+    does not check (hooks, by default, and a forward of the instance's own), and the shapes and dtypes
+    of their tensors. All else that a function depends on, torch.compile checks at every call: strides,
+    numbers, functions and what these close over.
     """
-    modules = tuple((name, type(inner)) for name, inner in module.named_modules())
+    modules = tuple(
+        (name, type(inner), inner.training, _own(inner)) for name, inner in module.named_modules()
+    )
     tensors = (*module.named_parameters(), *module.named_buffers())
     return modules, tuple((name, type(x), x.shape, x.dtype, x.requires_grad) for name, x in tensors)
+
+
+def _own(module):
+    """What changes the call of this very module: its hooks, and a forward in place of its class's. They are kept alive by the
+    signature, so that none is taken for another."""
+    hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return tuple(tuple(found.values()) for found in hooks), module.__dict__.get("forward")
 
 
 class Kept(dict):
@@ -74,7 +91,7 @@ class Compiled:
         self.kept, self.key = Kept.of(module), (*key, backend, device)
         self.ways, self.compare, self.copying = ways, compare, copying
         self.backend, self.options = backend, _options(backend, device, graphed)
-        self.kind = None
+        self.module, self.kind = module, None
         way = self.kept.get(self.key)
         if way is None or (self.key, way) not in self.kept:
             self.kind = signature(module), self.key
@@ -90,7 +107,7 @@ class Compiled:
         """Go on with a way; alone: with a function that no other module shares."""
         kept, place = self.kept, (self.key, way)
         if alone or place not in kept:
-            self.kind = self.kind or (signature(self.kept.owner()), self.key)
+            self.kind = self.kind or (signature(self.module), self.key)
             shared = None if alone else _SHARED.get((*self.kind, way))
             if shared is None:
                 shared = self._make(way)
@@ -220,9 +237,11 @@ def _guards(own):
 
 @contextlib.contextmanager
 def _quiet():
-    """Without the logs of what cannot be helped: that LAPACK is called in a slower way than other operations, and the traces of
-    what cannot be traced, where there is another way, or an exception tells."""
-    loggers = [logging.getLogger(name) for name in ("torch._inductor.ir", "torch._subclasses.fake_tensor")]
+    """Without the logs of what cannot be helped: that LAPACK is called in a slower way than other operations, the traces of
+    what cannot be traced, where there is another way, or an exception tells, and that modules of one kind have used up what
+    is allowed to one function, where the next gets its own."""
+    names = "torch._inductor.ir", "torch._subclasses.fake_tensor", "torch._dynamo.convert_frame"
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)

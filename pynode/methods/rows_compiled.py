@@ -9,7 +9,7 @@ import torch
 from ..algebra.linear import UNROLLED, gauss_jordan
 from ..rows import clock
 from .compiled import Uncounted, linearised, modes, prepared
-from .compiler import Compiled, agree, outside, without_zeros
+from .compiler import Compiled, agree, formula, outside, without_zeros
 from .rosenbrock import RosenbrockMethod
 
 # A function for each of a few sizes, to which rows are filled up: torch 2.13 takes a number of rows that is left open for that
@@ -46,7 +46,7 @@ class CompiledRows:
 
             return function, attempt
 
-        key = "rows", size, method.name, method.adaptive, type(field.f), field.dtype, field.layout.key, by_row, tol.atol.dim()
+        key = "rows", size, formula(method), type(field.f), field.dtype, field.layout.key, by_row, tol.atol.dim()
         ways = [partial(make, forward) for forward in modes(method)]
         return Compiled(field.f, key, ways, _compare, self.backend, field.device, self.graphed)
 
