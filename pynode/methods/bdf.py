@@ -87,6 +87,11 @@ class BDF(KeepsJacobian, Method):
         k, c, change, pq, _, nodes = tape
         return k, c, change, pq, None, nodes
 
+    @property
+    def error_order(self):
+        """Of the first step, which has order 1."""
+        return 2
+
     def step(self, field, t, y, h, state, tol):
         """One step; y: (n,). Newton's iterations synchronise once each; with one iteration that is all."""
         form = self.history
