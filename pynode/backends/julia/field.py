@@ -6,14 +6,13 @@ import ctypes
 import math
 from functools import cache
 
-import numpy as np
 import torch
 
-from ...algebra.jacobian import Jacobian, time_derivative
-from ...algebra.pattern import Pattern
+from ...algebra.jacobian import time_derivative
 from ...algebra.products import Products
 from ...methods.base import Step
 from ...status import RejectStep, Status
+from .matrix import matrix_of
 
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int)
 GO_ON, FAILED, STOP = 0, 1, 2
@@ -32,7 +31,8 @@ class Stopped(Exception):
 class ForeignField:
     """Buffers and hooks of one solve.
 
-    Julia's time runs forward: for a solve back in time it is -t, and f, its Jacobian and df/dp change their sign.
+    Julia's time runs forward, from 0 where the span is short beside its start (``inner``); for a solve
+    back in time f, its Jacobian and df/dp change their sign.
     state: 'cpu': the state is held there in the dtype of the field, and a field on a GPU gets it copied, and its result back;
     'cuda': it is held on the GPU of the field, as a CuArray of Julia in the same memory.
     nodes: Chebyshev points of a step, ends included, at which Julia's interpolant is read; ``monomial`` makes polynomials
@@ -40,9 +40,12 @@ class ForeignField:
     hook raised, for Julia knows only that it did.
     """
 
-    def __init__(self, field, method, t, y, direction, max_nfe=None, watch=None, limits=None, state="cpu", final=False):
+    def __init__(
+        self, field, method, t, end, y, max_nfe=None, watch=None, limits=None, state="cpu", final=False
+    ):
         self.state, self.place = state, torch.device("cpu") if state == "cpu" else field.device
-        self.field, self.sign, self.watch, self.limits = field, direction, watch, limits
+        self.field, self.watch, self.limits = field, watch, limits
+        self.sign, self.origin = 1.0 if end > t else -1.0, t if _beside(t, end) else 0.0
         self.max_nfe = math.inf if max_nfe is None else max_nfe
         self.error = self.status = self.cut = None
         self.final = final
@@ -53,12 +56,12 @@ class ForeignField:
             for name in ("y", "dy", "v", "jtv", "jv", "dT"):
                 setattr(self, name, torch.zeros(n, dtype=dtype, device=self.place))
             self.t = torch.zeros(1, dtype=dtype)
-            self.ptv = torch.zeros(sum(p.numel() for p in field.parameters), dtype=dtype, device=self.place)
+            self.ptv = self._products_of_parameters()
             self.times = torch.zeros(3, dtype=torch.float64)
             self.nodes, self.monomial = _nodes(method.degree)
             self.inside = torch.zeros(len(self.nodes), n, dtype=dtype, device=self.place)
             self.clock = self.t[0]  # a 0-d view
-            self.matrix = _matrix(field, t, y) if method.implicit else None
+            self.matrix = matrix_of(field, t, y) if method.implicit else None
             self.J = torch.zeros(0 if self.matrix is None else self.matrix.size, dtype=dtype, device=self.place)
         self._hooks = [_CALLBACK(self._hook(name)) if self._needs(name) else None for name in _HOOKS]
         self.handle = None
@@ -83,10 +86,21 @@ class ForeignField:
                 sparse = (len(rows), starts.data_ptr(), rows.data_ptr())
             self.handle = package.field(
                 bits, self.field.size, self.ptv.numel(), len(self.nodes), table.data_ptr(), *sparse, state=self.state,
-                ordinal=self.place.index or 0,
+                ordinal=self.place.index or 0, origin=self.origin, direction=self.sign,
             )
             self.settle()
         return self.handle
+
+    def _products_of_parameters(self):
+        field = self.field
+        return torch.zeros(sum(p.numel() for p in field.parameters), dtype=field.dtype, device=self.place)
+
+    def extend(self, package, solved, field):
+        """Go on with the same field with other parameters, to go back through what Julia has solved."""
+        self.field = field
+        with torch.inference_mode(False):
+            self.ptv = self._products_of_parameters()
+        package.extend_b(solved, self.handle, self.ptv.numel(), self.ptv.data_ptr())
 
     def call(self, function, *arguments, **keywords):
         """function(...) in Julia; what a hook raised meanwhile is raised here as it was. None where Julia had nothing to keep
@@ -131,12 +145,19 @@ class ForeignField:
 
     @property
     def time(self) -> float:
-        return self.sign * float(self.t)
+        return float(self.t)
+
+    def inner(self, t: float) -> float:
+        """Julia's time at the time t of f."""
+        return self.sign * (t - self.origin)
+
+    def outer(self, s: float) -> float:
+        """The time of f at Julia's time s."""
+        return self.origin + self.sign * s
 
     def point(self):
         """(t, y) where Julia asks or asked last, as f takes them; y is a copy, since the buffer changes with the next call."""
-        clock = self.clock if self.sign > 0 else -self.clock
-        return clock.to(self.field.device, copy=True), self.y.to(self.field.device, copy=True)
+        return self.clock.to(self.field.device, copy=True), self.y.to(self.field.device, copy=True)
 
     def _direct(self):
         """f for the plain case, a flat state on the CPU, forward in time: called a thousand times a solve, it does no more
@@ -152,7 +173,8 @@ class ForeignField:
             try:
                 try:
                     out = f(clock, y, *args)
-                    if out.shape != shape or out.dtype != dtype:
+                    tensor = isinstance(out, torch.Tensor)
+                    if not tensor or out.shape != shape or out.dtype != dtype:
                         out = at(clock, y)  # which has the words for it: a copy would convert and repeat in silence
                     write(out)
                 except RejectStep:
@@ -236,7 +258,7 @@ class ForeignField:
         """After an accepted step: events on its polynomial, the callback, the clock."""
         stats, limits = self.field.stats, self.limits
         stats.accepted += 1
-        begin, end = (self.sign * x for x in self.times[:2].tolist())
+        begin, end = self.times[:2].tolist()
         states = self.inside.to(self.field.device, copy=True)
         t, y = end, states[-1]
         if self.watch is not None:
@@ -256,6 +278,15 @@ class ForeignField:
         return (self.monomial.to(states.device) @ states.to(torch.float64)).to(states.dtype)
 
 
+def _beside(t, end) -> bool:
+    """Whether all times between t and end are within a factor of two of t: their differences from it are then exact.
+
+    Sterbenz, Floating-point computation (1974).
+    """
+    low, high = sorted((abs(t), abs(end)))
+    return t * end > 0 and high <= 2 * low
+
+
 def _steps(limits) -> bool:
     return limits.callback is not None or limits.deadline is not None
 
@@ -266,47 +297,3 @@ def _nodes(degree):
     theta = torch.tensor([0.5 - 0.5 * math.cos(math.pi * i / degree) for i in range(degree + 1)], dtype=torch.float64)
     theta[0], theta[-1] = 0.0, 1.0
     return theta, torch.linalg.inv(torch.vander(theta, increasing=True))
-
-
-class _Dense:
-    """df/dy, column by column."""
-
-    pattern = None
-
-    def __init__(self, field):
-        self.jacobian, self.size = Jacobian(field), field.size * field.size
-
-    def __call__(self, t, y):
-        return self.jacobian(t, y).t().reshape(-1)
-
-
-class _Compressed:
-    """The entries of a sparse df/dy in compressed columns, the diagonal always among them. pattern: (colptr, rowval)."""
-
-    def __init__(self, field, t, y):
-        self.jacobian = field.structure.linearise(field)
-        found = field.structure.plan(field, t, y).pattern
-        whole = found.union(Pattern(range(field.size), range(field.size), field.size))
-        self.entries = len(found.rows)
-        self.places = np.searchsorted(whole.cols * whole.size + whole.rows, found.cols * found.size + found.rows)
-        starts = np.searchsorted(whole.cols, np.arange(field.size + 1))
-        self.pattern = torch.from_numpy(starts + 1), torch.from_numpy(whole.rows + 1)
-        self.size = len(whole.rows)
-
-    def __call__(self, t, y):
-        plan, values = self.jacobian(t, y)
-        if len(plan.pattern.rows) != self.entries:
-            raise ValueError(
-                "the Jacobian has gained entries since the start of the solve, and SciML's matrix cannot grow: pass the whole "
-                "pattern, pynode.Sparse(pattern)"
-            )
-        whole = np.zeros(self.size, dtype=values.dtype)
-        whole[self.places] = values
-        return torch.from_numpy(whole)
-
-
-def _matrix(field, t, y):
-    """What makes the Jacobian; None for a matrix-free field."""
-    if field.structure is None:
-        return _Dense(field)
-    return None if field.structure.name == "krylov" else _Compressed(field, t, y)

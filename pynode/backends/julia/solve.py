@@ -30,9 +30,14 @@ class Span(NamedTuple):
 
 
 class JuliaTrajectory(Trajectory):
-    """solved: Julia's solution, dense where it was kept for a gradient; foreign: the field that it asks."""
+    """solved: Julia's solution, dense where it was kept for a gradient; foreign: the field that it
+    asks; reached: Julia's time at its end."""
 
-    solved = foreign = None
+    solved = foreign = reached = None
+
+    def inner(self, t: float) -> float:
+        """Julia's time at a time t of the span, which rounding must not bring beyond its end."""
+        return min(self.foreign.inner(t), self.reached)
 
 
 def integrate(field, method, y0, times, options, atol, record=None, dense=False, slopes=False, watch=None, limits=None,
@@ -50,6 +55,7 @@ def integrate(field, method, y0, times, options, atol, record=None, dense=False,
     except RejectStep:
         return _ended(JuliaTrajectory(times[0], y0, None, 0.0), Status.DOMAIN)
     path = JuliaTrajectory(times[0], y0, f0, 0.0)
+    path.times = times
     if not bool(torch.isfinite(f0).all()):
         return _ended(path, Status.NONFINITE)
     if limits is not None and not stats.accepted and not limits.allow(times[0], y0):
@@ -57,15 +63,16 @@ def integrate(field, method, y0, times, options, atol, record=None, dense=False,
     if watch is not None:
         watch.begin(times[0], y0)
     final = fixed or method.sundials
-    foreign = ForeignField(field, method, times[0], y0, direction, options.max_nfe, watch, limits, state, final)
+    foreign = ForeignField(
+        field, method, times[0], times[-1], y0, options.max_nfe, watch, limits, state, final
+    )
     path.foreign = foreign
     handle = foreign.bind(julia.package)
     krylov = field.structure is not None and field.structure.name == "krylov"
     algorithm = method.algorithm if method.algorithm is not None else julia.algorithm(method.name, krylov)
-    outputs = direction * torch.tensor(times, dtype=torch.float64)
-    stops = direction * torch.tensor(
-        [s for s in options.tstops if 0 < direction * (s - times[0]) < direction * (times[-1] - times[0])], dtype=torch.float64
-    )
+    outputs = torch.tensor([foreign.inner(t) for t in times], dtype=torch.float64)
+    stops = torch.tensor([foreign.inner(t) for t in options.tstops], dtype=torch.float64)
+    stops = stops[(stops > outputs[0]) & (stops < outputs[-1])]
     start_y = y0.detach().to("cpu", copy=True)
     tolerance = atol.detach().to("cpu").expand(field.size).contiguous()
     mass = None if field.mass is None else field.mass.dense().detach().to("cpu").t().contiguous()
@@ -82,7 +89,8 @@ def integrate(field, method, y0, times, options, atol, record=None, dense=False,
     if path.solved is None:  # a limit was met before the first step
         return _ended(path, foreign.status)
     path.status, size = _count(julia.package, path, stats, before)
-    path.t = path.end = direction * julia.package.ending_b(path.solved, handle, start_y.data_ptr())
+    path.reached = julia.package.ending_b(path.solved, handle, start_y.data_ptr())
+    path.t = path.end = foreign.outer(path.reached)
     path.y = start_y.to(y0)
     path.attempts = [Attempt(path.t, size, 1.0, None)]
     if foreign.cut is not None:
@@ -98,7 +106,7 @@ def integrate(field, method, y0, times, options, atol, record=None, dense=False,
     reached = sum(1 for t in times[:reached] if direction * (path.t - t) >= 0)
     path.ys = [y0, *states.to(y0)[1:reached].unbind(0)]
     if dense:
-        _sample(julia.package, path, direction)
+        _sample(julia.package, path)
     if slopes:
         path.slopes = [field.slope(t, y) for t, y in zip(times[1:reached], path.ys[1:])]
     return path
@@ -159,14 +167,15 @@ def _cause(field, path, foreign, min_step) -> Status:
     return Status.MIN_STEP if min_step and path.attempts[-1].h <= min_step else Status.STEP_TOO_SMALL
 
 
-def _sample(package, path, direction):
+def _sample(package, path):
     """The polynomials of all steps, from Julia's interpolant at the nodes."""
-    foreign, count = path.foreign, package.steps(path.solved)
+    foreign = path.foreign
+    count = package.steps(path.solved, foreign.handle)
     n, m = foreign.field.size, len(foreign.nodes)
     mesh, states = torch.zeros(count + 1, dtype=torch.float64), torch.zeros(count, m, n, dtype=foreign.field.dtype)
-    package.mesh_b(path.solved, mesh.data_ptr())
+    package.mesh_b(path.solved, foreign.handle, mesh.data_ptr())
     package.sample_b(path.solved, foreign.handle, states.data_ptr())
-    mesh = (direction * mesh).tolist()
+    mesh = mesh.tolist()
     states = states.to(path.y0)
     coefficients = torch.einsum("ij,kjn->kin", foreign.monomial.to(states.device), states.to(torch.float64)).to(states)
     path.polynomials = list(coefficients.unbind(0))
