@@ -97,10 +97,6 @@ class JuliaAdjoint(Adjoint):
     def pullback(self, field, method, trajectory, times, grads, options):
         julia, foreign = start(), trajectory.foreign
         package, name = julia.package, self._available(julia)
-        if not bool(torch.isfinite(grads).all()):
-            # Nothing can be integrated: what a sum over steps would give.
-            bad = [torch.full_like(p, math.nan) for p in field.parameters]
-            return torch.full_like(trajectory.y0, math.nan), bad
         if field.leaves is not foreign.field.leaves:
             foreign.extend(package, trajectory.solved, field)
         starts, cotangents = torch.zeros_like(trajectory.y0), {}
@@ -119,6 +115,9 @@ class JuliaAdjoint(Adjoint):
         largest = float(table.abs().max())
         if largest == 0.0:
             return starts, parameters
+        if not math.isfinite(largest):
+            # Nothing can be integrated: what a sum over steps would give.
+            return starts + math.nan, [p + math.nan for p in parameters]
         rtol = options.rtol if self.rtol is None else self.rtol
         atol = ATOL * rtol * largest if self.atol is None else self.atol
         dy0, dp = torch.zeros(field.size, dtype=field.dtype), torch.zeros(foreign.ptv.numel(), dtype=field.dtype)

@@ -10,22 +10,15 @@ import torch
 
 from ...algebra.jacobian import time_derivative
 from ...algebra.products import Products
+from ...differences import finite, repaired_slope
 from ...methods.base import Step
-from ...status import RejectStep, Status
+from ...status import Exhausted, RejectStep, Status
 from .matrix import matrix_of
 
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int)
 GO_ON, FAILED, STOP = 0, 1, 2
 _BUFFERS = ("y", "t", "dy", "v", "jtv", "ptv", "jv", "J", "dT", "times", "nodes", "inside")
 _HOOKS = ("f", "vjp", "vjp_p", "jvp", "jac", "tgrad", "domain", "step")
-
-
-class Stopped(Exception):
-    """The solve must end with this status; not an error of the user's."""
-
-    def __init__(self, status):
-        super().__init__(status.sentence)
-        self.status = status
 
 
 class ForeignField:
@@ -40,13 +33,10 @@ class ForeignField:
     hook raised, for Julia knows only that it did.
     """
 
-    def __init__(
-        self, field, method, t, end, y, max_nfe=None, watch=None, limits=None, state="cpu", final=False
-    ):
+    def __init__(self, field, method, t, end, y, watch=None, limits=None, state="cpu", final=False):
         self.state, self.place = state, torch.device("cpu") if state == "cpu" else field.device
         self.field, self.watch, self.limits = field, watch, limits
         self.sign, self.origin = 1.0 if end > t else -1.0, t if _beside(t, end) else 0.0
-        self.max_nfe = math.inf if max_nfe is None else max_nfe
         self.error = self.status = self.cut = None
         self.final = final
         # For the report of a failure: whether the last state lay outside of the domain, and when f refused one last.
@@ -61,6 +51,8 @@ class ForeignField:
             self.nodes, self.monomial = _nodes(method.degree)
             self.inside = torch.zeros(len(self.nodes), n, dtype=dtype, device=self.place)
             self.clock = self.t[0]  # a 0-d view
+            # As the Jacobian does, df/dt may be infinite where the solve starts (algebra/jacobian.py).
+            self.begin, self.repairs = float(self.t.new_tensor(t)), field.user_jac is None
             self.matrix = matrix_of(field, t, y) if method.implicit else None
             self.J = torch.zeros(0 if self.matrix is None else self.matrix.size, dtype=dtype, device=self.place)
         self._hooks = [_CALLBACK(self._hook(name)) if self._needs(name) else None for name in _HOOKS]
@@ -112,7 +104,7 @@ class ForeignField:
             if self.error is None:
                 raise
         error, self.error = self.error, None
-        if isinstance(error, Stopped):
+        if isinstance(error, Exhausted):
             self.status = error.status
         elif error is not None:
             raise error
@@ -136,7 +128,7 @@ class ForeignField:
                 self.settle()
                 return answer
             except RejectStep:  # of a derivative: with a wrong one in its place the step tried again would keep it
-                self.error = Stopped(Status.DOMAIN)
+                self.error = Exhausted(Status.DOMAIN)
             except BaseException as error:
                 self.error = error
             return FAILED
@@ -167,10 +159,9 @@ class ForeignField:
 
         def run():
             stats.nfe += 1
-            if stats.nfe > self.max_nfe:
-                self.error = Stopped(Status.MAX_EVALUATIONS)
-                return FAILED
             try:
+                if stats.guard is not None:
+                    stats.guard.check(stats)
                 try:
                     out = f(clock, y, *args)
                     tensor = isinstance(out, torch.Tensor)
@@ -188,15 +179,16 @@ class ForeignField:
 
     def _refuse(self):
         if self.final:
-            raise Stopped(Status.DOMAIN)
+            raise Exhausted(Status.DOMAIN)
         self.refusal = self.time
         self.dy.zero_()
         self.times[2] = 1.0  # read, and cleared, by Outside in field.jl
 
     def _f(self):
-        self.field.stats.nfe += 1
-        if self.field.stats.nfe > self.max_nfe:
-            raise Stopped(Status.MAX_EVALUATIONS)
+        stats = self.field.stats
+        stats.nfe += 1
+        if stats.guard is not None:
+            stats.guard.check(stats)
         t, y = self.point()
         try:
             self.dy.copy_(self.field.at(t, y))
@@ -248,6 +240,8 @@ class ForeignField:
         with torch.inference_mode(False), torch.enable_grad():
             t, y = self.point()
             slope = time_derivative(self.field, t, y, False)
+        if slope is not None and self.repairs and float(t) == self.begin and not finite(slope):
+            slope = repaired_slope(lambda moved: self.field.at(moved, y), t, y, slope)
         self.dT.zero_() if slope is None else self.dT.copy_(slope)
 
     def _domain(self):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from ...dense import Attempt, Trajectory
+from ...limits import guarded
 from ...status import RejectStep, Status
 from ..recording import Recording
 from .field import ForeignField
@@ -63,9 +64,7 @@ def integrate(field, method, y0, times, options, atol, record=None, dense=False,
     if watch is not None:
         watch.begin(times[0], y0)
     final = fixed or method.sundials
-    foreign = ForeignField(
-        field, method, times[0], times[-1], y0, options.max_nfe, watch, limits, state, final
-    )
+    foreign = ForeignField(field, method, times[0], times[-1], y0, watch, limits, state, final)
     path.foreign = foreign
     handle = foreign.bind(julia.package)
     krylov = field.structure is not None and field.structure.name == "krylov"
@@ -78,14 +77,16 @@ def integrate(field, method, y0, times, options, atol, record=None, dense=False,
     mass = None if field.mass is None else field.mass.dense().detach().to("cpu").t().contiguous()
     whole = record is not None or dense
     before = stats.accepted
-    path.solved = foreign.call(
-        julia.package.forward, handle, algorithm, start_y.data_ptr(), float(outputs[0]), float(outputs[-1]), options.rtol,
-        tolerance.data_ptr(), _array(outputs), _array(stops), dense=whole, mass=0 if mass is None else mass.data_ptr(),
-        first=options.step_size or options.first_step or 0.0, fixed=fixed, smallest=options.min_step,
-        largest=options.max_step, maxiters=max(1, options.max_steps - stats.accepted - stats.rejected), matrix=not krylov,
-        uniform=mass is not None or "Radau" in method.name,  # there SciML takes one atol alone
-    )
-    foreign.max_nfe = math.inf  # it is that of the forward solve
+    most = math.inf if options.max_nfe is None else options.max_nfe
+    with guarded(stats, most, limits):
+        path.solved = foreign.call(
+            julia.package.forward, handle, algorithm, start_y.data_ptr(), float(outputs[0]), float(outputs[-1]),
+            options.rtol, tolerance.data_ptr(), _array(outputs), _array(stops), dense=whole,
+            mass=0 if mass is None else mass.data_ptr(), first=options.step_size or options.first_step or 0.0,
+            fixed=fixed, smallest=options.min_step, largest=options.max_step,
+            maxiters=max(1, options.max_steps - stats.accepted - stats.rejected), matrix=not krylov,
+            uniform=mass is not None or "Radau" in method.name,  # there SciML takes one atol alone
+        )
     if path.solved is None:  # a limit was met before the first step
         return _ended(path, foreign.status)
     path.status, size = _count(julia.package, path, stats, before)
@@ -155,7 +156,8 @@ def _count(package, path, stats, before):
 
 def _cause(field, path, foreign, min_step) -> Status:
     """Why Julia's steps shrank to nothing, or to less than min_step."""
-    near = abs(foreign.refusal - path.t) <= 1e-9 * max(abs(path.t), abs(path.t - path.t0))
+    rounding = 16 * torch.finfo(field.dtype).eps * abs(path.t)  # f is told the time in the dtype of the state
+    near = abs(foreign.refusal - path.t) <= 1e-9 * abs(path.t - path.t0) + rounding
     if foreign.refused or near:
         return Status.DOMAIN
     try:
