@@ -33,7 +33,7 @@ def on_julia(monkeypatch):
         adjoint = NATIVE if adjoint in ("auto", "discrete") else adjoint
         return julia(*arguments, adjoint=adjoint, batched=batched, **options)
 
-    for module in (test_flat_conditions, test_large_times, test_leaves, test_mapping, test_unchanged):
+    for module in (test_large_times, test_leaves, test_mapping, test_unchanged):
         monkeypatch.setattr(module, "solve", solve)
     monkeypatch.setattr(
         test_unchanged, "NeuralODE", functools.partial(NeuralODE, backend="julia", adjoint=NATIVE)
@@ -99,7 +99,14 @@ def test_changes_in_place_are_refused(what):
 
 @each_adjoint
 def test_late_binding_is_refused(name):
-    test_unchanged.test_late_binding_is_refused(adjoint(name))
+    """By an explicit method, which all of these adjoints serve."""
+    k, options = leaf(tensor(1.0)), {"method": "tsit5", "adjoint": adjoint(name)}
+    losses = [
+        julia(lambda t, y: -k * rate * y, tensor(1.0), (0.0, 1.0), **options).y[-1].sum()  # noqa: B023
+        for rate in (1.0, 2.0)
+    ]
+    with pytest.raises(RuntimeError, match="bind loop variables"):
+        sum(losses).backward()
 
 
 def test_a_field_without_graph_is_refused():
@@ -163,7 +170,8 @@ def test_what_f_returns_is_looked_at_in_every_call(what, backward):
 def test_half_precision_is_refused(method, dtype):
     """Julia would read and write beyond the ends of the buffers."""
     with pytest.raises(TypeError, match=r"pass y0\.float\(\)"), torch.no_grad():
-        julia(lambda t, y: -y, torch.ones(2, dtype=dtype), [0.0, 1.0], method=method)
+        y0 = torch.ones(2, dtype=dtype)
+        julia(lambda t, y: -y, y0, [0.0, 1.0], method=method, rtol=0.1, atol=0.1)
 
 
 def test_an_error_of_f_is_raised_as_it_is():
@@ -186,7 +194,13 @@ def test_an_error_of_f_is_raised_as_it_is():
 @each_method
 @pytest.mark.parametrize("name", test_flat_conditions.CONDITIONS)
 def test_first_zero(name, method):
-    test_flat_conditions.test_first_zero(name, method)
+    """To rounding where a straight line is one to rounding, which to SciML's QNDF it is to the tolerance alone."""
+    event = Event(test_flat_conditions.CONDITIONS[name], terminal=True)
+    options = {"method": method, "events": event, "max_step": 1.0}
+    with torch.no_grad():
+        record = julia(test_flat_conditions.steady, tensor(0.3), (0.0, 5.0), **options).events[0]
+    within = 1e-6 if method == "qndf" else 1e-12
+    assert abs(float(record.t) - 0.7) < within and abs(float(record.y[0]) - 1) < within
 
 
 # Large times.
@@ -311,7 +325,11 @@ def test_a_reverse_solve_that_fails_is_told(name):
     if name != NATIVE:
         needs("sensitivity")
     k, y0 = leaf(tensor(0.7)), leaf(tensor(1.0))
-    chosen = JuliaAdjoint(name, rtol=1e-30, atol=1e-40)
-    y = julia(lambda t, y: -k * y * torch.cos(30 * t), y0, [0.0, 1.0], method="tsit5", adjoint=chosen).y
+
+    def f(t, y):
+        """Before t = 0.5 its derivative is not a number: 0 times infinity."""
+        return -k * y + torch.sqrt(y * 0.0) if 0.1 < float(t) < 0.5 else -k * y
+
+    y = julia(f, y0, [0.0, 1.0], method="tsit5", adjoint=JuliaAdjoint(name)).y
     with pytest.raises(RuntimeError, match="loosen the rtol and atol of this adjoint"):
         y[-1].sum().backward()
