@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from ...dense import Attempt, Trajectory
 from ...limits import guarded
 from ...status import RejectStep, Status
 from ..recording import Recording
+from ..torch import SMALLEST
 from .field import ForeignField
 from .runtime import INSTALL, JuliaUnavailable, start
 
@@ -71,7 +73,9 @@ def integrate(field, method, y0, times, options, atol, record=None, dense=False,
     algorithm = method.algorithm if method.algorithm is not None else julia.algorithm(method.name, krylov)
     outputs = torch.tensor([foreign.inner(t) for t in times], dtype=torch.float64)
     stops = torch.tensor([foreign.inner(t) for t in options.tstops], dtype=torch.float64)
-    stops = stops[(stops > outputs[0]) & (stops < outputs[-1])]
+    # Nearer to the start than this a stop would ask for a step that is none.
+    least = max(SMALLEST * float(outputs[-1] - outputs[0]), sys.float_info.min)
+    stops = stops[(stops - outputs[0] > least) & (stops < outputs[-1])]
     start_y = y0.detach().to("cpu", copy=True)
     tolerance = atol.detach().to("cpu").expand(field.size).contiguous()
     mass = None if field.mass is None else field.mass.dense().detach().to("cpu").t().contiguous()
