@@ -118,7 +118,7 @@ class ForeignField:
     def _hook(self, name):
         """No exception may cross the C boundary."""
         field = self.field
-        plain = field.flat and field.device.type == "cpu" and getattr(field, "signed", None) is None
+        plain = field.flat and field.device.type == "cpu" and field.signed is None
         if name == "f" and plain and self.sign > 0:
             return self._direct()
         hook = getattr(self, f"_{name}")
