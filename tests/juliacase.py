@@ -11,11 +11,20 @@ import torch
 from cases import tensor
 
 from pynode import solve
+from pynode.backends.julia.bounds import OPTIONS
 from pynode.backends.julia.locate import locate
+from pynode.backends.julia.runtime import start
 
 FOUND = locate()
 if not FOUND.ready:
     pytest.skip(f"no Julia: {FOUND.problem}", allow_module_level=True)
+
+
+def needs(option):
+    """Skip the test where the Julia package behind an option of `pynode julia install` is not in the project."""
+    name = OPTIONS[option]
+    if not start().loads(name):
+        pytest.skip(f"the Julia package {name} is not in the project: pynode julia install --{option}")
 
 
 def leaf(value):

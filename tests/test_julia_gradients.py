@@ -6,13 +6,15 @@ import math
 import pytest
 import torch
 from cases import Forced, tensor
-from juliacase import julia, leaf
+from juliacase import julia, leaf, needs
 from refdata import load
 from test_refdata import scaled_gradients, sensitivity, sensitivity_scale
 
 from pynode import Event, problems, solve
 
 ADJOINTS = ["gauss", "GaussKronrod", "quadrature", "NativeGauss"]
+WITHOUT = ("gauss", "NativeGauss")  # what runs without SciMLSensitivity, too
+
 
 @pytest.mark.parametrize(("name", "every"), [("robertson", 8), ("hires", 20)])
 def test_sensitivities_of_the_reference(name, every):
@@ -32,6 +34,8 @@ def test_sensitivities_of_the_reference(name, every):
 @pytest.mark.parametrize("method", ["FBDF", "Rodas5P"])
 def test_adjoints(adjoint, method):
     """Against the discrete adjoint of the torch engine at the same tolerance; y0, parameters and times."""
+    if adjoint not in WITHOUT:
+        needs("sensitivity")
     f, found = Forced(), {}
     for backend in ("torch", "julia"):
         y0, t = leaf(tensor(1.0, -0.5, 0.3)), leaf(tensor(0.3, 0.7, 2.0))
@@ -59,6 +63,7 @@ def test_a_gradient_through_a_mass_matrix():
 
 @pytest.mark.parametrize("adjoint", ["interpolating", "backsolve"])
 def test_joint_adjoints_of_an_explicit_method(adjoint):
+    needs("sensitivity")
     f, y0 = Forced(), leaf(tensor(1.0, -0.5, 0.3))
     inputs = [y0, *f.parameters()]
     expected = torch.autograd.grad(solve(f, y0, [0.0, 2.0], method="Tsit5", rtol=1e-9, atol=1e-10).y[-1].sum(), inputs)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from cases import Forced, smooth, smooth_exact, tensor
-from juliacase import julia, leaf, next_solve_works
+from juliacase import julia, leaf, needs, next_solve_works
 from refdata import load
 
 import pynode
@@ -17,8 +17,7 @@ OPTIONS = {"method": "CVODE_BDF", "rtol": 1e-8, "atol": 1e-10}
 
 @pytest.fixture
 def sundials():
-    if not start().loads("Sundials"):
-        pytest.skip("the Julia package Sundials is not in the project: pynode julia install --sundials")
+    needs("sundials")
 
 
 def test_without_sundials_a_sentence_with_the_remedy(monkeypatch):

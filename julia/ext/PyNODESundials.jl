@@ -15,7 +15,8 @@ PyNODE.running(::Integrator) = 1
 PyNODE.made_jacobians(::Integrator) = 0
 PyNODE.outdate!(::Integrator) = nothing  # it has such a limit itself
 PyNODE.proposed(integrator::Integrator) = integrator.t - integrator.tprev
-PyNODE.between!(state, integrator::Integrator, t) = copyto!(state, integrator(t))
+# It refuses a time that rounding has brought out of the step.
+PyNODE.between!(state, integrator::Integrator, t) = copyto!(state, integrator(clamp(t, integrator.tprev, integrator.t)))
 PyNODE.tally!(integrator::Integrator) = Sundials.fill_stats!(integrator)
 PyNODE.special(::Sundials.SundialsODEAlgorithm, F, fixed) = (;)
 PyNODE.solves(::Sundials.SundialsODEAlgorithm, stats) = stats.nnonliniter  # a linear solve each

@@ -30,7 +30,7 @@ Buffers and hooks of one vector field dy/dt = f(t, y) with n states and np param
 y, t: where f is asked; dy: its value; v: a vector to multiply with; jtv: (df/dy)' v; ptv: (df/dp)' v; jv: (df/dy) v;
 J: df/dy, column-major (or the nonzeros of `pattern`); dT: df/dt. step: what a step hook sees: start and end of a step in
 `times`, states at `nodes` (fractions of the step) in the columns of `inside`. The third of `times` is not 0 where f refused a
-state. All but t, times and nodes lie at `place`.
+state. All but t, times and nodes lie at `place`. ptv is held by reference, since `extend!` puts another one in its place.
 """
 struct Field{T, P, V <: AbstractVector{T}, M <: AbstractMatrix{T}, D}
     y::V
@@ -38,7 +38,7 @@ struct Field{T, P, V <: AbstractVector{T}, M <: AbstractMatrix{T}, D}
     dy::V
     v::V
     jtv::V
-    ptv::V
+    ptv::Base.RefValue{V}
     jv::V
     J::V
     dT::V
@@ -55,7 +55,16 @@ struct Field{T, P, V <: AbstractVector{T}, M <: AbstractMatrix{T}, D}
     step::Hook
     pattern::P
     place::D
+    origin::Float64
+    direction::Float64
 end
+
+"""
+The other side's time where the solver's is s, and the other way round. The solver's runs forward, and from 0 where the span is
+short beside its start: there rounding takes from a time what the step to it was longer.
+"""
+clock(F::Field, s) = F.origin + F.direction * s
+inner(F::Field, t) = F.direction * (t - F.origin)
 
 """What a hook answers: 0, 2 to stop; throws ForeignError where it failed."""
 function ask(F::Field, hook::Hook)
@@ -68,27 +77,29 @@ end
 wrap(::Type{T}, address, dims...) where {T} = unsafe_wrap(Array, Ptr{T}(UInt(address)), dims)
 
 """
-    field(bits, n, np, nodes, table, nnz, colptr, rowval; state = "cpu", ordinal = 0)
+    field(bits, n, np, nodes, table, nnz, colptr, rowval; state = "cpu", ordinal = 0, origin = 0.0, direction = 1.0)
 
 A Field over the addresses in the Int64 array at `table`: twelve buffers, in the order of the struct, then eight hooks.
 bits: 32 or 64; nodes: how many states a step hook sees; colptr, rowval: addresses of the pattern of a sparse Jacobian in
 compressed columns, one-based, 0 for a dense one; nnz: its nonzeros. state, ordinal: of `place`, and which of its devices.
+origin, direction: of `clock`.
 """
 function field(bits::Integer, n::Integer, np::Integer, nodes::Integer, table::Integer, nnz = 0, colptr = 0, rowval = 0;
-        state = "cpu", ordinal = 0)
+        state = "cpu", ordinal = 0, origin = 0.0, direction = 1.0)
     T = bits == 64 ? Float64 : Float32
     pattern = colptr == 0 ? nothing :
         SparseMatrixCSC(n, n, copy(wrap(Int64, colptr, n + 1)), copy(wrap(Int64, rowval, nnz)), zeros(T, nnz))
-    return _field(T, Int(n), Int(np), Int(nodes), wrap(Int64, table, 20), pattern, place(Val(Symbol(state)), Int(ordinal)))
+    lies = place(Val(Symbol(state)), Int(ordinal))
+    return _field(T, Int(n), Int(np), Int(nodes), wrap(Int64, table, 20), pattern, lies, Float64(origin), Float64(direction))
 end
 
-function _field(::Type{T}, n, np, nodes, a, pattern, place) where {T}
+function _field(::Type{T}, n, np, nodes, a, pattern, place, origin, direction) where {T}
     entries = a[8] == 0 ? 0 : pattern === nothing ? n * n : length(pattern.rowval)
     mine(i, dims...) = own(place, T, a[i], dims...)
     return Field(
-        mine(1, n), wrap(T, a[2], 1), mine(3, n), mine(4, n), mine(5, n), mine(6, np), mine(7, n), mine(8, entries), mine(9, n),
+        mine(1, n), wrap(T, a[2], 1), mine(3, n), mine(4, n), mine(5, n), Ref(mine(6, np)), mine(7, n), mine(8, entries), mine(9, n),
         wrap(Float64, a[10], 3), wrap(Float64, a[11], nodes), mine(12, n, nodes),
-        ntuple(i -> Hook(Ptr{Cvoid}(UInt(a[12 + i]))), 8)..., pattern, place,
+        ntuple(i -> Hook(Ptr{Cvoid}(UInt(a[12 + i]))), 8)..., pattern, place, origin, direction,
     )
 end
 
@@ -96,7 +107,7 @@ end
 blank(F::Field{T}, dims...) where {T} = fill!(similar(F.y, T, dims), 0)
 there(F::Field{T}, values::Array{T}) where {T} = copyto!(similar(F.y, T, size(values)), values)
 
-at!(F::Field, y, t) = (copyto!(F.y, y); F.t[1] = t; F)
+at!(F::Field, y, t) = (copyto!(F.y, y); F.t[1] = clock(F, t); F)
 
 (F::Field)(dy, y, p, t) = (at!(F, y, t); ask(F, F.f); copyto!(dy, F.dy); nothing)
 
@@ -108,7 +119,7 @@ end
 struct ParameterVJP{F}
     field::F
 end
-(g::ParameterVJP)(out, v, y, p, t) = (F = at!(g.field, y, t); copyto!(F.v, v); ask(F, F.vjp_p); copyto!(fill!(out, 0), F.ptv); nothing)
+(g::ParameterVJP)(out, v, y, p, t) = (F = at!(g.field, y, t); copyto!(F.v, v); ask(F, F.vjp_p); copyto!(fill!(out, 0), F.ptv[]); nothing)
 
 struct JVP{F}
     field::F

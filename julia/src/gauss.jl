@@ -16,20 +16,21 @@ end
 With a mass matrix, which must have an inverse, the adjoint of y' = M^-1 f.
 
 Cotangents (n, count) at ascending `times`, (address, count), to those of y0 and of the parameters, written to the addresses
-dy0 (n,) and dp (np,). t1: where the forward solve ended; the reverse one begins at the last of the times.
+dy0 (n,) and dp (np,). t1: where the forward solve ended; the reverse one begins at the last of the times. Returns the time that
+it reached, the start of the forward one where all went well.
 """
 function native_gauss(S::Solved, F::Field{T}, dy0, dp, cotangents, times, t1, alg; rtol, atol, nodes = 3) where {T}
     n = length(F.y)
     ts = copy(wrap(Float64, times...))
     G = there(F, wrap(T, cotangents, n, length(ts)))
-    lambda, mu = _native_gauss(S.sol, F, S.prob.tspan[1], ts, G, alg, Float64(rtol), Float64(atol), Int(nodes))
+    lambda, mu, reached = _native_gauss(S.sol, F, S.prob.tspan[1], ts, G, alg, Float64(rtol), Float64(atol), Int(nodes))
     copyto!(wrap(T, dy0, n), lambda)
     copyto!(wrap(T, dp, length(mu)), mu)
-    return nothing
+    return reached
 end
 
 function _native_gauss(sol, F::Field{T}, t0, ts, G, alg, rtol, atol, nodes) where {T}
-    n, np = length(F.y), length(F.ptv)
+    n, np = length(F.y), length(F.ptv[])
     y, lambda, g, mu = blank(F, n), blank(F, n), blank(F, np), blank(F, np)
     Jy = F.pattern === nothing ? blank(F, n, n) : copy(F.pattern)
     vjp, vjp_p, jac = VJP(F), ParameterVJP(F), Jac(F)
@@ -56,10 +57,10 @@ function _native_gauss(sol, F::Field{T}, t0, ts, G, alg, rtol, atol, nodes) wher
     jump! = integrator -> (integrator.u .+= view(G, :, left[]); left[] -= 1; nothing)
     jumps = PresetTimeCallback(ts[1:(end - 1)], jump!; save_positions = (false, false))
     f = ODEFunction{true, SciMLBase.FullSpecialize}(rhs!; jac = given(F.jac) ? matrix! : nothing)
-    back = solve!(begin_solve(
+    integrator = begin_solve(
         ODEProblem(f, G[:, end], (ts[end], t0)), alg; reltol = rtol, abstol = atol,
         callback = CallbackSet(quadrature, jumps), save_everystep = false, dense = false, verbose = quiet(),
-    ))
-    SciMLBase.successful_retcode(back) || throw(ErrorException("the reverse solve ended with $(back.retcode)"))
-    return back.u[end], mu
+    )
+    solve!(integrator)
+    return integrator.u, mu, Float64(integrator.t)
 end

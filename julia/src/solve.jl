@@ -49,12 +49,13 @@ function (after::AfterStep)(y, t, integrator)
 end
 function (after::AfterStep)(integrator)
     F = after.field
-    tprev, t = integrator.tprev, integrator.t
-    F.times[1], F.times[2] = tprev, t
+    F.times[1], F.times[2] = clock(F, integrator.tprev), clock(F, integrator.t)
+    # The step as the other side sees it, whose time may be coarser.
+    a, b = inner(F, F.times[1]), inner(F, F.times[2])
     copyto!(F.y, integrator.u)
     for (j, theta) in enumerate(F.nodes)
-        state = view(F.inside, :, j)
-        theta == 1.0 ? copyto!(state, integrator.u) : between!(state, integrator, tprev + theta * (t - tprev))
+        state, s = view(F.inside, :, j), theta == 1.0 ? b : a + theta * (b - a)
+        s == integrator.t ? copyto!(state, integrator.u) : between!(state, integrator, s)
     end
     answer = ask(F, F.step)
     settle!(integrator)
@@ -124,7 +125,7 @@ end
 
 function _forward(F::Field, alg, f, y0, span, rtol, atol, outputs, stops, dense, first, fixed, smallest, largest,
         maxiters)
-    prob = ODEProblem(f, y0, span, blank(F, max(1, length(F.ptv))))
+    prob = ODEProblem(f, y0, span, blank(F, max(1, length(F.ptv[]))))
     after = AfterStep(F)
     control = (;
         reltol = rtol, abstol = atol, tstops = stops, dt = first == 0 ? nothing : first, dtmin = smallest,
@@ -143,6 +144,19 @@ function _forward(F::Field, alg, f, y0, span, rtol, atol, outputs, stops, dense,
     sol = integrator.sol
     t, y = dense ? (sol.t[end], sol.u[end]) : (integrator.t, reached(integrator, after.noted))
     return Solved(sol, prob, alg, control, Float64(t), copy(y), after.accepted, proposed(integrator), after.switches)
+end
+
+"""
+    extend!(S, F, np, ptv)
+
+From now on there are np parameters, and their products lie at the address `ptv`: on the way back more turned out to be used.
+"""
+function extend!(S::Solved, F::Field{T}, np, ptv) where {T}
+    F.ptv[] = own(F.place, T, ptv, Int(np))
+    for prob in (S.prob, S.sol.prob)
+        fill!(resize!(prob.p, max(1, Int(np))), 0)
+    end
+    return nothing
 end
 
 quiet() = OrdinaryDiffEqCore.SciMLLogging.None()
@@ -167,20 +181,28 @@ function outputs!(S::Solved, F::Field{T}, address, outputs, dense) where {T}
     return Int(outputs[2])
 end
 
-"""Number of accepted steps of a dense solution."""
-steps(S::Solved) = length(S.sol.t) - 1
+"""Starts of the accepted steps of a dense solution and the end of the last, in the other side's time, which may be coarser."""
+mesh(S::Solved, F::Field) = unique!(clock.(Ref(F), S.sol.t))
 
-"""Starts of the steps and the end of the last, into the (steps + 1,) array at `address`."""
-mesh!(S::Solved, address) = (copyto!(wrap(Float64, address, length(S.sol.t)), S.sol.t); nothing)
+"""Their number."""
+steps(S::Solved, F::Field) = length(mesh(S, F)) - 1
+
+"""The mesh into the (steps + 1,) array at `address`."""
+mesh!(S::Solved, F::Field, address) = (ts = mesh(S, F); copyto!(wrap(Float64, address, length(ts)), ts); nothing)
+
+"""The state at the solver's time s of a dense solution: what was kept at the ends of steps, and beyond the last of them."""
+function state!(y, S::Solved, s)
+    ts = S.sol.t
+    k = min(searchsortedfirst(ts, s), length(ts))
+    return s >= ts[k] ? copyto!(y, S.sol.u[k]) : S.sol(y, s)
+end
 
 """States at F.nodes of every step of a dense solution, into the (n, nodes, steps) array at `address`."""
 function sample!(S::Solved, F::Field{T}, address) where {T}
-    ts, entries = S.sol.t, length(F.inside)
-    for k in 1:steps(S)
+    ts, entries = inner.(Ref(F), mesh(S, F)), length(F.inside)
+    for k in 1:(length(ts) - 1)
         for (j, theta) in enumerate(F.nodes)
-            state = view(F.inside, :, j)
-            theta == 0.0 ? copyto!(state, S.sol.u[k]) : theta == 1.0 ? copyto!(state, S.sol.u[k + 1]) :
-                S.sol(state, ts[k] + theta * (ts[k + 1] - ts[k]))
+            state!(view(F.inside, :, j), S, theta == 1.0 ? ts[k + 1] : ts[k] + theta * (ts[k + 1] - ts[k]))
         end
         copyto!(column(T, address, entries, k), F.inside)
     end

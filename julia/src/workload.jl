@@ -41,7 +41,7 @@ function example(name; rtol = 1e-6, stepping = false, reverse_with = nothing, ad
     outputs, stops, G = [0.0, 0.4, 2.0], Float64[], [zeros(3) ones(3) [1.0, -1.0, 0.5]]
     out, dy0, dp = zeros(3, 3), zeros(3), zeros(1)
     GC.@preserve table y0 atol outputs stops G out dy0 dp begin
-        F = field(64, 3, 1, 3, address(table); state)
+        F = field(64, 3, 1, 3, address(table); state, ordinal = 0, origin = 0.0, direction = 1.0)
         S = forward(
             F, choose(name), address(y0), 0.0, 2.0, rtol, address(atol), (address(outputs), 3), (address(stops), 0);
             # All keywords, in the order of the Python side: each set of them compiles for itself.
@@ -52,9 +52,9 @@ function example(name; rtol = 1e-6, stepping = false, reverse_with = nothing, ad
         ending!(S, F, address(y0))
         statistics(S)
         if reverse_with !== nothing
-            mesh = zeros(steps(S) + 1)
-            samples = zeros(3, 3, steps(S))
-            mesh!(S, address(mesh))
+            mesh = zeros(steps(S, F) + 1)
+            samples = zeros(3, 3, steps(S, F))
+            mesh!(S, F, address(mesh))
             sample!(S, F, address(samples))
             back = choose(reverse_with)
             arguments = (S, F, address(dy0), address(dp), address(G) + 3 * 8, (address(outputs) + 8, 2), 2.0, back)

@@ -7,17 +7,24 @@ Kvaerno's methods where SciMLSensitivity starts them, for what is put right of t
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from ..backends.julia import algorithms
 from ..backends.julia.runtime import INSTALL, JuliaUnavailable, start
+from .backsolve import BacksolveAdjoint
 from .base import Adjoint
 
 NAMES = ("GaussAdjoint", "GaussKronrodAdjoint", "QuadratureAdjoint", "InterpolatingAdjoint", "BacksolveAdjoint")
 JOINT = ("InterpolatingAdjoint", "BacksolveAdjoint")
+# Of the torch engine's adjoints, and of no use to SciMLSensitivity's.
+FOREIGN = ("nodes", "quadrature_rtol", "seminorm")
 NATIVE = "NativeGauss"
 # Tolerances of the reverse solve beside those of the forward one, where none are given.
 ATOL = 1e-3
+# A reverse solve that came this near to the start, as a part of the span, has reached it.
+CLOSE = 1e-12
 
 
 class JuliaAdjoint(Adjoint):
@@ -26,7 +33,7 @@ class JuliaAdjoint(Adjoint):
     method: the reverse solver, by default Rodas5P after an implicit forward method and the same method after an explicit
     one. rtol, atol: of the reverse solve, by default rtol of the forward one, and a thousandth of it times the largest
     cotangent. checkpoints: True has SciMLSensitivity solve forward again between the outputs instead of keeping the dense
-    solution in use.
+    solution in use; of BacksolveAdjoint, by default, that it starts the states anew at each step of the forward solve.
     """
 
     needs = "steps"
@@ -49,8 +56,13 @@ class JuliaAdjoint(Adjoint):
                 f"backend='julia' has no adjoint {name!r}: choose one of {', '.join((*NAMES, NATIVE))}; the discrete adjoint "
                 "is that of the torch engine, backend='torch'"
             )
+        for option in FOREIGN:
+            if getattr(adjoint, option, None):
+                raise ValueError(
+                    f"{option} of {name} is for the torch engine: leave it away, or use backend='torch'"
+                )
         options = {} if isinstance(adjoint, str) else {k: getattr(adjoint, k, None) for k in ("method", "rtol", "atol")}
-        return cls(known[key], checkpoints=bool(getattr(adjoint, "checkpoints", False)), **options)
+        return cls(known[key], checkpoints=bool(getattr(adjoint, "checkpoints", key == "backsolve")), **options)
 
     def check(self, field, method):
         if field.mass is not None and (field.mass.singular or self.name != NATIVE):
@@ -59,6 +71,10 @@ class JuliaAdjoint(Adjoint):
                 "inverse: use it, or backend='torch', adjoint='discrete'"
             )
         self.reverse(method)
+
+    def admit(self, field, trajectory):
+        if self.name == BacksolveAdjoint.name and not self.checkpoints:
+            BacksolveAdjoint(checkpoints=False).admit(field, trajectory)
 
     def reverse(self, forward):
         """The reverse solver as a JuliaMethod; ValueError where it would be one of the known traps."""
@@ -81,12 +97,14 @@ class JuliaAdjoint(Adjoint):
     def pullback(self, field, method, trajectory, times, grads, options):
         julia, foreign = start(), trajectory.foreign
         package, name = julia.package, self._available(julia)
+        if field.leaves is not foreign.field.leaves:
+            foreign.extend(package, trajectory.solved, field)
         starts, cotangents = torch.zeros_like(trajectory.y0), {}
         for t, g in zip(times, grads.unbind(0)):
             if t == trajectory.t0:
                 starts = starts + g
             else:
-                s = foreign.sign * t
+                s = trajectory.inner(t)
                 cotangents[s] = cotangents[s] + g if s in cotangents else g
         parameters = [torch.zeros_like(p) for p in field.parameters]
         if not cotangents:
@@ -97,22 +115,33 @@ class JuliaAdjoint(Adjoint):
         largest = float(table.abs().max())
         if largest == 0.0:
             return starts, parameters
+        if not math.isfinite(largest):
+            # Nothing can be integrated: what a sum over steps would give.
+            return starts + math.nan, [p + math.nan for p in parameters]
         rtol = options.rtol if self.rtol is None else self.rtol
         atol = ATOL * rtol * largest if self.atol is None else self.atol
         dy0, dp = torch.zeros(field.size, dtype=field.dtype), torch.zeros(foreign.ptv.numel(), dtype=field.dtype)
         arguments = (
             trajectory.solved, foreign.handle, dy0.data_ptr(), dp.data_ptr(), table.data_ptr(), (clock.data_ptr(), len(order)),
-            foreign.sign * trajectory.t, julia.algorithm(self.reverse(method).name),
+            trajectory.inner(trajectory.t), julia.algorithm(self.reverse(method).name),
         )
         with field.stats.of_gradient():
             if name == NATIVE:
-                foreign.call(package.native_gauss, *arguments, rtol=rtol, atol=atol)
+                reached = foreign.call(package.native_gauss, *arguments, rtol=rtol, atol=atol)
             else:
-                foreign.call(package.reverse, *arguments, name, rtol=rtol, atol=atol, checkpointing=self.checkpoints)
+                reached = foreign.call(package.reverse, *arguments, name, rtol=rtol, atol=atol, checkpointing=self.checkpoints)
         if foreign.status is not None:
             raise ValueError(
                 "f refuses (RejectStep) a state between the steps, where this adjoint asks for its derivatives: use "
                 "backend='torch', adjoint='discrete'"
+            )
+        first = trajectory.inner(trajectory.t0)
+        if not abs(reached - first) <= CLOSE * (trajectory.reached - first):
+            raise RuntimeError(
+                f"the reverse solve of {name} with {self.reverse(method).name} came no further than "
+                f"t = {foreign.outer(reached):.6g} on its way back to {trajectory.t0:.6g}: loosen the "
+                "rtol and atol of this adjoint, or use backend='torch', adjoint='discrete', which takes "
+                "the steps of the forward solve"
             )
         pieces = dp.to(starts.device).split([p.numel() for p in field.parameters]) if parameters else []
         return starts + dy0.to(starts), [piece.view_as(p) for piece, p in zip(pieces, parameters)]

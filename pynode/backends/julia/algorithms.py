@@ -66,6 +66,13 @@ class JuliaMethod(Method):
         """Of the polynomials that its dense output is sampled into: at least that of SciML's interpolant."""
         return max(4, self.order + 1)
 
+    def check_dtype(self, dtype):
+        if dtype not in (torch.float32, torch.float64):
+            raise TypeError(
+                f"Julia's solvers take float32 and float64, and y0 is {dtype}: pass y0.float() and a "
+                "module in float32, module.float(), or backend='torch'"
+            )
+
     def fixed(self):
         return self
 

@@ -6,14 +6,14 @@ import ctypes
 import math
 from functools import cache
 
-import numpy as np
 import torch
 
-from ...algebra.jacobian import Jacobian, time_derivative
-from ...algebra.pattern import Pattern
+from ...algebra.jacobian import time_derivative
 from ...algebra.products import Products
+from ...differences import finite, repaired_slope
 from ...methods.base import Step
-from ...status import RejectStep, Status
+from ...status import Exhausted, RejectStep, Status
+from .matrix import matrix_of
 
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int)
 GO_ON, FAILED, STOP = 0, 1, 2
@@ -21,18 +21,11 @@ _BUFFERS = ("y", "t", "dy", "v", "jtv", "ptv", "jv", "J", "dT", "times", "nodes"
 _HOOKS = ("f", "vjp", "vjp_p", "jvp", "jac", "tgrad", "domain", "step")
 
 
-class Stopped(Exception):
-    """The solve must end with this status; not an error of the user's."""
-
-    def __init__(self, status):
-        super().__init__(status.sentence)
-        self.status = status
-
-
 class ForeignField:
     """Buffers and hooks of one solve.
 
-    Julia's time runs forward: for a solve back in time it is -t, and f, its Jacobian and df/dp change their sign.
+    Julia's time runs forward, from 0 where the span is short beside its start (``inner``); for a solve
+    back in time f, its Jacobian and df/dp change their sign.
     state: 'cpu': the state is held there in the dtype of the field, and a field on a GPU gets it copied, and its result back;
     'cuda': it is held on the GPU of the field, as a CuArray of Julia in the same memory.
     nodes: Chebyshev points of a step, ends included, at which Julia's interpolant is read; ``monomial`` makes polynomials
@@ -40,10 +33,10 @@ class ForeignField:
     hook raised, for Julia knows only that it did.
     """
 
-    def __init__(self, field, method, t, y, direction, max_nfe=None, watch=None, limits=None, state="cpu", final=False):
+    def __init__(self, field, method, t, end, y, watch=None, limits=None, state="cpu", final=False):
         self.state, self.place = state, torch.device("cpu") if state == "cpu" else field.device
-        self.field, self.sign, self.watch, self.limits = field, direction, watch, limits
-        self.max_nfe = math.inf if max_nfe is None else max_nfe
+        self.field, self.watch, self.limits = field, watch, limits
+        self.sign, self.origin = 1.0 if end > t else -1.0, t if _beside(t, end) else 0.0
         self.error = self.status = self.cut = None
         self.final = final
         # For the report of a failure: whether the last state lay outside of the domain, and when f refused one last.
@@ -53,12 +46,14 @@ class ForeignField:
             for name in ("y", "dy", "v", "jtv", "jv", "dT"):
                 setattr(self, name, torch.zeros(n, dtype=dtype, device=self.place))
             self.t = torch.zeros(1, dtype=dtype)
-            self.ptv = torch.zeros(sum(p.numel() for p in field.parameters), dtype=dtype, device=self.place)
+            self.ptv = self._products_of_parameters()
             self.times = torch.zeros(3, dtype=torch.float64)
             self.nodes, self.monomial = _nodes(method.degree)
             self.inside = torch.zeros(len(self.nodes), n, dtype=dtype, device=self.place)
             self.clock = self.t[0]  # a 0-d view
-            self.matrix = _matrix(field, t, y) if method.implicit else None
+            # As the Jacobian does, df/dt may be infinite where the solve starts (algebra/jacobian.py).
+            self.begin, self.repairs = float(self.t.new_tensor(t)), field.user_jac is None
+            self.matrix = matrix_of(field, t, y) if method.implicit else None
             self.J = torch.zeros(0 if self.matrix is None else self.matrix.size, dtype=dtype, device=self.place)
         self._hooks = [_CALLBACK(self._hook(name)) if self._needs(name) else None for name in _HOOKS]
         self.handle = None
@@ -83,10 +78,21 @@ class ForeignField:
                 sparse = (len(rows), starts.data_ptr(), rows.data_ptr())
             self.handle = package.field(
                 bits, self.field.size, self.ptv.numel(), len(self.nodes), table.data_ptr(), *sparse, state=self.state,
-                ordinal=self.place.index or 0,
+                ordinal=self.place.index or 0, origin=self.origin, direction=self.sign,
             )
             self.settle()
         return self.handle
+
+    def _products_of_parameters(self):
+        field = self.field
+        return torch.zeros(sum(p.numel() for p in field.parameters), dtype=field.dtype, device=self.place)
+
+    def extend(self, package, solved, field):
+        """Go on with the same field with other parameters, to go back through what Julia has solved."""
+        self.field = field
+        with torch.inference_mode(False):
+            self.ptv = self._products_of_parameters()
+        package.extend_b(solved, self.handle, self.ptv.numel(), self.ptv.data_ptr())
 
     def call(self, function, *arguments, **keywords):
         """function(...) in Julia; what a hook raised meanwhile is raised here as it was. None where Julia had nothing to keep
@@ -98,7 +104,7 @@ class ForeignField:
             if self.error is None:
                 raise
         error, self.error = self.error, None
-        if isinstance(error, Stopped):
+        if isinstance(error, Exhausted):
             self.status = error.status
         elif error is not None:
             raise error
@@ -112,7 +118,8 @@ class ForeignField:
     def _hook(self, name):
         """No exception may cross the C boundary."""
         field = self.field
-        if name == "f" and field.flat and field.device.type == "cpu" and self.sign > 0:
+        plain = field.flat and field.device.type == "cpu" and field.signed is None
+        if name == "f" and plain and self.sign > 0:
             return self._direct()
         hook = getattr(self, f"_{name}")
 
@@ -122,7 +129,7 @@ class ForeignField:
                 self.settle()
                 return answer
             except RejectStep:  # of a derivative: with a wrong one in its place the step tried again would keep it
-                self.error = Stopped(Status.DOMAIN)
+                self.error = Exhausted(Status.DOMAIN)
             except BaseException as error:
                 self.error = error
             return FAILED
@@ -131,12 +138,19 @@ class ForeignField:
 
     @property
     def time(self) -> float:
-        return self.sign * float(self.t)
+        return float(self.t)
+
+    def inner(self, t: float) -> float:
+        """Julia's time at the time t of f."""
+        return self.sign * (t - self.origin)
+
+    def outer(self, s: float) -> float:
+        """The time of f at Julia's time s."""
+        return self.origin + self.sign * s
 
     def point(self):
         """(t, y) where Julia asks or asked last, as f takes them; y is a copy, since the buffer changes with the next call."""
-        clock = self.clock if self.sign > 0 else -self.clock
-        return clock.to(self.field.device, copy=True), self.y.to(self.field.device, copy=True)
+        return self.clock.to(self.field.device, copy=True), self.y.to(self.field.device, copy=True)
 
     def _direct(self):
         """f for the plain case, a flat state on the CPU, forward in time: called a thousand times a solve, it does no more
@@ -146,13 +160,13 @@ class ForeignField:
 
         def run():
             stats.nfe += 1
-            if stats.nfe > self.max_nfe:
-                self.error = Stopped(Status.MAX_EVALUATIONS)
-                return FAILED
             try:
+                if stats.guard is not None:
+                    stats.guard.check(stats)
                 try:
                     out = f(clock, y, *args)
-                    if out.shape != shape or out.dtype != dtype:
+                    tensor = isinstance(out, torch.Tensor)
+                    if not tensor or out.shape != shape or out.dtype != dtype:
                         out = at(clock, y)  # which has the words for it: a copy would convert and repeat in silence
                     write(out)
                 except RejectStep:
@@ -166,15 +180,16 @@ class ForeignField:
 
     def _refuse(self):
         if self.final:
-            raise Stopped(Status.DOMAIN)
+            raise Exhausted(Status.DOMAIN)
         self.refusal = self.time
         self.dy.zero_()
         self.times[2] = 1.0  # read, and cleared, by Outside in field.jl
 
     def _f(self):
-        self.field.stats.nfe += 1
-        if self.field.stats.nfe > self.max_nfe:
-            raise Stopped(Status.MAX_EVALUATIONS)
+        stats = self.field.stats
+        stats.nfe += 1
+        if stats.guard is not None:
+            stats.guard.check(stats)
         t, y = self.point()
         try:
             self.dy.copy_(self.field.at(t, y))
@@ -226,6 +241,8 @@ class ForeignField:
         with torch.inference_mode(False), torch.enable_grad():
             t, y = self.point()
             slope = time_derivative(self.field, t, y, False)
+        if slope is not None and self.repairs and float(t) == self.begin and not finite(slope):
+            slope = repaired_slope(lambda moved: self.field.at(moved, y), t, y, slope)
         self.dT.zero_() if slope is None else self.dT.copy_(slope)
 
     def _domain(self):
@@ -236,7 +253,7 @@ class ForeignField:
         """After an accepted step: events on its polynomial, the callback, the clock."""
         stats, limits = self.field.stats, self.limits
         stats.accepted += 1
-        begin, end = (self.sign * x for x in self.times[:2].tolist())
+        begin, end = self.times[:2].tolist()
         states = self.inside.to(self.field.device, copy=True)
         t, y = end, states[-1]
         if self.watch is not None:
@@ -256,6 +273,15 @@ class ForeignField:
         return (self.monomial.to(states.device) @ states.to(torch.float64)).to(states.dtype)
 
 
+def _beside(t, end) -> bool:
+    """Whether all times between t and end are within a factor of two of t: their differences from it are then exact.
+
+    Sterbenz, Floating-point computation (1974).
+    """
+    low, high = sorted((abs(t), abs(end)))
+    return t * end > 0 and high <= 2 * low
+
+
 def _steps(limits) -> bool:
     return limits.callback is not None or limits.deadline is not None
 
@@ -266,47 +292,3 @@ def _nodes(degree):
     theta = torch.tensor([0.5 - 0.5 * math.cos(math.pi * i / degree) for i in range(degree + 1)], dtype=torch.float64)
     theta[0], theta[-1] = 0.0, 1.0
     return theta, torch.linalg.inv(torch.vander(theta, increasing=True))
-
-
-class _Dense:
-    """df/dy, column by column."""
-
-    pattern = None
-
-    def __init__(self, field):
-        self.jacobian, self.size = Jacobian(field), field.size * field.size
-
-    def __call__(self, t, y):
-        return self.jacobian(t, y).t().reshape(-1)
-
-
-class _Compressed:
-    """The entries of a sparse df/dy in compressed columns, the diagonal always among them. pattern: (colptr, rowval)."""
-
-    def __init__(self, field, t, y):
-        self.jacobian = field.structure.linearise(field)
-        found = field.structure.plan(field, t, y).pattern
-        whole = found.union(Pattern(range(field.size), range(field.size), field.size))
-        self.entries = len(found.rows)
-        self.places = np.searchsorted(whole.cols * whole.size + whole.rows, found.cols * found.size + found.rows)
-        starts = np.searchsorted(whole.cols, np.arange(field.size + 1))
-        self.pattern = torch.from_numpy(starts + 1), torch.from_numpy(whole.rows + 1)
-        self.size = len(whole.rows)
-
-    def __call__(self, t, y):
-        plan, values = self.jacobian(t, y)
-        if len(plan.pattern.rows) != self.entries:
-            raise ValueError(
-                "the Jacobian has gained entries since the start of the solve, and SciML's matrix cannot grow: pass the whole "
-                "pattern, pynode.Sparse(pattern)"
-            )
-        whole = np.zeros(self.size, dtype=values.dtype)
-        whole[self.places] = values
-        return torch.from_numpy(whole)
-
-
-def _matrix(field, t, y):
-    """What makes the Jacobian; None for a matrix-free field."""
-    if field.structure is None:
-        return _Dense(field)
-    return None if field.structure.name == "krylov" else _Compressed(field, t, y)

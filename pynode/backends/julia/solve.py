@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import NamedTuple
 
 import torch
 
 from ...dense import Attempt, Trajectory
+from ...limits import guarded
 from ...status import RejectStep, Status
 from ..recording import Recording
+from ..torch import SMALLEST
 from .field import ForeignField
 from .runtime import INSTALL, JuliaUnavailable, start
 
@@ -30,9 +33,14 @@ class Span(NamedTuple):
 
 
 class JuliaTrajectory(Trajectory):
-    """solved: Julia's solution, dense where it was kept for a gradient; foreign: the field that it asks."""
+    """solved: Julia's solution, dense where it was kept for a gradient; foreign: the field that it
+    asks; reached: Julia's time at its end."""
 
-    solved = foreign = None
+    solved = foreign = reached = None
+
+    def inner(self, t: float) -> float:
+        """Julia's time at a time t of the span, which rounding must not bring beyond its end."""
+        return min(self.foreign.inner(t), self.reached)
 
 
 def integrate(field, method, y0, times, options, atol, record=None, dense=False, slopes=False, watch=None, limits=None,
@@ -50,6 +58,7 @@ def integrate(field, method, y0, times, options, atol, record=None, dense=False,
     except RejectStep:
         return _ended(JuliaTrajectory(times[0], y0, None, 0.0), Status.DOMAIN)
     path = JuliaTrajectory(times[0], y0, f0, 0.0)
+    path.times = times
     if not bool(torch.isfinite(f0).all()):
         return _ended(path, Status.NONFINITE)
     if limits is not None and not stats.accepted and not limits.allow(times[0], y0):
@@ -57,32 +66,36 @@ def integrate(field, method, y0, times, options, atol, record=None, dense=False,
     if watch is not None:
         watch.begin(times[0], y0)
     final = fixed or method.sundials
-    foreign = ForeignField(field, method, times[0], y0, direction, options.max_nfe, watch, limits, state, final)
+    foreign = ForeignField(field, method, times[0], times[-1], y0, watch, limits, state, final)
     path.foreign = foreign
     handle = foreign.bind(julia.package)
     krylov = field.structure is not None and field.structure.name == "krylov"
     algorithm = method.algorithm if method.algorithm is not None else julia.algorithm(method.name, krylov)
-    outputs = direction * torch.tensor(times, dtype=torch.float64)
-    stops = direction * torch.tensor(
-        [s for s in options.tstops if 0 < direction * (s - times[0]) < direction * (times[-1] - times[0])], dtype=torch.float64
-    )
+    outputs = torch.tensor([foreign.inner(t) for t in times], dtype=torch.float64)
+    stops = torch.tensor([foreign.inner(t) for t in options.tstops], dtype=torch.float64)
+    # Nearer to the start than this a stop would ask for a step that is none.
+    least = max(SMALLEST * float(outputs[-1] - outputs[0]), sys.float_info.min)
+    stops = stops[(stops - outputs[0] > least) & (stops < outputs[-1])]
     start_y = y0.detach().to("cpu", copy=True)
     tolerance = atol.detach().to("cpu").expand(field.size).contiguous()
     mass = None if field.mass is None else field.mass.dense().detach().to("cpu").t().contiguous()
     whole = record is not None or dense
     before = stats.accepted
-    path.solved = foreign.call(
-        julia.package.forward, handle, algorithm, start_y.data_ptr(), float(outputs[0]), float(outputs[-1]), options.rtol,
-        tolerance.data_ptr(), _array(outputs), _array(stops), dense=whole, mass=0 if mass is None else mass.data_ptr(),
-        first=options.step_size or options.first_step or 0.0, fixed=fixed, smallest=options.min_step,
-        largest=options.max_step, maxiters=max(1, options.max_steps - stats.accepted - stats.rejected), matrix=not krylov,
-        uniform=mass is not None or "Radau" in method.name,  # there SciML takes one atol alone
-    )
-    foreign.max_nfe = math.inf  # it is that of the forward solve
+    most = math.inf if options.max_nfe is None else options.max_nfe
+    with guarded(stats, most, limits):
+        path.solved = foreign.call(
+            julia.package.forward, handle, algorithm, start_y.data_ptr(), float(outputs[0]), float(outputs[-1]),
+            options.rtol, tolerance.data_ptr(), _array(outputs), _array(stops), dense=whole,
+            mass=0 if mass is None else mass.data_ptr(), first=options.step_size or options.first_step or 0.0,
+            fixed=fixed, smallest=options.min_step, largest=options.max_step,
+            maxiters=max(1, options.max_steps - stats.accepted - stats.rejected), matrix=not krylov,
+            uniform=mass is not None or "Radau" in method.name,  # there SciML takes one atol alone
+        )
     if path.solved is None:  # a limit was met before the first step
         return _ended(path, foreign.status)
     path.status, size = _count(julia.package, path, stats, before)
-    path.t = path.end = direction * julia.package.ending_b(path.solved, handle, start_y.data_ptr())
+    path.reached = julia.package.ending_b(path.solved, handle, start_y.data_ptr())
+    path.t = path.end = foreign.outer(path.reached)
     path.y = start_y.to(y0)
     path.attempts = [Attempt(path.t, size, 1.0, None)]
     if foreign.cut is not None:
@@ -98,7 +111,7 @@ def integrate(field, method, y0, times, options, atol, record=None, dense=False,
     reached = sum(1 for t in times[:reached] if direction * (path.t - t) >= 0)
     path.ys = [y0, *states.to(y0)[1:reached].unbind(0)]
     if dense:
-        _sample(julia.package, path, direction)
+        _sample(julia.package, path)
     if slopes:
         path.slopes = [field.slope(t, y) for t, y in zip(times[1:reached], path.ys[1:])]
     return path
@@ -147,7 +160,8 @@ def _count(package, path, stats, before):
 
 def _cause(field, path, foreign, min_step) -> Status:
     """Why Julia's steps shrank to nothing, or to less than min_step."""
-    near = abs(foreign.refusal - path.t) <= 1e-9 * max(abs(path.t), abs(path.t - path.t0))
+    rounding = 16 * torch.finfo(field.dtype).eps * abs(path.t)  # f is told the time in the dtype of the state
+    near = abs(foreign.refusal - path.t) <= 1e-9 * abs(path.t - path.t0) + rounding
     if foreign.refused or near:
         return Status.DOMAIN
     try:
@@ -159,14 +173,15 @@ def _cause(field, path, foreign, min_step) -> Status:
     return Status.MIN_STEP if min_step and path.attempts[-1].h <= min_step else Status.STEP_TOO_SMALL
 
 
-def _sample(package, path, direction):
+def _sample(package, path):
     """The polynomials of all steps, from Julia's interpolant at the nodes."""
-    foreign, count = path.foreign, package.steps(path.solved)
+    foreign = path.foreign
+    count = package.steps(path.solved, foreign.handle)
     n, m = foreign.field.size, len(foreign.nodes)
     mesh, states = torch.zeros(count + 1, dtype=torch.float64), torch.zeros(count, m, n, dtype=foreign.field.dtype)
-    package.mesh_b(path.solved, mesh.data_ptr())
+    package.mesh_b(path.solved, foreign.handle, mesh.data_ptr())
     package.sample_b(path.solved, foreign.handle, states.data_ptr())
-    mesh = (direction * mesh).tolist()
+    mesh = mesh.tolist()
     states = states.to(path.y0)
     coefficients = torch.einsum("ij,kjn->kin", foreign.monomial.to(states.device), states.to(torch.float64)).to(states)
     path.polynomials = list(coefficients.unbind(0))
