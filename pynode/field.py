@@ -142,7 +142,7 @@ class VectorField:
         """Note f where a solve ended, to see later whether it is still the same."""
         if self.tape is None and path.status.success and not self.once:
             with unhooked(), torch.no_grad():
-                path.f1 = self._again(path.t, path.y)
+                path.f1 = self._again(path.t, path.y).clone()  # f may fill the same memory again
 
     def __call__(self, t: float, y):
         """dy/dt at (t, y), (n,)."""

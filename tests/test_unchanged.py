@@ -85,6 +85,23 @@ def test_late_binding_is_refused(adjoint):
         sum(losses).backward()
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_late_change_is_seen_through_a_reused_buffer(method):
+    """Without a graph f fills the same memory at each call; what has changed is used late alone."""
+    rate, late, buffer = tensor(0.5).requires_grad_(), {"factor": 1.0}, tensor([0.0])
+
+    def f(t, y):
+        factor = rate * (late["factor"] if float(t) > 0.5 else 1.0)
+        if torch.is_grad_enabled():
+            return -factor * y
+        return torch.mul(-factor, y, out=buffer)
+
+    loss = solve(f, tensor([1.0]), (0.0, 1.0), method=method).y[-1].sum()
+    late["factor"] = 2.0
+    with pytest.raises(RuntimeError, match="does not return what it returned"):
+        loss.backward()
+
+
 def test_late_binding_is_refused_in_rows():
     k = tensor(1.0).requires_grad_()
     losses = [
