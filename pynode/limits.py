@@ -14,8 +14,9 @@ from .status import Exhausted, Status
 # Of atol: a state this far below zero is zero. Where f drains a state to zero in finite time, as -sqrt(u) does, no
 # step ends above it for ever, and one that ends nearer could be too short for floating point.
 NOISE = 1e-9
-# From such a state on, in units of it: a multistep method goes on for some steps in the direction that it came in.
-BELOW = 1e6
+# From such a state on, in units of it, and so by atol: a multistep method goes on for some steps in the direction that it
+# came in, and would crawl where it may not.
+BELOW = 1e9
 
 
 class Limits:
