@@ -6,7 +6,7 @@
   sum      the times of the five problems added; the target of the better BDF is 0.7 of SciPy's
 
 Errors are the largest over the times of the reference data, relative to the largest value of each component. Both sides
-give outputs at these times alone. The reference data are those of tests/reference.
+give outputs at these times alone. The reference data are in tests/reference.
 """
 
 import copy

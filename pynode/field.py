@@ -176,8 +176,7 @@ class VectorField:
 
     def at(self, t, y):
         """dy/dt, (n,), for t a 0-d tensor; not counted. TypeError and ValueError where f returns something else."""
-        if self.signed is not None:
-            y = kept(y, self.signed)
+        y = clamped(y, self.signed)
         if self.flat:
             out = self.f(t, y, *self.args)
             if not isinstance(out, torch.Tensor) or out.shape != y.shape:
@@ -216,7 +215,7 @@ class VectorField:
 
     def rows(self, t, y):
         """f of every row of y, (m, n), in one call with a leading dimension; right only where f broadcasts over it."""
-        out = self.f(t, self.layout.unravel(kept(y, self.signed)), *self.args)
+        out = self.f(t, self.layout.unravel(clamped(y, self.signed)), *self.args)
         return self.layout.ravel_rows(out, len(y))
 
     def allows_copies(self, t, y) -> bool:
@@ -232,9 +231,11 @@ class VectorField:
         return torch.stack([self.at(ti, yi) for ti, yi in zip(t, y)])
 
 
-def kept(y, signed):
-    """y, (..., n), with zero for negative values of the components in the mask signed, (n,); None for no component."""
-    return y if signed is None else torch.where(signed & (y < 0), torch.zeros_like(y), y)
+def clamped(y, signed):
+    """y, (..., n), with zero in place of negative values where the mask signed, (n,), is True; y itself where it is None."""
+    if signed is None:
+        return y
+    return torch.where(signed & (y < 0), torch.zeros_like(y), y)
 
 
 def called_first(call, f, dtype, *arguments):

@@ -69,7 +69,7 @@ def unsealed(content: bytes) -> bytes:
     whole = content[: -_SEALED - 2] + bytes(2)
     if content[-_SEALED:].startswith(_SEAL) and content == _sealed(whole):
         return whole
-    raise ValueError("the checksum is not that of the content")
+    raise ValueError("the checksum in the file does not match its content")
 
 
 def _sealed(content) -> bytes:

@@ -8,15 +8,12 @@ from contextlib import contextmanager
 
 import torch
 
-from .field import kept
+from .field import clamped
 from .status import Exhausted, Status
 
 # Of atol: a state this far below zero is zero. Where f drains a state to zero in finite time, as -sqrt(u) does, no
 # step ends above it for ever, and one that ends nearer could be too short for floating point.
 NOISE = 1e-9
-# From such a state on, in units of it, and so by atol: a multistep method goes on for some steps in the direction that it
-# came in, and would crawl where it may not.
-BELOW = 1e9
 
 
 class Limits:
@@ -36,7 +33,8 @@ class Limits:
         self.layout, self.stats = layout, stats
         self.callback, self.domain = callback, domain
         self.deadline = None if seconds is None else time.monotonic() + seconds
-        self.signs, self.mask, self.floor = _indices(nonnegative, layout), None, None
+        self.signs = _indices(nonnegative, layout)
+        self.mask = self.floor = self.lowest = None
 
     @classmethod
     def of(cls, layout, stats, callback, seconds, nonnegative, domain):
@@ -51,7 +49,8 @@ class Limits:
             return None
         mask = torch.zeros(self.layout.size, dtype=torch.bool, device=self.layout.device)
         mask[self.signs] = True
-        self.mask, self.floor = mask, torch.where(mask, -NOISE * atol, -torch.inf)
+        self.mask, self.lowest = mask, torch.where(mask, -atol, -torch.inf)
+        self.floor = NOISE * self.lowest
         return mask
 
     def expired(self) -> bool:
@@ -63,7 +62,8 @@ class Limits:
         One synchronisation, two where both checks are asked for.
         """
         if self.floor is not None:
-            floor = self.floor if start is None else torch.where(start < 0, BELOW * self.floor, self.floor)
+            # A multistep method goes on below zero for some steps, and would crawl where it may not.
+            floor = self.floor if start is None else torch.where(start < 0, self.lowest, self.floor)
             if bool((y < floor).any()):
                 return False
         return self.domain is None or bool(self.domain(t, self._told(y)))
@@ -74,7 +74,7 @@ class Limits:
 
     def _told(self, y):
         """The state as the user gets to see it."""
-        return self.layout.unravel(kept(y.detach(), self.mask))
+        return self.layout.unravel(clamped(y.detach(), self.mask))
 
 
 class Guard:

@@ -9,7 +9,7 @@ import torch
 
 from .dense import Curve, Grid, Trajectory
 from .detached import detached, has_graph
-from .field import kept
+from .field import clamped
 from .stats import Stats
 from .status import SolveError, Status
 
@@ -105,7 +105,7 @@ class Solution:
         if times.requires_grad and torch.is_grad_enabled():
             slopes = self._read(times, lambda piece, queries: piece.path.slope(queries))
             flat = flat + slopes.clone() * (times - times.detach()).to(flat).unsqueeze(-1)
-        return self._layout.unravel(kept(flat, self._pieces[-1].signed))
+        return self._layout.unravel(clamped(flat, self._pieces[-1].signed))
 
     def derivative(self, t):
         """dy/dt of the dense output at time t, a number or (m,) times, in the structure of y0.

@@ -17,7 +17,7 @@ from .backends import registry as backends
 from .backends.graphless import serves_inference, without_graph
 from .events import as_events, as_row_times, as_times
 from .failure import Case, examine, occurred
-from .field import VectorField, kept
+from .field import VectorField, clamped
 from .legs import Course, Leg, boundaries
 from .limits import Limits
 from .methods import registry
@@ -219,7 +219,7 @@ def solve(
 
         queries = values[:count] + [hit.t for hit in path.hits]
         rows = differentiable(queries, lambda: torch.stack(path.ys + [hit.y for hit in path.hits]))
-        rows = kept(rows, signed)
+        rows = clamped(rows, signed)
         return Leg(rows[:count], rows[count:], Piece(path, between, signed))
 
     bounds = boundaries(presets, as_row_times(jumps, "jumps"), values)

@@ -59,7 +59,7 @@ class JuliaAdjoint(Adjoint):
         for option in FOREIGN:
             if getattr(adjoint, option, None):
                 raise ValueError(
-                    f"{option} of {name} is for the torch engine: leave it away, or use backend='torch'"
+                    f"{option} of {name} is for the torch engine: leave it out, or use backend='torch'"
                 )
         options = {} if isinstance(adjoint, str) else {k: getattr(adjoint, k, None) for k in ("method", "rtol", "atol")}
         return cls(known[key], checkpoints=bool(getattr(adjoint, "checkpoints", key == "backsolve")), **options)

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 
 from ..differences import finite, repaired, repaired_slope
-from ..field import kept
+from ..field import clamped
 from ..leaves import own_leaf
 from ..status import RejectStep
 from ..tree import check_values
@@ -74,7 +74,7 @@ class Jacobian:
             y = y if graph else y.detach().clone()
             time = torch.full((), t, dtype=field.dtype, device=field.device)
             if field.user_jac is not None:
-                seen = kept(y, field.signed)
+                seen = clamped(y, field.signed)
                 jac = self._checked(field.user_jac(time, field.layout.unravel(seen), *field.args))
                 if field.signed is not None:
                     jac = jac.masked_fill(field.signed & (y < 0), 0.0)

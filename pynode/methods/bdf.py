@@ -143,7 +143,8 @@ class BDF(KeepsJacobian, Method):
             norm = found.norm if single else tol.rms(d, scale)
         ratio = form.error_constant(past, k, h, equal) * norm
         if not ratio <= 1.0:
-            factor, failures = max(0.2, safety * ratio ** (-1 / (k + 1))), failures + 1
+            failures += 1
+            factor = max(0.2, safety * ratio ** (-1 / (k + 1)))
             order = 1 if algebraic and failures >= FAILURES else state.order
             kept = state._replace(order=order, equal=0, failures=failures, jac=jac, origin=origin, fresh=False)
             kept = kept._replace(solver=solver, c=c, rate=rate)

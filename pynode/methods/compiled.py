@@ -50,9 +50,12 @@ class CompiledSteps:
         counts = (COUNT, 1) if ahead and field.device.type == "cpu" else (1,)
         # In a loop torch 2.13 stumbles over attributes of tensors, as W.T, unless they belong to it.
         # What f writes into copies would be lost.
-        both = (False,) if field.held.writes else (False, True)
-        ways = [(n, forward, copies) for n in counts for forward in modes(method) for copies in both]
-        ways = [way for way in ways if way[0] > 1 or not way[2]]
+        ways = []
+        for count in counts:
+            for forward in modes(method):
+                ways.append((count, forward, False))
+                if count > 1 and not field.held.writes:
+                    ways.append((count, forward, True))
         copying = [number for number, (_, _, copies) in enumerate(ways) if copies]
         makers = [partial(self._make, *way) for way in ways]
         device = field.device

@@ -19,8 +19,11 @@ _SHARED, _LATEST = weakref.WeakValueDictionary(), deque(maxlen=32)
 
 
 class Shared:
-    """function: the compiled one; attempt: what it is made of, to compare it with; proven: whether
-    it has served some module."""
+    """A compiled function that several modules use.
+
+    function: the compiled one. attempt: the same function before it was compiled; each module compares the two once.
+    proven: whether some module has compared them.
+    """
 
     def __init__(self, function, attempt):
         self.function, self.attempt, self.proven = function, attempt, False
@@ -53,8 +56,11 @@ def _own(module):
 
 
 class Kept(dict):
-    """The compiled functions of one module, kept in it. A copy or a replica has tensors of its own, and starts without any:
-    it finds those of its kind again (``Shared``), and proves them on its own tensors."""
+    """The compiled functions of one module, kept in it.
+
+    A copy or a replica has tensors of its own, and starts without any. It finds the functions of its kind again
+    (``Shared``), and compares them on its own tensors.
+    """
 
     def __init__(self, owner=None):
         super().__init__()
@@ -80,9 +86,9 @@ class Kept(dict):
 class Compiled:
     """A function that is compiled, in the first of some ways that the compiler takes.
 
-    ways: each makes (function, attempt), the function and what it is made of; copying: numbers of
-    those that are of use only where the compiler stumbles over a tensor of the module. module: keeps
-    what is compiled under the key; other modules of its class and structure share it.
+    ways: each makes (function, attempt): the function, and what it is made of.
+    copying: the numbers of the ways that help only where the compiler stumbles over a tensor of the module.
+    module: keeps what is compiled under the key. Other modules of its class and structure share it.
     compare(function, attempt, *inputs) raises where the compiled function errs (``agree``), and is called once, with the inputs
     of the first call. graphed: as CUDA graphs, where the device has them.
     """

@@ -238,9 +238,10 @@ class Radau(KeepsJacobian, OneStep):
         coupled = torch.einsum("ij,jab->iajb", stages.a, blocks).reshape(s * n, s * n)
         held, projector = torch.eye(s * n, dtype=ys.dtype, device=ys.device), None
         if field.mass is not None:
-            stages, projector = torch.eye(s, dtype=ys.dtype, device=ys.device), field.mass.projector
-            held = torch.kron(stages, field.mass.dense())
-            projector = None if projector is None else torch.kron(stages, projector)
+            unit = torch.eye(s, dtype=ys.dtype, device=ys.device)
+            held = torch.kron(unit, field.mass.dense())
+            if field.mass.projector is not None:
+                projector = torch.kron(unit, field.mass.projector)
         return Factorised(held, coupled, h, field.stats, projector)
 
     def _attach(self, field, stages, jacobian, t, y, h, ys):
