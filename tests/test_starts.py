@@ -85,3 +85,18 @@ def test_a_solve_that_cannot_go_on_at_zero_ends():
     """At t = 0 no rounding bounds the steps: they end at a small part of the first one."""
     with pytest.raises(SolveError, match="NaN"):
         solve(lambda t, y: y / t * float("nan") if t > 0 else 0 * y, torch.ones(1).double(), (0.0, 1.0), method="Tsit5")
+
+
+@pytest.mark.parametrize("method", ["FBDF", "QNDF"])
+@pytest.mark.parametrize("batched", [False, True])
+def test_bdf_begins_with_steps_that_order_one_can_take(method, batched):
+    """At the start and after each of six jumps. With first steps for order 5, six steps a leg were refused."""
+    def f(t, y):
+        level = torch.floor(t) % 3
+        return torch.stack((-1e3 * (y[..., 0] - level.squeeze(-1)) + y[..., 1], y[..., 0] - y[..., 1]), -1)
+
+    y0 = torch.tensor([[0.0, 1.0]], dtype=torch.float64)
+    y0 = y0 if batched else y0[0]
+    clock = f if batched else lambda t, y: f(t.unsqueeze(-1), y)
+    options = {"method": method, "batched": batched, "jumps": [1, 2, 3, 4, 5, 6], "rtol": 1e-6, "atol": 1e-8}
+    assert solve(clock, y0, (0.0, 7.0), **options).stats.rejected <= 2 * 7
