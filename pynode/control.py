@@ -14,14 +14,23 @@ FILTERS = {"I": (1.0, 0.0, 0.0), "PI": (0.7, -0.4, 0.0), "PID": (0.49, -0.34, 0.
 # A time is rounded, so that a step moves it by another amount than was planned. What the step takes is that amount; but where
 # the two agree to this part of the step it is the plan, so that equal steps stay equal and keep their factorisation.
 ROUNDING = 1e-13
-# Of |t|, some five units in its last place: a rejected step of fewer may be rounded to itself again.
-RESOLUTION = 1.2e-15
+# Of |t|, a few units in its last place: a first step is at least this long.
+RESOLUTION = 2e-15
 
 
 def as_moved(h: float, t: float, t1: float) -> float:
     """The size of a step planned as h that moves the time from t to t1."""
     moved = t1 - t
     return h if abs(moved - h) <= ROUNDING * abs(h) else moved
+
+
+def shortened(h: float, t: float, t1: float, factor: float) -> float:
+    """The step to try where one of h, from t to t1, was refused.
+
+    It is factor h, and at least one unit in the last place of t shorter: one that is rounded to t1 would be the same.
+    """
+    shorter = h * min(factor, 0.9)
+    return shorter if t + shorter != t1 else math.nextafter(t1, t) - t
 
 
 @dataclass(frozen=True)
@@ -66,12 +75,13 @@ class Controller:
 def first_step(field, t0: float, t1: float, y0, f0, order: int, tol, longest: float) -> float:
     """|h| of the first step, from the sizes of y, f and the change of f. Hairer, Norsett & Wanner I, sec. II.4.
 
-    order: of the error estimate, plus one.
+    order: of the error estimate, plus one. The book compares y', y'' and the step with plain numbers, so that another unit
+    of time gives another step. Here they are measured in the time in which y changes by its own size, T = |y| / |y'|.
     """
     span = abs(t1 - t0)
     scale = tol.scale(y0)
     d0, d1 = tol.rms(y0, scale), tol.rms(f0, tol.known(scale))
-    if d0 > 1e-5 and 1e-5 < d1 < math.inf:
+    if d0 > 1e-5 and 1e-5 < d1 * span < math.inf:
         h0 = 0.01 * d0 / d1
     else:
         h0 = from_zero(span, d1)
@@ -80,13 +90,15 @@ def first_step(field, t0: float, t1: float, y0, f0, order: int, tol, longest: fl
     y1 = y0 + direction * h0 * f0
     f1 = field.slope(t0 + direction * h0, y1)
     d2 = tol.rms(f1 - f0, tol.known(tol.grown(scale, y1))) / h0
-    largest = max(d1, d2)
-    if not math.isfinite(largest):
+    unit = 100 * h0
+    change = max(d1 * unit, d2 * unit * unit)
+    if not math.isfinite(change):
         return min(h0, 1e-3 * h0 + 1e-12 * span)
-    h1 = max(from_zero(span, 0.0), h0 * 1e-3) if largest <= 1e-15 else (0.01 / largest) ** (1 / order)
-    return min(100 * h0, h1, span, longest)
+    if change <= 1e-15:
+        return h0
+    return min(unit, unit * (0.01 / change) ** (1 / order), span, longest)
 
 
 def from_zero(span, d1):
-    """h0 where y is zero or does not move: a part of a short span, and no more than 1e4 tolerances of the way, d1 h0."""
-    return 1e-6 * min(1.0, span, 1e10 / d1 if 0 < d1 < math.inf else 1.0)
+    """h0 where y is zero or does not move: a part of the span, and no more than 1e4 tolerances of the way, d1 h0."""
+    return min(1e-6 * span, 1e4 / d1 if 0 < d1 < math.inf else math.inf)

@@ -7,6 +7,7 @@ import torch
 
 from pynode import Event, solve
 from pynode.compat.torchdiffeq import odeint
+from pynode.control import shortened
 from pynode.sde.brownian import BrownianPath
 
 UNIX = 1.7e9  # where the unit in the last place is 2.4e-7
@@ -135,3 +136,28 @@ def test_steps_that_the_time_cannot_tell_are_refused():
         found = solve(lambda t, y: y * y, y0, (UNIX, UNIX + 2), method="tsit5", batched=batched, throw=False)
         assert not found.success
         assert "floating point can resolve" in found.message
+
+
+@pytest.mark.parametrize("batched", [False, True], ids=["single", "rows"])
+@pytest.mark.parametrize("method", ["KenCarp4", "Rodas5P", "Kvaerno5"])
+def test_a_transient_of_a_few_units_in_the_last_place_of_t(method, batched):
+    """1.7e9 is known to 2.4e-7, and y falls within 1e-6: refused steps shrink to single units of t, not to an error."""
+    start, rate = 1.7e9, 1e6
+
+    def f(t, y):
+        return -rate * (y - 1.0)
+
+    y0 = 3 * one(2, 1) if batched else 3 * one(1)
+    found = solve(f, y0, [start, start + 1e-2], method=method, rtol=1e-3, batched=batched)
+    torch.testing.assert_close(found.y[-1], torch.ones_like(y0), rtol=0, atol=1e-3)
+
+
+def test_a_refused_step_gets_shorter():
+    """Also where its end is rounded: by one unit in the last place of t at least."""
+    t = 1.7e9
+    unit = math.ulp(t)
+    assert shortened(0.5, 1.0, 1.5, 0.5) == 0.25
+    assert shortened(0.5, 1.0, 1.5, 2.0) == 0.45
+    assert shortened(3 * unit, t, t + 3 * unit, 0.9) == 2 * unit
+    assert shortened(unit, t, t + unit, 0.9) == 0
+    assert shortened(-3 * unit, t, t - 3 * unit, 0.9) == -2 * unit

@@ -8,7 +8,7 @@ from collections import deque
 
 import torch
 
-from ..control import RESOLUTION, as_moved, first_step
+from ..control import RESOLUTION, as_moved, first_step, shortened
 from ..dense import Attempt, Trajectory, evaluate_at, slope
 from ..limits import guarded
 from ..methods.base import Step
@@ -49,7 +49,7 @@ def integrate(
         except RejectStep:
             h = 1e-6 * abs(end - t)
     if options.step_size is None:
-        h = max(abs(h), 2 * RESOLUTION * abs(t))
+        h = max(abs(h), RESOLUTION * abs(t))
     h = direction * min(abs(h), options.max_step, abs(end - t))
     path = Trajectory(t, y0, f0, h)
     path.times = times
@@ -94,7 +94,7 @@ def _march(
             path.status = Status.MAX_STEPS
         elif stats.nfe >= max_nfe:
             path.status = Status.MAX_EVALUATIONS
-        elif abs(h) < max(RESOLUTION * abs(t), least) and abs(h) < abs(stops[0] - t):
+        elif (abs(h) < least or t + h == t) and abs(h) < abs(stops[0] - t):
             path.status = _cause(path.last)
         elif abs(h) < options.min_step and path.last is not None and not path.last.accepted:
             path.status = Status.DOMAIN if path.last.failure is Status.DOMAIN else Status.MIN_STEP
@@ -132,7 +132,7 @@ def _march(
             stats.rejected += 1
             if recording is not None and state is not before:
                 recording.refuse(h)
-            h *= min(step.factor, 0.9)
+            h = shortened(h, t, t1, step.factor)
             continue
         try:
             cut = None if watch is None else watch.scan(step, t1, coefficients)

@@ -114,17 +114,18 @@ def first_steps(field, t, end, y, f0, order, tol, longest):
     d0, d1 = tol.rms(y, scale), tol.rms(f0, tol.known(scale))
     span = (end - t).abs()
     moving = (d1 > 0) & (d1 < math.inf)
-    little = 1e-6 * torch.where(moving, 1e10 / d1, 1.0).clamp(max=1.0).minimum(span)  # control.from_zero
-    h0 = torch.where((d0 > 1e-5) & (d1 > 1e-5) & (d1 < math.inf), 0.01 * d0 / d1, little).to(span.dtype)
+    little = torch.where(moving, 1e4 / d1, math.inf).minimum(1e-6 * span)  # control.from_zero
+    known = (d0 > 1e-5) & (d1 * span > 1e-5) & (d1 < math.inf)
+    h0 = torch.where(known, 0.01 * d0 / d1, little).to(span.dtype)
     h0 = torch.minimum(h0, span).clamp(max=longest)
     step = (torch.sign(end - t) * h0).unsqueeze(1).to(y.dtype)
     y1 = y + step * f0
     d2 = tol.rms(field(t + step.squeeze(1).to(t.dtype), y1) - f0, tol.known(tol.grown(scale, y1))) / h0
-    largest = torch.maximum(d1, d2)
-    still = torch.maximum(h0 * 1e-3, 1e-6 * span.clamp(max=1.0))
-    h1 = torch.where(largest <= 1e-15, still, (0.01 / largest) ** (1 / order))
-    h = torch.minimum(torch.minimum(100 * h0, h1), span).clamp(max=longest)
-    return torch.where(torch.isfinite(h), h, 1e-3 * h0 + 1e-12 * span)
+    unit = 100 * h0
+    change = torch.maximum(d1 * unit, d2 * unit * unit)
+    h = torch.minimum(unit, unit * (0.01 / change) ** (1 / order))
+    h = torch.where(change <= 1e-15, h0, torch.minimum(h, span).clamp(max=longest))
+    return torch.where(torch.isfinite(change), h, torch.minimum(h0, 1e-3 * h0 + 1e-12 * span))
 
 
 def integrate(field, stepper_type, method, y0, spans, options, atol, record=None, slopes=False, watch=None) -> Rows:
@@ -141,7 +142,7 @@ def integrate(field, stepper_type, method, y0, spans, options, atol, record=None
         h = first_steps(field, t0, end, y0, f0, method.error_order, tol, options.max_step)
     h = h.cpu().numpy()
     if options.step_size is None:
-        h = np.maximum(h, 2 * RESOLUTION * np.abs(spans.start))
+        h = np.maximum(h, RESOLUTION * np.abs(spans.start))
     rows, clock = Rows(y0, spans, slopes), Clock(spans, np.minimum(h, options.max_step), options.max_steps)
     stepper = stepper_type(method, field, y0, f0, clock.h, tol)
     if record is not None:
@@ -186,10 +187,14 @@ def _book(rows, clock, done, h, arrived, cut, options, stats):
             # The step was shortened to end at a stop, not because of its error.
             size = np.where(landed, np.maximum(size, np.abs(clock.h)), size)
             clock.pass_stops(landed.nonzero()[0])
+    if np.count_nonzero(rejected):
+        # As control.shortened: a step that is rounded to the refused one would be the same.
+        same = rejected & (clock.t + clock.direction * size == arrived)
+        size = np.where(same, np.abs(np.nextafter(arrived, clock.t) - clock.t), size)
     clock.h = np.where(accepted | rejected, clock.direction * size, clock.h)
     over = clock.t == clock.end
     size = np.abs(clock.h)
-    small = size < np.maximum(RESOLUTION * np.abs(clock.t), clock.least)
+    small = (size < clock.least) | (clock.t + clock.h == clock.t)
     if np.count_nonzero(small):
         small &= size < np.abs(clock.stop - clock.t)  # as far as the next stop any step is long enough
     below = rejected & (size < options.min_step)

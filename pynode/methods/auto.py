@@ -4,9 +4,10 @@ The rule of OrdinaryDiffEq.jl's AutoSwitch: h rho, with rho an estimate of the s
 the boundary of the explicit method's stability on the negative axis. In explicit steps rho is the quotient of two
 stages at the same time (Shampine 1977; Hairer & Wanner II, sec. IV.2), in stiff ones it comes from the Jacobian in use.
 
-At tight tolerances that rule alone never speaks: the error of the modes that have decayed holds the steps of a method of high
-order well inside its stability. After many such steps a look at the Jacobian tells whether the fastest mode is damped; if it
-is, the stiff method is tried, and the rule above brings the explicit one back where its steps stay short.
+At tight tolerances that rule alone never speaks. The error of the modes that have decayed holds the steps of a method of
+high order well inside its stability, and the quotient of two stages may not see these modes at all. After many explicit
+steps a power method in f tells whether the fastest mode is damped and fast enough to hold the steps back. If it is, the
+stiff method is tried, and the rule above brings the explicit one back where its steps stay short.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import NamedTuple
 import torch
 
 from ..algebra.combine import Row, combine
+from ..algebra.power_method import any_direction, of_field, of_matrix, power_method
 from .base import Method, OneStep
 from .explicit import ExplicitRungeKutta
 
@@ -27,14 +29,15 @@ LIMIT = 0.9  # of the stability boundary
 STEP_FACTOR = 2.0  # by which the step grows on the way to the stiff method, and shrinks on the way back
 ITERATIONS = 2  # of the power method in a stiff step, from the last step's vector on
 WORTH = 1.0  # h rho from which an explicit step may be held back by a mode that has decayed
-PATIENCE, LONGER = 100, 4  # such steps in a row before a trial, and by which factor more before the next one
+SUSPECT = 4  # an explicit step with h rho above WORTH counts as so many
+PATIENCE, LONGER = 400, 4  # explicit steps before f is asked, and by which factor more before the next time
 DAMPED = -0.9  # cosine of the angle between v and J v, from which on the mode that grows most under J is damped
 
 
 class State(NamedTuple):
     """stiff: which method runs; inner: its state; count: steps in a row that speak for stiffness, negative: against;
-    vector: (n,) direction that grew most under the last Jacobian, None where there was none; waited: explicit steps in a
-    row with h rho above WORTH; patience: how many of them lead to a trial of the stiff method."""
+    vector: (n,) direction that grew most under the last Jacobian, None where there was none; waited: explicit steps since
+    f was asked, suspect ones counted as SUSPECT; patience: how many of them lead to asking."""
 
     stiff: bool
     inner: object
@@ -99,19 +102,24 @@ class AutoSwitch(Method):
         if not step.accepted:
             step.state = state._replace(inner=step.state)
             return step
-        scale = tol.scale(y).detach()
         if state.stiff:
-            radius, _, vector = fastest_mode(jac, scale, vector)
+            first = vector is None
+            mode = power_method(
+                of_matrix(jac, y.detach(), tol),
+                any_direction(y.detach()) if first else vector,
+                4 * ITERATIONS if first else ITERATIONS,
+            )
+            radius, vector = mode.radius, mode.vector
         else:
-            radius = self._quotient(step, scale)
+            radius = self._quotient(step, tol.scale(y).detach())
         size, waited, patience = abs(h) * radius, 0, state.patience
         speaks = size > LIMIT * self.boundary
         count = max(state.count, 0) + 1 if speaks else min(state.count, 0) - 1
         switch = count < -TO_NONSTIFF if state.stiff else count > TO_STIFF
         if not state.stiff and not switch:
-            waited = state.waited + 1 if size > WORTH else 0
+            waited = state.waited + (SUSPECT if size > WORTH else 1)
             if waited >= patience:
-                switch = self._damped(field, t + h, step.y, h, tol)
+                switch = _held_back(field, t + h, step.y, h, tol)
                 waited, patience = 0, LONGER * patience
         if not switch:
             step.state = State(state.stiff, step.state, count, vector, waited, patience)
@@ -122,12 +130,6 @@ class AutoSwitch(Method):
         inner = following.init(field, t + h, step.y, None, h, tol)
         step.state = State(not state.stiff, inner, 0, None, 0, patience)
         return step
-
-    def _damped(self, field, t, y, h, tol) -> bool:
-        """Whether the fastest mode at (t, y) is damped: the dominant eigenvalue lies near the negative axis."""
-        with torch.no_grad():
-            jac, _ = self.stiff.linearised(field, t, y, self.stiff.init(field, t, y, None, h, tol))
-            return fastest_mode(jac, tol.scale(y), None)[1] < DAMPED
 
     def _quotient(self, step, scale) -> float:
         """|k_i - k_j| / |Y_i - Y_j| in the norm of the tolerances: the growth of f between two states at one time."""
@@ -154,20 +156,12 @@ class AutoSwitch(Method):
         return step.method.polynomial(field, step)
 
 
-def fastest_mode(jac, scale, vector):
-    """(estimate of the largest |eigenvalue| of jac, cosine of the angle between v and J v, the vector v to go on from).
+@torch.no_grad()
+def _held_back(field, t, y, h, tol) -> bool:
+    """Whether the fastest mode at (t, y), in the direction of h, is damped and so fast that it may hold back steps of h.
 
-    By the power method in units of scale. The cosine is near -1 where that eigenvalue is real and negative. One step's
-    Jacobian hardly differs from the last one's, so that few iterations each are enough.
+    Costs 4 ITERATIONS + 1 evaluations of f.
     """
-    with torch.no_grad():
-        first = vector is None
-        v = torch.cos(torch.arange(len(scale), dtype=scale.dtype, device=scale.device)) if first else vector
-        jac = jac.detach() * scale / scale.unsqueeze(1)
-        for _ in range(4 * ITERATIONS if first else ITERATIONS):
-            before = v / v.norm()
-            v = torch.mv(jac, before)
-        size = v.norm().item()
-        if not 0 < size < math.inf:
-            return 0.0, 0.0, None
-        return size, float(torch.dot(before, v)) / size, v / size
+    product = of_field(field, t, y, field(t, y), tol)
+    mode = power_method(product, any_direction(y), 4 * ITERATIONS)
+    return abs(h) * mode.radius > WORTH and math.copysign(1.0, h) * mode.cosine < DAMPED

@@ -7,10 +7,11 @@ import math
 import torch
 
 from ..algebra.jacobian import Jacobian
+from ..algebra.power_method import any_direction, of_field, of_matrix, power_method
 from ..lifetime import unhooked
 from ..status import RejectStep
 from ..surroundings import HALVES
-from .auto import AutoSwitch, fastest_mode
+from .auto import AutoSwitch
 
 ITERATIONS = 5  # of the power method, one evaluation of f each
 SURELY_STIFF = 1e4  # rho times the span of time: a third as many steps an explicit method needs for stability alone
@@ -112,18 +113,8 @@ def refuse_steps(step_size, controller):
 @unhooked()
 def growth(field, t, y, tol):
     """The spectral radius of df/dy at (t, y) by a nonlinear power method, or by the user's Jacobian."""
-    scale = tol.scale(y)
     if field.user_jac is not None:
-        return fastest_mode(Jacobian(field)(t, y), scale, None)[0]
-    base = field.first(t, y)
-    size = tol.rms(y, scale) + 1.0
-    v = torch.cos(torch.arange(len(y), dtype=y.dtype, device=y.device)) * scale
-    length = math.sqrt(torch.finfo(y.dtype).eps) * size
-    radius = 0.0
-    for _ in range(ITERATIONS):
-        norm = tol.rms(v, scale)
-        if not 0 < norm < math.inf:
-            return radius if norm == 0 else math.inf
-        v = (field(t, y + v * (length / norm)) - base) / length
-        radius = tol.rms(v, scale)
-    return radius
+        product = of_matrix(Jacobian(field)(t, y), y, tol)
+    else:
+        product = of_field(field, t, y, field.first(t, y), tol)
+    return power_method(product, any_direction(y), ITERATIONS).radius

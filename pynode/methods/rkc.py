@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 
+from ..algebra.power_method import any_direction, of_field, power_method
 from ..control import Controller
 from ..status import Status
 from .base import Method, Step
@@ -130,28 +131,17 @@ def hermite(y0, y1, slope0, slope1):
     return torch.stack((y0, slope0, 3 * rise - 2 * slope0 - slope1, slope0 + slope1 - 2 * rise))
 
 
-@torch.no_grad()
 def spectral_radius(field, t, y, f0, vector, tol):
-    """(SAFETY times the largest |eigenvalue| of df/dy at (t, y), its direction), by a nonlinear power method.
+    """(SAFETY times the largest |eigenvalue| of df/dy at (t, y), its direction), as in the code RKC.
 
-    f0: f(t, y); vector: the direction found before, None at first. As in the code RKC, in units of the tolerances.
+    f0: f(t, y); vector: the direction found before, None at first.
     """
-    scale = tol.scale(y)
-    v = f0 if vector is None else vector
-    length = math.sqrt(torch.finfo(y.dtype).eps) * (1.0 + tol.rms(y, scale))
-    norm, last = tol.rms(v, scale), 0.0
-    if not 0 < norm < math.inf:
-        v = torch.cos(torch.arange(len(y), dtype=y.dtype, device=y.device)) * scale
-        norm = tol.rms(v, scale)
-    for iteration in range(ITERATIONS):
-        v = (field(t, y + v * (length / norm)) - f0) / length
-        norm = tol.rms(v, scale)
-        if not 0 < norm < math.inf:
-            return 0.0, None
-        if iteration > 1 and abs(norm - last) < 0.05 * norm:
-            break
-        last = norm
-    return SAFETY * norm, v
+    v = f0 / tol.known(tol.scale(y)) if vector is None else vector
+    if not 0 < v.norm().item() < math.inf:
+        v = any_direction(y)
+    product = of_field(field, t, y, f0, tol)
+    mode = power_method(product, v, ITERATIONS, accuracy=0.05)
+    return (SAFETY * mode.radius if mode.vector is not None else 0.0), mode.vector
 
 
 RKC = RungeKuttaChebyshev(

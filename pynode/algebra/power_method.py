@@ -1,0 +1,75 @@
+"""The dominant eigenvalue of a Jacobian by the power method, from a matrix or from differences of f."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+
+
+class DominantMode(NamedTuple):
+    """The fastest mode of a linear map, in the coordinates of the iteration.
+
+    radius: estimate of the largest |eigenvalue|, from below; 0 where the map is zero, infinite where a product is not
+    finite. cosine: of the angle between the last vector and its image, near 1 or -1 where that eigenvalue is real.
+    vector: (n,) the last image with norm one, None where the radius is zero or infinite.
+    """
+
+    radius: float
+    cosine: float
+    vector: torch.Tensor | None
+
+
+@torch.no_grad()
+def power_method(product, v, iterations, accuracy=0.0) -> DominantMode:
+    """The dominant mode of a linear map.
+
+    product: maps (n,) to (n,); v: (n,) to begin with, not zero; iterations: at most so many products; accuracy: the
+    relative change of the estimate that ends the iteration early. It costs a synchronisation in each product; 0 takes
+    all products with one at the end.
+    """
+    tiny = torch.finfo(v.dtype).tiny
+    last = math.inf
+    for iteration in range(iterations):
+        unit = v / v.norm().clamp_min(tiny)
+        v = product(unit)
+        if accuracy:
+            size = v.norm().item()
+            if not 0 < size < math.inf:
+                break
+            if iteration > 1 and abs(size - last) < accuracy * size:
+                break
+            last = size
+    size = v.norm().item()
+    if not 0 < size < math.inf:
+        return DominantMode(0.0 if size == 0 else math.inf, 0.0, None)
+    return DominantMode(size, torch.dot(unit, v).item() / size, v / size)
+
+
+def any_direction(y):
+    """(n,) a vector with a part of every mode, to begin the power method with."""
+    return torch.cos(torch.arange(len(y), dtype=y.dtype, device=y.device))
+
+
+def of_matrix(jacobian, y, tol):
+    """The product with a Jacobian, (n, n), at the state y, (n,), in units of the tolerances."""
+    scale = tol.scale(y).detach()
+    scaled = jacobian.detach() * scale / tol.known(scale).unsqueeze(1)
+    return lambda v: torch.mv(scaled, v)
+
+
+def of_field(field, t, y, f0, tol):
+    """The product with df/dy at (t, y) by differences of f, in units of the tolerances; f0: f(t, y), (n,).
+
+    One evaluation of f in each product. A component without a scale, zero and without atol, is left out.
+    """
+    scale = tol.scale(y)
+    known = tol.known(scale)
+    size = math.sqrt(len(y)) + (y / known).norm().item()
+    length = math.sqrt(torch.finfo(y.dtype).eps) * size
+
+    def product(v):
+        return (field(t, y + length * scale * v) - f0) / (length * known)
+
+    return product
