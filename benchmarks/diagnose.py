@@ -23,7 +23,7 @@ import torch  # isort: skip
 from benchmarks import report
 from benchmarks.labelled import CASES
 from pynode import diagnose
-from pynode.norm import Tolerance
+from pynode.core.norm import Tolerance
 from pynode.solve import solve
 
 METHODS = (

@@ -16,10 +16,10 @@ from benchmarks import report
 from benchmarks.stiff import Case
 from pynode import problems, solve
 from pynode.backends.julia.field import ForeignField
-from pynode.backends.julia.locate import locate
-from pynode.field import VectorField
+from pynode.backends.julia.setup.locate import locate
+from pynode.core.problem import ODEProblem
+from pynode.core.vector_field import VectorField
 from pynode.methods import registry
-from pynode.problem import ODEProblem
 
 PROBLEMS = ("robertson", "hires", "vanderpol")
 METHODS = ("FBDF", "QNDF", "Rodas5P")

@@ -21,7 +21,7 @@ def numbers(held, seen) -> int:
     """Bytes of all tensors in nested tuples, lists and recorded steps, each memory once."""
     import torch
 
-    from pynode.backends.recording import Point
+    from pynode.backends.torch.checkpoints import Point
     from pynode.methods.base import Step
 
     if isinstance(held, torch.Tensor):

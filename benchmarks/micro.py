@@ -15,10 +15,10 @@ import torch  # isort: skip
 from benchmarks import report
 from benchmarks.fields import MLP
 from pynode import problems
-from pynode.adjoints.points import jacobians
+from pynode.adjoints.field_products import jacobians
 from pynode.algebra.jacobian import Jacobian
-from pynode.field import VectorField
-from pynode.problem import ODEProblem
+from pynode.core.problem import ODEProblem
+from pynode.core.vector_field import VectorField
 
 # Each measured piece is repeated to last about this long, far above the resolution of the clock.
 PIECE = 2e-3

@@ -9,11 +9,12 @@ import argparse
 import inspect
 from pathlib import Path
 
-from pynode import catalogue, cli
+from pynode import cli
 from pynode.adjoints import registry as adjoints
 from pynode.adjoints.julia import NAMES as JULIA_ADJOINTS
 from pynode.backends import registry as backends
 from pynode.backends.julia import algorithms
+from pynode.cli import catalogue
 from pynode.methods import registry as methods
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -2,21 +2,21 @@
 
 import importlib
 
-from .adjoints.backsolve import BacksolveAdjoint
-from .adjoints.discrete import DiscreteAdjoint
+from .adjoints.continuous.backsolve import BacksolveAdjoint
+from .adjoints.continuous.gauss import GaussAdjoint, GaussKronrodAdjoint, QuadratureAdjoint
+from .adjoints.continuous.interpolating import InterpolatingAdjoint
+from .adjoints.discrete.adjoint import DiscreteAdjoint
 from .adjoints.forward import ForwardSensitivity
-from .adjoints.gauss import GaussAdjoint, GaussKronrodAdjoint, QuadratureAdjoint
-from .adjoints.interpolating import InterpolatingAdjoint
 from .algebra.structure import Banded, Dense, Krylov, Sparse
 from .backends.registry import JuliaBackend
 from .check import GradientCheck, check_gradients
-from .events import Event, EventRecord, PresetTimes
+from .core.events import Event, EventRecord, PresetTimes
+from .core.problem import ODEProblem
+from .core.solution import BatchSolution, Solution
+from .core.split_field import SplitField
+from .core.status import RejectStep, SolveError, Status
 from .failure import FailureReport
-from .problem import ODEProblem
-from .solution import BatchSolution, Solution
 from .solve import solve
-from .split import SplitField
-from .status import RejectStep, SolveError, Status
 
 __version__ = "0.1.0"
 
@@ -29,9 +29,10 @@ __all__ = [
 ]
 
 # What is loaded when it is first asked for: name -> (module, its attribute, or None for the module itself).
-_MODULES = ("compare", "compat", "diagnosis", "julia", "nn", "problems", "sde", "train")
+_MODULES = ("compare", "compat", "diagnosis", "nn", "problems", "sde", "train")
 _LAZY = {
     **{name: (f"pynode.{name}", None) for name in _MODULES},
+    "julia": ("pynode.backends.julia.api", None),
     "crosscheck": ("pynode.compare", "crosscheck"), "diagnose": ("pynode.diagnosis", "diagnose"),
     "odeint": ("pynode.compat.odeint", "odeint"), "odeint_adjoint": ("pynode.compat.adjoint", "odeint_adjoint"),
     "odeint_dense": ("pynode.compat.odeint", "odeint_dense"), "odeint_event": ("pynode.compat.odeint", "odeint_event"),

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import torch
 
 from .adjoints import registry
-from .adjoints.points import magnitudes
-from .field import VectorField
-from .leaves import leaves_of, unique
-from .problem import ODEProblem, as_problem
+from .adjoints.field_products import magnitudes
+from .core.leaves import leaves_of, unique
+from .core.problem import ODEProblem, as_problem
+from .core.vector_field import VectorField
 from .solve import solve
 
 # A discrete adjoint differentiates the very steps of the solve, and agrees with their graph to rounding.

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from .backends.julia import bounds, process
-from .backends.julia.check import check
-from .backends.julia.locate import INSTALL, locate
 from .backends.julia.runtime import start
+from .backends.julia.setup import process, versions
+from .backends.julia.setup.locate import INSTALL, locate
+from .backends.julia.setup.packages import check
 from .solve import solve
 
 LIMIT = 900.0  # seconds for one trial; the first start after an update precompiles for minutes
@@ -91,9 +91,9 @@ def _version(location) -> Finding:
     found = process.version(location.exe)
     if not found:
         return _problem("version", f"{location.exe} is not a Julia that runs here: give the path of the julia program")
-    if not bounds.fits(found):
-        return _problem("version", f"Julia {found}, but {bounds.julia()} or a later 1.x is needed: install one")
-    return Finding("version", OK, f"Julia {found} ({bounds.julia()} or a later 1.x is needed)")
+    if not versions.fits(found):
+        return _problem("version", f"Julia {found}, but {versions.julia()} or a later 1.x is needed: install one")
+    return Finding("version", OK, f"Julia {found} ({versions.julia()} or a later 1.x is needed)")
 
 
 def _packages(location, packages, silence):
@@ -104,7 +104,7 @@ def _packages(location, packages, silence):
     if packages and not faults:
         needed = (f"{package.name} {package.version}" for package in packages if package.bounds and not package.optional)
         yield Finding("packages", OK, f"{', '.join(needed)}; PythonCall matches juliacall")
-    options = {name: option for option, name in bounds.OPTIONS.items()}
+    options = {name: option for option, name in versions.OPTIONS.items()}
     for package in packages:
         option = options.get(package.name)
         if option and package.within:
@@ -119,7 +119,7 @@ def _packages(location, packages, silence):
 def _adding(location, option) -> str:
     if location.source == "installation":
         return f"{INSTALL} --{option}"
-    return f'in the project {location.project}, Pkg.add("{bounds.OPTIONS[option]}")'
+    return f'in the project {location.project}, Pkg.add("{versions.OPTIONS[option]}")'
 
 
 def _threads():

@@ -6,32 +6,33 @@ from dataclasses import replace
 
 import torch
 
-from . import functional
 from .adjoints import registry as adjoints
-from .adjoints.base import Gradient, Integrate, Once
-from .adjoints.choose import choose as choose_adjoint
+from .adjoints.base import Gradient, Integrate
+from .adjoints.selection import choose as choose_adjoint
 from .algebra.consistent import consistent as make_consistent
 from .algebra.mass import Mass
 from .algebra.structure import blocks, is_dense, structure_of
 from .backends import registry as backends
-from .backends.graphless import serves_inference, without_graph
-from .events import as_events, as_row_times, as_times
+from .backends.torch.inference import serves_inference, without_graph
+from .backends.torch.segments import Course, Leg, boundaries
+from .core.autograd import FirstOrderOnly
+from .core.events import as_events, as_row_times, as_times
+from .core.norm import Tolerance
+from .core.options import Options
+from .core.problem import as_problem
+from .core.sharding import check_sharding
+from .core.solution import Piece, Solution
+from .core.status import RejectStep, Status
+from .core.stop_conditions import Limits
+from .core.torch_context import disturbed, eager, undisturbed
+from .core.vector_field import VectorField, clamped
 from .failure import Case, examine, occurred
-from .field import VectorField, clamped
-from .legs import Course, Leg, boundaries
-from .limits import Limits
 from .methods import registry
-from .methods.choose import choose, refuse_steps
-from .methods.compiled import CompiledSteps
-from .methods.compiled import check as check_compiled
-from .norm import Tolerance
-from .options import Options
-from .problem import as_problem
-from .sharding import check_sharding
-from .solution import Piece, Solution
+from .methods.compiled.steps import CompiledSteps
+from .methods.compiled.steps import check as check_compiled
+from .methods.selection import choose, refuse_steps
 from .solve_batched import solve_batched
-from .status import RejectStep, Status
-from .surroundings import disturbed, eager, undisturbed
+from .transforms import plan
 
 
 @eager
@@ -101,8 +102,8 @@ def solve(
     if disturbed(problem):
         alone = {**given, "y0": None, "t": None, "args": (), "jac": None, "mass": None}
         return undisturbed(lambda plain: solve(**{**alone, "f": plain}), problem)
-    if functional.active(problem):
-        return functional.transformed(solve, problem, given)
+    if plan.active(problem):
+        return plan.transformed(solve, problem, given)
     stops = tuple(as_times(tstops, "tstops").detach().tolist())
     options = Options(rtol, atol, first_step, step_size, min_step, max_step, max_steps, max_nfe, stops)
     if method == "auto" and not compile:
@@ -250,7 +251,7 @@ def solve(
 
 def _move_outputs(ys, slopes, times):
     """Outputs with the slope of the solution as derivative in their times; the first output is y0 itself."""
-    times = Once.apply(times, "the output times")
+    times = FirstOrderOnly.apply(times, "the output times")
     moved = (times - times.detach()).to(ys).unsqueeze(1)  # the times may be on another device
     slopes = torch.stack(slopes) if len(ys) > 1 else ys[:0]
     return torch.cat((ys[:1], ys[1:] + slopes.detach() * moved[1:]))

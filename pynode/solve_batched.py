@@ -6,29 +6,29 @@ import numpy as np
 import torch
 
 from .adjoints.base import Integrate
-from .adjoints.discrete import DiscreteAdjoint
-from .adjoints.rows_gradient import RowGradient
-from .backends.graphless import serves_inference, without_graph
-from .backends.row_steps import RowSteps
-from .backends.torch_batched import Spans, integrate
+from .adjoints.discrete.adjoint import DiscreteAdjoint
+from .adjoints.discrete.batched_gradient import RowGradient
+from .backends.torch.batched_loop import Spans, integrate
+from .backends.torch.batched_segments import RowCourse, RowLeg, moved
+from .backends.torch.batched_tape import RowSteps
+from .backends.torch.inference import serves_inference, without_graph
+from .core.batched_field import RowField, check_independent
+from .core.layout import Layout
+from .core.problem import ODEProblem
+from .core.sharding import check_sharding
+from .core.solution import BatchSolution
+from .core.vector_field import VectorField
 from .failure import Case, examine, occurred
-from .field import VectorField
-from .methods.bdf import BDF
-from .methods.compiled import check
-from .methods.dirk import DIRK
+from .methods.batched.bdf import BDFRows
+from .methods.batched.bdf_formulas import HISTORIES
+from .methods.batched.esdirk import DIRKRows
+from .methods.batched.one_step import ExplicitRows, RosenbrockRows
+from .methods.bdf.step import BDF
+from .methods.compiled.batched_steps import CompiledRows
+from .methods.compiled.steps import check
+from .methods.esdirk import DIRK
 from .methods.explicit import ExplicitRungeKutta
 from .methods.rosenbrock import RosenbrockMethod
-from .methods.rows_bdf import BDFRows
-from .methods.rows_compiled import CompiledRows
-from .methods.rows_dirk import DIRKRows
-from .methods.rows_history import HISTORIES
-from .methods.rows_onestep import ExplicitRows, RosenbrockRows
-from .problem import ODEProblem
-from .row_legs import RowCourse, RowLeg, moved
-from .rows import RowField, check_independent
-from .sharding import check_sharding
-from .solution import BatchSolution
-from .tree import Layout
 
 STEPPERS = {ExplicitRungeKutta: ExplicitRows, DIRK: DIRKRows, RosenbrockMethod: RosenbrockRows, BDF: BDFRows}
 

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from pynode.field import VectorField
+from pynode.core.problem import ODEProblem
+from pynode.core.vector_field import VectorField
 from pynode.methods import registry
-from pynode.problem import ODEProblem
 
 # Those for any f; what is for separable systems alone has tests of its own.
 METHODS = [name for name in registry.names() if not registry.get(name).separable]

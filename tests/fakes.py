@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from pynode.backends.julia import bounds
+from pynode.backends.julia.setup import versions
 
 JULIACALL = "raise RuntimeError('this juliacall cannot start')\n"
 METADATA = "Metadata-Version: 2.1\nName: juliacall\nVersion: 0.9.34\n"
@@ -66,8 +66,8 @@ def make_julia(path, version="1.10.8", **changes) -> str:
 
     changes: name -> version, '' for a package that is not there, None for one outside its bounds.
     """
-    held = {name: "1.0.0" for name in bounds.required()} | {"PythonCall": "0.9.34"}
-    held |= {name: "" for name in bounds.OPTIONS.values()} | changes
+    held = {name: "1.0.0" for name in versions.required()} | {"PythonCall": "0.9.34"}
+    held |= {name: "" for name in versions.OPTIONS.values()} | changes
     lines = [f"julia\t{version}\ttrue"]
     for name, found in held.items():
         lines.append(f"{name}\t{'0.0.1' if found is None else found}\t{'true' if found else 'false'}")
@@ -80,7 +80,7 @@ def make_julia(path, version="1.10.8", **changes) -> str:
 def bare_environment(tmp_path, **more) -> dict:
     """The variables of a process that can find no Julia but by those in more: {name: None} stands for an unset one."""
     names = [name for name in os.environ if name.startswith(("JULIA_", "PYTHON_JULIA"))]
-    here = str(Path(bounds.__file__).parents[3])
+    here = str(Path(versions.__file__).parents[3])
     return dict.fromkeys(names) | {
         "PATH": str(tmp_path / "nowhere"), "XDG_CONFIG_HOME": str(tmp_path / "config"), "HOME": str(tmp_path / "home"),
         "PYTHONPATH": here, "OMP_NUM_THREADS": "1", "FAKE_PROJECT": str(tmp_path / "project"),

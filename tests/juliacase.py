@@ -11,9 +11,9 @@ import torch
 from cases import tensor
 
 from pynode import solve
-from pynode.backends.julia.bounds import OPTIONS
-from pynode.backends.julia.locate import locate
 from pynode.backends.julia.runtime import start
+from pynode.backends.julia.setup.locate import locate
+from pynode.backends.julia.setup.versions import OPTIONS
 
 FOUND = locate()
 if not FOUND.ready:

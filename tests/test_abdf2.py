@@ -7,7 +7,7 @@ import pytest
 from cases import smooth, smooth_exact, tensor
 
 from pynode import solve
-from pynode.methods.abdf2 import VariableHistory
+from pynode.methods.bdf.abdf2 import VariableHistory
 
 
 def error(h):

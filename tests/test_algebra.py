@@ -11,8 +11,8 @@ from pynode.algebra.combine import Row, combine
 from pynode.algebra.jacobian import Jacobian
 from pynode.algebra.linear import INVERSE_BELOW, Factorised
 from pynode.algebra.newton import MAX_ITERATIONS, attach, simplified_newton
-from pynode.norm import Tolerance
-from pynode.stats import Stats
+from pynode.core.norm import Tolerance
+from pynode.core.stats import Stats
 
 SUMS = [(), (0, 2), (0.5, 0, -1), (1, 2, 3), (1, 2, 0, 3, 4), (0, 0, 0, 1, -1)]
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from pynode import problems, solve
 from pynode.methods import registry
-from pynode.methods.auto import AutoSwitch
+from pynode.methods.switching import AutoSwitch
 
 STIFF = ["Rodas5P", "KenCarp4", "RadauIIA5"]
 

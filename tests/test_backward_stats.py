@@ -6,8 +6,8 @@ from cases import Forced, smooth_jac, tensor
 from test_gradients import leaf
 
 from pynode import DiscreteAdjoint, Krylov, Sparse, solve
+from pynode.core.stats import Stats
 from pynode.methods import registry
-from pynode.stats import Stats
 
 STAGES = {name: registry.get(name).tableau.stages for name in ("Tsit5", "Rodas5P", "KenCarp4", "RadauIIA5")}
 

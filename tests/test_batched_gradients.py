@@ -6,7 +6,8 @@ from cases import tensor
 from torch import nn
 
 from pynode import solve
-from pynode.adjoints import discrete_rows, discrete_rows_bdf, points
+from pynode.adjoints import field_products
+from pynode.adjoints.discrete import batched, batched_bdf
 
 METHODS = ["tsit5", "vern7", "bs3", "rodas5p", "rosenbrock23", "trbdf2", "kvaerno5", "implicitmidpoint", "qndf", "fbdf"]
 
@@ -63,7 +64,7 @@ def test_rows_have_the_gradients_of_rows_alone(method):
 @pytest.mark.parametrize("narrow", [0, 128])
 def test_few_and_many_rows_of_rosenbrock_methods(method, narrow, monkeypatch):
     """Many rows take each level again with a graph; few go back through the Jacobians of all steps."""
-    monkeypatch.setattr(discrete_rows, "NARROW", narrow)
+    monkeypatch.setattr(batched, "NARROW", narrow)
     f, y0, rate, force, t = problem()
     solution = compare(
         method, f, y0, rate, force, t, [y0, rate, force, *f.parameters()], 1e-9, rtol=1e-5, atol=1e-7
@@ -75,9 +76,9 @@ def test_few_and_many_rows_of_rosenbrock_methods(method, narrow, monkeypatch):
 @pytest.mark.parametrize("method", ["trbdf2", "qndf", "fbdf"])
 def test_gradients_in_pieces(method, monkeypatch):
     """With Jacobians of few steps at a time: the pieces end within levels and between them."""
-    for module in (discrete_rows, discrete_rows_bdf):
+    for module in (batched, batched_bdf):
         monkeypatch.setattr(module, "chunk_size", lambda n: 22)
-    monkeypatch.setattr(points, "ROWS", 16)
+    monkeypatch.setattr(field_products, "ROWS", 16)
     f, y0, rate, force, t = problem()
     compare(method, f, y0, rate, force, t, [y0, rate, force, *f.parameters()], 1e-9, rtol=1e-4, atol=1e-6)
 

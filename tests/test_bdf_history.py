@@ -5,7 +5,7 @@ import pytest
 import torch
 from cases import tensor
 
-from pynode.methods.bdf_history import DifferenceHistory, ValueHistory
+from pynode.methods.bdf.formulas import DifferenceHistory, ValueHistory
 
 ORDERS = range(1, 6)
 both = pytest.mark.parametrize("history", [DifferenceHistory, ValueHistory])
@@ -233,7 +233,7 @@ def test_stability(history, k, angles):
 @both
 @every_order
 def test_pull_is_the_transpose_of_a_step(history, k):
-    """<zbar, new history> moves with the old one as pull and read say (adjoints/discrete_bdf.py), for y1 = p z + d."""
+    """<zbar, new history> moves with the old one as pull and read say (adjoints/discrete/bdf.py), for y1 = p z + d."""
     form = history()
     z = torch.randn(form.rows, 2, dtype=torch.float64, requires_grad=True)
     zbar = torch.randn(form.rows, 2, dtype=torch.float64)

@@ -6,7 +6,7 @@ from cases import Forced, tensor
 from torch import nn
 
 from pynode import ODEProblem, check_gradients, crosscheck, diagnose, problems
-from pynode.adjoints.gauss import GaussAdjoint
+from pynode.adjoints.continuous.gauss import GaussAdjoint
 
 Y0 = tensor(1.0, -0.5, 0.3)
 

@@ -9,8 +9,8 @@ from cases import METHODS, Forced, tensor
 from test_gradients import assert_same, gradients, leaf
 
 from pynode import Banded, DiscreteAdjoint, Event, Krylov, Sparse, SplitField, problems, solve
-from pynode.adjoints.discrete import parse_bytes
-from pynode.backends.revolve import advance, place, repetitions
+from pynode.adjoints.discrete.adjoint import parse_bytes
+from pynode.backends.torch.checkpoint_schedule import advance, place, repetitions
 
 every_method = pytest.mark.parametrize("method", METHODS)
 STIFF = ["KenCarp4", "RadauIIA5", "Rodas5P", "FBDF", "QNDF", "AutoTsit5(Rodas5P())"]

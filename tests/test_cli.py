@@ -16,13 +16,13 @@ import torch
 from test_train import stiff_linear
 
 import pynode.train
-from pynode import files as files_module
 from pynode import solve
 from pynode.cli import compare as cli_compare
 from pynode.cli import main
 from pynode.cli import train as cli_train
 from pynode.compare import compare
 from pynode.compare import runs as runs_module
+from pynode.core import files as files_module
 from pynode.train import Options
 
 QUICK = ["--hidden", "6", "--epochs", "2", "--warm-start", "10", "--candidates", "1", "--rtol", "1e-3"]

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pynode import files
 from pynode.cli import main, signals
 from pynode.cli import train as cli_train
 from pynode.cli.signals import Asked, ends_politely
+from pynode.core import files
 from pynode.train import load_model
 from pynode.train.model import load_plain
 

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pynode import catalogue, julia
+from pynode import julia
+from pynode.cli import catalogue, main
 from pynode.cli import diagnose as cli_diagnose
-from pynode.cli import main
 from pynode.cli.command import print_json
 from pynode.methods import registry
 

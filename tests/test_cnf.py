@@ -9,8 +9,8 @@ from torch import nn
 from torch.distributions import Independent, MultivariateNormal, Normal, Uniform
 
 from pynode.nn import CNF
-from pynode.nn.along import Along
 from pynode.nn.cnf import _Trace
+from pynode.nn.integrands import Along
 
 TIGHT = {"method": "tsit5", "rtol": 1e-9, "atol": 1e-10, "max_steps": 2000}
 

@@ -13,7 +13,14 @@ from torch import nn
 
 from pynode import problems, solve
 from pynode.cli import main
-from pynode.compare import compare, compare_gradients, crosscheck, runs, solver_dependence, stiffness_over
+from pynode.compare import (
+    compare,
+    compare_gradients,
+    crosscheck,
+    runs,
+    solver_dependence,
+    stiffness_over,
+)
 from pynode.compare import engines as engines_module
 from pynode.compare import gradients as gradients_module
 from pynode.compare.page import Section, write_page

@@ -13,8 +13,8 @@ import pynode
 from pynode import DiscreteAdjoint, Status, solve
 from pynode.algebra.linear import gauss_jordan
 from pynode.methods import registry
-from pynode.methods.ahead import COUNT
-from pynode.methods.compiled import CompiledSteps
+from pynode.methods.compiled.lookahead import COUNT
+from pynode.methods.compiled.steps import CompiledSteps
 from pynode.problems import get
 
 

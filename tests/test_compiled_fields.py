@@ -13,7 +13,7 @@ from compiledcase import TIMES, TRACED, Field
 from torch import nn
 
 from pynode import RejectStep, solve
-from pynode.methods.compiler import Compiled
+from pynode.methods.compiled.torch_compile import Compiled
 from pynode.nn import CNF, ControlledODE, NeuralODE, ZeroOrderHold
 
 

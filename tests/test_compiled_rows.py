@@ -9,7 +9,7 @@ from torch import nn
 
 import pynode
 from pynode import solve
-from pynode.methods import rows_compiled
+from pynode.methods.compiled import batched_steps
 
 
 class Reaction(nn.Module):
@@ -53,12 +53,12 @@ def test_the_same_rows_and_gradients(method, options):
 
 def test_rows_that_end_leave_the_others_smaller_functions(monkeypatch):
     """Functions for 16 and 4 rows, to which the others are filled up, serve batches of up to 16; a single row has its own."""
-    monkeypatch.setattr(rows_compiled, "SHRINK", 4)
-    monkeypatch.setattr(rows_compiled, "SMALLEST", 2)
+    monkeypatch.setattr(batched_steps, "SHRINK", 4)
+    monkeypatch.setattr(batched_steps, "SMALLEST", 2)
     made, field = [], Reaction()
-    compiled = rows_compiled.CompiledRows._compile
+    compiled = batched_steps.CompiledRows._compile
     monkeypatch.setattr(
-        rows_compiled.CompiledRows, "_compile", lambda self, *given: (made.append(given[-1]), compiled(self, *given))[1]
+        batched_steps.CompiledRows, "_compile", lambda self, *given: (made.append(given[-1]), compiled(self, *given))[1]
     )
     for rows, sizes in ((13, [16, 4]), (16, [16, 4]), (3, [4]), (1, [1])):
         made.clear()

@@ -7,12 +7,13 @@ import torch
 from cases import Forced, field_of, tensor
 
 from pynode import Event, solve
-from pynode.adjoints import kronrod, panels, registry
-from pynode.adjoints.backsolve import BacksolveAdjoint
-from pynode.adjoints.choose import choose
-from pynode.adjoints.gauss import GaussAdjoint, GaussKronrodAdjoint, QuadratureAdjoint
-from pynode.adjoints.interpolating import InterpolatingAdjoint
-from pynode.adjoints.reverse import Continuous
+from pynode.adjoints import registry
+from pynode.adjoints.continuous import gauss_kronrod, quadrature
+from pynode.adjoints.continuous.backsolve import BacksolveAdjoint
+from pynode.adjoints.continuous.base import Continuous
+from pynode.adjoints.continuous.gauss import GaussAdjoint, GaussKronrodAdjoint, QuadratureAdjoint
+from pynode.adjoints.continuous.interpolating import InterpolatingAdjoint
+from pynode.adjoints.selection import choose
 from pynode.methods import registry as methods
 
 CLASSES = [c for c in registry.CLASSES if issubclass(c, Continuous)]
@@ -179,12 +180,12 @@ def test_quadrature_refines_where_the_parameters_enter_roughly(adjoint):
 
 
 def test_rules_are_exact_for_polynomials():
-    nodes, weights, coarse = kronrod.rule()
+    nodes, weights, coarse = gauss_kronrod.rule()
     for degree in range(12):
         assert (weights @ nodes**degree).item() == pytest.approx(1 / (degree + 1), rel=1e-13)
         if degree < 6:
             assert (coarse @ nodes**degree).item() == pytest.approx(1 / (degree + 1), rel=1e-13)
-    nodes, weights = panels.gauss(4)
+    nodes, weights = quadrature.gauss(4)
     assert all((weights @ nodes**d).item() == pytest.approx(1 / (d + 1), rel=1e-13) for d in range(8))
 
 
@@ -281,7 +282,7 @@ def test_auto_says_what_it_chose():
 
 @pytest.mark.parametrize("method", ["Tsit5", "Rodas5P", "FBDF", "AutoTsit5(Rodas5P())", "AdamsPECE"])
 def test_auto_takes_checkpoints_for_large_states(method, monkeypatch):
-    monkeypatch.setattr("pynode.adjoints.choose.free_bytes", lambda device: 3e9)
+    monkeypatch.setattr("pynode.adjoints.selection.free_bytes", lambda device: 3e9)
     for size, large in ((1000, False), (5_000_000, True)):
         field = field_of(lambda t, y: -y, torch.ones(size, dtype=torch.float64))
         made, why = choose(field, methods.get(method))

@@ -8,10 +8,10 @@ from cases import tensor
 
 from pynode import solve
 from pynode.adjoints import registry
-from pynode.adjoints.backsolve import BacksolveAdjoint
-from pynode.adjoints.gauss import GaussAdjoint
-from pynode.adjoints.interpolating import InterpolatingAdjoint
-from pynode.adjoints.reverse import Continuous
+from pynode.adjoints.continuous.backsolve import BacksolveAdjoint
+from pynode.adjoints.continuous.base import Continuous
+from pynode.adjoints.continuous.gauss import GaussAdjoint
+from pynode.adjoints.continuous.interpolating import InterpolatingAdjoint
 from pynode.algebra import structure
 
 CLASSES = [c for c in registry.CLASSES if issubclass(c, Continuous)]

@@ -11,7 +11,7 @@ from torch import multiprocessing
 
 import pynode
 from pynode import Event, SolveError, Status, solve
-from pynode.leaves import LostLeaves
+from pynode.core.leaves import LostLeaves
 
 END = 2.0
 

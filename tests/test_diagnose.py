@@ -11,7 +11,7 @@ import pynode
 from benchmarks.labelled import CASES, vector
 from pynode.cli import main
 from pynode.diagnosis.costs import boundary
-from pynode.diagnosis.trials import Trial, winner
+from pynode.diagnosis.race import Trial, winner
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 

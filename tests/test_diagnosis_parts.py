@@ -9,12 +9,12 @@ import torch
 
 import pynode
 from benchmarks.labelled import CASES, vector
+from pynode.core.norm import Tolerance
 from pynode.diagnosis.costs import needed
-from pynode.diagnosis.motion import turns
+from pynode.diagnosis.dynamics import turns
+from pynode.diagnosis.formatting import duration, number
+from pynode.diagnosis.reference_solve import Tried, Walk
 from pynode.diagnosis.spectrum import Spectrum
-from pynode.diagnosis.walk import Tried, Walk
-from pynode.diagnosis.words import duration, number
-from pynode.norm import Tolerance
 
 
 def turned(*columns):

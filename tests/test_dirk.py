@@ -9,7 +9,7 @@ from torch import nn
 
 from pynode import SplitField, solve
 from pynode.methods import registry
-from pynode.methods.dirk import DIRK
+from pynode.methods.esdirk import DIRK
 
 NAMES = [name for name in registry.names() if isinstance(registry.get(name), DIRK)]
 PAIRS = [name for name in NAMES if registry.get(name).companion is not None]

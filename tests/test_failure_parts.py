@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from pynode import ODEProblem, solve
+from pynode.core.norm import Tolerance
+from pynode.core.options import Options
+from pynode.core.status import Status
+from pynode.core.vector_field import VectorField
 from pynode.failure import Case, examine
 from pynode.failure.probes import jump
 from pynode.failure.rerun import WatchedTolerance, rerun
-from pynode.field import VectorField
 from pynode.methods import registry
-from pynode.norm import Tolerance
-from pynode.options import Options
-from pynode.status import Status
 
 
 def tensor(*values, dtype=torch.float64):

@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from pynode import ODEProblem
-from pynode.dense import Attempt
-from pynode.failure import Case, course_causes, field_causes, probes
+from pynode.core.options import Options
+from pynode.core.status import Status
+from pynode.core.stop_conditions import Limits
+from pynode.core.trajectory import Attempt
+from pynode.core.vector_field import VectorField
+from pynode.failure import Case, field_causes, probes, solver_causes
 from pynode.failure.examine import _shares
 from pynode.failure.rerun import Rerun, _stays
-from pynode.field import VectorField
-from pynode.limits import Limits
 from pynode.methods import registry
-from pynode.options import Options
-from pynode.status import Status
 
 both = pytest.mark.parametrize("sign", [1.0, -1.0])
 
@@ -65,11 +65,11 @@ def test_events_that_pile_up(sign):
     times = [sign * (1 - 0.5**n) for n in range(1, 7)]
     events = [("bounce", t) for t in times]
     case = case_of(lambda t, y: -y, tensor(1.0), times[-1], (0.0, 3.0 * sign), Status.MAX_EVENTS, events=events)
-    found = course_causes.events(case, Rerun())
+    found = solver_causes.events(case, Rerun())
     assert found.cause == "events pile up" and found.finding.endswith(f"t = {sign:g}.")
     assert f"before t = {sign:g}," in found.remedy
     case.events = [("bounce", sign * n) for n in range(6)]
-    assert course_causes.events(case, Rerun()).cause == "many events"
+    assert solver_causes.events(case, Rerun()).cause == "many events"
 
 
 @both
@@ -77,7 +77,7 @@ def test_a_state_that_leaves_zero_behind(sign):
     def examined(f, y):
         case = case_of(f, y, span=(0.0, 3.0 * sign), status=Status.DOMAIN)
         case.limits = Limits(case.layout, case.field.stats, nonnegative=True)
-        return course_causes.domain(case, Rerun()).finding
+        return solver_causes.domain(case, Rerun()).finding
 
     assert "y[1] = 1e-12" in examined(lambda t, y: torch.full_like(y, -sign), tensor(1.0, 1e-12))
     assert "Every step" in examined(lambda t, y: torch.full_like(y, sign), tensor(1.0, 1e-12))
@@ -89,18 +89,18 @@ def test_a_state_that_leaves_zero_behind(sign):
 def test_what_a_limit_would_have_to_be(sign):
     """100 steps made two thirds of the span; 1000 more of the last size are left: 1.5 times 1100 of 100."""
     case = case_of(lambda t, y: -y, tensor(1.0), 2.0 * sign, (0.0, 3.0 * sign), size=1e-3 * sign)
-    found = course_causes.limit(case, Rerun())
+    found = solver_causes.limit(case, Rerun())
     assert found.finding.startswith("100 steps reached 66.7 % of the span, the last ones of size 0.001: about 1e+03 more")
     assert "max_steps by a factor of 16" in found.remedy
 
 
 def test_stiffness_is_a_matter_of_the_steps():
     f, y = (lambda t, y: -1e4 * y), tensor(1.0)
-    found = course_causes.stiffness(case_of(f, y, size=3e-4), Rerun())
+    found = solver_causes.stiffness(case_of(f, y, size=3e-4), Rerun())
     assert "about 1e+04, 3 over a step of 0.0003" in found.finding and "about 1e+04 steps more" in found.finding
-    assert course_causes.stiffness(case_of(f, y, size=1e-6), Rerun()) is None  # accuracy limits the steps
-    assert course_causes.stiffness(case_of(f, y, t=2.9999, size=3e-4), Rerun()) is None  # hardly any are left
-    assert course_causes.stiffness(case_of(f, y, size=3e-4, method="qndf"), Rerun()) is None
+    assert solver_causes.stiffness(case_of(f, y, size=1e-6), Rerun()) is None  # accuracy limits the steps
+    assert solver_causes.stiffness(case_of(f, y, t=2.9999, size=3e-4), Rerun()) is None  # hardly any are left
+    assert solver_causes.stiffness(case_of(f, y, size=3e-4, method="qndf"), Rerun()) is None
 
 
 def test_a_jac_is_compared_with_the_derivative():
@@ -140,6 +140,6 @@ def test_errors_that_stay_are_rounding():
     assert _stays(attempts(lambda h: 5.0)) and not _stays(attempts(lambda h: 1e9 * h)) and not _stays(attempts(lambda h: 0.5))
     assert not _stays(attempts(lambda h: 5.0)[:3]) and not _stays([Attempt(0.0, 1.0, 5.0, None)] * 8)
     case = case_of(lambda t, y: -y, tensor(1.0), status=Status.STEP_TOO_SMALL)
-    assert course_causes.noise(case, Rerun()) is None and course_causes.noise(case, Rerun(noise=True)).cause == "precision"
+    assert solver_causes.noise(case, Rerun()) is None and solver_causes.noise(case, Rerun(noise=True)).cause == "precision"
     case.options = Options(rtol=1e-14)
-    assert course_causes.noise(case, Rerun()).cause == "precision"
+    assert solver_causes.noise(case, Rerun()).cause == "precision"

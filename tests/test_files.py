@@ -8,7 +8,7 @@ import torch
 from test_train import QUICK, stiff_linear
 
 from pynode.cli import main
-from pynode.files import save_atomically, save_figure, save_torch, unsealed
+from pynode.core.files import save_atomically, save_figure, save_torch, unsealed
 from pynode.train import ModelError, fit, load_model
 from pynode.train.model import FORMAT, load_plain
 

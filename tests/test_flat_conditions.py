@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pynode import Event, odeint_event, solve
-from pynode.watch import bracketed_root
+from pynode.backends.torch.event_detection import bracketed_root
 
 CONDITIONS = {
     "relu": lambda t, y, *args: torch.relu(1 - y[..., 0]),

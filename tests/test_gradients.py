@@ -8,7 +8,7 @@ import torch
 from cases import EXPLICIT, FAMILIES, METHODS, ONE_STEP, Forced, smooth, smooth_exact, smooth_jac, tensor
 
 from pynode import solve
-from pynode.adjoints import discrete
+from pynode.adjoints.discrete.adjoint import JACOBIANS_UP_TO
 
 every_method = pytest.mark.parametrize("method", METHODS)
 every_family = pytest.mark.parametrize("method", FAMILIES)
@@ -88,7 +88,7 @@ def test_times(method, start, end):
 @every_method
 def test_states_too_large_for_jacobians(method):
     """Explicit methods go back by vector-Jacobian products above a size; implicit ones need the Jacobian at any."""
-    n = discrete.JACOBIANS_UP_TO + 8 if method in EXPLICIT else 6
+    n = JACOBIANS_UP_TO + 8 if method in EXPLICIT else 6
     f, y0 = Forced(n), leaf(torch.linspace(-1, 1, n, dtype=torch.float64))
     t = times_among_steps(f, y0, 0.3, 2.0, method)
     assert_same([y0, *f.parameters()], f, y0, t, method)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import pynode
-from pynode.backends.julia import algorithms, process
+from pynode.backends.julia import algorithms
+from pynode.backends.julia.setup import process
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the processes here are those of a POSIX shell")
 

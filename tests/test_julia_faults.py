@@ -126,7 +126,7 @@ def test_limits_and_domains():
 def test_the_steps_before_a_limit_are_kept(method, backward, limit, status, monkeypatch):
     """Outputs and polynomials up to where it was met, in the middle of a step too."""
     # Seconds that pass whenever somebody looks at the clock.
-    monkeypatch.setattr("pynode.limits.time.monotonic", itertools.count().__next__)
+    monkeypatch.setattr("pynode.core.stop_conditions.time.monotonic", itertools.count().__next__)
     times = [(9.0 - t if backward else t) for t in torch.linspace(0, 9, 901, dtype=torch.float64).tolist()]
     start = smooth_exact(times[0])
     for dense in (False, True):

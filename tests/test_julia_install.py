@@ -15,8 +15,9 @@ import pytest
 import pynode
 from pynode import cli
 from pynode.backends import registry
-from pynode.backends.julia import bounds, install, process, runtime
-from pynode.backends.julia.locate import MARK, PAIR, configuration, locate
+from pynode.backends.julia import runtime
+from pynode.backends.julia.setup import install, process, versions
+from pynode.backends.julia.setup.locate import MARK, PAIR, configuration, locate
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-in for Julia is a shell script")
 
@@ -58,7 +59,7 @@ def test_install(machine):
     assert "SciMLSensitivity" in told[0] and "Julia is ready" in told[-1]
     asked = fakes.read(machine.project / "pyjuliapkg" / "juliapkg.json")
     packages = asked["packages"]
-    assert asked["julia"] == "1.10.3" and set(packages) == {*bounds.required(), "SciMLSensitivity"}
+    assert asked["julia"] == "1.10.3" and set(packages) == {*versions.required(), "SciMLSensitivity"}
     assert packages["SciMLBase"]["uuid"].startswith("0bca4576") and packages["SciMLBase"]["version"] == "3.17"
     assert packages["LinearSolve"]["preferences"] == {"LoadMKL_JLL": False}
     location = pynode.julia.status()
@@ -73,11 +74,11 @@ def test_install(machine):
 def test_what_it_installs_is_known_to_juliapkg():
     juliapkg = pytest.importorskip("juliapkg", reason="juliapkg is not installed: pip install juliacall")
     compat = pytest.importorskip("juliapkg.compat")
-    for package in install._packages(list(bounds.OPTIONS)):
+    for package in install._packages(list(versions.OPTIONS)):
         package.pop("preferences", None)  # not known to older ones
         assert juliapkg.PkgSpec(**package).depsdict()["uuid"] == package["uuid"]
         assert compat.Compat.parse(package.get("version", "1"))
-    assert compat.Compat.parse(bounds.julia())
+    assert compat.Compat.parse(versions.julia())
 
 
 FAILURES = {

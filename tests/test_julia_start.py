@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from pynode import doctor
-from pynode.backends.julia import bounds, process
-from pynode.backends.julia.check import check
-from pynode.backends.julia.locate import PAIR, Location, locate
+from pynode.backends.julia.setup import process, versions
+from pynode.backends.julia.setup.locate import PAIR, Location, locate
+from pynode.backends.julia.setup.packages import check
 
 FOUND = locate()
 pytestmark = pytest.mark.skipif(not FOUND.ready, reason=f"no Julia: {FOUND.problem}")
@@ -90,7 +90,7 @@ def test_the_packages_are_read_as_julia_loads_them(tmp_path):
     packages, problem = check(FOUND)
     assert not problem and all(package.within for package in packages if not package.optional)
     held = {package.name: package for package in packages}
-    assert held["PythonCall"].version == metadata.version("juliacall") and set(bounds.required()) < set(held)
+    assert held["PythonCall"].version == metadata.version("juliacall") and set(versions.required()) < set(held)
     lacking = Location("variables", FOUND.exe, project_without(tmp_path / "x", "SciMLBase"), environment=FOUND.environment)
     (missing,) = (package for package in check(lacking)[0] if not (package.optional or package.within))
     assert missing.name == "SciMLBase" and missing.version == ""

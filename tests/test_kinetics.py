@@ -6,10 +6,10 @@ from cases import directional, tensor
 from torch import nn
 
 from pynode import solve
+from pynode.core.reaction_equations import sides
 from pynode.nn import CRNN, Arrhenius, HybridField, NeuralODE, RateConstants, ReactionNetwork
 from pynode.nn.kinetics import GAS_CONSTANT
 from pynode.problems import get
-from pynode.reactions import sides
 
 ROBERTSON = ["A -> B", "2 B -> B + C", "B + C -> A + C"]
 TIGHT = {"rtol": 1e-8, "atol": 1e-12}

@@ -7,7 +7,7 @@ import torch
 
 from pynode import Event, solve
 from pynode.compat.torchdiffeq import odeint
-from pynode.control import shortened
+from pynode.core.step_control import shortened
 from pynode.sde.brownian import BrownianPath
 
 UNIX = 1.7e9  # where the unit in the last place is 2.4e-7

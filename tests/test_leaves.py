@@ -9,7 +9,7 @@ from cases import tensor
 from torch import nn
 
 from pynode import Event, check_gradients, odeint, odeint_adjoint, solve
-from pynode.leaves import LostLeaves, leaves_of, reachable
+from pynode.core.leaves import LostLeaves, leaves_of, reachable
 
 METHODS = ["tsit5", "rodas5p", "kvaerno5", "fbdf", "radauiia5"]
 ADJOINTS = ["discrete", "forward", "gauss", "gausskronrod", "quadrature", "interpolating"]
@@ -246,7 +246,7 @@ def test_search():
 
 def test_check_gradients_sees_what_the_adjoint_lost(monkeypatch):
     """It compares with the graph of the whole loop, and not with the tensors that the adjoint has found."""
-    from pynode import leaves
+    from pynode.core import leaves
 
     early, late = leaf(-1.0), leaf(-2.0)
 
@@ -261,7 +261,7 @@ def test_check_gradients_sees_what_the_adjoint_lost(monkeypatch):
         whole = found(*arguments)
         return whole._replace(parameters=whole.parameters[:1], sources=whole.sources[:1], named=True)
 
-    monkeypatch.setattr("pynode.field.find_leaves", losing)
+    monkeypatch.setattr("pynode.core.vector_field.find_leaves", losing)
     assert not check_gradients(f, ONE, [0.0, 1.0], **options).ok
 
 

@@ -12,7 +12,7 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now = 0.0
-        monkeypatch.setattr("pynode.limits.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("pynode.core.stop_conditions.time.monotonic", lambda: self.now)
 
     def ticking(self, function):
         def called(t, y):

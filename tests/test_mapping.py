@@ -7,9 +7,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from pynode import Event, PresetTimes, odeint, solve
-from pynode.backends.graphless import serves_inference
-from pynode.field import VectorField
-from pynode.problem import ODEProblem
+from pynode.backends.torch.inference import serves_inference
+from pynode.core.problem import ODEProblem
+from pynode.core.vector_field import VectorField
 
 METHODS = ["tsit5", "rodas5p", "kvaerno5", "fbdf", "radauiia5"]
 Y0 = torch.ones(4, 3).double()

@@ -7,7 +7,7 @@ import torch
 
 from pynode import solve
 from pynode.algebra.newton import UNKNOWN, simplified_newton
-from pynode.norm import NEWTON, RowTolerance, Tolerance
+from pynode.core.norm import NEWTON, RowTolerance, Tolerance
 
 SINGLE = (
     "QNDF", "FBDF", "ABDF2", "KenCarp4", "Kvaerno5", "TRBDF2", "SDIRK2", "Trapezoid", "ImplicitEuler",

@@ -8,9 +8,10 @@ from cases import tensor
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from pynode import lifetime, odeint, odeint_adjoint, solve
-from pynode.backends.recording import Recording
-from pynode.backends.row_steps import RowSteps
+from pynode import odeint, odeint_adjoint, solve
+from pynode.backends.torch.batched_tape import RowSteps
+from pynode.backends.torch.checkpoints import Recording
+from pynode.core import saved_tensors
 from pynode.nn import NeuralODE
 
 METHODS = ["Tsit5", "FBDF", "Rodas5P", "Kvaerno5", "RadauIIA5", "AdamsPECE"]
@@ -52,7 +53,7 @@ def agree(found, wanted, tolerance=1e-12):
 
 
 # Before it torch does not tell which hooks are around.
-lifetimes = pytest.mark.skipif(lifetime._TOP is None, reason="torch 2.8 and later tell which hooks are around")
+lifetimes = pytest.mark.skipif(saved_tensors._TOP is None, reason="torch 2.8 and later tell which hooks are around")
 
 # Checkpointing around a solve, and other hooks on saved tensors.
 

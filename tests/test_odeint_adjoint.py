@@ -108,7 +108,7 @@ def test_a_replica_of_data_parallel():
     torch.testing.assert_close(f.A.grad, alone.A.grad, rtol=1e-12, atol=0)
 
 
-# What a solve meets on its way back (held.py, surroundings.py).
+# What a solve meets on its way back (module_state.py, torch_context.py).
 
 
 def fine(f, **options):

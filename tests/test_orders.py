@@ -7,9 +7,9 @@ import torch
 from cases import IMPLICIT, METHODS, MULTISTEP, ONE_STEP, field_of, prothero, smooth, smooth_exact, smooth_jac, tensor
 
 from pynode import solve
+from pynode.core.norm import Tolerance
 from pynode.methods import registry
-from pynode.methods.bdf_history import DifferenceHistory
-from pynode.norm import Tolerance
+from pynode.methods.bdf.formulas import DifferenceHistory
 
 # Steps over a span of one at which the leading term rules and rounding does not, by order.
 STEPS = {1: 128, 2: 64, 3: 64, 4: 64, 5: 32, 6: 8, 7: 8, 8: 8, 9: 4}

@@ -7,7 +7,7 @@ import torch
 from cases import field_of, tensor
 
 from pynode.algebra.power_method import any_direction, of_field, of_matrix, power_method
-from pynode.norm import Tolerance
+from pynode.core.norm import Tolerance
 
 TOLERANCE = Tolerance(1e-3, torch.full((4,), 1e-3, dtype=torch.float64), 4)
 Y = tensor(1.0, -2.0, 0.5, 3.0)

@@ -8,11 +8,11 @@ import torch
 from cases import Forced, prothero, smooth, smooth_exact, tensor
 
 from pynode import solve
+from pynode.core.stats import Stats
 from pynode.methods import registry
 from pynode.methods.collocation import RadauIIA
+from pynode.methods.order_conditions import rooted_trees
 from pynode.methods.radau import Transformed
-from pynode.methods.trees import rooted_trees
-from pynode.stats import Stats
 
 TABLES = [registry.get(f"RadauIIA{order}").tableau for order in (3, 5, 9)]
 every_table = pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)

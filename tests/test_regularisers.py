@@ -9,7 +9,15 @@ from cases import directional, tensor
 from torch import nn
 
 from pynode import solve
-from pynode.nn import CNF, AugmentedODE, HigherDerivative, JacobianNorm, KineticEnergy, NeuralODE, Stiffness
+from pynode.nn import (
+    CNF,
+    AugmentedODE,
+    HigherDerivative,
+    JacobianNorm,
+    KineticEnergy,
+    NeuralODE,
+    Stiffness,
+)
 
 TIGHT = {"rtol": 1e-9, "atol": 1e-11, "max_steps": 2000}
 EVERY = [KineticEnergy(), JacobianNorm(estimate="exact"), HigherDerivative(order=2), HigherDerivative(order=3), Stiffness()]

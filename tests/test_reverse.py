@@ -6,7 +6,7 @@ import pytest
 import torch
 from cases import tensor
 
-from pynode.adjoints.reverse import jumps, sizes
+from pynode.adjoints.continuous.base import jumps, sizes
 
 
 @pytest.mark.parametrize("direction", [1.0, -1.0])

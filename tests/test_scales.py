@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pynode import solve
-from pynode.catalogue import methods
+from pynode.cli.catalogue import methods
 
 METHODS = [e.name for e in methods() if "torch" in e.backends and e.name not in ("VelocityVerlet", "Euler")] + ["auto"]
 BATCHED = ("Tsit5", "Rosenbrock23", "Rodas5P", "QNDF", "FBDF", "SDIRK2", "TRBDF2", "KenCarp4", "Kvaerno5", "auto")

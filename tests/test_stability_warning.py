@@ -70,7 +70,7 @@ def test_healthy_problems_are_silent(f, y0, end, method):
 
 def test_the_boundary_of_adams():
     """Of one step of order 1, y1 = y + z/2 (y + y + z y): 1 + z + z^2/2, stable down to -2."""
-    from pynode.adjoints.stability import adams_boundary
+    from pynode.adjoints.discrete.stability import adams_boundary
 
     assert adams_boundary(1) == pytest.approx(2.0, abs=0.02)
     assert adams_boundary(2) == pytest.approx(2.4, abs=0.02)

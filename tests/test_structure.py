@@ -14,8 +14,8 @@ from pynode.algebra.colouring import colour_columns
 from pynode.algebra.gmres import gmres
 from pynode.algebra.pattern import Pattern, detect
 from pynode.algebra.structure import DENSE_UP_TO
-from pynode.field import VectorField
-from pynode.problem import ODEProblem
+from pynode.core.problem import ODEProblem
+from pynode.core.vector_field import VectorField
 from pynode.problems.brusselator import brusselator
 
 N = 24

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pynode.methods import tables
+from pynode.methods.order_conditions import rooted_trees
 from pynode.methods.tableau import Rosenbrock, RungeKutta
-from pynode.methods.trees import rooted_trees
 
 HOLDS = 1e-10
 VIOLATED = 1e-8  # far above rounding; the smallest true violation is that of Vern7's extension, 2e-7

@@ -6,7 +6,7 @@ from cases import Forced
 from test_gradients import leaf
 
 from pynode import DiscreteAdjoint, solve
-from pynode.backends.tape import Tape, free_bytes, graph_bytes
+from pynode.backends.torch.tape import Tape, free_bytes, graph_bytes
 
 EXPLICIT = ["Tsit5", "DP5", "BS3", "DP8", "Vern7", "RK4"]
 LARGE = 40

@@ -8,9 +8,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pynode import files as files_module
 from pynode import solve
-from pynode.train import Dataset, ModelError, Options, TrainingError, Trajectory, fit, load_model, loop
+from pynode.core import files as files_module
+from pynode.train import (
+    Dataset,
+    ModelError,
+    Options,
+    TrainingError,
+    Trajectory,
+    fit,
+    load_model,
+    loop,
+)
 from pynode.train.model import load_plain
 from pynode.train.progress import Lines
 

@@ -25,7 +25,7 @@ from pynode.train import (
     slopes,
 )
 from pynode.train.accuracy import accuracy
-from pynode.train.affordable import costs
+from pynode.train.explicit_costs import costs
 
 TIGHT = {"method": "vern7", "rtol": 1e-9, "atol": 1e-11}
 

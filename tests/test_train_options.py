@@ -11,7 +11,7 @@ from pynode.cli import main
 from pynode.train import Options, ScaledField, Scaling, fit, loop
 from pynode.train.kim2021 import SETUPS, reproduce
 from pynode.train.objective import Objective
-from pynode.train.plan import Plan
+from pynode.train.phases import Plan
 from pynode.train.progress import Lines
 
 COLD = replace(QUICK, warm_start=0)

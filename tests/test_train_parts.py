@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_train import stiff_linear
 
-from pynode.files import save_torch
+from pynode.core.files import save_torch
 from pynode.train import (
     Dataset,
     ModelError,

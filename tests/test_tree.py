@@ -4,7 +4,7 @@ import pytest
 import torch
 from cases import tensor
 
-from pynode.tree import Layout
+from pynode.core.layout import Layout
 
 STATE = {"rest": (tensor(1.0, 2.0), tensor(3.0)[0]), "mass": 10 + torch.arange(6, dtype=torch.float64).reshape(2, 3)}
 

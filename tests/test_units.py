@@ -6,10 +6,10 @@ import pytest
 import torch
 from cases import field_of, tensor
 
-from pynode.control import Controller, first_step
-from pynode.dense import Grid, evaluate, slope
-from pynode.norm import Tolerance
-from pynode.tree import Layout
+from pynode.core.layout import Layout
+from pynode.core.norm import Tolerance
+from pynode.core.step_control import Controller, first_step
+from pynode.core.trajectory import Grid, evaluate, slope
 
 STATES = {
     "vector": tensor(1.0, 2.0),

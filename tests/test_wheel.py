@@ -16,7 +16,7 @@ import pytest
 import torch
 from test_layers import FILES, imported
 
-from pynode.backends.julia import bounds, process
+from pynode.backends.julia.setup import process, versions
 
 ROOT = Path(__file__).parent.parent
 pytest.importorskip("hatchling", reason="hatchling, which builds the wheel, is not installed: pip install hatchling editables")
@@ -26,7 +26,7 @@ import site, sys
 site.addsitedir(sys.argv[1])
 sys.path.append(sys.argv[2])  # of torch; by -S without what is installed there in editable mode
 import pynode
-from pynode.backends.julia.bounds import package
+from pynode.backends.julia.setup.versions import package
 print(pynode.__file__, package())
 """
 
@@ -133,6 +133,6 @@ def test_an_editable_installation_uses_the_checkout(tmp_path):
 def test_versions_are_written_once():
     """The environment of the repository asks for nothing that the package does not."""
     text = (ROOT / "Project.toml").read_text()
-    name, uuid, limits = bounds.optional("radau")
-    assert f'{name} = "{uuid}"' in text and f'{name} = "{limits}"' in text and f'julia = "{bounds.julia()}"' in text
+    name, uuid, limits = versions.optional("radau")
+    assert f'{name} = "{uuid}"' in text and f'{name} = "{limits}"' in text and f'julia = "{versions.julia()}"' in text
     assert 'PyNODE = "212f099a-337b-5f73-a94d-1feccfba2269"' in text

@@ -7,11 +7,11 @@ from abc import ABC, abstractmethod
 import torch
 
 from ..algebra.newton import THIRD
-from ..backends.recording import Recording
-from ..leaves import LostLeaves
-from ..lifetime import save, saved, unhooked
-from ..surroundings import uncompiled
-from ..unbatched import by_row
+from ..backends.torch.checkpoints import Recording
+from ..core.batched_cotangents import by_row
+from ..core.leaves import LostLeaves
+from ..core.saved_tensors import save, saved, unhooked
+from ..core.torch_context import uncompiled
 
 
 class Adjoint(ABC):
@@ -155,28 +155,3 @@ class Pullback(torch.autograd.Function):
         (_, second), grads = saved(ctx)
         with unhooked():
             return None, *by_row(lambda g, *v: tuple(second(g, v)), grads, *vectors)
-
-
-class Once(torch.autograd.Function):
-    """x itself; a second derivative that passes here is refused, because part of it would be missing."""
-
-    @staticmethod
-    def forward(ctx, x, what):
-        ctx.what = what
-        ctx.save_for_backward(x)
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return _OnceGrad.apply(grad, *ctx.saved_tensors, ctx.what), None
-
-
-class _OnceGrad(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, grad, x, what):
-        ctx.what = what
-        return grad.clone()
-
-    @staticmethod
-    def backward(ctx, grad):
-        raise NotImplementedError(f"second derivatives with respect to {ctx.what} are not available: detach them there")

@@ -1,7 +1,7 @@
 """ForwardSensitivity: the derivatives of all outputs in all parameters together, carried along the recorded steps.
 
 With S = dy/d(y0, p), (n, n + p), every recorded step is differentiated: S1 = A S + B. It is the transpose of the discrete
-adjoint, made of the same pieces, and equals it to rounding: A is the transposed transition matrix of onestep.py, and column
+adjoint, made of the same pieces, and equals it to rounding: A is the transposed transition matrix of replay.py, and column
 j of B the derivative in the cotangent of what that cotangent pulls back to parameter j (reverse mode twice), for all steps
 of a chunk together. BDF carries the derivative of its history and solves with M - c J, one factorisation for all columns:
 the staggered direct method of Caracotsios & Stewart, Comput. Chem. Eng. 9 (1985).
@@ -13,13 +13,13 @@ import weakref
 
 import torch
 
-from ..methods.bdf import BDF
-from ..twice import twice
+from ..core.double_backward import twice
+from ..methods.bdf.step import BDF
 from .base import Adjoint
-from .discrete import REPLAYS, _runs
-from .onestep import Chunk
-from .outputs import powers
-from .points import chunk_size, jacobians, push_parameters
+from .discrete.adjoint import REPLAYS, _runs
+from .discrete.replay import Chunk
+from .field_products import chunk_size, jacobians, push_parameters
+from .output_cotangents import powers
 
 COLUMNS = 2000  # of S, from which on it is refused
 VALUES = 1 << 22  # numbers of B that are held together

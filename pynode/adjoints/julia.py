@@ -13,8 +13,8 @@ import torch
 
 from ..backends.julia import algorithms
 from ..backends.julia.runtime import INSTALL, JuliaUnavailable, start
-from .backsolve import BacksolveAdjoint
 from .base import Adjoint
+from .continuous.backsolve import BacksolveAdjoint
 
 NAMES = ("GaussAdjoint", "GaussKronrodAdjoint", "QuadratureAdjoint", "InterpolatingAdjoint", "BacksolveAdjoint")
 JOINT = ("InterpolatingAdjoint", "BacksolveAdjoint")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 
-from .backsolve import BacksolveAdjoint
 from .base import Adjoint
-from .discrete import DiscreteAdjoint
+from .continuous.backsolve import BacksolveAdjoint
+from .continuous.gauss import GaussAdjoint, GaussKronrodAdjoint, QuadratureAdjoint
+from .continuous.interpolating import InterpolatingAdjoint
+from .discrete.adjoint import DiscreteAdjoint
 from .forward import ForwardSensitivity
-from .gauss import GaussAdjoint, GaussKronrodAdjoint, QuadratureAdjoint
-from .interpolating import InterpolatingAdjoint
 from .julia import JuliaAdjoint
 
 CLASSES = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..differences import repaired_entries, repaired_slope
+from ..core.finite_differences import repaired_entries, repaired_slope
 from .colouring import colour_columns
 from .jacobian import time_derivative
 from .products import Products

@@ -11,7 +11,7 @@ import math
 
 import torch
 
-from ..norm import ROUNDING
+from ..core.norm import ROUNDING
 from .newton import Correction, Solve
 from .structure import linearise
 

@@ -7,12 +7,12 @@ from functools import cached_property
 
 import torch
 
-from ..differences import finite, repaired, repaired_slope
-from ..field import clamped
-from ..leaves import own_leaf
-from ..status import RejectStep
-from ..tree import check_values
-from ..twice import Twice, pull, twice
+from ..core.double_backward import Twice, pull, twice
+from ..core.finite_differences import finite, repaired, repaired_slope
+from ..core.layout import check_values
+from ..core.leaves import own_leaf
+from ..core.status import RejectStep
+from ..core.vector_field import clamped
 from .linear import Factorised
 
 

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from ..norm import NEWTON
+from ..core.norm import NEWTON
 from .gmres import gmres
 from .products import Products
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..twice import Twice, pull
+from ..core.double_backward import Twice, pull
 
 
 class Products:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from ..methods import registry
 from ..methods.base import Method
-from . import torch as torch_engine
 from .julia import algorithms
-from .julia.locate import locate
+from .julia.setup.locate import locate
+from .torch import loop as torch_engine
 
 NAMES = ("auto", "torch", "julia")
 STATES = ("cpu", "cuda")

@@ -11,8 +11,8 @@ import errno
 import os
 import sys
 
-from ..julia import JuliaUnavailable
-from ..status import SolveError
+from ..backends.julia.api import JuliaUnavailable
+from ..core.status import SolveError
 from ..train import TrainingError
 from . import compare, completion, diagnose, julia, methods, reproduce, solve, train
 from .command import Mistake, Parser, failed

@@ -10,8 +10,8 @@ import torch
 
 from .. import problems
 from ..compare import MAX_NFE, METHODS, RTOLS, compare, report, stiffness_over
-from ..targets import HELP, target
 from .command import finish, print_json, threads
+from .targets import HELP, target
 from .values import NO_PLOTS, count, names, numbers
 
 COMPARE = """\

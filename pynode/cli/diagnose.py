@@ -9,8 +9,8 @@ import torch
 
 from .. import problems
 from ..diagnosis import diagnose
-from ..targets import HELP, target
 from .command import finish, print_json, threads
+from .targets import HELP, target
 from .values import NO_PLOTS, positive
 
 DIAGNOSE = """\

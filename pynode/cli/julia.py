@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .. import doctor, julia
+from .. import doctor
+from ..backends.julia import api as julia
 from .command import finish, print_json
 from .values import positive
 

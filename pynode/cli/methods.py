@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from .. import catalogue
 from ..compare.tables import aligned
+from . import catalogue
 from .command import finish, print_json
 from .values import count
 

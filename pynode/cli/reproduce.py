@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ..files import save_text
+from ..core.files import save_text
 from ..train.kim2021 import SETUPS, reproduce
 from ..train.progress import Quiet, display
 from .command import finish, print_json, threads

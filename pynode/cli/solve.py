@@ -11,11 +11,11 @@ import torch
 
 from .. import problems
 from ..backends.registry import NAMES as BACKENDS
-from ..files import save_figure, save_text
+from ..core.files import save_figure, save_text
+from ..core.status import SolveError
 from ..solve import solve
-from ..status import SolveError
-from ..targets import HELP, target
 from .command import finish, print_json
+from .targets import HELP, target
 from .values import NO_PLOTS, count, numbers, positive
 
 SOLVE = """\

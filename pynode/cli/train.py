@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from ..backends.registry import NAMES as BACKENDS
-from ..status import SolveError
+from ..core.status import SolveError
 from ..train import DataError, Options, fit, plot_fit, plot_loss, read_csv
 from ..train.model import ACTIVATIONS
 from ..train.options import LOSSES, OPTIMIZERS, SCHEDULES

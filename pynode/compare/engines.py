@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..backends.julia import algorithms
-from ..problem import as_problem
+from ..core.layout import Layout
+from ..core.problem import as_problem
 from ..problems import Problem, get
 from ..solve import solve
-from ..tree import Layout
 from .runs import atol_at, output_times, weighted_gradients
 from .tables import Table
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ..core.status import SolveError
 from ..problems import Problem, get
-from ..status import SolveError
 from .runs import output_times, solve_problem, weighted_gradients
 from .tables import Drawn
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from ..files import save_text
+from ..core.files import save_text
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from ..files import save_figure
+from ..core.files import save_figure
 
 
 class Table(ABC):

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from ..backends.julia import algorithms
+from ..core.csv_records import write_csv
 from ..methods import registry
 from ..problems import Problem, get
-from ..records import write_csv
 from .runs import deviation, output_times, reference, solve_problem
 from .tables import Drawn
 

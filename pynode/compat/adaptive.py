@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import torch
 
-from ..backends.torch import integrate as run
-from ..control import Controller
-from ..events import Event
-from ..options import Options
-from ..status import Status
-from ..watch import Watch
+from ..backends.torch.event_detection import Watch
+from ..backends.torch.loop import integrate as run
+from ..core.events import Event
+from ..core.options import Options
+from ..core.status import Status
+from ..core.step_control import Controller
 from .call import BadInput, OdeintError
 from .field import CallField, CallTolerance
 

@@ -10,13 +10,13 @@ from contextlib import nullcontext
 
 import torch
 
-from ..held import Held
-from ..leaves import leaves_of
-from ..lifetime import unhooked
-from ..sharding import check_sharding
-from ..surroundings import remade, uncompiled
-from ..twice import Twice, pull
-from ..unbatched import by_row
+from ..core.batched_cotangents import by_row
+from ..core.double_backward import Twice, pull
+from ..core.leaves import leaves_of
+from ..core.module_state import Held
+from ..core.saved_tensors import unhooked
+from ..core.sharding import check_sharding
+from ..core.torch_context import remade, uncompiled
 from .by_name import solve_by_name
 from .call import CALLBACKS, mixed, prepare, split
 from .odeint import _native, odeint

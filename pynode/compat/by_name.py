@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from ..backends import registry as backends
-from ..events import Event
+from ..core.events import Event
+from ..core.solution import Solution
 from ..methods.tableau import RungeKutta
-from ..solution import Solution
 from ..solve import solve
 from .adaptive import FAR
 from .call import EXCLUSIVE, OdeintError, split

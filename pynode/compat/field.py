@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from ..field import VectorField
-from ..norm import Tolerance
-from ..problem import ODEProblem
-from ..tree import Layout
+from ..core.layout import Layout
+from ..core.norm import Tolerance
+from ..core.problem import ODEProblem
+from ..core.vector_field import VectorField
 from .call import BadType
 
 

@@ -9,11 +9,11 @@ import torch
 
 from ..algebra.linear import Factorised
 from ..algebra.structure import linearise
+from ..backends.torch.event_detection import Watch
+from ..core.status import Status
 from ..methods.base import Step
 from ..methods.collocation import Collocation, GaussLegendre
-from ..methods.dirk import DIRK
-from ..status import Status
-from ..watch import Watch
+from ..methods.esdirk import DIRK
 from .adaptive import moved_start, watched
 from .call import EXCLUSIVE, BadInput, Call, OdeintError, check_times, rms
 from .field import CallField, CallTolerance

@@ -6,8 +6,8 @@ import warnings
 
 import torch
 
-from ..event_times import moved_time
-from ..surroundings import uncompiled
+from ..backends.torch.event_time_gradient import moved_time
+from ..core.torch_context import uncompiled
 from . import adaptive, grid, scipy
 from .adams import COARSE, MOST, GridAdams
 from .by_name import solve_by_name

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..adjoints.choose import choose as choose_adjoint
+from ..adjoints.selection import choose as choose_adjoint
 from ..methods import registry
-from .trials import winner
-from .words import duration, number
+from .formatting import duration, number
+from .race import winner
 
 MOST_JUMPS = 50  # times of jumps that are worth naming one by one
 HOPELESS = 30  # e-folds that a solve backwards in time would amplify its errors by

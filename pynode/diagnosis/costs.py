@@ -9,8 +9,8 @@ from functools import cache
 import numpy as np
 import torch
 
+from ..core.status import RejectStep
 from ..methods import registry
-from ..status import RejectStep
 
 EXPLICIT = "tsit5"
 STABLE = 1.001  # |R| up to which a mode that ought to decay, or to swing, is taken to do so

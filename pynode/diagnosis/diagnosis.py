@@ -9,15 +9,15 @@ from pathlib import Path
 
 import torch
 
+from ..core.files import save_figure, save_text
+from ..core.layout import Layout
 from ..failure import FailureReport
 from ..failure.report import plain
-from ..files import save_figure, save_text
-from ..tree import Layout
 from .advice import Advice
 from .costs import Costs
+from .reference_solve import Walk
 from .scales import Scales
 from .spectrum import Spectrum
-from .walk import Walk
 
 PERIODS = 10  # of a mode near the imaginary axis, or of the solution, from which on a problem is called oscillatory
 PARTING = 5.0  # e-folds by which differences grow over the span, from which on it is called unstable

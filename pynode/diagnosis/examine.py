@@ -8,22 +8,22 @@ from dataclasses import replace
 import torch
 
 from ..algebra.structure import structure_of
+from ..core.options import Options
+from ..core.problem import as_problem
+from ..core.vector_field import VectorField
 from ..failure import Case
 from ..failure import examine as examine_failure
-from ..field import VectorField
 from ..methods import registry
-from ..options import Options
-from ..problem import as_problem
 from ..problems import Problem, get
 from .advice import advise, jump_times, tolerances
 from .costs import costs
 from .diagnosis import Diagnosis
-from .jumps import jumps
-from .motion import parting, turns
+from .discontinuities import jumps
+from .dynamics import parting, turns
+from .race import finalists, race
+from .reference_solve import DENSE_UP_TO, economical, walk
 from .scales import ABOVE, PROPOSED, scales
 from .spectrum import spectrum
-from .trials import finalists, race
-from .walk import DENSE_UP_TO, economical, walk
 
 LARGE = 300  # states from which on the structure of the Jacobian is found out by trials
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..dense import evaluate
+from ..core.trajectory import evaluate
 
 CURVES, LEADING = 6, 4  # components of the solution that are drawn, and those whose steps are told apart
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

@@ -7,7 +7,7 @@ import textwrap
 
 import numpy as np
 
-from .words import duration, number
+from .formatting import duration, number
 
 WIDTH, MARGIN = 110, 14
 FEW = 6  # jumps that are told one by one

@@ -10,7 +10,7 @@ import torch
 
 from ..algebra.jacobian import Jacobian
 from ..algebra.products import Products
-from ..status import RejectStep
+from ..core.status import RejectStep
 from .spectrum import DENSE_UP_TO
 
 ABOVE = 10.0  # times atol that the largest value of a component should reach at least

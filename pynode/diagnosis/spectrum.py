@@ -10,7 +10,7 @@ import torch
 
 from ..algebra.jacobian import Jacobian
 from ..algebra.products import Products
-from ..status import RejectStep
+from ..core.status import RejectStep
 
 POINTS = 40
 DENSE_UP_TO = 300

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import torch
 
-from . import course_causes, field_causes
-from .aside import aside
+from . import field_causes, solver_causes
 from .report import FailureReport, Share
 from .rerun import rerun
+from .sandbox import aside
 
 SHARES = 3  # components named as those that dominate the error
 RULES = (
-    field_causes.parameters, field_causes.unsteady, course_causes.events, field_causes.jac, field_causes.detached,
-    course_causes.diverged, field_causes.blow_up, course_causes.domain, field_causes.nonfinite, field_causes.jump,
-    course_causes.noise, course_causes.resolution, course_causes.stiffness, course_causes.newton, course_causes.min_step,
-    course_causes.limit, course_causes.otherwise,
+    field_causes.parameters, field_causes.unsteady, solver_causes.events, field_causes.jac, field_causes.detached,
+    solver_causes.diverged, field_causes.blow_up, solver_causes.domain, field_causes.nonfinite, field_causes.jump,
+    solver_causes.noise, solver_causes.resolution, solver_causes.stiffness, solver_causes.newton, solver_causes.min_step,
+    solver_causes.limit, solver_causes.otherwise,
 )
 
 

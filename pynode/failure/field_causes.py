@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..status import Status
+from ..core.status import Status
 from . import probes
 from .finding import EVENTS, LIMITS, Finding, short
 

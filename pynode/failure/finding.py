@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..status import Status
+from ..core.status import Status
 
 LIMITS = {Status.MAX_STEPS: "max_steps", Status.MAX_EVALUATIONS: "max_nfe", Status.MAX_SECONDS: "max_seconds"}
 EVENTS = (Status.MAX_EVENTS, Status.CASCADE)

@@ -8,8 +8,8 @@ import math
 import torch
 
 from ..algebra.jacobian import Jacobian
-from ..methods.choose import growth
-from ..status import Status
+from ..core.status import Status
+from ..methods.selection import growth
 
 DENSE = 300  # states up to which a Jacobian is made for a report
 HALVINGS = 45

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from ..dense import Attempt
-from ..status import Status
+from ..core.status import Status
+from ..core.trajectory import Attempt
 
 SHOWN = 8  # of the last attempts, and of Newton's corrections
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..control import first_step
-from ..dense import Attempt
-from ..field import VectorField
-from ..norm import Tolerance
-from ..stats import Stats
-from ..status import Status
+from ..core.norm import Tolerance
+from ..core.stats import Stats
+from ..core.status import Status
+from ..core.step_control import first_step
+from ..core.trajectory import Attempt
+from ..core.vector_field import VectorField
 
 ATTEMPTS = 60  # from a step of usual size, quartered again and again, to one that is none
 PATIENCE = 5.0  # seconds that these, or one question to an expensive f, may take

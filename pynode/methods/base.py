@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..algebra.combine import stacked
-from ..control import Controller
-from ..status import Status
-from ..surroundings import check_solvable
+from ..core.status import Status
+from ..core.step_control import Controller
+from ..core.torch_context import check_solvable
 
 
 class Step:
@@ -25,7 +25,7 @@ class Step:
     state: to go on with, or to try again with; tape: what dense output and gradient need beside t, h and the start.
     failure: why the step could not even be completed, None otherwise.
     method: which method took it, where several take turns; before: (method, state, tolerance) that it began with, kept
-    by methods whose gradient takes the step again (adjoints/discrete_step.py).
+    by methods whose gradient takes the step again (adjoints/discrete/step_by_step.py).
     """
 
     __slots__ = ("accepted", "before", "factor", "failure", "h", "method", "ratio", "start", "state", "t", "tape", "y")

@@ -13,10 +13,10 @@ import torch
 from ..algebra.jacobian import Jacobian
 from ..algebra.linear import Factorised
 from ..algebra.newton import UNKNOWN, attach, full_newton, simplified_newton
-from ..status import Status
+from ..core.status import Status
 from .base import OneStep, Step
 from .collocation import RadauIIA
-from .parking import KeepsJacobian
+from .jacobian_reuse import KeepsJacobian
 
 SLOW = 0.03  # where Newton converges more slowly than this, the next step takes a new Jacobian
 ITERATIONS = 7  # of Newton's method

@@ -9,16 +9,16 @@ import re
 from functools import cache
 
 from . import tables
-from .abdf2 import ABDF2
 from .adams import ADAMS
-from .auto import AutoSwitch
 from .base import Method
-from .bdf import FBDF, QNDF
-from .dirk import DIRK
+from .bdf.abdf2 import ABDF2
+from .bdf.step import FBDF, QNDF
+from .esdirk import DIRK
 from .explicit import ExplicitRungeKutta
 from .radau import RADAUS
 from .rkc import RKC
 from .rosenbrock import RosenbrockMethod
+from .switching import AutoSwitch
 from .tableau import Rosenbrock
 from .verlet import VELOCITYVERLET
 

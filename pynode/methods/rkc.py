@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 
 from ..algebra.power_method import any_direction, of_field, power_method
-from ..control import Controller
-from ..status import Status
+from ..core.status import Status
+from ..core.step_control import Controller
 from .base import Method, Step
 
 DAMPING = 2 / 13

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .trees import rooted_trees
+from .order_conditions import rooted_trees
 
 _TOLERANCE = 1e-11
 

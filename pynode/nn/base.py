@@ -7,11 +7,11 @@ import inspect
 
 import torch
 
-from ..constants import Constants, default_device, in_memory
-from ..events import as_events
-from ..problem import checked_times
+from ..core.constants import Constants, default_device, in_memory
+from ..core.events import as_events
+from ..core.problem import checked_times
+from ..core.status import Status
 from ..solve import solve
-from ..status import Status
 
 # Their forward takes whatever that of the module inside takes.
 PARALLEL = torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch.distributions import Distribution, Independent, Normal
 
-from .along import NOISES
+from .integrands import NOISES
 from .neural_ode import NeuralODE
 
 TRACES = ("exact", "hutchinson")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..constants import valued
+from ..core.constants import valued
 from .base import as_field, timed
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..events import Event
+from ..core.events import Event
 from .base import as_field, timed
 from .neural_ode import NeuralODE
 

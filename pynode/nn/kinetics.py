@@ -7,8 +7,8 @@ import math
 import torch
 from torch import nn
 
-from ..constants import Constants, default_device, valued
-from ..reactions import sides
+from ..core.constants import Constants, default_device, valued
+from ..core.reaction_equations import sides
 
 GAS_CONSTANT = 8.31446261815324  # J/(mol K), exact in the SI since 2019
 

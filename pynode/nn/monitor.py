@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import nn
 
-from ..files import save_figure
-from ..records import write_csv
+from ..core.csv_records import write_csv
+from ..core.files import save_figure
 from .base import SolveModule
 
 COUNTS = ("nfe", "backward_nfe", "backward_nvjp", "accepted", "rejected")

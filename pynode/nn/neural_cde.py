@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..problem import checked_times
+from ..core.problem import checked_times
 from .base import SolveModule, as_field
 from .path import Path, forwards
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from .along import NOISES, Along, draw
 from .base import DefaultTimes, SolveModule, last
+from .integrands import NOISES, Along, draw
 from .regularisers import as_regularisers
 
 

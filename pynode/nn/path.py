@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..events import as_times
+from ..core.events import as_times
 
 
 class Path:

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import torch
 
-from .along import pushed
+from .integrands import pushed
 
 ESTIMATES = ("hutchinson", "exact")
 

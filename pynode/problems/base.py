@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from pynode.constants import Constants, valued
+from pynode.core.constants import Constants, valued
 
 
 class Field(Constants, ABC):

@@ -5,9 +5,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pynode.constants import valued
+from pynode.core.constants import valued
+from pynode.core.reaction_equations import sides
 from pynode.problems.base import Field, apply
-from pynode.reactions import sides
 
 
 class Bilinear(Field):

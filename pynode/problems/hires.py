@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import torch
 
-from pynode.constants import valued
+from pynode.core.constants import valued
 from pynode.problems.base import Field, Problem, apply
 
 SOURCE = (

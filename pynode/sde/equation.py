@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ..stats import Stats
-from ..twice import Twice, pull
+from ..core.double_backward import Twice, pull
+from ..core.stats import Stats
 
 
 class SDE:

@@ -6,10 +6,10 @@ import math
 
 import torch
 
-from ..problem import ODEProblem
-from ..solution import Solution
-from ..status import Status
-from ..surroundings import check_solvable, disturbed, eager, undisturbed
+from ..core.problem import ODEProblem
+from ..core.solution import Solution
+from ..core.status import Status
+from ..core.torch_context import check_solvable, disturbed, eager, undisturbed
 from .brownian import BrownianPath
 from .equation import SDE
 from .schemes import SCHEMES, step

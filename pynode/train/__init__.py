@@ -14,6 +14,7 @@ from .collocation import Slopes, collocation, slopes
 from .data import DataError, Dataset, Trajectory, read_csv
 from .gradients import normalise_gradients
 from .idx import read_idx, read_mnist
+from .initial_field import TrainingError
 from .least_squares import LevenbergMarquardt
 from .loop import Fit, fit
 from .model import ModelError, load_model
@@ -22,7 +23,6 @@ from .progress import display
 from .report import plot_fit, plot_loss
 from .scaling import PhysicalField, ScaledField, Scaling
 from .shooting import multiple_shooting
-from .start import TrainingError
 from .stopping import EarlyStopping
 from .synthetic import dataset, observe
 from .times import log_times, sample_times

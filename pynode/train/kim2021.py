@@ -23,8 +23,8 @@ import torch
 
 from ..problems import Problem, get
 from .accuracy import FLOOR, Accuracy, accuracy
-from .affordable import Cost, costs
 from .data import Dataset
+from .explicit_costs import Cost, costs
 from .loop import Fit, fit
 from .options import Options
 from .progress import Quiet

@@ -13,7 +13,7 @@ import math
 import torch
 from torch.nn.utils import parameters_to_vector
 
-from ..status import SolveError
+from ..core.status import SolveError
 
 # The damping at the start, its factors after a success and a failure, and its bounds.
 START, DOWN, UP, LEAST, MOST = 1e-2, 1 / 3, 4.0, 1e-12, 1e8

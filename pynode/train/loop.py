@@ -11,18 +11,18 @@ from pathlib import Path
 import torch
 
 from ..adjoints.forward import COLUMNS
-from ..files import save_torch
+from ..core.files import save_torch
+from .checkpoint import HISTORY, WORK, checkpoint, save_history
 from .data import Dataset
 from .gradients import normalise_gradients
-from .keeping import HISTORY, WORK, checkpoint, save_history
+from .initial_field import TrainingError, first_field
 from .least_squares import LevenbergMarquardt
 from .model import FORMAT, ModelError, build, describe, save_model
 from .objective import Objective
 from .options import OPTIMIZERS, Options
-from .plan import POLISH, SHOOTING, Plan
+from .phases import POLISH, SHOOTING, Plan
 from .progress import Quiet
 from .scaling import PhysicalField, Scaling
-from .start import TrainingError, first_field
 
 
 @dataclass

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..files import save_torch, unsealed
+from ..core.files import save_torch, unsealed
 from .scaling import PhysicalField, ScaledField, Scaling
 
 # Since format 2 a file ends with its checksum.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ..files import save_figure
+from ..core.files import save_figure
 from ..solve import solve
 from .data import Dataset
 

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import nn
 
-from ..constants import Constants, valued
+from ..core.constants import Constants, valued
 from ..problems import Problem
 from .data import Dataset
 

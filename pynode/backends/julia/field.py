@@ -10,9 +10,9 @@ import torch
 
 from ...algebra.jacobian import time_derivative
 from ...algebra.products import Products
-from ...differences import finite, repaired_slope
+from ...core.finite_differences import finite, repaired_slope
+from ...core.status import Exhausted, RejectStep, Status
 from ...methods.base import Step
-from ...status import Exhausted, RejectStep, Status
 from .matrix import matrix_of
 
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int)

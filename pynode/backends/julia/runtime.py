@@ -8,11 +8,11 @@ import threading
 import warnings
 from pathlib import Path
 
-from . import bounds
-from .bounds import package
-from .check import first_fault
-from .locate import INSTALL, Location, locate, why
-from .process import version
+from .setup import versions
+from .setup.locate import INSTALL, Location, locate, why
+from .setup.packages import first_fault
+from .setup.process import version
+from .setup.versions import package
 
 THREADS = (
     "Julia was started by another thread and must be called from that one. Autograd runs the backward pass of CUDA tensors on "
@@ -42,8 +42,8 @@ class Runtime:
         key = name, krylov
         if key not in self._algorithms:
             for option, part in (("radau", "Radau"), ("sundials", "CVODE")):
-                if part in name and not self.loads(bounds.OPTIONS[option]):
-                    raise JuliaUnavailable(f"{name} needs the Julia package {bounds.OPTIONS[option]}: {INSTALL} --{option}")
+                if part in name and not self.loads(versions.OPTIONS[option]):
+                    raise JuliaUnavailable(f"{name} needs the Julia package {versions.OPTIONS[option]}: {INSTALL} --{option}")
             self._algorithms[key] = self.package.algorithm(name, krylov=krylov)
         return self._algorithms[key]
 
@@ -113,8 +113,8 @@ def _starting(error, location) -> str:
     found = version(location.exe)
     if not found:
         return f"{location.exe} is not a Julia that runs here: see pynode doctor"
-    if not bounds.fits(found):
-        return f"{location.exe} is Julia {found}, but {bounds.julia()} or a later 1.x is needed: install one"
+    if not versions.fits(found):
+        return f"{location.exe} is Julia {found}, but {versions.julia()} or a later 1.x is needed: install one"
     return first_fault(location) or f"it did not start ({_first_line(error)}): see pynode doctor"
 
 

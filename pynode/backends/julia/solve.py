@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import torch
 
-from ...dense import Attempt, Trajectory
-from ...limits import guarded
-from ...status import RejectStep, Status
-from ..recording import Recording
-from ..torch import SMALLEST
+from ...core.status import RejectStep, Status
+from ...core.stop_conditions import guarded
+from ...core.trajectory import Attempt, Trajectory
+from ..torch.checkpoints import Recording
+from ..torch.loop import SMALLEST
 from .field import ForeignField
 from .runtime import INSTALL, JuliaUnavailable, start
 

@@ -1,0 +1,1 @@
+"""Gradients by differential equations that are solved backwards in time."""

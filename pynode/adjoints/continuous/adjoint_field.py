@@ -1,0 +1,144 @@
+"""The adjoint equation of a recorded solve, as a vector field that any method integrates."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from ...algebra.jacobian import Jacobian
+from ...algebra.linear import Factorised
+from ...algebra.structure import check_dense
+from ...core.double_backward import pull, twice
+from ...core.layout import Layout
+from ...core.leaves import no_leaves
+from ...core.stats import Stats
+from ...core.vector_field import VectorField
+
+
+class AdjointField(VectorField):
+    """M^T lambda' = -J(t, y(t))^T lambda, y from the dense output of the forward solve; lambda (n,), t in its units.
+
+    It is linear, and its Jacobian in s, for implicit methods, is J^T, of n rows whatever the number of parameters. One
+    evaluation is one vector-Jacobian product of f. Hairer, Norsett & Wanner I, sec. II.6; Cao, Li, Petzold & Serban,
+    SIAM J. Sci. Comput. 24 (2003).
+    """
+
+    def __init__(self, field, states, direction):
+        # Not by way of an ODEProblem: all of it is known and has been checked.
+        self.inner = copy.copy(field)  # with counts of its own, and without parameters, whose cotangents cost as much
+        self.inner.leaves, self.inner.stats = no_leaves(field.args), Stats()
+        # Where f has parameters their quadrature looks for leaves that were not found.
+        self.given = no_leaves(field.args) if field.parameters else field.leaves
+        self.states, self.stats = states, Stats()
+        self.direction, self.origin = direction, 0.0
+        self.dtype, self.device, self.size = field.dtype, field.device, field.size
+        self.layout = Layout(torch.empty(field.size, dtype=field.dtype, device=field.device))
+        self.leaves, self.args, self.parts, self.flat = no_leaves(()), (), None, True
+        self.user_jac = self._jacobian
+        self.structure = Analytic()
+        self.jacobian = Jacobian(self.inner)
+
+    def time(self, s: float) -> float:
+        """The t of the forward solve."""
+        return self.origin - self.direction * s
+
+    def state(self, s: float):
+        """y of the forward solve at that time, (n,)."""
+        return self.states.at(self.origin, -self.direction * s)
+
+    def multiplier(self, lam):
+        """M^-T lambda, (..., n): what stands before f in the integrals of the adjoint equation."""
+        mass = self.inner.mass
+        return lam if mass is None else mass.rate_transposed(lam)
+
+    def __call__(self, s: float, lam):
+        """d lambda/ds, (n,)."""
+        self.stats.nfe += 1
+        field, t = self.inner, self.time(s)
+        with torch.inference_mode(False), torch.enable_grad():
+            y = self.state(s).detach().requires_grad_()
+            out = field.at(torch.full((), t, dtype=self.dtype, device=self.device), y)
+            self.given.check(out, (y,))
+            if not out.requires_grad:
+                return torch.zeros_like(lam)
+            (pulled,) = torch.autograd.grad(out, y, self.multiplier(lam), allow_unused=True)
+        return torch.zeros_like(lam) if pulled is None else self.direction * pulled
+
+    def first(self, t: float, y):
+        return self.slope(t, y)
+
+    def _jacobian(self, s, lam):
+        """d (M^-1 J)^T, (n, n), d the direction of the forward solve; s as a tensor where algebra/jacobian.py asks."""
+        s = s if isinstance(s, float) else s.item()
+        jac, mass = self.jacobian(self.time(s), self.state(s)), self.inner.mass
+        return self.direction * (jac.t() if mass is None else mass.rate_columns(jac).t())
+
+    def linearised(self, s: float, lam):
+        """(Jacobian, derivative in s beside lambda held) of the right-hand side, (n, n) and (n,).
+
+        The second derivative of lambda . f is symmetric: its product with (y', 1) is one gradient of a gradient.
+        """
+        return self._jacobian(s, lam), -self._change(s, lam)
+
+    @twice
+    def _change(self, s, lam):
+        """d/dt of (M^-1 J(t, y(t)))^T lambda, (n,)."""
+        t, y = self.time(s), self.state(s)
+        with torch.inference_mode(False), torch.enable_grad():
+            time = torch.full((), t, dtype=self.dtype, device=self.device, requires_grad=True)
+            y = y.detach().requires_grad_()
+            out = self.inner.at(time, y)
+            self.inner.stats.backward_nvjp += 2
+            if not out.requires_grad:
+                return torch.zeros_like(lam)
+            by_y, by_t = pull(out, (y, time), self.multiplier(lam))
+            rate = 0.0 if by_t is None else by_t
+            if by_y is not None:
+                rate = rate + torch.dot(by_y, self.states.slope(self.origin, -self.direction * s))
+            if not (isinstance(rate, torch.Tensor) and rate.requires_grad):
+                return torch.zeros_like(lam)
+            (found,) = torch.autograd.grad(rate, y, allow_unused=True)
+        return torch.zeros_like(lam) if found is None else found
+
+    def count(self, stats):
+        """Add the work to that of the gradient, stats."""
+        own, inner = self.stats, self.inner.stats
+        stats.backward_nfe += inner.nfe
+        stats.backward_nvjp += own.nfe + inner.backward_nvjp
+        stats.backward_njac += inner.njac
+        stats.backward_nlu += own.nlu
+        stats.backward_nsolve += own.nsolve
+        stats.backward_accepted += own.accepted
+        stats.backward_rejected += own.rejected
+
+
+class Analytic:
+    """How methods that linearise get at the Jacobian of the adjoint equation: in closed form."""
+
+    name = "dense"
+
+    def linearise(self, field):
+        check_dense(
+            field, "use adjoint='discrete', or an explicit reverse solver, for instance "
+            "pynode.GaussAdjoint(method='tsit5')"
+        )
+        return _Linear(field)
+
+
+class _Linear:
+    """What algebra.jacobian.Jacobian offers, for an AdjointField."""
+
+    def __init__(self, field):
+        self.field = field
+        self.eye = torch.eye(field.size, dtype=field.dtype, device=field.device)
+
+    def __call__(self, t: float, lam):
+        return self.field.user_jac(t, lam)
+
+    def with_time(self, t: float, lam, want_time=True, graph=False):
+        return self.field.linearised(t, lam) if want_time else (self(t, lam), None)
+
+    def factorised(self, jac, c: float, scale=None):
+        return Factorised(self.eye, jac, c, self.field.stats)
+

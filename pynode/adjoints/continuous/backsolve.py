@@ -1,0 +1,101 @@
+"""BacksolveAdjoint: the states run back with lambda, nothing of the forward solve is kept but its
+outputs."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import torch
+
+from ...core.norm import Tolerance
+from ...methods import registry
+from .augmented_field import JointField
+from .base import Continuous, leg, prepare
+from .reverse_stability import growth
+
+# Of the states on the way back, in units of the tolerances, from which on a warning is due.
+DRIFT = 1e3
+
+
+class BacksolveAdjoint(Continuous):
+    """Solves states, cotangents and parameters' cotangents backwards together; keeps the outputs
+    alone.
+
+    Chen et al., Neural ordinary differential equations, NeurIPS (2018).
+
+    checkpoints: start the states anew at each output of the forward solve. seminorm: leave the
+    parameters' cotangents out of the error norm, as torchdiffeq's option of that name does. The
+    reverse solver is explicit. ValueError where the reversed problem is explosive: where, by
+    adjoints/continuous/reverse_stability.py, errors of the states would grow by more than the dtype
+    has digits (the factor 1 / eps). Below that, ``Stats.backward_drift`` tells how far the states
+    went astray, with a RuntimeWarning from 1000 tolerances on. """
+
+    name = "BacksolveAdjoint"
+    needs = "outputs"
+
+    def __init__(self, method=None, rtol=None, atol=None, checkpoints=True, seminorm=False):
+        super().__init__(method, rtol, atol)
+        if self.method is not None and self.method.implicit:
+            raise ValueError(
+                f"BacksolveAdjoint takes explicit reverse solvers, not {self.method.name}: where an implicit one were needed "
+                "the reversed problem is explosive; use GaussAdjoint"
+            )
+        self.checkpoints, self.seminorm = bool(checkpoints), bool(seminorm)
+
+    def solver(self, field, method):
+        return registry.get("tsit5") if self.method is None and method.implicit else super().solver(field, method)
+
+    def admit(self, field, trajectory):
+        known = _known(trajectory)
+        direction = trajectory.direction
+        points = sorted(known.items(), key=lambda item: direction * item[0])
+        if len(points) < 2:
+            return
+        found, limit = growth(field, points, direction, self.checkpoints), -math.log(torch.finfo(field.dtype).eps)
+        if found > limit:
+            raise ValueError(
+                f"BacksolveAdjoint is refused: from t = {points[-1][0]:.6g} back to {points[0][0]:.6g} errors of the states "
+                f"would grow by about 10^{found / math.log(10):.3g}, because the forward problem decays as fast; the gradient "
+                "would be noise. Use adjoint='discrete', or 'gauss', which reads the states from the forward solve"
+            )
+
+    def solve_back(self, field, method, trajectory, times, grads, options):
+        solver, known = self.solver(field, method), _known(trajectory)
+        equation = JointField(field, None, trajectory.direction)
+        found, chosen, atol, loss = prepare(self, trajectory, times, grads, options)
+        mu, lam, at, y = [torch.zeros_like(p) for p in field.parameters], torch.zeros_like(trajectory.y0), None, None
+        if not found:
+            return lam, mu
+        forward, drift = Tolerance(options.rtol, options.atol, field.size), 0.0
+        sizes = torch.cat((options.atol.expand(field.size), atol))
+        tol = equation.tolerance(chosen.rtol, sizes, loss, self.seminorm, self.atol)
+        for t, jump in [*found, (trajectory.t0, None)]:
+            if at is not None and t != at:
+                z = leg(self.name, equation, solver, equation.join(y, lam, mu), at, t, chosen, tol.atol, tol=tol).y
+                (y, lam), mu = z[: 2 * field.size].split(field.size), equation.parameters_of(z)
+                if t in known:
+                    drift = max(drift, forward.rms(y - known[t], forward.scale(known[t])))
+            if y is None:
+                y = known[t] if t in known else trajectory.evaluate([t])[0]
+            elif self.checkpoints and t in known:
+                y = known[t]
+            at = t
+            if jump is not None:
+                lam = lam + jump
+        equation.count(field.stats)
+        field.stats.backward_drift = max(field.stats.backward_drift, drift)
+        if not drift < DRIFT:
+            warnings.warn(
+                f"BacksolveAdjoint: on the way back the states went astray by {drift:.2g} times the tolerances, so that "
+                "the gradient is doubtful; use adjoint='discrete', or 'gauss'", RuntimeWarning, stacklevel=2
+            )
+        return lam, mu
+
+
+def _known(trajectory):
+    """{t: y (n,)} of what a solve left at its outputs and events."""
+    known = dict(zip(trajectory.times, trajectory.ys))
+    known.update((hit.t, hit.y) for hit in trajectory.hits)
+    known[trajectory.t] = trajectory.y
+    return known

@@ -1,0 +1,104 @@
+"""Quadrature of the parameters' cotangents: the integral of (df/dp)^T lambda over the reverse solve, in panels.
+
+A panel lies within one step of the reverse and one of the forward solve, so that on it lambda and y are polynomials and
+the integrand is as smooth as f. Steps of the reverse solve alone would not do: lambda may be smooth where y is not.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ...core.trajectory import evaluate_each
+from ..field_products import ROWS, added, pull_parameters
+
+
+class Panel(NamedTuple):
+    """From a to b in the time of the reverse solve, t = origin - direction s. start, h: of the reverse step, whose
+    polynomial (degree + 1, n) is given; step: number of the forward step."""
+
+    a: float
+    b: float
+    start: float
+    h: float
+    origin: float
+    polynomial: torch.Tensor
+    step: int
+
+
+class Panels:
+    """Watches a reverse solve and hands its panels on: ``consume(panels)``, about ``size`` at a time."""
+
+    hits, status = (), None  # what the integrator asks of a watch; there are no events here
+
+    def __init__(self, equation, consume, size):
+        self.equation, self.consume, self.size, self.waiting = equation, consume, size, []
+
+    def begin(self, s, lam):
+        """The integrator's greeting at the start of a leg."""
+
+    def scan(self, step, end, coefficients):
+        """Take note of a step of the reverse solve; never stops it."""
+        self.waiting += split(self.equation, step.t, end, step.h, coefficients)
+        if len(self.waiting) >= self.size:
+            self.flush()
+
+    def flush(self):
+        if self.waiting:
+            self.consume(self.waiting)
+            self.waiting = []
+
+
+def path_panels(equation, origin, path):
+    """The panels of a leg of the reverse solve, from origin on, whose polynomials were kept."""
+    equation.origin = origin
+    ends = [step.t for step in path.steps[1:]] + [path.t]
+    for step, end, polynomial in zip(path.steps, ends, path.polynomials, strict=True):
+        yield from split(equation, step.t, end, step.h, polynomial)
+
+
+def split(equation, start, end, h, polynomial):
+    """The panels of a reverse step from start to end."""
+    origin, states, a, panels = equation.origin, equation.states, start, []
+    k = states.grid.locate(equation.time(start))
+    while True:
+        border = equation.direction * (origin - states.path.steps[k].t)  # where the forward step began
+        b = min(end, border) if k else end
+        if b > a:
+            panels.append(Panel(a, b, start, h, origin, polynomial, k))
+        if border >= end or k == 0:
+            return panels
+        a, k = max(a, b), k - 1
+
+
+def gauss(count):
+    """Nodes and weights of Gauss-Legendre quadrature on [0, 1], (count,) each."""
+    nodes, weights = np.polynomial.legendre.leggauss(count)
+    return torch.from_numpy(0.5 + 0.5 * nodes), torch.from_numpy(0.5 * weights)
+
+
+def sample(equation, panels, nodes):
+    """(t (m, q) float64, y (m, q, n), M^-T lambda (m, q, n)) at the nodes, (q,) on [0, 1], of m panels."""
+    device = panels[0].polynomial.device
+    a, b, start, h, origin = torch.tensor([p[:5] for p in panels], dtype=torch.float64, device=device).unsqueeze(2).unbind(1)
+    s = a + (b - a) * nodes.to(device)
+    shift = -equation.direction * s
+    lam = evaluate_each([p.polynomial for p in panels], (s - start) / h)
+    y = equation.states.many(origin, shift, [p.step for p in panels])
+    return origin + shift, y, equation.multiplier(lam)
+
+
+def integrate_parameters(field, equation, panels, nodes, weights):
+    """The integral of (df/dp)^T lambda dt over the panels, in the direction of the forward solve: beside
+    field.parameters."""
+    size, total = max(1, ROWS // len(nodes)), [torch.zeros_like(p) for p in field.parameters]
+    for i in range(0, len(panels), size):
+        part = panels[i : i + size]
+        t, y, lam = sample(equation, part, nodes)
+        lengths = torch.tensor([p.b - p.a for p in part], dtype=torch.float64, device=y.device).unsqueeze(1)
+        scaled = (equation.direction * lengths * weights.to(y.device)).to(y.dtype).unsqueeze(2) * lam
+        found = pull_parameters(field, t.flatten().to(y.dtype), y.flatten(0, 1), scaled.flatten(0, 1))
+        total = added(total, found)
+    return total

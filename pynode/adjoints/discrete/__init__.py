@@ -1,0 +1,1 @@
+"""Gradients of the steps that a solve took."""

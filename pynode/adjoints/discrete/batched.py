@@ -1,0 +1,231 @@
+"""The discrete adjoint of a batch whose rows took their own steps: all rows go back together, each
+from its own last step.
+
+The steps of all rows are put into levels by their distance from the end of their row
+(backends/torch/batched_tape.py). What one step does to a cotangent does not depend on the others,
+and is made for all steps at once as for a single trajectory (adjoints/discrete/replay.py); the
+recursion takes a level of rows at a time. Explicit methods take the steps of a level again with a
+graph instead, and so do Rosenbrock methods where many rows go together: it is cheaper there,
+without a Jacobian of every stage. """
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ...algebra.combine import stacked
+from ...core.double_backward import Twice, pull, twice
+from ...methods.batched.one_step import RowInverse, polynomial
+from ...methods.bdf.step import BDF
+from ...methods.esdirk import DIRK
+from ...methods.explicit import ExplicitRungeKutta
+from ...methods.rosenbrock import RosenbrockMethod
+from ..field_products import added, chunk_size, jacobians, pull_back
+from ..output_cotangents import powers
+from . import esdirk, rosenbrock
+from .batched_bdf import pullback as pull_bdf
+from .batched_points import RowPoints
+from .stability import LARGEST, check_explicit, sampled
+
+# Rows times states of a level up to which Rosenbrock methods go back by Jacobians: backward over
+# forward 0.07 to 0.6 below it, by the graphs 2 to 2.5 at any size. Where they meet depends on f:
+# 135 for a 3-50-50-3 network, 500 for ten lines of sums.
+NARROW = 128
+
+
+class RowOutputs:
+    """Cotangents of the outputs of a batch, sorted by step. Outputs at a row's start are
+    at_start's.
+
+    at_start: (B, n); ends: (S, n), of the states at the ends of the steps; step, theta, grads:
+    (Q,), (Q,), (Q, n), those of the outputs inside steps, by ascending place of the step. """
+
+    def __init__(self, steps, times, row, grads):
+        """times, row: (Q,) NumPy, row the rows that the outputs belong to; grads: (Q, n)."""
+        t0, y0, _ = steps.start
+        self.at_start, self.ends = torch.zeros_like(y0), grads.new_zeros(len(steps.row), grads.shape[1])
+        first = times == t0.cpu().numpy()[row]
+        which = np.flatnonzero(first)
+        self.at_start.index_add_(0, _tensor(row[which], grads), grads[_tensor(which, grads)])
+        place = np.where(first, -1, steps.locate(times, row))
+        at_end = (place >= 0) & (times == steps.end[place]) if len(steps.row) else place >= 0
+        which = np.flatnonzero(at_end)
+        self.ends.index_add_(0, _tensor(place[which], grads), grads[_tensor(which, grads)])
+        which = np.flatnonzero((place >= 0) & ~at_end)
+        which = which[np.argsort(place[which], kind="stable")]
+        self.step = place[which]
+        self.theta = _tensor((times[which] - steps.t[self.step]) / steps.h[self.step], grads)
+        self.grads = grads[_tensor(which, grads)]
+
+    def between(self, first, last):
+        """(places from first on, thetas, cotangents) of the outputs inside the steps first to
+        last."""
+        a, b = np.searchsorted(self.step, (first, last))
+        return _tensor(self.step[a:b] - first, self.grads), self.theta[a:b], self.grads[a:b]
+
+
+class RowChunk(NamedTuple):
+    """Steps first to last as the families replay them (onestep.Chunk)."""
+
+    y: torch.Tensor
+    t: torch.Tensor
+    h: torch.Tensor
+    stages: torch.Tensor
+
+    def tape(self, read):
+        return self.stages
+
+
+def pullback(field, method, steps, times, row, grads):
+    """Cotangents grads, (Q, n), of the states at times (Q,) of the rows (Q,) to (cotangent of y0
+    (B, n), list beside field.parameters). A state that its row did not reach has no part in it."""
+    outputs = RowOutputs(steps, times, row, grads)
+    with torch.no_grad():
+        if isinstance(method, BDF):
+            ybar, found = pull_bdf(field, method, steps, outputs, spans)
+        elif isinstance(method, DIRK):
+            ybar, found = _transitions(field, method, steps, outputs, esdirk.Replay, _dirk_stages)
+        elif isinstance(method, RosenbrockMethod) and _narrow(field, steps):
+            ybar, found = _transitions(field, method, steps, outputs, rosenbrock.Replay, _rosenbrock_stages)
+        else:
+            _check_stability(field, method, steps)
+            ybar, found = _again(field, method.fixed(), steps, outputs)
+        back = torch.empty_like(ybar)
+        back[_tensor(steps.order, ybar)] = ybar
+        return back + outputs.at_start, found
+
+
+def _check_stability(field, method, steps):
+    """Look at some steps of the row that took the most of them, if there are enough."""
+    serves = isinstance(method, ExplicitRungeKutta) and field.size <= LARGEST
+    which = sampled(len(steps.levels)) if serves else None
+    if which is not None:
+        # The first of each level is that row's.
+        which = np.array([steps.levels[i][0] for i in which])
+        y = steps.tape[0][_tensor(which, steps.tape[0])]
+        rows = RowPoints(field, _tensor(steps.row[which], y))
+        t, h = (_tensor(x[which], y) for x in (steps.t, steps.h))
+        check_explicit(method, jacobians(rows, t, y), h.to(y))
+
+
+def _tensor(array, like):
+    return torch.from_numpy(array).to(like.device)
+
+
+def _narrow(field, steps):
+    """Whether the levels hold so few rows that the Jacobians of all stages cost less than a graph
+    for each level."""
+    return len(steps.row) * field.size <= NARROW * len(steps.levels)
+
+
+def _transitions(field, method, steps, outputs, replay_type, stages):
+    """All steps of a chunk go back on unit vectors: cotangents (B, n) of the rows in order, and of
+    the parameters.
+
+    stages: makes of (points, method, start, t, h, slopes or None) what the replay reads of a step,
+    (s, m, n). """
+    n, ybar = field.size, torch.zeros_like(outputs.at_start)
+    params = [torch.zeros_like(p) for p in field.parameters]
+    size = max(1, chunk_size(n) // method.tableau.stages)
+    for first in range(0, len(steps.row), size):
+        last = min(first + size, len(steps.row))
+        index = _tensor(steps.row[first:last], ybar)
+        chunk = _chunk(field, method, steps, first, last, stages)
+        inside = [outputs.between(first, last)]
+        points = RowPoints(field, index)
+        replay = replay_type(points, method, chunk, inside if len(inside[0][0]) else [])
+        transition = replay.sweep(torch.eye(n, dtype=ybar.dtype, device=ybar.device).expand(last - first, n, n))
+        forced = replay.sweep(None)
+        seeds = torch.empty_like(chunk.y)
+        for a, b, rows in spans(steps.levels, first, last):
+            seeds[a:b] = seed = ybar[rows] + outputs.ends[first + a : first + b]
+            back = torch.bmm(transition[a:b], seed.unsqueeze(2))
+            ybar[rows] = (back if forced is None else back + forced[a:b]).squeeze(2)
+        params = added(params, replay.parameters(seeds.unsqueeze(2))) if params else params
+    return ybar, params
+
+
+def spans(levels, first, last):
+    """(a, b, rows) of each level's part within the steps first to last: from first + a to first +
+    b, of these rows in order."""
+    for begin, end in levels:
+        a, b = max(begin, first), min(end, last)
+        if a < b:
+            yield a - first, b - first, slice(a - begin, b - begin)
+
+
+def _chunk(field, method, steps, first, last, stages):
+    start, *tape = (x[first:last] for x in steps.tape)
+    t, h = (torch.from_numpy(x[first:last]).to(start) for x in (steps.t, steps.h))
+    rows = field.select(_tensor(steps.row[first:last], start))
+    return RowChunk(start, t, h, stages(rows, method, start, t, h, *tape))
+
+
+def _dirk_stages(rows, method, start, t, h, slopes):
+    """The states of the stages, of which the replay makes Jacobians, from their slopes (m, s,
+    n)."""
+    a = torch.as_tensor(method.tableau.matrix(), dtype=start.dtype, device=start.device)
+    return start + h.unsqueeze(1) * torch.einsum("ij,mjn->imn", a, slopes)
+
+
+def _rosenbrock_stages(rows, method, start, t, h):
+    """The u of every stage, which a batch does not keep: all steps are taken again at once."""
+    with rows.stats.of_gradient():
+        jac, slope = rows.linearised(t, start)
+        eye = torch.eye(rows.size, dtype=start.dtype, device=start.device)
+        solver = RowInverse(eye, jac, h * float(method.tableau.gamma), rows.stats)
+        return stacked(method.attempt(rows, t, start, h, slope, solver)[2])
+
+
+def _again(field, method, steps, outputs):
+    """Every level is taken again with a graph, the Jacobians of Rosenbrock methods included."""
+    ybar, explicit = torch.zeros_like(outputs.at_start), isinstance(method, ExplicitRungeKutta)
+    params = [torch.zeros_like(p) for p in field.parameters]
+    if not explicit:
+        _check_twice(field, steps)
+    for first, last in steps.levels:
+        index, count = _tensor(steps.row[first:last], ybar), last - first
+        t, h = (_tensor(x[first:last], ybar) for x in (steps.t, steps.h))
+        step, theta, cotangents = outputs.between(first, last)
+        with nullcontext() if explicit else Twice(), torch.enable_grad(), field.stats.of_gradient():
+            rows = field.select(index)  # with a graph to the tensors in args
+            start = steps.tape[0][first:last].detach().requires_grad_()
+            y1, stages = _step_again(rows, method, t, start, h, len(step) > 0)
+            pairs = [(y1, ybar[:count] + outputs.ends[first:last])]
+            if len(step):
+                curves = polynomial(start, torch.stack(stages), method.tableau.dense_weights, h if explicit else None)[:, step]
+                pairs.append(((powers(theta, len(curves) - 1, 0, start).T.unsqueeze(2) * curves).sum(0), cotangents))
+            values, seeds = zip(*pairs, strict=True)
+            (back,), found = pull_back(field, values, (start,), seeds)
+        ybar[:count] = back
+        params = added(params, found)
+        field.stats.backward_nvjp += count * method.tableau.stages
+    return ybar, params
+
+
+@twice
+def _check_twice(field, steps):
+    """RuntimeError where f has no second derivative."""
+    first, last = steps.levels[0] if steps.levels else (0, 0)
+    if first == last:
+        return
+    with torch.enable_grad(), field.stats.of_gradient():
+        start = steps.tape[0][first:last].detach().requires_grad_()
+        rows = field.select(_tensor(steps.row[first:last], start))
+        out = rows.at(_tensor(steps.t[first:last], start), start)
+        if out.requires_grad:
+            pull(out, (start,), torch.ones_like(out))
+
+
+def _step_again(rows, method, t, start, h, curved):
+    """(ends of the steps, stages for their dense output where they are curved)."""
+    if isinstance(method, ExplicitRungeKutta):
+        y1, _, ks = method.attempt(rows, t, start, h, None)
+        return y1, method.all_stages(rows, t, start, h, ks) if curved else None
+    jac, slope = rows.linearised(t, start, graph=True)
+    eye = torch.eye(start.shape[1], dtype=start.dtype, device=start.device)
+    y1, _, us = method.attempt(rows, t, start, h, slope, RowInverse(eye, jac, h * float(method.tableau.gamma), rows.stats))
+    return y1, us

@@ -1,0 +1,156 @@
+"""The discrete adjoint of BDF on the rows of a batch: bdf.py for a level of rows at a time.
+
+The small matrices by which a step reads and updates its history follow from the recorded steps and orders, and are made for
+all steps of a chunk at once, as are the matrices I - c J.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ...algebra.linear import INVERSE_BELOW
+from ...methods.batched.bdf_formulas import lagrange, monomials, redifferences
+from ...methods.bdf.formulas import MAX_ORDER, DifferenceHistory, ValueHistory
+from ..field_products import added, chunk_size, jacobians, pull_back, pull_parameters
+from ..output_cotangents import powers
+from .batched_points import RowPoints
+
+
+def pullback(field, method, steps, outputs, spans):
+    """(cotangents (B, n) of the rows in the order of the steps, those of the parameters)."""
+    form, n, like = method.history, field.size, outputs.at_start
+    kind, alpha, zbar = _MATRICES[type(form)], np.array(form.alpha), like.new_zeros(len(like), form.rows, n)
+    params = [torch.zeros_like(p) for p in field.parameters]
+    before, size = steps.sizes_before(kind.count), chunk_size(n)
+    for first in range(0, len(steps.row), size):
+        last = min(first + size, len(steps.row))
+        k, y = (x[first:last] for x in steps.tape)
+        h, orders = steps.h[first:last], k.cpu().numpy()
+        matrices = kind(form, orders, h, before[first:last])
+        back, b = (torch.from_numpy(x).to(y) for x in (matrices.back, matrices.b))
+        c = torch.from_numpy(h / alpha[orders]).to(y)
+        points = RowPoints(field, torch.from_numpy(steps.row[first:last]).to(y.device))
+        t = torch.from_numpy(steps.end[first:last]).to(y)
+        transposed = _Transposed(points, t, y, c)
+        forced = _forced(matrices, outputs, first, last)
+        lambdas = torch.empty_like(y)
+        for a, e, rows in spans(steps.levels, first, last):
+            z = zbar[rows] + forced[a:e]
+            dbar = torch.bmm(b[a:e].unsqueeze(1), z)
+            lam = transposed.solve(a, e, dbar)
+            zbar[rows] = torch.bmm(back[a:e], torch.cat((z, lam - dbar, -lam), 1))
+            lambdas[a:e] = lam.squeeze(1)
+        found = pull_parameters(points, t, y, c.unsqueeze(1) * lambdas)
+        params = added(params, found)
+    return _through_start(field, form, steps, zbar, params)
+
+
+class _Differences:
+    """The matrices of the steps of rows whose histories are backward differences (bdf_history.DifferenceHistory).
+
+    Of steps of orders k (m,) and sizes h (m,), before which the sizes were those of before (m, count):
+    back, (m, rows, rows + 2): (A^T, p, q), after the change of grid; b, (m, rows): of the update;
+    dense(which), (q, 6, rows): history after the step to coefficients of the powers of theta, for some of them.
+    """
+
+    count = 1
+
+    def __init__(self, form, k, h, before):
+        self.form, self.k = form, k
+        orders = range(1, MAX_ORDER + 1)
+        moving = np.stack([form.moving(1), *(form.moving(i) for i in orders)])
+        reading = np.stack([form.reading(1), *(form.reading(i) for i in orders)])
+        self.back = np.concatenate((moving[:, :, :-1], reading), axis=1).transpose(0, 2, 1)[k]
+        self.b = moving[:, :, -1][k]
+        ratio = h / before[:, 0]
+        which = np.flatnonzero(ratio != 1)
+        change, size = redifferences(k[which], ratio[which]), MAX_ORDER + 1
+        moved = np.zeros_like(self.back[which])
+        moved[:, :size] = np.matmul(change.transpose(0, 2, 1), self.back[which][:, :size])
+        self.back[which] = moved
+
+    def dense(self, which):
+        weights = np.zeros((MAX_ORDER + 1, MAX_ORDER + 1, self.form.rows))
+        for k in set(self.k[which].tolist()):
+            weights[k, : k + 1] = self.form.dense_weights(k, None)
+        return weights[self.k[which]]
+
+
+class _Values:
+    """The same of rows whose histories are past values (bdf_history.ValueHistory)."""
+
+    count = MAX_ORDER
+
+    def __init__(self, form, k, h, before):
+        self.form, self.k = form, k
+        past = np.concatenate((np.zeros((len(h), 1)), np.cumsum(before, axis=1)), axis=1).T
+        self.nodes = -past / h  # of the past values, in steps from the present one
+        with np.errstate(all="ignore"):  # of the nodes that a row does not have
+            read = lagrange(self.nodes, k)
+        read[1] /= np.array(form.alpha)[k][:, None].T
+        size = MAX_ORDER + 1
+        self.back = np.zeros((len(h), form.rows, form.rows + 2))
+        self.back[:, np.arange(size), np.arange(size) + 1] = 1  # the values move down by one
+        self.back[:, :size, 0] = read[0].T
+        self.back[:, :size, -2:] = read.transpose(2, 1, 0)
+        self.b = np.zeros((len(h), form.rows))
+        self.b[:, 0] = 1
+
+    def dense(self, which):
+        nodes = np.concatenate((np.ones((1, len(which))), self.nodes[:-1, which]))
+        weights = np.zeros((len(which), MAX_ORDER + 1, self.form.rows))
+        weights[:, :, :-1] = monomials(nodes, self.k[which])
+        return weights
+
+
+_MATRICES = {DifferenceHistory: _Differences, ValueHistory: _Values}
+
+
+def _forced(matrices, outputs, first, last):
+    """What the outputs of the steps first to last add to the cotangents of their histories, (m, rows, n)."""
+    ends = outputs.ends[first:last]
+    forced = ends.new_zeros(len(ends), matrices.form.rows, ends.shape[1])
+    forced[:, 0] = ends
+    step, theta, grads = outputs.between(first, last)
+    if len(step):
+        dense = torch.from_numpy(matrices.dense(step.cpu().numpy())).to(ends)
+        weights = torch.bmm(powers(theta, MAX_ORDER, 0, ends).unsqueeze(1), dense)
+        forced.index_add_(0, step, weights.transpose(1, 2) * grads.unsqueeze(1))
+    return forced
+
+
+class _Transposed:
+    """Solves with the transposes of I - c J at m points, factorised together."""
+
+    def __init__(self, points, t, y, c):
+        n = y.shape[1]
+        matrices = torch.eye(n, dtype=y.dtype, device=y.device) - c.view(-1, 1, 1) * jacobians(points, t, y)
+        points.stats.backward_nlu += len(c)
+        points.stats.backward_nsolve += len(c)
+        self.inverse = torch.linalg.inv(matrices) if n < INVERSE_BELOW else None
+        self.factors = torch.linalg.lu_factor(matrices) if self.inverse is None else None
+
+    def solve(self, first, last, b):
+        """Of the points first to last: (m, 1, n) for b (m, 1, n)."""
+        if self.inverse is not None:
+            return torch.bmm(b, self.inverse[first:last])
+        lu, pivots = self.factors
+        return torch.linalg.lu_solve(lu[first:last], pivots[first:last], b.transpose(1, 2), adjoint=True).transpose(1, 2)
+
+
+def _through_start(field, form, steps, zbar, params):
+    """The first histories are made of y0 and the slopes there."""
+    t0, y0, h0 = steps.start
+    order = torch.from_numpy(steps.order).to(zbar.device)
+    weights = torch.from_numpy(form.start_weights(1.0)).to(zbar)
+    ybar, fbar = torch.einsum("rj,brn->jbn", weights, zbar).unbind(0)
+    fbar = fbar * torch.from_numpy(h0).to(fbar)[order].unsqueeze(1)
+    with torch.enable_grad():
+        start = y0[order].detach().clone().requires_grad_()
+        slope = field.select(order).at(t0[order], start)
+        (by_y,), found = pull_back(field, slope, (start,), fbar)
+    ybar = ybar if by_y is None else ybar + by_y
+    params = added(params, found)
+    field.stats.backward_nvjp += len(ybar)
+    return ybar, params

@@ -1,0 +1,110 @@
+"""The discrete adjoint of BDF: the transposed recursion of the history.
+
+A step reads M d = c f(t1, p z + d) - M q z and writes A z + b d. With the cotangent zbar of the new history,
+    (M - c J)^T lambda = b . zbar,   mu = M^T lambda,   zbar <- A^T zbar + p (mu - b . zbar) - q mu,
+and c lambda is the cotangent of f at (t1, y1). J is that of the accepted state: the implicit function theorem, exactly.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..field_products import added, chunk_size, jacobians, pull_back, pull_parameters
+from ..output_cotangents import powers
+from . import structured
+
+
+class Sweep:
+    """Goes back over pieces of the steps, the last piece first, with the cotangent zbar of the history."""
+
+    def __init__(self, field, method, trajectory):
+        self.field, self.form, self.trajectory = field, method.history, trajectory
+        self.zbar = torch.zeros(self.form.rows, field.size, dtype=field.dtype, device=field.device)
+        self.grads = [torch.zeros_like(p) for p in field.parameters]
+
+    def back(self, steps, ends, inside):
+        """ends, inside: of the outputs (Outputs.of)."""
+        n = self.field.size
+        size = chunk_size(n) if self.field.structure is None else structured.chunk_size(n)
+        for last in range(len(steps), 0, -size):
+            first = max(0, last - size)
+            self.zbar, found = _chunk(
+                self.field, self.form, steps[first:last], ends[first:last], inside[first:last], self.zbar
+            )
+            self.grads = added(self.grads, found)
+
+    def finish(self):
+        """(cotangent of y0 (n,), cotangents of the parameters)."""
+        return _through_start(self.field, self.form, self.trajectory, self.zbar, self.grads)
+
+
+def _chunk(field, form, chunk, ends, inside, zbar):
+    """(zbar before these steps, cotangents of the parameters) for the zbar after them."""
+    y = torch.stack([step.y for step in chunk])
+    t = torch.tensor([step.t + step.h for step in chunk], dtype=y.dtype, device=y.device)
+    c = torch.tensor([step.tape[1] for step in chunk], dtype=y.dtype, device=y.device)
+    transposed = _Transposed(field, t, y, c) if field.structure is None else _OneByOne(field, chunk)
+    field.stats.backward_nsolve += len(chunk)
+    lambdas = [None] * len(chunk)
+    for i in range(len(chunk) - 1, -1, -1):
+        k, _, change, pq, _, nodes = chunk[i].tape
+        if ends[i] is not None:
+            zbar[0] += ends[i]
+        if inside[i] is not None:
+            theta, cotangent = inside[i]
+            weights = torch.as_tensor(form.dense_weights(k, nodes), dtype=y.dtype, device=y.device)
+            zbar = zbar + (powers(theta, k, 0, y) @ weights).T @ cotangent
+        dbar = form.read(zbar, k)
+        lambdas[i] = lam = transposed.solve(i, dbar)
+        mu = lam if field.mass is None else field.mass.times_transposed(lam)
+        zbar = form.pull(zbar, k, pq, dbar, mu)
+        if change is not None:
+            zbar = torch.as_tensor(change.T.copy(), dtype=y.dtype, device=y.device) @ zbar
+    return zbar, pull_parameters(field, t, y, c.unsqueeze(1) * torch.stack(lambdas))
+
+
+def _through_start(field, form, trajectory, zbar, grads):
+    """The first history is made of y0 and its slope M^+ f(t0, y0)."""
+    weights = torch.as_tensor(form.start_weights(trajectory.h0), dtype=zbar.dtype, device=zbar.device)
+    ybar, fbar = (weights.T @ zbar).unbind(0)
+    fbar = fbar if field.mass is None else field.mass.rate_transposed(fbar)
+    with torch.enable_grad():
+        y0 = trajectory.y0.detach().clone().requires_grad_()
+        f0 = field.at(torch.full((), trajectory.t0, dtype=y0.dtype, device=y0.device), y0)
+        (by_y,), found = pull_back(field, f0, (y0,), fbar)
+    ybar = ybar if by_y is None else ybar + by_y
+    grads = added(grads, found)
+    field.stats.backward_nfe += 1
+    field.stats.backward_nvjp += 1
+    return ybar, grads
+
+
+class _Transposed:
+    """Solves with the transposes of M - c J at m points, (m, n, n), factorised together."""
+
+    def __init__(self, field, t, y, c):
+        n = y.shape[1]
+        mass = torch.eye(n, dtype=y.dtype, device=y.device) if field.mass is None else field.mass.dense()
+        matrices = mass - c.view(-1, 1, 1) * jacobians(field, t, y)
+        field.stats.backward_nlu += len(c)
+        self.inverse = None
+        if matrices.shape[-1] < 48:
+            self.inverse = torch.linalg.inv(matrices).transpose(1, 2).contiguous().unbind(0)
+        else:
+            self.lu, self.pivots = torch.linalg.lu_factor(matrices)
+
+    def solve(self, i, b):
+        if self.inverse is not None:
+            return torch.mv(self.inverse[i], b)
+        return torch.linalg.lu_solve(self.lu[i], self.pivots[i], b.unsqueeze(1), adjoint=True).squeeze(1)
+
+
+class _OneByOne:
+    """The same solves for large systems: each matrix is made when its step is reached, in the structure of the field."""
+
+    def __init__(self, field, steps):
+        self.steps, self.stepwise = steps, structured.Stepwise(field)
+
+    def solve(self, i, b):
+        step = self.steps[i]
+        return self.stepwise.factorised(step.t + step.h, step.y, step.tape[1]).solve_transposed(b)

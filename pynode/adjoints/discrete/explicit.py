@@ -1,0 +1,137 @@
+"""The discrete adjoint of explicit Runge-Kutta methods. Hager, Numer. Math. 87 (2000); Sandu, ICCS (2006).
+
+With the cotangent of the stages fbar_i = h b_i ybar1 + h sum_j>i a_ji jbar_j and jbar_i = J_i^T fbar_i, the cotangent of the
+start is ybar1 + sum_i jbar_i.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ...algebra.combine import combine
+from ..field_products import added, jacobians, pull_back, pull_parameters
+from .replay import Chunk, Start
+from .stability import check_explicit, sampled
+
+
+class Replay(Start):
+    """All steps of a chunk, stage by stage, with the Jacobian of every stage. For states of moderate size."""
+
+    def __init__(self, field, method, chunk, inside):
+        super().__init__(chunk, inside)
+        self.field, tb = field, method.tableau
+        count = tb.stages + (len(tb.c_dense) if self.inside else 0)
+        self.a, self.nodes = tb.matrix()[:count, :count], method.nodes[:count]
+        self.b = [float(x) for x in tb.b]
+        self.points, fs = [], []
+        h = self.h.unsqueeze(1)
+        for i in range(count):
+            y = self.y
+            for j in range(i):
+                if self.a[i, j] != 0:
+                    y = y + h * self.a[i, j] * fs[j]
+            t = self.t + self.nodes[i] * self.h
+            self.points.append((t, y))
+            with torch.no_grad():
+                fs.append(field.many(t, y))
+            field.stats.backward_nfe += len(y)
+        t = torch.cat([p[0] for p in self.points])
+        self.jacobians = jacobians(field, t, torch.cat([p[1] for p in self.points])).view(count, *y.shape, y.shape[1])
+        self.broken = not bool(torch.isfinite(self.jacobians).all())
+        self.dense = self.dense_cotangents(tb.dense_weights[:count], True)
+        which = sampled(len(self.y))
+        if which is not None:
+            which = torch.from_numpy(which).to(self.y.device)
+            check_explicit(method, self.jacobians[0][which], self.h[which])
+
+    @staticmethod
+    def singly(*arguments):
+        return sequential(*arguments)
+
+    def stages(self, seed, outputs):
+        """Cotangents of all stages for cotangents (m, n, w) of the ends (None: of the outputs inside alone).
+
+        outputs: whether the cotangents of the outputs inside the steps are added.
+        """
+        width = 1 if seed is None else seed.shape[2]
+        m, n = self.y.shape
+        count = len(self.points)
+        h = self.h.view(-1, 1, 1)
+        start = self.y.new_zeros(m, n, width) if seed is None else seed
+        stages = []
+        for i in range(count):
+            b = self.b[i] if i < len(self.b) else 0.0
+            stages.append(self.y.new_zeros(m, n, width) if seed is None else h * b * seed)
+        if self.dense is not None and outputs:
+            stages = [s + d.unsqueeze(2) for s, d in zip(stages, self.dense[0])]
+            start = start + self.dense[1].unsqueeze(2)
+        for i in range(count - 1, -1, -1):
+            back = torch.bmm(self.jacobians[i].transpose(1, 2), stages[i])
+            start = start + back
+            for j in range(i):
+                if self.a[i, j] != 0:
+                    stages[j] = stages[j] + h * self.a[i, j] * back
+        return start, stages
+
+    def parameters(self, seed):
+        """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the ends."""
+        if not self.field.parameters:
+            return []
+        stages = self.stages(seed, True)[1]
+        t, y = (torch.cat(x) for x in zip(*self.points))
+        return pull_parameters(self.field, t, y, torch.cat(stages).squeeze(2))
+
+
+def sequential(field, method, steps, ends, inside, ybar):
+    """The same recursion as onestep.pullback runs, a step at a time by vector-Jacobian products: for large states."""
+    tb = method.tableau
+    a = tb.matrix()
+    b = [float(x) for x in tb.b] + [0.0] * len(tb.c_dense)
+    grads = [torch.zeros_like(p) for p in field.parameters]
+    for k in range(len(steps) - 1, -1, -1):
+        step, h = steps[k], steps[k].h
+        if ends[k] is not None:
+            ybar = ybar + ends[k]
+        count = tb.stages + (len(tb.c_dense) if inside[k] is not None else 0)
+        stages, start = [h * b[i] * ybar if b[i] else None for i in range(count)], ybar
+        entries = [] if inside[k] is None else [(0, *inside[k])]
+        dense = Start(Chunk([step]), entries).dense_cotangents(tb.dense_weights[:count], True)
+        if dense is not None:
+            stages = [d[0] if s is None else s + d[0] for s, d in zip(stages, dense[0])]
+            start = start + dense[1][0]
+        leaves, values = _kept(step, count) or _replay(field, method, step, count)
+        for i in range(count - 1, -1, -1):
+            if stages[i] is None or not values[i].requires_grad:
+                continue
+            (back,), found = pull_back(field, values[i], (leaves[i],), stages[i])
+            field.stats.backward_nvjp += 1
+            grads = added(grads, found)
+            if back is not None:
+                start = start + back
+                for j in range(i):
+                    if a[i, j] != 0:
+                        stages[j] = (0 if stages[j] is None else stages[j]) + (h * a[i, j]) * back
+        ybar = start
+    return ybar, grads
+
+
+def _kept(step, count):
+    """The same as _replay, of the evaluations that the solve has kept; None where it has not."""
+    if step.tape is None or len(step.tape) < count:
+        return None
+    return [kept.leaf for kept in step.tape[:count]], [kept.out for kept in step.tape[:count]]
+
+
+def _replay(field, method, step, count):
+    """The stages of one step, each with a graph of its own: lists of leaves and of values, (n,)."""
+    rows, _, _, extra = method.rows
+    leaves, values, detached = [], [], []
+    for i, row in enumerate((rows + extra)[:count]):
+        y = combine(step.start, step.h, row, detached) if i else step.start
+        with torch.enable_grad():
+            leaves.append(y.detach().clone().requires_grad_())
+            t = torch.full((), step.t + method.nodes[i] * step.h, dtype=y.dtype, device=y.device)
+            values.append(field.at(t, leaves[-1]))
+        field.stats.backward_nfe += 1
+        detached.append(values[-1].detach())
+    return leaves, values

@@ -1,0 +1,62 @@
+"""Second derivatives of a recorded solve: its steps are taken again with a graph, and that graph is differentiated twice.
+
+The steps are those that were recorded, never chosen anew. This costs the memory of the whole graph, whatever the
+checkpoints, and several times the time of adjoint="direct".
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from ...core.double_backward import pull, twice
+from ...core.trajectory import evaluate
+from ...methods.rosenbrock import RosenbrockMethod
+from ..output_cotangents import places
+
+
+def replay(field, trajectory, y0, times):
+    """The states at times (floats of the span), (T, n), as a differentiable function of y0 and the parameters.
+
+    y0: (n,), with the numbers of the trajectory's own.
+    """
+    recording, method = trajectory.recording, trajectory.recording.method
+    if field.structure is not None and isinstance(method, RosenbrockMethod):
+        # Its Jacobian is differentiated as well, which only the dense one allows.
+        field = copy.copy(field)
+        field.structure = None
+    wanted = {}
+    for i, (k, theta) in enumerate(places(trajectory, times)):
+        wanted.setdefault(-1 if k is None else k, []).append((i, theta))
+    rows = [y0] * len(times)
+    with torch.enable_grad(), field.stats.of_gradient():
+        first = field.first(trajectory.t0, y0)
+        y, state = y0, method.init(field, trajectory.t0, y0, first, trajectory.h0, recording.tol)
+        for k in range(len(recording.starts)):
+            step = recording.again(field, k, y, state)
+            y, state = step.y, step.state
+            found = wanted.get(k, ())
+            curve = method.polynomial(field, step) if any(theta is not None for _, theta in found) else None
+            for i, theta in found:
+                at = None if theta is None else torch.tensor([theta], dtype=torch.float64, device=y.device)
+                rows[i] = y if at is None else evaluate(curve, at)[0]
+        return torch.stack(rows)
+
+
+@twice
+def pullback(field, trajectory, times, grads, vectors):
+    """Cotangents of grads (T, n), of y0 (n,) and of the parameters, for the cotangents ``vectors`` of what the pullback
+    of grads returns: the derivative of <vectors, pullback(grads)>, in which every order is differentiated exactly."""
+    with torch.enable_grad():
+        y0, grads = (x.detach().clone().requires_grad_() for x in (trajectory.y0, grads))
+        inputs = [y0, *field.parameters]
+        ys = replay(field, trajectory, y0, times)
+        field.leaves.check(ys, (y0,))
+        pulled = pull(ys, inputs, grads)
+        total = sum((v * g).sum() for v, g in zip(vectors, pulled, strict=True) if g is not None)
+        inputs = [grads, *inputs]
+        found = torch.autograd.grad(total, inputs, allow_unused=True, retain_graph=True)
+    field.stats.backward_steps += len(trajectory.recording.starts)
+    field.stats.backward_nvjp += 2 * len(trajectory.recording.starts)
+    return [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True)]

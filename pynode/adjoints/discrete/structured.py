@@ -1,0 +1,43 @@
+"""Transposed solves of structured systems for the gradient: a Jacobian and a factorisation a step, none kept."""
+
+from __future__ import annotations
+
+import torch
+
+from ...algebra.structure import linearise
+from .. import field_products
+
+VALUES = 1 << 21  # numbers of the states of the steps that are taken back together
+
+
+class Stepwise:
+    """Makes M - c J at recorded points in the structure of the field; its work counts as that of the gradient."""
+
+    def __init__(self, field):
+        self.field, self.linear = field, linearise(field)
+
+    def factorised(self, t: float, y, c: float):
+        """M - c J(t, y), y (n,), for ``solve_transposed``; RuntimeError where it is singular."""
+        with self.field.stats.of_gradient():
+            solver = self.linear.factorised(self.linear(t, y), c)
+        if not solver.ok:
+            raise RuntimeError(
+                f"M - c J is singular at t = {t:.6g} with c = {c:.3g}, so that the step there has no gradient"
+            )
+        return solver
+
+
+def chunk_size(n: int) -> int:
+    """Steps whose states are stacked for one vectorised pull-back of the parameters."""
+    return max(1, VALUES // n)
+
+
+def pull(field, t, y, v):
+    """(v^T df/dy (n,), v^T df/dp) at one point, None where f does not depend on it."""
+    with torch.enable_grad():
+        y = y.detach().clone().requires_grad_()
+        out = field.at(torch.full((), t, dtype=y.dtype, device=y.device), y)
+        field.stats.backward_nfe += 1
+        field.stats.backward_nvjp += 1
+        (back,), found = field_products.pull_back(field, out, (y,), v)
+    return back, found

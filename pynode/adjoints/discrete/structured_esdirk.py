@@ -1,0 +1,44 @@
+"""The discrete adjoint of diagonally implicit methods a step at a time, for sparse, banded and matrix-free Jacobians.
+
+The recursion of esdirk.py on one cotangent instead of all unit vectors: nothing of size n x n is made.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..field_products import added
+from .esdirk import Stages
+from .replay import Chunk, entries
+from .structured import Stepwise, pull
+
+
+def pullback(field, method, steps, ends, inside, ybar):
+    """As onestep.pullback."""
+    grads = [torch.zeros_like(p) for p in field.parameters]
+    stepwise = Stepwise(method.implicit_part(field))
+    for k in range(len(steps) - 1, -1, -1):
+        if ends[k] is not None:
+            ybar = ybar + ends[k]
+        one = _One(field, method, steps[k], inside[k], stepwise)
+        start, slopes = one.stages(ybar.view(1, -1, 1), True)
+        ybar = start.view(-1)
+        if grads:
+            grads = added(grads, one.pull(slopes))
+    return ybar, grads
+
+
+class _One(Stages):
+    """One step: a factorisation for every stage when it is reached, and vector-Jacobian products."""
+
+    def __init__(self, field, method, step, inside, stepwise):
+        super().__init__(field, method, Chunk([step]), entries([inside]))
+        self.stepwise = stepwise
+
+    def solve(self, i, v):
+        t, y = float(self.t_points[i]), self.y_points[i]
+        return self.stepwise.factorised(t, y, float(self.c)).solve_transposed(v.view(-1)).view(v.shape)
+
+    def product(self, part, i, v):
+        back = pull(self.fields[part], float(self.t_points[i]), self.y_points[i], v.view(-1))[0]
+        return torch.zeros_like(v) if back is None else back.view(v.shape)

@@ -1,0 +1,1 @@
+"""Finding, installing and checking Julia. Nothing here starts it in this process."""

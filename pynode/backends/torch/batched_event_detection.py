@@ -1,0 +1,265 @@
+"""Looks for events in the accepted steps of the rows of a batch, on their polynomials:
+event_detection.py for many rows at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ...core.status import Status
+from .event_detection import PROBES, SAMPLES, changed_size, leaving
+from .simultaneous_events import Sides, at_cut, instant, place, resumed, rounding, simultaneous
+
+
+class RowHits:
+    """Events of the rows of a leg, in lists of arrays: row, t, event, index (h,), y and slope (h,
+    n), dy/dt there."""
+
+    _NAMES = ("row", "t", "event", "index", "y", "slope")
+
+    def __init__(self):
+        self.parts = []
+
+    def add(self, *arrays):
+        self.parts.append(arrays)
+
+    def close(self):
+        """Every field as one array or tensor, a row's hits in their order; empty lists where
+        nothing occurred."""
+        for name, column in zip(self._NAMES, zip(*self.parts, strict=True) if self.parts else [()] * 6, strict=True):
+            joined = torch.cat(column) if name in ("y", "slope") and column else np.concatenate(column) if column else []
+            setattr(self, name, joined)
+
+
+class RowWatch:
+    """The conditions of all events on the rows of one leg.
+
+    events: list of Event; counts: (m, E), how often each has occurred in each row so far; sides:
+    Sides (m, K) of the conditions where the legs before ended, None at the start. After the leg:
+    hits; status: of the rows that events ended, by row; done: (m,) mask of those ended for good, by
+    a terminal event; final: Sides at the ends. """
+
+    def __init__(self, events, counts, sides=None):
+        self.events, self.before, self.given, self.sizes = events, counts, sides, None
+
+    def begin(self, field, t, y):
+        """Note on which side of zero each condition starts, 0 where that is not known yet."""
+        self.field, self.counts, self.done = field, self.before.copy(), np.zeros(len(y), dtype=bool)
+        self.hits, self.status, self._ends = RowHits(), {}, []
+        self.last = self.values(field, t, y)
+        self.sides, self.noise = resumed(self.given, self.last, rounding(y)[:, None])
+        self.final = Sides(self.sides, self.noise)
+
+    def values(self, field, t, y):
+        """All conditions on rows at t (m,), y (m, n): (m, K) NumPy, in one copy."""
+        parts = []
+        # Not in inference mode: what a condition's module keeps of this call, a graph may use
+        # later.
+        with torch.inference_mode(False), torch.no_grad():
+            # A copy of its own: a condition that differentiates inside makes a leaf of it.
+            y = y.detach().clone()
+            for event in self.events:
+                parts.append(condition(field, event, t, y))
+        sizes = [part.shape[1] for part in parts]
+        if self.sizes is None:
+            self.sizes, self.owners = sizes, np.array([(e, i) for e, size in enumerate(sizes) for i in range(size)])
+            self.directions = np.array([self.events[e].direction for e, _ in self.owners])
+        for event, before, size in zip(self.events, self.sizes, sizes, strict=True):
+            if size != before:
+                raise ValueError(changed_size(event.name, before, size, float(t[0])))
+        return torch.cat(parts, dim=1).to("cpu", torch.float64).numpy()
+
+    def scan(self, clock, done, h, arrived, states):
+        """Note the events of the steps just accepted: (where the steps lead to, cut short by
+        events, mask of the cut)."""
+        which = done.accepted.nonzero()[0]
+        cut, step = np.zeros(len(h), dtype=bool), _Steps(clock, h, arrived, which, done.polynomial(which), states(which))
+        thetas = (*PROBES, *SAMPLES) if not self.sides[step.row].all() else SAMPLES
+        table = self._look(step, thetas)
+        if np.isnan(table[-1]).any():
+            i, k = np.argwhere(np.isnan(table[-1]))[0]
+            name = self.events[self.owners[k][0]].name
+            raise ValueError(f"the condition of event {name!r} is NaN at t = {step.end[i]:.6g}; keep it finite")
+        trail, *found = self._crossings(step, thetas, table)
+        if not len(found[0]):
+            return arrived, cut
+        arrived, taken = arrived.copy(), self._take(step, *found)
+        for i, (t, status, terminal) in taken.items():
+            at = which[i]
+            arrived[at], cut[at] = t, True
+            self.status[int(clock.index[at])], self.done[clock.index[at]] = status, terminal
+        if taken:
+            self._end(step, thetas, trail, taken, *found)
+        return arrived, cut
+
+    def _end(self, step, thetas, trail, taken, places, roots, conditions):
+        """Note the states and the sides of the conditions where events end rows. trail: (L + 1, w,
+        K), the sides before and after every place of the steps."""
+        i, t = np.array(list(taken)), np.array([found[0] for found in taken.values()])
+        y, row = step.states_at(i, t)[0], step.row[i]
+        self._ends.append((row, y))
+        at = torch.from_numpy(row).to(y.device)
+        values = self.values(self.field.select(at), torch.from_numpy(t).to(y.device), y)
+        theta, apart = (t - step.t[i]) / step.h[i], np.array([self._apart(step, j) for j in i])
+        passed = (np.array(thetas)[:, None] < theta).sum(0)
+        tracked, fired = trail[passed, i].copy(), np.zeros(values.shape, dtype=bool)
+        for j, root, k in zip(places.tolist(), roots.tolist(), conditions.tolist(), strict=True):
+            for number in (i == j).nonzero()[0]:
+                away = step.time(j, root) - t[number]
+                fired[number, k] |= abs(away) <= apart[number]
+                if away * step.h[j] < -apart[number] * abs(step.h[j]):
+                    tracked[number, k] = 0
+        known, noise = at_cut(values, tracked, fired, rounding(y)[:, None])
+        self.final.known[row], self.final.noise[row] = known, noise
+
+    def _apart(self, step, i):
+        return instant(float(step.t[i]), float(step.h[i]), torch.finfo(step.ends.dtype).eps)
+
+    def _look(self, step, thetas):
+        """All conditions at the places thetas of each step: (L, w, K)."""
+        count = len(step.row)
+        grid = np.repeat(np.array(thetas)[:, None], count, 1)
+        y = step.curve(np.tile(np.arange(count), len(thetas)), grid.reshape(-1))
+        y.view(len(thetas), count, -1)[-1] = step.ends
+        t = step.t + grid * step.h
+        t[-1] = step.end
+        field = self.field.select(torch.from_numpy(np.tile(step.row, len(thetas))).to(y.device))
+        return self.values(field, torch.from_numpy(t.reshape(-1)).to(y.device), y).reshape(len(thetas), count, -1)
+
+    def _crossings(self, step, thetas, table):
+        """(sides before and after every place, step (q,), theta (q,), condition (q,)) of all that
+        fires in these steps; keeps sides and last values."""
+        sides, noise, before = self.sides[step.row], self.noise[step.row], self.last[step.row]
+        left, brackets, trail = 0.0, [], [sides]
+        for theta, g in zip(thetas, table, strict=True):
+            sign = np.sign(g)
+            fires = (sides != 0) & (sign != sides) & (self.directions != sides)
+            brackets += [(i, k, left, theta, before[i, k], g[i, k]) for i, k in np.argwhere(fires)]
+            leaves = (sides == 0) & (np.abs(g) > noise)
+            noise = np.where(leaves, 0.0, noise)
+            sides = np.where(leaves | ((sides != 0) & (sign != sides)), sign, sides)
+            left, before = theta, g
+            trail.append(sides)
+        self.sides[step.row], self.noise[step.row], self.last[step.row] = sides, noise, table[-1]
+        if not brackets:
+            return trail, (), (), ()
+        i, k, *bracket = (np.array(column) for column in zip(*brackets, strict=True))
+        return np.stack(trail), i, self._roots(step, i, k, *bracket), k
+
+    def _roots(self, step, i, k, a, b, ga, gb):
+        rows = torch.from_numpy(step.row[i]).to(step.ends.device)
+        field, at = self.field.select(rows), np.arange(len(i))
+
+        def g(theta):
+            t = torch.from_numpy(step.t[i] + theta * step.h[i]).to(step.ends.device)
+            return self.values(field, t, step.curve(i, theta))[at, k]
+
+        ulp = np.spacing(np.maximum(np.abs(step.t[i]), np.abs(step.end[i])))
+        return bracketed_roots(g, a, b, ga, gb, np.maximum(torch.finfo(step.ends.dtype).eps, ulp / np.abs(step.h[i])))
+
+    def _take(self, step, places, thetas, conditions):
+        """Record events in their order, in each row up to the first at which its leg must stop, and
+        those at the same time.
+
+        Returns {place: (t, status, whether a terminal event is among them)} of the steps that end
+        there. """
+        cuts, taken, by_step = {}, [], {}
+        for j in np.lexsort((conditions, thetas, places)):
+            i = int(places[j])
+            by_step.setdefault(i, []).append((step.time(i, float(thetas[j])), conditions[j]))
+        for i, found in by_step.items():
+            for group in simultaneous(found, self._apart(step, i)):
+                cut = self._group(step.row[i], i, group, taken)
+                if cut is not None:
+                    cuts[i] = cut
+                    break
+        if taken:
+            i, t, e, index = (np.array(column) for column in zip(*taken, strict=True))
+            self.hits.add(step.row[i], t, e, index, *step.states_at(i, t))
+        return cuts
+
+    def _group(self, row, i, group, taken):
+        """Add the events of one time, (t, condition), to what is taken; what ``_take`` says of step
+        i where it ends there."""
+        t, counts, resets, terminal = group[0][0], self.counts[row], False, False
+        for e, index in sorted((tuple(self.owners[k]) for _, k in group), key=lambda owner: place(self.events, *owner)):
+            event = self.events[e]
+            counts[e] += 1
+            if event.max_events is not None and counts[e] > event.max_events:
+                return t, Status.MAX_EVENTS, False
+            taken.append((i, t, e, index))
+            resets |= event.reset is not None
+            terminal |= bool(event.terminal) and counts[e] >= event.terminal
+        return (t, Status.EVENT, terminal) if resets or terminal else None
+
+    def finish(self, rows):
+        """Correct the ends of the rows that events ended."""
+        self.hits.close()
+        for index, y in self._ends:
+            rows.last.index_copy_(0, torch.from_numpy(index).to(y.device), y)
+        for row, status in self.status.items():
+            rows.statuses[row] = status
+
+
+class _Steps:
+    """Steps of rows that are looked at: row (w,), t, h, end (w,), NumPy; ends: (w, n) states at the
+    ends."""
+
+    def __init__(self, clock, h, arrived, which, coefficients, ends):
+        self.row, self.t, self.h, self.end = clock.index[which], clock.t[which], h[which], arrived[which]
+        self.coefficients, self.ends = coefficients, ends
+
+    def time(self, i, theta):
+        """That of a root at theta of step i."""
+        return float(self.end[i] if theta >= 1 else self.t[i] + theta * self.h[i])
+
+    def curve(self, i, theta):
+        """States (q, n) on the polynomials of the steps i (q,) at theta (q,)."""
+        powers = theta ** np.arange(len(self.coefficients))[:, None]
+        return self._sum(self.coefficients, i, powers)
+
+    def _sum(self, coefficients, i, weights):
+        chosen = coefficients[:, torch.from_numpy(i).to(coefficients.device)]
+        return (chosen * torch.from_numpy(weights).to(coefficients).unsqueeze(2)).sum(0)
+
+    def states_at(self, i, t):
+        """(states, dy/dt) of the steps i (q,) at times t (q,); where a step ends the state is its
+        own end."""
+        theta = (t - self.t[i]) / self.h[i]
+        y, at_end = self.curve(i, theta), torch.from_numpy(t == self.end[i]).to(self.ends.device)
+        y = torch.where(at_end.unsqueeze(1), self.ends[torch.from_numpy(i).to(self.ends.device)], y)
+        degree = np.arange(1, len(self.coefficients))[:, None]
+        return y, self._sum(self.coefficients[1:], i, degree * theta ** (degree - 1) / self.h[i])
+
+
+def condition(field, event, t, y):
+    """The condition of an event on rows, t (m,) and y (m, n): (m, k); ValueError where it is not
+    one or several a row."""
+    g = event.returned(field.clock(t, y), field.layout.unravel(y), field.args)
+    if not g.dim() or len(g) != len(y) or not g.numel():
+        raise ValueError(
+            f"with batched=True the condition of event {event.name!r} was called with {len(y)} rows and returned a tensor of "
+            f"shape {tuple(g.shape)}; it must return one or several for each row, as f gets them: y[..., 0], not y[0]"
+        )
+    return g.reshape(len(y), -1)
+
+
+def bracketed_roots(g, a, b, ga, gb, tol):
+    """Where many functions first leave their sides of zero, (q,), each between its a and b
+    (watch.leaving).
+
+    g(x): all functions, each at its own x; the other arguments: (q,).
+    """
+    searches = [leaving(*row) for row in zip(*(x.tolist() for x in (a, b, ga, gb, tol)), strict=True)]
+    found, answers, going = a.copy(), [None] * len(a), range(len(a))
+    while True:
+        asking = []
+        for i in going:
+            try:
+                found[i] = searches[i].send(answers[i])
+                asking.append(i)
+            except StopIteration as end:
+                found[i] = end.value
+        if not asking:
+            return found
+        answers, going = g(found).tolist(), asking

@@ -1,0 +1,242 @@
+"""The torch engine for batches: every row with its own step, order, Newton iteration and end.
+
+One pass of the loop tries one step of every row that is still running. A stepper (a family's rows
+at work, methods/batched/base.py) says which rows completed a step and between what polynomials;
+this file keeps the rows' times, outputs and ends, and leaves finished rows out. """
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ...core.norm import RowTolerance
+from ...core.status import Status
+from ...core.step_control import RESOLUTION, ROUNDING
+from ...methods.batched.base import tensor
+from .loop import SMALLEST
+
+
+class Spans(NamedTuple):
+    """Where the rows go, NumPy: from start to end, (m,), with outputs at times, (T, m), from place
+    (m,) on; steps end at the stops, (k,) sorted, among others. attempts: (m,) steps that the rows
+    have behind them."""
+
+    start: np.ndarray
+    end: np.ndarray
+    times: np.ndarray
+    place: np.ndarray
+    stops: np.ndarray
+    attempts: np.ndarray
+
+
+class Rows:
+    """Outputs and ends of a batch. ys: (T, m, n), NaN where a row did not arrive; statuses: one a
+    row; t: reached, and last, (m, n): the states there; place: of the next output of each row.
+
+    slopes: dy/dt of the polynomials at the outputs, (T, m, n), None where not asked for. attempts:
+    (m,) steps in all. """
+
+    def __init__(self, y0, spans, slopes):
+        self.ys = y0.new_full((len(spans.times), *y0.shape), math.nan)
+        self.slopes = torch.zeros_like(self.ys) if slopes else None
+        self.statuses, self.last = [None] * len(y0), y0.clone()
+        self.t, self.place, self.attempts = spans.start.copy(), spans.place.copy(), spans.attempts.copy()
+
+    def finish(self, clock, which, states):
+        """Note where the rows in which, places in the clock, end."""
+        index = clock.index[which]
+        self.last.index_copy_(0, tensor(index, states), states)
+        self.t[index], self.place[index] = clock.t[which], clock.place[which]
+        self.attempts[index] += clock.accepted[which] + clock.rejected[which]
+
+
+class Clock:
+    """Times of the running rows, NumPy arrays (m,): t, h, end, the next stop, direction, the next
+    output's place and time (infinitely far where none is left), steps accepted and rejected and the
+    limit of both, the least |h|, and index, the rows' numbers."""
+
+    _NAMES = ("index", "t", "end", "stop", "direction", "h", "place", "due", "accepted", "rejected", "limit", "least")
+
+    def __init__(self, spans, h, max_steps):
+        count = len(spans.start)
+        self.index, self.stops = np.arange(count), spans.stops
+        self.t, self.end = spans.start, spans.end
+        self.direction = np.sign(self.end - self.t)
+        self.times = np.vstack((spans.times, self.direction * np.inf))
+        self.h = self.direction * np.minimum(h, np.abs(self.end - self.t))
+        self.stop, self.place = self.end, spans.place.copy()
+        self.due = self.times[self.place, self.index]
+        self.accepted, self.rejected = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
+        self.limit = max_steps - spans.attempts
+        self.least = np.maximum(SMALLEST * np.abs(self.h), sys.float_info.min)
+        if len(self.stops):
+            self.stop = self.stop.copy()
+            self.pass_stops(self.index)
+
+    def select(self, keep):
+        for name in self._NAMES:
+            setattr(self, name, getattr(self, name)[keep])
+
+    def next_steps(self):
+        """(h, where it leads to): as planned (control.as_moved), but one ends at the next stop, and
+        is stretched to it if it nearly does."""
+        after, size = self.t + self.h, np.abs(self.h)
+        last = self.direction * (after - self.stop) >= -1e-3 * size
+        if np.count_nonzero(last):
+            after = np.where(last, self.stop, after)
+        moved = after - self.t
+        other = np.abs(moved - self.h) > ROUNDING * size
+        return np.where(other, moved, self.h) if np.count_nonzero(other) else self.h, after
+
+    def pass_stops(self, which):
+        """The next stop of the rows in which: the first of the common ones that lies before their
+        ends, or the end."""
+        forward, least, count = self.direction[which] > 0, self.least[which], len(self.stops)
+        t = self.t[which] + self.direction[which] * least  # the nearest that a step can end at
+        place = np.where(forward, np.searchsorted(self.stops, t, "right"), np.searchsorted(self.stops, t, "left") - 1)
+        ahead = self.stops[np.clip(place, 0, count - 1)]
+        inside = (place >= 0) & (place < count) & (self.direction[which] * (self.end[which] - ahead) > least)
+        self.stop[which] = np.where(inside, ahead, self.end[which])
+
+    def pass_outputs(self, which):
+        """The outputs of the rows in which are made: on to the next ones."""
+        place = self.place[which] + 1
+        self.place[which] = place
+        self.due[which] = self.times[place, self.index[which]]
+
+
+def first_steps(field, t, end, y, f0, order, tol, longest):
+    """|h| of every row's first step, (m,). Hairer, Norsett & Wanner I, sec. II.4, as
+    control.first_step."""
+    scale = tol.scale(y)
+    d0, d1 = tol.rms(y, scale), tol.rms(f0, tol.known(scale))
+    span = (end - t).abs()
+    moving = (d1 > 0) & (d1 < math.inf)
+    little = torch.where(moving, 1e4 / d1, math.inf).minimum(1e-6 * span)  # control.from_zero
+    known = (d0 > 1e-5) & (d1 * span > 1e-5) & (d1 < math.inf)
+    h0 = torch.where(known, 0.01 * d0 / d1, little).to(span.dtype)
+    h0 = torch.minimum(h0, span).clamp(max=longest)
+    step = (torch.sign(end - t) * h0).unsqueeze(1).to(y.dtype)
+    y1 = y + step * f0
+    d2 = tol.rms(field(t + step.squeeze(1).to(t.dtype), y1) - f0, tol.known(tol.grown(scale, y1))) / h0
+    unit = 100 * h0
+    change = torch.maximum(d1 * unit, d2 * unit * unit)
+    h = torch.minimum(unit, unit * (0.01 / change) ** (1 / order))
+    h = torch.where(change <= 1e-15, h0, torch.minimum(h, span).clamp(max=longest))
+    return torch.where(torch.isfinite(change), h, torch.minimum(h0, 1e-3 * h0 + 1e-12 * span))
+
+
+def integrate(field, stepper_type, method, y0, spans, options, atol, record=None, slopes=False, watch=None) -> Rows:
+    """Integrate all rows over their spans; y0: (m, n). A row that fails ends with a status of its
+    own; the others go on.
+
+    record: a RowSteps, to keep the steps in. watch: a RowWatch, to look for events: those that
+    change a state end its row. """
+    tol = RowTolerance(options.rtol, atol, y0.shape[1])
+    t0, end = (torch.from_numpy(t).to(y0.device) for t in (spans.start, spans.end))
+    f0 = field(t0, y0)
+    if options.first_step is not None or options.step_size is not None:
+        h = torch.full_like(t0, options.first_step or options.step_size)
+    else:
+        h = first_steps(field, t0, end, y0, f0, method.error_order, tol, options.max_step)
+    h = h.cpu().numpy()
+    if options.step_size is None:
+        h = np.maximum(h, RESOLUTION * np.abs(spans.start))
+    rows, clock = Rows(y0, spans, slopes), Clock(spans, np.minimum(h, options.max_step), options.max_steps)
+    stepper = stepper_type(method, field, y0, f0, clock.h, tol)
+    if record is not None:
+        record.start, record.f0 = (t0, y0, clock.h), f0
+    if watch is not None:
+        watch.begin(field, t0, y0)
+    while len(clock.index):
+        h, arrived = clock.next_steps()
+        done = stepper.advance(clock.t, h)
+        if record is not None and done.accepted.any():
+            record.add(clock, np.flatnonzero(done.accepted), h, arrived, done.tape)
+        cut = None
+        if watch is not None and np.count_nonzero(done.accepted):
+            arrived, cut = watch.scan(clock, done, h, arrived, stepper.states)
+        ended = _book(rows, clock, done, h, arrived, cut, options, field.stats)
+        if np.count_nonzero(ended):
+            gone, keep = ended.nonzero()[0], (~ended).nonzero()[0]
+            rows.finish(clock, gone, stepper.states(gone))
+            clock.select(keep)
+            stepper.select(keep)
+    if watch is not None:
+        watch.finish(rows)
+    return rows
+
+
+def _book(rows, clock, done, h, arrived, cut, options, stats):
+    """Outputs, new times and ends after one pass; cut: mask of the rows that an event ends, or
+    None. Returns the mask of all rows that end here, (m,)."""
+    accepted, rejected = done.accepted, done.rejected
+    ready = accepted & (clock.direction * (clock.due - arrived) <= 0)
+    if np.count_nonzero(ready):
+        _write_outputs(rows, clock, ready.nonzero()[0], done.polynomial, h, arrived)
+    clock.accepted += accepted
+    clock.rejected += rejected
+    clock.t = np.where(accepted, arrived, clock.t)
+    # A fixed step stays what was asked for, by however little the time moved otherwise.
+    planned = h if options.step_size is None else clock.h
+    size = np.minimum(np.abs(planned * done.factor), options.max_step)
+    if len(clock.stops):
+        landed = accepted & (clock.t == clock.stop)
+        if np.count_nonzero(landed):
+            # The step was shortened to end at a stop, not because of its error.
+            size = np.where(landed, np.maximum(size, np.abs(clock.h)), size)
+            clock.pass_stops(landed.nonzero()[0])
+    if np.count_nonzero(rejected):
+        # As control.shortened: a step that is rounded to the refused one would be the same.
+        same = rejected & (clock.t + clock.direction * size == arrived)
+        size = np.where(same, np.abs(np.nextafter(arrived, clock.t) - clock.t), size)
+    clock.h = np.where(accepted | rejected, clock.direction * size, clock.h)
+    over = clock.t == clock.end
+    size = np.abs(clock.h)
+    small = (size < clock.least) | (clock.t + clock.h == clock.t)
+    if np.count_nonzero(small):
+        # As far as the next stop any step is long enough.
+        small &= size < np.abs(clock.stop - clock.t)
+    below = rejected & (size < options.min_step)
+    many = clock.accepted + clock.rejected >= clock.limit
+    ended = over | small | below | many
+    if cut is not None:
+        ended |= cut
+    if options.max_nfe is not None and stats.nfe >= options.max_nfe:
+        ended[:] = True
+    for i in ended.nonzero()[0].tolist():
+        if over[i]:
+            status = Status.SUCCESS
+        elif small[i]:
+            status = Status.NONFINITE if done.broken[i] else Status.STEP_TOO_SMALL
+        elif below[i]:
+            status = Status.MIN_STEP
+        else:
+            status = Status.MAX_STEPS if many[i] else Status.MAX_EVALUATIONS
+        rows.statuses[clock.index[i]] = status
+        stats.accepted += int(clock.accepted[i])
+        stats.rejected += int(clock.rejected[i])
+    return ended
+
+
+def _write_outputs(rows, clock, which, polynomial, h, arrived):
+    """The outputs inside the step that the rows in which, indices, just completed."""
+    coefficients, flat = polynomial(which), rows.ys.view(-1, rows.ys.shape[2])
+    powers = np.arange(len(coefficients))[:, None]
+    while True:
+        theta = (clock.due[which] - clock.t[which]) / h[which]
+        value = (coefficients * tensor(theta**powers, coefficients).unsqueeze(2)).sum(0)
+        places = tensor(clock.place[which] * len(rows.statuses) + clock.index[which], flat)
+        flat.index_copy_(0, places, value)
+        if rows.slopes is not None:
+            slopes = (coefficients[1:] * tensor(powers[1:] * theta ** powers[:-1] / h[which], flat).unsqueeze(2)).sum(0)
+            rows.slopes.view(flat.shape).index_copy_(0, places, slopes)
+        clock.pass_outputs(which)
+        more = (clock.direction[which] * (clock.due[which] - arrived[which]) <= 0).nonzero()[0]
+        if not len(more):
+            return
+        coefficients, which = coefficients.index_select(1, tensor(more, coefficients)), which[more]

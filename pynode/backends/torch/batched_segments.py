@@ -1,0 +1,311 @@
+"""A batch of rows as a chain of legs: segments.py for many rows at once, each with its own events.
+
+A leg takes every row that still runs to its own next event with a reset, preset time or end. What happens there is done for
+all rows together, by ordinary tensor operations, so that autograd composes the gradient as in segments.py.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ...core.events import EventRecord
+from ...core.status import Status
+from .batched_event_detection import condition
+from .batched_simultaneous_events import RowEvents, reset_rows
+from .event_time_gradient import moved_times
+from .segments import INSTANT, ZENO
+from .simultaneous_events import place
+
+
+class RowLeg(NamedTuple):
+    """What a leg of m rows leaves. ys: (q, n) outputs, place, row: (q,) of them; slopes: (q, n) there, or None; marks:
+    (h, n) states at the hits; ends: (m, n) states where the rows ended; all but slopes differentiable. t: (m,) where they
+    ended, statuses: how; attempts: (m,) steps so far."""
+
+    ys: torch.Tensor
+    place: np.ndarray
+    row: np.ndarray
+    slopes: torch.Tensor | None
+    marks: torch.Tensor
+    ends: torch.Tensor
+    t: np.ndarray
+    statuses: list
+    attempts: np.ndarray
+
+
+class RowCourse:
+    """Runs the legs. After ``run``: ys (q, n) outputs with places (q,) and rows (q,), slopes (q, n) where asked for; by row:
+    statuses, t, records; ends: states (n,) where rows failed.
+
+    leg(rows, y, t, end, place, attempts, watch) -> RowLeg of the rows named; times: (T, B) NumPy; events, presets: lists of
+    (number, object); jumps: (k,) times at which f is discontinuous, or (B, k), float64. At the time
+    of a reset the output is the state after it.
+    """
+
+    def __init__(self, field, leg, times, events, presets, jumps, with_slopes):
+        self.field, self.leg, self.times, self.with_slopes = field, leg, times, with_slopes
+        batch, self.end = times.shape[1], times[-1]
+        # By number the object, None for the jumps, and its times, (k, B).
+        self.sources = {number: (preset, self._by_row(preset.times, preset.name)) for number, preset in presets}
+        self.sources[-1] = None, self._by_row(jumps, "jumps")
+        self.direction = np.sign(times[-1] - times[0])
+        self.due = np.vstack((times, self.direction * np.inf))
+        self.place, self.attempts = np.zeros(batch, dtype=np.int64), np.zeros(batch, dtype=np.int64)
+        self.latest, self.repeats = np.full((batch, len(events)), -np.inf), np.zeros((batch, len(events)), dtype=np.int64)
+        self.bound = np.zeros(batch, dtype=np.int64)
+        self.statuses, self.records, self.t = [None] * batch, [[] for _ in range(batch)], times[0].copy()
+        self.happening = RowEvents(field, events, self.records)
+        self._outputs, self.legs, self.ends = [], 0, {}
+        self._order_bounds()
+
+    def _by_row(self, times, name):
+        """(k, B) times of (k,) for all rows, or of (B, k)."""
+        batch = self.times.shape[1]
+        if times.dim() == 2 and len(times) != batch:
+            raise ValueError(
+                f"the times of {name} are {tuple(times.shape)}, and there are {batch} rows: give a "
+                "line for each row"
+            )
+        times = times.t() if times.dim() == 2 else times.unsqueeze(1).expand(-1, batch)
+        return times.to(self.field.device)
+
+    def _order_bounds(self):
+        """bounds, (P + 1, B): preset times and jumps in the order in which each row meets them, infinitely far behind the last;
+        stops: the last times before them that f can tell from them; owners, (P, B, 2): number and index of each; jumps: those
+        of f, (k, B); beside: two of (k, B), the times next to them."""
+        owners = [(number, i) for number, (_, times) in self.sources.items() for i in range(len(times))]
+        moments = torch.cat([times.detach() for _, times in self.sources.values()]).cpu()
+        ends = torch.full_like(moments, torch.inf).to(self.field.dtype)
+        around = [torch.nextafter(moments.to(self.field.dtype), end) for end in (-ends, ends)]
+        forward, count = self.direction > 0, len(self.sources[-1][1])
+        # A row with fewer times than others has NaN in their place: it never comes there.
+        moments, *around = (
+            np.where(np.isnan(times), self.direction * np.inf, times)
+            for times in (found.to(torch.float64).numpy() for found in (moments, *around))
+        )
+        jumps = slice(len(moments) - count, None)
+        self.jumps, self.beside = moments[jumps], [times[jumps] for times in around]
+        order = np.argsort(self.direction * moments, axis=0, kind="stable")
+        self.owners = np.array(owners, dtype=np.int64).reshape(-1, 2)[order]
+        in_order = [np.take_along_axis(times, order, 0) for times in (moments, *around)]
+        before = np.where(forward, in_order[1], in_order[2])
+        self.bounds, self.stops = (np.vstack((times, self.direction * np.inf)) for times in (in_order[0], before))
+        self.bound = (self.direction * (self.bounds - self.times[0]) < 0).sum(0)
+
+    def run(self, y, time):
+        """y: (B, n) at time (B,) float64, both with their gradients; returns self."""
+        rows, t = np.arange(len(y)), self.times[0].copy()
+        while True:
+            y, time, going = self._cross(rows, t, y, time)
+            self._emit(rows, t, y, self.due[self.place[rows], rows] == t)
+            going &= self._close(rows, t, going & (t == self.end[rows]), Status.SUCCESS)
+            rows, t, y, time = self._keep(going, rows, t, y, time)
+            if not len(rows):
+                return self
+            t, y, time, going = self._advance(rows, t, y, time)
+            rows, t, y, time = self._keep(going, rows, t, y, time)
+
+    def _keep(self, going, rows, t, y, time):
+        if going.all():
+            return rows, t, y, time
+        index = torch.from_numpy(going.nonzero()[0]).to(y.device)
+        return rows[going], t[going], y[index], time[index]
+
+    def _close(self, rows, t, ended, status, y=None):
+        """End the rows in the mask; returns the mask of the others. y: states, for a report."""
+        for row, at in zip(rows[ended].tolist(), t[ended].tolist(), strict=True):
+            self.statuses[row], self.t[row] = status, at
+        for i in ended.nonzero()[0] if y is not None and not status.success else ():
+            self.ends[int(rows[i])] = y[i].detach()
+        return ~ended
+
+    def _emit(self, rows, t, y, ready):
+        """y as the next output of the rows in the mask."""
+        which = ready.nonzero()[0]
+        if len(which):
+            states = y[self._tensor(which)]
+            slopes = self._slope(rows[which], t[which], states) if self.with_slopes else None
+            self._outputs.append((self.place[rows[which]], rows[which], states, slopes))
+            self.place[rows[which]] += 1
+
+    def _tensor(self, array):
+        return torch.from_numpy(array).to(self.field.device)
+
+    def _select(self, rows):
+        return self.field.select(self._tensor(rows))
+
+    def _slope(self, rows, t, y):
+        with torch.no_grad():
+            return self._select(rows)(self._tensor(t), y.detach())
+
+    def _begin(self, rows, t, stop, direction):
+        """Where legs from t to the stops start: beyond a jump of f, at which f may still be what it was."""
+        begin = t.copy()
+        for jump, low, high in zip(self.jumps, *self.beside, strict=True):
+            begin = np.where(t == jump[rows], np.where(direction > 0, high[rows], low[rows]), begin)
+        return np.where(direction * (stop - begin) > 0, begin, t)
+
+    def _advance(self, rows, t, y, time):
+        """One leg of these rows: (t, y, time, mask of those that go on)."""
+        direction, bound, stop = self.direction[rows], self.bounds[self.bound[rows], rows], self.stops[self.bound[rows], rows]
+        bounded = direction * (bound - self.end[rows]) <= 0
+        stop = np.where(bounded, np.where(direction * (stop - t) > 0, stop, bound), self.end[rows])
+        t = self._begin(rows, t, stop, direction)
+        if time.requires_grad and torch.is_grad_enabled():
+            y = moved(y, self._slope(rows, t, y), -time)
+        watch = self.happening.watch(rows)
+        leg = self.leg(rows, y, t, stop, self.place[rows], self.attempts[rows], watch)
+        self.legs += 1
+        self.attempts[rows] = leg.attempts
+        cut = np.array([status is Status.EVENT for status in leg.statuses])
+        done = watch.done if watch else np.zeros_like(cut)
+        # A reset puts a later state in the place of the output at its own time.
+        resets = (cut & ~done) | (bounded & (leg.t == bound))
+        held = resets[leg.row] & (self.times[leg.place, rows[leg.row]] == leg.t[leg.row])
+        which = (~held).nonzero()[0]
+        slopes = None if leg.slopes is None else leg.slopes[self._tensor(which)]
+        self._outputs.append((leg.place[which], rows[leg.row[which]], leg.ys[self._tensor(which)], slopes))
+        np.add.at(self.place, rows[leg.row[which]], 1)
+        y, time, going = leg.ends, self._tensor(leg.t), np.ones(len(rows), dtype=bool)
+        if watch:
+            self.happening.keep(rows, watch)
+            y, time, going = self._hits(rows, leg, watch, y, time)
+            going &= self._close(rows, leg.t, done, Status.EVENT)
+        for status in set(leg.statuses) - {Status.SUCCESS, Status.EVENT}:
+            failed = np.array([found is status for found in leg.statuses])
+            going &= self._close(rows, leg.t, failed, status)
+        for i in [i for i, row in enumerate(rows.tolist()) if not (self.statuses[row] or Status.SUCCESS).success]:
+            self.ends.setdefault(int(rows[i]), leg.ends[i].detach())
+        arrived = bounded & np.array([status is Status.SUCCESS for status in leg.statuses])
+        while (early := arrived & (direction * self.due[self.place[rows], rows] < direction * bound)).any():
+            self._emit(rows, leg.t, y, early)
+        return np.where(arrived, bound, leg.t), y, time, going
+
+    def _hits(self, rows, leg, watch, y, time):
+        """(states, times, mask of the rows that go on) after what occurs where a leg ends."""
+        hits, going = watch.hits, np.ones(len(rows), dtype=bool)
+        if not len(hits.row):
+            return y, time, going
+        moments, marks = self._implicit(rows, hits, leg.marks)
+        located, first, ends = {}, {}, []
+        owners = zip(hits.row.tolist(), hits.event.tolist(), hits.index.tolist(), strict=True)
+        for j, (i, e, index) in enumerate(owners):
+            state, event = self.field.layout.unravel(marks[j]), self.happening.events[e]
+            number = self.happening.numbers[e]
+            record = EventRecord(moments[j], state, state, number, index, event.name)
+            if leg.statuses[i] is not Status.EVENT or hits.t[j] != leg.t[i] or watch.done[i]:
+                self.records[rows[i]].append(record)
+                continue
+            ends.append(j)
+            located.setdefault(i, []).append((e, index, record))
+            rank = place(self.happening.events, e, index)
+            if event.reset is not None and (i not in first or rank < first[i][0]):
+                first[i] = rank, j
+        if not ends:
+            return y, time, going
+        at = self._tensor(np.array(list(first)))
+        j = self._tensor(np.array([j for _, j in first.values()]))
+        y, time = y.index_copy(0, at, marks[j]), time.index_copy(0, at, moments[j])
+        stalled = self._stalled(rows, hits, ends)
+        y, going = self._occur(watch, rows, leg.t, y, time, located)
+        return y, time, going & self._close(rows, leg.t, going & stalled, Status.MAX_EVENTS, y)
+
+    def _occur(self, watch, rows, t, y, time, found):
+        """(states, mask of the rows that go on) after the events found at t and their followers."""
+        y, ended = self.happening.occur(watch, rows, t, y, time, found)
+        going = np.ones(len(rows), dtype=bool)
+        for status in set(ended.values()):
+            over = np.isin(np.arange(len(rows)), [i for i, end in ended.items() if end is status])
+            self._emit(rows, t, y, over & (self.due[self.place[rows], rows] == t))
+            going &= self._close(rows, t, over, status, y)
+        return y, going
+
+    def _stalled(self, rows, hits, last):
+        """Mask of the rows in which an event follows itself again and again without time passing (legs.ZENO)."""
+        stalled = np.zeros(len(rows), dtype=bool)
+        for i, e, t in {(hits.row[j], hits.event[j], hits.t[j]) for j in last}:
+            row = rows[i]
+            instant = INSTANT * (abs(self.end[row] - self.times[0, row]) + abs(t))
+            again = abs(t - self.latest[row, e]) < instant
+            self.repeats[row, e], self.latest[row, e] = self.repeats[row, e] + 1 if again else 0, t
+            stalled[i] |= self.repeats[row, e] >= ZENO
+        return stalled
+
+    def _implicit(self, rows, hits, marks):
+        """Times (h,) and states (h, n) of the hits with their derivatives (legs.Course._implicit)."""
+        moments = self._tensor(hits.t)
+        if not torch.is_grad_enabled():
+            return moments, marks
+        parts = []
+        for e, event in enumerate(self.happening.events):
+            which = (hits.event == e).nonzero()[0]
+            if not len(which):
+                continue
+            at, index = self._tensor(which), self._tensor(hits.index[which]).unsqueeze(1)
+            field, y, slope = self._select(rows[hits.row[which]]), marks[at], hits.slope[at].detach().clone()
+            t = moments[at]
+
+            def g(t, y, field=field, event=event, index=index):
+                return condition(field, event, t, y).gather(1, index).squeeze(1)
+
+            change = moved_times(g, t, self._tensor(self.times[0, rows[hits.row[which]]]), y, slope, event.name)
+            if change is not None:
+                t = t + change.to(t)
+                y = moved(y, slope, t)
+            parts.append((which, t, y))
+        order = self._tensor(np.argsort(np.concatenate([which for which, _, _ in parts])))
+        return torch.cat([t for _, t, _ in parts])[order], torch.cat([y for _, _, y in parts])[order]
+
+    def _cross(self, rows, t, y, time):
+        """(states, times, mask of the rows that go on) after the preset times at t and the events
+        that they make true."""
+        met = at = self.bounds[self.bound[rows], rows] == t
+        if not at.any():
+            return y, time, ~at
+        watch = self.happening.watch(rows[met])
+        if watch and not self.legs:
+            which = self._tensor(met.nonzero()[0])
+            watch.begin(self._select(rows[met]), self._tensor(t[met]), y[which].detach())
+            self.happening.keep(rows[met], watch)
+        while at.any():
+            for number in self.sources:
+                which = (at & (self.owners[np.where(at, self.bound[rows], 0), rows, 0] == number)).nonzero()[0]
+                if len(which):
+                    y, time = self._bound(number, rows[which], which, y, time)
+            self.bound[rows[at]] += 1
+            at = self.bounds[self.bound[rows], rows] == t
+        if not watch:
+            return y, time, np.ones(len(rows), dtype=bool)
+        places = dict.fromkeys(met.nonzero()[0].tolist())
+        found = self.happening.made_true(watch, rows, t, y, places)
+        found = {i: items for i, items in found.items() if items}
+        y, going = self._occur(watch, rows, t, y, time, found)
+        return y, time, going
+
+    def _bound(self, number, own, which, y, time):
+        """The rows own, places in y, across their next bounds, of this number."""
+        preset, times = self.sources[number]
+        index, unravel = self.owners[self.bound[own], own, 1], self.field.layout.unravel
+        at, moments = self._tensor(which), times[self._tensor(index), self._tensor(own)]
+        before = after = y[at]
+        if moments.requires_grad and torch.is_grad_enabled() and self.legs:
+            before = after = moved(before, self._slope(own, self.stops[self.bound[own], own], before), moments)
+        if preset is not None:
+            after = reset_rows(self._select(own), preset, moments, before)
+        for j, row in enumerate(own.tolist() if preset is not None else ()):
+            record = EventRecord(moments[j], unravel(before[j]), unravel(after[j]), number, int(index[j]), preset.name)
+            self.records[row].append(record)
+        return y.index_copy(0, at, after), time.index_copy(0, at, moments)
+
+    def outputs(self):
+        """(places (q,), rows (q,), states (q, n), slopes (q, n) or None) of all outputs."""
+        places, rows, states, slopes = zip(*self._outputs, strict=True)
+        return np.concatenate(places), np.concatenate(rows), torch.cat(states), torch.cat(slopes) if self.with_slopes else None
+
+
+def moved(y, slope, time):
+    """y with that slope as its derivative in the time."""
+    return y + slope * (time - time.detach()).to(y.dtype).unsqueeze(-1)

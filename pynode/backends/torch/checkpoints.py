@@ -1,0 +1,123 @@
+"""What an integration records for the gradient, and how its steps are had again, exactly as they were taken."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from typing import NamedTuple
+
+import torch
+
+from .checkpoint_schedule import advance, place
+
+
+class Point(NamedTuple):
+    """Where the integration can be taken up again: before step number ``index``, with y (n,) and the method's state,
+    parked. level: of the placement (revolve.place)."""
+
+    index: int
+    y: torch.Tensor
+    state: object
+    level: float
+
+
+class Recording:
+    """Times and sizes of all steps as plain numbers, and either all steps or restart points from which to repeat them.
+
+    starts, sizes: of the accepted steps; refused: {step: sizes that the method tried before it}: an attempt that failed
+    may leave a newer Jacobian behind.
+    every: None keeps all steps in ``steps``; a number keeps a point before every so many steps, at most ``limit`` of them
+    (None: all), and at most so many steps at a time are repeated with all that their derivative needs.
+    """
+
+    def __init__(self, field, method, tol, limit=None, every=None):
+        self.tape = field.tape
+        self.field, self.method, self.tol, self.limit, self.every = field, method, tol, limit, every
+        self.starts, self.sizes, self.refused = array("d"), array("d"), {}
+        self.steps, self.points = [], []
+        # The steps are repeated in the mode in which they were taken.
+        self.inference = torch.is_inference_mode_enabled()
+
+    def begin(self, y, state):
+        """Before the first attempt of a step from y, (n,)."""
+        if self.every is None or len(self.starts) % self.every:
+            return
+        points, level = self.points, 0 if self.points else math.inf
+        if len(points) == self.limit:
+            given_up = place([point.level for point in points])
+            if given_up is None:
+                return
+            level = points[-1].level + 1 if given_up == len(points) - 1 else 0
+            del points[given_up]
+        points.append(Point(len(self.starts), y, self.method.parked(state), level))
+
+    def refuse(self, h: float):
+        """An attempt that failed, and left another state than it found."""
+        self.refused.setdefault(len(self.starts), []).append(h)
+
+    def accept(self, step):
+        """An accepted step, once its polynomial has been made where one is wanted."""
+        self.starts.append(step.t)
+        self.sizes.append(step.h)
+        if self.every is None:
+            self.steps.append(self._slim(step))
+
+    def _slim(self, step):
+        stages = step.tape
+        step.tape = (step.method or self.method).slim(stages)
+        if self.tape is not None:
+            step.tape = self.tape.take(stages)
+        step.state = None  # it holds a factorisation: one a step would fill the memory
+        return step
+
+    @property
+    def taped(self) -> bool:
+        """Whether every step has kept the graphs of its evaluations, so that f is not evaluated again."""
+        return self.tape is not None and all(step.tape is not None for step in self.steps)
+
+    def backwards(self):
+        """(number of the first step, steps in order): all steps in pieces, the last piece first."""
+        if self.every is None:
+            yield 0, self.steps
+            return
+        points, end = list(self.points), len(self.starts)
+        while points:
+            point = points[-1]
+            units = math.ceil((end - point.index) / self.every)
+            if units > 1:
+                slots = units if self.limit is None else max(1, self.limit - len(points) + 1)
+                points.append(self._repeat(point, point.index + self.every * advance(units, slots), None))
+                continue
+            steps = []
+            if units:
+                self._repeat(point, end, steps)
+                yield point.index, steps
+            end = points.pop().index
+
+    def _repeat(self, point, last, kept):
+        """Takes the steps from the point up to number ``last``, which it does not take; the Point there.
+
+        kept: a list that receives the steps, None where they are not wanted.
+        """
+        with torch.inference_mode(self.inference), torch.no_grad(), self.field.stats.of_gradient():
+            y, state = point.y, self.method.restored(point.state)
+            for i in range(point.index, last):
+                step = self.again(self.field, i, y, state)
+                y, state = step.y, step.state
+                if kept is not None:
+                    kept.append(self._slim(step))
+            self.field.stats.backward_steps += last - point.index
+            return Point(last, y, self.method.parked(state), 0)
+
+    def again(self, field, i, y, state):
+        """Step number i once more, from y (n,) and its state, with the attempts that failed before it."""
+        t = self.starts[i]
+        for h in self.refused.get(i, ()):
+            state = self.method.step(field, t, y, h, state, self.tol).state
+        step = self.method.step(field, t, y, self.sizes[i], state, self.tol)
+        if not step.accepted:
+            raise RuntimeError(
+                f"the step from t = {t:.6g} was accepted in the solve, but not when it was repeated for the gradient: f must "
+                "return the same values every time (no dropout, no other randomness, no changed parameters)"
+            )
+        return step

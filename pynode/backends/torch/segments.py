@@ -1,0 +1,309 @@
+"""A solve as a chain of legs: from one event with a reset, preset time or jump of f to the next. Mostly there is one.
+
+Each leg is differentiable by itself (an Integrate node). What joins them is made of ordinary tensor operations, so that
+autograd composes the gradient:
+- the time of an event, by the implicit function theorem: dt* = -(dg at fixed t*) / (dg/dt + dg/dy dy/dt);
+- the state there, y* + dy/dt dt*, and the user's reset of it;
+- the start of the next leg, y - f dt*: how a solution changes that starts later. Together these are the saltation
+  matrix (Hiskens & Pai, IEEE Trans. Circuits Syst. I 47 (2000), eq. 26-30).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+
+from ...core.autograd import FirstOrderOnly
+from ...core.events import EventRecord, common_times
+from ...core.layout import check_values
+from ...core.solution import Piece
+from ...core.status import Status
+from ...core.trajectory import Trajectory
+from .event_detection import Watch
+from .event_time_gradient import moved_time
+from .simultaneous_events import Queue, rounding, sides_of
+
+# A reset by the same event so often in a row, each within this part of the span of the one before, ends the solve: a
+# ball that comes to rest. Still smaller distances drown in rounding, and the ball would fall through the floor.
+ZENO, INSTANT = 3, 1e-10
+
+
+class Leg(NamedTuple):
+    """rows: (m, n) outputs; marks: (k, n) states at path.hits; both differentiable. piece: for the dense output."""
+
+    rows: torch.Tensor
+    marks: torch.Tensor
+    piece: Piece
+
+
+class Boundary(NamedTuple):
+    """A time at which a leg begins. time: the same t, 0-d float64 with its gradient; preset: None for a jump of f."""
+
+    t: float
+    time: torch.Tensor
+    preset: object
+    event: int
+    index: int
+
+
+def boundaries(presets, jumps, values) -> list:
+    """Those inside the span (the start counts for presets), in the order in which they are met."""
+    direction = 1.0 if values[-1] > values[0] else -1.0
+    sources = [(e, p, common_times(p.times, "the times of PresetTimes")) for e, p in presets]
+    sources.append((-1, None, common_times(jumps, "jumps")))
+    found = [
+        Boundary(t, time, preset, e, i)
+        for e, preset, times in sources for i, (t, time) in enumerate(zip(times.detach().tolist(), times, strict=True))
+    ]
+    inside = [b for b in found if direction * (b.t - values[0]) >= 0 and direction * (values[-1] - b.t) >= 0]
+    return sorted(inside, key=lambda b: direction * b.t)
+
+
+class Course:
+    """Runs the legs. After ``run``: ys (m, n) at the first m times, slopes (their dy/dt from the second on, where
+    asked for), records, pieces, path (the last leg's trajectory, None if there was none), status and t.
+
+    leg(y, times, watch, origin) -> Leg, origin: what changed the state or f before it. values: list
+    of output times; events: list of (number, Event); bounds: from ``boundaries``.
+    At the time of a reset the output is the state after it (the solution is continuous from the right).
+    """
+
+    def __init__(self, field, leg, values, events, bounds, slopes):
+        self.field, self.leg, self.values, self.with_slopes = field, leg, values, slopes
+        self.numbers, self.events = [n for n, _ in events], [event for _, event in events]
+        self.bounds, self.jumps = bounds, {bound.t for bound in bounds if bound.preset is None}
+        self.direction = 1.0 if values[-1] > values[0] else -1.0
+        self.counts = [0] * len(events)
+        self.rows, self.slopes, self.records, self.pieces = [], [], [], []
+        self.position, self.path = 0, None
+        self.origin = None  # what has changed the state or f since the last leg
+        self.sides = self.watch = self.stopped = None  # of the last leg; stopped: the record of the terminal event
+        self.latest = {}  # by event: (time of its last reset, how often in a row it followed the one before at once)
+
+    def run(self, y, time):
+        """y: (n,) at time (0-d float64), both with their gradients; returns self."""
+        t, end = self.values[0], self.values[-1]
+        while True:
+            y, time, status = self._cross(t, y, time)
+            self._emit(t, y)
+            if status is None and t == end:
+                status = Status.SUCCESS
+            if status is not None:
+                break
+            stop = self._before(self.bounds[0].t) if self.bounds else end
+            if self._later(stop, t):
+                status, t, y, time = self._advance(t, y, time, stop)
+            if status is not None:
+                break
+            if self.bounds and not self._later(stop, t):
+                while self.position < len(self.values) and self._later(self.bounds[0].t, self.values[self.position]):
+                    self._emit(self.values[self.position], y)
+                t = self.bounds[0].t
+        if self.path is None and not status.success:  # before the first leg
+            self.path = Trajectory(t, y.detach(), None, 0.0)
+        self.status, self.t = status, t
+        self.ys = self.rows[0] if len(self.rows) == 1 else torch.cat(self.rows)
+        return self
+
+    def _later(self, a, b) -> bool:
+        return self.direction * (a - b) > 0
+
+    def _beside(self, t: float, direction: float) -> float:
+        """The next time to t in a direction that the field can tell from it, in the dtype in which it is told the time."""
+        rounded, target = (torch.tensor(x, dtype=self.field.dtype) for x in (t, direction * math.inf))
+        return float(torch.nextafter(rounded, target))
+
+    def _before(self, t: float) -> float:
+        return self._beside(t, -self.direction)
+
+    def _begin(self, t: float, stop: float) -> float:
+        """Where a leg from t starts: beyond a jump of f, at which f may still be what it was."""
+        beyond = self._beside(t, self.direction) if t in self.jumps else t
+        return beyond if self._later(stop, beyond) else t
+
+    def _emit(self, t, y):
+        """y as output where the next output time is t."""
+        if self.position < len(self.values) and self.values[self.position] == t:
+            self.rows.append(y.unsqueeze(0))
+            if self.with_slopes and self.position:
+                self.slopes.append(self._slope(t, y))
+            self.position += 1
+
+    def _slope(self, t, y):
+        with torch.no_grad():
+            return self.field.slope(t, y.detach())
+
+    def _advance(self, t, y, time, stop):
+        """One leg from (t, y): (status, t, y, time), status None where the solve goes on."""
+        start, moves, t = y, time.requires_grad and torch.is_grad_enabled(), self._begin(t, stop)
+        if moves:
+            shift = FirstOrderOnly.apply(time, "the time at which a leg of the solve starts") - time.detach()
+            start = y - self._slope(t, y) * shift.to(y.dtype)
+        first = self.position
+        while self.position < len(self.values) and not self._later(self.values[self.position], stop):
+            self.position += 1
+        times = [t, *self.values[first : self.position]]
+        if times[-1] != stop:
+            times.append(stop)
+        self.watch = watch = Watch(self.events, self.field, self.counts, self.sides) if self.events else None
+        leg, self.origin = self.leg(start, times, watch, self.origin), None
+        self.path = path = leg.piece.path
+        self.pieces.append(leg.piece)
+        cut = path.status is Status.EVENT
+        done = cut and any(watch.stops(hit.event) and hit.t == path.t for hit in path.hits)
+        # A reset puts a later state in the place of the output at its own time.
+        reached = sum(1 for s in times[1 : len(path.ys)] if not (cut and not done and s == path.t))
+        self.position = first + min(reached, self.position - first)
+        kept = self.position - first
+        if kept:
+            self.rows.append(leg.rows[1 : 1 + kept])
+            self.slopes.extend(path.slopes[:kept])
+        if watch is not None:
+            self.counts = watch.counts
+        if not cut:
+            for hit, row in zip(path.hits, leg.marks, strict=True):
+                self.records.append(self._record(hit, row)[0])
+            if path.status is not Status.SUCCESS:
+                return path.status, path.t, leg.rows[-1], torch.tensor(path.t, dtype=torch.float64)
+            self.sides = None if watch is None else watch.final
+            return None, path.t, leg.rows[-1], torch.tensor(path.t, dtype=torch.float64)
+        self.sides = watch.final
+        y, time, status = self._through_reset(leg, done)
+        if status is not None:
+            self._emit(path.t, y)
+        return status, path.t, y, time
+
+    def _through_reset(self, leg, done):
+        """(state, time, status) after the events at which a leg ended, whose records are made here."""
+        path, located = leg.piece.path, []
+        for hit, row in zip(path.hits, leg.marks, strict=True):
+            record, state = self._record(hit, row)
+            if hit.t != path.t:
+                self.records.append(record)
+            else:
+                located.append((hit.event, hit.index, (record, state)))
+        if done:
+            self.records += [record for _, _, (record, _) in located]
+            record, state = next(found for e, _, found in located if self.watch.stops(e))
+            return state, record.t, self._stop(record)
+        stalled = [self._stalled(e, path.t) for e in {e for e, _, _ in located}]
+        y, time, status = self._occur(path.t, None, None, located)
+        return y, time, Status.MAX_EVENTS if status is None and any(stalled) else status
+
+    def _stop(self, record):
+        self.stopped = record
+        return Status.EVENT
+
+    def _occur(self, t, y, time, located):
+        """(state, time, status) after the events at t: those located, (event, index, (record, state)), and those that become
+        true by what they do. y, time: None where the first of them with a reset gives them."""
+        queue = Queue(self.events)
+        queue.add(located)
+        while queue:
+            e, index, found = queue.pop()
+            event = self.events[e]
+            if queue.endless:
+                return y, time, Status.CASCADE
+            if found is None:
+                self.counts[e] += 1
+                if self.watch.exceeds(e):
+                    return y, time, Status.MAX_EVENTS
+                state = self.field.layout.unravel(y)
+                record = EventRecord(time, state, state, self.numbers[e], index, event.name)
+            else:
+                record, own = found
+                if y is not None:
+                    record = replace(record, y=self.field.layout.unravel(y))
+                elif event.reset is not None:
+                    y, time = own, record.t
+            self.records.append(record)
+            if found is None and self.watch.stops(e):
+                return y, time, self._stop(record)
+            if event.reset is not None:
+                y = self._reset(event, time, y)
+                self.records[-1] = replace(record, after=self.field.layout.unravel(y))
+                queue.add(self._made_true(t, y, (e, index)))
+        return y, time, None
+
+    def _made_true(self, t, y, own=None):
+        """(event, index, None) of the conditions that a change of the state at t fires; own: the one whose reset it was."""
+        fires, self.sides = self.sides.crossed(self.watch.values(t, y), rounding(y), self.watch.directions)
+        return [(*owner, None) for owner, fire in zip(self.watch.owners, fires, strict=True) if fire and owner != own]
+
+    def _stalled(self, e, t) -> bool:
+        """Whether event e, at t, follows itself again and again without time passing."""
+        last, repeats = self.latest.get(e, (-math.inf, 0))
+        instant = INSTANT * (abs(self.values[-1] - self.values[0]) + abs(t))
+        repeats = repeats + 1 if abs(t - last) < instant else 0
+        self.latest[e] = t, repeats
+        return repeats >= ZENO
+
+    def _clock(self, t):
+        """A time (1,) as conditions get it."""
+        return t.squeeze(0).to(self.field.dtype)
+
+    def _condition(self, event, t, y, index):
+        return event.value(t, self.field.layout.unravel(y), self.field.args)[index]
+
+    def _record(self, hit, y):
+        """(record, state (n,)) of an event; y: (n,), differentiable at fixed time."""
+        event, time = self.events[hit.event], torch.tensor(hit.t, dtype=torch.float64)
+        if torch.is_grad_enabled():
+            time, y = self._implicit(event, hit, time, y)
+        state = self.field.layout.unravel(y)
+        return EventRecord(time, state, state, self.numbers[hit.event], hit.index, event.name), y
+
+    def _implicit(self, event, hit, time, y):
+        """Time and state of the event with their derivatives; a grazing event has none, which shows as infinity."""
+        def g(t, y):
+            return self._condition(event, t, y, hit.index)
+
+        slope = hit.slope.detach().clone()
+        moved = moved_time(g, self._clock, hit.t, self.values[0], y, slope, event.name)
+        if moved is None:
+            return time, y
+        time = time + moved.to(time)
+        return time, y + slope * (time - time.detach()).to(y)
+
+    def _cross(self, t, y, time):
+        """(state, time, status) after the boundaries at t and the events that they make true."""
+        if not (self.bounds and self.bounds[0].t == t):
+            return y, time, None
+        if self.events and self.sides is None:
+            self.watch = Watch(self.events, self.field, self.counts)
+            self.counts = self.watch.counts
+            self.sides = sides_of(self.watch.values(t, y), rounding(y))
+        while self.bounds and self.bounds[0].t == t:
+            bound = self.bounds.pop(0)
+            if bound.time.requires_grad and torch.is_grad_enabled() and self.pieces:
+                shift = FirstOrderOnly.apply(bound.time, "the times of resets and jumps") - bound.t
+                y = y + self._slope(self._before(t), y) * shift.to(y)
+            time = bound.time
+            if bound.preset is None:
+                self.origin = "the jump of f"
+            else:
+                before = self.field.layout.unravel(y)
+                y = self._reset(bound.preset, time, y)
+                after = self.field.layout.unravel(y)
+                self.records.append(EventRecord(time, before, after, bound.event, bound.index, bound.preset.name))
+        return self._occur(t, y, time, self._made_true(t, y)) if self.events else (y, time, None)
+
+    def _reset(self, event, time, y):
+        """The state, (n,), that the user's reset makes of y; TypeError or ValueError where it is no such state."""
+        layout = self.field.layout
+        try:
+            # Copies: a reset may edit its argument, and the next one fill the same memory.
+            made = event.reset(time.to(y), layout.unravel(y.clone()), *self.field.args)
+            new = layout.ravel(made)
+            check_values(new, "the new state")
+            new = new.clone()
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"in the reset of {event.name!r}, which must return a state like y0: {error}") from error
+        if new.dtype != y.dtype:
+            raise TypeError(f"the reset of {event.name!r} returned {new.dtype} for a state of {y.dtype}")
+        if not torch.equal(new.detach(), y.detach()):
+            self.origin = f"the reset of {event.name!r}"
+        return new

@@ -1,0 +1,114 @@
+"""The graphs of the evaluations of f in an explicit solve, kept for its gradient as long as there is memory."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from ...core.batched_evaluation import decided
+from ...core.evaluation import Evaluation
+
+# Of the memory that is free when a solve begins, graphs take so much at most.
+SHARE = 0.5
+# Bytes that count as free where the system does not tell.
+UNKNOWN = 2e9
+
+
+class Tape:
+    """Evaluates f with a graph. limit: bytes that the graphs of accepted steps may take together."""
+
+    def __init__(self, limit):
+        self.left, self._size, self._latest = limit, None, {}
+
+    def evaluated(self, field, t, y):
+        """f(t, y), (n,), for t a float."""
+        time = torch.scalar_tensor(t, dtype=field.dtype, device=field.device)
+        if self.left <= 0:
+            return field.at(time, y)
+        start = field.start
+        if start is not None and start.graph is not None and start.is_at(t, y):
+            evaluation = start.graph
+            field.start = start._replace(graph=None)
+        else:
+            with torch.enable_grad():
+                leaf = y.detach().requires_grad_()
+                out = field.at(time, leaf)
+            evaluation = Evaluation(field.reuse.own(out.detach()), leaf, out)
+        if self._size is None:
+            self._size = decided(field, "graph", lambda: graph_bytes(evaluation.out, field.parameters))
+        self._latest[id(evaluation.result)] = evaluation
+        return evaluation.result
+
+    def take(self, stages):
+        """The Evaluations of an accepted step, in the order of its stages; None where some have no graph."""
+        found = [self._latest.get(id(k)) for k in stages]
+        # The last stage of the step itself may be the first of the next one.
+        self._latest = {id(kept.result): kept for kept in found if kept is not None}
+        if any(evaluation is None for evaluation in found):
+            return None
+        self.left -= self._size * len(found)
+        return found
+
+
+def graph_bytes(out, parameters) -> int:
+    """Bytes that the graph of out holds, each memory once, that of the parameters left out."""
+    places = {p.data_ptr() for p in parameters}
+    total, seen, todo = 0, set(), [out.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        for x in _saved(node):
+            if x.data_ptr() not in places:
+                places.add(x.data_ptr())
+                total += x.numel() * x.element_size()
+        todo.extend(parent for parent, _ in node.next_functions)
+    return total
+
+
+def _saved(node):
+    """The tensors that a node of a graph holds for its derivative."""
+    found = [getattr(node, name) for name in dir(node) if name.startswith("_saved_")]
+    found.append(getattr(node, "saved_tensors", ()))
+    for item in found:
+        for x in item if isinstance(item, (tuple, list)) else (item,):
+            if isinstance(x, torch.Tensor) and x.layout is torch.strided:
+                yield x
+
+
+def free_bytes(device) -> float:
+    """Bytes that a process may still take on a device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = [_meminfo(), _cgroup()]
+    known = [x for x in free if x is not None]
+    return min(known) if known else UNKNOWN
+
+
+def _meminfo():
+    """What Linux calls available; elsewhere the free pages, None where they are not told."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return 1024 * float(line.split()[1])
+    except OSError:
+        pass
+    names = getattr(os, "sysconf_names", {})
+    if "SC_AVPHYS_PAGES" not in names:
+        return None
+    return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def _cgroup():
+    """What the limit of a container leaves, None without one."""
+    try:
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
+            most = file.read().strip()
+        with open("/sys/fs/cgroup/memory.current", encoding="ascii") as file:
+            used = file.read().strip()
+    except OSError:
+        return None
+    return float(most) - float(used) if most.isdigit() else None

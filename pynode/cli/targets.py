@@ -1,0 +1,99 @@
+"""What the command line is told to solve: a named problem, a trained model, or an object in somebody's Python code."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from .. import problems
+from ..core.problem import ODEProblem
+from ..problems import Problem
+from ..train import ModelError, load_model
+
+HELP = "a trained model, MODULE:OBJECT or FILE.py:OBJECT (a Problem, an ODEProblem or a vector field), or one of: "
+
+
+def target(name: str, y0=None, tspan=None) -> Problem:
+    """The Problem that a name, a model file or 'module:object' stands for, from y0 (floats) over tspan where these are given.
+
+    Code of a module or file is run. ModelError or ValueError where the name stands for nothing that can be solved.
+    """
+    path, _, attribute = name.rpartition(":")
+    if path and (path.endswith(".py") or not Path(name).exists()):
+        found = _as_problem(_object(path, attribute), attribute, y0, tspan)
+    elif Path(name).exists() or Path(name).suffix == ".pt":
+        found = load_model(name).as_problem(Path(name).stem)
+    else:
+        try:
+            found = problems.get(name)
+        except ValueError as error:
+            raise ModelError(f"{name} is neither a model file nor a problem: {error}") from None
+    if y0 is not None:
+        if len(y0) != len(found.y0):
+            raise ValueError(f"{len(y0)} values in --y0 for {len(found.y0)} states of {found.name}")
+        found = replace(found, y0=torch.tensor(y0, dtype=found.y0.dtype))
+    return found if tspan is None else replace(found, tspan=tspan, t_eval=None)
+
+
+def _object(path, attribute):
+    """The object of this name in a file or a module."""
+    try:
+        if path.endswith(".py"):
+            spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        else:
+            if "" not in sys.path:
+                sys.path.insert(0, "")  # as python -m: modules of the folder are found
+            module = importlib.import_module(path)
+    except (FileNotFoundError, ModuleNotFoundError) as error:
+        raise ModelError(f"{path} cannot be imported ({error}): give a module, or a file that ends in .py") from None
+    except Exception as error:  # of that code, whatever it is
+        raise ModelError(f"{path} cannot be run ({type(error).__name__}: {error}): --debug shows where it fails") from error
+    try:
+        found = getattr(module, attribute)
+    except AttributeError:
+        names = ", ".join(n for n in vars(module) if not n.startswith("_") and callable(vars(module)[n])) or "nothing"
+        raise ModelError(f"{path} has no {attribute!r}; it has {names}") from None
+    # A class of modules is made without arguments; a function that makes a problem is not told from a field.
+    return found() if isinstance(found, type) and issubclass(found, torch.nn.Module) else found
+
+
+def _as_problem(found, name, y0, tspan) -> Problem:
+    if isinstance(found, Problem):
+        return found
+    if isinstance(found, ODEProblem):
+        start, times = found.y0, torch.as_tensor(found.tspan, dtype=torch.float64)
+        if not isinstance(start, torch.Tensor) or start.dim() != 1 or found.args or found.mass is not None:
+            raise ValueError(f"{name} has a state in parts, args or a mass matrix, which no command takes: use pynode.solve")
+        found, y0, tspan = found.f, start.tolist(), (float(times[0]), float(times[-1]))
+    elif not callable(found):
+        kind = type(found).__name__
+        raise ModelError(f"{name} is a {kind}: give a Problem, an ODEProblem, a module or a function f(t, y)")
+    y0 = getattr(found, "y0", None) if y0 is None else y0
+    tspan = getattr(found, "tspan", None) if tspan is None else tspan
+    if y0 is None or tspan is None:
+        raise ValueError(
+            f"{name} is a vector field: say where it starts, --y0 1,0,0, and over which times, --t 0,10, as options of pynode "
+            "solve; or give it the attributes y0 and tspan"
+        )
+    field = found if isinstance(found, torch.nn.Module) else _Function(found)
+    dtype = next((p.dtype for p in field.parameters() if p.is_floating_point()), torch.float64)
+    start = torch.as_tensor(y0, dtype=dtype).reshape(-1)
+    return Problem(name, field, start, tuple(tspan), 1e-6, 1e-9, stiff=False, source="given on the command line")
+
+
+class _Function(torch.nn.Module):
+    """A plain function f(t, y) as a module, as a Problem holds one."""
+
+    def __init__(self, f):
+        super().__init__()
+        self.f = f
+
+    def forward(self, t, y):
+        return self.f(t, y)

@@ -1,0 +1,152 @@
+"""What a vector field holds while a solve runs, for the gradient that is taken later."""
+
+from __future__ import annotations
+
+import functools
+from contextlib import contextmanager
+
+import torch
+
+from .leaves import content, tensors_in
+from .torch_context import quiet
+
+# Numbers in buffers up to which a field in training mode gets copies of them on the way back, whether
+# or not it is known to write them: the kernel of batch normalisation does so unseen.
+FEW = 1 << 20
+CHANGED = (
+    "{} has changed in place since the solve, so that its gradient can no longer be taken: call backward() "
+    "before optimizer.step() and before other changes, or solve again"
+)
+
+
+class Held:
+    """Parameters and buffers of the modules that a vector field is, belongs to, or closes over, and the tensors in its args.
+
+    torch.func.functional_call puts tensors into a module for the time of one call. The backward pass comes after it, and
+    must find them there. roots: the modules named above; modules: these and those inside them, compiled by TorchScript aside.
+    copies: [(leaf, tensor)] for tensors in the place of parameters that are computed from others: f gets
+    the leaf, so that no gradient passes through one parameter into another.
+    """
+
+    def __init__(self, f, device, args=()):
+        self.roots = roots = _modules_of(f)
+        # What TorchScript has compiled holds its tensors elsewhere, and functional_call cannot replace them.
+        self.modules = [m for root in roots for m in root.modules() if not isinstance(m, torch.jit.ScriptModule)]
+        self._slots = [
+            (holder, name, tensor) for module in self.modules
+            for holder in (module._parameters, module._buffers) for name, tensor in holder.items()
+        ]
+        self._device = device.type
+        computed = {
+            id(x): x for _, _, x in self._slots if x is not None and x.requires_grad and x.grad_fn is not None
+        }
+        self._replaced = {key: x.detach().requires_grad_() for key, x in computed.items()}
+        self.copies = [(self._replaced[key], x) for key, x in computed.items()]
+        self._buffers = [x for module in self.modules for x in module._buffers.values() if x is not None]
+        self.arguments = tensors_in(args)
+        named = [("an argument of f in args", x) for x in self.arguments]
+        if isinstance(f, torch.nn.Module):
+            named += [(f"the parameter {name!r} of f", x) for name, x in f.named_parameters()]
+            named += [(f"the buffer {name!r} of f", x) for name, x in f.named_buffers()]
+        self._versions = [(name, x, x._version) for name, x in named if not x.is_inference()]
+        self._before = [(x, x._version) for x in self._buffers if not x.is_inference()]
+        self._writes, self._spare = None, {}
+
+    def watch(self, parameters):
+        """Note tensors, beside those that are known, that must not change in place until the gradient is taken."""
+        known = {id(x) for _, x, _ in self._versions}
+        self._versions += [
+            (f"a tensor of shape {tuple(x.shape)} that f uses", x, x._version)
+            for x in parameters if id(x) not in known and not x.is_inference()
+        ]
+
+    def watch_spare(self, leaves):
+        """Note leaves that f may turn out to use: they count as changed only then."""
+        self._spare = {id(x): x._version for x in leaves if not x.is_inference()}
+
+    def check_spare(self, leaves):
+        """RuntimeError where one of these has changed in place since the solve."""
+        for x in leaves:
+            if x._version != self._spare.get(id(x), x._version):
+                raise RuntimeError(CHANGED.format(f"a tensor of shape {tuple(x.shape)} that f uses"))
+
+    @property
+    def from_inference(self) -> bool:
+        """Whether f holds tensors that were made in inference mode."""
+        return any(x is not None and x.is_inference() for _, _, x in self._slots)
+
+    @property
+    def writes(self) -> bool:
+        """Whether f has written its own buffers since the solve began, as batch normalisation does."""
+        return any(x._version != version for x, version in self._before)
+
+    def seal(self):
+        """The solve is over: what f has changed itself is its own affair, the rest must stay."""
+        self._writes = self.writes
+        self._versions = [entry for entry in self._versions if entry[1]._version == entry[2]]
+
+    def check(self):
+        """RuntimeError where a tensor that f uses has changed in place since the solve."""
+        for name, x, version in self._versions:
+            if x._version != version:
+                raise RuntimeError(CHANGED.format(name))
+
+    @contextmanager
+    def replaced(self):
+        """A block in which f gets its leaves in the place of computed parameters."""
+        slots = [(holder, name, x) for holder, name, x in self._slots if id(x) in self._replaced]
+        try:
+            for holder, name, x in slots:
+                holder[name] = self._replaced[id(x)]
+            yield
+        finally:
+            for holder, name, x in slots:
+                holder[name] = x
+
+    @contextmanager
+    def again(self, parameters):
+        """The modules as they were, within the block, and nothing around it that the solve stepped out of.
+
+        Hooks of the parameters rest: they are for the gradient that comes out, not for the parts that it is made of.
+        Buffers that f may write are copies, so that the block changes none.
+        """
+        swapped = [(holder, name, self.inside(x)) for holder, name, x in self._slots]
+        copied = self._copied()
+        # What FullyShardedDataParallel has made an attribute for the backward pass stands in none of these places.
+        swapped = [(holder, name, copied.get(id(x), x)) for holder, name, x in swapped if name in holder]
+        changed = [(holder, name, holder[name], x) for holder, name, x in swapped if holder[name] is not x]
+        hooked = [(p, p._backward_hooks) for p in parameters if p._backward_hooks]
+        try:
+            for holder, name, _, x in changed:
+                holder[name] = x
+            for p, _ in hooked:
+                p._backward_hooks = None
+            with quiet(self._device):
+                yield
+        finally:
+            for holder, name, before, _ in changed:
+                holder[name] = before
+            for p, hooks in hooked:
+                p._backward_hooks = hooks
+
+    def inside(self, x):
+        """What f gets in the place of the tensor x of one of its modules."""
+        return self._replaced.get(id(x), x)
+
+    def _copied(self):
+        """{id: copy} of the buffers, where f may write them."""
+        writes = self.writes if self._writes is None else self._writes
+        if not writes:
+            training = any(module.training for module in self.modules)
+            if not training or sum(x.numel() for x in self._buffers) > FEW:
+                return {}
+        return {id(x): x.detach().clone() for x in self._buffers if not x.requires_grad}
+
+
+def _modules_of(f) -> list:
+    """The modules that f is, belongs to or closes over."""
+    if isinstance(f, functools.partial):
+        return _modules_of(f.func)
+    cells = [content(cell) for cell in getattr(f, "__closure__", None) or ()]
+    candidates = [f, getattr(f, "__self__", None), *cells]
+    return [x for x in candidates if isinstance(x, torch.nn.Module)]

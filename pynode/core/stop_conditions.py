@@ -1,0 +1,119 @@
+"""What may stop a solve or refuse a step beside the error test: a clock, a callback, the domain of the state."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import contextmanager
+
+import torch
+
+from .status import Exhausted, Status
+from .vector_field import clamped
+
+# Of atol: a state this far below zero is zero. Where f drains a state to zero in finite time, as -sqrt(u) does, no
+# step ends above it for ever, and one that ends nearer could be too short for floating point.
+NOISE = 1e-9
+
+
+class Limits:
+    """One solve's limits. All of its legs share them.
+
+    callback(t, y, stats): after every accepted step, t a float, y in the structure of y0; True stops the solve.
+    seconds: of wall-clock time. nonnegative: True, or flat indices of components that must not be negative.
+    domain(t, y) -> bool: whether a state is possible.
+    """
+
+    def __init__(self, layout, stats, callback=None, seconds=None, nonnegative=None, domain=None):
+        for name, value in (("callback", callback), ("domain", domain)):
+            if value is not None and not callable(value):
+                raise TypeError(f"{name} must be a function, not {type(value).__name__}")
+        if seconds is not None and not seconds > 0:
+            raise ValueError(f"max_seconds must be positive, not {seconds!r}")
+        self.layout, self.stats = layout, stats
+        self.callback, self.domain = callback, domain
+        self.deadline = None if seconds is None else time.monotonic() + seconds
+        self.signs = _indices(nonnegative, layout)
+        self.mask = self.floor = self.lowest = None
+
+    @classmethod
+    def of(cls, layout, stats, callback, seconds, nonnegative, domain):
+        """None where nothing is limited, so that a step pays one ``if``."""
+        if callback is None and seconds is None and nonnegative in (None, False) and domain is None:
+            return None
+        return cls(layout, stats, callback, seconds, nonnegative, domain)
+
+    def signed(self, atol):
+        """The mask of the components that must not be negative, (n,), None where there are none. atol: 0-d or (n,)."""
+        if self.signs is None:
+            return None
+        mask = torch.zeros(self.layout.size, dtype=torch.bool, device=self.layout.device)
+        mask[self.signs] = True
+        self.mask, self.lowest = mask, torch.where(mask, -atol, -torch.inf)
+        self.floor = NOISE * self.lowest
+        return mask
+
+    def expired(self) -> bool:
+        return self.deadline is not None and time.monotonic() > self.deadline
+
+    def allow(self, t: float, y, start=None) -> bool:
+        """Whether the state y, (n,), at t is possible after a step from start, (n,).
+
+        One synchronisation, two where both checks are asked for.
+        """
+        if self.floor is not None:
+            # A multistep method goes on below zero for some steps, and would crawl where it may not.
+            floor = self.floor if start is None else torch.where(start < 0, self.lowest, self.floor)
+            if bool((y < floor).any()):
+                return False
+        return self.domain is None or bool(self.domain(t, self._told(y)))
+
+    def stop(self, t: float, y) -> bool:
+        """Whether the callback asks to stop, after a step to the state y, (n,), at t."""
+        return self.callback is not None and bool(self.callback(t, self._told(y), self.stats))
+
+    def _told(self, y):
+        """The state as the user gets to see it."""
+        return self.layout.unravel(clamped(y.detach(), self.mask))
+
+
+class Guard:
+    """The limits that hold inside a step, too: a step of RKC may take thousands of evaluations.
+
+    most: evaluations of f, math.inf for any number; deadline: by time.monotonic(), None for none.
+    """
+
+    def __init__(self, most, deadline):
+        self.most, self.deadline = most, deadline
+
+    def check(self, stats):
+        """Exhausted where the evaluation just counted is one too many, or comes too late."""
+        if stats.nfe > self.most:
+            stats.nfe -= 1  # it is not made
+            raise Exhausted(Status.MAX_EVALUATIONS)
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise Exhausted(Status.MAX_SECONDS)
+
+
+@contextmanager
+def guarded(stats, most, limits):
+    """A block in which every evaluation that is counted in stats checks the limits; limits: a Limits, or None."""
+    deadline = None if limits is None else limits.deadline
+    stats.guard = None if deadline is None and most == math.inf else Guard(most, deadline)
+    try:
+        yield
+    finally:
+        stats.guard = None
+
+
+def _indices(nonnegative, layout):
+    if nonnegative is None or nonnegative is False:
+        return None
+    if nonnegative is True:
+        return slice(None)
+    indices = torch.as_tensor(nonnegative, device=layout.device).reshape(-1)
+    if indices.dtype.is_floating_point or indices.dtype == torch.bool or not len(indices):
+        raise TypeError(f"nonnegative must be True or the flat indices of components, not {nonnegative!r}")
+    if int(indices.min()) < -layout.size or int(indices.max()) >= layout.size:
+        raise ValueError(f"nonnegative names components {nonnegative!r}, but there are {layout.size} states")
+    return indices.long()

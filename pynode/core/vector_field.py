@@ -1,0 +1,272 @@
+"""The vector field as the methods see it: flat states, float times, counted."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from .batched_evaluation import allows_vmap
+from .evaluation import Beginning, Evaluation, RandomState, Reuse, check_graph, check_same
+from .layout import check_values
+from .leaves import find_leaves, no_leaves
+from .module_state import Held
+from .saved_tensors import unhooked
+from .split_field import SplitField
+from .stats import Stats
+from .status import RejectStep
+
+
+class VectorField:
+    """f(t, y) with y flat, (n,), and t a float.
+
+    leaves: the tensors that gradients reach; parameters: those to differentiate f in, among them (pynode/core/leaves.py).
+    start: the first evaluation of f, with its graph's leaves; None where no gradient is wanted or the user named the leaves.
+    parts: the implicit and the explicit part of a SplitField, as fields with the same counts; None for any other f.
+    mass: M of M y' = f, None for the identity; structure: how its Jacobians are made and solved with, None for dense.
+    compiled: CompiledSteps of whole steps on this field (methods/compiled/steps.py), None where steps are run as they stand.
+    tape: keeps the graphs of evaluations (backends/torch/tape.py), None where they are made again on the way back.
+    signed: mask of the components that f sees at zero or above, (n,), None where it sees every state as it is.
+    period: points that ``many`` wants to get together (adjoints/discrete/batched_points.py); here each stands alone.
+    """
+
+    mass = structure = compiled = tape = start = together = signed = None
+    period = 1
+
+    def __init__(self, problem, layout, t0: float, params=None, direct=False):
+        """params: the tensors that gradients shall reach, None for all. direct: whether a graph goes through the whole
+        solve, which then needs to know none of them."""
+        self.layout, self.stats = layout, Stats()
+        self.f, self.args, self.user_jac = problem.f, problem.args, problem.jac
+        self.dtype, self.device, self.size, self.flat = layout.dtype, layout.device, layout.size, layout.flat
+        self.held = Held(self.f, self.device, self.args)
+        self.reuse = Reuse()
+        self.leaves = no_leaves(self.args) if direct else self._find_leaves(problem, t0, params)
+        self.held.watch(self.leaves.sources)
+        self.held.watch_spare(self.leaves.spare)
+        self.parts = self._split()
+
+    @property
+    def parameters(self):
+        return self.leaves.parameters
+
+    def isolated(self) -> VectorField:
+        """The same field on args that are leaves, so that no gradient passes through one parameter into another."""
+        found = copy.copy(self)
+        found.args = self.leaves.args
+        found.parts = found._split()
+        return found
+
+    def untaped(self) -> VectorField:
+        """The same field for the way back, where evaluations belong to the graph that is made there."""
+        found = copy.copy(self)
+        found.tape = None
+        found.parts = found._split()
+        return found
+
+    def extended(self, lost) -> VectorField:
+        """The same field with parameters that turned out to be used; LostLeaves where they are unknown."""
+        found = copy.copy(self)
+        found.leaves = self.leaves.extended(lost)
+        found.parts = found._split()
+        return found
+
+    def see_nonnegative(self, signed):
+        """Let f see zero for negative values of the components in the mask: stages and iterates may have them."""
+        self.signed = signed
+        self.parts = self._split()
+
+    def _split(self):
+        both = isinstance(self.f, SplitField)
+        return (self._part(self.f.implicit), self._part(self.f.explicit)) if both else None
+
+    def _part(self, f):
+        """The field of one part of f. A user's Jacobian is that of the whole, and so of no use to it."""
+        part = copy.copy(self)
+        part.f, part.user_jac, part.start = f, None, None
+        return part
+
+    def _find_leaves(self, problem, t0, params):
+        y0 = self.layout.ravel(problem.y0).detach().clone()
+        module = isinstance(self.f, torch.nn.Module)
+
+        def evaluate(args):
+            if self.held.from_inference:
+                return None  # such tensors have no place in a graph
+            inside = copy.copy(self)
+            inside.args = args
+            time = torch.full((), t0, dtype=self.dtype, device=self.device)
+            # A plain function may turn its state into an array of NumPy, which a leaf forbids.
+            y = y0.clone().requires_grad_(module)
+            random = RandomState(self.device)
+            try:
+                with unhooked(), self.held.replaced():
+                    out = self._called_first(inside.at, time, y)
+            except RejectStep:
+                return None  # an infeasible start, which the integrator will tell
+            first = self.reuse.own(out.detach())
+            graph = Evaluation(first, y, out) if module else None
+            self.start = Beginning(t0, y0, first, random, random.moved(), graph)
+            return out, y
+
+        return find_leaves(self.f, self.args, self.held, evaluate, params)
+
+    def prime(self, t: float, y):
+        """Call f at (t, y), (n,), with its graph, before a call without one: f may keep what it makes at its first call."""
+        random = RandomState(self.device)
+        try:
+            self.probe(t, y)
+        except RejectStep:
+            return  # an infeasible start, which the integrator will tell
+        finally:
+            random.restore()
+
+    @property
+    def once(self) -> bool:
+        """Whether the evaluations of f cannot be repeated, because it draws random numbers or writes its buffers."""
+        return self.held.writes or (self.start is not None and self.start.drawn)
+
+    def settle(self, tape):
+        """Keep the graphs of evaluations in a Tape, or, where it is None, none at all."""
+        self.tape, start = tape, self.start
+        if start is None:
+            return
+        if tape is None:
+            self.start = start._replace(graph=None)
+        elif start.drawn:
+            # The first evaluation has drawn its numbers, and is made once more.
+            self.start = start._replace(graph=None)
+            start.random.restore()
+
+    def note_end(self, path):
+        """Note f where a solve ended, to see later whether it is still the same."""
+        if self.tape is None and path.status.success and not self.once:
+            with unhooked(), torch.no_grad():
+                path.f1 = self._again(path.t, path.y).clone()  # f may fill the same memory again
+
+    def __call__(self, t: float, y):
+        """dy/dt at (t, y), (n,)."""
+        stats = self.stats
+        stats.nfe += 1
+        if stats.guard is not None:
+            stats.guard.check(stats)
+        if self.tape is not None:
+            return self.tape.evaluated(self, t, y)
+        out = self.at(torch.scalar_tensor(t, dtype=self.dtype, device=self.device), y)
+        return self.reuse.own(out) if self.reuse.open else out
+
+    def slope(self, t: float, y):
+        """y' at (t, y), (n,): f itself without a mass matrix."""
+        return self(t, y) if self.mass is None else self.mass.rate(self(t, y))
+
+    def first(self, t: float, y):
+        """y' at the start, with a sentence where the module's dtype is not that of the state.
+
+        Outside inference mode, so that constants which a module makes at its first call can serve a graph later.
+        """
+        differentiable, start = torch.is_grad_enabled(), self.start
+        if start is not None and self.tape is None and not differentiable and start.is_at(t, y):
+            self.stats.nfe += 1
+            return start.f if self.mass is None else self.mass.rate(start.f)
+        with torch.inference_mode(False), torch.set_grad_enabled(differentiable):
+            return self._called_first(self.slope, t, y)
+
+    def _called_first(self, f, *arguments):
+        return called_first(f, self.f, self.dtype, *arguments)
+
+    def at(self, t, y):
+        """dy/dt, (n,), for t a 0-d tensor; not counted. TypeError and ValueError where f returns something else."""
+        y = clamped(y, self.signed)
+        if self.flat:
+            out = self.f(t, y, *self.args)
+            if not isinstance(out, torch.Tensor) or out.shape != y.shape:
+                out = self.layout.ravel(out)
+        else:
+            out = self.layout.ravel(self.f(t, self.layout.unravel(y), *self.args))
+        if out.dtype != y.dtype:
+            raise wrong_dtype(out, self.dtype)
+        return out
+
+    def check(self, path):
+        """RuntimeError where f is no longer what it was in the solve of a Trajectory, or has no graph."""
+        self.held.check()
+        if path.f0 is None:
+            return
+        drawn = self.start is not None and self.start.drawn
+        with torch.enable_grad():
+            y = path.y0.detach().clone().requires_grad_()
+            out = self._again(path.t0, y)
+        check_same(path.t0, path.y0, path.f0, out.detach(), path.h0, drawn)
+        if not out.requires_grad:
+            check_graph(lambda y: self._again(path.t0, y), path.y0)
+        if path.f1 is not None:
+            with torch.no_grad():
+                now = self._again(path.t, path.y)
+            check_same(path.t, path.y, path.f1, now, path.h0, drawn)
+
+    def probe(self, t: float, y):
+        """f at (t, y), (n,), neither counted nor kept."""
+        return self._called_first(self.at, torch.full((), t, dtype=self.dtype, device=self.device), y)
+
+    def _again(self, t: float, y):
+        """y' at (t, y), (n,), likewise."""
+        out = self.probe(t, y)
+        return out if self.mass is None else self.mass.rate(out)
+
+    def rows(self, t, y):
+        """f of every row of y, (m, n), in one call with a leading dimension; right only where f broadcasts over it."""
+        out = self.f(t, self.layout.unravel(clamped(y, self.signed)), *self.args)
+        return self.layout.ravel_rows(out, len(y))
+
+    def allows_copies(self, t, y) -> bool:
+        """Whether f at many points is one call, so that further points cost little; t (m,), y (m, n) are such points."""
+        if self.together is None:
+            self.together = allows_vmap(self, t, y)
+        return self.together
+
+    def many(self, t, y):
+        """f at many points, t (m,) and y (m, n) -> (m, n): one call under vmap where f allows it, else a loop."""
+        if self.allows_copies(t, y):
+            return torch.func.vmap(self.at)(t, y)
+        return torch.stack([self.at(ti, yi) for ti, yi in zip(t, y)])
+
+
+def clamped(y, signed):
+    """y, (..., n), with zero in place of negative values where the mask signed, (n,), is True; y itself where it is None."""
+    if signed is None:
+        return y
+    return torch.where(signed & (y < 0), torch.zeros_like(y), y)
+
+
+def called_first(call, f, dtype, *arguments):
+    """call(*arguments), which calls f; TypeError where f is a module that cannot take a state of this dtype."""
+    try:
+        out = call(*arguments)
+        if isinstance(out, torch.Tensor):
+            check_values(out, "the vector field's result")
+        return out
+    except RuntimeError as error:
+        if "dtype" not in str(error):
+            raise
+        parameters = f.parameters() if isinstance(f, torch.nn.Module) else ()
+        own = {str(p.dtype) for p in parameters} - {str(dtype)}
+        raise TypeError(
+            f"the vector field cannot take a state of {dtype}"
+            + (f": it has parameters of {' and '.join(sorted(own))}" if own else "")
+            + f"; convert the module with module.to({dtype}), or y0 ({error})"
+        ) from error
+
+
+def wrong_dtype(out, dtype) -> TypeError:
+    """The error of an f that returned out for a state of this dtype."""
+    if out.is_complex():
+        return TypeError(
+            f"the vector field returned {out.dtype} for a real state, {dtype}. A state must be real: "
+            "hold a complex one as torch.view_as_real(z), and let f return "
+            "torch.view_as_real(f(t, torch.view_as_complex(y)))"
+        )
+    return TypeError(
+        f"the vector field returned {out.dtype} for a state of {dtype}; convert the module or y0 so that both agree, for "
+        "instance with module.to(y0.dtype). In a function it is a constant, a forcing or an argument "
+        "that is not of the dtype of y: convert it with .to(y.dtype)"
+    )

@@ -1,0 +1,160 @@
+"""Where f, along the solution, jumps or has a kink: the places at which steps were refused, looked at ever more closely."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ..core.status import RejectStep
+
+PARTS = 16  # into which a place is divided, round after round
+PLACES = 60  # looked at, refused steps in which no jump is known yet
+SAME = 1e-6  # of the span: jumps that near are told as one
+REMAINS = 0.05  # of the first change of f, which a jump keeps at any magnification; a smooth f keeps 1/16 a round
+KINK = 0.2  # the same of the change of slope, which varies more along a curve
+GROWS = 3.0  # times the change of slope of the round before, above which it is rounding
+FEWEST, DEEP, KINK_ROUNDS = 4, 13, 4  # rounds: 16^-13 is rounding, and second differences are lost to it much earlier
+
+
+@dataclass(frozen=True)
+class Jump:
+    """One place. t: its time, width: how closely it was found; components: flat indices of f that jump, the largest
+    first; size: of the largest change of f, relative to the largest |f_i| seen on the way there; timed: whether f jumps
+    at a fixed state too, as time goes by; kink: f is continuous and its slope jumps."""
+
+    t: float
+    width: float
+    components: tuple
+    size: float
+    timed: bool
+    kink: bool
+
+
+class _Path:
+    """f along the dense solution, and the largest |f_i| of the whole walk."""
+
+    def __init__(self, field, walk):
+        self.field, self.walk = field, walk
+        steps = walk.times[:: max(1, len(walk.times) // 100)]
+        rows = [row for row in map(self, steps) if row is not None]
+        self.size = torch.stack(rows).abs().amax(0).clamp_min(1e-300) if rows else None
+
+    def __call__(self, t):
+        """(n,) float64, None where f refuses the state."""
+        try:
+            return self.field(t, self.walk.state(t)).to("cpu", torch.float64)
+        except RejectStep:
+            return None
+
+
+def jumps(field, walk, points=PLACES) -> list:
+    """The jumps and kinks near the places where steps were refused, in the order of their times."""
+    found = []
+    with torch.no_grad():
+        along = _Path(field, walk)
+        if along.size is None:
+            return []
+        for a, b in _places(walk):
+            if any(min(a, b) <= jump.t <= max(a, b) for jump in found):
+                continue
+            if points == 0:
+                break
+            points -= 1
+            jump = _jump(along, a, b) or _kink(along, a, b)
+            # Where f chatters, in a sliding mode, one jump stands for all.
+            if jump is not None and not any(abs(jump.t - other.t) <= max(jump.width, SAME * walk.span) for other in found):
+                found.append(jump)
+    direction = 1.0 if walk.times[-1] >= walk.times[0] else -1.0
+    return sorted(found, key=lambda jump: direction * jump.t)
+
+
+def _places(walk):
+    """(a, b) of the refused steps, inside what was reached, the shortest first, so that jumps close to one another are seen one
+    by one; without those so short that rounding of t hides whether f jumps."""
+    direction = 1.0 if walk.times[-1] >= walk.times[0] else -1.0
+    least = PARTS ** (FEWEST + 1) * torch.finfo(walk.states.dtype).eps
+    found = []
+    for attempt in sorted(walk.rejected, key=lambda attempt: abs(attempt.h)):
+        a, b = attempt.t, attempt.t + attempt.h
+        b = walk.reached if direction * (b - walk.reached) > 0 else b
+        if direction * (b - a) > least * max(abs(a), abs(b)):
+            found.append((a, b))
+    return found
+
+
+def _samples(along, a, b):
+    """(times, f (PARTS + 1, n) there), (None, None) where f cannot be had."""
+    times = [a + (b - a) * i / PARTS for i in range(PARTS + 1)]
+    rows = [along(t) for t in times]
+    if any(row is None or not bool(torch.isfinite(row).all()) for row in rows):
+        return None, None
+    return times, torch.stack(rows)
+
+
+def _jump(along, a, b):
+    """The jump between a and b, None where f is continuous there."""
+    eps = torch.finfo(along.field.dtype).eps
+    changes, level = [], None
+    for _ in range(DEEP):
+        times, f = _samples(along, a, b)
+        if f is None:
+            return None
+        # In units of the way that f goes here, so that small components count where they matter.
+        level = f.abs().amax(0).clamp_min(1e-6 * along.size) if level is None else level
+        steps = ((f[1:] - f[:-1]) / level).abs().amax(1)
+        k = int(steps.argmax())
+        changes.append(float(steps[k]))
+        if changes[-1] < REMAINS * changes[0]:
+            return None
+        a, b = times[k], times[k + 1]
+        if abs(b - a) <= eps * max(32 * abs(a), 32 * abs(b), along.walk.span):
+            break
+    if len(changes) < FEWEST or changes[-1] < 1e3 * eps:
+        return None  # too few digits of t to tell a jump from a steep slope
+    change = (f[k + 1] - f[k]).abs() / level
+    largest = change.sort(descending=True)
+    components = tuple(int(i) for i, size in zip(largest.indices, largest.values) if size > 0.1 * change.max())[:5]
+    return Jump(_shortest(a, b), abs(b - a), components, changes[-1], _timed(along, a, b, change.max() * level), False)
+
+
+def _shortest(a, b) -> float:
+    """The number of fewest digits from a to b, or within their distance of them: 2.7 rather than 2.6999999999999."""
+    middle = 0.5 * (a + b)
+    if abs(middle) <= abs(b - a):
+        return 0.0
+    for digits in range(1, 18):
+        t = float(f"{middle:.{digits}g}")
+        if abs(t - middle) <= abs(b - a):
+            return t
+    return middle
+
+
+def _timed(along, a, b, change) -> bool:
+    """Whether f jumps from a to b with the state held fixed."""
+    y = along.walk.state(a)
+    try:
+        fixed = (along.field(b, y) - along.field(a, y)).to("cpu", torch.float64).abs()
+    except RejectStep:
+        return False
+    return bool((fixed > 0.5 * change).any())
+
+
+def _kink(along, a, b):
+    """The kink between a and b, None where the slope of f is continuous as far as can be told."""
+    changes, level = [], None
+    for _ in range(KINK_ROUNDS):
+        times, f = _samples(along, a, b)
+        if f is None:
+            return None
+        width = abs(times[1] - times[0])
+        level = (f.amax(0) - f.amin(0)).clamp_min(1e-6 * along.size) if level is None else level
+        bends = ((f[2:] - 2 * f[1:-1] + f[:-2]) / level).abs().amax(1) / width
+        k = int(bends.argmax())
+        changes.append(float(bends[k]))
+        # A jump of the slope stays as it is, rounding grows as the width shrinks.
+        if changes[-1] < KINK * max(changes) or (len(changes) > 1 and changes[-1] > GROWS * changes[-2]):
+            return None
+        bend = ((f[k + 2] - 2 * f[k + 1] + f[k]) / level).abs()
+        a, b = times[k], times[k + 2]
+    return Jump(0.5 * (a + b), abs(b - a), (int(bend.argmax()),), float(bend.max()), False, True)

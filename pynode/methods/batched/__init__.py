@@ -1,0 +1,1 @@
+"""Steps of many rows at once, each with its own size."""

@@ -1,0 +1,201 @@
+"""BDF on the rows of a batch, each with its own order, step, Newton iteration and Jacobian.
+
+One pass is one Newton iteration of every row: rows that converge are judged and begin their next step in the next pass, so
+that no row waits for another and every evaluation of f serves all running rows. The formulas are those of methods/bdf/step.py.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+
+from ...algebra.newton import MAX_ITERATIONS, UNKNOWN
+from ..bdf.step import KEEP, MAX_ORDER, SAFETY, SLOW
+from .base import Done, tensor
+from .bdf_formulas import HISTORIES
+from .one_step import RowInverse
+
+PATIENCE = 4  # passes that a row waits at most for the Jacobians of others
+
+_ORDERS, _SAFETY = np.arange(3)[:, None], np.array(SAFETY)
+_NUMBERS = ("k", "equal", "h", "iteration", "has_jac", "fresh", "reordered", "c_inverse", "rate", "last")
+
+
+class BDFRows:
+    """State of all running rows; see methods/bdf.State for the meaning of each.
+
+    parts, (5, m, n): the iterate y, the gap psi + (y - prediction) of the equation, y - prediction, the last change, and
+    the reciprocal of the scale; inverse: -(I - c J)^-1; last: norm of the last change; reordered: the order has changed.
+    """
+
+    def __init__(self, method, field, y, f0, h, tol):
+        self.field, self.tol = field, tol
+        m, n = y.shape
+        self.history = HISTORIES[type(method.history)](method.history, y, f0, h)
+        self.form, self.largest = method.history, method.history.largest
+        self.k, self.equal, self.iteration = (np.full(m, value) for value in (1, 0, 0))
+        self.has_jac, self.fresh, self.reordered = np.zeros((3, m), dtype=bool)
+        self.h, self.c_inverse, self.rate, self.last = h, np.full(m, np.nan), np.ones(m), np.ones(m)
+        self.minus_eye = -torch.eye(n, dtype=y.dtype, device=y.device)
+        self.jac, self.inverse = y.new_zeros(m, n, n), y.new_zeros(m, n, n)
+        self.parts = y.new_zeros(5, m, n)
+        self.at, self.c, self.waited = None, None, 0
+
+    def select(self, keep):
+        """Leave rows out."""
+        for name in _NUMBERS:
+            setattr(self, name, getattr(self, name)[keep])
+        keep = tensor(keep, self.parts)
+        self.field, self.tol = self.field.select(keep), self.tol.select(keep)
+        self.history.select(keep)
+        self.parts, self.at = self.parts.index_select(1, keep), self.at.index_select(0, keep)
+        self.jac, self.inverse, self.c = (x.index_select(0, keep) for x in (self.jac, self.inverse, self.c))
+
+    def states(self, which):
+        """(w, n): where the rows in which stand."""
+        return self.history.z[0].index_select(0, tensor(which, self.parts))
+
+    def advance(self, t, h):
+        """One Newton iteration of every row; rows at the beginning of a step from t (m,) by h (m,) begin it first."""
+        with np.errstate(all="ignore"):
+            begins = self.iteration == 0
+            if np.count_nonzero(begins):
+                self._begin(t + h, h, begins)
+            y, gap, _, change, reciprocal = self.parts.unbind(0)
+            residual = torch.addcmul(gap, self.c, self.field(self.at, y), value=-1)
+            torch.bmm(self.inverse, residual.unsqueeze(2), out=change.unsqueeze(2))
+            self.field.stats.nsolve += len(h)
+            self.parts[:3].add_(change)
+            if self.tol.bare:
+                reciprocal.copy_(1 / self.tol.grown(1 / reciprocal, y))
+            moved, norm = self.tol.norms(self.parts[2:4] * reciprocal)
+            return self._judge(h, moved, norm)
+
+    def _begin(self, at, h, begins):
+        """History on the grid of the step, prediction, Jacobian and inverse, where a row begins a step to the time at."""
+        if np.count_nonzero(begins & (np.abs(h) > self.largest * np.abs(self.h))):
+            self.k = np.where(begins, self.form.trusted(self.k, h / self.h, self.tol.finest), self.k)
+        c = h / self.history.alpha[self.k]
+        stale = begins & (c != self.c_inverse)
+        old = begins & (~self.has_jac | (stale & (self.rate > SLOW) & (self.rate < UNKNOWN) & ~self.fresh))
+        begins = self._wait(begins, old)
+        which = (begins & ((h != self.h) | self.reordered)).nonzero()[0]
+        if len(which):
+            self.history.rescale(which, self.k[which], h[which] / self.h[which])
+            self.h = np.where(begins, h, self.h)
+            self.equal[which], self.reordered[which] = 0, False
+        parts = torch.empty_like(self.parts)
+        self.history.predict(self.k, h, parts[:2])
+        parts[2:4].zero_()
+        torch.reciprocal(self.tol.scale(parts[0]), out=parts[4])
+        self.parts = torch.where(tensor(begins, parts).unsqueeze(1), parts, self.parts)
+        self.iteration[begins] = 1
+        self.at, self.c = torch.from_numpy(at).to(parts.device), tensor(c, parts).unsqueeze(1)
+        which = (begins & old).nonzero()[0]
+        if len(which):
+            rows = tensor(which, parts)
+            self.jac.index_copy_(0, rows, self.field.jacobian(self.at, self.parts[0], rows))
+            self.has_jac[which], self.fresh[which], stale[which] = True, True, True
+        which = (begins & stale).nonzero()[0]
+        if len(which):
+            rows = tensor(which, parts)
+            jac = self.jac.index_select(0, rows)
+            inverse = RowInverse(self.minus_eye, jac, tensor(-c[which], parts), self.field.stats).inverse
+            self.inverse.index_copy_(0, rows, inverse)
+            self.c_inverse[which], self.rate[which] = c[which], UNKNOWN
+
+    def _wait(self, begins, old):
+        """The rows that begin now. In a large batch those that need a Jacobian wait some passes for one another: the time of
+        a Jacobian hardly depends on the number of its rows."""
+        count = np.count_nonzero(old)
+        if count:
+            if self.waited < min(PATIENCE, len(old) // 16) and 8 * count < len(old):
+                self.waited += 1
+                return begins & ~old
+            self.waited = 0
+        return begins
+
+    def _judge(self, h, moved, norm):
+        """End the iteration of the rows that converged, and accept or reject their steps; renew the Jacobian or halve the
+        step of those that diverged. moved, norm: of the whole way from the prediction, and of the last change."""
+        k, iteration, kappa = self.k, self.iteration, self.tol.newton
+        repeated, finite, active = iteration > 1, np.isfinite(norm), iteration > 0
+        if np.count_nonzero(finite) < len(h):  # these rows start from their history again, and nothing of this must reach it
+            self.parts.index_fill_(1, tensor((~finite).nonzero()[0], self.parts), 0)
+        rate = np.where(repeated, norm / self.last, self.rate)
+        left, self.last = rate / (1 - rate) * norm, norm
+        converged = active & finite & ((norm <= self.tol.finest) | ((rate < 1) & (left <= kappa)))
+        lost = (active ^ converged).nonzero()[0]
+        if len(lost):
+            i, r = iteration[lost], rate[lost]
+            hopeful = (r < 1) & (left[lost] * r ** (MAX_ITERATIONS - 1 - i) <= kappa) & (i < MAX_ITERATIONS)
+            lost = lost[~(finite[lost] & (hopeful | (i == 1)))]
+        if len(lost):
+            level = self._rounding(lost, norm)
+            converged[level], rate[level] = True, self.rate[level]
+            lost = lost[~converged[lost]]
+        ratio = self.history.error_constants(k, h, self.equal) * moved
+        accepted = converged & (ratio <= 1)
+        rejected = converged ^ accepted
+        factor = np.ones(len(h))
+        which = rejected.nonzero()[0]
+        if len(which):
+            shrink = _SAFETY[iteration[which]] * np.maximum(ratio[which], 1e-10) ** (-1.0 / (k[which] + 1))
+            factor[which] = np.minimum(np.maximum(shrink, 0.2), 0.9)
+        # A rate that was not measured in this step is trusted less and less (Hairer & Wanner II, sec. IV.8).
+        which = (converged > repeated).nonzero()[0]
+        rate[which] = np.maximum(rate[which], 1e-16) ** 0.8
+        self.rate = np.where(converged, rate, self.rate)
+        self.iteration = (iteration + active) * ~converged
+        if len(lost):
+            self._diverged(lost, rejected, factor)
+        self.equal = (self.equal + accepted) * ~rejected
+        self.fresh &= ~(accepted | rejected)  # a step of another size is predicted elsewhere
+        if np.count_nonzero(accepted):
+            self.history.update(accepted, k, h, self.parts[2], self.parts[0])
+            self._select((accepted & (self.equal > k)).nonzero()[0], h, ratio, iteration, factor)
+        polynomial = partial(self.history.polynomial, k, h)
+        return Done(accepted, rejected, rejected & ~finite, factor, polynomial, partial(_tape, k, self.parts[0]))
+
+    def _rounding(self, lost, norm):
+        """Those of the rows lost whose last correction is rounding."""
+        rows = tensor(lost, self.parts)
+        y, gap, _, _, reciprocal = self.parts.index_select(1, rows).unbind(0)
+        return lost[norm[lost] <= self.tol.select(rows).rounding(y, gap, 1 / reciprocal)]
+
+    def _diverged(self, lost, rejected, factor):
+        """Halve the steps of the lost rows whose Jacobian is of this very point, and renew the Jacobian of the others."""
+        hopeless = lost[self.fresh[lost]]
+        self.field.stats.newton_failures += len(hopeless)
+        rejected[hopeless], factor[hopeless] = True, 0.5
+        self.has_jac[lost] = False
+        self.c_inverse[lost], self.iteration[lost] = np.nan, 0
+        rows = tensor(lost, self.parts)  # while they wait f is asked about them all the same: at where they stand
+        self.parts.index_fill_(1, rows, 0)
+        self.parts[0].index_copy_(0, rows, self.history.z[0].index_select(0, rows))
+
+    def _select(self, which, h, ratio, iteration, factor):
+        """New orders and factors of the rows in which (methods/bdf.BDF._select)."""
+        if not len(which):
+            return
+        k = self.k[which]
+        lower, upper = self.history.neighbours(which, k, h, self.tol, self.parts[4])
+        growth = np.maximum((lower, ratio[which], upper), 1e-10) ** (-1.0 / (k + _ORDERS))
+        growth[0, k == 1] = growth[2, k == MAX_ORDER] = 0
+        growth[1] *= 1 + 1e-12  # of equal ones the present order
+        choice = growth.argmax(axis=0) - 1
+        found = np.minimum(_SAFETY[iteration[which]] * growth.max(axis=0), self.largest)
+        change = (choice != 0) | (found >= KEEP) | (found <= 1 / KEEP)
+        which, k, choice = which[change], k[change], choice[change]
+        factor[which], self.equal[which], self.reordered[which] = found[change], 0, choice != 0
+        raised = choice == 1
+        self.history.raise_order(which[raised], k[raised])
+        self.k = self.k.copy()  # the polynomials of this step are of the old order
+        self.k[which] = k + choice
+
+
+def _tape(k, y, which):
+    """Orders and ends of the steps of the rows in which."""
+    return torch.from_numpy(k[which]), y.index_select(0, tensor(which, y))

@@ -1,0 +1,243 @@
+"""Diagonally implicit Runge-Kutta methods on the rows of a batch, each with its own step, stage and Newton iteration.
+
+One pass is one Newton iteration of every row, at the stage that the row has reached: a row whose stage is solved begins the
+next one in the next pass, so that no row waits for another. The formulas are those of methods/esdirk.py.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+
+from ...algebra.newton import POOR, UNKNOWN
+from ..esdirk import ITERATIONS, KEEP, SLOW
+from .base import Done, tensor
+from .one_step import OneStepRows, RowInverse, polynomial
+
+_NAMES = ("slopes", "has_first", "stage", "iteration", "iterate", "base", "scale", "jac", "has_jac", "fresh", "inverse",
+          "c_inverse", "rate", "last", "slowest", "most", "full")
+FULL = 30  # iterations with a new Jacobian each, of fixed steps whose simplified iteration fails
+
+
+class DIRKRows(OneStepRows):
+    """State of all running rows, (m, ...).
+
+    slopes: (m, s, n) of the stages, before them the slope at the start of the step where the first stage is implicit;
+    has_first: whether the first of them is that of this step already; stage: in work; iterate, base, iteration, last: of its
+    Newton iteration; slowest, most: rate (-1 where none was told) and iterations of the slowest stage so far; full: a new
+    Jacobian for every iterate.
+    """
+
+    def __init__(self, method, field, y, f0, h, tol):
+        super().__init__(method, field, y, f0, h, tol)
+        (m, n), count = y.shape, method.tableau.stages
+        self.shift = 0 if method.begins_explicitly else 1
+        self.beginning = 1 - self.shift
+        a, b, b_err = method.rows
+        self.weights = torch.stack((self._spread(a, self.shift), self._spread(method.predictors, 0)), 1)
+        self.ends = self._spread([b, b_err], self.shift)
+        self.nodes = np.array(method.nodes)
+        self.eye = torch.eye(n, dtype=y.dtype, device=y.device)
+        self.slopes = y.new_zeros(m, count + self.shift, n)
+        self.slopes[:, 0] = f0
+        self.stage = np.full(m, self.beginning)
+        self.iteration, self.most = np.zeros(m, dtype=np.int64), np.zeros(m, dtype=np.int64)
+        self.iterate = self.base = self.scale = y
+        self.jac, self.inverse = y.new_zeros(m, n, n), y.new_zeros(m, n, n)
+        self.has_first = np.ones(m, dtype=bool)
+        self.has_jac, self.fresh, self.full = (np.zeros(m, dtype=bool) for _ in range(3))
+        self.c_inverse, self.rate, self.last, self.slowest = np.full(m, np.nan), np.ones(m), np.zeros(m), np.zeros(m)
+        # Fixed steps are for the formula's own error: there the iteration goes on to what the dtype can tell.
+        self.kappa, self.limit = (tol.stages, ITERATIONS) if method.adaptive else (tol.finest, 4 * ITERATIONS)
+
+    def select(self, keep):
+        """Leave rows out."""
+        super().select(keep)
+        for name in _NAMES:
+            setattr(self, name, getattr(self, name)[keep])
+
+    def _spread(self, rows, shift):
+        """Rows of coefficients as (len, stages + shift) beside the slopes."""
+        full = self.y.new_zeros(len(rows), self.method.tableau.stages + self.shift)
+        for i, row in enumerate(rows):
+            for j, value in zip(row.indices, row.values, strict=True):
+                full[i, j + shift] = value
+        return full
+
+    def advance(self, t, h):
+        """One Newton iteration of every row; rows at the beginning of a step from t (m,) by h (m,) begin it first."""
+        new = self.iteration == 0
+        begins = np.flatnonzero(new & (self.stage == self.beginning))
+        if len(begins):
+            self._begin(begins, t, h)
+        size = tensor(h, self.y).unsqueeze(1)
+        if new.any():
+            self._begin_stages(new, size)
+        self.iteration = self.iteration + 1
+        at, c = t + self.nodes[self.stage] * h, self.method.gamma * size
+        if self.full.any():
+            which = np.flatnonzero(self.full)
+            self._linearise(which, at, self.iterate)
+            self._invert(which, self.method.gamma * h)
+        slope = self.field(self.times(at, h)[0], self.iterate)
+        change = RowInverse.apply(self.inverse, torch.addcmul(self.base - self.iterate, c, slope))
+        self.field.stats.nsolve += len(h)
+        self.iterate = self.iterate + change
+        self.scale = self.tol.grown(self.scale, self.iterate)
+        norm = self.tol.norms(change / self.scale)
+        converged, diverged = self._look(norm)
+        which = np.flatnonzero(converged)
+        if len(which):
+            index = tensor(which, c)
+            # The slope that the stage's equation implies: f would multiply the iteration's rest by the stiffness.
+            gap = torch.sub(*(x.index_select(0, index) for x in (self.iterate, self.base)))
+            self._set_slopes(which, self.stage[which] + self.shift, gap / c.index_select(0, index))
+        ended = converged & (self.stage == len(self.nodes) - 1)
+        self.stage = np.where(ended | diverged, self.beginning, self.stage + converged)
+        self.iteration[converged | diverged] = 0
+        return self._judge_all(h, ended, diverged, ~np.isfinite(norm))
+
+    def _begin(self, which, t, h):
+        """Slope at the start, Jacobian and inverse of the rows that begin a step."""
+        unknown = which[~self.has_first[which]]
+        if len(unknown):
+            index = tensor(unknown, self.y)
+            if self.method.stiffly_accurate:
+                self._set_slopes(unknown, 0, self.slopes[:, -1].index_select(0, index))
+                coarse = np.abs(h[unknown]) * self.tol.finest > np.abs(self.c_inverse[unknown])  # see dirk._drowned
+                self._evaluate_first(unknown[coarse], t)
+            else:
+                self._evaluate_first(unknown, t)
+            self.has_first[unknown] = True
+        self.scale = self.tol.scale(self.y)
+        self.slowest[which], self.most[which] = -1.0, 0
+        c = self.method.gamma * h
+        without = which[~self.has_jac[which]]
+        if len(without):
+            self._linearise(without, t, self.y)
+        self._invert(which[c[which] != self.c_inverse[which]], c)
+
+    def _evaluate_first(self, which, t):
+        if len(which):
+            index = tensor(which, self.y)
+            times = self.times(t[which], t)[0]
+            self._set_slopes(which, 0, self.field.select(index)(times, self.y.index_select(0, index)))
+
+    def _set_slopes(self, which, place, slopes):
+        """Into the rows in which, at a place or their own places."""
+        flat = self.slopes.view(-1, self.slopes.shape[2])
+        flat.index_copy_(0, tensor(which * self.slopes.shape[1] + place, flat), slopes)
+
+    def _begin_stages(self, new, size):
+        """What is known of the stages that begin, and where their iterations start."""
+        sums = torch.bmm(self.weights.index_select(0, tensor(self.stage, size)), self.slopes)
+        base, guess = (torch.addcmul(self.y, size, part) for part in sums.unbind(1))
+        if new.all():
+            self.base, self.iterate = base, guess
+        else:
+            column = tensor(new, size).unsqueeze(1)
+            self.base, self.iterate = torch.where(column, base, self.base), torch.where(column, guess, self.iterate)
+
+    def _linearise(self, which, t, y):
+        index = tensor(which, y)
+        self.jac.index_copy_(0, index, self.field.jacobian(self.times(t, t)[0], y, index))
+        self.has_jac[which], self.fresh[which], self.c_inverse[which] = True, True, np.nan
+
+    def _invert(self, which, c):
+        if len(which):
+            index = tensor(which, self.y)
+            jac = self.jac.index_select(0, index)
+            self.inverse.index_copy_(0, index, RowInverse(self.eye, jac, tensor(c[which], self.y), self.field.stats).inverse)
+            self.c_inverse[which], self.rate[which] = c[which], UNKNOWN
+
+    def _look(self, norm):
+        """(converged, diverged) of every row's iteration, as algebra/newton.simplified_newton; keeps rates and counts."""
+        iteration = self.iteration
+        repeated, finite, finest = iteration > 1, np.isfinite(norm), norm <= self.tol.finest
+        with np.errstate(all="ignore"):
+            rate = np.where(repeated, norm / self.last, self.rate)
+            rest = norm / (1 - rate)
+            hopeless = (rate >= 1) | (rate ** (self.limit - iteration) * rest > self.kappa)
+            diverged = ~finite | (repeated & ~finest & hopeless)
+            converged = ~diverged & (finest | ((rate < 1) & (rate * rest <= self.kappa)))
+        diverged = diverged | (~converged & (iteration == self.limit))
+        which = np.flatnonzero(diverged & finite)
+        if len(which):
+            index = tensor(which, self.y)
+            y, base, scale = (x.index_select(0, index) for x in (self.iterate, self.base, self.scale))
+            which = which[norm[which] <= self.tol.select(index).rounding(y, y - base, scale)]
+            converged[which], diverged[which], rate[which] = True, False, self.rate[which]
+        if self.full.any():
+            # Newton's full iteration converges quadratically: what is left is the square of the last correction.
+            near = finite & (norm <= max(self.kappa, 1e-5))
+            converged = np.where(self.full, near, converged)
+            diverged = np.where(self.full, ~near & (~finite | (iteration >= FULL)), diverged)
+            rate = np.where(self.full, POOR, rate)
+        self.rate, self.last = np.where(converged, rate, self.rate), norm
+        told = converged & (rate < UNKNOWN)
+        self.slowest = np.where(told, np.maximum(self.slowest, rate), self.slowest)
+        self.most = np.maximum(self.most, iteration)
+        return converged, diverged
+
+    def _judge_all(self, h, ended, diverged, broken):
+        """Accept or reject the rows that ended a step; renew the Jacobian or cut the step of those that diverged."""
+        fails = diverged & (self.fresh if self.method.adaptive else self.full)
+        again = diverged & ~fails
+        self.field.stats.newton_failures += int(fails.sum())
+        if not self.method.adaptive:
+            self.full = ~ended & ~fails & (self.full | again)
+        self.has_jac &= ~(again | (fails & broken))
+        if (diverged & broken).any():
+            index = tensor(np.flatnonzero(diverged & broken), self.y)
+            self.slopes[index, 1:] = 0.0
+        accepted, factor = np.zeros(len(h), dtype=bool), np.where(fails, 0.5, 1.0)
+        start, which = self.y, np.flatnonzero(ended)
+        if len(which):
+            accepted[which], factor[which] = self._judge_ended(which, h[which])
+            self._after(accepted)
+        done = partial(self._polynomial, start, h)
+        return Done(accepted, (ended & ~accepted) | fails, broken & fails, factor, done, partial(self._tape, start))
+
+    def _judge_ended(self, which, h):
+        """(accepted, factor of the next step) of the rows whose stages are all solved; moves the accepted ones."""
+        method, index = self.method, tensor(which, self.y)
+        start, y1, slopes = (x.index_select(0, index) for x in (self.y, self.iterate, self.slopes))
+        sums = torch.matmul(self.ends, slopes) * tensor(h, y1).view(-1, 1, 1)
+        if not method.stiffly_accurate:
+            y1 = start + sums[:, 0]
+        if method.adaptive:
+            error = sums[:, 1]
+            if method.filtered:
+                error = RowInverse.apply(self.inverse.index_select(0, index), error)
+                self.field.stats.nsolve += len(which)
+            ratio = self.tol.select(index).ratio(error, start, y1)
+            factor, self.past[:, which] = method.controller.rows(ratio, self.past[:, which], method.error_order)
+            good = ratio <= 1
+        else:
+            good = torch.isfinite(y1).all(dim=1).cpu().numpy()
+        self.y = self.y.index_copy(0, index, torch.where(tensor(good, y1).unsqueeze(1), y1, start))
+        if not method.adaptive:
+            return good, np.where(good, 1.0, 0.5)
+        slower = np.maximum(1.0, factor * (2 * ITERATIONS + 1) / (2 * ITERATIONS + self.most[which]))
+        return good, np.where(good & (factor >= 1), np.where(slower < KEEP, 1.0, slower), factor)
+
+    def _after(self, accepted):
+        """The Jacobian is kept where it served well."""
+        # A rate that this step did not measure is trusted less and less (Hairer & Wanner II, sec. IV.8).
+        rate = np.where(self.most > 1, self.slowest, np.maximum(self.slowest, 1e-16) ** 0.8)
+        rate = np.where(self.slowest < 0, UNKNOWN, rate)
+        self.rate = np.where(accepted, rate, self.rate)
+        self.has_jac &= ~(accepted & (rate > SLOW) & (rate < UNKNOWN))
+        self.fresh &= ~accepted
+        self.has_first &= ~accepted
+
+    def _tape(self, start, which):
+        index = tensor(which, start)
+        return start.index_select(0, index), self.slopes.index_select(0, index)[:, self.shift :]
+
+    def _polynomial(self, start, h, which):
+        index = tensor(which, start)
+        slopes = self.slopes.index_select(0, index)[:, self.shift :].transpose(0, 1)
+        return polynomial(start.index_select(0, index), slopes, self.method.tableau.dense_weights, tensor(h[which], start))

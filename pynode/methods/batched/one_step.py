@@ -1,0 +1,172 @@
+"""Explicit and Rosenbrock methods on the rows of a batch, each with a step of its own."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+
+from ...algebra.combine import stacked
+from .base import Done, tensor
+
+
+class OneStepRows:
+    """State of the rows: y (m, n), the ratios of the last two steps (2, m)."""
+
+    def __init__(self, method, field, y, f0, h, tol):
+        self.method, self.field, self.tol = method, field, tol
+        self.y, self.past = y, np.ones((2, len(y)))
+
+    def select(self, keep):
+        """Leave rows out."""
+        self.field = self.field.select(keep)
+        self.tol = self.tol.select(keep)
+        self.y, self.past = self.y[keep], self.past[:, keep]
+
+    def states(self, which):
+        """(w, n): where the rows in which stand."""
+        return self.y.index_select(0, tensor(which, self.y))
+
+    def times(self, t, h):
+        """Times and steps of the rows as float64 tensors (m,) beside the states."""
+        return torch.from_numpy(t).to(self.y.device), torch.from_numpy(h).to(self.y.device)
+
+    @property
+    def compiled(self):
+        """CompiledRows of the steps, None where they are run as they stand."""
+        return None if torch.is_grad_enabled() else self.field.compiled
+
+    def _ratio(self, error, y1):
+        return self.tol.ratio(error, self.y, y1) if self.method.adaptive else None
+
+    def _judge(self, y1, ratio, polynomial):
+        """(Done, accepted (m,) as a tensor): accept or reject every row by the ratio of its error (m,), None for steps of one
+        size, and move the accepted ones."""
+        method, start = self.method, self.y
+        if ratio is not None:
+            factor, self.past = method.controller.rows(ratio, self.past, method.error_order)
+            accepted, broken = ratio <= 1, ~np.isfinite(ratio)
+        else:
+            accepted = torch.isfinite(y1).all(dim=1).cpu().numpy()
+            factor, broken = np.where(accepted, 1.0, 0.5), ~accepted
+        moved = tensor(accepted, y1)
+        self.y = torch.where(moved.unsqueeze(1), y1, start)
+
+        def tape(which):
+            return (start[tensor(which, start)],)
+
+        return Done(accepted, ~accepted, broken, factor, polynomial, tape), moved
+
+
+def polynomial(start, stages, weights, h=None):
+    """(degree + 1, m, n): start (m, n), then sum over the stages (s, m, n) of weights (s, degree), times h (m,) if given."""
+    powers = torch.einsum("sd,smn->dmn", torch.as_tensor(weights, dtype=stages.dtype, device=stages.device), stages)
+    if h is not None:
+        powers = powers * h.to(stages.dtype).view(1, -1, 1)
+    return torch.cat((start.unsqueeze(0), powers))
+
+
+def picked(stages, which):
+    """The stages of the rows in which: a list of (w, n), or (s, w, n) of those of a compiled step."""
+    return stages.index_select(1, which) if isinstance(stages, torch.Tensor) else [k[which] for k in stages]
+
+
+class ExplicitRows(OneStepRows):
+    """An explicit Runge-Kutta method on rows."""
+
+    def __init__(self, method, field, y, f0, h, tol):
+        super().__init__(method, field, y, f0, h, tol)
+        self.first = f0
+
+    def select(self, keep):
+        super().select(keep)
+        self.first = self.first[keep]
+
+    def advance(self, t, h):
+        """One attempted step of every row from t (m,) by h (m,)."""
+        method, field, start = self.method, self.field, self.y
+        t, h = self.times(t, h)
+        if self.compiled is not None:
+            y1, ratio, ks = self.compiled.step(field, t, h, start, self.first, self.tol)
+        else:
+            y1, error, ks = method.attempt(field, t, start, h, self.first)
+            ratio = self._ratio(error, y1)
+        done, accepted = self._judge(y1, ratio, partial(self._polynomial, field, t, h, start, ks))
+        if method.tableau.fsal:
+            self.first = torch.where(accepted.unsqueeze(1), ks[-1], ks[0])
+        elif self.compiled is None:
+            self.first = field(t + torch.where(accepted, h, 0.0 * h), self.y)
+        return done
+
+    def _polynomial(self, field, t, h, start, ks, which):
+        """The stages that only the dense output needs are evaluated for these rows alone."""
+        which = tensor(which, start)
+        start, h, ks = start[which], h[which], picked(ks, which)
+        if self.method.tableau.c_dense:
+            ks = self.method.all_stages(field.select(which), t[which], start, h, ks)
+        return polynomial(start, stacked(ks), self.method.tableau.dense_weights, h)
+
+
+class RosenbrockRows(OneStepRows):
+    """A Rosenbrock method on rows: a Jacobian and a factorisation a row, batched."""
+
+    def __init__(self, method, field, y, f0, h, tol):
+        super().__init__(method, field, y, f0, h, tol)
+        self.jac = self.slope = None
+        self.eye = torch.eye(y.shape[1], dtype=y.dtype, device=y.device)
+
+    def select(self, keep):
+        super().select(keep)
+        if self.jac is not None:
+            self.jac = self.jac[keep]
+            self.slope = None if self.slope is None else self.slope[keep]
+
+    def advance(self, t, h):
+        """One attempted step of every row from t (m,) by h (m,); rejected rows keep their Jacobian."""
+        method, field, start = self.method, self.field, self.y
+        t, h = self.times(t, h)
+        if self.compiled is not None:
+            y1, ratio, us = self.compiled.step(field, t, h, start, None, self.tol)
+            return self._judge(y1, ratio, partial(self._polynomial, start, us))[0]
+        if self.jac is None:
+            self.jac, self.slope = field.linearised(t, start)
+        solver = RowInverse(self.eye, self.jac, h * float(method.tableau.gamma), field.stats)
+        y1, error, us = method.attempt(field, t, start, h, self.slope, solver)
+        field.stats.nsolve += (len(h) - 1) * len(us)
+        done, accepted = self._judge(y1, self._ratio(error, y1), partial(self._polynomial, start, us))
+        self._renew(torch.where(accepted, t + h, t), np.flatnonzero(done.accepted))
+        return done
+
+    def _polynomial(self, start, us, which):
+        which = tensor(which, start)
+        return polynomial(start[which], stacked(picked(us, which)), self.method.tableau.dense_weights)
+
+    def _renew(self, t, which):
+        """A Jacobian for the rows that moved."""
+        if len(which) == len(t):
+            self.jac = self.slope = None
+        elif len(which):
+            which = tensor(which, self.y)
+            jac, slope = self.field.select(which).linearised(t[which], self.y[which])
+            self.jac = self.jac.index_copy(0, which, jac)
+            if slope is not None:
+                old = torch.zeros_like(self.y) if self.slope is None else self.slope
+                self.slope = old.index_copy(0, which, slope)
+
+
+class RowInverse:
+    """eye - c_i J_i of every row, inverted: (m, n, n) for c (m,)."""
+
+    def __init__(self, eye, jac, c, stats):
+        stats.nlu += len(c)
+        self.inverse = torch.linalg.inv_ex(torch.addcmul(eye, c.to(jac.dtype).view(-1, 1, 1), jac, value=-1))[0]
+
+    def solve(self, b, factor):
+        """factor_i M_i^-1 b_i, (m, n)."""
+        return self.apply(self.inverse, b) * factor.to(b.dtype).unsqueeze(1)
+
+    @staticmethod
+    def apply(inverse, b):
+        """The product of every row, (m, n, n) with (m, n)."""
+        return torch.bmm(inverse, b.unsqueeze(2)).squeeze(2)

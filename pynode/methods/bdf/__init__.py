@@ -1,0 +1,1 @@
+"""Backward differentiation formulas of variable step: QNDF, FBDF and ABDF2."""

@@ -1,0 +1,43 @@
+"""ABDF2: the two-step BDF with the coefficients of the actual steps. Celaya, Aguirrezabala & Chatzipantelidis,
+Procedia Comput. Sci. 29 (2014) 1014-1026; Hairer, Norsett & Wanner I, III.5.
+
+With w = h / h_before: y1 = ((1 + w)^2 y - w^2 y_before) / (1 + 2 w) + h (1 + w) / (1 + 2 w) f(t1, y1). The first steps
+are implicit Euler. It is a form of the BDF in step.py, whose history keeps past values where they were computed.
+"""
+
+from __future__ import annotations
+
+from .formulas import ValueHistory
+from .step import BDF
+
+MAX_ORDER = 2
+
+
+class VariableHistory(ValueHistory):
+    """Past values, and the formula through them: its leading coefficient is that of the steps taken."""
+
+    rows = 5
+    largest = 2.0  # growth of a step; the formula is stable up to 1 + sqrt(2), step after step
+
+    def leading(self, past, k, h):
+        """h times the sum of 1 / (t1 - t_i) over the k values that the formula takes."""
+        return sum(h / (h + p) for p in past[:k])
+
+    def _read(self, nodes, k):
+        pq = super()._read(nodes, k)
+        pq[1] *= self.alpha[k] / sum(1 / (1 - x) for x in nodes[:k])
+        return pq
+
+    def error_constant(self, past, k, h, equal):
+        """Local error over the distance between prediction and solution."""
+        return h / (h + past[k])
+
+    def neighbours(self, z, past, k, h, scale):
+        """Order 2 is taken as soon as it pays and never left."""
+        return None, super().neighbours(z, past, k, h, scale)[1] if k < MAX_ORDER else None
+
+
+ABDF2 = BDF(
+    "ABDF2", MAX_ORDER, "Celaya, Aguirrezabala & Chatzipantelidis, Implementation of an adaptive BDF2 formula, "
+    "Procedia Comput. Sci. 29 (2014)", VariableHistory()
+)

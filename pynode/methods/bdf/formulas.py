@@ -1,0 +1,273 @@
+"""The two histories of the BDF: backward differences on an even grid, or past values where they were computed.
+
+A history gives the small matrices by which z, (rows, n), is read and updated, always as numbers: the step multiplies
+them with z, and the gradient multiplies with their transposes.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache, lru_cache
+
+import numpy as np
+import torch
+
+MAX_ORDER = 5
+# A step that was cut to less than this part of the next one, as by a stop, says nothing of the slope:
+# the difference of its ends is mostly rounding. At order 1, where no other values are, none is taken.
+FLAT = 1e-4
+_GAMMA = [sum(1 / j for j in range(1, k + 1)) for k in range(MAX_ORDER + 2)]
+
+
+@cache
+def _differences(k) -> np.ndarray:
+    """(k + 1, k + 1): values at 0, -1, ..., -k to backward differences of order 0 to k."""
+    rows = np.zeros((k + 1, k + 1))
+    rows[0, 0] = 1
+    for m in range(1, k + 1):
+        rows[m, 1:] -= rows[m - 1, :-1]
+        rows[m] += rows[m - 1]
+    return rows
+
+
+def _redifference(k, ratio):
+    """(k + 1, k + 1): backward differences on a unit grid to those of the same polynomial on a grid of this ratio."""
+    rows = []
+    for i in range(k + 1):
+        x, row, value = -ratio * i, [1.0], 1.0
+        for m in range(k):
+            value *= (x + m) / (m + 1)  # the Newton basis that goes with backward differences
+            row.append(value)
+        rows.append(row)
+    for m in range(k):
+        for i in range(k, m, -1):
+            rows[i] = [a - b for a, b in zip(rows[i - 1], rows[i])]
+    return rows
+
+
+def _lagrange(nodes, x):
+    """Values and derivatives at x of the Lagrange basis of the nodes (x none of them): two lists of floats."""
+    gaps = [x - node for node in nodes]
+    total = sum(1 / gap for gap in gaps)
+    values, slopes = [], []
+    for j, node in enumerate(nodes):
+        value = 1.0
+        for m, other in enumerate(nodes):
+            if m != j:
+                value *= gaps[m] / (node - other)
+        values.append(value)
+        slopes.append(value * (total - 1 / gaps[j]))
+    return values, slopes
+
+
+@lru_cache(maxsize=64)
+def _monomials(nodes) -> np.ndarray:
+    """(len, len): values at the nodes, a tuple, to coefficients of 1, theta, theta^2, ...; mostly the nodes are even."""
+    return np.linalg.inv(np.vander(nodes, increasing=True))
+
+
+class _History:
+    """Small matrices by order, as tensors made once for each dtype and device."""
+
+    largest = 10.0  # growth of a step
+
+    def leading(self, past, k, h):
+        """The leading coefficient: y' = (leading / h) y1 + older values; the same for all steps here."""
+        return self.alpha[k]
+
+    def __init__(self):
+        self._tensors = {}
+
+    def tensor(self, name, k, like):
+        """The matrix ``self.name(k)`` as a tensor of like's dtype and device."""
+        key = (name, k, like.dtype, like.device)
+        found = self._tensors.get(key)
+        if found is None:
+            with torch.inference_mode(False):
+                found = torch.tensor(getattr(self, name)(k), dtype=like.dtype, device=like.device)
+            self._tensors[key] = found
+        return found
+
+
+class DifferenceHistory(_History):
+    """Rows: y and its backward differences of order 1 to k + 2, on a grid of the present step."""
+
+    rows = MAX_ORDER + 3
+    _kappa = [0.0, -0.1850, -1 / 9, -0.0823, -0.0415, 0.0, 0.0]  # Shampine & Reichelt, table 1
+    alpha = [(1 - kappa) * gamma for kappa, gamma in zip(_kappa, _GAMMA)]
+    error = [kappa * gamma + 1 / (k + 1) for k, (kappa, gamma) in enumerate(zip(_kappa, _GAMMA))]
+
+    def trusted(self, k, ratio, finest):
+        """The highest order up to k of a step ratio times the last one, arrays or numbers. Beyond the growth that the
+        method chooses itself, as where a stop cut the last step to almost nothing, the rounding of the history grows
+        like ratio^order; finest: that rounding, as a part of the tolerance."""
+        allowed = np.floor(-np.log(finest) / np.log(np.maximum(ratio, self.largest)))
+        return np.where(ratio > self.largest, np.clip(allowed, 1, k), k).astype(int)
+
+    def start(self, y, f0, h):
+        return torch.cat((torch.stack((y, h * f0)), y.new_zeros((self.rows - 2, len(y))))), ()
+
+    def start_weights(self, h) -> np.ndarray:
+        """(rows, 2): how the first history is made of y0 and f0."""
+        weights = np.zeros((self.rows, 2))
+        weights[0, 0], weights[1, 1] = 1, h
+        return weights
+
+    def rescale(self, z, past, k, ratio):
+        """History on a grid ratio times as wide: the same polynomial, differenced anew."""
+        matrix = np.zeros((self.rows, self.rows))
+        matrix[: k + 1, : k + 1] = _redifference(k, ratio)
+        return torch.from_numpy(matrix).to(z) @ z, past, matrix
+
+    def reading(self, k) -> np.ndarray:
+        """pq, (2, rows): predicted value and sum of the other terms of the formula."""
+        pq = np.zeros((2, self.rows))
+        pq[0, : k + 1] = 1
+        pq[1, 1 : k + 1] = np.array(_GAMMA[1 : k + 1]) / self.alpha[k]
+        return pq
+
+    def moving(self, k) -> np.ndarray:
+        """A, (rows, rows), and b as its last column: D_i + ... + D_k + d, then d, then d - D_(k+1)."""
+        a = np.zeros((self.rows, self.rows + 1))
+        for i in range(k + 1):
+            a[i, i : k + 1] = 1
+        a[k + 2, k + 1] = -1
+        a[: k + 3, -1] = 1
+        return a
+
+    def moving_a(self, k) -> np.ndarray:
+        return self.moving(k)[:, :-1]
+
+    def moving_b(self, k) -> np.ndarray:
+        return self.moving(k)[:, -1]
+
+    def nearby(self, k) -> np.ndarray:
+        """(2, rows): the differences that estimate the errors of orders k - 1 and k + 1."""
+        weights = np.zeros((2, self.rows))
+        weights[0, k] = self.error[k - 1]
+        weights[1, k + 2] = self.error[k + 1]
+        return weights
+
+    def predictor(self, z, past, k, h, equal):
+        """(pq as a tensor, what the dense output needs of it)."""
+        return self.tensor("reading", k, z), None
+
+    def update(self, z, past, k, h, d, y1):
+        """(new history, new times) after a step that ended at y1, d away from its prediction."""
+        return torch.addr(torch.mm(self.tensor("moving_a", k, z), z), self.tensor("moving_b", k, z), d), past
+
+    def read(self, zbar, k):
+        """b . zbar: the cotangent of d, (n,)."""
+        return torch.mv(zbar.t(), self.tensor("moving_b", k, zbar))
+
+    def pull(self, zbar, k, pq, dbar, lam):
+        """The cotangent of the history before the step (see adjoints/discrete/bdf.py)."""
+        a = self.tensor("moving_a", k, zbar)
+        return torch.addmm(torch.mm(a.t(), zbar), pq.t(), torch.stack((lam - dbar, -lam)))
+
+    def error_constant(self, past, k, h, equal):
+        return self.error[k]
+
+    def neighbours(self, z, past, k, h, scale):
+        """Scaled errors that order k - 1 and k + 1 would have made; None where there is no such order."""
+        return _norms(self.tensor("nearby", k, z), z, scale, k)
+
+    @cache
+    def dense_weights(self, k, tape) -> np.ndarray:
+        """(k + 1, rows): history after the step to coefficients of the powers of theta."""
+        nodes = tuple(1.0 - i for i in range(k + 1))
+        weights = np.zeros((k + 1, self.rows))
+        weights[:, : k + 1] = _monomials(nodes) @ np.linalg.inv(_differences(k))
+        return weights
+
+
+class ValueHistory(_History):
+    """Rows: y at the last times. past: the distances of these times from the present one, in units of t, signed by h."""
+
+    rows = MAX_ORDER + 2
+    alpha = _GAMMA
+
+    def trusted(self, k, ratio, finest):
+        """Of one short step among longer ones the rounding grows like the ratio, at any order."""
+        return np.where((ratio > self.largest) & (ratio * finest > 1), 1, k).astype(int)
+
+    def start(self, y, f0, h):
+        return torch.cat((torch.stack((y, y - h * f0)), y.new_zeros((self.rows - 2, len(y))))), (0.0, h)
+
+    def start_weights(self, h) -> np.ndarray:
+        weights = np.zeros((self.rows, 2))
+        weights[0, 0] = weights[1, 0] = 1
+        weights[1, 1] = -h
+        return weights
+
+    def rescale(self, z, past, k, ratio):
+        """Past values stay where they are."""
+        return z, past, None
+
+    def predictor(self, z, past, k, h, equal):
+        if equal >= k:
+            nodes = _EVEN[: k + 1]
+            return self.tensor("reading", k, z), nodes[:k]
+        nodes = tuple([-p / h for p in past[: k + 1]])
+        return torch.from_numpy(self._read(nodes, k)).to(z), nodes[:k]
+
+    def reading(self, k) -> np.ndarray:
+        return self._read(_EVEN[: k + 1], k)
+
+    def _read(self, nodes, k):
+        """pq, (2, rows), from the values at the nodes, in units of the step from the present time."""
+        if k == 1 and nodes[1] > -FLAT:
+            values, slopes = [1.0, 0.0], [0.0, 0.0]
+        else:
+            values, slopes = _lagrange(nodes, 1.0)
+        rest = [0.0] * (self.rows - k - 1)
+        return np.array([values + rest, [s / self.alpha[k] for s in slopes] + rest])
+
+    def read(self, zbar, k):
+        return zbar[0]
+
+    def pull(self, zbar, k, pq, dbar, lam):
+        """The new value is p z + d and the others move down, so that A^T zbar = (zbar moved up) + p dbar."""
+        moved = torch.cat((zbar[1:], zbar.new_zeros(1, zbar.shape[1])))
+        return torch.addmm(moved, pq.t(), torch.stack((lam, -lam)))
+
+    def update(self, z, past, k, h, d, y1):
+        return torch.cat((y1.unsqueeze(0), z[:-1])), (0.0,) + tuple(p + h for p in past[: self.rows - 1])
+
+    def error_constant(self, past, k, h, equal):
+        """Brenan, Campbell & Petzold (5.2.24): the larger of the two terms of the error of the step."""
+        if equal >= k:
+            return 1 / (k + 1)
+        alphas = [h / (h + p) for p in past[: k + 1]]
+        return max(alphas[k], abs(alphas[k] - _GAMMA[k] + sum(alphas[:k])))
+
+    def neighbours(self, z, past, k, h, scale):
+        """Scaled errors of order k - 1 and k + 1, m! h^(m+1) times the divided difference of order m + 1."""
+        weights = np.zeros((2, self.rows))
+        for row, m in ((0, k - 1), (1, k + 1)):
+            if 1 <= m <= MAX_ORDER:
+                x = [-p / h for p in past[: m + 2]]
+                for j, xj in enumerate(x):
+                    product = 1.0
+                    for i, xi in enumerate(x):
+                        if i != j:
+                            product *= xj - xi
+                    # Of times so near that rounding makes them one nothing is known.
+                    weights[row, j] = _FACTORIAL[m] / product if product else math.inf
+        lower, upper = _norms(torch.from_numpy(weights).to(z), z, scale, k)
+        return lower, upper if len(past) >= k + 3 else None
+
+    def dense_weights(self, k, tape) -> np.ndarray:
+        weights = np.zeros((k + 1, self.rows))
+        weights[:, : k + 1] = _monomials((1.0,) + tape)
+        return weights
+
+
+_EVEN = tuple(-float(i) for i in range(MAX_ORDER + 2))
+_FACTORIAL = [1.0, 1.0, 2.0, 6.0, 24.0, 120.0, 720.0]
+
+
+def _norms(weights, z, scale, k):
+    scaled = torch.mm(weights, z) / scale
+    lower, upper = (scaled * scaled).mean(dim=1).sqrt().tolist()
+    return (lower if k > 1 else None), (upper if k < MAX_ORDER else None)

@@ -1,0 +1,1 @@
+"""Whole steps compiled by torch.compile."""

@@ -1,0 +1,136 @@
+"""Whole steps of the rows of a batch as one compiled function: a few fused loops over the batch in place of 150 operations."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from ...algebra.linear import UNROLLED, gauss_jordan
+from ...core.batched_field import clock
+from ..rosenbrock import RosenbrockMethod
+from .steps import Uncounted, linearised, modes, prepared
+from .torch_compile import Compiled, agree, formula, outside, without_zeros
+
+# A function for each of a few sizes, to which rows are filled up: torch 2.13 takes a number of rows that is left open for that
+# of the first call wherever forward derivatives meet a stack. The first size is a power of two, each next one an eighth, down
+# to where rows cost nothing beside the call.
+SHRINK, SMALLEST = 8, 64
+
+
+class CompiledRows:
+    """Steps of one method on the rows of a field; backend: of torch.compile."""
+
+    def __init__(self, method, field, backend):
+        self.method, self.stats, self.implicit = method, field.stats, isinstance(method, RosenbrockMethod)
+        self.carried = not self.implicit and method.tableau.fsal
+        self.graphed = backend == "inductor" and field.device.type == "cuda" and not (self.implicit and field.size > UNROLLED)
+        self.backend, self.functions = backend, {}
+        self.sizes = [1 << (field.batch - 1).bit_length()]
+        while self.sizes[-1] // SHRINK >= SMALLEST:
+            self.sizes.append(self.sizes[-1] // SHRINK)
+
+    def _compile(self, field, tol, size):
+        method, by_row = self.method, tuple(field.by_row)
+
+        def make(forward):
+            attempt = _attempt(prepared(method), field, self.implicit, forward)
+
+            def function(t, h, y, first, rtol, atol, f, args):
+                y1, error, ks = attempt(t, h, y, first, f, args)
+                ratio = torch.zeros_like(t)
+                if error is not None:
+                    scaled = error / (atol + rtol.to(y.dtype) * torch.maximum(y.abs(), y1.abs()))
+                    ratio = (scaled.square().sum(1) / scaled.shape[1]).to(t.dtype).sqrt()
+                return y1, ratio, torch.stack(ks)
+
+            return function, attempt
+
+        key = "rows", size, formula(method), type(field.f), field.dtype, field.layout.key, by_row, tol.atol.dim()
+        ways = [partial(make, forward) for forward in modes(method)]
+        return Compiled(field.f, key, ways, _compare, self.backend, field.device, self.graphed)
+
+    def step(self, field, t, h, y, first, tol):
+        """(y1 (m, n), ratio of the error (m,) NumPy, stages (s, m, n)) of a step of every row from t by h, (m,) float64.
+
+        first: f(t, y), (m, n), for methods that carry it. The ratio is None for steps of one size. One copy to the host.
+        """
+        count = len(y)
+        size = next(s for s in reversed(self.sizes) if s >= count)
+        if size not in self.functions:
+            self.functions[size] = self._compile(field, tol, size)
+        self._count(count)
+        with outside():
+            filled = torch.arange(size, device=y.device).clamp_max(count - 1)
+
+            def fill(x, own=True):
+                return x.detach().index_select(0, filled) if own else x
+
+            first = fill(first) if self.carried else None
+            args = tuple(fill(a, by_row) for a, by_row in zip(field.args, field.by_row, strict=True))
+            rtol, atol = torch.full_like(t[0], tol.rtol), fill(tol.atol, tol.atol.dim() == 2)
+            y1, ratio, ks = self.functions[size](fill(t), fill(h), fill(y), first, rtol, atol, field.f, args)
+        return y1[:count], ratio[:count].cpu().numpy() if self.method.adaptive else None, ks[:, :count]
+
+    def _count(self, rows):
+        stages = self.method.tableau.stages
+        self.stats.nfe += rows * (stages - self.carried)
+        if self.implicit:
+            self.stats.nsolve += rows * stages
+            self.stats.njac += rows
+            self.stats.nlu += rows
+
+
+class _PlainRows:
+    """What ``attempt`` asks of a field, for rows: f(t (m,), y (m, n))."""
+
+    mass = None
+
+    def __init__(self, f, layout, rank, args):
+        self.f, self.layout, self.rank, self.args, self.stats = f, layout, rank, args, Uncounted()
+
+    def __call__(self, t, y):
+        return self.layout.ravel_rows(self.f(clock(t, y, self.rank), self.layout.unravel(y), *self.args), len(y))
+
+
+class _Inverses:
+    """Products with the inverses of (m, n, n)."""
+
+    def __init__(self, matrix):
+        self.small = matrix.shape[-1] <= UNROLLED
+        self.inverse = gauss_jordan(matrix) if self.small else torch.linalg.inv_ex(matrix)[0]
+
+    def solve(self, b, factor):
+        b = b * factor.to(b.dtype).unsqueeze(1)
+        return (self.inverse * b.unsqueeze(1)).sum(2) if self.small else torch.bmm(self.inverse, b.unsqueeze(2)).squeeze(2)
+
+
+def _attempt(method, field, implicit, forward):
+    layout, rank = field.layout, field.rank  # and not the field, which holds the batch
+
+    def explicit(t, h, y, first, f, args):
+        return method.attempt(_PlainRows(f, layout, rank, args), t, y, h, first)
+
+    def rosenbrock(t, h, y, first, f, args):
+        plain = _PlainRows(f, layout, rank, args)
+        jac, slope = linearised(plain, t, y, forward)
+        eye = torch.eye(layout.size, dtype=y.dtype, device=y.device)
+        matrix = eye - (h * method.numbers[0]).to(y.dtype).view(-1, 1, 1) * jac
+        return method.attempt(plain, t, y, h, slope, _Inverses(matrix))
+
+    return rosenbrock if implicit else explicit
+
+
+def _compare(function, attempt, t, h, y, first, rtol, atol, f, args):
+    """ValueError where a compiled step is not the step."""
+    y = without_zeros(y)
+    if first is not None:
+        first = attempt(t, torch.zeros_like(h), y, None, f, args)[2][0]
+    y1, error, ks = attempt(t, h, y, first, f, args)
+    found, ratio, found_ks = function(t, h, y, first, rtol, atol, f, args)
+    agree(found, y1, y)
+    agree(found_ks, torch.stack(ks), y)
+    if error is not None:
+        scale = atol + rtol.to(y.dtype) * torch.maximum(y.abs(), y1.abs())
+        size = (error / scale).square().mean(1, keepdim=True).sqrt()
+        agree(ratio.unsqueeze(1).to(size), size, y / scale, 1e-3)

@@ -1,0 +1,231 @@
+"""Whole steps as one compiled function: the field, its Jacobian and the stages fused, where launches cost more than sums.
+
+One function serves every step and every solve: times, sizes, tolerances, states, args and parameters are its inputs. Gradients
+take the recorded steps as ever.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from ...algebra.linear import INVERSE_BELOW, UNROLLED, gauss_jordan
+from ..explicit import ExplicitRungeKutta
+from ..rosenbrock import RosenbrockMethod
+from .lookahead import COUNT, attempts
+from .torch_compile import Compiled, agree, formula, outside, without_zeros
+
+FAMILIES = (ExplicitRungeKutta, RosenbrockMethod)
+
+
+def check(f, method, structured):
+    """ValueError or TypeError where steps of this method on f cannot be compiled. structured: whether there is a Jacobian, a
+    mass matrix or a structure that such steps make nothing of."""
+    if not isinstance(method, FAMILIES):
+        raise ValueError(
+            f"compile=True is for explicit Runge-Kutta and Rosenbrock methods ('tsit5', 'rodas5p'): the steps of {method.name} "
+            "branch on what they meet; leave compile away"
+        )
+    if not isinstance(f, torch.nn.Module):
+        raise TypeError("compile=True keeps what it compiled in the vector field: write it as an nn.Module")
+    if structured:
+        raise ValueError("compile=True takes small dense systems y' = f(t, y): leave jac, mass and structure away, or compile")
+
+
+class CompiledSteps:
+    """Steps of one method on one field, many at a time (lookahead.py) unless ahead is False. backend: of torch.compile."""
+
+    def __init__(self, method, field, backend, ahead=True):
+        self.field, self.method, self.stats = field, method, field.stats
+        # A CUDA graph cannot hold the calls of a library that waits for the device, as its inverses do.
+        unrolled = isinstance(method, ExplicitRungeKutta) or field.size <= UNROLLED
+        self.graphed = backend == "inductor" and field.device.type == "cuda" and unrolled
+        self.carried = isinstance(method, ExplicitRungeKutta) and method.tableau.fsal
+        self.course = None
+        self.y, self.rows, self.states, self.stages, self.position = None, [], (), (), 0
+        key = formula(method), method.controller, ahead, type(field.f), field.dtype, field.layout.key
+        # On other devices a loop would wait for its end condition at every turn. What a loop cannot hold, such as a module that
+        # counts its calls, a single step may.
+        counts = (COUNT, 1) if ahead and field.device.type == "cpu" else (1,)
+        # In a loop torch 2.13 stumbles over attributes of tensors, as W.T, unless they belong to it.
+        # What f writes into copies would be lost.
+        ways = []
+        for count in counts:
+            for forward in modes(method):
+                ways.append((count, forward, False))
+                if count > 1 and not field.held.writes:
+                    ways.append((count, forward, True))
+        copying = [number for number, (_, _, copies) in enumerate(ways) if copies]
+        makers = [partial(self._make, *way) for way in ways]
+        device = field.device
+        self.function = Compiled(field.f, key, makers, _compare, backend, device, self.graphed, copying)
+
+    def _make(self, count, forward, copies):
+        method, layout = self.method, self.field.layout
+        rosenbrock = isinstance(method, RosenbrockMethod)
+        attempt = _rosenbrock(method, layout, forward) if rosenbrock else _explicit(method, layout)
+        attempt = on_copies(attempt) if copies else attempt
+        return attempts(attempt, method, count), attempt
+
+    def towards(self, stop, slack, longest):
+        """Where the next steps end at the latest, how near to it (in steps) one is stretched to it, and the longest step."""
+        self.course = stop, slack, longest
+
+    def explicit(self, t, y, h, first, past, tol):
+        """(y1, ratio of the error, stages (s, n)) of a step; first: f(t, y) if it is known."""
+        self.stats.nfe += self.method.tableau.stages - (first is not None)
+        return self._step(t, y, h, first, past, tol)
+
+    def rosenbrock(self, t, y, h, past, tol):
+        """(y1, ratio of the error, stages u (s, n)) of a step."""
+        stages = self.method.tableau.stages
+        self.stats.nfe += stages
+        self.stats.nsolve += stages
+        self.stats.njac += 1
+        self.stats.nlu += 1
+        return self._step(t, y, h, None, past, tol)
+
+    def _step(self, t, y, h, first, past, tol):
+        # That of the integrator is taken where it is the next one known, but for rounding, and from this very state.
+        if y is not self.y or self.position == len(self.rows) or not _same(self.rows[self.position], t, h):
+            self._run(t, y, h, first, past, tol)
+        i = self.position
+        self.position += 1
+        ratio, y1 = self.rows[i][2], self.states[i].clone()  # a view would keep all of them
+        if ratio <= 1:
+            self.y = y1
+        return y1, ratio, self.stages[i]
+
+    def _run(self, t, y, h, first, past, tol):
+        with outside():
+            numbers = torch.tensor((t, h, *past, *self.course, tol.rtol), dtype=torch.float64).to(y.device)
+            inputs = numbers, y.clone(), first.clone() if self.carried else None, tol.atol, self.field.f, self.field.args
+            rows, states, stages = self.function(*inputs)
+            if self.graphed:  # the next replay writes where this one wrote
+                stages = stages.clone()
+        self.rows, self.states, self.stages, self.position, self.y = rows.tolist(), states.unbind(0), stages.unbind(0), 0, y
+
+
+def modes(method):
+    """Ways to differentiate f within a step, in the order in which they are tried: whether forward."""
+    return (True, False) if isinstance(method, RosenbrockMethod) else (True,)
+
+
+def _same(row, t, h):
+    return abs(row[0] - t) <= 1e-9 * abs(h) and abs(row[1] - h) <= 1e-12 * abs(h)
+
+
+class Uncounted:
+    nsolve = 0
+
+
+class _Plain:
+    """What ``attempt`` asks of a field."""
+
+    mass = None
+
+    def __init__(self, f, layout, args):
+        self.f, self.layout, self.args, self.stats = f, layout, args, Uncounted()
+
+    def __call__(self, t, y):
+        return self.layout.ravel(self.f(t, self.layout.unravel(y), *self.args))
+
+
+def on_copies(attempt):
+    """The attempt on an f whose parameters and buffers are copies that it makes itself."""
+
+    def copied(t, h, y, first, f, args):
+        held = {name: x.clone() for name, x in (*f.named_parameters(), *f.named_buffers())}
+
+        def called(*inputs):
+            return torch.func.functional_call(f, held, inputs)
+
+        return attempt(t, h, y, first, called, args)
+
+    return copied
+
+
+class _Inverse:
+    def __init__(self, matrix):
+        self.inverse = gauss_jordan(matrix) if len(matrix) <= UNROLLED else torch.linalg.inv_ex(matrix)[0]
+
+    def solve(self, b, factor):
+        return torch.mv(self.inverse, b) * factor
+
+
+class _LU:
+    def __init__(self, matrix):
+        self.lu, self.pivots, _ = torch.linalg.lu_factor_ex(matrix)
+
+    def solve(self, b, factor):
+        return torch.linalg.lu_solve(self.lu, self.pivots, (b * factor).unsqueeze(1)).squeeze(1)
+
+
+def prepared(method):
+    """The method, with the numbers that it makes once: before the compiler looks at them."""
+    if isinstance(method, RosenbrockMethod):
+        method.rows, method.numbers  # noqa: B018
+    else:
+        method.rows, method.nodes, method.tableau.fsal  # noqa: B018
+    return method
+
+
+def _explicit(method, layout):
+    prepared(method)
+
+    def attempt(t, h, y, first, f, args):
+        return method.attempt(_Plain(f, layout, args), t, y, h, first)
+
+    return attempt
+
+
+def linearised(field, t, y, forward):
+    """(df/dy, df/dt) of field(t, y), (n, n) and (n,), or (m, n, n) and (m, n) of rows, by forward or reverse mode.
+
+    Forward mode comes first: in reverse mode a gather becomes a sum over repeated indices, of which torch 2.13's compiler loses
+    parts on a CPU. Some operations (layer_norm) it cannot trace in forward mode.
+    """
+    eye = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
+    eye = eye if y.dim() == 1 else eye.unsqueeze(1)
+    if forward:
+        times = torch.cat((torch.zeros_like(t).expand(len(eye), *t.shape), torch.ones_like(t).unsqueeze(0)))
+        states = torch.cat((eye, torch.zeros_like(eye[:1])))
+        columns = torch.func.vmap(lambda dt, dy: torch.func.jvp(field, (t, y), (dt, dy.expand_as(y)))[1])(times, states)
+        return columns[:-1].movedim(0, -1), columns[-1]
+    pull = torch.func.vjp(field, t, y)[1]
+    by_t, rows = torch.func.vmap(lambda unit: pull(unit.expand_as(y)))(eye)
+    return rows.movedim(0, -2), by_t.movedim(0, -1).to(y.dtype)
+
+
+def _rosenbrock(method, layout, forward):
+    prepared(method)
+    solver = _Inverse if layout.size < INVERSE_BELOW else _LU
+
+    def attempt(t, h, y, first, f, args):
+        field = _Plain(f, layout, args)
+        jac, slope = linearised(field, t, y, forward)
+        eye = torch.eye(layout.size, dtype=y.dtype, device=y.device)
+        return method.attempt(field, t, y, h, slope, solver(eye - (h * method.numbers[0]) * jac))
+
+    return attempt
+
+
+def _compare(function, attempt, numbers, y, first, atol, f, args):
+    """ValueError where a compiled step is not the step; every one by itself, from where the last one ended."""
+    y, rtol = without_zeros(y), float(numbers[-1])
+    if first is not None:
+        t = numbers[0].to(y.dtype)
+        first = attempt(t, torch.zeros_like(t), y, None, f, args)[2][0]
+    rows, ends, stages = function(numbers, y, first, atol, f, args)
+    for (t, h, ratio), found, found_ks in zip(rows.tolist(), ends, stages, strict=True):
+        t, h = (torch.scalar_tensor(x, dtype=y.dtype, device=y.device) for x in (t, h))
+        expected, error, ks = attempt(t, h, y, None, f, args)
+        agree(found, expected, y)
+        agree(found_ks.flatten(), torch.stack(ks).flatten(), y)
+        if error is not None:
+            scale = atol + rtol * torch.maximum(y.abs(), expected.abs())
+            size = (error / scale).square().mean().sqrt()
+            agree(y.new_tensor([ratio]), size.view(1), y / scale, 1e-3)
+        if ratio <= 1:
+            y = found

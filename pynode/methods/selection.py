@@ -1,0 +1,120 @@
+"""``method="auto"``: a method by size, tolerance and a cheap estimate of the stiffness at the start."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from ..algebra.jacobian import Jacobian
+from ..algebra.power_method import any_direction, of_field, of_matrix, power_method
+from ..core.saved_tensors import unhooked
+from ..core.status import RejectStep
+from ..core.torch_context import HALVES
+from .switching import AutoSwitch
+
+ITERATIONS = 5  # of the power method, one evaluation of f each
+SURELY_STIFF = 1e4  # rho times the span of time: a third as many steps an explicit method needs for stability alone
+TIGHT = 3e-8  # rtol below which methods of higher order pay
+EIGENVALUES_UP_TO = 100  # states
+RITZ = 30  # Arnoldi steps above that, one evaluation of f each
+NEAR_IMAGINARY = 2.0  # |Im| / |Re|: BDF of order 4 is stable up to 3.3, of order 5 up to 1.3
+FAST = 1e-2  # of the largest |eigenvalue|: slower modes are resolved, or do not hurt
+RADAU_UP_TO = 500  # states
+SMALL = 50  # states up to which a factorisation a step costs less than Newton's iterations
+
+
+def choose(get, field, t0: float, t1: float, y0, tol):
+    """(method, why in a sentence). get: from names to methods; y0: (n,); tol: Tolerance."""
+    try:
+        radius = growth(field, t0, y0, tol)
+    except RejectStep:
+        radius = math.inf
+    work = radius * abs(t1 - t0)
+    seen = f"|df/dy| is about {radius:.2g} at the start, {work:.2g} over the whole span"
+    if field.dtype in HALVES:  # of methods for stiff systems torch has no linear algebra in it
+        return get("tsit5"), f"Tsit5: in {field.dtype} only explicit methods run, {seen}"
+    if not math.isfinite(work):
+        return get("qndf"), "QNDF: f is not finite, or not defined, near the start"
+    if work > SURELY_STIFF:
+        if oscillates(field, t0, y0, tol):
+            found = get(_damping(field, tol))
+            return found, f"{found.name}: stiff, {seen}, with fast oscillations, for which BDF is not stable"
+        if tol.rtol < TIGHT:
+            return get("radauiia9"), f"RadauIIA9: stiff, {seen}, and rtol is tight"
+        return get("qndf"), f"QNDF: stiff, {seen}"
+    explicit = get("vern7" if tol.rtol < TIGHT else "tsit5")
+    method = AutoSwitch.of(explicit, get("rodas5p" if field.size <= SMALL else "kencarp47"))
+    return method, f"{method.name}: not stiff at the start, {seen}, and it switches where that changes"
+
+
+def _damping(field, tol) -> str:
+    """A method that is stable along the imaginary axis. Radau IIA factorises dense matrices, KenCarp47 whatever there is."""
+    if field.size > RADAU_UP_TO:
+        return "kencarp47"
+    return "radauiia9" if tol.rtol < TIGHT else "radauiia5"
+
+
+@torch.no_grad()
+@unhooked()
+def oscillates(field, t, y, tol) -> bool:
+    """Whether df/dy at (t, y) has fast modes near the imaginary axis, where BDF above order 2 is not stable.
+
+    By all eigenvalues of a small Jacobian, or by the Ritz values of RITZ Arnoldi steps with differences of f in units of the
+    tolerances; with a mass matrix nothing is known of them, and the answer is no. Hairer & Wanner II, sec. IV.10 and V.2.
+    """
+    if field.mass is not None:
+        return False
+    dense = field.size <= EIGENVALUES_UP_TO and field.structure is None
+    matrix = Jacobian(field, repairs=False)(t, y) if dense else _arnoldi(field, t, y, tol)
+    if not bool(torch.isfinite(matrix).all()):
+        return False
+    values = torch.linalg.eigvals(matrix.double())
+    fast = values.abs() > FAST * values.abs().max()
+    return bool((values.imag.abs() > NEAR_IMAGINARY * values.real.abs())[fast].any())
+
+
+def _arnoldi(field, t, y, tol):
+    """(k, k) Hessenberg matrix of df/dy, y / scale its coordinates, k at most RITZ."""
+    scale, base = tol.scale(y), field.first(t, y)
+    length = math.sqrt(torch.finfo(y.dtype).eps) * (1.0 + float((y / scale).norm()))
+    count = min(RITZ, len(y))
+    basis, h = [torch.ones_like(y) / len(y) ** 0.5], y.new_zeros(count + 1, count)
+    for k in range(count):
+        v = (field(t, y + length * scale * basis[k]) - base) / (length * scale)
+        for _ in range(2):  # once more for orthogonality
+            for i, q in enumerate(basis):
+                part = torch.dot(q, v)
+                h[i, k] += part
+                v = v - part * q
+        h[k + 1, k] = size = v.norm()
+        if not 0 < float(size) < math.inf:
+            return h[: k + 1, : k + 1]
+        basis.append(v / size)
+    return h[:count]
+
+
+def refuse_steps(step_size, controller):
+    """ValueError for options that not every method takes of which 'auto' may choose one."""
+    if step_size is not None:
+        raise ValueError(
+            "step_size asks for fixed steps, and method='auto' chooses among methods that choose their "
+            "own: name a method, such as 'rk4', 'tsit5' or 'impliciteuler', or leave step_size away "
+            "and bound the steps by max_step"
+        )
+    if controller is not None:
+        raise ValueError(
+            "controller is for one-step methods, and method='auto' may choose another: name a method, "
+            "such as 'tsit5', 'rodas5p' or 'autotsit5(rodas5p())', or leave controller away"
+        )
+
+
+@torch.no_grad()
+@unhooked()
+def growth(field, t, y, tol):
+    """The spectral radius of df/dy at (t, y) by a nonlinear power method, or by the user's Jacobian."""
+    if field.user_jac is not None:
+        product = of_matrix(Jacobian(field)(t, y), y, tol)
+    else:
+        product = of_field(field, t, y, field.first(t, y), tol)
+    return power_method(product, any_direction(y), ITERATIONS).radius

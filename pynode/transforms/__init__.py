@@ -1,0 +1,1 @@
+"""A solve under the transforms of torch.func."""

@@ -1,0 +1,193 @@
+"""The rules by which torch.func transforms a solve: its outputs, their cotangents and tangents, and the cotangents of those.
+
+A plan (functional.Plan) puts the solve together from plain tensors; here nothing but tensors goes from rule to rule.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..core.batched_cotangents import by_row
+
+THIRD = (
+    "torch.func differentiates a solve twice at most: for more take torch.autograd.grad(..., create_graph=True), with "
+    "adjoint='direct' and an explicit or Rosenbrock method ('tsit5', 'rodas5p')"
+)
+
+
+def _many(solve_one, grads):
+    """solve_one(g) for g (T, n), or stacked for every g of (B, T, n)."""
+    if grads.dim() == 2:
+        return solve_one(grads)
+    return tuple(torch.stack(rows) for rows in zip(*[solve_one(g) for g in grads], strict=True))
+
+
+class _Rule(torch.autograd.Function):
+    """A function of a Plan and tensors; under vmap it is taken row by row."""
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.plan, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @classmethod
+    def by_row(cls, info, in_dims, plan, *tensors):
+        found = []
+        for i in range(info.batch_size):
+            row = [x if d is None else x.select(d, i) for x, d in zip(tensors, in_dims[1:], strict=True)]
+            out = cls.apply(plan, *row)
+            found.append(out if isinstance(out, tuple) else (out,))
+        stacked = tuple(torch.stack(rows) for rows in zip(*found, strict=True))
+        return (stacked, (0,) * len(stacked)) if isinstance(out, tuple) else (stacked[0], 0)
+
+
+class Flow(_Rule):
+    """The outputs (T, n)."""
+
+    @staticmethod
+    def forward(plan, *tensors):
+        with torch.no_grad():
+            return plan.solve(tensors)
+
+    @staticmethod
+    def vmap(info, in_dims, plan, *tensors):
+        return Flow.by_row(info, in_dims, plan, *tensors)
+
+    @staticmethod
+    def backward(ctx, grads):
+        return None, *by_row(lambda g: Pull.apply(ctx.plan, g, *ctx.saved_tensors), grads)
+
+    @staticmethod
+    def jvp(ctx, _, *tangents):
+        tangents = [torch.zeros_like(x) if v is None else v for x, v in zip(ctx.saved_tensors, tangents, strict=True)]
+        return by_row(lambda *row: Push.apply(ctx.plan, *row, *ctx.saved_tensors), *tangents)
+
+
+class Pull(_Rule):
+    """Cotangents of all tensors for those of the outputs, (T, n) or (B, T, n)."""
+
+    @staticmethod
+    def forward(plan, grads, *tensors):
+        with torch.enable_grad():
+            leaves, wanted = plan.leaves(tensors)
+            ys = plan.solve(leaves)
+
+            def pull(g):
+                found = torch.autograd.grad(ys, wanted, g, retain_graph=True, allow_unused=True) if ys.requires_grad else ()
+                return plan.spread(found or [None] * len(wanted), tensors)
+
+            return _many(pull, grads)
+
+    @staticmethod
+    def vmap(info, in_dims, plan, grads, *tensors):
+        if all(d is None for d in in_dims[2:]) and grads.dim() == 3:
+            # One solve serves the cotangents of a whole Jacobian.
+            return Pull.apply(plan, grads.movedim(in_dims[1], 0), *tensors), (0,) * len(tensors)
+        return Pull.by_row(info, in_dims, plan, grads, *tensors)
+
+    @staticmethod
+    def backward(ctx, *vectors):
+        grads, *tensors = ctx.saved_tensors
+        if grads.dim() == 2:
+            return None, *Second.apply(ctx.plan, grads, *vectors, *tensors)
+        rows = [Second.apply(ctx.plan, *row, *tensors) for row in zip(grads, *vectors, strict=True)]
+        first, *found = zip(*rows, strict=True)
+        return None, torch.stack(first), *(sum(parts) for parts in found)
+
+    @staticmethod
+    def jvp(ctx, _, moved, *tangents):
+        """The cotangents are linear in grads, and their derivative in the tensors is symmetric."""
+        grads, *tensors = ctx.saved_tensors
+        tangents = [torch.zeros_like(x) if v is None else v for x, v in zip(tensors, tangents, strict=True)]
+        if grads.dim() == 2:
+            found = Second.apply(ctx.plan, grads, *tangents, *tensors)[1:]
+        else:
+            rows = [Second.apply(ctx.plan, g, *tangents, *tensors)[1:] for g in grads]
+            found = tuple(torch.stack(row) for row in zip(*rows, strict=True))
+        if moved is None:
+            return found
+        return tuple(a + b for a, b in zip(found, Pull.apply(ctx.plan, moved, *tensors), strict=True))
+
+
+class Push(_Rule):
+    """Derivative of the outputs, (T, n), along tangents of all tensors: of the steps themselves, through adjoint='direct'.
+
+    Tangents with a leading dimension B give (B, T, n).
+    """
+
+    @staticmethod
+    def forward(plan, *both):
+        tangents, tensors = both[: len(both) // 2], both[len(both) // 2 :]
+        if plan.timed and plan.wanted[1]:
+            raise ValueError("times have no derivatives in forward mode: use torch.func.jacrev or vjp, or a list of times")
+        with torch.enable_grad():
+            leaves, wanted = plan.leaves(tensors)
+            ys = plan.solve(leaves, adjoint="direct")
+            # The transpose of the transpose: linear in what is pulled back.
+            zeros = torch.zeros_like(ys, requires_grad=True)
+            pulled = torch.autograd.grad(ys, wanted, zeros, create_graph=True, allow_unused=True) if ys.requires_grad else ()
+            chosen = [v for v, w in zip(tangents, plan.wanted, strict=True) if w]
+
+            def push(vectors):
+                total = sum((v * g).sum() for v, g in zip(vectors, pulled) if g is not None)
+                known = isinstance(total, torch.Tensor) and total.requires_grad
+                return torch.autograd.grad(total, zeros, retain_graph=True)[0] if known else torch.zeros_like(ys)
+
+            return torch.stack([push(row) for row in zip(*chosen)]) if tangents[0].dim() == 2 else push(chosen)
+
+    @staticmethod
+    def vmap(info, in_dims, plan, *both):
+        half = len(both) // 2
+        if all(d is None for d in in_dims[1 + half :]) and both[0].dim() == (1 if in_dims[1] is None else 2):
+            # One solve serves the tangents of a whole Jacobian.
+            tangents = [
+                v.expand(info.batch_size, *v.shape) if d is None else v.movedim(d, 0)
+                for v, d in zip(both[:half], in_dims[1:], strict=False)
+            ]
+            return Push.apply(plan, *tangents, *both[half:]), 0
+        return Push.by_row(info, in_dims, plan, *both)
+
+    @staticmethod
+    def backward(ctx, grads):
+        half = len(ctx.saved_tensors) // 2
+        tangents, tensors = ctx.saved_tensors[:half], ctx.saved_tensors[half:]
+        pulled, rows = Pull.apply(ctx.plan, grads, *tensors), [(grads, *tangents)]
+        if grads.dim() == 3:
+            rows = zip(grads, *tangents, strict=True)
+        found = [Second.apply(ctx.plan, *row, *tensors)[1:] for row in rows]
+        return None, *pulled, *(sum(parts) for parts in zip(*found, strict=True))
+
+    @staticmethod
+    def jvp(ctx, *tangents):
+        raise NotImplementedError(
+            "forward mode twice through a solve: use torch.func.hessian, or jacfwd of jacrev, or jacrev of jacfwd"
+        )
+
+
+class Second(_Rule):
+    """Cotangents of grads (T, n) and of all tensors for <vectors, Pull(grads)>, one vector beside every tensor."""
+
+    @staticmethod
+    def forward(plan, grads, *both):
+        vectors, tensors = both[: len(both) // 2], both[len(both) // 2 :]
+        with torch.enable_grad():
+            leaves, wanted = plan.leaves(tensors)
+            grads = grads.detach().clone().requires_grad_()
+            pulled = torch.autograd.grad(plan.solve(leaves), wanted, grads, create_graph=True, allow_unused=True)
+            chosen = [v for v, w in zip(vectors, plan.wanted, strict=True) if w]
+            total = sum((v * g).sum() for v, g in zip(chosen, pulled, strict=True) if g is not None)
+            first, *found = torch.autograd.grad(total, [grads, *wanted], allow_unused=True)
+        return torch.zeros_like(grads) if first is None else first, *plan.spread(found, tensors)
+
+    @staticmethod
+    def vmap(info, in_dims, plan, *tensors):
+        return Second.by_row(info, in_dims, plan, *tensors)
+
+    @staticmethod
+    def backward(ctx, *vectors):
+        raise NotImplementedError(THIRD)
+
+    @staticmethod
+    def jvp(ctx, *tangents):
+        raise NotImplementedError(THIRD)
