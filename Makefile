@@ -28,6 +28,7 @@ demo: $(READY)
 
 test: $(READY)
 	@.venv/bin/python -m ruff check .
+	@.venv/bin/python -m ruff format --check --quiet .
 	@.venv/bin/python -m pytest -n $(JOBS) --dist worksteal --cov=pynode --cov-report=term
 
 test-oldest: .venv-oldest/.installed

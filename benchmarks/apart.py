@@ -15,7 +15,8 @@ def peak() -> float:
 
 
 def apart(module: str, *arguments) -> dict:
-    """The JSON object on the last line that ``python -m module arguments`` prints; RuntimeError where it fails."""
+    """The JSON object on the last line that ``python -m module arguments`` prints; RuntimeError
+    where it fails."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | THREADS)
     if done.returncode != 0:

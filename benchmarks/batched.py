@@ -1,9 +1,11 @@
-"""A batch of Van der Pol oscillators with batched=True, beside a Python loop over SciPy's BDF with the same torch field.
+"""A batch of Van der Pol oscillators with batched=True, beside a Python loop over SciPy's BDF with
+the same torch field.
 
-Row i has mu_i from 1 to 10,000, evenly spaced in the logarithm; all rows start at (2, 0) and run to --span with 11 outputs. The
-target is 1/30 of the time of the loop. SciPy's time for all rows is estimated from --sample of them, spread evenly over mu, in
-turn with the batch; --sample 0 runs them all. Errors are those of the sampled rows, in units of atol + rtol |y|, against
-Rodas5P at a thousandth of the tolerances; on rows with a fast cycle they hold what the phase has lost.
+Row i has mu_i from 1 to 10,000, evenly spaced in the logarithm; all rows start at (2, 0) and run to
+--span with 11 outputs. The target is 1/30 of the time of the loop. SciPy's time for all rows is
+estimated from --sample of them, spread evenly over mu, in turn with the batch; --sample 0 runs them
+all. Errors are those of the sampled rows, in units of atol + rtol |y|, against Rodas5P at a
+thousandth of the tolerances; on rows with a fast cycle they hold what the phase has lost.
 """
 
 from benchmarks.pairs import pair
@@ -24,7 +26,8 @@ def oscillator(t, y, mu):
 
 
 class Batch:
-    """All rows, and the sample of them that SciPy solves. constants: (rows, ...), of the field f(t, y, constants)."""
+    """All rows, and the sample of them that SciPy solves. constants: (rows, ...), of the field f(t,
+    y, constants)."""
 
     field, start = staticmethod(oscillator), (2.0, 0.0)
 
@@ -46,7 +49,13 @@ class Batch:
         def run():
             with torch.no_grad():
                 return solve(
-                    self.field, self.y0, self.t, args=(self.constants,), method=method, rtol=self.rtol, atol=self.atol,
+                    self.field,
+                    self.y0,
+                    self.t,
+                    args=(self.constants,),
+                    method=method,
+                    rtol=self.rtol,
+                    atol=self.atol,
                     batched=True,
                 )
 
@@ -61,13 +70,20 @@ class Batch:
         def run():
             found = []
             for constants, y0 in zip(self.constants[self.sample], self.y0[self.sample]):
+
                 def f(t, y, constants=constants):
                     return self.field(t, torch.from_numpy(y), constants).numpy()
 
                 with torch.inference_mode():
                     found.append(
                         solve_ivp(
-                            f, (times[0], times[-1]), y0.numpy(), method="BDF", t_eval=times, rtol=self.rtol, atol=self.atol
+                            f,
+                            (times[0], times[-1]),
+                            y0.numpy(),
+                            method="BDF",
+                            t_eval=times,
+                            rtol=self.rtol,
+                            atol=self.atol,
                         )
                     )
             return found
@@ -78,21 +94,34 @@ class Batch:
         """States of the sampled rows, (T, sample, 2)."""
         with torch.no_grad():
             return solve(
-                self.field, self.y0[self.sample], self.t, args=(self.constants[self.sample],), method="rodas5p",
-                rtol=1e-3 * self.rtol, atol=1e-3 * self.atol, batched=True,
+                self.field,
+                self.y0[self.sample],
+                self.t,
+                args=(self.constants[self.sample],),
+                method="rodas5p",
+                rtol=1e-3 * self.rtol,
+                atol=1e-3 * self.atol,
+                batched=True,
             ).y
 
     def errors(self, states, reference) -> dict:
-        """Median and largest error over the rows, each row's largest over its outputs and components."""
-        scaled = ((states - reference).abs() / (self.atol + self.rtol * reference.abs())).amax(dim=(0, 2))
+        """Median and largest error over the rows, each row's largest over its outputs and
+        components."""
+        scaled = ((states - reference).abs() / (self.atol + self.rtol * reference.abs())).amax(
+            dim=(0, 2)
+        )
         return {"error": float(scaled.median()), "worst": float(scaled.max())}
 
 
 def main(argv=None):
     parser = report.parser(__doc__)
     parser.add_argument("--rows", type=int, default=1024)
-    parser.add_argument("--sample", type=int, default=32, help="rows that SciPy solves (default 32; 0: all)")
-    parser.add_argument("--span", type=float, default=100.0, help="time to integrate to (default 100)")
+    parser.add_argument(
+        "--sample", type=int, default=32, help="rows that SciPy solves (default 32; 0: all)"
+    )
+    parser.add_argument(
+        "--span", type=float, default=100.0, help="time to integrate to (default 100)"
+    )
     parser.add_argument("--rtol", type=float, default=1e-6, help="atol is a hundredth of it")
     parser.add_argument("--methods", nargs="+", default=METHODS)
     parser.set_defaults(seconds=60.0)
@@ -104,7 +133,13 @@ def main(argv=None):
     base, whole = batch.scipy(), args.rows / len(batch.sample)
     loop, reference = base(), batch.reference()
     states = torch.from_numpy(np.stack([found.y.T for found in loop], axis=1))
-    rows = [{"method": "scipy BDF", "nfe": round(whole * sum(x.nfev for x in loop)), **batch.errors(states, reference)}]
+    rows = [
+        {
+            "method": "scipy BDF",
+            "nfe": round(whole * sum(x.nfev for x in loop)),
+            **batch.errors(states, reference),
+        }
+    ]
     for method in args.methods:
         report.progress(method)
         run = batch.pynode(method)
@@ -115,12 +150,35 @@ def main(argv=None):
         for key in ("ratio", "low", "high"):
             timed[key] /= whole
         stats = solution.stats
-        work = {"nfe": stats.nfe, "njac": stats.njac, "nlu": stats.nlu, "steps": stats.accepted, "rejected": stats.rejected}
+        work = {
+            "nfe": stats.nfe,
+            "njac": stats.njac,
+            "nlu": stats.nlu,
+            "steps": stats.accepted,
+            "rejected": stats.rejected,
+        }
         rows.append({"method": method, **timed, "times": 1 / timed["ratio"], **work})
         rows[-1].update(batch.errors(solution.y[:, batch.sample], reference))
-    columns = ("method", "ms", "base_ms", "ratio", "low", "high", "times", "rounds", "nfe", "njac", "nlu", "steps", "rejected")
+    columns = (
+        "method",
+        "ms",
+        "base_ms",
+        "ratio",
+        "low",
+        "high",
+        "times",
+        "rounds",
+        "nfe",
+        "njac",
+        "nlu",
+        "steps",
+        "rejected",
+    )
     count = len(batch.sample)
-    title = f"{args.rows} rows to t = {args.span:g} at rtol {args.rtol:g}; base: SciPy's BDF in a loop, from {count} rows"
+    title = (
+        f"{args.rows} rows to t = {args.span:g} at rtol {args.rtol:g}; base: SciPy's BDF in a loop,"
+        f" from {count} rows"
+    )
     report.table(title, rows, (*columns, "error", "worst"))
     report.save("batched", {"batched": rows}, args)
 

@@ -1,9 +1,11 @@
-"""Whole steps compiled (compile=True) beside the same solve as it stands, one thread: forward, and forward with the gradient.
+"""Whole steps compiled (compile=True) beside the same solve as it stands, one thread: forward, and
+forward with the gradient.
 
-Fields: a 3-50-50-3 tanh network, the same with decay rates of 1, 30 and 1000, which makes it stiff, problems with their
-constants as parameters, and --rows Van der Pol oscillators of a batch, mu from 1 to 10,000, to t = 10 with the gradient in
-their starts. "compile_s" is the time of the first solve, compilation and comparison of steps included; "difference" the largest
-of the states at the end, relative to their size. Needs a C++ compiler.
+Fields: a 3-50-50-3 tanh network, the same with decay rates of 1, 30 and 1000, which makes it stiff,
+problems with their constants as parameters, and --rows Van der Pol oscillators of a batch, mu from
+1 to 10,000, to t = 10 with the gradient in their starts. "compile_s" is the time of the first
+solve, compilation and comparison of steps included; "difference" the largest of the states at the
+end, relative to their size. Needs a C++ compiler.
 """
 
 import time
@@ -19,7 +21,8 @@ from pynode.solve import solve
 BATCH = "vanderpol rows"
 FIELDS = ("lotka_volterra", "mlp", "stiff mlp", "robertson", "vanderpol", "pollution", BATCH)
 METHODS = ("tsit5", "rosenbrock23", "rodas5p")
-SOFT = ("lotka_volterra", "mlp")  # those that Tsit5 is for; the other methods are for the others, unless named
+# Those that Tsit5 is for; the other methods are for the others, unless named.
+SOFT = ("lotka_volterra", "mlp")
 
 
 class Compiled(Case):
@@ -42,8 +45,15 @@ class Rows:
     def solve(self, y0):
         batch = self.batch
         return solve(
-            self.field, y0, batch.t, args=(batch.constants,), method=self.method, rtol=batch.rtol, atol=batch.atol,
-            batched=True, compile=self.backend,
+            self.field,
+            y0,
+            batch.t,
+            args=(batch.constants,),
+            method=self.method,
+            rtol=batch.rtol,
+            atol=batch.atol,
+            batched=True,
+            compile=self.backend,
         )
 
     def forward(self):
@@ -69,10 +79,17 @@ def measure(name, method, args) -> list:
     rows = []
     for what in ("forward", "gradient"):
         timed = pair(getattr(compiled, what), getattr(plain, what), args.seconds, args.clock)
-        rows.append({
-            "field": name, "method": method, "what": what, **timed.row(), "compile_s": seconds, "difference": difference,
-            "steps": found.stats.accepted,
-        })
+        rows.append(
+            {
+                "field": name,
+                "method": method,
+                "what": what,
+                **timed.row(),
+                "compile_s": seconds,
+                "difference": difference,
+                "steps": found.stats.accepted,
+            }
+        )
     return rows
 
 
@@ -81,8 +98,12 @@ def main(argv=None):
     parser.add_argument("--rtol", type=float, default=1e-6)
     parser.add_argument("--fields", nargs="+", default=FIELDS, choices=FIELDS)
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
-    parser.add_argument("--rows", type=int, default=1024, help="of the batch (default: %(default)s)")
-    parser.add_argument("--backend", default=Compiled.backend, help="of torch.compile (default: %(default)s)")
+    parser.add_argument(
+        "--rows", type=int, default=1024, help="of the batch (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--backend", default=Compiled.backend, help="of torch.compile (default: %(default)s)"
+    )
     args = parser.parse_args(argv)
     Compiled.backend = args.backend
     report.heading()
@@ -94,7 +115,19 @@ def main(argv=None):
             report.progress(name, method)
             torch.manual_seed(0)
             rows += measure(name, method, args)
-    columns = ("field", "method", "what", "ms", "base_ms", "ratio", "low", "high", "compile_s", "difference", "steps")
+    columns = (
+        "field",
+        "method",
+        "what",
+        "ms",
+        "base_ms",
+        "ratio",
+        "low",
+        "high",
+        "compile_s",
+        "difference",
+        "steps",
+    )
     report.table("compiled: whole steps compiled, beside the same as they stand", rows, columns)
     report.save("compiled", {"compiled": rows}, args)
 

@@ -1,8 +1,10 @@
-"""The solvers of the benchmarks that time many of them in rounds: one function a package, all called in the same way.
+"""The solvers of the benchmarks that time many of them in rounds: one function a package, all
+called in the same way.
 
-by_X(..., case, field) makes a function of no arguments that solves once and returns (states (T, n) or None where it gave up,
-counts). case: a stiff.Case or what looks like one; field: its torch field, perhaps watched, which packages with a language of
-their own do not call. gradient_by_X does the same with a suite.Gradient and returns the gradient, (n + p,), for the states.
+by_X(..., case, field) makes a function of no arguments that solves once and returns (states (T, n)
+or None where it gave up, counts). case: a stiff.Case or what looks like one; field: its torch
+field, perhaps watched, which packages with a language of their own do not call. gradient_by_X does
+the same with a suite.Gradient and returns the gradient, (n + p,), for the states.
 """
 
 from benchmarks.pairs import CLOCKS, once
@@ -20,8 +22,13 @@ from pynode.solve import solve as pynode_solve
 
 # Packages that can be contestants, and what is imported of them.
 MODULES = {
-    "scipy": "scipy.integrate", "torchdiffeq": "torchdiffeq", "torchode": "torchode", "diffrax": "diffrax",
-    "scikit-sundae": "sksundae.cvode", "casadi": "casadi", "pydiffsol": "pydiffsol",
+    "scipy": "scipy.integrate",
+    "torchdiffeq": "torchdiffeq",
+    "torchode": "torchode",
+    "diffrax": "diffrax",
+    "scikit-sundae": "sksundae.cvode",
+    "casadi": "casadi",
+    "pydiffsol": "pydiffsol",
 }
 GRADIENT_STEPS = 16_384  # diffrax allots checkpoints by its largest number of steps
 
@@ -31,7 +38,8 @@ class OutOfTime(Exception):
 
 
 class Watched:
-    """The field for a first run: counts its calls and raises OutOfTime from the time `end` of the clock on."""
+    """The field for a first run: counts its calls and raises OutOfTime from the time `end` of the
+    clock on."""
 
     def __init__(self, field, clock):
         self.field, self.clock, self.calls, self.end = field, clock, 0, float("inf")
@@ -44,7 +52,8 @@ class Watched:
 
 
 class Contestant(NamedTuple):
-    """make: one of the functions by_X of this file, of (case, field) alone; package: None for pynode."""
+    """make: one of the functions by_X of this file, of (case, field) alone; package: None for
+    pynode."""
 
     name: str
     package: str | None
@@ -57,13 +66,16 @@ def by_pynode(method, case, field, **options):
     def solve():
         solution = run()
         work = case.pynode_work(solution)
-        return solution.y[1:].numpy() if solution.success else None, {key: work[key] for key in ("nfe", "njac", "steps")}
+        return solution.y[1:].numpy() if solution.success else None, {
+            key: work[key] for key in ("nfe", "njac", "steps")
+        }
 
     return solve
 
 
 def by_compiled(by, method, case, field):
-    """by_pynode or gradient_by_pynode with compile=True, which watches no field; the first solve compiles."""
+    """by_pynode or gradient_by_pynode with compile=True, which watches no field; the first solve
+    compiles."""
     run, began = by(method, case, case.problem.field, compile=True), CLOCKS["wall"]()
     run()
     seconds = _compiling.setdefault((case.name, method), CLOCKS["wall"]() - began)
@@ -94,14 +106,19 @@ def by_eager(function, method, options, case, field):
 
     def solve():
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torchdiffeq gives SciPy arguments that it does not take
-            return function(field, case.problem.y0, t, method, case.rtol, case.atol, **options)[1:].numpy(), {}
+            # Torchdiffeq gives SciPy arguments that it does not take.
+            warnings.simplefilter("ignore")
+            return function(field, case.problem.y0, t, method, case.rtol, case.atol, **options)[
+                1:
+            ].numpy(), {}
 
     return solve
 
 
 def by_diffrax(method, case, field):
-    compiled = _compiled(method, case.problem, tuple(case.times), tuple(case.atol * (1e-6 / case.rtol)))
+    compiled = _compiled(
+        method, case.problem, tuple(case.times), tuple(case.atol * (1e-6 / case.rtol))
+    )
 
     def solve():
         states, steps, done = compiled(case.rtol, case.atol)
@@ -113,7 +130,14 @@ def by_diffrax(method, case, field):
 @functools.cache
 def _compiled(method, problem, times, atol):
     with torch.no_grad():
-        return peers.Diffrax(problem.field, problem.y0, torch.tensor(times, dtype=torch.float64), method, atol, MAX_STEPS)
+        return peers.Diffrax(
+            problem.field,
+            problem.y0,
+            torch.tensor(times, dtype=torch.float64),
+            method,
+            atol,
+            MAX_STEPS,
+        )
 
 
 def by_cvode(method, case, field):
@@ -150,7 +174,13 @@ def by_diffsol(method, case, field):
 
 
 def gradient_by_pynode(method, case, field, **options):
-    options = {"method": method, "rtol": case.rtol, "atol": torch.from_numpy(case.atol), "max_steps": MAX_STEPS, **options}
+    options = {
+        "method": method,
+        "rtol": case.rtol,
+        "atol": torch.from_numpy(case.atol),
+        "max_steps": MAX_STEPS,
+        **options,
+    }
 
     def states(y0):
         return pynode_solve(field, y0, case.times, params=case.parameters, **options).y
@@ -191,7 +221,8 @@ def gradient_by_diffrax(method, case, field):
 
 
 def first(contestant, case, args):
-    """(a function to time or None, row, seconds): one run that counts, for the error, and as a warm-up."""
+    """(a function to time or None, row, seconds): one run that counts, for the error, and as a
+    warm-up."""
     row = {"problem": case.name, "contestant": contestant.name, "rtol": case.rtol}
     clock = CLOCKS[args.clock]
     watched = Watched(case.problem.field, clock)
@@ -203,10 +234,18 @@ def first(contestant, case, args):
         seconds = clock() - began
     except OutOfTime:
         return None, {**row, "note": f"longer than {args.limit:g} s"}, 0.0
-    except Exception as error:  # a peer may fail in its own ways; the rest of the table stands without it
+    # A peer may fail in its own ways; the rest of the table stands without it.
+    except Exception as error:
         return None, {**row, "note": " ".join(f"{type(error).__name__}: {error}".split())[:60]}, 0.0
     if states is None:
-        return None, {**row, "note": f"gave up after {counts.get('steps', watched.calls)} steps or calls of f"}, 0.0
+        return (
+            None,
+            {
+                **row,
+                "note": f"gave up after {counts.get('steps', watched.calls)} steps or calls of f",
+            },
+            0.0,
+        )
     error = case.error(states)
     if watched.calls and contestant.package is not None:
         counts["nfe"] = watched.calls
@@ -214,13 +253,21 @@ def first(contestant, case, args):
 
 
 def timed(case, running, args) -> tuple:
-    """(rows, times) of all contestants at the case's rtol, a list of seconds each, from rounds in which everyone runs once.
+    """(rows, times) of all contestants at the case's rtol, a list of seconds each, from rounds in
+    which everyone runs once.
 
-    Slow ones run in the first rounds alone; of those that take longer than --seconds the first run stands for all.
+    Slow ones run in the first rounds alone; of those that take longer than --seconds the first run
+    stands for all.
     """
     runs, rows, seconds = zip(*(first(contestant, case, args) for contestant in running))
-    most = [0 if run is None else min(args.rounds, int(args.seconds / spent)) for run, spent in zip(runs, seconds)]
-    times = [[spent] if run is not None and count == 0 else [] for run, spent, count in zip(runs, seconds, most)]
+    most = [
+        0 if run is None else min(args.rounds, int(args.seconds / spent))
+        for run, spent in zip(runs, seconds)
+    ]
+    times = [
+        [spent] if run is not None and count == 0 else []
+        for run, spent, count in zip(runs, seconds, most)
+    ]
     gc.collect()
     for i in range(max(most)):
         for run, count, taken in zip(runs, most, times):

@@ -1,16 +1,20 @@
-"""Is what ``diagnose`` recommends near the best? The labelled problems, each solved by every method in question.
+"""Is what ``diagnose`` recommends near the best? The labelled problems, each solved by every method
+in question.
 
   labels       what diagnose found, with '!' where that is not what is known of the problem
   recommended  the method (and structure of the Jacobian) that it chose, and its time
   best         the fastest of all contestants at no larger error class, and its time
-  ratio        the time of the recommended one over that of the best one, run in turn; 1 where they are the same
-  error        of the recommended one, root mean square in units of atol + rtol |y| over ten times, and of the best one
+  ratio        the time of the recommended one over that of the best one, run in turn; 1 where they
+               are the same
+  error        of the recommended one, root mean square in units of atol + rtol |y| over ten times,
+               and of the best one
   advice_s     how long diagnose took, trials included
 
-All contestants solve with the tolerances and jumps recommended. No larger error class: at most ten times the error of the
-recommended one, or of one unit where it is smaller; of chaotic problems and such that blow up all count. Every contestant is
-run once for the list of the best, for at most three times the time of the recommended one, and the three fastest then in turn
-with it. A problem that blows up is solved to 99 % of its time.
+All contestants solve with the tolerances and jumps recommended. No larger error class: at most ten
+times the error of the recommended one, or of one unit where it is smaller; of chaotic problems and
+such that blow up all count. Every contestant is run once for the list of the best, for at most
+three times the time of the recommended one, and the three fastest then in turn with it. A problem
+that blows up is solved to 99 % of its time.
 """
 
 import math
@@ -27,18 +31,37 @@ from pynode.core.norm import Tolerance
 from pynode.solve import solve
 
 METHODS = (
-    "tsit5", "vern7", "bs3", "dp5", "dp8", "adamspece", "autotsit5", "qndf", "fbdf", "rodas5p", "rodas4", "rosenbrock23",
-    "kencarp4", "kencarp47", "kvaerno5", "trbdf2", "radauiia5", "radauiia9", "rkc",
+    "tsit5",
+    "vern7",
+    "bs3",
+    "dp5",
+    "dp8",
+    "adamspece",
+    "autotsit5",
+    "qndf",
+    "fbdf",
+    "rodas5p",
+    "rodas4",
+    "rosenbrock23",
+    "kencarp4",
+    "kencarp47",
+    "kvaerno5",
+    "trbdf2",
+    "radauiia5",
+    "radauiia9",
+    "rkc",
 )
 STRUCTURES = ("dense", "sparse", "krylov")
 LARGE = 300  # states from which on the structures of the Jacobian are contestants of their own
-SLOW, LEAST = 3.0, 0.5  # times the recommended one's, and seconds, after which a contestant is stopped
+# Times the recommended one's, and seconds, after which a contestant is stopped.
+SLOW, LEAST = 3.0, 0.5
 PAIRED = 3
 OUTPUTS = 11
 
 
 class Contest:
-    """One labelled problem with its diagnosis; every contestant is a function of no arguments that solves it once."""
+    """One labelled problem with its diagnosis; every contestant is a function of no arguments that
+    solves it once."""
 
     def __init__(self, case):
         self.case, self.setting = case, case.make()
@@ -46,7 +69,11 @@ class Contest:
         began = time.perf_counter()
         self.found = diagnose(f, y0, t, rtol=rtol, atol=atol)
         self.seconds = time.perf_counter() - began
-        end = t[1] if self.found.walk.status.success else t[0] + 0.99 * (self.found.walk.reached - t[0])
+        end = (
+            t[1]
+            if self.found.walk.status.success
+            else t[0] + 0.99 * (self.found.walk.reached - t[0])
+        )
         self.times = [t[0] + (end - t[0]) * i / (OUTPUTS - 1) for i in range(OUTPUTS)]
         self.arguments = self.found.advice.arguments()
         self.own = (self.arguments.pop("method"), self.arguments.pop("structure", "dense"))
@@ -54,7 +81,11 @@ class Contest:
         self.tol = Tolerance(rtol, atol, y0.numel())
         tight = {**self.arguments, "rtol": max(1e-4 * rtol, 1e-12), "atol": 1e-4 * atol}
         double = f.double() if isinstance(f, torch.nn.Module) else f
-        by = {"method": "rodas5p", "structure": "sparse"} if y0.numel() > LARGE else {"method": "radauiia9"}
+        by = (
+            {"method": "rodas5p", "structure": "sparse"}
+            if y0.numel() > LARGE
+            else {"method": "radauiia9"}
+        )
         self.reference = solve(double, y0.double(), self.times, **by, **tight).y.detach()
         if y0.dtype != torch.float64 and isinstance(f, torch.nn.Module):
             f.to(y0.dtype)
@@ -63,12 +94,20 @@ class Contest:
         method, structure = contestant
         with torch.no_grad():
             return solve(
-                self.setting.f, self.setting.y0, self.times, method=method, structure=structure, throw=False, max_steps=10**7,
-                max_seconds=limit, **self.arguments,
+                self.setting.f,
+                self.setting.y0,
+                self.times,
+                method=method,
+                structure=structure,
+                throw=False,
+                max_steps=10**7,
+                max_seconds=limit,
+                **self.arguments,
             )
 
     def measured(self, contestant, limit=None):
-        """(seconds, error of the outputs, contestant); the error is infinite where it does not finish in time."""
+        """(seconds, error of the outputs, contestant); the error is infinite where it does not
+        finish in time."""
         outputs = []
         seconds = once(lambda: outputs.append(self.solve(contestant, limit)))
         if not outputs[0].success:
@@ -77,7 +116,8 @@ class Contest:
         return seconds, float(scaled.square().mean().sqrt()), contestant
 
     def rivals(self):
-        """[(seconds, error, contestant)] of all that finish, the recommended one among them, the fastest first."""
+        """[(seconds, error, contestant)] of all that finish, the recommended one among them, the
+        fastest first."""
         self.measured(self.own)  # warm
         began = time.perf_counter()
         found = [self.measured(self.own)]
@@ -100,15 +140,29 @@ class Contest:
         near = [one for one in rivals if free or one[1] <= 10 * max(own_error, 1.0)]
         best, ratio, best_error, times = self.own, 1.0, own_error, None
         for _, error, contestant in [one for one in near if one[2] != self.own][:PAIRED]:
-            times = pair(lambda: self.solve(self.own), lambda c=contestant: self.solve(c), args.seconds, args.clock)
+            times = pair(
+                lambda: self.solve(self.own),
+                lambda c=contestant: self.solve(c),
+                args.seconds,
+                args.clock,
+            )
             if times.ratio > ratio:
                 best, ratio, best_error = contestant, times.ratio, error
-        own = 1e3 * (times.median_a if times else next(seconds for seconds, _, c in rivals if c == self.own))
+        own = 1e3 * (
+            times.median_a if times else next(seconds for seconds, _, c in rivals if c == self.own)
+        )
         right = self.found.labels == self.case.labels
         return {
-            "problem": self.case.name, "labels": ", ".join(sorted(self.found.labels)) + ("" if right else " !"),
-            "recommended": _name(self.own), "ms": own, "best": _name(best), "best_ms": own / ratio, "ratio": ratio,
-            "error": own_error, "best_error": best_error, "advice_s": self.seconds,
+            "problem": self.case.name,
+            "labels": ", ".join(sorted(self.found.labels)) + ("" if right else " !"),
+            "recommended": _name(self.own),
+            "ms": own,
+            "best": _name(best),
+            "best_ms": own / ratio,
+            "ratio": ratio,
+            "error": own_error,
+            "best_error": best_error,
+            "advice_s": self.seconds,
         }
 
 
@@ -120,7 +174,9 @@ def _name(contestant):
 def main(argv=None):
     parser = report.parser(__doc__)
     names = [case.name for case in CASES]
-    parser.add_argument("--problems", nargs="+", default=names, choices=names, help="some of the problems, by name")
+    parser.add_argument(
+        "--problems", nargs="+", default=names, choices=names, help="some of the problems, by name"
+    )
     args = parser.parse_args(argv)
     report.heading()
     rows = []
@@ -128,10 +184,27 @@ def main(argv=None):
         if case.name in args.problems:
             report.progress(case.name)
             rows.append(Contest(case).row(args))
-    columns = ("problem", "labels", "recommended", "ms", "best", "best_ms", "ratio", "error", "best_error", "advice_s")
+    columns = (
+        "problem",
+        "labels",
+        "recommended",
+        "ms",
+        "best",
+        "best_ms",
+        "ratio",
+        "error",
+        "best_error",
+        "advice_s",
+    )
     report.table("diagnose: the recommended method beside the best", rows, columns)
-    right, near = sum("!" not in row["labels"] for row in rows), sum(row["ratio"] <= 2 for row in rows)
-    print(f"\n{right} of {len(rows)} labelled right; {near} of {len(rows)} recommendations within 2 times of the best")
+    right, near = (
+        sum("!" not in row["labels"] for row in rows),
+        sum(row["ratio"] <= 2 for row in rows),
+    )
+    print(
+        f"\n{right} of {len(rows)} labelled right; {near} of {len(rows)} recommendations within 2"
+        " times of the best"
+    )
     report.save("diagnose", {"diagnose": rows}, args)
 
 

@@ -1,13 +1,16 @@
-"""The explicit methods: pynode's Tsit5 and DP5 beside torchdiffeq's dopri5, same field, tolerances and outputs, one thread.
+"""The explicit methods: pynode's Tsit5 and DP5 beside torchdiffeq's dopri5, same field, tolerances
+and outputs, one thread.
 
   forward            no gradient on either side; the target is 0.4 of torchdiffeq's time
-  gradient           forward and backward against torchdiffeq's odeint, which keeps the graph of the whole solve
+  gradient           forward and backward against torchdiffeq's odeint, which keeps the graph of the
+                     whole solve
   gradient/adjoint   the same against odeint_adjoint, a second solve backwards in time
 
-Lotka-Volterra, the cubic spiral, Lorenz, and a 3-50-50-3 tanh network with one start and with a batch of 256. A ratio
-below 1 says that pynode is faster; "error" is the largest over the outputs relative to the largest value of the component,
-against a solve at rtol 1e-12 with SciPy's DOP853 (left out without SciPy; on Lorenz it mostly shows that chaos amplifies).
-"grad_diff" is the largest difference of the two gradients relative to the largest entry. With --torchode also torchode's
+Lotka-Volterra, the cubic spiral, Lorenz, and a 3-50-50-3 tanh network with one start and with a
+batch of 256. A ratio below 1 says that pynode is faster; "error" is the largest over the outputs
+relative to the largest value of the component, against a solve at rtol 1e-12 with SciPy's DOP853
+(left out without SciPy; on Lorenz it mostly shows that chaos amplifies). "grad_diff" is the largest
+difference of the two gradients relative to the largest entry. With --torchode also torchode's
 Dopri5 and Tsit5 with automatic differentiation, which step every sample of a batch by itself.
 """
 
@@ -25,7 +28,8 @@ OUTPUTS = 50
 
 
 class Case:
-    """A field with a start, (n,) or (batch, n), and output times; solvers are functions of no arguments."""
+    """A field with a start, (n,) or (batch, n), and output times; solvers are functions of no
+    arguments."""
 
     def __init__(self, name: str, rtol: float, end: float | None = None):
         """end: time of the last output, by default that of the problem."""
@@ -35,16 +39,25 @@ class Case:
             self.y0 = start(int(name.split("x")[1]))
         else:
             problem = problems.get(name)
-            self.field, self.y0, self.atol, last = problem.field, problem.y0, problem.atol, problem.tspan[1]
+            self.field, self.y0, self.atol, last = (
+                problem.field,
+                problem.y0,
+                problem.atol,
+                problem.tspan[1],
+            )
         self.t = torch.linspace(0.0, end or last, OUTPUTS + 1, dtype=torch.float64)
         self.parameters = tuple(self.field.parameters())
 
     def pynode(self, method):
         times = self.t.tolist()
-        return lambda y0, f=self.field: solve(f, y0, times, method=method, rtol=self.rtol, atol=self.atol).y
+        return lambda y0, f=self.field: (
+            solve(f, y0, times, method=method, rtol=self.rtol, atol=self.atol).y
+        )
 
     def torchdiffeq(self, adjoint=False):
-        return lambda y0, f=self.field: peers.torchdiffeq(f, y0, self.t, "dopri5", self.rtol, self.atol, adjoint)
+        return lambda y0, f=self.field: peers.torchdiffeq(
+            f, y0, self.t, "dopri5", self.rtol, self.atol, adjoint
+        )
 
     def torchode(self, method):
         name = {"tsit5": "Tsit5", "dp5": "Dopri5"}[method]
@@ -93,13 +106,20 @@ class Case:
         with torch.no_grad():
             times = self.t.numpy()
             found = solve_ivp(
-                f, (times[0], times[-1]), self.y0.reshape(-1).numpy(), "DOP853", times, rtol=1e-12, atol=1e-13
+                f,
+                (times[0], times[-1]),
+                self.y0.reshape(-1).numpy(),
+                "DOP853",
+                times,
+                rtol=1e-12,
+                atol=1e-13,
             )
         return torch.from_numpy(found.y.T.copy()).view(-1, *shape)
 
 
 def error(states, reference) -> float | None:
-    """Largest difference relative to the largest value of the component over all times and samples."""
+    """Largest difference relative to the largest value of the component over all times and
+    samples."""
     if reference is None:
         return None
     largest = reference.abs().reshape(-1, reference.shape[-1]).amax(0)
@@ -107,7 +127,9 @@ def error(states, reference) -> float | None:
 
 
 def difference(grads, others) -> float:
-    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(grads, others, strict=True))
+    return max(
+        float((a - b).abs().max() / b.abs().max()) for a, b in zip(grads, others, strict=True)
+    )
 
 
 def measure(case, method, peer_name, peer_solver, adjoint_solver, args) -> list:
@@ -118,9 +140,13 @@ def measure(case, method, peer_name, peer_solver, adjoint_solver, args) -> list:
     forward, other = case.forward(mine), case.forward(peer_solver)
     rows = [
         {
-            **row, "task": "forward", **pair(forward, other, args.seconds, args.clock).row(),
-            "nfe": case.evaluations(mine), "peer_nfe": case.evaluations(peer_solver),
-            "error": error(forward(), reference), "peer_error": error(other(), reference),
+            **row,
+            "task": "forward",
+            **pair(forward, other, args.seconds, args.clock).row(),
+            "nfe": case.evaluations(mine),
+            "peer_nfe": case.evaluations(peer_solver),
+            "error": error(forward(), reference),
+            "peer_error": error(other(), reference),
         }
     ]
     tasks = {"gradient": peer_solver, "gradient/adjoint": adjoint_solver}
@@ -155,16 +181,35 @@ def main(argv=None):
                 solvers = case.torchdiffeq(), case.torchdiffeq(adjoint=True)
                 rows += measure(case, method, "torchdiffeq dopri5", *solvers, args)
             if with_torchode:
-                rows += measure(case, method, f"torchode {method}", case.torchode(method), None, args)
+                rows += measure(
+                    case, method, f"torchode {method}", case.torchode(method), None, args
+                )
     del args.references
     if not rows:
         rows = alone(cases, references, args)
     for task in dict.fromkeys(row["task"] for row in rows):
         shown = [row for row in rows if row["task"] == task]
-        report.table(task, shown, (
-            "field", "method", "peer", "ms", "min_ms", "base_ms", "ratio", "low", "high", "rounds",
-            *(("nfe", "peer_nfe", "error", "peer_error") if task == "forward" else ("grad_diff",)),
-        ))
+        report.table(
+            task,
+            shown,
+            (
+                "field",
+                "method",
+                "peer",
+                "ms",
+                "min_ms",
+                "base_ms",
+                "ratio",
+                "low",
+                "high",
+                "rounds",
+                *(
+                    ("nfe", "peer_nfe", "error", "peer_error")
+                    if task == "forward"
+                    else ("grad_diff",)
+                ),
+            ),
+        )
     report.save("explicit", {"explicit": rows}, args)
 
 
@@ -174,7 +219,13 @@ def alone(cases, references, args) -> list:
     for case in cases:
         a, b = (case.forward(case.pynode(method)) for method in METHODS)
         row = {"field": case.name, "method": "tsit5", "peer": "pynode dp5", "task": "forward"}
-        rows.append({**row, **pair(a, b, args.seconds, args.clock).row(), "error": error(a(), references[case.name])})
+        rows.append(
+            {
+                **row,
+                **pair(a, b, args.seconds, args.clock).row(),
+                "error": error(a(), references[case.name]),
+            }
+        )
     return rows
 
 

@@ -1,4 +1,5 @@
-"""The fields of the benchmarks in other array languages than torch: JAX, casadi's expressions, text for DiffSL."""
+"""The fields of the benchmarks in other array languages than torch: JAX, casadi's expressions, text
+for DiffSL."""
 
 import numpy as np
 
@@ -7,27 +8,39 @@ from pynode.problems import bilinear, hires, lorenz, spiral, vanderpol
 
 
 def formula(field, array, tanh):
-    """The field of a problem of pynode.problems, or a network, as a function (y, parameters=None) -> dy/dt of one state (n,).
+    """The field of a problem of pynode.problems, or a network, as a function (y, parameters=None)
+    -> dy/dt of one state (n,).
 
-    array: makes the language's array of a NumPy array; arrays multiply by component, and @ is the matrix product.
-    parameters: of a network, arrays in the order of field.parameters(); by default those that it has.
+    array: makes the language's array of a NumPy array; arrays multiply by component, and @ is the
+    matrix product. parameters: of a network, arrays in the order of field.parameters(); by default
+    those that it has.
     """
     if isinstance(field, MLP):
         return _network(field, array, tanh)
-    fixed = {name: array(value.numpy()) for name, value in field._buffers.items() if value.is_floating_point()}
+    fixed = {
+        name: array(value.numpy())
+        for name, value in field._buffers.items()
+        if value.is_floating_point()
+    }
     k = array(field.k.detach().numpy())
     if isinstance(field, bilinear.Bilinear):
         c, first = array(field.coefficients().detach().numpy()), field.first.numpy()
-        return lambda y, parameters=None: fixed["S"] @ (c * y[first] * (fixed["A"] @ y + fixed["b"]))
+        return lambda y, parameters=None: (
+            fixed["S"] @ (c * y[first] * (fixed["A"] @ y + fixed["b"]))
+        )
     if isinstance(field, vanderpol.VanDerPol):
-        return lambda y, parameters=None: fixed["rotation"] @ y + k * (fixed["W"] @ (y * y) + fixed["b"]) * y
+        return lambda y, parameters=None: (
+            fixed["rotation"] @ y + k * (fixed["W"] @ (y * y) + fixed["b"]) * y
+        )
     if isinstance(field, hires.Hires):
         linear, source, bound = fixed["linear"], fixed["source"], fixed["bound"]
         return lambda y, parameters=None: linear @ y + source + k * (bound @ y) * y[7:]
     if isinstance(field, spiral.Spiral):
         return lambda y, parameters=None: k.reshape(2, 2) @ (y * y * y)
     if isinstance(field, lorenz.Lorenz):
-        return lambda y, parameters=None: fixed["N"] @ y + k * (fixed["M"] @ y) + y[:1] * (fixed["P"] @ y)
+        return lambda y, parameters=None: (
+            fixed["N"] @ y + k * (fixed["M"] @ y) + y[:1] * (fixed["P"] @ y)
+        )
     raise ValueError(f"no formula of {type(field).__name__}: write one here")
 
 
@@ -79,5 +92,6 @@ def written(value) -> str:
 
 
 def objects(values) -> np.ndarray:
-    """The values as an array of Python objects, with which NumPy does the algebra of whatever they are."""
+    """The values as an array of Python objects, with which NumPy does the algebra of whatever they
+    are."""
     return np.array(values, dtype=object)

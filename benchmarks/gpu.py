@@ -1,19 +1,26 @@
-"""Batches of 1e3 to 1e6 stiff systems on a GPU, forward and gradient: pynode's batched=True beside diffrax under jax.vmap.
+"""Batches of 1e3 to 1e6 stiff systems on a GPU, forward and gradient: pynode's batched=True beside
+diffrax under jax.vmap.
 
   vanderpol   mu from 1 to 10,000, to t = 10
   robertson   the rate of the second reaction from 1e4 to 1e9, to t = 1e5
 
-Every row has its own stiffness. pynode gives each its own steps and finishes it by itself; vmap steps all rows until the last
-one is done. The gradient is that of the mean square of the outputs, each component over its scale, in the starts and constants.
+Every row has its own stiffness. pynode gives each its own steps and finishes it by itself; vmap
+steps all rows until the last one is done. The gradient is that of the mean square of the outputs,
+each component over its scale, in the starts and constants.
 
-  first_s   seconds of the first run, compilation included      ms   median of --rounds further ones, in turn, on the wall
-  ratio     pynode's time over diffrax's in the same row        rows/s   rows solved in a second
-  error     median over 32 sampled rows of the largest error in units of atol + rtol |y|, against Rodas5P at a thousandth of the
-            tolerances; of a gradient: its largest difference from diffrax's, relative to the largest entry
-  peak_MB   of pynode, as torch's allocator on the GPU tells     failed   rows that did not reach the end
+  first_s   seconds of the first run, compilation included
+  ms        median of --rounds further ones, in turn, on the wall
+  ratio     pynode's time over diffrax's in the same row
+  rows/s    rows solved in a second
+  error     median over 32 sampled rows of the largest error in units of atol + rtol |y|, against
+            Rodas5P at a thousandth of the tolerances; of a gradient: its largest difference from
+            diffrax's, relative to the largest entry
+  peak_MB   of pynode, as torch's allocator on the GPU tells
+  failed    rows that did not reach the end
 
-Running out of memory, or of --limit seconds, is a note; larger batches are then left out. --device cpu --sizes 10 100 shows
-it without a GPU. The two frameworks share the memory of the GPU: JAX takes it as it needs it, not in advance.
+Running out of memory, or of --limit seconds, is a note; larger batches are then left out. --device
+cpu --sizes 10 100 shows it without a GPU. The two frameworks share the memory of the GPU: JAX takes
+it as it needs it, not in advance.
 """
 
 from benchmarks.pairs import CLOCKS
@@ -55,7 +62,12 @@ class Reactions(batched.Batch):
         return torch.logspace(4, 9, rows, dtype=torch.float64)
 
     def times(self, span: float):
-        return torch.cat((torch.zeros(1, dtype=torch.float64), span * torch.logspace(-9, 0, 10, dtype=torch.float64)))
+        return torch.cat(
+            (
+                torch.zeros(1, dtype=torch.float64),
+                span * torch.logspace(-9, 0, 10, dtype=torch.float64),
+            )
+        )
 
 
 SYSTEMS = {"vanderpol": batched.Batch, "robertson": Reactions}
@@ -94,20 +106,32 @@ class Pynode:
 
     def __init__(self, batch, method: str, scale, device: str):
         self.batch, self.device, self.compile = batch, device, method.endswith(COMPILED)
-        self.method, self.field = method.removesuffix(COMPILED), called(batch.field) if self.compile else batch.field
+        self.method, self.field = (
+            method.removesuffix(COMPILED),
+            called(batch.field) if self.compile else batch.field,
+        )
         self.y0, self.constants = batch.y0.to(device), batch.constants.to(device)
         self.scale = self.y0.new_tensor(scale)
 
     def _solve(self, y0, constants):
         batch = self.batch
         return solve(
-            self.field, y0, batch.t.tolist(), args=(constants,), method=self.method, rtol=batch.rtol, atol=batch.atol,
-            batched=True, throw=False, compile=self.compile,
+            self.field,
+            y0,
+            batch.t.tolist(),
+            args=(constants,),
+            method=self.method,
+            rtol=batch.rtol,
+            atol=batch.atol,
+            batched=True,
+            throw=False,
+            compile=self.compile,
         )
 
     @staticmethod
     def _ended(states) -> int:
-        """Rows that did not reach the end, whose last states are NaN; the number waits for the device."""
+        """Rows that did not reach the end, whose last states are NaN; the number waits for the
+        device."""
         return int(states[-1].detach().isnan().any(-1).sum())
 
     def forward(self):
@@ -125,7 +149,9 @@ class Pynode:
 def reason(error: BaseException) -> str:
     """What a run that failed is told with; memory that ran out is so called whoever raised it."""
     text = str(error)
-    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(word in text.lower() for word in MEMORY):
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(
+        word in text.lower() for word in MEMORY
+    ):
         return "out of memory"
     return f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"[:60]
 
@@ -137,7 +163,9 @@ def attempt(run, row: dict, device: str):
     began = CLOCKS["wall"]()
     try:
         found, row["failed"] = run()
-    except Exception as error:  # a batch too large for the memory, or a peer with ways of its own, ends a row and not the table
+    # A batch too large for the memory, or a peer with ways of its own, ends a row and not the
+    # table.
+    except Exception as error:
         row["note"] = reason(error)
         return None
     row["first_s"] = CLOCKS["wall"]() - began
@@ -149,17 +177,29 @@ def attempt(run, row: dict, device: str):
 def solvers(name: str, size: int, args) -> tuple:
     """(batch, {contestant: function that makes it}); making one may run out of memory too."""
     batch, scale = SYSTEMS[name](size, 32, SPANS[name], args.rtol), SCALES[name]
-    made = {method: lambda method=method: Pynode(batch, method, scale, args.device) for method in args.methods}
+    made = {
+        method: lambda method=method: Pynode(batch, method, scale, args.device)
+        for method in args.methods
+    }
     if args.diffrax:
         made[PEER] = lambda: peers.DiffraxBatch(
-            twin(name), batch.y0, batch.constants, batch.t, "Kvaerno5", batch.rtol, batch.atol, scale, args.max_steps,
+            twin(name),
+            batch.y0,
+            batch.constants,
+            batch.t,
+            "Kvaerno5",
+            batch.rtol,
+            batch.atol,
+            scale,
+            args.max_steps,
             JAX_NAMES[args.device],
         )
     return batch, made
 
 
 def measure(name: str, size: int, task: str, args, ended: set) -> list:
-    """One row a contestant; ended: those that stopped at a smaller batch, to which this one adds."""
+    """One row a contestant; ended: those that stopped at a smaller batch, to which this one
+    adds."""
     batch, made = solvers(name, size, args)
     rows, running, found = [], {}, {}
     for label, make in made.items():
@@ -168,7 +208,11 @@ def measure(name: str, size: int, task: str, args, ended: set) -> list:
         if label in ended:
             row["note"] = "left out: a smaller batch ended early"
             continue
-        result = attempt(lambda make=make, label=label: running.setdefault(label, getattr(make(), task))(), row, args.device)
+        result = attempt(
+            lambda make=make, label=label: running.setdefault(label, getattr(make(), task))(),
+            row,
+            args.device,
+        )
         if result is None or row["first_s"] > args.limit:
             ended.add(label)
             running.pop(label, None)
@@ -203,26 +247,45 @@ def describe(rows: list, found: dict, batch, task: str):
         if result is None or reference is None:
             continue
         if task == "forward":
-            row["error"] = batch.errors(torch.from_numpy(result[:, batch.sample.numpy()].copy()), reference)["error"]
+            row["error"] = batch.errors(
+                torch.from_numpy(result[:, batch.sample.numpy()].copy()), reference
+            )["error"]
         elif row["contestant"] != PEER:
-            row["error"] = max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(result, reference))
+            row["error"] = max(
+                float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(result, reference)
+            )
 
 
 def main(argv=None):
     parser = report.parser(__doc__)
     parser.prog = "python -m benchmarks.gpu"
     parser.add_argument("--device", default="cuda", choices=tuple(JAX_NAMES))
-    parser.add_argument("--sizes", nargs="+", type=int, default=SIZES, help="rows of a batch (1000 10000 100000 1000000)")
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        type=int,
+        default=SIZES,
+        help="rows of a batch (1000 10000 100000 1000000)",
+    )
     parser.add_argument("--systems", nargs="+", default=tuple(SYSTEMS), choices=tuple(SYSTEMS))
     parser.add_argument("--methods", nargs="+", default=METHODS, help="pynode's")
     parser.add_argument("--rtol", type=float, default=1e-6, help="atol is a hundredth of it")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--limit", type=float, default=120.0, help="seconds; larger batches are then left out")
-    parser.add_argument("--max-steps", type=int, default=4096, help="diffrax's, by which it allots memory for a gradient")
+    parser.add_argument(
+        "--limit", type=float, default=120.0, help="seconds; larger batches are then left out"
+    )
+    parser.add_argument(
+        "--max-steps",
+        type=int,
+        default=4096,
+        help="diffrax's, by which it allots memory for a gradient",
+    )
     parser.add_argument("--no-diffrax", action="store_true", help="pynode alone")
     args = parser.parse_args(argv)
     if args.device == "cuda" and not torch.cuda.is_available():
-        parser.exit(1, "torch sees no GPU here: --device cpu --sizes 10 100 shows the same on the CPU\n")
+        parser.exit(
+            1, "torch sees no GPU here: --device cpu --sizes 10 100 shows the same on the CPU\n"
+        )
     if args.device == "cuda":
         args.clock = "wall"
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -238,7 +301,17 @@ def main(argv=None):
                 report.progress(name, task, size)
                 rows += measure(name, size, task, args, ended)
     columns = (
-        "system", "rows", "contestant", "first_s", "ms", "ratio", "rows/s", "error", "peak_MB", "failed", "note"
+        "system",
+        "rows",
+        "contestant",
+        "first_s",
+        "ms",
+        "ratio",
+        "rows/s",
+        "error",
+        "peak_MB",
+        "failed",
+        "note",
     )
     for task in ("forward", "gradient"):
         report.table(task, [row for row in rows if row["task"] == task], columns)

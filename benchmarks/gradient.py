@@ -1,13 +1,16 @@
-"""What one training gradient costs: loss.backward() through 50 outputs, one thread, in units of the forward solve.
+"""What one training gradient costs: loss.backward() through 50 outputs, one thread, in units of the
+forward solve.
 
-  gradient   forward with its recording and backward, beside a forward solve without gradient ("ratio"; target of FBDF: 3);
-             "backward" is the part of the ratio that loss.backward() takes (target of the discrete adjoint: 2)
-  direct     the discrete adjoint beside adjoint="direct", the graph of the whole solve, forward and backward each;
-             "grad_diff" is the largest difference of their gradients relative to the largest entry
+  gradient   forward with its recording and backward, beside a forward solve without gradient
+             ("ratio"; target of FBDF: 3); "backward" is the part of the ratio that loss.backward()
+             takes (target of the discrete adjoint: 2)
+  direct     the discrete adjoint beside adjoint="direct", the graph of the whole solve, forward and
+             backward each; "grad_diff" is the largest difference of their gradients relative to the
+             largest entry
 
-Fields: the stiff problems with their physical constants as parameters (a), the other problems for Tsit5, a 3-50-50-3 tanh
-network, and the same with decay rates of 1, 30 and 1000, which makes it stiff (b). The loss is the mean square of the outputs,
-each component scaled by its largest value.
+Fields: the stiff problems with their physical constants as parameters (a), the other problems for
+Tsit5, a 3-50-50-3 tanh network, and the same with decay rates of 1, 30 and 1000, which makes it
+stiff (b). The loss is the mean square of the outputs, each component scaled by its largest value.
 """
 
 import statistics
@@ -35,12 +38,19 @@ class Case:
         self.name, self.method, self.rtol, self.now = name, method, rtol, CLOCKS[clock]
         log = name in ("robertson", "hires")
         if name in NETWORKS:
-            self.field, self.y0, self.atol, end = (MLP() if name == "mlp" else StiffMLP()), start(), 1e-8, 5.0
+            self.field, self.y0, self.atol, end = (
+                (MLP() if name == "mlp" else StiffMLP()),
+                start(),
+                1e-8,
+                5.0,
+            )
         else:
             problem = problems.get(name)
             self.field, self.y0, end = problem.field, problem.y0, problem.tspan[1]
             self.atol = torch.tensor(problem.atol, dtype=torch.float64)
-        inner = torch.logspace(-5, 0, OUTPUTS) * end if log else torch.linspace(0, end, OUTPUTS + 1)[1:]
+        inner = (
+            torch.logspace(-5, 0, OUTPUTS) * end if log else torch.linspace(0, end, OUTPUTS + 1)[1:]
+        )
         self.times = [0.0, *inner.double().tolist()[:-1], end]
         self.parameters = tuple(self.field.parameters())
         self.backward_seconds = []
@@ -49,7 +59,14 @@ class Case:
 
     def solve(self, y0, adjoint="discrete", **options):
         return solve(
-            self.field, y0, self.times, method=self.method, rtol=self.rtol, atol=self.atol, adjoint=adjoint, throw=False,
+            self.field,
+            y0,
+            self.times,
+            method=self.method,
+            rtol=self.rtol,
+            atol=self.atol,
+            adjoint=adjoint,
+            throw=False,
             **options,
         )
 
@@ -78,18 +95,24 @@ def measure(case, args) -> tuple:
     if not found.success:
         return {**label, "note": found.status.name}, None
     timed = pair(case.gradient, case.forward, args.seconds, args.clock)
-    backward = statistics.median(case.backward_seconds[-len(timed.a):])
+    backward = statistics.median(case.backward_seconds[-len(timed.a) :])
     grads, solution = case.gradient()
     stats = solution.stats
     row = {
-        **label, **timed.row(), "backward": backward / timed.median_b, "steps": stats.accepted, "nfe": stats.nfe,
+        **label,
+        **timed.row(),
+        "backward": backward / timed.median_b,
+        "steps": stats.accepted,
+        "nfe": stats.nfe,
         "us_step": 1e6 * backward / max(stats.accepted, 1),
     }
     if case.name not in args.direct:
         return row, None
     other = case.direct()[0]
     scale = [max(float(b.abs().max()), 1e-300) for b in other]
-    difference = max(float((a - b).abs().max()) / s for a, b, s in zip(grads, other, scale, strict=True))
+    difference = max(
+        float((a - b).abs().max()) / s for a, b, s in zip(grads, other, scale, strict=True)
+    )
     timed = pair(case.gradient, case.direct, args.seconds, args.clock, rounds=(3, 100), warmup=0)
     return row, {**label, **timed.row(), "grad_diff": difference}
 
@@ -101,7 +124,10 @@ def main(argv=None):
     parser.add_argument("--fields", nargs="+", default=names, choices=names)
     parser.add_argument("--methods", nargs="+", default=METHODS)
     parser.add_argument(
-        "--direct", nargs="*", default=("robertson", "hires", "spiral", "mlp"), choices=names,
+        "--direct",
+        nargs="*",
+        default=("robertson", "hires", "spiral", "mlp"),
+        choices=names,
         help='fields compared with adjoint="direct" as well: it takes minutes on the long ones',
     )
     args = parser.parse_args(argv)
@@ -119,7 +145,9 @@ def main(argv=None):
     shown = (*columns, "backward", "us_step", "steps", "nfe", "note")
     report.table("gradient: forward and backward, beside forward", costs, shown)
     if comparisons:
-        report.table('direct: the discrete adjoint beside "direct"', comparisons, (*columns, "grad_diff"))
+        report.table(
+            'direct: the discrete adjoint beside "direct"', comparisons, (*columns, "grad_diff")
+        )
     report.save("gradient", {"gradient": costs, "direct": comparisons}, args)
 
 

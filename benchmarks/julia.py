@@ -1,9 +1,13 @@
-"""The Julia bridge: what a call of the field costs through it, and whole solves beside CVODE and the torch engine.
+"""The Julia bridge: what a call of the field costs through it, and whole solves beside CVODE and
+the torch engine.
 
-  overhead   one evaluation of f as Julia asks for it (C callback, buffers, counters), less the plain torch call;
-  solve      Robertson, HIRES and van der Pol with the same torch field: SciML's solvers, the torch engine, SUNDIALS' CVODE
-             (scikit-sundae, where installed); base: CVODE, or the torch engine's QNDF without it.
-  gradient   forward and backward of a 3-50-50-3 field: SciML's Gauss adjoint, PyNODE's own, the discrete one in torch.
+  overhead   one evaluation of f as Julia asks for it (C callback, buffers, counters), less the
+             plain torch call;
+  solve      Robertson, HIRES and van der Pol with the same torch field: SciML's solvers, the torch
+             engine, SUNDIALS' CVODE (scikit-sundae, where installed); base: CVODE, or the torch
+             engine's QNDF without it.
+  gradient   forward and backward of a 3-50-50-3 field: SciML's Gauss adjoint, PyNODE's own, the
+             discrete one in torch.
 
   python -m benchmarks.julia
 """
@@ -32,7 +36,13 @@ class Net(torch.nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
-        layers = [torch.nn.Linear(3, 50), torch.nn.Tanh(), torch.nn.Linear(50, 50), torch.nn.Tanh(), torch.nn.Linear(50, 3)]
+        layers = [
+            torch.nn.Linear(3, 50),
+            torch.nn.Tanh(),
+            torch.nn.Linear(50, 50),
+            torch.nn.Tanh(),
+            torch.nn.Linear(50, 3),
+        ]
         self.net = torch.nn.Sequential(*layers).double()
         self.stiff = torch.tensor([-1.0, -100.0, -1000.0], dtype=torch.float64)
 
@@ -57,19 +67,29 @@ def overhead(name, f, y0, args):
     through = julia.main.pynode_calls
     with torch.inference_mode():
         found = pair(
-            lambda: through(handle, vector, result, CALLS), loop(lambda: f(t, y0), CALLS), args.seconds, args.clock
+            lambda: through(handle, vector, result, CALLS),
+            loop(lambda: f(t, y0), CALLS),
+            args.seconds,
+            args.clock,
         )
     micro = 1e6 / CALLS
     return {
-        "field": name, "plain_us": found.median_b * micro, "bridge_us": found.median_a * micro,
-        "overhead_us": (found.median_a - found.median_b) * micro, "rounds": len(found.a),
+        "field": name,
+        "plain_us": found.median_b * micro,
+        "bridge_us": found.median_a * micro,
+        "overhead_us": (found.median_a - found.median_b) * micro,
+        "rounds": len(found.a),
     }
 
 
 def solves(name, args):
     case, rows = Case(name, args.rtol, False), []
     sundials = not report.missing("sksundae.cvode", "scikit-sundae")
-    label, base = ("CVODE", case.cvode()) if sundials else ("torch QNDF", case.pynode("QNDF", backend="torch"))
+    label, base = (
+        ("CVODE", case.cvode())
+        if sundials
+        else ("torch QNDF", case.pynode("QNDF", backend="torch"))
+    )
     work = case.cvode_work(base()) if sundials else case.pynode_work(base())
     rows.append({"problem": name, "contestant": label, **work})
     for backend in ("julia", "torch"):
@@ -86,14 +106,25 @@ def gradients(args):
 
     def task(backend, method, adjoint):
         def run():
-            y = solve(f, y0, [0.0, 0.5, 1.0], method=method, rtol=1e-6, atol=1e-8, backend=backend, adjoint=adjoint).y
+            y = solve(
+                f,
+                y0,
+                [0.0, 0.5, 1.0],
+                method=method,
+                rtol=1e-6,
+                atol=1e-8,
+                backend=backend,
+                adjoint=adjoint,
+            ).y
             torch.autograd.grad(y[1:].square().sum(), list(f.parameters()))
 
         return run
 
     base, rows = task("torch", "FBDF", "discrete"), []
     for backend, method, adjoint in (
-        ("julia", "FBDF", "NativeGauss"), ("julia", "FBDF", "gauss"), ("julia", "Rodas5P", "NativeGauss"),
+        ("julia", "FBDF", "NativeGauss"),
+        ("julia", "FBDF", "gauss"),
+        ("julia", "Rodas5P", "NativeGauss"),
         ("torch", "Rodas5P", "discrete"),
     ):
         timed = pair(task(backend, method, adjoint), base, args.seconds, args.clock).row()
@@ -113,13 +144,30 @@ def main(argv=None):
         robertson = problems.get("robertson")
         calls = [overhead("robertson", robertson.field, robertson.y0, args)]
         calls.append(overhead("3-50-50-3", Net(), torch.ones(3, dtype=torch.float64), args))
-    report.table("overhead: microseconds of a call", calls, ("field", "plain_us", "bridge_us", "overhead_us", "rounds"))
+    report.table(
+        "overhead: microseconds of a call",
+        calls,
+        ("field", "plain_us", "bridge_us", "overhead_us", "rounds"),
+    )
     rows = [row for name in PROBLEMS for row in solves(name, args)]
-    columns = ("problem", "contestant", "ms", "base_ms", "ratio", "low", "high", "error", "nfe", "njac", "steps")
+    columns = (
+        "problem",
+        "contestant",
+        "ms",
+        "base_ms",
+        "ratio",
+        "low",
+        "high",
+        "error",
+        "nfe",
+        "njac",
+        "steps",
+    )
     report.table(f"solve: rtol {args.rtol:g}, against the first of each problem", rows, columns)
     rows_gradient = gradients(args)
     report.table(
-        "gradient: against the torch engine's FBDF with its discrete adjoint", rows_gradient,
+        "gradient: against the torch engine's FBDF with its discrete adjoint",
+        rows_gradient,
         ("contestant", "ms", "base_ms", "ratio", "low", "high"),
     )
     report.save("julia", {"overhead": calls, "solve": rows, "gradient": rows_gradient}, args)

@@ -1,4 +1,5 @@
-"""Twenty initial value problems whose nature is known: what ``diagnose`` must find, for its test and its benchmark."""
+"""Twenty initial value problems whose nature is known: what ``diagnose`` must find, for its test
+and its benchmark."""
 
 from __future__ import annotations
 
@@ -54,7 +55,9 @@ def vector(*values, dtype=DOUBLE):
 def published(name, **changes) -> Setting:
     """A problem of pynode.problems with its own tolerances."""
     problem = problems.get(name)
-    return Setting(problem.field, problem.y0, problem.tspan, problem.rtol, problem.atol)._replace(**changes)
+    return Setting(problem.field, problem.y0, problem.tspan, problem.rtol, problem.atol)._replace(
+        **changes
+    )
 
 
 class Linear(nn.Module):
@@ -85,17 +88,29 @@ def heat():
         padded = torch.cat((edge, y, edge))
         return (padded[2:] - 2 * y + padded[:-2]) * (n + 1) ** 2 + torch.sin(t)
 
-    return Setting(f, torch.sin(math.pi * torch.arange(1, n + 1, dtype=DOUBLE) / (n + 1)), (0.0, 2.0))
+    return Setting(
+        f, torch.sin(math.pi * torch.arange(1, n + 1, dtype=DOUBLE) / (n + 1)), (0.0, 2.0)
+    )
 
 
-@case("stiff", "oscillatory", why="a hidden damped mode of 1e4 radians, and a solution that moves in units of 1")
+@case(
+    "stiff",
+    "oscillatory",
+    why="a hidden damped mode of 1e4 radians, and a solution that moves in units of 1",
+)
 def stiff_oscillator():
     return Setting(Linear([[-2e3, 1e4], [-1e4, -2e3]]), vector(0.0, 0.0), (0.0, 5.0))
 
 
 @case("oscillatory", why="thirty swings that lose 1 % each")
 def damped_oscillator():
-    return Setting(Linear([[0.0, 20.0], [-20.0, -0.06]], follow=False), vector(1.0, 0.0), (0.0, 10.0), 1e-5, 1e-8)
+    return Setting(
+        Linear([[0.0, 20.0], [-20.0, -0.06]], follow=False),
+        vector(1.0, 0.0),
+        (0.0, 10.0),
+        1e-5,
+        1e-8,
+    )
 
 
 @case(why="three swings of a limit cycle without fast scales")
@@ -116,7 +131,11 @@ def robertson():
     return published("robertson")
 
 
-@case("stiff", "badly scaled", why="the intermediate, 4e-5 at most, is below atol, and drives the reaction")
+@case(
+    "stiff",
+    "badly scaled",
+    why="the intermediate, 4e-5 at most, is below atol, and drives the reaction",
+)
 def careless_robertson():
     return published("robertson", atol=1e-4)
 
@@ -130,7 +149,11 @@ def traces():
     return Setting(f, vector(1e-12, 1e-12), (0.0, 8.0))
 
 
-@case("stiff", "badly scaled", why="air pollution; O(1D), of which OH is made, stays four decades below atol")
+@case(
+    "stiff",
+    "badly scaled",
+    why="air pollution; O(1D), of which OH is made, stays four decades below atol",
+)
 def pollution():
     return published("pollution")
 
@@ -161,7 +184,11 @@ def heating():
     return Setting(f, vector(15.0, 15.0), (0.0, 10.0))
 
 
-@case("unstable", "oscillatory", why="chaos: differences grow e-fold each unit of time; the orbit turns some 25 times")
+@case(
+    "unstable",
+    "oscillatory",
+    why="chaos: differences grow e-fold each unit of time; the orbit turns some 25 times",
+)
 def lorenz():
     return published("lorenz", rtol=1e-5, atol=1e-7)
 
@@ -196,12 +223,19 @@ def network():
     net = nn.Sequential(nn.Linear(20, 50), nn.Tanh(), nn.Linear(50, 20)).to(DOUBLE)
     with torch.no_grad():
         for p in net.parameters():
-            p.copy_(torch.randn(p.shape, generator=generator, dtype=DOUBLE) * (2 / sum(p.shape)) ** 0.5 * (p.dim() > 1))
+            p.copy_(
+                torch.randn(p.shape, generator=generator, dtype=DOUBLE)
+                * (2 / sum(p.shape)) ** 0.5
+                * (p.dim() > 1)
+            )
     y0 = torch.randn(20, generator=generator, dtype=DOUBLE)
     return Setting(lambda t, y: net(y), y0, (0.0, 4.0))
 
 
-@case("stiff", why="reaction and diffusion on 18 x 18 points: 648 states, eigenvalues by Arnoldi's method")
+@case(
+    "stiff",
+    why="reaction and diffusion on 18 x 18 points: 648 states, eigenvalues by Arnoldi's method",
+)
 def brusselator():
     problem = make_brusselator(size=18)
     with torch.no_grad():

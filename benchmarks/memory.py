@@ -1,10 +1,13 @@
-"""Memory of a gradient over the number of steps: all states kept, and DiscreteAdjoint(checkpoints=k).
+"""Memory of a gradient over the number of steps: all states kept, and
+DiscreteAdjoint(checkpoints=k).
 
-Every row is one gradient in a process of its own: RK4 or FBDF on so many steps of a state of n components (a ring of coupled
-oscillators, with diffusion for FBDF). forward, backward: MB by which the resident memory has grown at most when the solve,
-and then its gradient, were done; kept: MB in the recorded steps or points, and in the times, sizes and list of the steps;
-again: steps repeated on the way back in units of the steps; seconds: processor time of the solve and of its gradient;
-difference: of the gradient from that of all states relative to its largest entry, where both were run.
+Every row is one gradient in a process of its own: RK4 or FBDF on so many steps of a state of n
+components (a ring of coupled oscillators, with diffusion for FBDF). forward, backward: MB by which
+the resident memory has grown at most when the solve, and then its gradient, were done; kept: MB in
+the recorded steps or points, and in the times, sizes and list of the steps; again: steps repeated
+on the way back in units of the steps; seconds: processor time of the solve and of its gradient;
+difference: of the gradient from that of all states relative to its largest entry, where both were
+run.
 """
 
 from __future__ import annotations
@@ -50,9 +53,15 @@ def gradient(method: str, steps: int, size: int, checkpoints: int) -> dict:
 
     def solve(count):
         adjoint = pynode.DiscreteAdjoint(checkpoints=checkpoints or None)
-        options = {"step_size": 0.01} if method == "rk4" else {"max_step": 0.01, "structure": pynode.Krylov()}
+        options = (
+            {"step_size": 0.01}
+            if method == "rk4"
+            else {"max_step": 0.01, "structure": pynode.Krylov()}
+        )
         times = [0.0, 0.01 * count]
-        return pynode.solve(f, y0, times, method=method, adjoint=adjoint, params=[rate], max_steps=10**7, **options)
+        return pynode.solve(
+            f, y0, times, method=method, adjoint=adjoint, params=[rate], max_steps=10**7, **options
+        )
 
     solve(20).y[-1].sum().backward()  # what is made once is made
     y0.grad = rate.grad = None
@@ -63,18 +72,34 @@ def gradient(method: str, steps: int, size: int, checkpoints: int) -> dict:
     kept = numbers(recording.steps, seen) + numbers(recording.points, seen)
     kept += sum(sys.getsizeof(x) for x in (recording.starts, recording.sizes, recording.refused))
     solution.y[-1].square().sum().backward()
-    row = {"method": method, "steps": solution.stats.accepted, "k": checkpoints, "forward": forward, "backward": peak() - base}
+    row = {
+        "method": method,
+        "steps": solution.stats.accepted,
+        "k": checkpoints,
+        "forward": forward,
+        "backward": peak() - base,
+    }
     row |= {"kept": kept / 1e6, "again": solution.stats.backward_steps / solution.stats.accepted}
-    return row | {"seconds": time.process_time() - busy, "gradient": [float(rate.grad), float(y0.grad.sum())]}
+    return row | {
+        "seconds": time.process_time() - busy,
+        "gradient": [float(rate.grad), float(y0.grad.sum())],
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, nargs="+", default=(1_000, 10_000, 100_000))
     parser.add_argument("--size", type=int, default=1_000, help="n, components of the state (1000)")
     parser.add_argument("--checkpoints", type=int, default=64, help="k, states kept (64)")
     parser.add_argument("--methods", nargs="+", default=("rk4", "fbdf"), choices=("rk4", "fbdf"))
-    parser.add_argument("--all-up-to", type=int, default=10_000, help="steps up to which all states are kept as well (10000)")
+    parser.add_argument(
+        "--all-up-to",
+        type=int,
+        default=10_000,
+        help="steps up to which all states are kept as well (10000)",
+    )
     parser.add_argument("--only", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.only:

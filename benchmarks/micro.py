@@ -1,11 +1,11 @@
 """The small costs that the comments in the code refer to, one thread, float64, microseconds.
 
-  sums       a linear combination of 2 to 8 vectors: stack and one addmv, the vectors stacked as rows or as columns, beside a
-             chain of add(alpha=...), forward, and forward with backward; ratio below 1: the product is faster
-  solves     n x n systems: one inverse and mv a solve beside lu_factor and lu_solve; a factorisation alone, a solve alone,
-             and a
-             factorisation with 10 solves, as BDF uses it
-  jacobians  Jacobians of a field at m points: all in one vectorised call beside one call a point
+sums       a linear combination of 2 to 8 vectors: stack and one addmv, the vectors stacked as rows
+           or as columns, beside a chain of add(alpha=...), forward, and forward with backward;
+           ratio below 1: the product is faster
+solves     n x n systems: one inverse and mv a solve beside lu_factor and lu_solve; a factorisation
+           alone, a solve alone, and a factorisation with 10 solves, as BDF uses it
+jacobians  Jacobians of a field at m points: all in one vectorised call beside one call a point
 """
 
 from benchmarks.pairs import loop, pair
@@ -30,7 +30,9 @@ def measure(a, b, args) -> dict:
     row = pair(loop(a, number), loop(b, number), args.seconds, args.clock, rounds=(9, 400)).row()
     us = 1e3 / number
     return {
-        "us": us * row["ms"], "base_us": us * row["base_ms"], **{k: row[k] for k in ("ratio", "low", "high", "rounds")}
+        "us": us * row["ms"],
+        "base_us": us * row["base_ms"],
+        **{k: row[k] for k in ("ratio", "low", "high", "rounds")},
     }
 
 
@@ -71,7 +73,13 @@ def sums(args) -> list:
                 with torch.no_grad():
                     found = measure(forward(product), forward(chain), args)
                 rows.append({**row, "task": "forward", **found})
-                rows.append({**row, "task": "forward, backward", **measure(backward(product), backward(chain), args)})
+                rows.append(
+                    {
+                        **row,
+                        "task": "forward, backward",
+                        **measure(backward(product), backward(chain), args),
+                    }
+                )
     return rows
 
 
@@ -108,15 +116,23 @@ def solves(args) -> list:
             tasks = {
                 "factorise": (invert, factor),
                 "solve": (multiply, substitute),
-                "factorise, 10 solves": (one_and_ten(invert, multiply), one_and_ten(factor, substitute)),
+                "factorise, 10 solves": (
+                    one_and_ten(invert, multiply),
+                    one_and_ten(factor, substitute),
+                ),
             }
-            rows += [{"n": n, "task": task, **measure(a, b, args)} for task, (a, b) in tasks.items()]
+            rows += [
+                {"n": n, "task": task, **measure(a, b, args)} for task, (a, b) in tasks.items()
+            ]
     return rows
 
 
 def many(args) -> list:
     """Jacobians at m points together beside one at a time."""
-    cases = {name: (problems.get(name).field, problems.get(name).y0) for name in ("robertson", "hires", "pollution")}
+    cases = {
+        name: (problems.get(name).field, problems.get(name).y0)
+        for name in ("robertson", "hires", "pollution")
+    }
     cases["mlp 3-50-50-3"] = MLP(), torch.ones(3, dtype=torch.float64)
     rows = []
     for name, (f, y0) in cases.items():
@@ -144,17 +160,38 @@ def many(args) -> list:
 def main(argv=None):
     parser = report.parser(__doc__)
     parser.set_defaults(seconds=0.2)
-    parser.add_argument("--parts", nargs="+", default=("sums", "solves", "jacobians"), choices=("sums", "solves", "jacobians"))
-    parser.add_argument("--sizes", nargs="+", type=int, default=(3, 100, 100_000), help="lengths of the vectors of sums")
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        default=("sums", "solves", "jacobians"),
+        choices=("sums", "solves", "jacobians"),
+    )
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        type=int,
+        default=(3, 100, 100_000),
+        help="lengths of the vectors of sums",
+    )
     args = parser.parse_args(argv)
     torch.manual_seed(0)
     report.heading()
     tables = {}
     numbers = ("us", "base_us", "ratio", "low", "high", "rounds")
     for name, make, columns, title in (
-        ("sums", sums, ("n", "terms", "stacked", "task"), "sums: stack and addmv beside a chain of add"),
+        (
+            "sums",
+            sums,
+            ("n", "terms", "stacked", "task"),
+            "sums: stack and addmv beside a chain of add",
+        ),
         ("solves", solves, ("n", "task"), "solves: inverse and mv beside LU"),
-        ("jacobians", many, ("field", "points"), "jacobians: many points together beside one at a time"),
+        (
+            "jacobians",
+            many,
+            ("field", "points"),
+            "jacobians: many points together beside one at a time",
+        ),
     ):
         if name in args.parts:
             report.progress(name)

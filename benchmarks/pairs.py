@@ -1,8 +1,10 @@
-"""Two contestants side by side, A B A B ..., so that both meet the same disturbances of the machine.
+"""Two contestants side by side, A B A B ..., so that both meet the same disturbances of the
+machine.
 
-Times are of the processor, not of the clock on the wall: with one thread the two agree on an idle machine, and on a busy one
-the time in which another program ran is left out (``--wall`` measures that as well).
-Import this before torch or numpy: it holds everything to one thread, which the libraries read when they are loaded.
+Times are of the processor, not of the clock on the wall: with one thread the two agree on an idle
+machine, and on a busy one the time in which another program ran is left out (``--wall`` measures
+that as well). Import this before torch or numpy: it holds everything to one thread, which the
+libraries read when they are loaded.
 """
 
 import gc
@@ -19,7 +21,8 @@ import torch  # noqa: E402
 
 torch.set_num_threads(1)
 
-# A pair is measured until the standard error of the median of its ratios is below this, or its time is up.
+# A pair is measured until the standard error of the median of its ratios is below this, or its time
+# is up.
 PRECISION = 0.01
 
 CLOCKS = {"cpu": time.process_time, "wall": time.perf_counter}
@@ -69,8 +72,16 @@ class Pair:
         }
 
 
-def pair(a: Callable, b: Callable, seconds: float = 4.0, clock: str = "cpu", rounds: tuple = (5, 100), warmup=1) -> Pair:
-    """Run a and b in turn for about so many seconds, between rounds[0] and rounds[1] times each, after a warm-up.
+def pair(
+    a: Callable,
+    b: Callable,
+    seconds: float = 4.0,
+    clock: str = "cpu",
+    rounds: tuple = (5, 100),
+    warmup=1,
+) -> Pair:
+    """Run a and b in turn for about so many seconds, between rounds[0] and rounds[1] times each,
+    after a warm-up.
 
     Stops before, once the ratio is known to PRECISION. clock: 'cpu' or 'wall'.
     """
@@ -107,7 +118,8 @@ def loop(f: Callable, number: int) -> Callable:
 
 
 def _settled(a, b) -> bool:
-    """Whether the median of the ratios is known well enough: its standard error is 1.25 sigma / sqrt(m)."""
+    """Whether the median of the ratios is known well enough: its standard error is 1.25 sigma /
+    sqrt(m)."""
     if len(a) < 9:
         return False
     ratios = [x / y for x, y in zip(a, b, strict=True)]

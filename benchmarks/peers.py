@@ -1,7 +1,9 @@
-"""The peers that run in torch or JAX, one function each, all on the field of the problem with the same outputs.
+"""The peers that run in torch or JAX, one function each, all on the field of the problem with the
+same outputs.
 
-f(t, y) -> dy/dt; y0: (n,) or (batch, n); t: (T,) float64 tensor; atol: a float or one value a component. The eager ones return
-the states (T, ...) as a tensor. A package that is not installed raises ImportError when its function is called.
+f(t, y) -> dy/dt; y0: (n,) or (batch, n); t: (T,) float64 tensor; atol: a float or one value a
+component. The eager ones return the states (T, ...) as a tensor. A package that is not installed
+raises ImportError when its function is called.
 """
 
 import os
@@ -17,7 +19,8 @@ from pynode.train.scaling import OFFSET, SLOPE
 
 
 def torchdiffeq(f, y0, t, method, rtol, atol, adjoint=False, options=None, parameters=None):
-    """torchdiffeq's odeint or odeint_adjoint. method 'scipy_solver' takes options={'solver': 'BDF'}.
+    """torchdiffeq's odeint or odeint_adjoint. method 'scipy_solver' takes options={'solver':
+    'BDF'}.
 
     parameters: those of f where f is not a module and the adjoint shall reach them.
     """
@@ -30,7 +33,8 @@ def torchdiffeq(f, y0, t, method, rtol, atol, adjoint=False, options=None, param
 
 
 def torchode(f, y0, t, method, rtol, atol):
-    """torchode's 'Tsit5' or 'Dopri5', which step every sample of a batch by itself. It takes one atol: the smallest."""
+    """torchode's 'Tsit5' or 'Dopri5', which step every sample of a batch by itself. It takes one
+    atol: the smallest."""
     import torchode as package
 
     rows = y0 if y0.dim() == 2 else y0.unsqueeze(0)
@@ -43,8 +47,11 @@ def torchode(f, y0, t, method, rtol, atol):
 
 
 def load():
-    """(diffrax, jax, jax.numpy) in float64 on one thread, as for all others; the flags are read when JAX is loaded."""
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+    """(diffrax, jax, jax.numpy) in float64 on one thread, as for all others; the flags are read
+    when JAX is loaded."""
+    os.environ.setdefault(
+        "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    )
     import diffrax
     import jax
     from jax import numpy as jnp
@@ -54,7 +61,8 @@ def load():
 
 
 class Diffrax:
-    """A diffrax solver on a JAX twin of the field, compiled for the problem once, for all tolerances.
+    """A diffrax solver on a JAX twin of the field, compiled for the problem once, for all
+    tolerances.
 
     compile_seconds: on the wall, of the tracing, the compilation and the first, loose solve.
     """
@@ -64,14 +72,24 @@ class Diffrax:
         right, t = twin(field), np.asarray(t)
         start, times = jnp.asarray(y0.numpy()), jnp.asarray(t[1:])
         expected = field(0.0, y0).detach().numpy()
-        if not np.allclose(right(0.0, start), expected, rtol=1e-12, atol=1e-12 * np.abs(expected).max()):
+        if not np.allclose(
+            right(0.0, start), expected, rtol=1e-12, atol=1e-12 * np.abs(expected).max()
+        ):
             raise ValueError(f"the JAX twin of {type(field).__name__} is another field")
         term, solver = diffrax.ODETerm(right), getattr(diffrax, method)()
 
         @jax.jit
         def solve(rtol, atol):
             found = diffrax.diffeqsolve(
-                term, solver, t[0], t[-1], None, start, saveat=diffrax.SaveAt(ts=times), max_steps=max_steps, throw=False,
+                term,
+                solver,
+                t[0],
+                t[-1],
+                None,
+                start,
+                saveat=diffrax.SaveAt(ts=times),
+                max_steps=max_steps,
+                throw=False,
                 stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol),
             )
             return found.ys, found.stats["num_steps"], found.result == diffrax.RESULTS.successful
@@ -88,8 +106,9 @@ class Diffrax:
 
 
 class DiffraxGradient:
-    """The gradient of a loss by diffrax's RecursiveCheckpointAdjoint in y0 and the parameters of a network, compiled once
-    for all tolerances. The loss is the mean square of the outputs after the start, divided by largest, (n,).
+    """The gradient of a loss by diffrax's RecursiveCheckpointAdjoint in y0 and the parameters of a
+    network, compiled once for all tolerances. The loss is the mean square of the outputs after the
+    start, divided by largest, (n,).
 
     compile_seconds: on the wall, of the tracing, the compilation and the first, loose gradient.
     """
@@ -98,20 +117,36 @@ class DiffraxGradient:
         diffrax, jax, jnp = load()
         right, t = twin(field), np.asarray(t)
         values = [jnp.asarray(p.detach().numpy()) for p in field.parameters()]
-        term, solver, start, times = diffrax.ODETerm(right), getattr(diffrax, method)(), jnp.asarray(y0.numpy()), t[1:]
+        term, solver, start, times = (
+            diffrax.ODETerm(right),
+            getattr(diffrax, method)(),
+            jnp.asarray(y0.numpy()),
+            t[1:],
+        )
         scale = jnp.asarray(largest)
 
         def loss(start, values, rtol, atol):
             found = diffrax.diffeqsolve(
-                term, solver, t[0], t[-1], None, start, values, saveat=diffrax.SaveAt(ts=times), max_steps=max_steps,
-                stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol), throw=False,
+                term,
+                solver,
+                t[0],
+                t[-1],
+                None,
+                start,
+                values,
+                saveat=diffrax.SaveAt(ts=times),
+                max_steps=max_steps,
+                stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol),
+                throw=False,
                 adjoint=diffrax.RecursiveCheckpointAdjoint(),
             )
             done = found.result == diffrax.RESULTS.successful
             return jnp.square(found.ys / scale).mean(), (found.stats["num_steps"], done)
 
         gradient = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
-        self.solve = lambda rtol, atol: gradient(start, values, jnp.asarray(rtol), jnp.asarray(atol))
+        self.solve = lambda rtol, atol: gradient(
+            start, values, jnp.asarray(rtol), jnp.asarray(atol)
+        )
         began = time.perf_counter()
         self(1e-1, 1e-1)
         self.compile_seconds = time.perf_counter() - began
@@ -123,21 +158,35 @@ class DiffraxGradient:
 
 
 class DiffraxBatch:
-    """jax.vmap over a diffrax solve, forward or with the gradient of the mean square of the outputs over scale, (n,), in the
-    starts and the constants; compiled at the first call.
+    """jax.vmap over a diffrax solve, forward or with the gradient of the mean square of the outputs
+    over scale, (n,), in the starts and the constants; compiled at the first call.
 
-    right: f(t, y, constants) of one row in JAX; y0: (B, n), constants: (B, ...), t: (T,), tensors; device: JAX's name of it.
+    right: f(t, y, constants) of one row in JAX; y0: (B, n), constants: (B, ...), t: (T,), tensors;
+    device: JAX's name of it.
     """
 
     def __init__(self, right, y0, constants, t, method, rtol, atol, scale, max_steps, device):
         diffrax, jax, jnp = load()
         times, self.jax = jnp.asarray(t[1:].cpu().numpy()), jax
-        term, solver, control = diffrax.ODETerm(right), getattr(diffrax, method)(), diffrax.PIDController(rtol=rtol, atol=atol)
+        term, solver, control = (
+            diffrax.ODETerm(right),
+            getattr(diffrax, method)(),
+            diffrax.PIDController(rtol=rtol, atol=atol),
+        )
 
         def one(y0, constants):
             found = diffrax.diffeqsolve(
-                term, solver, 0.0, times[-1], None, y0, constants, saveat=diffrax.SaveAt(ts=times), max_steps=max_steps,
-                stepsize_controller=control, throw=False,
+                term,
+                solver,
+                0.0,
+                times[-1],
+                None,
+                y0,
+                constants,
+                saveat=diffrax.SaveAt(ts=times),
+                max_steps=max_steps,
+                stepsize_controller=control,
+                throw=False,
             )
             return found.ys, found.result == diffrax.RESULTS.successful
 
@@ -147,7 +196,10 @@ class DiffraxBatch:
 
         where = jax.devices(device)[0]
         self.given = [jax.device_put(x.detach().cpu().numpy(), where) for x in (y0, constants)]
-        self._forward, self._gradient = jax.jit(jax.vmap(one)), jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
+        self._forward, self._gradient = (
+            jax.jit(jax.vmap(one)),
+            jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True)),
+        )
 
     def forward(self):
         """(states (T - 1, B, n) without the start, rows that did not reach the end)."""
@@ -161,26 +213,46 @@ class DiffraxBatch:
 
 
 class DiffraxTraining:
-    """The training of a neural ODE, a pynode.train ScaledField, on scaled observations, with everything compiled at once:
-    solve, RecursiveCheckpointAdjoint and Adam (Kingma & Ba 2015, as torch.optim.Adam has it).
+    """The training of a neural ODE, a pynode.train ScaledField, on scaled observations, with
+    everything compiled at once: solve, RecursiveCheckpointAdjoint and Adam (Kingma & Ba 2015, as
+    torch.optim.Adam has it).
 
-    t: (T,) times; observed: (T, n), the first row the start; the loss is the mean absolute error of the others.
+    t: (T,) times; observed: (T, n), the first row the start; the loss is the mean absolute error of
+    the others.
     """
 
     def __init__(self, field, t, observed, method, rtol, rate, max_steps):
         diffrax, jax, jnp = load()
         right, self.tolerance, self.array = network(field), rtol, jnp.asarray
-        term, solver, times = diffrax.ODETerm(right), getattr(diffrax, method)(), jnp.asarray(t[1:].numpy())
+        term, solver, times = (
+            diffrax.ODETerm(right),
+            getattr(diffrax, method)(),
+            jnp.asarray(t[1:].numpy()),
+        )
         start, wanted = jnp.asarray(observed[0].numpy()), jnp.asarray(observed[1:].numpy())
         self.values = [jnp.asarray(p.detach().numpy()) for p in field.parameters()]
-        self.moments, self.iterations = [(jnp.zeros_like(w), jnp.zeros_like(w)) for w in self.values], 0
-        if not np.allclose(right(0.0, start, self.values), field(0.0, observed[0]).detach().numpy(), rtol=1e-12):
+        self.moments, self.iterations = (
+            [(jnp.zeros_like(w), jnp.zeros_like(w)) for w in self.values],
+            0,
+        )
+        if not np.allclose(
+            right(0.0, start, self.values), field(0.0, observed[0]).detach().numpy(), rtol=1e-12
+        ):
             raise ValueError("the JAX network is another field")
 
         def loss(values, rtol, max_steps=max_steps):
             found = diffrax.diffeqsolve(
-                term, solver, 0.0, times[-1], None, start, values, saveat=diffrax.SaveAt(ts=times), max_steps=max_steps,
-                stepsize_controller=diffrax.PIDController(rtol=rtol, atol=1e-3 * rtol), throw=False,
+                term,
+                solver,
+                0.0,
+                times[-1],
+                None,
+                start,
+                values,
+                saveat=diffrax.SaveAt(ts=times),
+                max_steps=max_steps,
+                stepsize_controller=diffrax.PIDController(rtol=rtol, atol=1e-3 * rtol),
+                throw=False,
                 adjoint=diffrax.RecursiveCheckpointAdjoint(),
             )
             done = found.result == diffrax.RESULTS.successful
@@ -189,14 +261,20 @@ class DiffraxTraining:
         @jax.jit
         def iterate(values, moments, i, rtol):
             (value, (steps, _)), grads = jax.value_and_grad(loss, has_aux=True)(values, rtol)
-            moments = [(0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g) for (m, v), g in zip(moments, grads)]
+            moments = [
+                (0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g) for (m, v), g in zip(moments, grads)
+            ]
             moved = [
-                w - rate * (m / (1 - 0.9**i)) / (jnp.sqrt(v / (1 - 0.999**i)) + 1e-8) for w, (m, v) in zip(values, moments)
+                w - rate * (m / (1 - 0.9**i)) / (jnp.sqrt(v / (1 - 0.999**i)) + 1e-8)
+                for w, (m, v) in zip(values, moments)
             ]
             return moved, moments, value, steps
 
         # Tight tolerances may need more steps.
-        self._iterate, self._gradient = iterate, jax.jit(jax.grad(partial(loss, max_steps=16 * max_steps), has_aux=True))
+        self._iterate, self._gradient = (
+            iterate,
+            jax.jit(jax.grad(partial(loss, max_steps=16 * max_steps), has_aux=True)),
+        )
 
     def iterate(self):
         """(loss, steps taken) of one iteration of Adam; the first one compiles."""
@@ -211,13 +289,16 @@ class DiffraxTraining:
 
     def gradient(self, weights, rtol=None):
         """d loss / d weights as one vector, NaN where the solve fails."""
-        grads, (_, done) = self._gradient([self.array(w.numpy()) for w in weights], rtol or self.tolerance)
+        grads, (_, done) = self._gradient(
+            [self.array(w.numpy()) for w in weights], rtol or self.tolerance
+        )
         grads = grads if done else [np.full_like(g, np.nan) for g in grads]
         return torch.cat([torch.from_numpy(np.array(g)).flatten() for g in grads])
 
 
 def network(field):
-    """The pynode.train ScaledField, without time as an input, as a JAX function f(t, u, parameters)."""
+    """The pynode.train ScaledField, without time as an input, as a JAX function f(t, u,
+    parameters)."""
     import jax
     from jax import numpy as jnp
 
@@ -238,7 +319,8 @@ def network(field):
 
 
 def twin(field):
-    """The field of a problem of pynode.problems, or a network, as a JAX function f(t, y, args) of one state (n,).
+    """The field of a problem of pynode.problems, or a network, as a JAX function f(t, y, args) of
+    one state (n,).
 
     args: the parameters of a network in the order of field.parameters(); by default its own.
     """

@@ -1,9 +1,11 @@
-"""Work against precision on the five stiff problems: pynode beside SciPy's BDF over two decades of tolerance, one thread.
+"""Work against precision on the five stiff problems: pynode beside SciPy's BDF over two decades of
+tolerance, one thread.
 
-A ratio at one tolerance is a matter of luck as well: errors scatter by a factor of two or more from one tolerance to the next.
-Here both run at rtol and atol times 10^(k/4), k = -4 to 4, in turn, and for both a straight line is laid through log(time)
-over log(error). "ratio" is that of the lines at the error that SciPy's line gives at the middle tolerance, "nfe_ratio" the same
-with evaluations of f for time; "gain" is log10 of the error ratio at equal tolerances, pynode over SciPy, averaged.
+A ratio at one tolerance is a matter of luck as well: errors scatter by a factor of two or more from
+one tolerance to the next. Here both run at rtol and atol times 10^(k/4), k = -4 to 4, in turn, and
+for both a straight line is laid through log(time) over log(error). "ratio" is that of the lines at
+the error that SciPy's line gives at the middle tolerance, "nfe_ratio" the same with evaluations of
+f for time; "gain" is log10 of the error ratio at equal tolerances, pynode over SciPy, averaged.
 """
 
 from benchmarks.pairs import pair
@@ -22,11 +24,19 @@ def measure(name: str, method: str, factors, args) -> list:
         mine, other = case.pynode(method), case.scipy("BDF")
         work, base = case.pynode_work(mine()), case.scipy_work(other())
         timed = pair(mine, other, args.seconds, args.clock, rounds=(3, 20), warmup=0)
-        rows.append({
-            "problem": name, "contestant": method, "rtol": case.rtol, "ms": 1e3 * timed.median_a,
-            "base_ms": 1e3 * timed.median_b, "error": work["error"], "base_error": base["error"],
-            "nfe": work["nfe"], "base_nfe": base["nfe"],
-        })
+        rows.append(
+            {
+                "problem": name,
+                "contestant": method,
+                "rtol": case.rtol,
+                "ms": 1e3 * timed.median_a,
+                "base_ms": 1e3 * timed.median_b,
+                "error": work["error"],
+                "base_error": base["error"],
+                "nfe": work["nfe"],
+                "base_nfe": base["nfe"],
+            }
+        )
     return rows
 
 
@@ -38,14 +48,26 @@ def line(errors, values, at: float) -> float:
 
 def summary(rows: list) -> dict:
     """Both lines compared where SciPy's own error lies at the middle tolerance."""
-    column = {key: np.array([row[key] for row in rows]) for key in rows[0] if key not in ("problem", "contestant")}
+    column = {
+        key: np.array([row[key] for row in rows])
+        for key in rows[0]
+        if key not in ("problem", "contestant")
+    }
     tolerance = np.log(column["rtol"])
-    error = float(np.exp(np.polyval(np.polyfit(tolerance, np.log(column["base_error"]), 1), tolerance.mean())))
+    error = float(
+        np.exp(np.polyval(np.polyfit(tolerance, np.log(column["base_error"]), 1), tolerance.mean()))
+    )
     found = {"problem": rows[0]["problem"], "contestant": rows[0]["contestant"], "at_error": error}
     for key, label in (("ms", ""), ("nfe", "nfe_")):
         mine = line(column["error"], column[key], error)
         base = line(column["base_error"], column["base_" + key], error)
-        found.update({f"{label or 'ms_'}mine": mine, f"{label or 'ms_'}base": base, f"{label}ratio": mine / base})
+        found.update(
+            {
+                f"{label or 'ms_'}mine": mine,
+                f"{label or 'ms_'}base": base,
+                f"{label}ratio": mine / base,
+            }
+        )
     found["gain"] = float(np.log10(column["error"] / column["base_error"]).mean())
     return found
 
@@ -72,15 +94,46 @@ def main(argv=None):
         mine = [row for row in lines if row["contestant"] == method]
         ms, base = sum(row["ms_mine"] for row in mine), sum(row["ms_base"] for row in mine)
         nfe, base_nfe = sum(row["nfe_mine"] for row in mine), sum(row["nfe_base"] for row in mine)
-        lines.append({
-            "problem": "sum", "contestant": method, "ms_mine": ms, "ms_base": base, "ratio": ms / base,
-            "nfe_mine": nfe, "nfe_base": base_nfe, "nfe_ratio": nfe / base_nfe,
-        })
-    columns = ("problem", "contestant", "rtol", "ms", "base_ms", "error", "base_error", "nfe", "base_nfe")
+        lines.append(
+            {
+                "problem": "sum",
+                "contestant": method,
+                "ms_mine": ms,
+                "ms_base": base,
+                "ratio": ms / base,
+                "nfe_mine": nfe,
+                "nfe_base": base_nfe,
+                "nfe_ratio": nfe / base_nfe,
+            }
+        )
+    columns = (
+        "problem",
+        "contestant",
+        "rtol",
+        "ms",
+        "base_ms",
+        "error",
+        "base_error",
+        "nfe",
+        "base_nfe",
+    )
     report.table("points", points, columns)
-    report.table("lines: time at the error of SciPy's BDF", lines, (
-        "problem", "contestant", "at_error", "ms_mine", "ms_base", "ratio", "nfe_mine", "nfe_base", "nfe_ratio", "gain"
-    ))
+    report.table(
+        "lines: time at the error of SciPy's BDF",
+        lines,
+        (
+            "problem",
+            "contestant",
+            "at_error",
+            "ms_mine",
+            "ms_base",
+            "ratio",
+            "nfe_mine",
+            "nfe_base",
+            "nfe_ratio",
+            "gain",
+        ),
+    )
     report.save("precision", {"points": points, "lines": lines}, args)
 
 

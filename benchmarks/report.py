@@ -1,4 +1,5 @@
-"""What every benchmark leaves: a table on the screen, and the same as CSV and JSON with versions and machine."""
+"""What every benchmark leaves: a table on the screen, and the same as CSV and JSON with versions
+and machine."""
 
 import argparse
 import csv
@@ -13,18 +14,42 @@ import torch
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
-    "torch", "numpy", "scipy", "torchdiffeq", "torchode", "scikit-sundae", "diffrax", "jax", "casadi", "pydiffsol"
+    "torch",
+    "numpy",
+    "scipy",
+    "torchdiffeq",
+    "torchode",
+    "scikit-sundae",
+    "diffrax",
+    "jax",
+    "casadi",
+    "pydiffsol",
 )
 
 
 def parser(doc: str) -> argparse.ArgumentParser:
-    """A parser whose --help is the docstring of the benchmark, with the arguments that all of them have."""
-    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--seconds", type=float, default=4.0, help="most time for each pair of contestants (default 4)")
-    made.add_argument(
-        "--wall", dest="clock", action="store_const", const="wall", default="cpu", help="time on the wall, not of the CPU"
+    """A parser whose --help is the docstring of the benchmark, with the arguments that all of them
+    have."""
+    made = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--out", type=Path, default=RESULTS, help="folder of the CSV and JSON (benchmarks/results)")
+    made.add_argument(
+        "--seconds",
+        type=float,
+        default=4.0,
+        help="most time for each pair of contestants (default 4)",
+    )
+    made.add_argument(
+        "--wall",
+        dest="clock",
+        action="store_const",
+        const="wall",
+        default="cpu",
+        help="time on the wall, not of the CPU",
+    )
+    made.add_argument(
+        "--out", type=Path, default=RESULTS, help="folder of the CSV and JSON (benchmarks/results)"
+    )
     return made
 
 
@@ -32,8 +57,13 @@ def missing(module: str, package: str | None = None) -> bool:
     """Whether a peer cannot be imported; says so."""
     try:
         importlib.import_module(module)
-    except Exception as error:  # a peer may fail on import in its own ways, and the rest of the table stands without it
-        reason = "not installed" if isinstance(error, ModuleNotFoundError) else f"does not import: {error}"
+    # A peer may fail on import in its own ways, and the rest of the table stands without it.
+    except Exception as error:
+        reason = (
+            "not installed"
+            if isinstance(error, ModuleNotFoundError)
+            else f"does not import: {error}"
+        )
         print(f"{package or module}: {reason}")
         return True
     return False
@@ -60,7 +90,9 @@ def environment() -> dict:
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        return next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
     except (OSError, StopIteration):
         return platform.processor() or "unknown"
 
@@ -68,12 +100,19 @@ def _processor() -> str:
 def heading():
     """One line of versions and one of the machine, above the tables."""
     found = environment()
-    print(", ".join(f"{name} {version}" for name, version in found["versions"].items() if version != "not installed"))
+    print(
+        ", ".join(
+            f"{name} {version}"
+            for name, version in found["versions"].items()
+            if version != "not installed"
+        )
+    )
     print(", ".join(f"{name} {value}" for name, value in found["machine"].items()))
 
 
 def progress(*words):
-    """What is being measured, on the error stream: it comes before the tables and does not mix with them."""
+    """What is being measured, on the error stream: it comes before the tables and does not mix with
+    them."""
     print("...", *words, file=sys.stderr, flush=True)
 
 
@@ -83,7 +122,13 @@ def table(title: str, rows: list, columns: tuple):
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     print(f"\n{title}")
     for line in cells:
-        print("  " + "  ".join(text.rjust(w) if i else text.ljust(w) for i, (text, w) in enumerate(zip(line, widths))))
+        print(
+            "  "
+            + "  ".join(
+                text.rjust(w) if i else text.ljust(w)
+                for i, (text, w) in enumerate(zip(line, widths))
+            )
+        )
 
 
 def _text(value) -> str:
@@ -97,7 +142,8 @@ def _text(value) -> str:
 
 
 def save(name: str, tables: dict, args):
-    """Write tables, {title: rows}, to NAME.json and NAME.csv (one file for all, with the title as first column)."""
+    """Write tables, {title: rows}, to NAME.json and NAME.csv (one file for all, with the title as
+    first column)."""
     args.out.mkdir(parents=True, exist_ok=True)
     chosen = {key: value for key, value in vars(args).items() if key != "out"}
     record = {"benchmark": name, "arguments": chosen, **environment(), "tables": tables}

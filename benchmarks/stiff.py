@@ -1,12 +1,14 @@
 """The five stiff problems: pynode beside SciPy's solvers on the same torch field, one thread.
 
-  direct   every contestant at the same rtol and atol, in turn with SciPy's BDF; ratio below 1: faster than SciPy's BDF
-  matched  the same at no larger error: pynode at the loosest tolerances (rtol and atol times 10^(k/4)) at which, and at all
-           tighter ones tried, its error is at most that of SciPy's BDF at --rtol
+  direct   every contestant at the same rtol and atol, in turn with SciPy's BDF; ratio below 1:
+           faster than SciPy's BDF
+  matched  the same at no larger error: pynode at the loosest tolerances (rtol and atol times
+           10^(k/4)) at which, and at all tighter ones tried, its error is at most that of SciPy's
+           BDF at --rtol
   sum      the times of the five problems added; the target of the better BDF is 0.7 of SciPy's
 
-Errors are the largest over the times of the reference data, relative to the largest value of each component. Both sides
-give outputs at these times alone. The reference data are in tests/reference.
+Errors are the largest over the times of the reference data, relative to the largest value of each
+component. Both sides give outputs at these times alone. The reference data are in tests/reference.
 """
 
 import copy
@@ -29,11 +31,14 @@ FACTORS = [10 ** (k / 4) for k in range(8, -7, -1)]  # 100 down to 0.03, of rtol
 
 
 class Case:
-    """One problem with its reference; every contestant is a function of no arguments that solves it once."""
+    """One problem with its reference; every contestant is a function of no arguments that solves it
+    once."""
 
     def __init__(self, name: str, rtol: float, exact_jacobian: bool):
         data = json.loads((REFERENCE / f"{name}.json").read_text(encoding="utf-8"))
-        self._set(problems.get(name), rtol, exact_jacobian, [data["t0"], *data["t"]], np.array(data["y"]))
+        self._set(
+            problems.get(name), rtol, exact_jacobian, [data["t0"], *data["t"]], np.array(data["y"])
+        )
 
     def _set(self, problem, rtol, exact_jacobian, times, reference):
         """times: T + 1 floats, the start first; reference: (T, n) without the start."""
@@ -63,7 +68,15 @@ class Case:
         def run():
             with torch.no_grad():
                 return solve(
-                    field, y0, self.times, method=method, rtol=factor * self.rtol, atol=atol, jac=jac, throw=False, **options
+                    field,
+                    y0,
+                    self.times,
+                    method=method,
+                    rtol=factor * self.rtol,
+                    atol=atol,
+                    jac=jac,
+                    throw=False,
+                    **options,
                 )
 
         return run
@@ -71,8 +84,12 @@ class Case:
     def pynode_work(self, solution) -> dict:
         stats = solution.stats
         return {
-            "error": self.error(solution.y[1:].numpy()), "nfe": stats.nfe, "njac": stats.njac, "nlu": stats.nlu,
-            "steps": stats.accepted, "rejected": stats.rejected,
+            "error": self.error(solution.y[1:].numpy()),
+            "nfe": stats.nfe,
+            "njac": stats.njac,
+            "nlu": stats.nlu,
+            "steps": stats.accepted,
+            "rejected": stats.rejected,
         }
 
     def scipy(self, method: str, mode=torch.no_grad, field=None):
@@ -96,16 +113,29 @@ class Case:
         def run():
             with mode():
                 return solve_ivp(
-                    f, span, y0, method=method, t_eval=self.times[1:], rtol=self.rtol, atol=self.atol, **options
+                    f,
+                    span,
+                    y0,
+                    method=method,
+                    t_eval=self.times[1:],
+                    rtol=self.rtol,
+                    atol=self.atol,
+                    **options,
                 )
 
         return run
 
     def scipy_work(self, solution) -> dict:
-        return {"error": self.error(solution.y.T), "nfe": solution.nfev, "njac": solution.njev, "nlu": solution.nlu}
+        return {
+            "error": self.error(solution.y.T),
+            "nfe": solution.nfev,
+            "njac": solution.njev,
+            "nlu": solution.nlu,
+        }
 
     def cvode(self, method: str = "BDF", field=None):
-        """SUNDIALS' CVODE, compiled, with the torch field called from it. method: 'BDF' or 'Adams'."""
+        """SUNDIALS' CVODE, compiled, with the torch field called from it. method: 'BDF' or
+        'Adams'."""
         from sksundae.cvode import CVODE
 
         field = self.problem.field if field is None else field
@@ -119,7 +149,9 @@ class Case:
 
         def run():
             with torch.no_grad():
-                solver = CVODE(f, method=method, rtol=self.rtol, atol=self.atol, max_num_steps=10**6)
+                solver = CVODE(
+                    f, method=method, rtol=self.rtol, atol=self.atol, max_num_steps=10**6
+                )
                 return solver.solve(times, y0)
 
         return run
@@ -141,7 +173,8 @@ def contestants(case, args) -> dict:
 
 
 def matched(case, method: str, bound: float):
-    """The loosest factor at which, and at all tighter ones, the error is within the bound; None where there is none."""
+    """The loosest factor at which, and at all tighter ones, the error is within the bound; None
+    where there is none."""
     best = None
     for factor in reversed(FACTORS):
         solution = case.pynode(method, factor)()
@@ -159,7 +192,9 @@ def total(rows: list, key: str) -> list:
         count = len({row["problem"] for row in rows})
         if len(mine) == count:
             ms, base = sum(row["ms"] for row in mine), sum(row["base_ms"] for row in mine)
-            sums.append({"problem": "sum", key: name, "ms": ms, "base_ms": base, "ratio": ms / base})
+            sums.append(
+                {"problem": "sum", key: name, "ms": ms, "base_ms": base, "ratio": ms / base}
+            )
         else:
             sums.append({"problem": "sum", key: name, "note": f"{len(mine)} of {count} problems"})
     return sums
@@ -170,10 +205,23 @@ def main(argv=None):
     parser.add_argument("--rtol", type=float, default=1e-6)
     parser.add_argument("--problems", nargs="+", default=PROBLEMS, choices=PROBLEMS)
     parser.add_argument("--methods", nargs="+", default=METHODS, help="pynode's")
-    parser.add_argument("--peers", nargs="*", default=("Radau", "LSODA", "cvode"), choices=("Radau", "LSODA", "cvode"))
-    parser.add_argument("--exact-jacobian", action="store_true", help="give both sides the analytic Jacobian")
-    parser.add_argument("--inference", action="store_true", help="run the peers in torch.inference_mode, not no_grad")
-    parser.add_argument("--no-matched", action="store_true", help="leave out the comparison at equal error")
+    parser.add_argument(
+        "--peers",
+        nargs="*",
+        default=("Radau", "LSODA", "cvode"),
+        choices=("Radau", "LSODA", "cvode"),
+    )
+    parser.add_argument(
+        "--exact-jacobian", action="store_true", help="give both sides the analytic Jacobian"
+    )
+    parser.add_argument(
+        "--inference",
+        action="store_true",
+        help="run the peers in torch.inference_mode, not no_grad",
+    )
+    parser.add_argument(
+        "--no-matched", action="store_true", help="leave out the comparison at equal error"
+    )
     args = parser.parse_args(argv)
     if report.missing("scipy.integrate", "scipy"):
         parser.exit(1, "this benchmark needs SciPy: pip install scipy\n")
@@ -189,11 +237,25 @@ def main(argv=None):
         report.progress(name)
         for label, (run, describe) in contestants(case, args).items():
             found = describe(run())
-            direct.append({"problem": name, "contestant": label, **pair(run, base, args.seconds, args.clock).row(), **found})
+            direct.append(
+                {
+                    "problem": name,
+                    "contestant": label,
+                    **pair(run, base, args.seconds, args.clock).row(),
+                    **found,
+                }
+            )
         for method in args.methods if not args.no_matched else ():
             factor = matched(case, method, work["error"])
             if factor is None:
-                equal.append({"problem": name, "contestant": method, "note": "never as accurate", "base_error": work["error"]})
+                equal.append(
+                    {
+                        "problem": name,
+                        "contestant": method,
+                        "note": "never as accurate",
+                        "base_error": work["error"],
+                    }
+                )
                 continue
             run = case.pynode(method, factor)
             timed = pair(run, base, args.seconds, args.clock).row()
@@ -203,10 +265,16 @@ def main(argv=None):
     equal += total(equal, "contestant") if equal else []
     columns = ("problem", "contestant", "ms", "min_ms", "base_ms", "ratio", "low", "high", "rounds")
     counts = ("error", "nfe", "njac", "nlu", "steps", "rejected")
-    report.table(f"SciPy's BDF, the base, at rtol {args.rtol:g}", base_rows, ("problem", "contestant", *counts[:4]))
+    report.table(
+        f"SciPy's BDF, the base, at rtol {args.rtol:g}",
+        base_rows,
+        ("problem", "contestant", *counts[:4]),
+    )
     report.table(f"direct: all at rtol {args.rtol:g}", direct, (*columns, *counts, "note"))
     if equal:
-        report.table("matched: at no larger error", equal, (*columns, "rtol", *counts, "base_error", "note"))
+        report.table(
+            "matched: at no larger error", equal, (*columns, "rtol", *counts, "base_error", "note")
+        )
     report.save("stiff", {"base": base_rows, "direct": direct, "matched": equal}, args)
 
 

@@ -1,12 +1,13 @@
 """This tree beside another checkout of pynode: is the suite slower than it was?
 
-Three processes run the same solves in turn, round after round: this tree, the other one, and the other one again. The third is
-the control: its ratio to the second shows what the machine alone does to a ratio. A ratio is the time of this tree over that
-of the other at equal error, by lines through time over error over the ladder of tolerances; below 1 this tree is faster. The
-benchmarks of this tree serve both, so the other one needs the same names in `pynode.solve`.
+Three processes run the same solves in turn, round after round: this tree, the other one, and the
+other one again. The third is the control: its ratio to the second shows what the machine alone does
+to a ratio. A ratio is the time of this tree over that of the other at equal error, by lines through
+time over error over the ladder of tolerances; below 1 this tree is faster. The benchmarks of this
+tree serve both, so the other one needs the same names in `pynode.solve`.
 
-  same    the ratio of the medians at equal tolerances, its median over the tolerances: where the steps are the same, it
-          holds no luck
+  same    the ratio of the medians at equal tolerances, its median over the tolerances: where the
+          steps are the same, it holds no luck
   least   the same of the least times: what disturbs a machine for seconds only ever adds to a time
 """
 
@@ -27,7 +28,10 @@ CONTROL = "other again"
 READY = "ready\n"
 # Problem -> methods. The last ones are batches of Van der Pol oscillators.
 CASES = {
-    **dict.fromkeys(("robertson", "hires", "vanderpol", "oregonator", "pollution"), ("QNDF", "FBDF", "Rodas5P", "Kvaerno5")),
+    **dict.fromkeys(
+        ("robertson", "hires", "vanderpol", "oregonator", "pollution"),
+        ("QNDF", "FBDF", "Rodas5P", "Kvaerno5"),
+    ),
     "stiff mlp": ("QNDF", "RadauIIA5"),
     **dict.fromkeys(("lotka_volterra", "spiral", "mlp"), ("Tsit5", "DP5", "Vern7")),
     "mlp gradient": ("Tsit5", "DP5"),
@@ -43,8 +47,11 @@ class Worker:
     def __init__(self, name: str, tree: Path):
         self.name = name
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.versions", "--worker", str(tree)], cwd=HERE, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-m", "benchmarks.versions", "--worker", str(tree)],
+            cwd=HERE,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         if self.process.stdout.readline() != READY:
             raise SystemExit(f"There is no package pynode in {tree}.")
@@ -54,7 +61,9 @@ class Worker:
         print(json.dumps([problem, method, rtol]), file=self.process.stdin, flush=True)
         answer = self.process.stdout.readline()
         if not answer:
-            raise SystemExit(f"The process of {self.name} ended at {problem} by {method}; what it said is above.")
+            raise SystemExit(
+                f"The process of {self.name} ended at {problem} by {method}; what it said is above."
+            )
         return json.loads(answer)
 
     def close(self):
@@ -63,9 +72,11 @@ class Worker:
 
 
 class Batch:
-    """64 Van der Pol oscillators with mu from 1 to 30 in one solve; what is asked of a case of the suite.
+    """64 Van der Pol oscillators with mu from 1 to 30 in one solve; what is asked of a case of the
+    suite.
 
-    The result is (rows, T, 2), or the gradient of its mean square in mu, (rows,). The reference is Rodas5P at rtol 1e-11.
+    The result is (rows, T, 2), or the gradient of its mean square in mu, (rows,). The reference is
+    Rodas5P at rtol 1e-11.
     """
 
     times = (0.0, 0.5, 1.0, 2.0)
@@ -89,7 +100,13 @@ class Batch:
 
         def run():
             with torch.set_grad_enabled(self.gradient):
-                options = {"args": (mu,), "method": method, "rtol": rtol, "atol": 1e-2 * rtol, "batched": True}
+                options = {
+                    "args": (mu,),
+                    "method": method,
+                    "rtol": rtol,
+                    "atol": 1e-2 * rtol,
+                    "batched": True,
+                }
                 y = solve(oscillator, y0, self.times, **options).y
                 found = torch.autograd.grad(y.square().mean(), mu)[0] if self.gradient else y
             return found.numpy(), {}
@@ -105,13 +122,21 @@ def runner(problem: str, method: str, rtol: float) -> tuple:
     from benchmarks import contestants, suite
 
     if problem not in _made:
-        _made[problem] = Batch(problem.endswith("gradient")) if problem.startswith("batch") else suite.case(problem)
+        _made[problem] = (
+            Batch(problem.endswith("gradient"))
+            if problem.startswith("batch")
+            else suite.case(problem)
+        )
     case = _made[problem]
     if isinstance(case, Batch):
         run = case.run(method, rtol)
     else:
         case = case.at(rtol)
-        by = contestants.gradient_by_pynode if problem.endswith("gradient") else contestants.by_pynode
+        by = (
+            contestants.gradient_by_pynode
+            if problem.endswith("gradient")
+            else contestants.by_pynode
+        )
         run = by(method, case, case.problem.field)
     found, _ = run()
     return run, math.inf if found is None else case.error(found)
@@ -121,7 +146,8 @@ _made = {}
 
 
 def serve(tree: Path):
-    """Answer each line of the input on the output. pynode is that of the tree, the benchmarks are these."""
+    """Answer each line of the input on the output. pynode is that of the tree, the benchmarks are
+    these."""
     sys.path[0] = str(tree)
     import pynode
 
@@ -139,7 +165,8 @@ def serve(tree: Path):
 
 
 def measure(workers: list, problem: str, method: str, args) -> list:
-    """One row a worker and tolerance, with `times`, from rounds in which all run in turn, each first as often as the others."""
+    """One row a worker and tolerance, with `times`, from rounds in which all run in turn, each
+    first as often as the others."""
     rows = []
     for rtol in args.ladder:
         report.progress(problem, method, f"rtol {rtol:g}")
@@ -152,7 +179,9 @@ def measure(workers: list, problem: str, method: str, args) -> list:
             for i in order:
                 times[i].append(workers[i].ask(problem, method, rtol)["seconds"])
         for worker, answer, taken in zip(workers, found, times, strict=True):
-            rows.append({"worker": worker.name, "rtol": rtol, "error": answer["error"], "times": taken})
+            rows.append(
+                {"worker": worker.name, "rtol": rtol, "error": answer["error"], "times": taken}
+            )
     return rows
 
 
@@ -162,7 +191,9 @@ def compared(rows: list, mine: str, other: str) -> dict:
 
     a, b = ([row for row in rows if row["worker"] == name] for name in (mine, other))
     same, least = (
-        statistics.median(middle(x["times"]) / middle(y["times"]) for x, y in zip(a, b, strict=True))
+        statistics.median(
+            middle(x["times"]) / middle(y["times"]) for x, y in zip(a, b, strict=True)
+        )
         for middle in (statistics.median, min)
     )
     return {"same": same, "least": least, **suite.compared(a, b)}
@@ -172,8 +203,12 @@ def main(argv=None):
     parser = report.parser(__doc__)
     parser.add_argument("other", type=Path, help="folder of the other checkout")
     parser.add_argument("--problems", nargs="+", default=tuple(CASES), choices=tuple(CASES))
-    parser.add_argument("--ladder", nargs="+", type=float, default=(1e-4, 1e-6, 1e-8), help="rtol, two at least")
-    parser.add_argument("--rounds", type=int, default=15, help="most rounds for each tolerance (default 15)")
+    parser.add_argument(
+        "--ladder", nargs="+", type=float, default=(1e-4, 1e-6, 1e-8), help="rtol, two at least"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=15, help="most rounds for each tolerance (default 15)"
+    )
     args = parser.parse_args(argv)
     report.heading()
     trees = {"this": HERE, "other": args.other.resolve(), CONTROL: args.other.resolve()}
@@ -183,11 +218,17 @@ def main(argv=None):
         for method in CASES[problem]:
             rows = measure(workers, problem, method, args)
             found, control = compared(rows, "this", "other"), compared(rows, CONTROL, "other")
-            table.append({
-                "problem": problem, "method": method, **found,
-                "control": control["same"], "control_least": control["least"],
-                "control_low": control.get("low"), "control_high": control.get("high"),
-            })
+            table.append(
+                {
+                    "problem": problem,
+                    "method": method,
+                    **found,
+                    "control": control["same"],
+                    "control_least": control["least"],
+                    "control_low": control.get("low"),
+                    "control_high": control.get("high"),
+                }
+            )
     for worker in workers:
         worker.close()
     total = {"problem": "median", "method": f"{len(table)} pairs"}

@@ -1,19 +1,32 @@
-"""Work against precision: pynode's methods beside SciPy, torchdiffeq, torchode and diffrax over a ladder of tolerances.
+"""Work against precision: pynode's methods beside SciPy, torchdiffeq, torchode and diffrax over a
+ladder of tolerances.
 
-  points     every problem, contestant and rtol: error, median time, its ratio to SciPy's (BDF on stiff problems,
-             LSODA on the others), calls of f (nfe), Jacobians, steps
-  at error   the least time of any rung of the ladder whose error is at most 1e-2, 1e-4, 1e-6, 1e-8; empty: none is
-  stopped    who took longer than --limit, or gave up, and at which rtol; tighter ones are then left out
+  points     every problem, contestant and rtol: error, median time, its ratio to SciPy's (BDF on
+             stiff problems, LSODA on the others), calls of f (nfe), Jacobians, steps
+  at error   the least time of any rung of the ladder whose error is at most 1e-2, 1e-4, 1e-6, 1e-8;
+             empty: none is
+  stopped    who took longer than --limit, or gave up, and at which rtol; tighter ones are then left
+             out
 
-atol goes with rtol (the problem's own atol at rtol 1e-6). Errors are the largest over the output times, relative to the largest
-value of the component: against the reference data on the stiff problems, against DOP853 at 1e-12 on the others. All contestants
-of a rung run in turn, round after round, on one thread and the same torch field; nfe of the peers counts every call, finite
-differences included, pynode's Jacobians are one batched call each and counted apart. diffrax runs a JAX twin of the field,
-compiled once a problem; that time stands in a table of its own. The times --limit and --seconds are of the same clock.
-Of the explicit methods, on stiff problems one of every package shows where it ends; torchode has no others.
+atol goes with rtol (the problem's own atol at rtol 1e-6). Errors are the largest over the output
+times, relative to the largest value of the component: against the reference data on the stiff
+problems, against DOP853 at 1e-12 on the others. All contestants of a rung run in turn, round after
+round, on one thread and the same torch field; nfe of the peers counts every call, finite
+differences included, pynode's Jacobians are one batched call each and counted apart. diffrax runs a
+JAX twin of the field, compiled once a problem; that time stands in a table of its own. The times
+--limit and --seconds are of the same clock. Of the explicit methods, on stiff problems one of every
+package shows where it ends; torchode has no others.
 """
 
-from benchmarks.contestants import MODULES, Contestant, by_diffrax, by_eager, by_pynode, by_scipy, timed
+from benchmarks.contestants import (
+    MODULES,
+    Contestant,
+    by_diffrax,
+    by_eager,
+    by_pynode,
+    by_scipy,
+    timed,
+)
 
 import functools  # isort: skip
 import statistics
@@ -36,7 +49,9 @@ class Smooth(stiff.Case):
 
     def __init__(self, name: str, rtol: float):
         made = explicit.Case(name, rtol, ENDS.get(name))
-        self._set(stiff.problems.get(name), rtol, False, made.t.tolist(), made.reference().numpy()[1:])
+        self._set(
+            stiff.problems.get(name), rtol, False, made.t.tolist(), made.reference().numpy()[1:]
+        )
 
 
 def contestants(stiff_problem: bool, methods, packages) -> list:
@@ -51,17 +66,25 @@ def contestants(stiff_problem: bool, methods, packages) -> list:
     else:
         eager.append(("torchode", "Dopri5", {}))
     others = [
-        Contestant(f"{package} {name}", package, functools.partial(by_eager, getattr(peers, package), name, options))
+        Contestant(
+            f"{package} {name}",
+            package,
+            functools.partial(by_eager, getattr(peers, package), name, options),
+        )
         for package, name, options in eager
     ]
     for name in ("Kvaerno5", "Kvaerno3") if stiff_problem else ("Tsit5",):
         others.append(Contestant(f"diffrax {name}", "diffrax", functools.partial(by_diffrax, name)))
-    mine = [Contestant(registry.get(name).name, None, functools.partial(by_pynode, name)) for name in methods]
+    mine = [
+        Contestant(registry.get(name).name, None, functools.partial(by_pynode, name))
+        for name in methods
+    ]
     return scipy[:1] + mine + [peer for peer in scipy[1:] + others if peer.package in packages]
 
 
 def rung(case, running, base, args) -> list:
-    """Rows of all contestants at the case's rtol with their median times; base: whom these are compared with."""
+    """Rows of all contestants at the case's rtol with their median times; base: whom these are
+    compared with."""
     rows, times = timed(case, running, args)
     medians = [1e3 * statistics.median(taken) if taken else None for taken in times]
     compared = medians[running.index(base)] if base in running else None
@@ -102,12 +125,15 @@ def at_error(rows: list) -> list:
 
 
 def plot(rows: list, mine: set, path):
-    """Median time over error, a panel a problem: pynode's methods as full lines, the peers dashed."""
+    """Median time over error, a panel a problem: pynode's methods as full lines, the peers
+    dashed."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(row["problem"] for row in rows))
-    labels = sorted(dict.fromkeys(row["contestant"] for row in rows), key=lambda label: label not in mine)
+    labels = sorted(
+        dict.fromkeys(row["contestant"] for row in rows), key=lambda label: label not in mine
+    )
     columns = min(3, len(names) + 1)
     lines = -(-(len(names) + 1) // columns)
     figure = Figure(figsize=(4.2 * columns, 3.8 * lines), layout="constrained")
@@ -117,12 +143,21 @@ def plot(rows: list, mine: set, path):
     markers, handles = "os^vDP*X<>", {}
     for axis, name in zip(axes, names):
         for i, label in enumerate(labels):
-            points = [row for row in rows if row["problem"] == name and row["contestant"] == label and "ms" in row]
+            points = [
+                row
+                for row in rows
+                if row["problem"] == name and row["contestant"] == label and "ms" in row
+            ]
             if not points:
                 continue
             (handles[label],) = axis.loglog(
-                [row["error"] for row in points], [row["ms"] for row in points], "-" if label in mine else "--",
-                color=colours[i % 10], marker=markers[(i // 10 + i) % 10], markersize=4, linewidth=1.2,
+                [row["error"] for row in points],
+                [row["ms"] for row in points],
+                "-" if label in mine else "--",
+                color=colours[i % 10],
+                marker=markers[(i // 10 + i) % 10],
+                markersize=4,
+                linewidth=1.2,
             )
         axis.invert_xaxis()
         axis.set(title=name, xlabel="largest relative error", ylabel="median time, ms")
@@ -130,8 +165,12 @@ def plot(rows: list, mine: set, path):
     for axis in axes[len(names) :]:
         axis.axis("off")
     axes[len(names)].legend(
-        [handles[label] for label in labels if label in handles], [label for label in labels if label in handles],
-        loc="upper left", fontsize=8, ncols=2, title="full: pynode; dashed: peers",
+        [handles[label] for label in labels if label in handles],
+        [label for label in labels if label in handles],
+        loc="upper left",
+        fontsize=8,
+        ncols=2,
+        title="full: pynode; dashed: peers",
     )
     figure.savefig(path, dpi=130)
     print(f"written: {path.name}")
@@ -140,13 +179,30 @@ def plot(rows: list, mine: set, path):
 def main(argv=None):
     parser = report.parser(__doc__)
     parser.set_defaults(seconds=0.1)
-    parser.add_argument("--problems", nargs="+", default=(*stiff.PROBLEMS, *SMOOTH), choices=(*stiff.PROBLEMS, *SMOOTH))
-    parser.add_argument("--methods", nargs="+", help="pynode's, by name; 'all': every method of the registry")
-    parser.add_argument("--ladder", nargs="+", type=float, default=LADDER, help="values of rtol (1e-3 1e-5 1e-7 1e-9)")
-    parser.add_argument("--limit", type=float, default=1.0, help="seconds after which a solve is stopped (1)")
+    parser.add_argument(
+        "--problems",
+        nargs="+",
+        default=(*stiff.PROBLEMS, *SMOOTH),
+        choices=(*stiff.PROBLEMS, *SMOOTH),
+    )
+    parser.add_argument(
+        "--methods", nargs="+", help="pynode's, by name; 'all': every method of the registry"
+    )
+    parser.add_argument(
+        "--ladder",
+        nargs="+",
+        type=float,
+        default=LADDER,
+        help="values of rtol (1e-3 1e-5 1e-7 1e-9)",
+    )
+    parser.add_argument(
+        "--limit", type=float, default=1.0, help="seconds after which a solve is stopped (1)"
+    )
     parser.add_argument("--rounds", type=int, default=7, help="most rounds at one tolerance (7)")
     parser.add_argument("--peers", nargs="*", default=BESIDE, choices=BESIDE, help="beside SciPy")
-    parser.add_argument("--quick", action="store_true", help="two tolerances, two rounds, one problem unless named")
+    parser.add_argument(
+        "--quick", action="store_true", help="two tolerances, two rounds, one problem unless named"
+    )
     args = parser.parse_args(argv)
     if args.quick:
         args.ladder, args.rounds = [1e-3, 1e-5], 2
@@ -161,20 +217,32 @@ def main(argv=None):
     rows = [row for name in args.problems for row in measure(name, args, packages)]
     columns = ("contestant", "rtol", "error", "ms", "ratio", "rounds", "nfe", "njac", "steps")
     for name in args.problems:
-        report.table(f"points: {name}", [row for row in rows if row["problem"] == name and "ms" in row], columns)
+        report.table(
+            f"points: {name}",
+            [row for row in rows if row["problem"] == name and "ms" in row],
+            columns,
+        )
     best = at_error(rows)
     for name in args.problems:
         mine = [row for row in best if row["problem"] == name]
-        report.table(f"at error: {name}", mine, ("contestant", *(f"ms {target:.0e}" for target in TARGETS)))
+        report.table(
+            f"at error: {name}", mine, ("contestant", *(f"ms {target:.0e}" for target in TARGETS))
+        )
     stopped = [row for row in rows if "note" in row]
     if stopped:
         report.table("stopped", stopped, ("problem", "contestant", "rtol", "note"))
     compiled = [row for row in rows if row.get("compile_s") and row["rtol"] == args.ladder[0]]
     if compiled:
-        report.table("compilation, seconds on the wall, in no time above", compiled, ("problem", "contestant", "compile_s"))
+        report.table(
+            "compilation, seconds on the wall, in no time above",
+            compiled,
+            ("problem", "contestant", "compile_s"),
+        )
     report.save("workprecision", {"points": rows, "at error": best}, args)
     if not report.missing("matplotlib"):
-        mine = {registry.get(name).name for name in (args.methods or (*STIFF_METHODS, *SMOOTH_METHODS))}
+        mine = {
+            registry.get(name).name for name in args.methods or (*STIFF_METHODS, *SMOOTH_METHODS)
+        }
         plot(rows, mine, args.out / "workprecision.png")
 
 

@@ -1,4 +1,5 @@
-"""pynode's docstrings as Markdown: `name: what it is` at the start of a line becomes a list entry (an extension of griffe)."""
+"""pynode's docstrings as Markdown: `name: what it is` at the start of a line becomes a list entry
+(an extension of griffe)."""
 
 import re
 
@@ -9,14 +10,15 @@ CODE = re.compile(r"(`+)(.+?)\1")
 
 
 def markdown(text: str) -> str:
-    """The docstring with its entries as a list, names as code, and what Markdown would take for emphasis escaped."""
+    """The docstring with its entries as a list, names as code, and what Markdown would take for
+    emphasis escaped."""
     lines, inside = [], False
     for line in text.splitlines():
         entry = ENTRY.match(line)
         if (entry or line.startswith("- ")) and not inside and lines and lines[-1]:
             lines.append("")  # a list begins after an empty line
         if entry:
-            lines.append(f"- `{entry[1]}`: {escaped(line[entry.end():])}")
+            lines.append(f"- `{entry[1]}`: {escaped(line[entry.end() :])}")
             inside = True
         elif line.startswith("- "):
             lines.append(escaped(line))
@@ -39,7 +41,9 @@ def escaped(line: str) -> str:
 
 
 def _plain(text):
-    return re.sub(r"[*\[\]]|__", lambda found: "".join("\\" + c for c in found[0]), text.replace("<", "&lt;"))
+    return re.sub(
+        r"[*\[\]]|__", lambda found: "".join("\\" + c for c in found[0]), text.replace("<", "&lt;")
+    )
 
 
 class Entries(griffe.Extension):

@@ -1,7 +1,7 @@
 """Draws the pictures of the documentation with the package itself, into docs/img.
 
-    python docs/pictures.py [NAME ...]        # all of stiffness.md and theory.md by default; a minute
-    python docs/pictures.py demo pendulum     # what `make demo` and examples/pendulum.py drew into out, scaled down
+python docs/pictures.py [NAME ...]        # all of stiffness.md and theory.md by default; a minute
+python docs/pictures.py demo pendulum     # what make demo and pendulum.py drew into out, scaled
 """
 
 import sys
@@ -27,9 +27,13 @@ def relaxing(rate):
 
 
 def limit():
-    """Explicit and implicit Euler with the same steps, below and above the limit of stability, 2 / rate."""
+    """Explicit and implicit Euler with the same steps, below and above the limit of stability, 2 /
+    rate."""
     figure, axes = pyplot.subplots(1, 2, figsize=(9.2, 3.1), sharey=True)
-    fine, y0 = torch.linspace(0, 1.5, 400, dtype=torch.float64), torch.tensor([0.2], dtype=torch.float64)
+    fine, y0 = (
+        torch.linspace(0, 1.5, 400, dtype=torch.float64),
+        torch.tensor([0.2], dtype=torch.float64),
+    )
     for axis, h in zip(axes, (0.03, 0.0416)):
         times = torch.arange(0, 1.5, h, dtype=torch.float64)
         axis.plot(fine, fine.cos(), color=GREY, lw=3, label="cos t")
@@ -43,19 +47,31 @@ def limit():
 
 
 def regions():
-    """|R(z)| < 1, the numbers z = h lambda for which one step of y' = lambda y does not grow, found by taking that step."""
+    """|R(z)| < 1, the numbers z = h lambda for which one step of y' = lambda y does not grow, found
+    by taking that step."""
     x, y = torch.meshgrid(torch.linspace(-9, 5, 113), torch.linspace(-7, 7, 113), indexing="ij")
     z = torch.stack((x, y), -1).reshape(-1, 2).double()
     start = torch.tensor([1.0, 0.0], dtype=torch.float64).expand(len(z), 2).contiguous()
 
     def rotating(t, u, z):
         """y' = z y in real and imaginary parts, a row for each z."""
-        return torch.stack((z[:, 0] * u[:, 0] - z[:, 1] * u[:, 1], z[:, 0] * u[:, 1] + z[:, 1] * u[:, 0]), 1)
+        return torch.stack(
+            (z[:, 0] * u[:, 0] - z[:, 1] * u[:, 1], z[:, 0] * u[:, 1] + z[:, 1] * u[:, 0]), 1
+        )
 
     figure, axes = pyplot.subplots(1, 4, figsize=(11, 3), sharey=True)
     for axis, method in zip(axes, ("euler", "tsit5", "impliciteuler", "rodas5p")):
         # Poles of implicit methods lie in the right half plane: a row that fails there has grown.
-        end = solve(rotating, start, (0.0, 1.0), method=method, step_size=1.0, batched=True, args=(z,), throw=False).y[-1]
+        end = solve(
+            rotating,
+            start,
+            (0.0, 1.0),
+            method=method,
+            step_size=1.0,
+            batched=True,
+            args=(z,),
+            throw=False,
+        ).y[-1]
         size = end.norm(dim=1).nan_to_num(nan=2.0, posinf=2.0).reshape(x.shape)
         colour = BLUE if registry.get(method).implicit else RED
         axis.contourf(x, y, size, levels=[0, 1], colors=[colour], alpha=0.45)
@@ -73,13 +89,22 @@ def steps():
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.4))
     grid = torch.cat((torch.zeros(1), torch.logspace(-5, 5, 200))).double()
     y = solve(problem.field, problem.y0, grid, method="fbdf", rtol=1e-6, atol=1e-10).y.detach()
-    for i, (name, scale, colour) in enumerate((("y1", 1, BLUE), ("y2 · 10⁴", 1e4, RED), ("y3", 1, GREEN))):
+    for i, (name, scale, colour) in enumerate(
+        (("y1", 1, BLUE), ("y2 · 10⁴", 1e4, RED), ("y3", 1, GREEN))
+    ):
         left.plot(grid[1:], scale * y[1:, i], color=colour, label=name)
     left.set(xscale="log", xlabel="t", title="the solution")
     for method, colour, most in (("tsit5", RED, 6000), ("fbdf", BLUE, 10_000)):
         times = [0.0]
         end = solve(
-            problem.field, problem.y0, problem.tspan, method=method, rtol=1e-6, atol=1e-10, throw=False, max_steps=most,
+            problem.field,
+            problem.y0,
+            problem.tspan,
+            method=method,
+            rtol=1e-6,
+            atol=1e-10,
+            throw=False,
+            max_steps=most,
             callback=lambda t, y, stats, times=times: times.append(t),
         )
         sizes = [b - a for a, b in zip(times, times[1:])]
@@ -93,16 +118,28 @@ def steps():
 
 
 def ladder():
-    """Van der Pol's oscillator: what a solve asks of f as the stiffness mu grows, at one tolerance."""
+    """Van der Pol's oscillator: what a solve asks of f as the stiffness mu grows, at one
+    tolerance."""
     figure, axis = pyplot.subplots(figsize=(6.4, 3.4))
     mus = [1, 3, 10, 30, 100, 300, 1000, 3000]
-    for method, style in (("tsit5", ("o--", RED)), ("rkc", ("s--", PINK)), ("fbdf", ("D-", BLUE)), ("rodas5p", ("^-", GREEN))):
+    for method, style in (
+        ("tsit5", ("o--", RED)),
+        ("rkc", ("s--", PINK)),
+        ("fbdf", ("D-", BLUE)),
+        ("rodas5p", ("^-", GREEN)),
+    ):
         work = []
         for mu in mus:
             end = solve(
                 lambda t, y, mu: torch.stack((y[1], mu * (1 - y[0] ** 2) * y[1] - y[0])),
-                torch.tensor([2.0, 0.0], dtype=torch.float64), (0.0, 20.0), args=(torch.tensor(float(mu)),),
-                method=method, rtol=1e-4, atol=1e-7, max_nfe=100_000, throw=False,
+                torch.tensor([2.0, 0.0], dtype=torch.float64),
+                (0.0, 20.0),
+                args=(torch.tensor(float(mu)),),
+                method=method,
+                rtol=1e-4,
+                atol=1e-7,
+                max_nfe=100_000,
+                throw=False,
             )
             work.append(end.stats.nfe + 2 * end.stats.njac if end.success else float("nan"))
         axis.plot(mus, work, style[0], color=style[1], ms=4, label=registry.get(method).name)
@@ -119,9 +156,14 @@ def circles():
     for axis, method in zip(axes, ("euler", "impliciteuler", "tsit5")):
         options = {"step_size": 0.3} if "euler" in method else {"rtol": 1e-6}
         start = torch.tensor([1.0, 0.0], dtype=torch.float64)
-        turning = solve(lambda t, y: torch.stack((-y[1], y[0])), start, times, method=method, **options)
+        turning = solve(
+            lambda t, y: torch.stack((-y[1], y[0])), start, times, method=method, **options
+        )
         axis.plot(*turning.y.T, "o-", ms=2.5, lw=1, color=BLUE if method == "tsit5" else RED)
-        axis.set(title=turning.method + (", steps of 0.3" if "step_size" in options else ", rtol 1e-6"), aspect="equal")
+        axis.set(
+            title=turning.method + (", steps of 0.3" if "step_size" in options else ", rtol 1e-6"),
+            aspect="equal",
+        )
         axis.set(xlim=(-7, 7), ylim=(-7, 7))
         axis.grid(alpha=0.25)
     return figure

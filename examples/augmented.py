@@ -1,11 +1,13 @@
-"""What a NeuralODE cannot represent and an AugmentedODE can: a disc and the ring around it, told apart.
+"""What a NeuralODE cannot represent and an AugmentedODE can: a disc and the ring around it, told
+apart.
 
     python examples/augmented.py [STEPS]
 
-g(x) = -1 for |x| <= 0.5 and 1 for 1 <= |x| <= 1.5 (Dupont, Doucet & Teh, NeurIPS 2019, sec. 3.2). Solutions never cross, so
-that in the plane the disc stays inside the ring, and no linear readout separates them: the largest error is 1 or more, whatever
-the network, though it may hide in narrow cracks of the ring. With one more dimension the disc leaves the plane. Takes half a
-minute; the picture is out/augmented/features.png.
+g(x) = -1 for |x| <= 0.5 and 1 for 1 <= |x| <= 1.5 (Dupont, Doucet & Teh, NeurIPS 2019, sec. 3.2).
+Solutions never cross, so that in the plane the disc stays inside the ring, and no linear readout
+separates them: the largest error is 1 or more, whatever the network, though it may hide in narrow
+cracks of the ring. With one more dimension the disc leaves the plane. Takes half a minute; the
+picture is out/augmented/features.png.
 """
 
 import math
@@ -33,7 +35,9 @@ def points(n):
 
 
 def network(n):
-    return nn.Sequential(nn.Linear(n, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, n))
+    return nn.Sequential(
+        nn.Linear(n, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, n)
+    )
 
 
 def train(flow, n):
@@ -56,7 +60,8 @@ runs = {
     "NeuralODE": train(NeuralODE(network(2), **options), 2),
     "AugmentedODE": train(AugmentedODE(network(3), 1, **options), 3),
 }
-# Where a NeuralODE keeps its error small on all points but a few, the error is in gaps between these: look everywhere.
+# Where a NeuralODE keeps its error small on all points but a few, the error is in gaps between
+# these: look everywhere.
 x, target = points(3000)
 turn = torch.linspace(0, 2 * math.pi, 2001)
 circle = torch.stack((turn.cos(), turn.sin()), 1)
@@ -67,9 +72,14 @@ with torch.no_grad():
     for name, (model, _) in runs.items():
         error = float(nn.functional.mse_loss(model(x), target))
         found[name] = error, float((model(everywhere) - truth).abs().max()), model[0].stats.nfe
-print("g(x) learned with the mean squared error on 3,000 unseen points, and the largest error on disc and ring: " + "; ".join(
-    f"{name} {mean:.4f}, {largest:.2f} ({nfe} evaluations a solve)" for name, (mean, largest, nfe) in found.items()
-))
+print(
+    "g(x) learned with the mean squared error on 3,000 unseen points, and the largest error on disc"
+    " and ring: "
+    + "; ".join(
+        f"{name} {mean:.4f}, {largest:.2f} ({nfe} evaluations a solve)"
+        for name, (mean, largest, nfe) in found.items()
+    )
+)
 
 
 def draw(pyplot):
@@ -83,12 +93,22 @@ def draw(pyplot):
         with torch.no_grad():
             features, values = model[0](shown), model(grid).reshape(120, 120)
         axes = figure.add_subplot(2, 3, 3 * row + 1)
-        image = axes.pcolormesh(side.numpy(), side.numpy(), values.T.numpy(), cmap="coolwarm", vmin=-1, vmax=1, rasterized=True)
+        image = axes.pcolormesh(
+            side.numpy(),
+            side.numpy(),
+            values.T.numpy(),
+            cmap="coolwarm",
+            vmin=-1,
+            vmax=1,
+            rasterized=True,
+        )
         for radius in (0.5, 1.0, 1.5):
             axes.add_patch(pyplot.Circle((0, 0), radius, fill=False, lw=0.8))
         axes.set(title=f"{name}: learned g(x), largest error {found[name][1]:.2g}", aspect="equal")
         figure.colorbar(image, ax=axes, shrink=0.8)
-        axes = figure.add_subplot(2, 3, 3 * row + 2, projection="3d" if features.shape[1] == 3 else None)
+        axes = figure.add_subplot(
+            2, 3, 3 * row + 2, projection="3d" if features.shape[1] == 3 else None
+        )
         axes.scatter(*features.T.tolist(), c=colours, s=5)
         axes.set(title=f"{name}: states at the end (blue: disc, orange: ring)")
         axes = figure.add_subplot(2, 3, 3 * row + 3)

@@ -1,9 +1,11 @@
-"""What a bouncing ball knows of gravity, air, floor and restitution: learned from noisy heights, through the bounces.
+"""What a bouncing ball knows of gravity, air, floor and restitution: learned from noisy heights,
+through the bounces.
 
     python examples/bouncing_ball.py [ITERATIONS]
 
-A JumpODE (Chen, Amos & Nickel, ICLR 2021): the bounces are events whose times follow from the unknowns, and the gradient passes
-through them. Takes some ten seconds; the picture is out/bouncing_ball/heights.png.
+A JumpODE (Chen, Amos & Nickel, ICLR 2021): the bounces are events whose times follow from the
+unknowns, and the gradient passes through them. Takes some ten seconds; the picture is
+out/bouncing_ball/heights.png.
 """
 
 import sys
@@ -65,7 +67,10 @@ def ball(gravity, drag, level, kept):
 
 
 def unknowns(model):
-    return [float(x.detach()) for x in (model.field.gravity, model.field.drag, model.event.level, model.jump.kept)]
+    return [
+        float(x.detach())
+        for x in (model.field.gravity, model.field.drag, model.event.level, model.jump.kept)
+    ]
 
 
 start, times = torch.tensor([2.0, 1.0], dtype=torch.float64), torch.linspace(0, 3, 61)
@@ -74,9 +79,12 @@ fine = torch.linspace(0, 3, 601)
 with torch.no_grad():
     heights = truth(start, times)[:, 0] + NOISE * torch.randn(len(times), dtype=torch.float64)
     before = model(start, fine)[:, 0]
-# First the time before the second bounce, then more: far ahead of a wrong bounce the loss has many valleys.
+# First the time before the second bounce, then more: far ahead of a wrong bounce the loss has many
+# valleys.
 for count in (20, 35, 61):
-    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=iterations, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        model.parameters(), max_iter=iterations, line_search_fn="strong_wolfe"
+    )
 
     def closure(count=count, optimizer=optimizer):
         optimizer.zero_grad()
@@ -86,27 +94,46 @@ for count in (20, 35, 61):
 
     optimizer.step(closure)
     error, bounces = closure().item() ** 0.5, len(model.events)
-    print(f"to t = {float(times[count - 1]):.2f} s: error {error:.4f} m, noise {NOISE} m, {bounces} bounces", flush=True)
+    print(
+        f"to t = {float(times[count - 1]):.2f} s: error {error:.4f} m, noise {NOISE} m, {bounces}"
+        " bounces",
+        flush=True,
+    )
 with torch.no_grad():
     after, exact = model(start, fine)[:, 0], truth(start, fine)[:, 0]
 found = unknowns(model)
-print("learned: " + ", ".join(
-    f"{name} {value:.3f} (true {true:g}, started at {guess:g})"
-    for (name, true), value, guess in zip(TRUTH.items(), found, GUESS, strict=True)
-) + f"; largest error {100 * max(abs(v / t - 1) for v, t in zip(found, TRUTH.values(), strict=True)):.1f} %")
+print(
+    "learned: "
+    + ", ".join(
+        f"{name} {value:.3f} (true {true:g}, started at {guess:g})"
+        for (name, true), value, guess in zip(TRUTH.items(), found, GUESS, strict=True)
+    )
+    + "; largest error"
+    f" {100 * max(abs(v / t - 1) for v, t in zip(found, TRUTH.values(), strict=True)):.1f} %"
+)
 
 
 def draw(pyplot):
     """Heights, the trajectory before and after, and the learned bounces."""
     figure, axes = pyplot.subplots(figsize=(9, 4.4), layout="constrained")
     axes.plot(fine.tolist(), exact.tolist(), color="0.7", lw=5, label="true")
-    axes.plot(fine.tolist(), before.tolist(), "--", color="tab:red", lw=1.2, label="before learning")
+    axes.plot(
+        fine.tolist(), before.tolist(), "--", color="tab:red", lw=1.2, label="before learning"
+    )
     axes.plot(fine.tolist(), after.tolist(), color="tab:blue", lw=1.5, label="learned")
     axes.plot(times.tolist(), heights.tolist(), "o", color="black", ms=3.5, label="observed")
     for k, record in enumerate(model.events):
-        axes.axvline(float(record.t.detach()), color="tab:blue", lw=0.6, ls=":", label=None if k else "learned bounces")
+        axes.axvline(
+            float(record.t.detach()),
+            color="tab:blue",
+            lw=0.6,
+            ls=":",
+            label=None if k else "learned bounces",
+        )
     axes.axhline(found[2], color="tab:brown", lw=1, label="learned floor")
-    axes.set(xlabel="time (s)", ylabel="height (m)", title="A bouncing ball, learned through its bounces")
+    axes.set(
+        xlabel="time (s)", ylabel="height (m)", title="A bouncing ball, learned through its bounces"
+    )
     axes.legend(fontsize=8, loc="upper right", framealpha=0.95)
     return figure
 

@@ -1,10 +1,12 @@
-"""A neural controlled differential equation tells spirals that turn left from spirals that turn right, from incomplete data.
+"""A neural controlled differential equation tells spirals that turn left from spirals that turn
+right, from incomplete data.
 
     python examples/cde_spirals.py [STEPS]
 
-Every series has 10 to 20 observations at times of its own; half of the values are missing, and what is left is
-noisy. A cubic Hermite path with backward differences (Morrill et al. 2022) drives the hidden state, and a linear readout of it
-says left or right: at the end for training, and all along the way in the picture, out/cde_spirals/spirals.png. Takes a minute.
+Every series has 10 to 20 observations at times of its own; half of the values are missing, and what
+is left is noisy. A cubic Hermite path with backward differences (Morrill et al. 2022) drives the
+hidden state, and a linear readout of it says left or right: at the end for training, and all along
+the way in the picture, out/cde_spirals/spirals.png. Takes a minute.
 """
 
 import math
@@ -23,8 +25,8 @@ hidden, channels = 8, 3  # of the path: the time and two coordinates
 
 
 def spirals(n, most=20):
-    """times (n, most), NaN after the end of a series; values (n, most, 2), NaN where missing; left (n,), 1 or 0; values as they
-    would be without noise and gaps."""
+    """times (n, most), NaN after the end of a series; values (n, most, 2), NaN where missing; left
+    (n,), 1 or 0; values as they would be without noise and gaps."""
     times = torch.rand(n, most).add(0.1).cumsum(1)
     times = 4 * times / times[:, -1:]
     times[torch.arange(most) >= torch.randint(10, most + 1, (n, 1))] = math.nan
@@ -46,9 +48,15 @@ class Classifier(nn.Module):
     def __init__(self):
         super().__init__()
         field = nn.Sequential(
-            nn.Linear(hidden, 32), nn.Tanh(), nn.Linear(32, hidden * channels), nn.Tanh(), nn.Unflatten(-1, (hidden, channels))
+            nn.Linear(hidden, 32),
+            nn.Tanh(),
+            nn.Linear(32, hidden * channels),
+            nn.Tanh(),
+            nn.Unflatten(-1, (hidden, channels)),
         )
-        self.cde = NeuralCDE(field, nn.Linear(channels, hidden), method="tsit5", rtol=1e-2, atol=1e-3)
+        self.cde = NeuralCDE(
+            field, nn.Linear(channels, hidden), method="tsit5", rtol=1e-2, atol=1e-3
+        )
         self.readout = nn.Linear(hidden, 1)
 
     def forward(self, path, t=None):
@@ -61,12 +69,17 @@ losses = []
 for step in range(steps):
     times, values, left, _ = spirals(128)
     optimizer.zero_grad()
-    loss = nn.functional.binary_cross_entropy_with_logits(model(CubicHermitePath(times, values)), left)
+    loss = nn.functional.binary_cross_entropy_with_logits(
+        model(CubicHermitePath(times, values)), left
+    )
     loss.backward()
     optimizer.step()
     losses.append(loss.item())
     if step % 20 == 0:
-        print(f"step {step:>4}  cross-entropy {loss.item():.3f}, {model.cde.stats.nfe} evaluations", flush=True)
+        print(
+            f"step {step:>4}  cross-entropy {loss.item():.3f}, {model.cde.stats.nfe} evaluations",
+            flush=True,
+        )
 
 times, values, left, truth = spirals(2000)
 path = CubicHermitePath(times, values)
@@ -74,7 +87,10 @@ with torch.no_grad():
     accuracy = ((model(path) > 0) == (left > 0.5)).float().mean()
     along = model(path, path.observed).sigmoid()
 seen = (~values[..., 0].isnan() & ~times.isnan()).sum(1).float().mean()
-print(f"{accuracy:.1%} of 2,000 unseen spirals told right, from {seen:.1f} noisy values of either coordinate on average")
+print(
+    f"{accuracy:.1%} of 2,000 unseen spirals told right, from {seen:.1f} noisy values of either"
+    " coordinate on average"
+)
 
 
 def draw(pyplot):
@@ -91,9 +107,24 @@ def draw(pyplot):
         axes[0].plot(*truth[longest, 0], "ks", ms=6)
         for number, i in enumerate((left == label).nonzero().flatten()[:25].tolist()):
             known = ~times[i].isnan()
-            axes[1].plot(times[i][known], along[known, i], color=colour, lw=0.8, label=name if number == 0 else None)
-    axes[0].set(title="two paths through what was seen (dots: both coordinates)", xlabel="$x_1$", ylabel="$x_2$")
-    axes[1].set(title="what the model says on the way", xlabel="t", ylabel="probability of left", ylim=(-0.03, 1.03))
+            axes[1].plot(
+                times[i][known],
+                along[known, i],
+                color=colour,
+                lw=0.8,
+                label=name if number == 0 else None,
+            )
+    axes[0].set(
+        title="two paths through what was seen (dots: both coordinates)",
+        xlabel="$x_1$",
+        ylabel="$x_2$",
+    )
+    axes[1].set(
+        title="what the model says on the way",
+        xlabel="t",
+        ylabel="probability of left",
+        ylim=(-0.03, 1.03),
+    )
     axes[2].plot(losses)
     axes[2].set(title="training", xlabel="step", ylabel="cross-entropy", ylim=(0, None))
     for panel in axes[:2]:

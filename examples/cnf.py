@@ -2,9 +2,10 @@
 
     python examples/cnf.py [STEPS]
 
-The flow carries a standard normal density into that of the data (Chen et al., NeurIPS 2018, eq. 8), with the exact trace: in
-two dimensions it costs two vector-Jacobian products. CNF(..., trace="hutchinson") needs one in any dimension (FFJORD).
-Takes about a minute; the picture is out/cnf/moons.png.
+The flow carries a standard normal density into that of the data (Chen et al., NeurIPS 2018, eq. 8),
+with the exact trace: in two dimensions it costs two vector-Jacobian products. CNF(...,
+trace="hutchinson") needs one in any dimension (FFJORD). Takes about a minute; the picture is
+out/cnf/moons.png.
 """
 
 import math
@@ -35,7 +36,9 @@ class Field(nn.Module):
 
     def __init__(self, width=48):
         super().__init__()
-        self.net = nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 2))
+        self.net = nn.Sequential(
+            nn.Linear(3, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 2)
+        )
 
     def forward(self, t, z):
         return self.net(torch.cat((z, t.to(z).expand(*z.shape[:-1], 1)), -1))
@@ -62,8 +65,8 @@ with torch.no_grad():
 mass = float(density.sum()) * float(side[1] - side[0]) ** 2
 gaussian = -MultivariateNormal(data.mean(0), data.T.cov()).log_prob(data).mean()
 print(
-    f"negative log-likelihood of 2,000 unseen points: {-likelihood:.3f} nats, where the Gaussian of their mean and covariance "
-    f"has {gaussian:.3f}; the density integrates to {mass:.4f}"
+    f"negative log-likelihood of 2,000 unseen points: {-likelihood:.3f} nats, where the Gaussian of"
+    f" their mean and covariance has {gaussian:.3f}; the density integrates to {mass:.4f}"
 )
 
 

@@ -1,12 +1,14 @@
-"""A pendulum is learned from its reaction to held torques, and then swung up by torques that are found on what was learned.
+"""A pendulum is learned from its reaction to held torques, and then swung up by torques that are
+found on what was learned.
 
     python examples/control.py [STEPS]
 
-First the identification: a network in the place of the unknown acceleration without torque is trained on trajectories under
-random held inputs (zero-order hold, as a digital controller gives them). Then the control: gradients of the solution with
-respect to the values of the input find a sequence of torques, each weaker than 0.6 of gravity's greatest, that brings the
-learned pendulum from hanging to upright, at rest. Last the test: the same torques on the true pendulum. Takes a minute; the
-picture is out/control/swing_up.png.
+First the identification: a network in the place of the unknown acceleration without torque is
+trained on trajectories under random held inputs (zero-order hold, as a digital controller gives
+them). Then the control: gradients of the solution with respect to the values of the input find a
+sequence of torques, each weaker than 0.6 of gravity's greatest, that brings the learned pendulum
+from hanging to upright, at rest. Last the test: the same torques on the true pendulum. Takes a
+minute; the picture is out/control/swing_up.png.
 """
 
 import math
@@ -25,7 +27,8 @@ strongest = 0.6  # torque; that of gravity is sin(angle)
 
 
 class Pendulum(nn.Module):
-    """d/dt (angle, speed) = (speed, acceleration + u); unknown: what acceleration angle and speed cause without the input."""
+    """d/dt (angle, speed) = (speed, acceleration + u); unknown: what acceleration angle and speed
+    cause without the input."""
 
     def __init__(self, acceleration):
         super().__init__()
@@ -33,7 +36,9 @@ class Pendulum(nn.Module):
 
     def forward(self, y, u):
         angle, speed = y[..., :1], y[..., 1:]
-        return torch.cat((speed, self.acceleration(torch.cat((angle.sin(), angle.cos(), speed), -1)) + u), -1)
+        return torch.cat(
+            (speed, self.acceleration(torch.cat((angle.sin(), angle.cos(), speed), -1)) + u), -1
+        )
 
 
 class Truth(nn.Module):
@@ -77,38 +82,61 @@ misses = []
 def miss():
     """The squared distance from the goal, and its gradient."""
     optimizer.zero_grad()
-    loss = (learned(hanging, ZeroOrderHold(held, strongest * free.tanh()), times[[0, -1]])[-1] - goal).square().sum()
+    loss = (
+        (learned(hanging, ZeroOrderHold(held, strongest * free.tanh()), times[[0, -1]])[-1] - goal)
+        .square()
+        .sum()
+    )
     loss.backward()
     misses.append(loss.item())
     return loss
 
 
 optimizer.step(miss)
-print(f"control: squared distance from upright {misses[0]:.3f}, after {len(misses)} solves {misses[-1]:.6f}")
+print(
+    f"control: squared distance from upright {misses[0]:.3f}, after {len(misses)} solves"
+    f" {misses[-1]:.6f}"
+)
 
 torque = (strongest * free.tanh()).detach()
 with torch.no_grad():
-    planned, swung = (model(hanging, ZeroOrderHold(held, torque), times) for model in (learned, true))
+    planned, swung = (
+        model(hanging, ZeroOrderHold(held, torque), times) for model in (learned, true)
+    )
 print(
-    f"the torques found on the learned pendulum bring the true one to {float(swung[-1, 0]) * 180 / math.pi:.1f} degrees of "
-    f"180, at a speed of {float(swung[-1, 1]):.3f}"
+    "the torques found on the learned pendulum bring the true one to"
+    f" {float(swung[-1, 0]) * 180 / math.pi:.1f} degrees of 180, at a speed of"
+    f" {float(swung[-1, 1]):.3f}"
 )
 
 
 def draw(pyplot):
     """Angle and torque over time, and the plane of angle and speed."""
-    figure, axes = pyplot.subplot_mosaic([["angle", "plane"], ["torque", "plane"]], figsize=(13, 5.5), layout="constrained")
-    runs = (("planned on the learned pendulum", planned, "tab:blue", "--"), ("the true pendulum", swung, "tab:orange", "-"))
+    figure, axes = pyplot.subplot_mosaic(
+        [["angle", "plane"], ["torque", "plane"]], figsize=(13, 5.5), layout="constrained"
+    )
+    runs = (
+        ("planned on the learned pendulum", planned, "tab:blue", "--"),
+        ("the true pendulum", swung, "tab:orange", "-"),
+    )
     for name, y, colour, line in runs:
         axes["angle"].plot(times, y[:, 0], line, color=colour, label=name)
         axes["plane"].plot(y[:, 0], y[:, 1], line, color=colour, label=name)
     axes["angle"].axhline(math.pi, color="0.6", lw=0.8)
-    axes["angle"].set(title="angle: from hanging (0) to upright ($\\pi$)", xlabel="t", ylabel="angle")
+    axes["angle"].set(
+        title="angle: from hanging (0) to upright ($\\pi$)", xlabel="t", ylabel="angle"
+    )
     axes["angle"].legend()
     axes["torque"].stairs(torque[:, 0].numpy(), [*held.tolist(), 10.0], baseline=None, color="k")
-    axes["torque"].set(title="torque, held for 0.5 each", xlabel="t", ylabel="u", ylim=(-0.65, 0.65))
+    axes["torque"].set(
+        title="torque, held for 0.5 each", xlabel="t", ylabel="u", ylim=(-0.65, 0.65)
+    )
     axes["plane"].plot(0, 0, "ks", math.pi, 0, "k*", ms=10)
-    axes["plane"].set(title="angle and speed: from rest (square) to the goal (star)", xlabel="angle", ylabel="speed")
+    axes["plane"].set(
+        title="angle and speed: from rest (square) to the goal (star)",
+        xlabel="angle",
+        ylabel="speed",
+    )
     return figure
 
 

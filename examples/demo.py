@@ -1,11 +1,13 @@
-"""The main job from end to end, as `make demo` runs it: learn Robertson's reaction from data, then compare the methods.
+"""The main job from end to end, as `make demo` runs it: learn Robertson's reaction from data, then
+compare the methods.
 
     python examples/demo.py
 
 The same as these commands, and a summary of what they found:
 
     pynode train examples/data/robertson.csv --out out/demo --hidden 16,16 --epochs 0 --polish 40
-                 --rtol 1e-6 --max-steps 1500 --warm-start 1000 --candidates 2 --time-limit 150 --overwrite
+                 --rtol 1e-6 --max-steps 1500 --warm-start 1000 --candidates 2 --time-limit 150
+                 --overwrite
     pynode compare out/demo/model.pt --out out/demo --max-nfe 20000
     pynode compare robertson --out out/demo --max-nfe 20000
 """
@@ -22,8 +24,24 @@ ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "out" / "demo"
 DATA = ROOT / "examples" / "data" / "robertson.csv"
 TRAIN = [
-    str(DATA), "--hidden", "16,16", "--epochs", "0", "--polish", "40", "--rtol", "1e-6",
-    "--max-steps", "1500", "--warm-start", "1000", "--candidates", "2", "--time-limit", "150", "--overwrite",
+    str(DATA),
+    "--hidden",
+    "16,16",
+    "--epochs",
+    "0",
+    "--polish",
+    "40",
+    "--rtol",
+    "1e-6",
+    "--max-steps",
+    "1500",
+    "--warm-start",
+    "1000",
+    "--candidates",
+    "2",
+    "--time-limit",
+    "150",
+    "--overwrite",
 ]
 COMPARE = ["--out", str(OUT), "--max-nfe", "20000"]
 
@@ -61,8 +79,13 @@ if __name__ == "__main__":
     print("\n== Summary")
     found = accuracy(load_model(OUT / "model.pt"), read_csv(DATA))
     print("  largest error at the 50 observations, of each species:")
-    for name, whole, pointwise in zip(found.columns, found.of_largest, found.pointwise, strict=True):
-        print(f"    {name}   {100 * whole:.2g} % of its largest value; {100 * pointwise:.2g} % of values above 0.1 % of it")
+    for name, whole, pointwise in zip(
+        found.columns, found.of_largest, found.pointwise, strict=True
+    ):
+        print(
+            f"    {name}   {100 * whole:.2g} % of its largest value; {100 * pointwise:.2g} % of"
+            " values above 0.1 % of it"
+        )
     print("  learned reaction, rtol 1e-5:")
     evaluations("compare-model.csv")
     print("  true reaction, rtol 1e-5:")

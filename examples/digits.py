@@ -1,13 +1,15 @@
-"""Images told apart by a residual network, and by the differential equation that it is Euler's method for.
+"""Images told apart by a residual network, and by the differential equation that it is Euler's
+method for.
 
     python examples/digits.py [STEPS] [FOLDER]
 
-x + f(x) is a step of length 1 of Euler's method for dx/dt = f(x) (Chen et al., NeurIPS 2018, sec. 1). Side by side: a residual
-network of four blocks; one with the same block four times, which is Euler's method for one field, with steps of 1; and a
-NeuralODE with that field and an adaptive solver. Then both fields are solved otherwise than they were trained: what was learned
-with long steps is a network and no differential equation, and loses accuracy as the solver gains it (Ott, Katiyar, Hennig &
-Tiemann, ICLR 2021). The images are scikit-learn's 1,797 digits of 8 x 8 pixels, or MNIST's, where FOLDER has its files. Takes
-about a minute; the picture is out/digits/solvers.png.
+x + f(x) is a step of length 1 of Euler's method for dx/dt = f(x) (Chen et al., NeurIPS 2018, sec.
+1). Side by side: a residual network of four blocks; one with the same block four times, which is
+Euler's method for one field, with steps of 1; and a NeuralODE with that field and an adaptive
+solver. Then both fields are solved otherwise than they were trained: what was learned with long
+steps is a network and no differential equation, and loses accuracy as the solver gains it (Ott,
+Katiyar, Hennig & Tiemann, ICLR 2021). The images are scikit-learn's 1,797 digits of 8 x 8 pixels,
+or MNIST's, where FOLDER has its files. Takes about a minute; the picture is out/digits/solvers.png.
 """
 
 import sys
@@ -30,17 +32,26 @@ TIED, ODE = "weight-tied ResNet", "NeuralODE"
 
 
 def digits():
-    """Images (n, 1, side, side) from 0 to 1 and labels (n,): those to learn from, and those kept back."""
+    """Images (n, 1, side, side) from 0 to 1 and labels (n,): those to learn from, and those kept
+    back."""
     if sys.argv[2:]:
         parts = [read_mnist(sys.argv[2], part) for part in ("train", "test")]
         return [(images.unsqueeze(1), labels) for images, labels in parts]
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        sys.exit("The images come with scikit-learn, which is not installed: pip install 'torch-stiff-ode[examples]'")
+        sys.exit(
+            "The images come with scikit-learn, which is not installed: pip install"
+            " 'torch-stiff-ode[examples]'"
+        )
     data = load_digits()
-    images, labels = torch.tensor(data.images, dtype=torch.float32).unsqueeze(1) / 16, torch.tensor(data.target)
-    return [(images[i], labels[i]) for i in torch.randperm(len(images)).split([len(images) - 500, 500])]
+    images, labels = (
+        torch.tensor(data.images, dtype=torch.float32).unsqueeze(1) / 16,
+        torch.tensor(data.target),
+    )
+    return [
+        (images[i], labels[i]) for i in torch.randperm(len(images)).split([len(images) - 500, 500])
+    ]
 
 
 (images, labels), (unseen, truth) = digits()
@@ -50,7 +61,9 @@ unseen, truth = unseen[:2000], truth[:2000]
 def block():
     """f: from images of CHANNELS channels to such images."""
     return nn.Sequential(
-        nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), nn.Tanh(), nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
+        nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1),
+        nn.Tanh(),
+        nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1),
     )
 
 
@@ -64,7 +77,8 @@ class ResNet(nn.ModuleList):
 
 
 def train(middle):
-    """Into the channels, through the middle, and to a value a digit, trained; and the loss at each step."""
+    """Into the channels, through the middle, and to a value a digit, trained; and the loss at each
+    step."""
     stem = nn.Conv2d(1, CHANNELS, 3, stride=unseen.shape[-1] // 8, padding=1)
     with torch.no_grad():
         size = stem(unseen[:1]).numel()
@@ -85,7 +99,8 @@ def train(middle):
 
 @torch.no_grad()
 def named(model, **options):
-    """The digits that the unseen images are taken for, with the field solved with these options; and the evaluations."""
+    """The digits that the unseen images are taken for, with the field solved with these options;
+    and the evaluations."""
     flow = NeuralODE(model[2].field, model[2].t, **options)
     return model[3:](flow(model[:2](unseen))).argmax(1), flow.stats.nfe
 
@@ -117,14 +132,23 @@ for name, options in (TIED, EULER), (ODE, ADAPTIVE):
     trained, (exact, nfe) = named(model, **options)[0], named(model, **EXACT)
     by_count = [named(model, method="euler", step_size=BLOCKS / n)[0] for n in counts]
     found[name] = {
-        "trained": trained, "exact": exact, "nfe": nfe, "moved": int((exact != trained).sum()),
+        "trained": trained,
+        "exact": exact,
+        "nfe": nfe,
+        "moved": int((exact != trained).sum()),
         "accuracy": [percent(other == truth) for other in by_count],
         "changed": [percent(other != trained) for other in by_count],
     }
-print(f"{len(truth):,} unseen digits named rightly: " + ", ".join(said) + "; solved to rtol 1e-5 instead: " + ", ".join(
-    f"{name} {percent(values['exact'] == truth):.1f} % ({values['nfe']} evaluations, {values['moved']} digits named otherwise)"
-    for name, values in found.items()
-))
+print(
+    f"{len(truth):,} unseen digits named rightly: "
+    + ", ".join(said)
+    + "; solved to rtol 1e-5 instead: "
+    + ", ".join(
+        f"{name} {percent(values['exact'] == truth):.1f} % ({values['nfe']} evaluations,"
+        f" {values['moved']} digits named otherwise)"
+        for name, values in found.items()
+    )
+)
 
 
 def draw(pyplot):
@@ -135,16 +159,27 @@ def draw(pyplot):
     colours = dict(zip(runs, ("tab:grey", "tab:orange", "tab:blue")))
     for name, (_, losses) in runs.items():
         mean = torch.tensor(losses).unfold(0, min(10, steps), 1).mean(1).tolist()
-        panels[0].semilogy(range(steps - len(mean), steps), mean, color=colours[name], label=name, lw=1)
+        panels[0].semilogy(
+            range(steps - len(mean), steps), mean, color=colours[name], label=name, lw=1
+        )
     for name, values in found.items():
-        label = f"{name}, trained " + (f"with {BLOCKS} Euler steps" if name == TIED else "with adaptive steps")
+        label = f"{name}, trained " + (
+            f"with {BLOCKS} Euler steps" if name == TIED else "with adaptive steps"
+        )
         panels[1].plot(counts, values["accuracy"], "o-", color=colours[name], label=label)
         exact = percent(values["exact"] == truth)
-        panels[1].axhline(exact, color=colours[name], ls="--", label="    the same field to rtol 1e-5")
+        panels[1].axhline(
+            exact, color=colours[name], ls="--", label="    the same field to rtol 1e-5"
+        )
         panels[2].plot(counts, values["changed"], "o-", color=colours[name], label=label)
     panels[0].set(title="loss, mean of 10 batches", xlabel="training step")
-    panels[1].set(title="unseen digits named rightly, %", xlabel="Euler steps that solve the learned field")
-    panels[2].set(title="named otherwise than as trained, %", xlabel="Euler steps that solve the learned field")
+    panels[1].set(
+        title="unseen digits named rightly, %", xlabel="Euler steps that solve the learned field"
+    )
+    panels[2].set(
+        title="named otherwise than as trained, %",
+        xlabel="Euler steps that solve the learned field",
+    )
     for axes in panels[1:]:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:.0f}")
@@ -153,8 +188,8 @@ def draw(pyplot):
     trained, exact = found[TIED]["trained"], found[TIED]["exact"]
     changed = (trained != exact).nonzero().flatten()
     lower.suptitle(
-        f"{len(changed)} of {len(truth):,} digits that the {TIED} names otherwise where its field is solved to rtol 1e-5"
-        + (", the first 12 of them" if len(changed) > 12 else "")
+        f"{len(changed)} of {len(truth):,} digits that the {TIED} names otherwise where its field"
+        " is solved to rtol 1e-5" + (", the first 12 of them" if len(changed) > 12 else "")
     )
     for axes, i in zip(lower.subplots(1, 12), [*changed[:12].tolist(), *[None] * 12]):
         axes.axis("off")

@@ -1,10 +1,12 @@
-"""A stiff mechanism that lacks a reaction: known chemistry plus a network that learns what is missing.
+"""A stiff mechanism that lacks a reaction: known chemistry plus a network that learns what is
+missing.
 
     python examples/hybrid.py [ITERATIONS]
 
-Robertson's reactions are known; that an enzyme turns C back into A, at the rate 0.05 C / (0.2 + C), is not. The network
-sees the state and gives the rate of C -> A alone, so that the total is conserved whatever it learns. Solved by FBDF, each start
-with its own steps. Takes about a minute; the picture is out/hybrid/rate.png.
+Robertson's reactions are known; that an enzyme turns C back into A, at the rate 0.05 C / (0.2 + C),
+is not. The network sees the state and gives the rate of C -> A alone, so that the total is
+conserved whatever it learns. Solved by FBDF, each start with its own steps. Takes about a minute;
+the picture is out/hybrid/rate.png.
 """
 
 import sys
@@ -44,12 +46,17 @@ network = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Linear(16, 1)).double()
 field = HybridField(known, network, scale=SCALE, rate=0.05, into=[[1.0], [0.0], [-1.0]])
 begin = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.5, 0.0, 0.5]], dtype=torch.float64)
 times = torch.cat((torch.zeros(1), torch.logspace(-3, 2.5, 30)))
-unseen, later = torch.tensor([[0.75, 0.0, 0.25]], dtype=torch.float64), torch.cat((torch.zeros(1), torch.logspace(-3, 3, 80)))
+unseen, later = (
+    torch.tensor([[0.75, 0.0, 0.25]], dtype=torch.float64),
+    torch.cat((torch.zeros(1), torch.logspace(-3, 3, 80))),
+)
 with torch.no_grad():
     data = states(truth, begin, times)
     data = data + NOISE * SCALE * torch.randn_like(data)
     exact, without = states(truth, unseen, later), states(known, unseen, later)
-optimizer = torch.optim.LBFGS(field.parameters(), max_iter=iterations, line_search_fn="strong_wolfe")
+optimizer = torch.optim.LBFGS(
+    field.parameters(), max_iter=iterations, line_search_fn="strong_wolfe"
+)
 losses = []
 
 
@@ -70,10 +77,11 @@ with torch.no_grad():
     error = (rate - expected).square().mean().sqrt() / expected.square().mean().sqrt()
     ahead, behind = ((y - exact).abs().amax((0, 1)) / SCALE for y in (found, without))
 print(
-    f"residual {losses[0] ** 0.5:.3f} -> {min(losses) ** 0.5:.4f}, noise {NOISE}; from a start that it never saw, to t = 1000 "
-    f"where the data end at 316, the missing rate is learned to {100 * float(error):.1f} %, the concentrations to "
-    f"{100 * float(ahead.max()):.1f} % of their range; the known part alone errs by {100 * float(behind.max()):.0f} %; the "
-    f"total changes by {float((found.sum(-1) - 1).abs().max()):.0e}"
+    f"residual {losses[0] ** 0.5:.3f} -> {min(losses) ** 0.5:.4f}, noise {NOISE}; from a start that"
+    " it never saw, to t = 1000 where the data end at 316, the missing rate is learned to"
+    f" {100 * float(error):.1f} %, the concentrations to {100 * float(ahead.max()):.1f} % of their"
+    f" range; the known part alone errs by {100 * float(behind.max()):.0f} %; the total changes by"
+    f" {float((found.sum(-1) - 1).abs().max()):.0e}"
 )
 
 
@@ -81,9 +89,11 @@ def draw(pyplot):
     """Concentrations from the unseen start, and the learned rate."""
     figure, panels = pyplot.subplots(1, 4, figsize=(16, 4), layout="constrained")
     for i, axes in enumerate(panels[:3]):
-        for y, style in ((exact, {"color": "0.7", "lw": 5, "label": "true"}),
-                         (without, {"color": "tab:red", "ls": "--", "label": "known part alone"}),
-                         (found, {"color": "tab:blue", "label": "known part + network"})):
+        for y, style in (
+            (exact, {"color": "0.7", "lw": 5, "label": "true"}),
+            (without, {"color": "tab:red", "ls": "--", "label": "known part alone"}),
+            (found, {"color": "tab:blue", "label": "known part + network"}),
+        ):
             axes.semilogx(later[1:].tolist(), y[1:, 0, i].tolist(), **style)
         axes.axvline(float(times[-1]), color="black", lw=0.6, ls=":", label="end of the data")
         axes.set(title=f"{'ABC'[i]} from an unseen start", xlabel="time (s)")
@@ -93,9 +103,20 @@ def draw(pyplot):
         seen = states(field, begin, times)[times > 0.01].flatten(0, 1)
         at_data = field.unknown(0.0, seen)[:, 0]
     line = torch.linspace(0, 1, 100, dtype=torch.float64).unsqueeze(1)
-    panels[3].plot(line.tolist(), missing(line.expand(-1, 3)).tolist(), color="0.7", lw=5, label="true")
-    panels[3].plot(seen[:, 2].tolist(), at_data.tolist(), ".", color="tab:orange", ms=6, label="learned, where data were")
-    panels[3].plot(settled[:, 2].tolist(), rate.tolist(), color="tab:blue", label="learned, unseen start")
+    panels[3].plot(
+        line.tolist(), missing(line.expand(-1, 3)).tolist(), color="0.7", lw=5, label="true"
+    )
+    panels[3].plot(
+        seen[:, 2].tolist(),
+        at_data.tolist(),
+        ".",
+        color="tab:orange",
+        ms=6,
+        label="learned, where data were",
+    )
+    panels[3].plot(
+        settled[:, 2].tolist(), rate.tolist(), color="tab:blue", label="learned, unseen start"
+    )
     panels[3].set(title="the missing rate of C -> A, for t > 0.01 s", xlabel="C", ylabel="1/s")
     panels[3].legend(fontsize=8)
     return figure

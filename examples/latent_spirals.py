@@ -1,13 +1,16 @@
-"""A latent ODE learns spirals of both directions from noisy points at irregular times, and goes on where they end.
+"""A latent ODE learns spirals of both directions from noisy points at irregular times, and goes on
+where they end.
 
     python examples/latent_spirals.py [STEPS]
 
-Every series has times of its own. The recognition network reads what was seen in the first half, t < 3, and the model is
-trained by the evidence lower bound of all points (Chen et al., NeurIPS 2018, sec. 5.1; Rubanova, Chen & Duvenaud, NeurIPS 2019,
-sec. 4). On unseen series it predicts the second half, beside a recurrent network that is trained for just this, as many steps,
-gets the time to the next point as an input, and reads its own predictions where nothing was seen. At times like those of the
-training it is the better of the two; asked for many close times it goes astray, while the latent ODE has one curve for all.
-Takes about a minute; the picture is out/latent_spirals/spirals.png.
+Every series has times of its own. The recognition network reads what was seen in the first half, t
+< 3, and the model is trained by the evidence lower bound of all points (Chen et al., NeurIPS 2018,
+sec. 5.1; Rubanova, Chen & Duvenaud, NeurIPS 2019, sec. 4). On unseen series it predicts the second
+half, beside a recurrent network that is trained for just this, as many steps, gets the time to the
+next point as an input, and reads its own predictions where nothing was seen. At times like those of
+the training it is the better of the two; asked for many close times it goes astray, while the
+latent ODE has one curve for all. Takes about a minute; the picture is
+out/latent_spirals/spirals.png.
 """
 
 import math
@@ -26,7 +29,8 @@ HALF, END, NOISE = 3.0, 6.0, 0.08
 
 
 def curve(start, t):
-    """The spirals without noise, (n, m, 2), at t (n, m); start (n, 2): angle at t = 0, and 1 or -1 for the direction."""
+    """The spirals without noise, (n, m, 2), at t (n, m); start (n, 2): angle at t = 0, and 1 or -1
+    for the direction."""
     radius, angle = 0.4 + 0.25 * t, start[:, :1] + 1.5 * start[:, 1:] * t
     return torch.stack((radius * angle.cos(), radius * angle.sin()), -1)
 
@@ -41,11 +45,15 @@ def spirals(n, m=24):
 
 
 class Recurrent(nn.Module):
-    """The point after each point, from a GRU; what was not given is replaced by its own prediction."""
+    """The point after each point, from a GRU; what was not given is replaced by its own
+    prediction."""
 
     def __init__(self, hidden=48):
         super().__init__()
-        self.cell, self.read = nn.GRUCell(3, hidden), nn.Sequential(nn.Linear(hidden, 48), nn.Tanh(), nn.Linear(48, 2))
+        self.cell, self.read = (
+            nn.GRUCell(3, hidden),
+            nn.Sequential(nn.Linear(hidden, 48), nn.Tanh(), nn.Linear(48, 2)),
+        )
 
     def forward(self, t, x, given):
         """x at t[:, 1:], (n, m - 1, 2)."""
@@ -60,7 +68,9 @@ class Recurrent(nn.Module):
 def train(model, loss_of):
     """Adam on batches of 50 of the same 1,000 series; the loss at each step."""
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps + 1, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 1e-2, total_steps=steps + 1, pct_start=0.1
+    )
     losses = []
     for step in range(steps):
         batch = torch.randint(len(times), (50,))
@@ -80,7 +90,12 @@ _, times, points = spirals(1000)
 field = nn.Sequential(nn.Linear(6, 48), nn.Tanh(), nn.Linear(48, 6))
 decoder = nn.Sequential(nn.Linear(6, 48), nn.Tanh(), nn.Linear(48, 2))
 model = LatentODE(field, decoder, 2, 6, noise=0.1, rtol=1e-3, atol=1e-3)
-train(model, lambda step, t, x, given: -model.elbo(x, t, given=given, kl_weight=min(1.0, 2 * step / steps)).mean())
+train(
+    model,
+    lambda step, t, x, given: (
+        -model.elbo(x, t, given=given, kl_weight=min(1.0, 2 * step / steps)).mean()
+    ),
+)
 recurrent = Recurrent()
 train(recurrent, lambda step, t, x, given: nn.functional.mse_loss(recurrent(t, x, given), x[:, 1:]))
 
@@ -109,20 +124,35 @@ given, truth = t < HALF, curve(start, t)
 guesses = ask(t, x, given)
 far = distances(guesses, truth)
 # Twelve points in the first half, and then times much closer together than those of the training.
-even = torch.cat(((torch.rand(300, 12) * HALF).sort(1).values, torch.linspace(HALF, END, 61)[1:].expand(300, 60)), 1)
-close = distances(ask(even, curve(start, even) + NOISE * torch.randn(300, 72, 2), even < HALF), curve(start, even))
+even = torch.cat(
+    (
+        (torch.rand(300, 12) * HALF).sort(1).values,
+        torch.linspace(HALF, END, 61)[1:].expand(300, 60),
+    ),
+    1,
+)
+close = distances(
+    ask(even, curve(start, even) + NOISE * torch.randn(300, 72, 2), even < HALF), curve(start, even)
+)
 before, noise = typical(far["latent ODE"][given]), typical((x - truth).norm(dim=-1))
-print("distance from the true curve where nothing was seen, t > 3, root mean square over 300 unseen spirals: " + ", ".join(
-    f"{name} {typical(distance[~given]):.3f}" for name, distance in far.items()
-) + "; asked for 60 even times there: " + ", ".join(
-    f"{name} {typical(distance[:, 12:]):.3f}" for name, distance in close.items()
-) + f"; where points were seen: latent ODE {before:.3f}, the points themselves {noise:.3f}")
+print(
+    "distance from the true curve where nothing was seen, t > 3, root mean square over 300 unseen"
+    " spirals: "
+    + ", ".join(f"{name} {typical(distance[~given]):.3f}" for name, distance in far.items())
+    + "; asked for 60 even times there: "
+    + ", ".join(f"{name} {typical(distance[:, 12:]):.3f}" for name, distance in close.items())
+    + f"; where points were seen: latent ODE {before:.3f}, the points themselves {noise:.3f}"
+)
 
 
 def draw(pyplot):
-    """Six unseen series with what the models say, the error by time, and series drawn from the model."""
+    """Six unseen series with what the models say, the error by time, and series drawn from the
+    model."""
     figure, panels = pyplot.subplots(2, 4, figsize=(15, 7.6), layout="constrained")
-    shown = [*(start[:, 1] > 0).nonzero()[:3, 0].tolist(), *(start[:, 1] < 0).nonzero()[:3, 0].tolist()]
+    shown = [
+        *(start[:, 1] > 0).nonzero()[:3, 0].tolist(),
+        *(start[:, 1] < 0).nonzero()[:3, 0].tolist(),
+    ]
     fine = torch.linspace(0, END, 181)
     seen_part = fine <= HALF
     with torch.no_grad():
@@ -134,7 +164,11 @@ def draw(pyplot):
         for part, colour in (seen_part, "tab:blue"), (~seen_part, "tab:orange"):
             for line in series:
                 axes.plot(*line[part].T.tolist(), color=colour, lw=0.7, alpha=0.6)
-            axes.plot([], color=colour, label="latent ODE, t < 3" if colour == "tab:blue" else "latent ODE, t > 3")
+            axes.plot(
+                [],
+                color=colour,
+                label="latent ODE, t < 3" if colour == "tab:blue" else "latent ODE, t > 3",
+            )
         other = guesses["recurrent network"][i, ~given[i]]
         axes.plot(*other.T.tolist(), "x", color="tab:green", label="recurrent network, t > 3")
         axes.plot(*x[i, given[i]].T.tolist(), "o", color="tab:blue", ms=4, label="given points")
@@ -145,18 +179,32 @@ def draw(pyplot):
     centres = (edges[1:] + edges[:-1]) / 2
     for k, name in enumerate(far):
         place = [(t >= low) & (t < high) for low, high in zip(edges, edges[1:])]
-        panels[0, 3].semilogy(centres.tolist(), [typical(far[name][p]) for p in place], "o-", ms=3, color=f"C{k}", label=name)
+        panels[0, 3].semilogy(
+            centres.tolist(),
+            [typical(far[name][p]) for p in place],
+            "o-",
+            ms=3,
+            color=f"C{k}",
+            label=name,
+        )
         if name != "last point":
             place = [(even > low) & (even <= high) for low, high in zip(edges[6:], edges[7:])]
             line = [typical(close[name][p]) for p in place]
-            panels[0, 3].semilogy(centres[6:].tolist(), line, ":", color=f"C{k}", label="    at 60 even times")
+            panels[0, 3].semilogy(
+                centres[6:].tolist(), line, ":", color=f"C{k}", label="    at 60 even times"
+            )
     panels[0, 3].axvline(HALF, color="k", lw=0.6, ls=":")
     panels[0, 3].axhline(NOISE * 2**0.5, color="k", lw=0.6, ls="--", label="noise of the points")
     panels[0, 3].set(title="distance from the true curve", xlabel="t; seen until 3")
     panels[0, 3].legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, 0.68))
     for line in drawn:
         panels[1, 3].plot(*line.T.tolist(), lw=0.9)
-    panels[1, 3].set(title="twelve series drawn from the model", aspect="equal", xlim=(-2.3, 2.3), ylim=(-2.3, 2.3))
+    panels[1, 3].set(
+        title="twelve series drawn from the model",
+        aspect="equal",
+        xlim=(-2.3, 2.3),
+        ylim=(-2.3, 2.3),
+    )
     return figure
 
 

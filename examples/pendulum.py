@@ -1,10 +1,12 @@
-"""A pendulum learned from noisy trajectories through its energy, through its Lagrangian, and by a network of the slopes.
+"""A pendulum learned from noisy trajectories through its energy, through its Lagrangian, and by a
+network of the slopes.
 
     python examples/pendulum.py [STEPS]
 
-Greydanus, Dzamba & Yosinski (NeurIPS 2019); Cranmer et al. (2020). All three fit the data. Over thirty times as long, the field
-of a learned energy or Lagrangian keeps a quantity near the true energy, whatever its errors; a network of the slopes gains or
-loses. Takes about a minute; the picture is out/pendulum/energy.png.
+Greydanus, Dzamba & Yosinski (NeurIPS 2019); Cranmer et al. (2020). All three fit the data. Over
+thirty times as long, the field of a learned energy or Lagrangian keeps a quantity near the true
+energy, whatever its errors; a network of the slopes gains or loses. Takes about a minute; the
+picture is out/pendulum/energy.png.
 """
 
 import sys
@@ -23,7 +25,8 @@ NOISE, LONG = 0.1, 90.0
 
 
 def pendulum(t, y):
-    """Unit mass, length and gravity, so that the momentum is the velocity: y = (angle, velocity)."""
+    """Unit mass, length and gravity, so that the momentum is the velocity: y = (angle,
+    velocity)."""
     return torch.stack((y[..., 1], -torch.sin(y[..., 0])), -1)
 
 
@@ -36,7 +39,9 @@ class Energy(nn.Module):
 
     def __init__(self, width=32):
         super().__init__()
-        self.net = nn.Sequential(nn.Linear(2, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1))
+        self.net = nn.Sequential(
+            nn.Linear(2, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1)
+        )
 
     def forward(self, y):
         return self.net(y)
@@ -56,7 +61,11 @@ with torch.no_grad():
     data = solve(pendulum, starts, times, method="tsit5").y
 data = data + NOISE * torch.randn_like(data)
 plain = nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 2))
-fields = {"NeuralODE": plain, "Hamiltonian": HamiltonianField(Energy()), "Lagrangian": LagrangianField(Lagrangian())}
+fields = {
+    "NeuralODE": plain,
+    "Hamiltonian": HamiltonianField(Energy()),
+    "Lagrangian": LagrangianField(Lagrangian()),
+}
 start, long = torch.tensor([1.5, 0.0], dtype=torch.float64), torch.linspace(0, LONG, 601)
 with torch.no_grad():
     truth = solve(pendulum, start, long, method="vern7", rtol=1e-8).y
@@ -80,20 +89,29 @@ for name, field in fields.items():
     drifts[name] = float((energy(paths[name]) - energy(start)).abs().max() / energy(start))
     print(f"{name}: loss {loss.item():.4f}, noise alone {NOISE**2:.4f}", flush=True)
 print(
-    f"largest change of the true energy over {LONG:g} units of time, thirty times the data's span, relative to the start: "
+    f"largest change of the true energy over {LONG:g} units of time, thirty times the data's span,"
+    " relative to the start: "
     + ", ".join(f"{name} {100 * drift:.1f} %" for name, drift in drifts.items())
 )
 
 
 def draw(pyplot):
     """The long solutions, in the plane and in their energies."""
-    figure, panels = pyplot.subplots(1, 4, figsize=(16, 4), layout="constrained", width_ratios=(1, 1, 1, 1.6))
+    figure, panels = pyplot.subplots(
+        1, 4, figsize=(16, 4), layout="constrained", width_ratios=(1, 1, 1, 1.6)
+    )
     colours = {"NeuralODE": "tab:red", "Hamiltonian": "tab:blue", "Lagrangian": "tab:green"}
     for axes, (name, path) in zip(panels, paths.items()):
         axes.plot(*data.flatten(0, 1).T.tolist(), ".", ms=2, color="0.8")
         axes.plot(*truth.T.tolist(), color="black", lw=2.5, label="pendulum")
         axes.plot(*path.T.tolist(), color=colours[name], lw=0.8, label=name)
-        axes.set(title=name, xlabel="angle", ylabel="velocity" if name == "NeuralODE" else "", xlim=(-3, 3), ylim=(-2.6, 2.6))
+        axes.set(
+            title=name,
+            xlabel="angle",
+            ylabel="velocity" if name == "NeuralODE" else "",
+            xlim=(-3, 3),
+            ylim=(-2.6, 2.6),
+        )
         axes.legend(loc="upper right", fontsize=8)
     panels[3].axhline(float(energy(start)), color="black", lw=2.5, label="pendulum")
     for name, path in paths.items():

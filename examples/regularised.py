@@ -2,10 +2,11 @@
 
     python examples/regularised.py [STEPS]
 
-The same AugmentedODE three times: as it is; with the kinetic energy of its paths held small; and with the norm of its Jacobian,
-too (RNODE: Finlay, Jacobsen, Nurbekyan & Oberman, ICML 2020). A classifier gains by pushing its classes ever further apart,
-which nothing but a regulariser speaks against. What is regularised trains longer for each step, and costs nothing extra
-afterwards. Takes up to a minute; the picture is out/regularised/spirals.png.
+The same AugmentedODE three times: as it is; with the kinetic energy of its paths held small; and
+with the norm of its Jacobian, too (RNODE: Finlay, Jacobsen, Nurbekyan & Oberman, ICML 2020). A
+classifier gains by pushing its classes ever further apart, which nothing but a regulariser speaks
+against. What is regularised trains longer for each step, and costs nothing extra afterwards. Takes
+up to a minute; the picture is out/regularised/spirals.png.
 """
 
 import math
@@ -29,15 +30,21 @@ REGULARISERS = {
 
 
 def spirals(n):
-    """n points on two arms that wind round one another, with noise, (n, 2), and their arm, 0 or 1, (n,)."""
+    """n points on two arms that wind round one another, with noise, (n, 2), and their arm, 0 or 1,
+    (n,)."""
     arm, radius = torch.arange(n) % 2, torch.rand(n).sqrt()
     angle = math.pi * (2.7 * radius + arm)
-    return 2 * torch.stack((radius * angle.cos(), radius * angle.sin()), 1) + 0.06 * torch.randn(n, 2), arm
+    return 2 * torch.stack((radius * angle.cos(), radius * angle.sin()), 1) + 0.06 * torch.randn(
+        n, 2
+    ), arm
 
 
 def train(regularisers):
-    """A flow with its readout, the evaluations of each training step, and the seconds that all took."""
-    field = nn.Sequential(nn.Linear(3, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 3))
+    """A flow with its readout, the evaluations of each training step, and the seconds that all
+    took."""
+    field = nn.Sequential(
+        nn.Linear(3, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 3)
+    )
     flow = AugmentedODE(field, 1, regularisers=regularisers, method="tsit5", rtol=1e-3, atol=1e-3)
     model = nn.Sequential(flow, nn.Linear(3, 1), nn.Flatten(0))
     x, arm = spirals(200)
@@ -47,7 +54,9 @@ def train(regularisers):
     with EvaluationMonitor(model) as monitor:
         for _ in range(steps):
             optimizer.zero_grad()
-            loss = nn.functional.binary_cross_entropy_with_logits(model(x), arm.float()) + flow.penalty
+            loss = (
+                nn.functional.binary_cross_entropy_with_logits(model(x), arm.float()) + flow.penalty
+            )
             loss.backward()
             optimizer.step()
             schedule.step()
@@ -68,17 +77,27 @@ for name, regularisers in REGULARISERS.items():
             right.append(100 * float(((model(x) > 0) == (arm > 0)).float().mean()))
         counts.append(model[0].stats.nfe)
     found[name] = model, training, counts, right
-    print(f"{name:<27} " + ", ".join(
-        f"rtol {tolerance:g}: {accuracy:.2f} % in {count}" for tolerance, accuracy, count in zip(TOLERANCES, right, counts)
-    ) + f"; trained in {seconds:.0f} s", flush=True)
+    print(
+        f"{name:<27} "
+        + ", ".join(
+            f"rtol {tolerance:g}: {accuracy:.2f} % in {count}"
+            for tolerance, accuracy, count in zip(TOLERANCES, right, counts)
+        )
+        + f"; trained in {seconds:.0f} s",
+        flush=True,
+    )
 at = TOLERANCES.index(1e-5)
-print("2,000 unseen points told right, and the evaluations that it takes to rtol 1e-5: " + "; ".join(
-    f"{name} {right[at]:.1f} %, {counts[at]}" for name, (_, _, counts, right) in found.items()
-))
+print(
+    "2,000 unseen points told right, and the evaluations that it takes to rtol 1e-5: "
+    + "; ".join(
+        f"{name} {right[at]:.1f} %, {counts[at]}" for name, (_, _, counts, right) in found.items()
+    )
+)
 
 
 def draw(pyplot):
-    """The ways of some points, and the evaluations: of each model by tolerance, and while it was trained."""
+    """The ways of some points, and the evaluations: of each model by tolerance, and while it was
+    trained."""
     figure, panels = pyplot.subplots(1, 5, figsize=(19, 4), layout="constrained")
     for axes in panels[1:3]:
         axes.sharex(panels[0])
@@ -91,7 +110,9 @@ def draw(pyplot):
             colour = ("tab:purple", "tab:orange")[int(arm[i])]
             axes.plot(*path.T.tolist(), color=colour, lw=0.6)
             axes.plot(*path[0].tolist(), "o", color=colour, ms=2.5)
-        axes.set(title=f"{name}: {right[at]:.1f} %\nright in {counts[at]} evaluations", xlabel="$x_1$")
+        axes.set(
+            title=f"{name}: {right[at]:.1f} %\nright in {counts[at]} evaluations", xlabel="$x_1$"
+        )
     panels[0].set(ylabel="$x_2$")
     for name, (_, training, counts, _) in found.items():
         panels[3].loglog(TOLERANCES, counts, "o-", color=colours[name], label=name)

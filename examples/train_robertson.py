@@ -2,8 +2,9 @@
 
     python examples/train_robertson.py [EPOCHS]
 
-Three species react at rates nine decades apart. No explicit method can follow them to 1e5 seconds, so the neural ODE is
-trained through the implicit FBDF. Takes a minute or two; the files go to out/robertson.
+Three species react at rates nine decades apart. No explicit method can follow them to 1e5 seconds,
+so the neural ODE is trained through the implicit FBDF. Takes a minute or two; the files go to
+out/robertson.
 """
 
 import sys
@@ -19,17 +20,31 @@ here = Path(__file__).parent
 out = here.parent / "out" / "robertson"
 
 data = read_csv(here / "data" / "robertson.csv")
-options = Options(hidden=(32, 32), activation="gelu", method="fbdf", epochs=int(sys.argv[1]) if sys.argv[1:] else 300)
+options = Options(
+    hidden=(32, 32),
+    activation="gelu",
+    method="fbdf",
+    epochs=int(sys.argv[1]) if sys.argv[1:] else 300,
+)
 run = fit(data, options, out, progress=display())
-print(f"loss: {run.baseline:.3g} if nothing moved, {run.first:.3g} after the warm start, {run.best:.3g} at the end")
+print(
+    f"loss: {run.baseline:.3g} if nothing moved, {run.first:.3g} after the warm start,"
+    f" {run.best:.3g} at the end"
+)
 
 plot_loss(out / "loss.png", run.history, run.best)
 plot_fit(out / "fit.png", run.field, data)
 
-# The model is an ordinary vector field in the units of the data: solve it from anywhere, with any method.
+# The model is an ordinary vector field in the units of the data: solve it from anywhere, with any
+# method.
 field = load_model(out / "model.pt")
 with torch.no_grad():
-    solution = solve(field, field.y0, [0.0, 1.0, 1e3, 1e5], method="rodas5p", rtol=1e-6, atol=field.atol(1e-6))
+    solution = solve(
+        field, field.y0, [0.0, 1.0, 1e3, 1e5], method="rodas5p", rtol=1e-6, atol=field.atol(1e-6)
+    )
 for t, y in zip(solution.t.tolist(), solution.y.tolist(), strict=True):
-    print(f"t = {t:<8g}" + "  ".join(f"{name} = {value:.4g}" for name, value in zip(data.columns, y, strict=True)))
+    print(
+        f"t = {t:<8g}"
+        + "  ".join(f"{name} = {value:.4g}" for name, value in zip(data.columns, y, strict=True))
+    )
 print(solution.stats)

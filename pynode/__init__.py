@@ -21,21 +21,53 @@ from .solve import solve
 __version__ = "0.1.0"
 
 __all__ = [
-    "BacksolveAdjoint", "Banded", "BatchSolution", "Dense", "DiscreteAdjoint", "Event", "EventRecord", "FailureReport",
-    "ForwardSensitivity", "GaussAdjoint", "GaussKronrodAdjoint", "GradientCheck", "InterpolatingAdjoint", "JuliaBackend",
-    "Krylov", "ODEProblem", "PresetTimes", "QuadratureAdjoint", "RejectStep", "Solution", "SolveError", "Sparse", "SplitField",
-    "Status", "__version__", "check_gradients", "crosscheck", "diagnose", "odeint", "odeint_adjoint", "odeint_dense",
-    "odeint_event", "solve",
+    "BacksolveAdjoint",
+    "Banded",
+    "BatchSolution",
+    "Dense",
+    "DiscreteAdjoint",
+    "Event",
+    "EventRecord",
+    "FailureReport",
+    "ForwardSensitivity",
+    "GaussAdjoint",
+    "GaussKronrodAdjoint",
+    "GradientCheck",
+    "InterpolatingAdjoint",
+    "JuliaBackend",
+    "Krylov",
+    "ODEProblem",
+    "PresetTimes",
+    "QuadratureAdjoint",
+    "RejectStep",
+    "Solution",
+    "SolveError",
+    "Sparse",
+    "SplitField",
+    "Status",
+    "__version__",
+    "check_gradients",
+    "crosscheck",
+    "diagnose",
+    "odeint",
+    "odeint_adjoint",
+    "odeint_dense",
+    "odeint_event",
+    "solve",
 ]
 
-# What is loaded when it is first asked for: name -> (module, its attribute, or None for the module itself).
+# What is loaded when it is first asked for: name -> (module, its attribute, or None for the module
+# itself).
 _MODULES = ("compare", "compat", "diagnosis", "nn", "problems", "sde", "train")
 _LAZY = {
     **{name: (f"pynode.{name}", None) for name in _MODULES},
     "julia": ("pynode.backends.julia.api", None),
-    "crosscheck": ("pynode.compare", "crosscheck"), "diagnose": ("pynode.diagnosis", "diagnose"),
-    "odeint": ("pynode.compat.odeint", "odeint"), "odeint_adjoint": ("pynode.compat.adjoint", "odeint_adjoint"),
-    "odeint_dense": ("pynode.compat.odeint", "odeint_dense"), "odeint_event": ("pynode.compat.odeint", "odeint_event"),
+    "crosscheck": ("pynode.compare", "crosscheck"),
+    "diagnose": ("pynode.diagnosis", "diagnose"),
+    "odeint": ("pynode.compat.odeint", "odeint"),
+    "odeint_adjoint": ("pynode.compat.adjoint", "odeint_adjoint"),
+    "odeint_dense": ("pynode.compat.odeint", "odeint_dense"),
+    "odeint_event": ("pynode.compat.odeint", "odeint_event"),
 }
 
 

@@ -13,7 +13,8 @@ from .core.problem import ODEProblem, as_problem
 from .core.vector_field import VectorField
 from .solve import solve
 
-# A discrete adjoint differentiates the very steps of the solve, and agrees with their graph to rounding.
+# A discrete adjoint differentiates the very steps of the solve, and agrees with their graph to
+# rounding.
 ROUNDING = 1e-7
 
 
@@ -21,10 +22,11 @@ ROUNDING = 1e-7
 class GradientCheck:
     """What ``check_gradients`` found; str() is one line.
 
-    vjps, jvps, differences: the derivative of the loss along each direction, by the adjoint; by a forward product with the
-    derivative of the same steps (empty where it was not asked for); by central differences of solves. same_steps, error:
-    the largest deviation of the first from the second and from the third, relative to the largest of them.
-    worst: the input whose gradient deviates most, where the check failed. ok: whether both are small enough.
+    vjps, jvps, differences: the derivative of the loss along each direction, by the adjoint; by a
+    forward product with the derivative of the same steps (empty where it was not asked for); by
+    central differences of solves. same_steps, error: the largest deviation of the first from the
+    second and from the third, relative to the largest of them. worst: the input whose gradient
+    deviates most, where the check failed. ok: whether both are small enough.
     """
 
     vjps: list
@@ -44,37 +46,62 @@ class GradientCheck:
         object.__setattr__(self, "ok", self.error <= self.tol and self.same_steps <= self.allowed)
 
     def __str__(self):
-        steps = f", from the derivative of the same steps by {self.same_steps:.1e} (allowed {self.allowed:.0e})"
+        steps = (
+            f", from the derivative of the same steps by {self.same_steps:.1e} (allowed"
+            f" {self.allowed:.0e})"
+        )
         text = (
-            f"gradients by {self.adjoint} through {self.method} are {'right' if self.ok else 'WRONG'}: they deviate from "
-            f"differences by {self.error:.1e} (allowed {self.tol:.0e}){steps if self.jvps else ''}, over "
-            f"{len(self.vjps)} random directions"
+            f"gradients by {self.adjoint} through {self.method} are"
+            f" {'right' if self.ok else 'WRONG'}: they deviate from differences by {self.error:.1e}"
+            f" (allowed {self.tol:.0e}){steps if self.jvps else ''}, over {len(self.vjps)} random"
+            " directions"
         )
         return text + (f"; the largest deviation is in {self.worst}" if self.worst else "")
 
 
 def check_gradients(
-    f, y0=None, t=None, *, method="auto", adjoint="auto", rtol=1e-8, atol=1e-10, directions=3, seed=0, eps=1e-3, tol=1e-3,
-    same_steps=True, params=None, args=(), **options,
+    f,
+    y0=None,
+    t=None,
+    *,
+    method="auto",
+    adjoint="auto",
+    rtol=1e-8,
+    atol=1e-10,
+    directions=3,
+    seed=0,
+    eps=1e-3,
+    tol=1e-3,
+    same_steps=True,
+    params=None,
+    args=(),
+    **options,
 ) -> GradientCheck:
-    """Whether the gradient of ``solve(f, y0, t, ...)`` in y0 and all parameters is right: ``assert check_gradients(...).ok``.
+    """Whether the gradient of ``solve(f, y0, t, ...)`` in y0 and all parameters is right: ``assert
+    check_gradients(...).ok``.
 
-    The loss is a random weighting u of all outputs, each component in proportion to its size; v is a random change of y0
-    and all parameters, in proportion to theirs. Two tests, in float64:
-    - <J^T u, v> by the adjoint against the central difference of solves at +-eps v and +-eps v / 2 (Richardson), to tol.
-      It finds what f hides from autograd: detached parts, a wrong backward of a custom function, randomness.
-    - the dot-product test <J^T u, v> = <u, J v>, J v a forward product with the derivative of the same steps
-      (adjoint="direct", reverse mode twice): to rounding for the discrete adjoint, to tol for others. It finds what is
-      wrong with the adjoint. same_steps=False leaves it out: it keeps a graph of the whole solve.
+    The loss is a random weighting u of all outputs, each component in proportion to its size; v is
+    a random change of y0 and all parameters, in proportion to theirs. Two tests, in float64:
+    - <J^T u, v> by the adjoint against the central difference of solves at +-eps v and +-eps v / 2
+      (Richardson), to tol. It finds what f hides from autograd: detached parts, a wrong backward of
+      a custom function, randomness.
+    - the dot-product test <J^T u, v> = <u, J v>, J v a forward product with the derivative of the
+      same steps (adjoint="direct", reverse mode twice): to rounding for the discrete adjoint, to
+      tol for others. It finds what is wrong with the adjoint. same_steps=False leaves it out: it
+      keeps a graph of the whole solve.
 
-    rtol, atol: of the solves; tight, because differences see errors of the order rtol / eps. directions: number of (u, v).
-    Other arguments as in ``solve``. Parameters are moved in place, and put back. Raises ValueError for a state that is not
-    float64 and where nothing requires a gradient.
+    rtol, atol: of the solves; tight, because differences see errors of the order rtol / eps.
+    directions: number of (u, v). Other arguments as in ``solve``. Parameters are moved in place,
+    and put back. Raises ValueError for a state that is not float64 and where nothing requires a
+    gradient.
     """
     problem = as_problem(f, y0, t, args, options.pop("jac", None), options.pop("mass", None))
     layout = problem.layout()
     if layout.dtype != torch.float64:
-        raise ValueError(f"check gradients in float64, not {layout.dtype}: pass y0.double(), and f.double() if it is a module")
+        raise ValueError(
+            f"check gradients in float64, not {layout.dtype}: pass y0.double(), and f.double() if"
+            " it is a module"
+        )
     if not (isinstance(directions, int) and directions >= 1) or not 0 < eps < 1 or not tol > 0:
         raise ValueError("directions must be at least 1, eps between 0 and 1, and tol positive")
     start = layout.ravel(problem.y0).detach().clone().requires_grad_()
@@ -84,8 +111,12 @@ def check_gradients(
 
     def run(adjoint):
         """(flat outputs (T, n), solution)."""
-        state = ODEProblem(problem.f, layout.unravel(start), times, problem.args, problem.jac, problem.mass)
-        found = solve(state, method=method, adjoint=adjoint, rtol=rtol, atol=atol, params=params, **options)
+        state = ODEProblem(
+            problem.f, layout.unravel(start), times, problem.args, problem.jac, problem.mass
+        )
+        found = solve(
+            state, method=method, adjoint=adjoint, rtol=rtol, atol=atol, params=params, **options
+        )
         return layout.ravel_rows(found.y, len(found.t)), found
 
     with torch.enable_grad():
@@ -101,12 +132,16 @@ def check_gradients(
     inputs = [start, *parameters]
     generator = torch.Generator().manual_seed(seed)
     scale = ys.detach().abs().amax(0).clamp(min=torch.finfo(ys.dtype).tiny)
-    # A component that starts from zero moves in proportion to what it becomes, lest it leaves its domain.
+    # A component that starts from zero moves in proportion to what it becomes, lest it leaves its
+    # domain.
     sizes = [torch.where(start.detach() != 0, start.detach().abs(), scale), *magnitudes(parameters)]
     pairs, grads, jvps = [], [], []
     for _ in range(directions):
         u = torch.randn(ys.shape, generator=generator, dtype=ys.dtype).to(ys) / scale
-        v = [size * torch.randn(size.shape, generator=generator, dtype=size.dtype).to(size) for size in sizes]
+        v = [
+            size * torch.randn(size.shape, generator=generator, dtype=size.dtype).to(size)
+            for size in sizes
+        ]
         pairs.append((u, v))
         grads.append(torch.autograd.grad(ys, inputs, u, retain_graph=True, allow_unused=True))
         if graph is not None:
@@ -116,16 +151,29 @@ def check_gradients(
     differences = [_difference(run, inputs, u, v, eps) for u, v in pairs]
     largest = max(abs(x) for x in (*vjps, *differences)) or 1.0
     error = max(_deviation(a, b, largest) for a, b in zip(vjps, differences, strict=True))
-    apart = max((_deviation(a, b, largest) for a, b in zip(vjps, jvps, strict=True)), default=0.0) if jvps else 0.0
+    apart = (
+        max((_deviation(a, b, largest) for a, b in zip(vjps, jvps, strict=True)), default=0.0)
+        if jvps
+        else 0.0
+    )
     found = solution.adjoint
-    allowed = ROUNDING if found in ("DiscreteAdjoint", registry.DIRECT, "ForwardSensitivity") else tol
+    allowed = (
+        ROUNDING if found in ("DiscreteAdjoint", registry.DIRECT, "ForwardSensitivity") else tol
+    )
     worst = "" if error <= tol else _worst(run, inputs, ["y0", *names], grads[0], *pairs[0], eps)
-    return GradientCheck(vjps, jvps, differences, apart, error, tol, allowed, found, solution.method, worst)
+    return GradientCheck(
+        vjps, jvps, differences, apart, error, tol, allowed, found, solution.method, worst
+    )
 
 
 def _names(f, parameters):
-    known = {id(p): name for name, p in f.named_parameters()} if isinstance(f, torch.nn.Module) else {}
-    return [known.get(id(p), f"parameter {i} of shape {tuple(p.shape)}") for i, p in enumerate(parameters)]
+    known = (
+        {id(p): name for name, p in f.named_parameters()} if isinstance(f, torch.nn.Module) else {}
+    )
+    return [
+        known.get(id(p), f"parameter {i} of shape {tuple(p.shape)}")
+        for i, p in enumerate(parameters)
+    ]
 
 
 def _deviation(a, b, largest):

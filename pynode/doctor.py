@@ -22,16 +22,24 @@ from .solve import solve
 
 LIMIT = 900.0  # seconds for one trial; the first start after an update precompiles for minutes
 OK, NOTE, PROBLEM = "ok", "note", "problem"
-ORDERS = {"torch, then juliacall": "import torch, juliacall", "juliacall, then torch": "import juliacall, torch"}
-_TOGETHER = "; assert torch.eye(9).inverse().sum() == 9 and juliacall.Main.seval('sum(inv([1.0 0; 0 1]))') == 2"
+ORDERS = {
+    "torch, then juliacall": "import torch, juliacall",
+    "juliacall, then torch": "import juliacall, torch",
+}
+_TOGETHER = (
+    "; assert torch.eye(9).inverse().sum() == 9 and juliacall.Main.seval('sum(inv([1.0 0; 0 1]))')"
+    " == 2"
+)
 _WITHOUT = {
-    "sensitivity": "gradients by the native Gauss adjoint alone", "radau": "no Radau IIA methods",
+    "sensitivity": "gradients by the native Gauss adjoint alone",
+    "radau": "no Radau IIA methods",
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """state: 'ok'; 'note', for what is optional and not there; 'problem'. remedy: what to do, '' where nothing is."""
+    """state: 'ok'; 'note', for what is optional and not there; 'problem'. remedy: what to do, ''
+    where nothing is."""
 
     name: str
     state: str
@@ -39,11 +47,14 @@ class Finding:
     remedy: str = ""
 
     def __str__(self):
-        return f"{self.state:<8} {self.name:<13} {self.text}" + (f"\n{'':<22} -> {self.remedy}" if self.remedy else "")
+        return f"{self.state:<8} {self.name:<13} {self.text}" + (
+            f"\n{'':<22} -> {self.remedy}" if self.remedy else ""
+        )
 
 
 def examine(limit=LIMIT, report=None) -> list:
-    """All Findings, each told to report(finding) as soon as it is known. limit: seconds for each trial in a process."""
+    """All Findings, each told to report(finding) as soon as it is known. limit: seconds for each
+    trial in a process."""
     found = []
     for finding in _findings(limit):
         found.append(finding)
@@ -58,11 +69,17 @@ def healthy(findings) -> bool:
 
 def as_json(findings) -> str:
     """An object: ok, and findings with their name, state, text and remedy."""
-    return json.dumps({"ok": healthy(findings), "findings": [asdict(finding) for finding in findings]}, indent=2)
+    return json.dumps(
+        {"ok": healthy(findings), "findings": [asdict(finding) for finding in findings]}, indent=2
+    )
 
 
 def _findings(limit):
-    yield Finding("torch engine", OK, f"torch {torch.__version__}, Python {platform.python_version()}, {platform.platform()}")
+    yield Finding(
+        "torch engine",
+        OK,
+        f"torch {torch.__version__}, Python {platform.python_version()}, {platform.platform()}",
+    )
     location = locate()
     if not location.ready:
         yield _problem("Julia", location.problem)
@@ -73,11 +90,19 @@ def _findings(limit):
     findings = [before, *_packages(location, packages, silence), *_threads()]
     yield from findings
     if not healthy(findings):
-        yield Finding("trials", NOTE, "not tried, because they could not succeed", "remove the problems above first")
+        yield Finding(
+            "trials",
+            NOTE,
+            "not tried, because they could not succeed",
+            "remove the problems above first",
+        )
         return
     yield from _orders(location, limit)
     held = {package.name for package in packages if package.within}
-    yield from (_trial(adjoint, limit) for adjoint in ("NativeGauss", "GaussAdjoint")[: 1 + ("SciMLSensitivity" in held)])
+    yield from (
+        _trial(adjoint, limit)
+        for adjoint in ("NativeGauss", "GaussAdjoint")[: 1 + ("SciMLSensitivity" in held)]
+    )
     yield _gpu("CUDA" in held)
 
 
@@ -90,19 +115,36 @@ def _problem(name, sentence) -> Finding:
 def _version(location) -> Finding:
     found = process.version(location.exe)
     if not found:
-        return _problem("version", f"{location.exe} is not a Julia that runs here: give the path of the julia program")
+        return _problem(
+            "version",
+            f"{location.exe} is not a Julia that runs here: give the path of the julia program",
+        )
     if not versions.fits(found):
-        return _problem("version", f"Julia {found}, but {versions.julia()} or a later 1.x is needed: install one")
+        return _problem(
+            "version",
+            f"Julia {found}, but {versions.julia()} or a later 1.x is needed: install one",
+        )
     return Finding("version", OK, f"Julia {found} ({versions.julia()} or a later 1.x is needed)")
 
 
 def _packages(location, packages, silence):
     if silence:
-        yield Finding("packages", PROBLEM, f"{location.exe} {silence}", "start it by hand, and see what it says")
-    faults = [package.fault(location) for package in packages if not (package.optional or package.within)]
+        yield Finding(
+            "packages",
+            PROBLEM,
+            f"{location.exe} {silence}",
+            "start it by hand, and see what it says",
+        )
+    faults = [
+        package.fault(location) for package in packages if not (package.optional or package.within)
+    ]
     yield from (_problem("packages", fault) for fault in faults)
     if packages and not faults:
-        needed = (f"{package.name} {package.version}" for package in packages if package.bounds and not package.optional)
+        needed = (
+            f"{package.name} {package.version}"
+            for package in packages
+            if package.bounds and not package.optional
+        )
         yield Finding("packages", OK, f"{', '.join(needed)}; PythonCall matches juliacall")
     options = {name: option for option, name in versions.OPTIONS.items()}
     for package in packages:
@@ -123,40 +165,67 @@ def _adding(location, option) -> str:
 
 
 def _threads():
-    threads = os.environ.get("PYTHON_JULIACALL_THREADS") or os.environ.get("JULIA_NUM_THREADS") or "1"
+    threads = (
+        os.environ.get("PYTHON_JULIACALL_THREADS") or os.environ.get("JULIA_NUM_THREADS") or "1"
+    )
     if threads != "1" and os.environ.get("PYTHON_JULIACALL_HANDLE_SIGNALS", "no") != "yes":
-        text = f"Julia would start with {threads} threads without handling signals, which can crash its garbage collector"
-        yield Finding("threads", PROBLEM, text, "unset PYTHON_JULIACALL_THREADS and JULIA_NUM_THREADS: a solve uses one thread")
+        text = (
+            f"Julia would start with {threads} threads without handling signals, which can crash"
+            " its garbage collector"
+        )
+        yield Finding(
+            "threads",
+            PROBLEM,
+            text,
+            "unset PYTHON_JULIACALL_THREADS and JULIA_NUM_THREADS: a solve uses one thread",
+        )
 
 
 def _orders(location, limit):
-    environment = location.environment | {"PYTHON_JULIAPKG_OFFLINE": "yes", "PYTHON_JULIACALL_HANDLE_SIGNALS": "no"}
+    environment = location.environment | {
+        "PYTHON_JULIAPKG_OFFLINE": "yes",
+        "PYTHON_JULIACALL_HANDLE_SIGNALS": "no",
+    }
     for name, imports in ORDERS.items():
-        done = process.run([sys.executable, "-W", "ignore", "-c", imports + _TOGETHER], limit, environment)
+        done = process.run(
+            [sys.executable, "-W", "ignore", "-c", imports + _TOGETHER], limit, environment
+        )
         if done.ok:
             yield Finding("import order", OK, f"{name}: {done.seconds:.0f} s")
         else:
-            first, second = ("juliacall", "torch") if imports.startswith("import torch") else ("torch or pynode", "juliacall")
-            yield Finding("import order", PROBLEM, f"{name}: {done.end}", f"import {first} before {second}")
+            first, second = (
+                ("juliacall", "torch")
+                if imports.startswith("import torch")
+                else ("torch or pynode", "juliacall")
+            )
+            yield Finding(
+                "import order", PROBLEM, f"{name}: {done.end}", f"import {first} before {second}"
+            )
 
 
 def _trial(adjoint, limit) -> Finding:
     """A solve and its gradient, beside the torch engine."""
     report = "report this with the whole output"
-    done = process.run([sys.executable, "-c", f"from pynode.doctor import trial; trial({adjoint!r})"], limit)
+    done = process.run(
+        [sys.executable, "-c", f"from pynode.doctor import trial; trial({adjoint!r})"], limit
+    )
     if not done.ok:
-        return Finding("trial", PROBLEM, f"a solve and its gradient by {adjoint} {done.end}", report)
+        return Finding(
+            "trial", PROBLEM, f"a solve and its gradient by {adjoint} {done.end}", report
+        )
     said = json.loads(done.out.splitlines()[-1])
     text = (
-        f"{adjoint}: start {said['start']:.1f} s, first solve with gradient {said['first']:.1f} s, the next "
-        f"{said['again']:.2f} s; beside the torch engine: states {said['states']:.0e}, gradients {said['gradients']:.0e}"
+        f"{adjoint}: start {said['start']:.1f} s, first solve with gradient {said['first']:.1f} s,"
+        f" the next {said['again']:.2f} s; beside the torch engine: states {said['states']:.0e},"
+        f" gradients {said['gradients']:.0e}"
     )
     good = said["states"] < 1e-5 and said["gradients"] < 1e-3
     return Finding("trial", OK, text) if good else Finding("trial", PROBLEM, text, report)
 
 
 def trial(adjoint):
-    """Robertson's reaction by Julia and by torch, with gradients; prints seconds and relative differences as JSON."""
+    """Robertson's reaction by Julia and by torch, with gradients; prints seconds and relative
+    differences as JSON."""
 
     def timed(function, *arguments):
         began = time.monotonic()
@@ -169,12 +238,19 @@ def trial(adjoint):
     reference, slope = _robertson("torch", "discrete")
     states = ((y - reference).abs() / reference.abs().amax(0)).max()
     gradients = ((gradient - slope).abs() / slope.abs()).max()
-    said = {"start": started, "first": first, "again": again, "states": float(states), "gradients": float(gradients)}
+    said = {
+        "start": started,
+        "first": first,
+        "again": again,
+        "states": float(states),
+        "gradients": float(gradients),
+    }
     print(json.dumps(said))
 
 
 def _robertson(backend, adjoint):
-    """The states (3, 3), and the gradient of the last one's first component in the logarithms of the rates, (3,)."""
+    """The states (3, 3), and the gradient of the last one's first component in the logarithms of
+    the rates, (3,)."""
     logs = torch.tensor([0.04, 3e7, 1e4], dtype=torch.float64).log().requires_grad_()
 
     def f(t, y, logs):
@@ -184,7 +260,15 @@ def _robertson(backend, adjoint):
 
     y0 = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
     solution = solve(
-        f, y0, [0.0, 1.0, 100.0], method="Rodas5P", rtol=1e-7, atol=1e-11, args=(logs,), backend=backend, adjoint=adjoint
+        f,
+        y0,
+        [0.0, 1.0, 100.0],
+        method="Rodas5P",
+        rtol=1e-7,
+        atol=1e-11,
+        args=(logs,),
+        backend=backend,
+        adjoint=adjoint,
     )
     solution.y[-1, 0].backward()
     return solution.y.detach(), logs.grad
@@ -193,5 +277,12 @@ def _robertson(backend, adjoint):
 def _gpu(packaged) -> Finding:
     if not torch.cuda.is_available():
         return Finding("GPU", OK, "torch sees none; solves run on the CPU")
-    text = f"{torch.cuda.get_device_name()}; a field there is called with a copy of the state, which Julia has on the CPU"
-    return Finding("GPU", OK, text + ("; CUDA.jl is in the project, for JuliaBackend(state='cuda')" if packaged else ""))
+    text = (
+        f"{torch.cuda.get_device_name()}; a field there is called with a copy of the state, which"
+        " Julia has on the CPU"
+    )
+    return Finding(
+        "GPU",
+        OK,
+        text + ("; CUDA.jl is in the project, for JuliaBackend(state='cuda')" if packaged else ""),
+    )

@@ -30,22 +30,32 @@ from .methods.esdirk import DIRK
 from .methods.explicit import ExplicitRungeKutta
 from .methods.rosenbrock import RosenbrockMethod
 
-STEPPERS = {ExplicitRungeKutta: ExplicitRows, DIRK: DIRKRows, RosenbrockMethod: RosenbrockRows, BDF: BDFRows}
+STEPPERS = {
+    ExplicitRungeKutta: ExplicitRows,
+    DIRK: DIRKRows,
+    RosenbrockMethod: RosenbrockRows,
+    BDF: BDFRows,
+}
 
 
 def _no_second(grads, vectors):
-    raise NotImplementedError("batched=True has first derivatives alone: for second ones leave batched away")
+    raise NotImplementedError(
+        "batched=True has first derivatives alone: for second ones leave batched away"
+    )
 
 
 def serves(method) -> bool:
     """Whether rows have steps of their own under this method."""
-    return type(method) in STEPPERS and (not isinstance(method, BDF) or type(method.history) in HISTORIES)
+    return type(method) in STEPPERS and (
+        not isinstance(method, BDF) or type(method.history) in HISTORIES
+    )
 
 
 def solve_batched(
     problem, method, options, throw, adjoint, params, events, jumps, compiler, by_row=None
 ):
-    """Solve every row of problem.y0, (B, ...), with its own steps; problem.tspan (T,), or (T, B) with a column a row.
+    """Solve every row of problem.y0, (B, ...), with its own steps; problem.tspan (T,), or (T, B)
+    with a column a row.
 
     events: (events, presets), lists of (number, object); jumps: (k,) times, or (B, k), float64.
     compiler: backend of torch.compile for whole steps, None for steps as they stand. by_row: which
@@ -55,20 +65,25 @@ def solve_batched(
         check(problem.f, method, False)
     if not serves(method):
         raise ValueError(
-            f"{method.name} does not run with batched=True: choose an explicit, Rosenbrock or diagonally implicit method "
-            "('tsit5', 'rodas5p', 'kvaerno5'), 'qndf' or 'fbdf'"
+            f"{method.name} does not run with batched=True: choose an explicit, Rosenbrock or"
+            " diagonally implicit method ('tsit5', 'rodas5p', 'kvaerno5'), 'qndf' or 'fbdf'"
         )
     if not isinstance(adjoint, DiscreteAdjoint):
-        raise ValueError("batched=True goes back by the discrete adjoint alone: leave adjoint away, or batched")
+        raise ValueError(
+            "batched=True goes back by the discrete adjoint alone: leave adjoint away, or batched"
+        )
     if adjoint.checkpoints is not None or adjoint.max_memory is not None:
-        raise ValueError("batched=True keeps all steps: leave checkpoints and max_memory away, or batched")
+        raise ValueError(
+            "batched=True keeps all steps: leave checkpoints and max_memory away, or batched"
+        )
     field = RowField(problem, by_row)
     layout = field.layout
     method.check_dtype(layout.dtype)
     if layout.dtype == torch.bfloat16:
         raise TypeError(
-            "batched=True holds the coefficients of its method in the dtype of the state, which three digits do not "
-            "serve: pass y0.float() and a module in float32, or leave batched away"
+            "batched=True holds the coefficients of its method in the dtype of the state, which"
+            " three digits do not serve: pass y0.float() and a module in float32, or leave batched"
+            " away"
         )
     flat = layout.ravel_rows(problem.y0, field.batch)
     times = problem.row_times(flat.device, field.batch)
@@ -96,7 +111,18 @@ def solve_batched(
 
         def run():
             own = taken if len(rows) == taken.batch else taken.select(index)
-            return integrate(own, stepper, method, start.detach().clone(), spans, options, atol, steps, moving, watch)
+            return integrate(
+                own,
+                stepper,
+                method,
+                start.detach().clone(),
+                spans,
+                options,
+                atol,
+                steps,
+                moving,
+                watch,
+            )
 
         path = without_graph(run, inference)
         counts = path.place - place
@@ -133,20 +159,50 @@ def solve_batched(
         ys = torch.cat((ys[:1], moved(ys[1:], slopes[1:], times[1:])))
 
     def examined(row):
-        own, span = field.select(torch.tensor([row], device=flat.device)), (float(values[0, row]), float(values[-1, row]))
+        own, span = (
+            field.select(torch.tensor([row], device=flat.device)),
+            (float(values[0, row]), float(values[-1, row])),
+        )
         end, bounds = course.ends[row], atol[row] if atol.dim() == 2 else atol
         outputs, happening = (int(course.place[row]), len(values)), course.happening
         single = ODEProblem(lambda t, y: own.at(t.reshape(1), y.unsqueeze(0)).squeeze(0), end, span)
-        events = occurred(course.records[row], happening.events, happening.counts[row], float(course.t[row]))
+        events = occurred(
+            course.records[row], happening.events, happening.counts[row], float(course.t[row])
+        )
         alone = VectorField(single, Layout(end), span[0], [])
         alone.held = field.held
-        return examine(Case(
-            problem, alone, layout, method, method.name, course.statuses[row],
-            float(course.t[row]), end, flat[row], span, options, bounds, outputs, [], int(course.attempts[row]), [], None,
-            events, row,
-        ))
+        return examine(
+            Case(
+                problem,
+                alone,
+                layout,
+                method,
+                method.name,
+                course.statuses[row],
+                float(course.t[row]),
+                end,
+                flat[row],
+                span,
+                options,
+                bounds,
+                outputs,
+                [],
+                int(course.attempts[row]),
+                [],
+                None,
+                events,
+                row,
+            )
+        )
 
     solution = BatchSolution(
-        times, layout.unravel(ys), course.statuses, course.t.tolist(), field.stats, method.name, course.records, examined
+        times,
+        layout.unravel(ys),
+        course.statuses,
+        course.t.tolist(),
+        field.stats,
+        method.name,
+        course.records,
+        examined,
     )
     return solution.check() if throw else solution

@@ -22,7 +22,8 @@ def tensor(*values, dtype=torch.float64, **options):
 
 
 def directional(loss, leaves, eps=1e-5, seed=1):
-    """(derivative of loss() by autograd, by a central difference) along a random change of the leaves, moved in place."""
+    """(derivative of loss() by autograd, by a central difference) along a random change of the
+    leaves, moved in place."""
     grads = torch.autograd.grad(loss(), leaves)
     generator = torch.Generator().manual_seed(seed)
     along = [torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype) for leaf in leaves]
@@ -34,7 +35,9 @@ def directional(loss, leaves, eps=1e-5, seed=1):
             values.append(float(loss()))
         for leaf, v in zip(leaves, along, strict=True):
             leaf += eps * v
-    return float(sum((g * v).sum() for g, v in zip(grads, along, strict=True))), (values[0] - values[1]) / (2 * eps)
+    return float(sum((g * v).sum() for g, v in zip(grads, along, strict=True))), (
+        values[0] - values[1]
+    ) / (2 * eps)
 
 
 def field_of(f, y0, **options):
@@ -61,17 +64,21 @@ def smooth_jac(t, y):
 
 
 def prothero(rate):
-    """y' = rate (y - cos t) - sin t with solution cos t: stiff for large negative rates (Prothero & Robinson 1974)."""
+    """y' = rate (y - cos t) - sin t with solution cos t: stiff for large negative rates (Prothero &
+    Robinson 1974)."""
     return lambda t, y: rate * (y - torch.cos(t)) - torch.sin(t)
 
 
 class Forced(nn.Module):
-    """A damped tanh network of n states, driven in time; every parameter matters to every output."""
+    """A damped tanh network of n states, driven in time; every parameter matters to every
+    output."""
 
     def __init__(self, n=3, dtype=torch.float64):
         super().__init__()
         generator = torch.Generator().manual_seed(n)
-        self.W = nn.Parameter(torch.randn(n, n, generator=generator, dtype=torch.float64).to(dtype) / n**0.5)
+        self.W = nn.Parameter(
+            torch.randn(n, n, generator=generator, dtype=torch.float64).to(dtype) / n**0.5
+        )
         self.b = nn.Parameter(torch.randn(n, generator=generator, dtype=torch.float64).to(dtype))
         self.rate = nn.Parameter(torch.tensor(0.7, dtype=dtype))
 

@@ -17,4 +17,8 @@ class Field(nn.Module):
         self.net = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 2)).double()
 
     def forward(self, t, y, k=1.0):
-        return self.net(y) - k * y * torch.tensor([1.0, 50.0], dtype=y.dtype, device=y.device) + torch.sin(3 * t)
+        return (
+            self.net(y)
+            - k * y * torch.tensor([1.0, 50.0], dtype=y.dtype, device=y.device)
+            + torch.sin(3 * t)
+        )

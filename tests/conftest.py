@@ -1,4 +1,5 @@
-"""Settings of every test: one thread, because the systems are small, and the same random numbers each time."""
+"""Settings of every test: one thread, because the systems are small, and the same random numbers
+each time."""
 
 import pytest
 import torch

@@ -13,8 +13,12 @@ STATE = """\
 import os
 project = os.environ["FAKE_PROJECT"]
 STATE = {
-    "project": project, "deps": project + "/pyjuliapkg/juliapkg.json", "meta": project + "/pyjuliapkg/meta.json",
-    "offline": os.environ.get("PYTHON_JULIAPKG_OFFLINE") == "yes", "override_executable": None, "executable": None,
+    "project": project,
+    "deps": project + "/pyjuliapkg/juliapkg.json",
+    "meta": project + "/pyjuliapkg/meta.json",
+    "offline": os.environ.get("PYTHON_JULIAPKG_OFFLINE") == "yes",
+    "override_executable": None,
+    "executable": None,
 }
 """
 JULIAPKG = """\
@@ -49,10 +53,13 @@ MODULES = ("juliacall", "juliapkg", "juliapkg.state")
 
 
 def make_packages(folder) -> Path:
-    """A folder for sys.path with a juliacall that cannot start and a juliapkg that downloads nothing."""
+    """A folder for sys.path with a juliacall that cannot start and a juliapkg that downloads
+    nothing."""
     files = {
-        "juliacall/__init__.py": JULIACALL, "juliacall-0.9.34.dist-info/METADATA": METADATA,
-        "juliapkg/__init__.py": JULIAPKG, "juliapkg/state.py": STATE,
+        "juliacall/__init__.py": JULIACALL,
+        "juliacall-0.9.34.dist-info/METADATA": METADATA,
+        "juliapkg/__init__.py": JULIAPKG,
+        "juliapkg/state.py": STATE,
     }
     for name, text in files.items():
         path = Path(folder) / name
@@ -70,21 +77,35 @@ def make_julia(path, version="1.10.8", **changes) -> str:
     held |= {name: "" for name in versions.OPTIONS.values()} | changes
     lines = [f"julia\t{version}\ttrue"]
     for name, found in held.items():
-        lines.append(f"{name}\t{'0.0.1' if found is None else found}\t{'true' if found else 'false'}")
+        lines.append(
+            f"{name}\t{'0.0.1' if found is None else found}\t{'true' if found else 'false'}"
+        )
     answers = "\n".join(lines)
-    path.write_text(f"#!/bin/sh\nif [ \"$1\" = --version ]; then echo julia version {version}; else echo '{answers}'; fi\n")
+    path.write_text(
+        f'#!/bin/sh\nif [ "$1" = --version ]; then echo julia version {version}; else echo'
+        f" '{answers}'; fi\n"
+    )
     path.chmod(0o755)
     return str(path)
 
 
 def bare_environment(tmp_path, **more) -> dict:
-    """The variables of a process that can find no Julia but by those in more: {name: None} stands for an unset one."""
+    """The variables of a process that can find no Julia but by those in more: {name: None} stands
+    for an unset one."""
     names = [name for name in os.environ if name.startswith(("JULIA_", "PYTHON_JULIA"))]
     here = str(Path(versions.__file__).parents[3])
-    return dict.fromkeys(names) | {
-        "PATH": str(tmp_path / "nowhere"), "XDG_CONFIG_HOME": str(tmp_path / "config"), "HOME": str(tmp_path / "home"),
-        "PYTHONPATH": here, "OMP_NUM_THREADS": "1", "FAKE_PROJECT": str(tmp_path / "project"),
-    } | more
+    return (
+        dict.fromkeys(names)
+        | {
+            "PATH": str(tmp_path / "nowhere"),
+            "XDG_CONFIG_HOME": str(tmp_path / "config"),
+            "HOME": str(tmp_path / "home"),
+            "PYTHONPATH": here,
+            "OMP_NUM_THREADS": "1",
+            "FAKE_PROJECT": str(tmp_path / "project"),
+        }
+        | more
+    )
 
 
 def forget_modules():

@@ -1,7 +1,9 @@
-"""What the tests on a real Julia share; imported where there is none, it skips the file, with the reason.
+"""What the tests on a real Julia share; imported where there is none, it skips the file, with the
+reason.
 
-Run them with a Julia that has the solvers: PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT, `pynode julia use`, or
-`pynode julia install`. The first solve by each method compiles it, which takes seconds.
+Run them with a Julia that has the solvers: PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT,
+`pynode julia use`, or `pynode julia install`. The first solve by each method compiles it, which
+takes seconds.
 """
 
 import math
@@ -21,10 +23,13 @@ if not FOUND.ready:
 
 
 def needs(option):
-    """Skip the test where the Julia package behind an option of `pynode julia install` is not in the project."""
+    """Skip the test where the Julia package behind an option of `pynode julia install` is not in
+    the project."""
     name = OPTIONS[option]
     if not start().loads(name):
-        pytest.skip(f"the Julia package {name} is not in the project: pynode julia install --{option}")
+        pytest.skip(
+            f"the Julia package {name} is not in the project: pynode julia install --{option}"
+        )
 
 
 def leaf(value):

@@ -1,5 +1,6 @@
-"""A device that torch takes for an accelerator, on the CPU: its tensors mix with no others, as those of a GPU do not, and
-autograd goes backwards through them on a thread of its own. For what must be seen of a field on a GPU where there is none.
+"""A device that torch takes for an accelerator, on the CPU: its tensors mix with no others, as
+those of a GPU do not, and autograd goes backwards through them on a thread of its own. For what
+must be seen of a field on a GPU where there is none.
 
     with pretended():
         y0 = torch.ones(3, device="pretended")
@@ -21,7 +22,11 @@ class Distant(torch.Tensor):
     @staticmethod
     def __new__(cls, inner):
         there = torch.Tensor._make_wrapper_subclass(
-            cls, inner.size(), strides=inner.stride(), dtype=inner.dtype, device=torch.device(NAME, 0)
+            cls,
+            inner.size(),
+            strides=inner.stride(),
+            dtype=inner.dtype,
+            device=torch.device(NAME, 0),
         )
         there.inner = inner
         return there
@@ -40,13 +45,15 @@ class Distant(torch.Tensor):
 
 
 class pretended(TorchDispatchMode):
-    """Inside, the device exists. Skips the test where this torch takes no devices made in Python."""
+    """Inside, the device exists. Skips the test where this torch takes no devices made in
+    Python."""
 
     def __init__(self):
         _register()
         super().__init__()
 
-    def __enter__(self):  # torch.tensor(..., device) is made here and sent there, by calls that the mode sees
+    # Torch.tensor(..., device) is made here and sent there, by calls that the mode sees.
+    def __enter__(self):
         self.before = torch._C._only_lift_cpu_tensors()
         torch._C._set_only_lift_cpu_tensors(True)
         return super().__enter__()
@@ -62,14 +69,17 @@ class pretended(TorchDispatchMode):
 @cache
 def _register():
     try:
-        from torch.utils.backend_registration import _setup_privateuseone_for_python_backend as setup
+        from torch.utils.backend_registration import (
+            _setup_privateuseone_for_python_backend as setup,
+        )
     except ImportError:
         pytest.skip(f"torch {torch.__version__} takes no devices made in Python")
     setup(NAME)
 
 
 def _run(function, args, kwargs):
-    """The same function on what is inside; its result where its operands are, or where it is asked for."""
+    """The same function on what is inside; its result where its operands are, or where it is asked
+    for."""
     name, device, places = function._schema.name, kwargs.get("device"), set()
 
     def inner(x):

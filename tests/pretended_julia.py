@@ -1,7 +1,7 @@
 """Fields on an accelerator and Julia's solves of them, on a real Julia and a pretended accelerator.
 
-Run by test_julia_device.py in a process of its own: autograd makes its threads at the first backward pass, for the devices that
-there are by then.
+Run by test_julia_device.py in a process of its own: autograd makes its threads at the first
+backward pass, for the devices that there are by then.
 """
 
 import pytest
@@ -32,7 +32,14 @@ def test_the_state_is_copied_to_the_field_and_back(method):
             solution = julia(together, y0, times, method=method, dense=True, events=turn, **OPTIONS)
             assert solution.y.device.type == device and len(solution.events) == 1
             between = solution(torch.tensor([0.3, 1.1], dtype=torch.float64, device=device))
-            found.append((solution.y.to("cpu"), between.to("cpu"), float(solution.events[0].t), solution.stats))
+            found.append(
+                (
+                    solution.y.to("cpu"),
+                    between.to("cpu"),
+                    float(solution.events[0].t),
+                    solution.stats,
+                )
+            )
     for a, b in zip(*found, strict=True):
         assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 

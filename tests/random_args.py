@@ -1,7 +1,7 @@
 """Terms of a vector field whose tensors come through ``args``, as those of tests/random_terms.py.
 
-A maker appends to ``builder.args`` and reads its own place there. With rows, a tensor whose first dimension is theirs is
-given row by row; the Builder cuts it where the rows are solved one by one.
+A maker appends to ``builder.args`` and reads its own place there. With rows, a tensor whose first
+dimension is theirs is given row by row; the Builder cuts it where the rows are solved one by one.
 """
 
 from types import SimpleNamespace
@@ -82,7 +82,9 @@ def arg_is_start(b):
 
 def arg_dict(b):
     i = b.arg({"rate": b.leaf("dict in args"), "deep": {"er": [b.leaf("list of a dict in args")]}})
-    return lambda t, y, args: effect(args[i]["rate"], t, y) + effect(args[i]["deep"]["er"][0], 2 * t, y)
+    return lambda t, y, args: (
+        effect(args[i]["rate"], t, y) + effect(args[i]["deep"]["er"][0], 2 * t, y)
+    )
 
 
 def arg_tuple(b):
@@ -101,7 +103,11 @@ def arg_record(b):
 
 
 def arg_object(b):
-    i = b.arg(SimpleNamespace(inner=SimpleNamespace(p=0.5 * torch.exp(b.leaf("object in args, computed")))))
+    i = b.arg(
+        SimpleNamespace(
+            inner=SimpleNamespace(p=0.5 * torch.exp(b.leaf("object in args, computed")))
+        )
+    )
     return lambda t, y, args: effect(args[i].inner.p, t, y)
 
 
@@ -138,8 +144,12 @@ def arg_by_row_computed(b):
 def arg_late(b):
     i, when = b.arg({"late": b.leaf("dict in args, used only late")}), b.when()
     if b.rows:
-        return lambda t, y, args: torch.where(t > when, effect(args[i]["late"], t, y), torch.zeros_like(y))
-    return lambda t, y, args: effect(args[i]["late"], t, y) if float(t.detach()) > when else torch.zeros_like(y)
+        return lambda t, y, args: torch.where(
+            t > when, effect(args[i]["late"], t, y), torch.zeros_like(y)
+        )
+    return lambda t, y, args: (
+        effect(args[i]["late"], t, y) if float(t.detach()) > when else torch.zeros_like(y)
+    )
 
 
 def arg_constant(b):

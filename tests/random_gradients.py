@@ -1,9 +1,9 @@
 """What is wrong with the gradients of random solves.
 
-    python tests/random_gradients.py explicit 17       # what case 17 of a family is made of, and its failures
+    python tests/random_gradients.py explicit 17     # what case 17 is made of, and its failures
 
-The reference is differentiation through the loop, adjoint="direct", for a batch that of every row alone. Differences of
-solves with fixed steps check the reference.
+The reference is differentiation through the loop, adjoint="direct", for a batch that of every row
+alone. Differences of solves with fixed steps check the reference.
 """
 
 import random
@@ -22,14 +22,20 @@ SHIFT = 2.0**-15
 
 
 def outputs(solution, built, alone):
-    """All that a loss may use, as a list of tensors with a leading dimension of outputs; of one row alone, or of all."""
+    """All that a loss may use, as a list of tensors with a leading dimension of outputs; of one row
+    alone, or of all."""
     y = unpack(built.plan.structure, solution.y)
     records = solution.events
     if built.rows and not alone:
         return [torch.cat([y[:, i], *marks(records[i], built)]) for i in range(built.rows)]
     parts = [y, *marks(records, built)]
     if built.plan.dense and not built.rows:
-        parts.append(unpack(built.plan.structure, solution(built.end * torch.tensor([0.1, 0.23], dtype=torch.float64))))
+        parts.append(
+            unpack(
+                built.plan.structure,
+                solution(built.end * torch.tensor([0.1, 0.23], dtype=torch.float64)),
+            )
+        )
     return [torch.cat(parts)]
 
 
@@ -37,37 +43,68 @@ def marks(records, built):
     """Times and states of what occurred, as rows like those of the outputs."""
     found = []
     for record in records:
-        states = [unpack(built.plan.structure, state).unsqueeze(0) for state in (record.y, record.after)]
+        states = [
+            unpack(built.plan.structure, state).unsqueeze(0) for state in (record.y, record.after)
+        ]
         found += [record.t.expand(1, built.n), *states]
     return found
 
 
 def run(plan, adjoint=None, shift=0.0):
-    """(loss, values of the outputs, Built) of a solve, of its rows one by one where adjoint is 'direct'."""
+    """(loss, values of the outputs, Built) of a solve, of its rows one by one where adjoint is
+    'direct'."""
     built = Built(plan, shift)
     options = built.options()
     if adjoint is None:
-        adjoint = pynode.DiscreteAdjoint(checkpoints=plan.checkpoints) if plan.checkpoints else plan.adjoint
+        adjoint = (
+            pynode.DiscreteAdjoint(checkpoints=plan.checkpoints)
+            if plan.checkpoints
+            else plan.adjoint
+        )
     y0, args = pack(plan.structure, built.start), tuple(built.args)
     if not built.rows:
-        found = outputs(solve(built.f, y0, built.times, args=args, adjoint=adjoint, **options), built, True)
+        found = outputs(
+            solve(built.f, y0, built.times, args=args, adjoint=adjoint, **options), built, True
+        )
     elif adjoint != "direct":
         solution = solve(built.f, y0, built.times, args=args, batched=True, **options)
         found = outputs(solution, built, False)
     else:
-        found = [out for i in range(built.rows) for out in outputs(alone(built, i, options), built, True)]
+        found = [
+            out for i in range(built.rows) for out in outputs(alone(built, i, options), built, True)
+        ]
     generator = torch.Generator().manual_seed(plan.seed)
     weights = [torch.randn(20, built.n, generator=generator, dtype=torch.float64) for _ in found]
-    # Where a terminal event leaves outputs out, there are NaN for rows and nothing for a single system.
+    # Where a terminal event leaves outputs out, there are NaN for rows and nothing for a single
+    # system.
     kept = [out[~out.detach().isnan().any(-1)] for out in found]
-    return sum((w[: len(out)] * out).sum() for w, out in zip(weights, kept)), torch.cat(kept).detach(), built
+    return (
+        sum((w[: len(out)] * out).sum() for w, out in zip(weights, kept)),
+        torch.cat(kept).detach(),
+        built,
+    )
 
 
 def alone(built, i, options):
-    """Row i of a batch, solved as a single system; tensors in args whose first dimension is the rows' are cut."""
-    cut = tuple(a[i] if isinstance(a, torch.Tensor) and a.dim() and len(a) == built.rows else a for a in built.args)
-    times = built.times[:, i] if isinstance(built.times, torch.Tensor) and built.times.dim() == 2 else built.times
-    return solve(built.f, pack(built.plan.structure, built.start[i]), times, args=cut, adjoint="direct", **options)
+    """Row i of a batch, solved as a single system; tensors in args whose first dimension is the
+    rows' are cut."""
+    cut = tuple(
+        a[i] if isinstance(a, torch.Tensor) and a.dim() and len(a) == built.rows else a
+        for a in built.args
+    )
+    times = (
+        built.times[:, i]
+        if isinstance(built.times, torch.Tensor) and built.times.dim() == 2
+        else built.times
+    )
+    return solve(
+        built.f,
+        pack(built.plan.structure, built.start[i]),
+        times,
+        args=cut,
+        adjoint="direct",
+        **options,
+    )
 
 
 @dataclass(frozen=True)
@@ -80,13 +117,18 @@ class Failure:
     text: str
 
     def __str__(self):
-        return f"{self.plan.family} {self.plan.seed}: {self.kind}: {self.name}: {self.text}\n    {self.plan}"
+        return (
+            f"{self.plan.family} {self.plan.seed}: {self.kind}: {self.name}: {self.text}\n   "
+            f" {self.plan}"
+        )
 
 
 def refused(error) -> bool:
     """Whether the error is a sentence of pynode's own, raised in one of its files."""
     place = traceback.extract_tb(error.__traceback__)[-1]
-    own = Path(pynode.__file__).parent in Path(place.filename).parents and place.line.startswith("raise")
+    own = Path(pynode.__file__).parent in Path(place.filename).parents and place.line.startswith(
+        "raise"
+    )
     return own and isinstance(error, (ValueError, TypeError, RuntimeError))
 
 
@@ -114,7 +156,11 @@ def judged(plan, differences=True):
         if refused(error):
             return [], str(error)
         where = traceback.extract_tb(error.__traceback__)[-1]
-        return [Failure(plan, "error", type(error).__name__, f"{error} ({where.filename}:{where.lineno})")], None
+        return [
+            Failure(
+                plan, "error", type(error).__name__, f"{error} ({where.filename}:{where.lineno})"
+            )
+        ], None
     loss, wanted_values, reference = run(plan, "direct")
     wanted = gradients(loss, reference)
     failures = compare(plan, found, wanted, values, wanted_values)
@@ -133,14 +179,17 @@ def compare(plan, found, wanted, values, wanted_values):
         mine = found[name]
         size = 0.0 if right is None else float(right.abs().max())
         if mine is None and size > 1e-12 * largest:
-            failures.append(Failure(plan, "missing", name, f"None, right {right.flatten()[:3].tolist()}"))
+            failures.append(
+                Failure(plan, "missing", name, f"None, right {right.flatten()[:3].tolist()}")
+            )
         if mine is None:
             continue
         right = torch.zeros_like(mine) if right is None else right
         off = float((mine - right).abs().max())
         # Parts of the gradient of a leaf in single precision are rounded to it, and may cancel.
         own = bound if mine.dtype == torch.float64 else max(bound, 1e-4)
-        # A gradient that is small because its parts cancel is measured against a tenth of the largest.
+        # A gradient that is small because its parts cancel is measured against a tenth of the
+        # largest.
         if not off <= own * max(size, 0.1 * largest):
             text = f"{mine.flatten()[:3].tolist()}, right {right.flatten()[:3].tolist()}"
             failures.append(Failure(plan, "wrong" if size else "spurious", name, text))
@@ -149,28 +198,40 @@ def compare(plan, found, wanted, values, wanted_values):
 
 def against_differences(plan, wanted):
     """The reference beside a central difference of solves along one direction of all leaves."""
-    # Steps that move over a jump which they are not told, with the choice of steps or the time of another jump, are part of
-    # the difference.
-    untold = not plan.jumps and plan.event in ("jump", "preset") and not set(SWITCHING).isdisjoint(plan.terms)
+    # Steps that move over a jump which they are not told, with the choice of steps or the time of
+    # another jump, are part of the difference.
+    untold = (
+        not plan.jumps
+        and plan.event in ("jump", "preset")
+        and not set(SWITCHING).isdisjoint(plan.terms)
+    )
     if plan.step_size is None or untold:
         return []
     with torch.no_grad():
         plus, minus = (run(plan, "direct", shift) for shift in (SHIFT, -SHIFT))
         difference = float(plus[0] - minus[0]) / (2 * SHIFT)
-        ways = {name: (leaf - minus[2].leaves[name]) / (2 * SHIFT) for name, leaf in plus[2].leaves.items()}
+        ways = {
+            name: (leaf - minus[2].leaves[name]) / (2 * SHIFT)
+            for name, leaf in plus[2].leaves.items()
+        }
         parts = [ways[name] * g for name, g in wanted.items() if g is not None]
-    product, size = (float(sum(part.sum() for part in found)) for found in (parts, [part.abs() for part in parts]))
-    # The times of events and jumps move by the slope of the solution, which is that of the steps to their order alone.
+    product, size = (
+        float(sum(part.sum() for part in found))
+        for found in (parts, [part.abs() for part in parts])
+    )
+    # The times of events and jumps move by the slope of the solution, which is that of the steps to
+    # their order alone.
     if abs(product - difference) <= (0.03 if "events" in plan.family else 1e-3) * size + 1e-6:
         return []
     return [Failure(plan, "reference", "all leaves", f"{product}, difference {difference}")]
 
 
 def misused(plan, which=None):
-    """(Failure or None, what was changed, whether it was refused) of a change between the solve and its gradient.
+    """(Failure or None, what was changed, whether it was refused) of a change between the solve and
+    its gradient.
 
-    which: the name of the change, a random one if None. It must be refused, by pynode or by torch, or leave the gradient
-    as it was. A solve that is refused itself leaves nothing to change.
+    which: the name of the change, a random one if None. It must be refused, by pynode or by torch,
+    or leave the gradient as it was. A solve that is refused itself leaves nothing to change.
     """
     try:
         loss, _, untouched = run(plan)
@@ -192,7 +253,11 @@ def misused(plan, which=None):
         return Failure(plan, "error", name, str(error)), name, False
     for leaf, right in wanted.items():
         mine = found[leaf]
-        same = mine is None if right is None else mine is not None and torch.allclose(mine, right, rtol=1e-9, atol=1e-12)
+        same = (
+            mine is None
+            if right is None
+            else mine is not None and torch.allclose(mine, right, rtol=1e-9, atol=1e-12)
+        )
         if not same:
             return Failure(plan, "changed", name, f"{leaf}: {mine}, right {right}"), name, False
     return None, name, False
@@ -200,6 +265,7 @@ def misused(plan, which=None):
 
 def shrunk(failure):
     """The plan of a failure with as few terms and as plain as it still fails in the same way."""
+
     def same(candidate):
         try:
             return any(f.kind == failure.kind for f in judged(candidate)[0])
@@ -212,8 +278,21 @@ def shrunk(failure):
         plain = fewer if fewer.terms and same(fewer) else plain
     base = Plan(plain.seed, plain.family, plain.terms)
     for name in (
-        "event", "carrier", "structure", "times", "start", "dense", "jumps", "checkpoints", "max_step", "step_size", "span",
-        "condition", "kick", "adjoint", "method",
+        "event",
+        "carrier",
+        "structure",
+        "times",
+        "start",
+        "dense",
+        "jumps",
+        "checkpoints",
+        "max_step",
+        "step_size",
+        "span",
+        "condition",
+        "kick",
+        "adjoint",
+        "method",
     ):
         simpler = replace(plain, **{name: getattr(base, name)})
         plain = simpler if simpler != plain and same(simpler) else plain

@@ -73,6 +73,7 @@ def buffer_computed(b):
 
 def buffer_constant(b):
     """A buffer without a gradient scales a parameter."""
+
     class Scaled(nn.Module):
         def __init__(self):
             super().__init__()
@@ -87,6 +88,7 @@ def buffer_constant(b):
 
 def frozen(b):
     """A parameter that requires no gradient beside one that does."""
+
     class Half(nn.Module):
         def __init__(self):
             super().__init__()
@@ -101,6 +103,7 @@ def frozen(b):
 
 def unregistered(b):
     """A list, and an attribute of an attribute, in a module that has a parameter too."""
+
     class Mixed(nn.Module):
         def __init__(self):
             super().__init__()
@@ -162,6 +165,7 @@ def weight_norm(b):
 
 def tied(b):
     """Two modules share one weight."""
+
     class Tied(nn.Module):
         def __init__(self):
             super().__init__()

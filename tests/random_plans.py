@@ -215,8 +215,8 @@ class Built:
             found["structure"] = banded if taken["structure"] == "banded" else taken["structure"]
         found.update({name: taken[name] for name in ("controller", "dense") if name in taken})
         if plan.kind == "prothero" and plan.hard and plan.method not in MULTISTEP:
-            # The error estimates of one-step methods see little of what drives a fast component. Their
-            # steps become so long (SciPy's Radau's, too) that only their ends are accurate.
+            # The error estimates of one-step methods see little of what drives a fast component.
+            # Their steps become so long (SciPy's Radau's, too) that only their ends are accurate.
             found["tstops"] = [*found.get("tstops", ()), *self.times.flatten().tolist()]
             found["dense"] = False
         if "nonnegative" in taken and all(

@@ -56,8 +56,8 @@ def judged(plan):
 
 
 def unpredictable(built, i):
-    """Whether the tolerance grows beyond row i's solution: those that begin within it may blow up, as logistic
-    growth from below zero does."""
+    """Whether the tolerance grows beyond row i's solution: those that begin within it may blow up,
+    as logistic growth from below zero does."""
     s = np.linspace(0.0, built.problems[i].length, 20)
     return bool((built.tolerance(i, s) > np.abs(built.problems[i].exact(s)).max()).any())
 

@@ -1,7 +1,9 @@
-"""The places where a vector field can keep a tensor, one function each, for tests/random_gradients.py.
+"""The places where a vector field can keep a tensor, one function each, for
+tests/random_gradients.py.
 
-A maker takes a Builder and returns a term: term(t, y, args) is its part of dy/dt, for y (..., n) and t that broadcasts
-against y. The tensors come from ``builder.leaf(name)``, so that a failure names the place.
+A maker takes a Builder and returns a term: term(t, y, args) is its part of dy/dt, for y (..., n)
+and t that broadcasts against y. The tensors come from ``builder.leaf(name)``, so that a failure
+names the place.
 """
 
 from collections import namedtuple
@@ -13,7 +15,8 @@ import torch
 
 
 def effect(p, t, y):
-    """A bounded part of dy/dt that depends on p (scalar or (n,)), on t and on other components of y."""
+    """A bounded part of dy/dt that depends on p (scalar or (n,)), on t and on other components of
+    y."""
     return 0.6 * torch.sin(p * y.roll(1, -1) + t) + 0.3 * p * torch.cos(y)
 
 
@@ -39,6 +42,7 @@ class Doubled(torch.autograd.Function):
 
 
 # Functions and their surroundings.
+
 
 def closure(b):
     p, factor = b.leaf("closure"), 1.0
@@ -79,7 +83,9 @@ def closure_computed(b):
 
 def closure_list(b):
     held = [b.leaf("list in a closure")]
-    b.changes.append(("list in a closure, another tensor", lambda: held.__setitem__(0, 2 * held[0])))
+    b.changes.append(
+        ("list in a closure, another tensor", lambda: held.__setitem__(0, 2 * held[0]))
+    )
     return lambda t, y, args: effect(held[0], t, y)
 
 
@@ -104,7 +110,11 @@ def global_name(b):
     def read(t, y, args):
         return effect(HELD["p"], t, y) + 0.1 * effect(DIRECT, t, y)  # noqa: F821
 
-    names = {"HELD": {"p": b.leaf("dict among the globals")}, "DIRECT": b.leaf("global"), "effect": effect}
+    names = {
+        "HELD": {"p": b.leaf("dict among the globals")},
+        "DIRECT": b.leaf("global"),
+        "effect": effect,
+    }
     b.changes.append(("global, another tensor", lambda: names.update(DIRECT=2 * names["DIRECT"])))
     return FunctionType(read.__code__, names)
 
@@ -188,6 +198,7 @@ def class_attribute(b):
 
 # What f does with its tensors.
 
+
 def late(b):
     """Used only after some time."""
     p, when = b.leaf("used only late"), b.when()
@@ -202,8 +213,12 @@ def middle(b):
     near = 0.3 * b.end
     b.whens += [half - near, half + near]
     if b.rows:
-        return lambda t, y, args: torch.where((t - half).abs() < near, effect(p, t, y), torch.zeros_like(y))
-    return lambda t, y, args: effect(p, t, y) if abs(float(t.detach()) - half) < near else torch.zeros_like(y)
+        return lambda t, y, args: torch.where(
+            (t - half).abs() < near, effect(p, t, y), torch.zeros_like(y)
+        )
+    return lambda t, y, args: (
+        effect(p, t, y) if abs(float(t.detach()) - half) < near else torch.zeros_like(y)
+    )
 
 
 def early(b):
@@ -217,14 +232,17 @@ def branch(b):
     """Continuous in y, with a tensor of its own on each side."""
     p, q, level = b.leaf("branch above"), b.leaf("branch below"), 0.2
     if b.rows:
+
         def rows(t, y, args):
             x = y[..., :1] - level
             return torch.where(x > 0, p * x, q * x) + torch.zeros_like(y)
+
         return rows
 
     def read(t, y, args):
         x = y[..., :1] - level
         return (p if float(x.detach()) > 0 else q) * x + torch.zeros_like(y)
+
     return read
 
 

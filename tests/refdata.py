@@ -1,4 +1,5 @@
-"""Reference trajectories and sensitivities: the files of tests/reference, whose script says where they come from."""
+"""Reference trajectories and sensitivities: the files of tests/reference, whose script says where
+they come from."""
 
 import json
 from pathlib import Path
@@ -11,7 +12,8 @@ NAMES = ("hires", "oregonator", "pollution", "robertson", "vanderpol")
 
 
 def load(name: str) -> dict:
-    """Reference of a problem in float64: t (T,), y (T, n), y0 (n,), t0, parameters {p: value}, and sensitivity {p: (T, n)}.
+    """Reference of a problem in float64: t (T,), y (T, n), y0 (n,), t0, parameters {p: value}, and
+    sensitivity {p: (T, n)}.
 
     The sensitivity is the file's, scaled: p * dy/dp in the unit of y.
     """

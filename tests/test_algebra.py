@@ -1,4 +1,5 @@
-"""The linear algebra by itself: combinations, factorisations, Newton's iteration, Jacobians, many points at once."""
+"""The linear algebra by itself: combinations, factorisations, Newton's iteration, Jacobians, many
+points at once."""
 
 import math
 
@@ -17,24 +18,35 @@ from pynode.core.stats import Stats
 SUMS = [(), (0, 2), (0.5, 0, -1), (1, 2, 3), (1, 2, 0, 3, 4), (0, 0, 0, 1, -1)]
 
 
-@pytest.mark.parametrize(("coefficients", "start"), [(c, True) for c in SUMS] + [(c, False) for c in SUMS if c])
+@pytest.mark.parametrize(
+    ("coefficients", "start"), [(c, True) for c in SUMS] + [(c, False) for c in SUMS if c]
+)
 def test_combinations_are_sums(coefficients, start):
-    """As a chain of additions or as a matrix-vector product; the gradient too, also after use in inference mode."""
+    """As a chain of additions or as a matrix-vector product; the gradient too, also after use in
+    inference mode."""
     y = torch.randn(3, dtype=torch.float64, requires_grad=True)
     ks = [torch.randn(3, dtype=torch.float64, requires_grad=True) for _ in coefficients]
     row, first = Row(coefficients), y if start else None
     with torch.inference_mode():
         combine(first, 0.3, row, ks)
     found = combine(first, 0.3, row, ks)
-    expected = sum((0.3 * c * k for c, k in zip(coefficients, ks, strict=True)), y if start else torch.zeros(3))
+    expected = sum(
+        (0.3 * c * k for c, k in zip(coefficients, ks, strict=True)), y if start else torch.zeros(3)
+    )
     torch.testing.assert_close(found, expected, rtol=1e-14, atol=1e-15)
     used = ([y] if start else []) + [k for c, k in zip(coefficients, ks, strict=True) if c]
-    torch.testing.assert_close(torch.autograd.grad(found.sum(), used), torch.autograd.grad(expected.sum(), used))
+    torch.testing.assert_close(
+        torch.autograd.grad(found.sum(), used), torch.autograd.grad(expected.sum(), used)
+    )
 
 
 @pytest.mark.parametrize("n", [3, INVERSE_BELOW + 2])
 def test_factorisations(n):
-    jac, b, stats = torch.randn(n, n, dtype=torch.float64), torch.randn(n, dtype=torch.float64), Stats()
+    jac, b, stats = (
+        torch.randn(n, n, dtype=torch.float64),
+        torch.randn(n, dtype=torch.float64),
+        Stats(),
+    )
     eye = torch.eye(n, dtype=torch.float64)
     solver = Factorised(eye, jac, 0.1, stats)
     matrix = eye - 0.1 * jac
@@ -51,13 +63,17 @@ class TestNewton:
         field, tol = field_of(f, tensor(start)), Tolerance(1e-6, torch.tensor(1e-6), 1)
         y = tensor(start)
         solver = Factorised(torch.eye(1, dtype=torch.float64), tensor([jac]), c, field.stats)
-        return simplified_newton(field, 0.0, y, torch.zeros(1), c, solver, tol.scale(y), tol, 1e-3, rate), field.stats
+        return simplified_newton(
+            field, 0.0, y, torch.zeros(1), c, solver, tol.scale(y), tol, 1e-3, rate
+        ), field.stats
 
     def test_converges_with_its_jacobian(self):
         found, stats = self.run(0.01, -3.0)
         y = float(found.y)
         assert y == pytest.approx(1 - 0.01 * y**3, rel=1e-8)
-        assert 1 < found.iterations <= MAX_ITERATIONS and stats.nfe == stats.nsolve == found.iterations
+        assert (
+            1 < found.iterations <= MAX_ITERATIONS and stats.nfe == stats.nsolve == found.iterations
+        )
         assert 0 < found.rate < 0.1
 
     def test_one_iteration_where_the_rate_is_known(self):
@@ -87,7 +103,9 @@ class TestNewton:
         start = tensor(1.0).requires_grad_()
         field = field_of(lambda t, y: -(y**3), tensor(1.0))
         y = self.run(0.01, -3.0)[0].y
-        solver = Factorised(torch.eye(1, dtype=torch.float64), tensor([-3 * float(y) ** 2]), 0.01, field.stats)
+        solver = Factorised(
+            torch.eye(1, dtype=torch.float64), tensor([-3 * float(y) ** 2]), 0.01, field.stats
+        )
         attached = attach(field, 0.0, start, torch.zeros(1), 0.01, solver, y)
         assert torch.equal(attached.detach(), y)
         (found,) = torch.autograd.grad(attached, start)
@@ -104,7 +122,8 @@ def mixing(t, y):
 
 
 def symmetric(t, y):
-    """A matrix product that accepts any (n, n): y in place of a stack of states would go unnoticed at n = 2 alone."""
+    """A matrix product that accepts any (n, n): y in place of a stack of states would go unnoticed
+    at n = 2 alone."""
     return torch.tensor([[0.0, 1.0], [-2.0, 3.0]], dtype=y.dtype) @ y
 
 
@@ -122,13 +141,16 @@ FIELDS = {
 @pytest.mark.parametrize("name", FIELDS)
 @pytest.mark.parametrize("graph", [False, True])
 def test_jacobians(name, graph):
-    """Broadcast where f allows it, row by row where not: the same as jacrev, and df/dt beside it."""
+    """Broadcast where f allows it, row by row where not: the same as jacrev, and df/dt beside
+    it."""
     f, broadcasts = FIELDS[name]
     y, t = smooth_exact(0.4), 0.4
     jacobian = Jacobian(field_of(f, y))
     jac, rate = jacobian.with_time(t, y.clone().requires_grad_(graph), graph=graph)
     time = tensor(t)[0]
-    torch.testing.assert_close(jac.detach(), jacrev(f, argnums=1)(time, y).detach(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        jac.detach(), jacrev(f, argnums=1)(time, y).detach(), rtol=1e-12, atol=1e-12
+    )
     expected = jacrev(f, argnums=0)(time, y).detach()
     rate = torch.zeros_like(y) if rate is None else rate.detach()
     torch.testing.assert_close(rate, expected, rtol=1e-12, atol=1e-12)
@@ -165,7 +187,8 @@ def test_points_are_vectorised_or_looped():
 
 
 def test_a_coupling_of_rows_that_wakes_up_later():
-    """At t = 0 f broadcasts, as far as can be seen: the sum over everything is multiplied by sin t."""
+    """At t = 0 f broadcasts, as far as can be seen: the sum over everything is multiplied by sin
+    t."""
     field = field_of(lambda t, y: -y + torch.sin(t) * y.sum(), tensor(1.0, 0.5, -0.3))
     jacobian, y = Jacobian(field), tensor(1.0, 0.5, -0.3)
     for t in (0.0, 0.7, 1.1):

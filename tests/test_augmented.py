@@ -27,7 +27,9 @@ def test_it_is_a_neural_ode_on_the_augmented_state():
 def test_channels_of_images():
     field = nn.Conv2d(5, 5, 3, padding=1).double()
     image = torch.randn(2, 3, 6, 6, dtype=torch.float64)
-    out = AugmentedODE(field, 2, dim=1, last_only=False, method="tsit5", rtol=1e-3, atol=1e-3)(image)
+    out = AugmentedODE(field, 2, dim=1, last_only=False, method="tsit5", rtol=1e-3, atol=1e-3)(
+        image
+    )
     assert out.shape == (2, 2, 5, 6, 6)
     assert torch.equal(out[0, :, :3], image) and not out[0, :, 3:].any() and out[-1, :, 3:].any()
 
@@ -45,8 +47,9 @@ def learn(model, x, target, steps):
 
 
 def test_it_learns_what_a_neural_ode_cannot():
-    """-1 and 1 exchange places: solutions on a line keep their order, so that a NeuralODE's error stays at 1 or above
-    (both at 0 would be the best); with one more dimension they pass each other."""
+    """-1 and 1 exchange places: solutions on a line keep their order, so that a NeuralODE's error
+    stays at 1 or above (both at 0 would be the best); with one more dimension they pass each
+    other."""
     x = tensor(-1.0, 1.0).unsqueeze(1)
     options = {"method": "tsit5", "rtol": 1e-5, "atol": 1e-6}
     assert learn(AugmentedODE(network(2), 1, **options), x, -x, 60) < 0.02
@@ -55,7 +58,10 @@ def test_it_learns_what_a_neural_ode_cannot():
 
 def test_mistakes_are_told():
     for count in (0, -2):
-        with pytest.raises(ValueError, match=rf"augment_dims must be at least 1, not {count}; without .* use NeuralODE"):
+        with pytest.raises(
+            ValueError,
+            match=rf"augment_dims must be at least 1, not {count}; without .* use NeuralODE",
+        ):
             AugmentedODE(network(2), count)
     with pytest.raises(TypeError, match="augment_dims must be an integer, not float"):
         AugmentedODE(network(2), 1.5)

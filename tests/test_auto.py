@@ -16,11 +16,15 @@ STIFF = ["Rodas5P", "KenCarp4", "RadauIIA5"]
 
 
 class Waking(nn.Module):
-    """Three states relaxing to a moving target with a rate that rises from 1 to thousands and falls again."""
+    """Three states relaxing to a moving target with a rate that rises from 1 to thousands and falls
+    again."""
 
     def __init__(self, height=4000.0):
         super().__init__()
-        self.height, self.shift = nn.Parameter(tensor(height).squeeze()), nn.Parameter(tensor(0.1, 0.2, 0.3))
+        self.height, self.shift = (
+            nn.Parameter(tensor(height).squeeze()),
+            nn.Parameter(tensor(0.1, 0.2, 0.3)),
+        )
 
     def forward(self, t, y):
         rate = 1 + self.height * torch.exp(-((t - 2.0) ** 2) * 4)
@@ -30,7 +34,9 @@ class Waking(nn.Module):
 @pytest.mark.parametrize("stiff", STIFF)
 def test_switches_there_and_back(stiff):
     f, y0 = Waking(), tensor(1.0, 0.9, 0.8)
-    solution = solve(f, y0, [0.0, 6.0], method=f"AutoTsit5({stiff}())", rtol=1e-5, atol=1e-7, dense=True)
+    solution = solve(
+        f, y0, [0.0, 6.0], method=f"AutoTsit5({stiff}())", rtol=1e-5, atol=1e-7, dense=True
+    )
     steps = solution._trajectory.steps
     names = [step.method.name for step in steps]
     assert names[0] == names[-1] == "Tsit5" and stiff in names
@@ -63,12 +69,18 @@ def test_gradient_across_switches_is_direct(stiff, start, end):
     f = Waking(400.0)
     field = f if end > start else lambda t, y: -f(4.5 - t, y)
     y0 = tensor(1.0, 0.9, 0.8).requires_grad_()
-    times = tensor(*(start + (end - start) * x for x in (0.0, 0.11, 0.43, 0.431, 0.77, 1.0))).requires_grad_()
+    times = tensor(
+        *(start + (end - start) * x for x in (0.0, 0.11, 0.43, 0.431, 0.77, 1.0))
+    ).requires_grad_()
     weights, found = torch.randn(6, 3, dtype=torch.float64), []
     for adjoint in ("discrete", "direct"):
-        solution = solve(field, y0, times, method=f"autotsit5({stiff})", adjoint=adjoint, rtol=1e-4, atol=1e-6)
+        solution = solve(
+            field, y0, times, method=f"autotsit5({stiff})", adjoint=adjoint, rtol=1e-4, atol=1e-6
+        )
         assert solution.stats.switches >= 1
-        found.append(torch.autograd.grad((weights * solution.y).sum(), [y0, times, f.height, f.shift]))
+        found.append(
+            torch.autograd.grad((weights * solution.y).sum(), [y0, times, f.height, f.shift])
+        )
     for a, b in zip(*found):
         assert b.abs().max() > 0 and (a - b).abs().max() <= 1e-12 * b.abs().max()
 
@@ -78,13 +90,17 @@ def test_gradient_of_many_states():
     f, y0 = Forced(40), torch.linspace(-1, 1, 40, dtype=torch.float64).requires_grad_()
     found = []
     for adjoint in ("discrete", "direct"):
-        y = solve(f, y0, [0.0, 0.5, 1.0], method="AutoTsit5(Rodas5P())", adjoint=adjoint, rtol=1e-4).y
+        y = solve(
+            f, y0, [0.0, 0.5, 1.0], method="AutoTsit5(Rodas5P())", adjoint=adjoint, rtol=1e-4
+        ).y
         found.append(torch.autograd.grad(y.square().sum(), [y0, *f.parameters()]))
     for a, b in zip(*found):
         assert (a - b).abs().max() <= 1e-12 * b.abs().max()
 
 
-@pytest.mark.parametrize("name", ["AutoTsit5(Rodas5P())", "autotsit5", "autotsit5(rodas5p)", "AutoTsit5( Rodas5P() )"])
+@pytest.mark.parametrize(
+    "name", ["AutoTsit5(Rodas5P())", "autotsit5", "autotsit5(rodas5p)", "AutoTsit5( Rodas5P() )"]
+)
 def test_spellings(name):
     assert registry.get(name).name == "AutoTsit5(Rodas5P())"
 
@@ -106,14 +122,18 @@ def test_boundaries_are_the_published_ones():
 
 
 def test_tight_tolerances_hide_stiffness_from_the_steps():
-    """Robertson with milder constants: Vern7 stays at h rho = 3 of 4.6, and would need 80,000 steps."""
+    """Robertson with milder constants: Vern7 stays at h rho = 3 of 4.6, and would need 80,000
+    steps."""
+
     def f(t, y):
         a, b, c = y.unbind(-1)
         slow, middle, fast = 0.0070821 * a, 2.08e5 * b * c, 1.0735e6 * b * b
         return torch.stack((middle - slow, slow - middle - fast, fast), -1)
 
     options = {"rtol": 1.6e-10, "atol": 1.6e-16}
-    found = solve(f, tensor(1.0, 0.0, 0.0), [0.0, 300.0], method="auto", max_steps=20_000, **options)
+    found = solve(
+        f, tensor(1.0, 0.0, 0.0), [0.0, 300.0], method="auto", max_steps=20_000, **options
+    )
     right = solve(f, tensor(1.0, 0.0, 0.0), [0.0, 300.0], method="radauiia9", **options)
     assert found.method == "AutoVern7(Rodas5P())" and found.stats.switches
     torch.testing.assert_close(found.y[-1], right.y[-1], rtol=1e-7, atol=0)
@@ -123,12 +143,15 @@ def test_tight_tolerances_hide_stiffness_from_the_steps():
 def test_oscillations_are_not_taken_for_stiffness(method):
     """Hundreds of steps with h rho above 1: the Jacobian is looked at, and tells."""
     problem = problems.get("lotka_volterra")
-    stats = solve(problem.field, problem.y0, [0.0, 400.0], method=method, rtol=1e-4, atol=1e-6).stats
+    stats = solve(
+        problem.field, problem.y0, [0.0, 400.0], method=method, rtol=1e-4, atol=1e-6
+    ).stats
     assert stats.switches == 0 and stats.njac <= 4
 
 
 class Beam(nn.Module):
-    """Elastic beam of `parts` pieces, clamped below, a force at its end until t = pi: angles and their rates, (2 parts,).
+    """Elastic beam of `parts` pieces, clamped below, a force at its end until t = pi: angles and
+    their rates, (2 parts,).
 
     Hairer & Wanner II, sec. IV.1: all modes oscillate, up to a frequency of 4 parts^2.
     """
@@ -158,16 +181,24 @@ class Beam(nn.Module):
 def test_strong_oscillations_keep_bdf_away():
     beam, rest = Beam(10), torch.zeros(20, dtype=torch.float64)
     found = solve(beam, rest, [0.0, 5.0], method="auto", rtol=1e-4, atol=1e-4)
-    assert found.method == "RadauIIA5" and "oscillations" in found.choice and found.stats.accepted < 500
+    assert (
+        found.method == "RadauIIA5"
+        and "oscillations" in found.choice
+        and found.stats.accepted < 500
+    )
     right = solve(beam, rest, [0.0, 5.0], method="radauiia9", rtol=1e-7, atol=1e-7).y[-1]
     assert ((found.y[-1] - right).abs() / (1e-4 * (1 + right.abs()))).max() < 30
-    tight = solve(beam, rest, [0.0, 5.0], method="auto", rtol=1e-9, atol=1e-9, max_steps=3, throw=False)
+    tight = solve(
+        beam, rest, [0.0, 5.0], method="auto", rtol=1e-9, atol=1e-9, max_steps=3, throw=False
+    )
     assert tight.method == "RadauIIA9"
 
 
 @pytest.mark.parametrize("damping", [0.0, 5e3])
 def test_oscillations_of_many_states_are_seen_by_arnoldi_steps(damping):
-    """Sixty oscillators in a row with frequencies up to 2,000, undamped or more than critically damped."""
+    """Sixty oscillators in a row with frequencies up to 2,000, undamped or more than critically
+    damped."""
+
     def f(t, y):
         x, v = y.split(60, -1)
         ends = torch.nn.functional.pad(x, (1, 1))
@@ -180,11 +211,19 @@ def test_oscillations_of_many_states_are_seen_by_arnoldi_steps(damping):
 
 def test_auto_says_what_and_why():
     smooth_one = solve(smooth, smooth_exact(0.0), [0.0, 5.0])
-    assert smooth_one.method == "AutoTsit5(Rodas5P())" and "not stiff at the start" in smooth_one.choice
-    assert solve(smooth, smooth_exact(0.0), [0.0, 5.0], rtol=1e-10, atol=1e-12).method == "AutoVern7(Rodas5P())"
+    assert (
+        smooth_one.method == "AutoTsit5(Rodas5P())"
+        and "not stiff at the start" in smooth_one.choice
+    )
+    assert (
+        solve(smooth, smooth_exact(0.0), [0.0, 5.0], rtol=1e-10, atol=1e-12).method
+        == "AutoVern7(Rodas5P())"
+    )
     stiff = solve(prothero(-1e6), tensor(1.5), [0.0, 5.0])
     assert stiff.method == "QNDF" and "stiff" in stiff.choice and stiff.stats.switches == 0
-    assert solve(prothero(-1e6), tensor(1.5), [0.0, 5.0], rtol=1e-9, atol=1e-10).method == "RadauIIA9"
+    assert (
+        solve(prothero(-1e6), tensor(1.5), [0.0, 5.0], rtol=1e-9, atol=1e-10).method == "RadauIIA9"
+    )
     large = solve(Forced(60), torch.zeros(60, dtype=torch.float64), [0.0, 1.0])
     assert large.method == "AutoTsit5(KenCarp47())"
     assert solve(smooth, smooth_exact(0.0), [0.0, 1.0], method="tsit5").choice == ""
@@ -201,7 +240,9 @@ def test_auto_counts_its_switches():
 def test_auto_is_differentiable():
     f, y0 = Forced(), tensor(1.0, -0.5, 0.3).requires_grad_()
     found = [
-        torch.autograd.grad(solve(f, y0, [0.0, 1.0], adjoint=adjoint).y[-1].sum(), [y0, *f.parameters()])
+        torch.autograd.grad(
+            solve(f, y0, [0.0, 1.0], adjoint=adjoint).y[-1].sum(), [y0, *f.parameters()]
+        )
         for adjoint in ("discrete", "direct")
     ]
     for a, b in zip(*found):
@@ -214,7 +255,9 @@ def test_auto_meets_a_field_that_is_not_finite():
 
 
 def test_the_boundary_is_found_once(monkeypatch):
-    """Every solve by 'auto' makes its pair anew; the stability boundary belongs to the tableau and is kept."""
+    """Every solve by 'auto' makes its pair anew; the stability boundary belongs to the tableau and
+    is kept."""
+
     def solved():
         return solve(lambda t, y: -y, torch.ones(1, dtype=torch.float64), [0.0, 1.0])
 
@@ -227,7 +270,8 @@ def test_the_boundary_is_found_once(monkeypatch):
 
 @pytest.mark.parametrize("direction", [1.0, -1.0])
 def test_a_damped_mode_is_recognised_in_either_direction_of_time(direction):
-    """In single precision rounding of the fast mode holds the steps well inside Vern7's stability."""
+    """In single precision rounding of the fast mode holds the steps well inside Vern7's
+    stability."""
 
     def f(t, y):
         s = direction * torch.as_tensor(t)
@@ -240,8 +284,9 @@ def test_a_damped_mode_is_recognised_in_either_direction_of_time(direction):
 
 
 def test_modes_that_the_quotient_of_two_stages_does_not_see():
-    """A fast mode that has decayed, beside an oscillation at a tight tolerance: stability holds the steps, and the
-    difference of two stages lies nearly along the slow modes. Without the question 4,300 steps of Tsit5."""
+    """A fast mode that has decayed, beside an oscillation at a tight tolerance: stability holds the
+    steps, and the difference of two stages lies nearly along the slow modes. Without the question
+    4,300 steps of Tsit5."""
     basis = torch.linalg.qr(tensor(1.0, 2.0, 2.0, 0.5, -1.0, 3.0, 2.0, 0.1, 1.0).reshape(3, 3))[0]
     a = basis @ tensor(-0.1, 1.0, 0.0, -1.0, -0.1, 0.0, 0.0, 0.0, -1e3).reshape(3, 3) @ basis.T
     y0 = basis @ tensor(1.0, 0.5, 0.5)

@@ -8,8 +8,24 @@ import torch
 from pynode import RejectStep, SolveError, Status, solve
 
 METHODS = ["tsit5", "vern7", "bs3", "rodas5p", "rosenbrock23", "qndf", "fbdf"]
-DIAGONAL = ["impliciteuler", "implicitmidpoint", "sdirk2", "trbdf2", "kvaerno3", "kvaerno5", "kencarp4", "kencarp47"]
-LOOSE = {"impliciteuler": 1e-2, "implicitmidpoint": 1e-2, "sdirk2": 1e-3, "trbdf2": 1e-4, "kvaerno3": 1e-4}  # of low order
+DIAGONAL = [
+    "impliciteuler",
+    "implicitmidpoint",
+    "sdirk2",
+    "trbdf2",
+    "kvaerno3",
+    "kvaerno5",
+    "kencarp4",
+    "kencarp47",
+]
+# Of low order.
+LOOSE = {
+    "impliciteuler": 1e-2,
+    "implicitmidpoint": 1e-2,
+    "sdirk2": 1e-3,
+    "trbdf2": 1e-4,
+    "kvaerno3": 1e-4,
+}
 
 
 def oscillator(t, y, mu):
@@ -25,7 +41,8 @@ def forced(t, y, rate):
 
 def alone(f, y0, t, args, **options):
     solutions = [
-        solve(lambda s, y, a=[x[i] for x in args]: f(s, y, *a), y0[i], t[:, i], **options) for i in range(len(y0))
+        solve(lambda s, y, a=[x[i] for x in args]: f(s, y, *a), y0[i], t[:, i], **options)
+        for i in range(len(y0))
     ]
     return torch.stack([s.y for s in solutions], dim=1), sum(s.stats.nfe for s in solutions)
 
@@ -46,7 +63,8 @@ def test_rows_equal_rows_alone(method):
 
 @pytest.mark.parametrize("method", ["qndf", "fbdf"])
 def test_rows_of_a_large_batch_wait_for_jacobians(method):
-    """Waiting costs evaluations and changes nothing: the counts of all else are those of the rows alone."""
+    """Waiting costs evaluations and changes nothing: the counts of all else are those of the rows
+    alone."""
     mu = torch.logspace(0, 3, 80, dtype=torch.float64)
     y0 = torch.tensor([2.0, 0.0], dtype=torch.float64).repeat(80, 1)
     options = {"method": method, "rtol": 1e-5, "atol": 1e-7}
@@ -67,7 +85,9 @@ def test_rows_of_a_large_batch_wait_for_jacobians(method):
 def test_spans_and_times_of_their_own(method):
     rate = torch.tensor([1.0, 200.0, 5.0], dtype=torch.float64)
     y0 = torch.zeros(3, 2, dtype=torch.float64)
-    t = torch.stack([torch.linspace(0, 1, 5), torch.linspace(0, 3, 5), torch.linspace(1, 0.5, 5)], 1).to(torch.float64)
+    t = torch.stack(
+        [torch.linspace(0, 1, 5), torch.linspace(0, 3, 5), torch.linspace(1, 0.5, 5)], 1
+    ).to(torch.float64)
     options = {"method": method, "rtol": 1e-6, "atol": 1e-8}
     together = solve(forced, y0, t, args=(rate,), batched=True, **options)
     expected, _ = alone(lambda s, y, r: -r * (y - torch.cos(s)), y0, t, (rate,), **options)
@@ -76,22 +96,31 @@ def test_spans_and_times_of_their_own(method):
 
 @pytest.mark.parametrize("method", ["tsit5", "rodas5p", "qndf", "fbdf"])
 def test_a_row_that_fails_leaves_the_others_alone(method):
-    y0 = torch.tensor([[1.0], [-1.0], [0.1]], dtype=torch.float64)  # y' = y^2 blows up at t = 1 in the first row
-    solution = solve(lambda t, y: y * y, y0, [0.0, 0.5, 2.0], method=method, batched=True, throw=False)
+    # Y' = y^2 blows up at t = 1 in the first row.
+    y0 = torch.tensor([[1.0], [-1.0], [0.1]], dtype=torch.float64)
+    solution = solve(
+        lambda t, y: y * y, y0, [0.0, 0.5, 2.0], method=method, batched=True, throw=False
+    )
     assert [s is Status.SUCCESS for s in solution.statuses] == [False, True, True]
     assert solution.statuses[0] in (Status.STEP_TOO_SMALL, Status.NONFINITE)
     assert abs(solution.reached[0] - 1.0) < 1e-3
     assert torch.allclose(solution.y[1], 1 / (1 / y0 - 0.5), rtol=1e-4)
     assert torch.isnan(solution.y[2, 0]).all()
     assert torch.allclose(solution.y[2, 1:], 1 / (1 / y0[1:] - 2.0), rtol=1e-4)
-    with pytest.raises(SolveError, match=r"1 of 3 rows failed, the first of them row 0.*What to do"):
+    with pytest.raises(
+        SolveError, match=r"1 of 3 rows failed, the first of them row 0.*What to do"
+    ):
         solve(lambda t, y: y * y, y0, [0.0, 0.5, 2.0], method=method, batched=True)
 
 
 @pytest.mark.parametrize("method", ["kvaerno5", "implicitmidpoint"])
 def test_fixed_steps(method):
-    """Also where Newton's iteration needs a new Jacobian at every iterate: the last row begins far from its attractor."""
-    rate, y0 = torch.tensor([1.0, 30.0, 3.0], dtype=torch.float64), torch.tensor([[1.0], [0.5], [40.0]], dtype=torch.float64)
+    """Also where Newton's iteration needs a new Jacobian at every iterate: the last row begins far
+    from its attractor."""
+    rate, y0 = (
+        torch.tensor([1.0, 30.0, 3.0], dtype=torch.float64),
+        torch.tensor([[1.0], [0.5], [40.0]], dtype=torch.float64),
+    )
     t = torch.linspace(0, 1, 5, dtype=torch.float64).unsqueeze(1).repeat(1, 3)
 
     def cubic(t, y, rate):
@@ -105,19 +134,29 @@ def test_fixed_steps(method):
 
 def test_fixed_steps_that_blow_up_end():
     y0 = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
-    solution = solve(lambda t, y: y**3, y0, [0.0, 100.0], method="rk4", step_size=0.5, batched=True, throw=False)
+    solution = solve(
+        lambda t, y: y**3, y0, [0.0, 100.0], method="rk4", step_size=0.5, batched=True, throw=False
+    )
     assert solution.statuses == [Status.NONFINITE] * 2
 
 
 def test_structure_of_the_state_is_kept():
     y0 = {"a": torch.ones(5, 2, 3, dtype=torch.float64), "b": torch.ones(5, dtype=torch.float64)}
-    solution = solve(lambda t, y: {"a": -y["a"], "b": -2 * y["b"]}, y0, [0.0, 1.0], method="tsit5", batched=True)
+    solution = solve(
+        lambda t, y: {"a": -y["a"], "b": -2 * y["b"]}, y0, [0.0, 1.0], method="tsit5", batched=True
+    )
     assert solution.y["a"].shape == (2, 5, 2, 3)
-    assert torch.allclose(solution.y["b"][1], torch.full((5,), -2.0, dtype=torch.float64).exp(), rtol=1e-5)
+    assert torch.allclose(
+        solution.y["b"][1], torch.full((5,), -2.0, dtype=torch.float64).exp(), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
-    "f", [lambda t, y: y - y.mean(0), lambda t, y: -torch.linspace(1, 2, 6, dtype=y.dtype)[: len(y), None] * y]
+    "f",
+    [
+        lambda t, y: y - y.mean(0),
+        lambda t, y: -torch.linspace(1, 2, 6, dtype=y.dtype)[: len(y), None] * y,
+    ],
 )
 def test_a_false_claim_is_refused(f):
     with pytest.raises(ValueError, match="rows influence one another"):
@@ -150,7 +189,14 @@ def test_max_steps_by_row():
     rate = torch.tensor([1.0, 1e5], dtype=torch.float64)
     y0 = torch.ones(2, 1, dtype=torch.float64)
     solution = solve(
-        forced, y0, [0.0, 1.0], args=(rate,), method="tsit5", batched=True, max_steps=200, throw=False
+        forced,
+        y0,
+        [0.0, 1.0],
+        args=(rate,),
+        method="tsit5",
+        batched=True,
+        max_steps=200,
+        throw=False,
     )
     assert solution.statuses == [Status.SUCCESS, Status.MAX_STEPS]
 
@@ -158,14 +204,24 @@ def test_max_steps_by_row():
 def test_min_step_by_row_as_alone():
     rate = torch.tensor([1.0, 1e5], dtype=torch.float64)
     y0 = torch.ones(2, 1, dtype=torch.float64)
-    solution = solve(forced, y0, [0.0, 1.0], args=(rate,), method="bs3", batched=True, min_step=1e-4, throw=False)
+    solution = solve(
+        forced, y0, [0.0, 1.0], args=(rate,), method="bs3", batched=True, min_step=1e-4, throw=False
+    )
     assert solution.statuses == [Status.SUCCESS, Status.MIN_STEP]
-    alone = solve(lambda t, y: forced(t, y, rate[1]), y0[1], [0.0, 1.0], method="bs3", min_step=1e-4, throw=False)
+    alone = solve(
+        lambda t, y: forced(t, y, rate[1]),
+        y0[1],
+        [0.0, 1.0],
+        method="bs3",
+        min_step=1e-4,
+        throw=False,
+    )
     assert alone.status is Status.MIN_STEP
 
 
 def test_a_row_that_f_refuses():
     """RejectStep names no row, NaN does: such a step is tried again, smaller."""
+
     def refuses(t, y):
         if bool((y < 0).any()):
             raise RejectStep
@@ -179,8 +235,12 @@ def test_a_row_that_f_refuses():
     def undefined(t, y):
         return torch.where(y < 0, torch.nan, -1000.0 * y.sqrt())
 
-    solution = solve(undefined, y0, [0.0, 1e-3], method="tsit5", first_step=5e-3, max_steps=200, batched=True)
-    assert solution.stats.rejected > 0 and torch.allclose(solution.y[-1], torch.full_like(y0, 0.25), rtol=1e-5)
+    solution = solve(
+        undefined, y0, [0.0, 1e-3], method="tsit5", first_step=5e-3, max_steps=200, batched=True
+    )
+    assert solution.stats.rejected > 0 and torch.allclose(
+        solution.y[-1], torch.full_like(y0, 0.25), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("method", METHODS + DIAGONAL)
@@ -188,7 +248,14 @@ def test_single_precision_and_time(method):
     """Times stay in float64, states in float32."""
     y0 = torch.tensor([[1.0, 0.5], [0.2, 2.0]])
     found, alone = (
-        solve(lambda t, y: torch.sin(3 * t) - y, start, [0.0, 1.0], method=method, rtol=1e-4, batched=rows).y[-1]
+        solve(
+            lambda t, y: torch.sin(3 * t) - y,
+            start,
+            [0.0, 1.0],
+            method=method,
+            rtol=1e-4,
+            batched=rows,
+        ).y[-1]
         for start, rows in ((y0, True), (y0[1], False))
     )
     assert found.dtype == torch.float32 and torch.allclose(found[1], alone, atol=1e-3)
@@ -197,9 +264,13 @@ def test_single_precision_and_time(method):
 @pytest.mark.parametrize("method", ["tsit5", "qndf", "rodas5p", "kencarp4"])
 @pytest.mark.parametrize("apart", [False, True], ids=["together", "apart"])
 def test_args_that_have_the_size_of_the_batch_by_chance(method, apart):
-    """Three rows, three states, three coefficients, a vector or a matrix: declared, they are not cut; else refused."""
+    """Three rows, three states, three coefficients, a vector or a matrix: declared, they are not
+    cut; else refused."""
     c = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
-    y0, end = torch.ones(3, 3, dtype=torch.float64), torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    y0, end = (
+        torch.ones(3, 3, dtype=torch.float64),
+        torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64),
+    )
     t = torch.stack((0 * end, end)) if apart else (0.0, 1.0)
     right = torch.exp(-c * (end.unsqueeze(1) if apart else 1.0)).expand(3, 3)
     cases = ((lambda t, y, c: -c * y, c), (lambda t, y, a: y @ a, -torch.diag(c)))
@@ -213,12 +284,21 @@ def test_args_that_have_the_size_of_the_batch_by_chance(method, apart):
 
 
 def test_one_row_is_asked_as_often_as_it_has_states():
-    """A single coefficient beside a single row: a sum over it would count it twice in the Jacobian."""
+    """A single coefficient beside a single row: a sum over it would count it twice in the
+    Jacobian."""
     c, y0 = torch.tensor([2.0], dtype=torch.float64), torch.ones(1, 2, dtype=torch.float64)
     with pytest.raises(ValueError, match="by_row=False"):
-        solve(lambda t, y, c: -c.sum() * y, y0, (0.0, 1.0), args=(c,), method="rodas5p", batched=True)
+        solve(
+            lambda t, y, c: -c.sum() * y, y0, (0.0, 1.0), args=(c,), method="rodas5p", batched=True
+        )
     found = solve(
-        lambda t, y, c: -c.sum() * y, y0, (0.0, 1.0), args=(c,), by_row=(False,), method="rodas5p", batched=True
+        lambda t, y, c: -c.sum() * y,
+        y0,
+        (0.0, 1.0),
+        args=(c,),
+        by_row=(False,),
+        method="rodas5p",
+        batched=True,
     )
     torch.testing.assert_close(found.y[-1], torch.exp(-c).expand(1, 2), rtol=1e-5, atol=0)
 
@@ -226,7 +306,9 @@ def test_one_row_is_asked_as_often_as_it_has_states():
 def test_wrong_claims_about_args_are_refused():
     def solved(args, by_row, batched=True):
         y0 = torch.ones(3, 2, dtype=torch.float64)
-        return solve(lambda t, y, *args: -y, y0, (0.0, 1.0), args=args, by_row=by_row, batched=batched)
+        return solve(
+            lambda t, y, *args: -y, y0, (0.0, 1.0), args=args, by_row=by_row, batched=batched
+        )
 
     two = torch.ones(2, dtype=torch.float64)
     with pytest.raises(ValueError, match=r"by_row says that args\[1\] belongs to the 3 rows"):

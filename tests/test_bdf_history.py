@@ -1,4 +1,5 @@
-"""The two histories of BDF by themselves: what they predict, rescale, estimate and interpolate, on polynomials."""
+"""The two histories of BDF by themselves: what they predict, rescale, estimate and interpolate, on
+polynomials."""
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ H = 0.25
 
 def polynomial(degree, seed=0):
     """t -> (..., 2): two polynomials of this degree, about t = 0.3, and their derivatives."""
-    c = torch.randn(degree + 1, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    c = torch.randn(
+        degree + 1, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
 
     def value(t):
         x = torch.as_tensor(t, dtype=torch.float64).unsqueeze(-1) - 0.3
@@ -23,7 +26,9 @@ def polynomial(degree, seed=0):
 
     def derivative(t):
         x = torch.as_tensor(t, dtype=torch.float64).unsqueeze(-1) - 0.3
-        return sum((i * c[i] * x ** (i - 1) for i in range(1, degree + 1)), torch.zeros_like(x * c[0]))
+        return sum(
+            (i * c[i] * x ** (i - 1) for i in range(1, degree + 1)), torch.zeros_like(x * c[0])
+        )
 
     return value, derivative
 
@@ -50,7 +55,8 @@ def history_of(form, f, t, h):
 @every_order
 @pytest.mark.parametrize("h", [H, -H])
 def test_prediction_and_formula_are_exact_on_polynomials(history, k, h):
-    """Degree k: the prediction is the value; with it, d = 0 solves d = c f(t + h) - q z, the BDF formula."""
+    """Degree k: the prediction is the value; with it, d = 0 solves d = c f(t + h) - q z, the BDF
+    formula."""
     form, (f, slope) = history(), polynomial(k)
     z, past = history_of(form, f, 1.0, h)
     pq, _ = form.predictor(z, past, k, h, 0)
@@ -75,9 +81,13 @@ def test_an_even_grid_takes_the_short_cut(k):
     """After k equal steps the matrices are those of the general formula."""
     form, (f, _) = ValueHistory(), polynomial(3)
     z, past = history_of(form, f, 1.0, H)
-    for general, short in zip(form.predictor(z, past, k, H, 0), form.predictor(z, past, k, H, k), strict=True):
+    for general, short in zip(
+        form.predictor(z, past, k, H, 0), form.predictor(z, past, k, H, k), strict=True
+    ):
         np.testing.assert_allclose(short, general, rtol=1e-12, atol=1e-12)
-    assert form.error_constant(past, k, H, k) == pytest.approx(form.error_constant(past, k, H, 0), rel=1e-12)
+    assert form.error_constant(past, k, H, k) == pytest.approx(
+        form.error_constant(past, k, H, 0), rel=1e-12
+    )
 
 
 @every_order
@@ -87,8 +97,12 @@ def test_rescaling_leaves_the_polynomial_unchanged(k, ratio):
     z, past = history_of(form, f, 1.0, H)
     rescaled, past, matrix = form.rescale(z, past, k, ratio)
     expected, _ = history_of(form, f, 1.0, H * ratio)
-    torch.testing.assert_close(rescaled[: k + 1], expected[: k + 1], rtol=1e-9, atol=1e-9 * ratio**k)
-    torch.testing.assert_close(torch.from_numpy(np.asarray(matrix)) @ z, rescaled, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        rescaled[: k + 1], expected[: k + 1], rtol=1e-9, atol=1e-9 * ratio**k
+    )
+    torch.testing.assert_close(
+        torch.from_numpy(np.asarray(matrix)) @ z, rescaled, rtol=1e-12, atol=1e-12
+    )
     again, _, _ = form.rescale(rescaled, past, k, 1 / ratio)
     torch.testing.assert_close(again[: k + 1], z[: k + 1], rtol=1e-8, atol=1e-9)
 
@@ -131,9 +145,11 @@ def test_interpolant(history, k):
 @both
 @every_order
 def test_error_constants(history, k):
-    """On a polynomial of degree k + 1 the distance from prediction to solution gives the error of the formula.
+    """On a polynomial of degree k + 1 the distance from prediction to solution gives the error of
+    the formula.
 
-    The error of BDF on an even grid is h^(k+1) y^(k+1)/(k + 1), NDF's is smaller by its kappa (Shampine & Reichelt).
+    The error of BDF on an even grid is h^(k+1) y^(k+1)/(k + 1), NDF's is smaller by its kappa
+    (Shampine & Reichelt).
     """
     form = history()
 
@@ -155,7 +171,8 @@ def test_error_constants(history, k):
 @both
 @pytest.mark.parametrize("k", [2, 3, 4])
 def test_errors_of_neighbouring_orders(history, k):
-    """Those that order k - 1 and k + 1 would have made: each its constant times the difference one order up."""
+    """Those that order k - 1 and k + 1 would have made: each its constant times the difference one
+    order up."""
     form = history()
 
     def f(t):
@@ -187,7 +204,8 @@ def test_no_neighbours_beyond_one_and_five(history):
 @both
 @pytest.mark.parametrize("h", [H, -H])
 def test_start(history, h):
-    """From y0 and f0 alone: the prediction is Euler's step, and the weights say the same as the history."""
+    """From y0 and f0 alone: the prediction is Euler's step, and the weights say the same as the
+    history."""
     form, y, f0 = history(), tensor(1.0, 2.0), tensor(0.5, -1.0)
     z, past = form.start(y, f0, h)
     pq, _ = form.predictor(z, past, 1, h, 0)
@@ -196,7 +214,8 @@ def test_start(history, h):
 
 
 def test_ndf_gains_what_its_paper_says():
-    """Longer steps than BDF's at the same error: 26, 26, 26, 12 and 0 % (Shampine & Reichelt, table 1)."""
+    """Longer steps than BDF's at the same error: 26, 26, 26, 12 and 0 % (Shampine & Reichelt, table
+    1)."""
     form = DifferenceHistory()
     gains = [(1 / (k + 1) / form.error_constant((), k, H, 0)) ** (1 / (k + 1)) for k in ORDERS]
     assert gains == pytest.approx([1.26, 1.26, 1.26, 1.12, 1.0], abs=5e-3)
@@ -205,22 +224,32 @@ def test_ndf_gains_what_its_paper_says():
 def growth(form, k, hlambda):
     """Spectral radius of a step of y' = lambda y on an even grid."""
     past = () if isinstance(form, DifferenceHistory) else tuple(float(j) for j in range(form.rows))
-    zero, unit = torch.zeros(form.rows, 1, dtype=torch.float64), torch.eye(form.rows, dtype=torch.float64)
+    zero, unit = (
+        torch.zeros(form.rows, 1, dtype=torch.float64),
+        torch.eye(form.rows, dtype=torch.float64),
+    )
     p, q = (row.numpy() for row in form.predictor(zero, past, k, 1.0, 0)[0])
-    still = [form.update(unit[:, [j]], past, k, 1.0, 0 * tensor(1.0), tensor(p[j]))[0][:, 0] for j in range(form.rows)]
+    still = [
+        form.update(unit[:, [j]], past, k, 1.0, 0 * tensor(1.0), tensor(p[j]))[0][:, 0]
+        for j in range(form.rows)
+    ]
     moved = form.update(zero, past, k, 1.0, tensor(1.0), tensor(1.0))[0][:, 0]
     c = hlambda / form.alpha[k]
     step = torch.stack(still, dim=1).numpy() + np.outer(moved.numpy(), (c * p - q) / (1 - c))
     return np.abs(np.linalg.eigvals(step)).max()
 
 
-ANGLES = [(ValueHistory, (90, 90, 86.03, 73.35, 51.84)), (DifferenceHistory, (90, 90, 80, 66, 51.84))]
+ANGLES = [
+    (ValueHistory, (90, 90, 86.03, 73.35, 51.84)),
+    (DifferenceHistory, (90, 90, 80, 66, 51.84)),
+]
 
 
 @every_order
 @pytest.mark.parametrize(("history", "angles"), ANGLES, ids=["BDF", "NDF"])
 def test_stability(history, k, angles):
-    """A(alpha)-stable for the alpha of the literature, not for four degrees more; Hairer & Wanner II, sec. V.2."""
+    """A(alpha)-stable for the alpha of the literature, not for four degrees more; Hairer & Wanner
+    II, sec. V.2."""
     form, radii = history(), np.logspace(-3, 4, 200)
 
     def worst(angle):
@@ -233,7 +262,8 @@ def test_stability(history, k, angles):
 @both
 @every_order
 def test_pull_is_the_transpose_of_a_step(history, k):
-    """<zbar, new history> moves with the old one as pull and read say (adjoints/discrete/bdf.py), for y1 = p z + d."""
+    """<zbar, new history> moves with the old one as pull and read say (adjoints/discrete/bdf.py),
+    for y1 = p z + d."""
     form = history()
     z = torch.randn(form.rows, 2, dtype=torch.float64, requires_grad=True)
     zbar = torch.randn(form.rows, 2, dtype=torch.float64)

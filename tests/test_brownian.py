@@ -1,4 +1,5 @@
-"""BrownianPath: one path, whatever is asked of it and in which order; with the law of Brownian motion."""
+"""BrownianPath: one path, whatever is asked of it and in which order; with the law of Brownian
+motion."""
 
 import pytest
 import torch
@@ -21,21 +22,28 @@ def test_the_order_of_questions_does_not_matter(grid):
 
 
 def test_both_dtypes_see_the_same_path():
-    double, single = (BrownianPath((4,), seed=1, dtype=dtype) for dtype in (torch.float64, torch.float32))
+    double, single = (
+        BrownianPath((4,), seed=1, dtype=dtype) for dtype in (torch.float64, torch.float32)
+    )
     assert single(0.3).dtype == torch.float32 and torch.equal(single(0.3), double(0.3).float())
     # Differences of float64: a small increment keeps its digits.
-    assert torch.equal(single.increment(0.5, 0.5 + 2**-20), double.increment(0.5, 0.5 + 2**-20).float())
+    assert torch.equal(
+        single.increment(0.5, 0.5 + 2**-20), double.increment(0.5, 0.5 + 2**-20).float()
+    )
 
 
 @pytest.mark.parametrize("grid", [(0.0, 2.0), (0.0, 0.5, 0.8, 2.0)])
 def test_it_has_the_law_of_brownian_motion(grid):
-    """Increments over parts that do not lie on the tree: normal, independent, with the time as variance."""
+    """Increments over parts that do not lie on the tree: normal, independent, with the time as
+    variance."""
     n = 40_000
     path = BrownianPath((n,), grid, seed=3, dtype=torch.float64)
     ends = [0.0, 0.1, 0.37, 0.5, 1.1, 1.10001, 2.0]
     parts = torch.stack([path.increment(a, b) / (b - a) ** 0.5 for a, b in zip(ends, ends[1:])])
     covariance = parts @ parts.T / n
-    assert (covariance - torch.eye(len(parts), dtype=torch.float64)).abs().max() < 5 * (2 / n) ** 0.5
+    assert (covariance - torch.eye(len(parts), dtype=torch.float64)).abs().max() < 5 * (
+        2 / n
+    ) ** 0.5
     assert parts.mean(1).abs().max() < 5 / n**0.5
     assert ((parts**4).mean(1) - 3).abs().max() < 5 * (96 / n) ** 0.5
 

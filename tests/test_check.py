@@ -13,21 +13,34 @@ Y0 = tensor(1.0, -0.5, 0.3)
 
 @pytest.mark.parametrize("method", ["Tsit5", "Rodas5P", "FBDF", "RadauIIA5", "KenCarp4"])
 def test_right_gradients_pass(method):
-    result = check_gradients(Forced(), Y0, [0.0, 0.5, 1.0], method=method, rtol=1e-7, atol=1e-7, directions=2)
+    result = check_gradients(
+        Forced(), Y0, [0.0, 0.5, 1.0], method=method, rtol=1e-7, atol=1e-7, directions=2
+    )
     assert result.ok and result.same_steps < 1e-9 and result.error < 1e-4
-    assert "are right" in str(result) and "\n" not in str(result) and "DiscreteAdjoint" in str(result)
+    assert (
+        "are right" in str(result) and "\n" not in str(result) and "DiscreteAdjoint" in str(result)
+    )
     assert len(result.vjps) == len(result.jvps) == len(result.differences) == 2
 
 
 @pytest.mark.parametrize("adjoint", ["gauss", "interpolating", "backsolve", "direct"])
 def test_every_adjoint_can_be_checked(adjoint):
-    result = check_gradients(Forced(), Y0, [0.0, 1.0], method="Tsit5", adjoint=adjoint, directions=1)
+    result = check_gradients(
+        Forced(), Y0, [0.0, 1.0], method="Tsit5", adjoint=adjoint, directions=1
+    )
     assert result.ok and result.same_steps < 1e-6
 
 
 def test_stiff_problem_that_starts_from_zero():
     problem = problems.get("robertson")
-    result = check_gradients(problem.field, problem.y0, [0.0, 40.0], method="FBDF", atol=(1e-10, 1e-14, 1e-10), directions=1)
+    result = check_gradients(
+        problem.field,
+        problem.y0,
+        [0.0, 40.0],
+        method="FBDF",
+        atol=(1e-10, 1e-14, 1e-10),
+        directions=1,
+    )
     assert result.ok
     assert torch.equal(problem.field.k, problems.get("robertson").field.k)  # put back
 
@@ -36,7 +49,9 @@ def test_differences_are_of_fourth_order():
     """Central ones alone would be off by 1e-3 here."""
     k = tensor(3.0).requires_grad_()
     f = lambda t, y: -k * y**3  # noqa: E731
-    assert check_gradients(f, tensor(1.0, 2.0), [0.0, 0.5, 1.0], method="Tsit5", eps=0.05).error < 1e-5
+    assert (
+        check_gradients(f, tensor(1.0, 2.0), [0.0, 0.5, 1.0], method="Tsit5", eps=0.05).error < 1e-5
+    )
 
 
 class Detached(nn.Module):
@@ -70,8 +85,15 @@ def test_a_wrong_backward_is_found():
 
 
 def test_a_poor_adjoint_is_told_from_a_poor_field():
-    """A quadrature with one node: the steps' own derivative disagrees as well, which a fault of f does not cause."""
-    result = check_gradients(Forced(), Y0, [0.0, 3.0], method="Tsit5", adjoint=GaussAdjoint(rtol=1e-1, atol=1e-1, nodes=1))
+    """A quadrature with one node: the steps' own derivative disagrees as well, which a fault of f
+    does not cause."""
+    result = check_gradients(
+        Forced(),
+        Y0,
+        [0.0, 3.0],
+        method="Tsit5",
+        adjoint=GaussAdjoint(rtol=1e-1, atol=1e-1, nodes=1),
+    )
     assert not result.ok and result.same_steps > 1e-3
 
 
@@ -82,7 +104,12 @@ def test_structures_args_and_without_the_graph():
         return {"a": -rate * y["a"], "b": y["a"] - y["b"]}
 
     result = check_gradients(
-        f, {"a": tensor(1.0), "b": tensor(0.5)}, [0.0, 1.0], args=(rate,), method="Tsit5", same_steps=False
+        f,
+        {"a": tensor(1.0), "b": tensor(0.5)},
+        [0.0, 1.0],
+        args=(rate,),
+        method="Tsit5",
+        same_steps=False,
     )
     assert result.ok and result.jvps == [] and "same steps" not in str(result)
 
@@ -96,11 +123,16 @@ def test_bad_input():
 
 
 def test_a_problem_comes_with_its_own_arguments():
-    """What stands beside an ODEProblem is refused, as by solve, by all that take one; and not forgotten."""
+    """What stands beside an ODEProblem is refused, as by solve, by all that take one; and not
+    forgotten."""
     problem = ODEProblem(lambda t, y, k: -k * y, Y0, [0.0, 1.0], (tensor(2.0),))
-    jac, mass = (lambda t, y, k: -k * torch.eye(3, dtype=torch.float64)), torch.eye(3, dtype=torch.float64)
+    jac, mass = (
+        (lambda t, y, k: -k * torch.eye(3, dtype=torch.float64)),
+        torch.eye(3, dtype=torch.float64),
+    )
     for take, names in (
-        (check_gradients, ("y0", "t", "args", "jac", "mass")), (crosscheck, ("y0", "t", "args", "jac", "mass")),
+        (check_gradients, ("y0", "t", "args", "jac", "mass")),
+        (crosscheck, ("y0", "t", "args", "jac", "mass")),
         (diagnose, ("y0", "t", "args", "jac")),
     ):
         beside = {"y0": Y0, "t": [0.0, 2.0], "args": (tensor(3.0),), "jac": jac, "mass": mass}

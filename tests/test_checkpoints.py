@@ -1,4 +1,5 @@
-"""DiscreteAdjoint with few states kept: the gradient of all states kept, from steps repeated in every digit."""
+"""DiscreteAdjoint with few states kept: the gradient of all states kept, from steps repeated in
+every digit."""
 
 import math
 from functools import cache
@@ -41,7 +42,8 @@ def least(units, slots):
 
 
 def run_again(units, slots):
-    """How often each unit is run again, with points placed on the way forwards and then on the way back."""
+    """How often each unit is run again, with points placed on the way forwards and then on the way
+    back."""
     points, levels, counts, end = [], [], [0] * units, units
     for i in range(units):
         level = math.inf if i == 0 else 0
@@ -72,7 +74,8 @@ def test_placement_on_the_way_back_is_the_best_there_is(slots):
         rest = m * (m - 1) // 2 if slots == 1 else least(units - m, slots - 1) + least(m, slots)
         assert least(units, slots) == m + rest
         r = repetitions(units, slots)
-        assert least(units, slots) == r * units - math.comb(slots + r, r - 1)  # Griewank & Walther, eq. 2
+        # Griewank & Walther, eq. 2.
+        assert least(units, slots) == r * units - math.comb(slots + r, r - 1)
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3, 6])
@@ -85,14 +88,19 @@ def test_placement_without_knowing_the_length_repeats_no_unit_more_often(slots):
 def test_the_gradient_is_that_of_all_states(method):
     """Outputs inside steps and at their ends; more points than steps as well."""
     f, y0 = Forced(), leaf(tensor(1.0, -0.5, 0.3))
-    counts = (7,) if method in ("ImplicitEuler", "ImplicitMidpoint", "Trapezoid", "SDIRK2") else (1, 3, 500)
+    counts = (
+        (7,)
+        if method in ("ImplicitEuler", "ImplicitMidpoint", "Trapezoid", "SDIRK2")
+        else (1, 3, 500)
+    )
     t = [0.3, 0.5, 0.51, 0.9, 1.3]
     assert_checkpoints_change_nothing([y0, *f.parameters()], f, y0, t, method, counts=counts)
 
 
 @pytest.mark.parametrize("method", STIFF)
 def test_steps_are_repeated_in_every_digit(method):
-    """On a stiff problem with failed attempts: Jacobians and factorisations have the age that they had."""
+    """On a stiff problem with failed attempts: Jacobians and factorisations have the age that they
+    had."""
     f = problems.get("vanderpol").field
     y0 = leaf(tensor(2.0, 0.0))
     options = {"method": method, "rtol": 1e-4, "atol": 1e-6}
@@ -100,12 +108,16 @@ def test_steps_are_repeated_in_every_digit(method):
     recording = solution._trajectory.recording
     assert solution.stats.rejected > 3 and len(recording.points) <= 4 and not recording.steps
     kept = solve(f, y0, [0.0, 820.0], **options)._trajectory.recording.steps
-    repeated = {first + i: step for first, steps in recording.backwards() for i, step in enumerate(steps)}
+    repeated = {
+        first + i: step for first, steps in recording.backwards() for i, step in enumerate(steps)
+    }
     assert len(repeated) == len(kept) == solution.stats.accepted
     assert all(torch.equal(repeated[i].y, step.y) for i, step in enumerate(kept))
 
 
-@pytest.mark.parametrize("method", ["Tsit5", "Rodas5P", "KenCarp4", "RadauIIA5", "FBDF", "RKC", "AdamsPECE"])
+@pytest.mark.parametrize(
+    "method", ["Tsit5", "Rodas5P", "KenCarp4", "RadauIIA5", "FBDF", "RKC", "AdamsPECE"]
+)
 def test_large_states(method):
     """Recorded steps let go of their stages, with and without checkpoints."""
     f, y0 = Forced(LARGE), leaf(torch.linspace(-1, 1, LARGE, dtype=torch.float64))
@@ -114,7 +126,9 @@ def test_large_states(method):
     assert_same(*problem, **options)
     assert_checkpoints_change_nothing(*problem, counts=(2,), **options)
     adjoint = DiscreteAdjoint(keep_graphs=False)
-    recording = solve(f, y0, [0.0, 0.5], method=method, adjoint=adjoint, **options)._trajectory.recording
+    recording = solve(
+        f, y0, [0.0, 0.5], method=method, adjoint=adjoint, **options
+    )._trajectory.recording
     assert all(step.state is None and not _states(step.tape) for step in recording.steps)
 
 
@@ -126,7 +140,13 @@ def _states(tape):
 
 
 # Rosenbrock methods take no matrix-free Jacobians.
-STRUCTURED = [("QNDF", Sparse()), ("QNDF", Banded(1, 1)), ("QNDF", Krylov()), ("Rodas5P", Sparse()), ("Rodas5P", Banded(1, 1))]
+STRUCTURED = [
+    ("QNDF", Sparse()),
+    ("QNDF", Banded(1, 1)),
+    ("QNDF", Krylov()),
+    ("Rodas5P", Sparse()),
+    ("Rodas5P", Banded(1, 1)),
+]
 
 
 @pytest.mark.parametrize(("method", "structure"), STRUCTURED, ids=lambda x: getattr(x, "name", x))
@@ -137,7 +157,9 @@ def test_structured_jacobians(method, structure):
         left, right = torch.cat((y[:1], y[:-1])), torch.cat((y[1:], y[-1:]))
         return rate * (left - 2 * y + right) + y * (1 - y) * torch.sin(t + y)
 
-    assert_checkpoints_change_nothing([y0, rate], f, y0, [0.0, 0.3, 1.0], method, structure=structure)
+    assert_checkpoints_change_nothing(
+        [y0, rate], f, y0, [0.0, 0.3, 1.0], method, structure=structure
+    )
 
 
 @pytest.mark.parametrize("method", ["QNDF", "FBDF", "Rodas5P"])
@@ -146,7 +168,9 @@ def test_mass_matrix(method):
     mass = tensor(1.0, 2.0, 0.0)
 
     def f(t, y):
-        return torch.stack((-rate * y[0] * y[1], y[0] - torch.cos(t) * y[1], y[0] + y[1] - 0.5 * y[2]))
+        return torch.stack(
+            (-rate * y[0] * y[1], y[0] - torch.cos(t) * y[1], y[0] + y[1] - 0.5 * y[2])
+        )
 
     options = {"mass": mass, "consistent": "solve"}
     assert_checkpoints_change_nothing([y0, rate], f, y0, [0.0, 0.4, 2.0], method, **options)
@@ -156,19 +180,29 @@ def test_split_field():
     slow, y0 = Forced(), leaf(tensor(1.0, -0.5, 0.3))
     rate = torch.nn.Parameter(tensor(5.0))
     f = SplitField(lambda t, y: -rate * y, slow)
-    assert_checkpoints_change_nothing([y0, rate, *slow.parameters()], f, y0, [0.0, 0.4, 2.0], "KenCarp4", counts=(1, 3))
+    assert_checkpoints_change_nothing(
+        [y0, rate, *slow.parameters()], f, y0, [0.0, 0.4, 2.0], "KenCarp4", counts=(1, 3)
+    )
 
 
 @pytest.mark.parametrize("method", ["Tsit5", "FBDF", "KenCarp4"])
 def test_events(method):
-    """A ball that bounces: several legs, each with points of its own; outputs and events are those of all states."""
+    """A ball that bounces: several legs, each with points of its own; outputs and events are those
+    of all states."""
     gravity, y0 = leaf(tensor(9.81)[0]), leaf(tensor(1.0, 0.0))
-    ground = Event(lambda t, y: y[0], direction=-1, reset=lambda t, y: torch.stack((y[0], -0.8 * y[1])))
+    ground = Event(
+        lambda t, y: y[0], direction=-1, reset=lambda t, y: torch.stack((y[0], -0.8 * y[1]))
+    )
     found = []
     for adjoint in ("discrete", DiscreteAdjoint(checkpoints=2)):
         solution = solve(
-            lambda t, y: torch.stack((y[1], -gravity * torch.ones_like(y[0]))), y0, [0.0, 0.7, 1.9], method=method,
-            events=ground, adjoint=adjoint, max_step=0.05,
+            lambda t, y: torch.stack((y[1], -gravity * torch.ones_like(y[0]))),
+            y0,
+            [0.0, 0.7, 1.9],
+            method=method,
+            events=ground,
+            adjoint=adjoint,
+            max_step=0.05,
         )
         assert len(solution.events) == 3
         total = solution.y.sum() + solution.events[1].t + solution.events[2].y[1]
@@ -196,13 +230,18 @@ def _numbers(held, seen=None):
     return sum(_numbers(part, seen) for part in held) if isinstance(held, (list, tuple)) else 0
 
 
-@pytest.mark.parametrize("method", ["Tsit5", "Rodas5P", "KenCarp4", "RadauIIA5", "FBDF", "RKC", "AdamsPECE"])
+@pytest.mark.parametrize(
+    "method", ["Tsit5", "Rodas5P", "KenCarp4", "RadauIIA5", "FBDF", "RKC", "AdamsPECE"]
+)
 def test_memory_does_not_grow_with_the_steps(method):
-    """What the forward solve keeps, in vectors of the state: within the bound that max_memory counts with."""
+    """What the forward solve keeps, in vectors of the state: within the bound that max_memory
+    counts with."""
     n, held = 40, []
     for end in (1.0, 6.0):
         f, y0 = Forced(n), leaf(torch.linspace(-1, 1, n, dtype=torch.float64))
-        solution = solve(f, y0, [0.0, end], method=method, max_step=0.05, adjoint=DiscreteAdjoint(checkpoints=4))
+        solution = solve(
+            f, y0, [0.0, end], method=method, max_step=0.05, adjoint=DiscreteAdjoint(checkpoints=4)
+        )
         recording = solution._trajectory.recording
         assert not recording.steps and len(recording.points) == 4
         held.append(_numbers([[point.y, point.state] for point in recording.points]) / n)
@@ -220,13 +259,23 @@ def test_max_memory():
     recording = solution._trajectory.recording
     assert len(recording.points) < solution.stats.accepted
     assert 8 * _numbers([[point.y, point.state] for point in recording.points]) <= 10_000
-    assert max(8 * _numbers([[s.start, s.y, s.tape] for s in steps]) for _, steps in recording.backwards()) <= 10_000
+    assert (
+        max(
+            8 * _numbers([[s.start, s.y, s.tape] for s in steps])
+            for _, steps in recording.backwards()
+        )
+        <= 10_000
+    )
     with pytest.raises(ValueError, match="give at least that"):
         solve(f, y0, t, method="kencarp4", adjoint=DiscreteAdjoint(max_memory=500))
 
 
 def test_sizes_in_words():
-    assert parse_bytes("500MB") == 500_000_000 and parse_bytes(" 1.5 GiB ") == 3 * 2**29 and parse_bytes("64b") == 64
+    assert (
+        parse_bytes("500MB") == 500_000_000
+        and parse_bytes(" 1.5 GiB ") == 3 * 2**29
+        and parse_bytes("64b") == 64
+    )
     assert parse_bytes(12) == 12
     for wrong in ("a lot", "500", "-1MB", 0):
         with pytest.raises(ValueError, match="max_memory"):
@@ -247,9 +296,17 @@ def test_what_makes_no_sense_is_told():
 def test_a_field_that_changes_is_told():
     scale = tensor(1.0)
     y0 = leaf(tensor(1.0, 2.0))
-    y = solve(lambda t, y: -scale * y, y0, [0.0, 5.0], method="tsit5", adjoint=DiscreteAdjoint(checkpoints=2)).y
+    y = solve(
+        lambda t, y: -scale * y,
+        y0,
+        [0.0, 5.0],
+        method="tsit5",
+        adjoint=DiscreteAdjoint(checkpoints=2),
+    ).y
     scale.mul_(1e4)
-    with pytest.raises(RuntimeError, match=r"the same values every time|does not return what it returned"):
+    with pytest.raises(
+        RuntimeError, match=r"the same values every time|does not return what it returned"
+    ):
         y[-1].sum().backward()
 
 

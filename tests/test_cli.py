@@ -25,7 +25,18 @@ from pynode.compare import runs as runs_module
 from pynode.core import files as files_module
 from pynode.train import Options
 
-QUICK = ["--hidden", "6", "--epochs", "2", "--warm-start", "10", "--candidates", "1", "--rtol", "1e-3"]
+QUICK = [
+    "--hidden",
+    "6",
+    "--epochs",
+    "2",
+    "--warm-start",
+    "10",
+    "--candidates",
+    "1",
+    "--rtol",
+    "1e-3",
+]
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -33,7 +44,9 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 def csv_file(tmp_path):
     run = stiff_linear().trajectories[0]
     lines = [
-        ",".join([f"{t:.9g}", *(f"{x:.9g}" if known else "" for x, known in zip(y, seen, strict=True))])
+        ",".join(
+            [f"{t:.9g}", *(f"{x:.9g}" if known else "" for x, known in zip(y, seen, strict=True))]
+        )
         for t, y, seen in zip(run.t.tolist(), run.y.tolist(), run.seen.tolist(), strict=True)
     ]
     path = tmp_path / "data.csv"
@@ -47,7 +60,13 @@ def test_train_compare_and_resume(csv_file, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "1 trajectory of fast, slow; 27 observed values" in text and "epoch 2/2" in text
     assert "Loss: " in text and "a factor of" in text
-    assert {path.name for path in out.iterdir()} >= {"checkpoint.pt", "model.pt", "history.csv", "loss.png", "fit.png"}
+    assert {path.name for path in out.iterdir()} >= {
+        "checkpoint.pt",
+        "model.pt",
+        "history.csv",
+        "loss.png",
+        "fit.png",
+    }
 
     assert main(["train", csv_file, *QUICK, "--out", str(out)]) == 2
     assert "go on with --resume, start anew with --overwrite" in capsys.readouterr().err
@@ -55,7 +74,16 @@ def test_train_compare_and_resume(csv_file, tmp_path, capsys):
     assert "epoch 3/3" in capsys.readouterr().out
     assert main(["train", csv_file, *QUICK, "--out", str(out), "--overwrite"]) == 0
 
-    found = ["compare", str(out / "model.pt"), "--methods", "fbdf,tsit5", "--rtol", "1e-3", "--out", str(out)]
+    found = [
+        "compare",
+        str(out / "model.pt"),
+        "--methods",
+        "fbdf,tsit5",
+        "--rtol",
+        "1e-3",
+        "--out",
+        str(out),
+    ]
     capsys.readouterr()
     assert main(found) == 0
     told = capsys.readouterr()
@@ -83,7 +111,10 @@ def test_help_teaches(capsys):
         (["--help"], ["train", "compare", "methods", "julia", "doctor"]),
         (["julia", "install", "--help"], ["0.5 to 1 GB and", "--sensitivity"]),
         (["doctor", "--help"], ["Exit code 0 where all is well", "--json"]),
-        (["train", "--help"], ["the first line of a trajectory is its", "model.pt", "examples:", "--group"]),
+        (
+            ["train", "--help"],
+            ["the first line of a trajectory is its", "model.pt", "examples:", "--group"],
+        ),
         (["compare", "--help"], ["robertson", "--max-nfe", "examples:"]),
     ):
         with pytest.raises(SystemExit) as stop:
@@ -96,7 +127,10 @@ def test_help_teaches(capsys):
     ("arguments", "sentence"),
     [
         (["train", "absent.csv"], "there is no file absent.csv"),
-        (["train", "DATA", "--time", "hour"], "no column 'hour' for the time: its columns are t, fast, slow"),
+        (
+            ["train", "DATA", "--time", "hour"],
+            "no column 'hour' for the time: its columns are t, fast, slow",
+        ),
         (["train", "DATA", "--method", "fdbf"], "unknown method 'fdbf': did you mean 'fbdf'"),
         (["train", "DATA", "--rtol", "-1"], "rtol must be positive"),
         (["train", "DATA", "--resume"], "there is no checkpoint file"),
@@ -107,7 +141,9 @@ def test_help_teaches(capsys):
         (["compare", "robertson", "--rtol=-1e-3"], "rtol must be positive"),
     ],
 )
-def test_mistakes_are_one_sentence_and_exit_2(arguments, sentence, csv_file, tmp_path, capsys, monkeypatch):
+def test_mistakes_are_one_sentence_and_exit_2(
+    arguments, sentence, csv_file, tmp_path, capsys, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     assert main([csv_file if word == "DATA" else word for word in arguments]) == 2
     error = capsys.readouterr().err
@@ -128,11 +164,18 @@ def test_mistakes_in_options_are_one_line(arguments, sentence, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     error = capsys.readouterr().err
-    assert stop.value.code == 2 and sentence in error and len(error.splitlines()) == 1 and "--help" in error
+    assert (
+        stop.value.code == 2
+        and sentence in error
+        and len(error.splitlines()) == 1
+        and "--help" in error
+    )
 
 
 def test_numerical_failure_exits_1(csv_file, tmp_path, capsys):
-    assert main(["train", csv_file, *QUICK, "--max-steps", "2", "--out", str(tmp_path / "out")]) == 1
+    assert (
+        main(["train", csv_file, *QUICK, "--max-steps", "2", "--out", str(tmp_path / "out")]) == 1
+    )
     assert "none of 3 random starts could be solved" in capsys.readouterr().err
 
 
@@ -143,7 +186,10 @@ def test_full_disk_exits_1(csv_file, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(files_module.os, "fsync", full)
     assert main(["train", csv_file, *QUICK, "--out", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
-    assert "checkpoint.pt could not be written: the disk is full. Make room" in error and "Errno" not in error
+    assert (
+        "checkpoint.pt could not be written: the disk is full. Make room" in error
+        and "Errno" not in error
+    )
 
 
 def test_interruption_exits_130(csv_file, tmp_path, capsys, monkeypatch):
@@ -191,7 +237,9 @@ def test_a_fit_that_cannot_be_solved_leaves_the_plot_of_the_loss(tmp_path, monke
     said, run = [], SimpleNamespace(history=[{"epoch": 0, "loss": 1.0}], best=1.0, field=None)
     monkeypatch.setattr(cli_train, "plot_fit", failing)
     assert cli_train.draw(run, None, "fbdf", tmp_path, said.append) == [tmp_path / "loss.png"]
-    assert (tmp_path / "loss.png").exists() and said[0].startswith("The plot of the fit was left out: ")
+    assert (tmp_path / "loss.png").exists() and said[0].startswith(
+        "The plot of the fit was left out: "
+    )
 
 
 def test_live_display_is_used_in_a_terminal(monkeypatch, capsys):
@@ -200,7 +248,11 @@ def test_live_display_is_used_in_a_terminal(monkeypatch, capsys):
     show = cli_train.display()
     assert type(show).__name__ == "Live"
     show.warm(1, 2, 0.5)
-    show.epoch({"epoch": 1, "loss": 0.5, "accepted": 3, "nfe": 9, "backward_nfe": 4, "seconds": 1.0}, 2, 0.5)
+    show.epoch(
+        {"epoch": 1, "loss": 0.5, "accepted": 3, "nfe": 9, "backward_nfe": 4, "seconds": 1.0},
+        2,
+        0.5,
+    )
     show.say("a [sentence]")
     show.close()
     assert "a [sentence]" in capsys.readouterr().out
@@ -210,21 +262,42 @@ def test_live_display_is_used_in_a_terminal(monkeypatch, capsys):
 
 def test_run_as_a_module(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(EXAMPLES.parent), "OMP_NUM_THREADS": "1"}
-    options = {"capture_output": True, "text": True, "timeout": 300, "env": environment, "cwd": tmp_path}
+    options = {
+        "capture_output": True,
+        "text": True,
+        "timeout": 300,
+        "env": environment,
+        "cwd": tmp_path,
+    }
     done = subprocess.run([sys.executable, "-m", "pynode", "compare", "nothing.pt"], **options)
-    assert done.returncode == 2 and done.stderr.startswith("pynode: there is no model file") and done.stdout == ""
+    assert (
+        done.returncode == 2
+        and done.stderr.startswith("pynode: there is no model file")
+        and done.stdout == ""
+    )
 
 
 @pytest.fixture
 def examples(tmp_path, monkeypatch):
-    """A copy of the examples, so that what they write stays out of the repository; run with the cheapest options."""
+    """A copy of the examples, so that what they write stays out of the repository; run with the
+    cheapest options."""
     shutil.copytree(EXAMPLES, tmp_path / "examples")
-    cheap = {"hidden": (6,), "epochs": 2, "polish": 1, "warm_start": 10, "candidates": 1, "rtol": 1e-3, "relative": 0.0}
+    cheap = {
+        "hidden": (6,),
+        "epochs": 2,
+        "polish": 1,
+        "warm_start": 10,
+        "candidates": 1,
+        "rtol": 1e-3,
+        "relative": 0.0,
+    }
     monkeypatch.setattr(pynode.train, "Options", lambda **more: Options(**more | cheap))
     monkeypatch.setattr(cli_train, "Options", lambda **more: Options(**more | cheap))
     monkeypatch.setattr(cli_train, "fields", lambda _: fields(Options))
     monkeypatch.setattr(runs_module, "REFERENCE_RTOLS", (1e-4,))
-    monkeypatch.setattr(cli_compare, "compare", lambda *four, report: compare(*four[:3], 2000, report))
+    monkeypatch.setattr(
+        cli_compare, "compare", lambda *four, report: compare(*four[:3], 2000, report)
+    )
     monkeypatch.setattr(sys, "argv", ["example"])
     return tmp_path / "examples"
 
@@ -232,7 +305,10 @@ def examples(tmp_path, monkeypatch):
 def test_the_example_runs(examples, capsys):
     runpy.run_path(str(examples / "train_robertson.py"), run_name="__main__")
     assert "t = 100000  A = " in capsys.readouterr().out
-    assert {path.name for path in (examples.parent / "out" / "robertson").iterdir()} >= {"model.pt", "fit.png"}
+    assert {path.name for path in (examples.parent / "out" / "robertson").iterdir()} >= {
+        "model.pt",
+        "fit.png",
+    }
 
 
 def test_the_demo_runs(examples, capsys):

@@ -1,4 +1,5 @@
-"""Ends that nobody chose: a signal saves like Ctrl-C, a full disk is told with the name of the file."""
+"""Ends that nobody chose: a signal saves like Ctrl-C, a full disk is told with the name of the
+file."""
 
 import errno
 import io
@@ -20,9 +21,23 @@ from pynode.train import load_model
 from pynode.train.model import load_plain
 
 DATA = str(Path(__file__).parent.parent / "examples" / "data" / "robertson.csv")
-TRAIN = ["train", DATA, "--hidden", "4", "--warm-start", "2", "--candidates", "1", "--rtol", "1e-2", "--epochs"]
+TRAIN = [
+    "train",
+    DATA,
+    "--hidden",
+    "4",
+    "--warm-start",
+    "2",
+    "--candidates",
+    "1",
+    "--rtol",
+    "1e-2",
+    "--epochs",
+]
 NAMES = [name for name in signals.NAMES if hasattr(signal, name)]
-needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+needs_full = pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="this system has no /dev/full"
+)
 # A training that says when its second epoch is done, and then waits for what comes.
 WAITING = """
 import signal, sys
@@ -50,24 +65,37 @@ def uninterrupted(tmp_path_factory):
     return out
 
 
-@pytest.mark.skipif(not hasattr(signal, "pause"), reason="Windows lets no process wait for a signal")
+@pytest.mark.skipif(
+    not hasattr(signal, "pause"), reason="Windows lets no process wait for a signal"
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_signal_saves_and_the_resumed_run_is_the_uninterrupted_one(name, uninterrupted, tmp_path):
     command = [sys.executable, "-c", WAITING, *TRAIN, "4", "--out", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert any(line == "waiting\n" for line in process.stdout)
         process.send_signal(getattr(signal, name))
         _, error = process.communicate()
     assert process.returncode == 128 + getattr(signal, name)
     assert "interrupted after epoch 2; add --resume to go on" in error
-    assert load_plain(tmp_path / "checkpoint.pt", "checkpoint")["epoch"] == 2 and (tmp_path / "fit.png").exists()
+    assert (
+        load_plain(tmp_path / "checkpoint.pt", "checkpoint")["epoch"] == 2
+        and (tmp_path / "fit.png").exists()
+    )
     assert main([*TRAIN, "4", "--out", str(tmp_path), "--quiet", "--resume"]) == 0
-    whole, parts = (load_plain(path / "checkpoint.pt", "checkpoint") for path in (uninterrupted, tmp_path))
+    whole, parts = (
+        load_plain(path / "checkpoint.pt", "checkpoint") for path in (uninterrupted, tmp_path)
+    )
     for key in ("weights", "best_weights"):
         assert all(torch.equal(whole[key][part], parts[key][part]) for part in whole[key])
     y = load_model(tmp_path / "model.pt").y0
-    assert all(torch.equal(load_model(path / "model.pt")(0.0, y), load_model(tmp_path / "model.pt")(0.0, y))
-               for path in (uninterrupted, tmp_path))
+    assert all(
+        torch.equal(
+            load_model(path / "model.pt")(0.0, y), load_model(tmp_path / "model.pt")(0.0, y)
+        )
+        for path in (uninterrupted, tmp_path)
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -106,7 +134,8 @@ def test_what_nohup_ignores_stays_ignored_and_other_threads_change_nothing():
 
 @pytest.mark.parametrize("at", ["first", "last"])
 def test_an_end_while_saving_begins_the_saving_again(at, tmp_path, monkeypatch):
-    """In the first of all checkpoints and in that of the end, a signal interrupts the write once."""
+    """In the first of all checkpoints and in that of the end, a signal interrupts the write
+    once."""
     real, calls = os.fsync, []
 
     def once(descriptor):
@@ -118,8 +147,12 @@ def test_an_end_while_saving_begins_the_saving_again(at, tmp_path, monkeypatch):
 
     monkeypatch.setattr(files.os, "fsync", once)
     assert main([*TRAIN, "2", "--out", str(tmp_path), "--quiet"]) == 143
-    assert load_plain(tmp_path / "checkpoint.pt", "checkpoint")["epoch"] == (0 if at == "first" else 2)
-    assert {"checkpoint.pt", "model.pt", "history.csv"} <= {path.name for path in tmp_path.iterdir()}
+    assert load_plain(tmp_path / "checkpoint.pt", "checkpoint")["epoch"] == (
+        0 if at == "first" else 2
+    )
+    assert {"checkpoint.pt", "model.pt", "history.csv"} <= {
+        path.name for path in tmp_path.iterdir()
+    }
     assert not list(tmp_path.glob(".*"))
 
 
@@ -135,7 +168,9 @@ def test_an_end_before_anything_is_saved(uninterrupted, tmp_path, monkeypatch, c
 
 
 @needs_full
-@pytest.mark.parametrize("name", ["checkpoint.pt", "model.pt", "history.csv", "loss.png", "fit.png"])
+@pytest.mark.parametrize(
+    "name", ["checkpoint.pt", "model.pt", "history.csv", "loss.png", "fit.png"]
+)
 def test_a_full_disk_while_training_or_drawing_names_the_file(name, tmp_path, capsys):
     (tmp_path / name).symlink_to("/dev/full")
     assert main([*TRAIN, "1", "--out", str(tmp_path), "--quiet", "--overwrite"]) == 1
@@ -149,8 +184,14 @@ def test_a_full_disk_while_training_or_drawing_names_the_file(name, tmp_path, ca
     [
         (["solve", "robertson", "--out", "{}"], "y.csv"),
         (["solve", "robertson", "--plot", "{}"], "y.png"),
-        (["compare", "lotka_volterra", "--methods", "tsit5", "--out", "{parent}"], "compare-lotka_volterra.csv"),
-        (["compare", "lotka_volterra", "--methods", "tsit5", "--out", "{parent}"], "compare-lotka_volterra.png"),
+        (
+            ["compare", "lotka_volterra", "--methods", "tsit5", "--out", "{parent}"],
+            "compare-lotka_volterra.csv",
+        ),
+        (
+            ["compare", "lotka_volterra", "--methods", "tsit5", "--out", "{parent}"],
+            "compare-lotka_volterra.png",
+        ),
         (["diagnose", "lotka_volterra", "--out", "{parent}"], "diagnosis-lotka_volterra.json"),
         (["diagnose", "lotka_volterra", "--out", "{parent}"], "diagnosis-lotka_volterra.png"),
     ],
@@ -168,4 +209,7 @@ def test_the_standard_output_may_be_full_as_well(monkeypatch, capsys):
 
     monkeypatch.setattr(sys, "stdout", Full())
     assert main(["methods"]) == 1
-    assert capsys.readouterr().err == "pynode: the standard output could not be written: no space left on device.\n"
+    assert (
+        capsys.readouterr().err
+        == "pynode: the standard output could not be written: no space left on device.\n"
+    )

@@ -1,4 +1,5 @@
-"""``pynode solve``, ``methods``, ``adjoints``, ``completion``: what they print, and what they refuse."""
+"""``pynode solve``, ``methods``, ``adjoints``, ``completion``: what they print, and what they
+refuse."""
 
 import csv
 import io
@@ -68,41 +69,102 @@ def test_a_named_problem(capsys, tmp_path):
 
 
 def test_a_field_of_ones_own(capsys, own):
-    code, out, said = run(capsys, "solve", f"{own}:Pendulum", "--y0", "1,0", "--t", "0,2", "--points", "3", "--quiet")
+    code, out, said = run(
+        capsys, "solve", f"{own}:Pendulum", "--y0", "1,0", "--t", "0,2", "--points", "3", "--quiet"
+    )
     head, rows = table(out)
     assert code == 0 and head == ["t", "y0", "y1"] and rows[:, 0].tolist() == [0, 1, 2] and not said
-    assert table(run(capsys, "solve", f"{own}:Started", "--points", "3")[1])[1].tolist() == rows.tolist()
-    _, exact = table(run(capsys, "solve", f"{own}:problem", "--t", "0,0.25,0.5", "--rtol", "1e-10", "--atol", "1e-12")[1])
+    assert (
+        table(run(capsys, "solve", f"{own}:Started", "--points", "3")[1])[1].tolist()
+        == rows.tolist()
+    )
+    _, exact = table(
+        run(
+            capsys,
+            "solve",
+            f"{own}:problem",
+            "--t",
+            "0,0.25,0.5",
+            "--rtol",
+            "1e-10",
+            "--atol",
+            "1e-12",
+        )[1]
+    )
     assert torch.allclose(exact[:, 1], 1 / (1 - exact[:, 0]), rtol=1e-8)
 
 
 def test_what_is_given_comes_before_what_the_target_has(capsys, own):
     """Start and times, of named problems and of one's own; without any times, 101."""
-    rows = table(run(capsys, "solve", "robertson", "--y0", "0.5,0,0.5", "--t", "0,10", "--quiet")[1])[1]
-    assert rows[0].tolist() == [0, 0.5, 0, 0.5] and torch.equal(rows[:, 0], torch.linspace(0, 10, 101, dtype=torch.float64))
-    rows = table(run(capsys, "solve", f"{own}:problem", "--y0", "0.5", "--t", "0,1", "--quiet")[1])[1]
-    assert len(rows) == 101 and rows[0].tolist() == [0, 0.5] and float(rows[-1, 1]) == pytest.approx(1.0, rel=1e-4)
+    rows = table(
+        run(capsys, "solve", "robertson", "--y0", "0.5,0,0.5", "--t", "0,10", "--quiet")[1]
+    )[1]
+    assert rows[0].tolist() == [0, 0.5, 0, 0.5] and torch.equal(
+        rows[:, 0], torch.linspace(0, 10, 101, dtype=torch.float64)
+    )
+    rows = table(run(capsys, "solve", f"{own}:problem", "--y0", "0.5", "--t", "0,1", "--quiet")[1])[
+        1
+    ]
+    assert (
+        len(rows) == 101
+        and rows[0].tolist() == [0, 0.5]
+        and float(rows[-1, 1]) == pytest.approx(1.0, rel=1e-4)
+    )
 
 
 def test_a_failure_keeps_what_was_reached(capsys, own, tmp_path):
     out = tmp_path / "part.csv"
-    arguments = ("solve", f"{own}:square", "--y0", "1", "--t", "0,0.5,2", "--method", "tsit5", "--out", out)
+    arguments = (
+        "solve",
+        f"{own}:square",
+        "--y0",
+        "1",
+        "--t",
+        "0,0.5,2",
+        "--method",
+        "tsit5",
+        "--out",
+        out,
+    )
     code, _, said = run(capsys, *arguments)
     assert code == 1 and said.startswith("pynode: Tsit5: the step size fell")
     assert table(out.read_text(encoding="utf-8"))[1][:, 0].tolist() == [0.0, 0.5]
     assert "Cause: blow-up" in run(capsys, *arguments, "--verbose")[2]
     code, printed, said = run(capsys, *arguments, "--json")
     found = json.loads(printed)
-    assert code == found["code"] == 1 and found["t"] == [0.0, 0.5] and said == f"pynode: {found['error']}\n"
+    assert (
+        code == found["code"] == 1
+        and found["t"] == [0.0, 0.5]
+        and said == f"pynode: {found['error']}\n"
+    )
     alone = ("--t", "0,3", "--points", "2", "--plot", tmp_path / "start.png")
-    assert run(capsys, "solve", f"{own}:square", "--y0", "1", *alone)[0] == 1 and (tmp_path / "start.png").exists()
+    assert (
+        run(capsys, "solve", f"{own}:square", "--y0", "1", *alone)[0] == 1
+        and (tmp_path / "start.png").exists()
+    )
 
 
 def test_folders_are_made_and_starts_may_be_negative(capsys, own, tmp_path):
     out, picture = tmp_path / "a" / "b" / "states.csv", tmp_path / "c" / "states.svg"
     files = ("--out", out, "--plot", picture)
-    assert run(capsys, "solve", f"{own}:Pendulum", "--y0", "-1,0", "--t", "-.5,2", "--points", "3", *files)[0] == 0
-    assert table(out.read_text(encoding="utf-8"))[1][0].tolist() == [-0.5, -1, 0] and picture.exists()
+    assert (
+        run(
+            capsys,
+            "solve",
+            f"{own}:Pendulum",
+            "--y0",
+            "-1,0",
+            "--t",
+            "-.5,2",
+            "--points",
+            "3",
+            *files,
+        )[0]
+        == 0
+    )
+    assert (
+        table(out.read_text(encoding="utf-8"))[1][0].tolist() == [-0.5, -1, 0] and picture.exists()
+    )
     code, _, said = run(capsys, "solve", "spiral", "--points", "2", "--out", own / "states.csv")
     assert code == 1 and said == f"pynode: {own}: File exists\n"
 
@@ -118,75 +180,131 @@ def test_json_has_null_for_what_is_not_finite(capsys):
     assert capsys.readouterr().out == '{"a": [null, 1.0], "b": {"c": null}}\n'
 
 
-@pytest.mark.parametrize("arguments, code, error", [
-    (("methods", "--order", "x"), 2, "'x' is not a whole number from 1 on"),
-    (("adjoints", "--what"), 2, "unrecognized arguments: --what"),
-    (("solve", "robertsen"), 2, "did you mean 'robertson'"),
-    (("solve", "spiral", "--max-steps", "1"), 1, "limit on the number of steps"),
-    (("diagnose", "spiral", "--seconds", "0"), 2, "'0' is not a positive number"),
-    (("compare", "spiral", "--methods", "tsit6"), 2, "did you mean 'tsit5'"),
-    (("compare", "spiral", "--threads", "0"), 2, "'0' is not a whole number from 1 on"),
-    (("compare", "spiral", "--report", "--stiffness"), 2, "not allowed with argument"),
-    (("train", "absent.csv"), 2, "there is no file absent.csv"),
-    (("train", "x.csv", "--resume", "--overwrite"), 2, "not allowed with argument"),
-    (("reproduce", "robertson", "--trainings", ","), 2, "there is no training"),
-])
+@pytest.mark.parametrize(
+    "arguments, code, error",
+    [
+        (("methods", "--order", "x"), 2, "'x' is not a whole number from 1 on"),
+        (("adjoints", "--what"), 2, "unrecognized arguments: --what"),
+        (("solve", "robertsen"), 2, "did you mean 'robertson'"),
+        (("solve", "spiral", "--max-steps", "1"), 1, "limit on the number of steps"),
+        (("diagnose", "spiral", "--seconds", "0"), 2, "'0' is not a positive number"),
+        (("compare", "spiral", "--methods", "tsit6"), 2, "did you mean 'tsit5'"),
+        (("compare", "spiral", "--threads", "0"), 2, "'0' is not a whole number from 1 on"),
+        (("compare", "spiral", "--report", "--stiffness"), 2, "not allowed with argument"),
+        (("train", "absent.csv"), 2, "there is no file absent.csv"),
+        (("train", "x.csv", "--resume", "--overwrite"), 2, "not allowed with argument"),
+        (("reproduce", "robertson", "--trainings", ","), 2, "there is no training"),
+    ],
+)
 def test_failures_are_objects_for_programs(capsys, arguments, code, error):
-    """With --json, wherever the mistake is found: an object on the standard output, and the sentence beside it."""
+    """With --json, wherever the mistake is found: an object on the standard output, and the
+    sentence beside it."""
     try:
         ended = main([*arguments, "--json"])
     except SystemExit as stop:
         ended = stop.code
     out, said = capsys.readouterr()
     found = json.loads(out)
-    assert ended == found["code"] == code and error in found["error"] and said.endswith(f": {found['error']}\n")
+    assert (
+        ended == found["code"] == code
+        and error in found["error"]
+        and said.endswith(f": {found['error']}\n")
+    )
 
 
 def test_whoever_reads_the_output_may_leave():
-    """As head does, also before the little that there is leaves the buffer: no traceback, the exit code of such programs."""
+    """As head does, also before the little that there is leaves the buffer: no traceback, the exit
+    code of such programs."""
     command = [sys.executable, "-m", "pynode", "solve", "spiral", "--points", "9", "--quiet"]
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=buffered) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=buffered
+    ) as process:
         process.stdout.close()
         assert process.stderr.read() == b"" and process.wait(60) == 141
 
 
 def test_the_options_of_diagnose(capsys, monkeypatch):
     given = {}
-    monkeypatch.setattr(cli_diagnose, "diagnose", lambda problem, **more: given.update(more) or SimpleNamespace(as_dict=dict))
+    monkeypatch.setattr(
+        cli_diagnose,
+        "diagnose",
+        lambda problem, **more: given.update(more) or SimpleNamespace(as_dict=dict),
+    )
     assert run(capsys, "diagnose", "robertson", "--json")[:2] == (0, "{}\n")
-    assert given == {"rtol": None, "atol": None, "names": ("A", "B", "C"), "trials": True, "max_seconds": 60.0}
-    run(capsys, "diagnose", "spiral", "--json", "--rtol", "1e-3", "--atol", "1e-4", "--no-trials", "--seconds", "7")
+    assert given == {
+        "rtol": None,
+        "atol": None,
+        "names": ("A", "B", "C"),
+        "trials": True,
+        "max_seconds": 60.0,
+    }
+    run(
+        capsys,
+        "diagnose",
+        "spiral",
+        "--json",
+        "--rtol",
+        "1e-3",
+        "--atol",
+        "1e-4",
+        "--no-trials",
+        "--seconds",
+        "7",
+    )
     assert given == {"rtol": 1e-3, "atol": 1e-4, "names": None, "trials": False, "max_seconds": 7.0}
 
 
 def test_a_quiet_installation(capsys, monkeypatch):
     monkeypatch.setattr(julia, "install", lambda *options, progress: progress(f"options {options}"))
-    assert run(capsys, "julia", "install", "--radau")[:2] == (0, "options (False, False, True, False)\n")
+    assert run(capsys, "julia", "install", "--radau")[:2] == (
+        0,
+        "options (False, False, True, False)\n",
+    )
     assert run(capsys, "julia", "install", "--quiet")[:2] == (0, "")
 
 
-@pytest.mark.parametrize("command", ["train", "compare", "diagnose", "solve", "methods", "adjoints", "reproduce", "doctor",
-                                     "completion", "julia install", "julia status", "julia use"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train",
+        "compare",
+        "diagnose",
+        "solve",
+        "methods",
+        "adjoints",
+        "reproduce",
+        "doctor",
+        "completion",
+        "julia install",
+        "julia status",
+        "julia use",
+    ],
+)
 def test_every_command_has_what_all_have(capsys, command):
     with pytest.raises(SystemExit) as stop:
         main([*command.split(), "--help"])
     text = capsys.readouterr().out
-    assert not stop.value.code and all(option in text for option in ("--debug", "-q, --quiet", "-v, --verbose"))
+    assert not stop.value.code and all(
+        option in text for option in ("--debug", "-q, --quiet", "-v, --verbose")
+    )
     assert ("--json" in text) == (command not in ("completion", "julia install", "julia use"))
 
 
-@pytest.mark.parametrize("arguments, says", [
-    (("own:square",), "is a vector field: say where it starts"),
-    (("own:number",), "is a int: give a Problem"),
-    (("own:nothing",), "has no 'nothing'; it has"),
-    (("nosuchmodule:f",), "cannot be imported"),
-    (("own:f",), "cannot be run (SyntaxError: "),
-    (("robertsen",), "did you mean 'robertson'"),
-    (("robertson", "--y0", "1,2"), "2 values in --y0 for 3 states"),
-    (("robertson", "--t", "1"), "takes two times or more"),
-    (("robertson", "--points", "1"), "at least 2"),
-])
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (("own:square",), "is a vector field: say where it starts"),
+        (("own:number",), "is a int: give a Problem"),
+        (("own:nothing",), "has no 'nothing'; it has"),
+        (("nosuchmodule:f",), "cannot be imported"),
+        (("own:f",), "cannot be run (SyntaxError: "),
+        (("robertsen",), "did you mean 'robertson'"),
+        (("robertson", "--y0", "1,2"), "2 values in --y0 for 3 states"),
+        (("robertson", "--t", "1"), "takes two times or more"),
+        (("robertson", "--points", "1"), "at least 2"),
+    ],
+)
 def test_mistakes_are_sentences(capsys, own, arguments, says):
     if "SyntaxError" in says:
         own.write_text("def f(:", encoding="utf-8")
@@ -198,22 +316,41 @@ def test_mistakes_are_sentences(capsys, own, arguments, says):
 def test_methods(capsys):
     """All of them, or those with the properties asked for."""
     assert len(run(capsys, "methods")[1].splitlines()) == 2 + len(catalogue.methods())
-    found = json.loads(run(capsys, "methods", "--implicit", "--structure", "krylov", "--batched", "--json")[1])
+    found = json.loads(
+        run(capsys, "methods", "--implicit", "--structure", "krylov", "--batched", "--json")[1]
+    )
     names = {entry["name"] for entry in found}
     assert {"FBDF", "KenCarp47"} <= names and not names & {"Rodas5P", "RadauIIA5", "Tsit5"}
-    assert {entry["name"] for entry in json.loads(run(capsys, "methods", "verner", "--json")[1])} >= {"Vern7"}
-    assert all("julia" in entry["backends"] for entry in json.loads(run(capsys, "methods", "--backend", "julia", "--json")[1]))
+    assert {
+        entry["name"] for entry in json.loads(run(capsys, "methods", "verner", "--json")[1])
+    } >= {"Vern7"}
+    assert all(
+        "julia" in entry["backends"]
+        for entry in json.loads(run(capsys, "methods", "--backend", "julia", "--json")[1])
+    )
     assert run(capsys, "methods", "--explicit", "--mass")[0] == 2
-    names = {entry["name"] for entry in json.loads(run(capsys, "methods", "--order", "5", "--json")[1])}
+    names = {
+        entry["name"] for entry in json.loads(run(capsys, "methods", "--order", "5", "--json")[1])
+    }
     assert {"QNDF", "Tsit5", "AdamsPECE"} <= names and not names & {"BS3", "KenCarp4", "ABDF2"}
 
 
 def test_the_catalogue_is_that_of_the_registries():
     entries = {entry.name: entry for entry in catalogue.methods()}
     assert set(registry.names()) <= set(entries)
-    assert entries["QNDF"].order == "1 to 5" and entries["ABDF2"].order == "2" and entries["AdamsPECE"].order == "1 to 12"
-    assert entries["Rodas5P"].mass and entries["Rodas5P"].batched and entries["Rodas5P"].backends == ("torch", "julia")
-    assert entries["AutoTsit5(Rodas5P())"].backends == ("torch", "julia") and entries["RKC"].backends == ("torch",)
+    assert (
+        entries["QNDF"].order == "1 to 5"
+        and entries["ABDF2"].order == "2"
+        and entries["AdamsPECE"].order == "1 to 12"
+    )
+    assert (
+        entries["Rodas5P"].mass
+        and entries["Rodas5P"].batched
+        and entries["Rodas5P"].backends == ("torch", "julia")
+    )
+    assert entries["AutoTsit5(Rodas5P())"].backends == ("torch", "julia") and entries[
+        "RKC"
+    ].backends == ("torch",)
     assert entries["Vern9"].backends == ("julia",) and not entries["Vern9"].batched
     for entry in catalogue.adjoints():
         assert entry.what.endswith(".") and entry.short in entry.name.lower()

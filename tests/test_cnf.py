@@ -64,15 +64,18 @@ def test_hutchinsons_estimate_is_unbiased(noise):
 
 
 def test_the_noise_is_fixed_while_a_solve_lasts():
-    """e . A e of Rademacher noise in the plane has two values, tr A + (a12 + a21) and tr A - (a12 + a21); a mixture of
-    draws would lie between them."""
+    """e . A e of Rademacher noise in the plane has two values, tr A + (a12 + a21) and tr A - (a12 +
+    a21); a mixture of draws would lie between them."""
     A = [[0.3, -1.0], [0.4, -0.5]]
     exact, estimate = (CNF(linear(A), 2, trace=name, **TIGHT) for name in ("exact", "hutchinson"))
     x = torch.randn(64, 2, dtype=torch.float64)
     difference = (estimate.log_prob(x) - exact.log_prob(x)).detach()
-    torch.testing.assert_close(difference.abs(), torch.full_like(difference, 0.6), rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        difference.abs(), torch.full_like(difference, 0.6), rtol=1e-6, atol=0
+    )
     assert (difference > 0).any() and (difference < 0).any()
-    assert not torch.equal(estimate.log_prob(x), estimate.log_prob(x))  # another solve, another draw
+    # Another solve, another draw.
+    assert not torch.equal(estimate.log_prob(x), estimate.log_prob(x))
 
 
 @pytest.mark.parametrize("trace", ["exact", "hutchinson"])
@@ -97,12 +100,15 @@ def test_the_reverse_map_recovers_x():
         torch.testing.assert_close(model(model.inverse(x)), x, rtol=1e-7, atol=1e-8)
         assert (model.inverse(x) - x).abs().max() > 0.05
         path = model(x, [0.0, 0.4, 1.0])
-    assert path.shape == (3, 20, 2) and torch.equal(path[-1], model(x)) and path.shape[1:] == x.shape
+    assert (
+        path.shape == (3, 20, 2) and torch.equal(path[-1], model(x)) and path.shape[1:] == x.shape
+    )
     assert model.log_prob(x[0]).shape == () and model.log_prob(x.view(4, 5, 2)).shape == (4, 5)
 
 
 def test_samples_follow_the_density():
-    """The entropy, as the mean of -log p over samples and as a sum over a grid; and the density integrates to one."""
+    """The entropy, as the mean of -log p over samples and as a sum over a grid; and the density
+    integrates to one."""
     base = Independent(Normal(tensor(0.5, -0.5), tensor(0.8, 1.2)), 1)
     model = CNF(Timed(2), 2, base=base, method="tsit5", rtol=1e-6, atol=1e-7)
     side = torch.linspace(-7, 7, 81, dtype=torch.float64)
@@ -112,7 +118,9 @@ def test_samples_follow_the_density():
     cell = float(side[1] - side[0]) ** 2
     assert float(logp.exp().sum()) * cell == pytest.approx(1.0, abs=1e-3)
     entropy = -float((logp.exp() * logp).sum()) * cell
-    assert -float(drawn.mean()) == pytest.approx(entropy, abs=4 * float(drawn.std()) / math.sqrt(len(drawn)))
+    assert -float(drawn.mean()) == pytest.approx(
+        entropy, abs=4 * float(drawn.std()) / math.sqrt(len(drawn))
+    )
 
 
 @pytest.mark.parametrize("trace", ["exact", "hutchinson"])
@@ -134,13 +142,18 @@ def test_derivatives_of_the_density_by_torch_func():
     model, x = CNF(linear(A), 2, **TIGHT), torch.randn(2, dtype=torch.float64)
     flow = torch.linalg.matrix_exp(torch.tensor(A, dtype=torch.float64))
     precision = torch.linalg.inv(flow @ flow.T)
-    torch.testing.assert_close(torch.func.grad(model.log_prob)(x), -precision @ x, rtol=1e-7, atol=1e-8)
-    torch.testing.assert_close(torch.func.hessian(model.log_prob)(x), -precision, rtol=1e-7, atol=1e-8)
+    torch.testing.assert_close(
+        torch.func.grad(model.log_prob)(x), -precision @ x, rtol=1e-7, atol=1e-8
+    )
+    torch.testing.assert_close(
+        torch.func.hessian(model.log_prob)(x), -precision, rtol=1e-7, atol=1e-8
+    )
 
 
 @pytest.mark.parametrize("trace", ["exact", "hutchinson"])
 def test_it_learns_a_density(trace):
-    """Points on either side of zero: the likelihood comes near that of the true mixture, above any Gaussian's."""
+    """Points on either side of zero: the likelihood comes near that of the true mixture, above any
+    Gaussian's."""
     x = torch.cat((-1.5 + 0.5 * torch.randn(128, 1), 1.5 + 0.5 * torch.randn(128, 1)))
     net = nn.Sequential(nn.Linear(1, 16), nn.Tanh(), nn.Linear(16, 1))
     model = CNF(net, 1, trace=trace, method="tsit5", rtol=1e-3, atol=1e-3)
@@ -164,11 +177,17 @@ def test_mistakes_are_told():
     model = CNF(field, 2)
     for wrong in (torch.zeros(4, 3), torch.zeros(2, 4), torch.zeros(())):
         for call in (model.log_prob, model.inverse, model):
-            with pytest.raises(ValueError, match=r"in 2 dimensions takes points .*, not \(.*the last dimension"):
+            with pytest.raises(
+                ValueError, match=r"in 2 dimensions takes points .*, not \(.*the last dimension"
+            ):
                 call(wrong.double())
-    with pytest.raises(ValueError, match=r"base has event_shape \(\) where the data have \(2,\).*Independent"):
+    with pytest.raises(
+        ValueError, match=r"base has event_shape \(\) where the data have \(2,\).*Independent"
+    ):
         CNF(field, 2, base=Uniform(torch.zeros(2), torch.ones(2)))
-    with pytest.raises(TypeError, match=r"base must be a torch\.distributions\.Distribution, not str"):
+    with pytest.raises(
+        TypeError, match=r"base must be a torch\.distributions\.Distribution, not str"
+    ):
         CNF(field, 2, base="normal")
     with pytest.raises(ValueError, match="trace must be one of exact, hutchinson, not 'full'"):
         CNF(field, 2, trace="full")
@@ -178,5 +197,7 @@ def test_mistakes_are_told():
         CNF(field, 0)
     with pytest.raises(ValueError, match="not 3 times"):
         CNF(field, 2, (0.0, 0.5, 1.0))
-    with pytest.raises(ValueError, match=r"the field returned shape \(4, 3\) for points of shape \(4, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"the field returned shape \(4, 3\) for points of shape \(4, 2\)"
+    ):
         CNF(nn.Linear(2, 3).double(), 2).log_prob(torch.zeros(4, 2, dtype=torch.float64))

@@ -22,7 +22,9 @@ class Relaxation(nn.Module):
 @pytest.fixture
 def problem():
     y0 = torch.tensor([0.0, 1.0], dtype=torch.float64)
-    return Problem("relaxation", Relaxation(), y0, (0.0, 2.0), 1e-6, 1e-9, stiff=True, source="test")
+    return Problem(
+        "relaxation", Relaxation(), y0, (0.0, 2.0), 1e-6, 1e-9, stiff=True, source="test"
+    )
 
 
 def test_rows_tell_cost_and_accuracy(problem):
@@ -35,8 +37,14 @@ def test_rows_tell_cost_and_accuracy(problem):
         assert rows[method, 1e-5].error < rows[method, 1e-3].error < 1e-2
     assert rows["Tsit5", 1e-5].nfe > 3 * rows["FBDF", 1e-5].nfe
     bdf, explicit = rows["FBDF", 1e-5], rows["Tsit5", 1e-5]
-    assert bdf.implicit and bdf.njac > 0 and bdf.nlu >= bdf.njac and bdf.work == bdf.nfe + 2 * bdf.njac
-    assert not explicit.implicit and explicit.njac == explicit.nlu == 0 and explicit.work == explicit.nfe
+    assert (
+        bdf.implicit and bdf.njac > 0 and bdf.nlu >= bdf.njac and bdf.work == bdf.nfe + 2 * bdf.njac
+    )
+    assert (
+        not explicit.implicit
+        and explicit.njac == explicit.nlu == 0
+        and explicit.work == explicit.nfe
+    )
 
 
 def test_a_method_that_meets_the_limit_is_a_row(problem, tmp_path):

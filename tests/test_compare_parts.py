@@ -1,4 +1,5 @@
-"""Dependence on the solver, gradients by adjoint, stiffness from field to field, and the page that holds all of it."""
+"""Dependence on the solver, gradients by adjoint, stiffness from field to field, and the page that
+holds all of it."""
 
 import json
 import re
@@ -28,8 +29,11 @@ from pynode.compare.pictures import bars
 from pynode.compare.report import report
 from pynode.problems import Problem
 
-report_module = sys.modules["pynode.compare.report"]  # whose name in the package is that of the function
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# Whose name in the package is that of the function.
+report_module = sys.modules["pynode.compare.report"]
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 
 
 class Relaxation(nn.Module):
@@ -46,7 +50,17 @@ class Relaxation(nn.Module):
 def problem(rate=1000.0):
     y0 = torch.tensor([0.0, 1.0], dtype=torch.float64)
     times = torch.linspace(0, 2, 4, dtype=torch.float64)
-    return Problem(f"relaxation{rate:g}", Relaxation(rate), y0, (0.0, 2.0), 1e-6, 1e-9, stiff=True, source="test", t_eval=times)
+    return Problem(
+        f"relaxation{rate:g}",
+        Relaxation(rate),
+        y0,
+        (0.0, 2.0),
+        1e-6,
+        1e-9,
+        stiff=True,
+        source="test",
+        t_eval=times,
+    )
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -58,12 +72,23 @@ def near_reference():
 
 
 def test_dependence_on_the_solver():
-    """Euler's method leaves all bounds with steps beyond its stability, and comes to the same solution with short ones."""
-    found = solver_dependence(problem(), fixed=("euler", "rk4"), steps=(100, 4000), adaptive=("fbdf",), rtols=(1e-3, 1e-6))
+    """Euler's method leaves all bounds with steps beyond its stability, and comes to the same
+    solution with short ones."""
+    found = solver_dependence(
+        problem(), fixed=("euler", "rk4"), steps=(100, 4000), adaptive=("fbdf",), rtols=(1e-3, 1e-6)
+    )
     rows = {(row.method, row.setting): row for row in found.rows}
-    assert rows["Euler", "100 steps"].deviation is None and rows["Euler", "100 steps"].status == "left all bounds"
-    assert rows["RK4", "4,000 steps"].deviation < 1e-6 < rows["Euler", "4,000 steps"].deviation < 1e-2
-    assert rows["RK4", "4,000 steps"].nfe // 4 == 4000 and rows["Euler", "4,000 steps"].nfe // 10 == 400
+    assert (
+        rows["Euler", "100 steps"].deviation is None
+        and rows["Euler", "100 steps"].status == "left all bounds"
+    )
+    assert (
+        rows["RK4", "4,000 steps"].deviation < 1e-6 < rows["Euler", "4,000 steps"].deviation < 1e-2
+    )
+    assert (
+        rows["RK4", "4,000 steps"].nfe // 4 == 4000
+        and rows["Euler", "4,000 steps"].nfe // 10 == 400
+    )
     assert rows["FBDF", "rtol 1e-06"].deviation < rows["FBDF", "rtol 0.001"].deviation
     assert "left all bounds" in str(found) and "deviation from Rodas5P" in str(found)
 
@@ -76,11 +101,16 @@ def test_gradients_by_adjoint():
         assert rows[name].deviation < 1e-4 and rows[name].work > 0, name
         assert rows[name].deviation > 0, name  # from those of another method, and tighter
     given, start = problem(), problem().y0.requires_grad_()
-    solution = runs.solve_problem(given, runs.output_times(given), "fbdf", 1e-6, start=start, adjoint="discrete")
+    solution = runs.solve_problem(
+        given, runs.output_times(given), "fbdf", 1e-6, start=start, adjoint="discrete"
+    )
     runs.weighted_gradients(solution.y, [start])
     s = solution.stats
     # A Jacobian of two states counts as two evaluations.
-    assert s.backward_njac > 0 and rows["discrete"].work == s.backward_nfe + s.backward_nvjp + 2 * s.backward_njac
+    assert (
+        s.backward_njac > 0
+        and rows["discrete"].work == s.backward_nfe + s.backward_nvjp + 2 * s.backward_njac
+    )
     assert rows["discrete"].deviation == pytest.approx(rows["forward"].deviation, rel=1e-3)
     assert rows["backsolve"].deviation is None and "refused" in rows["backsolve"].status
     assert "deviation from the discrete adjoint of rodas5p" in str(found)
@@ -103,14 +133,16 @@ def test_a_gradient_that_is_not_a_number_is_told(monkeypatch):
 def test_weighted_gradients_see_every_component_alike():
     """Of any size, one that is zero throughout included; zero for what plays no part."""
     a, unused = torch.ones(3, requires_grad=True), torch.ones(2, requires_grad=True)
-    found, none = runs.weighted_gradients(torch.stack([a * torch.tensor([1e-20, 1e5, 0.0])] * 4), [a, unused])
+    found, none = runs.weighted_gradients(
+        torch.stack([a * torch.tensor([1e-20, 1e5, 0.0])] * 4), [a, unused]
+    )
     assert none.tolist() == [0, 0] and found[2] == 0
     assert all(0.1 < abs(x) < 10 for x in found[:2].tolist())
 
 
 def test_both_engines(monkeypatch):
-    """Start, times and tolerances are those of the problem. The torch engine serves for Julia's here, at its tolerance and at
-    a looser one."""
+    """Start, times and tolerances are those of the problem. The torch engine serves for Julia's
+    here, at its tolerance and at a looser one."""
     calls, looser = [], []
 
     def served(asked, *, backend, adjoint, rtol, atol, **options):
@@ -121,13 +153,21 @@ def test_both_engines(monkeypatch):
     monkeypatch.setattr(engines_module, "solve", served)
     found, own = crosscheck("robertson", method="rodas5p", rtol=1e-5), problems.get("robertson")
     assert found.ok and "agree" in str(found) and found.bound == pytest.approx(1e-2)
-    assert [(row.quantity, row.difference) for row in found.rows] == [("y", 0), ("gradient in y0", 0), ("gradient in k", 0)]
+    assert [(row.quantity, row.difference) for row in found.rows] == [
+        ("y", 0),
+        ("gradient in y0", 0),
+        ("gradient in k", 0),
+    ]
     assert [call[:3] for call in calls] == [("torch", "discrete", 1e-5), ("julia", "gauss", 1e-5)]
     for *_, atol, times in calls:
         assert times == [0.0, *own.t_eval.tolist()]  # not from the first output on
-        assert torch.allclose(atol, torch.as_tensor(own.atol, dtype=torch.float64) * (1e-5 / own.rtol), rtol=1e-12)
+        assert torch.allclose(
+            atol, torch.as_tensor(own.atol, dtype=torch.float64) * (1e-5 / own.rtol), rtol=1e-12
+        )
     looser.append(True)
-    apart = crosscheck("robertson", t=[0.0, 1.0], method="rodas5p", rtol=1e-6, atol=1e-8, bound=1e-9)
+    apart = crosscheck(
+        "robertson", t=[0.0, 1.0], method="rodas5p", rtol=1e-6, atol=1e-8, bound=1e-9
+    )
     assert not apart.ok and "DIFFER" in str(apart) and calls[-1][3:] == (1e-8, [0.0, 1.0])
 
 
@@ -150,13 +190,27 @@ def test_stiffness_from_field_to_field(tmp_path):
 
 def test_the_command(tmp_path, capsys):
     """One problem and its page; the rows as JSON."""
-    options = ["--methods", "fbdf,tsit5", "--rtol", "1e-3", "--max-nfe", "2000", "--out", str(tmp_path)]
+    options = [
+        "--methods",
+        "fbdf,tsit5",
+        "--rtol",
+        "1e-3",
+        "--max-nfe",
+        "2000",
+        "--out",
+        str(tmp_path),
+    ]
     assert main(["compare", "spiral", "spiral", *options]) == 0
-    assert {path.name for path in tmp_path.glob("*.csv")} == {"compare-spiral.csv", "compare-spiral-2.csv"}
+    assert {path.name for path in tmp_path.glob("*.csv")} == {
+        "compare-spiral.csv",
+        "compare-spiral-2.csv",
+    }
     capsys.readouterr()
     assert main(["compare", "spiral", "--json", *options, "--max-nfe", "30"]) == 0
     rows = json.loads(capsys.readouterr().out)["spiral"]
-    assert [row["method"] for row in rows] == ["FBDF", "Tsit5"] and not any(row["finished"] for row in rows)
+    assert [row["method"] for row in rows] == ["FBDF", "Tsit5"] and not any(
+        row["finished"] for row in rows
+    )
 
 
 def test_stiffness_by_the_command(tmp_path, capsys):
@@ -174,51 +228,100 @@ def page(tmp_path_factory):
 
 def test_the_page_holds_everything(page):
     text = page.read_text(encoding="utf-8")
-    assert text.count('src="data:image/png;base64,') == 9  # 4 for each, and the way from one to the other
+    # 4 for each, and the way from one to the other.
+    assert text.count('src="data:image/png;base64,') == 9
     assert "&lt;fast&gt;: gradients by adjoint" in text and "<fast>" not in text
-    for part in ("diagnosis", "accuracy against work", "dependence on the solver", "gradients by adjoint"):
+    for part in (
+        "diagnosis",
+        "accuracy against work",
+        "dependence on the solver",
+        "gradients by adjoint",
+    ):
         assert f"slow: {part}" in text
-    assert all(address.startswith(("data:", "#")) for address in re.findall(r'(?:src|href)="([^"]*)"', text))
+    assert all(
+        address.startswith(("data:", "#"))
+        for address in re.findall(r'(?:src|href)="([^"]*)"', text)
+    )
     assert "default-src 'none'" in text  # and what is not there cannot be asked for
 
 
 def test_a_report_makes_nothing_twice(monkeypatch):
-    """Comparisons that are there are taken; of more than three problems the first and the last have parts of their own."""
+    """Comparisons that are there are taken; of more than three problems the first and the last have
+    parts of their own."""
     near, far = (compare(problem(1.5), ["tsit5"], rtol) for rtol in (1e-2, 1e-3))
     made = dict.fromkeys("abc", near) | {"d": far}
     stiffness = SimpleNamespace(
-        diagnoses=dict.fromkeys("abcd", SimpleNamespace(figure=lambda: None)), note="", cells=[], figure=lambda: None
+        diagnoses=dict.fromkeys("abcd", SimpleNamespace(figure=lambda: None)),
+        note="",
+        cells=[],
+        figure=lambda: None,
     )
-    for name, value in (("stiffness_over", stiffness), ("reference", None), ("compare", None), ("solver_dependence", stiffness),
-                        ("compare_gradients", stiffness), ("write_page", None)):
-        monkeypatch.setattr(report_module, name, lambda *given, value=value, **more: told.append(given) or value)
+    for name, value in (
+        ("stiffness_over", stiffness),
+        ("reference", None),
+        ("compare", None),
+        ("solver_dependence", stiffness),
+        ("compare_gradients", stiffness),
+        ("write_page", None),
+    ):
+        monkeypatch.setattr(
+            report_module, name, lambda *given, value=value, **more: told.append(given) or value
+        )
     told, said = [], []
     report("page.html", dict.fromkeys("abcd", problem()), progress=said.append, made=made)
     sections = told[-1][-1]
-    assert [s.title for s in sections if "work" in s.title] == ["a: accuracy against work", "d: accuracy against work"]
+    assert [s.title for s in sections if "work" in s.title] == [
+        "a: accuracy against work",
+        "d: accuracy against work",
+    ]
     assert [s.cells for s in sections if "work" in s.title] == [made["a"].cells, made["d"].cells]
-    assert said[0] == "stiffness" and "a: accuracy against work" in said and "b: accuracy against work" not in said
+    assert (
+        said[0] == "stiffness"
+        and "a: accuracy against work" in said
+        and "b: accuracy against work" not in said
+    )
 
 
 def test_text_of_others_cannot_become_markup(tmp_path):
-    path = write_page(tmp_path / "page.html", "<script>", "", [Section("a", note="<b>", cells=[("<i>",), ("&",)])])
+    path = write_page(
+        tmp_path / "page.html", "<script>", "", [Section("a", note="<b>", cells=[("<i>",), ("&",)])]
+    )
     assert not re.search("<script>|<b>|<i>", path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium: install chromium to open the page in a browser")
+@pytest.mark.skipif(
+    BROWSER is None, reason="no Chromium: install chromium to open the page in a browser"
+)
 def test_a_browser_shows_it_without_the_network(page, tmp_path):
-    """Once it is open all pictures have a size, and nothing was asked for but what lies in the page."""
+    """Once it is open all pictures have a size, and nothing was asked for but what lies in the
+    page."""
     script = (
-        "onload = () => { document.title = [...document.images].map(i => i.naturalWidth) + ' asked ' + "
-        "performance.getEntriesByType('resource').filter(e => !e.name.startsWith('data:')).length }"
+        "onload = () => { document.title = [...document.images].map(i => i.naturalWidth) + ' asked"
+        " ' + performance.getEntriesByType('resource').filter(e =>"
+        " !e.name.startsWith('data:')).length }"
     )
-    text = page.read_text(encoding="utf-8").replace("style-src", "script-src 'unsafe-inline'; style-src")
+    text = page.read_text(encoding="utf-8").replace(
+        "style-src", "script-src 'unsafe-inline'; style-src"
+    )
     probe = tmp_path / "probe.html"
     probe.write_text(text.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
     done = subprocess.run(
-        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-         f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom", probe.as_uri()],
-        capture_output=True, text=True, timeout=120, check=False,
+        [
+            BROWSER,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--virtual-time-budget=5000",
+            "--dump-dom",
+            probe.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     widths, asked = re.search(r"<title>([\d,]+) asked (\d+)</title>", done.stdout).groups()
     assert len(widths.split(",")) == 9 and min(map(int, widths.split(","))) > 300

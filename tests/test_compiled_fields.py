@@ -19,6 +19,7 @@ from pynode.nn import CNF, ControlledODE, NeuralODE, ZeroOrderHold
 
 def test_a_field_that_counts_its_calls():
     """A loop cannot hold that; single steps can."""
+
     class Counts(Field):
         def __init__(self):
             super().__init__()
@@ -29,7 +30,10 @@ def test_a_field_that_counts_its_calls():
             return super().forward(t, y)
 
     field = Counts()
-    plain, compiled = (solve(field, tensor(1.0, -0.5), TIMES, method="BS3", rtol=1e-2, compile=c) for c in (False, TRACED))
+    plain, compiled = (
+        solve(field, tensor(1.0, -0.5), TIMES, method="BS3", rtol=1e-2, compile=c)
+        for c in (False, TRACED)
+    )
     assert torch.allclose(compiled.y, plain.y, rtol=0, atol=1e-12)
     before = float(field.calls)
     with torch.no_grad():
@@ -46,7 +50,9 @@ def test_what_is_compiled_once_serves_all_solves():
         return graph.forward
 
     def end(model, k):
-        return solve(model, tensor(1.0, -0.5), TIMES, method="rosenbrock23", args=(k,), compile=count).y[-1]
+        return solve(
+            model, tensor(1.0, -0.5), TIMES, method="rosenbrock23", args=(k,), compile=count
+        ).y[-1]
 
     first = end(field, tensor(1.0))
     made = len(calls)
@@ -62,13 +68,15 @@ def test_what_is_compiled_once_serves_all_solves():
     with torch.no_grad():
         other.net[0].weight.zero_()
     exact = solve(other, tensor(1.0, -0.5), TIMES, method="rosenbrock23", args=(tensor(1.0),)).y[-1]
-    assert torch.allclose(end(other, tensor(1.0)), exact, atol=1e-12)  # a copy does not run its original
+    # A copy does not run its original.
+    assert torch.allclose(end(other, tensor(1.0)), exact, atol=1e-12)
     assert pickle.loads(pickle.dumps(field)).net[0].weight.equal(field.net[0].weight)
     assert set(field.state_dict()) == {"net.0.weight", "net.0.bias", "net.2.weight", "net.2.bias"}
 
 
 def test_what_changes_in_the_field_is_seen():
     """A number, a constant and a parameter in the place of another: f is compiled again."""
+
     class Decay(nn.Module):
         def __init__(self):
             super().__init__()
@@ -78,9 +86,17 @@ def test_what_changes_in_the_field_is_seen():
             return self.shift - self.k * self.weight * y
 
     field, ends = Decay(), []
-    for name, value in (("k", 1.0), ("k", 2.0), ("shift", tensor(1.0)), ("weight", nn.Parameter(tensor(3.0)))):
+    for name, value in (
+        ("k", 1.0),
+        ("k", 2.0),
+        ("shift", tensor(1.0)),
+        ("weight", nn.Parameter(tensor(3.0))),
+    ):
         setattr(field, name, value)
-        found, expected = (solve(field, tensor(1.0), TIMES, method="BS3", rtol=1e-2, compile=c).y[-1] for c in (TRACED, False))
+        found, expected = (
+            solve(field, tensor(1.0), TIMES, method="BS3", rtol=1e-2, compile=c).y[-1]
+            for c in (TRACED, False)
+        )
         assert torch.allclose(found, expected, rtol=0, atol=1e-13)
         ends.append(float(found.detach()))
     assert len(set(ends)) == 4
@@ -107,24 +123,32 @@ def normed(batched):
     field, y0 = Normed(), torch.rand(4, 3).double()
     options = {"method": "rosenbrock23", "rtol": 1e-3, "batched": batched}
     for _ in range(2):
-        compiled, plain = (solve(field, y0 if batched else y0[0], TIMES, compile=c, **options).y for c in (count, False))
+        compiled, plain = (
+            solve(field, y0 if batched else y0[0], TIMES, compile=c, **options).y
+            for c in (count, False)
+        )
         assert torch.allclose(compiled, plain, rtol=0, atol=1e-12)
-    # One call of many steps where the compiler takes it, else one of a single step: found once, and known from then on.
+    # One call of many steps where the compiler takes it, else one of a single step: found once, and
+    # known from then on.
     assert len(tried) == 1 and ways[0] == 0 < ways[-1] and ways[-1] == ways[-2]
 
 
 @pytest.mark.parametrize("batched", [False, True])
 def test_what_has_no_forward_mode_to_trace(batched):
-    """In a process of its own, as torch 2.13 keeps something of a trace that failed: after one of the forward mode it may
-    refuse the reverse mode of rows, too. Such rows are refused with a sentence, and never wrong."""
+    """In a process of its own, as torch 2.13 keeps something of a trace that failed: after one of
+    the forward mode it may refuse the reverse mode of rows, too. Such rows are refused with a
+    sentence, and never wrong."""
     code = f"import test_compiled_fields as own; own.normed({batched})"
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
     refused = batched and "ValueError: the steps cannot be compiled" in done.stderr
     assert refused or done.returncode == 0, done.stderr
 
 
 def test_a_number_that_changes_with_every_solve():
     """It is a constant of what was compiled; in the end the sentence says where it belongs."""
+
     class Decay(nn.Module):
         def forward(self, t, y):
             return -self.k * y
@@ -156,7 +180,10 @@ def test_models_and_structured_states():
             return {"q": state["p"], "p": -state["q"]}
 
     start = {"q": tensor(1.0), "p": tensor(0.0)}
-    ends = [solve(Parts(), start, TIMES, method="rosenbrock23", compile=c).y["q"][-1] for c in (False, TRACED)]
+    ends = [
+        solve(Parts(), start, TIMES, method="rosenbrock23", compile=c).y["q"][-1]
+        for c in (False, TRACED)
+    ]
     assert torch.allclose(*ends, atol=1e-13)
 
 
@@ -169,7 +196,10 @@ def test_models_that_make_their_field_anew_compile_once():
         return graph.forward
 
     torch.manual_seed(0)
-    net, knots = nn.Sequential(nn.Linear(2, 2), nn.Tanh()).double(), torch.linspace(0.0, 1.0, 5).double()
+    net, knots = (
+        nn.Sequential(nn.Linear(2, 2), nn.Tanh()).double(),
+        torch.linspace(0.0, 1.0, 5).double(),
+    )
     paths = [(tensor(1.0, 0.5), ZeroOrderHold(knots, torch.randn(5, 2).double())) for _ in range(2)]
     driven = [ControlledODE(Pushed(net), method="tsit5", compile=c) for c in (count, False)]
     flows = [CNF(net, 2, method="tsit5", compile=c) for c in (count, False)]

@@ -1,4 +1,5 @@
-"""Modules of one kind share what is compiled, and never more than that; views of their tensors compile."""
+"""Modules of one kind share what is compiled, and never more than that; views of their tensors
+compile."""
 
 import types
 from fractions import Fraction as F
@@ -49,7 +50,8 @@ def test_views_of_parameters_and_buffers(kind, method, batched):
 
 @pytest.mark.parametrize("kind", ["buffer.T", "linear"])
 def test_a_second_module_of_the_kind_compiles_nothing(kind):
-    """It runs on its own tensors all the same, and so does one that is made when the first is gone."""
+    """It runs on its own tensors all the same, and so does one that is made when the first is
+    gone."""
     calls = []
 
     def count(graph, inputs):
@@ -74,6 +76,7 @@ def test_a_second_module_of_the_kind_compiles_nothing(kind):
 
 def test_a_number_that_differs_between_modules():
     """Where torch.compile has had enough of a function, a module gets one that is its own."""
+
     class Decay(nn.Module):
         def __init__(self, k):
             super().__init__()
@@ -92,7 +95,8 @@ def test_a_number_that_differs_between_modules():
 
 
 class Late(nn.Module):
-    """y' = -y, and from t = 0.5 on -k y, so that a comparison at the start does not see k. how: what holds k."""
+    """y' = -y, and from t = 0.5 on -k y, so that a comparison at the start does not see k. how:
+    what holds k."""
 
     def __init__(self, how, k):
         super().__init__()
@@ -122,18 +126,31 @@ def test_what_another_module_holds_is_seen(how):
 
     for k in (1.0, 3.0):
         field, options = Kind(how, k), {"method": "bs3", "rtol": 1e-3}
-        found, expected = (solve(field, tensor(1.0), [0.0, 1.0], compile=c, **options).y for c in (TRACED, False))
+        found, expected = (
+            solve(field, tensor(1.0), [0.0, 1.0], compile=c, **options).y for c in (TRACED, False)
+        )
         assert torch.allclose(found, expected, rtol=0, atol=1e-12)
 
 
 def test_a_formula_of_the_same_name():
     """Steps are known by the numbers of their method, not its name."""
+
     def own(c):
         b = 1 / (2 * c)
-        return ExplicitRungeKutta.of(RungeKutta(
-            name="Own2", order=2, reference="", c=(0, c), a=((), (c,)), b=(1 - b, b), b_err=(-b, b),
-            embedded_order=1, dense=((1, -b), (0, b)), dense_order=2,
-        ))
+        return ExplicitRungeKutta.of(
+            RungeKutta(
+                name="Own2",
+                order=2,
+                reference="",
+                c=(0, c),
+                a=((), (c,)),
+                b=(1 - b, b),
+                b_err=(-b, b),
+                embedded_order=1,
+                dense=((1, -b), (0, b)),
+                dense_order=2,
+            )
+        )
 
     class Square(nn.Module):
         def forward(self, t, y):
@@ -142,7 +159,10 @@ def test_a_formula_of_the_same_name():
     field, ends = Square(), []
     for method in (own(F(1, 2)), own(F(1))):
         options = {"method": method, "step_size": 0.25}
-        found, expected = (solve(field, tensor(1.0), [0.0, 1.0], compile=c, **options).y[-1] for c in (TRACED, False))
+        found, expected = (
+            solve(field, tensor(1.0), [0.0, 1.0], compile=c, **options).y[-1]
+            for c in (TRACED, False)
+        )
         assert torch.allclose(found, expected, rtol=0, atol=1e-13)
         ends.append(float(found))
     assert ends[0] != ends[1]

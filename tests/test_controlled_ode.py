@@ -1,4 +1,5 @@
-"""ControlledODE: inputs of every kind against closed forms, and gradients with respect to what they are made of."""
+"""ControlledODE: inputs of every kind against closed forms, and gradients with respect to what they
+are made of."""
 
 import math
 
@@ -39,7 +40,8 @@ class Driven(nn.Module):
 
 
 def held_exactly(y, values, times):
-    """The state at the times under values held from KNOTS on: matrix exponentials of (A, B; 0, 0)."""
+    """The state at the times under values held from KNOTS on: matrix exponentials of (A, B; 0,
+    0)."""
     whole = torch.zeros(3, 3, dtype=torch.float64)
     whole[:2, :2], whole[:2, 2:] = A, B
     states, now = [], 0.0
@@ -69,31 +71,50 @@ def test_rows_with_inputs_of_their_own():
         model = ControlledODE(Linear(), method="tsit5", **TIGHT, **options)
         found = model(y0, ZeroOrderHold(KNOTS, values), T)
         for row in range(3):
-            torch.testing.assert_close(found[:, row], held_exactly(y0[row], values[row], T), rtol=1e-7, atol=1e-8)
+            torch.testing.assert_close(
+                found[:, row], held_exactly(y0[row], values[row], T), rtol=1e-7, atol=1e-8
+            )
 
 
 def test_a_ramp_has_its_closed_form():
     """dy/dt = -y + u with u = 2 t up to 1 and 2 from there on."""
     u = LinearPath([0.0, 1.0, 3.0], tensor(0.0, 2.0, 2.0).unsqueeze(1), time=False)
     field = Linear()
-    field.A.data, field.B.data = -torch.eye(1, dtype=torch.float64), torch.eye(1, dtype=torch.float64)
+    field.A.data, field.B.data = (
+        -torch.eye(1, dtype=torch.float64),
+        torch.eye(1, dtype=torch.float64),
+    )
     model = ControlledODE(field, (0.0, 1.0, 3.0), method="tsit5", last_only=False, **TIGHT)
     first = 2 * math.exp(-1)
     expected = tensor(0.0, first, 2 + (first - 2) * math.exp(-2))
     torch.testing.assert_close(model(tensor(0.0), u)[:, 0], expected, rtol=1e-8, atol=1e-9)
     assert model(tensor(0.0), u, [0.0, 3.0]).shape == (2, 1)
-    short = LinearPath([0.0, 0.3, 0.7], tensor(0.0, 0.6, 1.4).unsqueeze(1), time=False)  # times that float32 rounds apart
-    torch.testing.assert_close(model(tensor(0.0), short, [0.0, 0.7])[1], 2 * (tensor(0.7) - 1 + torch.exp(tensor(-0.7))))
+    # Times that float32 rounds apart.
+    short = LinearPath([0.0, 0.3, 0.7], tensor(0.0, 0.6, 1.4).unsqueeze(1), time=False)
+    torch.testing.assert_close(
+        model(tensor(0.0), short, [0.0, 0.7])[1], 2 * (tensor(0.7) - 1 + torch.exp(tensor(-0.7)))
+    )
 
 
-@pytest.mark.parametrize("make", [
-    lambda v: ZeroOrderHold(KNOTS, v), lambda v: LinearPath([0.0, 0.5, 1.2, 2.0], v, time=False),
-    lambda v: CubicHermitePath([0.0, 0.5, 1.2, 2.0], v, time=False),
-], ids=["held", "linear", "hermite"])
-@pytest.mark.parametrize("options", [{}, {"adjoint": "direct"}, {"method": "rodas5p"}, {"batched": True}], ids=str)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda v: ZeroOrderHold(KNOTS, v),
+        lambda v: LinearPath([0.0, 0.5, 1.2, 2.0], v, time=False),
+        lambda v: CubicHermitePath([0.0, 0.5, 1.2, 2.0], v, time=False),
+    ],
+    ids=["held", "linear", "hermite"],
+)
+@pytest.mark.parametrize(
+    "options", [{}, {"adjoint": "direct"}, {"method": "rodas5p"}, {"batched": True}], ids=str
+)
 def test_gradients_are_those_of_differences(make, options):
-    """With respect to the values of the input, here a function of other tensors, and to the field's parameters."""
-    leaf, y0 = torch.randn(2, 4, 1, dtype=torch.float64).requires_grad_(), torch.randn(2, 1, dtype=torch.float64)
+    """With respect to the values of the input, here a function of other tensors, and to the field's
+    parameters."""
+    leaf, y0 = (
+        torch.randn(2, 4, 1, dtype=torch.float64).requires_grad_(),
+        torch.randn(2, 1, dtype=torch.float64),
+    )
     model = ControlledODE(Driven(), **{"method": "tsit5", **TIGHT, **options})
 
     def value():
@@ -143,11 +164,14 @@ def test_a_function_as_input():
     torch.testing.assert_close(found, near, rtol=0, atol=1e-5)
     found.sum().backward()
     zero = model(y0, lambda t: 0 * t.reshape(1), T)  # linear in the size of the input
-    torch.testing.assert_close(wave.size.grad[0], (found - zero).sum().detach(), rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(
+        wave.size.grad[0], (found - zero).sum().detach(), rtol=1e-6, atol=1e-8
+    )
 
 
 def test_no_step_runs_across_a_jump():
-    """Also where options name further times, and in float32, where the knots are rounded as the time is."""
+    """Also where options name further times, and in float32, where the knots are rounded as the
+    time is."""
     values = torch.tensor([1.0, -200.0, 50.0, 3.0]).unsqueeze(1)
     model = ControlledODE(Linear().float(), method="tsit5", rtol=1e-4, atol=1e-4, jumps=[0.5])
     u = ZeroOrderHold(KNOTS, values)
@@ -171,7 +195,9 @@ def test_it_finds_a_control():
 
     def closure():
         optimizer.zero_grad()
-        y = model(tensor(0.0, 0.0), ZeroOrderHold(torch.linspace(0, 1.6, 5, dtype=torch.float64), values))
+        y = model(
+            tensor(0.0, 0.0), ZeroOrderHold(torch.linspace(0, 1.6, 5, dtype=torch.float64), values)
+        )
         loss = (y - tensor(1.0, 0.0)).square().sum()
         loss.backward()
         return loss
@@ -184,12 +210,17 @@ def test_it_finds_a_control():
 def test_mistakes_are_told():
     model, y0 = ControlledODE(Linear()), tensor(1.0, -1.0)
     x = torch.randn(1, 4, 1, dtype=torch.float64)
-    with pytest.raises(ValueError, match=r"path runs from 0 to 1\.3, and 2 lies outside of it; solve between these"):
+    with pytest.raises(
+        ValueError, match=r"path runs from 0 to 1\.3, and 2 lies outside of it; solve between these"
+    ):
         model(y0, LinearPath(KNOTS, x[0], time=False), T)
     with pytest.raises(ValueError, match=r"from 0 to 1\.3, and -1 lies outside"):
         model(y0, ZeroOrderHold(KNOTS, x[0]), [-1.0, 1.0])
     for path in (RectilinearPath(KNOTS, x), LinearPath(KNOTS.expand(1, 4), x)):
-        with pytest.raises(ValueError, match=r"an input is a function of time: make the path of one sequence of times"):
+        with pytest.raises(
+            ValueError,
+            match=r"an input is a function of time: make the path of one sequence of times",
+        ):
             model(y0, path, T)
     with pytest.raises(TypeError, match="not Tensor; hold values with ZeroOrderHold"):
         model(y0, x, T)

@@ -61,7 +61,8 @@ def bounce(condition=lambda t, y: y[0] - 0.5):
     return Event(condition, reset=lambda t, y: y * 1.5, name="bounce")
 
 
-# What every family and adjoint keeps: (keywords of solve). A lambda as f, so that nothing of it can come along.
+# What every family and adjoint keeps: (keywords of solve). A lambda as f, so that nothing of it can
+# come along.
 KINDS = {
     "explicit": {"method": "tsit5"},
     "bdf": {"method": "qndf"},
@@ -81,14 +82,22 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_dense_output_and_counts_come_along(kind, way):
     rate = tensor(1.5).requires_grad_()
-    solution = solve(lambda t, y: -rate * y, tensor(1.0, 2.0), [0.0, 1.0, END], dense=True, **KINDS[kind])
+    solution = solve(
+        lambda t, y: -rate * y, tensor(1.0, 2.0), [0.0, 1.0, END], dense=True, **KINDS[kind]
+    )
     came = way(solution)
     assert came.y.detach().equal(solution.y.detach()) and came.t.equal(solution.t)
-    assert came.status is solution.status and came.stats == solution.stats and came.choice == solution.choice
+    assert (
+        came.status is solution.status
+        and came.stats == solution.stats
+        and came.choice == solution.choice
+    )
     times = [0.0, 0.3, 1.9, END]
     assert came(times).detach().equal(solution(times).detach())
     assert came.derivative(times).detach().equal(solution.derivative(times).detach())
-    assert [record.t.item() for record in came.events] == [record.t.item() for record in solution.events]
+    assert [record.t.item() for record in came.events] == [
+        record.t.item() for record in solution.events
+    ]
 
 
 @every_way
@@ -126,7 +135,9 @@ def test_a_shallow_copy_shares_the_graph():
     field = Decay()
     copy.copy(solve(field, tensor(1.0), [0.0, END])).y[-1].sum().backward()
     assert field.rate.grad is not None
-    rows = solve(field, torch.ones(2, 1, dtype=torch.float64), [0.0, END], batched=True, method="tsit5")
+    rows = solve(
+        field, torch.ones(2, 1, dtype=torch.float64), [0.0, END], batched=True, method="tsit5"
+    )
     field.rate.grad = None
     copy.copy(rows).y[-1].sum().backward()
     assert field.rate.grad is not None
@@ -137,12 +148,16 @@ def test_structured_states(way):
     start = {"a": tensor(1.0), "b": (tensor(0.0),)}
     solution = solve(lambda t, y: {"a": -y["a"], "b": (y["a"],)}, start, [0.0, END], dense=True)
     came = way(solution)
-    assert came.y["b"][0].equal(solution.y["b"][0]) and came(0.5)["b"][0].equal(solution(0.5)["b"][0])
+    assert came.y["b"][0].equal(solution.y["b"][0]) and came(0.5)["b"][0].equal(
+        solution(0.5)["b"][0]
+    )
 
 
 def test_a_pickle_is_as_large_as_what_is_in_it():
     """Polynomials that look into one memory (Julia's do) would each bring all of it."""
-    solution = solve(decay, torch.ones(100, dtype=torch.float64), [0.0, 50.0], dense=True, method="tsit5")
+    solution = solve(
+        decay, torch.ones(100, dtype=torch.float64), [0.0, 50.0], dense=True, method="tsit5"
+    )
     path = solution._trajectory
     size = sum(p.numel() for p in path.polynomials) * 8
     joined = torch.cat(path.polynomials)
@@ -155,7 +170,9 @@ def test_a_failure_arrives_with_its_report(way):
     with pytest.raises(SolveError) as caught:
         solve(lambda t, y: y * y, tensor(1.0), (0.0, END))
     error = caught.value
-    error.add_note("a note") if hasattr(error, "add_note") else setattr(error, "__notes__", ["a note"])
+    error.add_note("a note") if hasattr(error, "add_note") else setattr(
+        error, "__notes__", ["a note"]
+    )
     came = way(error)
     assert type(came) is SolveError and str(came) == str(error) and came.status is error.status
     assert came.__notes__ == ["a note"]
@@ -167,10 +184,22 @@ def test_a_failure_arrives_with_its_report(way):
 @every_way
 def test_rows(way):
     start = tensor(0.1, 1.0, 2.0).reshape(3, 1).requires_grad_()
-    rows = solve(lambda t, y: y * y, start, [0.0, END], batched=True, method="tsit5", throw=False, max_steps=60,
-                 events=[Event(lambda t, y: y[:, 0] - 0.11)])
+    rows = solve(
+        lambda t, y: y * y,
+        start,
+        [0.0, END],
+        batched=True,
+        method="tsit5",
+        throw=False,
+        max_steps=60,
+        events=[Event(lambda t, y: y[:, 0] - 0.11)],
+    )
     came = way(rows)
-    assert came.statuses == rows.statuses and came.reached == rows.reached and came.message == rows.message
+    assert (
+        came.statuses == rows.statuses
+        and came.reached == rows.reached
+        and came.message == rows.message
+    )
     assert came.y.detach().nan_to_num().equal(rows.y.detach().nan_to_num())
     assert came.events[0][0].t.item() == rows.events[0][0].t.item()
     with pytest.raises(RuntimeError, match="its graph stayed behind"):
@@ -189,7 +218,9 @@ def test_paths_of_stochastic_equations(way):
     solution = pynode.sde.solve_sde(decay, lambda t, y: 0.1 * y, tensor(1.0), [0.0, 1.0], dt=0.1)
     came = way(solution)
     assert came.y.equal(solution.y) and came.brownian(0.33).equal(solution.brownian(0.33))
-    failed = pynode.sde.solve_sde(lambda t, y: y**5, lambda t, y: y, tensor(9.0), [0.0, 9.0], dt=0.5, throw=False)
+    failed = pynode.sde.solve_sde(
+        lambda t, y: y**5, lambda t, y: y, tensor(9.0), [0.0, 9.0], dt=0.5, throw=False
+    )
     assert not failed.success
     with pytest.raises(ValueError, match="ordinary differential equations alone"):
         way(failed).report()
@@ -218,7 +249,8 @@ def _job(f):
 
 
 def test_from_another_process():
-    """By the pickler of torch.multiprocessing as well, which shares memory and refuses tensors that have a graph."""
+    """By the pickler of torch.multiprocessing as well, which shares memory and refuses tensors that
+    have a graph."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         assert pool.submit(_job, decay).result().y.equal(_job(decay).y)
         assert "no graph" in repr(pool.submit(_job, Decay()).result())

@@ -43,7 +43,9 @@ def test_groups_comments_and_semicolons(write):
 
 
 def test_dropped_columns_are_not_read(write):
-    assert read_csv(write("t,a,note\n0,1,x\n1,2,y\n2,3,z\n3,4,w\n"), drop=("note",)).columns == ("a",)
+    assert read_csv(write("t,a,note\n0,1,x\n1,2,y\n2,3,z\n3,4,w\n"), drop=("note",)).columns == (
+        "a",
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,11 @@ def test_dropped_columns_are_not_read(write):
         ("", {}, "is empty"),
         ("# only a comment\n", {}, "is empty"),
         ("0,1,0\n1,2,3\n", {}, "put a header"),
-        ("a,b\n0,1\n", {}, "no column is called t or time; say which with --time COLUMN, one of: a, b"),
+        (
+            "a,b\n0,1\n",
+            {},
+            "no column is called t or time; say which with --time COLUMN, one of: a, b",
+        ),
         ("t,time,a\n0,0,1\n", {}, "more than one column could be the time"),
         (GOOD, {"time": "hour"}, "no column 'hour' for the time: its columns are time, a, b"),
         (GOOD, {"group": "run"}, "no column 'run': its columns are time, a, b"),
@@ -65,13 +71,33 @@ def test_dropped_columns_are_not_read(write):
         ("t,a\n0,1\n1," + "2" * 140_000 + "\n", {}, "line 3 is not CSV (field larger than"),
         ("t,a\n0,1\n1,2,9\n2,3\n3,4\n", {}, "line 3: 3 cells, but the header names 2 columns"),
         ("t,a\n0,1\n,2\n2,3\n3,4\n", {}, "line 3, column 't': no time"),
-        ("t,a\n0,1\n1,2\n1,3\n3,4\n", {}, "line 4, column 't': time 1 appears twice; keep one of the lines, or name"),
-        ("t,a\n0,1\n2,2\n1,3\n3,4\n", {}, "line 4, column 't': time 1 comes after 2; sort the lines by time"),
-        ("t,a,b\n0,1,\n1,2,1\n2,3,2\n3,4,3\n", {}, "line 2, column 'b': the first line is the initial state, with"),
+        (
+            "t,a\n0,1\n1,2\n1,3\n3,4\n",
+            {},
+            "line 4, column 't': time 1 appears twice; keep one of the lines, or name",
+        ),
+        (
+            "t,a\n0,1\n2,2\n1,3\n3,4\n",
+            {},
+            "line 4, column 't': time 1 comes after 2; sort the lines by time",
+        ),
+        (
+            "t,a,b\n0,1,\n1,2,1\n2,3,2\n3,4,3\n",
+            {},
+            "line 2, column 'b': the first line is the initial state, with",
+        ),
         ("t,a,b\n0,1,5\n1,2,5\n2,3,5\n3,4,5\n", {}, "column 'b': the value is 5 throughout"),
         ("t,a,b\n0,1,5\n1,2,\n2,3,\n3,4,\n", {}, "column 'b': no value after the start"),
-        ("r,t,a\nx,0,1\nx,1,2\ny,0,3\nx,2,4\n", {"group": "r"}, "line 4: the only line of trajectory 'y'"),
-        ("r,t,a\nx,0,1\n,1,2\nx,2,3\nx,3,4\n", {"group": "r"}, "line 3, column 'r': the trajectory has no name"),
+        (
+            "r,t,a\nx,0,1\nx,1,2\ny,0,3\nx,2,4\n",
+            {"group": "r"},
+            "line 4: the only line of trajectory 'y'",
+        ),
+        (
+            "r,t,a\nx,0,1\n,1,2\nx,2,3\nx,3,4\n",
+            {"group": "r"},
+            "line 3, column 'r': the trajectory has no name",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(write, text, options, sentence):
@@ -99,13 +125,16 @@ def test_constant_column_may_be_kept(write):
 
 
 def test_scaling_of_the_paper_and_of_decades(write):
-    """Range of each state; one time scale, the span, or one a state: its range at the fastest rate observed."""
+    """Range of each state; one time scale, the span, or one a state: its range at the fastest rate
+    observed."""
     data = read_csv(write("t,a,b\n0,0,1\n1,2,1.5\n11,4,\n101,0,3\n"))
     paper, own = Scaling.of(data, "kim"), Scaling.of(data)
     assert paper.y_min == own.y_min == (0.0, 1.0) and paper.y_scale == own.y_scale == (4.0, 2.0)
     assert paper.t_scale == (101.0, 101.0)
     assert own.t_scale == pytest.approx((2.0, 4.0))
-    assert Scaling.of(read_csv(write(GOOD, "falls.csv"))).t_scale == pytest.approx((0.8 / 0.5, 0.3 / 0.1))
+    assert Scaling.of(read_csv(write(GOOD, "falls.csv"))).t_scale == pytest.approx(
+        (0.8 / 0.5, 0.3 / 0.1)
+    )
     y = data.trajectories[0].y
     assert torch.allclose(own.physical(own.scaled(y)), y)
     assert Scaling.from_dict(own.as_dict()) == own
@@ -114,6 +143,9 @@ def test_scaling_of_the_paper_and_of_decades(write):
 
 
 def test_fingerprint_sees_a_changed_number(write):
-    first, second = read_csv(write(GOOD)), read_csv(write(GOOD.replace("0.25", "0.26"), "other.csv"))
+    first, second = (
+        read_csv(write(GOOD)),
+        read_csv(write(GOOD.replace("0.25", "0.26"), "other.csv")),
+    )
     assert first.fingerprint == read_csv(write(GOOD, "copy.csv")).fingerprint != second.fingerprint
     assert not math.isnan(float(first.trajectories[0].y.sum()))

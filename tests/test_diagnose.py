@@ -1,4 +1,5 @@
-"""``diagnose``: the nature of twenty labelled problems, the findings one by one, the report, the picture, the command."""
+"""``diagnose``: the nature of twenty labelled problems, the findings one by one, the report, the
+picture, the command."""
 
 import json
 import math
@@ -39,12 +40,18 @@ def test_labels(case, seen):
 
 def test_eigenvalues_are_those_of_the_system(seen):
     found = seen("damped_oscillator").spectrum  # -0.03 +- i 20
-    assert found.complete and np.allclose(found.decay(), 0.03, rtol=1e-6) and np.allclose(found.frequency(), 20, rtol=1e-4)
+    assert (
+        found.complete
+        and np.allclose(found.decay(), 0.03, rtol=1e-6)
+        and np.allclose(found.frequency(), 20, rtol=1e-4)
+    )
     assert not found.growth().any() and found.ratio() == pytest.approx(1, rel=1e-6)
     assert found.integral(found.frequency()) == pytest.approx(20 * 10, rel=1e-4)
     heat = seen("heat").spectrum
     modes = 4 * 81**2 * np.sin(math.pi * np.array([1, 80]) / 162) ** 2
-    assert np.allclose(heat.slowest(), modes[0], rtol=1e-6) and np.allclose(heat.decay(), modes[1], rtol=1e-9)
+    assert np.allclose(heat.slowest(), modes[0], rtol=1e-6) and np.allclose(
+        heat.decay(), modes[1], rtol=1e-9
+    )
 
 
 def test_arnoldi_finds_the_extreme_eigenvalue(seen):
@@ -74,10 +81,18 @@ def test_the_estimate_of_explicit_steps_holds():
 
 def test_jumps_are_found_to_the_digit(seen):
     first, second = seen("step_input").jumps
-    assert (first.t, second.t) == (1.3, 2.7) and first.timed and second.timed and first.components == (1,)
+    assert (
+        (first.t, second.t) == (1.3, 2.7)
+        and first.timed
+        and second.timed
+        and first.components == (1,)
+    )
     assert seen("step_input").advice.arguments()["jumps"] == [1.3, 2.7]
     friction = seen("friction")
-    assert all(not jump.timed for jump in friction.jumps if not jump.kink) and "jumps" not in friction.advice.arguments()
+    assert (
+        all(not jump.timed for jump in friction.jumps if not jump.kink)
+        and "jumps" not in friction.advice.arguments()
+    )
     states = friction.walk.path.evaluate([jump.t for jump in friction.jumps])
     assert float(states[:, 1].abs().max()) < 1e-6  # it jumps where the velocity is zero
 
@@ -88,7 +103,10 @@ def test_jumps_near_one_another_are_told_apart():
     def f(t, y):
         return 100 * ((t > 4) & (t < 4.1)).to(y.dtype) - y + torch.cos(t)
 
-    assert [jump.t for jump in pynode.diagnose(f, vector(1.0), (0.0, 6.0), trials=False).jumps] == [4.0, 4.1]
+    assert [jump.t for jump in pynode.diagnose(f, vector(1.0), (0.0, 6.0), trials=False).jumps] == [
+        4.0,
+        4.1,
+    ]
     back = pynode.diagnose(lambda t, y: -f(-t, y), vector(1.0), (0.0, -6.0), trials=False)
     assert [jump.t for jump in back.jumps] == [-4.0, -4.1]
 
@@ -98,12 +116,16 @@ def test_a_kink_is_no_jump():
         return torch.stack((50 * (t - 1.5).abs() - y[0],))
 
     found = pynode.diagnose(f, vector(0.0), (0.0, 3.0), rtol=1e-8, trials=False)
-    assert [jump.kink for jump in found.jumps] == [True] and found.jumps[0].t == pytest.approx(1.5, abs=1e-2)
+    assert [jump.kink for jump in found.jumps] == [True] and found.jumps[0].t == pytest.approx(
+        1.5, abs=1e-2
+    )
     assert not found.labels and "1 kink" in str(found)
 
 
 def test_a_steep_slope_is_no_jump():
-    found = pynode.diagnose(lambda t, y: torch.tanh(300 * (t - 0.61)) - y, vector(0.0), (0.0, 2.0), trials=False)
+    found = pynode.diagnose(
+        lambda t, y: torch.tanh(300 * (t - 0.61)) - y, vector(0.0), (0.0, 2.0), trials=False
+    )
     assert found.walk.rejected and not found.jumps
 
 
@@ -120,7 +142,9 @@ def test_the_proposed_tolerance_suits(seen):
 
 def test_neighbours_part_at_the_rate_of_the_system():
     start = vector(1e-6, 1.0)
-    found = pynode.diagnose(lambda t, y: torch.stack((2 * y[0], -y[1])), start, (0.0, 5.0), trials=False)
+    found = pynode.diagnose(
+        lambda t, y: torch.stack((2 * y[0], -y[1])), start, (0.0, 5.0), trials=False
+    )
     assert found.parting == pytest.approx(10, rel=0.02) and found.labels == {"unstable"}
     alone = pynode.diagnose(lambda t, y: -y, start, (0.0, 5.0), trials=False)
     assert alone.parting == pytest.approx(-5, rel=0.02) and not alone.labels
@@ -131,7 +155,9 @@ def test_limits_end_the_walk_and_are_told():
     found = pynode.diagnose(f, y0, t, rtol=rtol, atol=atol, max_steps=100, trials=False)
     assert found.walk.status is pynode.Status.MAX_STEPS and found.walk.reached < 2
     assert "about the part that was reached" in str(found) and "blows up" not in found.labels
-    assert found.failure.status is found.walk.status and found.failure.remedy in found.advice.reasons
+    assert (
+        found.failure.status is found.walk.status and found.failure.remedy in found.advice.reasons
+    )
 
 
 def test_trials_choose_and_the_report_says_why():
@@ -144,7 +170,14 @@ def test_trials_choose_and_the_report_says_why():
     assert pynode.methods.registry.get(found.advice.method).implicit
     assert all(trial.difference < 1e3 for trial in finished)
     text = str(found)
-    for word in ("STIFF", "hires: 8 states", "stiffness ratio", "Rodas5P took", "when tried here", "DiscreteAdjoint"):
+    for word in (
+        "STIFF",
+        "hires: 8 states",
+        "stiffness ratio",
+        "Rodas5P took",
+        "when tried here",
+        "DiscreteAdjoint",
+    ):
         assert word in text
     solution = pynode.solve(problem.field, problem.y0, problem.tspan, **found.advice.arguments())
     assert solution.success and solution.method == found.advice.method
@@ -154,7 +187,12 @@ def test_of_equally_fast_methods_the_nearest_wins():
     def trial(method, seconds, difference):
         return Trial(method, "dense", seconds, math.isfinite(difference), "", 10, 100, difference)
 
-    trials = [trial("Tsit5", 1.0, 300.0), trial("QNDF", 1.1, 5.0), trial("RadauIIA9", 1.2, 0.1), trial("Rodas5P", 2.0, 0.01)]
+    trials = [
+        trial("Tsit5", 1.0, 300.0),
+        trial("QNDF", 1.1, 5.0),
+        trial("RadauIIA9", 1.2, 0.1),
+        trial("Rodas5P", 2.0, 0.01),
+    ]
     assert winner(trials, False).method == "RadauIIA9"
     assert winner(trials, True).method == "Tsit5"
     assert winner(trials[:2], False).method == "QNDF"
@@ -170,15 +208,24 @@ def test_structured_states_and_problems_are_taken(tmp_path):
         return {"a": -rate * y["a"], "b": rate * y["a"] - y["b"]}
 
     found = pynode.diagnose(pynode.ODEProblem(f, start, (0.0, 3.0), (2.0,)), names="abc")
-    assert found.called(2) == "c" and not found.labels and found.trials and found.trials[0].difference < 100
+    assert (
+        found.called(2) == "c"
+        and not found.labels
+        and found.trials
+        and found.trials[0].difference < 100
+    )
     back = pynode.diagnose(lambda t, y: -y, vector(1.0), (3.0, 0.0), trials=False)
     assert back.walk.reached == 0 and back.parting > 2
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    ({"names": ["x"]}, "1 names for 2 states"), ({"structure": "nonsense"}, "unknown structure"),
-    ({"rtol": -1.0}, "rtol must be"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"names": ["x"]}, "1 names for 2 states"),
+        ({"structure": "nonsense"}, "unknown structure"),
+        ({"rtol": -1.0}, "rtol must be"),
+    ],
+)
 def test_mistakes_are_told_at_the_door(arguments, words):
     with pytest.raises(ValueError, match=words):
         pynode.diagnose(lambda t, y: -y, vector(1.0, 2.0), (0.0, 1.0), **arguments)
@@ -186,7 +233,11 @@ def test_mistakes_are_told_at_the_door(arguments, words):
 
 def test_a_mass_matrix_is_refused():
     with pytest.raises(ValueError, match="without a mass matrix"):
-        pynode.diagnose(pynode.ODEProblem(lambda t, y: -y, vector(1.0), (0.0, 1.0), mass=torch.ones(1, dtype=torch.float64)))
+        pynode.diagnose(
+            pynode.ODEProblem(
+                lambda t, y: -y, vector(1.0), (0.0, 1.0), mass=torch.ones(1, dtype=torch.float64)
+            )
+        )
 
 
 def test_gradients_stay_untouched():
@@ -201,28 +252,49 @@ def test_pictures_and_data(name, seen, tmp_path):
     found = seen(name)
     assert found.plot(tmp_path / "picture.png").stat().st_size > 20_000
     plain = json.loads(found.to_json(tmp_path / "data.json").read_text())
-    assert plain["labels"] == sorted(found.labels) and plain["walk"]["accepted"] == len(found.walk.sizes)
-    assert len(plain["spectrum"]["decay"]) == len(plain["spectrum"]["t"]) and plain["advice"]["call"] == found.advice.call()
+    assert plain["labels"] == sorted(found.labels) and plain["walk"]["accepted"] == len(
+        found.walk.sizes
+    )
+    assert (
+        len(plain["spectrum"]["decay"]) == len(plain["spectrum"]["t"])
+        and plain["advice"]["call"] == found.advice.call()
+    )
 
 
 def test_the_command(tmp_path, capsys):
-    assert main(["diagnose", "robertson", "--no-trials", "--rtol", "1e-4", "--out", str(tmp_path)]) == 0
+    assert (
+        main(["diagnose", "robertson", "--no-trials", "--rtol", "1e-4", "--out", str(tmp_path)])
+        == 0
+    )
     told = capsys.readouterr().out
-    assert "robertson: 3 states" in told and "STIFF" in told and "of B" not in told and "A in" in told
-    assert {path.name for path in tmp_path.iterdir()} == {"diagnosis-robertson.json", "diagnosis-robertson.png"}
+    assert (
+        "robertson: 3 states" in told and "STIFF" in told and "of B" not in told and "A in" in told
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "diagnosis-robertson.json",
+        "diagnosis-robertson.png",
+    }
     assert main(["diagnose", "spiral", "--no-trials", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["states"] == 2
-    assert main(["diagnose", "nothing"]) == 2 and "neither a model file nor a problem" in capsys.readouterr().err
+    assert (
+        main(["diagnose", "nothing"]) == 2
+        and "neither a model file nor a problem" in capsys.readouterr().err
+    )
     with pytest.raises(SystemExit, match="2"):
         main(["diagnose", "robertson", "--rtol", "-1"])
 
 
 def test_a_sliding_mode_is_given_up_soon():
-    """Most steps are refused and the rest lead nowhere: neither max_steps of them are taken, nor a second walk."""
+    """Most steps are refused and the rest lead nowhere: neither max_steps of them are taken, nor a
+    second walk."""
 
     def f(t, y):
         return torch.stack((0.5 * torch.cos(t) - torch.sign(y[0]), y[0] - y[1]))
 
     found = pynode.diagnose(f, vector(0.3, 0.0), (0.0, 3.0), trials=False)
-    assert found.walk.status is pynode.Status.MAX_STEPS and len(found.walk.attempts) <= 2000 and 0.5 < found.walk.reached < 0.7
+    assert (
+        found.walk.status is pynode.Status.MAX_STEPS
+        and len(found.walk.attempts) <= 2000
+        and 0.5 < found.walk.reached < 0.7
+    )
     assert found.labels == {"discontinuous"} and found.failure.cause == "jump of f in the state"

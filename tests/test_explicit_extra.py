@@ -21,16 +21,20 @@ def observed(errors):
 
 
 def test_adams_coefficients_on_an_even_grid():
-    """Hairer, Norsett & Wanner I, tables III.1.1 (gamma_j, explicit formulas) and III.1.2 (implicit: differences)."""
+    """Hairer, Norsett & Wanner I, tables III.1.1 (gamma_j, explicit formulas) and III.1.2
+    (implicit: differences)."""
     past = tuple(0.1 * i for i in range(6))
     _, g, betas = basis(past, 0.1, 5)
     assert g == pytest.approx([1, 1 / 2, 5 / 12, 3 / 8, 251 / 720, 95 / 288])
-    assert [b - a for a, b in pairwise(g)] == pytest.approx([-1 / 2, -1 / 12, -1 / 24, -19 / 720, -3 / 160])
+    assert [b - a for a, b in pairwise(g)] == pytest.approx(
+        [-1 / 2, -1 / 12, -1 / 24, -19 / 720, -3 / 160]
+    )
     assert betas == pytest.approx([1] * 6)
 
 
 def test_adams_interpolates_exactly():
-    """Any grid: f a polynomial of degree k is integrated without error by the basis and its modified differences."""
+    """Any grid: f a polynomial of degree k is integrated without error by the basis and its
+    modified differences."""
     h, past = 0.3, (0.0, 0.2, 0.7, 0.8)
     rows, g, _ = basis(past, h, 3)
     nodes = [-p for p in past]
@@ -38,7 +42,9 @@ def test_adams_interpolates_exactly():
     def divided(values, points):
         if len(points) == 1:
             return values[0]
-        return (divided(values[:-1], points[:-1]) - divided(values[1:], points[1:])) / (points[0] - points[-1])
+        return (divided(values[:-1], points[:-1]) - divided(values[1:], points[1:])) / (
+            points[0] - points[-1]
+        )
 
     for degree in range(4):
         values, total, product = [x**degree for x in nodes], 0.0, 1.0
@@ -51,7 +57,15 @@ def test_adams_interpolates_exactly():
 
 
 def test_adams_raises_its_order_and_step():
-    solution = solve(smooth, smooth_exact(0.0), [0.0, 6.0], method="AdamsPECE", rtol=1e-11, atol=1e-11, dense=True)
+    solution = solve(
+        smooth,
+        smooth_exact(0.0),
+        [0.0, 6.0],
+        method="AdamsPECE",
+        rtol=1e-11,
+        atol=1e-11,
+        dense=True,
+    )
     steps = solution._trajectory.steps
     assert 9 <= max(step.before[1].order for step in steps) <= MAX_ORDER
     assert solution.stats.nfe <= 2 * (solution.stats.accepted + solution.stats.rejected) + 2
@@ -63,7 +77,9 @@ def test_adams_orders_are_reached():
     """Error falls by the tolerance, and the work hardly rises: the sign of high order."""
     errors, work = [], []
     for rtol in (1e-4, 1e-7, 1e-10):
-        solution = solve(smooth, smooth_exact(0.0), [0.0, 4.0], method="vcabm", rtol=rtol, atol=rtol)
+        solution = solve(
+            smooth, smooth_exact(0.0), [0.0, 4.0], method="vcabm", rtol=rtol, atol=rtol
+        )
         errors.append(float((solution.y[-1] - smooth_exact(4.0)).abs().max()))
         work.append(solution.stats.nfe)
     assert errors[0] > 100 * errors[1] > 10_000 * errors[2]
@@ -80,7 +96,10 @@ def test_rkc_is_stable_on_its_interval(s):
     for z in torch.linspace(0.01, 0.99 * beta, 400).tolist():
         older, newer = 1.0, 1 - first * z
         for _, mu, nu, slope, slope0 in rows:
-            older, newer = newer, 1 - mu - nu + mu * newer + nu * older - z * (slope * newer + slope0)
+            older, newer = (
+                newer,
+                1 - mu - nu + mu * newer + nu * older - z * (slope * newer + slope0),
+            )
         assert abs(newer) <= 1 + 1e-12
     z = 1e-3
     older, newer = 1.0, 1 - first * z
@@ -100,7 +119,9 @@ def test_rkc_order():
 def test_rkc_dense_order():
     errors = []
     for h in (1 / 64, 1 / 128):
-        solution = solve(smooth, smooth_exact(0.3), [0.3, 0.3 + h], method="RKC", step_size=h, dense=True)
+        solution = solve(
+            smooth, smooth_exact(0.3), [0.3, 0.3 + h], method="RKC", step_size=h, dense=True
+        )
         times = 0.3 + h * tensor(0.3, 0.6)
         errors.append((solution(times) - smooth_exact(times)).norm(dim=1))
     assert (torch.log2(errors[0] / errors[1]) - 1 > 1.8).all()
@@ -115,7 +136,8 @@ def heat(n):
 
 
 def test_rkc_on_the_heat_equation():
-    """The spectral radius is 4 (n + 1)^2: an explicit method pays for it in full, RKC for its root."""
+    """The spectral radius is 4 (n + 1)^2: an explicit method pays for it in full, RKC for its
+    root."""
     n = 80
     x = torch.linspace(0, 1, n + 2, dtype=torch.float64)[1:-1]
     y0 = torch.sin(math.pi * x)
@@ -167,7 +189,9 @@ def test_verlet_gradient_is_direct(start, end):
     times = tensor(*(start + (end - start) * x for x in (0.0, 0.13, 0.51, 1.0))).requires_grad_()
     found = []
     for adjoint in ("discrete", "direct"):
-        q, p = solve(f, (y0[:2], y0[2:]), times, method="VelocityVerlet", step_size=0.05, adjoint=adjoint).y
+        q, p = solve(
+            f, (y0[:2], y0[2:]), times, method="VelocityVerlet", step_size=0.05, adjoint=adjoint
+        ).y
         found.append(torch.autograd.grad((q**2 + p.sin()).sum(), [y0, times, f.k]))
     for a, b in zip(*found):
         assert b.abs().max() > 0 and (a - b).abs().max() <= 1e-12 * b.abs().max()
@@ -177,7 +201,13 @@ def test_verlet_refuses():
     with pytest.raises(ValueError, match="give step_size"):
         solve(lambda t, y: y, tensor(1.0, 2.0), [0.0, 1.0], method="VelocityVerlet")
     with pytest.raises(ValueError, match="two parts of equal size"):
-        solve(lambda t, y: y, tensor(1.0, 2.0, 3.0), [0.0, 1.0], method="VelocityVerlet", step_size=0.1)
+        solve(
+            lambda t, y: y,
+            tensor(1.0, 2.0, 3.0),
+            [0.0, 1.0],
+            method="VelocityVerlet",
+            step_size=0.1,
+        )
 
 
 # The gradient that takes every step again
@@ -187,12 +217,16 @@ def test_verlet_refuses():
 @pytest.mark.parametrize(("start", "end"), [(0.3, 4.0), (4.0, 0.3)], ids=["forwards", "backwards"])
 def test_repeated_steps_give_the_direct_gradient(method, start, end):
     f, y0 = Forced(), tensor(1.0, -0.5, 0.3).requires_grad_()
-    times = tensor(*(start + (end - start) * x for x in (0.0, 0.11, 0.12, 0.51, 1.0))).requires_grad_()
+    times = tensor(
+        *(start + (end - start) * x for x in (0.0, 0.11, 0.12, 0.51, 1.0))
+    ).requires_grad_()
     weights, found, stats = torch.randn(5, 3, dtype=torch.float64), [], []
     for adjoint in ("discrete", "direct"):
         solution = solve(f, y0, times, method=method, rtol=1e-5, atol=1e-7, adjoint=adjoint)
         before = solution.stats.nfe
-        found.append(torch.autograd.grad((weights * solution.y).sum(), [y0, times, *f.parameters()]))
+        found.append(
+            torch.autograd.grad((weights * solution.y).sum(), [y0, times, *f.parameters()])
+        )
         stats.append(solution.stats)
         assert solution.stats.nfe == before
     assert stats[0].backward_nfe > 0
@@ -204,7 +238,16 @@ def test_repeated_fixed_steps():
     """So long that the error control which they do without would refuse them."""
     f, y0, found = Forced(), tensor(1.0, -0.5, 0.3).requires_grad_(), []
     for adjoint in ("discrete", "direct"):
-        y = solve(f, y0, [0.0, 0.33, 2.0], method="RKC", step_size=0.25, rtol=1e-9, atol=1e-12, adjoint=adjoint).y
+        y = solve(
+            f,
+            y0,
+            [0.0, 0.33, 2.0],
+            method="RKC",
+            step_size=0.25,
+            rtol=1e-9,
+            atol=1e-12,
+            adjoint=adjoint,
+        ).y
         found.append(torch.autograd.grad(y.square().sum(), [y0, *f.parameters()]))
     for a, b in zip(*found):
         assert (a - b).abs().max() <= 1e-12 * b.abs().max()
@@ -215,7 +258,9 @@ def test_repeated_steps_with_rejections():
     f, y0 = prothero(-40.0), tensor(2.0).requires_grad_()
     found = []
     for adjoint in ("discrete", "direct"):
-        solution = solve(f, y0, [0.0, 0.7, 3.0], method="AdamsPECE", rtol=1e-6, first_step=0.3, adjoint=adjoint)
+        solution = solve(
+            f, y0, [0.0, 0.7, 3.0], method="AdamsPECE", rtol=1e-6, first_step=0.3, adjoint=adjoint
+        )
         assert solution.stats.rejected > 0
         found.append(torch.autograd.grad(solution.y.sum(), y0)[0])
     assert (found[0] - found[1]).abs().max() <= 1e-12 * found[1].abs().max()

@@ -1,4 +1,5 @@
-"""Failure reports of fields that misbehave: they never raise, leave nothing behind, and name the cause."""
+"""Failure reports of fields that misbehave: they never raise, leave nothing behind, and name the
+cause."""
 
 import json
 import time
@@ -26,7 +27,8 @@ def square(t, y):
 
 
 class Watchful(torch.nn.Module):
-    """Counts its calls in a buffer, in one that it binds anew, and in an attribute; draws random numbers."""
+    """Counts its calls in a buffer, in one that it binds anew, and in an attribute; draws random
+    numbers."""
 
     def __init__(self):
         super().__init__()
@@ -49,22 +51,49 @@ class Watchful(torch.nn.Module):
 def test_a_report_leaves_nothing_behind(wrapped):
     torch.manual_seed(0)
     module = Watchful()
-    solution = failed((lambda t, y: module(t, y)) if wrapped else module, tensor(1.0, 2.0), [0.0, 3.0], method="rodas5p")
-    before = module.calls.clone(), module.anew, module.count, torch.get_rng_state(), solution.stats.as_dict(), set(vars(module))
+    solution = failed(
+        (lambda t, y: module(t, y)) if wrapped else module,
+        tensor(1.0, 2.0),
+        [0.0, 3.0],
+        method="rodas5p",
+    )
+    before = (
+        module.calls.clone(),
+        module.anew,
+        module.count,
+        torch.get_rng_state(),
+        solution.stats.as_dict(),
+        set(vars(module)),
+    )
     anew = float(module.anew)
     report = solution.report()
     assert report.cause == "blow-up"
-    assert torch.equal(module.calls, before[0]) and module.anew is before[1] and float(module.anew) == anew
+    assert (
+        torch.equal(module.calls, before[0])
+        and module.anew is before[1]
+        and float(module.anew) == anew
+    )
     assert set(vars(module)) == before[5]
-    assert module.count == before[2] and torch.equal(torch.get_rng_state(), before[3]) and solution.stats.as_dict() == before[4]
-    assert all(p.grad is None and p.requires_grad for p in module.parameters()) and torch.is_grad_enabled()
+    assert (
+        module.count == before[2]
+        and torch.equal(torch.get_rng_state(), before[3])
+        and solution.stats.as_dict() == before[4]
+    )
+    assert (
+        all(p.grad is None and p.requires_grad for p in module.parameters())
+        and torch.is_grad_enabled()
+    )
     assert str(solution.report()) == str(report)
 
 
 def test_the_state_that_functional_call_put_into_a_module_is_looked_at():
     module = Caller()
     report = torch.func.functional_call(module, {"field.rate": tensor(torch.nan)}, ()).report()
-    assert report.cause == "nonfinite parameters" and "rate" in report.finding and bool(torch.isfinite(module.field.rate))
+    assert (
+        report.cause == "nonfinite parameters"
+        and "rate" in report.finding
+        and bool(torch.isfinite(module.field.rate))
+    )
 
 
 class Decay(torch.nn.Module):
@@ -90,7 +119,10 @@ def test_weights_of_a_module_that_a_function_closes_over_are_named_without_gradi
     with torch.no_grad():
         module.bias.fill_(torch.inf)
         report = failed(lambda t, y: module(y), tensor(1.0), [0.0, 1.0]).report()
-    assert report.cause == "nonfinite parameters" and "Linear.bias holds NaN or infinity in 1 of its 1" in report.finding
+    assert (
+        report.cause == "nonfinite parameters"
+        and "Linear.bias holds NaN or infinity in 1 of its 1" in report.finding
+    )
 
 
 def test_a_module_of_the_rows_is_looked_at():
@@ -98,7 +130,9 @@ def test_a_module_of_the_rows_is_looked_at():
     module.weight.data.fill_(torch.nan)
     field = torch.nn.Sequential(module)
     field.forward = lambda t, y: module(y)
-    report = failed(field, torch.ones(2, 1, dtype=torch.float64), [0.0, 1.0], method="tsit5", batched=True).report(1)
+    report = failed(
+        field, torch.ones(2, 1, dtype=torch.float64), [0.0, 1.0], method="tsit5", batched=True
+    ).report(1)
     assert report.cause == "nonfinite parameters" and report.row == 1
 
 
@@ -118,12 +152,16 @@ def picky(t, y):
 @pytest.mark.parametrize("f", [ends, picky])
 @pytest.mark.parametrize("method", ["tsit5", "rodas5p", "qndf", "radauiia5", "kencarp4"])
 def test_what_f_raises_where_the_solve_never_came_is_no_error(f, method):
-    solution = failed(f, tensor(1.0), [0.0, 5.0], method=method, max_step=0.01, max_steps=65 if f is picky else 98)
+    solution = failed(
+        f, tensor(1.0), [0.0, 5.0], method=method, max_step=0.01, max_steps=65 if f is picky else 98
+    )
     assert solution.report().cause in ("max_steps", "stiffness")
 
 
 def test_a_jac_of_the_wrong_shape_that_nobody_used():
-    report = failed(square, tensor(1.0), [0.0, 3.0], method="tsit5", jac=lambda t, y: torch.eye(2)).report()
+    report = failed(
+        square, tensor(1.0), [0.0, 3.0], method="tsit5", jac=lambda t, y: torch.eye(2)
+    ).report()
     assert report.cause == "blow-up"
 
 
@@ -133,14 +171,23 @@ def test_a_domain_that_raises():
             raise ValueError
         return True
 
-    solution = failed(lambda t, y: torch.ones_like(y), tensor(0.0), [0.0, 3.0], method="tsit5", max_step=0.1, max_steps=12,
-                      domain=domain)
+    solution = failed(
+        lambda t, y: torch.ones_like(y),
+        tensor(0.0),
+        [0.0, 3.0],
+        method="tsit5",
+        max_step=0.1,
+        max_steps=12,
+        domain=domain,
+    )
     assert solution.report().cause == "max_steps"
 
 
 @pytest.mark.parametrize("seeded", [torch.nn.functional.dropout, lambda y: y + torch.randn_like(y)])
 def test_a_random_field(seeded):
-    report = failed(lambda t, y: -seeded(y), tensor(1.0), [0.0, 3.0], method="tsit5", max_steps=300).report()
+    report = failed(
+        lambda t, y: -seeded(y), tensor(1.0), [0.0, 3.0], method="tsit5", max_steps=300
+    ).report()
     assert report.cause == "f is not repeatable" and "module.eval()" in report.remedy
 
 
@@ -155,9 +202,13 @@ def test_a_field_that_edits_its_argument():
 
 
 def test_poles():
-    report = failed(lambda t, y: 1 / t + 0 * y, tensor(1.0), [-1.0, 1.0], method="tsit5", max_steps=300).report()
+    report = failed(
+        lambda t, y: 1 / t + 0 * y, tensor(1.0), [-1.0, 1.0], method="tsit5", max_steps=300
+    ).report()
     assert report.cause == "pole of f in time" and "jumps=" not in report.remedy
-    report = failed(lambda t, y: 1 / (1 - y), tensor(0.0), [0.0, 3.0], method="tsit5", max_steps=300).report()
+    report = failed(
+        lambda t, y: 1 / (1 - y), tensor(0.0), [0.0, 3.0], method="tsit5", max_steps=300
+    ).report()
     assert report.cause == "pole of f in the state"
 
 
@@ -166,14 +217,25 @@ def test_times_that_floating_point_cannot_tell_apart():
         return -1e9 * (y - torch.cos(t))
 
     report = failed(f, tensor(0.3), [1e8, 1e8 + 3], method="tsit5").report()
-    assert report.cause == "resolution of time" and "1e+08" in report.finding and "'qndf'" in report.remedy
+    assert (
+        report.cause == "resolution of time"
+        and "1e+08" in report.finding
+        and "'qndf'" in report.remedy
+    )
 
 
 def test_single_precision_of_t_is_no_jump():
     def f(t, y):
         return torch.sin(1e4 * t) + 0 * y
 
-    report = failed(f, tensor(1.0, dtype=torch.float32), [900.0, 901.0], method="tsit5", max_steps=50, max_step=1e-4).report()
+    report = failed(
+        f,
+        tensor(1.0, dtype=torch.float32),
+        [900.0, 901.0],
+        method="tsit5",
+        max_steps=50,
+        max_step=1e-4,
+    ).report()
     assert report.cause == "max_steps"
 
 
@@ -181,14 +243,19 @@ def test_a_field_that_wiggles_is_differentiable():
     def f(t, y):
         return -y + 1e-3 * torch.sin(1e9 * y)
 
-    assert failed(f, tensor(1.0), [0.0, 3.0], method="rodas5p", max_steps=30).report().cause == "max_steps"
+    assert (
+        failed(f, tensor(1.0), [0.0, 3.0], method="rodas5p", max_steps=30).report().cause
+        == "max_steps"
+    )
 
 
 def test_jumps_that_are_named_are_not_found_again():
     def f(t, y):
         return torch.where(t < 1.0, 0.0, 1e3).to(y) - y
 
-    report = failed(f, tensor(1.0), [0.0, 3.0], jumps=[1.0], method="tsit5", max_step=0.01, max_steps=99).report()
+    report = failed(
+        f, tensor(1.0), [0.0, 3.0], jumps=[1.0], method="tsit5", max_step=0.01, max_steps=99
+    ).report()
     assert report.t == pytest.approx(0.99) and report.cause == "max_steps"
 
 
@@ -217,22 +284,47 @@ def test_limits_of_a_row_count_its_own_steps():
 def test_the_event_that_was_one_too_many_is_named():
     often = Event(lambda t, y: torch.sin(20 * t) + 0 * y[0], max_events=5, name="often")
     rarely = Event(lambda t, y: torch.sin(20 * t - 3.0) + 0 * y[0], name="just before")
-    report = failed(lambda t, y: -y, tensor(1.0), [0.01, 3.0], events=[often, rarely], method="tsit5", max_step=0.05).report()
+    report = failed(
+        lambda t, y: -y,
+        tensor(1.0),
+        [0.01, 3.0],
+        events=[often, rarely],
+        method="tsit5",
+        max_step=0.05,
+    ).report()
     assert report.cause == "many events" and "'often' has occurred 6 times" in report.finding
-    rows = failed(lambda t, y: -y, tensor([1.0], [2.0]), [0.01, 3.0], method="tsit5", batched=True, max_step=0.05,
-                  events=[Event(lambda t, y: torch.sin(20 * t[:, 0]) + 0 * y[:, 0], max_events=5, name="often")])
+    rows = failed(
+        lambda t, y: -y,
+        tensor([1.0], [2.0]),
+        [0.01, 3.0],
+        method="tsit5",
+        batched=True,
+        max_step=0.05,
+        events=[
+            Event(lambda t, y: torch.sin(20 * t[:, 0]) + 0 * y[:, 0], max_events=5, name="often")
+        ],
+    )
     assert "'often' has occurred 6 times" in rows.report().finding
 
 
 def test_with_a_mass_matrix_rates_are_those_of_the_state():
-    report = failed(lambda t, y: 4 * y * y, tensor(1.0), [0.0, 3.0], mass=tensor([4.0]), method="rodas5p").report()
+    report = failed(
+        lambda t, y: 4 * y * y, tensor(1.0), [0.0, 3.0], mass=tensor([4.0]), method="rodas5p"
+    ).report()
     assert report.cause == "blow-up" and "infinite at t = 1." in report.finding
     assert report.shares[0].slope == pytest.approx(report.shares[0].y ** 2, rel=1e-3)
 
 
 @pytest.mark.parametrize("method", ["radauiia9", "rk4", "kvaerno3"])
 def test_fixed_steps_have_no_error_to_share(method):
-    solution = failed(lambda t, y: -1e3 * y**3, tensor(1.0, 2.0), [0.0, 3.0], method=method, step_size=1e-4, max_steps=4)
+    solution = failed(
+        lambda t, y: -1e3 * y**3,
+        tensor(1.0, 2.0),
+        [0.0, 3.0],
+        method=method,
+        step_size=1e-4,
+        max_steps=4,
+    )
     report = solution.report()
     assert report.cause in ("max_steps", "stiffness") and not report.shares
 
@@ -245,7 +337,9 @@ def test_a_slow_field_is_asked_for_seconds_alone(monkeypatch):
         time.sleep(pause)
         return torch.cos(300 * t) - y
 
-    solution = failed(f, torch.ones(40, dtype=torch.float64), [0.0, 3.0], method="rodas5p", max_steps=20)
+    solution = failed(
+        f, torch.ones(40, dtype=torch.float64), [0.0, 3.0], method="rodas5p", max_steps=20
+    )
     pause, began = 0.01, time.perf_counter()
     assert solution.report().cause == "max_steps"
     assert 0.4 < time.perf_counter() - began < 2.5
@@ -254,8 +348,13 @@ def test_a_slow_field_is_asked_for_seconds_alone(monkeypatch):
 def test_plain_data_is_strict_json():
     report = failed(lambda t, y: 1 / y, tensor(0.0), [0.0, 1.0]).report()
     json.dumps(report.as_dict(), allow_nan=False)
-    report = failed(lambda t, y: torch.sqrt(1 - y) + 1, tensor(0.0), [0.0, 3.0], method="tsit5").report()
-    assert any(a["ratio"] is None for a in json.loads(json.dumps(report.as_dict(), allow_nan=False))["attempts"])
+    report = failed(
+        lambda t, y: torch.sqrt(1 - y) + 1, tensor(0.0), [0.0, 3.0], method="tsit5"
+    ).report()
+    assert any(
+        a["ratio"] is None
+        for a in json.loads(json.dumps(report.as_dict(), allow_nan=False))["attempts"]
+    )
     assert max(map(len, str(report).splitlines())) <= 130
 
 
@@ -272,7 +371,14 @@ def test_a_solve_under_a_transform_has_a_report():
 
 
 def test_a_stochastic_solve_says_that_it_has_none():
-    solution = solve_sde(lambda t, y: y**9, lambda t, y: 0 * y, torch.full((1, 1), 9.0), [0.0, 1.0], dt=0.1, throw=False)
+    solution = solve_sde(
+        lambda t, y: y**9,
+        lambda t, y: 0 * y,
+        torch.full((1, 1), 9.0),
+        [0.0, 1.0],
+        dt=0.1,
+        throw=False,
+    )
     assert not solution.success
     with pytest.raises(ValueError, match="ordinary differential equations alone"):
         solution.report()
@@ -283,4 +389,7 @@ def test_a_start_that_is_refused():
         raise RejectStep
 
     for options in ({}, {"method": "tsit5"}, {"method": "qndf", "step_size": None}):
-        assert failed(f, tensor(1.0), [0.0, 1.0], **options).report().cause == "the solution leaves the domain"
+        assert (
+            failed(f, tensor(1.0), [0.0, 1.0], **options).report().cause
+            == "the solution leaves the domain"
+        )

@@ -1,4 +1,5 @@
-"""Writing files: there is always a whole one, a byte that has changed is found, and a failure names the file."""
+"""Writing files: there is always a whole one, a byte that has changed is found, and a failure names
+the file."""
 
 import os
 from pathlib import Path
@@ -81,16 +82,22 @@ def test_a_flipped_byte_is_refused_wherever_it_is(name, run, tmp_path):
 def test_a_flipped_weight_is_told_to_who_resumes_and_who_loads(run, tmp_path, capsys):
     for name in ("checkpoint", "model"):
         content = (run / f"{name}.pt").read_bytes()
-        weight = load_plain(run / f"{name}.pt", name)["weights" if name == "checkpoint" else "state_dict"]["0.weight"]
+        weight = load_plain(run / f"{name}.pt", name)[
+            "weights" if name == "checkpoint" else "state_dict"
+        ]["0.weight"]
         place = content.index(weight.numpy().tobytes())
-        (tmp_path / f"{name}.pt").write_bytes(content[:place] + bytes([content[place] ^ 128]) + content[place + 1 :])
+        (tmp_path / f"{name}.pt").write_bytes(
+            content[:place] + bytes([content[place] ^ 128]) + content[place + 1 :]
+        )
     with pytest.raises(ModelError, match="its checksum is not that of its content"):
         load_model(tmp_path / "model.pt")
     with pytest.raises(ModelError, match="its checksum is not that of its content"):
         fit(stiff_linear(), QUICK, tmp_path, resume=True)
     data = str(Path(__file__).parent.parent / "examples" / "data" / "robertson.csv")
     assert main(["train", data, "--out", str(tmp_path), "--resume"]) == 2
-    assert "its checksum is not that of its content. Restore it from a copy" in capsys.readouterr().err
+    assert (
+        "its checksum is not that of its content. Restore it from a copy" in capsys.readouterr().err
+    )
 
 
 def test_files_of_the_format_before_are_read_and_their_damage_is_found(run, tmp_path):

@@ -1,4 +1,5 @@
-"""solve under torch.func: forward and reverse mode, vmap, and their compositions, against each other and torch.autograd."""
+"""solve under torch.func: forward and reverse mode, vmap, and their compositions, against each
+other and torch.autograd."""
 
 import pytest
 import torch
@@ -7,7 +8,17 @@ from test_gradients import leaf
 
 from pynode import DiscreteAdjoint, Event, solve
 
-METHODS = ["Tsit5", "Rodas5P", "KenCarp4", "RadauIIA5", "FBDF", "QNDF", "AdamsPECE", "RKC", "AutoTsit5(Rodas5P())"]
+METHODS = [
+    "Tsit5",
+    "Rodas5P",
+    "KenCarp4",
+    "RadauIIA5",
+    "FBDF",
+    "QNDF",
+    "AdamsPECE",
+    "RKC",
+    "AutoTsit5(Rodas5P())",
+]
 every_method = pytest.mark.parametrize("method", METHODS)
 T = [0.0, 0.4, 1.0]
 START = tensor(1.0, -0.5)
@@ -18,7 +29,11 @@ class Model(torch.nn.Module):
 
     def __init__(self, method, **options):
         super().__init__()
-        self.field, self.method, self.options = Forced(2), method, {"rtol": 1e-3, "atol": 1e-4, **options}
+        self.field, self.method, self.options = (
+            Forced(2),
+            method,
+            {"rtol": 1e-3, "atol": 1e-4, **options},
+        )
 
     def forward(self, y0, t=T):
         return solve(self.field, y0, t, method=self.method, **self.options).y
@@ -42,7 +57,9 @@ def test_forward_mode_is_reverse_mode(method):
     model = Model(method)
     inputs = model.values(), START
     generator = torch.Generator().manual_seed(1)
-    moved = torch.utils._pytree.tree_map(lambda x: torch.randn(x.shape, generator=generator, dtype=x.dtype), inputs)
+    moved = torch.utils._pytree.tree_map(
+        lambda x: torch.randn(x.shape, generator=generator, dtype=x.dtype), inputs
+    )
     y, tangent = torch.func.jvp(model.call, inputs, moved)
     again, pull = torch.func.vjp(model.call, *inputs)
     assert torch.equal(y, again) and torch.equal(y, model(START))
@@ -59,7 +76,9 @@ def test_jacobians(method):
     close(torch.func.jacrev(model)(START), wanted)
     close(torch.func.jacfwd(model)(START), wanted)
     values = model.values()
-    close(torch.func.jacfwd(model.call)(values, START), torch.func.jacrev(model.call)(values, START))
+    close(
+        torch.func.jacfwd(model.call)(values, START), torch.func.jacrev(model.call)(values, START)
+    )
 
 
 @pytest.mark.parametrize("method", ["Tsit5", "FBDF", "Rodas5P"])
@@ -80,13 +99,18 @@ def test_hessian(method):
 
 @every_method
 def test_vmap_over_starts(method):
-    """Every row is the solve of that row alone, in every digit; so are the gradients of each sample."""
+    """Every row is the solve of that row alone, in every digit; so are the gradients of each
+    sample."""
     model, starts = Model(method), torch.stack((START, 2 * START, START + 1))
     rows = torch.stack([model(y0).detach() for y0 in starts])
     assert torch.equal(torch.func.vmap(model)(starts).detach(), rows)
-    assert torch.equal(torch.func.vmap(model, in_dims=1, out_dims=1)(starts.T).detach(), rows.movedim(0, 1))
+    assert torch.equal(
+        torch.func.vmap(model, in_dims=1, out_dims=1)(starts.T).detach(), rows.movedim(0, 1)
+    )
     values = model.values()
-    each = torch.func.vmap(torch.func.grad(lambda p, y0: (model.call(p, y0) ** 2).sum()), in_dims=(None, 0))(values, starts)
+    each = torch.func.vmap(
+        torch.func.grad(lambda p, y0: (model.call(p, y0) ** 2).sum()), in_dims=(None, 0)
+    )(values, starts)
     for i, y0 in enumerate(starts):
         alone = torch.func.grad(lambda p, y0=y0: (model.call(p, y0) ** 2).sum())(values)
         close({k: g[i] for k, g in each.items()}, alone, 1e-13)
@@ -129,10 +153,20 @@ def test_tensors_in_args_and_structures():
         def f(t, y, rate, power):
             return {"a": -rate * y["a"] ** power, "b": torch.sin(t) * y["a"].sum() - y["b"]}
 
-        return solve(f, y0, T, method="kencarp4", args=(rate, 2), rtol=1e-5, adjoint=DiscreteAdjoint(checkpoints=2)).y["b"]
+        return solve(
+            f,
+            y0,
+            T,
+            method="kencarp4",
+            args=(rate, 2),
+            rtol=1e-5,
+            adjoint=DiscreteAdjoint(checkpoints=2),
+        ).y["b"]
 
     y0 = {"a": tensor(1.0, 0.4), "b": tensor(-0.5)[0]}
-    forward, reverse = (j(run, argnums=(0, 1))(y0, rate) for j in (torch.func.jacfwd, torch.func.jacrev))
+    forward, reverse = (
+        j(run, argnums=(0, 1))(y0, rate) for j in (torch.func.jacfwd, torch.func.jacrev)
+    )
     close(forward[1], reverse[1])
     close(forward[0], reverse[0])
 
@@ -153,7 +187,9 @@ def test_functional_call_without_a_transform():
     values = {k: leaf(p) for k, p in model.named_parameters()}
     loss = model.call({k: 2 * v for k, v in values.items()}, START).sum()
     found = dict(zip(values, torch.autograd.grad(loss, list(values.values())), strict=True))
-    wanted = torch.func.grad(lambda p: model.call({k: 2 * v for k, v in p.items()}, START).sum())(model.values())
+    wanted = torch.func.grad(lambda p: model.call({k: 2 * v for k, v in p.items()}, START).sum())(
+        model.values()
+    )
     close(found, wanted)
     assert all(p.grad is None for p in model.parameters())
 
@@ -167,18 +203,32 @@ def test_solutions_say_how_they_ended():
         return kept[-1].y
 
     y = torch.func.vmap(run)(tensor(0.1, 1.0).unsqueeze(1))
-    assert not kept[0].success and torch.isfinite(y[0]).all() and torch.isfinite(y[1, :2]).all() and y[1, 2].isnan().all()
+    assert (
+        not kept[0].success
+        and torch.isfinite(y[0]).all()
+        and torch.isfinite(y[1, :2]).all()
+        and y[1, 2].isnan().all()
+    )
     assert kept[0].stats.accepted > 10
 
 
 def test_gradients_reach_the_params_named_alone():
     def loss(rate, push, **options):
-        y = solve(lambda t, y, rate, push: push - rate * y, tensor(1.0), T, method="tsit5", args=(rate, push), **options).y
+        y = solve(
+            lambda t, y, rate, push: push - rate * y,
+            tensor(1.0),
+            T,
+            method="tsit5",
+            args=(rate, push),
+            **options,
+        ).y
         return y.sum()
 
     values = tensor(0.5)[0], tensor(0.3)[0]
     both = torch.func.grad(loss, argnums=(0, 1))(*values)
-    one = torch.func.grad(lambda rate, push: loss(rate, push, params=[rate]), argnums=(0, 1))(*values)
+    one = torch.func.grad(lambda rate, push: loss(rate, push, params=[rate]), argnums=(0, 1))(
+        *values
+    )
     assert both[1] != 0 and torch.equal(one[0], both[0]) and one[1] == 0
 
 
@@ -190,8 +240,11 @@ def test_what_cannot_be_transformed_is_told():
 
     y0, free = tensor(1.0), leaf(rate)
     for options, named in (
-        ({"dense": True}, "dense"), ({"batched": True}, "batched"), ({"events": Event(lambda t, y: y[0])}, "events"),
-        ({"jumps": [0.5]}, "jumps"), ({"jumps": tensor(0.5)}, "jumps"),
+        ({"dense": True}, "dense"),
+        ({"batched": True}, "batched"),
+        ({"events": Event(lambda t, y: y[0])}, "events"),
+        ({"jumps": [0.5]}, "jumps"),
+        ({"jumps": tensor(0.5)}, "jumps"),
     ):
         with pytest.raises(ValueError, match=f"{named} is not for a solve inside torch.func"):
             torch.func.vmap(lambda y0, o=options: run(y0, **o))(y0.unsqueeze(0))

@@ -1,4 +1,5 @@
-"""The benchmark of batches on a GPU: its table on the CPU, and that memory that runs out is a row."""
+"""The benchmark of batches on a GPU: its table on the CPU, and that memory that runs out is a
+row."""
 
 import csv
 
@@ -10,7 +11,20 @@ from benchmarks import gpu
 
 
 def run(folder, *options):
-    gpu.main(["--device", "cpu", "--no-diffrax", "--rounds", "1", "--systems", "robertson", "--out", str(folder), *options])
+    gpu.main(
+        [
+            "--device",
+            "cpu",
+            "--no-diffrax",
+            "--rounds",
+            "1",
+            "--systems",
+            "robertson",
+            "--out",
+            str(folder),
+            *options,
+        ]
+    )
     with open(folder / "gpu.csv", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -18,10 +32,18 @@ def run(folder, *options):
 def test_table(tmp_path, capsys):
     rows = run(tmp_path, "--sizes", "4", "2", "--methods", "rodas5p", "--rtol", "1e-4")
     assert [(row["task"], row["rows"]) for row in rows] == [
-        ("forward", "2"), ("forward", "4"), ("gradient", "2"), ("gradient", "4")
-    ]  # fmt: skip
+        ("forward", "2"),
+        ("forward", "4"),
+        ("gradient", "2"),
+        ("gradient", "4"),
+    ]
     for row in rows:
-        assert row["failed"] == "0" and not row.get("note") and float(row["ms"]) > 0 and float(row["rows/s"]) > 0
+        assert (
+            row["failed"] == "0"
+            and not row.get("note")
+            and float(row["ms"]) > 0
+            and float(row["rows/s"]) > 0
+        )
     assert all(0 < float(row["error"]) < 100 for row in rows if row["task"] == "forward")
     assert "gradient\n" in capsys.readouterr().out
 
@@ -47,10 +69,11 @@ def test_memory_that_runs_out_is_a_row(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "error",
     [
-        MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
         RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 12 bytes"),
     ],
-)  # fmt: skip
+)
 def test_memory_is_told_whoever_raised_it(error):
     assert gpu.reason(error) == "out of memory"
 
@@ -60,8 +83,12 @@ def test_other_failures_keep_their_name():
 
 
 def test_a_slow_batch_ends_the_ladder(tmp_path):
-    rows = run(tmp_path, "--sizes", "1", "2", "--methods", "rodas5p", "--rtol", "1e-3", "--limit", "0")
-    assert [row["note"] for row in rows if row["rows"] == "2"] == ["left out: a smaller batch ended early"] * 2
+    rows = run(
+        tmp_path, "--sizes", "1", "2", "--methods", "rodas5p", "--rtol", "1e-3", "--limit", "0"
+    )
+    assert [row["note"] for row in rows if row["rows"] == "2"] == [
+        "left out: a smaller batch ended early"
+    ] * 2
 
 
 def test_error_of_a_gradient_is_its_difference_from_diffrax():

@@ -31,19 +31,29 @@ def as_function(f, method, **options):
 
 @pytest.mark.parametrize("method", ["RK4", "Tsit5", "DP8", "Rosenbrock23", "Rodas5P"])
 def test_gradcheck_on_fixed_steps(method):
-    """On fixed steps the outputs are smooth in y0 and the parameters, so that differences are good to rounding."""
+    """On fixed steps the outputs are smooth in y0 and the parameters, so that differences are good
+    to rounding."""
     f = Forced()
     run = as_function(f, method, step_size=0.25)
-    inputs = [leaf(tensor(1.0, -0.5, 0.3)), tensor(0.0, 0.33, 1.0), *[leaf(p) for p in f.parameters()]]
+    inputs = [
+        leaf(tensor(1.0, -0.5, 0.3)),
+        tensor(0.0, 0.33, 1.0),
+        *[leaf(p) for p in f.parameters()],
+    ]
     assert torch.autograd.gradcheck(run, inputs, rtol=1e-6, atol=1e-7)
 
 
 @every_family
 def test_gradcheck_of_an_adaptive_solve(method):
-    """With times, the first one too. The choice of steps is not smooth: hence a tight rtol and wide differences."""
+    """With times, the first one too. The choice of steps is not smooth: hence a tight rtol and wide
+    differences."""
     f = Forced(2)
     run = as_function(f, method, rtol=1e-10 if method in MULTISTEP else 1e-9, atol=1e-10)
-    inputs = [leaf(tensor(1.0, -0.5)), leaf(tensor(0.1, 0.33, 1.0)), *[leaf(p) for p in f.parameters()]]
+    inputs = [
+        leaf(tensor(1.0, -0.5)),
+        leaf(tensor(0.1, 0.33, 1.0)),
+        *[leaf(p) for p in f.parameters()],
+    ]
     assert torch.autograd.gradcheck(run, inputs, eps=1e-3, rtol=1e-4, atol=1e-5)
 
 
@@ -59,7 +69,9 @@ def test_gradient_in_times_is_the_slope_of_the_solution(method, start, end):
             if i > 0:
                 s = t[i].detach()
                 expected[i] = smooth(s, smooth_exact(s))[c]
-                expected[0] = -sensitivity_to_start(start, float(s))[c] @ smooth(tensor(start)[0], smooth_exact(start))
+                expected[0] = -sensitivity_to_start(start, float(s))[c] @ smooth(
+                    tensor(start)[0], smooth_exact(start)
+                )
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -152,7 +164,9 @@ def test_constant_field(method):
     y0 = leaf(tensor(1.0, 1.0))
     y = solve(lambda t, y: slope * torch.ones_like(slope), y0, [0.0, 3.0], method=method).y[-1]
     torch.testing.assert_close(y, tensor(7.0, -2.0))
-    torch.testing.assert_close(torch.autograd.grad(y.sum(), [y0, slope]), (tensor(1.0, 1.0), tensor(3.0, 3.0)))
+    torch.testing.assert_close(
+        torch.autograd.grad(y.sum(), [y0, slope]), (tensor(1.0, 1.0), tensor(3.0, 3.0))
+    )
 
 
 @every_family
@@ -171,7 +185,10 @@ def test_dense_output_is_differentiable(method):
     asked = solve(f, y0, [0.0, 0.4, 1.0], method=method).y[1]
     later = solve(f, y0, [0.0, 1.0], method=method, dense=True)(0.4)
     torch.testing.assert_close(later, asked, rtol=1e-12, atol=1e-14)
-    found, expected = torch.autograd.grad(later.sum(), inputs), torch.autograd.grad(asked.sum(), inputs)
+    found, expected = (
+        torch.autograd.grad(later.sum(), inputs),
+        torch.autograd.grad(asked.sum(), inputs),
+    )
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
@@ -180,7 +197,13 @@ def test_partial_solutions_are_differentiable(method):
     """After a failure the outputs reached still carry their gradient."""
     rate = leaf(tensor(1.0))
     partial = solve(
-        lambda t, y: rate * y * y, tensor(1.0), [0.0, 0.25, 0.5, 2.0], method=method, throw=False, rtol=1e-9, atol=1e-9
+        lambda t, y: rate * y * y,
+        tensor(1.0),
+        [0.0, 0.25, 0.5, 2.0],
+        method=method,
+        throw=False,
+        rtol=1e-9,
+        atol=1e-9,
     )
     assert not partial.success and len(partial.t) == 3
     (found,) = torch.autograd.grad(partial.y[-1].sum(), rate)
@@ -202,4 +225,6 @@ def test_several_backward_passes_give_the_same(method):
     f, y0 = Forced(), leaf(tensor(1.0, -0.5, 0.3))
     total = solve(f, y0, [0.0, 0.5, 1.0], method=method).y.sum()
     first = torch.autograd.grad(total, [y0, *f.parameters()], retain_graph=True)
-    torch.testing.assert_close(torch.autograd.grad(total, [y0, *f.parameters()]), first, rtol=0, atol=0)
+    torch.testing.assert_close(
+        torch.autograd.grad(total, [y0, *f.parameters()]), first, rtol=0, atol=0
+    )

@@ -1,11 +1,23 @@
-"""The discrete adjoint against plain differentiation through the loop: for every method the same numbers.
+"""The discrete adjoint against plain differentiation through the loop: for every method the same
+numbers.
 
-Both differentiate the same steps, so that they agree to rounding at any tolerance; one thing is varied at a time.
+Both differentiate the same steps, so that they agree to rounding at any tolerance; one thing is
+varied at a time.
 """
 
 import pytest
 import torch
-from cases import EXPLICIT, FAMILIES, METHODS, ONE_STEP, Forced, smooth, smooth_exact, smooth_jac, tensor
+from cases import (
+    EXPLICIT,
+    FAMILIES,
+    METHODS,
+    ONE_STEP,
+    Forced,
+    smooth,
+    smooth_exact,
+    smooth_jac,
+    tensor,
+)
 
 from pynode import solve
 from pynode.adjoints.discrete.adjoint import JACOBIANS_UP_TO
@@ -30,12 +42,15 @@ def gradients(inputs, adjoint, f, y0, t, method, **options):
     """Gradients of a fixed random weighting of all outputs, None for inputs without one."""
     options = {"rtol": RTOL.get(method, 1e-4), "atol": 1e-6, **options}
     ys = flatten(solve(f, y0, t, method=method, adjoint=adjoint, **options).y)
-    weights = torch.randn(ys.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(ys.dtype)
+    weights = torch.randn(
+        ys.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    ).to(ys.dtype)
     return torch.autograd.grad((weights * ys).sum(), inputs, allow_unused=True)
 
 
 def assert_same(inputs, *problem, tolerance=1e-12, **options):
-    """The two agree relative to the largest entry of each gradient, and no gradient is zero throughout.
+    """The two agree relative to the largest entry of each gradient, and no gradient is zero
+    throughout.
 
     One that is small because its terms cancel is measured against a tenth of the largest of all.
     """
@@ -49,12 +64,17 @@ def assert_same(inputs, *problem, tolerance=1e-12, **options):
 
 
 def times_among_steps(f, y0, start, end, method, ends=True):
-    """Times inside several steps, three in the second one, and at the ends of two, the first one's among them."""
+    """Times inside several steps, three in the second one, and at the ends of two, the first one's
+    among them."""
     with torch.no_grad():
         rtol = RTOL.get(method, 1e-4)
-        steps = solve(f, y0, [start, end], method=method, dense=True, rtol=rtol, atol=1e-6)._trajectory.steps
+        steps = solve(
+            f, y0, [start, end], method=method, dense=True, rtol=rtol, atol=1e-6
+        )._trajectory.steps
     assert len(steps) >= 4
-    inside = [steps[1].t + theta * steps[1].h for theta in (0.1, 0.5, 0.9)] + [steps[-2].t + 0.3 * steps[-2].h]
+    inside = [steps[1].t + theta * steps[1].h for theta in (0.1, 0.5, 0.9)] + [
+        steps[-2].t + 0.3 * steps[-2].h
+    ]
     at_ends = [steps[0].t + steps[0].h, steps[-3].t + steps[-3].h] if ends else []
     return sorted({start, end, *inside, *at_ends}, reverse=end < start)
 
@@ -62,7 +82,8 @@ def times_among_steps(f, y0, start, end, method, ends=True):
 @every_method
 @pytest.mark.parametrize(("start", "end"), [(0.3, 2.0), (2.0, 0.3)], ids=["forwards", "backwards"])
 def test_discrete_is_direct(method, start, end):
-    """y0 and parameters; f depends on t; outputs inside steps, several in one, and at their ends."""
+    """y0 and parameters; f depends on t; outputs inside steps, several in one, and at their
+    ends."""
     f, y0 = Forced(), leaf(tensor(1.0, -0.5, 0.3))
     t = times_among_steps(f, y0, start, end, method)
     assert_same([y0, *f.parameters()], f, y0, t, method)
@@ -79,7 +100,8 @@ def test_a_single_state(method):
 @every_method
 @pytest.mark.parametrize(("start", "end"), [(0.3, 2.0), (2.0, 0.3)], ids=["forwards", "backwards"])
 def test_times(method, start, end):
-    """Away from the ends of steps: there the slope of an interpolant may jump, and rounding decides on the side."""
+    """Away from the ends of steps: there the slope of an interpolant may jump, and rounding decides
+    on the side."""
     f, y0 = Forced(), leaf(tensor(1.0, -0.5, 0.3))
     t = leaf(tensor(*times_among_steps(f, y0, start, end, method, ends=False)))
     assert_same([y0, *f.parameters(), t], f, y0, t, method)
@@ -87,7 +109,8 @@ def test_times(method, start, end):
 
 @every_method
 def test_states_too_large_for_jacobians(method):
-    """Explicit methods go back by vector-Jacobian products above a size; implicit ones need the Jacobian at any."""
+    """Explicit methods go back by vector-Jacobian products above a size; implicit ones need the
+    Jacobian at any."""
     n = JACOBIANS_UP_TO + 8 if method in EXPLICIT else 6
     f, y0 = Forced(n), leaf(torch.linspace(-1, 1, n, dtype=torch.float64))
     t = times_among_steps(f, y0, 0.3, 2.0, method)
@@ -104,7 +127,9 @@ def test_implicit_methods_with_states_that_are_factorised(method):
 @every_method
 def test_single_precision(method):
     f, y0 = Forced(dtype=torch.float32), leaf(torch.tensor([1.0, -0.5, 0.3]))
-    found = assert_same([y0, *f.parameters()], f, y0, [0.0, 0.7, 1.5], method, tolerance=1e-4, rtol=1e-2)
+    found = assert_same(
+        [y0, *f.parameters()], f, y0, [0.0, 0.7, 1.5], method, tolerance=1e-4, rtol=1e-2
+    )
     assert all(g.dtype == torch.float32 for g in found)
 
 
@@ -113,7 +138,9 @@ def test_fixed_and_bounded_steps(method):
     f, y0 = Forced(), leaf(tensor(1.0, -0.5, 0.3))
     if method in ONE_STEP:
         assert_same([y0, *f.parameters()], f, y0, [0.0, 0.33, 1.0], method, step_size=0.125)
-    assert_same([y0, *f.parameters()], f, y0, [0.0, 0.33, 1.0], method, max_step=0.05, first_step=0.01)
+    assert_same(
+        [y0, *f.parameters()], f, y0, [0.0, 0.33, 1.0], method, max_step=0.05, first_step=0.01
+    )
 
 
 @every_family
@@ -138,7 +165,9 @@ def test_structures(method, kind):
         return pack(rate[:1], rate[1:])
 
     plain = leaf(tensor(1.0, -0.5, 0.3))
-    expected = gradients([plain, *base.parameters()], "discrete", base, plain, [0.0, 0.4, 1.5], method)
+    expected = gradients(
+        [plain, *base.parameters()], "discrete", base, plain, [0.0, 0.4, 1.5], method
+    )
     found = assert_same([a, b, *base.parameters()], f, pack(a, b), [0.0, 0.4, 1.5], method)
     # A dict lies in the order of its keys, u before v, which is that of the plain state here.
     torch.testing.assert_close(torch.cat(found[:2]), expected[0], rtol=1e-9, atol=1e-12)
@@ -157,16 +186,21 @@ def test_tensors_in_args(method):
 
 @every_family
 def test_closures_and_nonleaf_parameters(method):
-    """A plain function's tensors are found in its graph, also where they are computed from leaves."""
+    """A plain function's tensors are found in its graph, also where they are computed from
+    leaves."""
     log_rate, y0 = leaf(tensor(-0.2)), leaf(tensor(1.0, 2.0))
-    assert_same([y0, log_rate], lambda t, y: -torch.exp(log_rate) * y * (1 + t), y0, [0.0, 0.5, 2.0], method)
+    assert_same(
+        [y0, log_rate], lambda t, y: -torch.exp(log_rate) * y * (1 + t), y0, [0.0, 0.5, 2.0], method
+    )
 
 
 @every_family
 def test_given_params(method):
     """Only those named get a gradient."""
     a, b, y0 = leaf(tensor(0.8)), leaf(tensor(0.3)), tensor(1.0, 2.0)
-    found = gradients([a, b], "discrete", lambda t, y: -a * y + b, y0, [0.0, 1.0], method, params=[a])
+    found = gradients(
+        [a, b], "discrete", lambda t, y: -a * y + b, y0, [0.0, 1.0], method, params=[a]
+    )
     assert found[0] is not None and found[1] is None
 
 
@@ -188,7 +222,8 @@ def test_only_the_start_requires_a_gradient(method):
 
 @pytest.mark.parametrize("method", [m for m in FAMILIES if m not in EXPLICIT])
 def test_given_jacobian_serves_both_passes(method):
-    """Forward and backward call it, and f is differentiated for nothing else than the parameters and df/dt."""
+    """Forward and backward call it, and f is differentiated for nothing else than the parameters
+    and df/dt."""
     calls = {True: 0, False: 0}
     backward = False
 
@@ -200,6 +235,8 @@ def test_given_jacobian_serves_both_passes(method):
     y = solve(smooth, y0, [0.0, 0.4, 1.0], method=method, rtol=1e-4, jac=jac).y
     backward = True
     (found,) = torch.autograd.grad(y.sum(), y0)
-    (expected,) = torch.autograd.grad(solve(smooth, y0, [0.0, 0.4, 1.0], method=method, rtol=1e-4).y.sum(), y0)
+    (expected,) = torch.autograd.grad(
+        solve(smooth, y0, [0.0, 0.4, 1.0], method=method, rtol=1e-4).y.sum(), y0
+    )
     assert calls[False] > 0 and calls[True] > 0
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)

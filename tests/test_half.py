@@ -1,4 +1,5 @@
-"""States of half precision: explicit methods run, and those that solve linear systems say what to do."""
+"""States of half precision: explicit methods run, and those that solve linear systems say what to
+do."""
 
 import pytest
 import torch
@@ -24,22 +25,42 @@ def test_explicit_methods_run(method, batched, dtype):
     fixed = {"step_size": 0.1} if method == "Euler" else {}
 
     def run(net, y0, **tolerances):
-        y = solve(lambda t, y: net(y), y0, [0.0, 1.0], method=method, batched=batched, **tolerances, **fixed).y[-1]
+        y = solve(
+            lambda t, y: net(y),
+            y0,
+            [0.0, 1.0],
+            method=method,
+            batched=batched,
+            **tolerances,
+            **fixed,
+        ).y[-1]
         return y.detach().float(), torch.autograd.grad(y.float().sum(), net.weight)[0].float()
 
-    found, wanted = run(net, torch.ones(2, 3, dtype=dtype), **LOOSE), run(wide, torch.ones(2, 3), rtol=1e-4, atol=1e-4)
+    found, wanted = (
+        run(net, torch.ones(2, 3, dtype=dtype), **LOOSE),
+        run(wide, torch.ones(2, 3), rtol=1e-4, atol=1e-4),
+    )
     for a, b in zip(found, wanted, strict=True):
         assert (a - b).abs().max() < 0.2 * b.abs().max()
 
 
 @every_half
-@pytest.mark.parametrize("method", ["FBDF", "QNDF", "Rodas5P", "Kvaerno5", "RadauIIA5", "AutoTsit5(Rodas5P())"])
+@pytest.mark.parametrize(
+    "method", ["FBDF", "QNDF", "Rodas5P", "Kvaerno5", "RadauIIA5", "AutoTsit5(Rodas5P())"]
+)
 @pytest.mark.parametrize("batched", [False, True])
 def test_methods_that_solve_linear_systems_say_so(method, batched, dtype):
     if batched and method in ("RadauIIA5", "AutoTsit5(Rodas5P())"):
         return  # refused in any dtype
     with pytest.raises(TypeError, match=r"float\(\).*tsit5"):
-        solve(lambda t, y: -y, torch.ones(2, 3, dtype=dtype), [0.0, 1.0], method=method, batched=batched, **LOOSE)
+        solve(
+            lambda t, y: -y,
+            torch.ones(2, 3, dtype=dtype),
+            [0.0, 1.0],
+            method=method,
+            batched=batched,
+            **LOOSE,
+        )
 
 
 @every_half
@@ -47,7 +68,13 @@ def test_the_other_doors(dtype):
     y0, t = torch.ones(3, dtype=dtype), torch.tensor([0.0, 1.0])
     for method in ("implicit_euler", "gl6", "kvaerno5"):
         with pytest.raises(TypeError, match="tsit5"):
-            odeint(lambda t, y: -y, y0, t, method=method, options={"step_size": 0.5} if method != "kvaerno5" else None)
+            odeint(
+                lambda t, y: -y,
+                y0,
+                t,
+                method=method,
+                options={"step_size": 0.5} if method != "kvaerno5" else None,
+            )
     with pytest.raises(TypeError, match="'em'"):
         solve_sde(lambda t, y: -y, lambda t, y: y, y0, [0.0, 1.0], dt=0.1, method="implicitem")
 
@@ -55,7 +82,14 @@ def test_the_other_doors(dtype):
 def test_rows_of_bfloat16_are_refused():
     """Ten times the error allowed came of coefficients with three digits."""
     with pytest.raises(TypeError, match="leave batched away"):
-        solve(lambda t, y: -y, torch.ones(2, 3, dtype=torch.bfloat16), [0.0, 1.0], method="Tsit5", batched=True, **LOOSE)
+        solve(
+            lambda t, y: -y,
+            torch.ones(2, 3, dtype=torch.bfloat16),
+            [0.0, 1.0],
+            method="Tsit5",
+            batched=True,
+            **LOOSE,
+        )
 
 
 @every_half

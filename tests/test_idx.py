@@ -48,13 +48,19 @@ def test_the_two_files_of_a_part(images, tmp_path):
     found, labels = read_mnist(tmp_path, "test")
     torch.testing.assert_close(found, torch.tensor(images) / 255)
     assert labels.tolist() == [7, 2, 1, 0, 4] and labels.dtype == torch.int64
-    with pytest.raises(DataError, match=r"neither train-images-idx3-ubyte nor train-images-idx3-ubyte\.gz: name the folder"):
+    with pytest.raises(
+        DataError,
+        match=r"neither train-images-idx3-ubyte nor train-images-idx3-ubyte\.gz: name the folder",
+    ):
         read_mnist(tmp_path)
     with pytest.raises(ValueError, match="part must be one of train, test, not 'validation'"):
         read_mnist(tmp_path, "validation")
     for wrong in ([1, 2, 3], images):
         write_mnist(tmp_path, images, wrong)
-        with pytest.raises(DataError, match=r"images of shape \(5, 4, 3\) and labels of shape .* of the same data set"):
+        with pytest.raises(
+            DataError,
+            match=r"images of shape \(5, 4, 3\) and labels of shape .* of the same data set",
+        ):
             read_mnist(tmp_path, "test")
 
 

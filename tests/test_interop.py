@@ -1,4 +1,5 @@
-"""Models among the tools that people train with: loaders, optimisers, hooks, several processes, Lightning, files."""
+"""Models among the tools that people train with: loaders, optimisers, hooks, several processes,
+Lightning, files."""
 
 import copy
 import io
@@ -57,7 +58,9 @@ def agree(found, wanted, tolerance=1e-10):
     assert found.keys() == wanted.keys()
     for name, grad in wanted.items():
         assert grad.abs().max() > 0 or name.endswith("2.bias")
-        torch.testing.assert_close(found[name], grad, rtol=0, atol=tolerance * float(grad.abs().max()))
+        torch.testing.assert_close(
+            found[name], grad, rtol=0, atol=tolerance * float(grad.abs().max())
+        )
 
 
 # Copies and files.
@@ -75,7 +78,11 @@ def test_state_dicts_go_through_files(name):
     assert torch.equal(ask(fresh, points()), ask(trained, points()))
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize(
+    "copied",
+    [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))],
+    ids=["deepcopy", "pickle"],
+)
 @every_model
 def test_copies(name, copied):
     """Of a model that has solved and gone back; independent of it."""
@@ -107,12 +114,22 @@ def test_casts_keep_the_times(name):
 
 @every_model
 def test_replicas_of_data_parallel(name):
-    """Without parameters of their own, each on its part of the batch: the gradients add up in the module."""
+    """Without parameters of their own, each on its part of the batch: the gradients add up in the
+    module."""
     model, ask = MODELS[name]()
-    wanted = gradients(model, lambda m, y: torch.cat([ask(m, part) for part in y.split(2)]), points(4))
+    wanted = gradients(
+        model, lambda m, y: torch.cat([ask(m, part) for part in y.split(2)]), points(4)
+    )
     assert not list(replica(model).parameters())
-    agree(gradients(model, lambda m, y: torch.cat([ask(replica(m), part) for part in y.split(2)]), points(4)), wanted)
-    agree(gradients(nn.DataParallel(model).module, ask, points(4)), gradients(model, ask, points(4)))
+    agree(
+        gradients(
+            model, lambda m, y: torch.cat([ask(replica(m), part) for part in y.split(2)]), points(4)
+        ),
+        wanted,
+    )
+    agree(
+        gradients(nn.DataParallel(model).module, ask, points(4)), gradients(model, ask, points(4))
+    )
 
 
 # Loops of training.
@@ -137,7 +154,9 @@ def test_a_loader_with_workers():
     model = NeuralODE(Network(), **LOOSE)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
     losses = []
-    with_workers = DataLoader(data, batch_size=8, num_workers=2, persistent_workers=True, timeout=60)
+    with_workers = DataLoader(
+        data, batch_size=8, num_workers=2, persistent_workers=True, timeout=60
+    )
     for _ in range(8):
         losses += learn(model, optimizer, with_workers)
     assert sum(losses[-2:]) < 0.4 * sum(losses[:2])
@@ -176,7 +195,9 @@ def test_a_frozen_part_stays_and_the_rest_learns():
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.03)
     losses = learn(model, optimizer, [(y0, y0 @ TURN)] * 10)
     assert losses[-1] < 0.7 * losses[0]
-    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    moved = {
+        name for name, value in model.state_dict().items() if not torch.equal(value, before[name])
+    }
     assert moved == {"field.net.2.weight", "field.net.2.bias"}
 
 
@@ -184,7 +205,9 @@ def test_layers_before_a_frozen_field_learn():
     """The gradient passes through the solve, whose own parameters get none."""
     model = nn.Sequential(nn.Linear(2, 2).double(), NeuralODE(Network(), **LOOSE))
     model[1].requires_grad_(False)
-    losses = learn(model, torch.optim.SGD(model[0].parameters(), lr=0.1), [(points(8), points(8) @ TURN)] * 10)
+    losses = learn(
+        model, torch.optim.SGD(model[0].parameters(), lr=0.1), [(points(8), points(8) @ TURN)] * 10
+    )
     assert losses[-1] < 0.8 * losses[0] and all(p.grad is None for p in model[1].parameters())
 
 
@@ -192,7 +215,9 @@ def test_hooks_of_the_field_are_called():
     """At every evaluation; what a forward hook returns counts, in the gradient as well."""
     model, calls = NeuralODE(Network(), **LOOSE), []
     plain = model(points())
-    handle = model.field.register_forward_hook(lambda module, inputs, output: calls.append(0) or 2 * output)
+    handle = model.field.register_forward_hook(
+        lambda module, inputs, output: calls.append(0) or 2 * output
+    )
     changed = model(points())
     assert len(calls) >= model.stats.nfe and not torch.allclose(changed, plain)
     hooked = gradients(model, NeuralODE.forward, points())
@@ -203,7 +228,8 @@ def test_hooks_of_the_field_are_called():
 
 
 def test_hooks_of_parameters_and_clipping():
-    """Tensor hooks see the gradient of the solve once, and change it once; what clip_grad_norm_ bounds is that gradient."""
+    """Tensor hooks see the gradient of the solve once, and change it once; what clip_grad_norm_
+    bounds is that gradient."""
     model, seen = NeuralODE(Network(), **LOOSE), []
     wanted = gradients(model, NeuralODE.forward, points())
     model.zero_grad()
@@ -215,26 +241,39 @@ def test_hooks_of_parameters_and_clipping():
     torch.testing.assert_close(seen[0], wanted["field.net.0.weight"])
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
     assert norm > 1e-3
-    torch.testing.assert_close(torch.nn.utils.get_total_norm([p.grad for p in model.parameters()]), norm.new_tensor(1e-3))
+    torch.testing.assert_close(
+        torch.nn.utils.get_total_norm([p.grad for p in model.parameters()]), norm.new_tensor(1e-3)
+    )
 
 
 # Several processes.
 
 
 def _gradient_of_a_part(rank, folder, count):
-    """One process of a group: the averaged gradient of its part of the batch, written by the first."""
+    """One process of a group: the averaged gradient of its part of the batch, written by the
+    first."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=count, timeout=timedelta(seconds=60)
+        "gloo",
+        init_method=f"file://{folder}/meet",
+        rank=rank,
+        world_size=count,
+        timeout=timedelta(seconds=60),
     )
-    model = nn.parallel.DistributedDataParallel(torch.load(f"{folder}/model.pt", weights_only=False))
+    model = nn.parallel.DistributedDataParallel(
+        torch.load(f"{folder}/model.pt", weights_only=False)
+    )
     model(points(4)[rank::count]).square().sum().backward()
     if rank == 0:
-        torch.save({name: p.grad for name, p in model.module.named_parameters()}, f"{folder}/gradients.pt")
+        torch.save(
+            {name: p.grad for name, p in model.module.named_parameters()}, f"{folder}/gradients.pt"
+        )
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without torch.distributed")
+@pytest.mark.skipif(
+    not torch.distributed.is_available(), reason="torch was built without torch.distributed"
+)
 def test_distributed_data_parallel(tmp_path):
     """Two processes, each with half of the batch: the mean of the gradients of the halves alone."""
     model = NeuralODE(Network(), method="fbdf", rtol=1e-6)
@@ -243,7 +282,10 @@ def test_distributed_data_parallel(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     halves = [gradients(model, NeuralODE.forward, points(4)[rank::2]) for rank in range(2)]
-    agree(torch.load(tmp_path / "gradients.pt"), {name: (halves[0][name] + halves[1][name]) / 2 for name in halves[0]})
+    agree(
+        torch.load(tmp_path / "gradients.pt"),
+        {name: (halves[0][name] + halves[1][name]) / 2 for name in halves[0]},
+    )
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -265,12 +307,21 @@ def test_lightning(precision, tmp_path):
             return torch.optim.Adam(self.parameters(), lr=0.03)
 
     dtype = torch.float64 if precision == "64-true" else torch.float32
-    batches = DataLoader(TensorDataset(points(8).to(dtype), (points(8) @ TURN).to(dtype)), batch_size=4)
+    batches = DataLoader(
+        TensorDataset(points(8).to(dtype), (points(8) @ TURN).to(dtype)), batch_size=4
+    )
     fit, plain = Fit().to(dtype), NeuralODE(Network(), **LOOSE).to(dtype)
     plain.load_state_dict(fit.model.state_dict())
     trainer = lightning.Trainer(
-        max_epochs=3, accelerator="cpu", devices=1, precision=precision, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+        max_epochs=3,
+        accelerator="cpu",
+        devices=1,
+        precision=precision,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
     )
     trainer.fit(fit, batches)
     optimizer = torch.optim.Adam(plain.parameters(), lr=0.03)
@@ -282,4 +333,6 @@ def test_lightning(precision, tmp_path):
 
 
 if __name__ == "__main__":  # a fresh process that forks, because loading torch is what takes time
-    multiprocessing.start_processes(_gradient_of_a_part, (sys.argv[1], 2), nprocs=2, start_method="fork")
+    multiprocessing.start_processes(
+        _gradient_of_a_part, (sys.argv[1], 2), nprocs=2, start_method="fork"
+    )

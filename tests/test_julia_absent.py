@@ -11,7 +11,9 @@ import pynode
 from pynode.backends.julia import algorithms
 from pynode.backends.julia.setup import process
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="the processes here are those of a POSIX shell")
+pytestmark = pytest.mark.skipif(
+    os.name == "nt", reason="the processes here are those of a POSIX shell"
+)
 
 ABSENT = """
 import warnings, torch, pynode
@@ -30,7 +32,8 @@ print(solution.method, float(solution.y[-1, 0]))
 
 @pytest.mark.parametrize("juliacall", [False, True])
 def test_julia_absent(tmp_path, juliacall):
-    """In a fresh process with an empty PATH: a sentence with the command that installs it, and torch for 'auto'."""
+    """In a fresh process with an empty PATH: a sentence with the command that installs it, and
+    torch for 'auto'."""
     environment = fakes.bare_environment(tmp_path)
     blocked = "import sys; sys.modules['juliacall'] = None\n"
     if juliacall:
@@ -41,7 +44,9 @@ def test_julia_absent(tmp_path, juliacall):
     error, warning, result = done.out.splitlines()
     assert error.startswith("Julia cannot be used here: ") and "pynode julia install" in error
     assert ("pip install 'torch-stiff-ode[julia]'" in error) != juliacall
-    assert warning.startswith("UserWarning <string> Vern9 is Julia's alone. Julia cannot be used here: ")
+    assert warning.startswith(
+        "UserWarning <string> Vern9 is Julia's alone. Julia cannot be used here: "
+    )
     assert warning.endswith("The torch engine serves with DP8.")
     assert result.split()[0] == "DP8" and abs(float(result.split()[1]) - 0.36787944) < 1e-5
 
@@ -50,8 +55,10 @@ def test_julia_absent(tmp_path, juliacall):
     ("name", "sentence"),
     [
         ("AutoFBDF(Tsit5())", "FBDF cannot detect stiffness in Julia: switch from Tsit5"),
-        ("AutoTsit5(Vern7())", "Vern7 cannot be switched to"), ("AutoTsit5(CVODE_BDF())", "CVODE_BDF cannot be switched to"),
-        ("AutoDP5", "SciML has no method 'AutoDP5'"), ("SDIRK2", "SciML has no method 'SDIRK2' here"),
+        ("AutoTsit5(Vern7())", "Vern7 cannot be switched to"),
+        ("AutoTsit5(CVODE_BDF())", "CVODE_BDF cannot be switched to"),
+        ("AutoDP5", "SciML has no method 'AutoDP5'"),
+        ("SDIRK2", "SciML has no method 'SDIRK2' here"),
     ],
 )
 def test_what_sciml_cannot_run(name, sentence):
@@ -68,7 +75,13 @@ def test_nothing_hangs(tmp_path):
     assert done.code is None and done.end.startswith("did not end within")
     assert process.run(["/bin/sh", "-c", "kill -SEGV $$"], 30).end == "was killed by SIGSEGV"
     ticks = []
-    done = process.run(["/bin/sh", "-c", "sleep 0.3; echo $NEW$HOME"], 30, {"NEW": "x", "HOME": None}, ticks.append, 0.1)
+    done = process.run(
+        ["/bin/sh", "-c", "sleep 0.3; echo $NEW$HOME"],
+        30,
+        {"NEW": "x", "HOME": None},
+        ticks.append,
+        0.1,
+    )
     assert done.out == "x\n" and ticks and not left.exists()
     assert process.version("/absent") == ""
 

@@ -24,7 +24,11 @@ STIFF = ["Rodas5P", "QNDF", "KenCarp4"]
 each_family = pytest.mark.parametrize("method", FAMILIES)
 each_stiff = pytest.mark.parametrize("method", STIFF)
 MODULES = (
-    test_copies, test_infinite_jacobian, test_limits_inside, test_newton_rounding, test_starts,
+    test_copies,
+    test_infinite_jacobian,
+    test_limits_inside,
+    test_newton_rounding,
+    test_starts,
 )
 
 
@@ -111,12 +115,15 @@ def test_easy_solves_of_newton(method):
 
 @pytest.mark.parametrize(
     ("kind", "method"),
-    [(kind, "Tsit5") for kind in test_mapping.KINDS] + [("checkpoint", "Rodas5P"), ("custom", "Rodas5P")],
+    [(kind, "Tsit5") for kind in test_mapping.KINDS]
+    + [("checkpoint", "Rodas5P"), ("custom", "Rodas5P")],
 )
 def test_gradients_through_everything(kind, method):
-    """Hooks inside f run as in the loop; checkpoints and functions without a rule for vmap are no obstacle.
+    """Hooks inside f run as in the loop; checkpoints and functions without a rule for vmap are no
+    obstacle.
 
-    Hooks with explicit methods alone: they change the Jacobian, without which a Rosenbrock step is of low order.
+    Hooks with explicit methods alone: they change the Jacobian, without which a Rosenbrock step is
+    of low order.
     """
     f = test_mapping.Field(kind)
     options = {"rtol": 1e-8, "atol": 1e-10}
@@ -131,6 +138,7 @@ def test_gradients_through_everything(kind, method):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_refused_state_is_the_cause(method, dtype):
     """Whatever digits of the time f is told."""
+
     def f(t, y):
         if float(y.max()) >= 0.5:
             raise RejectStep

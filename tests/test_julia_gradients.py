@@ -23,7 +23,15 @@ def test_sensitivities_of_the_reference(name, every):
     keep = list(range(len(reference["t"]) - 1, -1, -every))[:2][::-1]
     times = torch.cat((torch.tensor([reference["t0"]], dtype=torch.float64), reference["t"][keep]))
     atol = torch.as_tensor(problem.atol, dtype=torch.float64) * 1e-3
-    y = julia(problem.field, problem.y0, times, method="Rodas5P", rtol=1e-9, atol=atol, adjoint="NativeGauss").y[1:]
+    y = julia(
+        problem.field,
+        problem.y0,
+        times,
+        method="Rodas5P",
+        rtol=1e-9,
+        atol=atol,
+        adjoint="NativeGauss",
+    ).y[1:]
     components = slice(None) if name == "robertson" else slice(0, 8, 3)
     found = scaled_gradients(problem, y[:, components])
     expected = sensitivity(reference, problem)[keep][:, components]
@@ -33,15 +41,20 @@ def test_sensitivities_of_the_reference(name, every):
 @pytest.mark.parametrize("adjoint", ADJOINTS)
 @pytest.mark.parametrize("method", ["FBDF", "Rodas5P"])
 def test_adjoints(adjoint, method):
-    """Against the discrete adjoint of the torch engine at the same tolerance; y0, parameters and times."""
+    """Against the discrete adjoint of the torch engine at the same tolerance; y0, parameters and
+    times."""
     if adjoint not in WITHOUT:
         needs("sensitivity")
     f, found = Forced(), {}
     for backend in ("torch", "julia"):
         y0, t = leaf(tensor(1.0, -0.5, 0.3)), leaf(tensor(0.3, 0.7, 2.0))
         chosen = adjoint if backend == "julia" else "discrete"
-        solution = solve(f, y0, t, method=method, rtol=1e-9, atol=1e-10, backend=backend, adjoint=chosen)
-        weights = torch.randn(solution.y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        solution = solve(
+            f, y0, t, method=method, rtol=1e-9, atol=1e-10, backend=backend, adjoint=chosen
+        )
+        weights = torch.randn(
+            solution.y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+        )
         found[backend] = torch.autograd.grad((weights * solution.y).sum(), [y0, t, *f.parameters()])
     assert solution.stats.backward_nvjp > 0
     for a, b in zip(found["julia"], found["torch"], strict=True):
@@ -54,7 +67,14 @@ def test_a_gradient_through_a_mass_matrix():
     f, found = Forced(), {}
     for backend, adjoint in (("torch", "discrete"), ("julia", "NativeGauss")):
         y0 = leaf(tensor(1.0, -0.5, 0.3))
-        options = {"method": "Rodas5P", "mass": mass, "rtol": 1e-9, "atol": 1e-11, "backend": backend, "adjoint": adjoint}
+        options = {
+            "method": "Rodas5P",
+            "mass": mass,
+            "rtol": 1e-9,
+            "atol": 1e-11,
+            "backend": backend,
+            "adjoint": adjoint,
+        }
         y = solve(f, y0, [0.0, 0.4, 1.0], **options).y
         found[backend] = torch.autograd.grad((y[1:] * torch.arange(3)).sum(), [y0, *f.parameters()])
     for a, b in zip(found["julia"], found["torch"], strict=True):
@@ -66,7 +86,9 @@ def test_joint_adjoints_of_an_explicit_method(adjoint):
     needs("sensitivity")
     f, y0 = Forced(), leaf(tensor(1.0, -0.5, 0.3))
     inputs = [y0, *f.parameters()]
-    expected = torch.autograd.grad(solve(f, y0, [0.0, 2.0], method="Tsit5", rtol=1e-9, atol=1e-10).y[-1].sum(), inputs)
+    expected = torch.autograd.grad(
+        solve(f, y0, [0.0, 2.0], method="Tsit5", rtol=1e-9, atol=1e-10).y[-1].sum(), inputs
+    )
     y = julia(f, y0, [0.0, 2.0], method="Tsit5", rtol=1e-9, atol=1e-10, adjoint=adjoint).y
     for a, b in zip(torch.autograd.grad(y[-1].sum(), inputs), expected, strict=True):
         assert (a - b).abs().max() <= 1e-6 * b.abs().max()
@@ -85,10 +107,23 @@ def test_traps_are_refused():
     with pytest.raises(ValueError, match="through a mass matrix by adjoint='NativeGauss' alone"):
         julia(f, y0, [0.0, 1.0], method="Rodas5P", mass=[1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match="where the matrix has an inverse"):
-        julia(lambda t, y: 0.3 - y, y0, [0.0, 1.0], method="Rodas5P", mass=[1.0, 2.0, 0.0], adjoint="NativeGauss")
+        julia(
+            lambda t, y: 0.3 - y,
+            y0,
+            [0.0, 1.0],
+            method="Rodas5P",
+            mass=[1.0, 2.0, 0.0],
+            adjoint="NativeGauss",
+        )
     for kvaerno in ({"method": "Kvaerno5"}, {"checkpoints": True}):
         with pytest.raises(ValueError, match="Kvaerno methods lose orders"):
-            julia(f, y0, [0.0, 1.0], method="Kvaerno3", adjoint=JuliaAdjoint("GaussAdjoint", **kvaerno))
+            julia(
+                f,
+                y0,
+                [0.0, 1.0],
+                method="Kvaerno3",
+                adjoint=JuliaAdjoint("GaussAdjoint", **kvaerno),
+            )
     with pytest.raises(ValueError, match="SciML has no method"):
         julia(f, y0, [0.0, 1.0], method="velocityverlet")
 
@@ -99,7 +134,9 @@ def test_gradients_of_a_solve_back_in_time(method):
     f, found = Forced(), []
     for backend, adjoint in (("torch", "discrete"), ("julia", "NativeGauss")):
         y0, t = leaf(tensor(1.0, -0.5, 0.3)), leaf(tensor(2.0, 0.7, 0.3))
-        y = solve(f, y0, t, method=method, rtol=1e-9, atol=1e-11, backend=backend, adjoint=adjoint).y
+        y = solve(
+            f, y0, t, method=method, rtol=1e-9, atol=1e-11, backend=backend, adjoint=adjoint
+        ).y
         found.append(torch.autograd.grad((y * y).sum(), [y0, t, *f.parameters()]))
     for a, b in zip(*found, strict=True):
         assert (a - b).abs().max() <= 1e-6 * b.abs().max()
@@ -107,20 +144,31 @@ def test_gradients_of_a_solve_back_in_time(method):
 
 def test_gradient_where_nothing_depends_on_parameters():
     y0 = leaf(tensor(1.0, 2.0))
-    y = julia(lambda t, y: -y, y0, [0.0, 1.0], method="Rodas5P", rtol=1e-9, atol=1e-11, adjoint="NativeGauss").y
+    y = julia(
+        lambda t, y: -y,
+        y0,
+        [0.0, 1.0],
+        method="Rodas5P",
+        rtol=1e-9,
+        atol=1e-11,
+        adjoint="NativeGauss",
+    ).y
     (found,) = torch.autograd.grad(y[-1].sum(), y0)
     assert (found - math.exp(-1)).abs().max() < 1e-8
 
 
 @pytest.mark.parametrize("method", ["Tsit5", "FBDF"])
 def test_bouncing_ball(method):
-    """Events with resets: the times of the bounces, and the gradient of the height through three of them."""
+    """Events with resets: the times of the bounces, and the gradient of the height through three of
+    them."""
     g, height, rebound = 9.81, leaf(torch.tensor(2.0).double()), leaf(torch.tensor(0.8).double())
 
     def fall(t, y):
         return torch.stack((y[1], -g + 0 * y[1]))
 
-    ground = Event(lambda t, y: y[0], direction=-1, reset=lambda t, y: torch.stack((0 * y[0], -rebound * y[1])))
+    ground = Event(
+        lambda t, y: y[0], direction=-1, reset=lambda t, y: torch.stack((0 * y[0], -rebound * y[1]))
+    )
     y0 = torch.stack((height, 0 * height))
     solution = julia(fall, y0, [0.0, 2.5], method=method, events=ground, rtol=1e-9, atol=1e-11)
     first = (2 * height / g).sqrt()
@@ -136,7 +184,9 @@ def test_bouncing_ball(method):
 def test_gradient_at_a_terminal_event():
     rate, y0 = leaf(tensor(1.3)), tensor(1.0)
     low = Event(lambda t, y: y[0] - 0.5, terminal=True)
-    solution = julia(lambda t, y: -rate * y, y0, [0.0, 5.0], method="Rodas5P", events=low, rtol=1e-9, atol=1e-11)
+    solution = julia(
+        lambda t, y: -rate * y, y0, [0.0, 5.0], method="Rodas5P", events=low, rtol=1e-9, atol=1e-11
+    )
     (found,) = torch.autograd.grad(solution.events[0].t, rate)
     assert abs(float(found) + math.log(2) / 1.3**2) < 1e-7
 
@@ -149,7 +199,15 @@ def test_memory_does_not_grow():
 
     def iterations(count):
         for _ in range(count):
-            y = julia(f, tensor(1.0, -0.5, 0.3), [0.0, 1.0], method="Rodas5P", rtol=1e-4, atol=1e-6, adjoint="NativeGauss").y
+            y = julia(
+                f,
+                tensor(1.0, -0.5, 0.3),
+                [0.0, 1.0],
+                method="Rodas5P",
+                rtol=1e-4,
+                atol=1e-6,
+                adjoint="NativeGauss",
+            ).y
             torch.autograd.grad(y[-1].sum(), list(f.parameters()))
         gc.collect()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -161,23 +219,40 @@ def test_memory_does_not_grow():
 def test_crosscheck():
     from pynode import crosscheck
 
-    report = crosscheck("robertson", t=[0.0, 1.0, 100.0], method="Rodas5P", rtol=1e-7, adjoint="NativeGauss", bound=1e-4)
-    assert report.ok and {row.quantity for row in report.rows} == {"y", "gradient in y0", "gradient in k"}
+    report = crosscheck(
+        "robertson",
+        t=[0.0, 1.0, 100.0],
+        method="Rodas5P",
+        rtol=1e-7,
+        adjoint="NativeGauss",
+        bound=1e-4,
+    )
+    assert report.ok and {row.quantity for row in report.rows} == {
+        "y",
+        "gradient in y0",
+        "gradient in k",
+    }
     assert "agree" in str(report) and "Rodas5P" in str(report)
-    apart = crosscheck("robertson", t=[0.0, 1.0, 100.0], method="FBDF", rtol=1e-4, gradients=False, bound=1e-15)
+    apart = crosscheck(
+        "robertson", t=[0.0, 1.0, 100.0], method="FBDF", rtol=1e-4, gradients=False, bound=1e-15
+    )
     assert not apart.ok and "DIFFER" in str(apart)
 
 
 @pytest.mark.parametrize("adjoint", ["gauss", "NativeGauss"])
 def test_sparse_jacobians_in_both_directions(adjoint):
-    """Few entries, none of them where a dense matrix would have its first ones: the reverse solve must place them."""
+    """Few entries, none of them where a dense matrix would have its first ones: the reverse solve
+    must place them."""
     rate, n = leaf(tensor(2.0, 30.0)), 6
 
     def f(t, y):
         return -rate[1] * (y - y.roll(2) ** 2) + rate[0] * torch.cos(t)
 
     y0, found = leaf(torch.linspace(0.2, 1.0, n, dtype=torch.float64)), {}
-    for backend, chosen, structure in (("torch", "discrete", "dense"), ("julia", adjoint, "sparse")):
+    for backend, chosen, structure in (
+        ("torch", "discrete", "dense"),
+        ("julia", adjoint, "sparse"),
+    ):
         options = {"backend": backend, "adjoint": chosen, "structure": structure, "params": [rate]}
         y = solve(f, y0, [0.0, 0.4, 1.0], method="Rodas5P", rtol=1e-8, atol=1e-10, **options).y
         found[backend] = torch.autograd.grad((y[1:] * torch.arange(n)).sum(), (y0, rate))

@@ -1,5 +1,5 @@
-"""What must not go wrong in silence, with backend='julia' on a real Julia: lost gradients, a changed f, memory used again,
-events that stay, large times.
+"""What must not go wrong in silence, with backend='julia' on a real Julia: lost gradients, a
+changed f, memory used again, events that stay, large times.
 
 As in test_julia_contract.py most are the torch engine's own tests, whose ``solve`` is Julia's here.
 """
@@ -22,7 +22,11 @@ from pynode.adjoints.julia import NATIVE, JuliaAdjoint
 from pynode.nn import NeuralODE
 
 FAMILIES = ["tsit5", "rodas5p", "qndf"]
-NAMED = {"interpolating": {"adjoint": "interpolating"}, "gauss": {"adjoint": "gauss"}, "native": {"adjoint": NATIVE}}
+NAMED = {
+    "interpolating": {"adjoint": "interpolating"},
+    "gauss": {"adjoint": "gauss"},
+    "native": {"adjoint": NATIVE},
+}
 each_adjoint = pytest.mark.parametrize("name", NAMED)
 each_method = pytest.mark.parametrize("method", FAMILIES)
 
@@ -68,10 +72,21 @@ def test_two_of_one_size_used_one_after_the_other(name):
         s = float(t)
         return -y if s < 0.4 else (second * y if s > 0.7 else first * y)
 
-    y = julia(f, tensor(1.0), (0.0, 1.0), jumps=[0.4, 0.7], method="tsit5", rtol=1e-9, atol=1e-11, adjoint=adjoint(name)).y
+    y = julia(
+        f,
+        tensor(1.0),
+        (0.0, 1.0),
+        jumps=[0.4, 0.7],
+        method="tsit5",
+        rtol=1e-9,
+        atol=1e-11,
+        adjoint=adjoint(name),
+    ).y
     y[-1].sum().backward()
     end = math.exp(-0.4 - 0.3 - 0.6)
-    assert first.grad == pytest.approx(0.3 * end, rel=1e-6) and second.grad == pytest.approx(0.3 * end, rel=1e-6)
+    assert first.grad == pytest.approx(0.3 * end, rel=1e-6) and second.grad == pytest.approx(
+        0.3 * end, rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("place", test_leaves.PLACES)
@@ -125,8 +140,12 @@ def test_running_statistics_stay(method):
 def test_dropout_is_refused():
     """Its gradient would be that of other masks than those of the solve."""
     torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 3)).double()
-    y = julia(lambda t, y: net(y), tensor(1.0, 1.0, 1.0), [0.0, 1.0], method="tsit5", step_size=0.25).y
+    net = torch.nn.Sequential(
+        torch.nn.Linear(3, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 3)
+    ).double()
+    y = julia(
+        lambda t, y: net(y), tensor(1.0, 1.0, 1.0), [0.0, 1.0], method="tsit5", step_size=0.25
+    ).y
     with pytest.raises(RuntimeError, match="random numbers"):
         y.sum().backward()
 
@@ -155,7 +174,8 @@ RESULTS = {
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
 @pytest.mark.parametrize("what", RESULTS)
 def test_what_f_returns_is_looked_at_in_every_call(what, backward):
-    """Not at the first one alone: a copy into Julia's memory would convert and repeat in silence."""
+    """Not at the first one alone: a copy into Julia's memory would convert and repeat in
+    silence."""
     wrong, words = RESULTS[what]
 
     def f(t, y):
@@ -194,7 +214,8 @@ def test_an_error_of_f_is_raised_as_it_is():
 @each_method
 @pytest.mark.parametrize("name", test_flat_conditions.CONDITIONS)
 def test_first_zero(name, method):
-    """To rounding where a straight line is one to rounding, which to SciML's QNDF it is to the tolerance alone."""
+    """To rounding where a straight line is one to rounding, which to SciML's QNDF it is to the
+    tolerance alone."""
     event = Event(test_flat_conditions.CONDITIONS[name], terminal=True)
     options = {"method": method, "events": event, "max_step": 1.0}
     with torch.no_grad():
@@ -228,18 +249,28 @@ def test_errors_of_sundials_at_large_times():
 @pytest.mark.parametrize("method", ["tsit5", "rodas5p", "fbdf"])
 @pytest.mark.parametrize("direction", [1.0, -1.0], ids=["forward", "backward"])
 def test_the_same_at_large_times(method, direction):
-    """As at zero, but for what the time cannot tell: outputs, polynomials, events, statistics, a field that depends on t."""
+    """As at zero, but for what the time cannot tell: outputs, polynomials, events, statistics, a
+    field that depends on t."""
     found = []
     for t0 in (0.0, test_large_times.UNIX):
+
         def f(t, y, t0=t0):
             return direction * y * torch.cos(2 * (t - t0))
 
         times = [t0 + direction * s for s in (0.0, 0.375, 1.0)]
         event = Event(lambda t, y: y[0] - 1.25)
-        options = {"method": method, "rtol": 1e-9, "atol": 1e-9, "events": event, "tstops": [t0 + direction * 0.5]}
+        options = {
+            "method": method,
+            "rtol": 1e-9,
+            "atol": 1e-9,
+            "events": event,
+            "tstops": [t0 + direction * 0.5],
+        }
         with torch.no_grad():
             solution = julia(f, tensor(1.0), times, dense=True, **options)
-        inside = torch.tensor([t0 + direction * s for s in (0.0625, 0.25, 0.53125, 0.875)], dtype=torch.float64)
+        inside = torch.tensor(
+            [t0 + direction * s for s in (0.0625, 0.25, 0.53125, 0.875)], dtype=torch.float64
+        )
         at = torch.stack([record.t for record in solution.events])
         found.append((solution.y, solution(inside), direction * (at - t0)))
     for a, b in zip(*found, strict=True):
@@ -259,7 +290,14 @@ def test_limits_at_large_times(method):
     t0, found = test_large_times.UNIX, []
     for start in (0.0, t0):
         times = [start, start + 0.25, start + 4.0]
-        options = {"method": method, "rtol": 1e-9, "atol": 1e-11, "adjoint": NATIVE, "dense": True, "throw": False}
+        options = {
+            "method": method,
+            "rtol": 1e-9,
+            "atol": 1e-11,
+            "adjoint": NATIVE,
+            "dense": True,
+            "throw": False,
+        }
         options["callback"] = lambda t, y, stats, start=start: t > start + 0.5
         solution = julia(lambda t, y: -k * y, tensor(1.0), times, **options)
         end = solution._trajectory.t
@@ -268,14 +306,18 @@ def test_limits_at_large_times(method):
         found.append((torch.autograd.grad(whole, k)[0], end - start))
     (a, end), (b, other) = found
     wanted = -0.25 * math.exp(-0.175) - end * math.exp(-0.7 * end)
-    assert abs(end - other) < 1e-6 and abs(float(a) - wanted) < 1e-6 and abs(float(b) - wanted) < 2e-6
+    assert (
+        abs(end - other) < 1e-6 and abs(float(a) - wanted) < 1e-6 and abs(float(b) - wanted) < 2e-6
+    )
 
 
 @each_method
 def test_spans_of_one_unit_in_the_last_place(method):
     end = math.nextafter(1.0, 2.0)
     with torch.no_grad():
-        assert float(julia(lambda t, y: -y, tensor(1.0), (1.0, end), method=method).y[-1]) == pytest.approx(1.0)
+        assert float(
+            julia(lambda t, y: -y, tensor(1.0), (1.0, end), method=method).y[-1]
+        ) == pytest.approx(1.0)
 
 
 def test_a_blow_up_at_a_large_time_is_told():
@@ -288,23 +330,39 @@ def test_a_blow_up_at_a_large_time_is_told():
 
 
 def test_backsolve_of_a_decay():
-    """By default the states start anew at each step; alone they would go astray, which is refused."""
+    """By default the states start anew at each step; alone they would go astray, which is
+    refused."""
     needs("sensitivity")
     k, y0 = leaf(tensor(60.0)), leaf(tensor(1.0))
     options = {"method": "tsit5", "rtol": 1e-9, "atol": 1e-12}
-    y = julia(lambda t, y: -k * (y - torch.cos(t)), y0, [0.0, 1.0], adjoint="backsolve", **options).y[-1].sum()
-    expected = julia(lambda t, y: -k * (y - torch.cos(t)), y0, [0.0, 1.0], adjoint=NATIVE, **options).y[-1].sum()
+    y = (
+        julia(lambda t, y: -k * (y - torch.cos(t)), y0, [0.0, 1.0], adjoint="backsolve", **options)
+        .y[-1]
+        .sum()
+    )
+    expected = (
+        julia(lambda t, y: -k * (y - torch.cos(t)), y0, [0.0, 1.0], adjoint=NATIVE, **options)
+        .y[-1]
+        .sum()
+    )
     for a, b in zip(torch.autograd.grad(y, k), torch.autograd.grad(expected, k), strict=True):
         assert float(a) == pytest.approx(float(b), rel=1e-5)
     with pytest.raises(ValueError, match="BacksolveAdjoint is refused"):
         julia(
-            lambda t, y: -k * (y - torch.cos(t)), y0, [0.0, 1.0],
-            adjoint=JuliaAdjoint("BacksolveAdjoint", checkpoints=False), **options,
+            lambda t, y: -k * (y - torch.cos(t)),
+            y0,
+            [0.0, 1.0],
+            adjoint=JuliaAdjoint("BacksolveAdjoint", checkpoints=False),
+            **options,
         )
 
 
 def test_options_that_julia_has_not_are_refused():
-    for given in (GaussAdjoint(nodes=5), InterpolatingAdjoint(seminorm=True), QuadratureAdjoint(quadrature_rtol=1e-9)):
+    for given in (
+        GaussAdjoint(nodes=5),
+        InterpolatingAdjoint(seminorm=True),
+        QuadratureAdjoint(quadrature_rtol=1e-9),
+    ):
         with pytest.raises(ValueError, match="is for the torch engine: leave it away"):
             julia(lambda t, y: -y, leaf(tensor(1.0)), [0.0, 1.0], method="tsit5", adjoint=given)
 
@@ -319,7 +377,10 @@ def test_cotangents_that_are_not_finite(name, bad):
     assert all(bool(g.isnan().all()) for g in found)
 
 
-@pytest.mark.parametrize("name", ["GaussAdjoint", "GaussKronrodAdjoint", "QuadratureAdjoint", "InterpolatingAdjoint", NATIVE])
+@pytest.mark.parametrize(
+    "name",
+    ["GaussAdjoint", "GaussKronrodAdjoint", "QuadratureAdjoint", "InterpolatingAdjoint", NATIVE],
+)
 def test_a_reverse_solve_that_fails_is_told(name):
     """SciMLSensitivity takes what it left, wherever it ended."""
     if name != NATIVE:

@@ -1,4 +1,5 @@
-"""CVODE of Sundials through Julia: what is said where it is not installed, and its contract where it is."""
+"""CVODE of Sundials through Julia: what is said where it is not installed, and its contract where
+it is."""
 
 import math
 
@@ -23,15 +24,20 @@ def sundials():
 def test_without_sundials_a_sentence_with_the_remedy(monkeypatch):
     monkeypatch.setattr(Runtime, "loads", lambda self, name: False)
     monkeypatch.setattr(start(), "_algorithms", {})
-    with pytest.raises(pynode.julia.JuliaUnavailable, match="CVODE_BDF needs the Julia package Sundials: pynode julia inst"):
+    with pytest.raises(
+        pynode.julia.JuliaUnavailable,
+        match="CVODE_BDF needs the Julia package Sundials: pynode julia inst",
+    ):
         julia(smooth, smooth_exact(0.0), [0.0, 1.0], **OPTIONS)
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"step_size": 0.1}, "leave step_size away, or choose FBDF"), ({"nonnegative": True}, "nonnegative and domain away"),
-        ({"mass": [1.0, 2.0]}, "cannot solve M y' = f"), ({"structure": "sparse"}, "works with dense Jacobians"),
+        ({"step_size": 0.1}, "leave step_size away, or choose FBDF"),
+        ({"nonnegative": True}, "nonnegative and domain away"),
+        ({"mass": [1.0, 2.0]}, "cannot solve M y' = f"),
+        ({"structure": "sparse"}, "works with dense Jacobians"),
     ],
 )
 def test_what_sundials_does_not_offer_is_said(options, sentence):
@@ -72,8 +78,14 @@ def test_events_and_limits(sundials):
     half = Event(lambda t, y: y[0] - 0.5, terminal=True)
     with torch.no_grad():
         solution = julia(lambda t, y: -y, tensor(1.0), [0.0, 5.0], events=half, **OPTIONS)
-        assert solution.status is Status.EVENT and abs(float(solution.events[0].t) - math.log(2)) < 1e-6
-        for limit, status in (({"max_nfe": 60}, Status.MAX_EVALUATIONS), ({"max_steps": 30}, Status.MAX_STEPS)):
+        assert (
+            solution.status is Status.EVENT
+            and abs(float(solution.events[0].t) - math.log(2)) < 1e-6
+        )
+        for limit, status in (
+            ({"max_nfe": 60}, Status.MAX_EVALUATIONS),
+            ({"max_steps": 30}, Status.MAX_STEPS),
+        ):
             times = torch.linspace(0, 9, 901, dtype=torch.float64)
             part = julia(smooth, smooth_exact(0.0), times, throw=False, **OPTIONS, **limit)
             assert part.status is status and 1 < len(part.t) < 900
@@ -104,5 +116,12 @@ def test_objects(sundials):
     """de.CVODE_BDF() of diffeqpy, and one with options of its own."""
     for text in ("Sundials.CVODE_BDF()", "Sundials.CVODE_BDF(max_order = 3)"):
         with torch.no_grad():
-            y = solve(smooth, smooth_exact(0.0), [0.0, 1.0], method=start().main.seval(text), rtol=1e-8, atol=1e-10)
+            y = solve(
+                smooth,
+                smooth_exact(0.0),
+                [0.0, 1.0],
+                method=start().main.seval(text),
+                rtol=1e-8,
+                atol=1e-10,
+            )
         assert y.method == "CVODE_BDF" and (y.y[-1] - smooth_exact(1.0)).abs().max() < 1e-5

@@ -1,4 +1,5 @@
-"""JumpODE: times and states of jumps in closed form, what is learned of them, rows, copies, mistakes."""
+"""JumpODE: times and states of jumps in closed form, what is learned of them, rows, copies,
+mistakes."""
 
 import copy
 import math
@@ -49,7 +50,8 @@ def ball(gravity=9.81, drag=0.0, level=0.0, kept=0.8, t=(0.0, 1.0), **options):
 
 @pytest.mark.parametrize("method", ["tsit5", "rodas5p"])
 def test_times_and_states_in_closed_form(method):
-    """Dropped from 2 above the ground, with the gradient of everything in gravity, level and restitution."""
+    """Dropped from 2 above the ground, with the gradient of everything in gravity, level and
+    restitution."""
     model = ball(level=0.5, t=[0.0, 2.0], method=method, rtol=1e-9, atol=1e-11)
     y = model(tensor(2.5, 0.0))
     leaves = [model.field.gravity, model.event.level, model.jump.kept]
@@ -57,14 +59,27 @@ def test_times_and_states_in_closed_form(method):
     first = torch.sqrt(2 * (2.5 - level) / g)
     second, speed = first * (1 + 2 * kept), g * first
     elapsed = 2.0 - second
-    exact = torch.stack((level + kept**2 * speed * elapsed - g * elapsed**2 / 2, kept**2 * speed - g * elapsed))
+    exact = torch.stack(
+        (level + kept**2 * speed * elapsed - g * elapsed**2 / 2, kept**2 * speed - g * elapsed)
+    )
     torch.testing.assert_close(y, exact, rtol=0, atol=1e-7)
     assert [record.name for record in model.events] == ["Ground", "Ground"]
-    torch.testing.assert_close(torch.stack([r.t for r in model.events]), torch.stack((first, second)), rtol=0, atol=1e-8)
-    for found, expected in ((y[0], exact[0]), (model.events[1].t, second), (model.events[0].after[1], kept * speed)):
-        left, right = (torch.autograd.grad(x, leaves, retain_graph=True, allow_unused=True) for x in (found, expected))
+    torch.testing.assert_close(
+        torch.stack([r.t for r in model.events]), torch.stack((first, second)), rtol=0, atol=1e-8
+    )
+    for found, expected in (
+        (y[0], exact[0]),
+        (model.events[1].t, second),
+        (model.events[0].after[1], kept * speed),
+    ):
+        left, right = (
+            torch.autograd.grad(x, leaves, retain_graph=True, allow_unused=True)
+            for x in (found, expected)
+        )
         for a, b in zip(left, right, strict=True):
-            torch.testing.assert_close(a, torch.zeros_like(a) if b is None else b, rtol=0, atol=1e-6)
+            torch.testing.assert_close(
+                a, torch.zeros_like(a) if b is None else b, rtol=0, atol=1e-6
+            )
 
 
 def test_unknowns_are_learned_from_heights():
@@ -94,9 +109,13 @@ def test_rows_jump_at_their_own_times():
     found = batched(y0)
     for row, start in enumerate(y0):
         torch.testing.assert_close(found[row], single(start), rtol=1e-6, atol=1e-6)
-        times = [[record.t.item() for record in events] for events in (batched.events[row], single.events)]
+        times = [
+            [record.t.item() for record in events]
+            for events in (batched.events[row], single.events)
+        ]
         assert times[0] == pytest.approx(times[1], abs=1e-7) and times[0][0] == pytest.approx(
-            (float(start[1]) + math.sqrt(float(start[1]) ** 2 + 2 * 9.81 * float(start[0]))) / 9.81, abs=1e-7
+            (float(start[1]) + math.sqrt(float(start[1]) ** 2 + 2 * 9.81 * float(start[0]))) / 9.81,
+            abs=1e-7,
         )
 
 
@@ -120,4 +139,6 @@ def test_mistakes_are_told():
     with pytest.raises(ValueError, match="leave events and regularisers away"):
         JumpODE(Falling(), Ground(), Bounce(), regularisers=KineticEnergy())
     with torch.no_grad(), pytest.raises(SolveError, match="max_events"):
-        JumpODE(Falling(), Ground(), Bounce(0.5), (0.0, 5.0), direction=-1, max_events=4)(tensor(1.0, 0.0))
+        JumpODE(Falling(), Ground(), Bounce(0.5), (0.0, 5.0), direction=-1, max_events=4)(
+            tensor(1.0, 0.0)
+        )

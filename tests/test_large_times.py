@@ -1,4 +1,5 @@
-"""Where t is large its rounding must not reach the state: errors in units of the tolerance as they are at t = 0."""
+"""Where t is large its rounding must not reach the state: errors in units of the tolerance as they
+are at t = 0."""
 
 import math
 
@@ -27,7 +28,9 @@ def error(t0, method, rtol, batched=False, direction=1.0, **options):
     """Of e^1 after one unit of time, in tolerances."""
     f = growth if direction > 0 else lambda t, y: -y
     y0 = one(2, 1) if batched else one(1)
-    y = solve(f, y0, (t0, t0 + direction), method=method, rtol=rtol, atol=rtol, batched=batched, **options).y[-1]
+    y = solve(
+        f, y0, (t0, t0 + direction), method=method, rtol=rtol, atol=rtol, batched=batched, **options
+    ).y[-1]
     return float((y - math.e).abs().max()) / rtol / (1 + math.e)
 
 
@@ -35,16 +38,22 @@ def error(t0, method, rtol, batched=False, direction=1.0, **options):
 @pytest.mark.parametrize("method", METHODS)
 def test_errors_are_those_at_zero(method, direction):
     rtol = 1e-7 if method == "rkc" else 1e-10
-    assert error(UNIX, method, rtol, direction=direction) < 2 * error(0.0, method, rtol, direction=direction) + 0.5
+    assert (
+        error(UNIX, method, rtol, direction=direction)
+        < 2 * error(0.0, method, rtol, direction=direction) + 0.5
+    )
 
 
 @pytest.mark.parametrize("method", BATCHED)
 def test_rows(method):
-    assert error(UNIX, method, 1e-10, batched=True) < 2 * error(0.0, method, 1e-10, batched=True) + 0.5
+    assert (
+        error(UNIX, method, 1e-10, batched=True) < 2 * error(0.0, method, 1e-10, batched=True) + 0.5
+    )
 
 
 def test_steps_of_one_size():
-    """The size of a step is what the time moves by: with 1e-3 at t = 1.7e9 it is 0.99993 of it, and one step more."""
+    """The size of a step is what the time moves by: with 1e-3 at t = 1.7e9 it is 0.99993 of it, and
+    one step more."""
     assert error(UNIX, "tsit5", 1e-10, step_size=1e-3) < 1
     assert error(UNIX, "tsit5", 1e-10, batched=True, step_size=1e-3) < 1
 
@@ -54,27 +63,53 @@ def test_stops_outputs_and_dense_output(method):
     times = torch.tensor([UNIX, UNIX + 0.3, UNIX + 0.7, UNIX + 1.0], dtype=torch.float64)
     inside = [UNIX + x for x in (0.1, 0.35, 0.9)]
     solution = solve(
-        growth, one(1), times, method=method, rtol=1e-10, atol=1e-10, tstops=[UNIX + 0.5], dense=True
+        growth,
+        one(1),
+        times,
+        method=method,
+        rtol=1e-10,
+        atol=1e-10,
+        tstops=[UNIX + 0.5],
+        dense=True,
     )
-    for t, y in zip([*times.tolist(), *inside], [*solution.y, *(solution(t) for t in inside)], strict=True):
+    for t, y in zip(
+        [*times.tolist(), *inside], [*solution.y, *(solution(t) for t in inside)], strict=True
+    ):
         assert abs(float(y) - math.exp(t - UNIX)) < 1e-8
 
 
 def test_events():
     event = Event(lambda t, y: y[..., 0] - 2, terminal=True)
     for batched, y0 in ((False, one(1)), (True, one(2, 1))):
-        found = solve(growth, y0, (UNIX, UNIX + 1), method="tsit5", rtol=1e-10, atol=1e-10, events=event, batched=batched)
+        found = solve(
+            growth,
+            y0,
+            (UNIX, UNIX + 1),
+            method="tsit5",
+            rtol=1e-10,
+            atol=1e-10,
+            events=event,
+            batched=batched,
+        )
         records = found.events[0] if batched else found.events
         assert abs(float(records[0].t) - UNIX - math.log(2)) < 5e-7  # two units in the last place
         assert abs(float(records[0].y[0]) - 2) < 1e-6
 
 
-@pytest.mark.parametrize("adjoint", ["discrete", "gauss", "gausskronrod", "interpolating", "backsolve"])
+@pytest.mark.parametrize(
+    "adjoint", ["discrete", "gauss", "gausskronrod", "interpolating", "backsolve"]
+)
 def test_gradients(adjoint):
     def gradient(t0):
         k, y0 = torch.tensor(0.7, dtype=torch.float64, requires_grad=True), one(1).requires_grad_()
         y = solve(
-            lambda t, y, k: torch.sin(k * y), y0, (t0, t0 + 1), method="tsit5", args=(k,), rtol=1e-10, atol=1e-10,
+            lambda t, y, k: torch.sin(k * y),
+            y0,
+            (t0, t0 + 1),
+            method="tsit5",
+            args=(k,),
+            rtol=1e-10,
+            atol=1e-10,
             adjoint=adjoint,
         ).y[-1]
         return torch.stack([x.reshape(()) for x in torch.autograd.grad(y.sum(), (k, y0))])
@@ -90,7 +125,9 @@ class Growth(torch.nn.Module):
 @pytest.mark.parametrize("method", ["tsit5", "rodas5p"])
 def test_compiled_steps(method):
     def final(**options):
-        return solve(Growth(), one(1), (UNIX, UNIX + 1), method=method, rtol=1e-10, atol=1e-10, **options)
+        return solve(
+            Growth(), one(1), (UNIX, UNIX + 1), method=method, rtol=1e-10, atol=1e-10, **options
+        )
 
     with torch.no_grad():
         plain, compiled = final(), final(compile="eager")
@@ -107,10 +144,13 @@ def test_torchdiffeq(method):
 
 
 def test_brownian_path():
-    """Values at times that are a few units in the last place apart are not those of the nearest one met before."""
+    """Values at times that are a few units in the last place apart are not those of the nearest one
+    met before."""
     path = BrownianPath((2000,), (UNIX, UNIX + 1), seed=3, dtype=torch.float64)
     step = 5e-6
-    increments = torch.stack([path.increment(UNIX + i * step, UNIX + (i + 1) * step) for i in range(4)])
+    increments = torch.stack(
+        [path.increment(UNIX + i * step, UNIX + (i + 1) * step) for i in range(4)]
+    )
     assert torch.allclose(increments.var(1), torch.full((4,), step, dtype=torch.float64), rtol=0.2)
 
 
@@ -119,21 +159,35 @@ def test_first_step_that_the_time_can_tell():
     start = torch.tensor([1e-6], dtype=torch.float64)
     exact = 10 - (10 - 1e-6) * math.exp(-1)
     for method in ("tsit5", "qndf", "rodas5p"):
-        assert abs(float(solve(lambda t, y: 10 - y, start, (UNIX, UNIX + 1), method=method).y[-1]) - exact) < 1e-4
-    rows = solve(lambda t, y: 10 - y, start.expand(2, 1), (UNIX, UNIX + 1), method="tsit5", batched=True)
+        assert (
+            abs(
+                float(solve(lambda t, y: 10 - y, start, (UNIX, UNIX + 1), method=method).y[-1])
+                - exact
+            )
+            < 1e-4
+        )
+    rows = solve(
+        lambda t, y: 10 - y, start.expand(2, 1), (UNIX, UNIX + 1), method="tsit5", batched=True
+    )
     assert float((rows.y[-1] - exact).abs().max()) < 1e-4
 
 
 def test_a_span_of_one_unit_in_the_last_place():
     end = math.nextafter(1.0, 2.0)
-    assert float(solve(lambda t, y: -y, one(1), (1.0, end), method="tsit5").y[-1]) == pytest.approx(1.0)
-    assert float(solve(lambda t, y: -y, one(2, 1), (1.0, end), method="tsit5", batched=True).y[-1, 0]) == pytest.approx(1.0)
+    assert float(solve(lambda t, y: -y, one(1), (1.0, end), method="tsit5").y[-1]) == pytest.approx(
+        1.0
+    )
+    assert float(
+        solve(lambda t, y: -y, one(2, 1), (1.0, end), method="tsit5", batched=True).y[-1, 0]
+    ) == pytest.approx(1.0)
 
 
 def test_steps_that_the_time_cannot_tell_are_refused():
     """A blow-up at a large time ends with a sentence, in bounded time."""
     for batched, y0 in ((False, one(1)), (True, one(2, 1))):
-        found = solve(lambda t, y: y * y, y0, (UNIX, UNIX + 2), method="tsit5", batched=batched, throw=False)
+        found = solve(
+            lambda t, y: y * y, y0, (UNIX, UNIX + 2), method="tsit5", batched=batched, throw=False
+        )
         assert not found.success
         assert "floating point can resolve" in found.message
 
@@ -141,7 +195,8 @@ def test_steps_that_the_time_cannot_tell_are_refused():
 @pytest.mark.parametrize("batched", [False, True], ids=["single", "rows"])
 @pytest.mark.parametrize("method", ["KenCarp4", "Rodas5P", "Kvaerno5"])
 def test_a_transient_of_a_few_units_in_the_last_place_of_t(method, batched):
-    """1.7e9 is known to 2.4e-7, and y falls within 1e-6: refused steps shrink to single units of t, not to an error."""
+    """1.7e9 is known to 2.4e-7, and y falls within 1e-6: refused steps shrink to single units of t,
+    not to an error."""
     start, rate = 1.7e9, 1e6
 
     def f(t, y):

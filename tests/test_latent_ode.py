@@ -1,4 +1,5 @@
-"""LatentODE: irregular and incomplete series, what the recognition network may see, prediction, and the bound."""
+"""LatentODE: irregular and incomplete series, what the recognition network may see, prediction, and
+the bound."""
 
 import math
 
@@ -21,7 +22,9 @@ def model_of(encoder="gru", data_dim=2, latent_dim=3, **options):
     torch.manual_seed(0)
     field = nn.Sequential(nn.Linear(latent_dim, 8), nn.Tanh(), nn.Linear(8, latent_dim))
     options = {"hidden": 5, **TIGHT, **options}
-    return LatentODE(field, nn.Linear(latent_dim, data_dim), data_dim, latent_dim, encoder=encoder, **options).double()
+    return LatentODE(
+        field, nn.Linear(latent_dim, data_dim), data_dim, latent_dim, encoder=encoder, **options
+    ).double()
 
 
 def series(n=4, m=6, d=2):
@@ -32,9 +35,17 @@ def series(n=4, m=6, d=2):
 
 
 def test_times_of_their_own_are_those_of_each_series_alone():
-    """Prediction at (B, T) and at (T,) times, in any order, repeated, at t_0 and missing, against solve."""
+    """Prediction at (B, T) and at (T,) times, in any order, repeated, at t_0 and missing, against
+    solve."""
     model, (x, t) = model_of(), series()
-    at = torch.tensor([[2.0, 0.0, 1.0, 1.0], [0.5, 3.0, math.nan, 0.1], [0.0, 0.0, 0.0, 0.0], [4.0, 3.0, 2.0, 1.0]]).double()
+    at = torch.tensor(
+        [
+            [2.0, 0.0, 1.0, 1.0],
+            [0.5, 3.0, math.nan, 0.1],
+            [0.0, 0.0, 0.0, 0.0],
+            [4.0, 3.0, 2.0, 1.0],
+        ]
+    ).double()
     z = model.encode(x, t).mean
     found = model.predict(x, t, at)
     for row in range(4):
@@ -44,12 +55,23 @@ def test_times_of_their_own_are_those_of_each_series_alone():
                 continue
             state = z[row]
             if when > 0:
-                state = solve(lambda t, y: model.flow.field(y), state, [0.0, when], method="tsit5", **TIGHT).y[-1]
+                state = solve(
+                    lambda t, y: model.flow.field(y), state, [0.0, when], method="tsit5", **TIGHT
+                ).y[-1]
             torch.testing.assert_close(found[row, j], model.decoder(state), rtol=1e-6, atol=1e-7)
-        torch.testing.assert_close(model.predict(x, t, at[row])[row], found[row], rtol=1e-6, atol=1e-7, equal_nan=True)
-    assert model(x, t).shape == x.shape and model.predict(x, t, at[0], samples=7).shape == (7, 4, 4, 2)
+        torch.testing.assert_close(
+            model.predict(x, t, at[row])[row], found[row], rtol=1e-6, atol=1e-7, equal_nan=True
+        )
+    assert model(x, t).shape == x.shape and model.predict(x, t, at[0], samples=7).shape == (
+        7,
+        4,
+        4,
+        2,
+    )
     assert model.predict(x, t, at, samples=7).shape == (7, 4, 4, 2)
-    torch.testing.assert_close(model.predict(x, t, at[0]), model.predict(x, t, at[0].expand(4, 4)), rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(
+        model.predict(x, t, at[0]), model.predict(x, t, at[0].expand(4, 4)), rtol=1e-6, atol=1e-7
+    )
 
 
 def test_draws_belong_to_their_series():
@@ -58,22 +80,32 @@ def test_draws_belong_to_their_series():
     with torch.no_grad():
         model.encoder.head[-1].weight[3:] = 0
         model.encoder.head[-1].bias[3:] = -40
-        assert 1e-5 <= model.encode(x, t).stddev.max() < 1.1e-5  # never a point, whose density is not finite
-        torch.testing.assert_close(model.predict(x, t, t, samples=3), model(x, t).expand(3, -1, -1, -1), rtol=0, atol=2e-4)
-        torch.testing.assert_close(model.predict(x, t, t[0], samples=3)[1], model.predict(x, t, t[0]), rtol=0, atol=2e-4)
+        # Never a point, whose density is not finite.
+        assert 1e-5 <= model.encode(x, t).stddev.max() < 1.1e-5
+        torch.testing.assert_close(
+            model.predict(x, t, t, samples=3), model(x, t).expand(3, -1, -1, -1), rtol=0, atol=2e-4
+        )
+        torch.testing.assert_close(
+            model.predict(x, t, t[0], samples=3)[1], model.predict(x, t, t[0]), rtol=0, atol=2e-4
+        )
 
 
 def test_times_distinct_and_in_order():
-    t = torch.tensor([[2.0, 1.0, 1.0, math.nan], [0.0, 0.0, math.nan, 0.0], [3.0, 2.0, 1.0, 0.5]], dtype=torch.float64)
+    t = torch.tensor(
+        [[2.0, 1.0, 1.0, math.nan], [0.0, 0.0, math.nan, 0.0], [3.0, 2.0, 1.0, 0.5]],
+        dtype=torch.float64,
+    )
     grid, place = _distinct(t, 0.0)
     assert (grid.diff(dim=1) > 0).all() and not grid[:, 0].any()
     assert torch.equal(grid.gather(1, place), t.nan_to_num(0.0))
-    assert (grid[:2, -1] <= t.nan_to_num(0.0)[:2].amax(1) + 1e-5).all()  # filled up close behind the last time
+    # Filled up close behind the last time.
+    assert (grid[:2, -1] <= t.nan_to_num(0.0)[:2].amax(1) + 1e-5).all()
 
 
 @every_encoder
 def test_what_was_not_seen_does_not_count(encoder):
-    """Filling up, in the middle or at the end, whatever stands there, and missing components: q and the bound stay."""
+    """Filling up, in the middle or at the end, whatever stands there, and missing components: q and
+    the bound stay."""
     model, (x, t) = model_of(encoder), series()
     seen = torch.rand(x.shape, generator=torch.Generator().manual_seed(3)) < 0.7
     seen[:, 2] = False
@@ -82,7 +114,12 @@ def test_what_was_not_seen_does_not_count(encoder):
     wild = t.clone()
     wild[:, 2] = torch.tensor([math.nan, -5.0, 100.0, math.inf])
     keep = [0, 1, 3, 4, 5]
-    cases = [(garbled, t, seen), (missing, t, None), (garbled, wild, seen), (x[:, keep], t[:, keep], seen[:, keep])]
+    cases = [
+        (garbled, t, seen),
+        (missing, t, None),
+        (garbled, wild, seen),
+        (x[:, keep], t[:, keep], seen[:, keep]),
+    ]
     values = []
     for case in cases:
         torch.testing.assert_close(model.encode(*case).mean, q.mean, rtol=1e-10, atol=1e-12)
@@ -96,11 +133,14 @@ def test_what_was_not_seen_does_not_count(encoder):
     other[seen] += 0.5
     assert not torch.allclose(model.encode(other, t, seen).mean, q.mean, atol=1e-3)
     torch.manual_seed(5)
-    torch.testing.assert_close(model.elbo(garbled, t, seen, given=torch.ones(4, 6)), values[0], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        model.elbo(garbled, t, seen, given=torch.ones(4, 6)), values[0], rtol=1e-6, atol=1e-6
+    )
 
 
 def test_the_hidden_state_of_an_ode_rnn_follows_its_field_between_observations():
-    """dh/ds = -2 h over the gap to the observation before: by hand, from the last observation to the first and on to t_0."""
+    """dh/ds = -2 h over the gap to the observation before: by hand, from the last observation to
+    the first and on to t_0."""
     field = nn.Linear(5, 5)
     model, (x, t) = model_of("ode-rnn", encoder_field=field), series(4, 2)
     with torch.no_grad():
@@ -108,12 +148,15 @@ def test_the_hidden_state_of_an_ode_rnn_follows_its_field_between_observations()
         h, reading = torch.zeros(4, 5, dtype=torch.float64), torch.cat((x, torch.ones_like(x)), -1)
         for i, gap in ((1, t[:, 1] - t[:, 0]), (0, t[:, 0])):
             h = model.encoder.cell(reading[:, i], h) * torch.exp(-2 * gap).unsqueeze(1)
-        torch.testing.assert_close(model.encode(x, t).mean, model.encoder.head(h)[:, :3], rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(
+            model.encode(x, t).mean, model.encoder.head(h)[:, :3], rtol=1e-6, atol=1e-7
+        )
 
 
 @every_encoder
 def test_the_recognition_network_knows_the_times(encoder):
-    """q of a series depends on the gaps between observations, and on that to t_0; other series do not matter."""
+    """q of a series depends on the gaps between observations, and on that to t_0; other series do
+    not matter."""
     model, (x, t) = model_of(encoder), series()
     q = model.encode(x, t)
     for later in (t + 0.5, torch.cat((t[:, :3], t[:, 3:] + 0.5), 1)):
@@ -145,7 +188,9 @@ def test_given_hides_the_rest_from_the_recognition_network():
     torch.manual_seed(2)
     series_drawn = model.decode(model.encode(x, t, given).rsample((1,)), t)[0]
     fit = Normal(series_drawn, 0.1).log_prob(x).sum((-2, -1))
-    torch.testing.assert_close(found, fit - kl_divergence(model.encode(x, t, given), model._prior(x)), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        found, fit - kl_divergence(model.encode(x, t, given), model._prior(x)), rtol=1e-6, atol=1e-6
+    )
 
 
 @every_encoder
@@ -183,7 +228,8 @@ def test_a_field_of_time_and_a_stiff_method():
 
 @every_encoder
 def test_it_learns_decay_and_predicts_beyond_the_data(encoder):
-    """x = a exp(-t) with random a, at times of their own, the encoder sees t < 1: nearer than the mean, for t > 1 too."""
+    """x = a exp(-t) with random a, at times of their own, the encoder sees t < 1: nearer than the
+    mean, for t > 1 too."""
     torch.manual_seed(0)
     a = torch.randn(64, 1)
     t = (2 * torch.rand(64, 6)).sort(1).values
@@ -214,9 +260,18 @@ def test_mistakes_are_told():
     holed = x.clone()
     holed[0, 2] = math.nan
     for arguments, said in [
-        ((x, late), r"the times of a series must increase, but in series 1 the observation 4, at t = .*sort the times"),
+        (
+            (x, late),
+            (
+                r"the times of a series must increase, but in series 1 the observation 4, at t ="
+                r" .*sort the times"
+            ),
+        ),
         ((x, twice), "in series 2 the observation 1.*merge repeated ones"),
-        ((x, t, seen), r"nothing was seen of series 3: leave it out, or draw such series by sample\(\)"),
+        (
+            (x, t, seen),
+            r"nothing was seen of series 3: leave it out, or draw such series by sample\(\)",
+        ),
         ((holed, t, torch.ones(4, 6)), "not finite where the mask says that they were seen"),
         ((x, t - 5), "something was seen before t0 = 0, .*give the model a smaller t0"),
         ((x[0], t[0]), r"x must be \(B, T, 2\), not \(6, 2\); a single series is x.unsqueeze\(0\)"),
@@ -230,21 +285,38 @@ def test_mistakes_are_told():
     with pytest.raises(ValueError, match=r"a mask must be .* not \(6,\)"):
         model.elbo(x, t, given=seen[0])
     z = model.encode(x, t).mean
-    with pytest.raises(ValueError, match="times must be finite, and none before t0 = 0: choose a smaller t0"):
+    with pytest.raises(
+        ValueError, match="times must be finite, and none before t0 = 0: choose a smaller t0"
+    ):
         model.decode(z, [-1.0, 2.0])
-    with pytest.raises(ValueError, match=r"times must be \(T,\), or \(4, T\) with a row for each series, not \(2, 6\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"times must be \(T,\), or \(4, T\) with a row for each series, not \(2, 6\)",
+    ):
         model.decode(z, t[:2])
     with pytest.raises(ValueError, match=r"z must have shape \(\.\.\., B, 3\), not \(3,\)"):
         model.decode(z[0], t[0])
     field, decoder = nn.Linear(3, 3), nn.Linear(3, 2)
     for changes, error, said in [
         ({"encoder": "lstm"}, ValueError, "encoder must be one of gru, ode-rnn, not 'lstm'"),
-        ({"encoder_field": nn.Linear(5, 5)}, ValueError, "encoder_field moves .* of encoder='ode-rnn' alone"),
-        ({"encoder": "ode-rnn", "encoder_field": torch.tanh}, TypeError, r"encoder_field must be an nn\.Module"),
+        (
+            {"encoder_field": nn.Linear(5, 5)},
+            ValueError,
+            "encoder_field moves .* of encoder='ode-rnn' alone",
+        ),
+        (
+            {"encoder": "ode-rnn", "encoder_field": torch.tanh},
+            TypeError,
+            r"encoder_field must be an nn\.Module",
+        ),
         ({"hidden": 0}, ValueError, "hidden must be an integer of at least 1, not 0"),
         ({"noise": 0.0}, ValueError, "noise must be a positive standard deviation"),
         ({"last_only": True}, TypeError, "last_only is no option of a model over solve"),
-        ({"batched": True}, ValueError, r"batched follows from the times, \(T,\) or \(B, T\): leave it away"),
+        (
+            {"batched": True},
+            ValueError,
+            r"batched follows from the times, \(T,\) or \(B, T\): leave it away",
+        ),
     ]:
         with pytest.raises(error, match=said):
             LatentODE(field, decoder, 2, 3, **changes)

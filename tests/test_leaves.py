@@ -1,4 +1,5 @@
-"""Gradients reach every tensor that f uses, wherever it lies and in however many ways it reaches f."""
+"""Gradients reach every tensor that f uses, wherever it lies and in however many ways it reaches
+f."""
 
 import functools
 import math
@@ -37,7 +38,9 @@ def test_used_only_later(method):
 
     ended(f, method=method, jumps=[0.5]).backward()
     wanted = 0.5 * math.exp(-1.5)
-    assert early.grad == pytest.approx(wanted, rel=1e-6) and late.grad == pytest.approx(wanted, rel=1e-6)
+    assert early.grad == pytest.approx(wanted, rel=1e-6) and late.grad == pytest.approx(
+        wanted, rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("adjoint", ADJOINTS)
@@ -59,7 +62,16 @@ def test_used_only_later_by_rows(method):
     def f(t, y):
         return torch.where(t < 0.5, -y, late * y) if bool((t >= 0.5).any()) else -y
 
-    y = solve(f, ONE.repeat(2, 1), (0.0, 1.0), method=method, jumps=[0.5], batched=True, rtol=1e-9, atol=1e-11).y
+    y = solve(
+        f,
+        ONE.repeat(2, 1),
+        (0.0, 1.0),
+        method=method,
+        jumps=[0.5],
+        batched=True,
+        rtol=1e-9,
+        atol=1e-11,
+    ).y
     y[-1, 0].sum().backward()
     assert late.grad == pytest.approx(0.5 * math.exp(-1.5), rel=1e-5)
 
@@ -140,7 +152,11 @@ def test_nested_arguments(method, batched):
     def f(t, y, rates, shifts):
         return rates["rate"][0] * (y - shifts[0])
 
-    y = solve(f, y0, (0.0, 1.0), args=args, method=method, batched=batched, rtol=1e-9, atol=1e-11).y[-1].sum()
+    y = (
+        solve(f, y0, (0.0, 1.0), args=args, method=method, batched=batched, rtol=1e-9, atol=1e-11)
+        .y[-1]
+        .sum()
+    )
     y.backward()
     assert rate.grad == pytest.approx(0.5 * math.exp(-1), rel=1e-6)
     assert shift.grad == pytest.approx(1 - math.exp(-1), rel=1e-6)
@@ -176,8 +192,19 @@ def test_two_ways(way, adjoint):
 def test_two_ways_in_rows():
     k = leaf(0.7)
     f, args, _ = two_ways(k)["in args and closed over"]
-    y = solve(f, ONE.repeat(2, 1), (0.0, 1.0), args=args, method="tsit5", rtol=1e-9, atol=1e-11, batched=True).y[-1]
-    assert float(torch.autograd.grad(y.sum() / 2, k)[0]) == pytest.approx(-2 * math.exp(-1.4), rel=1e-6)
+    y = solve(
+        f,
+        ONE.repeat(2, 1),
+        (0.0, 1.0),
+        args=args,
+        method="tsit5",
+        rtol=1e-9,
+        atol=1e-11,
+        batched=True,
+    ).y[-1]
+    assert float(torch.autograd.grad(y.sum() / 2, k)[0]) == pytest.approx(
+        -2 * math.exp(-1.4), rel=1e-6
+    )
 
 
 def test_named_parameters_that_depend_on_one_another_are_refused():
@@ -245,7 +272,8 @@ def test_search():
 
 
 def test_check_gradients_sees_what_the_adjoint_lost(monkeypatch):
-    """It compares with the graph of the whole loop, and not with the tensors that the adjoint has found."""
+    """It compares with the graph of the whole loop, and not with the tensors that the adjoint has
+    found."""
     from pynode.core import leaves
 
     early, late = leaf(-1.0), leaf(-2.0)
@@ -259,7 +287,9 @@ def test_check_gradients_sees_what_the_adjoint_lost(monkeypatch):
 
     def losing(*arguments):
         whole = found(*arguments)
-        return whole._replace(parameters=whole.parameters[:1], sources=whole.sources[:1], named=True)
+        return whole._replace(
+            parameters=whole.parameters[:1], sources=whole.sources[:1], named=True
+        )
 
     monkeypatch.setattr("pynode.core.vector_field.find_leaves", losing)
     assert not check_gradients(f, ONE, [0.0, 1.0], **options).ok
@@ -292,7 +322,9 @@ class Kept(nn.Module):
 @pytest.mark.parametrize("method", ["auto", *METHODS])
 def test_made_at_the_first_call(method, moving, adjoint):
     f, times = Kept(), torch.tensor([0.0, 1.0], dtype=torch.float64, requires_grad=moving)
-    solve(f, ONE, times, method=method, adjoint=adjoint, rtol=1e-9, atol=1e-11).y[-1].sum().backward()
+    solve(f, ONE, times, method=method, adjoint=adjoint, rtol=1e-9, atol=1e-11).y[
+        -1
+    ].sum().backward()
     rate = math.exp(0.3)
     assert float(f.rate.grad) == pytest.approx(-rate * math.exp(-rate), rel=1e-6)
 

@@ -84,7 +84,14 @@ def test_the_search_for_an_event_keeps_to_max_seconds(method, monkeypatch):
     event = Event(clock.ticking(condition), terminal=True)
     with pytest.raises(SolveError, match="wall-clock") as caught:
         solve(
-            lambda t, y: -y, tensor(1.0), (0.0, 2.0), method=method, events=event, max_seconds=8.0,
-            first_step=0.9, rtol=1e-1, atol=1e-1,
+            lambda t, y: -y,
+            tensor(1.0),
+            (0.0, 2.0),
+            method=method,
+            events=event,
+            max_seconds=8.0,
+            first_step=0.9,
+            rtol=1e-1,
+            atol=1e-1,
         )
     assert caught.value.status is Status.MAX_SECONDS and len(calls) < 16

@@ -1,4 +1,5 @@
-"""Whether f takes many points in one call is decided beforehand, by values and derivatives; errors of f reach the caller."""
+"""Whether f takes many points in one call is decided beforehand, by values and derivatives; errors
+of f reach the caller."""
 
 import pytest
 import torch
@@ -59,12 +60,15 @@ KINDS = ["plain", "checkpoint", "custom", "tensor hook", "module hook", "branch"
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", METHODS)
 def test_gradients_through_everything(kind, method):
-    """Hooks inside f run as in the loop; checkpoints and functions without a rule for vmap are no obstacle."""
+    """Hooks inside f run as in the loop; checkpoints and functions without a rule for vmap are no
+    obstacle."""
     f = Field(kind)
     options = {"method": method, "rtol": 1e-8, "atol": 1e-10}
     (found,) = torch.autograd.grad(solve(f, Y0, (0.0, 1.0), **options).y[-1].sum(), f.linear.weight)
     reference = {**options, "method": "tsit5", "adjoint": "direct"}
-    (wanted,) = torch.autograd.grad(solve(f, Y0, (0.0, 1.0), **reference).y[-1].sum(), f.linear.weight)
+    (wanted,) = torch.autograd.grad(
+        solve(f, Y0, (0.0, 1.0), **reference).y[-1].sum(), f.linear.weight
+    )
     assert torch.allclose(found, wanted, rtol=1e-4)
 
 
@@ -83,7 +87,9 @@ def test_functions_without_a_rule_cost_an_evaluation_a_point(method):
 
 
 @pytest.mark.parametrize("batched", [False, True])
-@pytest.mark.parametrize("error", [RuntimeError, torch.OutOfMemoryError, NotImplementedError, ValueError])
+@pytest.mark.parametrize(
+    "error", [RuntimeError, torch.OutOfMemoryError, NotImplementedError, ValueError]
+)
 @pytest.mark.parametrize("method", ["tsit5", "qndf"])
 def test_errors_of_f_are_raised_once(method, error, batched):
     calls = [0]
@@ -110,11 +116,12 @@ def test_errors_on_the_way_back_are_raised():
 
 @pytest.mark.parametrize("stated", ["vectors", "numbers", "memory"])
 def test_a_given_jacobian_serves_all_steps_in_one_call(stated):
-    """On the way back, where it allows vmap: 'numbers' and memory that it fills again do not, and serve one by one."""
+    """On the way back, where it allows vmap: 'numbers' and memory that it fills again do not, and
+    serve one by one."""
     calls, memory = [], torch.zeros(2, 2, dtype=torch.float64)
 
     def f(t, y):
-        return torch.stack((-y[..., 0] ** 2, y[..., 0] - 50 * y[..., 1] * torch.cos(t)), -1)
+        return torch.stack((-(y[..., 0] ** 2), y[..., 0] - 50 * y[..., 1] * torch.cos(t)), -1)
 
     def jac(t, y):
         calls.append(1)
@@ -156,7 +163,9 @@ def silently_zero(t, y):
 def test_fields_that_differentiate_inside(f, method):
     """torch.autograd.functional returns zeros in inference mode, without a word."""
     with torch.no_grad():
-        y = solve(f, tensor(1.0), (0.0, 1.0), method=method, jac=lambda t, y: -torch.eye(1).double()).y[-1]
+        y = solve(
+            f, tensor(1.0), (0.0, 1.0), method=method, jac=lambda t, y: -torch.eye(1).double()
+        ).y[-1]
     assert float(y) == pytest.approx(0.36788, rel=1e-4)
 
 
@@ -197,17 +206,31 @@ def test_one_buffer_for_all_results(method, view):
         return torch.stack((torch.stack((1.5 - y[1], -y[0])), torch.stack((y[1], y[0] - 3))))
 
     options = {"jac": jac} if method in ("rodas5p", "kvaerno5", "qndf", "fbdf", "radauiia5") else {}
-    y = solve(f.view if view else f, torch.ones(2).double(), (0.0, 5.0), method=method, rtol=1e-7, atol=1e-9, **options).y[-1]
+    y = solve(
+        f.view if view else f,
+        torch.ones(2).double(),
+        (0.0, 5.0),
+        method=method,
+        rtol=1e-7,
+        atol=1e-9,
+        **options,
+    ).y[-1]
     assert torch.allclose(y, RIGHT, rtol=1e-3)
 
 
 def test_one_buffer_in_odeint():
-    y = odeint(Buffered(), torch.ones(2).double(), torch.tensor([0.0, 5.0]).double(), method="bosh3")[-1]
+    y = odeint(
+        Buffered(), torch.ones(2).double(), torch.tensor([0.0, 5.0]).double(), method="bosh3"
+    )[-1]
     assert torch.allclose(y, RIGHT, rtol=1e-4)
 
 
 def test_one_buffer_for_conditions_resets_and_jacobians():
-    level, state, matrix = torch.zeros(1).double(), torch.zeros(1).double(), torch.zeros(1, 1).double()
+    level, state, matrix = (
+        torch.zeros(1).double(),
+        torch.zeros(1).double(),
+        torch.zeros(1, 1).double(),
+    )
 
     def condition(t, y):
         return level.copy_(y - 0.5)
@@ -221,8 +244,19 @@ def test_one_buffer_for_conditions_resets_and_jacobians():
     y0 = tensor(1.0).requires_grad_()
     events = [Event(condition, reset=reset), PresetTimes([0.2], reset)]
     for method in ("tsit5", "fbdf", "rodas5p"):
-        solution = solve(lambda t, y: -y, y0, (0.0, 2.0), method=method, jac=jac, events=events[:1], rtol=1e-9, atol=1e-11)
-        assert [float(event.t) for event in solution.events] == pytest.approx([0.693147, 1.386294], abs=1e-5)
+        solution = solve(
+            lambda t, y: -y,
+            y0,
+            (0.0, 2.0),
+            method=method,
+            jac=jac,
+            events=events[:1],
+            rtol=1e-9,
+            atol=1e-11,
+        )
+        assert [float(event.t) for event in solution.events] == pytest.approx(
+            [0.693147, 1.386294], abs=1e-5
+        )
         assert float(solution.events[0].after) == pytest.approx(1.0, abs=1e-6)
 
 
@@ -233,7 +267,15 @@ def test_one_buffer_for_conditions_resets_and_jacobians():
 @pytest.mark.parametrize("method", ["tsit5", "dp8", "bs3"])
 def test_nan_of_one_row_does_not_spread(method, batched):
     y0 = torch.tensor([[0.0], [1.0], [2.0]]).double().requires_grad_()
-    y = solve(lambda t, y: -y.abs().sqrt() * y, y0, (0.0, 1.0), method=method, batched=batched, rtol=1e-8, atol=1e-10).y[-1]
+    y = solve(
+        lambda t, y: -y.abs().sqrt() * y,
+        y0,
+        (0.0, 1.0),
+        method=method,
+        batched=batched,
+        rtol=1e-8,
+        atol=1e-10,
+    ).y[-1]
     (found,) = torch.autograd.grad(y[1:].sum(), y0)
     wanted = (1 + y0.detach()[1:].sqrt() / 2) ** -3
     assert torch.allclose(found[1:], wanted, rtol=1e-5)
@@ -243,7 +285,8 @@ def test_nan_of_one_row_does_not_spread(method, batched):
 @pytest.mark.parametrize("method", ["tsit5", "radauiia3", "rodas5p"])
 @pytest.mark.parametrize("adjoint", ["discrete", "direct"])
 def test_conditions_that_differentiate_inside(method, batched, adjoint):
-    """Their state is a tensor of their own: neither one of inference mode nor a view of the user's leaf."""
+    """Their state is a tensor of their own: neither one of inference mode nor a view of the user's
+    leaf."""
     if batched and (method == "radauiia3" or adjoint == "direct"):
         method, adjoint = "kvaerno3", "discrete"  # of these there are no batches
 
@@ -255,6 +298,14 @@ def test_conditions_that_differentiate_inside(method, batched, adjoint):
     y0 = tensor(1.0, requires_grad=True)
     start = y0.unsqueeze(0) if batched else y0
     event = Event(condition, terminal=True)
-    solution = solve(lambda t, y: -y, start, (0.0, 2.0), method=method, events=event, adjoint=adjoint, batched=batched)
+    solution = solve(
+        lambda t, y: -y,
+        start,
+        (0.0, 2.0),
+        method=method,
+        events=event,
+        adjoint=adjoint,
+        batched=batched,
+    )
     records = solution.events[0] if batched else solution.events
     assert float(records[0].t) == pytest.approx(0.693147, abs=1e-2)

@@ -1,4 +1,5 @@
-"""Models that are made without memory, on the meta device, and get some afterwards: what they know is there again."""
+"""Models that are made without memory, on the meta device, and get some afterwards: what they know
+is there again."""
 
 import pytest
 import torch
@@ -22,15 +23,23 @@ from pynode.nn import (
 
 MODELS = {
     "NeuralODE": lambda: NeuralODE(nn.Linear(3, 3), t=(0.0, 0.5, 2.0)),
-    "times as a tensor": lambda: NeuralODE(nn.Linear(3, 3), t=torch.tensor([0.0, 2.0], device="cpu")),
+    "times as a tensor": lambda: NeuralODE(
+        nn.Linear(3, 3), t=torch.tensor([0.0, 2.0], device="cpu")
+    ),
     "AugmentedODE": lambda: AugmentedODE(nn.Linear(4, 4), 1),
     "CNF": lambda: CNF(nn.Linear(2, 2), 2),
     "LatentODE": lambda: LatentODE(nn.Linear(4, 4), nn.Linear(4, 2), 2, 4),
     "ControlledODE": lambda: ControlledODE(nn.Linear(3, 2)),
-    "NeuralCDE": lambda: NeuralCDE(nn.Sequential(nn.Linear(2, 4), nn.Unflatten(-1, (2, 2))), nn.Linear(2, 2)),
+    "NeuralCDE": lambda: NeuralCDE(
+        nn.Sequential(nn.Linear(2, 4), nn.Unflatten(-1, (2, 2))), nn.Linear(2, 2)
+    ),
     "LagrangianField": lambda: LagrangianField(nn.Bilinear(2, 2, 1)),
-    "ReactionNetwork": lambda: ReactionNetwork([[-1, 1], [1, -1]], [[1, 0], [0, 1]], RateConstants([2.0, 3.0])),
-    "Arrhenius": lambda: ReactionNetwork([[-1, 1], [1, -1]], [[1, 0], [0, 1]], Arrhenius([2.0, 3.0], Ea=10.0)),
+    "ReactionNetwork": lambda: ReactionNetwork(
+        [[-1, 1], [1, -1]], [[1, 0], [0, 1]], RateConstants([2.0, 3.0])
+    ),
+    "Arrhenius": lambda: ReactionNetwork(
+        [[-1, 1], [1, -1]], [[1, 0], [0, 1]], Arrhenius([2.0, 3.0], Ea=10.0)
+    ),
     "HybridField": lambda: HybridField(nn.Tanh(), nn.Linear(2, 2)),
     "NeuralSDE": lambda: NeuralSDE(nn.Linear(2, 2), nn.Linear(2, 2), dt=0.1),
     **{name: type(problems.get(name).field) for name in ("hires", "oregonator", "pollution")},

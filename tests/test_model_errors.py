@@ -1,4 +1,5 @@
-"""What users get wrong with models: every argument of another type, shape or dtype meets a sentence, early where it can."""
+"""What users get wrong with models: every argument of another type, shape or dtype meets a
+sentence, early where it can."""
 
 import pytest
 import torch
@@ -24,12 +25,24 @@ MADE = {
     "None for times": ({"t": None}, TypeError, "t must be a sequence of numbers"),
     "words for times": ({"t": ("now", "then")}, TypeError, "t must be a sequence of numbers"),
     "equal times": ({"t": (1.0, 1.0)}, ValueError, "strictly increasing or strictly decreasing"),
-    "NaN among the times": ({"t": (0.0, float("nan"))}, ValueError, "not finite; give finite times"),
+    "NaN among the times": (
+        {"t": (0.0, float("nan"))},
+        ValueError,
+        "not finite; give finite times",
+    ),
     "a matrix of times": ({"t": torch.zeros(2, 2)}, ValueError, "one-dimensional"),
     "complex times": ({"t": torch.tensor([0.0, 1j])}, TypeError, "times are real"),
     "a misspelt option": ({"rtoll": 1e-3}, TypeError, "rtoll is no option.*did you mean rtol"),
-    "an argument that is the model's": ({"y0": Y}, TypeError, "y0 is no option.*choose from method, rtol"),
-    "last_only in words": ({"last_only": "yes"}, TypeError, "last_only must be True, False or None"),
+    "an argument that is the model's": (
+        {"y0": Y},
+        TypeError,
+        "y0 is no option.*choose from method, rtol",
+    ),
+    "last_only in words": (
+        {"last_only": "yes"},
+        TypeError,
+        "last_only must be True, False or None",
+    ),
 }
 
 
@@ -48,7 +61,11 @@ STATES = {
     "numbers": ([1.0, 2.0], TypeError, "must be a tensor"),
     "NaN": (Y + float("nan"), ValueError, "y0 is not finite"),
     "an empty batch": (torch.zeros(0, 2), ValueError, "y0 is empty"),
-    "another dtype": (Y.double(), TypeError, r"float64.*parameters of torch.float32.*module.to\(torch.float64\)"),
+    "another dtype": (
+        Y.double(),
+        TypeError,
+        r"float64.*parameters of torch.float32.*module.to\(torch.float64\)",
+    ),
     "without values": (Y.to("meta"), TypeError, "meta device"),
     "sparse": (Y.to_sparse(), (TypeError, NotImplementedError), "to_dense|sparse"),
 }
@@ -64,7 +81,11 @@ def test_inputs_of_every_model(make, case):
 
 @every_class
 def test_times_of_a_call(make):
-    for t, sentence in (([0.0], "at least two"), (1.0, "sequence of numbers"), ([0.0, 1.0, 0.5], "strictly increasing")):
+    for t, sentence in (
+        ([0.0], "at least two"),
+        (1.0, "sequence of numbers"),
+        ([0.0, 1.0, 0.5], "strictly increasing"),
+    ):
         with pytest.raises((TypeError, ValueError), match=sentence):
             make()(Y, t)
 
@@ -102,7 +123,9 @@ def test_augmentations(case):
 
 @pytest.mark.parametrize("dim, y0", [(2, Y), (-3, Y), (-1, torch.tensor(1.0))])
 def test_an_augmented_dimension_that_is_not_there(dim, y0):
-    with pytest.raises(ValueError, match=f"dim = {dim} is no dimension of an input.*choose dim, or unsqueeze"):
+    with pytest.raises(
+        ValueError, match=f"dim = {dim} is no dimension of an input.*choose dim, or unsqueeze"
+    ):
         AugmentedODE(nn.Linear(3, 3), 1, dim=dim)(y0)
 
 
@@ -111,11 +134,27 @@ DENSITIES = {
     "half a dimension": ({"dim": 1.5}, ValueError, "an integer of at least 1"),
     "three times": ({"t": (0.0, 0.5, 1.0)}, ValueError, "not 3 times"),
     "an unknown trace": ({"trace": "hutch"}, ValueError, "trace must be one of exact, hutchinson"),
-    "an unknown noise": ({"noise": "uniform"}, ValueError, "noise must be one of rademacher, gaussian"),
+    "an unknown noise": (
+        {"noise": "uniform"},
+        ValueError,
+        "noise must be one of rademacher, gaussian",
+    ),
     "a base by name": ({"base": "normal"}, TypeError, "must be a torch.distributions.Distribution"),
-    "a base by component": ({"base": Normal(torch.zeros(2), 1.0)}, ValueError, r"Independent\(base, 1\)"),
-    "a base of another size": ({"base": Independent(Normal(torch.zeros(3), 1.0), 1)}, ValueError, r"\(3,\).*\(2,\)"),
-    "many bases": ({"base": Independent(Normal(torch.zeros(4, 2), 1.0), 1)}, ValueError, r"\(4,\) densities where one"),
+    "a base by component": (
+        {"base": Normal(torch.zeros(2), 1.0)},
+        ValueError,
+        r"Independent\(base, 1\)",
+    ),
+    "a base of another size": (
+        {"base": Independent(Normal(torch.zeros(3), 1.0), 1)},
+        ValueError,
+        r"\(3,\).*\(2,\)",
+    ),
+    "many bases": (
+        {"base": Independent(Normal(torch.zeros(4, 2), 1.0), 1)},
+        ValueError,
+        r"\(4,\) densities where one",
+    ),
 }
 
 
@@ -129,15 +168,24 @@ def test_densities(case):
 @pytest.mark.parametrize("ask", ["log_prob", "inverse", "__call__"])
 def test_points_of_a_density(ask):
     model = CLASSES["CNF"]()
-    for points, error in ((torch.zeros(3, 3), ValueError), (torch.tensor(1.0), ValueError), ([1.0, 2.0], TypeError)):
+    for points, error in (
+        (torch.zeros(3, 3), ValueError),
+        (torch.tensor(1.0), ValueError),
+        ([1.0, 2.0], TypeError),
+    ):
         with pytest.raises(error, match=r"points (of shape|must be a tensor).*2\)"):
             getattr(model, ask)(points)
 
 
-@pytest.mark.parametrize("name, option", [
-    ("jac", lambda t, y: torch.eye(2)), ("mass", torch.eye(2)), ("events", Event(lambda t, y: y[0, 0] - 1)),
-    ("domain", lambda t, y: bool((y > -1).all())),
-])
+@pytest.mark.parametrize(
+    "name, option",
+    [
+        ("jac", lambda t, y: torch.eye(2)),
+        ("mass", torch.eye(2)),
+        ("events", Event(lambda t, y: y[0, 0] - 1)),
+        ("domain", lambda t, y: bool((y > -1).all())),
+    ],
+)
 def test_what_is_said_of_the_state_alone(name, option):
     """Integrals are solved for beside it: of the trace, of regularisers."""
     options = {"method": "rodas5p", name: option}

@@ -1,4 +1,5 @@
-"""The examples of the continuous-depth models run, with few steps, say what they learned, and draw it."""
+"""The examples of the continuous-depth models run, with few steps, say what they learned, and draw
+it."""
 
 import re
 import runpy
@@ -13,23 +14,73 @@ from test_idx import idx
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-@pytest.mark.parametrize("script, picture, said", [
-    ("augmented.py", "augmented/features.png", r"NeuralODE \d\.\d+, .*; AugmentedODE \d\.\d+, "),
-    ("cnf.py", "cnf/moons.png", r"unseen points: \d\.\d+ nats.* integrates to (1\.0|0\.9)"),
-    ("digits.py", "digits/solvers.png", r"500 unseen digits named rightly: ResNet \d+\.\d % \(9,882 .* otherwise\)"),
-    ("latent_spirals.py", "latent_spirals/spirals.png", r"300 unseen spirals: latent ODE \d\.\d+, recurrent network \d"),
-    ("cde_spirals.py", "cde_spirals/spirals.png", r"\d\d\.\d% of 2,000 unseen spirals told right"),
-    ("control.py", "control/swing_up.png", r"the true one to -?\d+\.\d degrees of 180"),
-    ("neural_sde.py", "neural_sde/double_well.png", r"lie \d\.\d+ from the true ones .* \d+\.\d% of them"),
-    ("pendulum.py", "pendulum/energy.png", r"relative to the start: NeuralODE \d+\.\d %, Hamiltonian \d+\.\d %, Lagrangian \d"),
-    ("arrhenius.py", "arrhenius/constants.png", r"rate constants between 420 and 600 K \d+\.\d % .*energies \d+\.\d %"),
-    ("hybrid.py", "hybrid/rate.png", r"the missing rate is learned to \d+\.\d %"),
-    ("regularised.py", "regularised/spirals.png", r"evaluations .* rtol 1e-5: none \d+\.\d %, \d+; .* Jacobian \d+\.\d %, \d+"),
-    ("bouncing_ball.py", "bouncing_ball/heights.png", r"learned: gravity .* largest error \d+\.\d %"),
-], ids=[
-    "augmented", "cnf", "digits", "latent_spirals", "cde_spirals", "control", "neural_sde", "pendulum", "arrhenius", "hybrid",
-    "regularised", "bouncing_ball",
-])
+@pytest.mark.parametrize(
+    "script, picture, said",
+    [
+        (
+            "augmented.py",
+            "augmented/features.png",
+            r"NeuralODE \d\.\d+, .*; AugmentedODE \d\.\d+, ",
+        ),
+        ("cnf.py", "cnf/moons.png", r"unseen points: \d\.\d+ nats.* integrates to (1\.0|0\.9)"),
+        (
+            "digits.py",
+            "digits/solvers.png",
+            r"500 unseen digits named rightly: ResNet \d+\.\d % \(9,882 .* otherwise\)",
+        ),
+        (
+            "latent_spirals.py",
+            "latent_spirals/spirals.png",
+            r"300 unseen spirals: latent ODE \d\.\d+, recurrent network \d",
+        ),
+        (
+            "cde_spirals.py",
+            "cde_spirals/spirals.png",
+            r"\d\d\.\d% of 2,000 unseen spirals told right",
+        ),
+        ("control.py", "control/swing_up.png", r"the true one to -?\d+\.\d degrees of 180"),
+        (
+            "neural_sde.py",
+            "neural_sde/double_well.png",
+            r"lie \d\.\d+ from the true ones .* \d+\.\d% of them",
+        ),
+        (
+            "pendulum.py",
+            "pendulum/energy.png",
+            r"relative to the start: NeuralODE \d+\.\d %, Hamiltonian \d+\.\d %, Lagrangian \d",
+        ),
+        (
+            "arrhenius.py",
+            "arrhenius/constants.png",
+            r"rate constants between 420 and 600 K \d+\.\d % .*energies \d+\.\d %",
+        ),
+        ("hybrid.py", "hybrid/rate.png", r"the missing rate is learned to \d+\.\d %"),
+        (
+            "regularised.py",
+            "regularised/spirals.png",
+            r"evaluations .* rtol 1e-5: none \d+\.\d %, \d+; .* Jacobian \d+\.\d %, \d+",
+        ),
+        (
+            "bouncing_ball.py",
+            "bouncing_ball/heights.png",
+            r"learned: gravity .* largest error \d+\.\d %",
+        ),
+    ],
+    ids=[
+        "augmented",
+        "cnf",
+        "digits",
+        "latent_spirals",
+        "cde_spirals",
+        "control",
+        "neural_sde",
+        "pendulum",
+        "arrhenius",
+        "hybrid",
+        "regularised",
+        "bouncing_ball",
+    ],
+)
 def test_the_example_runs(script, picture, said, tmp_path, monkeypatch, capsys):
     run(tmp_path, monkeypatch, script, "2")
     assert re.search(said, capsys.readouterr().out)

@@ -13,7 +13,9 @@ from pynode.nn import CNF, EvaluationMonitor, LatentODE, NeuralODE
 
 def test_counts_by_epoch_and_module(tmp_path):
     y0, x = tensor(1.0, 0.0, -1.0), torch.randn(4, 3, dtype=torch.float64)
-    model = nn.ModuleDict({"flow": NeuralODE(Forced(), method="tsit5"), "density": CNF(Forced(), 3, method="rodas5p")})
+    model = nn.ModuleDict(
+        {"flow": NeuralODE(Forced(), method="tsit5"), "density": CNF(Forced(), 3, method="rodas5p")}
+    )
     expected = []
     with EvaluationMonitor(model) as monitor:
         for solves in (1, 3):
@@ -26,7 +28,11 @@ def test_counts_by_epoch_and_module(tmp_path):
         model["density"].log_prob(x)
         (cost,) = monitor.end_epoch()
     assert (cost.module, cost.solves, cost.nfe) == ("density", 1, model["density"].stats.nfe)
-    assert [(c.epoch, c.module, c.solves) for c in monitor.costs] == [(0, "flow", 1), (1, "flow", 3), (2, "density", 1)]
+    assert [(c.epoch, c.module, c.solves) for c in monitor.costs] == [
+        (0, "flow", 1),
+        (1, "flow", 3),
+        (2, "density", 1),
+    ]
     assert [(c.nfe, c.backward_nvjp) for c in monitor.costs[:2]] == expected and expected[0][1] > 0
     model["flow"](y0)  # after its end the monitor hears nothing
     assert monitor.end_epoch() == []
@@ -37,7 +43,8 @@ def test_counts_by_epoch_and_module(tmp_path):
 
 @pytest.mark.parametrize("encoder", ["gru", "ode-rnn"])
 def test_a_latent_ode_is_counted_whatever_its_times(encoder):
-    """One solve in the latent space for times (T,) and for (B, T), and one an observation in the recognition network."""
+    """One solve in the latent space for times (T,) and for (B, T), and one an observation in the
+    recognition network."""
     x, t = torch.randn(3, 4, 2), torch.rand(3, 4).cumsum(1)
     model = LatentODE(nn.Linear(3, 3), nn.Linear(3, 2), 2, 3, encoder=encoder, rtol=1e-2, atol=1e-2)
     with EvaluationMonitor(model) as monitor:

@@ -60,7 +60,8 @@ def test_states_in_parts(batched):
     end, path = model(y0), model(y0, model.t)
     assert [*end] == ["x", "z"] and path["x"][0].shape == (3, 3, 2) and path["z"].shape == (3, 3, 4)
     for found, states, exact in (
-        (end["x"][0], path["x"][0], math.exp(-1)), (end["x"][1], path["x"][1], 2 * math.exp(math.sin(1))),
+        (end["x"][0], path["x"][0], math.exp(-1)),
+        (end["x"][1], path["x"][1], 2 * math.exp(math.sin(1))),
         (end["z"], path["z"], math.exp(-2)),
     ):
         torch.testing.assert_close(found, torch.full_like(found, exact), rtol=1e-5, atol=1e-6)
@@ -77,12 +78,16 @@ def test_autonomous_fields_take_the_state_alone():
     plain, timed = Network(), Timed()
     timed.load_state_dict(plain.state_dict())
     y0 = torch.randn(5, 2)
-    assert torch.equal(NeuralODE(plain, rtol=1e-3, atol=1e-3)(y0), NeuralODE(timed, rtol=1e-3, atol=1e-3)(y0))
+    assert torch.equal(
+        NeuralODE(plain, rtol=1e-3, atol=1e-3)(y0), NeuralODE(timed, rtol=1e-3, atol=1e-3)(y0)
+    )
 
 
 @every_family
 def test_in_a_sequential_pipeline(method):
-    model = nn.Sequential(nn.Linear(3, 2), NeuralODE(Network(), method=method, rtol=1e-3, atol=1e-4), nn.Linear(2, 1))
+    model = nn.Sequential(
+        nn.Linear(3, 2), NeuralODE(Network(), method=method, rtol=1e-3, atol=1e-4), nn.Linear(2, 1)
+    )
     out = model(torch.randn(4, 3))
     assert out.shape == (4, 1)
     out.sum().backward()
@@ -103,17 +108,25 @@ def test_state_dict_round_trip():
 
 
 def test_casting_leaves_time_exact():
-    """.float() and .double() cast the field; the times stay float64, through any number of casts."""
+    """.float() and .double() cast the field; the times stay float64, through any number of
+    casts."""
     t = torch.tensor([0.1, 0.7, 1e4 + 1e-3], dtype=torch.float64)
     model = NeuralODE(Forced(), t, last_only=False)
-    for cast in (model.float, model.double, lambda: model.to(torch.float32), lambda: model.to("cpu", torch.float64)):
+    for cast in (
+        model.float,
+        model.double,
+        lambda: model.to(torch.float32),
+        lambda: model.to("cpu", torch.float64),
+    ):
         assert cast() is model
         assert torch.equal(model.t, t) and model.t.dtype == torch.float64
     single = NeuralODE(Forced(), [0.0, 1.0], rtol=1e-4, atol=1e-5).float()
     assert single(torch.tensor([1.0, 0.0, -1.0])).dtype == torch.float32
 
 
-@pytest.mark.parametrize("copy_of", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+@pytest.mark.parametrize(
+    "copy_of", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))]
+)
 @every_family
 def test_copies_are_independent(method, copy_of):
     model = NeuralODE(Forced(), method=method)
@@ -132,7 +145,9 @@ def test_training_with_a_loader(method):
     generator = torch.Generator().manual_seed(0)
     starts = torch.randn(32, 2, generator=generator)
     turn = torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
-    data = DataLoader(TensorDataset(starts, starts @ turn.T), batch_size=16, shuffle=True, generator=generator)
+    data = DataLoader(
+        TensorDataset(starts, starts @ turn.T), batch_size=16, shuffle=True, generator=generator
+    )
     model = NeuralODE(Network(), method=method, rtol=1e-3, atol=1e-4)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-2)
     losses = []
@@ -165,14 +180,22 @@ def test_mistakes_are_told():
 
 
 def test_a_solve_that_may_end_early_is_refused():
-    """The state that a terminal event, a callback or a failure leaves is not that of the last time."""
+    """The state that a terminal event, a callback or a failure leaves is not that of the last
+    time."""
     y0, stop = tensor(1.0, 0.0, -1.0), Event(lambda t, y: t - 0.5, terminal=True, name="half-way")
-    with pytest.raises(ValueError, match="throw=False may not reach: leave throw away and catch SolveError"):
+    with pytest.raises(
+        ValueError, match="throw=False may not reach: leave throw away and catch SolveError"
+    ):
         NeuralODE(Forced(), throw=False)
-    with pytest.raises(ValueError, match=r"the event 'half-way' is terminal and ends the solve before; call pynode\.solve"):
+    with pytest.raises(
+        ValueError,
+        match=r"the event 'half-way' is terminal and ends the solve before; call pynode\.solve",
+    ):
         NeuralODE(Forced(), events=stop)
     model = NeuralODE(Forced(), callback=lambda t, y, stats: t > 0.5)
-    with pytest.raises(ValueError, match=r"the callback stopped the solve at .* let callback return nothing"):
+    with pytest.raises(
+        ValueError, match=r"the callback stopped the solve at .* let callback return nothing"
+    ):
         model(y0)
     model.options.update(callback=None, throw=False)
     with pytest.raises(ValueError, match="throw=False"):

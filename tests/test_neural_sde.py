@@ -29,13 +29,17 @@ def test_it_is_solve_sde_with_modules():
     assert torch.equal(found, plain.y) and model.stats == plain.stats and model.brownian is noise
     assert found.shape == (3, 5, 2) and torch.equal(found[0], y0)
     assert "dt=0.1" in repr(model) and "noise_dim" not in repr(model)
-    assert model.double().t.dtype == torch.float64 and set(dict(model.named_parameters())) == {"drift.weight", "drift.bias"}
+    assert model.double().t.dtype == torch.float64 and set(dict(model.named_parameters())) == {
+        "drift.weight",
+        "drift.bias",
+    }
     last = NeuralSDE(drift, diffusion, dt=0.1).double()(y0.double())
     assert last.shape == (5, 2) and last.dtype == torch.float64
 
 
 def test_it_learns_from_mean_and_variance():
-    """An Ornstein-Uhlenbeck process dy = -1.5 y dt + 0.6 dW from 1: its rate and its noise from closed forms of its moments."""
+    """An Ornstein-Uhlenbeck process dy = -1.5 y dt + 0.6 dW from 1: its rate and its noise from
+    closed forms of its moments."""
     times = torch.linspace(0, 1, 5)
     mean, variance = torch.exp(-1.5 * times), 0.36 / 3 * (1 - torch.exp(-3 * times))
     model = NeuralSDE(Scale(-0.3), Scale(0.2, constant=True), dt=0.05)

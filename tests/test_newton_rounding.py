@@ -1,4 +1,5 @@
-"""Newton's iteration takes a correction at the level of rounding for what it is: the end, not divergence."""
+"""Newton's iteration takes a correction at the level of rounding for what it is: the end, not
+divergence."""
 
 import math
 
@@ -10,10 +11,31 @@ from pynode.algebra.newton import UNKNOWN, simplified_newton
 from pynode.core.norm import NEWTON, RowTolerance, Tolerance
 
 SINGLE = (
-    "QNDF", "FBDF", "ABDF2", "KenCarp4", "Kvaerno5", "TRBDF2", "SDIRK2", "Trapezoid", "ImplicitEuler",
-    "ImplicitMidpoint", "RadauIIA3", "RadauIIA5", "RadauIIA9", "auto",
+    "QNDF",
+    "FBDF",
+    "ABDF2",
+    "KenCarp4",
+    "Kvaerno5",
+    "TRBDF2",
+    "SDIRK2",
+    "Trapezoid",
+    "ImplicitEuler",
+    "ImplicitMidpoint",
+    "RadauIIA3",
+    "RadauIIA5",
+    "RadauIIA9",
+    "auto",
 )
-BATCHED = ("QNDF", "FBDF", "KenCarp4", "Kvaerno5", "TRBDF2", "SDIRK2", "ImplicitEuler", "ImplicitMidpoint")
+BATCHED = (
+    "QNDF",
+    "FBDF",
+    "KenCarp4",
+    "Kvaerno5",
+    "TRBDF2",
+    "SDIRK2",
+    "ImplicitEuler",
+    "ImplicitMidpoint",
+)
 RUNS = [(method, False) for method in SINGLE] + [(method, True) for method in BATCHED]
 CONSTANTS = ((0.15, -0.6), (0.3, 1.0), (-4.93, 0.0), (4e-5, 0.0), (0.7, 1e-12), (1.1, 3e5))
 
@@ -30,7 +52,9 @@ def test_a_constant_slope(method, batched, dtype):
     rtol = 1e-6 if dtype is torch.float64 else 1e-5
     for slope, start in CONSTANTS:
         y0 = torch.tensor(start, dtype=dtype)
-        found = float(end(lambda t, y, slope=slope: slope + 0 * y, y0, (0.0, 1.0), method, batched, rtol=rtol))
+        found = float(
+            end(lambda t, y, slope=slope: slope + 0 * y, y0, (0.0, 1.0), method, batched, rtol=rtol)
+        )
         right = float(y0) + slope
         assert abs(found - right) < 10 * (1e-9 + rtol * max(abs(right), abs(start))), (slope, start)
 
@@ -40,7 +64,9 @@ def test_a_start_from_zero(method, batched):
     c, s = 1.24e-8, 4e-4
     y0 = torch.zeros(1, dtype=torch.float64)
     tight = {"rtol": 3e-5, "atol": 7.6e-11}
-    found = float(end(lambda t, y: c * (1 + (y / s) ** 2), y0, (0.0, 1000.0), method, batched, **tight))
+    found = float(
+        end(lambda t, y: c * (1 + (y / s) ** 2), y0, (0.0, 1000.0), method, batched, **tight)
+    )
     right = s * math.tan(1000 * c / s)
     assert abs(found - right) < 10 * (7.6e-11 + 3e-5 * right)
 
@@ -65,7 +91,17 @@ def test_an_input_that_is_held(method, batched):
         return held.reshape(-1, 1) + 0 * y if batched else held + 0 * y
 
     y0 = torch.tensor([0.2], dtype=torch.float64)
-    found = float(end(f, y0, (0.0, 5.0), method, batched, tstops=[1.0, 2.0, 3.0, 4.0], jumps=[1.0, 2.0, 3.0, 4.0]))
+    found = float(
+        end(
+            f,
+            y0,
+            (0.0, 5.0),
+            method,
+            batched,
+            tstops=[1.0, 2.0, 3.0, 4.0],
+            jumps=[1.0, 2.0, 3.0, 4.0],
+        )
+    )
     assert abs(found - 0.2 - 0.7) < 1e-5
 
 
@@ -110,13 +146,16 @@ class Still:
 
 @pytest.mark.parametrize(("rtol", "atol"), [(1e-6, 1e-9), (0.0, 1e-9), (1e-14, 1e-6)])
 def test_the_level(rtol, atol):
-    """Corrections of some units in the last place end the iteration, those of more that grow are divergence."""
+    """Corrections of some units in the last place end the iteration, those of more that grow are
+    divergence."""
     tol = Tolerance(rtol, torch.tensor(atol, dtype=torch.float64), 1)
     y = torch.tensor([1.0], dtype=torch.float64)
 
     def run(size):
         zero, scale = torch.zeros_like(y), tol.scale(y)
-        return simplified_newton(Still(), 0.0, y, zero, 1.0, Noisy(size), scale, tol, tol.newton, UNKNOWN)
+        return simplified_newton(
+            Still(), 0.0, y, zero, 1.0, Noisy(size), scale, tol, tol.newton, UNKNOWN
+        )
 
     assert run(2e-16).y is not None
     far = 100 * max(1.0, tol.finest / NEWTON) * (atol + rtol)

@@ -1,4 +1,5 @@
-"""The node of a solve in PyTorch's graph: how long it keeps its record, and the batches of cotangents that it is asked for."""
+"""The node of a solve in PyTorch's graph: how long it keeps its record, and the batches of
+cotangents that it is asked for."""
 
 import gc
 
@@ -15,7 +16,16 @@ from pynode.core import saved_tensors
 from pynode.nn import NeuralODE
 
 METHODS = ["Tsit5", "FBDF", "Rodas5P", "Kvaerno5", "RadauIIA5", "AdamsPECE"]
-ADJOINTS = ["discrete", "backsolve", "gauss", "gausskronrod", "quadrature", "interpolating", "forward", "direct"]
+ADJOINTS = [
+    "discrete",
+    "backsolve",
+    "gauss",
+    "gausskronrod",
+    "quadrature",
+    "interpolating",
+    "forward",
+    "direct",
+]
 every_method = pytest.mark.parametrize("method", METHODS)
 LOOSE = {"rtol": 1e-4, "atol": 1e-6}
 
@@ -53,7 +63,9 @@ def agree(found, wanted, tolerance=1e-12):
 
 
 # Before it torch does not tell which hooks are around.
-lifetimes = pytest.mark.skipif(saved_tensors._TOP is None, reason="torch 2.8 and later tell which hooks are around")
+lifetimes = pytest.mark.skipif(
+    saved_tensors._TOP is None, reason="torch 2.8 and later tell which hooks are around"
+)
 
 # Checkpointing around a solve, and other hooks on saved tensors.
 
@@ -61,10 +73,14 @@ lifetimes = pytest.mark.skipif(saved_tensors._TOP is None, reason="torch 2.8 and
 @lifetimes
 @pytest.mark.parametrize("method", [*METHODS, "batched Tsit5", "batched FBDF", "batched Rodas5P"])
 def test_checkpoint_frees_the_record(method):
-    """Nothing is kept of the forward pass, f is called as often as without, and the gradient is the same in every digit."""
+    """Nothing is kept of the forward pass, f is called as often as without, and the gradient is the
+    same in every digit."""
     batched = method.startswith("batched")
     model = NeuralODE(Network(), method=method.split()[-1], batched=batched, **LOOSE)
-    x, before = torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1)), records()
+    x, before = (
+        torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1)),
+        records(),
+    )
     gradients(model, model(x))  # what is found out of f once
     model.field.calls = 0
     wanted = gradients(model, model(x))
@@ -82,8 +98,12 @@ def test_checkpoint_frees_the_record(method):
 
 
 def test_checkpoint_around_several_solves_and_second_derivatives():
-    model = nn.Sequential(nn.Linear(2, 2).double(), NeuralODE(Network(), method="Rodas5P", **LOOSE), nn.Tanh(),
-                          NeuralODE(Network(), method="Tsit5", **LOOSE))
+    model = nn.Sequential(
+        nn.Linear(2, 2).double(),
+        NeuralODE(Network(), method="Rodas5P", **LOOSE),
+        nn.Tanh(),
+        NeuralODE(Network(), method="Tsit5", **LOOSE),
+    )
     x = tensor(0.3, -0.7).requires_grad_()
 
     def twice(run):
@@ -97,6 +117,7 @@ def test_checkpoint_around_several_solves_and_second_derivatives():
 @pytest.mark.parametrize("method", ["Tsit5", "FBDF", "Rodas5P"])
 def test_checkpoint_around_a_field_of_torch_func(method):
     """torch.func refuses hooks on saved tensors, and within a solve there are none."""
+
     class Gradient(nn.Module):
         def forward(self, t, y):
             return -torch.func.grad(lambda y: (y**2 * y.roll(1)).sum())(y)
@@ -126,7 +147,9 @@ def test_hooks_that_copy_what_is_saved(pinned, batched, tmp_path):
 
     hooks = {
         "cpu": lambda: torch.autograd.graph.save_on_cpu(),
-        "copies": lambda: torch.autograd.graph.saved_tensors_hooks(lambda x: x.clone(), lambda x: x.clone()),
+        "copies": lambda: torch.autograd.graph.saved_tensors_hooks(
+            lambda x: x.clone(), lambda x: x.clone()
+        ),
         "disk": lambda: torch.autograd.graph.saved_tensors_hooks(to_disk, torch.load),
     }
     with hooks[pinned]():
@@ -139,7 +162,12 @@ def test_hooks_that_copy_what_is_saved(pinned, batched, tmp_path):
 def test_checkpoint_around_odeint(run):
     field, x, t = Network(), tensor(0.3, -0.7), tensor(0.0, 1.0)
     wanted = gradients(field, run(field, x, t, **LOOSE)[-1])
-    agree(gradients(field, checkpoint(lambda x: run(field, x, t, **LOOSE)[-1], x, use_reentrant=False)), wanted)
+    agree(
+        gradients(
+            field, checkpoint(lambda x: run(field, x, t, **LOOSE)[-1], x, use_reentrant=False)
+        ),
+        wanted,
+    )
 
 
 # A second backward pass.
@@ -168,7 +196,9 @@ def test_a_second_pass_needs_a_graph_that_is_retained(method, batched):
 @lifetimes
 def test_the_second_derivative_frees_its_graph_as_well():
     x = tensor(0.3, -0.7).requires_grad_()
-    (g,) = torch.autograd.grad(solve(Network(), x, [0.0, 1.0], method="Tsit5").y[-1].sum(), x, create_graph=True)
+    (g,) = torch.autograd.grad(
+        solve(Network(), x, [0.0, 1.0], method="Tsit5").y[-1].sum(), x, create_graph=True
+    )
     total, before = g.sum(), records()
     total.backward()
     del g
@@ -186,11 +216,15 @@ def jacobian(function, x, **options):
 
 @pytest.mark.parametrize(
     ("method", "options"),
-    [*((m, {}) for m in METHODS), *((m, {"batched": True}) for m in ("Tsit5", "FBDF", "Rodas5P", "Kvaerno5")),
-     *((m, {"adjoint": a}) for a in ADJOINTS for m in ("Tsit5", "FBDF"))],
+    [
+        *((m, {}) for m in METHODS),
+        *((m, {"batched": True}) for m in ("Tsit5", "FBDF", "Rodas5P", "Kvaerno5")),
+        *((m, {"adjoint": a}) for a in ADJOINTS for m in ("Tsit5", "FBDF")),
+    ],
 )
 def test_batched_cotangents(method, options):
-    """torch.autograd.grad(is_grads_batched=True) and jacobian(vectorize=True) are the rows one by one."""
+    """torch.autograd.grad(is_grads_batched=True) and jacobian(vectorize=True) are the rows one by
+    one."""
     x = torch.tensor([[0.3, -0.7], [0.5, 0.2]], dtype=torch.float64)
     model = NeuralODE(Network(), method=method, **LOOSE, **options)
     wanted = jacobian(model, x)
@@ -199,7 +233,9 @@ def test_batched_cotangents(method, options):
     y = model(leaf)
     unit = torch.eye(4, dtype=torch.float64).view(4, 2, 2)
     parameters = list(model.parameters())
-    found = torch.autograd.grad(y, [leaf, *parameters], unit, is_grads_batched=True, retain_graph=True)
+    found = torch.autograd.grad(
+        y, [leaf, *parameters], unit, is_grads_batched=True, retain_graph=True
+    )
     agree([found[0]], [wanted.view(4, 2, 2)])
     rows = [torch.autograd.grad(y, parameters, row, retain_graph=True) for row in unit]
     agree(found[1:], [torch.stack(parts) for parts in zip(*rows, strict=True)])

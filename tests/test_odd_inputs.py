@@ -1,4 +1,5 @@
-"""Inputs and results of other kinds: served where they have a meaning, else refused with a sentence."""
+"""Inputs and results of other kinds: served where they have a meaning, else refused with a
+sentence."""
 
 import numpy as np
 import pytest
@@ -19,7 +20,14 @@ def decay(t, y):
 def patterns():
     sp = pytest.importorskip("scipy.sparse")
     eye = np.eye(2)
-    return [eye, sp.identity(2), sp.csr_matrix(eye), torch.eye(2), torch.eye(2).to_sparse(), Sparse(sp.identity(2))]
+    return [
+        eye,
+        sp.identity(2),
+        sp.csr_matrix(eye),
+        torch.eye(2),
+        torch.eye(2).to_sparse(),
+        Sparse(sp.identity(2)),
+    ]
 
 
 def test_patterns_of_every_kind():
@@ -51,7 +59,9 @@ def test_nothing_is_nothing_inside_transforms(empty):
     def last(y):
         return solve(decay, y, [0.0, 1.0], events=empty, jumps=empty, tstops=empty).y[-1].sum()
 
-    torch.testing.assert_close(torch.func.grad(last)(TWO), torch.exp(tensor(-1.0, -1.0)), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        torch.func.grad(last)(TWO), torch.exp(tensor(-1.0, -1.0)), rtol=1e-5, atol=0
+    )
     event = Event(lambda t, y: y[0] - 0.5)
     with pytest.raises(ValueError, match=r"events is not for a solve inside torch.func"):
         torch.func.grad(lambda y: solve(decay, y, [0.0, 1.0], events=[event]).y.sum())(TWO)
@@ -74,7 +84,9 @@ def test_a_field_in_parallel():
     torch.testing.assert_close(parallel(TWO[None]), plain(TWO[None]))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="times on another device than the state need a GPU")
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="times on another device than the state need a GPU"
+)
 @pytest.mark.parametrize("batched", [False, True])
 def test_times_with_a_gradient_on_another_device(batched):
     t = tensor(0.0, 1.0, 2.0, requires_grad=True)
@@ -110,26 +122,37 @@ def algebraic(t, y):
 
 
 def test_resets_of_a_differential_algebraic_system():
-    """Without effect: the solve goes on. With one that breaks an equation: the message names the reset, not y0."""
+    """Without effect: the solve goes on. With one that breaks an equation: the message names the
+    reset, not y0."""
     options = {"mass": tensor(1.0, 0.0), "method": "qndf", "rtol": 1e-3, "atol": 1e-8}
     idle = Event(lambda t, y: y[0] - 0.5, reset=lambda t, y: y)
     found = solve(algebraic, tensor(1.0, 1.0), [0.0, 2.0], events=idle, **options)
     torch.testing.assert_close(found.y[-1], torch.exp(tensor(-2.0, -4.0)), rtol=0.02, atol=0)
     for when in (0.0, 0.7):
         kick = PresetTimes([when], lambda t, y: y * tensor(2.0, 1.0), name="kick")
-        with pytest.raises(ValueError, match=f"the state after the reset of 'kick' at t = {when:g} is not consistent"):
+        with pytest.raises(
+            ValueError,
+            match=f"the state after the reset of 'kick' at t = {when:g} is not consistent",
+        ):
             solve(algebraic, tensor(1.0, 1.0), [0.0, 2.0], events=kick, **options)
-        moved = solve(algebraic, tensor(1.0, 1.0), [0.0, 2.0], events=kick, consistent="solve", **options).y[-1]
-        torch.testing.assert_close(moved, tensor(2.0, 4.0) * torch.exp(tensor(-2.0, -4.0)), rtol=0.02, atol=0)
+        moved = solve(
+            algebraic, tensor(1.0, 1.0), [0.0, 2.0], events=kick, consistent="solve", **options
+        ).y[-1]
+        torch.testing.assert_close(
+            moved, tensor(2.0, 4.0) * torch.exp(tensor(-2.0, -4.0)), rtol=0.02, atol=0
+        )
 
 
 def test_options_that_auto_cannot_promise():
-    """'auto' may choose a method that has no fixed steps or no controller: the message does not blame that one."""
+    """'auto' may choose a method that has no fixed steps or no controller: the message does not
+    blame that one."""
     for options in ({}, {"batched": True}, {"mass": torch.ones(2)}):
         y0 = TWO[None] if "batched" in options else TWO
         with pytest.raises(ValueError, match="step_size asks for fixed steps, and method='auto'"):
             solve(decay, y0, [0.0, 1.0], step_size=0.1, **options)
-        with pytest.raises(ValueError, match="controller is for one-step methods, and method='auto'"):
+        with pytest.raises(
+            ValueError, match="controller is for one-step methods, and method='auto'"
+        ):
             solve(decay, y0, [0.0, 1.0], controller="PI", **options)
     assert solve(decay, TWO, [0.0, 1.0], method="autotsit5", controller="PI").success
 
@@ -143,10 +166,14 @@ KINDS = pytest.mark.parametrize(
 @KINDS
 def test_results_without_values(made, said):
     """Sparse and meta tensors from f, a condition, a reset and jac, alone and in rows."""
+
     def changed(t, y):
         return made(-y)
 
-    cases = [lambda: solve(changed, TWO, [0.0, 1.0]), lambda: solve(changed, TWO[None], [0.0, 1.0], batched=True)]
+    cases = [
+        lambda: solve(changed, TWO, [0.0, 1.0]),
+        lambda: solve(changed, TWO[None], [0.0, 1.0], batched=True),
+    ]
     cases.append(lambda: solve(lambda t, y: {"a": made(-y["a"])}, {"a": TWO}, [0.0, 1.0]))
     for batched in (False, True):
         y0 = TWO[None] if batched else TWO
@@ -156,12 +183,21 @@ def test_results_without_values(made, said):
             return y[..., 0] - 0.5
 
         odd = (
-            Event(lambda t, y: made(condition(t, y))), Event(condition, reset=lambda t, y: made(y)),
+            Event(lambda t, y: made(condition(t, y))),
+            Event(condition, reset=lambda t, y: made(y)),
             PresetTimes([0.5], lambda t, y: made(y)),
         )
-        cases += [lambda e=e, y=y0, o=options: solve(decay, y, [0.0, 2.0], events=e, **o) for e in odd]
+        cases += [
+            lambda e=e, y=y0, o=options: solve(decay, y, [0.0, 2.0], events=e, **o) for e in odd
+        ]
     cases.append(
-        lambda: solve(decay, TWO, [0.0, 1.0], method="qndf", jac=lambda t, y: made(-torch.eye(2, dtype=y.dtype)))
+        lambda: solve(
+            decay,
+            TWO,
+            [0.0, 1.0],
+            method="qndf",
+            jac=lambda t, y: made(-torch.eye(2, dtype=y.dtype)),
+        )
     )
     for call in cases:
         with pytest.raises((TypeError, ValueError), match=said):
@@ -175,4 +211,11 @@ def test_a_condition_that_changes_its_size(batched):
 
     y0 = torch.ones(2, 1, dtype=torch.float64) if batched else tensor(1.0)
     with pytest.raises(ValueError, match=r"returned 2 values at t = .* and 1 before"):
-        solve(lambda t, y: 1 + 0 * y, y0, [0.0, 3.0], method="tsit5", events=Event(condition), batched=batched)
+        solve(
+            lambda t, y: 1 + 0 * y,
+            y0,
+            [0.0, 3.0],
+            method="tsit5",
+            events=Event(condition),
+            batched=batched,
+        )

@@ -70,8 +70,20 @@ def test_rk4_is_the_three_eighths_rule():
 
 
 ORDERS = {
-    "euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4, "implicit_euler": 1, "implicit_midpoint": 2, "trapezoid": 2,
-    "sdirk2": 2, "trbdf2": 2, "radauIIA3": 3, "gl4": 4, "radauIIA5": 5, "gl6": 6,
+    "euler": 1,
+    "midpoint": 2,
+    "heun2": 2,
+    "heun3": 3,
+    "rk4": 4,
+    "implicit_euler": 1,
+    "implicit_midpoint": 2,
+    "trapezoid": 2,
+    "sdirk2": 2,
+    "trbdf2": 2,
+    "radauIIA3": 3,
+    "gl4": 4,
+    "radauIIA5": 5,
+    "gl6": 6,
 }
 
 
@@ -79,8 +91,13 @@ ORDERS = {
 def test_fixed_steps_have_their_order_with_a_time_dependent_field(method, order):
     def error(size):
         y = odeint(
-            lambda t, y: y * torch.cos(t), double(1.0), double(0.0, 2.0), method=method, options={"step_size": size},
-            rtol=1e-14, atol=1e-14,
+            lambda t, y: y * torch.cos(t),
+            double(1.0),
+            double(0.0, 2.0),
+            method=method,
+            options={"step_size": size},
+            rtol=1e-14,
+            atol=1e-14,
         )
         return abs(float(y[-1]) - math.exp(math.sin(2.0)))
 
@@ -91,7 +108,12 @@ def test_fixed_steps_have_their_order_with_a_time_dependent_field(method, order)
 def test_gauss_legendre_keeps_what_is_quadratic():
     """Symplectic: the energy of an oscillator after many steps is that of the start."""
     y = odeint(
-        lambda t, y: torch.stack((y[1], -y[0])), double(1.0, 0.0), double(0.0, 100.0), method="gl4", rtol=1e-13, atol=1e-13,
+        lambda t, y: torch.stack((y[1], -y[0])),
+        double(1.0, 0.0),
+        double(0.0, 100.0),
+        method="gl4",
+        rtol=1e-13,
+        atol=1e-13,
         options={"step_size": 0.5},
     )
     assert float(y[-1].square().sum()) == pytest.approx(1.0, abs=1e-10)
@@ -100,11 +122,17 @@ def test_gauss_legendre_keeps_what_is_quadratic():
 @pytest.mark.parametrize("method, order", [("explicit_adams", 4), ("implicit_adams", 5)])
 def test_adams_has_its_order_on_an_uneven_grid(method, order):
     """With max_order = 5 there are four slopes, that of the new point beside."""
+
     def error(count):
         grid = 2 * torch.linspace(0, 1, count + 1, dtype=torch.float64) ** 1.2
 
         y = odeint(
-            lambda t, y: y * torch.cos(t), double(1.0), double(0.0, 2.0), method=method, rtol=1e-13, atol=1e-14,
+            lambda t, y: y * torch.cos(t),
+            double(1.0),
+            double(0.0, 2.0),
+            method=method,
+            rtol=1e-13,
+            atol=1e-14,
             options={"grid_constructor": lambda f, y0, t: grid, "max_order": 5, "max_iters": 30},
         )
         return abs(float(y[-1]) - math.exp(math.sin(2.0)))
@@ -134,7 +162,9 @@ def test_shapes_and_tuples():
     out = odeint(lambda t, y: [-y[0], y[1] * 0 + y[0].to(y[1])], parts, double(0.0, 1.0, 2.0))
     assert isinstance(out, tuple) and [tuple(x.shape) for x in out] == [(3,), (3, 2, 3)]
     torch.testing.assert_close(out[0], torch.exp(-double(0.0, 1.0, 2.0)), rtol=1e-6, atol=0)
-    torch.testing.assert_close(out[1][-1], torch.full((2, 3), 2 - math.exp(-2), dtype=torch.float64), rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        out[1][-1], torch.full((2, 3), 2 - math.exp(-2), dtype=torch.float64), rtol=1e-6, atol=0
+    )
     single = odeint(decay, torch.ones(4, 1), torch.tensor([3.0]))
     assert single.shape == (1, 4, 1)
 
@@ -154,7 +184,11 @@ def test_tolerances_by_component_and_by_part():
     fine, coarse = steps(1e-9, 1e-9), steps(1e-3, 1e-3)
     assert coarse < steps(double(1e-9, 1e3), double(1e-9, 1e3)) <= fine
     parts = double(1.0), double(0.0)
-    assert coarse < steps((1e-9, 1e-3), (1e-9, 1e-3), parts) <= steps((1e-9, 1e-9), (1e-9, 1e-9), parts)
+    assert (
+        coarse
+        < steps((1e-9, 1e-3), (1e-9, 1e-3), parts)
+        <= steps((1e-9, 1e-9), (1e-9, 1e-9), parts)
+    )
 
 
 # Errors at the door.
@@ -170,21 +204,64 @@ def test_tolerances_by_component_and_by_part():
         ({"t": torch.zeros(2, 2)}, AssertionError, "one dimensional"),
         ({"t": torch.tensor([0.0, 0.0])}, AssertionError, "strictly increasing or decreasing"),
         ({"t": torch.tensor([0.0, 1.0, 0.5])}, ValueError, "strictly increasing or decreasing"),
-        ({"method": "nonsense"}, ValueError, r'Invalid method "nonsense". Must be one of {"dopri8", "dopri5", "bosh3"'),
-        ({"method": "gl4", "adjoint": "discrete"}, ValueError, "'gl4' is torchdiffeq's alone.*use 'radauIIA5'"),
-        ({"method": "explicit_adams", "max_steps": 9}, ValueError, "torchdiffeq's alone.*use 'adamspece'"),
-        ({"rtol": torch.tensor(1e-3, requires_grad=True)}, AssertionError, "rtol cannot require gradient"),
-        ({"y0": (torch.ones(1), torch.ones(1)), "rtol": (1e-3,)}, AssertionError, "same length as the tuple"),
-        ({"event_fn": lambda t, y: y.sum(), "t": torch.tensor([0.0, 1.0, 2.0])}, ValueError, r"len\(t\) == 2"),
-        ({"event_fn": lambda t, y: y.sum(), "method": "rk4"}, AssertionError, "requires `step_size`"),
-        ({"method": "rk4", "options": {"step_size": -1.0}}, ValueError, "step_size must be positive"),
+        (
+            {"method": "nonsense"},
+            ValueError,
+            r'Invalid method "nonsense". Must be one of {"dopri8", "dopri5", "bosh3"',
+        ),
+        (
+            {"method": "gl4", "adjoint": "discrete"},
+            ValueError,
+            "'gl4' is torchdiffeq's alone.*use 'radauIIA5'",
+        ),
+        (
+            {"method": "explicit_adams", "max_steps": 9},
+            ValueError,
+            "torchdiffeq's alone.*use 'adamspece'",
+        ),
+        (
+            {"rtol": torch.tensor(1e-3, requires_grad=True)},
+            AssertionError,
+            "rtol cannot require gradient",
+        ),
+        (
+            {"y0": (torch.ones(1), torch.ones(1)), "rtol": (1e-3,)},
+            AssertionError,
+            "same length as the tuple",
+        ),
+        (
+            {"event_fn": lambda t, y: y.sum(), "t": torch.tensor([0.0, 1.0, 2.0])},
+            ValueError,
+            r"len\(t\) == 2",
+        ),
+        (
+            {"event_fn": lambda t, y: y.sum(), "method": "rk4"},
+            AssertionError,
+            "requires `step_size`",
+        ),
+        (
+            {"method": "rk4", "options": {"step_size": -1.0}},
+            ValueError,
+            "step_size must be positive",
+        ),
         ({"method": "explicit_adams", "options": {"max_order": 13}}, AssertionError, "at most 12"),
         ({"atol": -1.0}, ValueError, "not negative"),
         ({"y0": torch.ones(0)}, ValueError, "y0 is empty"),
         ({"method": "fbdf", "backend": "nonsense"}, ValueError, "unknown backend"),
-        ({"method": "tsit5", "batched": True, "y0": (torch.ones(3), torch.ones(3))}, ValueError, "takes one tensor y0"),
-        ({"method": "rk4", "adjoint": "discrete", "options": {"step_size": 1, "grid_constructor": lambda f, y0, t: t}},
-         ValueError, "mutually exclusive"),
+        (
+            {"method": "tsit5", "batched": True, "y0": (torch.ones(3), torch.ones(3))},
+            ValueError,
+            "takes one tensor y0",
+        ),
+        (
+            {
+                "method": "rk4",
+                "adjoint": "discrete",
+                "options": {"step_size": 1, "grid_constructor": lambda f, y0, t: t},
+            },
+            ValueError,
+            "mutually exclusive",
+        ),
     ],
 )
 def test_bad_input_is_refused_with_a_sentence(change, error, words):
@@ -201,7 +278,11 @@ def test_failures_are_assertions_and_name_the_remedy():
 
 
 def test_names_in_torchdiffeqs_order():
-    assert NAMES[:4] == ("dopri8", "dopri5", "bosh3", "fehlberg2") and NAMES[-1] == "scipy_solver" and len(NAMES) == 14
+    assert (
+        NAMES[:4] == ("dopri8", "dopri5", "bosh3", "fehlberg2")
+        and NAMES[-1] == "scipy_solver"
+        and len(NAMES) == 14
+    )
 
 
 # Serving code that says torchdiffeq.
@@ -210,9 +291,10 @@ def test_names_in_torchdiffeqs_order():
 def test_install_serves_import_torchdiffeq(tmp_path):
     script = tmp_path / "uses.py"
     script.write_text(
-        "import sys, torch\nfrom torchdiffeq import odeint, odeint_adjoint, odeint_event\nimport torchdiffeq\n"
-        "y = torchdiffeq.odeint(lambda t, y: -y, torch.ones(1), torch.tensor([0., 1.]))\n"
-        "print(sys.argv[1:], round(float(y[-1]), 4), torchdiffeq.__version__, torchdiffeq.__name__)\n"
+        "import sys, torch\nfrom torchdiffeq import odeint, odeint_adjoint, odeint_event\nimport"
+        " torchdiffeq\ny = torchdiffeq.odeint(lambda t, y: -y, torch.ones(1), torch.tensor([0.,"
+        " 1.]))\nprint(sys.argv[1:], round(float(y[-1]), 4), torchdiffeq.__version__,"
+        " torchdiffeq.__name__)\n"
     )
     command = [sys.executable, "-m", "pynode.compat.torchdiffeq", str(script), "--flag"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

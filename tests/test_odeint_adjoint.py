@@ -1,4 +1,5 @@
-"""torchdiffeq's interface: odeint_adjoint, its way back, who gets gradients, callbacks and norms."""
+"""torchdiffeq's interface: odeint_adjoint, its way back, who gets gradients, callbacks and
+norms."""
 
 import warnings
 
@@ -16,7 +17,9 @@ from pynode import odeint, odeint_adjoint
 def test_who_gets_gradients():
     f, y0 = Driven(), double(1.0, 0.0)
     odeint_adjoint(f, y0, times()).sum().backward()
-    assert f.unused.grad is not None and float(f.unused.grad) == 0 and float(f.A.grad.abs().sum()) > 0
+    assert (
+        f.unused.grad is not None and float(f.unused.grad) == 0 and float(f.A.grad.abs().sum()) > 0
+    )
     only = Driven()
     odeint_adjoint(only, y0, times(), adjoint_params=[only.unused]).sum().backward()
     assert only.A.grad is None
@@ -24,7 +27,9 @@ def test_who_gets_gradients():
         odeint_adjoint(decay, y0, times())
     assert not odeint_adjoint(decay, y0, times(), adjoint_params=()).requires_grad
     with pytest.raises(ValueError, match="we cannot infer `adjoint_options`"):
-        odeint_adjoint(f, y0, times(), method="dopri5", adjoint_method="rk4", options={"first_step": 0.1})
+        odeint_adjoint(
+            f, y0, times(), method="dopri5", adjoint_method="rk4", options={"first_step": 0.1}
+        )
     with pytest.raises(RuntimeError, match="does not require grad"):
         y0.requires_grad_()
         g = torch.autograd.grad(odeint_adjoint(f, y0, times()).sum(), y0, create_graph=True)[0]
@@ -34,8 +39,14 @@ def test_who_gets_gradients():
 def test_the_way_back_has_its_own_options():
     f = Driven()
     calls = []
-    for extra in ({}, {"adjoint_rtol": 1e-3, "adjoint_atol": 1e-3}, {"adjoint_method": "rk4", "adjoint_options": {}}):
-        y = odeint_adjoint(f, double(1.0, 0.0, requires_grad=True), times(), rtol=1e-9, atol=1e-9, **extra)
+    for extra in (
+        {},
+        {"adjoint_rtol": 1e-3, "adjoint_atol": 1e-3},
+        {"adjoint_method": "rk4", "adjoint_options": {}},
+    ):
+        y = odeint_adjoint(
+            f, double(1.0, 0.0, requires_grad=True), times(), rtol=1e-9, atol=1e-9, **extra
+        )
         before = f.calls
         y.sum().backward()
         calls.append(f.calls - before)
@@ -43,10 +54,13 @@ def test_the_way_back_has_its_own_options():
 
 
 def test_the_states_start_anew_at_every_output():
-    """On the way back over a decay by e^-30 their errors would be e^30 times as large at the end."""
+    """On the way back over a decay by e^-30 their errors would be e^30 times as large at the
+    end."""
     rate, t = double(15.0, requires_grad=True), torch.linspace(0.0, 2.0, 21).double()
     odeint_adjoint(lambda t, y: -rate * y, double(1.0), t, adjoint_params=(rate,)).sum().backward()
-    torch.testing.assert_close(rate.grad, -(t * torch.exp(-15 * t)).sum(0, keepdim=True), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        rate.grad, -(t * torch.exp(-15 * t)).sum(0, keepdim=True), rtol=1e-5, atol=0
+    )
 
 
 def test_norms_of_the_way_back():
@@ -62,15 +76,22 @@ def test_norms_of_the_way_back():
     seen.clear()
     y0 = torch.ones(3), torch.ones(2, 2, requires_grad=True)
     t, options = torch.tensor([0.0, 1.0]), {"norm": norm}
-    out = odeint_adjoint(lambda t, y: (-y[0], y[1]), y0, t, adjoint_params=(), adjoint_options=options)
+    out = odeint_adjoint(
+        lambda t, y: (-y[0], y[1]), y0, t, adjoint_params=(), adjoint_options=options
+    )
     out[1].sum().backward()
     assert seen[0] == [(), (3,), (2, 2), (3,), (2, 2)]
     counts = []
     for options in ({}, {"norm": "seminorm"}):
         torch.manual_seed(0)
         net = nn.Sequential(nn.Linear(2, 64), nn.Tanh(), nn.Linear(64, 2)).double()
-        y = odeint_adjoint(lambda t, y, f=net: f(y) * torch.sin(9 * t), double(1.0, 0.0), times(),
-                           adjoint_params=tuple(net.parameters()), adjoint_options=options)
+        y = odeint_adjoint(
+            lambda t, y, f=net: f(y) * torch.sin(9 * t),
+            double(1.0, 0.0),
+            times(),
+            adjoint_params=tuple(net.parameters()),
+            adjoint_options=options,
+        )
         norm = y.grad_fn.adjoint_options["norm"]
         steps = []
         y.grad_fn.adjoint_options["norm"] = lambda p, n=norm, to=steps: (to.append(0), n(p))[1]
@@ -86,6 +107,7 @@ def test_callbacks_forward_and_back():
         def callback(t0, y0, dt):
             counts[name] = counts.get(name, 0) + 1
             assert t0.dim() == dt.dim() == 0
+
         return callback
 
     f = Driven()
@@ -93,9 +115,14 @@ def test_callbacks_forward_and_back():
         setattr(f, name, counting(name))
         setattr(f, f"{name}_adjoint", counting(f"{name}_adjoint"))
     options = {"first_step": 1.0}  # too long: some steps are rejected
-    odeint_adjoint(f, double(1.0, 0.0, requires_grad=True), double(0.0, 4.0), options=options).sum().backward()
+    odeint_adjoint(
+        f, double(1.0, 0.0, requires_grad=True), double(0.0, 4.0), options=options
+    ).sum().backward()
     for end in ("", "_adjoint"):
-        assert counts[f"callback_step{end}"] == counts[f"callback_accept_step{end}"] + counts[f"callback_reject_step{end}"]
+        assert (
+            counts[f"callback_step{end}"]
+            == counts[f"callback_accept_step{end}"] + counts[f"callback_reject_step{end}"]
+        )
 
 
 def test_a_replica_of_data_parallel():
@@ -116,7 +143,8 @@ def fine(f, **options):
 
 
 def test_functional_call():
-    """The tensors that were in the module for the time of the call get the gradient, at their own values."""
+    """The tensors that were in the module for the time of the call get the gradient, at their own
+    values."""
     f, other = Driven(), Driven()
     with torch.no_grad():
         other.A.mul_(1.5)
@@ -124,8 +152,12 @@ def test_functional_call():
     values = {name: p.detach().clone().requires_grad_() for name, p in other.named_parameters()}
     outer = nn.Module()
     outer.f, outer.forward = f, lambda: fine(f)
-    loss = torch.func.functional_call(outer, {f"f.{name}": value for name, value in values.items()}, ())
-    torch.testing.assert_close(torch.autograd.grad(loss, values["A"])[0], other.A.grad, rtol=1e-12, atol=0)
+    loss = torch.func.functional_call(
+        outer, {f"f.{name}": value for name, value in values.items()}, ()
+    )
+    torch.testing.assert_close(
+        torch.autograd.grad(loss, values["A"])[0], other.A.grad, rtol=1e-12, atol=0
+    )
     assert other.A.grad.abs().max() > 0
 
 
@@ -186,8 +218,12 @@ def test_where_the_options_of_the_way_back_are_found():
     f = Driven()
     y = odeint_adjoint(f, double(1.0, 0.0), double(0.0, 1.0))
     assert callable(y.grad_fn.adjoint_options["norm"])
-    parts = odeint_adjoint(lambda t, y: (f.A[0, 0] * y[0], -y[1]), (double(1.0), double(1.0)), double(0.0, 1.0),
-                           adjoint_params=(f.A,))
+    parts = odeint_adjoint(
+        lambda t, y: (f.A[0, 0] * y[0], -y[1]),
+        (double(1.0), double(1.0)),
+        double(0.0, 1.0),
+        adjoint_params=(f.A,),
+    )
     node = parts[0].grad_fn.next_functions[0][0].next_functions[0][0]
     assert callable(node.adjoint_options["norm"])
 
@@ -197,7 +233,10 @@ def test_no_gradient_for_what_is_frozen():
     f.unused.requires_grad_(False)
     with pytest.warns(UserWarning, match="adjoint parameter was passed without requiring gradient"):
         y = odeint_adjoint(
-            f, double(1.0, 0.0), double(0.0, 1.0), adjoint_options={"norm": lambda parts: max(p.abs().max() for p in parts)}
+            f,
+            double(1.0, 0.0),
+            double(0.0, 1.0),
+            adjoint_options={"norm": lambda parts: max(p.abs().max() for p in parts)},
         )
     y.sum().backward()
     assert f.unused.grad is None and f.A.grad is not None

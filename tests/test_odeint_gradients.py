@@ -1,6 +1,5 @@
 """torchdiffeq's interface: gradients of odeint, and by every adjoint in the same call."""
 
-
 import math
 
 import pytest
@@ -20,7 +19,8 @@ def times(**keywords):
 
 
 def loss_of(call):
-    """A number from the states at all times, and its gradients in y0, t and A by the call under test."""
+    """A number from the states at all times, and its gradients in y0, t and A by the call under
+    test."""
     f, y0, t = Driven(), double(1.0, -0.5, requires_grad=True), times(requires_grad=True)
     y = call(f, y0, t)
     loss = (y * double(1.0, 2.0)).sin().sum()
@@ -34,6 +34,7 @@ def differences(call, eps=1e-6):
     parts[2] = f.A.data
     found = []
     with torch.no_grad():
+
         def loss():
             return (call(f, parts[0], parts[1]) * double(1.0, 2.0)).sin().sum().item()
 
@@ -54,8 +55,15 @@ def differences(call, eps=1e-6):
 @pytest.mark.parametrize("method", ["dopri8", "dopri5", "tsit5", "radauIIA5", *GRIDS])
 def test_gradients_of_odeint_are_those_of_its_differences(method):
     """In y0, the parameters and all times, the first one included; grids move with their times."""
+
     def call(f, y0, t):
-        return odeint(f, y0, t, method=method, **(STEEP if method not in GRIDS else {"rtol": 1e-13, "atol": 1e-14}))
+        return odeint(
+            f,
+            y0,
+            t,
+            method=method,
+            **(STEEP if method not in GRIDS else {"rtol": 1e-13, "atol": 1e-14}),
+        )
 
     _, *found = loss_of(call)
     for ours, theirs in zip(found, differences(call), strict=True):
@@ -75,31 +83,43 @@ def test_gradients_of_grids_that_the_outputs_lie_between(method, options):
 
 # odeint has no gradient by scipy_solver, as in torchdiffeq: test_scipy_solver_has_no_gradient.
 DIFFERENTIABLE = ("dopri5", "rk4", "implicit_adams", "fbdf", "rodas5p")
-CALLS = [(i, m) for i in (odeint, odeint_adjoint) for m in DIFFERENTIABLE] + [(odeint_adjoint, "scipy_solver")]
+CALLS = [(i, m) for i in (odeint, odeint_adjoint) for m in DIFFERENTIABLE] + [
+    (odeint_adjoint, "scipy_solver")
+]
 
 
 @pytest.mark.parametrize(("interface", "method"), CALLS)
 def test_gradients_agree_with_those_of_a_fine_solve(interface, method):
     expected = loss_of(lambda f, y0, t: odeint(f, y0, t, method="dopri8", rtol=1e-11, atol=1e-13))
     options = {"step_size": 0.0071, "interp": "cubic"} if method in GRIDS else {}
-    found = loss_of(lambda f, y0, t: interface(f, y0, t, method=method, rtol=1e-8, atol=1e-10, options=options))
+    found = loss_of(
+        lambda f, y0, t: interface(f, y0, t, method=method, rtol=1e-8, atol=1e-10, options=options)
+    )
     for ours, theirs in zip(found[1:], expected[1:], strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("adjoint", ["discrete", "gauss", "interpolating", "backsolve", "forward", "direct"])
+@pytest.mark.parametrize(
+    "adjoint", ["discrete", "gauss", "interpolating", "backsolve", "forward", "direct"]
+)
 @pytest.mark.parametrize("method", ["dopri5", "rk4"])
 def test_every_adjoint_by_name_in_the_same_call(adjoint, method):
     expected = loss_of(lambda f, y0, t: odeint(f, y0, t, method=method, rtol=1e-9, atol=1e-11))
-    found = loss_of(lambda f, y0, t: odeint(f, y0, t, method=method, rtol=1e-9, atol=1e-11, adjoint=adjoint))
+    found = loss_of(
+        lambda f, y0, t: odeint(f, y0, t, method=method, rtol=1e-9, atol=1e-11, adjoint=adjoint)
+    )
     assert found[0] == pytest.approx(expected[0], rel=1e-6)
     exact = method == "dopri5" or adjoint in ("discrete", "forward", "direct")
     for ours, theirs in zip(found[1::2], expected[1::2], strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5 if exact else 5e-2, atol=1e-5 if exact else 5e-2)
+        torch.testing.assert_close(
+            ours, theirs, rtol=1e-5 if exact else 5e-2, atol=1e-5 if exact else 5e-2
+        )
 
 
 def test_a_stiff_problem_is_one_word_away():
-    """Van der Pol's, mu = 1000, where dopri5 takes steps beyond number: one gradient by fbdf, in both interfaces."""
+    """Van der Pol's, mu = 1000, where dopri5 takes steps beyond number: one gradient by fbdf, in
+    both interfaces."""
+
     class Stiff(nn.Module):
         def __init__(self):
             super().__init__()
@@ -131,7 +151,9 @@ def test_tensors_that_a_plain_function_closes_over_get_gradients():
 @pytest.mark.parametrize("replicated", [False, True])
 @pytest.mark.parametrize("method", ["dopri5", "fbdf"])
 def test_modules_with_a_state_of_parts(method, replicated):
-    """Parameters that only later parts of the solve meet, and those behind the tensors of a replica."""
+    """Parameters that only later parts of the solve meet, and those behind the tensors of a
+    replica."""
+
     class Parts(nn.Module):
         def __init__(self):
             super().__init__()
@@ -141,10 +163,14 @@ def test_modules_with_a_state_of_parts(method, replicated):
             return -self.rate * y[0], y[0] + (self.late if t > 0.5 or replicated else 0.0)
 
     f = Parts()
-    _, end = odeint(replica(f) if replicated else f, (double(1.0), double(0.0)), double(0.0, 1.0), method=method)
+    _, end = odeint(
+        replica(f) if replicated else f, (double(1.0), double(0.0)), double(0.0, 1.0), method=method
+    )
     end[-1].sum().backward()
     assert f.late.grad.item() == pytest.approx(1.0 if replicated else 0.5, rel=1e-3)
-    assert f.rate.grad.item() == pytest.approx(2 * math.exp(-0.5) - 4 * (1 - math.exp(-0.5)), rel=1e-4)
+    assert f.rate.grad.item() == pytest.approx(
+        2 * math.exp(-0.5) - 4 * (1 - math.exp(-0.5)), rel=1e-4
+    )
 
 
 def test_second_derivatives_of_odeint():
@@ -156,12 +182,23 @@ def test_second_derivatives_of_odeint():
 
 
 def test_scipy_solver_has_no_gradient():
-    assert not odeint(Driven(), double(1.0, 0.0, requires_grad=True), times(), method="scipy_solver").requires_grad
+    assert not odeint(
+        Driven(), double(1.0, 0.0, requires_grad=True), times(), method="scipy_solver"
+    ).requires_grad
 
 
 def test_a_solve_option_that_does_not_exist_is_refused():
     with pytest.raises(TypeError, match="nonsense"):
         odeint(decay, double(1.0), double(0.0, 1.0), nonsense=1)
     with pytest.warns(UserWarning, match="norm"):
-        odeint(decay, double(1.0), double(0.0, 1.0), method="fbdf", options={"norm": lambda y: y.abs().max()})
-    assert pynode.odeint(decay, torch.ones(2), torch.tensor([0.0, 1.0]), method="fbdf").dtype == torch.float32
+        odeint(
+            decay,
+            double(1.0),
+            double(0.0, 1.0),
+            method="fbdf",
+            options={"norm": lambda y: y.abs().max()},
+        )
+    assert (
+        pynode.odeint(decay, torch.ones(2), torch.tensor([0.0, 1.0]), method="fbdf").dtype
+        == torch.float32
+    )

@@ -18,7 +18,12 @@ def test_step_t_and_jump_t_are_landed_on():
         return y if t < 0.5 else -y
 
     f.callback_accept_step = lambda t0, y0, dt: ends.append(float(t0 + dt))
-    y = odeint(f, double(1.0), double(0.0, 1.0), options={"jump_t": double(0.5), "step_t": double(0.25, 7.0, -3.0)})
+    y = odeint(
+        f,
+        double(1.0),
+        double(0.0, 1.0),
+        options={"jump_t": double(0.5), "step_t": double(0.25, 7.0, -3.0)},
+    )
     assert 0.25 in ends and 0.5 in ends and 0.5 not in asked
     torch.testing.assert_close(y[-1], double(1.0), rtol=1e-8, atol=0)
     reverse = odeint(f, double(1.0), double(1.0, 0.0), options={"jump_t": double(0.5)})
@@ -66,14 +71,34 @@ def test_grids():
 
     f.callback_step = lambda t0, y0, dt: seen.append((float(t0), float(dt)))
     odeint(f, double(1.0), double(0.0, 0.35), method="euler", options={"step_size": 0.1})
-    assert [t for t, _ in seen] == pytest.approx([0.0, 0.1, 0.2, 0.3]) and seen[-1][1] == pytest.approx(0.05)
+    assert [t for t, _ in seen] == pytest.approx([0.0, 0.1, 0.2, 0.3]) and seen[-1][
+        1
+    ] == pytest.approx(0.05)
     grid = double(1.0, 0.3, 0.0)
-    y = odeint(f, double(1.0), double(1.0, 0.0), method="euler", options={"grid_constructor": lambda f, y0, t: grid})
+    y = odeint(
+        f,
+        double(1.0),
+        double(1.0, 0.0),
+        method="euler",
+        options={"grid_constructor": lambda f, y0, t: grid},
+    )
     torch.testing.assert_close(y[-1], double(0.3 * 0.7), rtol=1e-14, atol=0)
     with pytest.raises(ValueError, match="mutually exclusive"):
-        odeint(f, double(1.0), double(0.0, 1.0), method="rk4", options={"step_size": 1, "grid_constructor": lambda *_: grid})
+        odeint(
+            f,
+            double(1.0),
+            double(0.0, 1.0),
+            method="rk4",
+            options={"step_size": 1, "grid_constructor": lambda *_: grid},
+        )
     with pytest.raises(ValueError, match="must begin at"):
-        odeint(f, double(1.0), double(0.0, 1.0), method="rk4", options={"grid_constructor": lambda f, y0, t: grid})
+        odeint(
+            f,
+            double(1.0),
+            double(0.0, 1.0),
+            method="rk4",
+            options={"grid_constructor": lambda f, y0, t: grid},
+        )
 
 
 def test_interpolation_between_grid_points():
@@ -88,7 +113,9 @@ def test_interpolation_between_grid_points():
 
 
 # implicit_midpoint asks f at the middle of steps alone.
-@pytest.mark.parametrize("method", [m for m in (*FIXED, *EITHER, *ADAMS) if m != "implicit_midpoint"])
+@pytest.mark.parametrize(
+    "method", [m for m in (*FIXED, *EITHER, *ADAMS) if m != "implicit_midpoint"]
+)
 def test_perturb_keeps_off_the_grid_points(method):
     for perturb in (True, False):
         asked = []
@@ -106,7 +133,12 @@ def test_norms_get_what_the_user_has():
         return max(x.abs().max() for x in y) if isinstance(y, tuple) else y.abs().max()
 
     odeint(decay, torch.ones(2, 3), torch.tensor([0.0, 1.0]), options={"norm": norm})
-    odeint(lambda t, y: (-y[0], -y[1]), (torch.tensor(1.0), torch.ones(4)), torch.tensor([0.0, 1.0]), options={"norm": norm})
+    odeint(
+        lambda t, y: (-y[0], -y[1]),
+        (torch.tensor(1.0), torch.ones(4)),
+        torch.tensor([0.0, 1.0]),
+        options={"norm": norm},
+    )
     assert (2, 3) in shapes and [(), (4,)] in shapes
 
 
@@ -121,7 +153,9 @@ def test_unknown_options_and_callbacks_warn():
         return -y
 
     f.callback_accept_step = lambda *_: None
-    with pytest.warns(UserWarning, match="Solver 'rk4' does not support callbacks {'callback_accept_step'}"):
+    with pytest.warns(
+        UserWarning, match="Solver 'rk4' does not support callbacks {'callback_accept_step'}"
+    ):
         odeint(f, torch.ones(1), t, method="rk4")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -129,13 +163,19 @@ def test_unknown_options_and_callbacks_warn():
 
 
 def test_adams_without_its_corrector():
-    """options['implicit'] of torchdiffeq's Adams-Moulton methods; the explicit one has no such choice."""
+    """options['implicit'] of torchdiffeq's Adams-Moulton methods; the explicit one has no such
+    choice."""
+
     def run(method, **options):
         t = torch.linspace(0, 2, 21).double()
-        return odeint(lambda t, y: -y * torch.cos(t), double(1.0), t, method=method, options=options)
+        return odeint(
+            lambda t, y: -y * torch.cos(t), double(1.0), t, method=method, options=options
+        )
 
     plain = run("explicit_adams")
-    assert torch.equal(run("fixed_adams", implicit=False), plain) and torch.equal(run("implicit_adams", implicit=False), plain)
+    assert torch.equal(run("fixed_adams", implicit=False), plain) and torch.equal(
+        run("implicit_adams", implicit=False), plain
+    )
     assert not torch.equal(run("implicit_adams"), plain)
     with pytest.warns(UserWarning, match="Unexpected arguments {'implicit': True}"):
         assert torch.equal(run("explicit_adams", implicit=True), plain)
@@ -144,12 +184,22 @@ def test_adams_without_its_corrector():
 @pytest.mark.parametrize("method", ["dopri5", "fbdf"])
 def test_tolerances_of_the_parts_in_a_tensor(method):
     """One for each part of a tuple, as in a sequence of numbers."""
+
     def run(rtol, atol):
         y0 = double(1.0, 2.0, 3.0), double(1.0)
-        return odeint(lambda t, y: (-y[0], y[0].sum() * y[1]), y0, double(0.0, 1.0), rtol=rtol, atol=atol, method=method)[1]
+        return odeint(
+            lambda t, y: (-y[0], y[0].sum() * y[1]),
+            y0,
+            double(0.0, 1.0),
+            rtol=rtol,
+            atol=atol,
+            method=method,
+        )[1]
 
     found = run(1e-4, double(1e-3, 1e-9))
-    assert torch.equal(found, run(1e-4, (1e-3, 1e-9))) and not torch.equal(found, run(1e-4, (1e-9, 1e-3)))
+    assert torch.equal(found, run(1e-4, (1e-3, 1e-9))) and not torch.equal(
+        found, run(1e-4, (1e-9, 1e-3))
+    )
     with pytest.raises(AssertionError, match="same length as the tuple"):
         run(1e-4, double(1e-3, 1e-3, 1e-3))
 
@@ -157,14 +207,17 @@ def test_tolerances_of_the_parts_in_a_tensor(method):
 @pytest.mark.parametrize("method", ["dopri5", "fbdf"])
 def test_tolerances_broadcast_against_the_state(method):
     def run(atol):
-        return odeint(decay, torch.ones(2, 3).double(), double(0.0, 1.0), rtol=0.0, atol=atol, method=method)
+        return odeint(
+            decay, torch.ones(2, 3).double(), double(0.0, 1.0), rtol=0.0, atol=atol, method=method
+        )
 
     atol = double(1e-3, 1e-6, 1e-9)
     assert torch.equal(run(atol), run(atol.expand(2, 3))) and not torch.equal(run(atol), run(1e-3))
 
 
 def test_a_jump_where_a_solve_begins():
-    """Backwards f is what it was before; of the other side a single value would spoil the first step.
+    """Backwards f is what it was before; of the other side a single value would spoil the first
+    step.
 
     Jumps outside of the span are nothing to stop at.
     """
@@ -174,18 +227,24 @@ def test_a_jump_where_a_solve_begins():
         asked.append(float(t))
         return y if t < 0.5 else -50 * y
 
-    y = odeint(f, double(1.0), double(0.5, 0.0), rtol=1e-6, options={"jump_t": double(0.5, 2.0, -1.0)})
+    y = odeint(
+        f, double(1.0), double(0.5, 0.0), rtol=1e-6, options={"jump_t": double(0.5, 2.0, -1.0)}
+    )
     assert max(asked) < 0.5
     torch.testing.assert_close(y[-1], torch.exp(double(-0.5)), rtol=1e-6, atol=0)
 
 
 def test_times_between_several_jumps():
     """In both directions, with the gradients of the output times."""
+
     def f(t, y):
         return y * (1.0 if t < 0.3 else -2.0 if t < 0.6 else 3.0)
 
     t, jumps = double(0.0, 0.2, 0.5, 1.0, requires_grad=True), double(0.6, 0.3)
-    for exponents, at in ((double(0.0, 0.2, -0.1, 0.9), t), (double(0.0, -1.0, -0.7, -0.9), t.flip(0))):
+    for exponents, at in (
+        (double(0.0, 0.2, -0.1, 0.9), t),
+        (double(0.0, -1.0, -0.7, -0.9), t.flip(0)),
+    ):
         y = odeint(f, double(1.0), at, rtol=1e-9, atol=1e-12, options={"jump_t": jumps}).squeeze(1)
         torch.testing.assert_close(y, torch.exp(exponents), rtol=1e-8, atol=0)
         rates = double(1.0, 1.0, -2.0, 3.0) if at is t else double(3.0, -2.0, 1.0, 1.0)
@@ -198,7 +257,8 @@ def test_times_between_several_jumps():
 
 @pytest.mark.parametrize("method", ["trapezoid", "trbdf2"])
 def test_no_slope_goes_from_one_implicit_step_to_the_next(method, monkeypatch):
-    """What a step leaves holds the rounding of y over the step, which adds up in single precision."""
+    """What a step leaves holds the rounding of y over the step, which adds up in single
+    precision."""
     advance, left = March.advance, []
 
     def watched(self, *step):
@@ -207,5 +267,7 @@ def test_no_slope_goes_from_one_implicit_step_to_the_next(method, monkeypatch):
         return found
 
     monkeypatch.setattr(March, "advance", watched)
-    odeint(decay, torch.ones(1), torch.tensor([0.0, 1.0]), method=method, options={"step_size": 0.25})
+    odeint(
+        decay, torch.ones(1), torch.tensor([0.0, 1.0]), method=method, options={"step_size": 0.25}
+    )
     assert left == [None] * 4

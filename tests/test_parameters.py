@@ -1,4 +1,5 @@
-"""Gradients reach parameters of every make, once, and nothing else: computed ones, shared ones, replicas, compiled fields."""
+"""Gradients reach parameters of every make, once, and nothing else: computed ones, shared ones,
+replicas, compiled fields."""
 
 import copy
 import shutil
@@ -11,7 +12,16 @@ from torch import nn
 
 from pynode import solve
 
-METHODS = ["Tsit5", "Rodas5P", "KenCarp4", "RadauIIA5", "FBDF", "RKC", "AdamsPECE", "AutoTsit5(Rodas5P())"]
+METHODS = [
+    "Tsit5",
+    "Rodas5P",
+    "KenCarp4",
+    "RadauIIA5",
+    "FBDF",
+    "RKC",
+    "AdamsPECE",
+    "AutoTsit5(Rodas5P())",
+]
 every_method = pytest.mark.parametrize("method", METHODS)
 T = [0.0, 0.4, 1.0]
 
@@ -21,7 +31,8 @@ def compute(t, y, rate, push):
 
 
 class Holder(nn.Module):
-    """Without parameters of its own: tensors in their place, as in a replica of DataParallel or behind a hypernetwork."""
+    """Without parameters of its own: tensors in their place, as in a replica of DataParallel or
+    behind a hypernetwork."""
 
     def __init__(self, rate, push):
         super().__init__()
@@ -41,7 +52,8 @@ def forms(logs):
         "module": (Holder(rate, push), {}),
         "args": (compute, {"args": (rate, push)}),
         "args that depend on one another": (
-            lambda t, y, logs, both: compute(t, y, torch.exp(logs[0]), both[1]), {"args": (logs, both)},
+            lambda t, y, logs, both: compute(t, y, torch.exp(logs[0]), both[1]),
+            {"args": (logs, both)},
         ),
     }
 
@@ -49,7 +61,8 @@ def forms(logs):
 @every_method
 @pytest.mark.parametrize("n", [2, 40])
 def test_computed_parameters(method, n):
-    """However they come in; twice, because a user's graph must survive the first pass. 40 states go back by products."""
+    """However they come in; twice, because a user's graph must survive the first pass. 40 states go
+    back by products."""
     logs, y0 = leaf(tensor(0.3, 0.5)), leaf(torch.linspace(1, -0.5, n, dtype=torch.float64))
     found = {}
     for name, (f, options) in forms(logs).items():
@@ -73,7 +86,9 @@ def test_second_derivatives_of_computed_parameters(method):
         for adjoint in ("discrete", "direct") if name == "closure" else ("discrete",):
             y = solve(f, y0, T, method=method, rtol=1e-4, atol=1e-6, adjoint=adjoint, **options).y
             first = torch.autograd.grad((y**3).sum(), (logs, y0), create_graph=True)
-            found[name, adjoint] = torch.autograd.grad(first[0].sum() + first[1].sum(), (logs, y0), retain_graph=True)
+            found[name, adjoint] = torch.autograd.grad(
+                first[0].sum() + first[1].sum(), (logs, y0), retain_graph=True
+            )
     wanted = found.pop(("closure", "direct"))
     for name, grads in found.items():
         for a, b in zip(grads, wanted, strict=True):
@@ -90,7 +105,8 @@ class Autonomous(nn.Module):
 
 
 def replica(module):
-    """As torch.nn.parallel.replicate makes them: no parameters, but tensors computed from those of the module."""
+    """As torch.nn.parallel.replicate makes them: no parameters, but tensors computed from those of
+    the module."""
     made = copy.copy(module)
     made._parameters, made._modules = {}, {k: replica(m) for k, m in module._modules.items()}
     for name, parameter in module._parameters.items():
@@ -101,11 +117,16 @@ def replica(module):
 @every_method
 def test_replicas(method):
     """Two of them, on halves of a batch, add up in the gradient of the module."""
-    module, starts = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 2)).double(), torch.randn(2, 2).double()
+    module, starts = (
+        nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 2)).double(),
+        torch.randn(2, 2).double(),
+    )
     field = Autonomous(module)
 
     def gradients(make):
-        total = sum(solve(make(field), y0, T, method=method, rtol=1e-4).y.square().sum() for y0 in starts)
+        total = sum(
+            solve(make(field), y0, T, method=method, rtol=1e-4).y.square().sum() for y0 in starts
+        )
         return torch.autograd.grad(total, list(field.parameters()))
 
     for alone, shared in zip(gradients(lambda f: f), gradients(replica), strict=True):
@@ -133,7 +154,8 @@ def test_what_is_frozen_costs_nothing(method):
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 @pytest.mark.parametrize("method", ["Tsit5", "FBDF"])
 def test_compiled_fields(method, backend):
-    """torch.compile of the field, in both passes; inductor needs a compiler for its kernels on the CPU."""
+    """torch.compile of the field, in both passes; inductor needs a compiler for its kernels on the
+    CPU."""
     if backend == "inductor" and not any(map(shutil.which, ("g++", "c++", "clang++"))):
         pytest.skip("no C++ compiler for torch.compile's kernels")
     f, y0 = Forced(2), leaf(tensor(1.0, -0.5))

@@ -18,16 +18,23 @@ def series(batch=3, count=4, channels=2):
     return torch.randn(batch, count, channels, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("make", [
-    lambda x: LinearPath(TIMES, x, time=False), lambda x: CubicHermitePath(TIMES, x, time=False),
-    lambda x: ZeroOrderHold(TIMES, x),
-], ids=["linear", "hermite", "held"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: LinearPath(TIMES, x, time=False),
+        lambda x: CubicHermitePath(TIMES, x, time=False),
+        lambda x: ZeroOrderHold(TIMES, x),
+    ],
+    ids=["linear", "hermite", "held"],
+)
 @pytest.mark.parametrize("batched", [True, False])
 def test_it_goes_through_its_observations(make, batched):
     x = series() if batched else series()[0]
     path = make(x)
     torch.testing.assert_close(path(TIMES), x.movedim(-2, 0), rtol=1e-13, atol=1e-13)
-    assert torch.equal(path(1.25), path(tensor(1.25))[0]) and path(1.25).shape == ((3, 2) if batched else (2,))
+    assert torch.equal(path(1.25), path(tensor(1.25))[0]) and path(1.25).shape == (
+        (3, 2) if batched else (2,)
+    )
     assert path.observed.tolist() == path.knots.tolist() == TIMES.tolist()
 
 
@@ -36,11 +43,13 @@ def test_straight_lines():
     path = LinearPath(TIMES, x, time=False)
     torch.testing.assert_close(path(1.2), x[:, 1] + 0.4 * (x[:, 2] - x[:, 1]))
     torch.testing.assert_close(path.derivative(1.2), (x[:, 2] - x[:, 1]) / 0.5)
-    torch.testing.assert_close(path.derivative(1.5), (x[:, 3] - x[:, 2]) / 1.5)  # at a jump the one after it
+    # At a jump the one after it.
+    torch.testing.assert_close(path.derivative(1.5), (x[:, 3] - x[:, 2]) / 1.5)
 
 
 def test_the_cubic_has_the_slopes_of_backward_differences():
-    """And both value and derivative are continuous, while no observation after the end of a piece matters to it."""
+    """And both value and derivative are continuous, while no observation after the end of a piece
+    matters to it."""
     x = series()
     path = CubicHermitePath(TIMES, x, time=False)
     chord = x.diff(dim=1) / TIMES.diff().unsqueeze(1)
@@ -71,7 +80,8 @@ def test_rectilinear_time_goes_first():
 
 
 def test_gaps():
-    """Linearly between observations and constant outside of them; or held, with 0 for what has not been seen."""
+    """Linearly between observations and constant outside of them; or held, with 0 for what has not
+    been seen."""
     x = tensor(NAN, 1.0, NAN, 4.0, NAN).unsqueeze(1)
     t = [0.0, 1.0, 2.0, 4.0, 5.0]
     assert LinearPath(t, x, time=False)(tensor(*t)).flatten().tolist() == [1, 1, 2, 4, 4]
@@ -145,17 +155,29 @@ def test_mistakes_are_told():
     bad = TIMES.expand(3, 4).clone()
     bad[2, 2] = 0.5
     for times, values, message in (
-        ([0.0, 1.0], x, r"values of shape \(3, 4, 2\) go with times \(4,\) or \(3, 4\), not \(2,\)"),
+        (
+            [0.0, 1.0],
+            x,
+            r"values of shape \(3, 4, 2\) go with times \(4,\) or \(3, 4\), not \(2,\)",
+        ),
         ([0.0], x[:, :1], "at least two observations, and there is 1; leave such a series out"),
         (tensor(0.0, 1.0, 1.0, 2.0), x, "increase strictly, but 1 is followed by 1; sort"),
         (bad, x, r"increase strictly, but 1 is followed by 0\.5 in row 2; sort"),
         (TIMES + 1e9, x.float(), r"in torch.float32 they are the same: subtract the first time"),
         (TIMES, x[0, :, 0], r"unsqueeze\(-1\)"),
         (TIMES, x / 0, "must be finite; mark what was not observed by NaN"),
-        (tensor(0.0, 1.0, 2.0, NAN), x, "times of a path must be finite; NaN may stand only at the end of a row"),
+        (
+            tensor(0.0, 1.0, 2.0, NAN),
+            x,
+            "times of a path must be finite; NaN may stand only at the end of a row",
+        ),
         (torch.tensor([[0.0, 1.0, NAN, 2.0]] * 3), x, "NaN may stand only at the end of a row"),
         (torch.tensor([[0.0, NAN, NAN, NAN]] * 3), x, "and row 0 has 1; leave such a series out"),
-        (TIMES, x.index_fill(2, torch.tensor(1), NAN), "channel 1 of row 0 was never observed: put a value"),
+        (
+            TIMES,
+            x.index_fill(2, torch.tensor(1), NAN),
+            "channel 1 of row 0 was never observed: put a value",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             LinearPath(times, values)

@@ -1,4 +1,5 @@
-"""The test problems: their equations against the literature, their Jacobians and gradients, and what torch may do to them."""
+"""The test problems: their equations against the literature, their Jacobians and gradients, and
+what torch may do to them."""
 
 import copy
 import pickle
@@ -20,16 +21,26 @@ every_reference = pytest.mark.parametrize("name", REFERENCED)
 
 
 def states(name, *batch, dtype=torch.float64, seed=0):
-    """Random positive states, (*batch, n), away from the zeros at which products hide their mistakes."""
+    """Random positive states, (*batch, n), away from the zeros at which products hide their
+    mistakes."""
     n = problems.get(name).y0.numel()
-    return (0.1 + torch.rand(*batch, n, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))).to(dtype)
+    return (
+        0.1
+        + torch.rand(*batch, n, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    ).to(dtype)
 
 
 def moderate(name):
-    """The field with constants near 1: with its own, from 1e-4 to 4e11, the fast rates drown mistakes in the slow ones."""
+    """The field with constants near 1: with its own, from 1e-4 to 4e11, the fast rates drown
+    mistakes in the slow ones."""
     field = problems.get(name).field
     with torch.no_grad():
-        field.k.copy_(0.5 + torch.rand(field.k.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(7)))
+        field.k.copy_(
+            0.5
+            + torch.rand(
+                field.k.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(7)
+            )
+        )
     return field
 
 
@@ -50,7 +61,14 @@ def integrate(problem, t_eval, rtol, atol, method):
     jac = {} if method == "DOP853" else {"jac": call(field.jac)}
     with torch.inference_mode():
         found = solve_ivp(
-            call(field), problem.tspan, problem.y0.numpy(), method, t_eval=t_eval, rtol=rtol, atol=atol, **jac
+            call(field),
+            problem.tspan,
+            problem.y0.numpy(),
+            method,
+            t_eval=t_eval,
+            rtol=rtol,
+            atol=atol,
+            **jac,
         )
     assert found.success, found.message
     return torch.from_numpy(found.y.T.copy())
@@ -59,7 +77,9 @@ def integrate(problem, t_eval, rtol, atol, method):
 @every_reference
 def test_setup_is_that_of_the_reference(name):
     problem, reference = problems.get(name), load(name)
-    assert {p: value.item() for p, value in problem.field.named().items()} == reference["parameters"]
+    assert {p: value.item() for p, value in problem.field.named().items()} == reference[
+        "parameters"
+    ]
     assert problem.parameters == tuple(reference["sensitivity"])
     assert torch.equal(problem.y0, reference["y0"])
     assert problem.tspan == (reference["t0"], pytest.approx(float(reference["t"][-1]), rel=1e-15))
@@ -84,14 +104,19 @@ def test_suggested_tolerances_serve_every_component(name):
 
 @pytest.mark.parametrize(
     ("name", "constants"),
-    [("lorenz", [10, 28, 8 / 3]), ("lotka_volterra", [1.5, 1, 3, 1]), ("spiral", [-0.1, -2, 2, -0.1])],
+    [
+        ("lorenz", [10, 28, 8 / 3]),
+        ("lotka_volterra", [1.5, 1, 3, 1]),
+        ("spiral", [-0.1, -2, 2, -0.1]),
+    ],
 )
 def test_constants_without_a_reference_file_are_those_published(name, constants):
     assert problems.get(name).field.parameter_vector().tolist() == constants
 
 
 def textbook(name, y, k):
-    """The right side as printed, component by component: y and k are unpacked, the result is a tuple."""
+    """The right side as printed, component by component: y and k are unpacked, the result is a
+    tuple."""
     match name:
         case "robertson":
             a, b, c = y
@@ -115,7 +140,9 @@ def textbook(name, y, k):
             return k["a11"] * x**3 + k["a12"] * y**3, k["a21"] * x**3 + k["a22"] * y**3
 
 
-@pytest.mark.parametrize("name", ["robertson", "vanderpol", "oregonator", "lotka_volterra", "lorenz", "spiral"])
+@pytest.mark.parametrize(
+    "name", ["robertson", "vanderpol", "oregonator", "lotka_volterra", "lorenz", "spiral"]
+)
 def test_field_and_its_constants_are_the_printed_formula(name):
     field = moderate(name)
     y = states(name, 5)
@@ -171,7 +198,9 @@ def test_gradient_of_each_constant(name):
     step = 1e-4
     for i, p in enumerate(field.parameter_names):
         shift = step * torch.eye(len(field.k), dtype=torch.float64)[i]
-        above, below = (functional_call(field, {"k": field.k.detach() + d}, (0.0, y)) for d in (shift, -shift))
+        above, below = (
+            functional_call(field, {"k": field.k.detach() + d}, (0.0, y)) for d in (shift, -shift)
+        )
         difference = (weights * (above - below)).sum() / (2 * step)
         torch.testing.assert_close(gradients[p], difference, rtol=1e-6, atol=1e-10)
 
@@ -216,9 +245,10 @@ def test_float32(name):
 @every_problem
 def test_every_tensor_goes_to_the_device(name):
     problem = problems.get(name, device="meta")
-    assert {tensor.device.type for tensor in (problem.y0, *problem.field.parameters(), *problem.field.buffers())} == {
-        "meta"
-    }
+    assert {
+        tensor.device.type
+        for tensor in (problem.y0, *problem.field.parameters(), *problem.field.buffers())
+    } == {"meta"}
     assert problem.field(0.0, problem.y0).shape == problem.y0.shape
     assert problem.field.jac(0.0, problem.y0).shape == 2 * problem.y0.shape
 
@@ -273,7 +303,11 @@ def test_each_call_makes_a_fresh_field(name):
 
 @pytest.mark.parametrize(
     ("spelling", "name"),
-    [("ROBERTSON", "robertson"), ("Van der Pol", "vanderpol"), ("Lotka-Volterra", "lotka_volterra")],
+    [
+        ("ROBERTSON", "robertson"),
+        ("Van der Pol", "vanderpol"),
+        ("Lotka-Volterra", "lotka_volterra"),
+    ],
 )
 def test_case_and_punctuation_do_not_matter(spelling, name):
     assert problems.get(spelling).name == name

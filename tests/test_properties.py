@@ -1,4 +1,5 @@
-"""What holds for every problem, tried on random linear ones, stiff and not; derandomised, the same each time."""
+"""What holds for every problem, tried on random linear ones, stiff and not; derandomised, the same
+each time."""
 
 import pytest
 import torch
@@ -42,7 +43,9 @@ def test_the_gradient_of_the_matrix_exponential(method, system):
     matrix, y0 = system
     rate = tensor(1.0)[0].requires_grad_()
     y0 = y0.clone().requires_grad_()
-    y = solve(lambda t, y: rate * (matrix @ y), y0, [0.0, 1.5], method=method, rtol=1e-8, atol=1e-10).y[-1]
+    y = solve(
+        lambda t, y: rate * (matrix @ y), y0, [0.0, 1.5], method=method, rtol=1e-8, atol=1e-10
+    ).y[-1]
     transition = torch.linalg.matrix_exp(1.5 * matrix)
     weights = tensor(1.0, -2.0, 0.5)
     found = torch.autograd.grad((weights * y).sum(), [y0, rate])
@@ -55,12 +58,20 @@ def test_the_gradient_of_the_matrix_exponential(method, system):
 @few
 @given(system=systems(stiffness=20.0), power=st.integers(-20, 20))
 def test_units_of_the_state_do_not_matter(method, system, power):
-    """States and atol in other units (a power of two, so that rounding scales too): the same steps, to the bit."""
+    """States and atol in other units (a power of two, so that rounding scales too): the same steps,
+    to the bit."""
     matrix, y0 = system
     unit = 2.0**power
 
     def run(unit):
-        return solve(lambda t, y: matrix @ y, y0 * unit, [0.0, 0.7, 2.0], method=method, rtol=1e-5, atol=1e-7 * unit)
+        return solve(
+            lambda t, y: matrix @ y,
+            y0 * unit,
+            [0.0, 0.7, 2.0],
+            method=method,
+            rtol=1e-5,
+            atol=1e-7 * unit,
+        )
 
     plain, scaled = run(1.0), run(unit)
     assert scaled.stats == plain.stats
@@ -91,7 +102,9 @@ def test_units_of_time_do_not_matter(method, system, power):
 def test_the_order_of_components_does_not_matter(method, system, order):
     matrix, y0 = system
     plain = solve(lambda t, y: matrix @ y, y0, [0.0, 2.0], method=method, rtol=1e-6).y
-    moved = solve(lambda t, y: matrix[order][:, order] @ y, y0[order], [0.0, 2.0], method=method, rtol=1e-6).y
+    moved = solve(
+        lambda t, y: matrix[order][:, order] @ y, y0[order], [0.0, 2.0], method=method, rtol=1e-6
+    ).y
     torch.testing.assert_close(moved, plain[:, order], rtol=1e-6, atol=1e-8)
 
 
@@ -100,6 +113,10 @@ def test_the_order_of_components_does_not_matter(method, system, order):
 @given(system=systems())
 def test_there_and_back(method, system):
     matrix, y0 = system
-    there = solve(lambda t, y: matrix @ y, y0, [0.0, 1.0], method=method, rtol=1e-8, atol=1e-8).y[-1]
-    back = solve(lambda t, y: matrix @ y, there, [1.0, 0.0], method=method, rtol=1e-8, atol=1e-8).y[-1]
+    there = solve(lambda t, y: matrix @ y, y0, [0.0, 1.0], method=method, rtol=1e-8, atol=1e-8).y[
+        -1
+    ]
+    back = solve(lambda t, y: matrix @ y, there, [1.0, 0.0], method=method, rtol=1e-8, atol=1e-8).y[
+        -1
+    ]
     torch.testing.assert_close(back, y0, rtol=1e-5, atol=1e-5)

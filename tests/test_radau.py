@@ -1,4 +1,5 @@
-"""Radau IIA: its numbers against the definition and the book, its transformed solves, its controller."""
+"""Radau IIA: its numbers against the definition and the book, its transformed solves, its
+controller."""
 
 import math
 
@@ -30,7 +31,9 @@ def test_three_stages_are_those_of_the_book():
     np.testing.assert_allclose(table.a, a, rtol=1e-13, atol=1e-15)
     gamma0 = 1 / (3 + 3 ** (2 / 3) - 3 ** (1 / 3))
     assert table.gamma0 == pytest.approx(gamma0, rel=1e-13)
-    np.testing.assert_allclose(table.e, gamma0 / 3 * np.array([-13 - 7 * s6, -13 + 7 * s6, -1]), rtol=1e-11)
+    np.testing.assert_allclose(
+        table.e, gamma0 / 3 * np.array([-13 - 7 * s6, -13 + 7 * s6, -1]), rtol=1e-11
+    )
 
 
 @every_table
@@ -79,7 +82,8 @@ def test_extrapolation_is_exact_for_polynomials(table):
 
 
 def test_error_weights_have_the_order_stated():
-    """gamma0 h f0 + sum e_i z_i vanishes for polynomial slopes of degree below s - 1 and not at s."""
+    """gamma0 h f0 + sum e_i z_i vanishes for polynomial slopes of degree below s - 1 and not at
+    s."""
     for table in TABLES:
         s = table.stages
         for q in range(1, s + 2):
@@ -94,7 +98,9 @@ def test_controller_is_refused():
 
 @pytest.mark.parametrize("method", ["RadauIIA3", "RadauIIA5", "RadauIIA9"])
 def test_factorisations_are_kept(method):
-    stats = solve(prothero(-1e3), tensor(1.0), [0.0, 5.0], method=method, rtol=1e-5, atol=1e-8).stats
+    stats = solve(
+        prothero(-1e3), tensor(1.0), [0.0, 5.0], method=method, rtol=1e-5, atol=1e-8
+    ).stats
     assert stats.njac <= 5 and stats.newton_failures == 0
 
 
@@ -111,4 +117,7 @@ def test_gradcheck(method):
 
 def test_any_number_of_stages():
     table = RadauIIA("RadauIIA7", 4, "test")
-    assert max(abs(table.a[-1] @ tree.weights(table.a) - 1 / tree.density) for tree in rooted_trees(7)) < 1e-12
+    assert (
+        max(abs(table.a[-1] @ tree.weights(table.a) - 1 / tree.density) for tree in rooted_trees(7))
+        < 1e-12
+    )

@@ -1,6 +1,8 @@
-"""Gradients of random solves reach every leaf of random fields, wherever they keep it, and are right.
+"""Gradients of random solves reach every leaf of random fields, wherever they keep it, and are
+right.
 
-PYNODE_RANDOM_CASES=1000 tries that many cases; `python tests/random_gradients.py FAMILY NUMBER` shows one of them.
+PYNODE_RANDOM_CASES=1000 tries that many cases; `python tests/random_gradients.py FAMILY NUMBER`
+shows one of them.
 """
 
 import os
@@ -43,10 +45,15 @@ def test_a_change_after_the_solve_is_refused_or_does_not_matter(family):
 
 
 @pytest.mark.parametrize("method", ["Tsit5", "Rodas5P", "Kvaerno5", "RadauIIA5", "FBDF"])
-@pytest.mark.parametrize(("term", "name"), [
-    ("late", "used only late"), ("arg_late", "dict in args, used only late"), ("middle", "used only in the middle"),
-    ("switched_modules", "second module: weight"),
-])
+@pytest.mark.parametrize(
+    ("term", "name"),
+    [
+        ("late", "used only late"),
+        ("arg_late", "dict in args, used only late"),
+        ("middle", "used only in the middle"),
+        ("switched_modules", "second module: weight"),
+    ],
+)
 def test_what_f_uses_at_some_times_must_not_change(method, term, name):
     """f at the start, or at both ends, is what it was, so that only the tensor itself tells."""
     failure, _, refusal = misused(Plan(1, "explicit", (term,), method=method, rtol=1e-3), name)
@@ -56,14 +63,18 @@ def test_what_f_uses_at_some_times_must_not_change(method, term, name):
 @pytest.mark.parametrize("method", ["Euler", "Tsit5", "Kvaerno3", "Rodas5P", "RadauIIA5", "FBDF"])
 def test_dropout_is_refused_or_right(method):
     """Its masks are others at every call, and the same from the same seed."""
-    options = {"step_size": 0.25} if method == "Euler" else {"rtol": 0.1, "atol": 0.1, "max_steps": 100}
+    options = (
+        {"step_size": 0.25} if method == "Euler" else {"rtol": 0.1, "atol": 0.1, "max_steps": 100}
+    )
 
     def gradient(adjoint):
         torch.manual_seed(0)
         parts = torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Dropout(0.5), torch.nn.Linear(8, 3)
         net = torch.nn.Sequential(*parts).double()
         start = torch.ones(3, dtype=torch.float64)
-        y = solve(lambda t, y: 0.1 * net(y), start, [0.0, 1.0], method=method, adjoint=adjoint, **options).y[-1]
+        y = solve(
+            lambda t, y: 0.1 * net(y), start, [0.0, 1.0], method=method, adjoint=adjoint, **options
+        ).y[-1]
         return torch.autograd.grad(y.sum(), net[0].weight)[0]
 
     try:

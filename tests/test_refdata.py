@@ -1,7 +1,8 @@
-"""The stiff methods against reference trajectories and sensitivities, and against differences of their own solves.
+"""The stiff methods against reference trajectories and sensitivities, and against differences of
+their own solves.
 
-Errors are relative to each component's largest value over the reference's times, so that a component of 1e-5 counts as
-much as one of 1.
+Errors are relative to each component's largest value over the reference's times, so that a
+component of 1e-5 counts as much as one of 1.
 """
 
 import pytest
@@ -11,7 +12,8 @@ from refdata import NAMES, load
 from pynode import problems, solve
 
 STIFF = ["FBDF", "QNDF", "Rodas5P"]
-JUMPS = ("vanderpol", "oregonator")  # relaxation oscillators, whose jumps amplify every error of their timing
+# Relaxation oscillators, whose jumps amplify every error of their timing.
+JUMPS = ("vanderpol", "oregonator")
 every_stiff = pytest.mark.parametrize("method", STIFF)
 every_problem = pytest.mark.parametrize("name", NAMES)
 
@@ -20,11 +22,15 @@ def tolerances(problem, rtol):
     """rtol and the problem's suggested atol in the same proportion."""
     factor = rtol / problem.rtol
     atol = problem.atol
-    return {"rtol": rtol, "atol": tuple(a * factor for a in atol) if isinstance(atol, tuple) else atol * factor}
+    return {
+        "rtol": rtol,
+        "atol": tuple(a * factor for a in atol) if isinstance(atol, tuple) else atol * factor,
+    }
 
 
 def at_reference(problem, reference, rtol, method, constants=None):
-    """(T, n) states at the reference's times, with other constants than the published ones where given."""
+    """(T, n) states at the reference's times, with other constants than the published ones where
+    given."""
     times = torch.cat((torch.tensor([reference["t0"]], dtype=torch.float64), reference["t"]))
     field, y0 = problem.field, problem.y0
     if constants is not None:
@@ -35,7 +41,9 @@ def at_reference(problem, reference, rtol, method, constants=None):
 
 @every_problem
 @every_stiff
-@pytest.mark.parametrize(("rtol", "quiet", "jumping"), [(1e-6, 1e-5, 1e-3), (1e-9, 1e-7, 1e-5)], ids=["1e-6", "1e-9"])
+@pytest.mark.parametrize(
+    ("rtol", "quiet", "jumping"), [(1e-6, 1e-5, 1e-3), (1e-9, 1e-7, 1e-5)], ids=["1e-6", "1e-9"]
+)
 def test_trajectory(name, method, rtol, quiet, jumping):
     problem, reference = problems.get(name), load(name)
     with torch.no_grad():
@@ -47,7 +55,10 @@ def test_trajectory(name, method, rtol, quiet, jumping):
 def scaled_gradients(problem, y):
     """k dy/dk, (T, n, p), one backward pass an output."""
     k = problem.field.k
-    rows = [torch.stack([torch.autograd.grad(value, k, retain_graph=True)[0] for value in state]) for state in y]
+    rows = [
+        torch.stack([torch.autograd.grad(value, k, retain_graph=True)[0] for value in state])
+        for state in y
+    ]
     return torch.stack(rows) * k.detach()
 
 
@@ -57,7 +68,8 @@ def sensitivity(reference, problem):
 
 
 def thinned(reference, every):
-    """The reference at every so many times, the last one too, and the scale of its sensitivities over all times."""
+    """The reference at every so many times, the last one too, and the scale of its sensitivities
+    over all times."""
     keep = list(range(len(reference["t"]) - 1, -1, -every))[::-1]
     thin = {**reference, "t": reference["t"][keep], "y": reference["y"][keep]}
     thin["sensitivity"] = {name: values[keep] for name, values in reference["sensitivity"].items()}
@@ -65,7 +77,8 @@ def thinned(reference, every):
 
 
 def sensitivity_scale(reference):
-    """(n, p): the largest |sensitivity| of each component to each constant over the times, 1 where it is never one."""
+    """(n, p): the largest |sensitivity| of each component to each constant over the times, 1 where
+    it is never one."""
     values = torch.stack(list(reference["sensitivity"].values()), dim=2).abs().amax(0)
     return torch.where(values > 0, values, torch.ones_like(values))
 
@@ -78,7 +91,8 @@ def test_sensitivities_of_robertson(method, every):
     assert ((found - sensitivity(reference, problem)).abs() / scale).max() <= 1e-5
 
 
-# (times thinned, components, rtol, error). At rtol 1e-9 BDF's gradients of van der Pol's jumps are good to 1e-2 only.
+# (times thinned, components, rtol, error). At rtol 1e-9 BDF's gradients of van der Pol's jumps are
+# good to 1e-2 only.
 OTHERS = {
     "hires": (10, slice(0, 8, 3), 1e-9, 1e-5),
     "pollution": (20, slice(0, 20, 5), 1e-9, 1e-5),

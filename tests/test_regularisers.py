@@ -1,4 +1,5 @@
-"""Regularisers: their integrals by quadrature, their gradients by differences, and that a flow trained with them costs less."""
+"""Regularisers: their integrals by quadrature, their gradients by differences, and that a flow
+trained with them costs less."""
 
 import copy
 import math
@@ -20,7 +21,13 @@ from pynode.nn import (
 )
 
 TIGHT = {"rtol": 1e-9, "atol": 1e-11, "max_steps": 2000}
-EVERY = [KineticEnergy(), JacobianNorm(estimate="exact"), HigherDerivative(order=2), HigherDerivative(order=3), Stiffness()]
+EVERY = [
+    KineticEnergy(),
+    JacobianNorm(estimate="exact"),
+    HigherDerivative(order=2),
+    HigherDerivative(order=3),
+    Stiffness(),
+]
 
 
 class Timed(nn.Module):
@@ -36,7 +43,9 @@ class Timed(nn.Module):
 
 def integrand(name, f, t, y):
     """The integrand at one point by autograd, y (d,)."""
-    slope, by_t = torch.autograd.functional.jvp(lambda s: f(s, y), t, torch.ones_like(t), create_graph=True)
+    slope, by_t = torch.autograd.functional.jvp(
+        lambda s: f(s, y), t, torch.ones_like(t), create_graph=True
+    )
     jac = torch.autograd.functional.jacobian(lambda y: f(t, y), y, create_graph=True)
     if name == "KineticEnergy":
         return slope.square().sum()
@@ -65,19 +74,36 @@ def test_integrals_by_quadrature():
     y = model(y0)
     # Nodes and weights on (-1, 1) from the symmetric tridiagonal matrix of Golub & Welsch.
     k = torch.arange(1, 8, dtype=torch.float64)
-    nodes, vectors = torch.linalg.eigh(torch.diag(k / (4 * k**2 - 1).sqrt(), 1) + torch.diag(k / (4 * k**2 - 1).sqrt(), -1))
+    nodes, vectors = torch.linalg.eigh(
+        torch.diag(k / (4 * k**2 - 1).sqrt(), 1) + torch.diag(k / (4 * k**2 - 1).sqrt(), -1)
+    )
     times, weights = 0.8 + 0.6 * nodes, 1.2 * vectors[0].square()
     path = solve(field, y0, torch.cat((tensor(0.2), times, tensor(1.4))), method="vern7", **TIGHT).y
     assert torch.allclose(y, path[-1], rtol=0, atol=1e-8)
     for name, found in model.penalties.items():
-        expected = torch.stack([
-            sum(w * integrand(name, field, t, z[row]) for t, w, z in zip(times, weights, path[1:-1], strict=True))
-            for row in range(3)
-        ])
-        torch.testing.assert_close(found, expected, rtol=1e-5 if name == "HigherDerivative3" else 1e-7, atol=0)
-    weighted = NeuralODE(field, (0.2, 1.4), regularisers=[KineticEnergy(0.1), Stiffness(2.0)], method="vern7", **TIGHT)
+        expected = torch.stack(
+            [
+                sum(
+                    w * integrand(name, field, t, z[row])
+                    for t, w, z in zip(times, weights, path[1:-1], strict=True)
+                )
+                for row in range(3)
+            ]
+        )
+        torch.testing.assert_close(
+            found, expected, rtol=1e-5 if name == "HigherDerivative3" else 1e-7, atol=0
+        )
+    weighted = NeuralODE(
+        field,
+        (0.2, 1.4),
+        regularisers=[KineticEnergy(0.1), Stiffness(2.0)],
+        method="vern7",
+        **TIGHT,
+    )
     weighted(y0)
-    expected = 0.1 * model.penalties["KineticEnergy"].mean() + 2 * model.penalties["Stiffness"].mean()
+    expected = (
+        0.1 * model.penalties["KineticEnergy"].mean() + 2 * model.penalties["Stiffness"].mean()
+    )
     torch.testing.assert_close(weighted.penalty, expected, rtol=1e-8, atol=0)
 
 
@@ -99,7 +125,8 @@ def test_gradients_against_differences(method):
 def test_hutchinsons_estimate_of_the_norm_is_unbiased():
     field, y0 = Timed(3), torch.randn(1, 3, dtype=torch.float64)
     exact, estimate = (
-        NeuralODE(field, regularisers=JacobianNorm(estimate=name), method="tsit5", **TIGHT) for name in ("exact", "hutchinson")
+        NeuralODE(field, regularisers=JacobianNorm(estimate=name), method="tsit5", **TIGHT)
+        for name in ("exact", "hutchinson")
     )
     with torch.no_grad():
         exact(y0), estimate(y0.expand(4000, 3))
@@ -111,12 +138,15 @@ def test_hutchinsons_estimate_of_the_norm_is_unbiased():
 
 @pytest.mark.parametrize("trace", ["exact", "hutchinson"])
 def test_the_density_of_a_flow_does_not_change(trace):
-    """Backwards in time the integrals are the same, and positive; rows with steps of their own agree."""
+    """Backwards in time the integrals are the same, and positive; rows with steps of their own
+    agree."""
     field, x = Timed(), torch.randn(5, 2, dtype=torch.float64)
     plain = CNF(field, 2, trace=trace, method="tsit5", **TIGHT)
     values = []
     for batched in (False, True):
-        model = CNF(field, 2, trace=trace, regularisers=EVERY[:2], method="tsit5", batched=batched, **TIGHT)
+        model = CNF(
+            field, 2, trace=trace, regularisers=EVERY[:2], method="tsit5", batched=batched, **TIGHT
+        )
         torch.manual_seed(2)
         expected = plain.log_prob(x)
         torch.manual_seed(2)
@@ -132,13 +162,16 @@ def test_the_density_of_a_flow_does_not_change(trace):
 def test_rows_of_images_and_a_single_row():
     image = torch.randn(2, 3, 4, 4, dtype=torch.float64)
     field = nn.Conv2d(4, 4, 3, padding=1).double()
-    model = AugmentedODE(field, 1, dim=1, regularisers=[KineticEnergy(), JacobianNorm()], method="tsit5", rtol=1e-3)
+    model = AugmentedODE(
+        field, 1, dim=1, regularisers=[KineticEnergy(), JacobianNorm()], method="tsit5", rtol=1e-3
+    )
     model(image)
     assert all(value.shape == (2,) for value in model.penalties.values())
     single = NeuralODE(Timed(), regularisers=JacobianNorm(estimate="exact"), method="tsit5")
     single(tensor(0.3, -0.2))
     assert single.penalties["JacobianNorm"].shape == ()
-    scalars = NeuralODE(nn.Tanh(), regularisers=KineticEnergy(), method="tsit5", batched=True)  # each row one number
+    # Each row one number.
+    scalars = NeuralODE(nn.Tanh(), regularisers=KineticEnergy(), method="tsit5", batched=True)
     scalars(tensor(0.3, -0.2, 0.1))
     assert scalars.penalties["KineticEnergy"].shape == (3,)
 
@@ -149,15 +182,23 @@ def test_evaluation_costs_nothing_and_copies_leave_the_graph():
     model(y0)
     assert copy.deepcopy(model).penalty == 0 < model.penalty
     plain = NeuralODE(model.field, method="tsit5")
-    assert torch.equal(model.eval()(y0), plain(y0)) and model.penalty == 0 and model.stats == plain.stats
+    assert (
+        torch.equal(model.eval()(y0), plain(y0))
+        and model.penalty == 0
+        and model.stats == plain.stats
+    )
 
 
 class Windy(nn.Module):
-    """A field with a wind that blows to and fro and takes nothing anywhere by t = 1: no datum tells of it."""
+    """A field with a wind that blows to and fro and takes nothing anywhere by t = 1: no datum tells
+    of it."""
 
     def __init__(self):
         super().__init__()
-        self.wind, self.net = nn.Parameter(torch.tensor(1.0)), nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))
+        self.wind, self.net = (
+            nn.Parameter(torch.tensor(1.0)),
+            nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1)),
+        )
 
     def forward(self, t, y):
         turn = 4 * math.pi * t

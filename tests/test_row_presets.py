@@ -1,4 +1,5 @@
-"""Preset times and jumps of their own for every row of a batch: values, gradients, and what they cost."""
+"""Preset times and jumps of their own for every row of a batch: values, gradients, and what they
+cost."""
 
 import pytest
 import torch
@@ -22,7 +23,8 @@ def doses(count, each, seed=0):
 @pytest.mark.parametrize("method", ["tsit5", "qndf", "rodas5p"])
 @pytest.mark.parametrize("direction", [1, -1])
 def test_every_row_has_its_own_doses(method, direction):
-    """Against a closed form, with the gradients in times and doses; one row has fewer of them, one has none in its span."""
+    """Against a closed form, with the gradients in times and doses; one row has fewer of them, one
+    has none in its span."""
     given = [tensor(1.0, 2.5), tensor(0.7), tensor(9.0)]
     times = [direction * line for line in given]
     times = [line.requires_grad_() for line in times]
@@ -46,7 +48,11 @@ def test_every_row_has_its_own_doses(method, direction):
     right = torch.stack([torch.stack([exact(i, end) for i in range(3)]) for end in (2.0, 3.0)])
     accuracy = 1e-8 if method != "qndf" else 1e-6
     torch.testing.assert_close(solution.y[1:, :, 0], right, rtol=0, atol=accuracy)
-    assert [[record.index for record in records] for records in solution.events] == [[0, 1], [0], []]
+    assert [[record.index for record in records] for records in solution.events] == [
+        [0, 1],
+        [0],
+        [],
+    ]
     leaves = [dose, times[0], times[1]]
     found, wanted = (torch.autograd.grad(y.sum(), leaves) for y in (solution.y[-1], right[-1]))
     for a, b in zip(found, wanted, strict=True):
@@ -54,7 +60,8 @@ def test_every_row_has_its_own_doses(method, direction):
 
 
 def test_a_row_stops_at_its_own_times_alone():
-    """50 rows of 6 doses each take about as many steps as with 6 doses for all: they do not stop at all 300 times."""
+    """50 rows of 6 doses each take about as many steps as with 6 doses for all: they do not stop at
+    all 300 times."""
     times, y0 = doses(50, 6), torch.zeros(50, 1, dtype=torch.float64)
     options = {"method": "tsit5", "batched": True}
 
@@ -78,12 +85,21 @@ def test_rows_equal_rows_alone_and_events_follow():
         return y + 1
 
     together = solve(
-        lambda t, y: -0.1 * y, y0, [0.0, 70.0], events=[PresetTimes(times, add), high], batched=True, **options
+        lambda t, y: -0.1 * y,
+        y0,
+        [0.0, 70.0],
+        events=[PresetTimes(times, add), high],
+        batched=True,
+        **options,
     )
     for i in range(4):
         own = times[i][~torch.isnan(times[i])]
         alone = solve(
-            lambda t, y: -0.1 * y, y0[i], [0.0, 70.0], events=[PresetTimes(own, add), high], **options
+            lambda t, y: -0.1 * y,
+            y0[i],
+            [0.0, 70.0],
+            events=[PresetTimes(own, add), high],
+            **options,
         )
         torch.testing.assert_close(together.y[-1, i], alone.y[-1], rtol=1e-7, atol=1e-9)
         assert [r.name for r in together.events[i]] == [r.name for r in alone.events]

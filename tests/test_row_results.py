@@ -8,7 +8,11 @@ from pynode.compat.torchdiffeq import odeint
 
 Y0 = torch.tensor([[1.0, 0.5], [2.0, 3.0]], dtype=torch.float64)
 WRONG = {
-    "float32": (lambda t, y: -y.float(), TypeError, "returned torch.float32 for a state of torch.float64"),
+    "float32": (
+        lambda t, y: -y.float(),
+        TypeError,
+        "returned torch.float32 for a state of torch.float64",
+    ),
     "int64": (lambda t, y: (-y).long(), TypeError, "returned torch.int64"),
     "bool": (lambda t, y: y > 0, TypeError, "returned torch.bool"),
     "complex": (lambda t, y: -y + 0j, TypeError, "returned torch.complex128"),
@@ -32,7 +36,13 @@ def test_parts_of_different_dtypes(batched):
     """Joined into one vector the float64 part would hide that the other was float32."""
     y0 = {"a": Y0, "b": Y0 + 1}
     with pytest.raises(TypeError, match=r"parts of torch.float64 and of torch.float32"):
-        solve(lambda t, y: {"a": -y["a"], "b": -y["b"].float()}, y0, (0.0, 1.0), method="tsit5", batched=batched)
+        solve(
+            lambda t, y: {"a": -y["a"], "b": -y["b"].float()},
+            y0,
+            (0.0, 1.0),
+            method="tsit5",
+            batched=batched,
+        )
 
 
 def test_parts_of_other_shapes():
@@ -49,7 +59,10 @@ def test_a_module_of_another_dtype():
         solve(net, Y0, (0.0, 1.0), method="tsit5", batched=True)
 
 
-@pytest.mark.parametrize("reset", [lambda t, y: (y,), lambda t, y: y.float(), lambda t, y: y[..., None], lambda t, y: y[:1]])
+@pytest.mark.parametrize(
+    "reset",
+    [lambda t, y: (y,), lambda t, y: y.float(), lambda t, y: y[..., None], lambda t, y: y[:1]],
+)
 def test_resets(reset):
     event = Event(lambda t, y: y[..., 0] - 0.8, reset=reset, name="kick")
     with pytest.raises(ValueError, match=r"reset of 'kick'"):
@@ -64,7 +77,8 @@ def test_conditions_of_another_dtype(batched):
 
 
 def test_conditions_of_one_row():
-    """y[0] has as many values as there are rows here, and is the state of the first of them all the same."""
+    """y[0] has as many values as there are rows here, and is the state of the first of them all the
+    same."""
     rows = torch.ones(4, 2, dtype=torch.float64)
     for condition in (lambda t, y: y[0] - 0.5, lambda t, y: y.sum() - 1, lambda t, y: y.t() - 0.5):
         with pytest.raises(ValueError, match=r"one or several for each row"):
@@ -73,12 +87,19 @@ def test_conditions_of_one_row():
 
 def test_jacobians():
     with pytest.raises(TypeError, match=r"jac returned torch.complex128"):
-        solve(lambda t, y: -y, Y0[0], (0.0, 1.0), method="rodas5p", jac=lambda t, y: -torch.eye(2, dtype=torch.complex128))
+        solve(
+            lambda t, y: -y,
+            Y0[0],
+            (0.0, 1.0),
+            method="rodas5p",
+            jac=lambda t, y: -torch.eye(2, dtype=torch.complex128),
+        )
 
 
 @pytest.mark.parametrize("name", ["int64", "bool", "complex"])
 def test_torchdiffeq(name):
-    """Whole numbers and imaginary parts are no dy/dt of a real state; other real dtypes are converted, as torchdiffeq does."""
+    """Whole numbers and imaginary parts are no dy/dt of a real state; other real dtypes are
+    converted, as torchdiffeq does."""
     t = torch.tensor([0.0, 1.0], dtype=torch.float64)
     with pytest.raises(TypeError, match=r"dy/dt must be like y"):
         odeint(WRONG[name][0], Y0, t, method="dopri5")
@@ -87,7 +108,8 @@ def test_torchdiffeq(name):
 
 @pytest.mark.parametrize("method", ["tsit5", "rodas5p", "kvaerno5", "qndf"])
 def test_args_are_not_cut_to_the_rows_that_are_left(method):
-    """Two rates, and three rows that end one after the other: when two rows are left, the rates still belong to none."""
+    """Two rates, and three rows that end one after the other: when two rows are left, the rates
+    still belong to none."""
     rates = torch.tensor([1.0, 3.0], dtype=torch.float64)
     times = torch.tensor([[0.0, 0.0, 0.0], [0.5, 1.0, 1.5]], dtype=torch.float64)
 

@@ -1,4 +1,5 @@
-"""Nothing depends on the unit of y or t: extreme scales, and components without absolute tolerance that start at zero."""
+"""Nothing depends on the unit of y or t: extreme scales, and components without absolute tolerance
+that start at zero."""
 
 import math
 
@@ -8,12 +9,28 @@ import torch
 from pynode import solve
 from pynode.cli.catalogue import methods
 
-METHODS = [e.name for e in methods() if "torch" in e.backends and e.name not in ("VelocityVerlet", "Euler")] + ["auto"]
-BATCHED = ("Tsit5", "Rosenbrock23", "Rodas5P", "QNDF", "FBDF", "SDIRK2", "TRBDF2", "KenCarp4", "Kvaerno5", "auto")
+METHODS = [
+    e.name for e in methods() if "torch" in e.backends and e.name not in ("VelocityVerlet", "Euler")
+] + ["auto"]
+BATCHED = (
+    "Tsit5",
+    "Rosenbrock23",
+    "Rodas5P",
+    "QNDF",
+    "FBDF",
+    "SDIRK2",
+    "TRBDF2",
+    "KenCarp4",
+    "Kvaerno5",
+    "auto",
+)
 RUNS = [(method, False) for method in METHODS] + [(method, True) for method in BATCHED]
 
 
-@pytest.mark.parametrize("method", ["auto", "QNDF", "FBDF", "ABDF2", "AdamsPECE", "Rodas5P", "Tsit5", "RadauIIA5", "Kvaerno5"])
+@pytest.mark.parametrize(
+    "method",
+    ["auto", "QNDF", "FBDF", "ABDF2", "AdamsPECE", "Rodas5P", "Tsit5", "RadauIIA5", "Kvaerno5"],
+)
 def test_nineteen_decades(method):
     y0 = torch.tensor([1e6], dtype=torch.float64)
     found = float(solve(lambda t, c: 1e50 / c, y0, (0.0, 1.0), method=method, rtol=1e-5).y[-1])
@@ -22,7 +39,9 @@ def test_nineteen_decades(method):
 
 def test_nineteen_decades_at_order_one():
     y0 = torch.tensor([1e6], dtype=torch.float64)
-    found = float(solve(lambda t, c: 1e50 / c, y0, (0.0, 1.0), method="ImplicitEuler", rtol=1e-2).y[-1])
+    found = float(
+        solve(lambda t, c: 1e50 / c, y0, (0.0, 1.0), method="ImplicitEuler", rtol=1e-2).y[-1]
+    )
     assert found == pytest.approx(math.sqrt(1e12 + 2e50), rel=0.3)
 
 
@@ -30,19 +49,31 @@ def test_nineteen_decades_at_order_one():
 def test_no_absolute_tolerance_and_a_start_at_zero(method, batched):
     y0 = torch.zeros(1, 1, dtype=torch.float64)
     rtol = 1e-6 if method not in ("ImplicitEuler",) else 1e-4
-    found = float(solve(lambda t, y: 1 - y, y0, (0.0, 1.0), method=method, batched=batched, rtol=rtol, atol=0.0).y[-1])
+    found = float(
+        solve(
+            lambda t, y: 1 - y, y0, (0.0, 1.0), method=method, batched=batched, rtol=rtol, atol=0.0
+        ).y[-1]
+    )
     assert found == pytest.approx(1 - math.exp(-1), abs=1e-4 if rtol == 1e-6 else 1e-2)
 
 
-@pytest.mark.parametrize(("method", "batched"), [("QNDF", False), ("Kvaerno5", False), ("RadauIIA5", False), ("QNDF", True)])
+@pytest.mark.parametrize(
+    ("method", "batched"),
+    [("QNDF", False), ("Kvaerno5", False), ("RadauIIA5", False), ("QNDF", True)],
+)
 def test_one_component_without_absolute_tolerance(method, batched):
     """The other one has its own, and the pair is not linear."""
-    y0, atol = torch.tensor([[1.0, 0.0]], dtype=torch.float64), torch.tensor([1e-9, 0.0], dtype=torch.float64)
+    y0, atol = (
+        torch.tensor([[1.0, 0.0]], dtype=torch.float64),
+        torch.tensor([1e-9, 0.0], dtype=torch.float64),
+    )
 
     def f(t, y):
         return torch.stack((-(y[..., 0] ** 2), y[..., 0] ** 2), -1)
 
-    found = solve(f, y0, (0.0, 1.0), method=method, batched=batched, atol=atol if batched else atol.view(1, 2)).y[-1, 0]
+    found = solve(
+        f, y0, (0.0, 1.0), method=method, batched=batched, atol=atol if batched else atol.view(1, 2)
+    ).y[-1, 0]
     assert found.tolist() == pytest.approx([0.5, 0.5], rel=1e-4)
 
 

@@ -1,4 +1,5 @@
-"""Second derivatives through the discrete adjoint and through adjoint="direct", against differences of gradients."""
+"""Second derivatives through the discrete adjoint and through adjoint="direct", against differences
+of gradients."""
 
 import pytest
 import torch
@@ -9,7 +10,11 @@ from test_gradients import leaf
 
 from pynode import Banded, DiscreteAdjoint, Event, PresetTimes, Sparse, problems, solve
 
-ADJOINTS = {"discrete": "discrete", "checkpoints": DiscreteAdjoint(checkpoints=2), "direct": "direct"}
+ADJOINTS = {
+    "discrete": "discrete",
+    "checkpoints": DiscreteAdjoint(checkpoints=2),
+    "direct": "direct",
+}
 every_adjoint = pytest.mark.parametrize("adjoint", ADJOINTS.values(), ids=ADJOINTS)
 
 
@@ -21,9 +26,13 @@ def hessian_product(loss, inputs, vectors):
 
 
 def check(loss, inputs, step=1e-5, tolerance=1e-6):
-    """Hessian times random vectors against differences of the gradient, and against the gradient without a graph."""
+    """Hessian times random vectors against differences of the gradient, and against the gradient
+    without a graph."""
     generator = torch.Generator().manual_seed(3)
-    vectors = [torch.randn(x.shape, generator=generator, dtype=x.dtype) * x.detach().abs().clamp(min=1e-3) for x in inputs]
+    vectors = [
+        torch.randn(x.shape, generator=generator, dtype=x.dtype) * x.detach().abs().clamp(min=1e-3)
+        for x in inputs
+    ]
     first, found = hessian_product(loss, inputs, vectors)
     ends = []
     for sign in (1, -1):
@@ -45,7 +54,8 @@ def loss_of(f, method, t=(0.0, 0.33, 1.0), **options):
 
 
 def options_of(method):
-    """On fixed steps differences are good to rounding; elsewhere the choice of steps is not smooth."""
+    """On fixed steps differences are good to rounding; elsewhere the choice of steps is not
+    smooth."""
     fixed = method in ONE_STEP or method == "RKC"
     return {"step_size": 0.5} if fixed else {"rtol": 1e-5, "atol": 1e-6}, 1e-6 if fixed else 2e-3
 
@@ -56,7 +66,12 @@ def test_every_method(method):
     f = Forced(2)
     options, tolerance = options_of(method)
     inputs = [leaf(tensor(1.0, -0.5)), *map(leaf, f.parameters())]
-    check(loss_of(f, method, adjoint=DiscreteAdjoint(checkpoints=2), **options), inputs, 1e-5, tolerance)
+    check(
+        loss_of(f, method, adjoint=DiscreteAdjoint(checkpoints=2), **options),
+        inputs,
+        1e-5,
+        tolerance,
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -80,7 +95,9 @@ def test_gradgradcheck(method, adjoint):
     f = Forced(1)
     run = as_function(f, method, step_size=0.5, adjoint=adjoint)
     inputs = [leaf(tensor(0.7)), *map(leaf, f.parameters())]
-    assert torch.autograd.gradgradcheck(lambda y0, *p: run(y0, [0.0, 0.3, 1.0], *p), inputs, rtol=1e-6, atol=1e-7)
+    assert torch.autograd.gradgradcheck(
+        lambda y0, *p: run(y0, [0.0, 0.3, 1.0], *p), inputs, rtol=1e-6, atol=1e-7
+    )
 
 
 @every_adjoint
@@ -94,7 +111,9 @@ def test_gradgradcheck_of_an_adaptive_solve(method, adjoint):
     assert torch.autograd.gradgradcheck(run_some, inputs, eps=1e-3, rtol=1e-2, atol=1e-3)
 
 
-@pytest.mark.parametrize(("method", "rtol"), [("FBDF", 1e-9), ("Rodas5P", 1e-6), ("RadauIIA5", 1e-8)])
+@pytest.mark.parametrize(
+    ("method", "rtol"), [("FBDF", 1e-9), ("Rodas5P", 1e-6), ("RadauIIA5", 1e-8)]
+)
 def test_hessian_product_of_a_stiff_problem(method, rtol):
     """Robertson's constants, which differ by eleven orders, at 40 s."""
     data = load("robertson")
@@ -107,7 +126,9 @@ def test_hessian_product_of_a_stiff_problem(method, rtol):
         def f(t, y):
             return torch.func.functional_call(field, {names[0]: k}, (t, y))
 
-        y = solve(f, data["y0"], [0.0, 40.0], method=method, rtol=rtol, atol=1e-5 * rtol, params=[k]).y[-1]
+        y = solve(
+            f, data["y0"], [0.0, 40.0], method=method, rtol=rtol, atol=1e-5 * rtol, params=[k]
+        ).y[-1]
         return ((y / scale) ** 2).sum()
 
     names = [name for name, _ in field.named_parameters()]
@@ -127,7 +148,16 @@ def test_structured_jacobians(method, structure):
                 left, right = torch.cat((y[:1], y[:-1])), torch.cat((y[1:], y[-1:]))
                 return rate * (left - 2 * y + right) + y * (1 - y)
 
-            y = solve(f, y0, [0.0, 0.3], method=method, structure=given, rtol=1e-4, atol=1e-6, params=[rate]).y[-1]
+            y = solve(
+                f,
+                y0,
+                [0.0, 0.3],
+                method=method,
+                structure=given,
+                rtol=1e-4,
+                atol=1e-6,
+                params=[rate],
+            ).y[-1]
             return (y**2).sum()
 
         found.append(hessian_product(loss, [rate, y0], [tensor(1.0)[0], torch.ones(8).double()])[1])
@@ -139,11 +169,24 @@ def test_structured_jacobians(method, structure):
 def test_mass_matrix_with_consistent_start(method):
     def loss(rate, y0):
         def f(t, y):
-            return torch.stack((-rate * y[0] * y[1], y[0] - torch.cos(t) * y[1], y[0] * y[1] + y[1] - 0.5 * y[2] - y[2] ** 3))
+            return torch.stack(
+                (
+                    -rate * y[0] * y[1],
+                    y[0] - torch.cos(t) * y[1],
+                    y[0] * y[1] + y[1] - 0.5 * y[2] - y[2] ** 3,
+                )
+            )
 
         y = solve(
-            f, y0, [0.0, 0.4, 1.0], method=method, mass=tensor(1.0, 2.0, 0.0), consistent="solve", params=[rate],
-            rtol=1e-8, atol=1e-10,
+            f,
+            y0,
+            [0.0, 0.4, 1.0],
+            method=method,
+            mass=tensor(1.0, 2.0, 0.0),
+            consistent="solve",
+            params=[rate],
+            rtol=1e-8,
+            atol=1e-10,
         ).y
         return (y**3).sum()
 
@@ -156,8 +199,19 @@ def test_tuple_states_args_and_dense_output(method):
         def f(t, y, rate):
             return -rate * y[0] * y[1], torch.sin(t) * y[1] - y[0].sum() * torch.tanh(y[1])
 
-        solution = solve(f, (a, b), [0.0, 0.5, 1.0], method=method, args=(rate,), dense=True, rtol=1e-8, atol=1e-9)
-        return (solution.y[0] ** 2).sum() + (solution.y[1] ** 3).sum() + (solution(0.77)[1] ** 2).sum()
+        solution = solve(
+            f,
+            (a, b),
+            [0.0, 0.5, 1.0],
+            method=method,
+            args=(rate,),
+            dense=True,
+            rtol=1e-8,
+            atol=1e-9,
+        )
+        return (
+            (solution.y[0] ** 2).sum() + (solution.y[1] ** 3).sum() + (solution(0.77)[1] ** 2).sum()
+        )
 
     check(loss, [leaf(tensor(1.0, 0.4)), leaf(tensor(-0.5)[0]), leaf(tensor(0.8)[0])], 1e-3, 1e-3)
 
@@ -165,7 +219,9 @@ def test_tuple_states_args_and_dense_output(method):
 def test_gradient_penalty_trains():
     """The usual use: the norm of an input gradient in the loss."""
     f, y0 = Forced(), leaf(tensor(1.0, -0.5, 0.3))
-    (slope,) = torch.autograd.grad(solve(f, y0, [0.0, 1.0], method="tsit5").y[-1].square().sum(), y0, create_graph=True)
+    (slope,) = torch.autograd.grad(
+        solve(f, y0, [0.0, 1.0], method="tsit5").y[-1].square().sum(), y0, create_graph=True
+    )
     slope.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in f.parameters())
 
@@ -183,12 +239,17 @@ def test_third_derivatives_are_refused(method):
 def test_third_derivatives_by_direct(method):
     """Right by the methods that the refusal names; Newton's iteration has none, and says so."""
     y0 = leaf(tensor(0.3))
-    ys = solve(lambda t, y: -(y**2), y0, [0.0, 1.0], method=method, adjoint="direct", rtol=1e-8, atol=1e-11).y[-1]
+    ys = solve(
+        lambda t, y: -(y**2), y0, [0.0, 1.0], method=method, adjoint="direct", rtol=1e-8, atol=1e-11
+    ).y[-1]
     (first,) = torch.autograd.grad(ys.sum(), y0, create_graph=True)
     (plain,) = torch.autograd.grad(first.sum(), y0, retain_graph=True)
     torch.testing.assert_close(plain, -2 / (1 + y0.detach()) ** 3, rtol=1e-4, atol=0)
     if method not in ("Tsit5", "Rodas5P"):
-        with pytest.raises(NotImplementedError, match=r"third derivatives.*Rosenbrock method \('tsit5', 'rodas5p'\)"):
+        with pytest.raises(
+            NotImplementedError,
+            match=r"third derivatives.*Rosenbrock method \('tsit5', 'rodas5p'\)",
+        ):
             torch.autograd.grad(first.sum(), y0, create_graph=True)
         return
     (second,) = torch.autograd.grad(first.sum(), y0, create_graph=True)
@@ -196,15 +257,22 @@ def test_third_derivatives_by_direct(method):
     torch.testing.assert_close(third, 6 / (1 + y0.detach()) ** 4, rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("options, named", [
-    ({"adjoint": "gauss"}, "GaussAdjoint"), ({"adjoint": "backsolve"}, "BacksolveAdjoint"),
-    ({"adjoint": "forward"}, "ForwardSensitivity"), ({"batched": True}, "batched=True"),
-])
+@pytest.mark.parametrize(
+    "options, named",
+    [
+        ({"adjoint": "gauss"}, "GaussAdjoint"),
+        ({"adjoint": "backsolve"}, "BacksolveAdjoint"),
+        ({"adjoint": "forward"}, "ForwardSensitivity"),
+        ({"batched": True}, "batched=True"),
+    ],
+)
 def test_second_derivatives_that_are_not_there(options, named):
     y0 = leaf(tensor(0.3).unsqueeze(0))
     y = solve(lambda t, y: -(y**2), y0, [0.0, 1.0], method="tsit5", **options).y[-1]
     (first,) = torch.autograd.grad(y.sum(), y0, create_graph=True)
-    with pytest.raises(NotImplementedError, match=f"{named} has first derivatives alone: for second ones"):
+    with pytest.raises(
+        NotImplementedError, match=f"{named} has first derivatives alone: for second ones"
+    ):
         torch.autograd.grad(first.sum(), y0)
 
 
@@ -224,9 +292,18 @@ def test_second_derivatives_in_times_and_events_are_refused():
 
 def test_second_derivatives_through_preset_resets():
     """Nothing is missing where the times of the resets are fixed."""
+
     def loss(rate, y0):
         push = PresetTimes([0.4], lambda t, y: y * y + rate)
-        y = solve(lambda t, y: -rate * y**2, y0, [0.0, 1.0], method="tsit5", events=push, params=[rate], step_size=0.1).y
+        y = solve(
+            lambda t, y: -rate * y**2,
+            y0,
+            [0.0, 1.0],
+            method="tsit5",
+            events=push,
+            params=[rate],
+            step_size=0.1,
+        ).y
         return (y**3).sum()
 
     check(loss, [leaf(tensor(0.7)[0]), leaf(tensor(1.0, 0.5))])

@@ -1,4 +1,5 @@
-"""FSDP: a model that is sharded around its solves learns as ever; a field that is sharded by itself is refused."""
+"""FSDP: a model that is sharded around its solves learns as ever; a field that is sharded by itself
+is refused."""
 
 import warnings
 
@@ -10,7 +11,9 @@ from torch import nn
 from pynode import odeint_adjoint
 from pynode.nn import NeuralODE
 
-pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this torch has no torch.distributed")
+pytestmark = pytest.mark.skipif(
+    not dist.is_available(), reason="this torch has no torch.distributed"
+)
 every_method = pytest.mark.parametrize("method", ["Tsit5", "FBDF", "Rodas5P"])
 LOOSE = {"rtol": 1e-4, "atol": 1e-6}
 
@@ -43,7 +46,10 @@ def gradients(model):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of FSDP, about views
         model(torch.ones(4, 3, dtype=torch.float64)).square().sum().backward()
-    return [g.full_tensor() if hasattr(g, "full_tensor") else g for g in (p.grad for p in model.parameters())]
+    return [
+        g.full_tensor() if hasattr(g, "full_tensor") else g
+        for g in (p.grad for p in model.parameters())
+    ]
 
 
 def agree(found, wanted):
@@ -57,14 +63,19 @@ def agree(found, wanted):
 def test_around_the_solve(method, where, reshard, mesh):
     model = made(method=method)
     modules = {"model": [model], "NeuralODE": [model[1]], "both": [model[1], model]}[where]
-    agree(gradients(sharded(model, mesh, *modules, reshard_after_forward=reshard)), gradients(made(method=method)))
+    agree(
+        gradients(sharded(model, mesh, *modules, reshard_after_forward=reshard)),
+        gradients(made(method=method)),
+    )
 
 
 @pytest.mark.parametrize("where", ["field", "layers"])
 @pytest.mark.parametrize("options", [{}, {"batched": True}, {"adjoint": "gauss"}])
 @every_method
 def test_inside_the_field(method, where, options, mesh):
-    """Its gradient is refused, and right with adjoint='direct' of other methods than Rosenbrock's; without one it solves."""
+    """Its gradient is refused, and right with adjoint='direct' of other methods than Rosenbrock's;
+    without one it solves."""
+
     def make(**more):
         model = made(method=method, **more)
         field = model[1].field
@@ -76,7 +87,8 @@ def test_inside_the_field(method, where, options, mesh):
     with torch.no_grad():
         x = torch.ones(4, 3, dtype=torch.float64)
         torch.testing.assert_close(model(x), made(method=method, **options)(x))
-    if not options and method != "Rodas5P":  # whose steps hold derivatives of f, of parameters that are gone by then
+    # Whose steps hold derivatives of f, of parameters that are gone by then.
+    if not options and method != "Rodas5P":
         agree(gradients(make(adjoint="direct")), gradients(made(method=method, adjoint="direct")))
 
 
@@ -99,7 +111,9 @@ def test_the_first_fsdp(method, keep, mesh):
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one process shards nothing
-        model = FullyShardedDataParallel(made(method=method), use_orig_params=keep, device_id=torch.device("cpu"))
+        model = FullyShardedDataParallel(
+            made(method=method), use_orig_params=keep, device_id=torch.device("cpu")
+        )
     found, wanted = gradients(model), gradients(made(method=method))
     joined = [torch.cat([g.flatten() for g in grads]) for grads in (found, wanted)]
     agree(joined[:1], joined[1:])

@@ -1,10 +1,21 @@
-"""What a solve returns: outputs, states of every structure and dtype, dense output, limits of steps, counts."""
+"""What a solve returns: outputs, states of every structure and dtype, dense output, limits of
+steps, counts."""
 
 import math
 
 import pytest
 import torch
-from cases import EXPLICIT, FAMILIES, METHODS, ONE_STEP, Forced, prothero, smooth, smooth_exact, tensor
+from cases import (
+    EXPLICIT,
+    FAMILIES,
+    METHODS,
+    ONE_STEP,
+    Forced,
+    prothero,
+    smooth,
+    smooth_exact,
+    tensor,
+)
 
 from pynode import ODEProblem, Solution, Status, solve
 from pynode.methods import registry
@@ -16,7 +27,11 @@ every_method = pytest.mark.parametrize("method", METHODS)
 def test_a_solution_tells_what_was_done():
     solution = solve(smooth, smooth_exact(0.0), [0.0, 0.5, 1.0], method="fbdf")
     assert isinstance(solution, Solution) and solution.success and solution.check() is solution
-    assert solution.status is Status.SUCCESS and solution.method == "FBDF" and "reached the end" in solution.message
+    assert (
+        solution.status is Status.SUCCESS
+        and solution.method == "FBDF"
+        and "reached the end" in solution.message
+    )
     assert solution.t.tolist() == [0.0, 0.5, 1.0] and solution.t.dtype == torch.float64
     assert solution.y.shape == (3, 2)
     assert "FBDF" in repr(solution) and "3 times" in repr(solution)
@@ -30,7 +45,8 @@ def test_bdf_is_one_of_the_two_forms():
 
 
 def test_counts_are_those_of_the_field():
-    """Explicit methods: every call of f is counted, once, but for two that see whether it runs in inference mode."""
+    """Explicit methods: every call of f is counted, once, but for two that see whether it runs in
+    inference mode."""
     calls = []
 
     def f(t, y):
@@ -40,7 +56,8 @@ def test_counts_are_those_of_the_field():
     with torch.no_grad():
         solution = solve(f, tensor(1.0), [0.0, 1.0, 2.0], method="tsit5")
     assert 0 <= len(calls) - solution.stats.nfe <= 2
-    assert solution.stats.accepted == len(set(calls)) // 5  # Tsit5's nodes, the last one the next step's first
+    # Tsit5's nodes, the last one the next step's first.
+    assert solution.stats.accepted == len(set(calls)) // 5
 
 
 def test_backward_counts_appear_with_the_gradient():
@@ -63,7 +80,9 @@ def test_solves_are_repeatable(method):
 def test_outputs_do_not_shorten_steps(method):
     """2, 31 or 301 of them: the same steps, the same states where they coincide."""
     grids = [torch.linspace(0, 3, n, dtype=torch.float64) for n in (2, 31, 301)]
-    results = [solve(smooth, smooth_exact(0.0), t, method=method, rtol=1e-4, atol=1e-4) for t in grids]
+    results = [
+        solve(smooth, smooth_exact(0.0), t, method=method, rtol=1e-4, atol=1e-4) for t in grids
+    ]
     assert len({(r.stats.accepted, r.stats.rejected) for r in results}) == 1
     torch.testing.assert_close(results[1].y, results[2].y[::10], rtol=1e-13, atol=1e-14)
     assert torch.equal(results[0].y[-1], results[2].y[-1])
@@ -73,10 +92,14 @@ def test_outputs_do_not_shorten_steps(method):
 @pytest.mark.parametrize("end", [2.0, -2.0], ids=["forwards", "backwards"])
 def test_dense_solution_gives_the_outputs(method, end):
     times = torch.linspace(0, end, 23, dtype=torch.float64)
-    solution = solve(smooth, smooth_exact(0.0), times, method=method, rtol=1e-3, atol=1e-3, dense=True)
+    solution = solve(
+        smooth, smooth_exact(0.0), times, method=method, rtol=1e-3, atol=1e-3, dense=True
+    )
     torch.testing.assert_close(solution(times), solution.y, rtol=1e-12, atol=1e-12)
     assert solution(float(times[3])).shape == (2,)
-    torch.testing.assert_close(solution(times[3:5].reshape(2, 1)).squeeze(1), solution.y[3:5], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        solution(times[3:5].reshape(2, 1)).squeeze(1), solution.y[3:5], rtol=1e-12, atol=1e-12
+    )
     for outside in (-0.1 * end, 1.1 * end):
         with pytest.raises(ValueError, match="lies outside the solved span, 0 to"):
             solution(outside)
@@ -89,25 +112,46 @@ def test_no_dense_output_without_asking():
 
 @every_family
 def test_states_of_every_structure(method):
-    """A matrix, a scalar, a tuple and a dict of the same numbers take the same steps to the same states."""
+    """A matrix, a scalar, a tuple and a dict of the same numbers take the same steps to the same
+    states."""
     rates = tensor(1.0, 2.0, 3.0, 4.0)
-    flat = solve(lambda t, y: -rates * y * (1 + t), torch.ones(4, dtype=torch.float64), [0.0, 0.4, 1.0], method=method)
+    flat = solve(
+        lambda t, y: -rates * y * (1 + t),
+        torch.ones(4, dtype=torch.float64),
+        [0.0, 0.4, 1.0],
+        method=method,
+    )
     one = torch.ones((), dtype=torch.float64)
     structures = {
-        "matrix": (one.expand(2, 2), lambda t, y: -rates.reshape(2, 2) * y * (1 + t), lambda y: y.flatten(1)),
+        "matrix": (
+            one.expand(2, 2),
+            lambda t, y: -rates.reshape(2, 2) * y * (1 + t),
+            lambda y: y.flatten(1),
+        ),
         "tuple": (
-            (one, one.expand(3)), lambda t, y: (-y[0] * (1 + t), -rates[1:] * y[1] * (1 + t)),
-            lambda y: torch.cat((y[0].unsqueeze(1), y[1]), 1)),
+            (one, one.expand(3)),
+            lambda t, y: (-y[0] * (1 + t), -rates[1:] * y[1] * (1 + t)),
+            lambda y: torch.cat((y[0].unsqueeze(1), y[1]), 1),
+        ),
         "dict": (
             {"b": one.expand(2), "a": one.expand(2, 1)},
-            lambda t, y: {"b": -rates[2:] * y["b"] * (1 + t), "a": -rates[:2, None] * y["a"] * (1 + t)},
-            lambda y: torch.cat((y["a"].flatten(1), y["b"]), 1)),
-    }  # fmt: skip
+            lambda t, y: {
+                "b": -rates[2:] * y["b"] * (1 + t),
+                "a": -rates[:2, None] * y["a"] * (1 + t),
+            },
+            lambda y: torch.cat((y["a"].flatten(1), y["b"]), 1),
+        ),
+    }
     for y0, f, flatten in structures.values():
         solution = solve(f, y0, [0.0, 0.4, 1.0], method=method, dense=True)
         torch.testing.assert_close(flatten(solution.y), flat.y, rtol=1e-12, atol=1e-14)
-        torch.testing.assert_close(flatten(solution(torch.tensor([0.4, 1.0]))), flat.y[1:], rtol=1e-6, atol=1e-9)
-        assert (solution.stats.accepted, solution.stats.nsolve) == (flat.stats.accepted, flat.stats.nsolve)
+        torch.testing.assert_close(
+            flatten(solution(torch.tensor([0.4, 1.0]))), flat.y[1:], rtol=1e-6, atol=1e-9
+        )
+        assert (solution.stats.accepted, solution.stats.nsolve) == (
+            flat.stats.accepted,
+            flat.stats.nsolve,
+        )
 
 
 @every_method
@@ -126,7 +170,14 @@ def test_single_precision(method):
         seen.append((t.dtype, y.dtype))
         return -y
 
-    solution = solve(f, torch.tensor([1.0, 2.0]), [1e4, 1e4 + 1e-3, 1e4 + 1.0], method=method, rtol=rtol, atol=1e-4)
+    solution = solve(
+        f,
+        torch.tensor([1.0, 2.0]),
+        [1e4, 1e4 + 1e-3, 1e4 + 1.0],
+        method=method,
+        rtol=rtol,
+        atol=1e-4,
+    )
     assert set(seen) == {(torch.float32, torch.float32)}
     assert solution.y.dtype == torch.float32 and solution.t.dtype == torch.float64
     assert solution.t[1].item() == 1e4 + 1e-3
@@ -145,7 +196,8 @@ def test_a_large_state(method):
 
 @every_family
 def test_forms_of_atol(method):
-    """A number, a tensor, one a component, in the structure of y0: all the same where the numbers are."""
+    """A number, a tensor, one a component, in the structure of y0: all the same where the numbers
+    are."""
     f, y0, span = lambda t, y: (-y[0], -2 * y[1]), (tensor(1.0, 2.0), tensor(3.0)), [0.0, 1.0]
     each = tensor(1e-5, 1e-5, 1e-5)
     forms = [1e-5, each[0], each, (each[:2], each[2:]), each.unsqueeze(1)]
@@ -155,7 +207,11 @@ def test_forms_of_atol(method):
         torch.testing.assert_close(result.y, results[0].y, rtol=1e-12, atol=0)
     dicts = {"a": y0[0], "b": y0[1]}
     solution = solve(
-        lambda t, y: {"a": -y["a"], "b": -2 * y["b"]}, dicts, span, method=method, rtol=1e-3,
+        lambda t, y: {"a": -y["a"], "b": -2 * y["b"]},
+        dicts,
+        span,
+        method=method,
+        rtol=1e-3,
         atol={"b": tensor(1e-5), "a": tensor(1e-5, 1e-5)},
     )
     assert solution.stats == results[0].stats
@@ -164,11 +220,14 @@ def test_forms_of_atol(method):
 @every_family
 def test_atol_of_a_component_counts(method):
     """Loosened for the component that is hard, it saves steps; for the other one it does not."""
+
     def f(t, y):
         return torch.stack((-y[0], 10 * torch.cos(10 * t)))
 
     def accepted(*atol):
-        return solve(f, tensor(1.0, 0.0), [0.0, 5.0], method=method, rtol=1e-8, atol=tensor(*atol)).stats.accepted
+        return solve(
+            f, tensor(1.0, 0.0), [0.0, 5.0], method=method, rtol=1e-8, atol=tensor(*atol)
+        ).stats.accepted
 
     tight = accepted(1e-8, 1e-8)
     assert accepted(1e-8, 1e-2) < 0.7 * tight
@@ -180,7 +239,9 @@ def test_atol_of_a_component_counts(method):
 def test_bounds_of_steps(method, end):
     rtol = 1e-2 if registry.get(method).order < 3 and method in ONE_STEP else 1e-4
     options = {"method": method, "rtol": rtol, "atol": rtol, "dense": True}
-    solution = solve(smooth, smooth_exact(0.0), [0.0, end], first_step=1e-3, max_step=0.05, **options)
+    solution = solve(
+        smooth, smooth_exact(0.0), [0.0, end], first_step=1e-3, max_step=0.05, **options
+    )
     sizes = [step.h * end for step in solution._trajectory.steps]
     assert sizes[0] == 1e-3
     assert 0 < min(sizes) and max(sizes) <= 0.05 and solution.stats.accepted >= 20
@@ -192,7 +253,9 @@ def test_bounds_of_steps(method, end):
 @pytest.mark.parametrize(("size", "count"), [(0.25, 4), (0.1, 10), (0.3, 4), (5.0, 1)])
 def test_fixed_steps(method, size, count):
     """As many as fit, the last one shortened, none added for rounding; outputs lie between them."""
-    solution = solve(smooth, smooth_exact(0.0), [0.0, 0.33, 1.0], method=method, step_size=size, dense=True)
+    solution = solve(
+        smooth, smooth_exact(0.0), [0.0, 0.33, 1.0], method=method, step_size=size, dense=True
+    )
     assert solution.stats.accepted == count and solution.stats.rejected == 0
     assert [step.h for step in solution._trajectory.steps[:-1]] == [size] * (count - 1)
 
@@ -201,7 +264,15 @@ def test_fixed_steps(method, size, count):
 def test_controllers(method):
     """Each holds the error; they differ in how smoothly steps change."""
     results = {
-        kind: solve(smooth, smooth_exact(0.0), [0.0, 3.0], method=method, controller=kind, rtol=1e-6, atol=1e-6)
+        kind: solve(
+            smooth,
+            smooth_exact(0.0),
+            [0.0, 3.0],
+            method=method,
+            controller=kind,
+            rtol=1e-6,
+            atol=1e-6,
+        )
         for kind in ("I", "PI", "PID")
     }
     assert len({r.stats.nfe for r in results.values()}) > 1
@@ -209,7 +280,8 @@ def test_controllers(method):
 
 
 def test_ways_to_call():
-    """A problem or its parts; times as list, tensor or integers; a name in any case or a Method; args of any kind."""
+    """A problem or its parts; times as list, tensor or integers; a name in any case or a Method;
+    args of any kind."""
     expected = solve(lambda t, y: -2 * y, tensor(1.0), [0.0, 1.0], method="tsit5").y
     calls = [
         lambda: solve(ODEProblem(lambda t, y: -2 * y, tensor(1.0), (0.0, 1.0)), method="TSIT5"),
@@ -217,7 +289,9 @@ def test_ways_to_call():
         lambda: solve(lambda t, y: -2 * y, tensor(1.0), range(2), method=registry.get("tsit5")),
         lambda: solve(lambda t, y, r: -r * y, tensor(1.0), [0, 1], method="tsit5", args=(2.0,)),
         lambda: solve(lambda t, y, r: -r * y, tensor(1.0), [0, 1], method="tsit5", args=[2.0]),
-        lambda: solve(lambda t, y, r: -r * y, tensor(1.0), torch.tensor([0.0, 1.0]), method="tsit5", args=2.0),
+        lambda: solve(
+            lambda t, y, r: -r * y, tensor(1.0), torch.tensor([0.0, 1.0]), method="tsit5", args=2.0
+        ),
     ]
     for call in calls:
         assert torch.equal(call().y, expected)
@@ -241,15 +315,23 @@ def test_without_gradients(method, guard):
 
 def test_a_problem_is_given_once():
     problem = ODEProblem(lambda t, y: -y, tensor(1.0), (0.0, 1.0))
-    for more, names in (({"y0": tensor(2.0)}, "y0"), ({"t": [0.0, 2.0], "args": (1.0,)}, "t and args")):
+    for more, names in (
+        ({"y0": tensor(2.0)}, "y0"),
+        ({"t": [0.0, 2.0], "args": (1.0,)}, "t and args"),
+    ):
         with pytest.raises(ValueError, match=f"holds its own {names}: leave"):
             solve(problem, **more)
 
 
 def test_a_stiff_problem_is_one_for_implicit_methods():
-    """The reason for this package: Prothero-Robinson costs an explicit method a thousand times the evaluations."""
+    """The reason for this package: Prothero-Robinson costs an explicit method a thousand times the
+    evaluations."""
     nfe = {
-        method: solve(prothero(-1e4), tensor(1.0), [0.0, 2.0], method=method, rtol=1e-5, atol=1e-8).stats.nfe
+        method: (
+            solve(
+                prothero(-1e4), tensor(1.0), [0.0, 2.0], method=method, rtol=1e-5, atol=1e-8
+            ).stats.nfe
+        )
         for method in ("Tsit5", "FBDF", "QNDF", "Rodas5P")
     }
     assert all(nfe["Tsit5"] > 50 * nfe[method] for method in ("FBDF", "QNDF", "Rodas5P"))

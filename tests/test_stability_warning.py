@@ -1,4 +1,5 @@
-"""A gradient through steps at the limit of an explicit method's stability is noise, and says so; others are silent."""
+"""A gradient through steps at the limit of an explicit method's stability is noise, and says so;
+others are silent."""
 
 import math
 import warnings
@@ -19,13 +20,30 @@ def forced(t, y, a):
 def gradient(method, rtol, batched=False, **options):
     a = torch.tensor(RATE, dtype=torch.float64, requires_grad=True)
     y0 = torch.ones((2, 1) if batched else 1, dtype=torch.float64)
-    y = solve(forced, y0, (0.0, END), method=method, args=(a,), rtol=rtol, atol=rtol / 100, batched=batched, **options).y
+    y = solve(
+        forced,
+        y0,
+        (0.0, END),
+        method=method,
+        args=(a,),
+        rtol=rtol,
+        atol=rtol / 100,
+        batched=batched,
+        **options,
+    ).y
     return float(torch.autograd.grad(y[-1].mean(), a)[0])
 
 
-@pytest.mark.parametrize(("method", "batched"), [
-    ("adamspece", False), ("tsit5", False), ("bs3", False), ("tsit5", True), ("bs3", True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "batched"),
+    [
+        ("adamspece", False),
+        ("tsit5", False),
+        ("bs3", False),
+        ("tsit5", True),
+        ("bs3", True),
+    ],
+)
 def test_noise_is_told(method, batched):
     with pytest.warns(RuntimeWarning, match="stability.*may be noise.*'rodas5p'"):
         found = gradient(method, 1e-4, batched)
@@ -52,19 +70,30 @@ def healthy():
         problem = problems.get(name)
         yield name, problem.field, problem.y0, 15.0
     torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.Tanh(), torch.nn.Linear(32, 8)).double()
+    net = torch.nn.Sequential(
+        torch.nn.Linear(8, 32), torch.nn.Tanh(), torch.nn.Linear(32, 8)
+    ).double()
     yield "network", lambda t, y: 3 * net(y), torch.randn(8, dtype=torch.float64), 40.0
     yield "oscillator", oscillator, torch.ones(2, dtype=torch.float64), 60.0
     yield "decay", lambda t, y: -y, torch.ones(1, dtype=torch.float64), 50.0
 
 
 @pytest.mark.parametrize("method", ["adamspece", "tsit5", "dp8", "bs3"])
-@pytest.mark.parametrize(("f", "y0", "end"), [case[1:] for case in healthy()], ids=[case[0] for case in healthy()])
+@pytest.mark.parametrize(
+    ("f", "y0", "end"), [case[1:] for case in healthy()], ids=[case[0] for case in healthy()]
+)
 def test_healthy_problems_are_silent(f, y0, end, method):
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         for rtol in (1e-2, 1e-4) if method == "bs3" else (1e-2, 1e-4, 1e-7):
-            y = solve(f, y0.clone().requires_grad_(), (0.0, end), method=method, rtol=rtol, atol=rtol / 100).y
+            y = solve(
+                f,
+                y0.clone().requires_grad_(),
+                (0.0, end),
+                method=method,
+                rtol=rtol,
+                atol=rtol / 100,
+            ).y
             y[-1].sum().backward()
 
 

@@ -1,4 +1,5 @@
-"""The suite beside the peers: ratios at equal error, what is told of who has none, and the fields in other languages."""
+"""The suite beside the peers: ratios at equal error, what is told of who has none, and the fields
+in other languages."""
 
 import csv
 from types import SimpleNamespace
@@ -15,7 +16,9 @@ from pynode import problems
 
 def run(folder, *options):
     """Rows of the table of ratios of a small run with SciPy as the only peer, and suite.md."""
-    command.main(["--quick", "--peers", "scipy", "--seconds", "0.05", "--out", str(folder), *options])
+    command.main(
+        ["--quick", "--peers", "scipy", "--seconds", "0.05", "--out", str(folder), *options]
+    )
     with open(folder / "suite.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["table"] == "ratios"]
     return rows, (folder / "suite.md").read_text()
@@ -24,20 +27,27 @@ def run(folder, *options):
 def test_table_and_plot(tmp_path, capsys):
     rows, text = run(tmp_path, "--problems", "lotka_volterra", "mlp gradient")
     assert [(row["peer"], row["problem"]) for row in rows] == [
-        ("SciPy RK45", "lotka_volterra"), ("SciPy LSODA", "lotka_volterra")
-    ]  # fmt: skip
+        ("SciPy RK45", "lotka_volterra"),
+        ("SciPy LSODA", "lotka_volterra"),
+    ]
     for row in rows:
         assert 0.05 < float(row["ratio"]) < 50 and float(row["low"]) <= float(row["high"])
         assert 1e-9 < float(row["at_error"]) < 1e-1 and float(row["ms"]) > 0
         assert command.short(float(row["ratio"])) in text
-    assert "| SciPy RK45 | torch |" in text and "torch " + torch.__version__ in text and "processor" in text
+    assert (
+        "| SciPy RK45 | torch |" in text
+        and "torch " + torch.__version__ in text
+        and "processor" in text
+    )
     assert (tmp_path / "suite.png").stat().st_size > 10_000
     assert text in capsys.readouterr().out
 
 
 def test_who_is_stopped_is_told(tmp_path):
     rows, text = run(tmp_path, "--problems", "lotka_volterra", "--limit", "0.0005")
-    assert {row["note"] for row in rows} == {"longer than 0.0005 s"} and "- SciPy RK45 on lotka_volterra: longer" in text
+    assert {row["note"] for row in rows} == {
+        "longer than 0.0005 s"
+    } and "- SciPy RK45 on lotka_volterra: longer" in text
     assert not (tmp_path / "suite.png").exists()
 
 
@@ -62,7 +72,9 @@ def test_slow_ones_run_in_the_first_rounds_alone(monkeypatch):
 
         return contestants.Contestant(str(seconds), "peer", lambda case, field: solve)
 
-    case = SimpleNamespace(name="p", rtol=1e-3, problem=SimpleNamespace(field=None), error=lambda states: 0.5)
+    case = SimpleNamespace(
+        name="p", rtol=1e-3, problem=SimpleNamespace(field=None), error=lambda states: 0.5
+    )
     args = SimpleNamespace(clock="made up", seconds=1.0, rounds=5, limit=9.0)
     rows, times = contestants.timed(case, [taking(0.125), taking(0.4), taking(2.0)], args)
     assert times[0] == [0.125] * 5 and times[1] == pytest.approx([0.4] * 2) and times[2] == [2.0]
@@ -71,18 +83,35 @@ def test_slow_ones_run_in_the_first_rounds_alone(monkeypatch):
 
 def points(name, errors, seconds, **more):
     return [
-        {"contestant": name, "problem": "p", "kind": "stiff", "package": None, "error": error, "times": taken, **more}
+        {
+            "contestant": name,
+            "problem": "p",
+            "kind": "stiff",
+            "package": None,
+            "error": error,
+            "times": taken,
+            **more,
+        }
         for error, taken in zip(errors, seconds)
     ]
 
 
 def test_ratio_is_that_of_the_lines_where_both_errors_meet():
-    """time = c error^(-1/2): 3 times as slow at the same error, whatever the tolerances gave; the second round 7 times."""
-    mine = points("QNDF", (1e-2, 1e-4, 1e-6), [(3 * e**-0.5, 7 * e**-0.5) for e in (1e-2, 1e-4, 1e-6)])
-    theirs = points("peer", (1e-3, 1e-5, 1e-7), [(e**-0.5, e**-0.5, 9.0) for e in (1e-3, 1e-5, 1e-7)])
+    """time = c error^(-1/2): 3 times as slow at the same error, whatever the tolerances gave; the
+    second round 7 times."""
+    mine = points(
+        "QNDF", (1e-2, 1e-4, 1e-6), [(3 * e**-0.5, 7 * e**-0.5) for e in (1e-2, 1e-4, 1e-6)]
+    )
+    theirs = points(
+        "peer", (1e-3, 1e-5, 1e-7), [(e**-0.5, e**-0.5, 9.0) for e in (1e-3, 1e-5, 1e-7)]
+    )
     (row,) = suite.ratios(mine + theirs)
     assert row["at_error"] == pytest.approx((1e-3 * 1e-6) ** 0.5) and row["rounds"] == 2
-    assert row["ratio"] == pytest.approx(5) and row["low"] == pytest.approx(4) and row["high"] == pytest.approx(6)
+    assert (
+        row["ratio"] == pytest.approx(5)
+        and row["low"] == pytest.approx(4)
+        and row["high"] == pytest.approx(6)
+    )
     assert "**5 (4–6) slower**" in "\n".join(command.table([row]))
 
 
@@ -90,14 +119,22 @@ def test_no_ratio_without_a_common_error_or_two_tolerances():
     mine = points("QNDF", (1e-2, 1e-4), [(1.0,), (2.0,)])
     (row,) = suite.ratios(mine + points("peer", (1e-6, 1e-8), [(1.0,), (2.0,)]))
     assert "no error that both reach" in row["note"] and "ratio" not in row
-    stopped = points("peer", (1e-3,), [(1.0,)]) + [{**points("peer", (0.0,), [()])[0], "note": "longer than 1 s"}]
+    stopped = points("peer", (1e-3,), [(1.0,)]) + [
+        {**points("peer", (0.0,), [()])[0], "note": "longer than 1 s"}
+    ]
     (row,) = suite.ratios(mine + stopped)
     assert row["note"] == "longer than 1 s"
-    assert "| – | – |" in "\n".join(command.table([row])) and "- peer on p: longer than 1 s" in command.document([row], [])
+    assert "| – | – |" in "\n".join(
+        command.table([row])
+    ) and "- peer on p: longer than 1 s" in command.document([row], [])
 
 
 SYSTEMS = ("robertson", "vanderpol", "oregonator", "hires", "pollution", "lorenz", "spiral")
-FIELDS = {**{name: problems.get(name).field for name in SYSTEMS}, "mlp": suite.MLP(), "stiff mlp": suite.StiffMLP()}
+FIELDS = {
+    **{name: problems.get(name).field for name in SYSTEMS},
+    "mlp": suite.MLP(),
+    "stiff mlp": suite.StiffMLP(),
+}
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -114,7 +151,9 @@ def test_formula_is_the_torch_field(name):
     else:
         texts = formula(field, objects, None)(objects([Term(f"y{i}") for i in range(n)]))
         values = {f"y{i}": value for i, value in enumerate(y.tolist())}
-        np.testing.assert_allclose([eval(written(text), {}, values) for text in texts], expected, rtol=1e-12)
+        np.testing.assert_allclose(
+            [eval(written(text), {}, values) for text in texts], expected, rtol=1e-12
+        )
 
 
 def test_another_field_is_refused():
@@ -140,20 +179,35 @@ def test_compiled_contestants():
     states, counts = contestants.by_compiled(by, "Tsit5", case, None)()
     assert states == "states" and counts["steps"] == 3 and counts["compile_s"] >= 0
     assert made == [("Tsit5", True, {"compile": True})]
-    assert [suite.contestants(kind, None, (), compile=True)[0].name for kind in ("stiff", "not stiff", "stiff gradient")] == [
-        "Rodas5P, compiled", "Tsit5, compiled", "Rodas5P, compiled"
-    ]  # fmt: skip
+    assert [
+        suite.contestants(kind, None, (), compile=True)[0].name
+        for kind in ("stiff", "not stiff", "stiff gradient")
+    ] == ["Rodas5P, compiled", "Tsit5, compiled", "Rodas5P, compiled"]
 
 
 def test_two_trees_side_by_side(tmp_path, capsys):
     """This tree beside itself: all three processes solve the same, with the same error."""
-    options = ["--problems", "batch gradient", "--ladder", "1e-3", "1e-4", "--rounds", "1", "--out", str(tmp_path)]
+    options = [
+        "--problems",
+        "batch gradient",
+        "--ladder",
+        "1e-3",
+        "1e-4",
+        "--rounds",
+        "1",
+        "--out",
+        str(tmp_path),
+    ]
     versions.main([str(versions.HERE), *options])
     with open(tmp_path / "versions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["method"] for row in rows] == ["QNDF", "Rodas5P", "Tsit5", "3 pairs"]
     for row in rows[:-1]:
-        assert float(row["same"]) > 0 and float(row["control"]) > 0 and 1e-12 < float(row["at_error"]) < 1e-1
+        assert (
+            float(row["same"]) > 0
+            and float(row["control"]) > 0
+            and 1e-12 < float(row["at_error"]) < 1e-1
+        )
     assert "median" in capsys.readouterr().out
 
 

@@ -1,4 +1,5 @@
-"""A solve inside autocast, torch.compile, kept parametrizations, functional_call, inference mode, tracing: right or refused."""
+"""A solve inside autocast, torch.compile, kept parametrizations, functional_call, inference mode,
+tracing: right or refused."""
 
 import copy
 
@@ -39,7 +40,9 @@ def agree(found, wanted, tolerance=1e-5):
     assert found.keys() == wanted.keys()
     for name, grad in wanted.items():
         assert grad.abs().max() > 0
-        torch.testing.assert_close(found[name], grad, rtol=0, atol=tolerance * float(grad.abs().max()))
+        torch.testing.assert_close(
+            found[name], grad, rtol=0, atol=tolerance * float(grad.abs().max())
+        )
 
 
 # Autocast.
@@ -48,7 +51,8 @@ def agree(found, wanted, tolerance=1e-5):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @every_method
 def test_autocast_changes_nothing_inside_a_solve(method, dtype):
-    """The state keeps its dtype, and the field runs in it; in the backward pass as well, in and after the block."""
+    """The state keeps its dtype, and the field runs in it; in the backward pass as well, in and
+    after the block."""
     model, y0 = NeuralODE(Network(), method=method, **LOOSE), torch.randn(3, 2)
     plain, wanted = model(y0), gradients(model, y0)
     with torch.autocast("cpu", dtype=dtype):
@@ -63,18 +67,25 @@ def test_autocast_changes_nothing_inside_a_solve(method, dtype):
 @pytest.mark.parametrize("batched", [False, True])
 def test_what_autocast_made_half_is_solved_in_single_precision(batched):
     """A linear layer before the solve gives bfloat16 there; its own weights get their gradient."""
-    model = nn.Sequential(nn.Linear(2, 2), NeuralODE(Network(), method="tsit5", batched=batched, **LOOSE), nn.Linear(2, 1))
+    model = nn.Sequential(
+        nn.Linear(2, 2),
+        NeuralODE(Network(), method="tsit5", batched=batched, **LOOSE),
+        nn.Linear(2, 1),
+    )
     y0 = torch.randn(3, 2)
     wanted = gradients(model, y0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert model[:1](y0).dtype == torch.bfloat16 and model[:2](y0).dtype == torch.float32
         agree(gradients(model, y0), wanted, 0.05)
-        mixed = solve(lambda t, y, W: y @ W, y0, [0.0, 1.0], args=(model[0](torch.eye(2)),), **LOOSE)
+        mixed = solve(
+            lambda t, y, W: y @ W, y0, [0.0, 1.0], args=(model[0](torch.eye(2)),), **LOOSE
+        )
     assert mixed.y.dtype == torch.float32
 
 
 def test_half_precision_by_itself():
-    """Served where the tolerances ask for no more than it holds; refused with a sentence otherwise."""
+    """Served where the tolerances ask for no more than it holds; refused with a sentence
+    otherwise."""
     field, y0 = Network(), torch.randn(3, 2)
     wanted = NeuralODE(field, method="tsit5", **LOOSE)(y0)
     for dtype in (torch.float16, torch.bfloat16):
@@ -130,10 +141,13 @@ def test_parametrizations_that_are_kept(method, inside):
 
 
 def test_a_compiled_model_breaks_at_the_solve():
-    """One graph before and one after, and the solve as ever between them; compiling the field as well changes no digit."""
+    """One graph before and one after, and the solve as ever between them; compiling the field as
+    well changes no digit."""
     counter = CompileCounter()
     field = Network()
-    model = nn.Sequential(nn.Linear(2, 2), NeuralODE(field, method="tsit5", **LOOSE), nn.Linear(2, 1))
+    model = nn.Sequential(
+        nn.Linear(2, 2), NeuralODE(field, method="tsit5", **LOOSE), nn.Linear(2, 1)
+    )
     y0 = torch.randn(3, 2)
     wanted = gradients(model, y0)
     compiled = torch.compile(model, backend=counter)
@@ -148,11 +162,15 @@ def test_a_compiled_model_breaks_at_the_solve():
 
 @every_method
 def test_a_compiled_training_step(method):
-    """Backward passes inside torch.compile: right, and nothing of pynode's passes is compiled, whatever the method."""
+    """Backward passes inside torch.compile: right, and nothing of pynode's passes is compiled,
+    whatever the method."""
+
     def train(wrap):
         torch._dynamo.reset()
         torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(2, 2), NeuralODE(Network(), method=method, **LOOSE), nn.Linear(2, 1))
+        model = nn.Sequential(
+            nn.Linear(2, 2), NeuralODE(Network(), method=method, **LOOSE), nn.Linear(2, 1)
+        )
         optimiser, x = torch.optim.SGD(model.parameters(), 0.1), torch.ones(3, 2)
 
         def step():
@@ -166,9 +184,13 @@ def test_a_compiled_training_step(method):
         return [step().item() for _ in range(3)]
 
     counter, wanted = CompileCounter(), train(lambda step: step)
-    assert train(lambda step: torch.compile(step, backend=counter)) == pytest.approx(wanted, rel=1e-4)
+    assert train(lambda step: torch.compile(step, backend=counter)) == pytest.approx(
+        wanted, rel=1e-4
+    )
     assert counter.frame_count <= 3  # the layer before the solve, the loss, the optimiser
-    assert train(lambda step: torch.compile(step, backend="aot_eager")) == pytest.approx(wanted, rel=1e-4)
+    assert train(lambda step: torch.compile(step, backend="aot_eager")) == pytest.approx(
+        wanted, rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("wrap", ["scripted", "traced", "exported", "compiled"])
@@ -178,7 +200,8 @@ def test_fields_of_other_makes(method, wrap):
     t, model = torch.tensor(0.3, dtype=torch.float64), NeuralODE(field, method=method, **LOOSE)
     wanted = list(gradients(model, y0).values())
     made = {
-        "scripted": lambda: torch.jit.script(field), "traced": lambda: torch.jit.trace(field, (t, y0)),
+        "scripted": lambda: torch.jit.script(field),
+        "traced": lambda: torch.jit.trace(field, (t, y0)),
         "exported": lambda: torch.export.export(field, (t, y0)).module(),
         "compiled": lambda: torch.compile(field, backend="eager"),
     }[wrap]()
@@ -187,7 +210,9 @@ def test_fields_of_other_makes(method, wrap):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("wrap", [torch.jit.script, lambda net: torch.compile(net, backend="eager")])
+@pytest.mark.parametrize(
+    "wrap", [torch.jit.script, lambda net: torch.compile(net, backend="eager")]
+)
 def test_autonomous_fields_of_other_makes(wrap):
     """Whose forward says nothing of its arguments, or says it elsewhere."""
     net, y0 = nn.Sequential(nn.Linear(2, 2)), torch.randn(3, 2)
@@ -199,13 +224,20 @@ def test_an_argument_with_a_default_is_not_the_state():
         def forward(self, y, scale=2.0):
             return -scale * y
 
-    torch.testing.assert_close(NeuralODE(Scaled())(tensor(1.0)), tensor(1.0) * torch.exp(tensor(-2.0)), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        NeuralODE(Scaled())(tensor(1.0)), tensor(1.0) * torch.exp(tensor(-2.0)), rtol=1e-5, atol=0
+    )
 
 
 def test_a_solve_is_not_traced_or_exported():
     model, y0 = NeuralODE(Network(), **LOOSE), torch.randn(3, 2)
-    for attempt in (lambda: torch.jit.trace(model, (y0,)), lambda: torch.export.export(model, (y0,), strict=False)):
-        with pytest.raises(NotImplementedError, match=r"cannot be traced or exported.*torch.export.export\(field"):
+    for attempt in (
+        lambda: torch.jit.trace(model, (y0,)),
+        lambda: torch.export.export(model, (y0,), strict=False),
+    ):
+        with pytest.raises(
+            NotImplementedError, match=r"cannot be traced or exported.*torch.export.export\(field"
+        ):
             attempt()
 
 
@@ -225,8 +257,12 @@ def test_inference_mode():
 @pytest.mark.parametrize("batched", [False, True])
 @every_method
 def test_functional_call_with_a_backward_pass_after_it(method, batched):
-    """The tensors that were in the module for the time of the call get the gradient, at their own values."""
-    model, y0 = NeuralODE(Forced(2), method=method, batched=batched, **LOOSE), torch.randn(3, 2, dtype=torch.float64)
+    """The tensors that were in the module for the time of the call get the gradient, at their own
+    values."""
+    model, y0 = (
+        NeuralODE(Forced(2), method=method, batched=batched, **LOOSE),
+        torch.randn(3, 2, dtype=torch.float64),
+    )
     if batched:
         model.field = Rows(model.field)
     other = copy.deepcopy(model)
@@ -236,12 +272,18 @@ def test_functional_call_with_a_backward_pass_after_it(method, batched):
     wanted = gradients(other, y0)
     values = {name: p.detach().clone().requires_grad_() for name, p in other.named_parameters()}
     loss = torch.func.functional_call(model, values, (y0,)).square().sum()
-    agree(dict(zip(values, torch.autograd.grad(loss, list(values.values())), strict=True)), wanted, 1e-9)
+    agree(
+        dict(zip(values, torch.autograd.grad(loss, list(values.values())), strict=True)),
+        wanted,
+        1e-9,
+    )
 
 
 @pytest.mark.parametrize("kind", ["closure", "method"])
 def test_functional_call_of_a_model_that_makes_its_field(kind):
-    """A function that closes over the model, or a method of it; buffers are put back for the backward pass as well."""
+    """A function that closes over the model, or a method of it; buffers are put back for the
+    backward pass as well."""
+
     class Model(nn.Module):
         def __init__(self):
             super().__init__()
@@ -252,14 +294,27 @@ def test_functional_call_of_a_model_that_makes_its_field(kind):
             return self.scale * torch.tanh(self.net(y))
 
         def forward(self, y0):
-            return solve({"closure": lambda t, y: self.slope(t, y), "method": self.slope}[kind], y0, [0.0, 1.0], **LOOSE).y[-1]
+            return solve(
+                {"closure": lambda t, y: self.slope(t, y), "method": self.slope}[kind],
+                y0,
+                [0.0, 1.0],
+                **LOOSE,
+            ).y[-1]
 
     model, other, y0 = Model(), Model(), tensor(1.0, -0.5)
     other.scale.mul_(2.0)
     wanted = gradients(other, y0)
     values = {name: p.detach().clone().requires_grad_() for name, p in other.named_parameters()}
-    loss = torch.func.functional_call(model, {**values, "scale": other.scale.clone()}, (y0,)).square().sum()
-    agree(dict(zip(values, torch.autograd.grad(loss, list(values.values())), strict=True)), wanted, 1e-9)
+    loss = (
+        torch.func.functional_call(model, {**values, "scale": other.scale.clone()}, (y0,))
+        .square()
+        .sum()
+    )
+    agree(
+        dict(zip(values, torch.autograd.grad(loss, list(values.values())), strict=True)),
+        wanted,
+        1e-9,
+    )
     assert model.scale == 1.0 and not torch.equal(model.net.weight, values["net.weight"])
 
 
@@ -296,6 +351,7 @@ def test_an_ensemble_by_vmap():
 
 def inside(kind):
     """A field that differentiates inside itself."""
+
     def potential(y):
         return (y.square().sum(-1) + y[..., 0] * y[..., 1]).sum()
 
@@ -305,7 +361,8 @@ def inside(kind):
     ways = {
         "grad": lambda t, y: -torch.func.grad(potential)(y),
         "vjp": lambda t, y: -torch.func.vjp(potential, y)[1](y.new_ones(()))[0],
-        "jvp": lambda t, y: torch.func.jvp(rate, (y,), (y,))[1], "jacfwd": lambda t, y: torch.func.jacfwd(rate)(y) @ y,
+        "jvp": lambda t, y: torch.func.jvp(rate, (y,), (y,))[1],
+        "jacfwd": lambda t, y: torch.func.jacfwd(rate)(y) @ y,
         "jacrev": lambda t, y: torch.func.jacrev(rate)(y) @ y,
     }
     return ways[kind]
@@ -316,6 +373,10 @@ def inside(kind):
 def test_fields_that_differentiate_inside_under_inference_mode(kind, method):
     f, y0 = inside(kind), torch.tensor([0.3, 0.7])
     wanted = solve(f, y0.clone().requires_grad_(), [0.0, 1.0], method=method, **LOOSE).y.detach()
-    torch.testing.assert_close(solve(f, y0, [0.0, 1.0], method=method, **LOOSE).y, wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        solve(f, y0, [0.0, 1.0], method=method, **LOOSE).y, wanted, rtol=1e-4, atol=1e-5
+    )
     with torch.inference_mode():
-        torch.testing.assert_close(solve(f, y0, [0.0, 1.0], method=method, **LOOSE).y, wanted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            solve(f, y0, [0.0, 1.0], method=method, **LOOSE).y, wanted, rtol=1e-4, atol=1e-5
+        )

@@ -1,4 +1,5 @@
-"""The tables in pynode/methods/tables against the order conditions, some against a problem as well."""
+"""The tables in pynode/methods/tables against the order conditions, some against a problem as
+well."""
 
 import importlib
 import pkgutil
@@ -13,7 +14,8 @@ from pynode.methods.order_conditions import rooted_trees
 from pynode.methods.tableau import Rosenbrock, RungeKutta
 
 HOLDS = 1e-10
-VIOLATED = 1e-8  # far above rounding; the smallest true violation is that of Vern7's extension, 2e-7
+# Far above rounding; the smallest true violation is that of Vern7's extension, 2e-7.
+VIOLATED = 1e-8
 MODULES = sorted(module.name for module in pkgutil.iter_modules(tables.__path__))
 
 
@@ -28,7 +30,9 @@ rosenbrock = pytest.mark.parametrize(
     "table", [t for t in TABLES if isinstance(t, Rosenbrock)], ids=lambda table: table.name
 )
 explicit = pytest.mark.parametrize(
-    "table", [t for t in TABLES if isinstance(t, RungeKutta) and t.explicit], ids=lambda table: table.name
+    "table",
+    [t for t in TABLES if isinstance(t, RungeKutta) and t.explicit],
+    ids=lambda table: table.name,
 )
 
 
@@ -40,9 +44,13 @@ def _dense_residuals(table, theta, order):
     if isinstance(table, RungeKutta):
         return table.dense_residuals(theta, order)
     gamma, alpha = table.original()
-    weights = table.weights(table.dense_weights @ theta ** np.arange(1, table.dense_weights.shape[1] + 1))
+    weights = table.weights(
+        table.dense_weights @ theta ** np.arange(1, table.dense_weights.shape[1] + 1)
+    )
     conditions = ((tree.weights(alpha, single=alpha + gamma), tree) for tree in rooted_trees(order))
-    return max(abs(float(weights @ phi) - theta**tree.order / tree.density) for phi, tree in conditions)
+    return max(
+        abs(float(weights @ phi) - theta**tree.order / tree.density) for phi, tree in conditions
+    )
 
 
 def test_every_module_has_a_table_and_every_name_is_taken_once():
@@ -72,7 +80,10 @@ def test_embedded_order_is_met_and_not_exceeded(table):
 @every
 def test_dense_order_is_met_and_not_exceeded(table):
     assert max(_dense_residuals(table, theta, table.dense_order) for theta in (0.3, 0.7)) < HOLDS
-    assert min(_dense_residuals(table, theta, table.dense_order + 1) for theta in (0.3, 0.7)) > VIOLATED
+    assert (
+        min(_dense_residuals(table, theta, table.dense_order + 1) for theta in (0.3, 0.7))
+        > VIOLATED
+    )
     assert table.order - 1 <= table.dense_order or table.dense_order >= 3
 
 
@@ -83,10 +94,23 @@ def test_dense_ends(table):
     np.testing.assert_allclose(table.dense_weights.sum(axis=1), b, rtol=0, atol=1e-12)
 
 
-SMOOTH = ["RK4", "BS3", "DP5", "Tsit5", "DP8", "Vern7", "Trapezoid", "Kvaerno3", "Kvaerno5", "KenCarp47"]
+SMOOTH = [
+    "RK4",
+    "BS3",
+    "DP5",
+    "Tsit5",
+    "DP8",
+    "Vern7",
+    "Trapezoid",
+    "Kvaerno3",
+    "Kvaerno5",
+    "KenCarp47",
+]
 
 
-@pytest.mark.parametrize("table", [t for t in TABLES if t.name in SMOOTH], ids=lambda table: table.name)
+@pytest.mark.parametrize(
+    "table", [t for t in TABLES if t.name in SMOOTH], ids=lambda table: table.name
+)
 def test_dense_output_is_continuously_differentiable(table):
     """Its slope at 0 is the first stage, at 1 the stage f(t1, y1), whose row of a is b."""
     b, a = np.zeros(len(table.dense_weights)), table.matrix()
@@ -100,7 +124,9 @@ def test_dense_output_is_continuously_differentiable(table):
 
 def _wrong(value, index):
     value = list(value)
-    value[index] = _wrong(value[index], 0) if isinstance(value[index], tuple) else float(value[index]) + 1e-6
+    value[index] = (
+        _wrong(value[index], 0) if isinstance(value[index], tuple) else float(value[index]) + 1e-6
+    )
     return tuple(value)
 
 
@@ -114,7 +140,9 @@ def test_one_wrong_number_is_refused(table, field):
         entries = [i for i, entry in enumerate(value) if entry != ()]
         wrong = _wrong(value, entries[0]) if entries else None
     if hasattr(table, field) and wrong is not None:
-        with pytest.raises(ValueError, match=f"tableau {table.name}: .* is violated by .*; one of its numbers is"):
+        with pytest.raises(
+            ValueError, match=f"tableau {table.name}: .* is violated by .*; one of its numbers is"
+        ):
             replace(table, **{field: wrong})
     with pytest.raises(ValueError, match=f"tableau {table.name}: .* one (entry|row) a stage"):
         replace(table, dense=table.dense[1:])
@@ -135,7 +163,9 @@ def test_additive_pairs_couple(name):
 
     def worst(weights, order, theta=1.0):
         trees = rooted_trees(order)
-        return max(abs(weights @ phi - theta**t.order / t.density) for t in trees for phi in phis(t))
+        return max(
+            abs(weights @ phi - theta**t.order / t.density) for t in trees for phi in phis(t)
+        )
 
     assert worst(_floats(implicit.b), 4) < HOLDS
     assert worst(_floats(implicit.b) - _floats(implicit.b_err), 3) < HOLDS
@@ -165,7 +195,9 @@ def _rosenbrock_stages(table, t, y, h):
     matrix = np.eye(2) / (h * float(table.gamma)) - _jacobian(t, y)
     for c, a, big_c, d in zip(table.c, table.a, table.C, table.d):
         stage = y + sum((float(x) * v for x, v in zip(a, u)), np.zeros(2))
-        right = _f(t + float(c) * h, stage) + sum((float(x) / h * v for x, v in zip(big_c, u)), np.zeros(2))
+        right = _f(t + float(c) * h, stage) + sum(
+            (float(x) / h * v for x, v in zip(big_c, u)), np.zeros(2)
+        )
         u.append(np.linalg.solve(matrix, right + h * float(d) * _time_derivative(t, y)))
     return np.array(u)
 
@@ -173,12 +205,15 @@ def _rosenbrock_stages(table, t, y, h):
 def _explicit_stages(table, t, y, h):
     k = []
     for c, a in zip(table.c + table.c_dense, table.a + table.a_dense):
-        k.append(h * _f(t + float(c) * h, y + sum((float(x) * v for x, v in zip(a, k)), np.zeros(2))))
+        k.append(
+            h * _f(t + float(c) * h, y + sum((float(x) * v for x, v in zip(a, k)), np.zeros(2)))
+        )
     return np.array(k)
 
 
 def _observed_orders(table, stages, h, t=1.0):
-    """log2 of the ratio of the errors after one step of h and of h/2, less 1: step, embedded step, dense output."""
+    """log2 of the ratio of the errors after one step of h and of h/2, less 1: step, embedded step,
+    dense output."""
     errors = []
     for step in (h, h / 2):
         y = _exact(t)
@@ -188,7 +223,9 @@ def _observed_orders(table, stages, h, t=1.0):
         for theta in (0.3, 0.7):
             powers = theta ** np.arange(1, table.dense_weights.shape[1] + 1)
             results.append(((table.dense_weights @ powers) @ v, theta))
-        errors.append([np.linalg.norm(y + rise - _exact(t + theta * step)) for rise, theta in results])
+        errors.append(
+            [np.linalg.norm(y + rise - _exact(t + theta * step)) for rise, theta in results]
+        )
     return np.log2(np.array(errors[0]) / np.array(errors[1])) - 1
 
 

@@ -1,4 +1,5 @@
-"""Explicit methods keep the graphs of their evaluations: f is not evaluated again for the gradient, as far as memory goes."""
+"""Explicit methods keep the graphs of their evaluations: f is not evaluated again for the gradient,
+as far as memory goes."""
 
 import pytest
 import torch
@@ -45,7 +46,9 @@ def test_f_is_not_evaluated_again(method, t):
     again, more = gradient(f, method, DiscreteAdjoint(keep_graphs=False), t)
     assert calls == 0 and more > 0
     for a, b, c in zip(found, again, wanted, strict=True):
-        assert torch.allclose(a, c, rtol=1e-9, atol=1e-12) and torch.allclose(b, c, rtol=1e-9, atol=1e-12)
+        assert torch.allclose(a, c, rtol=1e-9, atol=1e-12) and torch.allclose(
+            b, c, rtol=1e-9, atol=1e-12
+        )
 
 
 def test_what_does_not_fit_is_evaluated_again(monkeypatch):
@@ -71,7 +74,9 @@ def test_small_states_and_memory_bounds_keep_no_graphs():
 
 def test_rejected_steps_leave_no_graphs():
     y0 = leaf(torch.linspace(-1, 1, LARGE, dtype=torch.float64))
-    solution = solve(Counted(), y0, [0.0, 1.0], method="Tsit5", first_step=1.0, rtol=1e-6, atol=1e-8)
+    solution = solve(
+        Counted(), y0, [0.0, 1.0], method="Tsit5", first_step=1.0, rtol=1e-6, atol=1e-8
+    )
     recording = solution._trajectory.recording
     assert solution.stats.rejected > 0 and recording.taped and len(recording.tape._latest) <= 7
 

@@ -1,4 +1,5 @@
-"""Training: it learns, survives failed solves, full disks and interruptions, and resumes to the bit."""
+"""Training: it learns, survives failed solves, full disks and interruptions, and resumes to the
+bit."""
 
 import csv
 import errno
@@ -53,17 +54,28 @@ def test_the_loss_falls_and_the_files_are_there(data, tmp_path):
     run = fit(data, replace(QUICK, epochs=25, warm_start=250, lr=5e-3), tmp_path / "new")
     assert run.best < run.baseline / 8
     assert [record["epoch"] for record in run.history] == list(range(26))
-    assert run.history[0]["loss"] == run.baseline and run.history[1]["loss"] == run.first >= run.best
-    assert run.history[1]["nfe"] > run.history[1]["accepted"] > 0 and run.history[1]["backward_nfe"] > 0
+    assert (
+        run.history[0]["loss"] == run.baseline and run.history[1]["loss"] == run.first >= run.best
+    )
+    assert (
+        run.history[1]["nfe"] > run.history[1]["accepted"] > 0
+        and run.history[1]["backward_nfe"] > 0
+    )
     with open(tmp_path / "new" / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["loss"]) for row in rows] == [record["loss"] for record in run.history]
-    assert {path.name for path in (tmp_path / "new").iterdir()} == {"checkpoint.pt", "model.pt", "history.csv"}
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {
+        "checkpoint.pt",
+        "model.pt",
+        "history.csv",
+    }
 
     field = load_model(tmp_path / "new" / "model.pt")
     assert field.columns == ("fast", "slow") and field.y0.tolist() == [1.0, 1.0]
     assert field.tspan == (0.0, pytest.approx(10**0.5))
-    assert torch.equal(weights(run), torch.cat([p.reshape(-1) for p in field.parameters()]).detach())
+    assert torch.equal(
+        weights(run), torch.cat([p.reshape(-1) for p in field.parameters()]).detach()
+    )
     true = data.trajectories[0]
     with torch.no_grad():
         y = solve(field, field.y0, field.t_eval, rtol=1e-6, atol=field.atol(1e-6)).y
@@ -71,7 +83,9 @@ def test_the_loss_falls_and_the_files_are_there(data, tmp_path):
     assert float(error) == pytest.approx(run.best, rel=0.05)
 
 
-@pytest.mark.parametrize("options", [{"scaling": "kim"}, {"scaling": "decades"}, {"loss": "mse"}, {"time_input": True}])
+@pytest.mark.parametrize(
+    "options", [{"scaling": "kim"}, {"scaling": "decades"}, {"loss": "mse"}, {"time_input": True}]
+)
 def test_training_without_a_warm_start(data, options):
     """Gates start at the pace of the span, so that the first solve cannot run away."""
     run = fit(data, replace(QUICK, warm_start=0, epochs=12, lr=2e-2, **options))
@@ -80,13 +94,19 @@ def test_training_without_a_warm_start(data, options):
 
 
 def test_models_on_the_way_are_kept(data, tmp_path):
-    """From the start on, every so many epochs, also by a run that was resumed; each is a model of its own."""
+    """From the start on, every so many epochs, also by a run that was resumed; each is a model of
+    its own."""
     options = {"hidden": (6,), "warm_start": 10, "candidates": 1, "rtol": 1e-3, "keep_every": 2}
     fit(data, Options(epochs=3, **options), tmp_path)
-    assert sorted(path.name for path in (tmp_path / "epochs").iterdir()) == ["epoch00000.pt", "epoch00002.pt"]
+    assert sorted(path.name for path in (tmp_path / "epochs").iterdir()) == [
+        "epoch00000.pt",
+        "epoch00002.pt",
+    ]
     fit(data, Options(epochs=4, **options), tmp_path, resume=True)
     kept = [load_model(path) for path in sorted((tmp_path / "epochs").iterdir())]
-    assert len(kept) == 3 and not torch.equal(kept[0].field.net[0].weight, kept[2].field.net[0].weight)
+    assert len(kept) == 3 and not torch.equal(
+        kept[0].field.net[0].weight, kept[2].field.net[0].weight
+    )
 
 
 def test_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path):
@@ -108,8 +128,12 @@ def test_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path):
     assert not second.interrupted
     assert torch.equal(weights(whole), weights(second)) and whole.best == second.best
     for a, b in zip(whole.history, second.history, strict=True):
-        assert {k: v for k, v in a.items() if k != "seconds"} == {k: v for k, v in b.items() if k != "seconds"}
-    plain = [load_plain(tmp_path / name / "checkpoint.pt", "checkpoint") for name in ("whole", "parts")]
+        assert {k: v for k, v in a.items() if k != "seconds"} == {
+            k: v for k, v in b.items() if k != "seconds"
+        }
+    plain = [
+        load_plain(tmp_path / name / "checkpoint.pt", "checkpoint") for name in ("whole", "parts")
+    ]
     for key in ("weights", "best_weights"):
         assert all(torch.equal(plain[0][key][name], plain[1][key][name]) for name in plain[0][key])
 
@@ -153,13 +177,16 @@ def test_full_disk_is_told_and_the_checkpoint_stays(data, tmp_path, monkeypatch)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(files_module.os, "fsync", full)
-    with pytest.raises(OSError, match=r"checkpoint.pt could not be written: the disk is full; the previous file is"):
+    with pytest.raises(
+        OSError, match=r"checkpoint.pt could not be written: the disk is full; the previous file is"
+    ):
         fit(data, QUICK, tmp_path, resume=True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_failed_solve_is_a_step_back(data, monkeypatch):
-    """Whatever makes a solve fail, the weights return to those that were solved last, and the rate halves."""
+    """Whatever makes a solve fail, the weights return to those that were solved last, and the rate
+    halves."""
     said, real = [], loop.Objective.part
 
     class Listener(Lines):
@@ -188,13 +215,19 @@ def test_the_best_weights_after_a_step_back_are_those_that_were_solved(data, tmp
     def part(self, field, i, shooting=False):
         found, held, solutions = real(self, field, i, shooting)
         solved.append({name: weight.clone() for name, weight in field.net.state_dict().items()})
-        # Of the calls, the first is for the start, the third fails, and the fourth is that of the epoch.
-        return (None, held, solutions) if len(solved) == 3 else (found / len(solved), held, solutions)
+        # Of the calls, the first is for the start, the third fails, and the fourth is that of the
+        # epoch.
+        return (
+            (None, held, solutions) if len(solved) == 3 else (found / len(solved), held, solutions)
+        )
 
     monkeypatch.setattr(loop.Objective, "part", part)
     fit(data, replace(QUICK, warm_start=0, epochs=2), tmp_path)
     best = load_plain(tmp_path / "checkpoint.pt", "checkpoint")["best_weights"]
-    assert all(torch.equal(best[name], solved[3][name]) and torch.equal(best[name], solved[1][name]) for name in best)
+    assert all(
+        torch.equal(best[name], solved[3][name]) and torch.equal(best[name], solved[1][name])
+        for name in best
+    )
     assert any(not torch.equal(solved[2][name], solved[1][name]) for name in best)
 
 
@@ -207,13 +240,17 @@ def test_solves_that_keep_failing_end_training(data, tmp_path, monkeypatch):
         return (None if len(calls) > 2 else found), held, solved
 
     monkeypatch.setattr(loop.Objective, "part", part)
-    with pytest.raises(TrainingError, match=r"in epoch 2 after 3 failed solves in a row.*lower --lr"):
+    with pytest.raises(
+        TrainingError, match=r"in epoch 2 after 3 failed solves in a row.*lower --lr"
+    ):
         fit(data, replace(QUICK, max_failures=3), tmp_path)
     assert load_model(tmp_path / "model.pt").columns == ("fast", "slow")
 
 
 def test_a_nonfinite_gradient_moves_no_weights(data, monkeypatch):
-    monkeypatch.setattr(loop.torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(float("nan")))
+    monkeypatch.setattr(
+        loop.torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(float("nan"))
+    )
     with pytest.raises(TrainingError, match="not finite"):
         fit(data, replace(QUICK, warm_start=0, max_failures=2))
 

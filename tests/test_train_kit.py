@@ -1,4 +1,5 @@
-"""The pieces of the training kit, each alone: times, slopes, shooting, gradients, stopping, least squares, data sets."""
+"""The pieces of the training kit, each alone: times, slopes, shooting, gradients, stopping, least
+squares, data sets."""
 
 import math
 from pathlib import Path
@@ -67,7 +68,10 @@ def test_log_times():
 
 def test_sampled_times_are_even_over_the_decades():
     """Of a thousand evenly spaced times, as many come from each decade."""
-    t, generator = torch.linspace(5.0, 1005.0, 100_001, dtype=torch.float64), torch.Generator().manual_seed(0)
+    t, generator = (
+        torch.linspace(5.0, 1005.0, 100_001, dtype=torch.float64),
+        torch.Generator().manual_seed(0),
+    )
     counts = torch.zeros(5)
     for _ in range(40):
         rows = sample_times(t, 5, generator)
@@ -84,13 +88,17 @@ def test_slopes_of_quadratics_are_exact():
     t = tensor(0.0, 0.3, 0.4, 1.0, 1.7, 2.0, 2.2)
     y = torch.stack((1 + 2 * t - 3 * t * t, t), 1)
     found = slopes(t, y, neighbours=4, log=False)
-    assert torch.allclose(found.slope, torch.stack((2 - 6 * t, torch.ones_like(t)), 1)) and torch.allclose(found.y, y)
+    assert torch.allclose(
+        found.slope, torch.stack((2 - 6 * t, torch.ones_like(t)), 1)
+    ) and torch.allclose(found.y, y)
     # In the logarithm of time: dy/dt = (dy/ds) / t.
     t = log_times(1e-3, 1e2, 12)
     s = t[1:].log()
     y = torch.cat((tensor(7.0), s * s))[:, None]
     found = slopes(t, y)
-    assert torch.allclose(found.slope[1:, 0], 2 * s / t[1:]) and torch.allclose(found.unit[1:], t[1:])
+    assert torch.allclose(found.slope[1:, 0], 2 * s / t[1:]) and torch.allclose(
+        found.unit[1:], t[1:]
+    )
     assert float(found.slope[0, 0]) == pytest.approx(float(y[1, 0] - 7.0) / 1e-3)
 
 
@@ -117,7 +125,11 @@ def test_collocation_finds_the_constants(truth):
     points = Slopes.joined([slopes(t, y), slopes(t, y)])
     assert len(points.t) == 82
     last = collocation(f, points, 200, lr=5e-2, report=lambda *record: calls.append(record))
-    assert torch.allclose(f.k, tensor(3.0, 0.5), rtol=0.02) and last < 0.02 and calls[-1] == (200, 200, last)
+    assert (
+        torch.allclose(f.k, tensor(3.0, 0.5), rtol=0.02)
+        and last < 0.02
+        and calls[-1] == (200, 200, last)
+    )
 
 
 @pytest.mark.parametrize("loss", ["mae", "mse"])
@@ -126,7 +138,9 @@ def test_shooting_in_one_segment_is_the_single_solve(truth, loss):
     f = Decay((2.0, 1.0)).requires_grad_(False)
     error = solve(f, y[0], t, **TIGHT).y[1:] - y[1:]
     expected = (error.abs() if loss == "mae" else error * error).mean()
-    assert float(multiple_shooting(f, t, y, 8, loss=loss, **TIGHT)) == pytest.approx(float(expected), rel=1e-12)
+    assert float(multiple_shooting(f, t, y, 8, loss=loss, **TIGHT)) == pytest.approx(
+        float(expected), rel=1e-12
+    )
 
 
 @torch.no_grad()
@@ -135,7 +149,9 @@ def test_shooting_on_the_true_field_loses_nothing(truth):
     assert float(multiple_shooting(Decay(), t, y, 3, **TIGHT)) < 1e-9
     off = y[[0, 3, 6]] + tensor(0.0, 0.1)
     with_gaps = multiple_shooting(Decay(), t, y, 3, starts=off, continuity=0.0, **TIGHT)
-    assert float(multiple_shooting(Decay(), t, y, 3, starts=off, continuity=10.0, **TIGHT)) > 2 * float(with_gaps)
+    assert float(
+        multiple_shooting(Decay(), t, y, 3, starts=off, continuity=10.0, **TIGHT)
+    ) > 2 * float(with_gaps)
 
 
 def test_the_gradient_of_shooting(truth):
@@ -182,7 +198,9 @@ def test_gradients_are_normalised():
     (3 * a.sum() + 4 * b.sum() * 0.5).backward()
     norm = normalise_gradients([a, b, unused], 10.0)
     assert float(norm) == pytest.approx(22**0.5) and unused.grad is None
-    assert torch.allclose(a.grad / b.grad, tensor(1.5, 1.5)) and float(torch.cat((a.grad, b.grad)).norm()) == pytest.approx(10)
+    assert torch.allclose(a.grad / b.grad, tensor(1.5, 1.5)) and float(
+        torch.cat((a.grad, b.grad)).norm()
+    ) == pytest.approx(10)
     a.grad.fill_(float("nan"))
     before = b.grad.clone()
     assert not torch.isfinite(normalise_gradients([a, b])) and torch.equal(b.grad, before)
@@ -194,7 +212,8 @@ def test_gradients_are_normalised():
 
 def test_early_stopping():
     stopping = EarlyStopping(patience=3, least=0.01)
-    # 0.995 is not a whole per cent better than 1, and 0.98 is; a loss that is not a number is no progress.
+    # 0.995 is not a whole per cent better than 1, and 0.98 is; a loss that is not a number is no
+    # progress.
     stops = [stopping.update(loss) for loss in (1.0, 0.995, 0.98, 2.0, math.nan)]
     assert stops == [False] * 5 and stopping.best == 0.98
     again = EarlyStopping(patience=3, least=0.01)
@@ -212,7 +231,9 @@ def test_levenberg_marquardt_finds_the_constants(truth):
     lm, costs, tried = LevenbergMarquardt(f.parameters()), [], []
 
     def residuals():
-        return (solve(f, y[0], t, method="fbdf", rtol=1e-6, atol=1e-8, adjoint="forward").y - y).flatten()
+        return (
+            solve(f, y[0], t, method="fbdf", rtol=1e-6, atol=1e-8, adjoint="forward").y - y
+        ).flatten()
 
     while len(costs) < 30 and lm.step(residuals, lambda: tried.append(0)):
         costs.append(lm.cost)
@@ -222,8 +243,13 @@ def test_levenberg_marquardt_finds_the_constants(truth):
 
 @pytest.mark.parametrize("rows", [2, 6])
 def test_levenberg_marquardt_on_linear_residuals(rows):
-    """More residuals than parameters and fewer: the step of small damping is the least-squares solution, the shortest one."""
-    A, b, x = torch.randn(rows, 4).double(), torch.randn(rows).double(), nn.Parameter(torch.zeros(4).double())
+    """More residuals than parameters and fewer: the step of small damping is the least-squares
+    solution, the shortest one."""
+    A, b, x = (
+        torch.randn(rows, 4).double(),
+        torch.randn(rows).double(),
+        nn.Parameter(torch.zeros(4).double()),
+    )
     lm = LevenbergMarquardt([x], damping=1e-12)
     assert lm.step(lambda: A @ x - b) and lm.damping == 1e-12  # its least
     assert torch.allclose(x.detach(), torch.linalg.pinv(A) @ b, atol=1e-8)
@@ -245,8 +271,13 @@ def test_data_sets_of_tensors():
     data = dataset([0.0, 1.0, 2.0], [[1.0, 2.0], [3.0, math.nan], [5.0, 6.0]])
     assert data.columns == ("y1", "y2") and data.observations == 3
     assert data.trajectories[0].seen.tolist() == [[True, True], [True, False], [True, True]]
-    for t, y in (([0.0, 0.0], [[1.0], [1.0]]), ([0.0, 1.0], [1.0, 2.0]), ([0.0, 1.0], [[math.nan], [1.0]]),
-                 ([0.0, 1.0], [[1.0], [math.inf]]), ([0.0, 1.0], [[1.0, 1.0], [2.0, math.nan]])):
+    for t, y in (
+        ([0.0, 0.0], [[1.0], [1.0]]),
+        ([0.0, 1.0], [1.0, 2.0]),
+        ([0.0, 1.0], [[math.nan], [1.0]]),
+        ([0.0, 1.0], [[1.0], [math.inf]]),
+        ([0.0, 1.0], [[1.0, 1.0], [2.0, math.nan]]),
+    ):
         with pytest.raises(DataError, match=r"increasing|initial state|finite"):
             dataset(t, y)
     for bad in ({"columns": ("a",)}, {"seen": [True, True]}):
@@ -283,7 +314,11 @@ def test_explicit_methods_are_not_affordable():
     fbdf, tsit5, *others = costs(problems.get("robertson"), 2000)
     assert fbdf.reached == 1.0 and fbdf.evaluations < 2000 and fbdf.whole == fbdf.evaluations
     for cost in (tsit5, *others):
-        assert 0 < cost.reached < 1e-4 and cost.evaluations <= 2010 and cost.whole > 1e6 > cost.evaluations
+        assert (
+            0 < cost.reached < 1e-4
+            and cost.evaluations <= 2010
+            and cost.whole > 1e6 > cost.evaluations
+        )
 
 
 def test_the_page_runs():
@@ -293,5 +328,9 @@ def test_the_page_runs():
     exec(page.split("```python\n")[1].split("```")[0], names)
     assert torch.isfinite(names["loss"]) and names["net"][0].weight.grad is not None
     first, lm, u = names["lm"].cost, names["lm"], names["u"]
-    lm.step(lambda: (solve(names["field"], u[0], names["t"], method="fbdf", adjoint="forward").y - u).flatten())
+    lm.step(
+        lambda: (
+            solve(names["field"], u[0], names["t"], method="fbdf", adjoint="forward").y - u
+        ).flatten()
+    )
     assert lm.cost < first

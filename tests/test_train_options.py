@@ -1,4 +1,5 @@
-"""The training kit as options of a run: each does what it says, and a run with all of them resumes to the bit."""
+"""The training kit as options of a run: each does what it says, and a run with all of them resumes
+to the bit."""
 
 import json
 from dataclasses import replace
@@ -38,7 +39,9 @@ def test_errors_relative_to_values_and_weighted(data):
     error, seen = (run.y[:1] - run.y).abs()[1:], run.seen[1:]
     assert plain.baseline() == pytest.approx(float((error / scale)[seen].mean()))
     relative = objective(data, relative=0.2).baseline()
-    assert relative == pytest.approx(float((error / torch.maximum(run.y.abs()[1:], 0.2 * scale))[seen].mean()))
+    assert relative == pytest.approx(
+        float((error / torch.maximum(run.y.abs()[1:], 0.2 * scale))[seen].mean())
+    )
     weighted = objective(data, weights=(2.0, 0.5)).baseline()
     assert weighted == pytest.approx(float((error / scale * torch.tensor([2.0, 0.5]))[seen].mean()))
     with pytest.raises(ValueError, match="1 weights for 2 states: give one for each of fast, slow"):
@@ -46,7 +49,8 @@ def test_errors_relative_to_values_and_weighted(data):
 
 
 def test_held_out_observations_are_judged_apart(data):
-    """Both means together are the mean over all, and a field's gradient does not see the part held out."""
+    """Both means together are the mean over all, and a field's gradient does not see the part held
+    out."""
     whole, parted = objective(data), objective(data, validation=0.4)
     assert whole.count == parted.count + parted.held_count and parted.held_count > 3
     value, held = parted.value(Still())
@@ -71,7 +75,8 @@ def test_a_sample_is_a_part_of_the_observations(data):
 
 
 def test_the_ends_of_segments_weigh_more(data):
-    """Of states that stay where their segment starts, every third observation: the errors, and twice those at the ends."""
+    """Of states that stay where their segment starts, every third observation: the errors, and
+    twice those at the ends."""
     found = objective(data, shooting=3, continuity=2.0, loss="mse")
     run, (weighted,) = data.trajectories[0], found.runs
     starts = torch.arange(len(run.t) - 1) // 3 * 3
@@ -88,18 +93,25 @@ def test_residuals_are_the_mean_square(data):
 
 
 def test_the_rate_and_the_phases_of_a_plan():
-    """The rate falls to a hundredth with the epochs or the time, whichever is nearer its end; half the time is for a polish."""
+    """The rate falls to a hundredth with the epochs or the time, whichever is nearer its end; half
+    the time is for a polish."""
     plan = Plan(Options(epochs=10, polish=3, time_limit=100.0, lr=1.0))
-    assert [plan.rate(epoch, seconds) for epoch, seconds in ((0, 0), (5, 0), (10, 0), (0, 25), (5, 50))] == pytest.approx(
-        [1.0, 0.505, 0.01, 0.505, 0.01]
-    )
-    assert [plan.next(*at) for at in ((9, 49), (10, 1), (1, 51), (1, 101))] == ["descent", "polish", "polish", None]
+    assert [
+        plan.rate(epoch, seconds) for epoch, seconds in ((0, 0), (5, 0), (10, 0), (0, 25), (5, 50))
+    ] == pytest.approx([1.0, 0.505, 0.01, 0.505, 0.01])
+    assert [plan.next(*at) for at in ((9, 49), (10, 1), (1, 51), (1, 101))] == [
+        "descent",
+        "polish",
+        "polish",
+        None,
+    ]
     plan.enter("polish", 4)
     assert [plan.next(epoch, 99) for epoch in (6, 7)] == ["polish", None]
 
 
 def test_polish_is_of_all_observations(data):
-    """Also after epochs of samples: the polish of the last draw alone would leave the others aside."""
+    """Also after epochs of samples: the polish of the last draw alone would leave the others
+    aside."""
     run = fit(data, replace(QUICK, epochs=2, polish=3, sample=3, warm_start=100, rtol=1e-5))
     assert [record["phase"] for record in run.history[1:]] == ["descent"] * 2 + ["polish"] * 3
     found = objective(data, sample=3)
@@ -113,7 +125,9 @@ def test_shooting_comes_first(data):
     # Segments that start at the observations end nearer to the next ones than a whole solve does.
     assert run.history[3]["loss"] < 0.7 * run.history[4]["loss"]
     assert run.best <= min(record["loss"] for record in run.history[4:])
-    assert run.best == pytest.approx(objective(data, rtol=COLD.rtol).value(run.field.field)[0], rel=1e-9)
+    assert run.best == pytest.approx(
+        objective(data, rtol=COLD.rtol).value(run.field.field)[0], rel=1e-9
+    )
 
 
 def test_what_is_told_of_a_run_that_ends_in_shooting_is_of_whole_solves(data):
@@ -124,7 +138,9 @@ def test_what_is_told_of_a_run_that_ends_in_shooting_is_of_whole_solves(data):
 
     run = fit(data, replace(COLD, epochs=6, shooting=3, lr=1e-2), progress=Stop())
     assert run.interrupted and run.history[-1]["phase"] == "shooting"
-    assert run.best == pytest.approx(objective(data, rtol=COLD.rtol).value(run.field.field)[0], rel=1e-9)
+    assert run.best == pytest.approx(
+        objective(data, rtol=COLD.rtol).value(run.field.field)[0], rel=1e-9
+    )
 
 
 def test_polish_learns_more_than_adam(data):
@@ -157,7 +173,10 @@ def test_gradients_are_normalised_and_the_rate_is_constant(data, monkeypatch):
         return real(parameters, norm)
 
     monkeypatch.setattr(loop, "normalise_gradients", spy)
-    run = fit(data, replace(COLD, normalise=7.0, schedule="constant", optimizer="adamw", weight_decay=1e-3))
+    run = fit(
+        data,
+        replace(COLD, normalise=7.0, schedule="constant", optimizer="adamw", weight_decay=1e-3),
+    )
     assert norms == [7.0] * 4 and [record["lr"] for record in run.history[1:]] == [COLD.lr] * 4
 
 
@@ -168,7 +187,11 @@ def test_a_run_without_progress_stops_and_keeps_the_best(data):
         def say(self, text):
             said.append(text)
 
-    run = fit(data, replace(COLD, epochs=200, lr=0.3, schedule="constant", patience=6), progress=Listener())
+    run = fit(
+        data,
+        replace(COLD, epochs=200, lr=0.3, schedule="constant", patience=6),
+        progress=Listener(),
+    )
     losses = [record["loss"] for record in run.history[1:]]
     assert len(losses) < 150 and "no progress in 6 epochs" in said[-1]
     assert run.best <= min(losses)
@@ -186,8 +209,20 @@ def test_the_best_of_held_out_observations_is_kept(data):
 def test_a_run_with_all_of_it_resumes_to_the_bit(tmp_path):
     data = stiff_linear(((1.0, 0.0), (0.5, 1.0), (0.2, 0.5)))
     options = replace(
-        QUICK, epochs=4, polish=3, warm_start=5, collocation=5, candidates=1, batch=2, shooting=4, validation=0.3, patience=9,
-        normalise=1.0, optimizer="adamw", weights=(1.0, 2.0), relative=0.1,
+        QUICK,
+        epochs=4,
+        polish=3,
+        warm_start=5,
+        collocation=5,
+        candidates=1,
+        batch=2,
+        shooting=4,
+        validation=0.3,
+        patience=9,
+        normalise=1.0,
+        optimizer="adamw",
+        weights=(1.0, 2.0),
+        relative=0.1,
     )
     whole = fit(data, options, tmp_path / "whole")
 
@@ -202,9 +237,15 @@ def test_a_run_with_all_of_it_resumes_to_the_bit(tmp_path):
 
     for resume, at in ((False, 1), (True, 3), (True, 5), (True, None)):
         parts = fit(data, options, tmp_path / "parts", resume=resume, progress=Stop(at))
-    assert len(parts.history) == 8 and torch.equal(weights(whole), weights(parts)) and whole.best == parts.best
+    assert (
+        len(parts.history) == 8
+        and torch.equal(weights(whole), weights(parts))
+        and whole.best == parts.best
+    )
     for a, b in zip(whole.history, parts.history, strict=True):
-        assert {k: v for k, v in a.items() if k != "seconds"} == {k: v for k, v in b.items() if k != "seconds"}
+        assert {k: v for k, v in a.items() if k != "seconds"} == {
+            k: v for k, v in b.items() if k != "seconds"
+        }
 
 
 def test_sampled_epochs_resume_to_the_bit(data, tmp_path):
@@ -213,7 +254,10 @@ def test_sampled_epochs_resume_to_the_bit(data, tmp_path):
     fit(data, replace(options, epochs=2, schedule="constant"), tmp_path)
     again = fit(data, replace(options, epochs=2, schedule="constant"), tmp_path / "b")
     constant = fit(data, replace(options, schedule="constant"), tmp_path, resume=True)
-    assert len(constant.history) == 5 and constant.history[1]["loss"] == again.history[1]["loss"] == whole.history[1]["loss"]
+    assert (
+        len(constant.history) == 5
+        and constant.history[1]["loss"] == again.history[1]["loss"] == whole.history[1]["loss"]
+    )
     assert torch.equal(weights(constant), weights(fit(data, replace(options, schedule="constant"))))
 
 
@@ -251,20 +295,56 @@ def test_the_setups_are_those_of_the_paper(name, states, values):
 
 
 def test_reproducing_a_setup(tmp_path, capsys):
-    """One command: trains, says the errors of every species and what explicit methods cost, and draws."""
+    """One command: trains, says the errors of every species and what explicit methods cost, and
+    draws."""
     out = tmp_path / "out"
-    arguments = ["--epochs", "2", "--polish", "1", "--max-nfe", "300", "--trainings", "paper", "--out", str(out)]
+    arguments = [
+        "--epochs",
+        "2",
+        "--polish",
+        "1",
+        "--max-nfe",
+        "300",
+        "--trainings",
+        "paper",
+        "--out",
+        str(out),
+    ]
     assert main(["reproduce", "robertson", *arguments]) == 0
     text = capsys.readouterr().out
-    assert "2 epochs of adamw, 1 of Levenberg-Marquardt" in text and "the true system" in text and "Tsit5" in text
+    assert (
+        "2 epochs of adamw, 1 of Levenberg-Marquardt" in text
+        and "the true system" in text
+        and "Tsit5" in text
+    )
     for column in "ABC":
         assert f"\n  {column} " in text
     assert (out / "result.txt").read_text() in text
-    assert {path.name for path in (out / "paper").iterdir()} >= {"model.pt", "fit.png", "loss.png", "history.csv"}
-    cheap = ["--epochs", "1", "--polish", "0", "--max-nfe", "0", "--trainings", "paper", "--out", str(out), "--json"]
+    assert {path.name for path in (out / "paper").iterdir()} >= {
+        "model.pt",
+        "fit.png",
+        "loss.png",
+        "history.csv",
+    }
+    cheap = [
+        "--epochs",
+        "1",
+        "--polish",
+        "0",
+        "--max-nfe",
+        "0",
+        "--trainings",
+        "paper",
+        "--out",
+        str(out),
+        "--json",
+    ]
     assert main(["reproduce", "robertson", *cheap]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["trainings"]["paper"]["epochs"] == 1 and len(found["trainings"]["paper"]["pointwise"]) == 3
+    assert (
+        found["trainings"]["paper"]["epochs"] == 1
+        and len(found["trainings"]["paper"]["pointwise"]) == 3
+    )
     assert found["costs"] == [] and str(out / "result.txt") in found["files"]
 
 

@@ -35,16 +35,23 @@ def data():
 def make(data, **options):
     options = Options(hidden=(5,), **options)
     generator = torch.Generator().manual_seed(1)
-    return build(options.architecture, Scaling.of(data, options.scaling), generator), options.architecture
+    return build(
+        options.architecture, Scaling.of(data, options.scaling), generator
+    ), options.architecture
 
 
-@pytest.mark.parametrize("options", [{}, {"scaling": "kim"}, {"time_input": True}, {"activation": "tanh"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"scaling": "kim"}, {"time_input": True}, {"activation": "tanh"}]
+)
 def test_model_file_round_trip(data, tmp_path, options):
     field, architecture = make(data, **options)
     run = data.trajectories[0]
     save_model(tmp_path / "model.pt", describe(field, architecture, data.columns, run.y[0], run.t))
     again = load_model(tmp_path / "model.pt")
-    y, t = torch.tensor([[0.3, 0.4], [0.9, 0.1]], dtype=torch.float64), torch.tensor([0.1, 0.2], dtype=torch.float64)
+    y, t = (
+        torch.tensor([[0.3, 0.4], [0.9, 0.1]], dtype=torch.float64),
+        torch.tensor([0.1, 0.2], dtype=torch.float64),
+    )
     here = PhysicalField(field, data.columns, run.y[0], run.t)
     assert torch.equal(again(t, y), here(t, y))
     assert torch.allclose(again(t[0], y[0]), here(t, y)[0])
@@ -95,8 +102,14 @@ def test_unusable_model_files(data, tmp_path):
         "list.pt": ([1, 2], "no format number"),
         "future.pt": (plain | {"format": 3}, "has format 3, and this pynode reads formats 1 and 2"),
         "part.pt": ({"format": 1}, "does not describe a whole model"),
-        "other.pt": (plain | {"architecture": architecture | {"hidden": [7]}}, "does not describe a whole model"),
-        "activation.pt": (plain | {"architecture": architecture | {"activation": "sine"}}, "unknown activation"),
+        "other.pt": (
+            plain | {"architecture": architecture | {"hidden": [7]}},
+            "does not describe a whole model",
+        ),
+        "activation.pt": (
+            plain | {"architecture": architecture | {"activation": "sine"}},
+            "unknown activation",
+        ),
     }
     for name, (content, _) in cases.items():
         if isinstance(content, bytes):
@@ -156,7 +169,9 @@ def test_warm_start_chooses_and_improves(data):
     with torch.no_grad():
         candidates[0].net[-1].weight.mul_(50)
     losses = []
-    best = warm_start(candidates, data, iterations=60, trial=15, report=lambda *record: losses.append(record))
+    best = warm_start(
+        candidates, data, iterations=60, trial=15, report=lambda *record: losses.append(record)
+    )
     assert best is candidates[1]
     assert [done for done, _, _ in losses] == list(range(1, 76)) and losses[0][1] == 75
     assert losses[-1][2] < 0.5 * losses[15][2]
@@ -174,21 +189,32 @@ class Linear(torch.nn.Module):
 
 
 def test_the_deviation_is_how_far_solutions_lie_from_the_data():
-    """Of a linear field the linearisation is exact: the difference of the two flows, to the error of Euler's steps. Every
-    trajectory begins anew."""
+    """Of a linear field the linearisation is exact: the difference of the two flows, to the error
+    of Euler's steps. Every trajectory begins anew."""
     t = torch.linspace(0, 2, 401, dtype=torch.float64)
-    here, there = (torch.tensor(m, dtype=torch.float64) for m in ([[-1.0, 0.0], [0.5, -0.5]], [[-1.5, 0.7], [0.1, -0.3]]))
-    starts = (torch.tensor([1.0, 0.0], dtype=torch.float64), torch.tensor([0.2, 1.0], dtype=torch.float64))
+    here, there = (
+        torch.tensor(m, dtype=torch.float64)
+        for m in ([[-1.0, 0.0], [0.5, -0.5]], [[-1.5, 0.7], [0.1, -0.3]])
+    )
+    starts = (
+        torch.tensor([1.0, 0.0], dtype=torch.float64),
+        torch.tensor([0.2, 1.0], dtype=torch.float64),
+    )
 
     def flow(matrix):
-        return torch.stack([torch.linalg.matrix_exp(matrix * t[:, None, None]) @ start for start in starts])
+        return torch.stack(
+            [torch.linalg.matrix_exp(matrix * t[:, None, None]) @ start for start in starts]
+        )
 
     seen = torch.ones(len(t), 2, dtype=torch.bool)
     data = Dataset(("a", "b"), "t", tuple(Trajectory("", t, y, seen) for y in flow(here)))
     for matrix in (here, there):
         field = Linear(data, matrix)
-        found = _deviation(field, _steps(field, data)).reshape(2, -1, 2)[:, 1::2]  # two steps between observations
-        expected = (flow(matrix) - flow(here)).abs()[:, 1:] / found.new_tensor(field.scaling.y_scale)
+        # Two steps between observations.
+        found = _deviation(field, _steps(field, data)).reshape(2, -1, 2)[:, 1::2]
+        expected = (flow(matrix) - flow(here)).abs()[:, 1:] / found.new_tensor(
+            field.scaling.y_scale
+        )
         assert torch.allclose(found, expected, atol=3e-3)
 
 
@@ -203,21 +229,33 @@ class Halved(torch.nn.Module):
 
 def test_the_loss_of_collocation():
     """Differences of slopes in units of the state's range over the time for which they tell."""
-    points = Slopes(*(torch.tensor(x, dtype=torch.float64) for x in ([0.0, 1.0], [[0.0], [4.0]], [[1.0], [-3.0]], [2.0, 5.0])))
+    points = Slopes(
+        *(
+            torch.tensor(x, dtype=torch.float64)
+            for x in ([0.0, 1.0], [[0.0], [4.0]], [[1.0], [-3.0]], [2.0, 5.0])
+        )
+    )
     loss = collocation(Halved(), points, iterations=1)
     assert loss == pytest.approx((abs(0 - 1) * 2 / 4 + abs(2 + 3) * 5 / 4) / 2)
 
 
 def test_warm_start_obeys_its_time(data):
     calls = []
-    warm_start([make(data)[0]], data, iterations=10**6, seconds=0.2, report=lambda *_: calls.append(0))
+    warm_start(
+        [make(data)[0]], data, iterations=10**6, seconds=0.2, report=lambda *_: calls.append(0)
+    )
     assert 0 < len(calls) < 5000
 
 
 def test_curves_are_drawn_through_log_spaced_times():
     t = torch.cat((torch.zeros(1), torch.logspace(-5, 5, 50))).double()
     fine, log = fine_times(t)
-    assert log and float(fine[0]) == 0 and float(fine[1]) == float(t[1]) and float(fine[-1]) == float(t[-1])
+    assert (
+        log
+        and float(fine[0]) == 0
+        and float(fine[1]) == float(t[1])
+        and float(fine[-1]) == float(t[-1])
+    )
     assert bool((fine.diff() > 0).all())
     fine, log = fine_times(torch.tensor([-1.0, 0.0, 5.0]).double())
     assert not log and float(fine[0]) == -1 and float(fine[-1]) == 5
@@ -230,6 +268,9 @@ def test_plots_are_drawn(tmp_path):
     run = data.trajectories[0]
     physical = PhysicalField(field, data.columns, run.y[0], run.t)
     history = [{"epoch": k, "loss": 1.0 / (1 + k)} for k in range(5)]
-    for path in (plot_fit(tmp_path / "fit.png", physical, data), plot_loss(tmp_path / "loss.png", history, 0.01)):
+    for path in (
+        plot_fit(tmp_path / "fit.png", physical, data),
+        plot_loss(tmp_path / "loss.png", history, 0.01),
+    ):
         assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000
     assert plot_loss(tmp_path / "early.png", history[:1], 0.01).exists()

@@ -1,4 +1,5 @@
-"""The benchmarks of a training gradient and of a training run: what their tables hold, in their quickest setting."""
+"""The benchmarks of a training gradient and of a training run: what their tables hold, in their
+quickest setting."""
 
 import csv
 
@@ -15,9 +16,20 @@ def rows(path, table) -> list:
 
 
 def test_training_table(tmp_path, capsys):
-    training.main([
-        "--no-diffrax", "--iterations", "3", "--starts", "paper", "--methods", "fbdf", "kvaerno5", "--out", str(tmp_path)
-    ])
+    training.main(
+        [
+            "--no-diffrax",
+            "--iterations",
+            "3",
+            "--starts",
+            "paper",
+            "--methods",
+            "fbdf",
+            "kvaerno5",
+            "--out",
+            str(tmp_path),
+        ]
+    )
     assert "paper: 3 iterations, seed 0" in capsys.readouterr().out
     found = rows(tmp_path / "training.csv", "paper")
     assert [row["contestant"] for row in found] == ["fbdf", "kvaerno5"]
@@ -31,12 +43,26 @@ def test_training_table(tmp_path, capsys):
 
 
 def test_gradient_table(tmp_path, capsys):
-    gradient.main([
-        "--fields", "mlp", "--methods", "fbdf", "--direct", "mlp", "--rtol", "1e-3", "--seconds", "0.01",
-        "--out", str(tmp_path),
-    ])
+    gradient.main(
+        [
+            "--fields",
+            "mlp",
+            "--methods",
+            "fbdf",
+            "--direct",
+            "mlp",
+            "--rtol",
+            "1e-3",
+            "--seconds",
+            "0.01",
+            "--out",
+            str(tmp_path),
+        ]
+    )
     assert "gradient: forward and backward" in capsys.readouterr().out
-    costs, comparisons = (rows(tmp_path / "gradient.csv", table) for table in ("gradient", "direct"))
+    costs, comparisons = (
+        rows(tmp_path / "gradient.csv", table) for table in ("gradient", "direct")
+    )
     assert [row["method"] for row in costs] == [row["method"] for row in comparisons] == ["fbdf"]
     for row in costs:
         assert 0 < float(row["backward"]) < float(row["ratio"]) and int(row["steps"]) > 5
@@ -44,10 +70,25 @@ def test_gradient_table(tmp_path, capsys):
 
 
 def test_compiled_table(tmp_path, capsys):
-    compiled.main([
-        "--fields", "mlp", "vanderpol rows", "--methods", "rosenbrock23", "--rtol", "1e-3", "--seconds", "0.01", "--rows", "4",
-        "--backend", "eager", "--out", str(tmp_path),
-    ])
+    compiled.main(
+        [
+            "--fields",
+            "mlp",
+            "vanderpol rows",
+            "--methods",
+            "rosenbrock23",
+            "--rtol",
+            "1e-3",
+            "--seconds",
+            "0.01",
+            "--rows",
+            "4",
+            "--backend",
+            "eager",
+            "--out",
+            str(tmp_path),
+        ]
+    )
     assert "whole steps compiled" in capsys.readouterr().out
     found = rows(tmp_path / "compiled.csv", "compiled")
     assert [row["what"] for row in found] == 2 * ["forward", "gradient"]
@@ -57,7 +98,10 @@ def test_compiled_table(tmp_path, capsys):
 
 def test_accuracy_table(tmp_path, capsys, monkeypatch):
     def decay():
-        parameters, start = torch.tensor([1.0, 5.0], dtype=torch.float64), torch.ones(2, dtype=torch.float64)
+        parameters, start = (
+            torch.tensor([1.0, 5.0], dtype=torch.float64),
+            torch.ones(2, dtype=torch.float64),
+        )
         return accuracy.Case(lambda t, y, p: -p * y, parameters, start, [0.0, 0.5, 1.0], 1e-8)
 
     monkeypatch.setattr(accuracy, "cases", lambda: {"decay": decay})
@@ -68,7 +112,7 @@ def test_accuracy_table(tmp_path, capsys, monkeypatch):
     for row in found:
         assert 0 < float(row["gradient"]) < 1e-2 and 0 < float(row["state"]) < 1e-2
         assert float(row["ratio"]) == pytest.approx(float(row["gradient"]) / float(row["state"]))
-    remedies, = rows(tmp_path / "accuracy.csv", "remedies")
+    (remedies,) = rows(tmp_path / "accuracy.csv", "remedies")
     assert 0 < float(remedies["tenth"]) < float(remedies["discrete"])
     assert 0 < float(remedies["gauss"]) < 1e-2 and 0 < float(remedies["controlled"]) < 1e-2
     assert int(remedies["steps"]) < int(remedies["steps_tenth"])
@@ -82,4 +126,6 @@ def test_boehms_model_loses_nothing():
     rates = field(torch.tensor(3.0, dtype=torch.float64), y).detach() * volumes
     a = torch.tensor([1, 0, 1, 2, 0, 2, 1, 0], dtype=torch.float64)
     b = torch.tensor([0, 1, 1, 0, 2, 0, 1, 2], dtype=torch.float64)
-    assert float(torch.maximum((a @ rates).abs(), (b @ rates).abs())) < 1e-12 * float(rates.abs().sum())
+    assert float(torch.maximum((a @ rates).abs(), (b @ rates).abs())) < 1e-12 * float(
+        rates.abs().sum()
+    )

@@ -1,4 +1,5 @@
-"""Fields with operations that have first derivatives alone: attention kernels, functions of a user."""
+"""Fields with operations that have first derivatives alone: attention kernels, functions of a
+user."""
 
 import pytest
 import torch
@@ -9,11 +10,22 @@ from pynode import GaussAdjoint, solve
 
 ONCE = "needs second derivatives of f"
 TWICE = [
-    ("Rodas5P", {}), ("Rosenbrock23", {}), ("Rodas5P", {"batched": True}), ("Rodas5P", {"structure": "sparse"}),
-    ("Rodas5P", {"adjoint": "direct"}), ("Rodas5P", {"adjoint": "forward"}),
-    ("FBDF", {"adjoint": GaussAdjoint(method="rodas5p")}), ("FBDF", {"adjoint": "gausskronrod"}),
+    ("Rodas5P", {}),
+    ("Rosenbrock23", {}),
+    ("Rodas5P", {"batched": True}),
+    ("Rodas5P", {"structure": "sparse"}),
+    ("Rodas5P", {"adjoint": "direct"}),
+    ("Rodas5P", {"adjoint": "forward"}),
+    ("FBDF", {"adjoint": GaussAdjoint(method="rodas5p")}),
+    ("FBDF", {"adjoint": "gausskronrod"}),
 ]
-FIRST = [("Tsit5", {}), ("FBDF", {}), ("Kvaerno5", {}), ("RadauIIA5", {}), ("FBDF", {"batched": True})]
+FIRST = [
+    ("Tsit5", {}),
+    ("FBDF", {}),
+    ("Kvaerno5", {}),
+    ("RadauIIA5", {}),
+    ("FBDF", {"batched": True}),
+]
 LOOSE = {"rtol": 1e-6, "atol": 1e-8}
 ignored = pytest.mark.filterwarnings("ignore:There is a performance drop")
 
@@ -39,7 +51,8 @@ def gradient(f, parameters, y0, method, options):
 @ignored
 @pytest.mark.parametrize(("method", "options"), [*FIRST, *TWICE])
 def test_attention(method, options):
-    """Right under every method, as with the plain formula; what is set for attention stays as it was."""
+    """Right under every method, as with the plain formula; what is set for attention stays as it
+    was."""
     f = Attention()
     y0 = torch.randn(1, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     chosen = torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.math_sdp_enabled()
@@ -48,7 +61,10 @@ def test_attention(method, options):
         wanted = gradient(f, list(f.parameters()), y0, method, options)
     for a, b in zip(found, wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
-    assert (torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.math_sdp_enabled()) == chosen
+    assert (
+        torch.backends.cuda.flash_sdp_enabled(),
+        torch.backends.cuda.math_sdp_enabled(),
+    ) == chosen
 
 
 @ignored
@@ -82,7 +98,9 @@ class Sine(torch.autograd.Function):
 
 OPERATIONS = {
     "a function of the user": Sine.apply,
-    "an operation of torch": lambda x: torch.cdist(x.reshape(-1, 1), torch.ones(1, 1, dtype=x.dtype), p=3.0).reshape(x.shape),
+    "an operation of torch": lambda x: torch.cdist(
+        x.reshape(-1, 1), torch.ones(1, 1, dtype=x.dtype), p=3.0
+    ).reshape(x.shape),
 }
 
 
@@ -97,8 +115,12 @@ def test_operations_with_one_derivative(operation, method, options):
         return OPERATIONS[operation](k * y)
 
     if (method, options) in FIRST:
-        (wanted,) = torch.autograd.grad(solve(f, y0, t, method="Tsit5", rtol=1e-8, atol=1e-10).y[-1].square().sum(), k)
-        torch.testing.assert_close(gradient(f, k, y0, method, options)[0], wanted, rtol=1e-2, atol=1e-3)
+        (wanted,) = torch.autograd.grad(
+            solve(f, y0, t, method="Tsit5", rtol=1e-8, atol=1e-10).y[-1].square().sum(), k
+        )
+        torch.testing.assert_close(
+            gradient(f, k, y0, method, options)[0], wanted, rtol=1e-2, atol=1e-3
+        )
         return
     words = "structure='dense'" if "structure" in options else ONCE
     if options.get("adjoint") == "direct" and operation == "an operation of torch":

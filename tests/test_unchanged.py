@@ -1,4 +1,5 @@
-"""A gradient is that of the f that was solved: what has changed since is refused, and the backward pass changes nothing."""
+"""A gradient is that of the f that was solved: what has changed since is refused, and the backward
+pass changes nothing."""
 
 import pytest
 import torch
@@ -48,12 +49,17 @@ def test_changes_in_place_are_refused(method, what, batched):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("replace", [
-    lambda f: setattr(f.inner.weight, "data", f.inner.weight.data * 1.5),
-    lambda f: setattr(f, "scale", f.scale * 2),
-], ids=["data", "another buffer"])  # fmt: skip
+@pytest.mark.parametrize(
+    "replace",
+    [
+        lambda f: setattr(f.inner.weight, "data", f.inner.weight.data * 1.5),
+        lambda f: setattr(f, "scale", f.scale * 2),
+    ],
+    ids=["data", "another buffer"],
+)
 def test_other_values_are_refused_or_held(method, replace):
-    """Where autograd's own counts see nothing, f itself is asked: a buffer that was replaced is put back for the gradient."""
+    """Where autograd's own counts see nothing, f itself is asked: a buffer that was replaced is put
+    back for the gradient."""
     f, other = Field(), Field()
     wanted = torch.autograd.grad(solved(other, method=method), other.inner.weight)[0]
     loss = solved(f, method=method)
@@ -68,7 +74,9 @@ def test_other_values_are_refused_or_held(method, replace):
 
 def test_an_initial_state_may_change():
     f, y0 = Field(), torch.ones(3).double()
-    wanted = torch.autograd.grad(solve(f, y0, (0.0, 1.0), method="fbdf").y[-1].sum(), f.inner.weight)[0]
+    wanted = torch.autograd.grad(
+        solve(f, y0, (0.0, 1.0), method="fbdf").y[-1].sum(), f.inner.weight
+    )[0]
     loss = solve(f, y0, (0.0, 1.0), method="fbdf").y[-1].sum()
     y0.mul_(3)
     assert torch.equal(torch.autograd.grad(loss, f.inner.weight)[0], wanted)
@@ -78,7 +86,15 @@ def test_an_initial_state_may_change():
 def test_late_binding_is_refused(adjoint):
     k = tensor(1.0).requires_grad_()
     losses = [
-        solve(lambda t, y: -k * rate * y, tensor(1.0), (0.0, 1.0), method="qndf", adjoint=adjoint).y[-1].sum()  # noqa: B023
+        solve(
+            lambda t, y: -k * rate * y,  # noqa: B023
+            tensor(1.0),
+            (0.0, 1.0),
+            method="qndf",
+            adjoint=adjoint,
+        )
+        .y[-1]
+        .sum()
         for rate in (1.0, 2.0)
     ]
     with pytest.raises(RuntimeError, match="bind loop variables"):
@@ -105,7 +121,15 @@ def test_a_late_change_is_seen_through_a_reused_buffer(method):
 def test_late_binding_is_refused_in_rows():
     k = tensor(1.0).requires_grad_()
     losses = [
-        solve(lambda t, y: -k * rate * y, torch.ones(2, 1).double(), (0.0, 1.0), method="qndf", batched=True).y[-1].sum()  # noqa: B023
+        solve(
+            lambda t, y: -k * rate * y,  # noqa: B023
+            torch.ones(2, 1).double(),
+            (0.0, 1.0),
+            method="qndf",
+            batched=True,
+        )
+        .y[-1]
+        .sum()
         for rate in (1.0, 2.0)
     ]
     with pytest.raises(RuntimeError, match="bind loop variables"):
@@ -154,7 +178,10 @@ def dropout_gradient(adjoint, method="euler", **options):
 def test_dropout_by_explicit_methods(method):
     """The masks of the backward pass are those of the solve, which are those of the loop."""
     options = {"step_size": 1.0, "method": method}
-    (y, found), (same, wanted) = dropout_gradient("auto", **options), dropout_gradient("direct", **options)
+    (y, found), (same, wanted) = (
+        dropout_gradient("auto", **options),
+        dropout_gradient("direct", **options),
+    )
     assert torch.equal(y, same) and torch.allclose(found, wanted, rtol=1e-10)
 
 
@@ -170,7 +197,9 @@ def test_dropout_that_cannot_be_repeated_is_refused(options):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 3)).double()
     model = NeuralODE(net, t=(0, 4), max_steps=50, **options)
-    with pytest.raises(RuntimeError, match=r"random numbers|must return the same values|limit on the number"):
+    with pytest.raises(
+        RuntimeError, match=r"random numbers|must return the same values|limit on the number"
+    ):
         model(torch.ones(4, 3).double() * 0.01).square().sum().backward()
 
 

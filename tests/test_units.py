@@ -28,7 +28,8 @@ def test_layout_round_trip(kind):
     flat = layout.ravel(STATES[kind])
     assert flat.shape == (layout.size,)
     assert torch.equal(layout.ravel(layout.unravel(flat)), flat)
-    assert torch.equal(flat.sort().values, flat.sort().values.unique())  # nothing twice, nothing lost
+    # Nothing twice, nothing lost.
+    assert torch.equal(flat.sort().values, flat.sort().values.unique())
     rows = torch.stack((flat, 2 * flat, 3 * flat))
     assert torch.equal(layout.ravel_rows(layout.unravel(rows), 3), rows)
 
@@ -52,10 +53,14 @@ class TestController:
         factor, past = Controller("I")(0.5, (0.3, 0.2), 4)
         assert factor == pytest.approx(0.9 * 0.5 ** (-1 / 4)) and past == (0.5, 0.3)
 
-    @pytest.mark.parametrize(("kind", "b"), [("PI", (0.7, -0.4, 0.0)), ("PID", (0.49, -0.34, 0.10))])
+    @pytest.mark.parametrize(
+        ("kind", "b"), [("PI", (0.7, -0.4, 0.0)), ("PID", (0.49, -0.34, 0.10))]
+    )
     def test_filters(self, kind, b):
         factor, _ = Controller(kind)(0.5, (0.3, 0.2), 5)
-        assert factor == pytest.approx(0.9 * 0.5 ** (-b[0] / 5) * 0.3 ** (-b[1] / 5) * 0.2 ** (-b[2] / 5))
+        assert factor == pytest.approx(
+            0.9 * 0.5 ** (-b[0] / 5) * 0.3 ** (-b[1] / 5) * 0.2 ** (-b[2] / 5)
+        )
 
     @pytest.mark.parametrize("kind", ["I", "PI", "PID"])
     def test_limits(self, kind):
@@ -73,7 +78,8 @@ class TestController:
 
 @pytest.mark.parametrize("end", [2.0, -2.0])
 def test_first_step(end):
-    """(0.01 / |f|)^(1/5) in the norm of the tolerances; tried toward the end; never longer than asked for."""
+    """(0.01 / |f|)^(1/5) in the norm of the tolerances; tried toward the end; never longer than
+    asked for."""
     seen = []
 
     def f(t, y):
@@ -88,7 +94,11 @@ def test_first_step(end):
 
 
 def test_first_step_of_a_field_at_rest():
-    field, tol, y = field_of(lambda t, y: 0 * y, tensor(1.0)), Tolerance(1e-6, torch.tensor(1e-9), 1), tensor(1.0)
+    field, tol, y = (
+        field_of(lambda t, y: 0 * y, tensor(1.0)),
+        Tolerance(1e-6, torch.tensor(1e-9), 1),
+        tensor(1.0),
+    )
     assert 0 < first_step(field, 0.0, 5.0, y, field(0.0, y), 5, tol, math.inf) <= 5.0
 
 
@@ -104,5 +114,9 @@ def test_grid(direction):
 def test_polynomials():
     coefficients = tensor([1.0, 0.0], [2.0, 1.0], [3.0, -1.0])
     theta = tensor(0.0, 0.5, 2.0)
-    assert evaluate(coefficients, theta).tolist() == [[1, 0], [1 + 1 + 0.75, 0.5 - 0.25], [1 + 4 + 12, 2 - 4]]
+    assert evaluate(coefficients, theta).tolist() == [
+        [1, 0],
+        [1 + 1 + 0.75, 0.5 - 0.25],
+        [1 + 4 + 12, 2 - 4],
+    ]
     assert slope(coefficients, theta).tolist() == [[2, 1], [2 + 3, 1 - 1], [2 + 12, 1 - 4]]

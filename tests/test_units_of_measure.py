@@ -1,4 +1,5 @@
-"""No unscaled number: in other units of time and state, powers of two, a solve is the same to the last bit."""
+"""No unscaled number: in other units of time and state, powers of two, a solve is the same to the
+last bit."""
 
 import pytest
 import torch
@@ -13,7 +14,15 @@ from pynode.solve_batched import serves
 UNITS = [(2.0**40, 2.0**-30), (2.0**-40, 2.0**30)]
 COUNTS = ("nfe", "njac", "nlu", "accepted", "rejected")
 ROWS = [name for name in METHODS if serves(registry.get(name))]
-ADJOINTS = ["discrete", "backsolve", "interpolating", "gauss", "quadrature", "gausskronrod", "forward"]
+ADJOINTS = [
+    "discrete",
+    "backsolve",
+    "interpolating",
+    "gauss",
+    "quadrature",
+    "gausskronrod",
+    "forward",
+]
 
 
 def reaction(time, state, inflow=0.0):

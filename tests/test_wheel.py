@@ -1,7 +1,8 @@
-"""What an installation brings: the wheel and the source archive are complete, and the wheel serves in an empty environment.
+"""What an installation brings: the wheel and the source archive are complete, and the wheel serves
+in an empty environment.
 
-torch and NumPy are not installed anew: the environment finds those of the running one, and nothing that is installed there in
-editable mode.
+torch and NumPy are not installed anew: the environment finds those of the running one, and nothing
+that is installed there in editable mode.
 """
 
 import os
@@ -19,8 +20,14 @@ from test_layers import FILES, imported
 from pynode.backends.julia.setup import process, versions
 
 ROOT = Path(__file__).parent.parent
-pytest.importorskip("hatchling", reason="hatchling, which builds the wheel, is not installed: pip install hatchling editables")
-BUILD = "import os, sys; from hatchling import build; os.chdir(sys.argv[1]); print(getattr(build, sys.argv[2])(sys.argv[3]))"
+pytest.importorskip(
+    "hatchling",
+    reason="hatchling, which builds the wheel, is not installed: pip install hatchling editables",
+)
+BUILD = (
+    "import os, sys; from hatchling import build; os.chdir(sys.argv[1]); print(getattr(build,"
+    " sys.argv[2])(sys.argv[3]))"
+)
 FIND = """
 import site, sys
 site.addsitedir(sys.argv[1])
@@ -57,27 +64,53 @@ def found(site):
 
 def test_the_wheel_holds_the_julia_package(tmp_path):
     site = built("build_wheel", tmp_path)
-    held = {str(path.relative_to(site / "pynode" / "_julia")) for path in (site / "pynode" / "_julia").rglob("*.*")}
+    held = {
+        str(path.relative_to(site / "pynode" / "_julia"))
+        for path in (site / "pynode" / "_julia").rglob("*.*")
+    }
     own = {path for part in ("src", "ext") for path in (ROOT / "julia" / part).iterdir()}
     own |= {ROOT / "julia" / name for name in ("Project.toml", "check.jl")}
     assert held == {os.path.join("PyNODE", str(path.relative_to(ROOT / "julia"))) for path in own}
-    assert not list(site.rglob("juliapkg.json")), "juliapkg would find it, and every user of juliacall would get the solvers"
+    assert not list(site.rglob("juliapkg.json")), (
+        "juliapkg would find it, and every user of juliacall would get the solvers"
+    )
     assert found(site) == [site / "pynode" / "__init__.py", site / "pynode" / "_julia" / "PyNODE"]
 
 
 def test_the_wheel_is_complete(tmp_path):
     site = built("build_wheel", tmp_path)
-    made = {path.relative_to(ROOT) for path in (ROOT / "pynode").rglob("*") if path.suffix not in (".pyc", "")}
+    made = {
+        path.relative_to(ROOT)
+        for path in (ROOT / "pynode").rglob("*")
+        if path.suffix not in (".pyc", "")
+    }
     assert Path("pynode/py.typed") in made and Path("pynode/compare/page.html") in made
     assert all((site / path).read_bytes() == (ROOT / path).read_bytes() for path in made)
     info = next(site.glob("*.dist-info"))
     assert (info / "licenses" / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
     metadata = (info / "METADATA").read_text()
-    assert "License-Expression: MIT" in metadata and "Requires-Dist: scipy>=1.11; extra == 'scipy'" in metadata
-    required = {re.match(r"[\w-]+", line)[0] for line in re.findall(r"^Requires-Dist: (.*)", metadata, re.M) if ";" not in line}
+    assert (
+        "License-Expression: MIT" in metadata
+        and "Requires-Dist: scipy>=1.11; extra == 'scipy'" in metadata
+    )
+    required = {
+        re.match(r"[\w-]+", line)[0]
+        for line in re.findall(r"^Requires-Dist: (.*)", metadata, re.M)
+        if ";" not in line
+    }
     assert required == {"torch", "numpy"}
     extras = set(re.findall(r"^Provides-Extra: (\w+)", metadata, re.M))
-    assert extras == {"scipy", "plot", "julia", "diffeqpy", "torchdiffeq", "completion", "examples", "docs", "dev"}
+    assert extras == {
+        "scipy",
+        "plot",
+        "julia",
+        "diffeqpy",
+        "torchdiffeq",
+        "completion",
+        "examples",
+        "docs",
+        "dev",
+    }
 
 
 def test_every_optional_package_has_an_extra():
@@ -96,8 +129,13 @@ def test_the_source_archive_is_complete(tmp_path):
         packed.extractall(tmp_path / "source", filter="data")
     (source,) = (tmp_path / "source").iterdir()
     (tmp_path / "again").mkdir(), (tmp_path / "own").mkdir()
-    wheels = [archive("build_wheel", tmp_path / "again", source), archive("build_wheel", tmp_path / "own")]
-    first, second = ({x.filename: x.CRC for x in zipfile.ZipFile(wheel).infolist()} for wheel in wheels)
+    wheels = [
+        archive("build_wheel", tmp_path / "again", source),
+        archive("build_wheel", tmp_path / "own"),
+    ]
+    first, second = (
+        {x.filename: x.CRC for x in zipfile.ZipFile(wheel).infolist()} for wheel in wheels
+    )
     assert first == second
     for name in ("LICENSE", "Makefile", "constraints.txt", "tests/cases.py", "docs/index.md"):
         assert (source / name).read_bytes() == (ROOT / name).read_bytes()
@@ -110,11 +148,15 @@ def test_the_first_example_runs_where_the_wheel_is_installed(tmp_path):
     venv.create(tmp_path / "env", with_pip=False)
     python = next(path for path in (tmp_path / "env").glob("*/python*") if path.stem == "python")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
-    done = process.run([*pip, "install", "--no-deps", "--no-index", "--no-compile", str(wheel)], 300)
+    done = process.run(
+        [*pip, "install", "--no-deps", "--no-index", "--no-compile", str(wheel)], 300
+    )
     assert done.ok, done.err
     (site,) = (path.parent for path in (tmp_path / "env").rglob("pynode") if path.is_dir())
     (site / "torch.pth").write_text(LIBRARIES + "\n")
-    example = re.search(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)[1]
+    example = re.search(
+        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S
+    )[1]
     (tmp_path / "example.py").write_text(example + "print(pynode.__file__)\n", encoding="utf-8")
     done = process.run([str(python), "-I", str(tmp_path / "example.py")], 300)
     assert done.ok, done.err
@@ -125,7 +167,10 @@ def test_the_first_example_runs_where_the_wheel_is_installed(tmp_path):
 
 
 def test_an_editable_installation_uses_the_checkout(tmp_path):
-    pytest.importorskip("editables", reason="editables, which editable installations need, is not there: pip install editables")
+    pytest.importorskip(
+        "editables",
+        reason="editables, which editable installations need, is not there: pip install editables",
+    )
     site = built("build_editable", tmp_path)
     assert found(site) == [ROOT / "pynode" / "__init__.py", ROOT / "julia"]
 
@@ -134,5 +179,9 @@ def test_versions_are_written_once():
     """The environment of the repository asks for nothing that the package does not."""
     text = (ROOT / "Project.toml").read_text()
     name, uuid, limits = versions.optional("radau")
-    assert f'{name} = "{uuid}"' in text and f'{name} = "{limits}"' in text and f'julia = "{versions.julia()}"' in text
+    assert (
+        f'{name} = "{uuid}"' in text
+        and f'{name} = "{limits}"' in text
+        and f'julia = "{versions.julia()}"' in text
+    )
     assert 'PyNODE = "212f099a-337b-5f73-a94d-1feccfba2269"' in text

@@ -11,10 +11,22 @@ ALL = {"SciPy LSODA", "SciPy BDF", "SciPy Radau", "Tsit5", "QNDF"}
 
 def run(folder, *options):
     """Rows of the points table of a small run with SciPy as the only peer."""
-    workprecision.main([
-        "--quick", "--problems", "lotka_volterra", "--peers", "--methods", "tsit5", "qndf", "--seconds", "0.05",
-        "--out", str(folder), *options
-    ])
+    workprecision.main(
+        [
+            "--quick",
+            "--problems",
+            "lotka_volterra",
+            "--peers",
+            "--methods",
+            "tsit5",
+            "qndf",
+            "--seconds",
+            "0.05",
+            "--out",
+            str(folder),
+            *options,
+        ]
+    )
     with open(folder / "workprecision.csv", newline="") as file:
         return [row for row in csv.DictReader(file) if row["table"] == "points"]
 
@@ -22,12 +34,21 @@ def run(folder, *options):
 def test_table_and_plot(tmp_path, capsys):
     rows = run(tmp_path)
     text = capsys.readouterr().out
-    assert "points: lotka_volterra" in text and "at error: lotka_volterra" in text and "stopped" not in text
+    assert (
+        "points: lotka_volterra" in text
+        and "at error: lotka_volterra" in text
+        and "stopped" not in text
+    )
     assert (tmp_path / "workprecision.png").stat().st_size > 10_000
     found = {(row["contestant"], float(row["rtol"])): row for row in rows}
     assert set(found) == {(name, rtol) for name in ALL for rtol in (1e-3, 1e-5)}
     for row in rows:
-        assert float(row["ms"]) > 0 and int(row["nfe"]) > 50 and int(row["rounds"]) >= 1 and float(row["ratio"]) > 0
+        assert (
+            float(row["ms"]) > 0
+            and int(row["nfe"]) > 50
+            and int(row["rounds"]) >= 1
+            and float(row["ratio"]) > 0
+        )
     for name in ALL:
         loose, tight = (float(found[name, rtol]["error"]) for rtol in (1e-3, 1e-5))
         assert 0 < tight < 0.3 * loose and loose < 0.3

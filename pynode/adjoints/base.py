@@ -1,4 +1,5 @@
-"""What every adjoint offers, and the one autograd.Function through which a solve is differentiated."""
+"""What every adjoint offers, and the one autograd.Function through which a solve is
+differentiated."""
 
 from __future__ import annotations
 
@@ -15,10 +16,11 @@ from ..core.torch_context import uncompiled
 
 
 class Adjoint(ABC):
-    """A way to make gradients, by SciML's name. Its constructor takes what the user may choose about it.
+    """A way to make gradients, by SciML's name. Its constructor takes what the user may choose
+    about it.
 
-    needs: what the forward solve keeps for it: 'steps' (with what their derivative needs), 'dense' (polynomials of all
-    steps) or 'outputs' alone.
+    needs: what the forward solve keeps for it: 'steps' (with what their derivative needs), 'dense'
+    (polynomials of all steps) or 'outputs' alone.
     """
 
     name = ""
@@ -29,34 +31,42 @@ class Adjoint(ABC):
         return Recording(field, method, tol)
 
     def tape(self, field, method):
-        """What keeps the graphs of the evaluations of the forward solve, None where they are made again."""
+        """What keeps the graphs of the evaluations of the forward solve, None where they are made
+        again."""
         return None
 
     def check(self, field, method):  # noqa: B027  most serve everything
-        """ValueError where it does not serve this field under the forward method. Asked once, before the solve."""
+        """ValueError where it does not serve this field under the forward method. Asked once,
+        before the solve."""
 
     def admit(self, field, trajectory):  # noqa: B027  as above
-        """ValueError where the solve that was made cannot be taken back by this adjoint. Asked before it is returned."""
+        """ValueError where the solve that was made cannot be taken back by this adjoint. Asked
+        before it is returned."""
 
     @abstractmethod
     def pullback(self, field, method, trajectory, times, grads, options):
-        """Cotangents grads, (T, n), of the outputs at times to (cotangent of y0 (n,), list beside field.parameters).
+        """Cotangents grads, (T, n), of the outputs at times to (cotangent of y0 (n,), list beside
+        field.parameters).
 
-        times: inside the trajectory, in any order. options: of the solve, atol as a tensor, 0-d or (n,).
+        times: inside the trajectory, in any order. options: of the solve, atol as a tensor, 0-d or
+        (n,).
         """
 
     def second(self, field, trajectory, times, grads, vectors):
-        """The derivative of <vectors, pullback(grads)>: cotangents of grads (T, n), of y0 (n,), and of the parameters.
+        """The derivative of <vectors, pullback(grads)>: cotangents of grads (T, n), of y0 (n,), and
+        of the parameters.
 
         vectors: like what pullback returns, flat: for y0, then for the parameters.
         """
         raise NotImplementedError(
-            f"{self.name} has first derivatives alone: for second ones use adjoint='discrete' or 'direct', backend='torch'"
+            f"{self.name} has first derivatives alone: for second ones use adjoint='discrete' or"
+            " 'direct', backend='torch'"
         )
 
 
 class Gradient:
-    """The gradient of one leg of a solve: of the outputs at the times ``queries`` in its start and in the tensors of f."""
+    """The gradient of one leg of a solve: of the outputs at the times ``queries`` in its start and
+    in the tensors of f."""
 
     def __init__(self, adjoint, field, method, path, queries, options):
         self.adjoint, self.field, self.method = adjoint, field.untaped(), method
@@ -64,7 +74,8 @@ class Gradient:
         self.inputs = [*field.leaves.parameters, *field.leaves.spare]
 
     def pullback(self, grads):
-        """(cotangent of the start (n,), cotangents of the inputs) for those of the outputs, (T, n)."""
+        """(cotangent of the start (n,), cotangents of the inputs) for those of the outputs, (T,
+        n)."""
         times = self.queries[: len(grads)]
 
         def run(field):
@@ -78,15 +89,21 @@ class Gradient:
 
         def run(field):
             count = len(field.parameters)
-            moved = [torch.zeros_like(x) if v is None else v for v, x in zip(vectors[1:], self.inputs, strict=True)]
-            gbar, ybar, *found = self.adjoint.second(field, self.path, times, grads, [vectors[0], *moved[:count]])
+            moved = [
+                torch.zeros_like(x) if v is None else v
+                for v, x in zip(vectors[1:], self.inputs, strict=True)
+            ]
+            gbar, ybar, *found = self.adjoint.second(
+                field, self.path, times, grads, [vectors[0], *moved[:count]]
+            )
             return (gbar, ybar), found
 
         (gbar, ybar), found = self._run(run, taped=False)
         return gbar, ybar, *found
 
     def _run(self, run, taped):
-        """(first, cotangents beside the inputs) of run(field) -> (first, cotangents beside field.parameters).
+        """(first, cotangents beside the inputs) of run(field) -> (first, cotangents beside
+        field.parameters).
 
         taped: whether the graphs that were kept serve, so that f need not be what it was.
         """
@@ -111,8 +128,8 @@ class Integrate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, solve, pullback, second, y0, *parameters):
-        """solve() -> (T, n) outputs; pullback(grads (T, n)) -> (cotangent of y0, cotangents of the parameters);
-        second(grads, vectors): see Adjoint.second."""
+        """solve() -> (T, n) outputs; pullback(grads (T, n)) -> (cotangent of y0, cotangents of the
+        parameters); second(grads, vectors): see Adjoint.second."""
         # The record of the solve hangs on the two functions, and goes when PyTorch frees the graph.
         save(ctx, (pullback, second))
         ctx.inputs = (y0, *parameters)
@@ -127,7 +144,8 @@ class Integrate(torch.autograd.Function):
 
 
 class Pullback(torch.autograd.Function):
-    """The cotangents that Integrate returns, as a function of those of the outputs, of y0 and of the parameters."""
+    """The cotangents that Integrate returns, as a function of those of the outputs, of y0 and of
+    the parameters."""
 
     @staticmethod
     def forward(rules, grads, y0, *parameters):
@@ -141,8 +159,11 @@ class Pullback(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, rules, grads, *inputs):
-        """A row at a time: torch.func.vmap over torch.autograd.grad of a solve that was made outside."""
-        found = [Pullback.apply(rules, row.contiguous(), *inputs) for row in grads.unbind(in_dims[1])]
+        """A row at a time: torch.func.vmap over torch.autograd.grad of a solve that was made
+        outside."""
+        found = [
+            Pullback.apply(rules, row.contiguous(), *inputs) for row in grads.unbind(in_dims[1])
+        ]
         columns = list(zip(*found, strict=True))
         dims = tuple(None if parts[0] is None else 0 for parts in columns)
         return tuple(None if parts[0] is None else torch.stack(parts) for parts in columns), dims

@@ -1,7 +1,8 @@
 """The vector field at many recorded points at once.
 
-When the gradient is taken the whole trajectory is known, so the Jacobians and vector-Jacobian products of all steps are
-made in a few vectorised calls instead of one call a step. This is why a gradient costs less than its forward solve.
+When the gradient is taken the whole trajectory is known, so the Jacobians and vector-Jacobian
+products of all steps are made in a few vectorised calls instead of one call a step. This is why a
+gradient costs less than its forward solve.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import torch
 from ..core.batched_evaluation import agree, pull_stack
 from ..core.double_backward import pull, twice
 
-# Rows of one vectorised call: large enough to hide its overhead, small enough for caches and memory.
+# Rows of one vectorised call: large enough to hide its overhead, small enough for caches and
+# memory.
 ROWS = 1 << 14
-# From so many rows one evaluation and n batched backward passes through it cost half of n copies of both.
+# From so many rows one evaluation and n batched backward passes through it cost half of n copies of
+# both.
 WIDE = 1 << 11
 # Numbers of the products with changes of the parameters that are made together.
 PUSHED = 1 << 16
@@ -25,20 +28,30 @@ def chunk_size(n: int) -> int:
 
 
 def pull_back(field, out, inputs, cotangents, **options):
-    """(cotangents of the inputs, those of the parameters) for those of out: two lists, None where out does not depend on one.
+    """(cotangents of the inputs, those of the parameters) for those of out: two lists, None where
+    out does not depend on one.
 
-    out: a tensor of f, or a list of tensors, with the graph. LostLeaves where it uses tensors that nobody has found so far.
-    The graph is retained: it may end in one of the user's, where a parameter is itself computed.
+    out: a tensor of f, or a list of tensors, with the graph. LostLeaves where it uses tensors that
+    nobody has found so far. The graph is retained: it may end in one of the user's, where a
+    parameter is itself computed.
     """
-    outs, cotangents = ((out,), (cotangents,)) if isinstance(out, torch.Tensor) else (out, cotangents)
+    outs, cotangents = (
+        ((out,), (cotangents,)) if isinstance(out, torch.Tensor) else (out, cotangents)
+    )
     for one in outs:
         field.leaves.check(one, inputs)
-    pairs = [(one, cotangent) for one, cotangent in zip(outs, cotangents, strict=True) if one.requires_grad]
+    pairs = [
+        (one, cotangent)
+        for one, cotangent in zip(outs, cotangents, strict=True)
+        if one.requires_grad
+    ]
     wanted = [*inputs, *field.parameters]
     if not pairs or not wanted:
         return [None] * len(inputs), [None] * len(field.parameters)
     outs, cotangents = zip(*pairs, strict=True)
-    found = torch.autograd.grad(outs, wanted, cotangents, allow_unused=True, retain_graph=True, **options)
+    found = torch.autograd.grad(
+        outs, wanted, cotangents, allow_unused=True, retain_graph=True, **options
+    )
     return list(found[: len(inputs)]), list(found[len(inputs) :])
 
 
@@ -70,7 +83,8 @@ def jacobians(field, t, y):
 
 
 def _given_jacobians(field, t, y):
-    """Those of the user's function, (m, n, n): in one call where it allows vmap, else one by one."""
+    """Those of the user's function, (m, n, n): in one call where it allows vmap, else one by
+    one."""
     n = y.shape[1]
 
     def one(time, state):
@@ -80,7 +94,8 @@ def _given_jacobians(field, t, y):
     first = one(t[0], y[0]).detach().clone()  # what jac returns may be memory that it fills again
     try:
         found = torch.func.vmap(one)(t, y).detach()
-    except Exception:  # jac alone has just run, so this is vmap's: whatever its kind, the answer is no
+    # Jac alone has just run, so this is vmap's: whatever its kind, the answer is no.
+    except Exception:
         found = None
     if found is None or not agree(first, found[0]):
         found = torch.stack([first, *(one(*point).detach().clone() for point in zip(t[1:], y[1:]))])
@@ -88,7 +103,8 @@ def _given_jacobians(field, t, y):
 
 
 def pull_parameters(field, t, y, cotangents):
-    """Sum over m points of (df/dp)^T cotangent: a list beside field.parameters, zeros where f does not use one.
+    """Sum over m points of (df/dp)^T cotangent: a list beside field.parameters, zeros where f does
+    not use one.
 
     The points are whole repetitions of field.period points, which belong together.
     """
@@ -101,16 +117,20 @@ def pull_parameters(field, t, y, cotangents):
             out = field.many(t[i : i + size], y[i : i + size].detach())
         field.stats.backward_nfe += len(out)
         field.stats.backward_nvjp += len(out)
-        found = pull_back(field, out, (), cotangents[i : i + size], create_graph=cotangents.requires_grad)[1]
+        found = pull_back(
+            field, out, (), cotangents[i : i + size], create_graph=cotangents.requires_grad
+        )[1]
         total = added(total, found)
     return total
 
 
 @twice
 def push_parameters(field, t, y, directions):
-    """df/dp v at m points for k changes v of the parameters, each a list beside field.parameters: (k, m, n).
+    """df/dp v at m points for k changes v of the parameters, each a list beside field.parameters:
+    (k, m, n).
 
-    The product w . f differentiated in the parameters along v, then in w: the graph of one batched evaluation serves all v.
+    The product w . f differentiated in the parameters along v, then in w: the graph of one batched
+    evaluation serves all v.
     """
     nothing = y.new_zeros(len(directions), *y.shape)
     with torch.enable_grad():
@@ -136,20 +156,25 @@ def push_parameters(field, t, y, directions):
 
 
 def magnitudes(parameters):
-    """What counts as a change of order one of each parameter: its size, or where it is zero that of its tensor, or 1."""
+    """What counts as a change of order one of each parameter: its size, or where it is zero that of
+    its tensor, or 1."""
     found = []
     for p in parameters:
         size = p.detach().abs()
         other = size.square().mean().sqrt()
-        found.append(torch.where(size > 0, size, torch.where(other > 0, other, torch.ones_like(other))))
+        found.append(
+            torch.where(size > 0, size, torch.where(other > 0, other, torch.ones_like(other)))
+        )
     return found
 
 
 @twice
 def second_order(field, t, y, tangents, slopes, cotangents):
-    """Derivatives of sum_i cotangent_i . (J tangent_i + df/dt slope_i) at m points, J and df/dt taken at (t, y).
+    """Derivatives of sum_i cotangent_i . (J tangent_i + df/dt slope_i) at m points, J and df/dt
+    taken at (t, y).
 
-    t (m,), y (m, n); tangents, cotangents: (s, m, n); slopes: (s, m). Returns (grad_y (m, n), grads of the parameters).
+    t (m,), y (m, n); tangents, cotangents: (s, m, n); slopes: (s, m). Returns (grad_y (m, n), grads
+    of the parameters).
     """
     s, m, n = tangents.shape
     copies = s if field.allows_copies(t, y) else 1
@@ -160,7 +185,12 @@ def second_order(field, t, y, tangents, slopes, cotangents):
         field.stats.backward_nfe += len(out)
         field.stats.backward_nvjp += m * s
         shape = s // copies, copies * m
-        parts = zip(cotangents.reshape(*shape, n), tangents.reshape(*shape, n), slopes.reshape(shape), strict=True)
+        parts = zip(
+            cotangents.reshape(*shape, n),
+            tangents.reshape(*shape, n),
+            slopes.reshape(shape),
+            strict=True,
+        )
         total = sum(_along(field, out, rows, time, *part) for part in parts)
         if not (isinstance(total, torch.Tensor) and total.requires_grad):
             return torch.zeros_like(y), [torch.zeros_like(p) for p in field.parameters]
@@ -175,7 +205,8 @@ def second_order(field, t, y, tangents, slopes, cotangents):
 
 
 def _along(field, out, rows, time, cotangents, tangents, slopes):
-    """cotangents . (J tangents + df/dt slopes), 0-d, with its graph; 0.0 where f depends on neither."""
+    """cotangents . (J tangents + df/dt slopes), 0-d, with its graph; 0.0 where f depends on
+    neither."""
     if not out.requires_grad:
         return 0.0
     by_y, by_t = pull(out, (rows, time), cotangents)
@@ -189,13 +220,18 @@ def _along(field, out, rows, time, cotangents, tangents, slopes):
 
 @twice
 def jacobian_slopes(field, t, y, tangents, slopes):
-    """Directional derivatives of the Jacobian: d/de J(t + e slope, y + e tangent) at m points, (m, n, n).
+    """Directional derivatives of the Jacobian: d/de J(t + e slope, y + e tangent) at m points, (m,
+    n, n).
 
     t (m,), y (m, n), tangents (m, n), slopes (m,).
     """
     m, n = y.shape
     copies = n if field.allows_copies(t, y) else 1
-    units = torch.eye(n, dtype=y.dtype, device=y.device).repeat_interleave(m, dim=0).view(n // copies, copies * m, n)
+    units = (
+        torch.eye(n, dtype=y.dtype, device=y.device)
+        .repeat_interleave(m, dim=0)
+        .view(n // copies, copies * m, n)
+    )
     with torch.enable_grad():
         time = t.detach().repeat(copies).requires_grad_()
         points = y.detach().repeat(copies, 1).requires_grad_()
@@ -203,7 +239,9 @@ def jacobian_slopes(field, t, y, tangents, slopes):
         field.stats.backward_njac += m
         rows = []
         for unit in units:
-            total = _along(field, out, points, time, unit, tangents.repeat(copies, 1), slopes.repeat(copies))
+            total = _along(
+                field, out, points, time, unit, tangents.repeat(copies, 1), slopes.repeat(copies)
+            )
             rows.append(_gradient(total, points))
     return torch.cat(rows).view(n, m, n).transpose(0, 1)
 

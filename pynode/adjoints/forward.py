@@ -1,10 +1,12 @@
-"""ForwardSensitivity: the derivatives of all outputs in all parameters together, carried along the recorded steps.
+"""ForwardSensitivity: the derivatives of all outputs in all parameters together, carried along the
+recorded steps.
 
-With S = dy/d(y0, p), (n, n + p), every recorded step is differentiated: S1 = A S + B. It is the transpose of the discrete
-adjoint, made of the same pieces, and equals it to rounding: A is the transposed transition matrix of replay.py, and column
-j of B the derivative in the cotangent of what that cotangent pulls back to parameter j (reverse mode twice), for all steps
-of a chunk together. BDF carries the derivative of its history and solves with M - c J, one factorisation for all columns:
-the staggered direct method of Caracotsios & Stewart, Comput. Chem. Eng. 9 (1985).
+With S = dy/d(y0, p), (n, n + p), every recorded step is differentiated: S1 = A S + B. It is the
+transpose of the discrete adjoint, made of the same pieces, and equals it to rounding: A is the
+transposed transition matrix of replay.py, and column j of B the derivative in the cotangent of what
+that cotangent pulls back to parameter j (reverse mode twice), for all steps of a chunk together.
+BDF carries the derivative of its history and solves with M - c J, one factorisation for all
+columns: the staggered direct method of Caracotsios & Stewart, Comput. Chem. Eng. 9 (1985).
 """
 
 from __future__ import annotations
@@ -26,11 +28,13 @@ VALUES = 1 << 22  # numbers of B that are held together
 
 
 class ForwardSensitivity(Adjoint):
-    """Carries the derivatives of all outputs along the recorded steps, for few parameters and many outputs.
+    """Carries the derivatives of all outputs along the recorded steps, for few parameters and many
+    outputs.
 
-    Any number of gradients cost one pass over the steps, (n + p) solves a step. The sensitivities are made at the first
-    gradient and kept with the solution. Memory: (T, n, n + p) beside the steps.
-    ValueError for methods whose gradient takes each step again, structured Jacobians and very many parameters.
+    Any number of gradients cost one pass over the steps, (n + p) solves a step. The sensitivities
+    are made at the first gradient and kept with the solution. Memory: (T, n, n + p) beside the
+    steps. ValueError for methods whose gradient takes each step again, structured Jacobians and
+    very many parameters.
     """
 
     name = "ForwardSensitivity"
@@ -40,13 +44,18 @@ class ForwardSensitivity(Adjoint):
 
     def check(self, field, method):
         if method.carried or field.structure is not None:
-            reason = f"structure={field.structure.name!r}" if field.structure is not None else method.name
+            reason = (
+                f"structure={field.structure.name!r}"
+                if field.structure is not None
+                else method.name
+            )
             raise ValueError(f"ForwardSensitivity does not serve {reason}: use adjoint='discrete'")
         columns = field.size + sum(p.numel() for p in field.parameters)
         if columns > COLUMNS:
             raise ValueError(
-                f"ForwardSensitivity would carry {columns} columns, one for each state and parameter; it is for few: use "
-                "adjoint='discrete', whose cost hardly depends on them"
+                f"ForwardSensitivity would carry {columns} columns, one for each state and"
+                " parameter; it is for few: use adjoint='discrete', whose cost hardly depends on"
+                " them"
             )
 
     def pullback(self, field, method, trajectory, times, grads, options):
@@ -63,7 +72,9 @@ class ForwardSensitivity(Adjoint):
 def sensitivities(field, method, trajectory, times):
     """dy/d(y0, p) at the times, (T, n, n + p)."""
     n, y0 = field.size, trajectory.y0
-    start = torch.cat((torch.eye(n).to(y0), y0.new_zeros(n, sum(p.numel() for p in field.parameters))), 1)
+    start = torch.cat(
+        (torch.eye(n).to(y0), y0.new_zeros(n, sum(p.numel() for p in field.parameters))), 1
+    )
     places = _Places(trajectory, times)
     found = [start] * len(times)
     if isinstance(method, BDF):
@@ -76,7 +87,8 @@ def sensitivities(field, method, trajectory, times):
 
 
 class _Places:
-    """Where the outputs lie: ends[k] lists those at the end of step k, inside[k] (those inside it, thetas (q,))."""
+    """Where the outputs lie: ends[k] lists those at the end of step k, inside[k] (those inside it,
+    thetas (q,))."""
 
     def __init__(self, trajectory, times):
         grid, steps, inner = trajectory.grid(), trajectory.steps, {}
@@ -89,12 +101,17 @@ class _Places:
             (self.ends if t == stops[k] else inner).setdefault(k, []).append(i)
         for k, rows in inner.items():
             theta = [(times[i] - steps[k].t) / steps[k].h for i in rows]
-            self.inside[k] = rows, torch.tensor(theta, dtype=torch.float64, device=trajectory.y0.device)
+            self.inside[k] = (
+                rows,
+                torch.tensor(theta, dtype=torch.float64, device=trajectory.y0.device),
+            )
 
 
 def _one_step(field, method, steps, span, places, now, found):
     """S after the steps in range(*span), those of one method; fills in found."""
-    replay_type = next(module.Replay for family, module in REPLAYS.items() if isinstance(method, family))
+    replay_type = next(
+        module.Replay for family, module in REPLAYS.items() if isinstance(method, family)
+    )
     n, columns = now.shape
     size = max(1, min(chunk_size(n) // replay_type.size(method), VALUES // (n * columns)))
     for first in range(span[0], span[1], size):
@@ -102,7 +119,9 @@ def _one_step(field, method, steps, span, places, now, found):
         inner = [k for k in range(first, last) if k in places.inside]
         with torch.enable_grad():
             weights = [now.new_zeros(len(places.inside[k][0]), n).requires_grad_() for k in inner]
-            entries = [(k - first, places.inside[k][1], w) for k, w in zip(inner, weights, strict=True)]
+            entries = [
+                (k - first, places.inside[k][1], w) for k, w in zip(inner, weights, strict=True)
+            ]
             replay = replay_type(field, method, Chunk(steps[first:last]), entries)
             seed = now.new_zeros(last - first, n, 1).requires_grad_()
             forcing, shifts = _columns(replay.parameters(seed), [seed, *weights])
@@ -118,25 +137,39 @@ def _one_step(field, method, steps, span, places, now, found):
             for row in places.ends.get(first + i, ()):
                 found[row] = now
         if inner:
-            _inside(replay, weights, shifts, [places.inside[k][0] for k in inner], torch.stack(starts), found)
+            _inside(
+                replay,
+                weights,
+                shifts,
+                [places.inside[k][0] for k in inner],
+                torch.stack(starts),
+                found,
+            )
     return now
 
 
 def _columns(pulled, inputs):
-    """Derivatives of the parameters' cotangents, entry by entry, in the seed (m, n, p) and in each of the weights (q, n, p)."""
+    """Derivatives of the parameters' cotangents, entry by entry, in the seed (m, n, p) and in each
+    of the weights (q, n, p)."""
     entries = torch.cat([g.reshape(-1) for g in pulled]) if pulled else None
     if entries is None:
         return None, None
     if not entries.requires_grad:
         p = len(entries)
-        return inputs[0].new_zeros(*inputs[0].shape[:2], p), [w.new_zeros(*w.shape, p) for w in inputs[1:]]
-    rows = [torch.autograd.grad(e, inputs, retain_graph=True, allow_unused=True, materialize_grads=True) for e in entries]
+        return inputs[0].new_zeros(*inputs[0].shape[:2], p), [
+            w.new_zeros(*w.shape, p) for w in inputs[1:]
+        ]
+    rows = [
+        torch.autograd.grad(e, inputs, retain_graph=True, allow_unused=True, materialize_grads=True)
+        for e in entries
+    ]
     seeds, *weights = (torch.stack(parts, -1) for parts in zip(*rows, strict=True))
     return seeds.squeeze(2), weights
 
 
 def _inside(replay, weights, shifts, rows, starts, found):
-    """The sensitivities of the outputs inside steps: of the dense output in the start of the step, and in the parameters."""
+    """The sensitivities of the outputs inside steps: of the dense output in the start of the step,
+    and in the parameters."""
     n = starts.shape[1]
     with torch.enable_grad():
         pulled = replay.sweep(None).squeeze(2)  # (m, n): what the weights pull back to the starts
@@ -163,7 +196,9 @@ def _bdf(field, method, trajectory, places, start, found):
     y0 = trajectory.y0.unsqueeze(0)
     slope = torch.cat((jacobians(field, t0, y0)[0], forced(t0, y0)[0]), 1)
     slope = slope if field.mass is None else field.mass.rate_columns(slope)
-    weights = torch.as_tensor(form.start_weights(trajectory.h0), dtype=start.dtype, device=start.device)
+    weights = torch.as_tensor(
+        form.start_weights(trajectory.h0), dtype=start.dtype, device=start.device
+    )
     z = torch.einsum("ra,ank->rnk", weights, torch.stack((start, slope)))
     mass = torch.eye(n).to(start) if field.mass is None else field.mass.dense()
     size = max(1, min(chunk_size(n), VALUES // (n * columns)))
@@ -171,7 +206,9 @@ def _bdf(field, method, trajectory, places, start, found):
         chunk = steps[first : first + size]
         y = torch.stack([step.y for step in chunk])
         t = torch.tensor([step.t + step.h for step in chunk], dtype=y.dtype, device=y.device)
-        c = torch.tensor([step.tape[1] for step in chunk], dtype=y.dtype, device=y.device).view(-1, 1, 1)
+        c = torch.tensor([step.tape[1] for step in chunk], dtype=y.dtype, device=y.device).view(
+            -1, 1, 1
+        )
         jac = c * jacobians(field, t, y)
         solver = torch.linalg.lu_factor(mass - jac)
         field.stats.backward_nlu += len(chunk)
@@ -180,19 +217,29 @@ def _bdf(field, method, trajectory, places, start, found):
         for i, step in enumerate(chunk):
             k, _, change, pq, _, nodes = step.tape
             if change is not None:
-                z = torch.einsum("rs,snk->rnk", torch.as_tensor(change, dtype=y.dtype, device=y.device), z)
+                z = torch.einsum(
+                    "rs,snk->rnk", torch.as_tensor(change, dtype=y.dtype, device=y.device), z
+                )
             predicted, older = torch.einsum("as,snk->ank", pq, z).unbind(0)
             right = torch.mm(jac[i], predicted) - torch.mm(mass, older)
             right[:, n:] += forcing[i]
             d = torch.linalg.lu_solve(solver[0][i], solver[1][i], right)
             ended = (predicted + d).reshape(-1)
-            z = form.update(z.reshape(len(z), -1), (), k, step.h, d.reshape(-1), ended)[0].view(len(z), n, -1)
+            z = form.update(z.reshape(len(z), -1), (), k, step.h, d.reshape(-1), ended)[0].view(
+                len(z), n, -1
+            )
             for row in places.ends.get(first + i, ()):
                 found[row] = z[0]
             if first + i in places.inside:
                 rows, theta = places.inside[first + i]
-                dense = torch.as_tensor(form.dense_weights(k, nodes), dtype=y.dtype, device=y.device)
-                for row, at in zip(rows, torch.einsum("qs,snk->qnk", powers(theta, k, 0, y) @ dense, z), strict=True):
+                dense = torch.as_tensor(
+                    form.dense_weights(k, nodes), dtype=y.dtype, device=y.device
+                )
+                for row, at in zip(
+                    rows,
+                    torch.einsum("qs,snk->qnk", powers(theta, k, 0, y) @ dense, z),
+                    strict=True,
+                ):
                     found[row] = at
 
 

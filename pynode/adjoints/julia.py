@@ -1,8 +1,10 @@
-"""Gradients of Julia's solves: SciMLSensitivity's adjoints by name, and our own Gauss adjoint where it is not installed.
+"""Gradients of Julia's solves: SciMLSensitivity's adjoints by name, and our own Gauss adjoint where
+it is not installed.
 
-Known traps are refused: BDF as the reverse solver (its quadrature has one node, and its versions before 2.4.8 reject steps
-wrongly backwards in time), an implicit reverse solver of a state that holds the parameters (measured: 50 times slower), and
-Kvaerno's methods where SciMLSensitivity starts them, for what is put right of them in julia/src/solve.jl it cannot know.
+Known traps are refused: BDF as the reverse solver (its quadrature has one node, and its versions
+before 2.4.8 reject steps wrongly backwards in time), an implicit reverse solver of a state that
+holds the parameters (measured: 50 times slower), and Kvaerno's methods where SciMLSensitivity
+starts them, for what is put right of them in julia/src/solve.jl it cannot know.
 """
 
 from __future__ import annotations
@@ -16,7 +18,13 @@ from ..backends.julia.runtime import INSTALL, JuliaUnavailable, start
 from .base import Adjoint
 from .continuous.backsolve import BacksolveAdjoint
 
-NAMES = ("GaussAdjoint", "GaussKronrodAdjoint", "QuadratureAdjoint", "InterpolatingAdjoint", "BacksolveAdjoint")
+NAMES = (
+    "GaussAdjoint",
+    "GaussKronrodAdjoint",
+    "QuadratureAdjoint",
+    "InterpolatingAdjoint",
+    "BacksolveAdjoint",
+)
 JOINT = ("InterpolatingAdjoint", "BacksolveAdjoint")
 # Of the torch engine's adjoints, and of no use to SciMLSensitivity's.
 FOREIGN = ("nodes", "quadrature_rtol", "seminorm")
@@ -30,20 +38,28 @@ CLOSE = 1e-12
 class JuliaAdjoint(Adjoint):
     """One of NAMES by SciMLSensitivity, or NATIVE, by the package PyNODE alone.
 
-    method: the reverse solver, by default Rodas5P after an implicit forward method and the same method after an explicit
-    one. rtol, atol: of the reverse solve, by default rtol of the forward one, and a thousandth of it times the largest
-    cotangent. checkpoints: True has SciMLSensitivity solve forward again between the outputs instead of keeping the dense
-    solution in use; of BacksolveAdjoint, by default, that it starts the states anew at each step of the forward solve.
+    method: the reverse solver, by default Rodas5P after an implicit forward method and the same
+    method after an explicit one. rtol, atol: of the reverse solve, by default rtol of the forward
+    one, and a thousandth of it times the largest cotangent. checkpoints: True has SciMLSensitivity
+    solve forward again between the outputs instead of keeping the dense solution in use; of
+    BacksolveAdjoint, by default, that it starts the states anew at each step of the forward solve.
     """
 
     needs = "steps"
 
     def __init__(self, name="GaussAdjoint", method=None, rtol=None, atol=None, checkpoints=False):
-        self.name, self.method, self.rtol, self.atol, self.checkpoints = name, method, rtol, atol, checkpoints
+        self.name, self.method, self.rtol, self.atol, self.checkpoints = (
+            name,
+            method,
+            rtol,
+            atol,
+            checkpoints,
+        )
 
     @classmethod
     def of(cls, adjoint):
-        """The twin of an adjoint of the torch engine, its class or its name; ValueError for what Julia has not."""
+        """The twin of an adjoint of the torch engine, its class or its name; ValueError for what
+        Julia has not."""
         if isinstance(adjoint, cls):
             return adjoint
         name = adjoint if isinstance(adjoint, str) else adjoint.name
@@ -53,22 +69,33 @@ class JuliaAdjoint(Adjoint):
             key = "gauss"
         if key not in known:
             raise ValueError(
-                f"backend='julia' has no adjoint {name!r}: choose one of {', '.join((*NAMES, NATIVE))}; the discrete adjoint "
-                "is that of the torch engine, backend='torch'"
+                f"backend='julia' has no adjoint {name!r}: choose one of"
+                f" {', '.join((*NAMES, NATIVE))}; the discrete adjoint is that of the torch engine,"
+                " backend='torch'"
             )
         for option in FOREIGN:
             if getattr(adjoint, option, None):
                 raise ValueError(
-                    f"{option} of {name} is for the torch engine: leave it out, or use backend='torch'"
+                    f"{option} of {name} is for the torch engine: leave it out, or use"
+                    " backend='torch'"
                 )
-        options = {} if isinstance(adjoint, str) else {k: getattr(adjoint, k, None) for k in ("method", "rtol", "atol")}
-        return cls(known[key], checkpoints=bool(getattr(adjoint, "checkpoints", key == "backsolve")), **options)
+        options = (
+            {}
+            if isinstance(adjoint, str)
+            else {k: getattr(adjoint, k, None) for k in ("method", "rtol", "atol")}
+        )
+        return cls(
+            known[key],
+            checkpoints=bool(getattr(adjoint, "checkpoints", key == "backsolve")),
+            **options,
+        )
 
     def check(self, field, method):
         if field.mass is not None and (field.mass.singular or self.name != NATIVE):
             raise ValueError(
-                "backend='julia' has a gradient through a mass matrix by adjoint='NativeGauss' alone, where the matrix has an "
-                "inverse: use it, or backend='torch', adjoint='discrete'"
+                "backend='julia' has a gradient through a mass matrix by adjoint='NativeGauss'"
+                " alone, where the matrix has an inverse: use it, or backend='torch',"
+                " adjoint='discrete'"
             )
         self.reverse(method)
 
@@ -77,20 +104,26 @@ class JuliaAdjoint(Adjoint):
             BacksolveAdjoint(checkpoints=False).admit(field, trajectory)
 
     def reverse(self, forward):
-        """The reverse solver as a JuliaMethod; ValueError where it would be one of the known traps."""
+        """The reverse solver as a JuliaMethod; ValueError where it would be one of the known
+        traps."""
         chosen = self.method or ("Rodas5P" if forward.implicit else forward)
         method = algorithms.get(chosen)
         if "BDF" in method.name or "NDF" in method.name:
-            raise ValueError(f"{method.name} loses accuracy as the reverse solver of an adjoint: choose 'Rodas5P'")
+            raise ValueError(
+                f"{method.name} loses accuracy as the reverse solver of an adjoint: choose"
+                " 'Rodas5P'"
+            )
         if self.name in JOINT and method.implicit:
             raise ValueError(
-                f"{self.name} carries the parameters in its state, which an implicit reverse solver factorises with it: use "
-                "'gauss', or give it an explicit reverse method where the problem is not stiff"
+                f"{self.name} carries the parameters in its state, which an implicit reverse solver"
+                " factorises with it: use 'gauss', or give it an explicit reverse method where the"
+                " problem is not stiff"
             )
         again = (method, forward) if self.checkpoints else (method,)
         if self.name != NATIVE and any("Kvaerno" in solver.name for solver in again):
             raise ValueError(
-                "SciML's Kvaerno methods lose orders where f depends on t: choose KenCarp4, or adjoint='NativeGauss'"
+                "SciML's Kvaerno methods lose orders where f depends on t: choose KenCarp4, or"
+                " adjoint='NativeGauss'"
             )
         return method
 
@@ -120,38 +153,58 @@ class JuliaAdjoint(Adjoint):
             return starts + math.nan, [p + math.nan for p in parameters]
         rtol = options.rtol if self.rtol is None else self.rtol
         atol = ATOL * rtol * largest if self.atol is None else self.atol
-        dy0, dp = torch.zeros(field.size, dtype=field.dtype), torch.zeros(foreign.ptv.numel(), dtype=field.dtype)
+        dy0, dp = (
+            torch.zeros(field.size, dtype=field.dtype),
+            torch.zeros(foreign.ptv.numel(), dtype=field.dtype),
+        )
         arguments = (
-            trajectory.solved, foreign.handle, dy0.data_ptr(), dp.data_ptr(), table.data_ptr(), (clock.data_ptr(), len(order)),
-            trajectory.inner(trajectory.t), julia.algorithm(self.reverse(method).name),
+            trajectory.solved,
+            foreign.handle,
+            dy0.data_ptr(),
+            dp.data_ptr(),
+            table.data_ptr(),
+            (clock.data_ptr(), len(order)),
+            trajectory.inner(trajectory.t),
+            julia.algorithm(self.reverse(method).name),
         )
         with field.stats.of_gradient():
             if name == NATIVE:
                 reached = foreign.call(package.native_gauss, *arguments, rtol=rtol, atol=atol)
             else:
-                reached = foreign.call(package.reverse, *arguments, name, rtol=rtol, atol=atol, checkpointing=self.checkpoints)
+                reached = foreign.call(
+                    package.reverse,
+                    *arguments,
+                    name,
+                    rtol=rtol,
+                    atol=atol,
+                    checkpointing=self.checkpoints,
+                )
         if foreign.status is not None:
             raise ValueError(
-                "f refuses (RejectStep) a state between the steps, where this adjoint asks for its derivatives: use "
-                "backend='torch', adjoint='discrete'"
+                "f refuses (RejectStep) a state between the steps, where this adjoint asks for its"
+                " derivatives: use backend='torch', adjoint='discrete'"
             )
         first = trajectory.inner(trajectory.t0)
         if not abs(reached - first) <= CLOSE * (trajectory.reached - first):
             raise RuntimeError(
-                f"the reverse solve of {name} with {self.reverse(method).name} came no further than "
-                f"t = {foreign.outer(reached):.6g} on its way back to {trajectory.t0:.6g}: loosen the "
-                "rtol and atol of this adjoint, or use backend='torch', adjoint='discrete', which takes "
-                "the steps of the forward solve"
+                f"the reverse solve of {name} with {self.reverse(method).name} came no further than"
+                f" t = {foreign.outer(reached):.6g} on its way back to {trajectory.t0:.6g}: loosen"
+                " the rtol and atol of this adjoint, or use backend='torch', adjoint='discrete',"
+                " which takes the steps of the forward solve"
             )
-        pieces = dp.to(starts.device).split([p.numel() for p in field.parameters]) if parameters else []
+        pieces = (
+            dp.to(starts.device).split([p.numel() for p in field.parameters]) if parameters else []
+        )
         return starts + dy0.to(starts), [piece.view_as(p) for piece, p in zip(pieces, parameters)]
 
     def _available(self, julia):
-        """The name under which this runs: without SciMLSensitivity the native adjoint in place of the Gauss adjoint."""
+        """The name under which this runs: without SciMLSensitivity the native adjoint in place of
+        the Gauss adjoint."""
         if self.name == NATIVE or julia.loads("SciMLSensitivity"):
             return self.name
         if self.name == "GaussAdjoint":
             return NATIVE
         raise JuliaUnavailable(
-            f"{self.name} needs the Julia package SciMLSensitivity: {INSTALL} --sensitivity; adjoint='gauss' runs without"
+            f"{self.name} needs the Julia package SciMLSensitivity: {INSTALL} --sensitivity;"
+            " adjoint='gauss' runs without"
         )

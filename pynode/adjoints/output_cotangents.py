@@ -6,8 +6,8 @@ import torch
 
 
 def places(trajectory, times):
-    """(number of the step, where in it as a fraction of it) of each time: (None, None) at the start, (k, None) at the end of
-    step k."""
+    """(number of the step, where in it as a fraction of it) of each time: (None, None) at the
+    start, (k, None) at the end of step k."""
     grid, starts, sizes = trajectory.grid(), trajectory.recording.starts, trajectory.recording.sizes
     for t in times:
         k = grid.locate(t)
@@ -42,9 +42,11 @@ class Outputs:
             self._inside[k] = theta, grads[rows]
 
     def of(self, first, count):
-        """(ends, inside) of so many steps from number first on, a list each, None where there is no output.
+        """(ends, inside) of so many steps from number first on, a list each, None where there is no
+        output.
 
-        ends: (n,) cotangents of the states at the ends of steps; inside: (thetas (m,), cotangents (m, n)).
+        ends: (n,) cotangents of the states at the ends of steps; inside: (thetas (m,), cotangents
+        (m, n)).
         """
         numbers = range(first, first + count)
         return [self._ends.get(k) for k in numbers], [self._inside.get(k) for k in numbers]
@@ -52,4 +54,6 @@ class Outputs:
 
 def powers(theta, degree, first, like):
     """theta^first, ..., theta^degree as (m, degree - first + 1) of like's dtype."""
-    return (theta.unsqueeze(1) ** torch.arange(first, degree + 1, device=theta.device)).to(like.dtype)
+    return (theta.unsqueeze(1) ** torch.arange(first, degree + 1, device=theta.device)).to(
+        like.dtype
+    )

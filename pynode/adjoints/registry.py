@@ -1,4 +1,5 @@
-"""Every adjoint by name. ``direct`` is not among the classes: it is the graph of the solve itself, and has no pullback."""
+"""Every adjoint by name. ``direct`` is not among the classes: it is the graph of the solve itself,
+and has no pullback."""
 
 from __future__ import annotations
 
@@ -13,14 +14,20 @@ from .forward import ForwardSensitivity
 from .julia import JuliaAdjoint
 
 CLASSES = (
-    DiscreteAdjoint, GaussAdjoint, GaussKronrodAdjoint, QuadratureAdjoint, InterpolatingAdjoint, BacksolveAdjoint,
+    DiscreteAdjoint,
+    GaussAdjoint,
+    GaussKronrodAdjoint,
+    QuadratureAdjoint,
+    InterpolatingAdjoint,
+    BacksolveAdjoint,
     ForwardSensitivity,
 )
 DIRECT = "direct"
 
 
 def short(name: str) -> str:
-    """'GaussAdjoint', 'gauss_adjoint' and 'gauss' are the same; so are 'ForwardSensitivity' and 'forward'."""
+    """'GaussAdjoint', 'gauss_adjoint' and 'gauss' are the same; so are 'ForwardSensitivity' and
+    'forward'."""
     key = name.lower().replace("_", "")
     return key.removesuffix("adjoint").removesuffix("sensitivity") or key
 
@@ -34,11 +41,13 @@ def names() -> list:
 
 
 def get(adjoint, backend="torch"):
-    """The Adjoint of this name (any case, with or without 'Adjoint'; an Adjoint passes through), 'direct' itself.
+    """The Adjoint of this name (any case, with or without 'Adjoint'; an Adjoint passes through),
+    'direct' itself.
 
     For a solve by Julia it is SciMLSensitivity's twin of it, Gauss for 'auto'.
 
-    ValueError with the nearest names if there is none; TypeError for what is neither a name nor an Adjoint.
+    ValueError with the nearest names if there is none; TypeError for what is neither a name nor an
+    Adjoint.
     """
     if backend == "julia":
         return JuliaAdjoint.of(adjoint)
@@ -47,12 +56,18 @@ def get(adjoint, backend="torch"):
     if isinstance(adjoint, type) and issubclass(adjoint, Adjoint):
         return adjoint()
     if not isinstance(adjoint, str):
-        raise TypeError(f"adjoint must be a name such as 'discrete' or an Adjoint, not {type(adjoint).__name__}")
+        raise TypeError(
+            f"adjoint must be a name such as 'discrete' or an Adjoint, not {type(adjoint).__name__}"
+        )
     key = short(adjoint)
     if key == DIRECT:
         return DIRECT
     if key in _BY_KEY:
         return _BY_KEY[key]()
     near = difflib.get_close_matches(key, [*_BY_KEY, DIRECT], n=2, cutoff=0.5)
-    hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"choose one of 'auto', {', '.join(names())}"
+    hint = (
+        f"did you mean {' or '.join(repr(n) for n in near)}?"
+        if near
+        else f"choose one of 'auto', {', '.join(names())}"
+    )
     raise ValueError(f"unknown adjoint {adjoint!r}: {hint}")

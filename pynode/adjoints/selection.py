@@ -6,28 +6,33 @@ from ..backends.torch.tape import SHARE, free_bytes
 from .discrete.adjoint import LARGE, PIECE, DiscreteAdjoint
 
 STEPS = 1000  # for which memory is estimated: how many there will be nobody knows before the solve
-# Bytes of recorded steps from which on they are kept at checkpoints alone, where no more memory is free.
+# Bytes of recorded steps from which on they are kept at checkpoints alone, where no more memory is
+# free.
 BUDGET = 2e9
 FEWEST = 64  # steps that checkpoints have room for in any case
 
 
 def choose(field, method):
-    """(adjoint, why). The discrete one: at any stiffness it is exact for the steps taken, for a fraction of the cost of a
-    reverse solve (benchmarks/adjoints.py); with checkpoints where STEPS steps would take more than BUDGET."""
+    """(adjoint, why). The discrete one: at any stiffness it is exact for the steps taken, for a
+    fraction of the cost of a reverse solve (benchmarks/adjoints.py); with checkpoints where STEPS
+    steps would take more than BUDGET."""
     n, p = field.size, sum(x.numel() for x in field.parameters)
     point, step = (count * n * field.dtype.itemsize for count in method.memory)
     # As DiscreteAdjoint keeps them: of large states those between two repeated pieces alone.
     pieces = n > LARGE and method.taped
     needed = STEPS * (point / PIECE if pieces else step)
     why = (
-        f"DiscreteAdjoint: exact for the steps taken, stiff or not; {n} states and {p} parameters, every {STEPS} steps of "
-        f"{method.name} take about {_bytes(needed)}"
+        f"DiscreteAdjoint: exact for the steps taken, stiff or not; {n} states and {p} parameters,"
+        f" every {STEPS} steps of {method.name} take about {_bytes(needed)}"
     )
     budget = max(BUDGET, SHARE * free_bytes(field.device))
     if needed <= budget:
         return DiscreteAdjoint(), why
     budget = int(max(BUDGET, FEWEST * max(point, step)))
-    return DiscreteAdjoint(max_memory=budget), f"{why}, hence checkpoints in {_bytes(budget)} and a second solve"
+    return (
+        DiscreteAdjoint(max_memory=budget),
+        f"{why}, hence checkpoints in {_bytes(budget)} and a second solve",
+    )
 
 
 def _bytes(count):

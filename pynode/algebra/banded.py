@@ -11,7 +11,8 @@ from .sparse import mass_entries, scipy
 
 
 class BandedPlan(Plan):
-    """Places of the entries of M and J in band storage: entry (i, j) is number lower + upper + i - j of column j."""
+    """Places of the entries of M and J in band storage: entry (i, j) is number lower + upper + i -
+    j of column j."""
 
     def __init__(self, lower: int, upper: int, field):
         n = field.size
@@ -21,12 +22,17 @@ class BandedPlan(Plan):
         rows, cols, values = mass_entries(field.mass, n)
         if ((rows - cols > self.lower) | (cols - rows > self.upper)).any():
             raise ValueError(
-                f"mass has entries outside the band of {lower} diagonals below and {upper} above: widen the band"
+                f"mass has entries outside the band of {lower} diagonals below and {upper} above:"
+                " widen the band"
             )
         self.places = self._place(self.pattern.rows, self.pattern.cols)
-        self.constant = np.zeros(n * self.height, dtype=np.float32 if field.dtype == torch.float32 else np.float64)
+        self.constant = np.zeros(
+            n * self.height, dtype=np.float32 if field.dtype == torch.float32 else np.float64
+        )
         self.constant[self._place(rows, cols)] = values
-        self.factor, self.solve = scipy().linalg.get_lapack_funcs(("gbtrf", "gbtrs"), (self.constant,))
+        self.factor, self.solve = scipy().linalg.get_lapack_funcs(
+            ("gbtrf", "gbtrs"), (self.constant,)
+        )
 
     def _place(self, rows, cols):
         return cols * self.height + self.lower + self.upper + rows - cols
@@ -43,7 +49,9 @@ class BandedLU:
     def __init__(self, plan, band):
         self.plan, self.ok = plan, bool(np.isfinite(band).all())
         if self.ok:
-            self.lu, self.pivots, info = plan.factor(band, plan.lower, plan.upper, overwrite_ab=True)
+            self.lu, self.pivots, info = plan.factor(
+                band, plan.lower, plan.upper, overwrite_ab=True
+            )
             self.ok = info == 0
 
     def solve(self, b, factor=1.0):
@@ -56,5 +64,7 @@ class BandedLU:
 
     def _solve(self, b, trans, factor):
         right = b.detach().cpu().numpy() * factor
-        found, _ = self.plan.solve(self.lu, self.plan.lower, self.plan.upper, right, self.pivots, trans=trans)
+        found, _ = self.plan.solve(
+            self.lu, self.plan.lower, self.plan.upper, right, self.pivots, trans=trans
+        )
         return torch.from_numpy(found).to(b)

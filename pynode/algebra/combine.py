@@ -1,4 +1,5 @@
-"""The linear combination of stages: the one primitive of the explicit part of every one-step method."""
+"""The linear combination of stages: the one primitive of the explicit part of every one-step
+method."""
 
 from __future__ import annotations
 
@@ -26,11 +27,11 @@ class Row:
 
 
 def combine(y, h, row: Row, ks):
-    """y + h sum_i row_i ks_i, (n,); y may be None for the sum alone. For rows of a batch h is (m,) and the rest (m, n); in a
-    compiled step h is 0-d.
+    """y + h sum_i row_i ks_i, (n,); y may be None for the sum alone. For rows of a batch h is (m,)
+    and the rest (m, n); in a compiled step h is 0-d.
 
-    From four terms on one matrix-vector product over the stacked stages is cheaper than the chain of additions
-    (benchmarks/micro.py), forward and backward.
+    From four terms on one matrix-vector product over the stacked stages is cheaper than the chain
+    of additions (benchmarks/micro.py), forward and backward.
     """
     if isinstance(h, torch.Tensor) or torch.compiler.is_compiling():
         return _combine_rows(y, column(h), row, ks)

@@ -1,4 +1,5 @@
-"""A Jacobian of known pattern from a few products: one for each colour of its columns, or of its rows."""
+"""A Jacobian of known pattern from a few products: one for each colour of its columns, or of its
+rows."""
 
 from __future__ import annotations
 
@@ -14,8 +15,9 @@ from .products import Products
 class Plan:
     """What is made once for a pattern: colours, seeds, and where in the products each entry stands.
 
-    Columns are coloured, or rows where those need fewer colours (as with a dense row, a conservation law); then the
-    products are v^T J. A last seed is random and checks the entries found.
+    Columns are coloured, or rows where those need fewer colours (as with a dense row, a
+    conservation law); then the products are v^T J. A last seed is random and checks the entries
+    found.
     """
 
     def __init__(self, pattern, field):
@@ -27,16 +29,24 @@ class Plan:
         self.colours = int(colours.max()) + 1
         self._places = torch.from_numpy(colours[seeded] * n + read).to(field.device)
         self._seeded, self._read = seeded, read
-        self._random = np.random.default_rng(1).uniform(0.5, 1.5, n) * np.where(np.arange(n) % 3 == 0, -1, 1)
+        self._random = np.random.default_rng(1).uniform(0.5, 1.5, n) * np.where(
+            np.arange(n) % 3 == 0, -1, 1
+        )
         with torch.inference_mode(False):
             seeds = torch.zeros(self.colours + 1, n, dtype=field.dtype, device=field.device)
-            seeds[torch.from_numpy(colours).to(field.device), torch.arange(n, device=field.device)] = 1
+            seeds[
+                torch.from_numpy(colours).to(field.device), torch.arange(n, device=field.device)
+            ] = 1
             seeds[-1] = torch.from_numpy(self._random).to(seeds)
         self.seeds = seeds
 
     def fits(self, field) -> bool:
         """Whether the plan was made for such a field: its size, dtype and mass matrix."""
-        if self.pattern.size != field.size or self.dtype != field.dtype or (self.mass is None) != (field.mass is None):
+        if (
+            self.pattern.size != field.size
+            or self.dtype != field.dtype
+            or (self.mass is None) != (field.mass is None)
+        ):
             return False
         return self.mass is field.mass or torch.equal(self.mass.given, field.mass.given)
 
@@ -48,24 +58,29 @@ class Plan:
         return values, self._incomplete(values, out[-1].cpu().numpy())
 
     def _incomplete(self, values, product):
-        """Index of the row (or column) where the entries do not make up the product with the random vector."""
+        """Index of the row (or column) where the entries do not make up the product with the random
+        vector."""
         terms = values * self._random[self._seeded]
         total = np.bincount(self._read, terms, len(product))
         size = np.bincount(self._read, np.abs(terms), len(product))
         fine = 1e-6 if values.dtype == np.float64 else 1e-2
-        wrong = np.abs(total - product) > fine * size + 1e-4 * fine * max(size.max(), np.finfo(values.dtype).tiny)
+        wrong = np.abs(total - product) > fine * size + 1e-4 * fine * max(
+            size.max(), np.finfo(values.dtype).tiny
+        )
         return int(np.argmax(wrong)) if wrong.any() and np.isfinite(values).all() else None
 
 
 class CompressedJacobian:
-    """Linearisation of a field whose Jacobian is sparse or banded: a Jacobian is (plan, entries)."""
+    """Linearisation of a field whose Jacobian is sparse or banded: a Jacobian is (plan,
+    entries)."""
 
     def __init__(self, field, structure):
         self.field, self.structure = field, structure
         self.stats, self._start = field.stats, None
 
     def __call__(self, t: float, y):
-        """(plan, entries) of df/dy at (t, y). Where a solve starts differences stand for entries that are not finite."""
+        """(plan, entries) of df/dy at (t, y). Where a solve starts differences stand for entries
+        that are not finite."""
         self.stats.njac += 1
         plan = self.structure.plan(self.field, t, y)
         values, lacking = plan.entries(self.field, t, y)
@@ -76,15 +91,17 @@ class CompressedJacobian:
         if t == self._start and not np.isfinite(values).all():
             time = torch.full((), t, dtype=self.field.dtype, device=self.field.device)
             pattern = plan.pattern
-            values = repaired_entries(lambda moved: self.field.at(time, moved), y, values, pattern.rows, pattern.cols)
+            values = repaired_entries(
+                lambda moved: self.field.at(time, moved), y, values, pattern.rows, pattern.cols
+            )
         return plan, values
 
     def with_time(self, t: float, y, graph=False):
         """((plan, entries), df/dt), the latter None where f does not depend on t."""
         if graph:
             raise ValueError(
-                "adjoint='direct' of a Rosenbrock method differentiates its Jacobian, which only the dense one allows: "
-                "use adjoint='discrete', which gives the same gradient"
+                "adjoint='direct' of a Rosenbrock method differentiates its Jacobian, which only"
+                " the dense one allows: use adjoint='discrete', which gives the same gradient"
             )
         with torch.inference_mode(False), torch.enable_grad():
             time = torch.full((), t, dtype=self.field.dtype, device=self.field.device)

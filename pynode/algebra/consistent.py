@@ -1,8 +1,10 @@
-"""Initial values of M y' = f with a singular M: the algebraic equations among the n must hold at the start.
+"""Initial values of M y' = f with a singular M: the algebraic equations among the n must hold at
+the start.
 
-Every solve is with M - c J and a small c, of the structure that the steps use: on the right sides that M y' cannot
-reach it is, up to O(c), Newton's method on the algebraic equations with the differential components held. This holds
-for index 1; of a higher index the solution grows like 1/c, which is how it is recognised.
+Every solve is with M - c J and a small c, of the structure that the steps use: on the right sides
+that M y' cannot reach it is, up to O(c), Newton's method on the algebraic equations with the
+differential components held. This holds for index 1; of a higher index the solution grows like 1/c,
+which is how it is recognised.
 """
 
 from __future__ import annotations
@@ -21,23 +23,35 @@ NEGLIGIBLE = 1e-4  # correction, in units of the tolerance, after which no other
 
 
 def consistent(field, t: float, end: float, flat, atol, rtol: float, mode: str, origin=None):
-    """flat, (n,), checked or with its algebraic components solved for, differentiable in y0 and the parameters.
+    """flat, (n,), checked or with its algebraic components solved for, differentiable in y0 and the
+    parameters.
 
-    mode: 'check' raises ValueError unless a Newton correction of the algebraic components stays within the tolerance;
-    'solve' makes it until it is negligible. origin: what made the state, "the reset of 'kick'", None
-    for y0. Hairer & Wanner II, sec. VI.1.
+    mode: 'check' raises ValueError unless a Newton correction of the algebraic components stays
+    within the tolerance; 'solve' makes it until it is negligible. origin: what made the state, "the
+    reset of 'kick'", None for y0. Hairer & Wanner II, sec. VI.1.
     """
     if mode not in MODES:
         raise ValueError(f"consistent must be 'check' or 'solve', not {mode!r}")
     if field.mass is None or not field.mass.singular:
         return flat
     with torch.no_grad():
-        found = _corrected(field, linearise(field), t, abs(end - t), flat.detach().clone(), atol, rtol, mode, origin)
+        found = _corrected(
+            field,
+            linearise(field),
+            t,
+            abs(end - t),
+            flat.detach().clone(),
+            atol,
+            rtol,
+            mode,
+            origin,
+        )
     return flat if found is None else _differentiable(field, t, flat, *found)
 
 
 def _corrected(field, linear, t, span, y, atol, rtol, mode, origin):
-    """(consistent y, M - c J factorised there, c), or None where y was only to be checked and passes."""
+    """(consistent y, M - c J factorised there, c), or None where y was only to be checked and
+    passes."""
     c, solver = _settle(field, linear, linear(t, y), y, span)
     noise = ROUNDING * torch.finfo(y.dtype).eps
     for _ in range(ITERATIONS):
@@ -55,38 +69,50 @@ def _corrected(field, linear, t, span, y, atol, rtol, mode, origin):
         if size <= max(NEGLIGIBLE, float((noise * y.abs() / (atol + rtol * y.abs())).max())):
             return y, solver, c
     raise ValueError(
-        "consistent='solve' found no values of the algebraic components that satisfy their "
-        f"equations near the state: give one that is closer to them. {_violated(residual, size, t, origin)}"
+        "consistent='solve' found no values of the algebraic components that satisfy their"
+        " equations near the state: give one that is closer to them."
+        f" {_violated(residual, size, t, origin)}"
     )
 
 
 def _settle(field, linear, jac, y, span):
-    """(c, M - c J factorised) with c so small that the algebraic equations alone decide the solution."""
+    """(c, M - c J factorised) with c so small that the algebraic equations alone decide the
+    solution."""
     c, last = span * math.sqrt(torch.finfo(y.dtype).eps), None
     probe = field.mass.left(1.0 + torch.arange(len(y), dtype=y.dtype, device=y.device) / len(y))
     for _ in range(6):
         solver = linear.factorised(jac, c)
         found = field.mass.right(solver.solve(probe, c)) if solver.ok else None
-        if last is not None and found is not None and float((found - last).norm()) <= 0.05 * float(found.norm()):
+        if (
+            last is not None
+            and found is not None
+            and float((found - last).norm()) <= 0.05 * float(found.norm())
+        ):
             return c, solver
         last, c = found, c * 1e-2
     raise ValueError(
-        "the algebraic equations of M y' = f do not determine the algebraic components at y0 (the index is above 1, or "
-        "an equation is redundant): differentiate the constraint, or check mass and f"
+        "the algebraic equations of M y' = f do not determine the algebraic components at y0 (the"
+        " index is above 1, or an equation is redundant): differentiate the constraint, or check"
+        " mass and f"
     )
 
 
 def _violated(residual, size, t, origin) -> str:
     sizes = residual.abs()
-    worst = [i for i in sizes.argsort(descending=True)[:5].tolist() if not float(sizes[i]) <= 1e-3 * float(sizes.max())]
+    worst = [
+        i
+        for i in sizes.argsort(descending=True)[:5].tolist()
+        if not float(sizes[i]) <= 1e-3 * float(sizes.max())
+    ]
     named = ", ".join(f"f[{i}] = {float(residual[i]):.3g}" for i in worst)
     what, where, remedy = "y0", "at y0", "give a y0 that satisfies them"
     if origin is not None:
         what, where = f"the state after {origin} at t = {t:.6g}", "there"
         remedy = "let a reset return a state that satisfies them"
     return (
-        f"{what} is not consistent: the algebraic equations ask for f = 0, but {named} {where}, {size:.3g} times the "
-        f"tolerance away from a solution; {remedy}, or pass consistent='solve'"
+        f"{what} is not consistent: the algebraic equations ask for f = 0, but {named} {where},"
+        f" {size:.3g} times the tolerance away from a solution; {remedy}, or pass"
+        " consistent='solve'"
     )
 
 

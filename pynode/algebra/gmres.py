@@ -8,10 +8,11 @@ import torch
 
 
 def gmres(apply, b, tol: float, restart: int, cycles: int):
-    """(x, residual): x, (n,), with |b - A x| = residual, at most tol unless all cycles were used; NaN where A x is.
+    """(x, residual): x, (n,), with |b - A x| = residual, at most tol unless all cycles were used;
+    NaN where A x is.
 
-    apply: v -> A v. Modified Gram-Schmidt; the Hessenberg matrix and its rotations are floats, fetched in one
-    synchronisation an iteration.
+    apply: v -> A v. Modified Gram-Schmidt; the Hessenberg matrix and its rotations are floats,
+    fetched in one synchronisation an iteration.
     """
     x, r, size = None, b, float(b.norm())
     for _ in range(cycles):
@@ -29,7 +30,10 @@ def gmres(apply, b, tol: float, restart: int, cycles: int):
                 return b * math.nan, math.nan
             below = column[-1]
             for i, (cos, sin) in enumerate(rotations):
-                column[i], column[i + 1] = cos * column[i] + sin * column[i + 1], cos * column[i + 1] - sin * column[i]
+                column[i], column[i + 1] = (
+                    cos * column[i] + sin * column[i + 1],
+                    cos * column[i + 1] - sin * column[i],
+                )
             length = math.hypot(column[k], below)
             if length == 0:
                 break

@@ -19,12 +19,12 @@ from .linear import Factorised
 class Jacobian:
     """df/dy, (n, n), at one point: the user's, or by reverse mode.
 
-    Reverse mode evaluates f on n copies of the state and pulls the unit vectors back in one pass where f broadcasts over a
-    leading dimension (tried on rows that differ, at two times, since at one of them terms may vanish), and
-    otherwise pulls n vectors back through one evaluation.
+    Reverse mode evaluates f on n copies of the state and pulls the unit vectors back in one pass
+    where f broadcasts over a leading dimension (tried on rows that differ, at two times, since at
+    one of them terms may vanish), and otherwise pulls n vectors back through one evaluation.
 
-    repairs: whether entries of autograd's that are not finite at the first point asked for, where a solve starts, are
-    differences of f.
+    repairs: whether entries of autograd's that are not finite at the first point asked for, where a
+    solve starts, are differences of f.
     """
 
     def __init__(self, field, repairs=True):
@@ -33,7 +33,8 @@ class Jacobian:
 
     @cached_property
     def _eye(self):
-        """The unit vectors, made when they are asked for: where all is explicit (n, n) may not fit in memory."""
+        """The unit vectors, made when they are asked for: where all is explicit (n, n) may not fit
+        in memory."""
         with torch.inference_mode(False):  # a graph may use them later
             return torch.eye(self.field.size, dtype=self.field.dtype, device=self.field.device)
 
@@ -48,7 +49,9 @@ class Jacobian:
     def factorised(self, jac, c: float, scale=None):
         """M - c J ready for solves. scale: weights of the norm, for solvers that iterate."""
         mass = self.field.mass
-        return Factorised(self._mass, jac, c, self.field.stats, None if mass is None else mass.projector)
+        return Factorised(
+            self._mass, jac, c, self.field.stats, None if mass is None else mass.projector
+        )
 
     def with_time(self, t: float, y, want_time=True, graph=False):
         """(df/dy, df/dt), the latter None where f does not depend on t at this point.
@@ -78,7 +81,9 @@ class Jacobian:
                 jac = self._checked(field.user_jac(time, field.layout.unravel(seen), *field.args))
                 if field.signed is not None:
                     jac = jac.masked_fill(field.signed & (y < 0), 0.0)
-                return jac if graph else jac.detach().clone(), time_derivative(field, time, y, graph) if want_time else None
+                return jac if graph else jac.detach().clone(), (
+                    time_derivative(field, time, y, graph) if want_time else None
+                )
             if want_time:
                 own_leaf(time)
             if self._broadcasts is not False and len(self._tried) < 2 and t not in self._tried:
@@ -94,8 +99,12 @@ class Jacobian:
             if not out.requires_grad:
                 return torch.zeros_like(self._eye), None
             jac, moves = torch.autograd.grad(
-                (out,), (inputs, time) if want_time else (inputs, inputs), (self._eye,), allow_unused=True,
-                is_grads_batched=not self._broadcasts, create_graph=graph,
+                (out,),
+                (inputs, time) if want_time else (inputs, inputs),
+                (self._eye,),
+                allow_unused=True,
+                is_grads_batched=not self._broadcasts,
+                create_graph=graph,
             )
             jac = torch.zeros_like(self._eye) if jac is None else jac
             depends = want_time and moves is not None
@@ -103,7 +112,8 @@ class Jacobian:
 
     @twice
     def _check_twice(self, t, y):
-        """RuntimeError where f has no second derivative, which a Jacobian with a graph is there for."""
+        """RuntimeError where f has no second derivative, which a Jacobian with a graph is there
+        for."""
         y.requires_grad_()
         out = self.field.at(t, y)
         if out.requires_grad:
@@ -112,7 +122,8 @@ class Jacobian:
         self._twice = True
 
     def _try_broadcast(self, t, y):
-        """Whether f of a stack of states is the stack of f: on rows that differ, as many as cannot be taken for components."""
+        """Whether f of a stack of states is the stack of f: on rows that differ, as many as cannot
+        be taken for components."""
         field = self.field
         count = 3 if field.size == 2 else 2
         with torch.no_grad():
@@ -124,28 +135,37 @@ class Jacobian:
             field.stats.nfe += count
             try:
                 together = field.rows(t, rows)
-            except Exception:  # whatever a user's field raises on one more dimension, the answer is no
+            # Whatever a user's field raises on one more dimension, the answer is no.
+            except Exception:
                 return False
             field.stats.nfe += count
         # Equal up to rounding: a weak coupling of the rows must not pass.
         rtol, noise = (1e-4, 1e-6) if field.dtype == torch.float32 else (1e-8, 1e-13)
         atol = noise * float(single.nan_to_num(0.0, 0.0, 0.0).abs().max())
-        return together.shape == single.shape and torch.allclose(together, single, rtol, atol, equal_nan=True)
+        return together.shape == single.shape and torch.allclose(
+            together, single, rtol, atol, equal_nan=True
+        )
 
     def _checked(self, jac):
         n = self.field.size
         if not isinstance(jac, torch.Tensor) or jac.numel() != n * n:
             shape = tuple(jac.shape) if isinstance(jac, torch.Tensor) else type(jac).__name__
-            raise ValueError(f"jac returned {shape}, but the Jacobian of {n} states must have shape ({n}, {n})")
+            raise ValueError(
+                f"jac returned {shape}, but the Jacobian of {n} states must have shape ({n}, {n})"
+            )
         check_values(jac, "what jac returned")
         if jac.is_complex():
-            raise TypeError(f"jac returned {jac.dtype} for a state of {self.field.dtype}: return a real Jacobian")
+            raise TypeError(
+                f"jac returned {jac.dtype} for a state of {self.field.dtype}: return a real"
+                " Jacobian"
+            )
         return jac.reshape(n, n).to(self._eye)
 
 
 @twice
 def time_derivative(field, t, y, graph):
-    """df/dt, (n,), None where f does not depend on t here: the product v . f differentiated first in t, then in v."""
+    """df/dt, (n,), None where f does not depend on t here: the product v . f differentiated first
+    in t, then in v."""
     t = own_leaf(t.detach())
     out = field.at(t, y)
     if not out.requires_grad:

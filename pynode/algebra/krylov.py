@@ -1,4 +1,5 @@
-"""M - c J that is never formed: GMRES with Jacobian-vector products and the user's preconditioner."""
+"""M - c J that is never formed: GMRES with Jacobian-vector products and the user's
+preconditioner."""
 
 from __future__ import annotations
 
@@ -23,16 +24,17 @@ class MatrixFree:
         return t, y.detach(), Products(self.field, t, y)
 
     def factorised(self, jac, c: float, scale=None):
-        """scale: (n,) weights of the norm in which Newton's iteration converges; None asks for adjoint_tol instead."""
+        """scale: (n,) weights of the norm in which Newton's iteration converges; None asks for
+        adjoint_tol instead."""
         return KrylovSolver(self, *jac, c, scale)
 
 
 class KrylovSolver:
-    """Solves with W = M - c J, J at (t, y), and with its transpose. Right preconditioning, so that residuals are true
-    ones.
+    """Solves with W = M - c J, J at (t, y), and with its transpose. Right preconditioning, so that
+    residuals are true ones.
 
-    In the steps the residual is measured in the norm of the error test and left at a fraction of what Newton's
-    iteration may leave (Brown & Hindmarsh 1989, sec. 3).
+    In the steps the residual is measured in the norm of the error test and left at a fraction of
+    what Newton's iteration may leave (Brown & Hindmarsh 1989, sec. 3).
     """
 
     ok = True
@@ -49,7 +51,8 @@ class KrylovSolver:
                 self.inverse = structure.precond(t, y.clone(), c)
             if not callable(self.inverse):
                 raise TypeError(
-                    f"precond(t, y, c) returned a {type(self.inverse).__name__}: it must return a function of v"
+                    f"precond(t, y, c) returned a {type(self.inverse).__name__}: it must return a"
+                    " function of v"
                 )
 
     def solve(self, b, factor=1.0):
@@ -57,10 +60,15 @@ class KrylovSolver:
         with torch.inference_mode(False), torch.no_grad():
             b = b.detach().clone() * factor
             if self.weights is None:
-                return self._solve(lambda v: self._balanced(self._times(v)), self._precondition, self._balanced(b))
+                return self._solve(
+                    lambda v: self._balanced(self._times(v)), self._precondition, self._balanced(b)
+                )
             w, b = self.weights.clone(), self._balanced(b)
             found, residual = gmres(
-                lambda v: w * self._balanced(self._times(self._precondition(v / w))), w * b, self.tol, *self.sizes
+                lambda v: w * self._balanced(self._times(self._precondition(v / w))),
+                w * b,
+                self.tol,
+                *self.sizes,
             )
             found = self._precondition(found / w)
             if math.isnan(residual):
@@ -80,23 +88,28 @@ class KrylovSolver:
             self._blame(b)
         if not residual <= 100 * tol:
             raise RuntimeError(
-                f"GMRES left a residual of {residual / max(float(b.norm()), 1e-300):.1e} of the right-hand side at "
-                f"t = {self.t:.6g}, where the gradient or the initial values need {self.relative:.0e}: give a (better) "
-                "preconditioner, raise restart or cycles, or loosen adjoint_tol"
+                f"GMRES left a residual of {residual / max(float(b.norm()), 1e-300):.1e} of the"
+                f" right-hand side at t = {self.t:.6g}, where the gradient or the initial values"
+                f" need {self.relative:.0e}: give a (better) preconditioner, raise restart or"
+                " cycles, or loosen adjoint_tol"
             )
         return precondition(found)
 
     def _lift(self):
-        """What algebraic equations are multiplied with, less one: it brings rows c J to the size of the rows of M.
+        """What algebraic equations are multiplied with, less one: it brings rows c J to the size of
+        the rows of M.
 
-        Without it a residual that is small beside those of the differential equations would leave algebraic components
-        wrong in proportion to 1/c. The size of their rows is estimated by one product with random signs.
+        Without it a residual that is small beside those of the differential equations would leave
+        algebraic components wrong in proportion to 1/c. The size of their rows is estimated by one
+        product with random signs.
         """
         if self.mass is None or not self.mass.singular:
             return 0.0
         with torch.inference_mode(False), torch.no_grad():
             generator = torch.Generator().manual_seed(0)
-            signs = torch.randint(0, 2, (1, self.size), generator=generator).to(self.products.y) * 2 - 1
+            signs = (
+                torch.randint(0, 2, (1, self.size), generator=generator).to(self.products.y) * 2 - 1
+            )
             rows = self.mass.left(self.products.jvps(signs)[0])
             count = float(self.mass.left(signs[0]).square().sum())
             size = float(rows.norm()) / max(count, 1.0) ** 0.5
@@ -113,7 +126,9 @@ class KrylovSolver:
     def _times_transposed(self, v):
         self.stats.backward_nvjp += 1
         product = self.products.vjps(v.unsqueeze(0))[0]
-        return torch.sub(v if self.mass is None else self.mass.times_transposed(v), product, alpha=self.c)
+        return torch.sub(
+            v if self.mass is None else self.mass.times_transposed(v), product, alpha=self.c
+        )
 
     def _precondition(self, v):
         if self.inverse is None:
@@ -122,12 +137,14 @@ class KrylovSolver:
         if not isinstance(out, torch.Tensor) or out.shape != v.shape:
             got = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
             raise ValueError(
-                f"the preconditioner returned {got} for a vector of shape {tuple(v.shape)}: return the same shape"
+                f"the preconditioner returned {got} for a vector of shape {tuple(v.shape)}: return"
+                " the same shape"
             )
         return out
 
     def _precondition_transposed(self, v):
-        """P^T v by autograd; v itself where P has no graph, which costs iterations but no accuracy."""
+        """P^T v by autograd; v itself where P has no graph, which costs iterations but no
+        accuracy."""
         if self.inverse is None:
             return self._balanced(v)
         with torch.enable_grad():
@@ -136,10 +153,11 @@ class KrylovSolver:
             return torch.autograd.grad(out, x, v)[0] if out.requires_grad else v
 
     def _blame(self, b):
-        """Something returned NaN: ValueError where it is the preconditioner, else Newton's iteration takes it from
-        here."""
+        """Something returned NaN: ValueError where it is the preconditioner, else Newton's
+        iteration takes it from here."""
         if self.inverse is not None and not bool(torch.isfinite(self._precondition(b)).all()):
             raise ValueError(
-                f"the preconditioner returned NaN or infinity at t = {self.t:.6g} with c = {self.c:.3g}: it must map "
-                "finite vectors to finite vectors, approximately by (M - c J)^-1"
+                f"the preconditioner returned NaN or infinity at t = {self.t:.6g} with c ="
+                f" {self.c:.3g}: it must map finite vectors to finite vectors, approximately by (M"
+                " - c J)^-1"
             )

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import torch
 
-# Below this size one inverse and a matrix-vector product a solve cost less than the launch of a triangular solve
-# (benchmarks/micro.py); the residual of such a solve is as good as that of an LU solve for the sizes concerned.
+# Below this size one inverse and a matrix-vector product a solve cost less than the launch of a
+# triangular solve (benchmarks/micro.py); the residual of such a solve is as good as that of an LU
+# solve for the sizes concerned.
 INVERSE_BELOW = 48
 
 
 class Factorised:
-    """W = M - c J ready for solves, M the mass matrix or the identity; ok: whether W is regular and finite.
+    """W = M - c J ready for solves, M the mass matrix or the identity; ok: whether W is regular and
+    finite.
 
-    projector: P, (n, n), onto the algebraic equations of a singular M (mass.Mass.projector), None for others. Their rows
-    are c P J and vanish with c, so that rounding of the others drowns them in short steps. They are lifted to the size
-    of M: what is factorised is (I + lift P) W = M - c (J + lift P J), with lift = |M| / |c P J| in root mean squares.
+    projector: P, (n, n), onto the algebraic equations of a singular M (mass.Mass.projector), None
+    for others. Their rows are c P J and vanish with c, so that rounding of the others drowns them
+    in short steps. They are lifted to the size of M: what is factorised is (I + lift P) W = M - c
+    (J + lift P J), with lift = |M| / |c P J| in root mean squares.
     """
 
     __slots__ = ("inverse", "lift", "lu", "ok", "pivots")
@@ -24,7 +27,11 @@ class Factorised:
         self.lift = None
         if projector is not None:
             lifted = projector @ jac
-            size = (mass.abs().norm() / (abs(c) * lifted.abs().norm())).clamp(min=1.0).nan_to_num(1.0, 1.0, 1.0)
+            size = (
+                (mass.abs().norm() / (abs(c) * lifted.abs().norm()))
+                .clamp(min=1.0)
+                .nan_to_num(1.0, 1.0, 1.0)
+            )
             self.lift = (size - 1) * projector
             jac = jac + (size - 1) * lifted
         matrix = torch.sub(mass, jac, alpha=c)
@@ -48,23 +55,31 @@ class Factorised:
         if self.inverse is not None:
             found = torch.mv(self.inverse.t(), b)
         else:
-            found = torch.linalg.lu_solve(self.lu, self.pivots, b.unsqueeze(1), adjoint=True).squeeze(1)
+            found = torch.linalg.lu_solve(
+                self.lu, self.pivots, b.unsqueeze(1), adjoint=True
+            ).squeeze(1)
         return found if self.lift is None else found + torch.mv(self.lift.t(), found)
 
 
-# Up to this size elimination that a compiler has fused takes half of the time of a call of LAPACK from compiled code.
+# Up to this size elimination that a compiler has fused takes half of the time of a call of LAPACK
+# from compiled code.
 UNROLLED = 8
 
 
 def gauss_jordan(matrix):
-    """The inverses of (..., n, n) by elimination with partial pivoting, unrolled and without branches, for a compiler to fuse;
-    not finite where a matrix is singular."""
+    """The inverses of (..., n, n) by elimination with partial pivoting, unrolled and without
+    branches, for a compiler to fuse; not finite where a matrix is singular."""
     n = matrix.shape[-1]
-    eye, rows = torch.eye(n, dtype=matrix.dtype, device=matrix.device), torch.arange(n, device=matrix.device)
+    eye, rows = (
+        torch.eye(n, dtype=matrix.dtype, device=matrix.device),
+        torch.arange(n, device=matrix.device),
+    )
     work = torch.cat((matrix, eye.expand_as(matrix)), -1)
     for k in range(n):
         column = work[..., k]
-        largest = torch.where(rows >= k, column.abs(), -torch.ones_like(column)).argmax(-1, keepdim=True)
+        largest = torch.where(rows >= k, column.abs(), -torch.ones_like(column)).argmax(
+            -1, keepdim=True
+        )
         pivot, here = (rows == largest).unsqueeze(-1), (rows == k).unsqueeze(-1)
         chosen = torch.where(pivot, work, torch.zeros_like(work)).sum(-2, keepdim=True)
         row = chosen / chosen[..., k : k + 1]

@@ -6,18 +6,19 @@ from functools import cached_property
 
 import torch
 
-# Singular values below this fraction of the largest are taken for zero: those of a rank-deficient matrix in floating
-# point.
+# Singular values below this fraction of the largest are taken for zero: those of a rank-deficient
+# matrix in floating point.
 RANK = 1e-10
 
 
 class Mass:
     """M as a diagonal, (n,), or as a matrix, (n, n), over the flat state.
 
-    ``rate`` is the Moore-Penrose inverse, so that y' = rate(f) solves M y' = f where it can be solved, with no change
-    in the directions that M does not see. ``left(v)`` is the part of v that M y' cannot reach: of f, the residual of
-    the algebraic equations. ``right(v)`` is the part of v that M does not see: of y, the algebraic components. Both are
-    orthogonal projections, hence symmetric.
+    ``rate`` is the Moore-Penrose inverse, so that y' = rate(f) solves M y' = f where it can be
+    solved, with no change in the directions that M does not see. ``left(v)`` is the part of v that
+    M y' cannot reach: of f, the residual of the algebraic equations. ``right(v)`` is the part of v
+    that M does not see: of y, the algebraic components. Both are orthogonal projections, hence
+    symmetric.
     """
 
     def __init__(self, matrix):
@@ -35,13 +36,20 @@ class Mass:
 
     @classmethod
     def of(cls, mass, layout):
-        """From what the user gave, None included; ValueError or TypeError where it is no mass matrix of these
-        states."""
+        """From what the user gave, None included; ValueError or TypeError where it is no mass
+        matrix of these states."""
         if mass is None:
             return None
         n = layout.size
-        wanted = f"for {n} states it must be a matrix ({n}, {n}), or a vector ({n},) that is its diagonal"
-        if not isinstance(mass, torch.Tensor) and not layout.single and isinstance(mass, (tuple, list, dict)):
+        wanted = (
+            f"for {n} states it must be a matrix ({n}, {n}), or a vector ({n},) that is its"
+            " diagonal"
+        )
+        if (
+            not isinstance(mass, torch.Tensor)
+            and not layout.single
+            and isinstance(mass, (tuple, list, dict))
+        ):
             mass = layout.ravel(mass)
         if hasattr(mass, "toarray"):  # a matrix of scipy.sparse
             mass = mass.toarray()
@@ -52,18 +60,23 @@ class Mass:
             raise TypeError(f"mass is a {type(mass).__name__}; {wanted}") from None
         if matrix.requires_grad:
             raise ValueError(
-                "mass requires a gradient, but M is taken as constant: pass mass.detach(), or divide f by it"
+                "mass requires a gradient, but M is taken as constant: pass mass.detach(), or"
+                " divide f by it"
             )
         matrix = matrix.to(layout.dtype)
         if matrix.shape != (n, n):
-            if matrix.numel() != n or tuple(matrix.shape) not in ((n,), *map(tuple, layout.shapes[:1])):
+            if matrix.numel() != n or tuple(matrix.shape) not in (
+                (n,),
+                *map(tuple, layout.shapes[:1]),
+            ):
                 raise ValueError(f"mass has shape {tuple(matrix.shape)}; {wanted}")
             matrix = matrix.reshape(n)
         if not bool(torch.isfinite(matrix).all()):
             raise ValueError("mass holds NaN or infinity: give finite values")
         if not bool((matrix != 0).any()):
             raise ValueError(
-                "mass is zero: then there is no differential equation; solve f(t, y) = 0 by Newton's method instead"
+                "mass is zero: then there is no differential equation; solve f(t, y) = 0 by"
+                " Newton's method instead"
             )
         return cls(matrix)
 
@@ -91,15 +104,24 @@ class Mass:
 
     def left(self, v):
         """v - M M^+ v, (n,)."""
-        return torch.where(self.diagonal == 0, v, 0.0) if self.matrix is None else v - self.times(self.rate(v))
+        return (
+            torch.where(self.diagonal == 0, v, 0.0)
+            if self.matrix is None
+            else v - self.times(self.rate(v))
+        )
 
     def right(self, v):
         """v - M^+ M v, (n,)."""
-        return torch.where(self.diagonal == 0, v, 0.0) if self.matrix is None else v - self.rate(self.times(v))
+        return (
+            torch.where(self.diagonal == 0, v, 0.0)
+            if self.matrix is None
+            else v - self.rate(self.times(v))
+        )
 
     @cached_property
     def projector(self):
-        """What ``left`` does as a matrix, (n, n), None where M is regular and there are no algebraic equations."""
+        """What ``left`` does as a matrix, (n, n), None where M is regular and there are no
+        algebraic equations."""
         if not self.singular:
             return None
         with torch.inference_mode(False):

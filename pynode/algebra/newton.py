@@ -1,4 +1,5 @@
-"""Simplified Newton iteration for the implicit stage of a step, and its derivative by the implicit function theorem."""
+"""Simplified Newton iteration for the implicit stage of a step, and its derivative by the implicit
+function theorem."""
 
 from __future__ import annotations
 
@@ -8,13 +9,20 @@ from typing import NamedTuple
 import torch
 
 MAX_ITERATIONS = 4
-UNKNOWN = 1.0  # rate of an iteration that has none: with this one correction never is enough, unless it is rounding
-POOR = 0.99  # rate that is told where the simplified iteration failed, so that its Jacobian is renewed
-THIRD = "third derivatives through a solve need adjoint='direct' and an explicit or Rosenbrock method ('tsit5', 'rodas5p')"
+# Rate of an iteration that has none: with this one correction never is enough, unless it is
+# rounding.
+UNKNOWN = 1.0
+# Rate that is told where the simplified iteration failed, so that its Jacobian is renewed.
+POOR = 0.99
+THIRD = (
+    "third derivatives through a solve need adjoint='direct' and an explicit or Rosenbrock method"
+    " ('tsit5', 'rodas5p')"
+)
 
 
 class Newton(NamedTuple):
-    """How an iteration ended. y: the solution, None if it diverged; norm: of the last correction; rate: of convergence."""
+    """How an iteration ended. y: the solution, None if it diverged; norm: of the last correction;
+    rate: of convergence."""
 
     y: torch.Tensor | None
     change: torch.Tensor
@@ -23,13 +31,17 @@ class Newton(NamedTuple):
     rate: float
 
 
-def simplified_newton(field, t, start, psi, c, solver, scale, tol, kappa, rate, most=MAX_ITERATIONS):
-    """Solve M (y - start + psi) = c f(t, y) for y, (n,), M the mass matrix or the identity. Hairer & Wanner II, IV.8.
+def simplified_newton(
+    field, t, start, psi, c, solver, scale, tol, kappa, rate, most=MAX_ITERATIONS
+):
+    """Solve M (y - start + psi) = c f(t, y) for y, (n,), M the mass matrix or the identity. Hairer
+    & Wanner II, IV.8.
 
-    solver: M - c J factorised; rate: the convergence rate last seen with it (UNKNOWN if none), which lets the iteration
-    stop after its first correction (IV.8.10); kappa: the error allowed, as a fraction of the error of the step;
-    most: iterations after which it is given up. A correction at the level of rounding ends the iteration, and its rate,
-    which would be that of noise, is not told.
+    solver: M - c J factorised; rate: the convergence rate last seen with it (UNKNOWN if none),
+    which lets the iteration stop after its first correction (IV.8.10); kappa: the error allowed, as
+    a fraction of the error of the step; most: iterations after which it is given up. A correction
+    at the level of rounding ends the iteration, and its rate, which would be that of noise, is not
+    told.
     """
     y, gap, last, stats, mass = start, psi, 0.0, field.stats, field.mass
     for iteration in range(1, most + 1):
@@ -42,7 +54,9 @@ def simplified_newton(field, t, start, psi, c, solver, scale, tol, kappa, rate, 
             return Newton(None, change, norm, iteration, UNKNOWN)
         if iteration > 1:
             known, rate = rate, norm / last
-            if norm > tol.finest and (rate >= 1 or rate ** (most - iteration) / (1 - rate) * norm > kappa):
+            if norm > tol.finest and (
+                rate >= 1 or rate ** (most - iteration) / (1 - rate) * norm > kappa
+            ):
                 if norm <= tol.rounding(y, gap, scale):
                     return Newton(y + change, change, norm, iteration, known)
                 break
@@ -55,9 +69,11 @@ def simplified_newton(field, t, start, psi, c, solver, scale, tol, kappa, rate, 
 
 
 def full_newton(field, t, start, psi, c, factorise, scale, tol, kappa, most=30):
-    """The same equation with a new Jacobian at every iterate: for fixed steps, which cannot be cut where that fails.
+    """The same equation with a new Jacobian at every iterate: for fixed steps, which cannot be cut
+    where that fails.
 
-    factorise(y): M - c J at y, factorised. Convergence is quadratic: what is left is the square of the last correction.
+    factorise(y): M - c J at y, factorised. Convergence is quadratic: what is left is the square of
+    the last correction.
     """
     y = start
     for iteration in range(1, most + 1):
@@ -75,19 +91,25 @@ def full_newton(field, t, start, psi, c, factorise, scale, tol, kappa, most=30):
             break
         if norm <= max(kappa, 1e-5):
             return Newton(y, change, norm, iteration, POOR)
-    return Newton(None, change if solver.ok else psi, norm if solver.ok else math.inf, iteration, UNKNOWN)
+    return Newton(
+        None, change if solver.ok else psi, norm if solver.ok else math.inf, iteration, UNKNOWN
+    )
 
 
 def attach(field, t, start, psi, c, solver, y):
-    """y with the derivatives of the solution of M (y - start + psi) = c f(t, y) in start, psi and parameters.
+    """y with the derivatives of the solution of M (y - start + psi) = c f(t, y) in start, psi and
+    parameters.
 
-    y: the solution found, detached; solver: M - c J factorised with the Jacobian at the solution. The value is unchanged.
-    Each pass is an iteration of simplified Newton, from a solution; it makes the derivatives right to one order more:
-    here to the second. NotImplementedError where a third is taken.
+    y: the solution found, detached; solver: M - c J factorised with the Jacobian at the solution.
+    The value is unchanged. Each pass is an iteration of simplified Newton, from a solution; it
+    makes the derivatives right to one order more: here to the second. NotImplementedError where a
+    third is taken.
     """
     for solve in (Solve, Correction):
         gap = start - psi - y
-        residual = torch.add(gap if field.mass is None else field.mass.times(gap), field(t, y), alpha=c)
+        residual = torch.add(
+            gap if field.mass is None else field.mass.times(gap), field(t, y), alpha=c
+        )
         y = y + solve.apply(residual - residual.detach(), solver)
     return Twice.apply(y)
 
@@ -106,11 +128,12 @@ class Solve(torch.autograd.Function):
 
 
 class Correction(Solve):
-    """The same where b is known to have no derivative of first order: it is left out unless there will be a second."""
+    """The same where b is known to have no derivative of first order: it is left out unless there
+    will be a second."""
 
     @staticmethod
     def backward(ctx, grad):
-        return (Solve.backward(ctx, grad) if torch.is_grad_enabled() else (None, None, None))
+        return Solve.backward(ctx, grad) if torch.is_grad_enabled() else (None, None, None)
 
 
 class Twice(torch.autograd.Function):

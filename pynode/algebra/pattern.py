@@ -9,11 +9,13 @@ from .colouring import colour_columns
 from .products import Products
 
 BLOCKS = 32  # blocks of columns at the coarsest level of the detection
-LARGEST = 1 << 26  # entries, or numbers in one batch of products, beyond which a pattern is not sparse
+# Entries, or numbers in one batch of products, beyond which a pattern is not sparse.
+LARGEST = 1 << 26
 
 
 class Pattern:
-    """rows, cols: (m,) int64 positions of the entries, in the order of columns, each once; size: n."""
+    """rows, cols: (m,) int64 positions of the entries, in the order of columns, each once; size:
+    n."""
 
     def __init__(self, rows, cols, size: int):
         keys = np.unique(np.asarray(cols, dtype=np.int64) * size + np.asarray(rows, dtype=np.int64))
@@ -21,11 +23,13 @@ class Pattern:
 
     @classmethod
     def of(cls, given, n: int):
-        """From a scipy.sparse matrix, a sparse or dense tensor, or an array, non-zero where there may be an entry."""
+        """From a scipy.sparse matrix, a sparse or dense tensor, or an array, non-zero where there
+        may be an entry."""
         shape = tuple(getattr(given, "shape", ()))
         if shape != (n, n):
             raise ValueError(
-                f"the sparsity pattern of {n} states must be ({n}, {n}), not {shape or type(given).__name__}"
+                f"the sparsity pattern of {n} states must be ({n}, {n}), not"
+                f" {shape or type(given).__name__}"
             )
         if isinstance(given, torch.Tensor):
             if given.layout is not torch.strided:
@@ -43,11 +47,17 @@ class Pattern:
 
     @classmethod
     def band(cls, n: int, lower: int, upper: int):
-        rows, cols = np.nonzero(np.ones((1, lower + upper + 1))) if n == 1 else _band(n, lower, upper)
+        rows, cols = (
+            np.nonzero(np.ones((1, lower + upper + 1))) if n == 1 else _band(n, lower, upper)
+        )
         return cls(rows, cols, n)
 
     def union(self, other):
-        return Pattern(np.concatenate((self.rows, other.rows)), np.concatenate((self.cols, other.cols)), self.size)
+        return Pattern(
+            np.concatenate((self.rows, other.rows)),
+            np.concatenate((self.cols, other.cols)),
+            self.size,
+        )
 
 
 def _band(n, lower, upper):
@@ -59,14 +69,14 @@ def _band(n, lower, upper):
 
 
 def detect(field, t: float, y) -> Pattern:
-    """The pattern of df/dy at t near y, (n,), from products of J with blocks of columns that are halved until each is
-    one.
+    """The pattern of df/dy at t near y, (n,), from products of J with blocks of columns that are
+    halved until each is one.
 
-    A block of columns with random weights touches a row if and only if one of its columns does, up to a cancellation of
-    probability zero; blocks that share no row are tried in one product. Of r entries a row it takes of the order of
-    r log(n) products, not n. Taken at three random points around y, because an entry may vanish at y itself; what
-    vanishes in a whole neighbourhood, such as the other branch of a condition, is found only when the solution comes
-    there.
+    A block of columns with random weights touches a row if and only if one of its columns does, up
+    to a cancellation of probability zero; blocks that share no row are tried in one product. Of r
+    entries a row it takes of the order of r log(n) products, not n. Taken at three random points
+    around y, because an entry may vanish at y itself; what vanishes in a whole neighbourhood, such
+    as the other branch of a condition, is found only when the solution comes there.
     """
     n = len(y)
     generator = np.random.default_rng(0)
@@ -82,8 +92,9 @@ def detect(field, t: float, y) -> Pattern:
         count = int(colours.max()) + 1
         if len(rows) > LARGEST or count * n > LARGEST:
             raise ValueError(
-                f"the Jacobian of {n} states is not sparse: some row depends on more than {count // 2} components; use "
-                "structure='krylov', or give the pattern of a sparse approximation of f"
+                f"the Jacobian of {n} states is not sparse: some row depends on more than"
+                f" {count // 2} components; use structure='krylov', or give the pattern of a sparse"
+                " approximation of f"
             )
         seeds = torch.zeros(count, n, dtype=y.dtype, device=y.device)
         columns = torch.arange(n, device=y.device)

@@ -1,4 +1,5 @@
-"""The dominant eigenvalue of a Jacobian by the power method, from a matrix or from differences of f."""
+"""The dominant eigenvalue of a Jacobian by the power method, from a matrix or from differences of
+f."""
 
 from __future__ import annotations
 
@@ -11,9 +12,10 @@ import torch
 class DominantMode(NamedTuple):
     """The fastest mode of a linear map, in the coordinates of the iteration.
 
-    radius: estimate of the largest |eigenvalue|, from below; 0 where the map is zero, infinite where a product is not
-    finite. cosine: of the angle between the last vector and its image, near 1 or -1 where that eigenvalue is real.
-    vector: (n,) the last image with norm one, None where the radius is zero or infinite.
+    radius: estimate of the largest |eigenvalue|, from below; 0 where the map is zero, infinite
+    where a product is not finite. cosine: of the angle between the last vector and its image, near
+    1 or -1 where that eigenvalue is real. vector: (n,) the last image with norm one, None where the
+    radius is zero or infinite.
     """
 
     radius: float
@@ -25,9 +27,9 @@ class DominantMode(NamedTuple):
 def power_method(product, v, iterations, accuracy=0.0) -> DominantMode:
     """The dominant mode of a linear map.
 
-    product: maps (n,) to (n,); v: (n,) to begin with, not zero; iterations: at most so many products; accuracy: the
-    relative change of the estimate that ends the iteration early. It costs a synchronisation in each product; 0 takes
-    all products with one at the end.
+    product: maps (n,) to (n,); v: (n,) to begin with, not zero; iterations: at most so many
+    products; accuracy: the relative change of the estimate that ends the iteration early. It costs
+    a synchronisation in each product; 0 takes all products with one at the end.
     """
     tiny = torch.finfo(v.dtype).tiny
     last = math.inf
@@ -60,9 +62,11 @@ def of_matrix(jacobian, y, tol):
 
 
 def of_field(field, t, y, f0, tol):
-    """The product with df/dy at (t, y) by differences of f, in units of the tolerances; f0: f(t, y), (n,).
+    """The product with df/dy at (t, y) by differences of f, in units of the tolerances; f0: f(t,
+    y), (n,).
 
-    One evaluation of f in each product. A component without a scale, zero and without atol, is left out.
+    One evaluation of f in each product. A component without a scale, zero and without atol, is left
+    out.
     """
     scale = tol.scale(y)
     known = tol.known(scale)

@@ -1,4 +1,5 @@
-"""Products of the Jacobian, and of its transpose, with vectors: all that a structured Jacobian is made of."""
+"""Products of the Jacobian, and of its transpose, with vectors: all that a structured Jacobian is
+made of."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ from ..core.double_backward import Twice, pull
 class Products:
     """J v and v^T J at one point (t, y), from one evaluation of f; results without a graph.
 
-    J v is the derivative of w -> w^T J in w along v: reverse mode twice costs one evaluation a product, a third of
-    forward mode in torch 2, whose first use moreover loads its decompositions for a second (benchmarks/brusselator.py).
+    J v is the derivative of w -> w^T J in w along v: reverse mode twice costs one evaluation a
+    product, a third of forward mode in torch 2, whose first use moreover loads its decompositions
+    for a second (benchmarks/brusselator.py).
     """
 
     def __init__(self, field, t: float, y):
@@ -38,7 +40,8 @@ class Products:
             return torch.stack([self._reverse(self.out, self.y, v) for v in vectors])
 
     def _pull(self):
-        """w -> w^T J with a graph in w; None where f does not depend on y, or has a part that is differentiable once."""
+        """w -> w^T J with a graph in w; None where f does not depend on y, or has a part that is
+        differentiable once."""
         with torch.enable_grad():
             w = torch.zeros_like(self.out, requires_grad=True)
             try:
@@ -58,11 +61,14 @@ class Products:
         v = v.clone() if v.is_inference() else v
         try:
             with torch.no_grad():
-                return torch.func.jvp(lambda x: self.field.at(self.t, x), (self.y.detach(),), (v,))[1]
+                return torch.func.jvp(lambda x: self.field.at(self.t, x), (self.y.detach(),), (v,))[
+                    1
+                ]
         except RuntimeError as error:
             raise RuntimeError(
-                "a structured Jacobian is made of products with vectors, and an operation in f has neither second "
-                f"derivatives nor forward-mode ones ({error}): take structure='dense', or write this operation in others"
+                "a structured Jacobian is made of products with vectors, and an operation in f has"
+                f" neither second derivatives nor forward-mode ones ({error}): take"
+                " structure='dense', or write this operation in others"
             ) from error
 
     @staticmethod

@@ -1,4 +1,5 @@
-"""M - c J as a sparse matrix with SciPy's SuperLU, on the CPU. Demmel et al., SIAM J. Matrix Anal. Appl. 20 (1999)."""
+"""M - c J as a sparse matrix with SciPy's SuperLU, on the CPU. Demmel et al., SIAM J. Matrix Anal.
+Appl. 20 (1999)."""
 
 from __future__ import annotations
 
@@ -9,13 +10,15 @@ from .compressed import Plan
 
 
 def scipy():
-    """scipy.sparse and scipy.linalg, imported when first needed; ImportError with the remedy where SciPy is missing."""
+    """scipy.sparse and scipy.linalg, imported when first needed; ImportError with the remedy where
+    SciPy is missing."""
     try:
         import scipy.linalg
         import scipy.sparse.linalg
     except ImportError as error:
         raise ImportError(
-            "sparse and banded Jacobians need SciPy: pip install 'torch-stiff-ode[scipy]', or use structure='krylov'"
+            "sparse and banded Jacobians need SciPy: pip install 'torch-stiff-ode[scipy]', or use"
+            " structure='krylov'"
         ) from error
     return scipy
 
@@ -34,9 +37,10 @@ def mass_entries(mass, n):
 class SparsePlan(Plan):
     """The columns of M - c J in compressed form, with the places of the entries of M and J in it.
 
-    Where the pattern is nearly symmetric the matrix is stored in the order of minimum degree of A + A^T, found once,
-    and pivots stay on the diagonal where they can (thrice as fast as SuperLU's default on a grid of two dimensions);
-    otherwise SuperLU orders its columns at every factorisation.
+    Where the pattern is nearly symmetric the matrix is stored in the order of minimum degree of A +
+    A^T, found once, and pivots stay on the diagonal where they can (thrice as fast as SuperLU's
+    default on a grid of two dimensions); otherwise SuperLU orders its columns at every
+    factorisation.
     """
 
     def __init__(self, pattern, field):
@@ -60,12 +64,18 @@ class SparsePlan(Plan):
 
     @staticmethod
     def _minimum_degree(keys, n):
-        """(order, position): order[k] is the unknown eliminated k-th. Taken from a factorisation with a strong
-        diagonal."""
+        """(order, position): order[k] is the unknown eliminated k-th. Taken from a factorisation
+        with a strong diagonal."""
         sparse = scipy().sparse
-        values = np.where(keys % n == keys // n, 1.0 + np.bincount(keys // n, minlength=n).max(), 0.5)
-        full = sparse.csc_matrix((values, (keys % n, keys // n)), shape=(n, n)) + sparse.identity(n, format="csc")
-        position = sparse.linalg.splu(full, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}).perm_c
+        values = np.where(
+            keys % n == keys // n, 1.0 + np.bincount(keys // n, minlength=n).max(), 0.5
+        )
+        full = sparse.csc_matrix((values, (keys % n, keys // n)), shape=(n, n)) + sparse.identity(
+            n, format="csc"
+        )
+        position = sparse.linalg.splu(
+            full, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}
+        ).perm_c
         return np.argsort(position), position.astype(np.int64)
 
     def factorised(self, values, c):
@@ -88,7 +98,10 @@ class SuperLU:
                 self.lu = sparse.linalg.splu(matrix)
             else:
                 self.lu = sparse.linalg.splu(
-                    matrix, permc_spec="NATURAL", diag_pivot_thresh=0.01, options={"SymmetricMode": True}
+                    matrix,
+                    permc_spec="NATURAL",
+                    diag_pivot_thresh=0.01,
+                    options={"SymmetricMode": True},
                 )
         except RuntimeError:  # SuperLU's word for an exactly singular matrix
             self.ok = False

@@ -1,4 +1,5 @@
-"""How the Jacobian of a large system is made and solved with: what ``solve(structure=...)`` takes."""
+"""How the Jacobian of a large system is made and solved with: what ``solve(structure=...)``
+takes."""
 
 from __future__ import annotations
 
@@ -15,13 +16,14 @@ DENSE_UP_TO = 20_000
 
 
 def check_dense(field, instead):
-    """ValueError where the dense Jacobian of a field would not fit in memory, with what to do instead."""
+    """ValueError where the dense Jacobian of a field would not fit in memory, with what to do
+    instead."""
     n = field.size
     if n > DENSE_UP_TO:
         gigabytes = n * n * field.dtype.itemsize / 1e9
         raise ValueError(
-            f"a dense Jacobian of {n} states takes {gigabytes:.0f} GB, and its factorisation as much "
-            f"again: {instead}"
+            f"a dense Jacobian of {n} states takes {gigabytes:.0f} GB, and its factorisation as"
+            f" much again: {instead}"
         )
 
 
@@ -32,19 +34,22 @@ class Dense:
 
     def linearise(self, field):
         check_dense(
-            field, "pass structure='sparse' (or pynode.Sparse(pattern)), structure=pynode.Banded(lower, upper), or, "
-            "without any matrix, structure='krylov' (or pynode.Krylov(precond))"
+            field,
+            "pass structure='sparse' (or pynode.Sparse(pattern)), structure=pynode.Banded(lower,"
+            " upper), or, without any matrix, structure='krylov' (or pynode.Krylov(precond))",
         )
         return Jacobian(field)
 
 
 class Sparse:
-    """Entries of the Jacobian where the pattern has them, from a few products by colouring, and SuperLU on the CPU.
+    """Entries of the Jacobian where the pattern has them, from a few products by colouring, and
+    SuperLU on the CPU.
 
-    pattern: (n, n), a scipy.sparse matrix, a sparse or a boolean torch tensor; non-zero where f_i may depend on y_j.
-    None detects it at the first solve by products with the Jacobian. Every Jacobian is checked against one product with
-    a random vector: a detected pattern grows where it was too small, a given one is then an error. Keep the object for
-    further solves with the same f: pattern, colouring and elimination order are made once.
+    pattern: (n, n), a scipy.sparse matrix, a sparse or a boolean torch tensor; non-zero where f_i
+    may depend on y_j. None detects it at the first solve by products with the Jacobian. Every
+    Jacobian is checked against one product with a random vector: a detected pattern grows where it
+    was too small, a given one is then an error. Keep the object for further solves with the same f:
+    pattern, colouring and elimination order are made once.
     """
 
     name = "sparse"
@@ -57,7 +62,8 @@ class Sparse:
         return CompressedJacobian(field, self)
 
     def plan(self, field, t, y):
-        """The plan for this field, made at the first call; for another mass matrix or dtype it is made anew."""
+        """The plan for this field, made at the first call; for another mass matrix or dtype it is
+        made anew."""
         if self._plan is None or not self._plan.fits(field):
             if self.given is not None:
                 pattern = Pattern.of(self.given, field.size)
@@ -72,8 +78,9 @@ class Sparse:
         """A larger plan, after the entries of a row were found to be incomplete at (t, y)."""
         if self.given is not None:
             raise ValueError(
-                f"the sparsity pattern lacks an entry in row {row}: there f depends on a component that the pattern "
-                "leaves out; complete it, or pass structure='sparse' to have it detected"
+                f"the sparsity pattern lacks an entry in row {row}: there f depends on a component"
+                " that the pattern leaves out; complete it, or pass structure='sparse' to have it"
+                " detected"
             )
         self._plan = SparsePlan(self._plan.pattern.union(detect(field, t, y)), field)
         return self._plan
@@ -82,7 +89,8 @@ class Sparse:
 class Banded:
     """The band of the Jacobian, from lower + upper + 1 products, and LAPACK's banded LU.
 
-    f_i depends on y_j for i - lower <= j <= i + upper alone. Periodic boundaries are no band: use Sparse.
+    f_i depends on y_j for i - lower <= j <= i + upper alone. Periodic boundaries are no band: use
+    Sparse.
     """
 
     name = "banded"
@@ -104,68 +112,91 @@ class Banded:
 
     def extended(self, field, t, y, row):
         raise ValueError(
-            f"row {row} of the Jacobian has an entry outside the band of {self.lower} diagonals below and "
-            f"{self.upper} above: "
-            "widen the band, or use structure='sparse'"
+            f"row {row} of the Jacobian has an entry outside the band of {self.lower} diagonals"
+            f" below and {self.upper} above: widen the band, or use structure='sparse'"
         )
 
 
 class Krylov:
-    """No matrix: restarted GMRES with Jacobian-vector products. Brown & Hindmarsh, Appl. Math. Comput. 31 (1989).
+    """No matrix: restarted GMRES with Jacobian-vector products. Brown & Hindmarsh, Appl. Math.
+    Comput. 31 (1989).
 
-    precond: precond(t, y, c) -> P, where P(v), (n,) -> (n,), approximates (M - c J)^-1 v at the float t and the flat y,
-    (n,).
-        For the gradient its transpose is taken by autograd; where P has no graph, GMRES runs without it there.
-    restart: vectors kept, each of n; cycles: restarts at most. tol: what the linear solve may leave, as a fraction of
-    what Newton's iteration may leave. adjoint_tol: residual of the transposed solves, relative to the right-hand side.
+    precond: precond(t, y, c) -> P, where P(v), (n,) -> (n,), approximates (M - c J)^-1 v at the
+    float t and the flat y, (n,).
+        For the gradient its transpose is taken by autograd; where P has no graph, GMRES runs
+        without it there.
+    restart: vectors kept, each of n; cycles: restarts at most. tol: what the linear solve may
+    leave, as a fraction of what Newton's iteration may leave. adjoint_tol: residual of the
+    transposed solves, relative to the right-hand side.
     """
 
     name = "krylov"
 
     def __init__(self, precond=None, restart=40, cycles=10, tol=0.05, adjoint_tol=1e-10):
         if precond is not None and not callable(precond):
-            raise TypeError("precond must be a function precond(t, y, c) that returns a function of v")
+            raise TypeError(
+                "precond must be a function precond(t, y, c) that returns a function of v"
+            )
         if restart < 1 or cycles < 1 or not 0 < tol < 1 or not 0 < adjoint_tol < 1:
-            raise ValueError("restart and cycles must be at least 1, tol and adjoint_tol between 0 and 1")
-        self.precond, self.restart, self.cycles, self.tol, self.adjoint_tol = precond, restart, cycles, tol, adjoint_tol
+            raise ValueError(
+                "restart and cycles must be at least 1, tol and adjoint_tol between 0 and 1"
+            )
+        self.precond, self.restart, self.cycles, self.tol, self.adjoint_tol = (
+            precond,
+            restart,
+            cycles,
+            tol,
+            adjoint_tol,
+        )
 
     def linearise(self, field):
         return MatrixFree(field, self)
 
 
 def structure_of(given, method, problem):
-    """The structure that the user's argument names, None for dense; ValueError where it does not fit the method."""
+    """The structure that the user's argument names, None for dense; ValueError where it does not
+    fit the method."""
     if problem.mass is not None and not method.takes_mass:
-        raise ValueError(f"{method.name} cannot solve M y' = f with a mass matrix: use 'qndf', 'rodas5p' or 'radauiia5'")
+        raise ValueError(
+            f"{method.name} cannot solve M y' = f with a mass matrix: use 'qndf', 'rodas5p' or"
+            " 'radauiia5'"
+        )
     structure = _named(given)
     if structure.name == "dense":
         return None
     if not method.implicit:
         raise ValueError(
-            f"{method.name} is explicit and needs no Jacobian: leave structure away, or use 'qndf' or 'rodas5p'"
+            f"{method.name} is explicit and needs no Jacobian: leave structure away, or use 'qndf'"
+            " or 'rodas5p'"
         )
     if structure.name not in method.structures:
-        reason = f"{method.name} works with {', '.join(method.structures)} Jacobians, not with {structure.name!r} ones"
+        reason = (
+            f"{method.name} works with {', '.join(method.structures)} Jacobians, not with"
+            f" {structure.name!r} ones"
+        )
         if structure.name == "krylov" and "sparse" in method.structures:
             reason += (
-                ": its order rests on the exact solution of its linear systems (matrix-free needs a W-method of "
-                "Krylov type)"
+                ": its order rests on the exact solution of its linear systems (matrix-free needs a"
+                " W-method of Krylov type)"
             )
         raise ValueError(f"{reason}; use 'qndf' or 'fbdf'")
     if problem.jac is not None:
         raise ValueError(
-            f"jac returns a dense matrix, which structure={structure.name!r} is there to avoid: leave one away"
+            f"jac returns a dense matrix, which structure={structure.name!r} is there to avoid:"
+            " leave one away"
         )
     return structure
 
 
 def is_dense(given) -> bool:
-    """Whether the user's argument is the default; a pattern may be an array, which == compares by its entries."""
+    """Whether the user's argument is the default; a pattern may be an array, which == compares by
+    its entries."""
     return isinstance(given, str) and given == "dense"
 
 
 def blocks(given, y0):
-    """The structure of a batch y0, (B, ...), taken as one system: given, or a block of the Jacobian for each row."""
+    """The structure of a batch y0, (B, ...), taken as one system: given, or a block of the Jacobian
+    for each row."""
     if not is_dense(given):
         return given
     if not isinstance(y0, torch.Tensor) or y0.dim() < 2:
@@ -173,7 +204,11 @@ def blocks(given, y0):
     batch, n = len(y0), y0[0].numel()
     rows = torch.arange(batch * n).view(batch, n, 1).expand(batch, n, n)
     pattern = torch.stack((rows.reshape(-1), rows.transpose(1, 2).reshape(-1)))
-    return Sparse(torch.sparse_coo_tensor(pattern, torch.ones(batch * n * n), (batch * n, batch * n), check_invariants=True))
+    return Sparse(
+        torch.sparse_coo_tensor(
+            pattern, torch.ones(batch * n * n), (batch * n, batch * n), check_invariants=True
+        )
+    )
 
 
 def _named(given):
@@ -185,10 +220,12 @@ def _named(given):
             return makers[given]()
         if given == "banded":
             raise ValueError(
-                "structure='banded' needs the width of the band: pass structure=pynode.Banded(lower, upper)"
+                "structure='banded' needs the width of the band: pass"
+                " structure=pynode.Banded(lower, upper)"
             )
         raise ValueError(
-            f"unknown structure {given!r}: choose 'dense', 'sparse', 'krylov' or pynode.Banded(lower, upper)"
+            f"unknown structure {given!r}: choose 'dense', 'sparse', 'krylov' or"
+            " pynode.Banded(lower, upper)"
         )
     if given is None:
         return Dense()
@@ -196,5 +233,6 @@ def _named(given):
 
 
 def linearise(field):
-    """The linearisation of a field: makes Jacobians, and factorises M - c J, in the field's structure."""
+    """The linearisation of a field: makes Jacobians, and factorises M - c J, in the field's
+    structure."""
     return (field.structure or Dense()).linearise(field)

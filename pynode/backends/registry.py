@@ -32,8 +32,9 @@ class TorchBackend:
 class JuliaBackend:
     """SciML's solvers, called with the torch field. Julia starts at the first solve.
 
-    state: where Julia holds the state. 'cpu', also for a field on a GPU, to which the state is copied at each call;
-    'cuda': on the GPU of y0, as a CuArray in torch's memory, for states of many thousands (docs/julia.md).
+    state: where Julia holds the state. 'cpu', also for a field on a GPU, to which the state is
+    copied at each call; 'cuda': on the GPU of y0, as a CuArray in torch's memory, for states of
+    many thousands (docs/julia.md).
     """
 
     state: str = "cpu"
@@ -43,7 +44,9 @@ class JuliaBackend:
 
     def __post_init__(self):
         if self.state not in STATES:
-            raise ValueError(f"unknown state {self.state!r} of JuliaBackend: choose 'cpu' or 'cuda'")
+            raise ValueError(
+                f"unknown state {self.state!r} of JuliaBackend: choose 'cpu' or 'cuda'"
+            )
 
     @staticmethod
     def twin(method):
@@ -59,13 +62,16 @@ class JuliaBackend:
 def choose(backend, method):
     """(engine, method) for the names that a user gave; method 'auto' stays what it is.
 
-    'auto' is the torch engine for every method that it has, and Julia for those that Julia alone has, where it is ready;
-    where it is not, a warning names the reason and the nearest method of the torch engine, which serves.
+    'auto' is the torch engine for every method that it has, and Julia for those that Julia alone
+    has, where it is ready; where it is not, a warning names the reason and the nearest method of
+    the torch engine, which serves.
     """
     if isinstance(backend, JuliaBackend):
         return backend, method if method == "auto" else algorithms.get(method)
     if backend not in NAMES:
-        raise ValueError(f"unknown backend {backend!r}: choose 'auto', 'torch', 'julia' or a JuliaBackend")
+        raise ValueError(
+            f"unknown backend {backend!r}: choose 'auto', 'torch', 'julia' or a JuliaBackend"
+        )
     if backend == "julia" or isinstance(method, algorithms.JuliaMethod):
         return JuliaBackend(), method if method == "auto" else algorithms.get(method)
     if method == "auto" or isinstance(method, Method) or backend == "torch":
@@ -82,7 +88,9 @@ def choose(backend, method):
     near = algorithms.nearest(method)
     if near is None:
         raise ValueError(f"{method} is Julia's alone. {problem}")
-    warnings.warn(f"{method} is Julia's alone. {problem} The torch engine serves with {near}.", stacklevel=4)
+    warnings.warn(
+        f"{method} is Julia's alone. {problem} The torch engine serves with {near}.", stacklevel=4
+    )
     return TorchBackend, registry.get(near)
 
 

@@ -1,8 +1,9 @@
-"""The command line: ``pynode train``, ``compare``, ``diagnose``, ``reproduce``, ``methods``, ``julia``, ``doctor``.
+"""The command line: ``pynode train``, ``compare``, ``diagnose``, ``reproduce``, ``methods``,
+``julia``, ``doctor``.
 
-Exit codes: 0 success; 1 a solve or training failed, or the disk did; 2 a mistake in what was given; 130 Ctrl-C, or 128 plus
-the number of the signal that asked for the end. A failure is one sentence on stderr, with --json also an object on stdout;
---debug shows the traceback.
+Exit codes: 0 success; 1 a solve or training failed, or the disk did; 2 a mistake in what was given;
+130 Ctrl-C, or 128 plus the number of the signal that asked for the end. A failure is one sentence
+on stderr, with --json also an object on stdout; --debug shows the traceback.
 """
 
 from __future__ import annotations
@@ -19,15 +20,16 @@ from .command import Mistake, Parser, failed
 from .signals import ends_politely
 
 CODES = """\
-exit codes: 0 success; 1 a solve or training failed, or the disk did, or doctor found a problem; 2 a mistake in what was given;
-130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP: training saves what it has. Every command has --help, --quiet,
---verbose and --debug; those that print tables have --json, and then say a failure on the standard output, too, as an object
-with "error" and "code".
+exit codes: 0 success; 1 a solve or training failed, or the disk did, or doctor found a problem; 2 a
+mistake in what was given; 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP: training saves
+what it has. Every command has --help, --quiet, --verbose and --debug; those that print tables have
+--json, and then say a failure on the standard output, too, as an object with "error" and "code".
 """
 
 
 def main(argv=None) -> int:
-    """Run the command line with these arguments, by default the process's own; returns the exit code."""
+    """Run the command line with these arguments, by default the process's own; returns the exit
+    code."""
     argv = sys.argv[1:] if argv is None else argv
     try:
         arguments = parser().parse_args(argv)
@@ -64,14 +66,28 @@ def _sentence(error) -> str:
     if error.filename:
         return f"{error.filename}: {error.strerror}"
     # Files are written by save_atomically, which names them in a sentence of its own.
-    plain = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) and error.strerror == os.strerror(error.errno)
-    return f"the standard output could not be written: {error.strerror.lower()}." if plain else error.strerror
+    plain = error.errno in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EIO,
+    ) and error.strerror == os.strerror(error.errno)
+    return (
+        f"the standard output could not be written: {error.strerror.lower()}."
+        if plain
+        else error.strerror
+    )
 
 
 def parser() -> Parser:
     """All commands and their options."""
-    top = Parser(prog="pynode", description="Stiff and non-stiff neural differential equations in PyTorch.", epilog=CODES)
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    top = Parser(
+        prog="pynode",
+        description="Stiff and non-stiff neural differential equations in PyTorch.",
+        epilog=CODES,
+    )
+    commands = top.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=Parser
+    )
     for module in (train, compare, diagnose, solve, methods, reproduce, julia):
         module.add_commands(commands)
     completion.add_commands(commands, top)

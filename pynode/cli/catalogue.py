@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 
 from ..adjoints import registry as adjoint_registry
@@ -13,16 +14,23 @@ from ..methods.switching import AutoSwitch
 from ..solve_batched import serves
 
 FAMILIES = {
-    "ExplicitRungeKutta": "explicit Runge-Kutta", "RosenbrockMethod": "Rosenbrock", "DIRK": "diagonally implicit Runge-Kutta",
-    "Radau": "fully implicit Runge-Kutta", "BDF": "backward differentiation", "AutoSwitch": "automatic switching",
-    "RungeKuttaChebyshev": "stabilised Runge-Kutta", "Adams": "Adams", "Verlet": "symplectic",
+    "ExplicitRungeKutta": "explicit Runge-Kutta",
+    "RosenbrockMethod": "Rosenbrock",
+    "DIRK": "diagonally implicit Runge-Kutta",
+    "Radau": "fully implicit Runge-Kutta",
+    "BDF": "backward differentiation",
+    "AutoSwitch": "automatic switching",
+    "RungeKuttaChebyshev": "stabilised Runge-Kutta",
+    "Adams": "Adams",
+    "Verlet": "symplectic",
 }
 
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """One method. kind: 'explicit', 'implicit' or 'switching'; order: a number, or a range as text; structures: of the Jacobian
-    that it takes; mass: constant mass matrices; batched: a step for every row; backends: 'torch', 'julia' or both."""
+    """One method. kind: 'explicit', 'implicit' or 'switching'; order: a number, or a range as text;
+    structures: of the Jacobian that it takes; mass: constant mass matrices; batched: a step for
+    every row; backends: 'torch', 'julia' or both."""
 
     name: str
     kind: str
@@ -50,27 +58,55 @@ def methods() -> list[MethodEntry]:
     found = []
     for name in registry.names():
         method = registry.get(name)
-        order = f"1 to {method.order}" if isinstance(method, (BDF, Adams)) and method.order > 2 else str(method.order)
+        order = (
+            f"1 to {method.order}"
+            if isinstance(method, (BDF, Adams)) and method.order > 2
+            else str(method.order)
+        )
         julia = name.lower() in shared or isinstance(method, AutoSwitch)
-        found.append(MethodEntry(
-            name, "switching" if isinstance(method, AutoSwitch) else "implicit" if method.implicit else "explicit",
-            FAMILIES.get(type(method).__name__, type(method).__name__), order,
-            tuple(method.structures) if method.implicit else (), bool(method.takes_mass),
-            serves(method), ("torch", "julia") if julia else ("torch",), method.reference,
-        ))
+        found.append(
+            MethodEntry(
+                name,
+                "switching"
+                if isinstance(method, AutoSwitch)
+                else "implicit"
+                if method.implicit
+                else "explicit",
+                FAMILIES.get(type(method).__name__, type(method).__name__),
+                order,
+                tuple(method.structures) if method.implicit else (),
+                bool(method.takes_mass),
+                serves(method),
+                ("torch", "julia") if julia else ("torch",),
+                method.reference,
+            )
+        )
     for name in algorithms.ONLY:
         method = algorithms.get(name)
-        found.append(MethodEntry(
-            name, "implicit" if method.implicit else "explicit", "of SciML alone", str(method.order),
-            tuple(method.structures) if method.implicit else (), bool(method.takes_mass), False, ("julia",), method.reference,
-        ))
+        found.append(
+            MethodEntry(
+                name,
+                "implicit" if method.implicit else "explicit",
+                "of SciML alone",
+                str(method.order),
+                tuple(method.structures) if method.implicit else (),
+                bool(method.takes_mass),
+                False,
+                ("julia",),
+                method.reference,
+            )
+        )
     return found
 
 
 def adjoints() -> list[AdjointEntry]:
     """Every adjoint, the default first."""
     found = [
-        AdjointEntry(kind.name, adjoint_registry.short(kind.name), (kind.__doc__ or "").strip().splitlines()[0])
+        AdjointEntry(
+            kind.name,
+            adjoint_registry.short(kind.name),
+            " ".join(inspect.getdoc(kind).split("\n\n")[0].split()),
+        )
         for kind in adjoint_registry.CLASSES
     ]
     direct = adjoint_registry.DIRECT

@@ -11,7 +11,8 @@ from .values import count
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose descriptions keep their lines, whose complaints are one sentence, and who takes '-1,0' for a value."""
+    """argparse whose descriptions keep their lines, whose complaints are one sentence, and who
+    takes '-1,0' for a value."""
 
     def __init__(self, **options):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
@@ -22,7 +23,8 @@ class Parser(argparse.ArgumentParser):
 
 
 class Mistake(SystemExit):
-    """The end of the program, with exit code 2, for a mistake in its options, told by the sentence."""
+    """The end of the program, with exit code 2, for a mistake in its options, told by the
+    sentence."""
 
     def __init__(self, sentence):
         super().__init__(2)
@@ -30,19 +32,30 @@ class Mistake(SystemExit):
 
 
 def finish(own, run, json=None):
-    """What every command has, at the end of its own options. run(arguments) -> exit code; json: the help of --json."""
+    """What every command has, at the end of its own options. run(arguments) -> exit code; json: the
+    help of --json."""
     if json:
         own.add_argument("--json", action="store_true", help=json)
     own.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     loudness = own.add_mutually_exclusive_group()
-    loudness.add_argument("-q", "--quiet", action="store_true", help="say nothing but results and failures")
-    loudness.add_argument("-v", "--verbose", action="store_true", help="explain a solve that fails on a page")
+    loudness.add_argument(
+        "-q", "--quiet", action="store_true", help="say nothing but results and failures"
+    )
+    loudness.add_argument(
+        "-v", "--verbose", action="store_true", help="explain a solve that fails on a page"
+    )
     own.set_defaults(run=run)
 
 
 def threads(own, remark=""):
     """The option --threads."""
-    own.add_argument("--threads", type=count(1), default=1, metavar="N", help=f"threads of torch{remark} (default: 1)")
+    own.add_argument(
+        "--threads",
+        type=count(1),
+        default=1,
+        metavar="N",
+        help=f"threads of torch{remark} (default: 1)",
+    )
 
 
 def print_json(found):
@@ -52,8 +65,8 @@ def print_json(found):
 
 
 def failed(sentence, code, as_json, found=None) -> int:
-    """Say in a sentence that a command failed, and on the standard output, if that is for programs, with what it found before;
-    returns the exit code."""
+    """Say in a sentence that a command failed, and on the standard output, if that is for programs,
+    with what it found before; returns the exit code."""
     print(sentence, file=sys.stderr)
     if as_json:
         print_json({**(found or {}), "error": sentence.partition(": ")[2], "code": code})

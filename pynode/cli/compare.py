@@ -15,11 +15,11 @@ from .targets import HELP, target
 from .values import NO_PLOTS, count, names, numbers
 
 COMPARE = """\
-Solve the same dynamics with each method, and show accuracy against work: steps, evaluations of f, Jacobians, LU
-factorisations, time, the error against a tight reference, and whether the solve finished within --max-nfe. With
---report also, on one page with its pictures inside: a diagnosis of the stiffness, whether another solver makes another
-model of it, and the gradients of different adjoints; of several targets, such as a model before and after training, from
-one to the next.
+Solve the same dynamics with each method, and show accuracy against work: steps, evaluations of f,
+Jacobians, LU factorisations, time, the error against a tight reference, and whether the solve
+finished within --max-nfe. With --report also, on one page with its pictures inside: a diagnosis of
+the stiffness, whether another solver makes another model of it, and the gradients of different
+adjoints; of several targets, such as a model before and after training, from one to the next.
 """
 FILES = """\
 files written to --out, named after the target:
@@ -38,20 +38,49 @@ examples:
 def add_commands(commands):
     """Add 'compare' to the subparsers of the top parser."""
     own = commands.add_parser(
-        "compare", help="methods against each other on one vector field", description=COMPARE, epilog=FILES
+        "compare",
+        help="methods against each other on one vector field",
+        description=COMPARE,
+        epilog=FILES,
     )
     known = ", ".join(problems.names())
     own.add_argument("targets", nargs="+", metavar="MODEL.pt|PROBLEM", help=HELP + known)
-    own.add_argument("--methods", type=names, default=METHODS, metavar="NAMES",
-                     help=f"with commas, see pynode methods; julia:NAME for SciML's (default: {','.join(METHODS)})")
-    own.add_argument("--rtol", type=numbers, default=RTOLS, metavar="X,...",
-                     help=f"tolerances, with commas (default: {','.join(f'{x:g}' for x in RTOLS)})")
-    own.add_argument("--max-nfe", type=count(0), default=MAX_NFE, metavar="N",
-                     help="limit on evaluations of f in one solve, 0 for none (default: %(default)s)")
+    own.add_argument(
+        "--methods",
+        type=names,
+        default=METHODS,
+        metavar="NAMES",
+        help=(
+            "with commas, see pynode methods; julia:NAME for SciML's (default:"
+            f" {','.join(METHODS)})"
+        ),
+    )
+    own.add_argument(
+        "--rtol",
+        type=numbers,
+        default=RTOLS,
+        metavar="X,...",
+        help=f"tolerances, with commas (default: {','.join(f'{x:g}' for x in RTOLS)})",
+    )
+    own.add_argument(
+        "--max-nfe",
+        type=count(0),
+        default=MAX_NFE,
+        metavar="N",
+        help="limit on evaluations of f in one solve, 0 for none (default: %(default)s)",
+    )
     kind = own.add_mutually_exclusive_group()
-    kind.add_argument("--stiffness", action="store_true", help="only the stiffness of each, from one to the next, no methods")
-    kind.add_argument("--report", action="store_true", help="write compare.html: a minute or more for each target")
-    own.add_argument("--out", default="out", metavar="DIR", help="where the files go (default: %(default)s)")
+    kind.add_argument(
+        "--stiffness",
+        action="store_true",
+        help="only the stiffness of each, from one to the next, no methods",
+    )
+    kind.add_argument(
+        "--report", action="store_true", help="write compare.html: a minute or more for each target"
+    )
+    own.add_argument(
+        "--out", default="out", metavar="DIR", help="where the files go (default: %(default)s)"
+    )
     threads(own)
     finish(own, _run, "print the rows as JSON instead of the table")
 
@@ -91,7 +120,11 @@ def _methods(chosen, arguments, out) -> tuple:
         drawn = _drawn(made[label], out / f"compare-{label}.png")
         written += [made[label].to_csv(out / f"compare-{label}.csv"), *drawn]
     if arguments.report and drawn:
-        written.append(report(out / "compare.html", chosen, arguments.methods, arguments.rtol, limit, say, made))
+        written.append(
+            report(
+                out / "compare.html", chosen, arguments.methods, arguments.rtol, limit, say, made
+            )
+        )
     return {label: [asdict(row) for row in result.rows] for label, result in made.items()}, written
 
 

@@ -14,7 +14,9 @@ For zsh, into a folder of $fpath:
 
 def add_commands(commands, top):
     """Add 'completion' to the subparsers of the top parser."""
-    own = commands.add_parser("completion", help="print completions for a shell", description=COMPLETION)
+    own = commands.add_parser(
+        "completion", help="print completions for a shell", description=COMPLETION
+    )
     own.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     finish(own, lambda arguments: _run(arguments, top))
 
@@ -24,7 +26,8 @@ def _run(arguments, top) -> int:
         import shtab
     except ImportError:
         raise OSError(
-            "completions are made by shtab, which is not installed: pip install 'torch-stiff-ode[completion]'"
+            "completions are made by shtab, which is not installed: pip install"
+            " 'torch-stiff-ode[completion]'"
         ) from None
     print(shtab.complete(top, shell=arguments.shell))
     return 0

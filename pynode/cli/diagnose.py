@@ -14,13 +14,15 @@ from .targets import HELP, target
 from .values import NO_PLOTS, positive
 
 DIAGNOSE = """\
-Say what makes a problem hard or easy, and how to solve it: the eigenvalues of its Jacobian along the solution, time
-scales, what limits the steps, jumps of f, sizes of the components against atol, the cost of explicit against implicit
-methods; and a recommendation, from short trials of the methods in question.
+Say what makes a problem hard or easy, and how to solve it: the eigenvalues of its Jacobian along
+the solution, time scales, what limits the steps, jumps of f, sizes of the components against atol,
+the cost of explicit against implicit methods; and a recommendation, from short trials of the
+methods in question.
 """
 FILES = """\
 files written to --out, named after the target:
-  diagnosis-NAME.json   all findings as data       diagnosis-NAME.png   eigenvalues, steps and solution over time
+  diagnosis-NAME.json   all findings as data
+  diagnosis-NAME.png    eigenvalues, steps and solution over time
 
 examples:
   pynode diagnose robertson
@@ -30,15 +32,36 @@ examples:
 
 def add_commands(commands):
     """Add 'diagnose' to the subparsers of the top parser."""
-    own = commands.add_parser("diagnose", help="what makes a problem hard, and how to solve it", description=DIAGNOSE,
-                              epilog=FILES)
+    own = commands.add_parser(
+        "diagnose",
+        help="what makes a problem hard, and how to solve it",
+        description=DIAGNOSE,
+        epilog=FILES,
+    )
     known = ", ".join(problems.names())
     own.add_argument("target", metavar="MODEL.pt|PROBLEM", help=HELP + known)
-    own.add_argument("--rtol", type=positive, metavar="X", help="relative tolerance (default: that of the problem)")
-    own.add_argument("--atol", type=positive, metavar="X", help="absolute tolerance of all components (default: as above)")
-    own.add_argument("--no-trials", action="store_true", help="recommend by estimates, without timed solves")
-    own.add_argument("--seconds", type=positive, default=60.0, metavar="S",
-                     help="limit on the reference solve, and on all trials together (default: %(default)g)")
+    own.add_argument(
+        "--rtol",
+        type=positive,
+        metavar="X",
+        help="relative tolerance (default: that of the problem)",
+    )
+    own.add_argument(
+        "--atol",
+        type=positive,
+        metavar="X",
+        help="absolute tolerance of all components (default: as above)",
+    )
+    own.add_argument(
+        "--no-trials", action="store_true", help="recommend by estimates, without timed solves"
+    )
+    own.add_argument(
+        "--seconds",
+        type=positive,
+        default=60.0,
+        metavar="S",
+        help="limit on the reference solve, and on all trials together (default: %(default)g)",
+    )
     own.add_argument("--out", metavar="DIR", help="write the JSON and the picture there")
     threads(own)
     finish(own, _run, "print the findings as one JSON object instead of the report")
@@ -48,8 +71,14 @@ def _run(arguments) -> int:
     torch.set_num_threads(arguments.threads)
     problem = target(arguments.target)
     names = getattr(problem.field, "columns", None) or getattr(problem.field, "species", None)
-    found = diagnose(problem, rtol=arguments.rtol, atol=arguments.atol, names=names, trials=not arguments.no_trials,
-                     max_seconds=arguments.seconds)
+    found = diagnose(
+        problem,
+        rtol=arguments.rtol,
+        atol=arguments.atol,
+        names=names,
+        trials=not arguments.no_trials,
+        max_seconds=arguments.seconds,
+    )
     if arguments.json:
         print_json(found.as_dict())
     else:

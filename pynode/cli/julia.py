@@ -11,42 +11,70 @@ JULIA = """\
 SciML's solvers behind solve(..., backend="julia"). Nothing of pynode needs them but that backend.
 """
 INSTALL = """\
-Download Julia, where there is none that fits, and the solvers of DifferentialEquations.jl, and precompile them: 0.5 to 1 GB and
-5 to 20 minutes, said more exactly before it begins. They go where juliacall looks by itself: the virtual or conda environment
-in use, or ~/.julia outside of one.
+Download Julia, where there is none that fits, and the solvers of DifferentialEquations.jl, and
+precompile them: 0.5 to 1 GB and 5 to 20 minutes, said more exactly before it begins. They go where
+juliacall looks by itself: the virtual or conda environment in use, or ~/.julia outside of one.
 """
-STATUS = "Say which Julia would be started, without starting it. Exit code 0 where there is one, 1 otherwise."
+STATUS = (
+    "Say which Julia would be started, without starting it. Exit code 0 where there is one, 1"
+    " otherwise."
+)
 USE = """\
-Remember a Julia that you manage yourself, so that later processes find it without variables. The project must hold the
-solvers and PythonCall at the version of juliacall; pynode doctor says what is missing.
+Remember a Julia that you manage yourself, so that later processes find it without variables. The
+project must hold the solvers and PythonCall at the version of juliacall; pynode doctor says what is
+missing.
 """
 DOCTOR = """\
-Look at what is installed and try it, each trial in a process of its own with a limit on its time: where Julia is, its version,
-its packages, both orders of importing torch and juliacall, a solve with its gradient, the GPU. Each finding has its remedy.
-Exit code 0 where all is well, 1 otherwise.
+Look at what is installed and try it, each trial in a process of its own with a limit on its time:
+where Julia is, its version, its packages, both orders of importing torch and juliacall, a solve
+with its gradient, the GPU. Each finding has its remedy. Exit code 0 where all is well, 1 otherwise.
 """
 
 
 def add_commands(commands):
     """Add 'julia' and 'doctor' to the subparsers of the top parser."""
     own = commands.add_parser("julia", help="install, choose or look at Julia", description=JULIA)
-    below = own.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=type(own))
-    install = below.add_parser("install", help="download Julia and the solvers", description=INSTALL)
-    install.add_argument("--sensitivity", action="store_true", help="with SciMLSensitivity: its adjoints beside the native one")
-    install.add_argument("--radau", action="store_true", help="with OrdinaryDiffEqFIRK: the Radau IIA methods")
+    below = own.add_subparsers(
+        dest="action", required=True, metavar="ACTION", parser_class=type(own)
+    )
+    install = below.add_parser(
+        "install", help="download Julia and the solvers", description=INSTALL
+    )
+    install.add_argument(
+        "--sensitivity",
+        action="store_true",
+        help="with SciMLSensitivity: its adjoints beside the native one",
+    )
+    install.add_argument(
+        "--radau", action="store_true", help="with OrdinaryDiffEqFIRK: the Radau IIA methods"
+    )
     install.add_argument("--sundials", action="store_true", help="with Sundials: CVODE_BDF")
-    install.add_argument("--gpu", action="store_true", help="with CUDA.jl, for states on the GPU: JuliaBackend(state='cuda')")
+    install.add_argument(
+        "--gpu",
+        action="store_true",
+        help="with CUDA.jl, for states on the GPU: JuliaBackend(state='cuda')",
+    )
     finish(install, _install)
     status = below.add_parser("status", help="say which Julia would be started", description=STATUS)
     finish(status, _status, "print one JSON object")
     use = below.add_parser("use", help="remember a Julia of your own", description=USE)
     use.add_argument("--exe", metavar="FILE", help="the julia program")
-    use.add_argument("--project", metavar="DIR", help="the folder of the Julia project with the solvers")
+    use.add_argument(
+        "--project", metavar="DIR", help="the folder of the Julia project with the solvers"
+    )
     use.add_argument("--forget", action="store_true", help="forget it again")
     finish(use, _use)
     look = commands.add_parser("doctor", help="find out whether all works here", description=DOCTOR)
-    look.add_argument("--limit", type=positive, default=doctor.LIMIT, metavar="S",
-                      help="seconds for one trial (default: %(default)g; the first start after an update takes minutes)")
+    look.add_argument(
+        "--limit",
+        type=positive,
+        default=doctor.LIMIT,
+        metavar="S",
+        help=(
+            "seconds for one trial (default: %(default)g; the first start after an update takes"
+            " minutes)"
+        ),
+    )
     finish(look, _doctor, "print one JSON object at the end")
 
 
@@ -55,7 +83,9 @@ def _install(arguments) -> int:
         if not arguments.quiet:
             print(line, flush=True)
 
-    julia.install(arguments.gpu, arguments.sensitivity, arguments.radau, arguments.sundials, progress=say)
+    julia.install(
+        arguments.gpu, arguments.sensitivity, arguments.radau, arguments.sundials, progress=say
+    )
     return 0
 
 
@@ -81,7 +111,10 @@ def _use(arguments) -> int:
 
 
 def _doctor(arguments) -> int:
-    findings = doctor.examine(arguments.limit, report=None if arguments.json else lambda finding: print(finding, flush=True))
+    findings = doctor.examine(
+        arguments.limit,
+        report=None if arguments.json else lambda finding: print(finding, flush=True),
+    )
     if arguments.json:
         print(doctor.as_json(findings))
     return 0 if doctor.healthy(findings) else 1

@@ -10,24 +10,46 @@ from .command import finish, print_json
 from .values import count
 
 METHODS = """\
-List the methods, explicit ones first. The options choose among them, and hold together: --implicit --structure sparse lists the
-implicit methods that take a sparse Jacobian.
+List the methods, explicit ones first. The options choose among them, and hold together: --implicit
+--structure sparse lists the implicit methods that take a sparse Jacobian.
 """
-ADJOINTS = "List the adjoints, the default first: the ways of making gradients of a solve, docs/adjoints.md."
+ADJOINTS = (
+    "List the adjoints, the default first: the ways of making gradients of a solve,"
+    " docs/adjoints.md."
+)
 
 
 def add_commands(commands):
     """Add 'methods' and 'adjoints' to the subparsers of the top parser."""
     own = commands.add_parser("methods", help="list the methods", description=METHODS)
-    own.add_argument("name", nargs="?", metavar="TEXT", help="only those whose name, family or reference holds this text")
+    own.add_argument(
+        "name",
+        nargs="?",
+        metavar="TEXT",
+        help="only those whose name, family or reference holds this text",
+    )
     kinds = own.add_mutually_exclusive_group()
     for kind in ("explicit", "implicit", "switching"):
-        kinds.add_argument(f"--{kind}", dest="kind", action="store_const", const=kind, help=f"only those that are {kind}")
-    own.add_argument("--order", type=count(1), metavar="N", help="only those of this order at least")
+        kinds.add_argument(
+            f"--{kind}",
+            dest="kind",
+            action="store_const",
+            const=kind,
+            help=f"only those that are {kind}",
+        )
+    own.add_argument(
+        "--order", type=count(1), metavar="N", help="only those of this order at least"
+    )
     own.add_argument("--backend", choices=("torch", "julia"), help="only those of this engine")
-    own.add_argument("--structure", choices=("dense", "sparse", "banded", "krylov"), help="only those that take such Jacobians")
+    own.add_argument(
+        "--structure",
+        choices=("dense", "sparse", "banded", "krylov"),
+        help="only those that take such Jacobians",
+    )
     own.add_argument("--mass", action="store_true", help="only those that take mass matrices")
-    own.add_argument("--batched", action="store_true", help="only those with a step for every row of a batch")
+    own.add_argument(
+        "--batched", action="store_true", help="only those with a step for every row of a batch"
+    )
     finish(own, _methods, "print a list of objects")
     own = commands.add_parser("adjoints", help="list the adjoints", description=ADJOINTS)
     finish(own, _adjoints, "print a list of objects")
@@ -42,8 +64,16 @@ def _methods(arguments) -> int:
         raise ValueError("no method has all of these properties: leave one of the options away")
     head = ("name", "kind", "order", "Jacobians", "mass", "batched", "backends", "reference")
     lines = [
-        (e.name, e.kind, e.order, ",".join(e.structures) or "-", _yes(e.mass), _yes(e.batched), ",".join(e.backends),
-         e.reference)
+        (
+            e.name,
+            e.kind,
+            e.order,
+            ",".join(e.structures) or "-",
+            _yes(e.mass),
+            _yes(e.batched),
+            ",".join(e.backends),
+            e.reference,
+        )
         for e in found
     ]
     print("\n".join(aligned([head, *lines], left=(0, 1, 3, 4, 5, 6, 7))))
@@ -58,7 +88,8 @@ def _wanted(entry, arguments) -> bool:
         and (arguments.order is None or int(entry.order.split()[-1]) >= arguments.order)
         and (arguments.backend is None or arguments.backend in entry.backends)
         and (arguments.structure is None or arguments.structure in entry.structures)
-        and (entry.mass or not arguments.mass) and (entry.batched or not arguments.batched)
+        and (entry.mass or not arguments.mass)
+        and (entry.batched or not arguments.batched)
     )
 
 

@@ -15,12 +15,14 @@ from .train import draw
 from .values import NO_PLOTS, count, names
 
 ABOUT = """\
-Train the set-ups of Kim et al. 2021 (Stiff neural ordinary differential equations, Chaos 31, 093122): data by a tight solve of
-the true system, network, scaling and optimiser of the paper, through FBDF; then the same network and data with the kit of this
-package. Shows the error of every state in two measures, and what one solve costs an explicit method.
+Train the set-ups of Kim et al. 2021 (Stiff neural ordinary differential equations, Chaos 31,
+093122): data by a tight solve of the true system, network, scaling and optimiser of the paper,
+through FBDF; then the same network and data with the kit of this package. Shows the error of every
+state in two measures, and what one solve costs an explicit method.
 """
 FILES = """\
-files written to --out: result.txt, the tables; in a directory of its name there, for each training, what pynode train writes.
+files written to --out: result.txt, the tables; in a directory of its name there, for each training,
+what pynode train writes.
 
 examples:
   pynode reproduce robertson
@@ -30,15 +32,35 @@ examples:
 
 def add_commands(commands):
     """Add 'reproduce' to the subparsers of the top parser."""
-    p = commands.add_parser("reproduce", help="the set-ups of Kim et al. 2021", description=ABOUT, epilog=FILES)
+    p = commands.add_parser(
+        "reproduce", help="the set-ups of Kim et al. 2021", description=ABOUT, epilog=FILES
+    )
     p.add_argument("setup", choices=tuple(SETUPS), help="which of the two")
-    p.add_argument("--trainings", type=names, default=("paper", "kit"), metavar="NAMES",
-                   help="paper, kit or both, with a comma (default: both)")
-    p.add_argument("--epochs", type=count(0), metavar="N", help="epochs of Adam, instead of those that take minutes")
+    p.add_argument(
+        "--trainings",
+        type=names,
+        default=("paper", "kit"),
+        metavar="NAMES",
+        help="paper, kit or both, with a comma (default: both)",
+    )
+    p.add_argument(
+        "--epochs",
+        type=count(0),
+        metavar="N",
+        help="epochs of Adam, instead of those that take minutes",
+    )
     p.add_argument("--polish", type=count(0), metavar="N", help="epochs of Levenberg-Marquardt")
     p.add_argument("--seed", type=count(0), metavar="N", help="seed of the weights")
-    p.add_argument("--max-nfe", type=count(0), default=20_000, metavar="N",
-                   help="limit on the evaluations of each single solve, 0 for no such solves (default: %(default)s)")
+    p.add_argument(
+        "--max-nfe",
+        type=count(0),
+        default=20_000,
+        metavar="N",
+        help=(
+            "limit on the evaluations of each single solve, 0 for no such solves (default:"
+            " %(default)s)"
+        ),
+    )
     p.add_argument("--out", metavar="DIR", help="where the files go (default: out/kim2021-NAME)")
     threads(p)
     finish(p, _reproduce, "print losses, errors, costs and files as one JSON object at the end")
@@ -51,12 +73,16 @@ def _reproduce(arguments) -> int:
     changes = {name: value for name, value in changes.items() if value is not None}
     silent = arguments.quiet or arguments.json
     show, say = (Quiet, None) if silent else (display, lambda text: print(text, flush=True))
-    result = reproduce(arguments.setup, out, arguments.trainings, arguments.max_nfe, show, say, **changes)
+    result = reproduce(
+        arguments.setup, out, arguments.trainings, arguments.max_nfe, show, say, **changes
+    )
     written, told = [out / "result.txt"], []
     save_text(written[0], f"{result}\n")
     try:
         for name, run in result.fits.items():
-            written += draw(run, result.data, getattr(result.setup, name).method, out / name, told.append)
+            written += draw(
+                run, result.data, getattr(result.setup, name).method, out / name, told.append
+            )
     except ImportError:
         told.append(NO_PLOTS)
     if arguments.json:
@@ -68,8 +94,16 @@ def _reproduce(arguments) -> int:
 
 def _plain(result, written) -> dict:
     trainings = {
-        name: {"best": run.best, "epochs": run.history[-1]["epoch"], "seconds": run.history[-1]["seconds"],
-               **asdict(result.accuracies[name])}
+        name: {
+            "best": run.best,
+            "epochs": run.history[-1]["epoch"],
+            "seconds": run.history[-1]["seconds"],
+            **asdict(result.accuracies[name]),
+        }
         for name, run in result.fits.items()
     }
-    return {"trainings": trainings, "costs": [asdict(cost) for cost in result.costs], "files": list(map(str, written))}
+    return {
+        "trainings": trainings,
+        "costs": [asdict(cost) for cost in result.costs],
+        "files": list(map(str, written)),
+    }

@@ -6,7 +6,8 @@ import signal
 import threading
 from contextlib import contextmanager
 
-# Sent by batch systems before the time is up, and by a terminal that is closed. Windows has no SIGHUP.
+# Sent by batch systems before the time is up, and by a terminal that is closed. Windows has no
+# SIGHUP.
 NAMES = ("SIGTERM", "SIGHUP")
 
 
@@ -15,7 +16,8 @@ class Asked(KeyboardInterrupt):
 
 
 class Ending:
-    """code: the exit code of an interruption, by the signal that asked for it, SIGINT before any did."""
+    """code: the exit code of an interruption, by the signal that asked for it, SIGINT before any
+    did."""
 
     def __init__(self):
         self.code = 128 + signal.SIGINT
@@ -23,7 +25,8 @@ class Ending:
 
 @contextmanager
 def ends_politely():
-    """A block in which the first of these signals raises Asked, and later ones do nothing: they must not disturb the saving.
+    """A block in which the first of these signals raises Asked, and later ones do nothing: they
+    must not disturb the saving.
 
     A signal that the process was started to ignore, by nohup, stays ignored. Gives the Ending.
     """

@@ -19,8 +19,9 @@ from .targets import HELP, target
 from .values import NO_PLOTS, count, numbers, positive
 
 SOLVE = """\
-Solve a problem, a trained model or a vector field of your own, and write the states as CSV, to the standard output or to --out.
-Where the solve fails, the states that it reached are written all the same. Code of MODULE:OBJECT or FILE.py:OBJECT is run.
+Solve a problem, a trained model or a vector field of your own, and write the states as CSV, to the
+standard output or to --out. Where the solve fails, the states that it reached are written all the
+same. Code of MODULE:OBJECT or FILE.py:OBJECT is run.
 """
 EXAMPLES = """\
 examples:
@@ -32,17 +33,53 @@ examples:
 
 def add_commands(commands):
     """Add 'solve' to the subparsers of the top parser."""
-    own = commands.add_parser("solve", help="solve a problem, to CSV or a plot", description=SOLVE, epilog=EXAMPLES)
+    own = commands.add_parser(
+        "solve", help="solve a problem, to CSV or a plot", description=SOLVE, epilog=EXAMPLES
+    )
     own.add_argument("target", metavar="TARGET", help=HELP + ", ".join(problems.names()))
-    own.add_argument("--y0", type=numbers, metavar="X,...", help="start (default: that of the target)")
-    own.add_argument("--t", type=numbers, metavar="T,...", help="from and to, or all times (default: those of the target)")
-    own.add_argument("--points", type=int, metavar="N", help="evenly spaced times (default: those of the target, or 101)")
-    own.add_argument("--method", default="auto", metavar="NAME", help="see pynode methods (default: %(default)s)")
-    own.add_argument("--rtol", type=positive, metavar="X", help="relative tolerance (default: that of the target)")
-    own.add_argument("--atol", type=positive, metavar="X", help="absolute tolerance (default: that of the target)")
-    own.add_argument("--backend", default="auto", choices=BACKENDS, help="engine, see docs/julia.md (default: %(default)s)")
-    own.add_argument("--max-steps", type=count(1), default=100_000, metavar="N",
-                     help="limit on the steps (default: %(default)s)")
+    own.add_argument(
+        "--y0", type=numbers, metavar="X,...", help="start (default: that of the target)"
+    )
+    own.add_argument(
+        "--t",
+        type=numbers,
+        metavar="T,...",
+        help="from and to, or all times (default: those of the target)",
+    )
+    own.add_argument(
+        "--points",
+        type=int,
+        metavar="N",
+        help="evenly spaced times (default: those of the target, or 101)",
+    )
+    own.add_argument(
+        "--method", default="auto", metavar="NAME", help="see pynode methods (default: %(default)s)"
+    )
+    own.add_argument(
+        "--rtol",
+        type=positive,
+        metavar="X",
+        help="relative tolerance (default: that of the target)",
+    )
+    own.add_argument(
+        "--atol",
+        type=positive,
+        metavar="X",
+        help="absolute tolerance (default: that of the target)",
+    )
+    own.add_argument(
+        "--backend",
+        default="auto",
+        choices=BACKENDS,
+        help="engine, see docs/julia.md (default: %(default)s)",
+    )
+    own.add_argument(
+        "--max-steps",
+        type=count(1),
+        default=100_000,
+        metavar="N",
+        help="limit on the steps (default: %(default)s)",
+    )
     own.add_argument("--out", metavar="FILE", help="write the CSV there")
     own.add_argument("--plot", metavar="FILE", help="draw the states over time (png, pdf, svg)")
     finish(own, _run, "print times, states and counts as one JSON object instead of the CSV")
@@ -55,11 +92,20 @@ def _run(arguments) -> int:
     problem = target(arguments.target, arguments.y0, None if span is None else (span[0], span[-1]))
     times = _times(problem, span, arguments.points)
     rtol = problem.rtol if arguments.rtol is None else arguments.rtol
-    atol = torch.as_tensor(problem.atol if arguments.atol is None else arguments.atol, dtype=problem.y0.dtype)
+    atol = torch.as_tensor(
+        problem.atol if arguments.atol is None else arguments.atol, dtype=problem.y0.dtype
+    )
     with torch.no_grad():
         solution = solve(
-            problem.field, problem.y0, times, method=arguments.method, rtol=rtol, atol=atol, backend=arguments.backend,
-            max_steps=arguments.max_steps, throw=False,
+            problem.field,
+            problem.y0,
+            times,
+            method=arguments.method,
+            rtol=rtol,
+            atol=atol,
+            backend=arguments.backend,
+            max_steps=arguments.max_steps,
+            throw=False,
         )
     names = getattr(problem.field, "columns", None) or getattr(problem.field, "species", None)
     names = tuple(names or (f"y{i}" for i in range(len(problem.y0))))
@@ -69,8 +115,12 @@ def _run(arguments) -> int:
     if arguments.plot:
         _plot(_folder(arguments.plot), problem.name, names, solution)
     found = {
-        "problem": problem.name, "method": solution.method, "names": names, "t": solution.t.tolist(),
-        "y": solution.y.tolist(), "stats": solution.stats.as_dict(),
+        "problem": problem.name,
+        "method": solution.method,
+        "names": names,
+        "t": solution.t.tolist(),
+        "y": solution.y.tolist(),
+        "stats": solution.stats.as_dict(),
     }
     if not (arguments.json or arguments.out):
         print(_csv(names, solution), end="")
@@ -109,7 +159,9 @@ def _csv(names, solution) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("t", *names))
-    writer.writerows([repr(t), *map(repr, y)] for t, y in zip(solution.t.tolist(), solution.y.tolist()))
+    writer.writerows(
+        [repr(t), *map(repr, y)] for t, y in zip(solution.t.tolist(), solution.y.tolist())
+    )
     return text.getvalue()
 
 
@@ -129,7 +181,11 @@ def _plot(path, title, names, solution):
         scale = float(solution.y[:, i].abs().max())
         small = 0 < scale < 1e-3 * float(solution.y.abs().max())
         label = f"{name} / {scale:.2g}" if small else name
-        axis.plot(t[1:] if log else t, solution.y[1 if log else 0 :, i] / (scale if small else 1.0), label=label)
+        axis.plot(
+            t[1:] if log else t,
+            solution.y[1 if log else 0 :, i] / (scale if small else 1.0),
+            label=label,
+        )
     axis.set(xlabel="t", title=f"{title} by {solution.method}", xscale="log" if log else "linear")
     axis.grid(alpha=0.25)
     axis.legend(fontsize=9)

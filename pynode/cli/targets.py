@@ -1,4 +1,5 @@
-"""What the command line is told to solve: a named problem, a trained model, or an object in somebody's Python code."""
+"""What the command line is told to solve: a named problem, a trained model, or an object in
+somebody's Python code."""
 
 from __future__ import annotations
 
@@ -15,13 +16,18 @@ from ..core.problem import ODEProblem
 from ..problems import Problem
 from ..train import ModelError, load_model
 
-HELP = "a trained model, MODULE:OBJECT or FILE.py:OBJECT (a Problem, an ODEProblem or a vector field), or one of: "
+HELP = (
+    "a trained model, MODULE:OBJECT or FILE.py:OBJECT (a Problem, an ODEProblem or a vector field),"
+    " or one of: "
+)
 
 
 def target(name: str, y0=None, tspan=None) -> Problem:
-    """The Problem that a name, a model file or 'module:object' stands for, from y0 (floats) over tspan where these are given.
+    """The Problem that a name, a model file or 'module:object' stands for, from y0 (floats) over
+    tspan where these are given.
 
-    Code of a module or file is run. ModelError or ValueError where the name stands for nothing that can be solved.
+    Code of a module or file is run. ModelError or ValueError where the name stands for nothing that
+    can be solved.
     """
     path, _, attribute = name.rpartition(":")
     if path and (path.endswith(".py") or not Path(name).exists()):
@@ -52,15 +58,25 @@ def _object(path, attribute):
                 sys.path.insert(0, "")  # as python -m: modules of the folder are found
             module = importlib.import_module(path)
     except (FileNotFoundError, ModuleNotFoundError) as error:
-        raise ModelError(f"{path} cannot be imported ({error}): give a module, or a file that ends in .py") from None
+        raise ModelError(
+            f"{path} cannot be imported ({error}): give a module, or a file that ends in .py"
+        ) from None
     except Exception as error:  # of that code, whatever it is
-        raise ModelError(f"{path} cannot be run ({type(error).__name__}: {error}): --debug shows where it fails") from error
+        raise ModelError(
+            f"{path} cannot be run ({type(error).__name__}: {error}): --debug shows where it fails"
+        ) from error
     try:
         found = getattr(module, attribute)
     except AttributeError:
-        names = ", ".join(n for n in vars(module) if not n.startswith("_") and callable(vars(module)[n])) or "nothing"
+        names = (
+            ", ".join(
+                n for n in vars(module) if not n.startswith("_") and callable(vars(module)[n])
+            )
+            or "nothing"
+        )
         raise ModelError(f"{path} has no {attribute!r}; it has {names}") from None
-    # A class of modules is made without arguments; a function that makes a problem is not told from a field.
+    # A class of modules is made without arguments; a function that makes a problem is not told from
+    # a field.
     return found() if isinstance(found, type) and issubclass(found, torch.nn.Module) else found
 
 
@@ -69,23 +85,42 @@ def _as_problem(found, name, y0, tspan) -> Problem:
         return found
     if isinstance(found, ODEProblem):
         start, times = found.y0, torch.as_tensor(found.tspan, dtype=torch.float64)
-        if not isinstance(start, torch.Tensor) or start.dim() != 1 or found.args or found.mass is not None:
-            raise ValueError(f"{name} has a state in parts, args or a mass matrix, which no command takes: use pynode.solve")
+        if (
+            not isinstance(start, torch.Tensor)
+            or start.dim() != 1
+            or found.args
+            or found.mass is not None
+        ):
+            raise ValueError(
+                f"{name} has a state in parts, args or a mass matrix, which no command takes: use"
+                " pynode.solve"
+            )
         found, y0, tspan = found.f, start.tolist(), (float(times[0]), float(times[-1]))
     elif not callable(found):
         kind = type(found).__name__
-        raise ModelError(f"{name} is a {kind}: give a Problem, an ODEProblem, a module or a function f(t, y)")
+        raise ModelError(
+            f"{name} is a {kind}: give a Problem, an ODEProblem, a module or a function f(t, y)"
+        )
     y0 = getattr(found, "y0", None) if y0 is None else y0
     tspan = getattr(found, "tspan", None) if tspan is None else tspan
     if y0 is None or tspan is None:
         raise ValueError(
-            f"{name} is a vector field: say where it starts, --y0 1,0,0, and over which times, --t 0,10, as options of pynode "
-            "solve; or give it the attributes y0 and tspan"
+            f"{name} is a vector field: say where it starts, --y0 1,0,0, and over which times, --t"
+            " 0,10, as options of pynode solve; or give it the attributes y0 and tspan"
         )
     field = found if isinstance(found, torch.nn.Module) else _Function(found)
     dtype = next((p.dtype for p in field.parameters() if p.is_floating_point()), torch.float64)
     start = torch.as_tensor(y0, dtype=dtype).reshape(-1)
-    return Problem(name, field, start, tuple(tspan), 1e-6, 1e-9, stiff=False, source="given on the command line")
+    return Problem(
+        name,
+        field,
+        start,
+        tuple(tspan),
+        1e-6,
+        1e-9,
+        stiff=False,
+        source="given on the command line",
+    )
 
 
 class _Function(torch.nn.Module):

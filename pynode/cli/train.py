@@ -19,7 +19,8 @@ from .command import failed, finish, print_json, threads
 from .values import NO_PLOTS, names, numbers, widths
 
 TRAIN = """\
-Train a neural ODE on observations of a physical system, through an implicit solver that stiff dynamics need.
+Train a neural ODE on observations of a physical system, through an implicit solver that stiff
+dynamics need.
 
 The CSV file has a header line, a column of times, and one column a state:
 
@@ -31,63 +32,144 @@ Several trajectories go below one another, told apart by a column that --group n
 """
 FILES = """\
 files written to --out:
-  model.pt       the best model: architecture and scaling as plain data, and weights (pynode.train.load_model)
-  checkpoint.pt  everything that --resume needs; written atomically, with a checksum, so that an interruption loses seconds
-                 (Ctrl-C, SIGTERM and SIGHUP none: the last whole epoch is saved)
+  model.pt       the best model: architecture and scaling as plain data, and weights
+                 (pynode.train.load_model)
+  checkpoint.pt  everything that --resume needs; written atomically, with a checksum, so that an
+                 interruption loses seconds (Ctrl-C, SIGTERM and SIGHUP none: the last whole epoch
+                 is saved)
   history.csv    loss, learning rate, steps, evaluations and time of each epoch
-  epochs/        models on the way, with --keep-every: pynode compare OUT/epochs/*.pt --stiffness compares them
+  epochs/        models on the way, with --keep-every (pynode compare OUT/epochs/*.pt --stiffness)
   fit.png        observations and the learned solution        loss.png  the loss, epoch by epoch
 
 examples:
   pynode train examples/data/robertson.csv --out out/robertson
   pynode train runs.csv --time hours --group run --hidden 64,64 --epochs 2000 --out out/runs
-  pynode train runs.csv --time hours --group run --hidden 64,64 --epochs 2000 --out out/runs --resume
+  pynode train runs.csv --time hours --group run --hidden 64,64 --epochs 2000 --out out/runs \\
+      --resume
 """
 
 
 def add_commands(commands):
     """Add 'train' to the subparsers of the top parser."""
-    p = commands.add_parser("train", help="learn dynamics from a CSV file", description=TRAIN, epilog=FILES)
+    p = commands.add_parser(
+        "train", help="learn dynamics from a CSV file", description=TRAIN, epilog=FILES
+    )
     default = {field.name: field.default for field in fields(Options)}
 
     def add(group, name, kind, text, **more):
         shown = "" if default[name] in (None, math.inf, False) else " (default: %(default)s)"
-        group.add_argument("--" + name.replace("_", "-"), type=kind, default=default[name], help=text + shown, **more)
+        group.add_argument(
+            "--" + name.replace("_", "-"),
+            type=kind,
+            default=default[name],
+            help=text + shown,
+            **more,
+        )
 
     p.add_argument("data", metavar="DATA.csv", help="observations")
-    p.add_argument("--out", default="out", metavar="DIR", help="where the files go (default: %(default)s)")
+    p.add_argument(
+        "--out", default="out", metavar="DIR", help="where the files go (default: %(default)s)"
+    )
     again = p.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
-    again.add_argument("--overwrite", action="store_true", help="start anew although --out holds a checkpoint")
+    again.add_argument(
+        "--overwrite", action="store_true", help="start anew although --out holds a checkpoint"
+    )
     data = p.add_argument_group("data")
-    data.add_argument("--time", metavar="COLUMN", help="the column of times (default: the one called t or time)")
+    data.add_argument(
+        "--time", metavar="COLUMN", help="the column of times (default: the one called t or time)"
+    )
     data.add_argument("--group", metavar="COLUMN", help="the column that tells trajectories apart")
-    data.add_argument("--drop", metavar="COLUMNS", type=names, default=(), help="columns to leave out, with commas")
-    data.add_argument("--keep-constant", action="store_true", help="accept a state that never changes")
+    data.add_argument(
+        "--drop",
+        metavar="COLUMNS",
+        type=names,
+        default=(),
+        help="columns to leave out, with commas",
+    )
+    data.add_argument(
+        "--keep-constant", action="store_true", help="accept a state that never changes"
+    )
     model = p.add_argument_group("model")
-    model.add_argument("--hidden", type=widths, default=default["hidden"], metavar="WIDTHS",
-                       help="widths of the hidden layers (default: 32,32)")
+    model.add_argument(
+        "--hidden",
+        type=widths,
+        default=default["hidden"],
+        metavar="WIDTHS",
+        help="widths of the hidden layers (default: 32,32)",
+    )
     add(model, "activation", str, "activation", choices=ACTIVATIONS)
-    model.add_argument("--time-input", action="store_true", help="let the dynamics depend on the time itself")
-    add(model, "scaling", str, "'kim' has one time scale, 'decades' one a state and rates over decades", choices=KINDS)
+    model.add_argument(
+        "--time-input", action="store_true", help="let the dynamics depend on the time itself"
+    )
+    add(
+        model,
+        "scaling",
+        str,
+        "'kim' has one time scale, 'decades' one a state and rates over decades",
+        choices=KINDS,
+    )
     solver = p.add_argument_group("solver")
     add(solver, "method", str, "see pynode methods", metavar="NAME")
     add(solver, "rtol", float, "relative tolerance", metavar="X")
-    add(solver, "atol", float, "absolute tolerance of the scaled states (default: rtol / 1000)", metavar="X")
+    add(
+        solver,
+        "atol",
+        float,
+        "absolute tolerance of the scaled states (default: rtol / 1000)",
+        metavar="X",
+    )
     add(solver, "max_steps", int, "limit on the steps of one solve", metavar="N")
-    add(solver, "backend", str, "engine of the solves and their gradients, see docs/julia.md", choices=BACKENDS)
+    add(
+        solver,
+        "backend",
+        str,
+        "engine of the solves and their gradients, see docs/julia.md",
+        choices=BACKENDS,
+    )
     loss = p.add_argument_group("loss")
     add(loss, "loss", str, "mean absolute or squared error of the scaled states", choices=LOSSES)
-    loss.add_argument("--weights", type=numbers, default=(), metavar="X,...",
-                      help="a factor for the errors of each state, with commas")
-    add(loss, "relative", float, "if positive: errors relative to the values, above this fraction of the range", metavar="X")
-    add(loss, "sample", int, "observations drawn for an epoch, evenly over the decades of time, 0 for all", metavar="N")
-    add(loss, "validation", float, "fraction of the observation times held out, to choose the best by", metavar="X")
-    add(loss, "shooting", int, "observations in a segment of multiple shooting, 0 for none", metavar="N")
+    loss.add_argument(
+        "--weights",
+        type=numbers,
+        default=(),
+        metavar="X,...",
+        help="a factor for the errors of each state, with commas",
+    )
+    add(
+        loss,
+        "relative",
+        float,
+        "if positive: errors relative to the values, above this fraction of the range",
+        metavar="X",
+    )
+    add(
+        loss,
+        "sample",
+        int,
+        "observations drawn for an epoch, evenly over the decades of time, 0 for all",
+        metavar="N",
+    )
+    add(
+        loss,
+        "validation",
+        float,
+        "fraction of the observation times held out, to choose the best by",
+        metavar="X",
+    )
+    add(
+        loss,
+        "shooting",
+        int,
+        "observations in a segment of multiple shooting, 0 for none",
+        metavar="N",
+    )
     add(loss, "continuity", float, "weight of the errors at the ends of segments", metavar="X")
     training = p.add_argument_group("training")
     add(training, "epochs", int, "passes over all trajectories", metavar="N")
-    add(training, "optimizer", str, "Adam, or AdamW with decoupled weight decay", choices=OPTIMIZERS)
+    add(
+        training, "optimizer", str, "Adam, or AdamW with decoupled weight decay", choices=OPTIMIZERS
+    )
     add(training, "lr", float, "learning rate at the start", metavar="X")
     add(training, "schedule", str, "how the learning rate goes on", choices=SCHEDULES)
     add(training, "batch", int, "trajectories per step, 0 for all", metavar="N")
@@ -95,14 +177,44 @@ def add_commands(commands):
     add(training, "normalise", float, "norm that every gradient gets, 0 to leave it", metavar="X")
     add(training, "clip", float, "bound on the norm of the gradient", metavar="X")
     add(training, "polish", int, "epochs of Levenberg-Marquardt at the end", metavar="N")
-    add(training, "patience", int, "epochs without progress that end training, 0 for never", metavar="N")
+    add(
+        training,
+        "patience",
+        int,
+        "epochs without progress that end training, 0 for never",
+        metavar="N",
+    )
     add(training, "seed", int, "seed of everything random", metavar="N")
-    add(training, "collocation", int, "iterations on smoothed slopes before the first solve", metavar="N")
-    add(training, "warm_start", int, "iterations on linearised trajectories before the first solve", metavar="N")
+    add(
+        training,
+        "collocation",
+        int,
+        "iterations on smoothed slopes before the first solve",
+        metavar="N",
+    )
+    add(
+        training,
+        "warm_start",
+        int,
+        "iterations on linearised trajectories before the first solve",
+        metavar="N",
+    )
     add(training, "candidates", int, "random starts that the warm start chooses from", metavar="N")
-    add(training, "time_limit", float, "stop after this many seconds, all sessions together", metavar="S")
+    add(
+        training,
+        "time_limit",
+        float,
+        "stop after this many seconds, all sessions together",
+        metavar="S",
+    )
     add(training, "checkpoint_every", float, "seconds between checkpoints", metavar="S")
-    add(training, "keep_every", int, "keep a model every so many epochs, in OUT/epochs, 0 for none", metavar="N")
+    add(
+        training,
+        "keep_every",
+        int,
+        "keep a model every so many epochs, in OUT/epochs, 0 for none",
+        metavar="N",
+    )
     add(training, "max_failures", int, "failed solves in a row that end training", metavar="N")
     threads(training, "; more than one only pays for wide networks")
     finish(p, _train, "print losses, epochs, seconds and files as one JSON object at the end")
@@ -113,20 +225,38 @@ def _train(arguments) -> int:
     out = Path(arguments.out)
     if (out / "checkpoint.pt").exists() and not (arguments.resume or arguments.overwrite):
         raise DataError(
-            f"{out} holds an earlier run: go on with --resume, start anew with --overwrite, or choose another --out."
+            f"{out} holds an earlier run: go on with --resume, start anew with --overwrite, or"
+            " choose another --out."
         )
     options = Options(**{field.name: getattr(arguments, field.name) for field in fields(Options)})
-    data = read_csv(arguments.data, arguments.time, arguments.group, arguments.drop, arguments.keep_constant)
+    data = read_csv(
+        arguments.data, arguments.time, arguments.group, arguments.drop, arguments.keep_constant
+    )
     runs, say = len(data.trajectories), _unheard if arguments.json else print
-    say(f"{arguments.data}: {runs} trajector{'y' if runs == 1 else 'ies'} of {', '.join(data.columns)}; "
-        f"{data.observations} observed values after the start.")
+    say(
+        f"{arguments.data}: {runs} trajector{'y' if runs == 1 else 'ies'} of"
+        f" {', '.join(data.columns)}; {data.observations} observed values after the start."
+    )
     try:
-        run = fit(data, options, out, arguments.resume, None if arguments.quiet or arguments.json else display())
+        run = fit(
+            data,
+            options,
+            out,
+            arguments.resume,
+            None if arguments.quiet or arguments.json else display(),
+        )
     except KeyboardInterrupt:
-        kept = "the checkpoint is as it was" if (out / "checkpoint.pt").exists() else "nothing had been saved yet"
+        kept = (
+            "the checkpoint is as it was"
+            if (out / "checkpoint.pt").exists()
+            else "nothing had been saved yet"
+        )
         return failed(f"pynode: interrupted; {kept}.", arguments.ending.code, arguments.json)
-    say(f"Loss: {run.baseline:.3g} if nothing moved, {run.first:.3g} at the first solve, {run.best:.3g} at the best: "
-        f"a factor of {run.baseline / run.best:.0f} in {run.history[-1]['seconds']:.0f} s.")
+    say(
+        f"Loss: {run.baseline:.3g} if nothing moved, {run.first:.3g} at the first solve,"
+        f" {run.best:.3g} at the best: a factor of {run.baseline / run.best:.0f} in"
+        f" {run.history[-1]['seconds']:.0f} s."
+    )
     written = [out / name for name in ("model.pt", "checkpoint.pt", "history.csv")]
     try:
         written += draw(run, data, options.method, out, say)
@@ -134,8 +264,13 @@ def _train(arguments) -> int:
         say(NO_PLOTS)
     say("Written: " + ", ".join(map(str, written)))
     found = {
-        "baseline": run.baseline, "first": run.first, "best": run.best, "epochs": run.history[-1]["epoch"],
-        "seconds": run.history[-1]["seconds"], "interrupted": run.interrupted, "files": list(map(str, written)),
+        "baseline": run.baseline,
+        "first": run.first,
+        "best": run.best,
+        "epochs": run.history[-1]["epoch"],
+        "seconds": run.history[-1]["seconds"],
+        "interrupted": run.interrupted,
+        "files": list(map(str, written)),
     }
     if run.interrupted:
         sentence = f"pynode: interrupted after epoch {found['epochs']}; add --resume to go on."

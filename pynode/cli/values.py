@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-NO_PLOTS = "Plots were left out, because matplotlib is not installed: pip install 'torch-stiff-ode[plot]'"
+NO_PLOTS = (
+    "Plots were left out, because matplotlib is not installed: pip install 'torch-stiff-ode[plot]'"
+)
 
 
 def names(text) -> tuple:

@@ -1,11 +1,11 @@
 """Solvers, adjoints and fields against each other.
 
-    print(compare("robertson"))                     # implicit against explicit: accuracy against work
-    print(solver_dependence(model))                 # is it another model under another solver?
-    print(compare_gradients("robertson"))           # adjoints against each other
-    print(stiffness_over({"before": a, "after": b}))   # what training did to the stiffness
-    report("report.html", {"before": a, "after": b})   # all of it on one page
-    print(crosscheck("robertson"))                  # both engines, in states and gradients
+print(compare("robertson"))                     # implicit against explicit: accuracy against work
+print(solver_dependence(model))                 # is it another model under another solver?
+print(compare_gradients("robertson"))           # adjoints against each other
+print(stiffness_over({"before": a, "after": b}))   # what training did to the stiffness
+report("report.html", {"before": a, "after": b})   # all of it on one page
+print(crosscheck("robertson"))                  # both engines, in states and gradients
 """
 
 from .dependence import Dependence, solver_dependence
@@ -16,6 +16,19 @@ from .report import report
 from .work import MAX_NFE, METHODS, RTOLS, Comparison, Row, compare
 
 __all__ = [
-    "MAX_NFE", "METHODS", "RTOLS", "Comparison", "Crosscheck", "Dependence", "Epochs", "GradientComparison", "Row", "compare",
-    "compare_gradients", "crosscheck", "report", "solver_dependence", "stiffness_over",
+    "MAX_NFE",
+    "METHODS",
+    "RTOLS",
+    "Comparison",
+    "Crosscheck",
+    "Dependence",
+    "Epochs",
+    "GradientComparison",
+    "Row",
+    "compare",
+    "compare_gradients",
+    "crosscheck",
+    "report",
+    "solver_dependence",
+    "stiffness_over",
 ]

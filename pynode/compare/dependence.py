@@ -1,7 +1,9 @@
-"""Does a learned model depend on the solver? The same field under fixed steps, adaptive explicit and implicit methods.
+"""Does a learned model depend on the solver? The same field under fixed steps, adaptive explicit
+and implicit methods.
 
-A network that was trained through coarse steps has learned the steps as well: under another solver it is another model
-(Queiruga, Erichson, Taylor & Mahoney, Continuous-in-depth neural networks, 2020; Ott et al., ResNet after all?, ICLR 2021).
+A network that was trained through coarse steps has learned the steps as well: under another solver
+it is another model (Queiruga, Erichson, Taylor & Mahoney, Continuous-in-depth neural networks,
+2020; Ott et al., ResNet after all?, ICLR 2021).
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ MAX_NFE = 20_000
 
 @dataclass(frozen=True)
 class Dependent:
-    """One solve. setting: its steps or its tolerance; deviation: the largest from the reference, of each component relative to
-    its largest value, None where the solve did not finish or left all bounds; nfe: evaluations of f."""
+    """One solve. setting: its steps or its tolerance; deviation: the largest from the reference, of
+    each component relative to its largest value, None where the solve did not finish or left all
+    bounds; nfe: evaluations of f."""
 
     method: str
     setting: str
@@ -42,25 +45,43 @@ class Dependence(Drawn):
 
     @property
     def cells(self) -> list:
-        told = [(r.method, r.setting, "-" if r.deviation is None else f"{r.deviation:.1e}", r.nfe, r.status) for r in self.rows]
+        told = [
+            (
+                r.method,
+                r.setting,
+                "-" if r.deviation is None else f"{r.deviation:.1e}",
+                r.nfe,
+                r.status,
+            )
+            for r in self.rows
+        ]
         return [("method", "setting", "deviation", "evals", "ended"), *told]
 
     @property
     def note(self) -> str:
-        return f"{self.name}: deviation from {self.reference}, relative to each component's largest value."
+        return (
+            f"{self.name}: deviation from {self.reference}, relative to each component's largest"
+            " value."
+        )
 
     def figure(self):
         """The deviations as bars, a matplotlib Figure."""
         from .pictures import bars
 
         labels = [f"{row.method}, {row.setting}" for row in self.rows]
-        return bars(labels, [row.deviation for row in self.rows], f"{self.name} under different solvers", "deviation")
+        return bars(
+            labels,
+            [row.deviation for row in self.rows],
+            f"{self.name} under different solvers",
+            "deviation",
+        )
 
 
 def solver_dependence(
     problem: Problem | str, fixed=FIXED, steps=STEPS, adaptive=ADAPTIVE, rtols=RTOLS, exact=None
 ) -> Dependence:
-    """Solve one problem by fixed-step methods with so many equal steps, and by adaptive ones at these tolerances.
+    """Solve one problem by fixed-step methods with so many equal steps, and by adaptive ones at
+    these tolerances.
 
     exact: (states, what they are) as ``reference`` gives them, by default made here.
     ValueError for unknown names; SolveError where not even the reference can be had.
@@ -71,11 +92,24 @@ def solver_dependence(
     rows = []
     with torch.no_grad():
         exact, label = exact or reference(problem, times)
-        cases = [(name, f"{n:,} steps", problem.rtol, {"step_size": span / n}) for name in fixed for n in steps]
+        cases = [
+            (name, f"{n:,} steps", problem.rtol, {"step_size": span / n})
+            for name in fixed
+            for n in steps
+        ]
         cases += [(name, f"rtol {rtol:g}", rtol, {}) for name in adaptive for rtol in rtols]
         for name, setting, rtol, options in cases:
             method = registry.get(name)
-            solution = solve_problem(problem, times, method, rtol, throw=False, max_nfe=MAX_NFE, max_steps=MAX_NFE, **options)
+            solution = solve_problem(
+                problem,
+                times,
+                method,
+                rtol,
+                throw=False,
+                max_nfe=MAX_NFE,
+                max_steps=MAX_NFE,
+                **options,
+            )
             far = deviation(solution.y, exact) if solution.success else None
             status = "at the end" if solution.success else solution.status.sentence
             if far is not None and not far < 1e6:

@@ -1,4 +1,5 @@
-"""The same problem on both engines: do SciML's solvers and the torch engine agree, in states and in gradients?
+"""The same problem on both engines: do SciML's solvers and the torch engine agree, in states and in
+gradients?
 
     print(pynode.crosscheck("robertson", method="FBDF"))
 """
@@ -21,7 +22,8 @@ from .tables import Table
 
 @dataclass(frozen=True)
 class Difference:
-    """One quantity on both engines. difference: the largest, relative to the largest value of the torch engine's."""
+    """One quantity on both engines. difference: the largest, relative to the largest value of the
+    torch engine's."""
 
     quantity: str
     difference: float
@@ -30,7 +32,8 @@ class Difference:
 
 @dataclass(frozen=True)
 class Crosscheck(Table):
-    """What ``crosscheck`` found. str() is a table; ok: whether every difference is below the bound."""
+    """What ``crosscheck`` found. str() is a table; ok: whether every difference is below the
+    bound."""
 
     method: str
     rtol: float
@@ -50,20 +53,38 @@ class Crosscheck(Table):
 
     @property
     def note(self) -> str:
-        work = "; ".join(f"{e}: {self.evaluations[e]} evaluations, {self.seconds[e]:.3f} s forward" for e in self.seconds)
+        work = "; ".join(
+            f"{e}: {self.evaluations[e]} evaluations, {self.seconds[e]:.3f} s forward"
+            for e in self.seconds
+        )
         verdict = "agree" if self.ok else "DIFFER"
-        return f"{self.method} at rtol {self.rtol:g}: the engines {verdict} to {self.bound:g}. {work}."
+        return (
+            f"{self.method} at rtol {self.rtol:g}: the engines {verdict} to {self.bound:g}. {work}."
+        )
 
 
 def crosscheck(
-    f, y0=None, t=None, *, method="auto", rtol=1e-8, atol=None, adjoint="gauss", args=(), bound=None, gradients=True, **options
+    f,
+    y0=None,
+    t=None,
+    *,
+    method="auto",
+    rtol=1e-8,
+    atol=None,
+    adjoint="gauss",
+    args=(),
+    bound=None,
+    gradients=True,
+    **options,
 ) -> Crosscheck:
-    """Solve with backend='torch' and backend='julia' by the same method, and compare states and gradients.
+    """Solve with backend='torch' and backend='julia' by the same method, and compare states and
+    gradients.
 
-    f: a vector field with y0 and t as for ``solve``, an ODEProblem, or a Problem or its name, whose own y0 and times are
-    taken unless others are given. atol: by default 1e-11, or what a Problem suggests for this rtol. adjoint: Julia's; the
-    torch engine takes its discrete one. The gradients are those of a fixed random weighting of the outputs in y0 and in the
-    parameters of f. bound: largest relative difference that counts as agreement, by default 1000 rtol. options: of
+    f: a vector field with y0 and t as for ``solve``, an ODEProblem, or a Problem or its name, whose
+    own y0 and times are taken unless others are given. atol: by default 1e-11, or what a Problem
+    suggests for this rtol. adjoint: Julia's; the torch engine takes its discrete one. The gradients
+    are those of a fixed random weighting of the outputs in y0 and in the parameters of f. bound:
+    largest relative difference that counts as agreement, by default 1000 rtol. options: of
     ``solve``. Raises JuliaUnavailable where there is no Julia.
     """
     f = get(f) if isinstance(f, str) else f
@@ -80,7 +101,12 @@ def crosscheck(
         began = time.perf_counter()
         with torch.set_grad_enabled(gradients):
             solution = solve(
-                replace(problem, y0=layout.unravel(start)), method=method, rtol=rtol, atol=atol, adjoint=chosen, backend=engine,
+                replace(problem, y0=layout.unravel(start)),
+                method=method,
+                rtol=rtol,
+                atol=atol,
+                adjoint=chosen,
+                backend=engine,
                 **options,
             )
         seconds[engine], evaluations[engine] = time.perf_counter() - began, solution.stats.nfe
@@ -93,7 +119,9 @@ def crosscheck(
         labels = ["gradient in y0", *(f"gradient in {name}" for name in names)]
         pairs = zip(labels, found["julia"], found["torch"], strict=True)
         rows += [_difference(label, a, b) for label, a, b in pairs]
-    return Crosscheck(method, rtol, 1000 * rtol if bound is None else bound, tuple(rows), seconds, evaluations)
+    return Crosscheck(
+        method, rtol, 1000 * rtol if bound is None else bound, tuple(rows), seconds, evaluations
+    )
 
 
 def _names(f) -> dict:

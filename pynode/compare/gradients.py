@@ -13,17 +13,26 @@ from ..problems import Problem, get
 from .runs import output_times, solve_problem, weighted_gradients
 from .tables import Drawn
 
-ADJOINTS = ("discrete", "gauss", "gausskronrod", "quadrature", "interpolating", "backsolve", "forward")
+ADJOINTS = (
+    "discrete",
+    "gauss",
+    "gausskronrod",
+    "quadrature",
+    "interpolating",
+    "backsolve",
+    "forward",
+)
 METHOD, RTOL = "fbdf", 1e-6
-# The gradient that the others are held against: the discrete adjoint of this method, at so much smaller a tolerance.
+# The gradient that the others are held against: the discrete adjoint of this method, at so much
+# smaller a tolerance.
 TIGHT, FACTOR = "rodas5p", 1e-3
 
 
 @dataclass(frozen=True)
 class GradientRow:
-    """One adjoint. deviation: the largest of its gradients, of y0 and of each parameter relative to the largest entry, None
-    where it failed; forward, backward: seconds; nfe: evaluations forward; work: evaluations, products and Jacobians (n each)
-    backward."""
+    """One adjoint. deviation: the largest of its gradients, of y0 and of each parameter relative to
+    the largest entry, None where it failed; forward, backward: seconds; nfe: evaluations forward;
+    work: evaluations, products and Jacobians (n each) backward."""
 
     adjoint: str
     deviation: float | None
@@ -47,17 +56,27 @@ class GradientComparison(Drawn):
     @property
     def cells(self) -> list:
         told = [
-            (r.adjoint, "-" if r.deviation is None else f"{r.deviation:.1e}", f"{r.forward:.3f}", f"{r.backward:.3f}", r.nfe,
-             r.work, r.status)
+            (
+                r.adjoint,
+                "-" if r.deviation is None else f"{r.deviation:.1e}",
+                f"{r.forward:.3f}",
+                f"{r.backward:.3f}",
+                r.nfe,
+                r.work,
+                r.status,
+            )
             for r in self.rows
         ]
-        return [("adjoint", "deviation", "forward s", "backward s", "evals", "backward work", "ended"), *told]
+        return [
+            ("adjoint", "deviation", "forward s", "backward s", "evals", "backward work", "ended"),
+            *told,
+        ]
 
     @property
     def note(self) -> str:
         return (
-            f"{self.name} by {self.method} at rtol {self.rtol:g}: deviation from {self.reference}, relative to the "
-            "largest entry of each gradient."
+            f"{self.name} by {self.method} at rtol {self.rtol:g}: deviation from {self.reference},"
+            " relative to the largest entry of each gradient."
         )
 
     def figure(self):
@@ -65,14 +84,22 @@ class GradientComparison(Drawn):
         from .pictures import bars
 
         title = f"{self.name}: gradients by different adjoints, {self.method} at rtol {self.rtol:g}"
-        return bars([row.adjoint for row in self.rows], [row.deviation for row in self.rows], title, "deviation")
+        return bars(
+            [row.adjoint for row in self.rows],
+            [row.deviation for row in self.rows],
+            title,
+            "deviation",
+        )
 
 
-def compare_gradients(problem: Problem | str, adjoints=ADJOINTS, method=METHOD, rtol=RTOL) -> GradientComparison:
-    """The gradient of a fixed random weighting of the outputs in y0 and the parameters of the field, by each adjoint.
+def compare_gradients(
+    problem: Problem | str, adjoints=ADJOINTS, method=METHOD, rtol=RTOL
+) -> GradientComparison:
+    """The gradient of a fixed random weighting of the outputs in y0 and the parameters of the
+    field, by each adjoint.
 
-    An adjoint that refuses, or whose reverse solve fails, is a row with the reason, not an error. SolveError where the forward
-    solve fails.
+    An adjoint that refuses, or whose reverse solve fails, is a row with the reason, not an error.
+    SolveError where the forward solve fails.
     """
     problem = get(problem) if isinstance(problem, str) else problem
     times = output_times(problem)
@@ -99,8 +126,19 @@ def _row(problem, times, method, rtol, adjoint, exact) -> GradientRow:
     except (SolveError, ValueError, RuntimeError) as error:
         return GradientRow(adjoint, None, 0.0, 0.0, 0, 0, str(error).split(". ")[0])
     scales = [g.abs().max().clamp_min(torch.finfo(g.dtype).tiny) for g in exact]
-    parts = [((a - b).abs() / scale).max() for a, b, scale in zip(found, exact, scales, strict=True) if a.numel()]
+    parts = [
+        ((a - b).abs() / scale).max()
+        for a, b, scale in zip(found, exact, scales, strict=True)
+        if a.numel()
+    ]
     far = float(torch.stack(parts).max())  # by torch, which lets no NaN go by
-    work = stats.backward_nfe + stats.backward_nvjp + stats.backward_njvp + len(problem.y0) * stats.backward_njac
-    far, status = (far, "at the end") if math.isfinite(far) else (None, "the gradient is not finite")
+    work = (
+        stats.backward_nfe
+        + stats.backward_nvjp
+        + stats.backward_njvp
+        + len(problem.y0) * stats.backward_njac
+    )
+    far, status = (
+        (far, "at the end") if math.isfinite(far) else (None, "the gradient is not finite")
+    )
     return GradientRow(adjoint, far, forward, backward, stats.nfe, work, status)

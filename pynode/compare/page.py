@@ -1,4 +1,5 @@
-"""A report as one HTML file that holds its pictures: it can be mailed, and opened without a network."""
+"""A report as one HTML file that holds its pictures: it can be mailed, and opened without a
+network."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from ..core.files import save_text
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the page. cells: a table, heads first, or None; figure: a matplotlib Figure or None; text: preformatted."""
+    """One part of the page. cells: a table, heads first, or None; figure: a matplotlib Figure or
+    None; text: preformatted."""
 
     title: str
     note: str = ""
@@ -40,7 +42,12 @@ class Section:
 def write_page(path, title, subtitle, sections) -> Path:
     """Write the page; returns its path."""
     templates = Environment(
-        loader=PackageLoader("pynode.compare", "."), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("pynode.compare", "."),
+        autoescape=select_autoescape(),
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    page = templates.get_template("page.html").render(title=title, subtitle=subtitle, sections=sections)
+    page = templates.get_template("page.html").render(
+        title=title, subtitle=subtitle, sections=sections
+    )
     return save_text(path, page)

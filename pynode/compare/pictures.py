@@ -1,4 +1,5 @@
-"""Pictures of the comparisons: matplotlib Figures. matplotlib is needed here and imported nowhere else in this package."""
+"""Pictures of the comparisons: matplotlib Figures. matplotlib is needed here and imported nowhere
+else in this package."""
 
 from __future__ import annotations
 
@@ -24,16 +25,35 @@ def work_precision(comparison) -> Figure:
         done = [row for row in rows if row.finished]
         lost = [row for row in rows if not row.finished]
         for axis, x in zip(axes, ("work", "seconds"), strict=True):
-            axis.plot([getattr(r, x) for r in done], [r.error for r in done], label=f"{method} ({kind})", **style)
-            # Stacked a little apart, because methods that meet the same limit end at the same place.
+            axis.plot(
+                [getattr(r, x) for r in done],
+                [r.error for r in done],
+                label=f"{method} ({kind})",
+                **style,
+            )
+            # Stacked a little apart, because methods that meet the same limit end at the same
+            # place.
             height = top * 1.6 ** (k % len(COLOURS))
-            axis.plot([getattr(r, x) for r in lost], [height] * len(lost), "x", color=style["color"], ms=8, mew=2)
-    for axis, label in zip(axes, ("evaluations of f (a Jacobian counts as n)", "seconds"), strict=True):
+            axis.plot(
+                [getattr(r, x) for r in lost],
+                [height] * len(lost),
+                "x",
+                color=style["color"],
+                ms=8,
+                mew=2,
+            )
+    for axis, label in zip(
+        axes, ("evaluations of f (a Jacobian counts as n)", "seconds"), strict=True
+    ):
         axis.set(xscale="log", yscale="log", xlabel=label)
         low, high = axis.get_xlim()
         # Less than two decades need labels between the powers of ten, more have no room for them.
-        axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
-        axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}"))
+        axis.xaxis.set_major_locator(
+            ticker.LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,))
+        )
+        axis.xaxis.set_major_formatter(
+            ticker.FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}")
+        )
         axis.xaxis.set_minor_formatter(ticker.NullFormatter())
         axis.grid(alpha=0.25, which="major")
     axes[0].set_ylabel("error relative to largest value")
@@ -41,12 +61,15 @@ def work_precision(comparison) -> Figure:
         axes[1].plot([], [], "x", color="0.3", ms=8, mew=2, label="did not finish")
     figure.suptitle(comparison.name)
     figure.tight_layout(rect=(0, 0.09, 1, 1))
-    figure.legend(*axes[1].get_legend_handles_labels(), loc="lower center", ncols=5, fontsize=9, frameon=False)
+    figure.legend(
+        *axes[1].get_legend_handles_labels(), loc="lower center", ncols=5, fontsize=9, frameon=False
+    )
     return figure
 
 
 def bars(labels, values, title, unit) -> Figure:
-    """Horizontal bars on a logarithmic axis, one a label; None among the values is a solve that did not finish."""
+    """Horizontal bars on a logarithmic axis, one a label; None among the values is a solve that did
+    not finish."""
     known = [value for value in values if value]
     low, high = min(known, default=1.0) / 3, 3 * max(known, default=1.0)
     figure = Figure(figsize=(8.5, 0.9 + 0.36 * len(labels)))
@@ -66,7 +89,8 @@ def bars(labels, values, title, unit) -> Figure:
 
 
 def course(labels, series, title) -> Figure:
-    """One line a series over the labels, epochs for instance, on a logarithmic axis. series: {name: values}."""
+    """One line a series over the labels, epochs for instance, on a logarithmic axis. series: {name:
+    values}."""
     figure = Figure(figsize=(8.5, 4.2))
     axis = figure.subplots()
     for k, (name, values) in enumerate(series.items()):

@@ -19,14 +19,22 @@ ADJOINTS = ("discrete", "forward", "gauss", "backsolve")  # one of each kind
 
 
 def report(
-    path, problems: dict[str, Problem], methods=METHODS, rtols=RTOLS, max_nfe=MAX_NFE, progress=None, made=None
+    path,
+    problems: dict[str, Problem],
+    methods=METHODS,
+    rtols=RTOLS,
+    max_nfe=MAX_NFE,
+    progress=None,
+    made=None,
 ) -> Path:
-    """Write the comparisons of the Problems, {label: Problem}, as one HTML file with its pictures inside; returns its path.
+    """Write the comparisons of the Problems, {label: Problem}, as one HTML file with its pictures
+    inside; returns its path.
 
-    For each, of more than three for the first and the last: a diagnosis, accuracy against work by method, dependence on the
-    solver, gradients by adjoint; of several also the stiffness from one to the next. progress(what) is called before each part.
-    made: {label: Comparison} of accuracy against work, where it has been made already.
-    Needs matplotlib. SolveError where a problem cannot be solved at all.
+    For each, of more than three for the first and the last: a diagnosis, accuracy against work by
+    method, dependence on the solver, gradients by adjoint; of several also the stiffness from one
+    to the next. progress(what) is called before each part. made: {label: Comparison} of accuracy
+    against work, where it has been made already. Needs matplotlib. SolveError where a problem
+    cannot be solved at all.
     """
     made = made or {}
     say = progress or (lambda what: None)
@@ -44,11 +52,23 @@ def report(
         work = made.get(label) or compare(problem, methods, rtols, max_nfe, exact=exact)
         sections.append(Section.of(f"{before}accuracy against work", work))
         say(f"{before}dependence on the solver")
-        sections.append(Section.of(f"{before}dependence on the solver", solver_dependence(problem, exact=exact)))
+        sections.append(
+            Section.of(f"{before}dependence on the solver", solver_dependence(problem, exact=exact))
+        )
         say(f"{before}gradients by adjoint")
-        sections.append(Section.of(f"{before}gradients by adjoint", compare_gradients(problem, ADJOINTS)))
-    machine = f"torch {torch.__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    return write_page(path, "pynode compare: " + ", ".join(problems), f"{machine}, {torch.get_num_threads()} threads", sections)
+        sections.append(
+            Section.of(f"{before}gradients by adjoint", compare_gradients(problem, ADJOINTS))
+        )
+    machine = (
+        f"torch {torch.__version__}, Python {platform.python_version()}, {platform.system()}"
+        f" {platform.machine()}"
+    )
+    return write_page(
+        path,
+        "pynode compare: " + ", ".join(problems),
+        f"{machine}, {torch.get_num_threads()} threads",
+        sections,
+    )
 
 
 def _detailed(problems):

@@ -11,7 +11,8 @@ REFERENCE, REFERENCE_RTOLS = "rodas5p", (1e-11, 1e-10, 1e-9)
 
 
 def output_times(problem) -> torch.Tensor:
-    """(T,) output times from the start to the end of the span: the problem's own, or a hundred evenly spaced."""
+    """(T,) output times from the start to the end of the span: the problem's own, or a hundred
+    evenly spaced."""
     t0, t1 = problem.tspan
     if problem.t_eval is None:
         return torch.linspace(t0, t1, 101, dtype=torch.float64)
@@ -31,9 +32,11 @@ def solve_problem(problem, times, method, rtol, start=None, **options):
 
 
 def weighted_gradients(states, inputs) -> list:
-    """The gradients, in the inputs, of a fixed random weighting of states (T, n), each component in units of its largest
-    value, so that they see all; zero in what the states do not depend on."""
-    weights = torch.randn(states.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    """The gradients, in the inputs, of a fixed random weighting of states (T, n), each component in
+    units of its largest value, so that they see all; zero in what the states do not depend on."""
+    weights = torch.randn(
+        states.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     largest = states.detach().abs().amax(0)
     loss = (weights.to(states) / torch.where(largest > 0, largest, 1.0) * states).sum()
     found = torch.autograd.grad(loss, inputs, allow_unused=True)
@@ -41,7 +44,8 @@ def weighted_gradients(states, inputs) -> list:
 
 
 def reference(problem, times):
-    """The states (T, n) of a tight solve, and what to call it. SolveError where the loosest tolerance fails, too."""
+    """The states (T, n) of a tight solve, and what to call it. SolveError where the loosest
+    tolerance fails, too."""
     for rtol in REFERENCE_RTOLS:
         solution = solve_problem(problem, times, REFERENCE, rtol, throw=False)
         if solution.success:
@@ -50,6 +54,7 @@ def reference(problem, times):
 
 
 def deviation(y, exact) -> float:
-    """Largest difference of the states y, (m, n), from the first m exact ones, relative to each component's largest value."""
+    """Largest difference of the states y, (m, n), from the first m exact ones, relative to each
+    component's largest value."""
     scale = exact.abs().amax(0).clamp_min(torch.finfo(exact.dtype).tiny)
     return float(((y - exact[: len(y)]).abs() / scale).max())

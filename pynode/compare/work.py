@@ -1,6 +1,6 @@
 """Implicit against explicit: the same dynamics solved by each method, accuracy against work.
 
-    print(compare("robertson", ["fbdf", "rodas5p", "tsit5"]))
+print(compare("robertson", ["fbdf", "rodas5p", "tsit5"]))
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ JULIA = "julia:"
 
 @dataclass(frozen=True)
 class Row:
-    """One solve. work: evaluations of f with a Jacobian counted as n; error: largest difference from the reference at
-    the output times reached, of each component relative to its largest value over the span; reached: fraction of the
-    span."""
+    """One solve. work: evaluations of f with a Jacobian counted as n; error: largest difference
+    from the reference at the output times reached, of each component relative to its largest value
+    over the span; reached: fraction of the span."""
 
     method: str
     implicit: bool
@@ -57,11 +57,30 @@ class Comparison(Drawn):
 
     @property
     def cells(self) -> list:
-        head = ("method", "rtol", "steps", "rejected", "evals", "jacobians", "LUs", "seconds", "error", "finished")
+        head = (
+            "method",
+            "rtol",
+            "steps",
+            "rejected",
+            "evals",
+            "jacobians",
+            "LUs",
+            "seconds",
+            "error",
+            "finished",
+        )
         return [head] + [
             (
-                row.method, f"{row.rtol:g}", row.accepted, row.rejected, row.nfe, row.njac, row.nlu, f"{row.seconds:.3f}",
-                f"{row.error:.1e}" if row.finished else "-", _reached(row),
+                row.method,
+                f"{row.rtol:g}",
+                row.accepted,
+                row.rejected,
+                row.nfe,
+                row.njac,
+                row.nlu,
+                f"{row.seconds:.3f}",
+                f"{row.error:.1e}" if row.finished else "-",
+                _reached(row),
             )
             for row in self.rows
         ]
@@ -70,8 +89,14 @@ class Comparison(Drawn):
     def note(self) -> str:
         """What was compared with what, and why some did not finish."""
         limit = f", at most {self.max_nfe:,} evaluations a solve" if self.max_nfe else ""
-        lines = [f"{self.name}{limit}; error against {self.reference}, relative to each component's largest value."]
-        lines += [f"Not finished: {reason}." for reason in {row.status: 0 for row in self.rows if not row.finished}]
+        lines = [
+            f"{self.name}{limit}; error against {self.reference}, relative to each component's"
+            " largest value."
+        ]
+        lines += [
+            f"Not finished: {reason}."
+            for reason in {row.status: 0 for row in self.rows if not row.finished}
+        ]
         return "\n".join(lines)
 
     def to_csv(self, path) -> Path:
@@ -79,7 +104,8 @@ class Comparison(Drawn):
         return write_csv(path, Row, self.rows)
 
     def figure(self):
-        """Error against evaluations and against time, log-log, a line a method: a matplotlib Figure.
+        """Error against evaluations and against time, log-log, a line a method: a matplotlib
+        Figure.
 
         Crosses at the top stand for solves that did not finish.
         """
@@ -88,14 +114,17 @@ class Comparison(Drawn):
         return work_precision(self)
 
 
-def compare(problem: Problem | str, methods=METHODS, rtols=RTOLS, max_nfe=MAX_NFE, report=None, exact=None) -> Comparison:
+def compare(
+    problem: Problem | str, methods=METHODS, rtols=RTOLS, max_nfe=MAX_NFE, report=None, exact=None
+) -> Comparison:
     """Solve one problem with each method at each tolerance.
 
-    problem: a Problem or the name of one. methods: names; 'julia:FBDF' is SciML's FBDF, solved once before it is timed, because
-    Julia compiles it then. atol follows rtol in the proportion that the problem suggests. max_nfe: limit on evaluations of f in
-    one solve, None for none. report(row) is called after each solve. exact: (states, what they are) as ``reference`` gives
-    them, by default made here. A failing solve is a row, not an error. ValueError for unknown names, SolveError where not even
-    the reference succeeds.
+    problem: a Problem or the name of one. methods: names; 'julia:FBDF' is SciML's FBDF, solved once
+    before it is timed, because Julia compiles it then. atol follows rtol in the proportion that the
+    problem suggests. max_nfe: limit on evaluations of f in one solve, None for none. report(row) is
+    called after each solve. exact: (states, what they are) as ``reference`` gives them, by default
+    made here. A failing solve is a row, not an error. ValueError for unknown names, SolveError
+    where not even the reference succeeds.
     """
     problem = get(problem) if isinstance(problem, str) else problem
     methods = [_method(name) for name in methods]
@@ -132,15 +161,26 @@ def _row(problem, times, name, method, rtol, max_nfe, exact) -> Row:
     began = time.perf_counter()
     # max_nfe is the limit that matters, so the limit on steps must not end a solve before it.
     steps = 10_000_000 if max_nfe else 100_000
-    solution = solve_problem(problem, times, method, rtol, throw=False, max_nfe=max_nfe, max_steps=steps)
+    solution = solve_problem(
+        problem, times, method, rtol, throw=False, max_nfe=max_nfe, max_steps=steps
+    )
     seconds, stats = time.perf_counter() - began, solution.stats
     error = deviation(solution.y, exact)
     start, end = float(times[0]), float(times[-1])
     return Row(
-        method=name, implicit=method.implicit, rtol=rtol, finished=solution.success,
+        method=name,
+        implicit=method.implicit,
+        rtol=rtol,
+        finished=solution.success,
         reached=1.0 if solution.success else (float(solution.t[-1]) - start) / (end - start),
-        accepted=stats.accepted, rejected=stats.rejected, nfe=stats.nfe, njac=stats.njac, nlu=stats.nlu,
-        work=stats.nfe + problem.y0.numel() * stats.njac, seconds=seconds, error=error,
+        accepted=stats.accepted,
+        rejected=stats.rejected,
+        nfe=stats.nfe,
+        njac=stats.njac,
+        nlu=stats.nlu,
+        work=stats.nfe + problem.y0.numel() * stats.njac,
+        seconds=seconds,
+        error=error,
         status=solution.status.sentence,
     )
 

@@ -1,4 +1,5 @@
-"""Adams methods of fixed order on a grid, as explicit_adams and implicit_adams. Hairer, Norsett & Wanner I, sec. III.1."""
+"""Adams methods of fixed order on a grid, as explicit_adams and implicit_adams. Hairer, Norsett &
+Wanner I, sec. III.1."""
 
 from __future__ import annotations
 
@@ -13,12 +14,15 @@ from .call import BadInput
 from .methods import RK38, runner
 
 LEAST, MOST = 4, 12
-COARSE = 8  # the order where none is asked for and the state has less than float64: beyond it rounding errors grow
+# The order where none is asked for and the state has less than float64: beyond it rounding errors
+# grow.
+COARSE = 8
 
 
 @lru_cache(maxsize=4096)  # random grids never repeat
 def weights(nodes) -> tuple:
-    """Weights of f at theta = nodes whose sum is the integral over [0, 1] of the interpolating polynomial."""
+    """Weights of f at theta = nodes whose sum is the integral over [0, 1] of the interpolating
+    polynomial."""
     found = []
     for i, node in enumerate(nodes):
         basis = np.polynomial.Polynomial([1.0])
@@ -30,10 +34,11 @@ def weights(nodes) -> tuple:
 
 
 class GridAdams:
-    """Adams-Bashforth, or with ``corrected`` Adams-Moulton by functional iteration from it, with up to max_order - 1 slopes.
+    """Adams-Bashforth, or with ``corrected`` Adams-Moulton by functional iteration from it, with up
+    to max_order - 1 slopes.
 
-    The first steps are those of Kutta's three eighths rule. State: ((t, f), ...) of the last steps, latest first; the weights
-    are those of the grid as it is, also where it is uneven.
+    The first steps are those of Kutta's three eighths rule. State: ((t, f), ...) of the last steps,
+    latest first; the weights are those of the grid as it is, also where it is uneven.
     """
 
     implicit = False  # no Jacobian
@@ -42,7 +47,9 @@ class GridAdams:
         if not 1 <= max_order <= MOST:
             raise BadInput(f"max_order must be at most {MOST} and at least 1, not {max_order}")
         if max_order < LEAST:
-            warnings.warn(f"max_order is below {LEAST}, so the solver reduces to `rk4`.", stacklevel=5)
+            warnings.warn(
+                f"max_order is below {LEAST}, so the solver reduces to `rk4`.", stacklevel=5
+            )
         self.corrected, self.slopes, self.iterations = corrected, int(max_order) - 1, max_iters
         self.starter = runner(RK38).fixed()
 
@@ -53,15 +60,22 @@ class GridAdams:
         """One step from y, (n,), to t + h."""
         rate, clock = field.rate(y), field.clock
         first = field(t, y)
-        # Slopes are kept as func gave them: how the time of this step passes is not that of the others.
-        past = ((t, first / rate, None if clock is None else clock[0]), *state)[: max(self.slopes, 1)]
+        # Slopes are kept as func gave them: how the time of this step passes is not that of the
+        # others.
+        past = ((t, first / rate, None if clock is None else clock[0]), *state)[
+            : max(self.slopes, 1)
+        ]
         if len(past) < LEAST - 1:
             y1, _, _ = self.starter.attempt(field, t, y, h, first)
             return Step(t, h, y, y1, 0.0, 1.0, past)
         # In float64 whatever the state: the weights of high orders are large and of both signs.
         slopes, size = torch.stack([f for _, f, _ in past]).double(), h * rate
         nodes = [(s - t) / h for s, _, _ in past]
-        moved = None if clock is None else torch.stack([s for _, _, s in past]).sub(clock[0]) / (clock[1] - clock[0])
+        moved = (
+            None
+            if clock is None
+            else torch.stack([s for _, _, s in past]).sub(clock[0]) / (clock[1] - clock[0])
+        )
         rise = size * (_weights(nodes, moved, slopes) @ slopes).to(y.dtype)
         if not self.corrected:
             return Step(t, h, y, y + rise, 0.0, 1.0, past)
@@ -72,18 +86,25 @@ class GridAdams:
             old, rise = rise, known + h * found[0].to(y.dtype) * field(t + h, y + rise)
             # As torchdiffeq has it: of the increments, component by component.
             with torch.no_grad():
-                converged = bool(((rise - old).abs() < tol.scale(torch.maximum(old.abs(), rise.abs()))).all())
+                converged = bool(
+                    ((rise - old).abs() < tol.scale(torch.maximum(old.abs(), rise.abs()))).all()
+                )
             if converged:
                 break
         if not converged:
-            warnings.warn("Functional iteration did not converge. Solution may be incorrect.", stacklevel=2)
+            warnings.warn(
+                "Functional iteration did not converge. Solution may be incorrect.", stacklevel=2
+            )
             past = past[:-1]
         return Step(t, h, y, y + rise, 0.0, 1.0, past)
 
 
 def _weights(nodes, moved, like):
-    """(k,) weights at these nodes, with the gradient of moved, (k,), the same nodes as a tensor, where that is given."""
-    found = torch.tensor(weights(tuple(round(x, 12) for x in nodes)), dtype=torch.float64, device=like.device)
+    """(k,) weights at these nodes, with the gradient of moved, (k,), the same nodes as a tensor,
+    where that is given."""
+    found = torch.tensor(
+        weights(tuple(round(x, 12) for x in nodes)), dtype=torch.float64, device=like.device
+    )
     if moved is not None:
         powers = torch.arange(len(nodes), device=like.device)
         table = moved.to(torch.float64) ** powers.unsqueeze(1)

@@ -1,4 +1,5 @@
-"""Steps under error control for torchdiffeq's calls: pynode's integrator, with torchdiffeq's norms, bounds and callbacks."""
+"""Steps under error control for torchdiffeq's calls: pynode's integrator, with torchdiffeq's norms,
+bounds and callbacks."""
 
 from __future__ import annotations
 
@@ -18,21 +19,33 @@ from .call import BadInput, OdeintError
 from .field import CallField, CallTolerance
 
 OPTIONS = {
-    "min_step", "max_step", "first_step", "step_t", "jump_t", "safety", "ifactor", "dfactor", "max_num_steps", "dtype",
+    "min_step",
+    "max_step",
+    "first_step",
+    "step_t",
+    "jump_t",
+    "safety",
+    "ifactor",
+    "dfactor",
+    "max_num_steps",
+    "dtype",
 }
 ENDLESS = 2**31 - 1
 FAR = 1e30  # where a solve for an event ends that never occurs, in units of t
 
 
 def integrate(call, method):
-    """(T, n) states at call.t; with an event (its time, a float, and (2, n) states at the start and there)."""
+    """(T, n) states at call.t; with an event (its time, a float, and (2, n) states at the start and
+    there)."""
     field, options = CallField(call), call.options
     if not field.size:
         raise BadInput("y0 is empty: a state needs at least one component")
     tol = CallTolerance(field, call)
     control = {name: options.get(name) for name in ("safety", "dfactor", "ifactor")}
     if any(value is not None for value in control.values()):
-        safety, smallest, largest = (float(d if v is None else v) for v, d in zip(control.values(), (0.9, 0.2, 10.0)))
+        safety, smallest, largest = (
+            float(d if v is None else v) for v, d in zip(control.values(), (0.9, 0.2, 10.0))
+        )
         method = replace(method, controller=Controller("I", safety, smallest, largest))
     values = call.t.detach().tolist()
     direction = 1.0 if values[-1] > values[0] else -1.0
@@ -45,8 +58,11 @@ def integrate(call, method):
     end = values[-1] if watch is None else values[0] + direction * FAR
     first = options.get("first_step")
     chosen = Options(
-        rtol=tol.rtol, first_step=None if first is None else float(first), max_step=float(options.get("max_step", math.inf)),
-        max_steps=ENDLESS, tstops=tuple(stops),
+        rtol=tol.rtol,
+        first_step=None if first is None else float(first),
+        max_step=float(options.get("max_step", math.inf)),
+        max_steps=ENDLESS,
+        tstops=tuple(stops),
     )
     rows, slopes = [field.initial], []
     bounds = [s for s in jumps if s != values[0] and direction * (end - s) > 0] + [end]
@@ -58,7 +74,9 @@ def integrate(call, method):
         field.nudged = {at: field.next_to(at, direction)} if at in jumps else {}
         if stop != end:
             field.nudged[stop] = field.next_to(stop, -direction)
-        path = run(field, guarded, y, times, chosen, tol.atol, None, False, moving, watch, None, tol)
+        path = run(
+            field, guarded, y, times, chosen, tol.atol, None, False, moving, watch, None, tol
+        )
         if path.status is Status.EVENT:
             return path.t, torch.stack((field.initial, path.y))
         if not path.status.success:
@@ -66,7 +84,10 @@ def integrate(call, method):
         rows += path.ys[1 : 1 + len(here)]
         slopes += path.slopes[: len(here)]
         y, at = path.y, stop
-        chosen = replace(chosen, first_step=max(abs(path.last.h), 1e-12 * abs(end - stop)) if stop != end else None)
+        chosen = replace(
+            chosen,
+            first_step=max(abs(path.last.h), 1e-12 * abs(end - stop)) if stop != end else None,
+        )
     field.nudged = {}
     if watch is not None:
         raise OdeintError(f"the event did not occur until t = {end:.1g}")
@@ -78,7 +99,8 @@ def integrate(call, method):
 
 
 def moved_start(field):
-    """The start, (n,), with the derivative in its time: a solution that begins later begins where it would have been."""
+    """The start, (n,), with the derivative in its time: a solution that begins later begins where
+    it would have been."""
     y, t = field.initial, field.call.t
     if not (t.requires_grad and torch.is_grad_enabled()):
         return y
@@ -89,6 +111,7 @@ def moved_start(field):
 
 def watched(call, field):
     """The Event at which the call ends: whichever component of event_fn changes its sign first."""
+
     def condition(t, flat):
         return call.event_fn(t, field.leave(flat))
 
@@ -96,14 +119,20 @@ def watched(call, field):
 
 
 def _special(options, start, direction):
-    """(step_t, jump_t) as floats from the start on, in the order of integration; ValueError where they repeat one another."""
+    """(step_t, jump_t) as floats from the start on, in the order of integration; ValueError where
+    they repeat one another."""
     found = []
     for name in ("step_t", "jump_t"):
         given = options.get(name)
         times = torch.as_tensor([] if given is None else given, dtype=torch.float64).detach()
         if times.dim() != 1:
             raise BadInput(f"{name} must be one dimensional, not of shape {tuple(times.shape)}")
-        found.append(sorted((s for s in times.tolist() if direction * (s - start) >= 0), key=lambda s: direction * s))
+        found.append(
+            sorted(
+                (s for s in times.tolist() if direction * (s - start) >= 0),
+                key=lambda s: direction * s,
+            )
+        )
     both = found[0] + found[1]
     if len(set(both)) < len(both):
         raise ValueError("`step_t` and `jump_t` must not have any repeated elements between them.")
@@ -121,12 +150,16 @@ def failure(status, field, t, y):
 
 
 class Guarded:
-    """A method with torchdiffeq's callbacks, least step and limit on steps between two outputs, adjusted by wrapping."""
+    """A method with torchdiffeq's callbacks, least step and limit on steps between two outputs,
+    adjusted by wrapping."""
 
     def __init__(self, method, field, tol, options, values):
         self.method, self.field, self.tol, self.values = method, field, tol, values
         self.calls = field.call.callbacks
-        self.least, self.most = float(options.get("min_step", 0.0)), int(options.get("max_num_steps", ENDLESS))
+        self.least, self.most = (
+            float(options.get("min_step", 0.0)),
+            int(options.get("max_num_steps", ENDLESS)),
+        )
         self.direction = 1.0 if values[-1] > values[0] else -1.0
         self.keys = [self.direction * t for t in values]
         self.interval, self.count = -1, 0
@@ -150,8 +183,9 @@ class Guarded:
         self.interval, self.count = interval, self.count + 1 if interval == self.interval else 1
         if self.count > self.most:
             raise OdeintError(
-                f"max_num_steps exceeded ({self.count - 1}>={self.most}) at t = {t:.6g}: raise it, loosen rtol and atol, or "
-                "use an implicit method such as 'fbdf' if the steps are tiny"
+                f"max_num_steps exceeded ({self.count - 1}>={self.most}) at t = {t:.6g}: raise it,"
+                " loosen rtol and atol, or use an implicit method such as 'fbdf' if the steps are"
+                " tiny"
             )
         self._tell("callback_step", t, y, h)
         tol.forgiving = abs(h) <= self.least

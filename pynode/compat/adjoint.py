@@ -1,6 +1,8 @@
-"""odeint_adjoint: gradients by the adjoint equation solved backwards together with the states, as torchdiffeq makes them.
+"""odeint_adjoint: gradients by the adjoint equation solved backwards together with the states, as
+torchdiffeq makes them.
 
-Chen, Rubanova, Bettencourt & Duvenaud, Neural ordinary differential equations, NeurIPS 2018, appendix B and C.
+Chen, Rubanova, Bettencourt & Duvenaud, Neural ordinary differential equations, NeurIPS 2018,
+appendix B and C.
 """
 
 from __future__ import annotations
@@ -24,39 +26,63 @@ from .odeint import _native, odeint
 
 @uncompiled
 def odeint_adjoint(
-    func, y0, t, *, rtol=1e-7, atol=1e-9, method=None, options=None, event_fn=None,
-    adjoint_rtol=None, adjoint_atol=None, adjoint_method=None, adjoint_options=None, adjoint_params=None, **solve_options,
+    func,
+    y0,
+    t,
+    *,
+    rtol=1e-7,
+    atol=1e-9,
+    method=None,
+    options=None,
+    event_fn=None,
+    adjoint_rtol=None,
+    adjoint_atol=None,
+    adjoint_method=None,
+    adjoint_options=None,
+    adjoint_params=None,
+    **solve_options,
 ):
-    """odeint, differentiated by an equation that is solved backwards, in memory that does not grow with the steps.
+    """odeint, differentiated by an equation that is solved backwards, in memory that does not grow
+    with the steps.
 
-    adjoint_rtol, adjoint_atol, adjoint_method, adjoint_options: of the backward solve; by default those of the forward one
-        but for its norm. adjoint_options['norm']: 'seminorm' (without the parameters: Kidger, Chen & Lyons, 2021), or a
-        function of (t, y, adj_y, *adj_params), of (t, *y, *adj_y, *adj_params) where y is a tuple.
+    adjoint_rtol, adjoint_atol, adjoint_method, adjoint_options: of the backward solve; by default
+    those of the forward one
+        but for its norm. adjoint_options['norm']: 'seminorm' (without the parameters: Kidger, Chen
+        & Lyons, 2021), or a function of (t, y, adj_y, *adj_params), of (t, *y, *adj_y, *adj_params)
+        where y is a tuple.
     adjoint_params: what receives gradients beside y0 and t; func.parameters() by default.
-    Attributes callback_step_adjoint, ... of func are called on the way back.
-    event_fn: the time that is returned has no gradient (zeros, as in torchdiffeq): odeint_event makes it.
-    method of pynode, or solve_options: ``solve`` makes the gradient, by adjoint='auto' if none is named: the discrete one,
-        which stiff problems need; adjoint_rtol and so on are then options of the adjoint, pynode.GaussAdjoint(rtol=...).
+    Attributes callback_step_adjoint, ... of func are called on the way back. event_fn: the time
+    that is returned has no gradient (zeros, as in torchdiffeq): odeint_event makes it. method of
+    pynode, or solve_options: ``solve`` makes the gradient, by adjoint='auto' if none is named: the
+    discrete one,
+        which stiff problems need; adjoint_rtol and so on are then options of the adjoint,
+        pynode.GaussAdjoint(rtol=...).
     """
     if adjoint_params is None and not isinstance(func, torch.nn.Module):
         raise ValueError(
-            "func must be an instance of nn.Module to specify the adjoint parameters; alternatively they can be specified "
-            "explicitly via the `adjoint_params` argument. If there are no parameters then it is allowable to set "
-            "`adjoint_params=()`."
+            "func must be an instance of nn.Module to specify the adjoint parameters; alternatively"
+            " they can be specified explicitly via the `adjoint_params` argument. If there are no"
+            " parameters then it is allowable to set `adjoint_params=()`."
         )
     adjoint_method = method if adjoint_method is None else adjoint_method
     if adjoint_method != method and options is not None and adjoint_options is None:
         raise ValueError(
-            "If `adjoint_method != method` then we cannot infer `adjoint_options` from `options`. So as `options` has been "
-            "passed then `adjoint_options` must be passed as well."
+            "If `adjoint_method != method` then we cannot infer `adjoint_options` from `options`."
+            " So as `options` has been passed then `adjoint_options` must be passed as well."
         )
-    given = {k: v for k, v in (options or {}).items() if k != "norm"} if adjoint_options is None else dict(adjoint_options)
+    given = (
+        {k: v for k, v in (options or {}).items() if k != "norm"}
+        if adjoint_options is None
+        else dict(adjoint_options)
+    )
     found = tuple(parameters_of(func) if adjoint_params is None else adjoint_params)
     params = tuple(p for p in found if p.requires_grad)
     if len(params) < len(found) and callable(given.get("norm")):
         warnings.warn(
-            "An adjoint parameter was passed without requiring gradient. For efficiency this will be excluded from the adjoint "
-            "pass, and will not appear as a tensor in the adjoint norm.", stacklevel=3,
+            "An adjoint parameter was passed without requiring gradient. For efficiency this will"
+            " be excluded from the adjoint pass, and will not appear as a tensor in the adjoint"
+            " norm.",
+            stacklevel=3,
         )
     call = prepare(func, y0, t, rtol, atol, options, event_fn)
     name = "dopri5" if method is None else method
@@ -65,15 +91,32 @@ def odeint_adjoint(
     given["norm"] = _adjoint_norm(given.get("norm"), call)
     back = {
         "rtol": rtol_of(call.rtol if adjoint_rtol is None else adjoint_rtol),
-        "atol": rtol_of(call.atol if adjoint_atol is None else adjoint_atol), "method": adjoint_method,
+        "atol": rtol_of(call.atol if adjoint_atol is None else adjoint_atol),
+        "method": adjoint_method,
     }
-    forward = {"rtol": call.rtol, "atol": call.atol, "method": method, "options": {**call.options, "norm": call.norm}}
+    forward = {
+        "rtol": call.rtol,
+        "atol": call.atol,
+        "method": method,
+        "options": {**call.options, "norm": call.norm},
+    }
     field, held = _carrying(call.func, func, call.callbacks), Held(func, call.y0.device)
     field.every = adjoint_params is None
     held.watch(params)
     if torch.is_grad_enabled() and (call.y0.requires_grad or params):
         check_sharding(held.modules)
-    result = Backsolve.apply(field, held, forward, back, given, call.event_fn, call.t.requires_grad, call.y0, call.t, *params)
+    result = Backsolve.apply(
+        field,
+        held,
+        forward,
+        back,
+        given,
+        call.event_fn,
+        call.t.requires_grad,
+        call.y0,
+        call.t,
+        *params,
+    )
     if event_fn is None:
         return call.output(result)
     time, states = result
@@ -86,16 +129,22 @@ def rtol_of(tolerance):
 
 
 def parameters_of(module):
-    """The parameters of a module, those of a replica of DataParallel included, which has tensors in their place."""
+    """The parameters of a module, those of a replica of DataParallel included, which has tensors in
+    their place."""
     if not getattr(module, "_is_replica", False):
         return list(module.parameters())
     return [
-        x for part in module.modules() for x in part.__dict__.values() if isinstance(x, torch.Tensor) and x.requires_grad
+        x
+        for part in module.modules()
+        for x in part.__dict__.values()
+        if isinstance(x, torch.Tensor) and x.requires_grad
     ]
 
 
 def _adjoint_norm(given, call):
-    """The norm of (t, y, adj_y, *adj_params) from what the user gave: None, 'seminorm', or a function."""
+    """The norm of (t, y, adj_y, *adj_params) from what the user gave: None, 'seminorm', or a
+    function."""
+
     def default(parts):
         t, y, adj_y, *adj_params = parts
         return max(t.abs(), call.norm(y), call.norm(adj_y), mixed(adj_params))
@@ -120,7 +169,8 @@ def _adjoint_norm(given, call):
 def _carrying(field, func, callbacks):
     """field as a function that carries the callbacks of func.
 
-    Its first call has a graph, though the solve uses none: f may keep what it makes there, and the way back goes through it.
+    Its first call has a graph, though the solve uses none: f may keep what it makes there, and the
+    way back goes through it.
     """
     called = False
 
@@ -142,11 +192,18 @@ def _carrying(field, func, callbacks):
 
 
 class Backsolve(torch.autograd.Function):
-    """odeint of one tensor state; backward solves for (vjp_t, y, vjp_y, *vjp_params). First derivatives alone."""
+    """odeint of one tensor state; backward solves for (vjp_t, y, vjp_y, *vjp_params). First
+    derivatives alone."""
 
     @staticmethod
     def forward(ctx, field, held, forward, back, adjoint_options, event_fn, moving, y0, t, *params):
-        ctx.field, ctx.held, ctx.back, ctx.moving, ctx.event = field, held, back, moving, event_fn is not None
+        ctx.field, ctx.held, ctx.back, ctx.moving, ctx.event = (
+            field,
+            held,
+            back,
+            moving,
+            event_fn is not None,
+        )
         ctx.adjoint_options = adjoint_options
         with remade(), unhooked():
             result = odeint(field, y0, t, event_fn=event_fn, **forward)
@@ -177,7 +234,12 @@ class Backsolve(torch.autograd.Function):
         # f gets leaves in the place of parameters that are computed from others.
         inside = [ctx.held.inside(p) for p in params]
         vector = _augmented(ctx.field, inside, ctx.moving)
-        state = [torch.zeros((), dtype=y.dtype, device=y.device), y[-1], grad[-1], *map(torch.zeros_like, params)]
+        state = [
+            torch.zeros((), dtype=y.dtype, device=y.device),
+            y[-1],
+            grad[-1],
+            *map(torch.zeros_like, params),
+        ]
         moved = torch.zeros_like(t) if ctx.moving else None
         with ctx.held.again(params):
             for i in range(len(times) - 1, 0, -1):
@@ -188,13 +250,17 @@ class Backsolve(torch.autograd.Function):
                     if not ctx.event:
                         moved[i] = effect
                 options = ctx.adjoint_options
-                found = odeint(vector, tuple(state), times[i - 1 : i + 1].flip(0), options=options, **ctx.back)
+                found = odeint(
+                    vector, tuple(state), times[i - 1 : i + 1].flip(0), options=options, **ctx.back
+                )
                 state = [part[1] for part in found]
                 state[1], state[2] = y[i - 1], state[2] + grad[i - 1]
         if ctx.moving:
             moved[0] = state[0].real
         # In the one flat state of the way back parameters have the dtype of the others.
-        parts = [part if p.is_complex() else part.real for part, p in zip(state[3:], params, strict=True)]
+        parts = [
+            part if p.is_complex() else part.real for part, p in zip(state[3:], params, strict=True)
+        ]
         cotangents = [part.to(p.dtype) for part, p in zip(parts, params, strict=True)]
         return None, None, None, None, None, None, None, state[2], moved, *cotangents
 
@@ -206,14 +272,17 @@ def _warn_of_lost(out, inputs):
     if lost:
         shapes = ", ".join(str(tuple(leaf.shape)) for leaf in lost)
         warnings.warn(
-            f"func uses tensors that require a gradient (of shape {shapes}) and are not among its parameters: odeint_adjoint "
-            "leaves their gradients out, as torchdiffeq does. Register them in func, or name all in adjoint_params",
-            RuntimeWarning, stacklevel=2,
+            f"func uses tensors that require a gradient (of shape {shapes}) and are not among its"
+            " parameters: odeint_adjoint leaves their gradients out, as torchdiffeq does. Register"
+            " them in func, or name all in adjoint_params",
+            RuntimeWarning,
+            stacklevel=2,
         )
 
 
 def _pulled(out, inputs, cotangent):
-    """The products of a cotangent with the derivatives of out. What f keeps of an earlier call stays for the next one."""
+    """The products of a cotangent with the derivatives of out. What f keeps of an earlier call
+    stays for the next one."""
     return torch.autograd.grad(out, inputs, cotangent, retain_graph=True, allow_unused=True)
 
 
@@ -237,7 +306,9 @@ def _augmented(field, params, moving):
             found = [None] * len(inputs)
             if out.requires_grad:
                 found = pull(out, inputs, -adj_y) if deep else _pulled(out, inputs, -adj_y)
-        found = [torch.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True)]
+        found = [
+            torch.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True)
+        ]
         by_time = found.pop() if moving else torch.zeros_like(t)
         return (by_time, out if deep else out.detach(), *found)
 

@@ -17,14 +17,20 @@ from .call import EXCLUSIVE, OdeintError, split
 from .methods import ADAMS, ADAPTIVE, EITHER, FIXED, GAUSS, SCIPY, runner, unknown
 
 RENAMED = {
-    "first_step": "first_step", "min_step": "min_step", "max_step": "max_step", "max_num_steps": "max_steps",
-    "step_t": "tstops", "jump_t": "jumps", "step_size": "step_size",
+    "first_step": "first_step",
+    "min_step": "min_step",
+    "max_step": "max_step",
+    "max_num_steps": "max_steps",
+    "step_t": "tstops",
+    "jump_t": "jumps",
+    "step_size": "step_size",
 }
 IGNORED = {"dtype"}  # time is float64 here
 
 
 def solve_by_name(call, name, func, given):
-    """What odeint returns of a Call, by solve(method=name, **given); with given['dense'] the function of the time.
+    """What odeint returns of a Call, by solve(method=name, **given); with given['dense'] the
+    function of the time.
 
     func: the user's own, whose parameters gradients reach.
     """
@@ -37,18 +43,32 @@ def solve_by_name(call, name, func, given):
         warnings.warn(f"{name}: Unexpected arguments {left}", stacklevel=4)
     if call.callbacks:
         found = set(call.callbacks)
-        warnings.warn(f"Solver '{name}' does not support callbacks {found}: give callback= of solve", stacklevel=4)
+        warnings.warn(
+            f"Solver '{name}' does not support callbacks {found}: give callback= of solve",
+            stacklevel=4,
+        )
     if call.shapes is not None and given.get("batched"):
-        raise ValueError("batched=True takes one tensor y0, (B, ...), here: join the parts, or give them to solve")
+        raise ValueError(
+            "batched=True takes one tensor y0, (B, ...), here: join the parts, or give them to"
+            " solve"
+        )
     if call.y0.is_complex():
-        raise TypeError(f"a complex state is for torchdiffeq's methods, not for {name!r}: give its real and imaginary part")
+        raise TypeError(
+            f"a complex state is for torchdiffeq's methods, not for {name!r}: give its real and"
+            " imaginary part"
+        )
     method = find(name, given.get("backend", "auto"))
     if len(call.t) == 1:
         return call.output(call.y0.unsqueeze(0))
     rtol, atol = _tolerances(call)
     keywords = {"rtol": rtol, "atol": atol, "max_steps": 2**31 - 1, **options, **given}
-    if isinstance(func, torch.nn.Module) and call.func is not func and (own := list(func.parameters())):
-        keywords.setdefault("params", own)  # all, as of a module: solve sees a function, and what that uses at first
+    if (
+        isinstance(func, torch.nn.Module)
+        and call.func is not func
+        and (own := list(func.parameters()))
+    ):
+        # All, as of a module: solve sees a function, and what that uses at first.
+        keywords.setdefault("params", own)
     if name in FIXED:
         keywords = {**keywords, **_on_grid(call, keywords)}
     if call.event_fn is None:
@@ -74,7 +94,9 @@ class Dense:
 def _on_grid(call, keywords):
     """The keywords by which ``solve`` takes the steps of torchdiffeq's grid: from stop to stop."""
     if keywords.get("dense"):
-        raise ValueError("a dense solution needs steps under error control, not those of a grid: use 'dopri5'")
+        raise ValueError(
+            "a dense solution needs steps under error control, not those of a grid: use 'dopri5'"
+        )
     if "step_size" in keywords and "grid_constructor" in call.options:
         raise ValueError(EXCLUSIVE)
     if call.event_fn is not None or "step_size" in keywords:
@@ -93,7 +115,12 @@ def _to_event(call, method, keywords):
         return call.event_fn(t, y)
 
     solution = solve(
-        call.func, call.y0, torch.cat((start, far)), method=method, events=Event(condition, terminal=True), **keywords
+        call.func,
+        call.y0,
+        torch.cat((start, far)),
+        method=method,
+        events=Event(condition, terminal=True),
+        **keywords,
     )
     if not solution.events:
         raise OdeintError(f"the event did not occur: {solution.message}")
@@ -102,12 +129,15 @@ def _to_event(call, method, keywords):
 
 
 def find(name, backend):
-    """The method that solve takes for a name, torchdiffeq's or pynode's own; ValueError where there is none."""
+    """The method that solve takes for a name, torchdiffeq's or pynode's own; ValueError where there
+    is none."""
     if not isinstance(name, str):
         return name
     if name in ADAMS or name in GAUSS or name == SCIPY:
         near = "'radauIIA5'" if name in GAUSS else "'adamspece' or 'fbdf'"
-        raise ValueError(f"{name!r} is torchdiffeq's alone, and takes no keywords of solve: use {near}")
+        raise ValueError(
+            f"{name!r} is torchdiffeq's alone, and takes no keywords of solve: use {near}"
+        )
     source = {**ADAPTIVE, **FIXED, **EITHER}.get(name)
     if isinstance(source, RungeKutta):
         return runner(source).fixed() if name in FIXED else runner(source)
@@ -125,11 +155,15 @@ def find(name, backend):
 
 
 def _tolerances(call):
-    """rtol as a float and atol as ``solve`` takes them; what a dtype cannot hold is raised to what it can."""
+    """rtol as a float and atol as ``solve`` takes them; what a dtype cannot hold is raised to what
+    it can."""
     rtol, atol = call.rtol, call.atol
     if isinstance(rtol, torch.Tensor):
         if rtol.numel() > 1 and bool((rtol != rtol.reshape(-1)[0]).any()):
-            raise ValueError("rtol for each component is for torchdiffeq's methods: here give one rtol, and atol by component")
+            raise ValueError(
+                "rtol for each component is for torchdiffeq's methods: here give one rtol, and atol"
+                " by component"
+            )
         rtol = float(rtol.reshape(-1)[0])
     if isinstance(atol, torch.Tensor):
         atol = atol.expand(call.y0.shape).reshape(-1) if atol.dim() else float(atol)

@@ -13,7 +13,8 @@ EXCLUSIVE = "step_size and grid_constructor are mutually exclusive arguments: gi
 
 
 class BadInput(AssertionError, ValueError):
-    """Input that makes no sense. torchdiffeq raises AssertionError for it, pynode ValueError: this is both."""
+    """Input that makes no sense. torchdiffeq raises AssertionError for it, pynode ValueError: this
+    is both."""
 
 
 class BadType(AssertionError, TypeError):
@@ -21,7 +22,8 @@ class BadType(AssertionError, TypeError):
 
 
 class OdeintError(AssertionError, RuntimeError):
-    """A solve that failed on its way. torchdiffeq raises AssertionError, pynode RuntimeError: this is both."""
+    """A solve that failed on its way. torchdiffeq raises AssertionError, pynode RuntimeError: this
+    is both."""
 
 
 def rms(tensor):
@@ -52,10 +54,11 @@ def join(parts):
 class Call:
     """dy/dt = func(t, y), y(t_0) = y0, for one tensor y0.
 
-    shapes: of the parts of a tuple state, which y0 (n,) joins; None for a tensor. rtol, atol: floats, or tensors that
-    broadcast with y0. norm: of what has the shape of y0, which undoes the joining itself. callbacks: by torchdiffeq's names;
-    own_norm: whether the user gave one. states: of an adjoint equation, the equation of the states alone (adjoint.py), by the
-    attribute pynode_states of func; None for any other.
+    shapes: of the parts of a tuple state, which y0 (n,) joins; None for a tensor. rtol, atol:
+    floats, or tensors that broadcast with y0. norm: of what has the shape of y0, which undoes the
+    joining itself. callbacks: by torchdiffeq's names; own_norm: whether the user gave one. states:
+    of an adjoint equation, the equation of the states alone (adjoint.py), by the attribute
+    pynode_states of func; None for any other.
     """
 
     func: Callable
@@ -77,22 +80,38 @@ class Call:
 
 
 def prepare(func, y0, t, rtol, atol, options, event_fn) -> Call:
-    """The Call of what a user gave. BadInput, BadType, ValueError or TypeError with a sentence where it makes no sense."""
+    """The Call of what a user gave. BadInput, BadType, ValueError or TypeError with a sentence
+    where it makes no sense."""
     if not callable(func):
-        raise TypeError(f"func must be a function func(t, y) or an nn.Module, not {type(func).__name__}")
+        raise TypeError(
+            f"func must be a function func(t, y) or an nn.Module, not {type(func).__name__}"
+        )
     check_times("t", t)
     if event_fn is not None and len(t) != 2:
         raise ValueError(
-            f"We require len(t) == 2 when in event handling mode, but got len(t)={len(t)}: give the start and any later time, "
-            "which tells the direction"
+            f"We require len(t) == 2 when in event handling mode, but got len(t)={len(t)}: give the"
+            " start and any later time, which tells the direction"
         )
     options = {} if options is None else dict(options)
-    callbacks = {name: getattr(func, name) for name in CALLBACKS if callable(getattr(func, name, None))}
-    shapes, norm, given, states = None, options.pop("norm", None), event_fn, getattr(func, "pynode_states", None)
+    callbacks = {
+        name: getattr(func, name) for name in CALLBACKS if callable(getattr(func, name, None))
+    }
+    shapes, norm, given, states = (
+        None,
+        options.pop("norm", None),
+        event_fn,
+        getattr(func, "pynode_states", None),
+    )
     own_norm = norm is not None
     if not isinstance(y0, torch.Tensor):
-        if not isinstance(y0, tuple) or not y0 or not all(isinstance(part, torch.Tensor) for part in y0):
-            raise BadType(f"y0 must be either a torch.Tensor or a tuple of them, not {type(y0).__name__}")
+        if (
+            not isinstance(y0, tuple)
+            or not y0
+            or not all(isinstance(part, torch.Tensor) for part in y0)
+        ):
+            raise BadType(
+                f"y0 must be either a torch.Tensor or a tuple of them, not {type(y0).__name__}"
+            )
         shapes = [part.shape for part in y0]
         rtol, atol = tolerance("rtol", rtol, shapes), tolerance("atol", atol, shapes)
         y0, inner, user_norm = join(y0), func, mixed if norm is None else norm
@@ -104,12 +123,16 @@ def prepare(func, y0, t, rtol, atol, options, event_fn) -> Call:
             return user_norm(split(y, shapes))
 
         if given is not None:
+
             def event_fn(t, y):
                 return given(t, split(y, shapes))
 
         callbacks = {name: _split_for(callback, shapes) for name, callback in callbacks.items()}
     if not (y0.is_floating_point() or y0.is_complex()):
-        raise TypeError(f"y0 has dtype {y0.dtype}, but a state must be floating point or complex: use y0.double()")
+        raise TypeError(
+            f"y0 has dtype {y0.dtype}, but a state must be floating point or complex: use"
+            " y0.double()"
+        )
     for name, value in (("rtol", rtol), ("atol", atol)):
         if isinstance(value, torch.Tensor) and value.requires_grad:
             raise BadInput(f"{name} cannot require gradient: detach it")
@@ -120,31 +143,49 @@ def prepare(func, y0, t, rtol, atol, options, event_fn) -> Call:
         warnings.warn("t is not on the same device as y0. Coercing to y0.device.", stacklevel=4)
         t = t.to(y0.device)
     if not torch.is_grad_enabled():
-        # Views of a leaf say that they require a gradient even here, and func may ask for one of its state.
+        # Views of a leaf say that they require a gradient even here, and func may ask for one of
+        # its state.
         y0 = y0.detach()
-    return Call(func, y0, t, rtol, atol, options, event_fn, shapes, norm or rms, callbacks, own_norm, states)
+    return Call(
+        func, y0, t, rtol, atol, options, event_fn, shapes, norm or rms, callbacks, own_norm, states
+    )
 
 
 def check_times(name, t):
-    """BadInput, BadType or TypeError where t is not a 1-D floating-point tensor, strictly monotone."""
+    """BadInput, BadType or TypeError where t is not a 1-D floating-point tensor, strictly
+    monotone."""
     if not isinstance(t, torch.Tensor):
         raise BadType(f"{name} must be a torch.Tensor, not {type(t).__name__}")
     if not t.is_floating_point():
         raise TypeError(f"`{name}` must be a floating point Tensor but is a {t.type()}")
     if t.dim() != 1 or not len(t):
-        raise BadInput(f"{name} must be one dimensional with at least one time, not of shape {tuple(t.shape)}")
+        raise BadInput(
+            f"{name} must be one dimensional with at least one time, not of shape {tuple(t.shape)}"
+        )
     rises = t.detach().diff()
     if not (bool((rises > 0).all()) or bool((rises < 0).all())):
-        raise BadInput(f"{name} must be strictly increasing or decreasing: sort the times and remove repeated ones")
+        raise BadInput(
+            f"{name} must be strictly increasing or decreasing: sort the times and remove repeated"
+            " ones"
+        )
 
 
 def tolerance(name, given, shapes):
-    """The tolerance of a tuple state: itself, or one value or tensor for each part, in a sequence or (k,), as (n,)."""
+    """The tolerance of a tuple state: itself, or one value or tensor for each part, in a sequence
+    or (k,), as (n,)."""
     if not isinstance(given, (tuple, list)) and not getattr(given, "ndim", 0):
         return given
     if len(given) != len(shapes):
-        raise BadInput(f"If using tupled {name} it must have the same length as the tuple y0: {len(given)} for {len(shapes)}")
-    return torch.cat([torch.as_tensor(x, dtype=torch.float64).expand(s).reshape(-1) for x, s in zip(given, shapes)])
+        raise BadInput(
+            f"If using tupled {name} it must have the same length as the tuple y0: {len(given)} for"
+            f" {len(shapes)}"
+        )
+    return torch.cat(
+        [
+            torch.as_tensor(x, dtype=torch.float64).expand(s).reshape(-1)
+            for x, s in zip(given, shapes)
+        ]
+    )
 
 
 def _split_for(callback, shapes):

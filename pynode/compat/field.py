@@ -14,16 +14,20 @@ from .call import BadType
 class CallField(VectorField):
     """func of a Call on real flat states, (n,): a complex state is twice as many real components.
 
-    nudged: {t: where f is asked instead}, for f that jumps at t. clock: (a, b, a0, b0), the ends of the present step as
-    tensors with their gradients and as floats: f then follows them as they move. None where times have no gradient.
+    nudged: {t: where f is asked instead}, for f that jumps at t. clock: (a, b, a0, b0), the ends of
+    the present step as tensors with their gradients and as floats: f then follows them as they
+    move. None where times have no gradient.
     """
 
     def __init__(self, call):
         self.call, self.complex = call, call.y0.is_complex()
         self.nudged, self.clock = {}, None
         start = self.enter(call.y0)
-        super().__init__(ODEProblem(self._real, start, None), Layout(start), call.t[0].item(), direct=True)
-        self.initial, self.start = start, None  # f may be asked at another time than the one it was tried at
+        super().__init__(
+            ODEProblem(self._real, start, None), Layout(start), call.t[0].item(), direct=True
+        )
+        # F may be asked at another time than the one it was tried at.
+        self.initial, self.start = start, None
 
     def enter(self, y):
         """(n,) of a tensor like y0."""
@@ -32,7 +36,9 @@ class CallField(VectorField):
 
     def elements(self, flat):
         """The components, (..., size of y0), of real ones (..., n)."""
-        return torch.view_as_complex(flat.reshape((*flat.shape[:-1], -1, 2))) if self.complex else flat
+        return (
+            torch.view_as_complex(flat.reshape((*flat.shape[:-1], -1, 2))) if self.complex else flat
+        )
 
     def leave(self, flat):
         """(..., *y0.shape) of (..., n)."""
@@ -42,9 +48,15 @@ class CallField(VectorField):
         out = self.call.func(self._asked(t), self.leave(y))
         if not isinstance(out, torch.Tensor) or out.shape != self.call.y0.shape:
             found = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
-            raise ValueError(f"func returned {found} for a state of shape {tuple(self.call.y0.shape)}: dy/dt must be like y")
+            raise ValueError(
+                f"func returned {found} for a state of shape {tuple(self.call.y0.shape)}: dy/dt"
+                " must be like y"
+            )
         if not (out.is_floating_point() or (out.is_complex() and self.complex)):
-            raise BadType(f"func returned {out.dtype} for a state of {self.call.y0.dtype}: dy/dt must be like y")
+            raise BadType(
+                f"func returned {out.dtype} for a state of {self.call.y0.dtype}: dy/dt must be"
+                " like y"
+            )
         found = self.enter(out.to(self.call.y0.dtype))
         return found if self.clock is None else found * self.rate(y)
 
@@ -71,7 +83,9 @@ class CallField(VectorField):
     def next_to(self, t, direction):
         """The float next to t, in this direction of time, that func can tell from it."""
         rounded = torch.tensor(t, dtype=self.dtype)
-        return float(torch.nextafter(rounded, torch.tensor(direction * float("inf"), dtype=self.dtype)))
+        return float(
+            torch.nextafter(rounded, torch.tensor(direction * float("inf"), dtype=self.dtype))
+        )
 
     def time(self, t):
         """t as func and callbacks get it: 0-d."""
@@ -79,7 +93,8 @@ class CallField(VectorField):
 
 
 class CallTolerance(Tolerance):
-    """The user's norm of the error over atol + rtol max(|y|, |y1|), each tolerance one value or one a component.
+    """The user's norm of the error over atol + rtol max(|y|, |y1|), each tolerance one value or one
+    a component.
 
     forgiving: accept whatever the error is, for steps that may not be any smaller.
     """
@@ -90,10 +105,14 @@ class CallTolerance(Tolerance):
         real = elements.abs()
         self.components = [self._spread(x, real) for x in (call.rtol, call.atol)]
         rtol, atol = self.components
-        super().__init__(float(rtol.max()), field.enter(atol.expand_as(real).to(elements.dtype)), field.size)
+        super().__init__(
+            float(rtol.max()), field.enter(atol.expand_as(real).to(elements.dtype)), field.size
+        )
 
     def _spread(self, given, real):
-        value = torch.as_tensor(given, dtype=torch.promote_types(torch.float32, real.dtype), device=real.device).detach()
+        value = torch.as_tensor(
+            given, dtype=torch.promote_types(torch.float32, real.dtype), device=real.device
+        ).detach()
         shape = self.field.call.y0.shape
         return value if value.dim() == 0 else value.expand(shape).reshape(-1)
 
@@ -114,7 +133,16 @@ class CallTolerance(Tolerance):
     def rms(self, v, scale):
         """The norm of v / scale, (n,); of several states together, (s n,), the largest."""
         with torch.no_grad():
-            return max(self._norm(row) for row in self.field.elements((v / scale).view(-1, self.field.size)))
+            return max(
+                self._norm(row)
+                for row in self.field.elements((v / scale).view(-1, self.field.size))
+            )
 
     def _norm(self, elements):
-        return float(abs(self.user(elements.detach().reshape(self.field.call.y0.shape).to(self.field.call.y0.dtype))))
+        return float(
+            abs(
+                self.user(
+                    elements.detach().reshape(self.field.call.y0.shape).to(self.field.call.y0.dtype)
+                )
+            )
+        )

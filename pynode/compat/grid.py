@@ -1,4 +1,5 @@
-"""Fixed steps on a grid of times, as torchdiffeq takes them: gradients also reach the times, through every stage."""
+"""Fixed steps on a grid of times, as torchdiffeq takes them: gradients also reach the times,
+through every stage."""
 
 from __future__ import annotations
 
@@ -23,20 +24,26 @@ MOST = 20_000  # steps on the way to an event
 
 
 def integrate(call, method):
-    """(T, n) states at call.t; with an event (its time, a float, and (2, n) states at the start and there)."""
+    """(T, n) states at call.t; with an event (its time, a float, and (2, n) states at the start and
+    there)."""
     field, options = CallField(call), call.options
     step_size, constructor = options.get("step_size"), options.get("grid_constructor")
     if step_size is not None and constructor is not None:
         raise ValueError(EXCLUSIVE)
     if options.get("interp", "linear") not in ("linear", "cubic"):
-        raise ValueError(f"Unknown interpolation method {options['interp']}: choose 'linear' or 'cubic'")
+        raise ValueError(
+            f"Unknown interpolation method {options['interp']}: choose 'linear' or 'cubic'"
+        )
     if step_size is not None and not float(step_size) > 0:
-        raise BadInput(f"step_size must be positive, not {step_size!r}; the direction of time comes from t")
+        raise BadInput(
+            f"step_size must be positive, not {step_size!r}; the direction of time comes from t"
+        )
     march = (March if call.states is None or not method.implicit else Back)(field, method, options)
     if call.event_fn is not None:
         if step_size is None:
             raise BadInput(
-                "Event handling for fixed step solvers currently requires `step_size` to be provided in options."
+                "Event handling for fixed step solvers currently requires `step_size` to be"
+                " provided in options."
             )
         return march.to_event(float(step_size))
     grid = call.t
@@ -66,7 +73,10 @@ class March:
         if method.implicit:
             method.check_dtype(field.dtype)
         self.tol = CallTolerance(field, field.call)
-        self.perturb, self.cubic = bool(options.get("perturb", False)), options.get("interp", "linear") == "cubic"
+        self.perturb, self.cubic = (
+            bool(options.get("perturb", False)),
+            options.get("interp", "linear") == "cubic",
+        )
         self.state = None
 
     def step(self, a0, b0, y):
@@ -90,15 +100,19 @@ class March:
         field, h, implicit = self.field, b0 - a0, self.method.implicit
         # A slope that the step before leaves to this one knows nothing of what is special here.
         if self.state is None or (implicit and (field.nudged or field.clock)):
-            self.state = self.method.init(field, a0, y, field(a0, y) if implicit else None, h, self.tol)
+            self.state = self.method.init(
+                field, a0, y, field(a0, y) if implicit else None, h, self.tol
+            )
         elif implicit and isinstance(self.method.tableau, GaussLegendre):
-            field(a0, y)  # its nodes lie between the ends, but torchdiffeq asks func at the start of every step
+            # Its nodes lie between the ends, but torchdiffeq asks func at the start of every step.
+            field(a0, y)
         step = self.method.step(field, a0, y, h, self.state, self.tol)
         if not step.accepted:
             raise failure(step, y)
         self.state = step.state
         if isinstance(self.method, DIRK) and self.method.begins_explicitly:
-            # The slope that a step leaves has the rounding of y over the step, which adds up on a fine grid.
+            # The slope that a step leaves has the rounding of y over the step, which adds up on a
+            # fine grid.
             self.state = step.state._replace(first=None)
         return step
 
@@ -146,15 +160,20 @@ class March:
             if cut is not None:
                 return cut.t, torch.stack((self.field.initial, cut.y))
             t, y = t + h, step.y
-        raise RuntimeError(f"Reached maximum number of iterations {MOST}: the event did not occur until t = {t:.6g}.")
+        raise RuntimeError(
+            f"Reached maximum number of iterations {MOST}: the event did not occur until t ="
+            f" {t:.6g}."
+        )
 
 
 class Back(March):
-    """Steps of the equation of odeint_adjoint, of (vjp_t, y, vjp_y, *vjp_params), by an implicit formula.
+    """Steps of the equation of odeint_adjoint, of (vjp_t, y, vjp_y, *vjp_params), by an implicit
+    formula.
 
-    What the formula makes of the whole, but one after another: y, which needs none of the others; vjp_y at the stages, which
-    is linear; and the rest, which nothing needs, as a quadrature. So all systems have the size of the state whatever the
-    number of parameters, and f is differentiated once.
+    What the formula makes of the whole, but one after another: y, which needs none of the others;
+    vjp_y at the stages, which is linear; and the rest, which nothing needs, as a quadrature. So all
+    systems have the size of the state whatever the number of parameters, and f is differentiated
+    once.
     """
 
     def __init__(self, field, method, options):
@@ -169,8 +188,13 @@ class Back(March):
             self.a, self.nodes, self.ending = tableau.a, tableau.c.tolist(), tableau.ending
             self.b = self.ending @ self.a
         else:
-            self.a, self.nodes, self.b = tableau.matrix(), method.nodes, np.array([float(x) for x in tableau.b])
-            # Weights of the Y_i - y in y1 - y: those of the k_i would multiply rounding errors by the stiffness.
+            self.a, self.nodes, self.b = (
+                tableau.matrix(),
+                method.nodes,
+                np.array([float(x) for x in tableau.b]),
+            )
+            # Weights of the Y_i - y in y1 - y: those of the k_i would multiply rounding errors by
+            # the stiffness.
             self.ending = np.linalg.lstsq(self.a.T, self.b, rcond=None)[0]
 
     def advance(self, a0, b0, z):
@@ -181,22 +205,28 @@ class Back(March):
         ys = step.tape if isinstance(step.tape, torch.Tensor) else torch.stack(step.tape[1])
         times = [a0 + c * h for c in self.nodes]
         cotangents = self.cotangents(times, h, ys, start)
-        slopes = torch.stack([self.field(t, self.joined(z, *pair)) for t, *pair in zip(times, ys, cotangents)])
+        slopes = torch.stack(
+            [self.field(t, self.joined(z, *pair)) for t, *pair in zip(times, ys, cotangents)]
+        )
         z1 = z + h * (self.tensor(self.b) @ slopes)
         end = start + self.tensor(self.ending) @ (cotangents - start)
         return Step(a0, h, z, self.joined(z1, step.y, end), 0.0, 1.0, None)
 
     def cotangents(self, times, h, ys, start):
-        """vjp_y at the stages, (s, n): the A_i of A_i = start - h sum_j a_ij J_j^T A_j, with the Jacobians at ys, (s, n)."""
+        """vjp_y at the stages, (s, n): the A_i of A_i = start - h sum_j a_ij J_j^T A_j, with the
+        Jacobians at ys, (s, n)."""
         (s, n), field = ys.shape, self.own.field
         blocks = torch.stack([self.jacobian(t, y) for t, y in zip(times, ys)])
         coupled = torch.einsum("ij,jba->iajb", self.tensor(self.a), blocks).reshape(s * n, s * n)
-        solver = Factorised(torch.eye(s * n, dtype=ys.dtype, device=ys.device), coupled, -h, field.stats)
+        solver = Factorised(
+            torch.eye(s * n, dtype=ys.dtype, device=ys.device), coupled, -h, field.stats
+        )
         found = solver.solve(start.repeat(s)).view(s, n)
         if not solver.ok or not bool(torch.isfinite(found).all()):
             raise OdeintError(
-                f"the equations of the cotangents have no solution for the step of {h:.3g} from t = {times[0]:.6g}: take "
-                "another step_size, or odeint, which differentiates its own steps"
+                f"the equations of the cotangents have no solution for the step of {h:.3g} from t ="
+                f" {times[0]:.6g}: take another step_size, or odeint, which differentiates its own"
+                " steps"
             )
         return found
 
@@ -215,9 +245,13 @@ class Back(March):
 def failure(step, y):
     """The error of a step from y, (n,), that was not accepted."""
     if not bool(torch.isfinite(y).all()):
-        return OdeintError(f"non-finite values in state `y` at t = {step.t:.6g}. What to do: {Status.NONFINITE.remedy}.")
+        return OdeintError(
+            f"non-finite values in state `y` at t = {step.t:.6g}. What to do:"
+            f" {Status.NONFINITE.remedy}."
+        )
     found = "met NaN or infinity in" if step.failure is Status.NONFINITE else "found no solution of"
     return OdeintError(
-        f"Newton's iteration {found} the step of {step.h:.3g} from t = {step.t:.6g}. What to do: take smaller steps "
-        "(step_size), or a method with error control, which chooses them, such as 'fbdf'; look for values where func fails."
+        f"Newton's iteration {found} the step of {step.h:.3g} from t = {step.t:.6g}. What to do:"
+        " take smaller steps (step_size), or a method with error control, which chooses them, such"
+        " as 'fbdf'; look for values where func fails."
     )

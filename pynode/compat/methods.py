@@ -1,9 +1,10 @@
 """torchdiffeq's names of methods, and what serves them here.
 
-The formulas of bosh3, dopri5, adaptive_heun, tsit5, euler, midpoint and heun2 are those of BS3, DP5, Heun, Tsit5, Euler,
-Midpoint and Heun. rk4 is Kutta's rule of three eighths, fehlberg2 Fehlberg's pair of orders 1 and 2: tableaus below, because
-SciML has no name for them. dopri8 is served by DP8, the other pair of order 8 by the same authors (of Hairer's code DOP853).
-The step-size control is pynode's.
+The formulas of bosh3, dopri5, adaptive_heun, tsit5, euler, midpoint and heun2 are those of BS3,
+DP5, Heun, Tsit5, Euler, Midpoint and Heun. rk4 is Kutta's rule of three eighths, fehlberg2
+Fehlberg's pair of orders 1 and 2: tableaus below, because SciML has no name for them. dopri8 is
+served by DP8, the other pair of order 8 by the same authors (of Hairer's code DOP853). The
+step-size control is pynode's.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ HEUN3 = RungeKutta(
     dense=((F(1, 4),), (0,), (F(3, 4),)),
     dense_order=1,
 )
-# The continuous extension is the quadratic one of order 2 whose weights of the last two stages are theta^2 b_i.
+# The continuous extension is the quadratic one of order 2 whose weights of the last two stages are
+# theta^2 b_i.
 FEHLBERG2 = RungeKutta(
     name="Fehlberg2",
     order=2,
@@ -73,18 +75,50 @@ GAUSS = {
     "gl6": Radau.of(GaussLegendre("GaussLegendre6", 3, "Hairer & Wanner II, table IV.5.2")),
 }
 # In torchdiffeq's order; what its releases after 0.2.5 add follows.
-ADAPTIVE = {"dopri8": "dp8", "dopri5": "dp5", "bosh3": "bs3", "fehlberg2": FEHLBERG2, "adaptive_heun": "heun", "tsit5": "tsit5"}
+ADAPTIVE = {
+    "dopri8": "dp8",
+    "dopri5": "dp5",
+    "bosh3": "bs3",
+    "fehlberg2": FEHLBERG2,
+    "adaptive_heun": "heun",
+    "tsit5": "tsit5",
+}
 FIXED = {
-    "euler": EULER, "midpoint": "midpoint", "heun2": "heun", "heun3": HEUN3, "rk4": RK38,
-    "implicit_euler": "impliciteuler", "implicit_midpoint": "implicitmidpoint", **GAUSS,
+    "euler": EULER,
+    "midpoint": "midpoint",
+    "heun2": "heun",
+    "heun3": HEUN3,
+    "rk4": RK38,
+    "implicit_euler": "impliciteuler",
+    "implicit_midpoint": "implicitmidpoint",
+    **GAUSS,
 }
 ADAMS = {"explicit_adams": False, "implicit_adams": True, "fixed_adams": True}
 SCIPY = "scipy_solver"
-# With fixed steps in torchdiffeq's later releases; methods with error control here, unless the options ask for a grid.
-EITHER = {"trapezoid": "trapezoid", "radauIIA3": "radauiia3", "radauIIA5": "radauiia5", "sdirk2": "sdirk2", "trbdf2": "trbdf2"}
+# With fixed steps in torchdiffeq's later releases; methods with error control here, unless the
+# options ask for a grid.
+EITHER = {
+    "trapezoid": "trapezoid",
+    "radauIIA3": "radauiia3",
+    "radauIIA5": "radauiia5",
+    "sdirk2": "sdirk2",
+    "trbdf2": "trbdf2",
+}
 NAMES = (
-    "dopri8", "dopri5", "bosh3", "fehlberg2", "adaptive_heun", "euler", "midpoint", "heun2", "heun3", "rk4",
-    "explicit_adams", "implicit_adams", "fixed_adams", SCIPY,
+    "dopri8",
+    "dopri5",
+    "bosh3",
+    "fehlberg2",
+    "adaptive_heun",
+    "euler",
+    "midpoint",
+    "heun2",
+    "heun3",
+    "rk4",
+    "explicit_adams",
+    "implicit_adams",
+    "fixed_adams",
+    SCIPY,
 )
 LATER = ("tsit5", "implicit_euler", "implicit_midpoint", *GAUSS, *EITHER)
 
@@ -98,6 +132,7 @@ def unknown(name) -> ValueError:
     """What to raise for a name that neither torchdiffeq nor pynode has."""
     listed = "{" + ", ".join(f'"{x}"' for x in NAMES) + "}"
     return ValueError(
-        f'Invalid method "{name}". Must be one of {listed}. Also served: {", ".join(LATER)}, and every method of pynode '
+        f'Invalid method "{name}". Must be one of {listed}. Also served: {", ".join(LATER)}, and'
+        " every method of pynode "
         f"by name ({', '.join(registry.names())})."
     )

@@ -1,4 +1,5 @@
-"""odeint, odeint_event and odeint_dense: torchdiffeq's calls, with every method, engine and adjoint of pynode by name."""
+"""odeint, odeint_event and odeint_dense: torchdiffeq's calls, with every method, engine and adjoint
+of pynode by name."""
 
 from __future__ import annotations
 
@@ -16,28 +17,44 @@ from .methods import ADAMS, ADAPTIVE, EITHER, FIXED, SCIPY, runner
 
 # Keywords of torchdiffeq's odeint and odeint_adjoint.
 TORCHDIFFEQ = {
-    "rtol", "atol", "method", "options", "adjoint_rtol", "adjoint_atol", "adjoint_method", "adjoint_options", "adjoint_params",
+    "rtol",
+    "atol",
+    "method",
+    "options",
+    "adjoint_rtol",
+    "adjoint_atol",
+    "adjoint_method",
+    "adjoint_options",
+    "adjoint_params",
 }
 
 
 @uncompiled
-def odeint(func, y0, t, *, rtol=1e-7, atol=1e-9, method=None, options=None, event_fn=None, **solve_options):
-    """States at the times t of dy/dt = func(t, y), y(t[0]) = y0: (T, *y0.shape), or a tuple of such. As torchdiffeq 0.2.5.
+def odeint(
+    func, y0, t, *, rtol=1e-7, atol=1e-9, method=None, options=None, event_fn=None, **solve_options
+):
+    """States at the times t of dy/dt = func(t, y), y(t[0]) = y0: (T, *y0.shape), or a tuple of
+    such. As torchdiffeq 0.2.5.
 
-    func: nn.Module or function; gets t, 0-d, and y like y0, returns dy/dt. Its attributes callback_step,
+    func: nn.Module or function; gets t, 0-d, and y like y0, returns dy/dt. Its attributes
+    callback_step,
         callback_accept_step and callback_reject_step (t0, y0, dt) are called as in torchdiffeq.
-    y0: tensor of any shape, real or complex, or a tuple of them. t: (T,) floating tensor, strictly monotone.
-    rtol, atol: a number, a tensor like y0, or for a tuple state one for each part.
-    method: 'dopri5' (None), or any of torchdiffeq's names (docs/torchdiffeq.md says what serves them); their gradients are
-        those of the operations themselves, as in torchdiffeq. Or any method of pynode, 'fbdf', 'rodas5p', ...: then
-        ``solve`` runs, with its discrete adjoint.
-    options: torchdiffeq's. event_fn(t, y): the solve ends where it crosses zero, however late; returns (time, states at the
+    y0: tensor of any shape, real or complex, or a tuple of them. t: (T,) floating tensor, strictly
+    monotone. rtol, atol: a number, a tensor like y0, or for a tuple state one for each part.
+    method: 'dopri5' (None), or any of torchdiffeq's names (docs/torchdiffeq.md says what serves
+    them); their gradients are
+        those of the operations themselves, as in torchdiffeq. Or any method of pynode, 'fbdf',
+        'rodas5p', ...: then ``solve`` runs, with its discrete adjoint.
+    options: torchdiffeq's. event_fn(t, y): the solve ends where it crosses zero, however late;
+    returns (time, states at the
         start and there). Of all times in t only the first one and the direction count.
-    solve_options: keywords of ``solve``: adjoint='gauss', backend='julia', jac=..., max_steps=...; ``solve`` runs also with
+    solve_options: keywords of ``solve``: adjoint='gauss', backend='julia', jac=..., max_steps=...;
+    ``solve`` runs also with
         torchdiffeq's names of methods then.
 
-    BadInput, BadType (AssertionErrors that are ValueErrors, TypeErrors as well), ValueError, TypeError for input that makes
-    no sense; OdeintError, an AssertionError, or SolveError where the solve fails. Chen, torchdiffeq (2018).
+    BadInput, BadType (AssertionErrors that are ValueErrors, TypeErrors as well), ValueError,
+    TypeError for input that makes no sense; OdeintError, an AssertionError, or SolveError where the
+    solve fails. Chen, torchdiffeq (2018).
     """
     call = prepare(func, y0, t, rtol, atol, options, event_fn)
     name = "dopri5" if method is None else method
@@ -53,11 +70,14 @@ def odeint(func, y0, t, *, rtol=1e-7, atol=1e-9, method=None, options=None, even
     if event_fn is None:
         return call.output(_shaped(call, integrate(call, runs)))
     time, states = integrate(call, runs)
-    return torch.tensor(time, dtype=call.t.dtype, device=call.t.device), call.output(_shaped(call, states))
+    return torch.tensor(time, dtype=call.t.dtype, device=call.t.device), call.output(
+        _shaped(call, states)
+    )
 
 
 def _native(name, options) -> bool:
-    """Whether torchdiffeq's own way of solving applies: its names, and those of both where the options ask for a grid."""
+    """Whether torchdiffeq's own way of solving applies: its names, and those of both where the
+    options ask for a grid."""
     if name in EITHER:
         return bool(grid.OPTIONS & set(options))
     return name in ADAPTIVE or name in FIXED or name in ADAMS or name == SCIPY
@@ -67,13 +87,19 @@ def _engine(call, name):
     """(integrate, method) of one of torchdiffeq's names; warns of options that it does not know."""
     options = call.options
     if name == SCIPY:
-        known, found = {"solver", "min_step", "max_step", "grid_points", "eps"}, (scipy.integrate, None)
+        known, found = (
+            {"solver", "min_step", "max_step", "grid_points", "eps"},
+            (scipy.integrate, None),
+        )
     elif name in ADAPTIVE:
         known, found = adaptive.OPTIONS, (adaptive.integrate, runner(ADAPTIVE[name]))
     elif name in ADAMS:
         usual = MOST if call.y0.abs().dtype == torch.float64 else COARSE
         corrected = ADAMS[name] and options.get("implicit", True)
-        found = grid.integrate, GridAdams(corrected, options.get("max_order", usual), options.get("max_iters", 4))
+        found = (
+            grid.integrate,
+            GridAdams(corrected, options.get("max_order", usual), options.get("max_iters", 4)),
+        )
         known = grid.OPTIONS | {"max_order", "max_iters"} | ({"implicit"} if ADAMS[name] else set())
     else:
         known, found = grid.OPTIONS, (grid.integrate, runner({**FIXED, **EITHER}[name]).fixed())
@@ -91,34 +117,43 @@ def _shaped(call, flat):
 
 
 def odeint_event(func, y0, t0, *, event_fn, reverse_time=False, odeint_interface=odeint, **kwargs):
-    """(t, solution) of the first zero of event_fn(t, y) after t0, with the gradients of its time and state.
+    """(t, solution) of the first zero of event_fn(t, y) after t0, with the gradients of its time
+    and state.
 
-    t0: tensor with one element. solution: the states at t0 and at the event, (2, *y0.shape) or a tuple of such.
-    odeint_interface: odeint or odeint_adjoint, which get the other keywords.
-    Gradients by the implicit function theorem (Chen, Amos & Nickel, Learning neural event functions, ICLR 2021); they reach
-    whatever event_fn depends on, its own parameters included.
+    t0: tensor with one element. solution: the states at t0 and at the event, (2, *y0.shape) or a
+    tuple of such. odeint_interface: odeint or odeint_adjoint, which get the other keywords.
+    Gradients by the implicit function theorem (Chen, Amos & Nickel, Learning neural event
+    functions, ICLR 2021); they reach whatever event_fn depends on, its own parameters included.
     """
     start = torch.as_tensor(t0).reshape(-1)
     other = start.detach() + (-1.0 if reverse_time else 1.0)
-    time, solution = odeint_interface(func, y0, torch.cat((start, other)), event_fn=event_fn, **kwargs)
+    time, solution = odeint_interface(
+        func, y0, torch.cat((start, other)), event_fn=event_fn, **kwargs
+    )
     extra = set(kwargs) - TORCHDIFFEQ
     if extra or not _native(kwargs.get("method") or "dopri5", kwargs.get("options") or {}):
         return time, solution  # solve has made these gradients itself
     call = prepare(func, y0, torch.cat((start, other)), 0.0, 0.0, None, event_fn)
     parts = (solution,) if call.shapes is None else solution
-    state = solution[-1] if call.shapes is None else torch.cat([part[-1].reshape(-1) for part in parts])
+    state = (
+        solution[-1] if call.shapes is None else torch.cat([part[-1].reshape(-1) for part in parts])
+    )
     if not torch.is_grad_enabled():
         return time, solution
     time, state = _event_gradient(call, time.detach(), state)
     ends = (state,) if call.shapes is None else call.output(state)
-    found = tuple(torch.cat((part[:-1], end.unsqueeze(0))) for part, end in zip(parts, ends, strict=True))
+    found = tuple(
+        torch.cat((part[:-1], end.unsqueeze(0))) for part, end in zip(parts, ends, strict=True)
+    )
     return time, found[0] if call.shapes is None else found
 
 
 def _event_gradient(call, time, state):
-    """Time and state of an event as functions of the state at fixed time and of what event_fn depends on.
+    """Time and state of an event as functions of the state at fixed time and of what event_fn
+    depends on.
 
-    d time = -dg / (dg/dt + dg/dy f), where g is the component of event_fn that is zero there, and d state gains f d time.
+    d time = -dg / (dg/dt + dg/dy f), where g is the component of event_fn that is zero there, and d
+    state gains f d time.
     """
     dtype, name = call.y0.abs().dtype, getattr(call.event_fn, "__name__", "event_fn")
     at, begin = time.to(dtype), float(call.t[0].detach())
@@ -136,11 +171,15 @@ def _event_gradient(call, time, state):
 
 
 @uncompiled
-def odeint_dense(func, y0, t0, t1, *, rtol=1e-7, atol=1e-9, method=None, options=None, **solve_options):
-    """fn(t) -> the state of dy/dt = func(t, y), y(t0) = y0, at any time between t0 and t1: (*t.shape, *y0.shape).
+def odeint_dense(
+    func, y0, t0, t1, *, rtol=1e-7, atol=1e-9, method=None, options=None, **solve_options
+):
+    """fn(t) -> the state of dy/dt = func(t, y), y(t0) = y0, at any time between t0 and t1:
+    (*t.shape, *y0.shape).
 
-    t0, t1: numbers or tensors with one element; t of fn: a number or a tensor of any shape; y0 may be a tuple, method any
-    method that odeint takes but for those on a grid and 'scipy_solver'. Differentiable in y0, the parameters and t.
+    t0, t1: numbers or tensors with one element; t of fn: a number or a tensor of any shape; y0 may
+    be a tuple, method any method that odeint takes but for those on a grid and 'scipy_solver'.
+    Differentiable in y0, the parameters and t.
     """
     times = torch.stack([torch.as_tensor(x, dtype=torch.float64).reshape(()) for x in (t0, t1)])
     call = prepare(func, y0, times, rtol, atol, options, None)

@@ -11,7 +11,8 @@ from .call import OdeintError
 
 
 def integrate(call):
-    """States at call.t, (T, *y0.shape), by options['solver'], the name of a method of solve_ivp ('LSODA')."""
+    """States at call.t, (T, *y0.shape), by options['solver'], the name of a method of solve_ivp
+    ('LSODA')."""
     solvers = _solvers()
     y0, options = call.y0.detach(), call.options
     if call.event_fn is not None:
@@ -40,27 +41,41 @@ def integrate(call):
     else:
         rtol, atol = tolerances
         solved = solvers.solve_ivp(
-            rhs, (times[0], times[-1]), start, t_eval=times, method=name, rtol=rtol, atol=atol, max_step=longest
+            rhs,
+            (times[0], times[-1]),
+            start,
+            t_eval=times,
+            method=name,
+            rtol=rtol,
+            atol=atol,
+            max_step=longest,
         )
         if not solved.success:
             raise OdeintError(f"{name} of SciPy failed: {solved.message}")
         found = solved.y.T
     if not np.isfinite(found).all():
-        raise OdeintError(f"non-finite values in state `y`: {name} of SciPy went on through NaN or infinity that func returned")
+        raise OdeintError(
+            f"non-finite values in state `y`: {name} of SciPy went on through NaN or infinity that"
+            " func returned"
+        )
     return torch.as_tensor(found.copy()).to(y0).reshape((-1, *y0.shape))
 
 
 def _solvers():
-    """scipy.integrate, imported when first needed; ImportError with the remedy where SciPy is missing."""
+    """scipy.integrate, imported when first needed; ImportError with the remedy where SciPy is
+    missing."""
     try:
         import scipy.integrate
     except ImportError as error:
-        raise ImportError("'scipy_solver' needs SciPy: pip install 'torch-stiff-ode[scipy]', or use 'fbdf'") from error
+        raise ImportError(
+            "'scipy_solver' needs SciPy: pip install 'torch-stiff-ode[scipy]', or use 'fbdf'"
+        ) from error
     return scipy.integrate
 
 
 class _Progress:
-    """Raises where thousands of evaluations come no further: LSODA goes on for ever towards a singularity."""
+    """Raises where thousands of evaluations come no further: LSODA goes on for ever towards a
+    singularity."""
 
     EVALUATIONS, LEAST = 10_000, 1e-12  # this many must move the time by this part of the span
 
@@ -73,15 +88,17 @@ class _Progress:
         self.count += 1
         if self.count > self.EVALUATIONS:
             raise OdeintError(
-                f"underflow in dt: SciPy's solver does not come beyond t = {t:.6g}, where the solution may be singular; stop "
-                "before, or loosen rtol and atol"
+                f"underflow in dt: SciPy's solver does not come beyond t = {t:.6g}, where the"
+                " solution may be singular; stop before, or loosen rtol and atol"
             )
 
 
 def _no_smaller_than(least, name, rhs, times, start, tolerances, longest):
-    """(T, n) states by steps of at least this size, which SciPy's solvers do not offer (LSODA ignores its min_step).
+    """(T, n) states by steps of at least this size, which SciPy's solvers do not offer (LSODA
+    ignores its min_step).
 
-    Where the error test asks for a smaller step, the step is tried again with tolerances ten thousand times larger.
+    Where the error test asks for a smaller step, the step is tried again with tolerances ten
+    thousand times larger.
     """
     solver_class, factor = getattr(_solvers(), name), 1.0
     t, y, end, rows = times[0], start, times[-1], [start]
@@ -89,7 +106,16 @@ def _no_smaller_than(least, name, rhs, times, start, tolerances, longest):
 
     def begin():
         step = min(least, abs(end - t))
-        return solver_class(rhs, t, y, end, first_step=step, max_step=longest, rtol=rtol * factor, atol=atol * factor)
+        return solver_class(
+            rhs,
+            t,
+            y,
+            end,
+            first_step=step,
+            max_step=longest,
+            rtol=rtol * factor,
+            atol=atol * factor,
+        )
 
     solver = begin()
     while t != end:

@@ -1,6 +1,8 @@
-"""torchdiffeq's names: ``import pynode.compat.torchdiffeq as torchdiffeq``, or ``install()`` for code that is not changed.
+"""torchdiffeq's names: ``import pynode.compat.torchdiffeq as torchdiffeq``, or ``install()`` for
+code that is not changed.
 
-``python -m pynode.compat.torchdiffeq script.py arguments`` runs a script with it in the place of torchdiffeq.
+``python -m pynode.compat.torchdiffeq script.py arguments`` runs a script with it in the place of
+torchdiffeq.
 """
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
-"""What every room uses: states, fields, options, events, solutions. It knows no method and no engine."""
+"""What every room uses: states, fields, options, events, solutions. It knows no method and no
+engine."""

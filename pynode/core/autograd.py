@@ -6,7 +6,8 @@ import torch
 
 
 class FirstOrderOnly(torch.autograd.Function):
-    """x itself; a second derivative that passes here is refused, because part of it would be missing."""
+    """x itself; a second derivative that passes here is refused, because part of it would be
+    missing."""
 
     @staticmethod
     def forward(ctx, x, what):
@@ -27,4 +28,6 @@ class _FirstOrderOnlyGrad(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        raise NotImplementedError(f"second derivatives with respect to {ctx.what} are not available: detach them there")
+        raise NotImplementedError(
+            f"second derivatives with respect to {ctx.what} are not available: detach them there"
+        )

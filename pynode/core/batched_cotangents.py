@@ -1,7 +1,8 @@
-"""The batches of torch.autograd.grad(is_grads_batched=True) and torch.autograd.functional's vectorize=True, row by row.
+"""The batches of torch.autograd.grad(is_grads_batched=True) and torch.autograd.functional's
+vectorize=True, row by row.
 
-They wrap tensors in a way that no rule of an autograd.Function gets to see, and that hides a dimension from all that writes in
-place or looks at values, as a solve does.
+They wrap tensors in a way that no rule of an autograd.Function gets to see, and that hides a
+dimension from all that writes in place or looks at values, as a solve does.
 """
 
 from __future__ import annotations
@@ -14,13 +15,18 @@ _LEVELS = 8  # of batches of batches
 
 
 def by_row(function, *tensors):
-    """function(*tensors), a tensor or a tuple of tensors and None; of every row by itself where some tensor is such a batch."""
-    batches = [x for x in tensors if x is not None and torch._C._functorch.is_legacy_batchedtensor(x)]
+    """function(*tensors), a tensor or a tuple of tensors and None; of every row by itself where
+    some tensor is such a batch."""
+    batches = [
+        x for x in tensors if x is not None and torch._C._functorch.is_legacy_batchedtensor(x)
+    ]
     if not batches:
         return function(*tensors)
     level = next(level for level in range(_LEVELS, 0, -1) if any(_size(x, level) for x in batches))
     (size,) = {_size(x, level) for x in batches} - {None}
-    columns = [[x] * size if _size(x, level) is None else _rows(x, level, size).unbind() for x in tensors]
+    columns = [
+        [x] * size if _size(x, level) is None else _rows(x, level, size).unbind() for x in tensors
+    ]
     with _outside():
         found = [by_row(function, *row) for row in zip(*columns, strict=True)]
     if isinstance(found[0], torch.Tensor):
@@ -46,7 +52,8 @@ def _rows(x, level, size):
 
 
 def _size(x, level):
-    """The size of the batch of x at a level of nesting, None where it has none: torch then repeats x as often as asked."""
+    """The size of the batch of x at a level of nesting, None where it has none: torch then repeats
+    x as often as asked."""
     if x is None or not torch._C._functorch.is_legacy_batchedtensor(x):
         return None
     sizes = [len(_rows(x, level, size)) for size in (1, 2)]

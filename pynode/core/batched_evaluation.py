@@ -1,4 +1,5 @@
-"""Whether f can be evaluated, and differentiated, at many points in one call: decided once, on one point, beforehand."""
+"""Whether f can be evaluated, and differentiated, at many points in one call: decided once, on one
+point, beforehand."""
 
 from __future__ import annotations
 
@@ -40,9 +41,11 @@ def _state_of(field):
 
 
 def allows_vmap(field, t, y) -> bool:
-    """Whether f under vmap has the values and derivatives that it has alone: tried on the first of points t (m,), y (m, n).
+    """Whether f under vmap has the values and derivatives that it has alone: tried on the first of
+    points t (m,), y (m, n).
 
-    Under vmap hooks inside f do not run, and checkpoints, autograd.Functions without a rule and branches on values fail.
+    Under vmap hooks inside f do not run, and checkpoints, autograd.Functions without a rule and
+    branches on values fail.
     """
     return decided(field, "vmap", lambda: _try_vmap(field, t[:1].detach(), y[:1].detach()))
 
@@ -56,7 +59,8 @@ def _try_vmap(field, t, y):
         try:
             mapped = torch.func.vmap(field.at)(t, point)
             found = _pulled(mapped, inputs)
-        except Exception:  # f alone has just run, so this is vmap's: whatever its kind, the answer is no
+        # F alone has just run, so this is vmap's: whatever its kind, the answer is no.
+        except Exception:
             return False
     pairs = zip((alone, *wanted), (mapped, *found), strict=True)
     return all(agree(a, b) for a, b in pairs)
@@ -81,14 +85,19 @@ def agree(a, b) -> bool:
 
 
 def pull_stack(field, question, outputs, inputs, stacks):
-    """Gradients of the outputs in the inputs for every cotangent of a stack (k, ...), stacked: a list beside the inputs.
+    """Gradients of the outputs in the inputs for every cotangent of a stack (k, ...), stacked: a
+    list beside the inputs.
 
-    outputs: list of tensors; stacks: beside them. In one batched pass where the derivatives of f allow it, else one by one.
-    question: names the derivative, of which that is found out once. Graphs are retained; zeros where nothing depends.
+    outputs: list of tensors; stacks: beside them. In one batched pass where the derivatives of f
+    allow it, else one by one. question: names the derivative, of which that is found out once.
+    Graphs are retained; zeros where nothing depends.
     """
+
     def alone(i):
         cotangents = [stack[i] for stack in stacks]
-        found = torch.autograd.grad(outputs, inputs, cotangents, retain_graph=True, allow_unused=True)
+        found = torch.autograd.grad(
+            outputs, inputs, cotangents, retain_graph=True, allow_unused=True
+        )
         return [torch.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True)]
 
     def together(count):
@@ -97,7 +106,8 @@ def pull_stack(field, question, outputs, inputs, stacks):
             outputs, inputs, some, retain_graph=True, allow_unused=True, is_grads_batched=True
         )
         return [
-            x.new_zeros(count, *x.shape) if g is None else g for g, x in zip(found, inputs, strict=True)
+            x.new_zeros(count, *x.shape) if g is None else g
+            for g, x in zip(found, inputs, strict=True)
         ]
 
     def agrees():

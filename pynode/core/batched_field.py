@@ -26,7 +26,7 @@ class RowField:
     out, for good. by_row: whether each argument of f belongs to the rows (``belonging``). leaves,
     parameters: the tensors that gradients reach, as those of a VectorField. compiled: CompiledRows
     of whole steps (methods/compiled/batched_steps.py), None where steps are run as they stand.
-    drawn: whether f draws random numbers. """
+    drawn: whether f draws random numbers."""
 
     mass = structure = compiled = None  # a batch of small dense systems
 
@@ -118,8 +118,8 @@ class RowField:
             out = self.f(t, self.layout.unravel(y), *self.args)
         except RejectStep as error:
             raise ValueError(
-                "f raised RejectStep, which with batched=True does not say for which rows: return NaN for these, whose steps "
-                "are then tried again, smaller, or leave batched away"
+                "f raised RejectStep, which with batched=True does not say for which rows: return"
+                " NaN for these, whose steps are then tried again, smaller, or leave batched away"
             ) from error
         if not self.layout.flat or not isinstance(out, torch.Tensor) or out.shape != y.shape:
             out = self._joined(out, t, len(y))
@@ -134,9 +134,9 @@ class RowField:
         except ValueError as error:
             shape = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
             raise ValueError(
-                f"with batched=True f was called with {rows} rows and t of shape {tuple(t.shape)}, and returned {shape}; it "
-                "must return dy/dt for just these rows (pass tensors that belong to the rows through args, and use t so that "
-                "it broadcasts against y)"
+                f"with batched=True f was called with {rows} rows and t of shape {tuple(t.shape)},"
+                f" and returned {shape}; it must return dy/dt for just these rows (pass tensors"
+                " that belong to the rows through args, and use t so that it broadcasts against y)"
             ) from error
 
     def clock(self, t, y):
@@ -207,7 +207,9 @@ def belonging(args, batch, declared):
     elif not isinstance(declared, (tuple, list)) or not all(isinstance(x, bool) for x in declared):
         raise TypeError(f"by_row must be a bool, or one for each of args, not {declared!r}")
     if len(declared) != len(args):
-        raise ValueError(f"by_row has {len(declared)} entries for {len(args)} args: give one for each")
+        raise ValueError(
+            f"by_row has {len(declared)} entries for {len(args)} args: give one for each"
+        )
     for i, (a, wanted, fit) in enumerate(zip(args, declared, fits, strict=True)):
         if wanted and not fit:
             shape = tuple(a.shape) if isinstance(a, torch.Tensor) else type(a).__name__
@@ -226,9 +228,14 @@ def row_layout(y0):
     whole = Layout(y0)
     counts = {shape[0] if len(shape) else None for shape in whole.shapes}
     if len(counts) != 1 or None in counts:
-        raise ValueError("with batched=True every part of y0 needs the same first dimension, the rows of the batch")
+        raise ValueError(
+            "with batched=True every part of y0 needs the same first dimension, the rows of the"
+            " batch"
+        )
     if not whole.size:
-        raise ValueError("y0 is empty: a batch needs at least one row, and a state at least one component")
+        raise ValueError(
+            "y0 is empty: a batch needs at least one row, and a state at least one component"
+        )
     return Layout(_first(y0)), counts.pop()
 
 
@@ -262,9 +269,10 @@ def check_independent(field, t, y):
     size = 1e-9 * float(whole.abs().max().nan_to_num(0.0))
     if leak > 0 or not torch.allclose(whole[some], alone, rtol=1e-6, atol=size, equal_nan=True):
         raise ValueError(
-            "batched=True claims that row i of f depends on row i of y alone, but here rows influence one another "
-            "(batch normalisation, a sum over the batch, or a tensor by row that is not in args); leave batched away, "
-            f"or pass tensors that belong to the rows through args{_by_chance(field)}"
+            "batched=True claims that row i of f depends on row i of y alone, but here rows"
+            " influence one another (batch normalisation, a sum over the batch, or a tensor by row"
+            " that is not in args); leave batched away, or pass tensors that belong to the rows"
+            f" through args{_by_chance(field)}"
         )
 
 
@@ -296,6 +304,6 @@ def _by_chance(field) -> str:
     if not cut:
         return ""
     return (
-        f". {', '.join(cut)} had {field.batch} as first dimension and so were cut to the rows: declare what does not belong to "
-        "them, by_row=False or a bool for each of args"
+        f". {', '.join(cut)} had {field.batch} as first dimension and so were cut to the rows:"
+        " declare what does not belong to them, by_row=False or a bool for each of args"
     )

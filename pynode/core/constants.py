@@ -1,7 +1,7 @@
 """Numbers that a module knows from its construction: they are no data and in no state_dict.
 
-A module that is made without memory (``torch.device("meta")``, ``to("meta")``) and gets some later (``to_empty``) would lose
-them.
+A module that is made without memory (``torch.device("meta")``, ``to("meta")``) and gets some later
+(``to_empty``) would lose them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import torch
 
 
 class Constants(torch.nn.Module):
-    """A module whose buffers outside of the state_dict keep their values, on the meta device as well."""
+    """A module whose buffers outside of the state_dict keep their values, on the meta device as
+    well."""
 
     def keep(self, name, value, device=None):
         """Registers value, made by ``valued``, as such a buffer, on the device or where it is."""
@@ -51,7 +52,8 @@ def in_memory(device):
 
 
 def valued(x, dtype=None, device=None):
-    """x as a tensor to compute with, on its own or on the given device; in memory where that is the meta device."""
+    """x as a tensor to compute with, on its own or on the given device; in memory where that is the
+    meta device."""
     if device is None:
         device = x.device if isinstance(x, torch.Tensor) else default_device()
     return torch.as_tensor(x, dtype=dtype, device=in_memory(device))

@@ -11,7 +11,8 @@ from .files import save_text
 
 
 def write_csv(path, kind, records) -> Path:
-    """Write one line a record, objects of the dataclass kind, with the names of its fields as header; returns the path."""
+    """Write one line a record, objects of the dataclass kind, with the names of its fields as
+    header; returns the path."""
     table = io.StringIO()
     writer = csv.DictWriter(table, [field.name for field in fields(kind)], lineterminator="\n")
     writer.writeheader()

@@ -1,4 +1,5 @@
-"""Where f is differentiated twice: in Rosenbrock methods, whose steps contain its Jacobian, and for second derivatives."""
+"""Where f is differentiated twice: in Rosenbrock methods, whose steps contain its Jacobian, and for
+second derivatives."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ _TOLD = "needs second derivatives of f"
 class Twice:
     """A block in which f is evaluated, and differentiated twice.
 
-    Attention goes by its plain formula there: the fused kernels have first derivatives alone. RuntimeError with a remedy where
-    another operation has no second derivative.
+    Attention goes by its plain formula there: the fused kernels have first derivatives alone.
+    RuntimeError with a remedy where another operation has no second derivative.
     """
 
     def __enter__(self):
@@ -36,19 +37,22 @@ class Twice:
 
 def _refused(reason):
     return RuntimeError(
-        f"this {_TOLD}, and an operation in f has first ones alone ({reason}). For a gradient take a method that does "
-        "without them: an explicit one such as 'tsit5', or 'fbdf', 'kvaerno5', 'radauiia5'; for second derivatives "
-        "write this operation in others"
+        f"this {_TOLD}, and an operation in f has first ones alone ({reason}). For a gradient take"
+        " a method that does without them: an explicit one such as 'tsit5', or 'fbdf', 'kvaerno5',"
+        " 'radauiia5'; for second derivatives write this operation in others"
     )
 
 
 def pull(out, inputs, cotangents):
-    """The cotangents of the inputs, with a graph, for those of out; None where out does not depend on one.
+    """The cotangents of the inputs, with a graph, for those of out; None where out does not depend
+    on one.
 
-    RuntimeError where f has a function that is marked with once_differentiable. To torch.autograd.grad it would look like a
-    constant the second time, and its part would be missing without a word.
+    RuntimeError where f has a function that is marked with once_differentiable. To
+    torch.autograd.grad it would look like a constant the second time, and its part would be missing
+    without a word.
     """
-    if not cotangents.requires_grad:  # such a function leaves its mark only where there is a graph to leave it in
+    # Such a function leaves its mark only where there is a graph to leave it in.
+    if not cotangents.requires_grad:
         cotangents = own_leaf(cotangents.detach())
     found = torch.autograd.grad(out, inputs, cotangents, create_graph=True, allow_unused=True)
     seen, todo = set(), [x.grad_fn for x in found if x is not None]
@@ -58,7 +62,9 @@ def pull(out, inputs, cotangents):
             continue
         seen.add(node)
         if "Error" in node.name():
-            raise _refused("a torch.autograd.Function whose backward is marked with @once_differentiable")
+            raise _refused(
+                "a torch.autograd.Function whose backward is marked with @once_differentiable"
+            )
         todo.extend(parent for parent, _ in node.next_functions)
     return found
 
@@ -72,6 +78,7 @@ def _choose(flash, efficient, cudnn, plain):
 
 def twice(function):
     """function as one that runs in such a block."""
+
     @wraps(function)
     def called(*arguments, **keywords):
         with Twice():

@@ -1,4 +1,5 @@
-"""The first evaluation of f in a solve: what it tells about f, and how one sees later whether f is still the same."""
+"""The first evaluation of f in a solve: what it tells about f, and how one sees later whether f is
+still the same."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ class RandomState:
 
 
 class Evaluation(NamedTuple):
-    """f with its graph. result: the same detached; leaf: the state that f got, (n,); out: f, (n,)."""
+    """f with its graph. result: the same detached; leaf: the state that f got, (n,); out: f,
+    (n,)."""
 
     result: torch.Tensor
     leaf: torch.Tensor
@@ -43,7 +45,8 @@ class Evaluation(NamedTuple):
 
 
 class Beginning(NamedTuple):
-    """f at the start of a solve: f(t, y), (n,) each. random: the RandomState before; drawn: whether f has drawn random numbers.
+    """f at the start of a solve: f(t, y), (n,) each. random: the RandomState before; drawn: whether
+    f has drawn random numbers.
 
     graph: the Evaluation where f has got a leaf, until somebody takes it.
     """
@@ -72,7 +75,8 @@ class Reuse:
         """out, or a copy of it where f may overwrite it."""
         place = out.data_ptr()
         if not self._copies and place in self._places:
-            # The results so far are held here, so that no other result can lie where one of them does.
+            # The results so far are held here, so that no other result can lie where one of them
+            # does.
             self._copies, self._kept = True, []
         if self._copies:
             return out.clone()
@@ -84,25 +88,25 @@ class Reuse:
 
 
 CHANGED = (
-    "f does not return what it returned in the solve (at t = {t:.6g} it differs by {difference:.1e} of its "
-    "size), so that its gradient can no longer be taken: {reason}, or use adjoint='direct'"
+    "f does not return what it returned in the solve (at t = {t:.6g} it differs by {difference:.1e}"
+    " of its size), so that its gradient can no longer be taken: {reason}, or use adjoint='direct'"
 )
 LATER = (
-    "its weights, buffers, mode (train or eval) or the variables that it closes over have changed since. "
-    "Call backward() before they change, bind loop variables as defaults (lambda t, y, a=a: ...) or pass "
-    "them in args"
+    "its weights, buffers, mode (train or eval) or the variables that it closes over have changed"
+    " since. Call backward() before they change, bind loop variables as defaults (lambda t, y, a=a:"
+    " ...) or pass them in args"
 )
 RANDOM = (
-    "it draws random numbers, as Dropout does. Call eval(), fix the noise for the whole solve, use an "
-    "explicit method, whose evaluations are kept for the gradient"
+    "it draws random numbers, as Dropout does. Call eval(), fix the noise for the whole solve, use"
+    " an explicit method, whose evaluations are kept for the gradient"
 )
 
 
 def check_same(t, y, before, now, h, drawn):
     """RuntimeError where f at (t, y) was ``before`` in the solve and is ``now``, beyond rounding.
 
-    h: a step of the solve there; what f changes in a step by less than the rounding of y is no change. drawn: whether f draws
-    random numbers.
+    h: a step of the solve there; what f changes in a step by less than the rounding of y is no
+    change. drawn: whether f draws random numbers.
     """
     eps = torch.finfo(before.dtype).eps
     both_bad = ~torch.isfinite(before) & ~torch.isfinite(now)
@@ -117,9 +121,9 @@ def check_same(t, y, before, now, h, drawn):
 
 
 BLIND = (
-    "f has no graph, although what it returns depends on y: it runs under torch.no_grad() or detaches its "
-    "result, so that all gradients would be zero. Let f run with gradients (leave no_grad, detach and .data "
-    "away), or call solve under torch.no_grad()"
+    "f has no graph, although what it returns depends on y: it runs under torch.no_grad() or"
+    " detaches its result, so that all gradients would be zero. Let f run with gradients (leave"
+    " no_grad, detach and .data away), or call solve under torch.no_grad()"
 )
 
 

@@ -1,4 +1,5 @@
-"""Writing a file so that there is always a whole one: the old until the moment when the new is complete."""
+"""Writing a file so that there is always a whole one: the old until the moment when the new is
+complete."""
 
 from __future__ import annotations
 
@@ -10,16 +11,19 @@ from pathlib import Path
 
 import torch
 
-# The comment of a zip archive, in which torch's format ends, holds a checksum of all that stands before it.
+# The comment of a zip archive, in which torch's format ends, holds a checksum of all that stands
+# before it.
 _SEAL = b"pynode sha256 "
 _SEALED = len(_SEAL) + 64
 
 
 def save_atomically(path, content: bytes) -> Path:
-    """Write the bytes to a temporary file beside path, flush it to the disk, and put it in path's place. Returns the path.
+    """Write the bytes to a temporary file beside path, flush it to the disk, and put it in path's
+    place. Returns the path.
 
-    What is no regular file, such as /dev/stdout, is written to as it is. OSError, with a sentence that names the file, where
-    the disk is full or not writable; the file that was there before stays as it was.
+    What is no regular file, such as /dev/stdout, is written to as it is. OSError, with a sentence
+    that names the file, where the disk is full or not writable; the file that was there before
+    stays as it was.
     """
     path = Path(path)
     place = Path(os.path.realpath(path))
@@ -47,7 +51,8 @@ def save_text(path, text: str) -> Path:
 
 
 def save_figure(path, figure, dpi) -> Path:
-    """Write a figure of matplotlib in the format that the name ends in, PNG without an ending, likewise."""
+    """Write a figure of matplotlib in the format that the name ends in, PNG without an ending,
+    likewise."""
     path = Path(path)
     path = path if path.suffix else path.with_name(path.name + ".png")
     # Through memory: matplotlib's error would not name the file, and leave half of one behind.
@@ -58,14 +63,16 @@ def save_figure(path, figure, dpi) -> Path:
 
 def save_torch(path, plain: dict) -> None:
     """Write plain data and tensors in torch's format, with a checksum, likewise."""
-    # Through memory: torch's own writer reports a full disk as a RuntimeError from which the cause is gone.
+    # Through memory: torch's own writer reports a full disk as a RuntimeError from which the cause
+    # is gone.
     buffer = io.BytesIO()
     torch.save(plain, buffer)
     save_atomically(path, _sealed(buffer.getvalue()))
 
 
 def unsealed(content: bytes) -> bytes:
-    """The content of a file of save_torch as torch wrote it. ValueError where a byte of the file has changed."""
+    """The content of a file of save_torch as torch wrote it. ValueError where a byte of the file
+    has changed."""
     whole = content[: -_SEALED - 2] + bytes(2)
     if content[-_SEALED:].startswith(_SEAL) and content == _sealed(whole):
         return whole
@@ -79,6 +86,10 @@ def _sealed(content) -> bytes:
 
 
 def _reason(path, error) -> str:
-    what = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else (error.strerror or str(error)).lower()
+    what = (
+        "the disk is full"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT)
+        else (error.strerror or str(error)).lower()
+    )
     kept = "; the previous file is unharmed" if path.is_file() else ""
     return f"{path} could not be written: {what}{kept}. Make room, or choose another directory."

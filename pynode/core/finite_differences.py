@@ -1,4 +1,5 @@
-"""Differences of f where its derivative is not finite: sqrt(y) at y = 0 has a value, and an infinite slope."""
+"""Differences of f where its derivative is not finite: sqrt(y) at y = 0 has a value, and an
+infinite slope."""
 
 from __future__ import annotations
 
@@ -17,13 +18,22 @@ def finite(jac) -> bool:
 
 
 def repaired(f, y, jac):
-    """jac, (..., n, n), with differences of f(y), (..., n) -> (..., n), in the place of entries that are not finite."""
+    """jac, (..., n, n), with differences of f(y), (..., n) -> (..., n), in the place of entries
+    that are not finite."""
     with torch.no_grad():
         y, good = y.detach(), torch.isfinite(jac)
         if bool(good.all()):
             return jac
         change, base, columns = _changes(y), f(y), torch.zeros_like(jac)
-        for j in (~good).reshape(-1, jac.shape[-2], jac.shape[-1]).any(0).any(0).nonzero().flatten().tolist():
+        for j in (
+            (~good)
+            .reshape(-1, jac.shape[-2], jac.shape[-1])
+            .any(0)
+            .any(0)
+            .nonzero()
+            .flatten()
+            .tolist()
+        ):
             columns[..., j] = _difference(f, y, base, change, j)
     _warn()
     return torch.where(good, jac, columns)
@@ -44,30 +54,39 @@ def repaired_entries(f, y, values, rows, cols):
 
 def _warn():
     warnings.warn(
-        "the Jacobian of the vector field has infinite or NaN entries where a solve starts (a square root or a power of a "
-        "state that is zero?): differences of the vector field stand in for them there",
+        "the Jacobian of the vector field has infinite or NaN entries where a solve starts (a"
+        " square root or a power of a state that is zero?): differences of the vector field stand"
+        " in for them there",
         stacklevel=3,
     )
 
 
 def repaired_slope(f, t, y, slope):
-    """df/dt, (..., n), likewise; f(t) -> (..., n), t (...,). A change of t is a part of it, or of the time |y| / |y'|."""
+    """df/dt, (..., n), likewise; f(t) -> (..., n), t (...,). A change of t is a part of it, or of
+    the time |y| / |y'|."""
     with torch.no_grad():
         good = torch.isfinite(slope)
         if bool(good.all()):
             return slope
         base = f(t)
-        size = torch.maximum(t.abs(), (y.norm(dim=-1) / base.norm(dim=-1)).nan_to_num(0.0, 0.0).to(t))
-        step = math.sqrt(torch.finfo(base.dtype).eps) * torch.where(size > 0, size, torch.ones_like(size))
+        size = torch.maximum(
+            t.abs(), (y.norm(dim=-1) / base.norm(dim=-1)).nan_to_num(0.0, 0.0).to(t)
+        )
+        step = math.sqrt(torch.finfo(base.dtype).eps) * torch.where(
+            size > 0, size, torch.ones_like(size)
+        )
         found = torch.full_like(base, torch.nan)
         for sign in (1, -1):
             moved = t + sign * step
-            found = _kept(found, lambda moved=moved: (f(moved) - base) / (moved - t).unsqueeze(-1).to(base))
+            found = _kept(
+                found, lambda moved=moved: (f(moved) - base) / (moved - t).unsqueeze(-1).to(base)
+            )
     return torch.where(good, slope, found)
 
 
 def _changes(y):
-    """A change of every component, (..., n): a part of its size, or where it is zero of that of the others."""
+    """A change of every component, (..., n): a part of its size, or where it is zero of that of the
+    others."""
     part = math.sqrt(torch.finfo(y.dtype).eps)
     size = y.abs()
     typical = size.mean(-1, keepdim=True).expand_as(size)
@@ -81,7 +100,9 @@ def _difference(f, y, base, change, j):
     for sign in (1, -1):
         moved = y.clone()
         moved[..., j] += sign * change[..., j]
-        found = _kept(found, lambda moved=moved: (f(moved) - base) / (moved - y)[..., j].unsqueeze(-1))
+        found = _kept(
+            found, lambda moved=moved: (f(moved) - base) / (moved - y)[..., j].unsqueeze(-1)
+        )
     return found
 
 

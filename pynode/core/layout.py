@@ -8,8 +8,9 @@ import torch
 class Layout:
     """How a nested state lies in a flat vector of length ``size``.
 
-    Leaves are tensors of one floating dtype and device, in the order of the structure (dicts by sorted keys).
-    Raises TypeError for what is not a tensor and ValueError where dtypes or devices disagree.
+    Leaves are tensors of one floating dtype and device, in the order of the structure (dicts by
+    sorted keys). Raises TypeError for what is not a tensor and ValueError where dtypes or devices
+    disagree.
     """
 
     def __init__(self, state):
@@ -25,14 +26,20 @@ class Layout:
                     "torch.view_as_real(y0), and let f take torch.view_as_complex(y)"
                 )
             if not leaf.dtype.is_floating_point:
-                raise TypeError(f"y0 has dtype {leaf.dtype}, but a state must be floating point: use y0.double() or y0.float()")
+                raise TypeError(
+                    f"y0 has dtype {leaf.dtype}, but a state must be floating point: use"
+                    " y0.double() or y0.float()"
+                )
             if leaf.dtype != first.dtype or leaf.device != first.device:
                 raise ValueError(
-                    f"the parts of y0 disagree: {leaf.dtype} on {leaf.device} beside {first.dtype} on {first.device}; "
-                    "convert them to one dtype and one device"
+                    f"the parts of y0 disagree: {leaf.dtype} on {leaf.device} beside {first.dtype}"
+                    f" on {first.device}; convert them to one dtype and one device"
                 )
             if leaf.layout is not torch.strided or leaf.is_meta:
-                raise TypeError("y0 must be dense and hold values: use y0.to_dense(), and no tensor on the meta device")
+                raise TypeError(
+                    "y0 must be dense and hold values: use y0.to_dense(), and no tensor on the meta"
+                    " device"
+                )
         self.shapes = [leaf.shape for leaf in leaves]
         self.sizes = [leaf.numel() for leaf in leaves]
         self.size = sum(self.sizes)
@@ -42,19 +49,23 @@ class Layout:
         self.key = self._spec, tuple(self.shapes)  # the same for states of the same structure
 
     def ravel(self, state) -> torch.Tensor:
-        """The flat vector, (size,), of a state of this structure and these shapes; ValueError or TypeError otherwise."""
+        """The flat vector, (size,), of a state of this structure and these shapes; ValueError or
+        TypeError otherwise."""
         if self.flat and isinstance(state, torch.Tensor) and state.shape == self.shapes[0]:
             return state
         leaves = []
         spec = _describe(state, leaves, "the vector field's result")
         if spec != self._spec:
-            raise TypeError(f"the vector field must return the structure of y0, {_show(self._spec)}, not {_show(spec)}")
+            raise TypeError(
+                f"the vector field must return the structure of y0, {_show(self._spec)}, not"
+                f" {_show(spec)}"
+            )
         for leaf, shape in zip(leaves, self.shapes):
             check_values(leaf, "the vector field's result")
             if leaf.shape != shape:
                 raise ValueError(
-                    f"the vector field returned shape {tuple(leaf.shape)} where y0 has shape {tuple(shape)}; "
-                    "dy/dt must have the shape of y"
+                    f"the vector field returned shape {tuple(leaf.shape)} where y0 has shape"
+                    f" {tuple(shape)}; dy/dt must have the shape of y"
                 )
         if self.single:
             return leaves[0].reshape(-1)
@@ -62,32 +73,38 @@ class Layout:
         return torch.cat([leaf.reshape(-1) for leaf in leaves])
 
     def ravel_rows(self, state, rows) -> torch.Tensor:
-        """(rows, size) of a state of this structure whose every leaf has a leading dimension of that many rows.
+        """(rows, size) of a state of this structure whose every leaf has a leading dimension of
+        that many rows.
 
         TypeError or ValueError otherwise.
         """
         leaves = []
         spec = _describe(state, leaves, "the vector field's result")
         if spec != self._spec:
-            raise TypeError(f"the vector field must return the structure of y0, {_show(self._spec)}, not {_show(spec)}")
+            raise TypeError(
+                f"the vector field must return the structure of y0, {_show(self._spec)}, not"
+                f" {_show(spec)}"
+            )
         for leaf, shape in zip(leaves, self.shapes):
             check_values(leaf, "the vector field's result")
             if leaf.shape != (rows, *shape):
                 raise ValueError(
-                    f"the vector field returned shape {tuple(leaf.shape)} for {rows} rows of shape {tuple(shape)}; dy/dt "
-                    "must have the shape of y"
+                    f"the vector field returned shape {tuple(leaf.shape)} for {rows} rows of shape"
+                    f" {tuple(shape)}; dy/dt must have the shape of y"
                 )
         self._check_one_dtype(leaves)
         return torch.cat([leaf.reshape(rows, -1) for leaf in leaves], dim=1)
 
     @staticmethod
     def _check_one_dtype(leaves):
-        """TypeError where the leaves differ in dtype: joined, the others would hide the one that is of less."""
+        """TypeError where the leaves differ in dtype: joined, the others would hide the one that is
+        of less."""
         first = leaves[0].dtype
         for leaf in leaves:
             if leaf.dtype != first:
                 raise TypeError(
-                    f"the vector field returned parts of {first} and of {leaf.dtype}; return all in the dtype of y0"
+                    f"the vector field returned parts of {first} and of {leaf.dtype}; return all in"
+                    " the dtype of y0"
                 )
 
     def component(self, i: int) -> str:
@@ -100,20 +117,25 @@ class Layout:
         raise IndexError("the state has no such component")
 
     def unravel(self, flat):
-        """The state of a flat vector (..., size); leading dimensions stay in front of every leaf."""
+        """The state of a flat vector (..., size); leading dimensions stay in front of every
+        leaf."""
         if self.flat:
             return flat
         lead = flat.shape[:-1]
         if self.single:
             return flat.reshape(lead + self.shapes[0])
-        parts = iter([part.reshape(lead + s) for part, s in zip(flat.split(self.sizes, dim=-1), self.shapes)])
+        parts = iter(
+            [part.reshape(lead + s) for part, s in zip(flat.split(self.sizes, dim=-1), self.shapes)]
+        )
         return _rebuild(self._spec, parts)
 
 
 def check_values(out, what):
     """TypeError where a result holds no dense values."""
     if out.is_meta:
-        raise TypeError(f"{what} is on the meta device, which holds no values: make it on that of y")
+        raise TypeError(
+            f"{what} is on the meta device, which holds no values: make it on that of y"
+        )
     if out.layout is not torch.strided:
         raise TypeError(f"{what} is sparse ({out.layout}): return a dense tensor, with .to_dense()")
 
@@ -126,8 +148,12 @@ def _describe(state, leaves, what):
     if isinstance(state, (tuple, list)):
         return ("tuple",) + tuple(_describe(item, leaves, what) for item in state)
     if isinstance(state, dict):
-        return ("dict",) + tuple((key, _describe(state[key], leaves, what)) for key in sorted(state, key=str))
-    raise TypeError(f"{what} must be a tensor, or a tuple or dict of tensors, not {type(state).__name__}")
+        return ("dict",) + tuple(
+            (key, _describe(state[key], leaves, what)) for key in sorted(state, key=str)
+        )
+    raise TypeError(
+        f"{what} must be a tensor, or a tuple or dict of tensors, not {type(state).__name__}"
+    )
 
 
 def _rebuild(spec, parts):

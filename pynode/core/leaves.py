@@ -1,4 +1,5 @@
-"""The leaf tensors that a vector field depends on: those in the graph of an evaluation, and those within its reach."""
+"""The leaf tensors that a vector field depends on: those in the graph of an evaluation, and those
+within its reach."""
 
 from __future__ import annotations
 
@@ -10,14 +11,28 @@ from typing import NamedTuple
 import torch
 from torch.utils import _pytree as pytree
 
-# Objects looked at in search of tensors. A field that can reach more is found out in the backward pass.
+# Objects looked at in search of tensors. A field that can reach more is found out in the backward
+# pass.
 MOST = 2000
 # What nn.Module keeps for itself; its parameters, buffers and submodules are looked at by name.
 _INTERNALS = frozenset(torch.nn.Module().__dict__)
 # Objects that hold no tensors of a field, and those whose insides are no business of ours.
 _OPAQUE = (
-    str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, types.CodeType,
-    types.BuiltinFunctionType, torch.dtype, torch.device, torch.Size, torch.Generator,
+    str,
+    bytes,
+    int,
+    float,
+    complex,
+    bool,
+    type(None),
+    type,
+    types.ModuleType,
+    types.CodeType,
+    types.BuiltinFunctionType,
+    torch.dtype,
+    torch.device,
+    torch.Size,
+    torch.Generator,
 )
 
 
@@ -37,9 +52,9 @@ class LostLeaves(RuntimeError):
     def __init__(self, leaves):
         shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves)
         super().__init__(
-            f"f used tensors that require a gradient (of shape {shapes}) and that were not found when "
-            "the solve began, so that their gradient would be missing: pass them in args, make them "
-            "parameters of f, or name them in params=[...]"
+            f"f used tensors that require a gradient (of shape {shapes}) and that were not found"
+            " when the solve began, so that their gradient would be missing: pass them in args,"
+            " make them parameters of f, or name them in params=[...]"
         )
         self.leaves = leaves
 
@@ -51,11 +66,12 @@ class LostLeaves(RuntimeError):
 class Leaves(NamedTuple):
     """What the gradient of a solve reaches.
 
-    args: those of f, with copies that are leaves in the place of tensors that require a gradient, so
-    that no gradient passes through one parameter into another. parameters: the tensors to
-    differentiate f in. sources: the tensor that receives the gradient of each; a tensor may stand there
-    twice, as it may reach f in two ways. spare: leaves within the reach of f that its first evaluation
-    did not use. named: whether the user chose the parameters, and the rest is left out on purpose.
+    args: those of f, with copies that are leaves in the place of tensors that require a gradient,
+    so that no gradient passes through one parameter into another. parameters: the tensors to
+    differentiate f in. sources: the tensor that receives the gradient of each; a tensor may stand
+    there twice, as it may reach f in two ways. spare: leaves within the reach of f that its first
+    evaluation did not use. named: whether the user chose the parameters, and the rest is left out
+    on purpose.
     """
 
     args: tuple
@@ -96,7 +112,8 @@ class Leaves(NamedTuple):
         )
 
     def beside(self, cotangents, inputs) -> list:
-        """Cotangents of the parameters beside the inputs of another Leaves; None for the spare ones."""
+        """Cotangents of the parameters beside the inputs of another Leaves; None for the spare
+        ones."""
         found = {id(p): g for p, g in zip(self.parameters, cotangents, strict=True)}
         return [found.get(id(p)) for p in inputs]
 
@@ -109,8 +126,9 @@ def no_leaves(args) -> Leaves:
 def find_leaves(f, args, held, evaluate, params=None) -> Leaves:
     """The Leaves of f(t, y, *args).
 
-    held: of f (Held). evaluate(args): f at the start of the solve with its graph, and the state there;
-    None where f refuses the start. params: the tensors that the user wants gradients of; None for all.
+    held: of f (Held). evaluate(args): f at the start of the solve with its graph, and the state
+    there; None where f refuses the start. params: the tensors that the user wants gradients of;
+    None for all.
     """
     if not torch.is_grad_enabled():
         return no_leaves(args)
@@ -126,7 +144,8 @@ def find_leaves(f, args, held, evaluate, params=None) -> Leaves:
     sources = [*own, *(source for _, source in pairs)]
     known = {id(p) for p in parameters}
     used = []
-    # Before the graph is looked at: what TorchScript holds counts as held as long as it stands in this list.
+    # Before the graph is looked at: what TorchScript holds counts as held as long as it stands in
+    # this list.
     within = reachable(f, args)
     if start is not None:
         out, y = start
@@ -179,12 +198,16 @@ def unique(tensors) -> list:
 def leaves_of(out, inputs=()) -> list:
     """The leaf tensors in the graph of out, those behind the inputs left out.
 
-    Leaves that f made for itself and that nobody holds any more do not count: nobody can ask for their
-    gradient. Neither do those of pynode.
+    Leaves that f made for itself and that nobody holds any more do not count: nobody can ask for
+    their gradient. Neither do those of pynode.
     """
     if out.grad_fn is None:
         return [out] if out.requires_grad else []
-    return [leaf for leaf, count in _leaves(out, inputs) if count > _unheld() and not hasattr(leaf, _OWN)]
+    return [
+        leaf
+        for leaf, count in _leaves(out, inputs)
+        if count > _unheld() and not hasattr(leaf, _OWN)
+    ]
 
 
 @functools.cache
@@ -212,8 +235,9 @@ def _leaves(out, inputs):
 
 
 def reachable(*roots) -> list:
-    """The leaf tensors that require a gradient and that functions, modules and containers can reach:
-    parameters, attributes, elements, closures, defaults, and globals that a function names."""
+    """The leaf tensors that require a gradient and that functions, modules and containers can
+    reach: parameters, attributes, elements, closures, defaults, and globals that a function
+    names."""
     found, seen, todo, place = {}, set(), list(roots), 0
     while place < len(todo) and place < MOST:
         item = todo[place]

@@ -10,39 +10,50 @@ import torch
 from .leaves import content, tensors_in
 from .torch_context import quiet
 
-# Numbers in buffers up to which a field in training mode gets copies of them on the way back, whether
-# or not it is known to write them: the kernel of batch normalisation does so unseen.
+# Numbers in buffers up to which a field in training mode gets copies of them on the way back,
+# whether or not it is known to write them: the kernel of batch normalisation does so unseen.
 FEW = 1 << 20
 CHANGED = (
-    "{} has changed in place since the solve, so that its gradient can no longer be taken: call backward() "
-    "before optimizer.step() and before other changes, or solve again"
+    "{} has changed in place since the solve, so that its gradient can no longer be taken: call"
+    " backward() before optimizer.step() and before other changes, or solve again"
 )
 
 
 class Held:
-    """Parameters and buffers of the modules that a vector field is, belongs to, or closes over, and the tensors in its args.
+    """Parameters and buffers of the modules that a vector field is, belongs to, or closes over, and
+    the tensors in its args.
 
-    torch.func.functional_call puts tensors into a module for the time of one call. The backward pass comes after it, and
-    must find them there. roots: the modules named above; modules: these and those inside them, compiled by TorchScript aside.
-    copies: [(leaf, tensor)] for tensors in the place of parameters that are computed from others: f gets
-    the leaf, so that no gradient passes through one parameter into another.
+    torch.func.functional_call puts tensors into a module for the time of one call. The backward
+    pass comes after it, and must find them there. roots: the modules named above; modules: these
+    and those inside them, compiled by TorchScript aside. copies: [(leaf, tensor)] for tensors in
+    the place of parameters that are computed from others: f gets the leaf, so that no gradient
+    passes through one parameter into another.
     """
 
     def __init__(self, f, device, args=()):
         self.roots = roots = _modules_of(f)
-        # What TorchScript has compiled holds its tensors elsewhere, and functional_call cannot replace them.
-        self.modules = [m for root in roots for m in root.modules() if not isinstance(m, torch.jit.ScriptModule)]
+        # What TorchScript has compiled holds its tensors elsewhere, and functional_call cannot
+        # replace them.
+        self.modules = [
+            m for root in roots for m in root.modules() if not isinstance(m, torch.jit.ScriptModule)
+        ]
         self._slots = [
-            (holder, name, tensor) for module in self.modules
-            for holder in (module._parameters, module._buffers) for name, tensor in holder.items()
+            (holder, name, tensor)
+            for module in self.modules
+            for holder in (module._parameters, module._buffers)
+            for name, tensor in holder.items()
         ]
         self._device = device.type
         computed = {
-            id(x): x for _, _, x in self._slots if x is not None and x.requires_grad and x.grad_fn is not None
+            id(x): x
+            for _, _, x in self._slots
+            if x is not None and x.requires_grad and x.grad_fn is not None
         }
         self._replaced = {key: x.detach().requires_grad_() for key, x in computed.items()}
         self.copies = [(self._replaced[key], x) for key, x in computed.items()]
-        self._buffers = [x for module in self.modules for x in module._buffers.values() if x is not None]
+        self._buffers = [
+            x for module in self.modules for x in module._buffers.values() if x is not None
+        ]
         self.arguments = tensors_in(args)
         named = [("an argument of f in args", x) for x in self.arguments]
         if isinstance(f, torch.nn.Module):
@@ -53,11 +64,13 @@ class Held:
         self._writes, self._spare = None, {}
 
     def watch(self, parameters):
-        """Note tensors, beside those that are known, that must not change in place until the gradient is taken."""
+        """Note tensors, beside those that are known, that must not change in place until the
+        gradient is taken."""
         known = {id(x) for _, x, _ in self._versions}
         self._versions += [
             (f"a tensor of shape {tuple(x.shape)} that f uses", x, x._version)
-            for x in parameters if id(x) not in known and not x.is_inference()
+            for x in parameters
+            if id(x) not in known and not x.is_inference()
         ]
 
     def watch_spare(self, leaves):
@@ -68,7 +81,9 @@ class Held:
         """RuntimeError where one of these has changed in place since the solve."""
         for x in leaves:
             if x._version != self._spare.get(id(x), x._version):
-                raise RuntimeError(CHANGED.format(f"a tensor of shape {tuple(x.shape)} that f uses"))
+                raise RuntimeError(
+                    CHANGED.format(f"a tensor of shape {tuple(x.shape)} that f uses")
+                )
 
     @property
     def from_inference(self) -> bool:
@@ -77,7 +92,8 @@ class Held:
 
     @property
     def writes(self) -> bool:
-        """Whether f has written its own buffers since the solve began, as batch normalisation does."""
+        """Whether f has written its own buffers since the solve began, as batch normalisation
+        does."""
         return any(x._version != version for x, version in self._before)
 
     def seal(self):
@@ -105,16 +121,22 @@ class Held:
 
     @contextmanager
     def again(self, parameters):
-        """The modules as they were, within the block, and nothing around it that the solve stepped out of.
+        """The modules as they were, within the block, and nothing around it that the solve stepped
+        out of.
 
-        Hooks of the parameters rest: they are for the gradient that comes out, not for the parts that it is made of.
-        Buffers that f may write are copies, so that the block changes none.
+        Hooks of the parameters rest: they are for the gradient that comes out, not for the parts
+        that it is made of. Buffers that f may write are copies, so that the block changes none.
         """
         swapped = [(holder, name, self.inside(x)) for holder, name, x in self._slots]
         copied = self._copied()
-        # What FullyShardedDataParallel has made an attribute for the backward pass stands in none of these places.
-        swapped = [(holder, name, copied.get(id(x), x)) for holder, name, x in swapped if name in holder]
-        changed = [(holder, name, holder[name], x) for holder, name, x in swapped if holder[name] is not x]
+        # What FullyShardedDataParallel has made an attribute for the backward pass stands in none
+        # of these places.
+        swapped = [
+            (holder, name, copied.get(id(x), x)) for holder, name, x in swapped if name in holder
+        ]
+        changed = [
+            (holder, name, holder[name], x) for holder, name, x in swapped if holder[name] is not x
+        ]
         hooked = [(p, p._backward_hooks) for p in parameters if p._backward_hooks]
         try:
             for holder, name, _, x in changed:

@@ -8,38 +8,44 @@ import math
 import numpy as np
 import torch
 
-# Larger costs accuracy, smaller costs evaluations: on the five reference problems 0.001 takes 15 % longer, 0.1 doubles errors.
+# Larger costs accuracy, smaller costs evaluations: on the five reference problems 0.001 takes 15 %
+# longer, 0.1 doubles errors.
 NEWTON = 0.02
 STAGES = 0.25  # of it, in each of several stages that a step solves one after another or together
-# Units in the last place of y: a correction below this is rounding. Rounding does not converge, and a
-# ratio of two such corrections says nothing about Newton's iteration.
+# Units in the last place of y: a correction below this is rounding. Rounding does not converge, and
+# a ratio of two such corrections says nothing about Newton's iteration.
 ROUNDING = 10
 
 
 class Tolerance:
     """Root mean square of error / (atol + rtol |y|). Hairer, Norsett & Wanner I, II.4.11.
 
-    rtol: float; atol: 0-d or (n,) tensor in units of y. newton: what Newton's iteration may leave, as a fraction
-    of the error allowed in a step (the kappa of Hairer & Wanner II, IV.8.10); stages: the same where a step has stages.
-    finest: what rounding leaves where rtol |y| is the tolerance, and so a correction that needs no other. Where atol is
-    the larger part, ``rounding`` measures what rounding leaves. bare: whether a component has no atol (options.py).
+    rtol: float; atol: 0-d or (n,) tensor in units of y. newton: what Newton's iteration may leave,
+    as a fraction of the error allowed in a step (the kappa of Hairer & Wanner II, IV.8.10); stages:
+    the same where a step has stages. finest: what rounding leaves where rtol |y| is the tolerance,
+    and so a correction that needs no other. Where atol is the larger part, ``rounding`` measures
+    what rounding leaves. bare: whether a component has no atol (options.py).
     """
 
     def __init__(self, rtol: float, atol: torch.Tensor, size: int):
         self.rtol, self.atol, self.size = rtol, atol, size
         self.noise = ROUNDING * torch.finfo(atol.dtype).eps
-        # An rtol of hardly more than rounding is no scale of y: then it is atol that asks for something.
+        # An rtol of hardly more than rounding is no scale of y: then it is atol that asks for
+        # something.
         self.finest = self.noise / rtol if rtol > 4 * self.noise else NEWTON
         self.newton = max(self.finest, NEWTON)
         self.stages = max(self.finest, STAGES * NEWTON)
-        self.bare = bool((atol.detach().double().cpu().numpy() <= torch.finfo(atol.dtype).tiny).any())
+        self.bare = bool(
+            (atol.detach().double().cpu().numpy() <= torch.finfo(atol.dtype).tiny).any()
+        )
 
     def scale(self, y):
         """atol + rtol |y|, (n,), in units of y."""
         return torch.add(self.atol, y.abs(), alpha=self.rtol)
 
     def grown(self, scale, y):
-        """The scale, (n,), or that of y where it is larger: at zero a component without atol has none."""
+        """The scale, (n,), or that of y where it is larger: at zero a component without atol has
+        none."""
         return torch.maximum(scale, self.rtol * y.abs()) if self.bare else scale
 
     def known(self, scale):
@@ -48,7 +54,8 @@ class Tolerance:
         return torch.where(scale <= tiny, torch.inf, scale) if self.bare else scale
 
     def ratio(self, error, y, y1) -> float:
-        """Norm of error, (n,), scaled by the larger of |y| and |y1|: at most 1 where the step is good enough.
+        """Norm of error, (n,), scaled by the larger of |y| and |y1|: at most 1 where the step is
+        good enough.
 
         The one synchronisation of a step.
         """
@@ -61,12 +68,14 @@ class Tolerance:
         return math.sqrt(torch.dot(scaled, scaled).item() / self.size)
 
     def rounding(self, y, gap, scale):
-        """Norm of what rounding leaves of a correction to y, (n,), which is gap away from where its step began."""
+        """Norm of what rounding leaves of a correction to y, (n,), which is gap away from where its
+        step began."""
         return self.noise * self.rms(y.abs() + gap.abs(), scale)
 
 
 class GroupTolerance(Tolerance):
-    """The largest of the root mean squares of groups of components: a group of 1e6 parameters does not hide one of 3 states.
+    """The largest of the root mean squares of groups of components: a group of 1e6 parameters does
+    not hide one of 3 states.
 
     groups: numbers of components, in their order; those after the last group are in no norm.
     """
@@ -76,25 +85,32 @@ class GroupTolerance(Tolerance):
         self.groups = groups
 
     def ratio(self, error, y, y1):
-        return self._norm(error / torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol))
+        return self._norm(
+            error / torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol)
+        )
 
     def rms(self, v, scale):
         return self._norm(v / scale)
 
     def _norm(self, scaled):
         parts = scaled[: self.size].split(self.groups)
-        return math.sqrt(torch.stack([torch.dot(part, part) / len(part) for part in parts]).max().item())
+        return math.sqrt(
+            torch.stack([torch.dot(part, part) / len(part) for part in parts]).max().item()
+        )
 
 
 class RowTolerance(Tolerance):
-    """The same norm of every row of (m, n): (m,) float64. atol: 0-d, (n,), or (m, n) for rows of their own."""
+    """The same norm of every row of (m, n): (m,) float64. atol: 0-d, (n,), or (m, n) for rows of
+    their own."""
 
     def __init__(self, rtol, atol, size):
         super().__init__(rtol, atol, size)
         self.mean = atol.new_full((size,), 1 / size)
 
     def ratio(self, error, y, y1):
-        return self.norms(error / torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol))
+        return self.norms(
+            error / torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol)
+        )
 
     def rms(self, v, scale):
         return torch.linalg.vector_norm(v / scale, dim=1).to(torch.float64) / math.sqrt(self.size)
@@ -103,7 +119,8 @@ class RowTolerance(Tolerance):
         return self.noise * self.norms((y.abs() + gap.abs()) / scale)
 
     def norms(self, scaled):
-        """Root mean squares of what is scaled, (..., m, n), as (..., m) on the host: the one copy of a pass."""
+        """Root mean squares of what is scaled, (..., m, n), as (..., m) on the host: the one copy
+        of a pass."""
         squares = torch.mv(scaled.square().view(-1, self.size), self.mean)
         return np.sqrt(squares.cpu().numpy().reshape(scaled.shape[:-1]), dtype=np.float64)
 

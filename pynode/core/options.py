@@ -13,12 +13,12 @@ class Options:
     """Tolerances and limits of a solve. Times and steps in units of t, atol in units of y.
 
     rtol: float; atol: float, or one value a component, in the structure of y0 or flat, (n,).
-    first_step: the first step tried (chosen by the method if None). step_size: fixed steps of this size, no error control;
-    a state that overflows ends the solve with Status.DIVERGED.
-    min_step, max_step: bounds of |h|. max_steps: limit on attempted steps. max_nfe: limit on evaluations of f,
-    which holds inside a step, too; a step that meets it is dropped. RKC, whose steps may take thousands, has 10 max_steps where
-    it is None. With batched=True it is looked at after each step of the rows.
-    tstops: times that steps must end at.
+    first_step: the first step tried (chosen by the method if None). step_size: fixed steps of this
+    size, no error control; a state that overflows ends the solve with Status.DIVERGED. min_step,
+    max_step: bounds of |h|. max_steps: limit on attempted steps. max_nfe: limit on evaluations of
+    f, which holds inside a step, too; a step that meets it is dropped. RKC, whose steps may take
+    thousands, has 10 max_steps where it is None. With batched=True it is looked at after each step
+    of the rows. tstops: times that steps must end at.
     """
 
     rtol: float = 1e-6
@@ -33,18 +33,26 @@ class Options:
 
     def __post_init__(self):
         if not isinstance(self.rtol, (int, float)) or not math.isfinite(self.rtol) or self.rtol < 0:
-            raise ValueError(f"rtol must be a non-negative number, not {self.rtol!r}; 1e-6 is a good start")
+            raise ValueError(
+                f"rtol must be a non-negative number, not {self.rtol!r}; 1e-6 is a good start"
+            )
         for name in ("first_step", "step_size"):
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"{name} must be positive, not {value!r}; the direction of time comes from t")
+                raise ValueError(
+                    f"{name} must be positive, not {value!r}; the direction of time comes from t"
+                )
         if not 0 <= self.min_step <= self.max_step or self.max_step <= 0:
-            raise ValueError(f"0 <= min_step <= max_step must hold, not min_step={self.min_step}, max_step={self.max_step}")
+            raise ValueError(
+                f"0 <= min_step <= max_step must hold, not min_step={self.min_step},"
+                f" max_step={self.max_step}"
+            )
         if self.max_steps < 1 or (self.max_nfe is not None and self.max_nfe < 1):
             raise ValueError("max_steps and max_nfe must be at least 1")
 
     def flat_atol(self, layout, y0) -> torch.Tensor:
-        """atol as a 0-d or (n,) tensor of the state's dtype and device; ValueError where it does not fit y0, (n,)."""
+        """atol as a 0-d or (n,) tensor of the state's dtype and device; ValueError where it does
+        not fit y0, (n,)."""
         if isinstance(self.atol, (int, float)):
             atol = torch.tensor(float(self.atol), dtype=layout.dtype, device=layout.device)
         else:
@@ -52,25 +60,39 @@ class Options:
             if not layout.single and isinstance(value, (tuple, list, dict)):
                 value = layout.ravel(value)
             try:
-                atol = torch.as_tensor(value, dtype=layout.dtype, device=layout.device).detach().reshape(-1)
+                atol = (
+                    torch.as_tensor(value, dtype=layout.dtype, device=layout.device)
+                    .detach()
+                    .reshape(-1)
+                )
             except (TypeError, ValueError):
-                raise TypeError(f"atol must be a number, or one number for each state, not {value!r}") from None
+                raise TypeError(
+                    f"atol must be a number, or one number for each state, not {value!r}"
+                ) from None
             if atol.numel() == 1:
                 atol = atol.reshape(())
             elif atol.numel() != layout.size:
                 raise ValueError(
-                    f"atol has {atol.numel()} values for {layout.size} states; give one number, or one for each state"
+                    f"atol has {atol.numel()} values for {layout.size} states; give one number, or"
+                    " one for each state"
                 )
         if not bool(torch.isfinite(atol).all()) or bool((atol < 0).any()):
-            raise ValueError(f"atol must be finite and not negative, not {self.atol!r}; 1e-9 is a good start")
+            raise ValueError(
+                f"atol must be finite and not negative, not {self.atol!r}; 1e-9 is a good start"
+            )
         if self.rtol == 0 and bool((atol == 0).any()):
-            raise ValueError("rtol and atol are both zero for some state, which no step can satisfy; give one of them a value")
+            raise ValueError(
+                "rtol and atol are both zero for some state, which no step can satisfy; give one of"
+                " them a value"
+            )
         eps = torch.finfo(layout.dtype).eps
         size = y0.detach().abs()
         if bool((atol + self.rtol * size < 4 * eps * size).any()):
             raise ValueError(
-                f"rtol = {self.rtol:g} with this atol asks for more than {layout.dtype} can hold (about {4 * eps:.1g} of y0); "
-                "loosen them" + ("" if layout.dtype == torch.float64 else ", or use float64")
+                f"rtol = {self.rtol:g} with this atol asks for more than {layout.dtype} can hold"
+                f" (about {4 * eps:.1g} of y0); loosen them"
+                + ("" if layout.dtype == torch.float64 else ", or use float64")
             )
-        # A component that is zero, without absolute tolerance, has the scale 0: its error 0 must not become 0/0.
+        # A component that is zero, without absolute tolerance, has the scale 0: its error 0 must
+        # not become 0/0.
         return atol.clamp(min=torch.finfo(layout.dtype).tiny)

@@ -1,4 +1,5 @@
-"""Tensors that are pickled, copied deeply or sent to another process: their values, and a mark where a graph is lost."""
+"""Tensors that are pickled, copied deeply or sent to another process: their values, and a mark
+where a graph is lost."""
 
 from __future__ import annotations
 
@@ -6,13 +7,15 @@ import torch
 from torch.utils import _pytree as pytree
 
 GONE = (
-    "this solution was loaded, copied or sent from another process, and its graph stayed behind, so that it has no gradient: "
-    "call backward() on the solution that solve returned, solve again here, or use the values alone by detach()"
+    "this solution was loaded, copied or sent from another process, and its graph stayed behind, so"
+    " that it has no gradient: call backward() on the solution that solve returned, solve again"
+    " here, or use the values alone by detach()"
 )
 
 
 class _Lost(torch.autograd.Function):
-    """A tensor whose gradient cannot be had: without this node it would be missing from a sum, silently."""
+    """A tensor whose gradient cannot be had: without this node it would be missing from a sum,
+    silently."""
 
     @staticmethod
     def forward(ctx, values, leaf):
@@ -24,8 +27,8 @@ class _Lost(torch.autograd.Function):
 
 
 class Detached:
-    """Stands for a tensor in what is pickled or copied deeply. What comes out is a tensor of the same values, which refuses a
-    gradient where the tensor had one.
+    """Stands for a tensor in what is pickled or copied deeply. What comes out is a tensor of the
+    same values, which refuses a gradient where the tensor had one.
 
     graph: whether it had one, by default whether it requires a gradient.
     """

@@ -16,11 +16,12 @@ from .layout import Layout
 class ODEProblem:
     """dy/dt = f(t, y, *args), y(t_0) = y0.
 
-    f: nn.Module or function; receives t as a 0-d tensor of y's dtype and y in the structure of y0, returns dy/dt likewise.
-    y0: tensor of any shape, or a tuple or dict of tensors. tspan: (t_0, t_1), or all output times, strictly monotone.
-    args: further arguments of f; gradients reach the tensors among them.
-    jac: optional, jac(t, y, *args) -> df/dy, (n, n) over the flattened state.
-    mass: optional, the constant M of M y' = f: (n, n) over the flattened state, or its diagonal; it may be singular.
+    f: nn.Module or function; receives t as a 0-d tensor of y's dtype and y in the structure of y0,
+    returns dy/dt likewise. y0: tensor of any shape, or a tuple or dict of tensors. tspan: (t_0,
+    t_1), or all output times, strictly monotone. args: further arguments of f; gradients reach the
+    tensors among them. jac: optional, jac(t, y, *args) -> df/dy, (n, n) over the flattened state.
+    mass: optional, the constant M of M y' = f: (n, n) over the flattened state, or its diagonal; it
+    may be singular.
     """
 
     f: Callable
@@ -32,11 +33,15 @@ class ODEProblem:
 
     def __post_init__(self):
         if not callable(self.f):
-            raise TypeError(f"f must be a function f(t, y) or an nn.Module, not {type(self.f).__name__}")
+            raise TypeError(
+                f"f must be a function f(t, y) or an nn.Module, not {type(self.f).__name__}"
+            )
         if self.jac is not None and not callable(self.jac):
             raise TypeError("jac must be a function jac(t, y) that returns df/dy, (n, n)")
         if not isinstance(self.args, tuple):
-            object.__setattr__(self, "args", tuple(self.args) if isinstance(self.args, list) else (self.args,))
+            object.__setattr__(
+                self, "args", tuple(self.args) if isinstance(self.args, list) else (self.args,)
+            )
         _check_arguments(getattr(self.f, "forward", self.f), 2 + len(self.args))
 
     def layout(self) -> Layout:
@@ -56,43 +61,54 @@ class ODEProblem:
         return checked_times(self.tspan, device)
 
     def row_times(self, device, batch) -> torch.Tensor:
-        """The times of a batch as (T, batch) float64: of (T,) times for all rows, or of (T, batch) with a column a row."""
+        """The times of a batch as (T, batch) float64: of (T,) times for all rows, or of (T, batch)
+        with a column a row."""
         t = self.tspan
         if not isinstance(t, torch.Tensor) or t.dim() < 2:
             return self.times(device).to(torch.float64).unsqueeze(1).expand(-1, batch).contiguous()
         if t.dim() != 2 or t.shape[0] < 2 or t.shape[1] != batch:
-            raise ValueError(f"t must be (T,), or (T, {batch}) with a column for each row, not {tuple(t.shape)}")
+            raise ValueError(
+                f"t must be (T,), or (T, {batch}) with a column for each row, not {tuple(t.shape)}"
+            )
         t = t.to(device=device, dtype=torch.float64)
         steps = t.detach().diff(dim=0)
         good = (steps > 0).all(0) | (steps < 0).all(0)
         if not bool(good.all()):
             row = int((~good).nonzero()[0])
-            raise ValueError(f"the times of row {row} must be finite and strictly increasing or strictly decreasing")
+            raise ValueError(
+                f"the times of row {row} must be finite and strictly increasing or strictly"
+                " decreasing"
+            )
         return t
 
 
 def as_problem(f, y0, t, args, jac, mass) -> ODEProblem:
-    """f itself where it is an ODEProblem; ValueError where it is and another start, time or argument is given beside it."""
+    """f itself where it is an ODEProblem; ValueError where it is and another start, time or
+    argument is given beside it."""
     if not isinstance(f, ODEProblem):
         return ODEProblem(f, y0, t, args, jac, mass)
     beside = {"y0": y0, "t": t, "args": args or None, "jac": jac, "mass": mass}
     twice = [name for name, value in beside.items() if value is not None]
     if twice:
         raise ValueError(
-            f"an ODEProblem holds its own {' and '.join(twice)}: leave {'it' if len(twice) == 1 else 'them'} away, or change "
-            "the problem with dataclasses.replace(problem, y0=..., tspan=...)"
+            f"an ODEProblem holds its own {' and '.join(twice)}: leave"
+            f" {'it' if len(twice) == 1 else 'them'} away, or change the problem with"
+            " dataclasses.replace(problem, y0=..., tspan=...)"
         )
     return f
 
 
 def checked_times(given, device=None) -> torch.Tensor:
-    """Times as a (T,) floating tensor, T >= 2, strictly monotone; ValueError or TypeError where they make no sense."""
+    """Times as a (T,) floating tensor, T >= 2, strictly monotone; ValueError or TypeError where
+    they make no sense."""
     t = given
     if not isinstance(t, torch.Tensor):
         try:
             t = torch.tensor([float(x) for x in t], dtype=torch.float64, device=device)
         except (TypeError, ValueError):
-            raise TypeError(f"t must be a sequence of numbers or a 1-D tensor, not {given!r}") from None
+            raise TypeError(
+                f"t must be a sequence of numbers or a 1-D tensor, not {given!r}"
+            ) from None
     if t.dim() != 1:
         raise ValueError(f"t must be one-dimensional, not of shape {tuple(t.shape)}")
     if t.numel() < 2:
@@ -113,14 +129,16 @@ def checked_times(given, device=None) -> torch.Tensor:
     if not (all(s > 0 for s in steps) or all(s < 0 for s in steps)):
         first = next(i for i, s in enumerate(steps) if s == 0 or (s > 0) != (steps[0] > 0))
         raise ValueError(
-            f"t must be strictly increasing or strictly decreasing, but t[{first}] = {values[first]:.6g} is followed by "
-            f"t[{first + 1}] = {values[first + 1]:.6g}; sort the times and remove repeated ones"
+            f"t must be strictly increasing or strictly decreasing, but t[{first}] ="
+            f" {values[first]:.6g} is followed by t[{first + 1}] = {values[first + 1]:.6g}; sort"
+            " the times and remove repeated ones"
         )
     return t
 
 
 def _check_arguments(f, count):
-    """TypeError where f cannot be called with t, y and the args; what cannot be inspected is left to the call itself."""
+    """TypeError where f cannot be called with t, y and the args; what cannot be inspected is left
+    to the call itself."""
     try:
         inspect.signature(f).bind(*range(count))
     except ValueError:
@@ -128,6 +146,6 @@ def _check_arguments(f, count):
     except TypeError:
         name = getattr(f, "__name__", type(f).__name__)
         raise TypeError(
-            f"f is called with {count} arguments, t, y{' and the args' if count > 2 else ''}, which {name} does not take; "
-            "write it as f(t, y, *args)"
+            f"f is called with {count} arguments, t, y{' and the args' if count > 2 else ''}, which"
+            f" {name} does not take; write it as f(t, y, *args)"
         ) from None

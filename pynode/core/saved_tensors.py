@@ -1,7 +1,9 @@
-"""What a node of the graph keeps for its backward pass, for as long as PyTorch keeps the tensors that the node has saved.
+"""What a node of the graph keeps for its backward pass, for as long as PyTorch keeps the tensors
+that the node has saved.
 
-An object on the ctx of an autograd.Function lives until the whole graph is dropped. A saved tensor goes earlier: with the first
-backward pass that does not retain the graph, and under torch.utils.checkpoint at once, to be made again on the way back.
+An object on the ctx of an autograd.Function lives until the whole graph is dropped. A saved tensor
+goes earlier: with the first backward pass that does not retain the graph, and under
+torch.utils.checkpoint at once, to be made again on the way back.
 """
 
 from __future__ import annotations
@@ -24,8 +26,9 @@ class _Holder(np.ndarray):
 def save(ctx, kept, *tensors):
     """ctx.save_for_backward(*tensors), and with them any object.
 
-    Its place is taken by a tensor whose memory belongs to an array that holds the object. Hooks on saved tensors may copy that
-    tensor; only those that are known not to are trusted with the only reference.
+    Its place is taken by a tensor whose memory belongs to an array that holds the object. Hooks on
+    saved tensors may copy that tensor; only those that are known not to are trusted with the only
+    reference.
     """
     number = next(_numbers)
     holder = np.array([number]).view(_Holder)
@@ -35,7 +38,8 @@ def save(ctx, kept, *tensors):
 
 
 def saved(ctx):
-    """(the object, *tensors) that ``save`` was given; RuntimeError of PyTorch's where the graph has been freed."""
+    """(the object, *tensors) that ``save`` was given; RuntimeError of PyTorch's where the graph has
+    been freed."""
     token, *tensors = ctx.saved_tensors
     return _holders[int(token)].kept if ctx.kept is None else ctx.kept, *tensors
 
@@ -52,7 +56,8 @@ def _trusted() -> bool:
 def unhooked():
     """A block whose graphs are used up within it, and whose tensors no hook around it gets to see.
 
-    torch.utils.checkpoint would compute all that came before anew for every one of them, and torch.func refuses hooks.
+    torch.utils.checkpoint would compute all that came before anew for every one of them, and
+    torch.func refuses hooks.
     """
     taken = []
     while _TOP is not None and (hooks := _TOP(False)) is not None:

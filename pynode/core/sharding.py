@@ -8,17 +8,24 @@ import sys
 def check_sharding(modules):
     """ValueError where FSDP shards one of the modules of a vector field by itself.
 
-    It then gathers the parameters in each call of that module, and sends their gradients on from hooks on its outputs, of which
-    a gradient that is made without a graph of the solve knows nothing.
+    It then gathers the parameters in each call of that module, and sends their gradients on from
+    hooks on its outputs, of which a gradient that is made without a graph of the solve knows
+    nothing.
     """
     fsdp = sys.modules.get("torch.distributed.fsdp")
     if fsdp is None:
         return
-    kinds = tuple(getattr(fsdp, name) for name in ("FSDPModule", "FullyShardedDataParallel") if hasattr(fsdp, name))
+    kinds = tuple(
+        getattr(fsdp, name)
+        for name in ("FSDPModule", "FullyShardedDataParallel")
+        if hasattr(fsdp, name)
+    )
     for module in modules:
         if isinstance(module, kinds) and any(p.requires_grad for p in module.parameters()):
             raise ValueError(
-                f"FSDP shards a {type(module).__name__} inside the vector field, whose gradient would be lost: shard the model "
-                "around the solve instead, fully_shard(NeuralODE(field)), so that it gathers the parameters once a solve; or "
-                "take adjoint='direct' and no Rosenbrock method, or torch.no_grad() where no gradient is wanted"
+                f"FSDP shards a {type(module).__name__} inside the vector field, whose gradient"
+                " would be lost: shard the model around the solve instead,"
+                " fully_shard(NeuralODE(field)), so that it gathers the parameters once a solve;"
+                " or take adjoint='direct' and no Rosenbrock method, or torch.no_grad() where no"
+                " gradient is wanted"
             )

@@ -11,8 +11,8 @@ from torch import nn
 class SplitField(nn.Module):
     """f(t, y, *args) = implicit(t, y, *args) + explicit(t, y, *args), both in the structure of y.
 
-    KenCarp4 and KenCarp47 treat the first part implicitly and the second explicitly, so that Newton's iterations and
-    Jacobians need the first alone; every other method integrates the sum.
+    KenCarp4 and KenCarp47 treat the first part implicitly and the second explicitly, so that
+    Newton's iterations and Jacobians need the first alone; every other method integrates the sum.
     """
 
     def __init__(self, implicit: Callable, explicit: Callable):
@@ -20,7 +20,9 @@ class SplitField(nn.Module):
         for part, what in ((implicit, "implicit"), (explicit, "explicit")):
             if not callable(part):
                 kind = type(part).__name__
-                raise TypeError(f"the {what} part must be a function f(t, y) or an nn.Module, not {kind}")
+                raise TypeError(
+                    f"the {what} part must be a function f(t, y) or an nn.Module, not {kind}"
+                )
         self.implicit, self.explicit = implicit, explicit
 
     def forward(self, t, y, *args):

@@ -8,16 +8,19 @@ from dataclasses import asdict, dataclass
 
 @dataclass(repr=False)
 class Stats:
-    """Forward: evaluations of f, Jacobians, factorisations, linear solves, steps; ``backward_*``: those of the gradient.
+    """Forward: evaluations of f, Jacobians, factorisations, linear solves, steps; ``backward_*``:
+    those of the gradient.
 
-    A batched evaluation of f counts as many evaluations as it has rows; a Jacobian counts once, in njac only.
-    switches counts the changes between the methods of an automatic pair.
-    njvp counts the Jacobian-vector products of matrix-free solves; those of sparse Jacobians belong to njac.
-    backward_nfe counts the evaluations that products of the Jacobian with vectors need, those of Jacobians aside;
-    backward_nvjp and backward_njvp count vector-Jacobian and Jacobian-vector products of f; backward_steps the steps that
-    were taken again; backward_accepted and backward_rejected the steps of a reverse solve, none for the discrete adjoint.
-    backward_quadrature: estimate of the relative error of the parameters' quadrature, of adjoints that make one.
-    backward_drift: of BacksolveAdjoint, how far the states went astray on the way back, in units of the tolerances.
+    A batched evaluation of f counts as many evaluations as it has rows; a Jacobian counts once, in
+    njac only. switches counts the changes between the methods of an automatic pair. njvp counts the
+    Jacobian-vector products of matrix-free solves; those of sparse Jacobians belong to njac.
+    backward_nfe counts the evaluations that products of the Jacobian with vectors need, those of
+    Jacobians aside; backward_nvjp and backward_njvp count vector-Jacobian and Jacobian-vector
+    products of f; backward_steps the steps that were taken again; backward_accepted and
+    backward_rejected the steps of a reverse solve, none for the discrete adjoint.
+    backward_quadrature: estimate of the relative error of the parameters' quadrature, of adjoints
+    that make one. backward_drift: of BacksolveAdjoint, how far the states went astray on the way
+    back, in units of the tolerances.
     """
 
     guard = None  # a limits.Guard while a solve with limits runs
@@ -45,7 +48,11 @@ class Stats:
 
     def __repr__(self):
         """Those that are not zero, first the forward ones."""
-        return "Stats(" + ", ".join(f"{name}={value}" for name, value in self.as_dict().items() if value) + ")"
+        return (
+            "Stats("
+            + ", ".join(f"{name}={value}" for name, value in self.as_dict().items() if value)
+            + ")"
+        )
 
     def as_dict(self) -> dict:
         return asdict(self)

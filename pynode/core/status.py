@@ -11,54 +11,91 @@ class Status(Enum):
     SUCCESS = ("the solve reached the end of the time span", "nothing to do")
     MAX_STEPS = (
         "the limit on the number of steps was reached",
-        "raise max_steps, or loosen rtol and atol; tiny steps come from a stiff problem under an explicit method "
-        "(use 'qndf', 'fbdf' or 'rodas5p') or from a vector field with jumps or kinks",
+        (
+            "raise max_steps, or loosen rtol and atol; tiny steps come from a stiff problem under"
+            " an explicit method (use 'qndf', 'fbdf' or 'rodas5p') or from a vector field with"
+            " jumps or kinks"
+        ),
     )
     MAX_EVALUATIONS = (
         "the limit on evaluations of the vector field was reached",
-        "raise max_nfe, or loosen rtol and atol; an explicit method spends them on a stiff problem, where 'qndf', 'fbdf' "
-        "or 'rodas5p' need few",
+        (
+            "raise max_nfe, or loosen rtol and atol; an explicit method spends them on a stiff"
+            " problem, where 'qndf', 'fbdf' or 'rodas5p' need few"
+        ),
     )
     STEP_TOO_SMALL = (
         "the step size fell below what floating point can resolve at this time",
-        "the solution probably blows up or jumps here: end the time span earlier, check the vector field, "
-        "or loosen rtol and atol if they are below what the dtype can deliver",
+        (
+            "the solution probably blows up or jumps here: end the time span earlier, check the"
+            " vector field, or loosen rtol and atol if they are below what the dtype can deliver"
+        ),
     )
-    MIN_STEP = ("the error test asks for a step below min_step", "lower min_step, or loosen rtol and atol")
+    MIN_STEP = (
+        "the error test asks for a step below min_step",
+        "lower min_step, or loosen rtol and atol",
+    )
     NONFINITE = (
         "the vector field returned NaN or infinity, also with ever smaller steps",
-        "check the vector field for divisions, logarithms or roots of states that can become negative; "
-        "scale the states, or bound the parameters",
+        (
+            "check the vector field for divisions, logarithms or roots of states that can become"
+            " negative; scale the states, or bound the parameters"
+        ),
     )
     DIVERGED = (
         "the state is no longer finite after steps of fixed size",
-        "take smaller steps, or, where the problem is stiff, an implicit method ('implicitem' for the drift of a stochastic "
-        "equation); or leave step_size away, so that the steps follow the error",
+        (
+            "take smaller steps, or, where the problem is stiff, an implicit method ('implicitem'"
+            " for the drift of a stochastic equation); or leave step_size away, so that the steps"
+            " follow the error"
+        ),
     )
     NEWTON = (
         "Newton's iteration did not converge, also with ever smaller steps",
-        "check the Jacobian if you gave one, and the vector field for kinks or jumps; or use a Rosenbrock method "
-        "('rodas5p'), which does not iterate",
+        (
+            "check the Jacobian if you gave one, and the vector field for kinks or jumps; or use a"
+            " Rosenbrock method ('rodas5p'), which does not iterate"
+        ),
     )
     EVENT = ("a terminal event stopped the solve", "nothing to do")
     CALLBACK = ("the callback stopped the solve", "nothing to do")
     MAX_EVENTS = (
-        "an event occurred more often than its max_events allows, or again and again without time passing",
-        "raise max_events; where events pile up at one time, as for a ball that comes to rest, end the solve before it "
-        "with a terminal event, or let reset put the system to rest",
+        (
+            "an event occurred more often than its max_events allows, or again and again without"
+            " time passing"
+        ),
+        (
+            "raise max_events; where events pile up at one time, as for a ball that comes to rest,"
+            " end the solve before it with a terminal event, or let reset put the system to rest"
+        ),
     )
     CASCADE = (
-        "events fire one another at one time without end: the reset of one makes the condition of the next one true",
-        "give max_events or terminal to one of them, or let a reset leave the other conditions on their sides of zero",
+        (
+            "events fire one another at one time without end: the reset of one makes the condition"
+            " of the next one true"
+        ),
+        (
+            "give max_events or terminal to one of them, or let a reset leave the other conditions"
+            " on their sides of zero"
+        ),
     )
     MAX_SECONDS = (
         "the limit on wall-clock time was reached",
-        "raise max_seconds, loosen rtol and atol, or use an implicit method such as 'fbdf' if the steps are tiny",
+        (
+            "raise max_seconds, loosen rtol and atol, or use an implicit method such as 'fbdf' if"
+            " the steps are tiny"
+        ),
     )
     DOMAIN = (
-        "every step leaves the domain of the state (nonnegative, domain, or RejectStep from f), also the smallest",
-        "check that the exact solution stays inside and that y0 and resets lie inside; allow an overshoot of the size "
-        "of atol, for instance domain=lambda t, y: bool((y > -1e-9).all()), or lower atol",
+        (
+            "every step leaves the domain of the state (nonnegative, domain, or RejectStep from f),"
+            " also the smallest"
+        ),
+        (
+            "check that the exact solution stays inside and that y0 and resets lie inside; allow an"
+            " overshoot of the size of atol, for instance domain=lambda t, y: bool((y >"
+            " -1e-9).all()), or lower atol"
+        ),
     )
 
     def __reduce_ex__(self, protocol):
@@ -80,11 +117,13 @@ class Status(Enum):
 
 
 class RejectStep(Exception):
-    """Raised by a vector field for a state that makes no sense: the step is tried again, smaller."""
+    """Raised by a vector field for a state that makes no sense: the step is tried again,
+    smaller."""
 
 
 class Exhausted(Exception):
-    """A limit that was met inside a step, with the Status to end by. The integrator drops that step."""
+    """A limit that was met inside a step, with the Status to end by. The integrator drops that
+    step."""
 
     def __init__(self, status):
         super().__init__(status.sentence)
@@ -92,7 +131,8 @@ class Exhausted(Exception):
 
 
 class SolveError(RuntimeError):
-    """A solve that ended before its time. ``solution`` is what was computed until then, ``status`` why it ended.
+    """A solve that ended before its time. ``solution`` is what was computed until then, ``status``
+    why it ended.
 
     Pass ``throw=False`` to ``solve`` to receive the partial solution instead of this error.
     """
@@ -107,7 +147,8 @@ class SolveError(RuntimeError):
         return type(self), (self.solution,), vars(self)
 
     def report(self):
-        """A page on the cause, with the last steps, the components that dominate the error, and what to try next.
+        """A page on the cause, with the last steps, the components that dominate the error, and
+        what to try next.
 
         print(error.report()) shows it; it is a FailureReport, with the same in its fields.
         """

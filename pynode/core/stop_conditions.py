@@ -1,4 +1,5 @@
-"""What may stop a solve or refuse a step beside the error test: a clock, a callback, the domain of the state."""
+"""What may stop a solve or refuse a step beside the error test: a clock, a callback, the domain of
+the state."""
 
 from __future__ import annotations
 
@@ -11,17 +12,18 @@ import torch
 from .status import Exhausted, Status
 from .vector_field import clamped
 
-# Of atol: a state this far below zero is zero. Where f drains a state to zero in finite time, as -sqrt(u) does, no
-# step ends above it for ever, and one that ends nearer could be too short for floating point.
+# Of atol: a state this far below zero is zero. Where f drains a state to zero in finite time, as
+# -sqrt(u) does, no step ends above it for ever, and one that ends nearer could be too short for
+# floating point.
 NOISE = 1e-9
 
 
 class Limits:
     """One solve's limits. All of its legs share them.
 
-    callback(t, y, stats): after every accepted step, t a float, y in the structure of y0; True stops the solve.
-    seconds: of wall-clock time. nonnegative: True, or flat indices of components that must not be negative.
-    domain(t, y) -> bool: whether a state is possible.
+    callback(t, y, stats): after every accepted step, t a float, y in the structure of y0; True
+    stops the solve. seconds: of wall-clock time. nonnegative: True, or flat indices of components
+    that must not be negative. domain(t, y) -> bool: whether a state is possible.
     """
 
     def __init__(self, layout, stats, callback=None, seconds=None, nonnegative=None, domain=None):
@@ -44,7 +46,8 @@ class Limits:
         return cls(layout, stats, callback, seconds, nonnegative, domain)
 
     def signed(self, atol):
-        """The mask of the components that must not be negative, (n,), None where there are none. atol: 0-d or (n,)."""
+        """The mask of the components that must not be negative, (n,), None where there are none.
+        atol: 0-d or (n,)."""
         if self.signs is None:
             return None
         mask = torch.zeros(self.layout.size, dtype=torch.bool, device=self.layout.device)
@@ -62,7 +65,8 @@ class Limits:
         One synchronisation, two where both checks are asked for.
         """
         if self.floor is not None:
-            # A multistep method goes on below zero for some steps, and would crawl where it may not.
+            # A multistep method goes on below zero for some steps, and would crawl where it may
+            # not.
             floor = self.floor if start is None else torch.where(start < 0, self.lowest, self.floor)
             if bool((y < floor).any()):
                 return False
@@ -97,7 +101,8 @@ class Guard:
 
 @contextmanager
 def guarded(stats, most, limits):
-    """A block in which every evaluation that is counted in stats checks the limits; limits: a Limits, or None."""
+    """A block in which every evaluation that is counted in stats checks the limits; limits: a
+    Limits, or None."""
     deadline = None if limits is None else limits.deadline
     stats.guard = None if deadline is None and most == math.inf else Guard(most, deadline)
     try:
@@ -113,7 +118,11 @@ def _indices(nonnegative, layout):
         return slice(None)
     indices = torch.as_tensor(nonnegative, device=layout.device).reshape(-1)
     if indices.dtype.is_floating_point or indices.dtype == torch.bool or not len(indices):
-        raise TypeError(f"nonnegative must be True or the flat indices of components, not {nonnegative!r}")
+        raise TypeError(
+            f"nonnegative must be True or the flat indices of components, not {nonnegative!r}"
+        )
     if int(indices.min()) < -layout.size or int(indices.max()) >= layout.size:
-        raise ValueError(f"nonnegative names components {nonnegative!r}, but there are {layout.size} states")
+        raise ValueError(
+            f"nonnegative names components {nonnegative!r}, but there are {layout.size} states"
+        )
     return indices.long()

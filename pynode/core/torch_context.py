@@ -1,6 +1,8 @@
-"""What a block around a solve changes: autocast, kept parametrizations, inference mode, torch.compile, tracing and export.
+"""What a block around a solve changes: autocast, kept parametrizations, inference mode,
+torch.compile, tracing and export.
 
-A solve looks at its values, keeps its dtype, and runs again in the backward pass, when the block is over: it steps out of them.
+A solve looks at its values, keeps its dtype, and runs again in the backward pass, when the block is
+over: it steps out of them.
 """
 
 from __future__ import annotations
@@ -21,13 +23,15 @@ def check_solvable(dtype, name, instead):
     """TypeError for half precision, in which torch solves no linear systems."""
     if dtype in HALVES:
         raise TypeError(
-            f"{name} solves linear systems, which torch cannot do in {dtype}: pass y0.float() and a "
-            f"module in float32, module.float(), {instead}"
+            f"{name} solves linear systems, which torch cannot do in {dtype}: pass y0.float() and a"
+            f" module in float32, module.float(), {instead}"
         )
 
 
 def uncompiled(solve):
-    """solve as a function that torch.compile leaves alone: the graph breaks there, and nothing within is compiled."""
+    """solve as a function that torch.compile leaves alone: the graph breaks there, and nothing
+    within is compiled."""
+
     @wraps(solve)
     def called(*arguments, **keywords):
         if torch.compiler.is_compiling():
@@ -39,12 +43,14 @@ def uncompiled(solve):
 
 def eager(solve):
     """The same; NotImplementedError where solve is traced or exported."""
+
     @wraps(solve)
     def called(*arguments, **keywords):
         if torch.jit.is_tracing() or getattr(torch.compiler, "is_exporting", bool)():
             raise NotImplementedError(
-                "a solve cannot be traced or exported, because its steps depend on the values that it meets: trace or export "
-                "the vector field, torch.export.export(field, (t, y)), and solve around it"
+                "a solve cannot be traced or exported, because its steps depend on the values that"
+                " it meets: trace or export the vector field, torch.export.export(field, (t, y)),"
+                " and solve around it"
             )
         # Not by way of uncompiled: warnings count the frames to the caller.
         if torch.compiler.is_compiling():
@@ -55,12 +61,14 @@ def eager(solve):
 
 
 def disturbed(problem) -> bool:
-    """Whether autocast, kept parametrizations or a mode without derivatives are on for the solve of an ODEProblem."""
+    """Whether autocast, kept parametrizations or a mode without derivatives are on for the solve of
+    an ODEProblem."""
     return _kept() or _misleading() or _autocast(Layout(problem.y0).device.type)
 
 
 def undisturbed(run, problem):
-    """run(problem) without them. What autocast brought to half precision goes back to float32, as by torch.amp.custom_fwd."""
+    """run(problem) without them. What autocast brought to half precision goes back to float32, as
+    by torch.amp.custom_fwd."""
     layout = Layout(problem.y0)
     if _autocast(layout.device.type):
         args = tuple(_raised(a) if isinstance(a, torch.Tensor) else a for a in problem.args)
@@ -71,8 +79,8 @@ def undisturbed(run, problem):
 
 @contextmanager
 def quiet(device):
-    """A block without autocast on a kind of device ('cpu'), where nothing of ``parametrize.cached`` is kept, and where f may
-    differentiate inside itself."""
+    """A block without autocast on a kind of device ('cpu'), where nothing of ``parametrize.cached``
+    is kept, and where f may differentiate inside itself."""
     with ExitStack() as stack:
         if _misleading():
             stack.enter_context(torch.inference_mode(False))
@@ -89,7 +97,8 @@ def _misleading() -> bool:
 
 @cache
 def derives_in_inference() -> bool:
-    """Whether torch.func is right in inference mode. Up to torch 2.10 at least, all its derivatives are zero there."""
+    """Whether torch.func is right in inference mode. Up to torch 2.10 at least, all its derivatives
+    are zero there."""
     with torch.inference_mode():
         x = torch.ones(())
         return bool(torch.func.vjp(torch.square, x)[1](x)[0] == 2)
@@ -111,7 +120,8 @@ def _kept() -> bool:
 def remade():
     """A block where parametrized tensors are made when they are asked for.
 
-    Of a tensor that torch.nn.utils.parametrize.cached keeps, the graph would be that of whoever asked first: often none.
+    Of a tensor that torch.nn.utils.parametrize.cached keeps, the graph would be that of whoever
+    asked first: often none.
     """
     if not _kept():
         yield

@@ -14,7 +14,8 @@ from .pickling import Detached, restored
 
 
 def evaluate(coefficients, theta):
-    """Polynomial with coefficients (degree + 1, n) of the powers of theta, at theta (m,): (m, n)."""
+    """Polynomial with coefficients (degree + 1, n) of the powers of theta, at theta (m,): (m,
+    n)."""
     powers = theta.unsqueeze(1) ** torch.arange(len(coefficients), device=theta.device)
     return powers.to(coefficients.dtype) @ coefficients
 
@@ -23,7 +24,8 @@ _DEGREES = np.arange(32)  # no method has a polynomial of a higher degree
 
 
 def evaluate_at(coefficients, thetas):
-    """The same at a list of m floats: the powers from NumPy, in 0.4 of the time of the operations of torch."""
+    """The same at a list of m floats: the powers from NumPy, in 0.4 of the time of the operations
+    of torch."""
     powers = np.power.outer(np.array(thetas), _DEGREES[: len(coefficients)])
     return torch.from_numpy(powers).to(coefficients) @ coefficients
 
@@ -36,17 +38,21 @@ def slope(coefficients, theta):
 
 
 def evaluate_each(polynomials, theta):
-    """Of a list of m polynomials, (degree_i + 1, n), each at its own theta, (m, q) float64: (m, q, n)."""
+    """Of a list of m polynomials, (degree_i + 1, n), each at its own theta, (m, q) float64: (m, q,
+    n)."""
     first, count = polynomials[0], max(map(len, polynomials))
     if any(len(p) < count for p in polynomials):
-        polynomials = [p if len(p) == count else torch.cat((p, p.new_zeros(count - len(p), p.shape[1]))) for p in polynomials]
+        polynomials = [
+            p if len(p) == count else torch.cat((p, p.new_zeros(count - len(p), p.shape[1])))
+            for p in polynomials
+        ]
     powers = theta.unsqueeze(2) ** torch.arange(count, device=theta.device)
     return torch.bmm(powers.to(first.dtype), torch.stack(polynomials))
 
 
 class Attempt(NamedTuple):
-    """One step that was tried, from t to t + h. ratio: its scaled error, accepted where at most 1; failure: why it could not be
-    completed, None otherwise."""
+    """One step that was tried, from t to t + h. ratio: its scaled error, accepted where at most 1;
+    failure: why it could not be completed, None otherwise."""
 
     t: float
     h: float
@@ -59,7 +65,8 @@ class Attempt(NamedTuple):
 
 
 class Grid:
-    """The accepted steps' times, and which step a time falls in. Times run in one direction, either one."""
+    """The accepted steps' times, and which step a time falls in. Times run in one direction, either
+    one."""
 
     def __init__(self, starts, end):
         self.direction = 1.0 if not len(starts) or end >= starts[0] else -1.0
@@ -67,7 +74,8 @@ class Grid:
         self._keys = starts if self.direction > 0 else array("d", [-t for t in starts])
 
     def locate(self, t: float) -> int:
-        """Index of the step that t falls in; where two steps meet it is the earlier one, at t0 the first."""
+        """Index of the step that t falls in; where two steps meet it is the earlier one, at t0 the
+        first."""
         return max(0, bisect.bisect_left(self._keys, self.direction * t) - 1)
 
     def covers(self, t: float) -> bool:
@@ -77,11 +85,18 @@ class Grid:
 class Curve:
     """The states between the steps of one leg, from t0 to t.
 
-    starts, sizes: of the steps; polynomials: one (degree + 1, n) a step, in the part of it that has passed.
+    starts, sizes: of the steps; polynomials: one (degree + 1, n) a step, in the part of it that has
+    passed.
     """
 
     def __init__(self, t0, t, starts, sizes, polynomials):
-        self.t0, self.t, self.starts, self.sizes, self.polynomials = t0, t, starts, sizes, polynomials
+        self.t0, self.t, self.starts, self.sizes, self.polynomials = (
+            t0,
+            t,
+            starts,
+            sizes,
+            polynomials,
+        )
 
     @classmethod
     def joined(cls, t0, t, starts, sizes, rows, counts):
@@ -89,32 +104,53 @@ class Curve:
         return cls(t0, t, starts, sizes, list(rows.split(counts)))
 
     def alone(self, lost) -> Curve:
-        """The polynomials without what they come from. lost: whether they shall refuse a gradient."""
-        rows, counts = restored(torch.cat(self.polynomials).detach(), lost), [len(p) for p in self.polynomials]
+        """The polynomials without what they come from. lost: whether they shall refuse a
+        gradient."""
+        rows, counts = (
+            restored(torch.cat(self.polynomials).detach(), lost),
+            [len(p) for p in self.polynomials],
+        )
         return Curve.joined(self.t0, self.t, self.starts, self.sizes, rows, counts)
 
     def __reduce__(self):
         # In one tensor: polynomials that look into the same memory would each bring all of it.
         counts = [len(p) for p in self.polynomials]
-        return Curve.joined, (self.t0, self.t, self.starts, self.sizes, Detached(torch.cat(self.polynomials)), counts)
+        return Curve.joined, (
+            self.t0,
+            self.t,
+            self.starts,
+            self.sizes,
+            Detached(torch.cat(self.polynomials)),
+            counts,
+        )
 
     def evaluate(self, times):
         """The states at times (floats) of the span, (m, n), from the polynomials of the steps."""
         found = list(self._located(times))
-        return evaluate_each([self.polynomials[k] for k, _ in found], torch.stack([theta for _, theta in found])).squeeze(1)
+        return evaluate_each(
+            [self.polynomials[k] for k, _ in found], torch.stack([theta for _, theta in found])
+        ).squeeze(1)
 
     def slope(self, times):
         """dy/dt of the same polynomials, (m, n)."""
         found = self._located(times)
-        return torch.stack([slope(self.polynomials[k], theta)[0] / self.sizes[k] for k, theta in found])
+        return torch.stack(
+            [slope(self.polynomials[k], theta)[0] / self.sizes[k] for k, theta in found]
+        )
 
     def slope_weights(self, times):
-        """dy/dt at each time as a weighted sum of states in its step: lists of node times, and of weights (d + 1,)."""
+        """dy/dt at each time as a weighted sum of states in its step: lists of node times, and of
+        weights (d + 1,)."""
         nodes, weights = [], []
         for k, theta in self._located(times):
             start, size, count = self.starts[k], self.sizes[k], len(self.polynomials[k])
             # Chebyshev's nodes: the sum loses least.
-            nodes.append([start + size * (0.5 - 0.5 * math.cos((i + 0.5) * math.pi / count)) for i in range(count)])
+            nodes.append(
+                [
+                    start + size * (0.5 - 0.5 * math.cos((i + 0.5) * math.pi / count))
+                    for i in range(count)
+                ]
+            )
             at = torch.tensor([(t - start) / size for t in nodes[-1]], dtype=torch.float64)
             moments = slope(torch.eye(count, dtype=torch.float64), theta.cpu())[0] / size
             weights.append(torch.linalg.solve(torch.vander(at, increasing=True).T, moments))
@@ -133,13 +169,15 @@ class Curve:
 
 
 class Trajectory(Curve):
-    """What an integration leaves: its steps (kept where a gradient or dense output needs them) and how it ended.
+    """What an integration leaves: its steps (kept where a gradient or dense output needs them) and
+    how it ended.
 
-    f0: y' at the start; f1: y' at (t, y), where a gradient will ask whether f is still the same, else None.
-    t: time reached; end: of the last accepted step, later than t where an event cut that step short; ys: (m, n) at
-    the first m output times; recording: of the steps, where a gradient or dense output needs them; polynomials: one
-    (degree + 1, n) a step where dense output was asked for; hits: events; times: those at which output was asked for, the
-    first of them t0; attempts: the last steps that were tried.
+    f0: y' at the start; f1: y' at (t, y), where a gradient will ask whether f is still the same,
+    else None. t: time reached; end: of the last accepted step, later than t where an event cut that
+    step short; ys: (m, n) at the first m output times; recording: of the steps, where a gradient or
+    dense output needs them; polynomials: one (degree + 1, n) a step where dense output was asked
+    for; hits: events; times: those at which output was asked for, the first of them t0; attempts:
+    the last steps that were tried.
     """
 
     def __init__(self, t0, y0, f0, h0):

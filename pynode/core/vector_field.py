@@ -20,25 +20,32 @@ from .status import RejectStep
 class VectorField:
     """f(t, y) with y flat, (n,), and t a float.
 
-    leaves: the tensors that gradients reach; parameters: those to differentiate f in, among them (pynode/core/leaves.py).
-    start: the first evaluation of f, with its graph's leaves; None where no gradient is wanted or the user named the leaves.
-    parts: the implicit and the explicit part of a SplitField, as fields with the same counts; None for any other f.
-    mass: M of M y' = f, None for the identity; structure: how its Jacobians are made and solved with, None for dense.
-    compiled: CompiledSteps of whole steps on this field (methods/compiled/steps.py), None where steps are run as they stand.
-    tape: keeps the graphs of evaluations (backends/torch/tape.py), None where they are made again on the way back.
-    signed: mask of the components that f sees at zero or above, (n,), None where it sees every state as it is.
-    period: points that ``many`` wants to get together (adjoints/discrete/batched_points.py); here each stands alone.
+    leaves: the tensors that gradients reach; parameters: those to differentiate f in, among them
+    (pynode/core/leaves.py). start: the first evaluation of f, with its graph's leaves; None where
+    no gradient is wanted or the user named the leaves. parts: the implicit and the explicit part of
+    a SplitField, as fields with the same counts; None for any other f. mass: M of M y' = f, None
+    for the identity; structure: how its Jacobians are made and solved with, None for dense.
+    compiled: CompiledSteps of whole steps on this field (methods/compiled/steps.py), None where
+    steps are run as they stand. tape: keeps the graphs of evaluations (backends/torch/tape.py),
+    None where they are made again on the way back. signed: mask of the components that f sees at
+    zero or above, (n,), None where it sees every state as it is. period: points that ``many`` wants
+    to get together (adjoints/discrete/batched_points.py); here each stands alone.
     """
 
     mass = structure = compiled = tape = start = together = signed = None
     period = 1
 
     def __init__(self, problem, layout, t0: float, params=None, direct=False):
-        """params: the tensors that gradients shall reach, None for all. direct: whether a graph goes through the whole
-        solve, which then needs to know none of them."""
+        """params: the tensors that gradients shall reach, None for all. direct: whether a graph
+        goes through the whole solve, which then needs to know none of them."""
         self.layout, self.stats = layout, Stats()
         self.f, self.args, self.user_jac = problem.f, problem.args, problem.jac
-        self.dtype, self.device, self.size, self.flat = layout.dtype, layout.device, layout.size, layout.flat
+        self.dtype, self.device, self.size, self.flat = (
+            layout.dtype,
+            layout.device,
+            layout.size,
+            layout.flat,
+        )
         self.held = Held(self.f, self.device, self.args)
         self.reuse = Reuse()
         self.leaves = no_leaves(self.args) if direct else self._find_leaves(problem, t0, params)
@@ -51,28 +58,32 @@ class VectorField:
         return self.leaves.parameters
 
     def isolated(self) -> VectorField:
-        """The same field on args that are leaves, so that no gradient passes through one parameter into another."""
+        """The same field on args that are leaves, so that no gradient passes through one parameter
+        into another."""
         found = copy.copy(self)
         found.args = self.leaves.args
         found.parts = found._split()
         return found
 
     def untaped(self) -> VectorField:
-        """The same field for the way back, where evaluations belong to the graph that is made there."""
+        """The same field for the way back, where evaluations belong to the graph that is made
+        there."""
         found = copy.copy(self)
         found.tape = None
         found.parts = found._split()
         return found
 
     def extended(self, lost) -> VectorField:
-        """The same field with parameters that turned out to be used; LostLeaves where they are unknown."""
+        """The same field with parameters that turned out to be used; LostLeaves where they are
+        unknown."""
         found = copy.copy(self)
         found.leaves = self.leaves.extended(lost)
         found.parts = found._split()
         return found
 
     def see_nonnegative(self, signed):
-        """Let f see zero for negative values of the components in the mask: stages and iterates may have them."""
+        """Let f see zero for negative values of the components in the mask: stages and iterates may
+        have them."""
         self.signed = signed
         self.parts = self._split()
 
@@ -81,7 +92,8 @@ class VectorField:
         return (self._part(self.f.implicit), self._part(self.f.explicit)) if both else None
 
     def _part(self, f):
-        """The field of one part of f. A user's Jacobian is that of the whole, and so of no use to it."""
+        """The field of one part of f. A user's Jacobian is that of the whole, and so of no use to
+        it."""
         part = copy.copy(self)
         part.f, part.user_jac, part.start = f, None, None
         return part
@@ -112,7 +124,8 @@ class VectorField:
         return find_leaves(self.f, self.args, self.held, evaluate, params)
 
     def prime(self, t: float, y):
-        """Call f at (t, y), (n,), with its graph, before a call without one: f may keep what it makes at its first call."""
+        """Call f at (t, y), (n,), with its graph, before a call without one: f may keep what it
+        makes at its first call."""
         random = RandomState(self.device)
         try:
             self.probe(t, y)
@@ -123,7 +136,8 @@ class VectorField:
 
     @property
     def once(self) -> bool:
-        """Whether the evaluations of f cannot be repeated, because it draws random numbers or writes its buffers."""
+        """Whether the evaluations of f cannot be repeated, because it draws random numbers or
+        writes its buffers."""
         return self.held.writes or (self.start is not None and self.start.drawn)
 
     def settle(self, tape):
@@ -162,7 +176,8 @@ class VectorField:
     def first(self, t: float, y):
         """y' at the start, with a sentence where the module's dtype is not that of the state.
 
-        Outside inference mode, so that constants which a module makes at its first call can serve a graph later.
+        Outside inference mode, so that constants which a module makes at its first call can serve a
+        graph later.
         """
         differentiable, start = torch.is_grad_enabled(), self.start
         if start is not None and self.tape is None and not differentiable and start.is_at(t, y):
@@ -175,7 +190,8 @@ class VectorField:
         return called_first(f, self.f, self.dtype, *arguments)
 
     def at(self, t, y):
-        """dy/dt, (n,), for t a 0-d tensor; not counted. TypeError and ValueError where f returns something else."""
+        """dy/dt, (n,), for t a 0-d tensor; not counted. TypeError and ValueError where f returns
+        something else."""
         y = clamped(y, self.signed)
         if self.flat:
             out = self.f(t, y, *self.args)
@@ -188,7 +204,8 @@ class VectorField:
         return out
 
     def check(self, path):
-        """RuntimeError where f is no longer what it was in the solve of a Trajectory, or has no graph."""
+        """RuntimeError where f is no longer what it was in the solve of a Trajectory, or has no
+        graph."""
         self.held.check()
         if path.f0 is None:
             return
@@ -206,7 +223,9 @@ class VectorField:
 
     def probe(self, t: float, y):
         """f at (t, y), (n,), neither counted nor kept."""
-        return self._called_first(self.at, torch.full((), t, dtype=self.dtype, device=self.device), y)
+        return self._called_first(
+            self.at, torch.full((), t, dtype=self.dtype, device=self.device), y
+        )
 
     def _again(self, t: float, y):
         """y' at (t, y), (n,), likewise."""
@@ -214,32 +233,37 @@ class VectorField:
         return out if self.mass is None else self.mass.rate(out)
 
     def rows(self, t, y):
-        """f of every row of y, (m, n), in one call with a leading dimension; right only where f broadcasts over it."""
+        """f of every row of y, (m, n), in one call with a leading dimension; right only where f
+        broadcasts over it."""
         out = self.f(t, self.layout.unravel(clamped(y, self.signed)), *self.args)
         return self.layout.ravel_rows(out, len(y))
 
     def allows_copies(self, t, y) -> bool:
-        """Whether f at many points is one call, so that further points cost little; t (m,), y (m, n) are such points."""
+        """Whether f at many points is one call, so that further points cost little; t (m,), y (m,
+        n) are such points."""
         if self.together is None:
             self.together = allows_vmap(self, t, y)
         return self.together
 
     def many(self, t, y):
-        """f at many points, t (m,) and y (m, n) -> (m, n): one call under vmap where f allows it, else a loop."""
+        """f at many points, t (m,) and y (m, n) -> (m, n): one call under vmap where f allows it,
+        else a loop."""
         if self.allows_copies(t, y):
             return torch.func.vmap(self.at)(t, y)
         return torch.stack([self.at(ti, yi) for ti, yi in zip(t, y)])
 
 
 def clamped(y, signed):
-    """y, (..., n), with zero in place of negative values where the mask signed, (n,), is True; y itself where it is None."""
+    """y, (..., n), with zero in place of negative values where the mask signed, (n,), is True; y
+    itself where it is None."""
     if signed is None:
         return y
     return torch.where(signed & (y < 0), torch.zeros_like(y), y)
 
 
 def called_first(call, f, dtype, *arguments):
-    """call(*arguments), which calls f; TypeError where f is a module that cannot take a state of this dtype."""
+    """call(*arguments), which calls f; TypeError where f is a module that cannot take a state of
+    this dtype."""
     try:
         out = call(*arguments)
         if isinstance(out, torch.Tensor):
@@ -261,12 +285,12 @@ def wrong_dtype(out, dtype) -> TypeError:
     """The error of an f that returned out for a state of this dtype."""
     if out.is_complex():
         return TypeError(
-            f"the vector field returned {out.dtype} for a real state, {dtype}. A state must be real: "
-            "hold a complex one as torch.view_as_real(z), and let f return "
-            "torch.view_as_real(f(t, torch.view_as_complex(y)))"
+            f"the vector field returned {out.dtype} for a real state, {dtype}. A state must be"
+            " real: hold a complex one as torch.view_as_real(z), and let f return"
+            " torch.view_as_real(f(t, torch.view_as_complex(y)))"
         )
     return TypeError(
-        f"the vector field returned {out.dtype} for a state of {dtype}; convert the module or y0 so that both agree, for "
-        "instance with module.to(y0.dtype). In a function it is a constant, a forcing or an argument "
-        "that is not of the dtype of y: convert it with .to(y.dtype)"
+        f"the vector field returned {out.dtype} for a state of {dtype}; convert the module or y0 so"
+        " that both agree, for instance with module.to(y0.dtype). In a function it is a constant,"
+        " a forcing or an argument that is not of the dtype of y: convert it with .to(y.dtype)"
     )

@@ -15,8 +15,8 @@ HOPELESS = 30  # e-folds that a solve backwards in time would amplify its errors
 
 @dataclass(frozen=True)
 class Advice:
-    """method: its name; structure: of the Jacobian; rtol; atol: a float, or a tuple of n; jumps: times to name in
-    solve(jumps=...); adjoint: how gradients are made; reasons: sentences."""
+    """method: its name; structure: of the Jacobian; rtol; atol: a float, or a tuple of n; jumps:
+    times to name in solve(jumps=...); adjoint: how gradients are made; reasons: sentences."""
 
     method: str
     structure: str
@@ -37,9 +37,15 @@ class Advice:
 
     def call(self) -> str:
         """The call of ``solve``, as a line of Python."""
-        shown = {name: value for name, value in self.arguments().items() if not (name == "atol" and _long(value))}
-        words = ", ".join(f"{name}={value!r}" for name, value in shown.items())
-        return f"pynode.solve(f, y0, t, {words}{', atol=diagnosis.advice.atol' if len(shown) < len(self.arguments()) else ''})"
+        shown = {
+            name: value
+            for name, value in self.arguments().items()
+            if not (name == "atol" and _long(value))
+        }
+        words = [f"{name}={value!r}" for name, value in shown.items()]
+        if len(shown) < len(self.arguments()):
+            words.append("atol=diagnosis.advice.atol")
+        return f"pynode.solve(f, y0, t, {', '.join(words)})"
 
 
 def _long(value):
@@ -53,7 +59,8 @@ def jump_times(jumps) -> tuple:
 
 
 def tolerances(scales, rtol, atol):
-    """atol as it suits: the given one, or one a component where that is too coarse or too fine for some."""
+    """atol as it suits: the given one, or one a component where that is too coarse or too fine for
+    some."""
     if not scales.bad:
         values = atol.tolist()
         return _decimal(values) if isinstance(values, float) else tuple(map(_decimal, values))
@@ -81,11 +88,19 @@ def advise(field, finding, structures) -> Advice:
         others = [trial for trial in finding.trials if trial is not best]
         beside = ", ".join(map(str, others[:4]))
         reasons.append(
-            f"{method}: {duration(best.seconds)} when tried here" + (f", beside {beside}." if beside else ".")
-            + (f" It ended {number(best.difference)} tolerances from the walk." if "unstable" not in finding.labels else "")
+            f"{method}: {duration(best.seconds)} when tried here"
+            + (f", beside {beside}." if beside else ".")
+            + (
+                f" It ended {number(best.difference)} tolerances from the walk."
+                if "unstable" not in finding.labels
+                else ""
+            )
         )
         if others and others[0].finished and others[0].seconds < best.seconds:
-            reasons.append(f"{others[0].method} was faster, but ended {number(others[0].difference)} tolerances from it.")
+            reasons.append(
+                f"{others[0].method} was faster, but ended {number(others[0].difference)}"
+                " tolerances from it."
+            )
     else:
         method, structure = untried(costs, finding.rtol), structures[0]
         why = "none of the methods tried reached the end" if finding.trials else "nothing was tried"
@@ -96,11 +111,18 @@ def advise(field, finding, structures) -> Advice:
     _, why = choose_adjoint(field, registry.get(method))
     back = finding.spectrum.integral(finding.spectrum.decay())
     if back > HOPELESS:
-        why += f"; BacksolveAdjoint would amplify its errors by up to e^{number(back)} on the way back"
+        why += (
+            f"; BacksolveAdjoint would amplify its errors by up to e^{number(back)} on the way back"
+        )
     reasons.append(f"Adjoint: {why}.")
     return Advice(
-        method, structure, finding.rtol, tolerances(finding.scales, finding.rtol, finding.atol), jump_times(finding.jumps),
-        "discrete", tuple(reasons),
+        method,
+        structure,
+        finding.rtol,
+        tolerances(finding.scales, finding.rtol, finding.atol),
+        jump_times(finding.jumps),
+        "discrete",
+        tuple(reasons),
     )
 
 
@@ -108,29 +130,38 @@ def _remarks(finding, implicit) -> list:
     """Sentences for the labels."""
     labels, remarks, costs = finding.labels, [], finding.costs
     if "stiff" in labels and implicit:
-        remarks.append(f"Stiff: an explicit method takes {number(costs.severity)} times the steps that accuracy needs.")
+        remarks.append(
+            f"Stiff: an explicit method takes {number(costs.severity)} times the steps that"
+            " accuracy needs."
+        )
     if "stiff" in labels and not implicit:
         remarks.append("Stiff, but not so much that Jacobians pay.")
     if "oscillatory" in labels and finding.modes >= finding.turns / 2:
         remarks.append(
-            "Oscillations near the imaginary axis: BDF above order 2 is not stable there; Rosenbrock, Radau and KenCarp "
-            "methods are, and explicit ones where their steps resolve the oscillation."
+            "Oscillations near the imaginary axis: BDF above order 2 is not stable there;"
+            " Rosenbrock, Radau and KenCarp methods are, and explicit ones where their steps"
+            " resolve the oscillation."
         )
     jumps = [jump for jump in finding.jumps if not jump.kink]
     if any(jump.timed for jump in jumps):
-        remarks.append("Name the times at which f jumps in jumps=, so that no step is spent on finding them.")
+        remarks.append(
+            "Name the times at which f jumps in jumps=, so that no step is spent on finding them."
+        )
     if any(not jump.timed for jump in jumps):
         remarks.append(
-            "Where the state makes f jump: let an Event on the switching condition, with a reset that changes the branch, "
-            "end the step there."
+            "Where the state makes f jump: let an Event on the switching condition, with a reset"
+            " that changes the branch, end the step there."
         )
     if "unstable" in labels:
         remarks.append(
-            f"Differences grow by e^{number(finding.parting)} over the span, and gradients with them: fit over short pieces "
-            "(multiple shooting), and judge statistics instead of states."
+            f"Differences grow by e^{number(finding.parting)} over the span, and gradients with"
+            " them: fit over short pieces (multiple shooting), and judge statistics instead of"
+            " states."
         )
     if finding.failure is not None:
         remarks.append(finding.failure.remedy)
     if finding.scales.drowned:
-        remarks.append("Give the drowned components an atol of their own, as above: below it they are noise.")
+        remarks.append(
+            "Give the drowned components an atol of their own, as above: below it they are noise."
+        )
     return remarks

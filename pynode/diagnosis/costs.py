@@ -1,4 +1,5 @@
-"""What explicit and implicit methods would cost on the walk: steps for accuracy, steps for stability, seconds."""
+"""What explicit and implicit methods would cost on the walk: steps for accuracy, steps for
+stability, seconds."""
 
 from __future__ import annotations
 
@@ -20,8 +21,9 @@ TRIES = 3
 
 @cache
 def boundary(name=EXPLICIT) -> tuple:
-    """(angles, radii): how far the stability region of an explicit method reaches in the left half plane, by the angle of
-    h lambda with the negative axis, 0 to pi / 2. Hairer & Wanner II, sec. IV.2."""
+    """(angles, radii): how far the stability region of an explicit method reaches in the left half
+    plane, by the angle of h lambda with the negative axis, 0 to pi / 2. Hairer & Wanner II, sec.
+    IV.2."""
     tb = registry.get(name).tableau
     a, b = tb.matrix()[: tb.stages, : tb.stages], np.array([float(x) for x in tb.b][: tb.stages])
     # R(z) = 1 + sum_k z^k b^T A^(k-1) 1
@@ -48,9 +50,10 @@ def needed(spectrum) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Costs:
-    """Estimates over the walk. accuracy: steps for accuracy alone, those that the walk took; stability: steps that Tsit5
-    needs for stability alone; explicit_steps: where each holds sway, together; explicit, implicit: seconds with Tsit5 and with
-    the walk's method, method; evaluation: seconds of one evaluation of f."""
+    """Estimates over the walk. accuracy: steps for accuracy alone, those that the walk took;
+    stability: steps that Tsit5 needs for stability alone; explicit_steps: where each holds sway,
+    together; explicit, implicit: seconds with Tsit5 and with the walk's method, method; evaluation:
+    seconds of one evaluation of f."""
 
     accuracy: float
     stability: float
@@ -71,7 +74,8 @@ class Costs:
 
 
 def costs(field, walk, spectrum) -> Costs:
-    """Steps from the spectrum and from the walk, seconds a step from a few that are timed at its start."""
+    """Steps from the spectrum and from the walk, seconds a step from a few that are timed at its
+    start."""
     explicit = registry.get(EXPLICIT)
     stable = needed(spectrum)
     taken = len(walk.sizes)
@@ -87,13 +91,19 @@ def costs(field, walk, spectrum) -> Costs:
     explicit_step, evaluation = _timed(field, walk, explicit)
     implicit_step = walk.seconds / max(len(walk.attempts), 1)
     return Costs(
-        float(taken), float(np.sum(rate * sizes)), both, both * tries * explicit_step, taken * tries * implicit_step,
-        evaluation, walk.method.name,
+        float(taken),
+        float(np.sum(rate * sizes)),
+        both,
+        both * tries * explicit_step,
+        taken * tries * implicit_step,
+        evaluation,
+        walk.method.name,
     )
 
 
 def _timed(field, walk, method) -> tuple:
-    """(seconds of an explicit step, of an evaluation of f): the best of a few at the start of the walk."""
+    """(seconds of an explicit step, of an evaluation of f): the best of a few at the start of the
+    walk."""
     t, y = walk.times[0], walk.states[0]
     h = 0.01 * (walk.times[1] - t) if len(walk.times) > 1 else 0.0
     best = [float("inf")] * 2

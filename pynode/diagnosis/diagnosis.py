@@ -19,8 +19,11 @@ from .reference_solve import Walk
 from .scales import Scales
 from .spectrum import Spectrum
 
-PERIODS = 10  # of a mode near the imaginary axis, or of the solution, from which on a problem is called oscillatory
-PARTING = 5.0  # e-folds by which differences grow over the span, from which on it is called unstable
+# Of a mode near the imaginary axis, or of the solution, from which on a problem is called
+# oscillatory.
+PERIODS = 10
+# E-folds by which differences grow over the span, from which on it is called unstable.
+PARTING = 5.0
 BLOW_UP = "blow-up"  # as the report of a failure calls it
 
 
@@ -28,14 +31,15 @@ BLOW_UP = "blow-up"  # as the report of a failure calls it
 class Diagnosis:
     """Times in units of t, rates and eigenvalues in units of 1 / t, states in units of y.
 
-    labels: of 'stiff', 'oscillatory', 'discontinuous', 'badly scaled', 'unstable', 'blows up' those that hold; none for a
-    problem without difficulties. name: of the problem; names: (n,) of its components, None for their places in the state;
-    layout: of the state; rtol, atol (0-d or (n,)): as given;
-    end: of the span; walk: the steps of the reference solve; spectrum: eigenvalues along it; modes: periods that modes
-    near the imaginary axis go through; turning: (turning points of the component that turns most, its index);
-    parting: e-folds by which differences grow, None where unknown; jumps: list of Jump; scales: sizes against atol;
-    costs: estimates; failure: why the walk ended before its time, None where it did not; trials: list of Trial, the
-    fastest first; advice: the recommendation. str() is the report.
+    labels: of 'stiff', 'oscillatory', 'discontinuous', 'badly scaled', 'unstable', 'blows up' those
+    that hold; none for a problem without difficulties. name: of the problem; names: (n,) of its
+    components, None for their places in the state; layout: of the state; rtol, atol (0-d or (n,)):
+    as given; end: of the span; walk: the steps of the reference solve; spectrum: eigenvalues along
+    it; modes: periods that modes near the imaginary axis go through; turning: (turning points of
+    the component that turns most, its index); parting: e-folds by which differences grow, None
+    where unknown; jumps: list of Jump; scales: sizes against atol; costs: estimates; failure: why
+    the walk ended before its time, None where it did not; trials: list of Trial, the fastest first;
+    advice: the recommendation. str() is the report.
     """
 
     name: str
@@ -74,7 +78,8 @@ class Diagnosis:
         return frozenset(name for name, holds in found.items() if holds)
 
     def called(self, index) -> str:
-        """What a flat component is called: by the names given, or by its place in the state, 'y[2]'."""
+        """What a flat component is called: by the names given, or by its place in the state,
+        'y[2]'."""
         return self.layout.component(index) if self.names is None else self.names[index]
 
     def __str__(self):
@@ -83,7 +88,8 @@ class Diagnosis:
         return text(self)
 
     def figure(self):
-        """Eigenvalues, steps, dominating component and solution over time: a matplotlib Figure. Needs matplotlib."""
+        """Eigenvalues, steps, dominating component and solution over time: a matplotlib Figure.
+        Needs matplotlib."""
         from .picture import draw
 
         return draw(self)
@@ -96,35 +102,61 @@ class Diagnosis:
         """Plain data: numbers, strings, lists; what is not finite is None."""
         walk, spectrum = self.walk, self.spectrum
         turning = None if self.turning[1] is None else self.called(self.turning[1])
-        return plain({
-            "name": self.name, "states": self.layout.size, "rtol": self.rtol, "atol": self.atol.tolist(),
-            "labels": sorted(self.labels),
-            "walk": {
-                "method": walk.method.name, "status": walk.status.name, "message": walk.status.sentence, "t0": walk.times[0],
-                "end": self.end, "reached": walk.reached, "accepted": len(walk.sizes), "rejected": len(walk.rejected),
-                "evaluations": walk.evaluations, "seconds": walk.seconds,
-                "smallest_step": min(walk.sizes, default=math.nan), "largest_step": max(walk.sizes, default=math.nan),
-                "dominating": [{"component": self.called(i), "share": share} for i, share in walk.dominating()[:5]],
-            },
-            "spectrum": {
-                "complete": spectrum.complete, "t": spectrum.times, "radius": spectrum.largest().tolist(),
-                "decay": spectrum.decay().tolist(), "slowest_decay": spectrum.slowest().tolist(),
-                "growth": spectrum.growth().tolist(), "frequency": spectrum.frequency().tolist(),
-                "stiffness_ratio": spectrum.ratio(),
-            },
-            "failure": None if self.failure is None else self.failure.as_dict(),
-            "oscillation": {"modes": self.modes, "turns": self.turns, "component": turning},
-            "parting": self.parting,
-            "jumps": [asdict(jump) | {"components": [self.called(i) for i in jump.components]} for jump in self.jumps],
-            "scales": {
-                "largest": self.scales.largest.tolist(), "drowned": [self.called(i) for i in self.scales.drowned],
-                "decades": self.scales.decades(),
-                "proposed_atol": self.scales.proposed.tolist() if self.scales.bad else None,
-            },
-            "costs": asdict(self.costs) | {"severity": self.costs.severity},
-            "trials": [asdict(trial) for trial in self.trials],
-            "advice": None if self.advice is None else asdict(self.advice) | {"call": self.advice.call()},
-        })
+        return plain(
+            {
+                "name": self.name,
+                "states": self.layout.size,
+                "rtol": self.rtol,
+                "atol": self.atol.tolist(),
+                "labels": sorted(self.labels),
+                "walk": {
+                    "method": walk.method.name,
+                    "status": walk.status.name,
+                    "message": walk.status.sentence,
+                    "t0": walk.times[0],
+                    "end": self.end,
+                    "reached": walk.reached,
+                    "accepted": len(walk.sizes),
+                    "rejected": len(walk.rejected),
+                    "evaluations": walk.evaluations,
+                    "seconds": walk.seconds,
+                    "smallest_step": min(walk.sizes, default=math.nan),
+                    "largest_step": max(walk.sizes, default=math.nan),
+                    "dominating": [
+                        {"component": self.called(i), "share": share}
+                        for i, share in walk.dominating()[:5]
+                    ],
+                },
+                "spectrum": {
+                    "complete": spectrum.complete,
+                    "t": spectrum.times,
+                    "radius": spectrum.largest().tolist(),
+                    "decay": spectrum.decay().tolist(),
+                    "slowest_decay": spectrum.slowest().tolist(),
+                    "growth": spectrum.growth().tolist(),
+                    "frequency": spectrum.frequency().tolist(),
+                    "stiffness_ratio": spectrum.ratio(),
+                },
+                "failure": None if self.failure is None else self.failure.as_dict(),
+                "oscillation": {"modes": self.modes, "turns": self.turns, "component": turning},
+                "parting": self.parting,
+                "jumps": [
+                    asdict(jump) | {"components": [self.called(i) for i in jump.components]}
+                    for jump in self.jumps
+                ],
+                "scales": {
+                    "largest": self.scales.largest.tolist(),
+                    "drowned": [self.called(i) for i in self.scales.drowned],
+                    "decades": self.scales.decades(),
+                    "proposed_atol": self.scales.proposed.tolist() if self.scales.bad else None,
+                },
+                "costs": asdict(self.costs) | {"severity": self.costs.severity},
+                "trials": [asdict(trial) for trial in self.trials],
+                "advice": None
+                if self.advice is None
+                else asdict(self.advice) | {"call": self.advice.call()},
+            }
+        )
 
     def to_json(self, path) -> Path:
         """Write as_dict() to a file; returns its path."""

@@ -1,4 +1,5 @@
-"""Where f, along the solution, jumps or has a kink: the places at which steps were refused, looked at ever more closely."""
+"""Where f, along the solution, jumps or has a kink: the places at which steps were refused, looked
+at ever more closely."""
 
 from __future__ import annotations
 
@@ -11,17 +12,20 @@ from ..core.status import RejectStep
 PARTS = 16  # into which a place is divided, round after round
 PLACES = 60  # looked at, refused steps in which no jump is known yet
 SAME = 1e-6  # of the span: jumps that near are told as one
-REMAINS = 0.05  # of the first change of f, which a jump keeps at any magnification; a smooth f keeps 1/16 a round
+# Of the first change of f, which a jump keeps at any magnification; a smooth f keeps 1/16 a round.
+REMAINS = 0.05
 KINK = 0.2  # the same of the change of slope, which varies more along a curve
 GROWS = 3.0  # times the change of slope of the round before, above which it is rounding
-FEWEST, DEEP, KINK_ROUNDS = 4, 13, 4  # rounds: 16^-13 is rounding, and second differences are lost to it much earlier
+# Rounds: 16^-13 is rounding, and second differences are lost to it much earlier.
+FEWEST, DEEP, KINK_ROUNDS = 4, 13, 4
 
 
 @dataclass(frozen=True)
 class Jump:
-    """One place. t: its time, width: how closely it was found; components: flat indices of f that jump, the largest
-    first; size: of the largest change of f, relative to the largest |f_i| seen on the way there; timed: whether f jumps
-    at a fixed state too, as time goes by; kink: f is continuous and its slope jumps."""
+    """One place. t: its time, width: how closely it was found; components: flat indices of f that
+    jump, the largest first; size: of the largest change of f, relative to the largest |f_i| seen on
+    the way there; timed: whether f jumps at a fixed state too, as time goes by; kink: f is
+    continuous and its slope jumps."""
 
     t: float
     width: float
@@ -63,15 +67,18 @@ def jumps(field, walk, points=PLACES) -> list:
             points -= 1
             jump = _jump(along, a, b) or _kink(along, a, b)
             # Where f chatters, in a sliding mode, one jump stands for all.
-            if jump is not None and not any(abs(jump.t - other.t) <= max(jump.width, SAME * walk.span) for other in found):
+            if jump is not None and not any(
+                abs(jump.t - other.t) <= max(jump.width, SAME * walk.span) for other in found
+            ):
                 found.append(jump)
     direction = 1.0 if walk.times[-1] >= walk.times[0] else -1.0
     return sorted(found, key=lambda jump: direction * jump.t)
 
 
 def _places(walk):
-    """(a, b) of the refused steps, inside what was reached, the shortest first, so that jumps close to one another are seen one
-    by one; without those so short that rounding of t hides whether f jumps."""
+    """(a, b) of the refused steps, inside what was reached, the shortest first, so that jumps close
+    to one another are seen one by one; without those so short that rounding of t hides whether f
+    jumps."""
     direction = 1.0 if walk.times[-1] >= walk.times[0] else -1.0
     least = PARTS ** (FEWEST + 1) * torch.finfo(walk.states.dtype).eps
     found = []
@@ -114,12 +121,22 @@ def _jump(along, a, b):
         return None  # too few digits of t to tell a jump from a steep slope
     change = (f[k + 1] - f[k]).abs() / level
     largest = change.sort(descending=True)
-    components = tuple(int(i) for i, size in zip(largest.indices, largest.values) if size > 0.1 * change.max())[:5]
-    return Jump(_shortest(a, b), abs(b - a), components, changes[-1], _timed(along, a, b, change.max() * level), False)
+    components = tuple(
+        int(i) for i, size in zip(largest.indices, largest.values) if size > 0.1 * change.max()
+    )[:5]
+    return Jump(
+        _shortest(a, b),
+        abs(b - a),
+        components,
+        changes[-1],
+        _timed(along, a, b, change.max() * level),
+        False,
+    )
 
 
 def _shortest(a, b) -> float:
-    """The number of fewest digits from a to b, or within their distance of them: 2.7 rather than 2.6999999999999."""
+    """The number of fewest digits from a to b, or within their distance of them: 2.7 rather than
+    2.6999999999999."""
     middle = 0.5 * (a + b)
     if abs(middle) <= abs(b - a):
         return 0.0
@@ -153,7 +170,9 @@ def _kink(along, a, b):
         k = int(bends.argmax())
         changes.append(float(bends[k]))
         # A jump of the slope stays as it is, rounding grows as the width shrinks.
-        if changes[-1] < KINK * max(changes) or (len(changes) > 1 and changes[-1] > GROWS * changes[-2]):
+        if changes[-1] < KINK * max(changes) or (
+            len(changes) > 1 and changes[-1] > GROWS * changes[-2]
+        ):
             return None
         bend = ((f[k + 2] - 2 * f[k + 1] + f[k]) / level).abs()
         a, b = times[k], times[k + 2]

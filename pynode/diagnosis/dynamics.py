@@ -18,12 +18,17 @@ SECONDS = 10.0  # for the neighbours
 
 
 def turns(walk) -> tuple:
-    """(turning points, flat index) of the component that turns back most often, two turns a period; (0, None) if none does."""
+    """(turning points, flat index) of the component that turns back most often, two turns a period;
+    (0, None) if none does."""
     states = walk.states.to("cpu", torch.float64).numpy()
     low, high = states.min(0), states.max(0)
     # What moves by less than a few errors of a step does not move.
     least = np.maximum(TURN * (high - low), 10 * walk.tol.scale(walk.states).amax(0).cpu().numpy())
-    anchor, direction, counts = states[0].copy(), np.zeros(states.shape[1]), np.zeros(states.shape[1], int)
+    anchor, direction, counts = (
+        states[0].copy(),
+        np.zeros(states.shape[1]),
+        np.zeros(states.shape[1], int),
+    )
     for y in states[1:]:
         moved = y - anchor
         back = (np.abs(moved) > least) & (np.sign(moved) != direction)
@@ -38,12 +43,14 @@ def turns(walk) -> tuple:
 
 
 def parting(field, walk) -> float | None:
-    """By how many e-folds a small difference grows over the whole walk, negative where it shrinks; None where unknown.
+    """By how many e-folds a small difference grows over the whole walk, negative where it shrinks;
+    None where unknown.
 
-    A neighbour is taken along by the walk's own steps, and brought near again after each (G. Benettin et al., Meccanica 15,
-    1980). In units of each component's largest value. The trend over time, from the second to the last fifth: a
-    relaxation oscillator stretches and shrinks differences by decades as it goes round. For up to ROSENBROCK_UP_TO
-    states, whose walk repeats itself in every digit, and for SECONDS at most, from which the rest is extrapolated.
+    A neighbour is taken along by the walk's own steps, and brought near again after each (G.
+    Benettin et al., Meccanica 15, 1980). In units of each component's largest value. The trend over
+    time, from the second to the last fifth: a relaxation oscillator stretches and shrinks
+    differences by decades as it goes round. For up to ROSENBROCK_UP_TO states, whose walk repeats
+    itself in every digit, and for SECONDS at most, from which the rest is extrapolated.
     """
     if field.size > ROSENBROCK_UP_TO or len(walk.times) < 10:
         return None
@@ -58,7 +65,8 @@ def parting(field, walk) -> float | None:
 
 
 def _logs(field, walk) -> list:
-    """Logarithms of the size of the difference, at the start and after each step that was taken again."""
+    """Logarithms of the size of the difference, at the start and after each step that was taken
+    again."""
     largest = walk.states.abs().amax(0)
     scale = torch.maximum(largest, 1e-3 * largest.max()).clamp_min(torch.finfo(field.dtype).tiny)
     length = torch.finfo(field.dtype).eps ** 0.4
@@ -70,7 +78,9 @@ def _logs(field, walk) -> list:
     logs, folds, began = [0.0], 0.0, time.perf_counter()
     for attempt, y, after in zip(walk.accepted, walk.states, walk.states[1:]):
         try:
-            step = walk.method.step(field, attempt.t, y + length * scale * away, attempt.h, state, loose)
+            step = walk.method.step(
+                field, attempt.t, y + length * scale * away, attempt.h, state, loose
+            )
         except RejectStep:
             break
         away = None if step.y is None else (step.y - after) / (length * scale)

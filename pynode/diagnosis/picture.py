@@ -1,4 +1,5 @@
-"""The picture of a diagnosis: eigenvalues, steps and what limits them, and the solution, over one time axis."""
+"""The picture of a diagnosis: eigenvalues, steps and what limits them, and the solution, over one
+time axis."""
 
 from __future__ import annotations
 
@@ -7,12 +8,14 @@ import torch
 
 from ..core.trajectory import evaluate
 
-CURVES, LEADING = 6, 4  # components of the solution that are drawn, and those whose steps are told apart
+# Components of the solution that are drawn, and those whose steps are told apart.
+CURVES, LEADING = 6, 4
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 REFUSED = "#B00020"
 FEW = 200  # refused steps up to which each is marked clearly
 CROWDED = 0.02  # of the span, in which half of the steps are taken
-DECADES = 3  # of the steps, from which on the time axis is logarithmic where the steps grow from the start on
+# Of the steps, from which on the time axis is logarithmic where the steps grow from the start on.
+DECADES = 3
 
 
 def draw(found):
@@ -29,7 +32,9 @@ def draw(found):
     for axis in axes:
         axis.grid(alpha=0.25)
         for jump in found.jumps:
-            axis.axvline(shift(jump.t), color="0.35", lw=0.9, ls=":" if jump.kink else "--", zorder=0)
+            axis.axvline(
+                shift(jump.t), color="0.35", lw=0.9, ls=":" if jump.kink else "--", zorder=0
+            )
         if axis.get_legend_handles_labels()[0]:
             axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5, frameon=False)
     _label_times(axes[2], found, kind)
@@ -40,16 +45,23 @@ def draw(found):
 
 
 def _axis(found):
-    """(where a time stands on the axis, kind of axis): 'log' where the steps grow from tiny ones at the start, 'steps',
-    as much room for every step, where most of them are taken in a small part of the span, 'linear' otherwise."""
+    """(where a time stands on the axis, kind of axis): 'log' where the steps grow from tiny ones at
+    the start, 'steps', as much room for every step, where most of them are taken in a small part of
+    the span, 'linear' otherwise."""
     times, sizes = np.asarray(found.walk.times), np.asarray(found.walk.sizes)
     distance = np.abs(times - times[0])
     quarter = max(1, len(sizes) // 4)
     if len(sizes) > 8 and np.median(sizes[-quarter:]) > 10**DECADES * np.median(sizes[:quarter]):
         return (lambda t: abs(t - times[0])), "log"
     # Where f jumps the small steps say nothing about the solution.
-    if len(sizes) > 8 and not found.jumps and np.sort(sizes)[: len(sizes) // 2].sum() < CROWDED * sizes.sum():
-        return (lambda t: float(np.interp(abs(t - times[0]), distance, np.arange(len(times))))), "steps"
+    if (
+        len(sizes) > 8
+        and not found.jumps
+        and np.sort(sizes)[: len(sizes) // 2].sum() < CROWDED * sizes.sum()
+    ):
+        return (
+            lambda t: float(np.interp(abs(t - times[0]), distance, np.arange(len(times))))
+        ), "steps"
     return (lambda t: t), "linear"
 
 
@@ -69,9 +81,17 @@ def _eigenvalues(axis, found, shift):
     t = [shift(s) for s in spectrum.times]
     rows = [
         (spectrum.decay(), "fastest decay", {"marker": "o", "color": COLOURS[0], "ms": 4}),
-        (spectrum.slowest(), "slowest decay", {"marker": "s", "color": COLOURS[5], "ms": 6, "mfc": "none", "ls": ":"}),
+        (
+            spectrum.slowest(),
+            "slowest decay",
+            {"marker": "s", "color": COLOURS[5], "ms": 6, "mfc": "none", "ls": ":"},
+        ),
         (spectrum.growth(), "fastest growth", {"marker": "^", "color": COLOURS[1], "ms": 4}),
-        (spectrum.frequency(), "frequency near the\nimaginary axis", {"marker": "D", "color": COLOURS[2], "ms": 4}),
+        (
+            spectrum.frequency(),
+            "frequency near the\nimaginary axis",
+            {"marker": "D", "color": COLOURS[2], "ms": 4},
+        ),
     ]
     drawn = []
     for values, label, style in rows:
@@ -88,10 +108,13 @@ def _eigenvalues(axis, found, shift):
 
 
 def _coloured(walk) -> dict:
-    """{flat index: colour} of the components that are drawn: those that limit the steps, then those that move most."""
+    """{flat index: colour} of the components that are drawn: those that limit the steps, then those
+    that move most."""
     states = walk.states.to("cpu").double().numpy()
     moves = (states.max(0) - states.min(0)) / np.maximum(np.abs(states).max(0), 1e-300)
-    chosen = dict.fromkeys([i for i, _ in walk.dominating()] + np.argsort(-moves, kind="stable").tolist())
+    chosen = dict.fromkeys(
+        [i for i, _ in walk.dominating()] + np.argsort(-moves, kind="stable").tolist()
+    )
     return dict(zip(list(chosen)[:CURVES], COLOURS))
 
 
@@ -101,17 +124,38 @@ def _steps(axis, found, shift, colours):
     leading = [i for i, _ in walk.dominating()[:LEADING]]
     for i in leading:
         own = [a for a in accepted if a.component == i]
-        axis.plot([shift(a.t + a.h) for a in own], [abs(a.h) for a in own], ".", ms=4, color=colours[i],
-                  label=f"limited by {found.called(i)}")
+        axis.plot(
+            [shift(a.t + a.h) for a in own],
+            [abs(a.h) for a in own],
+            ".",
+            ms=4,
+            color=colours[i],
+            label=f"limited by {found.called(i)}",
+        )
     others = [a for a in accepted if a.component not in leading]
-    axis.plot([shift(a.t + a.h) for a in others], [abs(a.h) for a in others], ".", ms=4, color="0.6",
-              label="limited by others" if others else None)
+    axis.plot(
+        [shift(a.t + a.h) for a in others],
+        [abs(a.h) for a in others],
+        ".",
+        ms=4,
+        color="0.6",
+        label="limited by others" if others else None,
+    )
     if refused:
-        axis.plot([shift(a.t + a.h) for a in refused], [abs(a.h) for a in refused], "x", ms=5, color=REFUSED,
-                  alpha=1.0 if len(refused) < FEW else 0.4, label="refused")
+        axis.plot(
+            [shift(a.t + a.h) for a in refused],
+            [abs(a.h) for a in refused],
+            "x",
+            ms=5,
+            color=REFUSED,
+            alpha=1.0 if len(refused) < FEW else 0.4,
+            label="refused",
+        )
     axis.set_yscale("log")
     axis.set_ylabel("step size")
-    axis.set_title(f"steps of {walk.method.name}, by the component whose error is largest", fontsize=10)
+    axis.set_title(
+        f"steps of {walk.method.name}, by the component whose error is largest", fontsize=10
+    )
 
 
 def _solution(axis, found, shift, colours):
@@ -119,18 +163,25 @@ def _solution(axis, found, shift, colours):
     states = walk.states.to("cpu").double().numpy()
     times, rows = _fine(walk)
     for i, colour in sorted(colours.items()):
-        axis.plot([shift(t) for t in times], rows[:, i], lw=1.3, color=colour, label=found.called(i))
+        axis.plot(
+            [shift(t) for t in times], rows[:, i], lw=1.3, color=colour, label=found.called(i)
+        )
     sizes = np.abs(states[:, list(colours)]).max(0)
     sizes = sizes[sizes > 0]
     if len(sizes) and sizes.max() > 100 * sizes.min():
         axis.set_yscale("symlog", linthresh=float(sizes.min()))
         axis.yaxis.get_major_locator().set_params(numticks=9)
-    axis.set_ylabel("y" if len(colours) == states.shape[1] else f"{len(colours)} of {states.shape[1]} components")
+    axis.set_ylabel(
+        "y"
+        if len(colours) == states.shape[1]
+        else f"{len(colours)} of {states.shape[1]} components"
+    )
     axis.set_title("solution", fontsize=10)
 
 
 def _fine(walk):
-    """(times, states) at the ends of the steps and inside them, so that long steps of a high order are curves."""
+    """(times, states) at the ends of the steps and inside them, so that long steps of a high order
+    are curves."""
     inner = 1 if len(walk.sizes) > 2000 else 8
     theta = torch.arange(1, inner + 1, dtype=torch.float64, device=walk.states.device) / inner
     times, rows = [walk.times[0]], [walk.states[:1].double().cpu().numpy()]

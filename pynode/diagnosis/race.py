@@ -1,4 +1,5 @@
-"""Short timed solves of the problem itself: the finalists run against one another, and who cannot win is stopped."""
+"""Short timed solves of the problem itself: the finalists run against one another, and who cannot
+win is stopped."""
 
 from __future__ import annotations
 
@@ -15,21 +16,30 @@ from ..solve import solve
 from .costs import STIFF
 from .formatting import duration
 
-SHORT, LONG = 0.3, 30.0  # times as many explicit steps for stability as for accuracy: which finalists there are
-CLOSE = 2.0  # times the estimate of the walk's method, that of an explicit one, up to which explicit ones are tried
+# Times as many explicit steps for stability as for accuracy: which finalists there are.
+SHORT, LONG = 0.3, 30.0
+# Times the estimate of the walk's method, that of an explicit one, up to which explicit ones are
+# tried.
+CLOSE = 2.0
 EXTENDED = 1e4  # the same, up to which the stages of RKC can reach: their number is about its root
-SLACK, LEAST = 2.5, 0.3  # a solve is stopped after SLACK times the best one's time, and not before LEAST seconds
+# A solve is stopped after SLACK times the best one's time, and not before LEAST seconds.
+SLACK, LEAST = 2.5, 0.3
 AGAIN, ROUNDS = 1.6, 2  # who lies within AGAIN of the best runs so many times more, in turn
 QUICK = 1.0  # seconds above which one run tells enough
 TIE = 1.15  # times the fastest one's time, up to which another is as fast
-FAR = 100.0  # a difference from the walk, in units of the tolerances, that a recommended method stays below
+# A difference from the walk, in units of the tolerances, that a recommended method stays below.
+FAR = 100.0
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One finalist. seconds: the least of its runs, of the processor where torch has one thread and of the clock otherwise;
-    finished: whether it was neither stopped nor failed; status: its sentence; difference: root mean square of its distance
-    from the walk at the times of both, in units of atol + rtol |y|, NaN where it did not finish."""
+    """One finalist.
+
+    seconds: the least of its runs, of the processor where torch has one thread and of the clock
+    otherwise; finished: whether it was neither stopped nor failed; status: its sentence;
+    difference: root mean square of its distance from the walk at the times of both, in units of
+    atol + rtol |y|, NaN where it did not finish.
+    """
 
     method: str
     structure: str
@@ -44,16 +54,29 @@ class Trial:
         name = self.method + (f" ({self.structure})" if self.structure != "dense" else "")
         if self.finished:
             return f"{name} {duration(self.seconds)}"
-        return f"{name} more than {duration(self.seconds)}" if self.status == Status.MAX_SECONDS.sentence else f"{name} failed"
+        return (
+            f"{name} more than {duration(self.seconds)}"
+            if self.status == Status.MAX_SECONDS.sentence
+            else f"{name} failed"
+        )
 
 
 def finalists(costs, spectrum, rtol, size, structures) -> list:
-    """[(method, structure)] in the order in which they are likely to be good. structures: those that the Jacobian may have."""
-    explicit = ["tsit5", "bs3"] if rtol > 1e-4 else ["vern7", "tsit5"] if rtol > 1e-9 else ["vern7", "dp8"]
+    """[(method, structure)] in the order in which they are likely to be good. structures: those
+    that the Jacobian may have."""
+    explicit = (
+        ["tsit5", "bs3"] if rtol > 1e-4 else ["vern7", "tsit5"] if rtol > 1e-9 else ["vern7", "dp8"]
+    )
     if costs.evaluation > 3e-4:  # two evaluations a step pay where an evaluation is most of a step
         explicit.append("adamspece")
-    implicit = ["qndf", "rodas5p", "radauiia9", "fbdf", "kencarp47"] if rtol < 1e-4 else ["qndf", "rodas5p", "kencarp4", "fbdf"]
-    if float(spectrum.frequency().max(initial=0.0)) * 3 > float(spectrum.largest().max(initial=0.0)):
+    implicit = (
+        ["qndf", "rodas5p", "radauiia9", "fbdf", "kencarp47"]
+        if rtol < 1e-4
+        else ["qndf", "rodas5p", "kencarp4", "fbdf"]
+    )
+    if float(spectrum.frequency().max(initial=0.0)) * 3 > float(
+        spectrum.largest().max(initial=0.0)
+    ):
         # Near the imaginary axis the stability of BDF ends at order 2.
         implicit = [name for name in implicit if name != "fbdf"]
         implicit.append(implicit.pop(0))
@@ -70,27 +93,38 @@ def finalists(costs, spectrum, rtol, size, structures) -> list:
         # A method has as many entries as structures, and so there are fewer methods.
         if len(structures) > 1 and name in ("radauiia9", "fbdf", "rodas5p"):
             continue
-        kinds = [kind for kind in structures if kind in method.structures] if method.implicit else ["dense"]
+        kinds = (
+            [kind for kind in structures if kind in method.structures]
+            if method.implicit
+            else ["dense"]
+        )
         found += [(method.name, kind) for kind in kinds]
     return found
 
 
 def _stabilised(costs, spectrum, size) -> list:
-    """RKC, where there are many states, the fast eigenvalues lie near the negative axis and not too far out."""
+    """RKC, where there are many states, the fast eigenvalues lie near the negative axis and not too
+    far out."""
     fast = [v[np.abs(v) > 0.1 * np.abs(v).max(initial=0.0)] for v in spectrum.values if len(v)]
     near = all(np.all(np.abs(v.imag) < 0.1 * np.abs(v.real)) and np.all(v.real < 0) for v in fast)
     return ["rkc"] if size >= 20 and costs.severity < EXTENDED and fast and near else []
 
 
 def race(problem, field, walk, candidates, rtol, atol, jumps, max_seconds) -> list:
-    """Trials of the candidates over the part that the walk reached, the fastest first; max_seconds: for all together."""
+    """Trials of the candidates over the part that the walk reached, the fastest first; max_seconds:
+    for all together."""
     t0, end = walk.times[0], walk.reached
     if not walk.status.success:
         end = t0 + 0.99 * (end - t0)  # what happens at the very end cannot be asked of all
     times = [t0 + (end - t0) * i / 4 for i in range(5)]
     marks = torch.stack([walk.state(t) for t in times[1:]])
-    wall = time.process_time if torch.get_num_threads() == 1 and field.device.type == "cpu" else time.perf_counter
-    # Who takes longer than the walk itself, with a method that is robust rather than fast, is not to be recommended.
+    wall = (
+        time.process_time
+        if torch.get_num_threads() == 1 and field.device.type == "cpu"
+        else time.perf_counter
+    )
+    # Who takes longer than the walk itself, with a method that is robust rather than fast, is not
+    # to be recommended.
     deadline, best_wall, trials, walls = time.perf_counter() + max_seconds, walk.seconds, {}, {}
 
     def run(candidate, limit):
@@ -98,17 +132,42 @@ def race(problem, field, walk, candidates, rtol, atol, jumps, max_seconds) -> li
         began, clock = time.perf_counter(), wall()
         with torch.no_grad():
             solution = solve(
-                problem.f, problem.y0, times, method=method, structure=structure, rtol=rtol, atol=atol, args=problem.args,
-                jac=problem.jac if structure == "dense" else None, jumps=jumps, throw=False, max_seconds=limit, max_steps=10**7,
+                problem.f,
+                problem.y0,
+                times,
+                method=method,
+                structure=structure,
+                rtol=rtol,
+                atol=atol,
+                args=problem.args,
+                jac=problem.jac if structure == "dense" else None,
+                jumps=jumps,
+                throw=False,
+                max_seconds=limit,
+                max_steps=10**7,
             )
             seconds, walls[candidate] = wall() - clock, time.perf_counter() - began
             difference = math.nan
             if solution.success:
-                flat = torch.stack([field.layout.ravel(_at(solution.y, i + 1)) for i in range(len(marks))])
-                difference = walk.tol.rms(((flat - marks) / walk.tol.scale(marks)).flatten(), 1.0) * len(marks) ** -0.5
+                flat = torch.stack(
+                    [field.layout.ravel(_at(solution.y, i + 1)) for i in range(len(marks))]
+                )
+                difference = (
+                    walk.tol.rms(((flat - marks) / walk.tol.scale(marks)).flatten(), 1.0)
+                    * len(marks) ** -0.5
+                )
         stats = solution.stats
         status = solution.status.sentence
-        return Trial(method, structure, seconds, solution.success, status, stats.accepted, stats.nfe, difference)
+        return Trial(
+            method,
+            structure,
+            seconds,
+            solution.success,
+            status,
+            stats.accepted,
+            stats.nfe,
+            difference,
+        )
 
     for candidate in candidates:
         left = deadline - time.perf_counter()
@@ -136,8 +195,8 @@ def _at(y, i):
 
 
 def winner(trials, unstable) -> Trial | None:
-    """The fastest that stays near the walk, or of those about as fast the nearest where it is over a tolerance away; where
-    solutions part in any case, the fastest; None where none finished."""
+    """The fastest that stays near the walk, or of those about as fast the nearest where it is over
+    a tolerance away; where solutions part in any case, the fastest; None where none finished."""
     finished = [trial for trial in trials if trial.finished]
     if unstable or not finished:
         return finished[0] if finished else None

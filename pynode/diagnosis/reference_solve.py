@@ -27,8 +27,8 @@ MEMORY = 1e9  # bytes of states and polynomials, about eight vectors a step
 
 
 class Tried(NamedTuple):
-    """One attempted step from t to t + h. ratio: scaled error, infinite where the step could not be completed;
-    component: flat index of the largest scaled error, None where there is none."""
+    """One attempted step from t to t + h. ratio: scaled error, infinite where the step could not be
+    completed; component: flat index of the largest scaled error, None where there is none."""
 
     t: float
     h: float
@@ -38,8 +38,9 @@ class Tried(NamedTuple):
 
 
 class Patience(Limits):
-    """The limits of a walk, given up as soon as it chatters: in a sliding mode f jumps back and forth at every step, most are
-    refused, and the rest so short that at this pace max_steps of them do not reach the end."""
+    """The limits of a walk, given up as soon as it chatters: in a sliding mode f jumps back and
+    forth at every step, most are refused, and the rest so short that at this pace max_steps of them
+    do not reach the end."""
 
     def __init__(self, field, seconds, attempts, end, max_steps):
         super().__init__(field.layout, field.stats, seconds=seconds)
@@ -50,7 +51,9 @@ class Patience(Limits):
         if count and count % LOOK == 0:
             last = self.attempts[-LOOK:]
             taken = [abs(attempt.h) for attempt in last if attempt.accepted]
-            self.chatters = len(taken) < LOOK / 2 and abs(self.end - last[-1].t) > self.most * sum(taken)
+            self.chatters = len(taken) < LOOK / 2 and abs(self.end - last[-1].t) > self.most * sum(
+                taken
+            )
         return self.chatters or super().expired()
 
 
@@ -94,9 +97,10 @@ class Watched(Method):
 
 @dataclass(frozen=True)
 class Walk:
-    """What the walk saw. times: (K + 1,) floats, of the start and of the ends of all accepted steps; states: (K + 1, n) there;
-    attempts: all attempted steps in their order; status: how it ended, and reached: at what time; path: with the
-    polynomials of the steps; tol: norm of the errors; seconds: of the clock; evaluations: of f."""
+    """What the walk saw. times: (K + 1,) floats, of the start and of the ends of all accepted
+    steps; states: (K + 1, n) there; attempts: all attempted steps in their order; status: how it
+    ended, and reached: at what time; path: with the polynomials of the steps; tol: norm of the
+    errors; seconds: of the clock; evaluations: of f."""
 
     method: OneStep
     times: list
@@ -135,17 +139,21 @@ class Walk:
         return self.path.evaluate([t])[0]
 
     def dominating(self) -> list:
-        """[(flat index, share of the attempted steps whose error it dominates)], the largest share first."""
+        """[(flat index, share of the attempted steps whose error it dominates)], the largest share
+        first."""
         counts = {}
         for attempt in self.attempts:
             if attempt.component is not None:
                 counts[attempt.component] = counts.get(attempt.component, 0) + 1
         total = sum(counts.values())
-        return sorted(((i, count / total) for i, count in counts.items()), key=lambda item: -item[1])
+        return sorted(
+            ((i, count / total) for i, count in counts.items()), key=lambda item: -item[1]
+        )
 
 
 def economical():
-    """The structure of a large system's Jacobian about which nothing is known: sparse where SciPy is installed."""
+    """The structure of a large system's Jacobian about which nothing is known: sparse where SciPy
+    is installed."""
     try:
         import scipy.sparse  # noqa: F401
     except ImportError:
@@ -156,8 +164,8 @@ def economical():
 def walk(field, times, y0, rtol, atol, max_steps, max_seconds) -> Walk:
     """Solve from times[0] to times[-1] (floats) and note the steps. y0: (n,); atol: 0-d or (n,).
 
-    Ends at the limits of steps and seconds at the latest, and sooner where it chatters; then, and where the solve fails, the
-    Walk is of the part that was reached.
+    Ends at the limits of steps and seconds at the latest, and sooner where it chatters; then, and
+    where the solve fails, the Walk is of the part that was reached.
     """
     method = Watched.of(registry.get("rodas5p" if field.size <= ROSENBROCK_UP_TO else "kencarp47"))
     steps = max(100, min(max_steps, int(MEMORY / (8 * field.size * field.dtype.itemsize))))
@@ -168,8 +176,11 @@ def walk(field, times, y0, rtol, atol, max_steps, max_seconds) -> Walk:
 
     def run():
         method.attempts.clear()
-        field.stats.accepted = field.stats.rejected = 0  # the limit on steps is that of this walk alone
-        return engine.integrate(field, method, y0, times, options, atol, dense=True, limits=limits, tol=tol)
+        # The limit on steps is that of this walk alone.
+        field.stats.accepted = field.stats.rejected = 0
+        return engine.integrate(
+            field, method, y0, times, options, atol, dense=True, limits=limits, tol=tol
+        )
 
     path = without_graph(run, serves_inference(field, times[0], y0))
     if limits.chatters:
@@ -180,6 +191,13 @@ def walk(field, times, y0, rtol, atol, max_steps, max_seconds) -> Walk:
     if taken:
         ends[-1] = path.t
     return Walk(
-        method.inner, ends, torch.stack(states).clone(), method.attempts, path.status, path, tol,
-        time.perf_counter() - began, field.stats.nfe - before,
+        method.inner,
+        ends,
+        torch.stack(states).clone(),
+        method.attempts,
+        path.status,
+        path,
+        tol,
+        time.perf_counter() - began,
+        field.stats.nfe - before,
     )

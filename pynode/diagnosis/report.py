@@ -18,13 +18,21 @@ def text(found) -> str:
     n, walk = found.layout.size, found.walk
     nature = ", ".join(sorted(found.labels)) or "no difficulties"
     lines = [
-        f"{found.name}: {n} state{'s' * (n != 1)} from t = {walk.times[0]:.6g} to {found.end:.6g} at rtol {found.rtol:g}: "
-        f"{nature.upper()}",
+        (
+            f"{found.name}: {n} state{'s' * (n != 1)} from t = {walk.times[0]:.6g} to"
+            f" {found.end:.6g} at rtol {found.rtol:g}: {nature.upper()}"
+        ),
         "",
     ]
     parts = {
-        "walk": _walk, "time scales": _rates, "cost": _costs, "oscillation": _oscillation, "neighbours": _neighbours,
-        "jumps": _jumps, "scales": _scales, "step limits": _limits,
+        "walk": _walk,
+        "time scales": _rates,
+        "cost": _costs,
+        "oscillation": _oscillation,
+        "neighbours": _neighbours,
+        "jumps": _jumps,
+        "scales": _scales,
+        "step limits": _limits,
     }
     for title, words in parts.items():
         lines += _paragraph(title, words(found))
@@ -36,8 +44,14 @@ def text(found) -> str:
 
 
 def _paragraph(title, words) -> list:
-    return textwrap.wrap(words, WIDTH, initial_indent=f"{title:<{MARGIN}}", subsequent_indent=" " * MARGIN,
-                         break_long_words=False, break_on_hyphens=False)
+    return textwrap.wrap(
+        words,
+        WIDTH,
+        initial_indent=f"{title:<{MARGIN}}",
+        subsequent_indent=" " * MARGIN,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _walk(found) -> str:
@@ -48,8 +62,8 @@ def _walk(found) -> str:
     if walk.status.success:
         return steps + ", to the end."
     return (
-        f"{steps}, and came to t = {walk.reached:.6g}: {walk.status.sentence}. {found.failure.finding} All below is about the "
-        "part that was reached."
+        f"{steps}, and came to t = {walk.reached:.6g}: {walk.status.sentence}."
+        f" {found.failure.finding} All below is about the part that was reached."
     )
 
 
@@ -61,8 +75,13 @@ def _rates(found) -> str:
     words = []
     if fast.max() > 0:
         scale = number(1 / fast.max())
-        words.append(f"fastest decay at a rate of {number(fast.max())} (time scale {scale}, the span is {number(span)})")
-    least = np.min(slow, where=slow < 1e300, initial=math.inf) if np.isfinite(slow).any() else math.inf
+        words.append(
+            f"fastest decay at a rate of {number(fast.max())} (time scale {scale}, the span is"
+            f" {number(span)})"
+        )
+    least = (
+        np.min(slow, where=slow < 1e300, initial=math.inf) if np.isfinite(slow).any() else math.inf
+    )
     if math.isfinite(least):
         words.append(f"slowest at {number(least)}")
     if math.isfinite(spectrum.ratio()):
@@ -77,10 +96,10 @@ def _costs(found) -> str:
     costs = found.costs
     verdict = "stiff" if costs.stiff else "not stiff"
     return (
-        f"An explicit method (Tsit5) needs about {number(costs.stability)} steps for stability and {number(costs.accuracy)} "
-        f"for accuracy, {number(costs.severity)} times those for accuracy in all: {verdict}. By these numbers it takes "
-        f"{duration(costs.explicit)}, {costs.method} {duration(costs.implicit)}; one evaluation of f takes "
-        f"{duration(costs.evaluation)}."
+        f"An explicit method (Tsit5) needs about {number(costs.stability)} steps for stability and"
+        f" {number(costs.accuracy)} for accuracy, {number(costs.severity)} times those for accuracy"
+        f" in all: {verdict}. By these numbers it takes {duration(costs.explicit)}, {costs.method}"
+        f" {duration(costs.implicit)}; one evaluation of f takes {duration(costs.evaluation)}."
     )
 
 
@@ -90,19 +109,27 @@ def _oscillation(found) -> str:
     words = []
     if found.modes >= 1:
         words.append(
-            f"Modes near the imaginary axis, of up to {number(frequency)} radians a unit of t, go through "
-            f"{number(found.modes)} periods"
+            f"Modes near the imaginary axis, of up to {number(frequency)} radians a unit of t, go"
+            f" through {number(found.modes)} periods"
         )
     if turns >= 4:
-        words.append(f"{found.called(component)} turns {turns} times, about {number(turns / 2)} periods")
+        words.append(
+            f"{found.called(component)} turns {turns} times, about {number(turns / 2)} periods"
+        )
     return "; ".join(words) + "." if words else "None."
 
 
 def _neighbours(found) -> str:
     if found.parting is None:
-        return f"Not followed for this problem; eigenvalues alone allow growth by e^{number(_growth(found))} at most."
+        return (
+            "Not followed for this problem; eigenvalues alone allow growth by"
+            f" e^{number(_growth(found))} at most."
+        )
     if found.parting > 1:
-        return f"A small difference grows by about e^{number(found.parting)} over the span, and so do gradients."
+        return (
+            f"A small difference grows by about e^{number(found.parting)} over the span, and so do"
+            " gradients."
+        )
     return f"Nearby solutions do not part (e^{number(found.parting)})."
 
 
@@ -113,7 +140,11 @@ def _growth(found) -> float:
 def _jumps(found) -> str:
     steps, kinks = ([jump for jump in found.jumps if jump.kink is kind] for kind in (False, True))
     if not found.jumps:
-        return f"None found ({len(found.walk.rejected)} refused steps were looked at)." if found.walk.rejected else "None."
+        return (
+            f"None found ({len(found.walk.rejected)} refused steps were looked at)."
+            if found.walk.rejected
+            else "None."
+        )
     words = []
     for jump in steps[:FEW]:
         cause = "by the clock" if jump.timed else "by the state"
@@ -122,7 +153,10 @@ def _jumps(found) -> str:
     if len(steps) > FEW:
         words.append(f"{len(steps) - FEW} more jumps")
     if kinks:
-        words.append(f"{len(kinks)} kink{'s' * (len(kinks) > 1)}, at t = " + ", ".join(f"{j.t:.5g}" for j in kinks[:FEW]))
+        words.append(
+            f"{len(kinks)} kink{'s' * (len(kinks) > 1)}, at t = "
+            + ", ".join(f"{j.t:.5g}" for j in kinks[:FEW])
+        )
     return "; ".join(words) + "."
 
 
@@ -131,8 +165,8 @@ def _scales(found) -> str:
     words.append(f"Largest values of the components lie {number(scales.decades())} decades apart")
     if scales.drowned:
         sizes = ", ".join(
-            f"{found.called(i)} (largest {number(scales.largest[i])}, atol {number(scales.atol[i])}, "
-            f"better {number(scales.proposed[i])})"
+            f"{found.called(i)} (largest {number(scales.largest[i])}, atol"
+            f" {number(scales.atol[i])}, better {number(scales.proposed[i])})"
             for i in scales.drowned[:FEW]
         )
         more = f" and {len(scales.drowned) - FEW} more" if len(scales.drowned) > FEW else ""
@@ -143,4 +177,8 @@ def _scales(found) -> str:
 def _limits(found) -> str:
     shares = found.walk.dominating()[:3]
     words = ", ".join(f"{found.called(i)} in {100 * share:.0f} %" for i, share in shares)
-    return f"The error of a step is largest in {words} of the steps." if words else "No step could be measured."
+    return (
+        f"The error of a step is largest in {words} of the steps."
+        if words
+        else "No step could be measured."
+    )

@@ -21,8 +21,9 @@ PROPOSED = 1e-3  # times rtol and the largest value: the atol proposed
 
 @dataclass(frozen=True)
 class Scales:
-    """largest: (n,) largest |y_i| of the walk; atol: (n,) as given; drowned: flat indices of components that f depends on
-    and that do not stand out from their atol; proposed: (n,) atol that suits, the given one where nothing is wrong."""
+    """largest: (n,) largest |y_i| of the walk; atol: (n,) as given; drowned: flat indices of
+    components that f depends on and that do not stand out from their atol; proposed: (n,) atol that
+    suits, the given one where nothing is wrong."""
 
     largest: np.ndarray
     atol: np.ndarray
@@ -34,7 +35,8 @@ class Scales:
         return bool(self.drowned)
 
     def decades(self) -> float:
-        """Decades between the largest and the smallest of the components' largest values, those that stay zero aside."""
+        """Decades between the largest and the smallest of the components' largest values, those
+        that stay zero aside."""
         moving = self.largest[self.largest > 0]
         return float(math.log10(moving.max() / moving.min())) if len(moving) else 0.0
 
@@ -53,14 +55,17 @@ def scales(field, walk, rtol, atol) -> Scales:
 
 
 def _influence(field, walk, suspects) -> dict:
-    """{flat index: the largest part of some f_j that the component's largest value brings about}, along the walk."""
+    """{flat index: the largest part of some f_j that the component's largest value brings about},
+    along the walk."""
     dense = field.size <= DENSE_UP_TO
     jacobian = Jacobian(field) if dense else None
     rows = range(0, len(walk.times), max(1, len(walk.times) // POINTS))
     largest = walk.states.abs().amax(0)
     found, f_size = [], torch.zeros_like(largest)
     units = torch.zeros(len(suspects), field.size, dtype=field.dtype, device=field.device)
-    units[torch.arange(len(suspects)), torch.as_tensor(suspects, device=field.device)] = largest[suspects]
+    units[torch.arange(len(suspects)), torch.as_tensor(suspects, device=field.device)] = largest[
+        suspects
+    ]
     for k in rows:
         t, y = walk.times[k], walk.states[k]
         try:

@@ -1,4 +1,5 @@
-"""Eigenvalues of the Jacobian along the walk: all of them for small systems, the extreme ones by Arnoldi's method."""
+"""Eigenvalues of the Jacobian along the walk: all of them for small systems, the extreme ones by
+Arnoldi's method."""
 
 from __future__ import annotations
 
@@ -15,14 +16,17 @@ from ..core.status import RejectStep
 POINTS = 40
 DENSE_UP_TO = 300
 VECTORS = 40  # of Arnoldi's method, a product of the Jacobian each
-NEAR_IMAGINARY = 2.0  # |Im| / |Re| from which on a mode counts as an oscillation: it loses 0.04 of its amplitude a period
+# |Im| / |Re| from which on a mode counts as an oscillation: it loses 0.04 of its amplitude a
+# period.
+NEAR_IMAGINARY = 2.0
 CONVERGED = 1e-2  # residual of a Ritz value, relative to the largest
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """times: (m,) floats; values: for each an array (k,) of complex eigenvalues in units of 1 / t; noise: (m,), what
-    rounding leaves of an eigenvalue zero; complete: whether all n are there, and not the extreme ones alone."""
+    """times: (m,) floats; values: for each an array (k,) of complex eigenvalues in units of 1 / t;
+    noise: (m,), what rounding leaves of an eigenvalue zero; complete: whether all n are there, and
+    not the extreme ones alone."""
 
     times: list
     values: list
@@ -38,10 +42,13 @@ class Spectrum:
         return self._each(lambda v, _: (-v.real).max(initial=0.0))
 
     def slowest(self) -> np.ndarray:
-        """(m,) the slowest decay that is not rounding, NaN where there is none or not all eigenvalues are known."""
+        """(m,) the slowest decay that is not rounding, NaN where there is none or not all
+        eigenvalues are known."""
         if not self.complete:
             return np.full(len(self.times), math.nan)
-        return self._each(lambda v, noise: np.min(-v.real, where=-v.real > noise, initial=math.inf)).clip(max=1e300)
+        return self._each(
+            lambda v, noise: np.min(-v.real, where=-v.real > noise, initial=math.inf)
+        ).clip(max=1e300)
 
     def growth(self) -> np.ndarray:
         """(m,) the fastest growth, max(Re), not less than 0."""
@@ -49,10 +56,13 @@ class Spectrum:
 
     def frequency(self) -> np.ndarray:
         """(m,) the largest |Im| of eigenvalues near the imaginary axis, in radians a unit of t."""
-        return self._each(lambda v, noise: np.abs(v.imag[_near(v) & (np.abs(v.imag) > noise)]).max(initial=0.0))
+        return self._each(
+            lambda v, noise: np.abs(v.imag[_near(v) & (np.abs(v.imag) > noise)]).max(initial=0.0)
+        )
 
     def ratio(self) -> float:
-        """The stiffness ratio, fastest over slowest decay, the largest of all points; NaN where it cannot be known."""
+        """The stiffness ratio, fastest over slowest decay, the largest of all points; NaN where it
+        cannot be known."""
         slow, fast = self.slowest(), self.decay()
         known = np.isfinite(slow) & (slow < 1e300) & (fast > 0)
         return float((fast[known] / slow[known]).max()) if known.any() else math.nan
@@ -60,7 +70,9 @@ class Spectrum:
     def integral(self, rates) -> float:
         """Integral over the walk of rates (m,) by the trapezoidal rule."""
         t = np.asarray(self.times)
-        return float(np.sum(np.abs(np.diff(t)) * (rates[1:] + rates[:-1]) / 2)) if len(t) > 1 else 0.0
+        return (
+            float(np.sum(np.abs(np.diff(t)) * (rates[1:] + rates[:-1]) / 2)) if len(t) > 1 else 0.0
+        )
 
     def _each(self, f):
         return np.array([float(f(v, noise)) for v, noise in zip(self.values, self.noise)])
@@ -71,7 +83,8 @@ def _near(v):
 
 
 def spectrum(field, walk, points=POINTS) -> Spectrum:
-    """At so many points, spread evenly over the accepted steps, so that they are dense where the solution moves."""
+    """At so many points, spread evenly over the accepted steps, so that they are dense where the
+    solution moves."""
     count = len(walk.times)
     points = min(points, count)
     chosen = [round(i * (count - 1) / max(points - 1, 1)) for i in range(points)]
@@ -100,7 +113,8 @@ def _all(jacobian, t, y):
 
 
 def _extreme(field, t, y):
-    """The Ritz values that have converged. Saad, Numerical Methods for Large Eigenvalue Problems (2011), sec. 6.2."""
+    """The Ritz values that have converged. Saad, Numerical Methods for Large Eigenvalue Problems
+    (2011), sec. 6.2."""
     products = Products(field, t, y)
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(field.size, generator=generator, dtype=torch.float64).to(y)

@@ -1,4 +1,5 @@
-"""From what a failed solve left to why it failed: rules in order, of which the first that finds something answers."""
+"""From what a failed solve left to why it failed: rules in order, of which the first that finds
+something answers."""
 
 from __future__ import annotations
 
@@ -11,32 +12,66 @@ from .sandbox import aside
 
 SHARES = 3  # components named as those that dominate the error
 RULES = (
-    field_causes.parameters, field_causes.unsteady, solver_causes.events, field_causes.jac, field_causes.detached,
-    solver_causes.diverged, field_causes.blow_up, solver_causes.domain, field_causes.nonfinite, field_causes.jump,
-    solver_causes.noise, solver_causes.resolution, solver_causes.stiffness, solver_causes.newton, solver_causes.min_step,
-    solver_causes.limit, solver_causes.otherwise,
+    field_causes.parameters,
+    field_causes.unsteady,
+    solver_causes.events,
+    field_causes.jac,
+    field_causes.detached,
+    solver_causes.diverged,
+    field_causes.blow_up,
+    solver_causes.domain,
+    field_causes.nonfinite,
+    field_causes.jump,
+    solver_causes.noise,
+    solver_causes.resolution,
+    solver_causes.stiffness,
+    solver_causes.newton,
+    solver_causes.min_step,
+    solver_causes.limit,
+    solver_causes.otherwise,
 )
 
 
 def examine(case) -> FailureReport:
-    """The report of a failed solve. It asks f some hundreds of times; those are not counted as work of the solve."""
+    """The report of a failed solve. It asks f some hundreds of times; those are not counted as work
+    of the solve."""
     with aside(case.field):
         again = rerun(case)
         case.attempts = case.attempts or again.attempts
         found = next(f for rule in RULES if (f := rule(case, again)) is not None)
         shares = _shares(case, again)
     return FailureReport(
-        case.name, case.status, *found, case.t, case.span, case.outputs, tuple(case.attempts), shares, again.newton, case.row
+        case.name,
+        case.status,
+        *found,
+        case.t,
+        case.span,
+        case.outputs,
+        tuple(case.attempts),
+        shares,
+        again.newton,
+        case.row,
     )
 
 
 def _shares(case, again):
     """The components that dominate the error of the last attempt."""
-    if again.error is None or not bool(torch.isfinite(again.error).all()) or not float(again.error.abs().max()):
+    if (
+        again.error is None
+        or not bool(torch.isfinite(again.error).all())
+        or not float(again.error.abs().max())
+    ):
         return ()
     slope, parts = case.slope(case.t, case.y), (again.error / again.error.norm()).square()
     top = parts.argsort(descending=True)[:SHARES].tolist()
     return tuple(
-        Share(case.component(i), float(again.error[i]), float(parts[i]), float(case.y[i]), float(slope[i]))
-        for i in top if float(parts[i]) > 0.01
+        Share(
+            case.component(i),
+            float(again.error[i]),
+            float(parts[i]),
+            float(case.y[i]),
+            float(slope[i]),
+        )
+        for i in top
+        if float(parts[i]) > 0.01
     )

@@ -19,12 +19,14 @@ from ..core.trajectory import Attempt
 class Case:
     """The end of a failed solve, of one system.
 
-    problem: ODEProblem; field: its VectorField, that of a row in a batch; layout: by which components are named; method: of the
-    torch engine, the nearest there if another engine ran; name: what the user calls it; t, y: (n,) the last good state;
-    start: (n,) that at the start; span: (t_0, t_1); atol: 0-d or (n,); outputs: (how many were reached, how many asked for);
-    attempts: the last steps that were tried; steps: how many were tried in all; times: of the last leg, between resets and
-    named jumps, beyond which nothing is asked of f; empty for the span; events: (name, time) of each in the order in which they
-    occurred, the one that was one too many last; row: number of the row in a batch.
+    problem: ODEProblem; field: its VectorField, that of a row in a batch; layout: by which
+    components are named; method: of the torch engine, the nearest there if another engine ran;
+    name: what the user calls it; t, y: (n,) the last good state; start: (n,) that at the start;
+    span: (t_0, t_1); atol: 0-d or (n,); outputs: (how many were reached, how many asked for);
+    attempts: the last steps that were tried; steps: how many were tried in all; times: of the last
+    leg, between resets and named jumps, beyond which nothing is asked of f; empty for the span;
+    events: (name, time) of each in the order in which they occurred, the one that was one too many
+    last; row: number of the row in a batch.
     """
 
     problem: ODEProblem
@@ -72,12 +74,18 @@ class Case:
 
     @property
     def size(self) -> float:
-        """The typical size of the last accepted steps, or of those tried where none was accepted."""
-        sizes = [abs(a.h) for a in self.attempts if a.accepted] or [abs(a.h) for a in self.attempts] or [self.remaining]
+        """The typical size of the last accepted steps, or of those tried where none was
+        accepted."""
+        sizes = (
+            [abs(a.h) for a in self.attempts if a.accepted]
+            or [abs(a.h) for a in self.attempts]
+            or [self.remaining]
+        )
         return sorted(sizes)[len(sizes) // 2]
 
     def f(self, t: float, y):
-        """f at (t, y), (n,), NaN where f raises whatever it likes: the solve itself may never have come there."""
+        """f at (t, y), (n,), NaN where f raises whatever it likes: the solve itself may never have
+        come there."""
         try:
             with torch.no_grad():
                 return self.field(t, y)
@@ -89,15 +97,21 @@ class Case:
         return self.f(t, y) if self.field.mass is None else self.field.mass.rate(self.f(t, y))
 
     def component(self, i: int) -> str:
-        """What component i of the flat state is called: 'y[2]', or "y['mass'][0, 1]" in a structure."""
+        """What component i of the flat state is called: 'y[2]', or "y['mass'][0, 1]" in a
+        structure."""
         return self.layout.component(i)
 
 
 def occurred(records, events, counts, t) -> list:
-    """(name, time) of what occurred, in order; last, at t, the event that occurred more often than its max_events allows.
+    """(name, time) of what occurred, in order; last, at t, the event that occurred more often than
+    its max_events allows.
 
     records: list of EventRecord; events: list of Event, counts: how often each occurred.
     """
     found = [(record.name, float(record.t)) for record in records]
-    over = [e.name for e, count in zip(events, counts, strict=True) if e.max_events is not None and count > e.max_events]
+    over = [
+        e.name
+        for e, count in zip(events, counts, strict=True)
+        if e.max_events is not None and count > e.max_events
+    ]
     return found + [(name, t) for name in over]

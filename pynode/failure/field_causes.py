@@ -1,4 +1,5 @@
-"""What the vector field does wrong. Each rule asks one question of a case and its rerun, and returns a Finding or None."""
+"""What the vector field does wrong. Each rule asks one question of a case and its rerun, and
+returns a Finding or None."""
 
 from __future__ import annotations
 
@@ -18,11 +19,24 @@ def parameters(case, again):
     argument = name.startswith("args[")
     return Finding(
         "nonfinite parameters",
-        f"{name} holds NaN or infinity in {count} of its {of} entries{more}: they were made before this solve"
-        + ("." if argument else ", by an optimiser step with a gradient that was not finite, or by the initialisation."),
-        f"Correct {name} before the solve." if argument else
-        "Load the last good weights; then clip gradients (torch.nn.utils.clip_grad_norm_), lower the learning rate, and "
-        "skip steps whose loss or gradient is not finite.",
+        f"{name} holds NaN or infinity in {count} of its {of} entries{more}: they were made before"
+        " this solve"
+        + (
+            "."
+            if argument
+            else (
+                ", by an optimiser step with a gradient that was not finite, or by the"
+                " initialisation."
+            )
+        ),
+        (
+            f"Correct {name} before the solve."
+            if argument
+            else (
+                "Load the last good weights; then clip gradients (torch.nn.utils.clip_grad_norm_),"
+                " lower the learning rate, and skip steps whose loss or gradient is not finite."
+            )
+        ),
     )
 
 
@@ -30,22 +44,29 @@ def unsteady(case, again):
     changed, difference = probes.unsteady(case)
     if changed:
         return Finding(
-            "f changes its argument", "f changes the state that it is given, in place, and with it the solution.",
+            "f changes its argument",
+            "f changes the state that it is given, in place, and with it the solution.",
             "Write y = 2 * y in place of y *= 2 in f, or let it work on y.clone().",
         )
     if difference <= 1e3 * torch.finfo(case.y.dtype).eps:
         return None
     return Finding(
         "f is not repeatable",
-        f"Two evaluations of f at the same point differ by {100 * difference:.2g} %: it draws random numbers (dropout), or "
-        "remembers its calls. Then no step can be made accurate by making it smaller.",
-        "Switch dropout off by module.eval(); draw what is random before the solve, and pass it through args; for noise in "
-        "the dynamics solve a stochastic differential equation, pynode.sde.solve_sde.",
+        f"Two evaluations of f at the same point differ by {100 * difference:.2g} %: it draws"
+        " random numbers (dropout), or remembers its calls. Then no step can be made accurate by"
+        " making it smaller.",
+        "Switch dropout off by module.eval(); draw what is random before the solve, and pass it"
+        " through args; for noise in the dynamics solve a stochastic differential equation,"
+        " pynode.sde.solve_sde.",
     )
 
 
 def jac(case, again):
-    if case.field.user_jac is None or case.status not in (Status.NONFINITE, Status.NEWTON, Status.STEP_TOO_SMALL):
+    if case.field.user_jac is None or case.status not in (
+        Status.NONFINITE,
+        Status.NEWTON,
+        Status.STEP_TOO_SMALL,
+    ):
         return None
     own, true = (probes.jacobian(case, case.y, mine) for mine in (True, False))
     if own is None or true is None or not bool(torch.isfinite(true).all()):
@@ -54,7 +75,8 @@ def jac(case, again):
         i, j = (~torch.isfinite(own)).nonzero()[0].tolist()
         return Finding(
             "nonfinite jac",
-            f"f is finite at the last good state, but the Jacobian that jac returns is not, in entry ({i}, {j}).",
+            "f is finite at the last good state, but the Jacobian that jac returns is not, in"
+            f" entry ({i}, {j}).",
             "Correct jac, or leave it away: the package then makes the Jacobian itself.",
         )
     gap = (own - true).abs()
@@ -63,15 +85,19 @@ def jac(case, again):
     i, j = divmod(int(gap.argmax()), len(true))
     return Finding(
         "wrong jac",
-        f"jac is not the derivative of f: entry ({i}, {j}) is {float(own[i, j]):.4g}, the derivative "
-        f"{float(true[i, j]):.4g}.",
+        f"jac is not the derivative of f: entry ({i}, {j}) is {float(own[i, j]):.4g}, the"
+        f" derivative {float(true[i, j]):.4g}.",
         "Correct jac, or leave it away: the package then makes the Jacobian itself.",
     )
 
 
 def detached(case, again):
     """An implicit method whose Jacobian, by reverse mode, is not the derivative of f."""
-    if case.field.user_jac is not None or not case.method.implicit or case.status in (Status.DOMAIN, *EVENTS):
+    if (
+        case.field.user_jac is not None
+        or not case.method.implicit
+        or case.status in (Status.DOMAIN, *EVENTS)
+    ):
         return None
     gap = probes.differentiation_gap(case) if again.affords(4 * len(case.y)) else None
     if gap is None:
@@ -79,10 +105,12 @@ def detached(case, again):
     i, j, own, true = gap
     return Finding(
         "f is not differentiable by autograd",
-        f"The derivative that autograd gives is not that of f: of component {i} with respect to {case.component(j)} it is "
-        f"{own:.4g}, differences give {true:.4g}. Something in f leaves the graph: detach(), item(), numpy, no_grad, "
-        "rounding, or an in-place copy. Newton's iteration, and gradients, need it right.",
-        "Write f in torch operations from its input to its result; or give jac; or use an explicit method.",
+        f"The derivative that autograd gives is not that of f: of component {i} with respect to"
+        f" {case.component(j)} it is {own:.4g}, differences give {true:.4g}. Something in f leaves"
+        " the graph: detach(), item(), numpy, no_grad, rounding, or an in-place copy. Newton's"
+        " iteration, and gradients, need it right.",
+        "Write f in torch operations from its input to its result; or give jac; or use an explicit"
+        " method.",
     )
 
 
@@ -95,9 +123,10 @@ def blow_up(case, again):
     i, t = found
     return Finding(
         "blow-up",
-        f"The solution goes to infinity: {case.component(i)} = {float(case.y[i]):.3g} grows faster than exponentially, and "
-        f"at this pace is infinite at t = {t:.6g}.",
-        f"End the time span before t = {t:.6g}, or correct the sign or the size of what makes {case.component(i)} grow.",
+        f"The solution goes to infinity: {case.component(i)} = {float(case.y[i]):.3g} grows faster"
+        f" than exponentially, and at this pace is infinite at t = {t:.6g}.",
+        f"End the time span before t = {t:.6g}, or correct the sign or the size of what makes"
+        f" {case.component(i)} grow.",
     )
 
 
@@ -107,40 +136,52 @@ def nonfinite(case, again):
     if case.status in LIMITS and not any(a.failure for a in case.attempts):
         return None  # the solve did not meet what the rerun has met
     if again.point is None or not bool(torch.isfinite(again.point[1]).all()):
-        return derivative(case, again)  # the state at which f was asked is what a step made of its derivative
+        # The state at which f was asked is what a step made of its derivative.
+        return derivative(case, again)
     t, y, out = again.point
     i = int((~torch.isfinite(out)).nonzero()[0])
     where = f"component {i} of f is {float(out[i])} at t = {t:.9g}"
     if not bool(torch.isfinite(case.f(case.t, case.y)).all()):
         return Finding(
-            "nonfinite f", f"{where}, at the last good state itself, y = {short(case.y)}.",
-            "Evaluate f there by hand: look for divisions by zero, logarithms and roots of zero or negative numbers, and "
-            "overflow of exp; start elsewhere, or keep their arguments in their domain.",
+            "nonfinite f",
+            f"{where}, at the last good state itself, y = {short(case.y)}.",
+            "Evaluate f there by hand: look for divisions by zero, logarithms and roots of zero or"
+            " negative numbers, and overflow of exp; start elsewhere, or keep their arguments in"
+            " their domain.",
         )
     if not bool(torch.isfinite(case.f(t, case.y)).all()):
         since = probes.first_nonfinite(case, t)
         return Finding(
             "f not finite from a time on",
-            f"{where}, whatever the state: at the last good state, which it takes at t = {case.t:.9g}, it is so from t = "
-            f"{since:.9g} on.",
-            f"End the time span before t = {since:.9g}, or correct f at that time (a division by zero, data that end).",
+            f"{where}, whatever the state: at the last good state, which it takes at t ="
+            f" {case.t:.9g}, it is so from t = {since:.9g} on.",
+            f"End the time span before t = {since:.9g}, or correct f at that time (a division by"
+            " zero, data that end).",
         )
     guilty = probes.culprits(case, again.point)
-    left = [j for j in guilty if float(y[j]) < 0 <= float(case.y[j]) and probes.mended_by_sign(case, again.point, j)]
+    left = [
+        j
+        for j in guilty
+        if float(y[j]) < 0 <= float(case.y[j]) and probes.mended_by_sign(case, again.point, j)
+    ]
     if left:
         names = ", ".join(case.component(j) for j in left[:4])
         return Finding(
             "negative state",
             f"{where}, because a trial step made {names} negative ({float(y[left[0]]):.3g}, from "
             f"{float(case.y[left[0]]):.3g}), where f takes a root, a logarithm or a power of it.",
-            "Keep the argument in its domain inside f, for instance y.clamp(min=0), or refuse such steps with "
-            f"nonnegative={[int(j) for j in left[:4]]}.",
+            "Keep the argument in its domain inside f, for instance y.clamp(min=0), or refuse such"
+            f" steps with nonnegative={[int(j) for j in left[:4]]}.",
         )
-    names = ", ".join(f"{case.component(j)} = {float(y[j]):.3g}" for j in guilty[:4]) or f"y = {short(y)}"
+    names = (
+        ", ".join(f"{case.component(j)} = {float(y[j]):.3g}" for j in guilty[:4])
+        or f"y = {short(y)}"
+    )
     return Finding(
-        "f not finite in a stage", f"{where}, in a trial step that led to {names}.",
-        "Bound what f computes there (exp, powers, divisions), or refuse such states with domain=lambda t, y: ... or "
-        "RejectStep.",
+        "f not finite in a stage",
+        f"{where}, in a trial step that led to {names}.",
+        "Bound what f computes there (exp, powers, divisions), or refuse such states with"
+        " domain=lambda t, y: ... or RejectStep.",
     )
 
 
@@ -152,10 +193,11 @@ def derivative(case, again):
     i, j = (~torch.isfinite(true)).nonzero()[0].tolist()
     return Finding(
         "nonfinite derivative",
-        f"f is finite at the last good state, but its derivative is not: that of component {i} with respect to "
-        f"{case.component(j)} = {float(case.y[j]):.3g}, as that of a root, or of a norm, at zero.",
-        "Move it away from the point, for instance torch.sqrt(y + 1e-12); or use an explicit method such as 'tsit5', which "
-        "needs no derivative.",
+        f"f is finite at the last good state, but its derivative is not: that of component {i} with"
+        f" respect to {case.component(j)} = {float(case.y[j]):.3g}, as that of a root, or of a"
+        " norm, at zero.",
+        "Move it away from the point, for instance torch.sqrt(y + 1e-12); or use an explicit method"
+        " such as 'tsit5', which needs no derivative.",
     )
 
 
@@ -163,14 +205,16 @@ def jump(case, again):
     if case.status in (*EVENTS, Status.MIN_STEP) or not again.affords(4 * probes.HALVINGS):
         return None
     widths = [4 * case.size, 1e-9 * (abs(case.span[1] - case.span[0]) + abs(case.t))]
-    for width in widths if case.row is None else [*widths, case.remaining]:  # nobody knows which steps a row has taken
+    # Nobody knows which steps a row has taken.
+    for width in widths if case.row is None else [*widths, case.remaining]:
         found = probes.jump_in_time(case, width)
         if found is not None:
             t, i, change, pole = found
             if pole:
                 return _pole("time", f"towards t = {t:.6g}, the state held", i, change)
             return Finding(
-                "jump of f in time", f"f jumps at t = {t:.10g}: its component {i} changes by {change:.3g} between "
+                "jump of f in time",
+                f"f jumps at t = {t:.10g}: its component {i} changes by {change:.3g} between "
                 "neighbouring times.",
                 f"Name the time: jumps=[{t:.10g}], so that no step goes across.",
             )
@@ -181,10 +225,12 @@ def jump(case, again):
                 return _pole("the state", f"near y = {short(case.y)}, the time held", i, change)
             return Finding(
                 "jump of f in the state",
-                f"f jumps as the state changes: its component {i} by {change:.3g} between neighbouring states near y = "
-                f"{short(case.y)}. If both sides drive the state back, no solution in the usual sense goes on there.",
-                "Tell the solver by an Event on the condition that switches, with a reset or terminal; or smooth the "
-                "switch, for instance tanh(x / width) in place of sign(x).",
+                f"f jumps as the state changes: its component {i} by {change:.3g} between"
+                f" neighbouring states near y = {short(case.y)}. If both sides drive the state"
+                " back, no solution in the usual sense goes on there.",
+                "Tell the solver by an Event on the condition that switches, with a reset or"
+                " terminal; or smooth the switch, for instance tanh(x / width) in place of"
+                " sign(x).",
             )
     return None
 
@@ -192,6 +238,7 @@ def jump(case, again):
 def _pole(kind, where, i, change):
     return Finding(
         f"pole of f in {kind}",
-        f"f grows beyond all bounds {where}: its component {i} changes by {change:.3g} between neighbouring points.",
+        f"f grows beyond all bounds {where}: its component {i} changes by {change:.3g} between"
+        " neighbouring points.",
         "End the time span before it, or correct f: it divides by what becomes zero there.",
     )

@@ -6,7 +6,11 @@ from typing import NamedTuple
 
 from ..core.status import Status
 
-LIMITS = {Status.MAX_STEPS: "max_steps", Status.MAX_EVALUATIONS: "max_nfe", Status.MAX_SECONDS: "max_seconds"}
+LIMITS = {
+    Status.MAX_STEPS: "max_steps",
+    Status.MAX_EVALUATIONS: "max_nfe",
+    Status.MAX_SECONDS: "max_seconds",
+}
 EVENTS = (Status.MAX_EVENTS, Status.CASCADE)
 
 

@@ -16,7 +16,8 @@ SHOWN = 8  # of the last attempts, and of Newton's corrections
 
 @dataclass(frozen=True)
 class Share:
-    """One component's part in the error of the last attempt. error: in units of its tolerance; part: of the squared norm."""
+    """One component's part in the error of the last attempt. error: in units of its tolerance;
+    part: of the squared norm."""
 
     component: str
     error: float
@@ -29,10 +30,12 @@ class Share:
 class FailureReport:
     """Why a solve failed. str() is a page of text, as_dict() plain data.
 
-    cause: in a few words ('stiffness', 'blow-up', 'nonfinite parameters', ...); finding: what was found, in sentences; remedy:
-    the next thing to try; t, span: the time reached and the times asked for; outputs: (reached, asked for); attempts: the last
-    steps that were tried; shares: the components that dominate the error of the last of them; newton: the norms of Newton's
-    corrections in the last iteration that failed, in units of the tolerances; row: of a batch, None else.
+    cause: in a few words ('stiffness', 'blow-up', 'nonfinite parameters', ...); finding: what was
+    found, in sentences; remedy: the next thing to try; t, span: the time reached and the times
+    asked for; outputs: (reached, asked for); attempts: the last steps that were tried; shares: the
+    components that dominate the error of the last of them; newton: the norms of Newton's
+    corrections in the last iteration that failed, in units of the tolerances; row: of a batch, None
+    else.
     """
 
     method: str
@@ -51,7 +54,11 @@ class FailureReport:
     def as_dict(self) -> dict:
         """Plain data: numbers, strings, lists; what is not finite is None."""
         attempts = [
-            {**a._asdict(), "failure": None if a.failure is None else a.failure.name, "accepted": a.accepted}
+            {
+                **a._asdict(),
+                "failure": None if a.failure is None else a.failure.name,
+                "accepted": a.accepted,
+            }
             for a in self.attempts
         ]
         return plain({**asdict(self), "status": self.status.name, "attempts": attempts})
@@ -62,8 +69,10 @@ class FailureReport:
         where = "" if self.row is None else f", row {self.row}"
         lines = [
             f"{self.method}{where}: {self.status.sentence}.",
-            f"Reached t = {self.t:.10g}, {100 * done:.3g} % of {start:.6g} to {end:.6g}; {self.outputs[0]} of "
-            f"{self.outputs[1]} outputs are in the partial solution.",
+            (
+                f"Reached t = {self.t:.10g}, {100 * done:.3g} % of {start:.6g} to {end:.6g};"
+                f" {self.outputs[0]} of {self.outputs[1]} outputs are in the partial solution."
+            ),
             "",
             f"Cause: {self.cause}",
             *_wrapped(self.finding),
@@ -71,15 +80,30 @@ class FailureReport:
             *_wrapped(self.remedy),
         ]
         if self.attempts:
-            lines += ["The last steps tried", f"  {'t':>15}  {'h':>10}  {'error':>8}  outcome (error: 1 is the limit)"]
-            lines += [f"  {a.t:>15.9g}  {a.h:>10.3g}  {_number(a.ratio):>8}  {_outcome(a)}" for a in self.attempts[-SHOWN:]]
+            lines += [
+                "The last steps tried",
+                f"  {'t':>15}  {'h':>10}  {'error':>8}  outcome (error: 1 is the limit)",
+            ]
+            lines += [
+                f"  {a.t:>15.9g}  {a.h:>10.3g}  {_number(a.ratio):>8}  {_outcome(a)}"
+                for a in self.attempts[-SHOWN:]
+            ]
         if self.shares:
             lines += ["", "Components that dominate the error of the last of them"]
             lines += [f"  {'component':<14}{'share':>6}  {'y':>11}  dy/dt"]
-            lines += [f"  {s.component:<14}{100 * s.part:>4.0f} %  {s.y:>11.4g}  {s.slope:.4g}" for s in self.shares]
+            lines += [
+                f"  {s.component:<14}{100 * s.part:>4.0f} %  {s.y:>11.4g}  {s.slope:.4g}"
+                for s in self.shares
+            ]
         if self.newton:
-            norms = ("..., " if len(self.newton) > SHOWN else "") + ", ".join(f"{norm:.2g}" for norm in self.newton[-SHOWN:])
-            lines += ["", "Newton's corrections in the last failed iteration, in units of the tolerances", f"  {norms}"]
+            norms = ("..., " if len(self.newton) > SHOWN else "") + ", ".join(
+                f"{norm:.2g}" for norm in self.newton[-SHOWN:]
+            )
+            lines += [
+                "",
+                "Newton's corrections in the last failed iteration, in units of the tolerances",
+                f"  {norms}",
+            ]
         return "\n".join(lines).rstrip()
 
 
@@ -94,7 +118,11 @@ def _number(ratio) -> str:
 def _outcome(attempt) -> str:
     if attempt.accepted:
         return "accepted"
-    return "rejected: error too large" if attempt.failure is None else f"failed: {attempt.failure.sentence}"
+    return (
+        "rejected: error too large"
+        if attempt.failure is None
+        else f"failed: {attempt.failure.sentence}"
+    )
 
 
 def plain(value):

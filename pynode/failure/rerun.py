@@ -20,8 +20,9 @@ PATIENCE = 5.0  # seconds that these, or one question to an expensive f, may tak
 
 
 class WatchedTolerance(Tolerance):
-    """The same norm, which keeps what was measured since the last ``begin``: norms, and the latest vector (n,) in units of the
-    tolerances, which is the error of the step up to a factor once a step is complete."""
+    """The same norm, which keeps what was measured since the last ``begin``: norms, and the latest
+    vector (n,) in units of the tolerances, which is the error of the step up to a factor once a
+    step is complete."""
 
     def __init__(self, tol):
         super().__init__(tol.rtol, tol.atol, tol.size)
@@ -31,7 +32,9 @@ class WatchedTolerance(Tolerance):
         self.vector, self.norms = None, []
 
     def ratio(self, error, y, y1):
-        return self._kept(error / torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol))
+        return self._kept(
+            error / torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol)
+        )
 
     def rms(self, v, scale):
         return self._kept(v / scale)
@@ -47,7 +50,8 @@ class WatchedTolerance(Tolerance):
 
 
 class WatchedField(VectorField):
-    """The same field with counts of its own, which keeps the first point (t, y, f) at which f was not finite."""
+    """The same field with counts of its own, which keeps the first point (t, y, f) at which f was
+    not finite."""
 
     def __init__(self, field, found=None):
         self.__dict__.update(field.__dict__)
@@ -66,9 +70,10 @@ class WatchedField(VectorField):
 class Rerun:
     """What the last steps showed.
 
-    error: (n,) of the last attempt whose error was measured, in units of the tolerances; newton: norms of the last failed
-    iteration; point: (t, y, f) where f was first not finite, or None; noise: whether the error stays as the step shrinks;
-    wanted: size of the first of these steps; seconds: of an evaluation of f.
+    error: (n,) of the last attempt whose error was measured, in units of the tolerances; newton:
+    norms of the last failed iteration; point: (t, y, f) where f was first not finite, or None;
+    noise: whether the error stays as the step shrinks; wanted: size of the first of these steps;
+    seconds: of an evaluation of f.
     """
 
     attempts: list = field(default_factory=list)
@@ -85,7 +90,8 @@ class Rerun:
 
 
 def rerun(case) -> Rerun:
-    """Steps from the last good state on, until they fail beyond doubt. Whatever f raises fails a step, as RejectStep does."""
+    """Steps from the last good state on, until they fail beyond doubt. Whatever f raises fails a
+    step, as RejectStep does."""
     watched, tol = WatchedField(case.field), WatchedTolerance(case.tolerance)
     t, y, end, fixed = case.t, case.y.clone(), case.times[-1], case.options.step_size
     result, began = Rerun(), time.perf_counter()
@@ -116,7 +122,9 @@ def rerun(case) -> Rerun:
                 good, failure = False, Status.DOMAIN
         except Exception:
             step, failure, good = None, Status.DOMAIN, False
-        result.attempts.append(Attempt(t, h, math.inf if step is None or failure else step.ratio, failure))
+        result.attempts.append(
+            Attempt(t, h, math.inf if step is None or failure else step.ratio, failure)
+        )
         if failure is Status.NEWTON:
             result.newton = tuple(tol.norms)
         elif failure is None and not fixed and tol.vector is not None:
@@ -133,7 +141,8 @@ def rerun(case) -> Rerun:
 
 
 def _stays(attempts) -> bool:
-    """Whether the error of rejected steps does not fall although they shrink by far: rounding, not truncation."""
+    """Whether the error of rejected steps does not fall although they shrink by far: rounding, not
+    truncation."""
     rejected = [a for a in attempts if a.failure is None and not a.accepted]
     if len(rejected) < 4:
         return False

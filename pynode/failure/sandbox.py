@@ -9,17 +9,29 @@ import torch
 
 @contextmanager
 def aside(field):
-    """A block that leaves the counts of the field, torch's random numbers, and the buffers and attributes of its modules as
-    they were. Inside, the modules hold what they held during the solve (Held.again), and copies of their buffers.
+    """A block that leaves the counts of the field, torch's random numbers, and the buffers and
+    attributes of its modules as they were. Inside, the modules hold what they held during the solve
+    (Held.again), and copies of their buffers.
     """
     counts, device = field.stats.as_dict(), field.device
-    random = {"devices": []} if device.type == "cpu" else {"devices": [device], "device_type": device.type}
+    random = (
+        {"devices": []}
+        if device.type == "cpu"
+        else {"devices": [device], "device_type": device.type}
+    )
     with torch.no_grad(), torch.random.fork_rng(**random), field.held.again(()):
         attributes = [(vars(module), dict(vars(module))) for module in field.held.modules]
-        buffers = [(holder, dict(holder)) for holder in (module._buffers for module in field.held.modules)]
+        buffers = [
+            (holder, dict(holder)) for holder in (module._buffers for module in field.held.modules)
+        ]
         try:
             for holder, given in buffers:
-                holder.update({name: None if buffer is None else buffer.clone() for name, buffer in given.items()})
+                holder.update(
+                    {
+                        name: None if buffer is None else buffer.clone()
+                        for name, buffer in given.items()
+                    }
+                )
             yield
         finally:
             for holder, given in [*attributes, *buffers]:

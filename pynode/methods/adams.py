@@ -1,11 +1,13 @@
-"""Adams methods of variable order 1 to 12 and variable step, predicted, evaluated, corrected, evaluated.
+"""Adams methods of variable order 1 to 12 and variable step, predicted, evaluated, corrected,
+evaluated.
 
-Hairer, Norsett & Wanner I, sec. III.5; Shampine & Gordon, Computer Solution of Ordinary Differential Equations (1975):
-two evaluations of f a step at any order, for problems that are not stiff and whose f is expensive.
+Hairer, Norsett & Wanner I, sec. III.5; Shampine & Gordon, Computer Solution of Ordinary
+Differential Equations (1975): two evaluations of f a step at any order, for problems that are not
+stiff and whose f is expensive.
 
 With d_i = (t - t_i) / h for the last times, the interpolant of f is sum_j c_j(theta) phi*_j, where
-c_j(theta) = prod_(i<j) (theta + d_i) / (1 + d_i) and phi*_j are modified divided differences; its integrals are the
-formulas.
+c_j(theta) = prod_(i<j) (theta + d_i) / (1 + d_i) and phi*_j are modified divided differences; its
+integrals are the formulas.
 """
 
 from __future__ import annotations
@@ -19,13 +21,15 @@ import torch
 from .base import Method, Step
 
 MAX_ORDER = 12
-START_ORDER = 4  # while the step doubles: on such a grid higher differences magnify rounding by thousands
+# While the step doubles: on such a grid higher differences magnify rounding by thousands.
+START_ORDER = 4
 
 
 class State(NamedTuple):
-    """phi: (rows, n) modified divided differences phi_0 = f(t, y), phi_1, ... (III.5.8); past: t - t_i, signed by h, of
-    the times they come from; order: of the predictor; equal: steps taken with h and order unchanged; starting: whether
-    order and step still grow at every step; failures: in a row."""
+    """phi: (rows, n) modified divided differences phi_0 = f(t, y), phi_1, ... (III.5.8); past: t -
+    t_i, signed by h, of the times they come from; order: of the predictor; equal: steps taken with
+    h and order unchanged; starting: whether order and step still grow at every step; failures: in a
+    row."""
 
     phi: torch.Tensor
     past: tuple
@@ -37,7 +41,8 @@ class State(NamedTuple):
 
 
 def basis(past, h, count):
-    """(coefficients of the powers of theta of c_0, ..., c_count, their integrals g over [0, 1], betas (III.5.7))."""
+    """(coefficients of the powers of theta of c_0, ..., c_count, their integrals g over [0, 1],
+    betas (III.5.7))."""
     rows, betas = [[1.0]], [1.0]
     for j in range(count):
         d, last = past[j] / h, rows[-1]
@@ -50,7 +55,8 @@ def basis(past, h, count):
 
 @dataclass(frozen=True)
 class Adams(Method):
-    """Predictor of order k, corrector of order k + 1 (local extrapolation), k by the errors of its neighbours."""
+    """Predictor of order k, corrector of order k + 1 (local extrapolation), k by the errors of its
+    neighbours."""
 
     carried = ("phi",)
     memory = (MAX_ORDER + 3, MAX_ORDER + 4)
@@ -74,7 +80,8 @@ class Adams(Method):
         weights = torch.tensor(betas[:rows], dtype=y.dtype, device=y.device).unsqueeze(1)
         star = phi[:rows] * weights
         sums = torch.cumsum(star, 0)
-        # Predicted with phi*_0 .. phi*_(k-1); the difference of order k at the prediction corrects it.
+        # Predicted with phi*_0 .. phi*_(k-1); the difference of order k at the prediction corrects
+        # it.
         used = torch.tensor(g[:k], dtype=y.dtype, device=y.device)
         predicted = torch.addmv(y, star[:k].t(), used, alpha=h)
         gap = field(t + h, predicted) - sums[k - 1]
@@ -87,7 +94,8 @@ class Adams(Method):
         new = torch.cat((f1.unsqueeze(0), f1 - sums))
         equal += 1
         order, upper = k, None
-        # The start raises order and step together for as long as the step could be doubled at the present order.
+        # The start raises order and step together for as long as the step could be doubled at the
+        # present order.
         starting = starting and k < START_ORDER and size * 2 ** (k + 1) < 0.5
         if starting and not lower:
             order = k + 1
@@ -102,7 +110,7 @@ class Adams(Method):
         factor = self._factor(error, order, starting)
         if order != k:
             equal = 0
-        moved = (0.0, *(p + h for p in past[:MAX_ORDER + 1]))
+        moved = (0.0, *(p + h for p in past[: MAX_ORDER + 1]))
         following = State(new, moved, order, equal, h, starting, 0)
         done = Step(t, h, y, y1, size, factor, following, (polynomials[: k + 1], star[:k], gap))
         done.before = before
@@ -110,13 +118,16 @@ class Adams(Method):
 
     @staticmethod
     def _errors(y, y1, h, k, g, gap, star, tol):
-        """(scaled error of the step, whether those of lower orders are no larger). Shampine & Gordon, chapter 5."""
+        """(scaled error of the step, whether those of lower orders are no larger). Shampine &
+        Gordon, chapter 5."""
         rows = [gap * (h * (g[k] - g[k - 1]))]
         difference = gap
         for j in range(k - 1, max(0, k - 3), -1):
             difference = difference + star[j]
             rows.append(difference * (h * (g[j] - g[j - 1])))
-        scaled = torch.stack(rows) / torch.add(tol.atol, torch.maximum(y.abs(), y1.abs()), alpha=tol.rtol)
+        scaled = torch.stack(rows) / torch.add(
+            tol.atol, torch.maximum(y.abs(), y1.abs()), alpha=tol.rtol
+        )
         size, *others = (scaled * scaled).mean(1).sqrt().tolist()
         if not others:
             return size, False
@@ -141,7 +152,8 @@ class Adams(Method):
 
     @staticmethod
     def stiffness(step, order):
-        """h times a Lipschitz constant of f, from the two values of f that a step of this order has just made at its end."""
+        """h times a Lipschitz constant of f, from the two values of f that a step of this order has
+        just made at its end."""
         rows, star, gap = step.tape
         weight = sum(a / (m + 1) for m, a in enumerate(rows[order]))
         with torch.no_grad():
@@ -152,7 +164,8 @@ class Adams(Method):
         return None
 
     def polynomial(self, field, step):
-        """(k + 2, n) coefficients of the powers of theta: the integral of the interpolant that made the step."""
+        """(k + 2, n) coefficients of the powers of theta: the integral of the interpolant that made
+        the step."""
         rows, star, gap = step.tape
         weights = torch.zeros(len(rows) + 1, len(rows), dtype=gap.dtype, device=gap.device)
         for j, row in enumerate(rows):
@@ -163,6 +176,8 @@ class Adams(Method):
 
 
 ADAMS = Adams(
-    "AdamsPECE", MAX_ORDER, "Shampine & Gordon, Computer Solution of Ordinary Differential Equations (1975); "
-    "Hairer, Norsett & Wanner I, sec. III.5"
+    "AdamsPECE",
+    MAX_ORDER,
+    "Shampine & Gordon, Computer Solution of Ordinary Differential Equations (1975); "
+    "Hairer, Norsett & Wanner I, sec. III.5",
 )

@@ -1,4 +1,5 @@
-"""Collocation: the numbers of the methods of s stages, from their nodes. Hairer & Wanner II, IV.5, IV.8."""
+"""Collocation: the numbers of the methods of s stages, from their nodes. Hairer & Wanner II, IV.5,
+IV.8."""
 
 from __future__ import annotations
 
@@ -10,9 +11,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Collocation:
-    """Y_i = y + h sum_j a_ij f(t + c_j h, Y_j), stage order s; a: the integrals of the Lagrange polynomials to c_i.
+    """Y_i = y + h sum_j a_ij f(t + c_j h, Y_j), stage order s; a: the integrals of the Lagrange
+    polynomials to c_i.
 
-    Subclasses give the nodes c and the order. The dense output is the collocation polynomial, of order s.
+    Subclasses give the nodes c and the order. The dense output is the collocation polynomial, of
+    order s.
     """
 
     name: str
@@ -29,7 +32,8 @@ class Collocation:
 
     @cached_property
     def powers(self) -> np.ndarray:
-        """(s, s): values at the c_i of a polynomial that is 0 at 0 to its coefficients of theta, ..., theta^s."""
+        """(s, s): values at the c_i of a polynomial that is 0 at 0 to its coefficients of theta,
+        ..., theta^s."""
         return np.linalg.inv(self.c[:, None] ** np.arange(1, self.stages + 1))
 
     @cached_property
@@ -39,13 +43,15 @@ class Collocation:
 
     @cached_property
     def ending(self) -> np.ndarray:
-        """(s,) weights of the z_i = Y_i - y in y1 - y: the collocation polynomial at the end of the step."""
+        """(s,) weights of the z_i = Y_i - y in y1 - y: the collocation polynomial at the end of the
+        step."""
         return np.ones(self.stages) @ self.powers
 
     @cached_property
     def eigen(self):
-        """(mu, T, T^-1) with T^-1 a^-1 T block diagonal (IV.8.4): the real eigenvalue where s is odd, then one of each
-        complex pair; a pair stands in T as the columns that go with the real and imaginary parts of its coordinate."""
+        """(mu, T, T^-1) with T^-1 a^-1 T block diagonal (IV.8.4): the real eigenvalue where s is
+        odd, then one of each complex pair; a pair stands in T as the columns that go with the real
+        and imaginary parts of its coordinate."""
         values, vectors = np.linalg.eig(np.linalg.inv(self.a))
         order = [i for i in np.argsort(np.abs(values.imag)) if values[i].imag > -1e-9]
         mu, columns = [], []
@@ -62,27 +68,30 @@ class Collocation:
 
     @cached_property
     def gamma0(self) -> float:
-        """Weight of f(t, y) in the error estimate: the inverse of the real eigenvalue, or of the pair's modulus."""
+        """Weight of f(t, y) in the error estimate: the inverse of the real eigenvalue, or of the
+        pair's modulus."""
         return 1 / abs(self.eigen[0][0])
 
     @cached_property
     def e(self) -> np.ndarray:
-        """(s,) weights of the z_i = Y_i - y in the error estimate (IV.8.19), from the quadrature of order s that
-        takes f(t, y) with gamma0."""
+        """(s,) weights of the z_i = Y_i - y in the error estimate (IV.8.19), from the quadrature of
+        order s that takes f(t, y) with gamma0."""
         q = np.arange(1, self.stages + 1)
         moments = 1 / q - self.gamma0 * (q == 1)
         b_hat = np.linalg.solve((self.c[:, None] ** (q - 1)).T, moments)
         return (b_hat - self.a[-1]) @ np.linalg.inv(self.a)
 
     def extrapolation(self, ratio) -> np.ndarray:
-        """(s, s): the z_i of a step to those of the next one, ratio times as long, by the collocation polynomial."""
+        """(s, s): the z_i of a step to those of the next one, ratio times as long, by the
+        collocation polynomial."""
         theta = 1 + self.c * ratio
         values = theta[:, None] ** np.arange(1, self.stages + 1) @ self.powers
         return values - self.ending
 
 
 class RadauIIA(Collocation):
-    """c: the zeros of d^(s-1)/dx^(s-1) (x^(s-1) (x - 1)^s), so that y1 = Y_s: order 2 s - 1, L-stable. IV.5."""
+    """c: the zeros of d^(s-1)/dx^(s-1) (x^(s-1) (x - 1)^s), so that y1 = Y_s: order 2 s - 1,
+    L-stable. IV.5."""
 
     @property
     def order(self) -> int:
@@ -100,7 +109,8 @@ class RadauIIA(Collocation):
 
 
 class GaussLegendre(Collocation):
-    """c: the zeros of the Legendre polynomial: order 2 s, symmetric, A-stable but not L-stable. IV.5. For fixed steps."""
+    """c: the zeros of the Legendre polynomial: order 2 s, symmetric, A-stable but not L-stable.
+    IV.5. For fixed steps."""
 
     @property
     def order(self) -> int:

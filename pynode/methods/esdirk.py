@@ -1,6 +1,8 @@
-"""Diagonally implicit Runge-Kutta methods with one gamma: SDIRK and ESDIRK, and additive pairs for split fields.
+"""Diagonally implicit Runge-Kutta methods with one gamma: SDIRK and ESDIRK, and additive pairs for
+split fields.
 
-Hairer & Wanner II, sec. IV.6 and IV.8; additive pairs: Kennedy & Carpenter, Appl. Numer. Math. 44 (2003), sec. 2.
+Hairer & Wanner II, sec. IV.6 and IV.8; additive pairs: Kennedy & Carpenter, Appl. Numer. Math. 44
+(2003), sec. 2.
 """
 
 from __future__ import annotations
@@ -24,16 +26,18 @@ from .jacobian_reuse import KeepsJacobian
 SLOW = 0.03  # where Newton converges more slowly than this, the next step takes a new Jacobian
 ITERATIONS = 7  # of Newton's method at a stage
 KEEP = 1.2  # growth of a step that is not worth a factorisation
-PREDICTING = 3  # slopes from which the next stage is extrapolated: more of them amplify the errors of stiff stages
+# Slopes from which the next stage is extrapolated: more of them amplify the errors of stiff stages.
+PREDICTING = 3
 _NOTHING = nullcontext()
 
 
 class State(NamedTuple):
-    """first: slope at the start of the step, None where it is not known; past: ratios of the last two steps.
+    """first: slope at the start of the step, None where it is not known; past: ratios of the last
+    two steps.
 
-    jac: Jacobian in use, None if there is none; origin: (t, y) at which it was made, and the scale with which solver was;
-    fresh: whether that is the start of this step;
-    solver: M - c jac factorised; rate: of Newton's convergence with it, UNKNOWN where nothing told.
+    jac: Jacobian in use, None if there is none; origin: (t, y) at which it was made, and the scale
+    with which solver was; fresh: whether that is the start of this step; solver: M - c jac
+    factorised; rate: of Newton's convergence with it, UNKNOWN where nothing told.
     """
 
     first: torch.Tensor | None
@@ -48,9 +52,10 @@ class State(NamedTuple):
 
 
 class Stages(NamedTuple):
-    """ks: slopes of all stages (sums of both parts of a split field); ys: their states; first, last: slopes at the ends
-    of the step, the last None where it did not come by; rate, iterations: of the slowest stage's Newton iteration, rate
-    UNKNOWN where no stage told one and infinite where it met NaN; y1: (n,) end of the step, None where an iteration failed."""
+    """ks: slopes of all stages (sums of both parts of a split field); ys: their states; first,
+    last: slopes at the ends of the step, the last None where it did not come by; rate, iterations:
+    of the slowest stage's Newton iteration, rate UNKNOWN where no stage told one and infinite where
+    it met NaN; y1: (n,) end of the step, None where an iteration failed."""
 
     ks: list
     ys: list
@@ -63,14 +68,17 @@ class Stages(NamedTuple):
 
 @dataclass(frozen=True)
 class DIRK(KeepsJacobian, OneStep):
-    """Runs a diagonally implicit tableau; with a companion, split fields are integrated as an additive pair.
+    """Runs a diagonally implicit tableau; with a companion, split fields are integrated as an
+    additive pair.
 
-    The Jacobian is kept while Newton's iteration converges, its factorisation while the step stays the same.
+    The Jacobian is kept while Newton's iteration converges, its factorisation while the step stays
+    the same.
 
-    With a mass matrix M the slopes are those of the state, M k_i = f_i, and k_i = (Y_i - base_i) / (h gamma) gives
-    the components that a singular M does not see as well, all but those of an explicit first stage. On these nothing may
-    depend: not the end of the step (``takes_mass``), nor its error (``filtered``), nor the dense output (``dense_weights``).
-    A split field is then integrated as the sum of its parts. Hairer & Wanner II, sec. VI.1.
+    With a mass matrix M the slopes are those of the state, M k_i = f_i, and k_i = (Y_i - base_i) /
+    (h gamma) gives the components that a singular M does not see as well, all but those of an
+    explicit first stage. On these nothing may depend: not the end of the step (``takes_mass``), nor
+    its error (``filtered``), nor the dense output (``dense_weights``). A split field is then
+    integrated as the sum of its parts. Hairer & Wanner II, sec. VI.1.
     """
 
     companion: object = None
@@ -112,20 +120,23 @@ class DIRK(KeepsJacobian, OneStep):
 
     @cached_property
     def takes_mass(self) -> bool:
-        """Whether the algebraic equations of a singular M hold at the end of a step and nothing is carried on of the slopes
-        that they do not determine: stiffly accurate methods whose stability function vanishes at infinity."""
+        """Whether the algebraic equations of a singular M hold at the end of a step and nothing is
+        carried on of the slopes that they do not determine: stiffly accurate methods whose
+        stability function vanishes at infinity."""
         return self.stiffly_accurate and abs(self._carried(np.eye(self.tableau.stages)[-1])) < 1e-10
 
     def _carried(self, weights):
-        """What sum_i weights_i k_i, (stages, ...), has of the slope of an explicit first stage where all Y_i are given."""
+        """What sum_i weights_i k_i, (stages, ...), has of the slope of an explicit first stage
+        where all Y_i are given."""
         if not self.begins_explicitly:
             return 0.0 * weights[0]
         a = self.tableau.matrix()
         return weights[0] - np.linalg.solve(a[1:, 1:], a[1:, 0]) @ weights[1:]
 
     def dense_weights(self, mass):
-        """(stages, degree) of the continuous extension. With a mass matrix the slope of an explicit first stage is replaced,
-        as far as the extension needs more of it than the Y_i tell, by what the polynomial through other slopes gives."""
+        """(stages, degree) of the continuous extension. With a mass matrix the slope of an explicit
+        first stage is replaced, as far as the extension needs more of it than the Y_i tell, by what
+        the polynomial through other slopes gives."""
         return self.tableau.dense_weights if mass is None else self._dense_with_mass
 
     @cached_property
@@ -136,46 +147,66 @@ class DIRK(KeepsJacobian, OneStep):
             return dense
         # q: sum_i q_i k_i is the slope at the start, exact for parabolas, of least norm.
         conditions = np.array(self.nodes) ** np.arange(min(3, self.tableau.stages - 1))[:, None]
-        conditions = np.vstack((conditions, [self._carried(row) for row in np.eye(self.tableau.stages)]))
+        conditions = np.vstack(
+            (conditions, [self._carried(row) for row in np.eye(self.tableau.stages)])
+        )
         wanted = np.eye(len(conditions))[0]
         q = np.linalg.lstsq(conditions, wanted, rcond=None)[0]
         return dense - np.outer(np.eye(len(q))[0] - q, excess)
 
     @cached_property
     def predictors(self):
-        """Row i gives the start of Newton's iteration at stage i: y + h sum_j row_ij k_j over the slope at the start of
-        the step (j = 0) and those of the earlier stages: the integral of the polynomial through the first and the nearest
-        of them."""
+        """Row i gives the start of Newton's iteration at stage i: y + h sum_j row_ij k_j over the
+        slope at the start of the step (j = 0) and those of the earlier stages: the integral of the
+        polynomial through the first and the nearest of them."""
         shift = 0 if self.begins_explicitly else 1
         nodes, rows = [0.0] * shift + self.nodes, []
         for i in range(shift, len(nodes)):
             chosen = [0][:i]
             for j in sorted(range(1, i), key=lambda j: abs(nodes[j] - nodes[i])):
-                if len(chosen) < PREDICTING and all(abs(nodes[j] - nodes[m]) > 0.05 for m in chosen):
+                if len(chosen) < PREDICTING and all(
+                    abs(nodes[j] - nodes[m]) > 0.05 for m in chosen
+                ):
                     chosen.append(j)
             row = np.zeros(i)
             if chosen:
                 powers = np.arange(len(chosen))
                 moments = nodes[i] ** (powers + 1) / (powers + 1)
-                row[chosen] = np.linalg.solve(np.vander([nodes[j] for j in chosen], increasing=True).T, moments)
+                row[chosen] = np.linalg.solve(
+                    np.vander([nodes[j] for j in chosen], increasing=True).T, moments
+                )
             rows.append(Row(row))
         return rows
 
     @cached_property
     def filtered(self) -> bool:
-        """Whether the error estimate grows with the stiffness: then it takes (I - gamma h J)^-1, so that it does not
-        count what the step damps (Hosea & Shampine 1996, sec. 4). Otherwise that would hide errors that are there."""
+        """Whether the error estimate grows with the stiffness: then it takes (I - gamma h J)^-1, so
+        that it does not count what the step damps (Hosea & Shampine 1996, sec. 4). Otherwise that
+        would hide errors that are there."""
         a = self.tableau.matrix()
         weights = np.array([float(x) for x in self.tableau.b_err])
         stiff = -1e6
-        return abs(stiff * weights @ np.linalg.solve(np.eye(len(a)) - stiff * a, np.ones(len(a)))) > 1
+        return (
+            abs(stiff * weights @ np.linalg.solve(np.eye(len(a)) - stiff * a, np.ones(len(a)))) > 1
+        )
 
     def init(self, field, t, y, f0, h, tol):
         first = None if self.splits(field) else f0
-        return State(first, (1.0, 1.0), linearise(self.implicit_part(field)), None, None, False, None, 0.0, UNKNOWN)
+        return State(
+            first,
+            (1.0, 1.0),
+            linearise(self.implicit_part(field)),
+            None,
+            None,
+            False,
+            None,
+            0.0,
+            UNKNOWN,
+        )
 
     def implicit_part(self, field):
-        """The field that is linearised: the implicit part of a split one, in the structure given for the whole."""
+        """The field that is linearised: the implicit part of a split one, in the structure given
+        for the whole."""
         if not self.splits(field):
             return field
         part = field.parts[0]
@@ -189,14 +220,17 @@ class DIRK(KeepsJacobian, OneStep):
     def linearised(self, field, t, y, state):
         """(Jacobian that a step from here starts with, state that holds it)."""
         if state.jac is None:
-            state = state._replace(jac=state.jacobian(t, y), origin=(t, y, None), fresh=True, solver=None)
+            state = state._replace(
+                jac=state.jacobian(t, y), origin=(t, y, None), fresh=True, solver=None
+            )
         return state.jac, state
 
     def slim(self, tape):
         return None, tape[1]
 
     def step(self, field, t, y, h, state, tol):
-        """One step; y: (n,). Newton's iterations synchronise once each, the norm of the error once."""
+        """One step; y: (n,). Newton's iterations synchronise once each, the norm of the error
+        once."""
         c, differentiable = self.gamma * h, torch.is_grad_enabled()
         if state.first is not None and field.mass is None and self._drowned(h, state.c, tol):
             state = state._replace(first=None)
@@ -210,22 +244,35 @@ class DIRK(KeepsJacobian, OneStep):
             if solver is None:
                 solver, rate = state.jacobian.factorised(jac, c, scale), UNKNOWN
                 origin = (*origin[:2], scale)
-            stages = self._solve(field, t, y, h, state, solver, scale, tol, rate) if solver.ok else None
+            stages = (
+                self._solve(field, t, y, h, state, solver, scale, tol, rate) if solver.ok else None
+            )
             if stages is not None and stages.y1 is not None:
                 break
             if fresh:
                 field.stats.newton_failures += 1
                 finite = stages is not None and stages.rate < math.inf
                 first = state.first if stages is None else stages.first
-                kept = state._replace(first=first, jac=jac if finite else None, origin=origin, fresh=finite, solver=None)
-                return Step.failed(t, h, 0.5, kept, Status.NEWTON if finite or stages is None else Status.NONFINITE)
+                kept = state._replace(
+                    first=first,
+                    jac=jac if finite else None,
+                    origin=origin,
+                    fresh=finite,
+                    solver=None,
+                )
+                return Step.failed(
+                    t, h, 0.5, kept, Status.NEWTON if finite or stages is None else Status.NONFINITE
+                )
             jac = None
         y1, rate, rows = stages.y1, stages.rate, self.rows
         tape = stages.ks, stages.ys
-        # A rate that this step did not measure is trusted less and less (Hairer & Wanner II, sec. IV.8).
+        # A rate that this step did not measure is trusted less and less (Hairer & Wanner II, sec.
+        # IV.8).
         rate = rate if stages.iterations > 1 else max(rate, 1e-16) ** 0.8
         used = None if SLOW < rate < UNKNOWN else jac
-        ended = state._replace(first=stages.last, jac=used, origin=origin, fresh=False, solver=solver, c=c, rate=rate)
+        ended = state._replace(
+            first=stages.last, jac=used, origin=origin, fresh=False, solver=solver, c=c, rate=rate
+        )
         if not self.adaptive:
             return Step(t, h, y, y1, 0.0, 1.0, ended, tape)
         with torch.set_grad_enabled(False) if differentiable else _NOTHING:
@@ -237,18 +284,23 @@ class DIRK(KeepsJacobian, OneStep):
         factor, past = self.controller(ratio, state.past, self.error_order)
         if ratio <= 1.0:
             if factor >= 1.0:
-                factor = max(1.0, factor * (2 * ITERATIONS + 1) / (2 * ITERATIONS + stages.iterations))
+                factor = max(
+                    1.0, factor * (2 * ITERATIONS + 1) / (2 * ITERATIONS + stages.iterations)
+                )
             factor = 1.0 if 1.0 <= factor < KEEP else factor
             return Step(t, h, y, y1, ratio, factor, ended._replace(past=past), tape)
-        kept = state._replace(first=stages.first, jac=jac, origin=origin, fresh=fresh, solver=solver, c=c, rate=rate)
+        kept = state._replace(
+            first=stages.first, jac=jac, origin=origin, fresh=fresh, solver=solver, c=c, rate=rate
+        )
         if ratio > 1.0:
             return Step(t, h, y, y1, ratio, factor, kept)
         return Step.failed(t, h, factor, kept)
 
     @staticmethod
     def _drowned(h, c, tol):
-        """Whether a slope that a step has left, whose diagonal was c, is too coarse for one of h: (Y - base) / c has the
-        rounding of y over c, as where a stop cut the step before to almost nothing."""
+        """Whether a slope that a step has left, whose diagonal was c, is too coarse for one of h:
+        (Y - base) / c has the rounding of y over c, as where a stop cut the step before to almost
+        nothing."""
         return abs(h) * tol.finest > abs(c) > 0
 
     def _solve(self, field, t, y, h, before, solver, scale, tol, rate):
@@ -270,7 +322,9 @@ class DIRK(KeepsJacobian, OneStep):
                 if split:
                     base = combine(base, h, self.rows_explicit[0][i], ls)
                     guess = combine(guess, h, self.rows_explicit[0][i], ls)
-                found = self._newton(implicit, t + node * h, base, guess, c, before, solver, scale, tol, rate)
+                found = self._newton(
+                    implicit, t + node * h, base, guess, c, before, solver, scale, tol, rate
+                )
                 most = max(most, found.iterations)
                 if found.y is None:
                     rate = found.rate if math.isfinite(found.norm) else math.inf
@@ -283,7 +337,8 @@ class DIRK(KeepsJacobian, OneStep):
                     exact = before.jacobian.factorised(before.jacobian(t + node * h, y1), c)
                     y1 = attach(implicit, t + node * h, base, 0.0, c, exact, y1)
                 ys.append(y1)
-                # The slope that the stage's equation implies: f would multiply the iteration's rest by the stiffness.
+                # The slope that the stage's equation implies: f would multiply the iteration's rest
+                # by the stiffness.
                 ks.append((y1 - base) / c)
             if split:
                 ls.append(explicit(t + node * h, ys[-1]))
@@ -295,13 +350,16 @@ class DIRK(KeepsJacobian, OneStep):
         return Stages(ks, ys, first, last, max(rates, default=UNKNOWN), most, y1)
 
     def _newton(self, field, t, base, guess, c, before, solver, scale, tol, rate):
-        # Fixed steps are for the formula's own error: there the iteration goes on to what the dtype can tell.
+        # Fixed steps are for the formula's own error: there the iteration goes on to what the dtype
+        # can tell.
         kappa, most = (tol.stages, ITERATIONS) if self.adaptive else (tol.finest, 4 * ITERATIONS)
         differentiable = torch.is_grad_enabled()
         if differentiable:
             base, guess = base.detach(), guess.detach()
         with torch.set_grad_enabled(False) if differentiable else _NOTHING:
-            found = simplified_newton(field, t, guess, guess - base, c, solver, scale, tol, kappa, rate, most)
+            found = simplified_newton(
+                field, t, guess, guess - base, c, solver, scale, tol, kappa, rate, most
+            )
             if found.y is not None or self.adaptive:
                 return found
 

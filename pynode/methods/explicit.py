@@ -13,7 +13,8 @@ from .base import OneStep, Step
 
 @dataclass(frozen=True)
 class ExplicitRungeKutta(OneStep):
-    """Runs an explicit tableau. State: (f at the start of the step or None, ratios of the last two steps)."""
+    """Runs an explicit tableau. State: (f at the start of the step or None, ratios of the last two
+    steps)."""
 
     taped = False
     memory = (2, 2)
@@ -35,7 +36,8 @@ class ExplicitRungeKutta(OneStep):
         return None
 
     def attempt(self, field, t, y, h, first):
-        """(y1, error, stages) of a step; h a float and y (n,), or h and t (m,) and y (m, n) for rows of a batch.
+        """(y1, error, stages) of a step; h a float and y (n,), or h and t (m,) and y (m, n) for
+        rows of a batch.
 
         first: f(t, y) if it is known.
         """
@@ -69,7 +71,8 @@ class ExplicitRungeKutta(OneStep):
         return Step.failed(t, h, factor, (ks[0], past))
 
     def all_stages(self, field, t, y, h, ks):
-        """The stages ks of a step and those that only the dense output needs: list of (n,), or (m, n) for rows."""
+        """The stages ks of a step and those that only the dense output needs: list of (n,), or (m,
+        n) for rows."""
         ks = list(ks)
         for i, row in enumerate(self.rows[3]):
             ks.append(field(t + self.nodes[self.tableau.stages + i] * h, combine(y, h, row, ks)))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 
 class KeepsJacobian:
-    """What parks such a state: (t, y, ...) where its Jacobian was made is its ``origin``, None without one."""
+    """What parks such a state: (t, y, ...) where its Jacobian was made is its ``origin``, None
+    without one."""
 
     def parked(self, state):
         """Without the Jacobian and its factorisation, which are made again at their origin."""
-        return state._replace(jac=None, solver=None, origin=None if state.jac is None else state.origin)
+        return state._replace(
+            jac=None, solver=None, origin=None if state.jac is None else state.origin
+        )
 
     def restored(self, state):
         """The state that was parked; its Jacobian and factorisation are the same in every digit."""

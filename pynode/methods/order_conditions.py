@@ -1,4 +1,5 @@
-"""Rooted trees and their elementary weights: the order conditions of one-step methods (Butcher 1963)."""
+"""Rooted trees and their elementary weights: the order conditions of one-step methods (Butcher
+1963)."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ class Tree:
 
     @property
     def density(self) -> int:
-        """gamma(tree): the product over the vertices of the order of the subtree that hangs there."""
+        """gamma(tree): the product over the vertices of the order of the subtree that hangs
+        there."""
         value = self.order
         for son in self.sons:
             value *= son.density

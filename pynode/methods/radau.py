@@ -26,11 +26,13 @@ _NOTHING = nullcontext()
 
 
 class State(NamedTuple):
-    """first: f at the start of the step, None where not known; before: (z (s, n), h) of the last step, None at first.
+    """first: f at the start of the step, None where not known; before: (z (s, n), h) of the last
+    step, None at first.
 
-    past: (scaled error, h) of the last accepted step, None at first; careful: the step before was rejected, or there
-    was none. jac: Jacobian in use; origin: (t, y) at which it was made; fresh: whether that
-    is the start of this step; solver: for steps of h; rate: of Newton's convergence with it.
+    past: (scaled error, h) of the last accepted step, None at first; careful: the step before was
+    rejected, or there was none. jac: Jacobian in use; origin: (t, y) at which it was made; fresh:
+    whether that is the start of this step; solver: for steps of h; rate: of Newton's convergence
+    with it.
     """
 
     first: torch.Tensor | None
@@ -48,7 +50,8 @@ class State(NamedTuple):
 
 @cache
 def _tensors(tableau, dtype, device):
-    """a, T, T^-1, weights of the error, of the dense output, and of the end of the step, as tensors."""
+    """a, T, T^-1, weights of the error, of the dense output, and of the end of the step, as
+    tensors."""
     with torch.inference_mode(False):
         _, transform, inverse = tableau.eigen
         arrays = tableau.a, transform, inverse, tableau.e, tableau.powers, tableau.ending
@@ -56,7 +59,8 @@ def _tensors(tableau, dtype, device):
 
 
 class Transformed:
-    """I x M - h a x J, (s n, s n), as one real and some complex matrices of n rows (IV.8.4; with M (IV.8.33)).
+    """I x M - h a x J, (s n, s n), as one real and some complex matrices of n rows (IV.8.4; with M
+    (IV.8.33)).
 
     real: M - h gamma0 J, which the error estimate takes as well; mass: None for the identity.
     """
@@ -97,7 +101,8 @@ class _StageMass:
 
 
 class _Stages:
-    """a F, (s n,), for the states Y of all stages, (s n,): the system as Newton's iteration sees it."""
+    """a F, (s n,), for the states Y of all stages, (s n,): the system as Newton's iteration sees
+    it."""
 
     def __init__(self, field, tableau, h, a):
         self.field, self.stats, self.a = field, field.stats, a
@@ -106,16 +111,19 @@ class _Stages:
 
     def __call__(self, t, y):
         parts = y.view(len(self.offsets), -1).unbind(0)
-        return torch.mm(self.a, torch.stack([self.field(t + s, part) for s, part in zip(self.offsets, parts)])).view(-1)
+        return torch.mm(
+            self.a, torch.stack([self.field(t + s, part) for s, part in zip(self.offsets, parts)])
+        ).view(-1)
 
 
 @dataclass(frozen=True)
 class Radau(KeepsJacobian, OneStep):
-    """Runs Radau IIA: simplified Newton in transformed variables, started from the last step's polynomial, the filtered
-    error estimate (IV.8.19 and IV.8.20) and the predictive controller of Gustafsson (IV.8.25).
+    """Runs Radau IIA: simplified Newton in transformed variables, started from the last step's
+    polynomial, the filtered error estimate (IV.8.19 and IV.8.20) and the predictive controller of
+    Gustafsson (IV.8.25).
 
-    With a mass matrix M (Y_i - y) = h sum_j a_ij f_j; the last stage is the end of the step, so that the algebraic
-    equations of a singular M hold there (sec. VI.1).
+    With a mass matrix M (Y_i - y) = h sum_j a_ij f_j; the last stage is the end of the step, so
+    that the algebraic equations of a singular M hold there (sec. VI.1).
     """
 
     implicit = True
@@ -126,12 +134,16 @@ class Radau(KeepsJacobian, OneStep):
         return self.tableau.stages + 3, self.tableau.stages + 2
 
     def controlled(self, kind):
-        raise ValueError(f"{self.name} has a predictive controller of its own: leave controller away")
+        raise ValueError(
+            f"{self.name} has a predictive controller of its own: leave controller away"
+        )
 
     def init(self, field, t, y, f0, h, tol):
         # Of a mass matrix f0 is M^+ f, while the error estimate wants f.
         first = f0 if field.mass is None else None
-        return State(first, None, None, True, Jacobian(field), None, None, False, None, 0.0, UNKNOWN)
+        return State(
+            first, None, None, True, Jacobian(field), None, None, False, None, 0.0, UNKNOWN
+        )
 
     def linearised(self, field, t, y, state):
         """(Jacobian that a step from here starts with, state that holds it)."""
@@ -144,7 +156,8 @@ class Radau(KeepsJacobian, OneStep):
         return Transformed(self.tableau, jac, state.h, field.stats, field.mass)
 
     def step(self, field, t, y, h, state, tol):
-        """One step; y: (n,). Newton's iterations synchronise once each, the norm of the error once."""
+        """One step; y: (n,). Newton's iterations synchronise once each, the norm of the error
+        once."""
         tb, differentiable = self.tableau, torch.is_grad_enabled()
         a, _, _, weights, _, ending = _tensors(tb, y.dtype, y.device)
         start = y.detach() if differentiable else y
@@ -153,9 +166,12 @@ class Radau(KeepsJacobian, OneStep):
         guess = base
         if state.before is not None:
             z, old = state.before
-            # A step grows by more only after one that a stop cut, of which this would be mostly rounding.
+            # A step grows by more only after one that a stop cut, of which this would be mostly
+            # rounding.
             if abs(h) <= 2 * LARGEST * abs(old):
-                guess = base + torch.mm(torch.from_numpy(tb.extrapolation(h / old)).to(z), z).view(-1)
+                guess = base + torch.mm(torch.from_numpy(tb.extrapolation(h / old)).to(z), z).view(
+                    -1
+                )
         kappa, most = (tol.stages, ITERATIONS) if self.adaptive else (tol.finest, 4 * ITERATIONS)
 
         def factorise(v):
@@ -172,13 +188,17 @@ class Radau(KeepsJacobian, OneStep):
                 found = None
                 if solver.ok:
                     psi = guess - base
-                    found = simplified_newton(stages, t, guess, psi, h, solver, scale, tol, kappa, rate, most)
+                    found = simplified_newton(
+                        stages, t, guess, psi, h, solver, scale, tol, kappa, rate, most
+                    )
                     if found.y is None and not self.adaptive:
                         found = full_newton(stages, t, guess, psi, h, factorise, scale, tol, kappa)
                     if found.y is not None:
                         break
                 if fresh:
-                    return self._newton_failed(field, t, h, state._replace(origin=origin), jac, found)
+                    return self._newton_failed(
+                        field, t, h, state._replace(origin=origin), jac, found
+                    )
                 jac = None
             z = (found.y - base).view(tb.stages, -1)
         # A rate that this step did not measure is trusted less and less.
@@ -188,7 +208,9 @@ class Radau(KeepsJacobian, OneStep):
             ys = self._attach(field, stages, state.jacobian, t, y, h, ys)
         y1 = ys[-1] if tb.c[-1] == 1.0 else torch.addmv(y, (ys - y).t(), ending)
         used = None if SLOW < rate < UNKNOWN else jac
-        ended = State(None, (z, h), state.past, False, state.jacobian, used, origin, False, solver, h, rate)
+        ended = State(
+            None, (z, h), state.past, False, state.jacobian, used, origin, False, solver, h, rate
+        )
         if not self.adaptive:
             return Step(t, h, y, y1, 0.0, 1.0, ended, ys)
         with torch.set_grad_enabled(False) if differentiable else _NOTHING:
@@ -199,9 +221,20 @@ class Radau(KeepsJacobian, OneStep):
             ratio = tol.ratio(error, start, y1.detach())
             if ratio > 1.0 and state.careful:
                 again = field(t, start + error)
-                ratio = tol.ratio(solver.real.solve(torch.add(known, again, alpha=h * tb.gamma0)), start, y1.detach())
+                ratio = tol.ratio(
+                    solver.real.solve(torch.add(known, again, alpha=h * tb.gamma0)),
+                    start,
+                    y1.detach(),
+                )
         kept = state._replace(
-            first=first, careful=True, jac=jac, origin=origin, fresh=fresh, solver=solver, h=h, rate=rate
+            first=first,
+            careful=True,
+            jac=jac,
+            origin=origin,
+            fresh=fresh,
+            solver=solver,
+            h=h,
+            rate=rate,
         )
         if not math.isfinite(ratio):
             return Step.failed(t, h, SMALLEST, kept)
@@ -211,7 +244,8 @@ class Radau(KeepsJacobian, OneStep):
         return Step(t, h, y, y1, ratio, factor, kept)
 
     def _factor(self, ratio, h, past, iterations):
-        """Of the next step, by the last error and its trend; 1 where the growth is not worth a factorisation."""
+        """Of the next step, by the last error and its trend; 1 where the growth is not worth a
+        factorisation."""
         power = 1 / self.error_order
         safety = 0.9 * (2 * ITERATIONS + 1) / (2 * ITERATIONS + iterations)
         error = max(ratio, 1e-10)
@@ -226,13 +260,16 @@ class Radau(KeepsJacobian, OneStep):
         """Newton's iteration failed with a Jacobian of this very point: halve the step."""
         field.stats.newton_failures += 1
         if found is not None and not math.isfinite(found.norm):
-            return Step.failed(t, h, 0.5, state._replace(jac=None, solver=None, careful=True), Status.NONFINITE)
+            return Step.failed(
+                t, h, 0.5, state._replace(jac=None, solver=None, careful=True), Status.NONFINITE
+            )
         kept = state._replace(jac=jac, fresh=True, solver=None, careful=True)
         return Step.failed(t, h, 0.5, kept, Status.NEWTON)
 
     @staticmethod
     def _factorise(field, stages, jacobian, t, h, ys):
-        """I x M - h a x J, (s n, s n), with the Jacobian of every stage, ys (s, n), factorised whole."""
+        """I x M - h a x J, (s n, s n), with the Jacobian of every stage, ys (s, n), factorised
+        whole."""
         s, n = ys.shape
         blocks = torch.stack([jacobian(t + offset, v) for offset, v in zip(stages.offsets, ys)])
         coupled = torch.einsum("ij,jab->iajb", stages.a, blocks).reshape(s * n, s * n)
@@ -254,7 +291,12 @@ class Radau(KeepsJacobian, OneStep):
     def polynomial(self, field, step):
         """(s + 1, n) coefficients of the powers of theta: the collocation polynomial."""
         ys = step.tape
-        return torch.cat((step.start.unsqueeze(0), _tensors(self.tableau, ys.dtype, ys.device)[4] @ (ys - step.start)))
+        return torch.cat(
+            (
+                step.start.unsqueeze(0),
+                _tensors(self.tableau, ys.dtype, ys.device)[4] @ (ys - step.start),
+            )
+        )
 
 
 _REFERENCE = "Hairer & Wanner, Solving Ordinary Differential Equations II, sec. IV.8"

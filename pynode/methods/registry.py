@@ -24,7 +24,8 @@ from .verlet import VELOCITYVERLET
 
 
 def _runner(tableau, companion):
-    """The method that runs a tableau; companion: the explicit part of an additive pair, None where there is none."""
+    """The method that runs a tableau; companion: the explicit part of an additive pair, None where
+    there is none."""
     if isinstance(tableau, Rosenbrock):
         return RosenbrockMethod.of(tableau)
     if tableau.explicit:
@@ -37,7 +38,9 @@ def _methods() -> dict:
     found = {m.name.lower(): m for m in (QNDF, FBDF, ABDF2, ADAMS, RKC, VELOCITYVERLET, *RADAUS)}
     for info in pkgutil.iter_modules(tables.__path__):
         module = importlib.import_module(f"{tables.__name__}.{info.name}")
-        tableau, companion = (getattr(module, info.name.upper() + part, None) for part in ("", "_EXPLICIT"))
+        tableau, companion = (
+            getattr(module, info.name.upper() + part, None) for part in ("", "_EXPLICIT")
+        )
         found[tableau.name.lower()] = _runner(tableau, companion)
     for explicit, stiff in SWITCHING:
         method = AutoSwitch.of(found[explicit], found[stiff])
@@ -50,8 +53,17 @@ SWITCHING = (("tsit5", "rodas5p"), ("vern7", "rodas5p"))
 _PAIR = re.compile(r"auto(?P<explicit>\w+)(?:\((?P<stiff>\w+)(?:\(\))?\))?")
 
 ALIASES = {
-    "bdf": "qndf", "dopri5": "dp5", "dop853": "dp8", "ode23s": "rosenbrock23", "bosh3": "bs3", "vcabm": "adamspece",
-    "adams": "adamspece", "rkc2": "rkc", "verlet": "velocityverlet", "radau": "radauiia5", "radau5": "radauiia5",
+    "bdf": "qndf",
+    "dopri5": "dp5",
+    "dop853": "dp8",
+    "ode23s": "rosenbrock23",
+    "bosh3": "bs3",
+    "vcabm": "adamspece",
+    "adams": "adamspece",
+    "rkc2": "rkc",
+    "verlet": "velocityverlet",
+    "radau": "radauiia5",
+    "radau5": "radauiia5",
 }
 
 
@@ -61,17 +73,28 @@ def names() -> list:
 
 
 def get(name) -> Method:
-    """The method of this name (any case; a Method passes through). ValueError with the nearest names if there is none."""
+    """The method of this name (any case; a Method passes through). ValueError with the nearest
+    names if there is none."""
     if isinstance(name, Method):
         return name
     if not isinstance(name, str):
-        raise TypeError(f"method must be a name such as 'fbdf' or a Method, not {type(name).__name__}")
+        raise TypeError(
+            f"method must be a name such as 'fbdf' or a Method, not {type(name).__name__}"
+        )
     key = name.lower()
     found = _methods().get(ALIASES.get(key, key))
-    if found is None and (pair := _PAIR.fullmatch(key.replace(" ", ""))) and pair["explicit"] in _methods():
+    if (
+        found is None
+        and (pair := _PAIR.fullmatch(key.replace(" ", "")))
+        and pair["explicit"] in _methods()
+    ):
         return AutoSwitch.of(get(pair["explicit"]), get(pair["stiff"] or "rodas5p"))
     if found is None:
         near = difflib.get_close_matches(key, list(_methods()) + list(ALIASES), n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"choose one of {', '.join(names())}"
+        hint = (
+            f"did you mean {' or '.join(repr(n) for n in near)}?"
+            if near
+            else f"choose one of {', '.join(names())}"
+        )
         raise ValueError(f"unknown method {name!r}: {hint}")
     return found

@@ -1,8 +1,9 @@
-"""RKC: a stabilised explicit Runge-Kutta-Chebyshev method of order 2 with as many stages as stability asks for.
+"""RKC: a stabilised explicit Runge-Kutta-Chebyshev method of order 2 with as many stages as
+stability asks for.
 
-Sommeijer, Shampine & Verwer, RKC: an explicit solver for parabolic PDEs, J. Comput. Appl. Math. 88 (1998) 315-326.
-For mildly stiff problems with eigenvalues near the negative axis (diffusion): s stages reach 2/3 s^2 instead of 2 s,
-and there is neither Jacobian nor linear system.
+Sommeijer, Shampine & Verwer, RKC: an explicit solver for parabolic PDEs, J. Comput. Appl. Math. 88
+(1998) 315-326. For mildly stiff problems with eigenvalues near the negative axis (diffusion): s
+stages reach 2/3 s^2 instead of 2 s, and there is neither Jacobian nor linear system.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ ITERATIONS = 50  # of the power method at most
 
 
 class State(NamedTuple):
-    """first: f at the start of the step; past: ratios of the last two steps; radius: estimate of the spectral radius of
-    df/dy, None where it is due; vector: (n,) the direction that goes with it; age: steps since it was made."""
+    """first: f at the start of the step; past: ratios of the last two steps; radius: estimate of
+    the spectral radius of df/dy, None where it is due; vector: (n,) the direction that goes with
+    it; age: steps since it was made."""
 
     first: torch.Tensor
     past: tuple
@@ -38,7 +40,8 @@ class State(NamedTuple):
 
 @cache
 def coefficients(s: int):
-    """(mu~_1, [(c_(j-1), mu_j, nu_j, mu~_j, gamma~_j) for j = 2 .. s]), eqs. (2.2) to (2.8) of the paper."""
+    """(mu~_1, [(c_(j-1), mu_j, nu_j, mu~_j, gamma~_j) for j = 2 .. s]), eqs. (2.2) to (2.8) of the
+    paper."""
     w0 = 1 + DAMPING / s**2
     t, d, dd = [1.0, w0], [0.0, 1.0], [0.0, 0.0]
     for _ in range(2, s + 1):
@@ -53,7 +56,15 @@ def coefficients(s: int):
     rows = []
     for j in range(2, s + 1):
         slope = 2 * b[j] * w1 / b[j - 1]
-        rows.append((c[j - 1], 2 * b[j] * w0 / b[j - 1], -b[j] / b[j - 2], slope, -(1 - b[j - 1] * t[j - 1]) * slope))
+        rows.append(
+            (
+                c[j - 1],
+                2 * b[j] * w0 / b[j - 1],
+                -b[j] / b[j - 2],
+                slope,
+                -(1 - b[j - 1] * t[j - 1]) * slope,
+            )
+        )
     return b[1] * w1, rows
 
 
@@ -82,10 +93,13 @@ class RungeKuttaChebyshev(Method):
         return State(f0, (1.0, 1.0), None, None, 0)
 
     def step(self, field, t, y, h, state, tol):
-        """One step; y: (n,). One synchronisation at the error, and those of the power method every AGE steps."""
+        """One step; y: (n,). One synchronisation at the error, and those of the power method every
+        AGE steps."""
         before = self, state, tol
         if state.radius is None:
-            radius, vector = spectral_radius(field, t, y.detach(), state.first.detach(), state.vector, tol)
+            radius, vector = spectral_radius(
+                field, t, y.detach(), state.first.detach(), state.vector, tol
+            )
             state = state._replace(radius=radius, vector=vector, age=0)
         s = 2 + int(math.sqrt(1.54 * abs(h) * state.radius + 1))
         most = max(2, int(math.sqrt(max(tol.rtol, 1e-15) / (10 * torch.finfo(y.dtype).eps))))
@@ -98,7 +112,10 @@ class RungeKuttaChebyshev(Method):
         for c, mu, nu, slope, slope0 in rows:
             f = field(t + c * h, newer)
             value = y * (1 - mu - nu) + mu * newer + nu * older
-            older, newer = newer, torch.add(torch.add(value, f, alpha=h * slope), f0, alpha=h * slope0)
+            older, newer = (
+                newer,
+                torch.add(torch.add(value, f, alpha=h * slope), f0, alpha=h * slope0),
+            )
         y1 = newer
         f1 = field(t + h, y1)
         due = state.age + 1 >= AGE
@@ -111,7 +128,11 @@ class RungeKuttaChebyshev(Method):
             factor, past = self.controller(ratio, state.past, self.error_order)
             if not ratio <= 1.0:
                 kept = state._replace(radius=state.radius if state.age == 0 else None)
-                return Step(t, h, y, y1, ratio, factor, kept) if ratio > 1.0 else Step.failed(t, h, factor, kept)
+                return (
+                    Step(t, h, y, y1, ratio, factor, kept)
+                    if ratio > 1.0
+                    else Step.failed(t, h, factor, kept)
+                )
             after = after._replace(past=past)
         done = Step(t, h, y, y1, ratio, factor, after, (f0, f1))
         done.before = before
@@ -121,18 +142,21 @@ class RungeKuttaChebyshev(Method):
         return None
 
     def polynomial(self, field, step):
-        """(4, n) coefficients of the powers of theta: the cubic through both ends with their slopes."""
+        """(4, n) coefficients of the powers of theta: the cubic through both ends with their
+        slopes."""
         return hermite(step.start, step.y, step.tape[0] * step.h, step.tape[1] * step.h)
 
 
 def hermite(y0, y1, slope0, slope1):
-    """(4, n) coefficients of the powers of theta of the cubic with values y0, y1 and slopes in theta slope0, slope1."""
+    """(4, n) coefficients of the powers of theta of the cubic with values y0, y1 and slopes in
+    theta slope0, slope1."""
     rise = y1 - y0
     return torch.stack((y0, slope0, 3 * rise - 2 * slope0 - slope1, slope0 + slope1 - 2 * rise))
 
 
 def spectral_radius(field, t, y, f0, vector, tol):
-    """(SAFETY times the largest |eigenvalue| of df/dy at (t, y), its direction), as in the code RKC.
+    """(SAFETY times the largest |eigenvalue| of df/dy at (t, y), its direction), as in the code
+    RKC.
 
     f0: f(t, y); vector: the direction found before, None at first.
     """
@@ -145,6 +169,8 @@ def spectral_radius(field, t, y, f0, vector, tol):
 
 
 RKC = RungeKuttaChebyshev(
-    "RKC", 2, "Sommeijer, Shampine & Verwer, RKC: an explicit solver for parabolic PDEs, "
+    "RKC",
+    2,
+    "Sommeijer, Shampine & Verwer, RKC: an explicit solver for parabolic PDEs, "
     "J. Comput. Appl. Math. 88 (1998)",
 )

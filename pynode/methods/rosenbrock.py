@@ -1,4 +1,5 @@
-"""Rosenbrock methods: one Jacobian and one factorisation a step, no iteration. Hairer & Wanner II, sec. IV.7."""
+"""Rosenbrock methods: one Jacobian and one factorisation a step, no iteration. Hairer & Wanner II,
+sec. IV.7."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from .base import OneStep, Step
 class RosenbrockMethod(OneStep):
     """Runs a Rosenbrock tableau, with the df/dt term, so that a non-autonomous f keeps the order.
 
-    State: (linearisation of f, (df/dy, df/dt) at the start of the step or None, ratios of the last two steps).
+    State: (linearisation of f, (df/dy, df/dt) at the start of the step or None, ratios of the last
+    two steps).
     """
 
     implicit = True
@@ -37,8 +39,9 @@ class RosenbrockMethod(OneStep):
 
     @cached_property
     def algebraic(self):
-        """The local error of the algebraic components of a DAE as a part of what the estimate says of it. 1 but for a method
-        that is of local order 2 there, sum b w alpha^2 != 1 (Hairer & Wanner II, VI.4.19): then both go like h^2."""
+        """The local error of the algebraic components of a DAE as a part of what the estimate says
+        of it. 1 but for a method that is of local order 2 there, sum b w alpha^2 != 1 (Hairer &
+        Wanner II, VI.4.19): then both go like h^2."""
         tb = self.tableau
         gamma, alpha = tb.original()
         response = np.linalg.solve(alpha + gamma, alpha.sum(1) ** 2)
@@ -56,7 +59,8 @@ class RosenbrockMethod(OneStep):
         return linear[0], (jacobian, linear, past)
 
     def attempt(self, field, t, y, h, slope, solver):
-        """(y1, error, stages u) of a step; h a float and y (n,), or h and t (m,) and y (m, n) for rows of a batch.
+        """(y1, error, stages u) of a step; h a float and y (n,), or h and t (m,) and y (m, n) for
+        rows of a batch.
 
         slope: df/dt or None; solver: M - gamma h J factorised.
         """
@@ -104,7 +108,7 @@ class RosenbrockMethod(OneStep):
     def polynomial(self, field, step):
         """(degree + 1, n) coefficients of the powers of theta on the step."""
         us = stacked(step.tape)
-        weights = torch.as_tensor(self.tableau.dense_weights.T.copy(), dtype=us.dtype, device=us.device)
+        weights = torch.as_tensor(
+            self.tableau.dense_weights.T.copy(), dtype=us.dtype, device=us.device
+        )
         return torch.cat((step.start.unsqueeze(0), weights @ us))
-
-

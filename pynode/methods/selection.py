@@ -1,4 +1,5 @@
-"""``method="auto"``: a method by size, tolerance and a cheap estimate of the stiffness at the start."""
+"""``method="auto"``: a method by size, tolerance and a cheap estimate of the stiffness at the
+start."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from ..core.torch_context import HALVES
 from .switching import AutoSwitch
 
 ITERATIONS = 5  # of the power method, one evaluation of f each
-SURELY_STIFF = 1e4  # rho times the span of time: a third as many steps an explicit method needs for stability alone
+# Rho times the span of time: a third as many steps an explicit method needs for stability alone.
+SURELY_STIFF = 1e4
 TIGHT = 3e-8  # rtol below which methods of higher order pay
 EIGENVALUES_UP_TO = 100  # states
 RITZ = 30  # Arnoldi steps above that, one evaluation of f each
@@ -39,17 +41,24 @@ def choose(get, field, t0: float, t1: float, y0, tol):
     if work > SURELY_STIFF:
         if oscillates(field, t0, y0, tol):
             found = get(_damping(field, tol))
-            return found, f"{found.name}: stiff, {seen}, with fast oscillations, for which BDF is not stable"
+            return (
+                found,
+                f"{found.name}: stiff, {seen}, with fast oscillations, for which BDF is not stable",
+            )
         if tol.rtol < TIGHT:
             return get("radauiia9"), f"RadauIIA9: stiff, {seen}, and rtol is tight"
         return get("qndf"), f"QNDF: stiff, {seen}"
     explicit = get("vern7" if tol.rtol < TIGHT else "tsit5")
     method = AutoSwitch.of(explicit, get("rodas5p" if field.size <= SMALL else "kencarp47"))
-    return method, f"{method.name}: not stiff at the start, {seen}, and it switches where that changes"
+    return (
+        method,
+        f"{method.name}: not stiff at the start, {seen}, and it switches where that changes",
+    )
 
 
 def _damping(field, tol) -> str:
-    """A method that is stable along the imaginary axis. Radau IIA factorises dense matrices, KenCarp47 whatever there is."""
+    """A method that is stable along the imaginary axis. Radau IIA factorises dense matrices,
+    KenCarp47 whatever there is."""
     if field.size > RADAU_UP_TO:
         return "kencarp47"
     return "radauiia9" if tol.rtol < TIGHT else "radauiia5"
@@ -58,10 +67,12 @@ def _damping(field, tol) -> str:
 @torch.no_grad()
 @unhooked()
 def oscillates(field, t, y, tol) -> bool:
-    """Whether df/dy at (t, y) has fast modes near the imaginary axis, where BDF above order 2 is not stable.
+    """Whether df/dy at (t, y) has fast modes near the imaginary axis, where BDF above order 2 is
+    not stable.
 
-    By all eigenvalues of a small Jacobian, or by the Ritz values of RITZ Arnoldi steps with differences of f in units of the
-    tolerances; with a mass matrix nothing is known of them, and the answer is no. Hairer & Wanner II, sec. IV.10 and V.2.
+    By all eigenvalues of a small Jacobian, or by the Ritz values of RITZ Arnoldi steps with
+    differences of f in units of the tolerances; with a mass matrix nothing is known of them, and
+    the answer is no. Hairer & Wanner II, sec. IV.10 and V.2.
     """
     if field.mass is not None:
         return False
@@ -98,21 +109,23 @@ def refuse_steps(step_size, controller):
     """ValueError for options that not every method takes of which 'auto' may choose one."""
     if step_size is not None:
         raise ValueError(
-            "step_size asks for fixed steps, and method='auto' chooses among methods that choose their "
-            "own: name a method, such as 'rk4', 'tsit5' or 'impliciteuler', or leave step_size away "
-            "and bound the steps by max_step"
+            "step_size asks for fixed steps, and method='auto' chooses among methods that choose"
+            " their own: name a method, such as 'rk4', 'tsit5' or 'impliciteuler', or leave"
+            " step_size away and bound the steps by max_step"
         )
     if controller is not None:
         raise ValueError(
-            "controller is for one-step methods, and method='auto' may choose another: name a method, "
-            "such as 'tsit5', 'rodas5p' or 'autotsit5(rodas5p())', or leave controller away"
+            "controller is for one-step methods, and method='auto' may choose another: name a"
+            " method, such as 'tsit5', 'rodas5p' or 'autotsit5(rodas5p())', or leave controller"
+            " away"
         )
 
 
 @torch.no_grad()
 @unhooked()
 def growth(field, t, y, tol):
-    """The spectral radius of df/dy at (t, y) by a nonlinear power method, or by the user's Jacobian."""
+    """The spectral radius of df/dy at (t, y) by a nonlinear power method, or by the user's
+    Jacobian."""
     if field.user_jac is not None:
         product = of_matrix(Jacobian(field)(t, y), y, tol)
     else:

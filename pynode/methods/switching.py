@@ -1,13 +1,16 @@
-"""Automatic switching between an explicit method and a stiff one, by the stiffness seen in the steps themselves.
+"""Automatic switching between an explicit method and a stiff one, by the stiffness seen in the
+steps themselves.
 
-The rule of OrdinaryDiffEq.jl's AutoSwitch: h rho, with rho an estimate of the spectral radius of df/dy, is held against
-the boundary of the explicit method's stability on the negative axis. In explicit steps rho is the quotient of two
-stages at the same time (Shampine 1977; Hairer & Wanner II, sec. IV.2), in stiff ones it comes from the Jacobian in use.
+The rule of OrdinaryDiffEq.jl's AutoSwitch: h rho, with rho an estimate of the spectral radius of
+df/dy, is held against the boundary of the explicit method's stability on the negative axis. In
+explicit steps rho is the quotient of two stages at the same time (Shampine 1977; Hairer & Wanner
+II, sec. IV.2), in stiff ones it comes from the Jacobian in use.
 
-At tight tolerances that rule alone never speaks. The error of the modes that have decayed holds the steps of a method of
-high order well inside its stability, and the quotient of two stages may not see these modes at all. After many explicit
-steps a power method in f tells whether the fastest mode is damped and fast enough to hold the steps back. If it is, the
-stiff method is tried, and the rule above brings the explicit one back where its steps stay short.
+At tight tolerances that rule alone never speaks. The error of the modes that have decayed holds the
+steps of a method of high order well inside its stability, and the quotient of two stages may not
+see these modes at all. After many explicit steps a power method in f tells whether the fastest mode
+is damped and fast enough to hold the steps back. If it is, the stiff method is tried, and the rule
+above brings the explicit one back where its steps stay short.
 """
 
 from __future__ import annotations
@@ -26,18 +29,22 @@ from .explicit import ExplicitRungeKutta
 
 TO_STIFF, TO_NONSTIFF = 10, 3  # consecutive steps that must speak for a change
 LIMIT = 0.9  # of the stability boundary
-STEP_FACTOR = 2.0  # by which the step grows on the way to the stiff method, and shrinks on the way back
+# By which the step grows on the way to the stiff method, and shrinks on the way back.
+STEP_FACTOR = 2.0
 ITERATIONS = 2  # of the power method in a stiff step, from the last step's vector on
 WORTH = 1.0  # h rho from which an explicit step may be held back by a mode that has decayed
 SUSPECT = 4  # an explicit step with h rho above WORTH counts as so many
-PATIENCE, LONGER = 400, 4  # explicit steps before f is asked, and by which factor more before the next time
-DAMPED = -0.9  # cosine of the angle between v and J v, from which on the mode that grows most under J is damped
+# Explicit steps before f is asked, and by which factor more before the next time.
+PATIENCE, LONGER = 400, 4
+# Cosine of the angle between v and J v, from which on the mode that grows most under J is damped.
+DAMPED = -0.9
 
 
 class State(NamedTuple):
-    """stiff: which method runs; inner: its state; count: steps in a row that speak for stiffness, negative: against;
-    vector: (n,) direction that grew most under the last Jacobian, None where there was none; waited: explicit steps since
-    f was asked, suspect ones counted as SUSPECT; patience: how many of them lead to asking."""
+    """stiff: which method runs; inner: its state; count: steps in a row that speak for stiffness,
+    negative: against; vector: (n,) direction that grew most under the last Jacobian, None where
+    there was none; waited: explicit steps since f was asked, suspect ones counted as SUSPECT;
+    patience: how many of them lead to asking."""
 
     stiff: bool
     inner: object
@@ -49,7 +56,8 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class AutoSwitch(Method):
-    """Starts with the explicit method; after TO_STIFF stiff steps in a row goes over to the other one, and back."""
+    """Starts with the explicit method; after TO_STIFF stiff steps in a row goes over to the other
+    one, and back."""
 
     explicit: ExplicitRungeKutta = None
     stiff: OneStep = None
@@ -58,12 +66,25 @@ class AutoSwitch(Method):
     @classmethod
     def of(cls, explicit, stiff):
         """ValueError where one of the two cannot play its part."""
-        if not isinstance(explicit, ExplicitRungeKutta) or explicit.tableau.stages_at_one_time is None:
-            raise ValueError(f"{explicit.name} cannot detect stiffness: switch from Tsit5, DP5 or Vern7")
+        if (
+            not isinstance(explicit, ExplicitRungeKutta)
+            or explicit.tableau.stages_at_one_time is None
+        ):
+            raise ValueError(
+                f"{explicit.name} cannot detect stiffness: switch from Tsit5, DP5 or Vern7"
+            )
         if not hasattr(stiff, "linearised"):
-            raise ValueError(f"{stiff.name} cannot be switched to: take a one-step stiff method such as Rodas5P")
+            raise ValueError(
+                f"{stiff.name} cannot be switched to: take a one-step stiff method such as Rodas5P"
+            )
         name = f"Auto{explicit.name}({stiff.name}())"
-        return cls(name, min(explicit.order, stiff.order), f"{explicit.reference}; {stiff.reference}", explicit, stiff)
+        return cls(
+            name,
+            min(explicit.order, stiff.order),
+            f"{explicit.reference}; {stiff.reference}",
+            explicit,
+            stiff,
+        )
 
     @property
     def error_order(self):
@@ -132,7 +153,8 @@ class AutoSwitch(Method):
         return step
 
     def _quotient(self, step, scale) -> float:
-        """|k_i - k_j| / |Y_i - Y_j| in the norm of the tolerances: the growth of f between two states at one time."""
+        """|k_i - k_j| / |Y_i - Y_j| in the norm of the tolerances: the growth of f between two
+        states at one time."""
         i, j, row = self.comparison
         with torch.no_grad():
             slopes = (step.tape[i] - step.tape[j]) / scale
@@ -158,7 +180,8 @@ class AutoSwitch(Method):
 
 @torch.no_grad()
 def _held_back(field, t, y, h, tol) -> bool:
-    """Whether the fastest mode at (t, y), in the direction of h, is damped and so fast that it may hold back steps of h.
+    """Whether the fastest mode at (t, y), in the direction of h, is damped and so fast that it may
+    hold back steps of h.
 
     Costs 4 ITERATIONS + 1 evaluations of f.
     """

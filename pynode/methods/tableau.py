@@ -1,7 +1,8 @@
 """Tableaus: the published numbers of a one-step method, frozen and checked when built.
 
-A tableau holds literal numbers and the paper they come from, and nothing that runs. Symbols are those of
-Hairer, Norsett & Wanner, "Solving Ordinary Differential Equations" (I: sec. II.1 and II.6; II: sec. IV.3 and IV.7).
+A tableau holds literal numbers and the paper they come from, and nothing that runs. Symbols are
+those of Hairer, Norsett & Wanner, "Solving Ordinary Differential Equations" (I: sec. II.1 and II.6;
+II: sec. IV.3 and IV.7).
 """
 
 from __future__ import annotations
@@ -18,17 +19,23 @@ _TOLERANCE = 1e-11
 
 def _check(name, what, residual):
     if abs(residual) > _TOLERANCE:
-        raise ValueError(f"tableau {name}: {what} is violated by {residual:.2e}; one of its numbers is wrong")
+        raise ValueError(
+            f"tableau {name}: {what} is violated by {residual:.2e}; one of its numbers is wrong"
+        )
 
 
 class _Continuous:
-    """What every tableau with a continuous extension shares: y(theta) = y + sum_i v_i sum_m dense[i][m] theta^(m+1)."""
+    """What every tableau with a continuous extension shares: y(theta) = y + sum_i v_i sum_m
+    dense[i][m] theta^(m+1)."""
 
     @cached_property
     def dense_weights(self) -> np.ndarray:
-        """(stages, degree) float array of ``dense``: row i holds the powers theta, theta^2, ... of stage i."""
+        """(stages, degree) float array of ``dense``: row i holds the powers theta, theta^2, ... of
+        stage i."""
         degree = max(len(row) for row in self.dense)
-        return np.array([list(row) + [0.0] * (degree - len(row)) for row in self.dense], dtype=float)
+        return np.array(
+            [list(row) + [0.0] * (degree - len(row)) for row in self.dense], dtype=float
+        )
 
     def _check_dense_ends(self):
         """At theta = 1 the continuous extension is the step itself."""
@@ -40,15 +47,17 @@ class _Continuous:
 
 @dataclass(frozen=True)
 class RungeKutta(_Continuous):
-    """A Runge-Kutta method, explicit or diagonally implicit, its embedded pair and its continuous extension.
+    """A Runge-Kutta method, explicit or diagonally implicit, its embedded pair and its continuous
+    extension.
 
-    k_i = f(t + c_i h, y + h sum_j a_ij k_j);  y1 = y + h sum_i b_i k_i;  error = h sum_i b_err_i k_i;
-    y(t + theta h) = y + h sum_i k_i sum_m dense[i][m] theta^(m+1).
+    k_i = f(t + c_i h, y + h sum_j a_ij k_j);  y1 = y + h sum_i b_i k_i;  error = h sum_i b_err_i
+    k_i; y(t + theta h) = y + h sum_i k_i sum_m dense[i][m] theta^(m+1).
 
-    a: row i has the entries left of the diagonal, and the diagonal one where the stage is implicit; missing entries are 0.
-    b: one weight a stage. b_err = b - b_hat, with b_hat of order ``embedded_order``.
-    c_dense, a_dense: further explicit stages that only the continuous extension needs, numbered after those of the step.
-    dense: one row a stage (those of c_dense included); dense_order is the order of the extension as a method.
+    a: row i has the entries left of the diagonal, and the diagonal one where the stage is implicit;
+    missing entries are 0. b: one weight a stage. b_err = b - b_hat, with b_hat of order
+    ``embedded_order``. c_dense, a_dense: further explicit stages that only the continuous extension
+    needs, numbered after those of the step. dense: one row a stage (those of c_dense included);
+    dense_order is the order of the extension as a method.
     """
 
     name: str
@@ -69,7 +78,9 @@ class RungeKutta(_Continuous):
         if not len(self.c) == len(self.a) == len(self.b_err) == s:
             raise ValueError(f"tableau {self.name}: c, a, b and b_err must have one entry a stage")
         if len(self.c_dense) != len(self.a_dense) or len(self.dense) != s + len(self.c_dense):
-            raise ValueError(f"tableau {self.name}: dense needs one row a stage, the extra stages included")
+            raise ValueError(
+                f"tableau {self.name}: dense needs one row a stage, the extra stages included"
+            )
         for i, (ci, row) in enumerate(zip(self.c + self.c_dense, self.a + self.a_dense)):
             _check(self.name, f"c_{i + 1} = sum of row {i + 1} of a", float(sum(row) - ci))
         for k in range(1, self.order + 1):
@@ -89,7 +100,8 @@ class RungeKutta(_Continuous):
 
     @cached_property
     def fsal(self) -> bool:
-        """First same as last: the last stage is f at the end of the step (explicit methods). Steps ask, hence cached."""
+        """First same as last: the last stage is f at the end of the step (explicit methods). Steps
+        ask, hence cached."""
         last = tuple(self.a[-1]) + (0,) * (self.stages - len(self.a[-1]))
         return self.explicit and self.stages > 1 and self.c[-1] == 1 and last == tuple(self.b)
 
@@ -106,7 +118,8 @@ class RungeKutta(_Continuous):
 
     @cached_property
     def stages_at_one_time(self):
-        """(i, j): the two latest stages at the same time, with rows that differ; None where there are none."""
+        """(i, j): the two latest stages at the same time, with rows that differ; None where there
+        are none."""
         a = self.matrix()
         for i in range(self.stages - 1, 0, -1):
             for j in range(i - 1, 0, -1):
@@ -123,27 +136,37 @@ class RungeKutta(_Continuous):
         return full
 
     def residuals(self, weights, order) -> float:
-        """Largest violation of the order conditions up to ``order`` by quadrature weights (Hairer I, theorem II.2.13)."""
+        """Largest violation of the order conditions up to ``order`` by quadrature weights (Hairer
+        I, theorem II.2.13)."""
         w = np.zeros(len(self.c) + len(self.c_dense))
         w[: len(weights)] = [float(x) for x in weights]
         a = self.matrix()
-        return max(abs(float(w @ tree.weights(a)) - 1 / tree.density) for tree in rooted_trees(order))
+        return max(
+            abs(float(w @ tree.weights(a)) - 1 / tree.density) for tree in rooted_trees(order)
+        )
 
     def dense_residuals(self, theta, order) -> float:
-        """Largest violation at theta of the order conditions of the continuous extension (Hairer I, II.6.18)."""
+        """Largest violation at theta of the order conditions of the continuous extension (Hairer I,
+        II.6.18)."""
         powers = theta ** np.arange(1, self.dense_weights.shape[1] + 1)
         w, a = self.dense_weights @ powers, self.matrix()
-        return max(abs(float(w @ tree.weights(a)) - theta**tree.order / tree.density) for tree in rooted_trees(order))
+        return max(
+            abs(float(w @ tree.weights(a)) - theta**tree.order / tree.density)
+            for tree in rooted_trees(order)
+        )
 
 
 @dataclass(frozen=True)
 class Rosenbrock(_Continuous):
     """A Rosenbrock method in the form without matrix products (Hairer & Wanner II, IV.7.25).
 
-    (I/(gamma h) - J) u_i = f(t + c_i h, y + sum_j a_ij u_j) + sum_j (C_ij/h) u_j + h d_i df/dt,   J = df/dy(t, y);
-    y1 = y + sum_i b_i u_i;  error = sum_i b_err_i u_i;  y(t + theta h) = y + sum_i u_i sum_m dense[i][m] theta^(m+1).
+    J = df/dy(t, y);
+    (I/(gamma h) - J) u_i = f(t + c_i h, y + sum_j a_ij u_j) + sum_j (C_ij/h) u_j + h d_i df/dt;
+    y1 = y + sum_i b_i u_i;  error = sum_i b_err_i u_i;
+    y(t + theta h) = y + sum_i u_i sum_m dense[i][m] theta^(m+1).
 
-    a, C: row i has its i - 1 entries left of the diagonal. d_i is the sum of row i of Gamma, d_1 = gamma.
+    a, C: row i has its i - 1 entries left of the diagonal. d_i is the sum of row i of Gamma, d_1 =
+    gamma.
     """
 
     name: str
@@ -162,12 +185,30 @@ class Rosenbrock(_Continuous):
 
     def __post_init__(self):
         s = len(self.b)
-        if not len(self.c) == len(self.a) == len(self.C) == len(self.d) == len(self.b_err) == len(self.dense) == s:
-            raise ValueError(f"tableau {self.name}: c, a, C, d, b, b_err and dense must have one entry a stage")
+        if (
+            not len(self.c)
+            == len(self.a)
+            == len(self.C)
+            == len(self.d)
+            == len(self.b_err)
+            == len(self.dense)
+            == s
+        ):
+            raise ValueError(
+                f"tableau {self.name}: c, a, C, d, b, b_err and dense must have one entry a stage"
+            )
         gamma_matrix, alpha = self.original()
         for i in range(s):
-            _check(self.name, f"c_{i + 1} = sum of row {i + 1} of alpha", float(alpha[i].sum()) - float(self.c[i]))
-            _check(self.name, f"d_{i + 1} = sum of row {i + 1} of Gamma", float(gamma_matrix[i].sum()) - float(self.d[i]))
+            _check(
+                self.name,
+                f"c_{i + 1} = sum of row {i + 1} of alpha",
+                float(alpha[i].sum()) - float(self.c[i]),
+            )
+            _check(
+                self.name,
+                f"d_{i + 1} = sum of row {i + 1} of Gamma",
+                float(gamma_matrix[i].sum()) - float(self.d[i]),
+            )
         _check(self.name, "sum of b = 1", float(self.weights(self.b).sum()) - 1)
         _check(self.name, "sum of b_err = 0", float(self.weights(self.b_err).sum()))
         self._check_dense_ends()
@@ -184,7 +225,8 @@ class Rosenbrock(_Continuous):
         return full
 
     def original(self) -> tuple[np.ndarray, np.ndarray]:
-        """Gamma and alpha of the untransformed method: Gamma^-1 = diag(1/gamma) - C and alpha = a Gamma."""
+        """Gamma and alpha of the untransformed method: Gamma^-1 = diag(1/gamma) - C and alpha = a
+        Gamma."""
         gamma = np.linalg.inv(np.eye(self.stages) / float(self.gamma) - self._lower(self.C))
         return gamma, self._lower(self.a) @ gamma
 
@@ -193,10 +235,14 @@ class Rosenbrock(_Continuous):
         return np.array([float(x) for x in b]) @ self.original()[0]
 
     def residuals(self, b, order) -> float:
-        """Largest violation of the order conditions up to ``order`` (Hairer & Wanner II, theorem IV.7.3).
+        """Largest violation of the order conditions up to ``order`` (Hairer & Wanner II, theorem
+        IV.7.3).
 
         A vertex with one son takes beta = alpha + Gamma, every other vertex alpha.
         """
         gamma, alpha = self.original()
         w = self.weights(b)
-        return max(abs(float(w @ t.weights(alpha, single=alpha + gamma)) - 1 / t.density) for t in rooted_trees(order))
+        return max(
+            abs(float(w @ t.weights(alpha, single=alpha + gamma)) - 1 / t.density)
+            for t in rooted_trees(order)
+        )

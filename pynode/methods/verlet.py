@@ -1,9 +1,11 @@
 """Velocity Verlet (Stoermer-Verlet, leapfrog): symplectic, symmetric, of order 2, on fixed steps.
 
-Verlet, Phys. Rev. 159 (1967); Hairer, Lubich & Wanner, Geometric Numerical Integration, sec. I.1.4 and VI.3.
+Verlet, Phys. Rev. 159 (1967); Hairer, Lubich & Wanner, Geometric Numerical Integration, sec. I.1.4
+and VI.3.
 
-For separable systems alone: y = (q, p), two parts of equal size, with dq/dt = v(t, p) and dp/dt = a(t, q). f returns
-both. Where dq/dt depends on q, or dp/dt on p, the result has order 1 at best and no claim to be symplectic.
+For separable systems alone: y = (q, p), two parts of equal size, with dq/dt = v(t, p) and dp/dt =
+a(t, q). f returns both. Where dq/dt depends on q, or dp/dt on p, the result has order 1 at best and
+no claim to be symplectic.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class Verlet(Method):
-    """Kick, drift, kick: two evaluations of f a step. It has no error estimate, so that it needs a step_size."""
+    """Kick, drift, kick: two evaluations of f a step. It has no error estimate, so that it needs a
+    step_size."""
 
     adaptive: bool = True
     carried = ("force",)
@@ -38,7 +41,10 @@ class Verlet(Method):
         if self.adaptive:
             raise ValueError(f"{self.name} does not estimate its error: give step_size")
         if len(y) % 2:
-            raise ValueError(f"{self.name} needs a state (q, p) of two parts of equal size, not {len(y)} components")
+            raise ValueError(
+                f"{self.name} needs a state (q, p) of two parts of equal size, not {len(y)}"
+                " components"
+            )
         return State(f0[len(y) // 2 :])
 
     def step(self, field, t, y, h, state, tol):
@@ -58,12 +64,15 @@ class Verlet(Method):
         return None
 
     def polynomial(self, field, step):
-        """(4, n) coefficients of the powers of theta: the cubic through both ends with their slopes."""
+        """(4, n) coefficients of the powers of theta: the cubic through both ends with their
+        slopes."""
         first, last = field(step.t, step.start), field(step.t + step.h, step.y)
         return hermite(step.start, step.y, first * step.h, last * step.h)
 
 
 VELOCITYVERLET = Verlet(
-    "VelocityVerlet", 2, "Verlet, Phys. Rev. 159 (1967); Hairer, Lubich & Wanner, Geometric Numerical Integration, "
+    "VelocityVerlet",
+    2,
+    "Verlet, Phys. Rev. 159 (1967); Hairer, Lubich & Wanner, Geometric Numerical Integration, "
     "sec. I.1.4",
 )

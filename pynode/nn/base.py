@@ -1,4 +1,5 @@
-"""What the modules over ``solve`` share: a vector field, options of the solver, default times, the counts of the last solve."""
+"""What the modules over ``solve`` share: a vector field, options of the solver, default times, the
+counts of the last solve."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ PARALLEL = torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel
 
 
 class SolveModule(torch.nn.Module):
-    """field: nn.Module, called with the time and ``inputs`` further arguments, or without the time; options: of ``solve``."""
+    """field: nn.Module, called with the time and ``inputs`` further arguments, or without the time;
+    options: of ``solve``."""
 
     inputs = 1
 
@@ -31,7 +33,8 @@ class SolveModule(torch.nn.Module):
         self.stats, self.events, self._heard_by = None, [], []
 
     def __getstate__(self):
-        """Copies take neither the graph of the last call along nor those who listen to this module."""
+        """Copies take neither the graph of the last call along nor those who listen to this
+        module."""
         return {**self.__dict__, "events": [], "_heard_by": []}
 
     @property
@@ -40,13 +43,15 @@ class SolveModule(torch.nn.Module):
         return timed(self.field, self.inputs)
 
     def _solved(self, field, y0, times, args=(), **more):
-        """y at the times, by ``solve`` with the options and more of them; its counts go to ``stats`` and who listens."""
+        """y at the times, by ``solve`` with the options and more of them; its counts go to
+        ``stats`` and who listens."""
         options = {**self.options, **more}
         self._check_end(options)
         solution = solve(field, y0, times, args=args, **options)
         if solution.status is Status.CALLBACK:
             raise ValueError(
-                f"{solution.message} {type(self).__name__} returns the state at its last time: let callback return nothing"
+                f"{solution.message} {type(self).__name__} returns the state at its last time: let"
+                " callback return nothing"
             )
         self.stats, self.events = solution.stats, solution.events
         for heard in self._heard_by:
@@ -55,21 +60,27 @@ class SolveModule(torch.nn.Module):
 
     def listen(self, heard, listening=True):
         """Call heard(self, stats) after every solve, no more where listening is False."""
-        self._heard_by = [other for other in self._heard_by if other != heard] + ([heard] if listening else [])
+        self._heard_by = [other for other in self._heard_by if other != heard] + (
+            [heard] if listening else []
+        )
 
     def _check_end(self, options):
-        """ValueError for options by which a solve may end early; at every call, because options may be changed."""
+        """ValueError for options by which a solve may end early; at every call, because options may
+        be changed."""
         name = type(self).__name__
         if not options.get("throw", True):
             raise ValueError(
-                f"{name} returns the state at its last time, which throw=False may not reach: leave throw away and catch "
-                "SolveError, whose solution is what was computed, or call pynode.solve"
+                f"{name} returns the state at its last time, which throw=False may not reach: leave"
+                " throw away and catch SolveError, whose solution is what was computed, or call"
+                " pynode.solve"
             )
-        ending = [event.name for _, event in as_events(options.get("events", ()))[0] if event.terminal]
+        ending = [
+            event.name for _, event in as_events(options.get("events", ()))[0] if event.terminal
+        ]
         if ending:
             raise ValueError(
-                f"{name} returns the state at its last time, but the event {ending[0]!r} is terminal and ends the solve "
-                "before; call pynode.solve, whose solution says when"
+                f"{name} returns the state at its last time, but the event {ending[0]!r} is"
+                " terminal and ends the solve before; call pynode.solve, whose solution says when"
             )
 
     def extra_repr(self):
@@ -77,8 +88,8 @@ class SolveModule(torch.nn.Module):
 
 
 class DefaultTimes(Constants):
-    """t: times for calls that give none, a buffer (float64); last_only: whether the last state alone is returned, None for:
-    where the call gives no times."""
+    """t: times for calls that give none, a buffer (float64); last_only: whether the last state
+    alone is returned, None for: where the call gives no times."""
 
     def keep_times(self, t, last_only):
         if not isinstance(last_only, (bool, type(None))):
@@ -87,7 +98,8 @@ class DefaultTimes(Constants):
         self.last_only = last_only
 
     def _apply(self, fn, recurse=True):
-        """.to(device) moves the times, but .float() leaves them in float64: time is never rounded to the state's dtype."""
+        """.to(device) moves the times, but .float() leaves them in float64: time is never rounded
+        to the state's dtype."""
         times = self.t
         super()._apply(fn, recurse)
         self.t = (self.t if times.is_meta else times).to(self.t.device, torch.float64)
@@ -99,23 +111,33 @@ class DefaultTimes(Constants):
 
 
 def last(y):
-    """The state at the last time, of states at many, (T, ...), in whatever structure: a tensor, a tuple or a dict."""
+    """The state at the last time, of states at many, (T, ...), in whatever structure: a tensor, a
+    tuple or a dict."""
     if isinstance(y, torch.Tensor):
         return y[-1]
-    return {key: last(part) for key, part in y.items()} if isinstance(y, dict) else tuple(map(last, y))
+    return (
+        {key: last(part) for key, part in y.items()} if isinstance(y, dict) else tuple(map(last, y))
+    )
 
 
 def as_field(field, name):
     """field, or TypeError where it is no module."""
     if not isinstance(field, torch.nn.Module):
-        raise TypeError(f"{name} must be an nn.Module, so that its parameters are found, not {type(field).__name__}")
+        raise TypeError(
+            f"{name} must be an nn.Module, so that its parameters are found, not"
+            f" {type(field).__name__}"
+        )
     if getattr(field.forward, "__name__", "") == "_forward_unimplemented":
-        raise TypeError(f"{name}, a {type(field).__name__}, has no forward: give it one with forward(t, y), or forward(y)")
+        raise TypeError(
+            f"{name}, a {type(field).__name__}, has no forward: give it one with forward(t, y), or"
+            " forward(y)"
+        )
     return field
 
 
 def timed(field, inputs=1):
-    """A module that is called with the time and so many further arguments; field may leave the time away."""
+    """A module that is called with the time and so many further arguments; field may leave the time
+    away."""
     return Autonomous(field) if _needed(field) == inputs else field
 
 
@@ -127,12 +149,17 @@ def _needed(field) -> int:
     if isinstance(inner, torch.jit.ScriptModule):
         return len(inner.forward.schema.arguments) - 1  # self is the first
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.default is p.empty and p.kind in kinds for p in inspect.signature(inner.forward).parameters.values())
+    return sum(
+        p.default is p.empty and p.kind in kinds
+        for p in inspect.signature(inner.forward).parameters.values()
+    )
 
 
 def check_options(options):
     """TypeError for what is no option of solve, or its own affair."""
-    known = [name for name in inspect.signature(solve).parameters if name not in ("f", "y0", "t", "args")]
+    known = [
+        name for name in inspect.signature(solve).parameters if name not in ("f", "y0", "t", "args")
+    ]
     for name in options:
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)

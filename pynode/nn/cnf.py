@@ -1,5 +1,6 @@
-"""The continuous normalizing flow. Chen, Rubanova, Bettencourt & Duvenaud, NeurIPS 2018, eq. (8); with Hutchinson's estimator
-of the trace, Grathwohl, Chen, Bettencourt, Sutskever & Duvenaud (FFJORD), ICLR 2019, eq. (8)."""
+"""The continuous normalizing flow. Chen, Rubanova, Bettencourt & Duvenaud, NeurIPS 2018, eq. (8);
+with Hutchinson's estimator of the trace, Grathwohl, Chen, Bettencourt, Sutskever & Duvenaud
+(FFJORD), ICLR 2019, eq. (8)."""
 
 from __future__ import annotations
 
@@ -15,60 +16,78 @@ TRACES = ("exact", "hutchinson")
 class CNF(NeuralODE):
     """The density of x = z(t_1), where dz/dt = field(t, z) and z(t_0) has the density base.
 
-    Along a solution d log p(z(t))/dt = -tr(d field/dz), hence log p(x) = log base(z(t_0)) - integral of the trace over
-    (t_0, t_1), where z is solved backwards from x. ``model(z)`` is the map from z(t_0) to x, ``inverse`` the map back.
+    Along a solution d log p(z(t))/dt = -tr(d field/dz), hence log p(x) = log base(z(t_0)) -
+    integral of the trace over (t_0, t_1), where z is solved backwards from x. ``model(z)`` is the
+    map from z(t_0) to x, ``inverse`` the map back.
 
-    field: nn.Module with forward(t, z), or forward(z), for z (..., dim); each row by itself (no batch normalisation).
-    dim: the dimension of x.
-    t: (t_0, t_1).
-    trace: 'exact', dim vector-Jacobian products an evaluation; 'hutchinson', one: e . (d field/dz)^T e, which has the trace as
-        its mean where e has mean 0 and covariance 1. One e a row, drawn anew for every solve and fixed while it lasts.
-    noise: of e: 'rademacher' (1 or -1) or 'gaussian'.
-    base: a torch.distributions.Distribution with event_shape (dim,), of the dtype and on the device of the data; None: the
+    field: nn.Module with forward(t, z), or forward(z), for z (..., dim); each row by itself (no
+    batch normalisation). dim: the dimension of x. t: (t_0, t_1). trace: 'exact', dim
+    vector-Jacobian products an evaluation; 'hutchinson', one: e . (d field/dz)^T e, which has the
+    trace as
+        its mean where e has mean 0 and covariance 1. One e a row, drawn anew for every solve and
+        fixed while it lasts.
+    noise: of e: 'rademacher' (1 or -1) or 'gaussian'. base: a torch.distributions.Distribution with
+    event_shape (dim,), of the dtype and on the device of the data; None: the
         standard normal.
-    regularisers, options: as for NeuralODE; every point is a row, and log_prob keeps the penalties, too.
+    regularisers, options: as for NeuralODE; every point is a row, and log_prob keeps the penalties,
+    too.
 
-    ``stats`` holds the counts of the last solve. SolveError where one fails, ValueError for densities of another shape.
+    ``stats`` holds the counts of the last solve. SolveError where one fails, ValueError for
+    densities of another shape.
     """
 
-    def __init__(self, field, dim, t=(0.0, 1.0), *, trace="exact", noise="rademacher", base=None, **options):
+    def __init__(
+        self, field, dim, t=(0.0, 1.0), *, trace="exact", noise="rademacher", base=None, **options
+    ):
         if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
-            raise ValueError(f"dim must be the dimension of the data, an integer of at least 1, not {dim!r}")
+            raise ValueError(
+                f"dim must be the dimension of the data, an integer of at least 1, not {dim!r}"
+            )
         if trace not in TRACES:
             raise ValueError(f"trace must be one of {', '.join(TRACES)}, not {trace!r}")
         if noise not in NOISES:
             raise ValueError(f"noise must be one of {', '.join(NOISES)}, not {noise!r}")
         if base is not None and not isinstance(base, Distribution):
-            raise TypeError(f"base must be a torch.distributions.Distribution, not {type(base).__name__}")
+            raise TypeError(
+                f"base must be a torch.distributions.Distribution, not {type(base).__name__}"
+            )
         if base is not None and base.event_shape != (dim,):
             raise ValueError(
-                f"base has event_shape {tuple(base.event_shape)} where the data have {(dim,)}; wrap a density by component in "
-                "torch.distributions.Independent(base, 1)"
+                f"base has event_shape {tuple(base.event_shape)} where the data have {(dim,)}; wrap"
+                " a density by component in torch.distributions.Independent(base, 1)"
             )
         if base is not None and base.batch_shape:
             raise ValueError(
-                f"base is {tuple(base.batch_shape)} densities where one is wanted: give it parameters of shape {(dim,)} alone"
+                f"base is {tuple(base.batch_shape)} densities where one is wanted: give it"
+                f" parameters of shape {(dim,)} alone"
             )
         super().__init__(field, t, **options)
         if self.t.shape != (2,):
-            raise ValueError(f"t must be (t_0, t_1), the times of base and data, not {self.t.numel()} times")
+            raise ValueError(
+                f"t must be (t_0, t_1), the times of base and data, not {self.t.numel()} times"
+            )
         self.dim, self.trace, self.noise, self.base = dim, trace, noise, base
 
     def log_prob(self, x):
         """log p(x), (...,), of x (..., dim); with trace='hutchinson' an unbiased estimate."""
         self._check(x)
-        z, change = self._integrated(x, self._backwards, (_Trace(self.trace),), x.dim() - 1, self.noise)
+        z, change = self._integrated(
+            x, self._backwards, (_Trace(self.trace),), x.dim() - 1, self.noise
+        )
         return self._base(x).log_prob(z[-1]) + change[-1]
 
     def sample(self, n):
         """n draws of x, (n, dim), differentiable with respect to the parameters of the field."""
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise ValueError(f"n must be how many points are drawn, an integer of at least 1, not {n!r}")
+            raise ValueError(
+                f"n must be how many points are drawn, an integer of at least 1, not {n!r}"
+            )
         like = next((p for p in self.field.parameters() if p.is_floating_point()), torch.empty(()))
         return self._solved(self._timed, self._base(like).sample((n,)), self.t)[-1]
 
     def forward(self, z, t=None):
-        """x of z (..., dim); with times t the path from z(t[0]), (T, ..., dim), unless last_only."""
+        """x of z (..., dim); with times t the path from z(t[0]), (T, ..., dim), unless
+        last_only."""
         self._check(z)
         return super().forward(z, t)
 
@@ -83,7 +102,8 @@ class CNF(NeuralODE):
 
     @property
     def _backwards(self):
-        """(t_1, t_0), as a list: under torch.func's transforms a tensor turned round would count as differentiated."""
+        """(t_1, t_0), as a list: under torch.func's transforms a tensor turned round would count as
+        differentiated."""
         return self.t.tolist()[::-1]
 
     def _base(self, like):
@@ -96,8 +116,8 @@ class CNF(NeuralODE):
             raise TypeError(f"points must be a tensor, (..., {self.dim}), not {type(x).__name__}")
         if x.dim() < 1 or x.shape[-1] != self.dim:
             raise ValueError(
-                f"a density in {self.dim} dimensions takes points of shape (..., {self.dim}), not {tuple(x.shape)}; "
-                "give the components of a point the last dimension"
+                f"a density in {self.dim} dimensions takes points of shape (..., {self.dim}), not"
+                f" {tuple(x.shape)}; give the components of a point the last dimension"
             )
 
 

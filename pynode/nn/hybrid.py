@@ -1,5 +1,5 @@
-"""A known vector field with an unknown term: mechanism plus network. Rackauckas et al., Universal differential equations for
-scientific machine learning, 2020."""
+"""A known vector field with an unknown term: mechanism plus network. Rackauckas et al., Universal
+differential equations for scientific machine learning, 2020."""
 
 from __future__ import annotations
 
@@ -11,21 +11,28 @@ from .base import as_field, timed
 
 
 class HybridField(nn.Module):
-    """dy/dt = known(t, y, *args) + into (rate * network(t, y / scale)), a universal differential equation.
+    """dy/dt = known(t, y, *args) + into (rate * network(t, y / scale)), a universal differential
+    equation.
 
-    known: nn.Module or function of (t, y, *args); parameters of a module are learned with those of the network, unless they do
+    known: nn.Module or function of (t, y, *args); parameters of a module are learned with those of
+    the network, unless they do
         not require gradients.
-    network: nn.Module with forward(t, y), or forward(y), y (..., n) -> (..., m).
-    scale: (n,) or a number, in units of y; rate: (m,) or a number, in units of y per time: typical sizes, so that the network
-        sees and makes numbers of order one where y spans decades. A small rate starts near the known field.
-    into: (n, m), where the m outputs enter; the change of a reaction that conserves mass has columns that sum to zero. None:
+    network: nn.Module with forward(t, y), or forward(y), y (..., n) -> (..., m). scale: (n,) or a
+    number, in units of y; rate: (m,) or a number, in units of y per time: typical sizes, so that
+    the network
+        sees and makes numbers of order one where y spans decades. A small rate starts near the
+        known field.
+    into: (n, m), where the m outputs enter; the change of a reaction that conserves mass has
+    columns that sum to zero. None:
         m = n, every output its own state.
     """
 
     def __init__(self, known, network, *, scale=1.0, rate=1.0, into=None):
         super().__init__()
         if not callable(known):
-            raise TypeError(f"known must be an nn.Module or a function of (t, y), not {type(known).__name__}")
+            raise TypeError(
+                f"known must be an nn.Module or a function of (t, y), not {type(known).__name__}"
+            )
         self.known, self.network = known, as_field(network, "network")
         self._takes_time = timed(network) is network
         like = next(self.network.parameters(), torch.empty(0))
@@ -36,7 +43,10 @@ class HybridField(nn.Module):
             self.register_buffer(name, value.to(like.device))
         into = None if into is None else torch.as_tensor(into, dtype=like.dtype, device=like.device)
         if into is not None and into.dim() != 2:
-            raise ValueError(f"into is a matrix, states by outputs of the network, not of shape {tuple(into.shape)}")
+            raise ValueError(
+                "into is a matrix, states by outputs of the network, not of shape"
+                f" {tuple(into.shape)}"
+            )
         self.register_buffer("into", into)
 
     def unknown(self, t, y):

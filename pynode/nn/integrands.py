@@ -11,11 +11,15 @@ NOISES = ("rademacher", "gaussian")
 
 
 class Along(torch.nn.Module):
-    """d/dt (y, l_1, ..., l_k) = (field(t, y), g_1, ..., g_k), for the integrals l of integrands g, one value a row.
+    """d/dt (y, l_1, ..., l_k) = (field(t, y), g_1, ..., g_k), for the integrals l of integrands g,
+    one value a row.
 
-    integrands: objects with ``needs``, 'slope', 'probe' or 'rows' (what they use of the Local that they are called with), which
-        return g, of the shape of the first ``lead`` dimensions of y. These dimensions are rows that do not know one another.
-    The state is a tuple (y, l_1, ..., l_k); e, noise of the shape of y, or None where no integrand needs 'probe'.
+    integrands: objects with ``needs``, 'slope', 'probe' or 'rows' (what they use of the Local that
+    they are called with), which
+        return g, of the shape of the first ``lead`` dimensions of y. These dimensions are rows that
+        do not know one another.
+    The state is a tuple (y, l_1, ..., l_k); e, noise of the shape of y, or None where no integrand
+    needs 'probe'.
     """
 
     def __init__(self, field, integrands, lead):
@@ -31,16 +35,18 @@ class Along(torch.nn.Module):
         local = Local(self.field, t, state[0], e, self.lead, self.linear)
         if local.slope.shape != local.y.shape:
             raise ValueError(
-                f"the field returned shape {tuple(local.slope.shape)} for points of shape {tuple(local.y.shape)}; "
-                "dy/dt must have the shape of y"
+                f"the field returned shape {tuple(local.slope.shape)} for points of shape"
+                f" {tuple(local.y.shape)}; dy/dt must have the shape of y"
             )
         return local.slope, *[g(local) for g in self.integrands]
 
 
 class Local:
-    """A field at one point: its slope, and products with its Jacobian J = d field/dy, each made once.
+    """A field at one point: its slope, and products with its Jacobian J = d field/dy, each made
+    once.
 
-    By transforms of torch.func, because integrators run in inference mode and gradients take many points under vmap.
+    By transforms of torch.func, because integrators run in inference mode and gradients take many
+    points under vmap.
     """
 
     def __init__(self, field, t, y, e, lead, linear):
@@ -57,7 +63,8 @@ class Local:
 
     @cached_property
     def rows(self):
-        """The rows of the Jacobian of every row of y: as many tensors of the shape of y as a row has components."""
+        """The rows of the Jacobian of every row of y: as many tensors of the shape of y as a row
+        has components."""
         sample = self.y.shape[self.lead :]
         unit = torch.eye(math.prod(sample), dtype=self.y.dtype, device=self.y.device)
         return [self._pull(row.reshape(sample).expand_as(self.y))[0] for row in unit]
@@ -68,12 +75,14 @@ class Local:
 
 
 def pushed(f, at, along):
-    """f(*at), and its derivative along these tangents, by two vector-Jacobian products: half the time of torch.func.jvp."""
+    """f(*at), and its derivative along these tangents, by two vector-Jacobian products: half the
+    time of torch.func.jvp."""
     out, pull = torch.func.vjp(f, *at)
     return out, torch.func.vjp(pull, torch.zeros_like(out))[1](along)[0]
 
 
 def draw(like, noise):
-    """Noise of mean 0 and covariance 1, of the shape of like: 'rademacher' (1 or -1) or 'gaussian'."""
+    """Noise of mean 0 and covariance 1, of the shape of like: 'rademacher' (1 or -1) or
+    'gaussian'."""
     e = torch.randn_like(like, requires_grad=False)
     return torch.where(e < 0, -1.0, 1.0).to(like) if noise == "rademacher" else e

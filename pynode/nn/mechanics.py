@@ -1,8 +1,8 @@
 """Vector fields of mechanics, learned through one scalar: the energy of Hamilton, the Lagrangian.
 
-Both make their derivatives by transforms of torch.func, because integrators run in inference mode and gradients take many
-points under vmap. Take smooth activations (tanh, softplus): gradients need second derivatives of the scalar, implicit methods
-third ones.
+Both make their derivatives by transforms of torch.func, because integrators run in inference mode
+and gradients take many points under vmap. Take smooth activations (tanh, softplus): gradients need
+second derivatives of the scalar, implicit methods third ones.
 """
 
 from __future__ import annotations
@@ -16,13 +16,17 @@ from .base import as_field
 class HamiltonianField(nn.Module):
     """dq/dt = dH/dp, dp/dt = -dH/dq - D(q) dH/dp + force(t, q), for y = (q, p).
 
-    Greydanus, Dzamba & Yosinski, Hamiltonian Neural Networks, NeurIPS 2019, without damping and force.
-    There the exact solution keeps H, whatever the network, and the solver keeps it to its tolerances.
+    Greydanus, Dzamba & Yosinski, Hamiltonian Neural Networks, NeurIPS 2019, without damping and
+    force. There the exact solution keeps H, whatever the network, and the solver keeps it to its
+    tolerances.
 
-    hamiltonian: nn.Module, y (..., 2 d) -> H (...,) or (..., 1), rows by themselves. The momenta p of the data are the
+    hamiltonian: nn.Module, y (..., 2 d) -> H (...,) or (..., 1), rows by themselves. The momenta p
+    of the data are the
         canonical ones; where velocities were observed instead, learn a LagrangianField.
-    damping: nn.Module, q (..., d) -> L (..., d, d); D = L L^T, so that friction never gives energy (port-Hamiltonian form of
-        Zhong, Dey & Chakraborty, 2020). force: nn.Module, (t, q) -> (..., d), what enters from outside. None for either.
+    damping: nn.Module, q (..., d) -> L (..., d, d); D = L L^T, so that friction never gives energy
+    (port-Hamiltonian form of
+        Zhong, Dey & Chakraborty, 2020). force: nn.Module, (t, q) -> (..., d), what enters from
+        outside. None for either.
     """
 
     def __init__(self, hamiltonian, damping=None, force=None):
@@ -51,13 +55,15 @@ class HamiltonianField(nn.Module):
 class LagrangianField(nn.Module):
     """dq/dt = v, and dv/dt of the Euler-Lagrange equation, for y = (q, v).
 
-    d/dt dL/dv = dL/dq + force gives (d2L/dv2) dv/dt = dL/dq + force - (d2L/dq dv) v, a d x d system in each row. Cranmer,
-    Greydanus, Hoyer, Battaglia, Spergel & Ho, Lagrangian Neural Networks, 2020. Takes observed coordinates and velocities as
-    they are; the exact solution without force keeps v . dL/dv - L.
+    d/dt dL/dv = dL/dq + force gives (d2L/dv2) dv/dt = dL/dq + force - (d2L/dq dv) v, a d x d system
+    in each row. Cranmer, Greydanus, Hoyer, Battaglia, Spergel & Ho, Lagrangian Neural Networks,
+    2020. Takes observed coordinates and velocities as they are; the exact solution without force
+    keeps v . dL/dv - L.
 
-    lagrangian: nn.Module, (q, v), each (..., d) -> L (...,) or (..., 1), rows by themselves. L times a number has the same
-        solutions. Where d2L/dv2 is singular the field is not finite, and the solver says so: a network added to |v|^2 / 2
-        starts far from that.
+    lagrangian: nn.Module, (q, v), each (..., d) -> L (...,) or (..., 1), rows by themselves. L
+    times a number has the same
+        solutions. Where d2L/dv2 is singular the field is not finite, and the solver says so: a
+        network added to |v|^2 / 2 starts far from that.
     force: nn.Module, (t, q, v) -> (..., d), the generalised force; None: none.
     """
 
@@ -83,7 +89,8 @@ class LagrangianField(nn.Module):
         force = by_q - (mixed @ v.unsqueeze(-1)).squeeze(-1)
         if self.force is not None:
             force = force + self.force(t, q, v)
-        # Without the check for singular matrices, which would be a synchronisation: what is not finite the solver tells.
+        # Without the check for singular matrices, which would be a synchronisation: what is not
+        # finite the solver tells.
         return torch.cat((v, torch.linalg.solve_ex(mass, force.unsqueeze(-1))[0].squeeze(-1)), -1)
 
     def _value(self, q, v):
@@ -94,8 +101,8 @@ def _halves(y):
     """Coordinates, and momenta or velocities, each (..., d)."""
     if y.dim() < 1 or y.shape[-1] % 2:
         raise ValueError(
-            "the last dimension of y holds d coordinates and d momenta or velocities, an even number, not shape "
-            f"{tuple(y.shape)}"
+            "the last dimension of y holds d coordinates and d momenta or velocities, an even"
+            f" number, not shape {tuple(y.shape)}"
         )
     return y.chunk(2, -1)
 
@@ -105,6 +112,7 @@ def _scalar(value, y, name):
     value = value.squeeze(-1) if value.shape == (*y.shape[:-1], 1) else value
     if value.shape != y.shape[:-1]:
         raise ValueError(
-            f"the {name} returned shape {tuple(value.shape)} for points of shape {tuple(y.shape)}; return one number a point"
+            f"the {name} returned shape {tuple(value.shape)} for points of shape {tuple(y.shape)};"
+            " return one number a point"
         )
     return value

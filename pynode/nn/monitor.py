@@ -1,4 +1,5 @@
-"""What the solves of a model cost, epoch by epoch: rising counts tell of a field that becomes hard to solve."""
+"""What the solves of a model cost, epoch by epoch: rising counts tell of a field that becomes hard
+to solve."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ COUNTS = ("nfe", "backward_nfe", "backward_nvjp", "accepted", "rejected")
 
 @dataclass(frozen=True)
 class Cost:
-    """The solves of one module in one epoch, and the sums of their counts (see ``stats.Stats``); module: its name."""
+    """The solves of one module in one epoch, and the sums of their counts (see ``stats.Stats``);
+    module: its name."""
 
     epoch: int
     module: str
@@ -41,30 +43,49 @@ class EvaluationMonitor:
             monitor.end_epoch()
         monitor.print()                       # a table; monitor.to_csv(path), monitor.plot(path)
 
-    model: an nn.Module with at least one NeuralODE, NeuralCDE or the like inside, else ValueError. ``costs`` holds a
-    Cost for each module and epoch in which it was solved. ``with EvaluationMonitor(model) as monitor`` stops listening at its
-    end.
+    model: an nn.Module with at least one NeuralODE, NeuralCDE or the like inside, else ValueError.
+    ``costs`` holds a Cost for each module and epoch in which it was solved. ``with
+    EvaluationMonitor(model) as monitor`` stops listening at its end.
     """
 
     def __init__(self, model: nn.Module):
         named = model.named_modules()
-        flows = {name or type(module).__name__: module for name, module in named if isinstance(module, SolveModule)}
+        flows = {
+            name or type(module).__name__: module
+            for name, module in named
+            if isinstance(module, SolveModule)
+        }
         if not flows:
-            raise ValueError(f"there is no NeuralODE or the like in this {type(model).__name__}, and nothing to count")
-        self.costs, self._flows, self._seen, self._epoch = [], flows, {name: [] for name in flows}, 0
+            raise ValueError(
+                f"there is no NeuralODE or the like in this {type(model).__name__}, and nothing to"
+                " count"
+            )
+        self.costs, self._flows, self._seen, self._epoch = (
+            [],
+            flows,
+            {name: [] for name in flows},
+            0,
+        )
         self._names = {id(module): name for name, module in flows.items()}
         for module in flows.values():
             module.listen(self._hear)
 
     def _hear(self, module, stats):
-        # The counts of the gradient are added to these once it is taken: they are read when the epoch ends.
+        # The counts of the gradient are added to these once it is taken: they are read when the
+        # epoch ends.
         self._seen[self._names[id(module)]].append(stats)
 
     def end_epoch(self) -> list[Cost]:
         """Close the epoch; returns its costs, one for each module that was solved."""
         found = [
-            Cost(self._epoch, name, len(seen), *[sum(getattr(stats, count) for stats in seen) for count in COUNTS])
-            for name, seen in self._seen.items() if seen
+            Cost(
+                self._epoch,
+                name,
+                len(seen),
+                *[sum(getattr(stats, count) for stats in seen) for count in COUNTS],
+            )
+            for name, seen in self._seen.items()
+            if seen
         ]
         self.costs += found
         self._epoch += 1
@@ -87,20 +108,26 @@ class EvaluationMonitor:
         return write_csv(path, Cost, self.costs)
 
     def print(self, console=None):
-        """A table of the epochs, evaluations a solve and all sums, on a rich console. ImportError without rich."""
+        """A table of the epochs, evaluations a solve and all sums, on a rich console. ImportError
+        without rich."""
         from rich.console import Console
         from rich.table import Table
 
         table = Table(title="Cost of the solves by epoch")
         for name in ("epoch", "module", "solves", "nfe a solve", *COUNTS):
-            table.add_column(name.replace("_", " "), justify="left" if name == "module" else "right")
+            table.add_column(
+                name.replace("_", " "), justify="left" if name == "module" else "right"
+            )
         for cost in self.costs:
             sums = [f"{getattr(cost, count):,}" for count in COUNTS]
-            table.add_row(str(cost.epoch), cost.module, str(cost.solves), f"{cost.nfe_per_solve:.1f}", *sums)
+            table.add_row(
+                str(cost.epoch), cost.module, str(cost.solves), f"{cost.nfe_per_solve:.1f}", *sums
+            )
         (console or Console()).print(table)
 
     def plot(self, path) -> Path:
-        """Evaluations and steps a solve against the epoch, lines for each module; returns the path. Needs matplotlib."""
+        """Evaluations and steps a solve against the epoch, lines for each module; returns the path.
+        Needs matplotlib."""
         from matplotlib.figure import Figure  # not pyplot, whose backend is the user's
 
         figure = Figure(figsize=(10, 4), layout="constrained")
@@ -109,8 +136,15 @@ class EvaluationMonitor:
             costs = [cost for cost in self.costs if cost.module == name]
             epochs = [cost.epoch for cost in costs]
             panels[0].plot(epochs, [cost.nfe_per_solve for cost in costs], label=name)
-            panels[1].plot(epochs, [cost.accepted / cost.solves for cost in costs], label=f"{name}: accepted")
-            panels[1].plot(epochs, [cost.rejected / cost.solves for cost in costs], "--", label=f"{name}: rejected")
+            panels[1].plot(
+                epochs, [cost.accepted / cost.solves for cost in costs], label=f"{name}: accepted"
+            )
+            panels[1].plot(
+                epochs,
+                [cost.rejected / cost.solves for cost in costs],
+                "--",
+                label=f"{name}: rejected",
+            )
         panels[0].set(title="evaluations a solve", xlabel="epoch")
         panels[1].set(title="steps a solve", xlabel="epoch")
         for axes in panels:

@@ -1,4 +1,5 @@
-"""A piecewise polynomial path: what drives a controlled differential equation, or the input of a system."""
+"""A piecewise polynomial path: what drives a controlled differential equation, or the input of a
+system."""
 
 from __future__ import annotations
 
@@ -8,11 +9,13 @@ from ..core.events import as_times
 
 
 class Path:
-    """X(s), (channels,) or (batch, channels): on each piece a polynomial in the distance from its first knot.
+    """X(s), (channels,) or (batch, channels): on each piece a polynomial in the distance from its
+    first knot.
 
-    knots: (K,) float64, increasing, for all rows; piece i goes from knot i to the next, the last one on from there.
-    coefficients: (rows, pieces, degree + 1, channels), the constant first. smooth: how many derivatives are continuous, -1 if
-    X itself is not. in_time: whether s is the time. observed: (T,) the s at which the observations are.
+    knots: (K,) float64, increasing, for all rows; piece i goes from knot i to the next, the last
+    one on from there. coefficients: (rows, pieces, degree + 1, channels), the constant first.
+    smooth: how many derivatives are continuous, -1 if X itself is not. in_time: whether s is the
+    time. observed: (T,) the s at which the observations are.
     """
 
     def __init__(self, knots, coefficients, *, smooth, in_time, observed, batched):
@@ -30,7 +33,8 @@ class Path:
         return self.coefficients.shape[-1]
 
     def __call__(self, s):
-        """X at s, a number or (m,) of them: (..., channels), with a leading dimension m for several."""
+        """X at s, a number or (m,) of them: (..., channels), with a leading dimension m for
+        several."""
         return self._many(s, self.coefficients)
 
     def derivative(self, s):
@@ -42,15 +46,21 @@ class Path:
         degree = self.coefficients.shape[2] - 1
         if degree == 0:
             return torch.zeros_like(self.coefficients)
-        powers = torch.arange(1, degree + 1, device=self.coefficients.device).to(self.coefficients).unsqueeze(-1)
+        powers = (
+            torch.arange(1, degree + 1, device=self.coefficients.device)
+            .to(self.coefficients)
+            .unsqueeze(-1)
+        )
         return self.coefficients[:, :, 1:] * powers
 
     def at(self, s, coefficients, right=True):
-        """The value at s of the piecewise polynomial with these coefficients on the path's knots, as a field is asked for it.
+        """The value at s of the piecewise polynomial with these coefficients on the path's knots,
+        as a field is asked for it.
 
-        right: at a knot the piece after it, as a solve forwards needs it; False: the one before, for a solve backwards.
-        s: 0-d, also under vmap, for (rows, channels), or (channels,) where the path has no batch; or, with batched=True, one
-        s a row, (rows, 1, ...), for (rows, channels), the coefficients those of these rows.
+        right: at a knot the piece after it, as a solve forwards needs it; False: the one before,
+        for a solve backwards. s: 0-d, also under vmap, for (rows, channels), or (channels,) where
+        the path has no batch; or, with batched=True, one s a row, (rows, 1, ...), for (rows,
+        channels), the coefficients those of these rows.
         """
         place, distance = self._located(s, right)
         if s.dim():
@@ -60,8 +70,9 @@ class Path:
         return out if self.batched else out.squeeze(0)
 
     def corners(self, order, options):
-        """For a field that contains the derivative of that order of the path: where it jumps as jumps, where it has kinks as
-        tstops, for ``solve``, beside those in options; nothing where it is smoother."""
+        """For a field that contains the derivative of that order of the path: where it jumps as
+        jumps, where it has kinks as tstops, for ``solve``, beside those in options; nothing where
+        it is smoother."""
         name = {-1: "jumps", 0: "tstops"}.get(self.smooth - order)
         if name is None:
             return {}
@@ -69,25 +80,30 @@ class Path:
         return {name: torch.cat((as_times(options.get(name, ()), name).to(own.device), own))}
 
     def check_span(self, times):
-        """ValueError where one of the times, (T,), lies outside of the path; what is held goes on for ever."""
+        """ValueError where one of the times, (T,), lies outside of the path; what is held goes on
+        for ever."""
         low, high = self.ends.detach().tolist()
         asked = torch.as_tensor(times, dtype=torch.float64).reshape(-1).tolist()
         outside = [s for s in asked if s < low or (s > high and self.smooth >= 0)]
         if outside:
             raise ValueError(
-                f"the path runs from {low:.6g} to {high:.6g}, and {outside[0]:.6g} lies outside of it; solve between these, or "
-                "add observations"
+                f"the path runs from {low:.6g} to {high:.6g}, and {outside[0]:.6g} lies outside of"
+                " it; solve between these, or add observations"
             )
 
     def _located(self, s, right=True):
-        """(number of the piece, flat; distance from its first knot, in the shape of s); knots in the dtype of s, as rounded."""
+        """(number of the piece, flat; distance from its first knot, in the shape of s); knots in
+        the dtype of s, as rounded."""
         place = torch.bucketize(s.detach().contiguous(), self.inner.to(s), right=right).reshape(-1)
         return place, s - self.knots.detach().to(s).index_select(0, place).reshape(s.shape)
 
     def _many(self, s, coefficients):
         s = torch.as_tensor(s, dtype=self.coefficients.dtype, device=self.coefficients.device)
         if s.dim() > 1:
-            raise ValueError(f"a path is asked for its value at one s, or at (m,) of them, not at {tuple(s.shape)}")
+            raise ValueError(
+                "a path is asked for its value at one s, or at (m,) of them, not at"
+                f" {tuple(s.shape)}"
+            )
         place, distance = self._located(s)
         out = _polynomial(coefficients.index_select(1, place), distance.reshape(-1, 1))
         out = out.movedim(1, 0) if self.batched else out.squeeze(0)

@@ -1,4 +1,5 @@
-"""Recognition networks of latent models: from irregular observations to a Gaussian of the initial latent state."""
+"""Recognition networks of latent models: from irregular observations to a Gaussian of the initial
+latent state."""
 
 from __future__ import annotations
 
@@ -11,14 +12,15 @@ KINDS = ("gru", "ode-rnn")
 
 
 class Recognition(torch.nn.Module):
-    """q(z(t_0) | observations), a Gaussian by component, of a recurrent network that reads the observations backwards in time.
+    """q(z(t_0) | observations), a Gaussian by component, of a recurrent network that reads the
+    observations backwards in time.
 
-    kind: 'gru', which gets the time to the observation before as an input (Chen, Rubanova, Bettencourt & Duvenaud, NeurIPS
-        2018, sec. 5); 'ode-rnn', whose hidden state h follows dh/ds = field(h) over that time, with one solve for each
-        observation (Rubanova, Chen & Duvenaud, NeurIPS 2019, algorithm 1).
-    data_dim, latent_dim, hidden: of x, z and h.
-    field: of 'ode-rnn', nn.Module with forward(h); None: a network of one hidden layer of 2 hidden units.
-    options: of ``solve``, for 'ode-rnn'.
+    kind: 'gru', which gets the time to the observation before as an input (Chen, Rubanova,
+    Bettencourt & Duvenaud, NeurIPS
+        2018, sec. 5); 'ode-rnn', whose hidden state h follows dh/ds = field(h) over that time, with
+        one solve for each observation (Rubanova, Chen & Duvenaud, NeurIPS 2019, algorithm 1).
+    data_dim, latent_dim, hidden: of x, z and h. field: of 'ode-rnn', nn.Module with forward(h);
+    None: a network of one hidden layer of 2 hidden units. options: of ``solve``, for 'ode-rnn'.
     """
 
     def __init__(self, kind, data_dim, latent_dim, hidden, field=None, **options):
@@ -26,20 +28,33 @@ class Recognition(torch.nn.Module):
         if kind not in KINDS:
             raise ValueError(f"encoder must be one of {', '.join(KINDS)}, not {kind!r}")
         if field is not None and kind != "ode-rnn":
-            raise ValueError("encoder_field moves the hidden state of encoder='ode-rnn' alone: choose that, or leave it away")
+            raise ValueError(
+                "encoder_field moves the hidden state of encoder='ode-rnn' alone: choose that, or"
+                " leave it away"
+            )
         self.kind = kind
         self.cell = torch.nn.GRUCell(2 * data_dim + (kind == "gru"), hidden)
         self.head = torch.nn.Sequential(
-            torch.nn.Linear(hidden, hidden), torch.nn.Tanh(), torch.nn.Linear(hidden, 2 * latent_dim)
+            torch.nn.Linear(hidden, hidden),
+            torch.nn.Tanh(),
+            torch.nn.Linear(hidden, 2 * latent_dim),
         )
         self.paced = None
         if kind == "ode-rnn":
-            layers = torch.nn.Linear(hidden, 2 * hidden), torch.nn.Tanh(), torch.nn.Linear(2 * hidden, hidden)
-            self.paced = _Between(torch.nn.Sequential(*layers) if field is None else as_field(field, "encoder_field"), options)
+            layers = (
+                torch.nn.Linear(hidden, 2 * hidden),
+                torch.nn.Tanh(),
+                torch.nn.Linear(2 * hidden, hidden),
+            )
+            self.paced = _Between(
+                torch.nn.Sequential(*layers) if field is None else as_field(field, "encoder_field"),
+                options,
+            )
 
     def forward(self, x, seen, gaps):
-        """x: (B, T, data_dim), zero where not seen; seen: of that shape, bool; gaps: (B, T), the time from each observation
-        to the one before, for the first to t_0, and zero where nothing is seen. Returns q, of batch shape (B,)."""
+        """x: (B, T, data_dim), zero where not seen; seen: of that shape, bool; gaps: (B, T), the
+        time from each observation to the one before, for the first to t_0, and zero where nothing
+        is seen. Returns q, of batch shape (B,)."""
         inputs = torch.cat((x, seen.to(x), gaps.unsqueeze(-1)), -1)[..., : self.cell.input_size]
         anything = seen.any(-1, keepdim=True)
         h = x.new_zeros(len(x), self.cell.hidden_size)

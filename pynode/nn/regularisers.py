@@ -1,9 +1,11 @@
-"""What makes a learned flow cheap to solve, as integrals along the solution that training holds small.
+"""What makes a learned flow cheap to solve, as integrals along the solution that training holds
+small.
 
     model = NeuralODE(field, regularisers=[KineticEnergy(0.01), JacobianNorm(0.01)])
     loss = criterion(model(x), target) + model.penalty
 
-A regulariser is solved together with the state, in training mode alone; evaluation costs what it cost without.
+A regulariser is solved together with the state, in training mode alone; evaluation costs what it
+cost without.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ ESTIMATES = ("hutchinson", "exact")
 
 @dataclass(frozen=True)
 class Regulariser(ABC):
-    """The integral over (t_0, t_1) of a quantity that is never negative, for every row; weight: of its mean in ``penalty``."""
+    """The integral over (t_0, t_1) of a quantity that is never negative, for every row; weight: of
+    its mean in ``penalty``."""
 
     weight: float = 1.0
     needs: ClassVar[str] = "slope"
@@ -31,7 +34,9 @@ class Regulariser(ABC):
         if isinstance(self.weight, bool) or not isinstance(self.weight, (int, float)):
             raise TypeError(f"weight must be a number, not {type(self.weight).__name__}")
         if not (math.isfinite(self.weight) and self.weight >= 0):
-            raise ValueError(f"weight must be finite and not negative, not {self.weight!r}; 0.01 is a good start")
+            raise ValueError(
+                f"weight must be finite and not negative, not {self.weight!r}; 0.01 is a good start"
+            )
 
     @property
     def name(self) -> str:
@@ -45,7 +50,8 @@ class Regulariser(ABC):
 
 @dataclass(frozen=True)
 class KineticEnergy(Regulariser):
-    """Integral of |f|^2: paths become short and straight. Finlay, Jacobsen, Nurbekyan & Oberman (RNODE), ICML 2020.
+    """Integral of |f|^2: paths become short and straight. Finlay, Jacobsen, Nurbekyan & Oberman
+    (RNODE), ICML 2020.
 
     Costs no evaluation of the field.
     """
@@ -58,7 +64,8 @@ class KineticEnergy(Regulariser):
 class JacobianNorm(Regulariser):
     """Integral of the squared Frobenius norm of df/dy. Finlay et al. (RNODE), ICML 2020.
 
-    estimate: 'hutchinson', |e^T df/dy|^2 for one noise e a row and solve, unbiased, a vector-Jacobian product an evaluation,
+    estimate: 'hutchinson', |e^T df/dy|^2 for one noise e a row and solve, unbiased, a
+    vector-Jacobian product an evaluation,
         which a CNF with trace='hutchinson' makes anyhow; 'exact', as many as a row has components.
     """
 
@@ -67,7 +74,9 @@ class JacobianNorm(Regulariser):
     def __post_init__(self):
         super().__post_init__()
         if self.estimate not in ESTIMATES:
-            raise ValueError(f"estimate must be one of {', '.join(ESTIMATES)}, not {self.estimate!r}")
+            raise ValueError(
+                f"estimate must be one of {', '.join(ESTIMATES)}, not {self.estimate!r}"
+            )
 
     @property
     def needs(self):
@@ -81,11 +90,14 @@ class JacobianNorm(Regulariser):
 
 @dataclass(frozen=True)
 class HigherDerivative(Regulariser):
-    """Integral of |d^order y/dt^order|^2 along the solution. Kelly, Bettencourt, Johnson & Duvenaud, NeurIPS 2020.
+    """Integral of |d^order y/dt^order|^2 along the solution. Kelly, Bettencourt, Johnson &
+    Duvenaud, NeurIPS 2020.
 
-    order: at least 2. The local error of a method of order p is a multiple of h^(p + 1) d^(p+1) y/dt^(p+1), so that
-        order = p + 1 stands for the error estimates whose sum Pal, Ma, Shah & Rackauckas (ICML 2021) hold small. Those are no
-        outputs that the discrete adjoint differentiates; this integrand is. Costs some 4^(order - 1) evaluations in each.
+    order: at least 2. The local error of a method of order p is a multiple of h^(p + 1) d^(p+1)
+    y/dt^(p+1), so that
+        order = p + 1 stands for the error estimates whose sum Pal, Ma, Shah & Rackauckas (ICML
+        2021) hold small. Those are no outputs that the discrete adjoint differentiates; this
+        integrand is. Costs some 4^(order - 1) evaluations in each.
     """
 
     order: int = 2
@@ -93,7 +105,10 @@ class HigherDerivative(Regulariser):
     def __post_init__(self):
         super().__post_init__()
         if isinstance(self.order, bool) or not isinstance(self.order, int) or self.order < 2:
-            raise ValueError(f"order must be an integer of at least 2, not {self.order!r}; the first is KineticEnergy")
+            raise ValueError(
+                f"order must be an integer of at least 2, not {self.order!r}; the first is"
+                " KineticEnergy"
+            )
 
     @property
     def name(self):
@@ -113,15 +128,18 @@ class HigherDerivative(Regulariser):
 class Stiffness(Regulariser):
     """Integral of |(df/dy) f| / |f|, how fast the field changes where the solution goes, in 1/time.
 
-    The limit, for stages that lie close together, of the stiffness estimate |f(u) - f(v)| / |u - v| that Pal, Ma, Shah &
-    Rackauckas (ICML 2021) hold small; differentiable, which the stages of a solve are not. Costs three evaluations in each.
+    The limit, for stages that lie close together, of the stiffness estimate |f(u) - f(v)| / |u - v|
+    that Pal, Ma, Shah & Rackauckas (ICML 2021) hold small; differentiable, which the stages of a
+    solve are not. Costs three evaluations in each.
     """
 
     def __call__(self, local):
         change = pushed(lambda y: local.field(local.t, y), (local.y,), (local.slope,))[1]
         # Where the field stands still the ratio has no derivative: rounding bounds it there.
         tiny = torch.finfo(change.dtype).eps ** 2
-        return ((local.over_row(change.square()) + tiny) / (local.over_row(local.slope.square()) + tiny)).sqrt()
+        return (
+            (local.over_row(change.square()) + tiny) / (local.over_row(local.slope.square()) + tiny)
+        ).sqrt()
 
 
 def as_regularisers(given) -> tuple:
@@ -130,10 +148,13 @@ def as_regularisers(given) -> tuple:
     for item in found:
         if not isinstance(item, Regulariser):
             raise TypeError(
-                "regularisers must be KineticEnergy, JacobianNorm, HigherDerivative or Stiffness objects, not "
-                f"{item.__name__ + ' itself' if isinstance(item, type) else type(item).__name__}"
+                "regularisers must be KineticEnergy, JacobianNorm, HigherDerivative or Stiffness"
+                " objects, not"
+                f" {item.__name__ + ' itself' if isinstance(item, type) else type(item).__name__}"
             )
     names = [item.name for item in found]
     if len(set(names)) < len(names):
-        raise ValueError(f"each regulariser may be given once, not {', '.join(names)}; add up their weights")
+        raise ValueError(
+            f"each regulariser may be given once, not {', '.join(names)}; add up their weights"
+        )
     return found

@@ -3,7 +3,8 @@
     problem = get("robertson")                    # a Problem: field, y0, tspan, tolerances, source
     problem = get("pollution", dtype=torch.float32, device="cuda")
 
-A problem is a module of this folder with a function of its own name; adding the file is all it takes to add the problem.
+A problem is a module of this folder with a function of its own name; adding the file is all it
+takes to add the problem.
 """
 
 import difflib
@@ -21,12 +22,20 @@ __all__ = ["Field", "Problem", "get", "names"]
 
 def _discover() -> dict[str, Callable[..., Problem]]:
     """Factories by name, of the modules that define a function of their own name."""
-    modules = {info.name: import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)}
-    return {name: getattr(module, name) for name, module in sorted(modules.items()) if hasattr(module, name)}
+    modules = {
+        info.name: import_module(f"{__name__}.{info.name}")
+        for info in pkgutil.iter_modules(__path__)
+    }
+    return {
+        name: getattr(module, name)
+        for name, module in sorted(modules.items())
+        if hasattr(module, name)
+    }
 
 
 def _key(name: str) -> str:
-    """The name without case, spaces and punctuation, so that "Lotka-Volterra" finds `lotka_volterra`."""
+    """The name without case, spaces and punctuation, so that "Lotka-Volterra" finds
+    `lotka_volterra`."""
     return re.sub("[^a-z0-9]", "", name.lower())
 
 
@@ -39,11 +48,20 @@ def names() -> tuple[str, ...]:
     return tuple(_FACTORIES)
 
 
-def get(name: str, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None) -> Problem:
-    """The problem of that name with a fresh field; case, spaces and punctuation in the name do not matter."""
+def get(
+    name: str, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
+) -> Problem:
+    """The problem of that name with a fresh field; case, spaces and punctuation in the name do not
+    matter."""
     key = _key(name)
     if key not in _NAMES:
         near = [_NAMES[match] for match in difflib.get_close_matches(key, _NAMES, n=3, cutoff=0.5)]
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"choose one of {', '.join(names())}."
-        raise ValueError(f"There is no problem named {name!r}: {hint} pynode.problems.names() lists them all.")
+        hint = (
+            f"did you mean {' or '.join(map(repr, near))}?"
+            if near
+            else f"choose one of {', '.join(names())}."
+        )
+        raise ValueError(
+            f"There is no problem named {name!r}: {hint} pynode.problems.names() lists them all."
+        )
     return _FACTORIES[_NAMES[key]](dtype=dtype, device=device)

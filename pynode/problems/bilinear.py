@@ -1,4 +1,5 @@
-"""Systems whose rates are products of two linear factors: chemistry by mass action and what looks like it."""
+"""Systems whose rates are products of two linear factors: chemistry by mass action and what looks
+like it."""
 
 from typing import ClassVar
 
@@ -11,13 +12,17 @@ from pynode.problems.base import Field, apply
 
 
 class Bilinear(Field):
-    """dy/dt = S r with the rates r = c * y[first] * (A y + b): r and c (..., m), S (n, m), A (m, n), b (m,).
+    """dy/dt = S r with the rates r = c * y[first] * (A y + b): r and c (..., m), S (n, m), A (m,
+    n), b (m,).
 
-    The coefficients c are the constants `k` unless a subclass derives them. Every rate is computed in one vector operation, so
-    that 25 reactions cost what three do: 9 us where one expression per reaction takes 120.
+    The coefficients c are the constants `k` unless a subclass derives them. Every rate is computed
+    in one vector operation, so that 25 reactions cost what three do: 9 us where one expression per
+    reaction takes 120.
     """
 
-    def _tables(self, first: list[int], A: list[list[float]], b: list[float], S: list[list[float]]) -> None:
+    def _tables(
+        self, first: list[int], A: list[list[float]], b: list[float], S: list[list[float]]
+    ) -> None:
         self.keep("first", valued(first, device=self.k.device), self.k.device)
         self._matrix("A", A)
         self._matrix("b", b)
@@ -36,7 +41,8 @@ class Bilinear(Field):
     def jac(self, t, y):
         fixed = self._buffers
         c = self.coefficients()
-        # Product rule: the slope of y[first] times the second factor, and y[first] times the slope of the second.
+        # Product rule: the slope of y[first] times the second factor, and y[first] times the slope
+        # of the second.
         second = (c * apply(fixed["A"], y, fixed["b"])).unsqueeze(-1)
         first = (c * y.index_select(-1, fixed["first"])).unsqueeze(-1)
         return fixed["S"] @ torch.addcmul(second * fixed["select"], first, fixed["A"])
@@ -45,21 +51,28 @@ class Bilinear(Field):
 class MassAction(Bilinear):
     """A reaction network by the law of mass action: `reactions` gives each constant its reaction.
 
-    "A + B -> 2 C" runs at the rate k y_A y_B, takes one A and one B and gives two C; at most two species on the left, and
-    an empty right side where what is made does not count. `species` gives the order of the components of y.
+    "A + B -> 2 C" runs at the rate k y_A y_B, takes one A and one B and gives two C; at most two
+    species on the left, and an empty right side where what is made does not count. `species` gives
+    the order of the components of y.
     """
 
     species: ClassVar[tuple[str, ...]]
     reactions: ClassVar[dict[str, str]]
 
-    def __init__(self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None):
+    def __init__(
+        self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
+    ):
         super().__init__(dtype, device)
         equations = [sides(self.reactions[name]) for name in self.defaults]
         lefts = [list(left.elements()) for left, _ in equations]
         self._tables(
             first=[self.species.index(left[0]) for left in lefts],
-            # The second factor is 1 for a reaction of one species, the concentration of the partner for one of two.
+            # The second factor is 1 for a reaction of one species, the concentration of the partner
+            # for one of two.
             A=[[float(left[1:] == [name]) for name in self.species] for left in lefts],
             b=[float(len(left) == 1) for left in lefts],
-            S=[[float(right[name] - left[name]) for left, right in equations] for name in self.species],
+            S=[
+                [float(right[name] - left[name]) for left, right in equations]
+                for name in self.species
+            ],
         )

@@ -8,23 +8,26 @@ from pynode.core.constants import valued
 from pynode.problems.base import Field, Problem, apply
 
 SOURCE = (
-    "E. Schaefer, A new approach to explain the high irradiance responses of photomorphogenesis on the basis of phytochrome, "
-    "J. Math. Biology 2, 1975, 41-56; Hairer & Wanner II, sec. IV.10; HIRES in Mazzia & Magherini, Test Set for Initial Value "
-    "Problem Solvers, release 2.4, 2008."
+    "E. Schaefer, A new approach to explain the high irradiance responses of photomorphogenesis on"
+    " the basis of phytochrome, J. Math. Biology 2, 1975, 41-56; Hairer & Wanner II, sec. IV.10;"
+    " HIRES in Mazzia & Magherini, Test Set for Initial Value Problem Solvers, release 2.4, 2008."
 )
 
 
 class Hires(Field):
-    """dy/dt = L y + source + k y6 y8 e: the only nonlinear reaction binds the enzyme, e = (0, 0, 0, 0, 0, -1, 1, -1).
+    """dy/dt = L y + source + k y6 y8 e: the only nonlinear reaction binds the enzyme, e = (0, 0, 0,
+    0, 0, -1, 1, -1).
 
-    y: (..., 8) concentrations of Pr, Pfr, PrX, PfrX, PrX', PfrX', PfrX'E and E, scaled; t scaled; k, the binding constant
-    k+, per time and concentration. The nine constants of L and the source are numbers of the model, not parameters.
-    Schaefer 1975; Hairer & Wanner II, sec. IV.10.
+    y: (..., 8) concentrations of Pr, Pfr, PrX, PfrX, PrX', PfrX', PfrX'E and E, scaled; t scaled;
+    k, the binding constant k+, per time and concentration. The nine constants of L and the source
+    are numbers of the model, not parameters. Schaefer 1975; Hairer & Wanner II, sec. IV.10.
     """
 
     defaults: ClassVar = {"k": 280.0}
 
-    def __init__(self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None):
+    def __init__(
+        self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
+    ):
         super().__init__(dtype, device)
         self._matrix("source", [0.0007, 0, 0, 0, 0, 0, 0, 0])
         self._matrix(
@@ -40,7 +43,8 @@ class Hires(Field):
                 [0, 0, 0, 0, 0, 0, 1.81, 0],
             ],
         )
-        # e y6 as a matrix product, and y8 in every row: their product is the reaction in all rows at once.
+        # e y6 as a matrix product, and y8 in every row: their product is the reaction in all rows
+        # at once.
         e = (0, 0, 0, 0, 0, -1, 1, -1)
         self._matrix("bound", [[0, 0, 0, 0, 0, sign, 0, 0] for sign in e])
         self._matrix("enzyme", [[0, 0, 0, 0, 0, 0, 0, 1]] * 8)
@@ -49,7 +53,9 @@ class Hires(Field):
     def forward(self, t, y):
         fixed = self._buffers
         bound = self.k * apply(fixed["bound"], y)
-        return torch.addcmul(apply(fixed["linear"], y, fixed["source"]), bound, y.index_select(-1, fixed["eighth"]))
+        return torch.addcmul(
+            apply(fixed["linear"], y, fixed["source"]), bound, y.index_select(-1, fixed["eighth"])
+        )
 
     def jac(self, t, y):
         fixed = self._buffers
@@ -59,7 +65,8 @@ class Hires(Field):
 
 
 def hires(dtype: torch.dtype = torch.float64, device: torch.device | str | None = None) -> Problem:
-    """HIRES to t = 321.8122. The bound enzyme and the enzyme stay below 0.006, hence the small atol."""
+    """HIRES to t = 321.8122. The bound enzyme and the enzyme stay below 0.006, hence the small
+    atol."""
     t1 = 321.8122
     decades = torch.logspace(-2, 2, 20, dtype=torch.float64, device=device)
     return Problem(

@@ -7,21 +7,25 @@ import torch
 from pynode.problems.base import Field, Problem, apply
 
 SOURCE = (
-    "E. N. Lorenz, Deterministic nonperiodic flow, J. Atmos. Sci. 20, 1963, 130-141; Hairer, Norsett & Wanner I, sec. I.16."
+    "E. N. Lorenz, Deterministic nonperiodic flow, J. Atmos. Sci. 20, 1963, 130-141; Hairer,"
+    " Norsett & Wanner I, sec. I.16."
 )
 
 
 class Lorenz(Field):
     """dx/dt = sigma (y - x),  dy/dt = x (rho - z) - y,  dz/dt = x y - beta z.
 
-    y: (..., 3) convection x and temperature differences y, z, and t, without units; sigma the Prandtl number, rho the Rayleigh
-    number relative to its critical value, beta the aspect of the cell. Written as k (M y) + N y + x (P y), products by
-    component with k = (sigma, rho, beta). Lorenz 1963, eq. 25-27.
+    y: (..., 3) convection x and temperature differences y, z, and t, without units; sigma the
+    Prandtl number, rho the Rayleigh number relative to its critical value, beta the aspect of the
+    cell. Written as k (M y) + N y + x (P y), products by component with k = (sigma, rho, beta).
+    Lorenz 1963, eq. 25-27.
     """
 
     defaults: ClassVar = {"sigma": 10.0, "rho": 28.0, "beta": 8 / 3}
 
-    def __init__(self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None):
+    def __init__(
+        self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
+    ):
         super().__init__(dtype, device)
         self._matrix("M", [[-1, 1, 0], [1, 0, 0], [0, 0, -1]])
         self._matrix("N", [[0, 0, 0], [0, -1, 0], [0, 0, 0]])
@@ -36,11 +40,14 @@ class Lorenz(Field):
     def jac(self, t, y):
         fixed = self._buffers
         scaled = torch.addcmul(fixed["N"], self.k.unsqueeze(-1), fixed["M"])
-        return scaled + y[..., :1, None] * fixed["P"] + apply(fixed["P"], y).unsqueeze(-1) * fixed["x"]
+        return (
+            scaled + y[..., :1, None] * fixed["P"] + apply(fixed["P"], y).unsqueeze(-1) * fixed["x"]
+        )
 
 
 def lorenz(dtype: torch.dtype = torch.float64, device: torch.device | str | None = None) -> Problem:
-    """Lorenz's attractor to t = 20, from his own start. Chaotic: errors grow about e-fold per unit of time."""
+    """Lorenz's attractor to t = 20, from his own start. Chaotic: errors grow about e-fold per unit
+    of time."""
     return Problem(
         name="lorenz",
         field=Lorenz(dtype, device),

@@ -9,21 +9,24 @@ from pynode.problems.base import Problem, apply
 from pynode.problems.bilinear import Bilinear
 
 SOURCE = (
-    "R. J. Field & R. M. Noyes, Oscillations in chemical systems IV, J. Chem. Phys. 60, 1974, 1877-1884; Hairer & Wanner II, "
-    "sec. IV.10; OREGO in Mazzia & Magherini, Test Set for Initial Value Problem Solvers, release 2.4, 2008."
+    "R. J. Field & R. M. Noyes, Oscillations in chemical systems IV, J. Chem. Phys. 60, 1974,"
+    " 1877-1884; Hairer & Wanner II, sec. IV.10; OREGO in Mazzia & Magherini, Test Set for Initial"
+    " Value Problem Solvers, release 2.4, 2008."
 )
 
 
 class Oregonator(Bilinear):
     """dx/dt = s (y + x (1 - q x - y)),  dy/dt = (z - (1 + x) y) / s,  dz/dt = w (x - z).
 
-    y: (..., 3) scaled concentrations x of HBrO2, y of Br-, z of Ce(IV); t scaled; s, q and w without unit.
-    Field & Noyes 1974; Hairer & Wanner II, sec. IV.10.
+    y: (..., 3) scaled concentrations x of HBrO2, y of Br-, z of Ce(IV); t scaled; s, q and w
+    without unit. Field & Noyes 1974; Hairer & Wanner II, sec. IV.10.
     """
 
     defaults: ClassVar = {"s": 77.27, "q": 8.375e-6, "w": 0.161}
 
-    def __init__(self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None):
+    def __init__(
+        self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
+    ):
         super().__init__(dtype, device)
         # Rates:  s x    s y (1 - x)   s q x x    z / s     y (1 + x) / s   w x     w z
         self._tables(
@@ -39,13 +42,19 @@ class Oregonator(Bilinear):
         self._matrix("no_q", [1, 1, 0, 1, 1, 1, 1])
 
     def coefficients(self):
-        # As powers and a matrix product: 5.6 us, where unbinding s, q, w and stacking the seven takes 12.
+        # As powers and a matrix product: 5.6 us, where unbinding s, q, w and stacking the seven
+        # takes 12.
         k, fixed = self.k, self._buffers
-        return k.index_select(-1, fixed["base"]) ** fixed["power"] * apply(fixed["q"], k, fixed["no_q"])
+        return k.index_select(-1, fixed["base"]) ** fixed["power"] * apply(
+            fixed["q"], k, fixed["no_q"]
+        )
 
 
-def oregonator(dtype: torch.dtype = torch.float64, device: torch.device | str | None = None) -> Problem:
-    """The Oregonator to t = 360, a little more than one cycle: x and z jump from 1 to 1e5 and 3e4."""
+def oregonator(
+    dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
+) -> Problem:
+    """The Oregonator to t = 360, a little more than one cycle: x and z jump from 1 to 1e5 and
+    3e4."""
     return Problem(
         name="oregonator",
         field=Oregonator(dtype, device),

@@ -7,15 +7,17 @@ import torch
 from pynode.problems.base import Field, Problem, apply
 
 SOURCE = (
-    "R. T. Q. Chen, Y. Rubanova, J. Bettencourt & D. Duvenaud, Neural Ordinary Differential Equations, NeurIPS 2018; "
-    "examples/ode_demo.py of torchdiffeq, whose true_A is the transpose of the matrix here."
+    "R. T. Q. Chen, Y. Rubanova, J. Bettencourt & D. Duvenaud, Neural Ordinary Differential"
+    " Equations, NeurIPS 2018; examples/ode_demo.py of torchdiffeq, whose true_A is the transpose"
+    " of the matrix here."
 )
 
 
 class Spiral(Field):
     """dx/dt = a11 x^3 + a12 y^3,  dy/dt = a21 x^3 + a22 y^3.
 
-    y: (..., 2) position x, y and t without units; the constants are the matrix A, row by row. Chen et al. 2018.
+    y: (..., 2) position x, y and t without units; the constants are the matrix A, row by row. Chen
+    et al. 2018.
     """
 
     defaults: ClassVar = {"a11": -0.1, "a12": -2.0, "a21": 2.0, "a22": -0.1}

@@ -7,21 +7,25 @@ import torch
 from pynode.problems.base import Field, Problem, apply
 
 SOURCE = (
-    "B. van der Pol, On relaxation oscillations, Phil. Mag. 2, 1926, 978-992; Hairer & Wanner II, sec. IV.1 and IV.10; VDPOL "
-    "in Mazzia & Magherini, Test Set for Initial Value Problem Solvers, release 2.4, 2008."
+    "B. van der Pol, On relaxation oscillations, Phil. Mag. 2, 1926, 978-992; Hairer & Wanner II,"
+    " sec. IV.1 and IV.10; VDPOL in Mazzia & Magherini, Test Set for Initial Value Problem Solvers,"
+    " release 2.4, 2008."
 )
 
 
 class VanDerPol(Field):
     """dx/dt = v,  dv/dt = mu (1 - x^2) v - x.
 
-    y: (..., 2) amplitude x and velocity v, without unit; t in radians of the undamped oscillation; mu the damping.
-    Written as J y + mu y (W y^2 + b), products by component: the bracket is (0, 1 - x^2). Hairer & Wanner II, sec. IV.1.
+    y: (..., 2) amplitude x and velocity v, without unit; t in radians of the undamped oscillation;
+    mu the damping. Written as J y + mu y (W y^2 + b), products by component: the bracket is (0, 1 -
+    x^2). Hairer & Wanner II, sec. IV.1.
     """
 
     defaults: ClassVar = {"mu": 1000.0}
 
-    def __init__(self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None):
+    def __init__(
+        self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
+    ):
         super().__init__(dtype, device)
         self._matrix("rotation", [[0, 1], [-1, 0]])
         self._matrix("W", [[0, 0], [-1, 0]])
@@ -39,8 +43,11 @@ class VanDerPol(Field):
         return torch.addcmul(fixed["rotation"], self.k, slope)
 
 
-def vanderpol(dtype: torch.dtype = torch.float64, device: torch.device | str | None = None) -> Problem:
-    """Van der Pol's oscillator with mu = 1000 to t = 2000, a little more than one period. Between jumps v is below 1e-2."""
+def vanderpol(
+    dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
+) -> Problem:
+    """Van der Pol's oscillator with mu = 1000 to t = 2000, a little more than one period. Between
+    jumps v is below 1e-2."""
     return Problem(
         name="vanderpol",
         field=VanDerPol(dtype, device),

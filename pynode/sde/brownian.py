@@ -1,7 +1,9 @@
-"""One Brownian path that can be asked for its value at any time, in any order, with the same answer each time.
+"""One Brownian path that can be asked for its value at any time, in any order, with the same answer
+each time.
 
-The tree of Brownian bridges of Li, Wong, Chen & Duvenaud, Scalable gradients for SDEs, AISTATS 2020, sec. 4
-(Lévy's construction), with a counter-based generator at its nodes, so that nothing is stored but the last way down.
+The tree of Brownian bridges of Li, Wong, Chen & Duvenaud, Scalable gradients for SDEs, AISTATS
+2020, sec. 4 (Lévy's construction), with a counter-based generator at its nodes, so that nothing is
+stored but the last way down.
 """
 
 from __future__ import annotations
@@ -13,12 +15,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-# Below 2^-DEPTH of an interval of the grid the path is straight: far below the steps that anybody takes.
+# Below 2^-DEPTH of an interval of the grid the path is straight: far below the steps that anybody
+# takes.
 DEPTH = 24
 
 
 class _Node(NamedTuple):
-    """The path between two times, (a, wa) and (b, wb), and which of the 2^level parts of its interval that is."""
+    """The path between two times, (a, wa) and (b, wb), and which of the 2^level parts of its
+    interval that is."""
 
     a: float
     b: float
@@ -30,26 +34,38 @@ class _Node(NamedTuple):
 class BrownianPath:
     """W(t), shape, with W(times[0]) = 0: independent components with variance t - times[0].
 
-    shape: that of the states, so that every component of every row has noise of its own.
-    times: at least two, increasing; the values there are drawn at once, those between them when they are asked for, by
-        bridges. Two are enough; a grid on which a solver steps makes it faster. The path depends on them.
-    seed: an integer. The same seed, times and shape give the same path on every device and in both dtypes (to rounding).
+    shape: that of the states, so that every component of every row has noise of its own. times: at
+    least two, increasing; the values there are drawn at once, those between them when they are
+    asked for, by
+        bridges. Two are enough; a grid on which a solver steps makes it faster. The path depends on
+        them.
+    seed: an integer. The same seed, times and shape give the same path on every device and in both
+    dtypes (to rounding).
 
-    ``path(t)`` is the value at t, ``path.increment(a, b)`` that at b less that at a. ValueError outside of the times.
+    ``path(t)`` is the value at t, ``path.increment(a, b)`` that at b less that at a. ValueError
+    outside of the times.
     """
 
     def __init__(self, shape, times=(0.0, 1.0), *, seed=0, dtype=torch.float32, device=None):
         self.times = [float(t) for t in times]
         steps = np.diff(self.times)
-        if len(self.times) < 2 or not (steps > 0).all() or not math.isfinite(self.times[0] + self.times[-1]):
-            raise ValueError("a Brownian path needs at least two times, finite and strictly increasing")
+        if (
+            len(self.times) < 2
+            or not (steps > 0).all()
+            or not math.isfinite(self.times[0] + self.times[-1])
+        ):
+            raise ValueError(
+                "a Brownian path needs at least two times, finite and strictly increasing"
+            )
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
             raise ValueError(f"seed must be an integer from 0 to 2**64 - 1, not {seed!r}")
         self.shape, self.seed, self.dtype, self.device = tuple(shape), seed, dtype, device
         scales = np.sqrt(steps).reshape(-1, *(1,) * len(self.shape))
         drawn = self._draw((len(steps), *self.shape), 0, 0, 0) * scales
         # float64 until the difference is taken: increments of small steps are small differences.
-        self.values = torch.from_numpy(np.concatenate((np.zeros((1, *self.shape)), drawn.cumsum(0)))).to(device)
+        self.values = torch.from_numpy(
+            np.concatenate((np.zeros((1, *self.shape)), drawn.cumsum(0)))
+        ).to(device)
         self._way, self._interval = [], -1
 
     def __call__(self, t):
@@ -62,13 +78,18 @@ class BrownianPath:
 
     def _at(self, t):
         if not self.times[0] <= t <= self.times[-1]:
-            raise ValueError(f"the Brownian path runs from {self.times[0]:.6g} to {self.times[-1]:.6g}, not to {t:.6g}")
+            raise ValueError(
+                f"the Brownian path runs from {self.times[0]:.6g} to {self.times[-1]:.6g}, not to"
+                f" {t:.6g}"
+            )
         i = bisect_right(self.times, t) - 1
         if self.times[i] == t:
             return self.values[i]
         if i != self._interval:
             self._interval = i
-            self._way = [_Node(self.times[i], self.times[i + 1], self.values[i], self.values[i + 1], 0)]
+            self._way = [
+                _Node(self.times[i], self.times[i + 1], self.values[i], self.values[i + 1], 0)
+            ]
         while not self._way[-1].a <= t <= self._way[-1].b:
             self._way.pop()
         return self._descend(t, i)
@@ -84,14 +105,24 @@ class BrownianPath:
             if level > DEPTH:
                 return wa + (wb - wa) * ((t - a) / (b - a))
             middle = 0.5 * (a + b)
-            noise = torch.from_numpy(self._draw(self.shape, level, index, interval + 1)).to(self.device)
+            noise = torch.from_numpy(self._draw(self.shape, level, index, interval + 1)).to(
+                self.device
+            )
             w = 0.5 * (wa + wb) + math.sqrt(b - a) / 2 * noise
             lower = t <= middle
-            self._way.append(_Node(a, middle, wa, w, 2 * index) if lower else _Node(middle, b, w, wb, 2 * index + 1))
+            self._way.append(
+                _Node(a, middle, wa, w, 2 * index)
+                if lower
+                else _Node(middle, b, w, wb, 2 * index + 1)
+            )
 
     def _draw(self, shape, level, index, interval):
-        """Standard normal numbers that belong to one node of the tree of one interval; interval 0 is the grid itself."""
-        # Philox counts in its first word; the others name the node. The second key keeps these streams apart from NumPy's own.
-        bits = np.random.Philox(key=np.array([self.seed, 0x70794E4F4445], dtype=np.uint64),
-                                counter=np.array([0, level, index, interval], dtype=np.uint64))
+        """Standard normal numbers that belong to one node of the tree of one interval; interval 0
+        is the grid itself."""
+        # Philox counts in its first word; the others name the node. The second key keeps these
+        # streams apart from NumPy's own.
+        bits = np.random.Philox(
+            key=np.array([self.seed, 0x70794E4F4445], dtype=np.uint64),
+            counter=np.array([0, level, index, interval], dtype=np.uint64),
+        )
         return np.asarray(np.random.Generator(bits).standard_normal(shape))

@@ -1,4 +1,5 @@
-"""The equation as the schemes see it: drift and diffusion at float times, counted, and their derivatives."""
+"""The equation as the schemes see it: drift and diffusion at float times, counted, and their
+derivatives."""
 
 from __future__ import annotations
 
@@ -31,51 +32,70 @@ class SDE:
         return self._checked("diffusion", self.g(self._time(t), y), self.matrix_shape)
 
     def with_slope(self, t, y):
-        """(g, g_i dg_i/dy_i), both (..., d), of diagonal noise: g, and the derivative of g along itself, transposed."""
+        """(g, g_i dg_i/dy_i), both (..., d), of diagonal noise: g, and the derivative of g along
+        itself, transposed."""
         # A transform of torch.func, for its graph lives on where the step is differentiated.
         g, pull = torch.func.vjp(lambda y: self.diffusion(t, y), y)
         return g, pull(g)[0]
 
     def jacobian(self, t, y):
-        """df/dy of every row, (..., d, d), without a graph: one backward pass for each state of a row."""
+        """df/dy of every row, (..., d, d), without a graph: one backward pass for each state of a
+        row."""
         self.stats.njac += 1
         with torch.inference_mode(False), torch.enable_grad():
-            leaf = y.detach().clone().requires_grad_()  # of a tensor of inference mode a clone alone may have a graph
+            # Of a tensor of inference mode a clone alone may have a graph.
+            leaf = y.detach().clone().requires_grad_()
             out = self.drift(t, leaf)
             parts = out.reshape(-1, y.shape[-1]).sum(0).unbind() if out.requires_grad else ()
-            rows = [torch.autograd.grad(part, leaf, retain_graph=True, allow_unused=True)[0] for part in parts]
+            rows = [
+                torch.autograd.grad(part, leaf, retain_graph=True, allow_unused=True)[0]
+                for part in parts
+            ]
         rows = [torch.zeros_like(y) if row is None else row for row in rows]
         return torch.stack(rows, -2) if rows else y.new_zeros(*y.shape, y.shape[-1])
 
     def check_rows(self, t, y):
-        """ValueError where a row of f depends on another: an implicit step takes each row by itself."""
+        """ValueError where a row of f depends on another: an implicit step takes each row by
+        itself."""
         with torch.no_grad():
             y, tangent = _near(y), _random(y)
             whole = self._along(self.drift, t, y, tangent)
             alone = (self.jacobian(t, y) @ tangent.unsqueeze(-1)).squeeze(-1)
-        if not torch.allclose(whole, alone, rtol=1e-3, atol=1e-4 * float(whole.nan_to_num().abs().max()), equal_nan=True):
+        if not torch.allclose(
+            whole,
+            alone,
+            rtol=1e-3,
+            atol=1e-4 * float(whole.nan_to_num().abs().max()),
+            equal_nan=True,
+        ):
             raise ValueError(
-                "an implicit scheme takes every row of the state, (..., d), by itself, but here rows of the drift influence "
-                "one another (batch normalisation, a mean over the batch); put what belongs together in the last dimension, "
-                "or take 'em' or 'milstein'"
+                "an implicit scheme takes every row of the state, (..., d), by itself, but here"
+                " rows of the drift influence one another (batch normalisation, a mean over the"
+                " batch); put what belongs together in the last dimension, or take 'em' or"
+                " 'milstein'"
             )
 
     def check_diagonal(self, t, y):
-        """ValueError where g_i depends on another component than y_i, which Milstein's scheme for diagonal noise leaves out."""
+        """ValueError where g_i depends on another component than y_i, which Milstein's scheme for
+        diagonal noise leaves out."""
         with torch.no_grad():
             y, one, two = _near(y), _random(y), _random(y, 1)
             both = self._along(self.diffusion, t, y, one * two)
             apart = self._along(self.diffusion, t, y, one) * two
-        if not torch.allclose(both, apart, rtol=1e-3, atol=1e-4 * float(both.nan_to_num().abs().max()), equal_nan=True):
+        if not torch.allclose(
+            both, apart, rtol=1e-3, atol=1e-4 * float(both.nan_to_num().abs().max()), equal_nan=True
+        ):
             raise ValueError(
-                "Milstein's scheme is for diffusions whose component i depends on y_i alone, and this one couples components: "
-                "take 'em' or 'implicitem', or a diffusion by component"
+                "Milstein's scheme is for diffusions whose component i depends on y_i alone, and"
+                " this one couples components: take 'em' or 'implicitem', or a diffusion by"
+                " component"
             )
 
     def _along(self, f, t, y, tangent):
         """The derivative of f at (t, y) along the tangent, (..., d), without a graph.
 
-        By two backward passes, because forward mode may be under way; by forward mode where f has no second derivative.
+        By two backward passes, because forward mode may be under way; by forward mode where f has
+        no second derivative.
         """
         with Twice(), torch.inference_mode(False), torch.enable_grad():
             leaf, tangent = y.detach().clone().requires_grad_(), tangent.clone()
@@ -88,7 +108,11 @@ class SDE:
             except RuntimeError:
                 with torch.no_grad():
                     return torch.func.jvp(lambda y: f(t, y), (y,), (tangent,))[1]
-            found = None if pulled is None else torch.autograd.grad(pulled, w, tangent, allow_unused=True)[0]
+            found = (
+                None
+                if pulled is None
+                else torch.autograd.grad(pulled, w, tangent, allow_unused=True)[0]
+            )
         return torch.zeros_like(out) if found is None else found
 
     def _time(self, t):
@@ -96,10 +120,14 @@ class SDE:
 
     def _checked(self, name, out, shape):
         if not isinstance(out, torch.Tensor) or out.shape != shape or out.dtype != self.dtype:
-            what = f"{tuple(out.shape)} {out.dtype}" if isinstance(out, torch.Tensor) else type(out).__name__
+            what = (
+                f"{tuple(out.shape)} {out.dtype}"
+                if isinstance(out, torch.Tensor)
+                else type(out).__name__
+            )
             raise ValueError(
-                f"the {name} must return {tuple(shape)} {self.dtype}, not {what}; general noise, (..., d, m), needs "
-                "noise_dim=m, and modules the dtype of the state"
+                f"the {name} must return {tuple(shape)} {self.dtype}, not {what}; general noise,"
+                " (..., d, m), needs noise_dim=m, and modules the dtype of the state"
             )
         return out
 

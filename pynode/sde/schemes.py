@@ -1,7 +1,10 @@
-"""Steps of fixed size for Itô's dy = f dt + g dW. Kloeden & Platen, Numerical Solution of SDEs, 1992.
+"""Steps of fixed size for Itô's dy = f dt + g dW. Kloeden & Platen, Numerical Solution of SDEs,
+1992.
 
-A scheme is explicit or implicit in the drift, and has the noise of Euler and Maruyama or that of Milstein:
-    y' = y + h f + g dW (+ (g dg/dy)(dW^2 - h) / 2),  with f at (t, y), or at (t + h, y') where it is implicit.
+A scheme is explicit or implicit in the drift, and has the noise of Euler and Maruyama or that of
+Milstein:
+    y' = y + h f + g dW (+ (g dg/dy)(dW^2 - h) / 2),  with f at (t, y), or at (t + h, y') where it
+    is implicit.
 """
 
 from __future__ import annotations
@@ -13,8 +16,9 @@ import torch
 
 
 class Scheme(NamedTuple):
-    """name: SciML's where it has one; strong: order of convergence of the paths (for g that depends on y; with g that does not
-    the order is 1); milstein: whether the noise has its second term; implicit: whether the drift is taken at the end."""
+    """name: SciML's where it has one; strong: order of convergence of the paths (for g that depends
+    on y; with g that does not the order is 1); milstein: whether the noise has its second term;
+    implicit: whether the drift is taken at the end."""
 
     name: str
     strong: float
@@ -37,7 +41,8 @@ ITERATIONS = 12
 
 
 def step(scheme, sde, t, h, y, dw):
-    """The state at t + h from y (..., d) at t, with the increment dw of the noise; None where Newton's iteration fails."""
+    """The state at t + h from y (..., d) at t, with the increment dw of the noise; None where
+    Newton's iteration fails."""
     if scheme.milstein:
         g, slope = sde.with_slope(t, y)
         noise = g * dw + 0.5 * slope * (dw * dw - h)
@@ -50,20 +55,30 @@ def step(scheme, sde, t, h, y, dw):
 
 
 def _solved(sde, t, h, right, start):
-    """y = right + h f(t, y), by Newton's iteration; its derivative is that of the implicit function theorem.
+    """y = right + h f(t, y), by Newton's iteration; its derivative is that of the implicit function
+    theorem.
 
-    The last correction alone is in the graph: with A = I - h df/dy it adds A^-1 (right + h f(t, y) - y) to a y without
-    derivatives, whose derivative A^-1 (dright + h df) is that of the solution. Nothing is unrolled.
+    The last correction alone is in the graph: with A = I - h df/dy it adds A^-1 (right + h f(t, y)
+    - y) to a y without derivatives, whose derivative A^-1 (dright + h df) is that of the solution.
+    Nothing is unrolled.
     """
     with torch.no_grad():
         y, unit = start.detach(), torch.eye(start.shape[-1], dtype=start.dtype, device=start.device)
-        small = torch.finfo(y.dtype).eps ** 0.5  # quadratic convergence: the square of it is what is left
+        # Quadratic convergence: the square of it is what is left.
+        small = torch.finfo(y.dtype).eps ** 0.5
         tiny = torch.finfo(y.dtype).tiny
         for _ in range(ITERATIONS):
             matrix = unit - h * sde.jacobian(t, y)
-            change = torch.linalg.solve_ex(matrix, right + h * sde.drift(t, y) - y)[0]  # singular: infinite
+            # Singular: infinite.
+            change = torch.linalg.solve_ex(matrix, right + h * sde.drift(t, y) - y)[0]
             # By row, and against what is added up as well: the sum may be near zero.
-            whole = torch.stack((right, y, y + change)).abs().amax((0, -1)).unsqueeze(-1).clamp(min=tiny)
+            whole = (
+                torch.stack((right, y, y + change))
+                .abs()
+                .amax((0, -1))
+                .unsqueeze(-1)
+                .clamp(min=tiny)
+            )
             size = float((change.abs() / whole).max())
             if size <= small:
                 break

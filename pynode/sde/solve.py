@@ -18,54 +18,89 @@ HALVINGS = 10
 
 
 @eager
-def solve_sde(drift, diffusion, y0, t, *, dt, method="em", noise_dim=None, brownian=None, throw=True) -> Solution:
+def solve_sde(
+    drift, diffusion, y0, t, *, dt, method="em", noise_dim=None, brownian=None, throw=True
+) -> Solution:
     """Solve Itô's dy = drift(t, y) dt + diffusion(t, y) dW, y(t[0]) = y0, in steps of at most dt.
 
-    drift: nn.Module or function f(t, y) -> (..., d), t a 0-d tensor; diffusion: g(t, y) -> (..., d), every component with noise
+    drift: nn.Module or function f(t, y) -> (..., d), t a 0-d tensor; diffusion: g(t, y) -> (...,
+    d), every component with noise
         of its own, or (..., d, noise_dim) for a noise of that many components.
-    y0: (..., d) float32 or float64; each row is a path of its own: repeat a state to get several paths from it.
-    t: at least two times, increasing. The steps divide the time between two outputs evenly.
-    method: 'EM' (Euler and Maruyama, strong order 0.5, weak order 1), 'Milstein' (strong order 1, where diffusion i depends
-        on y_i alone), and, for a stiff drift, 'ImplicitEM' and 'ImplicitMilstein', with the drift at the end of the step by
-        Newton's iteration over each row (a step whose iteration fails is halved).
-    brownian: the noise, a BrownianPath of the shape of dW over the span, of either dtype; None: a new one, from torch's random
+    y0: (..., d) float32 or float64; each row is a path of its own: repeat a state to get several
+    paths from it. t: at least two times, increasing. The steps divide the time between two outputs
+    evenly. method: 'EM' (Euler and Maruyama, strong order 0.5, weak order 1), 'Milstein' (strong
+    order 1, where diffusion i depends
+        on y_i alone), and, for a stiff drift, 'ImplicitEM' and 'ImplicitMilstein', with the drift
+        at the end of the step by Newton's iteration over each row (a step whose iteration fails is
+        halved).
+    brownian: the noise, a BrownianPath of the shape of dW over the span, of either dtype; None: a
+    new one, from torch's random
         numbers, so that torch.manual_seed repeats it.
 
-    Gradients reach y0 and all tensors of drift and diffusion, by autograd through the steps: they are those of the computed
-    path for fixed noise, to rounding, whatever dt. (A stochastic adjoint, solved backwards, has them as dt -> 0
-    alone, with an error of the order of the scheme.) Memory grows with the number of steps.
+    Gradients reach y0 and all tensors of drift and diffusion, by autograd through the steps: they
+    are those of the computed path for fixed noise, to rounding, whatever dt. (A stochastic adjoint,
+    solved backwards, has them as dt -> 0 alone, with an error of the order of the scheme.) Memory
+    grows with the number of steps.
 
-    Returns a Solution with y (T, ..., d); .brownian is the noise. SolveError where states overflow (with throw=False the
-    partial solution), ValueError and TypeError for input that makes no sense.
+    Returns a Solution with y (T, ..., d); .brownian is the noise. SolveError where states overflow
+    (with throw=False the partial solution), ValueError and TypeError for input that makes no sense.
     """
     given, problem = dict(locals()), ODEProblem(drift, y0, t)
     if disturbed(problem):
         return undisturbed(lambda plain: solve_sde(**{**given, "y0": plain.y0}), problem)
     scheme = SCHEMES.get(method.lower()) if isinstance(method, str) else None
     if scheme is None:
-        raise ValueError(f"method must be one of {', '.join(s.name for s in SCHEMES.values())}, not {method!r}")
+        raise ValueError(
+            f"method must be one of {', '.join(s.name for s in SCHEMES.values())}, not {method!r}"
+        )
     layout, times = problem.layout(), problem.times(None).detach().to(torch.float64)
     if not layout.single or y0.dim() == 0:
-        raise ValueError("the state of an SDE is one tensor, (..., d), with at least one component; join the parts in it")
+        raise ValueError(
+            "the state of an SDE is one tensor, (..., d), with at least one component; join the"
+            " parts in it"
+        )
     if scheme.implicit:
         check_solvable(layout.dtype, scheme.name, "or take 'em' or 'milstein'")
     values = times.tolist()
     if values[-1] < values[0]:
-        raise ValueError("t needs at least two times, strictly increasing: the noise of an SDE comes forward in time")
+        raise ValueError(
+            "t needs at least two times, strictly increasing: the noise of an SDE comes forward in"
+            " time"
+        )
     if not (isinstance(dt, (int, float)) and dt > 0):
-        raise ValueError(f"dt must be a positive number, the largest step in units of t, not {dt!r}")
-    if noise_dim is not None and (isinstance(noise_dim, bool) or not isinstance(noise_dim, int) or noise_dim < 1):
-        raise ValueError(f"noise_dim must be how many components the noise has, an integer of at least 1, not {noise_dim!r}")
+        raise ValueError(
+            f"dt must be a positive number, the largest step in units of t, not {dt!r}"
+        )
+    if noise_dim is not None and (
+        isinstance(noise_dim, bool) or not isinstance(noise_dim, int) or noise_dim < 1
+    ):
+        raise ValueError(
+            "noise_dim must be how many components the noise has, an integer of at least 1, not"
+            f" {noise_dim!r}"
+        )
     if noise_dim is not None and scheme.milstein:
-        raise ValueError("Milstein's scheme needs diagonal noise (others take Lévy areas): leave noise_dim away, or take 'em'")
+        raise ValueError(
+            "Milstein's scheme needs diagonal noise (others take Lévy areas): leave noise_dim away,"
+            " or take 'em'"
+        )
     sde = SDE(drift, diffusion, y0, noise_dim)
     counts = [max(1, math.ceil((b - a) / dt - 1e-9)) for a, b in zip(values, values[1:])]
     if brownian is None:
         seed = int(torch.randint(2**62, ()))
-        grid = [a + (b - a) * i / n for a, b, n in zip(values, values[1:], counts) for i in range(n)]
-        brownian = BrownianPath(sde.noise_shape, [*grid, values[-1]], seed=seed, dtype=layout.dtype, device=layout.device)
+        grid = [
+            a + (b - a) * i / n for a, b, n in zip(values, values[1:], counts) for i in range(n)
+        ]
+        brownian = BrownianPath(
+            sde.noise_shape,
+            [*grid, values[-1]],
+            seed=seed,
+            dtype=layout.dtype,
+            device=layout.device,
+        )
     elif brownian.shape != sde.noise_shape:
-        raise ValueError(f"the Brownian path has shape {brownian.shape} where the noise has {sde.noise_shape}")
+        raise ValueError(
+            f"the Brownian path has shape {brownian.shape} where the noise has {sde.noise_shape}"
+        )
     if scheme.milstein:
         sde.check_diagonal(values[0], y0.detach())
     if scheme.implicit:
@@ -84,18 +119,24 @@ def solve_sde(drift, diffusion, y0, t, *, dt, method="em", noise_dim=None, brown
             status = Status.DIVERGED if y is not None else Status.NEWTON
             break
         ys.append(y)
-    message = f"{scheme.name}: {status.sentence}, between t = {values[len(ys) - 1]:.6g} and the next output."
+    message = (
+        f"{scheme.name}: {status.sentence}, between t = {values[len(ys) - 1]:.6g} and the next"
+        " output."
+    )
     if status is Status.SUCCESS:
         message = f"{status.sentence}, t = {values[-1]:.6g}."
     else:
         message += f" What to do: {status.remedy}."
-    solution = Solution(times[: len(ys)], torch.stack(ys), status, message, sde.stats, scheme.name, layout, [])
+    solution = Solution(
+        times[: len(ys)], torch.stack(ys), status, message, sde.stats, scheme.name, layout, []
+    )
     solution.brownian = brownian
     return solution.check() if throw else solution
 
 
 def _advance(scheme, sde, brownian, start, end, y, halvings):
-    """The state at end, in one step, or in smaller ones on the same noise where Newton's iteration fails; else None."""
+    """The state at end, in one step, or in smaller ones on the same noise where Newton's iteration
+    fails; else None."""
     new = step(scheme, sde, start, end - start, y, brownian.increment(start, end).to(y))
     if new is not None:
         sde.stats.accepted += 1
@@ -105,4 +146,6 @@ def _advance(scheme, sde, brownian, start, end, y, halvings):
         return None
     middle = 0.5 * (start + end)
     half = _advance(scheme, sde, brownian, start, middle, y, halvings - 1)
-    return None if half is None else _advance(scheme, sde, brownian, middle, end, half, halvings - 1)
+    return (
+        None if half is None else _advance(scheme, sde, brownian, middle, end, half, halvings - 1)
+    )

@@ -1,13 +1,13 @@
 """Training a neural ODE on observations of a stiff system.
 
-    data = read_csv("data.csv")                          # times, states, trajectories, missing values
-    run = fit(data, Options(epochs=300), out="out")      # checkpoint.pt, model.pt, history.csv
+    data = read_csv("data.csv")                      # times, states, trajectories, missing values
+    run = fit(data, Options(epochs=300), out="out")  # checkpoint.pt, model.pt, history.csv
     plot_fit("out/fit.png", run.field, data)
-    field = load_model("out/model.pt")                   # dy/dt in the units of the data, with y0 and tspan
+    field = load_model("out/model.pt")               # dy/dt in the units of the data
 
-For a module and a loop of your own, each piece alone (docs/training.md): ``Scaling`` and ``ScaledField``, ``log_times`` and
-``sample_times``, ``slopes`` and ``collocation``, ``multiple_shooting``, ``normalise_gradients``, ``EarlyStopping``,
-``LevenbergMarquardt``.
+For a module and a loop of your own, each piece alone (docs/training.md): ``Scaling`` and
+``ScaledField``, ``log_times`` and ``sample_times``, ``slopes`` and ``collocation``,
+``multiple_shooting``, ``normalise_gradients``, ``EarlyStopping``, ``LevenbergMarquardt``.
 """
 
 from .collocation import Slopes, collocation, slopes
@@ -28,8 +28,33 @@ from .synthetic import dataset, observe
 from .times import log_times, sample_times
 
 __all__ = [
-    "DataError", "Dataset", "EarlyStopping", "Fit", "LevenbergMarquardt", "ModelError", "Options", "PhysicalField",
-    "ScaledField", "Scaling", "Slopes", "TrainingError", "Trajectory", "collocation", "dataset", "display", "fit",
-    "load_model", "log_times", "multiple_shooting", "normalise_gradients", "observe", "plot_fit", "plot_loss", "read_csv",
-    "read_idx", "read_mnist", "sample_times", "slopes",
+    "DataError",
+    "Dataset",
+    "EarlyStopping",
+    "Fit",
+    "LevenbergMarquardt",
+    "ModelError",
+    "Options",
+    "PhysicalField",
+    "ScaledField",
+    "Scaling",
+    "Slopes",
+    "TrainingError",
+    "Trajectory",
+    "collocation",
+    "dataset",
+    "display",
+    "fit",
+    "load_model",
+    "log_times",
+    "multiple_shooting",
+    "normalise_gradients",
+    "observe",
+    "plot_fit",
+    "plot_loss",
+    "read_csv",
+    "read_idx",
+    "read_mnist",
+    "sample_times",
+    "slopes",
 ]

@@ -1,4 +1,5 @@
-"""How far a learned field is from the observations, state by state, in two measures of relative error."""
+"""How far a learned field is from the observations, state by state, in two measures of relative
+error."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ import torch
 from ..solve import solve
 from .data import Dataset
 
-# Values below this fraction of the largest count as none in the pointwise error; solves for it are this tight.
+# Values below this fraction of the largest count as none in the pointwise error; solves for it are
+# this tight.
 FLOOR, RTOL = 1e-3, 1e-8
 
 
@@ -17,7 +19,8 @@ FLOOR, RTOL = 1e-3, 1e-8
 class Accuracy:
     """The errors of a solution at all observed times after the starts, one number a state.
 
-    of_largest: the largest |y - observed|, divided by the largest |observed|. pointwise: the largest |y - observed| /
+    of_largest: the largest |y - observed|, divided by the largest |observed|. pointwise: the
+    largest |y - observed| /
     |observed| where |observed| is above FLOOR of its largest; the stricter one.
     """
 
@@ -27,11 +30,20 @@ class Accuracy:
 
 
 def accuracy(field, data: Dataset, method="fbdf", rtol=RTOL) -> Accuracy:
-    """The errors of a learned field (a PhysicalField, or anything with its ``atol``). SolveError where it cannot be solved."""
+    """The errors of a learned field (a PhysicalField, or anything with its ``atol``). SolveError
+    where it cannot be solved."""
     error, value, seen = [], [], []
     for run in data.trajectories:
         with torch.no_grad():
-            y = solve(field, run.y[0], run.t, method=method, rtol=rtol, atol=field.atol(rtol), max_steps=20_000).y
+            y = solve(
+                field,
+                run.y[0],
+                run.t,
+                method=method,
+                rtol=rtol,
+                atol=field.atol(rtol),
+                max_steps=20_000,
+            ).y
         error.append((y - run.y).abs()[1:])
         value.append(run.y.abs()[1:])
         seen.append(run.seen[1:])
@@ -40,4 +52,6 @@ def accuracy(field, data: Dataset, method="fbdf", rtol=RTOL) -> Accuracy:
     largest = value.amax(0).clamp(min=torch.finfo(value.dtype).tiny)
     counted = seen & (value > FLOOR * largest)
     pointwise = torch.where(counted, error / value, torch.zeros_like(error)).amax(0)
-    return Accuracy(data.columns, tuple((error.amax(0) / largest).tolist()), tuple(pointwise.tolist()))
+    return Accuracy(
+        data.columns, tuple((error.amax(0) / largest).tolist()), tuple(pointwise.tolist())
+    )

@@ -1,8 +1,9 @@
 """Reading observations of a physical system from a CSV file, and saying what is wrong with them.
 
-A file has a header line, a column of times, one column a state, and, with several trajectories, a column that says
-which trajectory a line belongs to. Times may be irregular. A cell that is empty, ``nan`` or ``NA`` is a missing
-value. Lines that start with # are comments. Commas, semicolons and tabs separate cells.
+A file has a header line, a column of times, one column a state, and, with several trajectories, a
+column that says which trajectory a line belongs to. Times may be irregular. A cell that is empty,
+``nan`` or ``NA`` is a missing value. Lines that start with # are comments. Commas, semicolons and
+tabs separate cells.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ FEWEST_ROWS = 4
 
 
 class DataError(ValueError):
-    """Observations that cannot be trained on. The message says where the fault is and what to do about it."""
+    """Observations that cannot be trained on. The message says where the fault is and what to do
+    about it."""
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One run of the system. t: (T,) strictly increasing; y: (T, n), zero where missing; seen: (T, n), False where
-    missing."""
+    """One run of the system. t: (T,) strictly increasing; y: (T, n), zero where missing; seen: (T,
+    n), False where missing."""
 
     name: str
     t: torch.Tensor
@@ -64,19 +66,25 @@ class Dataset:
 def read_csv(path, time=None, group=None, drop=(), keep_constant=False) -> Dataset:
     """The observations in a CSV file.
 
-    time: the column of times, by default the one called t or time. group: the column that tells trajectories apart.
-    drop: columns to leave out. keep_constant: accept a state that never changes (it is then scaled by its magnitude).
-    DataError, with file, line and column, for anything that cannot be trained on.
+    time: the column of times, by default the one called t or time. group: the column that tells
+    trajectories apart. drop: columns to leave out. keep_constant: accept a state that never changes
+    (it is then scaled by its magnitude). DataError, with file, line and column, for anything that
+    cannot be trained on.
     """
     lines = _lines(Path(path))
     if not lines:
-        raise DataError(f"{path} is empty: it needs a header line with the names of the columns, and one line a time.")
+        raise DataError(
+            f"{path} is empty: it needs a header line with the names of the columns, and one line a"
+            " time."
+        )
     header = [name.strip() for name in lines[0][1]]
     _check_header(path, header, [group, *drop])
     time = _time_column(path, header, time)
     columns = tuple(name for name in header if name not in (time, group, *drop))
     if not columns:
-        raise DataError(f"{path} has no column of states, only {', '.join(header)}: add an observed quantity.")
+        raise DataError(
+            f"{path} has no column of states, only {', '.join(header)}: add an observed quantity."
+        )
     rows = [_row(path, line, header, cells) for line, cells in lines[1:]]
     if len(rows) < FEWEST_ROWS:
         raise DataError(
@@ -87,12 +95,23 @@ def read_csv(path, time=None, group=None, drop=(), keep_constant=False) -> Datas
     for line, row in rows:
         name = row[group].strip() if group else ""
         if group and not name:
-            raise DataError(f"{path}, line {line}, column {group!r}: the trajectory has no name; fill the cell in.")
+            raise DataError(
+                f"{path}, line {line}, column {group!r}: the trajectory has no name; fill the"
+                " cell in."
+            )
         instant = _number(path, line, time, row[time])
         if math.isnan(instant):
-            raise DataError(f"{path}, line {line}, column {time!r}: no time; fill it in or remove the line.")
-        runs.setdefault(name, []).append((line, instant, [_number(path, line, c, row[c]) for c in columns]))
-    data = Dataset(columns, time, tuple(_trajectory(path, name, run, time, columns) for name, run in runs.items()))
+            raise DataError(
+                f"{path}, line {line}, column {time!r}: no time; fill it in or remove the line."
+            )
+        runs.setdefault(name, []).append(
+            (line, instant, [_number(path, line, c, row[c]) for c in columns])
+        )
+    data = Dataset(
+        columns,
+        time,
+        tuple(_trajectory(path, name, run, time, columns) for name, run in runs.items()),
+    )
     _check_columns(path, data, keep_constant)
     return data
 
@@ -104,8 +123,14 @@ def _lines(path: Path):
     except FileNotFoundError:
         raise DataError(f"there is no file {path}: check the name and the directory.") from None
     except (UnicodeDecodeError, IsADirectoryError, PermissionError) as error:
-        raise DataError(f"{path} cannot be read as text ({error}): give a CSV file in UTF-8.") from None
-    used = [(i, s) for i, s in enumerate(text.splitlines(), 1) if s.strip() and not s.lstrip().startswith("#")]
+        raise DataError(
+            f"{path} cannot be read as text ({error}): give a CSV file in UTF-8."
+        ) from None
+    used = [
+        (i, s)
+        for i, s in enumerate(text.splitlines(), 1)
+        if s.strip() and not s.lstrip().startswith("#")
+    ]
     if not used:
         return []
     separator, cells = max(",;\t", key=used[0][1].count), []
@@ -113,13 +138,18 @@ def _lines(path: Path):
         try:
             cells.append((i, next(csv.reader([s], delimiter=separator))))
         except csv.Error as error:
-            raise DataError(f"{path}, line {i} is not CSV ({error}): correct it or remove it.") from None
+            raise DataError(
+                f"{path}, line {i} is not CSV ({error}): correct it or remove it."
+            ) from None
     return cells
 
 
 def _check_header(path, header, wanted):
     if all(_parse(name) is not None for name in header):
-        raise DataError(f"{path}: the first line holds numbers; put a header with the names of the columns above it.")
+        raise DataError(
+            f"{path}: the first line holds numbers; put a header with the names of the columns"
+            " above it."
+        )
     for name in header:
         if header.count(name) > 1 or not name:
             what = f"two columns are called {name!r}" if name else "a column has no name"
@@ -132,7 +162,9 @@ def _check_header(path, header, wanted):
 def _time_column(path, header, time):
     if time is not None:
         if time not in header:
-            raise DataError(f"{path} has no column {time!r} for the time: its columns are {', '.join(header)}.")
+            raise DataError(
+                f"{path} has no column {time!r} for the time: its columns are {', '.join(header)}."
+            )
         return time
     found = [name for name in header if name.lower() in TIME_NAMES]
     if len(found) == 1:
@@ -174,20 +206,25 @@ def _trajectory(path, name, run, time, columns):
     """A Trajectory of the (line, time, values) of one group, checked."""
     of = f" of trajectory {name!r}" if name else ""
     if len(run) < 2:
-        raise DataError(f"{path}, line {run[0][0]}: the only line{of}; a trajectory needs a start and an observation.")
+        raise DataError(
+            f"{path}, line {run[0][0]}: the only line{of}; a trajectory needs a start and an"
+            " observation."
+        )
     for (_, before, _), (line, now, _) in pairwise(run):
         if now <= before:
             what = "appears twice" if now == before else f"comes after {before:g}"
             hint = "keep one of the lines" if now == before else "sort the lines by time"
             many = "" if name else ", or name the column that tells trajectories apart with --group"
-            raise DataError(f"{path}, line {line}, column {time!r}: time {now:g}{of} {what}; {hint}{many}.")
+            raise DataError(
+                f"{path}, line {line}, column {time!r}: time {now:g}{of} {what}; {hint}{many}."
+            )
     line, _, start = run[0]
     for column, value in zip(columns, start, strict=True):
         if math.isnan(value):
             raise DataError(
-                f"{path}, line {line}, column {column!r}: the first line{of} is the initial state, with no gaps; "
-                "fill the value in, remove the lines before the first complete one, or leave the column out with "
-                f"--drop {column}."
+                f"{path}, line {line}, column {column!r}: the first line{of} is the initial state,"
+                " with no gaps; fill the value in, remove the lines before the first complete one,"
+                f" or leave the column out with --drop {column}."
             )
     t = torch.tensor([instant for _, instant, _ in run], dtype=torch.float64)
     y = torch.tensor([values for _, _, values in run], dtype=torch.float64)
@@ -198,9 +235,13 @@ def _check_columns(path, data, keep_constant):
     for i, column in enumerate(data.columns):
         values = torch.cat([run.y[:, i][run.seen[:, i]] for run in data.trajectories])
         if not any(bool(run.seen[1:, i].any()) for run in data.trajectories):
-            raise DataError(f"{path}, column {column!r}: no value after the start; leave it out with --drop {column}.")
+            raise DataError(
+                f"{path}, column {column!r}: no value after the start; leave it out with --drop"
+                f" {column}."
+            )
         if not keep_constant and float(values.max()) == float(values.min()):
             raise DataError(
-                f"{path}, column {column!r}: the value is {float(values[0]):g} throughout, so there is no range to "
-                f"scale by and nothing to learn; leave it out with --drop {column}, or keep it with --keep-constant."
+                f"{path}, column {column!r}: the value is {float(values[0]):g} throughout, so there"
+                f" is no range to scale by and nothing to learn; leave it out with --drop {column},"
+                " or keep it with --keep-constant."
             )

@@ -1,4 +1,5 @@
-"""What one solve of a system costs by an implicit and by explicit methods, and so what training through it would."""
+"""What one solve of a system costs by an implicit and by explicit methods, and so what training
+through it would."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from ..problems import Problem
 
 @dataclass(frozen=True)
 class Cost:
-    """One solve, given up after some evaluations. reached: fraction of the time span; seconds: of this solve."""
+    """One solve, given up after some evaluations. reached: fraction of the time span; seconds: of
+    this solve."""
 
     system: str
     method: str
@@ -32,11 +34,14 @@ class Cost:
 
 
 def costs(problem: Problem, max_nfe: int, rtol: float = 1e-6) -> list[Cost]:
-    """FBDF, Tsit5 and, where torchdiffeq is installed, its dopri5, each with at most max_nfe evaluations of the field.
+    """FBDF, Tsit5 and, where torchdiffeq is installed, its dopri5, each with at most max_nfe
+    evaluations of the field.
 
     atol follows rtol in the proportion that the problem suggests.
     """
-    return [_ours(problem, method, max_nfe, rtol) for method in ("fbdf", "tsit5")] + _dopri5(problem, max_nfe, rtol)
+    return [_ours(problem, method, max_nfe, rtol) for method in ("fbdf", "tsit5")] + _dopri5(
+        problem, max_nfe, rtol
+    )
 
 
 def _ours(problem, method, max_nfe, rtol):
@@ -50,7 +55,9 @@ def _ours(problem, method, max_nfe, rtol):
     with torch.no_grad():
         solution = solve_problem(problem, problem.tspan, method, rtol, **limits)
     reached = 1.0 if solution.success else _fraction(latest, problem.tspan)
-    return Cost(problem.name, solution.method, solution.stats.nfe, reached, time.perf_counter() - began)
+    return Cost(
+        problem.name, solution.method, solution.stats.nfe, reached, time.perf_counter() - began
+    )
 
 
 def _fraction(t, span) -> float:
@@ -74,7 +81,9 @@ def _dopri5(problem, max_nfe, rtol):
     try:
         with torch.no_grad():
             times = torch.tensor(problem.tspan, dtype=torch.float64)
-            odeint(field, problem.y0, times, method="dopri5", rtol=rtol, atol=atol_at(problem, rtol))
+            odeint(
+                field, problem.y0, times, method="dopri5", rtol=rtol, atol=atol_at(problem, rtol)
+            )
     except (_Enough, AssertionError):  # torchdiffeq asserts that its step does not underflow
         reached = _fraction(latest, problem.tspan)
     return [Cost(problem.name, "torchdiffeq dopri5", count, reached, time.perf_counter() - began)]

@@ -6,10 +6,12 @@ import torch
 
 
 def normalise_gradients(parameters, norm: float = 1.0) -> torch.Tensor:
-    """Scale the gradients of the parameters, in place, so that all of them together have this Euclidean norm.
+    """Scale the gradients of the parameters, in place, so that all of them together have this
+    Euclidean norm.
 
-    Returns the norm that they had, (), which may be infinite or NaN: then, and where it is zero, nothing is changed.
-    Call it between ``backward()`` and ``step()``. Kim et al. 2021 train the pollution problem so; their program's norm is 100.
+    Returns the norm that they had, (), which may be infinite or NaN: then, and where it is zero,
+    nothing is changed. Call it between ``backward()`` and ``step()``. Kim et al. 2021 train the
+    pollution problem so; their program's norm is 100.
     """
     if not norm > 0:
         raise ValueError(f"norm must be positive, not {norm!r}")

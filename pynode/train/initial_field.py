@@ -1,4 +1,5 @@
-"""Where training starts: random weights that were fitted without the solver, and that it can follow."""
+"""Where training starts: random weights that were fitted without the solver, and that it can
+follow."""
 
 from __future__ import annotations
 
@@ -13,11 +14,13 @@ STARTS = 3
 
 
 class TrainingError(RuntimeError):
-    """Training that cannot go on. The message says why and what to do; the best weights so far were saved."""
+    """Training that cannot go on. The message says why and what to do; the best weights so far were
+    saved."""
 
 
 def first_field(data, scaling, objective, options, generator, progress):
-    """A field that can be solved and is not much worse than states that never move; fitted beforehand, if wanted."""
+    """A field that can be solved and is not much worse than states that never move; fitted
+    beforehand, if wanted."""
     best, found, baseline = math.inf, None, objective.baseline()
     for attempt in range(STARTS):
         field = _prepared(data, scaling, options, generator, progress)
@@ -26,11 +29,14 @@ def first_field(data, scaling, objective, options, generator, progress):
             best, found = loss, field
         if best < 2 * baseline:
             return found
-        progress.say(f"Start {attempt + 1} of at most {STARTS} has a loss of {loss:.2g}; drawing new weights.")
+        progress.say(
+            f"Start {attempt + 1} of at most {STARTS} has a loss of {loss:.2g}; drawing new"
+            " weights."
+        )
     if found is None:
         raise TrainingError(
-            f"none of {STARTS} random starts could be solved over the time span of the data: raise --max-steps, "
-            "use an implicit --method such as fbdf, or try another --seed."
+            f"none of {STARTS} random starts could be solved over the time span of the data: raise"
+            " --max-steps, use an implicit --method such as fbdf, or try another --seed."
         )
     return found
 
@@ -39,7 +45,9 @@ def _prepared(data, scaling, options, generator, progress):
     count = options.candidates if options.warm_start else 1
     fields = [build(options.architecture, scaling, generator) for _ in range(count)]
     if options.collocation:
-        points = Slopes.joined(slopes(run.t, scaling.scaled(run.y), run.seen) for run in data.trajectories)
+        points = Slopes.joined(
+            slopes(run.t, scaling.scaled(run.y), run.seen) for run in data.trajectories
+        )
         for field in fields:
             collocation(field, points, options.collocation, report=progress.warm)
     if options.warm_start:

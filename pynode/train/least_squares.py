@@ -1,9 +1,9 @@
 """Levenberg-Marquardt: the errors of all observations made small together, by their full Jacobian.
 
-Adam sees one gradient; with a few hundred observations and weights, the derivative of every error in every weight is
-affordable, because the forward sensitivities carry all of them along one solve. The valleys of a stiff loss are long and
-narrow, and a step that knows their curvature goes along them. Marquardt, SIAM J. Appl. Math. 11 (1963); the damping is
-relative to the mean curvature.
+Adam sees one gradient; with a few hundred observations and weights, the derivative of every error
+in every weight is affordable, because the forward sensitivities carry all of them along one solve.
+The valleys of a stiff loss are long and narrow, and a step that knows their curvature goes along
+them. Marquardt, SIAM J. Appl. Math. 11 (1963); the damping is relative to the mean curvature.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class LevenbergMarquardt:
         lm = LevenbergMarquardt(module.parameters())
         while lm.step(residuals): ...
 
-    damping: the factor of the mean curvature that is added to the curvature; it falls with success. cost: |r|^2 after the
-    last step.
+    damping: the factor of the mean curvature that is added to the curvature; it falls with success.
+    cost: |r|^2 after the last step.
     """
 
     def __init__(self, parameters, damping: float = START):
@@ -36,24 +36,32 @@ class LevenbergMarquardt:
         self.damping, self.cost = damping, math.inf
 
     def step(self, residuals, tried=None) -> bool:
-        """One step. residuals(): (m,) at the present parameters, with a graph where gradients are enabled; None or a
-        SolveError where they cannot be had. False where no damping lowers |r|^2: it is at a minimum, or stuck.
-        tried(): called after each attempt."""
+        """One step. residuals(): (m,) at the present parameters, with a graph where gradients are
+        enabled; None or a SolveError where they cannot be had. False where no damping lowers |r|^2:
+        it is at a minimum, or stuck. tried(): called after each attempt."""
         r = _or_none(residuals)
         if r is None:
             return False
-        rows = [torch.autograd.grad(value, self.parameters, retain_graph=True, materialize_grads=True) for value in r]
+        rows = [
+            torch.autograd.grad(value, self.parameters, retain_graph=True, materialize_grads=True)
+            for value in r
+        ]
         jacobian = torch.stack([parameters_to_vector(row) for row in rows])
         r = r.detach()
         self.cost, start = float(r @ r), parameters_to_vector(self.parameters).detach().clone()
-        if not (math.isfinite(self.cost) and bool(torch.isfinite(jacobian).all()) and bool(jacobian.any())):
+        if not (
+            math.isfinite(self.cost)
+            and bool(torch.isfinite(jacobian).all())
+            and bool(jacobian.any())
+        ):
             return False
         wide = jacobian.shape[0] <= jacobian.shape[1]
         curvature = jacobian @ jacobian.T if wide else jacobian.T @ jacobian
         unit = torch.eye(len(curvature)).to(curvature) * curvature.diagonal().mean()
         right = r if wide else jacobian.T @ r
         while self.damping <= MOST:
-            # Not by lstsq, whose last bits change from call to call: a resumed run would be another one.
+            # Not by lstsq, whose last bits change from call to call: a resumed run would be another
+            # one.
             solved = torch.linalg.solve_ex(curvature + self.damping * unit, right).result
             move = -(jacobian.T @ solved) if wide else -solved
             self._set(start + move)
@@ -71,9 +79,12 @@ class LevenbergMarquardt:
         return False
 
     def _set(self, vector):
-        # In place: views of the vector would lie elsewhere in memory, where sums may round differently.
+        # In place: views of the vector would lie elsewhere in memory, where sums may round
+        # differently.
         with torch.no_grad():
-            for p, part in zip(self.parameters, vector.split([p.numel() for p in self.parameters]), strict=True):
+            for p, part in zip(
+                self.parameters, vector.split([p.numel() for p in self.parameters]), strict=True
+            ):
                 p.copy_(part.view_as(p))
 
 

@@ -1,4 +1,5 @@
-"""The training loop: solve, compare with the data, differentiate, step; and lose nothing when it is interrupted."""
+"""The training loop: solve, compare with the data, differentiate, step; and lose nothing when it is
+interrupted."""
 
 from __future__ import annotations
 
@@ -29,11 +30,10 @@ from .scaling import PhysicalField, Scaling
 class Fit:
     """What a training run left.
 
-    field: the best one, in the units of the data. history: one dict an epoch with the keys in HISTORY, the baseline
-    first.
-    baseline: the loss of states that never move; first: that of the first solve; best: the lowest, of the held-out
-    observations with ``validation``.
-    interrupted: whether Ctrl-C ended the run.
+    field: the best one, in the units of the data. history: one dict an epoch with the keys in
+    HISTORY, the baseline first. baseline: the loss of states that never move; first: that of the
+    first solve; best: the lowest, of the held-out observations with ``validation``. interrupted:
+    whether Ctrl-C ended the run.
     """
 
     field: PhysicalField
@@ -44,15 +44,23 @@ class Fit:
     interrupted: bool = False
 
 
-def fit(data: Dataset, options: Options | None = None, out=None, resume=False, progress: Quiet | None = None) -> Fit:
+def fit(
+    data: Dataset,
+    options: Options | None = None,
+    out=None,
+    resume=False,
+    progress: Quiet | None = None,
+) -> Fit:
     """Train a neural ODE on the data.
 
-    out: a directory for checkpoint.pt, model.pt and history.csv, all written atomically, every ``checkpoint_every``
-    seconds and at the end; None writes nothing. resume: go on from the checkpoint in out; with the same options and
-    data, and no time limit, the result is to the bit that of a run that was never interrupted. Ctrl-C, or whatever else
-    raises KeyboardInterrupt, ends the run after saving the last whole epoch, and is told by ``interrupted``.
+    out: a directory for checkpoint.pt, model.pt and history.csv, all written atomically, every
+    ``checkpoint_every`` seconds and at the end; None writes nothing. resume: go on from the
+    checkpoint in out; with the same options and data, and no time limit, the result is to the bit
+    that of a run that was never interrupted. Ctrl-C, or whatever else raises KeyboardInterrupt,
+    ends the run after saving the last whole epoch, and is told by ``interrupted``.
 
-    Raises TrainingError where solves keep failing, ModelError for an unusable checkpoint, OSError for a full disk.
+    Raises TrainingError where solves keep failing, ModelError for an unusable checkpoint, OSError
+    for a full disk.
     """
     if resume and out is None:
         raise ValueError("resume goes on from the checkpoint in out: name its directory")
@@ -64,7 +72,8 @@ def fit(data: Dataset, options: Options | None = None, out=None, resume=False, p
 
 
 class Trainer:
-    """The state of a run. ``epoch`` whole epochs are done; ``elapsed`` seconds were used, earlier sessions included."""
+    """The state of a run. ``epoch`` whole epochs are done; ``elapsed`` seconds were used, earlier
+    sessions included."""
 
     def __init__(self, data, options, out, progress):
         self.data, self.options, self.progress = data, options, progress
@@ -91,9 +100,16 @@ class Trainer:
             if resume:
                 self._load()
             else:
-                self._adopt(first_field(
-                    self.data, self.scaling, self.objective, self.options, self.generator, self.progress
-                ))
+                self._adopt(
+                    first_field(
+                        self.data,
+                        self.scaling,
+                        self.objective,
+                        self.options,
+                        self.generator,
+                        self.progress,
+                    )
+                )
                 self.history = [self._record() | {"loss": self.baseline}]
             whole = self._snapshot()
             if not resume:
@@ -126,7 +142,9 @@ class Trainer:
         self.field = field
         self.weights = list(field.parameters())
         options = self.options
-        self.optimizer = OPTIMIZERS[options.optimizer](self.weights, lr=options.lr, weight_decay=options.weight_decay)
+        self.optimizer = OPTIMIZERS[options.optimizer](
+            self.weights, lr=options.lr, weight_decay=options.weight_decay
+        )
         self.polisher = LevenbergMarquardt(self.weights)
         self.good = copy.deepcopy(field.net.state_dict())
 
@@ -143,14 +161,20 @@ class Trainer:
     def _record(self) -> dict:
         """A line of the history, with nothing done yet."""
         return dict.fromkeys(HISTORY, 0) | {
-            "epoch": self.epoch, "phase": self.plan.phase, "held_out": None, "seconds": self.elapsed
+            "epoch": self.epoch,
+            "phase": self.plan.phase,
+            "held_out": None,
+            "seconds": self.elapsed,
         }
 
     def _one_epoch(self):
-        """Every trajectory once. The best weights are those of the lowest loss, of held-out observations if there are."""
+        """Every trajectory once. The best weights are those of the lowest loss, of held-out
+        observations if there are."""
         began = copy.deepcopy(self.field.net.state_dict())
         record = self._record() | {"epoch": self.epoch + 1}
-        loss, held = self._polished(record) if self.plan.phase == POLISH else self._descended(record)
+        loss, held = (
+            self._polished(record) if self.plan.phase == POLISH else self._descended(record)
+        )
         record["loss"], record["seconds"] = loss, self.elapsed
         if self.options.validation:
             record["held_out"] = held
@@ -158,11 +182,14 @@ class Trainer:
         if record["failures"]:
             began = copy.deepcopy(self.good)  # whose loss this is
         if judged < self.best:
-            # With one batch an epoch this is the loss of these weights; with more, of weights on the way from them.
+            # With one batch an epoch this is the loss of these weights; with more, of weights on
+            # the way from them.
             self.best, self.best_weights = judged, began
         if not self.plan.ended and self.plan.judge(judged):
             patience, phase = self.options.patience, self.plan.phase
-            self.progress.say(f"Epoch {self.epoch + 1}: no progress in {patience} epochs; the {phase} ends.")
+            self.progress.say(
+                f"Epoch {self.epoch + 1}: no progress in {patience} epochs; the {phase} ends."
+            )
         self.epoch += 1
         self.history.append(record)
         self._keep_epoch()
@@ -172,21 +199,31 @@ class Trainer:
         loss, held = self.objective.value(self.field)
 
         solved = []
-        # Forward sensitivities carry every derivative along one solve; beyond their reach each error has its own pullback.
+        # Forward sensitivities carry every derivative along one solve; beyond their reach each
+        # error has its own pullback.
         columns = len(self.scaling.y_scale) + sum(p.numel() for p in self.weights)
         adjoint = "forward" if self.options.carried and columns <= COLUMNS else "auto"
-        if not self.polisher.step(lambda: self.objective.residuals(self.field, solved.append, adjoint=adjoint)):
-            self.progress.say(f"Epoch {self.epoch + 1}: no step lowers the squares any more; the polish ends.")
+        if not self.polisher.step(
+            lambda: self.objective.residuals(self.field, solved.append, adjoint=adjoint)
+        ):
+            self.progress.say(
+                f"Epoch {self.epoch + 1}: no step lowers the squares any more; the polish ends."
+            )
             self.plan.ended = True
         self._count(solved, record)
         record["lr"] = self.polisher.damping
         return loss, held
 
     def _descended(self, record):
-        """One pass of Adam; the weights move after each batch. A failed solve is undone and tried at a lower rate."""
+        """One pass of Adam; the weights move after each batch. A failed solve is undone and tried
+        at a lower rate."""
         count = len(self.objective)
         size = self.options.batch or count
-        order = torch.randperm(count, generator=self.generator).tolist() if size < count else list(range(count))
+        order = (
+            torch.randperm(count, generator=self.generator).tolist()
+            if size < count
+            else list(range(count))
+        )
         if self.options.sample:
             self.objective.draw(self.generator)
         record["lr"] = self._set_rate()
@@ -201,7 +238,8 @@ class Trainer:
         return total, other
 
     def _batch(self, indices, record):
-        """One step of Adam on some trajectories; their losses, or None where a solve or its gradient failed."""
+        """One step of Adam on some trajectories; their losses, or None where a solve or its
+        gradient failed."""
         self.optimizer.zero_grad()
         total, other = 0.0, 0.0
         for i in indices:
@@ -232,12 +270,15 @@ class Trainer:
         self.failures += 1
         if self.failures >= self.options.max_failures:
             raise TrainingError(
-                f"training stopped in epoch {self.epoch + 1} after {self.failures} failed solves in a row. The last: "
-                f"{problem} The best weights so far are saved; try a lower --lr, a larger --rtol, or another --seed."
+                f"training stopped in epoch {self.epoch + 1} after {self.failures} failed solves in"
+                f" a row. The last: {problem} The best weights so far are saved; try a lower --lr,"
+                " a larger --rtol, or another --seed."
             )
         self.field.net.load_state_dict(self.good)
         self.rate_factor *= 0.5
-        self.progress.say(f"Epoch {self.epoch + 1}: a solve failed; went a step back, at half the rate. {problem}")
+        self.progress.say(
+            f"Epoch {self.epoch + 1}: a solve failed; went a step back, at half the rate. {problem}"
+        )
 
     def _set_rate(self) -> float:
         rate = self.rate_factor * self.plan.rate(self.epoch, self.elapsed)
@@ -247,8 +288,10 @@ class Trainer:
     # Keeping and resuming.
 
     def _finish(self):
-        """Write everything, and the last weights as the model if they are the best: the last step is not judged yet."""
-        # The checkpoint comes first: it holds what an uninterrupted run would hold at this epoch, and no more.
+        """Write everything, and the last weights as the model if they are the best: the last step
+        is not judged yet."""
+        # The checkpoint comes first: it holds what an uninterrupted run would hold at this epoch,
+        # and no more.
         self._save()
         if self.plan.phase == SHOOTING:
             self.best = math.inf  # that of segments
@@ -259,21 +302,40 @@ class Trainer:
 
     def _snapshot(self) -> dict:
         """Everything that the next epoch depends on, as plain data and tensors of its own."""
-        return copy.deepcopy({
-            "format": FORMAT, "options": self.options.as_dict(), "data": self.data.fingerprint,
-            "weights": self.field.net.state_dict(), "good": self.good, "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(), "epoch": self.epoch, "elapsed": self.elapsed,
-            "plan": self.plan.state_dict(), "damping": self.polisher.damping,
-            "rate_factor": self.rate_factor, "history": self.history, "best": self.best,
-            "best_weights": self.best_weights,
-        })
+        return copy.deepcopy(
+            {
+                "format": FORMAT,
+                "options": self.options.as_dict(),
+                "data": self.data.fingerprint,
+                "weights": self.field.net.state_dict(),
+                "good": self.good,
+                "optimizer": self.optimizer.state_dict(),
+                "generator": self.generator.get_state(),
+                "epoch": self.epoch,
+                "elapsed": self.elapsed,
+                "plan": self.plan.state_dict(),
+                "damping": self.polisher.damping,
+                "rate_factor": self.rate_factor,
+                "history": self.history,
+                "best": self.best,
+                "best_weights": self.best_weights,
+            }
+        )
 
     def _restore(self, plain):
         self.field.net.load_state_dict(plain["weights"])
         self.optimizer.load_state_dict(plain["optimizer"])
         self.generator.set_state(plain["generator"])
-        self.good, self.best, self.best_weights = plain["good"], plain["best"], plain["best_weights"]
-        self.epoch, self.rate_factor, self.history = plain["epoch"], plain["rate_factor"], plain["history"]
+        self.good, self.best, self.best_weights = (
+            plain["good"],
+            plain["best"],
+            plain["best_weights"],
+        )
+        self.epoch, self.rate_factor, self.history = (
+            plain["epoch"],
+            plain["rate_factor"],
+            plain["history"],
+        )
         self.plan.load_state_dict(plain["plan"])
         self.polisher.damping = plain["damping"]
         self._began = time.monotonic() - plain["elapsed"]
@@ -286,7 +348,9 @@ class Trainer:
             self._adopt(build(self.options.architecture, self.scaling))
             self._restore(plain)
         except (KeyError, TypeError, RuntimeError) as error:
-            raise ModelError(f"{path} is not a whole checkpoint ({error}): start anew in another directory.") from None
+            raise ModelError(
+                f"{path} is not a whole checkpoint ({error}): start anew in another directory."
+            ) from None
 
     def _physical(self):
         self.field.net.load_state_dict(self.best_weights)
@@ -303,16 +367,22 @@ class Trainer:
 
     def _save_model(self):
         if self.out is not None:
-            self._write_model(self.out / "model.pt", self.best_weights or self.field.net.state_dict())
+            self._write_model(
+                self.out / "model.pt", self.best_weights or self.field.net.state_dict()
+            )
 
     def _keep_epoch(self):
         """The model as it is after this epoch, where the options ask for it."""
         every = self.options.keep_every
         if self.out is not None and every and self.epoch % every == 0:
             (self.out / "epochs").mkdir(exist_ok=True)
-            self._write_model(self.out / "epochs" / f"epoch{self.epoch:05d}.pt", self.field.net.state_dict())
+            self._write_model(
+                self.out / "epochs" / f"epoch{self.epoch:05d}.pt", self.field.net.state_dict()
+            )
 
     def _write_model(self, path, weights):
         run = self.data.trajectories[0]
-        description = describe(self.field, self.options.architecture, self.data.columns, run.y[0], run.t)
+        description = describe(
+            self.field, self.options.architecture, self.data.columns, run.y[0], run.t
+        )
         save_model(path, {**description, "state_dict": weights})

@@ -1,5 +1,5 @@
-"""The network that is learned, and the file that keeps it: numbers and names only, so that opening it can run no
-code."""
+"""The network that is learned, and the file that keeps it: numbers and names only, so that opening
+it can run no code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ from .scaling import PhysicalField, ScaledField, Scaling
 # Since format 2 a file ends with its checksum.
 FORMAT, READ = 2, (1, 2)
 ACTIVATIONS = {
-    "gelu": nn.GELU, "tanh": nn.Tanh, "silu": nn.SiLU, "relu": nn.ReLU, "softplus": nn.Softplus, "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "tanh": nn.Tanh,
+    "silu": nn.SiLU,
+    "relu": nn.ReLU,
+    "softplus": nn.Softplus,
+    "elu": nn.ELU,
 }
 
 
@@ -28,32 +33,44 @@ class ModelError(ValueError):
 
 
 def mlp(inputs: int, hidden, outputs: int, activation: str, generator=None) -> nn.Sequential:
-    """A float64 perceptron with layers of the widths in ``hidden``. ValueError for an unknown activation or a bad
-    width.
+    """A float64 perceptron with layers of the widths in ``hidden``. ValueError for an unknown
+    activation or a bad width.
 
     Weights are Glorot-uniform (Glorot & Bengio 2010), drawn from ``generator``; biases are zero.
     """
     if activation not in ACTIVATIONS:
-        raise ValueError(f"unknown activation {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
+        raise ValueError(
+            f"unknown activation {activation!r}: choose one of {', '.join(ACTIVATIONS)}"
+        )
     if not hidden or any(int(width) != width or width < 1 for width in hidden):
-        raise ValueError(f"hidden must be widths of at least one layer, such as 64,64, not {hidden!r}")
+        raise ValueError(
+            f"hidden must be widths of at least one layer, such as 64,64, not {hidden!r}"
+        )
     widths, layers = [inputs, *hidden, outputs], []
     for a, b in pairwise(widths):
         layer = nn.Linear(a, b, dtype=torch.float64)
         bound = math.sqrt(6 / (a + b))
         with torch.no_grad():
-            layer.weight.copy_(bound * (2 * torch.rand(b, a, dtype=torch.float64, generator=generator) - 1))
+            layer.weight.copy_(
+                bound * (2 * torch.rand(b, a, dtype=torch.float64, generator=generator) - 1)
+            )
             layer.bias.zero_()
         layers += [layer, ACTIVATIONS[activation]()]
     return nn.Sequential(*layers[:-1])
 
 
 def build(architecture: dict, scaling: Scaling, generator=None) -> ScaledField:
-    """The field that plain data describes. architecture: {'hidden': [64, 64], 'activation': 'gelu', 'time_input':
-    False}."""
+    """The field that plain data describes. architecture: {'hidden': [64, 64], 'activation': 'gelu',
+    'time_input': False}."""
     n = len(scaling.y_scale)
     outputs = 2 * n if scaling.kind == "decades" else n
-    net = mlp(n + architecture["time_input"], architecture["hidden"], outputs, architecture["activation"], generator)
+    net = mlp(
+        n + architecture["time_input"],
+        architecture["hidden"],
+        outputs,
+        architecture["activation"],
+        generator,
+    )
     return ScaledField(net, scaling, architecture["time_input"])
 
 
@@ -71,14 +88,16 @@ def describe(field: ScaledField, architecture: dict, columns, y0, t_eval) -> dic
 
 
 def save_model(path, description: dict) -> None:
-    """Write a description atomically. OSError where the disk refuses; what was there before is then still there."""
+    """Write a description atomically. OSError where the disk refuses; what was there before is then
+    still there."""
     save_torch(path, description)
 
 
 def load_model(path) -> PhysicalField:
     """The learned field in the units of its data, with y0, tspan, t_eval and columns.
 
-    Loaded with weights_only=True: a file that asks to run code is refused. ModelError where the file cannot be used.
+    Loaded with weights_only=True: a file that asks to run code is refused. ModelError where the
+    file cannot be used.
     """
     plain = load_plain(path, "model")
     try:
@@ -86,17 +105,24 @@ def load_model(path) -> PhysicalField:
         field.net.load_state_dict(plain["state_dict"])
         return PhysicalField(field, plain["columns"], plain["y0"], plain["t_eval"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{path} does not describe a whole model ({_first_line(error)}): train it again.") from None
+        raise ModelError(
+            f"{path} does not describe a whole model ({_first_line(error)}): train it again."
+        ) from None
 
 
 def load_plain(path, what: str) -> dict:
-    """The dictionary in a file of this format; no code is run by loading it. ModelError where that is not possible."""
+    """The dictionary in a file of this format; no code is run by loading it. ModelError where that
+    is not possible."""
     try:
         content = Path(path).read_bytes()
     except FileNotFoundError:
-        raise ModelError(f"there is no {what} file {path}: check the name, or train first.") from None
+        raise ModelError(
+            f"there is no {what} file {path}: check the name, or train first."
+        ) from None
     except (IsADirectoryError, PermissionError) as error:
-        raise ModelError(f"{path} cannot be opened ({error.strerror}): give the path of a {what} file.") from None
+        raise ModelError(
+            f"{path} cannot be opened ({error.strerror}): give the path of a {what} file."
+        ) from None
     try:
         content, sealed = unsealed(content), True
     except ValueError:
@@ -105,26 +131,34 @@ def load_plain(path, what: str) -> dict:
         plain = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
     # On bytes that are no torch file, its reader fails in whatever way the bytes lead it to.
     except Exception as error:
-        refused = "asks to run code, which is refused, or is" if isinstance(error, pickle.UnpicklingError) else "is"
+        refused = (
+            "asks to run code, which is refused, or is"
+            if isinstance(error, pickle.UnpicklingError)
+            else "is"
+        )
         raise ModelError(
-            f"{path} {refused} damaged or not a {what} file of pynode: restore it from a copy or train again."
+            f"{path} {refused} damaged or not a {what} file of pynode: restore it from a copy or"
+            " train again."
         ) from error
     if not isinstance(plain, dict) or "format" not in plain:
         raise ModelError(f"{path} is not a {what} file of pynode: it has no format number.")
     if plain["format"] not in READ:
         raise ModelError(
-            f"{path} has format {plain['format']!r}, and this pynode reads formats {' and '.join(map(str, READ))}: "
-            "use the version of pynode that wrote it, or train again."
+            f"{path} has format {plain['format']!r}, and this pynode reads formats"
+            f" {' and '.join(map(str, READ))}: use the version of pynode that wrote it, or train"
+            " again."
         )
     if not (sealed or (plain["format"] == 1 and _sums_hold(content))):
         raise ModelError(
-            f"{path} is damaged: its checksum is not that of its content. Restore it from a copy or train again."
+            f"{path} is damaged: its checksum is not that of its content. Restore it from a copy or"
+            " train again."
         )
     return plain
 
 
 def _sums_hold(content) -> bool:
-    """Whether the checksums of an archive are those of its members, at which torch does not look."""
+    """Whether the checksums of an archive are those of its members, at which torch does not
+    look."""
     try:
         return zipfile.ZipFile(io.BytesIO(content)).testzip() is None
     except zipfile.BadZipFile:

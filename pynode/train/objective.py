@@ -1,4 +1,5 @@
-"""What training makes small: how far the solutions of a field lie from the observations, in scaled states."""
+"""What training makes small: how far the solutions of a field lie from the observations, in scaled
+states."""
 
 from __future__ import annotations
 
@@ -18,8 +19,9 @@ from .warmstart import interpolated
 
 @dataclass(frozen=True)
 class _Run:
-    """A trajectory in scaled states. t: (T,); u: (T, n), gaps filled by interpolation; weight, held: (T, n), the factors
-    of the errors in the loss and in that of held-out observations, zero where there is none."""
+    """A trajectory in scaled states. t: (T,); u: (T, n), gaps filled by interpolation; weight,
+    held: (T, n), the factors of the errors in the loss and in that of held-out observations, zero
+    where there is none."""
 
     t: torch.Tensor
     u: torch.Tensor
@@ -30,18 +32,19 @@ class _Run:
 class Objective:
     """The mean error over all observed values after the starts, of a data set with its scaling.
 
-    Kim et al. 2021: the loss is taken of the states divided by their ranges, so that a species of 1e-5 counts like one
-    of 1. 'mae' is the mean of |u - u_observed|, 'mse' of its square. With ``relative`` an error is divided by the value
-    observed instead, and ``weights`` give each state its own factor. A part of the observation times, drawn with the
-    seed, is held out with ``validation``.
+    Kim et al. 2021: the loss is taken of the states divided by their ranges, so that a species of
+    1e-5 counts like one of 1. 'mae' is the mean of |u - u_observed|, 'mse' of its square. With
+    ``relative`` an error is divided by the value observed instead, and ``weights`` give each state
+    its own factor. A part of the observation times, drawn with the seed, is held out with
+    ``validation``.
     """
 
     def __init__(self, data: Dataset, scaling: Scaling, options: Options):
         self.options = options
         if options.weights and len(options.weights) != len(data.columns):
             raise ValueError(
-                f"{len(options.weights)} weights for {len(data.columns)} states: give one for each of "
-                f"{', '.join(data.columns)}, in this order"
+                f"{len(options.weights)} weights for {len(data.columns)} states: give one for each"
+                f" of {', '.join(data.columns)}, in this order"
             )
         generator = torch.Generator().manual_seed(options.seed)
         self.runs = [self._run(run, scaling, generator) for run in data.trajectories]
@@ -52,19 +55,27 @@ class Objective:
         )
         self.drawn = self.count
         if not self.count or (options.validation and not self.held_count):
-            raise ValueError(f"validation={options.validation:g} leaves nothing on one side of {data.observations} values")
+            raise ValueError(
+                f"validation={options.validation:g} leaves nothing on one side of"
+                f" {data.observations} values"
+            )
 
     def _run(self, run, scaling, generator) -> _Run:
         u, unit = scaling.scaled(run.y), torch.ones_like(run.y)
         if self.options.relative:
-            unit = (run.y.abs() / run.y.new_tensor(scaling.y_scale)).clamp(min=self.options.relative)
+            unit = (run.y.abs() / run.y.new_tensor(scaling.y_scale)).clamp(
+                min=self.options.relative
+            )
         weight = run.seen / unit
         if self.options.weights:
             weight = weight * weight.new_tensor(self.options.weights)
         weight[0] = 0.0
         held = torch.zeros(len(run.t), 1, dtype=torch.bool)
         if self.options.validation:
-            held[1:, 0] = torch.rand(len(run.t) - 1, dtype=torch.float64, generator=generator) < self.options.validation
+            held[1:, 0] = (
+                torch.rand(len(run.t) - 1, dtype=torch.float64, generator=generator)
+                < self.options.validation
+            )
         _, filled = interpolated(run.t, u, run.seen, torch.arange(len(run.t), dtype=torch.float64))
         return _Run(run.t, filled, weight * ~held, weight * held)
 
@@ -73,21 +84,31 @@ class Objective:
         return len(self.runs)
 
     def baseline(self) -> float:
-        """The loss of states that never move from where they start: what a field that learned nothing achieves."""
-        return float(sum(self._cost((run.u[:1] - run.u) * run.weight, self.count) for run in self.runs))
+        """The loss of states that never move from where they start: what a field that learned
+        nothing achieves."""
+        return float(
+            sum(self._cost((run.u[:1] - run.u) * run.weight, self.count) for run in self.runs)
+        )
 
     def draw(self, generator) -> None:
-        """Choose the observations of the next epoch, evenly over the decades, where the options ask for a sample."""
+        """Choose the observations of the next epoch, evenly over the decades, where the options ask
+        for a sample."""
         for i, run in enumerate(self.runs):
             rows = sample_times(run.t, self.options.sample, generator)
             also = run.held.any(1).nonzero().flatten()
             self.rows[i] = torch.cat((rows, also, torch.zeros(1, dtype=rows.dtype))).unique()
-        self.drawn = max(1, sum(int((run.weight[rows] > 0).sum()) for run, rows in zip(self.runs, self.rows, strict=True)))
+        self.drawn = max(
+            1,
+            sum(
+                int((run.weight[rows] > 0).sum())
+                for run, rows in zip(self.runs, self.rows, strict=True)
+            ),
+        )
 
     def part(self, field, i: int, shooting: bool = False):
-        """Solve trajectory i: its part of the loss, differentiable, None where the solve failed; its part of the held-out
-        loss; and the Solutions, of which the last failed if any did. shooting: in segments, with a penalty for where they
-        do not join."""
+        """Solve trajectory i: its part of the loss, differentiable, None where the solve failed;
+        its part of the held-out loss; and the Solutions, of which the last failed if any did.
+        shooting: in segments, with a penalty for where they do not join."""
         errors, held, solved = self.errors(field, i, shooting)
         if errors is None:
             return None, math.nan, solved
@@ -95,12 +116,15 @@ class Objective:
         if len(solved) > 1:
             # The ends of segments are observations, and weigh more.
             size = self.options.shooting
-            part = part + self.options.continuity * self._cost(errors[size - 1 : -1 : size], self.drawn)
+            part = part + self.options.continuity * self._cost(
+                errors[size - 1 : -1 : size], self.drawn
+            )
         return part, float(self._cost(held.detach(), max(self.held_count, 1))), solved
 
     def errors(self, field, i, shooting=False, **options):
-        """Weighted errors after the start of trajectory i, (T - 1, n), zero where nothing is observed; those held out;
-        and the Solutions. None where a solve failed. options: further ones of ``solve``."""
+        """Weighted errors after the start of trajectory i, (T - 1, n), zero where nothing is
+        observed; those held out; and the Solutions. None where a solve failed. options: further
+        ones of ``solve``."""
         run, rows = self.runs[i], slice(None) if self.rows[i] is None else self.rows[i]
         t, u = run.t[rows], run.u[rows]
         size = self.options.shooting if shooting else max(len(t) - 1, 1)
@@ -121,7 +145,8 @@ class Objective:
             self.rows, self.drawn = before
 
     def value(self, field) -> tuple[float, float]:
-        """The loss of a field over all observations, and that over those held out; infinite where a solve fails."""
+        """The loss of a field over all observations, and that over those held out; infinite where a
+        solve fails."""
         total, other = 0.0, 0.0
         with torch.no_grad(), self._whole():
             for i in range(len(self.runs)):
@@ -133,8 +158,8 @@ class Objective:
         return (total, other) if math.isfinite(total) else (math.inf, math.inf)
 
     def residuals(self, field, tell, **options):
-        """All weighted errors as one vector, whose square is the mean squared error; None where a solve failed.
-        tell(solution) is called for each."""
+        """All weighted errors as one vector, whose square is the mean squared error; None where a
+        solve failed. tell(solution) is called for each."""
         found = []
         for i, run in enumerate(self.runs):
             with self._whole():

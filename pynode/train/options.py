@@ -18,26 +18,33 @@ SCHEDULES = ("cosine", "constant")
 
 @dataclass(frozen=True)
 class Options:
-    """Choices of a training run. rtol and atol are those of the scaled states, which are of the order of one.
+    """Choices of a training run. rtol and atol are those of the scaled states, which are of the
+    order of one.
 
-    The field. hidden, activation, time_input, scaling: see model and scaling; time_input gives it the time as an input.
-    The loss. loss: 'mae' or 'mse', of the scaled states over all observed values. weights: a factor for the errors of each
-        state, () for none. relative: if positive, an error counts relative to the value observed, or to this fraction of the
-        state's range where the value is smaller. sample: observations of each trajectory drawn anew for every epoch, evenly
-        over the decades of time, 0 for all. validation: fraction of the observation times held out, by which the best
-        weights are then chosen. shooting: observations in a segment of multiple shooting, for the first half of the epochs,
-        0 for one solve a trajectory; continuity: weight of the errors where segments end.
-    The solves. method, rtol, atol, max_steps, backend: atol None means a thousandth of rtol.
-    The start. collocation: iterations that fit slopes of the smoothed observations. warm_start: iterations on linearised
+    The field. hidden, activation, time_input, scaling: see model and scaling; time_input gives it
+    the time as an input. The loss. loss: 'mae' or 'mse', of the scaled states over all observed
+    values. weights: a factor for the errors of each
+        state, () for none. relative: if positive, an error counts relative to the value observed,
+        or to this fraction of the state's range where the value is smaller. sample: observations of
+        each trajectory drawn anew for every epoch, evenly over the decades of time, 0 for all.
+        validation: fraction of the observation times held out, by which the best weights are then
+        chosen. shooting: observations in a segment of multiple shooting, for the first half of the
+        epochs, 0 for one solve a trajectory; continuity: weight of the errors where segments end.
+    The solves. method, rtol, atol, max_steps, backend: atol None means a thousandth of rtol. The
+    start. collocation: iterations that fit slopes of the smoothed observations. warm_start:
+    iterations on linearised
         trajectories; candidates: random starts that it chooses from. 0 for none.
-    The steps. epochs, optimizer ('adam', or 'adamw' with decoupled weight decay), lr, schedule ('cosine' or 'constant'),
-        weight_decay, batch: the number of trajectories per step, 0 for all. normalise: if positive, every gradient gets this
-        norm; clip bounds it otherwise. polish: Levenberg-Marquardt's epochs after these, from the best weights.
-        patience: epochs without a loss lower by a thousandth after which either ends, 0 for never.
-    The end. time_limit: seconds after which training ends, its rate having fallen with the time; half of them at most go to
-        the epochs before a polish. The run is then not repeatable to the last bit. checkpoint_every: seconds. keep_every:
-        epochs between models kept as epochs/epoch00010.pt, 0 for none. max_failures: failed solves in a row after which
-        training gives up.
+    The steps. epochs, optimizer ('adam', or 'adamw' with decoupled weight decay), lr, schedule
+    ('cosine' or 'constant'),
+        weight_decay, batch: the number of trajectories per step, 0 for all. normalise: if positive,
+        every gradient gets this norm; clip bounds it otherwise. polish: Levenberg-Marquardt's
+        epochs after these, from the best weights. patience: epochs without a loss lower by a
+        thousandth after which either ends, 0 for never.
+    The end. time_limit: seconds after which training ends, its rate having fallen with the time;
+    half of them at most go to
+        the epochs before a polish. The run is then not repeatable to the last bit.
+        checkpoint_every: seconds. keep_every: epochs between models kept as epochs/epoch00010.pt, 0
+        for none. max_failures: failed solves in a row after which training gives up.
     """
 
     hidden: tuple[int, ...] = (32, 32)
@@ -79,21 +86,53 @@ class Options:
         object.__setattr__(self, "hidden", tuple(self.hidden))
         object.__setattr__(self, "weights", tuple(self.weights))
         backends.choose(self.backend, self.method)
-        for name, known in (("activation", ACTIVATIONS), ("scaling", KINDS), ("loss", LOSSES), ("optimizer", OPTIMIZERS),
-                            ("schedule", SCHEDULES)):
+        for name, known in (
+            ("activation", ACTIVATIONS),
+            ("scaling", KINDS),
+            ("loss", LOSSES),
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+        ):
             if getattr(self, name) not in known:
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}")
+                raise ValueError(
+                    f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}"
+                )
         if not self.hidden or min(self.hidden) < 1:
-            raise ValueError(f"hidden must be widths of at least one layer, such as 32,32, not {self.hidden}")
-        for name in ("rtol", "lr", "clip", "time_limit", "checkpoint_every", *(("atol",) if self.atol is not None else ())):
+            raise ValueError(
+                f"hidden must be widths of at least one layer, such as 32,32, not {self.hidden}"
+            )
+        for name in (
+            "rtol",
+            "lr",
+            "clip",
+            "time_limit",
+            "checkpoint_every",
+            *(("atol",) if self.atol is not None else ()),
+        ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)!r}")
             if name in ("rtol", "atol", "lr") and math.isinf(getattr(self, name)):
                 raise ValueError(f"{name} must be finite")
-        for name, least in (("epochs", 0), ("batch", 0), ("warm_start", 0), ("weight_decay", 0), ("seed", 0),
-                            ("candidates", 1), ("max_steps", 1), ("max_failures", 1), ("relative", 0), ("sample", 0),
-                            ("keep_every", 0), ("validation", 0), ("shooting", 0), ("continuity", 0), ("normalise", 0),
-                            ("polish", 0), ("patience", 0), ("collocation", 0)):
+        for name, least in (
+            ("epochs", 0),
+            ("batch", 0),
+            ("warm_start", 0),
+            ("weight_decay", 0),
+            ("seed", 0),
+            ("candidates", 1),
+            ("max_steps", 1),
+            ("max_failures", 1),
+            ("relative", 0),
+            ("sample", 0),
+            ("keep_every", 0),
+            ("validation", 0),
+            ("shooting", 0),
+            ("continuity", 0),
+            ("normalise", 0),
+            ("polish", 0),
+            ("patience", 0),
+            ("collocation", 0),
+        ):
             if not getattr(self, name) >= least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)!r}")
         if not self.validation < 1:
@@ -101,22 +140,36 @@ class Options:
         if not all(0 < weight < math.inf for weight in self.weights):
             raise ValueError(f"weights must be positive numbers, one a state, not {self.weights}")
         if self.shooting and self.sample:
-            raise ValueError("sample draws observations of one solve, and shooting cuts it in segments: use one of them")
+            raise ValueError(
+                "sample draws observations of one solve, and shooting cuts it in segments: use one"
+                " of them"
+            )
 
     @property
     def architecture(self) -> dict:
         """The network as plain data, as ``model.build`` takes it."""
-        return {"hidden": list(self.hidden), "activation": self.activation, "time_input": self.time_input}
+        return {
+            "hidden": list(self.hidden),
+            "activation": self.activation,
+            "time_input": self.time_input,
+        }
 
     @property
     def tolerances(self) -> dict:
         """The keyword arguments of ``solve`` that bound its errors and its work."""
         atol = 1e-3 * self.rtol if self.atol is None else self.atol
-        return {"method": self.method, "rtol": self.rtol, "atol": atol, "max_steps": self.max_steps, "backend": self.backend}
+        return {
+            "method": self.method,
+            "rtol": self.rtol,
+            "atol": atol,
+            "max_steps": self.max_steps,
+            "backend": self.backend,
+        }
 
     @property
     def carried(self) -> bool:
-        """Whether the method's derivatives in all weights can be carried along a solve, for Levenberg-Marquardt."""
+        """Whether the method's derivatives in all weights can be carried along a solve, for
+        Levenberg-Marquardt."""
         engine, method = backends.choose(self.backend, self.method)
         return engine.name == "torch" and method != "auto" and not method.carried
 

@@ -1,4 +1,5 @@
-"""What a run goes through: Adam with multiple shooting, Adam without, Levenberg-Marquardt; and when each of them ends."""
+"""What a run goes through: Adam with multiple shooting, Adam without, Levenberg-Marquardt; and when
+each of them ends."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ LAST_RATE = 0.01
 
 
 class Plan:
-    """The phase of a run, and the rate of Adam in it. began: the epoch that it began with; ended: whether it ended early."""
+    """The phase of a run, and the rate of Adam in it. began: the epoch that it began with; ended:
+    whether it ended early."""
 
     def __init__(self, options: Options):
         self.options = options
@@ -36,7 +38,11 @@ class Plan:
         for phase in PHASES[PHASES.index(self.phase) :]:
             here = phase == self.phase
             began = self.began if here else epoch
-            last = {SHOOTING: options.epochs // 2, DESCENT: options.epochs, POLISH: began + options.polish}[phase]
+            last = {
+                SHOOTING: options.epochs // 2,
+                DESCENT: options.epochs,
+                POLISH: began + options.polish,
+            }[phase]
             limit = options.time_limit if phase == POLISH else self._limit
             if epoch < last and elapsed < limit and not (here and self.ended):
                 return phase
@@ -53,7 +59,8 @@ class Plan:
         return self.ended
 
     def rate(self, epoch: int, elapsed: float) -> float:
-        """The learning rate: a cosine of the epochs done, or of the time where that is nearer its end; or constant."""
+        """The learning rate: a cosine of the epochs done, or of the time where that is nearer its
+        end; or constant."""
         options = self.options
         if options.schedule == "constant":
             return options.lr

@@ -1,4 +1,5 @@
-"""What is shown while training: a live line where there is a terminal and rich, else a line now and then."""
+"""What is shown while training: a live line where there is a terminal and rich, else a line now and
+then."""
 
 from __future__ import annotations
 
@@ -26,7 +27,12 @@ class Lines(Quiet):
     """A line of plain text at the start, at the end, and every few seconds."""
 
     def __init__(self, every: float = 5.0, file=None):
-        self.every, self.file, self.last, self.pending = every, file or sys.stdout, -float("inf"), None
+        self.every, self.file, self.last, self.pending = (
+            every,
+            file or sys.stdout,
+            -float("inf"),
+            None,
+        )
 
     def _line(self, text, now):
         self.pending = None if now else text
@@ -56,11 +62,19 @@ class Live(Quiet):
     """A progress bar of rich with loss, steps, evaluations and time."""
 
     def __init__(self):
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         count, text = TextColumn("{task.completed}/{task.total}"), TextColumn("{task.fields[text]}")
         clocks = TimeElapsedColumn(), TimeRemainingColumn()
-        self.bar = Progress(TextColumn("{task.description}"), BarColumn(bar_width=20), count, text, *clocks)
+        self.bar = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=20), count, text, *clocks
+        )
         self.bar.start()
         self.tasks = {}
 

@@ -17,10 +17,12 @@ MOST_PANELS, MOST_RUNS = 24, 6
 
 
 def plot_fit(path, field, data: Dataset, method="fbdf", rtol=1e-6) -> Path:
-    """Observations as dots and the learned solution as a line, one panel a state, in the units of the data.
+    """Observations as dots and the learned solution as a line, one panel a state, in the units of
+    the data.
 
-    The time axis is logarithmic where the times span more than three decades. At most MOST_RUNS trajectories and
-    MOST_PANELS states are drawn. Returns the path. ImportError without matplotlib, SolveError where the field fails.
+    The time axis is logarithmic where the times span more than three decades. At most MOST_RUNS
+    trajectories and MOST_PANELS states are drawn. Returns the path. ImportError without matplotlib,
+    SolveError where the field fails.
     """
     from matplotlib.figure import Figure
 
@@ -60,9 +62,9 @@ def plot_fit(path, field, data: Dataset, method="fbdf", rtol=1e-6) -> Path:
 
 
 def plot_loss(path, history: list, best: float) -> Path:
-    """The loss against the epoch on a logarithmic axis, with the lowest so far; the loss of states that never move as a
-    line above; that of the saved model behind the last epoch. history, best: as in ``Fit``. Returns the path. ImportError
-    without matplotlib."""
+    """The loss against the epoch on a logarithmic axis, with the lowest so far; the loss of states
+    that never move as a line above; that of the saved model behind the last epoch. history, best:
+    as in ``Fit``. Returns the path. ImportError without matplotlib."""
     from matplotlib.figure import Figure
 
     from ..compare.pictures import COLOURS
@@ -70,7 +72,9 @@ def plot_loss(path, history: list, best: float) -> Path:
     figure = Figure(figsize=(6.4, 4.0))
     axis = figure.subplots()
     baseline, epochs = history[0]["loss"], history[1:]
-    axis.axhline(baseline, color="0.5", ls="--", lw=1.2, label=f"states that never move: {baseline:.2g}")
+    axis.axhline(
+        baseline, color="0.5", ls="--", lw=1.2, label=f"states that never move: {baseline:.2g}"
+    )
     if epochs:
         x = [record["epoch"] for record in epochs]
         loss = [record["loss"] for record in epochs]
@@ -89,13 +93,16 @@ def plot_loss(path, history: list, best: float) -> Path:
 
 
 def fine_times(t: torch.Tensor) -> tuple[torch.Tensor, bool]:
-    """Times to draw a curve through, from t[0] to t[-1], and whether they are spaced logarithmically.
+    """Times to draw a curve through, from t[0] to t[-1], and whether they are spaced
+    logarithmically.
 
     They are where the times (T,) span more than three decades, counted from the first positive one.
     """
     positive = t[t > 0]
     if float(t[0]) >= 0 and len(positive) > 1 and float(positive[-1] / positive[0]) > 1e3:
-        fine = torch.logspace(math.log10(positive[0]), math.log10(positive[-1]), POINTS, dtype=torch.float64)
+        fine = torch.logspace(
+            math.log10(positive[0]), math.log10(positive[-1]), POINTS, dtype=torch.float64
+        )
         fine[0], fine[-1] = positive[0], positive[-1]
         return (torch.cat((t[:1], fine)) if float(t[0]) == 0 else fine), True
     return torch.linspace(float(t[0]), float(t[-1]), POINTS, dtype=torch.float64), False

@@ -1,12 +1,13 @@
 """How a stiff system is scaled before it is learned.
 
-S. Kim, W. Ji, S. Deng, Y. Ma, C. Rackauckas, Stiff neural ordinary differential equations, Chaos 31, 093122 (2021):
-each state is divided by its range over the observed span, the network's outputs are multiplied by y_scale / t_scale,
-and the loss is taken of the scaled states. They use one t_scale, the time span. Then a network must return outputs of
-1e8 for the transient of Robertson's second species and of 1e-2 for its tail. ``decades`` (the default) therefore
-gives each state its own t_scale, the time that its range would take at the fastest rate observed, and the network a
-second output per state, a gate that takes the rate down over as many decades as the data ask for; ``kim`` is the
-scaling of the paper as it stands.
+S. Kim, W. Ji, S. Deng, Y. Ma, C. Rackauckas, Stiff neural ordinary differential equations, Chaos
+31, 093122 (2021): each state is divided by its range over the observed span, the network's outputs
+are multiplied by y_scale / t_scale, and the loss is taken of the scaled states. They use one
+t_scale, the time span. Then a network must return outputs of 1e8 for the transient of Robertson's
+second species and of 1e-2 for its tail. ``decades`` (the default) therefore gives each state its
+own t_scale, the time that its range would take at the fastest rate observed, and the network a
+second output per state, a gate that takes the rate down over as many decades as the data ask for;
+``kim`` is the scaling of the paper as it stands.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from ..problems import Problem
 from .data import Dataset
 
 KINDS = ("decades", "kim")
-# A gate of sigmoid(SLOPE x + OFFSET): two units of network output make four decades, and it starts near open.
+# A gate of sigmoid(SLOPE x + OFFSET): two units of network output make four decades, and it starts
+# near open.
 SLOPE, OFFSET = 5.0, 2.0
 
 
@@ -29,8 +31,9 @@ SLOPE, OFFSET = 5.0, 2.0
 class Scaling:
     """How to scale n states and the time, as plain numbers.
 
-    kind: 'decades' or 'kim'; y_min, y_scale: n numbers in the units of y; t_scale: n numbers in the unit of t;
-    t_start, t_span: first time and longest duration among the trajectories, in the unit of t.
+    kind: 'decades' or 'kim'; y_min, y_scale: n numbers in the units of y; t_scale: n numbers in the
+    unit of t; t_start, t_span: first time and longest duration among the trajectories, in the unit
+    of t.
     """
 
     kind: str
@@ -42,7 +45,8 @@ class Scaling:
 
     @classmethod
     def of(cls, data: Dataset, kind: str = "decades") -> Scaling:
-        """The scaling of a data set. A constant state is scaled by its magnitude. ValueError for an unknown kind."""
+        """The scaling of a data set. A constant state is scaled by its magnitude. ValueError for an
+        unknown kind."""
         if kind not in KINDS:
             raise ValueError(f"unknown scaling {kind!r}: choose one of {', '.join(KINDS)}")
         low, high, fastest = [], [], []
@@ -58,7 +62,10 @@ class Scaling:
             fastest.append(float(torch.cat(rates).max()))
         span = max(float(run.t[-1] - run.t[0]) for run in data.trajectories)
         scale = [b - a if b > a else abs(b) or 1.0 for a, b in zip(low, high, strict=True)]
-        own = [s / r if kind == "decades" and r > 0 else span for s, r in zip(scale, fastest, strict=True)]
+        own = [
+            s / r if kind == "decades" and r > 0 else span
+            for s, r in zip(scale, fastest, strict=True)
+        ]
         start = min(float(run.t[0]) for run in data.trajectories)
         return cls(kind, tuple(low), tuple(scale), tuple(own), start, span)
 
@@ -71,18 +78,27 @@ class Scaling:
         return u.new_tensor(self.y_min) + u.new_tensor(self.y_scale) * u
 
     def as_dict(self) -> dict:
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+        }
 
     @classmethod
     def from_dict(cls, plain: dict) -> Scaling:
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()})
+        return cls(
+            **{
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in plain.items()
+            }
+        )
 
 
 class ScaledField(Constants):
     """du/dt of the scaled states u = (y - y_min) / y_scale, t in the units of the data.
 
-    'kim':      du/dt = net(u) / t_scale                                          net: n (+ 1) inputs, n outputs
-    'decades':  du/dt = a sigmoid(5 b + 2) / t_scale with (a, b) = net(u)          net: n (+ 1) inputs, 2 n outputs
+    'kim':      du/dt = net(u) / t_scale; net: n (+ 1) inputs, n outputs
+    'decades':  du/dt = a sigmoid(5 b + 2) / t_scale with (a, b) = net(u);
+                net: n (+ 1) inputs, 2 n outputs
 
     With time_input, (t - t_start) / t_span is one more input; without it the field is autonomous.
     """
@@ -94,20 +110,26 @@ class ScaledField(Constants):
         self.keep("rate", 1.0 / valued(scaling.t_scale, torch.float64))
 
     def close_gates(self) -> None:
-        """Biases of the last layer that let every state start at the pace of the time span, the scaling of the paper.
+        """Biases of the last layer that let every state start at the pace of the time span, the
+        scaling of the paper.
 
-        For training without a warm start: with its gates open, a random field runs away long before the span ends.
+        For training without a warm start: with its gates open, a random field runs away long before
+        the span ends.
         """
         if self.gated:
-            pace = (1.0 / (self.rate * self.scaling.t_span)).clamp(max=torch.sigmoid(torch.tensor(OFFSET)).item())
+            pace = (1.0 / (self.rate * self.scaling.t_span)).clamp(
+                max=torch.sigmoid(torch.tensor(OFFSET)).item()
+            )
             with torch.no_grad():
                 self.net[-1].bias[len(pace) :] = (torch.logit(pace) - OFFSET) / SLOPE
 
     def forward(self, t, u):
-        """du/dt, (..., n), at the scaled states u, (..., n), and the time t, a 0-d tensor or one of u's leading
-        shape."""
+        """du/dt, (..., n), at the scaled states u, (..., n), and the time t, a 0-d tensor or one of
+        u's leading shape."""
         if self.time_input:
-            clock = (torch.as_tensor(t, dtype=u.dtype, device=u.device) - self.scaling.t_start) / self.scaling.t_span
+            clock = (
+                torch.as_tensor(t, dtype=u.dtype, device=u.device) - self.scaling.t_start
+            ) / self.scaling.t_span
             clock = clock.unsqueeze(-1).expand(*u.shape[:-1], 1)
             out = self.net(torch.cat((u, clock), -1))
         else:
@@ -119,10 +141,11 @@ class ScaledField(Constants):
 
 
 class PhysicalField(Constants):
-    """dy/dt = y_scale du/dt: a learned field in the units of the data, to be solved, compared and built upon.
+    """dy/dt = y_scale du/dt: a learned field in the units of the data, to be solved, compared and
+    built upon.
 
-    y0: (n,) the first state of the first trajectory; tspan: its first and last time; t_eval: its times; columns:
-    names of the states; atol: (n,) a thousandth of rtol of each state's range.
+    y0: (n,) the first state of the first trajectory; tspan: its first and last time; t_eval: its
+    times; columns: names of the states; atol: (n,) a thousandth of rtol of each state's range.
     """
 
     def __init__(self, field: ScaledField, columns, y0, t_eval):
@@ -146,7 +169,17 @@ class PhysicalField(Constants):
         """The learned system as a Problem of this name, ready to be solved or compared."""
         atol = tuple(self.atol(1e-6).tolist())
         source = "learned from data by pynode train"
-        return Problem(name, self, self.y0, self.tspan, 1e-6, atol, stiff=True, source=source, t_eval=self.t_eval)
+        return Problem(
+            name,
+            self,
+            self.y0,
+            self.tspan,
+            1e-6,
+            atol,
+            stiff=True,
+            source=source,
+            t_eval=self.t_eval,
+        )
 
     def forward(self, t, y):
         """dy/dt, (..., n), at the states y, (..., n), and time t."""

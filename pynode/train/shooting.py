@@ -1,9 +1,10 @@
 """Multiple shooting: a trajectory solved in segments, each from a start of its own.
 
-A single solve over a long span carries an early error to the end, and the loss becomes a landscape of cliffs. Segments that
-start at the observations, or at states that are learned beside the weights, do not (Bock & Plitt, A multiple shooting
-algorithm for direct solution of optimal control problems, IFAC Proceedings 17, 1984; Turan & Jäschke, Multiple shooting for
-training neural differential equations on time series, IEEE Control Systems Letters 6, 2022).
+A single solve over a long span carries an early error to the end, and the loss becomes a landscape
+of cliffs. Segments that start at the observations, or at states that are learned beside the
+weights, do not (Bock & Plitt, A multiple shooting algorithm for direct solution of optimal control
+problems, IFAC Proceedings 17, 1984; Turan & Jäschke, Multiple shooting for training neural
+differential equations on time series, IEEE Control Systems Letters 6, 2022).
 """
 
 from __future__ import annotations
@@ -13,14 +14,19 @@ import torch
 from ..solve import solve
 
 
-def multiple_shooting(f, t, y, intervals: int, *, starts=None, seen=None, continuity=1.0, loss="mae", **options):
-    """The loss of the observations y, (T, n), at the times t, (T,), of dy/dt = f(t, y), solved in segments.
+def multiple_shooting(
+    f, t, y, intervals: int, *, starts=None, seen=None, continuity=1.0, loss="mae", **options
+):
+    """The loss of the observations y, (T, n), at the times t, (T,), of dy/dt = f(t, y), solved in
+    segments.
 
-    intervals: observations after the start of each segment; with T - 1 of them or more there is one segment, and this is
+    intervals: observations after the start of each segment; with T - 1 of them or more there is one
+    segment, and this is
         ordinary, single shooting.
-    starts: (S, n), where the segments start, parameters of yours perhaps; by default the observations there.
-    seen: (T, n), False where a value is missing; the default starts must have none missing.
-    continuity: weight of the mean error between the end of a segment and the start of the next. Where the starts are the
+    starts: (S, n), where the segments start, parameters of yours perhaps; by default the
+    observations there. seen: (T, n), False where a value is missing; the default starts must have
+    none missing. continuity: weight of the mean error between the end of a segment and the start of
+    the next. Where the starts are the
         observations, that end is also an observation; let the weight grow to make segments join.
     loss: 'mae' or 'mse', the mean over all values seen after the first. options: of ``solve``.
     SolveError where a segment fails.
@@ -41,16 +47,22 @@ def multiple_shooting(f, t, y, intervals: int, *, starts=None, seen=None, contin
 
 
 def shoot(f, t, y, intervals: int, starts=None, seen=None, **options):
-    """The Solutions of the segments, and their starts, (S, n). With throw=False the list ends with the first that failed."""
+    """The Solutions of the segments, and their starts, (S, n). With throw=False the list ends with
+    the first that failed."""
     if int(intervals) != intervals or intervals < 1:
         raise ValueError(f"intervals must be a whole number from 1 on, not {intervals!r}")
     first = range(0, len(t) - 1, int(intervals))
     if starts is None:
         if seen is not None and not bool(seen[list(first)].all()):
-            raise ValueError("a segment would start where a value is missing: give starts, or other intervals")
+            raise ValueError(
+                "a segment would start where a value is missing: give starts, or other intervals"
+            )
         starts = y[list(first)]
     elif starts.shape != (len(first), y.shape[1]):
-        raise ValueError(f"starts must be {len(first)} states of {y.shape[1]}, one a segment, not {tuple(starts.shape)}")
+        raise ValueError(
+            f"starts must be {len(first)} states of {y.shape[1]}, one a segment, not"
+            f" {tuple(starts.shape)}"
+        )
     solved = []
     for start, k in zip(starts, first, strict=True):
         solved.append(solve(f, start, t[k : k + int(intervals) + 1], **options))

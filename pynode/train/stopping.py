@@ -6,9 +6,11 @@ import math
 
 
 class EarlyStopping:
-    """Stops after ``patience`` losses in a row of which none was lower than the best by the fraction ``least``.
+    """Stops after ``patience`` losses in a row of which none was lower than the best by the
+    fraction ``least``.
 
-    Give it the loss of held-out observations to stop before the noise is learned, or the training loss to stop on a plateau:
+    Give it the loss of held-out observations to stop before the noise is learned, or the training
+    loss to stop on a plateau:
 
         stopping = EarlyStopping(patience=50)
         for epoch in range(1000):

@@ -1,4 +1,5 @@
-"""Times spread evenly over decades: where to observe a stiff system, and which of many observations to learn from."""
+"""Times spread evenly over decades: where to observe a stiff system, and which of many observations
+to learn from."""
 
 from __future__ import annotations
 
@@ -8,13 +9,17 @@ import torch
 
 
 def log_times(first: float, last: float, count: int, start: float | None = 0.0) -> torch.Tensor:
-    """``count`` times from first to last with equal ratios, float64, after ``start``, the time of the initial state.
+    """``count`` times from first to last with equal ratios, float64, after ``start``, the time of
+    the initial state.
 
-    start None leaves it out. Kim et al. 2021 observe Robertson's reaction at log_times(1e-5, 1e5, 50).
-    ValueError unless start < first < last, first > 0 and count > 1.
+    start None leaves it out. Kim et al. 2021 observe Robertson's reaction at log_times(1e-5, 1e5,
+    50). ValueError unless start < first < last, first > 0 and count > 1.
     """
     if not 0 < first < last < math.inf:
-        raise ValueError(f"times from {first!r} to {last!r} have no equal ratios: give 0 < first < last, both finite")
+        raise ValueError(
+            f"times from {first!r} to {last!r} have no equal ratios: give 0 < first < last, both"
+            " finite"
+        )
     if int(count) != count or count < 2:
         raise ValueError(f"count must be a whole number from 2 on, not {count!r}")
     t = torch.logspace(math.log10(first), math.log10(last), int(count), dtype=torch.float64)
@@ -27,15 +32,21 @@ def log_times(first: float, last: float, count: int, start: float | None = 0.0) 
 
 
 def sample_times(t, count: int, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Indices, increasing, of at most ``count`` of the times t, (T,), drawn evenly over the decades since t[0].
+    """Indices, increasing, of at most ``count`` of the times t, (T,), drawn evenly over the decades
+    since t[0].
 
-    The logarithm of the time since t[0] is cut into ``count`` equal parts, a time is drawn in each, and the nearest
-    observation taken, once: where there are none, a decade gives fewer. t[0] itself, the initial state, is never drawn.
+    The logarithm of the time since t[0] is cut into ``count`` equal parts, a time is drawn in each,
+    and the nearest observation taken, once: where there are none, a decade gives fewer. t[0]
+    itself, the initial state, is never drawn.
     """
     since = torch.as_tensor(t, dtype=torch.float64)
     since = (since[1:] - since[0]).log()
     if len(since) == 0 or count < 1:
-        raise ValueError(f"sample_times needs two times and a positive count, not {len(since) + 1} and {count!r}")
-    part = torch.arange(count, dtype=torch.float64) + torch.rand(count, dtype=torch.float64, generator=generator)
+        raise ValueError(
+            f"sample_times needs two times and a positive count, not {len(since) + 1} and {count!r}"
+        )
+    part = torch.arange(count, dtype=torch.float64) + torch.rand(
+        count, dtype=torch.float64, generator=generator
+    )
     drawn = since[0] + (since[-1] - since[0]) * part / count
     return (drawn[:, None] - since).abs().argmin(1).unique() + 1

@@ -1,17 +1,18 @@
 """A first guess of the weights without a single solve.
 
-From random weights a stiff field is learned slowly: a thousand solves go by before the fast transient is where it
-belongs. This guess needs none. The observations are interpolated, and implicit Euler steps are laid along them. If
-the field were right, every step would close; where it does not, one Newton iteration on all steps of a trajectory at
-once tells, to first order, how far the solution of this field lies from the data:
+From random weights a stiff field is learned slowly: a thousand solves go by before the fast
+transient is where it belongs. This guess needs none. The observations are interpolated, and
+implicit Euler steps are laid along them. If the field were right, every step would close; where it
+does not, one Newton iteration on all steps of a trajectory at once tells, to first order, how far
+the solution of this field lies from the data:
 
     r_k = y_{k-1} + h_k f(y_k) - y_k,     d_k = (I - h_k J_k)^{-1} (d_{k-1} + r_k),     d_0 = 0
 
-Minimising |d| over the observed values is training on a linearised trajectory: each iteration is one batched
-evaluation of f and J, and one associative scan over the steps. The solver then trains on from there. Implicit Euler
-is what makes the residuals of fast components harmless (Hairer & Wanner II, sec. IV.1); solving all steps at once is
-the multiple shooting of Bock & Plitt 1984 with a window per step. What is optimised is |d| / (1 + |d|), because far
-from the data d means little.
+Minimising |d| over the observed values is training on a linearised trajectory: each iteration is
+one batched evaluation of f and J, and one associative scan over the steps. The solver then trains
+on from there. Implicit Euler is what makes the residuals of fast components harmless (Hairer &
+Wanner II, sec. IV.1); solving all steps at once is the multiple shooting of Bock & Plitt 1984 with
+a window per step. What is optimised is |d| / (1 + |d|), because far from the data d means little.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ SUBSTEPS = 2
 class _Steps:
     """All K implicit Euler steps of all trajectories, in scaled states.
 
-    t, h: (K,), end and length of a step; start, end: (K, n), the interpolated states around it; first: (K,), whether a
-    trajectory begins; weight: (K, n), one where an observation lies at the end of the step.
+    t, h: (K,), end and length of a step; start, end: (K, n), the interpolated states around it;
+    first: (K,), whether a trajectory begins; weight: (K, n), one where an observation lies at the
+    end of the step.
     """
 
     t: torch.Tensor
@@ -43,15 +45,19 @@ class _Steps:
     weight: torch.Tensor
 
 
-def warm_start(fields, data: Dataset, iterations=1500, trial=200, lr=1e-2, seconds=math.inf, report=None):
+def warm_start(
+    fields, data: Dataset, iterations=1500, trial=200, lr=1e-2, seconds=math.inf, report=None
+):
     """The best of some random fields, its weights moved to fit linearised trajectories.
 
-    fields: candidates that differ in their random weights; how well each does after ``trial`` iterations of Adam
-    tells where it will end, so that only the best one gets the rest of the ``iterations``. The steps' length decays
-    as a cosine. Ends early after ``seconds``. report(done, of, loss) is called each iteration.
+    fields: candidates that differ in their random weights; how well each does after ``trial``
+    iterations of Adam tells where it will end, so that only the best one gets the rest of the
+    ``iterations``. The steps' length decays as a cosine. Ends early after ``seconds``. report(done,
+    of, loss) is called each iteration.
     """
     steps = _steps(fields[0], data)
-    fits = [_Fit(field, steps, lr) for field in fields]  # before the clock starts: the first optimiser of a process loads much
+    # Before the clock starts: the first optimiser of a process loads much.
+    fits = [_Fit(field, steps, lr) for field in fields]
     began, total, done = time.monotonic(), iterations + trial * (len(fields) - 1), 0
 
     def advance(fit, first, last, until):
@@ -88,7 +94,8 @@ class _Fit:
         deviation, weight = _deviation(self.field, self.steps), self.steps.weight
         loss = (weight * (deviation / (1 + deviation))).sum() / weight.sum()
         loss.backward()
-        # An overflow in one iteration, of a pole of the linearisation, is no reason to lose the weights.
+        # An overflow in one iteration, of a pole of the linearisation, is no reason to lose the
+        # weights.
         if torch.isfinite(torch.nn.utils.clip_grad_norm_(self.weights, 1.0)):
             self.optimizer.step()
             self.loss = float(loss.detach())
@@ -100,18 +107,22 @@ def _deviation(field, steps: _Steps) -> torch.Tensor:
     end = steps.end.clone().requires_grad_()
     f = field(steps.t, end)
     n = end.shape[1]
-    # Row k of f depends on row k of the states alone, so that n products with unit vectors give all K Jacobians.
+    # Row k of f depends on row k of the states alone, so that n products with unit vectors give all
+    # K Jacobians.
     unit = torch.eye(n, dtype=f.dtype)[:, None].expand(n, *f.shape)
     (rows,) = torch.autograd.grad(f, end, unit, create_graph=True, is_grads_batched=True)
     h = steps.h[:, None]
     inverse = torch.linalg.inv(torch.eye(n, dtype=f.dtype) - h[:, :, None] * rows.transpose(0, 1))
     residual = steps.start + h * f - steps.end
     own = (inverse @ residual.unsqueeze(-1)).squeeze(-1)
-    return scan(torch.where(steps.first[:, None, None], torch.zeros_like(inverse), inverse), own).abs()
+    return scan(
+        torch.where(steps.first[:, None, None], torch.zeros_like(inverse), inverse), own
+    ).abs()
 
 
 def scan(a: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-    """x_k = a_k x_{k-1} + c_k with x_{-1} = 0, for a (K, n, n) and c (K, n), in log2 K batched products.
+    """x_k = a_k x_{k-1} + c_k with x_{-1} = 0, for a (K, n, n) and c (K, n), in log2 K batched
+    products.
 
     Hillis & Steele, Data parallel algorithms, CACM 29 (1986).
     """
@@ -127,7 +138,9 @@ def scan(a: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
 def _steps(field, data) -> _Steps:
     parts = []
     for run in data.trajectories:
-        fine = torch.linspace(0, len(run.t) - 1, SUBSTEPS * (len(run.t) - 1) + 1, dtype=torch.float64)
+        fine = torch.linspace(
+            0, len(run.t) - 1, SUBSTEPS * (len(run.t) - 1) + 1, dtype=torch.float64
+        )
         t, path = interpolated(run.t, field.scaling.scaled(run.y), run.seen, fine)
         first = torch.zeros(len(fine) - 1, dtype=torch.bool)
         first[0] = True
@@ -138,7 +151,8 @@ def _steps(field, data) -> _Steps:
 
 
 def interpolated(t, u, seen, at):
-    """Times and states, (K,) and (K, n), at fractional indices ``at`` of the observations u, (T, n), gaps left out."""
+    """Times and states, (K,) and (K, n), at fractional indices ``at`` of the observations u, (T,
+    n), gaps left out."""
     index = torch.arange(len(t), dtype=torch.float64)
     columns = [pchip(index[known], u[:, i][known], at) for i, known in enumerate(seen.T)]
     return pchip(index, t, at), torch.stack(columns, 1)

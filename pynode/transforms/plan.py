@@ -1,8 +1,10 @@
-"""A solve under the transforms of torch.func: grad, vjp, jvp, jacrev, jacfwd, hessian, vmap, in any order that torch allows.
+"""A solve under the transforms of torch.func: grad, vjp, jvp, jacrev, jacfwd, hessian, vmap, in any
+order that torch allows.
 
-Under a transform tensors are wrapped, and an integrator cannot look at their values. So the whole solve is one function of all
-its tensors, with rules: what comes in is unwrapped, solved (and, for a rule, solved again) as ever, and wrapped as it goes out.
-Nothing is kept between the rules, so that each costs a solve of its own; vmap solves row by row, every row with its own steps.
+Under a transform tensors are wrapped, and an integrator cannot look at their values. So the whole
+solve is one function of all its tensors, with rules: what comes in is unwrapped, solved (and, for a
+rule, solved again) as ever, and wrapped as it goes out. Nothing is kept between the rules, so that
+each costs a solve of its own; vmap solves row by row, every row with its own steps.
 """
 
 from __future__ import annotations
@@ -22,12 +24,17 @@ from .rules import Flow
 
 
 def active(problem: ODEProblem) -> bool:
-    """Whether a transform of torch.func is under way, or a tensor of the problem has a tangent (torch.autograd.forward_ad)."""
+    """Whether a transform of torch.func is under way, or a tensor of the problem has a tangent
+    (torch.autograd.forward_ad)."""
     if torch._C._are_functorch_transforms_active():
         return True
     if forward_ad._current_level < 0:
         return False
-    held = [*problem.f.parameters(), *problem.f.buffers()] if isinstance(problem.f, torch.nn.Module) else []
+    held = (
+        [*problem.f.parameters(), *problem.f.buffers()]
+        if isinstance(problem.f, torch.nn.Module)
+        else []
+    )
     layout = Layout(problem.y0)
     given = [layout.ravel(problem.y0), problem.tspan, *problem.args, *held]
     if any(isinstance(x, torch.Tensor) and _pushed(x) for x in given):
@@ -37,7 +44,8 @@ def active(problem: ODEProblem) -> bool:
 
 
 def transformed(solve, problem: ODEProblem, given: dict) -> Solution:
-    """solve(...) with these arguments as a function that torch.func can transform. ValueError for what it cannot be."""
+    """solve(...) with these arguments as a function that torch.func can transform. ValueError for
+    what it cannot be."""
     _check(problem, given)
     _check_closure(problem, _depends)
     plan = Plan(solve, problem, given)
@@ -47,58 +55,82 @@ def transformed(solve, problem: ODEProblem, given: dict) -> Solution:
 
 def _check(problem, given):
     for name, instead in (
-        ("dense", "ask for the times that you need in t"), ("events", "solve outside of the transform"),
-        ("jumps", "solve outside of the transform"), ("batched", "vmap solves the rows one by one, each with its own steps"),
+        ("dense", "ask for the times that you need in t"),
+        ("events", "solve outside of the transform"),
+        ("jumps", "solve outside of the transform"),
+        ("batched", "vmap solves the rows one by one, each with its own steps"),
     ):
         value = given[name]
         nothing = value is False or (isinstance(value, (list, tuple)) and not value)
         if not nothing:
             raise ValueError(
-                f"{name} is not for a solve inside torch.func's transforms or in forward mode: leave it away; {instead}"
+                f"{name} is not for a solve inside torch.func's transforms or in forward mode:"
+                f" leave it away; {instead}"
             )
     if isinstance(problem.f, SplitField):
         raise ValueError(
-            "a SplitField is not for torch.func's transforms or forward mode: pass its sum as one function or module"
+            "a SplitField is not for torch.func's transforms or forward mode: pass its sum as one"
+            " function or module"
         )
 
 
 def _check_closure(problem, depends):
-    """ValueError where a plain f uses a tensor with a derivative or a batch that did not come in through args."""
+    """ValueError where a plain f uses a tensor with a derivative or a batch that did not come in
+    through args."""
     if isinstance(problem.f, torch.nn.Module):
         return
-    args = [torch.ones(a.shape, dtype=a.dtype, device=a.device) if isinstance(a, torch.Tensor) else a for a in problem.args]
+    args = [
+        torch.ones(a.shape, dtype=a.dtype, device=a.device) if isinstance(a, torch.Tensor) else a
+        for a in problem.args
+    ]
     layout = Layout(problem.y0)
     plain = torch.ones(layout.size, dtype=layout.dtype, device=layout.device)
     try:
-        out = layout.ravel(problem.f(torch.ones((), dtype=layout.dtype, device=layout.device), layout.unravel(plain), *args))
+        out = layout.ravel(
+            problem.f(
+                torch.ones((), dtype=layout.dtype, device=layout.device),
+                layout.unravel(plain),
+                *args,
+            )
+        )
     except Exception:  # f may not like these values; then only the solve itself can tell
         return
     if depends(out):
         raise ValueError(
-            "inside torch.func's transforms and in forward mode f must not close over tensors that have derivatives "
-            "or a batch: pass them through args, or make f a module, whose parameters torch.func.functional_call replaces"
+            "inside torch.func's transforms and in forward mode f must not close over tensors that"
+            " have derivatives or a batch: pass them through args, or make f a module, whose"
+            " parameters torch.func.functional_call replaces"
         )
 
 
 class Plan:
-    """How a solve is put together from tensors: the flat y0, the times if they are a tensor, those in args, and the
-    parameters and buffers of a module."""
+    """How a solve is put together from tensors: the flat y0, the times if they are a tensor, those
+    in args, and the parameters and buffers of a module."""
 
     def __init__(self, solve, problem, given):
         self.run, self.problem = solve, problem
-        self.options = {k: v for k, v in given.items() if k not in ("f", "y0", "t", "args", "jac", "mass", "params")}
+        self.options = {
+            k: v
+            for k, v in given.items()
+            if k not in ("f", "y0", "t", "args", "jac", "mass", "params")
+        }
         self.layout = Layout(problem.y0)
         self.timed = isinstance(problem.tspan, torch.Tensor)
         self.places = [i for i, a in enumerate(problem.args) if isinstance(a, torch.Tensor)]
         module = problem.f if isinstance(problem.f, torch.nn.Module) else None
-        held = {} if module is None else {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        held = (
+            {}
+            if module is None
+            else {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        )
         self.names = list(held)
         tensors = [self.layout.ravel(problem.y0), *([problem.tspan] if self.timed else ())]
         self.tensors = [*tensors, *(problem.args[i] for i in self.places), *held.values()]
         chosen = None if given["params"] is None else {id(p) for p in given["params"]}
         fixed = len(tensors)  # y0 and t have derivatives whatever params names
         self.wanted = [
-            x.is_floating_point() and (x.requires_grad or _wrapped(x) or _pushed(x))
+            x.is_floating_point()
+            and (x.requires_grad or _wrapped(x) or _pushed(x))
             and (i < fixed or chosen is None or id(x) in chosen)
             for i, x in enumerate(self.tensors)
         ]
@@ -118,20 +150,36 @@ class Plan:
             def f(t, y, *args):
                 return torch.func.functional_call(module, held, (t, y, *args))
 
-        params = [x for x, wanted in zip(tensors, self.wanted, strict=True) if wanted and x is not y0 and x is not times]
+        params = [
+            x
+            for x, wanted in zip(tensors, self.wanted, strict=True)
+            if wanted and x is not y0 and x is not times
+        ]
         problem, options = self.problem, {**self.options, **changed}
         found = self.run(
-            f, self.layout.unravel(y0), times, args=tuple(args), jac=problem.jac, mass=problem.mass, params=params, **options
+            f,
+            self.layout.unravel(y0),
+            times,
+            args=tuple(args),
+            jac=problem.jac,
+            mass=problem.mass,
+            params=params,
+            **options,
         )
         self.solved.append(found)
         ys = found.y if self.layout.flat else self.layout.ravel_rows(found.y, len(found.t))
         missing = len(times) - len(ys)
-        return ys if not missing else torch.cat((ys, ys.new_full((missing, ys.shape[1]), float("nan"))))
+        return (
+            ys
+            if not missing
+            else torch.cat((ys, ys.new_full((missing, ys.shape[1]), float("nan"))))
+        )
 
     def leaves(self, tensors):
         """Copies to differentiate with respect to, and the list of those that are wanted."""
         leaves = [
-            x.detach().clone().requires_grad_() if wanted else x for x, wanted in zip(tensors, self.wanted, strict=True)
+            x.detach().clone().requires_grad_() if wanted else x
+            for x, wanted in zip(tensors, self.wanted, strict=True)
         ]
         return leaves, [x for x, wanted in zip(leaves, self.wanted, strict=True) if wanted]
 
@@ -139,16 +187,31 @@ class Plan:
         """Those of the wanted tensors beside all tensors, zeros for the rest."""
         found = iter(found)
         every = [next(found) if wanted else None for wanted in self.wanted]
-        return tuple(torch.zeros_like(x) if g is None else g for x, g in zip(tensors, every, strict=True))
+        return tuple(
+            torch.zeros_like(x) if g is None else g for x, g in zip(tensors, every, strict=True)
+        )
 
     def solution(self, rows) -> Solution:
-        """The Solution around the transformed outputs; its counts are those of all solves so far."""
+        """The Solution around the transformed outputs; its counts are those of all solves so
+        far."""
         worst = next((s for s in self.solved if s.status is not Status.SUCCESS), self.solved[0])
-        stats = Stats(**{f.name: sum(getattr(s.stats, f.name) for s in self.solved) for f in fields(Stats)})
-        times = self.problem.tspan if self.timed else torch.as_tensor(self.problem.tspan, dtype=torch.float64)
+        stats = Stats(
+            **{f.name: sum(getattr(s.stats, f.name) for s in self.solved) for f in fields(Stats)}
+        )
+        times = (
+            self.problem.tspan
+            if self.timed
+            else torch.as_tensor(self.problem.tspan, dtype=torch.float64)
+        )
         ended = worst.status, worst.message, stats, worst.method
         return Solution(
-            times, self.layout.unravel(rows), *ended, self.layout, [], (), worst.choice,
+            times,
+            self.layout.unravel(rows),
+            *ended,
+            self.layout,
+            [],
+            (),
+            worst.choice,
             examine=None if worst.success else worst.report,
         )
 

@@ -1,6 +1,8 @@
-"""The rules by which torch.func transforms a solve: its outputs, their cotangents and tangents, and the cotangents of those.
+"""The rules by which torch.func transforms a solve: its outputs, their cotangents and tangents, and
+the cotangents of those.
 
-A plan (functional.Plan) puts the solve together from plain tensors; here nothing but tensors goes from rule to rule.
+A plan (functional.Plan) puts the solve together from plain tensors; here nothing but tensors goes
+from rule to rule.
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ import torch
 from ..core.batched_cotangents import by_row
 
 THIRD = (
-    "torch.func differentiates a solve twice at most: for more take torch.autograd.grad(..., create_graph=True), with "
-    "adjoint='direct' and an explicit or Rosenbrock method ('tsit5', 'rodas5p')"
+    "torch.func differentiates a solve twice at most: for more take torch.autograd.grad(...,"
+    " create_graph=True), with adjoint='direct' and an explicit or Rosenbrock method ('tsit5',"
+    " 'rodas5p')"
 )
 
 
@@ -35,7 +38,10 @@ class _Rule(torch.autograd.Function):
     def by_row(cls, info, in_dims, plan, *tensors):
         found = []
         for i in range(info.batch_size):
-            row = [x if d is None else x.select(d, i) for x, d in zip(tensors, in_dims[1:], strict=True)]
+            row = [
+                x if d is None else x.select(d, i)
+                for x, d in zip(tensors, in_dims[1:], strict=True)
+            ]
             out = cls.apply(plan, *row)
             found.append(out if isinstance(out, tuple) else (out,))
         stacked = tuple(torch.stack(rows) for rows in zip(*found, strict=True))
@@ -60,7 +66,10 @@ class Flow(_Rule):
 
     @staticmethod
     def jvp(ctx, _, *tangents):
-        tangents = [torch.zeros_like(x) if v is None else v for x, v in zip(ctx.saved_tensors, tangents, strict=True)]
+        tangents = [
+            torch.zeros_like(x) if v is None else v
+            for x, v in zip(ctx.saved_tensors, tangents, strict=True)
+        ]
         return by_row(lambda *row: Push.apply(ctx.plan, *row, *ctx.saved_tensors), *tangents)
 
 
@@ -74,7 +83,11 @@ class Pull(_Rule):
             ys = plan.solve(leaves)
 
             def pull(g):
-                found = torch.autograd.grad(ys, wanted, g, retain_graph=True, allow_unused=True) if ys.requires_grad else ()
+                found = (
+                    torch.autograd.grad(ys, wanted, g, retain_graph=True, allow_unused=True)
+                    if ys.requires_grad
+                    else ()
+                )
                 return plan.spread(found or [None] * len(wanted), tensors)
 
             return _many(pull, grads)
@@ -99,7 +112,9 @@ class Pull(_Rule):
     def jvp(ctx, _, moved, *tangents):
         """The cotangents are linear in grads, and their derivative in the tensors is symmetric."""
         grads, *tensors = ctx.saved_tensors
-        tangents = [torch.zeros_like(x) if v is None else v for x, v in zip(tensors, tangents, strict=True)]
+        tangents = [
+            torch.zeros_like(x) if v is None else v for x, v in zip(tensors, tangents, strict=True)
+        ]
         if grads.dim() == 2:
             found = Second.apply(ctx.plan, grads, *tangents, *tensors)[1:]
         else:
@@ -107,11 +122,14 @@ class Pull(_Rule):
             found = tuple(torch.stack(row) for row in zip(*rows, strict=True))
         if moved is None:
             return found
-        return tuple(a + b for a, b in zip(found, Pull.apply(ctx.plan, moved, *tensors), strict=True))
+        return tuple(
+            a + b for a, b in zip(found, Pull.apply(ctx.plan, moved, *tensors), strict=True)
+        )
 
 
 class Push(_Rule):
-    """Derivative of the outputs, (T, n), along tangents of all tensors: of the steps themselves, through adjoint='direct'.
+    """Derivative of the outputs, (T, n), along tangents of all tensors: of the steps themselves,
+    through adjoint='direct'.
 
     Tangents with a leading dimension B give (B, T, n).
     """
@@ -120,26 +138,43 @@ class Push(_Rule):
     def forward(plan, *both):
         tangents, tensors = both[: len(both) // 2], both[len(both) // 2 :]
         if plan.timed and plan.wanted[1]:
-            raise ValueError("times have no derivatives in forward mode: use torch.func.jacrev or vjp, or a list of times")
+            raise ValueError(
+                "times have no derivatives in forward mode: use torch.func.jacrev or vjp, or a list"
+                " of times"
+            )
         with torch.enable_grad():
             leaves, wanted = plan.leaves(tensors)
             ys = plan.solve(leaves, adjoint="direct")
             # The transpose of the transpose: linear in what is pulled back.
             zeros = torch.zeros_like(ys, requires_grad=True)
-            pulled = torch.autograd.grad(ys, wanted, zeros, create_graph=True, allow_unused=True) if ys.requires_grad else ()
+            pulled = (
+                torch.autograd.grad(ys, wanted, zeros, create_graph=True, allow_unused=True)
+                if ys.requires_grad
+                else ()
+            )
             chosen = [v for v, w in zip(tangents, plan.wanted, strict=True) if w]
 
             def push(vectors):
                 total = sum((v * g).sum() for v, g in zip(vectors, pulled) if g is not None)
                 known = isinstance(total, torch.Tensor) and total.requires_grad
-                return torch.autograd.grad(total, zeros, retain_graph=True)[0] if known else torch.zeros_like(ys)
+                return (
+                    torch.autograd.grad(total, zeros, retain_graph=True)[0]
+                    if known
+                    else torch.zeros_like(ys)
+                )
 
-            return torch.stack([push(row) for row in zip(*chosen)]) if tangents[0].dim() == 2 else push(chosen)
+            return (
+                torch.stack([push(row) for row in zip(*chosen)])
+                if tangents[0].dim() == 2
+                else push(chosen)
+            )
 
     @staticmethod
     def vmap(info, in_dims, plan, *both):
         half = len(both) // 2
-        if all(d is None for d in in_dims[1 + half :]) and both[0].dim() == (1 if in_dims[1] is None else 2):
+        if all(d is None for d in in_dims[1 + half :]) and both[0].dim() == (
+            1 if in_dims[1] is None else 2
+        ):
             # One solve serves the tangents of a whole Jacobian.
             tangents = [
                 v.expand(info.batch_size, *v.shape) if d is None else v.movedim(d, 0)
@@ -161,12 +196,14 @@ class Push(_Rule):
     @staticmethod
     def jvp(ctx, *tangents):
         raise NotImplementedError(
-            "forward mode twice through a solve: use torch.func.hessian, or jacfwd of jacrev, or jacrev of jacfwd"
+            "forward mode twice through a solve: use torch.func.hessian, or jacfwd of jacrev, or"
+            " jacrev of jacfwd"
         )
 
 
 class Second(_Rule):
-    """Cotangents of grads (T, n) and of all tensors for <vectors, Pull(grads)>, one vector beside every tensor."""
+    """Cotangents of grads (T, n) and of all tensors for <vectors, Pull(grads)>, one vector beside
+    every tensor."""
 
     @staticmethod
     def forward(plan, grads, *both):
@@ -174,7 +211,9 @@ class Second(_Rule):
         with torch.enable_grad():
             leaves, wanted = plan.leaves(tensors)
             grads = grads.detach().clone().requires_grad_()
-            pulled = torch.autograd.grad(plan.solve(leaves), wanted, grads, create_graph=True, allow_unused=True)
+            pulled = torch.autograd.grad(
+                plan.solve(leaves), wanted, grads, create_graph=True, allow_unused=True
+            )
             chosen = [v for v, w in zip(vectors, plan.wanted, strict=True) if w]
             total = sum((v * g).sum() for v, g in zip(chosen, pulled, strict=True) if g is not None)
             first, *found = torch.autograd.grad(total, [grads, *wanted], allow_unused=True)

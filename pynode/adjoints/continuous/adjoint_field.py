@@ -17,16 +17,18 @@ from ...core.vector_field import VectorField
 
 
 class AdjointField(VectorField):
-    """M^T lambda' = -J(t, y(t))^T lambda, y from the dense output of the forward solve; lambda (n,), t in its units.
+    """M^T lambda' = -J(t, y(t))^T lambda, y from the dense output of the forward solve; lambda
+    (n,), t in its units.
 
-    It is linear, and its Jacobian in s, for implicit methods, is J^T, of n rows whatever the number of parameters. One
-    evaluation is one vector-Jacobian product of f. Hairer, Norsett & Wanner I, sec. II.6; Cao, Li, Petzold & Serban,
-    SIAM J. Sci. Comput. 24 (2003).
+    It is linear, and its Jacobian in s, for implicit methods, is J^T, of n rows whatever the number
+    of parameters. One evaluation is one vector-Jacobian product of f. Hairer, Norsett & Wanner I,
+    sec. II.6; Cao, Li, Petzold & Serban, SIAM J. Sci. Comput. 24 (2003).
     """
 
     def __init__(self, field, states, direction):
         # Not by way of an ODEProblem: all of it is known and has been checked.
-        self.inner = copy.copy(field)  # with counts of its own, and without parameters, whose cotangents cost as much
+        # With counts of its own, and without parameters, whose cotangents cost as much.
+        self.inner = copy.copy(field)
         self.inner.leaves, self.inner.stats = no_leaves(field.args), Stats()
         # Where f has parameters their quadrature looks for leaves that were not found.
         self.given = no_leaves(field.args) if field.parameters else field.leaves
@@ -69,7 +71,8 @@ class AdjointField(VectorField):
         return self.slope(t, y)
 
     def _jacobian(self, s, lam):
-        """d (M^-1 J)^T, (n, n), d the direction of the forward solve; s as a tensor where algebra/jacobian.py asks."""
+        """d (M^-1 J)^T, (n, n), d the direction of the forward solve; s as a tensor where
+        algebra/jacobian.py asks."""
         s = s if isinstance(s, float) else s.item()
         jac, mass = self.jacobian(self.time(s), self.state(s)), self.inner.mass
         return self.direction * (jac.t() if mass is None else mass.rate_columns(jac).t())
@@ -77,7 +80,8 @@ class AdjointField(VectorField):
     def linearised(self, s: float, lam):
         """(Jacobian, derivative in s beside lambda held) of the right-hand side, (n, n) and (n,).
 
-        The second derivative of lambda . f is symmetric: its product with (y', 1) is one gradient of a gradient.
+        The second derivative of lambda . f is symmetric: its product with (y', 1) is one gradient
+        of a gradient.
         """
         return self._jacobian(s, lam), -self._change(s, lam)
 
@@ -120,8 +124,9 @@ class Analytic:
 
     def linearise(self, field):
         check_dense(
-            field, "use adjoint='discrete', or an explicit reverse solver, for instance "
-            "pynode.GaussAdjoint(method='tsit5')"
+            field,
+            "use adjoint='discrete', or an explicit reverse solver, for instance "
+            "pynode.GaussAdjoint(method='tsit5')",
         )
         return _Linear(field)
 
@@ -141,4 +146,3 @@ class _Linear:
 
     def factorised(self, jac, c: float, scale=None):
         return Factorised(self.eye, jac, c, self.field.stats)
-

@@ -1,4 +1,5 @@
-"""The adjoint equation with the parameters' cotangents, and if need be the states themselves, as states beside lambda."""
+"""The adjoint equation with the parameters' cotangents, and if need be the states themselves, as
+states beside lambda."""
 
 from __future__ import annotations
 
@@ -10,10 +11,12 @@ from .adjoint_field import AdjointField
 
 
 class JointField(AdjointField):
-    """z = ([y,] lambda, mu) in the time s of an AdjointField, with d mu/ds = (df/dp)^T M^-T lambda, mu (p,).
+    """z = ([y,] lambda, mu) in the time s of an AdjointField, with d mu/ds = (df/dp)^T M^-T lambda,
+    mu (p,).
 
-    One evaluation of f and one vector-Jacobian product gives all of it. For explicit methods: the Jacobian of z would
-    have (n + p)^2 entries. states: of the forward solve; None where y is part of z, and runs back with it.
+    One evaluation of f and one vector-Jacobian product gives all of it. For explicit methods: the
+    Jacobian of z would have (n + p)^2 entries. states: of the forward solve; None where y is part
+    of z, and runs back with it.
     """
 
     def __init__(self, field, states, direction):
@@ -37,11 +40,15 @@ class JointField(AdjointField):
         if self.sources:
             rate = out.detach() if field.mass is None else field.mass.rate(out.detach())
             lead.append(-self.direction * rate)
-        zeros = [torch.zeros_like(x) if g is None else self.direction * g for g, x in zip(found, inputs, strict=True)]
+        zeros = [
+            torch.zeros_like(x) if g is None else self.direction * g
+            for g, x in zip(found, inputs, strict=True)
+        ]
         return torch.cat(lead + [part.reshape(-1) for part in zeros])
 
     def join(self, *parts):
-        """z from its parts, (n,) each, with mu the list of the cotangents of the parameters as the last."""
+        """z from its parts, (n,) each, with mu the list of the cotangents of the parameters as the
+        last."""
         return torch.cat([*parts[:-1], *(p.reshape(-1) for p in parts[-1])])
 
     def parameters_of(self, z):
@@ -52,13 +59,19 @@ class JointField(AdjointField):
     def tolerance(self, rtol, sizes, loss, seminorm, atol):
         """The norm of z: root mean square of each of its groups, the largest of them counts.
 
-        sizes: atol of lambda, (n,), or of (y, lambda), (2n,); loss: its size, of which a parameter's cotangent is the
-        change for a change of order one. seminorm: without the parameters; Kidger, Chen & Lyons, "Hey, that's not an
-        ODE": faster ODE adjoints via seminorms (2021). atol: of the parameters' cotangents, where the user gave one.
+        sizes: atol of lambda, (n,), or of (y, lambda), (2n,); loss: its size, of which a
+        parameter's cotangent is the change for a change of order one. seminorm: without the
+        parameters; Kidger, Chen & Lyons, "Hey, that's not an ODE": faster ODE adjoints via
+        seminorms (2021). atol: of the parameters' cotangents, where the user gave one.
         """
         count = 1 + self.sources
-        weights = torch.cat([sizes] + [
-            rtol * loss / size.reshape(-1) if atol is None else torch.full_like(size, atol).reshape(-1)
-            for size in magnitudes(self.given)
-        ])
+        weights = torch.cat(
+            [sizes]
+            + [
+                rtol * loss / size.reshape(-1)
+                if atol is None
+                else torch.full_like(size, atol).reshape(-1)
+                for size in magnitudes(self.given)
+            ]
+        )
         return GroupTolerance(rtol, weights, self.groups[:count] if seminorm else self.groups)

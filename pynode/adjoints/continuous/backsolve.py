@@ -29,7 +29,7 @@ class BacksolveAdjoint(Continuous):
     reverse solver is explicit. ValueError where the reversed problem is explosive: where, by
     adjoints/continuous/reverse_stability.py, errors of the states would grow by more than the dtype
     has digits (the factor 1 / eps). Below that, ``Stats.backward_drift`` tells how far the states
-    went astray, with a RuntimeWarning from 1000 tolerances on. """
+    went astray, with a RuntimeWarning from 1000 tolerances on."""
 
     name = "BacksolveAdjoint"
     needs = "outputs"
@@ -38,13 +38,17 @@ class BacksolveAdjoint(Continuous):
         super().__init__(method, rtol, atol)
         if self.method is not None and self.method.implicit:
             raise ValueError(
-                f"BacksolveAdjoint takes explicit reverse solvers, not {self.method.name}: where an implicit one were needed "
-                "the reversed problem is explosive; use GaussAdjoint"
+                f"BacksolveAdjoint takes explicit reverse solvers, not {self.method.name}: where an"
+                " implicit one were needed the reversed problem is explosive; use GaussAdjoint"
             )
         self.checkpoints, self.seminorm = bool(checkpoints), bool(seminorm)
 
     def solver(self, field, method):
-        return registry.get("tsit5") if self.method is None and method.implicit else super().solver(field, method)
+        return (
+            registry.get("tsit5")
+            if self.method is None and method.implicit
+            else super().solver(field, method)
+        )
 
     def admit(self, field, trajectory):
         known = _known(trajectory)
@@ -52,19 +56,29 @@ class BacksolveAdjoint(Continuous):
         points = sorted(known.items(), key=lambda item: direction * item[0])
         if len(points) < 2:
             return
-        found, limit = growth(field, points, direction, self.checkpoints), -math.log(torch.finfo(field.dtype).eps)
+        found, limit = (
+            growth(field, points, direction, self.checkpoints),
+            -math.log(torch.finfo(field.dtype).eps),
+        )
         if found > limit:
             raise ValueError(
-                f"BacksolveAdjoint is refused: from t = {points[-1][0]:.6g} back to {points[0][0]:.6g} errors of the states "
-                f"would grow by about 10^{found / math.log(10):.3g}, because the forward problem decays as fast; the gradient "
-                "would be noise. Use adjoint='discrete', or 'gauss', which reads the states from the forward solve"
+                f"BacksolveAdjoint is refused: from t = {points[-1][0]:.6g} back to"
+                f" {points[0][0]:.6g} errors of the states would grow by about"
+                f" 10^{found / math.log(10):.3g}, because the forward problem decays as fast; the"
+                " gradient would be noise. Use adjoint='discrete', or 'gauss', which reads the"
+                " states from the forward solve"
             )
 
     def solve_back(self, field, method, trajectory, times, grads, options):
         solver, known = self.solver(field, method), _known(trajectory)
         equation = JointField(field, None, trajectory.direction)
         found, chosen, atol, loss = prepare(self, trajectory, times, grads, options)
-        mu, lam, at, y = [torch.zeros_like(p) for p in field.parameters], torch.zeros_like(trajectory.y0), None, None
+        mu, lam, at, y = (
+            [torch.zeros_like(p) for p in field.parameters],
+            torch.zeros_like(trajectory.y0),
+            None,
+            None,
+        )
         if not found:
             return lam, mu
         forward, drift = Tolerance(options.rtol, options.atol, field.size), 0.0
@@ -72,7 +86,17 @@ class BacksolveAdjoint(Continuous):
         tol = equation.tolerance(chosen.rtol, sizes, loss, self.seminorm, self.atol)
         for t, jump in [*found, (trajectory.t0, None)]:
             if at is not None and t != at:
-                z = leg(self.name, equation, solver, equation.join(y, lam, mu), at, t, chosen, tol.atol, tol=tol).y
+                z = leg(
+                    self.name,
+                    equation,
+                    solver,
+                    equation.join(y, lam, mu),
+                    at,
+                    t,
+                    chosen,
+                    tol.atol,
+                    tol=tol,
+                ).y
                 (y, lam), mu = z[: 2 * field.size].split(field.size), equation.parameters_of(z)
                 if t in known:
                     drift = max(drift, forward.rms(y - known[t], forward.scale(known[t])))
@@ -87,8 +111,11 @@ class BacksolveAdjoint(Continuous):
         field.stats.backward_drift = max(field.stats.backward_drift, drift)
         if not drift < DRIFT:
             warnings.warn(
-                f"BacksolveAdjoint: on the way back the states went astray by {drift:.2g} times the tolerances, so that "
-                "the gradient is doubtful; use adjoint='discrete', or 'gauss'", RuntimeWarning, stacklevel=2
+                f"BacksolveAdjoint: on the way back the states went astray by {drift:.2g} times the"
+                " tolerances, so that the gradient is doubtful; use adjoint='discrete', or"
+                " 'gauss'",
+                RuntimeWarning,
+                stacklevel=2,
             )
         return lam, mu
 

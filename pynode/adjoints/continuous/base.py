@@ -1,4 +1,5 @@
-"""What continuous adjoints share: the choice of the reverse solver, and the reverse solve in legs from output to output."""
+"""What continuous adjoints share: the choice of the reverse solver, and the reverse solve in legs
+from output to output."""
 
 from __future__ import annotations
 
@@ -14,20 +15,23 @@ from ...methods.base import OneStep
 from ...methods.switching import AutoSwitch
 from ..base import Adjoint
 
-# Below this order a method serves short solves with fixed steps, not a reverse solve to a tolerance.
+# Below this order a method serves short solves with fixed steps, not a reverse solve to a
+# tolerance.
 ORDER = 3
-# atol of the cotangents where none is given, as a fraction of rtol times their natural size (``sizes``).
+# atol of the cotangents where none is given, as a fraction of rtol times their natural size
+# (``sizes``).
 SMALL = 1e-5
 
 
 class Continuous(Adjoint):
     """An adjoint that solves a differential equation backwards.
 
-    method: of the reverse solve, any of the registry; by default RadauIIA9 where the forward one is implicit (of the same
-    accuracy in a third of Rodas5P's time, benchmarks/adjoints.py; multistep methods start anew at every output), else the
-    forward one where it is a one-step method of order 3 or more, else Tsit5. rtol: of the
-    reverse solve, that of the forward one by default; atol: in units of the cotangents, by default 1e-5 rtol times their
-    natural size, for each component (``sizes``). ValueError or TypeError for anything else.
+    method: of the reverse solve, any of the registry; by default RadauIIA9 where the forward one is
+    implicit (of the same accuracy in a third of Rodas5P's time, benchmarks/adjoints.py; multistep
+    methods start anew at every output), else the forward one where it is a one-step method of order
+    3 or more, else Tsit5. rtol: of the reverse solve, that of the forward one by default; atol: in
+    units of the cotangents, by default 1e-5 rtol times their natural size, for each component
+    (``sizes``). ValueError or TypeError for anything else.
     """
 
     needs = "dense"
@@ -35,7 +39,10 @@ class Continuous(Adjoint):
     def __init__(self, method=None, rtol=None, atol=None):
         self.method = None if method is None else registry.get(method)
         if self.method is not None and self.method.separable:
-            raise ValueError(f"{self.method.name} is for separable systems, and the adjoint equation is none: use 'tsit5'")
+            raise ValueError(
+                f"{self.method.name} is for separable systems, and the adjoint equation is none:"
+                " use 'tsit5'"
+            )
         self.rtol, self.atol = positive("rtol", rtol, self.name), positive("atol", atol, self.name)
 
     def check(self, field, method):
@@ -43,18 +50,21 @@ class Continuous(Adjoint):
         mass, solver = field.mass, self.solver(field, method)
         if mass is not None and mass.singular:
             raise ValueError(
-                f"{self.name} does not serve a singular mass matrix, whose adjoint equation has algebraic parts that jump "
-                "with the outputs: use adjoint='discrete'"
+                f"{self.name} does not serve a singular mass matrix, whose adjoint equation has"
+                " algebraic parts that jump with the outputs: use adjoint='discrete'"
             )
         if field.structure is not None and solver.implicit:
             raise ValueError(
-                f"{self.name} makes dense Jacobians of the adjoint equation, which structure={field.structure.name!r} is "
-                "there to avoid: use adjoint='discrete'"
+                f"{self.name} makes dense Jacobians of the adjoint equation, which"
+                f" structure={field.structure.name!r} is there to avoid: use adjoint='discrete'"
             )
 
     def pullback(self, field, method, trajectory, times, grads, options):
-        if not bool(torch.isfinite(grads).all()):  # nothing can be integrated: what a sum over steps would give
-            return torch.full_like(trajectory.y0, math.nan), [torch.full_like(p, math.nan) for p in field.parameters]
+        # Nothing can be integrated: what a sum over steps would give.
+        if not bool(torch.isfinite(grads).all()):
+            return torch.full_like(trajectory.y0, math.nan), [
+                torch.full_like(p, math.nan) for p in field.parameters
+            ]
         return self.solve_back(field, method, trajectory, times, grads, options)
 
     @abstractmethod
@@ -69,14 +79,20 @@ class Continuous(Adjoint):
             method = method.explicit
         if method.implicit:
             return registry.get("radauiia9")
-        return method if isinstance(method, OneStep) and method.order >= ORDER and method.adaptive else registry.get("tsit5")
+        return (
+            method
+            if isinstance(method, OneStep) and method.order >= ORDER and method.adaptive
+            else registry.get("tsit5")
+        )
 
     def options(self, options, sizes):
         """(Options, atol) of a reverse solve whose cotangents have these sizes, (n,)."""
         rtol = options.rtol if self.rtol is None else self.rtol
         rtol = max(rtol, 4 * torch.finfo(sizes.dtype).eps)
         atol = SMALL * rtol * sizes if self.atol is None else torch.full_like(sizes, self.atol)
-        return Options(rtol, 0.0, max_steps=options.max_steps), atol.clamp(min=torch.finfo(sizes.dtype).tiny)
+        return Options(rtol, 0.0, max_steps=options.max_steps), atol.clamp(
+            min=torch.finfo(sizes.dtype).tiny
+        )
 
 
 def positive(what, value, name):
@@ -87,11 +103,12 @@ def positive(what, value, name):
 
 
 def sizes(trajectory, found, atol):
-    """(what counts as large for each component of lambda (n,), size of the loss); found: from ``jumps``; atol: of y.
+    """(what counts as large for each component of lambda (n,), size of the loss); found: from
+    ``jumps``; atol: of y.
 
-    The unit of lambda_i is that of the loss over that of y_i: a species of 1e-10 may enter the loss with a cotangent of 1
-    and yet move it by 1e-10 alone, and the cotangents of the others are then as small. But none counts as larger than the
-    largest jump.
+    The unit of lambda_i is that of the loss over that of y_i: a species of 1e-10 may enter the loss
+    with a cotangent of 1 and yet move it by 1e-10 alone, and the cotangents of the others are then
+    as small. But none counts as larger than the largest jump.
     """
     points = torch.stack([*trajectory.ys, *(step.y for step in trajectory.steps)])
     states = torch.maximum(points.abs().amax(0), atol)
@@ -110,30 +127,38 @@ def jumps(trajectory, times, grads):
 
 
 def leg(name, field, method, y, start, end, options, atol, watch=None, dense=False, tol=None):
-    """The trajectory of a reverse solve between two times of the forward one, in its own time from 0 on.
+    """The trajectory of a reverse solve between two times of the forward one, in its own time from
+    0 on.
 
     RuntimeError with the reason where it fails.
     """
     field.origin = start
-    path = integrate(field, method, y, [0.0, abs(end - start)], options, atol, dense=dense, watch=watch, tol=tol)
+    path = integrate(
+        field, method, y, [0.0, abs(end - start)], options, atol, dense=dense, watch=watch, tol=tol
+    )
     if not path.status.success:
         raise RuntimeError(
-            f"the reverse solve of {name} with {method.name} failed at t = {field.time(path.t):.6g}, on its way from "
-            f"{start:.6g} to {end:.6g}: {path.status.sentence}. What to do: {path.status.remedy}; or use "
-            "adjoint='discrete', which takes the steps of the forward solve"
+            f"the reverse solve of {name} with {method.name} failed at t ="
+            f" {field.time(path.t):.6g}, on its way from {start:.6g} to {end:.6g}:"
+            f" {path.status.sentence}. What to do: {path.status.remedy}; or use adjoint='discrete',"
+            " which takes the steps of the forward solve"
         )
     return path
 
 
 def prepare(adjoint, trajectory, times, grads, options):
-    """(jumps, Options, atol (n,), size of the loss) of a reverse solve for these cotangents of the outputs."""
+    """(jumps, Options, atol (n,), size of the loss) of a reverse solve for these cotangents of the
+    outputs."""
     found = jumps(trajectory, times, grads)
-    size, loss = sizes(trajectory, found, options.atol) if found else (torch.ones_like(trajectory.y0), 1.0)
+    size, loss = (
+        sizes(trajectory, found, options.atol) if found else (torch.ones_like(trajectory.y0), 1.0)
+    )
     return found, *adjoint.options(options, size), loss
 
 
 def sweep(adjoint, field, method, trajectory, times, grads, options, watch=None, dense=False):
-    """(lambda(t0) (n,), [(start, trajectory)] of the legs where dense): the adjoint equation from the last output to t0.
+    """(lambda(t0) (n,), [(start, trajectory)] of the legs where dense): the adjoint equation from
+    the last output to t0.
 
     field: AdjointField; lambda jumps at each output by its cotangent.
     watch: of every leg; dense: keep the polynomials of the legs.

@@ -10,7 +10,8 @@ from ...core.trajectory import evaluate_each
 class States:
     """y(t) inside a trajectory that has polynomials.
 
-    t is given as origin + shift: where t is large their sum is rounded, the place in the step is not.
+    t is given as origin + shift: where t is large their sum is rounded, the place in the step is
+    not.
     """
 
     def __init__(self, trajectory):
@@ -22,7 +23,10 @@ class States:
         powers = [1.0]
         for _ in range(len(coefficients) - 1):
             powers.append(powers[-1] * theta)
-        return torch.mv(coefficients.t(), torch.tensor(powers, dtype=coefficients.dtype, device=coefficients.device))
+        return torch.mv(
+            coefficients.t(),
+            torch.tensor(powers, dtype=coefficients.dtype, device=coefficients.device),
+        )
 
     def slope(self, origin: float, shift: float):
         """dy/dt of the polynomial, (n,)."""
@@ -31,7 +35,10 @@ class States:
         for i in range(1, len(coefficients)):
             powers.append(i * last / self.path.steps[k].h)
             last *= theta
-        return torch.mv(coefficients.t(), torch.tensor(powers, dtype=coefficients.dtype, device=coefficients.device))
+        return torch.mv(
+            coefficients.t(),
+            torch.tensor(powers, dtype=coefficients.dtype, device=coefficients.device),
+        )
 
     def _located(self, origin, shift):
         k = self.grid.locate(origin + shift)
@@ -39,8 +46,15 @@ class States:
         return k, self.path.polynomials[k], (origin - step.t + shift) / step.h
 
     def many(self, origins, shifts, steps):
-        """y, (m, q, n), at origins (m, 1) + shifts (m, q), both float64, those of row i inside the step steps[i]."""
+        """y, (m, q, n), at origins (m, 1) + shifts (m, q), both float64, those of row i inside the
+        step steps[i]."""
         found = [self.path.steps[k] for k in steps]
-        start = torch.tensor([step.t for step in found], dtype=torch.float64, device=shifts.device).unsqueeze(1)
-        h = torch.tensor([step.h for step in found], dtype=torch.float64, device=shifts.device).unsqueeze(1)
-        return evaluate_each([self.path.polynomials[k] for k in steps], (origins - start + shifts) / h)
+        start = torch.tensor(
+            [step.t for step in found], dtype=torch.float64, device=shifts.device
+        ).unsqueeze(1)
+        h = torch.tensor(
+            [step.h for step in found], dtype=torch.float64, device=shifts.device
+        ).unsqueeze(1)
+        return evaluate_each(
+            [self.path.polynomials[k] for k in steps], (origins - start + shifts) / h
+        )

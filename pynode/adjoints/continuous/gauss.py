@@ -1,4 +1,5 @@
-"""The adjoint equation in n unknowns, and the parameters by quadrature on its steps: cost n^3 + p with implicit methods."""
+"""The adjoint equation in n unknowns, and the parameters by quadrature on its steps: cost n^3 + p
+with implicit methods."""
 
 from __future__ import annotations
 
@@ -13,11 +14,13 @@ from .quadrature import Panels, gauss, integrate_parameters, path_panels
 
 
 class GaussAdjoint(Continuous):
-    """Solves the adjoint equation of n unknowns backwards, the parameters by Gauss quadrature on its steps.
+    """Solves the adjoint equation of n unknowns backwards, the parameters by Gauss quadrature on
+    its steps.
 
-    Cost n^3 + p a step with implicit methods: parameters are no states of the reverse solve, and enter no Jacobian.
-    nodes: of the quadrature on each step; by default as many as the order of the reverse solver asks for, at least 3.
-    Norcliffe & Deisenroth, Faster training of neural ODEs using Gauss-Legendre quadrature, TMLR (2023).
+    Cost n^3 + p a step with implicit methods: parameters are no states of the reverse solve, and
+    enter no Jacobian. nodes: of the quadrature on each step; by default as many as the order of the
+    reverse solver asks for, at least 3. Norcliffe & Deisenroth, Faster training of neural ODEs
+    using Gauss-Legendre quadrature, TMLR (2023).
     """
 
     name = "GaussAdjoint"
@@ -25,7 +28,9 @@ class GaussAdjoint(Continuous):
     def __init__(self, method=None, rtol=None, atol=None, nodes=None):
         super().__init__(method, rtol, atol)
         if nodes is not None and not (isinstance(nodes, int) and 1 <= nodes <= 20):
-            raise ValueError(f"nodes must be a number from 1 to 20, not {nodes!r}; 3 is right for most methods")
+            raise ValueError(
+                f"nodes must be a number from 1 to 20, not {nodes!r}; 3 is right for most methods"
+            )
         self.nodes = nodes
 
     def solve_back(self, field, method, trajectory, times, grads, options):
@@ -44,9 +49,11 @@ class GaussAdjoint(Continuous):
 
 
 class GaussKronrodAdjoint(Continuous):
-    """The same, with an error estimate of the quadrature on each step, refined where it exceeds rtol.
+    """The same, with an error estimate of the quadrature on each step, refined where it exceeds
+    rtol.
 
-    For vector fields that are less smooth in t or in the parameters than the states are. Costs four times the quadrature.
+    For vector fields that are less smooth in t or in the parameters than the states are. Costs four
+    times the quadrature.
     """
 
     name = "GaussKronrodAdjoint"
@@ -62,10 +69,12 @@ class GaussKronrodAdjoint(Continuous):
 
 
 class QuadratureAdjoint(Continuous):
-    """Keeps the reverse solution of n unknowns, then integrates the parameters over all of it with one error bound.
+    """Keeps the reverse solution of n unknowns, then integrates the parameters over all of it with
+    one error bound.
 
-    The sum of the errors is controlled, where GaussKronrodAdjoint controls each step; the reverse solution takes as much
-    memory as the forward one. quadrature_rtol: relative to the integral of |integrand|; rtol by default.
+    The sum of the errors is controlled, where GaussKronrodAdjoint controls each step; the reverse
+    solution takes as much memory as the forward one. quadrature_rtol: relative to the integral of
+    |integrand|; rtol by default.
     """
 
     name = "QuadratureAdjoint"

@@ -1,7 +1,9 @@
-"""Adaptive Gauss-Kronrod quadrature of the parameters' cotangents, with an error estimate for each panel.
+"""Adaptive Gauss-Kronrod quadrature of the parameters' cotangents, with an error estimate for each
+panel.
 
-The error of a panel is a vector as long as the parameters. It is measured by its products with a few random changes of
-all parameters, each in proportion to its size: one number a direction, in the unit of the loss, and no vector is kept.
+The error of a panel is a vector as long as the parameters. It is measured by its products with a
+few random changes of all parameters, each in proportion to its size: one number a direction, in the
+unit of the loss, and no vector is kept.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ import torch
 from ..field_products import ROWS, added, magnitudes, push_parameters
 from .quadrature import integrate_parameters, sample
 
-# The pair (G3, K7) on [-1, 1]: nodes from the centre outwards, weights of Kronrod's rule, and of Gauss' at the nodes they
-# share. Kronrod (1965); Piessens et al., QUADPACK (1983). The panels are steps already, so that low orders suffice.
+# The pair (G3, K7) on [-1, 1]: nodes from the centre outwards, weights of Kronrod's rule, and of
+# Gauss' at the nodes they share. Kronrod (1965); Piessens et al., QUADPACK (1983). The panels are
+# steps already, so that low orders suffice.
 _NODES = (0.0, 0.434243749346802558, 0.774596669241483377, 0.960491268708020283)
 _KRONROD = (0.450916538658474142, 0.401397414775962223, 0.268488089868333441, 0.104656226026467265)
 _GAUSS = (8 / 9, 0.0, 5 / 9, 0.0)
@@ -32,10 +35,11 @@ def rule():
 
 
 class Kronrod:
-    """Integrates panels to rtol of the integral of |integrand| so far, bisecting those that need it.
+    """Integrates panels to rtol of the integral of |integrand| so far, bisecting those that need
+    it.
 
-    error, size: estimates of what is left, and of that integral, in the unit of the loss; their ratio is what
-    ``Stats.backward_quadrature`` tells.
+    error, size: estimates of what is left, and of that integral, in the unit of the loss; their
+    ratio is what ``Stats.backward_quadrature`` tells.
     """
 
     def __init__(self, field, equation, rtol):
@@ -46,7 +50,8 @@ class Kronrod:
         self.total = [torch.zeros_like(p) for p in field.parameters]
 
     def add(self, panels, whole=False):
-        """Integrate panels. whole: the sum of their errors counts, where otherwise each error counts by itself."""
+        """Integrate panels. whole: the sum of their errors counts, where otherwise each error
+        counts by itself."""
         done, errors = [], []
         for _ in range(ROUNDS):
             values, found = self._measure(panels)
@@ -55,31 +60,49 @@ class Kronrod:
                 break
             limit = allowed / (len(panels) + len(done)) if whole else allowed
             # No quadrature is better than rounding.
-            good = [e <= max(limit, 50 * 2.3e-16 * size) for e, size in zip(found, values, strict=True)]
-            done += [entry for entry, ok in zip(zip(panels, found, values, strict=True), good, strict=True) if ok]
-            panels = [half for panel, ok in zip(panels, good, strict=True) if not ok for half in _halves(panel)]
+            good = [
+                e <= max(limit, 50 * 2.3e-16 * size) for e, size in zip(found, values, strict=True)
+            ]
+            done += [
+                entry
+                for entry, ok in zip(zip(panels, found, values, strict=True), good, strict=True)
+                if ok
+            ]
+            panels = [
+                half
+                for panel, ok in zip(panels, good, strict=True)
+                if not ok
+                for half in _halves(panel)
+            ]
             if not panels:
                 found, values = [], []
                 break
         done += zip(panels, found, values, strict=True)
         errors = sum(e for _, e, _ in done)
         self.error, self.size = self.error + errors, self.size + sum(size for _, _, size in done)
-        found = integrate_parameters(self.field, self.equation, [p for p, _, _ in done], self.nodes, self.kronrod)
+        found = integrate_parameters(
+            self.field, self.equation, [p for p, _, _ in done], self.nodes, self.kronrod
+        )
         self.total = added(self.total, found)
 
     def _measure(self, panels):
-        """(sizes, errors) of the integrals over panels, lists of floats: the largest over the random directions."""
+        """(sizes, errors) of the integrals over panels, lists of floats: the largest over the
+        random directions."""
         chunk, sizes, errors = max(1, ROWS // len(self.nodes)), [], []
         for i in range(0, len(panels), chunk):
             part = panels[i : i + chunk]
             t, y, lam = sample(self.equation, part, self.nodes)
-            pushed = push_parameters(self.field, t.flatten().to(y.dtype), y.flatten(0, 1), self.directions)
+            pushed = push_parameters(
+                self.field, t.flatten().to(y.dtype), y.flatten(0, 1), self.directions
+            )
             # (directions, panels, nodes): the integrand along each direction.
             rates = (pushed.unflatten(1, t.shape) * lam).sum(3).to(torch.float64)
             lengths = torch.tensor([p.b - p.a for p in part], dtype=torch.float64, device=y.device)
             device = rates.device
             sizes += (rates.abs() @ self.kronrod.to(device) * lengths).amax(0).tolist()
-            errors += ((rates @ (self.kronrod - self.gauss).to(device)).abs() * lengths).amax(0).tolist()
+            errors += (
+                ((rates @ (self.kronrod - self.gauss).to(device)).abs() * lengths).amax(0).tolist()
+            )
         return sizes, errors
 
 
@@ -91,4 +114,7 @@ def _halves(panel):
 def _direction(parameters, seed):
     """Random signs times the magnitudes of the parameters."""
     generator = torch.Generator().manual_seed(seed)
-    return [size * (torch.randint(0, 2, size.shape, generator=generator) * 2 - 1).to(size) for size in magnitudes(parameters)]
+    return [
+        size * (torch.randint(0, 2, size.shape, generator=generator) * 2 - 1).to(size)
+        for size in magnitudes(parameters)
+    ]

@@ -11,10 +11,12 @@ from .gauss import GaussAdjoint
 
 
 class InterpolatingAdjoint(GaussAdjoint):
-    """Solves the adjoint equation backwards with the parameters' cotangents among its states, under its error control.
+    """Solves the adjoint equation backwards with the parameters' cotangents among its states, under
+    its error control.
 
-    seminorm: leave them out of the error norm. With an implicit reverse solver, whose Jacobian they would make one of
-    (n + p)^2 entries, they are integrated by quadrature on its steps, as GaussAdjoint does.
+    seminorm: leave them out of the error norm. With an implicit reverse solver, whose Jacobian they
+    would make one of (n + p)^2 entries, they are integrated by quadrature on its steps, as
+    GaussAdjoint does.
     """
 
     name = "InterpolatingAdjoint"
@@ -29,11 +31,25 @@ class InterpolatingAdjoint(GaussAdjoint):
             return super().solve_back(field, method, trajectory, times, grads, options)
         equation = JointField(field, States(trajectory), trajectory.direction)
         found, chosen, atol, loss = prepare(self, trajectory, times, grads, options)
-        mu, lam, at = [torch.zeros_like(p) for p in field.parameters], torch.zeros_like(trajectory.y0), None
+        mu, lam, at = (
+            [torch.zeros_like(p) for p in field.parameters],
+            torch.zeros_like(trajectory.y0),
+            None,
+        )
         tol = equation.tolerance(chosen.rtol, atol, loss, self.seminorm, self.atol)
         for t, jump in [*found, (trajectory.t0, None)]:
             if at is not None and t != at:
-                z = leg(self.name, equation, solver, equation.join(lam, mu), at, t, chosen, tol.atol, tol=tol).y
+                z = leg(
+                    self.name,
+                    equation,
+                    solver,
+                    equation.join(lam, mu),
+                    at,
+                    t,
+                    chosen,
+                    tol.atol,
+                    tol=tol,
+                ).y
                 lam, mu = z[: field.size], equation.parameters_of(z)
             at = t
             if jump is not None:

@@ -1,7 +1,9 @@
-"""Quadrature of the parameters' cotangents: the integral of (df/dp)^T lambda over the reverse solve, in panels.
+"""Quadrature of the parameters' cotangents: the integral of (df/dp)^T lambda over the reverse
+solve, in panels.
 
-A panel lies within one step of the reverse and one of the forward solve, so that on it lambda and y are polynomials and
-the integrand is as smooth as f. Steps of the reverse solve alone would not do: lambda may be smooth where y is not.
+A panel lies within one step of the reverse and one of the forward solve, so that on it lambda and y
+are polynomials and the integrand is as smooth as f. Steps of the reverse solve alone would not do:
+lambda may be smooth where y is not.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from ..field_products import ROWS, added, pull_parameters
 
 
 class Panel(NamedTuple):
-    """From a to b in the time of the reverse solve, t = origin - direction s. start, h: of the reverse step, whose
-    polynomial (degree + 1, n) is given; step: number of the forward step."""
+    """From a to b in the time of the reverse solve, t = origin - direction s. start, h: of the
+    reverse step, whose polynomial (degree + 1, n) is given; step: number of the forward step."""
 
     a: float
     b: float
@@ -29,7 +31,8 @@ class Panel(NamedTuple):
 
 
 class Panels:
-    """Watches a reverse solve and hands its panels on: ``consume(panels)``, about ``size`` at a time."""
+    """Watches a reverse solve and hands its panels on: ``consume(panels)``, about ``size`` at a
+    time."""
 
     hits, status = (), None  # what the integrator asks of a watch; there are no events here
 
@@ -64,7 +67,8 @@ def split(equation, start, end, h, polynomial):
     origin, states, a, panels = equation.origin, equation.states, start, []
     k = states.grid.locate(equation.time(start))
     while True:
-        border = equation.direction * (origin - states.path.steps[k].t)  # where the forward step began
+        # Where the forward step began.
+        border = equation.direction * (origin - states.path.steps[k].t)
         b = min(end, border) if k else end
         if b > a:
             panels.append(Panel(a, b, start, h, origin, polynomial, k))
@@ -80,9 +84,14 @@ def gauss(count):
 
 
 def sample(equation, panels, nodes):
-    """(t (m, q) float64, y (m, q, n), M^-T lambda (m, q, n)) at the nodes, (q,) on [0, 1], of m panels."""
+    """(t (m, q) float64, y (m, q, n), M^-T lambda (m, q, n)) at the nodes, (q,) on [0, 1], of m
+    panels."""
     device = panels[0].polynomial.device
-    a, b, start, h, origin = torch.tensor([p[:5] for p in panels], dtype=torch.float64, device=device).unsqueeze(2).unbind(1)
+    a, b, start, h, origin = (
+        torch.tensor([p[:5] for p in panels], dtype=torch.float64, device=device)
+        .unsqueeze(2)
+        .unbind(1)
+    )
     s = a + (b - a) * nodes.to(device)
     shift = -equation.direction * s
     lam = evaluate_each([p.polynomial for p in panels], (s - start) / h)
@@ -91,14 +100,20 @@ def sample(equation, panels, nodes):
 
 
 def integrate_parameters(field, equation, panels, nodes, weights):
-    """The integral of (df/dp)^T lambda dt over the panels, in the direction of the forward solve: beside
-    field.parameters."""
+    """The integral of (df/dp)^T lambda dt over the panels, in the direction of the forward solve:
+    beside field.parameters."""
     size, total = max(1, ROWS // len(nodes)), [torch.zeros_like(p) for p in field.parameters]
     for i in range(0, len(panels), size):
         part = panels[i : i + size]
         t, y, lam = sample(equation, part, nodes)
-        lengths = torch.tensor([p.b - p.a for p in part], dtype=torch.float64, device=y.device).unsqueeze(1)
-        scaled = (equation.direction * lengths * weights.to(y.device)).to(y.dtype).unsqueeze(2) * lam
-        found = pull_parameters(field, t.flatten().to(y.dtype), y.flatten(0, 1), scaled.flatten(0, 1))
+        lengths = torch.tensor(
+            [p.b - p.a for p in part], dtype=torch.float64, device=y.device
+        ).unsqueeze(1)
+        scaled = (equation.direction * lengths * weights.to(y.device)).to(y.dtype).unsqueeze(
+            2
+        ) * lam
+        found = pull_parameters(
+            field, t.flatten().to(y.dtype), y.flatten(0, 1), scaled.flatten(0, 1)
+        )
         total = added(total, found)
     return total

@@ -1,7 +1,8 @@
-"""Whether a solve can be run backwards: how errors grow in the reversed problem, estimated beforehand.
+"""Whether a solve can be run backwards: how errors grow in the reversed problem, estimated
+beforehand.
 
-What decays forward grows backward, at the rate of the fastest decay: errors of the reversed states grow like
-exp(integral of alpha dt), alpha the largest real part of the eigenvalues of -M^-1 J.
+What decays forward grows backward, at the rate of the fastest decay: errors of the reversed states
+grow like exp(integral of alpha dt), alpha the largest real part of the eigenvalues of -M^-1 J.
 """
 
 from __future__ import annotations
@@ -14,25 +15,34 @@ from ...algebra.jacobian import Jacobian
 from ...algebra.products import Products
 
 STATES = 32  # states at which J is looked at
-DENSE_UP_TO = 200  # components up to which all eigenvalues are computed; beyond, the extreme ones by Arnoldi's method
+# Components up to which all eigenvalues are computed; beyond, the extreme ones by Arnoldi's method.
+DENSE_UP_TO = 200
 ARNOLDI = 24  # products with J for those
 
 
 def growth(field, points, direction, restarts):
     """log of the factor by which errors of the reversed states grow, at most, on the way back.
 
-    points: [(t, y (n,))] in the order of the forward solve, between which alpha is interpolated linearly.
-    restarts: whether the states start anew at each of them, so that errors grow from one to the next alone.
+    points: [(t, y (n,))] in the order of the forward solve, between which alpha is interpolated
+    linearly. restarts: whether the states start anew at each of them, so that errors grow from one
+    to the next alone.
     """
     chosen = points
     if len(points) > STATES:
         chosen = [points[round(i * (len(points) - 1) / (STATES - 1))] for i in range(STATES)]
-    rates = dict(zip((t for t, _ in chosen), (decay(field, t, y, direction) for t, y in chosen), strict=True))
+    rates = dict(
+        zip((t for t, _ in chosen), (decay(field, t, y, direction) for t, y in chosen), strict=True)
+    )
     worst = total = 0.0
     for (a, _), (b, _) in zip(chosen[:0:-1], chosen[-2::-1], strict=True):
         length = direction * (a - b)
         if restarts and chosen is not points:
-            length = min(length, max(direction * (v - u) for (u, _), (v, _) in zip(points, points[1:], strict=False)))
+            length = min(
+                length,
+                max(
+                    direction * (v - u) for (u, _), (v, _) in zip(points, points[1:], strict=False)
+                ),
+            )
         rate = 0.5 * (rates[a] + rates[b])
         step = rate * length if math.isfinite(rate) else math.inf
         total = step if restarts else max(0.0, total) + step
@@ -43,7 +53,11 @@ def growth(field, points, direction, restarts):
 def decay(field, t: float, y, direction=1.0):
     """alpha at (t, y), in 1/time: the largest real part of the eigenvalues of -direction M^-1 J."""
     with torch.no_grad():
-        matrix = Jacobian(field, repairs=False)(t, y) if field.size <= DENSE_UP_TO else _arnoldi(field, t, y)
+        matrix = (
+            Jacobian(field, repairs=False)(t, y)
+            if field.size <= DENSE_UP_TO
+            else _arnoldi(field, t, y)
+        )
         if field.mass is not None and field.size <= DENSE_UP_TO:
             matrix = field.mass.rate_columns(matrix)
         if not bool(torch.isfinite(matrix).all()):
@@ -52,7 +66,8 @@ def decay(field, t: float, y, direction=1.0):
 
 
 def _arnoldi(field, t, y):
-    """The Hessenberg matrix of M^-T J^T, whose eigenvalues approach the extreme ones of J from inside."""
+    """The Hessenberg matrix of M^-T J^T, whose eigenvalues approach the extreme ones of J from
+    inside."""
     products = Products(field, t, y)
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(len(y), generator=generator, dtype=torch.float64).to(y)

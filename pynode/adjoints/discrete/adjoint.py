@@ -86,17 +86,22 @@ class DiscreteAdjoint(Adjoint):
     JACOBIANS_UP_TO components and as long as they fit in half of the memory that is free. f is then
     not evaluated again on the way back. False keeps states alone, in a fraction of the memory, and
     so do checkpoints and max_memory. Where f draws random numbers or writes its buffers (Dropout,
-    batch normalisation) the graphs are kept in any case: such evaluations cannot be repeated. """
+    batch normalisation) the graphs are kept in any case: such evaluations cannot be repeated."""
 
     name = "DiscreteAdjoint"
 
     def __init__(self, checkpoints=None, max_memory=None, keep_graphs=True):
         if checkpoints is not None and max_memory is not None:
             raise ValueError("give checkpoints or max_memory, which chooses checkpoints, not both")
-        if checkpoints is not None and (not isinstance(checkpoints, int) or isinstance(checkpoints, bool)):
+        if checkpoints is not None and (
+            not isinstance(checkpoints, int) or isinstance(checkpoints, bool)
+        ):
             raise TypeError(f"checkpoints must be a number of states, not {checkpoints!r}")
         if checkpoints is not None and checkpoints < 1:
-            raise ValueError(f"checkpoints must be at least 1, not {checkpoints}: the gradient has to start somewhere")
+            raise ValueError(
+                f"checkpoints must be at least 1, not {checkpoints}: the gradient has to start"
+                " somewhere"
+            )
         if not isinstance(keep_graphs, bool):
             raise TypeError(f"keep_graphs must be True or False, not {keep_graphs!r}")
         self.keep_graphs = keep_graphs
@@ -129,8 +134,9 @@ class DiscreteAdjoint(Adjoint):
         limit, every = (self.max_memory // 2 // size for size in (point, step))
         if limit < 1 or every < 1:
             raise ValueError(
-                f"max_memory is {self.max_memory} bytes, but one state of {method.name} with {field.size} components and "
-                f"the stages of one step take {2 * max(point, step)}: give at least that"
+                f"max_memory is {self.max_memory} bytes, but one state of {method.name} with"
+                f" {field.size} components and the stages of one step take {2 * max(point, step)}:"
+                " give at least that"
             )
         return limit, every
 
@@ -209,7 +215,9 @@ def parse_bytes(given) -> int:
     if isinstance(given, str):
         found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b\s*", given.lower())
         if found is None:
-            raise ValueError(f"max_memory is {given!r}: write it as '500MB', '2GB' or '512KiB', or give bytes")
+            raise ValueError(
+                f"max_memory is {given!r}: write it as '500MB', '2GB' or '512KiB', or give bytes"
+            )
         number, prefix, binary = found.groups()
         return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(prefix or " "))
     if isinstance(given, bool) or not isinstance(given, int):

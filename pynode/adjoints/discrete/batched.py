@@ -6,7 +6,7 @@ The steps of all rows are put into levels by their distance from the end of thei
 and is made for all steps at once as for a single trajectory (adjoints/discrete/replay.py); the
 recursion takes a level of rows at a time. Explicit methods take the steps of a level again with a
 graph instead, and so do Rosenbrock methods where many rows go together: it is cheaper there,
-without a Jacobian of every stage. """
+without a Jacobian of every stage."""
 
 from __future__ import annotations
 
@@ -41,12 +41,15 @@ class RowOutputs:
     at_start's.
 
     at_start: (B, n); ends: (S, n), of the states at the ends of the steps; step, theta, grads:
-    (Q,), (Q,), (Q, n), those of the outputs inside steps, by ascending place of the step. """
+    (Q,), (Q,), (Q, n), those of the outputs inside steps, by ascending place of the step."""
 
     def __init__(self, steps, times, row, grads):
         """times, row: (Q,) NumPy, row the rows that the outputs belong to; grads: (Q, n)."""
         t0, y0, _ = steps.start
-        self.at_start, self.ends = torch.zeros_like(y0), grads.new_zeros(len(steps.row), grads.shape[1])
+        self.at_start, self.ends = (
+            torch.zeros_like(y0),
+            grads.new_zeros(len(steps.row), grads.shape[1]),
+        )
         first = times == t0.cpu().numpy()[row]
         which = np.flatnonzero(first)
         self.at_start.index_add_(0, _tensor(row[which], grads), grads[_tensor(which, grads)])
@@ -89,7 +92,9 @@ def pullback(field, method, steps, times, row, grads):
         elif isinstance(method, DIRK):
             ybar, found = _transitions(field, method, steps, outputs, esdirk.Replay, _dirk_stages)
         elif isinstance(method, RosenbrockMethod) and _narrow(field, steps):
-            ybar, found = _transitions(field, method, steps, outputs, rosenbrock.Replay, _rosenbrock_stages)
+            ybar, found = _transitions(
+                field, method, steps, outputs, rosenbrock.Replay, _rosenbrock_stages
+            )
         else:
             _check_stability(field, method, steps)
             ybar, found = _again(field, method.fixed(), steps, outputs)
@@ -126,7 +131,7 @@ def _transitions(field, method, steps, outputs, replay_type, stages):
     the parameters.
 
     stages: makes of (points, method, start, t, h, slopes or None) what the replay reads of a step,
-    (s, m, n). """
+    (s, m, n)."""
     n, ybar = field.size, torch.zeros_like(outputs.at_start)
     params = [torch.zeros_like(p) for p in field.parameters]
     size = max(1, chunk_size(n) // method.tableau.stages)
@@ -137,7 +142,9 @@ def _transitions(field, method, steps, outputs, replay_type, stages):
         inside = [outputs.between(first, last)]
         points = RowPoints(field, index)
         replay = replay_type(points, method, chunk, inside if len(inside[0][0]) else [])
-        transition = replay.sweep(torch.eye(n, dtype=ybar.dtype, device=ybar.device).expand(last - first, n, n))
+        transition = replay.sweep(
+            torch.eye(n, dtype=ybar.dtype, device=ybar.device).expand(last - first, n, n)
+        )
         forced = replay.sweep(None)
         seeds = torch.empty_like(chunk.y)
         for a, b, rows in spans(steps.levels, first, last):
@@ -196,8 +203,18 @@ def _again(field, method, steps, outputs):
             y1, stages = _step_again(rows, method, t, start, h, len(step) > 0)
             pairs = [(y1, ybar[:count] + outputs.ends[first:last])]
             if len(step):
-                curves = polynomial(start, torch.stack(stages), method.tableau.dense_weights, h if explicit else None)[:, step]
-                pairs.append(((powers(theta, len(curves) - 1, 0, start).T.unsqueeze(2) * curves).sum(0), cotangents))
+                curves = polynomial(
+                    start,
+                    torch.stack(stages),
+                    method.tableau.dense_weights,
+                    h if explicit else None,
+                )[:, step]
+                pairs.append(
+                    (
+                        (powers(theta, len(curves) - 1, 0, start).T.unsqueeze(2) * curves).sum(0),
+                        cotangents,
+                    )
+                )
             values, seeds = zip(*pairs, strict=True)
             (back,), found = pull_back(field, values, (start,), seeds)
         ybar[:count] = back
@@ -227,5 +244,7 @@ def _step_again(rows, method, t, start, h, curved):
         return y1, method.all_stages(rows, t, start, h, ks) if curved else None
     jac, slope = rows.linearised(t, start, graph=True)
     eye = torch.eye(start.shape[1], dtype=start.dtype, device=start.device)
-    y1, _, us = method.attempt(rows, t, start, h, slope, RowInverse(eye, jac, h * float(method.tableau.gamma), rows.stats))
+    y1, _, us = method.attempt(
+        rows, t, start, h, slope, RowInverse(eye, jac, h * float(method.tableau.gamma), rows.stats)
+    )
     return y1, us

@@ -1,7 +1,7 @@
 """The discrete adjoint of BDF on the rows of a batch: bdf.py for a level of rows at a time.
 
-The small matrices by which a step reads and updates its history follow from the recorded steps and orders, and are made for
-all steps of a chunk at once, as are the matrices I - c J.
+The small matrices by which a step reads and updates its history follow from the recorded steps and
+orders, and are made for all steps of a chunk at once, as are the matrices I - c J.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ from .batched_points import RowPoints
 def pullback(field, method, steps, outputs, spans):
     """(cotangents (B, n) of the rows in the order of the steps, those of the parameters)."""
     form, n, like = method.history, field.size, outputs.at_start
-    kind, alpha, zbar = _MATRICES[type(form)], np.array(form.alpha), like.new_zeros(len(like), form.rows, n)
+    kind, alpha, zbar = (
+        _MATRICES[type(form)],
+        np.array(form.alpha),
+        like.new_zeros(len(like), form.rows, n),
+    )
     params = [torch.zeros_like(p) for p in field.parameters]
     before, size = steps.sizes_before(kind.count), chunk_size(n)
     for first in range(0, len(steps.row), size):
@@ -47,11 +51,13 @@ def pullback(field, method, steps, outputs, spans):
 
 
 class _Differences:
-    """The matrices of the steps of rows whose histories are backward differences (bdf_history.DifferenceHistory).
+    """The matrices of the steps of rows whose histories are backward differences
+    (bdf_history.DifferenceHistory).
 
-    Of steps of orders k (m,) and sizes h (m,), before which the sizes were those of before (m, count):
-    back, (m, rows, rows + 2): (A^T, p, q), after the change of grid; b, (m, rows): of the update;
-    dense(which), (q, 6, rows): history after the step to coefficients of the powers of theta, for some of them.
+    Of steps of orders k (m,) and sizes h (m,), before which the sizes were those of before (m,
+    count): back, (m, rows, rows + 2): (A^T, p, q), after the change of grid; b, (m, rows): of the
+    update; dense(which), (q, 6, rows): history after the step to coefficients of the powers of
+    theta, for some of them.
     """
 
     count = 1
@@ -108,7 +114,8 @@ _MATRICES = {DifferenceHistory: _Differences, ValueHistory: _Values}
 
 
 def _forced(matrices, outputs, first, last):
-    """What the outputs of the steps first to last add to the cotangents of their histories, (m, rows, n)."""
+    """What the outputs of the steps first to last add to the cotangents of their histories, (m,
+    rows, n)."""
     ends = outputs.ends[first:last]
     forced = ends.new_zeros(len(ends), matrices.form.rows, ends.shape[1])
     forced[:, 0] = ends
@@ -125,7 +132,9 @@ class _Transposed:
 
     def __init__(self, points, t, y, c):
         n = y.shape[1]
-        matrices = torch.eye(n, dtype=y.dtype, device=y.device) - c.view(-1, 1, 1) * jacobians(points, t, y)
+        matrices = torch.eye(n, dtype=y.dtype, device=y.device) - c.view(-1, 1, 1) * jacobians(
+            points, t, y
+        )
         points.stats.backward_nlu += len(c)
         points.stats.backward_nsolve += len(c)
         self.inverse = torch.linalg.inv(matrices) if n < INVERSE_BELOW else None
@@ -136,7 +145,9 @@ class _Transposed:
         if self.inverse is not None:
             return torch.bmm(b, self.inverse[first:last])
         lu, pivots = self.factors
-        return torch.linalg.lu_solve(lu[first:last], pivots[first:last], b.transpose(1, 2), adjoint=True).transpose(1, 2)
+        return torch.linalg.lu_solve(
+            lu[first:last], pivots[first:last], b.transpose(1, 2), adjoint=True
+        ).transpose(1, 2)
 
 
 def _through_start(field, form, steps, zbar, params):

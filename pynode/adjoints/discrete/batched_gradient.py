@@ -8,7 +8,8 @@ from .batched_points import RowPart
 
 
 class RowGradient:
-    """Of the states at times ``when`` of the rows ``who``, (q,) each, in the starts of the rows and in the tensors of f.
+    """Of the states at times ``when`` of the rows ``who``, (q,) each, in the starts of the rows and
+    in the tensors of f.
 
     index: the rows of the leg, (m,); steps: its RowSteps.
     """
@@ -19,14 +20,17 @@ class RowGradient:
         self.inputs = [*field.leaves.parameters, *field.leaves.spare]
 
     def pullback(self, grads):
-        """(cotangent of the starts (m, n), cotangents of the inputs) for those of the states, (q, n)."""
+        """(cotangent of the starts (m, n), cotangents of the inputs) for those of the states, (q,
+        n)."""
         with self.field.held.again(self.field.parameters):
             t, y, h = self.steps.start
             self.field.select(self.index).check(t, y, self.steps.f0, h)
             while True:
                 part = RowPart(self.field, self.index)
                 try:
-                    ybar, found = batched.pullback(part, self.method, self.steps, self.when, self.who, grads)
+                    ybar, found = batched.pullback(
+                        part, self.method, self.steps, self.when, self.who, grads
+                    )
                 except LostLeaves as lost:
                     # Tensors within the reach of f, which it did not use at the start.
                     self.field.held.check_spare(lost.leaves)

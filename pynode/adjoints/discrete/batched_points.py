@@ -27,8 +27,8 @@ class RowPoints:
 
 
 class RowPart:
-    """The rows in index, (m,), of a field. They are cut out anew for every use: the graph from the tensors in args to theirs
-    serves one backward pass."""
+    """The rows in index, (m,), of a field. They are cut out anew for every use: the graph from the
+    tensors in args to theirs serves one backward pass."""
 
     def __init__(self, field, index):
         self.field, self.index = field, index

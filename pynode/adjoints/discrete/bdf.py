@@ -1,8 +1,10 @@
 """The discrete adjoint of BDF: the transposed recursion of the history.
 
-A step reads M d = c f(t1, p z + d) - M q z and writes A z + b d. With the cotangent zbar of the new history,
+A step reads M d = c f(t1, p z + d) - M q z and writes A z + b d. With the cotangent zbar of the new
+history,
     (M - c J)^T lambda = b . zbar,   mu = M^T lambda,   zbar <- A^T zbar + p (mu - b . zbar) - q mu,
-and c lambda is the cotangent of f at (t1, y1). J is that of the accepted state: the implicit function theorem, exactly.
+and c lambda is the cotangent of f at (t1, y1). J is that of the accepted state: the implicit
+function theorem, exactly.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from . import structured
 
 
 class Sweep:
-    """Goes back over pieces of the steps, the last piece first, with the cotangent zbar of the history."""
+    """Goes back over pieces of the steps, the last piece first, with the cotangent zbar of the
+    history."""
 
     def __init__(self, field, method, trajectory):
         self.field, self.form, self.trajectory = field, method.history, trajectory
@@ -29,7 +32,12 @@ class Sweep:
         for last in range(len(steps), 0, -size):
             first = max(0, last - size)
             self.zbar, found = _chunk(
-                self.field, self.form, steps[first:last], ends[first:last], inside[first:last], self.zbar
+                self.field,
+                self.form,
+                steps[first:last],
+                ends[first:last],
+                inside[first:last],
+                self.zbar,
             )
             self.grads = added(self.grads, found)
 
@@ -65,7 +73,9 @@ def _chunk(field, form, chunk, ends, inside, zbar):
 
 def _through_start(field, form, trajectory, zbar, grads):
     """The first history is made of y0 and its slope M^+ f(t0, y0)."""
-    weights = torch.as_tensor(form.start_weights(trajectory.h0), dtype=zbar.dtype, device=zbar.device)
+    weights = torch.as_tensor(
+        form.start_weights(trajectory.h0), dtype=zbar.dtype, device=zbar.device
+    )
     ybar, fbar = (weights.T @ zbar).unbind(0)
     fbar = fbar if field.mass is None else field.mass.rate_transposed(fbar)
     with torch.enable_grad():
@@ -84,7 +94,11 @@ class _Transposed:
 
     def __init__(self, field, t, y, c):
         n = y.shape[1]
-        mass = torch.eye(n, dtype=y.dtype, device=y.device) if field.mass is None else field.mass.dense()
+        mass = (
+            torch.eye(n, dtype=y.dtype, device=y.device)
+            if field.mass is None
+            else field.mass.dense()
+        )
         matrices = mass - c.view(-1, 1, 1) * jacobians(field, t, y)
         field.stats.backward_nlu += len(c)
         self.inverse = None
@@ -96,11 +110,14 @@ class _Transposed:
     def solve(self, i, b):
         if self.inverse is not None:
             return torch.mv(self.inverse[i], b)
-        return torch.linalg.lu_solve(self.lu[i], self.pivots[i], b.unsqueeze(1), adjoint=True).squeeze(1)
+        return torch.linalg.lu_solve(
+            self.lu[i], self.pivots[i], b.unsqueeze(1), adjoint=True
+        ).squeeze(1)
 
 
 class _OneByOne:
-    """The same solves for large systems: each matrix is made when its step is reached, in the structure of the field."""
+    """The same solves for large systems: each matrix is made when its step is reached, in the
+    structure of the field."""
 
     def __init__(self, field, steps):
         self.steps, self.stepwise = steps, structured.Stepwise(field)

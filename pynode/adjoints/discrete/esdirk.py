@@ -1,9 +1,10 @@
 """The discrete adjoint of diagonally implicit Runge-Kutta methods, additive pairs included.
 
-As for explicit methods, but that an implicit stage stands on both sides of its equation: with r_i the cotangent that
-the slope k_i has from elsewhere, M^T fbar_i = r_i + h gamma jbar_i and jbar_i = J_i^T fbar_i, so that
-(M - h gamma J_i)^T fbar_i = r_i: the implicit function theorem, exactly. Newton's iteration is not repeated.
-The slope that a step takes over from the last one has the derivative of f at its start (see methods/esdirk.py).
+As for explicit methods, but that an implicit stage stands on both sides of its equation: with r_i
+the cotangent that the slope k_i has from elsewhere, M^T fbar_i = r_i + h gamma jbar_i and jbar_i =
+J_i^T fbar_i, so that (M - h gamma J_i)^T fbar_i = r_i: the implicit function theorem, exactly.
+Newton's iteration is not repeated. The slope that a step takes over from the last one has the
+derivative of f at its start (see methods/esdirk.py).
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from .replay import Start
 class Stages(Start):
     """The recursion over the stages of all steps of a chunk.
 
-    The subclass has ``solve(i, v)``: (M - h gamma J_i)^-T v, and ``product(part, i, v)``: J_i^T v with the Jacobian of the
-    implicit (0) or the explicit (1) part of f; v: (m, n, w).
+    The subclass has ``solve(i, v)``: (M - h gamma J_i)^-T v, and ``product(part, i, v)``: J_i^T v
+    with the Jacobian of the implicit (0) or the explicit (1) part of f; v: (m, n, w).
     """
 
     def __init__(self, field, method, chunk, inside):
@@ -37,8 +38,9 @@ class Stages(Start):
         self.dense = self.dense_cotangents(method.dense_weights(field.mass), True)
 
     def stages(self, seed, outputs):
-        """(cotangents of the starts, those of the slopes of each part), for cotangents (m, n, w) of the ends (None: of
-        the outputs inside alone). outputs: whether the cotangents of the outputs inside the steps are added."""
+        """(cotangents of the starts, those of the slopes of each part), for cotangents (m, n, w) of
+        the ends (None: of the outputs inside alone). outputs: whether the cotangents of the outputs
+        inside the steps are added."""
         width = 1 if seed is None else seed.shape[2]
         m, n = self.y.shape
         h, count = self.h.view(-1, 1, 1), len(self.implicit)
@@ -54,11 +56,14 @@ class Stages(Start):
             if self.implicit[i]:
                 rhs = known if back is None else known + self.c * back
                 slopes[0][i] = self.solve(i, rhs)
-                # c J^T fbar without the product: where J is large, its rounding errors would be as well.
+                # c J^T fbar without the product: where J is large, its rounding errors would be as
+                # well.
                 back = (self._held(slopes[0][i]) - known) / self.c
             else:
                 if self.mass is not None:
-                    slopes[0][i] = known = self.mass.rate_transposed(known.transpose(1, 2)).transpose(1, 2)
+                    slopes[0][i] = known = self.mass.rate_transposed(
+                        known.transpose(1, 2)
+                    ).transpose(1, 2)
                 first = self.product(0, i, known)
                 back = first if back is None else first + back
             start = start + back
@@ -70,10 +75,15 @@ class Stages(Start):
 
     def _held(self, v):
         """M^T v for v (m, n, w)."""
-        return v if self.mass is None else self.mass.times_transposed(v.transpose(1, 2)).transpose(1, 2)
+        return (
+            v
+            if self.mass is None
+            else self.mass.times_transposed(v.transpose(1, 2)).transpose(1, 2)
+        )
 
     def pull(self, slopes):
-        """Cotangents of the parameters, summed over the steps, for those of the slopes of each part."""
+        """Cotangents of the parameters, summed over the steps, for those of the slopes of each
+        part."""
         total = None
         for field, part in zip(self.fields, slopes):
             found = pull_parameters(field, self.t_points, self.y_points, torch.cat(part).squeeze(2))
@@ -88,8 +98,14 @@ class Replay(Stages):
         super().__init__(field, method, chunk, inside)
         m, n = self.y.shape
         shape = (len(self.implicit), m, n, n)
-        self.jacobians = [jacobians(f, self.t_points, self.y_points).view(shape) for f in self.fields]
-        held = torch.eye(n, dtype=self.y.dtype, device=self.y.device) if field.mass is None else field.mass.dense()
+        self.jacobians = [
+            jacobians(f, self.t_points, self.y_points).view(shape) for f in self.fields
+        ]
+        held = (
+            torch.eye(n, dtype=self.y.dtype, device=self.y.device)
+            if field.mass is None
+            else field.mass.dense()
+        )
         self.lu = [
             torch.linalg.lu_factor(held - self.c * jac) if implicit else None
             for implicit, jac in zip(self.implicit, self.jacobians[0])
@@ -103,5 +119,6 @@ class Replay(Stages):
         return torch.bmm(self.jacobians[part][i].transpose(1, 2), v)
 
     def parameters(self, seed):
-        """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the ends."""
+        """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the
+        ends."""
         return self.pull(self.stages(seed, True)[1]) if self.fields[0].parameters else []

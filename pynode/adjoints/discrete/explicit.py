@@ -1,7 +1,8 @@
-"""The discrete adjoint of explicit Runge-Kutta methods. Hager, Numer. Math. 87 (2000); Sandu, ICCS (2006).
+"""The discrete adjoint of explicit Runge-Kutta methods. Hager, Numer. Math. 87 (2000); Sandu, ICCS
+(2006).
 
-With the cotangent of the stages fbar_i = h b_i ybar1 + h sum_j>i a_ji jbar_j and jbar_i = J_i^T fbar_i, the cotangent of the
-start is ybar1 + sum_i jbar_i.
+With the cotangent of the stages fbar_i = h b_i ybar1 + h sum_j>i a_ji jbar_j and jbar_i = J_i^T
+fbar_i, the cotangent of the start is ybar1 + sum_i jbar_i.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from .stability import check_explicit, sampled
 
 
 class Replay(Start):
-    """All steps of a chunk, stage by stage, with the Jacobian of every stage. For states of moderate size."""
+    """All steps of a chunk, stage by stage, with the Jacobian of every stage. For states of
+    moderate size."""
 
     def __init__(self, field, method, chunk, inside):
         super().__init__(chunk, inside)
@@ -36,7 +38,9 @@ class Replay(Start):
                 fs.append(field.many(t, y))
             field.stats.backward_nfe += len(y)
         t = torch.cat([p[0] for p in self.points])
-        self.jacobians = jacobians(field, t, torch.cat([p[1] for p in self.points])).view(count, *y.shape, y.shape[1])
+        self.jacobians = jacobians(field, t, torch.cat([p[1] for p in self.points])).view(
+            count, *y.shape, y.shape[1]
+        )
         self.broken = not bool(torch.isfinite(self.jacobians).all())
         self.dense = self.dense_cotangents(tb.dense_weights[:count], True)
         which = sampled(len(self.y))
@@ -49,7 +53,8 @@ class Replay(Start):
         return sequential(*arguments)
 
     def stages(self, seed, outputs):
-        """Cotangents of all stages for cotangents (m, n, w) of the ends (None: of the outputs inside alone).
+        """Cotangents of all stages for cotangents (m, n, w) of the ends (None: of the outputs
+        inside alone).
 
         outputs: whether the cotangents of the outputs inside the steps are added.
         """
@@ -74,7 +79,8 @@ class Replay(Start):
         return start, stages
 
     def parameters(self, seed):
-        """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the ends."""
+        """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the
+        ends."""
         if not self.field.parameters:
             return []
         stages = self.stages(seed, True)[1]
@@ -83,7 +89,8 @@ class Replay(Start):
 
 
 def sequential(field, method, steps, ends, inside, ybar):
-    """The same recursion as onestep.pullback runs, a step at a time by vector-Jacobian products: for large states."""
+    """The same recursion as onestep.pullback runs, a step at a time by vector-Jacobian products:
+    for large states."""
     tb = method.tableau
     a = tb.matrix()
     b = [float(x) for x in tb.b] + [0.0] * len(tb.c_dense)

@@ -1,9 +1,10 @@
 """The discrete adjoint of Radau IIA methods.
 
-The stages M Y_i = M y + h sum_j a_ij f(t_j, Y_j) depend on one another, so that the cotangents l of their equations solve
-one system a step: with g_i what Y_i receives from outside, M^T l_i = g_i + J_i^T fbar_i and fbar_j = h sum_i a_ij l_i, that is
-(I x M - h a x J)^T l = g: the implicit function theorem, exactly; y receives M^T l_i from every stage. The systems of all steps
-are factorised together.
+The stages M Y_i = M y + h sum_j a_ij f(t_j, Y_j) depend on one another, so that the cotangents l of
+their equations solve one system a step: with g_i what Y_i receives from outside, M^T l_i = g_i +
+J_i^T fbar_i and fbar_j = h sum_i a_ij l_i, that is (I x M - h a x J)^T l = g: the implicit function
+theorem, exactly; y receives M^T l_i from every stage. The systems of all steps are factorised
+together.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Replay(Start):
         self.dense = self._dense(tb, m, s, n) if self.inside else None
 
     def _dense(self, tb, m, s, n):
-        """Cotangents of the stages, (m, s, n), and of the starts, (m, n), from the outputs inside the steps."""
+        """Cotangents of the stages, (m, s, n), and of the starts, (m, n), from the outputs inside
+        the steps."""
         stages, start = self.y.new_zeros(m, s, n), self.y.new_zeros(m, n)
         basis = torch.as_tensor(tb.powers, dtype=self.y.dtype, device=self.y.device)
         for i, theta, cotangents in self.inside:
@@ -51,7 +53,8 @@ class Replay(Start):
         return stages, start
 
     def stages(self, seed, outputs):
-        """(cotangents of the starts (m, n, w), those of f at the stages (m, s, n, w)) for cotangents of the ends.
+        """(cotangents of the starts (m, n, w), those of f at the stages (m, s, n, w)) for
+        cotangents of the ends.
 
         outputs: whether the cotangents of the outputs inside the steps are added.
         """
@@ -63,15 +66,20 @@ class Replay(Start):
             g[:, -1] = seed
         if self.dense is not None and outputs:
             g, start = g + self.dense[0].unsqueeze(3), start + self.dense[1].unsqueeze(2)
-        solved = torch.linalg.lu_solve(*self.lu, g.reshape(m, s * n, width), adjoint=True).view(m, s, n, width)
+        solved = torch.linalg.lu_solve(*self.lu, g.reshape(m, s * n, width), adjoint=True).view(
+            m, s, n, width
+        )
         slopes = self.h.view(-1, 1, 1, 1) * torch.einsum("ij,minw->mjnw", self.a, solved)
         held, mass = solved.sum(1), self.field.mass
         held = held if mass is None else mass.times_transposed(held.transpose(1, 2)).transpose(1, 2)
         return start + held, slopes
 
     def parameters(self, seed):
-        """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the ends."""
+        """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the
+        ends."""
         if not self.field.parameters:
             return []
         slopes = self.stages(seed, True)[1]
-        return pull_parameters(self.field, self.t_points, self.y_points, slopes.reshape(-1, self.y.shape[1]))
+        return pull_parameters(
+            self.field, self.t_points, self.y_points, slopes.reshape(-1, self.y.shape[1])
+        )

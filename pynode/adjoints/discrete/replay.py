@@ -1,9 +1,11 @@
-"""The discrete adjoint of a one-step method: local transition matrices side by side, then one recursion.
+"""The discrete adjoint of a one-step method: local transition matrices side by side, then one
+recursion.
 
-Only the states at the ends of the steps are kept. All steps of a chunk are replayed together, stage by stage; a family
-says how the cotangent of the end of a step, and the cotangents of its outputs, go back to its start (``Replay.sweep``).
-Run on unit vectors that gives the transition matrices, (n, n) a step, so that the recursion over the steps is one
-matrix-vector product each; run once more on the cotangents found, it gives those of the stages and so of the parameters.
+Only the states at the ends of the steps are kept. All steps of a chunk are replayed together, stage
+by stage; a family says how the cotangent of the end of a step, and the cotangents of its outputs,
+go back to its start (``Replay.sweep``). Run on unit vectors that gives the transition matrices, (n,
+n) a step, so that the recursion over the steps is one matrix-vector product each; run once more on
+the cotangents found, it gives those of the stages and so of the parameters.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from ..output_cotangents import powers
 def pullback(field, replay_type, method, steps, ends, inside, ybar):
     """(cotangent of the start of the steps (n,), cotangents of the parameters).
 
-    ends, inside: of the outputs (Outputs.of); ybar: (n,) cotangent of the last end, without that of outputs.
-    replay_type: the family's Replay.
+    ends, inside: of the outputs (Outputs.of); ybar: (n,) cotangent of the last end, without that of
+    outputs. replay_type: the family's Replay.
     """
     n = len(ybar)
     grads = [torch.zeros_like(p) for p in field.parameters]
@@ -34,14 +36,22 @@ def pullback(field, replay_type, method, steps, ends, inside, ybar):
         unit = torch.eye(n, dtype=ybar.dtype, device=ybar.device).expand(last - first, n, n)
         transition = replay.sweep(unit)
         forced = replay.sweep(None)
-        rows, shifts = transition.transpose(1, 2).unbind(0), None if forced is None else forced.squeeze(2).unbind(0)
+        rows, shifts = (
+            transition.transpose(1, 2).unbind(0),
+            None if forced is None else forced.squeeze(2).unbind(0),
+        )
         seeds = [None] * (last - first)
         for i in range(last - first - 1, -1, -1):
             if ends[first + i] is not None:
                 ybar = ybar + ends[first + i]
             seeds[i] = ybar
-            # transition[i] maps unit cotangents to columns: its column j is the image of the j-th unit vector.
-            ybar = torch.mv(rows[i].t(), ybar) if shifts is None else torch.addmv(shifts[i], rows[i].t(), ybar)
+            # transition[i] maps unit cotangents to columns: its column j is the image of the j-th
+            # unit vector.
+            ybar = (
+                torch.mv(rows[i].t(), ybar)
+                if shifts is None
+                else torch.addmv(shifts[i], rows[i].t(), ybar)
+            )
         found = replay.parameters(torch.stack(seeds).unsqueeze(2))
         grads = added(grads, found)
     return ybar, grads
@@ -73,11 +83,12 @@ def entries(inside):
 class Start:
     """Starts, times and sizes of the steps of a chunk: y (m, n), t (m,), h (m,), and their outputs.
 
-    inside: list of (i, thetas (q,), cotangents (q, n)), i the number of the step, or those of q steps, (q,).
-    broken: whether a Jacobian is not finite. A product with it would carry NaN from the states that have no derivative to
-    all others; the steps then go back by ``singly``, one by one.
-    A family has ``dense``, the cotangents of the outputs inside or None, and ``stages(seed, outputs)``: cotangents of the
-    starts and of the stages for cotangents (m, n, w) of the ends (None: none); outputs: whether dense is added.
+    inside: list of (i, thetas (q,), cotangents (q, n)), i the number of the step, or those of q
+    steps, (q,). broken: whether a Jacobian is not finite. A product with it would carry NaN from
+    the states that have no derivative to all others; the steps then go back by ``singly``, one by
+    one. A family has ``dense``, the cotangents of the outputs inside or None, and ``stages(seed,
+    outputs)``: cotangents of the starts and of the stages for cotangents (m, n, w) of the ends
+    (None: none); outputs: whether dense is added.
     """
 
     broken = False
@@ -91,7 +102,8 @@ class Start:
         self.y, self.t, self.h, self.inside = chunk.y, chunk.t, chunk.h, inside
 
     def sweep(self, seed):
-        """Cotangents of the starts, (m, n, w); None where seed is None and there are no outputs inside."""
+        """Cotangents of the starts, (m, n, w); None where seed is None and there are no outputs
+        inside."""
         if seed is None and self.dense is None:
             return None
         return self.stages(seed, seed is None)[0]
@@ -99,8 +111,8 @@ class Start:
     def dense_cotangents(self, weights, scaled):
         """Cotangents of the stages and of the start from the outputs inside the steps.
 
-        weights: (stages, degree) of the continuous extension; scaled: whether stages enter it times h.
-        Returns (stages, m, n) and (m, n), or None where there is no output inside.
+        weights: (stages, degree) of the continuous extension; scaled: whether stages enter it times
+        h. Returns (stages, m, n) and (m, n), or None where there is no output inside.
         """
         if not self.inside:
             return None

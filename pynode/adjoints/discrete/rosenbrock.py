@@ -1,8 +1,10 @@
-"""The discrete adjoint of Rosenbrock methods. Sandu, Daescu & Carmichael, Atmos. Environ. 37 (2003), sec. 3.2.
+"""The discrete adjoint of Rosenbrock methods. Sandu, Daescu & Carmichael, Atmos. Environ. 37
+(2003), sec. 3.2.
 
-With W = M - gamma h J and the cotangent of u_i, solve W^T v_i = gamma h ubar_i; v_i is the cotangent of the stage's right-hand
-side. It goes back through f at the stage, through M and the earlier u, and through J and df/dt themselves: the last is the
-derivative of sum_i v_i . (J u_i + h d_i df/dt), a second derivative of f, made for all steps at once.
+With W = M - gamma h J and the cotangent of u_i, solve W^T v_i = gamma h ubar_i; v_i is the
+cotangent of the stage's right-hand side. It goes back through f at the stage, through M and the
+earlier u, and through J and df/dt themselves: the last is the derivative of sum_i v_i . (J u_i + h
+d_i df/dt), a second derivative of f, made for all steps at once.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from .replay import Start
 
 
 class Replay(Start):
-    """All steps of a chunk, stage by stage, with the Jacobian of every stage and its change along every u."""
+    """All steps of a chunk, stage by stage, with the Jacobian of every stage and its change along
+    every u."""
 
     def __init__(self, field, method, chunk, inside):
         super().__init__(chunk, inside)
@@ -33,13 +36,19 @@ class Replay(Start):
         self.c = [dict(zip(row.indices, row.values)) for row in rows_c]
         t, y = (torch.cat(x) for x in zip(*self.points))
         self.jacobians = jacobians(field, t, y).view(tb.stages, m, n, n)
-        mass = torch.eye(n, dtype=y.dtype, device=y.device) if field.mass is None else field.mass.dense()
+        mass = (
+            torch.eye(n, dtype=y.dtype, device=y.device)
+            if field.mass is None
+            else field.mass.dense()
+        )
         matrix = mass - (self.gamma * self.h).view(-1, 1, 1) * self.jacobians[0]
         self.lu = torch.linalg.lu_factor(matrix)
         field.stats.backward_nlu += m
         field.stats.backward_nsolve += m * tb.stages
         self.slopes = [self.h * float(d) for d in tb.d]
-        self.changes = [jacobian_slopes(field, self.t, self.y, u, s) for u, s in zip(self.u, self.slopes)]
+        self.changes = [
+            jacobian_slopes(field, self.t, self.y, u, s) for u, s in zip(self.u, self.slopes)
+        ]
         self.dense = self.dense_cotangents(tb.dense_weights, False)
 
     def stages(self, seed, outputs):
@@ -64,17 +73,24 @@ class Replay(Start):
             start = start + back + torch.bmm(self.changes[i].transpose(1, 2), v)
             for j, a in self.a[i].items():
                 ubar[j] = ubar[j] + a * back
-            held = v if self.field.mass is None else self.field.mass.times_transposed(v.transpose(1, 2)).transpose(1, 2)
+            held = (
+                v
+                if self.field.mass is None
+                else self.field.mass.times_transposed(v.transpose(1, 2)).transpose(1, 2)
+            )
             for j, c in self.c[i].items():
                 ubar[j] = ubar[j] + c / h * held
         return start, vs
 
     def parameters(self, seed):
-        """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the ends."""
+        """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the
+        ends."""
         if not self.field.parameters:
             return []
         vs = torch.stack(self.stages(seed, True)[1]).squeeze(3)
         t, y = (torch.cat(x) for x in zip(*self.points))
         first = pull_parameters(self.field, t, y, vs.reshape(-1, y.shape[1]))
-        second = second_order(self.field, self.t, self.y, torch.stack(self.u), torch.stack(self.slopes), vs)[1]
+        second = second_order(
+            self.field, self.t, self.y, torch.stack(self.u), torch.stack(self.slopes), vs
+        )[1]
         return added(first, second)

@@ -1,7 +1,8 @@
-"""Second derivatives of a recorded solve: its steps are taken again with a graph, and that graph is differentiated twice.
+"""Second derivatives of a recorded solve: its steps are taken again with a graph, and that graph is
+differentiated twice.
 
-The steps are those that were recorded, never chosen anew. This costs the memory of the whole graph, whatever the
-checkpoints, and several times the time of adjoint="direct".
+The steps are those that were recorded, never chosen anew. This costs the memory of the whole graph,
+whatever the checkpoints, and several times the time of adjoint="direct".
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from ..output_cotangents import places
 
 
 def replay(field, trajectory, y0, times):
-    """The states at times (floats of the span), (T, n), as a differentiable function of y0 and the parameters.
+    """The states at times (floats of the span), (T, n), as a differentiable function of y0 and the
+    parameters.
 
     y0: (n,), with the numbers of the trajectory's own.
     """
@@ -37,17 +39,26 @@ def replay(field, trajectory, y0, times):
             step = recording.again(field, k, y, state)
             y, state = step.y, step.state
             found = wanted.get(k, ())
-            curve = method.polynomial(field, step) if any(theta is not None for _, theta in found) else None
+            curve = (
+                method.polynomial(field, step)
+                if any(theta is not None for _, theta in found)
+                else None
+            )
             for i, theta in found:
-                at = None if theta is None else torch.tensor([theta], dtype=torch.float64, device=y.device)
+                at = (
+                    None
+                    if theta is None
+                    else torch.tensor([theta], dtype=torch.float64, device=y.device)
+                )
                 rows[i] = y if at is None else evaluate(curve, at)[0]
         return torch.stack(rows)
 
 
 @twice
 def pullback(field, trajectory, times, grads, vectors):
-    """Cotangents of grads (T, n), of y0 (n,) and of the parameters, for the cotangents ``vectors`` of what the pullback
-    of grads returns: the derivative of <vectors, pullback(grads)>, in which every order is differentiated exactly."""
+    """Cotangents of grads (T, n), of y0 (n,) and of the parameters, for the cotangents ``vectors``
+    of what the pullback of grads returns: the derivative of <vectors, pullback(grads)>, in which
+    every order is differentiated exactly."""
     with torch.enable_grad():
         y0, grads = (x.detach().clone().requires_grad_() for x in (trajectory.y0, grads))
         inputs = [y0, *field.parameters]

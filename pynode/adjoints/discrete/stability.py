@@ -1,7 +1,9 @@
-"""Whether a gradient was made of steps as long as the stability of an explicit method allows, where it is mostly noise.
+"""Whether a gradient was made of steps as long as the stability of an explicit method allows, where
+it is mostly noise.
 
-There a fast mode, which the solution forgets at once, is kept alive from step to step by the method alone: in the state as an
-error below the tolerance, in the derivative of the state as that error times the number of steps that it lived through.
+There a fast mode, which the solution forgets at once, is kept alive from step to step by the method
+alone: in the state as an error below the tolerance, in the derivative of the state as that error
+times the number of steps that it lived through.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ SAMPLES = 12  # steps that are looked at
 EVERY = 8  # of Adams' steps, which are looked at when they are taken again
 FAST = 1.0  # a mode is fast that decays by more than exp(-FAST) in a step
 SURVIVES = 0.8  # of a fast mode after a step, where it dies out too slowly for a derivative
-# Adams methods, medians over the steps: where accuracy chose them h rho is 0.67 at most (Lorenz, Lotka and Volterra, an
-# oscillator, a network; rtol 1e-2, and 0.42 at 1e-3); where stability did 0.9 to 1.7, which is 0.77 to 0.94 of what it allows.
+# Adams methods, medians over the steps: where accuracy chose them h rho is 0.67 at most (Lorenz,
+# Lotka and Volterra, an oscillator, a network; rtol 1e-2, and 0.42 at 1e-3); where stability did
+# 0.9 to 1.7, which is 0.77 to 0.94 of what it allows.
 ADAMS_FAST, ADAMS_NEAR = 0.8, 0.6
 
 
@@ -29,7 +32,8 @@ def sampled(count):
 
 
 def check_explicit(method, jacobians, h):
-    """Warn where an explicit Runge-Kutta method kept fast modes alive. jacobians: (m, n, n) at the starts of steps h, (m,)."""
+    """Warn where an explicit Runge-Kutta method kept fast modes alive. jacobians: (m, n, n) at the
+    starts of steps h, (m,)."""
     matrices = h.view(-1, 1, 1) * jacobians
     sizes = matrices.flatten(1).norm(dim=1)
     if not bool((sizes > FAST).sum() * 2 > len(sizes)) or not bool(torch.isfinite(sizes).all()):
@@ -73,7 +77,8 @@ class AdamsWatch:
 
 @cache
 def adams_boundary(k):
-    """Where stability ends on the negative axis of z for the predictor of order k with the corrector of order k + 1."""
+    """Where stability ends on the negative axis of z for the predictor of order k with the
+    corrector of order k + 1."""
     predictor, corrector = _weights(-np.arange(k)), _weights(1 - np.arange(k + 1))
     companion = np.eye(k, k=-1)
 
@@ -87,15 +92,18 @@ def adams_boundary(k):
 
 
 def _weights(nodes):
-    """Weights of values at these nodes whose sum is the integral of their polynomial over [0, 1]."""
+    """Weights of values at these nodes whose sum is the integral of their polynomial over [0,
+    1]."""
     powers = np.arange(len(nodes))
     return np.linalg.solve(nodes[None] ** powers[:, None].astype(float), 1 / (powers + 1))
 
 
 def _warn(method):
     warnings.warn(
-        f"the steps of {method.name} were as long as its stability allows, so that this gradient may be noise although the "
-        "solution is as accurate as asked: the problem is stiff; take method='auto', 'rodas5p' or 'qndf' for it, or "
-        "adjoint='gauss', which does not differentiate the steps",
-        RuntimeWarning, stacklevel=2,
+        f"the steps of {method.name} were as long as its stability allows, so that this gradient"
+        " may be noise although the solution is as accurate as asked: the problem is stiff; take"
+        " method='auto', 'rodas5p' or 'qndf' for it, or adjoint='gauss', which does not"
+        " differentiate the steps",
+        RuntimeWarning,
+        stacklevel=2,
     )

@@ -1,7 +1,9 @@
-"""The discrete adjoint of any method: every accepted step is taken again with a graph, one by one, and pulled back.
+"""The discrete adjoint of any method: every accepted step is taken again with a graph, one by one,
+and pulled back.
 
-For methods whose recursion has no parallel form here. What a step needs is y and those tensors of its state through
-which derivatives flow (``Method.carried``); everything else in the state is numbers, and the same the second time.
+For methods whose recursion has no parallel form here. What a step needs is y and those tensors of
+its state through which derivatives flow (``Method.carried``); everything else in the state is
+numbers, and the same the second time.
 """
 
 from __future__ import annotations
@@ -15,13 +17,18 @@ from .stability import AdamsWatch
 
 
 class Sweep:
-    """Goes back over pieces of the steps, the last piece first, with the cotangents of y and of what is carried."""
+    """Goes back over pieces of the steps, the last piece first, with the cotangents of y and of
+    what is carried."""
 
     def __init__(self, field, method, trajectory):
         self.field, self.trajectory = field, trajectory
         self.ybar, self.carried = torch.zeros_like(trajectory.y0), {}
         self.grads = [torch.zeros_like(p) for p in field.parameters]
-        self.watch = AdamsWatch(method, len(trajectory.recording.starts)) if isinstance(method, Adams) else None
+        self.watch = (
+            AdamsWatch(method, len(trajectory.recording.starts))
+            if isinstance(method, Adams)
+            else None
+        )
 
     def back(self, steps, ends, inside):
         """ends, inside: of the outputs (Outputs.of)."""
@@ -37,7 +44,9 @@ class Sweep:
         with torch.enable_grad():
             again = method.step(self.field, step.t, y, step.h, state._replace(**leaves), tol)
             pairs = [(again.y, self.ybar)]
-            pairs += [(getattr(again.state, name), cotangent) for name, cotangent in self.carried.items()]
+            pairs += [
+                (getattr(again.state, name), cotangent) for name, cotangent in self.carried.items()
+            ]
             if inside is not None:
                 theta, cotangents = inside
                 pairs.append((evaluate(method.polynomial(self.field, again), theta), cotangents))
@@ -57,13 +66,22 @@ class Sweep:
                 y0 = _leaf(path.y0)
                 f0 = self.field(path.t0, y0)
                 first = recording.method.init(self.field, path.t0, y0, f0, path.h0, recording.tol)
-                self._pull([(getattr(first, name), cotangent) for name, cotangent in carried.items()], y0, {})
+                self._pull(
+                    [(getattr(first, name), cotangent) for name, cotangent in carried.items()],
+                    y0,
+                    {},
+                )
             self.ybar = ybar + self.ybar
         return self.ybar, self.grads
 
     def _pull(self, pairs, y, leaves):
-        """Cotangents of y and of the leaves, and what the parameters get, for pairs (tensor, cotangent)."""
-        pairs = [(tensor, cotangent) for tensor, cotangent in pairs if tensor is not None and tensor.requires_grad]
+        """Cotangents of y and of the leaves, and what the parameters get, for pairs (tensor,
+        cotangent)."""
+        pairs = [
+            (tensor, cotangent)
+            for tensor, cotangent in pairs
+            if tensor is not None and tensor.requires_grad
+        ]
         self.ybar, self.carried = torch.zeros_like(y), {}
         if not pairs:
             return

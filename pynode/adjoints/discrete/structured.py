@@ -1,4 +1,5 @@
-"""Transposed solves of structured systems for the gradient: a Jacobian and a factorisation a step, none kept."""
+"""Transposed solves of structured systems for the gradient: a Jacobian and a factorisation a step,
+none kept."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ VALUES = 1 << 21  # numbers of the states of the steps that are taken back toget
 
 
 class Stepwise:
-    """Makes M - c J at recorded points in the structure of the field; its work counts as that of the gradient."""
+    """Makes M - c J at recorded points in the structure of the field; its work counts as that of
+    the gradient."""
 
     def __init__(self, field):
         self.field, self.linear = field, linearise(field)
@@ -22,7 +24,8 @@ class Stepwise:
             solver = self.linear.factorised(self.linear(t, y), c)
         if not solver.ok:
             raise RuntimeError(
-                f"M - c J is singular at t = {t:.6g} with c = {c:.3g}, so that the step there has no gradient"
+                f"M - c J is singular at t = {t:.6g} with c = {c:.3g}, so that the step there has"
+                " no gradient"
             )
         return solver
 

@@ -1,6 +1,8 @@
-"""The discrete adjoint of diagonally implicit methods a step at a time, for sparse, banded and matrix-free Jacobians.
+"""The discrete adjoint of diagonally implicit methods a step at a time, for sparse, banded and
+matrix-free Jacobians.
 
-The recursion of esdirk.py on one cotangent instead of all unit vectors: nothing of size n x n is made.
+The recursion of esdirk.py on one cotangent instead of all unit vectors: nothing of size n x n is
+made.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ def pullback(field, method, steps, ends, inside, ybar):
 
 
 class _One(Stages):
-    """One step: a factorisation for every stage when it is reached, and vector-Jacobian products."""
+    """One step: a factorisation for every stage when it is reached, and vector-Jacobian
+    products."""
 
     def __init__(self, field, method, step, inside, stepwise):
         super().__init__(field, method, Chunk([step]), entries([inside]))
@@ -37,7 +40,9 @@ class _One(Stages):
 
     def solve(self, i, v):
         t, y = float(self.t_points[i]), self.y_points[i]
-        return self.stepwise.factorised(t, y, float(self.c)).solve_transposed(v.view(-1)).view(v.shape)
+        return (
+            self.stepwise.factorised(t, y, float(self.c)).solve_transposed(v.view(-1)).view(v.shape)
+        )
 
     def product(self, part, i, v):
         back = pull(self.fields[part], float(self.t_points[i]), self.y_points[i], v.view(-1))[0]

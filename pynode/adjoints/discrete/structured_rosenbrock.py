@@ -1,6 +1,7 @@
 """The discrete adjoint of Rosenbrock methods a step at a time, for sparse and banded Jacobians.
 
-The recursion of rosenbrock.py on one cotangent instead of all unit vectors: nothing of size n x n is made.
+The recursion of rosenbrock.py on one cotangent instead of all unit vectors: nothing of size n x n
+is made.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ def pullback(field, method, steps, ends, inside, ybar):
 
 
 def _step(field, method, stepwise, step, inside, ybar):
-    """One step back: from the cotangent of its end, (n,), to that of its start and of the parameters."""
+    """One step back: from the cotangent of its end, (n,), to that of its start and of the
+    parameters."""
     tb, us, h = method.tableau, step.tape, step.h
     rows_a, rows_c, b, _ = method.rows
     gamma = float(tb.gamma)
@@ -43,7 +45,9 @@ def _step(field, method, stepwise, step, inside, ybar):
     grads, vs = [torch.zeros_like(p) for p in field.parameters], [None] * len(us)
     for i in range(len(us) - 1, -1, -1):
         vs[i] = v = solver.solve_transposed(gamma * h * ubar[i])
-        back, found = pull(field, step.t + float(tb.c[i]) * h, combine(step.start, 1.0, rows_a[i], us), v)
+        back, found = pull(
+            field, step.t + float(tb.c[i]) * h, combine(step.start, 1.0, rows_a[i], us), v
+        )
         grads = added(grads, found)
         if back is not None:
             start = start + back

@@ -24,12 +24,33 @@ ONLY = {
     "CVODE_BDF": (5, True, "FBDF"),
 }
 SHARED = (
-    "FBDF", "QNDF", "ABDF2", "Rosenbrock23", "Rodas3P", "Rodas4", "Rodas5P", "ImplicitEuler", "ImplicitMidpoint", "Trapezoid",
-    "TRBDF2", "Kvaerno3", "Kvaerno5", "KenCarp4", "KenCarp47", "RadauIIA3", "RadauIIA5", "RadauIIA9", "Tsit5", "Vern7",
-)  # not SDIRK2: SciML's is another formula, and in OrdinaryDiffEqSDIRK 2.7.0 of order 1 where f depends on t
+    "FBDF",
+    "QNDF",
+    "ABDF2",
+    "Rosenbrock23",
+    "Rodas3P",
+    "Rodas4",
+    "Rodas5P",
+    "ImplicitEuler",
+    "ImplicitMidpoint",
+    "Trapezoid",
+    "TRBDF2",
+    "Kvaerno3",
+    "Kvaerno5",
+    "KenCarp4",
+    "KenCarp47",
+    "RadauIIA3",
+    "RadauIIA5",
+    "RadauIIA9",
+    "Tsit5",
+    "Vern7",
+    # Not SDIRK2: SciML's is another formula, and in OrdinaryDiffEqSDIRK 2.7.0 of order 1 where f
+    # depends on t.
+)
 _NAMES = {name.lower(): name for name in (*SHARED, *ONLY)}
 _PAIR = re.compile(r"auto(\w+?)(?:\((\w+)(?:\(\))?\))?")
-# Whose M y' = f is right in SciML. Its ABDF2 takes a mass matrix and misses the solution by 1e-2; pairs take none.
+# Whose M y' = f is right in SciML. Its ABDF2 takes a mass matrix and misses the solution by 1e-2;
+# pairs take none.
 _MASS = ("FBDF", "QNDF", "Rosenbrock", "Rodas", "Radau")
 # Explicit methods that SciML's AutoSwitch begins with.
 _SWITCHING = ("Tsit5", "Vern6", "Vern7", "Vern8", "Vern9")
@@ -37,7 +58,8 @@ _SWITCHING = ("Tsit5", "Vern6", "Vern7", "Vern8", "Vern9")
 
 @dataclass(frozen=True)
 class JuliaMethod(Method):
-    """A method of SciML. algorithm: the object itself where the user brought one (diffeqpy), None for one by name."""
+    """A method of SciML. algorithm: the object itself where the user brought one (diffeqpy), None
+    for one by name."""
 
     stiff: bool = True
     algorithm: object = None
@@ -48,7 +70,8 @@ class JuliaMethod(Method):
 
     @property
     def sundials(self) -> bool:
-        """Whether it is one of Sundials, which is C: float64, dense, no mass matrix, no fixed step, no step tried again."""
+        """Whether it is one of Sundials, which is C: float64, dense, no mass matrix, no fixed step,
+        no step tried again."""
         return "CVODE" in self.name
 
     @property
@@ -63,14 +86,15 @@ class JuliaMethod(Method):
 
     @property
     def degree(self) -> int:
-        """Of the polynomials that its dense output is sampled into: at least that of SciML's interpolant."""
+        """Of the polynomials that its dense output is sampled into: at least that of SciML's
+        interpolant."""
         return max(4, self.order + 1)
 
     def check_dtype(self, dtype):
         if dtype not in (torch.float32, torch.float64):
             raise TypeError(
-                f"Julia's solvers take float32 and float64, and y0 is {dtype}: pass y0.float() and a "
-                "module in float32, module.float(), or backend='torch'"
+                f"Julia's solvers take float32 and float64, and y0 is {dtype}: pass y0.float() and"
+                " a module in float32, module.float(), or backend='torch'"
             )
 
     def fixed(self):
@@ -80,24 +104,45 @@ class JuliaMethod(Method):
         """ValueError, with the remedy, for what SciML does not offer with this method."""
         bounded = limits is not None and (limits.signs is not None or limits.domain is not None)
         mass = None if field.mass is None else field.mass.matrix
-        if self.name == "Rosenbrock23" and mass is not None and bool((mass != mass.diag().diag()).any()):
-            raise ValueError("Rosenbrock23 of Julia takes diagonal mass matrices alone: choose Rodas5P, or backend='torch'")
+        if (
+            self.name == "Rosenbrock23"
+            and mass is not None
+            and bool((mass != mass.diag().diag()).any())
+        ):
+            raise ValueError(
+                "Rosenbrock23 of Julia takes diagonal mass matrices alone: choose Rodas5P, or"
+                " backend='torch'"
+            )
         if self.name == "ImplicitMidpoint" and options.step_size is None:
-            raise ValueError("ImplicitMidpoint of Julia has no error control: pass step_size, or choose Trapezoid")
+            raise ValueError(
+                "ImplicitMidpoint of Julia has no error control: pass step_size, or choose"
+                " Trapezoid"
+            )
         if bounded and options.step_size is not None:
-            raise ValueError("Julia tries no step of a fixed size again: leave step_size away, or nonnegative and domain")
+            raise ValueError(
+                "Julia tries no step of a fixed size again: leave step_size away, or nonnegative"
+                " and domain"
+            )
         if not self.sundials:
             return
         remedy = "choose FBDF, which is the same formulas in Julia"
         if field.dtype != torch.float64:
             raise ValueError(f"{self.name} computes in float64: pass y0.double(), or {remedy}")
         if options.step_size is not None:
-            raise ValueError(f"{self.name} has no steps of a fixed size: leave step_size away, or {remedy}")
+            raise ValueError(
+                f"{self.name} has no steps of a fixed size: leave step_size away, or {remedy}"
+            )
         if bounded:
-            raise ValueError(f"{self.name} cannot try a step again: leave nonnegative and domain away, or {remedy}")
+            raise ValueError(
+                f"{self.name} cannot try a step again: leave nonnegative and domain away, or"
+                f" {remedy}"
+            )
 
     def controlled(self, kind):
-        raise ValueError("SciML's methods have their own step-size controllers: leave controller away with backend='julia'")
+        raise ValueError(
+            "SciML's methods have their own step-size controllers: leave controller away with"
+            " backend='julia'"
+        )
 
 
 def names() -> list:
@@ -111,14 +156,18 @@ def is_object(method) -> bool:
 
 
 def get(name) -> JuliaMethod:
-    """The method of this name, or around a Julia algorithm object. ValueError where Julia has none of that name."""
+    """The method of this name, or around a Julia algorithm object. ValueError where Julia has none
+    of that name."""
     if isinstance(name, JuliaMethod):
         return name
     if is_object(name):
         return _of_object(name)
     name = name.name if isinstance(name, Method) else name
     if not isinstance(name, str):
-        raise TypeError(f"method must be a name such as 'fbdf' or an algorithm of diffeqpy, not {type(name).__name__}")
+        raise TypeError(
+            "method must be a name such as 'fbdf' or an algorithm of diffeqpy, not"
+            f" {type(name).__name__}"
+        )
     key = registry.ALIASES.get(name.lower(), name.lower())
     if key in _NAMES:
         return _known(_NAMES[key])
@@ -126,11 +175,19 @@ def get(name) -> JuliaMethod:
     if pair and pair[1] in _NAMES and (pair[2] or "rodas5p") in _NAMES:
         explicit, stiff = _known(_NAMES[pair[1]]), _known(_NAMES[pair[2] or "rodas5p"])
         if explicit.name not in _SWITCHING:
-            raise ValueError(f"{explicit.name} cannot detect stiffness in Julia: switch from {', '.join(_SWITCHING)}")
+            raise ValueError(
+                f"{explicit.name} cannot detect stiffness in Julia: switch from"
+                f" {', '.join(_SWITCHING)}"
+            )
         if not stiff.implicit or stiff.sundials:
-            raise ValueError(f"{stiff.name} cannot be switched to: take a stiff method such as Rodas5P")
+            raise ValueError(
+                f"{stiff.name} cannot be switched to: take a stiff method such as Rodas5P"
+            )
         return JuliaMethod(f"Auto{explicit.name}({stiff.name}())", explicit.order, stiff.reference)
-    raise ValueError(f"SciML has no method {name!r} here: choose one of {', '.join(names())}, or use backend='torch'")
+    raise ValueError(
+        f"SciML has no method {name!r} here: choose one of {', '.join(names())}, or use"
+        " backend='torch'"
+    )
 
 
 def _known(name) -> JuliaMethod:
@@ -151,7 +208,8 @@ def _of_object(algorithm) -> JuliaMethod:
 
 
 def nearest(name) -> str | None:
-    """The torch engine's method for one that Julia alone has; None for a name that neither knows."""
+    """The torch engine's method for one that Julia alone has; None for a name that neither
+    knows."""
     if is_object(name):
         name = _of_object(name).name
     if not isinstance(name, str):

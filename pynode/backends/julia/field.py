@@ -1,4 +1,5 @@
-"""A torch vector field as Julia calls it: C callbacks without arguments over buffers that both sides see."""
+"""A torch vector field as Julia calls it: C callbacks without arguments over buffers that both
+sides see."""
 
 from __future__ import annotations
 
@@ -24,13 +25,13 @@ _HOOKS = ("f", "vjp", "vjp_p", "jvp", "jac", "tgrad", "domain", "step")
 class ForeignField:
     """Buffers and hooks of one solve.
 
-    Julia's time runs forward, from 0 where the span is short beside its start (``inner``); for a solve
-    back in time f, its Jacobian and df/dp change their sign.
-    state: 'cpu': the state is held there in the dtype of the field, and a field on a GPU gets it copied, and its result back;
-    'cuda': it is held on the GPU of the field, as a CuArray of Julia in the same memory.
-    nodes: Chebyshev points of a step, ends included, at which Julia's interpolant is read; ``monomial`` makes polynomials
-    of the values there. final: whether a state that f refuses ends the solve, where no step is tried again. error: what a
-    hook raised, for Julia knows only that it did.
+    Julia's time runs forward, from 0 where the span is short beside its start (``inner``); for a
+    solve back in time f, its Jacobian and df/dp change their sign. state: 'cpu': the state is held
+    there in the dtype of the field, and a field on a GPU gets it copied, and its result back;
+    'cuda': it is held on the GPU of the field, as a CuArray of Julia in the same memory. nodes:
+    Chebyshev points of a step, ends included, at which Julia's interpolant is read; ``monomial``
+    makes polynomials of the values there. final: whether a state that f refuses ends the solve,
+    where no step is tried again. error: what a hook raised, for Julia knows only that it did.
     """
 
     def __init__(self, field, method, t, end, y, watch=None, limits=None, state="cpu", final=False):
@@ -39,7 +40,8 @@ class ForeignField:
         self.sign, self.origin = 1.0 if end > t else -1.0, t if _beside(t, end) else 0.0
         self.error = self.status = self.cut = None
         self.final = final
-        # For the report of a failure: whether the last state lay outside of the domain, and when f refused one last.
+        # For the report of a failure: whether the last state lay outside of the domain, and when f
+        # refused one last.
         self.refused, self.refusal = False, math.inf
         n, dtype = field.size, field.dtype
         with torch.inference_mode(False):
@@ -51,25 +53,35 @@ class ForeignField:
             self.nodes, self.monomial = _nodes(method.degree)
             self.inside = torch.zeros(len(self.nodes), n, dtype=dtype, device=self.place)
             self.clock = self.t[0]  # a 0-d view
-            # As the Jacobian does, df/dt may be infinite where the solve starts (algebra/jacobian.py).
+            # As the Jacobian does, df/dt may be infinite where the solve starts
+            # (algebra/jacobian.py).
             self.begin, self.repairs = float(self.t.new_tensor(t)), field.user_jac is None
             self.matrix = matrix_of(field, t, y) if method.implicit else None
-            self.J = torch.zeros(0 if self.matrix is None else self.matrix.size, dtype=dtype, device=self.place)
-        self._hooks = [_CALLBACK(self._hook(name)) if self._needs(name) else None for name in _HOOKS]
+            self.J = torch.zeros(
+                0 if self.matrix is None else self.matrix.size, dtype=dtype, device=self.place
+            )
+        self._hooks = [
+            _CALLBACK(self._hook(name)) if self._needs(name) else None for name in _HOOKS
+        ]
         self.handle = None
 
     def _needs(self, name):
         if name == "step":
             return self.watch is not None or (self.limits is not None and _steps(self.limits))
         if name == "domain":
-            return self.limits is not None and (self.limits.signs is not None or self.limits.domain is not None)
+            return self.limits is not None and (
+                self.limits.signs is not None or self.limits.domain is not None
+            )
         return self.matrix is not None if name == "jac" else True
 
     def bind(self, package):
         """The Julia Field over these buffers, made once."""
         if self.handle is None:
             addresses = [getattr(self, name).data_ptr() for name in _BUFFERS]
-            addresses += [0 if hook is None else ctypes.cast(hook, ctypes.c_void_p).value for hook in self._hooks]
+            addresses += [
+                0 if hook is None else ctypes.cast(hook, ctypes.c_void_p).value
+                for hook in self._hooks
+            ]
             table = torch.tensor(addresses, dtype=torch.int64)
             bits = 64 if self.field.dtype == torch.float64 else 32
             sparse = ()
@@ -77,26 +89,37 @@ class ForeignField:
                 starts, rows = self.matrix.pattern
                 sparse = (len(rows), starts.data_ptr(), rows.data_ptr())
             self.handle = package.field(
-                bits, self.field.size, self.ptv.numel(), len(self.nodes), table.data_ptr(), *sparse, state=self.state,
-                ordinal=self.place.index or 0, origin=self.origin, direction=self.sign,
+                bits,
+                self.field.size,
+                self.ptv.numel(),
+                len(self.nodes),
+                table.data_ptr(),
+                *sparse,
+                state=self.state,
+                ordinal=self.place.index or 0,
+                origin=self.origin,
+                direction=self.sign,
             )
             self.settle()
         return self.handle
 
     def _products_of_parameters(self):
         field = self.field
-        return torch.zeros(sum(p.numel() for p in field.parameters), dtype=field.dtype, device=self.place)
+        return torch.zeros(
+            sum(p.numel() for p in field.parameters), dtype=field.dtype, device=self.place
+        )
 
     def extend(self, package, solved, field):
-        """Go on with the same field with other parameters, to go back through what Julia has solved."""
+        """Go on with the same field with other parameters, to go back through what Julia has
+        solved."""
         self.field = field
         with torch.inference_mode(False):
             self.ptv = self._products_of_parameters()
         package.extend_b(solved, self.handle, self.ptv.numel(), self.ptv.data_ptr())
 
     def call(self, function, *arguments, **keywords):
-        """function(...) in Julia; what a hook raised meanwhile is raised here as it was. None where Julia had nothing to keep
-        when a hook stopped it."""
+        """function(...) in Julia; what a hook raised meanwhile is raised here as it was. None where
+        Julia had nothing to keep when a hook stopped it."""
         self.error = self.status = self.cut = result = None
         try:
             result = function(*arguments, **keywords)
@@ -111,7 +134,8 @@ class ForeignField:
         return result
 
     def settle(self):
-        """Wait for what torch has begun where the state lies, before Julia reads or writes there on a stream of its own."""
+        """Wait for what torch has begun where the state lies, before Julia reads or writes there on
+        a stream of its own."""
         if self.place.type == "cuda":
             torch.cuda.current_stream(self.place).synchronize()
 
@@ -128,7 +152,8 @@ class ForeignField:
                 answer = hook() or GO_ON
                 self.settle()
                 return answer
-            except RejectStep:  # of a derivative: with a wrong one in its place the step tried again would keep it
+            # Of a derivative: with a wrong one in its place the step tried again would keep it.
+            except RejectStep:
                 self.error = Exhausted(Status.DOMAIN)
             except BaseException as error:
                 self.error = error
@@ -149,14 +174,22 @@ class ForeignField:
         return self.origin + self.sign * s
 
     def point(self):
-        """(t, y) where Julia asks or asked last, as f takes them; y is a copy, since the buffer changes with the next call."""
+        """(t, y) where Julia asks or asked last, as f takes them; y is a copy, since the buffer
+        changes with the next call."""
         return self.clock.to(self.field.device, copy=True), self.y.to(self.field.device, copy=True)
 
     def _direct(self):
-        """f for the plain case, a flat state on the CPU, forward in time: called a thousand times a solve, it does no more
-        than it must. f gets the buffers themselves, whose shape and dtype its first call has shown to suit it."""
+        """f for the plain case, a flat state on the CPU, forward in time: called a thousand times a
+        solve, it does no more than it must. f gets the buffers themselves, whose shape and dtype
+        its first call has shown to suit it."""
         f, args, stats, at = self.field.f, self.field.args, self.field.stats, self.field.at
-        clock, y, write, shape, dtype = self.clock, self.y, self.dy.copy_, self.dy.shape, self.dy.dtype
+        clock, y, write, shape, dtype = (
+            self.clock,
+            self.y,
+            self.dy.copy_,
+            self.dy.shape,
+            self.dy.dtype,
+        )
 
         def run():
             stats.nfe += 1
@@ -167,7 +200,8 @@ class ForeignField:
                     out = f(clock, y, *args)
                     tensor = isinstance(out, torch.Tensor)
                     if not tensor or out.shape != shape or out.dtype != dtype:
-                        out = at(clock, y)  # which has the words for it: a copy would convert and repeat in silence
+                        # Which has the words for it: a copy would convert and repeat in silence.
+                        out = at(clock, y)
                     write(out)
                 except RejectStep:
                     self._refuse()
@@ -200,13 +234,16 @@ class ForeignField:
             self.dy.neg_()
 
     def _products(self, inputs, t, y):
-        """The transposed derivatives of f in the inputs times v, None where f does not depend on one."""
+        """The transposed derivatives of f in the inputs times v, None where f does not depend on
+        one."""
         self.field.stats.backward_nvjp += 1
         out = self.field.at(t, y)
         self.field.leaves.check(out, (y,))
         if not out.requires_grad:
             return [None] * len(inputs)
-        return torch.autograd.grad(out, inputs, self.sign * self.v.to(y.device), allow_unused=True, retain_graph=True)
+        return torch.autograd.grad(
+            out, inputs, self.sign * self.v.to(y.device), allow_unused=True, retain_graph=True
+        )
 
     def _vjp(self):
         with torch.inference_mode(False), torch.enable_grad():
@@ -228,7 +265,9 @@ class ForeignField:
 
     def _jvp(self):
         t, y = self.point()
-        product = Products(self.field, float(t), y).jvps(self.v.to(y.device, copy=True).unsqueeze(0))[0]
+        product = Products(self.field, float(t), y).jvps(
+            self.v.to(y.device, copy=True).unsqueeze(0)
+        )[0]
         self.field.stats.njvp += 1
         self.jv.copy_(self.sign * product)
 
@@ -269,12 +308,14 @@ class ForeignField:
         return GO_ON if self.status is None else STOP
 
     def polynomial(self, states):
-        """(degree + 1, n) coefficients of the powers of theta from the states at the nodes, (degree + 1, n)."""
+        """(degree + 1, n) coefficients of the powers of theta from the states at the nodes, (degree
+        + 1, n)."""
         return (self.monomial.to(states.device) @ states.to(torch.float64)).to(states.dtype)
 
 
 def _beside(t, end) -> bool:
-    """Whether all times between t and end are within a factor of two of t: their differences from it are then exact.
+    """Whether all times between t and end are within a factor of two of t: their differences from
+    it are then exact.
 
     Sterbenz, Floating-point computation (1974).
     """
@@ -288,7 +329,10 @@ def _steps(limits) -> bool:
 
 @cache
 def _nodes(degree):
-    """Chebyshev's points of (0, 1) with both ends, (m,), and the matrix from values there to monomial coefficients."""
-    theta = torch.tensor([0.5 - 0.5 * math.cos(math.pi * i / degree) for i in range(degree + 1)], dtype=torch.float64)
+    """Chebyshev's points of (0, 1) with both ends, (m,), and the matrix from values there to
+    monomial coefficients."""
+    theta = torch.tensor(
+        [0.5 - 0.5 * math.cos(math.pi * i / degree) for i in range(degree + 1)], dtype=torch.float64
+    )
     theta[0], theta[-1] = 0.0, 1.0
     return theta, torch.linalg.inv(torch.vander(theta, increasing=True))

@@ -22,14 +22,17 @@ class _Dense:
 
 
 class _Compressed:
-    """The entries of a sparse df/dy in compressed columns, the diagonal always among them. pattern: (colptr, rowval)."""
+    """The entries of a sparse df/dy in compressed columns, the diagonal always among them. pattern:
+    (colptr, rowval)."""
 
     def __init__(self, field, t, y):
         self.jacobian = field.structure.linearise(field)
         found = field.structure.plan(field, t, y).pattern
         whole = found.union(Pattern(range(field.size), range(field.size), field.size))
         self.entries = len(found.rows)
-        self.places = np.searchsorted(whole.cols * whole.size + whole.rows, found.cols * found.size + found.rows)
+        self.places = np.searchsorted(
+            whole.cols * whole.size + whole.rows, found.cols * found.size + found.rows
+        )
         starts = np.searchsorted(whole.cols, np.arange(field.size + 1))
         self.pattern = torch.from_numpy(starts + 1), torch.from_numpy(whole.rows + 1)
         self.size = len(whole.rows)
@@ -38,8 +41,8 @@ class _Compressed:
         plan, values = self.jacobian(t, y)
         if len(plan.pattern.rows) != self.entries:
             raise ValueError(
-                "the Jacobian has gained entries since the start of the solve, and SciML's matrix cannot grow: pass the whole "
-                "pattern, pynode.Sparse(pattern)"
+                "the Jacobian has gained entries since the start of the solve, and SciML's matrix"
+                " cannot grow: pass the whole pattern, pynode.Sparse(pattern)"
             )
         whole = np.zeros(self.size, dtype=values.dtype)
         whole[self.places] = values

@@ -15,8 +15,9 @@ from .setup.process import version
 from .setup.versions import package
 
 THREADS = (
-    "Julia was started by another thread and must be called from that one. Autograd runs the backward pass of CUDA tensors on "
-    "threads of its own: wrap it in `with pynode.julia.same_thread(): loss.backward()`"
+    "Julia was started by another thread and must be called from that one. Autograd runs the"
+    " backward pass of CUDA tensors on threads of its own: wrap it in `with"
+    " pynode.julia.same_thread(): loss.backward()`"
 )
 
 
@@ -33,17 +34,22 @@ class Runtime:
         self._algorithms, self._optional = {}, {}
 
     def check_thread(self):
-        """RuntimeError where this is not the thread that started Julia: entering it from another one would crash."""
+        """RuntimeError where this is not the thread that started Julia: entering it from another
+        one would crash."""
         if threading.get_ident() != self.thread:
             raise RuntimeError(THREADS)
 
     def algorithm(self, name, krylov=False):
-        """SciML's algorithm of this name; JuliaUnavailable where the package that has it is not in the project."""
+        """SciML's algorithm of this name; JuliaUnavailable where the package that has it is not in
+        the project."""
         key = name, krylov
         if key not in self._algorithms:
             for option, part in (("radau", "Radau"), ("sundials", "CVODE")):
                 if part in name and not self.loads(versions.OPTIONS[option]):
-                    raise JuliaUnavailable(f"{name} needs the Julia package {versions.OPTIONS[option]}: {INSTALL} --{option}")
+                    raise JuliaUnavailable(
+                        f"{name} needs the Julia package {versions.OPTIONS[option]}: {INSTALL}"
+                        f" --{option}"
+                    )
             self._algorithms[key] = self.package.algorithm(name, krylov=krylov)
         return self._algorithms[key]
 
@@ -65,7 +71,8 @@ def running() -> bool:
 
 
 def start() -> Runtime:
-    """The running Julia with PyNODE loaded, started at the first call (seconds). JuliaUnavailable says why it cannot.
+    """The running Julia with PyNODE loaded, started at the first call (seconds). JuliaUnavailable
+    says why it cannot.
 
     A start that failed is not tried again: a second one in the same process would crash it.
     """
@@ -95,7 +102,8 @@ def started(location: Location) -> Runtime:
     os.environ.setdefault("PYTHON_JULIACALL_HANDLE_SIGNALS", "no")  # Ctrl-C belongs to Python
     try:
         with warnings.catch_warnings():
-            # It warns where torch was imported first: on Linux both orders work (see `pynode doctor`, which tries them).
+            # It warns where torch was imported first: on Linux both orders work (see `pynode
+            # doctor`, which tries them).
             warnings.filterwarnings("ignore", message=".*torch was imported before juliacall.*")
             from juliacall import Main
     except Exception as error:  # a broken Julia can fail in any way
@@ -114,7 +122,10 @@ def _starting(error, location) -> str:
     if not found:
         return f"{location.exe} is not a Julia that runs here: see pynode doctor"
     if not versions.fits(found):
-        return f"{location.exe} is Julia {found}, but {versions.julia()} or a later 1.x is needed: install one"
+        return (
+            f"{location.exe} is Julia {found}, but {versions.julia()} or a later 1.x is needed:"
+            " install one"
+        )
     return first_fault(location) or f"it did not start ({_first_line(error)}): see pynode doctor"
 
 
@@ -123,8 +134,13 @@ def _loading(error, main, already) -> str:
     exe = Path(str(main.seval("Sys.BINDIR"))) / ("julia.exe" if os.name == "nt" else "julia")
     project = Path(str(main.seval('something(Base.active_project(), "")'))).parent
     fault = first_fault(Location("", str(exe), str(project)))
-    told = fault or f"PyNODE did not load in the project {project} ({_first_line(error)}): see pynode doctor"
-    return f"another package had started Julia, with its own project, and {told}" if already else told
+    told = (
+        fault
+        or f"PyNODE did not load in the project {project} ({_first_line(error)}): see pynode doctor"
+    )
+    return (
+        f"another package had started Julia, with its own project, and {told}" if already else told
+    )
 
 
 def _first_line(error) -> str:

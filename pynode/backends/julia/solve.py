@@ -1,4 +1,5 @@
-"""The forward solve by Julia: the same arguments and the same Trajectory as those of the torch engine."""
+"""The forward solve by Julia: the same arguments and the same Trajectory as those of the torch
+engine."""
 
 from __future__ import annotations
 
@@ -16,10 +17,16 @@ from ..torch.loop import SMALLEST
 from .field import ForeignField
 from .runtime import INSTALL, JuliaUnavailable, start
 
-# SciMLBase's return codes. Its DtLessThanMin and Unstable have many causes, told apart by the state they leave.
+# SciMLBase's return codes. Its DtLessThanMin and Unstable have many causes, told apart by the state
+# they leave.
 _ENDS = {
-    "Success": Status.SUCCESS, "Terminated": Status.EVENT, "MaxIters": Status.MAX_STEPS, "DtNaN": Status.NONFINITE,
-    "ConvergenceFailure": Status.NEWTON, "InitialFailure": Status.NONFINITE, "DtLessThanMin": Status.STEP_TOO_SMALL,
+    "Success": Status.SUCCESS,
+    "Terminated": Status.EVENT,
+    "MaxIters": Status.MAX_STEPS,
+    "DtNaN": Status.NONFINITE,
+    "ConvergenceFailure": Status.NEWTON,
+    "InitialFailure": Status.NONFINITE,
+    "DtLessThanMin": Status.STEP_TOO_SMALL,
     "Unstable": Status.STEP_TOO_SMALL,
 }
 
@@ -43,10 +50,22 @@ class JuliaTrajectory(Trajectory):
         return min(self.foreign.inner(t), self.reached)
 
 
-def integrate(field, method, y0, times, options, atol, record=None, dense=False, slopes=False, watch=None, limits=None,
-              state="cpu"):
-    """As backends.torch.integrate. record: not None keeps Julia's dense solution, which its adjoints need. state: where
-    Julia holds it, 'cpu' or 'cuda'."""
+def integrate(
+    field,
+    method,
+    y0,
+    times,
+    options,
+    atol,
+    record=None,
+    dense=False,
+    slopes=False,
+    watch=None,
+    limits=None,
+    state="cpu",
+):
+    """As backends.torch.integrate. record: not None keeps Julia's dense solution, which its
+    adjoints need. state: where Julia holds it, 'cpu' or 'cuda'."""
     julia, stats = start(), field.stats
     method.check(field, options, limits)
     fixed = options.step_size is not None
@@ -70,7 +89,9 @@ def integrate(field, method, y0, times, options, atol, record=None, dense=False,
     path.foreign = foreign
     handle = foreign.bind(julia.package)
     krylov = field.structure is not None and field.structure.name == "krylov"
-    algorithm = method.algorithm if method.algorithm is not None else julia.algorithm(method.name, krylov)
+    algorithm = (
+        method.algorithm if method.algorithm is not None else julia.algorithm(method.name, krylov)
+    )
     outputs = torch.tensor([foreign.inner(t) for t in times], dtype=torch.float64)
     stops = torch.tensor([foreign.inner(t) for t in options.tstops], dtype=torch.float64)
     # Nearer to the start than this a stop would ask for a step that is none.
@@ -84,11 +105,24 @@ def integrate(field, method, y0, times, options, atol, record=None, dense=False,
     most = math.inf if options.max_nfe is None else options.max_nfe
     with guarded(stats, most, limits):
         path.solved = foreign.call(
-            julia.package.forward, handle, algorithm, start_y.data_ptr(), float(outputs[0]), float(outputs[-1]),
-            options.rtol, tolerance.data_ptr(), _array(outputs), _array(stops), dense=whole,
-            mass=0 if mass is None else mass.data_ptr(), first=options.step_size or options.first_step or 0.0,
-            fixed=fixed, smallest=options.min_step, largest=options.max_step,
-            maxiters=max(1, options.max_steps - stats.accepted - stats.rejected), matrix=not krylov,
+            julia.package.forward,
+            handle,
+            algorithm,
+            start_y.data_ptr(),
+            float(outputs[0]),
+            float(outputs[-1]),
+            options.rtol,
+            tolerance.data_ptr(),
+            _array(outputs),
+            _array(stops),
+            dense=whole,
+            mass=0 if mass is None else mass.data_ptr(),
+            first=options.step_size or options.first_step or 0.0,
+            fixed=fixed,
+            smallest=options.min_step,
+            largest=options.max_step,
+            maxiters=max(1, options.max_steps - stats.accepted - stats.rejected),
+            matrix=not krylov,
             uniform=mass is not None or "Radau" in method.name,  # there SciML takes one atol alone
         )
     if path.solved is None:  # a limit was met before the first step
@@ -107,7 +141,9 @@ def integrate(field, method, y0, times, options, atol, record=None, dense=False,
     elif path.status is Status.STEP_TOO_SMALL:
         path.status = _cause(field, path, foreign, options.min_step)
     states = torch.zeros(len(times), field.size, dtype=field.dtype)
-    reached = julia.package.outputs_b(path.solved, handle, states.data_ptr(), _array(outputs), whole)
+    reached = julia.package.outputs_b(
+        path.solved, handle, states.data_ptr(), _array(outputs), whole
+    )
     reached = sum(1 for t in times[:reached] if direction * (path.t - t) >= 0)
     path.ys = [y0, *states.to(y0)[1:reached].unbind(0)]
     if dense:
@@ -121,17 +157,29 @@ def _on_cuda(julia, field, method):
     """What a state on the GPU needs, loaded; a sentence where it is missing."""
     if field.device.type != "cuda":
         raise ValueError(
-            f"JuliaBackend(state='cuda') holds the state where the field has it, and y0 is on {field.device.type}: move y0 and "
-            "the field to the GPU, or leave state away"
+            "JuliaBackend(state='cuda') holds the state where the field has it, and y0 is on"
+            f" {field.device.type}: move y0 and the field to the GPU, or leave state away"
         )
     if "Radau" in method.name or method.sundials:
-        raise ValueError(f"{method.name} of Julia does not run on a GPU: choose FBDF or Rodas5P, or leave state='cuda' away")
+        raise ValueError(
+            f"{method.name} of Julia does not run on a GPU: choose FBDF or Rodas5P, or leave"
+            " state='cuda' away"
+        )
     if field.structure is not None and field.structure.name != "krylov":
-        raise ValueError("JuliaBackend(state='cuda') takes structure='dense' or 'krylov': leave structure or state away")
+        raise ValueError(
+            "JuliaBackend(state='cuda') takes structure='dense' or 'krylov': leave structure or"
+            " state away"
+        )
     if not julia.loads("CUDA"):
-        raise JuliaUnavailable(f"state='cuda' needs the Julia package CUDA: {INSTALL} --gpu; without state the solve runs too")
+        raise JuliaUnavailable(
+            f"state='cuda' needs the Julia package CUDA: {INSTALL} --gpu; without state the solve"
+            " runs too"
+        )
     if not julia.main.CUDA.functional():
-        raise JuliaUnavailable("CUDA.jl finds no GPU that it can use: see CUDA.versioninfo() in Julia, or leave state away")
+        raise JuliaUnavailable(
+            "CUDA.jl finds no GPU that it can use: see CUDA.versioninfo() in Julia, or leave state"
+            " away"
+        )
 
 
 def _ended(path, status):
@@ -148,7 +196,9 @@ def _count(package, path, stats, before):
 
     Evaluations, Jacobians and products the hooks have counted.
     """
-    code, accepted, rejected, factorisations, solves, failures, size, switches = package.statistics(path.solved)
+    code, accepted, rejected, factorisations, solves, failures, size, switches = package.statistics(
+        path.solved
+    )
     stats.accepted = before + accepted
     stats.rejected += rejected
     stats.nlu += factorisations
@@ -160,7 +210,8 @@ def _count(package, path, stats, before):
 
 def _cause(field, path, foreign, min_step) -> Status:
     """Why Julia's steps shrank to nothing, or to less than min_step."""
-    rounding = 16 * torch.finfo(field.dtype).eps * abs(path.t)  # f is told the time in the dtype of the state
+    # F is told the time in the dtype of the state.
+    rounding = 16 * torch.finfo(field.dtype).eps * abs(path.t)
     near = abs(foreign.refusal - path.t) <= 1e-9 * abs(path.t - path.t0) + rounding
     if foreign.refused or near:
         return Status.DOMAIN
@@ -170,7 +221,9 @@ def _cause(field, path, foreign, min_step) -> Status:
         return Status.DOMAIN
     if not finite:
         return Status.NONFINITE
-    return Status.MIN_STEP if min_step and path.attempts[-1].h <= min_step else Status.STEP_TOO_SMALL
+    return (
+        Status.MIN_STEP if min_step and path.attempts[-1].h <= min_step else Status.STEP_TOO_SMALL
+    )
 
 
 def _sample(package, path):
@@ -178,14 +231,21 @@ def _sample(package, path):
     foreign = path.foreign
     count = package.steps(path.solved, foreign.handle)
     n, m = foreign.field.size, len(foreign.nodes)
-    mesh, states = torch.zeros(count + 1, dtype=torch.float64), torch.zeros(count, m, n, dtype=foreign.field.dtype)
+    mesh, states = (
+        torch.zeros(count + 1, dtype=torch.float64),
+        torch.zeros(count, m, n, dtype=foreign.field.dtype),
+    )
     package.mesh_b(path.solved, foreign.handle, mesh.data_ptr())
     package.sample_b(path.solved, foreign.handle, states.data_ptr())
     mesh = mesh.tolist()
     states = states.to(path.y0)
-    coefficients = torch.einsum("ij,kjn->kin", foreign.monomial.to(states.device), states.to(torch.float64)).to(states)
+    coefficients = torch.einsum(
+        "ij,kjn->kin", foreign.monomial.to(states.device), states.to(torch.float64)
+    ).to(states)
     path.polynomials = list(coefficients.unbind(0))
     path.recording = Recording(foreign.field, None, None)
     path.recording.starts.extend(mesh[:-1])
     path.recording.sizes.extend(b - a for a, b in zip(mesh, mesh[1:]))
-    path.recording.steps = [Span(a, b - a, row) for a, b, row in zip(mesh, mesh[1:], states[:, -1].unbind(0))]
+    path.recording.steps = [
+        Span(a, b - a, row) for a, b, row in zip(mesh, mesh[1:], states[:, -1].unbind(0))
+    ]

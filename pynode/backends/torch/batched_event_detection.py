@@ -26,8 +26,16 @@ class RowHits:
     def close(self):
         """Every field as one array or tensor, a row's hits in their order; empty lists where
         nothing occurred."""
-        for name, column in zip(self._NAMES, zip(*self.parts, strict=True) if self.parts else [()] * 6, strict=True):
-            joined = torch.cat(column) if name in ("y", "slope") and column else np.concatenate(column) if column else []
+        for name, column in zip(
+            self._NAMES, zip(*self.parts, strict=True) if self.parts else [()] * 6, strict=True
+        ):
+            joined = (
+                torch.cat(column)
+                if name in ("y", "slope") and column
+                else np.concatenate(column)
+                if column
+                else []
+            )
             setattr(self, name, joined)
 
 
@@ -37,7 +45,7 @@ class RowWatch:
     events: list of Event; counts: (m, E), how often each has occurred in each row so far; sides:
     Sides (m, K) of the conditions where the legs before ended, None at the start. After the leg:
     hits; status: of the rows that events ended, by row; done: (m,) mask of those ended for good, by
-    a terminal event; final: Sides at the ends. """
+    a terminal event; final: Sides at the ends."""
 
     def __init__(self, events, counts, sides=None):
         self.events, self.before, self.given, self.sizes = events, counts, sides, None
@@ -62,7 +70,10 @@ class RowWatch:
                 parts.append(condition(field, event, t, y))
         sizes = [part.shape[1] for part in parts]
         if self.sizes is None:
-            self.sizes, self.owners = sizes, np.array([(e, i) for e, size in enumerate(sizes) for i in range(size)])
+            self.sizes, self.owners = (
+                sizes,
+                np.array([(e, i) for e, size in enumerate(sizes) for i in range(size)]),
+            )
             self.directions = np.array([self.events[e].direction for e, _ in self.owners])
         for event, before, size in zip(self.events, self.sizes, sizes, strict=True):
             if size != before:
@@ -73,13 +84,18 @@ class RowWatch:
         """Note the events of the steps just accepted: (where the steps lead to, cut short by
         events, mask of the cut)."""
         which = done.accepted.nonzero()[0]
-        cut, step = np.zeros(len(h), dtype=bool), _Steps(clock, h, arrived, which, done.polynomial(which), states(which))
+        cut, step = (
+            np.zeros(len(h), dtype=bool),
+            _Steps(clock, h, arrived, which, done.polynomial(which), states(which)),
+        )
         thetas = (*PROBES, *SAMPLES) if not self.sides[step.row].all() else SAMPLES
         table = self._look(step, thetas)
         if np.isnan(table[-1]).any():
             i, k = np.argwhere(np.isnan(table[-1]))[0]
             name = self.events[self.owners[k][0]].name
-            raise ValueError(f"the condition of event {name!r} is NaN at t = {step.end[i]:.6g}; keep it finite")
+            raise ValueError(
+                f"the condition of event {name!r} is NaN at t = {step.end[i]:.6g}; keep it finite"
+            )
         trail, *found = self._crossings(step, thetas, table)
         if not len(found[0]):
             return arrived, cut
@@ -124,7 +140,9 @@ class RowWatch:
         t = step.t + grid * step.h
         t[-1] = step.end
         field = self.field.select(torch.from_numpy(np.tile(step.row, len(thetas))).to(y.device))
-        return self.values(field, torch.from_numpy(t.reshape(-1)).to(y.device), y).reshape(len(thetas), count, -1)
+        return self.values(field, torch.from_numpy(t.reshape(-1)).to(y.device), y).reshape(
+            len(thetas), count, -1
+        )
 
     def _crossings(self, step, thetas, table):
         """(sides before and after every place, step (q,), theta (q,), condition (q,)) of all that
@@ -155,14 +173,16 @@ class RowWatch:
             return self.values(field, t, step.curve(i, theta))[at, k]
 
         ulp = np.spacing(np.maximum(np.abs(step.t[i]), np.abs(step.end[i])))
-        return bracketed_roots(g, a, b, ga, gb, np.maximum(torch.finfo(step.ends.dtype).eps, ulp / np.abs(step.h[i])))
+        return bracketed_roots(
+            g, a, b, ga, gb, np.maximum(torch.finfo(step.ends.dtype).eps, ulp / np.abs(step.h[i]))
+        )
 
     def _take(self, step, places, thetas, conditions):
         """Record events in their order, in each row up to the first at which its leg must stop, and
         those at the same time.
 
         Returns {place: (t, status, whether a terminal event is among them)} of the steps that end
-        there. """
+        there."""
         cuts, taken, by_step = {}, [], {}
         for j in np.lexsort((conditions, thetas, places)):
             i = int(places[j])
@@ -182,7 +202,9 @@ class RowWatch:
         """Add the events of one time, (t, condition), to what is taken; what ``_take`` says of step
         i where it ends there."""
         t, counts, resets, terminal = group[0][0], self.counts[row], False, False
-        for e, index in sorted((tuple(self.owners[k]) for _, k in group), key=lambda owner: place(self.events, *owner)):
+        for e, index in sorted(
+            (tuple(self.owners[k]) for _, k in group), key=lambda owner: place(self.events, *owner)
+        ):
             event = self.events[e]
             counts[e] += 1
             if event.max_events is not None and counts[e] > event.max_events:
@@ -206,7 +228,12 @@ class _Steps:
     ends."""
 
     def __init__(self, clock, h, arrived, which, coefficients, ends):
-        self.row, self.t, self.h, self.end = clock.index[which], clock.t[which], h[which], arrived[which]
+        self.row, self.t, self.h, self.end = (
+            clock.index[which],
+            clock.t[which],
+            h[which],
+            arrived[which],
+        )
         self.coefficients, self.ends = coefficients, ends
 
     def time(self, i, theta):
@@ -238,8 +265,9 @@ def condition(field, event, t, y):
     g = event.returned(field.clock(t, y), field.layout.unravel(y), field.args)
     if not g.dim() or len(g) != len(y) or not g.numel():
         raise ValueError(
-            f"with batched=True the condition of event {event.name!r} was called with {len(y)} rows and returned a tensor of "
-            f"shape {tuple(g.shape)}; it must return one or several for each row, as f gets them: y[..., 0], not y[0]"
+            f"with batched=True the condition of event {event.name!r} was called with {len(y)} rows"
+            f" and returned a tensor of shape {tuple(g.shape)}; it must return one or several for"
+            " each row, as f gets them: y[..., 0], not y[0]"
         )
     return g.reshape(len(y), -1)
 
@@ -250,7 +278,9 @@ def bracketed_roots(g, a, b, ga, gb, tol):
 
     g(x): all functions, each at its own x; the other arguments: (q,).
     """
-    searches = [leaving(*row) for row in zip(*(x.tolist() for x in (a, b, ga, gb, tol)), strict=True)]
+    searches = [
+        leaving(*row) for row in zip(*(x.tolist() for x in (a, b, ga, gb, tol)), strict=True)
+    ]
     found, answers, going = a.copy(), [None] * len(a), range(len(a))
     while True:
         asking = []

@@ -2,7 +2,7 @@
 
 One pass of the loop tries one step of every row that is still running. A stepper (a family's rows
 at work, methods/batched/base.py) says which rows completed a step and between what polynomials;
-this file keeps the rows' times, outputs and ends, and leaves finished rows out. """
+this file keeps the rows' times, outputs and ends, and leaves finished rows out."""
 
 from __future__ import annotations
 
@@ -38,13 +38,17 @@ class Rows:
     row; t: reached, and last, (m, n): the states there; place: of the next output of each row.
 
     slopes: dy/dt of the polynomials at the outputs, (T, m, n), None where not asked for. attempts:
-    (m,) steps in all. """
+    (m,) steps in all."""
 
     def __init__(self, y0, spans, slopes):
         self.ys = y0.new_full((len(spans.times), *y0.shape), math.nan)
         self.slopes = torch.zeros_like(self.ys) if slopes else None
         self.statuses, self.last = [None] * len(y0), y0.clone()
-        self.t, self.place, self.attempts = spans.start.copy(), spans.place.copy(), spans.attempts.copy()
+        self.t, self.place, self.attempts = (
+            spans.start.copy(),
+            spans.place.copy(),
+            spans.attempts.copy(),
+        )
 
     def finish(self, clock, which, states):
         """Note where the rows in which, places in the clock, end."""
@@ -59,7 +63,20 @@ class Clock:
     output's place and time (infinitely far where none is left), steps accepted and rejected and the
     limit of both, the least |h|, and index, the rows' numbers."""
 
-    _NAMES = ("index", "t", "end", "stop", "direction", "h", "place", "due", "accepted", "rejected", "limit", "least")
+    _NAMES = (
+        "index",
+        "t",
+        "end",
+        "stop",
+        "direction",
+        "h",
+        "place",
+        "due",
+        "accepted",
+        "rejected",
+        "limit",
+        "least",
+    )
 
     def __init__(self, spans, h, max_steps):
         count = len(spans.start)
@@ -70,7 +87,10 @@ class Clock:
         self.h = self.direction * np.minimum(h, np.abs(self.end - self.t))
         self.stop, self.place = self.end, spans.place.copy()
         self.due = self.times[self.place, self.index]
-        self.accepted, self.rejected = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
+        self.accepted, self.rejected = (
+            np.zeros(count, dtype=np.int64),
+            np.zeros(count, dtype=np.int64),
+        )
         self.limit = max_steps - spans.attempts
         self.least = np.maximum(SMALLEST * np.abs(self.h), sys.float_info.min)
         if len(self.stops):
@@ -97,9 +117,17 @@ class Clock:
         ends, or the end."""
         forward, least, count = self.direction[which] > 0, self.least[which], len(self.stops)
         t = self.t[which] + self.direction[which] * least  # the nearest that a step can end at
-        place = np.where(forward, np.searchsorted(self.stops, t, "right"), np.searchsorted(self.stops, t, "left") - 1)
+        place = np.where(
+            forward,
+            np.searchsorted(self.stops, t, "right"),
+            np.searchsorted(self.stops, t, "left") - 1,
+        )
         ahead = self.stops[np.clip(place, 0, count - 1)]
-        inside = (place >= 0) & (place < count) & (self.direction[which] * (self.end[which] - ahead) > least)
+        inside = (
+            (place >= 0)
+            & (place < count)
+            & (self.direction[which] * (self.end[which] - ahead) > least)
+        )
         self.stop[which] = np.where(inside, ahead, self.end[which])
 
     def pass_outputs(self, which):
@@ -122,7 +150,10 @@ def first_steps(field, t, end, y, f0, order, tol, longest):
     h0 = torch.minimum(h0, span).clamp(max=longest)
     step = (torch.sign(end - t) * h0).unsqueeze(1).to(y.dtype)
     y1 = y + step * f0
-    d2 = tol.rms(field(t + step.squeeze(1).to(t.dtype), y1) - f0, tol.known(tol.grown(scale, y1))) / h0
+    d2 = (
+        tol.rms(field(t + step.squeeze(1).to(t.dtype), y1) - f0, tol.known(tol.grown(scale, y1)))
+        / h0
+    )
     unit = 100 * h0
     change = torch.maximum(d1 * unit, d2 * unit * unit)
     h = torch.minimum(unit, unit * (0.01 / change) ** (1 / order))
@@ -130,12 +161,14 @@ def first_steps(field, t, end, y, f0, order, tol, longest):
     return torch.where(torch.isfinite(change), h, torch.minimum(h0, 1e-3 * h0 + 1e-12 * span))
 
 
-def integrate(field, stepper_type, method, y0, spans, options, atol, record=None, slopes=False, watch=None) -> Rows:
+def integrate(
+    field, stepper_type, method, y0, spans, options, atol, record=None, slopes=False, watch=None
+) -> Rows:
     """Integrate all rows over their spans; y0: (m, n). A row that fails ends with a status of its
     own; the others go on.
 
     record: a RowSteps, to keep the steps in. watch: a RowWatch, to look for events: those that
-    change a state end its row. """
+    change a state end its row."""
     tol = RowTolerance(options.rtol, atol, y0.shape[1])
     t0, end = (torch.from_numpy(t).to(y0.device) for t in (spans.start, spans.end))
     f0 = field(t0, y0)
@@ -146,7 +179,10 @@ def integrate(field, stepper_type, method, y0, spans, options, atol, record=None
     h = h.cpu().numpy()
     if options.step_size is None:
         h = np.maximum(h, RESOLUTION * np.abs(spans.start))
-    rows, clock = Rows(y0, spans, slopes), Clock(spans, np.minimum(h, options.max_step), options.max_steps)
+    rows, clock = (
+        Rows(y0, spans, slopes),
+        Clock(spans, np.minimum(h, options.max_step), options.max_steps),
+    )
     stepper = stepper_type(method, field, y0, f0, clock.h, tol)
     if record is not None:
         record.start, record.f0 = (t0, y0, clock.h), f0
@@ -233,7 +269,10 @@ def _write_outputs(rows, clock, which, polynomial, h, arrived):
         places = tensor(clock.place[which] * len(rows.statuses) + clock.index[which], flat)
         flat.index_copy_(0, places, value)
         if rows.slopes is not None:
-            slopes = (coefficients[1:] * tensor(powers[1:] * theta ** powers[:-1] / h[which], flat).unsqueeze(2)).sum(0)
+            slopes = (
+                coefficients[1:]
+                * tensor(powers[1:] * theta ** powers[:-1] / h[which], flat).unsqueeze(2)
+            ).sum(0)
             rows.slopes.view(flat.shape).index_copy_(0, places, slopes)
         clock.pass_outputs(which)
         more = (clock.direction[which] * (clock.due[which] - arrived[which]) <= 0).nonzero()[0]

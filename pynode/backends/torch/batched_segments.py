@@ -1,7 +1,8 @@
 """A batch of rows as a chain of legs: segments.py for many rows at once, each with its own events.
 
-A leg takes every row that still runs to its own next event with a reset, preset time or end. What happens there is done for
-all rows together, by ordinary tensor operations, so that autograd composes the gradient as in segments.py.
+A leg takes every row that still runs to its own next event with a reset, preset time or end. What
+happens there is done for all rows together, by ordinary tensor operations, so that autograd
+composes the gradient as in segments.py.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from .simultaneous_events import place
 
 
 class RowLeg(NamedTuple):
-    """What a leg of m rows leaves. ys: (q, n) outputs, place, row: (q,) of them; slopes: (q, n) there, or None; marks:
-    (h, n) states at the hits; ends: (m, n) states where the rows ended; all but slopes differentiable. t: (m,) where they
-    ended, statuses: how; attempts: (m,) steps so far."""
+    """What a leg of m rows leaves. ys: (q, n) outputs, place, row: (q,) of them; slopes: (q, n)
+    there, or None; marks: (h, n) states at the hits; ends: (m, n) states where the rows ended; all
+    but slopes differentiable. t: (m,) where they ended, statuses: how; attempts: (m,) steps so
+    far."""
 
     ys: torch.Tensor
     place: np.ndarray
@@ -37,26 +39,35 @@ class RowLeg(NamedTuple):
 
 
 class RowCourse:
-    """Runs the legs. After ``run``: ys (q, n) outputs with places (q,) and rows (q,), slopes (q, n) where asked for; by row:
-    statuses, t, records; ends: states (n,) where rows failed.
+    """Runs the legs. After ``run``: ys (q, n) outputs with places (q,) and rows (q,), slopes (q, n)
+    where asked for; by row: statuses, t, records; ends: states (n,) where rows failed.
 
-    leg(rows, y, t, end, place, attempts, watch) -> RowLeg of the rows named; times: (T, B) NumPy; events, presets: lists of
-    (number, object); jumps: (k,) times at which f is discontinuous, or (B, k), float64. At the time
-    of a reset the output is the state after it.
+    leg(rows, y, t, end, place, attempts, watch) -> RowLeg of the rows named; times: (T, B) NumPy;
+    events, presets: lists of (number, object); jumps: (k,) times at which f is discontinuous, or
+    (B, k), float64. At the time of a reset the output is the state after it.
     """
 
     def __init__(self, field, leg, times, events, presets, jumps, with_slopes):
         self.field, self.leg, self.times, self.with_slopes = field, leg, times, with_slopes
         batch, self.end = times.shape[1], times[-1]
         # By number the object, None for the jumps, and its times, (k, B).
-        self.sources = {number: (preset, self._by_row(preset.times, preset.name)) for number, preset in presets}
+        self.sources = {
+            number: (preset, self._by_row(preset.times, preset.name)) for number, preset in presets
+        }
         self.sources[-1] = None, self._by_row(jumps, "jumps")
         self.direction = np.sign(times[-1] - times[0])
         self.due = np.vstack((times, self.direction * np.inf))
         self.place, self.attempts = np.zeros(batch, dtype=np.int64), np.zeros(batch, dtype=np.int64)
-        self.latest, self.repeats = np.full((batch, len(events)), -np.inf), np.zeros((batch, len(events)), dtype=np.int64)
+        self.latest, self.repeats = (
+            np.full((batch, len(events)), -np.inf),
+            np.zeros((batch, len(events)), dtype=np.int64),
+        )
         self.bound = np.zeros(batch, dtype=np.int64)
-        self.statuses, self.records, self.t = [None] * batch, [[] for _ in range(batch)], times[0].copy()
+        self.statuses, self.records, self.t = (
+            [None] * batch,
+            [[] for _ in range(batch)],
+            times[0].copy(),
+        )
         self.happening = RowEvents(field, events, self.records)
         self._outputs, self.legs, self.ends = [], 0, {}
         self._order_bounds()
@@ -73,10 +84,13 @@ class RowCourse:
         return times.to(self.field.device)
 
     def _order_bounds(self):
-        """bounds, (P + 1, B): preset times and jumps in the order in which each row meets them, infinitely far behind the last;
-        stops: the last times before them that f can tell from them; owners, (P, B, 2): number and index of each; jumps: those
-        of f, (k, B); beside: two of (k, B), the times next to them."""
-        owners = [(number, i) for number, (_, times) in self.sources.items() for i in range(len(times))]
+        """bounds, (P + 1, B): preset times and jumps in the order in which each row meets them,
+        infinitely far behind the last; stops: the last times before them that f can tell from them;
+        owners, (P, B, 2): number and index of each; jumps: those of f, (k, B); beside: two of (k,
+        B), the times next to them."""
+        owners = [
+            (number, i) for number, (_, times) in self.sources.items() for i in range(len(times))
+        ]
         moments = torch.cat([times.detach() for _, times in self.sources.values()]).cpu()
         ends = torch.full_like(moments, torch.inf).to(self.field.dtype)
         around = [torch.nextafter(moments.to(self.field.dtype), end) for end in (-ends, ends)]
@@ -92,7 +106,9 @@ class RowCourse:
         self.owners = np.array(owners, dtype=np.int64).reshape(-1, 2)[order]
         in_order = [np.take_along_axis(times, order, 0) for times in (moments, *around)]
         before = np.where(forward, in_order[1], in_order[2])
-        self.bounds, self.stops = (np.vstack((times, self.direction * np.inf)) for times in (in_order[0], before))
+        self.bounds, self.stops = (
+            np.vstack((times, self.direction * np.inf)) for times in (in_order[0], before)
+        )
         self.bound = (self.direction * (self.bounds - self.times[0]) < 0).sum(0)
 
     def run(self, y, time):
@@ -142,7 +158,8 @@ class RowCourse:
             return self._select(rows)(self._tensor(t), y.detach())
 
     def _begin(self, rows, t, stop, direction):
-        """Where legs from t to the stops start: beyond a jump of f, at which f may still be what it was."""
+        """Where legs from t to the stops start: beyond a jump of f, at which f may still be what it
+        was."""
         begin = t.copy()
         for jump, low, high in zip(self.jumps, *self.beside, strict=True):
             begin = np.where(t == jump[rows], np.where(direction > 0, high[rows], low[rows]), begin)
@@ -150,7 +167,11 @@ class RowCourse:
 
     def _advance(self, rows, t, y, time):
         """One leg of these rows: (t, y, time, mask of those that go on)."""
-        direction, bound, stop = self.direction[rows], self.bounds[self.bound[rows], rows], self.stops[self.bound[rows], rows]
+        direction, bound, stop = (
+            self.direction[rows],
+            self.bounds[self.bound[rows], rows],
+            self.stops[self.bound[rows], rows],
+        )
         bounded = direction * (bound - self.end[rows]) <= 0
         stop = np.where(bounded, np.where(direction * (stop - t) > 0, stop, bound), self.end[rows])
         t = self._begin(rows, t, stop, direction)
@@ -167,7 +188,9 @@ class RowCourse:
         held = resets[leg.row] & (self.times[leg.place, rows[leg.row]] == leg.t[leg.row])
         which = (~held).nonzero()[0]
         slopes = None if leg.slopes is None else leg.slopes[self._tensor(which)]
-        self._outputs.append((leg.place[which], rows[leg.row[which]], leg.ys[self._tensor(which)], slopes))
+        self._outputs.append(
+            (leg.place[which], rows[leg.row[which]], leg.ys[self._tensor(which)], slopes)
+        )
         np.add.at(self.place, rows[leg.row[which]], 1)
         y, time, going = leg.ends, self._tensor(leg.t), np.ones(len(rows), dtype=bool)
         if watch:
@@ -177,10 +200,16 @@ class RowCourse:
         for status in set(leg.statuses) - {Status.SUCCESS, Status.EVENT}:
             failed = np.array([found is status for found in leg.statuses])
             going &= self._close(rows, leg.t, failed, status)
-        for i in [i for i, row in enumerate(rows.tolist()) if not (self.statuses[row] or Status.SUCCESS).success]:
+        for i in [
+            i
+            for i, row in enumerate(rows.tolist())
+            if not (self.statuses[row] or Status.SUCCESS).success
+        ]:
             self.ends.setdefault(int(rows[i]), leg.ends[i].detach())
         arrived = bounded & np.array([status is Status.SUCCESS for status in leg.statuses])
-        while (early := arrived & (direction * self.due[self.place[rows], rows] < direction * bound)).any():
+        while (
+            early := arrived & (direction * self.due[self.place[rows], rows] < direction * bound)
+        ).any():
             self._emit(rows, leg.t, y, early)
         return np.where(arrived, bound, leg.t), y, time, going
 
@@ -224,7 +253,8 @@ class RowCourse:
         return y, going
 
     def _stalled(self, rows, hits, last):
-        """Mask of the rows in which an event follows itself again and again without time passing (legs.ZENO)."""
+        """Mask of the rows in which an event follows itself again and again without time passing
+        (legs.ZENO)."""
         stalled = np.zeros(len(rows), dtype=bool)
         for i, e, t in {(hits.row[j], hits.event[j], hits.t[j]) for j in last}:
             row = rows[i]
@@ -235,7 +265,8 @@ class RowCourse:
         return stalled
 
     def _implicit(self, rows, hits, marks):
-        """Times (h,) and states (h, n) of the hits with their derivatives (legs.Course._implicit)."""
+        """Times (h,) and states (h, n) of the hits with their derivatives
+        (legs.Course._implicit)."""
         moments = self._tensor(hits.t)
         if not torch.is_grad_enabled():
             return moments, marks
@@ -245,19 +276,27 @@ class RowCourse:
             if not len(which):
                 continue
             at, index = self._tensor(which), self._tensor(hits.index[which]).unsqueeze(1)
-            field, y, slope = self._select(rows[hits.row[which]]), marks[at], hits.slope[at].detach().clone()
+            field, y, slope = (
+                self._select(rows[hits.row[which]]),
+                marks[at],
+                hits.slope[at].detach().clone(),
+            )
             t = moments[at]
 
             def g(t, y, field=field, event=event, index=index):
                 return condition(field, event, t, y).gather(1, index).squeeze(1)
 
-            change = moved_times(g, t, self._tensor(self.times[0, rows[hits.row[which]]]), y, slope, event.name)
+            change = moved_times(
+                g, t, self._tensor(self.times[0, rows[hits.row[which]]]), y, slope, event.name
+            )
             if change is not None:
                 t = t + change.to(t)
                 y = moved(y, slope, t)
             parts.append((which, t, y))
         order = self._tensor(np.argsort(np.concatenate([which for which, _, _ in parts])))
-        return torch.cat([t for _, t, _ in parts])[order], torch.cat([y for _, _, y in parts])[order]
+        return torch.cat([t for _, t, _ in parts])[order], torch.cat([y for _, _, y in parts])[
+            order
+        ]
 
     def _cross(self, rows, t, y, time):
         """(states, times, mask of the rows that go on) after the preset times at t and the events
@@ -272,7 +311,9 @@ class RowCourse:
             self.happening.keep(rows[met], watch)
         while at.any():
             for number in self.sources:
-                which = (at & (self.owners[np.where(at, self.bound[rows], 0), rows, 0] == number)).nonzero()[0]
+                which = (
+                    at & (self.owners[np.where(at, self.bound[rows], 0), rows, 0] == number)
+                ).nonzero()[0]
                 if len(which):
                     y, time = self._bound(number, rows[which], which, y, time)
             self.bound[rows[at]] += 1
@@ -292,18 +333,32 @@ class RowCourse:
         at, moments = self._tensor(which), times[self._tensor(index), self._tensor(own)]
         before = after = y[at]
         if moments.requires_grad and torch.is_grad_enabled() and self.legs:
-            before = after = moved(before, self._slope(own, self.stops[self.bound[own], own], before), moments)
+            before = after = moved(
+                before, self._slope(own, self.stops[self.bound[own], own], before), moments
+            )
         if preset is not None:
             after = reset_rows(self._select(own), preset, moments, before)
         for j, row in enumerate(own.tolist() if preset is not None else ()):
-            record = EventRecord(moments[j], unravel(before[j]), unravel(after[j]), number, int(index[j]), preset.name)
+            record = EventRecord(
+                moments[j],
+                unravel(before[j]),
+                unravel(after[j]),
+                number,
+                int(index[j]),
+                preset.name,
+            )
             self.records[row].append(record)
         return y.index_copy(0, at, after), time.index_copy(0, at, moments)
 
     def outputs(self):
         """(places (q,), rows (q,), states (q, n), slopes (q, n) or None) of all outputs."""
         places, rows, states, slopes = zip(*self._outputs, strict=True)
-        return np.concatenate(places), np.concatenate(rows), torch.cat(states), torch.cat(slopes) if self.with_slopes else None
+        return (
+            np.concatenate(places),
+            np.concatenate(rows),
+            torch.cat(states),
+            torch.cat(slopes) if self.with_slopes else None,
+        )
 
 
 def moved(y, slope, time):

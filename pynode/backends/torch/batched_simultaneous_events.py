@@ -19,7 +19,7 @@ class RowEvents:
     what has occurred.
 
     counts: (B, E), how often each has occurred; sides: Sides (B, K) of the conditions where the
-    last legs ended, None before. """
+    last legs ended, None before."""
 
     def __init__(self, field, events, records):
         self.field, self.records, self.sides = field, records, None
@@ -61,7 +61,11 @@ class RowEvents:
                 e, index, record = queue.pop()
                 if record is not None and i in changed:
                     record = replace(record, y=self.field.layout.unravel(y[i]))
-                status = Status.CASCADE if queue.endless else self._note(rows[i], e, index, record, time[i], y[i])
+                status = (
+                    Status.CASCADE
+                    if queue.endless
+                    else self._note(rows[i], e, index, record, time[i], y[i])
+                )
                 if status is not None:
                     ended[i] = status
                 elif self.events[e].reset is not None:
@@ -83,7 +87,9 @@ class RowEvents:
         self.counts[row, e] += 1
         if event.max_events is not None and self.counts[row, e] > event.max_events:
             return Status.MAX_EVENTS
-        self.records[row].append(EventRecord(time, state, state, self.numbers[e], index, event.name))
+        self.records[row].append(
+            EventRecord(time, state, state, self.numbers[e], index, event.name)
+        )
         return Status.EVENT if event.terminal and self.counts[row, e] >= event.terminal else None
 
     def _apply(self, rows, y, time, own):
@@ -94,7 +100,9 @@ class RowEvents:
             new = reset_rows(self._select(rows[which]), self.events[e], time[at], y[at])
             y = y.index_copy(0, at, new)
             for row, state in zip(rows[which], new, strict=True):
-                self.records[row][-1] = replace(self.records[row][-1], after=self.field.layout.unravel(state))
+                self.records[row][-1] = replace(
+                    self.records[row][-1], after=self.field.layout.unravel(state)
+                )
         return y
 
     def made_true(self, watch, rows, t, y, own):
@@ -110,7 +118,11 @@ class RowEvents:
         self._keep(at, sides)
         owners = [tuple(owner) for owner in watch.owners.tolist()]
         return {
-            i: [(*owner, None) for owner, fire in zip(owners, row, strict=True) if fire and owner != own[i]]
+            i: [
+                (*owner, None)
+                for owner, fire in zip(owners, row, strict=True)
+                if fire and owner != own[i]
+            ]
             for i, row in zip(which.tolist(), fires, strict=True)
         }
 
@@ -123,11 +135,16 @@ def reset_rows(field, event, time, y):
     states. field: of these rows."""
     layout = field.layout
     try:
-        new = layout.ravel_rows(event.reset(field.clock(time, y), layout.unravel(y), *field.args), len(y))
+        new = layout.ravel_rows(
+            event.reset(field.clock(time, y), layout.unravel(y), *field.args), len(y)
+        )
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"in the reset of {event.name!r}, which must return states like y0: {error}") from error
+        raise ValueError(
+            f"in the reset of {event.name!r}, which must return states like y0: {error}"
+        ) from error
     if new.shape != y.shape or new.dtype != y.dtype:
         raise ValueError(
-            f"the reset of {event.name!r} returned {tuple(new.shape)} of {new.dtype} for {tuple(y.shape)} of {y.dtype}"
+            f"the reset of {event.name!r} returned {tuple(new.shape)} of {new.dtype} for"
+            f" {tuple(y.shape)} of {y.dtype}"
         )
     return new

@@ -7,12 +7,14 @@ import torch
 
 
 class RowSteps:
-    """Steps in the order in which a gradient takes them back: first the last step of every row, then the one before, ...
+    """Steps in the order in which a gradient takes them back: first the last step of every row,
+    then the one before, ...
 
-    Filled by ``add``, ordered by ``close``. Then of S steps: row, t, h, end: (S,) NumPy, tape: list of tensors (S, ...) of
-    their method; levels: list of (first, last), the steps that are equally far from the end of their rows. In each level the
-    rows stand in the same order, those with the most steps first; order: (B,) the rows in that order.
-    start: (times (B,), states (B, n), sizes of the first steps tried (B,)) at which the rows begin; f0: f there, (B, n).
+    Filled by ``add``, ordered by ``close``. Then of S steps: row, t, h, end: (S,) NumPy, tape: list
+    of tensors (S, ...) of their method; levels: list of (first, last), the steps that are equally
+    far from the end of their rows. In each level the rows stand in the same order, those with the
+    most steps first; order: (B,) the rows in that order. start: (times (B,), states (B, n), sizes
+    of the first steps tried (B,)) at which the rows begin; f0: f there, (B, n).
     """
 
     def __init__(self):
@@ -20,11 +22,17 @@ class RowSteps:
 
     def add(self, clock, which, h, arrived, tape):
         """Keep the steps that the rows in which (places in the clock) have just completed."""
-        self._parts.append((clock.index[which], clock.t[which], h[which], arrived[which], tape(which)))
+        self._parts.append(
+            (clock.index[which], clock.t[which], h[which], arrived[which], tape(which))
+        )
 
     def close(self, batch):
         """Put the steps of a batch of so many rows in order."""
-        columns = list(zip(*self._parts, strict=True)) or [(np.zeros(0, dtype=np.int64),), *[(np.zeros(0),)] * 3, ()]
+        columns = list(zip(*self._parts, strict=True)) or [
+            (np.zeros(0, dtype=np.int64),),
+            *[(np.zeros(0),)] * 3,
+            (),
+        ]
         self._parts = []
         row, t, h, end = (np.concatenate(column) for column in columns[:4])
         counts = np.bincount(row, minlength=batch)
@@ -42,22 +50,31 @@ class RowSteps:
         self._place = np.argsort(ordered)[grouped]  # by row, then by number of the step
         self.row, self.t, self.h, self.end = row[ordered], t[ordered], h[ordered], end[ordered]
         places = torch.from_numpy(ordered)
-        self.tape = [torch.cat(parts)[places.to(parts[0].device)] for parts in zip(*columns[4], strict=True)]
+        self.tape = [
+            torch.cat(parts)[places.to(parts[0].device)] for parts in zip(*columns[4], strict=True)
+        ]
 
     def sizes_before(self, count):
-        """(S, count): the sizes of that many steps before each; before the first it is the size first tried, then NaN."""
-        sizes, levels = np.full((len(self.row), count), np.nan), [*self.levels, *[(0, 0)] * (count + 1)]
+        """(S, count): the sizes of that many steps before each; before the first it is the size
+        first tried, then NaN."""
+        sizes, levels = (
+            np.full((len(self.row), count), np.nan),
+            [*self.levels, *[(0, 0)] * (count + 1)],
+        )
         for i, (first, _) in enumerate(self.levels):
             for j in range(count):
                 (begin, end), (after, until) = levels[i + 1 + j], levels[i + j]
                 known, all_rows = end - begin, until - after
                 sizes[first : first + known, j] = self.h[begin:end]
                 # The others of the level that was there had their first step in it.
-                sizes[first + known : first + all_rows, j] = self.start[2][self.order[known:all_rows]]
+                sizes[first + known : first + all_rows, j] = self.start[2][
+                    self.order[known:all_rows]
+                ]
         return sizes
 
     def locate(self, times, row):
-        """The place of the step that each time (Q,) of the row beside it, (Q,), falls in; -1 where the row did not get there.
+        """The place of the step that each time (Q,) of the row beside it, (Q,), falls in; -1 where
+        the row did not get there.
 
         Where two steps meet it is the earlier one.
         """

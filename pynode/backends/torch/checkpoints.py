@@ -1,4 +1,5 @@
-"""What an integration records for the gradient, and how its steps are had again, exactly as they were taken."""
+"""What an integration records for the gradient, and how its steps are had again, exactly as they
+were taken."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ from .checkpoint_schedule import advance, place
 
 
 class Point(NamedTuple):
-    """Where the integration can be taken up again: before step number ``index``, with y (n,) and the method's state,
-    parked. level: of the placement (revolve.place)."""
+    """Where the integration can be taken up again: before step number ``index``, with y (n,) and
+    the method's state, parked. level: of the placement (revolve.place)."""
 
     index: int
     y: torch.Tensor
@@ -22,12 +23,13 @@ class Point(NamedTuple):
 
 
 class Recording:
-    """Times and sizes of all steps as plain numbers, and either all steps or restart points from which to repeat them.
+    """Times and sizes of all steps as plain numbers, and either all steps or restart points from
+    which to repeat them.
 
-    starts, sizes: of the accepted steps; refused: {step: sizes that the method tried before it}: an attempt that failed
-    may leave a newer Jacobian behind.
-    every: None keeps all steps in ``steps``; a number keeps a point before every so many steps, at most ``limit`` of them
-    (None: all), and at most so many steps at a time are repeated with all that their derivative needs.
+    starts, sizes: of the accepted steps; refused: {step: sizes that the method tried before it}: an
+    attempt that failed may leave a newer Jacobian behind. every: None keeps all steps in ``steps``;
+    a number keeps a point before every so many steps, at most ``limit`` of them (None: all), and at
+    most so many steps at a time are repeated with all that their derivative needs.
     """
 
     def __init__(self, field, method, tol, limit=None, every=None):
@@ -72,7 +74,8 @@ class Recording:
 
     @property
     def taped(self) -> bool:
-        """Whether every step has kept the graphs of its evaluations, so that f is not evaluated again."""
+        """Whether every step has kept the graphs of its evaluations, so that f is not evaluated
+        again."""
         return self.tape is not None and all(step.tape is not None for step in self.steps)
 
     def backwards(self):
@@ -86,7 +89,9 @@ class Recording:
             units = math.ceil((end - point.index) / self.every)
             if units > 1:
                 slots = units if self.limit is None else max(1, self.limit - len(points) + 1)
-                points.append(self._repeat(point, point.index + self.every * advance(units, slots), None))
+                points.append(
+                    self._repeat(point, point.index + self.every * advance(units, slots), None)
+                )
                 continue
             steps = []
             if units:
@@ -95,7 +100,8 @@ class Recording:
             end = points.pop().index
 
     def _repeat(self, point, last, kept):
-        """Takes the steps from the point up to number ``last``, which it does not take; the Point there.
+        """Takes the steps from the point up to number ``last``, which it does not take; the Point
+        there.
 
         kept: a list that receives the steps, None where they are not wanted.
         """
@@ -110,14 +116,16 @@ class Recording:
             return Point(last, y, self.method.parked(state), 0)
 
     def again(self, field, i, y, state):
-        """Step number i once more, from y (n,) and its state, with the attempts that failed before it."""
+        """Step number i once more, from y (n,) and its state, with the attempts that failed before
+        it."""
         t = self.starts[i]
         for h in self.refused.get(i, ()):
             state = self.method.step(field, t, y, h, state, self.tol).state
         step = self.method.step(field, t, y, self.sizes[i], state, self.tol)
         if not step.accepted:
             raise RuntimeError(
-                f"the step from t = {t:.6g} was accepted in the solve, but not when it was repeated for the gradient: f must "
-                "return the same values every time (no dropout, no other randomness, no changed parameters)"
+                f"the step from t = {t:.6g} was accepted in the solve, but not when it was repeated"
+                " for the gradient: f must return the same values every time (no dropout, no other"
+                " randomness, no changed parameters)"
             )
         return step

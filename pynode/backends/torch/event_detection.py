@@ -14,7 +14,8 @@ from .simultaneous_events import Sides, at_cut, instant, place, resumed, roundin
 
 # Where in a step the conditions are looked at.
 SAMPLES = (0.25, 0.5, 0.75, 1.0)
-# Further places in a step that begins where a condition is zero: which way it leaves zero is told by the first of them.
+# Further places in a step that begins where a condition is zero: which way it leaves zero is told
+# by the first of them.
 PROBES = tuple(2.0**-k for k in range(20, 2, -2))
 
 
@@ -34,21 +35,32 @@ class Hit(NamedTuple):
 class Watch:
     """The conditions of all events during one leg of a solve.
 
-    events: list of Event; counts: how often each has occurred before this leg; sides: where the conditions were when the
-    leg before ended, None at the start. After the leg ``final`` holds where they are.
-    Costs one polynomial and four evaluations of the conditions a step, and one synchronisation.
+    events: list of Event; counts: how often each has occurred before this leg; sides: where the
+    conditions were when the leg before ended, None at the start. After the leg ``final`` holds
+    where they are. Costs one polynomial and four evaluations of the conditions a step, and one
+    synchronisation.
     """
 
     def __init__(self, events, field, counts, sides=None):
         self.events, self.field, self.before, self.given = events, field, counts, sides
-        self.hits, self.counts, self.status, self.cut, self.sizes = [], list(counts), None, None, None
+        self.hits, self.counts, self.status, self.cut, self.sizes = (
+            [],
+            list(counts),
+            None,
+            None,
+            None,
+        )
 
     def begin(self, t: float, y):
         """Note on which side of zero each condition starts, 0 where that is not known yet."""
         self.hits, self.status, self.cut, self.counts = [], None, None, list(self.before)
         values = self.values(t, y)
         sides = resumed(self.given, values, rounding(y))
-        self.last, self.sides, self.noise = values.tolist(), sides.known.tolist(), sides.noise.tolist()
+        self.last, self.sides, self.noise = (
+            values.tolist(),
+            sides.known.tolist(),
+            sides.noise.tolist(),
+        )
 
     @property
     def final(self) -> Sides:
@@ -56,18 +68,21 @@ class Watch:
         return Sides(np.array(self.sides), np.array(self.noise)) if self.cut is None else self.cut
 
     def values(self, t: float, y):
-        """All conditions at (t, y), (K,) NumPy; ``owners`` and ``directions`` say whose they are."""
+        """All conditions at (t, y), (K,) NumPy; ``owners`` and ``directions`` say whose they
+        are."""
         found = self._values([t], [y])[0].numpy()
         self.owners = [(e, i) for e, size in enumerate(self.sizes) for i in range(size)]
         self.directions = np.array([self.events[e].direction for e, _ in self.owners])
         return found
 
     def _values(self, times, states):
-        """All conditions at m points, times (floats) and states (n,): (m, K) on the CPU, in one synchronisation."""
+        """All conditions at m points, times (floats) and states (n,): (m, K) on the CPU, in one
+        synchronisation."""
         field, parts = self.field, []
         if field.stats.guard is not None:
             field.stats.guard.check(field.stats)
-        # Not in inference mode: what a condition's module keeps of this call, a graph may use later.
+        # Not in inference mode: what a condition's module keeps of this call, a graph may use
+        # later.
         with torch.inference_mode(False), torch.no_grad():
             clock = torch.tensor(times, dtype=field.dtype, device=field.device).unbind(0)
             for t, y in zip(clock, states, strict=True):
@@ -78,35 +93,57 @@ class Watch:
             if self.sizes is None:
                 self.sizes = sizes
             elif sizes != self.sizes * len(times):
-                number = next(i for i, size in enumerate(sizes) if size != self.sizes[i % len(self.sizes)])
-                event, before = self.events[number % len(self.sizes)], self.sizes[number % len(self.sizes)]
-                raise ValueError(changed_size(event.name, before, sizes[number], times[number // len(self.sizes)]))
+                number = next(
+                    i for i, size in enumerate(sizes) if size != self.sizes[i % len(self.sizes)]
+                )
+                event, before = (
+                    self.events[number % len(self.sizes)],
+                    self.sizes[number % len(self.sizes)],
+                )
+                raise ValueError(
+                    changed_size(
+                        event.name, before, sizes[number], times[number // len(self.sizes)]
+                    )
+                )
             return torch.cat(parts).to("cpu", torch.float64).view(len(times), -1)
 
     def scan(self, step, end: float, coefficients):
-        """Note the events of a step that ends at time ``end``; the Hit at which the leg must stop, None to go on."""
+        """Note the events of a step that ends at time ``end``; the Hit at which the leg must stop,
+        None to go on."""
         thetas = PROBES + SAMPLES if 0 in self.sides else SAMPLES
         grid = torch.tensor(thetas[:-1], dtype=torch.float64, device=step.y.device)
         times = [step.t + theta * step.h for theta in thetas[:-1]]
-        table = self._values([*times, end], [*evaluate(coefficients, grid).unbind(0), step.y]).tolist()
+        table = self._values(
+            [*times, end], [*evaluate(coefficients, grid).unbind(0), step.y]
+        ).tolist()
         for g, (e, _) in zip(table[-1], self.owners, strict=True):
             if math.isnan(g):
                 name = self.events[e].name
-                raise ValueError(f"the condition of event {name!r} is NaN at t = {end:.6g}; keep it finite")
+                raise ValueError(
+                    f"the condition of event {name!r} is NaN at t = {end:.6g}; keep it finite"
+                )
         found, trails = [], []
         for k in range(len(self.owners)):
             roots, trail = self._roots(k, step, thetas, table, coefficients)
             found += [(end if theta >= 1 else step.t + theta * step.h, theta, k) for theta in roots]
             trails.append(trail)
         self.last = table[-1]
-        cut = self._cut(step, end, coefficients, sorted(found, key=lambda item: item[1:])) if found else None
+        cut = (
+            self._cut(step, end, coefficients, sorted(found, key=lambda item: item[1:]))
+            if found
+            else None
+        )
         if cut is not None and self.status is Status.EVENT:
             self.cut = self._sides_at(cut, step, thetas, trails, found)
         return cut
 
     def _sides_at(self, cut, step, thetas, trails, found):
-        """Where the conditions are at the event that ends the leg. trails: of each, its side before and after every place."""
-        here, theta = {(hit.event, hit.index) for hit in self.hits if hit.t == cut.t}, (cut.t - step.t) / step.h
+        """Where the conditions are at the event that ends the leg. trails: of each, its side before
+        and after every place."""
+        here, theta = (
+            {(hit.event, hit.index) for hit in self.hits if hit.t == cut.t},
+            (cut.t - step.t) / step.h,
+        )
         passed = sum(1 for sample in thetas if sample < theta)
         earlier = {k for t, _, k in found if abs(t - step.t) < abs(cut.t - step.t)}
         tracked = [0 if k in earlier else trail[passed] for k, trail in enumerate(trails)]
@@ -114,7 +151,8 @@ class Watch:
         return at_cut(self.values(cut.t, cut.y), np.array(tracked), fired, rounding(cut.y))
 
     def _roots(self, k, step, thetas, table, coefficients):
-        """(where condition k fires in the step, as fractions of it; its sides before the first and after every place)."""
+        """(where condition k fires in the step, as fractions of it; its sides before the first and
+        after every place)."""
         direction = self.events[self.owners[k][0]].direction
         side, left, before, found = self.sides[k], 0.0, self.last[k], []
         trail = [side]
@@ -135,16 +173,21 @@ class Watch:
     def _root(self, k, step, coefficients, a, b, ga, gb):
         def g(theta):
             grid = torch.tensor([theta], dtype=torch.float64, device=step.y.device)
-            return float(self._values([step.t + theta * step.h], evaluate(coefficients, grid))[0, k])
+            return float(
+                self._values([step.t + theta * step.h], evaluate(coefficients, grid))[0, k]
+            )
 
         resolution = math.ulp(max(abs(step.t), abs(step.t + step.h))) / abs(step.h)
         return bracketed_root(g, a, b, ga, gb, max(torch.finfo(step.y.dtype).eps, resolution))
 
     def _cut(self, step, end, coefficients, found):
-        """Record events in their order up to the first time at which the leg must stop. found: (t, theta, condition)."""
+        """Record events in their order up to the first time at which the leg must stop. found: (t,
+        theta, condition)."""
         for group in simultaneous(found, instant(step.t, step.h, torch.finfo(step.y.dtype).eps)):
             hit = self._hit(step, group[0][0], end, coefficients)
-            firing = sorted((self.owners[k] for _, _, k in group), key=lambda owner: place(self.events, *owner))
+            firing = sorted(
+                (self.owners[k] for _, _, k in group), key=lambda owner: place(self.events, *owner)
+            )
             for e, index in firing:
                 self.counts[e] += 1
                 if self.exceeds(e):
@@ -176,8 +219,8 @@ class Watch:
 def changed_size(name, before, now, t) -> str:
     """What to say of a condition that returns more or fewer values than it did."""
     return (
-        f"the condition of event {name!r} returned {now} values at t = {t:.6g} and {before} before: it must return as many at "
-        "every time, one for each crossing to watch"
+        f"the condition of event {name!r} returned {now} values at t = {t:.6g} and {before} before:"
+        " it must return as many at every time, one for each crossing to watch"
     )
 
 
@@ -192,12 +235,13 @@ def bracketed_root(g, a, b, ga, gb, tol):
 
 
 def leaving(a, b, ga, gb, tol):
-    """Looks for where g leaves its side of zero between a and b: crosses zero, or becomes zero and may stay there.
+    """Looks for where g leaves its side of zero between a and b: crosses zero, or becomes zero and
+    may stay there.
 
-    ga: g at a, not zero; gb: g at b, of the opposite sign or zero. A generator that yields places, is sent g there, and returns
-    the root to within tol.
-    The ITP method: at most a few evaluations more than bisection, usually far fewer. Oliveira & Takahashi,
-    ACM Trans. Math. Softw. 47 (2020). Where g is zero its size tells nothing, and the other side is extrapolated instead.
+    ga: g at a, not zero; gb: g at b, of the opposite sign or zero. A generator that yields places,
+    is sent g there, and returns the root to within tol. The ITP method: at most a few evaluations
+    more than bisection, usually far fewer. Oliveira & Takahashi, ACM Trans. Math. Softw. 47 (2020).
+    Where g is zero its size tells nothing, and the other side is extrapolated instead.
     """
     flip = -1.0 if ga > 0 else 1.0
     ga, gb, before = flip * ga, flip * gb, None
@@ -233,7 +277,8 @@ def leaving(a, b, ga, gb, tol):
 
 
 def _guess(a, b, ga, gb, before, middle):
-    """Where the line through the ends is zero, or, where g is zero at b, that through a and the place before it."""
+    """Where the line through the ends is zero, or, where g is zero at b, that through a and the
+    place before it."""
     if gb > 0:
         return (gb * a - ga * b) / (gb - ga)
     if before is None or not before[1] < ga:

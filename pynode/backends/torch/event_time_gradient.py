@@ -1,7 +1,8 @@
-"""How the time of an event moves with the state: by the implicit function theorem, also where the condition stays at zero.
+"""How the time of an event moves with the state: by the implicit function theorem, also where the
+condition stays at zero.
 
-dt* = -(dg at fixed t*) / (dg/dt + dg/dy dy/dt), with the derivatives of g on the side that it comes from: relu(1 - y) has none
-behind its zero, and none at it. A little before the event it has them.
+dt* = -(dg at fixed t*) / (dg/dt + dg/dy dy/dt), with the derivatives of g on the side that it comes
+from: relu(1 - y) has none behind its zero, and none at it. A little before the event it has them.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ import torch
 
 from ...core.autograd import FirstOrderOnly
 
-# How far before an event, as a part of the time since the start, a condition is looked at whose derivative there is zero.
+# How far before an event, as a part of the time since the start, a condition is looked at whose
+# derivative there is zero.
 FARTHEST = 1e-3
 EPSILON = torch.finfo(torch.float64).eps
 
 
 def moved_times(g, t, start, y, slope, name):
-    """What to add to the times of h hits of an event: zeros (h,) with the derivatives of these times, None without any.
+    """What to add to the times of h hits of an event: zeros (h,) with the derivatives of these
+    times, None without any.
 
-    g(t, y): the conditions, (h,), at t (h,) and y (h, n); t: (h,) float64; start: of the solve, a float or (h,); y: the states
-    with their derivatives at fixed time; slope: dy/dt, (h, n); name: of the event.
+    g(t, y): the conditions, (h,), at t (h,) and y (h, n); t: (h,) float64; start: of the solve, a
+    float or (h,); y: the states with their derivatives at fixed time; slope: dy/dt, (h, n); name:
+    of the event.
     """
     value = g(t, y)
     if not (value.requires_grad or y.requires_grad):
@@ -43,6 +47,7 @@ def moved_times(g, t, start, y, slope, name):
 
 def moved_time(g, clock, t: float, start: float, y, slope, name):
     """The same of one event, 0-d; g(t, y): 0-d at t, 0-d as clock(t (1,)) makes it, and y (n,)."""
+
     def one(t, y):
         return g(clock(t), y.squeeze(0)).unsqueeze(0)
 
@@ -64,7 +69,8 @@ def _rates(g, t, y, slope):
 
 
 class Undefined(torch.autograd.Function):
-    """Zeros like x, the condition of an event that does not change on its way to zero: a gradient through them is refused."""
+    """Zeros like x, the condition of an event that does not change on its way to zero: a gradient
+    through them is refused."""
 
     @staticmethod
     def forward(ctx, x, name):
@@ -74,6 +80,7 @@ class Undefined(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         raise RuntimeError(
-            f"the time of event {ctx.name!r} has no derivative: its condition has derivative zero there and before (a sign, a "
-            "rounding, a comparison); write it as a function that goes through zero, such as y - 1, or detach the event"
+            f"the time of event {ctx.name!r} has no derivative: its condition has derivative zero"
+            " there and before (a sign, a rounding, a comparison); write it as a function that"
+            " goes through zero, such as y - 1, or detach the event"
         )

@@ -11,17 +11,18 @@ from ...core.status import RejectStep
 
 
 def without_graph(run, inference=True):
-    """run() without a graph: in inference mode, where an operation costs a fifth less, or under no_grad. inference: see
-    serves_inference; False as well for states that a user gets to see."""
+    """run() without a graph: in inference mode, where an operation costs a fifth less, or under
+    no_grad. inference: see serves_inference; False as well for states that a user gets to see."""
     with unhooked(), torch.inference_mode() if inference else torch.no_grad():
         return run()
 
 
 def serves_inference(field, t, y) -> bool:
-    """Whether f in inference mode is f: not where it differentiates inside itself, which fails there or gives zeros.
+    """Whether f in inference mode is f: not where it differentiates inside itself, which fails
+    there or gives zeros.
 
-    Found out beforehand, at (t, y), y (n,): up to torch 2.8 at least, the derivatives of torch.func are zero in that mode.
-    Random numbers and buffers stay as they are.
+    Found out beforehand, at (t, y), y (n,): up to torch 2.8 at least, the derivatives of torch.func
+    are zero in that mode. Random numbers and buffers stay as they are.
     """
     try:
         return decided(field, "inference", lambda: _try_inference(field, t, y))

@@ -16,19 +16,32 @@ from ...core.trajectory import Attempt, Trajectory, evaluate_at, slope
 from ...methods.base import Step
 from .checkpoints import Recording
 
-SMALLEST = 1e-40  # of the first step: at t = 0, where rounding sets no limit, a step below it is none
+# Of the first step: at t = 0, where rounding sets no limit, a step below it is none.
+SMALLEST = 1e-40
 _HISTORY = 32  # attempted steps kept for the report of a failure
 
 
 def integrate(
-    field, method, y0, times, options, atol, record=None, dense=False, slopes=False, watch=None, limits=None, tol=None
+    field,
+    method,
+    y0,
+    times,
+    options,
+    atol,
+    record=None,
+    dense=False,
+    slopes=False,
+    watch=None,
+    limits=None,
+    tol=None,
 ) -> Trajectory:
     """Integrate from times[0] to times[-1] with outputs at all times, in either direction.
 
-    y0: (n,); times: list of floats, strictly monotone; record(field, method, tol) -> Recording, or None; dense: record
-    the steps and their polynomials; slopes: dy/dt of the polynomials at the outputs. watch: looks for events; limits:
-    refuse steps or stop; tol: the norm of errors, by default the root mean square over all components.
-    Numerical failure ends the trajectory early and is told in its status.
+    y0: (n,); times: list of floats, strictly monotone; record(field, method, tol) -> Recording, or
+    None; dense: record the steps and their polynomials; slopes: dy/dt of the polynomials at the
+    outputs. watch: looks for events; limits: refuse steps or stop; tol: the norm of errors, by
+    default the root mean square over all components. Numerical failure ends the trajectory early
+    and is told in its status.
     """
     tol = tol or Tolerance(options.rtol, atol, len(y0))
     t, end = times[0], times[-1]
@@ -67,15 +80,11 @@ def integrate(
         if most is None:
             most = method.evaluations_a_step * options.max_steps
         with guarded(field.stats, most, limits):
-            _march(
-                field, method, path, times, options, tol, h, dense, slopes, watch, limits, most
-            )
+            _march(field, method, path, times, options, tol, h, dense, slopes, watch, limits, most)
     return path
 
 
-def _march(
-    field, method, path, times, options, tol, h, dense, slopes, watch, limits, max_nfe
-):
+def _march(field, method, path, times, options, tol, h, dense, slopes, watch, limits, max_nfe):
     t, y, end, recording = times[0], path.y0, times[-1], path.recording
     direction = 1.0 if end > t else -1.0
     stats, history = field.stats, deque(maxlen=_HISTORY)
@@ -122,7 +131,8 @@ def _march(
         if limits is not None and step.accepted and not limits.allow(t1, step.y, y):
             step = Step.failed(t, h, 0.5, state, Status.DOMAIN)
         if fixed and step.accepted and not math.isfinite(step.y.sum().item()):
-            # Without an error to measure nothing else would tell; and a smaller step is not what was asked for.
+            # Without an error to measure nothing else would tell; and a smaller step is not what
+            # was asked for.
             path.status = Status.DIVERGED
             history.append((t, h, math.inf, path.status))
             break
@@ -176,7 +186,8 @@ def _march(
 
 
 def _stops(given, t, end, least):
-    """The stops between t and the end, in order and then the end; of two nearer than a step can be it is the later one."""
+    """The stops between t and the end, in order and then the end; of two nearer than a step can be
+    it is the later one."""
     direction, stops = 1.0 if end > t else -1.0, deque([end])
     for stop in sorted(given, key=lambda s: -direction * s):
         if direction * (stops[0] - stop) > least and direction * (stop - t) > least:
@@ -185,7 +196,8 @@ def _stops(given, t, end, least):
 
 
 def _outputs(path, step, times, t, y, coefficients, slopes):
-    """Append the outputs within a step, the last of them y where it is at t; coefficients: the step's polynomial."""
+    """Append the outputs within a step, the last of them y where it is at t; coefficients: the
+    step's polynomial."""
     inside = [s for s in times if s != t]
     if inside or slopes:
         thetas = [(s - step.t) / step.h for s in times]

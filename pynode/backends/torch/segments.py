@@ -1,11 +1,13 @@
-"""A solve as a chain of legs: from one event with a reset, preset time or jump of f to the next. Mostly there is one.
+"""A solve as a chain of legs: from one event with a reset, preset time or jump of f to the next.
+Mostly there is one.
 
-Each leg is differentiable by itself (an Integrate node). What joins them is made of ordinary tensor operations, so that
-autograd composes the gradient:
-- the time of an event, by the implicit function theorem: dt* = -(dg at fixed t*) / (dg/dt + dg/dy dy/dt);
+Each leg is differentiable by itself (an Integrate node). What joins them is made of ordinary tensor
+operations, so that autograd composes the gradient:
+- the time of an event, by the implicit function theorem: dt* = -(dg at fixed t*) / (dg/dt + dg/dy
+  dy/dt);
 - the state there, y* + dy/dt dt*, and the user's reset of it;
-- the start of the next leg, y - f dt*: how a solution changes that starts later. Together these are the saltation
-  matrix (Hiskens & Pai, IEEE Trans. Circuits Syst. I 47 (2000), eq. 26-30).
+- the start of the next leg, y - f dt*: how a solution changes that starts later. Together these are
+  the saltation matrix (Hiskens & Pai, IEEE Trans. Circuits Syst. I 47 (2000), eq. 26-30).
 """
 
 from __future__ import annotations
@@ -26,13 +28,15 @@ from .event_detection import Watch
 from .event_time_gradient import moved_time
 from .simultaneous_events import Queue, rounding, sides_of
 
-# A reset by the same event so often in a row, each within this part of the span of the one before, ends the solve: a
-# ball that comes to rest. Still smaller distances drown in rounding, and the ball would fall through the floor.
+# A reset by the same event so often in a row, each within this part of the span of the one before,
+# ends the solve: a ball that comes to rest. Still smaller distances drown in rounding, and the ball
+# would fall through the floor.
 ZENO, INSTANT = 3, 1e-10
 
 
 class Leg(NamedTuple):
-    """rows: (m, n) outputs; marks: (k, n) states at path.hits; both differentiable. piece: for the dense output."""
+    """rows: (m, n) outputs; marks: (k, n) states at path.hits; both differentiable. piece: for the
+    dense output."""
 
     rows: torch.Tensor
     marks: torch.Tensor
@@ -40,7 +44,8 @@ class Leg(NamedTuple):
 
 
 class Boundary(NamedTuple):
-    """A time at which a leg begins. time: the same t, 0-d float64 with its gradient; preset: None for a jump of f."""
+    """A time at which a leg begins. time: the same t, 0-d float64 with its gradient; preset: None
+    for a jump of f."""
 
     t: float
     time: torch.Tensor
@@ -56,19 +61,25 @@ def boundaries(presets, jumps, values) -> list:
     sources.append((-1, None, common_times(jumps, "jumps")))
     found = [
         Boundary(t, time, preset, e, i)
-        for e, preset, times in sources for i, (t, time) in enumerate(zip(times.detach().tolist(), times, strict=True))
+        for e, preset, times in sources
+        for i, (t, time) in enumerate(zip(times.detach().tolist(), times, strict=True))
     ]
-    inside = [b for b in found if direction * (b.t - values[0]) >= 0 and direction * (values[-1] - b.t) >= 0]
+    inside = [
+        b
+        for b in found
+        if direction * (b.t - values[0]) >= 0 and direction * (values[-1] - b.t) >= 0
+    ]
     return sorted(inside, key=lambda b: direction * b.t)
 
 
 class Course:
-    """Runs the legs. After ``run``: ys (m, n) at the first m times, slopes (their dy/dt from the second on, where
-    asked for), records, pieces, path (the last leg's trajectory, None if there was none), status and t.
+    """Runs the legs. After ``run``: ys (m, n) at the first m times, slopes (their dy/dt from the
+    second on, where asked for), records, pieces, path (the last leg's trajectory, None if there was
+    none), status and t.
 
     leg(y, times, watch, origin) -> Leg, origin: what changed the state or f before it. values: list
-    of output times; events: list of (number, Event); bounds: from ``boundaries``.
-    At the time of a reset the output is the state after it (the solution is continuous from the right).
+    of output times; events: list of (number, Event); bounds: from ``boundaries``. At the time of a
+    reset the output is the state after it (the solution is continuous from the right).
     """
 
     def __init__(self, field, leg, values, events, bounds, slopes):
@@ -80,8 +91,10 @@ class Course:
         self.rows, self.slopes, self.records, self.pieces = [], [], [], []
         self.position, self.path = 0, None
         self.origin = None  # what has changed the state or f since the last leg
-        self.sides = self.watch = self.stopped = None  # of the last leg; stopped: the record of the terminal event
-        self.latest = {}  # by event: (time of its last reset, how often in a row it followed the one before at once)
+        # Of the last leg; stopped: the record of the terminal event.
+        self.sides = self.watch = self.stopped = None
+        # By event: (time of its last reset, how often in a row it followed the one before at once).
+        self.latest = {}
 
     def run(self, y, time):
         """y: (n,) at time (0-d float64), both with their gradients; returns self."""
@@ -99,7 +112,9 @@ class Course:
             if status is not None:
                 break
             if self.bounds and not self._later(stop, t):
-                while self.position < len(self.values) and self._later(self.bounds[0].t, self.values[self.position]):
+                while self.position < len(self.values) and self._later(
+                    self.bounds[0].t, self.values[self.position]
+                ):
                     self._emit(self.values[self.position], y)
                 t = self.bounds[0].t
         if self.path is None and not status.success:  # before the first leg
@@ -112,8 +127,11 @@ class Course:
         return self.direction * (a - b) > 0
 
     def _beside(self, t: float, direction: float) -> float:
-        """The next time to t in a direction that the field can tell from it, in the dtype in which it is told the time."""
-        rounded, target = (torch.tensor(x, dtype=self.field.dtype) for x in (t, direction * math.inf))
+        """The next time to t in a direction that the field can tell from it, in the dtype in which
+        it is told the time."""
+        rounded, target = (
+            torch.tensor(x, dtype=self.field.dtype) for x in (t, direction * math.inf)
+        )
         return float(torch.nextafter(rounded, target))
 
     def _before(self, t: float) -> float:
@@ -140,15 +158,22 @@ class Course:
         """One leg from (t, y): (status, t, y, time), status None where the solve goes on."""
         start, moves, t = y, time.requires_grad and torch.is_grad_enabled(), self._begin(t, stop)
         if moves:
-            shift = FirstOrderOnly.apply(time, "the time at which a leg of the solve starts") - time.detach()
+            shift = (
+                FirstOrderOnly.apply(time, "the time at which a leg of the solve starts")
+                - time.detach()
+            )
             start = y - self._slope(t, y) * shift.to(y.dtype)
         first = self.position
-        while self.position < len(self.values) and not self._later(self.values[self.position], stop):
+        while self.position < len(self.values) and not self._later(
+            self.values[self.position], stop
+        ):
             self.position += 1
         times = [t, *self.values[first : self.position]]
         if times[-1] != stop:
             times.append(stop)
-        self.watch = watch = Watch(self.events, self.field, self.counts, self.sides) if self.events else None
+        self.watch = watch = (
+            Watch(self.events, self.field, self.counts, self.sides) if self.events else None
+        )
         leg, self.origin = self.leg(start, times, watch, self.origin), None
         self.path = path = leg.piece.path
         self.pieces.append(leg.piece)
@@ -177,7 +202,8 @@ class Course:
         return status, path.t, y, time
 
     def _through_reset(self, leg, done):
-        """(state, time, status) after the events at which a leg ended, whose records are made here."""
+        """(state, time, status) after the events at which a leg ended, whose records are made
+        here."""
         path, located = leg.piece.path, []
         for hit, row in zip(path.hits, leg.marks, strict=True):
             record, state = self._record(hit, row)
@@ -198,8 +224,9 @@ class Course:
         return Status.EVENT
 
     def _occur(self, t, y, time, located):
-        """(state, time, status) after the events at t: those located, (event, index, (record, state)), and those that become
-        true by what they do. y, time: None where the first of them with a reset gives them."""
+        """(state, time, status) after the events at t: those located, (event, index, (record,
+        state)), and those that become true by what they do. y, time: None where the first of them
+        with a reset gives them."""
         queue = Queue(self.events)
         queue.add(located)
         while queue:
@@ -229,9 +256,16 @@ class Course:
         return y, time, None
 
     def _made_true(self, t, y, own=None):
-        """(event, index, None) of the conditions that a change of the state at t fires; own: the one whose reset it was."""
-        fires, self.sides = self.sides.crossed(self.watch.values(t, y), rounding(y), self.watch.directions)
-        return [(*owner, None) for owner, fire in zip(self.watch.owners, fires, strict=True) if fire and owner != own]
+        """(event, index, None) of the conditions that a change of the state at t fires; own: the
+        one whose reset it was."""
+        fires, self.sides = self.sides.crossed(
+            self.watch.values(t, y), rounding(y), self.watch.directions
+        )
+        return [
+            (*owner, None)
+            for owner, fire in zip(self.watch.owners, fires, strict=True)
+            if fire and owner != own
+        ]
 
     def _stalled(self, e, t) -> bool:
         """Whether event e, at t, follows itself again and again without time passing."""
@@ -257,7 +291,9 @@ class Course:
         return EventRecord(time, state, state, self.numbers[hit.event], hit.index, event.name), y
 
     def _implicit(self, event, hit, time, y):
-        """Time and state of the event with their derivatives; a grazing event has none, which shows as infinity."""
+        """Time and state of the event with their derivatives; a grazing event has none, which shows
+        as infinity."""
+
         def g(t, y):
             return self._condition(event, t, y, hit.index)
 
@@ -288,11 +324,14 @@ class Course:
                 before = self.field.layout.unravel(y)
                 y = self._reset(bound.preset, time, y)
                 after = self.field.layout.unravel(y)
-                self.records.append(EventRecord(time, before, after, bound.event, bound.index, bound.preset.name))
+                self.records.append(
+                    EventRecord(time, before, after, bound.event, bound.index, bound.preset.name)
+                )
         return self._occur(t, y, time, self._made_true(t, y)) if self.events else (y, time, None)
 
     def _reset(self, event, time, y):
-        """The state, (n,), that the user's reset makes of y; TypeError or ValueError where it is no such state."""
+        """The state, (n,), that the user's reset makes of y; TypeError or ValueError where it is no
+        such state."""
         layout = self.field.layout
         try:
             # Copies: a reset may edit its argument, and the next one fill the same memory.
@@ -301,9 +340,13 @@ class Course:
             check_values(new, "the new state")
             new = new.clone()
         except (TypeError, ValueError) as error:
-            raise type(error)(f"in the reset of {event.name!r}, which must return a state like y0: {error}") from error
+            raise type(error)(
+                f"in the reset of {event.name!r}, which must return a state like y0: {error}"
+            ) from error
         if new.dtype != y.dtype:
-            raise TypeError(f"the reset of {event.name!r} returned {new.dtype} for a state of {y.dtype}")
+            raise TypeError(
+                f"the reset of {event.name!r} returned {new.dtype} for a state of {y.dtype}"
+            )
         if not torch.equal(new.detach(), y.detach()):
             self.origin = f"the reset of {event.name!r}"
         return new

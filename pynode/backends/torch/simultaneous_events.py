@@ -1,7 +1,9 @@
-"""What happens at one time: which events count as simultaneous, in which order they occur, and which of them a reset fires.
+"""What happens at one time: which events count as simultaneous, in which order they occur, and
+which of them a reset fires.
 
-A change of the state that carries a condition to the other side of zero fires its event at that very time. Such an event may
-change the state in turn. The rules are those of SBML Level 3, sec. 4.11.6, with a stated order in the place of a random one.
+A change of the state that carries a condition to the other side of zero fires its event at that
+very time. Such an event may change the state in turn. The rules are those of SBML Level 3, sec.
+4.11.6, with a stated order in the place of a random one.
 """
 
 from __future__ import annotations
@@ -13,13 +15,17 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-# One condition may fire so often at one time. A cascade that goes on is endless: no time passes in it.
+# One condition may fire so often at one time. A cascade that goes on is endless: no time passes in
+# it.
 CASCADE = 100
 
 
 class Sides(NamedTuple):
-    """On which side of zero conditions are. known: (..., K), 1, -1, or 0 where that is not known yet; noise: (..., K), how far
-    from zero a condition counts as zero. Both NumPy."""
+    """On which side of zero conditions are.
+
+    known: (..., K), 1, -1, or 0 where that is not known yet; noise: (..., K), how far from zero a
+    condition counts as zero. Both NumPy.
+    """
 
     known: np.ndarray
     noise: np.ndarray
@@ -27,7 +33,8 @@ class Sides(NamedTuple):
     def crossed(self, values, noise, directions):
         """(mask of the conditions that a change of the state fires, their Sides after it).
 
-        values: (..., K) after the change; noise: of them; directions: (K,), those in which they fire.
+        values: (..., K) after the change; noise: of them; directions: (K,), those in which they
+        fire.
         """
         noise, signs = np.maximum(self.noise, noise), np.sign(values)
         fires = (self.known != 0) & (signs != self.known) & (directions != self.known)
@@ -37,11 +44,15 @@ class Sides(NamedTuple):
 
 def sides_of(values, noise) -> Sides:
     """Those of conditions of which nothing else is known than their values."""
-    return Sides(np.where(np.abs(values) <= noise, 0.0, np.sign(values)), np.broadcast_to(noise, values.shape).copy())
+    return Sides(
+        np.where(np.abs(values) <= noise, 0.0, np.sign(values)),
+        np.broadcast_to(noise, values.shape).copy(),
+    )
 
 
 def resumed(given, values, noise) -> Sides:
-    """Where conditions with these values begin a leg; given: their Sides at the end of the one before, or None."""
+    """Where conditions with these values begin a leg; given: their Sides at the end of the one
+    before, or None."""
     if given is None:
         return sides_of(values, noise)
     found = sides_of(values, np.maximum(given.noise, noise))
@@ -50,25 +61,33 @@ def resumed(given, values, noise) -> Sides:
 
 
 def at_cut(values, tracked, fired, noise) -> Sides:
-    """Where conditions are at an event that ends a leg. tracked: (..., K), their sides a little before; fired: mask of those
-    that fire there, and are as near to zero as rounding allows: their own resets decide."""
+    """Where conditions are at an event that ends a leg. tracked: (..., K), their sides a little
+    before; fired: mask of those that fire there, and are as near to zero as rounding allows: their
+    own resets decide."""
     near = np.abs(values) <= noise
     known = np.where(fired, 0.0, np.where(near, tracked, np.sign(values)))
     return Sides(known, np.where(fired, np.maximum(8 * np.abs(values), 64 * noise), noise))
 
 
 def rounding(y):
-    """How far from zero a condition on states (..., n) may be by rounding, (...): conditions are taken to be of their size."""
-    return 4 * torch.finfo(y.dtype).eps * y.detach().abs().amax(dim=-1).to("cpu", torch.float64).numpy()
+    """How far from zero a condition on states (..., n) may be by rounding, (...): conditions are
+    taken to be of their size."""
+    return (
+        4
+        * torch.finfo(y.dtype).eps
+        * y.detach().abs().amax(dim=-1).to("cpu", torch.float64).numpy()
+    )
 
 
 def instant(t: float, h: float, eps: float) -> float:
-    """How far apart the times of simultaneous events in a step from t, of size h, may be: 8 times what a root is found to."""
+    """How far apart the times of simultaneous events in a step from t, of size h, may be: 8 times
+    what a root is found to."""
     return 8 * max(eps * abs(h), math.ulp(max(abs(t), abs(t + h))))
 
 
 def simultaneous(found, apart: float):
-    """Groups of (t, ...), in the order of time, of which none is further than ``apart`` behind the first of its group."""
+    """Groups of (t, ...), in the order of time, of which none is further than ``apart`` behind the
+    first of its group."""
     groups = []
     for item in found:
         if groups and abs(item[0] - groups[-1][0][0]) <= apart:
@@ -79,8 +98,9 @@ def simultaneous(found, apart: float):
 
 
 class Queue:
-    """The events of one time, in the order in which they occur: those of higher priority first, then those that became true
-    earlier, then as they stand in the list. What is kept of each: (event, index, found)."""
+    """The events of one time, in the order in which they occur: those of higher priority first,
+    then those that became true earlier, then as they stand in the list. What is kept of each:
+    (event, index, found)."""
 
     def __init__(self, events):
         self.events, self._items, self._turn, self._fired = events, [], 0, Counter()

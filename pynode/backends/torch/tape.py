@@ -1,4 +1,5 @@
-"""The graphs of the evaluations of f in an explicit solve, kept for its gradient as long as there is memory."""
+"""The graphs of the evaluations of f in an explicit solve, kept for its gradient as long as there
+is memory."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ UNKNOWN = 2e9
 
 
 class Tape:
-    """Evaluates f with a graph. limit: bytes that the graphs of accepted steps may take together."""
+    """Evaluates f with a graph. limit: bytes that the graphs of accepted steps may take
+    together."""
 
     def __init__(self, limit):
         self.left, self._size, self._latest = limit, None, {}
@@ -36,12 +38,15 @@ class Tape:
                 out = field.at(time, leaf)
             evaluation = Evaluation(field.reuse.own(out.detach()), leaf, out)
         if self._size is None:
-            self._size = decided(field, "graph", lambda: graph_bytes(evaluation.out, field.parameters))
+            self._size = decided(
+                field, "graph", lambda: graph_bytes(evaluation.out, field.parameters)
+            )
         self._latest[id(evaluation.result)] = evaluation
         return evaluation.result
 
     def take(self, stages):
-        """The Evaluations of an accepted step, in the order of its stages; None where some have no graph."""
+        """The Evaluations of an accepted step, in the order of its stages; None where some have no
+        graph."""
         found = [self._latest.get(id(k)) for k in stages]
         # The last stage of the step itself may be the first of the next one.
         self._latest = {id(kept.result): kept for kept in found if kept is not None}

@@ -1,12 +1,14 @@
-"""What a method offers for the rows of a batch (backends/torch/batched_loop.py), and the way between its two kinds of numbers.
+"""What a method offers for the rows of a batch (backends/torch/batched_loop.py), and the way
+between its two kinds of numbers.
 
-A stepper holds the state of all running rows. ``advance(t, h)`` takes every row as far as one evaluation of f, or one step,
-takes it, and returns a Done; ``states(which)`` are the states that rows have reached; ``select(keep)`` leaves rows out for
-good, keep the indices of those that stay.
+A stepper holds the state of all running rows. ``advance(t, h)`` takes every row as far as one
+evaluation of f, or one step, takes it, and returns a Done; ``states(which)`` are the states that
+rows have reached; ``select(keep)`` leaves rows out for good, keep the indices of those that stay.
 
-What is one number a row (times, steps, orders, norms, decisions) is a NumPy array on the host, where an operation on a
-thousand numbers takes a microsecond; what has the size of the states is a tensor on their device. A pass copies the norms of
-the rows to the host and the rows' steps to the device (on the CPU the two share their memory), and nothing else.
+What is one number a row (times, steps, orders, norms, decisions) is a NumPy array on the host,
+where an operation on a thousand numbers takes a microsecond; what has the size of the states is a
+tensor on their device. A pass copies the norms of the rows to the host and the rows' steps to the
+device (on the CPU the two share their memory), and nothing else.
 """
 
 from __future__ import annotations
@@ -19,11 +21,13 @@ import torch
 
 
 class Done(NamedTuple):
-    """What a pass did to each row: masks (m,), the factor for the next step (m,), and the polynomials of the steps.
+    """What a pass did to each row: masks (m,), the factor for the next step (m,), and the
+    polynomials of the steps.
 
-    accepted, rejected: the row's step ended so (neither: it goes on iterating); broken: something was not finite;
-    polynomial(which): (degree + 1, len(which), n) coefficients of the powers of theta, for rows just accepted, before the
-    next pass. tape(which): what the gradient needs of their steps, tensors of len(which) rows (adjoints/discrete/batched.py).
+    accepted, rejected: the row's step ended so (neither: it goes on iterating); broken: something
+    was not finite; polynomial(which): (degree + 1, len(which), n) coefficients of the powers of
+    theta, for rows just accepted, before the next pass. tape(which): what the gradient needs of
+    their steps, tensors of len(which) rows (adjoints/discrete/batched.py).
     """
 
     accepted: np.ndarray
@@ -35,9 +39,11 @@ class Done(NamedTuple):
 
 
 def tensor(array, like) -> torch.Tensor:
-    """A NumPy array of indices, or of numbers to be multiplied with tensors like this one, as a tensor beside it."""
+    """A NumPy array of indices, or of numbers to be multiplied with tensors like this one, as a
+    tensor beside it."""
     found = torch.from_numpy(array)
     dtype = like.dtype if array.dtype.kind == "f" else found.dtype
-    if like.is_cpu and found.dtype is dtype:  # the same memory; ``to`` would say so too, for the price of a kernel
+    # The same memory; ``to`` would say so too, for the price of a kernel.
+    if like.is_cpu and found.dtype is dtype:
         return found
     return found.to(like.device, dtype)

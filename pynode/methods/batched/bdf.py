@@ -1,7 +1,8 @@
 """BDF on the rows of a batch, each with its own order, step, Newton iteration and Jacobian.
 
-One pass is one Newton iteration of every row: rows that converge are judged and begin their next step in the next pass, so
-that no row waits for another and every evaluation of f serves all running rows. The formulas are those of methods/bdf/step.py.
+One pass is one Newton iteration of every row: rows that converge are judged and begin their next
+step in the next pass, so that no row waits for another and every evaluation of f serves all running
+rows. The formulas are those of methods/bdf/step.py.
 """
 
 from __future__ import annotations
@@ -20,14 +21,26 @@ from .one_step import RowInverse
 PATIENCE = 4  # passes that a row waits at most for the Jacobians of others
 
 _ORDERS, _SAFETY = np.arange(3)[:, None], np.array(SAFETY)
-_NUMBERS = ("k", "equal", "h", "iteration", "has_jac", "fresh", "reordered", "c_inverse", "rate", "last")
+_NUMBERS = (
+    "k",
+    "equal",
+    "h",
+    "iteration",
+    "has_jac",
+    "fresh",
+    "reordered",
+    "c_inverse",
+    "rate",
+    "last",
+)
 
 
 class BDFRows:
     """State of all running rows; see methods/bdf.State for the meaning of each.
 
-    parts, (5, m, n): the iterate y, the gap psi + (y - prediction) of the equation, y - prediction, the last change, and
-    the reciprocal of the scale; inverse: -(I - c J)^-1; last: norm of the last change; reordered: the order has changed.
+    parts, (5, m, n): the iterate y, the gap psi + (y - prediction) of the equation, y - prediction,
+    the last change, and the reciprocal of the scale; inverse: -(I - c J)^-1; last: norm of the last
+    change; reordered: the order has changed.
     """
 
     def __init__(self, method, field, y, f0, h, tol):
@@ -51,14 +64,17 @@ class BDFRows:
         self.field, self.tol = self.field.select(keep), self.tol.select(keep)
         self.history.select(keep)
         self.parts, self.at = self.parts.index_select(1, keep), self.at.index_select(0, keep)
-        self.jac, self.inverse, self.c = (x.index_select(0, keep) for x in (self.jac, self.inverse, self.c))
+        self.jac, self.inverse, self.c = (
+            x.index_select(0, keep) for x in (self.jac, self.inverse, self.c)
+        )
 
     def states(self, which):
         """(w, n): where the rows in which stand."""
         return self.history.z[0].index_select(0, tensor(which, self.parts))
 
     def advance(self, t, h):
-        """One Newton iteration of every row; rows at the beginning of a step from t (m,) by h (m,) begin it first."""
+        """One Newton iteration of every row; rows at the beginning of a step from t (m,) by h (m,)
+        begin it first."""
         with np.errstate(all="ignore"):
             begins = self.iteration == 0
             if np.count_nonzero(begins):
@@ -74,12 +90,17 @@ class BDFRows:
             return self._judge(h, moved, norm)
 
     def _begin(self, at, h, begins):
-        """History on the grid of the step, prediction, Jacobian and inverse, where a row begins a step to the time at."""
+        """History on the grid of the step, prediction, Jacobian and inverse, where a row begins a
+        step to the time at."""
         if np.count_nonzero(begins & (np.abs(h) > self.largest * np.abs(self.h))):
-            self.k = np.where(begins, self.form.trusted(self.k, h / self.h, self.tol.finest), self.k)
+            self.k = np.where(
+                begins, self.form.trusted(self.k, h / self.h, self.tol.finest), self.k
+            )
         c = h / self.history.alpha[self.k]
         stale = begins & (c != self.c_inverse)
-        old = begins & (~self.has_jac | (stale & (self.rate > SLOW) & (self.rate < UNKNOWN) & ~self.fresh))
+        old = begins & (
+            ~self.has_jac | (stale & (self.rate > SLOW) & (self.rate < UNKNOWN) & ~self.fresh)
+        )
         begins = self._wait(begins, old)
         which = (begins & ((h != self.h) | self.reordered)).nonzero()[0]
         if len(which):
@@ -102,13 +123,15 @@ class BDFRows:
         if len(which):
             rows = tensor(which, parts)
             jac = self.jac.index_select(0, rows)
-            inverse = RowInverse(self.minus_eye, jac, tensor(-c[which], parts), self.field.stats).inverse
+            inverse = RowInverse(
+                self.minus_eye, jac, tensor(-c[which], parts), self.field.stats
+            ).inverse
             self.inverse.index_copy_(0, rows, inverse)
             self.c_inverse[which], self.rate[which] = c[which], UNKNOWN
 
     def _wait(self, begins, old):
-        """The rows that begin now. In a large batch those that need a Jacobian wait some passes for one another: the time of
-        a Jacobian hardly depends on the number of its rows."""
+        """The rows that begin now. In a large batch those that need a Jacobian wait some passes for
+        one another: the time of a Jacobian hardly depends on the number of its rows."""
         count = np.count_nonzero(old)
         if count:
             if self.waited < min(PATIENCE, len(old) // 16) and 8 * count < len(old):
@@ -118,11 +141,13 @@ class BDFRows:
         return begins
 
     def _judge(self, h, moved, norm):
-        """End the iteration of the rows that converged, and accept or reject their steps; renew the Jacobian or halve the
-        step of those that diverged. moved, norm: of the whole way from the prediction, and of the last change."""
+        """End the iteration of the rows that converged, and accept or reject their steps; renew the
+        Jacobian or halve the step of those that diverged. moved, norm: of the whole way from the
+        prediction, and of the last change."""
         k, iteration, kappa = self.k, self.iteration, self.tol.newton
         repeated, finite, active = iteration > 1, np.isfinite(norm), iteration > 0
-        if np.count_nonzero(finite) < len(h):  # these rows start from their history again, and nothing of this must reach it
+        # These rows start from their history again, and nothing of this must reach it.
+        if np.count_nonzero(finite) < len(h):
             self.parts.index_fill_(1, tensor((~finite).nonzero()[0], self.parts), 0)
         rate = np.where(repeated, norm / self.last, self.rate)
         left, self.last = rate / (1 - rate) * norm, norm
@@ -130,7 +155,11 @@ class BDFRows:
         lost = (active ^ converged).nonzero()[0]
         if len(lost):
             i, r = iteration[lost], rate[lost]
-            hopeful = (r < 1) & (left[lost] * r ** (MAX_ITERATIONS - 1 - i) <= kappa) & (i < MAX_ITERATIONS)
+            hopeful = (
+                (r < 1)
+                & (left[lost] * r ** (MAX_ITERATIONS - 1 - i) <= kappa)
+                & (i < MAX_ITERATIONS)
+            )
             lost = lost[~(finite[lost] & (hopeful | (i == 1)))]
         if len(lost):
             level = self._rounding(lost, norm)
@@ -142,9 +171,12 @@ class BDFRows:
         factor = np.ones(len(h))
         which = rejected.nonzero()[0]
         if len(which):
-            shrink = _SAFETY[iteration[which]] * np.maximum(ratio[which], 1e-10) ** (-1.0 / (k[which] + 1))
+            shrink = _SAFETY[iteration[which]] * np.maximum(ratio[which], 1e-10) ** (
+                -1.0 / (k[which] + 1)
+            )
             factor[which] = np.minimum(np.maximum(shrink, 0.2), 0.9)
-        # A rate that was not measured in this step is trusted less and less (Hairer & Wanner II, sec. IV.8).
+        # A rate that was not measured in this step is trusted less and less (Hairer & Wanner II,
+        # sec. IV.8).
         which = (converged > repeated).nonzero()[0]
         rate[which] = np.maximum(rate[which], 1e-16) ** 0.8
         self.rate = np.where(converged, rate, self.rate)
@@ -157,7 +189,14 @@ class BDFRows:
             self.history.update(accepted, k, h, self.parts[2], self.parts[0])
             self._select((accepted & (self.equal > k)).nonzero()[0], h, ratio, iteration, factor)
         polynomial = partial(self.history.polynomial, k, h)
-        return Done(accepted, rejected, rejected & ~finite, factor, polynomial, partial(_tape, k, self.parts[0]))
+        return Done(
+            accepted,
+            rejected,
+            rejected & ~finite,
+            factor,
+            polynomial,
+            partial(_tape, k, self.parts[0]),
+        )
 
     def _rounding(self, lost, norm):
         """Those of the rows lost whose last correction is rounding."""
@@ -166,13 +205,15 @@ class BDFRows:
         return lost[norm[lost] <= self.tol.select(rows).rounding(y, gap, 1 / reciprocal)]
 
     def _diverged(self, lost, rejected, factor):
-        """Halve the steps of the lost rows whose Jacobian is of this very point, and renew the Jacobian of the others."""
+        """Halve the steps of the lost rows whose Jacobian is of this very point, and renew the
+        Jacobian of the others."""
         hopeless = lost[self.fresh[lost]]
         self.field.stats.newton_failures += len(hopeless)
         rejected[hopeless], factor[hopeless] = True, 0.5
         self.has_jac[lost] = False
         self.c_inverse[lost], self.iteration[lost] = np.nan, 0
-        rows = tensor(lost, self.parts)  # while they wait f is asked about them all the same: at where they stand
+        # While they wait f is asked about them all the same: at where they stand.
+        rows = tensor(lost, self.parts)
         self.parts.index_fill_(1, rows, 0)
         self.parts[0].index_copy_(0, rows, self.history.z[0].index_select(0, rows))
 

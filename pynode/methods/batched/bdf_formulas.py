@@ -1,7 +1,8 @@
-"""The two histories of the BDF for rows of a batch, each row with its own order and step (see formulas.py).
+"""The two histories of the BDF for rows of a batch, each row with its own order and step (see
+formulas.py).
 
-A history z is (r, m, n), so that sums over it are one matrix product for all rows; k, h are NumPy arrays (m,), and which
-names rows by their indices.
+A history z is (r, m, n), so that sums over it are one matrix product for all rows; k, h are NumPy
+arrays (m,), and which names rows by their indices.
 """
 
 from __future__ import annotations
@@ -16,20 +17,25 @@ from .base import tensor
 
 _SIZE = MAX_ORDER + 1
 _ROWS = np.arange(_SIZE)[:, None]
-_SIGNS = np.array([[(-1.0) ** i * comb(m, i) for i in range(_SIZE)] for m in range(_SIZE)])  # values to differences
+# Values to differences.
+_SIGNS = np.array([[(-1.0) ** i * comb(m, i) for i in range(_SIZE)] for m in range(_SIZE)])
 _FACTORIAL = np.array([1.0, 1.0, 2.0, 6.0, 24.0, 120.0, 720.0])
 
 
 class DifferenceRows:
-    """z: y, its backward differences of order 1 to 5 on the grid of the row's step, zero above its order, and the last d."""
+    """z: y, its backward differences of order 1 to 5 on the grid of the row's step, zero above its
+    order, and the last d."""
 
     def __init__(self, form, y, f0, h):
-        self.z = torch.cat((torch.stack((y, tensor(h, y).unsqueeze(1) * f0)), y.new_zeros(_SIZE - 1, *y.shape)))
+        self.z = torch.cat(
+            (torch.stack((y, tensor(h, y).unsqueeze(1) * f0)), y.new_zeros(_SIZE - 1, *y.shape))
+        )
         self.alpha, self.error = np.array(form.alpha), np.array(form.error)
         # As all that lies above the order is zero, the sums of the largest order serve every row.
         sums = form.reading(MAX_ORDER)[:, : _SIZE + 1] * np.array([[1], [form.alpha[MAX_ORDER]]])
         self.sums = tensor(sums, y)
-        # What d adds to: D_(i+1) + ... + D_k to D_i (see DifferenceHistory.moving); the last row is d - D_(k+1).
+        # What d adds to: D_(i+1) + ... + D_k to D_i (see DifferenceHistory.moving); the last row is
+        # d - D_(k+1).
         above = np.triu(np.ones((_SIZE + 1, _SIZE + 1)), 1)
         above[:, -1] = 0
         above[-1, -1] = -1
@@ -43,10 +49,13 @@ class DifferenceRows:
         self.z = self.z.index_select(1, keep)
 
     def rescale(self, which, k, ratio):
-        """Histories of order k (w,) onto grids ratio (w,) times as wide (bdf_history._redifference)."""
+        """Histories of order k (w,) onto grids ratio (w,) times as wide
+        (bdf_history._redifference)."""
         which = tensor(which, self.z)
         old = self.z[:_SIZE].index_select(1, which).transpose(0, 1)
-        self.z[:_SIZE].index_copy_(1, which, torch.bmm(tensor(redifferences(k, ratio), old), old).transpose(0, 1))
+        self.z[:_SIZE].index_copy_(
+            1, which, torch.bmm(tensor(redifferences(k, ratio), old), old).transpose(0, 1)
+        )
 
     def predict(self, k, h, out):
         """Predicted values and sums of the other terms of the formula, into out (2, m, n)."""
@@ -57,25 +66,34 @@ class DifferenceRows:
         return self.error[k]
 
     def update(self, accepted, k, h, d, y1):
-        """Take in a step that ended at y1 (m, n), d away from its prediction, where it was accepted."""
-        moves = torch.addmm(d.reshape(-1), self.above, self.z.view(len(self.z), -1)).view(self.z.shape)
+        """Take in a step that ended at y1 (m, n), d away from its prediction, where it was
+        accepted."""
+        moves = torch.addmm(d.reshape(-1), self.above, self.z.view(len(self.z), -1)).view(
+            self.z.shape
+        )
         changed = (self.levels <= k) & accepted
         self.z.addcmul_(tensor(changed.astype(float), d).unsqueeze(2), moves)
         self.upper = moves[-1]
 
     def neighbours(self, which, k, h, tol, reciprocal):
-        """(2, w): scaled errors that orders k - 1 and k + 1 would have made; reciprocal: of the scale, (m, n)."""
+        """(2, w): scaled errors that orders k - 1 and k + 1 would have made; reciprocal: of the
+        scale, (m, n)."""
         m = self.z.shape[1]
         rows = tensor(which, self.z)
         lower = self.z.view(-1, self.z.shape[2]).index_select(0, tensor(k * m + which, self.z))
         terms = torch.stack((lower, self.upper.index_select(0, rows)))
-        return tol.norms(terms * reciprocal.index_select(0, rows)) * (self.error[k - 1], self.error[k + 1])
+        return tol.norms(terms * reciprocal.index_select(0, rows)) * (
+            self.error[k - 1],
+            self.error[k + 1],
+        )
 
     def raise_order(self, which, k):
         """The difference of order k + 1, which is d, comes into use."""
         if len(which):
             at = tensor((k + 1) * self.z.shape[1] + which, self.z)
-            self.z.view(-1, self.z.shape[2]).index_copy_(0, at, self.z[-1].index_select(0, tensor(which, self.z)))
+            self.z.view(-1, self.z.shape[2]).index_copy_(
+                0, at, self.z[-1].index_select(0, tensor(which, self.z))
+            )
 
     def polynomial(self, k, h, which):
         """(6, w, n) coefficients of the powers of theta on the step that the rows completed."""
@@ -84,7 +102,8 @@ class DifferenceRows:
 
 
 class ValueRows:
-    """z: y at the last times; past, (7, m): the distances of these times from the present one, signed by h."""
+    """z: y at the last times; past, (7, m): the distances of these times from the present one,
+    signed by h."""
 
     def __init__(self, form, y, f0, h):
         size = tensor(h, y).unsqueeze(1)
@@ -105,13 +124,16 @@ class ValueRows:
         torch.sum(tensor(weights, self.z).unsqueeze(3) * self.z[:_SIZE], 1, out=out)
 
     def error_constants(self, k, h, equal):
-        """Brenan, Campbell & Petzold (5.2.24): the larger of the two terms of the error of the step."""
+        """Brenan, Campbell & Petzold (5.2.24): the larger of the two terms of the error of the
+        step."""
         alphas = h / (h + self.past[:_SIZE])
         own = np.take_along_axis(alphas, k[None], 0)[0]
         return np.maximum(own, np.abs(own - self.alpha[k] + np.where(_ROWS < k, alphas, 0).sum(0)))
 
     def update(self, accepted, k, h, d, y1):
-        self.z = torch.where(tensor(accepted, y1).unsqueeze(1), torch.cat((y1.unsqueeze(0), self.z[:-1])), self.z)
+        self.z = torch.where(
+            tensor(accepted, y1).unsqueeze(1), torch.cat((y1.unsqueeze(0), self.z[:-1])), self.z
+        )
         self.past = np.where(accepted, np.vstack((np.zeros_like(h), self.past[:-1] + h)), self.past)
 
     def neighbours(self, which, k, h, tol, reciprocal):
@@ -121,7 +143,8 @@ class ValueRows:
         rows = tensor(which, self.z)
         terms = (tensor(weights, self.z).unsqueeze(3) * self.z.index_select(1, rows)).sum(1)
         found = tol.norms(terms * reciprocal.index_select(0, rows))
-        return np.where(np.isnan(found), np.inf, found)  # times so near that rounding makes them one
+        # Times so near that rounding makes them one.
+        return np.where(np.isnan(found), np.inf, found)
 
     def raise_order(self, which, k):
         """All values that any order needs are there."""
@@ -134,19 +157,24 @@ class ValueRows:
 
 
 def redifferences(k, ratio):
-    """(w, 6, 6): differences of order k (w,) to those on a grid ratio (w,) times as wide (bdf_history._redifference)."""
+    """(w, 6, 6): differences of order k (w,) to those on a grid ratio (w,) times as wide
+    (bdf_history._redifference)."""
     used, x = _ROWS <= k, _ROWS * -ratio
     values = np.empty((_SIZE, _SIZE, len(k)))
     values[0] = 1
     for m in range(MAX_ORDER):
         np.multiply(values[m], (x + m) * (1 / (m + 1)), out=values[m + 1])
     values *= used[:, None]
-    matrices = np.dot(_SIGNS, values.swapaxes(0, 1).reshape(_SIZE, -1)).reshape(values.shape) * used[:, None]
+    matrices = (
+        np.dot(_SIGNS, values.swapaxes(0, 1).reshape(_SIZE, -1)).reshape(values.shape)
+        * used[:, None]
+    )
     return np.ascontiguousarray(matrices.transpose(2, 0, 1))
 
 
 def monomials(nodes, k):
-    """(w, 6, 6): values at the first k + 1 (w,) nodes (r, w) to coefficients of 1, theta, theta^2, ..."""
+    """(w, 6, 6): values at the first k + 1 (w,) nodes (r, w) to coefficients of 1, theta, theta^2,
+    ..."""
     weights = np.zeros((len(k), _SIZE, _SIZE))
     for order in set(k.tolist()):
         rows = np.flatnonzero(k == order)
@@ -156,8 +184,9 @@ def monomials(nodes, k):
 
 
 def lagrange(nodes, k):
-    """(2, r, w): values and slopes at 1 of the Lagrange bases of the first k + 1 (w,) nodes (r, w) (bdf_history._lagrange),
-    and those of a constant where the last step says nothing of the slope (bdf_history.FLAT)."""
+    """(2, r, w): values and slopes at 1 of the Lagrange bases of the first k + 1 (w,) nodes (r, w)
+    (bdf_history._lagrange), and those of a constant where the last step says nothing of the slope
+    (bdf_history.FLAT)."""
     gaps = np.where(_ROWS <= k, 1 - nodes, 1)
     values = _divided(nodes, k + 1) * (gaps.prod(0) / gaps)
     found = np.stack((values, values * ((1 / gaps).sum(0) - (MAX_ORDER - k) - 1 / gaps)))
@@ -169,7 +198,8 @@ def lagrange(nodes, k):
 
 
 def _divided(x, count):
-    """(r, w): 1 / prod (x_j - x_i) over the others of the first count (w,) nodes x (r, w); 0 beyond them."""
+    """(r, w): 1 / prod (x_j - x_i) over the others of the first count (w,) nodes x (r, w); 0 beyond
+    them."""
     used = np.arange(len(x))[:, None] < count
     differences = x[:, None] - x
     np.copyto(differences, 1, where=~used)

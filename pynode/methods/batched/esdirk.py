@@ -1,7 +1,9 @@
-"""Diagonally implicit Runge-Kutta methods on the rows of a batch, each with its own step, stage and Newton iteration.
+"""Diagonally implicit Runge-Kutta methods on the rows of a batch, each with its own step, stage and
+Newton iteration.
 
-One pass is one Newton iteration of every row, at the stage that the row has reached: a row whose stage is solved begins the
-next one in the next pass, so that no row waits for another. The formulas are those of methods/esdirk.py.
+One pass is one Newton iteration of every row, at the stage that the row has reached: a row whose
+stage is solved begins the next one in the next pass, so that no row waits for another. The formulas
+are those of methods/esdirk.py.
 """
 
 from __future__ import annotations
@@ -16,18 +18,36 @@ from ..esdirk import ITERATIONS, KEEP, SLOW
 from .base import Done, tensor
 from .one_step import OneStepRows, RowInverse, polynomial
 
-_NAMES = ("slopes", "has_first", "stage", "iteration", "iterate", "base", "scale", "jac", "has_jac", "fresh", "inverse",
-          "c_inverse", "rate", "last", "slowest", "most", "full")
+_NAMES = (
+    "slopes",
+    "has_first",
+    "stage",
+    "iteration",
+    "iterate",
+    "base",
+    "scale",
+    "jac",
+    "has_jac",
+    "fresh",
+    "inverse",
+    "c_inverse",
+    "rate",
+    "last",
+    "slowest",
+    "most",
+    "full",
+)
 FULL = 30  # iterations with a new Jacobian each, of fixed steps whose simplified iteration fails
 
 
 class DIRKRows(OneStepRows):
     """State of all running rows, (m, ...).
 
-    slopes: (m, s, n) of the stages, before them the slope at the start of the step where the first stage is implicit;
-    has_first: whether the first of them is that of this step already; stage: in work; iterate, base, iteration, last: of its
-    Newton iteration; slowest, most: rate (-1 where none was told) and iterations of the slowest stage so far; full: a new
-    Jacobian for every iterate.
+    slopes: (m, s, n) of the stages, before them the slope at the start of the step where the first
+    stage is implicit; has_first: whether the first of them is that of this step already; stage: in
+    work; iterate, base, iteration, last: of its Newton iteration; slowest, most: rate (-1 where
+    none was told) and iterations of the slowest stage so far; full: a new Jacobian for every
+    iterate.
     """
 
     def __init__(self, method, field, y, f0, h, tol):
@@ -36,7 +56,9 @@ class DIRKRows(OneStepRows):
         self.shift = 0 if method.begins_explicitly else 1
         self.beginning = 1 - self.shift
         a, b, b_err = method.rows
-        self.weights = torch.stack((self._spread(a, self.shift), self._spread(method.predictors, 0)), 1)
+        self.weights = torch.stack(
+            (self._spread(a, self.shift), self._spread(method.predictors, 0)), 1
+        )
         self.ends = self._spread([b, b_err], self.shift)
         self.nodes = np.array(method.nodes)
         self.eye = torch.eye(n, dtype=y.dtype, device=y.device)
@@ -48,9 +70,17 @@ class DIRKRows(OneStepRows):
         self.jac, self.inverse = y.new_zeros(m, n, n), y.new_zeros(m, n, n)
         self.has_first = np.ones(m, dtype=bool)
         self.has_jac, self.fresh, self.full = (np.zeros(m, dtype=bool) for _ in range(3))
-        self.c_inverse, self.rate, self.last, self.slowest = np.full(m, np.nan), np.ones(m), np.zeros(m), np.zeros(m)
-        # Fixed steps are for the formula's own error: there the iteration goes on to what the dtype can tell.
-        self.kappa, self.limit = (tol.stages, ITERATIONS) if method.adaptive else (tol.finest, 4 * ITERATIONS)
+        self.c_inverse, self.rate, self.last, self.slowest = (
+            np.full(m, np.nan),
+            np.ones(m),
+            np.zeros(m),
+            np.zeros(m),
+        )
+        # Fixed steps are for the formula's own error: there the iteration goes on to what the dtype
+        # can tell.
+        self.kappa, self.limit = (
+            (tol.stages, ITERATIONS) if method.adaptive else (tol.finest, 4 * ITERATIONS)
+        )
 
     def select(self, keep):
         """Leave rows out."""
@@ -67,7 +97,8 @@ class DIRKRows(OneStepRows):
         return full
 
     def advance(self, t, h):
-        """One Newton iteration of every row; rows at the beginning of a step from t (m,) by h (m,) begin it first."""
+        """One Newton iteration of every row; rows at the beginning of a step from t (m,) by h (m,)
+        begin it first."""
         new = self.iteration == 0
         begins = np.flatnonzero(new & (self.stage == self.beginning))
         if len(begins):
@@ -91,7 +122,8 @@ class DIRKRows(OneStepRows):
         which = np.flatnonzero(converged)
         if len(which):
             index = tensor(which, c)
-            # The slope that the stage's equation implies: f would multiply the iteration's rest by the stiffness.
+            # The slope that the stage's equation implies: f would multiply the iteration's rest by
+            # the stiffness.
             gap = torch.sub(*(x.index_select(0, index) for x in (self.iterate, self.base)))
             self._set_slopes(which, self.stage[which] + self.shift, gap / c.index_select(0, index))
         ended = converged & (self.stage == len(self.nodes) - 1)
@@ -106,7 +138,8 @@ class DIRKRows(OneStepRows):
             index = tensor(unknown, self.y)
             if self.method.stiffly_accurate:
                 self._set_slopes(unknown, 0, self.slopes[:, -1].index_select(0, index))
-                coarse = np.abs(h[unknown]) * self.tol.finest > np.abs(self.c_inverse[unknown])  # see dirk._drowned
+                # See dirk._drowned.
+                coarse = np.abs(h[unknown]) * self.tol.finest > np.abs(self.c_inverse[unknown])
                 self._evaluate_first(unknown[coarse], t)
             else:
                 self._evaluate_first(unknown, t)
@@ -123,7 +156,9 @@ class DIRKRows(OneStepRows):
         if len(which):
             index = tensor(which, self.y)
             times = self.times(t[which], t)[0]
-            self._set_slopes(which, 0, self.field.select(index)(times, self.y.index_select(0, index)))
+            self._set_slopes(
+                which, 0, self.field.select(index)(times, self.y.index_select(0, index))
+            )
 
     def _set_slopes(self, which, place, slopes):
         """Into the rows in which, at a place or their own places."""
@@ -138,7 +173,10 @@ class DIRKRows(OneStepRows):
             self.base, self.iterate = base, guess
         else:
             column = tensor(new, size).unsqueeze(1)
-            self.base, self.iterate = torch.where(column, base, self.base), torch.where(column, guess, self.iterate)
+            self.base, self.iterate = (
+                torch.where(column, base, self.base),
+                torch.where(column, guess, self.iterate),
+            )
 
     def _linearise(self, which, t, y):
         index = tensor(which, y)
@@ -149,11 +187,16 @@ class DIRKRows(OneStepRows):
         if len(which):
             index = tensor(which, self.y)
             jac = self.jac.index_select(0, index)
-            self.inverse.index_copy_(0, index, RowInverse(self.eye, jac, tensor(c[which], self.y), self.field.stats).inverse)
+            self.inverse.index_copy_(
+                0,
+                index,
+                RowInverse(self.eye, jac, tensor(c[which], self.y), self.field.stats).inverse,
+            )
             self.c_inverse[which], self.rate[which] = c[which], UNKNOWN
 
     def _look(self, norm):
-        """(converged, diverged) of every row's iteration, as algebra/newton.simplified_newton; keeps rates and counts."""
+        """(converged, diverged) of every row's iteration, as algebra/newton.simplified_newton;
+        keeps rates and counts."""
         iteration = self.iteration
         repeated, finite, finest = iteration > 1, np.isfinite(norm), norm <= self.tol.finest
         with np.errstate(all="ignore"):
@@ -166,11 +209,14 @@ class DIRKRows(OneStepRows):
         which = np.flatnonzero(diverged & finite)
         if len(which):
             index = tensor(which, self.y)
-            y, base, scale = (x.index_select(0, index) for x in (self.iterate, self.base, self.scale))
+            y, base, scale = (
+                x.index_select(0, index) for x in (self.iterate, self.base, self.scale)
+            )
             which = which[norm[which] <= self.tol.select(index).rounding(y, y - base, scale)]
             converged[which], diverged[which], rate[which] = True, False, self.rate[which]
         if self.full.any():
-            # Newton's full iteration converges quadratically: what is left is the square of the last correction.
+            # Newton's full iteration converges quadratically: what is left is the square of the
+            # last correction.
             near = finite & (norm <= max(self.kappa, 1e-5))
             converged = np.where(self.full, near, converged)
             diverged = np.where(self.full, ~near & (~finite | (iteration >= FULL)), diverged)
@@ -182,7 +228,8 @@ class DIRKRows(OneStepRows):
         return converged, diverged
 
     def _judge_all(self, h, ended, diverged, broken):
-        """Accept or reject the rows that ended a step; renew the Jacobian or cut the step of those that diverged."""
+        """Accept or reject the rows that ended a step; renew the Jacobian or cut the step of those
+        that diverged."""
         fails = diverged & (self.fresh if self.method.adaptive else self.full)
         again = diverged & ~fails
         self.field.stats.newton_failures += int(fails.sum())
@@ -198,10 +245,18 @@ class DIRKRows(OneStepRows):
             accepted[which], factor[which] = self._judge_ended(which, h[which])
             self._after(accepted)
         done = partial(self._polynomial, start, h)
-        return Done(accepted, (ended & ~accepted) | fails, broken & fails, factor, done, partial(self._tape, start))
+        return Done(
+            accepted,
+            (ended & ~accepted) | fails,
+            broken & fails,
+            factor,
+            done,
+            partial(self._tape, start),
+        )
 
     def _judge_ended(self, which, h):
-        """(accepted, factor of the next step) of the rows whose stages are all solved; moves the accepted ones."""
+        """(accepted, factor of the next step) of the rows whose stages are all solved; moves the
+        accepted ones."""
         method, index = self.method, tensor(which, self.y)
         start, y1, slopes = (x.index_select(0, index) for x in (self.y, self.iterate, self.slopes))
         sums = torch.matmul(self.ends, slopes) * tensor(h, y1).view(-1, 1, 1)
@@ -213,19 +268,24 @@ class DIRKRows(OneStepRows):
                 error = RowInverse.apply(self.inverse.index_select(0, index), error)
                 self.field.stats.nsolve += len(which)
             ratio = self.tol.select(index).ratio(error, start, y1)
-            factor, self.past[:, which] = method.controller.rows(ratio, self.past[:, which], method.error_order)
+            factor, self.past[:, which] = method.controller.rows(
+                ratio, self.past[:, which], method.error_order
+            )
             good = ratio <= 1
         else:
             good = torch.isfinite(y1).all(dim=1).cpu().numpy()
         self.y = self.y.index_copy(0, index, torch.where(tensor(good, y1).unsqueeze(1), y1, start))
         if not method.adaptive:
             return good, np.where(good, 1.0, 0.5)
-        slower = np.maximum(1.0, factor * (2 * ITERATIONS + 1) / (2 * ITERATIONS + self.most[which]))
+        slower = np.maximum(
+            1.0, factor * (2 * ITERATIONS + 1) / (2 * ITERATIONS + self.most[which])
+        )
         return good, np.where(good & (factor >= 1), np.where(slower < KEEP, 1.0, slower), factor)
 
     def _after(self, accepted):
         """The Jacobian is kept where it served well."""
-        # A rate that this step did not measure is trusted less and less (Hairer & Wanner II, sec. IV.8).
+        # A rate that this step did not measure is trusted less and less (Hairer & Wanner II, sec.
+        # IV.8).
         rate = np.where(self.most > 1, self.slowest, np.maximum(self.slowest, 1e-16) ** 0.8)
         rate = np.where(self.slowest < 0, UNKNOWN, rate)
         self.rate = np.where(accepted, rate, self.rate)
@@ -240,4 +300,9 @@ class DIRKRows(OneStepRows):
     def _polynomial(self, start, h, which):
         index = tensor(which, start)
         slopes = self.slopes.index_select(0, index)[:, self.shift :].transpose(0, 1)
-        return polynomial(start.index_select(0, index), slopes, self.method.tableau.dense_weights, tensor(h[which], start))
+        return polynomial(
+            start.index_select(0, index),
+            slopes,
+            self.method.tableau.dense_weights,
+            tensor(h[which], start),
+        )

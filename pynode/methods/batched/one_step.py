@@ -41,8 +41,8 @@ class OneStepRows:
         return self.tol.ratio(error, self.y, y1) if self.method.adaptive else None
 
     def _judge(self, y1, ratio, polynomial):
-        """(Done, accepted (m,) as a tensor): accept or reject every row by the ratio of its error (m,), None for steps of one
-        size, and move the accepted ones."""
+        """(Done, accepted (m,) as a tensor): accept or reject every row by the ratio of its error
+        (m,), None for steps of one size, and move the accepted ones."""
         method, start = self.method, self.y
         if ratio is not None:
             factor, self.past = method.controller.rows(ratio, self.past, method.error_order)
@@ -60,16 +60,24 @@ class OneStepRows:
 
 
 def polynomial(start, stages, weights, h=None):
-    """(degree + 1, m, n): start (m, n), then sum over the stages (s, m, n) of weights (s, degree), times h (m,) if given."""
-    powers = torch.einsum("sd,smn->dmn", torch.as_tensor(weights, dtype=stages.dtype, device=stages.device), stages)
+    """(degree + 1, m, n): start (m, n), then sum over the stages (s, m, n) of weights (s, degree),
+    times h (m,) if given."""
+    powers = torch.einsum(
+        "sd,smn->dmn", torch.as_tensor(weights, dtype=stages.dtype, device=stages.device), stages
+    )
     if h is not None:
         powers = powers * h.to(stages.dtype).view(1, -1, 1)
     return torch.cat((start.unsqueeze(0), powers))
 
 
 def picked(stages, which):
-    """The stages of the rows in which: a list of (w, n), or (s, w, n) of those of a compiled step."""
-    return stages.index_select(1, which) if isinstance(stages, torch.Tensor) else [k[which] for k in stages]
+    """The stages of the rows in which: a list of (w, n), or (s, w, n) of those of a compiled
+    step."""
+    return (
+        stages.index_select(1, which)
+        if isinstance(stages, torch.Tensor)
+        else [k[which] for k in stages]
+    )
 
 
 class ExplicitRows(OneStepRows):
@@ -123,7 +131,8 @@ class RosenbrockRows(OneStepRows):
             self.slope = None if self.slope is None else self.slope[keep]
 
     def advance(self, t, h):
-        """One attempted step of every row from t (m,) by h (m,); rejected rows keep their Jacobian."""
+        """One attempted step of every row from t (m,) by h (m,); rejected rows keep their
+        Jacobian."""
         method, field, start = self.method, self.field, self.y
         t, h = self.times(t, h)
         if self.compiled is not None:
@@ -134,13 +143,17 @@ class RosenbrockRows(OneStepRows):
         solver = RowInverse(self.eye, self.jac, h * float(method.tableau.gamma), field.stats)
         y1, error, us = method.attempt(field, t, start, h, self.slope, solver)
         field.stats.nsolve += (len(h) - 1) * len(us)
-        done, accepted = self._judge(y1, self._ratio(error, y1), partial(self._polynomial, start, us))
+        done, accepted = self._judge(
+            y1, self._ratio(error, y1), partial(self._polynomial, start, us)
+        )
         self._renew(torch.where(accepted, t + h, t), np.flatnonzero(done.accepted))
         return done
 
     def _polynomial(self, start, us, which):
         which = tensor(which, start)
-        return polynomial(start[which], stacked(picked(us, which)), self.method.tableau.dense_weights)
+        return polynomial(
+            start[which], stacked(picked(us, which)), self.method.tableau.dense_weights
+        )
 
     def _renew(self, t, which):
         """A Jacobian for the rows that moved."""
@@ -160,7 +173,9 @@ class RowInverse:
 
     def __init__(self, eye, jac, c, stats):
         stats.nlu += len(c)
-        self.inverse = torch.linalg.inv_ex(torch.addcmul(eye, c.to(jac.dtype).view(-1, 1, 1), jac, value=-1))[0]
+        self.inverse = torch.linalg.inv_ex(
+            torch.addcmul(eye, c.to(jac.dtype).view(-1, 1, 1), jac, value=-1)
+        )[0]
 
     def solve(self, b, factor):
         """factor_i M_i^-1 b_i, (m, n)."""

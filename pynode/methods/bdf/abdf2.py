@@ -1,8 +1,9 @@
-"""ABDF2: the two-step BDF with the coefficients of the actual steps. Celaya, Aguirrezabala & Chatzipantelidis,
-Procedia Comput. Sci. 29 (2014) 1014-1026; Hairer, Norsett & Wanner I, III.5.
+"""ABDF2: the two-step BDF with the coefficients of the actual steps. Celaya, Aguirrezabala &
+Chatzipantelidis, Procedia Comput. Sci. 29 (2014) 1014-1026; Hairer, Norsett & Wanner I, III.5.
 
-With w = h / h_before: y1 = ((1 + w)^2 y - w^2 y_before) / (1 + 2 w) + h (1 + w) / (1 + 2 w) f(t1, y1). The first steps
-are implicit Euler. It is a form of the BDF in step.py, whose history keeps past values where they were computed.
+With w = h / h_before: y1 = ((1 + w)^2 y - w^2 y_before) / (1 + 2 w) + h (1 + w) / (1 + 2 w) f(t1,
+y1). The first steps are implicit Euler. It is a form of the BDF in step.py, whose history keeps
+past values where they were computed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ MAX_ORDER = 2
 
 
 class VariableHistory(ValueHistory):
-    """Past values, and the formula through them: its leading coefficient is that of the steps taken."""
+    """Past values, and the formula through them: its leading coefficient is that of the steps
+    taken."""
 
     rows = 5
     largest = 2.0  # growth of a step; the formula is stable up to 1 + sqrt(2), step after step
@@ -38,6 +40,9 @@ class VariableHistory(ValueHistory):
 
 
 ABDF2 = BDF(
-    "ABDF2", MAX_ORDER, "Celaya, Aguirrezabala & Chatzipantelidis, Implementation of an adaptive BDF2 formula, "
-    "Procedia Comput. Sci. 29 (2014)", VariableHistory()
+    "ABDF2",
+    MAX_ORDER,
+    "Celaya, Aguirrezabala & Chatzipantelidis, Implementation of an adaptive BDF2 formula, "
+    "Procedia Comput. Sci. 29 (2014)",
+    VariableHistory(),
 )

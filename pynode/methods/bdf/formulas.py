@@ -1,7 +1,8 @@
-"""The two histories of the BDF: backward differences on an even grid, or past values where they were computed.
+"""The two histories of the BDF: backward differences on an even grid, or past values where they
+were computed.
 
-A history gives the small matrices by which z, (rows, n), is read and updated, always as numbers: the step multiplies
-them with z, and the gradient multiplies with their transposes.
+A history gives the small matrices by which z, (rows, n), is read and updated, always as numbers:
+the step multiplies them with z, and the gradient multiplies with their transposes.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import numpy as np
 import torch
 
 MAX_ORDER = 5
-# A step that was cut to less than this part of the next one, as by a stop, says nothing of the slope:
-# the difference of its ends is mostly rounding. At order 1, where no other values are, none is taken.
+# A step that was cut to less than this part of the next one, as by a stop, says nothing of the
+# slope: the difference of its ends is mostly rounding. At order 1, where no other values are, none
+# is taken.
 FLAT = 1e-4
 _GAMMA = [sum(1 / j for j in range(1, k + 1)) for k in range(MAX_ORDER + 2)]
 
@@ -31,7 +33,8 @@ def _differences(k) -> np.ndarray:
 
 
 def _redifference(k, ratio):
-    """(k + 1, k + 1): backward differences on a unit grid to those of the same polynomial on a grid of this ratio."""
+    """(k + 1, k + 1): backward differences on a unit grid to those of the same polynomial on a grid
+    of this ratio."""
     rows = []
     for i in range(k + 1):
         x, row, value = -ratio * i, [1.0], 1.0
@@ -46,7 +49,8 @@ def _redifference(k, ratio):
 
 
 def _lagrange(nodes, x):
-    """Values and derivatives at x of the Lagrange basis of the nodes (x none of them): two lists of floats."""
+    """Values and derivatives at x of the Lagrange basis of the nodes (x none of them): two lists of
+    floats."""
     gaps = [x - node for node in nodes]
     total = sum(1 / gap for gap in gaps)
     values, slopes = [], []
@@ -62,7 +66,8 @@ def _lagrange(nodes, x):
 
 @lru_cache(maxsize=64)
 def _monomials(nodes) -> np.ndarray:
-    """(len, len): values at the nodes, a tuple, to coefficients of 1, theta, theta^2, ...; mostly the nodes are even."""
+    """(len, len): values at the nodes, a tuple, to coefficients of 1, theta, theta^2, ...; mostly
+    the nodes are even."""
     return np.linalg.inv(np.vander(nodes, increasing=True))
 
 
@@ -72,7 +77,8 @@ class _History:
     largest = 10.0  # growth of a step
 
     def leading(self, past, k, h):
-        """The leading coefficient: y' = (leading / h) y1 + older values; the same for all steps here."""
+        """The leading coefficient: y' = (leading / h) y1 + older values; the same for all steps
+        here."""
         return self.alpha[k]
 
     def __init__(self):
@@ -98,9 +104,10 @@ class DifferenceHistory(_History):
     error = [kappa * gamma + 1 / (k + 1) for k, (kappa, gamma) in enumerate(zip(_kappa, _GAMMA))]
 
     def trusted(self, k, ratio, finest):
-        """The highest order up to k of a step ratio times the last one, arrays or numbers. Beyond the growth that the
-        method chooses itself, as where a stop cut the last step to almost nothing, the rounding of the history grows
-        like ratio^order; finest: that rounding, as a part of the tolerance."""
+        """The highest order up to k of a step ratio times the last one, arrays or numbers. Beyond
+        the growth that the method chooses itself, as where a stop cut the last step to almost
+        nothing, the rounding of the history grows like ratio^order; finest: that rounding, as a
+        part of the tolerance."""
         allowed = np.floor(-np.log(finest) / np.log(np.maximum(ratio, self.largest)))
         return np.where(ratio > self.largest, np.clip(allowed, 1, k), k).astype(int)
 
@@ -127,7 +134,8 @@ class DifferenceHistory(_History):
         return pq
 
     def moving(self, k) -> np.ndarray:
-        """A, (rows, rows), and b as its last column: D_i + ... + D_k + d, then d, then d - D_(k+1)."""
+        """A, (rows, rows), and b as its last column: D_i + ... + D_k + d, then d, then d -
+        D_(k+1)."""
         a = np.zeros((self.rows, self.rows + 1))
         for i in range(k + 1):
             a[i, i : k + 1] = 1
@@ -154,7 +162,9 @@ class DifferenceHistory(_History):
 
     def update(self, z, past, k, h, d, y1):
         """(new history, new times) after a step that ended at y1, d away from its prediction."""
-        return torch.addr(torch.mm(self.tensor("moving_a", k, z), z), self.tensor("moving_b", k, z), d), past
+        return torch.addr(
+            torch.mm(self.tensor("moving_a", k, z), z), self.tensor("moving_b", k, z), d
+        ), past
 
     def read(self, zbar, k):
         """b . zbar: the cotangent of d, (n,)."""
@@ -169,7 +179,8 @@ class DifferenceHistory(_History):
         return self.error[k]
 
     def neighbours(self, z, past, k, h, scale):
-        """Scaled errors that order k - 1 and k + 1 would have made; None where there is no such order."""
+        """Scaled errors that order k - 1 and k + 1 would have made; None where there is no such
+        order."""
         return _norms(self.tensor("nearby", k, z), z, scale, k)
 
     @cache
@@ -182,7 +193,8 @@ class DifferenceHistory(_History):
 
 
 class ValueHistory(_History):
-    """Rows: y at the last times. past: the distances of these times from the present one, in units of t, signed by h."""
+    """Rows: y at the last times. past: the distances of these times from the present one, in units
+    of t, signed by h."""
 
     rows = MAX_ORDER + 2
     alpha = _GAMMA
@@ -192,7 +204,10 @@ class ValueHistory(_History):
         return np.where((ratio > self.largest) & (ratio * finest > 1), 1, k).astype(int)
 
     def start(self, y, f0, h):
-        return torch.cat((torch.stack((y, y - h * f0)), y.new_zeros((self.rows - 2, len(y))))), (0.0, h)
+        return torch.cat((torch.stack((y, y - h * f0)), y.new_zeros((self.rows - 2, len(y))))), (
+            0.0,
+            h,
+        )
 
     def start_weights(self, h) -> np.ndarray:
         weights = np.zeros((self.rows, 2))
@@ -215,7 +230,8 @@ class ValueHistory(_History):
         return self._read(_EVEN[: k + 1], k)
 
     def _read(self, nodes, k):
-        """pq, (2, rows), from the values at the nodes, in units of the step from the present time."""
+        """pq, (2, rows), from the values at the nodes, in units of the step from the present
+        time."""
         if k == 1 and nodes[1] > -FLAT:
             values, slopes = [1.0, 0.0], [0.0, 0.0]
         else:
@@ -227,22 +243,27 @@ class ValueHistory(_History):
         return zbar[0]
 
     def pull(self, zbar, k, pq, dbar, lam):
-        """The new value is p z + d and the others move down, so that A^T zbar = (zbar moved up) + p dbar."""
+        """The new value is p z + d and the others move down, so that A^T zbar = (zbar moved up) + p
+        dbar."""
         moved = torch.cat((zbar[1:], zbar.new_zeros(1, zbar.shape[1])))
         return torch.addmm(moved, pq.t(), torch.stack((lam, -lam)))
 
     def update(self, z, past, k, h, d, y1):
-        return torch.cat((y1.unsqueeze(0), z[:-1])), (0.0,) + tuple(p + h for p in past[: self.rows - 1])
+        return torch.cat((y1.unsqueeze(0), z[:-1])), (0.0,) + tuple(
+            p + h for p in past[: self.rows - 1]
+        )
 
     def error_constant(self, past, k, h, equal):
-        """Brenan, Campbell & Petzold (5.2.24): the larger of the two terms of the error of the step."""
+        """Brenan, Campbell & Petzold (5.2.24): the larger of the two terms of the error of the
+        step."""
         if equal >= k:
             return 1 / (k + 1)
         alphas = [h / (h + p) for p in past[: k + 1]]
         return max(alphas[k], abs(alphas[k] - _GAMMA[k] + sum(alphas[:k])))
 
     def neighbours(self, z, past, k, h, scale):
-        """Scaled errors of order k - 1 and k + 1, m! h^(m+1) times the divided difference of order m + 1."""
+        """Scaled errors of order k - 1 and k + 1, m! h^(m+1) times the divided difference of order
+        m + 1."""
         weights = np.zeros((2, self.rows))
         for row, m in ((0, k - 1), (1, k + 1)):
             if 1 <= m <= MAX_ORDER:

@@ -1,13 +1,14 @@
 """BDF of variable order 1 to 5 and variable step, in two forms that share all but their history.
 
-QNDF: numerical differentiation formulas on a quasi-constant step, Shampine & Reichelt, "The MATLAB ODE suite" (1997).
-FBDF: fixed leading coefficient, Jackson & Sacks-Davis (1980), as in Brenan, Campbell & Petzold (1996), sec. 5.2.
+QNDF: numerical differentiation formulas on a quasi-constant step, Shampine & Reichelt, "The MATLAB
+ODE suite" (1997). FBDF: fixed leading coefficient, Jackson & Sacks-Davis (1980), as in Brenan,
+Campbell & Petzold (1996), sec. 5.2.
 
 Both keep a history z, (rows, n). From it come a predicted value p z and a sum q z; the step solves
     M d = c f(t + h, p z + d) - M q z,   c = h / alpha_k,
-with the mass matrix M or the identity, and the new history is A z + b d. What differs is the meaning of the rows (backward
-differences in QNDF, past values in
-FBDF), and so the small matrices p, q, A, b: they are the whole of a form, and all that the gradient needs.
+with the mass matrix M or the identity, and the new history is A z + b d. What differs is the
+meaning of the rows (backward differences in QNDF, past values in FBDF), and so the small matrices
+p, q, A, b: they are the whole of a form, and all that the gradient needs.
 """
 
 from __future__ import annotations
@@ -27,29 +28,35 @@ from ..jacobian_reuse import KeepsJacobian
 from .formulas import DifferenceHistory, ValueHistory
 
 MAX_ORDER = 5
-SLOW = 0.1  # where Newton converges more slowly than this, a new factorisation takes a new Jacobian with it
-# Rejections in a row after which a DAE goes on at order 1, by what its steps can change. Where y is off the algebraic
-# equations by more than the tolerance, the way back to them is a part of every step, however short.
+# Where Newton converges more slowly than this, a new factorisation takes a new Jacobian with it.
+SLOW = 0.1
+# Rejections in a row after which a DAE goes on at order 1, by what its steps can change. Where y is
+# off the algebraic equations by more than the tolerance, the way back to them is a part of every
+# step, however short.
 FAILURES = 6
-KEEP = 1.2  # a step is changed only where the change is at least this: each one costs a factorisation
-# The part that is taken of the step that the error estimate allows, by Newton's iterations (Hairer &
-# Wanner II, sec. IV.8). 0.9 suits methods that iterate at least twice. Here one iteration is the rule,
-# and 0.7 makes it more frequent: half the error for 4 to 7 % more work at the same rtol, and 3 to 5 %
-# less work at the same error. At order 4 this aims at a sixth of the error allowed, as CVODE does at
-# every order.
-SAFETY = tuple(0.7 * (2 * MAX_ITERATIONS + 1) / (2 * MAX_ITERATIONS + i) for i in range(MAX_ITERATIONS + 1))
+# A step is changed only where the change is at least this: each one costs a factorisation.
+KEEP = 1.2
+# The part that is taken of the step that the error estimate allows, by Newton's iterations (Hairer
+# & Wanner II, sec. IV.8). 0.9 suits methods that iterate at least twice. Here one iteration is the
+# rule, and 0.7 makes it more frequent: half the error for 4 to 7 % more work at the same rtol, and
+# 3 to 5 % less work at the same error. At order 4 this aims at a sixth of the error allowed, as
+# CVODE does at every order.
+SAFETY = tuple(
+    0.7 * (2 * MAX_ITERATIONS + 1) / (2 * MAX_ITERATIONS + i) for i in range(MAX_ITERATIONS + 1)
+)
 
 
 _NOTHING = nullcontext()
 
 
 class State(NamedTuple):
-    """z: history, past: its times (see bdf_history); order, h: of the last step; equal: steps taken with both unchanged.
+    """z: history, past: its times (see bdf_history); order, h: of the last step; equal: steps taken
+    with both unchanged.
 
-    jacobian: the linearisation of f (algebra/structure.py);
-    jac: Jacobian in use, None if there is none, and solver: M - c jac factorised; fresh: whether jac belongs to this point;
-    origin: (t, y) at which jac was made, and the scale with which solver was;
-    rate: of Newton's convergence with this solver; failures: rejections by the error since the last step.
+    jacobian: the linearisation of f (algebra/structure.py); jac: Jacobian in use, None if there is
+    none, and solver: M - c jac factorised; fresh: whether jac belongs to this point; origin: (t, y)
+    at which jac was made, and the scale with which solver was; rate: of Newton's convergence with
+    this solver; failures: rejections by the error since the last step.
     """
 
     z: torch.Tensor
@@ -93,9 +100,12 @@ class BDF(KeepsJacobian, Method):
         return 2
 
     def step(self, field, t, y, h, state, tol):
-        """One step; y: (n,). Newton's iterations synchronise once each; with one iteration that is all."""
+        """One step; y: (n,). Newton's iterations synchronise once each; with one iteration that is
+        all."""
         form = self.history
-        z, past, k, equal, old_h, jacobian, jac, origin, fresh, solver, old_c, rate, failures = state
+        z, past, k, equal, old_h, jacobian, jac, origin, fresh, solver, old_c, rate, failures = (
+            state
+        )
         change = None
         if h != old_h:
             if abs(h) > form.largest * abs(old_h):
@@ -120,19 +130,23 @@ class BDF(KeepsJacobian, Method):
             found = None
             if solver.ok:
                 with torch.set_grad_enabled(False) if differentiable else _NOTHING:
-                    found = simplified_newton(field, t1, start, start_psi, c, solver, scale, tol, tol.newton, rate)
+                    found = simplified_newton(
+                        field, t1, start, start_psi, c, solver, scale, tol, tol.newton, rate
+                    )
                 if found.y is not None:
                     break
             if fresh:
                 return self._newton_failed(field, t, h, state._replace(origin=origin), found)
             jac = None
         y1 = found.y
-        # A rate that was not measured in this step is trusted less and less (Hairer & Wanner II, sec. IV.8).
+        # A rate that was not measured in this step is trusted less and less (Hairer & Wanner II,
+        # sec. IV.8).
         rate = found.rate if found.iterations > 1 else max(found.rate, 1e-16) ** 0.8
         algebraic = field.mass is not None and field.mass.singular
         if algebraic and fresh:
-            # Measured where the Jacobian was made, it says little of the next point. What one correction with that rate
-            # leaves of the algebraic equations no later step, however short, makes smaller.
+            # Measured where the Jacobian was made, it says little of the next point. What one
+            # correction with that rate leaves of the algebraic equations no later step, however
+            # short, makes smaller.
             rate = UNKNOWN
         safety = SAFETY[found.iterations]
         single = found.iterations == 1
@@ -146,14 +160,17 @@ class BDF(KeepsJacobian, Method):
             failures += 1
             factor = max(0.2, safety * ratio ** (-1 / (k + 1)))
             order = 1 if algebraic and failures >= FAILURES else state.order
-            kept = state._replace(order=order, equal=0, failures=failures, jac=jac, origin=origin, fresh=False)
+            kept = state._replace(
+                order=order, equal=0, failures=failures, jac=jac, origin=origin, fresh=False
+            )
             kept = kept._replace(solver=solver, c=c, rate=rate)
             return Step(t, h, y, None, ratio, factor, kept)
         if differentiable:
             exact = jacobian.factorised(jacobian(t1, y1), c)
             y1 = attach(field, t1, predicted, psi, c, exact, y1)
             moved = y1 - predicted
-            d = d + (moved - moved.detach())  # the value is that of a step without a graph, in every digit
+            # The value is that of a step without a graph, in every digit.
+            d = d + (moved - moved.detach())
         z, past = form.update(z, past, k, h, d, y1)
         order, equal, factor = k, equal + 1, 1.0
         if equal > k:
@@ -165,15 +182,16 @@ class BDF(KeepsJacobian, Method):
 
     @staticmethod
     def _newton_failed(field, t, h, state, found):
-        """Newton's iteration failed with a Jacobian of this very point, the prediction: halve the step, which predicts
-        another one."""
+        """Newton's iteration failed with a Jacobian of this very point, the prediction: halve the
+        step, which predicts another one."""
         field.stats.newton_failures += 1
         broken = found is not None and not math.isfinite(found.norm)
         kept = state._replace(jac=None, solver=None, equal=0)
         return Step.failed(t, h, 0.5, kept, Status.NONFINITE if broken else Status.NEWTON)
 
     def _select(self, z, past, k, h, ratio, safety, scale):
-        """(order, factor) of the next step, by the errors that the neighbouring orders would have made."""
+        """(order, factor) of the next step, by the errors that the neighbouring orders would have
+        made."""
         lower, upper = self.history.neighbours(z, past, k, h, scale)
         best, growth = k, max(ratio, 1e-10) ** (-1 / (k + 1))
         for order, error in ((k - 1, lower), (k + 1, upper)):
@@ -185,16 +203,23 @@ class BDF(KeepsJacobian, Method):
         return best, factor
 
     def polynomial(self, field, step):
-        """(degree + 1, n) coefficients of the powers of theta: the interpolant of the formula's own values."""
+        """(degree + 1, n) coefficients of the powers of theta: the interpolant of the formula's own
+        values."""
         weights = self.history.dense_weights(step.tape[0], step.tape[5])
         z = step.tape[4]
         return torch.as_tensor(weights, dtype=z.dtype, device=z.device) @ z
 
 
 QNDF = BDF(
-    "QNDF", MAX_ORDER, "Shampine & Reichelt, The MATLAB ODE suite, SIAM J. Sci. Comput. 18 (1997)", DifferenceHistory()
+    "QNDF",
+    MAX_ORDER,
+    "Shampine & Reichelt, The MATLAB ODE suite, SIAM J. Sci. Comput. 18 (1997)",
+    DifferenceHistory(),
 )
 FBDF = BDF(
-    "FBDF", MAX_ORDER, "Jackson & Sacks-Davis, An alternative implementation of variable step-size multistep formulas "
-    "for stiff ODEs, ACM Trans. Math. Softw. 6 (1980)", ValueHistory()
+    "FBDF",
+    MAX_ORDER,
+    "Jackson & Sacks-Davis, An alternative implementation of variable step-size multistep formulas "
+    "for stiff ODEs, ACM Trans. Math. Softw. 6 (1980)",
+    ValueHistory(),
 )

@@ -1,4 +1,5 @@
-"""Whole steps of the rows of a batch as one compiled function: a few fused loops over the batch in place of 150 operations."""
+"""Whole steps of the rows of a batch as one compiled function: a few fused loops over the batch in
+place of 150 operations."""
 
 from __future__ import annotations
 
@@ -12,9 +13,9 @@ from ..rosenbrock import RosenbrockMethod
 from .steps import Uncounted, linearised, modes, prepared
 from .torch_compile import Compiled, agree, formula, outside, without_zeros
 
-# A function for each of a few sizes, to which rows are filled up: torch 2.13 takes a number of rows that is left open for that
-# of the first call wherever forward derivatives meet a stack. The first size is a power of two, each next one an eighth, down
-# to where rows cost nothing beside the call.
+# A function for each of a few sizes, to which rows are filled up: torch 2.13 takes a number of rows
+# that is left open for that of the first call wherever forward derivatives meet a stack. The first
+# size is a power of two, each next one an eighth, down to where rows cost nothing beside the call.
 SHRINK, SMALLEST = 8, 64
 
 
@@ -22,9 +23,17 @@ class CompiledRows:
     """Steps of one method on the rows of a field; backend: of torch.compile."""
 
     def __init__(self, method, field, backend):
-        self.method, self.stats, self.implicit = method, field.stats, isinstance(method, RosenbrockMethod)
+        self.method, self.stats, self.implicit = (
+            method,
+            field.stats,
+            isinstance(method, RosenbrockMethod),
+        )
         self.carried = not self.implicit and method.tableau.fsal
-        self.graphed = backend == "inductor" and field.device.type == "cuda" and not (self.implicit and field.size > UNROLLED)
+        self.graphed = (
+            backend == "inductor"
+            and field.device.type == "cuda"
+            and not (self.implicit and field.size > UNROLLED)
+        )
         self.backend, self.functions = backend, {}
         self.sizes = [1 << (field.batch - 1).bit_length()]
         while self.sizes[-1] // SHRINK >= SMALLEST:
@@ -46,14 +55,25 @@ class CompiledRows:
 
             return function, attempt
 
-        key = "rows", size, formula(method), type(field.f), field.dtype, field.layout.key, by_row, tol.atol.dim()
+        key = (
+            "rows",
+            size,
+            formula(method),
+            type(field.f),
+            field.dtype,
+            field.layout.key,
+            by_row,
+            tol.atol.dim(),
+        )
         ways = [partial(make, forward) for forward in modes(method)]
         return Compiled(field.f, key, ways, _compare, self.backend, field.device, self.graphed)
 
     def step(self, field, t, h, y, first, tol):
-        """(y1 (m, n), ratio of the error (m,) NumPy, stages (s, m, n)) of a step of every row from t by h, (m,) float64.
+        """(y1 (m, n), ratio of the error (m,) NumPy, stages (s, m, n)) of a step of every row from
+        t by h, (m,) float64.
 
-        first: f(t, y), (m, n), for methods that carry it. The ratio is None for steps of one size. One copy to the host.
+        first: f(t, y), (m, n), for methods that carry it. The ratio is None for steps of one size.
+        One copy to the host.
         """
         count = len(y)
         size = next(s for s in reversed(self.sizes) if s >= count)
@@ -67,10 +87,18 @@ class CompiledRows:
                 return x.detach().index_select(0, filled) if own else x
 
             first = fill(first) if self.carried else None
-            args = tuple(fill(a, by_row) for a, by_row in zip(field.args, field.by_row, strict=True))
+            args = tuple(
+                fill(a, by_row) for a, by_row in zip(field.args, field.by_row, strict=True)
+            )
             rtol, atol = torch.full_like(t[0], tol.rtol), fill(tol.atol, tol.atol.dim() == 2)
-            y1, ratio, ks = self.functions[size](fill(t), fill(h), fill(y), first, rtol, atol, field.f, args)
-        return y1[:count], ratio[:count].cpu().numpy() if self.method.adaptive else None, ks[:, :count]
+            y1, ratio, ks = self.functions[size](
+                fill(t), fill(h), fill(y), first, rtol, atol, field.f, args
+            )
+        return (
+            y1[:count],
+            ratio[:count].cpu().numpy() if self.method.adaptive else None,
+            ks[:, :count],
+        )
 
     def _count(self, rows):
         stages = self.method.tableau.stages
@@ -90,7 +118,9 @@ class _PlainRows:
         self.f, self.layout, self.rank, self.args, self.stats = f, layout, rank, args, Uncounted()
 
     def __call__(self, t, y):
-        return self.layout.ravel_rows(self.f(clock(t, y, self.rank), self.layout.unravel(y), *self.args), len(y))
+        return self.layout.ravel_rows(
+            self.f(clock(t, y, self.rank), self.layout.unravel(y), *self.args), len(y)
+        )
 
 
 class _Inverses:
@@ -102,7 +132,11 @@ class _Inverses:
 
     def solve(self, b, factor):
         b = b * factor.to(b.dtype).unsqueeze(1)
-        return (self.inverse * b.unsqueeze(1)).sum(2) if self.small else torch.bmm(self.inverse, b.unsqueeze(2)).squeeze(2)
+        return (
+            (self.inverse * b.unsqueeze(1)).sum(2)
+            if self.small
+            else torch.bmm(self.inverse, b.unsqueeze(2)).squeeze(2)
+        )
 
 
 def _attempt(method, field, implicit, forward):

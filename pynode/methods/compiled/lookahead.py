@@ -1,5 +1,6 @@
-"""Attempts ahead: what the error control will do next is arithmetic on a few numbers, so that one compiled function can take
-many steps in a row. The integrator then finds its next steps done, as long as nothing else interferes."""
+"""Attempts ahead: what the error control will do next is arithmetic on a few numbers, so that one
+compiled function can take many steps in a row. The integrator then finds its next steps done, as
+long as nothing else interferes."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ import torch
 
 from ...core.step_control import FILTERS, ROUNDING
 
-# At some 30 us a call and 5 to 50 a step, more would gain a microsecond or two a step and waste the rest at the end of a solve.
+# At some 30 us a call and 5 to 50 a step, more would gain a microsecond or two a step and waste the
+# rest at the end of a solve.
 COUNT = 16
 LARGE = 1e30
 
@@ -15,10 +17,11 @@ LARGE = 1e30
 def attempts(attempt, method, count):
     """A function of so many attempted steps.
 
-    attempt(t, h, y, first, f, args) -> (y1, error, stages): one step; first: f(t, y), None for methods that do not carry it.
-    The function takes numbers, (8,) float64: t, h, ratios of the two steps before, next stop, how near to it (in steps) one is
-    stretched to it, longest step, rtol; and y, first, atol, f, args. It returns (t, h, ratio) of every attempt, (count, 3),
-    what each ended in, (count, n), and their stages, (count, s, n).
+    attempt(t, h, y, first, f, args) -> (y1, error, stages): one step; first: f(t, y), None for
+    methods that do not carry it. The function takes numbers, (8,) float64: t, h, ratios of the two
+    steps before, next stop, how near to it (in steps) one is stretched to it, longest step, rtol;
+    and y, first, atol, f, args. It returns (t, h, ratio) of every attempt, (count, 3), what each
+    ended in, (count, n), and their stages, (count, s, n).
     """
     from torch._higher_order_ops.scan import scan  # private: only whole compiled steps depend on it
 
@@ -41,22 +44,36 @@ def attempts(attempt, method, count):
                 scaled = error / (atol + rtol.to(y.dtype) * torch.maximum(y.abs(), y1.abs()))
                 ratio = (scaled.square().sum() / scaled.numel()).to(t.dtype).sqrt()
                 good = ratio <= 1
-                r = torch.where(torch.isfinite(ratio), ratio, torch.full_like(ratio, LARGE)).clamp_min(1e-10)
+                r = torch.where(
+                    torch.isfinite(ratio), ratio, torch.full_like(ratio, LARGE)
+                ).clamp_min(1e-10)
                 grown = controller.safety * r**-b1 * r1**-b2 * r2**-b3
                 shrunk = (controller.safety * r ** (-1 / order)).clamp_max(0.9)
-                factor = torch.where(good, grown.clamp_max(controller.largest), shrunk).clamp_min(controller.smallest)
+                factor = torch.where(good, grown.clamp_max(controller.largest), shrunk).clamp_min(
+                    controller.smallest
+                )
             else:
-                ratio, r, good, factor = torch.zeros_like(t), r1, torch.ones_like(landing), torch.ones_like(t)
+                ratio, r, good, factor = (
+                    torch.zeros_like(t),
+                    r1,
+                    torch.ones_like(landing),
+                    torch.ones_like(t),
+                )
             landed = good & landing
             after = size.abs() * factor
             # A step shortened to end at a stop was not shortened because of its error.
-            after = towards * torch.minimum(torch.where(landed, torch.maximum(after, h.abs()), after), longest)
+            after = towards * torch.minimum(
+                torch.where(landed, torch.maximum(after, h.abs()), after), longest
+            )
             carry = (
-                torch.where(good, end, t), after,
-                torch.where(good, r, r1), torch.where(good, r1, r2),
-                torch.where(landed, towards * torch.inf, stop), torch.where(good, y1, y),
+                torch.where(good, end, t),
+                after,
+                torch.where(good, r, r1),
+                torch.where(good, r1, r2),
+                torch.where(landed, towards * torch.inf, stop),
+                torch.where(good, y1, y),
                 *([torch.where(good, ks[-1], first)] if carried else []),
-            )  # fmt: skip
+            )
             return carry, (torch.stack((t, size, ratio)), y1.clone(), torch.stack(ks))
 
         carry = (t, h, r1, r2, stop, y, *([] if first is None else [first]))

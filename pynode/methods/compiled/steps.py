@@ -1,7 +1,8 @@
-"""Whole steps as one compiled function: the field, its Jacobian and the stages fused, where launches cost more than sums.
+"""Whole steps as one compiled function: the field, its Jacobian and the stages fused, where
+launches cost more than sums.
 
-One function serves every step and every solve: times, sizes, tolerances, states, args and parameters are its inputs. Gradients
-take the recorded steps as ever.
+One function serves every step and every solve: times, sizes, tolerances, states, args and
+parameters are its inputs. Gradients take the recorded steps as ever.
 """
 
 from __future__ import annotations
@@ -20,36 +21,50 @@ FAMILIES = (ExplicitRungeKutta, RosenbrockMethod)
 
 
 def check(f, method, structured):
-    """ValueError or TypeError where steps of this method on f cannot be compiled. structured: whether there is a Jacobian, a
-    mass matrix or a structure that such steps make nothing of."""
+    """ValueError or TypeError where steps of this method on f cannot be compiled. structured:
+    whether there is a Jacobian, a mass matrix or a structure that such steps make nothing of."""
     if not isinstance(method, FAMILIES):
         raise ValueError(
-            f"compile=True is for explicit Runge-Kutta and Rosenbrock methods ('tsit5', 'rodas5p'): the steps of {method.name} "
-            "branch on what they meet; leave compile away"
+            "compile=True is for explicit Runge-Kutta and Rosenbrock methods ('tsit5', 'rodas5p'):"
+            f" the steps of {method.name} branch on what they meet; leave compile away"
         )
     if not isinstance(f, torch.nn.Module):
-        raise TypeError("compile=True keeps what it compiled in the vector field: write it as an nn.Module")
+        raise TypeError(
+            "compile=True keeps what it compiled in the vector field: write it as an nn.Module"
+        )
     if structured:
-        raise ValueError("compile=True takes small dense systems y' = f(t, y): leave jac, mass and structure away, or compile")
+        raise ValueError(
+            "compile=True takes small dense systems y' = f(t, y): leave jac, mass and structure"
+            " away, or compile"
+        )
 
 
 class CompiledSteps:
-    """Steps of one method on one field, many at a time (lookahead.py) unless ahead is False. backend: of torch.compile."""
+    """Steps of one method on one field, many at a time (lookahead.py) unless ahead is False.
+    backend: of torch.compile."""
 
     def __init__(self, method, field, backend, ahead=True):
         self.field, self.method, self.stats = field, method, field.stats
-        # A CUDA graph cannot hold the calls of a library that waits for the device, as its inverses do.
+        # A CUDA graph cannot hold the calls of a library that waits for the device, as its inverses
+        # do.
         unrolled = isinstance(method, ExplicitRungeKutta) or field.size <= UNROLLED
         self.graphed = backend == "inductor" and field.device.type == "cuda" and unrolled
         self.carried = isinstance(method, ExplicitRungeKutta) and method.tableau.fsal
         self.course = None
         self.y, self.rows, self.states, self.stages, self.position = None, [], (), (), 0
-        key = formula(method), method.controller, ahead, type(field.f), field.dtype, field.layout.key
-        # On other devices a loop would wait for its end condition at every turn. What a loop cannot hold, such as a module that
-        # counts its calls, a single step may.
+        key = (
+            formula(method),
+            method.controller,
+            ahead,
+            type(field.f),
+            field.dtype,
+            field.layout.key,
+        )
+        # On other devices a loop would wait for its end condition at every turn. What a loop cannot
+        # hold, such as a module that counts its calls, a single step may.
         counts = (COUNT, 1) if ahead and field.device.type == "cpu" else (1,)
-        # In a loop torch 2.13 stumbles over attributes of tensors, as W.T, unless they belong to it.
-        # What f writes into copies would be lost.
+        # In a loop torch 2.13 stumbles over attributes of tensors, as W.T, unless they belong to
+        # it. What f writes into copies would be lost.
         ways = []
         for count in counts:
             for forward in modes(method):
@@ -59,7 +74,9 @@ class CompiledSteps:
         copying = [number for number, (_, _, copies) in enumerate(ways) if copies]
         makers = [partial(self._make, *way) for way in ways]
         device = field.device
-        self.function = Compiled(field.f, key, makers, _compare, backend, device, self.graphed, copying)
+        self.function = Compiled(
+            field.f, key, makers, _compare, backend, device, self.graphed, copying
+        )
 
     def _make(self, count, forward, copies):
         method, layout = self.method, self.field.layout
@@ -69,7 +86,8 @@ class CompiledSteps:
         return attempts(attempt, method, count), attempt
 
     def towards(self, stop, slack, longest):
-        """Where the next steps end at the latest, how near to it (in steps) one is stretched to it, and the longest step."""
+        """Where the next steps end at the latest, how near to it (in steps) one is stretched to it,
+        and the longest step."""
         self.course = stop, slack, longest
 
     def explicit(self, t, y, h, first, past, tol):
@@ -87,8 +105,13 @@ class CompiledSteps:
         return self._step(t, y, h, None, past, tol)
 
     def _step(self, t, y, h, first, past, tol):
-        # That of the integrator is taken where it is the next one known, but for rounding, and from this very state.
-        if y is not self.y or self.position == len(self.rows) or not _same(self.rows[self.position], t, h):
+        # That of the integrator is taken where it is the next one known, but for rounding, and from
+        # this very state.
+        if (
+            y is not self.y
+            or self.position == len(self.rows)
+            or not _same(self.rows[self.position], t, h)
+        ):
             self._run(t, y, h, first, past, tol)
         i = self.position
         self.position += 1
@@ -99,16 +122,32 @@ class CompiledSteps:
 
     def _run(self, t, y, h, first, past, tol):
         with outside():
-            numbers = torch.tensor((t, h, *past, *self.course, tol.rtol), dtype=torch.float64).to(y.device)
-            inputs = numbers, y.clone(), first.clone() if self.carried else None, tol.atol, self.field.f, self.field.args
+            numbers = torch.tensor((t, h, *past, *self.course, tol.rtol), dtype=torch.float64).to(
+                y.device
+            )
+            inputs = (
+                numbers,
+                y.clone(),
+                first.clone() if self.carried else None,
+                tol.atol,
+                self.field.f,
+                self.field.args,
+            )
             rows, states, stages = self.function(*inputs)
             if self.graphed:  # the next replay writes where this one wrote
                 stages = stages.clone()
-        self.rows, self.states, self.stages, self.position, self.y = rows.tolist(), states.unbind(0), stages.unbind(0), 0, y
+        self.rows, self.states, self.stages, self.position, self.y = (
+            rows.tolist(),
+            states.unbind(0),
+            stages.unbind(0),
+            0,
+            y,
+        )
 
 
 def modes(method):
-    """Ways to differentiate f within a step, in the order in which they are tried: whether forward."""
+    """Ways to differentiate f within a step, in the order in which they are tried: whether
+    forward."""
     return (True, False) if isinstance(method, RosenbrockMethod) else (True,)
 
 
@@ -148,7 +187,9 @@ def on_copies(attempt):
 
 class _Inverse:
     def __init__(self, matrix):
-        self.inverse = gauss_jordan(matrix) if len(matrix) <= UNROLLED else torch.linalg.inv_ex(matrix)[0]
+        self.inverse = (
+            gauss_jordan(matrix) if len(matrix) <= UNROLLED else torch.linalg.inv_ex(matrix)[0]
+        )
 
     def solve(self, b, factor):
         return torch.mv(self.inverse, b) * factor
@@ -181,17 +222,23 @@ def _explicit(method, layout):
 
 
 def linearised(field, t, y, forward):
-    """(df/dy, df/dt) of field(t, y), (n, n) and (n,), or (m, n, n) and (m, n) of rows, by forward or reverse mode.
+    """(df/dy, df/dt) of field(t, y), (n, n) and (n,), or (m, n, n) and (m, n) of rows, by forward
+    or reverse mode.
 
-    Forward mode comes first: in reverse mode a gather becomes a sum over repeated indices, of which torch 2.13's compiler loses
-    parts on a CPU. Some operations (layer_norm) it cannot trace in forward mode.
+    Forward mode comes first: in reverse mode a gather becomes a sum over repeated indices, of which
+    torch 2.13's compiler loses parts on a CPU. Some operations (layer_norm) it cannot trace in
+    forward mode.
     """
     eye = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
     eye = eye if y.dim() == 1 else eye.unsqueeze(1)
     if forward:
-        times = torch.cat((torch.zeros_like(t).expand(len(eye), *t.shape), torch.ones_like(t).unsqueeze(0)))
+        times = torch.cat(
+            (torch.zeros_like(t).expand(len(eye), *t.shape), torch.ones_like(t).unsqueeze(0))
+        )
         states = torch.cat((eye, torch.zeros_like(eye[:1])))
-        columns = torch.func.vmap(lambda dt, dy: torch.func.jvp(field, (t, y), (dt, dy.expand_as(y)))[1])(times, states)
+        columns = torch.func.vmap(
+            lambda dt, dy: torch.func.jvp(field, (t, y), (dt, dy.expand_as(y)))[1]
+        )(times, states)
         return columns[:-1].movedim(0, -1), columns[-1]
     pull = torch.func.vjp(field, t, y)[1]
     by_t, rows = torch.func.vmap(lambda unit: pull(unit.expand_as(y)))(eye)
@@ -212,7 +259,8 @@ def _rosenbrock(method, layout, forward):
 
 
 def _compare(function, attempt, numbers, y, first, atol, f, args):
-    """ValueError where a compiled step is not the step; every one by itself, from where the last one ended."""
+    """ValueError where a compiled step is not the step; every one by itself, from where the last
+    one ended."""
     y, rtol = without_zeros(y), float(numbers[-1])
     if first is not None:
         t = numbers[0].to(y.dtype)

@@ -1,5 +1,5 @@
-"""torch.compile as solves use it: functions that are kept in the module they belong to, compared with what they compile before
-anybody gets their results, and whose failures are sentences."""
+"""torch.compile as solves use it: functions that are kept in the module they belong to, compared
+with what they compile before anybody gets their results, and whose failures are sentences."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _SHARED, _LATEST = weakref.WeakValueDictionary(), deque(maxlen=32)
 class Shared:
     """A compiled function that several modules use.
 
-    function: the compiled one. attempt: the same function before it was compiled; each module compares the two once.
-    proven: whether some module has compared them.
+    function: the compiled one. attempt: the same function before it was compiled; each module
+    compares the two once. proven: whether some module has compared them.
     """
 
     def __init__(self, function, attempt):
@@ -30,16 +30,16 @@ class Shared:
 
 
 def formula(method):
-    """A method in a key: by its numbers, not its name alone. What is compiled keeps the tableau, so that no other has its id
-    meanwhile."""
+    """A method in a key: by its numbers, not its name alone. What is compiled keeps the tableau, so
+    that no other has its id meanwhile."""
     return method.name, id(method.tableau), method.adaptive
 
 
 def signature(module):
-    """What two modules share whose compiled functions are one: the classes inside, what torch.compile
-    does not check (hooks, by default, and a forward of the instance's own), and the shapes and dtypes
-    of their tensors. All else that a function depends on, torch.compile checks at every call: strides,
-    numbers, functions and what these close over.
+    """What two modules share whose compiled functions are one: the classes inside, what
+    torch.compile does not check (hooks, by default, and a forward of the instance's own), and the
+    shapes and dtypes of their tensors. All else that a function depends on, torch.compile checks at
+    every call: strides, numbers, functions and what these close over.
     """
     modules = tuple(
         (name, type(inner), inner.training, _own(inner)) for name, inner in module.named_modules()
@@ -49,17 +49,22 @@ def signature(module):
 
 
 def _own(module):
-    """What changes the call of this very module: its hooks, and a forward in place of its class's. They are kept alive by the
-    signature, so that none is taken for another."""
-    hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_hooks, module._backward_pre_hooks)
+    """What changes the call of this very module: its hooks, and a forward in place of its class's.
+    They are kept alive by the signature, so that none is taken for another."""
+    hooks = (
+        module._forward_pre_hooks,
+        module._forward_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    )
     return tuple(tuple(found.values()) for found in hooks), module.__dict__.get("forward")
 
 
 class Kept(dict):
     """The compiled functions of one module, kept in it.
 
-    A copy or a replica has tensors of its own, and starts without any. It finds the functions of its kind again
-    (``Shared``), and compares them on its own tensors.
+    A copy or a replica has tensors of its own, and starts without any. It finds the functions of
+    its kind again (``Shared``), and compares them on its own tensors.
     """
 
     def __init__(self, owner=None):
@@ -86,11 +91,12 @@ class Kept(dict):
 class Compiled:
     """A function that is compiled, in the first of some ways that the compiler takes.
 
-    ways: each makes (function, attempt): the function, and what it is made of.
-    copying: the numbers of the ways that help only where the compiler stumbles over a tensor of the module.
-    module: keeps what is compiled under the key. Other modules of its class and structure share it.
-    compare(function, attempt, *inputs) raises where the compiled function errs (``agree``), and is called once, with the inputs
-    of the first call. graphed: as CUDA graphs, where the device has them.
+    ways: each makes (function, attempt): the function, and what it is made of. copying: the numbers
+    of the ways that help only where the compiler stumbles over a tensor of the module. module:
+    keeps what is compiled under the key. Other modules of its class and structure share it.
+    compare(function, attempt, *inputs) raises where the compiled function errs (``agree``), and is
+    called once, with the inputs of the first call. graphed: as CUDA graphs, where the device has
+    them.
     """
 
     def __init__(self, module, key, ways, compare, backend, device, graphed=False, copying=()):
@@ -126,14 +132,16 @@ class Compiled:
 
     def _make(self, way):
         function, attempt = self.ways[way]()
-        # A code object of its own: torch.compile counts its recompilations, and limits them, by these.
+        # A code object of its own: torch.compile counts its recompilations, and limits them, by
+        # these.
         function.__code__ = function.__code__.replace()
         options = {"guard_filter_fn": _guards(function.__code__.co_freevars), **self.options}
         options = {"dynamic": False, "backend": self.backend, "options": options}
         return Shared(torch.compile(function, fullgraph=True, **options), attempt)
 
     def __call__(self, *inputs):
-        """The function at the inputs; to be called under ``outside``. ValueError where it cannot be compiled in any way."""
+        """The function at the inputs; to be called under ``outside``. ValueError where it cannot be
+        compiled in any way."""
         place = self.key, self.way
         shared = self.kept[place]
         try:
@@ -148,9 +156,9 @@ class Compiled:
             if type(error).__name__ == "FailOnRecompileLimitHit":
                 if self.kept[place, "alone"]:
                     raise ValueError(
-                        "torch.compile has made the steps on this field again and again, for something "
-                        "in it that changes from solve to solve, and gives up: pass such numbers as "
-                        "tensors in args, or leave compile away"
+                        "torch.compile has made the steps on this field again and again, for"
+                        " something in it that changes from solve to solve, and gives up: pass such"
+                        " numbers as tensors in args, or leave compile away"
                     ) from error
                 following = self.way  # other modules of the kind have used up what is allowed
             else:
@@ -159,9 +167,9 @@ class Compiled:
                     self._take(0)  # what is wrong may change
                     said = " ".join(str(error).split())[:200] or type(error).__name__
                     raise ValueError(
-                        "the steps cannot be compiled: f must be one graph of torch operations with "
-                        "derivatives, without branches on values, RejectStep or calls into NumPy, and "
-                        f"a C++ compiler be there; leave compile away ({said})"
+                        "the steps cannot be compiled: f must be one graph of torch operations"
+                        " with derivatives, without branches on values, RejectStep or calls into"
+                        f" NumPy, and a C++ compiler be there; leave compile away ({said})"
                     ) from error
         self._take(following, alone=following == self.way)
         return self(*inputs)
@@ -188,15 +196,15 @@ def _of_compiler(error) -> bool:
 
 @contextlib.contextmanager
 def outside():
-    """Where compiled functions are called, and their inputs copied: without graph and outside inference mode, in solves with
-    and without gradient, so that one compilation serves both."""
+    """Where compiled functions are called, and their inputs copied: without graph and outside
+    inference mode, in solves with and without gradient, so that one compilation serves both."""
     with torch.inference_mode(False), torch.no_grad():
         yield
 
 
 def agree(found, expected, y, tol=None):
-    """ValueError where what a compiled function found is not what was expected, both (..., n), but for rounding in y, (..., n);
-    along the last dimension values may be of any size.
+    """ValueError where what a compiled function found is not what was expected, both (..., n), but
+    for rounding in y, (..., n); along the last dimension values may be of any size.
 
     Compilers have bugs, and these would go unnoticed."""
     tol = tol or (1e-3 if y.dtype == torch.float32 else 1e-8)
@@ -206,8 +214,8 @@ def agree(found, expected, y, tol=None):
     if bool((far | (found.isnan() != expected.isnan())).any()):
         error = float(((found - expected).abs() / size).nan_to_num().max())
         raise ValueError(
-            f"torch.compile makes steps on this field that are wrong, by {error:.1g} of their size: leave compile away, or "
-            "name another backend, compile='aot_eager'"
+            f"torch.compile makes steps on this field that are wrong, by {error:.1g} of their size:"
+            " leave compile away, or name another backend, compile='aot_eager'"
         )
 
 
@@ -221,16 +229,18 @@ def _options(backend, device, graphed):
     """What the compiler is told beside the graph."""
     if backend != "inductor":
         return {}
-    # Torch 2.13 imports it after the first trace; where that one fails, every trace after the import fails as well.
+    # Torch 2.13 imports it after the first trace; where that one fails, every trace after the
+    # import fails as well.
     importlib.import_module("torch._inductor.compile_fx")
     return {"cpp_wrapper": True} if device.type == "cpu" else {"triton.cudagraphs": graphed}
 
 
 def _guards(own):
-    """Which of the conditions that every call would check are checked: some twenty on the inputs and f, in place of 500.
+    """Which of the conditions that every call would check are checked: some twenty on the inputs
+    and f, in place of 500.
 
-    own: names of what the function closes over, tableaus and layouts, which never change; nor do torch's own modules, but for
-    the hooks of all modules."""
+    own: names of what the function closes over, tableaus and layouts, which never change; nor do
+    torch's own modules, but for the hooks of all modules."""
 
     def wanted(entry):
         name = entry.name
@@ -243,9 +253,10 @@ def _guards(own):
 
 @contextlib.contextmanager
 def _quiet():
-    """Without the logs of what cannot be helped: that LAPACK is called in a slower way than other operations, the traces of
-    what cannot be traced, where there is another way, or an exception tells, and that modules of one kind have used up what
-    is allowed to one function, where the next gets its own."""
+    """Without the logs of what cannot be helped: that LAPACK is called in a slower way than other
+    operations, the traces of what cannot be traced, where there is another way, or an exception
+    tells, and that modules of one kind have used up what is allowed to one function, where the next
+    gets its own."""
     names = "torch._inductor.ir", "torch._subclasses.fake_tensor", "torch._dynamo.convert_frame"
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]

@@ -1,7 +1,7 @@
 """The 3(2) pair of Bogacki & Shampine, Appl. Math. Lett. 2 (1989) 321-325.
 
-The continuous extension is cubic Hermite interpolation, of order 3 (Shampine & Reichelt, SIAM J. Sci. Comput. 18
-(1997) 1-22, as in ode23).
+The continuous extension is cubic Hermite interpolation, of order 3 (Shampine & Reichelt, SIAM J.
+Sci. Comput. 18 (1997) 1-22, as in ode23).
 """
 
 from fractions import Fraction as F

@@ -1,4 +1,5 @@
-"""Heun's method of order 2 (explicit trapezoidal rule; Hairer, Norsett & Wanner I, sec. II.1), with Euler embedded.
+"""Heun's method of order 2 (explicit trapezoidal rule; Hairer, Norsett & Wanner I, sec. II.1), with
+Euler embedded.
 
 The continuous extension k1 (theta - theta^2/2) + k2 theta^2/2 is the only quadratic one of order 2.
 """

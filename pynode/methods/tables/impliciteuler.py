@@ -1,8 +1,10 @@
-"""The implicit Euler method (Hairer & Wanner II, sec. IV.3), with f(t0, y0) as an explicit first stage.
+"""The implicit Euler method (Hairer & Wanner II, sec. IV.3), with f(t0, y0) as an explicit first
+stage.
 
-The error estimate is derived, not published: h/2 (k2 - k1), the step minus the trapezoidal quadrature of its two
-slopes, so the comparison has order 2. k1 is the last slope of the step before. The continuous extension is linear; it
-leaves k1 out, so that it does not overshoot where y0 lies off a stiff manifold.
+The error estimate is derived, not published: h/2 (k2 - k1), the step minus the trapezoidal
+quadrature of its two slopes, so the comparison has order 2. k1 is the last slope of the step
+before. The continuous extension is linear; it leaves k1 out, so that it does not overshoot where y0
+lies off a stiff manifold.
 """
 
 from fractions import Fraction as F

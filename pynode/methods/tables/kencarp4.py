@@ -1,8 +1,10 @@
-"""ARK4(3)6L[2]SA of Kennedy & Carpenter, Appl. Numer. Math. 44 (2003) 139-181: the ESDIRK and the explicit part.
+"""ARK4(3)6L[2]SA of Kennedy & Carpenter, Appl. Numer. Math. 44 (2003) 139-181: the ESDIRK and the
+explicit part.
 
-Both parts share c, b, b_hat and the continuous extension of order 3, all published. Numbers by way of
-OrdinaryDiffEq.jl (lib/OrdinaryDiffEqSDIRK/src/imex_tableaus.jl), the extension by way of PETSc (TSARKIMEX4). The
-fractions are approximations to about 25 digits; the coupling conditions of the additive pair hold to order 4.
+Both parts share c, b, b_hat and the continuous extension of order 3, all published. Numbers by way
+of OrdinaryDiffEq.jl (lib/OrdinaryDiffEqSDIRK/src/imex_tableaus.jl), the extension by way of PETSc
+(TSARKIMEX4). The fractions are approximations to about 25 digits; the coupling conditions of the
+additive pair hold to order 4.
 """
 
 from fractions import Fraction as F

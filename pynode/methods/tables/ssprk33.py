@@ -1,8 +1,10 @@
-"""The strong-stability-preserving method of order 3 of Shu & Osher, J. Comput. Phys. 77 (1988) 439-471.
+"""The strong-stability-preserving method of order 3 of Shu & Osher, J. Comput. Phys. 77 (1988)
+439-471.
 
-The embedded weights of order 2 are those of Fekete, Conde & Shadid, "Embedded pairs for optimal explicit strong
-stability preserving Runge-Kutta methods", J. Comput. Appl. Math. 412 (2022) 114325. The continuous extension is
-derived: the quadratic one of order 2, theta k1 + theta^2 (sum_i b_i k_i - k1).
+The embedded weights of order 2 are those of Fekete, Conde & Shadid, "Embedded pairs for optimal
+explicit strong stability preserving Runge-Kutta methods", J. Comput. Appl. Math. 412 (2022) 114325.
+The continuous extension is derived: the quadratic one of order 2, theta k1 + theta^2 (sum_i b_i k_i
+- k1).
 """
 
 from fractions import Fraction as F

@@ -1,13 +1,14 @@
 """Verner's "most efficient" 7(6) pair, ten stages, with its continuous extension (six stages more).
 
-J. H. Verner, "Numerically optimal Runge-Kutta pairs with interpolants", Numer. Algorithms 53 (2010) 383-396, in the
-numbers of his site (file RKV76.IIa.Efficient), as OrdinaryDiffEq.jl has them
-(lib/OrdinaryDiffEqVerner/src/verner_tableaus.jl). The first of the further stages is f(t1, y1), its row that of b.
+J. H. Verner, "Numerically optimal Runge-Kutta pairs with interpolants", Numer. Algorithms 53 (2010)
+383-396, in the numbers of his site (file RKV76.IIa.Efficient), as OrdinaryDiffEq.jl has them
+(lib/OrdinaryDiffEqVerner/src/verner_tableaus.jl). The first of the further stages is f(t1, y1), its
+row that of b.
 
-The source calls the extension one of order 7. In its numbers the conditions of order 7 inside the step are met to
-3e-7 only (those of order 6 to rounding, and at theta = 1 all of order 7), because the stages 12 and 13 have order 5
-and their defects do not quite cancel; so dense_order says 6. In practice it behaves like order 7 until h is small:
-the terms of order 8 have coefficients near 3e-5.
+The source calls the extension one of order 7. In its numbers the conditions of order 7 inside the
+step are met to 3e-7 only (those of order 6 to rounding, and at theta = 1 all of order 7), because
+the stages 12 and 13 have order 5 and their defects do not quite cancel; so dense_order says 6. In
+practice it behaves like order 7 until h is small: the terms of order 8 have coefficients near 3e-5.
 """
 
 from fractions import Fraction as F

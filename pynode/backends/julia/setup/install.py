@@ -1,4 +1,5 @@
-"""Installation of Julia and the solvers by juliapkg, into the project that juliacall uses by itself."""
+"""Installation of Julia and the solvers by juliapkg, into the project that juliacall uses by
+itself."""
 
 from __future__ import annotations
 
@@ -18,12 +19,14 @@ from .locate import INSTALL, MARK, PAIR, Location, configuration, fingerprint, o
 
 LIMIT = 3600.0  # of the precompilation, in seconds
 ANNOUNCEMENT = """\
-{INSTALL} downloads {julia}the solvers of DifferentialEquations.jl{extra}
-into {project}:
-about {size}, and {minutes} minutes, most of them for precompilation. It can be interrupted and run again."""
+{INSTALL} downloads {julia}the solvers of DifferentialEquations.jl{extra} into {project}: about
+{size}, and {minutes} minutes, most of them for precompilation. It can be interrupted and run
+again."""
 _COST = {  # GB at most and minutes at most that an option adds
-    "sensitivity": (0.7, 15, "SciMLSensitivity"), "radau": (0.1, 5, "OrdinaryDiffEqFIRK"),
-    "sundials": (0.1, 5, "Sundials"), "gpu": (3.0, 10, "CUDA"),
+    "sensitivity": (0.7, 15, "SciMLSensitivity"),
+    "radau": (0.1, 5, "OrdinaryDiffEqFIRK"),
+    "sundials": (0.1, 5, "Sundials"),
+    "gpu": (3.0, 10, "CUDA"),
 }
 
 
@@ -32,23 +35,31 @@ class InstallError(JuliaUnavailable):
 
 
 def install(options=(), progress=print) -> Path:
-    """Download Julia, where there is none, with the solvers and the packages of these bounds.OPTIONS, and precompile them.
+    """Download Julia, where there is none, with the solvers and the packages of these
+    bounds.OPTIONS, and precompile them.
 
-    Options of earlier installations are kept. Nothing counts as installed before all of it is: what was there before is
-    restored where it fails. progress(line) is told what happens. Returns the project. InstallError where it fails.
+    Options of earlier installations are kept. Nothing counts as installed before all of it is: what
+    was there before is restored where it fails. progress(line) is told what happens. Returns the
+    project. InstallError where it fails.
     """
     _refuse_what_would_not_be_used()
     juliapkg, state = _juliapkg()
     project = Path(state["project"])
     options = sorted({*options, *options_installed(project)})
     progress(_announcement(project, options, state))
-    files = [project / name for name in ("Project.toml", "Manifest.toml", MARK)] + [Path(state[n]) for n in ("deps", "meta")]
+    files = [project / name for name in ("Project.toml", "Manifest.toml", MARK)] + [
+        Path(state[n]) for n in ("deps", "meta")
+    ]
     before = {path: path.read_bytes() if path.is_file() else None for path in files}
-    (project / MARK).unlink(missing_ok=True)  # even if the process is killed, half an installation does not look whole
+    # Even if the process is killed, half an installation does not look whole.
+    (project / MARK).unlink(missing_ok=True)
     try:
         juliapkg.require_julia(versions.julia())
-        known = inspect.signature(juliapkg.PkgSpec).parameters  # older ones, for Python 3.10, have no preferences
-        packages = [{k: v for k, v in package.items() if k in known} for package in _packages(options)]
+        # Older ones, for Python 3.10, have no preferences.
+        known = inspect.signature(juliapkg.PkgSpec).parameters
+        packages = [
+            {k: v for k, v in package.items() if k in known} for package in _packages(options)
+        ]
         juliapkg.add([juliapkg.PkgSpec(**package) for package in packages])
         juliapkg.resolve()
         _precompile(options, progress)
@@ -58,7 +69,9 @@ def install(options=(), progress=print) -> Path:
         if isinstance(error, InstallError) or not isinstance(error, Exception):
             raise
         raise InstallError(f"The installation failed: {_why(error)}") from error
-    progress(f"Julia is ready: {state['executable']}, with the project {project}. Try it: pynode doctor")
+    progress(
+        f"Julia is ready: {state['executable']}, with the project {project}. Try it: pynode doctor"
+    )
     return project
 
 
@@ -67,13 +80,15 @@ def _refuse_what_would_not_be_used():
         raise InstallError(f"Julia runs in this process already: run {INSTALL} in a fresh one.")
     if any(os.environ.get(name) for name in PAIR):
         raise InstallError(
-            f"{PAIR[0]} and {PAIR[1]} name a Julia that you manage, and it would be used instead of what is installed here: "
-            "unset both, or add the packages to that project (docs/julia.md)."
+            f"{PAIR[0]} and {PAIR[1]} name a Julia that you manage, and it would be used instead of"
+            " what is installed here: unset both, or add the packages to that project"
+            " (docs/julia.md)."
         )
     if configuration().exists():
         raise InstallError(
-            f"{configuration()} names a Julia that you manage, and it would be used instead of what is installed here: "
-            "pynode julia use --forget, or add the packages to that project (docs/julia.md)."
+            f"{configuration()} names a Julia that you manage, and it would be used instead of what"
+            " is installed here: pynode julia use --forget, or add the packages to that project"
+            " (docs/julia.md)."
         )
 
 
@@ -83,14 +98,15 @@ def _juliapkg():
         from juliapkg.state import STATE
     except ImportError:
         raise InstallError(
-            "juliacall and juliapkg are not installed: pip install 'torch-stiff-ode[julia]', then try again."
+            "juliacall and juliapkg are not installed: pip install 'torch-stiff-ode[julia]', then"
+            " try again."
         ) from None
     except Exception as error:  # it refuses its variables by plain exceptions
         raise InstallError(f"juliapkg cannot be used: {error}.") from error
     if STATE["offline"]:
         raise InstallError(
-            "PYTHON_JULIAPKG_OFFLINE forbids downloads: unset it, or install on a machine with internet into a depot that both "
-            "see (docs/julia.md)."
+            "PYTHON_JULIAPKG_OFFLINE forbids downloads: unset it, or install on a machine with"
+            " internet into a depot that both see (docs/julia.md)."
         )
     return juliapkg, STATE
 
@@ -101,18 +117,28 @@ def _announcement(project, options, state) -> str:
     names = "".join(f", {cost[2]}" for cost in extra)
     julia = "" if state["override_executable"] else "Julia, where there is none yet, and "
     return ANNOUNCEMENT.format(
-        INSTALL=INSTALL, julia=julia, extra=names, project=project, size=f"0.5 to {gigabytes:.1f} GB", minutes=f"5 to {minutes}"
+        INSTALL=INSTALL,
+        julia=julia,
+        extra=names,
+        project=project,
+        size=f"0.5 to {gigabytes:.1f} GB",
+        minutes=f"5 to {minutes}",
     )
 
 
 def _packages(options) -> list:
-    """What juliapkg shall add, as keywords of its PkgSpec. PyNODE itself is not among them: it is found beside the Python
-    package, so that the environments of several users, or a new version, can share one project."""
+    """What juliapkg shall add, as keywords of its PkgSpec. PyNODE itself is not among them: it is
+    found beside the Python package, so that the environments of several users, or a new version,
+    can share one project."""
     found = [(name, uuid, limits) for name, (uuid, limits) in versions.required().items()]
     found += [versions.optional(option) for option in options]
-    packages = [{"name": name, "uuid": uuid} | ({"version": limits} if limits else {}) for name, uuid, limits in found]
+    packages = [
+        {"name": name, "uuid": uuid} | ({"version": limits} if limits else {})
+        for name, uuid, limits in found
+    ]
     for package in packages:
-        if package["name"] == "LinearSolve":  # the systems are small, and loading MKL takes longer than it saves
+        # The systems are small, and loading MKL takes longer than it saves.
+        if package["name"] == "LinearSolve":
             package["preferences"] = {"LoadMKL_JLL": False}
     return packages
 
@@ -120,7 +146,10 @@ def _packages(options) -> list:
 def _precompile(options, progress):
     """Load everything once, in a process of its own."""
     progress("Precompiling the solvers ...")
-    code = f"from pynode.backends.julia.setup.install import load; load({[versions.OPTIONS[option] for option in options]!r})"
+    code = (
+        "from pynode.backends.julia.setup.install import load;"
+        f" load({[versions.OPTIONS[option] for option in options]!r})"
+    )
 
     def waiting(seconds):
         progress(f"  still precompiling, {seconds:.0f} s")
@@ -128,14 +157,15 @@ def _precompile(options, progress):
     done = process.run([sys.executable, "-c", code], LIMIT, waiting=waiting, every=20.0)
     if not done.ok:
         raise InstallError(
-            f"Julia and its packages were downloaded, but loading them {done.end}. Run {INSTALL} again; if it fails again, "
-            "report what it says."
+            f"Julia and its packages were downloaded, but loading them {done.end}. Run {INSTALL}"
+            " again; if it fails again, report what it says."
         )
     progress(f"Precompiled in {done.seconds:.0f} s.")
 
 
 def load(names):
-    """Start Julia as a solve would, with these optional packages; run in the process that precompiles."""
+    """Start Julia as a solve would, with these optional packages; run in the process that
+    precompiles."""
     julia = started(Location("installation"))
     for name in names:
         if not julia.loads(name):
@@ -158,11 +188,17 @@ def _restore(before):
 
 def _why(error) -> str:
     again = f"What was downloaded is kept; run {INSTALL} again"
-    network = f"Check the connection (and HTTPS_PROXY behind a proxy). {again}; without internet see docs/julia.md"
+    network = (
+        f"Check the connection (and HTTPS_PROXY behind a proxy). {again}; without internet see"
+        " docs/julia.md"
+    )
     if isinstance(error, urllib.error.URLError):
         return f"Julia could not be downloaded ({error.reason}). {network}."
     if isinstance(error, subprocess.CalledProcessError):
-        clash = "If it finds versions that clash, another Python package here asks for others: take an environment of its own"
+        clash = (
+            "If it finds versions that clash, another Python package here asks for others: take an"
+            " environment of its own"
+        )
         return f"Julia's package manager gave up, with its own message above. {clash}. {network}."
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'writing'}: {error.strerror}. {again}."

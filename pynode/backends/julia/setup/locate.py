@@ -1,4 +1,5 @@
-"""Where Julia is, found without starting it, downloading anything, importing juliacall or changing the environment."""
+"""Where Julia is, found without starting it, downloading anything, importing juliacall or changing
+the environment."""
 
 from __future__ import annotations
 
@@ -16,15 +17,17 @@ INSTALL = "pynode julia install"
 USE = "pynode julia use --exe ... --project ..."
 PAIR = ("PYTHON_JULIACALL_EXE", "PYTHON_JULIACALL_PROJECT")
 MARK = "pynode.json"  # left in the project by a successful installation
-_KEPT = ("JULIA_DEPOT_PATH", "JULIA_LOAD_PATH", "JULIA_CPU_TARGET")  # a user-managed Julia may not be found without
+# A user-managed Julia may not be found without.
+_KEPT = ("JULIA_DEPOT_PATH", "JULIA_LOAD_PATH", "JULIA_CPU_TARGET")
 
 
 @dataclass(frozen=True)
 class Location:
-    """What a start would use. source: 'variables', 'configuration', 'installation', or '' where there is no Julia.
+    """What a start would use. source: 'variables', 'configuration', 'installation', or '' where
+    there is no Julia.
 
-    problem: why Julia cannot be started, with the remedy; '' where it can, as far as looking at files tells.
-    environment: variables that a start sets where they are not set.
+    problem: why Julia cannot be started, with the remedy; '' where it can, as far as looking at
+    files tells. environment: variables that a start sets where they are not set.
     """
 
     source: str
@@ -41,7 +44,8 @@ class Location:
         if self.problem:
             return why(self.problem)
         chosen = {
-            "variables": f"the variables {PAIR[0]} and {PAIR[1]}", "configuration": f"{configuration()} (pynode julia use)",
+            "variables": f"the variables {PAIR[0]} and {PAIR[1]}",
+            "configuration": f"{configuration()} (pynode julia use)",
             "installation": INSTALL,
         }
         return f"Julia at {self.exe} with the project {self.project}, by {chosen[self.source]}."
@@ -68,7 +72,10 @@ def remember(exe, project) -> Path:
         raise ValueError(f"{exe} is not an executable: give the path of the julia program")
     project = Path(project).expanduser().resolve()
     if not any((project / name).is_file() for name in ("Project.toml", "JuliaProject.toml")):
-        raise ValueError(f"{project} holds no Project.toml: give the folder of the Julia project with the solvers in it")
+        raise ValueError(
+            f"{project} holds no Project.toml: give the folder of the Julia project with the"
+            " solvers in it"
+        )
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     path = configuration()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +94,12 @@ def forget() -> bool:
 def locate() -> Location:
     """The Julia that a start would use, in the order of what the user said most explicitly."""
     if importlib.util.find_spec("juliacall") is None:
-        return Location("", problem=f"juliacall is not installed: pip install 'torch-stiff-ode[julia]', then {INSTALL}")
+        return Location(
+            "",
+            problem=(
+                f"juliacall is not installed: pip install 'torch-stiff-ode[julia]', then {INSTALL}"
+            ),
+        )
     given = {name: os.environ.get(name) for name in PAIR}
     if any(given.values()):
         return _by_variables(given)
@@ -111,9 +123,14 @@ def _configured(path):
         if not all(isinstance(x, str) for x in (exe, project, *environment, *environment.values())):
             raise TypeError
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return Location("configuration", problem=f"{path} cannot be read: write it anew by {USE}, or pynode julia use --forget")
+        return Location(
+            "configuration",
+            problem=f"{path} cannot be read: write it anew by {USE}, or pynode julia use --forget",
+        )
     remedy = f"say where it is now by {USE}, or pynode julia use --forget"
-    return _checked("configuration", exe, project, remedy, environment | dict(zip(PAIR, (exe, project))))
+    return _checked(
+        "configuration", exe, project, remedy, environment | dict(zip(PAIR, (exe, project)))
+    )
 
 
 def _checked(source, exe, project, remedy, environment):
@@ -129,18 +146,30 @@ def _installed():
     try:
         state = _juliapkg_state()
     except Exception as error:  # juliapkg refuses its variables by plain exceptions
-        return Location("", problem=f"juliapkg, which comes with juliacall, cannot be asked ({error}): correct that")
+        return Location(
+            "",
+            problem=(
+                f"juliapkg, which comes with juliacall, cannot be asked ({error}): correct that"
+            ),
+        )
     project = Path(state["project"])
     mark, exe = _read(project / MARK), (_read(Path(state["meta"])) or {}).get("executable", "")
     if mark is None:
         own = shutil.which("julia") or shutil.which("juliaup")
-        seen = f"Julia is at {own}, but the solvers are not installed" if own else "Julia is not installed"
+        seen = (
+            f"Julia is at {own}, but the solvers are not installed"
+            if own
+            else "Julia is not installed"
+        )
         return Location("", own or "", problem=f"{seen}: {INSTALL}")
     problem = ""
     if shutil.which(exe) is None:
         problem = f"the Julia that {INSTALL} used, {exe}, is gone: {INSTALL} again"
     elif mark.get("required") != fingerprint():
-        problem = f"this version of pynode needs other Julia packages than {INSTALL} found needed: {INSTALL} again"
+        problem = (
+            f"this version of pynode needs other Julia packages than {INSTALL} found needed:"
+            f" {INSTALL} again"
+        )
     return Location("installation", exe, str(project), problem)
 
 
@@ -164,9 +193,12 @@ def _read(path):
 
 
 def _juliapkg_state() -> dict:
-    """juliapkg's paths, by its own file alone: importing juliapkg takes a third of a second and reads its options for good."""
+    """juliapkg's paths, by its own file alone: importing juliapkg takes a third of a second and
+    reads its options for good."""
     origin = Path(importlib.util.find_spec("juliapkg").origin)
-    spec = importlib.util.spec_from_file_location("juliapkg_state_for_pynode", origin.with_name("state.py"))
+    spec = importlib.util.spec_from_file_location(
+        "juliapkg_state_for_pynode", origin.with_name("state.py")
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.STATE

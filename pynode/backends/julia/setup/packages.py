@@ -1,4 +1,5 @@
-"""What a Julia project holds of the packages that PyNODE asks for, said by that Julia itself in a process of its own."""
+"""What a Julia project holds of the packages that PyNODE asks for, said by that Julia itself in a
+process of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ LIMIT = 120.0
 
 @dataclass(frozen=True)
 class Package:
-    """version: '' where it is not in the project, or not downloaded. within: whether its version is within the bounds."""
+    """version: '' where it is not in the project, or not downloaded. within: whether its version is
+    within the bounds."""
 
     name: str
     version: str
@@ -22,32 +24,53 @@ class Package:
     optional: bool = False
 
     def fault(self, location) -> str:
-        """What is wrong with it in the project of a location, and the remedy; '' where nothing is."""
+        """What is wrong with it in the project of a location, and the remedy; '' where nothing
+        is."""
         if self.within:
             return ""
         name, project = self.name, location.project
-        remedy = f"{INSTALL} again" if location.source == "installation" else f'in that project, Pkg.add("{name}")'
+        remedy = (
+            f"{INSTALL} again"
+            if location.source == "installation"
+            else f'in that project, Pkg.add("{name}")'
+        )
         if name == versions.PYTHONCALL[0]:
             wanted = self.bounds.lstrip("=")
             held = f"has PythonCall {self.version}" if self.version else "lacks PythonCall"
             if location.source != "installation":
                 remedy = f'in that project, Pkg.add(name="PythonCall", version="{wanted}")'
                 remedy += f", or pip install juliacall=={self.version}" if self.version else ""
-            return f"the project {project} {held}, and juliacall is {wanted}, which must be the same: {remedy}"
+            return (
+                f"the project {project} {held}, and juliacall is {wanted}, which must be the same:"
+                f" {remedy}"
+            )
         if self.version:
-            return f"the project {project} has {name} {self.version}, outside the bounds {self.bounds}: {remedy}"
-        return f"the project {project} lacks the package {name} ({self.bounds or 'any version'}): {remedy}"
+            return (
+                f"the project {project} has {name} {self.version}, outside the bounds"
+                f" {self.bounds}: {remedy}"
+            )
+        return (
+            f"the project {project} lacks the package {name} ({self.bounds or 'any version'}):"
+            f" {remedy}"
+        )
 
 
 def check(location) -> tuple:
     """(the packages, '') of a location; ((), why not) where its Julia does not answer."""
-    wanted = {name: (uuid, limits or "", False) for name, (uuid, limits) in versions.required().items()}
+    wanted = {
+        name: (uuid, limits or "", False) for name, (uuid, limits) in versions.required().items()
+    }
     name, uuid = versions.PYTHONCALL
     wanted[name] = uuid, f"={metadata.version('juliacall')}", False
     for option in versions.OPTIONS:
         name, uuid, limits = versions.optional(option)
         wanted[name] = uuid, limits, True
-    command = [location.exe, "--startup-file=no", f"--project={location.project}", str(versions.package() / "check.jl")]
+    command = [
+        location.exe,
+        "--startup-file=no",
+        f"--project={location.project}",
+        str(versions.package() / "check.jl"),
+    ]
     command += [f"{name}:{uuid}:{limits}" for name, (uuid, limits, _) in wanted.items()]
     try:
         done = process.run(command, LIMIT, location.environment)
@@ -65,7 +88,8 @@ def check(location) -> tuple:
 
 
 def first_fault(location) -> str:
-    """The first reason in its packages why Julia could not serve at this location; '' where there is none to be found."""
+    """The first reason in its packages why Julia could not serve at this location; '' where there
+    is none to be found."""
     packages, problem = check(location)
     if problem:
         return f"{location.exe} {problem}"

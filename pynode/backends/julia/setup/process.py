@@ -1,4 +1,5 @@
-"""Other processes with a limit on their time: whatever is broken in a Julia, nothing waits for it for ever."""
+"""Other processes with a limit on their time: whatever is broken in a Julia, nothing waits for it
+for ever."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Done:
-    """How a process ended. code: None where its time was up; negative for the signal that killed it."""
+    """How a process ended. code: None where its time was up; negative for the signal that killed
+    it."""
 
     code: int | None
     out: str
@@ -33,20 +35,30 @@ class Done:
         said = [line for line in self.err.strip().splitlines() if line.strip()]
         if not said:
             return f"failed with exit code {self.code}"
-        return "failed: " + re.sub(r"^([a-z_]+[.])+[A-Za-z]+: ", "", said[-1].strip()).rstrip(".")  # a traceback's end
+        # A traceback's end.
+        return "failed: " + re.sub(r"^([a-z_]+[.])+[A-Za-z]+: ", "", said[-1].strip()).rstrip(".")
 
 
 def run(command, limit, environment=None, waiting=None, every=15.0) -> Done:
-    """Run a command for at most limit seconds, with variables added to the environment (None removes one).
+    """Run a command for at most limit seconds, with variables added to the environment (None
+    removes one).
 
-    waiting(seconds): called every so many seconds meanwhile. OSError where the command cannot be started.
+    waiting(seconds): called every so many seconds meanwhile. OSError where the command cannot be
+    started.
     """
     env = {**os.environ, **(environment or {})}
     env = {name: value for name, value in env.items() if value is not None}
     began = time.monotonic()
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, text=True,
-        encoding="utf-8", errors="replace", start_new_session=os.name != "nt",
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=env,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=os.name != "nt",
     )
     with process:
         try:

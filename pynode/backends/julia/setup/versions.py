@@ -1,4 +1,5 @@
-"""Where the Julia package PyNODE is, and what its Project.toml asks for: the one place where versions are written."""
+"""Where the Julia package PyNODE is, and what its Project.toml asks for: the one place where
+versions are written."""
 
 from __future__ import annotations
 
@@ -8,16 +9,24 @@ from pathlib import Path
 
 PYTHONCALL = ("PythonCall", "6099a3de-0909-46bc-b1f4-468b9a2dfc0d")
 # By the option that installs it.
-OPTIONS = {"sensitivity": "SciMLSensitivity", "radau": "OrdinaryDiffEqFIRK", "sundials": "Sundials", "gpu": "CUDA"}
+OPTIONS = {
+    "sensitivity": "SciMLSensitivity",
+    "radau": "OrdinaryDiffEqFIRK",
+    "sundials": "Sundials",
+    "gpu": "CUDA",
+}
 
 
 def package() -> Path:
-    """The folder of the Julia package PyNODE: inside the wheel, or beside the Python package in a checkout."""
+    """The folder of the Julia package PyNODE: inside the wheel, or beside the Python package in a
+    checkout."""
     here = Path(__file__).resolve().parents[2]
     for folder in (here / "_julia" / "PyNODE", here.parent / "julia"):
         if (folder / "src" / "PyNODE.jl").is_file():
             return folder
-    raise FileNotFoundError("the Julia package PyNODE is missing from this installation of pynode: install pynode again")
+    raise FileNotFoundError(
+        "the Julia package PyNODE is missing from this installation of pynode: install pynode again"
+    )
 
 
 @cache
@@ -33,7 +42,8 @@ def _tables() -> dict:
 
 
 def required() -> dict:
-    """Name -> (uuid, bounds in Julia's notation, None for a standard library) of the packages that PyNODE cannot do without."""
+    """Name -> (uuid, bounds in Julia's notation, None for a standard library) of the packages that
+    PyNODE cannot do without."""
     tables = _tables()
     return {name: (uuid, tables["compat"].get(name)) for name, uuid in tables["deps"].items()}
 
