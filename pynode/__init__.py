@@ -76,7 +76,9 @@ def __getattr__(name):
         raise AttributeError(f"module 'pynode' has no attribute {name!r}")
     module, attribute = _LAZY[name]
     found = importlib.import_module(module)
-    return found if attribute is None else getattr(found, attribute)
+    if attribute is None:
+        return found
+    return getattr(found, attribute)
 
 
 def __dir__():

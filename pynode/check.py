@@ -121,8 +121,14 @@ def check_gradients(
 
     with torch.enable_grad():
         ys, solution = run(adjoint)
-        graph = run(registry.DIRECT)[0] if same_steps else None
-    parameters = leaves.inputs if params is None else leaves.sources
+        if same_steps:
+            graph = run(registry.DIRECT)[0]
+        else:
+            graph = None
+    if params is None:
+        parameters = leaves.inputs
+    else:
+        parameters = leaves.sources
     if params is None and graph is not None:
         # What the graph of the whole solve reaches, whether the adjoint has found it or not.
         known = unique([start, *leaves.sources])
@@ -135,7 +141,9 @@ def check_gradients(
     # A component that starts from zero moves in proportion to what it becomes, lest it leaves its
     # domain.
     sizes = [torch.where(start.detach() != 0, start.detach().abs(), scale), *magnitudes(parameters)]
-    pairs, grads, jvps = [], [], []
+    pairs = []
+    grads = []
+    jvps = []
     for _ in range(directions):
         u = torch.randn(ys.shape, generator=generator, dtype=ys.dtype).to(ys) / scale
         v = [
@@ -151,25 +159,31 @@ def check_gradients(
     differences = [_difference(run, inputs, u, v, eps) for u, v in pairs]
     largest = max(abs(x) for x in (*vjps, *differences)) or 1.0
     error = max(_deviation(a, b, largest) for a, b in zip(vjps, differences, strict=True))
-    apart = (
-        max((_deviation(a, b, largest) for a, b in zip(vjps, jvps, strict=True)), default=0.0)
-        if jvps
-        else 0.0
-    )
+    if jvps:
+        apart = max(
+            (_deviation(a, b, largest) for a, b in zip(vjps, jvps, strict=True)), default=0.0
+        )
+    else:
+        apart = 0.0
     found = solution.adjoint
-    allowed = (
-        ROUNDING if found in ("DiscreteAdjoint", registry.DIRECT, "ForwardSensitivity") else tol
-    )
-    worst = "" if error <= tol else _worst(run, inputs, ["y0", *names], grads[0], *pairs[0], eps)
+    if found in ("DiscreteAdjoint", registry.DIRECT, "ForwardSensitivity"):
+        allowed = ROUNDING
+    else:
+        allowed = tol
+    if error <= tol:
+        worst = ""
+    else:
+        worst = _worst(run, inputs, ["y0", *names], grads[0], *pairs[0], eps)
     return GradientCheck(
         vjps, jvps, differences, apart, error, tol, allowed, found, solution.method, worst
     )
 
 
 def _names(f, parameters):
-    known = (
-        {id(p): name for name, p in f.named_parameters()} if isinstance(f, torch.nn.Module) else {}
-    )
+    if isinstance(f, torch.nn.Module):
+        known = {id(p): name for name, p in f.named_parameters()}
+    else:
+        known = {}
     return [
         known.get(id(p), f"parameter {i} of shape {tuple(p.shape)}")
         for i, p in enumerate(parameters)
@@ -177,7 +191,9 @@ def _names(f, parameters):
 
 
 def _deviation(a, b, largest):
-    return abs(a - b) / largest if a == a and b == b else float("inf")
+    if a == a and b == b:
+        return abs(a - b) / largest
+    return float("inf")
 
 
 def _dot(grads, v):
@@ -190,7 +206,9 @@ def _push(ys, inputs, v):
     pulled = torch.autograd.grad(ys, inputs, w, create_graph=True, allow_unused=True)
     total = sum((g * x).sum() for g, x in zip(pulled, v, strict=True) if g is not None)
     found = torch.autograd.grad(total, w, allow_unused=True)[0]
-    return torch.zeros_like(w) if found is None else found
+    if found is None:
+        return torch.zeros_like(w)
+    return found
 
 
 def _difference(run, inputs, u, v, eps):

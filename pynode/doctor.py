@@ -21,7 +21,9 @@ from .backends.julia.setup.packages import check
 from .solve import solve
 
 LIMIT = 900.0  # seconds for one trial; the first start after an update precompiles for minutes
-OK, NOTE, PROBLEM = "ok", "note", "problem"
+OK = "ok"
+NOTE = "note"
+PROBLEM = "problem"
 ORDERS = {
     "torch, then juliacall": "import torch, juliacall",
     "juliacall, then torch": "import juliacall, torch",
@@ -86,7 +88,11 @@ def _findings(limit):
         return
     yield Finding("Julia", OK, str(location))
     before = _version(location)
-    packages, silence = check(location) if before.state == OK else ((), "")
+    if before.state == OK:
+        packages, silence = check(location)
+    else:
+        packages = ()
+        silence = ""
     findings = [before, *_packages(location, packages, silence), *_threads()]
     yield from findings
     if not healthy(findings):
@@ -193,11 +199,12 @@ def _orders(location, limit):
         if done.ok:
             yield Finding("import order", OK, f"{name}: {done.seconds:.0f} s")
         else:
-            first, second = (
-                ("juliacall", "torch")
-                if imports.startswith("import torch")
-                else ("torch or pynode", "juliacall")
-            )
+            if imports.startswith("import torch"):
+                first = "juliacall"
+                second = "torch"
+            else:
+                first = "torch or pynode"
+                second = "juliacall"
             yield Finding(
                 "import order", PROBLEM, f"{name}: {done.end}", f"import {first} before {second}"
             )
@@ -220,7 +227,9 @@ def _trial(adjoint, limit) -> Finding:
         f" gradients {said['gradients']:.0e}"
     )
     good = said["states"] < 1e-5 and said["gradients"] < 1e-3
-    return Finding("trial", OK, text) if good else Finding("trial", PROBLEM, text, report)
+    if good:
+        return Finding("trial", OK, text)
+    return Finding("trial", PROBLEM, text, report)
 
 
 def trial(adjoint):
@@ -255,7 +264,8 @@ def _robertson(backend, adjoint):
 
     def f(t, y, logs):
         a, b, c = logs.exp()
-        slow, fast = a * y[0] - c * y[1] * y[2], b * y[1] ** 2
+        slow = a * y[0] - c * y[1] * y[2]
+        fast = b * y[1] ** 2
         return torch.stack((-slow, slow - fast, fast))
 
     y0 = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)

@@ -159,7 +159,8 @@ def solve(
         refuse_steps(step_size, controller)
     choosing = method == "auto" and not batched and is_dense(structure) and problem.mass is None
     if compile and method == "auto":
-        choosing, method = False, "rodas5p"
+        choosing = False
+        method = "rodas5p"
     engine, method = backends.choose(backend, method)
     method = engine.method("bdf" if method == "auto" else method)
     if controller is not None:
@@ -174,10 +175,20 @@ def solve(
         )
     if batched and engine.name == "julia":
         # SciML has one step for all rows, and a Jacobian of as many blocks.
-        structure, batched = blocks(structure, problem.y0) if method.implicit else structure, False
+        if method.implicit:
+            structure = blocks(structure, problem.y0)
+        else:
+            structure = structure
+        batched = False
     if compile and engine.name == "julia":
         raise ValueError("compile=True is for the torch engine: leave compile away, or backend")
-    compiler = ("inductor" if compile is True else compile) if compile else None
+    if compile:
+        if compile is True:
+            compiler = "inductor"
+        else:
+            compiler = compile
+    else:
+        compiler = None
     if batched:
         if any(x is not None for x in (callback, max_seconds, nonnegative, domain)):
             raise ValueError(
@@ -195,7 +206,8 @@ def solve(
             raise ValueError(
                 "batched=True takes small dense systems without a mass matrix: leave batched away"
             )
-        watched, boundary = as_events(events), as_row_times(jumps, "jumps")
+        watched = as_events(events)
+        boundary = as_row_times(jumps, "jumps")
         return solve_batched(
             problem, method, options, throw, adjoint, params, watched, boundary, compiler, by_row
         )
@@ -204,10 +216,8 @@ def solve(
     values = times.detach().tolist()
     watched, presets = as_events(events)
     field = VectorField(problem, layout, values[0], params, direct)
-    field.mass, field.structure = (
-        Mass.of(problem.mass, layout),
-        structure_of(structure, method, problem),
-    )
+    field.mass = Mass.of(problem.mass, layout)
+    field.structure = structure_of(structure, method, problem)
     if compile:
         structured = any(
             x is not None for x in (problem.jac, field.mass, field.structure, field.parts)
@@ -216,8 +226,12 @@ def solve(
     limits = Limits.of(layout, field.stats, callback, max_seconds, nonnegative, domain)
     flat = layout.ravel(problem.y0)
     atol = options.flat_atol(layout, flat)
-    flat_options, begin = replace(options, atol=atol), values[0]
-    signed = None if limits is None else limits.signed(atol)
+    flat_options = replace(options, atol=atol)
+    begin = values[0]
+    if limits is None:
+        signed = None
+    else:
+        signed = limits.signed(atol)
     if signed is not None and not compile:  # compiled steps call f themselves
         field.see_nonnegative(signed)
     needs_time = times.requires_grad and torch.is_grad_enabled()
@@ -230,9 +244,16 @@ def solve(
         method, choice = choose(registry.get, field, values[0], values[-1], flat.detach(), tol)
         method = engine.method(method)
     method.check_dtype(layout.dtype)
-    taken, why = (field if direct else field.isolated()), ""
+    if direct:
+        taken = field
+    else:
+        taken = field.isolated()
+    why = ""
     if compile:
-        steps = method if step_size is None else method.fixed()
+        if step_size is None:
+            steps = method
+        else:
+            steps = method.fixed()
         taken.compiled = CompiledSteps(steps, taken, compiler, ahead=callback is None)
     if choosing_adjoint:
         adjoint, why = choose_adjoint(field, method)
@@ -250,7 +271,10 @@ def solve(
         it."""
         if origin is not None or values[0] != begin:
             # What changed nothing leaves the rounding of the polynomial, which is solved for.
-            mode = consistent if origin else "solve"
+            if origin:
+                mode = consistent
+            else:
+                mode = "solve"
             start = make_consistent(field, values[0], values[-1], start, atol, rtol, mode, origin)
         wanted = torch.is_grad_enabled() and (start.requires_grad or taken.leaves.any or direct)
 
@@ -262,7 +286,10 @@ def solve(
         if wanted and direct:
             path = run(start, None, dense)
         else:
-            record = adjoint.record if wanted and adjoint.needs == "steps" else None
+            if wanted and adjoint.needs == "steps":
+                record = adjoint.record
+            else:
+                record = None
             curved = dense or (wanted and adjoint.needs == "dense")
             own = start.detach().clone()  # not in inference mode: the gradient evaluates f there
             path = without_graph(lambda: run(own, record, curved), inference)
@@ -294,14 +321,16 @@ def solve(
     course = Course(field, leg, values, watched, bounds, needs_time)
     course.run(flat, times[0].to(torch.float64))
     field.held.seal()
-    ys, reached = course.ys, times[: len(course.ys)]
+    ys = course.ys
+    reached = times[: len(course.ys)]
     if needs_time:
         ys = _move_outputs(ys, course.slopes, reached)
     if choice and field.stats.switches:
         choice += f"; switches made: {field.stats.switches}"
 
     def examined():
-        path, stats = course.path, field.stats
+        path = course.path
+        stats = field.stats
         return examine(
             Case(
                 problem,
@@ -340,7 +369,9 @@ def solve(
         why,
         None if course.status.success else examined,
     )
-    return solution.check() if throw else solution
+    if throw:
+        return solution.check()
+    return solution
 
 
 def _move_outputs(ys, slopes, times):
@@ -348,7 +379,10 @@ def _move_outputs(ys, slopes, times):
     itself."""
     times = FirstOrderOnly.apply(times, "the output times")
     moved = (times - times.detach()).to(ys).unsqueeze(1)  # the times may be on another device
-    slopes = torch.stack(slopes) if len(ys) > 1 else ys[:0]
+    if len(ys) > 1:
+        slopes = torch.stack(slopes)
+    else:
+        slopes = ys[:0]
     return torch.cat((ys[:1], ys[1:] + slopes.detach() * moved[1:]))
 
 
@@ -361,15 +395,19 @@ def _finite_jacobian(field, path):
 def _message(field, method, course) -> str:
     """How the solve ended, in sentences: where, after what steps, which component moves fastest,
     and what to do."""
-    status, path, times = course.status, course.path, course.values
+    status = course.status
+    path = course.path
+    times = course.values
     if status is Status.SUCCESS:
         waited = [event.name for event in course.events if event.terminal]
-        note = f" The terminal event {waited[0]!r} did not occur." if len(waited) == 1 else ""
-        note = (
-            f" None of the terminal events {', '.join(waited)} occurred."
-            if len(waited) > 1
-            else note
-        )
+        if len(waited) == 1:
+            note = f" The terminal event {waited[0]!r} did not occur."
+        else:
+            note = ""
+        if len(waited) > 1:
+            note = f" None of the terminal events {', '.join(waited)} occurred."
+        else:
+            note = note
         return f"{status.sentence}, t = {course.t:.6g}.{note}"
     if status is Status.EVENT:
         return f"{status.sentence}: {course.stopped.name!r} at t = {course.t:.10g}."
@@ -395,7 +433,10 @@ def _fastest(field, path) -> str:
     changes fastest."""
     with torch.no_grad():
         slope = field.probe(path.t, path.y.detach())
-        slope = slope if field.mass is None else field.mass.rate(slope)
+        if field.mass is None:
+            slope = slope
+        else:
+            slope = field.mass.rate(slope)
         bad = (~torch.isfinite(slope)).nonzero().flatten().tolist()
         if bad:
             return f"There f is not finite in component {bad[0]}."

@@ -87,7 +87,8 @@ def solve_batched(
         )
     flat = layout.ravel_rows(problem.y0, field.batch)
     times = problem.row_times(flat.device, field.batch)
-    atol, moments = options.flat_atol(layout, flat), times.detach()
+    atol = options.flat_atol(layout, flat)
+    moments = times.detach()
     # First with a graph: what f makes at its first call, and keeps, belongs to it.
     field.find_leaves(moments[0], flat, params)
     check_independent(field, moments[0], flat.detach())
@@ -101,16 +102,24 @@ def solve_batched(
         taken.compiled = CompiledRows(method, taken, compiler)
     inference = not field.leaves.any and not flat.requires_grad and not moving
     inference = inference and serves_inference(taken, moments[0], flat.detach())
-    stepper, values, stops = STEPPERS[type(method)], moments.cpu().numpy(), np.sort(options.tstops)
+    stepper = STEPPERS[type(method)]
+    values = moments.cpu().numpy()
+    stops = np.sort(options.tstops)
 
     def leg(rows, start, t, end, place, attempts, watch):
         wanted = torch.is_grad_enabled() and (start.requires_grad or taken.leaves.any)
-        steps = RowSteps() if wanted else None
+        if wanted:
+            steps = RowSteps()
+        else:
+            steps = None
         index = torch.from_numpy(rows).to(flat.device)
         spans = Spans(t, end, values[:, rows], place, stops, attempts)
 
         def run():
-            own = taken if len(rows) == taken.batch else taken.select(index)
+            if len(rows) == taken.batch:
+                own = taken
+            else:
+                own = taken.select(index)
             return integrate(
                 own,
                 stepper,
@@ -128,15 +137,20 @@ def solve_batched(
         counts = path.place - place
         row = np.repeat(np.arange(len(rows)), counts)
         made = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts - place, counts)
-        hits = watch.hits if watch is not None and len(watch.hits.row) else None
+        if watch is not None and len(watch.hits.row):
+            hits = watch.hits
+        else:
+            hits = None
         parts = [path.ys[made, row], path.last[:0] if hits is None else hits.y, path.last]
         joined = torch.cat(parts)
         if wanted:
             steps.close(len(rows))
-            when, who = [values[made, rows[row]], path.t], [row, np.arange(len(rows))]
+            when = [values[made, rows[row]], path.t]
+            who = [row, np.arange(len(rows))]
             if hits is not None:
                 when.insert(1, hits.t), who.insert(1, hits.row)
-            when, who = np.concatenate(when), np.concatenate(who)
+            when = np.concatenate(when)
+            who = np.concatenate(who)
 
             gradient = RowGradient(taken, index, method, steps, when, who)
             joined = Integrate.apply(
@@ -145,7 +159,10 @@ def solve_batched(
         elif inference:
             joined = joined.clone()  # a tensor of inference mode would be none that a graph can use
         ys, marks, ends = joined.split([len(part) for part in parts])
-        slopes = path.slopes[made, row] if moving else None
+        if moving:
+            slopes = path.slopes[made, row]
+        else:
+            slopes = None
         return RowLeg(ys, made, row, slopes, marks, ends, path.t, path.statuses, path.attempts)
 
     course = RowCourse(field, leg, values, *events, jumps, moving).run(flat, times[0])
@@ -159,12 +176,15 @@ def solve_batched(
         ys = torch.cat((ys[:1], moved(ys[1:], slopes[1:], times[1:])))
 
     def examined(row):
-        own, span = (
-            field.select(torch.tensor([row], device=flat.device)),
-            (float(values[0, row]), float(values[-1, row])),
-        )
-        end, bounds = course.ends[row], atol[row] if atol.dim() == 2 else atol
-        outputs, happening = (int(course.place[row]), len(values)), course.happening
+        own = field.select(torch.tensor([row], device=flat.device))
+        span = (float(values[0, row]), float(values[-1, row]))
+        end = course.ends[row]
+        if atol.dim() == 2:
+            bounds = atol[row]
+        else:
+            bounds = atol
+        outputs = (int(course.place[row]), len(values))
+        happening = course.happening
         single = ODEProblem(lambda t, y: own.at(t.reshape(1), y.unsqueeze(0)).squeeze(0), end, span)
         events = occurred(
             course.records[row], happening.events, happening.counts[row], float(course.t[row])
@@ -205,4 +225,6 @@ def solve_batched(
         course.records,
         examined,
     )
-    return solution.check() if throw else solution
+    if throw:
+        return solution.check()
+    return solution

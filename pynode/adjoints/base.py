@@ -69,8 +69,12 @@ class Gradient:
     in the tensors of f."""
 
     def __init__(self, adjoint, field, method, path, queries, options):
-        self.adjoint, self.field, self.method = adjoint, field.untaped(), method
-        self.path, self.queries, self.options = path, queries, options
+        self.adjoint = adjoint
+        self.field = field.untaped()
+        self.method = method
+        self.path = path
+        self.queries = queries
+        self.options = options
         self.inputs = [*field.leaves.parameters, *field.leaves.spare]
 
     def pullback(self, grads):

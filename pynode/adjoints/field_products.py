@@ -35,9 +35,12 @@ def pull_back(field, out, inputs, cotangents, **options):
     nobody has found so far. The graph is retained: it may end in one of the user's, where a
     parameter is itself computed.
     """
-    outs, cotangents = (
-        ((out,), (cotangents,)) if isinstance(out, torch.Tensor) else (out, cotangents)
-    )
+    if isinstance(out, torch.Tensor):
+        outs = (out,)
+        cotangents = (cotangents,)
+    else:
+        outs = out
+        cotangents = cotangents
     for one in outs:
         field.leaves.check(one, inputs)
     pairs = [
@@ -68,7 +71,10 @@ def jacobians(field, t, y):
         return _given_jacobians(field, t, y)
     unit = torch.eye(n, dtype=y.dtype, device=y.device).unsqueeze(1).expand(n, m, n)
     # Copies of the points take one pass, where that is a single evaluation and not too large.
-    copies = n if m * n < WIDE and field.allows_copies(t, y) else 1
+    if m * n < WIDE and field.allows_copies(t, y):
+        copies = n
+    else:
+        copies = 1
     with torch.enable_grad():
         points = y.detach().repeat(copies, 1).requires_grad_()
         out = field.many(t.repeat(copies), points)
@@ -77,7 +83,10 @@ def jacobians(field, t, y):
             return y.new_zeros(m, n, n)
         if copies == n:
             (grad,) = torch.autograd.grad(out, points, unit.reshape(n * m, n), allow_unused=True)
-            grad = torch.zeros_like(points) if grad is None else grad
+            if grad is None:
+                grad = torch.zeros_like(points)
+            else:
+                grad = grad
             return grad.view(n, m, n).transpose(0, 1)
         return pull_stack(field, "jacobian", [out], [points], [unit])[0].transpose(0, 1)
 
@@ -177,7 +186,10 @@ def second_order(field, t, y, tangents, slopes, cotangents):
     of the parameters).
     """
     s, m, n = tangents.shape
-    copies = s if field.allows_copies(t, y) else 1
+    if field.allows_copies(t, y):
+        copies = s
+    else:
+        copies = 1
     with torch.enable_grad():
         time = t.detach().repeat(copies).requires_grad_()
         rows = y.detach().repeat(copies, 1).requires_grad_()
@@ -196,11 +208,15 @@ def second_order(field, t, y, tangents, slopes, cotangents):
             return torch.zeros_like(y), [torch.zeros_like(p) for p in field.parameters]
         # Of f itself: beside its leaves the cotangents may have some.
         field.leaves.check(out, (rows, time))
-        inputs, graph = [rows, *field.parameters], cotangents.requires_grad
+        inputs = [rows, *field.parameters]
+        graph = cotangents.requires_grad
         grad_y, *found = torch.autograd.grad(
             total, inputs, allow_unused=True, retain_graph=True, create_graph=graph
         )
-    grad_y = torch.zeros_like(y) if grad_y is None else grad_y.view(copies, m, n).sum(0)
+    if grad_y is None:
+        grad_y = torch.zeros_like(y)
+    else:
+        grad_y = grad_y.view(copies, m, n).sum(0)
     return grad_y, added([torch.zeros_like(p) for p in field.parameters], found)
 
 
@@ -226,7 +242,10 @@ def jacobian_slopes(field, t, y, tangents, slopes):
     t (m,), y (m, n), tangents (m, n), slopes (m,).
     """
     m, n = y.shape
-    copies = n if field.allows_copies(t, y) else 1
+    if field.allows_copies(t, y):
+        copies = n
+    else:
+        copies = 1
     units = (
         torch.eye(n, dtype=y.dtype, device=y.device)
         .repeat_interleave(m, dim=0)
@@ -251,4 +270,6 @@ def _gradient(total, points):
     if not (isinstance(total, torch.Tensor) and total.requires_grad):
         return torch.zeros_like(points)
     (grad,) = torch.autograd.grad(total, points, allow_unused=True, retain_graph=True)
-    return torch.zeros_like(points) if grad is None else grad
+    if grad is None:
+        return torch.zeros_like(points)
+    return grad

@@ -44,11 +44,10 @@ class ForwardSensitivity(Adjoint):
 
     def check(self, field, method):
         if method.carried or field.structure is not None:
-            reason = (
-                f"structure={field.structure.name!r}"
-                if field.structure is not None
-                else method.name
-            )
+            if field.structure is not None:
+                reason = f"structure={field.structure.name!r}"
+            else:
+                reason = method.name
             raise ValueError(f"ForwardSensitivity does not serve {reason}: use adjoint='discrete'")
         columns = field.size + sum(p.numel() for p in field.parameters)
         if columns > COLUMNS:
@@ -59,7 +58,8 @@ class ForwardSensitivity(Adjoint):
             )
 
     def pullback(self, field, method, trajectory, times, grads, options):
-        known, key = self._known.setdefault(trajectory, {}), tuple(times)
+        known = self._known.setdefault(trajectory, {})
+        key = tuple(times)
         if key not in known:
             with torch.no_grad():
                 known[key] = sensitivities(field, method, trajectory, times)
@@ -71,7 +71,8 @@ class ForwardSensitivity(Adjoint):
 @twice
 def sensitivities(field, method, trajectory, times):
     """dy/d(y0, p) at the times, (T, n, n + p)."""
-    n, y0 = field.size, trajectory.y0
+    n = field.size
+    y0 = trajectory.y0
     start = torch.cat(
         (torch.eye(n).to(y0), y0.new_zeros(n, sum(p.numel() for p in field.parameters))), 1
     )
@@ -91,9 +92,12 @@ class _Places:
     thetas (q,))."""
 
     def __init__(self, trajectory, times):
-        grid, steps, inner = trajectory.grid(), trajectory.steps, {}
+        grid = trajectory.grid()
+        steps = trajectory.steps
+        inner = {}
         stops = [step.t for step in steps[1:]] + [trajectory.end]
-        self.ends, self.inside = {}, {}
+        self.ends = {}
+        self.inside = {}
         for i, t in enumerate(times):
             if t == trajectory.t0:
                 continue
@@ -151,7 +155,10 @@ def _one_step(field, method, steps, span, places, now, found):
 def _columns(pulled, inputs):
     """Derivatives of the parameters' cotangents, entry by entry, in the seed (m, n, p) and in each
     of the weights (q, n, p)."""
-    entries = torch.cat([g.reshape(-1) for g in pulled]) if pulled else None
+    if pulled:
+        entries = torch.cat([g.reshape(-1) for g in pulled])
+    else:
+        entries = None
     if entries is None:
         return None, None
     if not entries.requires_grad:
@@ -184,23 +191,34 @@ def _inside(replay, weights, shifts, rows, starts, found):
 
 def _bdf(field, method, trajectory, places, start, found):
     """The derivative of the history, (rows, n, n + p), step by step."""
-    form, steps, (n, columns) = method.history, trajectory.steps, start.shape
+    form = method.history
+    steps = trajectory.steps
+    (n, columns) = start.shape
     units = _units(field.parameters)
 
     def forced(t, y):
         """df/dp at points, (m, n, p)."""
-        pushed = push_parameters(field, t, y, units) if units else y.new_zeros(0, *y.shape)
+        if units:
+            pushed = push_parameters(field, t, y, units)
+        else:
+            pushed = y.new_zeros(0, *y.shape)
         return pushed.permute(1, 2, 0)
 
     t0 = torch.full((1,), trajectory.t0, dtype=start.dtype, device=start.device)
     y0 = trajectory.y0.unsqueeze(0)
     slope = torch.cat((jacobians(field, t0, y0)[0], forced(t0, y0)[0]), 1)
-    slope = slope if field.mass is None else field.mass.rate_columns(slope)
+    if field.mass is None:
+        slope = slope
+    else:
+        slope = field.mass.rate_columns(slope)
     weights = torch.as_tensor(
         form.start_weights(trajectory.h0), dtype=start.dtype, device=start.device
     )
     z = torch.einsum("ra,ank->rnk", weights, torch.stack((start, slope)))
-    mass = torch.eye(n).to(start) if field.mass is None else field.mass.dense()
+    if field.mass is None:
+        mass = torch.eye(n).to(start)
+    else:
+        mass = field.mass.dense()
     size = max(1, min(chunk_size(n), VALUES // (n * columns)))
     for first in range(0, len(steps), size):
         chunk = steps[first : first + size]

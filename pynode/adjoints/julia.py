@@ -48,13 +48,11 @@ class JuliaAdjoint(Adjoint):
     needs = "steps"
 
     def __init__(self, name="GaussAdjoint", method=None, rtol=None, atol=None, checkpoints=False):
-        self.name, self.method, self.rtol, self.atol, self.checkpoints = (
-            name,
-            method,
-            rtol,
-            atol,
-            checkpoints,
-        )
+        self.name = name
+        self.method = method
+        self.rtol = rtol
+        self.atol = atol
+        self.checkpoints = checkpoints
 
     @classmethod
     def of(cls, adjoint):
@@ -62,7 +60,10 @@ class JuliaAdjoint(Adjoint):
         Julia has not."""
         if isinstance(adjoint, cls):
             return adjoint
-        name = adjoint if isinstance(adjoint, str) else adjoint.name
+        if isinstance(adjoint, str):
+            name = adjoint
+        else:
+            name = adjoint.name
         key = name.lower().replace("_", "").removesuffix("adjoint")
         known = {n.lower().removesuffix("adjoint"): n for n in (*NAMES, NATIVE)}
         if key == "auto":
@@ -79,11 +80,10 @@ class JuliaAdjoint(Adjoint):
                     f"{option} of {name} is for the torch engine: leave it out, or use"
                     " backend='torch'"
                 )
-        options = (
-            {}
-            if isinstance(adjoint, str)
-            else {k: getattr(adjoint, k, None) for k in ("method", "rtol", "atol")}
-        )
+        if isinstance(adjoint, str):
+            options = {}
+        else:
+            options = {k: getattr(adjoint, k, None) for k in ("method", "rtol", "atol")}
         return cls(
             known[key],
             checkpoints=bool(getattr(adjoint, "checkpoints", key == "backsolve")),
@@ -119,7 +119,10 @@ class JuliaAdjoint(Adjoint):
                 " factorises with it: use 'gauss', or give it an explicit reverse method where the"
                 " problem is not stiff"
             )
-        again = (method, forward) if self.checkpoints else (method,)
+        if self.checkpoints:
+            again = (method, forward)
+        else:
+            again = (method,)
         if self.name != NATIVE and any("Kvaerno" in solver.name for solver in again):
             raise ValueError(
                 "SciML's Kvaerno methods lose orders where f depends on t: choose KenCarp4, or"
@@ -128,17 +131,23 @@ class JuliaAdjoint(Adjoint):
         return method
 
     def pullback(self, field, method, trajectory, times, grads, options):
-        julia, foreign = start(), trajectory.foreign
-        package, name = julia.package, self._available(julia)
+        julia = start()
+        foreign = trajectory.foreign
+        package = julia.package
+        name = self._available(julia)
         if field.leaves is not foreign.field.leaves:
             foreign.extend(package, trajectory.solved, field)
-        starts, cotangents = torch.zeros_like(trajectory.y0), {}
+        starts = torch.zeros_like(trajectory.y0)
+        cotangents = {}
         for t, g in zip(times, grads.unbind(0)):
             if t == trajectory.t0:
                 starts = starts + g
             else:
                 s = trajectory.inner(t)
-                cotangents[s] = cotangents[s] + g if s in cotangents else g
+                if s in cotangents:
+                    cotangents[s] = cotangents[s] + g
+                else:
+                    cotangents[s] = g
         parameters = [torch.zeros_like(p) for p in field.parameters]
         if not cotangents:
             return starts, parameters
@@ -151,12 +160,16 @@ class JuliaAdjoint(Adjoint):
         if not math.isfinite(largest):
             # Nothing can be integrated: what a sum over steps would give.
             return starts + math.nan, [p + math.nan for p in parameters]
-        rtol = options.rtol if self.rtol is None else self.rtol
-        atol = ATOL * rtol * largest if self.atol is None else self.atol
-        dy0, dp = (
-            torch.zeros(field.size, dtype=field.dtype),
-            torch.zeros(foreign.ptv.numel(), dtype=field.dtype),
-        )
+        if self.rtol is None:
+            rtol = options.rtol
+        else:
+            rtol = self.rtol
+        if self.atol is None:
+            atol = ATOL * rtol * largest
+        else:
+            atol = self.atol
+        dy0 = torch.zeros(field.size, dtype=field.dtype)
+        dp = torch.zeros(foreign.ptv.numel(), dtype=field.dtype)
         arguments = (
             trajectory.solved,
             foreign.handle,
@@ -192,9 +205,10 @@ class JuliaAdjoint(Adjoint):
                 " the rtol and atol of this adjoint, or use backend='torch', adjoint='discrete',"
                 " which takes the steps of the forward solve"
             )
-        pieces = (
-            dp.to(starts.device).split([p.numel() for p in field.parameters]) if parameters else []
-        )
+        if parameters:
+            pieces = dp.to(starts.device).split([p.numel() for p in field.parameters])
+        else:
+            pieces = []
         return starts + dy0.to(starts), [piece.view_as(p) for piece, p in zip(pieces, parameters)]
 
     def _available(self, julia):

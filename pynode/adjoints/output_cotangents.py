@@ -8,7 +8,9 @@ import torch
 def places(trajectory, times):
     """(number of the step, where in it as a fraction of it) of each time: (None, None) at the
     start, (k, None) at the end of step k."""
-    grid, starts, sizes = trajectory.grid(), trajectory.recording.starts, trajectory.recording.sizes
+    grid = trajectory.grid()
+    starts = trajectory.recording.starts
+    sizes = trajectory.recording.sizes
     for t in times:
         k = grid.locate(t)
         if t == trajectory.t0:
@@ -27,13 +29,17 @@ class Outputs:
 
     def __init__(self, trajectory, times, grads):
         self.at_start = torch.zeros_like(trajectory.y0)
-        self._ends, self._inside = {}, {}
+        self._ends = {}
+        self._inside = {}
         within = {}
         for i, (k, theta) in enumerate(places(trajectory, times)):
             if k is None:
                 self.at_start = self.at_start + grads[i]
             elif theta is None:
-                self._ends[k] = self._ends[k] + grads[i] if k in self._ends else grads[i]
+                if k in self._ends:
+                    self._ends[k] = self._ends[k] + grads[i]
+                else:
+                    self._ends[k] = grads[i]
             else:
                 within.setdefault(k, []).append((i, theta))
         for k, members in within.items():

@@ -65,9 +65,8 @@ def get(adjoint, backend="torch"):
     if key in _BY_KEY:
         return _BY_KEY[key]()
     near = difflib.get_close_matches(key, [*_BY_KEY, DIRECT], n=2, cutoff=0.5)
-    hint = (
-        f"did you mean {' or '.join(repr(n) for n in near)}?"
-        if near
-        else f"choose one of 'auto', {', '.join(names())}"
-    )
+    if near:
+        hint = f"did you mean {' or '.join(repr(n) for n in near)}?"
+    else:
+        hint = f"choose one of 'auto', {', '.join(names())}"
     raise ValueError(f"unknown adjoint {adjoint!r}: {hint}")

@@ -16,7 +16,8 @@ def choose(field, method):
     """(adjoint, why). The discrete one: at any stiffness it is exact for the steps taken, for a
     fraction of the cost of a reverse solve (benchmarks/adjoints.py); with checkpoints where STEPS
     steps would take more than BUDGET."""
-    n, p = field.size, sum(x.numel() for x in field.parameters)
+    n = field.size
+    p = sum(x.numel() for x in field.parameters)
     point, step = (count * n * field.dtype.itemsize for count in method.memory)
     # As DiscreteAdjoint keeps them: of large states those between two repeated pieces alone.
     pieces = n > LARGE and method.taped

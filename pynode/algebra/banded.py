@@ -16,7 +16,8 @@ class BandedPlan(Plan):
 
     def __init__(self, lower: int, upper: int, field):
         n = field.size
-        self.lower, self.upper = min(lower, n - 1), min(upper, n - 1)
+        self.lower = min(lower, n - 1)
+        self.upper = min(upper, n - 1)
         super().__init__(Pattern.band(n, self.lower, self.upper), field)
         self.height = 2 * self.lower + self.upper + 1
         rows, cols, values = mass_entries(field.mass, n)
@@ -47,7 +48,8 @@ class BandedLU:
     """W = M - c J factorised; ok is False where it is singular or not finite."""
 
     def __init__(self, plan, band):
-        self.plan, self.ok = plan, bool(np.isfinite(band).all())
+        self.plan = plan
+        self.ok = bool(np.isfinite(band).all())
         if self.ok:
             self.lu, self.pivots, info = plan.factor(
                 band, plan.lower, plan.upper, overwrite_ab=True

@@ -41,25 +41,37 @@ def combine(y, h, row: Row, ks):
             return torch.mv(stages, row.vector(stages)) * h
         return torch.addmv(y, stages, row.vector(stages), alpha=h)
     for i, c in zip(row.indices, row.values):
-        y = ks[i] * (h * c) if y is None else torch.add(y, ks[i], alpha=h * c)
+        if y is None:
+            y = ks[i] * (h * c)
+        else:
+            y = torch.add(y, ks[i], alpha=h * c)
     return y
 
 
 def stacked(stages):
     """Stages as one tensor, (s, n): a list of them, or what a compiled step has made."""
-    return stages if isinstance(stages, torch.Tensor) else torch.stack(stages)
+    if isinstance(stages, torch.Tensor):
+        return stages
+    return torch.stack(stages)
 
 
 def column(h):
     """h as it multiplies states: a number, or (m, 1) for rows."""
-    return h.unsqueeze(1) if isinstance(h, torch.Tensor) and h.dim() else h
+    if isinstance(h, torch.Tensor) and h.dim():
+        return h.unsqueeze(1)
+    return h
 
 
 def _combine_rows(y, h, row, ks):
     total = None
     for i, c in zip(row.indices, row.values):
-        total = ks[i] * c if total is None else torch.add(total, ks[i], alpha=c)
+        if total is None:
+            total = ks[i] * c
+        else:
+            total = torch.add(total, ks[i], alpha=c)
     if total is None:
         return y
     total = total * (h.to(total.dtype) if isinstance(h, torch.Tensor) else h)
-    return total if y is None else y + total
+    if y is None:
+        return total
+    return y + total

@@ -21,14 +21,27 @@ class Plan:
     """
 
     def __init__(self, pattern, field):
-        self.pattern, self.dtype, self.mass = pattern, field.dtype, field.mass
-        n, rows, cols = pattern.size, pattern.rows, pattern.cols
-        by_column, by_row = colour_columns(rows, cols, n), colour_columns(cols, rows, n)
+        self.pattern = pattern
+        self.dtype = field.dtype
+        self.mass = field.mass
+        n = pattern.size
+        rows = pattern.rows
+        cols = pattern.cols
+        by_column = colour_columns(rows, cols, n)
+        by_row = colour_columns(cols, rows, n)
         self.transposed = bool(by_row.max() < by_column.max())
-        colours, seeded, read = (by_row, rows, cols) if self.transposed else (by_column, cols, rows)
+        if self.transposed:
+            colours = by_row
+            seeded = rows
+            read = cols
+        else:
+            colours = by_column
+            seeded = cols
+            read = rows
         self.colours = int(colours.max()) + 1
         self._places = torch.from_numpy(colours[seeded] * n + read).to(field.device)
-        self._seeded, self._read = seeded, read
+        self._seeded = seeded
+        self._read = read
         self._random = np.random.default_rng(1).uniform(0.5, 1.5, n) * np.where(
             np.arange(n) % 3 == 0, -1, 1
         )
@@ -63,11 +76,16 @@ class Plan:
         terms = values * self._random[self._seeded]
         total = np.bincount(self._read, terms, len(product))
         size = np.bincount(self._read, np.abs(terms), len(product))
-        fine = 1e-6 if values.dtype == np.float64 else 1e-2
+        if values.dtype == np.float64:
+            fine = 1e-6
+        else:
+            fine = 1e-2
         wrong = np.abs(total - product) > fine * size + 1e-4 * fine * max(
             size.max(), np.finfo(values.dtype).tiny
         )
-        return int(np.argmax(wrong)) if wrong.any() and np.isfinite(values).all() else None
+        if wrong.any() and np.isfinite(values).all():
+            return int(np.argmax(wrong))
+        return None
 
 
 class CompressedJacobian:
@@ -75,8 +93,10 @@ class CompressedJacobian:
     entries)."""
 
     def __init__(self, field, structure):
-        self.field, self.structure = field, structure
-        self.stats, self._start = field.stats, None
+        self.field = field
+        self.structure = structure
+        self.stats = field.stats
+        self._start = None
 
     def __call__(self, t: float, y):
         """(plan, entries) of df/dy at (t, y). Where a solve starts differences stand for entries
@@ -87,7 +107,10 @@ class CompressedJacobian:
         if lacking is not None:
             plan = self.structure.extended(self.field, t, y, lacking)
             values, _ = plan.entries(self.field, t, y)
-        self._start = t if self._start is None else self._start
+        if self._start is None:
+            self._start = t
+        else:
+            self._start = self._start
         if t == self._start and not np.isfinite(values).all():
             time = torch.full((), t, dtype=self.field.dtype, device=self.field.device)
             pattern = plan.pattern

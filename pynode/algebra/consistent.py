@@ -46,7 +46,9 @@ def consistent(field, t: float, end: float, flat, atol, rtol: float, mode: str, 
             mode,
             origin,
         )
-    return flat if found is None else _differentiable(field, t, flat, *found)
+    if found is None:
+        return flat
+    return _differentiable(field, t, flat, *found)
 
 
 def _corrected(field, linear, t, span, y, atol, rtol, mode, origin):
@@ -78,18 +80,23 @@ def _corrected(field, linear, t, span, y, atol, rtol, mode, origin):
 def _settle(field, linear, jac, y, span):
     """(c, M - c J factorised) with c so small that the algebraic equations alone decide the
     solution."""
-    c, last = span * math.sqrt(torch.finfo(y.dtype).eps), None
+    c = span * math.sqrt(torch.finfo(y.dtype).eps)
+    last = None
     probe = field.mass.left(1.0 + torch.arange(len(y), dtype=y.dtype, device=y.device) / len(y))
     for _ in range(6):
         solver = linear.factorised(jac, c)
-        found = field.mass.right(solver.solve(probe, c)) if solver.ok else None
+        if solver.ok:
+            found = field.mass.right(solver.solve(probe, c))
+        else:
+            found = None
         if (
             last is not None
             and found is not None
             and float((found - last).norm()) <= 0.05 * float(found.norm())
         ):
             return c, solver
-        last, c = found, c * 1e-2
+        last = found
+        c = c * 1e-2
     raise ValueError(
         "the algebraic equations of M y' = f do not determine the algebraic components at y0 (the"
         " index is above 1, or an equation is redundant): differentiate the constraint, or check"
@@ -105,9 +112,12 @@ def _violated(residual, size, t, origin) -> str:
         if not float(sizes[i]) <= 1e-3 * float(sizes.max())
     ]
     named = ", ".join(f"f[{i}] = {float(residual[i]):.3g}" for i in worst)
-    what, where, remedy = "y0", "at y0", "give a y0 that satisfies them"
+    what = "y0"
+    where = "at y0"
+    remedy = "give a y0 that satisfies them"
     if origin is not None:
-        what, where = f"the state after {origin} at t = {t:.6g}", "there"
+        what = f"the state after {origin} at t = {t:.6g}"
+        where = "there"
         remedy = "let a reset return a state that satisfies them"
     return (
         f"{what} is not consistent: the algebraic equations ask for f = 0, but {named} {where},"

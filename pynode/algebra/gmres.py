@@ -14,13 +14,19 @@ def gmres(apply, b, tol: float, restart: int, cycles: int):
     apply: v -> A v. Modified Gram-Schmidt; the Hessenberg matrix and its rotations are floats,
     fetched in one synchronisation an iteration.
     """
-    x, r, size = None, b, float(b.norm())
+    x = None
+    r = b
+    size = float(b.norm())
     for _ in range(cycles):
         if not size > tol:
             break
-        basis, triangle, rotations, g = [r / size], [], [], [size]
+        basis = [r / size]
+        triangle = []
+        rotations = []
+        g = [size]
         for k in range(restart):
-            w, column = apply(basis[k]), []
+            w = apply(basis[k])
+            column = []
             for v in basis:
                 column.append(torch.dot(v, w))
                 w = torch.addcmul(w, v, column[-1], value=-1)
@@ -37,7 +43,8 @@ def gmres(apply, b, tol: float, restart: int, cycles: int):
             length = math.hypot(column[k], below)
             if length == 0:
                 break
-            cos, sin = column[k] / length, below / length
+            cos = column[k] / length
+            sin = below / length
             rotations.append((cos, sin))
             triangle.append([*column[:k], length])
             g[k:] = [cos * g[k], -sin * g[k]]
@@ -48,7 +55,10 @@ def gmres(apply, b, tol: float, restart: int, cycles: int):
         if weights:
             combined = torch.tensor(weights, dtype=b.dtype, device=b.device)
             update = torch.mv(torch.stack(basis[: len(weights)], 1), combined)
-            x = update if x is None else x + update
+            if x is None:
+                x = update
+            else:
+                x = x + update
             if abs(g[-1]) <= tol:
                 return x, abs(g[-1])
             r = b - apply(x)

@@ -28,8 +28,12 @@ class Jacobian:
     """
 
     def __init__(self, field, repairs=True):
-        self.field, self._repairs = field, repairs and field.user_jac is None
-        self._broadcasts, self._tried, self._twice, self._start = None, [], False, None
+        self.field = field
+        self._repairs = repairs and field.user_jac is None
+        self._broadcasts = None
+        self._tried = []
+        self._twice = False
+        self._start = None
 
     @cached_property
     def _eye(self):
@@ -40,7 +44,9 @@ class Jacobian:
 
     @cached_property
     def _mass(self):
-        return self._eye if self.field.mass is None else self.field.mass.dense()
+        if self.field.mass is None:
+            return self._eye
+        return self.field.mass.dense()
 
     def __call__(self, t: float, y):
         """df/dy at (t, y), detached."""
@@ -59,7 +65,10 @@ class Jacobian:
         graph: leave both differentiable in y and in the parameters.
         """
         jac, slope = self._with_time(t, y, want_time, graph)
-        self._start = t if self._start is None else self._start
+        if self._start is None:
+            self._start = t
+        else:
+            self._start = self._start
         if t != self._start or not self._repairs:
             return jac, slope
         time = torch.full((), t, dtype=self.field.dtype, device=self.field.device)
@@ -71,10 +80,14 @@ class Jacobian:
         return jac, slope
 
     def _with_time(self, t, y, want_time, graph):
-        field, n = self.field, self.field.size
+        field = self.field
+        n = self.field.size
         field.stats.njac += 1
         with torch.inference_mode(False), torch.enable_grad():
-            y = y if graph else y.detach().clone()
+            if graph:
+                y = y
+            else:
+                y = y.detach().clone()
             time = torch.full((), t, dtype=field.dtype, device=field.device)
             if field.user_jac is not None:
                 seen = clamped(y, field.signed)
@@ -91,11 +104,17 @@ class Jacobian:
                 self._broadcasts = self._try_broadcast(time.detach(), y.detach())
             if graph and not self._twice:
                 self._check_twice(time.detach(), y.detach())
-            inputs = y.expand(n, n).clone() if self._broadcasts else y.clone()
+            if self._broadcasts:
+                inputs = y.expand(n, n).clone()
+            else:
+                inputs = y.clone()
             if not inputs.requires_grad:
                 inputs.requires_grad_()
             with Twice() if graph else nullcontext():
-                out = field.rows(time, inputs) if self._broadcasts else field.at(time, inputs)
+                if self._broadcasts:
+                    out = field.rows(time, inputs)
+                else:
+                    out = field.at(time, inputs)
             if not out.requires_grad:
                 return torch.zeros_like(self._eye), None
             jac, moves = torch.autograd.grad(
@@ -106,7 +125,10 @@ class Jacobian:
                 is_grads_batched=not self._broadcasts,
                 create_graph=graph,
             )
-            jac = torch.zeros_like(self._eye) if jac is None else jac
+            if jac is None:
+                jac = torch.zeros_like(self._eye)
+            else:
+                jac = jac
             depends = want_time and moves is not None
             return jac, time_derivative(field, time.detach(), y, graph) if depends else None
 
@@ -125,7 +147,10 @@ class Jacobian:
         """Whether f of a stack of states is the stack of f: on rows that differ, as many as cannot
         be taken for components."""
         field = self.field
-        count = 3 if field.size == 2 else 2
+        if field.size == 2:
+            count = 3
+        else:
+            count = 2
         with torch.no_grad():
             rows = torch.stack([y * (1 + 0.01 * i) + 1e-3 * i for i in range(count)])
             try:
@@ -140,7 +165,12 @@ class Jacobian:
                 return False
             field.stats.nfe += count
         # Equal up to rounding: a weak coupling of the rows must not pass.
-        rtol, noise = (1e-4, 1e-6) if field.dtype == torch.float32 else (1e-8, 1e-13)
+        if field.dtype == torch.float32:
+            rtol = 1e-4
+            noise = 1e-6
+        else:
+            rtol = 1e-8
+            noise = 1e-13
         atol = noise * float(single.nan_to_num(0.0, 0.0, 0.0).abs().max())
         return together.shape == single.shape and torch.allclose(
             together, single, rtol, atol, equal_nan=True
@@ -149,7 +179,10 @@ class Jacobian:
     def _checked(self, jac):
         n = self.field.size
         if not isinstance(jac, torch.Tensor) or jac.numel() != n * n:
-            shape = tuple(jac.shape) if isinstance(jac, torch.Tensor) else type(jac).__name__
+            if isinstance(jac, torch.Tensor):
+                shape = tuple(jac.shape)
+            else:
+                shape = type(jac).__name__
             raise ValueError(
                 f"jac returned {shape}, but the Jacobian of {n} states must have shape ({n}, {n})"
             )

@@ -16,7 +16,8 @@ class MatrixFree:
     """Linearisation of a field by products alone: a Jacobian is (t, y, its products there)."""
 
     def __init__(self, field, structure):
-        self.field, self.structure = field, structure
+        self.field = field
+        self.structure = structure
         self.stats = field.stats
 
     def __call__(self, t: float, y):
@@ -40,12 +41,22 @@ class KrylovSolver:
     ok = True
 
     def __init__(self, linear, t, y, products, c, scale):
-        self.products, self.t, self.c, self.size = products, t, c, len(y)
-        self.mass, self.stats, structure = linear.field.mass, linear.field.stats, linear.structure
-        self.weights = None if scale is None else 1 / (scale.detach() * math.sqrt(len(y)))
-        self.tol, self.relative = structure.tol * NEWTON, structure.adjoint_tol
+        self.products = products
+        self.t = t
+        self.c = c
+        self.size = len(y)
+        self.mass = linear.field.mass
+        self.stats = linear.field.stats
+        structure = linear.structure
+        if scale is None:
+            self.weights = None
+        else:
+            self.weights = 1 / (scale.detach() * math.sqrt(len(y)))
+        self.tol = structure.tol * NEWTON
+        self.relative = structure.adjoint_tol
         self.sizes = structure.restart, structure.cycles
-        self.lift, self.inverse = self._lift(), None
+        self.lift = self._lift()
+        self.inverse = None
         if structure.precond is not None:
             with torch.inference_mode(False):
                 self.inverse = structure.precond(t, y.clone(), c)
@@ -63,7 +74,8 @@ class KrylovSolver:
                 return self._solve(
                     lambda v: self._balanced(self._times(v)), self._precondition, self._balanced(b)
                 )
-            w, b = self.weights.clone(), self._balanced(b)
+            w = self.weights.clone()
+            b = self._balanced(b)
             found, residual = gmres(
                 lambda v: w * self._balanced(self._times(self._precondition(v / w))),
                 w * b,
@@ -113,10 +125,14 @@ class KrylovSolver:
             rows = self.mass.left(self.products.jvps(signs)[0])
             count = float(self.mass.left(signs[0]).square().sum())
             size = float(rows.norm()) / max(count, 1.0) ** 0.5
-        return 1 / (abs(self.c) * size) - 1 if math.isfinite(size) and size > 0 else 0.0
+        if math.isfinite(size) and size > 0:
+            return 1 / (abs(self.c) * size) - 1
+        return 0.0
 
     def _balanced(self, v):
-        return torch.add(v, self.mass.left(v), alpha=self.lift) if self.lift else v
+        if self.lift:
+            return torch.add(v, self.mass.left(v), alpha=self.lift)
+        return v
 
     def _times(self, v):
         self.stats.njvp += 1
@@ -135,7 +151,10 @@ class KrylovSolver:
             return v
         out = self.inverse(v)
         if not isinstance(out, torch.Tensor) or out.shape != v.shape:
-            got = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+            if isinstance(out, torch.Tensor):
+                got = tuple(out.shape)
+            else:
+                got = type(out).__name__
             raise ValueError(
                 f"the preconditioner returned {got} for a vector of shape {tuple(v.shape)}: return"
                 " the same shape"
@@ -150,7 +169,9 @@ class KrylovSolver:
         with torch.enable_grad():
             x = torch.zeros_like(v, requires_grad=True)
             out = self._precondition(x)
-            return torch.autograd.grad(out, x, v)[0] if out.requires_grad else v
+            if out.requires_grad:
+                return torch.autograd.grad(out, x, v)[0]
+            return v
 
     def _blame(self, b):
         """Something returned NaN: ValueError where it is the preconditioner, else Newton's

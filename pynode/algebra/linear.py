@@ -58,7 +58,9 @@ class Factorised:
             found = torch.linalg.lu_solve(
                 self.lu, self.pivots, b.unsqueeze(1), adjoint=True
             ).squeeze(1)
-        return found if self.lift is None else found + torch.mv(self.lift.t(), found)
+        if self.lift is None:
+            return found
+        return found + torch.mv(self.lift.t(), found)
 
 
 # Up to this size elimination that a compiler has fused takes half of the time of a call of LAPACK
@@ -70,17 +72,16 @@ def gauss_jordan(matrix):
     """The inverses of (..., n, n) by elimination with partial pivoting, unrolled and without
     branches, for a compiler to fuse; not finite where a matrix is singular."""
     n = matrix.shape[-1]
-    eye, rows = (
-        torch.eye(n, dtype=matrix.dtype, device=matrix.device),
-        torch.arange(n, device=matrix.device),
-    )
+    eye = torch.eye(n, dtype=matrix.dtype, device=matrix.device)
+    rows = torch.arange(n, device=matrix.device)
     work = torch.cat((matrix, eye.expand_as(matrix)), -1)
     for k in range(n):
         column = work[..., k]
         largest = torch.where(rows >= k, column.abs(), -torch.ones_like(column)).argmax(
             -1, keepdim=True
         )
-        pivot, here = (rows == largest).unsqueeze(-1), (rows == k).unsqueeze(-1)
+        pivot = (rows == largest).unsqueeze(-1)
+        here = (rows == k).unsqueeze(-1)
         chosen = torch.where(pivot, work, torch.zeros_like(work)).sum(-2, keepdim=True)
         row = chosen / chosen[..., k : k + 1]
         work = torch.where(here, row, torch.where(pivot, work[..., k : k + 1, :], work))

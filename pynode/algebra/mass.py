@@ -23,8 +23,14 @@ class Mass:
 
     def __init__(self, matrix):
         self.given = matrix
-        self.diagonal = matrix if matrix.dim() == 1 else None
-        self.matrix = matrix if matrix.dim() == 2 else None
+        if matrix.dim() == 1:
+            self.diagonal = matrix
+        else:
+            self.diagonal = None
+        if matrix.dim() == 2:
+            self.matrix = matrix
+        else:
+            self.matrix = None
         if self.diagonal is not None:
             regular = matrix != 0
             self._inverse = torch.where(regular, 1 / torch.where(regular, matrix, 1.0), 0.0)
@@ -55,7 +61,10 @@ class Mass:
             mass = mass.toarray()
         try:
             matrix = torch.as_tensor(mass, device=layout.device)
-            matrix = matrix if matrix.layout is torch.strided else matrix.to_dense()
+            if matrix.layout is torch.strided:
+                matrix = matrix
+            else:
+                matrix = matrix.to_dense()
         except (TypeError, ValueError, RuntimeError):
             raise TypeError(f"mass is a {type(mass).__name__}; {wanted}") from None
         if matrix.requires_grad:
@@ -84,39 +93,45 @@ class Mass:
         """M v over the last dimension of v, (..., n)."""
         if self.matrix is None:
             return self.diagonal * v
-        return torch.mv(self.matrix, v) if v.dim() == 1 else v @ self.matrix.t()
+        if v.dim() == 1:
+            return torch.mv(self.matrix, v)
+        return v @ self.matrix.t()
 
     def times_transposed(self, v):
         """M^T v over the last dimension of v, (..., n)."""
-        return self.diagonal * v if self.matrix is None else v @ self.matrix
+        if self.matrix is None:
+            return self.diagonal * v
+        return v @ self.matrix
 
     def rate(self, f):
         """M^+ f: y' from f, (n,)."""
-        return self._inverse * f if self.matrix is None else torch.mv(self._inverse, f)
+        if self.matrix is None:
+            return self._inverse * f
+        return torch.mv(self._inverse, f)
 
     def rate_transposed(self, v):
         """(M^+)^T v over the last dimension of v, (..., n)."""
-        return self._inverse * v if self.matrix is None else v @ self._inverse
+        if self.matrix is None:
+            return self._inverse * v
+        return v @ self._inverse
 
     def rate_columns(self, jac):
         """M^+ J, (n, n)."""
-        return self._inverse.unsqueeze(1) * jac if self.matrix is None else self._inverse @ jac
+        if self.matrix is None:
+            return self._inverse.unsqueeze(1) * jac
+        return self._inverse @ jac
 
     def left(self, v):
         """v - M M^+ v, (n,)."""
-        return (
-            torch.where(self.diagonal == 0, v, 0.0)
-            if self.matrix is None
-            else v - self.times(self.rate(v))
-        )
+        if self.matrix is None:
+            return torch.where(self.diagonal == 0, v, 0.0)
+        return v - self.times(self.rate(v))
 
     def right(self, v):
         """v - M^+ M v, (n,)."""
-        return (
-            torch.where(self.diagonal == 0, v, 0.0)
-            if self.matrix is None
-            else v - self.rate(self.times(v))
-        )
+        if self.matrix is None:
+            return torch.where(self.diagonal == 0, v, 0.0)
+        return v - self.rate(self.times(v))
 
     @cached_property
     def projector(self):
@@ -132,4 +147,6 @@ class Mass:
 
     def dense(self):
         """M, (n, n)."""
-        return torch.diag(self.diagonal) if self.matrix is None else self.matrix
+        if self.matrix is None:
+            return torch.diag(self.diagonal)
+        return self.matrix

@@ -43,17 +43,29 @@ def simplified_newton(
     at the level of rounding ends the iteration, and its rate, which would be that of noise, is not
     told.
     """
-    y, gap, last, stats, mass = start, psi, 0.0, field.stats, field.mass
+    y = start
+    gap = psi
+    last = 0.0
+    stats = field.stats
+    mass = field.mass
     for iteration in range(1, most + 1):
-        held = gap if mass is None else mass.times(gap)  # gap = psi + (y - start)
+        # gap = psi + (y - start)
+        if mass is None:
+            held = gap
+        else:
+            held = mass.times(gap)
         change = solver.solve(torch.sub(held, field(t, y), alpha=c), -1.0)
-        scale = tol.grown(scale, y + change) if tol.bare else scale
+        if tol.bare:
+            scale = tol.grown(scale, y + change)
+        else:
+            scale = scale
         norm = tol.rms(change, scale)
         stats.nsolve += 1
         if not math.isfinite(norm):
             return Newton(None, change, norm, iteration, UNKNOWN)
         if iteration > 1:
-            known, rate = rate, norm / last
+            known = rate
+            rate = norm / last
             if norm > tol.finest and (
                 rate >= 1 or rate ** (most - iteration) / (1 - rate) * norm > kappa
             ):
@@ -81,7 +93,10 @@ def full_newton(field, t, start, psi, c, factorise, scale, tol, kappa, most=30):
         if not solver.ok:
             break
         gap = psi + (y - start)
-        held = gap if field.mass is None else field.mass.times(gap)
+        if field.mass is None:
+            held = gap
+        else:
+            held = field.mass.times(gap)
         change = solver.solve(torch.sub(held, field(t, y), alpha=c), -1.0)
         y = y + change
         scale = tol.grown(scale, y)
@@ -119,8 +134,11 @@ class Solve(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, b, solver, transposed=False):
-        ctx.solver, ctx.transposed = solver, transposed
-        return solver.solve_transposed(b) if transposed else solver.solve(b)
+        ctx.solver = solver
+        ctx.transposed = transposed
+        if transposed:
+            return solver.solve_transposed(b)
+        return solver.solve(b)
 
     @staticmethod
     def backward(ctx, grad):
@@ -133,7 +151,9 @@ class Correction(Solve):
 
     @staticmethod
     def backward(ctx, grad):
-        return Solve.backward(ctx, grad) if torch.is_grad_enabled() else (None, None, None)
+        if torch.is_grad_enabled():
+            return Solve.backward(ctx, grad)
+        return (None, None, None)
 
 
 class Twice(torch.autograd.Function):
@@ -146,7 +166,9 @@ class Twice(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        return _TwiceGrad.apply(grad, *ctx.saved_tensors) if torch.is_grad_enabled() else grad
+        if torch.is_grad_enabled():
+            return _TwiceGrad.apply(grad, *ctx.saved_tensors)
+        return grad
 
 
 class _TwiceGrad(torch.autograd.Function):

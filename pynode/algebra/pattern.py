@@ -19,7 +19,9 @@ class Pattern:
 
     def __init__(self, rows, cols, size: int):
         keys = np.unique(np.asarray(cols, dtype=np.int64) * size + np.asarray(rows, dtype=np.int64))
-        self.rows, self.cols, self.size = keys % size, keys // size, size
+        self.rows = keys % size
+        self.cols = keys // size
+        self.size = size
 
     @classmethod
     def of(cls, given, n: int):
@@ -40,16 +42,18 @@ class Pattern:
             rows, cols = kept.cpu().numpy()
         elif hasattr(given, "tocoo"):
             coo = given.tocoo()
-            rows, cols = coo.row[coo.data != 0], coo.col[coo.data != 0]
+            rows = coo.row[coo.data != 0]
+            cols = coo.col[coo.data != 0]
         else:
             rows, cols = np.nonzero(np.asarray(given))
         return cls(rows, cols, n)
 
     @classmethod
     def band(cls, n: int, lower: int, upper: int):
-        rows, cols = (
-            np.nonzero(np.ones((1, lower + upper + 1))) if n == 1 else _band(n, lower, upper)
-        )
+        if n == 1:
+            rows, cols = np.nonzero(np.ones((1, lower + upper + 1)))
+        else:
+            rows, cols = _band(n, lower, upper)
         return cls(rows, cols, n)
 
     def union(self, other):
@@ -86,7 +90,8 @@ def detect(field, t: float, y) -> Pattern:
     while width * BLOCKS < n:
         width *= 2
     blocks = -(-n // width)
-    rows, cols = np.tile(np.arange(n), blocks), np.repeat(np.arange(blocks), n)
+    rows = np.tile(np.arange(n), blocks)
+    cols = np.repeat(np.arange(blocks), n)
     while True:
         colours = colour_columns(rows, cols, blocks)
         count = int(colours.max()) + 1
@@ -102,12 +107,16 @@ def detect(field, t: float, y) -> Pattern:
         touched = np.zeros(len(rows), dtype=bool)
         for point in points:
             touched |= Products(field, t, point).jvps(seeds).cpu().numpy()[colours[cols], rows] != 0
-        rows, cols = rows[touched], cols[touched]
+        rows = rows[touched]
+        cols = cols[touched]
         if width == 1:
             return Pattern(rows, cols, n)
-        width, blocks = width // 2, -(-n // (width // 2))
-        rows, cols = np.repeat(rows, 2), np.stack((2 * cols, 2 * cols + 1), 1).ravel()
-        rows, cols = rows[cols < blocks], cols[cols < blocks]
+        blocks = -(-n // (width // 2))
+        width = width // 2
+        rows = np.repeat(rows, 2)
+        cols = np.stack((2 * cols, 2 * cols + 1), 1).ravel()
+        rows = rows[cols < blocks]
+        cols = cols[cols < blocks]
 
 
 def _points(field, t, y, generator):

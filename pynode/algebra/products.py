@@ -23,7 +23,8 @@ class Products:
             self.y = y.detach().clone().requires_grad_()
             with Twice():
                 self.out = field.at(self.t, self.y)
-            self._pulled, self._twice = None, True
+            self._pulled = None
+            self._twice = True
 
     def jvps(self, vectors):
         """J v for the rows v of vectors: (m, n) -> (m, n)."""
@@ -47,8 +48,11 @@ class Products:
             try:
                 (pulled,) = pull(self.out, (self.y,), w)
             except RuntimeError:
-                pulled, self._twice = None, False
-        return None if pulled is None else (pulled, w)
+                pulled = None
+                self._twice = False
+        if pulled is None:
+            return None
+        return (pulled, w)
 
     def _forward(self, v):
         if self._pulled is None and self._twice:
@@ -58,7 +62,10 @@ class Products:
                 return self._reverse(*self._pulled, v)
             except RuntimeError:
                 self._twice = False
-        v = v.clone() if v.is_inference() else v
+        if v.is_inference():
+            v = v.clone()
+        else:
+            v = v
         try:
             with torch.no_grad():
                 return torch.func.jvp(lambda x: self.field.at(self.t, x), (self.y.detach(),), (v,))[
@@ -73,8 +80,13 @@ class Products:
 
     @staticmethod
     def _reverse(out, at, v):
-        v = v.clone() if v.is_inference() else v
+        if v.is_inference():
+            v = v.clone()
+        else:
+            v = v
         if not out.requires_grad:
             return torch.zeros_like(v)
         found = torch.autograd.grad(out, at, v, retain_graph=True, allow_unused=True)[0]
-        return torch.zeros_like(v) if found is None else found
+        if found is None:
+            return torch.zeros_like(v)
+        return found

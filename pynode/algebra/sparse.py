@@ -47,7 +47,10 @@ class SparsePlan(Plan):
         super().__init__(pattern, field)
         n = pattern.size
         rows, cols, values = mass_entries(field.mass, n)
-        self.numbers = np.float32 if field.dtype == torch.float32 else np.float64
+        if field.dtype == torch.float32:
+            self.numbers = np.float32
+        else:
+            self.numbers = np.float64
         self.order = None
         keys = np.union1d(pattern.cols * n + pattern.rows, cols * n + rows)
         mirrored = np.isin(keys % n * n + keys // n, keys, assume_unique=True).mean()
@@ -88,8 +91,11 @@ class SuperLU:
     """W = M - c J factorised; ok is False where it is singular or not finite."""
 
     def __init__(self, plan, data):
-        sparse, n = scipy().sparse, plan.pattern.size
-        self.order, self.numbers, self.ok = plan.order, plan.numbers, bool(np.isfinite(data).all())
+        sparse = scipy().sparse
+        n = plan.pattern.size
+        self.order = plan.order
+        self.numbers = plan.numbers
+        self.ok = bool(np.isfinite(data).all())
         if not self.ok:
             return
         matrix = sparse.csc_matrix((data, plan.indices, plan.starts), shape=(n, n))
@@ -116,7 +122,10 @@ class SuperLU:
 
     def _solve(self, b, trans, factor):
         right = b.detach().cpu().numpy().astype(self.numbers, copy=False)
-        right = right * factor if self.order is None else right[self.order] * factor
+        if self.order is None:
+            right = right * factor
+        else:
+            right = right[self.order] * factor
         found = self.lu.solve(right, trans)
         if self.order is not None:
             placed = np.empty_like(found)

@@ -55,7 +55,8 @@ class Sparse:
     name = "sparse"
 
     def __init__(self, pattern=None):
-        self.given, self._plan = pattern, None
+        self.given = pattern
+        self._plan = None
 
     def linearise(self, field):
         scipy()  # a missing package is told before any work
@@ -99,7 +100,9 @@ class Banded:
         for name, value in (("lower", lower), ("upper", upper)):
             if not isinstance(value, int) or value < 0:
                 raise ValueError(f"{name} must be a number of diagonals, 0 or more, not {value!r}")
-        self.lower, self.upper, self._plan = lower, upper, None
+        self.lower = lower
+        self.upper = upper
+        self._plan = None
 
     def linearise(self, field):
         scipy()
@@ -141,13 +144,11 @@ class Krylov:
             raise ValueError(
                 "restart and cycles must be at least 1, tol and adjoint_tol between 0 and 1"
             )
-        self.precond, self.restart, self.cycles, self.tol, self.adjoint_tol = (
-            precond,
-            restart,
-            cycles,
-            tol,
-            adjoint_tol,
-        )
+        self.precond = precond
+        self.restart = restart
+        self.cycles = cycles
+        self.tol = tol
+        self.adjoint_tol = adjoint_tol
 
     def linearise(self, field):
         return MatrixFree(field, self)
@@ -201,7 +202,8 @@ def blocks(given, y0):
         return given
     if not isinstance(y0, torch.Tensor) or y0.dim() < 2:
         raise ValueError("batched=True with backend='julia' takes a tensor y0 of shape (B, n)")
-    batch, n = len(y0), y0[0].numel()
+    batch = len(y0)
+    n = y0[0].numel()
     rows = torch.arange(batch * n).view(batch, n, 1).expand(batch, n, n)
     pattern = torch.stack((rows.reshape(-1), rows.transpose(1, 2).reshape(-1)))
     return Sparse(

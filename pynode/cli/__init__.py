@@ -30,7 +30,10 @@ what it has. Every command has --help, --quiet, --verbose and --debug; those tha
 def main(argv=None) -> int:
     """Run the command line with these arguments, by default the process's own; returns the exit
     code."""
-    argv = sys.argv[1:] if argv is None else argv
+    if argv is None:
+        argv = sys.argv[1:]
+    else:
+        argv = argv
     try:
         arguments = parser().parse_args(argv)
     except Mistake as mistake:
@@ -56,7 +59,10 @@ def _run(arguments) -> int:
             raise
         if arguments.verbose and isinstance(error, SolveError):
             print(error.report(), file=sys.stderr)
-        code = 1 if isinstance(error, (SolveError, TrainingError, JuliaUnavailable, OSError)) else 2
+        if isinstance(error, (SolveError, TrainingError, JuliaUnavailable, OSError)):
+            code = 1
+        else:
+            code = 2
         return failed(f"pynode: {_sentence(error)}", code, as_json, getattr(error, "found", None))
 
 
@@ -71,11 +77,9 @@ def _sentence(error) -> str:
         errno.EDQUOT,
         errno.EIO,
     ) and error.strerror == os.strerror(error.errno)
-    return (
-        f"the standard output could not be written: {error.strerror.lower()}."
-        if plain
-        else error.strerror
-    )
+    if plain:
+        return f"the standard output could not be written: {error.strerror.lower()}."
+    return error.strerror
 
 
 def parser() -> Parser:

@@ -58,11 +58,10 @@ def methods() -> list[MethodEntry]:
     found = []
     for name in registry.names():
         method = registry.get(name)
-        order = (
-            f"1 to {method.order}"
-            if isinstance(method, (BDF, Adams)) and method.order > 2
-            else str(method.order)
-        )
+        if isinstance(method, (BDF, Adams)) and method.order > 2:
+            order = f"1 to {method.order}"
+        else:
+            order = str(method.order)
         julia = name.lower() in shared or isinstance(method, AutoSwitch)
         found.append(
             MethodEntry(

@@ -111,8 +111,16 @@ def _stiffness(chosen, arguments, out) -> tuple:
 
 def _methods(chosen, arguments, out) -> tuple:
     """(rows as plain data by target, paths written)."""
-    say, tell = (None, None) if arguments.quiet else (_say, _tell)
-    limit, made, written, drawn = arguments.max_nfe or None, {}, [], []
+    if arguments.quiet:
+        say = None
+        tell = None
+    else:
+        say = _say
+        tell = _tell
+    limit = arguments.max_nfe or None
+    made = {}
+    written = []
+    drawn = []
     for label, problem in chosen.items():
         made[label] = compare(problem, arguments.methods, arguments.rtol, limit, report=tell)
         if not arguments.json:
@@ -141,9 +149,11 @@ def _labelled(targets) -> dict:
     found = {}
     for name in targets:
         problem = target(name)
-        label, k = problem.name, 2
+        label = problem.name
+        k = 2
         while label in found:
-            label, k = f"{problem.name}-{k}", k + 1
+            label = f"{problem.name}-{k}"
+            k = k + 1
         found[label] = problem
     return found
 

@@ -95,7 +95,9 @@ def _status(arguments) -> int:
         print_json({"ready": location.ready, "text": str(location)})
     else:
         print(location)
-    return 0 if location.ready else 1
+    if location.ready:
+        return 0
+    return 1
 
 
 def _use(arguments) -> int:
@@ -117,4 +119,6 @@ def _doctor(arguments) -> int:
     )
     if arguments.json:
         print(doctor.as_json(findings))
-    return 0 if doctor.healthy(findings) else 1
+    if doctor.healthy(findings):
+        return 0
+    return 1

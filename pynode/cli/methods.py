@@ -104,4 +104,6 @@ def _adjoints(arguments) -> int:
 
 
 def _yes(value) -> str:
-    return "yes" if value else "-"
+    if value:
+        return "yes"
+    return "-"

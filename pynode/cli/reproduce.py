@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -72,11 +73,17 @@ def _reproduce(arguments) -> int:
     changes = {name: getattr(arguments, name) for name in ("epochs", "polish", "seed")}
     changes = {name: value for name, value in changes.items() if value is not None}
     silent = arguments.quiet or arguments.json
-    show, say = (Quiet, None) if silent else (display, lambda text: print(text, flush=True))
+    if silent:
+        show = Quiet
+        say = None
+    else:
+        show = display
+        say = partial(print, flush=True)
     result = reproduce(
         arguments.setup, out, arguments.trainings, arguments.max_nfe, show, say, **changes
     )
-    written, told = [out / "result.txt"], []
+    written = [out / "result.txt"]
+    told = []
     save_text(written[0], f"{result}\n")
     try:
         for name, run in result.fits.items():

@@ -30,7 +30,8 @@ def ends_politely():
 
     A signal that the process was started to ignore, by nohup, stays ignored. Gives the Ending.
     """
-    ending, before = Ending(), {}
+    ending = Ending()
+    before = {}
 
     def ask(number, frame):
         if ending.code == 128 + signal.SIGINT:

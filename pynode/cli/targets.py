@@ -43,7 +43,9 @@ def target(name: str, y0=None, tspan=None) -> Problem:
         if len(y0) != len(found.y0):
             raise ValueError(f"{len(y0)} values in --y0 for {len(found.y0)} states of {found.name}")
         found = replace(found, y0=torch.tensor(y0, dtype=found.y0.dtype))
-    return found if tspan is None else replace(found, tspan=tspan, t_eval=None)
+    if tspan is None:
+        return found
+    return replace(found, tspan=tspan, t_eval=None)
 
 
 def _object(path, attribute):
@@ -77,14 +79,17 @@ def _object(path, attribute):
         raise ModelError(f"{path} has no {attribute!r}; it has {names}") from None
     # A class of modules is made without arguments; a function that makes a problem is not told from
     # a field.
-    return found() if isinstance(found, type) and issubclass(found, torch.nn.Module) else found
+    if isinstance(found, type) and issubclass(found, torch.nn.Module):
+        return found()
+    return found
 
 
 def _as_problem(found, name, y0, tspan) -> Problem:
     if isinstance(found, Problem):
         return found
     if isinstance(found, ODEProblem):
-        start, times = found.y0, torch.as_tensor(found.tspan, dtype=torch.float64)
+        start = found.y0
+        times = torch.as_tensor(found.tspan, dtype=torch.float64)
         if (
             not isinstance(start, torch.Tensor)
             or start.dim() != 1
@@ -95,20 +100,31 @@ def _as_problem(found, name, y0, tspan) -> Problem:
                 f"{name} has a state in parts, args or a mass matrix, which no command takes: use"
                 " pynode.solve"
             )
-        found, y0, tspan = found.f, start.tolist(), (float(times[0]), float(times[-1]))
+        found = found.f
+        y0 = start.tolist()
+        tspan = (float(times[0]), float(times[-1]))
     elif not callable(found):
         kind = type(found).__name__
         raise ModelError(
             f"{name} is a {kind}: give a Problem, an ODEProblem, a module or a function f(t, y)"
         )
-    y0 = getattr(found, "y0", None) if y0 is None else y0
-    tspan = getattr(found, "tspan", None) if tspan is None else tspan
+    if y0 is None:
+        y0 = getattr(found, "y0", None)
+    else:
+        y0 = y0
+    if tspan is None:
+        tspan = getattr(found, "tspan", None)
+    else:
+        tspan = tspan
     if y0 is None or tspan is None:
         raise ValueError(
             f"{name} is a vector field: say where it starts, --y0 1,0,0, and over which times, --t"
             " 0,10, as options of pynode solve; or give it the attributes y0 and tspan"
         )
-    field = found if isinstance(found, torch.nn.Module) else _Function(found)
+    if isinstance(found, torch.nn.Module):
+        field = found
+    else:
+        field = _Function(found)
     dtype = next((p.dtype for p in field.parameters() if p.is_floating_point()), torch.float64)
     start = torch.as_tensor(y0, dtype=dtype).reshape(-1)
     return Problem(

@@ -57,7 +57,10 @@ def add_commands(commands):
     default = {field.name: field.default for field in fields(Options)}
 
     def add(group, name, kind, text, **more):
-        shown = "" if default[name] in (None, math.inf, False) else " (default: %(default)s)"
+        if default[name] in (None, math.inf, False):
+            shown = ""
+        else:
+            shown = " (default: %(default)s)"
         group.add_argument(
             "--" + name.replace("_", "-"),
             type=kind,
@@ -232,7 +235,11 @@ def _train(arguments) -> int:
     data = read_csv(
         arguments.data, arguments.time, arguments.group, arguments.drop, arguments.keep_constant
     )
-    runs, say = len(data.trajectories), _unheard if arguments.json else print
+    runs = len(data.trajectories)
+    if arguments.json:
+        say = _unheard
+    else:
+        say = print
     say(
         f"{arguments.data}: {runs} trajector{'y' if runs == 1 else 'ies'} of"
         f" {', '.join(data.columns)}; {data.observations} observed values after the start."
@@ -246,11 +253,10 @@ def _train(arguments) -> int:
             None if arguments.quiet or arguments.json else display(),
         )
     except KeyboardInterrupt:
-        kept = (
-            "the checkpoint is as it was"
-            if (out / "checkpoint.pt").exists()
-            else "nothing had been saved yet"
-        )
+        if (out / "checkpoint.pt").exists():
+            kept = "the checkpoint is as it was"
+        else:
+            kept = "nothing had been saved yet"
         return failed(f"pynode: interrupted; {kept}.", arguments.ending.code, arguments.json)
     say(
         f"Loss: {run.baseline:.3g} if nothing moved, {run.first:.3g} at the first solve,"

@@ -17,8 +17,10 @@ from ..problems import Problem, get
 from .runs import deviation, output_times, reference, solve_problem
 from .tables import Drawn
 
-FIXED, STEPS = ("euler", "rk4"), (100, 1000)
-ADAPTIVE, RTOLS = ("tsit5", "fbdf"), (1e-3, 1e-6)
+FIXED = ("euler", "rk4")
+STEPS = (100, 1000)
+ADAPTIVE = ("tsit5", "fbdf")
+RTOLS = (1e-3, 1e-6)
 MAX_NFE = 20_000
 
 
@@ -86,7 +88,10 @@ def solver_dependence(
     exact: (states, what they are) as ``reference`` gives them, by default made here.
     ValueError for unknown names; SolveError where not even the reference can be had.
     """
-    problem = get(problem) if isinstance(problem, str) else problem
+    if isinstance(problem, str):
+        problem = get(problem)
+    else:
+        problem = problem
     times = output_times(problem)
     span = abs(float(times[-1] - times[0]))
     rows = []
@@ -110,9 +115,16 @@ def solver_dependence(
                 max_steps=MAX_NFE,
                 **options,
             )
-            far = deviation(solution.y, exact) if solution.success else None
-            status = "at the end" if solution.success else solution.status.sentence
+            if solution.success:
+                far = deviation(solution.y, exact)
+            else:
+                far = None
+            if solution.success:
+                status = "at the end"
+            else:
+                status = solution.status.sentence
             if far is not None and not far < 1e6:
-                far, status = None, "left all bounds"
+                far = None
+                status = "left all bounds"
             rows.append(Dependent(method.name, setting, far, solution.stats.nfe, status))
     return Dependence(problem.name, tuple(rows), label)

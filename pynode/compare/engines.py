@@ -57,7 +57,10 @@ class Crosscheck(Table):
             f"{e}: {self.evaluations[e]} evaluations, {self.seconds[e]:.3f} s forward"
             for e in self.seconds
         )
-        verdict = "agree" if self.ok else "DIFFER"
+        if self.ok:
+            verdict = "agree"
+        else:
+            verdict = "DIFFER"
         return (
             f"{self.method} at rtol {self.rtol:g}: the engines {verdict} to {self.bound:g}. {work}."
         )
@@ -87,17 +90,37 @@ def crosscheck(
     largest relative difference that counts as agreement, by default 1000 rtol. options: of
     ``solve``. Raises JuliaUnavailable where there is no Julia.
     """
-    f = get(f) if isinstance(f, str) else f
+    if isinstance(f, str):
+        f = get(f)
+    else:
+        f = f
     if isinstance(f, Problem):
-        y0, t = f.y0 if y0 is None else y0, output_times(f) if t is None else t
+        if y0 is None:
+            y0 = f.y0
+        else:
+            y0 = y0
+        if t is None:
+            t = output_times(f)
+        else:
+            t = t
         f, atol = f.field, atol_at(f, rtol) if atol is None else atol
-    atol = 1e-11 if atol is None else atol
+    if atol is None:
+        atol = 1e-11
+    else:
+        atol = atol
     problem = as_problem(f, y0, t, args, options.pop("jac", None), options.pop("mass", None))
-    names, layout = _names(problem.f), Layout(problem.y0)
-    states, found, seconds, evaluations = {}, {}, {}, {}
+    names = _names(problem.f)
+    layout = Layout(problem.y0)
+    states = {}
+    found = {}
+    seconds = {}
+    evaluations = {}
     for engine in ("torch", "julia"):
         start = layout.ravel(problem.y0).detach().clone().requires_grad_(gradients)
-        chosen = "discrete" if engine == "torch" else adjoint
+        if engine == "torch":
+            chosen = "discrete"
+        else:
+            chosen = adjoint
         began = time.perf_counter()
         with torch.set_grad_enabled(gradients):
             solution = solve(
@@ -111,7 +134,10 @@ def crosscheck(
             )
         seconds[engine], evaluations[engine] = time.perf_counter() - began, solution.stats.nfe
         states[engine] = layout.ravel_rows(solution.y, len(solution.t))
-        method = algorithms.get(solution.method).name if engine == "torch" else method
+        if engine == "torch":
+            method = algorithms.get(solution.method).name
+        else:
+            method = method
         if gradients:
             found[engine] = weighted_gradients(states[engine], [start, *names.values()])
     rows = [_difference("y", states["julia"].detach(), states["torch"].detach(), columns=True)]
@@ -132,6 +158,9 @@ def _names(f) -> dict:
 
 def _difference(quantity, a, b, columns=False):
     """columns: each component by its own largest value."""
-    scale = b.abs().amax(0) if columns else b.abs().max()
+    if columns:
+        scale = b.abs().amax(0)
+    else:
+        scale = b.abs().max()
     scale = scale.clamp_min(torch.finfo(b.dtype).tiny)
     return Difference(quantity, float(((a - b).abs() / scale).max()), float(b.abs().max()))

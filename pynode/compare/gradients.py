@@ -22,10 +22,12 @@ ADJOINTS = (
     "backsolve",
     "forward",
 )
-METHOD, RTOL = "fbdf", 1e-6
+METHOD = "fbdf"
+RTOL = 1e-6
 # The gradient that the others are held against: the discrete adjoint of this method, at so much
 # smaller a tolerance.
-TIGHT, FACTOR = "rodas5p", 1e-3
+TIGHT = "rodas5p"
+FACTOR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,10 @@ def compare_gradients(
     An adjoint that refuses, or whose reverse solve fails, is a row with the reason, not an error.
     SolveError where the forward solve fails.
     """
-    problem = get(problem) if isinstance(problem, str) else problem
+    if isinstance(problem, str):
+        problem = get(problem)
+    else:
+        problem = problem
     times = output_times(problem)
     exact, *_ = _gradient(problem, times, TIGHT, FACTOR * rtol, "discrete")
     rows = [_row(problem, times, method, rtol, name, exact) for name in adjoints]
@@ -138,7 +143,10 @@ def _row(problem, times, method, rtol, adjoint, exact) -> GradientRow:
         + stats.backward_njvp
         + len(problem.y0) * stats.backward_njac
     )
-    far, status = (
-        (far, "at the end") if math.isfinite(far) else (None, "the gradient is not finite")
-    )
+    if math.isfinite(far):
+        far = far
+        status = "at the end"
+    else:
+        far = None
+        status = "the gradient is not finite"
     return GradientRow(adjoint, far, forward, backward, stats.nfe, work, status)

@@ -20,8 +20,14 @@ def work_precision(comparison) -> Figure:
     for k, method in enumerate(dict.fromkeys(row.method for row in comparison.rows)):
         rows = [row for row in comparison.rows if row.method == method]
         style = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)]}
-        style |= {"ls": "-", "ms": 6} if rows[0].implicit else {"ls": "--", "ms": 6, "mfc": "white"}
-        kind = "implicit" if rows[0].implicit else "explicit"
+        if rows[0].implicit:
+            style |= {"ls": "-", "ms": 6}
+        else:
+            style |= {"ls": "--", "ms": 6, "mfc": "white"}
+        if rows[0].implicit:
+            kind = "implicit"
+        else:
+            kind = "explicit"
         done = [row for row in rows if row.finished]
         lost = [row for row in rows if not row.finished]
         for axis, x in zip(axes, ("work", "seconds"), strict=True):
@@ -71,13 +77,20 @@ def bars(labels, values, title, unit) -> Figure:
     """Horizontal bars on a logarithmic axis, one a label; None among the values is a solve that did
     not finish."""
     known = [value for value in values if value]
-    low, high = min(known, default=1.0) / 3, 3 * max(known, default=1.0)
+    low = min(known, default=1.0) / 3
+    high = 3 * max(known, default=1.0)
     figure = Figure(figsize=(8.5, 0.9 + 0.36 * len(labels)))
     axis = figure.subplots()
     for k, value in enumerate(values):
-        text, end, at, colour = "did not finish", high, low, "0.85"
+        text = "did not finish"
+        end = high
+        at = low
+        colour = "0.85"
         if value is not None:
-            text, end, at, colour = f"{value:.1e}", max(value, low), max(value, low), COLOURS[0]
+            text = f"{value:.1e}"
+            end = max(value, low)
+            at = max(value, low)
+            colour = COLOURS[0]
         axis.barh(k, end - low, left=low, color=colour, height=0.65)
         axis.annotate(text, (at, k), (5, 0), textcoords="offset points", va="center", fontsize=8)
     axis.set(xscale="log", xlim=(low, 5 * high), xlabel=unit, title=title)

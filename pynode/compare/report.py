@@ -39,11 +39,15 @@ def report(
     made = made or {}
     say = progress or (lambda what: None)
     say("stiffness")
-    stiffness, sections = stiffness_over(problems), []
+    stiffness = stiffness_over(problems)
+    sections = []
     if len(problems) > 1:
         sections.append(Section.of("Stiffness, from one to the next", stiffness))
     for label, problem in _detailed(problems):
-        before = f"{label}: " if len(problems) > 1 else ""
+        if len(problems) > 1:
+            before = f"{label}: "
+        else:
+            before = ""
         found = stiffness.diagnoses[label]
         sections.append(Section(f"{before}diagnosis", figure=found.figure(), text=str(found)))
         with torch.no_grad():
@@ -74,4 +78,6 @@ def report(
 def _detailed(problems):
     """(label, problem) of those that get parts of their own: not all states of a long training."""
     pairs = list(problems.items())
-    return pairs if len(pairs) <= 3 else [pairs[0], pairs[-1]]
+    if len(pairs) <= 3:
+        return pairs
+    return [pairs[0], pairs[-1]]

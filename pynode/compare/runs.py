@@ -7,7 +7,8 @@ import torch
 from ..solve import solve
 
 # The reference: this method at each tolerance in turn, until one can be reached.
-REFERENCE, REFERENCE_RTOLS = "rodas5p", (1e-11, 1e-10, 1e-9)
+REFERENCE = "rodas5p"
+REFERENCE_RTOLS = (1e-11, 1e-10, 1e-9)
 
 
 def output_times(problem) -> torch.Tensor:
@@ -16,7 +17,10 @@ def output_times(problem) -> torch.Tensor:
     t0, t1 = problem.tspan
     if problem.t_eval is None:
         return torch.linspace(t0, t1, 101, dtype=torch.float64)
-    inner = problem.t_eval[problem.t_eval > t0] if t1 > t0 else problem.t_eval[problem.t_eval < t0]
+    if t1 > t0:
+        inner = problem.t_eval[problem.t_eval > t0]
+    else:
+        inner = problem.t_eval[problem.t_eval < t0]
     return torch.cat((torch.tensor([t0], dtype=torch.float64), inner))
 
 
@@ -27,7 +31,11 @@ def atol_at(problem, rtol) -> torch.Tensor:
 
 def solve_problem(problem, times, method, rtol, start=None, **options):
     """Its Solution from start, by default its own; atol follows rtol."""
-    start, atol = problem.y0 if start is None else start, atol_at(problem, rtol)
+    if start is None:
+        start = problem.y0
+    else:
+        start = start
+    atol = atol_at(problem, rtol)
     return solve(problem.field, start, times, method=method, rtol=rtol, atol=atol, **options)
 
 

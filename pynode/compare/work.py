@@ -88,7 +88,10 @@ class Comparison(Drawn):
     @property
     def note(self) -> str:
         """What was compared with what, and why some did not finish."""
-        limit = f", at most {self.max_nfe:,} evaluations a solve" if self.max_nfe else ""
+        if self.max_nfe:
+            limit = f", at most {self.max_nfe:,} evaluations a solve"
+        else:
+            limit = ""
         lines = [
             f"{self.name}{limit}; error against {self.reference}, relative to each component's"
             " largest value."
@@ -126,9 +129,15 @@ def compare(
     made here. A failing solve is a row, not an error. ValueError for unknown names, SolveError
     where not even the reference succeeds.
     """
-    problem = get(problem) if isinstance(problem, str) else problem
+    if isinstance(problem, str):
+        problem = get(problem)
+    else:
+        problem = problem
     methods = [_method(name) for name in methods]
-    rtols = [rtols] if isinstance(rtols, float) else list(rtols)
+    if isinstance(rtols, float):
+        rtols = [rtols]
+    else:
+        rtols = list(rtols)
     if not methods or not rtols:
         raise ValueError("compare needs at least one method and one rtol")
     for rtol in rtols:
@@ -160,13 +169,18 @@ def _method(name):
 def _row(problem, times, name, method, rtol, max_nfe, exact) -> Row:
     began = time.perf_counter()
     # max_nfe is the limit that matters, so the limit on steps must not end a solve before it.
-    steps = 10_000_000 if max_nfe else 100_000
+    if max_nfe:
+        steps = 10_000_000
+    else:
+        steps = 100_000
     solution = solve_problem(
         problem, times, method, rtol, throw=False, max_nfe=max_nfe, max_steps=steps
     )
-    seconds, stats = time.perf_counter() - began, solution.stats
+    seconds = time.perf_counter() - began
+    stats = solution.stats
     error = deviation(solution.y, exact)
-    start, end = float(times[0]), float(times[-1])
+    start = float(times[0])
+    end = float(times[-1])
     return Row(
         method=name,
         implicit=method.implicit,
@@ -186,4 +200,6 @@ def _row(problem, times, name, method, rtol, max_nfe, exact) -> Row:
 
 
 def _reached(row) -> str:
-    return "yes" if row.finished else f"no, {100 * row.reached:.2g} % of the span"
+    if row.finished:
+        return "yes"
+    return f"no, {100 * row.reached:.2g} % of the span"

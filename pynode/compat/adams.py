@@ -13,7 +13,8 @@ from ..methods.base import Step
 from .call import BadInput
 from .methods import RK38, runner
 
-LEAST, MOST = 4, 12
+LEAST = 4
+MOST = 12
 # The order where none is asked for and the state has less than float64: beyond it rounding errors
 # grow.
 COARSE = 8
@@ -50,7 +51,9 @@ class GridAdams:
             warnings.warn(
                 f"max_order is below {LEAST}, so the solver reduces to `rk4`.", stacklevel=5
             )
-        self.corrected, self.slopes, self.iterations = corrected, int(max_order) - 1, max_iters
+        self.corrected = corrected
+        self.slopes = int(max_order) - 1
+        self.iterations = max_iters
         self.starter = runner(RK38).fixed()
 
     def init(self, field, t, y, f0, h, tol):
@@ -58,7 +61,8 @@ class GridAdams:
 
     def step(self, field, t, y, h, state, tol):
         """One step from y, (n,), to t + h."""
-        rate, clock = field.rate(y), field.clock
+        rate = field.rate(y)
+        clock = field.clock
         first = field(t, y)
         # Slopes are kept as func gave them: how the time of this step passes is not that of the
         # others.
@@ -69,21 +73,26 @@ class GridAdams:
             y1, _, _ = self.starter.attempt(field, t, y, h, first)
             return Step(t, h, y, y1, 0.0, 1.0, past)
         # In float64 whatever the state: the weights of high orders are large and of both signs.
-        slopes, size = torch.stack([f for _, f, _ in past]).double(), h * rate
+        slopes = torch.stack([f for _, f, _ in past]).double()
+        size = h * rate
         nodes = [(s - t) / h for s, _, _ in past]
-        moved = (
-            None
-            if clock is None
-            else torch.stack([s for _, _, s in past]).sub(clock[0]) / (clock[1] - clock[0])
-        )
+        if clock is None:
+            moved = None
+        else:
+            moved = torch.stack([s for _, _, s in past]).sub(clock[0]) / (clock[1] - clock[0])
         rise = size * (_weights(nodes, moved, slopes) @ slopes).to(y.dtype)
         if not self.corrected:
             return Step(t, h, y, y + rise, 0.0, 1.0, past)
-        moved = None if moved is None else torch.cat((torch.ones_like(moved[:1]), moved))
+        if moved is None:
+            moved = None
+        else:
+            moved = torch.cat((torch.ones_like(moved[:1]), moved))
         found = _weights([1.0, *nodes], moved, slopes)
-        known, converged = size * (found[1:] @ slopes).to(y.dtype), False
+        known = size * (found[1:] @ slopes).to(y.dtype)
+        converged = False
         for _ in range(self.iterations):
-            old, rise = rise, known + h * found[0].to(y.dtype) * field(t + h, y + rise)
+            old = rise
+            rise = known + h * found[0].to(y.dtype) * field(t + h, y + rise)
             # As torchdiffeq has it: of the increments, component by component.
             with torch.no_grad():
                 converged = bool(

@@ -37,7 +37,8 @@ FAR = 1e30  # where a solve for an event ends that never occurs, in units of t
 def integrate(call, method):
     """(T, n) states at call.t; with an event (its time, a float, and (2, n) states at the start and
     there)."""
-    field, options = CallField(call), call.options
+    field = CallField(call)
+    options = call.options
     if not field.size:
         raise BadInput("y0 is empty: a state needs at least one component")
     tol = CallTolerance(field, call)
@@ -48,14 +49,26 @@ def integrate(call, method):
         )
         method = replace(method, controller=Controller("I", safety, smallest, largest))
     values = call.t.detach().tolist()
-    direction = 1.0 if values[-1] > values[0] else -1.0
+    if values[-1] > values[0]:
+        direction = 1.0
+    else:
+        direction = -1.0
     moving = call.t.requires_grad and torch.is_grad_enabled()
     stops, jumps = _special(options, values[0], direction)
-    field.nudged = {values[0]: field.next_to(values[0], direction)} if values[0] in jumps else {}
+    if values[0] in jumps:
+        field.nudged = {values[0]: field.next_to(values[0], direction)}
+    else:
+        field.nudged = {}
     y = moved_start(field)
     guarded = Guarded(method, field, tol, options, values)
-    watch = None if call.event_fn is None else Watch([watched(call, field)], field, [0])
-    end = values[-1] if watch is None else values[0] + direction * FAR
+    if call.event_fn is None:
+        watch = None
+    else:
+        watch = Watch([watched(call, field)], field, [0])
+    if watch is None:
+        end = values[-1]
+    else:
+        end = values[0] + direction * FAR
     first = options.get("first_step")
     chosen = Options(
         rtol=tol.rtol,
@@ -64,14 +77,25 @@ def integrate(call, method):
         max_steps=ENDLESS,
         tstops=tuple(stops),
     )
-    rows, slopes = [field.initial], []
+    rows = [field.initial]
+    slopes = []
     bounds = [s for s in jumps if s != values[0] and direction * (end - s) > 0] + [end]
-    at, pending = values[0], values[1:] if watch is None else []
+    at = values[0]
+    if watch is None:
+        pending = values[1:]
+    else:
+        pending = []
     for stop in bounds:
         here = [s for s in pending if direction * (stop - s) >= 0]
         pending = pending[len(here) :]
-        times = [at, *here] if here and here[-1] == stop else [at, *here, stop]
-        field.nudged = {at: field.next_to(at, direction)} if at in jumps else {}
+        if here and here[-1] == stop:
+            times = [at, *here]
+        else:
+            times = [at, *here, stop]
+        if at in jumps:
+            field.nudged = {at: field.next_to(at, direction)}
+        else:
+            field.nudged = {}
         if stop != end:
             field.nudged[stop] = field.next_to(stop, -direction)
         path = run(
@@ -83,7 +107,8 @@ def integrate(call, method):
             raise failure(path.status, field, path.t, path.y)
         rows += path.ys[1 : 1 + len(here)]
         slopes += path.slopes[: len(here)]
-        y, at = path.y, stop
+        y = path.y
+        at = stop
         chosen = replace(
             chosen,
             first_step=max(abs(path.last.h), 1e-12 * abs(end - stop)) if stop != end else None,
@@ -101,7 +126,8 @@ def integrate(call, method):
 def moved_start(field):
     """The start, (n,), with the derivative in its time: a solution that begins later begins where
     it would have been."""
-    y, t = field.initial, field.call.t
+    y = field.initial
+    t = field.call.t
     if not (t.requires_grad and torch.is_grad_enabled()):
         return y
     # With a graph, though it is not used: f may keep what it makes at its first call.
@@ -154,15 +180,20 @@ class Guarded:
     adjusted by wrapping."""
 
     def __init__(self, method, field, tol, options, values):
-        self.method, self.field, self.tol, self.values = method, field, tol, values
+        self.method = method
+        self.field = field
+        self.tol = tol
+        self.values = values
         self.calls = field.call.callbacks
-        self.least, self.most = (
-            float(options.get("min_step", 0.0)),
-            int(options.get("max_num_steps", ENDLESS)),
-        )
-        self.direction = 1.0 if values[-1] > values[0] else -1.0
+        self.least = float(options.get("min_step", 0.0))
+        self.most = int(options.get("max_num_steps", ENDLESS))
+        if values[-1] > values[0]:
+            self.direction = 1.0
+        else:
+            self.direction = -1.0
         self.keys = [self.direction * t for t in values]
-        self.interval, self.count = -1, 0
+        self.interval = -1
+        self.count = 0
 
     @property
     def error_order(self):
@@ -180,7 +211,11 @@ class Guarded:
 
     def step(self, field, t, y, h, state, tol):
         interval = bisect.bisect_right(self.keys, self.direction * t)
-        self.interval, self.count = interval, self.count + 1 if interval == self.interval else 1
+        if interval == self.interval:
+            self.count = self.count + 1
+        else:
+            self.count = 1
+        self.interval = interval
         if self.count > self.most:
             raise OdeintError(
                 f"max_num_steps exceeded ({self.count - 1}>={self.most}) at t = {t:.6g}: raise it,"

@@ -64,17 +64,19 @@ def odeint_adjoint(
             " they can be specified explicitly via the `adjoint_params` argument. If there are no"
             " parameters then it is allowable to set `adjoint_params=()`."
         )
-    adjoint_method = method if adjoint_method is None else adjoint_method
+    if adjoint_method is None:
+        adjoint_method = method
+    else:
+        adjoint_method = adjoint_method
     if adjoint_method != method and options is not None and adjoint_options is None:
         raise ValueError(
             "If `adjoint_method != method` then we cannot infer `adjoint_options` from `options`."
             " So as `options` has been passed then `adjoint_options` must be passed as well."
         )
-    given = (
-        {k: v for k, v in (options or {}).items() if k != "norm"}
-        if adjoint_options is None
-        else dict(adjoint_options)
-    )
+    if adjoint_options is None:
+        given = {k: v for k, v in (options or {}).items() if k != "norm"}
+    else:
+        given = dict(adjoint_options)
     found = tuple(parameters_of(func) if adjoint_params is None else adjoint_params)
     params = tuple(p for p in found if p.requires_grad)
     if len(params) < len(found) and callable(given.get("norm")):
@@ -85,7 +87,10 @@ def odeint_adjoint(
             stacklevel=3,
         )
     call = prepare(func, y0, t, rtol, atol, options, event_fn)
-    name = "dopri5" if method is None else method
+    if method is None:
+        name = "dopri5"
+    else:
+        name = method
     if solve_options or not _native(name, call.options):
         return solve_by_name(call, name, func, {"params": list(params), **solve_options})
     given["norm"] = _adjoint_norm(given.get("norm"), call)
@@ -100,7 +105,8 @@ def odeint_adjoint(
         "method": method,
         "options": {**call.options, "norm": call.norm},
     }
-    field, held = _carrying(call.func, func, call.callbacks), Held(func, call.y0.device)
+    field = _carrying(call.func, func, call.callbacks)
+    held = Held(func, call.y0.device)
     field.every = adjoint_params is None
     held.watch(params)
     if torch.is_grad_enabled() and (call.y0.requires_grad or params):
@@ -125,7 +131,9 @@ def odeint_adjoint(
 
 def rtol_of(tolerance):
     """The largest of a tolerance by component: the augmented state has other components."""
-    return float(tolerance.max()) if isinstance(tolerance, torch.Tensor) else tolerance
+    if isinstance(tolerance, torch.Tensor):
+        return float(tolerance.max())
+    return tolerance
 
 
 def parameters_of(module):
@@ -163,7 +171,9 @@ def _adjoint_norm(given, call):
         return seminorm
     if not callable(given):
         raise ValueError(f"adjoint_options['norm'] must be 'seminorm' or a function, not {given!r}")
-    return given if call.shapes is None else unpacked
+    if call.shapes is None:
+        return given
+    return unpacked
 
 
 def _carrying(field, func, callbacks):
@@ -181,7 +191,9 @@ def _carrying(field, func, callbacks):
         called = True
         with torch.enable_grad():
             out = field(t, y)
-        return out.detach() if isinstance(out, torch.Tensor) else out
+        if isinstance(out, torch.Tensor):
+            return out.detach()
+        return out
 
     for name, callback in callbacks.items():
         setattr(carried, name, callback)
@@ -197,18 +209,20 @@ class Backsolve(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, field, held, forward, back, adjoint_options, event_fn, moving, y0, t, *params):
-        ctx.field, ctx.held, ctx.back, ctx.moving, ctx.event = (
-            field,
-            held,
-            back,
-            moving,
-            event_fn is not None,
-        )
+        ctx.field = field
+        ctx.held = held
+        ctx.back = back
+        ctx.moving = moving
+        ctx.event = event_fn is not None
         ctx.adjoint_options = adjoint_options
         with remade(), unhooked():
             result = odeint(field, y0, t, event_fn=event_fn, **forward)
         held.seal()
-        time, y = result if ctx.event else (t[-1], result)
+        if ctx.event:
+            time, y = result
+        else:
+            time = t[-1]
+            y = result
         ctx.save_for_backward(t, y, time, *params)
         return result
 
@@ -228,8 +242,15 @@ class Backsolve(torch.autograd.Function):
     @staticmethod
     def _back(ctx, grads):
         t, y, time, *params = ctx.saved_tensors
-        t, y, time = t.detach(), y.detach(), time.detach()
-        times, grad = (torch.stack((t[0], time)), grads[1]) if ctx.event else (t, grads[0])
+        t = t.detach()
+        y = y.detach()
+        time = time.detach()
+        if ctx.event:
+            times = torch.stack((t[0], time))
+            grad = grads[1]
+        else:
+            times = t
+            grad = grads[0]
         ctx.held.check()
         # f gets leaves in the place of parameters that are computed from others.
         inside = [ctx.held.inside(p) for p in params]
@@ -240,7 +261,10 @@ class Backsolve(torch.autograd.Function):
             grad[-1],
             *map(torch.zeros_like, params),
         ]
-        moved = torch.zeros_like(t) if ctx.moving else None
+        if ctx.moving:
+            moved = torch.zeros_like(t)
+        else:
+            moved = None
         with ctx.held.again(params):
             for i in range(len(times) - 1, 0, -1):
                 if ctx.moving:
@@ -296,8 +320,14 @@ def _augmented(field, params, moving):
         # Methods that linearise differentiate this equation, and with it f a second time.
         deep = torch.is_grad_enabled() and any(x.requires_grad for x in (t, y, adj_y))
         with torch.enable_grad(), Twice() if deep else nullcontext():
-            t = t if deep and t.requires_grad else t.detach().requires_grad_(moving)
-            y = y if deep and y.requires_grad else y.detach().requires_grad_()
+            if deep and t.requires_grad:
+                t = t
+            else:
+                t = t.detach().requires_grad_(moving)
+            if deep and y.requires_grad:
+                y = y
+            else:
+                y = y.detach().requires_grad_()
             out = field(t, y)
             inputs = [y, *params, *([t] if moving else [])]
             if not looked:
@@ -305,11 +335,17 @@ def _augmented(field, params, moving):
                 looked = True
             found = [None] * len(inputs)
             if out.requires_grad:
-                found = pull(out, inputs, -adj_y) if deep else _pulled(out, inputs, -adj_y)
+                if deep:
+                    found = pull(out, inputs, -adj_y)
+                else:
+                    found = _pulled(out, inputs, -adj_y)
         found = [
             torch.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True)
         ]
-        by_time = found.pop() if moving else torch.zeros_like(t)
+        if moving:
+            by_time = found.pop()
+        else:
+            by_time = torch.zeros_like(t)
         return (by_time, out if deep else out.detach(), *found)
 
     vector.pynode_states = field

@@ -88,7 +88,9 @@ class Dense:
 
     def __call__(self, t):
         joined = self.solution(t)
-        return joined if self.shapes is None else split(joined, self.shapes)
+        if self.shapes is None:
+            return joined
+        return split(joined, self.shapes)
 
 
 def _on_grid(call, keywords):
@@ -134,13 +136,18 @@ def find(name, backend):
     if not isinstance(name, str):
         return name
     if name in ADAMS or name in GAUSS or name == SCIPY:
-        near = "'radauIIA5'" if name in GAUSS else "'adamspece' or 'fbdf'"
+        if name in GAUSS:
+            near = "'radauIIA5'"
+        else:
+            near = "'adamspece' or 'fbdf'"
         raise ValueError(
             f"{name!r} is torchdiffeq's alone, and takes no keywords of solve: use {near}"
         )
     source = {**ADAPTIVE, **FIXED, **EITHER}.get(name)
     if isinstance(source, RungeKutta):
-        return runner(source).fixed() if name in FIXED else runner(source)
+        if name in FIXED:
+            return runner(source).fixed()
+        return runner(source)
     if source is not None:
         return source
     if name.lower() == "auto":
@@ -157,7 +164,8 @@ def find(name, backend):
 def _tolerances(call):
     """rtol as a float and atol as ``solve`` takes them; what a dtype cannot hold is raised to what
     it can."""
-    rtol, atol = call.rtol, call.atol
+    rtol = call.rtol
+    atol = call.atol
     if isinstance(rtol, torch.Tensor):
         if rtol.numel() > 1 and bool((rtol != rtol.reshape(-1)[0]).any()):
             raise ValueError(
@@ -166,5 +174,8 @@ def _tolerances(call):
             )
         rtol = float(rtol.reshape(-1)[0])
     if isinstance(atol, torch.Tensor):
-        atol = atol.expand(call.y0.shape).reshape(-1) if atol.dim() else float(atol)
+        if atol.dim():
+            atol = atol.expand(call.y0.shape).reshape(-1)
+        else:
+            atol = float(atol)
     return max(float(rtol), 8 * torch.finfo(call.y0.dtype).eps), atol

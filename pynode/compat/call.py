@@ -38,7 +38,8 @@ def mixed(tensors):
 
 def split(joined, shapes):
     """Tensors of these shapes out of (..., n); leading dimensions stay in front of each."""
-    parts, begin = [], 0
+    parts = []
+    begin = 0
     for shape in shapes:
         parts.append(joined[..., begin : begin + shape.numel()].view((*joined.shape[:-1], *shape)))
         begin += shape.numel()
@@ -76,7 +77,9 @@ class Call:
 
     def output(self, joined):
         """What the user gets of joined states: a tensor, or a tuple of them."""
-        return joined if self.shapes is None else split(joined, self.shapes)
+        if self.shapes is None:
+            return joined
+        return split(joined, self.shapes)
 
 
 def prepare(func, y0, t, rtol, atol, options, event_fn) -> Call:
@@ -92,16 +95,17 @@ def prepare(func, y0, t, rtol, atol, options, event_fn) -> Call:
             f"We require len(t) == 2 when in event handling mode, but got len(t)={len(t)}: give the"
             " start and any later time, which tells the direction"
         )
-    options = {} if options is None else dict(options)
+    if options is None:
+        options = {}
+    else:
+        options = dict(options)
     callbacks = {
         name: getattr(func, name) for name in CALLBACKS if callable(getattr(func, name, None))
     }
-    shapes, norm, given, states = (
-        None,
-        options.pop("norm", None),
-        event_fn,
-        getattr(func, "pynode_states", None),
-    )
+    shapes = None
+    norm = options.pop("norm", None)
+    given = event_fn
+    states = getattr(func, "pynode_states", None)
     own_norm = norm is not None
     if not isinstance(y0, torch.Tensor):
         if (
@@ -113,8 +117,14 @@ def prepare(func, y0, t, rtol, atol, options, event_fn) -> Call:
                 f"y0 must be either a torch.Tensor or a tuple of them, not {type(y0).__name__}"
             )
         shapes = [part.shape for part in y0]
-        rtol, atol = tolerance("rtol", rtol, shapes), tolerance("atol", atol, shapes)
-        y0, inner, user_norm = join(y0), func, mixed if norm is None else norm
+        rtol = tolerance("rtol", rtol, shapes)
+        atol = tolerance("atol", atol, shapes)
+        y0 = join(y0)
+        inner = func
+        if norm is None:
+            user_norm = mixed
+        else:
+            user_norm = norm
 
         def func(t, y):
             return join(inner(t, split(y, shapes)))

@@ -20,25 +20,30 @@ class CallField(VectorField):
     """
 
     def __init__(self, call):
-        self.call, self.complex = call, call.y0.is_complex()
-        self.nudged, self.clock = {}, None
+        self.call = call
+        self.complex = call.y0.is_complex()
+        self.nudged = {}
+        self.clock = None
         start = self.enter(call.y0)
         super().__init__(
             ODEProblem(self._real, start, None), Layout(start), call.t[0].item(), direct=True
         )
         # F may be asked at another time than the one it was tried at.
-        self.initial, self.start = start, None
+        self.initial = start
+        self.start = None
 
     def enter(self, y):
         """(n,) of a tensor like y0."""
         y = y.reshape(-1)
-        return torch.view_as_real(y).reshape(-1) if self.complex else y
+        if self.complex:
+            return torch.view_as_real(y).reshape(-1)
+        return y
 
     def elements(self, flat):
         """The components, (..., size of y0), of real ones (..., n)."""
-        return (
-            torch.view_as_complex(flat.reshape((*flat.shape[:-1], -1, 2))) if self.complex else flat
-        )
+        if self.complex:
+            return torch.view_as_complex(flat.reshape((*flat.shape[:-1], -1, 2)))
+        return flat
 
     def leave(self, flat):
         """(..., *y0.shape) of (..., n)."""
@@ -47,7 +52,10 @@ class CallField(VectorField):
     def _real(self, t, y):
         out = self.call.func(self._asked(t), self.leave(y))
         if not isinstance(out, torch.Tensor) or out.shape != self.call.y0.shape:
-            found = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+            if isinstance(out, torch.Tensor):
+                found = tuple(out.shape)
+            else:
+                found = type(out).__name__
             raise ValueError(
                 f"func returned {found} for a state of shape {tuple(self.call.y0.shape)}: dy/dt"
                 " must be like y"
@@ -58,7 +66,9 @@ class CallField(VectorField):
                 " like y"
             )
         found = self.enter(out.to(self.call.y0.dtype))
-        return found if self.clock is None else found * self.rate(y)
+        if self.clock is None:
+            return found
+        return found * self.rate(y)
 
     def _asked(self, t):
         """The time that func is told for t, 0-d."""
@@ -101,7 +111,9 @@ class CallTolerance(Tolerance):
 
     def __init__(self, field, call):
         elements = field.elements(field.initial.detach())
-        self.field, self.user, self.forgiving = field, call.norm, False
+        self.field = field
+        self.user = call.norm
+        self.forgiving = False
         real = elements.abs()
         self.components = [self._spread(x, real) for x in (call.rtol, call.atol)]
         rtol, atol = self.components
@@ -114,21 +126,28 @@ class CallTolerance(Tolerance):
             given, dtype=torch.promote_types(torch.float32, real.dtype), device=real.device
         ).detach()
         shape = self.field.call.y0.shape
-        return value if value.dim() == 0 else value.expand(shape).reshape(-1)
+        if value.dim() == 0:
+            return value
+        return value.expand(shape).reshape(-1)
 
     def scale(self, y):
         rtol, atol = self.components
         return self._spread_real(atol + rtol * self.field.elements(y).abs())
 
     def _spread_real(self, scale):
-        return scale.repeat_interleave(2) if self.field.complex else scale
+        if self.field.complex:
+            return scale.repeat_interleave(2)
+        return scale
 
     def ratio(self, error, y, y1):
-        field, (rtol, atol) = self.field, self.components
+        field = self.field
+        (rtol, atol) = self.components
         size = torch.maximum(field.elements(y).abs(), field.elements(y1).abs())
         with torch.no_grad():
             found = self._norm(field.elements(error) / (atol + rtol * size))
-        return min(found, 1.0) if self.forgiving else found
+        if self.forgiving:
+            return min(found, 1.0)
+        return found
 
     def rms(self, v, scale):
         """The norm of v / scale, (n,); of several states together, (s n,), the largest."""

@@ -26,8 +26,10 @@ MOST = 20_000  # steps on the way to an event
 def integrate(call, method):
     """(T, n) states at call.t; with an event (its time, a float, and (2, n) states at the start and
     there)."""
-    field, options = CallField(call), call.options
-    step_size, constructor = options.get("step_size"), options.get("grid_constructor")
+    field = CallField(call)
+    options = call.options
+    step_size = options.get("step_size")
+    constructor = options.get("grid_constructor")
     if step_size is not None and constructor is not None:
         raise ValueError(EXCLUSIVE)
     if options.get("interp", "linear") not in ("linear", "cubic"):
@@ -69,14 +71,14 @@ class March:
     """Runs a method step by step."""
 
     def __init__(self, field, method, options):
-        self.field, self.method, self.call = field, method, field.call
+        self.field = field
+        self.method = method
+        self.call = field.call
         if method.implicit:
             method.check_dtype(field.dtype)
         self.tol = CallTolerance(field, field.call)
-        self.perturb, self.cubic = (
-            bool(options.get("perturb", False)),
-            options.get("interp", "linear") == "cubic",
-        )
+        self.perturb = bool(options.get("perturb", False))
+        self.cubic = options.get("interp", "linear") == "cubic"
         self.state = None
 
     def step(self, a0, b0, y):
@@ -97,7 +99,9 @@ class March:
 
     def advance(self, a0, b0, y):
         """The Step from a0 to b0."""
-        field, h, implicit = self.field, b0 - a0, self.method.implicit
+        field = self.field
+        h = b0 - a0
+        implicit = self.method.implicit
         # A slope that the step before leaves to this one knows nothing of what is special here.
         if self.state is None or (implicit and (field.nudged or field.clock)):
             self.state = self.method.init(
@@ -117,13 +121,23 @@ class March:
         return step
 
     def along(self, grid):
-        t, values, marks = self.call.t, self.call.t.detach().tolist(), grid.detach().tolist()
-        direction = 1.0 if values[-1] > values[0] else -1.0
+        t = self.call.t
+        values = self.call.t.detach().tolist()
+        marks = grid.detach().tolist()
+        if values[-1] > values[0]:
+            direction = 1.0
+        else:
+            direction = -1.0
         moving = torch.is_grad_enabled() and (grid.requires_grad or t.requires_grad)
-        y, rows = self.field.initial, [self.field.initial]
+        y = self.field.initial
+        rows = [self.field.initial]
         for i, (a0, b0) in enumerate(zip(marks, marks[1:])):
-            a, b = grid[i], grid[i + 1]
-            self.field.clock = (a, b, a0, b0) if moving else None
+            a = grid[i]
+            b = grid[i + 1]
+            if moving:
+                self.field.clock = (a, b, a0, b0)
+            else:
+                self.field.clock = None
             step = self.step(a0, b0, y)
             curve = None
             while len(rows) < len(t) and direction * (b0 - values[len(rows)]) >= 0:
@@ -131,7 +145,10 @@ class March:
                 if values[at] == b0 and (grid is t or at == len(t) - 1 or not moving):
                     rows.append(step.y)
                     continue
-                curve = self.curve(step) if curve is None else curve
+                if curve is None:
+                    curve = self.curve(step)
+                else:
+                    curve = curve
                 theta = (t[at] - a) / (b - a)
                 powers = theta ** torch.arange(len(curve), device=theta.device)
                 rows.append(powers.to(curve.dtype) @ curve)
@@ -141,17 +158,20 @@ class March:
 
     def curve(self, step):
         """(degree + 1, n) coefficients of the interpolant of a step, linear or Hermite's cubic."""
-        y0, y1 = step.start, step.y
+        y0 = step.start
+        y1 = step.y
         if not self.cubic:
             return torch.stack((y0, y1 - y0))
-        f0, f1 = step.h * self.field(step.t, y0), step.h * self.field(step.t + step.h, y1)
+        f0 = step.h * self.field(step.t, y0)
+        f1 = step.h * self.field(step.t + step.h, y1)
         rise = y1 - y0
         return torch.stack((y0, f0, 3 * rise - 2 * f0 - f1, f0 + f1 - 2 * rise))
 
     def to_event(self, size):
         values = self.call.t.detach().tolist()
         h = math.copysign(size, values[1] - values[0])
-        t, y = values[0], moved_start(self.field)
+        t = values[0]
+        y = moved_start(self.field)
         watch = Watch([watched(self.call, self.field)], self.field, [0])
         watch.begin(t, y)
         for _ in range(MOST):
@@ -159,7 +179,8 @@ class March:
             cut = watch.scan(step, t + h, self.curve(step))
             if cut is not None:
                 return cut.t, torch.stack((self.field.initial, cut.y))
-            t, y = t + h, step.y
+            t = t + h
+            y = step.y
         raise RuntimeError(
             f"Reached maximum number of iterations {MOST}: the event did not occur until t ="
             f" {t:.6g}."
@@ -185,24 +206,28 @@ class Back(March):
         self.jacobian = linearise(self.own.field)
         tableau = method.tableau
         if isinstance(tableau, Collocation):
-            self.a, self.nodes, self.ending = tableau.a, tableau.c.tolist(), tableau.ending
+            self.a = tableau.a
+            self.nodes = tableau.c.tolist()
+            self.ending = tableau.ending
             self.b = self.ending @ self.a
         else:
-            self.a, self.nodes, self.b = (
-                tableau.matrix(),
-                method.nodes,
-                np.array([float(x) for x in tableau.b]),
-            )
+            self.a = tableau.matrix()
+            self.nodes = method.nodes
+            self.b = np.array([float(x) for x in tableau.b])
             # Weights of the Y_i - y in y1 - y: those of the k_i would multiply rounding errors by
             # the stiffness.
             self.ending = np.linalg.lstsq(self.a.T, self.b, rcond=None)[0]
 
     def advance(self, a0, b0, z):
-        h, own = b0 - a0, self.own
+        h = b0 - a0
+        own = self.own
         _, y, start, *_ = self.call.output(self.field.leave(z))
         own.field.nudged, start = self.field.nudged, own.field.enter(start)
         step = own.advance(a0, b0, own.field.enter(y))
-        ys = step.tape if isinstance(step.tape, torch.Tensor) else torch.stack(step.tape[1])
+        if isinstance(step.tape, torch.Tensor):
+            ys = step.tape
+        else:
+            ys = torch.stack(step.tape[1])
         times = [a0 + c * h for c in self.nodes]
         cotangents = self.cotangents(times, h, ys, start)
         slopes = torch.stack(
@@ -215,7 +240,8 @@ class Back(March):
     def cotangents(self, times, h, ys, start):
         """vjp_y at the stages, (s, n): the A_i of A_i = start - h sum_j a_ij J_j^T A_j, with the
         Jacobians at ys, (s, n)."""
-        (s, n), field = ys.shape, self.own.field
+        field = self.own.field
+        (s, n) = ys.shape
         blocks = torch.stack([self.jacobian(t, y) for t, y in zip(times, ys)])
         coupled = torch.einsum("ij,jba->iajb", self.tensor(self.a), blocks).reshape(s * n, s * n)
         solver = Factorised(
@@ -249,7 +275,10 @@ def failure(step, y):
             f"non-finite values in state `y` at t = {step.t:.6g}. What to do:"
             f" {Status.NONFINITE.remedy}."
         )
-    found = "met NaN or infinity in" if step.failure is Status.NONFINITE else "found no solution of"
+    if step.failure is Status.NONFINITE:
+        found = "met NaN or infinity in"
+    else:
+        found = "found no solution of"
     return OdeintError(
         f"Newton's iteration {found} the step of {step.h:.3g} from t = {step.t:.6g}. What to do:"
         " take smaller steps (step_size), or a method with error control, which chooses them, such"

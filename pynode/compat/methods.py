@@ -125,7 +125,9 @@ LATER = ("tsit5", "implicit_euler", "implicit_midpoint", *GAUSS, *EITHER)
 
 def runner(source):
     """The Method of a name of the registry or of a tableau."""
-    return ExplicitRungeKutta.of(source) if isinstance(source, RungeKutta) else registry.get(source)
+    if isinstance(source, RungeKutta):
+        return ExplicitRungeKutta.of(source)
+    return registry.get(source)
 
 
 def unknown(name) -> ValueError:

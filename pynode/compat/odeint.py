@@ -57,10 +57,18 @@ def odeint(
     solve fails. Chen, torchdiffeq (2018).
     """
     call = prepare(func, y0, t, rtol, atol, options, event_fn)
-    name = "dopri5" if method is None else method
+    if method is None:
+        name = "dopri5"
+    else:
+        name = method
     if solve_options or not _native(name, call.options):
         return solve_by_name(call, name, func, solve_options)
-    known = CALLBACKS if name in ADAPTIVE else () if name == SCIPY else CALLBACKS[:1]
+    if name in ADAPTIVE:
+        known = CALLBACKS
+    elif name == SCIPY:
+        known = ()
+    else:
+        known = CALLBACKS[:1]
     check_callbacks(call, name, known)
     if len(call.t) == 1:
         return call.output(call.y0.unsqueeze(0))
@@ -87,14 +95,16 @@ def _engine(call, name):
     """(integrate, method) of one of torchdiffeq's names; warns of options that it does not know."""
     options = call.options
     if name == SCIPY:
-        known, found = (
-            {"solver", "min_step", "max_step", "grid_points", "eps"},
-            (scipy.integrate, None),
-        )
+        known = {"solver", "min_step", "max_step", "grid_points", "eps"}
+        found = (scipy.integrate, None)
     elif name in ADAPTIVE:
-        known, found = adaptive.OPTIONS, (adaptive.integrate, runner(ADAPTIVE[name]))
+        known = adaptive.OPTIONS
+        found = (adaptive.integrate, runner(ADAPTIVE[name]))
     elif name in ADAMS:
-        usual = MOST if call.y0.abs().dtype == torch.float64 else COARSE
+        if call.y0.abs().dtype == torch.float64:
+            usual = MOST
+        else:
+            usual = COARSE
         corrected = ADAMS[name] and options.get("implicit", True)
         found = (
             grid.integrate,
@@ -102,7 +112,8 @@ def _engine(call, name):
         )
         known = grid.OPTIONS | {"max_order", "max_iters"} | ({"implicit"} if ADAMS[name] else set())
     else:
-        known, found = grid.OPTIONS, (grid.integrate, runner({**FIXED, **EITHER}[name]).fixed())
+        known = grid.OPTIONS
+        found = (grid.integrate, runner({**FIXED, **EITHER}[name]).fixed())
     unknown = {key: value for key, value in options.items() if key not in known}
     if unknown:
         warnings.warn(f"{name}: Unexpected arguments {unknown}", stacklevel=4)
@@ -134,14 +145,21 @@ def odeint_event(func, y0, t0, *, event_fn, reverse_time=False, odeint_interface
     if extra or not _native(kwargs.get("method") or "dopri5", kwargs.get("options") or {}):
         return time, solution  # solve has made these gradients itself
     call = prepare(func, y0, torch.cat((start, other)), 0.0, 0.0, None, event_fn)
-    parts = (solution,) if call.shapes is None else solution
-    state = (
-        solution[-1] if call.shapes is None else torch.cat([part[-1].reshape(-1) for part in parts])
-    )
+    if call.shapes is None:
+        parts = (solution,)
+    else:
+        parts = solution
+    if call.shapes is None:
+        state = solution[-1]
+    else:
+        state = torch.cat([part[-1].reshape(-1) for part in parts])
     if not torch.is_grad_enabled():
         return time, solution
     time, state = _event_gradient(call, time.detach(), state)
-    ends = (state,) if call.shapes is None else call.output(state)
+    if call.shapes is None:
+        ends = (state,)
+    else:
+        ends = call.output(state)
     found = tuple(
         torch.cat((part[:-1], end.unsqueeze(0))) for part, end in zip(parts, ends, strict=True)
     )
@@ -155,8 +173,10 @@ def _event_gradient(call, time, state):
     d time = -dg / (dg/dt + dg/dy f), where g is the component of event_fn that is zero there, and d
     state gains f d time.
     """
-    dtype, name = call.y0.abs().dtype, getattr(call.event_fn, "__name__", "event_fn")
-    at, begin = time.to(dtype), float(call.t[0].detach())
+    dtype = call.y0.abs().dtype
+    name = getattr(call.event_fn, "__name__", "event_fn")
+    at = time.to(dtype)
+    begin = float(call.t[0].detach())
     with torch.no_grad():
         which = int(call.event_fn(at, state).reshape(-1).abs().argmin())
         slope = call.func(at, state.detach()).to(state.dtype)
@@ -183,5 +203,8 @@ def odeint_dense(
     """
     times = torch.stack([torch.as_tensor(x, dtype=torch.float64).reshape(()) for x in (t0, t1)])
     call = prepare(func, y0, times, rtol, atol, options, None)
-    name = "dopri5" if method is None else method
+    if method is None:
+        name = "dopri5"
+    else:
+        name = method
     return solve_by_name(call, name, func, {**solve_options, "dense": True})

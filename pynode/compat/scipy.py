@@ -14,7 +14,8 @@ def integrate(call):
     """States at call.t, (T, *y0.shape), by options['solver'], the name of a method of solve_ivp
     ('LSODA')."""
     solvers = _solvers()
-    y0, options = call.y0.detach(), call.options
+    y0 = call.y0.detach()
+    options = call.options
     if call.event_fn is not None:
         raise AttributeError("scipy_solver has no events: use 'dopri5', or one of pynode's methods")
     if len(call.t) == 1:
@@ -31,11 +32,16 @@ def integrate(call):
         return out.cpu().numpy().reshape(-1)
 
     def number(x):
-        return x.expand(y0.shape).reshape(-1).cpu().numpy() if isinstance(x, torch.Tensor) else x
+        if isinstance(x, torch.Tensor):
+            return x.expand(y0.shape).reshape(-1).cpu().numpy()
+        return x
 
-    times, name = call.t.detach().double().cpu().numpy(), options.get("solver", "LSODA")
-    start, tolerances = y0.reshape(-1).cpu().numpy(), (number(call.rtol), number(call.atol))
-    longest, least = float(options.get("max_step", math.inf)), float(options.get("min_step", 0.0))
+    times = call.t.detach().double().cpu().numpy()
+    name = options.get("solver", "LSODA")
+    start = y0.reshape(-1).cpu().numpy()
+    tolerances = (number(call.rtol), number(call.atol))
+    longest = float(options.get("max_step", math.inf))
+    least = float(options.get("min_step", 0.0))
     if least > 0:
         found = _no_smaller_than(least, name, rhs, times, start, tolerances, longest)
     else:
@@ -77,14 +83,19 @@ class _Progress:
     """Raises where thousands of evaluations come no further: LSODA goes on for ever towards a
     singularity."""
 
-    EVALUATIONS, LEAST = 10_000, 1e-12  # this many must move the time by this part of the span
+    # this many must move the time by this part of the span
+    EVALUATIONS = 10_000
+    LEAST = 1e-12
 
     def __init__(self, span):
-        self.least, self.mark, self.count = self.LEAST * span, None, 0
+        self.least = self.LEAST * span
+        self.mark = None
+        self.count = 0
 
     def note(self, t):
         if self.mark is None or abs(t - self.mark) > self.least:
-            self.mark, self.count = t, 0
+            self.mark = t
+            self.count = 0
         self.count += 1
         if self.count > self.EVALUATIONS:
             raise OdeintError(
@@ -100,9 +111,17 @@ def _no_smaller_than(least, name, rhs, times, start, tolerances, longest):
     Where the error test asks for a smaller step, the step is tried again with tolerances ten
     thousand times larger.
     """
-    solver_class, factor = getattr(_solvers(), name), 1.0
-    t, y, end, rows = times[0], start, times[-1], [start]
-    direction, (rtol, atol) = (1.0 if end > times[0] else -1.0), tolerances
+    solver_class = getattr(_solvers(), name)
+    factor = 1.0
+    t = times[0]
+    y = start
+    end = times[-1]
+    rows = [start]
+    if end > times[0]:
+        direction = 1.0
+    else:
+        direction = -1.0
+    (rtol, atol) = tolerances
 
     def begin():
         step = min(least, abs(end - t))
@@ -128,7 +147,8 @@ def _no_smaller_than(least, name, rhs, times, start, tolerances, longest):
             solver = begin()
             continue
         dense = solver.dense_output()
-        t, y = solver.t, solver.y
+        t = solver.t
+        y = solver.y
         while len(rows) < len(times) and direction * (t - times[len(rows)]) >= 0:
             rows.append(dense(times[len(rows)]))
     return np.stack(rows)

@@ -57,8 +57,12 @@ def _size(x, level):
     if x is None or not torch._C._functorch.is_legacy_batchedtensor(x):
         return None
     sizes = [len(_rows(x, level, size)) for size in (1, 2)]
-    return sizes[0] if sizes[0] == sizes[1] else None
+    if sizes[0] == sizes[1]:
+        return sizes[0]
+    return None
 
 
 def _batch(parts, level):
-    return None if parts[0] is None else torch._add_batch_dim(torch.stack(parts), 0, level)
+    if parts[0] is None:
+        return None
+    return torch._add_batch_dim(torch.stack(parts), 0, level)

@@ -25,7 +25,10 @@ def _answers_of(f):
     """Where the answers about f are kept; an empty dict where f is made anew for every solve."""
     while (lasting := getattr(f, "pynode_lasting", None)) is not None:
         f = lasting
-    owner = f.__self__ if isinstance(f, types.MethodType) else f
+    if isinstance(f, types.MethodType):
+        owner = f.__self__
+    else:
+        owner = f
     if not isinstance(owner, (torch.nn.Module, types.FunctionType)):
         return {}
     return _KNOWN.setdefault(owner, {}).setdefault(getattr(f, "__name__", ""), {})
@@ -80,7 +83,10 @@ def agree(a, b) -> bool:
         return True
     a, b = (torch.zeros_like(y) if x is None else x.detach() for x, y in ((a, b), (b, a)))
     tolerance = 16 * torch.finfo(a.dtype).eps ** 0.5
-    size = float(a.nan_to_num(0.0, 0.0, 0.0).abs().max()) if a.numel() else 0.0
+    if a.numel():
+        size = float(a.nan_to_num(0.0, 0.0, 0.0).abs().max())
+    else:
+        size = 0.0
     return torch.allclose(a, b, tolerance, tolerance * size, equal_nan=True)
 
 

@@ -31,17 +31,26 @@ class RowField:
     mass = structure = compiled = None  # a batch of small dense systems
 
     def __init__(self, problem, by_row=None):
-        self.problem, self.stats = problem, Stats()
+        self.problem = problem
+        self.stats = Stats()
         self.layout, self.batch = row_layout(problem.y0)
         layout = self.layout
-        self.f, self.user_jac = problem.f, problem.jac
-        self.dtype, self.device, self.size = layout.dtype, layout.device, layout.size
+        self.f = problem.f
+        self.user_jac = problem.jac
+        self.dtype = layout.dtype
+        self.device = layout.device
+        self.size = layout.size
         self.args = problem.args
         # Of the whole batch: when few rows are left, an argument may have their number by chance.
         self.by_row = belonging(self.args, self.batch, by_row)
-        self.rank = len(layout.shapes[0]) if layout.single else 1
-        self.held, self.reuse = Held(self.f, self.device, self.args), Reuse()
-        self.leaves, self.drawn = no_leaves(self.args), False
+        if layout.single:
+            self.rank = len(layout.shapes[0])
+        else:
+            self.rank = 1
+        self.held = Held(self.f, self.device, self.args)
+        self.reuse = Reuse()
+        self.leaves = no_leaves(self.args)
+        self.drawn = False
 
     @property
     def parameters(self):
@@ -85,7 +94,10 @@ class RowField:
         """RuntimeError where f at the start, t (B,) and y (B, n), is no longer ``before``; h: the
         first steps, (B,)."""
         self.held.check()
-        smallest = float(abs(h).min()) if len(h) else 0.0
+        if len(h):
+            smallest = float(abs(h).min())
+        else:
+            smallest = 0.0
         with torch.enable_grad():
             points = y.detach().clone().requires_grad_()
             out = self.at(t, points)
@@ -97,14 +109,19 @@ class RowField:
         """The field of the rows in keep, an index or mask (m,)."""
         args = zip(self.args, self.by_row, strict=True)
         found = self.on(tuple(a[keep] if by_row else a for a, by_row in args))
-        found.batch = int(keep.sum()) if keep.dtype == torch.bool else len(keep)
+        if keep.dtype == torch.bool:
+            found.batch = int(keep.sum())
+        else:
+            found.batch = len(keep)
         return found
 
     def __call__(self, t, y):
         """dy/dt of every row."""
         self.stats.nfe += len(y)
         out = self.at(t, y)
-        return self.reuse.own(out) if self.reuse.open else out
+        if self.reuse.open:
+            return self.reuse.own(out)
+        return out
 
     def probe(self, t, y):
         """dy/dt of every row, neither counted nor kept."""
@@ -132,7 +149,10 @@ class RowField:
         try:
             return self.layout.ravel_rows(out, rows)
         except ValueError as error:
-            shape = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+            if isinstance(out, torch.Tensor):
+                shape = tuple(out.shape)
+            else:
+                shape = type(out).__name__
             raise ValueError(
                 f"with batched=True f was called with {rows} rows and t of shape {tuple(t.shape)},"
                 f" and returned {shape}; it must return dy/dt for just these rows (pass tensors"
@@ -159,7 +179,9 @@ class RowField:
         good = finite(jac)
         if good and (slope is None or finite(slope)):
             return jac, slope
-        part, t, y = self.select(which), t.detach()[which], y.detach()[which]
+        part = self.select(which)
+        t = t.detach()[which]
+        y = y.detach()[which]
         if not good:
             jac = repaired(lambda moved: part.at(t, moved), y, jac)
         if moving and slope is not None:
@@ -168,11 +190,15 @@ class RowField:
 
     def _pulled(self, t, y, which, moving, graph):
         """The same from one backward pass over as many copies of a row as it has states."""
-        m, n = len(which), y.shape[1]
+        m = len(which)
+        n = y.shape[1]
         self.stats.njac += m
         with torch.inference_mode(False), torch.enable_grad():
             copies = which.repeat_interleave(n)
-            states = y[copies] if graph else y.detach()[copies].requires_grad_()
+            if graph:
+                states = y[copies]
+            else:
+                states = y.detach()[copies].requires_grad_()
             times = t.detach()[copies]
             if moving:
                 own_leaf(times)
@@ -181,9 +207,15 @@ class RowField:
             if not out.requires_grad:
                 return y.new_zeros(m, n, n), None
             unit = torch.eye(n, dtype=y.dtype, device=y.device).repeat(m, 1)
-            inputs = (states, times) if moving else (states,)
+            if moving:
+                inputs = (states, times)
+            else:
+                inputs = (states,)
             found = torch.autograd.grad(out, inputs, unit, allow_unused=True, create_graph=graph)
-            jac = y.new_zeros(m, n, n) if found[0] is None else found[0].view(m, n, n)
+            if found[0] is None:
+                jac = y.new_zeros(m, n, n)
+            else:
+                jac = found[0].view(m, n, n)
             return jac, found[1].view(m, n).to(y.dtype) if moving and found[1] is not None else None
 
 
@@ -212,7 +244,10 @@ def belonging(args, batch, declared):
         )
     for i, (a, wanted, fit) in enumerate(zip(args, declared, fits, strict=True)):
         if wanted and not fit:
-            shape = tuple(a.shape) if isinstance(a, torch.Tensor) else type(a).__name__
+            if isinstance(a, torch.Tensor):
+                shape = tuple(a.shape)
+            else:
+                shape = type(a).__name__
             raise ValueError(
                 f"by_row says that args[{i}] belongs to the {batch} rows of the batch, but it is "
                 f"{shape}: a tensor needs {batch} as its first dimension for that"
@@ -255,7 +290,10 @@ def check_independent(field, t, y):
     """
     count = field.batch
     # A single row is asked twice: Jacobians ask it as often as it has states.
-    some = torch.arange(0, count, 2, device=y.device) if count > 1 else y.new_zeros(2).long()
+    if count > 1:
+        some = torch.arange(0, count, 2, device=y.device)
+    else:
+        some = y.new_zeros(2).long()
     mask = torch.zeros(count, 1, dtype=torch.bool, device=y.device)
     mask[::2] = True
     generator = torch.Generator().manual_seed(0)

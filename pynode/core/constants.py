@@ -16,7 +16,10 @@ class Constants(torch.nn.Module):
     def keep(self, name, value, device=None):
         """Registers value, made by ``valued``, as such a buffer, on the device or where it is."""
         if device is None:
-            device = default_device() if default_device().type == "meta" else value.device
+            if default_device().type == "meta":
+                device = default_device()
+            else:
+                device = value.device
         device = torch.device(device)
         self.register_buffer(name, value.to(device), persistent=False)
         if device.type == "meta":
@@ -37,7 +40,10 @@ class Constants(torch.nn.Module):
             elif after.is_meta and not before.is_meta:
                 self._remember(name, before)
             # What to_empty() has put there are no numbers.
-            self._buffers[name] = before.to(after) if not after.is_meta else after
+            if not after.is_meta:
+                self._buffers[name] = before.to(after)
+            else:
+                self._buffers[name] = after
         return self
 
 
@@ -55,5 +61,8 @@ def valued(x, dtype=None, device=None):
     """x as a tensor to compute with, on its own or on the given device; in memory where that is the
     meta device."""
     if device is None:
-        device = x.device if isinstance(x, torch.Tensor) else default_device()
+        if isinstance(x, torch.Tensor):
+            device = x.device
+        else:
+            device = default_device()
     return torch.as_tensor(x, dtype=dtype, device=in_memory(device))

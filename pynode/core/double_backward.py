@@ -55,7 +55,8 @@ def pull(out, inputs, cotangents):
     if not cotangents.requires_grad:
         cotangents = own_leaf(cotangents.detach())
     found = torch.autograd.grad(out, inputs, cotangents, create_graph=True, allow_unused=True)
-    seen, todo = set(), [x.grad_fn for x in found if x is not None]
+    seen = set()
+    todo = [x.grad_fn for x in found if x is not None]
     while todo:
         node = todo.pop()
         if node is None or node in seen:

@@ -69,7 +69,10 @@ class Reuse:
     """
 
     def __init__(self):
-        self.open, self._copies, self._kept, self._places = True, False, [], set()
+        self.open = True
+        self._copies = False
+        self._kept = []
+        self._places = set()
 
     def own(self, out):
         """out, or a copy of it where f may overwrite it."""
@@ -77,13 +80,15 @@ class Reuse:
         if not self._copies and place in self._places:
             # The results so far are held here, so that no other result can lie where one of them
             # does.
-            self._copies, self._kept = True, []
+            self._copies = True
+            self._kept = []
         if self._copies:
             return out.clone()
         self._kept.append(out)
         self._places.add(place)
         if len(self._kept) == WATCHED:
-            self.open, self._kept = False, []
+            self.open = False
+            self._kept = []
         return out.clone()
 
 
@@ -112,11 +117,20 @@ def check_same(t, y, before, now, h, drawn):
     both_bad = ~torch.isfinite(before) & ~torch.isfinite(now)
     difference = float((now - before).masked_fill(both_bad, 0.0).abs().max())
     size = float(torch.maximum(before.abs(), now.abs()).nan_to_num(0.0, 0.0, 0.0).max())
-    rounding = 16 * eps * float(y.abs().max()) / abs(h) if h else 0.0
+    if h:
+        rounding = 16 * eps * float(y.abs().max()) / abs(h)
+    else:
+        rounding = 0.0
     if difference <= eps**0.5 * size + rounding:
         return
-    relative = difference / size if size else difference
-    reason = RANDOM if drawn else LATER
+    if size:
+        relative = difference / size
+    else:
+        relative = difference
+    if drawn:
+        reason = RANDOM
+    else:
+        reason = LATER
     raise RuntimeError(CHANGED.format(t=t, difference=relative, reason=reason))
 
 
@@ -130,6 +144,7 @@ BLIND = (
 def check_graph(evaluate, y):
     """RuntimeError where evaluate(y), which has no graph, depends on y all the same."""
     with torch.no_grad():
-        here, moved = evaluate(y), evaluate(y * 1.001 + 1e-3)
+        here = evaluate(y)
+        moved = evaluate(y * 1.001 + 1e-3)
     if not torch.equal(here, moved):
         raise RuntimeError(BLIND)

@@ -89,7 +89,10 @@ class Event:
         things."""
         g = self.condition(t, y, *args)
         if not isinstance(g, torch.Tensor) or not g.dtype.is_floating_point:
-            kind = g.dtype if isinstance(g, torch.Tensor) else type(g).__name__
+            if isinstance(g, torch.Tensor):
+                kind = g.dtype
+            else:
+                kind = type(g).__name__
             raise TypeError(
                 f"the condition of event {self.name!r} must return a floating-point tensor to find"
                 f" zeros of, not {kind}"
@@ -148,8 +151,12 @@ class EventRecord:
 
 def as_events(given) -> tuple:
     """(events, presets): each a list of (number, object), from what the user gave as ``events``."""
-    given = [given] if isinstance(given, (Event, PresetTimes)) or callable(given) else list(given)
-    events, presets = [], []
+    if isinstance(given, (Event, PresetTimes)) or callable(given):
+        given = [given]
+    else:
+        given = list(given)
+    events = []
+    presets = []
     for number, item in enumerate(given):
         if isinstance(item, PresetTimes):
             presets.append((number, item))

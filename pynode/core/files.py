@@ -28,7 +28,10 @@ def save_atomically(path, content: bytes) -> Path:
     path = Path(path)
     place = Path(os.path.realpath(path))
     plain = place.is_file() or not place.exists()
-    temporary = place.with_name(f".{place.name}.{os.getpid()}.part") if plain else path
+    if plain:
+        temporary = place.with_name(f".{place.name}.{os.getpid()}.part")
+    else:
+        temporary = path
     try:
         with open(temporary, "wb") as file:
             file.write(content)
@@ -54,7 +57,10 @@ def save_figure(path, figure, dpi) -> Path:
     """Write a figure of matplotlib in the format that the name ends in, PNG without an ending,
     likewise."""
     path = Path(path)
-    path = path if path.suffix else path.with_name(path.name + ".png")
+    if path.suffix:
+        path = path
+    else:
+        path = path.with_name(path.name + ".png")
     # Through memory: matplotlib's error would not name the file, and leave half of one behind.
     buffer = io.BytesIO()
     figure.savefig(buffer, format=path.suffix[1:], dpi=dpi)
@@ -86,10 +92,12 @@ def _sealed(content) -> bytes:
 
 
 def _reason(path, error) -> str:
-    what = (
-        "the disk is full"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT)
-        else (error.strerror or str(error)).lower()
-    )
-    kept = "; the previous file is unharmed" if path.is_file() else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        what = "the disk is full"
+    else:
+        what = (error.strerror or str(error)).lower()
+    if path.is_file():
+        kept = "; the previous file is unharmed"
+    else:
+        kept = ""
     return f"{path} could not be written: {what}{kept}. Make room, or choose another directory."

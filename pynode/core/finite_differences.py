@@ -21,10 +21,13 @@ def repaired(f, y, jac):
     """jac, (..., n, n), with differences of f(y), (..., n) -> (..., n), in the place of entries
     that are not finite."""
     with torch.no_grad():
-        y, good = y.detach(), torch.isfinite(jac)
+        y = y.detach()
+        good = torch.isfinite(jac)
         if bool(good.all()):
             return jac
-        change, base, columns = _changes(y), f(y), torch.zeros_like(jac)
+        change = _changes(y)
+        base = f(y)
+        columns = torch.zeros_like(jac)
         for j in (
             (~good)
             .reshape(-1, jac.shape[-2], jac.shape[-1])
@@ -44,7 +47,8 @@ def repaired_entries(f, y, values, rows, cols):
     values, bad = values.copy(), ~np.isfinite(values)
     with torch.no_grad():
         y = y.detach()
-        change, base = _changes(y), f(y)
+        change = _changes(y)
+        base = f(y)
         for j in np.unique(cols[bad]).tolist():
             which = bad & (cols == j)
             values[which] = _difference(f, y, base, change, j).cpu().numpy()[rows[which]]

@@ -43,7 +43,8 @@ class Layout:
         self.shapes = [leaf.shape for leaf in leaves]
         self.sizes = [leaf.numel() for leaf in leaves]
         self.size = sum(self.sizes)
-        self.dtype, self.device = first.dtype, first.device
+        self.dtype = first.dtype
+        self.device = first.device
         self.single = isinstance(state, torch.Tensor)
         self.flat = self.single and first.dim() == 1
         self.key = self._spec, tuple(self.shapes)  # the same for states of the same structure
@@ -112,7 +113,9 @@ class Layout:
         for path, shape, size in zip(_paths(self._spec), self.shapes, self.sizes):
             if i < size:
                 index = ", ".join(map(str, _unravel_index(i, shape)))
-                return f"y{path}[{index}]" if index else f"y{path}"
+                if index:
+                    return f"y{path}[{index}]"
+                return f"y{path}"
             i -= size
         raise IndexError("the state has no such component")
 
@@ -168,7 +171,10 @@ def _paths(spec) -> list:
     """How each leaf is reached from the state, in order: "['mass'][1]"."""
     if spec == "tensor":
         return [""]
-    items = enumerate(spec[1:]) if spec[0] == "tuple" else spec[1:]
+    if spec[0] == "tuple":
+        items = enumerate(spec[1:])
+    else:
+        items = spec[1:]
     return [f"[{key!r}]{rest}" for key, item in items for rest in _paths(item)]
 
 

@@ -138,7 +138,10 @@ def find_leaves(f, args, held, evaluate, params=None) -> Leaves:
     if params is not None:
         return _named(args, pairs, params)
     replaced = {id(source) for _, source in held.copies}
-    own = list(f.parameters()) if isinstance(f, torch.nn.Module) else []
+    if isinstance(f, torch.nn.Module):
+        own = list(f.parameters())
+    else:
+        own = []
     own = unique(p for p in own if p.requires_grad and id(p) not in replaced)
     parameters = [*own, *(copy for copy, _ in pairs)]
     sources = [*own, *(source for _, source in pairs)]
@@ -161,7 +164,10 @@ def _named(args, pairs, params):
     chosen = unique(p for p in params if p.requires_grad)
     numbers = {id(p) for p in chosen}
     for p in chosen:
-        above = leaves_of(p) if p.grad_fn is not None else []
+        if p.grad_fn is not None:
+            above = leaves_of(p)
+        else:
+            above = []
         if any(id(leaf) in numbers for leaf in above):
             raise ValueError(
                 f"params names a tensor of shape {tuple(p.shape)} and a tensor that it is computed "
@@ -202,7 +208,9 @@ def leaves_of(out, inputs=()) -> list:
     their gradient. Neither do those of pynode.
     """
     if out.grad_fn is None:
-        return [out] if out.requires_grad else []
+        if out.requires_grad:
+            return [out]
+        return []
     return [
         leaf
         for leaf, count in _leaves(out, inputs)
@@ -221,7 +229,8 @@ def _unheld() -> int:
 def _leaves(out, inputs):
     """(leaf, references to it) of the leaf tensors in the graph of out."""
     ends = {(x.grad_fn, x.output_nr) for x in inputs if x.grad_fn is not None}
-    seen, todo = set(), [(out.grad_fn, out.output_nr)]
+    seen = set()
+    todo = [(out.grad_fn, out.output_nr)]
     while todo:
         place = todo.pop()
         node = place[0]
@@ -238,7 +247,10 @@ def reachable(*roots) -> list:
     """The leaf tensors that require a gradient and that functions, modules and containers can
     reach: parameters, attributes, elements, closures, defaults, and globals that a function
     names."""
-    found, seen, todo, place = {}, set(), list(roots), 0
+    found = {}
+    seen = set()
+    todo = list(roots)
+    place = 0
     while place < len(todo) and place < MOST:
         item = todo[place]
         place += 1
@@ -247,7 +259,10 @@ def reachable(*roots) -> list:
         seen.add(id(item))
         if isinstance(item, torch.Tensor):
             if item.requires_grad:
-                leaves = [item] if item.grad_fn is None else leaves_of(item)
+                if item.grad_fn is None:
+                    leaves = [item]
+                else:
+                    leaves = leaves_of(item)
                 found.update((id(leaf), leaf) for leaf in leaves)
             continue
         todo.extend(_within(item))

@@ -61,7 +61,8 @@ class Held:
             named += [(f"the buffer {name!r} of f", x) for name, x in f.named_buffers()]
         self._versions = [(name, x, x._version) for name, x in named if not x.is_inference()]
         self._before = [(x, x._version) for x in self._buffers if not x.is_inference()]
-        self._writes, self._spare = None, {}
+        self._writes = None
+        self._spare = {}
 
     def watch(self, parameters):
         """Note tensors, beside those that are known, that must not change in place until the
@@ -157,7 +158,10 @@ class Held:
 
     def _copied(self):
         """{id: copy} of the buffers, where f may write them."""
-        writes = self.writes if self._writes is None else self._writes
+        if self._writes is None:
+            writes = self.writes
+        else:
+            writes = self._writes
         if not writes:
             training = any(module.training for module in self.modules)
             if not training or sum(x.numel() for x in self._buffers) > FEW:

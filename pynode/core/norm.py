@@ -28,11 +28,16 @@ class Tolerance:
     """
 
     def __init__(self, rtol: float, atol: torch.Tensor, size: int):
-        self.rtol, self.atol, self.size = rtol, atol, size
+        self.rtol = rtol
+        self.atol = atol
+        self.size = size
         self.noise = ROUNDING * torch.finfo(atol.dtype).eps
         # An rtol of hardly more than rounding is no scale of y: then it is atol that asks for
         # something.
-        self.finest = self.noise / rtol if rtol > 4 * self.noise else NEWTON
+        if rtol > 4 * self.noise:
+            self.finest = self.noise / rtol
+        else:
+            self.finest = NEWTON
         self.newton = max(self.finest, NEWTON)
         self.stages = max(self.finest, STAGES * NEWTON)
         self.bare = bool(
@@ -46,12 +51,16 @@ class Tolerance:
     def grown(self, scale, y):
         """The scale, (n,), or that of y where it is larger: at zero a component without atol has
         none."""
-        return torch.maximum(scale, self.rtol * y.abs()) if self.bare else scale
+        if self.bare:
+            return torch.maximum(scale, self.rtol * y.abs())
+        return scale
 
     def known(self, scale):
         """The scale, (n,), infinite where there is none."""
         tiny = torch.finfo(scale.dtype).tiny
-        return torch.where(scale <= tiny, torch.inf, scale) if self.bare else scale
+        if self.bare:
+            return torch.where(scale <= tiny, torch.inf, scale)
+        return scale
 
     def ratio(self, error, y, y1) -> float:
         """Norm of error, (n,), scaled by the larger of |y| and |y1|: at most 1 where the step is

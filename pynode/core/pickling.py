@@ -34,7 +34,11 @@ class Detached:
     """
 
     def __init__(self, tensor, graph=None):
-        self.tensor, self.graph = tensor, tensor.requires_grad if graph is None else graph
+        self.tensor = tensor
+        if graph is None:
+            self.graph = tensor.requires_grad
+        else:
+            self.graph = graph
 
     def __reduce__(self):
         # A copy: a view would bring all the memory that it looks into.

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-_numbers, _holders = itertools.count(), weakref.WeakValueDictionary()
+_numbers = itertools.count()
+_holders = weakref.WeakValueDictionary()
 _TOP = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)  # from torch 2.8 on
 
 
@@ -32,8 +33,12 @@ def save(ctx, kept, *tensors):
     """
     number = next(_numbers)
     holder = np.array([number]).view(_Holder)
-    holder.kept, _holders[number] = kept, holder
-    ctx.kept = None if _trusted() else kept
+    holder.kept = kept
+    _holders[number] = holder
+    if _trusted():
+        ctx.kept = None
+    else:
+        ctx.kept = kept
     ctx.save_for_backward(torch.from_numpy(holder), *tensors)
 
 

@@ -65,13 +65,27 @@ class Solution:
         adjoint_choice="",
         examine=None,
     ):
-        self.adjoint, self.adjoint_choice, self._examine = adjoint, adjoint_choice, examine
-        self.t, self.y, self.status, self.message = t, y, status, message
-        self.stats, self.method, self.events, self.choice = stats, method, list(events), choice
-        self._layout, self._pieces, self._report, self._lost = layout, pieces, None, False
+        self.adjoint = adjoint
+        self.adjoint_choice = adjoint_choice
+        self._examine = examine
+        self.t = t
+        self.y = y
+        self.status = status
+        self.message = message
+        self.stats = stats
+        self.method = method
+        self.events = list(events)
+        self.choice = choice
+        self._layout = layout
+        self._pieces = pieces
+        self._report = None
+        self._lost = False
 
     def __getstate__(self):
-        report = None if self.success or self._silent else self.report()
+        if self.success or self._silent:
+            report = None
+        else:
+            report = self.report()
         lost = has_graph(self.y)
         pieces = [piece.alone(lost) for piece in self._pieces if piece.path.polynomials]
         plain = {
@@ -158,9 +172,12 @@ class Solution:
         pieces = [piece for piece in self._pieces if piece.path.polynomials]
         if not pieces:
             raise ValueError("this solution has no dense output: call solve(..., dense=True)")
-        first, last = pieces[0].path, pieces[-1].path
+        first = pieces[0].path
+        last = pieces[-1].path
         span = Grid([first.t0], last.t)
-        rows, order, members = [], [], {}
+        rows = []
+        order = []
+        members = {}
         for i, s in enumerate(times.detach().reshape(-1).tolist()):
             if not span.covers(s):
                 raise ValueError(
@@ -181,7 +198,10 @@ class Solution:
         return flat.reshape(*times.shape, -1)
 
     def __repr__(self):
-        note = ", no graph: it is a copy" if self._lost else ""
+        if self._lost:
+            note = ", no graph: it is a copy"
+        else:
+            note = ""
         end = f"{len(self.t)} times to t = {float(self.t[-1]):.6g}"
         return f"Solution({self.method}, {end}, {self.status.name}, {self.stats}{note})"
 
@@ -204,7 +224,9 @@ def _derivative(piece, queries):
         [len(group) for group in nodes]
     )
     attached = torch.stack([w.to(rows) @ rows for w, rows in zip(weights, states, strict=True)])
-    return slopes.detach() + (attached - attached.detach()) if attached.requires_grad else slopes
+    if attached.requires_grad:
+        return slopes.detach() + (attached - attached.detach())
+    return slopes
 
 
 class BatchSolution:
@@ -220,8 +242,14 @@ class BatchSolution:
 
     def __init__(self, t, y, statuses, reached, stats: Stats, method: str, events=(), examine=None):
         self._examine = examine
-        self.t, self.y, self.statuses, self.reached = t, y, statuses, reached
-        self.stats, self.method, self.events, self._reports = stats, method, events, {}
+        self.t = t
+        self.y = y
+        self.statuses = statuses
+        self.reached = reached
+        self.stats = stats
+        self.method = method
+        self.events = events
+        self._reports = {}
 
     def __getstate__(self):
         if not self.success:
@@ -247,7 +275,10 @@ class BatchSolution:
         failed = [i for i, status in enumerate(self.statuses) if not status.success]
         if not failed:
             stopped = sum(status is Status.EVENT for status in self.statuses)
-            note = f" ({stopped} stopped at a terminal event before)" if stopped else ""
+            if stopped:
+                note = f" ({stopped} stopped at a terminal event before)"
+            else:
+                note = ""
             return f"{len(self.statuses)} rows: {Status.SUCCESS.sentence}{note}."
         first = failed[0]
         return (
@@ -263,7 +294,13 @@ class BatchSolution:
         ValueError where it did not fail.
         """
         failed = [i for i, status in enumerate(self.statuses) if not status.success]
-        row = (failed[0] if failed else 0) if row is None else row
+        if row is None:
+            if failed:
+                row = failed[0]
+            else:
+                row = 0
+        else:
+            row = row
         if row not in failed:
             raise ValueError(
                 f"row {row} did not fail; those that did:"

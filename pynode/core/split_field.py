@@ -23,7 +23,8 @@ class SplitField(nn.Module):
                 raise TypeError(
                     f"the {what} part must be a function f(t, y) or an nn.Module, not {kind}"
                 )
-        self.implicit, self.explicit = implicit, explicit
+        self.implicit = implicit
+        self.explicit = explicit
 
     def forward(self, t, y, *args):
         return _add(self.implicit(t, y, *args), self.explicit(t, y, *args))

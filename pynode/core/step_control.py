@@ -23,7 +23,9 @@ RESOLUTION = 2e-15
 def as_moved(h: float, t: float, t1: float) -> float:
     """The size of a step planned as h that moves the time from t to t1."""
     moved = t1 - t
-    return h if abs(moved - h) <= ROUNDING * abs(h) else moved
+    if abs(moved - h) <= ROUNDING * abs(h):
+        return h
+    return moved
 
 
 def shortened(h: float, t: float, t1: float, factor: float) -> float:
@@ -33,7 +35,9 @@ def shortened(h: float, t: float, t1: float, factor: float) -> float:
     would be the same.
     """
     shorter = h * min(factor, 0.9)
-    return shorter if t + shorter != t1 else math.nextafter(t1, t) - t
+    if t + shorter != t1:
+        return shorter
+    return math.nextafter(t1, t) - t
 
 
 @dataclass(frozen=True)
@@ -101,13 +105,17 @@ def first_step(field, t0: float, t1: float, y0, f0, order: int, tol, longest: fl
     """
     span = abs(t1 - t0)
     scale = tol.scale(y0)
-    d0, d1 = tol.rms(y0, scale), tol.rms(f0, tol.known(scale))
+    d0 = tol.rms(y0, scale)
+    d1 = tol.rms(f0, tol.known(scale))
     if d0 > 1e-5 and 1e-5 < d1 * span < math.inf:
         h0 = 0.01 * d0 / d1
     else:
         h0 = from_zero(span, d1)
     h0 = min(h0, span, longest)
-    direction = 1.0 if t1 > t0 else -1.0
+    if t1 > t0:
+        direction = 1.0
+    else:
+        direction = -1.0
     y1 = y0 + direction * h0 * f0
     f1 = field.slope(t0 + direction * h0, y1)
     d2 = tol.rms(f1 - f0, tol.known(tol.grown(scale, y1))) / h0

@@ -32,9 +32,14 @@ class Limits:
                 raise TypeError(f"{name} must be a function, not {type(value).__name__}")
         if seconds is not None and not seconds > 0:
             raise ValueError(f"max_seconds must be positive, not {seconds!r}")
-        self.layout, self.stats = layout, stats
-        self.callback, self.domain = callback, domain
-        self.deadline = None if seconds is None else time.monotonic() + seconds
+        self.layout = layout
+        self.stats = stats
+        self.callback = callback
+        self.domain = domain
+        if seconds is None:
+            self.deadline = None
+        else:
+            self.deadline = time.monotonic() + seconds
         self.signs = _indices(nonnegative, layout)
         self.mask = self.floor = self.lowest = None
 
@@ -52,7 +57,8 @@ class Limits:
             return None
         mask = torch.zeros(self.layout.size, dtype=torch.bool, device=self.layout.device)
         mask[self.signs] = True
-        self.mask, self.lowest = mask, torch.where(mask, -atol, -torch.inf)
+        self.mask = mask
+        self.lowest = torch.where(mask, -atol, -torch.inf)
         self.floor = NOISE * self.lowest
         return mask
 
@@ -67,7 +73,10 @@ class Limits:
         if self.floor is not None:
             # A multistep method goes on below zero for some steps, and would crawl where it may
             # not.
-            floor = self.floor if start is None else torch.where(start < 0, self.lowest, self.floor)
+            if start is None:
+                floor = self.floor
+            else:
+                floor = torch.where(start < 0, self.lowest, self.floor)
             if bool((y < floor).any()):
                 return False
         return self.domain is None or bool(self.domain(t, self._told(y)))
@@ -88,7 +97,8 @@ class Guard:
     """
 
     def __init__(self, most, deadline):
-        self.most, self.deadline = most, deadline
+        self.most = most
+        self.deadline = deadline
 
     def check(self, stats):
         """Exhausted where the evaluation just counted is one too many, or comes too late."""
@@ -103,8 +113,14 @@ class Guard:
 def guarded(stats, most, limits):
     """A block in which every evaluation that is counted in stats checks the limits; limits: a
     Limits, or None."""
-    deadline = None if limits is None else limits.deadline
-    stats.guard = None if deadline is None and most == math.inf else Guard(most, deadline)
+    if limits is None:
+        deadline = None
+    else:
+        deadline = limits.deadline
+    if deadline is None and most == math.inf:
+        stats.guard = None
+    else:
+        stats.guard = Guard(most, deadline)
     try:
         yield
     finally:

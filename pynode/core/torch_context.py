@@ -109,7 +109,9 @@ def _autocast(device) -> bool:
 
 
 def _raised(x):
-    return x.float() if x.dtype in HALVES else x
+    if x.dtype in HALVES:
+        return x.float()
+    return x
 
 
 def _kept() -> bool:
@@ -126,7 +128,8 @@ def remade():
     if not _kept():
         yield
         return
-    depth, parametrize._cache_enabled = parametrize._cache_enabled, 0
+    depth = parametrize._cache_enabled
+    parametrize._cache_enabled = 0
     try:
         yield
     finally:

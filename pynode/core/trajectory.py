@@ -40,7 +40,8 @@ def slope(coefficients, theta):
 def evaluate_each(polynomials, theta):
     """Of a list of m polynomials, (degree_i + 1, n), each at its own theta, (m, q) float64: (m, q,
     n)."""
-    first, count = polynomials[0], max(map(len, polynomials))
+    first = polynomials[0]
+    count = max(map(len, polynomials))
     if any(len(p) < count for p in polynomials):
         polynomials = [
             p if len(p) == count else torch.cat((p, p.new_zeros(count - len(p), p.shape[1])))
@@ -69,9 +70,16 @@ class Grid:
     one."""
 
     def __init__(self, starts, end):
-        self.direction = 1.0 if not len(starts) or end >= starts[0] else -1.0
-        self.starts, self.end = starts, end
-        self._keys = starts if self.direction > 0 else array("d", [-t for t in starts])
+        if not len(starts) or end >= starts[0]:
+            self.direction = 1.0
+        else:
+            self.direction = -1.0
+        self.starts = starts
+        self.end = end
+        if self.direction > 0:
+            self._keys = starts
+        else:
+            self._keys = array("d", [-t for t in starts])
 
     def locate(self, t: float) -> int:
         """Index of the step that t falls in; where two steps meet it is the earlier one, at t0 the
@@ -90,13 +98,11 @@ class Curve:
     """
 
     def __init__(self, t0, t, starts, sizes, polynomials):
-        self.t0, self.t, self.starts, self.sizes, self.polynomials = (
-            t0,
-            t,
-            starts,
-            sizes,
-            polynomials,
-        )
+        self.t0 = t0
+        self.t = t
+        self.starts = starts
+        self.sizes = sizes
+        self.polynomials = polynomials
 
     @classmethod
     def joined(cls, t0, t, starts, sizes, rows, counts):
@@ -106,10 +112,8 @@ class Curve:
     def alone(self, lost) -> Curve:
         """The polynomials without what they come from. lost: whether they shall refuse a
         gradient."""
-        rows, counts = (
-            restored(torch.cat(self.polynomials).detach(), lost),
-            [len(p) for p in self.polynomials],
-        )
+        rows = restored(torch.cat(self.polynomials).detach(), lost)
+        counts = [len(p) for p in self.polynomials]
         return Curve.joined(self.t0, self.t, self.starts, self.sizes, rows, counts)
 
     def __reduce__(self):
@@ -141,9 +145,12 @@ class Curve:
     def slope_weights(self, times):
         """dy/dt at each time as a weighted sum of states in its step: lists of node times, and of
         weights (d + 1,)."""
-        nodes, weights = [], []
+        nodes = []
+        weights = []
         for k, theta in self._located(times):
-            start, size, count = self.starts[k], self.sizes[k], len(self.polynomials[k])
+            start = self.starts[k]
+            size = self.sizes[k]
+            count = len(self.polynomials[k])
             # Chebyshev's nodes: the sum loses least.
             nodes.append(
                 [
@@ -181,21 +188,36 @@ class Trajectory(Curve):
     """
 
     def __init__(self, t0, y0, f0, h0):
-        self.t0, self.y0, self.f0, self.h0 = t0, y0, f0, h0
+        self.t0 = t0
+        self.y0 = y0
+        self.f0 = f0
+        self.h0 = h0
         self.f1 = None
-        self.times, self.recording = [t0], None
-        self.polynomials, self.slopes, self.hits = [], [], []
-        self.t, self.end, self.y, self.ys = t0, t0, y0, [y0]
-        self.status, self.last, self.attempts = None, None, []
+        self.times = [t0]
+        self.recording = None
+        self.polynomials = []
+        self.slopes = []
+        self.hits = []
+        self.t = t0
+        self.end = t0
+        self.y = y0
+        self.ys = [y0]
+        self.status = None
+        self.last = None
+        self.attempts = []
 
     @property
     def steps(self) -> list:
         """All steps, where they were kept; with checkpoints there are none."""
-        return [] if self.recording is None else self.recording.steps
+        if self.recording is None:
+            return []
+        return self.recording.steps
 
     @property
     def starts(self):
-        return [] if self.recording is None else self.recording.starts
+        if self.recording is None:
+            return []
+        return self.recording.starts
 
     @property
     def sizes(self):
@@ -204,4 +226,6 @@ class Trajectory(Curve):
     @property
     def direction(self) -> float:
         """1 for a solve forward in time, -1 for one backward."""
-        return 1.0 if self.times[-1] >= self.t0 else -1.0
+        if self.times[-1] >= self.t0:
+            return 1.0
+        return -1.0

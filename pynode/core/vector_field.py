@@ -38,17 +38,21 @@ class VectorField:
     def __init__(self, problem, layout, t0: float, params=None, direct=False):
         """params: the tensors that gradients shall reach, None for all. direct: whether a graph
         goes through the whole solve, which then needs to know none of them."""
-        self.layout, self.stats = layout, Stats()
-        self.f, self.args, self.user_jac = problem.f, problem.args, problem.jac
-        self.dtype, self.device, self.size, self.flat = (
-            layout.dtype,
-            layout.device,
-            layout.size,
-            layout.flat,
-        )
+        self.layout = layout
+        self.stats = Stats()
+        self.f = problem.f
+        self.args = problem.args
+        self.user_jac = problem.jac
+        self.dtype = layout.dtype
+        self.device = layout.device
+        self.size = layout.size
+        self.flat = layout.flat
         self.held = Held(self.f, self.device, self.args)
         self.reuse = Reuse()
-        self.leaves = no_leaves(self.args) if direct else self._find_leaves(problem, t0, params)
+        if direct:
+            self.leaves = no_leaves(self.args)
+        else:
+            self.leaves = self._find_leaves(problem, t0, params)
         self.held.watch(self.leaves.sources)
         self.held.watch_spare(self.leaves.spare)
         self.parts = self._split()
@@ -89,13 +93,17 @@ class VectorField:
 
     def _split(self):
         both = isinstance(self.f, SplitField)
-        return (self._part(self.f.implicit), self._part(self.f.explicit)) if both else None
+        if both:
+            return (self._part(self.f.implicit), self._part(self.f.explicit))
+        return None
 
     def _part(self, f):
         """The field of one part of f. A user's Jacobian is that of the whole, and so of no use to
         it."""
         part = copy.copy(self)
-        part.f, part.user_jac, part.start = f, None, None
+        part.f = f
+        part.user_jac = None
+        part.start = None
         return part
 
     def _find_leaves(self, problem, t0, params):
@@ -117,7 +125,10 @@ class VectorField:
             except RejectStep:
                 return None  # an infeasible start, which the integrator will tell
             first = self.reuse.own(out.detach())
-            graph = Evaluation(first, y, out) if module else None
+            if module:
+                graph = Evaluation(first, y, out)
+            else:
+                graph = None
             self.start = Beginning(t0, y0, first, random, random.moved(), graph)
             return out, y
 
@@ -142,7 +153,8 @@ class VectorField:
 
     def settle(self, tape):
         """Keep the graphs of evaluations in a Tape, or, where it is None, none at all."""
-        self.tape, start = tape, self.start
+        self.tape = tape
+        start = self.start
         if start is None:
             return
         if tape is None:
@@ -167,11 +179,15 @@ class VectorField:
         if self.tape is not None:
             return self.tape.evaluated(self, t, y)
         out = self.at(torch.scalar_tensor(t, dtype=self.dtype, device=self.device), y)
-        return self.reuse.own(out) if self.reuse.open else out
+        if self.reuse.open:
+            return self.reuse.own(out)
+        return out
 
     def slope(self, t: float, y):
         """y' at (t, y), (n,): f itself without a mass matrix."""
-        return self(t, y) if self.mass is None else self.mass.rate(self(t, y))
+        if self.mass is None:
+            return self(t, y)
+        return self.mass.rate(self(t, y))
 
     def first(self, t: float, y):
         """y' at the start, with a sentence where the module's dtype is not that of the state.
@@ -179,10 +195,13 @@ class VectorField:
         Outside inference mode, so that constants which a module makes at its first call can serve a
         graph later.
         """
-        differentiable, start = torch.is_grad_enabled(), self.start
+        differentiable = torch.is_grad_enabled()
+        start = self.start
         if start is not None and self.tape is None and not differentiable and start.is_at(t, y):
             self.stats.nfe += 1
-            return start.f if self.mass is None else self.mass.rate(start.f)
+            if self.mass is None:
+                return start.f
+            return self.mass.rate(start.f)
         with torch.inference_mode(False), torch.set_grad_enabled(differentiable):
             return self._called_first(self.slope, t, y)
 
@@ -230,7 +249,9 @@ class VectorField:
     def _again(self, t: float, y):
         """y' at (t, y), (n,), likewise."""
         out = self.probe(t, y)
-        return out if self.mass is None else self.mass.rate(out)
+        if self.mass is None:
+            return out
+        return self.mass.rate(out)
 
     def rows(self, t, y):
         """f of every row of y, (m, n), in one call with a leading dimension; right only where f
@@ -272,7 +293,10 @@ def called_first(call, f, dtype, *arguments):
     except RuntimeError as error:
         if "dtype" not in str(error):
             raise
-        parameters = f.parameters() if isinstance(f, torch.nn.Module) else ()
+        if isinstance(f, torch.nn.Module):
+            parameters = f.parameters()
+        else:
+            parameters = ()
         own = {str(p.dtype) for p in parameters} - {str(dtype)}
         raise TypeError(
             f"the vector field cannot take a state of {dtype}"

@@ -55,7 +55,9 @@ def _long(value):
 def jump_times(jumps) -> tuple:
     """Times at which f jumps by the clock, where they are few enough to be named."""
     times = tuple(jump.t for jump in jumps if jump.timed)
-    return times if len(times) <= MOST_JUMPS else ()
+    if len(times) <= MOST_JUMPS:
+        return times
+    return ()
 
 
 def tolerances(scales, rtol, atol):
@@ -63,7 +65,9 @@ def tolerances(scales, rtol, atol):
     some."""
     if not scales.bad:
         values = atol.tolist()
-        return _decimal(values) if isinstance(values, float) else tuple(map(_decimal, values))
+        if isinstance(values, float):
+            return _decimal(values)
+        return tuple(map(_decimal, values))
     return tuple(map(_decimal, scales.proposed.tolist()))
 
 
@@ -75,16 +79,22 @@ def _decimal(x) -> float:
 def untried(costs, rtol) -> str:
     """The method where nothing was tried, by the estimates."""
     if not costs.stiff:
-        return "Vern7" if rtol < 1e-5 else "Tsit5"
-    return "RadauIIA9" if rtol < 1e-7 else "QNDF"
+        if rtol < 1e-5:
+            return "Vern7"
+        return "Tsit5"
+    if rtol < 1e-7:
+        return "RadauIIA9"
+    return "QNDF"
 
 
 def advise(field, finding, structures) -> Advice:
     """From what was found. finding: a Diagnosis without its advice."""
-    costs, reasons = finding.costs, []
+    costs = finding.costs
+    reasons = []
     best = winner(finding.trials, "unstable" in finding.labels)
     if best is not None:
-        method, structure = best.method, best.structure
+        method = best.method
+        structure = best.structure
         others = [trial for trial in finding.trials if trial is not best]
         beside = ", ".join(map(str, others[:4]))
         reasons.append(
@@ -102,11 +112,18 @@ def advise(field, finding, structures) -> Advice:
                 " tolerances from it."
             )
     else:
-        method, structure = untried(costs, finding.rtol), structures[0]
-        why = "none of the methods tried reached the end" if finding.trials else "nothing was tried"
+        method = untried(costs, finding.rtol)
+        structure = structures[0]
+        if finding.trials:
+            why = "none of the methods tried reached the end"
+        else:
+            why = "nothing was tried"
         reasons.append(f"{method}: by the estimates alone, {why}.")
     implicit = registry.get(method).implicit
-    structure = structure if implicit else "dense"
+    if implicit:
+        structure = structure
+    else:
+        structure = "dense"
     reasons += _remarks(finding, implicit)
     _, why = choose_adjoint(field, registry.get(method))
     back = finding.spectrum.integral(finding.spectrum.decay())
@@ -128,7 +145,9 @@ def advise(field, finding, structures) -> Advice:
 
 def _remarks(finding, implicit) -> list:
     """Sentences for the labels."""
-    labels, remarks, costs = finding.labels, [], finding.costs
+    labels = finding.labels
+    remarks = []
+    costs = finding.costs
     if "stiff" in labels and implicit:
         remarks.append(
             f"Stiff: an explicit method takes {number(costs.severity)} times the steps that"

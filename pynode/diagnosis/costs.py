@@ -25,13 +25,16 @@ def boundary(name=EXPLICIT) -> tuple:
     plane, by the angle of h lambda with the negative axis, 0 to pi / 2. Hairer & Wanner II, sec.
     IV.2."""
     tb = registry.get(name).tableau
-    a, b = tb.matrix()[: tb.stages, : tb.stages], np.array([float(x) for x in tb.b][: tb.stages])
+    a = tb.matrix()[: tb.stages, : tb.stages]
+    b = np.array([float(x) for x in tb.b][: tb.stages])
     # R(z) = 1 + sum_k z^k b^T A^(k-1) 1
-    moments, power = [1.0], np.ones(tb.stages)
+    moments = [1.0]
+    power = np.ones(tb.stages)
     for _ in range(tb.stages):
         moments.append(float(b @ power))
         power = a @ power
-    angles, radii = np.linspace(0, np.pi / 2, 91), np.arange(0.01, 20, 0.01)
+    angles = np.linspace(0, np.pi / 2, 91)
+    radii = np.arange(0.01, 20, 0.01)
     z = radii * np.exp(1j * (np.pi - angles[:, None]))
     outside = np.abs(np.polyval(moments[::-1], z)) > STABLE
     return angles, radii[outside.argmax(1)]
@@ -104,8 +107,12 @@ def costs(field, walk, spectrum) -> Costs:
 def _timed(field, walk, method) -> tuple:
     """(seconds of an explicit step, of an evaluation of f): the best of a few at the start of the
     walk."""
-    t, y = walk.times[0], walk.states[0]
-    h = 0.01 * (walk.times[1] - t) if len(walk.times) > 1 else 0.0
+    t = walk.times[0]
+    y = walk.states[0]
+    if len(walk.times) > 1:
+        h = 0.01 * (walk.times[1] - t)
+    else:
+        h = 0.0
     best = [float("inf")] * 2
     try:
         with torch.inference_mode():

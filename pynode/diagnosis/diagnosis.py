@@ -80,7 +80,9 @@ class Diagnosis:
     def called(self, index) -> str:
         """What a flat component is called: by the names given, or by its place in the state,
         'y[2]'."""
-        return self.layout.component(index) if self.names is None else self.names[index]
+        if self.names is None:
+            return self.layout.component(index)
+        return self.names[index]
 
     def __str__(self):
         from .report import text
@@ -100,8 +102,12 @@ class Diagnosis:
 
     def as_dict(self) -> dict:
         """Plain data: numbers, strings, lists; what is not finite is None."""
-        walk, spectrum = self.walk, self.spectrum
-        turning = None if self.turning[1] is None else self.called(self.turning[1])
+        walk = self.walk
+        spectrum = self.spectrum
+        if self.turning[1] is None:
+            turning = None
+        else:
+            turning = self.called(self.turning[1])
         return plain(
             {
                 "name": self.name,

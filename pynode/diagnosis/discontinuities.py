@@ -17,7 +17,9 @@ REMAINS = 0.05
 KINK = 0.2  # the same of the change of slope, which varies more along a curve
 GROWS = 3.0  # times the change of slope of the round before, above which it is rounding
 # Rounds: 16^-13 is rounding, and second differences are lost to it much earlier.
-FEWEST, DEEP, KINK_ROUNDS = 4, 13, 4
+FEWEST = 4
+DEEP = 13
+KINK_ROUNDS = 4
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,14 @@ class _Path:
     """f along the dense solution, and the largest |f_i| of the whole walk."""
 
     def __init__(self, field, walk):
-        self.field, self.walk = field, walk
+        self.field = field
+        self.walk = walk
         steps = walk.times[:: max(1, len(walk.times) // 100)]
         rows = [row for row in map(self, steps) if row is not None]
-        self.size = torch.stack(rows).abs().amax(0).clamp_min(1e-300) if rows else None
+        if rows:
+            self.size = torch.stack(rows).abs().amax(0).clamp_min(1e-300)
+        else:
+            self.size = None
 
     def __call__(self, t):
         """(n,) float64, None where f refuses the state."""
@@ -71,7 +77,10 @@ def jumps(field, walk, points=PLACES) -> list:
                 abs(jump.t - other.t) <= max(jump.width, SAME * walk.span) for other in found
             ):
                 found.append(jump)
-    direction = 1.0 if walk.times[-1] >= walk.times[0] else -1.0
+    if walk.times[-1] >= walk.times[0]:
+        direction = 1.0
+    else:
+        direction = -1.0
     return sorted(found, key=lambda jump: direction * jump.t)
 
 
@@ -79,12 +88,19 @@ def _places(walk):
     """(a, b) of the refused steps, inside what was reached, the shortest first, so that jumps close
     to one another are seen one by one; without those so short that rounding of t hides whether f
     jumps."""
-    direction = 1.0 if walk.times[-1] >= walk.times[0] else -1.0
+    if walk.times[-1] >= walk.times[0]:
+        direction = 1.0
+    else:
+        direction = -1.0
     least = PARTS ** (FEWEST + 1) * torch.finfo(walk.states.dtype).eps
     found = []
     for attempt in sorted(walk.rejected, key=lambda attempt: abs(attempt.h)):
-        a, b = attempt.t, attempt.t + attempt.h
-        b = walk.reached if direction * (b - walk.reached) > 0 else b
+        a = attempt.t
+        b = attempt.t + attempt.h
+        if direction * (b - walk.reached) > 0:
+            b = walk.reached
+        else:
+            b = b
         if direction * (b - a) > least * max(abs(a), abs(b)):
             found.append((a, b))
     return found
@@ -102,19 +118,24 @@ def _samples(along, a, b):
 def _jump(along, a, b):
     """The jump between a and b, None where f is continuous there."""
     eps = torch.finfo(along.field.dtype).eps
-    changes, level = [], None
+    changes = []
+    level = None
     for _ in range(DEEP):
         times, f = _samples(along, a, b)
         if f is None:
             return None
         # In units of the way that f goes here, so that small components count where they matter.
-        level = f.abs().amax(0).clamp_min(1e-6 * along.size) if level is None else level
+        if level is None:
+            level = f.abs().amax(0).clamp_min(1e-6 * along.size)
+        else:
+            level = level
         steps = ((f[1:] - f[:-1]) / level).abs().amax(1)
         k = int(steps.argmax())
         changes.append(float(steps[k]))
         if changes[-1] < REMAINS * changes[0]:
             return None
-        a, b = times[k], times[k + 1]
+        a = times[k]
+        b = times[k + 1]
         if abs(b - a) <= eps * max(32 * abs(a), 32 * abs(b), along.walk.span):
             break
     if len(changes) < FEWEST or changes[-1] < 1e3 * eps:
@@ -159,13 +180,17 @@ def _timed(along, a, b, change) -> bool:
 
 def _kink(along, a, b):
     """The kink between a and b, None where the slope of f is continuous as far as can be told."""
-    changes, level = [], None
+    changes = []
+    level = None
     for _ in range(KINK_ROUNDS):
         times, f = _samples(along, a, b)
         if f is None:
             return None
         width = abs(times[1] - times[0])
-        level = (f.amax(0) - f.amin(0)).clamp_min(1e-6 * along.size) if level is None else level
+        if level is None:
+            level = (f.amax(0) - f.amin(0)).clamp_min(1e-6 * along.size)
+        else:
+            level = level
         bends = ((f[2:] - 2 * f[1:-1] + f[:-2]) / level).abs().amax(1) / width
         k = int(bends.argmax())
         changes.append(float(bends[k]))
@@ -175,5 +200,6 @@ def _kink(along, a, b):
         ):
             return None
         bend = ((f[k + 2] - 2 * f[k + 1] + f[k]) / level).abs()
-        a, b = times[k], times[k + 2]
+        a = times[k]
+        b = times[k + 2]
     return Jump(0.5 * (a + b), abs(b - a), (int(bend.argmax()),), float(bend.max()), False, True)

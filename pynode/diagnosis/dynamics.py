@@ -21,14 +21,13 @@ def turns(walk) -> tuple:
     """(turning points, flat index) of the component that turns back most often, two turns a period;
     (0, None) if none does."""
     states = walk.states.to("cpu", torch.float64).numpy()
-    low, high = states.min(0), states.max(0)
+    low = states.min(0)
+    high = states.max(0)
     # What moves by less than a few errors of a step does not move.
     least = np.maximum(TURN * (high - low), 10 * walk.tol.scale(walk.states).amax(0).cpu().numpy())
-    anchor, direction, counts = (
-        states[0].copy(),
-        np.zeros(states.shape[1]),
-        np.zeros(states.shape[1], int),
-    )
+    anchor = states[0].copy()
+    direction = np.zeros(states.shape[1])
+    counts = np.zeros(states.shape[1], int)
     for y in states[1:]:
         moved = y - anchor
         back = (np.abs(moved) > least) & (np.sign(moved) != direction)
@@ -39,7 +38,9 @@ def turns(walk) -> tuple:
         start = direction == 0
         anchor = np.where(start, states[0], anchor)
     most = int(counts.argmax())
-    return (int(counts[most]), most) if counts[most] else (0, None)
+    if counts[most]:
+        return (int(counts[most]), most)
+    return (0, None)
 
 
 def parting(field, walk) -> float | None:
@@ -75,7 +76,9 @@ def _logs(field, walk) -> list:
     away = away / away.norm()
     loose = Tolerance(1.0, torch.full((), 1e30, dtype=field.dtype, device=field.device), field.size)
     state = walk.method.init(field, walk.times[0], walk.states[0], None, 0.0, loose)
-    logs, folds, began = [0.0], 0.0, time.perf_counter()
+    logs = [0.0]
+    folds = 0.0
+    began = time.perf_counter()
     for attempt, y, after in zip(walk.accepted, walk.states, walk.states[1:]):
         try:
             step = walk.method.step(
@@ -83,11 +86,18 @@ def _logs(field, walk) -> list:
             )
         except RejectStep:
             break
-        away = None if step.y is None else (step.y - after) / (length * scale)
-        size = math.nan if away is None else float(away.norm())
+        if step.y is None:
+            away = None
+        else:
+            away = (step.y - after) / (length * scale)
+        if away is None:
+            size = math.nan
+        else:
+            size = float(away.norm())
         if not 0 < size < math.inf:
             break
-        folds, away = folds + math.log(size), away / size
+        folds = folds + math.log(size)
+        away = away / size
         logs.append(folds)
         if time.perf_counter() - began > SECONDS:
             break

@@ -64,13 +64,38 @@ def diagnose(
     eigenvalues (above 300 states 40 products of 40 Jacobians with vectors), and the trials.
     Gradients are not touched. Raises ValueError or TypeError for input that makes no sense.
     """
-    f = get(f) if isinstance(f, str) else f
+    if isinstance(f, str):
+        f = get(f)
+    else:
+        f = f
     name = getattr(f, "__name__", type(f).__name__).replace("<lambda>", "f")
     if isinstance(f, Problem):
-        rtol, atol = f.rtol if rtol is None else rtol, f.atol if atol is None else atol
-        y0, t = f.y0 if y0 is None else y0, f.tspan if t is None else t
-        name, f = f.name, f.field
-    rtol, atol = 1e-6 if rtol is None else rtol, 1e-9 if atol is None else atol
+        if rtol is None:
+            rtol = f.rtol
+        else:
+            rtol = rtol
+        if atol is None:
+            atol = f.atol
+        else:
+            atol = atol
+        if y0 is None:
+            y0 = f.y0
+        else:
+            y0 = y0
+        if t is None:
+            t = f.tspan
+        else:
+            t = t
+        name = f.name
+        f = f.field
+    if rtol is None:
+        rtol = 1e-6
+    else:
+        rtol = rtol
+    if atol is None:
+        atol = 1e-9
+    else:
+        atol = atol
     problem = as_problem(f, y0, t, args, jac, None)
     if problem.mass is not None:
         raise ValueError(
@@ -82,7 +107,10 @@ def diagnose(
     times = [times[0], times[-1]]
     field = VectorField(problem, layout, times[0])
     flat = layout.ravel(problem.y0).detach()
-    names = None if names is None else tuple(names)
+    if names is None:
+        names = None
+    else:
+        names = tuple(names)
     if names is not None and len(names) != layout.size:
         raise ValueError(f"{len(names)} names for {layout.size} states: give one for each")
     if structure is not None:
@@ -99,11 +127,10 @@ def diagnose(
         # An atol that hides the start lets the solution stray: the same again, with one that does
         # not.
         finer = walk(field, times, flat, rtol, suited, max_steps, max_seconds)
-        went = (
-            max((went, finer), key=lambda one: abs(one.reached - times[0]))
-            if not went.status.success
-            else finer
-        )
+        if not went.status.success:
+            went = max((went, finer), key=lambda one: abs(one.reached - times[0]))
+        else:
+            went = finer
     seen = scales(field, went, rtol, limits)
     fine = torch.as_tensor(tolerances(seen, rtol, limits), dtype=layout.dtype, device=layout.device)
     if seen.bad:
@@ -133,11 +160,10 @@ def diagnose(
         _failure(problem, field, went, options, flat),
     )
     if structure is None:
-        structures = (
-            ["dense"]
-            if layout.size <= LARGE
-            else list(dict.fromkeys(("dense", economical().name, "krylov")))
-        )
+        if layout.size <= LARGE:
+            structures = ["dense"]
+        else:
+            structures = list(dict.fromkeys(("dense", economical().name, "krylov")))
     else:
         structures = [structure]
     if trials and len(went.times) > 1:

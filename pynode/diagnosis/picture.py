@@ -9,7 +9,8 @@ import torch
 from ..core.trajectory import evaluate
 
 # Components of the solution that are drawn, and those whose steps are told apart.
-CURVES, LEADING = 6, 4
+CURVES = 6
+LEADING = 4
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 REFUSED = "#B00020"
 FEW = 200  # refused steps up to which each is marked clearly
@@ -39,7 +40,10 @@ def draw(found):
             axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5, frameon=False)
     _label_times(axes[2], found, kind)
     nature = ", ".join(sorted(found.labels)) or "no difficulties"
-    advice = "" if found.advice is None else f"\nrecommended: {found.advice.method}"
+    if found.advice is None:
+        advice = ""
+    else:
+        advice = f"\nrecommended: {found.advice.method}"
     figure.suptitle(f"{found.name}: {nature}{advice}", fontsize=12)
     return figure
 
@@ -48,7 +52,8 @@ def _axis(found):
     """(where a time stands on the axis, kind of axis): 'log' where the steps grow from tiny ones at
     the start, 'steps', as much room for every step, where most of them are taken in a small part of
     the span, 'linear' otherwise."""
-    times, sizes = np.asarray(found.walk.times), np.asarray(found.walk.sizes)
+    times = np.asarray(found.walk.times)
+    sizes = np.asarray(found.walk.sizes)
     distance = np.abs(times - times[0])
     quarter = max(1, len(sizes) // 4)
     if len(sizes) > 8 and np.median(sizes[-quarter:]) > 10**DECADES * np.median(sizes[:quarter]):
@@ -120,7 +125,8 @@ def _coloured(walk) -> dict:
 
 def _steps(axis, found, shift, colours):
     walk = found.walk
-    accepted, refused = walk.accepted, walk.rejected
+    accepted = walk.accepted
+    refused = walk.rejected
     leading = [i for i, _ in walk.dominating()[:LEADING]]
     for i in leading:
         own = [a for a in accepted if a.component == i]
@@ -182,11 +188,16 @@ def _solution(axis, found, shift, colours):
 def _fine(walk):
     """(times, states) at the ends of the steps and inside them, so that long steps of a high order
     are curves."""
-    inner = 1 if len(walk.sizes) > 2000 else 8
+    if len(walk.sizes) > 2000:
+        inner = 1
+    else:
+        inner = 8
     theta = torch.arange(1, inner + 1, dtype=torch.float64, device=walk.states.device) / inner
-    times, rows = [walk.times[0]], [walk.states[:1].double().cpu().numpy()]
+    times = [walk.times[0]]
+    rows = [walk.states[:1].double().cpu().numpy()]
     for k, polynomial in enumerate(walk.path.polynomials):
-        t, h = walk.times[k], walk.times[k + 1] - walk.times[k]
+        t = walk.times[k]
+        h = walk.times[k + 1] - walk.times[k]
         times += [t + h * x for x in theta.tolist()]
         rows.append(evaluate(polynomial, theta).double().cpu().numpy())
     return times, np.concatenate(rows)

@@ -17,14 +17,18 @@ from .costs import STIFF
 from .formatting import duration
 
 # Times as many explicit steps for stability as for accuracy: which finalists there are.
-SHORT, LONG = 0.3, 30.0
+SHORT = 0.3
+LONG = 30.0
 # Times the estimate of the walk's method, that of an explicit one, up to which explicit ones are
 # tried.
 CLOSE = 2.0
 EXTENDED = 1e4  # the same, up to which the stages of RKC can reach: their number is about its root
 # A solve is stopped after SLACK times the best one's time, and not before LEAST seconds.
-SLACK, LEAST = 2.5, 0.3
-AGAIN, ROUNDS = 1.6, 2  # who lies within AGAIN of the best runs so many times more, in turn
+SLACK = 2.5
+LEAST = 0.3
+# who lies within AGAIN of the best runs so many times more, in turn
+AGAIN = 1.6
+ROUNDS = 2
 QUICK = 1.0  # seconds above which one run tells enough
 TIE = 1.15  # times the fastest one's time, up to which another is as fast
 # A difference from the walk, in units of the tolerances, that a recommended method stays below.
@@ -54,33 +58,36 @@ class Trial:
         name = self.method + (f" ({self.structure})" if self.structure != "dense" else "")
         if self.finished:
             return f"{name} {duration(self.seconds)}"
-        return (
-            f"{name} more than {duration(self.seconds)}"
-            if self.status == Status.MAX_SECONDS.sentence
-            else f"{name} failed"
-        )
+        if self.status == Status.MAX_SECONDS.sentence:
+            return f"{name} more than {duration(self.seconds)}"
+        return f"{name} failed"
 
 
 def finalists(costs, spectrum, rtol, size, structures) -> list:
     """[(method, structure)] in the order in which they are likely to be good. structures: those
     that the Jacobian may have."""
-    explicit = (
-        ["tsit5", "bs3"] if rtol > 1e-4 else ["vern7", "tsit5"] if rtol > 1e-9 else ["vern7", "dp8"]
-    )
+    if rtol > 1e-4:
+        explicit = ["tsit5", "bs3"]
+    elif rtol > 1e-9:
+        explicit = ["vern7", "tsit5"]
+    else:
+        explicit = ["vern7", "dp8"]
     if costs.evaluation > 3e-4:  # two evaluations a step pay where an evaluation is most of a step
         explicit.append("adamspece")
-    implicit = (
-        ["qndf", "rodas5p", "radauiia9", "fbdf", "kencarp47"]
-        if rtol < 1e-4
-        else ["qndf", "rodas5p", "kencarp4", "fbdf"]
-    )
+    if rtol < 1e-4:
+        implicit = ["qndf", "rodas5p", "radauiia9", "fbdf", "kencarp47"]
+    else:
+        implicit = ["qndf", "rodas5p", "kencarp4", "fbdf"]
     if float(spectrum.frequency().max(initial=0.0)) * 3 > float(
         spectrum.largest().max(initial=0.0)
     ):
         # Near the imaginary axis the stability of BDF ends at order 2.
         implicit = [name for name in implicit if name != "fbdf"]
         implicit.append(implicit.pop(0))
-        implicit += ["radauiia5"] if "radauiia9" not in implicit else []
+        if "radauiia9" not in implicit:
+            implicit += ["radauiia5"]
+        else:
+            implicit += []
     if costs.severity > LONG and costs.explicit > CLOSE * costs.implicit:
         chosen = [implicit[0], *_stabilised(costs, spectrum, size), *implicit[1:]]
     elif costs.severity > STIFF * SHORT:
@@ -93,11 +100,10 @@ def finalists(costs, spectrum, rtol, size, structures) -> list:
         # A method has as many entries as structures, and so there are fewer methods.
         if len(structures) > 1 and name in ("radauiia9", "fbdf", "rodas5p"):
             continue
-        kinds = (
-            [kind for kind in structures if kind in method.structures]
-            if method.implicit
-            else ["dense"]
-        )
+        if method.implicit:
+            kinds = [kind for kind in structures if kind in method.structures]
+        else:
+            kinds = ["dense"]
         found += [(method.name, kind) for kind in kinds]
     return found
 
@@ -107,29 +113,35 @@ def _stabilised(costs, spectrum, size) -> list:
     far out."""
     fast = [v[np.abs(v) > 0.1 * np.abs(v).max(initial=0.0)] for v in spectrum.values if len(v)]
     near = all(np.all(np.abs(v.imag) < 0.1 * np.abs(v.real)) and np.all(v.real < 0) for v in fast)
-    return ["rkc"] if size >= 20 and costs.severity < EXTENDED and fast and near else []
+    if size >= 20 and costs.severity < EXTENDED and fast and near:
+        return ["rkc"]
+    return []
 
 
 def race(problem, field, walk, candidates, rtol, atol, jumps, max_seconds) -> list:
     """Trials of the candidates over the part that the walk reached, the fastest first; max_seconds:
     for all together."""
-    t0, end = walk.times[0], walk.reached
+    t0 = walk.times[0]
+    end = walk.reached
     if not walk.status.success:
         end = t0 + 0.99 * (end - t0)  # what happens at the very end cannot be asked of all
     times = [t0 + (end - t0) * i / 4 for i in range(5)]
     marks = torch.stack([walk.state(t) for t in times[1:]])
-    wall = (
-        time.process_time
-        if torch.get_num_threads() == 1 and field.device.type == "cpu"
-        else time.perf_counter
-    )
+    if torch.get_num_threads() == 1 and field.device.type == "cpu":
+        wall = time.process_time
+    else:
+        wall = time.perf_counter
     # Who takes longer than the walk itself, with a method that is robust rather than fast, is not
     # to be recommended.
-    deadline, best_wall, trials, walls = time.perf_counter() + max_seconds, walk.seconds, {}, {}
+    deadline = time.perf_counter() + max_seconds
+    best_wall = walk.seconds
+    trials = {}
+    walls = {}
 
     def run(candidate, limit):
         method, structure = candidate
-        began, clock = time.perf_counter(), wall()
+        began = time.perf_counter()
+        clock = wall()
         with torch.no_grad():
             solution = solve(
                 problem.f,
@@ -146,7 +158,8 @@ def race(problem, field, walk, candidates, rtol, atol, jumps, max_seconds) -> li
                 max_seconds=limit,
                 max_steps=10**7,
             )
-            seconds, walls[candidate] = wall() - clock, time.perf_counter() - began
+            seconds = wall() - clock
+            walls[candidate] = time.perf_counter() - began
             difference = math.nan
             if solution.success:
                 flat = torch.stack(
@@ -191,7 +204,9 @@ def _at(y, i):
     """The i-th state of a solution's y, in whatever structure."""
     if isinstance(y, dict):
         return {key: _at(value, i) for key, value in y.items()}
-    return y[i] if isinstance(y, torch.Tensor) else tuple(_at(part, i) for part in y)
+    if isinstance(y, torch.Tensor):
+        return y[i]
+    return tuple(_at(part, i) for part in y)
 
 
 def winner(trials, unstable) -> Trial | None:
@@ -199,7 +214,9 @@ def winner(trials, unstable) -> Trial | None:
     a tolerance away; where solutions part in any case, the fastest; None where none finished."""
     finished = [trial for trial in trials if trial.finished]
     if unstable or not finished:
-        return finished[0] if finished else None
+        if finished:
+            return finished[0]
+        return None
     limit = max(FAR, 10 * min(trial.difference for trial in finished))
     near = [trial for trial in finished if trial.difference <= limit]
     fast = [trial for trial in near if trial.seconds <= TIE * near[0].seconds]

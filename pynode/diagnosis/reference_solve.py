@@ -44,7 +44,10 @@ class Patience(Limits):
 
     def __init__(self, field, seconds, attempts, end, max_steps):
         super().__init__(field.layout, field.stats, seconds=seconds)
-        self.attempts, self.end, self.most, self.chatters = attempts, end, max_steps / LOOK, False
+        self.attempts = attempts
+        self.end = end
+        self.most = max_steps / LOOK
+        self.chatters = False
 
     def expired(self):
         count = len(self.attempts)
@@ -84,7 +87,10 @@ class Watched(Method):
             self.attempts.append(Tried(t, h, float("inf"), False, None))
             raise
         measured = tol.vector is not None and step.failure is None
-        component = int(tol.vector.abs().argmax()) if measured else None
+        if measured:
+            component = int(tol.vector.abs().argmax())
+        else:
+            component = None
         self.attempts.append(Tried(t, h, step.ratio, step.accepted, component))
         return step
 
@@ -171,7 +177,8 @@ def walk(field, times, y0, rtol, atol, max_steps, max_seconds) -> Walk:
     steps = max(100, min(max_steps, int(MEMORY / (8 * field.size * field.dtype.itemsize))))
     options = replace(Options(rtol=rtol, max_steps=steps), atol=atol)
     tol = WatchedTolerance(Tolerance(rtol, atol, field.size))
-    began, before = time.perf_counter(), field.stats.nfe
+    began = time.perf_counter()
+    before = field.stats.nfe
     limits = Patience(field, max_seconds, method.attempts, times[-1], steps)
 
     def run():

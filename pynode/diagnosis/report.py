@@ -9,13 +9,15 @@ import numpy as np
 
 from .formatting import duration, number
 
-WIDTH, MARGIN = 110, 14
+WIDTH = 110
+MARGIN = 14
 FEW = 6  # jumps that are told one by one
 
 
 def text(found) -> str:
     """All findings, one paragraph each, and the recommendation."""
-    n, walk = found.layout.size, found.walk
+    n = found.layout.size
+    walk = found.walk
     nature = ", ".join(sorted(found.labels)) or "no difficulties"
     lines = [
         (
@@ -68,8 +70,11 @@ def _walk(found) -> str:
 
 
 def _rates(found) -> str:
-    spectrum, span = found.spectrum, found.walk.span
-    fast, slow, grow = spectrum.decay(), spectrum.slowest(), spectrum.growth()
+    spectrum = found.spectrum
+    span = found.walk.span
+    fast = spectrum.decay()
+    slow = spectrum.slowest()
+    grow = spectrum.growth()
     if not len(fast):
         return "The Jacobian is not finite anywhere on the way."
     words = []
@@ -79,22 +84,29 @@ def _rates(found) -> str:
             f"fastest decay at a rate of {number(fast.max())} (time scale {scale}, the span is"
             f" {number(span)})"
         )
-    least = (
-        np.min(slow, where=slow < 1e300, initial=math.inf) if np.isfinite(slow).any() else math.inf
-    )
+    if np.isfinite(slow).any():
+        least = np.min(slow, where=slow < 1e300, initial=math.inf)
+    else:
+        least = math.inf
     if math.isfinite(least):
         words.append(f"slowest at {number(least)}")
     if math.isfinite(spectrum.ratio()):
         words.append(f"stiffness ratio up to {number(spectrum.ratio())}")
     words.append(f"fastest growth at {number(grow.max())}" if grow.max() > 0 else "nothing grows")
-    kind = "all eigenvalues" if spectrum.complete else "extreme eigenvalues, by Arnoldi's method,"
+    if spectrum.complete:
+        kind = "all eigenvalues"
+    else:
+        kind = "extreme eigenvalues, by Arnoldi's method,"
     said = "; ".join(words)
     return f"{said[0].upper()}{said[1:]} ({kind} at {len(spectrum.times)} times)."
 
 
 def _costs(found) -> str:
     costs = found.costs
-    verdict = "stiff" if costs.stiff else "not stiff"
+    if costs.stiff:
+        verdict = "stiff"
+    else:
+        verdict = "not stiff"
     return (
         f"An explicit method (Tsit5) needs about {number(costs.stability)} steps for stability and"
         f" {number(costs.accuracy)} for accuracy, {number(costs.severity)} times those for accuracy"
@@ -116,7 +128,9 @@ def _oscillation(found) -> str:
         words.append(
             f"{found.called(component)} turns {turns} times, about {number(turns / 2)} periods"
         )
-    return "; ".join(words) + "." if words else "None."
+    if words:
+        return "; ".join(words) + "."
+    return "None."
 
 
 def _neighbours(found) -> str:
@@ -140,14 +154,15 @@ def _growth(found) -> float:
 def _jumps(found) -> str:
     steps, kinks = ([jump for jump in found.jumps if jump.kink is kind] for kind in (False, True))
     if not found.jumps:
-        return (
-            f"None found ({len(found.walk.rejected)} refused steps were looked at)."
-            if found.walk.rejected
-            else "None."
-        )
+        if found.walk.rejected:
+            return f"None found ({len(found.walk.rejected)} refused steps were looked at)."
+        return "None."
     words = []
     for jump in steps[:FEW]:
-        cause = "by the clock" if jump.timed else "by the state"
+        if jump.timed:
+            cause = "by the clock"
+        else:
+            cause = "by the state"
         parts = ", ".join(found.called(i) for i in jump.components)
         words.append(f"f of {parts} jumps at t = {jump.t:.10g} {cause}")
     if len(steps) > FEW:
@@ -161,7 +176,8 @@ def _jumps(found) -> str:
 
 
 def _scales(found) -> str:
-    scales, words = found.scales, []
+    scales = found.scales
+    words = []
     words.append(f"Largest values of the components lie {number(scales.decades())} decades apart")
     if scales.drowned:
         sizes = ", ".join(
@@ -169,7 +185,10 @@ def _scales(found) -> str:
             f" {number(scales.atol[i])}, better {number(scales.proposed[i])})"
             for i in scales.drowned[:FEW]
         )
-        more = f" and {len(scales.drowned) - FEW} more" if len(scales.drowned) > FEW else ""
+        if len(scales.drowned) > FEW:
+            more = f" and {len(scales.drowned) - FEW} more"
+        else:
+            more = ""
         words.append(f"drowned, since f depends on them and they stay below 10 atol: {sizes}{more}")
     return "; ".join(words) + "."
 
@@ -177,8 +196,6 @@ def _scales(found) -> str:
 def _limits(found) -> str:
     shares = found.walk.dominating()[:3]
     words = ", ".join(f"{found.called(i)} in {100 * share:.0f} %" for i, share in shares)
-    return (
-        f"The error of a step is largest in {words} of the steps."
-        if words
-        else "No step could be measured."
-    )
+    if words:
+        return f"The error of a step is largest in {words} of the steps."
+    return "No step could be measured."

@@ -38,7 +38,9 @@ class Scales:
         """Decades between the largest and the smallest of the components' largest values, those
         that stay zero aside."""
         moving = self.largest[self.largest > 0]
-        return float(math.log10(moving.max() / moving.min())) if len(moving) else 0.0
+        if len(moving):
+            return float(math.log10(moving.max() / moving.min()))
+        return 0.0
 
 
 def scales(field, walk, rtol, atol) -> Scales:
@@ -46,7 +48,10 @@ def scales(field, walk, rtol, atol) -> Scales:
     largest = walk.states.abs().amax(0).to("cpu", torch.float64).numpy()
     given = np.broadcast_to(atol.to("cpu", torch.float64).numpy(), largest.shape)
     suspects = np.flatnonzero((largest > 0) & (largest < ABOVE * given))
-    weights = _influence(field, walk, suspects) if len(suspects) else {}
+    if len(suspects):
+        weights = _influence(field, walk, suspects)
+    else:
+        weights = {}
     drowned = tuple(int(i) for i in suspects if weights[int(i)] > MATTERS)
     proposed = given.copy()
     for i in drowned:
@@ -58,20 +63,28 @@ def _influence(field, walk, suspects) -> dict:
     """{flat index: the largest part of some f_j that the component's largest value brings about},
     along the walk."""
     dense = field.size <= DENSE_UP_TO
-    jacobian = Jacobian(field) if dense else None
+    if dense:
+        jacobian = Jacobian(field)
+    else:
+        jacobian = None
     rows = range(0, len(walk.times), max(1, len(walk.times) // POINTS))
     largest = walk.states.abs().amax(0)
-    found, f_size = [], torch.zeros_like(largest)
+    found = []
+    f_size = torch.zeros_like(largest)
     units = torch.zeros(len(suspects), field.size, dtype=field.dtype, device=field.device)
     units[torch.arange(len(suspects)), torch.as_tensor(suspects, device=field.device)] = largest[
         suspects
     ]
     for k in rows:
-        t, y = walk.times[k], walk.states[k]
+        t = walk.times[k]
+        y = walk.states[k]
         try:
             with torch.no_grad():
                 f_size = torch.maximum(f_size, field(t, y).abs())
-            columns = (units @ jacobian(t, y).T) if dense else Products(field, t, y).jvps(units)
+            if dense:
+                columns = units @ jacobian(t, y).T
+            else:
+                columns = Products(field, t, y).jvps(units)
         except RejectStep:
             continue
         found.append(columns.detach().abs())

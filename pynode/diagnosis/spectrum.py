@@ -63,16 +63,19 @@ class Spectrum:
     def ratio(self) -> float:
         """The stiffness ratio, fastest over slowest decay, the largest of all points; NaN where it
         cannot be known."""
-        slow, fast = self.slowest(), self.decay()
+        slow = self.slowest()
+        fast = self.decay()
         known = np.isfinite(slow) & (slow < 1e300) & (fast > 0)
-        return float((fast[known] / slow[known]).max()) if known.any() else math.nan
+        if known.any():
+            return float((fast[known] / slow[known]).max())
+        return math.nan
 
     def integral(self, rates) -> float:
         """Integral over the walk of rates (m,) by the trapezoidal rule."""
         t = np.asarray(self.times)
-        return (
-            float(np.sum(np.abs(np.diff(t)) * (rates[1:] + rates[:-1]) / 2)) if len(t) > 1 else 0.0
-        )
+        if len(t) > 1:
+            return float(np.sum(np.abs(np.diff(t)) * (rates[1:] + rates[:-1]) / 2))
+        return 0.0
 
     def _each(self, f):
         return np.array([float(f(v, noise)) for v, noise in zip(self.values, self.noise)])
@@ -89,12 +92,21 @@ def spectrum(field, walk, points=POINTS) -> Spectrum:
     points = min(points, count)
     chosen = [round(i * (count - 1) / max(points - 1, 1)) for i in range(points)]
     complete = field.size <= DENSE_UP_TO
-    jacobian = Jacobian(field) if complete else None
-    times, values, noise = [], [], []
+    if complete:
+        jacobian = Jacobian(field)
+    else:
+        jacobian = None
+    times = []
+    values = []
+    noise = []
     for k in chosen:
-        t, y = walk.times[k], walk.states[k]
+        t = walk.times[k]
+        y = walk.states[k]
         try:
-            found, size = _all(jacobian, t, y) if complete else _extreme(field, t, y)
+            if complete:
+                found, size = _all(jacobian, t, y)
+            else:
+                found, size = _extreme(field, t, y)
         except RejectStep:
             continue
         if found is not None:
@@ -118,7 +130,8 @@ def _extreme(field, t, y):
     products = Products(field, t, y)
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(field.size, generator=generator, dtype=torch.float64).to(y)
-    basis, hessenberg = [v / v.norm()], np.zeros((VECTORS + 1, VECTORS))
+    basis = [v / v.norm()]
+    hessenberg = np.zeros((VECTORS + 1, VECTORS))
     size = VECTORS
     for k in range(VECTORS):
         w = products.jvps(basis[k].unsqueeze(0))[0]

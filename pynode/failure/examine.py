@@ -62,7 +62,8 @@ def _shares(case, again):
         or not float(again.error.abs().max())
     ):
         return ()
-    slope, parts = case.slope(case.t, case.y), (again.error / again.error.norm()).square()
+    slope = case.slope(case.t, case.y)
+    parts = (again.error / again.error.norm()).square()
     top = parts.argsort(descending=True)[:SHARES].tolist()
     return tuple(
         Share(

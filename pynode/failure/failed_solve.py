@@ -51,7 +51,10 @@ class Case:
 
     def __post_init__(self):
         self.y, self.start = self.y.detach().clone(), self.start.detach().clone()
-        self.times = self.times if len(self.times) > 1 else self.span
+        if len(self.times) > 1:
+            self.times = self.times
+        else:
+            self.times = self.span
 
     @property
     def tolerance(self) -> Tolerance:
@@ -59,7 +62,9 @@ class Case:
 
     @property
     def direction(self) -> float:
-        return 1.0 if self.span[1] >= self.span[0] else -1.0
+        if self.span[1] >= self.span[0]:
+            return 1.0
+        return -1.0
 
     @property
     def remaining(self) -> float:
@@ -70,7 +75,9 @@ class Case:
     def progress(self) -> float:
         """Part of the span that was solved."""
         whole = abs(self.span[1] - self.span[0])
-        return 1.0 - self.remaining / whole if whole else 1.0
+        if whole:
+            return 1.0 - self.remaining / whole
+        return 1.0
 
     @property
     def size(self) -> float:
@@ -94,7 +101,9 @@ class Case:
 
     def slope(self, t: float, y):
         """dy/dt, (n,): f itself without a mass matrix."""
-        return self.f(t, y) if self.field.mass is None else self.field.mass.rate(self.f(t, y))
+        if self.field.mass is None:
+            return self.f(t, y)
+        return self.field.mass.rate(self.f(t, y))
 
     def component(self, i: int) -> str:
         """What component i of the flat state is called: 'y[2]', or "y['mass'][0, 1]" in a

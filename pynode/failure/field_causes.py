@@ -15,7 +15,10 @@ def parameters(case, again):
     if not bad:
         return None
     name, count, of = bad[0]
-    more = f", and {len(bad) - 1} more tensors" if len(bad) > 1 else ""
+    if len(bad) > 1:
+        more = f", and {len(bad) - 1} more tensors"
+    else:
+        more = ""
     argument = name.startswith("args[")
     return Finding(
         "nonfinite parameters",
@@ -99,7 +102,10 @@ def detached(case, again):
         or case.status in (Status.DOMAIN, *EVENTS)
     ):
         return None
-    gap = probes.differentiation_gap(case) if again.affords(4 * len(case.y)) else None
+    if again.affords(4 * len(case.y)):
+        gap = probes.differentiation_gap(case)
+    else:
+        gap = None
     if gap is None:
         return None
     i, j, own, true = gap

@@ -25,7 +25,10 @@ def nonfinite_tensors(case) -> list:
         (f"args[{i}]", a) for i, a in enumerate(case.problem.args) if isinstance(a, torch.Tensor)
     ]
     for root in case.field.held.roots:
-        prefix = "" if root is case.problem.f else f"{type(root).__name__}."
+        if root is case.problem.f:
+            prefix = ""
+        else:
+            prefix = f"{type(root).__name__}."
         named += [
             (prefix + name, tensor)
             for name, tensor in (*root.named_parameters(), *root.named_buffers())
@@ -33,11 +36,10 @@ def nonfinite_tensors(case) -> list:
     named += [(f"parameter {i}", p) for i, p in enumerate(case.field.parameters)]
     found = {}
     for name, tensor in named:
-        bad = (
-            int((~torch.isfinite(tensor.detach())).sum())
-            if tensor.is_floating_point() or tensor.is_complex()
-            else 0
-        )
+        if tensor.is_floating_point() or tensor.is_complex():
+            bad = int((~torch.isfinite(tensor.detach())).sum())
+        else:
+            bad = 0
         if bad:
             found.setdefault(id(tensor), (name, bad, tensor.numel()))
     return list(found.values())
@@ -82,13 +84,15 @@ def differentiation_gap(case):
     if not bool(torch.isfinite(true + check).all()):
         return None
     unit = scale / scale.unsqueeze(1)  # entries as they act on states in units of their tolerances
-    gap, noise = ((own - true) * unit).abs(), ((true - check) * unit).abs()
+    gap = ((own - true) * unit).abs()
+    noise = ((true - check) * unit).abs()
     size = (true * unit).abs().max()
     gap = torch.where(gap > 10 * noise, gap, torch.zeros_like(gap))
     if float(gap.max()) <= 0.01 * float(size):
         return None
     i, j = divmod(int(gap.argmax()), len(own))
-    mine, theirs = float(own[i, j]), float(true[i, j])
+    mine = float(own[i, j])
+    theirs = float(true[i, j])
 
     def sides(length):
         """Differences backward and forward."""
@@ -115,7 +119,9 @@ def spectral_radius(case, t: float, y) -> float:
         value = growth(case.field, t, y, case.tolerance)
     except Exception:
         return 0.0
-    return value if math.isfinite(value) else 0.0
+    if math.isfinite(value):
+        return value
+    return 0.0
 
 
 def unsteady(case):
@@ -133,7 +139,8 @@ def jump(fun, a: float, b: float):
     """Where fun(s), (n,), jumps for a <= s <= b, by bisection towards the larger half of its
     change; (s, component, change, whether it is a pole), or None where the change goes away between
     neighbouring points."""
-    fa, fb = fun(a), fun(b)
+    fa = fun(a)
+    fb = fun(b)
     first = float((fb - fa).abs().max())
     size = max(float(fa.abs().max()), float(fb.abs().max()))
     if not math.isfinite(first) or first <= 1e-3 * size:
@@ -145,14 +152,18 @@ def jump(fun, a: float, b: float):
         fm = fun(middle)
         if not bool(torch.isfinite(fm).all()):
             break
-        left, right = float((fm - fa).abs().max()), float((fb - fm).abs().max())
+        left = float((fm - fa).abs().max())
+        right = float((fb - fm).abs().max())
         if max(left, right) < 0.2 * first:
             return None
         if left > right:
-            b, fb = middle, fm
+            b = middle
+            fb = fm
         else:
-            a, fa = middle, fm
-    change, middle = (fb - fa).abs(), 0.5 * (a + b)
+            a = middle
+            fa = fm
+    change = (fb - fa).abs()
+    middle = 0.5 * (a + b)
     pole = float(change.max()) > POLE * first
     if float(change.max()) < 0.2 * first or not (pole or bool(torch.isfinite(fun(middle)).all())):
         return None
@@ -203,16 +214,25 @@ def blow_up(case):
         return i, case.t
     growth = float(further[i] / slope[i])
     # Beyond a pole of f it has changed its sign.
-    power = math.log(growth) / math.log(1.01) if growth > 0 else 0.0
-    left = 1 / ((power - 1) * float(rate[i])) if power > 1.02 else math.inf
+    if growth > 0:
+        power = math.log(growth) / math.log(1.01)
+    else:
+        power = 0.0
+    if power > 1.02:
+        left = 1 / ((power - 1) * float(rate[i]))
+    else:
+        left = math.inf
     near = left < max(1000 * case.size, 1e-6 * abs(case.span[1] - case.span[0]))
-    return (i, case.t + case.direction * left) if near else None
+    if near:
+        return (i, case.t + case.direction * left)
+    return None
 
 
 def first_nonfinite(case, t: float) -> float:
     """The time between the one reached and t from which on f is not finite at the last good state,
     by bisection."""
-    good, bad = case.t, t
+    good = case.t
+    bad = t
     for _ in range(HALVINGS):
         middle = 0.5 * (good + bad)
         if bool(torch.isfinite(case.f(middle, case.y)).all()):

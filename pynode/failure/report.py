@@ -65,8 +65,14 @@ class FailureReport:
 
     def __str__(self):
         start, end = self.span
-        done = abs(self.t - start) / abs(end - start) if end != start else 1.0
-        where = "" if self.row is None else f", row {self.row}"
+        if end != start:
+            done = abs(self.t - start) / abs(end - start)
+        else:
+            done = 1.0
+        if self.row is None:
+            where = ""
+        else:
+            where = f", row {self.row}"
         lines = [
             f"{self.method}{where}: {self.status.sentence}.",
             (
@@ -112,17 +118,17 @@ def _wrapped(text):
 
 
 def _number(ratio) -> str:
-    return f"{ratio:.2g}" if math.isfinite(ratio) else "-"
+    if math.isfinite(ratio):
+        return f"{ratio:.2g}"
+    return "-"
 
 
 def _outcome(attempt) -> str:
     if attempt.accepted:
         return "accepted"
-    return (
-        "rejected: error too large"
-        if attempt.failure is None
-        else f"failed: {attempt.failure.sentence}"
-    )
+    if attempt.failure is None:
+        return "rejected: error too large"
+    return f"failed: {attempt.failure.sentence}"
 
 
 def plain(value):
@@ -133,4 +139,6 @@ def plain(value):
         return [plain(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -29,7 +29,8 @@ class WatchedTolerance(Tolerance):
         self.begin()
 
     def begin(self):
-        self.vector, self.norms = None, []
+        self.vector = None
+        self.norms = []
 
     def ratio(self, error, y, y1):
         return self._kept(
@@ -55,7 +56,11 @@ class WatchedField(VectorField):
 
     def __init__(self, field, found=None):
         self.__dict__.update(field.__dict__)
-        self.stats, self.found = Stats(), [] if found is None else found
+        self.stats = Stats()
+        if found is None:
+            self.found = []
+        else:
+            self.found = found
         if self.parts is not None:
             self.parts = tuple(WatchedField(part, self.found) for part in self.parts)
 
@@ -92,9 +97,14 @@ class Rerun:
 def rerun(case) -> Rerun:
     """Steps from the last good state on, until they fail beyond doubt. Whatever f raises fails a
     step, as RejectStep does."""
-    watched, tol = WatchedField(case.field), WatchedTolerance(case.tolerance)
-    t, y, end, fixed = case.t, case.y.clone(), case.times[-1], case.options.step_size
-    result, began = Rerun(), time.perf_counter()
+    watched = WatchedField(case.field)
+    tol = WatchedTolerance(case.tolerance)
+    t = case.t
+    y = case.y.clone()
+    end = case.times[-1]
+    fixed = case.options.step_size
+    result = Rerun()
+    began = time.perf_counter()
     try:
         f0 = watched.first(t, y)
         result.seconds = time.perf_counter() - began
@@ -103,7 +113,10 @@ def rerun(case) -> Rerun:
             return result
         longest = min(abs(end - t), case.options.max_step)
         h = fixed or first_step(watched, t, end, y, f0, case.method.error_order, tol, longest)
-        method = case.method.fixed() if fixed else case.method
+        if fixed:
+            method = case.method.fixed()
+        else:
+            method = case.method
         h = case.direction * min(max(h, case.size if case.attempts else 0.0), longest)
         result.wanted = abs(h)
         state = method.init(watched, t, y, f0, h, tol)
@@ -119,9 +132,12 @@ def rerun(case) -> Rerun:
             failure = step.failure
             good = step.accepted
             if good and case.limits is not None and not case.limits.allow(t + h, step.y, y):
-                good, failure = False, Status.DOMAIN
+                good = False
+                failure = Status.DOMAIN
         except Exception:
-            step, failure, good = None, Status.DOMAIN, False
+            step = None
+            failure = Status.DOMAIN
+            good = False
         result.attempts.append(
             Attempt(t, h, math.inf if step is None or failure else step.ratio, failure)
         )
@@ -130,12 +146,23 @@ def rerun(case) -> Rerun:
         elif failure is None and not fixed and tol.vector is not None:
             result.error = tol.vector * (step.ratio / max(tol.rms(tol.vector, 1.0), 1e-300))
         if good:
-            t, y, h, state = t + h, step.y, h * step.factor, step.state
+            t = t + h
+            y = step.y
+            h = h * step.factor
+            state = step.state
         else:
             refused = failure is Status.DOMAIN
-            h, state = (0.25 * h, state) if refused else (h * min(step.factor, 0.9), step.state)
+            if refused:
+                h = 0.25 * h
+                state = state
+            else:
+                h = h * min(step.factor, 0.9)
+                state = step.state
     result.seconds = (time.perf_counter() - began) / max(watched.stats.nfe, 1)
-    result.point = watched.found[0] if watched.found else None
+    if watched.found:
+        result.point = watched.found[0]
+    else:
+        result.point = None
     result.noise = _stays(result.attempts)
     return result
 
@@ -146,5 +173,6 @@ def _stays(attempts) -> bool:
     rejected = [a for a in attempts if a.failure is None and not a.accepted]
     if len(rejected) < 4:
         return False
-    first, last = rejected[0], rejected[-1]
+    first = rejected[0]
+    last = rejected[-1]
     return abs(last.h) < 1e-3 * abs(first.h) and last.ratio > 0.3 * first.ratio

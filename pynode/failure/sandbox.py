@@ -13,12 +13,12 @@ def aside(field):
     attributes of its modules as they were. Inside, the modules hold what they held during the solve
     (Held.again), and copies of their buffers.
     """
-    counts, device = field.stats.as_dict(), field.device
-    random = (
-        {"devices": []}
-        if device.type == "cpu"
-        else {"devices": [device], "device_type": device.type}
-    )
+    counts = field.stats.as_dict()
+    device = field.device
+    if device.type == "cpu":
+        random = {"devices": []}
+    else:
+        random = {"devices": [device], "device_type": device.type}
     with torch.no_grad(), torch.random.fork_rng(**random), field.held.again(()):
         attributes = [(vars(module), dict(vars(module))) for module in field.held.modules]
         buffers = [

@@ -28,11 +28,12 @@ def events(case, again):
         )
     if case.status is not Status.MAX_EVENTS:
         return None
-    name, times = (
-        (case.events[-1][0], [t for n, t in case.events if n == case.events[-1][0]])
-        if case.events
-        else ("", [])
-    )
+    if case.events:
+        name = case.events[-1][0]
+        times = [t for n, t in case.events if n == case.events[-1][0]]
+    else:
+        name = ""
+        times = []
     gaps = [abs(b - a) for a, b in zip(times, times[1:])]
     if len(gaps) >= 3 and gaps[-1] < 0.9 * gaps[-2] < 0.81 * gaps[-3]:
         ratio = gaps[-1] / gaps[-2]
@@ -59,10 +60,16 @@ def events(case, again):
 def domain(case, again):
     if case.status is not Status.DOMAIN:
         return None
-    signs = None if case.limits is None else case.limits.signs
+    if case.limits is None:
+        signs = None
+    else:
+        signs = case.limits.signs
     if signs is not None:
         slope = case.slope(case.t, case.y)
-        indices = range(len(case.y)) if isinstance(signs, slice) else signs.tolist()
+        if isinstance(signs, slice):
+            indices = range(len(case.y))
+        else:
+            indices = signs.tolist()
         small = case.tolerance.scale(case.y)
         outward = [
             i
@@ -101,7 +108,10 @@ def noise(case, again):
     tight = case.options.rtol < 100 * eps
     if case.status is not Status.STEP_TOO_SMALL or not (again.noise or tight):
         return None
-    better = " or use float64" if case.y.dtype == torch.float32 else ""
+    if case.y.dtype == torch.float32:
+        better = " or use float64"
+    else:
+        better = ""
     return Finding(
         "precision",
         f"The error of the steps no longer falls as they shrink: rounding in f ({case.y.dtype}) is"
@@ -115,11 +125,10 @@ def resolution(case, again):
     if case.status is not Status.STEP_TOO_SMALL:
         return None
     wanted = min((abs(a.h) for a in case.attempts), default=again.wanted)
-    implicit = (
-        ""
-        if case.method.implicit
-        else "; where the problem is stiff, use an implicit method such as 'qndf'"
-    )
+    if case.method.implicit:
+        implicit = ""
+    else:
+        implicit = "; where the problem is stiff, use an implicit method such as 'qndf'"
     return Finding(
         "resolution of time",
         "The error of the steps falls as they shrink, but the tolerances ask for shorter ones than"
@@ -191,7 +200,9 @@ def min_step(case, again):
 def limit(case, again):
     if case.status not in LIMITS:
         return None
-    name, done, more = LIMITS[case.status], case.steps, case.remaining / case.size
+    name = LIMITS[case.status]
+    done = case.steps
+    more = case.remaining / case.size
     factor = 1.5 * (done + more) / max(done, 1)
     return Finding(
         name,

@@ -43,9 +43,11 @@ class State(NamedTuple):
 def basis(past, h, count):
     """(coefficients of the powers of theta of c_0, ..., c_count, their integrals g over [0, 1],
     betas (III.5.7))."""
-    rows, betas = [[1.0]], [1.0]
+    rows = [[1.0]]
+    betas = [1.0]
     for j in range(count):
-        d, last = past[j] / h, rows[-1]
+        d = past[j] / h
+        last = rows[-1]
         scale = 1 / (1 + d)
         rows.append([scale * (d * a + b) for a, b in zip([*last, 0.0], [0.0, *last])])
         if j + 1 < len(past):
@@ -93,20 +95,25 @@ class Adams(Method):
         f1 = field(t + h, y1)
         new = torch.cat((f1.unsqueeze(0), f1 - sums))
         equal += 1
-        order, upper = k, None
+        order = k
+        upper = None
         # The start raises order and step together for as long as the step could be doubled at the
         # present order.
         starting = starting and k < START_ORDER and size * 2 ** (k + 1) < 0.5
         if starting and not lower:
             order = k + 1
         elif lower:
-            order, starting = k - 1, False
+            order = k - 1
+            starting = False
         elif equal > k and k < MAX_ORDER and len(new) > k + 1:
             with torch.no_grad():
                 upper = tol.rms(new[k + 1], tol.scale(y1)) * abs(h * (g[k + 1] - g[k]))
             if upper < (0.5 if k == 1 else 1.0) * size:
                 order = k + 1
-        error = upper if upper is not None and order == k + 1 else size
+        if upper is not None and order == k + 1:
+            error = upper
+        else:
+            error = size
         factor = self._factor(error, order, starting)
         if order != k:
             equal = 0
@@ -139,12 +146,17 @@ class Adams(Method):
         growth = (0.5 / max(error, 1e-16)) ** (1 / (order + 1))
         if starting or growth >= 2:
             return 2.0
-        return 1.0 if growth >= 1 else max(0.5, min(0.9, growth))
+        if growth >= 1:
+            return 1.0
+        return max(0.5, min(0.9, growth))
 
     @staticmethod
     def _rejected(t, h, y, size, state, lower):
         failures = state.failures + 1
-        order = 1 if failures > 2 else state.order - lower
+        if failures > 2:
+            order = 1
+        else:
+            order = state.order - lower
         kept = state._replace(order=order, equal=0, starting=False, failures=failures)
         if not math.isfinite(size):
             return Step.failed(t, h, 0.25, kept)

@@ -47,14 +47,15 @@ class Step:
     )
 
     def __init__(self, t, h, start, y, ratio, factor, state, tape=None, failure=None):
-        self.t, self.h, self.start, self.y = t, h, start, y
-        self.ratio, self.factor, self.state, self.tape, self.failure = (
-            ratio,
-            factor,
-            state,
-            tape,
-            failure,
-        )
+        self.t = t
+        self.h = h
+        self.start = start
+        self.y = y
+        self.ratio = ratio
+        self.factor = factor
+        self.state = state
+        self.tape = tape
+        self.failure = failure
         self.method = self.before = None
         self.accepted = failure is None and ratio <= 1.0
 

@@ -54,7 +54,8 @@ class Collocation:
         and imaginary parts of its coordinate."""
         values, vectors = np.linalg.eig(np.linalg.inv(self.a))
         order = [i for i in np.argsort(np.abs(values.imag)) if values[i].imag > -1e-9]
-        mu, columns = [], []
+        mu = []
+        columns = []
         for i in order:
             v = vectors[:, i] / vectors[-1, i]
             if abs(values[i].imag) < 1e-9:
@@ -99,7 +100,8 @@ class RadauIIA(Collocation):
 
     @cached_property
     def c(self) -> np.ndarray:
-        s, x = self.stages, np.polynomial.Polynomial([0, 1])
+        s = self.stages
+        x = np.polynomial.Polynomial([0, 1])
         poly = (x ** (s - 1) * (x - 1) ** s).deriv(s - 1)
         nodes = np.sort(poly.roots().real)
         for _ in range(3):

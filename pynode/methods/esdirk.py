@@ -102,7 +102,8 @@ class DIRK(KeepsJacobian, OneStep):
     @cached_property
     def rows_explicit(self):
         """Rows of the companion's a, and what its b adds to the last stage."""
-        b, last = self.companion.b, self.companion.matrix()[-1]
+        b = self.companion.b
+        last = self.companion.matrix()[-1]
         return [Row(row) for row in self.companion.a], Row([float(x) - y for x, y in zip(b, last)])
 
     @cached_property
@@ -137,7 +138,9 @@ class DIRK(KeepsJacobian, OneStep):
         """(stages, degree) of the continuous extension. With a mass matrix the slope of an explicit
         first stage is replaced, as far as the extension needs more of it than the Y_i tell, by what
         the polynomial through other slopes gives."""
-        return self.tableau.dense_weights if mass is None else self._dense_with_mass
+        if mass is None:
+            return self.tableau.dense_weights
+        return self._dense_with_mass
 
     @cached_property
     def _dense_with_mass(self):
@@ -159,8 +162,12 @@ class DIRK(KeepsJacobian, OneStep):
         """Row i gives the start of Newton's iteration at stage i: y + h sum_j row_ij k_j over the
         slope at the start of the step (j = 0) and those of the earlier stages: the integral of the
         polynomial through the first and the nearest of them."""
-        shift = 0 if self.begins_explicitly else 1
-        nodes, rows = [0.0] * shift + self.nodes, []
+        if self.begins_explicitly:
+            shift = 0
+        else:
+            shift = 1
+        nodes = [0.0] * shift + self.nodes
+        rows = []
         for i in range(shift, len(nodes)):
             chosen = [0][:i]
             for j in sorted(range(1, i), key=lambda j: abs(nodes[j] - nodes[i])):
@@ -191,7 +198,10 @@ class DIRK(KeepsJacobian, OneStep):
         )
 
     def init(self, field, t, y, f0, h, tol):
-        first = None if self.splits(field) else f0
+        if self.splits(field):
+            first = None
+        else:
+            first = f0
         return State(
             first,
             (1.0, 1.0),
@@ -231,28 +241,47 @@ class DIRK(KeepsJacobian, OneStep):
     def step(self, field, t, y, h, state, tol):
         """One step; y: (n,). Newton's iterations synchronise once each, the norm of the error
         once."""
-        c, differentiable = self.gamma * h, torch.is_grad_enabled()
+        c = self.gamma * h
+        differentiable = torch.is_grad_enabled()
         if state.first is not None and field.mass is None and self._drowned(h, state.c, tol):
             state = state._replace(first=None)
-        solver, rate = (state.solver, state.rate) if state.c == c else (None, UNKNOWN)
-        jac, origin, fresh = state.jac, state.origin, state.fresh
-        start = y.detach() if differentiable else y
+        if state.c == c:
+            solver = state.solver
+            rate = state.rate
+        else:
+            solver = None
+            rate = UNKNOWN
+        jac = state.jac
+        origin = state.origin
+        fresh = state.fresh
+        if differentiable:
+            start = y.detach()
+        else:
+            start = y
         scale = tol.scale(start)
         while True:
             if jac is None:
-                jac, origin, fresh, solver = state.jacobian(t, start), (t, start, scale), True, None
+                jac = state.jacobian(t, start)
+                origin = (t, start, scale)
+                fresh = True
+                solver = None
             if solver is None:
-                solver, rate = state.jacobian.factorised(jac, c, scale), UNKNOWN
+                solver = state.jacobian.factorised(jac, c, scale)
+                rate = UNKNOWN
                 origin = (*origin[:2], scale)
-            stages = (
-                self._solve(field, t, y, h, state, solver, scale, tol, rate) if solver.ok else None
-            )
+            if solver.ok:
+                stages = self._solve(field, t, y, h, state, solver, scale, tol, rate)
+            else:
+                stages = None
             if stages is not None and stages.y1 is not None:
                 break
             if fresh:
                 field.stats.newton_failures += 1
                 finite = stages is not None and stages.rate < math.inf
-                first = state.first if stages is None else stages.first
+                if stages is None:
+                    first = state.first
+                else:
+                    first = stages.first
                 kept = state._replace(
                     first=first,
                     jac=jac if finite else None,
@@ -264,12 +293,20 @@ class DIRK(KeepsJacobian, OneStep):
                     t, h, 0.5, kept, Status.NEWTON if finite or stages is None else Status.NONFINITE
                 )
             jac = None
-        y1, rate, rows = stages.y1, stages.rate, self.rows
+        y1 = stages.y1
+        rate = stages.rate
+        rows = self.rows
         tape = stages.ks, stages.ys
         # A rate that this step did not measure is trusted less and less (Hairer & Wanner II, sec.
         # IV.8).
-        rate = rate if stages.iterations > 1 else max(rate, 1e-16) ** 0.8
-        used = None if SLOW < rate < UNKNOWN else jac
+        if stages.iterations > 1:
+            rate = rate
+        else:
+            rate = max(rate, 1e-16) ** 0.8
+        if SLOW < rate < UNKNOWN:
+            used = None
+        else:
+            used = jac
         ended = state._replace(
             first=stages.last, jac=used, origin=origin, fresh=False, solver=solver, c=c, rate=rate
         )
@@ -287,7 +324,10 @@ class DIRK(KeepsJacobian, OneStep):
                 factor = max(
                     1.0, factor * (2 * ITERATIONS + 1) / (2 * ITERATIONS + stages.iterations)
                 )
-            factor = 1.0 if 1.0 <= factor < KEEP else factor
+            if 1.0 <= factor < KEEP:
+                factor = 1.0
+            else:
+                factor = factor
             return Step(t, h, y, y1, ratio, factor, ended._replace(past=past), tape)
         kept = state._replace(
             first=stages.first, jac=jac, origin=origin, fresh=fresh, solver=solver, c=c, rate=rate
@@ -306,12 +346,26 @@ class DIRK(KeepsJacobian, OneStep):
     def _solve(self, field, t, y, h, before, solver, scale, tol, rate):
         """All stages of one step; y1 is None where Newton's iteration failed."""
         split = self.splits(field)
-        implicit, explicit = field.parts if split else (field, None)
+        if split:
+            implicit, explicit = field.parts
+        else:
+            implicit = field
+            explicit = None
         rows, b, _ = self.rows
-        c, rates, most = self.gamma * h, [], 0
-        ks, ys, ls = [], [], []
-        first = implicit(t, y) if before.first is None else before.first
-        known = [] if self.begins_explicitly else [first]
+        c = self.gamma * h
+        rates = []
+        most = 0
+        ks = []
+        ys = []
+        ls = []
+        if before.first is None:
+            first = implicit(t, y)
+        else:
+            first = before.first
+        if self.begins_explicitly:
+            known = []
+        else:
+            known = [first]
         for i, node in enumerate(self.nodes):
             if i == 0 and self.begins_explicitly:
                 ys.append(y)
@@ -327,7 +381,10 @@ class DIRK(KeepsJacobian, OneStep):
                 )
                 most = max(most, found.iterations)
                 if found.y is None:
-                    rate = found.rate if math.isfinite(found.norm) else math.inf
+                    if math.isfinite(found.norm):
+                        rate = found.rate
+                    else:
+                        rate = math.inf
                     return Stages(ks, ys, first, None, rate, most, None)
                 rate = found.rate
                 if rate < UNKNOWN:
@@ -342,8 +399,14 @@ class DIRK(KeepsJacobian, OneStep):
                 ks.append((y1 - base) / c)
             if split:
                 ls.append(explicit(t + node * h, ys[-1]))
-        last = ks[-1] if self.stiffly_accurate and not split else None
-        y1 = ys[-1] if self.stiffly_accurate else combine(y, h, b, ks)
+        if self.stiffly_accurate and not split:
+            last = ks[-1]
+        else:
+            last = None
+        if self.stiffly_accurate:
+            y1 = ys[-1]
+        else:
+            y1 = combine(y, h, b, ks)
         if split:
             y1 = combine(y1, h, self.rows_explicit[1], ls)
             ks = [k + x for k, x in zip(ks, ls)]
@@ -352,10 +415,16 @@ class DIRK(KeepsJacobian, OneStep):
     def _newton(self, field, t, base, guess, c, before, solver, scale, tol, rate):
         # Fixed steps are for the formula's own error: there the iteration goes on to what the dtype
         # can tell.
-        kappa, most = (tol.stages, ITERATIONS) if self.adaptive else (tol.finest, 4 * ITERATIONS)
+        if self.adaptive:
+            kappa = tol.stages
+            most = ITERATIONS
+        else:
+            kappa = tol.finest
+            most = 4 * ITERATIONS
         differentiable = torch.is_grad_enabled()
         if differentiable:
-            base, guess = base.detach(), guess.detach()
+            base = base.detach()
+            guess = guess.detach()
         with torch.set_grad_enabled(False) if differentiable else _NOTHING:
             found = simplified_newton(
                 field, t, guess, guess - base, c, solver, scale, tol, kappa, rate, most

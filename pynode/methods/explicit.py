@@ -42,7 +42,8 @@ class ExplicitRungeKutta(OneStep):
         first: f(t, y) if it is known.
         """
         rows, b, b_err, _ = self.rows
-        tb, nodes = self.tableau, self.nodes
+        tb = self.tableau
+        nodes = self.nodes
         ks = [field(t, y) if first is None else first]
         y1 = y
         for i in range(1, tb.stages):
@@ -59,8 +60,14 @@ class ExplicitRungeKutta(OneStep):
             y1, ratio, ks = field.compiled.explicit(t, y, h, first, past, tol)
         else:
             y1, error, ks = self.attempt(field, t, y, h, first)
-            ratio = tol.ratio(error, y, y1) if self.adaptive else 0.0
-        last = ks[-1] if self.tableau.fsal else None
+            if self.adaptive:
+                ratio = tol.ratio(error, y, y1)
+            else:
+                ratio = 0.0
+        if self.tableau.fsal:
+            last = ks[-1]
+        else:
+            last = None
         if not self.adaptive:
             return Step(t, h, y, y1, 0.0, 1.0, (last, past), ks)
         factor, new_past = self.controller(ratio, past, self.error_order)

@@ -36,7 +36,10 @@ class Tree:
         ``single`` replaces ``a`` at a vertex with exactly one son (Rosenbrock methods).
         """
         value = np.ones(len(a))
-        matrix = single if single is not None and len(self.sons) == 1 else a
+        if single is not None and len(self.sons) == 1:
+            matrix = single
+        else:
+            matrix = a
         for son in self.sons:
             value = value * (matrix @ son.weights(a, single))
         return value

@@ -21,7 +21,9 @@ from .jacobian_reuse import KeepsJacobian
 SLOW = 0.03  # where Newton converges more slowly than this, the next step takes a new Jacobian
 ITERATIONS = 7  # of Newton's method
 KEEP = 1.2  # growth of a step that is not worth a factorisation
-LARGEST, SMALLEST = 8.0, 0.2  # changes of the step
+# changes of the step
+LARGEST = 8.0
+SMALLEST = 0.2
 _NOTHING = nullcontext()
 
 
@@ -68,21 +70,35 @@ class Transformed:
     def __init__(self, tableau, jac, h, stats, mass=None):
         n = len(jac)
         _, self.transform, self.inverse, *_ = _tensors(tableau, jac.dtype, jac.device)
-        self.n, self.odd = n, tableau.stages % 2
-        held = torch.eye(n, dtype=jac.dtype, device=jac.device) if mass is None else mass.dense()
-        projector = None if mass is None else mass.projector
+        self.n = n
+        self.odd = tableau.stages % 2
+        if mass is None:
+            held = torch.eye(n, dtype=jac.dtype, device=jac.device)
+        else:
+            held = mass.dense()
+        if mass is None:
+            projector = None
+        else:
+            projector = mass.projector
         self.real = Factorised(held, jac, h * tableau.gamma0, stats, projector)
         pairs = tableau.eigen[0][self.odd :]
         kind = torch.complex(held, held).dtype
-        held, jac = held.to(kind), jac.to(kind)
-        projector = None if projector is None else projector.to(kind)
+        held = held.to(kind)
+        jac = jac.to(kind)
+        if projector is None:
+            projector = None
+        else:
+            projector = projector.to(kind)
         self.pairs = [Factorised(held, jac, h / mu, stats, projector) for mu in pairs]
         self.ok = self.real.ok and all(pair.ok for pair in self.pairs)
 
     def solve(self, b, factor=1.0):
         """factor times the solution for b, (s n,)."""
         w = self.inverse @ b.view(-1, self.n)
-        rows = [self.real.solve(w[0]).unsqueeze(0)] if self.odd else []
+        if self.odd:
+            rows = [self.real.solve(w[0]).unsqueeze(0)]
+        else:
+            rows = []
         for k, pair in enumerate(self.pairs):
             i = 2 * k + self.odd
             rows.append(torch.view_as_real(pair.solve(torch.complex(w[i], w[i + 1]))).t())
@@ -93,7 +109,8 @@ class _StageMass:
     """I x M: the mass matrix of all stages together, as Newton's iteration asks for it."""
 
     def __init__(self, mass, n):
-        self.mass, self.n = mass, n
+        self.mass = mass
+        self.n = n
 
     def times(self, v):
         """(s n,) for v (s n,)."""
@@ -105,8 +122,13 @@ class _Stages:
     it."""
 
     def __init__(self, field, tableau, h, a):
-        self.field, self.stats, self.a = field, field.stats, a
-        self.mass = None if field.mass is None else _StageMass(field.mass, field.size)
+        self.field = field
+        self.stats = field.stats
+        self.a = a
+        if field.mass is None:
+            self.mass = None
+        else:
+            self.mass = _StageMass(field.mass, field.size)
         self.offsets = (tableau.c * h).tolist()
 
     def __call__(self, t, y):
@@ -140,7 +162,10 @@ class Radau(KeepsJacobian, OneStep):
 
     def init(self, field, t, y, f0, h, tol):
         # Of a mass matrix f0 is M^+ f, while the error estimate wants f.
-        first = f0 if field.mass is None else None
+        if field.mass is None:
+            first = f0
+        else:
+            first = None
         return State(
             first, None, None, True, Jacobian(field), None, None, False, None, 0.0, UNKNOWN
         )
@@ -158,10 +183,15 @@ class Radau(KeepsJacobian, OneStep):
     def step(self, field, t, y, h, state, tol):
         """One step; y: (n,). Newton's iterations synchronise once each, the norm of the error
         once."""
-        tb, differentiable = self.tableau, torch.is_grad_enabled()
+        tb = self.tableau
+        differentiable = torch.is_grad_enabled()
         a, _, _, weights, _, ending = _tensors(tb, y.dtype, y.device)
-        start = y.detach() if differentiable else y
-        base, stages = start.repeat(tb.stages), _Stages(field, tb, h, a)
+        if differentiable:
+            start = y.detach()
+        else:
+            start = y
+        base = start.repeat(tb.stages)
+        stages = _Stages(field, tb, h, a)
         scale = tol.scale(start).repeat(tb.stages)
         guess = base
         if state.before is not None:
@@ -172,19 +202,35 @@ class Radau(KeepsJacobian, OneStep):
                 guess = base + torch.mm(torch.from_numpy(tb.extrapolation(h / old)).to(z), z).view(
                     -1
                 )
-        kappa, most = (tol.stages, ITERATIONS) if self.adaptive else (tol.finest, 4 * ITERATIONS)
+        if self.adaptive:
+            kappa = tol.stages
+            most = ITERATIONS
+        else:
+            kappa = tol.finest
+            most = 4 * ITERATIONS
 
         def factorise(v):
             return self._factorise(field, stages, state.jacobian, t, h, v.view(tb.stages, -1))
 
-        jac, origin, fresh = state.jac, state.origin, state.fresh
-        solver, rate = (state.solver, state.rate) if state.h == h else (None, UNKNOWN)
+        jac = state.jac
+        origin = state.origin
+        fresh = state.fresh
+        if state.h == h:
+            solver = state.solver
+            rate = state.rate
+        else:
+            solver = None
+            rate = UNKNOWN
         with torch.set_grad_enabled(False) if differentiable else _NOTHING:
             while True:
                 if jac is None:
-                    jac, origin, fresh, solver = state.jacobian(t, start), (t, start), True, None
+                    jac = state.jacobian(t, start)
+                    origin = (t, start)
+                    fresh = True
+                    solver = None
                 if solver is None:
-                    solver, rate = Transformed(tb, jac, h, field.stats, field.mass), UNKNOWN
+                    solver = Transformed(tb, jac, h, field.stats, field.mass)
+                    rate = UNKNOWN
                 found = None
                 if solver.ok:
                     psi = guess - base
@@ -202,21 +248,36 @@ class Radau(KeepsJacobian, OneStep):
                 jac = None
             z = (found.y - base).view(tb.stages, -1)
         # A rate that this step did not measure is trusted less and less.
-        rate = found.rate if found.iterations > 1 else max(found.rate, 1e-16) ** 0.8
+        if found.iterations > 1:
+            rate = found.rate
+        else:
+            rate = max(found.rate, 1e-16) ** 0.8
         ys = found.y.view(tb.stages, -1)
         if differentiable:
             ys = self._attach(field, stages, state.jacobian, t, y, h, ys)
-        y1 = ys[-1] if tb.c[-1] == 1.0 else torch.addmv(y, (ys - y).t(), ending)
-        used = None if SLOW < rate < UNKNOWN else jac
+        if tb.c[-1] == 1.0:
+            y1 = ys[-1]
+        else:
+            y1 = torch.addmv(y, (ys - y).t(), ending)
+        if SLOW < rate < UNKNOWN:
+            used = None
+        else:
+            used = jac
         ended = State(
             None, (z, h), state.past, False, state.jacobian, used, origin, False, solver, h, rate
         )
         if not self.adaptive:
             return Step(t, h, y, y1, 0.0, 1.0, ended, ys)
         with torch.set_grad_enabled(False) if differentiable else _NOTHING:
-            first = field(t, start) if state.first is None else state.first.detach()
+            if state.first is None:
+                first = field(t, start)
+            else:
+                first = state.first.detach()
             known = torch.mv(z.t(), weights)
-            known = known if field.mass is None else field.mass.times(known)
+            if field.mass is None:
+                known = known
+            else:
+                known = field.mass.times(known)
             error = solver.real.solve(torch.add(known, first, alpha=h * tb.gamma0))
             ratio = tol.ratio(error, start, y1.detach())
             if ratio > 1.0 and state.careful:
@@ -253,7 +314,9 @@ class Radau(KeepsJacobian, OneStep):
         if past is not None and ratio <= 1.0:
             growth = min(growth, h / past[1] * (past[0] / error**2) ** power)
         factor = min(LARGEST, max(SMALLEST, safety * growth))
-        return 1.0 if ratio <= 1.0 and 1.0 <= factor < KEEP else factor
+        if ratio <= 1.0 and 1.0 <= factor < KEEP:
+            return 1.0
+        return factor
 
     @staticmethod
     def _newton_failed(field, t, h, state, jac, found):
@@ -273,7 +336,8 @@ class Radau(KeepsJacobian, OneStep):
         s, n = ys.shape
         blocks = torch.stack([jacobian(t + offset, v) for offset, v in zip(stages.offsets, ys)])
         coupled = torch.einsum("ij,jab->iajb", stages.a, blocks).reshape(s * n, s * n)
-        held, projector = torch.eye(s * n, dtype=ys.dtype, device=ys.device), None
+        held = torch.eye(s * n, dtype=ys.dtype, device=ys.device)
+        projector = None
         if field.mass is not None:
             unit = torch.eye(s, dtype=ys.dtype, device=ys.device)
             held = torch.kron(unit, field.mass.dense())

@@ -91,10 +91,9 @@ def get(name) -> Method:
         return AutoSwitch.of(get(pair["explicit"]), get(pair["stiff"] or "rodas5p"))
     if found is None:
         near = difflib.get_close_matches(key, list(_methods()) + list(ALIASES), n=3, cutoff=0.4)
-        hint = (
-            f"did you mean {' or '.join(repr(n) for n in near)}?"
-            if near
-            else f"choose one of {', '.join(names())}"
-        )
+        if near:
+            hint = f"did you mean {' or '.join(repr(n) for n in near)}?"
+        else:
+            hint = f"choose one of {', '.join(names())}"
         raise ValueError(f"unknown method {name!r}: {hint}")
     return found

@@ -43,7 +43,9 @@ def coefficients(s: int):
     """(mu~_1, [(c_(j-1), mu_j, nu_j, mu~_j, gamma~_j) for j = 2 .. s]), eqs. (2.2) to (2.8) of the
     paper."""
     w0 = 1 + DAMPING / s**2
-    t, d, dd = [1.0, w0], [0.0, 1.0], [0.0, 0.0]
+    t = [1.0, w0]
+    d = [0.0, 1.0]
+    dd = [0.0, 0.0]
     for _ in range(2, s + 1):
         dd.append(2 * w0 * dd[-1] + 4 * d[-1] - dd[-2])
         d.append(2 * w0 * d[-1] + 2 * t[-1] - d[-2])
@@ -108,19 +110,19 @@ class RungeKuttaChebyshev(Method):
             return Step.failed(t, h, 0.9 * (most / s) ** 2, state, Status.STEP_TOO_SMALL)
         first, rows = coefficients(s)
         f0 = state.first
-        older, newer = y, torch.add(y, f0, alpha=h * first)
+        older = y
+        newer = torch.add(y, f0, alpha=h * first)
         for c, mu, nu, slope, slope0 in rows:
             f = field(t + c * h, newer)
             value = y * (1 - mu - nu) + mu * newer + nu * older
-            older, newer = (
-                newer,
-                torch.add(torch.add(value, f, alpha=h * slope), f0, alpha=h * slope0),
-            )
+            older = newer
+            newer = torch.add(torch.add(value, f, alpha=h * slope), f0, alpha=h * slope0)
         y1 = newer
         f1 = field(t + h, y1)
         due = state.age + 1 >= AGE
         after = state._replace(first=f1, radius=None if due else state.radius, age=state.age + 1)
-        ratio, factor = 0.0, 1.0
+        ratio = 0.0
+        factor = 1.0
         if self.adaptive:
             with torch.no_grad():
                 error = torch.add(0.8 * (y - y1), f0 + f1, alpha=0.4 * h)
@@ -128,11 +130,9 @@ class RungeKuttaChebyshev(Method):
             factor, past = self.controller(ratio, state.past, self.error_order)
             if not ratio <= 1.0:
                 kept = state._replace(radius=state.radius if state.age == 0 else None)
-                return (
-                    Step(t, h, y, y1, ratio, factor, kept)
-                    if ratio > 1.0
-                    else Step.failed(t, h, factor, kept)
-                )
+                if ratio > 1.0:
+                    return Step(t, h, y, y1, ratio, factor, kept)
+                return Step.failed(t, h, factor, kept)
             after = after._replace(past=past)
         done = Step(t, h, y, y1, ratio, factor, after, (f0, f1))
         done.before = before
@@ -160,7 +160,10 @@ def spectral_radius(field, t, y, f0, vector, tol):
 
     f0: f(t, y); vector: the direction found before, None at first.
     """
-    v = f0 / tol.known(tol.scale(y)) if vector is None else vector
+    if vector is None:
+        v = f0 / tol.known(tol.scale(y))
+    else:
+        v = vector
     if not 0 < v.norm().item() < math.inf:
         v = any_direction(y)
     product = of_field(field, t, y, f0, tol)

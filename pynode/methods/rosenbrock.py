@@ -45,8 +45,11 @@ class RosenbrockMethod(OneStep):
         tb = self.tableau
         gamma, alpha = tb.original()
         response = np.linalg.solve(alpha + gamma, alpha.sum(1) ** 2)
-        error, estimate = 1 - tb.weights(tb.b) @ response, tb.weights(tb.b_err) @ response
-        return abs(float(error / estimate)) if abs(error) > 1e-6 < abs(estimate) else 1.0
+        error = 1 - tb.weights(tb.b) @ response
+        estimate = tb.weights(tb.b_err) @ response
+        if abs(error) > 1e-6 < abs(estimate):
+            return abs(float(error / estimate))
+        return 1.0
 
     def init(self, field, t, y, f0, h, tol):
         return linearise(field), None, (1.0, 1.0)
@@ -64,10 +67,14 @@ class RosenbrockMethod(OneStep):
 
         slope: df/dt or None; solver: M - gamma h J factorised.
         """
-        tb, mass = self.tableau, field.mass
+        tb = self.tableau
+        mass = field.mass
         rows, rows_c, b, b_err = self.rows
         us, gamma, nodes, drifts = [], *self.numbers
-        size = column(h).to(y.dtype) if isinstance(h, torch.Tensor) else h
+        if isinstance(h, torch.Tensor):
+            size = column(h).to(y.dtype)
+        else:
+            size = h
         for i in range(tb.stages):
             f = field(t + nodes[i] * h, combine(y, 1.0, rows[i], us))
             if mass is None or not rows_c[i].indices:
@@ -95,7 +102,10 @@ class RosenbrockMethod(OneStep):
             y1, error, us = self.attempt(field, t, y, h, linear[1], solver)
             if field.mass is not None and field.mass.singular and self.algebraic != 1.0:
                 error = error - (1.0 - self.algebraic) * field.mass.right(error)
-            ratio = tol.ratio(error, y, y1) if self.adaptive else 0.0
+            if self.adaptive:
+                ratio = tol.ratio(error, y, y1)
+            else:
+                ratio = 0.0
         if not self.adaptive:
             return Step(t, h, y, y1, 0.0, 1.0, (jacobian, None, past), us)
         factor, new_past = self.controller(ratio, past, self.error_order)

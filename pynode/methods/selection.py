@@ -61,7 +61,9 @@ def _damping(field, tol) -> str:
     KenCarp47 whatever there is."""
     if field.size > RADAU_UP_TO:
         return "kencarp47"
-    return "radauiia9" if tol.rtol < TIGHT else "radauiia5"
+    if tol.rtol < TIGHT:
+        return "radauiia9"
+    return "radauiia5"
 
 
 @torch.no_grad()
@@ -77,7 +79,10 @@ def oscillates(field, t, y, tol) -> bool:
     if field.mass is not None:
         return False
     dense = field.size <= EIGENVALUES_UP_TO and field.structure is None
-    matrix = Jacobian(field, repairs=False)(t, y) if dense else _arnoldi(field, t, y, tol)
+    if dense:
+        matrix = Jacobian(field, repairs=False)(t, y)
+    else:
+        matrix = _arnoldi(field, t, y, tol)
     if not bool(torch.isfinite(matrix).all()):
         return False
     values = torch.linalg.eigvals(matrix.double())
@@ -87,10 +92,12 @@ def oscillates(field, t, y, tol) -> bool:
 
 def _arnoldi(field, t, y, tol):
     """(k, k) Hessenberg matrix of df/dy, y / scale its coordinates, k at most RITZ."""
-    scale, base = tol.scale(y), field.first(t, y)
+    scale = tol.scale(y)
+    base = field.first(t, y)
     length = math.sqrt(torch.finfo(y.dtype).eps) * (1.0 + float((y / scale).norm()))
     count = min(RITZ, len(y))
-    basis, h = [torch.ones_like(y) / len(y) ** 0.5], y.new_zeros(count + 1, count)
+    basis = [torch.ones_like(y) / len(y) ** 0.5]
+    h = y.new_zeros(count + 1, count)
     for k in range(count):
         v = (field(t, y + length * scale * basis[k]) - base) / (length * scale)
         for _ in range(2):  # once more for orthogonality

@@ -27,7 +27,9 @@ from ..algebra.power_method import any_direction, of_field, of_matrix, power_met
 from .base import Method, OneStep
 from .explicit import ExplicitRungeKutta
 
-TO_STIFF, TO_NONSTIFF = 10, 3  # consecutive steps that must speak for a change
+# consecutive steps that must speak for a change
+TO_STIFF = 10
+TO_NONSTIFF = 3
 LIMIT = 0.9  # of the stability boundary
 # By which the step grows on the way to the stiff method, and shrinks on the way back.
 STEP_FACTOR = 2.0
@@ -35,7 +37,8 @@ ITERATIONS = 2  # of the power method in a stiff step, from the last step's vect
 WORTH = 1.0  # h rho from which an explicit step may be held back by a mode that has decayed
 SUSPECT = 4  # an explicit step with h rho above WORTH counts as so many
 # Explicit steps before f is asked, and by which factor more before the next time.
-PATIENCE, LONGER = 400, 4
+PATIENCE = 400
+LONGER = 4
 # Cosine of the angle between v and J v, from which on the mode that grows most under J is damped.
 DAMPED = -0.9
 
@@ -114,7 +117,10 @@ class AutoSwitch(Method):
 
     def step(self, field, t, y, h, state, tol):
         """One step of the method that runs; y: (n,). One synchronisation more, for the estimate."""
-        method, inner, vector, jac = self.explicit, state.inner, state.vector, None
+        method = self.explicit
+        inner = state.inner
+        vector = state.vector
+        jac = None
         if state.stiff:
             method = self.stiff
             jac, inner = method.linearised(field, t, y, inner)
@@ -130,24 +136,40 @@ class AutoSwitch(Method):
                 any_direction(y.detach()) if first else vector,
                 4 * ITERATIONS if first else ITERATIONS,
             )
-            radius, vector = mode.radius, mode.vector
+            radius = mode.radius
+            vector = mode.vector
         else:
             radius = self._quotient(step, tol.scale(y).detach())
-        size, waited, patience = abs(h) * radius, 0, state.patience
+        size = abs(h) * radius
+        waited = 0
+        patience = state.patience
         speaks = size > LIMIT * self.boundary
-        count = max(state.count, 0) + 1 if speaks else min(state.count, 0) - 1
-        switch = count < -TO_NONSTIFF if state.stiff else count > TO_STIFF
+        if speaks:
+            count = max(state.count, 0) + 1
+        else:
+            count = min(state.count, 0) - 1
+        if state.stiff:
+            switch = count < -TO_NONSTIFF
+        else:
+            switch = count > TO_STIFF
         if not state.stiff and not switch:
             waited = state.waited + (SUSPECT if size > WORTH else 1)
             if waited >= patience:
                 switch = _held_back(field, t + h, step.y, h, tol)
-                waited, patience = 0, LONGER * patience
+                waited = 0
+                patience = LONGER * patience
         if not switch:
             step.state = State(state.stiff, step.state, count, vector, waited, patience)
             return step
         field.stats.switches += 1
-        following = self.explicit if state.stiff else self.stiff
-        step.factor = 1 / STEP_FACTOR if state.stiff else STEP_FACTOR
+        if state.stiff:
+            following = self.explicit
+        else:
+            following = self.stiff
+        if state.stiff:
+            step.factor = 1 / STEP_FACTOR
+        else:
+            step.factor = STEP_FACTOR
         inner = following.init(field, t + h, step.y, None, h, tol)
         step.state = State(not state.stiff, inner, 0, None, 0, patience)
         return step
@@ -160,7 +182,9 @@ class AutoSwitch(Method):
             slopes = (step.tape[i] - step.tape[j]) / scale
             states = combine(None, step.h, row, step.tape) / scale
             value = (torch.dot(slopes, slopes) / torch.dot(states, states)).item()
-        return math.sqrt(value) if math.isfinite(value) else 0.0
+        if math.isfinite(value):
+            return math.sqrt(value)
+        return 0.0
 
     def slim(self, tape):
         raise AssertionError("a step of automatic switching knows the method that took it")
@@ -172,7 +196,9 @@ class AutoSwitch(Method):
         return state._replace(inner=self._running(state).restored(state.inner))
 
     def _running(self, state):
-        return self.stiff if state.stiff else self.explicit
+        if state.stiff:
+            return self.stiff
+        return self.explicit
 
     def polynomial(self, field, step):
         return step.method.polynomial(field, step)

@@ -109,7 +109,8 @@ class RungeKutta(_Continuous):
     def stability_boundary(self) -> float:
         """Where the stability of an explicit method ends on the negative axis. Cached: automatic
         switching asks in every solve."""
-        a, b = self.matrix()[: self.stages, : self.stages], np.array([float(x) for x in self.b])
+        a = self.matrix()[: self.stages, : self.stages]
+        b = np.array([float(x) for x in self.b])
         one = np.ones(len(a))
         for z in np.arange(0.01, 50, 0.01):
             if abs(1 - z * b @ np.linalg.solve(np.eye(len(a)) + z * a, one)) > 1 + 1e-9:
@@ -149,7 +150,8 @@ class RungeKutta(_Continuous):
         """Largest violation at theta of the order conditions of the continuous extension (Hairer I,
         II.6.18)."""
         powers = theta ** np.arange(1, self.dense_weights.shape[1] + 1)
-        w, a = self.dense_weights @ powers, self.matrix()
+        w = self.dense_weights @ powers
+        a = self.matrix()
         return max(
             abs(float(w @ tree.weights(a)) - theta**tree.order / tree.density)
             for tree in rooted_trees(order)

@@ -50,7 +50,8 @@ class Verlet(Method):
     def step(self, field, t, y, h, state, tol):
         """One step; y: (n,) with q in the first half and p in the second."""
         half = len(y) // 2
-        q, p = y[:half], y[half:]
+        q = y[:half]
+        p = y[half:]
         middle = torch.add(p, state.force, alpha=h / 2)
         velocity = field(t + h / 2, torch.cat((q, middle)))[:half]
         q1 = torch.add(q, velocity, alpha=h)
@@ -66,7 +67,8 @@ class Verlet(Method):
     def polynomial(self, field, step):
         """(4, n) coefficients of the powers of theta: the cubic through both ends with their
         slopes."""
-        first, last = field(step.t, step.start), field(step.t + step.h, step.y)
+        first = field(step.t, step.start)
+        last = field(step.t + step.h, step.y)
         return hermite(step.start, step.y, first * step.h, last * step.h)
 
 

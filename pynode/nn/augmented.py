@@ -35,7 +35,8 @@ class AugmentedODE(NeuralODE):
         if isinstance(dim, bool) or not isinstance(dim, int):
             raise TypeError(f"dim must be an integer, the dimension that is augmented, not {dim!r}")
         super().__init__(field, t, **options)
-        self.augment_dims, self.dim = augment_dims, dim
+        self.augment_dims = augment_dims
+        self.dim = dim
 
     def forward(self, y0, t=None):
         """y0: (..., d, ...), d entries along dim. Returns (T, ..., d + augment_dims, ...), without

@@ -30,7 +30,9 @@ class SolveModule(torch.nn.Module):
         check_options(options)
         self._check_end(options)
         self.options = options
-        self.stats, self.events, self._heard_by = None, [], []
+        self.stats = None
+        self.events = []
+        self._heard_by = []
 
     def __getstate__(self):
         """Copies take neither the graph of the last call along nor those who listen to this
@@ -53,7 +55,8 @@ class SolveModule(torch.nn.Module):
                 f"{solution.message} {type(self).__name__} returns the state at its last time: let"
                 " callback return nothing"
             )
-        self.stats, self.events = solution.stats, solution.events
+        self.stats = solution.stats
+        self.events = solution.events
         for heard in self._heard_by:
             heard(self, solution.stats)
         return solution.y
@@ -115,9 +118,9 @@ def last(y):
     tuple or a dict."""
     if isinstance(y, torch.Tensor):
         return y[-1]
-    return (
-        {key: last(part) for key, part in y.items()} if isinstance(y, dict) else tuple(map(last, y))
-    )
+    if isinstance(y, dict):
+        return {key: last(part) for key, part in y.items()}
+    return tuple(map(last, y))
 
 
 def as_field(field, name):
@@ -138,7 +141,9 @@ def as_field(field, name):
 def timed(field, inputs=1):
     """A module that is called with the time and so many further arguments; field may leave the time
     away."""
-    return Autonomous(field) if _needed(field) == inputs else field
+    if _needed(field) == inputs:
+        return Autonomous(field)
+    return field
 
 
 def _needed(field) -> int:
@@ -163,7 +168,10 @@ def check_options(options):
     for name in options:
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
+            if close:
+                hint = f"did you mean {close[0]}?"
+            else:
+                hint = f"choose from {', '.join(known)}"
             raise TypeError(f"{name} is no option of a model over solve: {hint}")
 
 

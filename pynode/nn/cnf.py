@@ -66,7 +66,10 @@ class CNF(NeuralODE):
             raise ValueError(
                 f"t must be (t_0, t_1), the times of base and data, not {self.t.numel()} times"
             )
-        self.dim, self.trace, self.noise, self.base = dim, trace, noise, base
+        self.dim = dim
+        self.trace = trace
+        self.noise = noise
+        self.base = base
 
     def log_prob(self, x):
         """log p(x), (...,), of x (..., dim); with trace='hutchinson' an unbiased estimate."""
@@ -97,7 +100,10 @@ class CNF(NeuralODE):
         return self._solved(self._timed, x, self._backwards)[-1]
 
     def extra_repr(self):
-        noise = f", noise={self.noise}" if self.trace == "hutchinson" else ""
+        if self.trace == "hutchinson":
+            noise = f", noise={self.noise}"
+        else:
+            noise = ""
         return f"dim={self.dim}, trace={self.trace}{noise}, {super().extra_repr()}"
 
     @property
@@ -125,7 +131,10 @@ class _Trace:
     """The integrand tr(d field/dz), exact, or its estimate."""
 
     def __init__(self, trace):
-        self.needs = "rows" if trace == "exact" else "probe"
+        if trace == "exact":
+            self.needs = "rows"
+        else:
+            self.needs = "probe"
 
     def __call__(self, local):
         if self.needs == "probe":

@@ -39,7 +39,8 @@ class ControlledODE(NeuralODE):
                 " away"
             )
         times, last_only = self.choose_times(t)
-        args, more = (), {}
+        args = ()
+        more = {}
         if isinstance(u, Path):
             if not u.in_time:
                 raise ValueError(
@@ -47,14 +48,17 @@ class ControlledODE(NeuralODE):
                     " rows, (T,)"
                 )
             u.check_span(times)
-            args, more = (u.coefficients,), u.corners(0, self.options)
+            args = (u.coefficients,)
+            more = u.corners(0, self.options)
         elif not callable(u):
             raise TypeError(
                 f"u must be a path or a function u(t), not {type(u).__name__}; hold values with"
                 " ZeroOrderHold"
             )
         y = self._solved(_WithInput(self._timed, u, forwards(times)), y0, times, args, **more)
-        return last(y) if last_only else y
+        if last_only:
+            return last(y)
+        return y
 
 
 class _WithInput(torch.nn.Module):
@@ -62,7 +66,9 @@ class _WithInput(torch.nn.Module):
 
     def __init__(self, field, u, right):
         super().__init__()
-        self.field, self.u, self.right = field, u, right
+        self.field = field
+        self.u = u
+        self.right = right
 
     @property
     def pynode_lasting(self):

@@ -33,7 +33,8 @@ class HybridField(nn.Module):
             raise TypeError(
                 f"known must be an nn.Module or a function of (t, y), not {type(known).__name__}"
             )
-        self.known, self.network = known, as_field(network, "network")
+        self.known = known
+        self.network = as_field(network, "network")
         self._takes_time = timed(network) is network
         like = next(self.network.parameters(), torch.empty(0))
         for name, value in (("scale", scale), ("rate", rate)):
@@ -41,7 +42,10 @@ class HybridField(nn.Module):
             if not bool((value > 0).all()):
                 raise ValueError(f"{name} must be positive, a typical size, not {value.tolist()}")
             self.register_buffer(name, value.to(like.device))
-        into = None if into is None else torch.as_tensor(into, dtype=like.dtype, device=like.device)
+        if into is None:
+            into = None
+        else:
+            into = torch.as_tensor(into, dtype=like.dtype, device=like.device)
         if into is not None and into.dim() != 2:
             raise ValueError(
                 "into is a matrix, states by outputs of the network, not of shape"

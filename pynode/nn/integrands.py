@@ -24,7 +24,9 @@ class Along(torch.nn.Module):
 
     def __init__(self, field, integrands, lead):
         super().__init__()
-        self.field, self.integrands, self.lead = field, tuple(integrands), lead
+        self.field = field
+        self.integrands = tuple(integrands)
+        self.lead = lead
         self.linear = any(g.needs != "slope" for g in self.integrands)
 
     @property
@@ -50,7 +52,11 @@ class Local:
     """
 
     def __init__(self, field, t, y, e, lead, linear):
-        self.field, self.t, self.y, self.e, self.lead = field, t, y, e, lead
+        self.field = field
+        self.t = t
+        self.y = y
+        self.e = e
+        self.lead = lead
         if linear:
             self.slope, self._pull = torch.func.vjp(lambda y: field(t, y), y)
         else:
@@ -85,4 +91,6 @@ def draw(like, noise):
     """Noise of mean 0 and covariance 1, of the shape of like: 'rademacher' (1 or -1) or
     'gaussian'."""
     e = torch.randn_like(like, requires_grad=False)
-    return torch.where(e < 0, -1.0, 1.0).to(like) if noise == "rademacher" else e
+    if noise == "rademacher":
+        return torch.where(e < 0, -1.0, 1.0).to(like)
+    return e

@@ -34,7 +34,8 @@ class JumpODE(NeuralODE):
     def __init__(
         self, field, event, jump, t=(0.0, 1.0), *, direction=0, max_events=1000, **options
     ):
-        event, jump = as_field(event, "event"), as_field(jump, "jump")
+        event = as_field(event, "event")
+        jump = as_field(jump, "jump")
         if "events" in options or "regularisers" in options:
             raise ValueError(
                 "a JumpODE makes its own event and integrates its state alone: leave events and"
@@ -48,4 +49,5 @@ class JumpODE(NeuralODE):
             name=type(event).__name__,
         )
         super().__init__(field, t, events=watched, **options)
-        self.event, self.jump = event, jump
+        self.event = event
+        self.jump = jump

@@ -150,11 +150,13 @@ class ReactionNetwork(Constants):
                 "orders are integers that are not negative: molecules that meet; CRNN learns real"
                 " orders"
             )
-        self.rates, self.species = rates, None
+        self.rates = rates
+        self.species = None
         self.keep("stoichiometry", nu, like.device)
         # The factors of each rate by number of their species, n for a factor 1: products have
         # derivatives at zero, powers not.
-        n, most = nu.shape[1], max(1, int(orders.sum(1).max()))
+        n = nu.shape[1]
+        most = max(1, int(orders.sum(1).max()))
         factors = [
             [i for i, order in enumerate(row) for _ in range(int(order))] for row in orders.tolist()
         ]
@@ -165,7 +167,8 @@ class ReactionNetwork(Constants):
     def of(cls, reactions, species, rates):
         """From equations such as "A + B -> 2 C", a list of m; species: n names, in the order of the
         components of y."""
-        equations, species = [sides(reaction) for reaction in reactions], list(species)
+        equations = [sides(reaction) for reaction in reactions]
+        species = list(species)
         unknown = {name for left, right in equations for name in (*left, *right)} - set(species)
         if unknown:
             raise ValueError(
@@ -193,7 +196,10 @@ class ReactionNetwork(Constants):
         """r, (..., m), in units of y per time."""
         # A solve with batched=True has a time for each row, (rows, 1, ...): one for each rate of it
         # too many.
-        clock = t.squeeze(-1) if isinstance(t, torch.Tensor) and t.dim() else t
+        if isinstance(t, torch.Tensor) and t.dim():
+            clock = t.squeeze(-1)
+        else:
+            clock = t
         r = self.rates(*[arg(clock) if callable(arg) else arg for arg in args])
         padded = torch.cat((y, torch.ones_like(y[..., :1])), -1)
         for factor in self.factors:
@@ -221,7 +227,8 @@ class CRNN(nn.Module):
         super().__init__()
         self.stoichiometry = nn.Parameter(0.3 * torch.randn(reactions, species, dtype=dtype))
         self.log_k = nn.Parameter(torch.zeros(reactions, dtype=dtype))
-        self.most, self.floor = most, floor
+        self.most = most
+        self.floor = floor
 
     @property
     def orders(self):
@@ -237,7 +244,9 @@ class CRNN(nn.Module):
 
 def _placed(x):
     """x, without its values where modules are made on the meta device."""
-    return x.to("meta") if default_device().type == "meta" else x
+    if default_device().type == "meta":
+        return x.to("meta")
+    return x
 
 
 def _positive(values, name, dtype):

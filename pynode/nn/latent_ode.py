@@ -72,12 +72,15 @@ class LatentODE(torch.nn.Module):
             raise ValueError("batched follows from the times, (T,) or (B, T): leave it away")
         check_options(options)
         options = {"method": method, "rtol": rtol, "atol": atol, **options}
-        self.flow, self.decoder = NeuralODE(field, **options), as_field(decoder, "decoder")
+        self.flow = NeuralODE(field, **options)
+        self.decoder = as_field(decoder, "decoder")
         self.encoder = Recognition(encoder, data_dim, latent_dim, hidden, encoder_field, **options)
         self.log_noise = torch.nn.Parameter(
             torch.tensor(math.log(noise)), requires_grad=learn_noise
         )
-        self.data_dim, self.latent_dim, self.t0 = data_dim, latent_dim, float(t0)
+        self.data_dim = data_dim
+        self.latent_dim = latent_dim
+        self.t0 = float(t0)
 
     @property
     def stats(self):
@@ -111,11 +114,10 @@ class LatentODE(torch.nn.Module):
         the recognition network reads, for instance the first half, so that it learns to predict the
         rest (Rubanova et al., sec. 4); by default all."""
         x, times, seen = self._observed(x, t, mask)
-        q = (
-            self._encode(x, times, seen)
-            if given is None
-            else self.encode(x, t, seen & _like(given, x))
-        )
+        if given is None:
+            q = self._encode(x, times, seen)
+        else:
+            q = self.encode(x, t, seen & _like(given, x))
         series = self.decode(q.rsample((samples,)), self._usable(t))
         fit = (
             Normal(series.masked_fill(~seen, 0), self.noise.to(x)).log_prob(x).masked_fill(~seen, 0)
@@ -148,7 +150,8 @@ class LatentODE(torch.nn.Module):
             path = self.flow(z, grid[0])[place[0]].movedim(0, -2)
         else:
             count = z.shape[:-1].numel() // len(at)
-            rows, times = z.reshape(-1, self.latent_dim), grid.repeat(count, 1).T
+            rows = z.reshape(-1, self.latent_dim)
+            times = grid.repeat(count, 1).T
             path = self.flow._solved(self.flow._timed, rows, times, batched=True).transpose(0, 1)
             place = place.repeat(count, 1).unsqueeze(-1).expand(-1, -1, self.latent_dim)
             path = path.gather(1, place).reshape(*z.shape[:-1], at.shape[-1], self.latent_dim)
@@ -197,7 +200,11 @@ class LatentODE(torch.nn.Module):
                 f"t must be {tuple(each[1:])} or {tuple(each)}, a time an observation, not"
                 f" {tuple(t.shape)}"
             )
-        t, seen = t.expand(each), ~x.isnan() if mask is None else _like(mask, x)
+        t = t.expand(each)
+        if mask is None:
+            seen = ~x.isnan()
+        else:
+            seen = _like(mask, x)
         anything = seen.any(-1)
         blind = (~anything.any(-1)).nonzero().flatten().tolist()
         if blind:
@@ -254,7 +261,8 @@ def _distinct(t, t0):
     t = torch.cat((t.new_full((len(t), 1), t0), t.nan_to_num(t0)), 1)
     ordered, order = t.sort(1)
     rank = torch.cat((torch.zeros_like(order[:, :1]), (ordered.diff(dim=1) > 0).cumsum(1)), 1)
-    last, end = rank[:, -1:], ordered[:, -1:]
+    last = rank[:, -1:]
+    end = ordered[:, -1:]
     slots = torch.arange(max(int(last.max()) + 1, 2), device=t.device)
     fill = end + (slots - last) * 1e-6 * torch.where(end > t0, end - t0, 1.0)
     grid = torch.where(slots > last, fill, t0).scatter(1, rank, ordered)

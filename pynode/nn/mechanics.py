@@ -32,8 +32,14 @@ class HamiltonianField(nn.Module):
     def __init__(self, hamiltonian, damping=None, force=None):
         super().__init__()
         self.hamiltonian = as_field(hamiltonian, "hamiltonian")
-        self.damping = damping if damping is None else as_field(damping, "damping")
-        self.force = force if force is None else as_field(force, "force")
+        if damping is None:
+            self.damping = damping
+        else:
+            self.damping = as_field(damping, "damping")
+        if force is None:
+            self.force = force
+        else:
+            self.force = as_field(force, "force")
 
     def energy(self, y):
         """H, (...,), of y (..., 2 d)."""
@@ -70,7 +76,10 @@ class LagrangianField(nn.Module):
     def __init__(self, lagrangian, force=None):
         super().__init__()
         self.lagrangian = as_field(lagrangian, "lagrangian")
-        self.force = force if force is None else as_field(force, "force")
+        if force is None:
+            self.force = force
+        else:
+            self.force = as_field(force, "force")
 
     def energy(self, y):
         """v . dL/dv - L, (...,), of y (..., 2 d)."""
@@ -109,7 +118,10 @@ def _halves(y):
 
 def _scalar(value, y, name):
     """(...,) for y (..., d)."""
-    value = value.squeeze(-1) if value.shape == (*y.shape[:-1], 1) else value
+    if value.shape == (*y.shape[:-1], 1):
+        value = value.squeeze(-1)
+    else:
+        value = value
     if value.shape != y.shape[:-1]:
         raise ValueError(
             f"the {name} returned shape {tuple(value.shape)} for points of shape {tuple(y.shape)};"

@@ -60,12 +60,10 @@ class EvaluationMonitor:
                 f"there is no NeuralODE or the like in this {type(model).__name__}, and nothing to"
                 " count"
             )
-        self.costs, self._flows, self._seen, self._epoch = (
-            [],
-            flows,
-            {name: [] for name in flows},
-            0,
-        )
+        self.costs = []
+        self._flows = flows
+        self._seen = {name: [] for name in flows}
+        self._epoch = 0
         self._names = {id(module): name for name, module in flows.items()}
         for module in flows.values():
             module.listen(self._hear)

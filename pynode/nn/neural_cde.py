@@ -47,14 +47,19 @@ class NeuralCDE(SolveModule):
                 f"a CDE is driven by a path with a derivative, not by {type(path).__name__}: make a"
                 " CubicHermitePath, LinearPath or RectilinearPath of times and values"
             )
-        times = path.ends if t is None else checked_times(t)
+        if t is None:
+            times = path.ends
+        else:
+            times = checked_times(t)
         path.check_span(times)
         z0 = self.initial(path(times[0]))
         more = path.corners(1, self.options)
         z = self._solved(
             _Driven(self._timed, path, forwards(times)), z0, times, (path.slopes(),), **more
         )
-        return z[-1] if t is None else z
+        if t is None:
+            return z[-1]
+        return z
 
 
 class _Driven(torch.nn.Module):
@@ -62,14 +67,17 @@ class _Driven(torch.nn.Module):
 
     def __init__(self, field, path, right):
         super().__init__()
-        self.field, self.path, self.right = field, path, right
+        self.field = field
+        self.path = path
+        self.right = right
 
     @property
     def pynode_lasting(self):
         return self.field  # see Autonomous
 
     def forward(self, s, z, slopes):
-        matrix, rate = self.field(s, z), self.path.at(s, slopes, self.right)
+        matrix = self.field(s, z)
+        rate = self.path.at(s, slopes, self.right)
         if matrix.shape != (*z.shape, rate.shape[-1]):
             raise ValueError(
                 f"for z of shape {tuple(z.shape)} and a path of {rate.shape[-1]} channels the field"

@@ -48,7 +48,8 @@ class NeuralODE(DefaultTimes, SolveModule):
     ):
         super().__init__(field, {"method": method, "rtol": rtol, "atol": atol, **options})
         self.keep_times(t, last_only)
-        self.regularisers, self.penalties = as_regularisers(regularisers), {}
+        self.regularisers = as_regularisers(regularisers)
+        self.penalties = {}
 
     def __getstate__(self):
         """Copies take no penalties along, as they are those of the last call, with its graph."""
@@ -59,7 +60,9 @@ class NeuralODE(DefaultTimes, SolveModule):
         takes and gives it. Returns (T, *y0.shape), or (*y0.shape) with last_only."""
         times, last_only = self.choose_times(t)
         y = self._integrated(y0, times)[0]
-        return last(y) if last_only else y
+        if last_only:
+            return last(y)
+        return y
 
     @property
     def penalty(self):
@@ -77,7 +80,10 @@ class NeuralODE(DefaultTimes, SolveModule):
 
         lead: how many dimensions of y0 number rows; noise: of which probes are drawn, once a solve.
         """
-        chosen = self.regularisers if self.training else ()
+        if self.training:
+            chosen = self.regularisers
+        else:
+            chosen = ()
         every = (*integrands, *chosen)
         self.penalties = {}
         if not every:
@@ -100,7 +106,10 @@ class NeuralODE(DefaultTimes, SolveModule):
             )
         if lead is None:
             lead = int(y0.dim() > 1 or bool(self.options.get("batched")))
-        e = draw(y0, noise) if any(g.needs == "probe" for g in every) else None
+        if any(g.needs == "probe" for g in every):
+            e = draw(y0, noise)
+        else:
+            e = None
         start = (y0, *[y0.new_zeros(y0.shape[:lead]) for _ in every])
         found = self._solved(Along(self._timed, every, lead), start, times, (e,))
         # Backwards in time they are negative.

@@ -26,7 +26,8 @@ class NeuralSDE(DefaultTimes):
         self, drift, diffusion, t=(0.0, 1.0), *, dt, method="EM", noise_dim=None, last_only=None
     ):
         super().__init__()
-        self.drift, self.diffusion = as_field(drift, "drift"), as_field(diffusion, "diffusion")
+        self.drift = as_field(drift, "drift")
+        self.diffusion = as_field(diffusion, "diffusion")
         self.options = {"dt": dt, "method": method, "noise_dim": noise_dim}
         self.stats = self.brownian = None
         self.keep_times(t, last_only)
@@ -38,8 +39,11 @@ class NeuralSDE(DefaultTimes):
         solution = solve_sde(
             timed(self.drift), timed(self.diffusion), y0, times, brownian=brownian, **self.options
         )
-        self.stats, self.brownian = solution.stats, solution.brownian
-        return solution.y[-1] if last_only else solution.y
+        self.stats = solution.stats
+        self.brownian = solution.brownian
+        if last_only:
+            return solution.y[-1]
+        return solution.y
 
     def extra_repr(self):
         return ", ".join(

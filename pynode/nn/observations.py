@@ -19,7 +19,10 @@ class Observations:
 
     def __init__(self, times, values):
         if not isinstance(values, torch.Tensor) or not values.dtype.is_floating_point:
-            kind = values.dtype if isinstance(values, torch.Tensor) else type(values).__name__
+            if isinstance(values, torch.Tensor):
+                kind = values.dtype
+            else:
+                kind = type(values).__name__
             raise TypeError(f"the values of a path must be a floating-point tensor, not {kind}")
         if values.dim() not in (2, 3) or 0 in values.shape:
             raise ValueError(
@@ -33,17 +36,19 @@ class Observations:
                 "the times of observations have no gradients: detach them (ZeroOrderHold has those"
                 " of its times)"
             )
-        self.shared, self.batched = times.dim() == 1, values.dim() == 3
+        self.shared = times.dim() == 1
+        self.batched = values.dim() == 3
         if times.shape not in (values.shape[-2:-1], values.shape[:-1]):
             raise ValueError(
                 f"values of shape {tuple(values.shape)} go with times {tuple(values.shape[-2:-1])}"
                 + (f" or {tuple(values.shape[:-1])}" if self.batched else "")
                 + f", not {tuple(times.shape)}"
             )
-        times, self.values = (
-            torch.atleast_2d(times),
-            values if self.batched else values.unsqueeze(0),
-        )
+        times = torch.atleast_2d(times)
+        if self.batched:
+            self.values = values
+        else:
+            self.values = values.unsqueeze(0)
         self.lasting = _lasting(times, self.shared)
         _check_increasing(times, self.lasting, values.dtype)
         seen = self.lasting.unsqueeze(-1) & ~self.values.isnan()
@@ -61,16 +66,16 @@ class Observations:
         theirs."""
         before, after = self._neighbours()
         count = self.values.shape[1]
-        one, two = (
-            torch.where(before < 0, after, before),
-            torch.where(after == count, before, after),
-        )
+        one = torch.where(before < 0, after, before)
+        two = torch.where(after == count, before, after)
         times = self.times.unsqueeze(-1).expand(self.values.shape)
-        start, end = times.gather(1, one), times.gather(1, two)
+        start = times.gather(1, one)
+        end = times.gather(1, two)
         weight = torch.where(
             one == two, 0.0, (times - start) / torch.where(one == two, 1.0, end - start)
         ).to(self.values)
-        left, right = self.values.gather(1, one), self.values.gather(1, two)
+        left = self.values.gather(1, one)
+        right = self.values.gather(1, two)
         return torch.where(self.seen, left, left + weight * (right - left))
 
     def held(self):
@@ -110,7 +115,10 @@ def _lasting(times, shared):
     counts = (~missing).sum(1)
     short = (counts < 2).nonzero().flatten().tolist()
     if short:
-        where = f"row {short[0]} has" if len(times) > 1 else "there is"
+        if len(times) > 1:
+            where = f"row {short[0]} has"
+        else:
+            where = "there is"
         raise ValueError(
             f"a path needs at least two observations, and {where} {int(counts[short[0]])}; leave"
             " such a series out, or give its observation once more at a later time"
@@ -124,11 +132,10 @@ def _check_increasing(times, lasting, dtype):
     if wrong:
         row, i = wrong[0]
         one, two = times[row, i : i + 2].tolist()
-        rounded = (
-            f" (in {dtype} they are the same: subtract the first time, or use float64)"
-            if two > one
-            else ""
-        )
+        if two > one:
+            rounded = f" (in {dtype} they are the same: subtract the first time, or use float64)"
+        else:
+            rounded = ""
         raise ValueError(
             f"the times of a path must increase strictly, but {one:.10g} is followed by {two:.10g}"
             + (f" in row {row}" if len(times) > 1 else "")

@@ -19,8 +19,12 @@ class Path:
     """
 
     def __init__(self, knots, coefficients, *, smooth, in_time, observed, batched):
-        self.knots, self.coefficients = knots, coefficients
-        self.smooth, self.in_time, self.observed, self.batched = smooth, in_time, observed, batched
+        self.knots = knots
+        self.coefficients = coefficients
+        self.smooth = smooth
+        self.in_time = in_time
+        self.observed = observed
+        self.batched = batched
         self.inner = knots.detach()[1 : coefficients.shape[1]]
 
     @property
@@ -67,7 +71,9 @@ class Path:
             pieces = torch.take_along_dim(coefficients, place.view(-1, 1, 1, 1), 1).squeeze(1)
             return _polynomial(pieces, distance.reshape(-1, 1))
         out = _polynomial(coefficients.index_select(1, place).squeeze(1), distance)
-        return out if self.batched else out.squeeze(0)
+        if self.batched:
+            return out
+        return out.squeeze(0)
 
     def corners(self, order, options):
         """For a field that contains the derivative of that order of the path: where it jumps as
@@ -106,14 +112,22 @@ class Path:
             )
         place, distance = self._located(s)
         out = _polynomial(coefficients.index_select(1, place), distance.reshape(-1, 1))
-        out = out.movedim(1, 0) if self.batched else out.squeeze(0)
-        return out if s.dim() else out[0]
+        if self.batched:
+            out = out.movedim(1, 0)
+        else:
+            out = out.squeeze(0)
+        if s.dim():
+            return out
+        return out[0]
 
 
 def forwards(times) -> bool:
     """Whether times, (T,) or (T, rows) that all go one way, increase."""
     times = torch.as_tensor(times, dtype=torch.float64)
-    times = times[:, 0] if times.dim() > 1 else times.reshape(-1)
+    if times.dim() > 1:
+        times = times[:, 0]
+    else:
+        times = times.reshape(-1)
     return bool(times[-1:] > times[:1])
 
 

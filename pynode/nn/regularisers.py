@@ -80,7 +80,9 @@ class JacobianNorm(Regulariser):
 
     @property
     def needs(self):
-        return "probe" if self.estimate == "hutchinson" else "rows"
+        if self.estimate == "hutchinson":
+            return "probe"
+        return "rows"
 
     def __call__(self, local):
         if self.estimate == "hutchinson":
@@ -144,7 +146,10 @@ class Stiffness(Regulariser):
 
 def as_regularisers(given) -> tuple:
     """A tuple of them from one or several; TypeError for anything else."""
-    found = (given,) if isinstance(given, Regulariser) else tuple(given)
+    if isinstance(given, Regulariser):
+        found = (given,)
+    else:
+        found = tuple(given)
     for item in found:
         if not isinstance(item, Regulariser):
             raise TypeError(

@@ -56,11 +56,10 @@ def get(
     key = _key(name)
     if key not in _NAMES:
         near = [_NAMES[match] for match in difflib.get_close_matches(key, _NAMES, n=3, cutoff=0.5)]
-        hint = (
-            f"did you mean {' or '.join(map(repr, near))}?"
-            if near
-            else f"choose one of {', '.join(names())}."
-        )
+        if near:
+            hint = f"did you mean {' or '.join(map(repr, near))}?"
+        else:
+            hint = f"choose one of {', '.join(names())}."
         raise ValueError(
             f"There is no problem named {name!r}: {hint} pynode.problems.names() lists them all."
         )

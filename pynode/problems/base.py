@@ -50,7 +50,10 @@ class Field(Constants, ABC):
     def named(self, vector: Tensor | None = None) -> dict[str, Tensor]:
         """The (..., p) vector, by default the constants themselves, split by name into (...)
         tensors."""
-        vector = self.k if vector is None else vector
+        if vector is None:
+            vector = self.k
+        else:
+            vector = vector
         return dict(zip(self.defaults, vector.unbind(-1), strict=True))
 
     @abstractmethod
@@ -74,7 +77,9 @@ def apply(matrix: Tensor, y: Tensor, offset: Tensor | None = None) -> Tensor:
     """
     if y.dim() > 1:
         return nn.functional.linear(y, matrix, offset)
-    return torch.mv(matrix, y) if offset is None else torch.addmv(offset, matrix, y)
+    if offset is None:
+        return torch.mv(matrix, y)
+    return torch.addmv(offset, matrix, y)
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,7 +61,8 @@ class Brusselator(Field):
             place.flip(0),
             *(place.roll(step, axis) for step in (1, -1) for axis in (1, 2)),
         ]
-        rows, cols = place.flatten().repeat(len(near)), torch.cat([p.flatten() for p in near])
+        rows = place.flatten().repeat(len(near))
+        cols = torch.cat([p.flatten() for p in near])
         entries = torch.ones(len(rows), dtype=torch.bool)
         shape = (2 * n * n, 2 * n * n)
         return torch.sparse_coo_tensor(
@@ -71,11 +72,13 @@ class Brusselator(Field):
     def jac(self, t: Tensor | float, y: Tensor) -> Tensor:
         """df/dy, (..., 2 N^2, 2 N^2), dense: for small grids."""
         _, b, alpha = self.k.unbind()
-        n, m = self.size, self.size**2
+        n = self.size
+        m = self.size**2
         unit = torch.eye(m, dtype=y.dtype, device=y.device).reshape(m, n, n)
         near = unit.roll(1, -1) + unit.roll(-1, -1) + unit.roll(1, -2) + unit.roll(-1, -2)
         laplacian = (torch.sub(near, unit, alpha=4) * (alpha * m)).reshape(m, m)
-        u, v = y[..., :m], y[..., m:]
+        u = y[..., :m]
+        v = y[..., m:]
         top = torch.cat(
             (laplacian + torch.diag_embed(2 * u * v - b - 1), torch.diag_embed(u * u)), -1
         )

@@ -44,7 +44,8 @@ class Oregonator(Bilinear):
     def coefficients(self):
         # As powers and a matrix product: 5.6 us, where unbinding s, q, w and stacking the seven
         # takes 12.
-        k, fixed = self.k, self._buffers
+        k = self.k
+        fixed = self._buffers
         return k.index_select(-1, fixed["base"]) ** fixed["power"] * apply(
             fixed["q"], k, fixed["no_q"]
         )

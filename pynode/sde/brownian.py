@@ -59,14 +59,18 @@ class BrownianPath:
             )
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
             raise ValueError(f"seed must be an integer from 0 to 2**64 - 1, not {seed!r}")
-        self.shape, self.seed, self.dtype, self.device = tuple(shape), seed, dtype, device
+        self.shape = tuple(shape)
+        self.seed = seed
+        self.dtype = dtype
+        self.device = device
         scales = np.sqrt(steps).reshape(-1, *(1,) * len(self.shape))
         drawn = self._draw((len(steps), *self.shape), 0, 0, 0) * scales
         # float64 until the difference is taken: increments of small steps are small differences.
         self.values = torch.from_numpy(
             np.concatenate((np.zeros((1, *self.shape)), drawn.cumsum(0)))
         ).to(device)
-        self._way, self._interval = [], -1
+        self._way = []
+        self._interval = -1
 
     def __call__(self, t):
         """W(t) for t a float."""
@@ -100,7 +104,9 @@ class BrownianPath:
         while True:
             a, b, wa, wb, index = self._way[-1]
             if t - a <= close or b - t <= close:
-                return wa if t - a <= close else wb
+                if t - a <= close:
+                    return wa
+                return wb
             level = len(self._way)
             if level > DEPTH:
                 return wa + (wb - wa) * ((t - a) / (b - a))

@@ -16,11 +16,20 @@ class SDE:
     """
 
     def __init__(self, f, g, y0, noise_dim=None):
-        self.f, self.g, self.stats = f, g, Stats()
-        self.dtype, self.device = y0.dtype, y0.device
+        self.f = f
+        self.g = g
+        self.stats = Stats()
+        self.dtype = y0.dtype
+        self.device = y0.device
         self.diagonal = noise_dim is None
-        self.noise_shape = tuple(y0.shape) if self.diagonal else (*y0.shape[:-1], noise_dim)
-        self.matrix_shape = tuple(y0.shape) if self.diagonal else (*y0.shape, noise_dim)
+        if self.diagonal:
+            self.noise_shape = tuple(y0.shape)
+        else:
+            self.noise_shape = (*y0.shape[:-1], noise_dim)
+        if self.diagonal:
+            self.matrix_shape = tuple(y0.shape)
+        else:
+            self.matrix_shape = (*y0.shape, noise_dim)
 
     def drift(self, t, y):
         """f, (..., d), at the float t."""
@@ -46,13 +55,18 @@ class SDE:
             # Of a tensor of inference mode a clone alone may have a graph.
             leaf = y.detach().clone().requires_grad_()
             out = self.drift(t, leaf)
-            parts = out.reshape(-1, y.shape[-1]).sum(0).unbind() if out.requires_grad else ()
+            if out.requires_grad:
+                parts = out.reshape(-1, y.shape[-1]).sum(0).unbind()
+            else:
+                parts = ()
             rows = [
                 torch.autograd.grad(part, leaf, retain_graph=True, allow_unused=True)[0]
                 for part in parts
             ]
         rows = [torch.zeros_like(y) if row is None else row for row in rows]
-        return torch.stack(rows, -2) if rows else y.new_zeros(*y.shape, y.shape[-1])
+        if rows:
+            return torch.stack(rows, -2)
+        return y.new_zeros(*y.shape, y.shape[-1])
 
     def check_rows(self, t, y):
         """ValueError where a row of f depends on another: an implicit step takes each row by
@@ -98,7 +112,8 @@ class SDE:
         no second derivative.
         """
         with Twice(), torch.inference_mode(False), torch.enable_grad():
-            leaf, tangent = y.detach().clone().requires_grad_(), tangent.clone()
+            leaf = y.detach().clone().requires_grad_()
+            tangent = tangent.clone()
             out = f(t, leaf)
             if not out.requires_grad:
                 return torch.zeros_like(out)
@@ -108,23 +123,23 @@ class SDE:
             except RuntimeError:
                 with torch.no_grad():
                     return torch.func.jvp(lambda y: f(t, y), (y,), (tangent,))[1]
-            found = (
-                None
-                if pulled is None
-                else torch.autograd.grad(pulled, w, tangent, allow_unused=True)[0]
-            )
-        return torch.zeros_like(out) if found is None else found
+            if pulled is None:
+                found = None
+            else:
+                found = torch.autograd.grad(pulled, w, tangent, allow_unused=True)[0]
+        if found is None:
+            return torch.zeros_like(out)
+        return found
 
     def _time(self, t):
         return torch.scalar_tensor(t, dtype=self.dtype, device=self.device)
 
     def _checked(self, name, out, shape):
         if not isinstance(out, torch.Tensor) or out.shape != shape or out.dtype != self.dtype:
-            what = (
-                f"{tuple(out.shape)} {out.dtype}"
-                if isinstance(out, torch.Tensor)
-                else type(out).__name__
-            )
+            if isinstance(out, torch.Tensor):
+                what = f"{tuple(out.shape)} {out.dtype}"
+            else:
+                what = type(out).__name__
             raise ValueError(
                 f"the {name} must return {tuple(shape)} {self.dtype}, not {what}; general noise,"
                 " (..., d, m), needs noise_dim=m, and modules the dtype of the state"

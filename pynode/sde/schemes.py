@@ -48,7 +48,10 @@ def step(scheme, sde, t, h, y, dw):
         noise = g * dw + 0.5 * slope * (dw * dw - h)
     else:
         g = sde.diffusion(t, y)
-        noise = g * dw if sde.diagonal else (g @ dw.unsqueeze(-1)).squeeze(-1)
+        if sde.diagonal:
+            noise = g * dw
+        else:
+            noise = (g @ dw.unsqueeze(-1)).squeeze(-1)
     if scheme.implicit:
         return _solved(sde, t + h, h, y + noise, y)
     return y + noise + h * sde.drift(t, y)
@@ -63,7 +66,8 @@ def _solved(sde, t, h, right, start):
     Nothing is unrolled.
     """
     with torch.no_grad():
-        y, unit = start.detach(), torch.eye(start.shape[-1], dtype=start.dtype, device=start.device)
+        y = start.detach()
+        unit = torch.eye(start.shape[-1], dtype=start.dtype, device=start.device)
         # Quadratic convergence: the square of it is what is left.
         small = torch.finfo(y.dtype).eps ** 0.5
         tiny = torch.finfo(y.dtype).tiny

@@ -45,15 +45,20 @@ def solve_sde(
     Returns a Solution with y (T, ..., d); .brownian is the noise. SolveError where states overflow
     (with throw=False the partial solution), ValueError and TypeError for input that makes no sense.
     """
-    given, problem = dict(locals()), ODEProblem(drift, y0, t)
+    given = dict(locals())
+    problem = ODEProblem(drift, y0, t)
     if disturbed(problem):
         return undisturbed(lambda plain: solve_sde(**{**given, "y0": plain.y0}), problem)
-    scheme = SCHEMES.get(method.lower()) if isinstance(method, str) else None
+    if isinstance(method, str):
+        scheme = SCHEMES.get(method.lower())
+    else:
+        scheme = None
     if scheme is None:
         raise ValueError(
             f"method must be one of {', '.join(s.name for s in SCHEMES.values())}, not {method!r}"
         )
-    layout, times = problem.layout(), problem.times(None).detach().to(torch.float64)
+    layout = problem.layout()
+    times = problem.times(None).detach().to(torch.float64)
     if not layout.single or y0.dim() == 0:
         raise ValueError(
             "the state of an SDE is one tensor, (..., d), with at least one component; join the"
@@ -106,17 +111,25 @@ def solve_sde(
     if scheme.implicit:
         sde.check_rows(values[0], y0.detach())
 
-    ys, status = [y0], Status.SUCCESS
+    ys = [y0]
+    status = Status.SUCCESS
     for a, b, count in zip(values, values[1:], counts):
-        y, reached = ys[-1], a
+        y = ys[-1]
+        reached = a
         for i in range(count):
-            end = b if i == count - 1 else a + (b - a) * (i + 1) / count
+            if i == count - 1:
+                end = b
+            else:
+                end = a + (b - a) * (i + 1) / count
             y = _advance(scheme, sde, brownian, reached, end, y, HALVINGS)
             if y is None:
                 break
             reached = end
         if y is None or not bool(torch.isfinite(y.detach()).all()):
-            status = Status.DIVERGED if y is not None else Status.NEWTON
+            if y is not None:
+                status = Status.DIVERGED
+            else:
+                status = Status.NEWTON
             break
         ys.append(y)
     message = (
@@ -131,7 +144,9 @@ def solve_sde(
         times[: len(ys)], torch.stack(ys), status, message, sde.stats, scheme.name, layout, []
     )
     solution.brownian = brownian
-    return solution.check() if throw else solution
+    if throw:
+        return solution.check()
+    return solution
 
 
 def _advance(scheme, sde, brownian, start, end, y, halvings):
@@ -146,6 +161,6 @@ def _advance(scheme, sde, brownian, start, end, y, halvings):
         return None
     middle = 0.5 * (start + end)
     half = _advance(scheme, sde, brownian, start, middle, y, halvings - 1)
-    return (
-        None if half is None else _advance(scheme, sde, brownian, middle, end, half, halvings - 1)
-    )
+    if half is None:
+        return None
+    return _advance(scheme, sde, brownian, middle, end, half, halvings - 1)

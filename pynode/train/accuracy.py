@@ -12,7 +12,8 @@ from .data import Dataset
 
 # Values below this fraction of the largest count as none in the pointwise error; solves for it are
 # this tight.
-FLOOR, RTOL = 1e-3, 1e-8
+FLOOR = 1e-3
+RTOL = 1e-8
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,9 @@ class Accuracy:
 def accuracy(field, data: Dataset, method="fbdf", rtol=RTOL) -> Accuracy:
     """The errors of a learned field (a PhysicalField, or anything with its ``atol``). SolveError
     where it cannot be solved."""
-    error, value, seen = [], [], []
+    error = []
+    value = []
+    seen = []
     for run in data.trajectories:
         with torch.no_grad():
             y = solve(
@@ -47,8 +50,11 @@ def accuracy(field, data: Dataset, method="fbdf", rtol=RTOL) -> Accuracy:
         error.append((y - run.y).abs()[1:])
         value.append(run.y.abs()[1:])
         seen.append(run.seen[1:])
-    error, value, seen = torch.cat(error), torch.cat(value), torch.cat(seen)
-    error, value = error * seen, value * seen
+    error = torch.cat(error)
+    value = torch.cat(value)
+    seen = torch.cat(seen)
+    error = error * seen
+    value = value * seen
     largest = value.amax(0).clamp(min=torch.finfo(value.dtype).tiny)
     counted = seen & (value > FLOOR * largest)
     pointwise = torch.where(counted, error / value, torch.zeros_like(error)).amax(0)

@@ -37,7 +37,8 @@ def save_history(path, history: list) -> None:
 def checkpoint(path, options, data) -> dict:
     """The plain data in the checkpoint file. ModelError unless it is of these data and fits these
     options."""
-    plain, mine = load_plain(path, "checkpoint"), options.as_dict()
+    plain = load_plain(path, "checkpoint")
+    mine = options.as_dict()
     try:
         for name in SHARED:
             if plain["options"][name] != mine[name]:

@@ -56,7 +56,10 @@ def slopes(t, y, seen=None, neighbours: int = 5, log: bool | None = None) -> Slo
         raise ValueError(
             f"y must have a row for each time, not the shapes {tuple(y.shape)} and {tuple(t.shape)}"
         )
-    seen = torch.ones_like(y, dtype=torch.bool) if seen is None else seen
+    if seen is None:
+        seen = torch.ones_like(y, dtype=torch.bool)
+    else:
+        seen = seen
     fewest = int(seen[1:].sum(0).min())
     if not 3 <= neighbours <= fewest:
         raise ValueError(
@@ -64,26 +67,37 @@ def slopes(t, y, seen=None, neighbours: int = 5, log: bool | None = None) -> Slo
             f" {neighbours!r}"
         )
     since = (t - t[0]).to(y.dtype)
-    log = bool(since[-1] > DECADES * since[1]) if log is None else log
-    s = since.log() if log else since
-    used = slice(1, None) if log else slice(None)
+    if log is None:
+        log = bool(since[-1] > DECADES * since[1])
+    else:
+        log = log
+    if log:
+        s = since.log()
+    else:
+        s = since
+    if log:
+        used = slice(1, None)
+    else:
+        used = slice(None)
     found = [_quadratics(s[used], y[used, i], seen[used, i], neighbours) for i in range(y.shape[1])]
     smooth, slope = (torch.stack(parts, 1) for parts in zip(*found, strict=True))
-    unit = since[1:] if log else since[-1].expand(len(t))
+    if log:
+        unit = since[1:]
+    else:
+        unit = since[-1].expand(len(t))
     if log:
         slope = slope / since[1:, None]
         chord = (smooth[:1] - y[:1]) / since[1]
-        smooth, slope, unit = (
-            torch.cat((y[:1], smooth)),
-            torch.cat((chord, slope)),
-            torch.cat((unit[:1], unit)),
-        )
+        smooth = torch.cat((y[:1], smooth))
+        slope = torch.cat((chord, slope))
+        unit = torch.cat((unit[:1], unit))
     return Slopes(t, smooth, slope, unit)
 
 
 def _quadratics(s, y, seen, neighbours):
     """Values and slopes, (T,), at all s of local quadratics through the seen (s, y)."""
-    at, values = s[seen], y[seen]
+    at = s[seen]
+    values = y[seen]
     distance = (s[:, None] - at).abs()
     reach, near = distance.topk(neighbours, largest=False)
     reach = REACH * reach[:, -1:]
@@ -108,7 +122,8 @@ def collocation(
         scale = torch.where(scale > 0, scale, torch.ones_like(scale))
     weights = [p for p in f.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(weights, lr=lr)
-    weight, last = points.unit[:, None] / scale, math.inf
+    weight = points.unit[:, None] / scale
+    last = math.inf
     for iteration in range(iterations):
         optimizer.param_groups[0]["lr"] = (
             lr * 0.5 * (1 + math.cos(math.pi * iteration / iterations))

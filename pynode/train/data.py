@@ -93,7 +93,10 @@ def read_csv(path, time=None, group=None, drop=(), keep_constant=False) -> Datas
         )
     runs: dict[str, list] = {}
     for line, row in rows:
-        name = row[group].strip() if group else ""
+        if group:
+            name = row[group].strip()
+        else:
+            name = ""
         if group and not name:
             raise DataError(
                 f"{path}, line {line}, column {group!r}: the trajectory has no name; fill the"
@@ -133,7 +136,8 @@ def _lines(path: Path):
     ]
     if not used:
         return []
-    separator, cells = max(",;\t", key=used[0][1].count), []
+    separator = max(",;\t", key=used[0][1].count)
+    cells = []
     for i, s in used:
         try:
             cells.append((i, next(csv.reader([s], delimiter=separator))))
@@ -152,7 +156,10 @@ def _check_header(path, header, wanted):
         )
     for name in header:
         if header.count(name) > 1 or not name:
-            what = f"two columns are called {name!r}" if name else "a column has no name"
+            if name:
+                what = f"two columns are called {name!r}"
+            else:
+                what = "a column has no name"
             raise DataError(f"{path}: {what}; give every column a name of its own in the header.")
     for name in wanted:
         if name is not None and name not in header:
@@ -169,7 +176,10 @@ def _time_column(path, header, time):
     found = [name for name in header if name.lower() in TIME_NAMES]
     if len(found) == 1:
         return found[0]
-    reason = "more than one column could be the time" if found else "no column is called t or time"
+    if found:
+        reason = "more than one column could be the time"
+    else:
+        reason = "no column is called t or time"
     raise DataError(f"{path}: {reason}; say which with --time COLUMN, one of: {', '.join(header)}.")
 
 
@@ -204,7 +214,10 @@ def _number(path, line, column, cell):
 
 def _trajectory(path, name, run, time, columns):
     """A Trajectory of the (line, time, values) of one group, checked."""
-    of = f" of trajectory {name!r}" if name else ""
+    if name:
+        of = f" of trajectory {name!r}"
+    else:
+        of = ""
     if len(run) < 2:
         raise DataError(
             f"{path}, line {run[0][0]}: the only line{of}; a trajectory needs a start and an"
@@ -212,9 +225,18 @@ def _trajectory(path, name, run, time, columns):
         )
     for (_, before, _), (line, now, _) in pairwise(run):
         if now <= before:
-            what = "appears twice" if now == before else f"comes after {before:g}"
-            hint = "keep one of the lines" if now == before else "sort the lines by time"
-            many = "" if name else ", or name the column that tells trajectories apart with --group"
+            if now == before:
+                what = "appears twice"
+            else:
+                what = f"comes after {before:g}"
+            if now == before:
+                hint = "keep one of the lines"
+            else:
+                hint = "sort the lines by time"
+            if name:
+                many = ""
+            else:
+                many = ", or name the column that tells trajectories apart with --group"
             raise DataError(
                 f"{path}, line {line}, column {time!r}: time {now:g}{of} {what}; {hint}{many}."
             )

@@ -26,11 +26,15 @@ class Cost:
     @property
     def whole(self) -> float:
         """Evaluations for the whole span, at the pace of the part that was reached."""
-        return self.evaluations / self.reached if self.reached else float("inf")
+        if self.reached:
+            return self.evaluations / self.reached
+        return float("inf")
 
     @property
     def whole_seconds(self) -> float:
-        return self.seconds / self.reached if self.reached else float("inf")
+        if self.reached:
+            return self.seconds / self.reached
+        return float("inf")
 
 
 def costs(problem: Problem, max_nfe: int, rtol: float = 1e-6) -> list[Cost]:
@@ -45,7 +49,8 @@ def costs(problem: Problem, max_nfe: int, rtol: float = 1e-6) -> list[Cost]:
 
 
 def _ours(problem, method, max_nfe, rtol):
-    latest, began = problem.tspan[0], time.perf_counter()
+    latest = problem.tspan[0]
+    began = time.perf_counter()
 
     def note(t, y, stats):
         nonlocal latest
@@ -54,7 +59,10 @@ def _ours(problem, method, max_nfe, rtol):
     limits = {"max_nfe": max_nfe, "max_steps": max_nfe, "callback": note, "throw": False}
     with torch.no_grad():
         solution = solve_problem(problem, problem.tspan, method, rtol, **limits)
-    reached = 1.0 if solution.success else _fraction(latest, problem.tspan)
+    if solution.success:
+        reached = 1.0
+    else:
+        reached = _fraction(latest, problem.tspan)
     return Cost(
         problem.name, solution.method, solution.stats.nfe, reached, time.perf_counter() - began
     )
@@ -69,13 +77,17 @@ def _dopri5(problem, max_nfe, rtol):
         from torchdiffeq import odeint
     except ImportError:
         return []
-    latest, count, began, reached = problem.tspan[0], 0, time.perf_counter(), 1.0
+    latest = problem.tspan[0]
+    count = 0
+    began = time.perf_counter()
+    reached = 1.0
 
     def field(t, y):
         nonlocal latest, count
         if count == max_nfe:
             raise _Enough
-        latest, count = max(latest, float(t)), count + 1
+        latest = max(latest, float(t))
+        count = count + 1
         return problem.field(t, y)
 
     try:

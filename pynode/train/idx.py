@@ -41,7 +41,8 @@ def read_idx(path) -> torch.Tensor:
             f" but with {raw[:4].hex(' ') or 'nothing'}: name a file such as"
             " train-images-idx3-ubyte.gz."
         )
-    start, kind = 4 + 4 * raw[3], np.dtype(">" + TYPES[raw[2]])
+    start = 4 + 4 * raw[3]
+    kind = np.dtype(">" + TYPES[raw[2]])
     if len(raw) < start:
         raise DataError(
             f"{path} ends after {len(raw)} bytes, inside its header of {start}: download it again."

@@ -21,12 +21,15 @@ class TrainingError(RuntimeError):
 def first_field(data, scaling, objective, options, generator, progress):
     """A field that can be solved and is not much worse than states that never move; fitted
     beforehand, if wanted."""
-    best, found, baseline = math.inf, None, objective.baseline()
+    best = math.inf
+    found = None
+    baseline = objective.baseline()
     for attempt in range(STARTS):
         field = _prepared(data, scaling, options, generator, progress)
         loss, _ = objective.value(field)
         if loss < best:
-            best, found = loss, field
+            best = loss
+            found = field
         if best < 2 * baseline:
             return found
         progress.say(
@@ -42,7 +45,10 @@ def first_field(data, scaling, objective, options, generator, progress):
 
 
 def _prepared(data, scaling, options, generator, progress):
-    count = options.candidates if options.warm_start else 1
+    if options.warm_start:
+        count = options.candidates
+    else:
+        count = 1
     fields = [build(options.architecture, scaling, generator) for _ in range(count)]
     if options.collocation:
         points = Slopes.joined(
@@ -51,7 +57,8 @@ def _prepared(data, scaling, options, generator, progress):
         for field in fields:
             collocation(field, points, options.collocation, report=progress.warm)
     if options.warm_start:
-        limit, report = options.time_limit / 4, progress.warm
+        limit = options.time_limit / 4
+        report = progress.warm
         return warm_start(fields, data, options.warm_start, seconds=limit, report=report)
     if not options.collocation:
         fields[0].close_gates()

@@ -111,7 +111,8 @@ class Reproduction:
             f"{'error / largest value':>24}{'error / value':>16}"
         ]
         for name, run in self.fits.items():
-            found, last = self.accuracies[name], run.history[-1]
+            found = self.accuracies[name]
+            last = run.history[-1]
             lines.append(
                 f"{name:<10}{last['epoch']:>8}{last['seconds']:>9.0f}{run.best:>11.2e}"
                 f"{_percent(max(found.of_largest)):>24}{_percent(max(found.pointwise)):>16}"
@@ -137,11 +138,10 @@ class Reproduction:
                 f"{'all of it would take':>36}",
             ]
             for cost in self.costs:
-                whole = (
-                    f"{cost.whole:.2g} evaluations, {_time(cost.whole_seconds)}"
-                    if cost.reached < 1
-                    else ""
-                )
+                if cost.reached < 1:
+                    whole = f"{cost.whole:.2g} evaluations, {_time(cost.whole_seconds)}"
+                else:
+                    whole = ""
                 done = f"{cost.evaluations:>12,}{100 * cost.reached:>12.2g} %"
                 lines.append(f"{cost.system:<22}{cost.method:<20}{done}{whole:>36}".rstrip())
         return "\n".join(lines)
@@ -176,7 +176,10 @@ def reproduce(
             raise ValueError(f"there is no training {training!r}: choose paper, kit or both")
     say = say or (lambda text: None)
     setup = SETUPS[name]
-    data, fits, accuracies, spent = setup.data(), {}, {}, []
+    data = setup.data()
+    fits = {}
+    accuracies = {}
+    spent = []
     if not trainings:
         raise ValueError("there is no training: choose paper, kit or both")
     for training in trainings:
@@ -208,7 +211,9 @@ def _over(problem: Problem, data: Dataset) -> Problem:
 
 
 def _percent(x: float) -> str:
-    return f"{100 * x:.2g} %" if x < 10 else "> 1000 %"
+    if x < 10:
+        return f"{100 * x:.2g} %"
+    return "> 1000 %"
 
 
 def _time(seconds: float) -> str:

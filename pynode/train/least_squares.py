@@ -16,7 +16,11 @@ from torch.nn.utils import parameters_to_vector
 from ..core.status import SolveError
 
 # The damping at the start, its factors after a success and a failure, and its bounds.
-START, DOWN, UP, LEAST, MOST = 1e-2, 1 / 3, 4.0, 1e-12, 1e8
+START = 1e-2
+DOWN = 1 / 3
+UP = 4.0
+LEAST = 1e-12
+MOST = 1e8
 
 
 class LevenbergMarquardt:
@@ -33,7 +37,8 @@ class LevenbergMarquardt:
         self.parameters = [p for p in parameters if p.requires_grad]
         if not self.parameters:
             raise ValueError("LevenbergMarquardt needs parameters that require gradients")
-        self.damping, self.cost = damping, math.inf
+        self.damping = damping
+        self.cost = math.inf
 
     def step(self, residuals, tried=None) -> bool:
         """One step. residuals(): (m,) at the present parameters, with a graph where gradients are
@@ -56,17 +61,29 @@ class LevenbergMarquardt:
         ):
             return False
         wide = jacobian.shape[0] <= jacobian.shape[1]
-        curvature = jacobian @ jacobian.T if wide else jacobian.T @ jacobian
+        if wide:
+            curvature = jacobian @ jacobian.T
+        else:
+            curvature = jacobian.T @ jacobian
         unit = torch.eye(len(curvature)).to(curvature) * curvature.diagonal().mean()
-        right = r if wide else jacobian.T @ r
+        if wide:
+            right = r
+        else:
+            right = jacobian.T @ r
         while self.damping <= MOST:
             # Not by lstsq, whose last bits change from call to call: a resumed run would be another
             # one.
             solved = torch.linalg.solve_ex(curvature + self.damping * unit, right).result
-            move = -(jacobian.T @ solved) if wide else -solved
+            if wide:
+                move = -(jacobian.T @ solved)
+            else:
+                move = -solved
             self._set(start + move)
             with torch.no_grad():
-                new = _or_none(residuals) if bool(torch.isfinite(move).all()) else None
+                if bool(torch.isfinite(move).all()):
+                    new = _or_none(residuals)
+                else:
+                    new = None
             if tried:
                 tried()
             if new is not None and float(new @ new) < self.cost:

@@ -76,8 +76,13 @@ class Trainer:
     sessions included."""
 
     def __init__(self, data, options, out, progress):
-        self.data, self.options, self.progress = data, options, progress
-        self.out = None if out is None else Path(out)
+        self.data = data
+        self.options = options
+        self.progress = progress
+        if out is None:
+            self.out = None
+        else:
+            self.out = Path(out)
         if self.out:
             self.out.mkdir(parents=True, exist_ok=True)
         self.scaling = Scaling.of(data, options.scaling)
@@ -85,8 +90,12 @@ class Trainer:
         self.baseline = self.objective.baseline()
         self.generator = torch.Generator().manual_seed(options.seed)
         self.plan = Plan(options)
-        self.epoch, self.failures, self.rate_factor, self.history = 0, 0, 1.0, []
-        self.best, self.best_weights = math.inf, None
+        self.epoch = 0
+        self.failures = 0
+        self.rate_factor = 1.0
+        self.history = []
+        self.best = math.inf
+        self.best_weights = None
         self._began = self._saved = time.monotonic()
 
     @property
@@ -95,7 +104,8 @@ class Trainer:
 
     def run(self, resume: bool) -> Fit:
         """Train to the end of the epochs or of the time."""
-        interrupted, whole = False, None
+        interrupted = False
+        whole = None
         try:
             if resume:
                 self._load()
@@ -135,7 +145,10 @@ class Trainer:
             if self.history:
                 self._save()
             raise
-        first = self.history[1]["loss"] if len(self.history) > 1 else self.best
+        if len(self.history) > 1:
+            first = self.history[1]["loss"]
+        else:
+            first = self.best
         return Fit(self._physical(), self.history, self.baseline, first, self.best, interrupted)
 
     def _adopt(self, field):
@@ -172,21 +185,27 @@ class Trainer:
         observations if there are."""
         began = copy.deepcopy(self.field.net.state_dict())
         record = self._record() | {"epoch": self.epoch + 1}
-        loss, held = (
-            self._polished(record) if self.plan.phase == POLISH else self._descended(record)
-        )
+        if self.plan.phase == POLISH:
+            loss, held = self._polished(record)
+        else:
+            loss, held = self._descended(record)
         record["loss"], record["seconds"] = loss, self.elapsed
         if self.options.validation:
             record["held_out"] = held
-        judged = held if self.options.validation else loss
+        if self.options.validation:
+            judged = held
+        else:
+            judged = loss
         if record["failures"]:
             began = copy.deepcopy(self.good)  # whose loss this is
         if judged < self.best:
             # With one batch an epoch this is the loss of these weights; with more, of weights on
             # the way from them.
-            self.best, self.best_weights = judged, began
+            self.best = judged
+            self.best_weights = began
         if not self.plan.ended and self.plan.judge(judged):
-            patience, phase = self.options.patience, self.plan.phase
+            patience = self.options.patience
+            phase = self.plan.phase
             self.progress.say(
                 f"Epoch {self.epoch + 1}: no progress in {patience} epochs; the {phase} ends."
             )
@@ -202,7 +221,10 @@ class Trainer:
         # Forward sensitivities carry every derivative along one solve; beyond their reach each
         # error has its own pullback.
         columns = len(self.scaling.y_scale) + sum(p.numel() for p in self.weights)
-        adjoint = "forward" if self.options.carried and columns <= COLUMNS else "auto"
+        if self.options.carried and columns <= COLUMNS:
+            adjoint = "forward"
+        else:
+            adjoint = "auto"
         if not self.polisher.step(
             lambda: self.objective.residuals(self.field, solved.append, adjoint=adjoint)
         ):
@@ -219,35 +241,40 @@ class Trainer:
         at a lower rate."""
         count = len(self.objective)
         size = self.options.batch or count
-        order = (
-            torch.randperm(count, generator=self.generator).tolist()
-            if size < count
-            else list(range(count))
-        )
+        if size < count:
+            order = torch.randperm(count, generator=self.generator).tolist()
+        else:
+            order = list(range(count))
         if self.options.sample:
             self.objective.draw(self.generator)
         record["lr"] = self._set_rate()
-        total, other, k = 0.0, 0.0, 0
+        total = 0.0
+        other = 0.0
+        k = 0
         while k < count:
             found = self._batch(order[k : k + size], record)
             if found is None:
                 record["failures"] += 1
                 record["lr"] = self._set_rate()
                 continue
-            total, other, k = total + found[0], other + found[1], k + size
+            total = total + found[0]
+            other = other + found[1]
+            k = k + size
         return total, other
 
     def _batch(self, indices, record):
         """One step of Adam on some trajectories; their losses, or None where a solve or its
         gradient failed."""
         self.optimizer.zero_grad()
-        total, other = 0.0, 0.0
+        total = 0.0
+        other = 0.0
         for i in indices:
             part, held, solved = self.objective.part(self.field, i, self.plan.phase == SHOOTING)
             if part is None:
                 return self._step_back(solved[-1].message)
             part.backward()
-            total, other = total + float(part.detach()), other + held
+            total = total + float(part.detach())
+            other = other + held
             self._count(solved, record)
         if self.options.normalise:
             norm = normalise_gradients(self.weights, self.options.normalise)
@@ -326,16 +353,12 @@ class Trainer:
         self.field.net.load_state_dict(plain["weights"])
         self.optimizer.load_state_dict(plain["optimizer"])
         self.generator.set_state(plain["generator"])
-        self.good, self.best, self.best_weights = (
-            plain["good"],
-            plain["best"],
-            plain["best_weights"],
-        )
-        self.epoch, self.rate_factor, self.history = (
-            plain["epoch"],
-            plain["rate_factor"],
-            plain["history"],
-        )
+        self.good = plain["good"]
+        self.best = plain["best"]
+        self.best_weights = plain["best_weights"]
+        self.epoch = plain["epoch"]
+        self.rate_factor = plain["rate_factor"]
+        self.history = plain["history"]
         self.plan.load_state_dict(plain["plan"])
         self.polisher.damping = plain["damping"]
         self._began = time.monotonic() - plain["elapsed"]

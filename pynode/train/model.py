@@ -17,7 +17,8 @@ from ..core.files import save_torch, unsealed
 from .scaling import PhysicalField, ScaledField, Scaling
 
 # Since format 2 a file ends with its checksum.
-FORMAT, READ = 2, (1, 2)
+FORMAT = 2
+READ = (1, 2)
 ACTIVATIONS = {
     "gelu": nn.GELU,
     "tanh": nn.Tanh,
@@ -46,7 +47,8 @@ def mlp(inputs: int, hidden, outputs: int, activation: str, generator=None) -> n
         raise ValueError(
             f"hidden must be widths of at least one layer, such as 64,64, not {hidden!r}"
         )
-    widths, layers = [inputs, *hidden, outputs], []
+    widths = [inputs, *hidden, outputs]
+    layers = []
     for a, b in pairwise(widths):
         layer = nn.Linear(a, b, dtype=torch.float64)
         bound = math.sqrt(6 / (a + b))
@@ -63,7 +65,10 @@ def build(architecture: dict, scaling: Scaling, generator=None) -> ScaledField:
     """The field that plain data describes. architecture: {'hidden': [64, 64], 'activation': 'gelu',
     'time_input': False}."""
     n = len(scaling.y_scale)
-    outputs = 2 * n if scaling.kind == "decades" else n
+    if scaling.kind == "decades":
+        outputs = 2 * n
+    else:
+        outputs = n
     net = mlp(
         n + architecture["time_input"],
         architecture["hidden"],
@@ -124,18 +129,18 @@ def load_plain(path, what: str) -> dict:
             f"{path} cannot be opened ({error.strerror}): give the path of a {what} file."
         ) from None
     try:
-        content, sealed = unsealed(content), True
+        content = unsealed(content)
+        sealed = True
     except ValueError:
         sealed = False
     try:
         plain = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
     # On bytes that are no torch file, its reader fails in whatever way the bytes lead it to.
     except Exception as error:
-        refused = (
-            "asks to run code, which is refused, or is"
-            if isinstance(error, pickle.UnpicklingError)
-            else "is"
-        )
+        if isinstance(error, pickle.UnpicklingError):
+            refused = "asks to run code, which is refused, or is"
+        else:
+            refused = "is"
         raise ModelError(
             f"{path} {refused} damaged or not a {what} file of pynode: restore it from a copy or"
             " train again."

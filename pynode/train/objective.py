@@ -61,7 +61,8 @@ class Objective:
             )
 
     def _run(self, run, scaling, generator) -> _Run:
-        u, unit = scaling.scaled(run.y), torch.ones_like(run.y)
+        u = scaling.scaled(run.y)
+        unit = torch.ones_like(run.y)
         if self.options.relative:
             unit = (run.y.abs() / run.y.new_tensor(scaling.y_scale)).clamp(
                 min=self.options.relative
@@ -125,9 +126,17 @@ class Objective:
         """Weighted errors after the start of trajectory i, (T - 1, n), zero where nothing is
         observed; those held out; and the Solutions. None where a solve failed. options: further
         ones of ``solve``."""
-        run, rows = self.runs[i], slice(None) if self.rows[i] is None else self.rows[i]
-        t, u = run.t[rows], run.u[rows]
-        size = self.options.shooting if shooting else max(len(t) - 1, 1)
+        run = self.runs[i]
+        if self.rows[i] is None:
+            rows = slice(None)
+        else:
+            rows = self.rows[i]
+        t = run.t[rows]
+        u = run.u[rows]
+        if shooting:
+            size = self.options.shooting
+        else:
+            size = max(len(t) - 1, 1)
         solved, _ = shoot(field, t, u, size, throw=False, **self.options.tolerances, **options)
         if not solved[-1].success:
             return None, None, solved
@@ -138,7 +147,8 @@ class Objective:
     def _whole(self):
         """In its block, all observations instead of those drawn."""
         before = self.rows, self.drawn
-        self.rows, self.drawn = [None] * len(self.runs), self.count
+        self.rows = [None] * len(self.runs)
+        self.drawn = self.count
         try:
             yield
         finally:
@@ -147,15 +157,19 @@ class Objective:
     def value(self, field) -> tuple[float, float]:
         """The loss of a field over all observations, and that over those held out; infinite where a
         solve fails."""
-        total, other = 0.0, 0.0
+        total = 0.0
+        other = 0.0
         with torch.no_grad(), self._whole():
             for i in range(len(self.runs)):
                 part, held, _ = self.part(field, i)
                 if part is None:
                     total = math.inf
                     break
-                total, other = total + float(part), other + held
-        return (total, other) if math.isfinite(total) else (math.inf, math.inf)
+                total = total + float(part)
+                other = other + held
+        if math.isfinite(total):
+            return (total, other)
+        return (math.inf, math.inf)
 
     def residuals(self, field, tell, **options):
         """All weighted errors as one vector, whose square is the mean squared error; None where a
@@ -173,5 +187,8 @@ class Objective:
 
     def _cost(self, errors, count):
         """The part of some weighted errors in the mean."""
-        errors = errors.abs() if self.options.loss == "mae" else errors * errors
+        if self.options.loss == "mae":
+            errors = errors.abs()
+        else:
+            errors = errors * errors
         return errors.sum() / count

@@ -8,7 +8,9 @@ import math
 from .options import Options
 from .stopping import EarlyStopping
 
-SHOOTING, DESCENT, POLISH = "shooting", "descent", "polish"
+SHOOTING = "shooting"
+DESCENT = "descent"
+POLISH = "polish"
 PHASES = (SHOOTING, DESCENT, POLISH)
 # The learning rate ends at this fraction of its start.
 LAST_RATE = 0.01
@@ -20,12 +22,19 @@ class Plan:
 
     def __init__(self, options: Options):
         self.options = options
-        self.phase = SHOOTING if options.shooting else DESCENT
-        self.began, self.ended = 0, False
+        if options.shooting:
+            self.phase = SHOOTING
+        else:
+            self.phase = DESCENT
+        self.began = 0
+        self.ended = False
         self._watch()
 
     def _watch(self):
-        self.stopping = EarlyStopping(self.options.patience) if self.options.patience else None
+        if self.options.patience:
+            self.stopping = EarlyStopping(self.options.patience)
+        else:
+            self.stopping = None
 
     @property
     def _limit(self) -> float:
@@ -37,19 +46,27 @@ class Plan:
         options = self.options
         for phase in PHASES[PHASES.index(self.phase) :]:
             here = phase == self.phase
-            began = self.began if here else epoch
+            if here:
+                began = self.began
+            else:
+                began = epoch
             last = {
                 SHOOTING: options.epochs // 2,
                 DESCENT: options.epochs,
                 POLISH: began + options.polish,
             }[phase]
-            limit = options.time_limit if phase == POLISH else self._limit
+            if phase == POLISH:
+                limit = options.time_limit
+            else:
+                limit = self._limit
             if epoch < last and elapsed < limit and not (here and self.ended):
                 return phase
         return None
 
     def enter(self, phase: str, epoch: int) -> None:
-        self.phase, self.began, self.ended = phase, epoch, False
+        self.phase = phase
+        self.began = epoch
+        self.ended = False
         self._watch()
 
     def judge(self, loss: float) -> bool:
@@ -72,6 +89,8 @@ class Plan:
         return {"phase": self.phase, "began": self.began, "ended": self.ended, "stopping": stopping}
 
     def load_state_dict(self, state: dict) -> None:
-        self.phase, self.began, self.ended = state["phase"], state["began"], state["ended"]
+        self.phase = state["phase"]
+        self.began = state["began"]
+        self.ended = state["ended"]
         if self.stopping and state["stopping"]:
             self.stopping.load_state_dict(state["stopping"])

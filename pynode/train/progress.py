@@ -27,15 +27,16 @@ class Lines(Quiet):
     """A line of plain text at the start, at the end, and every few seconds."""
 
     def __init__(self, every: float = 5.0, file=None):
-        self.every, self.file, self.last, self.pending = (
-            every,
-            file or sys.stdout,
-            -float("inf"),
-            None,
-        )
+        self.every = every
+        self.file = file or sys.stdout
+        self.last = -float("inf")
+        self.pending = None
 
     def _line(self, text, now):
-        self.pending = None if now else text
+        if now:
+            self.pending = None
+        else:
+            self.pending = text
         if now:
             self.last = time.monotonic()
             print(text, file=self.file, flush=True)
@@ -70,7 +71,8 @@ class Live(Quiet):
             TimeRemainingColumn,
         )
 
-        count, text = TextColumn("{task.completed}/{task.total}"), TextColumn("{task.fields[text]}")
+        count = TextColumn("{task.completed}/{task.total}")
+        text = TextColumn("{task.fields[text]}")
         clocks = TimeElapsedColumn(), TimeRemainingColumn()
         self.bar = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=20), count, text, *clocks

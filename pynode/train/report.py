@@ -13,7 +13,8 @@ from .data import Dataset
 
 POINTS = 300
 # More panels or trajectories than this make a plot that nobody can read.
-MOST_PANELS, MOST_RUNS = 24, 6
+MOST_PANELS = 24
+MOST_RUNS = 6
 
 
 def plot_fit(path, field, data: Dataset, method="fbdf", rtol=1e-6) -> Path:
@@ -37,13 +38,22 @@ def plot_fit(path, field, data: Dataset, method="fbdf", rtol=1e-6) -> Path:
     for k, run in enumerate(runs):
         t, log = fine_times(run.t)
         y = _solution(field, run, t, method, rtol)
-        shown = t > 0 if log else t == t
+        if log:
+            shown = t > 0
+        else:
+            shown = t == t
         for i, axis in enumerate(axes.flat[: len(names)]):
             colour = COLOURS[k % len(COLOURS)]
             seen = run.seen[:, i] & ((run.t > 0) if log else True)
-            model = run.name if len(runs) > 1 else "model"
+            if len(runs) > 1:
+                model = run.name
+            else:
+                model = "model"
             axis.plot(t[shown], y[shown, i], color=colour, lw=1.6, label=model, zorder=2)
-            data_label = "data" if k == len(runs) - 1 else None
+            if k == len(runs) - 1:
+                data_label = "data"
+            else:
+                data_label = None
             dots = {"ms": 4.5, "mfc": "white", "mew": 1.1, "zorder": 3, "label": data_label}
             axis.plot(run.t[seen], run.y[seen, i], "o", color=colour, **dots)
             if log:
@@ -71,7 +81,8 @@ def plot_loss(path, history: list, best: float) -> Path:
 
     figure = Figure(figsize=(6.4, 4.0))
     axis = figure.subplots()
-    baseline, epochs = history[0]["loss"], history[1:]
+    baseline = history[0]["loss"]
+    epochs = history[1:]
     axis.axhline(
         baseline, color="0.5", ls="--", lw=1.2, label=f"states that never move: {baseline:.2g}"
     )
@@ -79,7 +90,10 @@ def plot_loss(path, history: list, best: float) -> Path:
         x = [record["epoch"] for record in epochs]
         loss = [record["loss"] for record in epochs]
         lowest = [min(loss[: k + 1]) for k in range(len(loss))]
-        style = {"marker": "o", "ms": 3} if len(x) < 10 else {}
+        if len(x) < 10:
+            style = {"marker": "o", "ms": 3}
+        else:
+            style = {}
         axis.plot(x, loss, color=COLOURS[5], lw=1.0, label="loss of the epoch", **style)
         axis.plot(x, lowest, color=COLOURS[0], lw=1.8, label="lowest so far")
         axis.plot(x[-1] + 1, best, "D", color=COLOURS[2], ms=5, label=f"saved model: {best:.3g}")

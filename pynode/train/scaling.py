@@ -24,7 +24,8 @@ from .data import Dataset
 KINDS = ("decades", "kim")
 # A gate of sigmoid(SLOPE x + OFFSET): two units of network output make four decades, and it starts
 # near open.
-SLOPE, OFFSET = 5.0, 2.0
+SLOPE = 5.0
+OFFSET = 2.0
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,15 @@ class Scaling:
         unknown kind."""
         if kind not in KINDS:
             raise ValueError(f"unknown scaling {kind!r}: choose one of {', '.join(KINDS)}")
-        low, high, fastest = [], [], []
+        low = []
+        high = []
+        fastest = []
         for i in range(len(data.columns)):
-            values, rates = [], []
+            values = []
+            rates = []
             for run in data.trajectories:
-                t, y = run.t[run.seen[:, i]], run.y[:, i][run.seen[:, i]]
+                t = run.t[run.seen[:, i]]
+                y = run.y[:, i][run.seen[:, i]]
                 values.append(y)
                 rates.append((y.diff() / t.diff()).abs())
             values = torch.cat(values)
@@ -105,7 +110,9 @@ class ScaledField(Constants):
 
     def __init__(self, net: nn.Module, scaling: Scaling, time_input: bool = False):
         super().__init__()
-        self.net, self.scaling, self.time_input = net, scaling, time_input
+        self.net = net
+        self.scaling = scaling
+        self.time_input = time_input
         self.gated = scaling.kind == "decades"
         self.keep("rate", 1.0 / valued(scaling.t_scale, torch.float64))
 
@@ -150,7 +157,8 @@ class PhysicalField(Constants):
 
     def __init__(self, field: ScaledField, columns, y0, t_eval):
         super().__init__()
-        self.field, self.columns = field, tuple(columns)
+        self.field = field
+        self.columns = tuple(columns)
         dtype = torch.float64
         self.keep("y_min", valued(field.scaling.y_min, dtype))
         self.keep("y_scale", valued(field.scaling.y_scale, dtype))

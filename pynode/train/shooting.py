@@ -33,7 +33,10 @@ def multiple_shooting(
     """
     if loss not in ("mae", "mse"):
         raise ValueError(f"unknown loss {loss!r}: choose one of mae, mse")
-    seen = torch.ones_like(y, dtype=torch.bool) if seen is None else seen
+    if seen is None:
+        seen = torch.ones_like(y, dtype=torch.bool)
+    else:
+        seen = seen
     solved, starts = shoot(f, t, y, intervals, starts, seen, **options)
 
     def cost(error):

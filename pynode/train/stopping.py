@@ -24,13 +24,16 @@ class EarlyStopping:
             raise ValueError(f"patience must be at least 1, not {patience!r}")
         if not 0 <= least < 1:
             raise ValueError(f"least must be a fraction from 0 to less than 1, not {least!r}")
-        self.patience, self.least = patience, least
-        self.best, self.waited = math.inf, 0
+        self.patience = patience
+        self.least = least
+        self.best = math.inf
+        self.waited = 0
 
     def update(self, loss: float) -> bool:
         """Whether to stop, after this loss. One that is not a number is no progress."""
         if loss < self.best * (1 - self.least):
-            self.best, self.waited = float(loss), 0
+            self.best = float(loss)
+            self.waited = 0
         else:
             self.waited += 1
         return self.waited >= self.patience
@@ -39,4 +42,5 @@ class EarlyStopping:
         return {"best": self.best, "waited": self.waited}
 
     def load_state_dict(self, state: dict) -> None:
-        self.best, self.waited = state["best"], state["waited"]
+        self.best = state["best"]
+        self.waited = state["waited"]

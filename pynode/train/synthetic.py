@@ -24,7 +24,10 @@ def dataset(t, y, columns=None, seen=None) -> Dataset:
             f"give increasing times, (T,), and states, (T, n), not {tuple(t.shape)} and"
             f" {tuple(y.shape)}"
         )
-    seen = torch.ones_like(y, dtype=torch.bool) if seen is None else torch.as_tensor(seen).cpu()
+    if seen is None:
+        seen = torch.ones_like(y, dtype=torch.bool)
+    else:
+        seen = torch.as_tensor(seen).cpu()
     columns = tuple(columns or (f"y{i + 1}" for i in range(y.shape[1])))
     if seen.shape != y.shape or len(columns) != y.shape[1]:
         raise DataError(

@@ -58,7 +58,9 @@ def warm_start(
     steps = _steps(fields[0], data)
     # Before the clock starts: the first optimiser of a process loads much.
     fits = [_Fit(field, steps, lr) for field in fields]
-    began, total, done = time.monotonic(), iterations + trial * (len(fields) - 1), 0
+    began = time.monotonic()
+    total = iterations + trial * (len(fields) - 1)
+    done = 0
 
     def advance(fit, first, last, until):
         nonlocal done
@@ -83,7 +85,10 @@ class _Fit:
     """One candidate and its optimiser. loss: of the last iteration, infinite before the first."""
 
     def __init__(self, field, steps, lr):
-        self.field, self.steps, self.lr, self.loss = field, steps, lr, math.inf
+        self.field = field
+        self.steps = steps
+        self.lr = lr
+        self.loss = math.inf
         self.weights = list(field.parameters())
         self.optimizer = torch.optim.Adam(self.weights, lr=lr)
 
@@ -91,7 +96,8 @@ class _Fit:
         """One step of Adam, with the rate that suits the progress, 0 to 1."""
         self.optimizer.param_groups[0]["lr"] = self.lr * 0.5 * (1 + math.cos(math.pi * progress))
         self.optimizer.zero_grad()
-        deviation, weight = _deviation(self.field, self.steps), self.steps.weight
+        deviation = _deviation(self.field, self.steps)
+        weight = self.steps.weight
         loss = (weight * (deviation / (1 + deviation))).sum() / weight.sum()
         loss.backward()
         # An overflow in one iteration, of a pole of the linearisation, is no reason to lose the
@@ -169,7 +175,8 @@ def pchip(x: torch.Tensor, y: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
     slope = y.diff() / h
     d = torch.cat((slope[:1], torch.zeros_like(slope[1:]), slope[-1:]))
     if len(slope) > 1:
-        w1, w2 = 2 * h[1:] + h[:-1], h[1:] + 2 * h[:-1]
+        w1 = 2 * h[1:] + h[:-1]
+        w2 = h[1:] + 2 * h[:-1]
         same = slope[1:] * slope[:-1] > 0
         harmonic = (w1 + w2) / (w1 / slope[:-1] + w2 / slope[1:])
         d[1:-1] = torch.where(same, harmonic, torch.zeros_like(harmonic))

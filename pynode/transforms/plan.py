@@ -30,11 +30,10 @@ def active(problem: ODEProblem) -> bool:
         return True
     if forward_ad._current_level < 0:
         return False
-    held = (
-        [*problem.f.parameters(), *problem.f.buffers()]
-        if isinstance(problem.f, torch.nn.Module)
-        else []
-    )
+    if isinstance(problem.f, torch.nn.Module):
+        held = [*problem.f.parameters(), *problem.f.buffers()]
+    else:
+        held = []
     layout = Layout(problem.y0)
     given = [layout.ravel(problem.y0), problem.tspan, *problem.args, *held]
     if any(isinstance(x, torch.Tensor) and _pushed(x) for x in given):
@@ -108,7 +107,8 @@ class Plan:
     in args, and the parameters and buffers of a module."""
 
     def __init__(self, solve, problem, given):
-        self.run, self.problem = solve, problem
+        self.run = solve
+        self.problem = problem
         self.options = {
             k: v
             for k, v in given.items()
@@ -117,16 +117,21 @@ class Plan:
         self.layout = Layout(problem.y0)
         self.timed = isinstance(problem.tspan, torch.Tensor)
         self.places = [i for i, a in enumerate(problem.args) if isinstance(a, torch.Tensor)]
-        module = problem.f if isinstance(problem.f, torch.nn.Module) else None
-        held = (
-            {}
-            if module is None
-            else {**dict(module.named_parameters()), **dict(module.named_buffers())}
-        )
+        if isinstance(problem.f, torch.nn.Module):
+            module = problem.f
+        else:
+            module = None
+        if module is None:
+            held = {}
+        else:
+            held = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         self.names = list(held)
         tensors = [self.layout.ravel(problem.y0), *([problem.tspan] if self.timed else ())]
         self.tensors = [*tensors, *(problem.args[i] for i in self.places), *held.values()]
-        chosen = None if given["params"] is None else {id(p) for p in given["params"]}
+        if given["params"] is None:
+            chosen = None
+        else:
+            chosen = {id(p) for p in given["params"]}
         fixed = len(tensors)  # y0 and t have derivatives whatever params names
         self.wanted = [
             x.is_floating_point()
@@ -139,11 +144,16 @@ class Plan:
     def solve(self, tensors, **changed):
         """The outputs (T, n) from plain tensors, NaN where a solve that may fail did not arrive."""
         rest = iter(tensors)
-        y0, times = next(rest), next(rest) if self.timed else self.problem.tspan
+        y0 = next(rest)
+        if self.timed:
+            times = next(rest)
+        else:
+            times = self.problem.tspan
         args = list(self.problem.args)
         for i in self.places:
             args[i] = next(rest)
-        f, held = self.problem.f, {name: next(rest) for name in self.names}
+        f = self.problem.f
+        held = {name: next(rest) for name in self.names}
         if held:
             module = f
 
@@ -155,7 +165,8 @@ class Plan:
             for x, wanted in zip(tensors, self.wanted, strict=True)
             if wanted and x is not y0 and x is not times
         ]
-        problem, options = self.problem, {**self.options, **changed}
+        problem = self.problem
+        options = {**self.options, **changed}
         found = self.run(
             f,
             self.layout.unravel(y0),
@@ -167,13 +178,14 @@ class Plan:
             **options,
         )
         self.solved.append(found)
-        ys = found.y if self.layout.flat else self.layout.ravel_rows(found.y, len(found.t))
+        if self.layout.flat:
+            ys = found.y
+        else:
+            ys = self.layout.ravel_rows(found.y, len(found.t))
         missing = len(times) - len(ys)
-        return (
-            ys
-            if not missing
-            else torch.cat((ys, ys.new_full((missing, ys.shape[1]), float("nan"))))
-        )
+        if not missing:
+            return ys
+        return torch.cat((ys, ys.new_full((missing, ys.shape[1]), float("nan"))))
 
     def leaves(self, tensors):
         """Copies to differentiate with respect to, and the list of those that are wanted."""
@@ -198,11 +210,10 @@ class Plan:
         stats = Stats(
             **{f.name: sum(getattr(s.stats, f.name) for s in self.solved) for f in fields(Stats)}
         )
-        times = (
-            self.problem.tspan
-            if self.timed
-            else torch.as_tensor(self.problem.tspan, dtype=torch.float64)
-        )
+        if self.timed:
+            times = self.problem.tspan
+        else:
+            times = torch.as_tensor(self.problem.tspan, dtype=torch.float64)
         ended = worst.status, worst.message, stats, worst.method
         return Solution(
             times,

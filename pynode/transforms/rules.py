@@ -45,7 +45,9 @@ class _Rule(torch.autograd.Function):
             out = cls.apply(plan, *row)
             found.append(out if isinstance(out, tuple) else (out,))
         stacked = tuple(torch.stack(rows) for rows in zip(*found, strict=True))
-        return (stacked, (0,) * len(stacked)) if isinstance(out, tuple) else (stacked[0], 0)
+        if isinstance(out, tuple):
+            return (stacked, (0,) * len(stacked))
+        return (stacked[0], 0)
 
 
 class Flow(_Rule):
@@ -83,11 +85,10 @@ class Pull(_Rule):
             ys = plan.solve(leaves)
 
             def pull(g):
-                found = (
-                    torch.autograd.grad(ys, wanted, g, retain_graph=True, allow_unused=True)
-                    if ys.requires_grad
-                    else ()
-                )
+                if ys.requires_grad:
+                    found = torch.autograd.grad(ys, wanted, g, retain_graph=True, allow_unused=True)
+                else:
+                    found = ()
                 return plan.spread(found or [None] * len(wanted), tensors)
 
             return _many(pull, grads)
@@ -136,7 +137,8 @@ class Push(_Rule):
 
     @staticmethod
     def forward(plan, *both):
-        tangents, tensors = both[: len(both) // 2], both[len(both) // 2 :]
+        tangents = both[: len(both) // 2]
+        tensors = both[len(both) // 2 :]
         if plan.timed and plan.wanted[1]:
             raise ValueError(
                 "times have no derivatives in forward mode: use torch.func.jacrev or vjp, or a list"
@@ -147,27 +149,24 @@ class Push(_Rule):
             ys = plan.solve(leaves, adjoint="direct")
             # The transpose of the transpose: linear in what is pulled back.
             zeros = torch.zeros_like(ys, requires_grad=True)
-            pulled = (
-                torch.autograd.grad(ys, wanted, zeros, create_graph=True, allow_unused=True)
-                if ys.requires_grad
-                else ()
-            )
+            if ys.requires_grad:
+                pulled = torch.autograd.grad(
+                    ys, wanted, zeros, create_graph=True, allow_unused=True
+                )
+            else:
+                pulled = ()
             chosen = [v for v, w in zip(tangents, plan.wanted, strict=True) if w]
 
             def push(vectors):
                 total = sum((v * g).sum() for v, g in zip(vectors, pulled) if g is not None)
                 known = isinstance(total, torch.Tensor) and total.requires_grad
-                return (
-                    torch.autograd.grad(total, zeros, retain_graph=True)[0]
-                    if known
-                    else torch.zeros_like(ys)
-                )
+                if known:
+                    return torch.autograd.grad(total, zeros, retain_graph=True)[0]
+                return torch.zeros_like(ys)
 
-            return (
-                torch.stack([push(row) for row in zip(*chosen)])
-                if tangents[0].dim() == 2
-                else push(chosen)
-            )
+            if tangents[0].dim() == 2:
+                return torch.stack([push(row) for row in zip(*chosen)])
+            return push(chosen)
 
     @staticmethod
     def vmap(info, in_dims, plan, *both):
@@ -186,8 +185,10 @@ class Push(_Rule):
     @staticmethod
     def backward(ctx, grads):
         half = len(ctx.saved_tensors) // 2
-        tangents, tensors = ctx.saved_tensors[:half], ctx.saved_tensors[half:]
-        pulled, rows = Pull.apply(ctx.plan, grads, *tensors), [(grads, *tangents)]
+        tangents = ctx.saved_tensors[:half]
+        tensors = ctx.saved_tensors[half:]
+        pulled = Pull.apply(ctx.plan, grads, *tensors)
+        rows = [(grads, *tangents)]
         if grads.dim() == 3:
             rows = zip(grads, *tangents, strict=True)
         found = [Second.apply(ctx.plan, *row, *tensors)[1:] for row in rows]
@@ -207,7 +208,8 @@ class Second(_Rule):
 
     @staticmethod
     def forward(plan, grads, *both):
-        vectors, tensors = both[: len(both) // 2], both[len(both) // 2 :]
+        vectors = both[: len(both) // 2]
+        tensors = both[len(both) // 2 :]
         with torch.enable_grad():
             leaves, wanted = plan.leaves(tensors)
             grads = grads.detach().clone().requires_grad_()

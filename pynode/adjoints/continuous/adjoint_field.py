@@ -29,14 +29,25 @@ class AdjointField(VectorField):
         # Not by way of an ODEProblem: all of it is known and has been checked.
         # With counts of its own, and without parameters, whose cotangents cost as much.
         self.inner = copy.copy(field)
-        self.inner.leaves, self.inner.stats = no_leaves(field.args), Stats()
+        self.inner.leaves = no_leaves(field.args)
+        self.inner.stats = Stats()
         # Where f has parameters their quadrature looks for leaves that were not found.
-        self.given = no_leaves(field.args) if field.parameters else field.leaves
-        self.states, self.stats = states, Stats()
-        self.direction, self.origin = direction, 0.0
-        self.dtype, self.device, self.size = field.dtype, field.device, field.size
+        if field.parameters:
+            self.given = no_leaves(field.args)
+        else:
+            self.given = field.leaves
+        self.states = states
+        self.stats = Stats()
+        self.direction = direction
+        self.origin = 0.0
+        self.dtype = field.dtype
+        self.device = field.device
+        self.size = field.size
         self.layout = Layout(torch.empty(field.size, dtype=field.dtype, device=field.device))
-        self.leaves, self.args, self.parts, self.flat = no_leaves(()), (), None, True
+        self.leaves = no_leaves(())
+        self.args = ()
+        self.parts = None
+        self.flat = True
         self.user_jac = self._jacobian
         self.structure = Analytic()
         self.jacobian = Jacobian(self.inner)
@@ -52,12 +63,15 @@ class AdjointField(VectorField):
     def multiplier(self, lam):
         """M^-T lambda, (..., n): what stands before f in the integrals of the adjoint equation."""
         mass = self.inner.mass
-        return lam if mass is None else mass.rate_transposed(lam)
+        if mass is None:
+            return lam
+        return mass.rate_transposed(lam)
 
     def __call__(self, s: float, lam):
         """d lambda/ds, (n,)."""
         self.stats.nfe += 1
-        field, t = self.inner, self.time(s)
+        field = self.inner
+        t = self.time(s)
         with torch.inference_mode(False), torch.enable_grad():
             y = self.state(s).detach().requires_grad_()
             out = field.at(torch.full((), t, dtype=self.dtype, device=self.device), y)
@@ -65,7 +79,9 @@ class AdjointField(VectorField):
             if not out.requires_grad:
                 return torch.zeros_like(lam)
             (pulled,) = torch.autograd.grad(out, y, self.multiplier(lam), allow_unused=True)
-        return torch.zeros_like(lam) if pulled is None else self.direction * pulled
+        if pulled is None:
+            return torch.zeros_like(lam)
+        return self.direction * pulled
 
     def first(self, t: float, y):
         return self.slope(t, y)
@@ -73,8 +89,12 @@ class AdjointField(VectorField):
     def _jacobian(self, s, lam):
         """d (M^-1 J)^T, (n, n), d the direction of the forward solve; s as a tensor where
         algebra/jacobian.py asks."""
-        s = s if isinstance(s, float) else s.item()
-        jac, mass = self.jacobian(self.time(s), self.state(s)), self.inner.mass
+        if isinstance(s, float):
+            s = s
+        else:
+            s = s.item()
+        jac = self.jacobian(self.time(s), self.state(s))
+        mass = self.inner.mass
         return self.direction * (jac.t() if mass is None else mass.rate_columns(jac).t())
 
     def linearised(self, s: float, lam):
@@ -88,7 +108,8 @@ class AdjointField(VectorField):
     @twice
     def _change(self, s, lam):
         """d/dt of (M^-1 J(t, y(t)))^T lambda, (n,)."""
-        t, y = self.time(s), self.state(s)
+        t = self.time(s)
+        y = self.state(s)
         with torch.inference_mode(False), torch.enable_grad():
             time = torch.full((), t, dtype=self.dtype, device=self.device, requires_grad=True)
             y = y.detach().requires_grad_()
@@ -97,17 +118,23 @@ class AdjointField(VectorField):
             if not out.requires_grad:
                 return torch.zeros_like(lam)
             by_y, by_t = pull(out, (y, time), self.multiplier(lam))
-            rate = 0.0 if by_t is None else by_t
+            if by_t is None:
+                rate = 0.0
+            else:
+                rate = by_t
             if by_y is not None:
                 rate = rate + torch.dot(by_y, self.states.slope(self.origin, -self.direction * s))
             if not (isinstance(rate, torch.Tensor) and rate.requires_grad):
                 return torch.zeros_like(lam)
             (found,) = torch.autograd.grad(rate, y, allow_unused=True)
-        return torch.zeros_like(lam) if found is None else found
+        if found is None:
+            return torch.zeros_like(lam)
+        return found
 
     def count(self, stats):
         """Add the work to that of the gradient, stats."""
-        own, inner = self.stats, self.inner.stats
+        own = self.stats
+        inner = self.inner.stats
         stats.backward_nfe += inner.nfe
         stats.backward_nvjp += own.nfe + inner.backward_nvjp
         stats.backward_njac += inner.njac
@@ -142,7 +169,9 @@ class _Linear:
         return self.field.user_jac(t, lam)
 
     def with_time(self, t: float, lam, want_time=True, graph=False):
-        return self.field.linearised(t, lam) if want_time else (self(t, lam), None)
+        if want_time:
+            return self.field.linearised(t, lam)
+        return (self(t, lam), None)
 
     def factorised(self, jac, c: float, scale=None):
         return Factorised(self.eye, jac, c, self.field.stats)

@@ -21,7 +21,9 @@ class JointField(AdjointField):
 
     def __init__(self, field, states, direction):
         super().__init__(field, states, direction)
-        self.whole, self.given, self.sources = field, field.parameters, states is None
+        self.whole = field
+        self.given = field.parameters
+        self.sources = states is None
         n = self.inner.size
         self.groups = [n] * (1 + self.sources) + [p.numel() for p in self.given if p.numel()]
         self.size = sum(self.groups)
@@ -29,7 +31,10 @@ class JointField(AdjointField):
     def __call__(self, s: float, z):
         """dz/ds."""
         self.stats.nfe += 1
-        field, t, n, lead = self.inner, self.time(s), self.inner.size, []
+        field = self.inner
+        t = self.time(s)
+        n = self.inner.size
+        lead = []
         with torch.inference_mode(False), torch.enable_grad():
             y = (z[:n].clone() if self.sources else self.state(s)).detach().requires_grad_()
             out = field.at(torch.full((), t, dtype=self.dtype, device=self.device), y)
@@ -38,7 +43,10 @@ class JointField(AdjointField):
             by_y, by_parameters = pull_back(self.whole, out, (y,), lam)
             found = [*by_y, *by_parameters]
         if self.sources:
-            rate = out.detach() if field.mass is None else field.mass.rate(out.detach())
+            if field.mass is None:
+                rate = out.detach()
+            else:
+                rate = field.mass.rate(out.detach())
             lead.append(-self.direction * rate)
         zeros = [
             torch.zeros_like(x) if g is None else self.direction * g

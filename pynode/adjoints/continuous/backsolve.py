@@ -41,14 +41,13 @@ class BacksolveAdjoint(Continuous):
                 f"BacksolveAdjoint takes explicit reverse solvers, not {self.method.name}: where an"
                 " implicit one were needed the reversed problem is explosive; use GaussAdjoint"
             )
-        self.checkpoints, self.seminorm = bool(checkpoints), bool(seminorm)
+        self.checkpoints = bool(checkpoints)
+        self.seminorm = bool(seminorm)
 
     def solver(self, field, method):
-        return (
-            registry.get("tsit5")
-            if self.method is None and method.implicit
-            else super().solver(field, method)
-        )
+        if self.method is None and method.implicit:
+            return registry.get("tsit5")
+        return super().solver(field, method)
 
     def admit(self, field, trajectory):
         known = _known(trajectory)
@@ -56,10 +55,8 @@ class BacksolveAdjoint(Continuous):
         points = sorted(known.items(), key=lambda item: direction * item[0])
         if len(points) < 2:
             return
-        found, limit = (
-            growth(field, points, direction, self.checkpoints),
-            -math.log(torch.finfo(field.dtype).eps),
-        )
+        found = growth(field, points, direction, self.checkpoints)
+        limit = -math.log(torch.finfo(field.dtype).eps)
         if found > limit:
             raise ValueError(
                 f"BacksolveAdjoint is refused: from t = {points[-1][0]:.6g} back to"
@@ -70,18 +67,18 @@ class BacksolveAdjoint(Continuous):
             )
 
     def solve_back(self, field, method, trajectory, times, grads, options):
-        solver, known = self.solver(field, method), _known(trajectory)
+        solver = self.solver(field, method)
+        known = _known(trajectory)
         equation = JointField(field, None, trajectory.direction)
         found, chosen, atol, loss = prepare(self, trajectory, times, grads, options)
-        mu, lam, at, y = (
-            [torch.zeros_like(p) for p in field.parameters],
-            torch.zeros_like(trajectory.y0),
-            None,
-            None,
-        )
+        mu = [torch.zeros_like(p) for p in field.parameters]
+        lam = torch.zeros_like(trajectory.y0)
+        at = None
+        y = None
         if not found:
             return lam, mu
-        forward, drift = Tolerance(options.rtol, options.atol, field.size), 0.0
+        forward = Tolerance(options.rtol, options.atol, field.size)
+        drift = 0.0
         sizes = torch.cat((options.atol.expand(field.size), atol))
         tol = equation.tolerance(chosen.rtol, sizes, loss, self.seminorm, self.atol)
         for t, jump in [*found, (trajectory.t0, None)]:
@@ -101,7 +98,10 @@ class BacksolveAdjoint(Continuous):
                 if t in known:
                     drift = max(drift, forward.rms(y - known[t], forward.scale(known[t])))
             if y is None:
-                y = known[t] if t in known else trajectory.evaluate([t])[0]
+                if t in known:
+                    y = known[t]
+                else:
+                    y = trajectory.evaluate([t])[0]
             elif self.checkpoints and t in known:
                 y = known[t]
             at = t

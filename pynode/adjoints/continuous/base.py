@@ -37,7 +37,10 @@ class Continuous(Adjoint):
     needs = "dense"
 
     def __init__(self, method=None, rtol=None, atol=None):
-        self.method = None if method is None else registry.get(method)
+        if method is None:
+            self.method = None
+        else:
+            self.method = registry.get(method)
         if self.method is not None and self.method.separable:
             raise ValueError(
                 f"{self.method.name} is for separable systems, and the adjoint equation is none:"
@@ -47,7 +50,8 @@ class Continuous(Adjoint):
 
     def check(self, field, method):
         """ValueError where this adjoint does not serve the field under the forward method."""
-        mass, solver = field.mass, self.solver(field, method)
+        mass = field.mass
+        solver = self.solver(field, method)
         if mass is not None and mass.singular:
             raise ValueError(
                 f"{self.name} does not serve a singular mass matrix, whose adjoint equation has"
@@ -79,17 +83,21 @@ class Continuous(Adjoint):
             method = method.explicit
         if method.implicit:
             return registry.get("radauiia9")
-        return (
-            method
-            if isinstance(method, OneStep) and method.order >= ORDER and method.adaptive
-            else registry.get("tsit5")
-        )
+        if isinstance(method, OneStep) and method.order >= ORDER and method.adaptive:
+            return method
+        return registry.get("tsit5")
 
     def options(self, options, sizes):
         """(Options, atol) of a reverse solve whose cotangents have these sizes, (n,)."""
-        rtol = options.rtol if self.rtol is None else self.rtol
+        if self.rtol is None:
+            rtol = options.rtol
+        else:
+            rtol = self.rtol
         rtol = max(rtol, 4 * torch.finfo(sizes.dtype).eps)
-        atol = SMALL * rtol * sizes if self.atol is None else torch.full_like(sizes, self.atol)
+        if self.atol is None:
+            atol = SMALL * rtol * sizes
+        else:
+            atol = torch.full_like(sizes, self.atol)
         return Options(rtol, 0.0, max_steps=options.max_steps), atol.clamp(
             min=torch.finfo(sizes.dtype).tiny
         )
@@ -122,7 +130,10 @@ def jumps(trajectory, times, grads):
     found = {}
     for t, grad, size in zip(times, grads, grads.abs().amax(1).tolist(), strict=True):
         if size != 0:
-            found[t] = found[t] + grad if t in found else grad
+            if t in found:
+                found[t] = found[t] + grad
+            else:
+                found[t] = grad
     return sorted(found.items(), key=lambda item: -trajectory.direction * item[0])
 
 
@@ -150,9 +161,11 @@ def prepare(adjoint, trajectory, times, grads, options):
     """(jumps, Options, atol (n,), size of the loss) of a reverse solve for these cotangents of the
     outputs."""
     found = jumps(trajectory, times, grads)
-    size, loss = (
-        sizes(trajectory, found, options.atol) if found else (torch.ones_like(trajectory.y0), 1.0)
-    )
+    if found:
+        size, loss = sizes(trajectory, found, options.atol)
+    else:
+        size = torch.ones_like(trajectory.y0)
+        loss = 1.0
     return found, *adjoint.options(options, size), loss
 
 
@@ -164,7 +177,9 @@ def sweep(adjoint, field, method, trajectory, times, grads, options, watch=None,
     watch: of every leg; dense: keep the polynomials of the legs.
     """
     solver = adjoint.solver(field.inner, method)
-    lam, at, paths = torch.zeros_like(trajectory.y0), None, []
+    lam = torch.zeros_like(trajectory.y0)
+    at = None
+    paths = []
     found, chosen, atol, _ = prepare(adjoint, trajectory, times, grads, options)
     for t, jump in [*found, (trajectory.t0, None)]:
         if at is not None and t != at:

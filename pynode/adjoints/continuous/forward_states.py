@@ -15,7 +15,8 @@ class States:
     """
 
     def __init__(self, trajectory):
-        self.path, self.grid = trajectory, trajectory.grid()
+        self.path = trajectory
+        self.grid = trajectory.grid()
 
     def at(self, origin: float, shift: float):
         """y, (n,), at origin + shift."""
@@ -31,7 +32,8 @@ class States:
     def slope(self, origin: float, shift: float):
         """dy/dt of the polynomial, (n,)."""
         k, coefficients, theta = self._located(origin, shift)
-        powers, last = [0.0], 1.0
+        powers = [0.0]
+        last = 1.0
         for i in range(1, len(coefficients)):
             powers.append(i * last / self.path.steps[k].h)
             last *= theta

@@ -36,13 +36,17 @@ class GaussAdjoint(Continuous):
     def solve_back(self, field, method, trajectory, times, grads, options):
         equation = AdjointField(field, States(trajectory), trajectory.direction)
         count = self.nodes or max(3, (self.solver(field, method).order + 2) // 2)
-        rule, total = gauss(count), [torch.zeros_like(p) for p in field.parameters]
+        rule = gauss(count)
+        total = [torch.zeros_like(p) for p in field.parameters]
 
         def consume(panels):
             found = integrate_parameters(field, equation, panels, *rule)
             total[:] = added(total, found)
 
-        panels = Panels(equation, consume, ROWS // count) if field.parameters else None
+        if field.parameters:
+            panels = Panels(equation, consume, ROWS // count)
+        else:
+            panels = None
         ybar, _ = sweep(self, equation, method, trajectory, times, grads, options, panels)
         equation.count(field.stats)
         return ybar, total
@@ -61,10 +65,16 @@ class GaussKronrodAdjoint(Continuous):
     def solve_back(self, field, method, trajectory, times, grads, options):
         equation = AdjointField(field, States(trajectory), trajectory.direction)
         rule = Kronrod(field, equation, options.rtol if self.rtol is None else self.rtol)
-        panels = Panels(equation, rule.add, ROWS // len(rule.nodes)) if field.parameters else None
+        if field.parameters:
+            panels = Panels(equation, rule.add, ROWS // len(rule.nodes))
+        else:
+            panels = None
         ybar, _ = sweep(self, equation, method, trajectory, times, grads, options, panels)
         equation.count(field.stats)
-        field.stats.backward_quadrature = rule.error / rule.size if rule.size else 0.0
+        if rule.size:
+            field.stats.backward_quadrature = rule.error / rule.size
+        else:
+            field.stats.backward_quadrature = 0.0
         return ybar, rule.total
 
 
@@ -92,5 +102,8 @@ class QuadratureAdjoint(Continuous):
         panels = [panel for leg in paths for panel in path_panels(equation, *leg)]
         if field.parameters and panels:
             rule.add(panels, whole=True)
-        field.stats.backward_quadrature = rule.error / rule.size if rule.size else 0.0
+        if rule.size:
+            field.stats.backward_quadrature = rule.error / rule.size
+        else:
+            field.stats.backward_quadrature = 0.0
         return ybar, rule.total

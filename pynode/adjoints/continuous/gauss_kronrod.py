@@ -29,7 +29,9 @@ def rule():
     def mirrored(values, sign):
         return [sign * x for x in values[:0:-1]] + list(values)
 
-    nodes, kronrod, gauss = mirrored(_NODES, -1.0), mirrored(_KRONROD, 1.0), mirrored(_GAUSS, 1.0)
+    nodes = mirrored(_NODES, -1.0)
+    kronrod = mirrored(_KRONROD, 1.0)
+    gauss = mirrored(_GAUSS, 1.0)
     pack = torch.tensor([nodes, kronrod, gauss], dtype=torch.float64)
     return 0.5 + 0.5 * pack[0], 0.5 * pack[1], 0.5 * pack[2]
 
@@ -43,7 +45,9 @@ class Kronrod:
     """
 
     def __init__(self, field, equation, rtol):
-        self.field, self.equation, self.rtol = field, equation, rtol
+        self.field = field
+        self.equation = equation
+        self.rtol = rtol
         self.nodes, self.kronrod, self.gauss = rule()
         self.directions = [_direction(field.parameters, seed) for seed in range(DIRECTIONS)]
         self.error = self.size = 0.0
@@ -52,13 +56,17 @@ class Kronrod:
     def add(self, panels, whole=False):
         """Integrate panels. whole: the sum of their errors counts, where otherwise each error
         counts by itself."""
-        done, errors = [], []
+        done = []
+        errors = []
         for _ in range(ROUNDS):
             values, found = self._measure(panels)
             allowed = self.rtol * (self.size + sum(values) + sum(size for _, _, size in done))
             if whole and sum(found) + sum(e for _, e, _ in done) <= allowed:
                 break
-            limit = allowed / (len(panels) + len(done)) if whole else allowed
+            if whole:
+                limit = allowed / (len(panels) + len(done))
+            else:
+                limit = allowed
             # No quadrature is better than rounding.
             good = [
                 e <= max(limit, 50 * 2.3e-16 * size) for e, size in zip(found, values, strict=True)
@@ -75,11 +83,13 @@ class Kronrod:
                 for half in _halves(panel)
             ]
             if not panels:
-                found, values = [], []
+                found = []
+                values = []
                 break
         done += zip(panels, found, values, strict=True)
         errors = sum(e for _, e, _ in done)
-        self.error, self.size = self.error + errors, self.size + sum(size for _, _, size in done)
+        self.error = self.error + errors
+        self.size = self.size + sum(size for _, _, size in done)
         found = integrate_parameters(
             self.field, self.equation, [p for p, _, _ in done], self.nodes, self.kronrod
         )
@@ -88,7 +98,9 @@ class Kronrod:
     def _measure(self, panels):
         """(sizes, errors) of the integrals over panels, lists of floats: the largest over the
         random directions."""
-        chunk, sizes, errors = max(1, ROWS // len(self.nodes)), [], []
+        chunk = max(1, ROWS // len(self.nodes))
+        sizes = []
+        errors = []
         for i in range(0, len(panels), chunk):
             part = panels[i : i + chunk]
             t, y, lam = sample(self.equation, part, self.nodes)

@@ -31,11 +31,9 @@ class InterpolatingAdjoint(GaussAdjoint):
             return super().solve_back(field, method, trajectory, times, grads, options)
         equation = JointField(field, States(trajectory), trajectory.direction)
         found, chosen, atol, loss = prepare(self, trajectory, times, grads, options)
-        mu, lam, at = (
-            [torch.zeros_like(p) for p in field.parameters],
-            torch.zeros_like(trajectory.y0),
-            None,
-        )
+        mu = [torch.zeros_like(p) for p in field.parameters]
+        lam = torch.zeros_like(trajectory.y0)
+        at = None
         tol = equation.tolerance(chosen.rtol, atol, loss, self.seminorm, self.atol)
         for t, jump in [*found, (trajectory.t0, None)]:
             if at is not None and t != at:
@@ -50,7 +48,8 @@ class InterpolatingAdjoint(GaussAdjoint):
                     tol.atol,
                     tol=tol,
                 ).y
-                lam, mu = z[: field.size], equation.parameters_of(z)
+                lam = z[: field.size]
+                mu = equation.parameters_of(z)
             at = t
             if jump is not None:
                 lam = lam + jump

@@ -34,10 +34,15 @@ class Panels:
     """Watches a reverse solve and hands its panels on: ``consume(panels)``, about ``size`` at a
     time."""
 
-    hits, status = (), None  # what the integrator asks of a watch; there are no events here
+    # what the integrator asks of a watch; there are no events here
+    hits = ()
+    status = None
 
     def __init__(self, equation, consume, size):
-        self.equation, self.consume, self.size, self.waiting = equation, consume, size, []
+        self.equation = equation
+        self.consume = consume
+        self.size = size
+        self.waiting = []
 
     def begin(self, s, lam):
         """The integrator's greeting at the start of a leg."""
@@ -64,17 +69,24 @@ def path_panels(equation, origin, path):
 
 def split(equation, start, end, h, polynomial):
     """The panels of a reverse step from start to end."""
-    origin, states, a, panels = equation.origin, equation.states, start, []
+    origin = equation.origin
+    states = equation.states
+    a = start
+    panels = []
     k = states.grid.locate(equation.time(start))
     while True:
         # Where the forward step began.
         border = equation.direction * (origin - states.path.steps[k].t)
-        b = min(end, border) if k else end
+        if k:
+            b = min(end, border)
+        else:
+            b = end
         if b > a:
             panels.append(Panel(a, b, start, h, origin, polynomial, k))
         if border >= end or k == 0:
             return panels
-        a, k = max(a, b), k - 1
+        a = max(a, b)
+        k = k - 1
 
 
 def gauss(count):
@@ -102,7 +114,8 @@ def sample(equation, panels, nodes):
 def integrate_parameters(field, equation, panels, nodes, weights):
     """The integral of (df/dp)^T lambda dt over the panels, in the direction of the forward solve:
     beside field.parameters."""
-    size, total = max(1, ROWS // len(nodes)), [torch.zeros_like(p) for p in field.parameters]
+    size = max(1, ROWS // len(nodes))
+    total = [torch.zeros_like(p) for p in field.parameters]
     for i in range(0, len(panels), size):
         part = panels[i : i + size]
         t, y, lam = sample(equation, part, nodes)

@@ -44,8 +44,14 @@ def growth(field, points, direction, restarts):
                 ),
             )
         rate = 0.5 * (rates[a] + rates[b])
-        step = rate * length if math.isfinite(rate) else math.inf
-        total = step if restarts else max(0.0, total) + step
+        if math.isfinite(rate):
+            step = rate * length
+        else:
+            step = math.inf
+        if restarts:
+            total = step
+        else:
+            total = max(0.0, total) + step
         worst = max(worst, total)
     return worst
 
@@ -53,11 +59,10 @@ def growth(field, points, direction, restarts):
 def decay(field, t: float, y, direction=1.0):
     """alpha at (t, y), in 1/time: the largest real part of the eigenvalues of -direction M^-1 J."""
     with torch.no_grad():
-        matrix = (
-            Jacobian(field, repairs=False)(t, y)
-            if field.size <= DENSE_UP_TO
-            else _arnoldi(field, t, y)
-        )
+        if field.size <= DENSE_UP_TO:
+            matrix = Jacobian(field, repairs=False)(t, y)
+        else:
+            matrix = _arnoldi(field, t, y)
         if field.mass is not None and field.size <= DENSE_UP_TO:
             matrix = field.mass.rate_columns(matrix)
         if not bool(torch.isfinite(matrix).all()):
@@ -71,9 +76,13 @@ def _arnoldi(field, t, y):
     products = Products(field, t, y)
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(len(y), generator=generator, dtype=torch.float64).to(y)
-    basis, hessenberg = [v / v.norm()], torch.zeros(ARNOLDI + 1, ARNOLDI, dtype=y.dtype)
+    basis = [v / v.norm()]
+    hessenberg = torch.zeros(ARNOLDI + 1, ARNOLDI, dtype=y.dtype)
     for k in range(ARNOLDI):
-        v = basis[-1] if field.mass is None else field.mass.rate_transposed(basis[-1])
+        if field.mass is None:
+            v = basis[-1]
+        else:
+            v = field.mass.rate_transposed(basis[-1])
         w = products.vjps(v.unsqueeze(0))[0]
         for _ in range(2):  # orthogonal to rounding
             for i, b in enumerate(basis):

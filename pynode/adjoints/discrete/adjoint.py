@@ -52,7 +52,8 @@ from . import (
 # (benchmarks/gradient.py).
 JACOBIANS_UP_TO = 32
 # States from which the stages of steps are not kept, but made again for so many steps at a time.
-LARGE, PIECE = 256, 16
+LARGE = 256
+PIECE = 16
 OBJECT = 1024  # bytes of a recorded step or point beside its vectors: the Python objects
 REPLAYS = {
     ExplicitRungeKutta: discrete_rungekutta,
@@ -106,7 +107,10 @@ class DiscreteAdjoint(Adjoint):
             raise TypeError(f"keep_graphs must be True or False, not {keep_graphs!r}")
         self.keep_graphs = keep_graphs
         self.checkpoints = checkpoints
-        self.max_memory = None if max_memory is None else parse_bytes(max_memory)
+        if max_memory is None:
+            self.max_memory = None
+        else:
+            self.max_memory = parse_bytes(max_memory)
 
     def tape(self, field, method):
         """The Tape of a solve whose evaluations are kept, else None."""
@@ -157,7 +161,9 @@ def _sweep(method):
     """The class that goes back over the steps of this method."""
     if isinstance(method, BDF):
         return discrete_bdf.Sweep
-    return discrete_step.Sweep if method.carried else OneStepSweep
+    if method.carried:
+        return discrete_step.Sweep
+    return OneStepSweep
 
 
 class OneStepSweep:
@@ -165,7 +171,9 @@ class OneStepSweep:
     cotangent of y."""
 
     def __init__(self, field, method, trajectory):
-        self.field, self.method, self.ybar = field, method, torch.zeros_like(trajectory.y0)
+        self.field = field
+        self.method = method
+        self.ybar = torch.zeros_like(trajectory.y0)
         self.grads = [torch.zeros_like(p) for p in field.parameters]
 
     def back(self, steps, ends, inside):

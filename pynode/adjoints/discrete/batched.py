@@ -46,15 +46,16 @@ class RowOutputs:
     def __init__(self, steps, times, row, grads):
         """times, row: (Q,) NumPy, row the rows that the outputs belong to; grads: (Q, n)."""
         t0, y0, _ = steps.start
-        self.at_start, self.ends = (
-            torch.zeros_like(y0),
-            grads.new_zeros(len(steps.row), grads.shape[1]),
-        )
+        self.at_start = torch.zeros_like(y0)
+        self.ends = grads.new_zeros(len(steps.row), grads.shape[1])
         first = times == t0.cpu().numpy()[row]
         which = np.flatnonzero(first)
         self.at_start.index_add_(0, _tensor(row[which], grads), grads[_tensor(which, grads)])
         place = np.where(first, -1, steps.locate(times, row))
-        at_end = (place >= 0) & (times == steps.end[place]) if len(steps.row) else place >= 0
+        if len(steps.row):
+            at_end = (place >= 0) & (times == steps.end[place])
+        else:
+            at_end = place >= 0
         which = np.flatnonzero(at_end)
         self.ends.index_add_(0, _tensor(place[which], grads), grads[_tensor(which, grads)])
         which = np.flatnonzero((place >= 0) & ~at_end)
@@ -106,7 +107,10 @@ def pullback(field, method, steps, times, row, grads):
 def _check_stability(field, method, steps):
     """Look at some steps of the row that took the most of them, if there are enough."""
     serves = isinstance(method, ExplicitRungeKutta) and field.size <= LARGEST
-    which = sampled(len(steps.levels)) if serves else None
+    if serves:
+        which = sampled(len(steps.levels))
+    else:
+        which = None
     if which is not None:
         # The first of each level is that row's.
         which = np.array([steps.levels[i][0] for i in which])
@@ -132,7 +136,8 @@ def _transitions(field, method, steps, outputs, replay_type, stages):
 
     stages: makes of (points, method, start, t, h, slopes or None) what the replay reads of a step,
     (s, m, n)."""
-    n, ybar = field.size, torch.zeros_like(outputs.at_start)
+    n = field.size
+    ybar = torch.zeros_like(outputs.at_start)
     params = [torch.zeros_like(p) for p in field.parameters]
     size = max(1, chunk_size(n) // method.tableau.stages)
     for first in range(0, len(steps.row), size):
@@ -151,7 +156,10 @@ def _transitions(field, method, steps, outputs, replay_type, stages):
             seeds[a:b] = seed = ybar[rows] + outputs.ends[first + a : first + b]
             back = torch.bmm(transition[a:b], seed.unsqueeze(2))
             ybar[rows] = (back if forced is None else back + forced[a:b]).squeeze(2)
-        params = added(params, replay.parameters(seeds.unsqueeze(2))) if params else params
+        if params:
+            params = added(params, replay.parameters(seeds.unsqueeze(2)))
+        else:
+            params = params
     return ybar, params
 
 
@@ -159,7 +167,8 @@ def spans(levels, first, last):
     """(a, b, rows) of each level's part within the steps first to last: from first + a to first +
     b, of these rows in order."""
     for begin, end in levels:
-        a, b = max(begin, first), min(end, last)
+        a = max(begin, first)
+        b = min(end, last)
         if a < b:
             yield a - first, b - first, slice(a - begin, b - begin)
 
@@ -189,12 +198,14 @@ def _rosenbrock_stages(rows, method, start, t, h):
 
 def _again(field, method, steps, outputs):
     """Every level is taken again with a graph, the Jacobians of Rosenbrock methods included."""
-    ybar, explicit = torch.zeros_like(outputs.at_start), isinstance(method, ExplicitRungeKutta)
+    ybar = torch.zeros_like(outputs.at_start)
+    explicit = isinstance(method, ExplicitRungeKutta)
     params = [torch.zeros_like(p) for p in field.parameters]
     if not explicit:
         _check_twice(field, steps)
     for first, last in steps.levels:
-        index, count = _tensor(steps.row[first:last], ybar), last - first
+        index = _tensor(steps.row[first:last], ybar)
+        count = last - first
         t, h = (_tensor(x[first:last], ybar) for x in (steps.t, steps.h))
         step, theta, cotangents = outputs.between(first, last)
         with nullcontext() if explicit else Twice(), torch.enable_grad(), field.stats.of_gradient():
@@ -226,7 +237,11 @@ def _again(field, method, steps, outputs):
 @twice
 def _check_twice(field, steps):
     """RuntimeError where f has no second derivative."""
-    first, last = steps.levels[0] if steps.levels else (0, 0)
+    if steps.levels:
+        first, last = steps.levels[0]
+    else:
+        first = 0
+        last = 0
     if first == last:
         return
     with torch.enable_grad(), field.stats.of_gradient():

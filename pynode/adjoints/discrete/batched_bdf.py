@@ -19,18 +19,20 @@ from .batched_points import RowPoints
 
 def pullback(field, method, steps, outputs, spans):
     """(cotangents (B, n) of the rows in the order of the steps, those of the parameters)."""
-    form, n, like = method.history, field.size, outputs.at_start
-    kind, alpha, zbar = (
-        _MATRICES[type(form)],
-        np.array(form.alpha),
-        like.new_zeros(len(like), form.rows, n),
-    )
+    form = method.history
+    n = field.size
+    like = outputs.at_start
+    kind = _MATRICES[type(form)]
+    alpha = np.array(form.alpha)
+    zbar = like.new_zeros(len(like), form.rows, n)
     params = [torch.zeros_like(p) for p in field.parameters]
-    before, size = steps.sizes_before(kind.count), chunk_size(n)
+    before = steps.sizes_before(kind.count)
+    size = chunk_size(n)
     for first in range(0, len(steps.row), size):
         last = min(first + size, len(steps.row))
         k, y = (x[first:last] for x in steps.tape)
-        h, orders = steps.h[first:last], k.cpu().numpy()
+        h = steps.h[first:last]
+        orders = k.cpu().numpy()
         matrices = kind(form, orders, h, before[first:last])
         back, b = (torch.from_numpy(x).to(y) for x in (matrices.back, matrices.b))
         c = torch.from_numpy(h / alpha[orders]).to(y)
@@ -63,7 +65,8 @@ class _Differences:
     count = 1
 
     def __init__(self, form, k, h, before):
-        self.form, self.k = form, k
+        self.form = form
+        self.k = k
         orders = range(1, MAX_ORDER + 1)
         moving = np.stack([form.moving(1), *(form.moving(i) for i in orders)])
         reading = np.stack([form.reading(1), *(form.reading(i) for i in orders)])
@@ -71,7 +74,8 @@ class _Differences:
         self.b = moving[:, :, -1][k]
         ratio = h / before[:, 0]
         which = np.flatnonzero(ratio != 1)
-        change, size = redifferences(k[which], ratio[which]), MAX_ORDER + 1
+        change = redifferences(k[which], ratio[which])
+        size = MAX_ORDER + 1
         moved = np.zeros_like(self.back[which])
         moved[:, :size] = np.matmul(change.transpose(0, 2, 1), self.back[which][:, :size])
         self.back[which] = moved
@@ -89,7 +93,8 @@ class _Values:
     count = MAX_ORDER
 
     def __init__(self, form, k, h, before):
-        self.form, self.k = form, k
+        self.form = form
+        self.k = k
         past = np.concatenate((np.zeros((len(h), 1)), np.cumsum(before, axis=1)), axis=1).T
         self.nodes = -past / h  # of the past values, in steps from the present one
         with np.errstate(all="ignore"):  # of the nodes that a row does not have
@@ -137,8 +142,14 @@ class _Transposed:
         )
         points.stats.backward_nlu += len(c)
         points.stats.backward_nsolve += len(c)
-        self.inverse = torch.linalg.inv(matrices) if n < INVERSE_BELOW else None
-        self.factors = torch.linalg.lu_factor(matrices) if self.inverse is None else None
+        if n < INVERSE_BELOW:
+            self.inverse = torch.linalg.inv(matrices)
+        else:
+            self.inverse = None
+        if self.inverse is None:
+            self.factors = torch.linalg.lu_factor(matrices)
+        else:
+            self.factors = None
 
     def solve(self, first, last, b):
         """Of the points first to last: (m, 1, n) for b (m, 1, n)."""
@@ -161,7 +172,10 @@ def _through_start(field, form, steps, zbar, params):
         start = y0[order].detach().clone().requires_grad_()
         slope = field.select(order).at(t0[order], start)
         (by_y,), found = pull_back(field, slope, (start,), fbar)
-    ybar = ybar if by_y is None else ybar + by_y
+    if by_y is None:
+        ybar = ybar
+    else:
+        ybar = ybar + by_y
     params = added(params, found)
     field.stats.backward_nvjp += len(ybar)
     return ybar, params

@@ -15,8 +15,12 @@ class RowGradient:
     """
 
     def __init__(self, field, index, method, steps, when, who):
-        self.field, self.index, self.method, self.steps = field, index, method, steps
-        self.when, self.who = when, who
+        self.field = field
+        self.index = index
+        self.method = method
+        self.steps = steps
+        self.when = when
+        self.who = who
         self.inputs = [*field.leaves.parameters, *field.leaves.spare]
 
     def pullback(self, grads):

@@ -12,10 +12,18 @@ class RowPoints:
     user_jac = mass = structure = parts = None
 
     def __init__(self, field, index):
-        self.field, self.index, self.period = field, index, len(index)
-        self.f, self.held, self.layout = field.f, field.held, field.layout
-        self.leaves, self.stats, self.size = field.leaves, field.stats, field.size
-        self.parameters, self.dtype, self.device = field.parameters, field.dtype, field.device
+        self.field = field
+        self.index = index
+        self.period = len(index)
+        self.f = field.f
+        self.held = field.held
+        self.layout = field.layout
+        self.leaves = field.leaves
+        self.stats = field.stats
+        self.size = field.size
+        self.parameters = field.parameters
+        self.dtype = field.dtype
+        self.device = field.device
 
     def allows_copies(self, t, y) -> bool:
         """f takes any number of points in one call."""
@@ -31,10 +39,17 @@ class RowPart:
     tensors in args to theirs serves one backward pass."""
 
     def __init__(self, field, index):
-        self.field, self.index = field, index
-        self.leaves, self.stats, self.size = field.leaves, field.stats, field.size
-        self.f, self.held, self.layout = field.f, field.held, field.layout
-        self.parameters, self.dtype, self.device = field.parameters, field.dtype, field.device
+        self.field = field
+        self.index = index
+        self.leaves = field.leaves
+        self.stats = field.stats
+        self.size = field.size
+        self.f = field.f
+        self.held = field.held
+        self.layout = field.layout
+        self.parameters = field.parameters
+        self.dtype = field.dtype
+        self.device = field.device
 
     def select(self, keep):
         return self.field.select(self.index[keep])

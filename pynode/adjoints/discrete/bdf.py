@@ -21,14 +21,19 @@ class Sweep:
     history."""
 
     def __init__(self, field, method, trajectory):
-        self.field, self.form, self.trajectory = field, method.history, trajectory
+        self.field = field
+        self.form = method.history
+        self.trajectory = trajectory
         self.zbar = torch.zeros(self.form.rows, field.size, dtype=field.dtype, device=field.device)
         self.grads = [torch.zeros_like(p) for p in field.parameters]
 
     def back(self, steps, ends, inside):
         """ends, inside: of the outputs (Outputs.of)."""
         n = self.field.size
-        size = chunk_size(n) if self.field.structure is None else structured.chunk_size(n)
+        if self.field.structure is None:
+            size = chunk_size(n)
+        else:
+            size = structured.chunk_size(n)
         for last in range(len(steps), 0, -size):
             first = max(0, last - size)
             self.zbar, found = _chunk(
@@ -51,7 +56,10 @@ def _chunk(field, form, chunk, ends, inside, zbar):
     y = torch.stack([step.y for step in chunk])
     t = torch.tensor([step.t + step.h for step in chunk], dtype=y.dtype, device=y.device)
     c = torch.tensor([step.tape[1] for step in chunk], dtype=y.dtype, device=y.device)
-    transposed = _Transposed(field, t, y, c) if field.structure is None else _OneByOne(field, chunk)
+    if field.structure is None:
+        transposed = _Transposed(field, t, y, c)
+    else:
+        transposed = _OneByOne(field, chunk)
     field.stats.backward_nsolve += len(chunk)
     lambdas = [None] * len(chunk)
     for i in range(len(chunk) - 1, -1, -1):
@@ -64,7 +72,10 @@ def _chunk(field, form, chunk, ends, inside, zbar):
             zbar = zbar + (powers(theta, k, 0, y) @ weights).T @ cotangent
         dbar = form.read(zbar, k)
         lambdas[i] = lam = transposed.solve(i, dbar)
-        mu = lam if field.mass is None else field.mass.times_transposed(lam)
+        if field.mass is None:
+            mu = lam
+        else:
+            mu = field.mass.times_transposed(lam)
         zbar = form.pull(zbar, k, pq, dbar, mu)
         if change is not None:
             zbar = torch.as_tensor(change.T.copy(), dtype=y.dtype, device=y.device) @ zbar
@@ -77,12 +88,18 @@ def _through_start(field, form, trajectory, zbar, grads):
         form.start_weights(trajectory.h0), dtype=zbar.dtype, device=zbar.device
     )
     ybar, fbar = (weights.T @ zbar).unbind(0)
-    fbar = fbar if field.mass is None else field.mass.rate_transposed(fbar)
+    if field.mass is None:
+        fbar = fbar
+    else:
+        fbar = field.mass.rate_transposed(fbar)
     with torch.enable_grad():
         y0 = trajectory.y0.detach().clone().requires_grad_()
         f0 = field.at(torch.full((), trajectory.t0, dtype=y0.dtype, device=y0.device), y0)
         (by_y,), found = pull_back(field, f0, (y0,), fbar)
-    ybar = ybar if by_y is None else ybar + by_y
+    if by_y is None:
+        ybar = ybar
+    else:
+        ybar = ybar + by_y
     grads = added(grads, found)
     field.stats.backward_nfe += 1
     field.stats.backward_nvjp += 1
@@ -94,11 +111,10 @@ class _Transposed:
 
     def __init__(self, field, t, y, c):
         n = y.shape[1]
-        mass = (
-            torch.eye(n, dtype=y.dtype, device=y.device)
-            if field.mass is None
-            else field.mass.dense()
-        )
+        if field.mass is None:
+            mass = torch.eye(n, dtype=y.dtype, device=y.device)
+        else:
+            mass = field.mass.dense()
         matrices = mass - c.view(-1, 1, 1) * jacobians(field, t, y)
         field.stats.backward_nlu += len(c)
         self.inverse = None
@@ -120,7 +136,8 @@ class _OneByOne:
     structure of the field."""
 
     def __init__(self, field, steps):
-        self.steps, self.stepwise = steps, structured.Stepwise(field)
+        self.steps = steps
+        self.stepwise = structured.Stepwise(field)
 
     def solve(self, i, b):
         step = self.steps[i]

@@ -24,10 +24,18 @@ class Stages(Start):
 
     def __init__(self, field, method, chunk, inside):
         super().__init__(chunk, inside)
-        tb, (m, n) = method.tableau, self.y.shape
-        split, self.mass = method.splits(field), field.mass
-        self.fields = field.parts if split else (field,)
-        tables = (tb, method.companion) if split else (tb,)
+        tb = method.tableau
+        (m, n) = self.y.shape
+        split = method.splits(field)
+        self.mass = field.mass
+        if split:
+            self.fields = field.parts
+        else:
+            self.fields = (field,)
+        if split:
+            tables = (tb, method.companion)
+        else:
+            tables = (tb,)
         self.weights = [(table.matrix(), [float(x) for x in table.b]) for table in tables]
         states = chunk.tape(lambda step: step.tape[1])
         self.implicit = [tb.a[i][i] != 0 if len(tb.a[i]) > i else False for i in range(tb.stages)]
@@ -41,20 +49,33 @@ class Stages(Start):
         """(cotangents of the starts, those of the slopes of each part), for cotangents (m, n, w) of
         the ends (None: of the outputs inside alone). outputs: whether the cotangents of the outputs
         inside the steps are added."""
-        width = 1 if seed is None else seed.shape[2]
+        if seed is None:
+            width = 1
+        else:
+            width = seed.shape[2]
         m, n = self.y.shape
-        h, count = self.h.view(-1, 1, 1), len(self.implicit)
+        h = self.h.view(-1, 1, 1)
+        count = len(self.implicit)
         nothing = self.y.new_zeros(m, n, width)
-        start = nothing if seed is None else seed
+        if seed is None:
+            start = nothing
+        else:
+            start = seed
         slopes = [[nothing if seed is None else h * x * seed for x in b] for _, b in self.weights]
         if self.dense is not None and outputs:
             slopes = [[s + d.unsqueeze(2) for s, d in zip(part, self.dense[0])] for part in slopes]
             start = start + self.dense[1].unsqueeze(2)
         for i in range(count - 1, -1, -1):
-            back = self.product(1, i, slopes[1][i]) if len(slopes) > 1 else None
+            if len(slopes) > 1:
+                back = self.product(1, i, slopes[1][i])
+            else:
+                back = None
             known = slopes[0][i]
             if self.implicit[i]:
-                rhs = known if back is None else known + self.c * back
+                if back is None:
+                    rhs = known
+                else:
+                    rhs = known + self.c * back
                 slopes[0][i] = self.solve(i, rhs)
                 # c J^T fbar without the product: where J is large, its rounding errors would be as
                 # well.
@@ -65,7 +86,10 @@ class Stages(Start):
                         known.transpose(1, 2)
                     ).transpose(1, 2)
                 first = self.product(0, i, known)
-                back = first if back is None else first + back
+                if back is None:
+                    back = first
+                else:
+                    back = first + back
             start = start + back
             for (a, _), part in zip(self.weights, slopes):
                 for j in range(i):
@@ -75,11 +99,9 @@ class Stages(Start):
 
     def _held(self, v):
         """M^T v for v (m, n, w)."""
-        return (
-            v
-            if self.mass is None
-            else self.mass.times_transposed(v.transpose(1, 2)).transpose(1, 2)
-        )
+        if self.mass is None:
+            return v
+        return self.mass.times_transposed(v.transpose(1, 2)).transpose(1, 2)
 
     def pull(self, slopes):
         """Cotangents of the parameters, summed over the steps, for those of the slopes of each
@@ -87,7 +109,10 @@ class Stages(Start):
         total = None
         for field, part in zip(self.fields, slopes):
             found = pull_parameters(field, self.t_points, self.y_points, torch.cat(part).squeeze(2))
-            total = found if total is None else added(total, found)
+            if total is None:
+                total = found
+            else:
+                total = added(total, found)
         return total
 
 
@@ -101,11 +126,10 @@ class Replay(Stages):
         self.jacobians = [
             jacobians(f, self.t_points, self.y_points).view(shape) for f in self.fields
         ]
-        held = (
-            torch.eye(n, dtype=self.y.dtype, device=self.y.device)
-            if field.mass is None
-            else field.mass.dense()
-        )
+        if field.mass is None:
+            held = torch.eye(n, dtype=self.y.dtype, device=self.y.device)
+        else:
+            held = field.mass.dense()
         self.lu = [
             torch.linalg.lu_factor(held - self.c * jac) if implicit else None
             for implicit, jac in zip(self.implicit, self.jacobians[0])
@@ -121,4 +145,6 @@ class Replay(Stages):
     def parameters(self, seed):
         """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the
         ends."""
-        return self.pull(self.stages(seed, True)[1]) if self.fields[0].parameters else []
+        if self.fields[0].parameters:
+            return self.pull(self.stages(seed, True)[1])
+        return []

@@ -21,11 +21,14 @@ class Replay(Start):
 
     def __init__(self, field, method, chunk, inside):
         super().__init__(chunk, inside)
-        self.field, tb = field, method.tableau
+        self.field = field
+        tb = method.tableau
         count = tb.stages + (len(tb.c_dense) if self.inside else 0)
-        self.a, self.nodes = tb.matrix()[:count, :count], method.nodes[:count]
+        self.a = tb.matrix()[:count, :count]
+        self.nodes = method.nodes[:count]
         self.b = [float(x) for x in tb.b]
-        self.points, fs = [], []
+        self.points = []
+        fs = []
         h = self.h.unsqueeze(1)
         for i in range(count):
             y = self.y
@@ -58,14 +61,23 @@ class Replay(Start):
 
         outputs: whether the cotangents of the outputs inside the steps are added.
         """
-        width = 1 if seed is None else seed.shape[2]
+        if seed is None:
+            width = 1
+        else:
+            width = seed.shape[2]
         m, n = self.y.shape
         count = len(self.points)
         h = self.h.view(-1, 1, 1)
-        start = self.y.new_zeros(m, n, width) if seed is None else seed
+        if seed is None:
+            start = self.y.new_zeros(m, n, width)
+        else:
+            start = seed
         stages = []
         for i in range(count):
-            b = self.b[i] if i < len(self.b) else 0.0
+            if i < len(self.b):
+                b = self.b[i]
+            else:
+                b = 0.0
             stages.append(self.y.new_zeros(m, n, width) if seed is None else h * b * seed)
         if self.dense is not None and outputs:
             stages = [s + d.unsqueeze(2) for s, d in zip(stages, self.dense[0])]
@@ -96,12 +108,17 @@ def sequential(field, method, steps, ends, inside, ybar):
     b = [float(x) for x in tb.b] + [0.0] * len(tb.c_dense)
     grads = [torch.zeros_like(p) for p in field.parameters]
     for k in range(len(steps) - 1, -1, -1):
-        step, h = steps[k], steps[k].h
+        step = steps[k]
+        h = steps[k].h
         if ends[k] is not None:
             ybar = ybar + ends[k]
         count = tb.stages + (len(tb.c_dense) if inside[k] is not None else 0)
-        stages, start = [h * b[i] * ybar if b[i] else None for i in range(count)], ybar
-        entries = [] if inside[k] is None else [(0, *inside[k])]
+        stages = [h * b[i] * ybar if b[i] else None for i in range(count)]
+        start = ybar
+        if inside[k] is None:
+            entries = []
+        else:
+            entries = [(0, *inside[k])]
         dense = Start(Chunk([step]), entries).dense_cotangents(tb.dense_weights[:count], True)
         if dense is not None:
             stages = [d[0] if s is None else s + d[0] for s, d in zip(stages, dense[0])]
@@ -132,9 +149,14 @@ def _kept(step, count):
 def _replay(field, method, step, count):
     """The stages of one step, each with a graph of its own: lists of leaves and of values, (n,)."""
     rows, _, _, extra = method.rows
-    leaves, values, detached = [], [], []
+    leaves = []
+    values = []
+    detached = []
     for i, row in enumerate((rows + extra)[:count]):
-        y = combine(step.start, step.h, row, detached) if i else step.start
+        if i:
+            y = combine(step.start, step.h, row, detached)
+        else:
+            y = step.start
         with torch.enable_grad():
             leaves.append(y.detach().clone().requires_grad_())
             t = torch.full((), step.t + method.nodes[i] * step.h, dtype=y.dtype, device=y.device)

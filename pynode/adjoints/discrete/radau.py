@@ -25,7 +25,8 @@ class Replay(Start):
 
     def __init__(self, field, method, chunk, inside):
         super().__init__(chunk, inside)
-        tb, self.field = method.tableau, field
+        tb = method.tableau
+        self.field = field
         ys = torch.stack([step.tape for step in chunk.steps])
         m, s, n = ys.shape
         self.a = torch.as_tensor(tb.a, dtype=ys.dtype, device=ys.device)
@@ -40,12 +41,16 @@ class Replay(Start):
         self.lu = torch.linalg.lu_factor(held - self.h.view(-1, 1, 1) * coupled)
         field.stats.backward_nlu += m
         field.stats.backward_nsolve += m
-        self.dense = self._dense(tb, m, s, n) if self.inside else None
+        if self.inside:
+            self.dense = self._dense(tb, m, s, n)
+        else:
+            self.dense = None
 
     def _dense(self, tb, m, s, n):
         """Cotangents of the stages, (m, s, n), and of the starts, (m, n), from the outputs inside
         the steps."""
-        stages, start = self.y.new_zeros(m, s, n), self.y.new_zeros(m, n)
+        stages = self.y.new_zeros(m, s, n)
+        start = self.y.new_zeros(m, n)
         basis = torch.as_tensor(tb.powers, dtype=self.y.dtype, device=self.y.device)
         for i, theta, cotangents in self.inside:
             stages[i] = (powers(theta, s, 1, self.y) @ basis).T @ cotangents
@@ -59,19 +64,27 @@ class Replay(Start):
         outputs: whether the cotangents of the outputs inside the steps are added.
         """
         (m, n), s = self.y.shape, len(self.a)
-        width = 1 if seed is None else seed.shape[2]
+        if seed is None:
+            width = 1
+        else:
+            width = seed.shape[2]
         g = self.y.new_zeros(m, s, n, width)
         start = self.y.new_zeros(m, n, width)
         if seed is not None:
             g[:, -1] = seed
         if self.dense is not None and outputs:
-            g, start = g + self.dense[0].unsqueeze(3), start + self.dense[1].unsqueeze(2)
+            g = g + self.dense[0].unsqueeze(3)
+            start = start + self.dense[1].unsqueeze(2)
         solved = torch.linalg.lu_solve(*self.lu, g.reshape(m, s * n, width), adjoint=True).view(
             m, s, n, width
         )
         slopes = self.h.view(-1, 1, 1, 1) * torch.einsum("ij,minw->mjnw", self.a, solved)
-        held, mass = solved.sum(1), self.field.mass
-        held = held if mass is None else mass.times_transposed(held.transpose(1, 2)).transpose(1, 2)
+        held = solved.sum(1)
+        mass = self.field.mass
+        if mass is None:
+            held = held
+        else:
+            held = mass.times_transposed(held.transpose(1, 2)).transpose(1, 2)
         return start + held, slopes
 
     def parameters(self, seed):

@@ -36,10 +36,11 @@ def pullback(field, replay_type, method, steps, ends, inside, ybar):
         unit = torch.eye(n, dtype=ybar.dtype, device=ybar.device).expand(last - first, n, n)
         transition = replay.sweep(unit)
         forced = replay.sweep(None)
-        rows, shifts = (
-            transition.transpose(1, 2).unbind(0),
-            None if forced is None else forced.squeeze(2).unbind(0),
-        )
+        rows = transition.transpose(1, 2).unbind(0)
+        if forced is None:
+            shifts = None
+        else:
+            shifts = forced.squeeze(2).unbind(0)
         seeds = [None] * (last - first)
         for i in range(last - first - 1, -1, -1):
             if ends[first + i] is not None:
@@ -47,11 +48,10 @@ def pullback(field, replay_type, method, steps, ends, inside, ybar):
             seeds[i] = ybar
             # transition[i] maps unit cotangents to columns: its column j is the image of the j-th
             # unit vector.
-            ybar = (
-                torch.mv(rows[i].t(), ybar)
-                if shifts is None
-                else torch.addmv(shifts[i], rows[i].t(), ybar)
-            )
+            if shifts is None:
+                ybar = torch.mv(rows[i].t(), ybar)
+            else:
+                ybar = torch.addmv(shifts[i], rows[i].t(), ybar)
         found = replay.parameters(torch.stack(seeds).unsqueeze(2))
         grads = added(grads, found)
     return ybar, grads
@@ -99,7 +99,10 @@ class Start:
         return method.tableau.stages
 
     def __init__(self, chunk, inside):
-        self.y, self.t, self.h, self.inside = chunk.y, chunk.t, chunk.h, inside
+        self.y = chunk.y
+        self.t = chunk.t
+        self.h = chunk.h
+        self.inside = inside
 
     def sweep(self, seed):
         """Cotangents of the starts, (m, n, w); None where seed is None and there are no outputs
@@ -122,7 +125,10 @@ class Start:
         weights = torch.as_tensor(weights, dtype=self.y.dtype, device=self.y.device)
         for i, theta, cotangents in self.inside:
             index = torch.as_tensor(i, device=theta.device).expand(len(theta))
-            scale = self.h[index] if scaled else torch.ones_like(self.h[index])
+            if scaled:
+                scale = self.h[index]
+            else:
+                scale = torch.ones_like(self.h[index])
             pulled = powers(theta, weights.shape[1], 1, self.y) @ weights.T * scale.unsqueeze(1)
             stages.index_add_(1, index, pulled.T.unsqueeze(2) * cotangents)
             start.index_add_(0, index, cotangents)

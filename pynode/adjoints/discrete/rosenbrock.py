@@ -21,8 +21,10 @@ class Replay(Start):
 
     def __init__(self, field, method, chunk, inside):
         super().__init__(chunk, inside)
-        self.field, self.tb = field, method.tableau
-        tb, (m, n) = self.tb, self.y.shape
+        self.field = field
+        self.tb = method.tableau
+        tb = self.tb
+        (m, n) = self.y.shape
         rows_a, rows_c, self.b, _ = method.rows
         self.gamma = float(tb.gamma)
         self.u = chunk.tape(lambda step: step.tape).unbind(0)
@@ -36,11 +38,10 @@ class Replay(Start):
         self.c = [dict(zip(row.indices, row.values)) for row in rows_c]
         t, y = (torch.cat(x) for x in zip(*self.points))
         self.jacobians = jacobians(field, t, y).view(tb.stages, m, n, n)
-        mass = (
-            torch.eye(n, dtype=y.dtype, device=y.device)
-            if field.mass is None
-            else field.mass.dense()
-        )
+        if field.mass is None:
+            mass = torch.eye(n, dtype=y.dtype, device=y.device)
+        else:
+            mass = field.mass.dense()
         matrix = mass - (self.gamma * self.h).view(-1, 1, 1) * self.jacobians[0]
         self.lu = torch.linalg.lu_factor(matrix)
         field.stats.backward_nlu += m
@@ -57,8 +58,14 @@ class Replay(Start):
         outputs: whether the cotangents of the outputs inside the steps are added.
         """
         m, n = self.y.shape
-        width = 1 if seed is None else seed.shape[2]
-        start = self.y.new_zeros(m, n, width) if seed is None else seed
+        if seed is None:
+            width = 1
+        else:
+            width = seed.shape[2]
+        if seed is None:
+            start = self.y.new_zeros(m, n, width)
+        else:
+            start = seed
         ubar = [self.y.new_zeros(m, n, width) for _ in self.u]
         if seed is not None:
             for i, b in zip(self.b.indices, self.b.values):
@@ -66,18 +73,18 @@ class Replay(Start):
         if self.dense is not None and outputs:
             ubar = [s + d.unsqueeze(2) for s, d in zip(ubar, self.dense[0])]
             start = start + self.dense[1].unsqueeze(2)
-        h, vs = self.h.view(-1, 1, 1), [None] * len(self.u)
+        h = self.h.view(-1, 1, 1)
+        vs = [None] * len(self.u)
         for i in range(len(self.u) - 1, -1, -1):
             vs[i] = v = torch.linalg.lu_solve(*self.lu, self.gamma * h * ubar[i], adjoint=True)
             back = torch.bmm(self.jacobians[i].transpose(1, 2), v)
             start = start + back + torch.bmm(self.changes[i].transpose(1, 2), v)
             for j, a in self.a[i].items():
                 ubar[j] = ubar[j] + a * back
-            held = (
-                v
-                if self.field.mass is None
-                else self.field.mass.times_transposed(v.transpose(1, 2)).transpose(1, 2)
-            )
+            if self.field.mass is None:
+                held = v
+            else:
+                held = self.field.mass.times_transposed(v.transpose(1, 2)).transpose(1, 2)
             for j, c in self.c[i].items():
                 ubar[j] = ubar[j] + c / h * held
         return start, vs

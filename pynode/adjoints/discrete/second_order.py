@@ -23,7 +23,8 @@ def replay(field, trajectory, y0, times):
 
     y0: (n,), with the numbers of the trajectory's own.
     """
-    recording, method = trajectory.recording, trajectory.recording.method
+    recording = trajectory.recording
+    method = trajectory.recording.method
     if field.structure is not None and isinstance(method, RosenbrockMethod):
         # Its Jacobian is differentiated as well, which only the dense one allows.
         field = copy.copy(field)
@@ -34,23 +35,26 @@ def replay(field, trajectory, y0, times):
     rows = [y0] * len(times)
     with torch.enable_grad(), field.stats.of_gradient():
         first = field.first(trajectory.t0, y0)
-        y, state = y0, method.init(field, trajectory.t0, y0, first, trajectory.h0, recording.tol)
+        y = y0
+        state = method.init(field, trajectory.t0, y0, first, trajectory.h0, recording.tol)
         for k in range(len(recording.starts)):
             step = recording.again(field, k, y, state)
-            y, state = step.y, step.state
+            y = step.y
+            state = step.state
             found = wanted.get(k, ())
-            curve = (
-                method.polynomial(field, step)
-                if any(theta is not None for _, theta in found)
-                else None
-            )
+            if any(theta is not None for _, theta in found):
+                curve = method.polynomial(field, step)
+            else:
+                curve = None
             for i, theta in found:
-                at = (
-                    None
-                    if theta is None
-                    else torch.tensor([theta], dtype=torch.float64, device=y.device)
-                )
-                rows[i] = y if at is None else evaluate(curve, at)[0]
+                if theta is None:
+                    at = None
+                else:
+                    at = torch.tensor([theta], dtype=torch.float64, device=y.device)
+                if at is None:
+                    rows[i] = y
+                else:
+                    rows[i] = evaluate(curve, at)[0]
         return torch.stack(rows)
 
 

@@ -23,12 +23,15 @@ SURVIVES = 0.8  # of a fast mode after a step, where it dies out too slowly for 
 # Adams methods, medians over the steps: where accuracy chose them h rho is 0.67 at most (Lorenz,
 # Lotka and Volterra, an oscillator, a network; rtol 1e-2, and 0.42 at 1e-3); where stability did
 # 0.9 to 1.7, which is 0.77 to 0.94 of what it allows.
-ADAMS_FAST, ADAMS_NEAR = 0.8, 0.6
+ADAMS_FAST = 0.8
+ADAMS_NEAR = 0.6
 
 
 def sampled(count):
     """Numbers of the steps, of so many, that are looked at; None where there are too few."""
-    return None if count < STEPS else np.linspace(0, count - 1, SAMPLES).astype(np.int64)
+    if count < STEPS:
+        return None
+    return np.linspace(0, count - 1, SAMPLES).astype(np.int64)
 
 
 def check_explicit(method, jacobians, h):
@@ -48,7 +51,9 @@ def check_explicit(method, jacobians, h):
 def _stability(tableau):
     """Coefficients of the powers of z of what a step makes of y' = lambda y, z = h lambda."""
     s = tableau.stages
-    a, term, found = tableau.matrix()[:s, :s], np.ones(s), [1.0]
+    a = tableau.matrix()[:s, :s]
+    term = np.ones(s)
+    found = [1.0]
     b = np.array([float(x) for x in tableau.b])
     for _ in range(s):
         found.append(float(b @ term))
@@ -60,7 +65,13 @@ class AdamsWatch:
     """Looks at some of the steps of an Adams method as they are taken again."""
 
     def __init__(self, method, count):
-        self.method, self.count, self.seen, self.near = method, count if count >= STEPS else 0, 0, 0
+        self.method = method
+        if count >= STEPS:
+            self.count = count
+        else:
+            self.count = 0
+        self.seen = 0
+        self.near = 0
 
     def look(self, step, order):
         """step: just taken at this order."""
@@ -79,7 +90,8 @@ class AdamsWatch:
 def adams_boundary(k):
     """Where stability ends on the negative axis of z for the predictor of order k with the
     corrector of order k + 1."""
-    predictor, corrector = _weights(-np.arange(k)), _weights(1 - np.arange(k + 1))
+    predictor = _weights(-np.arange(k))
+    corrector = _weights(1 - np.arange(k + 1))
     companion = np.eye(k, k=-1)
 
     def stable(z):

@@ -21,14 +21,15 @@ class Sweep:
     what is carried."""
 
     def __init__(self, field, method, trajectory):
-        self.field, self.trajectory = field, trajectory
-        self.ybar, self.carried = torch.zeros_like(trajectory.y0), {}
+        self.field = field
+        self.trajectory = trajectory
+        self.ybar = torch.zeros_like(trajectory.y0)
+        self.carried = {}
         self.grads = [torch.zeros_like(p) for p in field.parameters]
-        self.watch = (
-            AdamsWatch(method, len(trajectory.recording.starts))
-            if isinstance(method, Adams)
-            else None
-        )
+        if isinstance(method, Adams):
+            self.watch = AdamsWatch(method, len(trajectory.recording.starts))
+        else:
+            self.watch = None
 
     def back(self, steps, ends, inside):
         """ends, inside: of the outputs (Outputs.of)."""
@@ -40,7 +41,8 @@ class Sweep:
 
     def _step(self, step, inside):
         method, state, tol = step.before
-        y, leaves = _leaf(step.start), _leaves(method, state)
+        y = _leaf(step.start)
+        leaves = _leaves(method, state)
         with torch.enable_grad():
             again = method.step(self.field, step.t, y, step.h, state._replace(**leaves), tol)
             pairs = [(again.y, self.ybar)]
@@ -57,11 +59,13 @@ class Sweep:
 
     def finish(self):
         """(cotangent of y0 (n,), cotangents of the parameters)."""
-        path, recording = self.trajectory, self.trajectory.recording
+        path = self.trajectory
+        recording = self.trajectory.recording
         if self.watch is not None:
             self.watch.finish()
         if self.carried:
-            ybar, carried = self.ybar, self.carried
+            ybar = self.ybar
+            carried = self.carried
             with torch.enable_grad(), self.field.stats.of_gradient():
                 y0 = _leaf(path.y0)
                 f0 = self.field(path.t0, y0)
@@ -82,13 +86,17 @@ class Sweep:
             for tensor, cotangent in pairs
             if tensor is not None and tensor.requires_grad
         ]
-        self.ybar, self.carried = torch.zeros_like(y), {}
+        self.ybar = torch.zeros_like(y)
+        self.carried = {}
         if not pairs:
             return
         tensors, cotangents = zip(*pairs)
         (ybar, *carried), found = pull_back(self.field, tensors, (y, *leaves.values()), cotangents)
         self.field.stats.backward_nvjp += 1
-        self.ybar = self.ybar if ybar is None else ybar
+        if ybar is None:
+            self.ybar = self.ybar
+        else:
+            self.ybar = ybar
         self.carried = {name: value for name, value in zip(leaves, carried) if value is not None}
         self.grads = added(self.grads, found)
 

@@ -16,7 +16,8 @@ class Stepwise:
     the gradient."""
 
     def __init__(self, field):
-        self.field, self.linear = field, linearise(field)
+        self.field = field
+        self.linear = linearise(field)
 
     def factorised(self, t: float, y, c: float):
         """M - c J(t, y), y (n,), for ``solve_transposed``; RuntimeError where it is singular."""

@@ -39,11 +39,14 @@ class _One(Stages):
         self.stepwise = stepwise
 
     def solve(self, i, v):
-        t, y = float(self.t_points[i]), self.y_points[i]
+        t = float(self.t_points[i])
+        y = self.y_points[i]
         return (
             self.stepwise.factorised(t, y, float(self.c)).solve_transposed(v.view(-1)).view(v.shape)
         )
 
     def product(self, part, i, v):
         back = pull(self.fields[part], float(self.t_points[i]), self.y_points[i], v.view(-1))[0]
-        return torch.zeros_like(v) if back is None else back.view(v.shape)
+        if back is None:
+            return torch.zeros_like(v)
+        return back.view(v.shape)

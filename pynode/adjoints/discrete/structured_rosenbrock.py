@@ -29,20 +29,26 @@ def pullback(field, method, steps, ends, inside, ybar):
 def _step(field, method, stepwise, step, inside, ybar):
     """One step back: from the cotangent of its end, (n,), to that of its start and of the
     parameters."""
-    tb, us, h = method.tableau, step.tape, step.h
+    tb = method.tableau
+    us = step.tape
+    h = step.h
     rows_a, rows_c, b, _ = method.rows
     gamma = float(tb.gamma)
     ubar = [torch.zeros_like(ybar) for _ in us]
     for i, weight in zip(b.indices, b.values, strict=True):
         ubar[i] = weight * ybar
     start = ybar
-    inside = [] if inside is None else [(0, *inside)]
+    if inside is None:
+        inside = []
+    else:
+        inside = [(0, *inside)]
     dense = Start(Chunk([step]), inside).dense_cotangents(tb.dense_weights, False)
     if dense is not None:
         ubar = [u + d[0] for u, d in zip(ubar, dense[0], strict=True)]
         start = start + dense[1][0]
     solver = stepwise.factorised(step.t, step.start, h * gamma)
-    grads, vs = [torch.zeros_like(p) for p in field.parameters], [None] * len(us)
+    grads = [torch.zeros_like(p) for p in field.parameters]
+    vs = [None] * len(us)
     for i in range(len(us) - 1, -1, -1):
         vs[i] = v = solver.solve_transposed(gamma * h * ubar[i])
         back, found = pull(
@@ -53,7 +59,10 @@ def _step(field, method, stepwise, step, inside, ybar):
             start = start + back
             for j, a in zip(rows_a[i].indices, rows_a[i].values, strict=True):
                 ubar[j] = ubar[j] + a * back
-        held = v if field.mass is None else field.mass.times_transposed(v)
+        if field.mass is None:
+            held = v
+        else:
+            held = field.mass.times_transposed(v)
         for j, weight in zip(rows_c[i].indices, rows_c[i].values, strict=True):
             ubar[j] = ubar[j] + weight / h * held
     field.stats.backward_nsolve += len(us)

@@ -82,7 +82,9 @@ class JuliaMethod(Method):
     def structures(self):
         if self.sundials:
             return ("dense",)
-        return ("dense", "sparse", "krylov") if self.stiff else ("dense",)
+        if self.stiff:
+            return ("dense", "sparse", "krylov")
+        return ("dense",)
 
     @property
     def degree(self) -> int:
@@ -103,7 +105,10 @@ class JuliaMethod(Method):
     def check(self, field, options, limits):
         """ValueError, with the remedy, for what SciML does not offer with this method."""
         bounded = limits is not None and (limits.signs is not None or limits.domain is not None)
-        mass = None if field.mass is None else field.mass.matrix
+        if field.mass is None:
+            mass = None
+        else:
+            mass = field.mass.matrix
         if (
             self.name == "Rosenbrock23"
             and mass is not None
@@ -162,7 +167,10 @@ def get(name) -> JuliaMethod:
         return name
     if is_object(name):
         return _of_object(name)
-    name = name.name if isinstance(name, Method) else name
+    if isinstance(name, Method):
+        name = name.name
+    else:
+        name = name
     if not isinstance(name, str):
         raise TypeError(
             "method must be a name such as 'fbdf' or an algorithm of diffeqpy, not"
@@ -173,7 +181,8 @@ def get(name) -> JuliaMethod:
         return _known(_NAMES[key])
     pair = _PAIR.fullmatch(key.replace(" ", ""))
     if pair and pair[1] in _NAMES and (pair[2] or "rodas5p") in _NAMES:
-        explicit, stiff = _known(_NAMES[pair[1]]), _known(_NAMES[pair[2] or "rodas5p"])
+        explicit = _known(_NAMES[pair[1]])
+        stiff = _known(_NAMES[pair[2] or "rodas5p"])
         if explicit.name not in _SWITCHING:
             raise ValueError(
                 f"{explicit.name} cannot detect stiffness in Julia: switch from"
@@ -202,8 +211,16 @@ def _known(name) -> JuliaMethod:
 def _of_object(algorithm) -> JuliaMethod:
     text = str(algorithm)
     name = re.match(r"[\w.]*?(\w+)[({]", text + "(")[1]
-    known = _known(name) if name.lower() in _NAMES else None
-    order, stiff = (known.order, known.stiff) if known else (5, True)
+    if name.lower() in _NAMES:
+        known = _known(name)
+    else:
+        known = None
+    if known:
+        order = known.order
+        stiff = known.stiff
+    else:
+        order = 5
+        stiff = True
     return JuliaMethod(name, order, text, stiff, algorithm=algorithm)
 
 
@@ -215,4 +232,6 @@ def nearest(name) -> str | None:
     if not isinstance(name, str):
         return None
     found = _NAMES.get(name.lower())
-    return ONLY[found][2] if found in ONLY else found
+    if found in ONLY:
+        return ONLY[found][2]
+    return found

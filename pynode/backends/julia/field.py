@@ -17,7 +17,9 @@ from ...methods.base import Step
 from .matrix import matrix_of
 
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int)
-GO_ON, FAILED, STOP = 0, 1, 2
+GO_ON = 0
+FAILED = 1
+STOP = 2
 _BUFFERS = ("y", "t", "dy", "v", "jtv", "ptv", "jv", "J", "dT", "times", "nodes", "inside")
 _HOOKS = ("f", "vjp", "vjp_p", "jvp", "jac", "tgrad", "domain", "step")
 
@@ -35,15 +37,30 @@ class ForeignField:
     """
 
     def __init__(self, field, method, t, end, y, watch=None, limits=None, state="cpu", final=False):
-        self.state, self.place = state, torch.device("cpu") if state == "cpu" else field.device
-        self.field, self.watch, self.limits = field, watch, limits
-        self.sign, self.origin = 1.0 if end > t else -1.0, t if _beside(t, end) else 0.0
+        self.state = state
+        if state == "cpu":
+            self.place = torch.device("cpu")
+        else:
+            self.place = field.device
+        self.field = field
+        self.watch = watch
+        self.limits = limits
+        if end > t:
+            self.sign = 1.0
+        else:
+            self.sign = -1.0
+        if _beside(t, end):
+            self.origin = t
+        else:
+            self.origin = 0.0
         self.error = self.status = self.cut = None
         self.final = final
         # For the report of a failure: whether the last state lay outside of the domain, and when f
         # refused one last.
-        self.refused, self.refusal = False, math.inf
-        n, dtype = field.size, field.dtype
+        self.refused = False
+        self.refusal = math.inf
+        n = field.size
+        dtype = field.dtype
         with torch.inference_mode(False):
             for name in ("y", "dy", "v", "jtv", "jv", "dT"):
                 setattr(self, name, torch.zeros(n, dtype=dtype, device=self.place))
@@ -55,8 +72,12 @@ class ForeignField:
             self.clock = self.t[0]  # a 0-d view
             # As the Jacobian does, df/dt may be infinite where the solve starts
             # (algebra/jacobian.py).
-            self.begin, self.repairs = float(self.t.new_tensor(t)), field.user_jac is None
-            self.matrix = matrix_of(field, t, y) if method.implicit else None
+            self.begin = float(self.t.new_tensor(t))
+            self.repairs = field.user_jac is None
+            if method.implicit:
+                self.matrix = matrix_of(field, t, y)
+            else:
+                self.matrix = None
             self.J = torch.zeros(
                 0 if self.matrix is None else self.matrix.size, dtype=dtype, device=self.place
             )
@@ -72,7 +93,9 @@ class ForeignField:
             return self.limits is not None and (
                 self.limits.signs is not None or self.limits.domain is not None
             )
-        return self.matrix is not None if name == "jac" else True
+        if name == "jac":
+            return self.matrix is not None
+        return True
 
     def bind(self, package):
         """The Julia Field over these buffers, made once."""
@@ -83,7 +106,10 @@ class ForeignField:
                 for hook in self._hooks
             ]
             table = torch.tensor(addresses, dtype=torch.int64)
-            bits = 64 if self.field.dtype == torch.float64 else 32
+            if self.field.dtype == torch.float64:
+                bits = 64
+            else:
+                bits = 32
             sparse = ()
             if self.matrix is not None and self.matrix.pattern is not None:
                 starts, rows = self.matrix.pattern
@@ -126,7 +152,8 @@ class ForeignField:
         except Exception:
             if self.error is None:
                 raise
-        error, self.error = self.error, None
+        error = self.error
+        self.error = None
         if isinstance(error, Exhausted):
             self.status = error.status
         elif error is not None:
@@ -182,14 +209,15 @@ class ForeignField:
         """f for the plain case, a flat state on the CPU, forward in time: called a thousand times a
         solve, it does no more than it must. f gets the buffers themselves, whose shape and dtype
         its first call has shown to suit it."""
-        f, args, stats, at = self.field.f, self.field.args, self.field.stats, self.field.at
-        clock, y, write, shape, dtype = (
-            self.clock,
-            self.y,
-            self.dy.copy_,
-            self.dy.shape,
-            self.dy.dtype,
-        )
+        f = self.field.f
+        args = self.field.args
+        stats = self.field.stats
+        at = self.field.at
+        clock = self.clock
+        y = self.y
+        write = self.dy.copy_
+        shape = self.dy.shape
+        dtype = self.dy.dtype
 
         def run():
             stats.nfe += 1
@@ -286,26 +314,35 @@ class ForeignField:
 
     def _domain(self):
         self.refused = not self.limits.allow(self.time, self.y.to(self.field.device, copy=True))
-        return STOP if self.refused else GO_ON
+        if self.refused:
+            return STOP
+        return GO_ON
 
     def _step(self):
         """After an accepted step: events on its polynomial, the callback, the clock."""
-        stats, limits = self.field.stats, self.limits
+        stats = self.field.stats
+        limits = self.limits
         stats.accepted += 1
         begin, end = self.times[:2].tolist()
         states = self.inside.to(self.field.device, copy=True)
-        t, y = end, states[-1]
+        t = end
+        y = states[-1]
         if self.watch is not None:
             step = Step(begin, end - begin, states[0], y, 0.0, 1.0, None)
             cut = self.watch.scan(step, end, self.polynomial(states))
             if cut is not None:
-                t, y, self.status, self.cut = cut.t, cut.y, self.watch.status, cut
+                t = cut.t
+                y = cut.y
+                self.status = self.watch.status
+                self.cut = cut
         if limits is not None:
             if limits.stop(t, y):
                 self.status = Status.CALLBACK
             elif self.status is None and limits.expired():
                 self.status = Status.MAX_SECONDS
-        return GO_ON if self.status is None else STOP
+        if self.status is None:
+            return GO_ON
+        return STOP
 
     def polynomial(self, states):
         """(degree + 1, n) coefficients of the powers of theta from the states at the nodes, (degree

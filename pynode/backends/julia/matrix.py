@@ -15,7 +15,8 @@ class _Dense:
     pattern = None
 
     def __init__(self, field):
-        self.jacobian, self.size = Jacobian(field), field.size * field.size
+        self.jacobian = Jacobian(field)
+        self.size = field.size * field.size
 
     def __call__(self, t, y):
         return self.jacobian(t, y).t().reshape(-1)
@@ -53,4 +54,6 @@ def matrix_of(field, t, y):
     """What makes the Jacobian; None for a matrix-free field."""
     if field.structure is None:
         return _Dense(field)
-    return None if field.structure.name == "krylov" else _Compressed(field, t, y)
+    if field.structure.name == "krylov":
+        return None
+    return _Compressed(field, t, y)

@@ -29,9 +29,12 @@ class Runtime:
     """The running Julia: ``package`` is the module PyNODE, ``main`` Julia's Main."""
 
     def __init__(self, main, location):
-        self.main, self.location, self.package = main, location, main.PyNODE
+        self.main = main
+        self.location = location
+        self.package = main.PyNODE
         self.thread = threading.get_ident()
-        self._algorithms, self._optional = {}, {}
+        self._algorithms = {}
+        self._optional = {}
 
     def check_thread(self):
         """RuntimeError where this is not the thread that started Julia: entering it from another
@@ -138,9 +141,9 @@ def _loading(error, main, already) -> str:
         fault
         or f"PyNODE did not load in the project {project} ({_first_line(error)}): see pynode doctor"
     )
-    return (
-        f"another package had started Julia, with its own project, and {told}" if already else told
-    )
+    if already:
+        return f"another package had started Julia, with its own project, and {told}"
+    return told
 
 
 def _first_line(error) -> str:

@@ -66,12 +66,16 @@ def integrate(
 ):
     """As backends.torch.integrate. record: not None keeps Julia's dense solution, which its
     adjoints need. state: where Julia holds it, 'cpu' or 'cuda'."""
-    julia, stats = start(), field.stats
+    julia = start()
+    stats = field.stats
     method.check(field, options, limits)
     fixed = options.step_size is not None
     if state == "cuda":
         _on_cuda(julia, field, method)
-    direction = 1.0 if times[-1] > times[0] else -1.0
+    if times[-1] > times[0]:
+        direction = 1.0
+    else:
+        direction = -1.0
     try:
         f0 = field.first(times[0], y0)
     except RejectStep:
@@ -89,9 +93,10 @@ def integrate(
     path.foreign = foreign
     handle = foreign.bind(julia.package)
     krylov = field.structure is not None and field.structure.name == "krylov"
-    algorithm = (
-        method.algorithm if method.algorithm is not None else julia.algorithm(method.name, krylov)
-    )
+    if method.algorithm is not None:
+        algorithm = method.algorithm
+    else:
+        algorithm = julia.algorithm(method.name, krylov)
     outputs = torch.tensor([foreign.inner(t) for t in times], dtype=torch.float64)
     stops = torch.tensor([foreign.inner(t) for t in options.tstops], dtype=torch.float64)
     # Nearer to the start than this a stop would ask for a step that is none.
@@ -99,10 +104,16 @@ def integrate(
     stops = stops[(stops - outputs[0] > least) & (stops < outputs[-1])]
     start_y = y0.detach().to("cpu", copy=True)
     tolerance = atol.detach().to("cpu").expand(field.size).contiguous()
-    mass = None if field.mass is None else field.mass.dense().detach().to("cpu").t().contiguous()
+    if field.mass is None:
+        mass = None
+    else:
+        mass = field.mass.dense().detach().to("cpu").t().contiguous()
     whole = record is not None or dense
     before = stats.accepted
-    most = math.inf if options.max_nfe is None else options.max_nfe
+    if options.max_nfe is None:
+        most = math.inf
+    else:
+        most = options.max_nfe
     with guarded(stats, most, limits):
         path.solved = foreign.call(
             julia.package.forward,
@@ -133,7 +144,9 @@ def integrate(
     path.y = start_y.to(y0)
     path.attempts = [Attempt(path.t, size, 1.0, None)]
     if foreign.cut is not None:
-        path.t, path.y, path.hits = foreign.cut.t, foreign.cut.y, watch.hits
+        path.t = foreign.cut.t
+        path.y = foreign.cut.y
+        path.hits = watch.hits
     elif watch is not None:
         path.hits = watch.hits
     if foreign.status is not None:
@@ -221,20 +234,19 @@ def _cause(field, path, foreign, min_step) -> Status:
         return Status.DOMAIN
     if not finite:
         return Status.NONFINITE
-    return (
-        Status.MIN_STEP if min_step and path.attempts[-1].h <= min_step else Status.STEP_TOO_SMALL
-    )
+    if min_step and path.attempts[-1].h <= min_step:
+        return Status.MIN_STEP
+    return Status.STEP_TOO_SMALL
 
 
 def _sample(package, path):
     """The polynomials of all steps, from Julia's interpolant at the nodes."""
     foreign = path.foreign
     count = package.steps(path.solved, foreign.handle)
-    n, m = foreign.field.size, len(foreign.nodes)
-    mesh, states = (
-        torch.zeros(count + 1, dtype=torch.float64),
-        torch.zeros(count, m, n, dtype=foreign.field.dtype),
-    )
+    n = foreign.field.size
+    m = len(foreign.nodes)
+    mesh = torch.zeros(count + 1, dtype=torch.float64)
+    states = torch.zeros(count, m, n, dtype=foreign.field.dtype)
     package.mesh_b(path.solved, foreign.handle, mesh.data_ptr())
     package.sample_b(path.solved, foreign.handle, states.data_ptr())
     mesh = mesh.tolist()

@@ -29,13 +29,12 @@ class RowHits:
         for name, column in zip(
             self._NAMES, zip(*self.parts, strict=True) if self.parts else [()] * 6, strict=True
         ):
-            joined = (
-                torch.cat(column)
-                if name in ("y", "slope") and column
-                else np.concatenate(column)
-                if column
-                else []
-            )
+            if name in ("y", "slope") and column:
+                joined = torch.cat(column)
+            elif column:
+                joined = np.concatenate(column)
+            else:
+                joined = []
             setattr(self, name, joined)
 
 
@@ -48,12 +47,17 @@ class RowWatch:
     a terminal event; final: Sides at the ends."""
 
     def __init__(self, events, counts, sides=None):
-        self.events, self.before, self.given, self.sizes = events, counts, sides, None
+        self.events = events
+        self.before = counts
+        self.given = sides
+        self.sizes = None
 
     def begin(self, field, t, y):
         """Note on which side of zero each condition starts, 0 where that is not known yet."""
         self.field, self.counts, self.done = field, self.before.copy(), np.zeros(len(y), dtype=bool)
-        self.hits, self.status, self._ends = RowHits(), {}, []
+        self.hits = RowHits()
+        self.status = {}
+        self._ends = []
         self.last = self.values(field, t, y)
         self.sides, self.noise = resumed(self.given, self.last, rounding(y)[:, None])
         self.final = Sides(self.sides, self.noise)
@@ -70,10 +74,8 @@ class RowWatch:
                 parts.append(condition(field, event, t, y))
         sizes = [part.shape[1] for part in parts]
         if self.sizes is None:
-            self.sizes, self.owners = (
-                sizes,
-                np.array([(e, i) for e, size in enumerate(sizes) for i in range(size)]),
-            )
+            self.sizes = sizes
+            self.owners = np.array([(e, i) for e, size in enumerate(sizes) for i in range(size)])
             self.directions = np.array([self.events[e].direction for e, _ in self.owners])
         for event, before, size in zip(self.events, self.sizes, sizes, strict=True):
             if size != before:
@@ -84,11 +86,12 @@ class RowWatch:
         """Note the events of the steps just accepted: (where the steps lead to, cut short by
         events, mask of the cut)."""
         which = done.accepted.nonzero()[0]
-        cut, step = (
-            np.zeros(len(h), dtype=bool),
-            _Steps(clock, h, arrived, which, done.polynomial(which), states(which)),
-        )
-        thetas = (*PROBES, *SAMPLES) if not self.sides[step.row].all() else SAMPLES
+        cut = np.zeros(len(h), dtype=bool)
+        step = _Steps(clock, h, arrived, which, done.polynomial(which), states(which))
+        if not self.sides[step.row].all():
+            thetas = (*PROBES, *SAMPLES)
+        else:
+            thetas = SAMPLES
         table = self._look(step, thetas)
         if np.isnan(table[-1]).any():
             i, k = np.argwhere(np.isnan(table[-1]))[0]
@@ -99,7 +102,8 @@ class RowWatch:
         trail, *found = self._crossings(step, thetas, table)
         if not len(found[0]):
             return arrived, cut
-        arrived, taken = arrived.copy(), self._take(step, *found)
+        arrived = arrived.copy()
+        taken = self._take(step, *found)
         for i, (t, status, terminal) in taken.items():
             at = which[i]
             arrived[at], cut[at] = t, True
@@ -111,14 +115,18 @@ class RowWatch:
     def _end(self, step, thetas, trail, taken, places, roots, conditions):
         """Note the states and the sides of the conditions where events end rows. trail: (L + 1, w,
         K), the sides before and after every place of the steps."""
-        i, t = np.array(list(taken)), np.array([found[0] for found in taken.values()])
-        y, row = step.states_at(i, t)[0], step.row[i]
+        i = np.array(list(taken))
+        t = np.array([found[0] for found in taken.values()])
+        y = step.states_at(i, t)[0]
+        row = step.row[i]
         self._ends.append((row, y))
         at = torch.from_numpy(row).to(y.device)
         values = self.values(self.field.select(at), torch.from_numpy(t).to(y.device), y)
-        theta, apart = (t - step.t[i]) / step.h[i], np.array([self._apart(step, j) for j in i])
+        theta = (t - step.t[i]) / step.h[i]
+        apart = np.array([self._apart(step, j) for j in i])
         passed = (np.array(thetas)[:, None] < theta).sum(0)
-        tracked, fired = trail[passed, i].copy(), np.zeros(values.shape, dtype=bool)
+        tracked = trail[passed, i].copy()
+        fired = np.zeros(values.shape, dtype=bool)
         for j, root, k in zip(places.tolist(), roots.tolist(), conditions.tolist(), strict=True):
             for number in (i == j).nonzero()[0]:
                 away = step.time(j, root) - t[number]
@@ -147,8 +155,12 @@ class RowWatch:
     def _crossings(self, step, thetas, table):
         """(sides before and after every place, step (q,), theta (q,), condition (q,)) of all that
         fires in these steps; keeps sides and last values."""
-        sides, noise, before = self.sides[step.row], self.noise[step.row], self.last[step.row]
-        left, brackets, trail = 0.0, [], [sides]
+        sides = self.sides[step.row]
+        noise = self.noise[step.row]
+        before = self.last[step.row]
+        left = 0.0
+        brackets = []
+        trail = [sides]
         for theta, g in zip(thetas, table, strict=True):
             sign = np.sign(g)
             fires = (sides != 0) & (sign != sides) & (self.directions != sides)
@@ -156,7 +168,8 @@ class RowWatch:
             leaves = (sides == 0) & (np.abs(g) > noise)
             noise = np.where(leaves, 0.0, noise)
             sides = np.where(leaves | ((sides != 0) & (sign != sides)), sign, sides)
-            left, before = theta, g
+            left = theta
+            before = g
             trail.append(sides)
         self.sides[step.row], self.noise[step.row], self.last[step.row] = sides, noise, table[-1]
         if not brackets:
@@ -166,7 +179,8 @@ class RowWatch:
 
     def _roots(self, step, i, k, a, b, ga, gb):
         rows = torch.from_numpy(step.row[i]).to(step.ends.device)
-        field, at = self.field.select(rows), np.arange(len(i))
+        field = self.field.select(rows)
+        at = np.arange(len(i))
 
         def g(theta):
             t = torch.from_numpy(step.t[i] + theta * step.h[i]).to(step.ends.device)
@@ -183,7 +197,9 @@ class RowWatch:
 
         Returns {place: (t, status, whether a terminal event is among them)} of the steps that end
         there."""
-        cuts, taken, by_step = {}, [], {}
+        cuts = {}
+        taken = []
+        by_step = {}
         for j in np.lexsort((conditions, thetas, places)):
             i = int(places[j])
             by_step.setdefault(i, []).append((step.time(i, float(thetas[j])), conditions[j]))
@@ -201,7 +217,10 @@ class RowWatch:
     def _group(self, row, i, group, taken):
         """Add the events of one time, (t, condition), to what is taken; what ``_take`` says of step
         i where it ends there."""
-        t, counts, resets, terminal = group[0][0], self.counts[row], False, False
+        t = group[0][0]
+        counts = self.counts[row]
+        resets = False
+        terminal = False
         for e, index in sorted(
             (tuple(self.owners[k]) for _, k in group), key=lambda owner: place(self.events, *owner)
         ):
@@ -212,7 +231,9 @@ class RowWatch:
             taken.append((i, t, e, index))
             resets |= event.reset is not None
             terminal |= bool(event.terminal) and counts[e] >= event.terminal
-        return (t, Status.EVENT, terminal) if resets or terminal else None
+        if resets or terminal:
+            return (t, Status.EVENT, terminal)
+        return None
 
     def finish(self, rows):
         """Correct the ends of the rows that events ended."""
@@ -228,13 +249,12 @@ class _Steps:
     ends."""
 
     def __init__(self, clock, h, arrived, which, coefficients, ends):
-        self.row, self.t, self.h, self.end = (
-            clock.index[which],
-            clock.t[which],
-            h[which],
-            arrived[which],
-        )
-        self.coefficients, self.ends = coefficients, ends
+        self.row = clock.index[which]
+        self.t = clock.t[which]
+        self.h = h[which]
+        self.end = arrived[which]
+        self.coefficients = coefficients
+        self.ends = ends
 
     def time(self, i, theta):
         """That of a root at theta of step i."""
@@ -253,7 +273,8 @@ class _Steps:
         """(states, dy/dt) of the steps i (q,) at times t (q,); where a step ends the state is its
         own end."""
         theta = (t - self.t[i]) / self.h[i]
-        y, at_end = self.curve(i, theta), torch.from_numpy(t == self.end[i]).to(self.ends.device)
+        y = self.curve(i, theta)
+        at_end = torch.from_numpy(t == self.end[i]).to(self.ends.device)
         y = torch.where(at_end.unsqueeze(1), self.ends[torch.from_numpy(i).to(self.ends.device)], y)
         degree = np.arange(1, len(self.coefficients))[:, None]
         return y, self._sum(self.coefficients[1:], i, degree * theta ** (degree - 1) / self.h[i])
@@ -281,7 +302,9 @@ def bracketed_roots(g, a, b, ga, gb, tol):
     searches = [
         leaving(*row) for row in zip(*(x.tolist() for x in (a, b, ga, gb, tol)), strict=True)
     ]
-    found, answers, going = a.copy(), [None] * len(a), range(len(a))
+    found = a.copy()
+    answers = [None] * len(a)
+    going = range(len(a))
     while True:
         asking = []
         for i in going:
@@ -292,4 +315,5 @@ def bracketed_roots(g, a, b, ga, gb, tol):
                 found[i] = end.value
         if not asking:
             return found
-        answers, going = g(found).tolist(), asking
+        answers = g(found).tolist()
+        going = asking

@@ -42,13 +42,15 @@ class Rows:
 
     def __init__(self, y0, spans, slopes):
         self.ys = y0.new_full((len(spans.times), *y0.shape), math.nan)
-        self.slopes = torch.zeros_like(self.ys) if slopes else None
-        self.statuses, self.last = [None] * len(y0), y0.clone()
-        self.t, self.place, self.attempts = (
-            spans.start.copy(),
-            spans.place.copy(),
-            spans.attempts.copy(),
-        )
+        if slopes:
+            self.slopes = torch.zeros_like(self.ys)
+        else:
+            self.slopes = None
+        self.statuses = [None] * len(y0)
+        self.last = y0.clone()
+        self.t = spans.start.copy()
+        self.place = spans.place.copy()
+        self.attempts = spans.attempts.copy()
 
     def finish(self, clock, which, states):
         """Note where the rows in which, places in the clock, end."""
@@ -80,17 +82,18 @@ class Clock:
 
     def __init__(self, spans, h, max_steps):
         count = len(spans.start)
-        self.index, self.stops = np.arange(count), spans.stops
-        self.t, self.end = spans.start, spans.end
+        self.index = np.arange(count)
+        self.stops = spans.stops
+        self.t = spans.start
+        self.end = spans.end
         self.direction = np.sign(self.end - self.t)
         self.times = np.vstack((spans.times, self.direction * np.inf))
         self.h = self.direction * np.minimum(h, np.abs(self.end - self.t))
-        self.stop, self.place = self.end, spans.place.copy()
+        self.stop = self.end
+        self.place = spans.place.copy()
         self.due = self.times[self.place, self.index]
-        self.accepted, self.rejected = (
-            np.zeros(count, dtype=np.int64),
-            np.zeros(count, dtype=np.int64),
-        )
+        self.accepted = np.zeros(count, dtype=np.int64)
+        self.rejected = np.zeros(count, dtype=np.int64)
         self.limit = max_steps - spans.attempts
         self.least = np.maximum(SMALLEST * np.abs(self.h), sys.float_info.min)
         if len(self.stops):
@@ -104,7 +107,8 @@ class Clock:
     def next_steps(self):
         """(h, where it leads to): as planned (control.as_moved), but one ends at the next stop, and
         is stretched to it if it nearly does."""
-        after, size = self.t + self.h, np.abs(self.h)
+        after = self.t + self.h
+        size = np.abs(self.h)
         last = self.direction * (after - self.stop) >= -1e-3 * size
         if np.count_nonzero(last):
             after = np.where(last, self.stop, after)
@@ -115,7 +119,9 @@ class Clock:
     def pass_stops(self, which):
         """The next stop of the rows in which: the first of the common ones that lies before their
         ends, or the end."""
-        forward, least, count = self.direction[which] > 0, self.least[which], len(self.stops)
+        forward = self.direction[which] > 0
+        least = self.least[which]
+        count = len(self.stops)
         t = self.t[which] + self.direction[which] * least  # the nearest that a step can end at
         place = np.where(
             forward,
@@ -141,7 +147,8 @@ def first_steps(field, t, end, y, f0, order, tol, longest):
     """|h| of every row's first step, (m,). Hairer, Norsett & Wanner I, sec. II.4, as
     control.first_step."""
     scale = tol.scale(y)
-    d0, d1 = tol.rms(y, scale), tol.rms(f0, tol.known(scale))
+    d0 = tol.rms(y, scale)
+    d1 = tol.rms(f0, tol.known(scale))
     span = (end - t).abs()
     moving = (d1 > 0) & (d1 < math.inf)
     little = torch.where(moving, 1e4 / d1, math.inf).minimum(1e-6 * span)  # control.from_zero
@@ -179,13 +186,12 @@ def integrate(
     h = h.cpu().numpy()
     if options.step_size is None:
         h = np.maximum(h, RESOLUTION * np.abs(spans.start))
-    rows, clock = (
-        Rows(y0, spans, slopes),
-        Clock(spans, np.minimum(h, options.max_step), options.max_steps),
-    )
+    rows = Rows(y0, spans, slopes)
+    clock = Clock(spans, np.minimum(h, options.max_step), options.max_steps)
     stepper = stepper_type(method, field, y0, f0, clock.h, tol)
     if record is not None:
-        record.start, record.f0 = (t0, y0, clock.h), f0
+        record.start = (t0, y0, clock.h)
+        record.f0 = f0
     if watch is not None:
         watch.begin(field, t0, y0)
     while len(clock.index):
@@ -198,7 +204,8 @@ def integrate(
             arrived, cut = watch.scan(clock, done, h, arrived, stepper.states)
         ended = _book(rows, clock, done, h, arrived, cut, options, field.stats)
         if np.count_nonzero(ended):
-            gone, keep = ended.nonzero()[0], (~ended).nonzero()[0]
+            gone = ended.nonzero()[0]
+            keep = (~ended).nonzero()[0]
             rows.finish(clock, gone, stepper.states(gone))
             clock.select(keep)
             stepper.select(keep)
@@ -210,7 +217,8 @@ def integrate(
 def _book(rows, clock, done, h, arrived, cut, options, stats):
     """Outputs, new times and ends after one pass; cut: mask of the rows that an event ends, or
     None. Returns the mask of all rows that end here, (m,)."""
-    accepted, rejected = done.accepted, done.rejected
+    accepted = done.accepted
+    rejected = done.rejected
     ready = accepted & (clock.direction * (clock.due - arrived) <= 0)
     if np.count_nonzero(ready):
         _write_outputs(rows, clock, ready.nonzero()[0], done.polynomial, h, arrived)
@@ -218,7 +226,10 @@ def _book(rows, clock, done, h, arrived, cut, options, stats):
     clock.rejected += rejected
     clock.t = np.where(accepted, arrived, clock.t)
     # A fixed step stays what was asked for, by however little the time moved otherwise.
-    planned = h if options.step_size is None else clock.h
+    if options.step_size is None:
+        planned = h
+    else:
+        planned = clock.h
     size = np.minimum(np.abs(planned * done.factor), options.max_step)
     if len(clock.stops):
         landed = accepted & (clock.t == clock.stop)
@@ -248,11 +259,16 @@ def _book(rows, clock, done, h, arrived, cut, options, stats):
         if over[i]:
             status = Status.SUCCESS
         elif small[i]:
-            status = Status.NONFINITE if done.broken[i] else Status.STEP_TOO_SMALL
+            if done.broken[i]:
+                status = Status.NONFINITE
+            else:
+                status = Status.STEP_TOO_SMALL
         elif below[i]:
             status = Status.MIN_STEP
+        elif many[i]:
+            status = Status.MAX_STEPS
         else:
-            status = Status.MAX_STEPS if many[i] else Status.MAX_EVALUATIONS
+            status = Status.MAX_EVALUATIONS
         rows.statuses[clock.index[i]] = status
         stats.accepted += int(clock.accepted[i])
         stats.rejected += int(clock.rejected[i])
@@ -261,7 +277,8 @@ def _book(rows, clock, done, h, arrived, cut, options, stats):
 
 def _write_outputs(rows, clock, which, polynomial, h, arrived):
     """The outputs inside the step that the rows in which, indices, just completed."""
-    coefficients, flat = polynomial(which), rows.ys.view(-1, rows.ys.shape[2])
+    coefficients = polynomial(which)
+    flat = rows.ys.view(-1, rows.ys.shape[2])
     powers = np.arange(len(coefficients))[:, None]
     while True:
         theta = (clock.due[which] - clock.t[which]) / h[which]
@@ -278,4 +295,5 @@ def _write_outputs(rows, clock, which, polynomial, h, arrived):
         more = (clock.direction[which] * (clock.due[which] - arrived[which]) <= 0).nonzero()[0]
         if not len(more):
             return
-        coefficients, which = coefficients.index_select(1, tensor(more, coefficients)), which[more]
+        coefficients = coefficients.index_select(1, tensor(more, coefficients))
+        which = which[more]

@@ -48,8 +48,12 @@ class RowCourse:
     """
 
     def __init__(self, field, leg, times, events, presets, jumps, with_slopes):
-        self.field, self.leg, self.times, self.with_slopes = field, leg, times, with_slopes
-        batch, self.end = times.shape[1], times[-1]
+        self.field = field
+        self.leg = leg
+        self.times = times
+        self.with_slopes = with_slopes
+        batch = times.shape[1]
+        self.end = times[-1]
         # By number the object, None for the jumps, and its times, (k, B).
         self.sources = {
             number: (preset, self._by_row(preset.times, preset.name)) for number, preset in presets
@@ -57,19 +61,18 @@ class RowCourse:
         self.sources[-1] = None, self._by_row(jumps, "jumps")
         self.direction = np.sign(times[-1] - times[0])
         self.due = np.vstack((times, self.direction * np.inf))
-        self.place, self.attempts = np.zeros(batch, dtype=np.int64), np.zeros(batch, dtype=np.int64)
-        self.latest, self.repeats = (
-            np.full((batch, len(events)), -np.inf),
-            np.zeros((batch, len(events)), dtype=np.int64),
-        )
+        self.place = np.zeros(batch, dtype=np.int64)
+        self.attempts = np.zeros(batch, dtype=np.int64)
+        self.latest = np.full((batch, len(events)), -np.inf)
+        self.repeats = np.zeros((batch, len(events)), dtype=np.int64)
         self.bound = np.zeros(batch, dtype=np.int64)
-        self.statuses, self.records, self.t = (
-            [None] * batch,
-            [[] for _ in range(batch)],
-            times[0].copy(),
-        )
+        self.statuses = [None] * batch
+        self.records = [[] for _ in range(batch)]
+        self.t = times[0].copy()
         self.happening = RowEvents(field, events, self.records)
-        self._outputs, self.legs, self.ends = [], 0, {}
+        self._outputs = []
+        self.legs = 0
+        self.ends = {}
         self._order_bounds()
 
     def _by_row(self, times, name):
@@ -80,7 +83,10 @@ class RowCourse:
                 f"the times of {name} are {tuple(times.shape)}, and there are {batch} rows: give a "
                 "line for each row"
             )
-        times = times.t() if times.dim() == 2 else times.unsqueeze(1).expand(-1, batch)
+        if times.dim() == 2:
+            times = times.t()
+        else:
+            times = times.unsqueeze(1).expand(-1, batch)
         return times.to(self.field.device)
 
     def _order_bounds(self):
@@ -94,14 +100,16 @@ class RowCourse:
         moments = torch.cat([times.detach() for _, times in self.sources.values()]).cpu()
         ends = torch.full_like(moments, torch.inf).to(self.field.dtype)
         around = [torch.nextafter(moments.to(self.field.dtype), end) for end in (-ends, ends)]
-        forward, count = self.direction > 0, len(self.sources[-1][1])
+        forward = self.direction > 0
+        count = len(self.sources[-1][1])
         # A row with fewer times than others has NaN in their place: it never comes there.
         moments, *around = (
             np.where(np.isnan(times), self.direction * np.inf, times)
             for times in (found.to(torch.float64).numpy() for found in (moments, *around))
         )
         jumps = slice(len(moments) - count, None)
-        self.jumps, self.beside = moments[jumps], [times[jumps] for times in around]
+        self.jumps = moments[jumps]
+        self.beside = [times[jumps] for times in around]
         order = np.argsort(self.direction * moments, axis=0, kind="stable")
         self.owners = np.array(owners, dtype=np.int64).reshape(-1, 2)[order]
         in_order = [np.take_along_axis(times, order, 0) for times in (moments, *around)]
@@ -113,7 +121,8 @@ class RowCourse:
 
     def run(self, y, time):
         """y: (B, n) at time (B,) float64, both with their gradients; returns self."""
-        rows, t = np.arange(len(y)), self.times[0].copy()
+        rows = np.arange(len(y))
+        t = self.times[0].copy()
         while True:
             y, time, going = self._cross(rows, t, y, time)
             self._emit(rows, t, y, self.due[self.place[rows], rows] == t)
@@ -143,7 +152,10 @@ class RowCourse:
         which = ready.nonzero()[0]
         if len(which):
             states = y[self._tensor(which)]
-            slopes = self._slope(rows[which], t[which], states) if self.with_slopes else None
+            if self.with_slopes:
+                slopes = self._slope(rows[which], t[which], states)
+            else:
+                slopes = None
             self._outputs.append((self.place[rows[which]], rows[which], states, slopes))
             self.place[rows[which]] += 1
 
@@ -167,11 +179,9 @@ class RowCourse:
 
     def _advance(self, rows, t, y, time):
         """One leg of these rows: (t, y, time, mask of those that go on)."""
-        direction, bound, stop = (
-            self.direction[rows],
-            self.bounds[self.bound[rows], rows],
-            self.stops[self.bound[rows], rows],
-        )
+        direction = self.direction[rows]
+        bound = self.bounds[self.bound[rows], rows]
+        stop = self.stops[self.bound[rows], rows]
         bounded = direction * (bound - self.end[rows]) <= 0
         stop = np.where(bounded, np.where(direction * (stop - t) > 0, stop, bound), self.end[rows])
         t = self._begin(rows, t, stop, direction)
@@ -182,17 +192,25 @@ class RowCourse:
         self.legs += 1
         self.attempts[rows] = leg.attempts
         cut = np.array([status is Status.EVENT for status in leg.statuses])
-        done = watch.done if watch else np.zeros_like(cut)
+        if watch:
+            done = watch.done
+        else:
+            done = np.zeros_like(cut)
         # A reset puts a later state in the place of the output at its own time.
         resets = (cut & ~done) | (bounded & (leg.t == bound))
         held = resets[leg.row] & (self.times[leg.place, rows[leg.row]] == leg.t[leg.row])
         which = (~held).nonzero()[0]
-        slopes = None if leg.slopes is None else leg.slopes[self._tensor(which)]
+        if leg.slopes is None:
+            slopes = None
+        else:
+            slopes = leg.slopes[self._tensor(which)]
         self._outputs.append(
             (leg.place[which], rows[leg.row[which]], leg.ys[self._tensor(which)], slopes)
         )
         np.add.at(self.place, rows[leg.row[which]], 1)
-        y, time, going = leg.ends, self._tensor(leg.t), np.ones(len(rows), dtype=bool)
+        y = leg.ends
+        time = self._tensor(leg.t)
+        going = np.ones(len(rows), dtype=bool)
         if watch:
             self.happening.keep(rows, watch)
             y, time, going = self._hits(rows, leg, watch, y, time)
@@ -215,14 +233,18 @@ class RowCourse:
 
     def _hits(self, rows, leg, watch, y, time):
         """(states, times, mask of the rows that go on) after what occurs where a leg ends."""
-        hits, going = watch.hits, np.ones(len(rows), dtype=bool)
+        hits = watch.hits
+        going = np.ones(len(rows), dtype=bool)
         if not len(hits.row):
             return y, time, going
         moments, marks = self._implicit(rows, hits, leg.marks)
-        located, first, ends = {}, {}, []
+        located = {}
+        first = {}
+        ends = []
         owners = zip(hits.row.tolist(), hits.event.tolist(), hits.index.tolist(), strict=True)
         for j, (i, e, index) in enumerate(owners):
-            state, event = self.field.layout.unravel(marks[j]), self.happening.events[e]
+            state = self.field.layout.unravel(marks[j])
+            event = self.happening.events[e]
             number = self.happening.numbers[e]
             record = EventRecord(moments[j], state, state, number, index, event.name)
             if leg.statuses[i] is not Status.EVENT or hits.t[j] != leg.t[i] or watch.done[i]:
@@ -237,7 +259,8 @@ class RowCourse:
             return y, time, going
         at = self._tensor(np.array(list(first)))
         j = self._tensor(np.array([j for _, j in first.values()]))
-        y, time = y.index_copy(0, at, marks[j]), time.index_copy(0, at, moments[j])
+        y = y.index_copy(0, at, marks[j])
+        time = time.index_copy(0, at, moments[j])
         stalled = self._stalled(rows, hits, ends)
         y, going = self._occur(watch, rows, leg.t, y, time, located)
         return y, time, going & self._close(rows, leg.t, going & stalled, Status.MAX_EVENTS, y)
@@ -275,12 +298,11 @@ class RowCourse:
             which = (hits.event == e).nonzero()[0]
             if not len(which):
                 continue
-            at, index = self._tensor(which), self._tensor(hits.index[which]).unsqueeze(1)
-            field, y, slope = (
-                self._select(rows[hits.row[which]]),
-                marks[at],
-                hits.slope[at].detach().clone(),
-            )
+            at = self._tensor(which)
+            index = self._tensor(hits.index[which]).unsqueeze(1)
+            field = self._select(rows[hits.row[which]])
+            y = marks[at]
+            slope = hits.slope[at].detach().clone()
             t = moments[at]
 
             def g(t, y, field=field, event=event, index=index):
@@ -329,8 +351,10 @@ class RowCourse:
     def _bound(self, number, own, which, y, time):
         """The rows own, places in y, across their next bounds, of this number."""
         preset, times = self.sources[number]
-        index, unravel = self.owners[self.bound[own], own, 1], self.field.layout.unravel
-        at, moments = self._tensor(which), times[self._tensor(index), self._tensor(own)]
+        index = self.owners[self.bound[own], own, 1]
+        unravel = self.field.layout.unravel
+        at = self._tensor(which)
+        moments = times[self._tensor(index), self._tensor(own)]
         before = after = y[at]
         if moments.requires_grad and torch.is_grad_enabled() and self.legs:
             before = after = moved(

@@ -22,15 +22,21 @@ class RowEvents:
     last legs ended, None before."""
 
     def __init__(self, field, events, records):
-        self.field, self.records, self.sides = field, records, None
-        self.numbers, self.events = [n for n, _ in events], [event for _, event in events]
+        self.field = field
+        self.records = records
+        self.sides = None
+        self.numbers = [n for n, _ in events]
+        self.events = [event for _, event in events]
         self.counts = np.zeros((len(records), len(events)), dtype=np.int64)
 
     def watch(self, rows):
         """A RowWatch for the next leg of these rows, None without events."""
         if not self.events:
             return None
-        sides = None if self.sides is None else Sides(*(part[rows] for part in self.sides))
+        if self.sides is None:
+            sides = None
+        else:
+            sides = Sides(*(part[rows] for part in self.sides))
         return RowWatch(self.events, self.counts[rows], sides)
 
     def keep(self, rows, watch):
@@ -51,7 +57,9 @@ class RowEvents:
 
         rows: (m,) numbers; y: (m, n) at time (m,), both with their gradients.
         """
-        queues, changed, ended = {}, set(), {}
+        queues = {}
+        changed = set()
+        ended = {}
         for i, items in found.items():
             queues[i] = Queue(self.events)
             queues[i].add(items)
@@ -61,11 +69,10 @@ class RowEvents:
                 e, index, record = queue.pop()
                 if record is not None and i in changed:
                     record = replace(record, y=self.field.layout.unravel(y[i]))
-                status = (
-                    Status.CASCADE
-                    if queue.endless
-                    else self._note(rows[i], e, index, record, time[i], y[i])
-                )
+                if queue.endless:
+                    status = Status.CASCADE
+                else:
+                    status = self._note(rows[i], e, index, record, time[i], y[i])
                 if status is not None:
                     ended[i] = status
                 elif self.events[e].reset is not None:
@@ -83,14 +90,17 @@ class RowEvents:
         if record is not None:
             self.records[row].append(record)
             return None
-        event, state = self.events[e], self.field.layout.unravel(y)
+        event = self.events[e]
+        state = self.field.layout.unravel(y)
         self.counts[row, e] += 1
         if event.max_events is not None and self.counts[row, e] > event.max_events:
             return Status.MAX_EVENTS
         self.records[row].append(
             EventRecord(time, state, state, self.numbers[e], index, event.name)
         )
-        return Status.EVENT if event.terminal and self.counts[row, e] >= event.terminal else None
+        if event.terminal and self.counts[row, e] >= event.terminal:
+            return Status.EVENT
+        return None
 
     def _apply(self, rows, y, time, own):
         """The states after one reset of each row in own, {place: (event, index)}."""
@@ -111,7 +121,8 @@ class RowEvents:
         if not own:
             return {}
         which = np.array(list(own))
-        at, states = rows[which], y[torch.from_numpy(which).to(y.device)].detach()
+        at = rows[which]
+        states = y[torch.from_numpy(which).to(y.device)].detach()
         values = watch.values(self._select(at), torch.from_numpy(t[which]).to(y.device), states)
         sides = Sides(*(part[at] for part in self.sides))
         fires, sides = sides.crossed(values, rounding(states)[:, None], watch.directions)

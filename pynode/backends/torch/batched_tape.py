@@ -18,7 +18,9 @@ class RowSteps:
     """
 
     def __init__(self):
-        self._parts, self.start, self.f0 = [], None, None
+        self._parts = []
+        self.start = None
+        self.f0 = None
 
     def add(self, clock, which, h, arrived, tape):
         """Keep the steps that the rows in which (places in the clock) have just completed."""
@@ -44,11 +46,17 @@ class RowSteps:
         number[grouped] = np.arange(len(row)) - self._first[row[grouped]]
         back = counts[row] - 1 - number
         ordered = np.lexsort((self._rank[row], back))
-        sizes = np.bincount(back) if len(back) else np.zeros(0, dtype=np.int64)
+        if len(back):
+            sizes = np.bincount(back)
+        else:
+            sizes = np.zeros(0, dtype=np.int64)
         bounds = np.cumsum(sizes)
         self.levels = list(zip((bounds - sizes).tolist(), bounds.tolist(), strict=True))
         self._place = np.argsort(ordered)[grouped]  # by row, then by number of the step
-        self.row, self.t, self.h, self.end = row[ordered], t[ordered], h[ordered], end[ordered]
+        self.row = row[ordered]
+        self.t = t[ordered]
+        self.h = h[ordered]
+        self.end = end[ordered]
         places = torch.from_numpy(ordered)
         self.tape = [
             torch.cat(parts)[places.to(parts[0].device)] for parts in zip(*columns[4], strict=True)
@@ -57,14 +65,13 @@ class RowSteps:
     def sizes_before(self, count):
         """(S, count): the sizes of that many steps before each; before the first it is the size
         first tried, then NaN."""
-        sizes, levels = (
-            np.full((len(self.row), count), np.nan),
-            [*self.levels, *[(0, 0)] * (count + 1)],
-        )
+        sizes = np.full((len(self.row), count), np.nan)
+        levels = [*self.levels, *[(0, 0)] * (count + 1)]
         for i, (first, _) in enumerate(self.levels):
             for j in range(count):
                 (begin, end), (after, until) = levels[i + 1 + j], levels[i + j]
-                known, all_rows = end - begin, until - after
+                known = end - begin
+                all_rows = until - after
                 sizes[first : first + known, j] = self.h[begin:end]
                 # The others of the level that was there had their first step in it.
                 sizes[first + known : first + all_rows, j] = self.start[2][
@@ -79,11 +86,13 @@ class RowSteps:
         Where two steps meet it is the earlier one.
         """
         direction = np.sign(self.h[self._place])
-        ends, owners = self.end[self._place] * direction, self.row[self._place]
+        ends = self.end[self._place] * direction
+        owners = self.row[self._place]
         sign = np.ones(len(self._rank))
         sign[owners] = direction
         # Steps and times in one sorted sequence, a time before the step that ends at it.
-        rows, moments = np.concatenate((owners, row)), np.concatenate((ends, times * sign[row]))
+        rows = np.concatenate((owners, row))
+        moments = np.concatenate((ends, times * sign[row]))
         ask = np.concatenate((np.zeros(len(ends), dtype=bool), np.ones(len(times), dtype=bool)))
         sequence = np.lexsort((~ask, moments, rows))
         passed = np.empty(len(rows), dtype=np.int64)

@@ -46,4 +46,6 @@ def place(levels: list) -> int | None:
         if levels[i] < highest:
             return i
         highest = max(highest, levels[i])
-    return len(levels) - 1 if len(levels) > 1 else None
+    if len(levels) > 1:
+        return len(levels) - 1
+    return None

@@ -34,9 +34,16 @@ class Recording:
 
     def __init__(self, field, method, tol, limit=None, every=None):
         self.tape = field.tape
-        self.field, self.method, self.tol, self.limit, self.every = field, method, tol, limit, every
-        self.starts, self.sizes, self.refused = array("d"), array("d"), {}
-        self.steps, self.points = [], []
+        self.field = field
+        self.method = method
+        self.tol = tol
+        self.limit = limit
+        self.every = every
+        self.starts = array("d")
+        self.sizes = array("d")
+        self.refused = {}
+        self.steps = []
+        self.points = []
         # The steps are repeated in the mode in which they were taken.
         self.inference = torch.is_inference_mode_enabled()
 
@@ -44,12 +51,19 @@ class Recording:
         """Before the first attempt of a step from y, (n,)."""
         if self.every is None or len(self.starts) % self.every:
             return
-        points, level = self.points, 0 if self.points else math.inf
+        points = self.points
+        if self.points:
+            level = 0
+        else:
+            level = math.inf
         if len(points) == self.limit:
             given_up = place([point.level for point in points])
             if given_up is None:
                 return
-            level = points[-1].level + 1 if given_up == len(points) - 1 else 0
+            if given_up == len(points) - 1:
+                level = points[-1].level + 1
+            else:
+                level = 0
             del points[given_up]
         points.append(Point(len(self.starts), y, self.method.parked(state), level))
 
@@ -83,12 +97,16 @@ class Recording:
         if self.every is None:
             yield 0, self.steps
             return
-        points, end = list(self.points), len(self.starts)
+        points = list(self.points)
+        end = len(self.starts)
         while points:
             point = points[-1]
             units = math.ceil((end - point.index) / self.every)
             if units > 1:
-                slots = units if self.limit is None else max(1, self.limit - len(points) + 1)
+                if self.limit is None:
+                    slots = units
+                else:
+                    slots = max(1, self.limit - len(points) + 1)
                 points.append(
                     self._repeat(point, point.index + self.every * advance(units, slots), None)
                 )
@@ -106,10 +124,12 @@ class Recording:
         kept: a list that receives the steps, None where they are not wanted.
         """
         with torch.inference_mode(self.inference), torch.no_grad(), self.field.stats.of_gradient():
-            y, state = point.y, self.method.restored(point.state)
+            y = point.y
+            state = self.method.restored(point.state)
             for i in range(point.index, last):
                 step = self.again(self.field, i, y, state)
-                y, state = step.y, step.state
+                y = step.y
+                state = step.state
                 if kept is not None:
                     kept.append(self._slim(step))
             self.field.stats.backward_steps += last - point.index

@@ -42,30 +42,31 @@ class Watch:
     """
 
     def __init__(self, events, field, counts, sides=None):
-        self.events, self.field, self.before, self.given = events, field, counts, sides
-        self.hits, self.counts, self.status, self.cut, self.sizes = (
-            [],
-            list(counts),
-            None,
-            None,
-            None,
-        )
+        self.events = events
+        self.field = field
+        self.before = counts
+        self.given = sides
+        self.hits = []
+        self.counts = list(counts)
+        self.status = None
+        self.cut = None
+        self.sizes = None
 
     def begin(self, t: float, y):
         """Note on which side of zero each condition starts, 0 where that is not known yet."""
         self.hits, self.status, self.cut, self.counts = [], None, None, list(self.before)
         values = self.values(t, y)
         sides = resumed(self.given, values, rounding(y))
-        self.last, self.sides, self.noise = (
-            values.tolist(),
-            sides.known.tolist(),
-            sides.noise.tolist(),
-        )
+        self.last = values.tolist()
+        self.sides = sides.known.tolist()
+        self.noise = sides.noise.tolist()
 
     @property
     def final(self) -> Sides:
         """Where the conditions are at the end of the leg."""
-        return Sides(np.array(self.sides), np.array(self.noise)) if self.cut is None else self.cut
+        if self.cut is None:
+            return Sides(np.array(self.sides), np.array(self.noise))
+        return self.cut
 
     def values(self, t: float, y):
         """All conditions at (t, y), (K,) NumPy; ``owners`` and ``directions`` say whose they
@@ -78,7 +79,8 @@ class Watch:
     def _values(self, times, states):
         """All conditions at m points, times (floats) and states (n,): (m, K) on the CPU, in one
         synchronisation."""
-        field, parts = self.field, []
+        field = self.field
+        parts = []
         if field.stats.guard is not None:
             field.stats.guard.check(field.stats)
         # Not in inference mode: what a condition's module keeps of this call, a graph may use
@@ -96,10 +98,8 @@ class Watch:
                 number = next(
                     i for i, size in enumerate(sizes) if size != self.sizes[i % len(self.sizes)]
                 )
-                event, before = (
-                    self.events[number % len(self.sizes)],
-                    self.sizes[number % len(self.sizes)],
-                )
+                event = self.events[number % len(self.sizes)]
+                before = self.sizes[number % len(self.sizes)]
                 raise ValueError(
                     changed_size(
                         event.name, before, sizes[number], times[number // len(self.sizes)]
@@ -110,7 +110,10 @@ class Watch:
     def scan(self, step, end: float, coefficients):
         """Note the events of a step that ends at time ``end``; the Hit at which the leg must stop,
         None to go on."""
-        thetas = PROBES + SAMPLES if 0 in self.sides else SAMPLES
+        if 0 in self.sides:
+            thetas = PROBES + SAMPLES
+        else:
+            thetas = SAMPLES
         grid = torch.tensor(thetas[:-1], dtype=torch.float64, device=step.y.device)
         times = [step.t + theta * step.h for theta in thetas[:-1]]
         table = self._values(
@@ -122,17 +125,17 @@ class Watch:
                 raise ValueError(
                     f"the condition of event {name!r} is NaN at t = {end:.6g}; keep it finite"
                 )
-        found, trails = [], []
+        found = []
+        trails = []
         for k in range(len(self.owners)):
             roots, trail = self._roots(k, step, thetas, table, coefficients)
             found += [(end if theta >= 1 else step.t + theta * step.h, theta, k) for theta in roots]
             trails.append(trail)
         self.last = table[-1]
-        cut = (
-            self._cut(step, end, coefficients, sorted(found, key=lambda item: item[1:]))
-            if found
-            else None
-        )
+        if found:
+            cut = self._cut(step, end, coefficients, sorted(found, key=lambda item: item[1:]))
+        else:
+            cut = None
         if cut is not None and self.status is Status.EVENT:
             self.cut = self._sides_at(cut, step, thetas, trails, found)
         return cut
@@ -140,10 +143,8 @@ class Watch:
     def _sides_at(self, cut, step, thetas, trails, found):
         """Where the conditions are at the event that ends the leg. trails: of each, its side before
         and after every place."""
-        here, theta = (
-            {(hit.event, hit.index) for hit in self.hits if hit.t == cut.t},
-            (cut.t - step.t) / step.h,
-        )
+        here = {(hit.event, hit.index) for hit in self.hits if hit.t == cut.t}
+        theta = (cut.t - step.t) / step.h
         passed = sum(1 for sample in thetas if sample < theta)
         earlier = {k for t, _, k in found if abs(t - step.t) < abs(cut.t - step.t)}
         tracked = [0 if k in earlier else trail[passed] for k, trail in enumerate(trails)]
@@ -154,7 +155,10 @@ class Watch:
         """(where condition k fires in the step, as fractions of it; its sides before the first and
         after every place)."""
         direction = self.events[self.owners[k][0]].direction
-        side, left, before, found = self.sides[k], 0.0, self.last[k], []
+        side = self.sides[k]
+        left = 0.0
+        before = self.last[k]
+        found = []
         trail = [side]
         for theta, row in zip(thetas, table, strict=True):
             g = row[k]
@@ -164,8 +168,10 @@ class Watch:
                     found.append(self._root(k, step, coefficients, left, theta, before, g))
                 side = sign
             elif not side and abs(g) > self.noise[k]:
-                side, self.noise[k] = sign, 0.0
-            left, before = theta, g
+                side = sign
+                self.noise[k] = 0.0
+            left = theta
+            before = g
             trail.append(side)
         self.sides[k] = side
         return found, trail
@@ -212,7 +218,12 @@ class Watch:
         """What is known of an event at t but whose it is."""
         theta = torch.tensor([(t - step.t) / step.h], dtype=torch.float64, device=step.y.device)
         # Where two steps meet the states agree, and the record is that of the step's own end.
-        y = step.y if t == end else step.start if t == step.t else evaluate(coefficients, theta)[0]
+        if t == end:
+            y = step.y
+        elif t == step.t:
+            y = step.start
+        else:
+            y = evaluate(coefficients, theta)[0]
         return Hit(t, y, slope(coefficients, theta)[0] / step.h, None, None)
 
 
@@ -226,7 +237,8 @@ def changed_size(name, before, now, t) -> str:
 
 def bracketed_root(g, a, b, ga, gb, tol):
     """Where g first leaves its side of zero between a and b, to within tol (``leaving``)."""
-    search, answer = leaving(a, b, ga, gb, tol), None
+    search = leaving(a, b, ga, gb, tol)
+    answer = None
     try:
         while True:
             answer = g(search.send(answer))
@@ -243,10 +255,16 @@ def leaving(a, b, ga, gb, tol):
     more than bisection, usually far fewer. Oliveira & Takahashi, ACM Trans. Math. Softw. 47 (2020).
     Where g is zero its size tells nothing, and the other side is extrapolated instead.
     """
-    flip = -1.0 if ga > 0 else 1.0
-    ga, gb, before = flip * ga, flip * gb, None
+    if ga > 0:
+        flip = -1.0
+    else:
+        flip = 1.0
+    ga = flip * ga
+    gb = flip * gb
+    before = None
     radius = tol * 2.0 ** (max(0, math.ceil(math.log2((b - a) / (2 * tol)))) + 1)
-    k1, flat = 0.2 / (b - a), False
+    k1 = 0.2 / (b - a)
+    flat = False
     while b - a > 2 * tol:
         if gb == 0 and not flat:
             # A zero met by chance, or one of many: then g is zero just before it, too.
@@ -254,13 +272,21 @@ def leaving(a, b, ga, gb, tol):
             gx = flip * (yield x)
             if gx < 0:
                 return b
-            b, gb, flat = x, max(gx, 0.0), True
+            b = x
+            gb = max(gx, 0.0)
+            flat = True
             continue
         middle = (a + b) / 2
         guess = _guess(a, b, ga, gb, before, middle)
-        toward = 1.0 if middle >= guess else -1.0
+        if middle >= guess:
+            toward = 1.0
+        else:
+            toward = -1.0
         shift = k1 * (b - a) ** 2
-        x = guess + toward * shift if shift <= abs(middle - guess) else middle
+        if shift <= abs(middle - guess):
+            x = guess + toward * shift
+        else:
+            x = middle
         reach = max(radius - (b - a) / 2, 0.0)
         if abs(x - middle) > reach:
             x = middle - toward * reach
@@ -268,10 +294,12 @@ def leaving(a, b, ga, gb, tol):
             return x
         gx = flip * (yield x)
         if gx >= 0:
-            b, gb = x, gx
+            b = x
+            gb = gx
         else:
             before = a, ga
-            a, ga = x, gx
+            a = x
+            ga = gx
         radius /= 2
     return (a + b) / 2
 
@@ -284,7 +312,9 @@ def _guess(a, b, ga, gb, before, middle):
     if before is None or not before[1] < ga:
         return middle
     guess = a - ga * (a - before[0]) / (ga - before[1])
-    return guess if a < guess < b else middle
+    if a < guess < b:
+        return guess
+    return middle
 
 
 def _sign(g: float) -> int:

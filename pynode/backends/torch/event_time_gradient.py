@@ -28,7 +28,9 @@ def moved_times(g, t, start, y, slope, name):
     value = g(t, y)
     if not (value.requires_grad or y.requires_grad):
         return None
-    elapsed, back, rate = t - start, torch.zeros_like(t), _rates(g, t, y.detach(), slope)
+    elapsed = t - start
+    back = torch.zeros_like(t)
+    rate = _rates(g, t, y.detach(), slope)
     size = 4 * EPSILON * torch.maximum(t.abs(), (t - elapsed).abs()) * torch.sign(elapsed)
     while bool((dead := (rate == 0) & (size.abs() < FARTHEST * elapsed.abs())).any()):
         back = torch.where(dead, size, back)
@@ -38,7 +40,8 @@ def moved_times(g, t, start, y, slope, name):
         value = g(t - back, y - back.to(y).unsqueeze(1) * slope)
     if not value.requires_grad:
         return None
-    value, dead = FirstOrderOnly.apply(value, "the times of events"), rate == 0
+    value = FirstOrderOnly.apply(value, "the times of events")
+    dead = rate == 0
     if not bool(dead.any()):
         return -(value - value.detach()) / rate
     found = -(value - value.detach()) / torch.where(dead, torch.ones_like(rate), rate)
@@ -53,19 +56,27 @@ def moved_time(g, clock, t: float, start: float, y, slope, name):
 
     at = torch.tensor([t], dtype=torch.float64, device=y.device)
     moved = moved_times(one, at, start, y.unsqueeze(0), slope.unsqueeze(0), name)
-    return None if moved is None else moved.squeeze(0)
+    if moved is None:
+        return None
+    return moved.squeeze(0)
 
 
 def _rates(g, t, y, slope):
     """dg/dt along the solutions, (h,)."""
-    t, y = t.clone().requires_grad_(), y.clone().requires_grad_()
+    t = t.clone().requires_grad_()
+    y = y.clone().requires_grad_()
     with torch.enable_grad():
         value = g(t, y)
         if not value.requires_grad:
             return torch.zeros_like(value)
         by_t, by_y = torch.autograd.grad(value.sum(), (t, y), allow_unused=True)
-    rate = torch.zeros_like(value) if by_t is None else by_t.to(value)
-    return rate if by_y is None else rate + (by_y.conj() * slope).sum(1).real
+    if by_t is None:
+        rate = torch.zeros_like(value)
+    else:
+        rate = by_t.to(value)
+    if by_y is None:
+        return rate
+    return rate + (by_y.conj() * slope).sum(1).real
 
 
 class Undefined(torch.autograd.Function):

@@ -44,8 +44,12 @@ def integrate(
     and is told in its status.
     """
     tol = tol or Tolerance(options.rtol, atol, len(y0))
-    t, end = times[0], times[-1]
-    direction = 1.0 if end > t else -1.0
+    t = times[0]
+    end = times[-1]
+    if end > t:
+        direction = 1.0
+    else:
+        direction = -1.0
     try:
         f0 = field.first(t, y0)
     except RejectStep:
@@ -53,7 +57,8 @@ def integrate(
         path.status = Status.DOMAIN
         return path
     if options.step_size is not None:
-        method, h = method.fixed(), options.step_size
+        method = method.fixed()
+        h = options.step_size
     elif options.first_step is not None:
         h = options.first_step
     else:
@@ -75,7 +80,10 @@ def integrate(
             watch.begin(t, y0)
         if record is None and dense:
             record = Recording
-        path.recording = None if record is None else record(field, method, tol)
+        if record is None:
+            path.recording = None
+        else:
+            path.recording = record(field, method, tol)
         most = options.max_nfe
         if most is None:
             most = method.evaluations_a_step * options.max_steps
@@ -85,17 +93,28 @@ def integrate(
 
 
 def _march(field, method, path, times, options, tol, h, dense, slopes, watch, limits, max_nfe):
-    t, y, end, recording = times[0], path.y0, times[-1], path.recording
-    direction = 1.0 if end > t else -1.0
-    stats, history = field.stats, deque(maxlen=_HISTORY)
+    t = times[0]
+    y = path.y0
+    end = times[-1]
+    recording = path.recording
+    if end > t:
+        direction = 1.0
+    else:
+        direction = -1.0
+    stats = field.stats
+    history = deque(maxlen=_HISTORY)
     least = max(SMALLEST * abs(h), sys.float_info.min)
     stops = _stops(options.tstops, t, end, least)
     state = method.init(field, t, y, path.f0, h, tol)
     # Of the whole solve, of which this may be one leg of many.
-    position, attempts = 1, stats.accepted + stats.rejected
+    position = 1
+    attempts = stats.accepted + stats.rejected
     # A step that ends this near to a stop, in steps, is stretched to it.
     fixed = options.step_size is not None
-    slack = 1e-9 if fixed else 1e-3
+    if fixed:
+        slack = 1e-9
+    else:
+        slack = 1e-3
     if field.compiled is not None:
         field.compiled.towards(stops[0], slack, options.max_step)
     while True:
@@ -106,14 +125,21 @@ def _march(field, method, path, times, options, tol, h, dense, slopes, watch, li
         elif (abs(h) < least or t + h == t) and abs(h) < abs(stops[0] - t):
             path.status = _cause(path.last)
         elif abs(h) < options.min_step and path.last is not None and not path.last.accepted:
-            path.status = Status.DOMAIN if path.last.failure is Status.DOMAIN else Status.MIN_STEP
+            if path.last.failure is Status.DOMAIN:
+                path.status = Status.DOMAIN
+            else:
+                path.status = Status.MIN_STEP
         elif limits is not None and limits.expired():
             path.status = Status.MAX_SECONDS
         if path.status is not None:
             break
-        stop, proposed = stops[0], h
+        stop = stops[0]
+        proposed = h
         landing = direction * (t + h - stop) >= -slack * abs(h)
-        t1 = stop if landing else t + h
+        if landing:
+            t1 = stop
+        else:
+            t1 = t + h
         h = as_moved(h, t, t1)
         due = position < len(times) and direction * (times[position] - t1) <= 0
         curved = dense or watch is not None or (due and (slopes or times[position] != t1))
@@ -122,7 +148,10 @@ def _march(field, method, path, times, options, tol, h, dense, slopes, watch, li
             recording.begin(y, state)
         try:
             step = method.step(field, t, y, h, state, tol)
-            coefficients = method.polynomial(field, step) if curved and step.accepted else None
+            if curved and step.accepted:
+                coefficients = method.polynomial(field, step)
+            else:
+                coefficients = None
         except RejectStep:
             step = Step.failed(t, h, 0.25, state, Status.DOMAIN)
         except Exhausted as limit:
@@ -136,7 +165,9 @@ def _march(field, method, path, times, options, tol, h, dense, slopes, watch, li
             path.status = Status.DIVERGED
             history.append((t, h, math.inf, path.status))
             break
-        before, state, path.last = state, step.state, step
+        before = state
+        state = step.state
+        path.last = step
         history.append((t, h, step.ratio, step.failure))
         if not step.accepted:
             stats.rejected += 1
@@ -145,14 +176,20 @@ def _march(field, method, path, times, options, tol, h, dense, slopes, watch, li
             h = shortened(h, t, t1, step.factor)
             continue
         try:
-            cut = None if watch is None else watch.scan(step, t1, coefficients)
+            if watch is None:
+                cut = None
+            else:
+                cut = watch.scan(step, t1, coefficients)
         except Exhausted as limit:
             path.status = limit.status
             break
         stats.accepted += 1
-        t, y, path.end = t1, step.y, t1
+        t = t1
+        y = step.y
+        path.end = t1
         if cut is not None:
-            t, y = cut.t, cut.y
+            t = cut.t
+            y = cut.y
         first = position
         while position < len(times) and direction * (times[position] - t) <= 0:
             position += 1
@@ -162,7 +199,8 @@ def _march(field, method, path, times, options, tol, h, dense, slopes, watch, li
             recording.accept(step)
             if dense:
                 path.polynomials.append(coefficients)
-        path.t, path.y = t, y
+        path.t = t
+        path.y = y
         if limits is not None and limits.stop(t, y):
             path.status = Status.CALLBACK
         elif cut is not None:
@@ -172,7 +210,10 @@ def _march(field, method, path, times, options, tol, h, dense, slopes, watch, li
         if path.status is not None:
             break
         # A fixed step stays what was asked for, by however little the time moved otherwise.
-        h = proposed if fixed else h * step.factor
+        if fixed:
+            h = proposed
+        else:
+            h = h * step.factor
         if landing:
             # The step was shortened to end at a stop, not because of its error.
             stops.popleft()
@@ -182,13 +223,20 @@ def _march(field, method, path, times, options, tol, h, dense, slopes, watch, li
         if abs(h) > options.max_step:
             h = direction * options.max_step
     path.attempts = [Attempt(*attempt) for attempt in history]
-    path.hits = [] if watch is None else watch.hits
+    if watch is None:
+        path.hits = []
+    else:
+        path.hits = watch.hits
 
 
 def _stops(given, t, end, least):
     """The stops between t and the end, in order and then the end; of two nearer than a step can be
     it is the later one."""
-    direction, stops = 1.0 if end > t else -1.0, deque([end])
+    if end > t:
+        direction = 1.0
+    else:
+        direction = -1.0
+    stops = deque([end])
     for stop in sorted(given, key=lambda s: -direction * s):
         if direction * (stops[0] - stop) > least and direction * (stop - t) > least:
             stops.appendleft(stop)

@@ -31,7 +31,8 @@ from .simultaneous_events import Queue, rounding, sides_of
 # A reset by the same event so often in a row, each within this part of the span of the one before,
 # ends the solve: a ball that comes to rest. Still smaller distances drown in rounding, and the ball
 # would fall through the floor.
-ZENO, INSTANT = 3, 1e-10
+ZENO = 3
+INSTANT = 1e-10
 
 
 class Leg(NamedTuple):
@@ -56,7 +57,10 @@ class Boundary(NamedTuple):
 
 def boundaries(presets, jumps, values) -> list:
     """Those inside the span (the start counts for presets), in the order in which they are met."""
-    direction = 1.0 if values[-1] > values[0] else -1.0
+    if values[-1] > values[0]:
+        direction = 1.0
+    else:
+        direction = -1.0
     sources = [(e, p, common_times(p.times, "the times of PresetTimes")) for e, p in presets]
     sources.append((-1, None, common_times(jumps, "jumps")))
     found = [
@@ -83,13 +87,25 @@ class Course:
     """
 
     def __init__(self, field, leg, values, events, bounds, slopes):
-        self.field, self.leg, self.values, self.with_slopes = field, leg, values, slopes
-        self.numbers, self.events = [n for n, _ in events], [event for _, event in events]
-        self.bounds, self.jumps = bounds, {bound.t for bound in bounds if bound.preset is None}
-        self.direction = 1.0 if values[-1] > values[0] else -1.0
+        self.field = field
+        self.leg = leg
+        self.values = values
+        self.with_slopes = slopes
+        self.numbers = [n for n, _ in events]
+        self.events = [event for _, event in events]
+        self.bounds = bounds
+        self.jumps = {bound.t for bound in bounds if bound.preset is None}
+        if values[-1] > values[0]:
+            self.direction = 1.0
+        else:
+            self.direction = -1.0
         self.counts = [0] * len(events)
-        self.rows, self.slopes, self.records, self.pieces = [], [], [], []
-        self.position, self.path = 0, None
+        self.rows = []
+        self.slopes = []
+        self.records = []
+        self.pieces = []
+        self.position = 0
+        self.path = None
         self.origin = None  # what has changed the state or f since the last leg
         # Of the last leg; stopped: the record of the terminal event.
         self.sides = self.watch = self.stopped = None
@@ -98,7 +114,8 @@ class Course:
 
     def run(self, y, time):
         """y: (n,) at time (0-d float64), both with their gradients; returns self."""
-        t, end = self.values[0], self.values[-1]
+        t = self.values[0]
+        end = self.values[-1]
         while True:
             y, time, status = self._cross(t, y, time)
             self._emit(t, y)
@@ -106,7 +123,10 @@ class Course:
                 status = Status.SUCCESS
             if status is not None:
                 break
-            stop = self._before(self.bounds[0].t) if self.bounds else end
+            if self.bounds:
+                stop = self._before(self.bounds[0].t)
+            else:
+                stop = end
             if self._later(stop, t):
                 status, t, y, time = self._advance(t, y, time, stop)
             if status is not None:
@@ -119,8 +139,12 @@ class Course:
                 t = self.bounds[0].t
         if self.path is None and not status.success:  # before the first leg
             self.path = Trajectory(t, y.detach(), None, 0.0)
-        self.status, self.t = status, t
-        self.ys = self.rows[0] if len(self.rows) == 1 else torch.cat(self.rows)
+        self.status = status
+        self.t = t
+        if len(self.rows) == 1:
+            self.ys = self.rows[0]
+        else:
+            self.ys = torch.cat(self.rows)
         return self
 
     def _later(self, a, b) -> bool:
@@ -139,8 +163,13 @@ class Course:
 
     def _begin(self, t: float, stop: float) -> float:
         """Where a leg from t starts: beyond a jump of f, at which f may still be what it was."""
-        beyond = self._beside(t, self.direction) if t in self.jumps else t
-        return beyond if self._later(stop, beyond) else t
+        if t in self.jumps:
+            beyond = self._beside(t, self.direction)
+        else:
+            beyond = t
+        if self._later(stop, beyond):
+            return beyond
+        return t
 
     def _emit(self, t, y):
         """y as output where the next output time is t."""
@@ -156,7 +185,9 @@ class Course:
 
     def _advance(self, t, y, time, stop):
         """One leg from (t, y): (status, t, y, time), status None where the solve goes on."""
-        start, moves, t = y, time.requires_grad and torch.is_grad_enabled(), self._begin(t, stop)
+        start = y
+        moves = time.requires_grad and torch.is_grad_enabled()
+        t = self._begin(t, stop)
         if moves:
             shift = (
                 FirstOrderOnly.apply(time, "the time at which a leg of the solve starts")
@@ -174,7 +205,8 @@ class Course:
         self.watch = watch = (
             Watch(self.events, self.field, self.counts, self.sides) if self.events else None
         )
-        leg, self.origin = self.leg(start, times, watch, self.origin), None
+        leg = self.leg(start, times, watch, self.origin)
+        self.origin = None
         self.path = path = leg.piece.path
         self.pieces.append(leg.piece)
         cut = path.status is Status.EVENT
@@ -193,7 +225,10 @@ class Course:
                 self.records.append(self._record(hit, row)[0])
             if path.status is not Status.SUCCESS:
                 return path.status, path.t, leg.rows[-1], torch.tensor(path.t, dtype=torch.float64)
-            self.sides = None if watch is None else watch.final
+            if watch is None:
+                self.sides = None
+            else:
+                self.sides = watch.final
             return None, path.t, leg.rows[-1], torch.tensor(path.t, dtype=torch.float64)
         self.sides = watch.final
         y, time, status = self._through_reset(leg, done)
@@ -204,7 +239,8 @@ class Course:
     def _through_reset(self, leg, done):
         """(state, time, status) after the events at which a leg ended, whose records are made
         here."""
-        path, located = leg.piece.path, []
+        path = leg.piece.path
+        located = []
         for hit, row in zip(path.hits, leg.marks, strict=True):
             record, state = self._record(hit, row)
             if hit.t != path.t:
@@ -245,7 +281,8 @@ class Course:
                 if y is not None:
                     record = replace(record, y=self.field.layout.unravel(y))
                 elif event.reset is not None:
-                    y, time = own, record.t
+                    y = own
+                    time = record.t
             self.records.append(record)
             if found is None and self.watch.stops(e):
                 return y, time, self._stop(record)
@@ -271,7 +308,10 @@ class Course:
         """Whether event e, at t, follows itself again and again without time passing."""
         last, repeats = self.latest.get(e, (-math.inf, 0))
         instant = INSTANT * (abs(self.values[-1] - self.values[0]) + abs(t))
-        repeats = repeats + 1 if abs(t - last) < instant else 0
+        if abs(t - last) < instant:
+            repeats = repeats + 1
+        else:
+            repeats = 0
         self.latest[e] = t, repeats
         return repeats >= ZENO
 
@@ -284,7 +324,8 @@ class Course:
 
     def _record(self, hit, y):
         """(record, state (n,)) of an event; y: (n,), differentiable at fixed time."""
-        event, time = self.events[hit.event], torch.tensor(hit.t, dtype=torch.float64)
+        event = self.events[hit.event]
+        time = torch.tensor(hit.t, dtype=torch.float64)
         if torch.is_grad_enabled():
             time, y = self._implicit(event, hit, time, y)
         state = self.field.layout.unravel(y)
@@ -327,7 +368,9 @@ class Course:
                 self.records.append(
                     EventRecord(time, before, after, bound.event, bound.index, bound.preset.name)
                 )
-        return self._occur(t, y, time, self._made_true(t, y)) if self.events else (y, time, None)
+        if self.events:
+            return self._occur(t, y, time, self._made_true(t, y))
+        return (y, time, None)
 
     def _reset(self, event, time, y):
         """The state, (n,), that the user's reset makes of y; TypeError or ValueError where it is no

@@ -36,7 +36,8 @@ class Sides(NamedTuple):
         values: (..., K) after the change; noise: of them; directions: (K,), those in which they
         fire.
         """
-        noise, signs = np.maximum(self.noise, noise), np.sign(values)
+        noise = np.maximum(self.noise, noise)
+        signs = np.sign(values)
         fires = (self.known != 0) & (signs != self.known) & (directions != self.known)
         stays = (np.abs(values) > noise) | (signs == self.known)
         return fires, Sides(np.where(stays, signs, 0.0), noise)
@@ -103,7 +104,10 @@ class Queue:
     (event, index, found)."""
 
     def __init__(self, events):
-        self.events, self._items, self._turn, self._fired = events, [], 0, Counter()
+        self.events = events
+        self._items = []
+        self._turn = 0
+        self._fired = Counter()
 
     def __bool__(self):
         return bool(self._items)

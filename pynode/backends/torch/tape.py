@@ -21,7 +21,9 @@ class Tape:
     together."""
 
     def __init__(self, limit):
-        self.left, self._size, self._latest = limit, None, {}
+        self.left = limit
+        self._size = None
+        self._latest = {}
 
     def evaluated(self, field, t, y):
         """f(t, y), (n,), for t a float."""
@@ -59,7 +61,9 @@ class Tape:
 def graph_bytes(out, parameters) -> int:
     """Bytes that the graph of out holds, each memory once, that of the parameters left out."""
     places = {p.data_ptr() for p in parameters}
-    total, seen, todo = 0, set(), [out.grad_fn]
+    total = 0
+    seen = set()
+    todo = [out.grad_fn]
     while todo:
         node = todo.pop()
         if node is None or node in seen:
@@ -89,7 +93,9 @@ def free_bytes(device) -> float:
         return torch.cuda.mem_get_info(device)[0]
     free = [_meminfo(), _cgroup()]
     known = [x for x in free if x is not None]
-    return min(known) if known else UNKNOWN
+    if known:
+        return min(known)
+    return UNKNOWN
 
 
 def _meminfo():
@@ -116,4 +122,6 @@ def _cgroup():
             used = file.read().strip()
     except OSError:
         return None
-    return float(most) - float(used) if most.isdigit() else None
+    if most.isdigit():
+        return float(most) - float(used)
+    return None

@@ -42,7 +42,10 @@ def tensor(array, like) -> torch.Tensor:
     """A NumPy array of indices, or of numbers to be multiplied with tensors like this one, as a
     tensor beside it."""
     found = torch.from_numpy(array)
-    dtype = like.dtype if array.dtype.kind == "f" else found.dtype
+    if array.dtype.kind == "f":
+        dtype = like.dtype
+    else:
+        dtype = found.dtype
     # The same memory; ``to`` would say so too, for the price of a kernel.
     if like.is_cpu and found.dtype is dtype:
         return found

@@ -20,7 +20,8 @@ from .one_step import RowInverse
 
 PATIENCE = 4  # passes that a row waits at most for the Jacobians of others
 
-_ORDERS, _SAFETY = np.arange(3)[:, None], np.array(SAFETY)
+_ORDERS = np.arange(3)[:, None]
+_SAFETY = np.array(SAFETY)
 _NUMBERS = (
     "k",
     "equal",
@@ -44,17 +45,25 @@ class BDFRows:
     """
 
     def __init__(self, method, field, y, f0, h, tol):
-        self.field, self.tol = field, tol
+        self.field = field
+        self.tol = tol
         m, n = y.shape
         self.history = HISTORIES[type(method.history)](method.history, y, f0, h)
-        self.form, self.largest = method.history, method.history.largest
+        self.form = method.history
+        self.largest = method.history.largest
         self.k, self.equal, self.iteration = (np.full(m, value) for value in (1, 0, 0))
         self.has_jac, self.fresh, self.reordered = np.zeros((3, m), dtype=bool)
-        self.h, self.c_inverse, self.rate, self.last = h, np.full(m, np.nan), np.ones(m), np.ones(m)
+        self.h = h
+        self.c_inverse = np.full(m, np.nan)
+        self.rate = np.ones(m)
+        self.last = np.ones(m)
         self.minus_eye = -torch.eye(n, dtype=y.dtype, device=y.device)
-        self.jac, self.inverse = y.new_zeros(m, n, n), y.new_zeros(m, n, n)
+        self.jac = y.new_zeros(m, n, n)
+        self.inverse = y.new_zeros(m, n, n)
         self.parts = y.new_zeros(5, m, n)
-        self.at, self.c, self.waited = None, None, 0
+        self.at = None
+        self.c = None
+        self.waited = 0
 
     def select(self, keep):
         """Leave rows out."""
@@ -113,7 +122,8 @@ class BDFRows:
         torch.reciprocal(self.tol.scale(parts[0]), out=parts[4])
         self.parts = torch.where(tensor(begins, parts).unsqueeze(1), parts, self.parts)
         self.iteration[begins] = 1
-        self.at, self.c = torch.from_numpy(at).to(parts.device), tensor(c, parts).unsqueeze(1)
+        self.at = torch.from_numpy(at).to(parts.device)
+        self.c = tensor(c, parts).unsqueeze(1)
         which = (begins & old).nonzero()[0]
         if len(which):
             rows = tensor(which, parts)
@@ -144,17 +154,23 @@ class BDFRows:
         """End the iteration of the rows that converged, and accept or reject their steps; renew the
         Jacobian or halve the step of those that diverged. moved, norm: of the whole way from the
         prediction, and of the last change."""
-        k, iteration, kappa = self.k, self.iteration, self.tol.newton
-        repeated, finite, active = iteration > 1, np.isfinite(norm), iteration > 0
+        k = self.k
+        iteration = self.iteration
+        kappa = self.tol.newton
+        repeated = iteration > 1
+        finite = np.isfinite(norm)
+        active = iteration > 0
         # These rows start from their history again, and nothing of this must reach it.
         if np.count_nonzero(finite) < len(h):
             self.parts.index_fill_(1, tensor((~finite).nonzero()[0], self.parts), 0)
         rate = np.where(repeated, norm / self.last, self.rate)
-        left, self.last = rate / (1 - rate) * norm, norm
+        left = rate / (1 - rate) * norm
+        self.last = norm
         converged = active & finite & ((norm <= self.tol.finest) | ((rate < 1) & (left <= kappa)))
         lost = (active ^ converged).nonzero()[0]
         if len(lost):
-            i, r = iteration[lost], rate[lost]
+            i = iteration[lost]
+            r = rate[lost]
             hopeful = (
                 (r < 1)
                 & (left[lost] * r ** (MAX_ITERATIONS - 1 - i) <= kappa)
@@ -229,7 +245,9 @@ class BDFRows:
         choice = growth.argmax(axis=0) - 1
         found = np.minimum(_SAFETY[iteration[which]] * growth.max(axis=0), self.largest)
         change = (choice != 0) | (found >= KEEP) | (found <= 1 / KEEP)
-        which, k, choice = which[change], k[change], choice[change]
+        which = which[change]
+        k = k[change]
+        choice = choice[change]
         factor[which], self.equal[which], self.reordered[which] = found[change], 0, choice != 0
         raised = choice == 1
         self.history.raise_order(which[raised], k[raised])

@@ -30,7 +30,8 @@ class DifferenceRows:
         self.z = torch.cat(
             (torch.stack((y, tensor(h, y).unsqueeze(1) * f0)), y.new_zeros(_SIZE - 1, *y.shape))
         )
-        self.alpha, self.error = np.array(form.alpha), np.array(form.error)
+        self.alpha = np.array(form.alpha)
+        self.error = np.array(form.error)
         # As all that lies above the order is zero, the sums of the largest order serve every row.
         sums = form.reading(MAX_ORDER)[:, : _SIZE + 1] * np.array([[1], [form.alpha[MAX_ORDER]]])
         self.sums = tensor(sums, y)
@@ -39,8 +40,10 @@ class DifferenceRows:
         above = np.triu(np.ones((_SIZE + 1, _SIZE + 1)), 1)
         above[:, -1] = 0
         above[-1, -1] = -1
-        self.above, self.levels = tensor(above, y), np.array([*range(_SIZE), 0])[:, None]
-        self.upper, dense = None, np.zeros((MAX_ORDER + 1, _SIZE, _SIZE))
+        self.above = tensor(above, y)
+        self.levels = np.array([*range(_SIZE), 0])[:, None]
+        self.upper = None
+        dense = np.zeros((MAX_ORDER + 1, _SIZE, _SIZE))
         for k in range(1, MAX_ORDER + 1):
             dense[k, : k + 1] = form.dense_weights(k, None)[:, :_SIZE]
         self.dense = dense
@@ -151,7 +154,8 @@ class ValueRows:
 
     def polynomial(self, k, h, which):
         """(6, w, n): the interpolant of the formula's own values."""
-        k, nodes = k[which], 1 - self.past[:_SIZE, which] / h[which]
+        k = k[which]
+        nodes = 1 - self.past[:_SIZE, which] / h[which]
         z = self.z[:_SIZE].index_select(1, tensor(which, self.z)).transpose(0, 1)
         return torch.bmm(tensor(monomials(nodes, k), z), z).transpose(0, 1)
 
@@ -159,7 +163,8 @@ class ValueRows:
 def redifferences(k, ratio):
     """(w, 6, 6): differences of order k (w,) to those on a grid ratio (w,) times as wide
     (bdf_history._redifference)."""
-    used, x = _ROWS <= k, _ROWS * -ratio
+    used = _ROWS <= k
+    x = _ROWS * -ratio
     values = np.empty((_SIZE, _SIZE, len(k)))
     values[0] = 1
     for m in range(MAX_ORDER):

@@ -52,8 +52,12 @@ class DIRKRows(OneStepRows):
 
     def __init__(self, method, field, y, f0, h, tol):
         super().__init__(method, field, y, f0, h, tol)
-        (m, n), count = y.shape, method.tableau.stages
-        self.shift = 0 if method.begins_explicitly else 1
+        count = method.tableau.stages
+        (m, n) = y.shape
+        if method.begins_explicitly:
+            self.shift = 0
+        else:
+            self.shift = 1
         self.beginning = 1 - self.shift
         a, b, b_err = method.rows
         self.weights = torch.stack(
@@ -65,22 +69,25 @@ class DIRKRows(OneStepRows):
         self.slopes = y.new_zeros(m, count + self.shift, n)
         self.slopes[:, 0] = f0
         self.stage = np.full(m, self.beginning)
-        self.iteration, self.most = np.zeros(m, dtype=np.int64), np.zeros(m, dtype=np.int64)
+        self.iteration = np.zeros(m, dtype=np.int64)
+        self.most = np.zeros(m, dtype=np.int64)
         self.iterate = self.base = self.scale = y
-        self.jac, self.inverse = y.new_zeros(m, n, n), y.new_zeros(m, n, n)
+        self.jac = y.new_zeros(m, n, n)
+        self.inverse = y.new_zeros(m, n, n)
         self.has_first = np.ones(m, dtype=bool)
         self.has_jac, self.fresh, self.full = (np.zeros(m, dtype=bool) for _ in range(3))
-        self.c_inverse, self.rate, self.last, self.slowest = (
-            np.full(m, np.nan),
-            np.ones(m),
-            np.zeros(m),
-            np.zeros(m),
-        )
+        self.c_inverse = np.full(m, np.nan)
+        self.rate = np.ones(m)
+        self.last = np.zeros(m)
+        self.slowest = np.zeros(m)
         # Fixed steps are for the formula's own error: there the iteration goes on to what the dtype
         # can tell.
-        self.kappa, self.limit = (
-            (tol.stages, ITERATIONS) if method.adaptive else (tol.finest, 4 * ITERATIONS)
-        )
+        if method.adaptive:
+            self.kappa = tol.stages
+            self.limit = ITERATIONS
+        else:
+            self.kappa = tol.finest
+            self.limit = 4 * ITERATIONS
 
     def select(self, keep):
         """Leave rows out."""
@@ -107,7 +114,8 @@ class DIRKRows(OneStepRows):
         if new.any():
             self._begin_stages(new, size)
         self.iteration = self.iteration + 1
-        at, c = t + self.nodes[self.stage] * h, self.method.gamma * size
+        at = t + self.nodes[self.stage] * h
+        c = self.method.gamma * size
         if self.full.any():
             which = np.flatnonzero(self.full)
             self._linearise(which, at, self.iterate)
@@ -170,7 +178,8 @@ class DIRKRows(OneStepRows):
         sums = torch.bmm(self.weights.index_select(0, tensor(self.stage, size)), self.slopes)
         base, guess = (torch.addcmul(self.y, size, part) for part in sums.unbind(1))
         if new.all():
-            self.base, self.iterate = base, guess
+            self.base = base
+            self.iterate = guess
         else:
             column = tensor(new, size).unsqueeze(1)
             self.base, self.iterate = (
@@ -198,7 +207,9 @@ class DIRKRows(OneStepRows):
         """(converged, diverged) of every row's iteration, as algebra/newton.simplified_newton;
         keeps rates and counts."""
         iteration = self.iteration
-        repeated, finite, finest = iteration > 1, np.isfinite(norm), norm <= self.tol.finest
+        repeated = iteration > 1
+        finite = np.isfinite(norm)
+        finest = norm <= self.tol.finest
         with np.errstate(all="ignore"):
             rate = np.where(repeated, norm / self.last, self.rate)
             rest = norm / (1 - rate)
@@ -221,7 +232,8 @@ class DIRKRows(OneStepRows):
             converged = np.where(self.full, near, converged)
             diverged = np.where(self.full, ~near & (~finite | (iteration >= FULL)), diverged)
             rate = np.where(self.full, POOR, rate)
-        self.rate, self.last = np.where(converged, rate, self.rate), norm
+        self.rate = np.where(converged, rate, self.rate)
+        self.last = norm
         told = converged & (rate < UNKNOWN)
         self.slowest = np.where(told, np.maximum(self.slowest, rate), self.slowest)
         self.most = np.maximum(self.most, iteration)
@@ -239,8 +251,10 @@ class DIRKRows(OneStepRows):
         if (diverged & broken).any():
             index = tensor(np.flatnonzero(diverged & broken), self.y)
             self.slopes[index, 1:] = 0.0
-        accepted, factor = np.zeros(len(h), dtype=bool), np.where(fails, 0.5, 1.0)
-        start, which = self.y, np.flatnonzero(ended)
+        accepted = np.zeros(len(h), dtype=bool)
+        factor = np.where(fails, 0.5, 1.0)
+        start = self.y
+        which = np.flatnonzero(ended)
         if len(which):
             accepted[which], factor[which] = self._judge_ended(which, h[which])
             self._after(accepted)
@@ -257,7 +271,8 @@ class DIRKRows(OneStepRows):
     def _judge_ended(self, which, h):
         """(accepted, factor of the next step) of the rows whose stages are all solved; moves the
         accepted ones."""
-        method, index = self.method, tensor(which, self.y)
+        method = self.method
+        index = tensor(which, self.y)
         start, y1, slopes = (x.index_select(0, index) for x in (self.y, self.iterate, self.slopes))
         sums = torch.matmul(self.ends, slopes) * tensor(h, y1).view(-1, 1, 1)
         if not method.stiffly_accurate:

@@ -15,8 +15,11 @@ class OneStepRows:
     """State of the rows: y (m, n), the ratios of the last two steps (2, m)."""
 
     def __init__(self, method, field, y, f0, h, tol):
-        self.method, self.field, self.tol = method, field, tol
-        self.y, self.past = y, np.ones((2, len(y)))
+        self.method = method
+        self.field = field
+        self.tol = tol
+        self.y = y
+        self.past = np.ones((2, len(y)))
 
     def select(self, keep):
         """Leave rows out."""
@@ -35,21 +38,28 @@ class OneStepRows:
     @property
     def compiled(self):
         """CompiledRows of the steps, None where they are run as they stand."""
-        return None if torch.is_grad_enabled() else self.field.compiled
+        if torch.is_grad_enabled():
+            return None
+        return self.field.compiled
 
     def _ratio(self, error, y1):
-        return self.tol.ratio(error, self.y, y1) if self.method.adaptive else None
+        if self.method.adaptive:
+            return self.tol.ratio(error, self.y, y1)
+        return None
 
     def _judge(self, y1, ratio, polynomial):
         """(Done, accepted (m,) as a tensor): accept or reject every row by the ratio of its error
         (m,), None for steps of one size, and move the accepted ones."""
-        method, start = self.method, self.y
+        method = self.method
+        start = self.y
         if ratio is not None:
             factor, self.past = method.controller.rows(ratio, self.past, method.error_order)
-            accepted, broken = ratio <= 1, ~np.isfinite(ratio)
+            accepted = ratio <= 1
+            broken = ~np.isfinite(ratio)
         else:
             accepted = torch.isfinite(y1).all(dim=1).cpu().numpy()
-            factor, broken = np.where(accepted, 1.0, 0.5), ~accepted
+            factor = np.where(accepted, 1.0, 0.5)
+            broken = ~accepted
         moved = tensor(accepted, y1)
         self.y = torch.where(moved.unsqueeze(1), y1, start)
 
@@ -73,11 +83,9 @@ def polynomial(start, stages, weights, h=None):
 def picked(stages, which):
     """The stages of the rows in which: a list of (w, n), or (s, w, n) of those of a compiled
     step."""
-    return (
-        stages.index_select(1, which)
-        if isinstance(stages, torch.Tensor)
-        else [k[which] for k in stages]
-    )
+    if isinstance(stages, torch.Tensor):
+        return stages.index_select(1, which)
+    return [k[which] for k in stages]
 
 
 class ExplicitRows(OneStepRows):
@@ -93,7 +101,9 @@ class ExplicitRows(OneStepRows):
 
     def advance(self, t, h):
         """One attempted step of every row from t (m,) by h (m,)."""
-        method, field, start = self.method, self.field, self.y
+        method = self.method
+        field = self.field
+        start = self.y
         t, h = self.times(t, h)
         if self.compiled is not None:
             y1, ratio, ks = self.compiled.step(field, t, h, start, self.first, self.tol)
@@ -110,7 +120,9 @@ class ExplicitRows(OneStepRows):
     def _polynomial(self, field, t, h, start, ks, which):
         """The stages that only the dense output needs are evaluated for these rows alone."""
         which = tensor(which, start)
-        start, h, ks = start[which], h[which], picked(ks, which)
+        start = start[which]
+        h = h[which]
+        ks = picked(ks, which)
         if self.method.tableau.c_dense:
             ks = self.method.all_stages(field.select(which), t[which], start, h, ks)
         return polynomial(start, stacked(ks), self.method.tableau.dense_weights, h)
@@ -128,12 +140,17 @@ class RosenbrockRows(OneStepRows):
         super().select(keep)
         if self.jac is not None:
             self.jac = self.jac[keep]
-            self.slope = None if self.slope is None else self.slope[keep]
+            if self.slope is None:
+                self.slope = None
+            else:
+                self.slope = self.slope[keep]
 
     def advance(self, t, h):
         """One attempted step of every row from t (m,) by h (m,); rejected rows keep their
         Jacobian."""
-        method, field, start = self.method, self.field, self.y
+        method = self.method
+        field = self.field
+        start = self.y
         t, h = self.times(t, h)
         if self.compiled is not None:
             y1, ratio, us = self.compiled.step(field, t, h, start, None, self.tol)
@@ -164,7 +181,10 @@ class RosenbrockRows(OneStepRows):
             jac, slope = self.field.select(which).linearised(t[which], self.y[which])
             self.jac = self.jac.index_copy(0, which, jac)
             if slope is not None:
-                old = torch.zeros_like(self.y) if self.slope is None else self.slope
+                if self.slope is None:
+                    old = torch.zeros_like(self.y)
+                else:
+                    old = self.slope
                 self.slope = old.index_copy(0, which, slope)
 
 

@@ -37,7 +37,9 @@ def _redifference(k, ratio):
     of this ratio."""
     rows = []
     for i in range(k + 1):
-        x, row, value = -ratio * i, [1.0], 1.0
+        x = -ratio * i
+        row = [1.0]
+        value = 1.0
         for m in range(k):
             value *= (x + m) / (m + 1)  # the Newton basis that goes with backward differences
             row.append(value)
@@ -53,7 +55,8 @@ def _lagrange(nodes, x):
     floats."""
     gaps = [x - node for node in nodes]
     total = sum(1 / gap for gap in gaps)
-    values, slopes = [], []
+    values = []
+    slopes = []
     for j, node in enumerate(nodes):
         value = 1.0
         for m, other in enumerate(nodes):
@@ -233,7 +236,8 @@ class ValueHistory(_History):
         """pq, (2, rows), from the values at the nodes, in units of the step from the present
         time."""
         if k == 1 and nodes[1] > -FLAT:
-            values, slopes = [1.0, 0.0], [0.0, 0.0]
+            values = [1.0, 0.0]
+            slopes = [0.0, 0.0]
         else:
             values, slopes = _lagrange(nodes, 1.0)
         rest = [0.0] * (self.rows - k - 1)
@@ -274,7 +278,10 @@ class ValueHistory(_History):
                         if i != j:
                             product *= xj - xi
                     # Of times so near that rounding makes them one nothing is known.
-                    weights[row, j] = _FACTORIAL[m] / product if product else math.inf
+                    if product:
+                        weights[row, j] = _FACTORIAL[m] / product
+                    else:
+                        weights[row, j] = math.inf
         lower, upper = _norms(torch.from_numpy(weights).to(z), z, scale, k)
         return lower, upper if len(past) >= k + 3 else None
 

@@ -112,20 +112,27 @@ class BDF(KeepsJacobian, Method):
                 k = int(form.trusted(k, h / old_h, tol.finest))
             z, past, change = form.rescale(z, past, k, h / old_h)
             equal = 0
-        c, t1 = h / form.leading(past, k, h), t + h
+        c = h / form.leading(past, k, h)
+        t1 = t + h
         pq, nodes = form.predictor(z, past, k, h, equal)
         predicted, psi = start, start_psi = torch.mm(pq, z).unbind(0)
         differentiable = torch.is_grad_enabled()
         if differentiable:
-            start, start_psi = predicted.detach(), psi.detach()
+            start = predicted.detach()
+            start_psi = psi.detach()
         scale = tol.scale(start)
         if c != old_c and SLOW < rate < UNKNOWN and not fresh:
             jac = None
         while True:
             if jac is None:
-                jac, origin, fresh, solver = jacobian(t1, start), (t1, start, scale), True, None
+                jac = jacobian(t1, start)
+                origin = (t1, start, scale)
+                fresh = True
+                solver = None
             if solver is None or c != old_c:
-                solver, old_c, rate = jacobian.factorised(jac, c, scale), c, UNKNOWN
+                solver = jacobian.factorised(jac, c, scale)
+                old_c = c
+                rate = UNKNOWN
                 origin = (*origin[:2], scale)
             found = None
             if solver.ok:
@@ -141,7 +148,10 @@ class BDF(KeepsJacobian, Method):
         y1 = found.y
         # A rate that was not measured in this step is trusted less and less (Hairer & Wanner II,
         # sec. IV.8).
-        rate = found.rate if found.iterations > 1 else max(found.rate, 1e-16) ** 0.8
+        if found.iterations > 1:
+            rate = found.rate
+        else:
+            rate = max(found.rate, 1e-16) ** 0.8
         algebraic = field.mass is not None and field.mass.singular
         if algebraic and fresh:
             # Measured where the Jacobian was made, it says little of the next point. What one
@@ -150,16 +160,24 @@ class BDF(KeepsJacobian, Method):
             rate = UNKNOWN
         safety = SAFETY[found.iterations]
         single = found.iterations == 1
-        d = found.change if single else y1 - start
+        if single:
+            d = found.change
+        else:
+            d = y1 - start
         if algebraic and failures >= FAILURES:
             norm = tol.rms(solver.solve(field.mass.times(d)), scale)
+        elif single:
+            norm = found.norm
         else:
-            norm = found.norm if single else tol.rms(d, scale)
+            norm = tol.rms(d, scale)
         ratio = form.error_constant(past, k, h, equal) * norm
         if not ratio <= 1.0:
             failures += 1
             factor = max(0.2, safety * ratio ** (-1 / (k + 1)))
-            order = 1 if algebraic and failures >= FAILURES else state.order
+            if algebraic and failures >= FAILURES:
+                order = 1
+            else:
+                order = state.order
             kept = state._replace(
                 order=order, equal=0, failures=failures, jac=jac, origin=origin, fresh=False
             )
@@ -172,7 +190,9 @@ class BDF(KeepsJacobian, Method):
             # The value is that of a step without a graph, in every digit.
             d = d + (moved - moved.detach())
         z, past = form.update(z, past, k, h, d, y1)
-        order, equal, factor = k, equal + 1, 1.0
+        order = k
+        equal = equal + 1
+        factor = 1.0
         if equal > k:
             order, factor = self._select(z.detach(), past, k, h, ratio, safety, scale)
             if order != k or factor != 1.0:
@@ -193,10 +213,12 @@ class BDF(KeepsJacobian, Method):
         """(order, factor) of the next step, by the errors that the neighbouring orders would have
         made."""
         lower, upper = self.history.neighbours(z, past, k, h, scale)
-        best, growth = k, max(ratio, 1e-10) ** (-1 / (k + 1))
+        best = k
+        growth = max(ratio, 1e-10) ** (-1 / (k + 1))
         for order, error in ((k - 1, lower), (k + 1, upper)):
             if error is not None and (g := max(error, 1e-10) ** (-1 / (order + 1))) > growth:
-                best, growth = order, g
+                best = order
+                growth = g
         factor = min(self.history.largest, safety * growth)
         if best == k and 1 / KEEP < factor < KEEP:
             return k, 1.0

@@ -16,31 +16,32 @@ from .torch_compile import Compiled, agree, formula, outside, without_zeros
 # A function for each of a few sizes, to which rows are filled up: torch 2.13 takes a number of rows
 # that is left open for that of the first call wherever forward derivatives meet a stack. The first
 # size is a power of two, each next one an eighth, down to where rows cost nothing beside the call.
-SHRINK, SMALLEST = 8, 64
+SHRINK = 8
+SMALLEST = 64
 
 
 class CompiledRows:
     """Steps of one method on the rows of a field; backend: of torch.compile."""
 
     def __init__(self, method, field, backend):
-        self.method, self.stats, self.implicit = (
-            method,
-            field.stats,
-            isinstance(method, RosenbrockMethod),
-        )
+        self.method = method
+        self.stats = field.stats
+        self.implicit = isinstance(method, RosenbrockMethod)
         self.carried = not self.implicit and method.tableau.fsal
         self.graphed = (
             backend == "inductor"
             and field.device.type == "cuda"
             and not (self.implicit and field.size > UNROLLED)
         )
-        self.backend, self.functions = backend, {}
+        self.backend = backend
+        self.functions = {}
         self.sizes = [1 << (field.batch - 1).bit_length()]
         while self.sizes[-1] // SHRINK >= SMALLEST:
             self.sizes.append(self.sizes[-1] // SHRINK)
 
     def _compile(self, field, tol, size):
-        method, by_row = self.method, tuple(field.by_row)
+        method = self.method
+        by_row = tuple(field.by_row)
 
         def make(forward):
             attempt = _attempt(prepared(method), field, self.implicit, forward)
@@ -84,13 +85,19 @@ class CompiledRows:
             filled = torch.arange(size, device=y.device).clamp_max(count - 1)
 
             def fill(x, own=True):
-                return x.detach().index_select(0, filled) if own else x
+                if own:
+                    return x.detach().index_select(0, filled)
+                return x
 
-            first = fill(first) if self.carried else None
+            if self.carried:
+                first = fill(first)
+            else:
+                first = None
             args = tuple(
                 fill(a, by_row) for a, by_row in zip(field.args, field.by_row, strict=True)
             )
-            rtol, atol = torch.full_like(t[0], tol.rtol), fill(tol.atol, tol.atol.dim() == 2)
+            rtol = torch.full_like(t[0], tol.rtol)
+            atol = fill(tol.atol, tol.atol.dim() == 2)
             y1, ratio, ks = self.functions[size](
                 fill(t), fill(h), fill(y), first, rtol, atol, field.f, args
             )
@@ -115,7 +122,11 @@ class _PlainRows:
     mass = None
 
     def __init__(self, f, layout, rank, args):
-        self.f, self.layout, self.rank, self.args, self.stats = f, layout, rank, args, Uncounted()
+        self.f = f
+        self.layout = layout
+        self.rank = rank
+        self.args = args
+        self.stats = Uncounted()
 
     def __call__(self, t, y):
         return self.layout.ravel_rows(
@@ -128,19 +139,22 @@ class _Inverses:
 
     def __init__(self, matrix):
         self.small = matrix.shape[-1] <= UNROLLED
-        self.inverse = gauss_jordan(matrix) if self.small else torch.linalg.inv_ex(matrix)[0]
+        if self.small:
+            self.inverse = gauss_jordan(matrix)
+        else:
+            self.inverse = torch.linalg.inv_ex(matrix)[0]
 
     def solve(self, b, factor):
         b = b * factor.to(b.dtype).unsqueeze(1)
-        return (
-            (self.inverse * b.unsqueeze(1)).sum(2)
-            if self.small
-            else torch.bmm(self.inverse, b.unsqueeze(2)).squeeze(2)
-        )
+        if self.small:
+            return (self.inverse * b.unsqueeze(1)).sum(2)
+        return torch.bmm(self.inverse, b.unsqueeze(2)).squeeze(2)
 
 
 def _attempt(method, field, implicit, forward):
-    layout, rank = field.layout, field.rank  # and not the field, which holds the batch
+    # and not the field, which holds the batch
+    layout = field.layout
+    rank = field.rank
 
     def explicit(t, h, y, first, f, args):
         return method.attempt(_PlainRows(f, layout, rank, args), t, y, h, first)
@@ -152,7 +166,9 @@ def _attempt(method, field, implicit, forward):
         matrix = eye - (h * method.numbers[0]).to(y.dtype).view(-1, 1, 1) * jac
         return method.attempt(plain, t, y, h, slope, _Inverses(matrix))
 
-    return rosenbrock if implicit else explicit
+    if implicit:
+        return rosenbrock
+    return explicit
 
 
 def _compare(function, attempt, t, h, y, first, rtol, atol, f, args):

@@ -25,7 +25,8 @@ def attempts(attempt, method, count):
     """
     from torch._higher_order_ops.scan import scan  # private: only whole compiled steps depend on it
 
-    controller, order = method.controller, method.error_order
+    controller = method.controller
+    order = method.error_order
     b1, b2, b3 = (b / order for b in FILTERS[controller.kind])
 
     def block(numbers, y, first, atol, f, args):
@@ -38,7 +39,10 @@ def attempts(attempt, method, count):
             end = torch.where(landing, stop, t + h)
             moved = end - t
             size = torch.where((moved - h).abs() > ROUNDING * h.abs(), moved, h)
-            first = carried[0] if carried else None
+            if carried:
+                first = carried[0]
+            else:
+                first = None
             y1, error, ks = attempt(t.to(y.dtype), size.to(y.dtype), y, first, f, args)
             if method.adaptive:
                 scaled = error / (atol + rtol.to(y.dtype) * torch.maximum(y.abs(), y1.abs()))
@@ -53,12 +57,10 @@ def attempts(attempt, method, count):
                     controller.smallest
                 )
             else:
-                ratio, r, good, factor = (
-                    torch.zeros_like(t),
-                    r1,
-                    torch.ones_like(landing),
-                    torch.ones_like(t),
-                )
+                ratio = torch.zeros_like(t)
+                r = r1
+                good = torch.ones_like(landing)
+                factor = torch.ones_like(t)
             landed = good & landing
             after = size.abs() * factor
             # A step shortened to end at a stop was not shortened because of its error.

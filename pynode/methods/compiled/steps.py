@@ -44,14 +44,20 @@ class CompiledSteps:
     backend: of torch.compile."""
 
     def __init__(self, method, field, backend, ahead=True):
-        self.field, self.method, self.stats = field, method, field.stats
+        self.field = field
+        self.method = method
+        self.stats = field.stats
         # A CUDA graph cannot hold the calls of a library that waits for the device, as its inverses
         # do.
         unrolled = isinstance(method, ExplicitRungeKutta) or field.size <= UNROLLED
         self.graphed = backend == "inductor" and field.device.type == "cuda" and unrolled
         self.carried = isinstance(method, ExplicitRungeKutta) and method.tableau.fsal
         self.course = None
-        self.y, self.rows, self.states, self.stages, self.position = None, [], (), (), 0
+        self.y = None
+        self.rows = []
+        self.states = ()
+        self.stages = ()
+        self.position = 0
         key = (
             formula(method),
             method.controller,
@@ -62,7 +68,10 @@ class CompiledSteps:
         )
         # On other devices a loop would wait for its end condition at every turn. What a loop cannot
         # hold, such as a module that counts its calls, a single step may.
-        counts = (COUNT, 1) if ahead and field.device.type == "cpu" else (1,)
+        if ahead and field.device.type == "cpu":
+            counts = (COUNT, 1)
+        else:
+            counts = (1,)
         # In a loop torch 2.13 stumbles over attributes of tensors, as W.T, unless they belong to
         # it. What f writes into copies would be lost.
         ways = []
@@ -79,10 +88,17 @@ class CompiledSteps:
         )
 
     def _make(self, count, forward, copies):
-        method, layout = self.method, self.field.layout
+        method = self.method
+        layout = self.field.layout
         rosenbrock = isinstance(method, RosenbrockMethod)
-        attempt = _rosenbrock(method, layout, forward) if rosenbrock else _explicit(method, layout)
-        attempt = on_copies(attempt) if copies else attempt
+        if rosenbrock:
+            attempt = _rosenbrock(method, layout, forward)
+        else:
+            attempt = _explicit(method, layout)
+        if copies:
+            attempt = on_copies(attempt)
+        else:
+            attempt = attempt
         return attempts(attempt, method, count), attempt
 
     def towards(self, stop, slack, longest):
@@ -115,7 +131,9 @@ class CompiledSteps:
             self._run(t, y, h, first, past, tol)
         i = self.position
         self.position += 1
-        ratio, y1 = self.rows[i][2], self.states[i].clone()  # a view would keep all of them
+        # a view would keep all of them
+        ratio = self.rows[i][2]
+        y1 = self.states[i].clone()
         if ratio <= 1:
             self.y = y1
         return y1, ratio, self.stages[i]
@@ -136,19 +154,19 @@ class CompiledSteps:
             rows, states, stages = self.function(*inputs)
             if self.graphed:  # the next replay writes where this one wrote
                 stages = stages.clone()
-        self.rows, self.states, self.stages, self.position, self.y = (
-            rows.tolist(),
-            states.unbind(0),
-            stages.unbind(0),
-            0,
-            y,
-        )
+        self.rows = rows.tolist()
+        self.states = states.unbind(0)
+        self.stages = stages.unbind(0)
+        self.position = 0
+        self.y = y
 
 
 def modes(method):
     """Ways to differentiate f within a step, in the order in which they are tried: whether
     forward."""
-    return (True, False) if isinstance(method, RosenbrockMethod) else (True,)
+    if isinstance(method, RosenbrockMethod):
+        return (True, False)
+    return (True,)
 
 
 def _same(row, t, h):
@@ -165,7 +183,10 @@ class _Plain:
     mass = None
 
     def __init__(self, f, layout, args):
-        self.f, self.layout, self.args, self.stats = f, layout, args, Uncounted()
+        self.f = f
+        self.layout = layout
+        self.args = args
+        self.stats = Uncounted()
 
     def __call__(self, t, y):
         return self.layout.ravel(self.f(t, self.layout.unravel(y), *self.args))
@@ -187,9 +208,10 @@ def on_copies(attempt):
 
 class _Inverse:
     def __init__(self, matrix):
-        self.inverse = (
-            gauss_jordan(matrix) if len(matrix) <= UNROLLED else torch.linalg.inv_ex(matrix)[0]
-        )
+        if len(matrix) <= UNROLLED:
+            self.inverse = gauss_jordan(matrix)
+        else:
+            self.inverse = torch.linalg.inv_ex(matrix)[0]
 
     def solve(self, b, factor):
         return torch.mv(self.inverse, b) * factor
@@ -230,7 +252,10 @@ def linearised(field, t, y, forward):
     forward mode.
     """
     eye = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
-    eye = eye if y.dim() == 1 else eye.unsqueeze(1)
+    if y.dim() == 1:
+        eye = eye
+    else:
+        eye = eye.unsqueeze(1)
     if forward:
         times = torch.cat(
             (torch.zeros_like(t).expand(len(eye), *t.shape), torch.ones_like(t).unsqueeze(0))
@@ -247,7 +272,10 @@ def linearised(field, t, y, forward):
 
 def _rosenbrock(method, layout, forward):
     prepared(method)
-    solver = _Inverse if layout.size < INVERSE_BELOW else _LU
+    if layout.size < INVERSE_BELOW:
+        solver = _Inverse
+    else:
+        solver = _LU
 
     def attempt(t, h, y, first, f, args):
         field = _Plain(f, layout, args)
@@ -261,7 +289,8 @@ def _rosenbrock(method, layout, forward):
 def _compare(function, attempt, numbers, y, first, atol, f, args):
     """ValueError where a compiled step is not the step; every one by itself, from where the last
     one ended."""
-    y, rtol = without_zeros(y), float(numbers[-1])
+    y = without_zeros(y)
+    rtol = float(numbers[-1])
     if first is not None:
         t = numbers[0].to(y.dtype)
         first = attempt(t, torch.zeros_like(t), y, None, f, args)[2][0]

@@ -15,7 +15,8 @@ import torch
 _KEPT = "_pynode_compiled"
 # Compiled functions by class and structure of the module, for others of the same kind: while one of
 # them lives, and the last ones a while longer.
-_SHARED, _LATEST = weakref.WeakValueDictionary(), deque(maxlen=32)
+_SHARED = weakref.WeakValueDictionary()
+_LATEST = deque(maxlen=32)
 
 
 class Shared:
@@ -26,7 +27,9 @@ class Shared:
     """
 
     def __init__(self, function, attempt):
-        self.function, self.attempt, self.proven = function, attempt, False
+        self.function = function
+        self.attempt = attempt
+        self.proven = False
 
 
 def formula(method):
@@ -69,7 +72,10 @@ class Kept(dict):
 
     def __init__(self, owner=None):
         super().__init__()
-        self.owner = None if owner is None else weakref.ref(owner)
+        if owner is None:
+            self.owner = None
+        else:
+            self.owner = weakref.ref(owner)
 
     @classmethod
     def of(cls, module):
@@ -100,10 +106,15 @@ class Compiled:
     """
 
     def __init__(self, module, key, ways, compare, backend, device, graphed=False, copying=()):
-        self.kept, self.key = Kept.of(module), (*key, backend, device)
-        self.ways, self.compare, self.copying = ways, compare, copying
-        self.backend, self.options = backend, _options(backend, device, graphed)
-        self.module, self.kind = module, None
+        self.kept = Kept.of(module)
+        self.key = (*key, backend, device)
+        self.ways = ways
+        self.compare = compare
+        self.copying = copying
+        self.backend = backend
+        self.options = _options(backend, device, graphed)
+        self.module = module
+        self.kind = None
         way = self.kept.get(self.key)
         if way is None or (self.key, way) not in self.kept:
             self.kind = signature(module), self.key
@@ -117,10 +128,14 @@ class Compiled:
 
     def _take(self, way, alone=False):
         """Go on with a way; alone: with a function that no other module shares."""
-        kept, place = self.kept, (self.key, way)
+        kept = self.kept
+        place = (self.key, way)
         if alone or place not in kept:
             self.kind = self.kind or (signature(self.module), self.key)
-            shared = None if alone else _SHARED.get((*self.kind, way))
+            if alone:
+                shared = None
+            else:
+                shared = _SHARED.get((*self.kind, way))
             if shared is None:
                 shared = self._make(way)
                 if not alone:
@@ -148,7 +163,8 @@ class Compiled:
             if self.kept[place, "unproven"]:
                 with _quiet():
                     self.compare(shared.function, shared.attempt, *inputs)
-                self.kept[place, "unproven"], shared.proven = False, True
+                shared.proven = True
+                self.kept[place, "unproven"] = False
             return shared.function(*inputs)
         except Exception as error:
             if not _of_compiler(error):
@@ -190,7 +206,10 @@ def _of_compiler(error) -> bool:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    name = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
+    if trace is not None:
+        name = trace.tb_frame.f_globals.get("__name__", "")
+    else:
+        name = ""
     return isinstance(error, AssertionError) and name.split(".")[:2] in own
 
 
@@ -232,7 +251,9 @@ def _options(backend, device, graphed):
     # Torch 2.13 imports it after the first trace; where that one fails, every trace after the
     # import fails as well.
     importlib.import_module("torch._inductor.compile_fx")
-    return {"cpp_wrapper": True} if device.type == "cpu" else {"triton.cudagraphs": graphed}
+    if device.type == "cpu":
+        return {"cpp_wrapper": True}
+    return {"triton.cudagraphs": graphed}
 
 
 def _guards(own):

@@ -113,9 +113,13 @@ def _juliapkg():
 
 def _announcement(project, options, state) -> str:
     extra = [_COST[option] for option in options]
-    gigabytes, minutes = 1.0 + sum(cost[0] for cost in extra), 20 + sum(cost[1] for cost in extra)
+    gigabytes = 1.0 + sum(cost[0] for cost in extra)
+    minutes = 20 + sum(cost[1] for cost in extra)
     names = "".join(f", {cost[2]}" for cost in extra)
-    julia = "" if state["override_executable"] else "Julia, where there is none yet, and "
+    if state["override_executable"]:
+        julia = ""
+    else:
+        julia = "Julia, where there is none yet, and "
     return ANNOUNCEMENT.format(
         INSTALL=INSTALL,
         julia=julia,

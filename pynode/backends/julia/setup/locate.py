@@ -104,13 +104,18 @@ def locate() -> Location:
     if any(given.values()):
         return _by_variables(given)
     path = configuration()
-    return _configured(path) if path.exists() else _installed()
+    if path.exists():
+        return _configured(path)
+    return _installed()
 
 
 def _by_variables(given):
     exe, project = (given[name] for name in PAIR)
     if not (exe and project):
-        missing = PAIR[0] if project else PAIR[1]
+        if project:
+            missing = PAIR[0]
+        else:
+            missing = PAIR[1]
         problem = f"{missing} is not set, but its twin is: set both, or unset both"
         return Location("variables", exe or "", project or "", problem)
     return _checked("variables", exe, project, "correct the variable, or unset both", {})
@@ -119,7 +124,9 @@ def _by_variables(given):
 def _configured(path):
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
-        exe, project, environment = saved["exe"], saved["project"], saved["environment"]
+        exe = saved["exe"]
+        project = saved["project"]
+        environment = saved["environment"]
         if not all(isinstance(x, str) for x in (exe, project, *environment, *environment.values())):
             raise TypeError
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -153,14 +160,14 @@ def _installed():
             ),
         )
     project = Path(state["project"])
-    mark, exe = _read(project / MARK), (_read(Path(state["meta"])) or {}).get("executable", "")
+    mark = _read(project / MARK)
+    exe = (_read(Path(state["meta"])) or {}).get("executable", "")
     if mark is None:
         own = shutil.which("julia") or shutil.which("juliaup")
-        seen = (
-            f"Julia is at {own}, but the solvers are not installed"
-            if own
-            else "Julia is not installed"
-        )
+        if own:
+            seen = f"Julia is at {own}, but the solvers are not installed"
+        else:
+            seen = "Julia is not installed"
         return Location("", own or "", problem=f"{seen}: {INSTALL}")
     problem = ""
     if shutil.which(exe) is None:
@@ -189,7 +196,9 @@ def _read(path):
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    if isinstance(found, dict):
+        return found
+    return None
 
 
 def _juliapkg_state() -> dict:

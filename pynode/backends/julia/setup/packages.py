@@ -28,18 +28,24 @@ class Package:
         is."""
         if self.within:
             return ""
-        name, project = self.name, location.project
-        remedy = (
-            f"{INSTALL} again"
-            if location.source == "installation"
-            else f'in that project, Pkg.add("{name}")'
-        )
+        name = self.name
+        project = location.project
+        if location.source == "installation":
+            remedy = f"{INSTALL} again"
+        else:
+            remedy = f'in that project, Pkg.add("{name}")'
         if name == versions.PYTHONCALL[0]:
             wanted = self.bounds.lstrip("=")
-            held = f"has PythonCall {self.version}" if self.version else "lacks PythonCall"
+            if self.version:
+                held = f"has PythonCall {self.version}"
+            else:
+                held = "lacks PythonCall"
             if location.source != "installation":
                 remedy = f'in that project, Pkg.add(name="PythonCall", version="{wanted}")'
-                remedy += f", or pip install juliacall=={self.version}" if self.version else ""
+                if self.version:
+                    remedy += f", or pip install juliacall=={self.version}"
+                else:
+                    remedy += ""
             return (
                 f"the project {project} {held}, and juliacall is {wanted}, which must be the same:"
                 f" {remedy}"

@@ -96,4 +96,6 @@ def version(exe, limit=60.0) -> str:
     except OSError:
         return ""
     found = re.match(r"julia version (\d+\.\d+\.\d+)", done.out)
-    return found[1] if done.ok and found else ""
+    if done.ok and found:
+        return found[1]
+    return ""

@@ -32,7 +32,8 @@ def package() -> Path:
 @cache
 def _tables() -> dict:
     """The tables of one-line strings in that file, which is all that it holds of interest here."""
-    tables, current = {}, {}
+    tables = {}
+    current = {}
     for line in (package() / "Project.toml").read_text(encoding="utf-8").splitlines():
         if heading := re.fullmatch(r"\[(\w+)\]", line.strip()):
             current = tables.setdefault(heading[1], {})
@@ -50,7 +51,8 @@ def required() -> dict:
 
 def optional(option) -> tuple:
     """(name, uuid, bounds) of the package behind one of OPTIONS."""
-    name, tables = OPTIONS[option], _tables()
+    name = OPTIONS[option]
+    tables = _tables()
     return name, tables["weakdeps"][name], tables["compat"][name]
 
 
