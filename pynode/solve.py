@@ -77,65 +77,61 @@ def solve(
     f: nn.Module or function f(t, y, *args), t a 0-d tensor and y in the structure of y0; or an
     ODEProblem alone. y0: tensor of any shape, or a tuple or dict of tensors, float32 or float64. t:
     at least two times, strictly increasing or decreasing; a list or a tensor (with gradients, if it
-    requires them). method: SciML's name in any case ('fbdf', 'rodas5p', 'tsit5', ...; ``pynode
-    methods`` lists them), or a pair that
-        switches, 'AutoTsit5(Rodas5P())'. 'auto': by size, tolerance and stiffness; Solution.choice
-        says what and why.
+    requires them).
+    method: SciML's name in any case ('fbdf', 'rodas5p', 'tsit5', ...; ``pynode methods`` lists
+        them), or a pair that switches, 'AutoTsit5(Rodas5P())'. 'auto': by size, tolerance and
+        stiffness; Solution.choice says what and why.
     rtol, atol: tolerances; the error of a step is held below atol + rtol |y| in the root mean
-    square. atol may be one value
-        a component. Of the order 1e-3 times the smallest values that matter is a good atol.
-    dense: keep the polynomials of all steps, so that solution(t) works at every t. adjoint: how
-    gradients are made (docs/adjoints.md), a name or an object that takes options. 'auto' and
-    'discrete': the
-        exact gradient of the steps taken; 'gauss', 'gausskronrod', 'quadrature', 'interpolating',
-        'backsolve': a differential equation solved backwards; 'forward': sensitivities carried
-        along; 'direct': a graph through the whole loop. Solution.adjoint and .adjoint_choice say
-        which and why. pynode.DiscreteAdjoint(checkpoints=k) keeps k states instead of all,
+        square. atol may be one value a component. Of the order 1e-3 times the smallest values that
+        matter is a good atol.
+    dense: keep the polynomials of all steps, so that solution(t) works at every t.
+    adjoint: how gradients are made (docs/adjoints.md), a name or an object that takes options.
+        'auto' and 'discrete': the exact gradient of the steps taken; 'gauss', 'gausskronrod',
+        'quadrature', 'interpolating', 'backsolve': a differential equation solved backwards;
+        'forward': sensitivities carried along; 'direct': a graph through the whole loop.
+        Solution.adjoint and .adjoint_choice say which and why.
+        pynode.DiscreteAdjoint(checkpoints=k) keeps k states instead of all,
         DiscreteAdjoint(max_memory='500MB') as many as fit; the gradient is the same. Both have
         second derivatives (not in times and events). Inside torch.func's transforms (grad, jvp,
         jacfwd, jacrev, hessian, vmap) solve is a function of y0, args and the parameters of a
         module f, which must not close over other tensors with derivatives.
     compile: True makes whole steps of explicit and Rosenbrock methods one function, many at a time
-    (torch.compile: 5 to 30 s,
-        large models minutes; once for all modules of a kind), for an nn.Module that is solved again
-        and again, alone or in batches; with 'auto' by Rodas5P. A string names another backend of
-        torch.compile.
-    jac: jac(t, y, *args) -> df/dy (n, n), instead of the one by reverse mode. structure: how the
-    Jacobian of a large system is made and solved with: 'dense', 'sparse' (pattern detected),
-    'krylov', or
-        pynode.Sparse(pattern), a pattern itself, pynode.Banded(lower, upper),
-        pynode.Krylov(precond=...).
+        (torch.compile: 5 to 30 s, large models minutes; once for all modules of a kind), for an
+        nn.Module that is solved again and again, alone or in batches; with 'auto' by Rodas5P. A
+        string names another backend of torch.compile.
+    jac: jac(t, y, *args) -> df/dy (n, n), instead of the one by reverse mode.
+    structure: how the Jacobian of a large system is made and solved with: 'dense', 'sparse'
+        (pattern detected), 'krylov', or pynode.Sparse(pattern), a pattern itself,
+        pynode.Banded(lower, upper), pynode.Krylov(precond=...).
     mass: M of M y' = f(t, y), constant, (n, n) or its diagonal; singular for a
-    differential-algebraic system of index 1.
-        For BDF, Rosenbrock and Radau methods and the L-stable, stiffly accurate diagonally implicit
-        ones.
+        differential-algebraic system of index 1. For BDF, Rosenbrock and Radau methods and the
+        L-stable, stiffly accurate diagonally implicit ones.
     consistent: 'check' raises ValueError where y0 violates the algebraic equations of a singular M;
-    'solve' makes it hold. params: the tensors that gradients shall reach; by default
-    f.parameters(), those in args, and, for a plain function,
-        the leaf tensors that it uses.
+    'solve' makes it hold.
+    params: the tensors that gradients shall reach; by default f.parameters(), those in args, and,
+        for a plain function, the leaf tensors that it uses.
     batched: the rows of y0, (B, ...), are separate systems: each gets its own steps, order, Newton
-    iteration, end and status,
-        and t may be (T, B). f is called with the rows still running, t of shape (rows, 1, ...), and
-        the args that belong to the rows cut to these; conditions and resets of events likewise, and
-        events occur by row. For explicit, Rosenbrock and diagonally implicit methods and BDF.
-        Returns a BatchSolution, differentiable by the discrete adjoint, row by row.
+        iteration, end and status, and t may be (T, B). f is called with the rows still running, t
+        of shape (rows, 1, ...), and the args that belong to the rows cut to these; conditions and
+        resets of events likewise, and events occur by row. For explicit, Rosenbrock and diagonally
+        implicit methods and BDF. Returns a BatchSolution, differentiable by the discrete adjoint,
+        row by row.
     by_row: with batched=True, which of args belong to the rows: True or False for all tensors among
-    them, or a bool for
-        each of args. By default those tensors whose first dimension is B, also where that is so by
-        chance: declare it then.
+        them, or a bool for each of args. By default those tensors whose first dimension is B, also
+        where that is so by chance: declare it then.
     throw: False returns the partial solution with its status instead of raising SolveError.
     backend: 'torch'; 'julia', SciML's solvers by the same names (docs/julia.md; ``pynode doctor``
-    looks at the installation),
-        or pynode.JuliaBackend(state='cuda'), with the state on the GPU, too; 'auto': torch for
-        every method that it has, Julia for the rest. With batched=True Julia takes all rows in one
-        step, with a sparse Jacobian of one block a row, and returns a Solution.
+        looks at the installation), or pynode.JuliaBackend(state='cuda'), with the state on the GPU,
+        too; 'auto': torch for every method that it has, Julia for the rest. With batched=True Julia
+        takes all rows in one step, with a sparse Jacobian of one block a row, and returns a
+        Solution.
     controller: 'I', 'PI' or 'PID' step-size control of one-step methods, instead of the method's
     own. first_step, min_step, max_step, step_size (fixed steps), max_steps, max_nfe: see Options.
     events: Event, PresetTimes or a function condition(t, y, *args), or several; what occurred is in
-    solution.events. tstops: times that steps end at, for instance the corners of an input. jumps:
-    the same, where f is discontinuous:
-        the method starts anew there, and f is not asked across; a tensor may require gradients, and
-        with batched=True may be (B, k), a line for each row.
+    solution.events.
+    tstops: times that steps end at, for instance the corners of an input. jumps: the same, where f
+        is discontinuous: the method starts anew there, and f is not asked across; a tensor may
+        require gradients, and with batched=True may be (B, k), a line for each row.
     callback: callback(t, y, stats) after every accepted step; returning True stops the solve
     (Status.CALLBACK). max_seconds: limit on wall-clock time, also inside a step. nonnegative: True
     or flat indices: f sees zero where a stage is below (not in compiled steps), outputs never are.

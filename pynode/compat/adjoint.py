@@ -46,17 +46,15 @@ def odeint_adjoint(
     with the steps.
 
     adjoint_rtol, adjoint_atol, adjoint_method, adjoint_options: of the backward solve; by default
-    those of the forward one
-        but for its norm. adjoint_options['norm']: 'seminorm' (without the parameters: Kidger, Chen
-        & Lyons, 2021), or a function of (t, y, adj_y, *adj_params), of (t, *y, *adj_y, *adj_params)
-        where y is a tuple.
+        those of the forward one but for its norm. adjoint_options['norm']: 'seminorm' (without the
+        parameters: Kidger, Chen & Lyons, 2021), or a function of (t, y, adj_y, *adj_params), of (t,
+        *y, *adj_y, *adj_params) where y is a tuple.
     adjoint_params: what receives gradients beside y0 and t; func.parameters() by default.
     Attributes callback_step_adjoint, ... of func are called on the way back. event_fn: the time
-    that is returned has no gradient (zeros, as in torchdiffeq): odeint_event makes it. method of
-    pynode, or solve_options: ``solve`` makes the gradient, by adjoint='auto' if none is named: the
-    discrete one,
-        which stiff problems need; adjoint_rtol and so on are then options of the adjoint,
-        pynode.GaussAdjoint(rtol=...).
+    that is returned has no gradient (zeros, as in torchdiffeq): odeint_event makes it.
+    method of pynode, or solve_options: ``solve`` makes the gradient, by adjoint='auto' if none is
+        named: the discrete one, which stiff problems need; adjoint_rtol and so on are then options
+        of the adjoint, pynode.GaussAdjoint(rtol=...).
     """
     if adjoint_params is None and not isinstance(func, torch.nn.Module):
         raise ValueError(

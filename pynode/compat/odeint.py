@@ -37,20 +37,18 @@ def odeint(
     such. As torchdiffeq 0.2.5.
 
     func: nn.Module or function; gets t, 0-d, and y like y0, returns dy/dt. Its attributes
-    callback_step,
-        callback_accept_step and callback_reject_step (t0, y0, dt) are called as in torchdiffeq.
+        callback_step, callback_accept_step and callback_reject_step (t0, y0, dt) are called as in
+        torchdiffeq.
     y0: tensor of any shape, real or complex, or a tuple of them. t: (T,) floating tensor, strictly
     monotone. rtol, atol: a number, a tensor like y0, or for a tuple state one for each part.
     method: 'dopri5' (None), or any of torchdiffeq's names (docs/torchdiffeq.md says what serves
-    them); their gradients are
-        those of the operations themselves, as in torchdiffeq. Or any method of pynode, 'fbdf',
-        'rodas5p', ...: then ``solve`` runs, with its discrete adjoint.
+        them); their gradients are those of the operations themselves, as in torchdiffeq. Or any
+        method of pynode, 'fbdf', 'rodas5p', ...: then ``solve`` runs, with its discrete adjoint.
     options: torchdiffeq's. event_fn(t, y): the solve ends where it crosses zero, however late;
-    returns (time, states at the
-        start and there). Of all times in t only the first one and the direction count.
+        returns (time, states at the start and there). Of all times in t only the first one and the
+        direction count.
     solve_options: keywords of ``solve``: adjoint='gauss', backend='julia', jac=..., max_steps=...;
-    ``solve`` runs also with
-        torchdiffeq's names of methods then.
+        ``solve`` runs also with torchdiffeq's names of methods then.
 
     BadInput, BadType (AssertionErrors that are ValueErrors, TypeErrors as well), ValueError,
     TypeError for input that makes no sense; OdeintError, an AssertionError, or SolveError where the

@@ -18,10 +18,9 @@ class Event:
     """Something that happens where ``condition(t, y, *args)`` crosses zero.
 
     condition: function or nn.Module; t a 0-d tensor, y in the structure of y0; returns a tensor,
-    one value or several,
-        each of which is watched by itself. Must be continuous and, for gradients, differentiable.
-        With batched=True it gets rows as f does, t of shape (rows, 1, ...), and returns one value
-        or several a row; so does reset.
+        one value or several, each of which is watched by itself. Must be continuous and, for
+        gradients, differentiable. With batched=True it gets rows as f does, t of shape (rows, 1,
+        ...), and returns one value or several a row; so does reset.
     direction: 1 from negative to positive only, -1 from positive to negative only, 0 both; in the
     order of integration. terminal: True stops the solve at the first occurrence, a number n at the
     n-th, with the state before any reset. reset: reset(t, y, *args) -> y, the state to go on with.

@@ -47,18 +47,18 @@ def diagnose(
     """What makes dy/dt = f(t, y, *args) from y(t[0]) = y0 hard or easy, and how to solve it best.
 
     f: nn.Module or function f(t, y, *args) with y0 and t as in ``solve`` (of t the ends count); an
-    ODEProblem; a
-        pynode.problems.Problem or the name of one, with its own y0 and times unless others are
-        given.
+        ODEProblem; a pynode.problems.Problem or the name of one, with its own y0 and times unless
+        others are given.
     rtol, atol: the tolerances that the solve is to have; by default those of the Problem, else 1e-6
-    and 1e-9. structure: of the Jacobian, as in ``solve``; by default dense up to 1000 states, then
-    sparse where SciPy is installed, else
-        'krylov'. Above 300 states the trials find out which is faster, unless it is given.
-    names: (n,) names of the flat components, for the report. trials: False leaves the timed solves
-    away; the recommendation then rests on estimates. max_steps: of the walk; max_seconds: of the
-    walk, and of all trials together. At these limits, or where f jumps back and
-        forth so that they would be met, the part that was reached is diagnosed. A solve that fails
-        is a finding, not an error.
+    and 1e-9.
+    structure: of the Jacobian, as in ``solve``; by default dense up to 1000 states, then sparse
+        where SciPy is installed, else 'krylov'. Above 300 states the trials find out which is
+        faster, unless it is given.
+    names: (n,) names of the flat components, for the report.
+    trials: False leaves the timed solves away; the recommendation then rests on estimates.
+    max_steps: of the walk; max_seconds: of the walk, and of all trials together. At these limits,
+        or where f jumps back and forth so that they would be met, the part that was reached is
+        diagnosed. A solve that fails is a finding, not an error.
 
     Costs two solves by Rodas5P (above 100 states one by KenCarp47), 40 Jacobians with their
     eigenvalues (above 300 states 40 products of 40 Jacobians with vectors), and the trials.

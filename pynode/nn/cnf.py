@@ -21,14 +21,13 @@ class CNF(NeuralODE):
     map from z(t_0) to x, ``inverse`` the map back.
 
     field: nn.Module with forward(t, z), or forward(z), for z (..., dim); each row by itself (no
-    batch normalisation). dim: the dimension of x. t: (t_0, t_1). trace: 'exact', dim
-    vector-Jacobian products an evaluation; 'hutchinson', one: e . (d field/dz)^T e, which has the
-    trace as
-        its mean where e has mean 0 and covariance 1. One e a row, drawn anew for every solve and
-        fixed while it lasts.
-    noise: of e: 'rademacher' (1 or -1) or 'gaussian'. base: a torch.distributions.Distribution with
-    event_shape (dim,), of the dtype and on the device of the data; None: the
-        standard normal.
+    batch normalisation). dim: the dimension of x. t: (t_0, t_1).
+    trace: 'exact', dim vector-Jacobian products an evaluation; 'hutchinson', one: e . (d
+        field/dz)^T e, which has the trace as its mean where e has mean 0 and covariance 1. One e a
+        row, drawn anew for every solve and fixed while it lasts.
+    noise: of e: 'rademacher' (1 or -1) or 'gaussian'.
+    base: a torch.distributions.Distribution with event_shape (dim,), of the dtype and on the device
+        of the data; None: the standard normal.
     regularisers, options: as for NeuralODE; every point is a row, and log_prob keeps the penalties,
     too.
 

@@ -28,10 +28,9 @@ class ControlledODE(NeuralODE):
         last_only.
 
         u: ZeroOrderHold, LinearPath(..., time=False) or CubicHermitePath(..., time=False) over the
-        span of t, whose values are
-            (channels,), or (batch, channels) for y0 (batch, ...); or a function or module u(t),
-            smooth (times at which it is not belong to the options jumps and tstops), in which
-            gradients reach the parameters of a module alone.
+            span of t, whose values are (channels,), or (batch, channels) for y0 (batch, ...); or a
+            function or module u(t), smooth (times at which it is not belong to the options jumps
+            and tstops), in which gradients reach the parameters of a module alone.
         """
         if self.regularisers:
             raise ValueError(

@@ -15,16 +15,13 @@ class HybridField(nn.Module):
     equation.
 
     known: nn.Module or function of (t, y, *args); parameters of a module are learned with those of
-    the network, unless they do
-        not require gradients.
-    network: nn.Module with forward(t, y), or forward(y), y (..., n) -> (..., m). scale: (n,) or a
-    number, in units of y; rate: (m,) or a number, in units of y per time: typical sizes, so that
-    the network
-        sees and makes numbers of order one where y spans decades. A small rate starts near the
-        known field.
+        the network, unless they do not require gradients.
+    network: nn.Module with forward(t, y), or forward(y), y (..., n) -> (..., m).
+    scale: (n,) or a number, in units of y; rate: (m,) or a number, in units of y per time: typical
+        sizes, so that the network sees and makes numbers of order one where y spans decades. A
+        small rate starts near the known field.
     into: (n, m), where the m outputs enter; the change of a reaction that conserves mass has
-    columns that sum to zero. None:
-        m = n, every output its own state.
+        columns that sum to zero. None: m = n, every output its own state.
     """
 
     def __init__(self, known, network, *, scale=1.0, rate=1.0, into=None):

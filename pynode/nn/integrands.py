@@ -15,9 +15,8 @@ class Along(torch.nn.Module):
     one value a row.
 
     integrands: objects with ``needs``, 'slope', 'probe' or 'rows' (what they use of the Local that
-    they are called with), which
-        return g, of the shape of the first ``lead`` dimensions of y. These dimensions are rows that
-        do not know one another.
+        they are called with), which return g, of the shape of the first ``lead`` dimensions of y.
+        These dimensions are rows that do not know one another.
     The state is a tuple (y, l_1, ..., l_k); e, noise of the shape of y, or None where no integrand
     needs 'probe'.
     """

@@ -16,10 +16,10 @@ class JumpODE(NeuralODE):
     of field, event and jump are learned from states, and from the times of the jumps where these
     were observed (``events``).
 
-    field: as for NeuralODE. event: nn.Module, forward(t, y) or forward(y) -> one value, or several
-    that are watched by themselves; smooth where it is
-        zero. Which of them a state crosses is no matter of degree: gradients see the jumps that
-        there are.
+    field: as for NeuralODE.
+    event: nn.Module, forward(t, y) or forward(y) -> one value, or several that are watched by
+        themselves; smooth where it is zero. Which of them a state crosses is no matter of degree:
+        gradients see the jumps that there are.
     jump: nn.Module, forward(t, y) or forward(y) -> the state after the jump, of the shape of y.
     direction: 1 for crossings from negative to positive alone, -1 for the others, 0 (default) for
     both. max_events: more jumps than this raise SolveError: while it learns, a model may let them

@@ -38,13 +38,14 @@ class Arrhenius(nn.Module):
     """k(T) = A T^b exp(-Ea / (R T)), the modified Arrhenius equation, R = 8.314 J/(mol K), T in K.
 
     A: (m,) pre-exponential factors, positive, in units of k / K^b; b: (m,) or a number; Ea: (m,)
-    activation energies in J/mol.
-        These are where learning starts, or the truth for those that are known.
+        activation energies in J/mol. These are where learning starts, or the truth for those that
+        are known.
     learn_A, learn_b, learn_Ea: True, False, or a mask (m,) of the reactions for which it is
-    learned. reference: a temperature in K in the middle of the data's. What is learned in the place
-    of A and Ea is ln k(reference) and
-        Ea / (R reference), numbers of order one that the data determine nearly independently of
-        each other, where A and Ea compensate; ``log10_A`` and ``Ea`` tell what these mean.
+    learned.
+    reference: a temperature in K in the middle of the data's. What is learned in the place of A and
+        Ea is ln k(reference) and Ea / (R reference), numbers of order one that the data determine
+        nearly independently of each other, where A and Ea compensate; ``log10_A`` and ``Ea`` tell
+        what these mean.
     """
 
     def __init__(
@@ -123,11 +124,10 @@ class ReactionNetwork(Constants):
     which keep linear invariants.
 
     stoichiometry: nu, (m, n), how many of each species a reaction makes, less those that it takes.
-    orders: (m, n), integers that are not negative: how many molecules of each species meet. rates:
-    nn.Module that returns k, (m,) or (..., m): RateConstants, Arrhenius. It is called with the
-    further arguments of the
-        field (solve's args), such as the temperature: a number, a tensor (...,) beside the rows of
-        y, or a function of t.
+    orders: (m, n), integers that are not negative: how many molecules of each species meet.
+    rates: nn.Module that returns k, (m,) or (..., m): RateConstants, Arrhenius. It is called with
+        the further arguments of the field (solve's args), such as the temperature: a number, a
+        tensor (...,) beside the rows of y, or a function of t.
     ``ReactionNetwork.of`` takes equations instead of matrices.
     """
 

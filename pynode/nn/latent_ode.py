@@ -23,10 +23,10 @@ class LatentODE(torch.nn.Module):
     draws new series.
 
     field: nn.Module with forward(t, z), or forward(z), for z (..., latent_dim); t broadcasts
-    against z. decoder: nn.Module from (..., latent_dim) to (..., data_dim). encoder: 'gru' or
-    'ode-rnn' (see Recognition), with a hidden state of the size hidden; the latter costs a solve
-    for each
-        observation, with encoder_field, from (..., hidden) to (..., hidden).
+    against z. decoder: nn.Module from (..., latent_dim) to (..., data_dim).
+    encoder: 'gru' or 'ode-rnn' (see Recognition), with a hidden state of the size hidden; the
+        latter costs a solve for each observation, with encoder_field, from (..., hidden) to (...,
+        hidden).
     noise: standard deviation of the noise of an observation, in units of x; learn_noise: make it a
     parameter. t0: t_0, a time before which nothing is observed. method, rtol, atol, options: of
     ``solve``, for all solves.

@@ -21,12 +21,11 @@ class HamiltonianField(nn.Module):
     tolerances.
 
     hamiltonian: nn.Module, y (..., 2 d) -> H (...,) or (..., 1), rows by themselves. The momenta p
-    of the data are the
-        canonical ones; where velocities were observed instead, learn a LagrangianField.
+        of the data are the canonical ones; where velocities were observed instead, learn a
+        LagrangianField.
     damping: nn.Module, q (..., d) -> L (..., d, d); D = L L^T, so that friction never gives energy
-    (port-Hamiltonian form of
-        Zhong, Dey & Chakraborty, 2020). force: nn.Module, (t, q) -> (..., d), what enters from
-        outside. None for either.
+        (port-Hamiltonian form of Zhong, Dey & Chakraborty, 2020). force: nn.Module, (t, q) -> (...,
+        d), what enters from outside. None for either.
     """
 
     def __init__(self, hamiltonian, damping=None, force=None):
@@ -67,9 +66,8 @@ class LagrangianField(nn.Module):
     keeps v . dL/dv - L.
 
     lagrangian: nn.Module, (q, v), each (..., d) -> L (...,) or (..., 1), rows by themselves. L
-    times a number has the same
-        solutions. Where d2L/dv2 is singular the field is not finite, and the solver says so: a
-        network added to |v|^2 / 2 starts far from that.
+        times a number has the same solutions. Where d2L/dv2 is singular the field is not finite,
+        and the solver says so: a network added to |v|^2 / 2 starts far from that.
     force: nn.Module, (t, q, v) -> (..., d), the generalised force; None: none.
     """
 

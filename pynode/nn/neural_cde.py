@@ -17,15 +17,14 @@ class NeuralCDE(SolveModule):
     What a recurrent network is for regular series, this is for irregular and incomplete ones.
 
     field: nn.Module with forward(z) or forward(s, z); of z (batch, hidden) it makes (batch, hidden,
-    channels), channels those
-        of the path, the time among them: end with nn.Unflatten(-1, (hidden, channels)). A bounded
-        last layer (tanh) keeps z from running away.
+        channels), channels those of the path, the time among them: end with nn.Unflatten(-1,
+        (hidden, channels)). A bounded last layer (tanh) keeps z from running away.
     initial: nn.Module that makes z(s_0), (batch, hidden), of X(s_0), (batch, channels); it need not
-    be linear. options: as for NeuralODE. Where the derivative of the path jumps (LinearPath,
-    RectilinearPath) the method starts anew, so
-        that a one-step method serves best; on a CubicHermitePath, whose derivative has kinks, its
-        steps end at the knots, which makes the result tens to hundreds of times more accurate for
-        the same work.
+    be linear.
+    options: as for NeuralODE. Where the derivative of the path jumps (LinearPath, RectilinearPath)
+        the method starts anew, so that a one-step method serves best; on a CubicHermitePath, whose
+        derivative has kinks, its steps end at the knots, which makes the result tens to hundreds of
+        times more accurate for the same work.
 
     ``stats`` holds the counts of the last solve. SolveError where one fails, ValueError for shapes
     that do not fit.

@@ -15,14 +15,13 @@ class NeuralODE(DefaultTimes, SolveModule):
 
     field: nn.Module with forward(t, y), or forward(y) for an autonomous field; y has the shape of
     the input. t: default times, at least two, kept as a buffer (float64); without ``t`` in the call
-    these are used. last_only: return the state at the last time alone, shape of the input, so that
-    the module fits in nn.Sequential;
-        None (default): where the call gives no t.
+    these are used.
+    last_only: return the state at the last time alone, shape of the input, so that the module fits
+        in nn.Sequential; None (default): where the call gives no t.
     regularisers: one or several of pynode.nn.regularisers, integrated beside y in training mode.
-    Then the first dimension of y
-        numbers rows that do not know one another (y of one dimension is a single row). ``penalty``
-        is the sum of their means over the rows in the last call, times their weights, to be added
-        to the loss; ``penalties`` has each by name, a value a row.
+        Then the first dimension of y numbers rows that do not know one another (y of one dimension
+        is a single row). ``penalty`` is the sum of their means over the rows in the last call,
+        times their weights, to be added to the loss; ``penalties`` has each by name, a value a row.
     options: of ``solve`` (method, rtol, atol, adjoint, max_steps, ...).
 
     With t = (0, N), method="euler" and step_size=1.0 it is a residual network of N blocks y +

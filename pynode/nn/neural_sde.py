@@ -12,8 +12,8 @@ class NeuralSDE(DefaultTimes):
     outcome is a distribution.
 
     drift, diffusion: nn.Modules with forward(t, y), or forward(y); of y (..., d) the drift makes
-    (..., d), and the diffusion
-        (..., d), or (..., d, noise_dim) where that is given. Each row by itself.
+        (..., d), and the diffusion (..., d), or (..., d, noise_dim) where that is given. Each row
+        by itself.
     t: default times, as for NeuralODE. dt: the largest step, in units of t. method: 'EM',
     'Milstein', or for stiff drifts 'ImplicitEM', 'ImplicitMilstein' (see ``solve_sde``). last_only:
     as for NeuralODE.

@@ -18,10 +18,9 @@ class LinearPath(Path):
     linearly, from both sides.
 
     times: (T,), and the path runs in time; or (batch, T), with times of its own for every row, and
-    the path runs by the
-        number of the observation, 0 to T - 1 (a CDE does not depend on how fast its path is run
-        through). A row may end in NaN where its series has fewer observations; there the path
-        rests.
+        the path runs by the number of the observation, 0 to T - 1 (a CDE does not depend on how
+        fast its path is run through). A row may end in NaN where its series has fewer observations;
+        there the path rests.
     values: (batch, T, channels) or (T, channels), float32 or float64, with gradients; NaN where not
     observed. time: put the time before the channels, without which a CDE feels neither time nor the
     parametrisation.

@@ -16,9 +16,9 @@ class Recognition(torch.nn.Module):
     observations backwards in time.
 
     kind: 'gru', which gets the time to the observation before as an input (Chen, Rubanova,
-    Bettencourt & Duvenaud, NeurIPS
-        2018, sec. 5); 'ode-rnn', whose hidden state h follows dh/ds = field(h) over that time, with
-        one solve for each observation (Rubanova, Chen & Duvenaud, NeurIPS 2019, algorithm 1).
+        Bettencourt & Duvenaud, NeurIPS 2018, sec. 5); 'ode-rnn', whose hidden state h follows dh/ds
+        = field(h) over that time, with one solve for each observation (Rubanova, Chen & Duvenaud,
+        NeurIPS 2019, algorithm 1).
     data_dim, latent_dim, hidden: of x, z and h. field: of 'ode-rnn', nn.Module with forward(h);
     None: a network of one hidden layer of 2 hidden units. options: of ``solve``, for 'ode-rnn'.
     """

@@ -65,8 +65,8 @@ class JacobianNorm(Regulariser):
     """Integral of the squared Frobenius norm of df/dy. Finlay et al. (RNODE), ICML 2020.
 
     estimate: 'hutchinson', |e^T df/dy|^2 for one noise e a row and solve, unbiased, a
-    vector-Jacobian product an evaluation,
-        which a CNF with trace='hutchinson' makes anyhow; 'exact', as many as a row has components.
+        vector-Jacobian product an evaluation, which a CNF with trace='hutchinson' makes anyhow;
+        'exact', as many as a row has components.
     """
 
     estimate: str = "hutchinson"
@@ -96,10 +96,9 @@ class HigherDerivative(Regulariser):
     Duvenaud, NeurIPS 2020.
 
     order: at least 2. The local error of a method of order p is a multiple of h^(p + 1) d^(p+1)
-    y/dt^(p+1), so that
-        order = p + 1 stands for the error estimates whose sum Pal, Ma, Shah & Rackauckas (ICML
-        2021) hold small. Those are no outputs that the discrete adjoint differentiates; this
-        integrand is. Costs some 4^(order - 1) evaluations in each.
+        y/dt^(p+1), so that order = p + 1 stands for the error estimates whose sum Pal, Ma, Shah &
+        Rackauckas (ICML 2021) hold small. Those are no outputs that the discrete adjoint
+        differentiates; this integrand is. Costs some 4^(order - 1) evaluations in each.
     """
 
     order: int = 2

@@ -34,11 +34,10 @@ class _Node(NamedTuple):
 class BrownianPath:
     """W(t), shape, with W(times[0]) = 0: independent components with variance t - times[0].
 
-    shape: that of the states, so that every component of every row has noise of its own. times: at
-    least two, increasing; the values there are drawn at once, those between them when they are
-    asked for, by
-        bridges. Two are enough; a grid on which a solver steps makes it faster. The path depends on
-        them.
+    shape: that of the states, so that every component of every row has noise of its own.
+    times: at least two, increasing; the values there are drawn at once, those between them when
+        they are asked for, by bridges. Two are enough; a grid on which a solver steps makes it
+        faster. The path depends on them.
     seed: an integer. The same seed, times and shape give the same path on every device and in both
     dtypes (to rounding).
 

@@ -2,9 +2,8 @@
 1992.
 
 A scheme is explicit or implicit in the drift, and has the noise of Euler and Maruyama or that of
-Milstein:
-    y' = y + h f + g dW (+ (g dg/dy)(dW^2 - h) / 2),  with f at (t, y), or at (t + h, y') where it
-    is implicit.
+    Milstein: y' = y + h f + g dW (+ (g dg/dy)(dW^2 - h) / 2),  with f at (t, y), or at (t + h, y')
+    where it is implicit.
 """
 
 from __future__ import annotations

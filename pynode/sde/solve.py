@@ -24,18 +24,17 @@ def solve_sde(
     """Solve Itô's dy = drift(t, y) dt + diffusion(t, y) dW, y(t[0]) = y0, in steps of at most dt.
 
     drift: nn.Module or function f(t, y) -> (..., d), t a 0-d tensor; diffusion: g(t, y) -> (...,
-    d), every component with noise
-        of its own, or (..., d, noise_dim) for a noise of that many components.
+        d), every component with noise of its own, or (..., d, noise_dim) for a noise of that many
+        components.
     y0: (..., d) float32 or float64; each row is a path of its own: repeat a state to get several
     paths from it. t: at least two times, increasing. The steps divide the time between two outputs
-    evenly. method: 'EM' (Euler and Maruyama, strong order 0.5, weak order 1), 'Milstein' (strong
-    order 1, where diffusion i depends
-        on y_i alone), and, for a stiff drift, 'ImplicitEM' and 'ImplicitMilstein', with the drift
-        at the end of the step by Newton's iteration over each row (a step whose iteration fails is
-        halved).
+    evenly.
+    method: 'EM' (Euler and Maruyama, strong order 0.5, weak order 1), 'Milstein' (strong order 1,
+        where diffusion i depends on y_i alone), and, for a stiff drift, 'ImplicitEM' and
+        'ImplicitMilstein', with the drift at the end of the step by Newton's iteration over each
+        row (a step whose iteration fails is halved).
     brownian: the noise, a BrownianPath of the shape of dW over the span, of either dtype; None: a
-    new one, from torch's random
-        numbers, so that torch.manual_seed repeats it.
+        new one, from torch's random numbers, so that torch.manual_seed repeats it.
 
     Gradients reach y0 and all tensors of drift and diffusion, by autograd through the steps: they
     are those of the computed path for fixed noise, to rounding, whatever dt. (A stochastic adjoint,

@@ -22,29 +22,29 @@ class Options:
     order of one.
 
     The field. hidden, activation, time_input, scaling: see model and scaling; time_input gives it
-    the time as an input. The loss. loss: 'mae' or 'mse', of the scaled states over all observed
-    values. weights: a factor for the errors of each
-        state, () for none. relative: if positive, an error counts relative to the value observed,
-        or to this fraction of the state's range where the value is smaller. sample: observations of
-        each trajectory drawn anew for every epoch, evenly over the decades of time, 0 for all.
-        validation: fraction of the observation times held out, by which the best weights are then
-        chosen. shooting: observations in a segment of multiple shooting, for the first half of the
-        epochs, 0 for one solve a trajectory; continuity: weight of the errors where segments end.
-    The solves. method, rtol, atol, max_steps, backend: atol None means a thousandth of rtol. The
-    start. collocation: iterations that fit slopes of the smoothed observations. warm_start:
-    iterations on linearised
-        trajectories; candidates: random starts that it chooses from. 0 for none.
+    the time as an input.
+    The loss. loss: 'mae' or 'mse', of the scaled states over all observed values. weights: a factor
+        for the errors of each state, () for none. relative: if positive, an error counts relative
+        to the value observed, or to this fraction of the state's range where the value is smaller.
+        sample: observations of each trajectory drawn anew for every epoch, evenly over the decades
+        of time, 0 for all. validation: fraction of the observation times held out, by which the
+        best weights are then chosen. shooting: observations in a segment of multiple shooting, for
+        the first half of the epochs, 0 for one solve a trajectory; continuity: weight of the errors
+        where segments end.
+    The solves. method, rtol, atol, max_steps, backend: atol None means a thousandth of rtol.
+    The start. collocation: iterations that fit slopes of the smoothed observations. warm_start:
+        iterations on linearised trajectories; candidates: random starts that it chooses from. 0 for
+        none.
     The steps. epochs, optimizer ('adam', or 'adamw' with decoupled weight decay), lr, schedule
-    ('cosine' or 'constant'),
-        weight_decay, batch: the number of trajectories per step, 0 for all. normalise: if positive,
-        every gradient gets this norm; clip bounds it otherwise. polish: Levenberg-Marquardt's
-        epochs after these, from the best weights. patience: epochs without a loss lower by a
-        thousandth after which either ends, 0 for never.
+        ('cosine' or 'constant'), weight_decay, batch: the number of trajectories per step, 0 for
+        all. normalise: if positive, every gradient gets this norm; clip bounds it otherwise.
+        polish: Levenberg-Marquardt's epochs after these, from the best weights. patience: epochs
+        without a loss lower by a thousandth after which either ends, 0 for never.
     The end. time_limit: seconds after which training ends, its rate having fallen with the time;
-    half of them at most go to
-        the epochs before a polish. The run is then not repeatable to the last bit.
-        checkpoint_every: seconds. keep_every: epochs between models kept as epochs/epoch00010.pt, 0
-        for none. max_failures: failed solves in a row after which training gives up.
+        half of them at most go to the epochs before a polish. The run is then not repeatable to the
+        last bit. checkpoint_every: seconds. keep_every: epochs between models kept as
+        epochs/epoch00010.pt, 0 for none. max_failures: failed solves in a row after which training
+        gives up.
     """
 
     hidden: tuple[int, ...] = (32, 32)

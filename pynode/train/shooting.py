@@ -21,13 +21,13 @@ def multiple_shooting(
     segments.
 
     intervals: observations after the start of each segment; with T - 1 of them or more there is one
-    segment, and this is
-        ordinary, single shooting.
+        segment, and this is ordinary, single shooting.
     starts: (S, n), where the segments start, parameters of yours perhaps; by default the
     observations there. seen: (T, n), False where a value is missing; the default starts must have
-    none missing. continuity: weight of the mean error between the end of a segment and the start of
-    the next. Where the starts are the
-        observations, that end is also an observation; let the weight grow to make segments join.
+    none missing.
+    continuity: weight of the mean error between the end of a segment and the start of the next.
+        Where the starts are the observations, that end is also an observation; let the weight grow
+        to make segments join.
     loss: 'mae' or 'mse', the mean over all values seen after the first. options: of ``solve``.
     SolveError where a segment fails.
     """

@@ -1,8 +1,8 @@
 """The discrete adjoint of BDF: the transposed recursion of the history.
 
 A step reads M d = c f(t1, p z + d) - M q z and writes A z + b d. With the cotangent zbar of the new
-history,
-    (M - c J)^T lambda = b . zbar,   mu = M^T lambda,   zbar <- A^T zbar + p (mu - b . zbar) - q mu,
+    history, (M - c J)^T lambda = b . zbar,   mu = M^T lambda,   zbar <- A^T zbar + p (mu - b .
+    zbar) - q mu,
 and c lambda is the cotangent of f at (t1, y1). J is that of the accepted state: the implicit
 function theorem, exactly.
 """
