@@ -173,8 +173,6 @@ def solve(
         # SciML has one step for all rows, and a Jacobian of as many blocks.
         if method.implicit:
             structure = blocks(structure, problem.y0)
-        else:
-            structure = structure
         batched = False
     if compile and engine.name == "julia":
         raise ValueError("compile=True is for the torch engine: leave compile away, or backend")
@@ -402,8 +400,6 @@ def _message(field, method, course) -> str:
             note = ""
         if len(waited) > 1:
             note = f" None of the terminal events {', '.join(waited)} occurred."
-        else:
-            note = note
         return f"{status.sentence}, t = {course.t:.6g}.{note}"
     if status is Status.EVENT:
         return f"{status.sentence}: {course.stopped.name!r} at t = {course.t:.10g}."
@@ -429,9 +425,7 @@ def _fastest(field, path) -> str:
     changes fastest."""
     with torch.no_grad():
         slope = field.probe(path.t, path.y.detach())
-        if field.mass is None:
-            slope = slope
-        else:
+        if field.mass is not None:
             slope = field.mass.rate(slope)
         bad = (~torch.isfinite(slope)).nonzero().flatten().tolist()
         if bad:

@@ -40,7 +40,6 @@ def pull_back(field, out, inputs, cotangents, **options):
         cotangents = (cotangents,)
     else:
         outs = out
-        cotangents = cotangents
     for one in outs:
         field.leaves.check(one, inputs)
     pairs = [
@@ -85,8 +84,6 @@ def jacobians(field, t, y):
             (grad,) = torch.autograd.grad(out, points, unit.reshape(n * m, n), allow_unused=True)
             if grad is None:
                 grad = torch.zeros_like(points)
-            else:
-                grad = grad
             return grad.view(n, m, n).transpose(0, 1)
         return pull_stack(field, "jacobian", [out], [points], [unit])[0].transpose(0, 1)
 

@@ -207,9 +207,7 @@ def _bdf(field, method, trajectory, places, start, found):
     t0 = torch.full((1,), trajectory.t0, dtype=start.dtype, device=start.device)
     y0 = trajectory.y0.unsqueeze(0)
     slope = torch.cat((jacobians(field, t0, y0)[0], forced(t0, y0)[0]), 1)
-    if field.mass is None:
-        slope = slope
-    else:
+    if field.mass is not None:
         slope = field.mass.rate_columns(slope)
     weights = torch.as_tensor(
         form.start_weights(trajectory.h0), dtype=start.dtype, device=start.device

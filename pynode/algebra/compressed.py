@@ -109,8 +109,6 @@ class CompressedJacobian:
             values, _ = plan.entries(self.field, t, y)
         if self._start is None:
             self._start = t
-        else:
-            self._start = self._start
         if t == self._start and not np.isfinite(values).all():
             time = torch.full((), t, dtype=self.field.dtype, device=self.field.device)
             pattern = plan.pattern

@@ -67,8 +67,6 @@ class Jacobian:
         jac, slope = self._with_time(t, y, want_time, graph)
         if self._start is None:
             self._start = t
-        else:
-            self._start = self._start
         if t != self._start or not self._repairs:
             return jac, slope
         time = torch.full((), t, dtype=self.field.dtype, device=self.field.device)
@@ -84,9 +82,7 @@ class Jacobian:
         n = self.field.size
         field.stats.njac += 1
         with torch.inference_mode(False), torch.enable_grad():
-            if graph:
-                y = y
-            else:
+            if not graph:
                 y = y.detach().clone()
             time = torch.full((), t, dtype=field.dtype, device=field.device)
             if field.user_jac is not None:
@@ -127,8 +123,6 @@ class Jacobian:
             )
             if jac is None:
                 jac = torch.zeros_like(self._eye)
-            else:
-                jac = jac
             depends = want_time and moves is not None
             return jac, time_derivative(field, time.detach(), y, graph) if depends else None
 

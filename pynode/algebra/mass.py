@@ -61,9 +61,7 @@ class Mass:
             mass = mass.toarray()
         try:
             matrix = torch.as_tensor(mass, device=layout.device)
-            if matrix.layout is torch.strided:
-                matrix = matrix
-            else:
+            if matrix.layout is not torch.strided:
                 matrix = matrix.to_dense()
         except (TypeError, ValueError, RuntimeError):
             raise TypeError(f"mass is a {type(mass).__name__}; {wanted}") from None

@@ -57,8 +57,6 @@ def simplified_newton(
         change = solver.solve(torch.sub(held, field(t, y), alpha=c), -1.0)
         if tol.bare:
             scale = tol.grown(scale, y + change)
-        else:
-            scale = scale
         norm = tol.rms(change, scale)
         stats.nsolve += 1
         if not math.isfinite(norm):

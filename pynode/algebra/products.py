@@ -64,8 +64,6 @@ class Products:
                 self._twice = False
         if v.is_inference():
             v = v.clone()
-        else:
-            v = v
         try:
             with torch.no_grad():
                 return torch.func.jvp(lambda x: self.field.at(self.t, x), (self.y.detach(),), (v,))[
@@ -82,8 +80,6 @@ class Products:
     def _reverse(out, at, v):
         if v.is_inference():
             v = v.clone()
-        else:
-            v = v
         if not out.requires_grad:
             return torch.zeros_like(v)
         found = torch.autograd.grad(out, at, v, retain_graph=True, allow_unused=True)[0]

@@ -32,8 +32,6 @@ def main(argv=None) -> int:
     code."""
     if argv is None:
         argv = sys.argv[1:]
-    else:
-        argv = argv
     try:
         arguments = parser().parse_args(argv)
     except Mistake as mistake:

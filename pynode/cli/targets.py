@@ -110,12 +110,8 @@ def _as_problem(found, name, y0, tspan) -> Problem:
         )
     if y0 is None:
         y0 = getattr(found, "y0", None)
-    else:
-        y0 = y0
     if tspan is None:
         tspan = getattr(found, "tspan", None)
-    else:
-        tspan = tspan
     if y0 is None or tspan is None:
         raise ValueError(
             f"{name} is a vector field: say where it starts, --y0 1,0,0, and over which times, --t"

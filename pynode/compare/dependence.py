@@ -90,8 +90,6 @@ def solver_dependence(
     """
     if isinstance(problem, str):
         problem = get(problem)
-    else:
-        problem = problem
     times = output_times(problem)
     span = abs(float(times[-1] - times[0]))
     rows = []

@@ -92,22 +92,14 @@ def crosscheck(
     """
     if isinstance(f, str):
         f = get(f)
-    else:
-        f = f
     if isinstance(f, Problem):
         if y0 is None:
             y0 = f.y0
-        else:
-            y0 = y0
         if t is None:
             t = output_times(f)
-        else:
-            t = t
         f, atol = f.field, atol_at(f, rtol) if atol is None else atol
     if atol is None:
         atol = 1e-11
-    else:
-        atol = atol
     problem = as_problem(f, y0, t, args, options.pop("jac", None), options.pop("mass", None))
     names = _names(problem.f)
     layout = Layout(problem.y0)
@@ -136,8 +128,6 @@ def crosscheck(
         states[engine] = layout.ravel_rows(solution.y, len(solution.t))
         if engine == "torch":
             method = algorithms.get(solution.method).name
-        else:
-            method = method
         if gradients:
             found[engine] = weighted_gradients(states[engine], [start, *names.values()])
     rows = [_difference("y", states["julia"].detach(), states["torch"].detach(), columns=True)]

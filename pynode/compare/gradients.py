@@ -105,8 +105,6 @@ def compare_gradients(
     """
     if isinstance(problem, str):
         problem = get(problem)
-    else:
-        problem = problem
     times = output_times(problem)
     exact, *_ = _gradient(problem, times, TIGHT, FACTOR * rtol, "discrete")
     rows = [_row(problem, times, method, rtol, name, exact) for name in adjoints]
@@ -144,7 +142,6 @@ def _row(problem, times, method, rtol, adjoint, exact) -> GradientRow:
         + len(problem.y0) * stats.backward_njac
     )
     if math.isfinite(far):
-        far = far
         status = "at the end"
     else:
         far = None

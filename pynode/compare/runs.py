@@ -33,8 +33,6 @@ def solve_problem(problem, times, method, rtol, start=None, **options):
     """Its Solution from start, by default its own; atol follows rtol."""
     if start is None:
         start = problem.y0
-    else:
-        start = start
     atol = atol_at(problem, rtol)
     return solve(problem.field, start, times, method=method, rtol=rtol, atol=atol, **options)
 

@@ -131,8 +131,6 @@ def compare(
     """
     if isinstance(problem, str):
         problem = get(problem)
-    else:
-        problem = problem
     methods = [_method(name) for name in methods]
     if isinstance(rtols, float):
         rtols = [rtols]

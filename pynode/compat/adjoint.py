@@ -64,8 +64,6 @@ def odeint_adjoint(
         )
     if adjoint_method is None:
         adjoint_method = method
-    else:
-        adjoint_method = adjoint_method
     if adjoint_method != method and options is not None and adjoint_options is None:
         raise ValueError(
             "If `adjoint_method != method` then we cannot infer `adjoint_options` from `options`."
@@ -318,13 +316,9 @@ def _augmented(field, params, moving):
         # Methods that linearise differentiate this equation, and with it f a second time.
         deep = torch.is_grad_enabled() and any(x.requires_grad for x in (t, y, adj_y))
         with torch.enable_grad(), Twice() if deep else nullcontext():
-            if deep and t.requires_grad:
-                t = t
-            else:
+            if not (deep and t.requires_grad):
                 t = t.detach().requires_grad_(moving)
-            if deep and y.requires_grad:
-                y = y
-            else:
+            if not (deep and y.requires_grad):
                 y = y.detach().requires_grad_()
             out = field(t, y)
             inputs = [y, *params, *([t] if moving else [])]

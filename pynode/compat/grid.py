@@ -147,8 +147,6 @@ class March:
                     continue
                 if curve is None:
                     curve = self.curve(step)
-                else:
-                    curve = curve
                 theta = (t[at] - a) / (b - a)
                 powers = theta ** torch.arange(len(curve), device=theta.device)
                 rows.append(powers.to(curve.dtype) @ curve)

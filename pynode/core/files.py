@@ -57,9 +57,7 @@ def save_figure(path, figure, dpi) -> Path:
     """Write a figure of matplotlib in the format that the name ends in, PNG without an ending,
     likewise."""
     path = Path(path)
-    if path.suffix:
-        path = path
-    else:
+    if not path.suffix:
         path = path.with_name(path.name + ".png")
     # Through memory: matplotlib's error would not name the file, and leave half of one behind.
     buffer = io.BytesIO()

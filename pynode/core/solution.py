@@ -299,8 +299,6 @@ class BatchSolution:
                 row = failed[0]
             else:
                 row = 0
-        else:
-            row = row
         if row not in failed:
             raise ValueError(
                 f"row {row} did not fail; those that did:"

@@ -120,9 +120,7 @@ def advise(field, finding, structures) -> Advice:
             why = "nothing was tried"
         reasons.append(f"{method}: by the estimates alone, {why}.")
     implicit = registry.get(method).implicit
-    if implicit:
-        structure = structure
-    else:
+    if not implicit:
         structure = "dense"
     reasons += _remarks(finding, implicit)
     _, why = choose_adjoint(field, registry.get(method))

@@ -99,8 +99,6 @@ def _places(walk):
         b = attempt.t + attempt.h
         if direction * (b - walk.reached) > 0:
             b = walk.reached
-        else:
-            b = b
         if direction * (b - a) > least * max(abs(a), abs(b)):
             found.append((a, b))
     return found
@@ -127,8 +125,6 @@ def _jump(along, a, b):
         # In units of the way that f goes here, so that small components count where they matter.
         if level is None:
             level = f.abs().amax(0).clamp_min(1e-6 * along.size)
-        else:
-            level = level
         steps = ((f[1:] - f[:-1]) / level).abs().amax(1)
         k = int(steps.argmax())
         changes.append(float(steps[k]))
@@ -189,8 +185,6 @@ def _kink(along, a, b):
         width = abs(times[1] - times[0])
         if level is None:
             level = (f.amax(0) - f.amin(0)).clamp_min(1e-6 * along.size)
-        else:
-            level = level
         bends = ((f[2:] - 2 * f[1:-1] + f[:-2]) / level).abs().amax(1) / width
         k = int(bends.argmax())
         changes.append(float(bends[k]))

@@ -66,36 +66,22 @@ def diagnose(
     """
     if isinstance(f, str):
         f = get(f)
-    else:
-        f = f
     name = getattr(f, "__name__", type(f).__name__).replace("<lambda>", "f")
     if isinstance(f, Problem):
         if rtol is None:
             rtol = f.rtol
-        else:
-            rtol = rtol
         if atol is None:
             atol = f.atol
-        else:
-            atol = atol
         if y0 is None:
             y0 = f.y0
-        else:
-            y0 = y0
         if t is None:
             t = f.tspan
-        else:
-            t = t
         name = f.name
         f = f.field
     if rtol is None:
         rtol = 1e-6
-    else:
-        rtol = rtol
     if atol is None:
         atol = 1e-9
-    else:
-        atol = atol
     problem = as_problem(f, y0, t, args, jac, None)
     if problem.mass is not None:
         raise ValueError(

@@ -51,9 +51,7 @@ class Case:
 
     def __post_init__(self):
         self.y, self.start = self.y.detach().clone(), self.start.detach().clone()
-        if len(self.times) > 1:
-            self.times = self.times
-        else:
+        if not (len(self.times) > 1):
             self.times = self.span
 
     @property

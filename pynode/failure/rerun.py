@@ -11,7 +11,7 @@ import torch
 from ..core.norm import Tolerance
 from ..core.stats import Stats
 from ..core.status import Status
-from ..core.step_control import first_step
+from ..core.step_control import first_step, shortened
 from ..core.trajectory import Attempt
 from ..core.vector_field import VectorField
 
@@ -151,12 +151,10 @@ def rerun(case) -> Rerun:
             h = h * step.factor
             state = step.state
         else:
-            refused = failure is Status.DOMAIN
-            if refused:
+            if failure is Status.DOMAIN:
                 h = 0.25 * h
-                state = state
             else:
-                h = h * min(step.factor, 0.9)
+                h = shortened(h, t, t + h, step.factor)
                 state = step.state
     result.seconds = (time.perf_counter() - began) / max(watched.stats.nfe, 1)
     if watched.found:

@@ -299,9 +299,7 @@ class DIRK(KeepsJacobian, OneStep):
         tape = stages.ks, stages.ys
         # A rate that this step did not measure is trusted less and less (Hairer & Wanner II, sec.
         # IV.8).
-        if stages.iterations > 1:
-            rate = rate
-        else:
+        if not (stages.iterations > 1):
             rate = max(rate, 1e-16) ** 0.8
         if SLOW < rate < UNKNOWN:
             used = None
@@ -326,8 +324,6 @@ class DIRK(KeepsJacobian, OneStep):
                 )
             if 1.0 <= factor < KEEP:
                 factor = 1.0
-            else:
-                factor = factor
             return Step(t, h, y, y1, ratio, factor, ended._replace(past=past), tape)
         kept = state._replace(
             first=stages.first, jac=jac, origin=origin, fresh=fresh, solver=solver, c=c, rate=rate

@@ -274,9 +274,7 @@ class Radau(KeepsJacobian, OneStep):
             else:
                 first = state.first.detach()
             known = torch.mv(z.t(), weights)
-            if field.mass is None:
-                known = known
-            else:
+            if field.mass is not None:
                 known = field.mass.times(known)
             error = solver.real.solve(torch.add(known, first, alpha=h * tb.gamma0))
             ratio = tol.ratio(error, start, y1.detach())

@@ -118,8 +118,6 @@ def _scalar(value, y, name):
     """(...,) for y (..., d)."""
     if value.shape == (*y.shape[:-1], 1):
         value = value.squeeze(-1)
-    else:
-        value = value
     if value.shape != y.shape[:-1]:
         raise ValueError(
             f"the {name} returned shape {tuple(value.shape)} for points of shape {tuple(y.shape)};"

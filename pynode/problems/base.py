@@ -52,8 +52,6 @@ class Field(Constants, ABC):
         tensors."""
         if vector is None:
             vector = self.k
-        else:
-            vector = vector
         return dict(zip(self.defaults, vector.unbind(-1), strict=True))
 
     @abstractmethod

@@ -58,8 +58,6 @@ def slopes(t, y, seen=None, neighbours: int = 5, log: bool | None = None) -> Slo
         )
     if seen is None:
         seen = torch.ones_like(y, dtype=torch.bool)
-    else:
-        seen = seen
     fewest = int(seen[1:].sum(0).min())
     if not 3 <= neighbours <= fewest:
         raise ValueError(
@@ -69,8 +67,6 @@ def slopes(t, y, seen=None, neighbours: int = 5, log: bool | None = None) -> Slo
     since = (t - t[0]).to(y.dtype)
     if log is None:
         log = bool(since[-1] > DECADES * since[1])
-    else:
-        log = log
     if log:
         s = since.log()
     else:

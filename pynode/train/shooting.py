@@ -35,8 +35,6 @@ def multiple_shooting(
         raise ValueError(f"unknown loss {loss!r}: choose one of mae, mse")
     if seen is None:
         seen = torch.ones_like(y, dtype=torch.bool)
-    else:
-        seen = seen
     solved, starts = shoot(f, t, y, intervals, starts, seen, **options)
 
     def cost(error):

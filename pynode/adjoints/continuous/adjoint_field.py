@@ -89,9 +89,7 @@ class AdjointField(VectorField):
     def _jacobian(self, s, lam):
         """d (M^-1 J)^T, (n, n), d the direction of the forward solve; s as a tensor where
         algebra/jacobian.py asks."""
-        if isinstance(s, float):
-            s = s
-        else:
+        if not isinstance(s, float):
             s = s.item()
         jac = self.jacobian(self.time(s), self.state(s))
         mass = self.inner.mass

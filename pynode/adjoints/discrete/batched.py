@@ -158,8 +158,6 @@ def _transitions(field, method, steps, outputs, replay_type, stages):
             ybar[rows] = (back if forced is None else back + forced[a:b]).squeeze(2)
         if params:
             params = added(params, replay.parameters(seeds.unsqueeze(2)))
-        else:
-            params = params
     return ybar, params
 
 

@@ -172,9 +172,7 @@ def _through_start(field, form, steps, zbar, params):
         start = y0[order].detach().clone().requires_grad_()
         slope = field.select(order).at(t0[order], start)
         (by_y,), found = pull_back(field, slope, (start,), fbar)
-    if by_y is None:
-        ybar = ybar
-    else:
+    if by_y is not None:
         ybar = ybar + by_y
     params = added(params, found)
     field.stats.backward_nvjp += len(ybar)

@@ -88,17 +88,13 @@ def _through_start(field, form, trajectory, zbar, grads):
         form.start_weights(trajectory.h0), dtype=zbar.dtype, device=zbar.device
     )
     ybar, fbar = (weights.T @ zbar).unbind(0)
-    if field.mass is None:
-        fbar = fbar
-    else:
+    if field.mass is not None:
         fbar = field.mass.rate_transposed(fbar)
     with torch.enable_grad():
         y0 = trajectory.y0.detach().clone().requires_grad_()
         f0 = field.at(torch.full((), trajectory.t0, dtype=y0.dtype, device=y0.device), y0)
         (by_y,), found = pull_back(field, f0, (y0,), fbar)
-    if by_y is None:
-        ybar = ybar
-    else:
+    if by_y is not None:
         ybar = ybar + by_y
     grads = added(grads, found)
     field.stats.backward_nfe += 1

@@ -81,9 +81,7 @@ class Replay(Start):
         slopes = self.h.view(-1, 1, 1, 1) * torch.einsum("ij,minw->mjnw", self.a, solved)
         held = solved.sum(1)
         mass = self.field.mass
-        if mass is None:
-            held = held
-        else:
+        if mass is not None:
             held = mass.times_transposed(held.transpose(1, 2)).transpose(1, 2)
         return start + held, slopes
 

@@ -93,9 +93,7 @@ class Sweep:
         tensors, cotangents = zip(*pairs)
         (ybar, *carried), found = pull_back(self.field, tensors, (y, *leaves.values()), cotangents)
         self.field.stats.backward_nvjp += 1
-        if ybar is None:
-            self.ybar = self.ybar
-        else:
+        if ybar is not None:
             self.ybar = ybar
         self.carried = {name: value for name, value in zip(leaves, carried) if value is not None}
         self.grads = added(self.grads, found)

@@ -169,8 +169,6 @@ def get(name) -> JuliaMethod:
         return _of_object(name)
     if isinstance(name, Method):
         name = name.name
-    else:
-        name = name
     if not isinstance(name, str):
         raise TypeError(
             "method must be a name such as 'fbdf' or an algorithm of diffeqpy, not"

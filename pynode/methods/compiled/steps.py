@@ -97,8 +97,6 @@ class CompiledSteps:
             attempt = _explicit(method, layout)
         if copies:
             attempt = on_copies(attempt)
-        else:
-            attempt = attempt
         return attempts(attempt, method, count), attempt
 
     def towards(self, stop, slack, longest):
@@ -252,9 +250,7 @@ def linearised(field, t, y, forward):
     forward mode.
     """
     eye = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
-    if y.dim() == 1:
-        eye = eye
-    else:
+    if y.dim() != 1:
         eye = eye.unsqueeze(1)
     if forward:
         times = torch.cat(
