@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
 
 import torch
 
@@ -15,23 +17,23 @@ from .algebra.structure import blocks, is_dense, structure_of
 from .backends import registry as backends
 from .backends.torch.inference import serves_inference, without_graph
 from .backends.torch.segments import Course, Leg, boundaries
+from .core.arguments import Arguments
 from .core.autograd import FirstOrderOnly
-from .core.events import as_events, as_row_times, as_times
+from .core.events import as_events, as_row_times
 from .core.norm import Tolerance
-from .core.options import Options
-from .core.problem import as_problem
+from .core.problem import ODEProblem
 from .core.sharding import check_sharding
 from .core.solution import Piece, Solution
-from .core.status import RejectStep, Status
 from .core.stop_conditions import Limits
 from .core.torch_context import disturbed, eager, undisturbed
 from .core.vector_field import VectorField, clamped
 from .failure import Case, examine, occurred
+from .failure.ending import ending
 from .methods import registry
 from .methods.compiled.steps import CompiledSteps
 from .methods.compiled.steps import check as check_compiled
 from .methods.selection import choose, refuse_steps
-from .solve_batched import solve_batched
+from .solve_batched import check_batched, solve_batched
 from .transforms import plan
 
 
@@ -72,300 +74,482 @@ def solve(
     nonnegative=None,
     domain=None,
 ) -> Solution:
-    """Solve dy/dt = f(t, y, *args), y(t[0]) = y0, with outputs at the times t, differentiably.
+    """Solve dy/dt = f(t, y, *args), y(t[0]) = y0, and differentiate through the solve.
 
-    f: nn.Module or function f(t, y, *args), t a 0-d tensor and y in the structure of y0; or an
-    ODEProblem alone. y0: tensor of any shape, or a tuple or dict of tensors, float32 or float64. t:
-    at least two times, strictly increasing or decreasing; a list or a tensor (with gradients, if it
-    requires them).
-    method: SciML's name in any case ('fbdf', 'rodas5p', 'tsit5', ...; ``pynode methods`` lists
-        them), or a pair that switches, 'AutoTsit5(Rodas5P())'. 'auto': by size, tolerance and
-        stiffness; Solution.choice says what and why.
-    rtol, atol: tolerances; the error of a step is held below atol + rtol |y| in the root mean
-        square. atol may be one value a component. Of the order 1e-3 times the smallest values that
-        matter is a good atol.
-    dense: keep the polynomials of all steps, so that solution(t) works at every t.
-    adjoint: how gradients are made (docs/adjoints.md), a name or an object that takes options.
-        'auto' and 'discrete': the exact gradient of the steps taken; 'gauss', 'gausskronrod',
-        'quadrature', 'interpolating', 'backsolve': a differential equation solved backwards;
-        'forward': sensitivities carried along; 'direct': a graph through the whole loop.
-        Solution.adjoint and .adjoint_choice say which and why.
+    The problem:
+
+    f: an nn.Module or a function f(t, y, *args), or an ODEProblem without further arguments. t is
+        a 0-d tensor, y has the structure of y0.
+    y0: a tensor of any shape, or a tuple or dict of tensors; float32 or float64.
+    t: at least two times, strictly increasing or decreasing: a list or a tensor. The solution is
+        returned at these times. A tensor that requires gradients gets them.
+    args: further arguments of f.
+    mass: the constant M of M y' = f(t, y), (n, n) or its diagonal. A singular M makes a
+        differential-algebraic system of index 1. BDF, Rosenbrock and Radau methods take it, and
+        the diagonally implicit methods that are L-stable and stiffly accurate.
+    consistent: 'check' raises ValueError where y0 violates the algebraic equations of a singular
+        M; 'solve' corrects y0.
+    jac: jac(t, y, *args) -> df/dy, (n, n), instead of reverse-mode differentiation of f.
+    structure: how the Jacobian of a large system is made and solved with: 'dense', 'sparse' (the
+        pattern is detected), 'krylov', a pattern, pynode.Sparse(pattern),
+        pynode.Banded(lower, upper) or pynode.Krylov(precond=...).
+
+    The method:
+
+    method: a name of SciML in any case ('fbdf', 'rodas5p', 'tsit5'; ``pynode methods`` lists
+        them), or a pair that switches, 'AutoTsit5(Rodas5P())'. 'auto' chooses by size, tolerance
+        and stiffness, and Solution.choice says why.
+    rtol, atol: the error of a step stays below atol + rtol |y| in the root mean square. atol is
+        one value or one for each component. A good atol is about 1e-3 times the smallest value
+        that matters.
+    controller: 'I', 'PI' or 'PID' step-size control, for one-step methods.
+    first_step, step_size, min_step, max_step, max_steps, max_nfe: see Options. step_size asks for
+        fixed steps.
+    compile: True compiles whole steps of explicit and Rosenbrock methods with torch.compile. This
+        takes 5 to 30 s, minutes for large models, once for all modules of a kind. It pays for an
+        nn.Module that is solved again and again. With method='auto' it takes Rodas5P. A string
+        names another backend of torch.compile.
+    backend: 'torch'; 'julia' for SciML's solvers of the same names (docs/julia.md; ``pynode
+        doctor`` examines the installation); pynode.JuliaBackend(state='cuda') to keep the state
+        on the GPU there; 'auto' takes torch for every method that it has, and Julia for the rest.
+
+    The gradient:
+
+    adjoint: how gradients are made (docs/adjoints.md), a name or an object with options. 'auto'
+        and 'discrete' give the exact gradient of the steps taken. 'gauss', 'gausskronrod',
+        'quadrature', 'interpolating' and 'backsolve' solve a differential equation backwards.
+        'forward' carries sensitivities along. 'direct' keeps a graph through the whole loop.
+        Solution.adjoint and .adjoint_choice say which one was taken and why.
         pynode.DiscreteAdjoint(checkpoints=k) keeps k states instead of all,
-        DiscreteAdjoint(max_memory='500MB') as many as fit; the gradient is the same. Both have
-        second derivatives (not in times and events). Inside torch.func's transforms (grad, jvp,
-        jacfwd, jacrev, hessian, vmap) solve is a function of y0, args and the parameters of a
-        module f, which must not close over other tensors with derivatives.
-    compile: True makes whole steps of explicit and Rosenbrock methods one function, many at a time
-        (torch.compile: 5 to 30 s, large models minutes; once for all modules of a kind), for an
-        nn.Module that is solved again and again, alone or in batches; with 'auto' by Rodas5P. A
-        string names another backend of torch.compile.
-    jac: jac(t, y, *args) -> df/dy (n, n), instead of the one by reverse mode.
-    structure: how the Jacobian of a large system is made and solved with: 'dense', 'sparse'
-        (pattern detected), 'krylov', or pynode.Sparse(pattern), a pattern itself,
-        pynode.Banded(lower, upper), pynode.Krylov(precond=...).
-    mass: M of M y' = f(t, y), constant, (n, n) or its diagonal; singular for a
-        differential-algebraic system of index 1. For BDF, Rosenbrock and Radau methods and the
-        L-stable, stiffly accurate diagonally implicit ones.
-    consistent: 'check' raises ValueError where y0 violates the algebraic equations of a singular M;
-    'solve' makes it hold.
-    params: the tensors that gradients shall reach; by default f.parameters(), those in args, and,
-        for a plain function, the leaf tensors that it uses.
-    batched: the rows of y0, (B, ...), are separate systems: each gets its own steps, order, Newton
-        iteration, end and status, and t may be (T, B). f is called with the rows still running, t
-        of shape (rows, 1, ...), and the args that belong to the rows cut to these; conditions and
-        resets of events likewise, and events occur by row. For explicit, Rosenbrock and diagonally
-        implicit methods and BDF. Returns a BatchSolution, differentiable by the discrete adjoint,
-        row by row.
-    by_row: with batched=True, which of args belong to the rows: True or False for all tensors among
-        them, or a bool for each of args. By default those tensors whose first dimension is B, also
-        where that is so by chance: declare it then.
+        DiscreteAdjoint(max_memory='500MB') as many as fit; the gradient is the same. 'discrete'
+        and 'direct' have second derivatives (not in times and events).
+    params: the tensors that gradients reach. By default these are f.parameters(), those in args
+        and, for a plain function, the leaf tensors that it uses.
+
+    Inside torch.func's transforms (grad, jvp, jacfwd, jacrev, hessian, vmap) solve is a function of
+    y0, args and the parameters of a module f. f must not close over other tensors with derivatives.
+
+    Events, stops and limits:
+
+    events: Event, PresetTimes or a function condition(t, y, *args), or several of them.
+        Solution.events lists what occurred.
+    tstops: times at which a step must end, such as the corners of an input.
+    jumps: times at which f jumps. The method starts anew there and never asks f across. A tensor
+        may require gradients, and with batched=True it may be (B, k), a line for each row.
+    callback: callback(t, y, stats) after every accepted step. True ends the solve with
+        Status.CALLBACK.
+    max_seconds: limit on wall-clock time; it also holds inside a step.
+    nonnegative: True or flat indices of components. f sees zero where a stage is negative (not in
+        compiled steps), and outputs are never negative.
+    domain: domain(t, y) -> bool. A step to a state for which it is False is refused and tried
+        again, smaller. f may raise RejectStep for the same purpose.
+
+    Batches:
+
+    batched: True treats the rows of y0, (B, ...), as separate systems. Each row has its own steps,
+        order, Newton iteration, end and status, and t may be (T, B). f gets only the rows that
+        still run, t of shape (rows, 1, ...) and the args of these rows; conditions and resets of
+        events likewise. Explicit, Rosenbrock and diagonally implicit methods and BDF take rows.
+        The result is a BatchSolution, differentiable by the discrete adjoint. On Julia all rows
+        take one step together, and the result is a Solution.
+    by_row: which args belong to the rows of a batch: True, False, or a bool for each. By default
+        those tensors whose first dimension is B; declare it where that is so by chance.
+
+    The result:
+
+    dense: True keeps the polynomials of all steps, so that solution(t) works at every t.
     throw: False returns the partial solution with its status instead of raising SolveError.
-    backend: 'torch'; 'julia', SciML's solvers by the same names (docs/julia.md; ``pynode doctor``
-        looks at the installation), or pynode.JuliaBackend(state='cuda'), with the state on the GPU,
-        too; 'auto': torch for every method that it has, Julia for the rest. With batched=True Julia
-        takes all rows in one step, with a sparse Jacobian of one block a row, and returns a
-        Solution.
-    controller: 'I', 'PI' or 'PID' step-size control of one-step methods, instead of the method's
-    own. first_step, min_step, max_step, step_size (fixed steps), max_steps, max_nfe: see Options.
-    events: Event, PresetTimes or a function condition(t, y, *args), or several; what occurred is in
-    solution.events.
-    tstops: times that steps end at, for instance the corners of an input. jumps: the same, where f
-        is discontinuous: the method starts anew there, and f is not asked across; a tensor may
-        require gradients, and with batched=True may be (B, k), a line for each row.
-    callback: callback(t, y, stats) after every accepted step; returning True stops the solve
-    (Status.CALLBACK). max_seconds: limit on wall-clock time, also inside a step. nonnegative: True
-    or flat indices: f sees zero where a stage is below (not in compiled steps), outputs never are.
-    domain: domain(t, y) -> bool. A step that leaves these is tried again, smaller, as is one in
-    which f raises RejectStep.
 
     Raises ValueError or TypeError for input that makes no sense, SolveError where the solve fails.
     """
-    given = dict(locals())
-    problem = as_problem(f, y0, t, args, jac, mass)
-    if disturbed(problem):
-        alone = {**given, "y0": None, "t": None, "args": (), "jac": None, "mass": None}
-        return undisturbed(lambda plain: solve(**{**alone, "f": plain}), problem)
-    if plan.active(problem):
-        return plan.transformed(solve, problem, given)
-    stops = tuple(as_times(tstops, "tstops").detach().tolist())
-    options = Options(
-        rtol, atol, first_step, step_size, min_step, max_step, max_steps, max_nfe, stops
+    arguments = Arguments(
+        f=f,
+        y0=y0,
+        t=t,
+        method=method,
+        rtol=rtol,
+        atol=atol,
+        dense=dense,
+        adjoint=adjoint,
+        args=args,
+        jac=jac,
+        params=params,
+        structure=structure,
+        mass=mass,
+        consistent=consistent,
+        compile=compile,
+        backend=backend,
+        batched=batched,
+        by_row=by_row,
+        throw=throw,
+        first_step=first_step,
+        step_size=step_size,
+        controller=controller,
+        min_step=min_step,
+        max_step=max_step,
+        max_steps=max_steps,
+        max_nfe=max_nfe,
+        events=events,
+        tstops=tstops,
+        jumps=jumps,
+        callback=callback,
+        max_seconds=max_seconds,
+        nonnegative=nonnegative,
+        domain=domain,
     )
-    if method == "auto" and not compile:
-        refuse_steps(step_size, controller)
-    choosing = method == "auto" and not batched and is_dense(structure) and problem.mass is None
-    if compile and method == "auto":
-        choosing = False
+    return run(arguments)
+
+
+def run(arguments: Arguments) -> Solution:
+    """``solve`` with its arguments as a record: normalise, choose, integrate, wrap."""
+    problem = arguments.problem()
+    if disturbed(problem):
+        rest = replace(arguments, y0=None, t=None, args=(), jac=None, mass=None)
+        return undisturbed(lambda plain: run(replace(rest, f=plain)), problem)
+    if plan.active(problem):
+        return plan.transformed(run, problem, arguments)
+    choice = _choose(arguments, problem)
+    if choice.batched:
+        return solve_batched(
+            problem,
+            choice.method,
+            arguments.options(),
+            arguments.throw,
+            choice.adjoint,
+            arguments.params,
+            as_events(arguments.events),
+            as_row_times(arguments.jumps, "jumps"),
+            arguments.compiler,
+            arguments.by_row,
+        )
+    solution = _SingleSolve(arguments, problem, choice).solution()
+    if arguments.throw:
+        return solution.check()
+    return solution
+
+
+class _Choice(NamedTuple):
+    """By what a problem is solved.
+
+    engine, method: objects; adjoint: an object, or adjoints.DIRECT. method_is_open,
+    adjoint_is_open: whether the field decides later. structure: of the Jacobian, as the user says
+    it. batched: whether the torch engine takes the rows one by one.
+    """
+
+    engine: object
+    method: object
+    method_is_open: bool
+    adjoint: object
+    adjoint_is_open: bool
+    structure: object
+    batched: bool
+
+
+def _choose(arguments, problem) -> _Choice:
+    """What can be chosen before f is evaluated. ValueError for what does not fit together."""
+    arguments.options()
+    method = arguments.method
+    structure = arguments.structure
+    batched = arguments.batched
+    method_is_open = False
+    if method == "auto" and arguments.compile:
         method = "rodas5p"
-    engine, method = backends.choose(backend, method)
-    method = engine.method("bdf" if method == "auto" else method)
-    if controller is not None:
-        method = method.controlled(controller)
-    choosing_adjoint = adjoint == "auto" and engine.name == "torch"
-    adjoint = adjoints.get("discrete" if choosing_adjoint else adjoint, engine.name)
-    direct = adjoint == adjoints.DIRECT
-    if by_row is not None and not batched:
+    elif method == "auto":
+        refuse_steps(arguments.step_size, arguments.controller)
+        method_is_open = not batched and is_dense(structure) and problem.mass is None
+    engine, method = backends.choose(arguments.backend, method)
+    if method == "auto":
+        method = "bdf"
+    method = engine.method(method)
+    if arguments.controller is not None:
+        method = method.controlled(arguments.controller)
+    adjoint_is_open = arguments.adjoint == "auto" and engine.name == "torch"
+    adjoint = "discrete" if adjoint_is_open else arguments.adjoint
+    adjoint = adjoints.get(adjoint, engine.name)
+    if arguments.by_row is not None and not batched:
         raise ValueError(
             "by_row says which of args belong to the rows of a batch: pass batched=True, or leave"
             " by_row away"
         )
-    if batched and engine.name == "julia":
-        # SciML has one step for all rows, and a Jacobian of as many blocks.
-        if method.implicit:
+    if engine.name == "julia":
+        if batched and method.implicit:
+            # SciML has one step for all rows, and a Jacobian of as many blocks.
             structure = blocks(structure, problem.y0)
         batched = False
-    if compile and engine.name == "julia":
-        raise ValueError("compile=True is for the torch engine: leave compile away, or backend")
-    if compile:
-        if compile is True:
-            compiler = "inductor"
-        else:
-            compiler = compile
-    else:
-        compiler = None
+        if arguments.compile:
+            raise ValueError("compile=True is for the torch engine: leave compile away, or backend")
     if batched:
-        if any(x is not None for x in (callback, max_seconds, nonnegative, domain)):
-            raise ValueError(
-                "callback, max_seconds, nonnegative and domain are not for batched=True: solve the"
-                " rows one by one, or all of them as one system"
-            )
-        if dense:
-            raise ValueError(
-                "batched=True keeps no polynomials: leave dense away, and name in t the times that"
-                " are wanted"
-            )
-        if problem.jac is not None:
-            raise ValueError("batched=True makes the Jacobians of all rows itself: leave jac away")
-        if problem.mass is not None or not is_dense(structure):
-            raise ValueError(
-                "batched=True takes small dense systems without a mass matrix: leave batched away"
-            )
-        watched = as_events(events)
-        boundary = as_row_times(jumps, "jumps")
-        return solve_batched(
-            problem, method, options, throw, adjoint, params, watched, boundary, compiler, by_row
-        )
-    layout = problem.layout()
-    times = problem.times(layout.device)
-    values = times.detach().tolist()
-    watched, presets = as_events(events)
-    field = VectorField(problem, layout, values[0], params, direct)
-    field.mass = Mass.of(problem.mass, layout)
-    field.structure = structure_of(structure, method, problem)
-    if compile:
-        structured = any(
-            x is not None for x in (problem.jac, field.mass, field.structure, field.parts)
-        )
-        check_compiled(problem.f, method, structured)
-    limits = Limits.of(layout, field.stats, callback, max_seconds, nonnegative, domain)
-    flat = layout.ravel(problem.y0)
-    atol = options.flat_atol(layout, flat)
-    flat_options = replace(options, atol=atol)
-    begin = values[0]
-    if limits is None:
-        signed = None
-    else:
-        signed = limits.signed(atol)
-    if signed is not None and not compile:  # compiled steps call f themselves
-        field.see_nonnegative(signed)
-    needs_time = times.requires_grad and torch.is_grad_enabled()
-    if direct and (choosing or needs_time or field.mass is not None):
-        field.prime(begin, flat)
-    flat = make_consistent(field, begin, values[-1], flat, atol, rtol, consistent)
-    choice = ""
-    if choosing:
-        tol = Tolerance(rtol, atol, layout.size)
-        method, choice = choose(registry.get, field, values[0], values[-1], flat.detach(), tol)
-        method = engine.method(method)
-    method.check_dtype(layout.dtype)
-    if direct:
-        taken = field
-    else:
-        taken = field.isolated()
-    why = ""
-    if compile:
-        if step_size is None:
-            steps = method
-        else:
-            steps = method.fixed()
-        taken.compiled = CompiledSteps(steps, taken, compiler, ahead=callback is None)
-    if choosing_adjoint:
-        adjoint, why = choose_adjoint(field, method)
-    differentiable = torch.is_grad_enabled() and (flat.requires_grad or taken.leaves.any)
-    if differentiable and not direct:
-        check_sharding(field.held.modules)
-        adjoint.check(taken, method)
-    taken.settle(adjoint.tape(taken, method) if differentiable and not direct else None)
-    inference = callback is None and taken.tape is None and not direct
-    inference = inference and serves_inference(taken, values[0], flat.detach())
-    field.start = None  # it may hold a graph
+        check_batched(arguments, problem)
+    return _Choice(
+        engine=engine,
+        method=method,
+        method_is_open=method_is_open,
+        adjoint=adjoint,
+        adjoint_is_open=adjoint_is_open,
+        structure=structure,
+        batched=batched,
+    )
 
-    def leg(start, values, watch, origin):
-        """From values[0] to values[-1]; start: (n,); origin: what changed the state or f before
-        it."""
-        if origin is not None or values[0] != begin:
+
+class _SingleSolve:
+    """One system on its way from its arguments to its Solution.
+
+    field: f with what is known of it; isolated: the same with the leaf tensors of f cut off from
+    their graphs, which the adjoint puts back (the field itself where the graph goes through the
+    loop). flat: the start, (n,); times: (T,) tensor, values: the same as floats; atol: 0-d or (n,).
+    signed: mask of the components that must not be negative, or None.
+    """
+
+    def __init__(self, arguments, problem: ODEProblem, choice: _Choice):
+        self.arguments = arguments
+        self.problem = problem
+        self.engine = choice.engine
+        self.method = choice.method
+        self.adjoint = choice.adjoint
+        self.direct = choice.adjoint == adjoints.DIRECT
+        self.why_method = ""
+        self.why_adjoint = ""
+        self.options = arguments.options()
+        self.layout = problem.layout()
+        self.times = problem.times(self.layout.device)
+        self.values = self.times.detach().tolist()
+        self.events, self.presets = as_events(arguments.events)
+        self.moving_times = self.times.requires_grad and torch.is_grad_enabled()
+        self.field = self._make_field(choice.structure)
+        self.limits = Limits.of(
+            self.layout,
+            self.field.stats,
+            arguments.callback,
+            arguments.max_seconds,
+            arguments.nonnegative,
+            arguments.domain,
+        )
+        self.flat = self.layout.ravel(problem.y0)
+        self.atol = self.options.flat_atol(self.layout, self.flat)
+        self.signed = None
+        if self.limits is not None:
+            self.signed = self.limits.signed(self.atol)
+        self._start(choice)
+        self._choose_by_field(choice)
+        self._isolate()
+
+    def _make_field(self, structure):
+        problem = self.problem
+        field = VectorField(
+            problem, self.layout, self.values[0], self.arguments.params, self.direct
+        )
+        field.mass = Mass.of(problem.mass, self.layout)
+        field.structure = structure_of(structure, self.method, problem)
+        if self.arguments.compile:
+            structured = (problem.jac, field.mass, field.structure, field.parts)
+            given = any(part is not None for part in structured)
+            check_compiled(problem.f, self.method, given)
+        return field
+
+    def _start(self, choice):
+        """The first evaluations of f, and a start that satisfies the algebraic equations."""
+        field = self.field
+        if self.signed is not None and not self.arguments.compile:
+            # Compiled steps call f themselves.
+            field.see_nonnegative(self.signed)
+        later = choice.method_is_open or self.moving_times or field.mass is not None
+        if self.direct and later:
+            field.prime(self.values[0], self.flat)
+        self.flat = self._consistent(self.values, self.flat, self.arguments.consistent)
+
+    def _consistent(self, values, start, mode, origin=None):
+        """The start of a segment, (n,), made consistent with the algebraic equations."""
+        rtol = self.options.rtol
+        return make_consistent(
+            self.field, values[0], values[-1], start, self.atol, rtol, mode, origin
+        )
+
+    def _choose_by_field(self, choice):
+        """The method, and whether it can run in the dtype of the state."""
+        if choice.method_is_open:
+            tol = Tolerance(self.options.rtol, self.atol, self.layout.size)
+            name, self.why_method = choose(
+                registry.get,
+                self.field,
+                self.values[0],
+                self.values[-1],
+                self.flat.detach(),
+                tol,
+            )
+            self.method = self.engine.method(name)
+        self.method.check_dtype(self.layout.dtype)
+        if choice.adjoint_is_open:
+            self.adjoint, self.why_adjoint = choose_adjoint(self.field, self.method)
+
+    def _isolate(self):
+        """The field as the integrator gets it, and whether the solve may run in inference mode."""
+        field = self.field
+        isolated = field if self.direct else field.isolated()
+        callback = self.arguments.callback
+        if self.arguments.compile:
+            steps = self.method
+            if self.options.step_size is not None:
+                steps = steps.fixed()
+            isolated.compiled = CompiledSteps(
+                steps, isolated, self.arguments.compiler, ahead=callback is None
+            )
+        tape = None
+        if not self.direct and self._has_gradient(isolated, self.flat):
+            check_sharding(field.held.modules)
+            self.adjoint.check(isolated, self.method)
+            tape = self.adjoint.tape(isolated, self.method)
+        isolated.settle(tape)
+        self.inference = False
+        if callback is None and isolated.tape is None and not self.direct:
+            self.inference = serves_inference(isolated, self.values[0], self.flat.detach())
+        self.isolated = isolated
+        field.start = None  # It may hold a graph.
+
+    def _has_gradient(self, field, start) -> bool:
+        """Whether a gradient may be asked of what begins at start, (n,)."""
+        return torch.is_grad_enabled() and (start.requires_grad or field.leaves.any)
+
+    def segment(self, start, values, watch, origin) -> Leg:
+        """From values[0] to values[-1].
+
+        start: (n,); watch: looks for events, or None; origin: what changed the state or f before
+        this segment, None at the start of the solve.
+        """
+        if origin is not None or values[0] != self.values[0]:
             # What changed nothing leaves the rounding of the polynomial, which is solved for.
-            if origin:
-                mode = consistent
-            else:
-                mode = "solve"
-            start = make_consistent(field, values[0], values[-1], start, atol, rtol, mode, origin)
-        wanted = torch.is_grad_enabled() and (start.requires_grad or taken.leaves.any or direct)
-
-        def run(y, record, curved):
-            return engine.integrate(
-                taken, method, y, values, options, atol, record, curved, needs_time, watch, limits
-            )
-
-        if wanted and direct:
-            path = run(start, None, dense)
+            mode = self.arguments.consistent if origin else "solve"
+            start = self._consistent(values, start, mode, origin)
+        wanted = self._has_gradient(self.isolated, start)
+        if torch.is_grad_enabled() and self.direct:
+            path = self._integrate(start, values, watch, None, self.arguments.dense)
+            wanted = False
         else:
-            if wanted and adjoint.needs == "steps":
-                record = adjoint.record
-            else:
-                record = None
-            curved = dense or (wanted and adjoint.needs == "dense")
-            own = start.detach().clone()  # not in inference mode: the gradient evaluates f there
-            path = without_graph(lambda: run(own, record, curved), inference)
-            if wanted:
-                adjoint.admit(taken, path)
-                taken.note_end(path)
-        count = len(path.ys)
+            path = self._integrate_without_graph(start, values, watch, wanted)
+        gradient = _SegmentGradient(self, path, start) if wanted else None
 
-        def differentiable(queries, outputs):
-            """outputs(), (m, n) at the queries, as a function of the start and the parameters."""
-            if not wanted or direct:
+        def outputs_at(queries, outputs):
+            if gradient is None:
                 return outputs()
-
-            gradient = Gradient(adjoint, taken, method, path, queries, flat_options)
-            return Integrate.apply(
-                outputs, gradient.pullback, gradient.second, start, *taken.leaves.inputs
-            )
+            return gradient.outputs_at(queries, outputs)
 
         def between(queries):
-            """The states at times inside the leg, (m, n), from the polynomials of the steps."""
-            return differentiable(queries, lambda: path.evaluate(queries))
+            """The states at times inside the segment, (m, n), from the polynomials of the steps."""
+            return outputs_at(queries, lambda: path.evaluate(queries))
 
+        count = len(path.ys)
         queries = values[:count] + [hit.t for hit in path.hits]
-        rows = differentiable(queries, lambda: torch.stack(path.ys + [hit.y for hit in path.hits]))
-        rows = clamped(rows, signed)
-        return Leg(rows[:count], rows[count:], Piece(path, between, signed))
+        rows = outputs_at(queries, lambda: torch.stack(path.ys + [hit.y for hit in path.hits]))
+        rows = clamped(rows, self.signed)
+        return Leg(rows[:count], rows[count:], Piece(path, between, self.signed))
 
-    bounds = boundaries(presets, as_row_times(jumps, "jumps"), values)
-    course = Course(field, leg, values, watched, bounds, needs_time)
-    course.run(flat, times[0].to(torch.float64))
-    field.held.seal()
-    ys = course.ys
-    reached = times[: len(course.ys)]
-    if needs_time:
-        ys = _move_outputs(ys, course.slopes, reached)
-    if choice and field.stats.switches:
-        choice += f"; switches made: {field.stats.switches}"
+    def _integrate_without_graph(self, start, values, watch, wanted):
+        record = None
+        if wanted and self.adjoint.needs == "steps":
+            record = self.adjoint.record
+        dense = self.arguments.dense or (wanted and self.adjoint.needs == "dense")
+        # Not in inference mode: the gradient evaluates f there.
+        own = start.detach().clone()
+        path = without_graph(
+            lambda: self._integrate(own, values, watch, record, dense), self.inference
+        )
+        if wanted:
+            self.adjoint.admit(self.isolated, path)
+            self.isolated.note_end(path)
+        return path
 
-    def examined():
-        path = course.path
-        stats = field.stats
-        return examine(
-            Case(
-                problem,
-                field,
-                layout,
-                engine.twin(method),
-                method.name,
-                course.status,
-                path.t,
-                path.y,
-                flat,
-                (values[0], values[-1]),
-                options,
-                atol,
-                (len(ys), len(values)),
-                path.attempts,
-                stats.accepted + stats.rejected,
-                path.times,
-                limits,
-                occurred(course.records, course.events, course.counts, path.t),
-            )
+    def _integrate(self, start, values, watch, record, dense):
+        return self.engine.integrate(
+            self.isolated,
+            self.method,
+            start,
+            values,
+            self.options,
+            self.atol,
+            record,
+            dense,
+            self.moving_times,
+            watch,
+            self.limits,
         )
 
-    solution = Solution(
-        reached.to(torch.float64),
-        layout.unravel(ys),
-        course.status,
-        _message(field, method, course),
-        field.stats,
-        method.name,
-        layout,
-        course.pieces,
-        course.records,
-        choice,
-        getattr(adjoint, "name", adjoint),
-        why,
-        None if course.status.success else examined,
-    )
-    if throw:
-        return solution.check()
-    return solution
+    def solution(self) -> Solution:
+        jumps = as_row_times(self.arguments.jumps, "jumps")
+        bounds = boundaries(self.presets, jumps, self.values)
+        field = self.field
+        course = Course(field, self.segment, self.values, self.events, bounds, self.moving_times)
+        course.run(self.flat, self.times[0].to(torch.float64))
+        field.held.seal()
+        ys = course.ys
+        reached = self.times[: len(ys)]
+        if self.moving_times:
+            ys = _move_outputs(ys, course.slopes, reached)
+        choice = self.why_method
+        if choice and field.stats.switches:
+            choice += f"; switches made: {field.stats.switches}"
+        examined = None
+        if not course.status.success:
+            examined = partial(self._examine, course)
+        return Solution(
+            t=reached.to(torch.float64),
+            y=self.layout.unravel(ys),
+            status=course.status,
+            message=ending(field, self.method, course),
+            stats=field.stats,
+            method=self.method.name,
+            layout=self.layout,
+            pieces=course.pieces,
+            events=course.records,
+            choice=choice,
+            adjoint=getattr(self.adjoint, "name", self.adjoint),
+            adjoint_choice=self.why_adjoint,
+            examine=examined,
+        )
+
+    def _examine(self, course):
+        """The report of a failed solve."""
+        path = course.path
+        stats = self.field.stats
+        happened = occurred(course.records, course.events, course.counts, path.t)
+        case = Case(
+            problem=self.problem,
+            field=self.field,
+            layout=self.layout,
+            method=self.engine.twin(self.method),
+            name=self.method.name,
+            status=course.status,
+            t=path.t,
+            y=path.y,
+            start=self.flat,
+            span=(self.values[0], self.values[-1]),
+            options=self.options,
+            atol=self.atol,
+            outputs=(len(course.ys), len(self.values)),
+            attempts=path.attempts,
+            steps=stats.accepted + stats.rejected,
+            times=path.times,
+            limits=self.limits,
+            events=happened,
+        )
+        return examine(case)
+
+
+class _SegmentGradient:
+    """The outputs of a segment as functions of its start and of the tensors of f."""
+
+    def __init__(self, solve: _SingleSolve, path, start):
+        self.adjoint = solve.adjoint
+        self.field = solve.isolated
+        self.method = solve.method
+        self.options = replace(solve.options, atol=solve.atol)
+        self.path = path
+        self.start = start
+
+    def outputs_at(self, queries, outputs):
+        """outputs(), (m, n) at the queries, with the gradient of the adjoint."""
+        gradient = Gradient(self.adjoint, self.field, self.method, self.path, queries, self.options)
+        return Integrate.apply(
+            outputs, gradient.pullback, gradient.second, self.start, *self.field.leaves.inputs
+        )
 
 
 def _move_outputs(ys, slopes, times):
@@ -378,65 +562,3 @@ def _move_outputs(ys, slopes, times):
     else:
         slopes = ys[:0]
     return torch.cat((ys[:1], ys[1:] + slopes.detach() * moved[1:]))
-
-
-def _finite_jacobian(field, path):
-    time = torch.full((), path.t, dtype=field.dtype, device=field.device)
-    jac = field.user_jac(time, field.layout.unravel(path.y.detach()), *field.args)
-    return bool(torch.isfinite(jac).all())
-
-
-def _message(field, method, course) -> str:
-    """How the solve ended, in sentences: where, after what steps, which component moves fastest,
-    and what to do."""
-    status = course.status
-    path = course.path
-    times = course.values
-    if status is Status.SUCCESS:
-        waited = [event.name for event in course.events if event.terminal]
-        if len(waited) == 1:
-            note = f" The terminal event {waited[0]!r} did not occur."
-        else:
-            note = ""
-        if len(waited) > 1:
-            note = f" None of the terminal events {', '.join(waited)} occurred."
-        return f"{status.sentence}, t = {course.t:.6g}.{note}"
-    if status is Status.EVENT:
-        return f"{status.sentence}: {course.stopped.name!r} at t = {course.t:.10g}."
-    if status is Status.CALLBACK:
-        return f"{status.sentence} at t = {course.t:.6g}."
-    parts = [
-        f"{method.name}: {status.sentence}, at t = {path.t:.6g} of {times[0]:.6g} to"
-        f" {times[-1]:.6g}."
-    ]
-    sizes = [f"{abs(attempt.h):.2g}" for attempt in path.attempts if attempt.accepted]
-    if sizes:
-        parts.append("The last steps were " + ", ".join(sizes[-4:]) + ".")
-    try:
-        parts.append(_fastest(field, path))
-    except RejectStep:
-        parts.append("There f refuses the state (RejectStep).")
-    parts.append(f"What to do: {status.remedy}. print(error.report()) looks for the cause.")
-    return " ".join(parts)
-
-
-def _fastest(field, path) -> str:
-    """What f does where the solve ended: not finite, its Jacobian not finite, or which component
-    changes fastest."""
-    with torch.no_grad():
-        slope = field.probe(path.t, path.y.detach())
-        if field.mass is not None:
-            slope = field.mass.rate(slope)
-        bad = (~torch.isfinite(slope)).nonzero().flatten().tolist()
-        if bad:
-            return f"There f is not finite in component {bad[0]}."
-        if field.user_jac is not None and not _finite_jacobian(field, path):
-            return (
-                "There f is finite, but the Jacobian that jac returns is not: correct jac, or leave"
-                " it away."
-            )
-        i = int((slope.abs() / (path.y.abs() + 1e-30)).argmax())
-        return (
-            f"There component {i} changes fastest: y = {float(path.y[i]):.3g}, dy/dt ="
-            f" {float(slope[i]):.3g}."
-        )

@@ -8,6 +8,7 @@ import torch
 from .adjoints.base import Integrate
 from .adjoints.discrete.adjoint import DiscreteAdjoint
 from .adjoints.discrete.batched_gradient import RowGradient
+from .algebra.structure import is_dense
 from .backends.torch.batched_loop import Spans, integrate
 from .backends.torch.batched_segments import RowCourse, RowLeg, moved
 from .backends.torch.batched_tape import RowSteps
@@ -49,6 +50,32 @@ def serves(method) -> bool:
     return type(method) in STEPPERS and (
         not isinstance(method, BDF) or type(method.history) in HISTORIES
     )
+
+
+def check_batched(arguments, problem):
+    """ValueError for what a solve row by row does not take."""
+    limits = (
+        arguments.callback,
+        arguments.max_seconds,
+        arguments.nonnegative,
+        arguments.domain,
+    )
+    if any(limit is not None for limit in limits):
+        raise ValueError(
+            "callback, max_seconds, nonnegative and domain are not for batched=True: solve the"
+            " rows one by one, or all of them as one system"
+        )
+    if arguments.dense:
+        raise ValueError(
+            "batched=True keeps no polynomials: leave dense away, and name in t the times that"
+            " are wanted"
+        )
+    if problem.jac is not None:
+        raise ValueError("batched=True makes the Jacobians of all rows itself: leave jac away")
+    if problem.mass is not None or not is_dense(arguments.structure):
+        raise ValueError(
+            "batched=True takes small dense systems without a mass matrix: leave batched away"
+        )
 
 
 def solve_batched(

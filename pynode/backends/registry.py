@@ -89,7 +89,7 @@ def choose(backend, method):
     if near is None:
         raise ValueError(f"{method} is Julia's alone. {problem}")
     warnings.warn(
-        f"{method} is Julia's alone. {problem} The torch engine serves with {near}.", stacklevel=4
+        f"{method} is Julia's alone. {problem} The torch engine serves with {near}.", stacklevel=6
     )
     return TorchBackend, registry.get(near)
 

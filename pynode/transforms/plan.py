@@ -9,11 +9,12 @@ each costs a solve of its own; vmap solves row by row, every row with its own st
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import torch
 from torch.autograd import forward_ad
 
+from ..core.arguments import Arguments
 from ..core.layout import Layout
 from ..core.problem import ODEProblem
 from ..core.solution import Solution
@@ -42,24 +43,24 @@ def active(problem: ODEProblem) -> bool:
     return False
 
 
-def transformed(solve, problem: ODEProblem, given: dict) -> Solution:
-    """solve(...) with these arguments as a function that torch.func can transform. ValueError for
-    what it cannot be."""
-    _check(problem, given)
+def transformed(run, problem: ODEProblem, arguments: Arguments) -> Solution:
+    """run(arguments), a solve, as a function that torch.func can transform. ValueError for what it
+    cannot be."""
+    _check(problem, arguments)
     _check_closure(problem, _depends)
-    plan = Plan(solve, problem, given)
+    plan = Plan(run, problem, arguments)
     rows = Flow.apply(plan, *plan.tensors)
     return plan.solution(rows)
 
 
-def _check(problem, given):
+def _check(problem, arguments):
     for name, instead in (
         ("dense", "ask for the times that you need in t"),
         ("events", "solve outside of the transform"),
         ("jumps", "solve outside of the transform"),
         ("batched", "vmap solves the rows one by one, each with its own steps"),
     ):
-        value = given[name]
+        value = getattr(arguments, name)
         nothing = value is False or (isinstance(value, (list, tuple)) and not value)
         if not nothing:
             raise ValueError(
@@ -106,14 +107,10 @@ class Plan:
     """How a solve is put together from tensors: the flat y0, the times if they are a tensor, those
     in args, and the parameters and buffers of a module."""
 
-    def __init__(self, solve, problem, given):
-        self.run = solve
+    def __init__(self, run, problem, arguments):
+        self.run = run
         self.problem = problem
-        self.options = {
-            k: v
-            for k, v in given.items()
-            if k not in ("f", "y0", "t", "args", "jac", "mass", "params")
-        }
+        self.arguments = arguments
         self.layout = Layout(problem.y0)
         self.timed = isinstance(problem.tspan, torch.Tensor)
         self.places = [i for i, a in enumerate(problem.args) if isinstance(a, torch.Tensor)]
@@ -128,10 +125,10 @@ class Plan:
         self.names = list(held)
         tensors = [self.layout.ravel(problem.y0), *([problem.tspan] if self.timed else ())]
         self.tensors = [*tensors, *(problem.args[i] for i in self.places), *held.values()]
-        if given["params"] is None:
+        if arguments.params is None:
             chosen = None
         else:
-            chosen = {id(p) for p in given["params"]}
+            chosen = {id(p) for p in arguments.params}
         fixed = len(tensors)  # y0 and t have derivatives whatever params names
         self.wanted = [
             x.is_floating_point()
@@ -166,17 +163,18 @@ class Plan:
             if wanted and x is not y0 and x is not times
         ]
         problem = self.problem
-        options = {**self.options, **changed}
-        found = self.run(
-            f,
-            self.layout.unravel(y0),
-            times,
+        arguments = replace(
+            self.arguments,
+            f=f,
+            y0=self.layout.unravel(y0),
+            t=times,
             args=tuple(args),
             jac=problem.jac,
             mass=problem.mass,
             params=params,
-            **options,
+            **changed,
         )
+        found = self.run(arguments)
         self.solved.append(found)
         if self.layout.flat:
             ys = found.y
