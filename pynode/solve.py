@@ -21,6 +21,7 @@ from .core.arguments import Arguments
 from .core.autograd import FirstOrderOnly
 from .core.events import as_events, as_row_times
 from .core.norm import Tolerance
+from .core.options import Options
 from .core.problem import ODEProblem
 from .core.sharding import check_sharding
 from .core.solution import Piece, Solution
@@ -208,12 +209,13 @@ def run(arguments: Arguments) -> Solution:
         return undisturbed(lambda plain: run(replace(rest, f=plain)), problem)
     if plan.active(problem):
         return plan.transformed(run, problem, arguments)
+    options = arguments.options()
     choice = _choose(arguments, problem)
     if choice.batched:
         return solve_batched(
             problem,
             choice.method,
-            arguments.options(),
+            options,
             arguments.throw,
             choice.adjoint,
             arguments.params,
@@ -222,7 +224,7 @@ def run(arguments: Arguments) -> Solution:
             arguments.compiler,
             arguments.by_row,
         )
-    solution = _SingleSolve(arguments, problem, choice).solution()
+    solution = _SingleSolve(arguments, problem, options, choice).solution()
     if arguments.throw:
         return solution.check()
     return solution
@@ -247,7 +249,6 @@ class _Choice(NamedTuple):
 
 def _choose(arguments, problem) -> _Choice:
     """What can be chosen before f is evaluated. ValueError for what does not fit together."""
-    arguments.options()
     method = arguments.method
     structure = arguments.structure
     batched = arguments.batched
@@ -300,7 +301,7 @@ class _SingleSolve:
     signed: mask of the components that must not be negative, or None.
     """
 
-    def __init__(self, arguments, problem: ODEProblem, choice: _Choice):
+    def __init__(self, arguments, problem: ODEProblem, options: Options, choice: _Choice):
         self.arguments = arguments
         self.problem = problem
         self.engine = choice.engine
@@ -309,7 +310,7 @@ class _SingleSolve:
         self.direct = choice.adjoint == adjoints.DIRECT
         self.why_method = ""
         self.why_adjoint = ""
-        self.options = arguments.options()
+        self.options = options
         self.layout = problem.layout()
         self.times = problem.times(self.layout.device)
         self.values = self.times.detach().tolist()

@@ -242,6 +242,11 @@ def _book(rows, clock, done, h, arrived, cut, options, stats):
         same = rejected & (clock.t + clock.direction * size == arrived)
         size = np.where(same, np.abs(np.nextafter(arrived, clock.t) - clock.t), size)
     clock.h = np.where(accepted | rejected, clock.direction * size, clock.h)
+    stuck = accepted & (clock.t + clock.h == clock.t)
+    if np.count_nonzero(stuck):
+        # After a step that was good enough, the shortest one that moves the time is tried.
+        shortest = np.nextafter(clock.t, clock.end) - clock.t
+        clock.h = np.where(stuck, shortest, clock.h)
     over = clock.t == clock.end
     size = np.abs(clock.h)
     small = (size < clock.least) | (clock.t + clock.h == clock.t)

@@ -80,153 +80,198 @@ def integrate(
             watch.begin(t, y0)
         if record is None and dense:
             record = Recording
-        if record is None:
-            path.recording = None
-        else:
+        if record is not None:
             path.recording = record(field, method, tol)
         most = options.max_nfe
         if most is None:
             most = method.evaluations_a_step * options.max_steps
         with guarded(field.stats, most, limits):
-            _march(field, method, path, times, options, tol, h, dense, slopes, watch, limits, most)
+            loop = _Loop(field, method, path, options, tol, h)
+            loop.max_nfe = most
+            loop.watch = watch
+            loop.limits = limits
+            loop.dense = dense
+            loop.slopes = slopes
+            loop.run()
     return path
 
 
-def _march(field, method, path, times, options, tol, h, dense, slopes, watch, limits, max_nfe):
-    t = times[0]
-    y = path.y0
-    end = times[-1]
-    recording = path.recording
-    if end > t:
-        direction = 1.0
-    else:
-        direction = -1.0
-    stats = field.stats
-    history = deque(maxlen=_HISTORY)
-    least = max(SMALLEST * abs(h), sys.float_info.min)
-    stops = _stops(options.tstops, t, end, least)
-    state = method.init(field, t, y, path.f0, h, tol)
-    # Of the whole solve, of which this may be one leg of many.
-    position = 1
-    attempts = stats.accepted + stats.rejected
-    # A step that ends this near to a stop, in steps, is stretched to it.
-    fixed = options.step_size is not None
-    if fixed:
-        slack = 1e-9
-    else:
-        slack = 1e-3
-    if field.compiled is not None:
-        field.compiled.towards(stops[0], slack, options.max_step)
-    while True:
-        if attempts >= options.max_steps:
-            path.status = Status.MAX_STEPS
-        elif stats.nfe >= max_nfe:
-            path.status = Status.MAX_EVALUATIONS
-        elif (abs(h) < least or t + h == t) and abs(h) < abs(stops[0] - t):
-            path.status = _cause(path.last)
-        elif abs(h) < options.min_step and path.last is not None and not path.last.accepted:
-            if path.last.failure is Status.DOMAIN:
-                path.status = Status.DOMAIN
-            else:
-                path.status = Status.MIN_STEP
-        elif limits is not None and limits.expired():
-            path.status = Status.MAX_SECONDS
-        if path.status is not None:
-            break
-        stop = stops[0]
-        proposed = h
-        landing = direction * (t + h - stop) >= -slack * abs(h)
-        if landing:
-            t1 = stop
-        else:
-            t1 = t + h
-        h = as_moved(h, t, t1)
-        due = position < len(times) and direction * (times[position] - t1) <= 0
-        curved = dense or watch is not None or (due and (slopes or times[position] != t1))
-        attempts += 1
-        if recording is not None and (path.last is None or path.last.accepted):
-            recording.begin(y, state)
-        try:
-            step = method.step(field, t, y, h, state, tol)
-            if curved and step.accepted:
-                coefficients = method.polynomial(field, step)
-            else:
-                coefficients = None
-        except RejectStep:
-            step = Step.failed(t, h, 0.25, state, Status.DOMAIN)
-        except Exhausted as limit:
-            path.status = limit.status
-            break
-        if limits is not None and step.accepted and not limits.allow(t1, step.y, y):
-            step = Step.failed(t, h, 0.5, state, Status.DOMAIN)
-        if fixed and step.accepted and not math.isfinite(step.y.sum().item()):
+class _Loop:
+    """The steps from the first output time to the last.
+
+    t, y: where the solve is; h: the step to try; state: of the method; position: of the next
+    output; attempts: steps tried in the whole solve, of which this may be one segment of many;
+    stops: times at which steps must end, the last one the end. A step that ends nearer to a stop
+    than ``slack`` steps is stretched to it. fixed: whether all steps have one size. dense: keep
+    the polynomials; slopes: dy/dt at the outputs, too.
+    """
+
+    def __init__(self, field, method, path, options, tol, h):
+        self.field = field
+        self.method = method
+        self.path = path
+        self.options = options
+        self.tol = tol
+        self.times = path.times
+        self.t = self.times[0]
+        self.y = path.y0
+        self.h = h
+        self.direction = math.copysign(1.0, self.times[-1] - self.t)
+        self.least = max(SMALLEST * abs(h), sys.float_info.min)
+        self.stops = _stops(options.tstops, self.t, self.times[-1], self.least)
+        self.state = method.init(field, self.t, self.y, path.f0, h, tol)
+        self.position = 1
+        self.attempts = field.stats.accepted + field.stats.rejected
+        self.history = deque(maxlen=_HISTORY)
+        self.fixed = options.step_size is not None
+        self.slack = 1e-9 if self.fixed else 1e-3
+        self.max_nfe = math.inf
+        self.watch = None
+        self.limits = None
+        self.dense = False
+        self.slopes = False
+
+    def run(self):
+        path = self.path
+        self._tell_horizon()
+        path.status = self._limit_reached()
+        while path.status is None:
+            try:
+                path.status = self._step()
+            except Exhausted as limit:
+                path.status = limit.status
+            if path.status is None:
+                path.status = self._limit_reached()
+        path.attempts = [Attempt(*attempt) for attempt in self.history]
+        path.hits = [] if self.watch is None else self.watch.hits
+
+    def _tell_horizon(self):
+        """Compiled steps look ahead, to the next stop at most."""
+        if self.field.compiled is not None:
+            self.field.compiled.towards(self.stops[0], self.slack, self.options.max_step)
+
+    def _limit_reached(self):
+        """The status that ends the solve before the next step, None where it goes on."""
+        size = abs(self.h)
+        last = self.path.last
+        if self.attempts >= self.options.max_steps:
+            return Status.MAX_STEPS
+        if self.field.stats.nfe >= self.max_nfe:
+            return Status.MAX_EVALUATIONS
+        vanishes = size < self.least or self.t + self.h == self.t
+        if vanishes and size < abs(self.stops[0] - self.t):
+            return _cause(last)
+        if size < self.options.min_step and last is not None and not last.accepted:
+            return Status.DOMAIN if last.failure is Status.DOMAIN else Status.MIN_STEP
+        if self.limits is not None and self.limits.expired():
+            return Status.MAX_SECONDS
+        return None
+
+    def _step(self):
+        """Try one step. The status that ends the solve, None where it goes on."""
+        t = self.t
+        proposed = self.h
+        stop = self.stops[0]
+        landing = self.direction * (t + proposed - stop) >= -self.slack * abs(proposed)
+        t1 = stop if landing else t + proposed
+        h = self.h = as_moved(proposed, t, t1)
+        self.attempts += 1
+        recording = self.path.recording
+        if recording is not None and (self.path.last is None or self.path.last.accepted):
+            recording.begin(self.y, self.state)
+        step, coefficients = self._attempt(h, t1)
+        if self.fixed and step.accepted and not math.isfinite(step.y.sum().item()):
             # Without an error to measure nothing else would tell; and a smaller step is not what
             # was asked for.
-            path.status = Status.DIVERGED
-            history.append((t, h, math.inf, path.status))
-            break
-        before = state
-        state = step.state
-        path.last = step
-        history.append((t, h, step.ratio, step.failure))
+            self.history.append((t, h, math.inf, Status.DIVERGED))
+            return Status.DIVERGED
+        before = self.state
+        self.state = step.state
+        self.path.last = step
+        self.history.append((t, h, step.ratio, step.failure))
         if not step.accepted:
-            stats.rejected += 1
-            if recording is not None and state is not before:
+            self.field.stats.rejected += 1
+            if recording is not None and self.state is not before:
                 recording.refuse(h)
-            h = shortened(h, t, t1, step.factor)
-            continue
+            self.h = shortened(h, t, t1, step.factor)
+            return None
+        status = self._accept(step, t1, coefficients, landing)
+        if status is None:
+            self._plan(step, proposed, landing)
+        return status
+
+    def _attempt(self, h, t1):
+        """(Step, its polynomial or None where nobody asks for it)."""
+        t = self.t
+        times = self.times
+        outputs = False
+        if self.position < len(times) and self.direction * (times[self.position] - t1) <= 0:
+            outputs = self.slopes or times[self.position] != t1
+        coefficients = None
         try:
-            if watch is None:
-                cut = None
-            else:
-                cut = watch.scan(step, t1, coefficients)
-        except Exhausted as limit:
-            path.status = limit.status
-            break
-        stats.accepted += 1
-        t = t1
-        y = step.y
+            step = self.method.step(self.field, t, self.y, h, self.state, self.tol)
+            if step.accepted and (outputs or self.dense or self.watch is not None):
+                coefficients = self.method.polynomial(self.field, step)
+        except RejectStep:
+            step = Step.failed(t, h, 0.25, self.state, Status.DOMAIN)
+        limits = self.limits
+        if limits is not None and step.accepted and not limits.allow(t1, step.y, self.y):
+            step = Step.failed(t, h, 0.5, self.state, Status.DOMAIN)
+        return step, coefficients
+
+    def _accept(self, step, t1, coefficients, landing):
+        """Move on by a step, or to the event within it. The status that ends the solve here."""
+        path = self.path
+        cut = None
+        if self.watch is not None:
+            cut = self.watch.scan(step, t1, coefficients)
+        self.field.stats.accepted += 1
         path.end = t1
-        if cut is not None:
-            t = cut.t
-            y = cut.y
-        first = position
-        while position < len(times) and direction * (times[position] - t) <= 0:
-            position += 1
-        if position > first:
-            _outputs(path, step, times[first:position], t, y, coefficients, slopes)
-        if recording is not None:
-            recording.accept(step)
-            if dense:
-                path.polynomials.append(coefficients)
-        path.t = t
-        path.y = y
-        if limits is not None and limits.stop(t, y):
-            path.status = Status.CALLBACK
-        elif cut is not None:
-            path.status = watch.status
-        elif landing and len(stops) == 1:
-            path.status = Status.SUCCESS
-        if path.status is not None:
-            break
-        # A fixed step stays what was asked for, by however little the time moved otherwise.
-        if fixed:
-            h = proposed
+        if cut is None:
+            self.t = t1
+            self.y = step.y
         else:
-            h = h * step.factor
+            self.t = cut.t
+            self.y = cut.y
+        self._write_outputs(step, coefficients)
+        if path.recording is not None:
+            path.recording.accept(step)
+            if self.dense:
+                path.polynomials.append(coefficients)
+        path.t = self.t
+        path.y = self.y
+        if self.limits is not None and self.limits.stop(self.t, self.y):
+            return Status.CALLBACK
+        if cut is not None:
+            return self.watch.status
+        if landing and len(self.stops) == 1:
+            return Status.SUCCESS
+        return None
+
+    def _write_outputs(self, step, coefficients):
+        times = self.times
+        first = self.position
+        while self.position < len(times) and self.direction * (times[self.position] - self.t) <= 0:
+            self.position += 1
+        if self.position > first:
+            reached = times[first : self.position]
+            _outputs(self.path, step, reached, self.t, self.y, coefficients, self.slopes)
+
+    def _plan(self, step, proposed, landing):
+        """The next step to try, after one that was accepted."""
+        # A fixed step stays what was asked for, by however little the time moved otherwise.
+        h = proposed if self.fixed else self.h * step.factor
         if landing:
             # The step was shortened to end at a stop, not because of its error.
-            stops.popleft()
-            if field.compiled is not None:
-                field.compiled.towards(stops[0], slack, options.max_step)
-            h = direction * max(abs(h), abs(proposed))
-        if abs(h) > options.max_step:
-            h = direction * options.max_step
-    path.attempts = [Attempt(*attempt) for attempt in history]
-    if watch is None:
-        path.hits = []
-    else:
-        path.hits = watch.hits
+            self.stops.popleft()
+            self._tell_horizon()
+            h = self.direction * max(abs(h), abs(proposed))
+        if abs(h) > self.options.max_step:
+            h = self.direction * self.options.max_step
+        if self.t + h == self.t:
+            # After a step that was good enough, the shortest one that moves the time is tried.
+            h = math.nextafter(self.t, self.times[-1]) - self.t
+        self.h = h
 
 
 def _stops(given, t, end, least):
