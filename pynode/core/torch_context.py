@@ -28,9 +28,16 @@ def check_solvable(dtype, name, instead):
         )
 
 
+# Before 2.9 torch cannot make a function that it does not compile while it compiles another. It is
+# then made beforehand, which takes a second of import.
+_BEFOREHAND = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 9)
+
+
 def uncompiled(solve):
     """solve as a function that torch.compile leaves alone: the graph breaks there, and nothing
     within is compiled."""
+    if _BEFOREHAND:
+        return torch.compiler.disable(solve)
 
     @wraps(solve)
     def called(*arguments, **keywords):
@@ -43,6 +50,8 @@ def uncompiled(solve):
 
 def eager(solve):
     """The same; NotImplementedError where solve is traced or exported."""
+    if _BEFOREHAND:
+        solve = torch.compiler.disable(solve)
 
     @wraps(solve)
     def called(*arguments, **keywords):
