@@ -212,18 +212,7 @@ def run(arguments: Arguments) -> Solution:
     options = arguments.options()
     choice = _choose(arguments, problem)
     if choice.batched:
-        return solve_batched(
-            problem,
-            choice.method,
-            options,
-            arguments.throw,
-            choice.adjoint,
-            arguments.params,
-            as_events(arguments.events),
-            as_row_times(arguments.jumps, "jumps"),
-            arguments.compiler,
-            arguments.by_row,
-        )
+        return solve_batched(arguments, problem, options, choice.method, choice.adjoint)
     solution = _SingleSolve(arguments, problem, options, choice).solution()
     if arguments.throw:
         return solution.check()

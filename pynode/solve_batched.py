@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -14,6 +16,7 @@ from .backends.torch.batched_segments import RowCourse, RowLeg, moved
 from .backends.torch.batched_tape import RowSteps
 from .backends.torch.inference import serves_inference, without_graph
 from .core.batched_field import RowField, check_independent
+from .core.events import as_events, as_row_times
 from .core.layout import Layout
 from .core.problem import ODEProblem
 from .core.sharding import check_sharding
@@ -78,17 +81,21 @@ def check_batched(arguments, problem):
         )
 
 
-def solve_batched(
-    problem, method, options, throw, adjoint, params, events, jumps, compiler, by_row=None
-):
-    """Solve every row of problem.y0, (B, ...), with its own steps; problem.tspan (T,), or (T, B)
-    with a column a row.
+def solve_batched(arguments, problem, options, method, adjoint) -> BatchSolution:
+    """Solve every row of problem.y0, (B, ...), with its own steps.
 
-    events: (events, presets), lists of (number, object); jumps: (k,) times, or (B, k), float64.
-    compiler: backend of torch.compile for whole steps, None for steps as they stand. by_row: which
-    of args belong to the rows (rows.belonging). Returns a BatchSolution.
+    problem.tspan: (T,), or (T, B) with a column for each row. arguments: of ``solve``; method,
+    adjoint: objects.
     """
-    if compiler is not None:
+    solution = _BatchSolve(arguments, problem, options, method, adjoint).solution()
+    if arguments.throw:
+        return solution.check()
+    return solution
+
+
+def _check(arguments, problem, method, adjoint):
+    """ValueError for a method or an adjoint that does not take rows."""
+    if arguments.compiler is not None:
         check(problem.f, method, False)
     if not serves(method):
         raise ValueError(
@@ -103,155 +110,192 @@ def solve_batched(
         raise ValueError(
             "batched=True keeps all steps: leave checkpoints and max_memory away, or batched"
         )
-    field = RowField(problem, by_row)
-    layout = field.layout
-    method.check_dtype(layout.dtype)
-    if layout.dtype == torch.bfloat16:
+
+
+def _check_dtype(method, dtype):
+    """TypeError for a dtype that the method, or the rows of a batch, cannot hold."""
+    method.check_dtype(dtype)
+    if dtype == torch.bfloat16:
         raise TypeError(
             "batched=True holds the coefficients of its method in the dtype of the state, which"
             " three digits do not serve: pass y0.float() and a module in float32, or leave batched"
             " away"
         )
-    flat = layout.ravel_rows(problem.y0, field.batch)
-    times = problem.row_times(flat.device, field.batch)
-    atol = options.flat_atol(layout, flat)
-    moments = times.detach()
-    # First with a graph: what f makes at its first call, and keeps, belongs to it.
-    field.find_leaves(moments[0], flat, params)
-    check_independent(field, moments[0], flat.detach())
-    taken = field.isolated()
-    if torch.is_grad_enabled() and (flat.requires_grad or taken.leaves.any):
-        check_sharding(field.held.modules)
-    moving = times.requires_grad and torch.is_grad_enabled()
-    if options.step_size is not None:
-        method = method.fixed()
-    if compiler is not None:
-        taken.compiled = CompiledRows(method, taken, compiler)
-    inference = not field.leaves.any and not flat.requires_grad and not moving
-    inference = inference and serves_inference(taken, moments[0], flat.detach())
-    stepper = STEPPERS[type(method)]
-    values = moments.cpu().numpy()
-    stops = np.sort(options.tstops)
 
-    def leg(rows, start, t, end, place, attempts, watch):
-        wanted = torch.is_grad_enabled() and (start.requires_grad or taken.leaves.any)
-        if wanted:
-            steps = RowSteps()
-        else:
-            steps = None
-        index = torch.from_numpy(rows).to(flat.device)
-        spans = Spans(t, end, values[:, rows], place, stops, attempts)
 
-        def run():
-            if len(rows) == taken.batch:
-                own = taken
-            else:
-                own = taken.select(index)
-            return integrate(
-                own,
-                stepper,
-                method,
-                start.detach().clone(),
-                spans,
-                options,
-                atol,
-                steps,
-                moving,
-                watch,
-            )
+class _BatchSolve:
+    """The rows of a batch on their way from the arguments of ``solve`` to a BatchSolution.
 
-        path = without_graph(run, inference)
+    field: f with what is known of it; isolated: the same with the leaf tensors of f cut off from
+    their graphs, which the adjoint puts back. flat: the starts, (B, n); times: (T, B) tensor,
+    values: the same in NumPy; atol: 0-d, (n,) or (B, n).
+    """
+
+    def __init__(self, arguments, problem, options, method, adjoint):
+        _check(arguments, problem, method, adjoint)
+        self.problem = problem
+        self.options = options
+        self.method = method
+        self.events = as_events(arguments.events)
+        self.jumps = as_row_times(arguments.jumps, "jumps")
+        self.field = field = RowField(problem, arguments.by_row)
+        self.layout = field.layout
+        _check_dtype(method, self.layout.dtype)
+        self.flat = self.layout.ravel_rows(problem.y0, field.batch)
+        self.times = problem.row_times(self.flat.device, field.batch)
+        self.atol = options.flat_atol(self.layout, self.flat)
+        moments = self.times.detach()
+        # First with a graph: what f makes at its first call, and keeps, belongs to it.
+        field.find_leaves(moments[0], self.flat, arguments.params)
+        check_independent(field, moments[0], self.flat.detach())
+        self.isolated = field.isolated()
+        if self._has_gradient(self.flat):
+            check_sharding(field.held.modules)
+        self.moving_times = self.times.requires_grad and torch.is_grad_enabled()
+        if options.step_size is not None:
+            self.method = method.fixed()
+        if arguments.compiler is not None:
+            self.isolated.compiled = CompiledRows(self.method, self.isolated, arguments.compiler)
+        self.inference = False
+        if not (field.leaves.any or self.flat.requires_grad or self.moving_times):
+            self.inference = serves_inference(self.isolated, moments[0], self.flat.detach())
+        self.values = moments.cpu().numpy()
+        self.stops = np.sort(options.tstops)
+
+    def _has_gradient(self, start) -> bool:
+        """Whether a gradient may be asked of what begins at start, (m, n)."""
+        return torch.is_grad_enabled() and (start.requires_grad or self.field.leaves.any)
+
+    def segment(self, rows, start, t, end, place, attempts, watch) -> RowLeg:
+        """Some rows from their times t to their ends.
+
+        rows: (m,) their numbers; start: (m, n); place: (m,) of the next output of each; attempts:
+        (m,) steps that were tried before; watch: looks for events, or None.
+        """
+        wanted = self._has_gradient(start)
+        steps = RowSteps() if wanted else None
+        index = torch.from_numpy(rows).to(self.flat.device)
+        spans = Spans(t, end, self.values[:, rows], place, self.stops, attempts)
+        path = without_graph(
+            lambda: self._integrate(index, start, spans, steps, watch), self.inference
+        )
         counts = path.place - place
         row = np.repeat(np.arange(len(rows)), counts)
         made = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts - place, counts)
+        hits = None
         if watch is not None and len(watch.hits.row):
             hits = watch.hits
-        else:
-            hits = None
-        parts = [path.ys[made, row], path.last[:0] if hits is None else hits.y, path.last]
+        marks = path.last[:0] if hits is None else hits.y
+        parts = [path.ys[made, row], marks, path.last]
         joined = torch.cat(parts)
         if wanted:
             steps.close(len(rows))
-            when = [values[made, rows[row]], path.t]
-            who = [row, np.arange(len(rows))]
-            if hits is not None:
-                when.insert(1, hits.t), who.insert(1, hits.row)
-            when = np.concatenate(when)
-            who = np.concatenate(who)
-
-            gradient = RowGradient(taken, index, method, steps, when, who)
+            times, owners = _queries(self.values[made, rows[row]], row, hits, path.t)
+            gradient = RowGradient(self.isolated, index, self.method, steps, times, owners)
             joined = Integrate.apply(
-                joined.detach, gradient.pullback, _no_second, start, *taken.leaves.inputs
+                joined.detach,
+                gradient.pullback,
+                _no_second,
+                start,
+                *self.isolated.leaves.inputs,
             )
-        elif inference:
-            joined = joined.clone()  # a tensor of inference mode would be none that a graph can use
+        elif self.inference:
+            # A graph cannot use a tensor of inference mode.
+            joined = joined.clone()
         ys, marks, ends = joined.split([len(part) for part in parts])
-        if moving:
-            slopes = path.slopes[made, row]
-        else:
-            slopes = None
+        slopes = path.slopes[made, row] if self.moving_times else None
         return RowLeg(ys, made, row, slopes, marks, ends, path.t, path.statuses, path.attempts)
 
-    course = RowCourse(field, leg, values, *events, jumps, moving).run(flat, times[0])
-    field.held.seal()
-    place, row, states, slopes = course.outputs()
-    at = torch.from_numpy(place).to(flat.device), torch.from_numpy(row).to(flat.device)
-    ys = flat.new_full((len(times), *flat.shape), torch.nan).index_put(at, states)
-    if moving:
-        slopes = flat.new_zeros(ys.shape).index_put(at, slopes)
+    def _integrate(self, index, start, spans, steps, watch):
+        field = self.isolated
+        if len(index) != field.batch:
+            field = field.select(index)
+        return integrate(
+            field,
+            STEPPERS[type(self.method)],
+            self.method,
+            start.detach().clone(),
+            spans,
+            self.options,
+            self.atol,
+            steps,
+            self.moving_times,
+            watch,
+        )
+
+    def solution(self) -> BatchSolution:
+        course = RowCourse(
+            self.field, self.segment, self.values, *self.events, self.jumps, self.moving_times
+        )
+        course.run(self.flat, self.times[0])
+        self.field.held.seal()
+        return BatchSolution(
+            t=self.times,
+            y=self.layout.unravel(self._outputs(course)),
+            statuses=course.statuses,
+            reached=course.t.tolist(),
+            stats=self.field.stats,
+            method=self.method.name,
+            events=course.records,
+            examine=partial(self._examine, course),
+        )
+
+    def _outputs(self, course):
+        """(T, B, n) the outputs, NaN where a row did not arrive."""
+        device = self.flat.device
+        place, row, states, slopes = course.outputs()
+        at = torch.from_numpy(place).to(device), torch.from_numpy(row).to(device)
+        shape = (len(self.times), *self.flat.shape)
+        ys = self.flat.new_full(shape, torch.nan).index_put(at, states)
+        if not self.moving_times:
+            return ys
+        slopes = self.flat.new_zeros(shape).index_put(at, slopes)
         # The first output is y0 itself, whatever the time.
-        ys = torch.cat((ys[:1], moved(ys[1:], slopes[1:], times[1:])))
+        return torch.cat((ys[:1], moved(ys[1:], slopes[1:], self.times[1:])))
 
-    def examined(row):
-        own = field.select(torch.tensor([row], device=flat.device))
-        span = (float(values[0, row]), float(values[-1, row]))
+    def _examine(self, course, row):
+        """The report of a row that failed."""
+        own = self.field.select(torch.tensor([row], device=self.flat.device))
+        span = (float(self.values[0, row]), float(self.values[-1, row]))
         end = course.ends[row]
-        if atol.dim() == 2:
-            bounds = atol[row]
-        else:
-            bounds = atol
-        outputs = (int(course.place[row]), len(values))
+        t = float(course.t[row])
+        atol = self.atol[row] if self.atol.dim() == 2 else self.atol
         happening = course.happening
+        happened = occurred(course.records[row], happening.events, happening.counts[row], t)
         single = ODEProblem(lambda t, y: own.at(t.reshape(1), y.unsqueeze(0)).squeeze(0), end, span)
-        events = occurred(
-            course.records[row], happening.events, happening.counts[row], float(course.t[row])
+        field = VectorField(single, Layout(end), span[0], [])
+        field.held = self.field.held
+        case = Case(
+            problem=self.problem,
+            field=field,
+            layout=self.layout,
+            method=self.method,
+            name=self.method.name,
+            status=course.statuses[row],
+            t=t,
+            y=end,
+            start=self.flat[row],
+            span=span,
+            options=self.options,
+            atol=atol,
+            outputs=(int(course.place[row]), len(self.values)),
+            attempts=[],
+            steps=int(course.attempts[row]),
+            times=[],
+            limits=None,
+            events=happened,
+            row=row,
         )
-        alone = VectorField(single, Layout(end), span[0], [])
-        alone.held = field.held
-        return examine(
-            Case(
-                problem,
-                alone,
-                layout,
-                method,
-                method.name,
-                course.statuses[row],
-                float(course.t[row]),
-                end,
-                flat[row],
-                span,
-                options,
-                bounds,
-                outputs,
-                [],
-                int(course.attempts[row]),
-                [],
-                None,
-                events,
-                row,
-            )
-        )
+        return examine(case)
 
-    solution = BatchSolution(
-        times,
-        layout.unravel(ys),
-        course.statuses,
-        course.t.tolist(),
-        field.stats,
-        method.name,
-        course.records,
-        examined,
-    )
-    if throw:
-        return solution.check()
-    return solution
+
+def _queries(outputs, rows, hits, ends):
+    """(times, rows) of all states of a segment: outputs, events and ends."""
+    times = [outputs]
+    owners = [rows]
+    if hits is not None:
+        times.append(hits.t)
+        owners.append(hits.row)
+    times.append(ends)
+    owners.append(np.arange(len(ends)))
+    return np.concatenate(times), np.concatenate(owners)
