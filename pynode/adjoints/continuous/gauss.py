@@ -82,9 +82,10 @@ class QuadratureAdjoint(Continuous):
     """Keeps the reverse solution of n unknowns, then integrates the parameters over all of it with
     one error bound.
 
-    The sum of the errors is controlled, where GaussKronrodAdjoint controls each step; the reverse
-    solution takes as much memory as the forward one. quadrature_rtol: relative to the integral of
-    |integrand|; rtol by default.
+    It controls the sum of the errors; GaussKronrodAdjoint controls each step. The reverse solution
+    takes as much memory as the forward one.
+
+    quadrature_rtol: relative to the integral of |integrand|; rtol by default.
     """
 
     name = "QuadratureAdjoint"
