@@ -18,7 +18,7 @@ from .backends.torch.inference import serves_inference, without_graph
 from .core.batched_field import RowField, check_independent
 from .core.events import as_events, as_row_times
 from .core.layout import Layout
-from .core.problem import ODEProblem
+from .core.problem import ODEProblem, check_finite
 from .core.sharding import check_sharding
 from .core.solution import BatchSolution
 from .core.vector_field import VectorField
@@ -57,13 +57,9 @@ def serves(method) -> bool:
 
 def check_batched(arguments, problem):
     """ValueError for what a solve row by row does not take."""
-    limits = (
-        arguments.callback,
-        arguments.max_seconds,
-        arguments.nonnegative,
-        arguments.domain,
-    )
-    if any(limit is not None for limit in limits):
+    limits = (arguments.callback, arguments.max_seconds, arguments.domain)
+    signed = arguments.nonnegative not in (None, False)
+    if signed or any(limit is not None for limit in limits):
         raise ValueError(
             "callback, max_seconds, nonnegative and domain are not for batched=True: solve the"
             " rows one by one, or all of them as one system"
@@ -142,6 +138,7 @@ class _BatchSolve:
         self.layout = field.layout
         _check_dtype(method, self.layout.dtype)
         self.flat = self.layout.ravel_rows(problem.y0, field.batch)
+        check_finite(self.flat.detach())
         self.times = problem.row_times(self.flat.device, field.batch)
         self.atol = options.flat_atol(self.layout, self.flat)
         moments = self.times.detach()

@@ -49,11 +49,7 @@ class ODEProblem:
         layout = Layout(self.y0)
         if layout.size == 0:
             raise ValueError("y0 is empty: a state needs at least one component")
-        flat = layout.ravel(self.y0).detach()
-        bad = (~torch.isfinite(flat)).nonzero()
-        if len(bad):
-            where = ", ".join(str(int(i)) for i in bad.flatten()[:5])
-            raise ValueError(f"y0 is not finite (flat component {where}): start from finite values")
+        check_finite(layout.ravel(self.y0).detach())
         return layout
 
     def times(self, device) -> torch.Tensor:
@@ -80,6 +76,17 @@ class ODEProblem:
                 " decreasing"
             )
         return t
+
+
+def check_finite(y0):
+    """ValueError where a start, (n,), or one of a batch, (B, n), is not finite."""
+    bad = (~torch.isfinite(y0)).nonzero()
+    if not len(bad):
+        return
+    where = ", ".join(str(int(i)) for i in bad[:5, -1])
+    if y0.dim() == 2:
+        where += f" of row {int(bad[0, 0])}"
+    raise ValueError(f"y0 is not finite (flat component {where}): start from finite values")
 
 
 def as_problem(f, y0, t, args, jac, mass) -> ODEProblem:

@@ -20,6 +20,12 @@ ROUNDING = 1e-13
 RESOLUTION = 2e-15
 
 
+# A step that ends this near to a stop, in steps, is stretched to it. Steps of a fixed size are
+# stretched by rounding only.
+SLACK = 1e-3
+FIXED_SLACK = 1e-9
+
+
 def as_moved(h: float, t: float, t1: float) -> float:
     """The size of a step planned as h that moves the time from t to t1."""
     moved = t1 - t

@@ -15,9 +15,9 @@ import torch
 
 from ...core.norm import RowTolerance
 from ...core.status import Status
-from ...core.step_control import RESOLUTION, ROUNDING
+from ...core.step_control import FIXED_SLACK, RESOLUTION, ROUNDING, SLACK
 from ...methods.batched.base import tensor
-from .loop import SMALLEST
+from .loop import SMALLEST, cause
 
 
 class Spans(NamedTuple):
@@ -80,7 +80,7 @@ class Clock:
         "least",
     )
 
-    def __init__(self, spans, h, max_steps):
+    def __init__(self, spans, h, options):
         count = len(spans.start)
         self.index = np.arange(count)
         self.stops = spans.stops
@@ -94,7 +94,8 @@ class Clock:
         self.due = self.times[self.place, self.index]
         self.accepted = np.zeros(count, dtype=np.int64)
         self.rejected = np.zeros(count, dtype=np.int64)
-        self.limit = max_steps - spans.attempts
+        self.limit = options.max_steps - spans.attempts
+        self.slack = SLACK if options.step_size is None else FIXED_SLACK
         self.least = np.maximum(SMALLEST * np.abs(self.h), sys.float_info.min)
         if len(self.stops):
             self.stop = self.stop.copy()
@@ -109,7 +110,7 @@ class Clock:
         is stretched to it if it nearly does."""
         after = self.t + self.h
         size = np.abs(self.h)
-        last = self.direction * (after - self.stop) >= -1e-3 * size
+        last = self.direction * (after - self.stop) >= -self.slack * size
         if np.count_nonzero(last):
             after = np.where(last, self.stop, after)
         moved = after - self.t
@@ -187,13 +188,14 @@ def integrate(
     if options.step_size is None:
         h = np.maximum(h, RESOLUTION * np.abs(spans.start))
     rows = Rows(y0, spans, slopes)
-    clock = Clock(spans, np.minimum(h, options.max_step), options.max_steps)
+    clock = Clock(spans, np.minimum(h, options.max_step), options)
     stepper = stepper_type(method, field, y0, f0, clock.h, tol)
     if record is not None:
         record.start = (t0, y0, clock.h)
         record.f0 = f0
     if watch is not None:
         watch.begin(field, t0, y0)
+    _end_broken_starts(rows, clock, stepper, f0)
     while len(clock.index):
         h, arrived = clock.next_steps()
         done = stepper.advance(clock.t, h)
@@ -203,15 +205,29 @@ def integrate(
         if watch is not None and np.count_nonzero(done.accepted):
             arrived, cut = watch.scan(clock, done, h, arrived, stepper.states)
         ended = _book(rows, clock, done, h, arrived, cut, options, field.stats)
-        if np.count_nonzero(ended):
-            gone = ended.nonzero()[0]
-            keep = (~ended).nonzero()[0]
-            rows.finish(clock, gone, stepper.states(gone))
-            clock.select(keep)
-            stepper.select(keep)
+        _leave_out(rows, clock, stepper, ended)
     if watch is not None:
         watch.finish(rows)
     return rows
+
+
+def _leave_out(rows, clock, stepper, ended):
+    """End the rows of a mask, (m,)."""
+    if not np.count_nonzero(ended):
+        return
+    gone = ended.nonzero()[0]
+    keep = (~ended).nonzero()[0]
+    rows.finish(clock, gone, stepper.states(gone))
+    clock.select(keep)
+    stepper.select(keep)
+
+
+def _end_broken_starts(rows, clock, stepper, f0):
+    """Rows whose first slope, f0 (m, n), is not finite end where they start."""
+    broken = (~torch.isfinite(f0).all(dim=1)).cpu().numpy()
+    for i in broken.nonzero()[0].tolist():
+        rows.statuses[clock.index[i]] = Status.NONFINITE
+    _leave_out(rows, clock, stepper, broken)
 
 
 def _book(rows, clock, done, h, arrived, cut, options, stats):
@@ -254,8 +270,11 @@ def _book(rows, clock, done, h, arrived, cut, options, stats):
         # As far as the next stop any step is long enough.
         small &= size < np.abs(clock.stop - clock.t)
     below = rejected & (size < options.min_step)
+    # Without an error to measure nothing else would tell; and a smaller step is not what was asked
+    # for.
+    overflown = rejected & done.broken & ~done.unsolved & (options.step_size is not None)
     many = clock.accepted + clock.rejected >= clock.limit
-    ended = over | small | below | many
+    ended = over | small | below | many | overflown
     if cut is not None:
         ended |= cut
     if options.max_nfe is not None and stats.nfe >= options.max_nfe:
@@ -263,11 +282,10 @@ def _book(rows, clock, done, h, arrived, cut, options, stats):
     for i in ended.nonzero()[0].tolist():
         if over[i]:
             status = Status.SUCCESS
+        elif overflown[i]:
+            status = Status.DIVERGED
         elif small[i]:
-            if done.broken[i]:
-                status = Status.NONFINITE
-            else:
-                status = Status.STEP_TOO_SMALL
+            status = cause(_failure(done, i))
         elif below[i]:
             status = Status.MIN_STEP
         elif many[i]:
@@ -278,6 +296,15 @@ def _book(rows, clock, done, h, arrived, cut, options, stats):
         stats.accepted += int(clock.accepted[i])
         stats.rejected += int(clock.rejected[i])
     return ended
+
+
+def _failure(done, i) -> Status | None:
+    """Why the step of row i failed; None where it did not, or its error was too large."""
+    if done.broken[i]:
+        return Status.NONFINITE
+    if done.unsolved[i]:
+        return Status.NEWTON
+    return None
 
 
 def _write_outputs(rows, clock, which, polynomial, h, arrived):

@@ -10,7 +10,14 @@ import torch
 
 from ...core.norm import Tolerance
 from ...core.status import Exhausted, RejectStep, Status
-from ...core.step_control import RESOLUTION, as_moved, first_step, shortened
+from ...core.step_control import (
+    FIXED_SLACK,
+    RESOLUTION,
+    SLACK,
+    as_moved,
+    first_step,
+    shortened,
+)
 from ...core.stop_conditions import guarded
 from ...core.trajectory import Attempt, Trajectory, evaluate_at, slope
 from ...methods.base import Step
@@ -124,7 +131,7 @@ class _Loop:
         self.attempts = field.stats.accepted + field.stats.rejected
         self.history = deque(maxlen=_HISTORY)
         self.fixed = options.step_size is not None
-        self.slack = 1e-9 if self.fixed else 1e-3
+        self.slack = FIXED_SLACK if self.fixed else SLACK
         self.max_nfe = math.inf
         self.watch = None
         self.limits = None
@@ -160,7 +167,7 @@ class _Loop:
             return Status.MAX_EVALUATIONS
         vanishes = size < self.least or self.t + self.h == self.t
         if vanishes and size < abs(self.stops[0] - self.t):
-            return _cause(last)
+            return cause(last.failure if last is not None else None)
         if size < self.options.min_step and last is not None and not last.accepted:
             return Status.DOMAIN if last.failure is Status.DOMAIN else Status.MIN_STEP
         if self.limits is not None and self.limits.expired():
@@ -302,8 +309,9 @@ def _outputs(path, step, times, t, y, coefficients, slopes):
         path.ys.append(y)
 
 
-def _cause(last: Step) -> Status:
-    """Why the steps shrank to nothing, from the last attempt."""
-    if last is not None and last.failure is not None:
-        return last.failure
-    return Status.STEP_TOO_SMALL
+def cause(failure: Status | None) -> Status:
+    """Why the steps shrank to nothing; failure: of the last attempt, None where only its error was
+    too large."""
+    if failure is None:
+        return Status.STEP_TOO_SMALL
+    return failure

@@ -25,14 +25,16 @@ class Done(NamedTuple):
     polynomials of the steps.
 
     accepted, rejected: the row's step ended so (neither: it goes on iterating); broken: something
-    was not finite; polynomial(which): (degree + 1, len(which), n) coefficients of the powers of
-    theta, for rows just accepted, before the next pass. tape(which): what the gradient needs of
-    their steps, tensors of len(which) rows (adjoints/discrete/batched.py).
+    was not finite; unsolved: Newton's iteration did not converge; polynomial(which): (degree + 1,
+    len(which), n) coefficients of the powers of theta, for rows just accepted, before the next
+    pass. tape(which): what the gradient needs of their steps, tensors of len(which) rows
+    (adjoints/discrete/batched.py).
     """
 
     accepted: np.ndarray
     rejected: np.ndarray
     broken: np.ndarray
+    unsolved: np.ndarray
     factor: np.ndarray
     polynomial: Callable
     tape: Callable

@@ -61,8 +61,9 @@ class BDFRows:
         self.jac = y.new_zeros(m, n, n)
         self.inverse = y.new_zeros(m, n, n)
         self.parts = y.new_zeros(5, m, n)
-        self.at = None
-        self.c = None
+        # Time and h / leading coefficient of the steps under way, (m,) and (m, 1).
+        self.at = torch.zeros(m, dtype=torch.float64, device=y.device)
+        self.c = y.new_zeros(m, 1)
         self.waited = 0
 
     def select(self, keep):
@@ -206,12 +207,13 @@ class BDFRows:
             self._select((accepted & (self.equal > k)).nonzero()[0], h, ratio, iteration, factor)
         polynomial = partial(self.history.polynomial, k, h)
         return Done(
-            accepted,
-            rejected,
-            rejected & ~finite,
-            factor,
-            polynomial,
-            partial(_tape, k, self.parts[0]),
+            accepted=accepted,
+            rejected=rejected,
+            broken=rejected & ~finite,
+            unsolved=rejected & ~converged,
+            factor=factor,
+            polynomial=polynomial,
+            tape=partial(_tape, k, self.parts[0]),
         )
 
     def _rounding(self, lost, norm):

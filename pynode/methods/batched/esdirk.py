@@ -260,12 +260,13 @@ class DIRKRows(OneStepRows):
             self._after(accepted)
         done = partial(self._polynomial, start, h)
         return Done(
-            accepted,
-            (ended & ~accepted) | fails,
-            broken & fails,
-            factor,
-            done,
-            partial(self._tape, start),
+            accepted=accepted,
+            rejected=(ended & ~accepted) | fails,
+            broken=broken & fails,
+            unsolved=fails,
+            factor=factor,
+            polynomial=done,
+            tape=partial(self._tape, start),
         )
 
     def _judge_ended(self, which, h):

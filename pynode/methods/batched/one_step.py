@@ -66,7 +66,16 @@ class OneStepRows:
         def tape(which):
             return (start[tensor(which, start)],)
 
-        return Done(accepted, ~accepted, broken, factor, polynomial, tape), moved
+        done = Done(
+            accepted=accepted,
+            rejected=~accepted,
+            broken=broken,
+            unsolved=np.zeros(len(accepted), dtype=bool),
+            factor=factor,
+            polynomial=polynomial,
+            tape=tape,
+        )
+        return done, moved
 
 
 def polynomial(start, stages, weights, h=None):
