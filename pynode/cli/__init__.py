@@ -1,9 +1,10 @@
 """The command line: ``pynode train``, ``compare``, ``diagnose``, ``reproduce``, ``methods``,
 ``julia``, ``doctor``.
 
-Exit codes: 0 success; 1 a solve or training failed, or the disk did; 2 a mistake in what was given;
-130 Ctrl-C, or 128 plus the number of the signal that asked for the end. A failure is one sentence
-on stderr, with --json also an object on stdout; --debug shows the traceback.
+Exit codes: 0 success; 1 a solve or a training failed, or the disk failed; 2 a mistake in the
+arguments; 130 Ctrl-C, or 128 plus the number of the signal that ended the command. A failure
+prints one sentence to stderr, and with --json also an object to stdout. --debug shows the
+traceback.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ from .command import Mistake, Parser, failed
 from .signals import ends_politely
 
 CODES = """\
-exit codes: 0 success; 1 a solve or training failed, or the disk did, or doctor found a problem; 2 a
-mistake in what was given; 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP: training saves
-what it has. Every command has --help, --quiet, --verbose and --debug; those that print tables have
---json, and then say a failure on the standard output, too, as an object with "error" and "code".
+exit codes:
+  0    success
+  1    a solve or a training failed, the disk failed, or doctor found a problem
+  2    a mistake in the arguments
+  130  Ctrl-C; 143 after SIGTERM, 129 after SIGHUP. Training saves its state before it ends.
+
+Every command has --help, --quiet, --verbose and --debug. Commands that print tables have --json.
+With --json, a failing command also prints an object with "error" and "code" to the standard output.
 """
 
 

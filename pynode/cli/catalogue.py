@@ -86,7 +86,7 @@ def methods() -> list[MethodEntry]:
             MethodEntry(
                 name,
                 "implicit" if method.implicit else "explicit",
-                "of SciML alone",
+                "SciML only",
                 str(method.order),
                 tuple(method.structures) if method.implicit else (),
                 bool(method.takes_mass),
@@ -109,4 +109,9 @@ def adjoints() -> list[AdjointEntry]:
         for kind in adjoint_registry.CLASSES
     ]
     direct = adjoint_registry.DIRECT
-    return [*found, AdjointEntry(direct, direct, "A graph through the whole loop, by autograd.")]
+    return [
+        *found,
+        AdjointEntry(
+            direct, direct, "Autograd builds a graph through the whole loop and differentiates it."
+        ),
+    ]

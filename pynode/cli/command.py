@@ -39,10 +39,10 @@ def finish(own, run, json=None):
     own.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     loudness = own.add_mutually_exclusive_group()
     loudness.add_argument(
-        "-q", "--quiet", action="store_true", help="say nothing but results and failures"
+        "-q", "--quiet", action="store_true", help="print only results and failures"
     )
     loudness.add_argument(
-        "-v", "--verbose", action="store_true", help="explain a solve that fails on a page"
+        "-v", "--verbose", action="store_true", help="explain a failed solve on one page"
     )
     own.set_defaults(run=run)
 
@@ -54,7 +54,7 @@ def threads(own, remark=""):
         type=count(1),
         default=1,
         metavar="N",
-        help=f"threads of torch{remark} (default: 1)",
+        help=f"number of torch threads{remark} (default: 1)",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 NO_PLOTS = (
-    "Plots were left out, because matplotlib is not installed: pip install 'torch-stiff-ode[plot]'"
+    "No plots were drawn, because matplotlib is not installed: pip install 'torch-stiff-ode[plot]'"
 )
 
 
