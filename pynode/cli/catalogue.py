@@ -112,6 +112,6 @@ def adjoints() -> list[AdjointEntry]:
     return [
         *found,
         AdjointEntry(
-            direct, direct, "Autograd builds a graph through the whole loop and differentiates it."
+            direct, direct, "Autograd records a graph of the whole loop and differentiates it."
         ),
     ]

@@ -77,7 +77,7 @@ def add_commands(commands):
     kind.add_argument(
         "--stiffness",
         action="store_true",
-        help="show only the stiffness of each target, and compare no methods",
+        help="show only the stiffness of each target and its change; compare no methods",
     )
     kind.add_argument(
         "--report",

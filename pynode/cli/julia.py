@@ -45,7 +45,7 @@ def add_commands(commands):
     install.add_argument(
         "--sensitivity",
         action="store_true",
-        help="add SciMLSensitivity and its adjoints to the native adjoint",
+        help="add SciMLSensitivity for its adjoints; the native adjoint does not need it",
     )
     install.add_argument(
         "--radau", action="store_true", help="add OrdinaryDiffEqFIRK for the Radau IIA methods"
