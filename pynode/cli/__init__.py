@@ -25,7 +25,11 @@ exit codes:
   0    success
   1    a solve or a training failed, the disk failed, or doctor found a problem
   2    a mistake in the arguments
-  130  Ctrl-C; 143 after SIGTERM, 129 after SIGHUP. Training saves its state before it ends.
+  129  ended by SIGHUP
+  130  ended by Ctrl-C
+  143  ended by SIGTERM
+
+Before a signal ends a training, the training saves its state.
 
 Every command has --help, --quiet, --verbose and --debug. Commands that print tables have --json.
 With --json, a failing command also prints an object with "error" and "code" to the standard output.
