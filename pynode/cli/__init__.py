@@ -58,7 +58,7 @@ def _run(arguments) -> int:
         return code
     except KeyboardInterrupt:
         return failed("pynode: interrupted.", arguments.ending.code, as_json)
-    except BrokenPipeError:  # whoever reads the output wants no more of it
+    except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (SolveError, TrainingError, JuliaUnavailable, OSError, ValueError, TypeError) as error:
@@ -78,7 +78,7 @@ def _sentence(error) -> str:
         return str(error)
     if error.filename:
         return f"{error.filename}: {error.strerror}"
-    # Files are written by save_atomically, which names them in a sentence of its own.
+    # save_atomically writes the files; its own sentence names them.
     plain = error.errno in (
         errno.ENOSPC,
         errno.EDQUOT,

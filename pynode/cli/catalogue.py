@@ -1,4 +1,4 @@
-"""What there is: every method and adjoint with its properties, from the registries."""
+"""Every method and adjoint with its properties, from the registries."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class MethodEntry:
 
 @dataclass(frozen=True)
 class AdjointEntry:
-    """One adjoint: its name, its short name for ``adjoint=``, what it is in a sentence."""
+    """One adjoint: its name, its short name for ``adjoint=``, and a sentence that describes it."""
 
     name: str
     short: str
@@ -53,7 +53,7 @@ class AdjointEntry:
 
 
 def methods() -> list[MethodEntry]:
-    """Every method, those of the torch engine first."""
+    """Every method; the methods of the torch engine come first."""
     shared = {name.lower() for name in algorithms.SHARED}
     found = []
     for name in registry.names():

@@ -143,7 +143,7 @@ def _methods(chosen, arguments, out) -> tuple:
 
 
 def _drawn(result, path) -> list:
-    """The path of its picture, none without matplotlib."""
+    """[path of the picture], or [] without matplotlib."""
     try:
         return [result.plot(path)]
     except ImportError:
@@ -151,7 +151,7 @@ def _drawn(result, path) -> list:
 
 
 def _labelled(targets) -> dict:
-    """{label: Problem}: the problem's name, with a number where two have the same."""
+    """{label: Problem}. A label is the problem's name, plus a number if two names are equal."""
     found = {}
     for name in targets:
         problem = target(name)

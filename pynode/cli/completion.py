@@ -1,4 +1,4 @@
-"""The command ``pynode completion``: what a shell needs to complete the commands and options."""
+"""The command ``pynode completion``: the completions of commands and options for a shell."""
 
 from __future__ import annotations
 

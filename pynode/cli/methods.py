@@ -1,4 +1,4 @@
-"""The commands ``pynode methods`` and ``pynode adjoints``: what there is."""
+"""The commands ``pynode methods`` and ``pynode adjoints``: lists of both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command ``pynode reproduce``: the set-ups of Kim et al. 2021, trained, judged and drawn."""
+"""The command ``pynode reproduce``: trains, evaluates and draws the set-ups of Kim et al. 2021."""
 
 from __future__ import annotations
 

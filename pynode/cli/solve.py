@@ -120,7 +120,7 @@ def _run(arguments) -> int:
         )
     names = getattr(problem.field, "columns", None) or getattr(problem.field, "species", None)
     names = tuple(names or (f"y{i}" for i in range(len(problem.y0))))
-    # What was reached is written in any case.
+    # Write the states that the solve reached, also after a failure.
     if arguments.out:
         save_text(_folder(arguments.out), _csv(names, solution))
     if arguments.plot:
@@ -148,14 +148,14 @@ def _run(arguments) -> int:
 
 
 def _folder(path) -> Path:
-    """The path, in a folder that is there."""
+    """The path; its folder is created if it is missing."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 
 def _times(problem, span, points):
-    """Output times: those asked for, so many evenly spaced ones, those of the problem, or 101."""
+    """Output times: the given ones, evenly spaced ones, the problem's own, or 101."""
     if points is not None and points < 2:
         raise ValueError("--points must be at least 2: the start and the end")
     if points is None and span is not None and len(span) > 2:
@@ -177,7 +177,7 @@ def _csv(names, solution) -> str:
 
 
 def _plot(path, title, names, solution):
-    """The states over time, on a logarithmic axis where the times are spaced so."""
+    """Plot the states over time, on a logarithmic axis if the gaps between times grow a lot."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -290,7 +290,7 @@ def _train(arguments) -> int:
 
 
 def _unheard(text):
-    """In the place of print, where the standard output is for programs."""
+    """Replaces print if the standard output is for programs."""
 
 
 def draw(run, data, method, out, say) -> list:

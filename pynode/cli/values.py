@@ -1,4 +1,4 @@
-"""Values as they are written on a command line, and what is said without matplotlib."""
+"""Parsers for values of the command line, and the message for a missing matplotlib."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def names(text) -> tuple:
 
 
 def count(least: int):
-    """The type of a whole number that is at least this."""
+    """The type of a whole number that is at least `least`."""
 
     def read(text) -> int:
         try:
