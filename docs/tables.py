@@ -59,13 +59,13 @@ FAMILIES = {
     ),
     "fully implicit Runge-Kutta": (
         "stiff, tight tolerances, training",
-        "They take few, large steps. Each step solves systems for all stages at once.",
+        "These methods take few, large steps. Each step solves systems for all stages at once.",
     ),
     "automatic switching": (
         "stiff at times",
         (
-            "They take the explicit method where it is stable, and otherwise the stiff method. You"
-            ' can name any pair, for example `method="AutoDP5(KenCarp4())"`.'
+            "These pairs take the explicit method where it is stable, and otherwise the stiff"
+            ' method. You can name any pair, for example `method="AutoDP5(KenCarp4())"`.'
         ),
     ),
     "SciML only": (
@@ -108,7 +108,7 @@ def methods_page() -> str:
         "",
         *paragraph(
             "`python docs/tables.py` makes this page from the registries, so it lists everything"
-            " that `solve` takes. Upper and lower case in a name are the same. `pynode methods`"
+            " that `solve` takes. Upper and lower case make no difference. `pynode methods`"
             " prints the same list on the command line, with filters."
         ),
         "",
