@@ -1,13 +1,13 @@
-"""Writes what the registries and the command line know into the documentation, so that nobody does
-it by hand.
+"""Write tables of the documentation from the registries and the command line.
 
     python docs/tables.py     # docs/methods.md, docs/cli.md, and the table in README.md
 
-tests/test_docs.py holds that what is committed is what this writes.
+tests/test_docs.py checks that the committed files equal the output of this script.
 """
 
 import argparse
 import inspect
+import textwrap
 from pathlib import Path
 
 from pynode import cli
@@ -21,50 +21,59 @@ from pynode.methods import registry as methods
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- begin: python docs/tables.py -->", "<!-- end: python docs/tables.py -->"
 
-# A family of the catalogue: what its methods are for, and what is to be known of them.
+# Family of the catalogue: (use of its methods, note about them).
 FAMILIES = {
-    "explicit Runge-Kutta": ("not stiff", "An evaluation of f for each stage, nothing else."),
-    "Adams": ("not stiff, expensive f, tight tolerances", "Two evaluations a step at any order."),
+    "explicit Runge-Kutta": (
+        "not stiff",
+        "Each stage costs one evaluation of f, and nothing else.",
+    ),
+    "Adams": (
+        "not stiff, expensive f, tight tolerances",
+        "Each step costs two evaluations, at any order.",
+    ),
     "stabilised Runge-Kutta": (
         "mildly stiff with real eigenvalues: diffusion",
-        "No Jacobian: as many stages as stability asks for.",
+        "The method needs no Jacobian. It takes as many stages as stability needs.",
     ),
     "symplectic": (
         "dq/dt = v(t, p), dp/dt = a(t, q) over long times",
-        "Fixed steps of a state (q, p).",
+        "The state is (q, p), and the step size is fixed.",
     ),
     "backward differentiation": (
         "stiff, any size",
         (
-            'One system of n equations a step, few factorisations. `method="auto"` takes QNDF where'
-            " a problem is stiff from the start."
+            "Each step solves one system of n equations, with few factorisations."
+            ' `method="auto"` takes QNDF if a problem is stiff from the start.'
         ),
     ),
     "Rosenbrock": (
-        "stiff, up to some 50 states",
-        "A Jacobian and a factorisation each step, no Newton iteration.",
+        "stiff, up to about 50 states",
+        "Each step needs one Jacobian and one factorisation, and no Newton iteration.",
     ),
     "diagonally implicit Runge-Kutta": (
         "stiff, with events and jumps",
         (
-            "One-step methods, which start anew at no cost. KenCarp4 and KenCarp47 treat one part"
-            " of a `SplitField` explicitly."
+            "These are one-step methods: a restart costs them nothing. KenCarp4 and KenCarp47 treat"
+            " one part of a `SplitField` explicitly."
         ),
     ),
     "fully implicit Runge-Kutta": (
         "stiff, tight tolerances, training",
-        "Few, large steps, each with systems for all stages at once.",
+        "These methods take few, large steps. Each step solves systems for all stages at once.",
     ),
     "automatic switching": (
         "stiff at times",
         (
-            "Explicit where that is stable, else the stiff method. Any pair can be named, as"
-            ' `method="AutoDP5(KenCarp4())"`.'
+            "These pairs take the explicit method where it is stable, and otherwise the stiff"
+            ' method. You can name any pair, for example `method="AutoDP5(KenCarp4())"`.'
         ),
     ),
-    "of SciML alone": (
-        "what the others do not offer",
-        'By `backend="julia"`; without Julia the nearest other one serves.',
+    "SciML only": (
+        "formulas that the torch engine does not have",
+        (
+            'They run with `backend="julia"` or `"auto"`. Without Julia, `"auto"` takes the nearest'
+            " method of the torch engine."
+        ),
     ),
 }
 KEPT = {"steps": "the steps", "dense": "polynomials of all steps", "outputs": "the outputs"}
@@ -87,15 +96,20 @@ def table(head, rows) -> list:
     ]
 
 
+def paragraph(text) -> list:
+    """Lines of at most 100 columns."""
+    return textwrap.wrap(text, 100, break_long_words=False, break_on_hyphens=False)
+
+
 def methods_page() -> str:
     """docs/methods.md: every method, engine and adjoint."""
     lines = [
         "# Methods, engines and adjoints",
         "",
-        (
-            "Made by `python docs/tables.py` from the registries: what stands here is what `solve`"
-            " takes. Names count in any case. `pynode methods` has the same on the command line,"
-            " with filters."
+        *paragraph(
+            "`python docs/tables.py` makes this page from the registries, so it lists everything"
+            " that `solve` takes. Upper and lower case make no difference. `pynode methods`"
+            " prints the same list on the command line, with filters."
         ),
         "",
     ]
@@ -105,7 +119,7 @@ def methods_page() -> str:
         lines += [
             f"## {title(family)}",
             "",
-            f"For: {use}. {note}",
+            *paragraph(f"For: {use}. {note}"),
             "",
             *table(
                 head,
@@ -128,17 +142,17 @@ def methods_page() -> str:
     lines += [
         "## Other names",
         "",
-        f"Aliases: {other}.",
+        *paragraph(f"Aliases: {other}."),
         "",
         "## Engines",
         "",
-        (
-            '`backend=` takes one of these, or `"auto"`, the default: torch for every method that'
-            " it has."
+        *paragraph(
+            '`backend=` takes one of these names or `"auto"`, the default. `"auto"` takes torch for'
+            " every method that torch has."
         ),
         "",
         *table(
-            ["name", "what it is"],
+            ["name", "meaning"],
             [
                 [f"`{engine.name}`", summary(engine)]
                 for engine in (backends.TorchBackend, backends.JuliaBackend)
@@ -147,9 +161,9 @@ def methods_page() -> str:
         "",
         "## Adjoints",
         "",
-        (
-            "`adjoint=` takes a name, with or without its ending, or an object with options; "
-            "[how to choose](adjoints.md)."
+        *paragraph(
+            "`adjoint=` takes a name, with or without its ending, or an object with options. See"
+            " [how to choose](adjoints.md)."
         ),
         "",
         *table(
@@ -157,7 +171,7 @@ def methods_page() -> str:
                 "name",
                 "`adjoint=`",
                 "what it does",
-                "keeps of the forward solve",
+                "what it keeps of the forward solve",
                 "options",
                 "Julia",
             ],
@@ -195,7 +209,7 @@ def readme_table() -> str:
             if found[0].kind == "explicit"
             else (title(family), FAMILIES[family][0])
         )
-        if family != "of SciML alone":
+        if family != "SciML only":
             groups.setdefault(key, []).extend(f"`{entry.name}`" for entry in found)
     rows = [[name, ", ".join(members), use] for (name, use), members in groups.items()]
     engines, named = (
@@ -227,8 +241,8 @@ def cli_page() -> str:
     """docs/cli.md: every command and option of the parser, as tables that do not depend on the
     width of a terminal."""
     top = cli.parser()
-    made = "Made by `python docs/tables.py` from what `pynode COMMAND --help` shows."
-    lines = ["# Command line", "", f"{top.description} {made}", ""]
+    made = "`python docs/tables.py` makes this page from the output of `pynode COMMAND --help`."
+    lines = ["# Command line", "", *paragraph(f"{top.description} {made}"), ""]
     for parser in commands(top):
         lines += [f"## {parser.prog}", "", *fenced(parser.description)]
         rows = [
@@ -237,7 +251,7 @@ def cli_page() -> str:
             if not isinstance(action, argparse._HelpAction)
         ]
         lines += [
-            *(table(["option", "meaning"], rows) if rows else ["It has no options."]),
+            *(table(["option", "meaning"], rows) if rows else ["This command has no options."]),
             "",
             *fenced(parser.epilog),
         ]

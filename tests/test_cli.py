@@ -110,7 +110,7 @@ def test_help_teaches(capsys):
     for command, words in (
         (["--help"], ["train", "compare", "methods", "julia", "doctor"]),
         (["julia", "install", "--help"], ["0.5 to 1 GB and", "--sensitivity"]),
-        (["doctor", "--help"], ["Exit code 0 where all is well", "--json"]),
+        (["doctor", "--help"], ["The exit code is 0 if", "--json"]),
         (
             ["train", "--help"],
             ["the first line of a trajectory is its", "model.pt", "examples:", "--group"],

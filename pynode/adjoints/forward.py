@@ -28,8 +28,8 @@ VALUES = 1 << 22  # numbers of B that are held together
 
 
 class ForwardSensitivity(Adjoint):
-    """Carries the derivatives of all outputs along the recorded steps, for few parameters and many
-    outputs.
+    """Carries the derivatives of all outputs along the recorded steps. It suits few parameters and
+    many outputs.
 
     Any number of gradients cost one pass over the steps, (n + p) solves a step. The sensitivities
     are made at the first gradient and kept with the solution. Memory: (T, n, n + p) beside the

@@ -1,9 +1,10 @@
 """The command line: ``pynode train``, ``compare``, ``diagnose``, ``reproduce``, ``methods``,
 ``julia``, ``doctor``.
 
-Exit codes: 0 success; 1 a solve or training failed, or the disk did; 2 a mistake in what was given;
-130 Ctrl-C, or 128 plus the number of the signal that asked for the end. A failure is one sentence
-on stderr, with --json also an object on stdout; --debug shows the traceback.
+Exit codes: 0 success; 1 a solve or a training failed, or the disk failed; 2 a mistake in the
+arguments; 130 Ctrl-C, or 128 plus the number of the signal that ended the command. A failure
+prints one sentence to stderr, and with --json also an object to stdout. --debug shows the
+traceback.
 """
 
 from __future__ import annotations
@@ -20,10 +21,18 @@ from .command import Mistake, Parser, failed
 from .signals import ends_politely
 
 CODES = """\
-exit codes: 0 success; 1 a solve or training failed, or the disk did, or doctor found a problem; 2 a
-mistake in what was given; 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP: training saves
-what it has. Every command has --help, --quiet, --verbose and --debug; those that print tables have
---json, and then say a failure on the standard output, too, as an object with "error" and "code".
+exit codes:
+  0    success
+  1    a solve or a training failed, the disk failed, or doctor found a problem
+  2    a mistake in the arguments
+  129  ended by SIGHUP
+  130  ended by Ctrl-C
+  143  ended by SIGTERM
+
+Before a signal ends a training, the training saves its state.
+
+Every command has --help, --quiet, --verbose and --debug. Commands that print tables have --json.
+With --json, a failing command also prints an object with "error" and "code" to the standard output.
 """
 
 
@@ -49,7 +58,7 @@ def _run(arguments) -> int:
         return code
     except KeyboardInterrupt:
         return failed("pynode: interrupted.", arguments.ending.code, as_json)
-    except BrokenPipeError:  # whoever reads the output wants no more of it
+    except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (SolveError, TrainingError, JuliaUnavailable, OSError, ValueError, TypeError) as error:
@@ -69,7 +78,7 @@ def _sentence(error) -> str:
         return str(error)
     if error.filename:
         return f"{error.filename}: {error.strerror}"
-    # Files are written by save_atomically, which names them in a sentence of its own.
+    # save_atomically writes the files; its own sentence names them.
     plain = error.errno in (
         errno.ENOSPC,
         errno.EDQUOT,

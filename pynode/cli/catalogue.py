@@ -1,4 +1,4 @@
-"""What there is: every method and adjoint with its properties, from the registries."""
+"""Every method and adjoint with its properties, from the registries."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class MethodEntry:
 
 @dataclass(frozen=True)
 class AdjointEntry:
-    """One adjoint: its name, its short name for ``adjoint=``, what it is in a sentence."""
+    """One adjoint: its name, its short name for ``adjoint=``, and a sentence that describes it."""
 
     name: str
     short: str
@@ -53,7 +53,7 @@ class AdjointEntry:
 
 
 def methods() -> list[MethodEntry]:
-    """Every method, those of the torch engine first."""
+    """Every method; the methods of the torch engine come first."""
     shared = {name.lower() for name in algorithms.SHARED}
     found = []
     for name in registry.names():
@@ -86,7 +86,7 @@ def methods() -> list[MethodEntry]:
             MethodEntry(
                 name,
                 "implicit" if method.implicit else "explicit",
-                "of SciML alone",
+                "SciML only",
                 str(method.order),
                 tuple(method.structures) if method.implicit else (),
                 bool(method.takes_mass),
@@ -109,4 +109,9 @@ def adjoints() -> list[AdjointEntry]:
         for kind in adjoint_registry.CLASSES
     ]
     direct = adjoint_registry.DIRECT
-    return [*found, AdjointEntry(direct, direct, "A graph through the whole loop, by autograd.")]
+    return [
+        *found,
+        AdjointEntry(
+            direct, direct, "Autograd records a graph of the whole loop and differentiates it."
+        ),
+    ]

@@ -1,4 +1,4 @@
-"""What all commands have in common: the parser, the options that several have, and how they end."""
+"""The parts that all commands share: the parser, common options, and the way a command ends."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .values import count
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose descriptions keep their lines, whose complaints are one sentence, and who
-    takes '-1,0' for a value."""
+    """An ArgumentParser that keeps the lines of descriptions, reports an error in one sentence, and
+    accepts '-1,0' as a value."""
 
     def __init__(self, **options):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
@@ -23,8 +23,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Mistake(SystemExit):
-    """The end of the program, with exit code 2, for a mistake in its options, told by the
-    sentence."""
+    """Ends the program with exit code 2 after a mistake in its options. sentence: the message."""
 
     def __init__(self, sentence):
         super().__init__(2)
@@ -32,17 +31,19 @@ class Mistake(SystemExit):
 
 
 def finish(own, run, json=None):
-    """What every command has, at the end of its own options. run(arguments) -> exit code; json: the
-    help of --json."""
+    """Add the options that every command has, after its own options.
+
+    run(arguments) -> exit code; json: the help of --json.
+    """
     if json:
         own.add_argument("--json", action="store_true", help=json)
     own.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     loudness = own.add_mutually_exclusive_group()
     loudness.add_argument(
-        "-q", "--quiet", action="store_true", help="say nothing but results and failures"
+        "-q", "--quiet", action="store_true", help="print only results and failures"
     )
     loudness.add_argument(
-        "-v", "--verbose", action="store_true", help="explain a solve that fails on a page"
+        "-v", "--verbose", action="store_true", help="explain a failed solve on one page"
     )
     own.set_defaults(run=run)
 
@@ -54,19 +55,19 @@ def threads(own, remark=""):
         type=count(1),
         default=1,
         metavar="N",
-        help=f"threads of torch{remark} (default: 1)",
+        help=f"number of torch threads{remark} (default: 1)",
     )
 
 
 def print_json(found):
-    """One line of JSON, which has null for what is not finite."""
+    """Print one line of JSON; a number that is not finite becomes null."""
     plain = json.loads(json.dumps(found), parse_constant=lambda name: None)
     print(json.dumps(plain, allow_nan=False))
 
 
 def failed(sentence, code, as_json, found=None) -> int:
-    """Say in a sentence that a command failed, and on the standard output, if that is for programs,
-    with what it found before; returns the exit code."""
+    """Print the sentence of a failure to stderr. With as_json, also print an object to stdout that
+    contains the results so far (found). Returns the exit code."""
     print(sentence, file=sys.stderr)
     if as_json:
         print_json({**(found or {}), "error": sentence.partition(": ")[2], "code": code})

@@ -15,17 +15,21 @@ from .targets import HELP, target
 from .values import NO_PLOTS, count, names, numbers
 
 COMPARE = """\
-Solve the same dynamics with each method, and show accuracy against work: steps, evaluations of f,
-Jacobians, LU factorisations, time, the error against a tight reference, and whether the solve
-finished within --max-nfe. With --report also, on one page with its pictures inside: a diagnosis of
-the stiffness, whether another solver makes another model of it, and the gradients of different
-adjoints; of several targets, such as a model before and after training, from one to the next.
+Solve the same dynamics with each method, and compare accuracy with work: steps, evaluations of f,
+Jacobians, LU factorisations, time, and the error against a tight reference. The table also shows
+whether each solve finished within --max-nfe.
+
+--report writes one page with pictures. It adds a diagnosis of the stiffness, the gradients of
+different adjoints, and a test whether another solver makes another model of the dynamics. For
+several targets, such as a model before and after training, the page shows the change from one
+target to the next.
 """
 FILES = """\
 files written to --out, named after the target:
-  compare-NAME.csv   the table       compare-NAME.png   error against evaluations and against time
+  compare-NAME.csv   the table
+  compare-NAME.png   the error against evaluations and against time
   stiffness.png      with --stiffness
-  compare.html       with --report; it needs no network to be read, and can be mailed
+  compare.html       with --report; you can read it offline, and send it by mail
 
 examples:
   pynode compare out/robertson/model.pt
@@ -39,7 +43,7 @@ def add_commands(commands):
     """Add 'compare' to the subparsers of the top parser."""
     own = commands.add_parser(
         "compare",
-        help="methods against each other on one vector field",
+        help="compare methods on one vector field",
         description=COMPARE,
         epilog=FILES,
     )
@@ -51,8 +55,8 @@ def add_commands(commands):
         default=METHODS,
         metavar="NAMES",
         help=(
-            "with commas, see pynode methods; julia:NAME for SciML's (default:"
-            f" {','.join(METHODS)})"
+            "names separated by commas, see pynode methods; julia:NAME is a method of SciML"
+            f" (default: {','.join(METHODS)})"
         ),
     )
     own.add_argument(
@@ -60,26 +64,28 @@ def add_commands(commands):
         type=numbers,
         default=RTOLS,
         metavar="X,...",
-        help=f"tolerances, with commas (default: {','.join(f'{x:g}' for x in RTOLS)})",
+        help=f"tolerances, separated by commas (default: {','.join(f'{x:g}' for x in RTOLS)})",
     )
     own.add_argument(
         "--max-nfe",
         type=count(0),
         default=MAX_NFE,
         metavar="N",
-        help="limit on evaluations of f in one solve, 0 for none (default: %(default)s)",
+        help="maximum evaluations of f in one solve; 0 sets no limit (default: %(default)s)",
     )
     kind = own.add_mutually_exclusive_group()
     kind.add_argument(
         "--stiffness",
         action="store_true",
-        help="only the stiffness of each, from one to the next, no methods",
+        help="show only the stiffness of each target and its change; compare no methods",
     )
     kind.add_argument(
-        "--report", action="store_true", help="write compare.html: a minute or more for each target"
+        "--report",
+        action="store_true",
+        help="write compare.html; this takes a minute or more per target",
     )
     own.add_argument(
-        "--out", default="out", metavar="DIR", help="where the files go (default: %(default)s)"
+        "--out", default="out", metavar="DIR", help="folder for the files (default: %(default)s)"
     )
     threads(own)
     finish(own, _run, "print the rows as JSON instead of the table")
@@ -137,7 +143,7 @@ def _methods(chosen, arguments, out) -> tuple:
 
 
 def _drawn(result, path) -> list:
-    """The path of its picture, none without matplotlib."""
+    """[path of the picture], or [] without matplotlib."""
     try:
         return [result.plot(path)]
     except ImportError:
@@ -145,7 +151,7 @@ def _drawn(result, path) -> list:
 
 
 def _labelled(targets) -> dict:
-    """{label: Problem}: the problem's name, with a number where two have the same."""
+    """{label: Problem}. A label is the problem's name, plus a number if two names are equal."""
     found = {}
     for name in targets:
         problem = target(name)

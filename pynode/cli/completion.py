@@ -1,13 +1,14 @@
-"""The command ``pynode completion``: what a shell needs to complete the commands and options."""
+"""The command ``pynode completion``: the completions of commands and options for a shell."""
 
 from __future__ import annotations
 
 from .command import finish
 
 COMPLETION = """\
-Print the completions for a shell, by shtab (pip install 'torch-stiff-ode[completion]'). For bash:
+Print the completions for a shell. shtab makes them (pip install 'torch-stiff-ode[completion]').
+For bash:
   pynode completion bash > ~/.local/share/bash-completion/completions/pynode
-For zsh, into a folder of $fpath:
+For zsh, write them to a folder of $fpath:
   pynode completion zsh > ~/.zfunc/_pynode
 """
 
@@ -17,7 +18,7 @@ def add_commands(commands, top):
     own = commands.add_parser(
         "completion", help="print completions for a shell", description=COMPLETION
     )
-    own.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    own.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="name of the shell")
     finish(own, lambda arguments: _run(arguments, top))
 
 
@@ -26,7 +27,7 @@ def _run(arguments, top) -> int:
         import shtab
     except ImportError:
         raise OSError(
-            "completions are made by shtab, which is not installed: pip install"
+            "shtab makes the completions, and it is not installed: pip install"
             " 'torch-stiff-ode[completion]'"
         ) from None
     print(shtab.complete(top, shell=arguments.shell))

@@ -14,10 +14,15 @@ from .targets import HELP, target
 from .values import NO_PLOTS, positive
 
 DIAGNOSE = """\
-Say what makes a problem hard or easy, and how to solve it: the eigenvalues of its Jacobian along
-the solution, time scales, what limits the steps, jumps of f, sizes of the components against atol,
-the cost of explicit against implicit methods; and a recommendation, from short trials of the
-methods in question.
+Find out what makes a problem hard or easy, and how to solve it. The report shows:
+
+  - the eigenvalues of the Jacobian along the solution, and the time scales
+  - the causes that limit the steps
+  - jumps of f
+  - the sizes of the components against atol
+  - the cost of explicit methods against implicit methods
+
+It recommends a method, after short trials of the candidates.
 """
 FILES = """\
 files written to --out, named after the target:
@@ -34,7 +39,7 @@ def add_commands(commands):
     """Add 'diagnose' to the subparsers of the top parser."""
     own = commands.add_parser(
         "diagnose",
-        help="what makes a problem hard, and how to solve it",
+        help="find out what makes a problem hard, and how to solve it",
         description=DIAGNOSE,
         epilog=FILES,
     )
@@ -44,25 +49,27 @@ def add_commands(commands):
         "--rtol",
         type=positive,
         metavar="X",
-        help="relative tolerance (default: that of the problem)",
+        help="relative tolerance (default: the tolerance of the problem)",
     )
     own.add_argument(
         "--atol",
         type=positive,
         metavar="X",
-        help="absolute tolerance of all components (default: as above)",
+        help="absolute tolerance of all components (default: the tolerance of the problem)",
     )
     own.add_argument(
-        "--no-trials", action="store_true", help="recommend by estimates, without timed solves"
+        "--no-trials", action="store_true", help="recommend from estimates, without timed solves"
     )
     own.add_argument(
         "--seconds",
         type=positive,
         default=60.0,
         metavar="S",
-        help="limit on the reference solve, and on all trials together (default: %(default)g)",
+        help="time limit of the reference solve, and of all trials together (default: %(default)g)",
     )
-    own.add_argument("--out", metavar="DIR", help="write the JSON and the picture there")
+    own.add_argument(
+        "--out", metavar="DIR", help="write the JSON file and the picture to this folder"
+    )
     threads(own)
     finish(own, _run, "print the findings as one JSON object instead of the report")
 

@@ -8,32 +8,34 @@ from .command import finish, print_json
 from .values import positive
 
 JULIA = """\
-SciML's solvers behind solve(..., backend="julia"). Nothing of pynode needs them but that backend.
+SciML's solvers for solve(..., backend="julia"). The rest of pynode does not need them.
 """
 INSTALL = """\
-Download Julia, where there is none that fits, and the solvers of DifferentialEquations.jl, and
-precompile them: 0.5 to 1 GB and 5 to 20 minutes, said more exactly before it begins. They go where
-juliacall looks by itself: the virtual or conda environment in use, or ~/.julia outside of one.
+Download the solvers of DifferentialEquations.jl and precompile them. Download Julia too, if no
+suitable Julia is installed. This takes 0.5 to 1 GB and 5 to 20 minutes; the command prints a closer
+estimate before it begins. The files go where juliacall looks for them: into the active virtual or
+conda environment, or into ~/.julia if there is none.
 """
-STATUS = (
-    "Say which Julia would be started, without starting it. Exit code 0 where there is one, 1"
-    " otherwise."
-)
+STATUS = """\
+Show which Julia pynode would start, without starting it. The exit code is 0 if there is one, and 1
+otherwise.
+"""
 USE = """\
-Remember a Julia that you manage yourself, so that later processes find it without variables. The
-project must hold the solvers and PythonCall at the version of juliacall; pynode doctor says what is
+Remember your own Julia, so that later processes find it without environment variables. The project
+must contain the solvers, and PythonCall at the version of juliacall. pynode doctor shows what is
 missing.
 """
 DOCTOR = """\
-Look at what is installed and try it, each trial in a process of its own with a limit on its time:
-where Julia is, its version, its packages, both orders of importing torch and juliacall, a solve
-with its gradient, the GPU. Each finding has its remedy. Exit code 0 where all is well, 1 otherwise.
+Examine the installation and try it. Each trial runs in its own process with a time limit. The
+trials cover where Julia is, its version, its packages, both orders of importing torch and
+juliacall, a solve with its gradient, and the GPU. Each finding has a remedy. The exit code is 0 if
+everything works, and 1 otherwise.
 """
 
 
 def add_commands(commands):
     """Add 'julia' and 'doctor' to the subparsers of the top parser."""
-    own = commands.add_parser("julia", help="install, choose or look at Julia", description=JULIA)
+    own = commands.add_parser("julia", help="install, choose or show Julia", description=JULIA)
     below = own.add_subparsers(
         dest="action", required=True, metavar="ACTION", parser_class=type(own)
     )
@@ -43,36 +45,38 @@ def add_commands(commands):
     install.add_argument(
         "--sensitivity",
         action="store_true",
-        help="with SciMLSensitivity: its adjoints beside the native one",
+        help="add SciMLSensitivity for its adjoints; the native adjoint does not need it",
     )
     install.add_argument(
-        "--radau", action="store_true", help="with OrdinaryDiffEqFIRK: the Radau IIA methods"
+        "--radau", action="store_true", help="add OrdinaryDiffEqFIRK for the Radau IIA methods"
     )
-    install.add_argument("--sundials", action="store_true", help="with Sundials: CVODE_BDF")
+    install.add_argument("--sundials", action="store_true", help="add Sundials for CVODE_BDF")
     install.add_argument(
         "--gpu",
         action="store_true",
-        help="with CUDA.jl, for states on the GPU: JuliaBackend(state='cuda')",
+        help="add CUDA.jl for states on the GPU, JuliaBackend(state='cuda')",
     )
     finish(install, _install)
-    status = below.add_parser("status", help="say which Julia would be started", description=STATUS)
+    status = below.add_parser(
+        "status", help="show which Julia pynode would start", description=STATUS
+    )
     finish(status, _status, "print one JSON object")
-    use = below.add_parser("use", help="remember a Julia of your own", description=USE)
+    use = below.add_parser("use", help="remember your own Julia", description=USE)
     use.add_argument("--exe", metavar="FILE", help="the julia program")
     use.add_argument(
         "--project", metavar="DIR", help="the folder of the Julia project with the solvers"
     )
-    use.add_argument("--forget", action="store_true", help="forget it again")
+    use.add_argument("--forget", action="store_true", help="forget the remembered Julia")
     finish(use, _use)
-    look = commands.add_parser("doctor", help="find out whether all works here", description=DOCTOR)
+    look = commands.add_parser("doctor", help="check the installation", description=DOCTOR)
     look.add_argument(
         "--limit",
         type=positive,
         default=doctor.LIMIT,
         metavar="S",
         help=(
-            "seconds for one trial (default: %(default)g; the first start after an update takes"
-            " minutes)"
+            "time limit of one trial in seconds (default: %(default)g; the first start after an"
+            " update takes minutes)"
         ),
     )
     finish(look, _doctor, "print one JSON object at the end")
@@ -103,8 +107,8 @@ def _status(arguments) -> int:
 def _use(arguments) -> int:
     if arguments.forget:
         if arguments.exe or arguments.project:
-            raise ValueError("--forget goes without --exe and --project")
-        print("Forgotten." if julia.forget() else "No Julia had been remembered.")
+            raise ValueError("--forget takes neither --exe nor --project: remove them")
+        print("Forgotten." if julia.forget() else "No Julia was remembered.")
         return 0
     if not (arguments.exe and arguments.project):
         raise ValueError("give both --exe and --project, or --forget")

@@ -1,4 +1,4 @@
-"""The commands ``pynode methods`` and ``pynode adjoints``: what there is."""
+"""The commands ``pynode methods`` and ``pynode adjoints``: lists of both."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .command import finish, print_json
 from .values import count
 
 METHODS = """\
-List the methods, explicit ones first. The options choose among them, and hold together: --implicit
---structure sparse lists the implicit methods that take a sparse Jacobian.
+List the methods, explicit ones first. The options filter the list, and a method must satisfy all of
+them: --implicit --structure sparse lists the implicit methods that take a sparse Jacobian.
 """
-ADJOINTS = (
-    "List the adjoints, the default first: the ways of making gradients of a solve,"
-    " docs/adjoints.md."
-)
+ADJOINTS = """\
+List the adjoints, the default first. An adjoint computes the gradient of a solve, see
+docs/adjoints.md.
+"""
 
 
 def add_commands(commands):
@@ -26,7 +26,7 @@ def add_commands(commands):
         "name",
         nargs="?",
         metavar="TEXT",
-        help="only those whose name, family or reference holds this text",
+        help="only methods whose name, family or reference contains this text",
     )
     kinds = own.add_mutually_exclusive_group()
     for kind in ("explicit", "implicit", "switching"):
@@ -35,24 +35,26 @@ def add_commands(commands):
             dest="kind",
             action="store_const",
             const=kind,
-            help=f"only those that are {kind}",
+            help=f"only {kind} methods",
         )
     own.add_argument(
-        "--order", type=count(1), metavar="N", help="only those of this order at least"
+        "--order", type=count(1), metavar="N", help="only methods of at least this order"
     )
-    own.add_argument("--backend", choices=("torch", "julia"), help="only those of this engine")
+    own.add_argument("--backend", choices=("torch", "julia"), help="only methods of this engine")
     own.add_argument(
         "--structure",
         choices=("dense", "sparse", "banded", "krylov"),
-        help="only those that take such Jacobians",
+        help="only methods that take this kind of Jacobian",
     )
-    own.add_argument("--mass", action="store_true", help="only those that take mass matrices")
+    own.add_argument("--mass", action="store_true", help="only methods that take mass matrices")
     own.add_argument(
-        "--batched", action="store_true", help="only those with a step for every row of a batch"
+        "--batched",
+        action="store_true",
+        help="only methods that take a separate step for every row of a batch",
     )
-    finish(own, _methods, "print a list of objects")
+    finish(own, _methods, "print a JSON list of objects")
     own = commands.add_parser("adjoints", help="list the adjoints", description=ADJOINTS)
-    finish(own, _adjoints, "print a list of objects")
+    finish(own, _adjoints, "print a JSON list of objects")
 
 
 def _methods(arguments) -> int:
@@ -61,7 +63,7 @@ def _methods(arguments) -> int:
         print_json([asdict(entry) for entry in found])
         return 0
     if not found:
-        raise ValueError("no method has all of these properties: leave one of the options away")
+        raise ValueError("no method has all of these properties: remove one of the options")
     head = ("name", "kind", "order", "Jacobians", "mass", "batched", "backends", "reference")
     lines = [
         (

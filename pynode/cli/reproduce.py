@@ -1,4 +1,4 @@
-"""The command ``pynode reproduce``: the set-ups of Kim et al. 2021, trained, judged and drawn."""
+"""The command ``pynode reproduce``: trains, evaluates and draws the set-ups of Kim et al. 2021."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from .values import NO_PLOTS, count, names
 
 ABOUT = """\
 Train the set-ups of Kim et al. 2021 (Stiff neural ordinary differential equations, Chaos 31,
-093122): data by a tight solve of the true system, network, scaling and optimiser of the paper,
-through FBDF; then the same network and data with the kit of this package. Shows the error of every
-state in two measures, and what one solve costs an explicit method.
+093122). A tight solve of the true system makes the data. The training "paper" uses the network,
+the scaling and the optimiser of the paper, with FBDF. The training "kit" uses the same network and
+data with the training kit of this package. The result shows the error of every state in two
+measures, and the cost of one solve by an explicit method.
 """
 FILES = """\
-files written to --out: result.txt, the tables; in a directory of its name there, for each training,
-what pynode train writes.
+files written to --out: result.txt with the tables, and one folder per training with the files of
+pynode train.
 
 examples:
   pynode reproduce robertson
@@ -34,21 +35,21 @@ examples:
 def add_commands(commands):
     """Add 'reproduce' to the subparsers of the top parser."""
     p = commands.add_parser(
-        "reproduce", help="the set-ups of Kim et al. 2021", description=ABOUT, epilog=FILES
+        "reproduce", help="train the set-ups of Kim et al. 2021", description=ABOUT, epilog=FILES
     )
-    p.add_argument("setup", choices=tuple(SETUPS), help="which of the two")
+    p.add_argument("setup", choices=tuple(SETUPS), help="name of the set-up")
     p.add_argument(
         "--trainings",
         type=names,
         default=("paper", "kit"),
         metavar="NAMES",
-        help="paper, kit or both, with a comma (default: both)",
+        help="paper, kit or both, separated by a comma (default: both)",
     )
     p.add_argument(
         "--epochs",
         type=count(0),
         metavar="N",
-        help="epochs of Adam, instead of those that take minutes",
+        help="epochs of Adam (default: a number that takes minutes)",
     )
     p.add_argument("--polish", type=count(0), metavar="N", help="epochs of Levenberg-Marquardt")
     p.add_argument("--seed", type=count(0), metavar="N", help="seed of the weights")
@@ -58,11 +59,11 @@ def add_commands(commands):
         default=20_000,
         metavar="N",
         help=(
-            "limit on the evaluations of each single solve, 0 for no such solves (default:"
+            "maximum number of evaluations of each single solve; 0 skips these solves (default:"
             " %(default)s)"
         ),
     )
-    p.add_argument("--out", metavar="DIR", help="where the files go (default: out/kim2021-NAME)")
+    p.add_argument("--out", metavar="DIR", help="folder for the files (default: out/kim2021-NAME)")
     threads(p)
     finish(p, _reproduce, "print losses, errors, costs and files as one JSON object at the end")
 

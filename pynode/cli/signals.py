@@ -1,4 +1,4 @@
-"""Signals that ask a command to end: it ends as by Ctrl-C, and what it has is saved."""
+"""Signals that ask a command to end. It then ends as after Ctrl-C, and saves its state."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import signal
 import threading
 from contextlib import contextmanager
 
-# Sent by batch systems before the time is up, and by a terminal that is closed. Windows has no
-# SIGHUP.
+# Batch systems send SIGTERM before the time is up, and a closed terminal sends SIGHUP. Windows has
+# no SIGHUP.
 NAMES = ("SIGTERM", "SIGHUP")
 
 
@@ -16,8 +16,8 @@ class Asked(KeyboardInterrupt):
 
 
 class Ending:
-    """code: the exit code of an interruption, by the signal that asked for it, SIGINT before any
-    did."""
+    """code: the exit code of an interruption, 128 plus the number of the signal that asked for the
+    end, or of SIGINT if none asked."""
 
     def __init__(self):
         self.code = 128 + signal.SIGINT
@@ -25,10 +25,11 @@ class Ending:
 
 @contextmanager
 def ends_politely():
-    """A block in which the first of these signals raises Asked, and later ones do nothing: they
-    must not disturb the saving.
+    """Context in which the first of these signals raises Asked. Later ones do nothing: they must
+    not disturb the saving.
 
-    A signal that the process was started to ignore, by nohup, stays ignored. Gives the Ending.
+    If the process was started to ignore a signal (nohup), the signal stays ignored. Yields the
+    Ending.
     """
     ending = Ending()
     before = {}

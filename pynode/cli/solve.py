@@ -19,9 +19,9 @@ from .targets import HELP, target
 from .values import NO_PLOTS, count, numbers, positive
 
 SOLVE = """\
-Solve a problem, a trained model or a vector field of your own, and write the states as CSV, to the
-standard output or to --out. Where the solve fails, the states that it reached are written all the
-same. Code of MODULE:OBJECT or FILE.py:OBJECT is run.
+Solve a problem, a trained model or your own vector field. Write the states as CSV to the standard
+output or to --out. If the solve fails, pynode still writes the states before the failure. pynode
+runs the code of MODULE:OBJECT or FILE.py:OBJECT.
 """
 EXAMPLES = """\
 examples:
@@ -34,38 +34,44 @@ examples:
 def add_commands(commands):
     """Add 'solve' to the subparsers of the top parser."""
     own = commands.add_parser(
-        "solve", help="solve a problem, to CSV or a plot", description=SOLVE, epilog=EXAMPLES
+        "solve", help="solve a problem and write CSV or a plot", description=SOLVE, epilog=EXAMPLES
     )
     own.add_argument("target", metavar="TARGET", help=HELP + ", ".join(problems.names()))
     own.add_argument(
-        "--y0", type=numbers, metavar="X,...", help="start (default: that of the target)"
+        "--y0",
+        type=numbers,
+        metavar="X,...",
+        help="initial state (default: the state of the target)",
     )
     own.add_argument(
         "--t",
         type=numbers,
         metavar="T,...",
-        help="from and to, or all times (default: those of the target)",
+        help="start and end, or all times (default: the times of the target)",
     )
     own.add_argument(
         "--points",
         type=int,
         metavar="N",
-        help="evenly spaced times (default: those of the target, or 101)",
+        help="number of evenly spaced times (default: the times of the target, or 101)",
     )
     own.add_argument(
-        "--method", default="auto", metavar="NAME", help="see pynode methods (default: %(default)s)"
+        "--method",
+        default="auto",
+        metavar="NAME",
+        help="method of the solve, see pynode methods (default: %(default)s)",
     )
     own.add_argument(
         "--rtol",
         type=positive,
         metavar="X",
-        help="relative tolerance (default: that of the target)",
+        help="relative tolerance (default: the tolerance of the target)",
     )
     own.add_argument(
         "--atol",
         type=positive,
         metavar="X",
-        help="absolute tolerance (default: that of the target)",
+        help="absolute tolerance (default: the tolerance of the target)",
     )
     own.add_argument(
         "--backend",
@@ -78,10 +84,12 @@ def add_commands(commands):
         type=count(1),
         default=100_000,
         metavar="N",
-        help="limit on the steps (default: %(default)s)",
+        help="maximum number of steps (default: %(default)s)",
     )
-    own.add_argument("--out", metavar="FILE", help="write the CSV there")
-    own.add_argument("--plot", metavar="FILE", help="draw the states over time (png, pdf, svg)")
+    own.add_argument("--out", metavar="FILE", help="write the CSV to this file")
+    own.add_argument(
+        "--plot", metavar="FILE", help="draw the states over time to this file (png, pdf, svg)"
+    )
     finish(own, _run, "print times, states and counts as one JSON object instead of the CSV")
 
 
@@ -112,7 +120,7 @@ def _run(arguments) -> int:
         )
     names = getattr(problem.field, "columns", None) or getattr(problem.field, "species", None)
     names = tuple(names or (f"y{i}" for i in range(len(problem.y0))))
-    # What was reached is written in any case.
+    # Write the states that the solve reached, also after a failure.
     if arguments.out:
         save_text(_folder(arguments.out), _csv(names, solution))
     if arguments.plot:
@@ -140,14 +148,14 @@ def _run(arguments) -> int:
 
 
 def _folder(path) -> Path:
-    """The path, in a folder that is there."""
+    """The path; its folder is created if it is missing."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 
 def _times(problem, span, points):
-    """Output times: those asked for, so many evenly spaced ones, those of the problem, or 101."""
+    """Output times: the given ones, evenly spaced ones, the problem's own, or 101."""
     if points is not None and points < 2:
         raise ValueError("--points must be at least 2: the start and the end")
     if points is None and span is not None and len(span) > 2:
@@ -169,7 +177,7 @@ def _csv(names, solution) -> str:
 
 
 def _plot(path, title, names, solution):
-    """The states over time, on a logarithmic axis where the times are spaced so."""
+    """Plot the states over time, on a logarithmic axis if the gaps between times grow a lot."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -1,5 +1,4 @@
-"""What the command line is told to solve: a named problem, a trained model, or an object in
-somebody's Python code."""
+"""The target of a command: a named problem, a trained model, or an object in Python code."""
 
 from __future__ import annotations
 
@@ -23,11 +22,11 @@ HELP = (
 
 
 def target(name: str, y0=None, tspan=None) -> Problem:
-    """The Problem that a name, a model file or 'module:object' stands for, from y0 (floats) over
-    tspan where these are given.
+    """The Problem of a name, a model file or 'module:object'. y0 (floats) and tspan replace its own
+    start and time span.
 
-    Code of a module or file is run. ModelError or ValueError where the name stands for nothing that
-    can be solved.
+    Runs the code of a module or file. Raises ModelError or ValueError if the name means nothing
+    that pynode can solve.
     """
     path, _, attribute = name.rpartition(":")
     if path and (path.endswith(".py") or not Path(name).exists()):
@@ -57,13 +56,13 @@ def _object(path, attribute):
             spec.loader.exec_module(module)
         else:
             if "" not in sys.path:
-                sys.path.insert(0, "")  # as python -m: modules of the folder are found
+                sys.path.insert(0, "")  # like python -m: finds modules of the folder
             module = importlib.import_module(path)
     except (FileNotFoundError, ModuleNotFoundError) as error:
         raise ModelError(
             f"{path} cannot be imported ({error}): give a module, or a file that ends in .py"
         ) from None
-    except Exception as error:  # of that code, whatever it is
+    except Exception as error:  # any error of that code
         raise ModelError(
             f"{path} cannot be run ({type(error).__name__}: {error}): --debug shows where it fails"
         ) from error
@@ -77,8 +76,8 @@ def _object(path, attribute):
             or "nothing"
         )
         raise ModelError(f"{path} has no {attribute!r}; it has {names}") from None
-    # A class of modules is made without arguments; a function that makes a problem is not told from
-    # a field.
+    # A module class is called without arguments. A function that makes a problem looks like a
+    # field, so it is taken as a field.
     if isinstance(found, type) and issubclass(found, torch.nn.Module):
         return found()
     return found

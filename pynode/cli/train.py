@@ -19,27 +19,30 @@ from .command import failed, finish, print_json, threads
 from .values import NO_PLOTS, names, numbers, widths
 
 TRAIN = """\
-Train a neural ODE on observations of a physical system, through an implicit solver that stiff
-dynamics need.
+Train a neural ODE on observations of a physical system. Stiff dynamics need an implicit solver, so
+the default method is implicit.
 
-The CSV file has a header line, a column of times, and one column a state:
+The CSV file has a header line, a column of times, and one column per state:
 
     time,A,B,C
     0,1.0,0.0,0.0          the first line of a trajectory is its initial state
     1e-5,0.9999996,,1e-11  an empty cell is a missing value; times may be irregular
 
-Several trajectories go below one another, told apart by a column that --group names.
+A file can contain several trajectories, one below the other. Use --group to name the column that
+distinguishes them.
 """
 FILES = """\
 files written to --out:
-  model.pt       the best model: architecture and scaling as plain data, and weights
-                 (pynode.train.load_model)
-  checkpoint.pt  everything that --resume needs; written atomically, with a checksum, so that an
-                 interruption loses seconds (Ctrl-C, SIGTERM and SIGHUP none: the last whole epoch
-                 is saved)
+  model.pt       the best model: architecture and scaling as plain data, and the weights
+                 (pynode.train.load_model reads it)
+  checkpoint.pt  the data that --resume needs, with a checksum. Every write is atomic, so an
+                 interruption loses only seconds. Ctrl-C, SIGTERM and SIGHUP lose nothing: training
+                 saves the last whole epoch
   history.csv    loss, learning rate, steps, evaluations and time of each epoch
-  epochs/        models on the way, with --keep-every (pynode compare OUT/epochs/*.pt --stiffness)
-  fit.png        observations and the learned solution        loss.png  the loss, epoch by epoch
+  epochs/        intermediate models, with --keep-every; pynode compare OUT/epochs/*.pt --stiffness
+                 reads them
+  fit.png        observations and the learned solution
+  loss.png       the loss of each epoch
 
 examples:
   pynode train examples/data/robertson.csv --out out/robertson
@@ -71,24 +74,26 @@ def add_commands(commands):
 
     p.add_argument("data", metavar="DATA.csv", help="observations")
     p.add_argument(
-        "--out", default="out", metavar="DIR", help="where the files go (default: %(default)s)"
+        "--out", default="out", metavar="DIR", help="folder for the files (default: %(default)s)"
     )
     again = p.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     again.add_argument(
-        "--overwrite", action="store_true", help="start anew although --out holds a checkpoint"
+        "--resume", action="store_true", help="continue from the checkpoint in --out"
+    )
+    again.add_argument(
+        "--overwrite", action="store_true", help="start again, even if --out contains a checkpoint"
     )
     data = p.add_argument_group("data")
     data.add_argument(
-        "--time", metavar="COLUMN", help="the column of times (default: the one called t or time)"
+        "--time", metavar="COLUMN", help="column of times (default: the column named t or time)"
     )
-    data.add_argument("--group", metavar="COLUMN", help="the column that tells trajectories apart")
+    data.add_argument("--group", metavar="COLUMN", help="column that distinguishes trajectories")
     data.add_argument(
         "--drop",
         metavar="COLUMNS",
         type=names,
         default=(),
-        help="columns to leave out, with commas",
+        help="columns to ignore, separated by commas",
     )
     data.add_argument(
         "--keep-constant", action="store_true", help="accept a state that never changes"
@@ -101,19 +106,17 @@ def add_commands(commands):
         metavar="WIDTHS",
         help="widths of the hidden layers (default: 32,32)",
     )
-    add(model, "activation", str, "activation", choices=ACTIVATIONS)
-    model.add_argument(
-        "--time-input", action="store_true", help="let the dynamics depend on the time itself"
-    )
+    add(model, "activation", str, "activation function", choices=ACTIVATIONS)
+    model.add_argument("--time-input", action="store_true", help="let the dynamics depend on time")
     add(
         model,
         "scaling",
         str,
-        "'kim' has one time scale, 'decades' one a state and rates over decades",
+        "'kim' uses one time scale, 'decades' one per state, and rates over decades",
         choices=KINDS,
     )
     solver = p.add_argument_group("solver")
-    add(solver, "method", str, "see pynode methods", metavar="NAME")
+    add(solver, "method", str, "method of the solves, see pynode methods", metavar="NAME")
     add(solver, "rtol", float, "relative tolerance", metavar="X")
     add(
         solver,
@@ -122,12 +125,12 @@ def add_commands(commands):
         "absolute tolerance of the scaled states (default: rtol / 1000)",
         metavar="X",
     )
-    add(solver, "max_steps", int, "limit on the steps of one solve", metavar="N")
+    add(solver, "max_steps", int, "maximum number of steps of one solve", metavar="N")
     add(
         solver,
         "backend",
         str,
-        "engine of the solves and their gradients, see docs/julia.md",
+        "engine for the solves and their gradients, see docs/julia.md",
         choices=BACKENDS,
     )
     loss = p.add_argument_group("loss")
@@ -137,34 +140,34 @@ def add_commands(commands):
         type=numbers,
         default=(),
         metavar="X,...",
-        help="a factor for the errors of each state, with commas",
+        help="one factor per state for its errors, separated by commas",
     )
     add(
         loss,
         "relative",
         float,
-        "if positive: errors relative to the values, above this fraction of the range",
+        "if positive: use errors relative to the values, above this fraction of the range",
         metavar="X",
     )
     add(
         loss,
         "sample",
         int,
-        "observations drawn for an epoch, evenly over the decades of time, 0 for all",
+        "observations to draw per epoch, evenly over the decades of time; 0 takes all",
         metavar="N",
     )
     add(
         loss,
         "validation",
         float,
-        "fraction of the observation times held out, to choose the best by",
+        "fraction of the observation times to hold out; they select the best model",
         metavar="X",
     )
     add(
         loss,
         "shooting",
         int,
-        "observations in a segment of multiple shooting, 0 for none",
+        "observations per segment of multiple shooting; 0 disables it",
         metavar="N",
     )
     add(loss, "continuity", float, "weight of the errors at the ends of segments", metavar="X")
@@ -173,21 +176,21 @@ def add_commands(commands):
     add(
         training, "optimizer", str, "Adam, or AdamW with decoupled weight decay", choices=OPTIMIZERS
     )
-    add(training, "lr", float, "learning rate at the start", metavar="X")
-    add(training, "schedule", str, "how the learning rate goes on", choices=SCHEDULES)
-    add(training, "batch", int, "trajectories per step, 0 for all", metavar="N")
+    add(training, "lr", float, "initial learning rate", metavar="X")
+    add(training, "schedule", str, "how the learning rate changes", choices=SCHEDULES)
+    add(training, "batch", int, "trajectories per step; 0 takes all", metavar="N")
     add(training, "weight_decay", float, "weight decay", metavar="X")
-    add(training, "normalise", float, "norm that every gradient gets, 0 to leave it", metavar="X")
-    add(training, "clip", float, "bound on the norm of the gradient", metavar="X")
+    add(training, "normalise", float, "norm that every gradient gets; 0 keeps it", metavar="X")
+    add(training, "clip", float, "maximum norm of the gradient", metavar="X")
     add(training, "polish", int, "epochs of Levenberg-Marquardt at the end", metavar="N")
     add(
         training,
         "patience",
         int,
-        "epochs without progress that end training, 0 for never",
+        "stop after this many epochs without progress; 0 never stops",
         metavar="N",
     )
-    add(training, "seed", int, "seed of everything random", metavar="N")
+    add(training, "seed", int, "seed of all random numbers", metavar="N")
     add(
         training,
         "collocation",
@@ -202,12 +205,12 @@ def add_commands(commands):
         "iterations on linearised trajectories before the first solve",
         metavar="N",
     )
-    add(training, "candidates", int, "random starts that the warm start chooses from", metavar="N")
+    add(training, "candidates", int, "random starts; the warm start chooses one", metavar="N")
     add(
         training,
         "time_limit",
         float,
-        "stop after this many seconds, all sessions together",
+        "stop after this many seconds, summed over all sessions",
         metavar="S",
     )
     add(training, "checkpoint_every", float, "seconds between checkpoints", metavar="S")
@@ -215,11 +218,11 @@ def add_commands(commands):
         training,
         "keep_every",
         int,
-        "keep a model every so many epochs, in OUT/epochs, 0 for none",
+        "keep a model after every N epochs, in OUT/epochs; 0 keeps none",
         metavar="N",
     )
-    add(training, "max_failures", int, "failed solves in a row that end training", metavar="N")
-    threads(training, "; more than one only pays for wide networks")
+    add(training, "max_failures", int, "stop after this many failed solves in a row", metavar="N")
+    threads(training, "; more than one helps only wide networks")
     finish(p, _train, "print losses, epochs, seconds and files as one JSON object at the end")
 
 
@@ -287,7 +290,7 @@ def _train(arguments) -> int:
 
 
 def _unheard(text):
-    """In the place of print, where the standard output is for programs."""
+    """Replaces print if the standard output is for programs."""
 
 
 def draw(run, data, method, out, say) -> list:

@@ -1,11 +1,11 @@
-"""Values as they are written on a command line, and what is said without matplotlib."""
+"""Parsers for values of the command line, and the message for a missing matplotlib."""
 
 from __future__ import annotations
 
 import argparse
 
 NO_PLOTS = (
-    "Plots were left out, because matplotlib is not installed: pip install 'torch-stiff-ode[plot]'"
+    "No plots were drawn, because matplotlib is not installed: pip install 'torch-stiff-ode[plot]'"
 )
 
 
@@ -15,7 +15,7 @@ def names(text) -> tuple:
 
 
 def count(least: int):
-    """The type of a whole number that is at least this."""
+    """The type of a whole number that is at least `least`."""
 
     def read(text) -> int:
         try:

@@ -19,8 +19,8 @@ DRIFT = 1e3
 
 
 class BacksolveAdjoint(Continuous):
-    """Solves states, cotangents and parameters' cotangents backwards together; keeps the outputs
-    alone.
+    """Solves states, cotangents and parameters' cotangents backward together. It stores only the
+    outputs.
 
     Chen et al., Neural ordinary differential equations, NeurIPS (2018).
 

@@ -14,8 +14,8 @@ from .quadrature import Panels, gauss, integrate_parameters, path_panels
 
 
 class GaussAdjoint(Continuous):
-    """Solves the adjoint equation of n unknowns backwards, the parameters by Gauss quadrature on
-    its steps.
+    """Solves the adjoint equation of n unknowns backward. Gauss quadrature on its steps integrates
+    the gradient of the parameters.
 
     Cost n^3 + p a step with implicit methods: parameters are no states of the reverse solve, and
     enter no Jacobian. nodes: of the quadrature on each step; by default as many as the order of the
@@ -53,8 +53,8 @@ class GaussAdjoint(Continuous):
 
 
 class GaussKronrodAdjoint(Continuous):
-    """The same, with an error estimate of the quadrature on each step, refined where it exceeds
-    rtol.
+    """Like GaussAdjoint, with an error estimate of the quadrature on each step. If the estimate
+    exceeds rtol, the quadrature is refined.
 
     For vector fields that are less smooth in t or in the parameters than the states are. Costs four
     times the quadrature.
@@ -79,8 +79,8 @@ class GaussKronrodAdjoint(Continuous):
 
 
 class QuadratureAdjoint(Continuous):
-    """Keeps the reverse solution of n unknowns, then integrates the parameters over all of it with
-    one error bound.
+    """Stores the reverse solution of n unknowns. Then it integrates the gradient of the parameters
+    over the whole solution with one error bound.
 
     It controls the sum of the errors; GaussKronrodAdjoint controls each step. The reverse solution
     takes as much memory as the forward one.

@@ -11,8 +11,8 @@ from .gauss import GaussAdjoint
 
 
 class InterpolatingAdjoint(GaussAdjoint):
-    """Solves the adjoint equation backwards with the parameters' cotangents among its states, under
-    its error control.
+    """Solves the adjoint equation backward. The parameters' cotangents are states of this solve,
+    with error control.
 
     seminorm: leave them out of the error norm. With an implicit reverse solver, whose Jacobian they
     would make one of (n + p)^2 entries, they are integrated by quadrature on its steps, as

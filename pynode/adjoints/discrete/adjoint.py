@@ -70,7 +70,7 @@ STEPWISE = {
 
 
 class DiscreteAdjoint(Adjoint):
-    """Differentiates the accepted steps in reverse: the exact gradient of what was computed.
+    """Differentiates the accepted steps in reverse. Gives the exact gradient of these steps.
 
     Cost: a fraction of the forward solve for small systems.
 
