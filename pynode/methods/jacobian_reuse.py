@@ -50,7 +50,7 @@ class KeepsJacobian:
         """
         while True:
             if state.jac is None:
-                state = self._with_jacobian(state, t, y)
+                state = self.with_jacobian(state, t, y)
             if state.solver is None:
                 state = state._replace(origin=(*state.origin[:2], scale))
                 solver = self.refactorised(state, state.jac)
@@ -65,7 +65,7 @@ class KeepsJacobian:
             state = state._replace(jac=None)
 
     @staticmethod
-    def _with_jacobian(state, t, y):
+    def with_jacobian(state, t, y):
         """The state with the Jacobian at (t, y), not yet factorised."""
         jac = state.jacobian(t, y)
         return state._replace(jac=jac, origin=(t, y, None), fresh=True, solver=None)
