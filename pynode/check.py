@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
@@ -106,51 +107,22 @@ def check_gradients(
         raise ValueError("directions must be at least 1, eps between 0 and 1, and tol positive")
     start = layout.ravel(problem.y0).detach().clone().requires_grad_()
     times = problem.times(layout.device).detach()
+    options.update(method=method, rtol=rtol, atol=atol, params=params)
+    run = partial(_run, problem, layout, start, times, options)
     with torch.enable_grad():
         leaves = VectorField(problem, layout, float(times[0]), params).leaves
-
-    def run(adjoint):
-        """(flat outputs (T, n), solution)."""
-        state = ODEProblem(
-            problem.f, layout.unravel(start), times, problem.args, problem.jac, problem.mass
-        )
-        found = solve(
-            state, method=method, adjoint=adjoint, rtol=rtol, atol=atol, params=params, **options
-        )
-        return layout.ravel_rows(found.y, len(found.t)), found
-
-    with torch.enable_grad():
         ys, solution = run(adjoint)
         if same_steps:
             graph = run(registry.DIRECT)[0]
         else:
             graph = None
-    if params is None:
-        parameters = leaves.inputs
-    else:
-        parameters = leaves.sources
-    if params is None and graph is not None:
-        # What the graph of the whole solve reaches, whether the adjoint has found it or not.
-        known = unique([start, *leaves.sources])
-        parameters = unique([*known, *leaves_of(graph, known)])[1:]
-    parameters = unique(parameters)
+    parameters = _parameters(start, leaves, params, graph)
     names = _names(problem.f, parameters)
     inputs = [start, *parameters]
-    generator = torch.Generator().manual_seed(seed)
-    scale = ys.detach().abs().amax(0).clamp(min=torch.finfo(ys.dtype).tiny)
-    # A component that starts from zero moves in proportion to what it becomes, lest it leaves its
-    # domain.
-    sizes = [torch.where(start.detach() != 0, start.detach().abs(), scale), *magnitudes(parameters)]
-    pairs = []
+    pairs = _pairs(ys, start, parameters, directions, seed)
     grads = []
     jvps = []
-    for _ in range(directions):
-        u = torch.randn(ys.shape, generator=generator, dtype=ys.dtype).to(ys) / scale
-        v = [
-            size * torch.randn(size.shape, generator=generator, dtype=size.dtype).to(size)
-            for size in sizes
-        ]
-        pairs.append((u, v))
+    for u, v in pairs:
         grads.append(torch.autograd.grad(ys, inputs, u, retain_graph=True, allow_unused=True))
         if graph is not None:
             jvps.append(float((u * _push(graph, inputs, v)).sum()))
@@ -158,13 +130,8 @@ def check_gradients(
     # Only now: it moves the inputs, which the graphs hold.
     differences = [_difference(run, inputs, u, v, eps) for u, v in pairs]
     largest = max(abs(x) for x in (*vjps, *differences)) or 1.0
-    error = max(_deviation(a, b, largest) for a, b in zip(vjps, differences, strict=True))
-    if jvps:
-        apart = max(
-            (_deviation(a, b, largest) for a, b in zip(vjps, jvps, strict=True)), default=0.0
-        )
-    else:
-        apart = 0.0
+    error = _apart(vjps, differences, largest)
+    apart = _apart(vjps, jvps, largest)
     found = solution.adjoint
     if found in ("DiscreteAdjoint", registry.DIRECT, "ForwardSensitivity"):
         allowed = ROUNDING
@@ -179,6 +146,48 @@ def check_gradients(
     )
 
 
+def _run(problem, layout, start, times, options, adjoint):
+    """(flat outputs (T, n), solution) of a solve from start, (n,), by that adjoint. options: the
+    other arguments of ``solve``."""
+    state = ODEProblem(
+        problem.f, layout.unravel(start), times, problem.args, problem.jac, problem.mass
+    )
+    found = solve(state, adjoint=adjoint, **options)
+    return layout.ravel_rows(found.y, len(found.t)), found
+
+
+def _parameters(start, leaves, params, graph):
+    """The tensors beside start that gradients are checked in, a list without repetitions."""
+    if params is None:
+        parameters = leaves.inputs
+    else:
+        parameters = leaves.sources
+    if params is None and graph is not None:
+        # What the graph of the whole solve reaches, whether the adjoint has found it or not.
+        known = unique([start, *leaves.sources])
+        parameters = unique([*known, *leaves_of(graph, known)])[1:]
+    return unique(parameters)
+
+
+def _pairs(ys, start, parameters, directions, seed):
+    """[(u, v)]: random weights u, (T, n), of the outputs ys, and changes v, a list of tensors, of
+    start and the parameters."""
+    generator = torch.Generator().manual_seed(seed)
+    scale = ys.detach().abs().amax(0).clamp(min=torch.finfo(ys.dtype).tiny)
+    # A component that starts from zero moves in proportion to what it becomes, lest it leaves its
+    # domain.
+    sizes = [torch.where(start.detach() != 0, start.detach().abs(), scale), *magnitudes(parameters)]
+    pairs = []
+    for _ in range(directions):
+        u = torch.randn(ys.shape, generator=generator, dtype=ys.dtype).to(ys) / scale
+        v = [
+            size * torch.randn(size.shape, generator=generator, dtype=size.dtype).to(size)
+            for size in sizes
+        ]
+        pairs.append((u, v))
+    return pairs
+
+
 def _names(f, parameters):
     if isinstance(f, torch.nn.Module):
         known = {id(p): name for name, p in f.named_parameters()}
@@ -188,6 +197,14 @@ def _names(f, parameters):
         known.get(id(p), f"parameter {i} of shape {tuple(p.shape)}")
         for i, p in enumerate(parameters)
     ]
+
+
+def _apart(vjps, others, largest):
+    """The largest deviation of the first from the second, relative to largest; 0 where there are no
+    others."""
+    if not others:
+        return 0.0
+    return max(_deviation(a, b, largest) for a, b in zip(vjps, others, strict=True))
 
 
 def _deviation(a, b, largest):

@@ -195,24 +195,7 @@ def _bdf(field, method, trajectory, places, start, found):
     steps = trajectory.steps
     (n, columns) = start.shape
     units = _units(field.parameters)
-
-    def forced(t, y):
-        """df/dp at points, (m, n, p)."""
-        if units:
-            pushed = push_parameters(field, t, y, units)
-        else:
-            pushed = y.new_zeros(0, *y.shape)
-        return pushed.permute(1, 2, 0)
-
-    t0 = torch.full((1,), trajectory.t0, dtype=start.dtype, device=start.device)
-    y0 = trajectory.y0.unsqueeze(0)
-    slope = torch.cat((jacobians(field, t0, y0)[0], forced(t0, y0)[0]), 1)
-    if field.mass is not None:
-        slope = field.mass.rate_columns(slope)
-    weights = torch.as_tensor(
-        form.start_weights(trajectory.h0), dtype=start.dtype, device=start.device
-    )
-    z = torch.einsum("ra,ank->rnk", weights, torch.stack((start, slope)))
+    z = _first_history(field, form, trajectory, start, units)
     if field.mass is None:
         mass = torch.eye(n).to(start)
     else:
@@ -229,7 +212,7 @@ def _bdf(field, method, trajectory, places, start, found):
         solver = torch.linalg.lu_factor(mass - jac)
         field.stats.backward_nlu += len(chunk)
         field.stats.backward_nsolve += len(chunk)
-        forcing = c * forced(t, y)
+        forcing = c * _by_parameters(field, t, y, units)
         for i, step in enumerate(chunk):
             k, _, change, pq, _, nodes = step.tape
             if change is not None:
@@ -251,12 +234,33 @@ def _bdf(field, method, trajectory, places, start, found):
                 dense = torch.as_tensor(
                     form.dense_weights(k, nodes), dtype=y.dtype, device=y.device
                 )
-                for row, at in zip(
-                    rows,
-                    torch.einsum("qs,snk->qnk", powers(theta, k, 0, y) @ dense, z),
-                    strict=True,
-                ):
-                    found[row] = at
+                weights = powers(theta, k, 0, y) @ dense
+                inside = torch.einsum("qs,snk->qnk", weights, z)
+                for row, value in zip(rows, inside, strict=True):
+                    found[row] = value
+
+
+def _first_history(field, form, trajectory, start, units):
+    """The derivative of the history, (rows, n, n + p), that the first step begins with. start:
+    (n, n + p) that of y0."""
+    t0 = torch.full((1,), trajectory.t0, dtype=start.dtype, device=start.device)
+    y0 = trajectory.y0.unsqueeze(0)
+    slope = torch.cat((jacobians(field, t0, y0)[0], _by_parameters(field, t0, y0, units)[0]), 1)
+    if field.mass is not None:
+        slope = field.mass.rate_columns(slope)
+    weights = torch.as_tensor(
+        form.start_weights(trajectory.h0), dtype=start.dtype, device=start.device
+    )
+    return torch.einsum("ra,ank->rnk", weights, torch.stack((start, slope)))
+
+
+def _by_parameters(field, t, y, units):
+    """df/dp at points, (m, n, p). t: (m,); y: (m, n); units: see _units."""
+    if units:
+        pushed = push_parameters(field, t, y, units)
+    else:
+        pushed = y.new_zeros(0, *y.shape)
+    return pushed.permute(1, 2, 0)
 
 
 def _units(parameters):

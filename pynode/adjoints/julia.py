@@ -137,22 +137,11 @@ class JuliaAdjoint(Adjoint):
         name = self._available(julia)
         if field.leaves is not foreign.field.leaves:
             foreign.extend(package, trajectory.solved, field)
-        starts = torch.zeros_like(trajectory.y0)
-        cotangents = {}
-        for t, g in zip(times, grads.unbind(0)):
-            if t == trajectory.t0:
-                starts = starts + g
-            else:
-                s = trajectory.inner(t)
-                if s in cotangents:
-                    cotangents[s] = cotangents[s] + g
-                else:
-                    cotangents[s] = g
+        starts, cotangents = _by_time(trajectory, times, grads)
         parameters = [torch.zeros_like(p) for p in field.parameters]
         if not cotangents:
             return starts, parameters
         order = sorted(cotangents)
-        clock = torch.tensor(order, dtype=torch.float64)
         table = torch.stack([cotangents[s] for s in order]).to("cpu").contiguous()
         largest = float(table.abs().max())
         if largest == 0.0:
@@ -168,6 +157,7 @@ class JuliaAdjoint(Adjoint):
             atol = ATOL * rtol * largest
         else:
             atol = self.atol
+        clock = torch.tensor(order, dtype=torch.float64)
         dy0 = torch.zeros(field.size, dtype=field.dtype)
         dp = torch.zeros(foreign.ptv.numel(), dtype=field.dtype)
         arguments = (
@@ -192,6 +182,17 @@ class JuliaAdjoint(Adjoint):
                     atol=atol,
                     checkpointing=self.checkpoints,
                 )
+        self._check_end(method, trajectory, name, reached)
+        if parameters:
+            pieces = dp.to(starts.device).split([p.numel() for p in field.parameters])
+        else:
+            pieces = []
+        return starts + dy0.to(starts), [piece.view_as(p) for piece, p in zip(pieces, parameters)]
+
+    def _check_end(self, method, trajectory, name, reached):
+        """ValueError or RuntimeError where the reverse solve under that name did not reach the
+        start. reached: Julia's time at its end."""
+        foreign = trajectory.foreign
         if foreign.status is not None:
             raise ValueError(
                 "f refuses (RejectStep) a state between the steps, where this adjoint asks for its"
@@ -205,11 +206,6 @@ class JuliaAdjoint(Adjoint):
                 " the rtol and atol of this adjoint, or use backend='torch', adjoint='discrete',"
                 " which takes the steps of the forward solve"
             )
-        if parameters:
-            pieces = dp.to(starts.device).split([p.numel() for p in field.parameters])
-        else:
-            pieces = []
-        return starts + dy0.to(starts), [piece.view_as(p) for piece, p in zip(pieces, parameters)]
 
     def _available(self, julia):
         """The name under which this runs: without SciMLSensitivity the native adjoint in place of
@@ -222,3 +218,20 @@ class JuliaAdjoint(Adjoint):
             f"{self.name} needs the Julia package SciMLSensitivity: {INSTALL} --sensitivity;"
             " adjoint='gauss' runs without"
         )
+
+
+def _by_time(trajectory, times, grads):
+    """(cotangent (n,) of the start, {Julia's time: cotangent (n,) of the states there}), the sums
+    where several outputs lie at one time. grads: (T, n)."""
+    starts = torch.zeros_like(trajectory.y0)
+    cotangents = {}
+    for t, g in zip(times, grads.unbind(0)):
+        if t == trajectory.t0:
+            starts = starts + g
+        else:
+            s = trajectory.inner(t)
+            if s in cotangents:
+                cotangents[s] = cotangents[s] + g
+            else:
+                cotangents[s] = g
+    return starts, cotangents

@@ -50,6 +50,7 @@ examples:
   pynode train runs.csv --time hours --group run --hidden 64,64 --epochs 2000 --out out/runs \\
       --resume
 """
+DEFAULTS = {field.name: field.default for field in fields(Options)}
 
 
 def add_commands(commands):
@@ -57,21 +58,6 @@ def add_commands(commands):
     p = commands.add_parser(
         "train", help="learn dynamics from a CSV file", description=TRAIN, epilog=FILES
     )
-    default = {field.name: field.default for field in fields(Options)}
-
-    def add(group, name, kind, text, **more):
-        if default[name] in (None, math.inf, False):
-            shown = ""
-        else:
-            shown = " (default: %(default)s)"
-        group.add_argument(
-            "--" + name.replace("_", "-"),
-            type=kind,
-            default=default[name],
-            help=text + shown,
-            **more,
-        )
-
     p.add_argument("data", metavar="DATA.csv", help="observations")
     p.add_argument(
         "--out", default="out", metavar="DIR", help="folder for the files (default: %(default)s)"
@@ -83,147 +69,187 @@ def add_commands(commands):
     again.add_argument(
         "--overwrite", action="store_true", help="start again, even if --out contains a checkpoint"
     )
-    data = p.add_argument_group("data")
-    data.add_argument(
+    _add_data(p.add_argument_group("data"))
+    _add_model(p.add_argument_group("model"))
+    _add_solver(p.add_argument_group("solver"))
+    _add_loss(p.add_argument_group("loss"))
+    training = p.add_argument_group("training")
+    _add_optimisation(training)
+    _add_start(training)
+    _add_end(training)
+    threads(training, "; more than one helps only wide networks")
+    finish(p, _train, "print losses, epochs, seconds and files as one JSON object at the end")
+
+
+def _add(group, name, kind, text, **more):
+    """Add the option of ``Options`` of that name, whose default the help shows."""
+    if DEFAULTS[name] in (None, math.inf, False):
+        shown = ""
+    else:
+        shown = " (default: %(default)s)"
+    group.add_argument(
+        "--" + name.replace("_", "-"), type=kind, default=DEFAULTS[name], help=text + shown, **more
+    )
+
+
+def _add_data(group):
+    """What the columns of the file mean."""
+    group.add_argument(
         "--time", metavar="COLUMN", help="column of times (default: the column named t or time)"
     )
-    data.add_argument("--group", metavar="COLUMN", help="column that distinguishes trajectories")
-    data.add_argument(
+    group.add_argument("--group", metavar="COLUMN", help="column that distinguishes trajectories")
+    group.add_argument(
         "--drop",
         metavar="COLUMNS",
         type=names,
         default=(),
         help="columns to ignore, separated by commas",
     )
-    data.add_argument(
+    group.add_argument(
         "--keep-constant", action="store_true", help="accept a state that never changes"
     )
-    model = p.add_argument_group("model")
-    model.add_argument(
+
+
+def _add_model(group):
+    """The network."""
+    group.add_argument(
         "--hidden",
         type=widths,
-        default=default["hidden"],
+        default=DEFAULTS["hidden"],
         metavar="WIDTHS",
         help="widths of the hidden layers (default: 32,32)",
     )
-    add(model, "activation", str, "activation function", choices=ACTIVATIONS)
-    model.add_argument("--time-input", action="store_true", help="let the dynamics depend on time")
-    add(
-        model,
+    _add(group, "activation", str, "activation function", choices=ACTIVATIONS)
+    group.add_argument("--time-input", action="store_true", help="let the dynamics depend on time")
+    _add(
+        group,
         "scaling",
         str,
         "'kim' uses one time scale, 'decades' one per state, and rates over decades",
         choices=KINDS,
     )
-    solver = p.add_argument_group("solver")
-    add(solver, "method", str, "method of the solves, see pynode methods", metavar="NAME")
-    add(solver, "rtol", float, "relative tolerance", metavar="X")
-    add(
-        solver,
+
+
+def _add_solver(group):
+    """The solves."""
+    _add(group, "method", str, "method of the solves, see pynode methods", metavar="NAME")
+    _add(group, "rtol", float, "relative tolerance", metavar="X")
+    _add(
+        group,
         "atol",
         float,
         "absolute tolerance of the scaled states (default: rtol / 1000)",
         metavar="X",
     )
-    add(solver, "max_steps", int, "maximum number of steps of one solve", metavar="N")
-    add(
-        solver,
+    _add(group, "max_steps", int, "maximum number of steps of one solve", metavar="N")
+    _add(
+        group,
         "backend",
         str,
         "engine for the solves and their gradients, see docs/julia.md",
         choices=BACKENDS,
     )
-    loss = p.add_argument_group("loss")
-    add(loss, "loss", str, "mean absolute or squared error of the scaled states", choices=LOSSES)
-    loss.add_argument(
+
+
+def _add_loss(group):
+    """The loss and the observations that it counts."""
+    _add(group, "loss", str, "mean absolute or squared error of the scaled states", choices=LOSSES)
+    group.add_argument(
         "--weights",
         type=numbers,
         default=(),
         metavar="X,...",
         help="one factor per state for its errors, separated by commas",
     )
-    add(
-        loss,
+    _add(
+        group,
         "relative",
         float,
         "if positive: use errors relative to the values, above this fraction of the range",
         metavar="X",
     )
-    add(
-        loss,
+    _add(
+        group,
         "sample",
         int,
         "observations to draw per epoch, evenly over the decades of time; 0 takes all",
         metavar="N",
     )
-    add(
-        loss,
+    _add(
+        group,
         "validation",
         float,
         "fraction of the observation times to hold out; they select the best model",
         metavar="X",
     )
-    add(
-        loss,
+    _add(
+        group,
         "shooting",
         int,
         "observations per segment of multiple shooting; 0 disables it",
         metavar="N",
     )
-    add(loss, "continuity", float, "weight of the errors at the ends of segments", metavar="X")
-    training = p.add_argument_group("training")
-    add(training, "epochs", int, "passes over all trajectories", metavar="N")
-    add(
-        training, "optimizer", str, "Adam, or AdamW with decoupled weight decay", choices=OPTIMIZERS
-    )
-    add(training, "lr", float, "initial learning rate", metavar="X")
-    add(training, "schedule", str, "how the learning rate changes", choices=SCHEDULES)
-    add(training, "batch", int, "trajectories per step; 0 takes all", metavar="N")
-    add(training, "weight_decay", float, "weight decay", metavar="X")
-    add(training, "normalise", float, "norm that every gradient gets; 0 keeps it", metavar="X")
-    add(training, "clip", float, "maximum norm of the gradient", metavar="X")
-    add(training, "polish", int, "epochs of Levenberg-Marquardt at the end", metavar="N")
-    add(
-        training,
+    _add(group, "continuity", float, "weight of the errors at the ends of segments", metavar="X")
+
+
+def _add_optimisation(group):
+    """The epochs and their steps."""
+    _add(group, "epochs", int, "passes over all trajectories", metavar="N")
+    _add(group, "optimizer", str, "Adam, or AdamW with decoupled weight decay", choices=OPTIMIZERS)
+    _add(group, "lr", float, "initial learning rate", metavar="X")
+    _add(group, "schedule", str, "how the learning rate changes", choices=SCHEDULES)
+    _add(group, "batch", int, "trajectories per step; 0 takes all", metavar="N")
+    _add(group, "weight_decay", float, "weight decay", metavar="X")
+    _add(group, "normalise", float, "norm that every gradient gets; 0 keeps it", metavar="X")
+    _add(group, "clip", float, "maximum norm of the gradient", metavar="X")
+    _add(group, "polish", int, "epochs of Levenberg-Marquardt at the end", metavar="N")
+    _add(
+        group,
         "patience",
         int,
         "stop after this many epochs without progress; 0 never stops",
         metavar="N",
     )
-    add(training, "seed", int, "seed of all random numbers", metavar="N")
-    add(
-        training,
+
+
+def _add_start(group):
+    """The weights that training begins with."""
+    _add(group, "seed", int, "seed of all random numbers", metavar="N")
+    _add(
+        group,
         "collocation",
         int,
         "iterations on smoothed slopes before the first solve",
         metavar="N",
     )
-    add(
-        training,
+    _add(
+        group,
         "warm_start",
         int,
         "iterations on linearised trajectories before the first solve",
         metavar="N",
     )
-    add(training, "candidates", int, "random starts; the warm start chooses one", metavar="N")
-    add(
-        training,
+    _add(group, "candidates", int, "random starts; the warm start chooses one", metavar="N")
+
+
+def _add_end(group):
+    """The end of training, and what is kept on the way."""
+    _add(
+        group,
         "time_limit",
         float,
         "stop after this many seconds, summed over all sessions",
         metavar="S",
     )
-    add(training, "checkpoint_every", float, "seconds between checkpoints", metavar="S")
-    add(
-        training,
+    _add(group, "checkpoint_every", float, "seconds between checkpoints", metavar="S")
+    _add(
+        group,
         "keep_every",
         int,
         "keep a model after every N epochs, in OUT/epochs; 0 keeps none",
         metavar="N",
     )
-    add(training, "max_failures", int, "stop after this many failed solves in a row", metavar="N")
-    threads(training, "; more than one helps only wide networks")
-    finish(p, _train, "print losses, epochs, seconds and files as one JSON object at the end")
+    _add(group, "max_failures", int, "stop after this many failed solves in a row", metavar="N")
 
 
 def _train(arguments) -> int:

@@ -42,12 +42,7 @@ def integrate(call, method):
     if not field.size:
         raise BadInput("y0 is empty: a state needs at least one component")
     tol = CallTolerance(field, call)
-    control = {name: options.get(name) for name in ("safety", "dfactor", "ifactor")}
-    if any(value is not None for value in control.values()):
-        safety, smallest, largest = (
-            float(d if v is None else v) for v, d in zip(control.values(), (0.9, 0.2, 10.0))
-        )
-        method = replace(method, controller=Controller("I", safety, smallest, largest))
+    method = _controlled(method, options)
     values = call.t.detach().tolist()
     if values[-1] > values[0]:
         direction = 1.0
@@ -55,47 +50,29 @@ def integrate(call, method):
         direction = -1.0
     moving = call.t.requires_grad and torch.is_grad_enabled()
     stops, jumps = _special(options, values[0], direction)
-    if values[0] in jumps:
-        field.nudged = {values[0]: field.next_to(values[0], direction)}
-    else:
-        field.nudged = {}
+    field.nudged = _beyond(field, values[0], jumps, direction)
     y = moved_start(field)
     guarded = Guarded(method, field, tol, options, values)
     if call.event_fn is None:
         watch = None
-    else:
-        watch = Watch([watched(call, field)], field, [0])
-    if watch is None:
         end = values[-1]
-    else:
-        end = values[0] + direction * FAR
-    first = options.get("first_step")
-    chosen = Options(
-        rtol=tol.rtol,
-        first_step=None if first is None else float(first),
-        max_step=float(options.get("max_step", math.inf)),
-        max_steps=ENDLESS,
-        tstops=tuple(stops),
-    )
-    rows = [field.initial]
-    slopes = []
-    bounds = [s for s in jumps if s != values[0] and direction * (end - s) > 0] + [end]
-    at = values[0]
-    if watch is None:
         pending = values[1:]
     else:
+        watch = Watch([watched(call, field)], field, [0])
+        end = values[0] + direction * FAR
         pending = []
-    for stop in bounds:
+    chosen = _options(options, tol.rtol, stops)
+    rows = [field.initial]
+    slopes = []
+    at = values[0]
+    for stop in [s for s in jumps if s != values[0] and direction * (end - s) > 0] + [end]:
         here = [s for s in pending if direction * (stop - s) >= 0]
         pending = pending[len(here) :]
         if here and here[-1] == stop:
             times = [at, *here]
         else:
             times = [at, *here, stop]
-        if at in jumps:
-            field.nudged = {at: field.next_to(at, direction)}
-        else:
-            field.nudged = {}
+        field.nudged = _beyond(field, at, jumps, direction)
         if stop != end:
             field.nudged[stop] = field.next_to(stop, -direction)
         path = run(
@@ -121,6 +98,37 @@ def integrate(call, method):
         return found
     moved = (call.t - call.t.detach()).to(found.dtype).unsqueeze(1)
     return torch.cat((found[:1], found[1:] + torch.stack(slopes).detach() * moved[1:]))
+
+
+def _controlled(method, options):
+    """The method, with torchdiffeq's step-size controller where an option of it is given."""
+    control = {name: options.get(name) for name in ("safety", "dfactor", "ifactor")}
+    if all(value is None for value in control.values()):
+        return method
+    safety, smallest, largest = (
+        float(d if v is None else v) for v, d in zip(control.values(), (0.9, 0.2, 10.0))
+    )
+    return replace(method, controller=Controller("I", safety, smallest, largest))
+
+
+def _options(options, rtol, stops):
+    """pynode's Options for those of the call."""
+    first = options.get("first_step")
+    return Options(
+        rtol=rtol,
+        first_step=None if first is None else float(first),
+        max_step=float(options.get("max_step", math.inf)),
+        max_steps=ENDLESS,
+        tstops=tuple(stops),
+    )
+
+
+def _beyond(field, t, jumps, direction):
+    """{t: the next time in that direction} where f jumps at t, {} elsewhere: f is asked on the far
+    side of the jump that a part of the solve begins with."""
+    if t in jumps:
+        return {t: field.next_to(t, direction)}
+    return {}
 
 
 def moved_start(field):

@@ -64,24 +64,8 @@ def odeint_adjoint(
         )
     if adjoint_method is None:
         adjoint_method = method
-    if adjoint_method != method and options is not None and adjoint_options is None:
-        raise ValueError(
-            "If `adjoint_method != method` then we cannot infer `adjoint_options` from `options`."
-            " So as `options` has been passed then `adjoint_options` must be passed as well."
-        )
-    if adjoint_options is None:
-        given = {k: v for k, v in (options or {}).items() if k != "norm"}
-    else:
-        given = dict(adjoint_options)
-    found = tuple(parameters_of(func) if adjoint_params is None else adjoint_params)
-    params = tuple(p for p in found if p.requires_grad)
-    if len(params) < len(found) and callable(given.get("norm")):
-        warnings.warn(
-            "An adjoint parameter was passed without requiring gradient. For efficiency this will"
-            " be excluded from the adjoint pass, and will not appear as a tensor in the adjoint"
-            " norm.",
-            stacklevel=3,
-        )
+    given = _adjoint_options(options, adjoint_options, adjoint_method == method)
+    params = _receivers(func, adjoint_params, given.get("norm"))
     call = prepare(func, y0, t, rtol, atol, options, event_fn)
     if method is None:
         name = "dopri5"
@@ -123,6 +107,33 @@ def odeint_adjoint(
         return call.output(result)
     time, states = result
     return time, call.output(states)
+
+
+def _adjoint_options(options, adjoint_options, same_method):
+    """The options of the backward solve, a dict: those given, or those of the forward one."""
+    if not same_method and options is not None and adjoint_options is None:
+        raise ValueError(
+            "If `adjoint_method != method` then we cannot infer `adjoint_options` from `options`."
+            " So as `options` has been passed then `adjoint_options` must be passed as well."
+        )
+    if adjoint_options is None:
+        return {k: v for k, v in (options or {}).items() if k != "norm"}
+    return dict(adjoint_options)
+
+
+def _receivers(func, adjoint_params, norm):
+    """The tensors beside y0 and t that receive gradients, a tuple. norm: of the adjoint; a warning
+    says where a function gets fewer tensors than were given."""
+    found = tuple(parameters_of(func) if adjoint_params is None else adjoint_params)
+    params = tuple(p for p in found if p.requires_grad)
+    if len(params) < len(found) and callable(norm):
+        warnings.warn(
+            "An adjoint parameter was passed without requiring gradient. For efficiency this will"
+            " be excluded from the adjoint pass, and will not appear as a tensor in the adjoint"
+            " norm.",
+            stacklevel=4,
+        )
+    return params
 
 
 def rtol_of(tolerance):

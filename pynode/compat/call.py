@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -102,63 +102,89 @@ def prepare(func, y0, t, rtol, atol, options, event_fn) -> Call:
     callbacks = {
         name: getattr(func, name) for name in CALLBACKS if callable(getattr(func, name, None))
     }
-    shapes = None
     norm = options.pop("norm", None)
-    given = event_fn
-    states = getattr(func, "pynode_states", None)
-    own_norm = norm is not None
+    call = Call(
+        func,
+        y0,
+        t,
+        rtol,
+        atol,
+        options,
+        event_fn,
+        None,
+        norm or rms,
+        callbacks,
+        norm is not None,
+        getattr(func, "pynode_states", None),
+    )
     if not isinstance(y0, torch.Tensor):
-        if (
-            not isinstance(y0, tuple)
-            or not y0
-            or not all(isinstance(part, torch.Tensor) for part in y0)
-        ):
-            raise BadType(
-                f"y0 must be either a torch.Tensor or a tuple of them, not {type(y0).__name__}"
-            )
-        shapes = [part.shape for part in y0]
-        rtol = tolerance("rtol", rtol, shapes)
-        atol = tolerance("atol", atol, shapes)
-        y0 = join(y0)
-        inner = func
-        if norm is None:
-            user_norm = mixed
-        else:
-            user_norm = norm
+        call = _joined(call, norm or mixed)
+    _check_values(call)
+    if t.device != call.y0.device:
+        warnings.warn("t is not on the same device as y0. Coercing to y0.device.", stacklevel=4)
+        call.t = t.to(call.y0.device)
+    if not torch.is_grad_enabled():
+        # Views of a leaf say that they require a gradient even here, and func may ask for one of
+        # its state.
+        call.y0 = call.y0.detach()
+    return call
 
-        def func(t, y):
-            return join(inner(t, split(y, shapes)))
 
-        def norm(y):
-            return user_norm(split(y, shapes))
+def _joined(call, norm) -> Call:
+    """The same Call of a tuple state, in one tensor (n,). norm: of the tuple. BadType where the
+    state is no tuple of tensors."""
+    parts = call.y0
+    if (
+        not isinstance(parts, tuple)
+        or not parts
+        or not all(isinstance(part, torch.Tensor) for part in parts)
+    ):
+        raise BadType(
+            f"y0 must be either a torch.Tensor or a tuple of them, not {type(parts).__name__}"
+        )
+    shapes = [part.shape for part in parts]
+    rtol = tolerance("rtol", call.rtol, shapes)
+    atol = tolerance("atol", call.atol, shapes)
+    # Whose tensors a solve looks for: the functions below hold these two, and not the whole call.
+    inner = call.func
+    given = call.event_fn
 
-        if given is not None:
+    def func(t, y):
+        return join(inner(t, split(y, shapes)))
 
-            def event_fn(t, y):
-                return given(t, split(y, shapes))
+    def joined_norm(y):
+        return norm(split(y, shapes))
 
-        callbacks = {name: _split_for(callback, shapes) for name, callback in callbacks.items()}
+    def event_fn(t, y):
+        return given(t, split(y, shapes))
+
+    return replace(
+        call,
+        func=func,
+        y0=join(parts),
+        rtol=rtol,
+        atol=atol,
+        event_fn=None if given is None else event_fn,
+        shapes=shapes,
+        norm=joined_norm,
+        callbacks={name: _split_for(one, shapes) for name, one in call.callbacks.items()},
+    )
+
+
+def _check_values(call):
+    """TypeError, BadInput or ValueError where the state or a tolerance makes no sense."""
+    y0 = call.y0
     if not (y0.is_floating_point() or y0.is_complex()):
         raise TypeError(
             f"y0 has dtype {y0.dtype}, but a state must be floating point or complex: use"
             " y0.double()"
         )
-    for name, value in (("rtol", rtol), ("atol", atol)):
+    for name, value in (("rtol", call.rtol), ("atol", call.atol)):
         if isinstance(value, torch.Tensor) and value.requires_grad:
             raise BadInput(f"{name} cannot require gradient: detach it")
         bad = torch.as_tensor(value).detach()
         if not bool(torch.isfinite(bad).all()) or bool((bad < 0).any()):
             raise ValueError(f"{name} must be finite and not negative, not {value!r}")
-    if t.device != y0.device:
-        warnings.warn("t is not on the same device as y0. Coercing to y0.device.", stacklevel=4)
-        t = t.to(y0.device)
-    if not torch.is_grad_enabled():
-        # Views of a leaf say that they require a gradient even here, and func may ask for one of
-        # its state.
-        y0 = y0.detach()
-    return Call(
-        func, y0, t, rtol, atol, options, event_fn, shapes, norm or rms, callbacks, own_norm, states
-    )
 
 
 def check_times(name, t):

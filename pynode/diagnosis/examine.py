@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -68,64 +69,26 @@ def diagnose(
         f = get(f)
     name = getattr(f, "__name__", type(f).__name__).replace("<lambda>", "f")
     if isinstance(f, Problem):
-        if rtol is None:
-            rtol = f.rtol
-        if atol is None:
-            atol = f.atol
-        if y0 is None:
-            y0 = f.y0
-        if t is None:
-            t = f.tspan
         name = f.name
-        f = f.field
+        f, y0, t, rtol, atol = _of_problem(f, y0, t, rtol, atol)
     if rtol is None:
         rtol = 1e-6
     if atol is None:
         atol = 1e-9
     problem = as_problem(f, y0, t, args, jac, None)
-    if problem.mass is not None:
-        raise ValueError(
-            "diagnose takes systems without a mass matrix: multiply f by its inverse where it has"
-            " one, or look at the differential equations alone"
-        )
-    layout = problem.layout()
-    times = problem.times(layout.device).tolist()
-    times = [times[0], times[-1]]
-    field = VectorField(problem, layout, times[0])
-    flat = layout.ravel(problem.y0).detach()
-    if names is None:
-        names = None
-    else:
+    layout, times = _checked(problem)
+    if names is not None:
         names = tuple(names)
-    if names is not None and len(names) != layout.size:
-        raise ValueError(f"{len(names)} names for {layout.size} states: give one for each")
-    if structure is not None:
-        field.structure = structure_of(structure, registry.get("kencarp47"), problem)
-    elif layout.size > DENSE_UP_TO:
-        field.structure = economical()
+        if len(names) != layout.size:
+            raise ValueError(f"{len(names)} names for {layout.size} states: give one for each")
+    field = _field(problem, layout, times, structure)
+    flat = layout.ravel(problem.y0).detach()
     options = Options(rtol, atol)
     limits = options.flat_atol(layout, flat)
-    went = walk(field, times, flat, rtol, limits, max_steps, max_seconds)
-    size = float(flat.abs().max())
-    suited = limits.clamp(max=PROPOSED * rtol * size)
-    coarse = bool((ABOVE * suited < limits).any())
-    if size > 0 and (size < ABOVE * float(limits.min()) or (coarse and not went.status.success)):
-        # An atol that hides the start lets the solution stray: the same again, with one that does
-        # not.
-        finer = walk(field, times, flat, rtol, suited, max_steps, max_seconds)
-        if not went.status.success:
-            went = max((went, finer), key=lambda one: abs(one.reached - times[0]))
-        else:
-            went = finer
-    seen = scales(field, went, rtol, limits)
-    fine = torch.as_tensor(tolerances(seen, rtol, limits), dtype=layout.dtype, device=layout.device)
-    if seen.bad:
-        # With the tolerances proposed: under the given ones the walk may have been anything.
-        went = walk(field, times, flat, rtol, fine, max_steps, max_seconds)
-        seen = scales(field, went, rtol, limits)
-        fine = torch.as_tensor(
-            tolerances(seen, rtol, limits), dtype=layout.dtype, device=layout.device
-        )
+    walk_with = partial(
+        walk, field, times, flat, rtol, max_steps=max_steps, max_seconds=max_seconds
+    )
+    went, seen, fine = _walked(walk_with, field, times, flat, rtol, limits)
     eigenvalues = spectrum(field, went)
     periods = eigenvalues.integral(eigenvalues.frequency()) / (2 * math.pi)
     found = Diagnosis(
@@ -145,13 +108,7 @@ def diagnose(
         costs(field, went, eigenvalues),
         _failure(problem, field, went, options, flat),
     )
-    if structure is None:
-        if layout.size <= LARGE:
-            structures = ["dense"]
-        else:
-            structures = list(dict.fromkeys(("dense", economical().name, "krylov")))
-    else:
-        structures = [structure]
+    structures = _structures(structure, layout.size)
     if trials and len(went.times) > 1:
         candidates = finalists(found.costs, eigenvalues, rtol, layout.size, structures)
         raced = race(
@@ -159,6 +116,85 @@ def diagnose(
         )
         found = replace(found, trials=raced)
     return replace(found, advice=advise(field, found, structures))
+
+
+def _of_problem(problem, y0, t, rtol, atol):
+    """(f, y0, t, rtol, atol): those given, and the Problem's own where None is given."""
+    if y0 is None:
+        y0 = problem.y0
+    if t is None:
+        t = problem.tspan
+    if rtol is None:
+        rtol = problem.rtol
+    if atol is None:
+        atol = problem.atol
+    return problem.field, y0, t, rtol, atol
+
+
+def _checked(problem):
+    """(layout of the state, [first time, last time] as floats); ValueError where the problem has a
+    mass matrix."""
+    if problem.mass is not None:
+        raise ValueError(
+            "diagnose takes systems without a mass matrix: multiply f by its inverse where it has"
+            " one, or look at the differential equations alone"
+        )
+    layout = problem.layout()
+    times = problem.times(layout.device).tolist()
+    return layout, [times[0], times[-1]]
+
+
+def _field(problem, layout, times, structure):
+    """The vector field, with the structure given for its Jacobian, or one that suits its size."""
+    field = VectorField(problem, layout, times[0])
+    if structure is not None:
+        field.structure = structure_of(structure, registry.get("kencarp47"), problem)
+    elif layout.size > DENSE_UP_TO:
+        field.structure = economical()
+    return field
+
+
+def _walked(walk_with, field, times, start, rtol, atol):
+    """(Walk, Scales, atol as it suits): a walk with tolerances that do not hide the solution.
+
+    walk_with(atol): the Walk from start, (n,); atol: 0-d or (n,), as given.
+    """
+    went = walk_with(atol)
+    size = float(start.abs().max())
+    suited = atol.clamp(max=PROPOSED * rtol * size)
+    coarse = bool((ABOVE * suited < atol).any())
+    if size > 0 and (size < ABOVE * float(atol.min()) or (coarse and not went.status.success)):
+        # An atol that hides the start lets the solution stray: the same again, with one that does
+        # not.
+        finer = walk_with(suited)
+        if not went.status.success:
+            went = max((went, finer), key=lambda one: abs(one.reached - times[0]))
+        else:
+            went = finer
+    seen = scales(field, went, rtol, atol)
+    fine = _fine(seen, field, rtol, atol)
+    if seen.bad:
+        # With the tolerances proposed: under the given ones the walk may have been anything.
+        went = walk_with(fine)
+        seen = scales(field, went, rtol, atol)
+        fine = _fine(seen, field, rtol, atol)
+    return went, seen, fine
+
+
+def _fine(seen, field, rtol, atol):
+    """atol as it suits the scales seen, a tensor, 0-d or (n,)."""
+    layout = field.layout
+    return torch.as_tensor(tolerances(seen, rtol, atol), dtype=layout.dtype, device=layout.device)
+
+
+def _structures(structure, size):
+    """Those of the Jacobian that the trials take: the one given, or those that serve so many
+    states."""
+    if structure is not None:
+        return [structure]
+    if size <= LARGE:
+        return ["dense"]
+    return list(dict.fromkeys(("dense", economical().name, "krylov")))
 
 
 def _failure(problem, field, went, options, start):

@@ -121,83 +121,96 @@ def _stabilised(costs, spectrum, size) -> list:
 def race(problem, field, walk, candidates, rtol, atol, jumps, max_seconds) -> list:
     """Trials of the candidates over the part that the walk reached, the fastest first; max_seconds:
     for all together."""
-    t0 = walk.times[0]
-    end = walk.reached
-    if not walk.status.success:
-        end = t0 + 0.99 * (end - t0)  # what happens at the very end cannot be asked of all
-    times = [t0 + (end - t0) * i / 4 for i in range(5)]
-    marks = torch.stack([walk.state(t) for t in times[1:]])
-    if torch.get_num_threads() == 1 and field.device.type == "cpu":
-        wall = time.process_time
-    else:
-        wall = time.perf_counter
+    timed = _TimedSolves(problem, field, walk, rtol, atol, jumps)
     # Who takes longer than the walk itself, with a method that is robust rather than fast, is not
     # to be recommended.
     deadline = time.perf_counter() + max_seconds
     best_wall = walk.seconds
     trials = {}
-    walls = {}
-
-    def run(candidate, limit):
-        method, structure = candidate
-        began = time.perf_counter()
-        clock = wall()
-        with torch.no_grad():
-            solution = solve(
-                problem.f,
-                problem.y0,
-                times,
-                method=method,
-                structure=structure,
-                rtol=rtol,
-                atol=atol,
-                args=problem.args,
-                jac=problem.jac if structure == "dense" else None,
-                jumps=jumps,
-                throw=False,
-                max_seconds=limit,
-                max_steps=10**7,
-            )
-            seconds = wall() - clock
-            walls[candidate] = time.perf_counter() - began
-            difference = math.nan
-            if solution.success:
-                flat = torch.stack(
-                    [field.layout.ravel(_at(solution.y, i + 1)) for i in range(len(marks))]
-                )
-                difference = (
-                    walk.tol.rms(((flat - marks) / walk.tol.scale(marks)).flatten(), 1.0)
-                    * len(marks) ** -0.5
-                )
-        stats = solution.stats
-        status = solution.status.sentence
-        return Trial(
-            method,
-            structure,
-            seconds,
-            solution.success,
-            status,
-            stats.accepted,
-            stats.nfe,
-            difference,
-        )
-
     for candidate in candidates:
         left = deadline - time.perf_counter()
         if left <= 0:
             break
-        trials[candidate] = run(candidate, min(left, max(SLACK * best_wall, LEAST)))
-        if trials[candidate].finished:
-            best_wall = min(best_wall, walls[candidate])
+        trial, wall = timed.run(candidate, min(left, max(SLACK * best_wall, LEAST)))
+        trials[candidate] = trial
+        if trial.finished:
+            best_wall = min(best_wall, wall)
     for _ in range(ROUNDS):
         best = min((trial.seconds for trial in trials.values() if trial.finished), default=math.inf)
         for candidate, trial in trials.items():
             left = deadline - time.perf_counter()
             if trial.finished and trial.seconds <= AGAIN * best < AGAIN * QUICK and left > 0:
-                again = run(candidate, left)
+                again, _ = timed.run(candidate, left)
                 if again.finished and again.seconds < trial.seconds:
                     trials[candidate] = again
     return sorted(trials.values(), key=lambda trial: (not trial.finished, trial.seconds))
+
+
+class _TimedSolves:
+    """Solves of the problem over the part that the walk reached, timed and compared with it."""
+
+    def __init__(self, problem, field, walk, rtol, atol, jumps):
+        t0 = walk.times[0]
+        end = walk.reached
+        if not walk.status.success:
+            end = t0 + 0.99 * (end - t0)  # what happens at the very end cannot be asked of all
+        self.problem = problem
+        self.layout = field.layout
+        self.tol = walk.tol
+        self.times = [t0 + (end - t0) * i / 4 for i in range(5)]
+        self.marks = torch.stack([walk.state(t) for t in self.times[1:]])
+        self.rtol = rtol
+        self.atol = atol
+        self.jumps = jumps
+        if torch.get_num_threads() == 1 and field.device.type == "cpu":
+            self.clock = time.process_time
+        else:
+            self.clock = time.perf_counter
+
+    def run(self, candidate, max_seconds):
+        """(Trial of the candidate, seconds that it took by the clock on the wall)."""
+        method, structure = candidate
+        began_wall = time.perf_counter()
+        began = self.clock()
+        with torch.no_grad():
+            solution = solve(
+                self.problem.f,
+                self.problem.y0,
+                self.times,
+                method=method,
+                structure=structure,
+                rtol=self.rtol,
+                atol=self.atol,
+                args=self.problem.args,
+                jac=self.problem.jac if structure == "dense" else None,
+                jumps=self.jumps,
+                throw=False,
+                max_seconds=max_seconds,
+                max_steps=10**7,
+            )
+            seconds = self.clock() - began
+            wall = time.perf_counter() - began_wall
+            difference = self._difference(solution)
+        trial = Trial(
+            method,
+            structure,
+            seconds,
+            solution.success,
+            solution.status.sentence,
+            solution.stats.accepted,
+            solution.stats.nfe,
+            difference,
+        )
+        return trial, wall
+
+    def _difference(self, solution):
+        """Distance of a solution from the walk, see Trial; NaN where it did not finish."""
+        if not solution.success:
+            return math.nan
+        count = len(self.marks)
+        flat = torch.stack([self.layout.ravel(_at(solution.y, i + 1)) for i in range(count)])
+        apart = (flat - self.marks) / self.tol.scale(self.marks)
+        return self.tol.rms(apart.flatten(), 1.0) * count**-0.5
 
 
 def _at(y, i):

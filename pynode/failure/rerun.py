@@ -102,60 +102,38 @@ def rerun(case) -> Rerun:
     t = case.t
     y = case.y.clone()
     end = case.times[-1]
-    fixed = case.options.step_size
     result = Rerun()
     began = time.perf_counter()
     try:
-        f0 = watched.first(t, y)
-        result.seconds = time.perf_counter() - began
-        if not bool(torch.isfinite(f0).all()):
-            result.point = (t, y, f0)
-            return result
-        longest = min(abs(end - t), case.options.max_step)
-        h = fixed or first_step(watched, t, end, y, f0, case.method.error_order, tol, longest)
-        if fixed:
-            method = case.method.fixed()
-        else:
-            method = case.method
-        h = case.direction * min(max(h, case.size if case.attempts else 0.0), longest)
-        result.wanted = abs(h)
-        state = method.init(watched, t, y, f0, h, tol)
+        begun = _begun(case, watched, y, tol, result)
     except Exception:
         return result
+    if begun is None:
+        return result
+    method, h, state = begun
     for _ in range(ATTEMPTS):
         h = case.direction * min(abs(h), case.options.max_step, abs(end - t))
         if t + h == t or time.perf_counter() - began > PATIENCE:
             break
         tol.begin()
-        try:
-            step = method.step(watched, t, y, h, state, tol)
-            failure = step.failure
-            good = step.accepted
-            if good and case.limits is not None and not case.limits.allow(t + h, step.y, y):
-                good = False
-                failure = Status.DOMAIN
-        except Exception:
-            step = None
-            failure = Status.DOMAIN
-            good = False
+        step, failure, good = _attempt(case, method, watched, t, y, h, state, tol)
         result.attempts.append(
             Attempt(t, h, math.inf if step is None or failure else step.ratio, failure)
         )
         if failure is Status.NEWTON:
             result.newton = tuple(tol.norms)
-        elif failure is None and not fixed and tol.vector is not None:
+        elif failure is None and not case.options.step_size and tol.vector is not None:
             result.error = tol.vector * (step.ratio / max(tol.rms(tol.vector, 1.0), 1e-300))
         if good:
             t = t + h
             y = step.y
             h = h * step.factor
             state = step.state
+        elif failure is Status.DOMAIN:
+            h = 0.25 * h
         else:
-            if failure is Status.DOMAIN:
-                h = 0.25 * h
-            else:
-                h = shortened(h, t, t + h, step.factor)
-                state = step.state
+            h = shortened(h, t, t + h, step.factor)
+            state = step.state
     result.seconds = (time.perf_counter() - began) / max(watched.stats.nfe, 1)
     if watched.found:
         result.point = watched.found[0]
@@ -163,6 +141,41 @@ def rerun(case) -> Rerun:
         result.point = None
     result.noise = _stays(result.attempts)
     return result
+
+
+def _begun(case, field, y, tol, result):
+    """(method, first step h, state of the method) to go on with from the last good state y, (n,),
+    None where f is not finite there. Notes in result what it sees."""
+    t = case.t
+    end = case.times[-1]
+    began = time.perf_counter()
+    f0 = field.first(t, y)
+    result.seconds = time.perf_counter() - began
+    if not bool(torch.isfinite(f0).all()):
+        result.point = (t, y, f0)
+        return None
+    longest = min(abs(end - t), case.options.max_step)
+    fixed = case.options.step_size
+    h = fixed or first_step(field, t, end, y, f0, case.method.error_order, tol, longest)
+    if fixed:
+        method = case.method.fixed()
+    else:
+        method = case.method
+    h = case.direction * min(max(h, case.size if case.attempts else 0.0), longest)
+    result.wanted = abs(h)
+    return method, h, method.init(field, t, y, f0, h, tol)
+
+
+def _attempt(case, method, field, t, y, h, state, tol):
+    """(Step, why it failed or None, whether it is accepted) of one step from t to t + h; y: (n,).
+    The Step is None where f raised."""
+    try:
+        step = method.step(field, t, y, h, state, tol)
+        if step.accepted and case.limits is not None and not case.limits.allow(t + h, step.y, y):
+            return step, Status.DOMAIN, False
+    except Exception:
+        return None, Status.DOMAIN, False
+    return step, step.failure, step.accepted
 
 
 def _stays(attempts) -> bool:

@@ -8,9 +8,8 @@ Hairer & Wanner II, sec. IV.6 and IV.8; additive pairs: Kennedy & Carpenter, App
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -21,14 +20,13 @@ from ..algebra.newton import UNKNOWN, attach, full_newton, simplified_newton
 from ..algebra.structure import linearise
 from ..core.status import Status
 from .base import OneStep, Step
-from .jacobian_reuse import KeepsJacobian
+from .jacobian_reuse import KeepsJacobian, graph_disabled, remembered_rate
 
 SLOW = 0.03  # where Newton converges more slowly than this, the next step takes a new Jacobian
 ITERATIONS = 7  # of Newton's method at a stage
 KEEP = 1.2  # growth of a step that is not worth a factorisation
 # Slopes from which the next stage is extrapolated: more of them amplify the errors of stiff stages.
 PREDICTING = 3
-_NOTHING = nullcontext()
 
 
 class State(NamedTuple):
@@ -55,7 +53,7 @@ class Stages(NamedTuple):
     """ks: slopes of all stages (sums of both parts of a split field); ys: their states; first,
     last: slopes at the ends of the step, the last None where it did not come by; rate, iterations:
     of the slowest stage's Newton iteration, rate UNKNOWN where no stage told one and infinite where
-    it met NaN; y1: (n,) end of the step, None where an iteration failed."""
+    it met NaN; y: (n,) end of the step, None where an iteration failed."""
 
     ks: list
     ys: list
@@ -63,7 +61,7 @@ class Stages(NamedTuple):
     last: torch.Tensor | None
     rate: float
     iterations: int
-    y1: torch.Tensor | None
+    y: torch.Tensor | None
 
 
 @dataclass(frozen=True)
@@ -230,9 +228,7 @@ class DIRK(KeepsJacobian, OneStep):
     def linearised(self, field, t, y, state):
         """(Jacobian that a step from here starts with, state that holds it)."""
         if state.jac is None:
-            state = state._replace(
-                jac=state.jacobian(t, y), origin=(t, y, None), fresh=True, solver=None
-            )
+            state = self.with_jacobian(state, t, y)
         return state.jac, state
 
     def slim(self, tape):
@@ -242,95 +238,80 @@ class DIRK(KeepsJacobian, OneStep):
         """One step; y: (n,). Newton's iterations synchronise once each, the norm of the error
         once."""
         c = self.gamma * h
-        differentiable = torch.is_grad_enabled()
         if state.first is not None and field.mass is None and self._drowned(h, state.c, tol):
             state = state._replace(first=None)
-        if state.c == c:
-            solver = state.solver
-            rate = state.rate
-        else:
-            solver = None
-            rate = UNKNOWN
-        jac = state.jac
-        origin = state.origin
-        fresh = state.fresh
-        if differentiable:
+        if torch.is_grad_enabled():
             start = y.detach()
         else:
             start = y
         scale = tol.scale(start)
-        while True:
-            if jac is None:
-                jac = state.jacobian(t, start)
-                origin = (t, start, scale)
-                fresh = True
-                solver = None
-            if solver is None:
-                solver = state.jacobian.factorised(jac, c, scale)
-                rate = UNKNOWN
-                origin = (*origin[:2], scale)
-            if solver.ok:
-                stages = self._solve(field, t, y, h, state, solver, scale, tol, rate)
-            else:
-                stages = None
-            if stages is not None and stages.y1 is not None:
-                break
-            if fresh:
-                field.stats.newton_failures += 1
-                finite = stages is not None and stages.rate < math.inf
-                if stages is None:
-                    first = state.first
-                else:
-                    first = stages.first
-                kept = state._replace(
-                    first=first,
-                    jac=jac if finite else None,
-                    origin=origin,
-                    fresh=finite,
-                    solver=None,
-                )
-                return Step.failed(
-                    t, h, 0.5, kept, Status.NEWTON if finite or stages is None else Status.NONFINITE
-                )
-            jac = None
-        y1 = stages.y1
-        rate = stages.rate
-        rows = self.rows
-        tape = stages.ks, stages.ys
-        # A rate that this step did not measure is trusted less and less (Hairer & Wanner II, sec.
-        # IV.8).
-        if not (stages.iterations > 1):
-            rate = max(rate, 1e-16) ** 0.8
-        if SLOW < rate < UNKNOWN:
-            used = None
+        if state.c == c:
+            used = state
         else:
-            used = jac
-        ended = state._replace(
-            first=stages.last, jac=used, origin=origin, fresh=False, solver=solver, c=c, rate=rate
-        )
+            used = state._replace(c=c, solver=None)
+        solve = partial(self._solve, field, t, y, h, state, scale, tol)
+        stages, used = self.converged(used, t, start, scale, solve)
+        if stages is None or stages.y is None:
+            return self._newton_failed(field, t, h, state, used, stages)
+        y1 = stages.y
+        tape = stages.ks, stages.ys
+        rate = remembered_rate(stages)
+        if SLOW < rate < UNKNOWN:
+            jac = None
+        else:
+            jac = used.jac
+        ended = used._replace(first=stages.last, jac=jac, fresh=False, rate=rate)
         if not self.adaptive:
             return Step(t, h, y, y1, 0.0, 1.0, ended, tape)
-        with torch.set_grad_enabled(False) if differentiable else _NOTHING:
-            error = combine(None, h, rows[2], stages.ks)
-            if self.filtered:
-                error = solver.solve(error if field.mass is None else field.mass.times(error))
-                field.stats.nsolve += 1
-            ratio = tol.ratio(error, y, y1)
+        ratio = self._ratio(field, h, y, stages, used.solver, tol)
         factor, past = self.controller(ratio, state.past, self.error_order)
         if ratio <= 1.0:
-            if factor >= 1.0:
-                factor = max(
-                    1.0, factor * (2 * ITERATIONS + 1) / (2 * ITERATIONS + stages.iterations)
-                )
-            if 1.0 <= factor < KEEP:
-                factor = 1.0
+            factor = self._growth(factor, stages.iterations)
             return Step(t, h, y, y1, ratio, factor, ended._replace(past=past), tape)
-        kept = state._replace(
-            first=stages.first, jac=jac, origin=origin, fresh=fresh, solver=solver, c=c, rate=rate
-        )
+        kept = used._replace(first=stages.first, rate=rate)
         if ratio > 1.0:
             return Step(t, h, y, y1, ratio, factor, kept)
         return Step.failed(t, h, factor, kept)
+
+    @staticmethod
+    def _newton_failed(field, t, h, state, used, stages):
+        """Newton's iteration failed with a Jacobian of this very point: halve the step. state:
+        before the step; used: with the Jacobian; stages: None where the matrix was singular."""
+        field.stats.newton_failures += 1
+        finite = stages is not None and stages.rate < math.inf
+        if stages is None:
+            first = state.first
+        else:
+            first = stages.first
+        kept = state._replace(
+            first=first,
+            jac=used.jac if finite else None,
+            origin=used.origin,
+            fresh=finite,
+            solver=None,
+        )
+        return Step.failed(
+            t, h, 0.5, kept, Status.NEWTON if finite or stages is None else Status.NONFINITE
+        )
+
+    def _ratio(self, field, h, y, stages, solver, tol):
+        """The scaled error of a step."""
+        with graph_disabled():
+            error = combine(None, h, self.rows[2], stages.ks)
+            if self.filtered:
+                error = solver.solve(error if field.mass is None else field.mass.times(error))
+                field.stats.nsolve += 1
+            return tol.ratio(error, y, stages.y)
+
+    @staticmethod
+    def _growth(factor, iterations):
+        """The factor of the next step after an accepted one: less where Newton's iteration took
+        long, and 1 where the growth is not worth a factorisation."""
+        if factor >= 1.0:
+            factor = max(1.0, factor * (2 * ITERATIONS + 1) / (2 * ITERATIONS + iterations))
+        if 1.0 <= factor < KEEP:
+            return 1.0
+        return factor
 
     @staticmethod
     def _drowned(h, c, tol):
@@ -339,15 +320,10 @@ class DIRK(KeepsJacobian, OneStep):
         nothing."""
         return abs(h) * tol.finest > abs(c) > 0
 
-    def _solve(self, field, t, y, h, before, solver, scale, tol, rate):
-        """All stages of one step; y1 is None where Newton's iteration failed."""
-        split = self.splits(field)
-        if split:
-            implicit, explicit = field.parts
-        else:
-            implicit = field
-            explicit = None
-        rows, b, _ = self.rows
+    def _solve(self, field, t, y, h, before, scale, tol, solver, rate):
+        """All stages of one step; y is None where Newton's iteration failed."""
+        implicit, explicit = self._parts(field)
+        split = explicit is not None
         c = self.gamma * h
         rates = []
         most = 0
@@ -367,13 +343,22 @@ class DIRK(KeepsJacobian, OneStep):
                 ys.append(y)
                 ks.append(first)
             else:
-                base = combine(y, h, rows[i], ks)
+                base = combine(y, h, self.rows[0][i], ks)
                 guess = combine(y, h, self.predictors[i], known + ks)
                 if split:
                     base = combine(base, h, self.rows_explicit[0][i], ls)
                     guess = combine(guess, h, self.rows_explicit[0][i], ls)
-                found = self._newton(
-                    implicit, t + node * h, base, guess, c, before, solver, scale, tol, rate
+                found = self._stage(
+                    implicit,
+                    t + node * h,
+                    base,
+                    guess,
+                    c,
+                    before.jacobian,
+                    solver,
+                    scale,
+                    tol,
+                    rate,
                 )
                 most = max(most, found.iterations)
                 if found.y is None:
@@ -385,53 +370,66 @@ class DIRK(KeepsJacobian, OneStep):
                 rate = found.rate
                 if rate < UNKNOWN:
                     rates.append(rate)
-                y1 = found.y
-                if torch.is_grad_enabled():
-                    exact = before.jacobian.factorised(before.jacobian(t + node * h, y1), c)
-                    y1 = attach(implicit, t + node * h, base, 0.0, c, exact, y1)
-                ys.append(y1)
+                ys.append(found.y)
                 # The slope that the stage's equation implies: f would multiply the iteration's rest
                 # by the stiffness.
-                ks.append((y1 - base) / c)
+                ks.append((found.y - base) / c)
             if split:
                 ls.append(explicit(t + node * h, ys[-1]))
-        if self.stiffly_accurate and not split:
-            last = ks[-1]
-        else:
-            last = None
-        if self.stiffly_accurate:
-            y1 = ys[-1]
-        else:
-            y1 = combine(y, h, b, ks)
+        y1, last = self._end(y, h, ks, ys, ls, split)
         if split:
-            y1 = combine(y1, h, self.rows_explicit[1], ls)
             ks = [k + x for k, x in zip(ks, ls)]
         return Stages(ks, ys, first, last, max(rates, default=UNKNOWN), most, y1)
 
-    def _newton(self, field, t, base, guess, c, before, solver, scale, tol, rate):
-        # Fixed steps are for the formula's own error: there the iteration goes on to what the dtype
-        # can tell.
-        if self.adaptive:
-            kappa = tol.stages
-            most = ITERATIONS
+    def _parts(self, field):
+        """(implicit part, explicit part) of the field, the latter None where it is not split."""
+        if self.splits(field):
+            return field.parts
+        return field, None
+
+    def _end(self, y, h, ks, ys, ls, split):
+        """(y (n,) at the end of the step, slope (n,) there, None where no stage gives it). ks, ys:
+        slopes and states of all stages; ls: slopes of the explicit part of a split field."""
+        if self.stiffly_accurate:
+            y1 = ys[-1]
         else:
-            kappa = tol.finest
-            most = 4 * ITERATIONS
-        differentiable = torch.is_grad_enabled()
-        if differentiable:
-            base = base.detach()
-            guess = guess.detach()
-        with torch.set_grad_enabled(False) if differentiable else _NOTHING:
-            found = simplified_newton(
-                field, t, guess, guess - base, c, solver, scale, tol, kappa, rate, most
+            y1 = combine(y, h, self.rows[1], ks)
+        if split:
+            return combine(y1, h, self.rows_explicit[1], ls), None
+        return y1, ks[-1] if self.stiffly_accurate else None
+
+    def _stage(self, field, t, base, guess, c, jacobian, solver, scale, tol, rate):
+        """Newton's iteration for one stage, from guess (n,); where a graph is recorded, its
+        solution has the derivatives in base (n,) and in the parameters."""
+        if not torch.is_grad_enabled():
+            return self._newton(field, t, base, guess, c, jacobian, solver, scale, tol, rate)
+        with torch.no_grad():
+            found = self._newton(
+                field, t, base.detach(), guess.detach(), c, jacobian, solver, scale, tol, rate
             )
-            if found.y is not None or self.adaptive:
-                return found
+        if found.y is None:
+            return found
+        exact = jacobian.factorised(jacobian(t, found.y), c)
+        return found._replace(y=attach(field, t, base, 0.0, c, exact, found.y))
 
-            def factorise(y):
-                return before.jacobian.factorised(before.jacobian(t, y), c)
+    def _newton(self, field, t, base, guess, c, jacobian, solver, scale, tol, rate):
+        """Newton's iteration for one stage. Fixed steps are for the formula's own error: there it
+        goes on to what the dtype can tell, with new Jacobians where it fails."""
+        psi = guess - base
+        if self.adaptive:
+            return simplified_newton(
+                field, t, guess, psi, c, solver, scale, tol, tol.stages, rate, ITERATIONS
+            )
+        found = simplified_newton(
+            field, t, guess, psi, c, solver, scale, tol, tol.finest, rate, 4 * ITERATIONS
+        )
+        if found.y is not None:
+            return found
 
-            return full_newton(field, t, guess, guess - base, c, factorise, scale, tol, kappa)
+        def factorise(y):
+            return jacobian.factorised(jacobian(t, y), c)
+
+        return full_newton(field, t, guess, psi, c, factorise, scale, tol, tol.finest)
 
     def stages(self, field, step):
         return step.tape[0]

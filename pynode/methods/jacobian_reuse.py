@@ -1,11 +1,74 @@
-"""States of methods that keep a Jacobian over many steps."""
+"""Newton's iteration of methods that keep a Jacobian over many steps."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
+import torch
+
+from ..algebra.newton import UNKNOWN
+
+_NOTHING = nullcontext()
+
+
+def graph_disabled():
+    """Context that records no graph. It costs nothing where none is recorded anyway."""
+    if torch.is_grad_enabled():
+        return torch.set_grad_enabled(False)
+    return _NOTHING
+
+
+def remembered_rate(found):
+    """The convergence rate to begin the next step with, after an iteration that ended as found
+    tells. A rate that this step did not measure is trusted less and less (Hairer & Wanner II, sec.
+    IV.8)."""
+    if found.iterations > 1:
+        return found.rate
+    return max(found.rate, 1e-16) ** 0.8
+
 
 class KeepsJacobian:
-    """What parks such a state: (t, y, ...) where its Jacobian was made is its ``origin``, None
-    without one."""
+    """What methods share whose states keep a Jacobian. Such a state has
+
+    - jacobian: what makes a Jacobian of f at a point;
+    - jac: the Jacobian in use, None without one;
+    - origin: (t, y, scale), the point where jac was made, and the weights of the norm, (n,) or
+      None, that solver was made with;
+    - fresh: whether jac belongs to the point of this step;
+    - solver: M - c jac factorised, None where that is to be done;
+    - rate: of Newton's convergence with solver, UNKNOWN where none was seen.
+    """
+
+    def converged(self, state, t, y, scale, iterate):
+        """Run Newton's iteration, and run it once more with a new Jacobian where it fails with an
+        old one.
+
+        t, y, scale: the point for a new Jacobian, y (n,), and the weights of the norm, (n,) or
+        None. iterate(solver=, rate=): the iteration; its result has y None where it fails. Returns
+        (result, state with the Jacobian and the factorisation used); the result is None where the
+        matrix is singular.
+        """
+        while True:
+            if state.jac is None:
+                state = self.with_jacobian(state, t, y)
+            if state.solver is None:
+                state = state._replace(origin=(*state.origin[:2], scale))
+                solver = self.refactorised(state, state.jac)
+                state = state._replace(solver=solver, rate=UNKNOWN)
+            found = None
+            if state.solver.ok:
+                found = iterate(solver=state.solver, rate=state.rate)
+                if found.y is not None:
+                    return found, state
+            if state.fresh:
+                return found, state
+            state = state._replace(jac=None)
+
+    @staticmethod
+    def with_jacobian(state, t, y):
+        """The state with the Jacobian at (t, y), not yet factorised."""
+        jac = state.jacobian(t, y)
+        return state._replace(jac=jac, origin=(t, y, None), fresh=True, solver=None)
 
     def parked(self, state):
         """Without the Jacobian and its factorisation, which are made again at their origin."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
@@ -16,7 +15,7 @@ from ..algebra.newton import UNKNOWN, attach, full_newton, simplified_newton
 from ..core.status import Status
 from .base import OneStep, Step
 from .collocation import RadauIIA
-from .jacobian_reuse import KeepsJacobian
+from .jacobian_reuse import KeepsJacobian, graph_disabled, remembered_rate
 
 SLOW = 0.03  # where Newton converges more slowly than this, the next step takes a new Jacobian
 ITERATIONS = 7  # of Newton's method
@@ -24,7 +23,6 @@ KEEP = 1.2  # growth of a step that is not worth a factorisation
 # changes of the step
 LARGEST = 8.0
 SMALLEST = 0.2
-_NOTHING = nullcontext()
 
 
 class State(NamedTuple):
@@ -32,9 +30,9 @@ class State(NamedTuple):
     step, None at first.
 
     past: (scaled error, h) of the last accepted step, None at first; careful: the step before was
-    rejected, or there was none. jac: Jacobian in use; origin: (t, y) at which it was made; fresh:
-    whether that is the start of this step; solver: for steps of h; rate: of Newton's convergence
-    with it.
+    rejected, or there was none. jac: Jacobian in use; origin: (t, y, None), the point at which it
+    was made; fresh: whether that is the start of this step; solver: for steps of h; rate: of
+    Newton's convergence with it.
     """
 
     first: torch.Tensor | None
@@ -173,7 +171,7 @@ class Radau(KeepsJacobian, OneStep):
     def linearised(self, field, t, y, state):
         """(Jacobian that a step from here starts with, state that holds it)."""
         if state.jac is None:
-            state = state._replace(jac=state.jacobian(t, y), origin=(t, y), fresh=True, solver=None)
+            state = self.with_jacobian(state, t, y)
         return state.jac, state
 
     def refactorised(self, state, jac):
@@ -185,7 +183,7 @@ class Radau(KeepsJacobian, OneStep):
         once."""
         tb = self.tableau
         differentiable = torch.is_grad_enabled()
-        a, _, _, weights, _, ending = _tensors(tb, y.dtype, y.device)
+        a, _, _, _, _, ending = _tensors(tb, y.dtype, y.device)
         if differentiable:
             start = y.detach()
         else:
@@ -193,82 +191,87 @@ class Radau(KeepsJacobian, OneStep):
         base = start.repeat(tb.stages)
         stages = _Stages(field, tb, h, a)
         scale = tol.scale(start).repeat(tb.stages)
-        guess = base
-        if state.before is not None:
-            z, old = state.before
-            # A step grows by more only after one that a stop cut, of which this would be mostly
-            # rounding.
-            if abs(h) <= 2 * LARGEST * abs(old):
-                guess = base + torch.mm(torch.from_numpy(tb.extrapolation(h / old)).to(z), z).view(
-                    -1
-                )
-        if self.adaptive:
-            kappa = tol.stages
-            most = ITERATIONS
-        else:
-            kappa = tol.finest
-            most = 4 * ITERATIONS
-
-        def factorise(v):
-            return self._factorise(field, stages, state.jacobian, t, h, v.view(tb.stages, -1))
-
-        jac = state.jac
-        origin = state.origin
-        fresh = state.fresh
+        guess = self._guess(base, state.before, h)
         if state.h == h:
-            solver = state.solver
-            rate = state.rate
+            used = state
         else:
-            solver = None
-            rate = UNKNOWN
-        with torch.set_grad_enabled(False) if differentiable else _NOTHING:
-            while True:
-                if jac is None:
-                    jac = state.jacobian(t, start)
-                    origin = (t, start)
-                    fresh = True
-                    solver = None
-                if solver is None:
-                    solver = Transformed(tb, jac, h, field.stats, field.mass)
-                    rate = UNKNOWN
-                found = None
-                if solver.ok:
-                    psi = guess - base
-                    found = simplified_newton(
-                        stages, t, guess, psi, h, solver, scale, tol, kappa, rate, most
-                    )
-                    if found.y is None and not self.adaptive:
-                        found = full_newton(stages, t, guess, psi, h, factorise, scale, tol, kappa)
-                    if found.y is not None:
-                        break
-                if fresh:
-                    return self._newton_failed(
-                        field, t, h, state._replace(origin=origin), jac, found
-                    )
-                jac = None
+            used = state._replace(h=h, solver=None)
+        iterate = partial(
+            self._iterate, field, stages, state.jacobian, t, h, base, guess, scale, tol
+        )
+        with graph_disabled():
+            found, used = self.converged(used, t, start, None, iterate)
+            if found is None or found.y is None:
+                kept = state._replace(origin=used.origin)
+                return self._newton_failed(field, t, h, kept, used.jac, found)
             z = (found.y - base).view(tb.stages, -1)
-        # A rate that this step did not measure is trusted less and less.
-        if found.iterations > 1:
-            rate = found.rate
-        else:
-            rate = max(found.rate, 1e-16) ** 0.8
-        ys = found.y.view(tb.stages, -1)
+        rate = remembered_rate(found)
+        ys = found.y
         if differentiable:
             ys = self._attach(field, stages, state.jacobian, t, y, h, ys)
+        ys = ys.view(tb.stages, -1)
         if tb.c[-1] == 1.0:
             y1 = ys[-1]
         else:
             y1 = torch.addmv(y, (ys - y).t(), ending)
         if SLOW < rate < UNKNOWN:
-            used = None
+            jac = None
         else:
-            used = jac
-        ended = State(
-            None, (z, h), state.past, False, state.jacobian, used, origin, False, solver, h, rate
+            jac = used.jac
+        ended = used._replace(
+            first=None, before=(z, h), careful=False, jac=jac, fresh=False, rate=rate
         )
         if not self.adaptive:
             return Step(t, h, y, y1, 0.0, 1.0, ended, ys)
-        with torch.set_grad_enabled(False) if differentiable else _NOTHING:
+        first, ratio = self._ratio(field, t, h, start, y1, z, state, used.solver, tol)
+        kept = used._replace(first=first, careful=True, rate=rate)
+        if not math.isfinite(ratio):
+            return Step.failed(t, h, SMALLEST, kept)
+        factor = self._factor(ratio, h, state.past, found.iterations)
+        if ratio <= 1.0:
+            return Step(t, h, y, y1, ratio, factor, ended._replace(past=(max(ratio, 1e-2), h)), ys)
+        return Step(t, h, y, y1, ratio, factor, kept)
+
+    def _guess(self, base, before, h):
+        """The states of all stages, (s n,), that Newton's iteration starts from: on the polynomial
+        of the last step. base: (s n,) the start of the step, once a stage; before: see State."""
+        if before is None:
+            return base
+        z, old = before
+        # A step grows by more only after one that a stop cut, of which this would be mostly
+        # rounding.
+        if abs(h) > 2 * LARGEST * abs(old):
+            return base
+        matrix = torch.from_numpy(self.tableau.extrapolation(h / old)).to(z)
+        return base + torch.mm(matrix, z).view(-1)
+
+    def _iterate(self, field, stages, jacobian, t, h, base, guess, scale, tol, solver, rate):
+        """Newton's iteration for all stages, (s n,), from guess. Fixed steps are for the formula's
+        own error: there it goes on to what the dtype can tell, with new Jacobians where it
+        fails."""
+        psi = guess - base
+        if self.adaptive:
+            return simplified_newton(
+                stages, t, guess, psi, h, solver, scale, tol, tol.stages, rate, ITERATIONS
+            )
+        found = simplified_newton(
+            stages, t, guess, psi, h, solver, scale, tol, tol.finest, rate, 4 * ITERATIONS
+        )
+        if found.y is not None:
+            return found
+        factorise = partial(self._factorise, field, stages, jacobian, t, h)
+        return full_newton(stages, t, guess, psi, h, factorise, scale, tol, tol.finest)
+
+    def _ratio(self, field, t, h, start, y1, z, state, solver, tol):
+        """(f (n,) at the start of the step, scaled error of the step), by (IV.8.19), and by
+        (IV.8.20) where that is too large in a first step or after a rejection.
+
+        start, y1: (n,) the ends of the step; z: (s, n) states of the stages less the start; state:
+        before the step.
+        """
+        gamma0 = h * self.tableau.gamma0
+        weights = _tensors(self.tableau, start.dtype, start.device)[3]
+        with graph_disabled():
             if state.first is None:
                 first = field(t, start)
             else:
@@ -276,31 +279,13 @@ class Radau(KeepsJacobian, OneStep):
             known = torch.mv(z.t(), weights)
             if field.mass is not None:
                 known = field.mass.times(known)
-            error = solver.real.solve(torch.add(known, first, alpha=h * tb.gamma0))
+            error = solver.real.solve(torch.add(known, first, alpha=gamma0))
             ratio = tol.ratio(error, start, y1.detach())
             if ratio > 1.0 and state.careful:
                 again = field(t, start + error)
-                ratio = tol.ratio(
-                    solver.real.solve(torch.add(known, again, alpha=h * tb.gamma0)),
-                    start,
-                    y1.detach(),
-                )
-        kept = state._replace(
-            first=first,
-            careful=True,
-            jac=jac,
-            origin=origin,
-            fresh=fresh,
-            solver=solver,
-            h=h,
-            rate=rate,
-        )
-        if not math.isfinite(ratio):
-            return Step.failed(t, h, SMALLEST, kept)
-        factor = self._factor(ratio, h, state.past, found.iterations)
-        if ratio <= 1.0:
-            return Step(t, h, y, y1, ratio, factor, ended._replace(past=(max(ratio, 1e-2), h)), ys)
-        return Step(t, h, y, y1, ratio, factor, kept)
+                filtered = solver.real.solve(torch.add(known, again, alpha=gamma0))
+                ratio = tol.ratio(filtered, start, y1.detach())
+        return first, ratio
 
     def _factor(self, ratio, h, past, iterations):
         """Of the next step, by the last error and its trend; 1 where the growth is not worth a
@@ -329,8 +314,9 @@ class Radau(KeepsJacobian, OneStep):
 
     @staticmethod
     def _factorise(field, stages, jacobian, t, h, ys):
-        """I x M - h a x J, (s n, s n), with the Jacobian of every stage, ys (s, n), factorised
-        whole."""
+        """I x M - h a x J, (s n, s n), with the Jacobian of every stage, factorised whole. ys: the
+        states of the stages, (s n,)."""
+        ys = ys.view(len(stages.offsets), -1)
         s, n = ys.shape
         blocks = torch.stack([jacobian(t + offset, v) for offset, v in zip(stages.offsets, ys)])
         coupled = torch.einsum("ij,jab->iajb", stages.a, blocks).reshape(s * n, s * n)
@@ -344,11 +330,11 @@ class Radau(KeepsJacobian, OneStep):
         return Factorised(held, coupled, h, field.stats, projector)
 
     def _attach(self, field, stages, jacobian, t, y, h, ys):
-        """The stages, (s, n), with the derivatives of the solution of their equations."""
-        s, n = ys.shape
+        """The states of all stages, (s n,), with the derivatives of the solution of their
+        equations."""
         with torch.no_grad():
             exact = self._factorise(field, stages, jacobian, t, h, ys)
-        return attach(stages, t, y.repeat(s), 0.0, h, exact, ys.reshape(-1)).view(s, n)
+        return attach(stages, t, y.repeat(self.tableau.stages), 0.0, h, exact, ys)
 
     def polynomial(self, field, step):
         """(s + 1, n) coefficients of the powers of theta: the collocation polynomial."""

@@ -48,6 +48,36 @@ def solve_sde(
     problem = ODEProblem(drift, y0, t)
     if disturbed(problem):
         return undisturbed(lambda plain: solve_sde(**{**given, "y0": plain.y0}), problem)
+    scheme = _scheme(method)
+    layout = problem.layout()
+    times = problem.times(None).detach().to(torch.float64)
+    values = times.tolist()
+    _check(scheme, layout, y0, values, dt, noise_dim)
+    sde = SDE(drift, diffusion, y0, noise_dim)
+    counts = [max(1, math.ceil((b - a) / dt - 1e-9)) for a, b in zip(values, values[1:])]
+    if brownian is None:
+        brownian = _new_path(sde, values, counts, layout)
+    elif brownian.shape != sde.noise_shape:
+        raise ValueError(
+            f"the Brownian path has shape {brownian.shape} where the noise has {sde.noise_shape}"
+        )
+    if scheme.milstein:
+        sde.check_diagonal(values[0], y0.detach())
+    if scheme.implicit:
+        sde.check_rows(values[0], y0.detach())
+    ys, status = _integrate(scheme, sde, brownian, values, counts, y0)
+    message = _message(scheme, status, values, len(ys))
+    solution = Solution(
+        times[: len(ys)], torch.stack(ys), status, message, sde.stats, scheme.name, layout, []
+    )
+    solution.brownian = brownian
+    if throw:
+        return solution.check()
+    return solution
+
+
+def _scheme(method):
+    """The Scheme of that name; ValueError where there is none."""
     if isinstance(method, str):
         scheme = SCHEMES.get(method.lower())
     else:
@@ -56,8 +86,12 @@ def solve_sde(
         raise ValueError(
             f"method must be one of {', '.join(s.name for s in SCHEMES.values())}, not {method!r}"
         )
-    layout = problem.layout()
-    times = problem.times(None).detach().to(torch.float64)
+    return scheme
+
+
+def _check(scheme, layout, y0, values, dt, noise_dim):
+    """ValueError or TypeError where the arguments of ``solve_sde`` make no sense. layout: of the
+    state; values: the times as floats."""
     if not layout.single or y0.dim() == 0:
         raise ValueError(
             "the state of an SDE is one tensor, (..., d), with at least one component; join the"
@@ -65,7 +99,6 @@ def solve_sde(
         )
     if scheme.implicit:
         check_solvable(layout.dtype, scheme.name, "or take 'em' or 'milstein'")
-    values = times.tolist()
     if values[-1] < values[0]:
         raise ValueError(
             "t needs at least two times, strictly increasing: the noise of an SDE comes forward in"
@@ -75,43 +108,34 @@ def solve_sde(
         raise ValueError(
             f"dt must be a positive number, the largest step in units of t, not {dt!r}"
         )
-    if noise_dim is not None and (
-        isinstance(noise_dim, bool) or not isinstance(noise_dim, int) or noise_dim < 1
-    ):
+    if noise_dim is None:
+        return
+    if isinstance(noise_dim, bool) or not isinstance(noise_dim, int) or noise_dim < 1:
         raise ValueError(
             "noise_dim must be how many components the noise has, an integer of at least 1, not"
             f" {noise_dim!r}"
         )
-    if noise_dim is not None and scheme.milstein:
+    if scheme.milstein:
         raise ValueError(
             "Milstein's scheme needs diagonal noise (others take Lévy areas): leave noise_dim away,"
             " or take 'em'"
         )
-    sde = SDE(drift, diffusion, y0, noise_dim)
-    counts = [max(1, math.ceil((b - a) / dt - 1e-9)) for a, b in zip(values, values[1:])]
-    if brownian is None:
-        seed = int(torch.randint(2**62, ()))
-        grid = [
-            a + (b - a) * i / n for a, b, n in zip(values, values[1:], counts) for i in range(n)
-        ]
-        brownian = BrownianPath(
-            sde.noise_shape,
-            [*grid, values[-1]],
-            seed=seed,
-            dtype=layout.dtype,
-            device=layout.device,
-        )
-    elif brownian.shape != sde.noise_shape:
-        raise ValueError(
-            f"the Brownian path has shape {brownian.shape} where the noise has {sde.noise_shape}"
-        )
-    if scheme.milstein:
-        sde.check_diagonal(values[0], y0.detach())
-    if scheme.implicit:
-        sde.check_rows(values[0], y0.detach())
 
+
+def _new_path(sde, values, counts, layout):
+    """A BrownianPath from torch's random numbers, on the grid of the steps: counts[i] steps from
+    values[i] to the next."""
+    seed = int(torch.randint(2**62, ()))
+    grid = [a + (b - a) * i / n for a, b, n in zip(values, values[1:], counts) for i in range(n)]
+    return BrownianPath(
+        sde.noise_shape, [*grid, values[-1]], seed=seed, dtype=layout.dtype, device=layout.device
+    )
+
+
+def _integrate(scheme, sde, brownian, values, counts, y0):
+    """(states (..., d) at the times reached, a list; Status). counts[i] steps lead from values[i]
+    to the next."""
     ys = [y0]
-    status = Status.SUCCESS
     for a, b, count in zip(values, values[1:], counts):
         y = ys[-1]
         reached = a
@@ -122,30 +146,22 @@ def solve_sde(
                 end = a + (b - a) * (i + 1) / count
             y = _advance(scheme, sde, brownian, reached, end, y, HALVINGS)
             if y is None:
-                break
+                return ys, Status.NEWTON
             reached = end
-        if y is None or not bool(torch.isfinite(y.detach()).all()):
-            if y is not None:
-                status = Status.DIVERGED
-            else:
-                status = Status.NEWTON
-            break
+        if not bool(torch.isfinite(y.detach()).all()):
+            return ys, Status.DIVERGED
         ys.append(y)
-    message = (
-        f"{scheme.name}: {status.sentence}, between t = {values[len(ys) - 1]:.6g} and the next"
-        " output."
-    )
+    return ys, Status.SUCCESS
+
+
+def _message(scheme, status, values, reached):
+    """How the solve ended, in a sentence. values: the times; reached: how many of them."""
     if status is Status.SUCCESS:
-        message = f"{status.sentence}, t = {values[-1]:.6g}."
-    else:
-        message += f" What to do: {status.remedy}."
-    solution = Solution(
-        times[: len(ys)], torch.stack(ys), status, message, sde.stats, scheme.name, layout, []
+        return f"{status.sentence}, t = {values[-1]:.6g}."
+    return (
+        f"{scheme.name}: {status.sentence}, between t = {values[reached - 1]:.6g} and the next"
+        f" output. What to do: {status.remedy}."
     )
-    solution.brownian = brownian
-    if throw:
-        return solution.check()
-    return solution
 
 
 def _advance(scheme, sde, brownian, start, end, y, halvings):

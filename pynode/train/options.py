@@ -14,6 +14,36 @@ from .scaling import KINDS
 LOSSES = ("mae", "mse")
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 SCHEDULES = ("cosine", "constant")
+# What ``Options`` are checked against.
+CHOICES = {
+    "activation": ACTIVATIONS,
+    "scaling": KINDS,
+    "loss": LOSSES,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+}
+POSITIVE = ("rtol", "lr", "clip", "time_limit", "checkpoint_every", "atol")
+FINITE = ("rtol", "atol", "lr")  # of these
+LEAST = {
+    "epochs": 0,
+    "batch": 0,
+    "warm_start": 0,
+    "weight_decay": 0,
+    "seed": 0,
+    "candidates": 1,
+    "max_steps": 1,
+    "max_failures": 1,
+    "relative": 0,
+    "sample": 0,
+    "keep_every": 0,
+    "validation": 0,
+    "shooting": 0,
+    "continuity": 0,
+    "normalise": 0,
+    "polish": 0,
+    "patience": 0,
+    "collocation": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -86,55 +116,13 @@ class Options:
         object.__setattr__(self, "hidden", tuple(self.hidden))
         object.__setattr__(self, "weights", tuple(self.weights))
         backends.choose(self.backend, self.method)
-        for name, known in (
-            ("activation", ACTIVATIONS),
-            ("scaling", KINDS),
-            ("loss", LOSSES),
-            ("optimizer", OPTIMIZERS),
-            ("schedule", SCHEDULES),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}"
-                )
+        self._check_choices()
+        self._check_positive()
+        self._check_least()
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(
                 f"hidden must be widths of at least one layer, such as 32,32, not {self.hidden}"
             )
-        for name in (
-            "rtol",
-            "lr",
-            "clip",
-            "time_limit",
-            "checkpoint_every",
-            *(("atol",) if self.atol is not None else ()),
-        ):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, not {getattr(self, name)!r}")
-            if name in ("rtol", "atol", "lr") and math.isinf(getattr(self, name)):
-                raise ValueError(f"{name} must be finite")
-        for name, least in (
-            ("epochs", 0),
-            ("batch", 0),
-            ("warm_start", 0),
-            ("weight_decay", 0),
-            ("seed", 0),
-            ("candidates", 1),
-            ("max_steps", 1),
-            ("max_failures", 1),
-            ("relative", 0),
-            ("sample", 0),
-            ("keep_every", 0),
-            ("validation", 0),
-            ("shooting", 0),
-            ("continuity", 0),
-            ("normalise", 0),
-            ("polish", 0),
-            ("patience", 0),
-            ("collocation", 0),
-        ):
-            if not getattr(self, name) >= least:
-                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)!r}")
         if not self.validation < 1:
             raise ValueError(f"validation must be a fraction below 1, not {self.validation!r}")
         if not all(0 < weight < math.inf for weight in self.weights):
@@ -144,6 +132,28 @@ class Options:
                 "sample draws observations of one solve, and shooting cuts it in segments: use one"
                 " of them"
             )
+
+    def _check_choices(self):
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}"
+                )
+
+    def _check_positive(self):
+        for name in POSITIVE:
+            value = getattr(self, name)
+            if name == "atol" and value is None:
+                continue
+            if not value > 0:
+                raise ValueError(f"{name} must be positive, not {value!r}")
+            if name in FINITE and math.isinf(value):
+                raise ValueError(f"{name} must be finite")
+
+    def _check_least(self):
+        for name, least in LEAST.items():
+            if not getattr(self, name) >= least:
+                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)!r}")
 
     @property
     def architecture(self) -> dict:

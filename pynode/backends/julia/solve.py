@@ -69,53 +69,89 @@ def integrate(
     julia = start()
     stats = field.stats
     method.check(field, options, limits)
-    fixed = options.step_size is not None
     if state == "cuda":
         _on_cuda(julia, field, method)
-    if times[-1] > times[0]:
-        direction = 1.0
-    else:
-        direction = -1.0
-    try:
-        f0 = field.first(times[0], y0)
-    except RejectStep:
-        return _ended(JuliaTrajectory(times[0], y0, None, 0.0), Status.DOMAIN)
-    path = JuliaTrajectory(times[0], y0, f0, 0.0)
-    path.times = times
-    if not bool(torch.isfinite(f0).all()):
-        return _ended(path, Status.NONFINITE)
-    if limits is not None and not stats.accepted and not limits.allow(times[0], y0):
-        return _ended(path, Status.DOMAIN)
+    path, refusal = _begun(field, y0, times, limits)
+    if refusal is not None:
+        return _ended(path, refusal)
     if watch is not None:
         watch.begin(times[0], y0)
-    final = fixed or method.sundials
+    final = options.step_size is not None or method.sundials
     foreign = ForeignField(field, method, times[0], times[-1], y0, watch, limits, state, final)
     path.foreign = foreign
     handle = foreign.bind(julia.package)
+    before = stats.accepted
+    whole = record is not None or dense
+    outputs = torch.tensor([foreign.inner(t) for t in times], dtype=torch.float64)
+    host_y = y0.detach().to("cpu", copy=True)  # of the start, and once solved of the end
+    path.solved = _forward(
+        julia, field, method, foreign, handle, options, atol, limits, outputs, host_y, whole
+    )
+    if path.solved is None:  # a limit was met before the first step
+        return _ended(path, foreign.status)
+    path.status, size = _count(julia.package, path, stats, before)
+    path.reached = julia.package.ending_b(path.solved, handle, host_y.data_ptr())
+    path.t = path.end = foreign.outer(path.reached)
+    path.y = host_y.to(y0)
+    path.attempts = [Attempt(path.t, size, 1.0, None)]
+    if foreign.cut is not None:
+        path.t = foreign.cut.t
+        path.y = foreign.cut.y
+        path.hits = watch.hits
+    elif watch is not None:
+        path.hits = watch.hits
+    if foreign.status is not None:
+        path.status = foreign.status
+    elif path.status is Status.STEP_TOO_SMALL:
+        path.status = _cause(field, path, foreign, options.min_step)
+    path.ys = _outputs(julia.package, path, handle, field, y0, outputs, whole)
+    if dense:
+        _sample(julia.package, path)
+    if slopes:
+        reached = len(path.ys)
+        path.slopes = [field.slope(t, y) for t, y in zip(times[1:reached], path.ys[1:])]
+    return path
+
+
+def _begun(field, y0, times, limits):
+    """(trajectory that holds the start alone, Status of a start that cannot be left, else None)."""
+    try:
+        f0 = field.first(times[0], y0)
+    except RejectStep:
+        return JuliaTrajectory(times[0], y0, None, 0.0), Status.DOMAIN
+    path = JuliaTrajectory(times[0], y0, f0, 0.0)
+    path.times = times
+    if not bool(torch.isfinite(f0).all()):
+        return path, Status.NONFINITE
+    if limits is not None and not field.stats.accepted and not limits.allow(times[0], y0):
+        return path, Status.DOMAIN
+    return path, None
+
+
+def _forward(julia, field, method, foreign, handle, options, atol, limits, outputs, start_y, whole):
+    """Julia's solution, None where a limit was met before its first step.
+
+    outputs: (T,) times of Julia; start_y: (n,) on the CPU; whole: whether the dense solution is
+    kept.
+    """
+    stats = field.stats
     krylov = field.structure is not None and field.structure.name == "krylov"
     if method.algorithm is not None:
         algorithm = method.algorithm
     else:
         algorithm = julia.algorithm(method.name, krylov)
-    outputs = torch.tensor([foreign.inner(t) for t in times], dtype=torch.float64)
-    stops = torch.tensor([foreign.inner(t) for t in options.tstops], dtype=torch.float64)
-    # Nearer to the start than this a stop would ask for a step that is none.
-    least = max(SMALLEST * float(outputs[-1] - outputs[0]), sys.float_info.min)
-    stops = stops[(stops - outputs[0] > least) & (stops < outputs[-1])]
-    start_y = y0.detach().to("cpu", copy=True)
+    stops = _stops(foreign, options.tstops, outputs)
     tolerance = atol.detach().to("cpu").expand(field.size).contiguous()
     if field.mass is None:
         mass = None
     else:
         mass = field.mass.dense().detach().to("cpu").t().contiguous()
-    whole = record is not None or dense
-    before = stats.accepted
     if options.max_nfe is None:
         most = math.inf
     else:
         most = options.max_nfe
     with guarded(stats, most, limits):
-        path.solved = foreign.call(
+        return foreign.call(
             julia.package.forward,
             handle,
             algorithm,
@@ -129,41 +165,34 @@ def integrate(
             dense=whole,
             mass=0 if mass is None else mass.data_ptr(),
             first=options.step_size or options.first_step or 0.0,
-            fixed=fixed,
+            fixed=options.step_size is not None,
             smallest=options.min_step,
             largest=options.max_step,
             maxiters=max(1, options.max_steps - stats.accepted - stats.rejected),
             matrix=not krylov,
             uniform=mass is not None or "Radau" in method.name,  # there SciML takes one atol alone
         )
-    if path.solved is None:  # a limit was met before the first step
-        return _ended(path, foreign.status)
-    path.status, size = _count(julia.package, path, stats, before)
-    path.reached = julia.package.ending_b(path.solved, handle, start_y.data_ptr())
-    path.t = path.end = foreign.outer(path.reached)
-    path.y = start_y.to(y0)
-    path.attempts = [Attempt(path.t, size, 1.0, None)]
-    if foreign.cut is not None:
-        path.t = foreign.cut.t
-        path.y = foreign.cut.y
-        path.hits = watch.hits
-    elif watch is not None:
-        path.hits = watch.hits
-    if foreign.status is not None:
-        path.status = foreign.status
-    elif path.status is Status.STEP_TOO_SMALL:
-        path.status = _cause(field, path, foreign, options.min_step)
+
+
+def _stops(foreign, times, outputs):
+    """The times at which steps must end, as times of Julia, (m,); outputs: (T,) likewise."""
+    stops = torch.tensor([foreign.inner(t) for t in times], dtype=torch.float64)
+    # Nearer to the start than this a stop would ask for a step that is none.
+    least = max(SMALLEST * float(outputs[-1] - outputs[0]), sys.float_info.min)
+    return stops[(stops - outputs[0] > least) & (stops < outputs[-1])]
+
+
+def _outputs(package, path, handle, field, y0, outputs, whole):
+    """The states (n,) at the output times that were reached, a list."""
+    times = path.times
+    if times[-1] > times[0]:
+        direction = 1.0
+    else:
+        direction = -1.0
     states = torch.zeros(len(times), field.size, dtype=field.dtype)
-    reached = julia.package.outputs_b(
-        path.solved, handle, states.data_ptr(), _array(outputs), whole
-    )
+    reached = package.outputs_b(path.solved, handle, states.data_ptr(), _array(outputs), whole)
     reached = sum(1 for t in times[:reached] if direction * (path.t - t) >= 0)
-    path.ys = [y0, *states.to(y0)[1:reached].unbind(0)]
-    if dense:
-        _sample(julia.package, path)
-    if slopes:
-        path.slopes = [field.slope(t, y) for t, y in zip(times[1:reached], path.ys[1:])]
-    return path
+    return [y0, *states.to(y0)[1:reached].unbind(0)]
 
 
 def _on_cuda(julia, field, method):

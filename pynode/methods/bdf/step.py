@@ -14,8 +14,8 @@ p, q, A, b: they are the whole of a form, and all that the gradient needs.
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -24,7 +24,7 @@ from ...algebra.newton import MAX_ITERATIONS, UNKNOWN, attach, simplified_newton
 from ...algebra.structure import linearise
 from ...core.status import Status
 from ..base import Method, Step
-from ..jacobian_reuse import KeepsJacobian
+from ..jacobian_reuse import KeepsJacobian, graph_disabled, remembered_rate
 from .formulas import DifferenceHistory, ValueHistory
 
 MAX_ORDER = 5
@@ -44,9 +44,6 @@ KEEP = 1.2
 SAFETY = tuple(
     0.7 * (2 * MAX_ITERATIONS + 1) / (2 * MAX_ITERATIONS + i) for i in range(MAX_ITERATIONS + 1)
 )
-
-
-_NOTHING = nullcontext()
 
 
 class State(NamedTuple):
@@ -103,17 +100,9 @@ class BDF(KeepsJacobian, Method):
         """One step; y: (n,). Newton's iterations synchronise once each; with one iteration that is
         all."""
         form = self.history
-        z, past, k, equal, old_h, jacobian, jac, origin, fresh, solver, old_c, rate, failures = (
-            state
-        )
-        change = None
-        if h != old_h:
-            if abs(h) > form.largest * abs(old_h):
-                k = int(form.trusted(k, h / old_h, tol.finest))
-            z, past, change = form.rescale(z, past, k, h / old_h)
-            equal = 0
-        c = h / form.leading(past, k, h)
+        z, past, k, equal, change = self._history(state, h, tol)
         t1 = t + h
+        c = h / form.leading(past, k, h)
         pq, nodes = form.predictor(z, past, k, h, equal)
         predicted, psi = start, start_psi = torch.mm(pq, z).unbind(0)
         differentiable = torch.is_grad_enabled()
@@ -121,70 +110,20 @@ class BDF(KeepsJacobian, Method):
             start = predicted.detach()
             start_psi = psi.detach()
         scale = tol.scale(start)
-        if c != old_c and SLOW < rate < UNKNOWN and not fresh:
-            jac = None
-        while True:
-            if jac is None:
-                jac = jacobian(t1, start)
-                origin = (t1, start, scale)
-                fresh = True
-                solver = None
-            if solver is None or c != old_c:
-                solver = jacobian.factorised(jac, c, scale)
-                old_c = c
-                rate = UNKNOWN
-                origin = (*origin[:2], scale)
-            found = None
-            if solver.ok:
-                with torch.set_grad_enabled(False) if differentiable else _NOTHING:
-                    found = simplified_newton(
-                        field, t1, start, start_psi, c, solver, scale, tol, tol.newton, rate
-                    )
-                if found.y is not None:
-                    break
-            if fresh:
-                return self._newton_failed(field, t, h, state._replace(origin=origin), found)
-            jac = None
+        iterate = partial(_iterate, field, t1, start, start_psi, c, scale, tol)
+        found, used = self.converged(_for_c(state, c), t1, start, scale, iterate)
+        if found is None or found.y is None:
+            return self._newton_failed(field, t, h, state._replace(origin=used.origin), found)
         y1 = found.y
-        # A rate that was not measured in this step is trusted less and less (Hairer & Wanner II,
-        # sec. IV.8).
-        if found.iterations > 1:
-            rate = found.rate
-        else:
-            rate = max(found.rate, 1e-16) ** 0.8
-        algebraic = field.mass is not None and field.mass.singular
-        if algebraic and fresh:
-            # Measured where the Jacobian was made, it says little of the next point. What one
-            # correction with that rate leaves of the algebraic equations no later step, however
-            # short, makes smaller.
-            rate = UNKNOWN
-        safety = SAFETY[found.iterations]
-        single = found.iterations == 1
-        if single:
-            d = found.change
-        else:
-            d = y1 - start
-        if algebraic and failures >= FAILURES:
-            norm = tol.rms(solver.solve(field.mass.times(d)), scale)
-        elif single:
-            norm = found.norm
-        else:
-            norm = tol.rms(d, scale)
+        rate = _rate(field, used, found)
+        d, norm = _correction(field, used, found, start, scale, tol)
         ratio = form.error_constant(past, k, h, equal) * norm
+        safety = SAFETY[found.iterations]
         if not ratio <= 1.0:
-            failures += 1
             factor = max(0.2, safety * ratio ** (-1 / (k + 1)))
-            if algebraic and failures >= FAILURES:
-                order = 1
-            else:
-                order = state.order
-            kept = state._replace(
-                order=order, equal=0, failures=failures, jac=jac, origin=origin, fresh=False
-            )
-            kept = kept._replace(solver=solver, c=c, rate=rate)
-            return Step(t, h, y, None, ratio, factor, kept)
+            return Step(t, h, y, None, ratio, factor, _after_rejection(field, used, rate))
         if differentiable:
-            exact = jacobian.factorised(jacobian(t1, y1), c)
+            exact = used.jacobian.factorised(used.jacobian(t1, y1), c)
             y1 = attach(field, t1, predicted, psi, c, exact, y1)
             moved = y1 - predicted
             # The value is that of a step without a graph, in every digit.
@@ -197,8 +136,21 @@ class BDF(KeepsJacobian, Method):
             order, factor = self._select(z.detach(), past, k, h, ratio, safety, scale)
             if order != k or factor != 1.0:
                 equal = 0
-        state = State(z, past, order, equal, h, jacobian, jac, origin, False, solver, c, rate)
-        return Step(t, h, y, y1, ratio, factor, state, (k, c, change, pq, z, nodes))
+        ended = used._replace(
+            z=z, past=past, order=order, equal=equal, h=h, fresh=False, rate=rate, failures=0
+        )
+        return Step(t, h, y, y1, ratio, factor, ended, (k, c, change, pq, z, nodes))
+
+    def _history(self, state, h, tol):
+        """(z, past, order, equal, change): the history for a step of h and the order of that step;
+        change: (rows, rows) matrix that z was multiplied by, None where it was not."""
+        order = state.order
+        if h == state.h:
+            return state.z, state.past, order, state.equal, None
+        if abs(h) > self.history.largest * abs(state.h):
+            order = int(self.history.trusted(order, h / state.h, tol.finest))
+        z, past, change = self.history.rescale(state.z, state.past, order, h / state.h)
+        return z, past, order, 0, change
 
     @staticmethod
     def _newton_failed(field, t, h, state, found):
@@ -230,6 +182,63 @@ class BDF(KeepsJacobian, Method):
         weights = self.history.dense_weights(step.tape[0], step.tape[5])
         z = step.tape[4]
         return torch.as_tensor(weights, dtype=z.dtype, device=z.device) @ z
+
+
+def _for_c(state, c):
+    """The state for a step with M - c J: without a factorisation that was made for another c, and
+    without a Jacobian with which Newton's iteration converged slowly."""
+    if c == state.c:
+        return state
+    if SLOW < state.rate < UNKNOWN and not state.fresh:
+        jac = None
+    else:
+        jac = state.jac
+    return state._replace(c=c, jac=jac, solver=None)
+
+
+def _iterate(field, t, start, psi, c, scale, tol, solver, rate):
+    """Newton's iteration for the end of the step."""
+    with graph_disabled():
+        return simplified_newton(field, t, start, psi, c, solver, scale, tol, tol.newton, rate)
+
+
+def _algebraic(field):
+    """Whether some of the equations have no derivative."""
+    return field.mass is not None and field.mass.singular
+
+
+def _rate(field, used, found):
+    """The convergence rate to begin the next step with."""
+    if _algebraic(field) and used.fresh:
+        # Measured where the Jacobian was made, it says little of the next point. What one
+        # correction with that rate leaves of the algebraic equations no later step, however
+        # short, makes smaller.
+        return UNKNOWN
+    return remembered_rate(found)
+
+
+def _correction(field, used, found, start, scale, tol):
+    """(d, norm): the distance (n,) of the end of the step from its prediction, and the norm that
+    the error estimate is proportional to."""
+    if found.iterations == 1:
+        d = found.change
+    else:
+        d = found.y - start
+    if _algebraic(field) and used.failures >= FAILURES:
+        return d, tol.rms(used.solver.solve(field.mass.times(d)), scale)
+    if found.iterations == 1:
+        return d, found.norm
+    return d, tol.rms(d, scale)
+
+
+def _after_rejection(field, used, rate):
+    """The state to try the step again with, after the error was too large."""
+    failures = used.failures + 1
+    if _algebraic(field) and failures >= FAILURES:
+        order = 1
+    else:
+        order = used.order
+    return used._replace(order=order, equal=0, failures=failures, fresh=False, rate=rate)
 
 
 QNDF = BDF(

@@ -27,7 +27,7 @@ def attempts(attempt, method, count):
 
     controller = method.controller
     order = method.error_order
-    b1, b2, b3 = (b / order for b in FILTERS[controller.kind])
+    filters = tuple(b / order for b in FILTERS[controller.kind])
 
     def block(numbers, y, first, atol, f, args):
         t, h, r1, r2, stop, slack, longest, rtol = (x.clone() for x in numbers.unbind())
@@ -48,14 +48,7 @@ def attempts(attempt, method, count):
                 scaled = error / (atol + rtol.to(y.dtype) * torch.maximum(y.abs(), y1.abs()))
                 ratio = (scaled.square().sum() / scaled.numel()).to(t.dtype).sqrt()
                 good = ratio <= 1
-                r = torch.where(
-                    torch.isfinite(ratio), ratio, torch.full_like(ratio, LARGE)
-                ).clamp_min(1e-10)
-                grown = controller.safety * r**-b1 * r1**-b2 * r2**-b3
-                shrunk = (controller.safety * r ** (-1 / order)).clamp_max(0.9)
-                factor = torch.where(good, grown.clamp_max(controller.largest), shrunk).clamp_min(
-                    controller.smallest
-                )
+                r, factor = _controlled(controller, order, filters, ratio, good, r1, r2)
             else:
                 ratio = torch.zeros_like(t)
                 r = r1
@@ -84,3 +77,15 @@ def attempts(attempt, method, count):
         return scan(one, carry, torch.zeros(count, dtype=y.dtype, device=y.device))[1]
 
     return block
+
+
+def _controlled(controller, order, filters, ratio, good, r1, r2):
+    """(ratio as the controller remembers it, factor of the next step), as core/step_control.py has
+    them for floats. filters: its exponents, divided by the order of the error estimate; good:
+    whether the step is accepted; r1, r2: the ratios of the two steps before."""
+    b1, b2, b3 = filters
+    r = torch.where(torch.isfinite(ratio), ratio, torch.full_like(ratio, LARGE)).clamp_min(1e-10)
+    grown = controller.safety * r**-b1 * r1**-b2 * r2**-b3
+    shrunk = (controller.safety * r ** (-1 / order)).clamp_max(0.9)
+    factor = torch.where(good, grown.clamp_max(controller.largest), shrunk)
+    return r, factor.clamp_min(controller.smallest)
