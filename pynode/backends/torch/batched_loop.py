@@ -263,16 +263,23 @@ def _book(rows, clock, done, h, arrived, cut, options, stats):
         # After a step that was good enough, the shortest one that moves the time is tried.
         shortest = np.nextafter(clock.t, clock.end) - clock.t
         clock.h = np.where(stuck, shortest, clock.h)
+    return _end(rows, clock, done, cut, options, stats)
+
+
+def _end(rows, clock, done, cut, options, stats):
+    """The mask of the rows that end after a pass, (m,). Their statuses and counts are noted."""
     over = clock.t == clock.end
     size = np.abs(clock.h)
     small = (size < clock.least) | (clock.t + clock.h == clock.t)
     if np.count_nonzero(small):
         # As far as the next stop any step is long enough.
         small &= size < np.abs(clock.stop - clock.t)
-    below = rejected & (size < options.min_step)
+    below = done.rejected & (size < options.min_step)
     # Without an error to measure nothing else would tell; and a smaller step is not what was asked
     # for.
-    overflown = rejected & done.broken & ~done.unsolved & (options.step_size is not None)
+    overflown = np.zeros(len(over), dtype=bool)
+    if options.step_size is not None:
+        overflown = done.rejected & done.broken & ~done.unsolved
     many = clock.accepted + clock.rejected >= clock.limit
     ended = over | small | below | many | overflown
     if cut is not None:
