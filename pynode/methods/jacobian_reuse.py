@@ -52,9 +52,11 @@ class KeepsJacobian:
             if state.jac is None:
                 state = self.with_jacobian(state, t, y)
             if state.solver is None:
-                state = state._replace(origin=(*state.origin[:2], scale))
-                solver = self.refactorised(state, state.jac)
-                state = state._replace(solver=solver, rate=UNKNOWN)
+                state = state._replace(
+                    origin=(*state.origin[:2], scale),
+                    solver=self.refactorised(state, state.jac, scale),
+                    rate=UNKNOWN,
+                )
             found = None
             if state.solver.ok:
                 found = iterate(solver=state.solver, rate=state.rate)
@@ -81,8 +83,8 @@ class KeepsJacobian:
         if state.origin is None:
             return state
         jac = state.jacobian(*state.origin[:2])
-        return state._replace(jac=jac, solver=self.refactorised(state, jac))
+        return state._replace(jac=jac, solver=self.refactorised(state, jac, state.origin[2]))
 
-    def refactorised(self, state, jac):
+    def refactorised(self, state, jac, scale):
         """The solver of Newton's iteration, at the size of step that the state names."""
-        return state.jacobian.factorised(jac, state.c, state.origin[2])
+        return state.jacobian.factorised(jac, state.c, scale)

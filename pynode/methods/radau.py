@@ -174,7 +174,7 @@ class Radau(KeepsJacobian, OneStep):
             state = self.with_jacobian(state, t, y)
         return state.jac, state
 
-    def refactorised(self, state, jac):
+    def refactorised(self, state, jac, scale):
         field = state.jacobian.field
         return Transformed(self.tableau, jac, state.h, field.stats, field.mass)
 

@@ -136,9 +136,10 @@ class BDF(KeepsJacobian, Method):
             order, factor = self._select(z.detach(), past, k, h, ratio, safety, scale)
             if order != k or factor != 1.0:
                 equal = 0
-        ended = used._replace(
-            z=z, past=past, order=order, equal=equal, h=h, fresh=False, rate=rate, failures=0
-        )
+        jac = used.jac
+        solver = used.solver
+        origin = used.origin
+        ended = State(z, past, order, equal, h, used.jacobian, jac, origin, False, solver, c, rate)
         return Step(t, h, y, y1, ratio, factor, ended, (k, c, change, pq, z, nodes))
 
     def _history(self, state, h, tol):
