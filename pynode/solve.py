@@ -15,8 +15,8 @@ from .algebra.consistent import consistent as make_consistent
 from .algebra.mass import Mass
 from .algebra.structure import blocks, is_dense, structure_of
 from .backends import registry as backends
-from .backends.torch.inference import serves_inference, without_graph
-from .backends.torch.segments import Course, Leg, boundaries
+from .backends.torch.inference import run_in_inference_mode, serves_inference
+from .backends.torch.segments import Segment, SegmentedSolve, scheduled_stops
 from .core.arguments import Arguments
 from .core.autograd import FirstOrderOnly
 from .core.events import as_events, as_row_times
@@ -24,9 +24,9 @@ from .core.norm import Tolerance
 from .core.options import Options
 from .core.problem import ODEProblem
 from .core.sharding import check_sharding
-from .core.solution import Piece, Solution
+from .core.solution import DenseSegment, Solution
 from .core.stop_conditions import Limits
-from .core.torch_context import disturbed, eager, undisturbed
+from .core.torch_context import disallow_tracing, needs_clean_context, run_clean
 from .core.vector_field import VectorField, clamped
 from .failure import Case, examine, occurred
 from .failure.ending import ending
@@ -38,7 +38,7 @@ from .solve_batched import check_batched, solve_batched
 from .transforms import plan
 
 
-@eager
+@disallow_tracing
 def solve(
     f,
     y0=None,
@@ -204,9 +204,9 @@ def solve(
 def run(arguments: Arguments) -> Solution:
     """``solve`` with its arguments as a record: normalise, choose, integrate, wrap."""
     problem = arguments.problem()
-    if disturbed(problem):
+    if needs_clean_context(problem):
         rest = replace(arguments, y0=None, t=None, args=(), jac=None, mass=None)
-        return undisturbed(lambda plain: run(replace(rest, f=plain)), problem)
+        return run_clean(lambda plain: run(replace(rest, f=plain)), problem)
     if plan.active(problem):
         return plan.transformed(run, problem, arguments)
     options = arguments.options()
@@ -399,7 +399,7 @@ class _SingleSolve:
         """Whether a gradient may be asked of what begins at start, (n,)."""
         return torch.is_grad_enabled() and (start.requires_grad or field.leaves.any)
 
-    def segment(self, start, values, watch, origin) -> Leg:
+    def segment(self, start, values, watch, origin) -> Segment:
         """From values[0] to values[-1].
 
         start: (n,); watch: looks for events, or None; origin: what changed the state or f before
@@ -430,7 +430,7 @@ class _SingleSolve:
         queries = values[:count] + [hit.t for hit in path.hits]
         rows = outputs_at(queries, lambda: torch.stack(path.ys + [hit.y for hit in path.hits]))
         rows = clamped(rows, self.signed)
-        return Leg(rows[:count], rows[count:], Piece(path, between, self.signed))
+        return Segment(rows[:count], rows[count:], DenseSegment(path, between, self.signed))
 
     def _integrate_without_graph(self, start, values, watch, wanted):
         record = None
@@ -439,11 +439,11 @@ class _SingleSolve:
         dense = self.arguments.dense or (wanted and self.adjoint.needs == "dense")
         # Not in inference mode: the gradient evaluates f there.
         own = start.detach().clone()
-        path = without_graph(
+        path = run_in_inference_mode(
             lambda: self._integrate(own, values, watch, record, dense), self.inference
         )
         if wanted:
-            self.adjoint.admit(self.isolated, path)
+            self.adjoint.validate_trajectory(self.isolated, path)
             self.isolated.note_end(path)
         return path
 
@@ -464,9 +464,11 @@ class _SingleSolve:
 
     def solution(self) -> Solution:
         jumps = as_row_times(self.arguments.jumps, "jumps")
-        bounds = boundaries(self.presets, jumps, self.values)
+        bounds = scheduled_stops(self.presets, jumps, self.values)
         field = self.field
-        course = Course(field, self.segment, self.values, self.events, bounds, self.moving_times)
+        course = SegmentedSolve(
+            field, self.segment, self.values, self.events, bounds, self.moving_times
+        )
         course.run(self.flat, self.times[0].to(torch.float64))
         field.held.seal()
         ys = course.ys

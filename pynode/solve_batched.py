@@ -11,10 +11,10 @@ from .adjoints.base import Integrate
 from .adjoints.discrete.adjoint import DiscreteAdjoint
 from .adjoints.discrete.batched_gradient import RowGradient
 from .algebra.structure import is_dense
-from .backends.torch.batched_loop import Spans, integrate
-from .backends.torch.batched_segments import RowCourse, RowLeg, moved
+from .backends.torch.batched_loop import RowSpans, integrate
+from .backends.torch.batched_segments import BatchSegment, BatchSegmentedSolve, moved
 from .backends.torch.batched_tape import RowSteps
-from .backends.torch.inference import serves_inference, without_graph
+from .backends.torch.inference import run_in_inference_mode, serves_inference
 from .core.batched_field import RowField, check_independent
 from .core.events import as_events, as_row_times
 from .core.layout import Layout
@@ -163,7 +163,7 @@ class _BatchSolve:
         """Whether a gradient may be asked of what begins at start, (m, n)."""
         return torch.is_grad_enabled() and (start.requires_grad or self.field.leaves.any)
 
-    def segment(self, rows, start, t, end, place, attempts, watch) -> RowLeg:
+    def segment(self, rows, start, t, end, place, attempts, watch) -> BatchSegment:
         """Some rows from their times t to their ends.
 
         rows: (m,) their numbers; start: (m, n); place: (m,) of the next output of each; attempts:
@@ -172,8 +172,8 @@ class _BatchSolve:
         wanted = self._has_gradient(start)
         steps = RowSteps() if wanted else None
         index = torch.from_numpy(rows).to(self.flat.device)
-        spans = Spans(t, end, self.values[:, rows], place, self.stops, attempts)
-        path = without_graph(
+        spans = RowSpans(t, end, self.values[:, rows], place, self.stops, attempts)
+        path = run_in_inference_mode(
             lambda: self._integrate(index, start, spans, steps, watch), self.inference
         )
         counts = path.place - place
@@ -182,8 +182,8 @@ class _BatchSolve:
         hits = None
         if watch is not None and len(watch.hits.row):
             hits = watch.hits
-        marks = path.last[:0] if hits is None else hits.y
-        parts = [path.ys[made, row], marks, path.last]
+        event_states = path.last[:0] if hits is None else hits.y
+        parts = [path.ys[made, row], event_states, path.last]
         joined = torch.cat(parts)
         if wanted:
             steps.close(len(rows))
@@ -199,9 +199,11 @@ class _BatchSolve:
         elif self.inference:
             # A graph cannot use a tensor of inference mode.
             joined = joined.clone()
-        ys, marks, ends = joined.split([len(part) for part in parts])
+        ys, event_states, ends = joined.split([len(part) for part in parts])
         slopes = path.slopes[made, row] if self.moving_times else None
-        return RowLeg(ys, made, row, slopes, marks, ends, path.t, path.statuses, path.attempts)
+        return BatchSegment(
+            ys, made, row, slopes, event_states, ends, path.t, path.statuses, path.attempts
+        )
 
     def _integrate(self, index, start, spans, steps, watch):
         field = self.isolated
@@ -221,7 +223,7 @@ class _BatchSolve:
         )
 
     def solution(self) -> BatchSolution:
-        course = RowCourse(
+        course = BatchSegmentedSolve(
             self.field, self.segment, self.values, *self.events, self.jumps, self.moving_times
         )
         course.run(self.flat, self.times[0])

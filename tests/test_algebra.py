@@ -8,10 +8,10 @@ import torch
 from cases import Forced, field_of, smooth, smooth_exact, smooth_jac, tensor
 from torch.func import jacrev
 
-from pynode.algebra.combine import Row, combine
+from pynode.algebra.combine import CoefficientRow, combine
 from pynode.algebra.jacobian import Jacobian
 from pynode.algebra.linear import INVERSE_BELOW, Factorised
-from pynode.algebra.newton import MAX_ITERATIONS, attach, simplified_newton
+from pynode.algebra.newton import MAX_ITERATIONS, implicit_diff, simplified_newton
 from pynode.core.norm import Tolerance
 from pynode.core.stats import Stats
 
@@ -26,7 +26,7 @@ def test_combinations_are_sums(coefficients, start):
     inference mode."""
     y = torch.randn(3, dtype=torch.float64, requires_grad=True)
     ks = [torch.randn(3, dtype=torch.float64, requires_grad=True) for _ in coefficients]
-    row, first = Row(coefficients), y if start else None
+    row, first = CoefficientRow(coefficients), y if start else None
     with torch.inference_mode():
         combine(first, 0.3, row, ks)
     found = combine(first, 0.3, row, ks)
@@ -106,7 +106,7 @@ class TestNewton:
         solver = Factorised(
             torch.eye(1, dtype=torch.float64), tensor([-3 * float(y) ** 2]), 0.01, field.stats
         )
-        attached = attach(field, 0.0, start, torch.zeros(1), 0.01, solver, y)
+        attached = implicit_diff(field, 0.0, start, torch.zeros(1), 0.01, solver, y)
         assert torch.equal(attached.detach(), y)
         (found,) = torch.autograd.grad(attached, start)
         assert found.item() == pytest.approx(1 / (1 + 0.03 * float(y) ** 2), rel=1e-12)

@@ -60,9 +60,11 @@ def test_prediction_and_formula_are_exact_on_polynomials(history, k, h):
     form, (f, slope) = history(), polynomial(k)
     z, past = history_of(form, f, 1.0, h)
     pq, _ = form.predictor(z, past, k, h, 0)
-    predicted, psi = pq @ z
+    predicted, history_term = pq @ z
     torch.testing.assert_close(predicted, f(1.0 + h), rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(h / form.alpha[k] * slope(1.0 + h), psi, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        h / form.alpha[k] * slope(1.0 + h), history_term, rtol=1e-9, atol=1e-9
+    )
 
 
 @every_order
@@ -71,9 +73,11 @@ def test_prediction_from_an_uneven_grid(k):
     past = (0.0, 0.2, 0.25, 0.4, 0.7, 0.8, 1.1)
     z = f(1.0 - tensor(*past))
     pq, _ = form.predictor(z, past, k, H, 0)
-    predicted, psi = pq @ z
+    predicted, history_term = pq @ z
     torch.testing.assert_close(predicted, f(1.0 + H), rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(H / form.alpha[k] * slope(1.0 + H), psi, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        H / form.alpha[k] * slope(1.0 + H), history_term, rtol=1e-9, atol=1e-9
+    )
 
 
 @every_order
@@ -164,8 +168,8 @@ def test_error_constants(history, k):
     torch.testing.assert_close(distance, top, rtol=1e-8, atol=1e-10)
     constant = form.error_constant(past, k, H, 0)
     gamma = sum(1 / j for j in range(1, k + 1))
-    kappa = 1 - form.alpha[k] / gamma
-    assert constant == pytest.approx(1 / (k + 1) + kappa * gamma, rel=1e-12)
+    newton_tol = 1 - form.alpha[k] / gamma
+    assert constant == pytest.approx(1 / (k + 1) + newton_tol * gamma, rel=1e-12)
 
 
 @both
@@ -271,8 +275,8 @@ def test_pull_is_the_transpose_of_a_step(history, k):
     pq, _ = form.predictor(z.detach(), past, k, H, 0)
     # f(t, y) = M y / c with a constant matrix: (I - M) d = M p z - q z.
     m = tensor([0.3, 0.1], [-0.2, 0.4])
-    predicted, psi = pq @ z
-    d = torch.linalg.solve(torch.eye(2, dtype=torch.float64) - m, m @ predicted - psi)
+    predicted, history_term = pq @ z
+    d = torch.linalg.solve(torch.eye(2, dtype=torch.float64) - m, m @ predicted - history_term)
     moved, _ = form.update(z, past, k, H, d, predicted + d)
     (expected,) = torch.autograd.grad((moved * zbar).sum(), z)
     dbar = form.read(zbar, k)

@@ -306,7 +306,7 @@ def test_events_and_resets_reach_their_tensors():
 # What f makes at its first call, and keeps.
 
 
-class Kept(nn.Module):
+class CompileCache(nn.Module):
     def __init__(self):
         super().__init__()
         self.rate, self.made = nn.Parameter(torch.tensor(0.3, dtype=torch.float64)), None
@@ -321,7 +321,7 @@ class Kept(nn.Module):
 @pytest.mark.parametrize("moving", [False, True])
 @pytest.mark.parametrize("method", ["auto", *METHODS])
 def test_made_at_the_first_call(method, moving, adjoint):
-    f, times = Kept(), torch.tensor([0.0, 1.0], dtype=torch.float64, requires_grad=moving)
+    f, times = CompileCache(), torch.tensor([0.0, 1.0], dtype=torch.float64, requires_grad=moving)
     solve(f, ONE, times, method=method, adjoint=adjoint, rtol=1e-9, atol=1e-11).y[
         -1
     ].sum().backward()
@@ -333,7 +333,7 @@ def test_made_at_the_first_call(method, moving, adjoint):
 @pytest.mark.parametrize("moving", [False, True])
 @pytest.mark.parametrize("interface", [odeint, odeint_adjoint])
 def test_made_at_the_first_call_of_odeint(interface, moving, method):
-    f, times = Kept(), torch.linspace(0, 1, 5, dtype=torch.float64).requires_grad_(moving)
+    f, times = CompileCache(), torch.linspace(0, 1, 5, dtype=torch.float64).requires_grad_(moving)
     interface(f, ONE, times, method=method, rtol=1e-9, atol=1e-11)[-1].sum().backward()
     rate = math.exp(0.3)
     assert float(f.rate.grad) == pytest.approx(-rate * math.exp(-rate), rel=1e-5)

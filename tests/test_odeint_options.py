@@ -7,7 +7,7 @@ import torch
 from test_odeint import ADAMS, EITHER, FIXED, Driven, decay, double
 
 from pynode import odeint
-from pynode.compat.grid import March
+from pynode.compat.grid import GridIntegrator
 
 
 def test_step_t_and_jump_t_are_landed_on():
@@ -259,14 +259,14 @@ def test_times_between_several_jumps():
 def test_no_slope_goes_from_one_implicit_step_to_the_next(method, monkeypatch):
     """What a step leaves holds the rounding of y over the step, which adds up in single
     precision."""
-    advance, left = March.advance, []
+    advance, left = GridIntegrator.advance, []
 
     def watched(self, *step):
         found = advance(self, *step)
         left.append(self.state.first)
         return found
 
-    monkeypatch.setattr(March, "advance", watched)
+    monkeypatch.setattr(GridIntegrator, "advance", watched)
     odeint(
         decay, torch.ones(1), torch.tensor([0.0, 1.0]), method=method, options={"step_size": 0.25}
     )

@@ -12,7 +12,7 @@ from ..backends.torch.checkpoints import Recording
 from ..core.batched_cotangents import by_row
 from ..core.leaves import LostLeaves
 from ..core.saved_tensors import save, saved, unhooked
-from ..core.torch_context import uncompiled
+from ..core.torch_context import compile_disabled
 
 
 class Adjoint(ABC):
@@ -39,7 +39,7 @@ class Adjoint(ABC):
         """ValueError where it does not serve this field under the forward method. Asked once,
         before the solve."""
 
-    def admit(self, field, trajectory):  # noqa: B027  as above
+    def validate_trajectory(self, field, trajectory):  # noqa: B027  as above
         """ValueError where the solve that was made cannot be taken back by this adjoint. Asked
         before it is returned."""
 
@@ -140,7 +140,7 @@ class Integrate(torch.autograd.Function):
         return solve()
 
     @staticmethod
-    @uncompiled
+    @compile_disabled
     def backward(ctx, grads):
         (rules,) = saved(ctx)
         found = by_row(lambda g: Pullback.apply(rules, g.contiguous(), *ctx.inputs), grads)
@@ -173,7 +173,7 @@ class Pullback(torch.autograd.Function):
         return tuple(None if parts[0] is None else torch.stack(parts) for parts in columns), dims
 
     @staticmethod
-    @uncompiled
+    @compile_disabled
     def backward(ctx, *vectors):
         if torch.is_grad_enabled():
             raise NotImplementedError(THIRD)

@@ -117,7 +117,7 @@ def pull_parameters(field, t, y, cotangents):
     total = [torch.zeros_like(p) for p in field.parameters]
     if not field.parameters:
         return total
-    size = max(field.period, ROWS - ROWS % field.period)
+    size = max(field.rows_per_point, ROWS - ROWS % field.rows_per_point)
     for i in range(0, len(y), size):
         with torch.enable_grad():
             out = field.many(t[i : i + size], y[i : i + size].detach())

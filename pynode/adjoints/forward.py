@@ -19,7 +19,7 @@ from ..core.double_backward import twice
 from ..methods.bdf.step import BDF
 from .base import Adjoint
 from .discrete.adjoint import REPLAYS, _runs
-from .discrete.replay import Chunk
+from .discrete.replay import RecordedSteps
 from .field_products import chunk_size, jacobians, push_parameters
 from .output_cotangents import powers
 
@@ -126,7 +126,7 @@ def _one_step(field, method, steps, span, places, now, found):
             entries = [
                 (k - first, places.inside[k][1], w) for k, w in zip(inner, weights, strict=True)
             ]
-            replay = replay_type(field, method, Chunk(steps[first:last]), entries)
+            replay = replay_type(field, method, RecordedSteps(steps[first:last]), entries)
             seed = now.new_zeros(last - first, n, 1).requires_grad_()
             forcing, shifts = _columns(replay.parameters(seed), [seed, *weights])
         with torch.no_grad():

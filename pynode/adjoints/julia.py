@@ -99,9 +99,9 @@ class JuliaAdjoint(Adjoint):
             )
         self.reverse(method)
 
-    def admit(self, field, trajectory):
+    def validate_trajectory(self, field, trajectory):
         if self.name == BacksolveAdjoint.name and not self.checkpoints:
-            BacksolveAdjoint(checkpoints=False).admit(field, trajectory)
+            BacksolveAdjoint(checkpoints=False).validate_trajectory(field, trajectory)
 
     def reverse(self, forward):
         """The reverse solver as a JuliaMethod; ValueError where it would be one of the known

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 
 
-class Row:
+class CoefficientRow:
     """Coefficients of one combination, zeros left out: indices of the stages, and floats."""
 
     __slots__ = ("indices", "values", "vectors")
@@ -26,7 +26,7 @@ class Row:
         return self.vectors[key]
 
 
-def combine(y, h, row: Row, ks):
+def combine(y, h, row: CoefficientRow, ks):
     """y + h sum_i row_i ks_i, (n,); y may be None for the sum alone. For rows of a batch h is (m,)
     and the rest (m, n); in a compiled step h is 0-d.
 

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import torch
 
-from ..core.double_backward import Twice, pull, twice
+from ..core.double_backward import DoubleBackward, pull, twice
 from ..core.finite_differences import finite, repaired, repaired_slope
 from ..core.layout import check_values
 from ..core.leaves import own_leaf
@@ -106,7 +106,7 @@ class Jacobian:
                 inputs = y.clone()
             if not inputs.requires_grad:
                 inputs.requires_grad_()
-            with Twice() if graph else nullcontext():
+            with DoubleBackward() if graph else nullcontext():
                 if self._broadcasts:
                     out = field.rows(time, inputs)
                 else:

@@ -107,7 +107,7 @@ class Mass:
             return self._inverse * f
         return torch.mv(self._inverse, f)
 
-    def rate_transposed(self, v):
+    def pinv_apply_transposed(self, v):
         """(M^+)^T v over the last dimension of v, (..., n)."""
         if self.matrix is None:
             return self._inverse * v

@@ -32,7 +32,7 @@ class Newton(NamedTuple):
 
 
 def simplified_newton(
-    field, t, start, psi, c, solver, scale, tol, kappa, rate, most=MAX_ITERATIONS
+    field, t, start, history_term, c, solver, scale, tol, newton_tol, rate, most=MAX_ITERATIONS
 ):
     """Solve M (y - start + psi) = c f(t, y) for y, (n,), M the mass matrix or the identity. Hairer
     & Wanner II, IV.8.
@@ -44,7 +44,7 @@ def simplified_newton(
     told.
     """
     y = start
-    gap = psi
+    gap = history_term
     last = 0.0
     stats = field.stats
     mass = field.mass
@@ -65,20 +65,20 @@ def simplified_newton(
             known = rate
             rate = norm / last
             if norm > tol.finest and (
-                rate >= 1 or rate ** (most - iteration) / (1 - rate) * norm > kappa
+                rate >= 1 or rate ** (most - iteration) / (1 - rate) * norm > newton_tol
             ):
                 if norm <= tol.rounding(y, gap, scale):
                     return Newton(y + change, change, norm, iteration, known)
                 break
         y = y + change
-        if norm <= tol.finest or (rate < 1 and rate / (1 - rate) * norm <= kappa):
+        if norm <= tol.finest or (rate < 1 and rate / (1 - rate) * norm <= newton_tol):
             return Newton(y, change, norm, iteration, rate)
         gap = gap + change
         last = norm
     return Newton(None, change, norm, iteration, rate)
 
 
-def full_newton(field, t, start, psi, c, factorise, scale, tol, kappa, most=30):
+def full_newton(field, t, start, history_term, c, factorise, scale, tol, newton_tol, most=30):
     """The same equation with a new Jacobian at every iterate: for fixed steps, which cannot be cut
     where that fails.
 
@@ -90,7 +90,7 @@ def full_newton(field, t, start, psi, c, factorise, scale, tol, kappa, most=30):
         solver = factorise(y)
         if not solver.ok:
             break
-        gap = psi + (y - start)
+        gap = history_term + (y - start)
         if field.mass is None:
             held = gap
         else:
@@ -102,14 +102,18 @@ def full_newton(field, t, start, psi, c, factorise, scale, tol, kappa, most=30):
         field.stats.nsolve += 1
         if not math.isfinite(norm):
             break
-        if norm <= max(kappa, 1e-5):
+        if norm <= max(newton_tol, 1e-5):
             return Newton(y, change, norm, iteration, POOR)
     return Newton(
-        None, change if solver.ok else psi, norm if solver.ok else math.inf, iteration, UNKNOWN
+        None,
+        change if solver.ok else history_term,
+        norm if solver.ok else math.inf,
+        iteration,
+        UNKNOWN,
     )
 
 
-def attach(field, t, start, psi, c, solver, y):
+def implicit_diff(field, t, start, history_term, c, solver, y):
     """y with the derivatives of the solution of M (y - start + psi) = c f(t, y) in start, psi and
     parameters.
 
@@ -118,16 +122,16 @@ def attach(field, t, start, psi, c, solver, y):
     makes the derivatives right to one order more: here to the second. NotImplementedError where a
     third is taken.
     """
-    for solve in (Solve, Correction):
-        gap = start - psi - y
+    for solve in (ImplicitSolve, ImplicitCorrection):
+        gap = start - history_term - y
         residual = torch.add(
             gap if field.mass is None else field.mass.times(gap), field(t, y), alpha=c
         )
         y = y + solve.apply(residual - residual.detach(), solver)
-    return Twice.apply(y)
+    return UpToSecondOrder.apply(y)
 
 
-class Solve(torch.autograd.Function):
+class ImplicitSolve(torch.autograd.Function):
     """W^-1 b with a constant matrix W; the cotangent takes the transposed solve."""
 
     @staticmethod
@@ -140,21 +144,21 @@ class Solve(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        return Solve.apply(grad, ctx.solver, not ctx.transposed), None, None
+        return ImplicitSolve.apply(grad, ctx.solver, not ctx.transposed), None, None
 
 
-class Correction(Solve):
+class ImplicitCorrection(ImplicitSolve):
     """The same where b is known to have no derivative of first order: it is left out unless there
     will be a second."""
 
     @staticmethod
     def backward(ctx, grad):
         if torch.is_grad_enabled():
-            return Solve.backward(ctx, grad)
+            return ImplicitSolve.backward(ctx, grad)
         return (None, None, None)
 
 
-class Twice(torch.autograd.Function):
+class UpToSecondOrder(torch.autograd.Function):
     """x itself; a third derivative that passes here is refused, because it would be wrong."""
 
     @staticmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import torch
 
-from ..core.double_backward import Twice, pull
+from ..core.double_backward import DoubleBackward, pull
 
 
 class Products:
@@ -21,7 +21,7 @@ class Products:
         with torch.inference_mode(False), torch.enable_grad():
             self.t = torch.full((), t, dtype=field.dtype, device=field.device)
             self.y = y.detach().clone().requires_grad_()
-            with Twice():
+            with DoubleBackward():
                 self.out = field.at(self.t, self.y)
             self._pulled = None
             self._twice = True

@@ -10,7 +10,7 @@ import torch
 
 from ..core.files import save_text
 from ..train.kim2021 import SETUPS, reproduce
-from ..train.progress import Quiet, display
+from ..train.progress import SilentProgress, display
 from .command import finish, print_json, threads
 from .train import draw
 from .values import NO_PLOTS, count, names
@@ -75,7 +75,7 @@ def _reproduce(arguments) -> int:
     changes = {name: value for name, value in changes.items() if value is not None}
     silent = arguments.quiet or arguments.json
     if silent:
-        show = Quiet
+        show = SilentProgress
         say = None
     else:
         show = display

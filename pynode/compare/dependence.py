@@ -15,7 +15,7 @@ import torch
 from ..methods import registry
 from ..problems import Problem, get
 from .runs import deviation, output_times, reference, solve_problem
-from .tables import Drawn
+from .tables import PlottableTable
 
 FIXED = ("euler", "rk4")
 STEPS = (100, 1000)
@@ -38,7 +38,7 @@ class Dependent:
 
 
 @dataclass(frozen=True)
-class Dependence(Drawn):
+class Dependence(PlottableTable):
     """What ``solver_dependence`` found. str() is a table."""
 
     name: str

@@ -6,11 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..diagnosis import Diagnosis, diagnose
-from .tables import Drawn
+from .tables import PlottableTable
 
 
 @dataclass(frozen=True)
-class Epochs(Drawn):
+class Epochs(PlottableTable):
     """Diagnoses by label ('epoch 10', or the name of a model), in order. str() is a table."""
 
     diagnoses: dict[str, Diagnosis]

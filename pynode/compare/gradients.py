@@ -11,7 +11,7 @@ import torch
 from ..core.status import SolveError
 from ..problems import Problem, get
 from .runs import output_times, solve_problem, weighted_gradients
-from .tables import Drawn
+from .tables import PlottableTable
 
 ADJOINTS = (
     "discrete",
@@ -46,7 +46,7 @@ class GradientRow:
 
 
 @dataclass(frozen=True)
-class GradientComparison(Drawn):
+class GradientComparison(PlottableTable):
     """What ``compare_gradients`` found. str() is a table."""
 
     name: str

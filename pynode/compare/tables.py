@@ -26,7 +26,7 @@ class Table(ABC):
         return "\n".join([*aligned(self.cells), self.note])
 
 
-class Drawn(Table):
+class PlottableTable(Table):
     """A comparison with a picture, for which matplotlib is needed."""
 
     @abstractmethod

@@ -16,7 +16,7 @@ from ..core.csv_records import write_csv
 from ..methods import registry
 from ..problems import Problem, get
 from .runs import deviation, output_times, reference, solve_problem
-from .tables import Drawn
+from .tables import PlottableTable
 
 METHODS = ("fbdf", "rodas5p", "tsit5", "dp5")
 RTOLS = (1e-3, 1e-5, 1e-7)
@@ -47,7 +47,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Comparison(Drawn):
+class Comparison(PlottableTable):
     """The rows, and what they were measured on. str() is a table."""
 
     name: str

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from ..backends.torch.event_detection import Watch
+from ..backends.torch.event_detection import EventDetector
 from ..backends.torch.loop import integrate as run
 from ..core.events import Event
 from ..core.options import Options
@@ -50,15 +50,15 @@ def integrate(call, method):
         direction = -1.0
     moving = call.t.requires_grad and torch.is_grad_enabled()
     stops, jumps = _special(options, values[0], direction)
-    field.nudged = _beyond(field, values[0], jumps, direction)
+    field.shifted_times = _beyond(field, values[0], jumps, direction)
     y = moved_start(field)
-    guarded = Guarded(method, field, tol, options, values)
+    guarded = TorchdiffeqMethod(method, field, tol, options, values)
     if call.event_fn is None:
         watch = None
         end = values[-1]
         pending = values[1:]
     else:
-        watch = Watch([watched(call, field)], field, [0])
+        watch = EventDetector([watched(call, field)], field, [0])
         end = values[0] + direction * FAR
         pending = []
     chosen = _options(options, tol.rtol, stops)
@@ -72,9 +72,9 @@ def integrate(call, method):
             times = [at, *here]
         else:
             times = [at, *here, stop]
-        field.nudged = _beyond(field, at, jumps, direction)
+        field.shifted_times = _beyond(field, at, jumps, direction)
         if stop != end:
-            field.nudged[stop] = field.next_to(stop, -direction)
+            field.shifted_times[stop] = field.next_to(stop, -direction)
         path = run(
             field, guarded, y, times, chosen, tol.atol, None, False, moving, watch, None, tol
         )
@@ -90,7 +90,7 @@ def integrate(call, method):
             chosen,
             first_step=max(abs(path.last.h), 1e-12 * abs(end - stop)) if stop != end else None,
         )
-    field.nudged = {}
+    field.shifted_times = {}
     if watch is not None:
         raise OdeintError(f"the event did not occur until t = {end:.1g}")
     found = torch.stack(rows)
@@ -183,7 +183,7 @@ def failure(status, field, t, y):
     return OdeintError(f"{words}, at t = {t:.6g}: {status.sentence}. What to do: {status.remedy}.")
 
 
-class Guarded:
+class TorchdiffeqMethod:
     """A method with torchdiffeq's callbacks, least step and limit on steps between two outputs,
     adjusted by wrapping."""
 

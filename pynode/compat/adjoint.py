@@ -13,18 +13,18 @@ from contextlib import nullcontext
 import torch
 
 from ..core.batched_cotangents import by_row
-from ..core.double_backward import Twice, pull
+from ..core.double_backward import DoubleBackward, pull
 from ..core.leaves import leaves_of
-from ..core.module_state import Held
+from ..core.module_state import ModuleState
 from ..core.saved_tensors import unhooked
 from ..core.sharding import check_sharding
-from ..core.torch_context import remade, uncompiled
+from ..core.torch_context import compile_disabled, no_parametrize_cache
 from .by_name import solve_by_name
 from .call import CALLBACKS, mixed, prepare, split
 from .odeint import _native, odeint
 
 
-@uncompiled
+@compile_disabled
 def odeint_adjoint(
     func,
     y0,
@@ -86,7 +86,7 @@ def odeint_adjoint(
         "options": {**call.options, "norm": call.norm},
     }
     field = _carrying(call.func, func, call.callbacks)
-    held = Held(func, call.y0.device)
+    held = ModuleState(func, call.y0.device)
     field.every = adjoint_params is None
     held.watch(params)
     if torch.is_grad_enabled() and (call.y0.requires_grad or params):
@@ -222,7 +222,7 @@ class Backsolve(torch.autograd.Function):
         ctx.moving = moving
         ctx.event = event_fn is not None
         ctx.adjoint_options = adjoint_options
-        with remade(), unhooked():
+        with no_parametrize_cache(), unhooked():
             result = odeint(field, y0, t, event_fn=event_fn, **forward)
         held.seal()
         if ctx.event:
@@ -240,7 +240,7 @@ class Backsolve(torch.autograd.Function):
         )
 
     @staticmethod
-    @uncompiled
+    @compile_disabled
     @torch.autograd.function.once_differentiable
     def backward(ctx, *grads):
         with unhooked():
@@ -326,7 +326,7 @@ def _augmented(field, params, moving):
         _, y, adj_y, *_ = parts
         # Methods that linearise differentiate this equation, and with it f a second time.
         deep = torch.is_grad_enabled() and any(x.requires_grad for x in (t, y, adj_y))
-        with torch.enable_grad(), Twice() if deep else nullcontext():
+        with torch.enable_grad(), DoubleBackward() if deep else nullcontext():
             if not (deep and t.requires_grad):
                 t = t.detach().requires_grad_(moving)
             if not (deep and y.requires_grad):

@@ -22,7 +22,7 @@ class CallField(VectorField):
     def __init__(self, call):
         self.call = call
         self.complex = call.y0.is_complex()
-        self.nudged = {}
+        self.shifted_times = {}
         self.clock = None
         start = self.enter(call.y0)
         super().__init__(
@@ -72,9 +72,9 @@ class CallField(VectorField):
 
     def _asked(self, t):
         """The time that func is told for t, 0-d."""
-        if self.nudged:
+        if self.shifted_times:
             close = 4 * torch.finfo(t.dtype).eps
-            for at, instead in self.nudged.items():
+            for at, instead in self.shifted_times.items():
                 if abs(t.item() - at) <= close * (1e-30 + abs(at)):
                     t = torch.full_like(t, instead)
                     break

@@ -10,7 +10,7 @@ import torch
 
 from ..algebra.linear import Factorised
 from ..algebra.structure import linearise
-from ..backends.torch.event_detection import Watch
+from ..backends.torch.event_detection import EventDetector
 from ..core.status import Status
 from ..methods.base import Step
 from ..methods.collocation import Collocation, GaussLegendre
@@ -40,7 +40,9 @@ def integrate(call, method):
         raise BadInput(
             f"step_size must be positive, not {step_size!r}; the direction of time comes from t"
         )
-    march = (March if call.states is None or not method.implicit else Back)(field, method, options)
+    march = (GridIntegrator if call.states is None or not method.implicit else Back)(
+        field, method, options
+    )
     if call.event_fn is not None:
         if step_size is None:
             raise BadInput(
@@ -67,7 +69,7 @@ def even(t, size):
     return torch.cat((inner, t[-1:]))
 
 
-class March:
+class GridIntegrator:
     """Runs a method step by step."""
 
     def __init__(self, field, method, options):
@@ -87,12 +89,12 @@ class March:
         if callback is not None:
             callback(self.field.time(a0), self.field.leave(y), self.field.time(b0 - a0))
         if self.perturb:
-            self.field.nudged = self.nudged(a0, b0)
+            self.field.shifted_times = self.shifted_times(a0, b0)
         step = self.advance(a0, b0, y)
-        self.field.nudged = {}
+        self.field.shifted_times = {}
         return step
 
-    def nudged(self, a0, b0):
+    def shifted_times(self, a0, b0):
         """Where func is asked for the ends of the step between them."""
         field = self.field
         return {a0: field.next_to(a0, b0 - a0), b0: field.next_to(b0, a0 - b0)}
@@ -103,7 +105,7 @@ class March:
         h = b0 - a0
         implicit = self.method.implicit
         # A slope that the step before leaves to this one knows nothing of what is special here.
-        if self.state is None or (implicit and (field.nudged or field.clock)):
+        if self.state is None or (implicit and (field.shifted_times or field.clock)):
             self.state = self.method.init(
                 field, a0, y, field(a0, y) if implicit else None, h, self.tol
             )
@@ -170,7 +172,7 @@ class March:
         h = math.copysign(size, values[1] - values[0])
         t = values[0]
         y = moved_start(self.field)
-        watch = Watch([watched(self.call, self.field)], self.field, [0])
+        watch = EventDetector([watched(self.call, self.field)], self.field, [0])
         watch.begin(t, y)
         for _ in range(MOST):
             step = self.step(t, t + h, y)
@@ -185,7 +187,7 @@ class March:
         )
 
 
-class Back(March):
+class Back(GridIntegrator):
     """Steps of the equation of odeint_adjoint, of (vjp_t, y, vjp_y, *vjp_params), by an implicit
     formula.
 
@@ -200,7 +202,7 @@ class Back(March):
         call = self.call
         y = call.output(call.y0)[1]
         alone = Call(call.states, y, call.t, call.rtol, call.atol, {}, None, None, rms)
-        self.own = March(CallField(alone), method, options)
+        self.own = GridIntegrator(CallField(alone), method, options)
         self.jacobian = linearise(self.own.field)
         tableau = method.tableau
         if isinstance(tableau, Collocation):
@@ -220,7 +222,7 @@ class Back(March):
         h = b0 - a0
         own = self.own
         _, y, start, *_ = self.call.output(self.field.leave(z))
-        own.field.nudged, start = self.field.nudged, own.field.enter(start)
+        own.field.shifted_times, start = self.field.shifted_times, own.field.enter(start)
         step = own.advance(a0, b0, own.field.enter(y))
         if isinstance(step.tape, torch.Tensor):
             ys = step.tape

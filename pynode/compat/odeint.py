@@ -8,7 +8,7 @@ import warnings
 import torch
 
 from ..backends.torch.event_time_gradient import moved_time
-from ..core.torch_context import uncompiled
+from ..core.torch_context import compile_disabled
 from . import adaptive, grid, scipy
 from .adams import COARSE, MOST, GridAdams
 from .by_name import solve_by_name
@@ -29,7 +29,7 @@ TORCHDIFFEQ = {
 }
 
 
-@uncompiled
+@compile_disabled
 def odeint(
     func, y0, t, *, rtol=1e-7, atol=1e-9, method=None, options=None, event_fn=None, **solve_options
 ):
@@ -188,7 +188,7 @@ def _event_gradient(call, time, state):
     return time + moved.to(time.dtype), state + slope * moved.to(state.real.dtype)
 
 
-@uncompiled
+@compile_disabled
 def odeint_dense(
     func, y0, t0, t1, *, rtol=1e-7, atol=1e-9, method=None, options=None, **solve_options
 ):

@@ -7,12 +7,12 @@ from contextlib import nullcontext
 
 import torch
 
-from .double_backward import Twice
+from .double_backward import DoubleBackward
 from .evaluation import RandomState, Reuse, check_graph, check_same
 from .finite_differences import finite, repaired, repaired_slope
 from .layout import Layout
 from .leaves import find_leaves, no_leaves, own_leaf
-from .module_state import Held
+from .module_state import ModuleState
 from .stats import Stats
 from .status import RejectStep
 from .vector_field import called_first, wrong_dtype
@@ -47,7 +47,7 @@ class RowField:
             self.rank = len(layout.shapes[0])
         else:
             self.rank = 1
-        self.held = Held(self.f, self.device, self.args)
+        self.held = ModuleState(self.f, self.device, self.args)
         self.reuse = Reuse()
         self.leaves = no_leaves(self.args)
         self.drawn = False
@@ -202,7 +202,7 @@ class RowField:
             times = t.detach()[copies]
             if moving:
                 own_leaf(times)
-            with Twice() if graph else nullcontext():
+            with DoubleBackward() if graph else nullcontext():
                 out = self.select(copies).at(times, states)
             if not out.requires_grad:
                 return y.new_zeros(m, n, n), None

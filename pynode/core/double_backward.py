@@ -15,7 +15,7 @@ _REFUSALS = ("is not implemented", "once_differentiable", "differentiate twice")
 _TOLD = "needs second derivatives of f"
 
 
-class Twice:
+class DoubleBackward:
     """A block in which f is evaluated, and differentiated twice.
 
     Attention goes by its plain formula there: the fused kernels have first derivatives alone.
@@ -82,7 +82,7 @@ def twice(function):
 
     @wraps(function)
     def called(*arguments, **keywords):
-        with Twice():
+        with DoubleBackward():
             return function(*arguments, **keywords)
 
     return called

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from .leaves import content, tensors_in
-from .torch_context import quiet
+from .torch_context import clean_context
 
 # Numbers in buffers up to which a field in training mode gets copies of them on the way back,
 # whether or not it is known to write them: the kernel of batch normalisation does so unseen.
@@ -19,7 +19,7 @@ CHANGED = (
 )
 
 
-class Held:
+class ModuleState:
     """Parameters and buffers of the modules that a vector field is, belongs to, or closes over, and
     the tensors in its args.
 
@@ -144,7 +144,7 @@ class Held:
                 holder[name] = x
             for p, _ in hooked:
                 p._backward_hooks = None
-            with quiet(self._device):
+            with clean_context(self._device):
                 yield
         finally:
             for holder, name, before, _ in changed:

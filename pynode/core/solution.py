@@ -14,7 +14,7 @@ from .trajectory import Curve, Grid, Trajectory
 from .vector_field import clamped
 
 
-class Piece(NamedTuple):
+class DenseSegment(NamedTuple):
     """A leg of the solve. between(times) -> (m, n): states at times (floats) of this leg,
     differentiable.
 
@@ -25,10 +25,10 @@ class Piece(NamedTuple):
     between: Callable
     signed: torch.Tensor | None = None
 
-    def alone(self, lost) -> Piece:
+    def alone(self, lost) -> DenseSegment:
         """Its polynomials and nothing else. lost: whether it had a graph."""
         curve = self.path.alone(lost)
-        return Piece(curve, curve.evaluate, self.signed)
+        return DenseSegment(curve, curve.evaluate, self.signed)
 
 
 class Solution:

@@ -33,7 +33,7 @@ def check_solvable(dtype, name, instead):
 _BEFOREHAND = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 9)
 
 
-def uncompiled(solve):
+def compile_disabled(solve):
     """solve as a function that torch.compile leaves alone: the graph breaks there, and nothing
     within is compiled."""
     if _BEFOREHAND:
@@ -48,7 +48,7 @@ def uncompiled(solve):
     return called
 
 
-def eager(solve):
+def disallow_tracing(solve):
     """The same; NotImplementedError where solve is traced or exported."""
     if _BEFOREHAND:
         solve = torch.compiler.disable(solve)
@@ -69,25 +69,25 @@ def eager(solve):
     return called
 
 
-def disturbed(problem) -> bool:
+def needs_clean_context(problem) -> bool:
     """Whether autocast, kept parametrizations or a mode without derivatives are on for the solve of
     an ODEProblem."""
     return _kept() or _misleading() or _autocast(Layout(problem.y0).device.type)
 
 
-def undisturbed(run, problem):
+def run_clean(run, problem):
     """run(problem) without them. What autocast brought to half precision goes back to float32, as
     by torch.amp.custom_fwd."""
     layout = Layout(problem.y0)
     if _autocast(layout.device.type):
         args = tuple(_raised(a) if isinstance(a, torch.Tensor) else a for a in problem.args)
         problem = replace(problem, y0=layout.unravel(_raised(layout.ravel(problem.y0))), args=args)
-    with quiet(layout.device.type):
+    with clean_context(layout.device.type):
         return run(problem)
 
 
 @contextmanager
-def quiet(device):
+def clean_context(device):
     """A block without autocast on a kind of device ('cpu'), where nothing of ``parametrize.cached``
     is kept, and where f may differentiate inside itself."""
     with ExitStack() as stack:
@@ -96,7 +96,7 @@ def quiet(device):
             stack.enter_context(torch.no_grad())
         if _autocast(device):
             stack.enter_context(torch.autocast(device, enabled=False))
-        stack.enter_context(remade())
+        stack.enter_context(no_parametrize_cache())
         yield
 
 
@@ -128,7 +128,7 @@ def _kept() -> bool:
 
 
 @contextmanager
-def remade():
+def no_parametrize_cache():
     """A block where parametrized tensors are made when they are asked for.
 
     Of a tensor that torch.nn.utils.parametrize.cached keeps, the graph would be that of whoever

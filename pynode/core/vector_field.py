@@ -10,7 +10,7 @@ from .batched_evaluation import allows_vmap
 from .evaluation import Beginning, Evaluation, RandomState, Reuse, check_graph, check_same
 from .layout import check_values
 from .leaves import find_leaves, no_leaves
-from .module_state import Held
+from .module_state import ModuleState
 from .saved_tensors import unhooked
 from .split_field import SplitField
 from .stats import Stats
@@ -33,7 +33,7 @@ class VectorField:
     """
 
     mass = structure = compiled = tape = start = together = signed = None
-    period = 1
+    rows_per_point = 1
 
     def __init__(self, problem, layout, t0: float, params=None, direct=False):
         """params: the tensors that gradients shall reach, None for all. direct: whether a graph
@@ -47,7 +47,7 @@ class VectorField:
         self.device = layout.device
         self.size = layout.size
         self.flat = layout.flat
-        self.held = Held(self.f, self.device, self.args)
+        self.held = ModuleState(self.f, self.device, self.args)
         self.reuse = Reuse()
         if direct:
             self.leaves = no_leaves(self.args)

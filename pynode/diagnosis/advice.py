@@ -159,7 +159,7 @@ def _remarks(finding, implicit) -> list:
             " Rosenbrock, Radau and KenCarp methods are, and explicit ones where their steps"
             " resolve the oscillation."
         )
-    jumps = [jump for jump in finding.jumps if not jump.kink]
+    jumps = [jump for jump in finding.jumps if not jump.slope_discontinuity]
     if any(jump.timed for jump in jumps):
         remarks.append(
             "Name the times at which f jumps in jumps=, so that no step is spent on finding them."
@@ -177,7 +177,7 @@ def _remarks(finding, implicit) -> list:
         )
     if finding.failure is not None:
         remarks.append(finding.failure.remedy)
-    if finding.scales.drowned:
+    if finding.scales.below_atol:
         remarks.append(
             "Give the drowned components an atol of their own, as above: below it they are noise."
         )

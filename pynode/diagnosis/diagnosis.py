@@ -52,7 +52,7 @@ class Diagnosis:
     spectrum: Spectrum
     modes: float
     turning: tuple
-    parting: float | None
+    lyapunov_growth: float | None
     jumps: list
     scales: Scales
     costs: Costs
@@ -70,9 +70,11 @@ class Diagnosis:
         found = {
             "stiff": self.costs.stiff,
             "oscillatory": max(self.modes, self.turns / 2) >= PERIODS,
-            "discontinuous": any(not jump.kink for jump in self.jumps),
+            "discontinuous": any(not jump.slope_discontinuity for jump in self.jumps),
             "badly scaled": self.scales.bad,
-            "unstable": not exploded and self.parting is not None and self.parting > PARTING,
+            "unstable": not exploded
+            and self.lyapunov_growth is not None
+            and self.lyapunov_growth > PARTING,
             "blows up": exploded,
         }
         return frozenset(name for name, holds in found.items() if holds)
@@ -145,14 +147,14 @@ class Diagnosis:
                 },
                 "failure": None if self.failure is None else self.failure.as_dict(),
                 "oscillation": {"modes": self.modes, "turns": self.turns, "component": turning},
-                "parting": self.parting,
+                "parting": self.lyapunov_growth,
                 "jumps": [
                     asdict(jump) | {"components": [self.called(i) for i in jump.components]}
                     for jump in self.jumps
                 ],
                 "scales": {
                     "largest": self.scales.largest.tolist(),
-                    "drowned": [self.called(i) for i in self.scales.drowned],
+                    "drowned": [self.called(i) for i in self.scales.below_atol],
                     "decades": self.scales.decades(),
                     "proposed_atol": self.scales.proposed.tolist() if self.scales.bad else None,
                 },

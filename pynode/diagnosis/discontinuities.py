@@ -34,7 +34,7 @@ class Jump:
     components: tuple
     size: float
     timed: bool
-    kink: bool
+    slope_discontinuity: bool
 
 
 class _Path:

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import torch
 
-from ..backends.torch.inference import serves_inference, without_graph
+from ..backends.torch.inference import run_in_inference_mode, serves_inference
 from ..core.norm import Tolerance
 from ..core.status import RejectStep
 from .reference_solve import ROSENBROCK_UP_TO
@@ -43,7 +43,7 @@ def turns(walk) -> tuple:
     return (0, None)
 
 
-def parting(field, walk) -> float | None:
+def lyapunov_growth(field, walk) -> float | None:
     """By how many e-folds a small difference grows over the whole walk, negative where it shrinks;
     None where unknown.
 
@@ -56,7 +56,7 @@ def parting(field, walk) -> float | None:
     if field.size > ROSENBROCK_UP_TO or len(walk.times) < 10:
         return None
     serves = serves_inference(field, walk.times[0], walk.states[0])
-    logs = without_graph(lambda: _logs(field, walk), serves)
+    logs = run_in_inference_mode(lambda: _logs(field, walk), serves)
     times = np.abs(np.asarray(walk.times[: len(logs)]) - walk.times[0])
     if len(logs) < 10 or times[-1] <= 0:
         return None

@@ -21,7 +21,7 @@ from .advice import advise, jump_times, tolerances
 from .costs import costs
 from .diagnosis import Diagnosis
 from .discontinuities import jumps
-from .dynamics import parting, turns
+from .dynamics import lyapunov_growth, turns
 from .race import finalists, race
 from .reference_solve import DENSE_UP_TO, economical, walk
 from .scales import ABOVE, PROPOSED, scales
@@ -102,7 +102,7 @@ def diagnose(
         eigenvalues,
         periods,
         turns(went),
-        parting(field, went),
+        lyapunov_growth(field, went),
         jumps(field, went),
         seen,
         costs(field, went, eigenvalues),

@@ -34,7 +34,11 @@ def draw(found):
         axis.grid(alpha=0.25)
         for jump in found.jumps:
             axis.axvline(
-                shift(jump.t), color="0.35", lw=0.9, ls=":" if jump.kink else "--", zorder=0
+                shift(jump.t),
+                color="0.35",
+                lw=0.9,
+                ls=":" if jump.slope_discontinuity else "--",
+                zorder=0,
             )
         if axis.get_legend_handles_labels()[0]:
             axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5, frameon=False)

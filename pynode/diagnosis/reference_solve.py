@@ -10,7 +10,7 @@ import torch
 
 from ..algebra.structure import Krylov, Sparse
 from ..backends.torch import loop as engine
-from ..backends.torch.inference import serves_inference, without_graph
+from ..backends.torch.inference import run_in_inference_mode, serves_inference
 from ..core.norm import Tolerance
 from ..core.options import Options
 from ..core.status import RejectStep, Status
@@ -37,7 +37,7 @@ class Tried(NamedTuple):
     component: int | None
 
 
-class Patience(Limits):
+class ChatterLimit(Limits):
     """The limits of a walk, given up as soon as it chatters: in a sliding mode f jumps back and
     forth at every step, most are refused, and the rest so short that at this pace max_steps of them
     do not reach the end."""
@@ -97,7 +97,7 @@ class Watched(Method):
     def polynomial(self, field, step):
         return self.inner.polynomial(field, step)
 
-    def slim(self, tape):
+    def trim_tape(self, tape):
         return None  # the polynomials tell all that is asked of the steps
 
 
@@ -179,7 +179,7 @@ def walk(field, times, y0, rtol, atol, max_steps, max_seconds) -> Walk:
     tol = WatchedTolerance(Tolerance(rtol, atol, field.size))
     began = time.perf_counter()
     before = field.stats.nfe
-    limits = Patience(field, max_seconds, method.attempts, times[-1], steps)
+    limits = ChatterLimit(field, max_seconds, method.attempts, times[-1], steps)
 
     def run():
         method.attempts.clear()
@@ -189,7 +189,7 @@ def walk(field, times, y0, rtol, atol, max_steps, max_seconds) -> Walk:
             field, method, y0, times, options, atol, dense=True, limits=limits, tol=tol
         )
 
-    path = without_graph(run, serves_inference(field, times[0], y0))
+    path = run_in_inference_mode(run, serves_inference(field, times[0], y0))
     if limits.chatters:
         path.status = Status.MAX_STEPS
     taken = path.steps

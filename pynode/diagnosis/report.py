@@ -134,12 +134,12 @@ def _oscillation(found) -> str:
 
 
 def _neighbours(found) -> str:
-    if found.parting is None:
+    if found.lyapunov_growth is None:
         return (
             "Not followed for this problem; eigenvalues alone allow growth by"
             f" e^{number(_growth(found))} at most."
         )
-    if found.parting > 1:
+    if found.lyapunov_growth > 1:
         return (
             f"A small difference grows by about e^{number(found.parting)} over the span, and so do"
             " gradients."
@@ -152,7 +152,9 @@ def _growth(found) -> float:
 
 
 def _jumps(found) -> str:
-    steps, kinks = ([jump for jump in found.jumps if jump.kink is kind] for kind in (False, True))
+    steps, kinks = (
+        [jump for jump in found.jumps if jump.slope_discontinuity is kind] for kind in (False, True)
+    )
     if not found.jumps:
         if found.walk.rejected:
             return f"None found ({len(found.walk.rejected)} refused steps were looked at)."
@@ -179,13 +181,13 @@ def _scales(found) -> str:
     scales = found.scales
     words = []
     words.append(f"Largest values of the components lie {number(scales.decades())} decades apart")
-    if scales.drowned:
+    if scales.below_atol:
         sizes = ", ".join(
             f"{found.called(i)} (largest {number(scales.largest[i])}, atol"
             f" {number(scales.atol[i])}, better {number(scales.proposed[i])})"
-            for i in scales.drowned[:FEW]
+            for i in scales.below_atol[:FEW]
         )
-        if len(scales.drowned) > FEW:
+        if len(scales.below_atol) > FEW:
             more = f" and {len(scales.drowned) - FEW} more"
         else:
             more = ""

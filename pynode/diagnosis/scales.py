@@ -27,12 +27,12 @@ class Scales:
 
     largest: np.ndarray
     atol: np.ndarray
-    drowned: tuple
+    below_atol: tuple
     proposed: np.ndarray
 
     @property
     def bad(self) -> bool:
-        return bool(self.drowned)
+        return bool(self.below_atol)
 
     def decades(self) -> float:
         """Decades between the largest and the smallest of the components' largest values, those
@@ -52,11 +52,11 @@ def scales(field, walk, rtol, atol) -> Scales:
         weights = _influence(field, walk, suspects)
     else:
         weights = {}
-    drowned = tuple(int(i) for i in suspects if weights[int(i)] > MATTERS)
+    below_atol = tuple(int(i) for i in suspects if weights[int(i)] > MATTERS)
     proposed = given.copy()
-    for i in drowned:
+    for i in below_atol:
         proposed[i] = _rounded(PROPOSED * rtol * largest[i])
-    return Scales(largest, given, drowned, proposed)
+    return Scales(largest, given, below_atol, proposed)
 
 
 def _influence(field, walk, suspects) -> dict:

@@ -6,9 +6,9 @@ from __future__ import annotations
 import torch
 
 from . import field_causes, solver_causes
-from .report import FailureReport, Share
+from .report import ErrorContribution, FailureReport
 from .rerun import rerun
-from .sandbox import aside
+from .sandbox import sandboxed
 
 SHARES = 3  # components named as those that dominate the error
 RULES = (
@@ -35,7 +35,7 @@ RULES = (
 def examine(case) -> FailureReport:
     """The report of a failed solve. It asks f some hundreds of times; those are not counted as work
     of the solve."""
-    with aside(case.field):
+    with sandboxed(case.field):
         again = rerun(case)
         case.attempts = case.attempts or again.attempts
         found = next(f for rule in RULES if (f := rule(case, again)) is not None)
@@ -66,7 +66,7 @@ def _shares(case, again):
     parts = (again.error / again.error.norm()).square()
     top = parts.argsort(descending=True)[:SHARES].tolist()
     return tuple(
-        Share(
+        ErrorContribution(
             case.component(i),
             float(again.error[i]),
             float(parts[i]),

@@ -15,7 +15,7 @@ SHOWN = 8  # of the last attempts, and of Newton's corrections
 
 
 @dataclass(frozen=True)
-class Share:
+class ErrorContribution:
     """One component's part in the error of the last attempt. error: in units of its tolerance;
     part: of the squared norm."""
 
@@ -47,7 +47,7 @@ class FailureReport:
     span: tuple[float, float]
     outputs: tuple[int, int]
     attempts: tuple[Attempt, ...]
-    shares: tuple[Share, ...]
+    shares: tuple[ErrorContribution, ...]
     newton: tuple[float, ...]
     row: int | None = None
 

@@ -8,7 +8,7 @@ import torch
 
 
 @contextmanager
-def aside(field):
+def sandboxed(field):
     """A block that leaves the counts of the field, torch's random numbers, and the buffers and
     attributes of its modules as they were. Inside, the modules hold what they held during the solve
     (Held.again), and copies of their buffers.

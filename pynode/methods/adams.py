@@ -172,7 +172,7 @@ class Adams(Method):
             rise = (step.state.phi[0] - gap - star[:order].sum(0)).norm()
             return float(rise / (abs(weight) * gap.norm()))
 
-    def slim(self, tape):
+    def trim_tape(self, tape):
         return None
 
     def polynomial(self, field, step):

@@ -101,16 +101,16 @@ class Method:
         if self.implicit:
             check_solvable(dtype, self.name, "or take an explicit method such as 'tsit5'")
 
-    def slim(self, tape):
+    def trim_tape(self, tape):
         """What the gradient needs of the tape of an accepted step; None where it takes the step
         from its start anew."""
         return tape
 
-    def parked(self, state):
-        """The state without what ``restored`` can make again: to be kept for long."""
+    def compress_state(self, state):
+        """The state without what ``restore_state`` can make again: to be kept for long."""
         return state
 
-    def restored(self, state):
+    def restore_state(self, state):
         """The state that was parked, the same in every digit."""
         return state
 

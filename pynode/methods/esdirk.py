@@ -15,12 +15,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..algebra.combine import Row, combine
-from ..algebra.newton import UNKNOWN, attach, full_newton, simplified_newton
+from ..algebra.combine import CoefficientRow, combine
+from ..algebra.newton import UNKNOWN, full_newton, implicit_diff, simplified_newton
 from ..algebra.structure import linearise
 from ..core.status import Status
 from .base import OneStep, Step
-from .jacobian_reuse import KeepsJacobian, graph_disabled, remembered_rate
+from .jacobian_reuse import ReusesJacobian, graph_disabled, remembered_rate
 
 SLOW = 0.03  # where Newton converges more slowly than this, the next step takes a new Jacobian
 ITERATIONS = 7  # of Newton's method at a stage
@@ -65,7 +65,7 @@ class Stages(NamedTuple):
 
 
 @dataclass(frozen=True)
-class DIRK(KeepsJacobian, OneStep):
+class DIRK(ReusesJacobian, OneStep):
     """Runs a diagonally implicit tableau; with a companion, split fields are integrated as an
     additive pair.
 
@@ -95,14 +95,20 @@ class DIRK(KeepsJacobian, OneStep):
     def rows(self):
         """Rows of a left of the diagonal, b, b_err."""
         tb = self.tableau
-        return [Row(row[:i]) for i, row in enumerate(tb.a)], Row(tb.b), Row(tb.b_err)
+        return (
+            [CoefficientRow(row[:i]) for i, row in enumerate(tb.a)],
+            CoefficientRow(tb.b),
+            CoefficientRow(tb.b_err),
+        )
 
     @cached_property
     def rows_explicit(self):
         """Rows of the companion's a, and what its b adds to the last stage."""
         b = self.companion.b
         last = self.companion.matrix()[-1]
-        return [Row(row) for row in self.companion.a], Row([float(x) - y for x, y in zip(b, last)])
+        return [CoefficientRow(row) for row in self.companion.a], CoefficientRow(
+            [float(x) - y for x, y in zip(b, last)]
+        )
 
     @cached_property
     def nodes(self):
@@ -180,7 +186,7 @@ class DIRK(KeepsJacobian, OneStep):
                 row[chosen] = np.linalg.solve(
                     np.vander([nodes[j] for j in chosen], increasing=True).T, moments
                 )
-            rows.append(Row(row))
+            rows.append(CoefficientRow(row))
         return rows
 
     @cached_property
@@ -231,7 +237,7 @@ class DIRK(KeepsJacobian, OneStep):
             state = self.with_jacobian(state, t, y)
         return state.jac, state
 
-    def slim(self, tape):
+    def trim_tape(self, tape):
         return None, tape[1]
 
     def step(self, field, t, y, h, state, tol):
@@ -410,18 +416,18 @@ class DIRK(KeepsJacobian, OneStep):
         if found.y is None:
             return found
         exact = jacobian.factorised(jacobian(t, found.y), c)
-        return found._replace(y=attach(field, t, base, 0.0, c, exact, found.y))
+        return found._replace(y=implicit_diff(field, t, base, 0.0, c, exact, found.y))
 
     def _newton(self, field, t, base, guess, c, jacobian, solver, scale, tol, rate):
         """Newton's iteration for one stage. Fixed steps are for the formula's own error: there it
         goes on to what the dtype can tell, with new Jacobians where it fails."""
-        psi = guess - base
+        history_term = guess - base
         if self.adaptive:
             return simplified_newton(
-                field, t, guess, psi, c, solver, scale, tol, tol.stages, rate, ITERATIONS
+                field, t, guess, history_term, c, solver, scale, tol, tol.stages, rate, ITERATIONS
             )
         found = simplified_newton(
-            field, t, guess, psi, c, solver, scale, tol, tol.finest, rate, 4 * ITERATIONS
+            field, t, guess, history_term, c, solver, scale, tol, tol.finest, rate, 4 * ITERATIONS
         )
         if found.y is not None:
             return found
@@ -429,7 +435,7 @@ class DIRK(KeepsJacobian, OneStep):
         def factorise(y):
             return jacobian.factorised(jacobian(t, y), c)
 
-        return full_newton(field, t, guess, psi, c, factorise, scale, tol, tol.finest)
+        return full_newton(field, t, guess, history_term, c, factorise, scale, tol, tol.finest)
 
     def stages(self, field, step):
         return step.tape[0]

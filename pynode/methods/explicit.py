@@ -7,7 +7,7 @@ from functools import cached_property
 
 import torch
 
-from ..algebra.combine import Row, combine
+from ..algebra.combine import CoefficientRow, combine
 from .base import OneStep, Step
 
 
@@ -23,7 +23,12 @@ class ExplicitRungeKutta(OneStep):
     def rows(self):
         """Rows of a, of b and of b_err, and those of the further stages of the dense output."""
         tb = self.tableau
-        return [Row(r) for r in tb.a], Row(tb.b), Row(tb.b_err), [Row(r) for r in tb.a_dense]
+        return (
+            [CoefficientRow(r) for r in tb.a],
+            CoefficientRow(tb.b),
+            CoefficientRow(tb.b_err),
+            [CoefficientRow(r) for r in tb.a_dense],
+        )
 
     @cached_property
     def nodes(self):
@@ -32,7 +37,7 @@ class ExplicitRungeKutta(OneStep):
     def init(self, field, t, y, f0, h, tol):
         return f0, (1.0, 1.0)
 
-    def slim(self, tape):
+    def trim_tape(self, tape):
         return None
 
     def attempt(self, field, t, y, h, first):

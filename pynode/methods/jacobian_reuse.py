@@ -27,7 +27,7 @@ def remembered_rate(found):
     return max(found.rate, 1e-16) ** 0.8
 
 
-class KeepsJacobian:
+class ReusesJacobian:
     """What methods share whose states keep a Jacobian. Such a state has
 
     - jacobian: what makes a Jacobian of f at a point;
@@ -72,13 +72,13 @@ class KeepsJacobian:
         jac = state.jacobian(t, y)
         return state._replace(jac=jac, origin=(t, y, None), fresh=True, solver=None)
 
-    def parked(self, state):
+    def compress_state(self, state):
         """Without the Jacobian and its factorisation, which are made again at their origin."""
         return state._replace(
             jac=None, solver=None, origin=None if state.jac is None else state.origin
         )
 
-    def restored(self, state):
+    def restore_state(self, state):
         """The state that was parked; its Jacobian and factorisation are the same in every digit."""
         if state.origin is None:
             return state

@@ -11,11 +11,11 @@ import torch
 
 from ..algebra.jacobian import Jacobian
 from ..algebra.linear import Factorised
-from ..algebra.newton import UNKNOWN, attach, full_newton, simplified_newton
+from ..algebra.newton import UNKNOWN, full_newton, implicit_diff, simplified_newton
 from ..core.status import Status
 from .base import OneStep, Step
 from .collocation import RadauIIA
-from .jacobian_reuse import KeepsJacobian, graph_disabled, remembered_rate
+from .jacobian_reuse import ReusesJacobian, graph_disabled, remembered_rate
 
 SLOW = 0.03  # where Newton converges more slowly than this, the next step takes a new Jacobian
 ITERATIONS = 7  # of Newton's method
@@ -137,7 +137,7 @@ class _Stages:
 
 
 @dataclass(frozen=True)
-class Radau(KeepsJacobian, OneStep):
+class Radau(ReusesJacobian, OneStep):
     """Runs Radau IIA: simplified Newton in transformed variables, started from the last step's
     polynomial, the filtered error estimate (IV.8.19 and IV.8.20) and the predictive controller of
     Gustafsson (IV.8.25).
@@ -249,18 +249,18 @@ class Radau(KeepsJacobian, OneStep):
         """Newton's iteration for all stages, (s n,), from guess. Fixed steps are for the formula's
         own error: there it goes on to what the dtype can tell, with new Jacobians where it
         fails."""
-        psi = guess - base
+        history_term = guess - base
         if self.adaptive:
             return simplified_newton(
-                stages, t, guess, psi, h, solver, scale, tol, tol.stages, rate, ITERATIONS
+                stages, t, guess, history_term, h, solver, scale, tol, tol.stages, rate, ITERATIONS
             )
         found = simplified_newton(
-            stages, t, guess, psi, h, solver, scale, tol, tol.finest, rate, 4 * ITERATIONS
+            stages, t, guess, history_term, h, solver, scale, tol, tol.finest, rate, 4 * ITERATIONS
         )
         if found.y is not None:
             return found
         factorise = partial(self._factorise, field, stages, jacobian, t, h)
-        return full_newton(stages, t, guess, psi, h, factorise, scale, tol, tol.finest)
+        return full_newton(stages, t, guess, history_term, h, factorise, scale, tol, tol.finest)
 
     def _ratio(self, field, t, h, start, y1, z, state, solver, tol):
         """(f (n,) at the start of the step, scaled error of the step), by (IV.8.19), and by
@@ -334,7 +334,7 @@ class Radau(KeepsJacobian, OneStep):
         equations."""
         with torch.no_grad():
             exact = self._factorise(field, stages, jacobian, t, h, ys)
-        return attach(stages, t, y.repeat(self.tableau.stages), 0.0, h, exact, ys)
+        return implicit_diff(stages, t, y.repeat(self.tableau.stages), 0.0, h, exact, ys)
 
     def polynomial(self, field, step):
         """(s + 1, n) coefficients of the powers of theta: the collocation polynomial."""

@@ -138,7 +138,7 @@ class RungeKuttaChebyshev(Method):
         done.before = before
         return done
 
-    def slim(self, tape):
+    def trim_tape(self, tape):
         return None
 
     def polynomial(self, field, step):

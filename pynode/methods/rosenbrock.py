@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from ..algebra.combine import Row, column, combine, stacked
+from ..algebra.combine import CoefficientRow, column, combine, stacked
 from ..algebra.structure import linearise
 from .base import OneStep, Step
 
@@ -29,7 +29,12 @@ class RosenbrockMethod(OneStep):
     @cached_property
     def rows(self):
         tb = self.tableau
-        return [Row(r) for r in tb.a], [Row(r) for r in tb.C], Row(tb.b), Row(tb.b_err)
+        return (
+            [CoefficientRow(r) for r in tb.a],
+            [CoefficientRow(r) for r in tb.C],
+            CoefficientRow(tb.b),
+            CoefficientRow(tb.b_err),
+        )
 
     @cached_property
     def numbers(self):

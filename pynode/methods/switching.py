@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import torch
 
-from ..algebra.combine import Row, combine
+from ..algebra.combine import CoefficientRow, combine
 from ..algebra.power_method import any_direction, of_field, of_matrix, power_method
 from .base import Method, OneStep
 from .explicit import ExplicitRungeKutta
@@ -105,7 +105,7 @@ class AutoSwitch(Method):
         """(i, j, row): the stages compared, and h row k the difference of their states."""
         i, j = self.explicit.tableau.stages_at_one_time
         a = self.explicit.tableau.matrix()
-        return i, j, Row(a[i] - a[j])
+        return i, j, CoefficientRow(a[i] - a[j])
 
     @property
     def boundary(self) -> float:
@@ -186,14 +186,14 @@ class AutoSwitch(Method):
             return math.sqrt(value)
         return 0.0
 
-    def slim(self, tape):
+    def trim_tape(self, tape):
         raise AssertionError("a step of automatic switching knows the method that took it")
 
-    def parked(self, state):
-        return state._replace(inner=self._running(state).parked(state.inner))
+    def compress_state(self, state):
+        return state._replace(inner=self._running(state).compress_state(state.inner))
 
-    def restored(self, state):
-        return state._replace(inner=self._running(state).restored(state.inner))
+    def restore_state(self, state):
+        return state._replace(inner=self._running(state).restore_state(state.inner))
 
     def _running(self, state):
         if state.stiff:

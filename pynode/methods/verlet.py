@@ -61,7 +61,7 @@ class Verlet(Method):
         done.before = self, state, tol
         return done
 
-    def slim(self, tape):
+    def trim_tape(self, tape):
         return None
 
     def polynomial(self, field, step):

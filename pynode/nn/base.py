@@ -57,14 +57,14 @@ class SolveModule(torch.nn.Module):
             )
         self.stats = solution.stats
         self.events = solution.events
-        for heard in self._heard_by:
-            heard(self, solution.stats)
+        for listeners in self._heard_by:
+            listeners(self, solution.stats)
         return solution.y
 
-    def listen(self, heard, listening=True):
+    def listen(self, listeners, listening=True):
         """Call heard(self, stats) after every solve, no more where listening is False."""
-        self._heard_by = [other for other in self._heard_by if other != heard] + (
-            [heard] if listening else []
+        self._heard_by = [other for other in self._heard_by if other != listeners] + (
+            [listeners] if listening else []
         )
 
     def _check_end(self, options):

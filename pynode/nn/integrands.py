@@ -10,7 +10,7 @@ import torch
 NOISES = ("rademacher", "gaussian")
 
 
-class Along(torch.nn.Module):
+class AugmentedField(torch.nn.Module):
     """d/dt (y, l_1, ..., l_k) = (field(t, y), g_1, ..., g_k), for the integrals l of integrands g,
     one value a row.
 
@@ -33,7 +33,7 @@ class Along(torch.nn.Module):
         return self.field  # see Autonomous
 
     def forward(self, t, state, e):
-        local = Local(self.field, t, state[0], e, self.lead, self.linear)
+        local = PointEval(self.field, t, state[0], e, self.lead, self.linear)
         if local.slope.shape != local.y.shape:
             raise ValueError(
                 f"the field returned shape {tuple(local.slope.shape)} for points of shape"
@@ -42,7 +42,7 @@ class Along(torch.nn.Module):
         return local.slope, *[g(local) for g in self.integrands]
 
 
-class Local:
+class PointEval:
     """A field at one point: its slope, and products with its Jacobian J = d field/dy, each made
     once.
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 
 from .base import DefaultTimes, SolveModule, last
-from .integrands import NOISES, Along, draw
+from .integrands import NOISES, AugmentedField, draw
 from .regularisers import as_regularisers
 
 
@@ -110,7 +110,7 @@ class NeuralODE(DefaultTimes, SolveModule):
         else:
             e = None
         start = (y0, *[y0.new_zeros(y0.shape[:lead]) for _ in every])
-        found = self._solved(Along(self._timed, every, lead), start, times, (e,))
+        found = self._solved(AugmentedField(self._timed, every, lead), start, times, (e,))
         # Backwards in time they are negative.
         ends = [integral[-1].abs() for integral in found[1 + len(integrands) :]]
         self.penalties = {r.name: end for r, end in zip(chosen, ends, strict=True)}

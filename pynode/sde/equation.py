@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import torch
 
-from ..core.double_backward import Twice, pull
+from ..core.double_backward import DoubleBackward, pull
 from ..core.stats import Stats
 
 
@@ -111,7 +111,7 @@ class SDE:
         By two backward passes, because forward mode may be under way; by forward mode where f has
         no second derivative.
         """
-        with Twice(), torch.inference_mode(False), torch.enable_grad():
+        with DoubleBackward(), torch.inference_mode(False), torch.enable_grad():
             leaf = y.detach().clone().requires_grad_()
             tangent = tangent.clone()
             out = f(t, leaf)

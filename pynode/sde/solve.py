@@ -9,7 +9,7 @@ import torch
 from ..core.problem import ODEProblem
 from ..core.solution import Solution
 from ..core.status import Status
-from ..core.torch_context import check_solvable, disturbed, eager, undisturbed
+from ..core.torch_context import check_solvable, disallow_tracing, needs_clean_context, run_clean
 from .brownian import BrownianPath
 from .equation import SDE
 from .schemes import SCHEMES, step
@@ -17,7 +17,7 @@ from .schemes import SCHEMES, step
 HALVINGS = 10
 
 
-@eager
+@disallow_tracing
 def solve_sde(
     drift, diffusion, y0, t, *, dt, method="em", noise_dim=None, brownian=None, throw=True
 ) -> Solution:
@@ -46,8 +46,8 @@ def solve_sde(
     """
     given = dict(locals())
     problem = ODEProblem(drift, y0, t)
-    if disturbed(problem):
-        return undisturbed(lambda plain: solve_sde(**{**given, "y0": plain.y0}), problem)
+    if needs_clean_context(problem):
+        return run_clean(lambda plain: solve_sde(**{**given, "y0": plain.y0}), problem)
     scheme = _scheme(method)
     layout = problem.layout()
     times = problem.times(None).detach().to(torch.float64)

@@ -30,7 +30,7 @@ from .data import Dataset
 from .explicit_costs import Cost, costs
 from .loop import Fit, fit
 from .options import Options
-from .progress import Quiet
+from .progress import SilentProgress
 from .synthetic import observe
 from .times import log_times
 
@@ -154,7 +154,7 @@ def reproduce(
     out=None,
     trainings=("paper", "kit"),
     max_nfe=20_000,
-    progress=Quiet,
+    progress=SilentProgress,
     say=None,
     **changes,
 ) -> Reproduction:

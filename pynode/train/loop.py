@@ -22,7 +22,7 @@ from .model import FORMAT, ModelError, build, describe, save_model
 from .objective import Objective
 from .options import OPTIMIZERS, Options
 from .phases import POLISH, SHOOTING, Plan
-from .progress import Quiet
+from .progress import SilentProgress
 from .scaling import PhysicalField, Scaling
 
 
@@ -49,7 +49,7 @@ def fit(
     options: Options | None = None,
     out=None,
     resume=False,
-    progress: Quiet | None = None,
+    progress: SilentProgress | None = None,
 ) -> Fit:
     """Train a neural ODE on the data.
 
@@ -64,7 +64,7 @@ def fit(
     """
     if resume and out is None:
         raise ValueError("resume goes on from the checkpoint in out: name its directory")
-    trainer = Trainer(data, options or Options(), out, progress or Quiet())
+    trainer = Trainer(data, options or Options(), out, progress or SilentProgress())
     try:
         return trainer.run(resume)
     finally:

@@ -7,7 +7,7 @@ import sys
 import time
 
 
-class Quiet:
+class SilentProgress:
     """Shows nothing; the interface of the others."""
 
     def warm(self, done: int, of: int, loss: float) -> None:
@@ -23,7 +23,7 @@ class Quiet:
         """Training has ended."""
 
 
-class Lines(Quiet):
+class Lines(SilentProgress):
     """A line of plain text at the start, at the end, and every few seconds."""
 
     def __init__(self, every: float = 5.0, file=None):
@@ -59,7 +59,7 @@ class Lines(Quiet):
             self._line(self.pending, True)
 
 
-class Live(Quiet):
+class Live(SilentProgress):
     """A progress bar of rich with loss, steps, evaluations and time."""
 
     def __init__(self):
@@ -98,7 +98,7 @@ class Live(Quiet):
         self.bar.stop()
 
 
-def display() -> Quiet:
+def display() -> SilentProgress:
     """The best display that this terminal and the installed packages allow."""
     if sys.stdout.isatty():
         try:

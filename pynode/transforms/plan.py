@@ -21,7 +21,7 @@ from ..core.solution import Solution
 from ..core.split_field import SplitField
 from ..core.stats import Stats
 from ..core.status import Status
-from .rules import Flow
+from .rules import SolveFn
 
 
 def active(problem: ODEProblem) -> bool:
@@ -49,7 +49,7 @@ def transformed(run, problem: ODEProblem, arguments: Arguments) -> Solution:
     _check(problem, arguments)
     _check_closure(problem, _depends)
     plan = Plan(run, problem, arguments)
-    rows = Flow.apply(plan, *plan.tensors)
+    rows = SolveFn.apply(plan, *plan.tensors)
     return plan.solution(rows)
 
 

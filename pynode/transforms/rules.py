@@ -50,7 +50,7 @@ class _Rule(torch.autograd.Function):
         return (stacked[0], 0)
 
 
-class Flow(_Rule):
+class SolveFn(_Rule):
     """The outputs (T, n)."""
 
     @staticmethod
@@ -60,11 +60,11 @@ class Flow(_Rule):
 
     @staticmethod
     def vmap(info, in_dims, plan, *tensors):
-        return Flow.by_row(info, in_dims, plan, *tensors)
+        return SolveFn.by_row(info, in_dims, plan, *tensors)
 
     @staticmethod
     def backward(ctx, grads):
-        return None, *by_row(lambda g: Pull.apply(ctx.plan, g, *ctx.saved_tensors), grads)
+        return None, *by_row(lambda g: VJPFn.apply(ctx.plan, g, *ctx.saved_tensors), grads)
 
     @staticmethod
     def jvp(ctx, _, *tangents):
@@ -72,10 +72,10 @@ class Flow(_Rule):
             torch.zeros_like(x) if v is None else v
             for x, v in zip(ctx.saved_tensors, tangents, strict=True)
         ]
-        return by_row(lambda *row: Push.apply(ctx.plan, *row, *ctx.saved_tensors), *tangents)
+        return by_row(lambda *row: JVPFn.apply(ctx.plan, *row, *ctx.saved_tensors), *tangents)
 
 
-class Pull(_Rule):
+class VJPFn(_Rule):
     """Cotangents of all tensors for those of the outputs, (T, n) or (B, T, n)."""
 
     @staticmethod
@@ -97,15 +97,17 @@ class Pull(_Rule):
     def vmap(info, in_dims, plan, grads, *tensors):
         if all(d is None for d in in_dims[2:]) and grads.dim() == 3:
             # One solve serves the cotangents of a whole Jacobian.
-            return Pull.apply(plan, grads.movedim(in_dims[1], 0), *tensors), (0,) * len(tensors)
-        return Pull.by_row(info, in_dims, plan, grads, *tensors)
+            return VJPFn.apply(plan, grads.movedim(in_dims[1], 0), *tensors), (0,) * len(tensors)
+        return VJPFn.by_row(info, in_dims, plan, grads, *tensors)
 
     @staticmethod
     def backward(ctx, *vectors):
         grads, *tensors = ctx.saved_tensors
         if grads.dim() == 2:
-            return None, *Second.apply(ctx.plan, grads, *vectors, *tensors)
-        rows = [Second.apply(ctx.plan, *row, *tensors) for row in zip(grads, *vectors, strict=True)]
+            return None, *VJPofVJP.apply(ctx.plan, grads, *vectors, *tensors)
+        rows = [
+            VJPofVJP.apply(ctx.plan, *row, *tensors) for row in zip(grads, *vectors, strict=True)
+        ]
         first, *found = zip(*rows, strict=True)
         return None, torch.stack(first), *(sum(parts) for parts in found)
 
@@ -117,18 +119,18 @@ class Pull(_Rule):
             torch.zeros_like(x) if v is None else v for x, v in zip(tensors, tangents, strict=True)
         ]
         if grads.dim() == 2:
-            found = Second.apply(ctx.plan, grads, *tangents, *tensors)[1:]
+            found = VJPofVJP.apply(ctx.plan, grads, *tangents, *tensors)[1:]
         else:
-            rows = [Second.apply(ctx.plan, g, *tangents, *tensors)[1:] for g in grads]
+            rows = [VJPofVJP.apply(ctx.plan, g, *tangents, *tensors)[1:] for g in grads]
             found = tuple(torch.stack(row) for row in zip(*rows, strict=True))
         if moved is None:
             return found
         return tuple(
-            a + b for a, b in zip(found, Pull.apply(ctx.plan, moved, *tensors), strict=True)
+            a + b for a, b in zip(found, VJPFn.apply(ctx.plan, moved, *tensors), strict=True)
         )
 
 
-class Push(_Rule):
+class JVPFn(_Rule):
     """Derivative of the outputs, (T, n), along tangents of all tensors: of the steps themselves,
     through adjoint='direct'.
 
@@ -179,19 +181,19 @@ class Push(_Rule):
                 v.expand(info.batch_size, *v.shape) if d is None else v.movedim(d, 0)
                 for v, d in zip(both[:half], in_dims[1:], strict=False)
             ]
-            return Push.apply(plan, *tangents, *both[half:]), 0
-        return Push.by_row(info, in_dims, plan, *both)
+            return JVPFn.apply(plan, *tangents, *both[half:]), 0
+        return JVPFn.by_row(info, in_dims, plan, *both)
 
     @staticmethod
     def backward(ctx, grads):
         half = len(ctx.saved_tensors) // 2
         tangents = ctx.saved_tensors[:half]
         tensors = ctx.saved_tensors[half:]
-        pulled = Pull.apply(ctx.plan, grads, *tensors)
+        pulled = VJPFn.apply(ctx.plan, grads, *tensors)
         rows = [(grads, *tangents)]
         if grads.dim() == 3:
             rows = zip(grads, *tangents, strict=True)
-        found = [Second.apply(ctx.plan, *row, *tensors)[1:] for row in rows]
+        found = [VJPofVJP.apply(ctx.plan, *row, *tensors)[1:] for row in rows]
         return None, *pulled, *(sum(parts) for parts in zip(*found, strict=True))
 
     @staticmethod
@@ -202,7 +204,7 @@ class Push(_Rule):
         )
 
 
-class Second(_Rule):
+class VJPofVJP(_Rule):
     """Cotangents of grads (T, n) and of all tensors for <vectors, Pull(grads)>, one vector beside
     every tensor."""
 
@@ -223,7 +225,7 @@ class Second(_Rule):
 
     @staticmethod
     def vmap(info, in_dims, plan, *tensors):
-        return Second.by_row(info, in_dims, plan, *tensors)
+        return VJPofVJP.by_row(info, in_dims, plan, *tensors)
 
     @staticmethod
     def backward(ctx, *vectors):

@@ -65,7 +65,7 @@ class AdjointField(VectorField):
         mass = self.inner.mass
         if mass is None:
             return lam
-        return mass.rate_transposed(lam)
+        return mass.pinv_apply_transposed(lam)
 
     def __call__(self, s: float, lam):
         """d lambda/ds, (n,)."""

@@ -49,7 +49,7 @@ class BacksolveAdjoint(Continuous):
             return registry.get("tsit5")
         return super().solver(field, method)
 
-    def admit(self, field, trajectory):
+    def validate_trajectory(self, field, trajectory):
         known = _known(trajectory)
         direction = trajectory.direction
         points = sorted(known.items(), key=lambda item: direction * item[0])

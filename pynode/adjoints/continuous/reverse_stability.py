@@ -82,7 +82,7 @@ def _arnoldi(field, t, y):
         if field.mass is None:
             v = basis[-1]
         else:
-            v = field.mass.rate_transposed(basis[-1])
+            v = field.mass.pinv_apply_transposed(basis[-1])
         w = products.vjps(v.unsqueeze(0))[0]
         for _ in range(2):  # orthogonal to rounding
             for i, b in enumerate(basis):

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ...algebra.combine import stacked
-from ...core.double_backward import Twice, pull, twice
+from ...core.double_backward import DoubleBackward, pull, twice
 from ...methods.batched.one_step import RowInverse, polynomial
 from ...methods.bdf.step import BDF
 from ...methods.esdirk import DIRK
@@ -206,7 +206,11 @@ def _again(field, method, steps, outputs):
         count = last - first
         t, h = (_tensor(x[first:last], ybar) for x in (steps.t, steps.h))
         step, theta, cotangents = outputs.between(first, last)
-        with nullcontext() if explicit else Twice(), torch.enable_grad(), field.stats.of_gradient():
+        with (
+            nullcontext() if explicit else DoubleBackward(),
+            torch.enable_grad(),
+            field.stats.of_gradient(),
+        ):
             rows = field.select(index)  # with a graph to the tensors in args
             start = steps.tape[0][first:last].detach().requires_grad_()
             y1, stages = _step_again(rows, method, t, start, h, len(step) > 0)

@@ -14,7 +14,7 @@ class RowPoints:
     def __init__(self, field, index):
         self.field = field
         self.index = index
-        self.period = len(index)
+        self.rows_per_point = len(index)
         self.f = field.f
         self.held = field.held
         self.layout = field.layout
@@ -31,7 +31,7 @@ class RowPoints:
 
     def many(self, t, y):
         """f at the points, t (k m,) and y (k m, n) -> (k m, n)."""
-        return self.field.select(self.index.repeat(len(y) // self.period)).at(t, y)
+        return self.field.select(self.index.repeat(len(y) // self.rows_per_point)).at(t, y)
 
 
 class RowPart:

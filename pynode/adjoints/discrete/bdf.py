@@ -89,7 +89,7 @@ def _through_start(field, form, trajectory, zbar, grads):
     )
     ybar, fbar = (weights.T @ zbar).unbind(0)
     if field.mass is not None:
-        fbar = field.mass.rate_transposed(fbar)
+        fbar = field.mass.pinv_apply_transposed(fbar)
     with torch.enable_grad():
         y0 = trajectory.y0.detach().clone().requires_grad_()
         f0 = field.at(torch.full((), trajectory.t0, dtype=y0.dtype, device=y0.device), y0)

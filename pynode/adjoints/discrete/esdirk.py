@@ -12,10 +12,10 @@ from __future__ import annotations
 import torch
 
 from ..field_products import added, jacobians, pull_parameters
-from .replay import Start
+from .replay import StepBatch
 
 
-class Stages(Start):
+class Stages(StepBatch):
     """The recursion over the stages of all steps of a chunk.
 
     The subclass has ``solve(i, v)``: (M - h gamma J_i)^-T v, and ``product(part, i, v)``: J_i^T v
@@ -82,7 +82,7 @@ class Stages(Start):
                 back = (self._held(slopes[0][i]) - known) / self.c
             else:
                 if self.mass is not None:
-                    slopes[0][i] = known = self.mass.rate_transposed(
+                    slopes[0][i] = known = self.mass.pinv_apply_transposed(
                         known.transpose(1, 2)
                     ).transpose(1, 2)
                 first = self.product(0, i, known)

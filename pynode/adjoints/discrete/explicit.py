@@ -11,11 +11,11 @@ import torch
 
 from ...algebra.combine import combine
 from ..field_products import added, jacobians, pull_back, pull_parameters
-from .replay import Chunk, Start
+from .replay import RecordedSteps, StepBatch
 from .stability import check_explicit, sampled
 
 
-class Replay(Start):
+class Replay(StepBatch):
     """All steps of a chunk, stage by stage, with the Jacobian of every stage. For states of
     moderate size."""
 
@@ -119,7 +119,9 @@ def sequential(field, method, steps, ends, inside, ybar):
             entries = []
         else:
             entries = [(0, *inside[k])]
-        dense = Start(Chunk([step]), entries).dense_cotangents(tb.dense_weights[:count], True)
+        dense = StepBatch(RecordedSteps([step]), entries).dense_cotangents(
+            tb.dense_weights[:count], True
+        )
         if dense is not None:
             stages = [d[0] if s is None else s + d[0] for s, d in zip(stages, dense[0])]
             start = start + dense[1][0]

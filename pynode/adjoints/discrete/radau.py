@@ -13,10 +13,10 @@ import torch
 
 from ..field_products import jacobians, pull_parameters
 from ..output_cotangents import powers
-from .replay import Start
+from .replay import StepBatch
 
 
-class Replay(Start):
+class Replay(StepBatch):
     """All steps of a chunk; ys: (m, s, n) states of the stages."""
 
     @staticmethod

@@ -27,7 +27,9 @@ def pullback(field, replay_type, method, steps, ends, inside, ybar):
     size = max(1, chunk_size(n) // replay_type.size(method))
     for last in range(len(steps), 0, -size):
         first = max(0, last - size)
-        replay = replay_type(field, method, Chunk(steps[first:last]), entries(inside[first:last]))
+        replay = replay_type(
+            field, method, RecordedSteps(steps[first:last]), entries(inside[first:last])
+        )
         if replay.broken:
             piece = steps[first:last], ends[first:last], inside[first:last]
             ybar, found = replay.singly(field, method, *piece, ybar)
@@ -57,7 +59,7 @@ def pullback(field, replay_type, method, steps, ends, inside, ybar):
     return ybar, grads
 
 
-class Chunk:
+class RecordedSteps:
     """Recorded steps side by side, as the families replay them: y (m, n), t (m,), h (m,)."""
 
     def __init__(self, steps):
@@ -80,7 +82,7 @@ def entries(inside):
     return [(i, *entry) for i, entry in enumerate(inside) if entry is not None]
 
 
-class Start:
+class StepBatch:
     """Starts, times and sizes of the steps of a chunk: y (m, n), t (m,), h (m,), and their outputs.
 
     inside: list of (i, thetas (q,), cotangents (q, n)), i the number of the step, or those of q

@@ -12,10 +12,10 @@ from __future__ import annotations
 import torch
 
 from ..field_products import added, jacobian_slopes, jacobians, pull_parameters, second_order
-from .replay import Start
+from .replay import StepBatch
 
 
-class Replay(Start):
+class Replay(StepBatch):
     """All steps of a chunk, stage by stage, with the Jacobian of every stage and its change along
     every u."""
 

@@ -11,7 +11,7 @@ import torch
 
 from ..field_products import added
 from .esdirk import Stages
-from .replay import Chunk, entries
+from .replay import RecordedSteps, entries
 from .structured import Stepwise, pull
 
 
@@ -35,7 +35,7 @@ class _One(Stages):
     products."""
 
     def __init__(self, field, method, step, inside, stepwise):
-        super().__init__(field, method, Chunk([step]), entries([inside]))
+        super().__init__(field, method, RecordedSteps([step]), entries([inside]))
         self.stepwise = stepwise
 
     def solve(self, i, v):

@@ -10,7 +10,7 @@ import torch
 
 from ...algebra.combine import combine
 from ..field_products import added, second_order
-from .replay import Chunk, Start
+from .replay import RecordedSteps, StepBatch
 from .structured import Stepwise, pull
 
 
@@ -42,7 +42,7 @@ def _step(field, method, stepwise, step, inside, ybar):
         inside = []
     else:
         inside = [(0, *inside)]
-    dense = Start(Chunk([step]), inside).dense_cotangents(tb.dense_weights, False)
+    dense = StepBatch(RecordedSteps([step]), inside).dense_cotangents(tb.dense_weights, False)
     if dense is not None:
         ubar = [u + d[0] for u, d in zip(ubar, dense[0], strict=True)]
         start = start + dense[1][0]

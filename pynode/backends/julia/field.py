@@ -329,7 +329,7 @@ class ForeignField:
         y = states[-1]
         if self.watch is not None:
             step = Step(begin, end - begin, states[0], y, 0.0, 1.0, None)
-            cut = self.watch.scan(step, end, self.polynomial(states))
+            cut = self.watch.check_step(step, end, self.polynomial(states))
             if cut is not None:
                 t = cut.t
                 y = cut.y

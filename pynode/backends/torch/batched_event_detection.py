@@ -8,7 +8,7 @@ import torch
 
 from ...core.status import Status
 from .event_detection import PROBES, SAMPLES, changed_size, leaving
-from .simultaneous_events import Sides, at_cut, instant, place, resumed, rounding, simultaneous
+from .simultaneous_events import Signs, at_cut, instant, place, resumed, rounding, simultaneous
 
 
 class RowHits:
@@ -38,18 +38,18 @@ class RowHits:
             setattr(self, name, joined)
 
 
-class RowWatch:
+class BatchEventDetector:
     """The conditions of all events on the rows of one leg.
 
     events: list of Event; counts: (m, E), how often each has occurred in each row so far; sides:
-    Sides (m, K) of the conditions where the legs before ended, None at the start. After the leg:
+    Signs (m, K) of the conditions where the legs before ended, None at the start. After the leg:
     hits; status: of the rows that events ended, by row; done: (m,) mask of those ended for good, by
-    a terminal event; final: Sides at the ends."""
+    a terminal event; final: Signs at the ends."""
 
-    def __init__(self, events, counts, sides=None):
+    def __init__(self, events, counts, signs=None):
         self.events = events
         self.before = counts
-        self.given = sides
+        self.given = signs
         self.sizes = None
 
     def begin(self, field, t, y):
@@ -59,8 +59,8 @@ class RowWatch:
         self.status = {}
         self._ends = []
         self.last = self.values(field, t, y)
-        self.sides, self.noise = resumed(self.given, self.last, rounding(y)[:, None])
-        self.final = Sides(self.sides, self.noise)
+        self.signs, self.noise = resumed(self.given, self.last, rounding(y)[:, None])
+        self.final = Signs(self.signs, self.noise)
 
     def values(self, field, t, y):
         """All conditions on rows at t (m,), y (m, n): (m, K) NumPy, in one copy."""
@@ -82,13 +82,13 @@ class RowWatch:
                 raise ValueError(changed_size(event.name, before, size, float(t[0])))
         return torch.cat(parts, dim=1).to("cpu", torch.float64).numpy()
 
-    def scan(self, clock, done, h, arrived, states):
+    def check_step(self, clock, done, h, arrived, states):
         """Note the events of the steps just accepted: (where the steps lead to, cut short by
         events, mask of the cut)."""
         which = done.accepted.nonzero()[0]
         cut = np.zeros(len(h), dtype=bool)
         step = _Steps(clock, h, arrived, which, done.polynomial(which), states(which))
-        if not self.sides[step.row].all():
+        if not self.signs[step.row].all():
             thetas = (*PROBES, *SAMPLES)
         else:
             thetas = SAMPLES
@@ -126,14 +126,14 @@ class RowWatch:
         apart = np.array([self._apart(step, j) for j in i])
         passed = (np.array(thetas)[:, None] < theta).sum(0)
         tracked = trail[passed, i].copy()
-        fired = np.zeros(values.shape, dtype=bool)
+        triggered = np.zeros(values.shape, dtype=bool)
         for j, root, k in zip(places.tolist(), roots.tolist(), conditions.tolist(), strict=True):
             for number in (i == j).nonzero()[0]:
                 away = step.time(j, root) - t[number]
-                fired[number, k] |= abs(away) <= apart[number]
+                triggered[number, k] |= abs(away) <= apart[number]
                 if away * step.h[j] < -apart[number] * abs(step.h[j]):
                     tracked[number, k] = 0
-        known, noise = at_cut(values, tracked, fired, rounding(y)[:, None])
+        known, noise = at_cut(values, tracked, triggered, rounding(y)[:, None])
         self.final.known[row], self.final.noise[row] = known, noise
 
     def _apart(self, step, i):
@@ -155,23 +155,23 @@ class RowWatch:
     def _crossings(self, step, thetas, table):
         """(sides before and after every place, step (q,), theta (q,), condition (q,)) of all that
         fires in these steps; keeps sides and last values."""
-        sides = self.sides[step.row]
+        signs = self.signs[step.row]
         noise = self.noise[step.row]
         before = self.last[step.row]
         left = 0.0
         brackets = []
-        trail = [sides]
+        trail = [signs]
         for theta, g in zip(thetas, table, strict=True):
             sign = np.sign(g)
-            fires = (sides != 0) & (sign != sides) & (self.directions != sides)
+            fires = (signs != 0) & (sign != signs) & (self.directions != signs)
             brackets += [(i, k, left, theta, before[i, k], g[i, k]) for i, k in np.argwhere(fires)]
-            leaves = (sides == 0) & (np.abs(g) > noise)
+            leaves = (signs == 0) & (np.abs(g) > noise)
             noise = np.where(leaves, 0.0, noise)
-            sides = np.where(leaves | ((sides != 0) & (sign != sides)), sign, sides)
+            signs = np.where(leaves | ((signs != 0) & (sign != signs)), sign, signs)
             left = theta
             before = g
-            trail.append(sides)
-        self.sides[step.row], self.noise[step.row], self.last[step.row] = sides, noise, table[-1]
+            trail.append(signs)
+        self.signs[step.row], self.noise[step.row], self.last[step.row] = signs, noise, table[-1]
         if not brackets:
             return trail, (), (), ()
         i, k, *bracket = (np.array(column) for column in zip(*brackets, strict=True))

@@ -20,7 +20,7 @@ from ...methods.batched.base import tensor
 from .loop import SMALLEST, cause
 
 
-class Spans(NamedTuple):
+class RowSpans(NamedTuple):
     """Where the rows go, NumPy: from start to end, (m,), with outputs at times, (T, m), from place
     (m,) on; steps end at the stops, (k,) sorted, among others. attempts: (m,) steps that the rows
     have behind them."""
@@ -60,7 +60,7 @@ class Rows:
         self.attempts[index] += clock.accepted[which] + clock.rejected[which]
 
 
-class Clock:
+class RowClock:
     """Times of the running rows, NumPy arrays (m,): t, h, end, the next stop, direction, the next
     output's place and time (infinitely far where none is left), steps accepted and rejected and the
     limit of both, the least |h|, and index, the rows' numbers."""
@@ -175,8 +175,8 @@ def integrate(
     """Integrate all rows over their spans; y0: (m, n). A row that fails ends with a status of its
     own; the others go on.
 
-    record: a RowSteps, to keep the steps in. watch: a RowWatch, to look for events: those that
-    change a state end its row."""
+    record: a RowSteps, to keep the steps in. watch: a BatchEventDetector, to look for events: those
+    that change a state end its row."""
     tol = RowTolerance(options.rtol, atol, y0.shape[1])
     t0, end = (torch.from_numpy(t).to(y0.device) for t in (spans.start, spans.end))
     f0 = field(t0, y0)
@@ -188,7 +188,7 @@ def integrate(
     if options.step_size is None:
         h = np.maximum(h, RESOLUTION * np.abs(spans.start))
     rows = Rows(y0, spans, slopes)
-    clock = Clock(spans, np.minimum(h, options.max_step), options)
+    clock = RowClock(spans, np.minimum(h, options.max_step), options)
     stepper = stepper_type(method, field, y0, f0, clock.h, tol)
     if record is not None:
         record.start = (t0, y0, clock.h)
@@ -203,8 +203,8 @@ def integrate(
             record.add(clock, np.flatnonzero(done.accepted), h, arrived, done.tape)
         cut = None
         if watch is not None and np.count_nonzero(done.accepted):
-            arrived, cut = watch.scan(clock, done, h, arrived, stepper.states)
-        ended = _book(rows, clock, done, h, arrived, cut, options, field.stats)
+            arrived, cut = watch.check_step(clock, done, h, arrived, stepper.states)
+        ended = _commit(rows, clock, done, h, arrived, cut, options, field.stats)
         _leave_out(rows, clock, stepper, ended)
     if watch is not None:
         watch.finish(rows)
@@ -230,7 +230,7 @@ def _end_broken_starts(rows, clock, stepper, f0):
     _leave_out(rows, clock, stepper, broken)
 
 
-def _book(rows, clock, done, h, arrived, cut, options, stats):
+def _commit(rows, clock, done, h, arrived, cut, options, stats):
     """Outputs, new times and ends after one pass; cut: mask of the rows that an event ends, or
     None. Returns the mask of all rows that end here, (m,)."""
     accepted = done.accepted

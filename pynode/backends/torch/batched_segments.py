@@ -21,7 +21,7 @@ from .segments import INSTANT, ZENO
 from .simultaneous_events import place
 
 
-class RowLeg(NamedTuple):
+class BatchSegment(NamedTuple):
     """What a leg of m rows leaves. ys: (q, n) outputs, place, row: (q,) of them; slopes: (q, n)
     there, or None; marks: (h, n) states at the hits; ends: (m, n) states where the rows ended; all
     but slopes differentiable. t: (m,) where they ended, statuses: how; attempts: (m,) steps so
@@ -31,20 +31,20 @@ class RowLeg(NamedTuple):
     place: np.ndarray
     row: np.ndarray
     slopes: torch.Tensor | None
-    marks: torch.Tensor
+    event_states: torch.Tensor
     ends: torch.Tensor
     t: np.ndarray
     statuses: list
     attempts: np.ndarray
 
 
-class RowCourse:
+class BatchSegmentedSolve:
     """Runs the legs. After ``run``: ys (q, n) outputs with places (q,) and rows (q,), slopes (q, n)
     where asked for; by row: statuses, t, records; ends: states (n,) where rows failed.
 
-    leg(rows, y, t, end, place, attempts, watch) -> RowLeg of the rows named; times: (T, B) NumPy;
-    events, presets: lists of (number, object); jumps: (k,) times at which f is discontinuous, or
-    (B, k), float64. At the time of a reset the output is the state after it.
+    leg(rows, y, t, end, place, attempts, watch) -> BatchSegment of the rows named; times: (T, B)
+    NumPy; events, presets: lists of (number, object); jumps: (k,) times at which f is
+    discontinuous, or (B, k), float64. At the time of a reset the output is the state after it.
     """
 
     def __init__(self, field, leg, times, events, presets, jumps, with_slopes):
@@ -237,13 +237,13 @@ class RowCourse:
         going = np.ones(len(rows), dtype=bool)
         if not len(hits.row):
             return y, time, going
-        moments, marks = self._implicit(rows, hits, leg.marks)
+        moments, event_states = self._implicit(rows, hits, leg.event_states)
         located = {}
         first = {}
         ends = []
         owners = zip(hits.row.tolist(), hits.event.tolist(), hits.index.tolist(), strict=True)
         for j, (i, e, index) in enumerate(owners):
-            state = self.field.layout.unravel(marks[j])
+            state = self.field.layout.unravel(event_states[j])
             event = self.happening.events[e]
             number = self.happening.numbers[e]
             record = EventRecord(moments[j], state, state, number, index, event.name)
@@ -259,7 +259,7 @@ class RowCourse:
             return y, time, going
         at = self._tensor(np.array(list(first)))
         j = self._tensor(np.array([j for _, j in first.values()]))
-        y = y.index_copy(0, at, marks[j])
+        y = y.index_copy(0, at, event_states[j])
         time = time.index_copy(0, at, moments[j])
         stalled = self._stalled(rows, hits, ends)
         y, going = self._occur(watch, rows, leg.t, y, time, located)
@@ -287,12 +287,12 @@ class RowCourse:
             stalled[i] |= self.repeats[row, e] >= ZENO
         return stalled
 
-    def _implicit(self, rows, hits, marks):
+    def _implicit(self, rows, hits, event_states):
         """Times (h,) and states (h, n) of the hits with their derivatives
         (legs.Course._implicit)."""
         moments = self._tensor(hits.t)
         if not torch.is_grad_enabled():
-            return moments, marks
+            return moments, event_states
         parts = []
         for e, event in enumerate(self.happening.events):
             which = (hits.event == e).nonzero()[0]
@@ -301,7 +301,7 @@ class RowCourse:
             at = self._tensor(which)
             index = self._tensor(hits.index[which]).unsqueeze(1)
             field = self._select(rows[hits.row[which]])
-            y = marks[at]
+            y = event_states[at]
             slope = hits.slope[at].detach().clone()
             t = moments[at]
 

@@ -10,44 +10,44 @@ import torch
 
 from ...core.events import EventRecord
 from ...core.status import Status
-from .batched_event_detection import RowWatch
-from .simultaneous_events import Queue, Sides, rounding
+from .batched_event_detection import BatchEventDetector
+from .simultaneous_events import Queue, Signs, rounding
 
 
 class RowEvents:
     """The events of a batch. events: list of (number, Event); records: for each row the list of
     what has occurred.
 
-    counts: (B, E), how often each has occurred; sides: Sides (B, K) of the conditions where the
+    counts: (B, E), how often each has occurred; sides: Signs (B, K) of the conditions where the
     last legs ended, None before."""
 
     def __init__(self, field, events, records):
         self.field = field
         self.records = records
-        self.sides = None
+        self.signs = None
         self.numbers = [n for n, _ in events]
         self.events = [event for _, event in events]
         self.counts = np.zeros((len(records), len(events)), dtype=np.int64)
 
     def watch(self, rows):
-        """A RowWatch for the next leg of these rows, None without events."""
+        """A BatchEventDetector for the next leg of these rows, None without events."""
         if not self.events:
             return None
-        if self.sides is None:
-            sides = None
+        if self.signs is None:
+            signs = None
         else:
-            sides = Sides(*(part[rows] for part in self.sides))
-        return RowWatch(self.events, self.counts[rows], sides)
+            signs = Signs(*(part[rows] for part in self.signs))
+        return BatchEventDetector(self.events, self.counts[rows], signs)
 
     def keep(self, rows, watch):
         """Note what a leg of these rows has left."""
         self.counts[rows] = watch.counts
         self._keep(rows, watch.final)
 
-    def _keep(self, rows, sides):
-        if self.sides is None:
-            self.sides = Sides(*(np.zeros((len(self.records), part.shape[1])) for part in sides))
-        for kept, part in zip(self.sides, sides, strict=True):
+    def _keep(self, rows, signs):
+        if self.signs is None:
+            self.signs = Signs(*(np.zeros((len(self.records), part.shape[1])) for part in signs))
+        for kept, part in zip(self.signs, signs, strict=True):
             kept[rows] = part
 
     def occur(self, watch, rows, t, y, time, found):
@@ -79,8 +79,8 @@ class RowEvents:
                     own[i] = e, index
             y = self._apply(rows, y, time, own)
             changed |= own.keys()
-            for i, fired in self.made_true(watch, rows, t, y, own).items():
-                queues[i].add(fired)
+            for i, triggered in self.made_true(watch, rows, t, y, own).items():
+                queues[i].add(triggered)
             queues = {i: queue for i, queue in queues.items() if queue and i not in ended}
         return y, ended
 
@@ -124,9 +124,9 @@ class RowEvents:
         at = rows[which]
         states = y[torch.from_numpy(which).to(y.device)].detach()
         values = watch.values(self._select(at), torch.from_numpy(t[which]).to(y.device), states)
-        sides = Sides(*(part[at] for part in self.sides))
-        fires, sides = sides.crossed(values, rounding(states)[:, None], watch.directions)
-        self._keep(at, sides)
+        signs = Signs(*(part[at] for part in self.signs))
+        fires, signs = signs.crossed(values, rounding(states)[:, None], watch.directions)
+        self._keep(at, signs)
         owners = [tuple(owner) for owner in watch.owners.tolist()]
         return {
             i: [

@@ -65,7 +65,7 @@ class Recording:
             else:
                 level = 0
             del points[given_up]
-        points.append(Point(len(self.starts), y, self.method.parked(state), level))
+        points.append(Point(len(self.starts), y, self.method.compress_state(state), level))
 
     def refuse(self, h: float):
         """An attempt that failed, and left another state than it found."""
@@ -80,7 +80,7 @@ class Recording:
 
     def _slim(self, step):
         stages = step.tape
-        step.tape = (step.method or self.method).slim(stages)
+        step.tape = (step.method or self.method).trim_tape(stages)
         if self.tape is not None:
             step.tape = self.tape.take(stages)
         step.state = None  # it holds a factorisation: one a step would fill the memory
@@ -125,7 +125,7 @@ class Recording:
         """
         with torch.inference_mode(self.inference), torch.no_grad(), self.field.stats.of_gradient():
             y = point.y
-            state = self.method.restored(point.state)
+            state = self.method.restore_state(point.state)
             for i in range(point.index, last):
                 step = self.again(self.field, i, y, state)
                 y = step.y
@@ -133,7 +133,7 @@ class Recording:
                 if kept is not None:
                     kept.append(self._slim(step))
             self.field.stats.backward_steps += last - point.index
-            return Point(last, y, self.method.parked(state), 0)
+            return Point(last, y, self.method.compress_state(state), 0)
 
     def again(self, field, i, y, state):
         """Step number i once more, from y (n,) and its state, with the attempts that failed before

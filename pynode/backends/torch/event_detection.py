@@ -10,7 +10,7 @@ import torch
 
 from ...core.status import Status
 from ...core.trajectory import evaluate, slope
-from .simultaneous_events import Sides, at_cut, instant, place, resumed, rounding, simultaneous
+from .simultaneous_events import Signs, at_cut, instant, place, resumed, rounding, simultaneous
 
 # Where in a step the conditions are looked at.
 SAMPLES = (0.25, 0.5, 0.75, 1.0)
@@ -19,7 +19,7 @@ SAMPLES = (0.25, 0.5, 0.75, 1.0)
 PROBES = tuple(2.0**-k for k in range(20, 2, -2))
 
 
-class Hit(NamedTuple):
+class EventHit(NamedTuple):
     """An event in a step. t: when; y, (n,): the state; slope, (n,): dy/dt there, of the polynomial.
 
     event: position in the list of events; index: component of its condition.
@@ -32,7 +32,7 @@ class Hit(NamedTuple):
     index: int
 
 
-class Watch:
+class EventDetector:
     """The conditions of all events during one leg of a solve.
 
     events: list of Event; counts: how often each has occurred before this leg; sides: where the
@@ -41,11 +41,11 @@ class Watch:
     synchronisation.
     """
 
-    def __init__(self, events, field, counts, sides=None):
+    def __init__(self, events, field, counts, signs=None):
         self.events = events
         self.field = field
         self.before = counts
-        self.given = sides
+        self.given = signs
         self.hits = []
         self.counts = list(counts)
         self.status = None
@@ -56,16 +56,16 @@ class Watch:
         """Note on which side of zero each condition starts, 0 where that is not known yet."""
         self.hits, self.status, self.cut, self.counts = [], None, None, list(self.before)
         values = self.values(t, y)
-        sides = resumed(self.given, values, rounding(y))
+        signs = resumed(self.given, values, rounding(y))
         self.last = values.tolist()
-        self.sides = sides.known.tolist()
-        self.noise = sides.noise.tolist()
+        self.signs = signs.known.tolist()
+        self.noise = signs.noise.tolist()
 
     @property
-    def final(self) -> Sides:
+    def final(self) -> Signs:
         """Where the conditions are at the end of the leg."""
         if self.cut is None:
-            return Sides(np.array(self.sides), np.array(self.noise))
+            return Signs(np.array(self.signs), np.array(self.noise))
         return self.cut
 
     def values(self, t: float, y):
@@ -107,10 +107,10 @@ class Watch:
                 )
             return torch.cat(parts).to("cpu", torch.float64).view(len(times), -1)
 
-    def scan(self, step, end: float, coefficients):
+    def check_step(self, step, end: float, coefficients):
         """Note the events of a step that ends at time ``end``; the Hit at which the leg must stop,
         None to go on."""
-        if 0 in self.sides:
+        if 0 in self.signs:
             thetas = PROBES + SAMPLES
         else:
             thetas = SAMPLES
@@ -148,14 +148,14 @@ class Watch:
         passed = sum(1 for sample in thetas if sample < theta)
         earlier = {k for t, _, k in found if abs(t - step.t) < abs(cut.t - step.t)}
         tracked = [0 if k in earlier else trail[passed] for k, trail in enumerate(trails)]
-        fired = np.array([owner in here for owner in self.owners])
-        return at_cut(self.values(cut.t, cut.y), np.array(tracked), fired, rounding(cut.y))
+        triggered = np.array([owner in here for owner in self.owners])
+        return at_cut(self.values(cut.t, cut.y), np.array(tracked), triggered, rounding(cut.y))
 
     def _roots(self, k, step, thetas, table, coefficients):
         """(where condition k fires in the step, as fractions of it; its sides before the first and
         after every place)."""
         direction = self.events[self.owners[k][0]].direction
-        side = self.sides[k]
+        side = self.signs[k]
         left = 0.0
         before = self.last[k]
         found = []
@@ -173,7 +173,7 @@ class Watch:
             left = theta
             before = g
             trail.append(side)
-        self.sides[k] = side
+        self.signs[k] = side
         return found, trail
 
     def _root(self, k, step, coefficients, a, b, ga, gb):
@@ -224,7 +224,7 @@ class Watch:
             y = step.start
         else:
             y = evaluate(coefficients, theta)[0]
-        return Hit(t, y, slope(coefficients, theta)[0] / step.h, None, None)
+        return EventHit(t, y, slope(coefficients, theta)[0] / step.h, None, None)
 
 
 def changed_size(name, before, now, t) -> str:

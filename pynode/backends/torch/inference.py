@@ -10,7 +10,7 @@ from ...core.saved_tensors import unhooked
 from ...core.status import RejectStep
 
 
-def without_graph(run, inference=True):
+def run_in_inference_mode(run, inference=True):
     """run() without a graph: in inference mode, where an operation costs a fifth less, or under
     no_grad. inference: see serves_inference; False as well for states that a user gets to see."""
     with unhooked(), torch.inference_mode() if inference else torch.no_grad():

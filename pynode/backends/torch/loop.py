@@ -155,7 +155,7 @@ class _Loop:
     def _tell_horizon(self):
         """Compiled steps look ahead, to the next stop at most."""
         if self.field.compiled is not None:
-            self.field.compiled.towards(self.stops[0], self.slack, self.options.max_step)
+            self.field.compiled.set_horizon(self.stops[0], self.slack, self.options.max_step)
 
     def _limit_reached(self):
         """The status that ends the solve before the next step, None where it goes on."""
@@ -231,7 +231,7 @@ class _Loop:
         path = self.path
         cut = None
         if self.watch is not None:
-            cut = self.watch.scan(step, t1, coefficients)
+            cut = self.watch.check_step(step, t1, coefficients)
         self.field.stats.accepted += 1
         path.end = t1
         if cut is None:

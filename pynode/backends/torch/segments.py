@@ -21,12 +21,12 @@ import torch
 from ...core.autograd import FirstOrderOnly
 from ...core.events import EventRecord, common_times
 from ...core.layout import check_values
-from ...core.solution import Piece
+from ...core.solution import DenseSegment
 from ...core.status import Status
 from ...core.trajectory import Trajectory
-from .event_detection import Watch
+from .event_detection import EventDetector
 from .event_time_gradient import moved_time
-from .simultaneous_events import Queue, rounding, sides_of
+from .simultaneous_events import Queue, rounding, signs_of
 
 # A reset by the same event so often in a row, each within this part of the span of the one before,
 # ends the solve: a ball that comes to rest. Still smaller distances drown in rounding, and the ball
@@ -35,16 +35,16 @@ ZENO = 3
 INSTANT = 1e-10
 
 
-class Leg(NamedTuple):
+class Segment(NamedTuple):
     """rows: (m, n) outputs; marks: (k, n) states at path.hits; both differentiable. piece: for the
     dense output."""
 
     rows: torch.Tensor
-    marks: torch.Tensor
-    piece: Piece
+    event_states: torch.Tensor
+    piece: DenseSegment
 
 
-class Boundary(NamedTuple):
+class ScheduledStop(NamedTuple):
     """A time at which a leg begins. time: the same t, 0-d float64 with its gradient; preset: None
     for a jump of f."""
 
@@ -55,7 +55,7 @@ class Boundary(NamedTuple):
     index: int
 
 
-def boundaries(presets, jumps, values) -> list:
+def scheduled_stops(presets, jumps, values) -> list:
     """Those inside the span (the start counts for presets), in the order in which they are met."""
     if values[-1] > values[0]:
         direction = 1.0
@@ -64,7 +64,7 @@ def boundaries(presets, jumps, values) -> list:
     sources = [(e, p, common_times(p.times, "the times of PresetTimes")) for e, p in presets]
     sources.append((-1, None, common_times(jumps, "jumps")))
     found = [
-        Boundary(t, time, preset, e, i)
+        ScheduledStop(t, time, preset, e, i)
         for e, preset, times in sources
         for i, (t, time) in enumerate(zip(times.detach().tolist(), times, strict=True))
     ]
@@ -76,14 +76,14 @@ def boundaries(presets, jumps, values) -> list:
     return sorted(inside, key=lambda b: direction * b.t)
 
 
-class Course:
+class SegmentedSolve:
     """Runs the legs. After ``run``: ys (m, n) at the first m times, slopes (their dy/dt from the
     second on, where asked for), records, pieces, path (the last leg's trajectory, None if there was
     none), status and t.
 
     leg(y, times, watch, origin) -> Leg, origin: what changed the state or f before it. values: list
-    of output times; events: list of (number, Event); bounds: from ``boundaries``. At the time of a
-    reset the output is the state after it (the solution is continuous from the right).
+    of output times; events: list of (number, Event); bounds: from ``scheduled_stops``. At the time
+    of a reset the output is the state after it (the solution is continuous from the right).
     """
 
     def __init__(self, field, leg, values, events, bounds, slopes):
@@ -108,7 +108,7 @@ class Course:
         self.path = None
         self.origin = None  # what has changed the state or f since the last leg
         # Of the last leg; stopped: the record of the terminal event.
-        self.sides = self.watch = self.stopped = None
+        self.signs = self.watch = self.stopped = None
         # By event: (time of its last reset, how often in a row it followed the one before at once).
         self.latest = {}
 
@@ -203,7 +203,7 @@ class Course:
         if times[-1] != stop:
             times.append(stop)
         self.watch = watch = (
-            Watch(self.events, self.field, self.counts, self.sides) if self.events else None
+            EventDetector(self.events, self.field, self.counts, self.signs) if self.events else None
         )
         leg = self.leg(start, times, watch, self.origin)
         self.origin = None
@@ -221,16 +221,16 @@ class Course:
         if watch is not None:
             self.counts = watch.counts
         if not cut:
-            for hit, row in zip(path.hits, leg.marks, strict=True):
+            for hit, row in zip(path.hits, leg.event_states, strict=True):
                 self.records.append(self._record(hit, row)[0])
             if path.status is not Status.SUCCESS:
                 return path.status, path.t, leg.rows[-1], torch.tensor(path.t, dtype=torch.float64)
             if watch is None:
-                self.sides = None
+                self.signs = None
             else:
-                self.sides = watch.final
+                self.signs = watch.final
             return None, path.t, leg.rows[-1], torch.tensor(path.t, dtype=torch.float64)
-        self.sides = watch.final
+        self.signs = watch.final
         y, time, status = self._through_reset(leg, done)
         if status is not None:
             self._emit(path.t, y)
@@ -241,7 +241,7 @@ class Course:
         here."""
         path = leg.piece.path
         located = []
-        for hit, row in zip(path.hits, leg.marks, strict=True):
+        for hit, row in zip(path.hits, leg.event_states, strict=True):
             record, state = self._record(hit, row)
             if hit.t != path.t:
                 self.records.append(record)
@@ -295,7 +295,7 @@ class Course:
     def _made_true(self, t, y, own=None):
         """(event, index, None) of the conditions that a change of the state at t fires; own: the
         one whose reset it was."""
-        fires, self.sides = self.sides.crossed(
+        fires, self.signs = self.signs.crossed(
             self.watch.values(t, y), rounding(y), self.watch.directions
         )
         return [
@@ -349,10 +349,10 @@ class Course:
         """(state, time, status) after the boundaries at t and the events that they make true."""
         if not (self.bounds and self.bounds[0].t == t):
             return y, time, None
-        if self.events and self.sides is None:
-            self.watch = Watch(self.events, self.field, self.counts)
+        if self.events and self.signs is None:
+            self.watch = EventDetector(self.events, self.field, self.counts)
             self.counts = self.watch.counts
-            self.sides = sides_of(self.watch.values(t, y), rounding(y))
+            self.signs = signs_of(self.watch.values(t, y), rounding(y))
         while self.bounds and self.bounds[0].t == t:
             bound = self.bounds.pop(0)
             if bound.time.requires_grad and torch.is_grad_enabled() and self.pieces:

@@ -20,7 +20,7 @@ import torch
 CASCADE = 100
 
 
-class Sides(NamedTuple):
+class Signs(NamedTuple):
     """On which side of zero conditions are.
 
     known: (..., K), 1, -1, or 0 where that is not known yet; noise: (..., K), how far from zero a
@@ -31,7 +31,7 @@ class Sides(NamedTuple):
     noise: np.ndarray
 
     def crossed(self, values, noise, directions):
-        """(mask of the conditions that a change of the state fires, their Sides after it).
+        """(mask of the conditions that a change of the state fires, their Signs after it).
 
         values: (..., K) after the change; noise: of them; directions: (K,), those in which they
         fire.
@@ -40,34 +40,34 @@ class Sides(NamedTuple):
         signs = np.sign(values)
         fires = (self.known != 0) & (signs != self.known) & (directions != self.known)
         stays = (np.abs(values) > noise) | (signs == self.known)
-        return fires, Sides(np.where(stays, signs, 0.0), noise)
+        return fires, Signs(np.where(stays, signs, 0.0), noise)
 
 
-def sides_of(values, noise) -> Sides:
+def signs_of(values, noise) -> Signs:
     """Those of conditions of which nothing else is known than their values."""
-    return Sides(
+    return Signs(
         np.where(np.abs(values) <= noise, 0.0, np.sign(values)),
         np.broadcast_to(noise, values.shape).copy(),
     )
 
 
-def resumed(given, values, noise) -> Sides:
-    """Where conditions with these values begin a leg; given: their Sides at the end of the one
+def resumed(given, values, noise) -> Signs:
+    """Where conditions with these values begin a leg; given: their Signs at the end of the one
     before, or None."""
     if given is None:
-        return sides_of(values, noise)
-    found = sides_of(values, np.maximum(given.noise, noise))
+        return signs_of(values, noise)
+    found = signs_of(values, np.maximum(given.noise, noise))
     agrees = (given.known != 0) & (given.known == np.sign(values))
     return found._replace(known=np.where(agrees, given.known, found.known))
 
 
-def at_cut(values, tracked, fired, noise) -> Sides:
+def at_cut(values, tracked, triggered, noise) -> Signs:
     """Where conditions are at an event that ends a leg. tracked: (..., K), their sides a little
     before; fired: mask of those that fire there, and are as near to zero as rounding allows: their
     own resets decide."""
     near = np.abs(values) <= noise
-    known = np.where(fired, 0.0, np.where(near, tracked, np.sign(values)))
-    return Sides(known, np.where(fired, np.maximum(8 * np.abs(values), 64 * noise), noise))
+    known = np.where(triggered, 0.0, np.where(near, tracked, np.sign(values)))
+    return Signs(known, np.where(triggered, np.maximum(8 * np.abs(values), 64 * noise), noise))
 
 
 def rounding(y):

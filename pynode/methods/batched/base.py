@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 
-class Done(NamedTuple):
+class PassResult(NamedTuple):
     """What a pass did to each row: masks (m,), the factor for the next step (m,), and the
     polynomials of the steps.
 

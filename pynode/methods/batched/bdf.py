@@ -14,7 +14,7 @@ import torch
 
 from ...algebra.newton import MAX_ITERATIONS, UNKNOWN
 from ..bdf.step import KEEP, MAX_ORDER, SAFETY, SLOW
-from .base import Done, tensor
+from .base import PassResult, tensor
 from .bdf_formulas import HISTORIES
 from .one_step import RowInverse
 
@@ -157,7 +157,7 @@ class BDFRows:
         prediction, and of the last change."""
         k = self.k
         iteration = self.iteration
-        kappa = self.tol.newton
+        newton_tol = self.tol.newton
         repeated = iteration > 1
         finite = np.isfinite(norm)
         active = iteration > 0
@@ -167,14 +167,16 @@ class BDFRows:
         rate = np.where(repeated, norm / self.last, self.rate)
         left = rate / (1 - rate) * norm
         self.last = norm
-        converged = active & finite & ((norm <= self.tol.finest) | ((rate < 1) & (left <= kappa)))
+        converged = (
+            active & finite & ((norm <= self.tol.finest) | ((rate < 1) & (left <= newton_tol)))
+        )
         lost = (active ^ converged).nonzero()[0]
         if len(lost):
             i = iteration[lost]
             r = rate[lost]
             hopeful = (
                 (r < 1)
-                & (left[lost] * r ** (MAX_ITERATIONS - 1 - i) <= kappa)
+                & (left[lost] * r ** (MAX_ITERATIONS - 1 - i) <= newton_tol)
                 & (i < MAX_ITERATIONS)
             )
             lost = lost[~(finite[lost] & (hopeful | (i == 1)))]
@@ -206,7 +208,7 @@ class BDFRows:
             self.history.update(accepted, k, h, self.parts[2], self.parts[0])
             self._select((accepted & (self.equal > k)).nonzero()[0], h, ratio, iteration, factor)
         polynomial = partial(self.history.polynomial, k, h)
-        return Done(
+        return PassResult(
             accepted=accepted,
             rejected=rejected,
             broken=rejected & ~finite,

@@ -15,7 +15,7 @@ import torch
 
 from ...algebra.newton import POOR, UNKNOWN
 from ..esdirk import ITERATIONS, KEEP, SLOW
-from .base import Done, tensor
+from .base import PassResult, tensor
 from .one_step import OneStepRows, RowInverse, polynomial
 
 _NAMES = (
@@ -83,10 +83,10 @@ class DIRKRows(OneStepRows):
         # Fixed steps are for the formula's own error: there the iteration goes on to what the dtype
         # can tell.
         if method.adaptive:
-            self.kappa = tol.stages
+            self.newton_tol = tol.stages
             self.limit = ITERATIONS
         else:
-            self.kappa = tol.finest
+            self.newton_tol = tol.finest
             self.limit = 4 * ITERATIONS
 
     def select(self, keep):
@@ -213,9 +213,9 @@ class DIRKRows(OneStepRows):
         with np.errstate(all="ignore"):
             rate = np.where(repeated, norm / self.last, self.rate)
             rest = norm / (1 - rate)
-            hopeless = (rate >= 1) | (rate ** (self.limit - iteration) * rest > self.kappa)
+            hopeless = (rate >= 1) | (rate ** (self.limit - iteration) * rest > self.newton_tol)
             diverged = ~finite | (repeated & ~finest & hopeless)
-            converged = ~diverged & (finest | ((rate < 1) & (rate * rest <= self.kappa)))
+            converged = ~diverged & (finest | ((rate < 1) & (rate * rest <= self.newton_tol)))
         diverged = diverged | (~converged & (iteration == self.limit))
         which = np.flatnonzero(diverged & finite)
         if len(which):
@@ -228,7 +228,7 @@ class DIRKRows(OneStepRows):
         if self.full.any():
             # Newton's full iteration converges quadratically: what is left is the square of the
             # last correction.
-            near = finite & (norm <= max(self.kappa, 1e-5))
+            near = finite & (norm <= max(self.newton_tol, 1e-5))
             converged = np.where(self.full, near, converged)
             diverged = np.where(self.full, ~near & (~finite | (iteration >= FULL)), diverged)
             rate = np.where(self.full, POOR, rate)
@@ -259,7 +259,7 @@ class DIRKRows(OneStepRows):
             accepted[which], factor[which] = self._judge_ended(which, h[which])
             self._after(accepted)
         done = partial(self._polynomial, start, h)
-        return Done(
+        return PassResult(
             accepted=accepted,
             rejected=(ended & ~accepted) | fails,
             broken=broken & fails,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ...algebra.combine import stacked
-from .base import Done, tensor
+from .base import PassResult, tensor
 
 
 class OneStepRows:
@@ -66,7 +66,7 @@ class OneStepRows:
         def tape(which):
             return (start[tensor(which, start)],)
 
-        done = Done(
+        done = PassResult(
             accepted=accepted,
             rejected=~accepted,
             broken=broken,

@@ -103,8 +103,11 @@ class DifferenceHistory(_History):
 
     rows = MAX_ORDER + 3
     _kappa = [0.0, -0.1850, -1 / 9, -0.0823, -0.0415, 0.0, 0.0]  # Shampine & Reichelt, table 1
-    alpha = [(1 - kappa) * gamma for kappa, gamma in zip(_kappa, _GAMMA)]
-    error = [kappa * gamma + 1 / (k + 1) for k, (kappa, gamma) in enumerate(zip(_kappa, _GAMMA))]
+    alpha = [(1 - newton_tol) * gamma for newton_tol, gamma in zip(_kappa, _GAMMA)]
+    error = [
+        newton_tol * gamma + 1 / (k + 1)
+        for k, (newton_tol, gamma) in enumerate(zip(_kappa, _GAMMA))
+    ]
 
     def trusted(self, k, ratio, finest):
         """The highest order up to k of a step ratio times the last one, arrays or numbers. Beyond

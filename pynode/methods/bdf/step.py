@@ -20,11 +20,11 @@ from typing import NamedTuple
 
 import torch
 
-from ...algebra.newton import MAX_ITERATIONS, UNKNOWN, attach, simplified_newton
+from ...algebra.newton import MAX_ITERATIONS, UNKNOWN, implicit_diff, simplified_newton
 from ...algebra.structure import linearise
 from ...core.status import Status
 from ..base import Method, Step
-from ..jacobian_reuse import KeepsJacobian, graph_disabled, remembered_rate
+from ..jacobian_reuse import ReusesJacobian, graph_disabled, remembered_rate
 from .formulas import DifferenceHistory, ValueHistory
 
 MAX_ORDER = 5
@@ -72,7 +72,7 @@ class State(NamedTuple):
 
 
 @dataclass(frozen=True)
-class BDF(KeepsJacobian, Method):
+class BDF(ReusesJacobian, Method):
     """Backward differentiation with a history of the given form."""
 
     history: object = None
@@ -86,7 +86,7 @@ class BDF(KeepsJacobian, Method):
         z, past = self.history.start(y, f0, h)
         return State(z, past, 1, 0, h, linearise(field), None, None, False, None, 0.0, UNKNOWN)
 
-    def slim(self, tape):
+    def trim_tape(self, tape):
         """Without the history, which served the dense output."""
         k, c, change, pq, _, nodes = tape
         return k, c, change, pq, None, nodes
@@ -104,11 +104,11 @@ class BDF(KeepsJacobian, Method):
         t1 = t + h
         c = h / form.leading(past, k, h)
         pq, nodes = form.predictor(z, past, k, h, equal)
-        predicted, psi = start, start_psi = torch.mm(pq, z).unbind(0)
+        predicted, history_term = start, start_psi = torch.mm(pq, z).unbind(0)
         differentiable = torch.is_grad_enabled()
         if differentiable:
             start = predicted.detach()
-            start_psi = psi.detach()
+            start_psi = history_term.detach()
         scale = tol.scale(start)
         iterate = partial(_iterate, field, t1, start, start_psi, c, scale, tol)
         found, used = self.converged(_for_c(state, c), t1, start, scale, iterate)
@@ -124,7 +124,7 @@ class BDF(KeepsJacobian, Method):
             return Step(t, h, y, None, ratio, factor, _after_rejection(field, used, rate))
         if differentiable:
             exact = used.jacobian.factorised(used.jacobian(t1, y1), c)
-            y1 = attach(field, t1, predicted, psi, c, exact, y1)
+            y1 = implicit_diff(field, t1, predicted, history_term, c, exact, y1)
             moved = y1 - predicted
             # The value is that of a step without a graph, in every digit.
             d = d + (moved - moved.detach())
@@ -197,10 +197,12 @@ def _for_c(state, c):
     return state._replace(c=c, jac=jac, solver=None)
 
 
-def _iterate(field, t, start, psi, c, scale, tol, solver, rate):
+def _iterate(field, t, start, history_term, c, scale, tol, solver, rate):
     """Newton's iteration for the end of the step."""
     with graph_disabled():
-        return simplified_newton(field, t, start, psi, c, solver, scale, tol, tol.newton, rate)
+        return simplified_newton(
+            field, t, start, history_term, c, solver, scale, tol, tol.newton, rate
+        )
 
 
 def _algebraic(field):

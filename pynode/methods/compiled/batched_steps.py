@@ -10,7 +10,7 @@ import torch
 from ...algebra.linear import UNROLLED, gauss_jordan
 from ...core.batched_field import clock
 from ..rosenbrock import RosenbrockMethod
-from .steps import Uncounted, linearised, modes, prepared
+from .steps import NullStats, linearised, modes, prepared
 from .torch_compile import Compiled, agree, formula, outside, without_zeros
 
 # A function for each of a few sizes, to which rows are filled up: torch 2.13 takes a number of rows
@@ -126,7 +126,7 @@ class _PlainRows:
         self.layout = layout
         self.rank = rank
         self.args = args
-        self.stats = Uncounted()
+        self.stats = NullStats()
 
     def __call__(self, t, y):
         return self.layout.ravel_rows(

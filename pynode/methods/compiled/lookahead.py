@@ -31,11 +31,11 @@ def attempts(attempt, method, count):
 
     def block(numbers, y, first, atol, f, args):
         t, h, r1, r2, stop, slack, longest, rtol = (x.clone() for x in numbers.unbind())
-        towards = torch.sign(h)
+        set_horizon = torch.sign(h)
 
         def one(carry, _):
             t, h, r1, r2, stop, y, *carried = carry
-            landing = towards * (t + h - stop) >= -slack * h.abs()
+            landing = set_horizon * (t + h - stop) >= -slack * h.abs()
             end = torch.where(landing, stop, t + h)
             moved = end - t
             size = torch.where((moved - h).abs() > ROUNDING * h.abs(), moved, h)
@@ -57,7 +57,7 @@ def attempts(attempt, method, count):
             landed = good & landing
             after = size.abs() * factor
             # A step shortened to end at a stop was not shortened because of its error.
-            after = towards * torch.minimum(
+            after = set_horizon * torch.minimum(
                 torch.where(landed, torch.maximum(after, h.abs()), after), longest
             )
             carry = (
@@ -65,7 +65,7 @@ def attempts(attempt, method, count):
                 after,
                 torch.where(good, r, r1),
                 torch.where(good, r1, r2),
-                torch.where(landed, towards * torch.inf, stop),
+                torch.where(landed, set_horizon * torch.inf, stop),
                 torch.where(good, y1, y),
                 *([torch.where(good, ks[-1], first)] if carried else []),
             )

@@ -99,7 +99,7 @@ class CompiledSteps:
             attempt = on_copies(attempt)
         return attempts(attempt, method, count), attempt
 
-    def towards(self, stop, slack, longest):
+    def set_horizon(self, stop, slack, longest):
         """Where the next steps end at the latest, how near to it (in steps) one is stretched to it,
         and the longest step."""
         self.course = stop, slack, longest
@@ -171,7 +171,7 @@ def _same(row, t, h):
     return abs(row[0] - t) <= 1e-9 * abs(h) and abs(row[1] - h) <= 1e-12 * abs(h)
 
 
-class Uncounted:
+class NullStats:
     nsolve = 0
 
 
@@ -184,7 +184,7 @@ class _Plain:
         self.f = f
         self.layout = layout
         self.args = args
-        self.stats = Uncounted()
+        self.stats = NullStats()
 
     def __call__(self, t, y):
         return self.layout.ravel(self.f(t, self.layout.unravel(y), *self.args))

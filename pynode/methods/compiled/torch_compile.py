@@ -63,7 +63,7 @@ def _own(module):
     return tuple(tuple(found.values()) for found in hooks), module.__dict__.get("forward")
 
 
-class Kept(dict):
+class CompileCache(dict):
     """The compiled functions of one module, kept in it.
 
     A copy or a replica has tensors of its own, and starts without any. It finds the functions of
@@ -88,10 +88,10 @@ class Kept(dict):
         return kept
 
     def __deepcopy__(self, memo):
-        return Kept()
+        return CompileCache()
 
     def __reduce__(self):
-        return Kept, ()
+        return CompileCache, ()
 
 
 class Compiled:
@@ -106,7 +106,7 @@ class Compiled:
     """
 
     def __init__(self, module, key, ways, compare, backend, device, graphed=False, copying=()):
-        self.kept = Kept.of(module)
+        self.kept = CompileCache.of(module)
         self.key = (*key, backend, device)
         self.ways = ways
         self.compare = compare
