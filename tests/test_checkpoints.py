@@ -187,8 +187,8 @@ def test_split_field():
 
 @pytest.mark.parametrize("method", ["Tsit5", "FBDF", "KenCarp4"])
 def test_events(method):
-    """A ball that bounces: several legs, each with points of its own; outputs and events are those
-    of all states."""
+    """A ball that bounces: several segments, each with points of its own; outputs and events are
+    those of all states."""
     gravity, y0 = leaf(tensor(9.81)[0]), leaf(tensor(1.0, 0.0))
     ground = Event(
         lambda t, y: y[0], direction=-1, reset=lambda t, y: torch.stack((y[0], -0.8 * y[1]))

@@ -137,8 +137,8 @@ def test_reverse_solvers_of_every_family_on_a_stiff_problem(adjoint, reverse):
 
 @every_adjoint
 def test_events_args_and_output_times(adjoint):
-    """What joins the legs of a solve is not the adjoint's concern: a bounce, its time, tensors in
-    args, times."""
+    """What joins the segments of a solve is not the adjoint's concern: a bounce, its time, tensors
+    in args, times."""
     g, y0, t = leaf(tensor(9.8)), leaf(tensor(1.0, 0.0)), leaf(tensor(0.0, 0.3, 0.9))
 
     def fall(t, y, g):

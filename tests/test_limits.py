@@ -200,7 +200,7 @@ def test_limits_are_checked_at_the_door():
 
 
 def test_limits_hold_over_all_legs():
-    """max_steps counts the steps of the whole solve, not of each leg."""
+    """max_steps counts the steps of the whole solve, not of each segment."""
     with pytest.raises(SolveError) as caught:
         solve(
             decay,
@@ -241,7 +241,7 @@ def test_derivative_of_the_dense_output(method, end):
 
 
 def test_dense_output_across_a_reset():
-    """The polynomials of the leg that a time belongs to, in one call."""
+    """The polynomials of the segment that a time belongs to, in one call."""
     event = Event(lambda t, y: y[0] - 0.5, reset=lambda t, y: 2 * y)
     solution = solve(
         decay,

@@ -133,8 +133,8 @@ def test_a_solve_that_cannot_go_on_at_zero_ends():
 @pytest.mark.parametrize("method", ["FBDF", "QNDF"])
 @pytest.mark.parametrize("batched", [False, True])
 def test_bdf_begins_with_steps_that_order_one_can_take(method, batched):
-    """At the start and after each of six jumps. With first steps for order 5, six steps a leg were
-    refused."""
+    """At the start and after each of six jumps. With first steps for order 5, six steps a segment
+    were refused."""
 
     def f(t, y):
         level = torch.floor(t) % 3

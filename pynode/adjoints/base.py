@@ -65,8 +65,8 @@ class Adjoint(ABC):
 
 
 class Gradient:
-    """The gradient of one leg of a solve: of the outputs at the times ``queries`` in its start and
-    in the tensors of f."""
+    """The gradient of one segment of a solve: of the outputs at the times ``queries`` in its start
+    and in the tensors of f."""
 
     def __init__(self, adjoint, field, method, path, queries, options):
         self.adjoint = adjoint

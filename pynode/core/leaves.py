@@ -126,9 +126,9 @@ def no_leaves(args) -> Leaves:
 def find_leaves(f, args, held, evaluate, params=None) -> Leaves:
     """The Leaves of f(t, y, *args).
 
-    held: of f (Held). evaluate(args): f at the start of the solve with its graph, and the state
-    there; None where f refuses the start. params: the tensors that the user wants gradients of;
-    None for all.
+    held: of f (ModuleState). evaluate(args): f at the start of the solve with its graph, and the
+    state there; None where f refuses the start. params: the tensors that the user wants gradients
+    of; None for all.
     """
     if not torch.is_grad_enabled():
         return no_leaves(args)

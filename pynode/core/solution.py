@@ -15,7 +15,7 @@ from .vector_field import clamped
 
 
 class DenseSegment(NamedTuple):
-    """A leg of the solve. between(times) -> (m, n): states at times (floats) of this leg,
+    """A segment of the solve. between(times) -> (m, n): states at times (floats) of this segment,
     differentiable.
 
     signed: mask of the components that are told as zero where they are negative, (n,), or None.
@@ -112,7 +112,7 @@ class Solution:
 
     @property
     def _trajectory(self) -> Trajectory:
-        """Of the last leg, for those who want to look at its steps."""
+        """Of the last segment, for those who want to look at its steps."""
         return self._pieces[-1].path
 
     @property

@@ -19,7 +19,7 @@ NOISE = 1e-9
 
 
 class Limits:
-    """One solve's limits. All of its legs share them.
+    """One solve's limits. All of its segments share them.
 
     callback(t, y, stats): after every accepted step, t a float, y in the structure of y0; True
     stops the solve. seconds: of wall-clock time. nonnegative: True, or flat indices of components

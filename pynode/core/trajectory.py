@@ -91,7 +91,7 @@ class Grid:
 
 
 class Curve:
-    """The states between the steps of one leg, from t0 to t.
+    """The states between the steps of one segment, from t0 to t.
 
     starts, sizes: of the steps; polynomials: one (degree + 1, n) a step, in the part of it that has
     passed.

@@ -24,7 +24,7 @@ class Case:
     name: what the user calls it; t, y: (n,) the last good state; start: (n,) that at the start;
     span: (t_0, t_1); atol: 0-d or (n,); outputs: (how many were reached, how many asked for);
     attempts: the last steps that were tried; steps: how many were tried in all; times: of the last
-    leg, between resets and named jumps, beyond which nothing is asked of f; empty for the span;
+    segment, between resets and named jumps, beyond which nothing is asked of f; empty for the span;
     events: (name, time) of each in the order in which they occurred, the one that was one too many
     last; row: number of the row in a batch.
     """

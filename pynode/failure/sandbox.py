@@ -11,7 +11,7 @@ import torch
 def sandboxed(field):
     """A block that leaves the counts of the field, torch's random numbers, and the buffers and
     attributes of its modules as they were. Inside, the modules hold what they held during the solve
-    (Held.again), and copies of their buffers.
+    (ModuleState.again), and copies of their buffers.
     """
     counts = field.stats.as_dict()
     device = field.device

@@ -111,7 +111,7 @@ class Method:
         return state
 
     def restore_state(self, state):
-        """The state that was parked, the same in every digit."""
+        """The state that was compressed, the same in every digit."""
         return state
 
     def fixed(self) -> Method:

@@ -79,7 +79,8 @@ class ReusesJacobian:
         )
 
     def restore_state(self, state):
-        """The state that was parked; its Jacobian and factorisation are the same in every digit."""
+        """The state that was compressed; its Jacobian and factorisation are the same in every
+        digit."""
         if state.origin is None:
             return state
         jac = state.jacobian(*state.origin[:2])

@@ -14,7 +14,8 @@ class AugmentedField(torch.nn.Module):
     """d/dt (y, l_1, ..., l_k) = (field(t, y), g_1, ..., g_k), for the integrals l of integrands g,
     one value a row.
 
-    integrands: objects with ``needs``, 'slope', 'probe' or 'rows' (what they use of the Local that
+    integrands: objects with ``needs``, 'slope', 'probe' or 'rows' (what they use of the PointEval
+    that
         they are called with), which return g, of the shape of the first ``lead`` dimensions of y.
         These dimensions are rows that do not know one another.
     The state is a tuple (y, l_1, ..., l_k); e, noise of the shape of y, or None where no integrand

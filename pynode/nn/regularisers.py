@@ -45,7 +45,7 @@ class Regulariser(ABC):
 
     @abstractmethod
     def __call__(self, local):
-        """The integrand at a point (along.Local), one value a row."""
+        """The integrand at a point (integrands.PointEval), one value a row."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from ...core.norm import Tolerance
 from ...methods import registry
 from .augmented_field import JointField
-from .base import Continuous, leg, prepare
+from .base import Continuous, prepare, segment
 from .reverse_stability import growth
 
 # Of the states on the way back, in units of the tolerances, from which on a warning is due.
@@ -83,7 +83,7 @@ class BacksolveAdjoint(Continuous):
         tol = equation.tolerance(chosen.rtol, sizes, loss, self.seminorm, self.atol)
         for t, jump in [*found, (trajectory.t0, None)]:
             if at is not None and t != at:
-                z = leg(
+                z = segment(
                     self.name,
                     equation,
                     solver,

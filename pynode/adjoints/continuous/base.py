@@ -1,5 +1,5 @@
-"""What continuous adjoints share: the choice of the reverse solver, and the reverse solve in legs
-from output to output."""
+"""What continuous adjoints share: the choice of the reverse solver, and the reverse solve in
+segments from output to output."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def jumps(trajectory, times, grads):
     return sorted(found.items(), key=lambda item: -trajectory.direction * item[0])
 
 
-def leg(name, field, method, y, start, end, options, atol, watch=None, dense=False, tol=None):
+def segment(name, field, method, y, start, end, options, atol, watch=None, dense=False, tol=None):
     """The trajectory of a reverse solve between two times of the forward one, in its own time from
     0 on.
 
@@ -170,11 +170,11 @@ def prepare(adjoint, trajectory, times, grads, options):
 
 
 def sweep(adjoint, field, method, trajectory, times, grads, options, watch=None, dense=False):
-    """(lambda(t0) (n,), [(start, trajectory)] of the legs where dense): the adjoint equation from
-    the last output to t0.
+    """(lambda(t0) (n,), [(start, trajectory)] of the segments where dense): the adjoint equation
+    from the last output to t0.
 
     field: AdjointField; lambda jumps at each output by its cotangent.
-    watch: of every leg; dense: keep the polynomials of the legs.
+    watch: of every segment; dense: keep the polynomials of the segments.
     """
     solver = adjoint.solver(field.inner, method)
     lam = torch.zeros_like(trajectory.y0)
@@ -183,7 +183,7 @@ def sweep(adjoint, field, method, trajectory, times, grads, options, watch=None,
     found, chosen, atol, _ = prepare(adjoint, trajectory, times, grads, options)
     for t, jump in [*found, (trajectory.t0, None)]:
         if at is not None and t != at:
-            path = leg(adjoint.name, field, solver, lam, at, t, chosen, atol, watch, dense)
+            path = segment(adjoint.name, field, solver, lam, at, t, chosen, atol, watch, dense)
             lam = path.y
             if dense:
                 paths.append((at, path))

@@ -100,7 +100,7 @@ class QuadratureAdjoint(Continuous):
         ybar, paths = sweep(self, equation, method, trajectory, times, grads, options, dense=True)
         equation.count(field.stats)
         rule = Kronrod(field, equation, chosen)
-        panels = [panel for leg in paths for panel in path_panels(equation, *leg)]
+        panels = [panel for segment in paths for panel in path_panels(equation, *segment)]
         if field.parameters and panels:
             rule.add(panels, whole=True)
         if rule.size:

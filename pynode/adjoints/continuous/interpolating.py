@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from .augmented_field import JointField
-from .base import leg, prepare
+from .base import prepare, segment
 from .forward_states import States
 from .gauss import GaussAdjoint
 
@@ -37,7 +37,7 @@ class InterpolatingAdjoint(GaussAdjoint):
         tol = equation.tolerance(chosen.rtol, atol, loss, self.seminorm, self.atol)
         for t, jump in [*found, (trajectory.t0, None)]:
             if at is not None and t != at:
-                z = leg(
+                z = segment(
                     self.name,
                     equation,
                     solver,

@@ -45,7 +45,7 @@ class Panels:
         self.waiting = []
 
     def begin(self, s, lam):
-        """The integrator's greeting at the start of a leg."""
+        """The integrator's greeting at the start of a segment."""
 
     def scan(self, step, end, coefficients):
         """Take note of a step of the reverse solve; never stops it."""
@@ -60,7 +60,7 @@ class Panels:
 
 
 def path_panels(equation, origin, path):
-    """The panels of a leg of the reverse solve, from origin on, whose polynomials were kept."""
+    """The panels of a segment of the reverse solve, from origin on, whose polynomials were kept."""
     equation.origin = origin
     ends = [step.t for step in path.steps[1:]] + [path.t]
     for step, end, polynomial in zip(path.steps, ends, path.polynomials, strict=True):

@@ -75,9 +75,9 @@ class DiscreteAdjoint(Adjoint):
     Cost: a fraction of the forward solve for small systems.
 
     checkpoints: None keeps what the gradient needs of all steps; a number keeps at most so many
-    states in each leg of the solve (from one reset to the next), beside two Python floats a step.
-    On the way back the steps are taken again from there, exactly as they were taken, at most so
-    many at a time with their stages; which states to keep follows the binomial rule
+    states in each segment of the solve (from one reset to the next), beside two Python floats a
+    step. On the way back the steps are taken again from there, exactly as they were taken, at most
+    so many at a time with their stages; which states to keep follows the binomial rule
     (backends/torch/checkpoint_schedule.py), so that k states serve C(k + r, k) k steps at the price
     of r + 1 further solves. max_memory: the same with as many as fit: bytes, or '500MB', '2GB',
     '512KiB'; it counts the states and stages kept, not the linear algebra of the steps that are at

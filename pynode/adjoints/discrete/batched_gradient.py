@@ -1,4 +1,4 @@
-"""The gradient of one leg of a batch whose rows took their own steps."""
+"""The gradient of one segment of a batch whose rows took their own steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class RowGradient:
     """Of the states at times ``when`` of the rows ``who``, (q,) each, in the starts of the rows and
     in the tensors of f.
 
-    index: the rows of the leg, (m,); steps: its RowSteps.
+    index: the rows of the segment, (m,); steps: its RowSteps.
     """
 
     def __init__(self, field, index, method, steps, when, who):

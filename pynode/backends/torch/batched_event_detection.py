@@ -12,8 +12,8 @@ from .simultaneous_events import Signs, at_cut, instant, place, resumed, roundin
 
 
 class RowHits:
-    """Events of the rows of a leg, in lists of arrays: row, t, event, index (h,), y and slope (h,
-    n), dy/dt there."""
+    """Events of the rows of a segment, in lists of arrays: row, t, event, index (h,), y and slope
+    (h, n), dy/dt there."""
 
     _NAMES = ("row", "t", "event", "index", "y", "slope")
 
@@ -39,12 +39,12 @@ class RowHits:
 
 
 class BatchEventDetector:
-    """The conditions of all events on the rows of one leg.
+    """The conditions of all events on the rows of one segment.
 
     events: list of Event; counts: (m, E), how often each has occurred in each row so far; sides:
-    Signs (m, K) of the conditions where the legs before ended, None at the start. After the leg:
-    hits; status: of the rows that events ended, by row; done: (m,) mask of those ended for good, by
-    a terminal event; final: Signs at the ends."""
+    Signs (m, K) of the conditions where the segments before ended, None at the start. After the
+    segment: hits; status: of the rows that events ended, by row; done: (m,) mask of those ended for
+    good, by a terminal event; final: Signs at the ends."""
 
     def __init__(self, events, counts, signs=None):
         self.events = events
@@ -192,8 +192,8 @@ class BatchEventDetector:
         )
 
     def _take(self, step, places, thetas, conditions):
-        """Record events in their order, in each row up to the first at which its leg must stop, and
-        those at the same time.
+        """Record events in their order, in each row up to the first at which its segment must stop,
+        and those at the same time.
 
         Returns {place: (t, status, whether a terminal event is among them)} of the steps that end
         there."""

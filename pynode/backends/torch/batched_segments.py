@@ -1,7 +1,8 @@
-"""A batch of rows as a chain of legs: segments.py for many rows at once, each with its own events.
+"""A batch of rows as a chain of segments: segments.py for many rows at once, each with its own
+events.
 
-A leg takes every row that still runs to its own next event with a reset, preset time or end. What
-happens there is done for all rows together, by ordinary tensor operations, so that autograd
+A segment takes every row that still runs to its own next event with a reset, preset time or end.
+What happens there is done for all rows together, by ordinary tensor operations, so that autograd
 composes the gradient as in segments.py.
 """
 
@@ -22,7 +23,7 @@ from .simultaneous_events import place
 
 
 class BatchSegment(NamedTuple):
-    """What a leg of m rows leaves. ys: (q, n) outputs, place, row: (q,) of them; slopes: (q, n)
+    """What a segment of m rows leaves. ys: (q, n) outputs, place, row: (q,) of them; slopes: (q, n)
     there, or None; marks: (h, n) states at the hits; ends: (m, n) states where the rows ended; all
     but slopes differentiable. t: (m,) where they ended, statuses: how; attempts: (m,) steps so
     far."""
@@ -39,17 +40,17 @@ class BatchSegment(NamedTuple):
 
 
 class BatchSegmentedSolve:
-    """Runs the legs. After ``run``: ys (q, n) outputs with places (q,) and rows (q,), slopes (q, n)
-    where asked for; by row: statuses, t, records; ends: states (n,) where rows failed.
+    """Runs the segments. After ``run``: ys (q, n) outputs with places (q,) and rows (q,), slopes
+    (q, n) where asked for; by row: statuses, t, records; ends: states (n,) where rows failed.
 
-    leg(rows, y, t, end, place, attempts, watch) -> BatchSegment of the rows named; times: (T, B)
-    NumPy; events, presets: lists of (number, object); jumps: (k,) times at which f is
+    segment(rows, y, t, end, place, attempts, watch) -> BatchSegment of the rows named; times: (T,
+    B) NumPy; events, presets: lists of (number, object); jumps: (k,) times at which f is
     discontinuous, or (B, k), float64. At the time of a reset the output is the state after it.
     """
 
-    def __init__(self, field, leg, times, events, presets, jumps, with_slopes):
+    def __init__(self, field, segment, times, events, presets, jumps, with_slopes):
         self.field = field
-        self.leg = leg
+        self.segment = segment
         self.times = times
         self.with_slopes = with_slopes
         batch = times.shape[1]
@@ -71,7 +72,7 @@ class BatchSegmentedSolve:
         self.t = times[0].copy()
         self.happening = RowEvents(field, events, self.records)
         self._outputs = []
-        self.legs = 0
+        self.segments = 0
         self.ends = {}
         self._order_bounds()
 
@@ -170,15 +171,15 @@ class BatchSegmentedSolve:
             return self._select(rows)(self._tensor(t), y.detach())
 
     def _begin(self, rows, t, stop, direction):
-        """Where legs from t to the stops start: beyond a jump of f, at which f may still be what it
-        was."""
+        """Where segments from t to the stops start: beyond a jump of f, at which f may still be
+        what it was."""
         begin = t.copy()
         for jump, low, high in zip(self.jumps, *self.beside, strict=True):
             begin = np.where(t == jump[rows], np.where(direction > 0, high[rows], low[rows]), begin)
         return np.where(direction * (stop - begin) > 0, begin, t)
 
     def _advance(self, rows, t, y, time):
-        """One leg of these rows: (t, y, time, mask of those that go on)."""
+        """One segment of these rows: (t, y, time, mask of those that go on)."""
         direction = self.direction[rows]
         bound = self.bounds[self.bound[rows], rows]
         stop = self.stops[self.bound[rows], rows]
@@ -188,56 +189,63 @@ class BatchSegmentedSolve:
         if time.requires_grad and torch.is_grad_enabled():
             y = moved(y, self._slope(rows, t, y), -time)
         watch = self.happening.watch(rows)
-        leg = self.leg(rows, y, t, stop, self.place[rows], self.attempts[rows], watch)
-        self.legs += 1
-        self.attempts[rows] = leg.attempts
-        cut = np.array([status is Status.EVENT for status in leg.statuses])
+        segment = self.segment(rows, y, t, stop, self.place[rows], self.attempts[rows], watch)
+        self.segments += 1
+        self.attempts[rows] = segment.attempts
+        cut = np.array([status is Status.EVENT for status in segment.statuses])
         if watch:
             done = watch.done
         else:
             done = np.zeros_like(cut)
         # A reset puts a later state in the place of the output at its own time.
-        resets = (cut & ~done) | (bounded & (leg.t == bound))
-        held = resets[leg.row] & (self.times[leg.place, rows[leg.row]] == leg.t[leg.row])
+        resets = (cut & ~done) | (bounded & (segment.t == bound))
+        held = resets[segment.row] & (
+            self.times[segment.place, rows[segment.row]] == segment.t[segment.row]
+        )
         which = (~held).nonzero()[0]
-        if leg.slopes is None:
+        if segment.slopes is None:
             slopes = None
         else:
-            slopes = leg.slopes[self._tensor(which)]
+            slopes = segment.slopes[self._tensor(which)]
         self._outputs.append(
-            (leg.place[which], rows[leg.row[which]], leg.ys[self._tensor(which)], slopes)
+            (
+                segment.place[which],
+                rows[segment.row[which]],
+                segment.ys[self._tensor(which)],
+                slopes,
+            )
         )
-        np.add.at(self.place, rows[leg.row[which]], 1)
-        y = leg.ends
-        time = self._tensor(leg.t)
+        np.add.at(self.place, rows[segment.row[which]], 1)
+        y = segment.ends
+        time = self._tensor(segment.t)
         going = np.ones(len(rows), dtype=bool)
         if watch:
             self.happening.keep(rows, watch)
-            y, time, going = self._hits(rows, leg, watch, y, time)
-            going &= self._close(rows, leg.t, done, Status.EVENT)
-        for status in set(leg.statuses) - {Status.SUCCESS, Status.EVENT}:
-            failed = np.array([found is status for found in leg.statuses])
-            going &= self._close(rows, leg.t, failed, status)
+            y, time, going = self._hits(rows, segment, watch, y, time)
+            going &= self._close(rows, segment.t, done, Status.EVENT)
+        for status in set(segment.statuses) - {Status.SUCCESS, Status.EVENT}:
+            failed = np.array([found is status for found in segment.statuses])
+            going &= self._close(rows, segment.t, failed, status)
         for i in [
             i
             for i, row in enumerate(rows.tolist())
             if not (self.statuses[row] or Status.SUCCESS).success
         ]:
-            self.ends.setdefault(int(rows[i]), leg.ends[i].detach())
-        arrived = bounded & np.array([status is Status.SUCCESS for status in leg.statuses])
+            self.ends.setdefault(int(rows[i]), segment.ends[i].detach())
+        arrived = bounded & np.array([status is Status.SUCCESS for status in segment.statuses])
         while (
             early := arrived & (direction * self.due[self.place[rows], rows] < direction * bound)
         ).any():
-            self._emit(rows, leg.t, y, early)
-        return np.where(arrived, bound, leg.t), y, time, going
+            self._emit(rows, segment.t, y, early)
+        return np.where(arrived, bound, segment.t), y, time, going
 
-    def _hits(self, rows, leg, watch, y, time):
-        """(states, times, mask of the rows that go on) after what occurs where a leg ends."""
+    def _hits(self, rows, segment, watch, y, time):
+        """(states, times, mask of the rows that go on) after what occurs where a segment ends."""
         hits = watch.hits
         going = np.ones(len(rows), dtype=bool)
         if not len(hits.row):
             return y, time, going
-        moments, event_states = self._implicit(rows, hits, leg.event_states)
+        moments, event_states = self._implicit(rows, hits, segment.event_states)
         located = {}
         first = {}
         ends = []
@@ -247,7 +255,11 @@ class BatchSegmentedSolve:
             event = self.happening.events[e]
             number = self.happening.numbers[e]
             record = EventRecord(moments[j], state, state, number, index, event.name)
-            if leg.statuses[i] is not Status.EVENT or hits.t[j] != leg.t[i] or watch.done[i]:
+            if (
+                segment.statuses[i] is not Status.EVENT
+                or hits.t[j] != segment.t[i]
+                or watch.done[i]
+            ):
                 self.records[rows[i]].append(record)
                 continue
             ends.append(j)
@@ -262,8 +274,8 @@ class BatchSegmentedSolve:
         y = y.index_copy(0, at, event_states[j])
         time = time.index_copy(0, at, moments[j])
         stalled = self._stalled(rows, hits, ends)
-        y, going = self._occur(watch, rows, leg.t, y, time, located)
-        return y, time, going & self._close(rows, leg.t, going & stalled, Status.MAX_EVENTS, y)
+        y, going = self._occur(watch, rows, segment.t, y, time, located)
+        return y, time, going & self._close(rows, segment.t, going & stalled, Status.MAX_EVENTS, y)
 
     def _occur(self, watch, rows, t, y, time, found):
         """(states, mask of the rows that go on) after the events found at t and their followers."""
@@ -277,7 +289,7 @@ class BatchSegmentedSolve:
 
     def _stalled(self, rows, hits, last):
         """Mask of the rows in which an event follows itself again and again without time passing
-        (legs.ZENO)."""
+        (segments.ZENO)."""
         stalled = np.zeros(len(rows), dtype=bool)
         for i, e, t in {(hits.row[j], hits.event[j], hits.t[j]) for j in last}:
             row = rows[i]
@@ -289,7 +301,7 @@ class BatchSegmentedSolve:
 
     def _implicit(self, rows, hits, event_states):
         """Times (h,) and states (h, n) of the hits with their derivatives
-        (legs.Course._implicit)."""
+        (SegmentedSolve._implicit)."""
         moments = self._tensor(hits.t)
         if not torch.is_grad_enabled():
             return moments, event_states
@@ -327,7 +339,7 @@ class BatchSegmentedSolve:
         if not at.any():
             return y, time, ~at
         watch = self.happening.watch(rows[met])
-        if watch and not self.legs:
+        if watch and not self.segments:
             which = self._tensor(met.nonzero()[0])
             watch.begin(self._select(rows[met]), self._tensor(t[met]), y[which].detach())
             self.happening.keep(rows[met], watch)
@@ -356,7 +368,7 @@ class BatchSegmentedSolve:
         at = self._tensor(which)
         moments = times[self._tensor(index), self._tensor(own)]
         before = after = y[at]
-        if moments.requires_grad and torch.is_grad_enabled() and self.legs:
+        if moments.requires_grad and torch.is_grad_enabled() and self.segments:
             before = after = moved(
                 before, self._slope(own, self.stops[self.bound[own], own], before), moments
             )

@@ -19,7 +19,7 @@ class RowEvents:
     what has occurred.
 
     counts: (B, E), how often each has occurred; sides: Signs (B, K) of the conditions where the
-    last legs ended, None before."""
+    last segments ended, None before."""
 
     def __init__(self, field, events, records):
         self.field = field
@@ -30,7 +30,7 @@ class RowEvents:
         self.counts = np.zeros((len(records), len(events)), dtype=np.int64)
 
     def watch(self, rows):
-        """A BatchEventDetector for the next leg of these rows, None without events."""
+        """A BatchEventDetector for the next segment of these rows, None without events."""
         if not self.events:
             return None
         if self.signs is None:
@@ -40,7 +40,7 @@ class RowEvents:
         return BatchEventDetector(self.events, self.counts[rows], signs)
 
     def keep(self, rows, watch):
-        """Note what a leg of these rows has left."""
+        """Note what a segment of these rows has left."""
         self.counts[rows] = watch.counts
         self._keep(rows, watch.final)
 
@@ -53,7 +53,7 @@ class RowEvents:
     def occur(self, watch, rows, t, y, time, found):
         """(states, {place: status} of the rows that end) after the events at t (m,): those found,
         by place {i: [(event, index, record or None)]}, and those that become true by what they do,
-        of each row one after another (legs.Course._occur).
+        of each row one after another (SegmentedSolve._occur).
 
         rows: (m,) numbers; y: (m, n) at time (m,), both with their gradients.
         """

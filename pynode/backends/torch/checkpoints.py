@@ -14,7 +14,7 @@ from .checkpoint_schedule import advance, place
 
 class Point(NamedTuple):
     """Where the integration can be taken up again: before step number ``index``, with y (n,) and
-    the method's state, parked. level: of the placement (revolve.place)."""
+    the method's state, compressed. level: of the placement (checkpoint_schedule.place)."""
 
     index: int
     y: torch.Tensor

@@ -33,12 +33,12 @@ class EventHit(NamedTuple):
 
 
 class EventDetector:
-    """The conditions of all events during one leg of a solve.
+    """The conditions of all events during one segment of a solve.
 
-    events: list of Event; counts: how often each has occurred before this leg; sides: where the
-    conditions were when the leg before ended, None at the start. After the leg ``final`` holds
-    where they are. Costs one polynomial and four evaluations of the conditions a step, and one
-    synchronisation.
+    events: list of Event; counts: how often each has occurred before this segment; sides: where the
+    conditions were when the segment before ended, None at the start. After the segment ``final``
+    holds where they are. Costs one polynomial and four evaluations of the conditions a step, and
+    one synchronisation.
     """
 
     def __init__(self, events, field, counts, signs=None):
@@ -63,7 +63,7 @@ class EventDetector:
 
     @property
     def final(self) -> Signs:
-        """Where the conditions are at the end of the leg."""
+        """Where the conditions are at the end of the segment."""
         if self.cut is None:
             return Signs(np.array(self.signs), np.array(self.noise))
         return self.cut
@@ -108,8 +108,8 @@ class EventDetector:
             return torch.cat(parts).to("cpu", torch.float64).view(len(times), -1)
 
     def check_step(self, step, end: float, coefficients):
-        """Note the events of a step that ends at time ``end``; the Hit at which the leg must stop,
-        None to go on."""
+        """Note the events of a step that ends at time ``end``; the EventHit at which the segment
+        must stop, None to go on."""
         if 0 in self.signs:
             thetas = PROBES + SAMPLES
         else:
@@ -141,8 +141,8 @@ class EventDetector:
         return cut
 
     def _sides_at(self, cut, step, thetas, trails, found):
-        """Where the conditions are at the event that ends the leg. trails: of each, its side before
-        and after every place."""
+        """Where the conditions are at the event that ends the segment. trails: of each, its side
+        before and after every place."""
         here = {(hit.event, hit.index) for hit in self.hits if hit.t == cut.t}
         theta = (cut.t - step.t) / step.h
         passed = sum(1 for sample in thetas if sample < theta)
@@ -187,8 +187,8 @@ class EventDetector:
         return bracketed_root(g, a, b, ga, gb, max(torch.finfo(step.y.dtype).eps, resolution))
 
     def _cut(self, step, end, coefficients, found):
-        """Record events in their order up to the first time at which the leg must stop. found: (t,
-        theta, condition)."""
+        """Record events in their order up to the first time at which the segment must stop. found:
+        (t, theta, condition)."""
         for group in simultaneous(found, instant(step.t, step.h, torch.finfo(step.y.dtype).eps)):
             hit = self._hit(step, group[0][0], end, coefficients)
             firing = sorted(

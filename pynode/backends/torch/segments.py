@@ -1,13 +1,13 @@
-"""A solve as a chain of legs: from one event with a reset, preset time or jump of f to the next.
-Mostly there is one.
+"""A solve as a chain of segments: from one event with a reset, preset time or jump of f to the
+next. Mostly there is one.
 
-Each leg is differentiable by itself (an Integrate node). What joins them is made of ordinary tensor
-operations, so that autograd composes the gradient:
+Each segment is differentiable by itself (an Integrate node). What joins them is made of ordinary
+tensor operations, so that autograd composes the gradient:
 - the time of an event, by the implicit function theorem: dt* = -(dg at fixed t*) / (dg/dt + dg/dy
   dy/dt);
 - the state there, y* + dy/dt dt*, and the user's reset of it;
-- the start of the next leg, y - f dt*: how a solution changes that starts later. Together these are
-  the saltation matrix (Hiskens & Pai, IEEE Trans. Circuits Syst. I 47 (2000), eq. 26-30).
+- the start of the next segment, y - f dt*: how a solution changes that starts later. Together these
+  are the saltation matrix (Hiskens & Pai, IEEE Trans. Circuits Syst. I 47 (2000), eq. 26-30).
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Segment(NamedTuple):
 
 
 class ScheduledStop(NamedTuple):
-    """A time at which a leg begins. time: the same t, 0-d float64 with its gradient; preset: None
-    for a jump of f."""
+    """A time at which a segment begins. time: the same t, 0-d float64 with its gradient; preset:
+    None for a jump of f."""
 
     t: float
     time: torch.Tensor
@@ -77,18 +77,19 @@ def scheduled_stops(presets, jumps, values) -> list:
 
 
 class SegmentedSolve:
-    """Runs the legs. After ``run``: ys (m, n) at the first m times, slopes (their dy/dt from the
-    second on, where asked for), records, pieces, path (the last leg's trajectory, None if there was
-    none), status and t.
+    """Runs the segments. After ``run``: ys (m, n) at the first m times, slopes (their dy/dt from
+    the second on, where asked for), records, pieces, path (the last segment's trajectory, None if
+    there was none), status and t.
 
-    leg(y, times, watch, origin) -> Leg, origin: what changed the state or f before it. values: list
-    of output times; events: list of (number, Event); bounds: from ``scheduled_stops``. At the time
-    of a reset the output is the state after it (the solution is continuous from the right).
+    segment(y, times, watch, origin) -> Segment, origin: what changed the state or f before it.
+    values: list of output times; events: list of (number, Event); bounds: from ``scheduled_stops``.
+    At the time of a reset the output is the state after it (the solution is continuous from the
+    right).
     """
 
-    def __init__(self, field, leg, values, events, bounds, slopes):
+    def __init__(self, field, segment, values, events, bounds, slopes):
         self.field = field
-        self.leg = leg
+        self.segment = segment
         self.values = values
         self.with_slopes = slopes
         self.numbers = [n for n, _ in events]
@@ -106,8 +107,8 @@ class SegmentedSolve:
         self.pieces = []
         self.position = 0
         self.path = None
-        self.origin = None  # what has changed the state or f since the last leg
-        # Of the last leg; stopped: the record of the terminal event.
+        self.origin = None  # what has changed the state or f since the last segment
+        # Of the last segment; stopped: the record of the terminal event.
         self.signs = self.watch = self.stopped = None
         # By event: (time of its last reset, how often in a row it followed the one before at once).
         self.latest = {}
@@ -137,7 +138,7 @@ class SegmentedSolve:
                 ):
                     self._emit(self.values[self.position], y)
                 t = self.bounds[0].t
-        if self.path is None and not status.success:  # before the first leg
+        if self.path is None and not status.success:  # before the first segment
             self.path = Trajectory(t, y.detach(), None, 0.0)
         self.status = status
         self.t = t
@@ -162,7 +163,8 @@ class SegmentedSolve:
         return self._beside(t, -self.direction)
 
     def _begin(self, t: float, stop: float) -> float:
-        """Where a leg from t starts: beyond a jump of f, at which f may still be what it was."""
+        """Where a segment from t starts: beyond a jump of f, at which f may still be what it
+        was."""
         if t in self.jumps:
             beyond = self._beside(t, self.direction)
         else:
@@ -184,13 +186,13 @@ class SegmentedSolve:
             return self.field.slope(t, y.detach())
 
     def _advance(self, t, y, time, stop):
-        """One leg from (t, y): (status, t, y, time), status None where the solve goes on."""
+        """One segment from (t, y): (status, t, y, time), status None where the solve goes on."""
         start = y
         moves = time.requires_grad and torch.is_grad_enabled()
         t = self._begin(t, stop)
         if moves:
             shift = (
-                FirstOrderOnly.apply(time, "the time at which a leg of the solve starts")
+                FirstOrderOnly.apply(time, "the time at which a segment of the solve starts")
                 - time.detach()
             )
             start = y - self._slope(t, y) * shift.to(y.dtype)
@@ -205,10 +207,10 @@ class SegmentedSolve:
         self.watch = watch = (
             EventDetector(self.events, self.field, self.counts, self.signs) if self.events else None
         )
-        leg = self.leg(start, times, watch, self.origin)
+        segment = self.segment(start, times, watch, self.origin)
         self.origin = None
-        self.path = path = leg.piece.path
-        self.pieces.append(leg.piece)
+        self.path = path = segment.piece.path
+        self.pieces.append(segment.piece)
         cut = path.status is Status.EVENT
         done = cut and any(watch.stops(hit.event) and hit.t == path.t for hit in path.hits)
         # A reset puts a later state in the place of the output at its own time.
@@ -216,32 +218,37 @@ class SegmentedSolve:
         self.position = first + min(reached, self.position - first)
         kept = self.position - first
         if kept:
-            self.rows.append(leg.rows[1 : 1 + kept])
+            self.rows.append(segment.rows[1 : 1 + kept])
             self.slopes.extend(path.slopes[:kept])
         if watch is not None:
             self.counts = watch.counts
         if not cut:
-            for hit, row in zip(path.hits, leg.event_states, strict=True):
+            for hit, row in zip(path.hits, segment.event_states, strict=True):
                 self.records.append(self._record(hit, row)[0])
             if path.status is not Status.SUCCESS:
-                return path.status, path.t, leg.rows[-1], torch.tensor(path.t, dtype=torch.float64)
+                return (
+                    path.status,
+                    path.t,
+                    segment.rows[-1],
+                    torch.tensor(path.t, dtype=torch.float64),
+                )
             if watch is None:
                 self.signs = None
             else:
                 self.signs = watch.final
-            return None, path.t, leg.rows[-1], torch.tensor(path.t, dtype=torch.float64)
+            return None, path.t, segment.rows[-1], torch.tensor(path.t, dtype=torch.float64)
         self.signs = watch.final
-        y, time, status = self._through_reset(leg, done)
+        y, time, status = self._through_reset(segment, done)
         if status is not None:
             self._emit(path.t, y)
         return status, path.t, y, time
 
-    def _through_reset(self, leg, done):
-        """(state, time, status) after the events at which a leg ended, whose records are made
+    def _through_reset(self, segment, done):
+        """(state, time, status) after the events at which a segment ended, whose records are made
         here."""
-        path = leg.piece.path
+        path = segment.piece.path
         located = []
-        for hit, row in zip(path.hits, leg.event_states, strict=True):
+        for hit, row in zip(path.hits, segment.event_states, strict=True):
             record, state = self._record(hit, row)
             if hit.t != path.t:
                 self.records.append(record)

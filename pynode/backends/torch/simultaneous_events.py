@@ -52,7 +52,7 @@ def signs_of(values, noise) -> Signs:
 
 
 def resumed(given, values, noise) -> Signs:
-    """Where conditions with these values begin a leg; given: their Signs at the end of the one
+    """Where conditions with these values begin a segment; given: their Signs at the end of the one
     before, or None."""
     if given is None:
         return signs_of(values, noise)
@@ -62,7 +62,7 @@ def resumed(given, values, noise) -> Signs:
 
 
 def at_cut(values, tracked, triggered, noise) -> Signs:
-    """Where conditions are at an event that ends a leg. tracked: (..., K), their sides a little
+    """Where conditions are at an event that ends a segment. tracked: (..., K), their sides a little
     before; fired: mask of those that fire there, and are as near to zero as rounding allows: their
     own resets decide."""
     near = np.abs(values) <= noise

@@ -2,8 +2,9 @@
 between its two kinds of numbers.
 
 A stepper holds the state of all running rows. ``advance(t, h)`` takes every row as far as one
-evaluation of f, or one step, takes it, and returns a Done; ``states(which)`` are the states that
-rows have reached; ``select(keep)`` leaves rows out for good, keep the indices of those that stay.
+evaluation of f, or one step, takes it, and returns a PassResult; ``states(which)`` are the states
+that rows have reached; ``select(keep)`` leaves rows out for good, keep the indices of those that
+stay.
 
 What is one number a row (times, steps, orders, norms, decisions) is a NumPy array on the host,
 where an operation on a thousand numbers takes a microsecond; what has the size of the states is a

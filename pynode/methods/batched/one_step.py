@@ -48,8 +48,8 @@ class OneStepRows:
         return None
 
     def _judge(self, y1, ratio, polynomial):
-        """(Done, accepted (m,) as a tensor): accept or reject every row by the ratio of its error
-        (m,), None for steps of one size, and move the accepted ones."""
+        """(PassResult, accepted (m,) as a tensor): accept or reject every row by the ratio of its
+        error (m,), None for steps of one size, and move the accepted ones."""
         method = self.method
         start = self.y
         if ratio is not None:
