@@ -176,7 +176,7 @@ class GridIntegrator:
         watch.begin(t, y)
         for _ in range(MOST):
             step = self.step(t, t + h, y)
-            cut = watch.scan(step, t + h, self.curve(step))
+            cut = watch.check_step(step, t + h, self.curve(step))
             if cut is not None:
                 return cut.t, torch.stack((self.field.initial, cut.y))
             t = t + h

@@ -171,7 +171,7 @@ def _remarks(finding, implicit) -> list:
         )
     if "unstable" in labels:
         remarks.append(
-            f"Differences grow by e^{number(finding.parting)} over the span, and gradients with"
+            f"Differences grow by e^{number(finding.lyapunov_growth)} over the span, and gradients with"
             " them: fit over short pieces (multiple shooting), and judge statistics instead of"
             " states."
         )

@@ -36,10 +36,10 @@ class Diagnosis:
     components, None for their places in the state; layout: of the state; rtol, atol (0-d or (n,)):
     as given; end: of the span; walk: the steps of the reference solve; spectrum: eigenvalues along
     it; modes: periods that modes near the imaginary axis go through; turning: (turning points of
-    the component that turns most, its index); parting: e-folds by which differences grow, None
-    where unknown; jumps: list of Jump; scales: sizes against atol; costs: estimates; failure: why
-    the walk ended before its time, None where it did not; trials: list of Trial, the fastest first;
-    advice: the recommendation. str() is the report.
+    the component that turns most, its index); lyapunov_growth: e-folds by which differences grow,
+    None where unknown; jumps: list of Jump; scales: sizes against atol; costs: estimates; failure:
+    why the walk ended before its time, None where it did not; trials: list of Trial, the fastest
+    first; advice: the recommendation. str() is the report.
     """
 
     name: str
@@ -147,14 +147,14 @@ class Diagnosis:
                 },
                 "failure": None if self.failure is None else self.failure.as_dict(),
                 "oscillation": {"modes": self.modes, "turns": self.turns, "component": turning},
-                "parting": self.lyapunov_growth,
+                "lyapunov_growth": self.lyapunov_growth,
                 "jumps": [
                     asdict(jump) | {"components": [self.called(i) for i in jump.components]}
                     for jump in self.jumps
                 ],
                 "scales": {
                     "largest": self.scales.largest.tolist(),
-                    "drowned": [self.called(i) for i in self.scales.below_atol],
+                    "below_atol": [self.called(i) for i in self.scales.below_atol],
                     "decades": self.scales.decades(),
                     "proposed_atol": self.scales.proposed.tolist() if self.scales.bad else None,
                 },

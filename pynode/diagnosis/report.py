@@ -141,10 +141,10 @@ def _neighbours(found) -> str:
         )
     if found.lyapunov_growth > 1:
         return (
-            f"A small difference grows by about e^{number(found.parting)} over the span, and so do"
+            f"A small difference grows by about e^{number(found.lyapunov_growth)} over the span, and so do"
             " gradients."
         )
-    return f"Nearby solutions do not part (e^{number(found.parting)})."
+    return f"Nearby solutions do not part (e^{number(found.lyapunov_growth)})."
 
 
 def _growth(found) -> float:
@@ -188,7 +188,7 @@ def _scales(found) -> str:
             for i in scales.below_atol[:FEW]
         )
         if len(scales.below_atol) > FEW:
-            more = f" and {len(scales.drowned) - FEW} more"
+            more = f" and {len(scales.below_atol) - FEW} more"
         else:
             more = ""
         words.append(f"drowned, since f depends on them and they stay below 10 atol: {sizes}{more}")

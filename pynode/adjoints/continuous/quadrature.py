@@ -47,7 +47,7 @@ class Panels:
     def begin(self, s, lam):
         """The integrator's greeting at the start of a segment."""
 
-    def scan(self, step, end, coefficients):
+    def check_step(self, step, end, coefficients):
         """Take note of a step of the reverse solve; never stops it."""
         self.waiting += split(self.equation, step.t, end, step.h, coefficients)
         if len(self.waiting) >= self.size:
