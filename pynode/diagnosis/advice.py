@@ -171,14 +171,15 @@ def _remarks(finding, implicit) -> list:
         )
     if "unstable" in labels:
         remarks.append(
-            f"Differences grow by e^{number(finding.lyapunov_growth)} over the span, and gradients with"
-            " them: fit over short pieces (multiple shooting), and judge statistics instead of"
+            f"Differences grow by e^{number(finding.lyapunov_growth)} over the span, and gradients"
+            " with them: fit over short pieces (multiple shooting), and judge statistics instead of"
             " states."
         )
     if finding.failure is not None:
         remarks.append(finding.failure.remedy)
     if finding.scales.below_atol:
         remarks.append(
-            "Give the drowned components an atol of their own, as above: below it they are noise."
+            "Give the components that atol hides an atol of their own, as above: below it they are"
+            " noise."
         )
     return remarks

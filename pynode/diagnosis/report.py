@@ -141,8 +141,8 @@ def _neighbours(found) -> str:
         )
     if found.lyapunov_growth > 1:
         return (
-            f"A small difference grows by about e^{number(found.lyapunov_growth)} over the span, and so do"
-            " gradients."
+            f"A small difference grows by about e^{number(found.lyapunov_growth)} over the span,"
+            " and so do gradients."
         )
     return f"Nearby solutions do not part (e^{number(found.lyapunov_growth)})."
 
@@ -191,7 +191,9 @@ def _scales(found) -> str:
             more = f" and {len(scales.below_atol) - FEW} more"
         else:
             more = ""
-        words.append(f"drowned, since f depends on them and they stay below 10 atol: {sizes}{more}")
+        words.append(
+            f"hidden by atol, since f depends on them and they stay below 10 atol: {sizes}{more}"
+        )
     return "; ".join(words) + "."
 
 

@@ -21,7 +21,7 @@ PROPOSED = 1e-3  # times rtol and the largest value: the atol proposed
 
 @dataclass(frozen=True)
 class Scales:
-    """largest: (n,) largest |y_i| of the walk; atol: (n,) as given; drowned: flat indices of
+    """largest: (n,) largest |y_i| of the walk; atol: (n,) as given; below_atol: flat indices of
     components that f depends on and that do not stand out from their atol; proposed: (n,) atol that
     suits, the given one where nothing is wrong."""
 

@@ -244,7 +244,7 @@ class DIRK(ReusesJacobian, OneStep):
         """One step; y: (n,). Newton's iterations synchronise once each, the norm of the error
         once."""
         c = self.gamma * h
-        if state.first is not None and field.mass is None and self._drowned(h, state.c, tol):
+        if state.first is not None and field.mass is None and self._below_rounding(h, state.c, tol):
             state = state._replace(first=None)
         if torch.is_grad_enabled():
             start = y.detach()
@@ -320,7 +320,7 @@ class DIRK(ReusesJacobian, OneStep):
         return factor
 
     @staticmethod
-    def _drowned(h, c, tol):
+    def _below_rounding(h, c, tol):
         """Whether a slope that a step has left, whose diagonal was c, is too coarse for one of h:
         (Y - base) / c has the rounding of y over c, as where a stop cut the step before to almost
         nothing."""

@@ -146,7 +146,7 @@ class DIRKRows(OneStepRows):
             index = tensor(unknown, self.y)
             if self.method.stiffly_accurate:
                 self._set_slopes(unknown, 0, self.slopes[:, -1].index_select(0, index))
-                # See dirk._drowned.
+                # See DIRK._below_rounding.
                 coarse = np.abs(h[unknown]) * self.tol.finest > np.abs(self.c_inverse[unknown])
                 self._evaluate_first(unknown[coarse], t)
             else:
