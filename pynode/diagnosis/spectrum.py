@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..algebra.arnoldi import arnoldi
 from ..algebra.jacobian import Jacobian
 from ..algebra.products import Products
 from ..core.status import RejectStep
@@ -129,28 +130,12 @@ def _extreme(field, t, y):
     (2011), sec. 6.2."""
     products = Products(field, t, y)
     generator = torch.Generator().manual_seed(0)
-    v = torch.randn(field.size, generator=generator, dtype=torch.float64).to(y)
-    basis = [v / v.norm()]
-    hessenberg = np.zeros((VECTORS + 1, VECTORS))
-    size = VECTORS
-    for k in range(VECTORS):
-        w = products.jvps(basis[k].unsqueeze(0))[0]
-        stacked = torch.stack(basis)
-        column = torch.zeros(k + 1, dtype=w.dtype, device=w.device)
-        for _ in range(2):  # classical Gram-Schmidt twice is as orthogonal as it can be
-            part = torch.mv(stacked, w)
-            w = w - torch.mv(stacked.T, part)
-            column = column + part
-        below = float(w.norm())
-        hessenberg[: k + 1, k], hessenberg[k + 1, k] = column.cpu().numpy(), below
-        if not math.isfinite(below):
-            return None, 0.0
-        if below <= 1e-12 * np.abs(hessenberg).max(initial=1e-300):
-            size = k + 1
-            break
-        basis.append(w / below)
-    values, vectors = np.linalg.eig(hessenberg[:size, :size])
-    residual = hessenberg[size, size - 1] * np.abs(vectors[-1])
+    start = torch.randn(field.size, generator=generator, dtype=torch.float64).to(y)
+    hessenberg = arnoldi(lambda v: products.jvps(v.unsqueeze(0))[0], start, VECTORS)
+    if not np.isfinite(hessenberg).all():
+        return None, 0.0
+    values, vectors = np.linalg.eig(hessenberg[:-1])
+    residual = hessenberg[-1, -1] * np.abs(vectors[-1])
     radius = np.abs(values).max(initial=0.0)
     good = (residual <= CONVERGED * radius) | (np.abs(values) == radius)
     return values[good], radius

@@ -7,6 +7,7 @@ import math
 
 import torch
 
+from ..algebra.arnoldi import arnoldi
 from ..algebra.jacobian import Jacobian
 from ..algebra.power_method import any_direction, of_field, of_matrix, power_method
 from ..core.saved_tensors import unhooked
@@ -82,34 +83,14 @@ def oscillates(field, t, y, tol) -> bool:
     if dense:
         matrix = Jacobian(field, repairs=False)(t, y)
     else:
-        matrix = _arnoldi(field, t, y, tol)
+        product = of_field(field, t, y, field.first(t, y), tol)
+        ritz = arnoldi(product, torch.ones_like(y), min(RITZ, len(y)))
+        matrix = torch.from_numpy(ritz[:-1])
     if not bool(torch.isfinite(matrix).all()):
         return False
     values = torch.linalg.eigvals(matrix.double())
     fast = values.abs() > FAST * values.abs().max()
     return bool((values.imag.abs() > NEAR_IMAGINARY * values.real.abs())[fast].any())
-
-
-def _arnoldi(field, t, y, tol):
-    """(k, k) Hessenberg matrix of df/dy, y / scale its coordinates, k at most RITZ."""
-    scale = tol.scale(y)
-    base = field.first(t, y)
-    length = math.sqrt(torch.finfo(y.dtype).eps) * (1.0 + float((y / scale).norm()))
-    count = min(RITZ, len(y))
-    basis = [torch.ones_like(y) / len(y) ** 0.5]
-    h = y.new_zeros(count + 1, count)
-    for k in range(count):
-        v = (field(t, y + length * scale * basis[k]) - base) / (length * scale)
-        for _ in range(2):  # once more for orthogonality
-            for i, q in enumerate(basis):
-                part = torch.dot(q, v)
-                h[i, k] += part
-                v = v - part * q
-        h[k + 1, k] = size = v.norm()
-        if not 0 < float(size) < math.inf:
-            return h[: k + 1, : k + 1]
-        basis.append(v / size)
-    return h[:count]
 
 
 def refuse_steps(step_size, controller):

@@ -11,6 +11,7 @@ import math
 
 import torch
 
+from ...algebra.arnoldi import arnoldi
 from ...algebra.jacobian import Jacobian
 from ...algebra.products import Products
 
@@ -62,7 +63,7 @@ def decay(field, t: float, y, direction=1.0):
         if field.size <= DENSE_UP_TO:
             matrix = Jacobian(field, repairs=False)(t, y)
         else:
-            matrix = _arnoldi(field, t, y)
+            matrix = _ritz(field, t, y)
         if field.mass is not None and field.size <= DENSE_UP_TO:
             matrix = field.mass.rate_columns(matrix)
         if not bool(torch.isfinite(matrix).all()):
@@ -70,28 +71,16 @@ def decay(field, t: float, y, direction=1.0):
         return float((-direction * torch.linalg.eigvals(matrix.double()).real).max())
 
 
-def _arnoldi(field, t, y):
-    """The Hessenberg matrix of M^-T J^T, whose eigenvalues approach the extreme ones of J from
-    inside."""
+def _ritz(field, t, y):
+    """(k, k) of which the eigenvalues approach the extreme ones of M^-1 J from inside, by products
+    with M^-T J^T."""
     products = Products(field, t, y)
     generator = torch.Generator().manual_seed(0)
-    v = torch.randn(len(y), generator=generator, dtype=torch.float64).to(y)
-    basis = [v / v.norm()]
-    hessenberg = torch.zeros(ARNOLDI + 1, ARNOLDI, dtype=y.dtype)
-    for k in range(ARNOLDI):
-        if field.mass is None:
-            v = basis[-1]
-        else:
-            v = field.mass.pinv_apply_transposed(basis[-1])
-        w = products.vjps(v.unsqueeze(0))[0]
-        for _ in range(2):  # orthogonal to rounding
-            for i, b in enumerate(basis):
-                part = torch.dot(b, w)
-                hessenberg[i, k] += part.item()
-                w = w - part * b
-        norm = w.norm().item()
-        if not norm > 1e-12 * abs(hessenberg[: k + 1, k]).max().item():
-            return hessenberg[: k + 1, : k + 1]
-        hessenberg[k + 1, k] = norm
-        basis.append(w / norm)
-    return hessenberg[:ARNOLDI]
+    start = torch.randn(len(y), generator=generator, dtype=torch.float64).to(y)
+
+    def product(v):
+        if field.mass is not None:
+            v = field.mass.pinv_apply_transposed(v)
+        return products.vjps(v.unsqueeze(0))[0]
+
+    return torch.from_numpy(arnoldi(product, start, ARNOLDI)[:-1])
