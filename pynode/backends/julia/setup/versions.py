@@ -20,7 +20,7 @@ OPTIONS = {
 def package() -> Path:
     """The folder of the Julia package PyNODE: inside the wheel, or beside the Python package in a
     checkout."""
-    here = Path(__file__).resolve().parents[2]
+    here = Path(__file__).resolve().parents[3]  # the package pynode
     for folder in (here / "_julia" / "PyNODE", here.parent / "julia"):
         if (folder / "src" / "PyNODE.jl").is_file():
             return folder
