@@ -19,9 +19,10 @@ from .locate import INSTALL, MARK, PAIR, Location, configuration, fingerprint, o
 
 LIMIT = 3600.0  # of the precompilation, in seconds
 ANNOUNCEMENT = """\
-{INSTALL} downloads {julia}the solvers of DifferentialEquations.jl{extra} into {project}: about
-{size}, and {minutes} minutes, most of them for precompilation. It can be interrupted and run
-again."""
+{INSTALL} downloads {julia}the solvers of DifferentialEquations.jl{extra}
+into {project}:
+about {size}, and {minutes} minutes, most of them for precompilation. You can interrupt it and run
+it again."""
 _COST = {  # GB at most and minutes at most that an option adds
     "sensitivity": (0.7, 15, "SciMLSensitivity"),
     "radau": (0.1, 5, "OrdinaryDiffEqFIRK"),

@@ -19,7 +19,7 @@ class Package:
 
     name: str
     version: str
-    versions: str
+    bounds: str
     within: bool
     optional: bool = False
 
