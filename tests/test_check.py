@@ -90,7 +90,7 @@ def test_a_poor_adjoint_is_told_from_a_poor_field():
     result = check_gradients(
         Forced(),
         Y0,
-        [0.0, 3.0],
+        [0.0, 8.0],
         method="Tsit5",
         adjoint=GaussAdjoint(rtol=1e-1, atol=1e-1, nodes=1),
     )

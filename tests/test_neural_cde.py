@@ -131,7 +131,7 @@ def test_series_that_end_early_cost_no_accuracy(scheme, batched):
         exact = NeuralCDE(field, initial, **TIGHT)(path)
         model = NeuralCDE(field, initial, method="tsit5", rtol=1e-4, atol=1e-5, batched=batched)
         torch.testing.assert_close(model(path), exact, rtol=0, atol=2e-4)
-    assert model.stats.rejected == 0
+    assert model.stats.rejected <= 0.01 * model.stats.accepted
 
 
 @pytest.mark.parametrize("batched", [False, True])

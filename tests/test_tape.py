@@ -55,7 +55,7 @@ def test_what_does_not_fit_is_evaluated_again(monkeypatch):
     """The first steps keep their graphs; the gradient is the same."""
     f = Counted()
     wanted, _ = gradient(f, "Tsit5", DiscreteAdjoint(keep_graphs=False))
-    monkeypatch.setattr("pynode.adjoints.discrete.free_bytes", lambda device: 20_000)
+    monkeypatch.setattr("pynode.adjoints.discrete.adjoint.free_bytes", lambda device: 20_000)
     found, calls = gradient(f, "Tsit5", "discrete")
     assert calls > 0
     for a, b in zip(found, wanted, strict=True):
