@@ -4,8 +4,8 @@ the same torch field.
 Row i has mu_i from 1 to 10,000, evenly spaced in the logarithm; all rows start at (2, 0) and run to
 --span with 11 outputs. The target is 1/30 of the time of the loop. SciPy's time for all rows is
 estimated from --sample of them, spread evenly over mu, in turn with the batch; --sample 0 runs them
-all. Errors are those of the sampled rows, in units of atol + rtol |y|, against Rodas5P at a
-thousandth of the tolerances; on rows with a fast cycle they hold what the phase has lost.
+all. The errors of the sampled rows are in units of atol + rtol |y|. The reference is Rodas5P at a
+thousandth of the tolerances. On rows with a fast cycle the error contains a shift of phase.
 """
 
 from benchmarks.pairs import pair

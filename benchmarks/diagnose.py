@@ -4,8 +4,8 @@ in question.
   labels       what diagnose found, with '!' where that is not what is known of the problem
   recommended  the method (and structure of the Jacobian) that it chose, and its time
   best         the fastest of all contestants at no larger error class, and its time
-  ratio        the time of the recommended one over that of the best one, run in turn; 1 where they
-               are the same
+  ratio        the time of the recommended one over the time of the best one; the two run in turn;
+               1 where they are the same
   error        of the recommended one, root mean square in units of atol + rtol |y| over ten times,
                and of the best one
   advice_s     how long diagnose took, trials included

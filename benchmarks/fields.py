@@ -55,7 +55,7 @@ class Boehm(nn.Module):
     input decays.
 
     y: (..., 8) concentrations of STAT5A, STAT5B, pApB, pApA, pBpB in the cytoplasm and of the three
-    pairs in the nucleus; t in minutes; k: (6,) constants, those of the fit in the collection of
+    pairs in the nucleus; t in minutes; k: (6,) constants, as fitted in the collection of
     Hass et al., Bioinformatics 35, 2019, 3073-3082. Boehm et al., J. Proteome Res. 13, 2014,
     5685-5694.
     """

@@ -5,8 +5,8 @@ diffrax under jax.vmap.
   robertson   the rate of the second reaction from 1e4 to 1e9, to t = 1e5
 
 Every row has its own stiffness. pynode gives each its own steps and finishes it by itself; vmap
-steps all rows until the last one is done. The gradient is that of the mean square of the outputs,
-each component over its scale, in the starts and constants.
+steps all rows until the last one is done. The loss is the mean square of the outputs, each
+component divided by its scale. The gradient is with respect to the starts and constants.
 
   first_s   seconds of the first run, compilation included
   ms        median of --rounds further ones, in turn, on the wall

@@ -3,7 +3,7 @@ tolerance, one thread.
 
 A ratio at one tolerance is a matter of luck as well: errors scatter by a factor of two or more from
 one tolerance to the next. Here both run at rtol and atol times 10^(k/4), k = -4 to 4, in turn, and
-for both a straight line is laid through log(time) over log(error). "ratio" is that of the lines at
+a straight line is fitted to log(time) over log(error) of each. "ratio" compares the two lines at
 the error that SciPy's line gives at the middle tolerance, "nfe_ratio" the same with evaluations of
 f for time; "gain" is log10 of the error ratio at equal tolerances, pynode over SciPy, averaged.
 """

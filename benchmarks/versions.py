@@ -2,7 +2,7 @@
 
 Three processes run the same solves in turn, round after round: this tree, the other one, and the
 other one again. The third is the control: its ratio to the second shows what the machine alone does
-to a ratio. A ratio is the time of this tree over that of the other at equal error, by lines through
+to a ratio. A ratio is the time of this tree over the other's at equal error, by lines through
 time over error over the ladder of tolerances; below 1 this tree is faster. The benchmarks of this
 tree serve both, so the other one needs the same names in `pynode.solve`.
 
@@ -146,8 +146,8 @@ _made = {}
 
 
 def serve(tree: Path):
-    """Answer each line of the input on the output. pynode is that of the tree, the benchmarks are
-    these."""
+    """Answer each line of the input on the output, with the pynode of the tree and the benchmarks
+    of this one."""
     sys.path[0] = str(tree)
     import pynode
 

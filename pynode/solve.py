@@ -34,7 +34,7 @@ from .methods import registry
 from .methods.compiled.steps import CompiledSteps
 from .methods.compiled.steps import check as check_compiled
 from .methods.selection import choose, refuse_steps
-from .solve_batched import check_batched, solve_batched
+from .solve_batched import solve_batched
 from .transforms import plan
 
 
@@ -268,8 +268,6 @@ def _choose(arguments, problem) -> _Choice:
         batched = False
         if arguments.compile:
             raise ValueError("compile=True is for the torch engine: leave compile away, or backend")
-    if batched:
-        check_batched(arguments, problem)
     return _Choice(
         engine=engine,
         method=method,

@@ -55,7 +55,7 @@ def serves(method) -> bool:
     )
 
 
-def check_batched(arguments, problem):
+def _check_arguments(arguments, problem):
     """ValueError for what a solve row by row does not take."""
     limits = (arguments.callback, arguments.max_seconds, arguments.domain)
     signed = arguments.nonnegative not in (None, False)
@@ -89,7 +89,7 @@ def solve_batched(arguments, problem, options, method, adjoint) -> BatchSolution
     return solution
 
 
-def _check(arguments, problem, method, adjoint):
+def _check_method(arguments, problem, method, adjoint):
     """ValueError for a method or an adjoint that does not take rows."""
     if arguments.compiler is not None:
         check(problem.f, method, False)
@@ -128,7 +128,8 @@ class _BatchSolve:
     """
 
     def __init__(self, arguments, problem, options, method, adjoint):
-        _check(arguments, problem, method, adjoint)
+        _check_arguments(arguments, problem)
+        _check_method(arguments, problem, method, adjoint)
         self.problem = problem
         self.options = options
         self.method = method

@@ -132,7 +132,7 @@ def _differentiable(field, t, flat, y, solver, c):
         return y
     moved = y + (flat - flat.detach())
     time = torch.full((), t, dtype=y.dtype, device=y.device)
-    for solve in (ImplicitSolve, ImplicitCorrection):  # see newton.attach
+    for solve in (ImplicitSolve, ImplicitCorrection):  # see newton.implicit_diff
         residual = field.mass.left(field.at(time, moved))
         moved = moved + field.mass.right(solve.apply(c * (residual - residual.detach()), solver))
     return moved

@@ -20,32 +20,16 @@ from ..base import Adjoint
 from ..field_products import added
 from ..output_cotangents import Outputs
 from . import (
-    bdf as discrete_bdf,
-)
-from . import (
+    bdf,
     esdirk,
+    explicit,
+    radau,
+    replay,
     rosenbrock,
-)
-from . import (
-    explicit as discrete_rungekutta,
-)
-from . import (
-    radau as discrete_radau,
-)
-from . import (
-    replay as onestep,
-)
-from . import (
-    second_order as second,
-)
-from . import (
-    step_by_step as discrete_step,
-)
-from . import (
-    structured_esdirk as stepwise_dirk,
-)
-from . import (
-    structured_rosenbrock as stepwise_rosenbrock,
+    second_order,
+    step_by_step,
+    structured_esdirk,
+    structured_rosenbrock,
 )
 
 # Above this size explicit methods go back by vector-Jacobian products instead of Jacobians
@@ -56,16 +40,16 @@ LARGE = 256
 PIECE = 16
 OBJECT = 1024  # bytes of a recorded step or point beside its vectors: the Python objects
 REPLAYS = {
-    ExplicitRungeKutta: discrete_rungekutta,
+    ExplicitRungeKutta: explicit,
     DIRK: esdirk,
     RosenbrockMethod: rosenbrock,
-    Radau: discrete_radau,
+    Radau: radau,
 }
 # The same a step at a time, where the Jacobian has a structure, or f takes one point at a time.
 STEPWISE = {
-    ExplicitRungeKutta: discrete_rungekutta.sequential,
-    DIRK: stepwise_dirk.pullback,
-    RosenbrockMethod: stepwise_rosenbrock.pullback,
+    ExplicitRungeKutta: explicit.sequential,
+    DIRK: structured_esdirk.pullback,
+    RosenbrockMethod: structured_rosenbrock.pullback,
 }
 
 
@@ -114,8 +98,8 @@ class DiscreteAdjoint(Adjoint):
 
     def tape(self, field, method):
         """The Tape of a solve whose evaluations are kept, else None."""
-        explicit = isinstance(method, ExplicitRungeKutta) and field.compiled is None
-        if not explicit or self.checkpoints is not None or self.max_memory is not None:
+        is_explicit = isinstance(method, ExplicitRungeKutta) and field.compiled is None
+        if not is_explicit or self.checkpoints is not None or self.max_memory is not None:
             return None
         if field.once:
             return Tape(math.inf)
@@ -154,15 +138,15 @@ class DiscreteAdjoint(Adjoint):
         return ybar + outputs.at_start, found
 
     def second(self, field, trajectory, times, grads, vectors):
-        return second.pullback(field, trajectory, times, grads, vectors)
+        return second_order.pullback(field, trajectory, times, grads, vectors)
 
 
 def _sweep(method):
     """The class that goes back over the steps of this method."""
     if isinstance(method, BDF):
-        return discrete_bdf.Sweep
+        return bdf.Sweep
     if method.carried:
-        return discrete_step.Sweep
+        return step_by_step.Sweep
     return OneStepSweep
 
 
@@ -198,16 +182,18 @@ def _runs(method, steps):
 
 
 def _one_step(field, method, steps, ends, inside, ybar):
-    explicit = isinstance(method, ExplicitRungeKutta)
-    if explicit and (field.size > JACOBIANS_UP_TO or any(step.tape is not None for step in steps)):
-        return discrete_rungekutta.sequential(field, method, steps, ends, inside, ybar)
+    is_explicit = isinstance(method, ExplicitRungeKutta)
+    if is_explicit and (
+        field.size > JACOBIANS_UP_TO or any(step.tape is not None for step in steps)
+    ):
+        return explicit.sequential(field, method, steps, ends, inside, ybar)
     if field.structure is not None or not field.allows_copies(*_first_point(steps)):
         for family, pullback in STEPWISE.items():
             if isinstance(method, family):
                 return pullback(field, method, steps, ends, inside, ybar)
     for family, module in REPLAYS.items():
         if isinstance(method, family):
-            return onestep.pullback(field, module.Replay, method, steps, ends, inside, ybar)
+            return replay.pullback(field, module.Replay, method, steps, ends, inside, ybar)
     raise AssertionError(f"{method.name} has no discrete adjoint")
 
 

@@ -72,7 +72,7 @@ class RowOutputs:
 
 
 class RowChunk(NamedTuple):
-    """Steps first to last as the families replay them (onestep.Chunk)."""
+    """Steps first to last as the families replay them (replay.RecordedSteps)."""
 
     y: torch.Tensor
     t: torch.Tensor

@@ -101,7 +101,7 @@ class Replay(StepBatch):
 
 
 def sequential(field, method, steps, ends, inside, ybar):
-    """The same recursion as onestep.pullback runs, a step at a time by vector-Jacobian products:
+    """The same recursion as replay.pullback runs, a step at a time by vector-Jacobian products:
     for large states."""
     tb = method.tableau
     a = tb.matrix()

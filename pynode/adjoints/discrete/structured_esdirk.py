@@ -16,7 +16,7 @@ from .structured import Stepwise, pull
 
 
 def pullback(field, method, steps, ends, inside, ybar):
-    """As onestep.pullback."""
+    """As replay.pullback."""
     grads = [torch.zeros_like(p) for p in field.parameters]
     stepwise = Stepwise(method.implicit_part(field))
     for k in range(len(steps) - 1, -1, -1):

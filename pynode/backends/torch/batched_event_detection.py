@@ -295,7 +295,7 @@ def condition(field, event, t, y):
 
 def bracketed_roots(g, a, b, ga, gb, tol):
     """Where many functions first leave their sides of zero, (q,), each between its a and b
-    (watch.leaving).
+    (event_detection.leaving).
 
     g(x): all functions, each at its own x; the other arguments: (q,).
     """

@@ -106,8 +106,8 @@ class RowClock:
             setattr(self, name, getattr(self, name)[keep])
 
     def next_steps(self):
-        """(h, where it leads to): as planned (control.as_moved), but one ends at the next stop, and
-        is stretched to it if it nearly does."""
+        """(h, where it leads to): as planned (step_control.as_moved), but one ends at the next
+        stop, and is stretched to it if it nearly does."""
         after = self.t + self.h
         size = np.abs(self.h)
         last = self.direction * (after - self.stop) >= -self.slack * size
@@ -146,13 +146,13 @@ class RowClock:
 
 def first_steps(field, t, end, y, f0, order, tol, longest):
     """|h| of every row's first step, (m,). Hairer, Norsett & Wanner I, sec. II.4, as
-    control.first_step."""
+    step_control.first_step."""
     scale = tol.scale(y)
     d0 = tol.rms(y, scale)
     d1 = tol.rms(f0, tol.known(scale))
     span = (end - t).abs()
     moving = (d1 > 0) & (d1 < math.inf)
-    little = torch.where(moving, 1e4 / d1, math.inf).minimum(1e-6 * span)  # control.from_zero
+    little = torch.where(moving, 1e4 / d1, math.inf).minimum(1e-6 * span)  # step_control.from_zero
     known = (d0 > 1e-5) & (d1 * span > 1e-5) & (d1 < math.inf)
     h0 = torch.where(known, 0.01 * d0 / d1, little).to(span.dtype)
     h0 = torch.minimum(h0, span).clamp(max=longest)
@@ -254,7 +254,7 @@ def _commit(rows, clock, done, h, arrived, cut, options, stats):
             size = np.where(landed, np.maximum(size, np.abs(clock.h)), size)
             clock.pass_stops(landed.nonzero()[0])
     if np.count_nonzero(rejected):
-        # As control.shortened: a step that is rounded to the refused one would be the same.
+        # As step_control.shortened: a step that is rounded to the refused one would be the same.
         same = rejected & (clock.t + clock.direction * size == arrived)
         size = np.where(same, np.abs(np.nextafter(arrived, clock.t) - clock.t), size)
     clock.h = np.where(accepted | rejected, clock.direction * size, clock.h)

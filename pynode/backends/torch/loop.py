@@ -53,10 +53,7 @@ def integrate(
     tol = tol or Tolerance(options.rtol, atol, len(y0))
     t = times[0]
     end = times[-1]
-    if end > t:
-        direction = 1.0
-    else:
-        direction = -1.0
+    direction = math.copysign(1.0, end - t)
     try:
         f0 = field.first(t, y0)
     except RejectStep:

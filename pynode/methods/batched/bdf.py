@@ -37,7 +37,7 @@ _NUMBERS = (
 
 
 class BDFRows:
-    """State of all running rows; see methods/bdf.State for the meaning of each.
+    """State of all running rows; see methods/bdf/step.State for the meaning of each.
 
     parts, (5, m, n): the iterate y, the gap psi + (y - prediction) of the equation, y - prediction,
     the last change, and the reciprocal of the scale; inverse: -(I - c J)^-1; last: norm of the last

@@ -53,7 +53,7 @@ class DifferenceRows:
 
     def rescale(self, which, k, ratio):
         """Histories of order k (w,) onto grids ratio (w,) times as wide
-        (bdf_history._redifference)."""
+        (formulas._redifference)."""
         which = tensor(which, self.z)
         old = self.z[:_SIZE].index_select(1, which).transpose(0, 1)
         self.z[:_SIZE].index_copy_(
@@ -162,7 +162,7 @@ class ValueRows:
 
 def redifferences(k, ratio):
     """(w, 6, 6): differences of order k (w,) to those on a grid ratio (w,) times as wide
-    (bdf_history._redifference)."""
+    (formulas._redifference)."""
     used = _ROWS <= k
     x = _ROWS * -ratio
     values = np.empty((_SIZE, _SIZE, len(k)))
