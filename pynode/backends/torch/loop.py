@@ -8,6 +8,7 @@ from collections import deque
 
 import torch
 
+from ...core.arithmetic import Floats
 from ...core.norm import Tolerance
 from ...core.status import Exhausted, RejectStep, Status
 from ...core.step_control import (
@@ -16,6 +17,7 @@ from ...core.step_control import (
     SLACK,
     as_moved,
     first_step,
+    next_time,
     shortened,
 )
 from ...core.stop_conditions import guarded
@@ -175,10 +177,8 @@ class _Loop:
         """Try one step. The status that ends the solve, None where it goes on."""
         t = self.t
         proposed = self.h
-        stop = self.stops[0]
-        landing = self.direction * (t + proposed - stop) >= -self.slack * abs(proposed)
-        t1 = stop if landing else t + proposed
-        h = self.h = as_moved(proposed, t, t1)
+        t1, landing = next_time(Floats, t, proposed, self.stops[0], self.slack, self.direction)
+        h = self.h = as_moved(Floats, proposed, t, t1)
         self.attempts += 1
         recording = self.path.recording
         if recording is not None and (self.path.last is None or self.path.last.accepted):
