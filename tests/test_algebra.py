@@ -64,7 +64,7 @@ class TestNewton:
         y = tensor(start)
         solver = Factorised(torch.eye(1, dtype=torch.float64), tensor([jac]), c, field.stats)
         return simplified_newton(
-            field, 0.0, y, torch.zeros(1), c, solver, tol.scale(y), tol, 1e-3, rate
+            field, 0.0, y, torch.zeros(1), c, tol.scale(y), tol, 1e-3, solver, rate
         ), field.stats
 
     def test_converges_with_its_jacobian(self):

@@ -154,7 +154,7 @@ def test_the_level(rtol, atol):
     def run(size):
         zero, scale = torch.zeros_like(y), tol.scale(y)
         return simplified_newton(
-            Still(), 0.0, y, zero, 1.0, Noisy(size), scale, tol, tol.newton, UNKNOWN
+            Still(), 0.0, y, zero, 1.0, scale, tol, tol.newton, Noisy(size), UNKNOWN
         )
 
     assert run(2e-16).y is not None

@@ -32,7 +32,7 @@ class Newton(NamedTuple):
 
 
 def simplified_newton(
-    field, t, start, history_term, c, solver, scale, tol, newton_tol, rate, most=MAX_ITERATIONS
+    field, t, start, history_term, c, scale, tol, newton_tol, solver, rate, most=MAX_ITERATIONS
 ):
     """Solve M (y - start + psi) = c f(t, y) for y, (n,), M the mass matrix or the identity. Hairer
     & Wanner II, IV.8.

@@ -32,21 +32,19 @@ SMALLEST_RATIO = 1e-10
 SMALLEST = 1e-300
 
 
-def as_moved(xp, h, t, t1):
-    """The size of a step planned as h that moves the time from t to t1."""
-    moved = t1 - t
-    return xp.where(abs(moved - h) <= ROUNDING * abs(h), h, moved)
+def next_step(xp, t, h, stop, slack, direction):
+    """(h, t1, landing): a step planned as h from t, where it leads to, and whether that is the next
+    stop.
 
-
-def next_time(xp, t, h, stop, slack, direction):
-    """(t1, whether it is the stop): where a step h from t leads to.
-
-    A step ends at the next stop, and is stretched to it where it ends within ``slack`` steps of it.
-    direction: 1 or -1, of the time.
+    A step ends at the stop, and is stretched to it where it ends within ``slack`` steps of it. Its
+    size is the one by which the rounded time moves. direction: 1 or -1, of the time.
     """
     t1 = t + h
-    landing = direction * (t1 - stop) >= -slack * abs(h)
-    return xp.where(landing, stop, t1), landing
+    size = abs(h)
+    landing = direction * (t1 - stop) >= -slack * size
+    t1 = xp.where(landing, stop, t1)
+    moved = t1 - t
+    return xp.where(abs(moved - h) <= ROUNDING * size, h, moved), t1, landing
 
 
 def shortened(h: float, t: float, t1: float, factor: float) -> float:

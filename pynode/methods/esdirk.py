@@ -424,10 +424,10 @@ class DIRK(ReusesJacobian, OneStep):
         history_term = guess - base
         if self.adaptive:
             return simplified_newton(
-                field, t, guess, history_term, c, solver, scale, tol, tol.stages, rate, ITERATIONS
+                field, t, guess, history_term, c, scale, tol, tol.stages, solver, rate, ITERATIONS
             )
         found = simplified_newton(
-            field, t, guess, history_term, c, solver, scale, tol, tol.finest, rate, 4 * ITERATIONS
+            field, t, guess, history_term, c, scale, tol, tol.finest, solver, rate, 4 * ITERATIONS
         )
         if found.y is not None:
             return found

@@ -252,10 +252,10 @@ class Radau(ReusesJacobian, OneStep):
         history_term = guess - base
         if self.adaptive:
             return simplified_newton(
-                stages, t, guess, history_term, h, solver, scale, tol, tol.stages, rate, ITERATIONS
+                stages, t, guess, history_term, h, scale, tol, tol.stages, solver, rate, ITERATIONS
             )
         found = simplified_newton(
-            stages, t, guess, history_term, h, solver, scale, tol, tol.finest, rate, 4 * ITERATIONS
+            stages, t, guess, history_term, h, scale, tol, tol.finest, solver, rate, 4 * ITERATIONS
         )
         if found.y is not None:
             return found

@@ -20,8 +20,7 @@ from ...core.step_control import (
     FIXED_SLACK,
     RESOLUTION,
     SLACK,
-    as_moved,
-    next_time,
+    next_step,
     step_of_size,
     step_of_slopes,
 )
@@ -116,8 +115,8 @@ class RowClock:
 
     def next_steps(self):
         """(h, where it leads to) of every row."""
-        after, _ = next_time(Arrays, self.t, self.h, self.stop, self.slack, self.direction)
-        return as_moved(Arrays, self.h, self.t, after), after
+        h, after, _ = next_step(Arrays, self.t, self.h, self.stop, self.slack, self.direction)
+        return h, after
 
     def pass_stops(self, which):
         """The next stop of the rows in which: the first of the common ones that lies before their

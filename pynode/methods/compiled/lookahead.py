@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 
 from ...core.arithmetic import Tensors
-from ...core.step_control import as_moved, next_time
+from ...core.step_control import next_step
 
 # At some 30 us a call and 5 to 50 a step, more would gain a microsecond or two a step and waste the
 # rest at the end of a solve.
@@ -34,8 +34,7 @@ def attempts(attempt, method, count):
 
         def one(carry, _):
             t, h, r1, r2, stop, y, *carried = carry
-            end, landing = next_time(Tensors, t, h, stop, slack, direction)
-            size = as_moved(Tensors, h, t, end)
+            size, end, landing = next_step(Tensors, t, h, stop, slack, direction)
             if carried:
                 first = carried[0]
             else:
