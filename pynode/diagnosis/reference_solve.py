@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -60,16 +60,24 @@ class ChatterLimit(Limits):
         return self.chatters or super().expired()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Watched(Method):
     """The inner method, its attempts written into a list."""
 
-    inner: OneStep = None
-    attempts: list = None
+    inner: OneStep
+    attempts: list = field(default_factory=list)
 
-    @classmethod
-    def of(cls, inner):
-        return cls(inner.name, inner.order, inner.reference, inner, [])
+    @property
+    def name(self):
+        return self.inner.name
+
+    @property
+    def order(self):
+        return self.inner.order
+
+    @property
+    def reference(self):
+        return self.inner.reference
 
     @property
     def error_order(self):
@@ -173,7 +181,7 @@ def walk(field, times, y0, rtol, atol, max_steps, max_seconds) -> Walk:
     Ends at the limits of steps and seconds at the latest, and sooner where it chatters; then, and
     where the solve fails, the Walk is of the part that was reached.
     """
-    method = Watched.of(registry.get("rodas5p" if field.size <= ROSENBROCK_UP_TO else "kencarp47"))
+    method = Watched(registry.get("rodas5p" if field.size <= ROSENBROCK_UP_TO else "kencarp47"))
     steps = max(100, min(max_steps, int(MEMORY / (8 * field.size * field.dtype.itemsize))))
     options = replace(Options(rtol=rtol, max_steps=steps), atol=atol)
     tol = WatchedTolerance(Tolerance(rtol, atol, field.size))
