@@ -288,7 +288,7 @@ def test_check_gradients_sees_what_the_adjoint_lost(monkeypatch):
     def losing(*arguments):
         whole = found(*arguments)
         return whole._replace(
-            parameters=whole.parameters[:1], sources=whole.sources[:1], named=True
+            parameters=whole.parameters[:1], grad_targets=whole.grad_targets[:1], named=True
         )
 
     monkeypatch.setattr("pynode.core.vector_field.find_leaves", losing)

@@ -154,11 +154,11 @@ def test_the_level(rtol, atol):
     def run(size):
         zero, scale = torch.zeros_like(y), tol.scale(y)
         return simplified_newton(
-            Still(), 0.0, y, zero, 1.0, Noisy(size), scale, tol, tol.newton, UNKNOWN
+            Still(), 0.0, y, zero, 1.0, Noisy(size), scale, tol, tol.newton_tol, UNKNOWN
         )
 
     assert run(2e-16).y is not None
-    far = 100 * max(1.0, tol.finest / NEWTON) * (atol + rtol)
+    far = 100 * max(1.0, tol.rounding_floor / NEWTON) * (atol + rtol)
     assert run(far).y is None
     rows = RowTolerance(rtol, tol.atol, 1)
     one = torch.ones(3, 1, dtype=torch.float64)

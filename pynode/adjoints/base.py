@@ -7,9 +7,10 @@ from abc import ABC, abstractmethod
 
 import torch
 
-from ..algebra.newton import THIRD
+from ..algebra.newton import NO_THIRD_DERIVATIVE
 from ..backends.torch.checkpoints import Recording
 from ..core.batched_cotangents import by_row
+from ..core.cotangents import none_to_zeros
 from ..core.leaves import LostLeaves
 from ..core.saved_tensors import save, saved, unhooked
 from ..core.torch_context import compile_disabled
@@ -70,7 +71,7 @@ class Gradient:
 
     def __init__(self, adjoint, field, method, path, queries, options):
         self.adjoint = adjoint
-        self.field = field.untaped()
+        self.field = field.without_tape()
         self.method = method
         self.path = path
         self.queries = queries
@@ -93,10 +94,7 @@ class Gradient:
 
         def run(field):
             count = len(field.parameters)
-            moved = [
-                torch.zeros_like(x) if v is None else v
-                for v, x in zip(vectors[1:], self.inputs, strict=True)
-            ]
+            moved = none_to_zeros(vectors[1:], self.inputs)
             gbar, ybar, *found = self.adjoint.second(
                 field, self.path, times, grads, [vectors[0], *moved[:count]]
             )
@@ -111,8 +109,8 @@ class Gradient:
 
         taped: whether the graphs that were kept serve, so that f need not be what it was.
         """
-        with self.field.held.again(self.field.parameters):
-            self.field.held.check()
+        with self.field.module_state.restored(self.field.parameters):
+            self.field.module_state.check()
             recording = self.path.recording
             if not (taped and recording is not None and recording.taped):
                 self.field.check(self.path)
@@ -121,10 +119,10 @@ class Gradient:
                     first, found = run(self.field)
                 except LostLeaves as lost:
                     # Tensors within the reach of f, which it did not use at the start.
-                    self.field.held.check_spare(lost.leaves)
-                    self.field = self.field.extended(lost.leaves)
+                    self.field.module_state.check_spare(lost.leaves)
+                    self.field = self.field.with_parameters(lost.leaves)
                 else:
-                    return first, self.field.leaves.beside(found, self.inputs)
+                    return first, self.field.leaves.align(found, self.inputs)
 
 
 class Integrate(torch.autograd.Function):
@@ -176,7 +174,7 @@ class Pullback(torch.autograd.Function):
     @compile_disabled
     def backward(ctx, *vectors):
         if torch.is_grad_enabled():
-            raise NotImplementedError(THIRD)
+            raise NotImplementedError(NO_THIRD_DERIVATIVE)
         (_, second), grads = saved(ctx)
         with unhooked():
             return None, *by_row(lambda g, *v: tuple(second(g, v)), grads, *vectors)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 
 from ..core.batched_evaluation import agree, pull_stack
-from ..core.double_backward import pull, twice
+from ..core.cotangents import add_grads, zero_grads
+from ..core.double_backward import pull, with_double_backward
 
 # Rows of one vectorised call: large enough to hide its overhead, small enough for caches and
 # memory.
@@ -57,11 +58,6 @@ def pull_back(field, out, inputs, cotangents, **options):
     return list(found[: len(inputs)]), list(found[len(inputs) :])
 
 
-def added(total, found):
-    """total plus found, entry by entry, where there is something to add."""
-    return [a if b is None else a + b for a, b in zip(total, found, strict=True)]
-
-
 def jacobians(field, t, y):
     """df/dy at m points: t (m,), y (m, n) -> (m, n, n)."""
     m, n = y.shape
@@ -70,13 +66,13 @@ def jacobians(field, t, y):
         return _given_jacobians(field, t, y)
     unit = torch.eye(n, dtype=y.dtype, device=y.device).unsqueeze(1).expand(n, m, n)
     # Copies of the points take one pass, where that is a single evaluation and not too large.
-    if m * n < WIDE and field.allows_copies(t, y):
+    if m * n < WIDE and field.allows_batch_eval(t, y):
         copies = n
     else:
         copies = 1
     with torch.enable_grad():
         points = y.detach().repeat(copies, 1).requires_grad_()
-        out = field.many(t.repeat(copies), points)
+        out = field.batch_eval(t.repeat(copies), points)
         field.leaves.check(out, (points,))
         if not out.requires_grad:
             return y.new_zeros(m, n, n)
@@ -114,23 +110,23 @@ def pull_parameters(field, t, y, cotangents):
 
     The points are whole repetitions of field.period points, which belong together.
     """
-    total = [torch.zeros_like(p) for p in field.parameters]
+    total = zero_grads(field.parameters)
     if not field.parameters:
         return total
     size = max(field.rows_per_point, ROWS - ROWS % field.rows_per_point)
     for i in range(0, len(y), size):
         with torch.enable_grad():
-            out = field.many(t[i : i + size], y[i : i + size].detach())
+            out = field.batch_eval(t[i : i + size], y[i : i + size].detach())
         field.stats.backward_nfe += len(out)
         field.stats.backward_nvjp += len(out)
         found = pull_back(
             field, out, (), cotangents[i : i + size], create_graph=cotangents.requires_grad
         )[1]
-        total = added(total, found)
+        total = add_grads(total, found)
     return total
 
 
-@twice
+@with_double_backward
 def push_parameters(field, t, y, directions):
     """df/dp v at m points for k changes v of the parameters, each a list beside field.parameters:
     (k, m, n).
@@ -140,7 +136,7 @@ def push_parameters(field, t, y, directions):
     """
     nothing = y.new_zeros(len(directions), *y.shape)
     with torch.enable_grad():
-        out = field.many(t, y.detach())
+        out = field.batch_eval(t, y.detach())
         field.stats.backward_nfe += len(out)
         field.stats.backward_njvp += len(out) * len(directions)
         if not out.requires_grad:
@@ -174,7 +170,7 @@ def magnitudes(parameters):
     return found
 
 
-@twice
+@with_double_backward
 def second_order(field, t, y, tangents, slopes, cotangents):
     """Derivatives of sum_i cotangent_i . (J tangent_i + df/dt slope_i) at m points, J and df/dt
     taken at (t, y).
@@ -183,14 +179,14 @@ def second_order(field, t, y, tangents, slopes, cotangents):
     of the parameters).
     """
     s, m, n = tangents.shape
-    if field.allows_copies(t, y):
+    if field.allows_batch_eval(t, y):
         copies = s
     else:
         copies = 1
     with torch.enable_grad():
         time = t.detach().repeat(copies).requires_grad_()
         rows = y.detach().repeat(copies, 1).requires_grad_()
-        out = field.many(time, rows)
+        out = field.batch_eval(time, rows)
         field.stats.backward_nfe += len(out)
         field.stats.backward_nvjp += m * s
         shape = s // copies, copies * m
@@ -202,7 +198,7 @@ def second_order(field, t, y, tangents, slopes, cotangents):
         )
         total = sum(_along(field, out, rows, time, *part) for part in parts)
         if not (isinstance(total, torch.Tensor) and total.requires_grad):
-            return torch.zeros_like(y), [torch.zeros_like(p) for p in field.parameters]
+            return torch.zeros_like(y), zero_grads(field.parameters)
         # Of f itself: beside its leaves the cotangents may have some.
         field.leaves.check(out, (rows, time))
         inputs = [rows, *field.parameters]
@@ -214,7 +210,7 @@ def second_order(field, t, y, tangents, slopes, cotangents):
         grad_y = torch.zeros_like(y)
     else:
         grad_y = grad_y.view(copies, m, n).sum(0)
-    return grad_y, added([torch.zeros_like(p) for p in field.parameters], found)
+    return grad_y, add_grads(zero_grads(field.parameters), found)
 
 
 def _along(field, out, rows, time, cotangents, tangents, slopes):
@@ -231,7 +227,7 @@ def _along(field, out, rows, time, cotangents, tangents, slopes):
     return total
 
 
-@twice
+@with_double_backward
 def jacobian_slopes(field, t, y, tangents, slopes):
     """Directional derivatives of the Jacobian: d/de J(t + e slope, y + e tangent) at m points, (m,
     n, n).
@@ -239,7 +235,7 @@ def jacobian_slopes(field, t, y, tangents, slopes):
     t (m,), y (m, n), tangents (m, n), slopes (m,).
     """
     m, n = y.shape
-    if field.allows_copies(t, y):
+    if field.allows_batch_eval(t, y):
         copies = n
     else:
         copies = 1
@@ -251,7 +247,7 @@ def jacobian_slopes(field, t, y, tangents, slopes):
     with torch.enable_grad():
         time = t.detach().repeat(copies).requires_grad_()
         points = y.detach().repeat(copies, 1).requires_grad_()
-        out = field.many(time, points)
+        out = field.batch_eval(time, points)
         field.stats.backward_njac += m
         rows = []
         for unit in units:

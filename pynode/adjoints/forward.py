@@ -15,10 +15,10 @@ import weakref
 
 import torch
 
-from ..core.double_backward import twice
+from ..core.double_backward import with_double_backward
 from ..methods.bdf.step import BDF
 from .base import Adjoint
-from .discrete.adjoint import REPLAYS, _runs
+from .discrete.adjoint import REPLAYS, method_runs
 from .discrete.replay import RecordedSteps
 from .field_products import chunk_size, jacobians, push_parameters
 from .output_cotangents import powers
@@ -68,7 +68,7 @@ class ForwardSensitivity(Adjoint):
         return ybar, [g.view_as(p) for g, p in zip(rest, field.parameters, strict=True)]
 
 
-@twice
+@with_double_backward
 def sensitivities(field, method, trajectory, times):
     """dy/d(y0, p) at the times, (T, n, n + p)."""
     n = field.size
@@ -76,18 +76,18 @@ def sensitivities(field, method, trajectory, times):
     start = torch.cat(
         (torch.eye(n).to(y0), y0.new_zeros(n, sum(p.numel() for p in field.parameters))), 1
     )
-    places = _Places(trajectory, times)
+    outputs = _OutputSteps(trajectory, times)
     found = [start] * len(times)
     if isinstance(method, BDF):
-        _bdf(field, method, trajectory, places, start, found)
+        _bdf(field, method, trajectory, outputs, start, found)
     else:
         now = start
-        for taken, first, last in _runs(method, trajectory.steps):
-            now = _one_step(field, taken, trajectory.steps, (first, last), places, now, found)
+        for taken, first, last in method_runs(method, trajectory.steps):
+            now = _one_step(field, taken, trajectory.steps, (first, last), outputs, now, found)
     return torch.stack(found)
 
 
-class _Places:
+class _OutputSteps:
     """Where the outputs lie: ends[k] lists those at the end of step k, inside[k] (those inside it,
     thetas (q,))."""
 
@@ -111,7 +111,7 @@ class _Places:
             )
 
 
-def _one_step(field, method, steps, span, places, now, found):
+def _one_step(field, method, steps, span, outputs, now, found):
     """S after the steps in range(*span), those of one method; fills in found."""
     replay_type = next(
         module.Replay for family, module in REPLAYS.items() if isinstance(method, family)
@@ -120,32 +120,32 @@ def _one_step(field, method, steps, span, places, now, found):
     size = max(1, min(chunk_size(n) // replay_type.size(method), VALUES // (n * columns)))
     for first in range(span[0], span[1], size):
         last = min(span[1], first + size)
-        inner = [k for k in range(first, last) if k in places.inside]
+        inner = [k for k in range(first, last) if k in outputs.inside]
         with torch.enable_grad():
-            weights = [now.new_zeros(len(places.inside[k][0]), n).requires_grad_() for k in inner]
+            weights = [now.new_zeros(len(outputs.inside[k][0]), n).requires_grad_() for k in inner]
             entries = [
-                (k - first, places.inside[k][1], w) for k, w in zip(inner, weights, strict=True)
+                (k - first, outputs.inside[k][1], w) for k, w in zip(inner, weights, strict=True)
             ]
             replay = replay_type(field, method, RecordedSteps(steps[first:last]), entries)
             seed = now.new_zeros(last - first, n, 1).requires_grad_()
             forcing, shifts = _columns(replay.parameters(seed), [seed, *weights])
         with torch.no_grad():
             unit = torch.eye(n, dtype=now.dtype, device=now.device).expand(last - first, n, n)
-            transition = replay.sweep(unit).transpose(1, 2).unbind(0)
+            transition = replay.pullback_starts(unit).transpose(1, 2).unbind(0)
         starts = []
         for i, a in enumerate(transition):
             starts.append(now)
             now = torch.mm(a, now)
             if forcing is not None:
                 now[:, n:] += forcing[i]
-            for row in places.ends.get(first + i, ()):
+            for row in outputs.ends.get(first + i, ()):
                 found[row] = now
         if inner:
             _inside(
                 replay,
                 weights,
                 shifts,
-                [places.inside[k][0] for k in inner],
+                [outputs.inside[k][0] for k in inner],
                 torch.stack(starts),
                 found,
             )
@@ -179,7 +179,9 @@ def _inside(replay, weights, shifts, rows, starts, found):
     and in the parameters."""
     n = starts.shape[1]
     with torch.enable_grad():
-        pulled = replay.sweep(None).squeeze(2)  # (m, n): what the weights pull back to the starts
+        pulled = replay.pullback_starts(None).squeeze(
+            2
+        )  # (m, n): what the weights pull back to the starts
     for j in range(starts.shape[2]):
         moved = torch.autograd.grad(pulled, weights, starts[:, :, j], retain_graph=True)
         for k, (members, columns) in enumerate(zip(rows, moved, strict=True)):
@@ -189,7 +191,7 @@ def _inside(replay, weights, shifts, rows, starts, found):
                 found[row][:, j] = columns[q] + (shifts[k][q, :, j - n] if j >= n else 0.0)
 
 
-def _bdf(field, method, trajectory, places, start, found):
+def _bdf(field, method, trajectory, outputs, start, found):
     """The derivative of the history, (rows, n, n + p), step by step."""
     form = method.history
     steps = trajectory.steps
@@ -199,7 +201,7 @@ def _bdf(field, method, trajectory, places, start, found):
     if field.mass is None:
         mass = torch.eye(n).to(start)
     else:
-        mass = field.mass.dense()
+        mass = field.mass.to_dense()
     size = max(1, min(chunk_size(n), VALUES // (n * columns)))
     for first in range(0, len(steps), size):
         chunk = steps[first : first + size]
@@ -227,10 +229,10 @@ def _bdf(field, method, trajectory, places, start, found):
             z = form.update(z.reshape(len(z), -1), (), k, step.h, d.reshape(-1), ended)[0].view(
                 len(z), n, -1
             )
-            for row in places.ends.get(first + i, ()):
+            for row in outputs.ends.get(first + i, ()):
                 found[row] = z[0]
-            if first + i in places.inside:
-                rows, theta = places.inside[first + i]
+            if first + i in outputs.inside:
+                rows, theta = outputs.inside[first + i]
                 dense = torch.as_tensor(
                     form.dense_weights(k, nodes), dtype=y.dtype, device=y.device
                 )
@@ -247,7 +249,7 @@ def _first_history(field, form, trajectory, start, units):
     y0 = trajectory.y0.unsqueeze(0)
     slope = torch.cat((jacobians(field, t0, y0)[0], _by_parameters(field, t0, y0, units)[0]), 1)
     if field.mass is not None:
-        slope = field.mass.rate_columns(slope)
+        slope = field.mass.pinv_apply_columns(slope)
     weights = torch.as_tensor(
         form.start_weights(trajectory.h0), dtype=start.dtype, device=start.device
     )

@@ -15,6 +15,7 @@ import torch
 
 from ..backends.julia import algorithms
 from ..backends.julia.runtime import INSTALL, JuliaUnavailable, start
+from ..core.cotangents import add_at, zero_grads
 from .base import Adjoint
 from .continuous.backsolve import BacksolveAdjoint
 
@@ -138,7 +139,7 @@ class JuliaAdjoint(Adjoint):
         if field.leaves is not foreign.field.leaves:
             foreign.extend(package, trajectory.solved, field)
         starts, cotangents = _by_time(trajectory, times, grads)
-        parameters = [torch.zeros_like(p) for p in field.parameters]
+        parameters = zero_grads(field.parameters)
         if not cotangents:
             return starts, parameters
         order = sorted(cotangents)
@@ -229,9 +230,5 @@ def _by_time(trajectory, times, grads):
         if t == trajectory.t0:
             starts = starts + g
         else:
-            s = trajectory.inner(t)
-            if s in cotangents:
-                cotangents[s] = cotangents[s] + g
-            else:
-                cotangents[s] = g
+            add_at(cotangents, trajectory.inner(t), g)
     return starts, cotangents

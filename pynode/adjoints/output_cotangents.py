@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from ..core.cotangents import add_at
 
-def places(trajectory, times):
+
+def locate_outputs(trajectory, times):
     """(number of the step, where in it as a fraction of it) of each time: (None, None) at the
     start, (k, None) at the end of step k."""
     grid = trajectory.grid()
@@ -21,7 +23,7 @@ def places(trajectory, times):
             yield k, (t - starts[k]) / sizes[k]
 
 
-class Outputs:
+class OutputCotangents:
     """Cotangents of the outputs sorted by step.
 
     at_start: (n,) cotangent of y0 itself.
@@ -32,14 +34,11 @@ class Outputs:
         self._ends = {}
         self._inside = {}
         within = {}
-        for i, (k, theta) in enumerate(places(trajectory, times)):
+        for i, (k, theta) in enumerate(locate_outputs(trajectory, times)):
             if k is None:
                 self.at_start = self.at_start + grads[i]
             elif theta is None:
-                if k in self._ends:
-                    self._ends[k] = self._ends[k] + grads[i]
-                else:
-                    self._ends[k] = grads[i]
+                add_at(self._ends, k, grads[i])
             else:
                 within.setdefault(k, []).append((i, theta))
         for k, members in within.items():
@@ -47,7 +46,7 @@ class Outputs:
             theta = torch.tensor([x for _, x in members], dtype=torch.float64, device=grads.device)
             self._inside[k] = theta, grads[rows]
 
-    def of(self, first, count):
+    def of_steps(self, first, count):
         """(ends, inside) of so many steps from number first on, a list each, None where there is no
         output.
 

@@ -25,14 +25,14 @@ CLASSES = (
 DIRECT = "direct"
 
 
-def short(name: str) -> str:
+def short_name(name: str) -> str:
     """'GaussAdjoint', 'gauss_adjoint' and 'gauss' are the same; so are 'ForwardSensitivity' and
     'forward'."""
     key = name.lower().replace("_", "")
     return key.removesuffix("adjoint").removesuffix("sensitivity") or key
 
 
-_BY_KEY = {short(c.name): c for c in CLASSES}
+_BY_KEY = {short_name(c.name): c for c in CLASSES}
 
 
 def names() -> list:
@@ -59,7 +59,7 @@ def get(adjoint, backend="torch"):
         raise TypeError(
             f"adjoint must be a name such as 'discrete' or an Adjoint, not {type(adjoint).__name__}"
         )
-    key = short(adjoint)
+    key = short_name(adjoint)
     if key == DIRECT:
         return DIRECT
     if key in _BY_KEY:

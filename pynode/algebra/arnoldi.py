@@ -10,8 +10,8 @@ EXHAUSTED = 1e-12
 
 
 @torch.no_grad()
-def arnoldi(product, v, most) -> np.ndarray:
-    """The Hessenberg matrix (k + 1, k) of a linear map on its Krylov space, k at most ``most``.
+def arnoldi(product, v, max_columns) -> np.ndarray:
+    """The Hessenberg matrix (k + 1, k) of a linear map on its Krylov space, k at max_columns ``max_columns``.
 
     product: maps (n,) to (n,); v: (n,) the first vector, not zero. The eigenvalues of the upper
     (k, k) are Ritz values, and the last entry measures how far they have converged. Entries are
@@ -19,15 +19,15 @@ def arnoldi(product, v, most) -> np.ndarray:
     Numerical Methods for Large Eigenvalue Problems (2011), sec. 6.2.
     """
     basis = [v / v.norm()]
-    hessenberg = np.zeros((most + 1, most))
-    for k in range(most):
+    hessenberg = np.zeros((max_columns + 1, max_columns))
+    for k in range(max_columns):
         w = product(basis[k])
-        stacked = torch.stack(basis)
+        basis_rows = torch.stack(basis)
         column = torch.zeros(k + 1, dtype=w.dtype, device=w.device)
         # Classical Gram-Schmidt twice is as orthogonal as it can be.
         for _ in range(2):
-            part = torch.mv(stacked, w)
-            w = w - torch.mv(stacked.T, part)
+            part = torch.mv(basis_rows, w)
+            w = w - torch.mv(basis_rows.T, part)
             column = column + part
         column = torch.cat((column, w.norm().unsqueeze(0))).cpu().numpy()
         hessenberg[: k + 2, k] = column

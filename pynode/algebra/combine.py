@@ -34,7 +34,7 @@ def combine(y, h, row: CoefficientRow, ks):
     of additions (benchmarks/micro.py), forward and backward.
     """
     if isinstance(h, torch.Tensor) or torch.compiler.is_compiling():
-        return _combine_rows(y, column(h), row, ks)
+        return _combine_rows(y, broadcast_step(h), row, ks)
     if len(row.indices) >= 4 and ks[0].dim() == 1:
         stages = torch.stack([ks[i] for i in row.indices], dim=1)
         if y is None:
@@ -48,14 +48,14 @@ def combine(y, h, row: CoefficientRow, ks):
     return y
 
 
-def stacked(stages):
+def as_stage_tensor(stages):
     """Stages as one tensor, (s, n): a list of them, or what a compiled step has made."""
     if isinstance(stages, torch.Tensor):
         return stages
     return torch.stack(stages)
 
 
-def column(h):
+def broadcast_step(h):
     """h as it multiplies states: a number, or (m, 1) for rows."""
     if isinstance(h, torch.Tensor) and h.dim():
         return h.unsqueeze(1)

@@ -113,7 +113,7 @@ class CompressedJacobian:
             time = torch.full((), t, dtype=self.field.dtype, device=self.field.device)
             pattern = plan.pattern
             values = repaired_entries(
-                lambda moved: self.field.at(time, moved), y, values, pattern.rows, pattern.cols
+                lambda moved: self.field.eval(time, moved), y, values, pattern.rows, pattern.cols
             )
         return plan, values
 
@@ -130,7 +130,7 @@ class CompressedJacobian:
         jac = self(t, y)
         if slope is not None and t == self._start:
             y = y.detach()
-            slope = repaired_slope(lambda moved: self.field.at(moved, y), time, y, slope)
+            slope = repaired_slope(lambda moved: self.field.eval(moved, y), time, y, slope)
         return jac, slope
 
     def factorised(self, jac, c: float, scale=None):

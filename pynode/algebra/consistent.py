@@ -54,11 +54,11 @@ def consistent(field, t: float, end: float, flat, atol, rtol: float, mode: str, 
 def _corrected(field, linear, t, span, y, atol, rtol, mode, origin):
     """(consistent y, M - c J factorised there, c), or None where y was only to be checked and
     passes."""
-    c, solver = _settle(field, linear, linear(t, y), y, span)
+    c, solver = _choose_c(field, linear, linear(t, y), y, span)
     noise = ROUNDING * torch.finfo(y.dtype).eps
     for _ in range(ITERATIONS):
-        residual = field.mass.left(field(t, y))
-        change = field.mass.right(solver.solve(residual, c))
+        residual = field.mass.left_null(field(t, y))
+        change = field.mass.right_null(solver.solve(residual, c))
         size = float((change.abs() / (atol + rtol * y.abs())).max())
         if mode == "check":
             if size <= 1:
@@ -77,16 +77,18 @@ def _corrected(field, linear, t, span, y, atol, rtol, mode, origin):
     )
 
 
-def _settle(field, linear, jac, y, span):
+def _choose_c(field, linear, jac, y, span):
     """(c, M - c J factorised) with c so small that the algebraic equations alone decide the
     solution."""
     c = span * math.sqrt(torch.finfo(y.dtype).eps)
     last = None
-    probe = field.mass.left(1.0 + torch.arange(len(y), dtype=y.dtype, device=y.device) / len(y))
+    probe = field.mass.left_null(
+        1.0 + torch.arange(len(y), dtype=y.dtype, device=y.device) / len(y)
+    )
     for _ in range(6):
         solver = linear.factorised(jac, c)
         if solver.ok:
-            found = field.mass.right(solver.solve(probe, c))
+            found = field.mass.right_null(solver.solve(probe, c))
         else:
             found = None
         if (
@@ -133,6 +135,8 @@ def _differentiable(field, t, flat, y, solver, c):
     moved = y + (flat - flat.detach())
     time = torch.full((), t, dtype=y.dtype, device=y.device)
     for solve in (ImplicitSolve, ImplicitCorrection):  # see newton.implicit_diff
-        residual = field.mass.left(field.at(time, moved))
-        moved = moved + field.mass.right(solve.apply(c * (residual - residual.detach()), solver))
+        residual = field.mass.left_null(field.eval(time, moved))
+        moved = moved + field.mass.right_null(
+            solve.apply(c * (residual - residual.detach()), solver)
+        )
     return moved

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import torch
 
-from ..core.double_backward import DoubleBackward, pull, twice
+from ..core.double_backward import DoubleBackward, pull, with_double_backward
 from ..core.finite_differences import finite, repaired, repaired_slope
 from ..core.layout import check_values
 from ..core.leaves import own_leaf
@@ -46,7 +46,7 @@ class Jacobian:
     def _mass(self):
         if self.field.mass is None:
             return self._eye
-        return self.field.mass.dense()
+        return self.field.mass.to_dense()
 
     def __call__(self, t: float, y):
         """df/dy at (t, y), detached."""
@@ -71,10 +71,10 @@ class Jacobian:
             return jac, slope
         time = torch.full((), t, dtype=self.field.dtype, device=self.field.device)
         if not finite(jac):
-            jac = repaired(lambda moved: self.field.at(time, moved), y, jac)
+            jac = repaired(lambda moved: self.field.eval(time, moved), y, jac)
         if slope is not None and not finite(slope):
             y = y.detach()
-            slope = repaired_slope(lambda moved: self.field.at(moved, y), time, y, slope)
+            slope = repaired_slope(lambda moved: self.field.eval(moved, y), time, y, slope)
         return jac, slope
 
     def _with_time(self, t, y, want_time, graph):
@@ -108,9 +108,9 @@ class Jacobian:
                 inputs.requires_grad_()
             with DoubleBackward() if graph else nullcontext():
                 if self._broadcasts:
-                    out = field.rows(time, inputs)
+                    out = field.broadcast_eval(time, inputs)
                 else:
-                    out = field.at(time, inputs)
+                    out = field.eval(time, inputs)
             if not out.requires_grad:
                 return torch.zeros_like(self._eye), None
             jac, moves = torch.autograd.grad(
@@ -126,12 +126,12 @@ class Jacobian:
             depends = want_time and moves is not None
             return jac, time_derivative(field, time.detach(), y, graph) if depends else None
 
-    @twice
+    @with_double_backward
     def _check_twice(self, t, y):
         """RuntimeError where f has no second derivative, which a Jacobian with a graph is there
         for."""
         y.requires_grad_()
-        out = self.field.at(t, y)
+        out = self.field.eval(t, y)
         if out.requires_grad:
             pull(out, (y,), torch.ones_like(out))
         self.field.stats.nfe += 1
@@ -148,12 +148,12 @@ class Jacobian:
         with torch.no_grad():
             rows = torch.stack([y * (1 + 0.01 * i) + 1e-3 * i for i in range(count)])
             try:
-                single = torch.stack([field.at(t, row) for row in rows])
+                single = torch.stack([field.eval(t, row) for row in rows])
             except RejectStep:  # the rows lie outside the domain, though y lies inside
                 return False
             field.stats.nfe += count
             try:
-                together = field.rows(t, rows)
+                together = field.broadcast_eval(t, rows)
             # Whatever a user's field raises on one more dimension, the answer is no.
             except Exception:
                 return False
@@ -189,12 +189,12 @@ class Jacobian:
         return jac.reshape(n, n).to(self._eye)
 
 
-@twice
+@with_double_backward
 def time_derivative(field, t, y, graph):
     """df/dt, (n,), None where f does not depend on t here: the product v . f differentiated first
     in t, then in v."""
     t = own_leaf(t.detach())
-    out = field.at(t, y)
+    out = field.eval(t, y)
     if not out.requires_grad:
         return None
     v = own_leaf(torch.zeros_like(out))

@@ -122,8 +122,8 @@ class KrylovSolver:
             signs = (
                 torch.randint(0, 2, (1, self.size), generator=generator).to(self.products.y) * 2 - 1
             )
-            rows = self.mass.left(self.products.jvps(signs)[0])
-            count = float(self.mass.left(signs[0]).square().sum())
+            rows = self.mass.left_null(self.products.jvps(signs)[0])
+            count = float(self.mass.left_null(signs[0]).square().sum())
             size = float(rows.norm()) / max(count, 1.0) ** 0.5
         if math.isfinite(size) and size > 0:
             return 1 / (abs(self.c) * size) - 1
@@ -131,7 +131,7 @@ class KrylovSolver:
 
     def _balanced(self, v):
         if self.lift:
-            return torch.add(v, self.mass.left(v), alpha=self.lift)
+            return torch.add(v, self.mass.left_null(v), alpha=self.lift)
         return v
 
     def _times(self, v):

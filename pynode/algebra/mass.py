@@ -101,7 +101,7 @@ class Mass:
             return self.diagonal * v
         return v @ self.matrix
 
-    def rate(self, f):
+    def pinv_apply(self, f):
         """M^+ f: y' from f, (n,)."""
         if self.matrix is None:
             return self._inverse * f
@@ -113,23 +113,23 @@ class Mass:
             return self._inverse * v
         return v @ self._inverse
 
-    def rate_columns(self, jac):
+    def pinv_apply_columns(self, jac):
         """M^+ J, (n, n)."""
         if self.matrix is None:
             return self._inverse.unsqueeze(1) * jac
         return self._inverse @ jac
 
-    def left(self, v):
+    def left_null(self, v):
         """v - M M^+ v, (n,)."""
         if self.matrix is None:
             return torch.where(self.diagonal == 0, v, 0.0)
-        return v - self.times(self.rate(v))
+        return v - self.times(self.pinv_apply(v))
 
-    def right(self, v):
+    def right_null(self, v):
         """v - M^+ M v, (n,)."""
         if self.matrix is None:
             return torch.where(self.diagonal == 0, v, 0.0)
-        return v - self.rate(self.times(v))
+        return v - self.pinv_apply(self.times(v))
 
     @cached_property
     def projector(self):
@@ -143,7 +143,7 @@ class Mass:
             eye = torch.eye(len(self.matrix), dtype=self.matrix.dtype, device=self.matrix.device)
             return eye - self.matrix @ self._inverse
 
-    def dense(self):
+    def to_dense(self):
         """M, (n, n)."""
         if self.matrix is None:
             return torch.diag(self.diagonal)

@@ -14,7 +14,7 @@ MAX_ITERATIONS = 4
 UNKNOWN = 1.0
 # Rate that is told where the simplified iteration failed, so that its Jacobian is renewed.
 POOR = 0.99
-THIRD = (
+NO_THIRD_DERIVATIVE = (
     "third derivatives through a solve need adjoint='direct' and an explicit or Rosenbrock method"
     " ('tsit5', 'rodas5p')"
 )
@@ -32,53 +32,65 @@ class Newton(NamedTuple):
 
 
 def simplified_newton(
-    field, t, start, history_term, c, solver, scale, tol, newton_tol, rate, most=MAX_ITERATIONS
+    field,
+    t,
+    start,
+    history_term,
+    c,
+    solver,
+    scale,
+    tol,
+    newton_tol,
+    rate,
+    max_iterations=MAX_ITERATIONS,
 ):
     """Solve M (y - start + psi) = c f(t, y) for y, (n,), M the mass matrix or the identity. Hairer
     & Wanner II, IV.8.
 
     solver: M - c J factorised; rate: the convergence rate last seen with it (UNKNOWN if none),
     which lets the iteration stop after its first correction (IV.8.10); kappa: the error allowed, as
-    a fraction of the error of the step; most: iterations after which it is given up. A correction
+    a fraction of the error of the step; max_iterations: iterations after which it is given up. A correction
     at the level of rounding ends the iteration, and its rate, which would be that of noise, is not
     told.
     """
     y = start
-    gap = history_term
+    increment = history_term
     last = 0.0
     stats = field.stats
     mass = field.mass
-    for iteration in range(1, most + 1):
-        # gap = psi + (y - start)
+    for iteration in range(1, max_iterations + 1):
+        # increment = psi + (y - start)
         if mass is None:
-            held = gap
+            mass_increment = increment
         else:
-            held = mass.times(gap)
-        change = solver.solve(torch.sub(held, field(t, y), alpha=c), -1.0)
-        if tol.bare:
-            scale = tol.grown(scale, y + change)
+            mass_increment = mass.times(increment)
+        change = solver.solve(torch.sub(mass_increment, field(t, y), alpha=c), -1.0)
+        if tol.has_zero_atol:
+            scale = tol.grow_scale(scale, y + change)
         norm = tol.rms(change, scale)
         stats.nsolve += 1
         if not math.isfinite(norm):
             return Newton(None, change, norm, iteration, UNKNOWN)
         if iteration > 1:
-            known = rate
+            last_rate = rate
             rate = norm / last
-            if norm > tol.finest and (
-                rate >= 1 or rate ** (most - iteration) / (1 - rate) * norm > newton_tol
+            if norm > tol.rounding_floor and (
+                rate >= 1 or rate ** (max_iterations - iteration) / (1 - rate) * norm > newton_tol
             ):
-                if norm <= tol.rounding(y, gap, scale):
-                    return Newton(y + change, change, norm, iteration, known)
+                if norm <= tol.rounding(y, increment, scale):
+                    return Newton(y + change, change, norm, iteration, last_rate)
                 break
         y = y + change
-        if norm <= tol.finest or (rate < 1 and rate / (1 - rate) * norm <= newton_tol):
+        if norm <= tol.rounding_floor or (rate < 1 and rate / (1 - rate) * norm <= newton_tol):
             return Newton(y, change, norm, iteration, rate)
-        gap = gap + change
+        increment = increment + change
         last = norm
     return Newton(None, change, norm, iteration, rate)
 
 
-def full_newton(field, t, start, history_term, c, factorise, scale, tol, newton_tol, most=30):
+def full_newton(
+    field, t, start, history_term, c, factorise, scale, tol, newton_tol, max_iterations=30
+):
     """The same equation with a new Jacobian at every iterate: for fixed steps, which cannot be cut
     where that fails.
 
@@ -86,18 +98,18 @@ def full_newton(field, t, start, history_term, c, factorise, scale, tol, newton_
     the last correction.
     """
     y = start
-    for iteration in range(1, most + 1):
+    for iteration in range(1, max_iterations + 1):
         solver = factorise(y)
         if not solver.ok:
             break
-        gap = history_term + (y - start)
+        increment = history_term + (y - start)
         if field.mass is None:
-            held = gap
+            mass_increment = increment
         else:
-            held = field.mass.times(gap)
-        change = solver.solve(torch.sub(held, field(t, y), alpha=c), -1.0)
+            mass_increment = field.mass.times(increment)
+        change = solver.solve(torch.sub(mass_increment, field(t, y), alpha=c), -1.0)
         y = y + change
-        scale = tol.grown(scale, y)
+        scale = tol.grow_scale(scale, y)
         norm = tol.rms(change, scale)
         field.stats.nsolve += 1
         if not math.isfinite(norm):
@@ -123,9 +135,9 @@ def implicit_diff(field, t, start, history_term, c, solver, y):
     third is taken.
     """
     for solve in (ImplicitSolve, ImplicitCorrection):
-        gap = start - history_term - y
+        increment = start - history_term - y
         residual = torch.add(
-            gap if field.mass is None else field.mass.times(gap), field(t, y), alpha=c
+            increment if field.mass is None else field.mass.times(increment), field(t, y), alpha=c
         )
         y = y + solve.apply(residual - residual.detach(), solver)
     return UpToSecondOrder.apply(y)
@@ -148,7 +160,7 @@ class ImplicitSolve(torch.autograd.Function):
 
 
 class ImplicitCorrection(ImplicitSolve):
-    """The same where b is known to have no derivative of first order: it is left out unless there
+    """The same where b is last_rate to have no derivative of first order: it is left out unless there
     will be a second."""
 
     @staticmethod
@@ -169,11 +181,11 @@ class UpToSecondOrder(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         if torch.is_grad_enabled():
-            return _TwiceGrad.apply(grad, *ctx.saved_tensors)
+            return _UpToSecondOrderGrad.apply(grad, *ctx.saved_tensors)
         return grad
 
 
-class _TwiceGrad(torch.autograd.Function):
+class _UpToSecondOrderGrad(torch.autograd.Function):
     @staticmethod
     def forward(ctx, grad, x):
         return grad.view_as(grad)
@@ -181,5 +193,5 @@ class _TwiceGrad(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         if torch.is_grad_enabled():
-            raise NotImplementedError(THIRD)
+            raise NotImplementedError(NO_THIRD_DERIVATIVE)
         return grad, None

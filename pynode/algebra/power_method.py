@@ -54,14 +54,14 @@ def any_direction(y):
     return torch.cos(torch.arange(len(y), dtype=y.dtype, device=y.device))
 
 
-def of_matrix(jacobian, y, tol):
+def scaled_matrix_product(jacobian, y, tol):
     """The product with a Jacobian, (n, n), at the state y, (n,), in units of the tolerances."""
     scale = tol.scale(y).detach()
-    scaled = jacobian.detach() * scale / tol.known(scale).unsqueeze(1)
+    scaled = jacobian.detach() * scale / tol.scale_or_inf(scale).unsqueeze(1)
     return lambda v: torch.mv(scaled, v)
 
 
-def of_field(field, t, y, f0, tol):
+def scaled_difference_product(field, t, y, f0, tol):
     """The product with df/dy at (t, y) by differences of f, in units of the tolerances; f0: f(t,
     y), (n,).
 
@@ -69,7 +69,7 @@ def of_field(field, t, y, f0, tol):
     out.
     """
     scale = tol.scale(y)
-    known = tol.known(scale)
+    known = tol.scale_or_inf(scale)
     size = math.sqrt(len(y)) + (y / known).norm().item()
     length = math.sqrt(torch.finfo(y.dtype).eps) * size
 

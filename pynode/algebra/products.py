@@ -22,7 +22,7 @@ class Products:
             self.t = torch.full((), t, dtype=field.dtype, device=field.device)
             self.y = y.detach().clone().requires_grad_()
             with DoubleBackward():
-                self.out = field.at(self.t, self.y)
+                self.out = field.eval(self.t, self.y)
             self._pulled = None
             self._twice = True
 
@@ -66,9 +66,9 @@ class Products:
             v = v.clone()
         try:
             with torch.no_grad():
-                return torch.func.jvp(lambda x: self.field.at(self.t, x), (self.y.detach(),), (v,))[
-                    1
-                ]
+                return torch.func.jvp(
+                    lambda x: self.field.eval(self.t, x), (self.y.detach(),), (v,)
+                )[1]
         except RuntimeError as error:
             raise RuntimeError(
                 "a structured Jacobian is made of products with vectors, and an operation in f has"

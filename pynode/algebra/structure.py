@@ -195,7 +195,7 @@ def is_dense(given) -> bool:
     return isinstance(given, str) and given == "dense"
 
 
-def blocks(given, y0):
+def block_diagonal(given, y0):
     """The structure of a batch y0, (B, ...), taken as one system: given, or a block of the Jacobian
     for each row."""
     if not is_dense(given):

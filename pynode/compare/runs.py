@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ..core.cotangents import none_to_zeros
 from ..solve import solve
 
 # The reference: this method at each tolerance in turn, until one can be reached.
@@ -46,7 +47,7 @@ def weighted_gradients(states, inputs) -> list:
     largest = states.detach().abs().amax(0)
     loss = (weights.to(states) / torch.where(largest > 0, largest, 1.0) * states).sum()
     found = torch.autograd.grad(loss, inputs, allow_unused=True)
-    return [torch.zeros_like(p) if g is None else g for p, g in zip(inputs, found, strict=True)]
+    return none_to_zeros(found, inputs)
 
 
 def reference(problem, times):

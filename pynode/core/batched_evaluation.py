@@ -8,11 +8,13 @@ import weakref
 
 import torch
 
+from .cotangents import none_to_zeros
+
 # What was found out of functions and modules that last longer than a solve.
-_KNOWN = weakref.WeakKeyDictionary()
+_ANSWERS = weakref.WeakKeyDictionary()
 
 
-def decided(field, question, find):
+def cached_answer(field, question, find):
     """The answer to a question about the f of a field: that of an earlier solve, or find()."""
     answers = _answers_of(field.f)
     key = question, *_state_of(field)
@@ -31,15 +33,15 @@ def _answers_of(f):
         owner = f
     if not isinstance(owner, (torch.nn.Module, types.FunctionType)):
         return {}
-    return _KNOWN.setdefault(owner, {}).setdefault(getattr(f, "__name__", ""), {})
+    return _ANSWERS.setdefault(owner, {}).setdefault(getattr(f, "__name__", ""), {})
 
 
 def _state_of(field):
     """What may change the answer."""
-    modules = field.held.modules
+    modules = field.module_state.modules
     hooks = sum(len(m._backward_hooks) + len(m._backward_pre_hooks) for m in modules)
     training = sum(m.training for m in modules)
-    shapes = tuple(x.shape for x in field.held.arguments)
+    shapes = tuple(x.shape for x in field.module_state.arguments)
     return field.layout.key, field.dtype, field.device, shapes, len(modules), hooks, training
 
 
@@ -50,17 +52,17 @@ def allows_vmap(field, t, y) -> bool:
     Under vmap hooks inside f do not run, and checkpoints, autograd.Functions without a rule and
     branches on values fail.
     """
-    return decided(field, "vmap", lambda: _try_vmap(field, t[:1].detach(), y[:1].detach()))
+    return cached_answer(field, "vmap", lambda: _try_vmap(field, t[:1].detach(), y[:1].detach()))
 
 
 def _try_vmap(field, t, y):
     with torch.enable_grad():
         point = y.clone().requires_grad_()
         inputs = [point, *field.parameters]
-        alone = field.at(t[0], point[0]).unsqueeze(0)
+        alone = field.eval(t[0], point[0]).unsqueeze(0)
         wanted = _pulled(alone, inputs)
         try:
-            mapped = torch.func.vmap(field.at)(t, point)
+            mapped = torch.func.vmap(field.eval)(t, point)
             found = _pulled(mapped, inputs)
         # F alone has just run, so this is vmap's: whatever its kind, the answer is no.
         except Exception:
@@ -104,7 +106,7 @@ def pull_stack(field, question, outputs, inputs, stacks):
         found = torch.autograd.grad(
             outputs, inputs, cotangents, retain_graph=True, allow_unused=True
         )
-        return [torch.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True)]
+        return none_to_zeros(found, inputs)
 
     def together(count):
         some = [stack[:count] for stack in stacks]
@@ -125,6 +127,6 @@ def pull_stack(field, question, outputs, inputs, stacks):
         return all(agree(a, b[0]) for a, b in zip(wanted, found, strict=True))
 
     count = len(stacks[0])
-    if count > 1 and decided(field, question, agrees):
+    if count > 1 and cached_answer(field, question, agrees):
         return together(count)
     return [torch.stack(rows) for rows in zip(*map(alone, range(count)), strict=True)]

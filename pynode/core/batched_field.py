@@ -23,7 +23,7 @@ class RowField:
 
     f is called with t of shape (m, 1, ...), which broadcasts against the rows, y with its leading
     dimension m, and the args that belong to the rows cut to the same rows. ``select`` leaves rows
-    out, for good. by_row: whether each argument of f belongs to the rows (``belonging``). leaves,
+    out, for good. by_row: whether each argument of f belongs to the rows (``args_by_row``). leaves,
     parameters: the tensors that gradients reach, as those of a VectorField. compiled: CompiledRows
     of whole steps (methods/compiled/batched_steps.py), None where steps are run as they stand.
     drawn: whether f draws random numbers."""
@@ -42,12 +42,12 @@ class RowField:
         self.size = layout.size
         self.args = problem.args
         # Of the whole batch: when few rows are left, an argument may have their number by chance.
-        self.by_row = belonging(self.args, self.batch, by_row)
+        self.by_row = args_by_row(self.args, self.batch, by_row)
         if layout.single:
             self.rank = len(layout.shapes[0])
         else:
             self.rank = 1
-        self.held = ModuleState(self.f, self.device, self.args)
+        self.module_state = ModuleState(self.f, self.device, self.args)
         self.reuse = Reuse()
         self.leaves = no_leaves(self.args)
         self.drawn = False
@@ -63,52 +63,52 @@ class RowField:
 
         def evaluate(args):
             random = RandomState(self.device)
-            with self.held.replaced():
-                out = called_first(self.on(args).at, self.f, self.dtype, t, y)
+            with self.module_state.replaced():
+                out = called_first(self.with_args(args).eval, self.f, self.dtype, t, y)
             self.drawn = random.moved()
             return out, y
 
-        self.leaves = find_leaves(self.f, self.args, self.held, evaluate, given)
-        self.held.watch(self.leaves.sources)
-        self.held.watch_spare(self.leaves.spare)
+        self.leaves = find_leaves(self.f, self.args, self.module_state, evaluate, given)
+        self.module_state.watch(self.leaves.grad_targets)
+        self.module_state.watch_spare(self.leaves.spare)
 
-    def on(self, args):
+    def with_args(self, args):
         """The same field on other args."""
         found = copy.copy(self)
         found.args = args
         return found
 
-    def isolated(self):
+    def detach_args(self):
         """The same field on args that are leaves, so that no gradient passes through one parameter
         into another."""
-        return self.on(self.leaves.args)
+        return self.with_args(self.leaves.args)
 
-    def extended(self, lost):
+    def with_parameters(self, lost):
         """The same field with parameters that turned out to be used; LostLeaves where they are
         unknown."""
         found = copy.copy(self)
-        found.leaves = self.leaves.extended(lost)
+        found.leaves = self.leaves.with_parameters(lost)
         return found
 
     def check(self, t, y, before, h):
         """RuntimeError where f at the start, t (B,) and y (B, n), is no longer ``before``; h: the
         first steps, (B,)."""
-        self.held.check()
+        self.module_state.check()
         if len(h):
             smallest = float(abs(h).min())
         else:
             smallest = 0.0
         with torch.enable_grad():
             points = y.detach().clone().requires_grad_()
-            out = self.at(t, points)
+            out = self.eval(t, points)
         check_same(float(t[0]), y, before, out.detach(), smallest, self.drawn)
         if not out.requires_grad:
-            check_graph(lambda y: self.at(t, y), y)
+            check_graph(lambda y: self.eval(t, y), y)
 
     def select(self, keep):
         """The field of the rows in keep, an index or mask (m,)."""
         args = zip(self.args, self.by_row, strict=True)
-        found = self.on(tuple(a[keep] if by_row else a for a, by_row in args))
+        found = self.with_args(tuple(a[keep] if by_row else a for a, by_row in args))
         if keep.dtype == torch.bool:
             found.batch = int(keep.sum())
         else:
@@ -118,16 +118,16 @@ class RowField:
     def __call__(self, t, y):
         """dy/dt of every row."""
         self.stats.nfe += len(y)
-        out = self.at(t, y)
+        out = self.eval(t, y)
         if self.reuse.open:
             return self.reuse.own(out)
         return out
 
     def probe(self, t, y):
         """dy/dt of every row, neither counted nor kept."""
-        return self.at(t, y)
+        return self.eval(t, y)
 
-    def at(self, t, y):
+    def eval(self, t, y):
         """dy/dt of every row, not counted; TypeError or ValueError where f returns something else,
         or raises RejectStep."""
         t = self.clock(t, y)
@@ -183,9 +183,9 @@ class RowField:
         t = t.detach()[which]
         y = y.detach()[which]
         if not good:
-            jac = repaired(lambda moved: part.at(t, moved), y, jac)
+            jac = repaired(lambda moved: part.eval(t, moved), y, jac)
         if moving and slope is not None:
-            slope = repaired_slope(lambda moved: part.at(moved, y), t, y, slope)
+            slope = repaired_slope(lambda moved: part.eval(moved, y), t, y, slope)
         return jac, slope
 
     def _pulled(self, t, y, which, moving, graph):
@@ -203,7 +203,7 @@ class RowField:
             if moving:
                 own_leaf(times)
             with DoubleBackward() if graph else nullcontext():
-                out = self.select(copies).at(times, states)
+                out = self.select(copies).eval(times, states)
             if not out.requires_grad:
                 return y.new_zeros(m, n, n), None
             unit = torch.eye(n, dtype=y.dtype, device=y.device).repeat(m, 1)
@@ -225,7 +225,7 @@ def clock(t, y, rank):
     return t.to(y.dtype).reshape((len(y),) + (1,) * max(rank, 1))
 
 
-def belonging(args, batch, declared):
+def args_by_row(args, batch, declared):
     """Whether each of the args belongs to the rows of a batch: a list of bool.
 
     declared: None for the tensors whose first dimension is the batch's, True or False for all of
@@ -300,7 +300,7 @@ def check_independent(field, t, y):
     tangent = torch.rand(y.shape, generator=generator, dtype=torch.float64).to(y) * mask
     leak = 0.0
     with torch.no_grad():
-        whole = called_first(field.at, field.f, y.dtype, t, y)
+        whole = called_first(field.eval, field.f, y.dtype, t, y)
         alone = _on_some(field, some, t, y)
         if count > 1:
             leak = float(_leak(field, t, y, whole, tangent, mask))
@@ -317,18 +317,18 @@ def check_independent(field, t, y):
 def _leak(field, t, y, whole, tangent, mask):
     """How much of a tangent on the rows in the mask comes out in the others."""
     try:
-        moved = torch.func.jvp(lambda v: field.at(t, v), (y,), (tangent,))[1]
+        moved = torch.func.jvp(lambda v: field.eval(t, v), (y,), (tangent,))[1]
         return moved.masked_fill(mask, 0).abs().max()
     # An operation without a forward derivative: perturb instead.
     except (RuntimeError, NotImplementedError):
-        moved = field.at(t, y + 1e-3 * (1 + y.abs()) * mask)
+        moved = field.eval(t, y + 1e-3 * (1 + y.abs()) * mask)
         return (moved - whole).masked_fill(mask, 0).abs().max() - 1e-9 * whole.abs().max()
 
 
 def _on_some(field, rows, t, y):
     """f on some of the rows; ValueError with the rule for args where it fails on these alone."""
     try:
-        return field.select(rows).at(t[rows], y[rows])
+        return field.select(rows).eval(t[rows], y[rows])
     except (RuntimeError, ValueError, IndexError) as error:
         raise ValueError(
             f"with batched=True f is called with the rows still running. Tried with {len(rows)} of "

@@ -12,7 +12,7 @@ from .leaves import own_leaf
 
 # What torch and its autograd.Function say of an operation with one derivative alone.
 _REFUSALS = ("is not implemented", "once_differentiable", "differentiate twice")
-_TOLD = "needs second derivatives of f"
+_EXPLAINED = "needs second derivatives of f"
 
 
 class DoubleBackward:
@@ -29,7 +29,7 @@ class DoubleBackward:
 
     def __exit__(self, kind, error, trace):
         _choose(*self.before)
-        if not isinstance(error, RuntimeError) or _TOLD in str(error):
+        if not isinstance(error, RuntimeError) or _EXPLAINED in str(error):
             return
         if "derivative" in str(error).lower() and any(words in str(error) for words in _REFUSALS):
             raise _refused(error) from error
@@ -37,9 +37,10 @@ class DoubleBackward:
 
 def _refused(reason):
     return RuntimeError(
-        f"this {_TOLD}, and an operation in f has first ones alone ({reason}). For a gradient take"
-        " a method that does without them: an explicit one such as 'tsit5', or 'fbdf', 'kvaerno5',"
-        " 'radauiia5'; for second derivatives write this operation in others"
+        f"this {_EXPLAINED}, but an operation in f has only first derivatives ({reason}). For a"
+        " gradient use a method that needs no second derivatives: an explicit one such as 'tsit5',"
+        " or 'fbdf', 'kvaerno5', 'radauiia5'. For second derivatives replace this operation by"
+        " others"
     )
 
 
@@ -77,7 +78,7 @@ def _choose(flash, efficient, cudnn, plain):
     cuda.enable_math_sdp(plain)
 
 
-def twice(function):
+def with_double_backward(function):
     """function as one that runs in such a block."""
 
     @wraps(function)

@@ -44,7 +44,7 @@ class Evaluation(NamedTuple):
     out: torch.Tensor
 
 
-class Beginning(NamedTuple):
+class FirstEvaluation(NamedTuple):
     """f at the start of a solve: f(t, y), (n,) each. random: the RandomState before; drawn: whether
     f has drawn random numbers.
 

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 # Objects looked at in search of tensors. A field that can reach more is found out in the backward
 # pass.
-MOST = 2000
+MAX_OBJECTS = 2000
 # What nn.Module keeps for itself; its parameters, buffers and submodules are looked at by name.
 _INTERNALS = frozenset(torch.nn.Module().__dict__)
 # Objects that hold no tensors of a field, and those whose insides are no business of ours.
@@ -76,7 +76,7 @@ class Leaves(NamedTuple):
 
     args: tuple
     parameters: list
-    sources: list
+    grad_targets: list
     spare: list
     named: bool
 
@@ -88,7 +88,7 @@ class Leaves(NamedTuple):
     @property
     def inputs(self) -> list:
         """The tensors whose gradients the solve returns: the sources, then the spare leaves."""
-        return [*self.sources, *self.spare]
+        return [*self.grad_targets, *self.spare]
 
     def check(self, out, inputs):
         """LostLeaves where the graph of out has leaves beside the inputs and the parameters."""
@@ -100,7 +100,7 @@ class Leaves(NamedTuple):
         if lost:
             raise LostLeaves(lost)
 
-    def extended(self, lost):
+    def with_parameters(self, lost):
         """The same with leaves that turned out to be used; LostLeaves where they are not spare."""
         spare = {id(leaf) for leaf in self.spare}
         if any(id(leaf) not in spare for leaf in lost):
@@ -108,10 +108,12 @@ class Leaves(NamedTuple):
         found = {id(leaf) for leaf in lost}
         rest = [leaf for leaf in self.spare if id(leaf) not in found]
         return self._replace(
-            parameters=[*self.parameters, *lost], sources=[*self.sources, *lost], spare=rest
+            parameters=[*self.parameters, *lost],
+            grad_targets=[*self.grad_targets, *lost],
+            spare=rest,
         )
 
-    def beside(self, cotangents, inputs) -> list:
+    def align(self, cotangents, inputs) -> list:
         """Cotangents of the parameters beside the inputs of another Leaves; None for the spare
         ones."""
         found = {id(p): g for p, g in zip(self.parameters, cotangents, strict=True)}
@@ -123,21 +125,21 @@ def no_leaves(args) -> Leaves:
     return Leaves(args, [], [], [], True)
 
 
-def find_leaves(f, args, held, evaluate, params=None) -> Leaves:
+def find_leaves(f, args, module_state, evaluate, params=None) -> Leaves:
     """The Leaves of f(t, y, *args).
 
-    held: of f (ModuleState). evaluate(args): f at the start of the solve with its graph, and the
+    module_state: of f. evaluate(args): f at the start of the solve with its graph, and the
     state there; None where f refuses the start. params: the tensors that the user wants gradients
     of; None for all.
     """
     if not torch.is_grad_enabled():
         return no_leaves(args)
-    args, copies = isolated(args)
-    pairs = [*copies, *held.copies]
+    args, copies = detach_args(args)
+    pairs = [*copies, *module_state.copies]
     start = evaluate(args)
     if params is not None:
         return _named(args, pairs, params)
-    replaced = {id(source) for _, source in held.copies}
+    replaced = {id(source) for _, source in module_state.copies}
     if isinstance(f, torch.nn.Module):
         own = list(f.parameters())
     else:
@@ -178,7 +180,7 @@ def _named(args, pairs, params):
     return Leaves(args, parameters, [*chosen, *(source for _, source in taken)], [], True)
 
 
-def isolated(args):
+def detach_args(args):
     """(args with a leaf in the place of each tensor that requires a gradient, [(leaf, tensor)])."""
     flat, spec = pytree.tree_flatten(args)
     copies = {}
@@ -251,7 +253,7 @@ def reachable(*roots) -> list:
     seen = set()
     todo = list(roots)
     place = 0
-    while place < len(todo) and place < MOST:
+    while place < len(todo) and place < MAX_OBJECTS:
         item = todo[place]
         place += 1
         if isinstance(item, _OPAQUE) or id(item) in seen:
@@ -291,7 +293,7 @@ def _within(item):
 
 
 def _of_function(function):
-    cells = [content(cell) for cell in function.__closure__ or ()]
+    cells = [cell_content(cell) for cell in function.__closure__ or ()]
     names = _names(function.__code__)
     own = [function.__globals__[name] for name in names if name in function.__globals__]
     defaults = (function.__defaults__, function.__kwdefaults__, function.__dict__)
@@ -307,7 +309,7 @@ def _names(code):
     return names
 
 
-def content(cell):
+def cell_content(cell):
     """What a closure's cell holds, None where its name is not bound yet."""
     try:
         return cell.cell_contents

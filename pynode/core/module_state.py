@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from .leaves import content, tensors_in
+from .leaves import cell_content, tensors_in
 from .torch_context import clean_context
 
 # Numbers in buffers up to which a field in training mode gets copies of them on the way back,
@@ -121,7 +121,7 @@ class ModuleState:
                 holder[name] = x
 
     @contextmanager
-    def again(self, parameters):
+    def restored(self, parameters):
         """The modules as they were, within the block, and nothing around it that the solve stepped
         out of.
 
@@ -173,6 +173,6 @@ def _modules_of(f) -> list:
     """The modules that f is, belongs to or closes over."""
     if isinstance(f, functools.partial):
         return _modules_of(f.func)
-    cells = [content(cell) for cell in getattr(f, "__closure__", None) or ()]
+    cells = [cell_content(cell) for cell in getattr(f, "__closure__", None) or ()]
     candidates = [f, getattr(f, "__self__", None), *cells]
     return [x for x in candidates if isinstance(x, torch.nn.Module)]

@@ -35,12 +35,12 @@ class Tolerance:
         # An rtol of hardly more than rounding is no scale of y: then it is atol that asks for
         # something.
         if rtol > 4 * self.noise:
-            self.finest = self.noise / rtol
+            self.rounding_floor = self.noise / rtol
         else:
-            self.finest = NEWTON
-        self.newton = max(self.finest, NEWTON)
-        self.stages = max(self.finest, STAGES * NEWTON)
-        self.bare = bool(
+            self.rounding_floor = NEWTON
+        self.newton_tol = max(self.rounding_floor, NEWTON)
+        self.stage_newton_tol = max(self.rounding_floor, STAGES * NEWTON)
+        self.has_zero_atol = bool(
             (atol.detach().double().cpu().numpy() <= torch.finfo(atol.dtype).tiny).any()
         )
 
@@ -48,17 +48,17 @@ class Tolerance:
         """atol + rtol |y|, (n,), in units of y."""
         return torch.add(self.atol, y.abs(), alpha=self.rtol)
 
-    def grown(self, scale, y):
+    def grow_scale(self, scale, y):
         """The scale, (n,), or that of y where it is larger: at zero a component without atol has
         none."""
-        if self.bare:
+        if self.has_zero_atol:
             return torch.maximum(scale, self.rtol * y.abs())
         return scale
 
-    def known(self, scale):
+    def scale_or_inf(self, scale):
         """The scale, (n,), infinite where there is none."""
         tiny = torch.finfo(scale.dtype).tiny
-        if self.bare:
+        if self.has_zero_atol:
             return torch.where(scale <= tiny, torch.inf, scale)
         return scale
 
@@ -76,10 +76,10 @@ class Tolerance:
         scaled = v / scale
         return math.sqrt(torch.dot(scaled, scaled).item() / self.size)
 
-    def rounding(self, y, gap, scale):
+    def rounding(self, y, increment, scale):
         """Norm of what rounding leaves of a correction to y, (n,), which is gap away from where its
         step began."""
-        return self.noise * self.rms(y.abs() + gap.abs(), scale)
+        return self.noise * self.rms(y.abs() + increment.abs(), scale)
 
 
 class GroupTolerance(Tolerance):
@@ -124,8 +124,8 @@ class RowTolerance(Tolerance):
     def rms(self, v, scale):
         return torch.linalg.vector_norm(v / scale, dim=1).to(torch.float64) / math.sqrt(self.size)
 
-    def rounding(self, y, gap, scale):
-        return self.noise * self.norms((y.abs() + gap.abs()) / scale)
+    def rounding(self, y, increment, scale):
+        return self.noise * self.norms((y.abs() + increment.abs()) / scale)
 
     def norms(self, scaled):
         """Root mean squares of what is scaled, (..., m, n), as (..., m) on the host: the one copy

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch.utils import _pytree as pytree
 
-GONE = (
+NO_GRAPH = (
     "this solution was loaded, copied or sent from another process, and its graph stayed behind, so"
     " that it has no gradient: call backward() on the solution that solve returned, solve again"
     " here, or use the values alone by detach()"
@@ -23,7 +23,7 @@ class _Lost(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        raise RuntimeError(GONE)
+        raise RuntimeError(NO_GRAPH)
 
 
 class Detached:
@@ -42,10 +42,10 @@ class Detached:
 
     def __reduce__(self):
         # A copy: a view would bring all the memory that it looks into.
-        return restored, (self.tensor.detach().clone(), self.graph)
+        return rebuild, (self.tensor.detach().clone(), self.graph)
 
 
-def restored(values, graph):
+def rebuild(values, graph):
     """What Detached becomes."""
     if not graph:
         return values

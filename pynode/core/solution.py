@@ -15,19 +15,19 @@ from .vector_field import clamped
 
 
 class DenseSegment(NamedTuple):
-    """A segment of the solve. between(times) -> (m, n): states at times (floats) of this segment,
+    """A segment of the solve. interpolate(times) -> (m, n): states at times (floats) of this segment,
     differentiable.
 
     signed: mask of the components that are told as zero where they are negative, (n,), or None.
     """
 
     path: Curve
-    between: Callable
+    interpolate: Callable
     signed: torch.Tensor | None = None
 
-    def alone(self, lost) -> DenseSegment:
+    def detached(self, lost) -> DenseSegment:
         """Its polynomials and nothing else. lost: whether it had a graph."""
-        curve = self.path.alone(lost)
+        curve = self.path.detached(lost)
         return DenseSegment(curve, curve.evaluate, self.signed)
 
 
@@ -43,7 +43,7 @@ class Solution:
     ``solution.derivative(t)`` its dy/dt, both differentiable likewise, the first also in t. At the
     time of a reset every output, also y itself, is the state after it.
 
-    Solutions can be pickled, saved by torch.save, copied deeply and sent between processes, and so
+    Solutions can be pickled, saved by torch.save, copied deeply and sent interpolate processes, and so
     can a SolveError. What arrives has no graph: tensors that had one refuse a gradient with a
     sentence. Its dense output works, and a failed solve brings its report, which is made for that.
     copy.copy shares everything, also the graph.
@@ -58,7 +58,7 @@ class Solution:
         stats: Stats,
         method: str,
         layout,
-        pieces,
+        segments,
         events=(),
         choice="",
         adjoint="",
@@ -77,7 +77,7 @@ class Solution:
         self.events = list(events)
         self.choice = choice
         self._layout = layout
-        self._pieces = pieces
+        self._segments = segments
         self._report = None
         self._lost = False
 
@@ -87,7 +87,9 @@ class Solution:
         else:
             report = self.report()
         lost = has_graph(self.y)
-        pieces = [piece.alone(lost) for piece in self._pieces if piece.path.polynomials]
+        segments = [
+            segment.detached(lost) for segment in self._segments if segment.path.polynomials
+        ]
         plain = {
             "t": detached(self.t),
             "y": detached(self.y),
@@ -96,7 +98,7 @@ class Solution:
         return {
             **vars(self),
             **plain,
-            "_pieces": pieces,
+            "_segments": segments,
             "_examine": None,
             "_report": report,
             "_lost": lost,
@@ -113,7 +115,7 @@ class Solution:
     @property
     def _trajectory(self) -> Trajectory:
         """Of the last segment, for those who want to look at its steps."""
-        return self._pieces[-1].path
+        return self._segments[-1].path
 
     @property
     def success(self) -> bool:
@@ -151,11 +153,11 @@ class Solution:
         """The state at time t, a number or (m,) times; ValueError outside the span or without
         dense=True."""
         times = torch.as_tensor(t, dtype=torch.float64)
-        flat = self._read(times, lambda piece, queries: piece.between(queries))
+        flat = self._read(times, lambda segment, queries: segment.interpolate(queries))
         if times.requires_grad and torch.is_grad_enabled():
-            slopes = self._read(times, lambda piece, queries: piece.path.slope(queries))
+            slopes = self._read(times, lambda segment, queries: segment.path.derivative(queries))
             flat = flat + slopes.clone() * (times - times.detach()).to(flat).unsqueeze(-1)
-        return self._layout.unravel(clamped(flat, self._pieces[-1].signed))
+        return self._layout.unravel(clamped(flat, self._segments[-1].signed))
 
     def derivative(self, t):
         """dy/dt of the dense output at time t, a number or (m,) times, in the structure of y0.
@@ -168,12 +170,12 @@ class Solution:
         )
 
     def _read(self, times, read):
-        """read(piece, queries) -> (m, n) for the times of each piece, as (*times.shape, n)."""
-        pieces = [piece for piece in self._pieces if piece.path.polynomials]
-        if not pieces:
+        """read(segment, queries) -> (m, n) for the times of each segment, as (*times.shape, n)."""
+        segments = [segment for segment in self._segments if segment.path.polynomials]
+        if not segments:
             raise ValueError("this solution has no dense output: call solve(..., dense=True)")
-        first = pieces[0].path
-        last = pieces[-1].path
+        first = segments[0].path
+        last = segments[-1].path
         span = Grid([first.t0], last.t)
         rows = []
         order = []
@@ -184,14 +186,16 @@ class Solution:
                     f"t = {s:.6g} lies outside the solved span, {first.t0:.6g} to {last.t:.6g}"
                 )
             k = max(
-                j for j, piece in enumerate(pieces) if span.direction * (s - piece.path.t0) >= 0
+                j
+                for j, segment in enumerate(segments)
+                if span.direction * (s - segment.path.t0) >= 0
             )
             members.setdefault(k, []).append((i, s))
         if not members:
             return first.y0.new_empty(*times.shape, first.y0.numel())
         for k, found in members.items():
             order += [i for i, _ in found]
-            rows.append(read(pieces[k], [s for _, s in found]))
+            rows.append(read(segments[k], [s for _, s in found]))
         flat = torch.cat(rows)
         if len(rows) > 1:
             flat = flat[torch.tensor(order, device=flat.device).argsort()]
@@ -213,14 +217,14 @@ def _shared(solution):
     return other
 
 
-def _derivative(piece, queries):
+def _derivative(segment, queries):
     """dy/dt, (m, n). Its gradient is that of the values at as many nodes as determine the
     polynomial of the step."""
-    slopes = piece.path.slope(queries).clone()
+    slopes = segment.path.derivative(queries).clone()
     if not torch.is_grad_enabled():
         return slopes
-    nodes, weights = piece.path.slope_weights(queries)
-    states = piece.between([t for group in nodes for t in group]).split(
+    nodes, weights = segment.path.derivative_weights(queries)
+    states = segment.interpolate([t for group in nodes for t in group]).split(
         [len(group) for group in nodes]
     )
     attached = torch.stack([w.to(rows) @ rows for w, rows in zip(weights, states, strict=True)])

@@ -112,7 +112,7 @@ def first_step(field, t0: float, t1: float, y0, f0, order: int, tol, longest: fl
     span = abs(t1 - t0)
     scale = tol.scale(y0)
     d0 = tol.rms(y0, scale)
-    d1 = tol.rms(f0, tol.known(scale))
+    d1 = tol.rms(f0, tol.scale_or_inf(scale))
     if d0 > 1e-5 and 1e-5 < d1 * span < math.inf:
         h0 = 0.01 * d0 / d1
     else:
@@ -123,8 +123,8 @@ def first_step(field, t0: float, t1: float, y0, f0, order: int, tol, longest: fl
     else:
         direction = -1.0
     y1 = y0 + direction * h0 * f0
-    f1 = field.slope(t0 + direction * h0, y1)
-    d2 = tol.rms(f1 - f0, tol.known(tol.grown(scale, y1))) / h0
+    f1 = field.dydt(t0 + direction * h0, y1)
+    d2 = tol.rms(f1 - f0, tol.scale_or_inf(tol.grow_scale(scale, y1))) / h0
     unit = 100 * h0
     change = max(d1 * unit, d2 * unit * unit)
     if not math.isfinite(change):

@@ -79,13 +79,13 @@ class Limits:
                 floor = torch.where(start < 0, self.lowest, self.floor)
             if bool((y < floor).any()):
                 return False
-        return self.domain is None or bool(self.domain(t, self._told(y)))
+        return self.domain is None or bool(self.domain(t, self._user_state(y)))
 
     def stop(self, t: float, y) -> bool:
         """Whether the callback asks to stop, after a step to the state y, (n,), at t."""
-        return self.callback is not None and bool(self.callback(t, self._told(y), self.stats))
+        return self.callback is not None and bool(self.callback(t, self._user_state(y), self.stats))
 
-    def _told(self, y):
+    def _user_state(self, y):
         """The state as the user gets to see it."""
         return self.layout.unravel(clamped(y.detach(), self.mask))
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .pickling import Detached, restored
+from .pickling import Detached, rebuild
 
 
 def evaluate(coefficients, theta):
@@ -30,7 +30,7 @@ def evaluate_at(coefficients, thetas):
     return torch.from_numpy(powers).to(coefficients) @ coefficients
 
 
-def slope(coefficients, theta):
+def derivative(coefficients, theta):
     """Derivative in theta of the same polynomial at theta (m,): (m, n)."""
     degree = torch.arange(1, len(coefficients), device=theta.device)
     powers = degree * theta.unsqueeze(1) ** (degree - 1)
@@ -109,10 +109,10 @@ class Curve:
         """rows: the coefficients of all polynomials, of which each has so many."""
         return cls(t0, t, starts, sizes, list(rows.split(counts)))
 
-    def alone(self, lost) -> Curve:
+    def detached(self, lost) -> Curve:
         """The polynomials without what they come from. lost: whether they shall refuse a
         gradient."""
-        rows = restored(torch.cat(self.polynomials).detach(), lost)
+        rows = rebuild(torch.cat(self.polynomials).detach(), lost)
         counts = [len(p) for p in self.polynomials]
         return Curve.joined(self.t0, self.t, self.starts, self.sizes, rows, counts)
 
@@ -135,14 +135,14 @@ class Curve:
             [self.polynomials[k] for k, _ in found], torch.stack([theta for _, theta in found])
         ).squeeze(1)
 
-    def slope(self, times):
+    def derivative(self, times):
         """dy/dt of the same polynomials, (m, n)."""
         found = self._located(times)
         return torch.stack(
-            [slope(self.polynomials[k], theta)[0] / self.sizes[k] for k, theta in found]
+            [derivative(self.polynomials[k], theta)[0] / self.sizes[k] for k, theta in found]
         )
 
-    def slope_weights(self, times):
+    def derivative_weights(self, times):
         """dy/dt at each time as a weighted sum of states in its step: lists of node times, and of
         weights (d + 1,)."""
         nodes = []
@@ -159,7 +159,7 @@ class Curve:
                 ]
             )
             at = torch.tensor([(t - start) / size for t in nodes[-1]], dtype=torch.float64)
-            moments = slope(torch.eye(count, dtype=torch.float64), theta.cpu())[0] / size
+            moments = derivative(torch.eye(count, dtype=torch.float64), theta.cpu())[0] / size
             weights.append(torch.linalg.solve(torch.vander(at, increasing=True).T, moments))
         return nodes, weights
 

@@ -7,7 +7,7 @@ import copy
 import torch
 
 from .batched_evaluation import allows_vmap
-from .evaluation import Beginning, Evaluation, RandomState, Reuse, check_graph, check_same
+from .evaluation import Evaluation, FirstEvaluation, RandomState, Reuse, check_graph, check_same
 from .layout import check_values
 from .leaves import find_leaves, no_leaves
 from .module_state import ModuleState
@@ -28,7 +28,7 @@ class VectorField:
     compiled: CompiledSteps of whole steps on this field (methods/compiled/steps.py), None where
     steps are run as they stand. tape: keeps the graphs of evaluations (backends/torch/tape.py),
     None where they are made again on the way back. signed: mask of the components that f sees at
-    zero or above, (n,), None where it sees every state as it is. period: points that ``many`` wants
+    zero or above, (n,), None where it sees every state as it is. period: points that ``batch_eval`` wants
     to get together (adjoints/discrete/batched_points.py); here each stands alone.
     """
 
@@ -47,21 +47,21 @@ class VectorField:
         self.device = layout.device
         self.size = layout.size
         self.flat = layout.flat
-        self.held = ModuleState(self.f, self.device, self.args)
+        self.module_state = ModuleState(self.f, self.device, self.args)
         self.reuse = Reuse()
         if direct:
             self.leaves = no_leaves(self.args)
         else:
             self.leaves = self._find_leaves(problem, t0, params)
-        self.held.watch(self.leaves.sources)
-        self.held.watch_spare(self.leaves.spare)
+        self.module_state.watch(self.leaves.grad_targets)
+        self.module_state.watch_spare(self.leaves.spare)
         self.parts = self._split()
 
     @property
     def parameters(self):
         return self.leaves.parameters
 
-    def isolated(self) -> VectorField:
+    def detach_args(self) -> VectorField:
         """The same field on args that are leaves, so that no gradient passes through one parameter
         into another."""
         found = copy.copy(self)
@@ -69,7 +69,7 @@ class VectorField:
         found.parts = found._split()
         return found
 
-    def untaped(self) -> VectorField:
+    def without_tape(self) -> VectorField:
         """The same field for the way back, where evaluations belong to the graph that is made
         there."""
         found = copy.copy(self)
@@ -77,11 +77,11 @@ class VectorField:
         found.parts = found._split()
         return found
 
-    def extended(self, lost) -> VectorField:
+    def with_parameters(self, lost) -> VectorField:
         """The same field with parameters that turned out to be used; LostLeaves where they are
         unknown."""
         found = copy.copy(self)
-        found.leaves = self.leaves.extended(lost)
+        found.leaves = self.leaves.with_parameters(lost)
         found.parts = found._split()
         return found
 
@@ -111,7 +111,7 @@ class VectorField:
         module = isinstance(self.f, torch.nn.Module)
 
         def evaluate(args):
-            if self.held.from_inference:
+            if self.module_state.from_inference:
                 return None  # such tensors have no place in a graph
             inside = copy.copy(self)
             inside.args = args
@@ -120,8 +120,8 @@ class VectorField:
             y = y0.clone().requires_grad_(module)
             random = RandomState(self.device)
             try:
-                with unhooked(), self.held.replaced():
-                    out = self._called_first(inside.at, time, y)
+                with unhooked(), self.module_state.replaced():
+                    out = self._called_first(inside.eval, time, y)
             except RejectStep:
                 return None  # an infeasible start, which the integrator will tell
             first = self.reuse.own(out.detach())
@@ -129,10 +129,10 @@ class VectorField:
                 graph = Evaluation(first, y, out)
             else:
                 graph = None
-            self.start = Beginning(t0, y0, first, random, random.moved(), graph)
+            self.start = FirstEvaluation(t0, y0, first, random, random.moved(), graph)
             return out, y
 
-        return find_leaves(self.f, self.args, self.held, evaluate, params)
+        return find_leaves(self.f, self.args, self.module_state, evaluate, params)
 
     def prime(self, t: float, y):
         """Call f at (t, y), (n,), with its graph, before a call without one: f may keep what it
@@ -146,12 +146,12 @@ class VectorField:
             random.restore()
 
     @property
-    def once(self) -> bool:
+    def unrepeatable(self) -> bool:
         """Whether the evaluations of f cannot be repeated, because it draws random numbers or
         writes its buffers."""
-        return self.held.writes or (self.start is not None and self.start.drawn)
+        return self.module_state.writes or (self.start is not None and self.start.drawn)
 
-    def settle(self, tape):
+    def use_tape(self, tape):
         """Keep the graphs of evaluations in a Tape, or, where it is None, none at all."""
         self.tape = tape
         start = self.start
@@ -164,11 +164,13 @@ class VectorField:
             self.start = start._replace(graph=None)
             start.random.restore()
 
-    def note_end(self, path):
+    def note_final_slope(self, path):
         """Note f where a solve ended, to see later whether it is still the same."""
-        if self.tape is None and path.status.success and not self.once:
+        if self.tape is None and path.status.success and not self.unrepeatable:
             with unhooked(), torch.no_grad():
-                path.f1 = self._again(path.t, path.y).clone()  # f may fill the same memory again
+                path.f1 = self._probe_dydt(
+                    path.t, path.y
+                ).clone()  # f may fill the same memory again
 
     def __call__(self, t: float, y):
         """dy/dt at (t, y), (n,)."""
@@ -178,18 +180,18 @@ class VectorField:
             stats.guard.check(stats)
         if self.tape is not None:
             return self.tape.evaluated(self, t, y)
-        out = self.at(torch.scalar_tensor(t, dtype=self.dtype, device=self.device), y)
+        out = self.eval(torch.scalar_tensor(t, dtype=self.dtype, device=self.device), y)
         if self.reuse.open:
             return self.reuse.own(out)
         return out
 
-    def slope(self, t: float, y):
+    def dydt(self, t: float, y):
         """y' at (t, y), (n,): f itself without a mass matrix."""
         if self.mass is None:
             return self(t, y)
-        return self.mass.rate(self(t, y))
+        return self.mass.pinv_apply(self(t, y))
 
-    def first(self, t: float, y):
+    def initial_slope(self, t: float, y):
         """y' at the start, with a sentence where the module's dtype is not that of the state.
 
         Outside inference mode, so that constants which a module makes at its first call can serve a
@@ -201,14 +203,14 @@ class VectorField:
             self.stats.nfe += 1
             if self.mass is None:
                 return start.f
-            return self.mass.rate(start.f)
+            return self.mass.pinv_apply(start.f)
         with torch.inference_mode(False), torch.set_grad_enabled(differentiable):
-            return self._called_first(self.slope, t, y)
+            return self._called_first(self.dydt, t, y)
 
     def _called_first(self, f, *arguments):
         return called_first(f, self.f, self.dtype, *arguments)
 
-    def at(self, t, y):
+    def eval(self, t, y):
         """dy/dt, (n,), for t a 0-d tensor; not counted. TypeError and ValueError where f returns
         something else."""
         y = clamped(y, self.signed)
@@ -225,53 +227,53 @@ class VectorField:
     def check(self, path):
         """RuntimeError where f is no longer what it was in the solve of a Trajectory, or has no
         graph."""
-        self.held.check()
+        self.module_state.check()
         if path.f0 is None:
             return
         drawn = self.start is not None and self.start.drawn
         with torch.enable_grad():
             y = path.y0.detach().clone().requires_grad_()
-            out = self._again(path.t0, y)
+            out = self._probe_dydt(path.t0, y)
         check_same(path.t0, path.y0, path.f0, out.detach(), path.h0, drawn)
         if not out.requires_grad:
-            check_graph(lambda y: self._again(path.t0, y), path.y0)
+            check_graph(lambda y: self._probe_dydt(path.t0, y), path.y0)
         if path.f1 is not None:
             with torch.no_grad():
-                now = self._again(path.t, path.y)
+                now = self._probe_dydt(path.t, path.y)
             check_same(path.t, path.y, path.f1, now, path.h0, drawn)
 
     def probe(self, t: float, y):
         """f at (t, y), (n,), neither counted nor kept."""
         return self._called_first(
-            self.at, torch.full((), t, dtype=self.dtype, device=self.device), y
+            self.eval, torch.full((), t, dtype=self.dtype, device=self.device), y
         )
 
-    def _again(self, t: float, y):
+    def _probe_dydt(self, t: float, y):
         """y' at (t, y), (n,), likewise."""
         out = self.probe(t, y)
         if self.mass is None:
             return out
-        return self.mass.rate(out)
+        return self.mass.pinv_apply(out)
 
-    def rows(self, t, y):
+    def broadcast_eval(self, t, y):
         """f of every row of y, (m, n), in one call with a leading dimension; right only where f
         broadcasts over it."""
         out = self.f(t, self.layout.unravel(clamped(y, self.signed)), *self.args)
         return self.layout.ravel_rows(out, len(y))
 
-    def allows_copies(self, t, y) -> bool:
+    def allows_batch_eval(self, t, y) -> bool:
         """Whether f at many points is one call, so that further points cost little; t (m,), y (m,
         n) are such points."""
         if self.together is None:
             self.together = allows_vmap(self, t, y)
         return self.together
 
-    def many(self, t, y):
+    def batch_eval(self, t, y):
         """f at many points, t (m,) and y (m, n) -> (m, n): one call under vmap where f allows it,
         else a loop."""
-        if self.allows_copies(t, y):
-            return torch.func.vmap(self.at)(t, y)
-        return torch.stack([self.at(ti, yi) for ti, yi in zip(t, y)])
+        if self.allows_batch_eval(t, y):
+            return torch.func.vmap(self.eval)(t, y)
+        return torch.stack([self.eval(ti, yi) for ti, yi in zip(t, y)])
 
 
 def clamped(y, signed):

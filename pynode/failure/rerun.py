@@ -149,7 +149,7 @@ def _begun(case, field, y, tol, result):
     t = case.t
     end = case.times[-1]
     began = time.perf_counter()
-    f0 = field.first(t, y)
+    f0 = field.initial_slope(t, y)
     result.seconds = time.perf_counter() - began
     if not bool(torch.isfinite(f0).all()):
         result.point = (t, y, f0)

@@ -19,10 +19,11 @@ def sandboxed(field):
         random = {"devices": []}
     else:
         random = {"devices": [device], "device_type": device.type}
-    with torch.no_grad(), torch.random.fork_rng(**random), field.held.again(()):
-        attributes = [(vars(module), dict(vars(module))) for module in field.held.modules]
+    with torch.no_grad(), torch.random.fork_rng(**random), field.module_state.restored(()):
+        attributes = [(vars(module), dict(vars(module))) for module in field.module_state.modules]
         buffers = [
-            (holder, dict(holder)) for holder in (module._buffers for module in field.held.modules)
+            (holder, dict(holder))
+            for holder in (module._buffers for module in field.module_state.modules)
         ]
         try:
             for holder, given in buffers:

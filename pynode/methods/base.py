@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..algebra.combine import stacked
+from ..algebra.combine import as_stage_tensor
 from ..core.status import Status
 from ..core.step_control import Controller
 from ..core.torch_context import check_solvable
@@ -164,7 +164,7 @@ class OneStep(Method):
 
     def polynomial(self, field, step):
         """(degree + 1, n) coefficients of the powers of theta on the step."""
-        ks = stacked(self.stages(field, step))
+        ks = as_stage_tensor(self.stages(field, step))
         weights = torch.as_tensor(
             self.dense_weights(field.mass).T * step.h, dtype=ks.dtype, device=ks.device
         )

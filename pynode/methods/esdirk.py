@@ -324,7 +324,7 @@ class DIRK(ReusesJacobian, OneStep):
         """Whether a slope that a step has left, whose diagonal was c, is too coarse for one of h:
         (Y - base) / c has the rounding of y over c, as where a stop cut the step before to almost
         nothing."""
-        return abs(h) * tol.finest > abs(c) > 0
+        return abs(h) * tol.rounding_floor > abs(c) > 0
 
     def _solve(self, field, t, y, h, before, scale, tol, solver, rate):
         """All stages of one step; y is None where Newton's iteration failed."""
@@ -424,10 +424,30 @@ class DIRK(ReusesJacobian, OneStep):
         history_term = guess - base
         if self.adaptive:
             return simplified_newton(
-                field, t, guess, history_term, c, solver, scale, tol, tol.stages, rate, ITERATIONS
+                field,
+                t,
+                guess,
+                history_term,
+                c,
+                solver,
+                scale,
+                tol,
+                tol.stage_newton_tol,
+                rate,
+                ITERATIONS,
             )
         found = simplified_newton(
-            field, t, guess, history_term, c, solver, scale, tol, tol.finest, rate, 4 * ITERATIONS
+            field,
+            t,
+            guess,
+            history_term,
+            c,
+            solver,
+            scale,
+            tol,
+            tol.rounding_floor,
+            rate,
+            4 * ITERATIONS,
         )
         if found.y is not None:
             return found
@@ -435,7 +455,9 @@ class DIRK(ReusesJacobian, OneStep):
         def factorise(y):
             return jacobian.factorised(jacobian(t, y), c)
 
-        return full_newton(field, t, guess, history_term, c, factorise, scale, tol, tol.finest)
+        return full_newton(
+            field, t, guess, history_term, c, factorise, scale, tol, tol.rounding_floor
+        )
 
     def stages(self, field, step):
         return step.tape[0]

@@ -23,7 +23,12 @@ from typing import NamedTuple
 import torch
 
 from ..algebra.combine import CoefficientRow, combine
-from ..algebra.power_method import any_direction, of_field, of_matrix, power_method
+from ..algebra.power_method import (
+    any_direction,
+    power_method,
+    scaled_difference_product,
+    scaled_matrix_product,
+)
 from .base import Method, OneStep
 from .explicit import ExplicitRungeKutta
 
@@ -132,7 +137,7 @@ class AutoSwitch(Method):
         if state.stiff:
             first = vector is None
             mode = power_method(
-                of_matrix(jac, y.detach(), tol),
+                scaled_matrix_product(jac, y.detach(), tol),
                 any_direction(y.detach()) if first else vector,
                 4 * ITERATIONS if first else ITERATIONS,
             )
@@ -211,6 +216,6 @@ def _held_back(field, t, y, h, tol) -> bool:
 
     Costs 4 ITERATIONS + 1 evaluations of f.
     """
-    product = of_field(field, t, y, field(t, y), tol)
+    product = scaled_difference_product(field, t, y, field(t, y), tol)
     mode = power_method(product, any_direction(y), 4 * ITERATIONS)
     return abs(h) * mode.radius > WORTH and math.copysign(1.0, h) * mode.cosine < DAMPED

@@ -9,7 +9,7 @@ import torch
 from ...algebra.jacobian import Jacobian
 from ...algebra.linear import Factorised
 from ...algebra.structure import check_dense
-from ...core.double_backward import pull, twice
+from ...core.double_backward import pull, with_double_backward
 from ...core.layout import Layout
 from ...core.leaves import no_leaves
 from ...core.stats import Stats
@@ -49,7 +49,7 @@ class AdjointField(VectorField):
         self.parts = None
         self.flat = True
         self.user_jac = self._jacobian
-        self.structure = Analytic()
+        self.structure = AnalyticJacobian()
         self.jacobian = Jacobian(self.inner)
 
     def time(self, s: float) -> float:
@@ -58,7 +58,7 @@ class AdjointField(VectorField):
 
     def state(self, s: float):
         """y of the forward solve at that time, (n,)."""
-        return self.states.at(self.origin, -self.direction * s)
+        return self.states.eval(self.origin, -self.direction * s)
 
     def multiplier(self, lam):
         """M^-T lambda, (..., n): what stands before f in the integrals of the adjoint equation."""
@@ -74,7 +74,7 @@ class AdjointField(VectorField):
         t = self.time(s)
         with torch.inference_mode(False), torch.enable_grad():
             y = self.state(s).detach().requires_grad_()
-            out = field.at(torch.full((), t, dtype=self.dtype, device=self.device), y)
+            out = field.eval(torch.full((), t, dtype=self.dtype, device=self.device), y)
             self.given.check(out, (y,))
             if not out.requires_grad:
                 return torch.zeros_like(lam)
@@ -83,8 +83,8 @@ class AdjointField(VectorField):
             return torch.zeros_like(lam)
         return self.direction * pulled
 
-    def first(self, t: float, y):
-        return self.slope(t, y)
+    def initial_slope(self, t: float, y):
+        return self.dydt(t, y)
 
     def _jacobian(self, s, lam):
         """d (M^-1 J)^T, (n, n), d the direction of the forward solve; s as a tensor where
@@ -93,7 +93,7 @@ class AdjointField(VectorField):
             s = s.item()
         jac = self.jacobian(self.time(s), self.state(s))
         mass = self.inner.mass
-        return self.direction * (jac.t() if mass is None else mass.rate_columns(jac).t())
+        return self.direction * (jac.t() if mass is None else mass.pinv_apply_columns(jac).t())
 
     def linearised(self, s: float, lam):
         """(Jacobian, derivative in s beside lambda held) of the right-hand side, (n, n) and (n,).
@@ -103,7 +103,7 @@ class AdjointField(VectorField):
         """
         return self._jacobian(s, lam), -self._change(s, lam)
 
-    @twice
+    @with_double_backward
     def _change(self, s, lam):
         """d/dt of (M^-1 J(t, y(t)))^T lambda, (n,)."""
         t = self.time(s)
@@ -111,7 +111,7 @@ class AdjointField(VectorField):
         with torch.inference_mode(False), torch.enable_grad():
             time = torch.full((), t, dtype=self.dtype, device=self.device, requires_grad=True)
             y = y.detach().requires_grad_()
-            out = self.inner.at(time, y)
+            out = self.inner.eval(time, y)
             self.inner.stats.backward_nvjp += 2
             if not out.requires_grad:
                 return torch.zeros_like(lam)
@@ -121,7 +121,7 @@ class AdjointField(VectorField):
             else:
                 rate = by_t
             if by_y is not None:
-                rate = rate + torch.dot(by_y, self.states.slope(self.origin, -self.direction * s))
+                rate = rate + torch.dot(by_y, self.states.dydt(self.origin, -self.direction * s))
             if not (isinstance(rate, torch.Tensor) and rate.requires_grad):
                 return torch.zeros_like(lam)
             (found,) = torch.autograd.grad(rate, y, allow_unused=True)
@@ -142,7 +142,7 @@ class AdjointField(VectorField):
         stats.backward_rejected += own.rejected
 
 
-class Analytic:
+class AnalyticJacobian:
     """How methods that linearise get at the Jacobian of the adjoint equation: in closed form."""
 
     name = "dense"
@@ -153,10 +153,10 @@ class Analytic:
             "use adjoint='discrete', or an explicit reverse solver, for instance "
             "pynode.GaussAdjoint(method='tsit5')",
         )
-        return _Linear(field)
+        return _AnalyticLinearisation(field)
 
 
-class _Linear:
+class _AnalyticLinearisation:
     """What algebra.jacobian.Jacobian offers, for an AdjointField."""
 
     def __init__(self, field):

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import torch
 
+from ...core.cotangents import none_to_zeros
 from ...core.norm import GroupTolerance
 from ..field_products import magnitudes, pull_back
 from .adjoint_field import AdjointField
 
 
-class JointField(AdjointField):
+class AugmentedField(AdjointField):
     """z = ([y,] lambda, mu) in the time s of an AdjointField, with d mu/ds = (df/dp)^T M^-T lambda,
     mu (p,).
 
@@ -37,7 +38,7 @@ class JointField(AdjointField):
         lead = []
         with torch.inference_mode(False), torch.enable_grad():
             y = (z[:n].clone() if self.sources else self.state(s)).detach().requires_grad_()
-            out = field.at(torch.full((), t, dtype=self.dtype, device=self.device), y)
+            out = field.eval(torch.full((), t, dtype=self.dtype, device=self.device), y)
             lam = self.multiplier(z[n : 2 * n] if self.sources else z[:n])
             inputs = [y, *self.given]
             by_y, by_parameters = pull_back(self.whole, out, (y,), lam)
@@ -46,13 +47,10 @@ class JointField(AdjointField):
             if field.mass is None:
                 rate = out.detach()
             else:
-                rate = field.mass.rate(out.detach())
+                rate = field.mass.pinv_apply(out.detach())
             lead.append(-self.direction * rate)
-        zeros = [
-            torch.zeros_like(x) if g is None else self.direction * g
-            for g, x in zip(found, inputs, strict=True)
-        ]
-        return torch.cat(lead + [part.reshape(-1) for part in zeros])
+        rates = none_to_zeros(found, inputs)
+        return torch.cat(lead + [self.direction * rate.reshape(-1) for rate in rates])
 
     def join(self, *parts):
         """z from its parts, (n,) each, with mu the list of the cotangents of the parameters as the

@@ -8,11 +8,12 @@ import warnings
 
 import torch
 
+from ...core.cotangents import zero_grads
 from ...core.norm import Tolerance
 from ...methods import registry
-from .augmented_field import JointField
-from .base import Continuous, prepare, segment
-from .reverse_stability import growth
+from .augmented_field import AugmentedField
+from .base import Continuous, prepare, reverse_segment
+from .reverse_stability import reverse_error_growth
 
 # Of the states on the way back, in units of the tolerances, from which on a warning is due.
 DRIFT = 1e3
@@ -50,12 +51,12 @@ class BacksolveAdjoint(Continuous):
         return super().solver(field, method)
 
     def validate_trajectory(self, field, trajectory):
-        known = _known(trajectory)
+        checkpoints = _checkpoints(trajectory)
         direction = trajectory.direction
-        points = sorted(known.items(), key=lambda item: direction * item[0])
+        points = sorted(checkpoints.items(), key=lambda item: direction * item[0])
         if len(points) < 2:
             return
-        found = growth(field, points, direction, self.checkpoints)
+        found = reverse_error_growth(field, points, direction, self.checkpoints)
         limit = -math.log(torch.finfo(field.dtype).eps)
         if found > limit:
             raise ValueError(
@@ -68,22 +69,22 @@ class BacksolveAdjoint(Continuous):
 
     def solve_back(self, field, method, trajectory, times, grads, options):
         solver = self.solver(field, method)
-        known = _known(trajectory)
-        equation = JointField(field, None, trajectory.direction)
+        checkpoints = _checkpoints(trajectory)
+        equation = AugmentedField(field, None, trajectory.direction)
         found, chosen, atol, loss = prepare(self, trajectory, times, grads, options)
-        mu = [torch.zeros_like(p) for p in field.parameters]
+        mu = zero_grads(field.parameters)
         lam = torch.zeros_like(trajectory.y0)
         at = None
         y = None
         if not found:
             return lam, mu
         forward = Tolerance(options.rtol, options.atol, field.size)
-        drift = 0.0
+        drift_norm = 0.0
         sizes = torch.cat((options.atol.expand(field.size), atol))
         tol = equation.tolerance(chosen.rtol, sizes, loss, self.seminorm, self.atol)
         for t, jump in [*found, (trajectory.t0, None)]:
             if at is not None and t != at:
-                z = segment(
+                z = reverse_segment(
                     self.name,
                     equation,
                     solver,
@@ -95,34 +96,36 @@ class BacksolveAdjoint(Continuous):
                     tol=tol,
                 ).y
                 (y, lam), mu = z[: 2 * field.size].split(field.size), equation.parameters_of(z)
-                if t in known:
-                    drift = max(drift, forward.rms(y - known[t], forward.scale(known[t])))
+                if t in checkpoints:
+                    drift_norm = max(
+                        drift_norm, forward.rms(y - checkpoints[t], forward.scale(checkpoints[t]))
+                    )
             if y is None:
-                if t in known:
-                    y = known[t]
+                if t in checkpoints:
+                    y = checkpoints[t]
                 else:
                     y = trajectory.evaluate([t])[0]
-            elif self.checkpoints and t in known:
-                y = known[t]
+            elif self.checkpoints and t in checkpoints:
+                y = checkpoints[t]
             at = t
             if jump is not None:
                 lam = lam + jump
         equation.count(field.stats)
-        field.stats.backward_drift = max(field.stats.backward_drift, drift)
-        if not drift < DRIFT:
+        field.stats.backward_drift = max(field.stats.backward_drift, drift_norm)
+        if not drift_norm < DRIFT:
             warnings.warn(
-                f"BacksolveAdjoint: on the way back the states went astray by {drift:.2g} times the"
-                " tolerances, so that the gradient is doubtful; use adjoint='discrete', or"
-                " 'gauss'",
+                "BacksolveAdjoint: on the way back the states went astray by"
+                f" {drift_norm:.2g} times the tolerances, so that the gradient is doubtful; use"
+                " adjoint='discrete', or 'gauss'",
                 RuntimeWarning,
                 stacklevel=2,
             )
         return lam, mu
 
 
-def _known(trajectory):
+def _checkpoints(trajectory):
     """{t: y (n,)} of what a solve left at its outputs and events."""
-    known = dict(zip(trajectory.times, trajectory.ys))
-    known.update((hit.t, hit.y) for hit in trajectory.hits)
-    known[trajectory.t] = trajectory.y
-    return known
+    checkpoints = dict(zip(trajectory.times, trajectory.ys))
+    checkpoints.update((hit.t, hit.y) for hit in trajectory.hits)
+    checkpoints[trajectory.t] = trajectory.y
+    return checkpoints

@@ -9,6 +9,7 @@ from abc import abstractmethod
 import torch
 
 from ...backends.torch.loop import integrate
+from ...core.cotangents import add_at
 from ...core.options import Options
 from ...methods import registry
 from ...methods.base import OneStep
@@ -19,7 +20,7 @@ from ..base import Adjoint
 # tolerance.
 ORDER = 3
 # atol of the cotangents where none is given, as a fraction of rtol times their natural size
-# (``sizes``).
+# (``cotangent_scales``).
 SMALL = 1e-5
 
 
@@ -31,7 +32,7 @@ class Continuous(Adjoint):
     methods start anew at every output), else the forward one where it is a one-step method of order
     3 or more, else Tsit5. rtol: of the reverse solve, that of the forward one by default; atol: in
     units of the cotangents, by default 1e-5 rtol times their natural size, for each component
-    (``sizes``). ValueError or TypeError for anything else.
+    (``cotangent_scales``). ValueError or TypeError for anything else.
     """
 
     needs = "dense"
@@ -110,7 +111,7 @@ def positive(what, value, name):
     return value
 
 
-def sizes(trajectory, found, atol):
+def cotangent_scales(trajectory, found, atol):
     """(what counts as large for each component of lambda (n,), size of the loss); found: from
     ``jumps``; atol: of y.
 
@@ -130,14 +131,13 @@ def jumps(trajectory, times, grads):
     found = {}
     for t, grad, size in zip(times, grads, grads.abs().amax(1).tolist(), strict=True):
         if size != 0:
-            if t in found:
-                found[t] = found[t] + grad
-            else:
-                found[t] = grad
+            add_at(found, t, grad)
     return sorted(found.items(), key=lambda item: -trajectory.direction * item[0])
 
 
-def segment(name, field, method, y, start, end, options, atol, watch=None, dense=False, tol=None):
+def reverse_segment(
+    name, field, method, y, start, end, options, atol, watch=None, dense=False, tol=None
+):
     """The trajectory of a reverse solve between two times of the forward one, in its own time from
     0 on.
 
@@ -162,14 +162,16 @@ def prepare(adjoint, trajectory, times, grads, options):
     outputs."""
     found = jumps(trajectory, times, grads)
     if found:
-        size, loss = sizes(trajectory, found, options.atol)
+        size, loss = cotangent_scales(trajectory, found, options.atol)
     else:
         size = torch.ones_like(trajectory.y0)
         loss = 1.0
     return found, *adjoint.options(options, size), loss
 
 
-def sweep(adjoint, field, method, trajectory, times, grads, options, watch=None, dense=False):
+def solve_adjoint_equation(
+    adjoint, field, method, trajectory, times, grads, options, watch=None, dense=False
+):
     """(lambda(t0) (n,), [(start, trajectory)] of the segments where dense): the adjoint equation
     from the last output to t0.
 
@@ -183,7 +185,9 @@ def sweep(adjoint, field, method, trajectory, times, grads, options, watch=None,
     found, chosen, atol, _ = prepare(adjoint, trajectory, times, grads, options)
     for t, jump in [*found, (trajectory.t0, None)]:
         if at is not None and t != at:
-            path = segment(adjoint.name, field, solver, lam, at, t, chosen, atol, watch, dense)
+            path = reverse_segment(
+                adjoint.name, field, solver, lam, at, t, chosen, atol, watch, dense
+            )
             lam = path.y
             if dense:
                 paths.append((at, path))

@@ -18,7 +18,7 @@ class States:
         self.path = trajectory
         self.grid = trajectory.grid()
 
-    def at(self, origin: float, shift: float):
+    def eval(self, origin: float, shift: float):
         """y, (n,), at origin + shift."""
         _, coefficients, theta = self._located(origin, shift)
         powers = [1.0]
@@ -29,7 +29,7 @@ class States:
             torch.tensor(powers, dtype=coefficients.dtype, device=coefficients.device),
         )
 
-    def slope(self, origin: float, shift: float):
+    def dydt(self, origin: float, shift: float):
         """dy/dt of the polynomial, (n,)."""
         k, coefficients, theta = self._located(origin, shift)
         powers = [0.0]
@@ -47,7 +47,7 @@ class States:
         step = self.path.steps[k]
         return k, self.path.polynomials[k], (origin - step.t + shift) / step.h
 
-    def many(self, origins, shifts, steps):
+    def batch_eval(self, origins, shifts, steps):
         """y, (m, q, n), at origins (m, 1) + shifts (m, q), both float64, those of row i inside the
         step steps[i]."""
         found = [self.path.steps[k] for k in steps]

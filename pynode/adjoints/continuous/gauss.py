@@ -3,14 +3,13 @@ with implicit methods."""
 
 from __future__ import annotations
 
-import torch
-
-from ..field_products import ROWS, added
+from ...core.cotangents import add_grads, zero_grads
+from ..field_products import ROWS
 from .adjoint_field import AdjointField
-from .base import Continuous, positive, sweep
+from .base import Continuous, positive, solve_adjoint_equation
 from .forward_states import States
 from .gauss_kronrod import Kronrod
-from .quadrature import Panels, gauss, integrate_parameters, path_panels
+from .quadrature import CellObserver, gauss, integrate_parameters, path_cells
 
 
 class GaussAdjoint(Continuous):
@@ -37,17 +36,19 @@ class GaussAdjoint(Continuous):
         equation = AdjointField(field, States(trajectory), trajectory.direction)
         count = self.nodes or max(3, (self.solver(field, method).order + 2) // 2)
         rule = gauss(count)
-        total = [torch.zeros_like(p) for p in field.parameters]
+        total = zero_grads(field.parameters)
 
-        def consume(panels):
-            found = integrate_parameters(field, equation, panels, *rule)
-            total[:] = added(total, found)
+        def consume(cells):
+            found = integrate_parameters(field, equation, cells, *rule)
+            total[:] = add_grads(total, found)
 
         if field.parameters:
-            panels = Panels(equation, consume, ROWS // count)
+            cells = CellObserver(equation, consume, ROWS // count)
         else:
-            panels = None
-        ybar, _ = sweep(self, equation, method, trajectory, times, grads, options, panels)
+            cells = None
+        ybar, _ = solve_adjoint_equation(
+            self, equation, method, trajectory, times, grads, options, cells
+        )
         equation.count(field.stats)
         return ybar, total
 
@@ -66,10 +67,12 @@ class GaussKronrodAdjoint(Continuous):
         equation = AdjointField(field, States(trajectory), trajectory.direction)
         rule = Kronrod(field, equation, options.rtol if self.rtol is None else self.rtol)
         if field.parameters:
-            panels = Panels(equation, rule.add, ROWS // len(rule.nodes))
+            cells = CellObserver(equation, rule.add, ROWS // len(rule.nodes))
         else:
-            panels = None
-        ybar, _ = sweep(self, equation, method, trajectory, times, grads, options, panels)
+            cells = None
+        ybar, _ = solve_adjoint_equation(
+            self, equation, method, trajectory, times, grads, options, cells
+        )
         equation.count(field.stats)
         if rule.size:
             field.stats.backward_quadrature = rule.error / rule.size
@@ -97,12 +100,14 @@ class QuadratureAdjoint(Continuous):
     def solve_back(self, field, method, trajectory, times, grads, options):
         equation = AdjointField(field, States(trajectory), trajectory.direction)
         chosen = next(r for r in (self.quadrature_rtol, self.rtol, options.rtol) if r is not None)
-        ybar, paths = sweep(self, equation, method, trajectory, times, grads, options, dense=True)
+        ybar, paths = solve_adjoint_equation(
+            self, equation, method, trajectory, times, grads, options, dense=True
+        )
         equation.count(field.stats)
         rule = Kronrod(field, equation, chosen)
-        panels = [panel for segment in paths for panel in path_panels(equation, *segment)]
-        if field.parameters and panels:
-            rule.add(panels, whole=True)
+        cells = [cell for segment in paths for cell in path_cells(equation, *segment)]
+        if field.parameters and cells:
+            rule.add(cells, whole=True)
         if rule.size:
             field.stats.backward_quadrature = rule.error / rule.size
         else:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from .augmented_field import JointField
-from .base import prepare, segment
+from ...core.cotangents import zero_grads
+from .augmented_field import AugmentedField
+from .base import prepare, reverse_segment
 from .forward_states import States
 from .gauss import GaussAdjoint
 
@@ -29,15 +30,15 @@ class InterpolatingAdjoint(GaussAdjoint):
         solver = self.solver(field, method)
         if solver.implicit or not field.parameters:
             return super().solve_back(field, method, trajectory, times, grads, options)
-        equation = JointField(field, States(trajectory), trajectory.direction)
+        equation = AugmentedField(field, States(trajectory), trajectory.direction)
         found, chosen, atol, loss = prepare(self, trajectory, times, grads, options)
-        mu = [torch.zeros_like(p) for p in field.parameters]
+        mu = zero_grads(field.parameters)
         lam = torch.zeros_like(trajectory.y0)
         at = None
         tol = equation.tolerance(chosen.rtol, atol, loss, self.seminorm, self.atol)
         for t, jump in [*found, (trajectory.t0, None)]:
             if at is not None and t != at:
-                z = segment(
+                z = reverse_segment(
                     self.name,
                     equation,
                     solver,

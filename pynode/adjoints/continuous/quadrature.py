@@ -1,7 +1,7 @@
 """Quadrature of the parameters' cotangents: the integral of (df/dp)^T lambda over the reverse
-solve, in panels.
+solve, in cells.
 
-A panel lies within one step of the reverse and one of the forward solve, so that on it lambda and y
+A cell lies within one step of the reverse and one of the forward solve, so that on it lambda and y
 are polynomials and the integrand is as smooth as f. Steps of the reverse solve alone would not do:
 lambda may be smooth where y is not.
 """
@@ -13,11 +13,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ...core.cotangents import add_grads, zero_grads
 from ...core.trajectory import evaluate_each
-from ..field_products import ROWS, added, pull_parameters
+from ..field_products import ROWS, pull_parameters
 
 
-class Panel(NamedTuple):
+class QuadratureCell(NamedTuple):
     """From a to b in the time of the reverse solve, t = origin - direction s. start, h: of the
     reverse step, whose polynomial (degree + 1, n) is given; step: number of the forward step."""
 
@@ -30,8 +31,8 @@ class Panel(NamedTuple):
     step: int
 
 
-class Panels:
-    """Watches a reverse solve and hands its panels on: ``consume(panels)``, about ``size`` at a
+class CellObserver:
+    """Watches a reverse solve and hands its cells on: ``consume(cells)``, about ``size`` at a
     time."""
 
     # what the integrator asks of a watch; there are no events here
@@ -49,7 +50,7 @@ class Panels:
 
     def check_step(self, step, end, coefficients):
         """Take note of a step of the reverse solve; never stops it."""
-        self.waiting += split(self.equation, step.t, end, step.h, coefficients)
+        self.waiting += split_step(self.equation, step.t, end, step.h, coefficients)
         if len(self.waiting) >= self.size:
             self.flush()
 
@@ -59,20 +60,20 @@ class Panels:
             self.waiting = []
 
 
-def path_panels(equation, origin, path):
-    """The panels of a segment of the reverse solve, from origin on, whose polynomials were kept."""
+def path_cells(equation, origin, path):
+    """The cells of a segment of the reverse solve, from origin on, whose polynomials were kept."""
     equation.origin = origin
     ends = [step.t for step in path.steps[1:]] + [path.t]
     for step, end, polynomial in zip(path.steps, ends, path.polynomials, strict=True):
-        yield from split(equation, step.t, end, step.h, polynomial)
+        yield from split_step(equation, step.t, end, step.h, polynomial)
 
 
-def split(equation, start, end, h, polynomial):
-    """The panels of a reverse step from start to end."""
+def split_step(equation, start, end, h, polynomial):
+    """The cells of a reverse step from start to end."""
     origin = equation.origin
     states = equation.states
     a = start
-    panels = []
+    cells = []
     k = states.grid.locate(equation.time(start))
     while True:
         # Where the forward step began.
@@ -82,9 +83,9 @@ def split(equation, start, end, h, polynomial):
         else:
             b = end
         if b > a:
-            panels.append(Panel(a, b, start, h, origin, polynomial, k))
+            cells.append(QuadratureCell(a, b, start, h, origin, polynomial, k))
         if border >= end or k == 0:
-            return panels
+            return cells
         a = max(a, b)
         k = k - 1
 
@@ -95,29 +96,29 @@ def gauss(count):
     return torch.from_numpy(0.5 + 0.5 * nodes), torch.from_numpy(0.5 * weights)
 
 
-def sample(equation, panels, nodes):
+def sample(equation, cells, nodes):
     """(t (m, q) float64, y (m, q, n), M^-T lambda (m, q, n)) at the nodes, (q,) on [0, 1], of m
-    panels."""
-    device = panels[0].polynomial.device
+    cells."""
+    device = cells[0].polynomial.device
     a, b, start, h, origin = (
-        torch.tensor([p[:5] for p in panels], dtype=torch.float64, device=device)
+        torch.tensor([p[:5] for p in cells], dtype=torch.float64, device=device)
         .unsqueeze(2)
         .unbind(1)
     )
     s = a + (b - a) * nodes.to(device)
     shift = -equation.direction * s
-    lam = evaluate_each([p.polynomial for p in panels], (s - start) / h)
-    y = equation.states.many(origin, shift, [p.step for p in panels])
+    lam = evaluate_each([p.polynomial for p in cells], (s - start) / h)
+    y = equation.states.batch_eval(origin, shift, [p.step for p in cells])
     return origin + shift, y, equation.multiplier(lam)
 
 
-def integrate_parameters(field, equation, panels, nodes, weights):
-    """The integral of (df/dp)^T lambda dt over the panels, in the direction of the forward solve:
+def integrate_parameters(field, equation, cells, nodes, weights):
+    """The integral of (df/dp)^T lambda dt over the cells, in the direction of the forward solve:
     beside field.parameters."""
     size = max(1, ROWS // len(nodes))
-    total = [torch.zeros_like(p) for p in field.parameters]
-    for i in range(0, len(panels), size):
-        part = panels[i : i + size]
+    total = zero_grads(field.parameters)
+    for i in range(0, len(cells), size):
+        part = cells[i : i + size]
         t, y, lam = sample(equation, part, nodes)
         lengths = torch.tensor(
             [p.b - p.a for p in part], dtype=torch.float64, device=y.device
@@ -128,5 +129,5 @@ def integrate_parameters(field, equation, panels, nodes, weights):
         found = pull_parameters(
             field, t.flatten().to(y.dtype), y.flatten(0, 1), scaled.flatten(0, 1)
         )
-        total = added(total, found)
+        total = add_grads(total, found)
     return total

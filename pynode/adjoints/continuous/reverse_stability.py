@@ -21,7 +21,7 @@ DENSE_UP_TO = 200
 ARNOLDI = 24  # products with J for those
 
 
-def growth(field, points, direction, restarts):
+def reverse_error_growth(field, points, direction, restarts):
     """log of the factor by which errors of the reversed states grow, at most, on the way back.
 
     points: [(t, y (n,))] in the order of the forward solve, between which alpha is interpolated
@@ -32,7 +32,11 @@ def growth(field, points, direction, restarts):
     if len(points) > STATES:
         chosen = [points[round(i * (len(points) - 1) / (STATES - 1))] for i in range(STATES)]
     rates = dict(
-        zip((t for t, _ in chosen), (decay(field, t, y, direction) for t, y in chosen), strict=True)
+        zip(
+            (t for t, _ in chosen),
+            (max_decay(field, t, y, direction) for t, y in chosen),
+            strict=True,
+        )
     )
     worst = total = 0.0
     for (a, _), (b, _) in zip(chosen[:0:-1], chosen[-2::-1], strict=True):
@@ -57,7 +61,7 @@ def growth(field, points, direction, restarts):
     return worst
 
 
-def decay(field, t: float, y, direction=1.0):
+def max_decay(field, t: float, y, direction=1.0):
     """alpha at (t, y), in 1/time: the largest real part of the eigenvalues of -direction M^-1 J."""
     with torch.no_grad():
         if field.size <= DENSE_UP_TO:
@@ -65,7 +69,7 @@ def decay(field, t: float, y, direction=1.0):
         else:
             matrix = _ritz(field, t, y)
         if field.mass is not None and field.size <= DENSE_UP_TO:
-            matrix = field.mass.rate_columns(matrix)
+            matrix = field.mass.pinv_apply_columns(matrix)
         if not bool(torch.isfinite(matrix).all()):
             return math.inf
         return float((-direction * torch.linalg.eigvals(matrix.double()).real).max())

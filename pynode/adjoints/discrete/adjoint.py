@@ -10,6 +10,7 @@ import torch
 
 from ...backends.torch.checkpoints import Recording
 from ...backends.torch.tape import SHARE, Tape, free_bytes
+from ...core.cotangents import add_grads, zero_grads
 from ...methods.bdf.step import BDF
 from ...methods.esdirk import DIRK
 from ...methods.explicit import ExplicitRungeKutta
@@ -17,8 +18,7 @@ from ...methods.radau import Radau
 from ...methods.rosenbrock import RosenbrockMethod
 from ...methods.switching import AutoSwitch
 from ..base import Adjoint
-from ..field_products import added
-from ..output_cotangents import Outputs
+from ..output_cotangents import OutputCotangents
 from . import (
     bdf,
     esdirk,
@@ -101,7 +101,7 @@ class DiscreteAdjoint(Adjoint):
         is_explicit = isinstance(method, ExplicitRungeKutta) and field.compiled is None
         if not is_explicit or self.checkpoints is not None or self.max_memory is not None:
             return None
-        if field.once:
+        if field.unrepeatable:
             return Tape(math.inf)
         if not self.keep_graphs or field.size <= JACOBIANS_UP_TO:
             return None
@@ -129,11 +129,11 @@ class DiscreteAdjoint(Adjoint):
         return limit, every
 
     def pullback(self, field, method, trajectory, times, grads, options):
-        outputs = Outputs(trajectory, times, grads)
+        outputs = OutputCotangents(trajectory, times, grads)
         with torch.no_grad():
             sweep = _sweep(method)(field, method, trajectory)
             for first, steps in trajectory.recording.backwards():
-                sweep.back(steps, *outputs.of(first, len(steps)))
+                sweep.back(steps, *outputs.of_steps(first, len(steps)))
             ybar, found = sweep.finish()
         return ybar + outputs.at_start, found
 
@@ -158,21 +158,21 @@ class OneStepSweep:
         self.field = field
         self.method = method
         self.ybar = torch.zeros_like(trajectory.y0)
-        self.grads = [torch.zeros_like(p) for p in field.parameters]
+        self.grads = zero_grads(field.parameters)
 
     def back(self, steps, ends, inside):
-        """ends, inside: of the outputs (Outputs.of)."""
-        for method, first, last in reversed(_runs(self.method, steps)):
+        """ends, inside: of the outputs (OutputCotangents.of_steps)."""
+        for method, first, last in reversed(method_runs(self.method, steps)):
             piece = steps[first:last], ends[first:last], inside[first:last]
             self.ybar, found = _one_step(self.field, method, *piece, self.ybar)
-            self.grads = added(self.grads, found)
+            self.grads = add_grads(self.grads, found)
 
     def finish(self):
         """(cotangent of y0 (n,), cotangents of the parameters)."""
         return self.ybar, self.grads
 
 
-def _runs(method, steps):
+def method_runs(method, steps):
     """(method, first, last): stretches of steps of one method, in order; one stretch but for
     automatic switching."""
     if not isinstance(method, AutoSwitch):
@@ -187,7 +187,7 @@ def _one_step(field, method, steps, ends, inside, ybar):
         field.size > JACOBIANS_UP_TO or any(step.tape is not None for step in steps)
     ):
         return explicit.sequential(field, method, steps, ends, inside, ybar)
-    if field.structure is not None or not field.allows_copies(*_first_point(steps)):
+    if field.structure is not None or not field.allows_batch_eval(*_first_point(steps)):
         for family, pullback in STEPWISE.items():
             if isinstance(method, family):
                 return pullback(field, method, steps, ends, inside, ybar)

@@ -16,14 +16,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ...algebra.combine import stacked
-from ...core.double_backward import DoubleBackward, pull, twice
+from ...algebra.combine import as_stage_tensor
+from ...core.cotangents import add_grads, zero_grads
+from ...core.double_backward import DoubleBackward, pull, with_double_backward
 from ...methods.batched.one_step import RowInverse, polynomial
 from ...methods.bdf.step import BDF
 from ...methods.esdirk import DIRK
 from ...methods.explicit import ExplicitRungeKutta
 from ...methods.rosenbrock import RosenbrockMethod
-from ..field_products import added, chunk_size, jacobians, pull_back
+from ..field_products import chunk_size, jacobians, pull_back
 from ..output_cotangents import powers
 from . import esdirk, rosenbrock
 from .batched_bdf import pullback as pull_bdf
@@ -64,7 +65,7 @@ class RowOutputs:
         self.theta = _tensor((times[which] - steps.t[self.step]) / steps.h[self.step], grads)
         self.grads = grads[_tensor(which, grads)]
 
-    def between(self, first, last):
+    def inside_steps(self, first, last):
         """(places from first on, thetas, cotangents) of the outputs inside the steps first to
         last."""
         a, b = np.searchsorted(self.step, (first, last))
@@ -89,7 +90,7 @@ def pullback(field, method, steps, times, row, grads):
     outputs = RowOutputs(steps, times, row, grads)
     with torch.no_grad():
         if isinstance(method, BDF):
-            ybar, found = pull_bdf(field, method, steps, outputs, spans)
+            ybar, found = pull_bdf(field, method, steps, outputs, level_parts)
         elif isinstance(method, DIRK):
             ybar, found = _transitions(field, method, steps, outputs, esdirk.Replay, _dirk_stages)
         elif isinstance(method, RosenbrockMethod) and _narrow(field, steps):
@@ -98,7 +99,7 @@ def pullback(field, method, steps, times, row, grads):
             )
         else:
             _check_stability(field, method, steps)
-            ybar, found = _again(field, method.fixed(), steps, outputs)
+            ybar, found = _retake_levels(field, method.fixed(), steps, outputs)
         back = torch.empty_like(ybar)
         back[_tensor(steps.order, ybar)] = ybar
         return back + outputs.at_start, found
@@ -138,30 +139,30 @@ def _transitions(field, method, steps, outputs, replay_type, stages):
     (s, m, n)."""
     n = field.size
     ybar = torch.zeros_like(outputs.at_start)
-    params = [torch.zeros_like(p) for p in field.parameters]
+    params = zero_grads(field.parameters)
     size = max(1, chunk_size(n) // method.tableau.stages)
     for first in range(0, len(steps.row), size):
         last = min(first + size, len(steps.row))
         index = _tensor(steps.row[first:last], ybar)
         chunk = _chunk(field, method, steps, first, last, stages)
-        inside = [outputs.between(first, last)]
+        inside = [outputs.inside_steps(first, last)]
         points = RowPoints(field, index)
         replay = replay_type(points, method, chunk, inside if len(inside[0][0]) else [])
-        transition = replay.sweep(
+        transition = replay.pullback_starts(
             torch.eye(n, dtype=ybar.dtype, device=ybar.device).expand(last - first, n, n)
         )
-        forced = replay.sweep(None)
+        forced = replay.pullback_starts(None)
         seeds = torch.empty_like(chunk.y)
-        for a, b, rows in spans(steps.levels, first, last):
+        for a, b, rows in level_parts(steps.levels, first, last):
             seeds[a:b] = seed = ybar[rows] + outputs.ends[first + a : first + b]
             back = torch.bmm(transition[a:b], seed.unsqueeze(2))
             ybar[rows] = (back if forced is None else back + forced[a:b]).squeeze(2)
         if params:
-            params = added(params, replay.parameters(seeds.unsqueeze(2)))
+            params = add_grads(params, replay.parameters(seeds.unsqueeze(2)))
     return ybar, params
 
 
-def spans(levels, first, last):
+def level_parts(levels, first, last):
     """(a, b, rows) of each level's part within the steps first to last: from first + a to first +
     b, of these rows in order."""
     for begin, end in levels:
@@ -191,21 +192,21 @@ def _rosenbrock_stages(rows, method, start, t, h):
         jac, slope = rows.linearised(t, start)
         eye = torch.eye(rows.size, dtype=start.dtype, device=start.device)
         solver = RowInverse(eye, jac, h * float(method.tableau.gamma), rows.stats)
-        return stacked(method.attempt(rows, t, start, h, slope, solver)[2])
+        return as_stage_tensor(method.attempt(rows, t, start, h, slope, solver)[2])
 
 
-def _again(field, method, steps, outputs):
+def _retake_levels(field, method, steps, outputs):
     """Every level is taken again with a graph, the Jacobians of Rosenbrock methods included."""
     ybar = torch.zeros_like(outputs.at_start)
     explicit = isinstance(method, ExplicitRungeKutta)
-    params = [torch.zeros_like(p) for p in field.parameters]
+    params = zero_grads(field.parameters)
     if not explicit:
         _check_twice(field, steps)
     for first, last in steps.levels:
         index = _tensor(steps.row[first:last], ybar)
         count = last - first
         t, h = (_tensor(x[first:last], ybar) for x in (steps.t, steps.h))
-        step, theta, cotangents = outputs.between(first, last)
+        step, theta, cotangents = outputs.inside_steps(first, last)
         with (
             nullcontext() if explicit else DoubleBackward(),
             torch.enable_grad(),
@@ -213,7 +214,7 @@ def _again(field, method, steps, outputs):
         ):
             rows = field.select(index)  # with a graph to the tensors in args
             start = steps.tape[0][first:last].detach().requires_grad_()
-            y1, stages = _step_again(rows, method, t, start, h, len(step) > 0)
+            y1, stages = _retake_step(rows, method, t, start, h, len(step) > 0)
             pairs = [(y1, ybar[:count] + outputs.ends[first:last])]
             if len(step):
                 curves = polynomial(
@@ -231,12 +232,12 @@ def _again(field, method, steps, outputs):
             values, seeds = zip(*pairs, strict=True)
             (back,), found = pull_back(field, values, (start,), seeds)
         ybar[:count] = back
-        params = added(params, found)
+        params = add_grads(params, found)
         field.stats.backward_nvjp += count * method.tableau.stages
     return ybar, params
 
 
-@twice
+@with_double_backward
 def _check_twice(field, steps):
     """RuntimeError where f has no second derivative."""
     if steps.levels:
@@ -249,12 +250,12 @@ def _check_twice(field, steps):
     with torch.enable_grad(), field.stats.of_gradient():
         start = steps.tape[0][first:last].detach().requires_grad_()
         rows = field.select(_tensor(steps.row[first:last], start))
-        out = rows.at(_tensor(steps.t[first:last], start), start)
+        out = rows.eval(_tensor(steps.t[first:last], start), start)
         if out.requires_grad:
             pull(out, (start,), torch.ones_like(out))
 
 
-def _step_again(rows, method, t, start, h, curved):
+def _retake_step(rows, method, t, start, h, curved):
     """(ends of the steps, stages for their dense output where they are curved)."""
     if isinstance(method, ExplicitRungeKutta):
         y1, _, ks = method.attempt(rows, t, start, h, None)

@@ -10,14 +10,15 @@ import numpy as np
 import torch
 
 from ...algebra.linear import INVERSE_BELOW
+from ...core.cotangents import add_grads, plus, zero_grads
 from ...methods.batched.bdf_formulas import lagrange, monomials, redifferences
 from ...methods.bdf.formulas import MAX_ORDER, DifferenceHistory, ValueHistory
-from ..field_products import added, chunk_size, jacobians, pull_back, pull_parameters
+from ..field_products import chunk_size, jacobians, pull_back, pull_parameters
 from ..output_cotangents import powers
 from .batched_points import RowPoints
 
 
-def pullback(field, method, steps, outputs, spans):
+def pullback(field, method, steps, outputs, level_parts):
     """(cotangents (B, n) of the rows in the order of the steps, those of the parameters)."""
     form = method.history
     n = field.size
@@ -25,7 +26,7 @@ def pullback(field, method, steps, outputs, spans):
     kind = _MATRICES[type(form)]
     alpha = np.array(form.alpha)
     zbar = like.new_zeros(len(like), form.rows, n)
-    params = [torch.zeros_like(p) for p in field.parameters]
+    params = zero_grads(field.parameters)
     before = steps.sizes_before(kind.count)
     size = chunk_size(n)
     for first in range(0, len(steps.row), size):
@@ -41,14 +42,14 @@ def pullback(field, method, steps, outputs, spans):
         transposed = _Transposed(points, t, y, c)
         forced = _forced(matrices, outputs, first, last)
         lambdas = torch.empty_like(y)
-        for a, e, rows in spans(steps.levels, first, last):
+        for a, e, rows in level_parts(steps.levels, first, last):
             z = zbar[rows] + forced[a:e]
             dbar = torch.bmm(b[a:e].unsqueeze(1), z)
             lam = transposed.solve(a, e, dbar)
             zbar[rows] = torch.bmm(back[a:e], torch.cat((z, lam - dbar, -lam), 1))
             lambdas[a:e] = lam.squeeze(1)
         found = pull_parameters(points, t, y, c.unsqueeze(1) * lambdas)
-        params = added(params, found)
+        params = add_grads(params, found)
     return _through_start(field, form, steps, zbar, params)
 
 
@@ -124,7 +125,7 @@ def _forced(matrices, outputs, first, last):
     ends = outputs.ends[first:last]
     forced = ends.new_zeros(len(ends), matrices.form.rows, ends.shape[1])
     forced[:, 0] = ends
-    step, theta, grads = outputs.between(first, last)
+    step, theta, grads = outputs.inside_steps(first, last)
     if len(step):
         dense = torch.from_numpy(matrices.dense(step.cpu().numpy())).to(ends)
         weights = torch.bmm(powers(theta, MAX_ORDER, 0, ends).unsqueeze(1), dense)
@@ -170,10 +171,9 @@ def _through_start(field, form, steps, zbar, params):
     fbar = fbar * torch.from_numpy(h0).to(fbar)[order].unsqueeze(1)
     with torch.enable_grad():
         start = y0[order].detach().clone().requires_grad_()
-        slope = field.select(order).at(t0[order], start)
+        slope = field.select(order).eval(t0[order], start)
         (by_y,), found = pull_back(field, slope, (start,), fbar)
-    if by_y is not None:
-        ybar = ybar + by_y
-    params = added(params, found)
+    ybar = plus(ybar, by_y)
+    params = add_grads(params, found)
     field.stats.backward_nvjp += len(ybar)
     return ybar, params

@@ -26,7 +26,7 @@ class RowGradient:
     def pullback(self, grads):
         """(cotangent of the starts (m, n), cotangents of the inputs) for those of the states, (q,
         n)."""
-        with self.field.held.again(self.field.parameters):
+        with self.field.module_state.restored(self.field.parameters):
             t, y, h = self.steps.start
             self.field.select(self.index).check(t, y, self.steps.f0, h)
             while True:
@@ -37,7 +37,7 @@ class RowGradient:
                     )
                 except LostLeaves as lost:
                     # Tensors within the reach of f, which it did not use at the start.
-                    self.field.held.check_spare(lost.leaves)
-                    self.field = self.field.extended(lost.leaves)
+                    self.field.module_state.check_spare(lost.leaves)
+                    self.field = self.field.with_parameters(lost.leaves)
                 else:
-                    return ybar, self.field.leaves.beside(found, self.inputs)
+                    return ybar, self.field.leaves.align(found, self.inputs)

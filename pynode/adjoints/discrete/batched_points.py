@@ -16,7 +16,7 @@ class RowPoints:
         self.index = index
         self.rows_per_point = len(index)
         self.f = field.f
-        self.held = field.held
+        self.module_state = field.module_state
         self.layout = field.layout
         self.leaves = field.leaves
         self.stats = field.stats
@@ -25,13 +25,13 @@ class RowPoints:
         self.dtype = field.dtype
         self.device = field.device
 
-    def allows_copies(self, t, y) -> bool:
+    def allows_batch_eval(self, t, y) -> bool:
         """f takes any number of points in one call."""
         return True
 
-    def many(self, t, y):
+    def batch_eval(self, t, y):
         """f at the points, t (k m,) and y (k m, n) -> (k m, n)."""
-        return self.field.select(self.index.repeat(len(y) // self.rows_per_point)).at(t, y)
+        return self.field.select(self.index.repeat(len(y) // self.rows_per_point)).eval(t, y)
 
 
 class RowPart:
@@ -45,7 +45,7 @@ class RowPart:
         self.stats = field.stats
         self.size = field.size
         self.f = field.f
-        self.held = field.held
+        self.module_state = field.module_state
         self.layout = field.layout
         self.parameters = field.parameters
         self.dtype = field.dtype

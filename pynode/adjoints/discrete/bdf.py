@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import torch
 
-from ..field_products import added, chunk_size, jacobians, pull_back, pull_parameters
+from ...core.cotangents import add_grads, plus, zero_grads
+from ..field_products import chunk_size, jacobians, pull_back, pull_parameters
 from ..output_cotangents import powers
 from . import structured
 
@@ -25,10 +26,10 @@ class Sweep:
         self.form = method.history
         self.trajectory = trajectory
         self.zbar = torch.zeros(self.form.rows, field.size, dtype=field.dtype, device=field.device)
-        self.grads = [torch.zeros_like(p) for p in field.parameters]
+        self.grads = zero_grads(field.parameters)
 
     def back(self, steps, ends, inside):
-        """ends, inside: of the outputs (Outputs.of)."""
+        """ends, inside: of the outputs (OutputCotangents.of_steps)."""
         n = self.field.size
         if self.field.structure is None:
             size = chunk_size(n)
@@ -44,7 +45,7 @@ class Sweep:
                 inside[first:last],
                 self.zbar,
             )
-            self.grads = added(self.grads, found)
+            self.grads = add_grads(self.grads, found)
 
     def finish(self):
         """(cotangent of y0 (n,), cotangents of the parameters)."""
@@ -92,11 +93,10 @@ def _through_start(field, form, trajectory, zbar, grads):
         fbar = field.mass.pinv_apply_transposed(fbar)
     with torch.enable_grad():
         y0 = trajectory.y0.detach().clone().requires_grad_()
-        f0 = field.at(torch.full((), trajectory.t0, dtype=y0.dtype, device=y0.device), y0)
+        f0 = field.eval(torch.full((), trajectory.t0, dtype=y0.dtype, device=y0.device), y0)
         (by_y,), found = pull_back(field, f0, (y0,), fbar)
-    if by_y is not None:
-        ybar = ybar + by_y
-    grads = added(grads, found)
+    ybar = plus(ybar, by_y)
+    grads = add_grads(grads, found)
     field.stats.backward_nfe += 1
     field.stats.backward_nvjp += 1
     return ybar, grads
@@ -110,7 +110,7 @@ class _Transposed:
         if field.mass is None:
             mass = torch.eye(n, dtype=y.dtype, device=y.device)
         else:
-            mass = field.mass.dense()
+            mass = field.mass.to_dense()
         matrices = mass - c.view(-1, 1, 1) * jacobians(field, t, y)
         field.stats.backward_nlu += len(c)
         self.inverse = None

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import torch
 
-from ..field_products import added, jacobians, pull_parameters
+from ...core.cotangents import add_grads, plus, zero_grads
+from ..field_products import jacobians, pull_parameters
 from .replay import StepBatch
 
 
@@ -43,7 +44,7 @@ class Stages(StepBatch):
         self.t_points = torch.cat([self.t + node * self.h for node in method.nodes])
         self.y_points = states.reshape(-1, n)
         field.stats.backward_nsolve += m * sum(self.implicit)
-        self.dense = self.dense_cotangents(method.dense_weights(field.mass), True)
+        self.interior = self.interior_cotangents(method.dense_weights(field.mass), True)
 
     def stages(self, seed, outputs):
         """(cotangents of the starts, those of the slopes of each part), for cotangents (m, n, w) of
@@ -62,9 +63,11 @@ class Stages(StepBatch):
         else:
             start = seed
         slopes = [[nothing if seed is None else h * x * seed for x in b] for _, b in self.weights]
-        if self.dense is not None and outputs:
-            slopes = [[s + d.unsqueeze(2) for s, d in zip(part, self.dense[0])] for part in slopes]
-            start = start + self.dense[1].unsqueeze(2)
+        if self.interior is not None and outputs:
+            slopes = [
+                [s + d.unsqueeze(2) for s, d in zip(part, self.interior[0])] for part in slopes
+            ]
+            start = start + self.interior[1].unsqueeze(2)
         for i in range(count - 1, -1, -1):
             if len(slopes) > 1:
                 back = self.product(1, i, slopes[1][i])
@@ -72,10 +75,7 @@ class Stages(StepBatch):
                 back = None
             known = slopes[0][i]
             if self.implicit[i]:
-                if back is None:
-                    rhs = known
-                else:
-                    rhs = known + self.c * back
+                rhs = known if back is None else known + self.c * back
                 slopes[0][i] = self.solve(i, rhs)
                 # c J^T fbar without the product: where J is large, its rounding errors would be as
                 # well.
@@ -85,11 +85,7 @@ class Stages(StepBatch):
                     slopes[0][i] = known = self.mass.pinv_apply_transposed(
                         known.transpose(1, 2)
                     ).transpose(1, 2)
-                first = self.product(0, i, known)
-                if back is None:
-                    back = first
-                else:
-                    back = first + back
+                back = plus(self.product(0, i, known), back)
             start = start + back
             for (a, _), part in zip(self.weights, slopes):
                 for j in range(i):
@@ -106,13 +102,10 @@ class Stages(StepBatch):
     def pull(self, slopes):
         """Cotangents of the parameters, summed over the steps, for those of the slopes of each
         part."""
-        total = None
+        total = zero_grads(self.fields[0].parameters)
         for field, part in zip(self.fields, slopes):
-            found = pull_parameters(field, self.t_points, self.y_points, torch.cat(part).squeeze(2))
-            if total is None:
-                total = found
-            else:
-                total = added(total, found)
+            grads = pull_parameters(field, self.t_points, self.y_points, torch.cat(part).squeeze(2))
+            total = add_grads(total, grads)
         return total
 
 
@@ -129,7 +122,7 @@ class Replay(Stages):
         if field.mass is None:
             held = torch.eye(n, dtype=self.y.dtype, device=self.y.device)
         else:
-            held = field.mass.dense()
+            held = field.mass.to_dense()
         self.lu = [
             torch.linalg.lu_factor(held - self.c * jac) if implicit else None
             for implicit, jac in zip(self.implicit, self.jacobians[0])

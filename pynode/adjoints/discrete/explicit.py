@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 
 from ...algebra.combine import combine
-from ..field_products import added, jacobians, pull_back, pull_parameters
+from ...core.cotangents import add_grads, plus, zero_grads
+from ..field_products import jacobians, pull_back, pull_parameters
 from .replay import RecordedSteps, StepBatch
 from .stability import check_explicit, sampled
 
@@ -38,14 +39,14 @@ class Replay(StepBatch):
             t = self.t + self.nodes[i] * self.h
             self.points.append((t, y))
             with torch.no_grad():
-                fs.append(field.many(t, y))
+                fs.append(field.batch_eval(t, y))
             field.stats.backward_nfe += len(y)
         t = torch.cat([p[0] for p in self.points])
         self.jacobians = jacobians(field, t, torch.cat([p[1] for p in self.points])).view(
             count, *y.shape, y.shape[1]
         )
         self.broken = not bool(torch.isfinite(self.jacobians).all())
-        self.dense = self.dense_cotangents(tb.dense_weights[:count], True)
+        self.interior = self.interior_cotangents(tb.dense_weights[:count], True)
         which = sampled(len(self.y))
         if which is not None:
             which = torch.from_numpy(which).to(self.y.device)
@@ -79,9 +80,9 @@ class Replay(StepBatch):
             else:
                 b = 0.0
             stages.append(self.y.new_zeros(m, n, width) if seed is None else h * b * seed)
-        if self.dense is not None and outputs:
-            stages = [s + d.unsqueeze(2) for s, d in zip(stages, self.dense[0])]
-            start = start + self.dense[1].unsqueeze(2)
+        if self.interior is not None and outputs:
+            stages = [s + d.unsqueeze(2) for s, d in zip(stages, self.interior[0])]
+            start = start + self.interior[1].unsqueeze(2)
         for i in range(count - 1, -1, -1):
             back = torch.bmm(self.jacobians[i].transpose(1, 2), stages[i])
             start = start + back
@@ -106,7 +107,7 @@ def sequential(field, method, steps, ends, inside, ybar):
     tb = method.tableau
     a = tb.matrix()
     b = [float(x) for x in tb.b] + [0.0] * len(tb.c_dense)
-    grads = [torch.zeros_like(p) for p in field.parameters]
+    grads = zero_grads(field.parameters)
     for k in range(len(steps) - 1, -1, -1):
         step = steps[k]
         h = steps[k].h
@@ -119,11 +120,11 @@ def sequential(field, method, steps, ends, inside, ybar):
             entries = []
         else:
             entries = [(0, *inside[k])]
-        dense = StepBatch(RecordedSteps([step]), entries).dense_cotangents(
+        dense = StepBatch(RecordedSteps([step]), entries).interior_cotangents(
             tb.dense_weights[:count], True
         )
         if dense is not None:
-            stages = [d[0] if s is None else s + d[0] for s, d in zip(stages, dense[0])]
+            stages = [plus(s, d[0]) for s, d in zip(stages, dense[0])]
             start = start + dense[1][0]
         leaves, values = _kept(step, count) or _replay(field, method, step, count)
         for i in range(count - 1, -1, -1):
@@ -131,12 +132,12 @@ def sequential(field, method, steps, ends, inside, ybar):
                 continue
             (back,), found = pull_back(field, values[i], (leaves[i],), stages[i])
             field.stats.backward_nvjp += 1
-            grads = added(grads, found)
+            grads = add_grads(grads, found)
+            start = plus(start, back)
             if back is not None:
-                start = start + back
                 for j in range(i):
                     if a[i, j] != 0:
-                        stages[j] = (0 if stages[j] is None else stages[j]) + (h * a[i, j]) * back
+                        stages[j] = plus(stages[j], (h * a[i, j]) * back)
         ybar = start
     return ybar, grads
 
@@ -162,7 +163,7 @@ def _replay(field, method, step, count):
         with torch.enable_grad():
             leaves.append(y.detach().clone().requires_grad_())
             t = torch.full((), step.t + method.nodes[i] * step.h, dtype=y.dtype, device=y.device)
-            values.append(field.at(t, leaves[-1]))
+            values.append(field.eval(t, leaves[-1]))
         field.stats.backward_nfe += 1
         detached.append(values[-1].detach())
     return leaves, values

@@ -37,14 +37,14 @@ class Replay(StepBatch):
         coupled = torch.einsum("ij,mjab->miajb", self.a, blocks).reshape(m, s * n, s * n)
         held = torch.eye(s * n, dtype=ys.dtype, device=ys.device)
         if field.mass is not None:
-            held = torch.kron(torch.eye(s, dtype=ys.dtype, device=ys.device), field.mass.dense())
+            held = torch.kron(torch.eye(s, dtype=ys.dtype, device=ys.device), field.mass.to_dense())
         self.lu = torch.linalg.lu_factor(held - self.h.view(-1, 1, 1) * coupled)
         field.stats.backward_nlu += m
         field.stats.backward_nsolve += m
         if self.inside:
-            self.dense = self._dense(tb, m, s, n)
+            self.interior = self._dense(tb, m, s, n)
         else:
-            self.dense = None
+            self.interior = None
 
     def _dense(self, tb, m, s, n):
         """Cotangents of the stages, (m, s, n), and of the starts, (m, n), from the outputs inside
@@ -72,9 +72,9 @@ class Replay(StepBatch):
         start = self.y.new_zeros(m, n, width)
         if seed is not None:
             g[:, -1] = seed
-        if self.dense is not None and outputs:
-            g = g + self.dense[0].unsqueeze(3)
-            start = start + self.dense[1].unsqueeze(2)
+        if self.interior is not None and outputs:
+            g = g + self.interior[0].unsqueeze(3)
+            start = start + self.interior[1].unsqueeze(2)
         solved = torch.linalg.lu_solve(*self.lu, g.reshape(m, s * n, width), adjoint=True).view(
             m, s, n, width
         )

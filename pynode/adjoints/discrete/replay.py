@@ -3,7 +3,7 @@ recursion.
 
 Only the states at the ends of the steps are kept. All steps of a chunk are replayed together, stage
 by stage; a family says how the cotangent of the end of a step, and the cotangents of its outputs,
-go back to its start (``Replay.sweep``). Run on unit vectors that gives the transition matrices, (n,
+go back to its start (``Replay.pullback_starts``). Run on unit vectors that gives the transition matrices, (n,
 n) a step, so that the recursion over the steps is one matrix-vector product each; run once more on
 the cotangents found, it gives those of the stages and so of the parameters.
 """
@@ -12,32 +12,33 @@ from __future__ import annotations
 
 import torch
 
-from ..field_products import added, chunk_size
+from ...core.cotangents import add_grads, zero_grads
+from ..field_products import chunk_size
 from ..output_cotangents import powers
 
 
 def pullback(field, replay_type, method, steps, ends, inside, ybar):
     """(cotangent of the start of the steps (n,), cotangents of the parameters).
 
-    ends, inside: of the outputs (Outputs.of); ybar: (n,) cotangent of the last end, without that of
+    ends, inside: of the outputs (OutputCotangents.of_steps); ybar: (n,) cotangent of the last end, without that of
     outputs. replay_type: the family's Replay.
     """
     n = len(ybar)
-    grads = [torch.zeros_like(p) for p in field.parameters]
+    grads = zero_grads(field.parameters)
     size = max(1, chunk_size(n) // replay_type.size(method))
     for last in range(len(steps), 0, -size):
         first = max(0, last - size)
         replay = replay_type(
-            field, method, RecordedSteps(steps[first:last]), entries(inside[first:last])
+            field, method, RecordedSteps(steps[first:last]), indexed_outputs(inside[first:last])
         )
         if replay.broken:
             piece = steps[first:last], ends[first:last], inside[first:last]
             ybar, found = replay.singly(field, method, *piece, ybar)
-            grads = added(grads, found)
+            grads = add_grads(grads, found)
             continue
         unit = torch.eye(n, dtype=ybar.dtype, device=ybar.device).expand(last - first, n, n)
-        transition = replay.sweep(unit)
-        forced = replay.sweep(None)
+        transition = replay.pullback_starts(unit)
+        forced = replay.pullback_starts(None)
         rows = transition.transpose(1, 2).unbind(0)
         if forced is None:
             shifts = None
@@ -55,7 +56,7 @@ def pullback(field, replay_type, method, steps, ends, inside, ybar):
             else:
                 ybar = torch.addmv(shifts[i], rows[i].t(), ybar)
         found = replay.parameters(torch.stack(seeds).unsqueeze(2))
-        grads = added(grads, found)
+        grads = add_grads(grads, found)
     return ybar, grads
 
 
@@ -77,7 +78,7 @@ class RecordedSteps:
         return torch.stack([torch.stack(rows) for rows in zip(*tapes, strict=True)])
 
 
-def entries(inside):
+def indexed_outputs(inside):
     """Outputs inside the steps as Start takes them."""
     return [(i, *entry) for i, entry in enumerate(inside) if entry is not None]
 
@@ -106,14 +107,14 @@ class StepBatch:
         self.h = chunk.h
         self.inside = inside
 
-    def sweep(self, seed):
+    def pullback_starts(self, seed):
         """Cotangents of the starts, (m, n, w); None where seed is None and there are no outputs
         inside."""
-        if seed is None and self.dense is None:
+        if seed is None and self.interior is None:
             return None
         return self.stages(seed, seed is None)[0]
 
-    def dense_cotangents(self, weights, scaled):
+    def interior_cotangents(self, weights, scaled):
         """Cotangents of the stages and of the start from the outputs inside the steps.
 
         weights: (stages, degree) of the continuous extension; scaled: whether stages enter it times

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import torch
 
-from ..field_products import added, jacobian_slopes, jacobians, pull_parameters, second_order
+from ...core.cotangents import add_grads
+from ..field_products import jacobian_slopes, jacobians, pull_parameters, second_order
 from .replay import StepBatch
 
 
@@ -41,7 +42,7 @@ class Replay(StepBatch):
         if field.mass is None:
             mass = torch.eye(n, dtype=y.dtype, device=y.device)
         else:
-            mass = field.mass.dense()
+            mass = field.mass.to_dense()
         matrix = mass - (self.gamma * self.h).view(-1, 1, 1) * self.jacobians[0]
         self.lu = torch.linalg.lu_factor(matrix)
         field.stats.backward_nlu += m
@@ -50,7 +51,7 @@ class Replay(StepBatch):
         self.changes = [
             jacobian_slopes(field, self.t, self.y, u, s) for u, s in zip(self.u, self.slopes)
         ]
-        self.dense = self.dense_cotangents(tb.dense_weights, False)
+        self.interior = self.interior_cotangents(tb.dense_weights, False)
 
     def stages(self, seed, outputs):
         """(cotangents of the starts, list of v_i), (m, n, w) each, for cotangents of the ends.
@@ -70,9 +71,9 @@ class Replay(StepBatch):
         if seed is not None:
             for i, b in zip(self.b.indices, self.b.values):
                 ubar[i] = b * seed
-        if self.dense is not None and outputs:
-            ubar = [s + d.unsqueeze(2) for s, d in zip(ubar, self.dense[0])]
-            start = start + self.dense[1].unsqueeze(2)
+        if self.interior is not None and outputs:
+            ubar = [s + d.unsqueeze(2) for s, d in zip(ubar, self.interior[0])]
+            start = start + self.interior[1].unsqueeze(2)
         h = self.h.view(-1, 1, 1)
         vs = [None] * len(self.u)
         for i in range(len(self.u) - 1, -1, -1):
@@ -100,4 +101,4 @@ class Replay(StepBatch):
         second = second_order(
             self.field, self.t, self.y, torch.stack(self.u), torch.stack(self.slopes), vs
         )[1]
-        return added(first, second)
+        return add_grads(first, second)

@@ -11,10 +11,11 @@ import copy
 
 import torch
 
-from ...core.double_backward import pull, twice
+from ...core.cotangents import none_to_zeros
+from ...core.double_backward import pull, with_double_backward
 from ...core.trajectory import evaluate
 from ...methods.rosenbrock import RosenbrockMethod
-from ..output_cotangents import places
+from ..output_cotangents import locate_outputs
 
 
 def replay(field, trajectory, y0, times):
@@ -30,11 +31,11 @@ def replay(field, trajectory, y0, times):
         field = copy.copy(field)
         field.structure = None
     wanted = {}
-    for i, (k, theta) in enumerate(places(trajectory, times)):
+    for i, (k, theta) in enumerate(locate_outputs(trajectory, times)):
         wanted.setdefault(-1 if k is None else k, []).append((i, theta))
     rows = [y0] * len(times)
     with torch.enable_grad(), field.stats.of_gradient():
-        first = field.first(trajectory.t0, y0)
+        first = field.initial_slope(trajectory.t0, y0)
         y = y0
         state = method.init(field, trajectory.t0, y0, first, trajectory.h0, recording.tol)
         for k in range(len(recording.starts)):
@@ -58,7 +59,7 @@ def replay(field, trajectory, y0, times):
         return torch.stack(rows)
 
 
-@twice
+@with_double_backward
 def pullback(field, trajectory, times, grads, vectors):
     """Cotangents of grads (T, n), of y0 (n,) and of the parameters, for the cotangents ``vectors``
     of what the pullback of grads returns: the derivative of <vectors, pullback(grads)>, in which
@@ -74,4 +75,4 @@ def pullback(field, trajectory, times, grads, vectors):
         found = torch.autograd.grad(total, inputs, allow_unused=True, retain_graph=True)
     field.stats.backward_steps += len(trajectory.recording.starts)
     field.stats.backward_nvjp += 2 * len(trajectory.recording.starts)
-    return [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True)]
+    return none_to_zeros(grads=found, tensors=inputs)

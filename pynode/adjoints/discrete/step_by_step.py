@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import torch
 
+from ...core.cotangents import add_grads, zero_grads
 from ...core.trajectory import evaluate
 from ...methods.adams import Adams
-from ..field_products import added, pull_back
+from ..field_products import pull_back
 from .stability import AdamsWatch
 
 
@@ -24,15 +25,15 @@ class Sweep:
         self.field = field
         self.trajectory = trajectory
         self.ybar = torch.zeros_like(trajectory.y0)
-        self.carried = {}
-        self.grads = [torch.zeros_like(p) for p in field.parameters]
+        self.state_cotangents = {}
+        self.grads = zero_grads(field.parameters)
         if isinstance(method, Adams):
             self.watch = AdamsWatch(method, len(trajectory.recording.starts))
         else:
             self.watch = None
 
     def back(self, steps, ends, inside):
-        """ends, inside: of the outputs (Outputs.of)."""
+        """ends, inside: of the outputs (OutputCotangents.of_steps)."""
         with self.field.stats.of_gradient():
             for k in range(len(steps) - 1, -1, -1):
                 if ends[k] is not None:
@@ -47,7 +48,8 @@ class Sweep:
             again = method.step(self.field, step.t, y, step.h, state._replace(**leaves), tol)
             pairs = [(again.y, self.ybar)]
             pairs += [
-                (getattr(again.state, name), cotangent) for name, cotangent in self.carried.items()
+                (getattr(again.state, name), cotangent)
+                for name, cotangent in self.state_cotangents.items()
             ]
             if inside is not None:
                 theta, cotangents = inside
@@ -63,9 +65,9 @@ class Sweep:
         recording = self.trajectory.recording
         if self.watch is not None:
             self.watch.finish()
-        if self.carried:
+        if self.state_cotangents:
             ybar = self.ybar
-            carried = self.carried
+            carried = self.state_cotangents
             with torch.enable_grad(), self.field.stats.of_gradient():
                 y0 = _leaf(path.y0)
                 f0 = self.field(path.t0, y0)
@@ -87,7 +89,7 @@ class Sweep:
             if tensor is not None and tensor.requires_grad
         ]
         self.ybar = torch.zeros_like(y)
-        self.carried = {}
+        self.state_cotangents = {}
         if not pairs:
             return
         tensors, cotangents = zip(*pairs)
@@ -95,8 +97,10 @@ class Sweep:
         self.field.stats.backward_nvjp += 1
         if ybar is not None:
             self.ybar = ybar
-        self.carried = {name: value for name, value in zip(leaves, carried) if value is not None}
-        self.grads = added(self.grads, found)
+        self.state_cotangents = {
+            name: value for name, value in zip(leaves, carried) if value is not None
+        }
+        self.grads = add_grads(self.grads, found)
 
 
 def _leaf(tensor):

@@ -40,7 +40,7 @@ def pull(field, t, y, v):
     """(v^T df/dy (n,), v^T df/dp) at one point, None where f does not depend on it."""
     with torch.enable_grad():
         y = y.detach().clone().requires_grad_()
-        out = field.at(torch.full((), t, dtype=y.dtype, device=y.device), y)
+        out = field.eval(torch.full((), t, dtype=y.dtype, device=y.device), y)
         field.stats.backward_nfe += 1
         field.stats.backward_nvjp += 1
         (back,), found = field_products.pull_back(field, out, (y,), v)

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import torch
 
-from ..field_products import added
+from ...core.cotangents import add_grads, zero_grads
 from .esdirk import Stages
-from .replay import RecordedSteps, entries
+from .replay import RecordedSteps, indexed_outputs
 from .structured import Stepwise, pull
 
 
 def pullback(field, method, steps, ends, inside, ybar):
     """As replay.pullback."""
-    grads = [torch.zeros_like(p) for p in field.parameters]
+    grads = zero_grads(field.parameters)
     stepwise = Stepwise(method.implicit_part(field))
     for k in range(len(steps) - 1, -1, -1):
         if ends[k] is not None:
@@ -26,7 +26,7 @@ def pullback(field, method, steps, ends, inside, ybar):
         start, slopes = one.stages(ybar.view(1, -1, 1), True)
         ybar = start.view(-1)
         if grads:
-            grads = added(grads, one.pull(slopes))
+            grads = add_grads(grads, one.pull(slopes))
     return ybar, grads
 
 
@@ -35,7 +35,7 @@ class _One(Stages):
     products."""
 
     def __init__(self, field, method, step, inside, stepwise):
-        super().__init__(field, method, RecordedSteps([step]), entries([inside]))
+        super().__init__(field, method, RecordedSteps([step]), indexed_outputs([inside]))
         self.stepwise = stepwise
 
     def solve(self, i, v):

@@ -9,20 +9,21 @@ from __future__ import annotations
 import torch
 
 from ...algebra.combine import combine
-from ..field_products import added, second_order
+from ...core.cotangents import add_grads, plus, zero_grads
+from ..field_products import second_order
 from .replay import RecordedSteps, StepBatch
 from .structured import Stepwise, pull
 
 
 def pullback(field, method, steps, ends, inside, ybar):
     """As replay.pullback."""
-    grads = [torch.zeros_like(p) for p in field.parameters]
+    grads = zero_grads(field.parameters)
     stepwise = Stepwise(field)
     for k in range(len(steps) - 1, -1, -1):
         if ends[k] is not None:
             ybar = ybar + ends[k]
         ybar, found = _step(field, method, stepwise, steps[k], inside[k], ybar)
-        grads = added(grads, found)
+        grads = add_grads(grads, found)
     return ybar, grads
 
 
@@ -42,21 +43,21 @@ def _step(field, method, stepwise, step, inside, ybar):
         inside = []
     else:
         inside = [(0, *inside)]
-    dense = StepBatch(RecordedSteps([step]), inside).dense_cotangents(tb.dense_weights, False)
+    dense = StepBatch(RecordedSteps([step]), inside).interior_cotangents(tb.dense_weights, False)
     if dense is not None:
         ubar = [u + d[0] for u, d in zip(ubar, dense[0], strict=True)]
         start = start + dense[1][0]
     solver = stepwise.factorised(step.t, step.start, h * gamma)
-    grads = [torch.zeros_like(p) for p in field.parameters]
+    grads = zero_grads(field.parameters)
     vs = [None] * len(us)
     for i in range(len(us) - 1, -1, -1):
         vs[i] = v = solver.solve_transposed(gamma * h * ubar[i])
         back, found = pull(
             field, step.t + float(tb.c[i]) * h, combine(step.start, 1.0, rows_a[i], us), v
         )
-        grads = added(grads, found)
+        grads = add_grads(grads, found)
+        start = plus(start, back)
         if back is not None:
-            start = start + back
             for j, a in zip(rows_a[i].indices, rows_a[i].values, strict=True):
                 ubar[j] = ubar[j] + a * back
         if field.mass is None:
@@ -70,4 +71,4 @@ def _step(field, method, stepwise, step, inside, ybar):
     slopes = torch.tensor([[h * float(d)] for d in tb.d], dtype=ybar.dtype, device=ybar.device)
     stacked = (torch.stack(us).unsqueeze(1), slopes, torch.stack(vs).unsqueeze(1))
     moved, second = second_order(field, time, step.start.unsqueeze(0), *stacked)
-    return start + moved[0], added(grads, second)
+    return start + moved[0], add_grads(grads, second)

@@ -212,7 +212,7 @@ class ForeignField:
         f = self.field.f
         args = self.field.args
         stats = self.field.stats
-        at = self.field.at
+        at = self.field.eval
         clock = self.clock
         y = self.y
         write = self.dy.copy_
@@ -254,7 +254,7 @@ class ForeignField:
             stats.guard.check(stats)
         t, y = self.point()
         try:
-            self.dy.copy_(self.field.at(t, y))
+            self.dy.copy_(self.field.eval(t, y))
         except RejectStep:
             self._refuse()
             return
@@ -265,7 +265,7 @@ class ForeignField:
         """The transposed derivatives of f in the inputs times v, None where f does not depend on
         one."""
         self.field.stats.backward_nvjp += 1
-        out = self.field.at(t, y)
+        out = self.field.eval(t, y)
         self.field.leaves.check(out, (y,))
         if not out.requires_grad:
             return [None] * len(inputs)
@@ -309,7 +309,7 @@ class ForeignField:
             t, y = self.point()
             slope = time_derivative(self.field, t, y, False)
         if slope is not None and self.repairs and float(t) == self.begin and not finite(slope):
-            slope = repaired_slope(lambda moved: self.field.at(moved, y), t, y, slope)
+            slope = repaired_slope(lambda moved: self.field.eval(moved, y), t, y, slope)
         self.dT.zero_() if slope is None else self.dT.copy_(slope)
 
     def _domain(self):

@@ -109,14 +109,14 @@ def integrate(
         _sample(julia.package, path)
     if slopes:
         reached = len(path.ys)
-        path.slopes = [field.slope(t, y) for t, y in zip(times[1:reached], path.ys[1:])]
+        path.slopes = [field.dydt(t, y) for t, y in zip(times[1:reached], path.ys[1:])]
     return path
 
 
 def _begun(field, y0, times, limits):
     """(trajectory that holds the start alone, Status of a start that cannot be left, else None)."""
     try:
-        f0 = field.first(times[0], y0)
+        f0 = field.initial_slope(times[0], y0)
     except RejectStep:
         return JuliaTrajectory(times[0], y0, None, 0.0), Status.DOMAIN
     path = JuliaTrajectory(times[0], y0, f0, 0.0)
@@ -145,7 +145,7 @@ def _forward(julia, field, method, foreign, handle, options, atol, limits, outpu
     if field.mass is None:
         mass = None
     else:
-        mass = field.mass.dense().detach().to("cpu").t().contiguous()
+        mass = field.mass.to_dense().detach().to("cpu").t().contiguous()
     if options.max_nfe is None:
         most = math.inf
     else:
@@ -258,7 +258,7 @@ def _cause(field, path, foreign, min_step) -> Status:
     if foreign.refused or near:
         return Status.DOMAIN
     try:
-        finite = bool(torch.isfinite(field.at(*foreign.point())).all())  # where it was asked last
+        finite = bool(torch.isfinite(field.eval(*foreign.point())).all())  # where it was asked last
     except RejectStep:
         return Status.DOMAIN
     if not finite:

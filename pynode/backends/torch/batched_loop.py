@@ -149,7 +149,7 @@ def first_steps(field, t, end, y, f0, order, tol, longest):
     step_control.first_step."""
     scale = tol.scale(y)
     d0 = tol.rms(y, scale)
-    d1 = tol.rms(f0, tol.known(scale))
+    d1 = tol.rms(f0, tol.scale_or_inf(scale))
     span = (end - t).abs()
     moving = (d1 > 0) & (d1 < math.inf)
     little = torch.where(moving, 1e4 / d1, math.inf).minimum(1e-6 * span)  # step_control.from_zero
@@ -159,7 +159,10 @@ def first_steps(field, t, end, y, f0, order, tol, longest):
     step = (torch.sign(end - t) * h0).unsqueeze(1).to(y.dtype)
     y1 = y + step * f0
     d2 = (
-        tol.rms(field(t + step.squeeze(1).to(t.dtype), y1) - f0, tol.known(tol.grown(scale, y1)))
+        tol.rms(
+            field(t + step.squeeze(1).to(t.dtype), y1) - f0,
+            tol.scale_or_inf(tol.grow_scale(scale, y1)),
+        )
         / h0
     )
     unit = 100 * h0

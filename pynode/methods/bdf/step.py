@@ -149,7 +149,7 @@ class BDF(ReusesJacobian, Method):
         if h == state.h:
             return state.z, state.past, order, state.equal, None
         if abs(h) > self.history.largest * abs(state.h):
-            order = int(self.history.trusted(order, h / state.h, tol.finest))
+            order = int(self.history.trusted(order, h / state.h, tol.rounding_floor))
         z, past, change = self.history.rescale(state.z, state.past, order, h / state.h)
         return z, past, order, 0, change
 
@@ -201,7 +201,7 @@ def _iterate(field, t, start, history_term, c, scale, tol, solver, rate):
     """Newton's iteration for the end of the step."""
     with graph_disabled():
         return simplified_newton(
-            field, t, start, history_term, c, solver, scale, tol, tol.newton, rate
+            field, t, start, history_term, c, solver, scale, tol, tol.newton_tol, rate
         )
 
 
