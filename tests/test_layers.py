@@ -37,12 +37,21 @@ def module_of(path):
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
 
+def executed(node):
+    """The nodes below a node, without those under `if TYPE_CHECKING:`, which no program runs."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and getattr(child.test, "id", "") == "TYPE_CHECKING":
+            continue
+        yield child
+        yield from executed(child)
+
+
 def imported(path):
-    """Absolute dotted names of all that a file imports, also inside functions:
+    """Absolute dotted names of all that a file imports when it runs, also inside functions:
     'pynode.algebra.newton', 'torch'."""
     package = ["pynode", *path.relative_to(ROOT).parent.parts]
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in executed(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

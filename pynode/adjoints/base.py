@@ -4,8 +4,11 @@ differentiated."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from ..algebra.newton import NO_THIRD_DERIVATIVE
 from ..backends.torch.checkpoints import Recording
@@ -14,6 +17,14 @@ from ..core.cotangents import none_to_zeros
 from ..core.leaves import LostLeaves
 from ..core.saved_tensors import save, saved, unhooked
 from ..core.torch_context import compile_disabled
+
+if TYPE_CHECKING:
+    from ..backends.torch.tape import Tape
+    from ..core.norm import Tolerance
+    from ..core.options import Options
+    from ..core.trajectory import Trajectory
+    from ..core.vector_field import VectorField
+    from ..methods.base import Method
 
 
 class Adjoint(ABC):
@@ -27,25 +38,33 @@ class Adjoint(ABC):
     name = ""
     needs = "steps"
 
-    def record(self, field, method, tol):
+    def record(self, field: VectorField, method: Method, tol: Tolerance) -> Recording:
         """The Recording of the forward solve, for adjoints that need steps."""
         return Recording(field, method, tol)
 
-    def tape(self, field, method):
+    def tape(self, field: VectorField, method: Method) -> Tape | None:
         """What keeps the graphs of the evaluations of the forward solve, None where they are made
         again."""
         return None
 
-    def check(self, field, method):  # noqa: B027  most serve everything
+    def check(self, field: VectorField, method: Method) -> None:  # noqa: B027  most serve everything
         """ValueError where it does not serve this field under the forward method. Asked once,
         before the solve."""
 
-    def validate_trajectory(self, field, trajectory):  # noqa: B027  as above
+    def validate_trajectory(self, field: VectorField, trajectory: Trajectory) -> None:  # noqa: B027  as above
         """ValueError where the solve that was made cannot be taken back by this adjoint. Asked
         before it is returned."""
 
     @abstractmethod
-    def pullback(self, field, method, trajectory, times, grads, options):
+    def pullback(
+        self,
+        field: VectorField,
+        method: Method,
+        trajectory: Trajectory,
+        times: Sequence[float],
+        grads: Tensor,
+        options: Options,
+    ) -> tuple[Tensor, list[Tensor]]:
         """Cotangents grads, (T, n), of the outputs at times to (cotangent of y0 (n,), list beside
         field.parameters).
 
@@ -53,7 +72,14 @@ class Adjoint(ABC):
         (n,).
         """
 
-    def second(self, field, trajectory, times, grads, vectors):
+    def second(
+        self,
+        field: VectorField,
+        trajectory: Trajectory,
+        times: Sequence[float],
+        grads: Tensor,
+        vectors: Sequence[Tensor],
+    ) -> list[Tensor]:
         """The derivative of <vectors, pullback(grads)>: cotangents of grads (T, n), of y0 (n,), and
         of the parameters.
 
@@ -69,7 +95,15 @@ class Gradient:
     """The gradient of one segment of a solve: of the outputs at the times ``queries`` in its start
     and in the tensors of f."""
 
-    def __init__(self, adjoint, field, method, path, queries, options):
+    def __init__(
+        self,
+        adjoint: Adjoint,
+        field: VectorField,
+        method: Method,
+        path: Trajectory,
+        queries: Sequence[float],
+        options: Options,
+    ) -> None:
         self.adjoint = adjoint
         self.field = field.without_tape()
         self.method = method
@@ -78,7 +112,7 @@ class Gradient:
         self.options = options
         self.inputs = [*field.leaves.parameters, *field.leaves.spare]
 
-    def pullback(self, grads):
+    def pullback(self, grads: Tensor) -> tuple[Tensor, list[Tensor | None]]:
         """(cotangent of the start (n,), cotangents of the inputs) for those of the outputs, (T,
         n)."""
         times = self.queries[: len(grads)]
@@ -88,7 +122,7 @@ class Gradient:
 
         return self._run(run, taped=True)
 
-    def second(self, grads, vectors):
+    def second(self, grads: Tensor, vectors: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
         """See Adjoint.second."""
         times = self.queries[: len(grads)]
 
@@ -129,7 +163,14 @@ class Integrate(torch.autograd.Function):
     """Outputs (T, n) of a recorded trajectory as a function of y0 and the parameters."""
 
     @staticmethod
-    def forward(ctx, solve, pullback, second, y0, *parameters):
+    def forward(
+        ctx: Any,
+        solve: Callable[[], Tensor],
+        pullback: Callable,
+        second: Callable,
+        y0: Tensor,
+        *parameters: Tensor,
+    ) -> Tensor:
         """solve() -> (T, n) outputs; pullback(grads (T, n)) -> (cotangent of y0, cotangents of the
         parameters); second(grads, vectors): see Adjoint.second."""
         # The record of the solve hangs on the two functions, and goes when PyTorch frees the graph.
@@ -139,7 +180,7 @@ class Integrate(torch.autograd.Function):
 
     @staticmethod
     @compile_disabled
-    def backward(ctx, grads):
+    def backward(ctx: Any, grads: Tensor) -> tuple[Tensor | None, ...]:
         (rules,) = saved(ctx)
         found = by_row(lambda g: Pullback.apply(rules, g.contiguous(), *ctx.inputs), grads)
         return None, None, None, *found
@@ -150,17 +191,25 @@ class Pullback(torch.autograd.Function):
     the parameters."""
 
     @staticmethod
-    def forward(rules, grads, y0, *parameters):
+    def forward(
+        rules: tuple[Callable, Callable], grads: Tensor, y0: Tensor, *parameters: Tensor
+    ) -> tuple[Tensor | None, ...]:
         with unhooked():
             ybar, found = rules[0](grads)
         return ybar, *found
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
         save(ctx, *inputs[:2])
 
     @staticmethod
-    def vmap(info, in_dims, rules, grads, *inputs):
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        rules: tuple[Callable, Callable],
+        grads: Tensor,
+        *inputs: Tensor,
+    ) -> tuple[tuple, tuple]:
         """A row at a time: torch.func.vmap over torch.autograd.grad of a solve that was made
         outside."""
         found = [
@@ -172,7 +221,7 @@ class Pullback(torch.autograd.Function):
 
     @staticmethod
     @compile_disabled
-    def backward(ctx, *vectors):
+    def backward(ctx: Any, *vectors: Tensor | None) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise NotImplementedError(NO_THIRD_DERIVATIVE)
         (_, second), grads = saved(ctx)

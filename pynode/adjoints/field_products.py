@@ -7,11 +7,21 @@ gradient costs less than its forward solve.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
 import torch
+from torch import Tensor
 
 from ..core.batched_evaluation import agree, pull_stack
 from ..core.cotangents import add_grads, zero_grads
 from ..core.double_backward import pull, with_double_backward
+
+if TYPE_CHECKING:
+    from ..core.vector_field import VectorField
+    from .discrete.batched_points import RowPoints
+
+AnyField: TypeAlias = "VectorField | RowPoints"
 
 # Rows of one vectorised call: large enough to hide its overhead, small enough for caches and
 # memory.
@@ -28,7 +38,13 @@ def chunk_size(n: int) -> int:
     return max(1, min(ROWS // max(n, 1), (1 << 23) // (n * n)))
 
 
-def pull_back(field, out, inputs, cotangents, **options):
+def pull_back(
+    field: AnyField,
+    out: Tensor | Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    cotangents: Tensor | Sequence[Tensor],
+    **options: bool,
+) -> tuple[list[Tensor | None], list[Tensor | None]]:
     """(cotangents of the inputs, those of the parameters) for those of out: two lists, None where
     out does not depend on one.
 
@@ -58,7 +74,7 @@ def pull_back(field, out, inputs, cotangents, **options):
     return list(found[: len(inputs)]), list(found[len(inputs) :])
 
 
-def jacobians(field, t, y):
+def jacobians(field: AnyField, t: Tensor, y: Tensor) -> Tensor:
     """df/dy at m points: t (m,), y (m, n) -> (m, n, n)."""
     m, n = y.shape
     field.stats.backward_njac += m
@@ -104,7 +120,7 @@ def _given_jacobians(field, t, y):
     return found.to(y)
 
 
-def pull_parameters(field, t, y, cotangents):
+def pull_parameters(field: AnyField, t: Tensor, y: Tensor, cotangents: Tensor) -> list[Tensor]:
     """Sum over m points of (df/dp)^T cotangent: a list beside field.parameters, zeros where f does
     not use one.
 
@@ -127,7 +143,9 @@ def pull_parameters(field, t, y, cotangents):
 
 
 @with_double_backward
-def push_parameters(field, t, y, directions):
+def push_parameters(
+    field: AnyField, t: Tensor, y: Tensor, directions: Sequence[Sequence[Tensor]]
+) -> Tensor:
     """df/dp v at m points for k changes v of the parameters, each a list beside field.parameters:
     (k, m, n).
 
@@ -157,7 +175,7 @@ def push_parameters(field, t, y, directions):
     return torch.cat(rows)
 
 
-def magnitudes(parameters):
+def magnitudes(parameters: Iterable[Tensor]) -> list[Tensor]:
     """What counts as a change of order one of each parameter: its size, or where it is zero that of
     its tensor, or 1."""
     found = []
@@ -171,7 +189,9 @@ def magnitudes(parameters):
 
 
 @with_double_backward
-def second_order(field, t, y, tangents, slopes, cotangents):
+def second_order(
+    field: AnyField, t: Tensor, y: Tensor, tangents: Tensor, slopes: Tensor, cotangents: Tensor
+) -> tuple[Tensor, list[Tensor]]:
     """Derivatives of sum_i cotangent_i . (J tangent_i + df/dt slope_i) at m points, J and df/dt
     taken at (t, y).
 
@@ -228,7 +248,9 @@ def _along(field, out, rows, time, cotangents, tangents, slopes):
 
 
 @with_double_backward
-def jacobian_slopes(field, t, y, tangents, slopes):
+def jacobian_slopes(
+    field: AnyField, t: Tensor, y: Tensor, tangents: Tensor, slopes: Tensor
+) -> Tensor:
     """Directional derivatives of the Jacobian: d/de J(t + e slope, y + e tangent) at m points, (m,
     n, n).
 

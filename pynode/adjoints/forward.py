@@ -12,8 +12,11 @@ columns: the staggered direct method of Caracotsios & Stewart, Comput. Chem. Eng
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from ..core.double_backward import with_double_backward
 from ..methods.bdf.step import BDF
@@ -22,6 +25,12 @@ from .discrete.adjoint import REPLAYS, method_runs
 from .discrete.replay import RecordedSteps
 from .field_products import chunk_size, jacobians, push_parameters
 from .output_cotangents import powers
+
+if TYPE_CHECKING:
+    from ..core.options import Options
+    from ..core.trajectory import Trajectory
+    from ..core.vector_field import VectorField
+    from ..methods.base import Method
 
 COLUMNS = 2000  # of S, from which on it is refused
 VALUES = 1 << 22  # numbers of B that are held together
@@ -39,10 +48,10 @@ class ForwardSensitivity(Adjoint):
 
     name = "ForwardSensitivity"
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._known = weakref.WeakKeyDictionary()  # by trajectory: {times: sensitivities}
 
-    def check(self, field, method):
+    def check(self, field: VectorField, method: Method) -> None:
         if method.carried or field.structure is not None:
             if field.structure is not None:
                 reason = f"structure={field.structure.name!r}"
@@ -57,7 +66,15 @@ class ForwardSensitivity(Adjoint):
                 " them"
             )
 
-    def pullback(self, field, method, trajectory, times, grads, options):
+    def pullback(
+        self,
+        field: VectorField,
+        method: Method,
+        trajectory: Trajectory,
+        times: Sequence[float],
+        grads: Tensor,
+        options: Options,
+    ) -> tuple[Tensor, list[Tensor]]:
         known = self._known.setdefault(trajectory, {})
         key = tuple(times)
         if key not in known:
@@ -69,7 +86,9 @@ class ForwardSensitivity(Adjoint):
 
 
 @with_double_backward
-def sensitivities(field, method, trajectory, times):
+def sensitivities(
+    field: VectorField, method: Method, trajectory: Trajectory, times: Sequence[float]
+) -> Tensor:
     """dy/d(y0, p) at the times, (T, n, n + p)."""
     n = field.size
     y0 = trajectory.y0

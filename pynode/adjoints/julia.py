@@ -10,14 +10,23 @@ starts them, for what is put right of them in julia/src/solve.jl it cannot know.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from ..backends.julia import algorithms
 from ..backends.julia.runtime import INSTALL, JuliaUnavailable, start
 from ..core.cotangents import add_at, zero_grads
 from .base import Adjoint
 from .continuous.backsolve import BacksolveAdjoint
+
+if TYPE_CHECKING:
+    from ..backends.julia.algorithms import JuliaMethod
+    from ..backends.julia.solve import JuliaTrajectory
+    from ..core.options import Options
+    from ..core.vector_field import VectorField
 
 NAMES = (
     "GaussAdjoint",
@@ -48,7 +57,14 @@ class JuliaAdjoint(Adjoint):
 
     needs = "steps"
 
-    def __init__(self, name="GaussAdjoint", method=None, rtol=None, atol=None, checkpoints=False):
+    def __init__(
+        self,
+        name: str = "GaussAdjoint",
+        method: str | JuliaMethod | None = None,
+        rtol: float | None = None,
+        atol: float | None = None,
+        checkpoints: bool = False,
+    ) -> None:
         self.name = name
         self.method = method
         self.rtol = rtol
@@ -56,7 +72,7 @@ class JuliaAdjoint(Adjoint):
         self.checkpoints = checkpoints
 
     @classmethod
-    def of(cls, adjoint):
+    def of(cls, adjoint: str | Adjoint | type[Adjoint]) -> JuliaAdjoint:
         """The twin of an adjoint of the torch engine, its class or its name; ValueError for what
         Julia has not."""
         if isinstance(adjoint, cls):
@@ -91,7 +107,7 @@ class JuliaAdjoint(Adjoint):
             **options,
         )
 
-    def check(self, field, method):
+    def check(self, field: VectorField, method: JuliaMethod) -> None:
         if field.mass is not None and (field.mass.singular or self.name != NATIVE):
             raise ValueError(
                 "backend='julia' has a gradient through a mass matrix by adjoint='NativeGauss'"
@@ -100,11 +116,11 @@ class JuliaAdjoint(Adjoint):
             )
         self.reverse(method)
 
-    def validate_trajectory(self, field, trajectory):
+    def validate_trajectory(self, field: VectorField, trajectory: JuliaTrajectory) -> None:
         if self.name == BacksolveAdjoint.name and not self.checkpoints:
             BacksolveAdjoint(checkpoints=False).validate_trajectory(field, trajectory)
 
-    def reverse(self, forward):
+    def reverse(self, forward: JuliaMethod) -> JuliaMethod:
         """The reverse solver as a JuliaMethod; ValueError where it would be one of the known
         traps."""
         chosen = self.method or ("Rodas5P" if forward.implicit else forward)
@@ -131,7 +147,15 @@ class JuliaAdjoint(Adjoint):
             )
         return method
 
-    def pullback(self, field, method, trajectory, times, grads, options):
+    def pullback(
+        self,
+        field: VectorField,
+        method: JuliaMethod,
+        trajectory: JuliaTrajectory,
+        times: Sequence[float],
+        grads: Tensor,
+        options: Options,
+    ) -> tuple[Tensor, list[Tensor]]:
         julia = start()
         foreign = trajectory.foreign
         package = julia.package

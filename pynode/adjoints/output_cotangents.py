@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
 import torch
+from torch import Tensor
 
 from ..core.cotangents import add_at
 
+if TYPE_CHECKING:
+    from ..core.trajectory import Trajectory
 
-def locate_outputs(trajectory, times):
+# Outputs inside one step: their thetas (q,) and cotangents (q, n).
+InsideStep: TypeAlias = tuple[Tensor, Tensor]
+
+
+def locate_outputs(
+    trajectory: Trajectory, times: Sequence[float]
+) -> Iterator[tuple[int | None, float | None]]:
     """(number of the step, where in it as a fraction of it) of each time: (None, None) at the
     start, (k, None) at the end of step k."""
     grid = trajectory.grid()
@@ -29,7 +41,7 @@ class OutputCotangents:
     at_start: (n,) cotangent of y0 itself.
     """
 
-    def __init__(self, trajectory, times, grads):
+    def __init__(self, trajectory: Trajectory, times: Sequence[float], grads: Tensor) -> None:
         self.at_start = torch.zeros_like(trajectory.y0)
         self._ends = {}
         self._inside = {}
@@ -46,7 +58,9 @@ class OutputCotangents:
             theta = torch.tensor([x for _, x in members], dtype=torch.float64, device=grads.device)
             self._inside[k] = theta, grads[rows]
 
-    def of_steps(self, first, count):
+    def of_steps(
+        self, first: int, count: int
+    ) -> tuple[list[Tensor | None], list[InsideStep | None]]:
         """(ends, inside) of so many steps from number first on, a list each, None where there is no
         output.
 
@@ -57,7 +71,7 @@ class OutputCotangents:
         return [self._ends.get(k) for k in numbers], [self._inside.get(k) for k in numbers]
 
 
-def powers(theta, degree, first, like):
+def powers(theta: Tensor, degree: int, first: int, like: Tensor) -> Tensor:
     """theta^first, ..., theta^degree as (m, degree - first + 1) of like's dtype."""
     return (theta.unsqueeze(1) ** torch.arange(first, degree + 1, device=theta.device)).to(
         like.dtype

@@ -40,7 +40,7 @@ def names() -> list:
     return [*(c.name for c in CLASSES), DIRECT]
 
 
-def get(adjoint, backend="torch"):
+def get(adjoint: str | Adjoint | type[Adjoint], backend: str = "torch") -> Adjoint | str:
     """The Adjoint of this name (any case, with or without 'Adjoint'; an Adjoint passes through),
     'direct' itself.
 

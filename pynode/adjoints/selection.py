@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..backends.torch.tape import SHARE, free_bytes
 from .discrete.adjoint import LARGE, PIECE, DiscreteAdjoint
+
+if TYPE_CHECKING:
+    from ..core.vector_field import VectorField
+    from ..methods.base import Method
 
 STEPS = 1000  # for which memory is estimated: how many there will be nobody knows before the solve
 # Bytes of recorded steps from which on they are kept at checkpoints alone, where no more memory is
@@ -12,7 +18,7 @@ BUDGET = 2e9
 FEWEST = 64  # steps that checkpoints have room for in any case
 
 
-def choose(field, method):
+def choose(field: VectorField, method: Method) -> tuple[DiscreteAdjoint, str]:
     """(adjoint, why). The discrete one: at any stiffness it is exact for the steps taken, for a
     fraction of the cost of a reverse solve (benchmarks/adjoints.py); with checkpoints where STEPS
     steps would take more than BUDGET."""

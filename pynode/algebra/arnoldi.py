@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
+from torch import Tensor
 
 # Of the largest entry: below it the space is exhausted, and what is left is rounding.
 EXHAUSTED = 1e-12
 
 
 @torch.no_grad()
-def arnoldi(product, v, max_columns) -> np.ndarray:
+def arnoldi(product: Callable[[Tensor], Tensor], v: Tensor, max_columns: int) -> np.ndarray:
     """The Hessenberg matrix (k + 1, k) of a linear map on its Krylov space, k at max_columns ``max_columns``.
 
     product: maps (n,) to (n,); v: (n,) the first vector, not zero. The eigenvalues of the upper

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from .compressed import Plan
 from .pattern import Pattern
 from .sparse import mass_entries, scipy
+
+if TYPE_CHECKING:
+    from ..core.vector_field import VectorField
 
 
 class BandedPlan(Plan):
     """Places of the entries of M and J in band storage: entry (i, j) is number lower + upper + i -
     j of column j."""
 
-    def __init__(self, lower: int, upper: int, field):
+    def __init__(self, lower: int, upper: int, field: VectorField) -> None:
         n = field.size
         self.lower = min(lower, n - 1)
         self.upper = min(upper, n - 1)
@@ -38,7 +44,7 @@ class BandedPlan(Plan):
     def _place(self, rows, cols):
         return cols * self.height + self.lower + self.upper + rows - cols
 
-    def factorised(self, values, c):
+    def factorised(self, values: np.ndarray, c: float) -> BandedLU:
         data = self.constant.copy()
         data[self.places] -= c * values
         return BandedLU(self, data.reshape(-1, self.height).T)
@@ -47,7 +53,7 @@ class BandedPlan(Plan):
 class BandedLU:
     """W = M - c J factorised; ok is False where it is singular or not finite."""
 
-    def __init__(self, plan, band):
+    def __init__(self, plan: BandedPlan, band: np.ndarray) -> None:
         self.plan = plan
         self.ok = bool(np.isfinite(band).all())
         if self.ok:
@@ -56,11 +62,11 @@ class BandedLU:
             )
             self.ok = info == 0
 
-    def solve(self, b, factor=1.0):
+    def solve(self, b: Tensor, factor: float = 1.0) -> Tensor:
         """factor W^-1 b, (n,)."""
         return self._solve(b, 0, factor)
 
-    def solve_transposed(self, b):
+    def solve_transposed(self, b: Tensor) -> Tensor:
         """W^-T b, (n,)."""
         return self._solve(b, 1, 1.0)
 

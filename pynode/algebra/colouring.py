@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def colour_columns(rows, cols, columns: int) -> np.ndarray:
+def colour_columns(rows: np.ndarray, cols: np.ndarray, columns: int) -> np.ndarray:
     """(columns,) the colour of each column of the pattern with entries (rows[k], cols[k]), in
     natural order.
 

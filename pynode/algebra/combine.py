@@ -3,7 +3,10 @@ method."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import torch
+from torch import Tensor
 
 
 class CoefficientRow:
@@ -11,13 +14,13 @@ class CoefficientRow:
 
     __slots__ = ("indices", "values", "vectors")
 
-    def __init__(self, coefficients):
+    def __init__(self, coefficients: Iterable[float]) -> None:
         pairs = [(i, float(c)) for i, c in enumerate(coefficients) if c != 0]
         self.indices = [i for i, _ in pairs]
         self.values = [c for _, c in pairs]
         self.vectors = {}
 
-    def vector(self, like):
+    def vector(self, like: Tensor) -> Tensor:
         """The coefficients as a tensor of like's dtype and device, made once."""
         key = (like.dtype, like.device)
         if key not in self.vectors:
@@ -26,7 +29,9 @@ class CoefficientRow:
         return self.vectors[key]
 
 
-def combine(y, h, row: CoefficientRow, ks):
+def combine(
+    y: Tensor | None, h: float | Tensor, row: CoefficientRow, ks: Sequence[Tensor]
+) -> Tensor | None:
     """y + h sum_i row_i ks_i, (n,); y may be None for the sum alone. For rows of a batch h is (m,)
     and the rest (m, n); in a compiled step h is 0-d.
 
@@ -48,14 +53,14 @@ def combine(y, h, row: CoefficientRow, ks):
     return y
 
 
-def as_stage_tensor(stages):
+def as_stage_tensor(stages: Tensor | Sequence[Tensor]) -> Tensor:
     """Stages as one tensor, (s, n): a list of them, or what a compiled step has made."""
     if isinstance(stages, torch.Tensor):
         return stages
     return torch.stack(stages)
 
 
-def broadcast_step(h):
+def broadcast_step(h: float | Tensor) -> float | Tensor:
     """h as it multiplies states: a number, or (m, 1) for rows."""
     if isinstance(h, torch.Tensor) and h.dim():
         return h.unsqueeze(1)

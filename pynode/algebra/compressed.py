@@ -3,13 +3,23 @@ rows."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypeAlias
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..core.finite_differences import repaired_entries, repaired_slope
 from .colouring import colour_columns
 from .jacobian import time_derivative
 from .products import Products
+
+if TYPE_CHECKING:
+    from ..core.vector_field import VectorField
+    from .banded import BandedLU
+    from .pattern import Pattern
+    from .sparse import SuperLU
+    from .structure import Banded, Sparse
 
 
 class Plan:
@@ -20,7 +30,7 @@ class Plan:
     found.
     """
 
-    def __init__(self, pattern, field):
+    def __init__(self, pattern: Pattern, field: VectorField) -> None:
         self.pattern = pattern
         self.dtype = field.dtype
         self.mass = field.mass
@@ -53,7 +63,7 @@ class Plan:
             seeds[-1] = torch.from_numpy(self._random).to(seeds)
         self.seeds = seeds
 
-    def fits(self, field) -> bool:
+    def fits(self, field: VectorField) -> bool:
         """Whether the plan was made for such a field: its size, dtype and mass matrix."""
         if (
             self.pattern.size != field.size
@@ -63,7 +73,7 @@ class Plan:
             return False
         return self.mass is field.mass or torch.equal(self.mass.given, field.mass.given)
 
-    def entries(self, field, t, y):
+    def entries(self, field: VectorField, t: float, y: Tensor) -> tuple[np.ndarray, int | None]:
         """(values (m,) of the entries as an array, row that lacks one or None)."""
         products = Products(field, t, y)
         out = (products.vjps if self.transposed else products.jvps)(self.seeds)
@@ -88,17 +98,21 @@ class Plan:
         return None
 
 
+# The plan of a pattern, and the values of its entries.
+PlannedJacobian: TypeAlias = tuple[Plan, np.ndarray]
+
+
 class CompressedJacobian:
     """Linearisation of a field whose Jacobian is sparse or banded: a Jacobian is (plan,
     entries)."""
 
-    def __init__(self, field, structure):
+    def __init__(self, field: VectorField, structure: Sparse | Banded) -> None:
         self.field = field
         self.structure = structure
         self.stats = field.stats
         self._start = None
 
-    def __call__(self, t: float, y):
+    def __call__(self, t: float, y: Tensor) -> PlannedJacobian:
         """(plan, entries) of df/dy at (t, y). Where a solve starts differences stand for entries
         that are not finite."""
         self.stats.njac += 1
@@ -117,7 +131,9 @@ class CompressedJacobian:
             )
         return plan, values
 
-    def with_time(self, t: float, y, graph=False):
+    def with_time(
+        self, t: float, y: Tensor, graph: bool = False
+    ) -> tuple[PlannedJacobian, Tensor | None]:
         """((plan, entries), df/dt), the latter None where f does not depend on t."""
         if graph:
             raise ValueError(
@@ -133,7 +149,9 @@ class CompressedJacobian:
             slope = repaired_slope(lambda moved: self.field.eval(moved, y), time, y, slope)
         return jac, slope
 
-    def factorised(self, jac, c: float, scale=None):
+    def factorised(
+        self, jac: PlannedJacobian, c: float, scale: Tensor | None = None
+    ) -> SuperLU | BandedLU:
         """M - c J ready for solves."""
         plan, values = jac
         self.stats.nlu += 1

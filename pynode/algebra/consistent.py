@@ -10,19 +10,33 @@ which is how it is recognised.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from ..core.norm import ROUNDING
 from .newton import ImplicitCorrection, ImplicitSolve
 from .structure import linearise
+
+if TYPE_CHECKING:
+    from ..core.vector_field import VectorField
 
 MODES = ("check", "solve")
 ITERATIONS = 20
 NEGLIGIBLE = 1e-4  # correction, in units of the tolerance, after which no other is needed
 
 
-def consistent(field, t: float, end: float, flat, atol, rtol: float, mode: str, origin=None):
+def consistent(
+    field: VectorField,
+    t: float,
+    end: float,
+    flat: Tensor,
+    atol: Tensor,
+    rtol: float,
+    mode: str,
+    origin: str | None = None,
+) -> Tensor:
     """flat, (n,), checked or with its algebraic components solved for, differentiable in y0 and the
     parameters.
 

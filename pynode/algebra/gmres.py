@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 
-def gmres(apply, b, tol: float, restart: int, cycles: int):
+def gmres(
+    apply: Callable[[Tensor], Tensor], b: Tensor, tol: float, restart: int, cycles: int
+) -> tuple[Tensor, float]:
     """(x, residual): x, (n,), with |b - A x| = residual, at most tol unless all cycles were used;
     NaN where A x is.
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from ..core.double_backward import DoubleBackward, pull, with_double_backward
 from ..core.finite_differences import finite, repaired, repaired_slope
@@ -14,6 +16,9 @@ from ..core.leaves import own_leaf
 from ..core.status import RejectStep
 from ..core.vector_field import clamped
 from .linear import Factorised
+
+if TYPE_CHECKING:
+    from ..core.vector_field import VectorField
 
 
 class Jacobian:
@@ -27,7 +32,7 @@ class Jacobian:
     solve starts, are differences of f.
     """
 
-    def __init__(self, field, repairs=True):
+    def __init__(self, field: VectorField, repairs: bool = True) -> None:
         self.field = field
         self._repairs = repairs and field.user_jac is None
         self._broadcasts = None
@@ -48,18 +53,20 @@ class Jacobian:
             return self._eye
         return self.field.mass.to_dense()
 
-    def __call__(self, t: float, y):
+    def __call__(self, t: float, y: Tensor) -> Tensor:
         """df/dy at (t, y), detached."""
         return self.with_time(t, y, want_time=False)[0]
 
-    def factorised(self, jac, c: float, scale=None):
+    def factorised(self, jac: Tensor, c: float, scale: Tensor | None = None) -> Factorised:
         """M - c J ready for solves. scale: weights of the norm, for solvers that iterate."""
         mass = self.field.mass
         return Factorised(
             self._mass, jac, c, self.field.stats, None if mass is None else mass.projector
         )
 
-    def with_time(self, t: float, y, want_time=True, graph=False):
+    def with_time(
+        self, t: float, y: Tensor, want_time: bool = True, graph: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
         """(df/dy, df/dt), the latter None where f does not depend on t at this point.
 
         graph: leave both differentiable in y and in the parameters.
@@ -190,7 +197,7 @@ class Jacobian:
 
 
 @with_double_backward
-def time_derivative(field, t, y, graph):
+def time_derivative(field: VectorField, t: Tensor, y: Tensor, graph: bool) -> Tensor | None:
     """df/dt, (n,), None where f does not depend on t here: the product v . f differentiated first
     in t, then in v."""
     t = own_leaf(t.detach())

@@ -4,27 +4,35 @@ preconditioner."""
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from ..core.norm import NEWTON
 from .gmres import gmres
 from .products import Products
 
+if TYPE_CHECKING:
+    from ..core.vector_field import VectorField
+    from .structure import Krylov
+
 
 class MatrixFree:
     """Linearisation of a field by products alone: a Jacobian is (t, y, its products there)."""
 
-    def __init__(self, field, structure):
+    def __init__(self, field: VectorField, structure: Krylov) -> None:
         self.field = field
         self.structure = structure
         self.stats = field.stats
 
-    def __call__(self, t: float, y):
+    def __call__(self, t: float, y: Tensor) -> tuple[float, Tensor, Products]:
         self.stats.njac += 1
         return t, y.detach(), Products(self.field, t, y)
 
-    def factorised(self, jac, c: float, scale=None):
+    def factorised(
+        self, jac: tuple[float, Tensor, Products], c: float, scale: Tensor | None = None
+    ) -> KrylovSolver:
         """scale: (n,) weights of the norm in which Newton's iteration converges; None asks for
         adjoint_tol instead."""
         return KrylovSolver(self, *jac, c, scale)
@@ -40,7 +48,15 @@ class KrylovSolver:
 
     ok = True
 
-    def __init__(self, linear, t, y, products, c, scale):
+    def __init__(
+        self,
+        linear: MatrixFree,
+        t: float,
+        y: Tensor,
+        products: Products,
+        c: float,
+        scale: Tensor | None,
+    ) -> None:
         self.products = products
         self.t = t
         self.c = c
@@ -66,7 +82,7 @@ class KrylovSolver:
                     " function of v"
                 )
 
-    def solve(self, b, factor=1.0):
+    def solve(self, b: Tensor, factor: float = 1.0) -> Tensor:
         """factor W^-1 b, (n,)."""
         with torch.inference_mode(False), torch.no_grad():
             b = b.detach().clone() * factor
@@ -87,7 +103,7 @@ class KrylovSolver:
                 self._blame(b)
             return found
 
-    def solve_transposed(self, b):
+    def solve_transposed(self, b: Tensor) -> Tensor:
         """W^-T b, (n,)."""
         with torch.inference_mode(False), torch.no_grad():
             b = b.detach().clone()

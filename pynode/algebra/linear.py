@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Protocol
+
 import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from ..core.stats import Stats
 
 # Below this size one inverse and a matrix-vector product a solve cost less than the launch of a
 # triangular solve (benchmarks/micro.py); the residual of such a solve is as good as that of an LU
 # solve for the sizes concerned.
 INVERSE_BELOW = 48
+
+
+class LinearSolver(Protocol):
+    """A factorised or matrix-free matrix W = M - c J. ok: whether W is regular and finite."""
+
+    ok: bool
+
+    def solve(self, b: Tensor, factor: float = 1.0) -> Tensor:
+        """factor W^-1 b, (n,)."""
+        ...
+
+    def solve_transposed(self, b: Tensor) -> Tensor:
+        """W^-T b, (n,)."""
+        ...
 
 
 class Factorised:
@@ -22,7 +42,9 @@ class Factorised:
 
     __slots__ = ("inverse", "lift", "lu", "ok", "pivots")
 
-    def __init__(self, mass, jac, c: float, stats, projector=None):
+    def __init__(
+        self, mass: Tensor, jac: Tensor, c: float, stats: Stats, projector: Tensor | None = None
+    ) -> None:
         stats.nlu += 1
         self.lift = None
         if projector is not None:
@@ -42,7 +64,7 @@ class Factorised:
             self.lu, self.pivots, info = torch.linalg.lu_factor_ex(matrix)
         self.ok = info.device.type != "cpu" or info.item() == 0
 
-    def solve(self, b, factor=1.0):
+    def solve(self, b: Tensor, factor: float = 1.0) -> Tensor:
         """factor W^-1 b, (n,)."""
         if self.lift is not None:
             b = b + torch.mv(self.lift, b)
@@ -50,7 +72,7 @@ class Factorised:
             return torch.addmv(b, self.inverse, b, beta=0, alpha=factor)
         return torch.linalg.lu_solve(self.lu, self.pivots, (b * factor).unsqueeze(1)).squeeze(1)
 
-    def solve_transposed(self, b):
+    def solve_transposed(self, b: Tensor) -> Tensor:
         """W^-T b, (n,)."""
         if self.inverse is not None:
             found = torch.mv(self.inverse.t(), b)
@@ -68,7 +90,7 @@ class Factorised:
 UNROLLED = 8
 
 
-def gauss_jordan(matrix):
+def gauss_jordan(matrix: Tensor) -> Tensor:
     """The inverses of (..., n, n) by elimination with partial pivoting, unrolled and without
     branches, for a compiler to fuse; not finite where a matrix is singular."""
     n = matrix.shape[-1]

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from ..core.layout import Layout
 
 # Singular values below this fraction of the largest are taken for zero: those of a rank-deficient
 # matrix in floating point.
@@ -21,7 +26,7 @@ class Mass:
     symmetric.
     """
 
-    def __init__(self, matrix):
+    def __init__(self, matrix: Tensor) -> None:
         self.given = matrix
         if matrix.dim() == 1:
             self.diagonal = matrix
@@ -41,7 +46,7 @@ class Mass:
             self.singular = int(torch.linalg.matrix_rank(exact, rtol=RANK)) < len(matrix)
 
     @classmethod
-    def of(cls, mass, layout):
+    def of(cls, mass: object, layout: Layout) -> Mass | None:
         """From what the user gave, None included; ValueError or TypeError where it is no mass
         matrix of these states."""
         if mass is None:
@@ -87,7 +92,7 @@ class Mass:
             )
         return cls(matrix)
 
-    def times(self, v):
+    def times(self, v: Tensor) -> Tensor:
         """M v over the last dimension of v, (..., n)."""
         if self.matrix is None:
             return self.diagonal * v
@@ -95,44 +100,44 @@ class Mass:
             return torch.mv(self.matrix, v)
         return v @ self.matrix.t()
 
-    def times_transposed(self, v):
+    def times_transposed(self, v: Tensor) -> Tensor:
         """M^T v over the last dimension of v, (..., n)."""
         if self.matrix is None:
             return self.diagonal * v
         return v @ self.matrix
 
-    def pinv_apply(self, f):
+    def pinv_apply(self, f: Tensor) -> Tensor:
         """M^+ f: y' from f, (n,)."""
         if self.matrix is None:
             return self._inverse * f
         return torch.mv(self._inverse, f)
 
-    def pinv_apply_transposed(self, v):
+    def pinv_apply_transposed(self, v: Tensor) -> Tensor:
         """(M^+)^T v over the last dimension of v, (..., n)."""
         if self.matrix is None:
             return self._inverse * v
         return v @ self._inverse
 
-    def pinv_apply_columns(self, jac):
+    def pinv_apply_columns(self, jac: Tensor) -> Tensor:
         """M^+ J, (n, n)."""
         if self.matrix is None:
             return self._inverse.unsqueeze(1) * jac
         return self._inverse @ jac
 
-    def left_null(self, v):
+    def left_null(self, v: Tensor) -> Tensor:
         """v - M M^+ v, (n,)."""
         if self.matrix is None:
             return torch.where(self.diagonal == 0, v, 0.0)
         return v - self.times(self.pinv_apply(v))
 
-    def right_null(self, v):
+    def right_null(self, v: Tensor) -> Tensor:
         """v - M^+ M v, (n,)."""
         if self.matrix is None:
             return torch.where(self.diagonal == 0, v, 0.0)
         return v - self.pinv_apply(self.times(v))
 
     @cached_property
-    def projector(self):
+    def projector(self) -> Tensor | None:
         """What ``left`` does as a matrix, (n, n), None where M is regular and there are no
         algebraic equations."""
         if not self.singular:
@@ -143,7 +148,7 @@ class Mass:
             eye = torch.eye(len(self.matrix), dtype=self.matrix.dtype, device=self.matrix.device)
             return eye - self.matrix @ self._inverse
 
-    def to_dense(self):
+    def to_dense(self) -> Tensor:
         """M, (n, n)."""
         if self.matrix is None:
             return torch.diag(self.diagonal)

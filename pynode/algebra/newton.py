@@ -4,9 +4,16 @@ function theorem."""
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from ..core.norm import Tolerance
+    from ..core.vector_field import VectorField
+    from .linear import LinearSolver
 
 MAX_ITERATIONS = 4
 # Rate of an iteration that has none: with this one correction never is enough, unless it is
@@ -32,18 +39,18 @@ class Newton(NamedTuple):
 
 
 def simplified_newton(
-    field,
-    t,
-    start,
-    history_term,
-    c,
-    solver,
-    scale,
-    tol,
-    newton_tol,
-    rate,
-    max_iterations=MAX_ITERATIONS,
-):
+    field: VectorField,
+    t: float,
+    start: Tensor,
+    history_term: Tensor,
+    c: float,
+    solver: LinearSolver,
+    scale: Tensor,
+    tol: Tolerance,
+    newton_tol: float,
+    rate: float,
+    max_iterations: int = MAX_ITERATIONS,
+) -> Newton:
     """Solve M (y - start + psi) = c f(t, y) for y, (n,), M the mass matrix or the identity. Hairer
     & Wanner II, IV.8.
 
@@ -89,8 +96,17 @@ def simplified_newton(
 
 
 def full_newton(
-    field, t, start, history_term, c, factorise, scale, tol, newton_tol, max_iterations=30
-):
+    field: VectorField,
+    t: float,
+    start: Tensor,
+    history_term: Tensor,
+    c: float,
+    factorise: Callable[[Tensor], LinearSolver],
+    scale: Tensor,
+    tol: Tolerance,
+    newton_tol: float,
+    max_iterations: int = 30,
+) -> Newton:
     """The same equation with a new Jacobian at every iterate: for fixed steps, which cannot be cut
     where that fails.
 
@@ -125,7 +141,15 @@ def full_newton(
     )
 
 
-def implicit_diff(field, t, start, history_term, c, solver, y):
+def implicit_diff(
+    field: VectorField,
+    t: float,
+    start: Tensor,
+    history_term: Tensor,
+    c: float,
+    solver: LinearSolver,
+    y: Tensor,
+) -> Tensor:
     """y with the derivatives of the solution of M (y - start + psi) = c f(t, y) in start, psi and
     parameters.
 
@@ -147,7 +171,7 @@ class ImplicitSolve(torch.autograd.Function):
     """W^-1 b with a constant matrix W; the cotangent takes the transposed solve."""
 
     @staticmethod
-    def forward(ctx, b, solver, transposed=False):
+    def forward(ctx: Any, b: Tensor, solver: LinearSolver, transposed: bool = False) -> Tensor:
         ctx.solver = solver
         ctx.transposed = transposed
         if transposed:
@@ -155,7 +179,7 @@ class ImplicitSolve(torch.autograd.Function):
         return solver.solve(b)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None]:
         return ImplicitSolve.apply(grad, ctx.solver, not ctx.transposed), None, None
 
 
@@ -164,7 +188,7 @@ class ImplicitCorrection(ImplicitSolve):
     will be a second."""
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None]:
         if torch.is_grad_enabled():
             return ImplicitSolve.backward(ctx, grad)
         return (None, None, None)
@@ -174,12 +198,12 @@ class UpToSecondOrder(torch.autograd.Function):
     """x itself; a third derivative that passes here is refused, because it would be wrong."""
 
     @staticmethod
-    def forward(ctx, x):
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         if torch.is_grad_enabled():
             return _UpToSecondOrderGrad.apply(grad, *ctx.saved_tensors)
         return grad

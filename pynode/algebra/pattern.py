@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from .colouring import colour_columns
 from .products import Products
+
+if TYPE_CHECKING:
+    from ..core.vector_field import VectorField
 
 BLOCKS = 32  # blocks of columns at the coarsest level of the detection
 # Entries, or numbers in one batch of products, beyond which a pattern is not sparse.
@@ -17,14 +23,14 @@ class Pattern:
     """rows, cols: (m,) int64 positions of the entries, in the order of columns, each once; size:
     n."""
 
-    def __init__(self, rows, cols, size: int):
+    def __init__(self, rows: np.ndarray, cols: np.ndarray, size: int) -> None:
         keys = np.unique(np.asarray(cols, dtype=np.int64) * size + np.asarray(rows, dtype=np.int64))
         self.rows = keys % size
         self.cols = keys // size
         self.size = size
 
     @classmethod
-    def of(cls, given, n: int):
+    def of(cls, given: object, n: int) -> Pattern:
         """From a scipy.sparse matrix, a sparse or dense tensor, or an array, non-zero where there
         may be an entry."""
         shape = tuple(getattr(given, "shape", ()))
@@ -49,14 +55,14 @@ class Pattern:
         return cls(rows, cols, n)
 
     @classmethod
-    def band(cls, n: int, lower: int, upper: int):
+    def band(cls, n: int, lower: int, upper: int) -> Pattern:
         if n == 1:
             rows, cols = np.nonzero(np.ones((1, lower + upper + 1)))
         else:
             rows, cols = _band(n, lower, upper)
         return cls(rows, cols, n)
 
-    def union(self, other):
+    def union(self, other: Pattern) -> Pattern:
         return Pattern(
             np.concatenate((self.rows, other.rows)),
             np.concatenate((self.cols, other.cols)),
@@ -72,7 +78,7 @@ def _band(n, lower, upper):
     return rows[inside], cols[inside]
 
 
-def detect(field, t: float, y) -> Pattern:
+def detect(field: VectorField, t: float, y: Tensor) -> Pattern:
     """The pattern of df/dy at t near y, (n,), from products of J with blocks of columns that are
     halved until each is one.
 

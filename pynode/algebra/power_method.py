@@ -4,9 +4,15 @@ f."""
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from ..core.norm import Tolerance
+    from ..core.vector_field import VectorField
 
 
 class DominantMode(NamedTuple):
@@ -24,7 +30,9 @@ class DominantMode(NamedTuple):
 
 
 @torch.no_grad()
-def power_method(product, v, iterations, accuracy=0.0) -> DominantMode:
+def power_method(
+    product: Callable[[Tensor], Tensor], v: Tensor, iterations: int, accuracy: float = 0.0
+) -> DominantMode:
     """The dominant mode of a linear map.
 
     product: maps (n,) to (n,); v: (n,) to begin with, not zero; iterations: at most so many
@@ -49,19 +57,23 @@ def power_method(product, v, iterations, accuracy=0.0) -> DominantMode:
     return DominantMode(size, torch.dot(unit, v).item() / size, v / size)
 
 
-def any_direction(y):
+def any_direction(y: Tensor) -> Tensor:
     """(n,) a vector with a part of every mode, to begin the power method with."""
     return torch.cos(torch.arange(len(y), dtype=y.dtype, device=y.device))
 
 
-def scaled_matrix_product(jacobian, y, tol):
+def scaled_matrix_product(
+    jacobian: Tensor, y: Tensor, tol: Tolerance
+) -> Callable[[Tensor], Tensor]:
     """The product with a Jacobian, (n, n), at the state y, (n,), in units of the tolerances."""
     scale = tol.scale(y).detach()
     scaled = jacobian.detach() * scale / tol.scale_or_inf(scale).unsqueeze(1)
     return lambda v: torch.mv(scaled, v)
 
 
-def scaled_difference_product(field, t, y, f0, tol):
+def scaled_difference_product(
+    field: VectorField, t: float, y: Tensor, f0: Tensor, tol: Tolerance
+) -> Callable[[Tensor], Tensor]:
     """The product with df/dy at (t, y) by differences of f, in units of the tolerances; f0: f(t,
     y), (n,).
 

@@ -3,9 +3,15 @@ made of."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
+from torch import Tensor
 
 from ..core.double_backward import DoubleBackward, pull
+
+if TYPE_CHECKING:
+    from ..core.vector_field import VectorField
 
 
 class Products:
@@ -16,7 +22,7 @@ class Products:
     for a second (benchmarks/brusselator.py).
     """
 
-    def __init__(self, field, t: float, y):
+    def __init__(self, field: VectorField, t: float, y: Tensor) -> None:
         self.field = field
         with torch.inference_mode(False), torch.enable_grad():
             self.t = torch.full((), t, dtype=field.dtype, device=field.device)
@@ -26,7 +32,7 @@ class Products:
             self._pulled = None
             self._twice = True
 
-    def jvps(self, vectors):
+    def jvps(self, vectors: Tensor) -> Tensor:
         """J v for the rows v of vectors: (m, n) -> (m, n)."""
         if not self.out.requires_grad:
             return torch.zeros_like(vectors)
@@ -35,7 +41,7 @@ class Products:
                 self._pulled = self._pull()
             return torch.stack([self._forward(v) for v in vectors])
 
-    def vjps(self, vectors):
+    def vjps(self, vectors: Tensor) -> Tensor:
         """v^T J for the rows v of vectors: (m, n) -> (m, n)."""
         with torch.inference_mode(False):
             return torch.stack([self._reverse(self.out, self.y, v) for v in vectors])

@@ -3,13 +3,22 @@ Appl. 20 (1999)."""
 
 from __future__ import annotations
 
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from .compressed import Plan
 
+if TYPE_CHECKING:
+    from ..core.vector_field import VectorField
+    from .mass import Mass
+    from .pattern import Pattern
 
-def scipy():
+
+def scipy() -> ModuleType:
     """scipy.sparse and scipy.linalg, imported when first needed; ImportError with the remedy where
     SciPy is missing."""
     try:
@@ -23,7 +32,7 @@ def scipy():
     return scipy
 
 
-def mass_entries(mass, n):
+def mass_entries(mass: Mass | None, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(rows, cols, values) of M as arrays, of the identity for None."""
     diagonal = np.arange(n)
     if mass is None:
@@ -43,7 +52,7 @@ class SparsePlan(Plan):
     factorisation.
     """
 
-    def __init__(self, pattern, field):
+    def __init__(self, pattern: Pattern, field: VectorField) -> None:
         super().__init__(pattern, field)
         n = pattern.size
         rows, cols, values = mass_entries(field.mass, n)
@@ -81,7 +90,7 @@ class SparsePlan(Plan):
         ).perm_c
         return np.argsort(position), position.astype(np.int64)
 
-    def factorised(self, values, c):
+    def factorised(self, values: np.ndarray, c: float) -> SuperLU:
         data = self.constant.copy()
         data[self.places] -= c * values
         return SuperLU(self, data)
@@ -90,7 +99,7 @@ class SparsePlan(Plan):
 class SuperLU:
     """W = M - c J factorised; ok is False where it is singular or not finite."""
 
-    def __init__(self, plan, data):
+    def __init__(self, plan: SparsePlan, data: np.ndarray) -> None:
         sparse = scipy().sparse
         n = plan.pattern.size
         self.order = plan.order
@@ -112,11 +121,11 @@ class SuperLU:
         except RuntimeError:  # SuperLU's word for an exactly singular matrix
             self.ok = False
 
-    def solve(self, b, factor=1.0):
+    def solve(self, b: Tensor, factor: float = 1.0) -> Tensor:
         """factor W^-1 b, (n,)."""
         return self._solve(b, "N", factor)
 
-    def solve_transposed(self, b):
+    def solve_transposed(self, b: Tensor) -> Tensor:
         """W^-T b, (n,)."""
         return self._solve(b, "T", 1.0)
 

@@ -3,7 +3,11 @@ takes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
 import torch
+from torch import Tensor
 
 from .banded import BandedPlan
 from .compressed import CompressedJacobian
@@ -12,10 +16,19 @@ from .krylov import MatrixFree
 from .pattern import Pattern, detect
 from .sparse import SparsePlan, scipy
 
+if TYPE_CHECKING:
+    from ..core.layout import State
+    from ..core.problem import ODEProblem
+    from ..core.vector_field import VectorField
+    from ..methods.base import Method
+
+# precond(t, y, c) -> P, where P(v) approximates (M - c J)^-1 v.
+Preconditioner: TypeAlias = Callable[[float, Tensor, float], Callable[[Tensor], Tensor]]
+
 DENSE_UP_TO = 20_000
 
 
-def check_dense(field, instead):
+def check_dense(field: VectorField, instead: str) -> None:
     """ValueError where the dense Jacobian of a field would not fit in memory, with what to do
     instead."""
     n = field.size
@@ -32,7 +45,7 @@ class Dense:
 
     name = "dense"
 
-    def linearise(self, field):
+    def linearise(self, field: VectorField) -> Jacobian:
         check_dense(
             field,
             "pass structure='sparse' (or pynode.Sparse(pattern)), structure=pynode.Banded(lower,"
@@ -54,15 +67,15 @@ class Sparse:
 
     name = "sparse"
 
-    def __init__(self, pattern=None):
+    def __init__(self, pattern: object = None) -> None:
         self.given = pattern
         self._plan = None
 
-    def linearise(self, field):
+    def linearise(self, field: VectorField) -> CompressedJacobian:
         scipy()  # a missing package is told before any work
         return CompressedJacobian(field, self)
 
-    def plan(self, field, t, y):
+    def plan(self, field: VectorField, t: float, y: Tensor) -> SparsePlan:
         """The plan for this field, made at the first call; for another mass matrix or dtype it is
         made anew."""
         if self._plan is None or not self._plan.fits(field):
@@ -75,7 +88,7 @@ class Sparse:
             self._plan = SparsePlan(pattern, field)
         return self._plan
 
-    def extended(self, field, t, y, row):
+    def extended(self, field: VectorField, t: float, y: Tensor, row: int) -> SparsePlan:
         """A larger plan, after the entries of a row were found to be incomplete at (t, y)."""
         if self.given is not None:
             raise ValueError(
@@ -96,7 +109,7 @@ class Banded:
 
     name = "banded"
 
-    def __init__(self, lower: int, upper: int):
+    def __init__(self, lower: int, upper: int) -> None:
         for name, value in (("lower", lower), ("upper", upper)):
             if not isinstance(value, int) or value < 0:
                 raise ValueError(f"{name} must be a number of diagonals, 0 or more, not {value!r}")
@@ -104,16 +117,16 @@ class Banded:
         self.upper = upper
         self._plan = None
 
-    def linearise(self, field):
+    def linearise(self, field: VectorField) -> CompressedJacobian:
         scipy()
         return CompressedJacobian(field, self)
 
-    def plan(self, field, t, y):
+    def plan(self, field: VectorField, t: float, y: Tensor) -> BandedPlan:
         if self._plan is None or not self._plan.fits(field):
             self._plan = BandedPlan(self.lower, self.upper, field)
         return self._plan
 
-    def extended(self, field, t, y, row):
+    def extended(self, field: VectorField, t: float, y: Tensor, row: int) -> BandedPlan:
         raise ValueError(
             f"row {row} of the Jacobian has an entry outside the band of {self.lower} diagonals"
             f" below and {self.upper} above: widen the band, or use structure='sparse'"
@@ -135,7 +148,14 @@ class Krylov:
 
     name = "krylov"
 
-    def __init__(self, precond=None, restart=40, cycles=10, tol=0.05, adjoint_tol=1e-10):
+    def __init__(
+        self,
+        precond: Preconditioner | None = None,
+        restart: int = 40,
+        cycles: int = 10,
+        tol: float = 0.05,
+        adjoint_tol: float = 1e-10,
+    ) -> None:
         if precond is not None and not callable(precond):
             raise TypeError(
                 "precond must be a function precond(t, y, c) that returns a function of v"
@@ -150,11 +170,15 @@ class Krylov:
         self.tol = tol
         self.adjoint_tol = adjoint_tol
 
-    def linearise(self, field):
+    def linearise(self, field: VectorField) -> MatrixFree:
         return MatrixFree(field, self)
 
 
-def structure_of(given, method, problem):
+Structure: TypeAlias = Dense | Sparse | Banded | Krylov
+Linearisation: TypeAlias = Jacobian | CompressedJacobian | MatrixFree
+
+
+def structure_of(given: object, method: Method, problem: ODEProblem) -> Structure | None:
     """The structure that the user's argument names, None for dense; ValueError where it does not
     fit the method."""
     if problem.mass is not None and not method.takes_mass:
@@ -189,13 +213,13 @@ def structure_of(given, method, problem):
     return structure
 
 
-def is_dense(given) -> bool:
+def is_dense(given: object) -> bool:
     """Whether the user's argument is the default; a pattern may be an array, which == compares by
     its entries."""
     return isinstance(given, str) and given == "dense"
 
 
-def block_diagonal(given, y0):
+def block_diagonal(given: object, y0: State) -> object:
     """The structure of a batch y0, (B, ...), taken as one system: given, or a block of the Jacobian
     for each row."""
     if not is_dense(given):
@@ -234,7 +258,7 @@ def _named(given):
     return Sparse(given)
 
 
-def linearise(field):
+def linearise(field: VectorField) -> Linearisation:
     """The linearisation of a field: makes Jacobians, and factorises M - c J, in the field's
     structure."""
     return (field.structure or Dense()).linearise(field)

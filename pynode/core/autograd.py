@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from torch import Tensor
 
 
 class FirstOrderOnly(torch.autograd.Function):
@@ -10,13 +13,13 @@ class FirstOrderOnly(torch.autograd.Function):
     missing."""
 
     @staticmethod
-    def forward(ctx, x, what):
+    def forward(ctx: Any, x: Tensor, what: str) -> Tensor:
         ctx.what = what
         ctx.save_for_backward(x)
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return _FirstOrderOnlyGrad.apply(grad, *ctx.saved_tensors, ctx.what), None
 
 

@@ -7,14 +7,16 @@ dimension from all that writes in place or looks at values, as a solve does.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 _LEVELS = 8  # of batches of batches
 
 
-def by_row(function, *tensors):
+def by_row(function: Callable, *tensors: Tensor | None) -> Tensor | tuple[Tensor | None, ...]:
     """function(*tensors), a tensor or a tuple of tensors and None; of every row by itself where
     some tensor is such a batch."""
     batches = [

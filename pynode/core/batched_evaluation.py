@@ -5,16 +5,27 @@ from __future__ import annotations
 
 import types
 import weakref
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
+from torch import Tensor
 
 from .cotangents import none_to_zeros
+
+if TYPE_CHECKING:
+    from .batched_field import RowField
+    from .vector_field import VectorField
+
+Answer = TypeVar("Answer")
 
 # What was found out of functions and modules that last longer than a solve.
 _ANSWERS = weakref.WeakKeyDictionary()
 
 
-def cached_answer(field, question, find):
+def cached_answer(
+    field: VectorField | RowField, question: str, find: Callable[[], Answer]
+) -> Answer:
     """The answer to a question about the f of a field: that of an earlier solve, or find()."""
     answers = _answers_of(field.f)
     key = question, *_state_of(field)
@@ -45,7 +56,7 @@ def _state_of(field):
     return field.layout.key, field.dtype, field.device, shapes, len(modules), hooks, training
 
 
-def allows_vmap(field, t, y) -> bool:
+def allows_vmap(field: VectorField, t: Tensor, y: Tensor) -> bool:
     """Whether f under vmap has the values and derivatives that it has alone: tried on the first of
     points t (m,), y (m, n).
 
@@ -79,7 +90,7 @@ def _pulled(out, inputs):
     return torch.autograd.grad(out, inputs, weights, allow_unused=True, retain_graph=True)
 
 
-def agree(a, b) -> bool:
+def agree(a: Tensor | None, b: Tensor | None) -> bool:
     """Whether two results are equal up to rounding; one that is missing counts as zero."""
     if a is None and b is None:
         return True
@@ -92,7 +103,13 @@ def agree(a, b) -> bool:
     return torch.allclose(a, b, tolerance, tolerance * size, equal_nan=True)
 
 
-def pull_stack(field, question, outputs, inputs, stacks):
+def pull_stack(
+    field: VectorField,
+    question: str,
+    outputs: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    stacks: Sequence[Tensor],
+) -> list[Tensor]:
     """Gradients of the outputs in the inputs for every cotangent of a stack (k, ...), stacked: a
     list beside the inputs.
 

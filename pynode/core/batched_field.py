@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from .double_backward import DoubleBackward
 from .evaluation import RandomState, Reuse, check_graph, check_same
@@ -16,6 +20,10 @@ from .module_state import ModuleState
 from .stats import Stats
 from .status import RejectStep
 from .vector_field import called_first, wrong_dtype
+
+if TYPE_CHECKING:
+    from .layout import State
+    from .problem import ODEProblem
 
 
 class RowField:
@@ -30,7 +38,7 @@ class RowField:
 
     mass = structure = compiled = None  # a batch of small dense systems
 
-    def __init__(self, problem, by_row=None):
+    def __init__(self, problem: ODEProblem, by_row: bool | Sequence[bool] | None = None) -> None:
         self.problem = problem
         self.stats = Stats()
         self.layout, self.batch = row_layout(problem.y0)
@@ -53,10 +61,10 @@ class RowField:
         self.drawn = False
 
     @property
-    def parameters(self):
+    def parameters(self) -> list[Tensor]:
         return self.leaves.parameters
 
-    def find_leaves(self, t, y, given):
+    def find_leaves(self, t: Tensor, y: Tensor, given: Iterable[Tensor] | None) -> None:
         """Note the tensors that gradients reach: those given that require them, else all that f at
         (t, y) depends on."""
         y = y.detach().clone()
@@ -72,25 +80,25 @@ class RowField:
         self.module_state.watch(self.leaves.grad_targets)
         self.module_state.watch_spare(self.leaves.spare)
 
-    def with_args(self, args):
+    def with_args(self, args: tuple) -> RowField:
         """The same field on other args."""
         found = copy.copy(self)
         found.args = args
         return found
 
-    def detach_args(self):
+    def detach_args(self) -> RowField:
         """The same field on args that are leaves, so that no gradient passes through one parameter
         into another."""
         return self.with_args(self.leaves.args)
 
-    def with_parameters(self, lost):
+    def with_parameters(self, lost: list[Tensor]) -> RowField:
         """The same field with parameters that turned out to be used; LostLeaves where they are
         unknown."""
         found = copy.copy(self)
         found.leaves = self.leaves.with_parameters(lost)
         return found
 
-    def check(self, t, y, before, h):
+    def check(self, t: Tensor, y: Tensor, before: Tensor, h: np.ndarray) -> None:
         """RuntimeError where f at the start, t (B,) and y (B, n), is no longer ``before``; h: the
         first steps, (B,)."""
         self.module_state.check()
@@ -105,7 +113,7 @@ class RowField:
         if not out.requires_grad:
             check_graph(lambda y: self.eval(t, y), y)
 
-    def select(self, keep):
+    def select(self, keep: Tensor) -> RowField:
         """The field of the rows in keep, an index or mask (m,)."""
         args = zip(self.args, self.by_row, strict=True)
         found = self.with_args(tuple(a[keep] if by_row else a for a, by_row in args))
@@ -115,7 +123,7 @@ class RowField:
             found.batch = len(keep)
         return found
 
-    def __call__(self, t, y):
+    def __call__(self, t: Tensor, y: Tensor) -> Tensor:
         """dy/dt of every row."""
         self.stats.nfe += len(y)
         out = self.eval(t, y)
@@ -123,11 +131,11 @@ class RowField:
             return self.reuse.own(out)
         return out
 
-    def probe(self, t, y):
+    def probe(self, t: Tensor, y: Tensor) -> Tensor:
         """dy/dt of every row, neither counted nor kept."""
         return self.eval(t, y)
 
-    def eval(self, t, y):
+    def eval(self, t: Tensor, y: Tensor) -> Tensor:
         """dy/dt of every row, not counted; TypeError or ValueError where f returns something else,
         or raises RejectStep."""
         t = self.clock(t, y)
@@ -159,16 +167,16 @@ class RowField:
                 " that belong to the rows through args, and use t so that it broadcasts against y)"
             ) from error
 
-    def clock(self, t, y):
+    def clock(self, t: Tensor, y: Tensor) -> Tensor:
         """Times (m,) as functions get to see them."""
         return clock(t, y, self.rank)
 
-    def linearised(self, t, y, graph=False):
+    def linearised(self, t: Tensor, y: Tensor, graph: bool = False) -> tuple[Tensor, Tensor | None]:
         """(df/dy (m, n, n), df/dt (m, n) or None where no row depends on t). graph: both
         differentiable in y and parameters."""
         return self._differentiated(t, y, torch.arange(len(y), device=y.device), True, graph)
 
-    def jacobian(self, t, y, which):
+    def jacobian(self, t: Tensor, y: Tensor, which: Tensor) -> Tensor:
         """df/dy, (w, n, n), of the rows in which; t (m,), y (m, n) of all rows."""
         return self._differentiated(t, y, which, False)[0]
 
@@ -219,13 +227,13 @@ class RowField:
             return jac, found[1].view(m, n).to(y.dtype) if moving and found[1] is not None else None
 
 
-def clock(t, y, rank):
+def clock(t: Tensor, y: Tensor, rank: int) -> Tensor:
     """Times (m,) as functions of rows with so many dimensions get to see them: (m, 1, ...), which
     broadcasts against y."""
     return t.to(y.dtype).reshape((len(y),) + (1,) * max(rank, 1))
 
 
-def args_by_row(args, batch, declared):
+def args_by_row(args: tuple, batch: int, declared: bool | Sequence[bool] | None) -> list[bool]:
     """Whether each of the args belongs to the rows of a batch: a list of bool.
 
     declared: None for the tensors whose first dimension is the batch's, True or False for all of
@@ -255,7 +263,7 @@ def args_by_row(args, batch, declared):
     return list(declared)
 
 
-def row_layout(y0):
+def row_layout(y0: State) -> tuple[Layout, int]:
     """(layout of one row, number of rows) of a batched state.
 
     ValueError where it is empty, or its parts have no common first dimension.
@@ -282,7 +290,7 @@ def _first(state):
     return tuple(_first(item) for item in state)
 
 
-def check_independent(field, t, y):
+def check_independent(field: RowField, t: Tensor, y: Tensor) -> None:
     """ValueError where some row of f depends on another row.
 
     A tangent on half of the rows must leave the others alone, and f on these rows, with the args

@@ -7,13 +7,14 @@ A module that is made without memory (``torch.device("meta")``, ``to("meta")``) 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 
 class Constants(torch.nn.Module):
     """A module whose buffers outside of the state_dict keep their values, on the meta device as
     well."""
 
-    def keep(self, name, value, device=None):
+    def keep(self, name: str, value: Tensor, device: torch.device | str | None = None) -> None:
         """Registers value, made by ``valued``, as such a buffer, on the device or where it is."""
         if device is None:
             if default_device().type == "meta":
@@ -47,17 +48,19 @@ class Constants(torch.nn.Module):
         return self
 
 
-def default_device():
+def default_device() -> torch.device:
     """The device of tensors that are made without one."""
     return torch.empty(0).device
 
 
-def in_memory(device):
+def in_memory(device: torch.device | str) -> torch.device:
     """The device, the CPU for the meta device."""
     return torch.device("cpu" if torch.device(device).type == "meta" else device)
 
 
-def valued(x, dtype=None, device=None):
+def valued(
+    x: object, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+) -> Tensor:
     """x as a tensor to compute with, on its own or on the given device; in memory where that is the
     meta device."""
     if device is None:

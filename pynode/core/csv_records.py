@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 from .files import save_text
 
 
-def write_csv(path, kind, records) -> Path:
+def write_csv(path: str | Path, kind: type, records: Iterable[Any]) -> Path:
     """Write one line a record, objects of the dataclass kind, with the names of its fields as
     header; returns the path."""
     table = io.StringIO()

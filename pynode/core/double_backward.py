@@ -3,12 +3,19 @@ second derivatives."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import wraps
+from types import TracebackType
+from typing import ParamSpec, TypeVar
 
 import torch
+from torch import Tensor
 from torch.backends import cuda
 
 from .leaves import own_leaf
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 # What torch and its autograd.Function say of an operation with one derivative alone.
 _REFUSALS = ("is not implemented", "once_differentiable", "differentiate twice")
@@ -22,12 +29,17 @@ class DoubleBackward:
     RuntimeError with a remedy where another operation has no second derivative.
     """
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         fused = cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled(), cuda.cudnn_sdp_enabled()
         self.before = (*fused, cuda.math_sdp_enabled())
         _choose(False, False, False, True)
 
-    def __exit__(self, kind, error, trace):
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         _choose(*self.before)
         if not isinstance(error, RuntimeError) or _EXPLAINED in str(error):
             return
@@ -44,7 +56,7 @@ def _refused(reason):
     )
 
 
-def pull(out, inputs, cotangents):
+def pull(out: Tensor, inputs: Sequence[Tensor], cotangents: Tensor) -> tuple[Tensor | None, ...]:
     """The cotangents of the inputs, with a graph, for those of out; None where out does not depend
     on one.
 
@@ -78,7 +90,7 @@ def _choose(flash, efficient, cudnn, plain):
     cuda.enable_math_sdp(plain)
 
 
-def with_double_backward(function):
+def with_double_backward(function: Callable[P, R]) -> Callable[P, R]:
     """function as one that runs in such a block."""
 
     @wraps(function)

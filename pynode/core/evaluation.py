@@ -3,9 +3,11 @@ still the same."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 # Results of f that are looked at to see whether f fills the same memory again and again.
 WATCHED = 4
@@ -14,7 +16,7 @@ WATCHED = 4
 class RandomState:
     """The state of torch's random numbers, on the CPU and on the device of a field."""
 
-    def __init__(self, device):
+    def __init__(self, device: torch.device) -> None:
         self.device = device
         self.states = self._now()
 
@@ -28,7 +30,7 @@ class RandomState:
         """Whether random numbers have been drawn since."""
         return not all(torch.equal(a, b) for a, b in zip(self.states, self._now(), strict=True))
 
-    def restore(self):
+    def restore(self) -> None:
         """Go on from here with the same random numbers."""
         torch.set_rng_state(self.states[0])
         if self.device.type == "cuda":
@@ -58,7 +60,7 @@ class FirstEvaluation(NamedTuple):
     drawn: bool
     graph: Evaluation | None
 
-    def is_at(self, t, y) -> bool:
+    def is_at(self, t: float, y: Tensor) -> bool:
         return t == self.t and torch.equal(y, self.y)
 
 
@@ -68,13 +70,13 @@ class Reuse:
     open: whether that is still to be seen, or so.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.open = True
         self._copies = False
         self._kept = []
         self._places = set()
 
-    def own(self, out):
+    def own(self, out: Tensor) -> Tensor:
         """out, or a copy of it where f may overwrite it."""
         place = out.data_ptr()
         if not self._copies and place in self._places:
@@ -107,7 +109,7 @@ RANDOM = (
 )
 
 
-def check_same(t, y, before, now, h, drawn):
+def check_same(t: float, y: Tensor, before: Tensor, now: Tensor, h: float, drawn: bool) -> None:
     """RuntimeError where f at (t, y) was ``before`` in the solve and is ``now``, beyond rounding.
 
     h: a step of the solve there; what f changes in a step by less than the rounding of y is no
@@ -141,7 +143,7 @@ BLIND = (
 )
 
 
-def check_graph(evaluate, y):
+def check_graph(evaluate: Callable[[Tensor], Tensor], y: Tensor) -> None:
     """RuntimeError where evaluate(y), which has no graph, depends on y all the same."""
     with torch.no_grad():
         here = evaluate(y)

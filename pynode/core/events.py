@@ -6,11 +6,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from .layout import check_values
 from .pickling import detached
+
+if TYPE_CHECKING:
+    from .layout import State
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class Event:
     name: str | None = None
     priority: float = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not callable(self.condition):
             raise TypeError(
                 f"condition must be a function condition(t, y), not {type(self.condition).__name__}"
@@ -78,12 +83,12 @@ class Event:
                 self, "name", getattr(self.condition, "__name__", type(self.condition).__name__)
             )
 
-    def value(self, t, y, args):
+    def value(self, t: Tensor, y: State, args: tuple) -> Tensor:
         """The condition, (k,), at t (0-d) and y (in the structure of y0)."""
         # A copy: the next call may fill the same memory.
         return self.returned(t, y, args).reshape(-1).clone()
 
-    def returned(self, t, y, args):
+    def returned(self, t: Tensor, y: State, args: tuple) -> Tensor:
         """What the condition returns, a tensor of any shape in the dtype of t; TypeError for other
         things."""
         g = self.condition(t, y, *args)
@@ -121,7 +126,7 @@ class PresetTimes:
     reset: Callable
     name: str = "preset times"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not callable(self.reset):
             raise TypeError("reset must be a function reset(t, y) that returns the new state")
         object.__setattr__(self, "times", as_row_times(self.times, "the times of PresetTimes"))
@@ -148,7 +153,7 @@ class EventRecord:
         return replace(self, t=detached(self.t), y=detached(self.y), after=detached(self.after))
 
 
-def as_events(given) -> tuple:
+def as_events(given: object) -> tuple:
     """(events, presets): each a list of (number, object), from what the user gave as ``events``."""
     if isinstance(given, (Event, PresetTimes)) or callable(given):
         given = [given]
@@ -171,7 +176,7 @@ def as_events(given) -> tuple:
     return events, presets
 
 
-def as_times(times, what) -> torch.Tensor:
+def as_times(times: object, what: str) -> torch.Tensor:
     """(k,) float64 from numbers or a tensor, with their gradient; ValueError or TypeError for other
     things."""
     try:
@@ -186,7 +191,7 @@ def as_times(times, what) -> torch.Tensor:
     return times.to(torch.float64)
 
 
-def as_row_times(times, what) -> torch.Tensor:
+def as_row_times(times: object, what: str) -> torch.Tensor:
     """(k,) float64 as by ``as_times``, or (B, P), a line for each row of a batch, NaN where a row
     has fewer times."""
     lines = isinstance(times, (list, tuple)) and times and all(_is_sequence(line) for line in times)
@@ -204,7 +209,7 @@ def _is_sequence(line) -> bool:
     return isinstance(line, (list, tuple)) or (isinstance(line, torch.Tensor) and line.dim() == 1)
 
 
-def common_times(times, what) -> torch.Tensor:
+def common_times(times: Tensor, what: str) -> torch.Tensor:
     """times (k,); ValueError where they are those of the rows of a batch."""
     if times.dim() == 2:
         raise ValueError(

@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,7 +18,7 @@ _SEAL = b"pynode sha256 "
 _SEALED = len(_SEAL) + 64
 
 
-def save_atomically(path, content: bytes) -> Path:
+def save_atomically(path: str | Path, content: bytes) -> Path:
     """Write the bytes to a temporary file beside path, flush it to the disk, and put it in path's
     place. Returns the path.
 
@@ -48,12 +49,12 @@ def save_atomically(path, content: bytes) -> Path:
     return path
 
 
-def save_text(path, text: str) -> Path:
+def save_text(path: str | Path, text: str) -> Path:
     """Write text in UTF-8, likewise."""
     return save_atomically(path, text.encode())
 
 
-def save_figure(path, figure, dpi) -> Path:
+def save_figure(path: str | Path, figure: Any, dpi: float) -> Path:
     """Write a figure of matplotlib in the format that the name ends in, PNG without an ending,
     likewise."""
     path = Path(path)
@@ -65,7 +66,7 @@ def save_figure(path, figure, dpi) -> Path:
     return save_atomically(path, buffer.getvalue())
 
 
-def save_torch(path, plain: dict) -> None:
+def save_torch(path: str | Path, plain: dict) -> None:
     """Write plain data and tensors in torch's format, with a checksum, likewise."""
     # Through memory: torch's own writer reports a full disk as a RuntimeError from which the cause
     # is gone.

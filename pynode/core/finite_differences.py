@@ -5,19 +5,21 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .status import RejectStep
 
 
-def finite(jac) -> bool:
+def finite(jac: Tensor) -> bool:
     """Whether all entries are: one kernel, and one number that is copied to the host."""
     return math.isfinite(jac.detach().sum().cpu().numpy())
 
 
-def repaired(f, y, jac):
+def repaired(f: Callable[[Tensor], Tensor], y: Tensor, jac: Tensor) -> Tensor:
     """jac, (..., n, n), with differences of f(y), (..., n) -> (..., n), in the place of entries
     that are not finite."""
     with torch.no_grad():
@@ -42,7 +44,9 @@ def repaired(f, y, jac):
     return torch.where(good, jac, columns)
 
 
-def repaired_entries(f, y, values, rows, cols):
+def repaired_entries(
+    f: Callable[[Tensor], Tensor], y: Tensor, values: np.ndarray, rows: np.ndarray, cols: np.ndarray
+) -> np.ndarray:
     """The same for entries of a sparse Jacobian, NumPy arrays: values at rows and cols."""
     values, bad = values.copy(), ~np.isfinite(values)
     with torch.no_grad():
@@ -65,7 +69,7 @@ def _warn():
     )
 
 
-def repaired_slope(f, t, y, slope):
+def repaired_slope(f: Callable[[Tensor], Tensor], t: Tensor, y: Tensor, slope: Tensor) -> Tensor:
     """df/dt, (..., n), likewise; f(t) -> (..., n), t (...,). A change of t is a part of it, or of
     the time |y| / |y'|."""
     with torch.no_grad():

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import torch
+from torch import Tensor
+
+# A state as the user has it: a tensor, or nested containers of tensors.
+State: TypeAlias = "Tensor | tuple[State, ...] | list[State] | dict[str, State]"
 
 
 class Layout:
@@ -13,7 +19,7 @@ class Layout:
     disagree.
     """
 
-    def __init__(self, state):
+    def __init__(self, state: State) -> None:
         leaves = []
         self._spec = _describe(state, leaves, "y0")
         if not leaves:
@@ -49,7 +55,7 @@ class Layout:
         self.flat = self.single and first.dim() == 1
         self.key = self._spec, tuple(self.shapes)  # the same for states of the same structure
 
-    def ravel(self, state) -> torch.Tensor:
+    def ravel(self, state: State) -> torch.Tensor:
         """The flat vector, (size,), of a state of this structure and these shapes; ValueError or
         TypeError otherwise."""
         if self.flat and isinstance(state, torch.Tensor) and state.shape == self.shapes[0]:
@@ -73,7 +79,7 @@ class Layout:
         self._check_one_dtype(leaves)
         return torch.cat([leaf.reshape(-1) for leaf in leaves])
 
-    def ravel_rows(self, state, rows) -> torch.Tensor:
+    def ravel_rows(self, state: State, rows: int) -> torch.Tensor:
         """(rows, size) of a state of this structure whose every leaf has a leading dimension of
         that many rows.
 
@@ -119,7 +125,7 @@ class Layout:
             i -= size
         raise IndexError("the state has no such component")
 
-    def unravel(self, flat):
+    def unravel(self, flat: Tensor) -> State:
         """The state of a flat vector (..., size); leading dimensions stay in front of every
         leaf."""
         if self.flat:
@@ -133,7 +139,7 @@ class Layout:
         return _rebuild(self._spec, parts)
 
 
-def check_values(out, what):
+def check_values(out: Tensor, what: str) -> None:
     """TypeError where a result holds no dense values."""
     if out.is_meta:
         raise TypeError(

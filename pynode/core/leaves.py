@@ -6,10 +6,16 @@ from __future__ import annotations
 import functools
 import sys
 import types
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from types import CellType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 from torch.utils import _pytree as pytree
+
+if TYPE_CHECKING:
+    from .module_state import ModuleState
 
 # Objects looked at in search of tensors. A field that can reach more is found out in the backward
 # pass.
@@ -40,7 +46,7 @@ _OPAQUE = (
 _OWN = "_pynode_own"
 
 
-def own_leaf(x):
+def own_leaf(x: Tensor) -> Tensor:
     """x, a tensor without a graph, as a leaf that is none of f's."""
     setattr(x, _OWN, True)
     return x.requires_grad_()
@@ -49,7 +55,7 @@ def own_leaf(x):
 class LostLeaves(RuntimeError):
     """The graph of f reached leaf tensors that are not among its parameters. leaves: these."""
 
-    def __init__(self, leaves):
+    def __init__(self, leaves: list[Tensor]) -> None:
         shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves)
         super().__init__(
             f"f used tensors that require a gradient (of shape {shapes}) and that were not found"
@@ -58,7 +64,7 @@ class LostLeaves(RuntimeError):
         )
         self.leaves = leaves
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         # An exception is made again from its message otherwise.
         return LostLeaves, (self.leaves,)
 
@@ -90,7 +96,7 @@ class Leaves(NamedTuple):
         """The tensors whose gradients the solve returns: the sources, then the spare leaves."""
         return [*self.grad_targets, *self.spare]
 
-    def check(self, out, inputs):
+    def check(self, out: Tensor, inputs: Iterable[Tensor]) -> None:
         """LostLeaves where the graph of out has leaves beside the inputs and the parameters."""
         if self.named:
             return
@@ -100,7 +106,7 @@ class Leaves(NamedTuple):
         if lost:
             raise LostLeaves(lost)
 
-    def with_parameters(self, lost):
+    def with_parameters(self, lost: list[Tensor]) -> Leaves:
         """The same with leaves that turned out to be used; LostLeaves where they are not spare."""
         spare = {id(leaf) for leaf in self.spare}
         if any(id(leaf) not in spare for leaf in lost):
@@ -113,19 +119,25 @@ class Leaves(NamedTuple):
             spare=rest,
         )
 
-    def align(self, cotangents, inputs) -> list:
+    def align(self, cotangents: Sequence[Tensor | None], inputs: Iterable[Tensor]) -> list:
         """Cotangents of the parameters beside the inputs of another Leaves; None for the spare
         ones."""
         found = {id(p): g for p, g in zip(self.parameters, cotangents, strict=True)}
         return [found.get(id(p)) for p in inputs]
 
 
-def no_leaves(args) -> Leaves:
+def no_leaves(args: tuple) -> Leaves:
     """Of a solve that makes no gradient itself."""
     return Leaves(args, [], [], [], True)
 
 
-def find_leaves(f, args, module_state, evaluate, params=None) -> Leaves:
+def find_leaves(
+    f: Callable,
+    args: tuple,
+    module_state: ModuleState,
+    evaluate: Callable[[tuple], tuple[Tensor, Tensor] | None],
+    params: Iterable[Tensor] | None = None,
+) -> Leaves:
     """The Leaves of f(t, y, *args).
 
     module_state: of f. evaluate(args): f at the start of the solve with its graph, and the
@@ -180,7 +192,7 @@ def _named(args, pairs, params):
     return Leaves(args, parameters, [*chosen, *(source for _, source in taken)], [], True)
 
 
-def detach_args(args):
+def detach_args(args: Any) -> tuple[Any, list[tuple[Tensor, Tensor]]]:
     """(args with a leaf in the place of each tensor that requires a gradient, [(leaf, tensor)])."""
     flat, spec = pytree.tree_flatten(args)
     copies = {}
@@ -193,17 +205,17 @@ def detach_args(args):
     return pytree.tree_unflatten(flat, spec), list(copies.values())
 
 
-def tensors_in(args) -> list:
+def tensors_in(args: object) -> list:
     """The tensors in nested arguments."""
     return [x for x in pytree.tree_leaves(args) if isinstance(x, torch.Tensor)]
 
 
-def unique(tensors) -> list:
+def unique(tensors: Iterable[Tensor]) -> list:
     """Each tensor once, in order."""
     return list({id(x): x for x in tensors}.values())
 
 
-def leaves_of(out, inputs=()) -> list:
+def leaves_of(out: Tensor, inputs: Iterable[Tensor] = ()) -> list:
     """The leaf tensors in the graph of out, those behind the inputs left out.
 
     Leaves that f made for itself and that nobody holds any more do not count: nobody can ask for
@@ -245,7 +257,7 @@ def _leaves(out, inputs):
         todo.extend(node.next_functions)
 
 
-def reachable(*roots) -> list:
+def reachable(*roots: object) -> list:
     """The leaf tensors that require a gradient and that functions, modules and containers can
     reach: parameters, attributes, elements, closures, defaults, and globals that a function
     names."""
@@ -309,7 +321,7 @@ def _names(code):
     return names
 
 
-def cell_content(cell):
+def cell_content(cell: CellType) -> object:
     """What a closure's cell holds, None where its name is not bound yet."""
     try:
         return cell.cell_contents

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from .leaves import cell_content, tensors_in
 from .torch_context import clean_context
@@ -30,7 +32,7 @@ class ModuleState:
     passes through one parameter into another.
     """
 
-    def __init__(self, f, device, args=()):
+    def __init__(self, f: Callable, device: torch.device, args: object = ()) -> None:
         self.roots = roots = _modules_of(f)
         # What TorchScript has compiled holds its tensors elsewhere, and functional_call cannot
         # replace them.
@@ -64,7 +66,7 @@ class ModuleState:
         self._writes = None
         self._spare = {}
 
-    def watch(self, parameters):
+    def watch(self, parameters: Iterable[Tensor]) -> None:
         """Note tensors, beside those that are known, that must not change in place until the
         gradient is taken."""
         known = {id(x) for _, x, _ in self._versions}
@@ -74,11 +76,11 @@ class ModuleState:
             if id(x) not in known and not x.is_inference()
         ]
 
-    def watch_spare(self, leaves):
+    def watch_spare(self, leaves: Iterable[Tensor]) -> None:
         """Note leaves that f may turn out to use: they count as changed only then."""
         self._spare = {id(x): x._version for x in leaves if not x.is_inference()}
 
-    def check_spare(self, leaves):
+    def check_spare(self, leaves: Iterable[Tensor]) -> None:
         """RuntimeError where one of these has changed in place since the solve."""
         for x in leaves:
             if x._version != self._spare.get(id(x), x._version):
@@ -97,19 +99,19 @@ class ModuleState:
         does."""
         return any(x._version != version for x, version in self._before)
 
-    def seal(self):
+    def seal(self) -> None:
         """The solve is over: what f has changed itself is its own affair, the rest must stay."""
         self._writes = self.writes
         self._versions = [entry for entry in self._versions if entry[1]._version == entry[2]]
 
-    def check(self):
+    def check(self) -> None:
         """RuntimeError where a tensor that f uses has changed in place since the solve."""
         for name, x, version in self._versions:
             if x._version != version:
                 raise RuntimeError(CHANGED.format(name))
 
     @contextmanager
-    def replaced(self):
+    def replaced(self) -> Iterator[None]:
         """A block in which f gets its leaves in the place of computed parameters."""
         slots = [(holder, name, x) for holder, name, x in self._slots if id(x) in self._replaced]
         try:
@@ -121,7 +123,7 @@ class ModuleState:
                 holder[name] = x
 
     @contextmanager
-    def restored(self, parameters):
+    def restored(self, parameters: Iterable[Tensor]) -> Iterator[None]:
         """The modules as they were, within the block, and nothing around it that the solve stepped
         out of.
 
@@ -152,7 +154,7 @@ class ModuleState:
             for p, hooks in hooked:
                 p._backward_hooks = hooks
 
-    def inside(self, x):
+    def inside(self, x: Tensor) -> Tensor:
         """What f gets in the place of the tensor x of one of its modules."""
         return self._replaced.get(id(x), x)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 # Larger costs accuracy, smaller costs evaluations: on the five reference problems 0.001 takes 15 %
 # longer, 0.1 doubles errors.
@@ -27,7 +29,7 @@ class Tolerance:
     what rounding leaves. bare: whether a component has no atol (options.py).
     """
 
-    def __init__(self, rtol: float, atol: torch.Tensor, size: int):
+    def __init__(self, rtol: float, atol: torch.Tensor, size: int) -> None:
         self.rtol = rtol
         self.atol = atol
         self.size = size
@@ -44,25 +46,25 @@ class Tolerance:
             (atol.detach().double().cpu().numpy() <= torch.finfo(atol.dtype).tiny).any()
         )
 
-    def scale(self, y):
+    def scale(self, y: Tensor) -> Tensor:
         """atol + rtol |y|, (n,), in units of y."""
         return torch.add(self.atol, y.abs(), alpha=self.rtol)
 
-    def grow_scale(self, scale, y):
+    def grow_scale(self, scale: Tensor, y: Tensor) -> Tensor:
         """The scale, (n,), or that of y where it is larger: at zero a component without atol has
         none."""
         if self.has_zero_atol:
             return torch.maximum(scale, self.rtol * y.abs())
         return scale
 
-    def scale_or_inf(self, scale):
+    def scale_or_inf(self, scale: Tensor) -> Tensor:
         """The scale, (n,), infinite where there is none."""
         tiny = torch.finfo(scale.dtype).tiny
         if self.has_zero_atol:
             return torch.where(scale <= tiny, torch.inf, scale)
         return scale
 
-    def ratio(self, error, y, y1) -> float:
+    def ratio(self, error: Tensor, y: Tensor, y1: Tensor) -> float:
         """Norm of error, (n,), scaled by the larger of |y| and |y1|: at most 1 where the step is
         good enough.
 
@@ -71,12 +73,12 @@ class Tolerance:
         scaled = error / torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol)
         return math.sqrt(torch.dot(scaled, scaled).item() / self.size)
 
-    def rms(self, v, scale) -> float:
+    def rms(self, v: Tensor, scale: Tensor) -> float:
         """Norm of v, (n,), in units of a scale made beforehand."""
         scaled = v / scale
         return math.sqrt(torch.dot(scaled, scaled).item() / self.size)
 
-    def rounding(self, y, increment, scale):
+    def rounding(self, y: Tensor, increment: Tensor, scale: Tensor) -> float:
         """Norm of what rounding leaves of a correction to y, (n,), which is gap away from where its
         step began."""
         return self.noise * self.rms(y.abs() + increment.abs(), scale)
@@ -89,16 +91,16 @@ class GroupTolerance(Tolerance):
     groups: numbers of components, in their order; those after the last group are in no norm.
     """
 
-    def __init__(self, rtol, atol, groups):
+    def __init__(self, rtol: float, atol: Tensor, groups: Sequence[int]) -> None:
         super().__init__(rtol, atol, sum(groups))
         self.groups = groups
 
-    def ratio(self, error, y, y1):
+    def ratio(self, error: Tensor, y: Tensor, y1: Tensor) -> float:
         return self._norm(
             error / torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol)
         )
 
-    def rms(self, v, scale):
+    def rms(self, v: Tensor, scale: Tensor) -> float:
         return self._norm(v / scale)
 
     def _norm(self, scaled):
@@ -112,28 +114,28 @@ class RowTolerance(Tolerance):
     """The same norm of every row of (m, n): (m,) float64. atol: 0-d, (n,), or (m, n) for rows of
     their own."""
 
-    def __init__(self, rtol, atol, size):
+    def __init__(self, rtol: float, atol: Tensor, size: int) -> None:
         super().__init__(rtol, atol, size)
         self.mean = atol.new_full((size,), 1 / size)
 
-    def ratio(self, error, y, y1):
+    def ratio(self, error: Tensor, y: Tensor, y1: Tensor) -> np.ndarray:
         return self.norms(
             error / torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol)
         )
 
-    def rms(self, v, scale):
+    def rms(self, v: Tensor, scale: Tensor) -> Tensor:
         return torch.linalg.vector_norm(v / scale, dim=1).to(torch.float64) / math.sqrt(self.size)
 
-    def rounding(self, y, increment, scale):
+    def rounding(self, y: Tensor, increment: Tensor, scale: Tensor) -> np.ndarray:
         return self.noise * self.norms((y.abs() + increment.abs()) / scale)
 
-    def norms(self, scaled):
+    def norms(self, scaled: Tensor) -> np.ndarray:
         """Root mean squares of what is scaled, (..., m, n), as (..., m) on the host: the one copy
         of a pass."""
         squares = torch.mv(scaled.square().view(-1, self.size), self.mean)
         return np.sqrt(squares.cpu().numpy().reshape(scaled.shape[:-1]), dtype=np.float64)
 
-    def select(self, keep):
+    def select(self, keep: Tensor) -> RowTolerance:
         """The norm of the rows in keep."""
         if self.atol.dim() < 2:
             return self

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .layout import Layout
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Options:
     max_nfe: int | None = None
     tstops: tuple = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.rtol, (int, float)) or not math.isfinite(self.rtol) or self.rtol < 0:
             raise ValueError(
                 f"rtol must be a non-negative number, not {self.rtol!r}; 1e-6 is a good start"
@@ -50,7 +55,7 @@ class Options:
         if self.max_steps < 1 or (self.max_nfe is not None and self.max_nfe < 1):
             raise ValueError("max_steps and max_nfe must be at least 1")
 
-    def flat_atol(self, layout, y0) -> torch.Tensor:
+    def flat_atol(self, layout: Layout, y0: Tensor) -> torch.Tensor:
         """atol as a 0-d or (n,) tensor of the state's dtype and device; ValueError where it does
         not fit y0, (n,)."""
         if isinstance(self.atol, (int, float)):

@@ -3,7 +3,10 @@ where a graph is lost."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
 NO_GRAPH = (
@@ -33,19 +36,19 @@ class Detached:
     graph: whether it had one, by default whether it requires a gradient.
     """
 
-    def __init__(self, tensor, graph=None):
+    def __init__(self, tensor: Tensor, graph: bool | None = None) -> None:
         self.tensor = tensor
         if graph is None:
             self.graph = tensor.requires_grad
         else:
             self.graph = graph
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         # A copy: a view would bring all the memory that it looks into.
         return rebuild, (self.tensor.detach().clone(), self.graph)
 
 
-def rebuild(values, graph):
+def rebuild(values: Tensor, graph: bool) -> Tensor:
     """What Detached becomes."""
     if not graph:
         return values
@@ -53,11 +56,11 @@ def rebuild(values, graph):
         return _Lost.apply(values, torch.empty(0, requires_grad=True))
 
 
-def detached(tree):
+def detached(tree: Any) -> Any:
     """The nested tuples, lists and dicts of tensors with Detached in the place of each tensor."""
     return pytree.tree_map(lambda x: Detached(x) if isinstance(x, torch.Tensor) else x, tree)
 
 
-def has_graph(tree) -> bool:
+def has_graph(tree: Any) -> bool:
     """Whether a tensor in the structure requires a gradient."""
     return any(x.requires_grad for x in pytree.tree_leaves(tree) if isinstance(x, torch.Tensor))

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
+from torch import Tensor
 
 from .layout import Layout
+
+if TYPE_CHECKING:
+    from .layout import State
+
+
+# Times as the user has them.
+Times: TypeAlias = Sequence[float] | Tensor
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ class ODEProblem:
     jac: Callable | None = None
     mass: object = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not callable(self.f):
             raise TypeError(
                 f"f must be a function f(t, y) or an nn.Module, not {type(self.f).__name__}"
@@ -52,11 +61,11 @@ class ODEProblem:
         check_finite(layout.ravel(self.y0).detach())
         return layout
 
-    def times(self, device) -> torch.Tensor:
+    def times(self, device: torch.device | None) -> torch.Tensor:
         """The times as a (T,) tensor, T >= 2; ValueError or TypeError where they make no sense."""
         return checked_times(self.tspan, device)
 
-    def row_times(self, device, batch) -> torch.Tensor:
+    def row_times(self, device: torch.device, batch: int) -> torch.Tensor:
         """The times of a batch as (T, batch) float64: of (T,) times for all rows, or of (T, batch)
         with a column a row."""
         t = self.tspan
@@ -78,7 +87,7 @@ class ODEProblem:
         return t
 
 
-def check_finite(y0):
+def check_finite(y0: Tensor) -> None:
     """ValueError where a start, (n,), or one of a batch, (B, n), is not finite."""
     bad = (~torch.isfinite(y0)).nonzero()
     if not len(bad):
@@ -89,7 +98,14 @@ def check_finite(y0):
     raise ValueError(f"y0 is not finite (flat component {where}): start from finite values")
 
 
-def as_problem(f, y0, t, args, jac, mass) -> ODEProblem:
+def as_problem(
+    f: Callable | ODEProblem,
+    y0: State | None,
+    t: Times | None,
+    args: object,
+    jac: Callable | None,
+    mass: object,
+) -> ODEProblem:
     """f itself where it is an ODEProblem; ValueError where it is and another start, time or
     argument is given beside it."""
     if not isinstance(f, ODEProblem):
@@ -105,7 +121,7 @@ def as_problem(f, y0, t, args, jac, mass) -> ODEProblem:
     return f
 
 
-def checked_times(given, device=None) -> torch.Tensor:
+def checked_times(given: Times, device: torch.device | None = None) -> torch.Tensor:
     """Times as a (T,) floating tensor, T >= 2, strictly monotone; ValueError or TypeError where
     they make no sense."""
     t = given

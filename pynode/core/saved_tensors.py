@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import itertools
 import weakref
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 _numbers = itertools.count()
 _holders = weakref.WeakValueDictionary()
@@ -24,7 +27,7 @@ class _Holder(np.ndarray):
     """One number, and the object that it stands for in ``kept``."""
 
 
-def save(ctx, kept, *tensors):
+def save(ctx: Any, kept: object, *tensors: Tensor) -> None:
     """ctx.save_for_backward(*tensors), and with them any object.
 
     Its place is taken by a tensor whose memory belongs to an array that holds the object. Hooks on
@@ -42,7 +45,7 @@ def save(ctx, kept, *tensors):
     ctx.save_for_backward(torch.from_numpy(holder), *tensors)
 
 
-def saved(ctx):
+def saved(ctx: Any) -> tuple:
     """(the object, *tensors) that ``save`` was given; RuntimeError of PyTorch's where the graph has
     been freed."""
     token, *tensors = ctx.saved_tensors
@@ -58,7 +61,7 @@ def _trusted() -> bool:
 
 
 @contextmanager
-def unhooked():
+def unhooked() -> Iterator[None]:
     """A block whose graphs are used up within it, and whose tensors no hook around it gets to see.
 
     torch.utils.checkpoint would compute all that came before anew for every one of them, and

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
-def check_sharding(modules):
+def check_sharding(modules: Iterable[torch.nn.Module]) -> None:
     """ValueError where FSDP shards one of the modules of a vector field by itself.
 
     It then gathers the parameters in each call of that module, and sends their gradients on from

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from .pickling import detached, has_graph
 from .stats import Stats
 from .status import SolveError, Status
 from .trajectory import Curve, Grid, Trajectory
 from .vector_field import clamped
+
+if TYPE_CHECKING:
+    from ..failure.report import FailureReport
+    from .events import EventRecord
+    from .layout import Layout, State
 
 
 class DenseSegment(NamedTuple):
@@ -25,7 +31,7 @@ class DenseSegment(NamedTuple):
     interpolate: Callable
     signed: torch.Tensor | None = None
 
-    def detached(self, lost) -> DenseSegment:
+    def detached(self, lost: bool) -> DenseSegment:
         """Its polynomials and nothing else. lost: whether it had a graph."""
         curve = self.path.detached(lost)
         return DenseSegment(curve, curve.evaluate, self.signed)
@@ -51,20 +57,20 @@ class Solution:
 
     def __init__(
         self,
-        t,
-        y,
+        t: Tensor,
+        y: State,
         status: Status,
         message: str,
         stats: Stats,
         method: str,
-        layout,
-        segments,
-        events=(),
-        choice="",
-        adjoint="",
-        adjoint_choice="",
-        examine=None,
-    ):
+        layout: Layout,
+        segments: Sequence[DenseSegment],
+        events: Iterable[EventRecord] = (),
+        choice: str = "",
+        adjoint: str = "",
+        adjoint_choice: str = "",
+        examine: Callable[[], FailureReport] | None = None,
+    ) -> None:
         self.adjoint = adjoint
         self.adjoint_choice = adjoint_choice
         self._examine = examine
@@ -81,7 +87,7 @@ class Solution:
         self._report = None
         self._lost = False
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         if self.success or self._silent:
             report = None
         else:
@@ -104,7 +110,7 @@ class Solution:
             "_lost": lost,
         }
 
-    def __copy__(self):
+    def __copy__(self) -> Solution:
         return _shared(self)
 
     @property
@@ -127,7 +133,7 @@ class Solution:
             raise SolveError(self)
         return self
 
-    def report(self):
+    def report(self) -> FailureReport:
         """Why the solve failed, where, and what to try next: a FailureReport, whose str() is a page
         of text.
 
@@ -149,7 +155,7 @@ class Solution:
             self._report = self._examine()
         return self._report
 
-    def __call__(self, t):
+    def __call__(self, t: float | Sequence[float] | Tensor) -> State:
         """The state at time t, a number or (m,) times; ValueError outside the span or without
         dense=True."""
         times = torch.as_tensor(t, dtype=torch.float64)
@@ -159,7 +165,7 @@ class Solution:
             flat = flat + slopes.clone() * (times - times.detach()).to(flat).unsqueeze(-1)
         return self._layout.unravel(clamped(flat, self._segments[-1].signed))
 
-    def derivative(self, t):
+    def derivative(self, t: float | Sequence[float] | Tensor) -> State:
         """dy/dt of the dense output at time t, a number or (m,) times, in the structure of y0.
 
         Of the polynomials, not f at their states: on a stiff problem f amplifies what the
@@ -201,7 +207,7 @@ class Solution:
             flat = flat[torch.tensor(order, device=flat.device).argsort()]
         return flat.reshape(*times.shape, -1)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         if self._lost:
             note = ", no graph: it is a copy"
         else:
@@ -244,7 +250,17 @@ class BatchSolution:
     before.
     """
 
-    def __init__(self, t, y, statuses, reached, stats: Stats, method: str, events=(), examine=None):
+    def __init__(
+        self,
+        t: Tensor,
+        y: State,
+        statuses: Sequence[Status],
+        reached: Sequence[float],
+        stats: Stats,
+        method: str,
+        events: Sequence[list[EventRecord]] = (),
+        examine: Callable[[int], FailureReport] | None = None,
+    ) -> None:
         self._examine = examine
         self.t = t
         self.y = y
@@ -255,14 +271,14 @@ class BatchSolution:
         self.events = events
         self._reports = {}
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         if not self.success:
             self.report()
         events = [[record.detached() for record in records] for records in self.events]
         plain = {"t": detached(self.t), "y": detached(self.y), "events": events}
         return {**vars(self), **plain, "_examine": None}
 
-    def __copy__(self):
+    def __copy__(self) -> BatchSolution:
         return _shared(self)
 
     @property
@@ -291,7 +307,7 @@ class BatchSolution:
             f" {self.status.remedy}."
         )
 
-    def report(self, row=None):
+    def report(self, row: int | None = None) -> FailureReport:
         """Why a row failed, where, and what to try next: a FailureReport; row: its number, by
         default the first that failed.
 

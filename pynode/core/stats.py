@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
@@ -46,7 +47,7 @@ class Stats:
     backward_quadrature: float = 0.0
     backward_drift: float = 0.0
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         """Those that are not zero, first the forward ones."""
         return (
             "Stats("
@@ -58,7 +59,7 @@ class Stats:
         return asdict(self)
 
     @contextmanager
-    def of_gradient(self):
+    def of_gradient(self) -> Iterator[None]:
         """What is counted inside is work of the gradient, whatever it is called there."""
         before = self.as_dict()
         try:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..failure.report import FailureReport
+    from .solution import BatchSolution, Solution
 
 
 class Status(Enum):
@@ -98,7 +103,7 @@ class Status(Enum):
         ),
     )
 
-    def __reduce_ex__(self, protocol):
+    def __reduce_ex__(self, protocol: int) -> tuple:
         """By its name: the sentences may change from version to version."""
         return getattr, (Status, self.name)
 
@@ -125,7 +130,7 @@ class Exhausted(Exception):
     """A limit that was met inside a step, with the Status to end by. The integrator drops that
     step."""
 
-    def __init__(self, status):
+    def __init__(self, status: Status) -> None:
         super().__init__(status.sentence)
         self.status = status
 
@@ -137,16 +142,16 @@ class SolveError(RuntimeError):
     Pass ``throw=False`` to ``solve`` to receive the partial solution instead of this error.
     """
 
-    def __init__(self, solution):
+    def __init__(self, solution: Solution | BatchSolution) -> None:
         super().__init__(solution.message)
         self.solution = solution
         self.status = solution.status
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         # An exception is made again from its message otherwise.
         return type(self), (self.solution,), vars(self)
 
-    def report(self):
+    def report(self) -> FailureReport:
         """A page on the cause, with the last steps, the components that dominate the error, and
         what to try next.
 

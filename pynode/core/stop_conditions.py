@@ -5,17 +5,28 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
+from torch import Tensor
 
 from .status import Exhausted, Status
 from .vector_field import clamped
+
+if TYPE_CHECKING:
+    from .layout import Layout
+    from .stats import Stats
 
 # Of atol: a state this far below zero is zero. Where f drains a state to zero in finite time, as
 # -sqrt(u) does, no step ends above it for ever, and one that ends nearer could be too short for
 # floating point.
 NOISE = 1e-9
+
+
+# True for all components, or the flat indices of some.
+Nonnegative: TypeAlias = bool | Sequence[int] | Tensor | None
 
 
 class Limits:
@@ -26,7 +37,15 @@ class Limits:
     that must not be negative. domain(t, y) -> bool: whether a state is possible.
     """
 
-    def __init__(self, layout, stats, callback=None, seconds=None, nonnegative=None, domain=None):
+    def __init__(
+        self,
+        layout: Layout,
+        stats: Stats,
+        callback: Callable | None = None,
+        seconds: float | None = None,
+        nonnegative: Nonnegative = None,
+        domain: Callable | None = None,
+    ) -> None:
         for name, value in (("callback", callback), ("domain", domain)):
             if value is not None and not callable(value):
                 raise TypeError(f"{name} must be a function, not {type(value).__name__}")
@@ -44,13 +63,21 @@ class Limits:
         self.mask = self.floor = self.lowest = None
 
     @classmethod
-    def of(cls, layout, stats, callback, seconds, nonnegative, domain):
+    def of(
+        cls,
+        layout: Layout,
+        stats: Stats,
+        callback: Callable | None,
+        seconds: float | None,
+        nonnegative: Nonnegative,
+        domain: Callable | None,
+    ) -> Limits | None:
         """None where nothing is limited, so that a step pays one ``if``."""
         if callback is None and seconds is None and nonnegative in (None, False) and domain is None:
             return None
         return cls(layout, stats, callback, seconds, nonnegative, domain)
 
-    def signed(self, atol):
+    def signed(self, atol: Tensor) -> Tensor | None:
         """The mask of the components that must not be negative, (n,), None where there are none.
         atol: 0-d or (n,)."""
         if self.signs is None:
@@ -65,7 +92,7 @@ class Limits:
     def expired(self) -> bool:
         return self.deadline is not None and time.monotonic() > self.deadline
 
-    def allow(self, t: float, y, start=None) -> bool:
+    def allow(self, t: float, y: Tensor, start: Tensor | None = None) -> bool:
         """Whether the state y, (n,), at t is possible after a step from start, (n,).
 
         One synchronisation, two where both checks are asked for.
@@ -81,7 +108,7 @@ class Limits:
                 return False
         return self.domain is None or bool(self.domain(t, self._user_state(y)))
 
-    def stop(self, t: float, y) -> bool:
+    def stop(self, t: float, y: Tensor) -> bool:
         """Whether the callback asks to stop, after a step to the state y, (n,), at t."""
         return self.callback is not None and bool(self.callback(t, self._user_state(y), self.stats))
 
@@ -96,11 +123,11 @@ class Guard:
     most: evaluations of f, math.inf for any number; deadline: by time.monotonic(), None for none.
     """
 
-    def __init__(self, most, deadline):
+    def __init__(self, most: float, deadline: float | None) -> None:
         self.most = most
         self.deadline = deadline
 
-    def check(self, stats):
+    def check(self, stats: Stats) -> None:
         """Exhausted where the evaluation just counted is one too many, or comes too late."""
         if stats.nfe > self.most:
             stats.nfe -= 1  # it is not made
@@ -110,7 +137,7 @@ class Guard:
 
 
 @contextmanager
-def guarded(stats, most, limits):
+def guarded(stats: Stats, most: float, limits: Limits | None) -> Iterator[None]:
     """A block in which every evaluation that is counted in stats checks the limits; limits: a
     Limits, or None."""
     if limits is None:

@@ -7,19 +7,27 @@ over: it steps out of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache, wraps
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import torch
 from torch.nn.utils import parametrize
 
 from .layout import Layout
 
+if TYPE_CHECKING:
+    from .problem import ODEProblem
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
 HALVES = (torch.float16, torch.bfloat16)
 
 
-def check_solvable(dtype, name, instead):
+def check_solvable(dtype: torch.dtype, name: str, instead: str) -> None:
     """TypeError for half precision, in which torch solves no linear systems."""
     if dtype in HALVES:
         raise TypeError(
@@ -33,7 +41,7 @@ def check_solvable(dtype, name, instead):
 _BEFOREHAND = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 9)
 
 
-def compile_disabled(solve):
+def compile_disabled(solve: Callable[P, R]) -> Callable[P, R]:
     """solve as a function that torch.compile leaves alone: the graph breaks there, and nothing
     within is compiled."""
     if _BEFOREHAND:
@@ -48,7 +56,7 @@ def compile_disabled(solve):
     return called
 
 
-def disallow_tracing(solve):
+def disallow_tracing(solve: Callable[P, R]) -> Callable[P, R]:
     """The same; NotImplementedError where solve is traced or exported."""
     if _BEFOREHAND:
         solve = torch.compiler.disable(solve)
@@ -69,13 +77,13 @@ def disallow_tracing(solve):
     return called
 
 
-def needs_clean_context(problem) -> bool:
+def needs_clean_context(problem: ODEProblem) -> bool:
     """Whether autocast, kept parametrizations or a mode without derivatives are on for the solve of
     an ODEProblem."""
     return _kept() or _misleading() or _autocast(Layout(problem.y0).device.type)
 
 
-def run_clean(run, problem):
+def run_clean(run: Callable[[ODEProblem], R], problem: ODEProblem) -> R:
     """run(problem) without them. What autocast brought to half precision goes back to float32, as
     by torch.amp.custom_fwd."""
     layout = Layout(problem.y0)
@@ -87,7 +95,7 @@ def run_clean(run, problem):
 
 
 @contextmanager
-def clean_context(device):
+def clean_context(device: str) -> Iterator[None]:
     """A block without autocast on a kind of device ('cpu'), where nothing of ``parametrize.cached``
     is kept, and where f may differentiate inside itself."""
     with ExitStack() as stack:
@@ -128,7 +136,7 @@ def _kept() -> bool:
 
 
 @contextmanager
-def no_parametrize_cache():
+def no_parametrize_cache() -> Iterator[None]:
     """A block where parametrized tensors are made when they are asked for.
 
     Of a tensor that torch.nn.utils.parametrize.cached keeps, the graph would be that of whoever

@@ -5,15 +5,17 @@ from __future__ import annotations
 import bisect
 import math
 from array import array
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .pickling import Detached, rebuild
 
 
-def evaluate(coefficients, theta):
+def evaluate(coefficients: Tensor, theta: Tensor) -> Tensor:
     """Polynomial with coefficients (degree + 1, n) of the powers of theta, at theta (m,): (m,
     n)."""
     powers = theta.unsqueeze(1) ** torch.arange(len(coefficients), device=theta.device)
@@ -23,21 +25,21 @@ def evaluate(coefficients, theta):
 _DEGREES = np.arange(32)  # no method has a polynomial of a higher degree
 
 
-def evaluate_at(coefficients, thetas):
+def evaluate_at(coefficients: Tensor, thetas: Sequence[float]) -> Tensor:
     """The same at a list of m floats: the powers from NumPy, in 0.4 of the time of the operations
     of torch."""
     powers = np.power.outer(np.array(thetas), _DEGREES[: len(coefficients)])
     return torch.from_numpy(powers).to(coefficients) @ coefficients
 
 
-def derivative(coefficients, theta):
+def derivative(coefficients: Tensor, theta: Tensor) -> Tensor:
     """Derivative in theta of the same polynomial at theta (m,): (m, n)."""
     degree = torch.arange(1, len(coefficients), device=theta.device)
     powers = degree * theta.unsqueeze(1) ** (degree - 1)
     return powers.to(coefficients.dtype) @ coefficients[1:]
 
 
-def evaluate_each(polynomials, theta):
+def evaluate_each(polynomials: Sequence[Tensor], theta: Tensor) -> Tensor:
     """Of a list of m polynomials, (degree_i + 1, n), each at its own theta, (m, q) float64: (m, q,
     n)."""
     first = polynomials[0]
@@ -69,7 +71,7 @@ class Grid:
     """The accepted steps' times, and which step a time falls in. Times run in one direction, either
     one."""
 
-    def __init__(self, starts, end):
+    def __init__(self, starts: Sequence[float], end: float) -> None:
         if not len(starts) or end >= starts[0]:
             self.direction = 1.0
         else:
@@ -97,7 +99,14 @@ class Curve:
     passed.
     """
 
-    def __init__(self, t0, t, starts, sizes, polynomials):
+    def __init__(
+        self,
+        t0: float,
+        t: float,
+        starts: Sequence[float],
+        sizes: Sequence[float],
+        polynomials: list[Tensor],
+    ) -> None:
         self.t0 = t0
         self.t = t
         self.starts = starts
@@ -105,18 +114,26 @@ class Curve:
         self.polynomials = polynomials
 
     @classmethod
-    def joined(cls, t0, t, starts, sizes, rows, counts):
+    def joined(
+        cls,
+        t0: float,
+        t: float,
+        starts: Sequence[float],
+        sizes: Sequence[float],
+        rows: Tensor,
+        counts: list[int],
+    ) -> Curve:
         """rows: the coefficients of all polynomials, of which each has so many."""
         return cls(t0, t, starts, sizes, list(rows.split(counts)))
 
-    def detached(self, lost) -> Curve:
+    def detached(self, lost: bool) -> Curve:
         """The polynomials without what they come from. lost: whether they shall refuse a
         gradient."""
         rows = rebuild(torch.cat(self.polynomials).detach(), lost)
         counts = [len(p) for p in self.polynomials]
         return Curve.joined(self.t0, self.t, self.starts, self.sizes, rows, counts)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         # In one tensor: polynomials that look into the same memory would each bring all of it.
         counts = [len(p) for p in self.polynomials]
         return Curve.joined, (
@@ -128,21 +145,21 @@ class Curve:
             counts,
         )
 
-    def evaluate(self, times):
+    def evaluate(self, times: Sequence[float]) -> Tensor:
         """The states at times (floats) of the span, (m, n), from the polynomials of the steps."""
         found = list(self._located(times))
         return evaluate_each(
             [self.polynomials[k] for k, _ in found], torch.stack([theta for _, theta in found])
         ).squeeze(1)
 
-    def derivative(self, times):
+    def derivative(self, times: Sequence[float]) -> Tensor:
         """dy/dt of the same polynomials, (m, n)."""
         found = self._located(times)
         return torch.stack(
             [derivative(self.polynomials[k], theta)[0] / self.sizes[k] for k, theta in found]
         )
 
-    def derivative_weights(self, times):
+    def derivative_weights(self, times: Sequence[float]) -> tuple[list[list[float]], list[Tensor]]:
         """dy/dt at each time as a weighted sum of states in its step: lists of node times, and of
         weights (d + 1,)."""
         nodes = []
@@ -187,7 +204,7 @@ class Trajectory(Curve):
     the last steps that were tried.
     """
 
-    def __init__(self, t0, y0, f0, h0):
+    def __init__(self, t0: float, y0: Tensor, f0: Tensor | None, h0: float) -> None:
         self.t0 = t0
         self.y0 = y0
         self.f0 = f0
@@ -214,13 +231,13 @@ class Trajectory(Curve):
         return self.recording.steps
 
     @property
-    def starts(self):
+    def starts(self) -> Sequence[float]:
         if self.recording is None:
             return []
         return self.recording.starts
 
     @property
-    def sizes(self):
+    def sizes(self) -> Sequence[float]:
         return self.recording.sizes
 
     @property

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from .batched_evaluation import allows_vmap
 from .evaluation import Evaluation, FirstEvaluation, RandomState, Reuse, check_graph, check_same
@@ -15,6 +18,15 @@ from .saved_tensors import unhooked
 from .split_field import SplitField
 from .stats import Stats
 from .status import RejectStep
+
+if TYPE_CHECKING:
+    from ..backends.torch.tape import Tape
+    from .layout import Layout
+    from .problem import ODEProblem
+    from .trajectory import Trajectory
+
+
+R = TypeVar("R")
 
 
 class VectorField:
@@ -35,7 +47,14 @@ class VectorField:
     mass = structure = compiled = tape = start = together = signed = None
     rows_per_point = 1
 
-    def __init__(self, problem, layout, t0: float, params=None, direct=False):
+    def __init__(
+        self,
+        problem: ODEProblem,
+        layout: Layout,
+        t0: float,
+        params: Iterable[Tensor] | None = None,
+        direct: bool = False,
+    ) -> None:
         """params: the tensors that gradients shall reach, None for all. direct: whether a graph
         goes through the whole solve, which then needs to know none of them."""
         self.layout = layout
@@ -58,7 +77,7 @@ class VectorField:
         self.parts = self._split()
 
     @property
-    def parameters(self):
+    def parameters(self) -> list[Tensor]:
         return self.leaves.parameters
 
     def detach_args(self) -> VectorField:
@@ -77,7 +96,7 @@ class VectorField:
         found.parts = found._split()
         return found
 
-    def with_parameters(self, lost) -> VectorField:
+    def with_parameters(self, lost: list[Tensor]) -> VectorField:
         """The same field with parameters that turned out to be used; LostLeaves where they are
         unknown."""
         found = copy.copy(self)
@@ -85,7 +104,7 @@ class VectorField:
         found.parts = found._split()
         return found
 
-    def see_nonnegative(self, signed):
+    def see_nonnegative(self, signed: Tensor | None) -> None:
         """Let f see zero for negative values of the components in the mask: stages and iterates may
         have them."""
         self.signed = signed
@@ -134,7 +153,7 @@ class VectorField:
 
         return find_leaves(self.f, self.args, self.module_state, evaluate, params)
 
-    def prime(self, t: float, y):
+    def prime(self, t: float, y: Tensor) -> None:
         """Call f at (t, y), (n,), with its graph, before a call without one: f may keep what it
         makes at its first call."""
         random = RandomState(self.device)
@@ -151,7 +170,7 @@ class VectorField:
         writes its buffers."""
         return self.module_state.writes or (self.start is not None and self.start.drawn)
 
-    def use_tape(self, tape):
+    def use_tape(self, tape: Tape | None) -> None:
         """Keep the graphs of evaluations in a Tape, or, where it is None, none at all."""
         self.tape = tape
         start = self.start
@@ -164,7 +183,7 @@ class VectorField:
             self.start = start._replace(graph=None)
             start.random.restore()
 
-    def note_final_slope(self, path):
+    def note_final_slope(self, path: Trajectory) -> None:
         """Note f where a solve ended, to see later whether it is still the same."""
         if self.tape is None and path.status.success and not self.unrepeatable:
             with unhooked(), torch.no_grad():
@@ -172,7 +191,7 @@ class VectorField:
                     path.t, path.y
                 ).clone()  # f may fill the same memory again
 
-    def __call__(self, t: float, y):
+    def __call__(self, t: float, y: Tensor) -> Tensor:
         """dy/dt at (t, y), (n,)."""
         stats = self.stats
         stats.nfe += 1
@@ -185,13 +204,13 @@ class VectorField:
             return self.reuse.own(out)
         return out
 
-    def dydt(self, t: float, y):
+    def dydt(self, t: float, y: Tensor) -> Tensor:
         """y' at (t, y), (n,): f itself without a mass matrix."""
         if self.mass is None:
             return self(t, y)
         return self.mass.pinv_apply(self(t, y))
 
-    def initial_slope(self, t: float, y):
+    def initial_slope(self, t: float, y: Tensor) -> Tensor:
         """y' at the start, with a sentence where the module's dtype is not that of the state.
 
         Outside inference mode, so that constants which a module makes at its first call can serve a
@@ -210,7 +229,7 @@ class VectorField:
     def _called_first(self, f, *arguments):
         return called_first(f, self.f, self.dtype, *arguments)
 
-    def eval(self, t, y):
+    def eval(self, t: Tensor, y: Tensor) -> Tensor:
         """dy/dt, (n,), for t a 0-d tensor; not counted. TypeError and ValueError where f returns
         something else."""
         y = clamped(y, self.signed)
@@ -224,7 +243,7 @@ class VectorField:
             raise wrong_dtype(out, self.dtype)
         return out
 
-    def check(self, path):
+    def check(self, path: Trajectory) -> None:
         """RuntimeError where f is no longer what it was in the solve of a Trajectory, or has no
         graph."""
         self.module_state.check()
@@ -242,7 +261,7 @@ class VectorField:
                 now = self._probe_dydt(path.t, path.y)
             check_same(path.t, path.y, path.f1, now, path.h0, drawn)
 
-    def probe(self, t: float, y):
+    def probe(self, t: float, y: Tensor) -> Tensor:
         """f at (t, y), (n,), neither counted nor kept."""
         return self._called_first(
             self.eval, torch.full((), t, dtype=self.dtype, device=self.device), y
@@ -255,20 +274,20 @@ class VectorField:
             return out
         return self.mass.pinv_apply(out)
 
-    def broadcast_eval(self, t, y):
+    def broadcast_eval(self, t: Tensor, y: Tensor) -> Tensor:
         """f of every row of y, (m, n), in one call with a leading dimension; right only where f
         broadcasts over it."""
         out = self.f(t, self.layout.unravel(clamped(y, self.signed)), *self.args)
         return self.layout.ravel_rows(out, len(y))
 
-    def allows_batch_eval(self, t, y) -> bool:
+    def allows_batch_eval(self, t: Tensor, y: Tensor) -> bool:
         """Whether f at many points is one call, so that further points cost little; t (m,), y (m,
         n) are such points."""
         if self.together is None:
             self.together = allows_vmap(self, t, y)
         return self.together
 
-    def batch_eval(self, t, y):
+    def batch_eval(self, t: Tensor, y: Tensor) -> Tensor:
         """f at many points, t (m,) and y (m, n) -> (m, n): one call under vmap where f allows it,
         else a loop."""
         if self.allows_batch_eval(t, y):
@@ -276,7 +295,7 @@ class VectorField:
         return torch.stack([self.eval(ti, yi) for ti, yi in zip(t, y)])
 
 
-def clamped(y, signed):
+def clamped(y: Tensor, signed: Tensor | None) -> Tensor:
     """y, (..., n), with zero in place of negative values where the mask signed, (n,), is True; y
     itself where it is None."""
     if signed is None:
@@ -284,7 +303,7 @@ def clamped(y, signed):
     return torch.where(signed & (y < 0), torch.zeros_like(y), y)
 
 
-def called_first(call, f, dtype, *arguments):
+def called_first(call: Callable[..., R], f: Callable, dtype: torch.dtype, *arguments: Any) -> R:
     """call(*arguments), which calls f; TypeError where f is a module that cannot take a state of
     this dtype."""
     try:
@@ -307,7 +326,7 @@ def called_first(call, f, dtype, *arguments):
         ) from error
 
 
-def wrong_dtype(out, dtype) -> TypeError:
+def wrong_dtype(out: Tensor, dtype: torch.dtype) -> TypeError:
     """The error of an f that returned out for a state of this dtype."""
     if out.is_complex():
         return TypeError(

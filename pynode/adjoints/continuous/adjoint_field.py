@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from ...algebra.jacobian import Jacobian
 from ...algebra.linear import Factorised
@@ -14,6 +16,9 @@ from ...core.layout import Layout
 from ...core.leaves import no_leaves
 from ...core.stats import Stats
 from ...core.vector_field import VectorField
+
+if TYPE_CHECKING:
+    from .forward_states import States
 
 
 class AdjointField(VectorField):
@@ -25,7 +30,7 @@ class AdjointField(VectorField):
     sec. II.6; Cao, Li, Petzold & Serban, SIAM J. Sci. Comput. 24 (2003).
     """
 
-    def __init__(self, field, states, direction):
+    def __init__(self, field: VectorField, states: States | None, direction: float) -> None:
         # Not by way of an ODEProblem: all of it is known and has been checked.
         # With counts of its own, and without parameters, whose cotangents cost as much.
         self.inner = copy.copy(field)
@@ -56,18 +61,18 @@ class AdjointField(VectorField):
         """The t of the forward solve."""
         return self.origin - self.direction * s
 
-    def state(self, s: float):
+    def state(self, s: float) -> Tensor:
         """y of the forward solve at that time, (n,)."""
         return self.states.eval(self.origin, -self.direction * s)
 
-    def multiplier(self, lam):
+    def multiplier(self, lam: Tensor) -> Tensor:
         """M^-T lambda, (..., n): what stands before f in the integrals of the adjoint equation."""
         mass = self.inner.mass
         if mass is None:
             return lam
         return mass.pinv_apply_transposed(lam)
 
-    def __call__(self, s: float, lam):
+    def __call__(self, s: float, lam: Tensor) -> Tensor:
         """d lambda/ds, (n,)."""
         self.stats.nfe += 1
         field = self.inner
@@ -83,7 +88,7 @@ class AdjointField(VectorField):
             return torch.zeros_like(lam)
         return self.direction * pulled
 
-    def initial_slope(self, t: float, y):
+    def initial_slope(self, t: float, y: Tensor) -> Tensor:
         return self.dydt(t, y)
 
     def _jacobian(self, s, lam):
@@ -95,7 +100,7 @@ class AdjointField(VectorField):
         mass = self.inner.mass
         return self.direction * (jac.t() if mass is None else mass.pinv_apply_columns(jac).t())
 
-    def linearised(self, s: float, lam):
+    def linearised(self, s: float, lam: Tensor) -> tuple[Tensor, Tensor]:
         """(Jacobian, derivative in s beside lambda held) of the right-hand side, (n, n) and (n,).
 
         The second derivative of lambda . f is symmetric: its product with (y', 1) is one gradient
@@ -129,7 +134,7 @@ class AdjointField(VectorField):
             return torch.zeros_like(lam)
         return found
 
-    def count(self, stats):
+    def count(self, stats: Stats) -> None:
         """Add the work to that of the gradient, stats."""
         own = self.stats
         inner = self.inner.stats
@@ -147,7 +152,7 @@ class AnalyticJacobian:
 
     name = "dense"
 
-    def linearise(self, field):
+    def linearise(self, field: AdjointField) -> _AnalyticLinearisation:
         check_dense(
             field,
             "use adjoint='discrete', or an explicit reverse solver, for instance "

@@ -3,12 +3,20 @@ states beside lambda."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import torch
+from torch import Tensor
 
 from ...core.cotangents import none_to_zeros
 from ...core.norm import GroupTolerance
 from ..field_products import magnitudes, pull_back
 from .adjoint_field import AdjointField
+
+if TYPE_CHECKING:
+    from ...core.vector_field import VectorField
+    from .forward_states import States
 
 
 class AugmentedField(AdjointField):
@@ -20,7 +28,7 @@ class AugmentedField(AdjointField):
     of z, and runs back with it.
     """
 
-    def __init__(self, field, states, direction):
+    def __init__(self, field: VectorField, states: States | None, direction: float) -> None:
         super().__init__(field, states, direction)
         self.whole = field
         self.given = field.parameters
@@ -29,7 +37,7 @@ class AugmentedField(AdjointField):
         self.groups = [n] * (1 + self.sources) + [p.numel() for p in self.given if p.numel()]
         self.size = sum(self.groups)
 
-    def __call__(self, s: float, z):
+    def __call__(self, s: float, z: Tensor) -> Tensor:
         """dz/ds."""
         self.stats.nfe += 1
         field = self.inner
@@ -52,17 +60,19 @@ class AugmentedField(AdjointField):
         rates = none_to_zeros(found, inputs)
         return torch.cat(lead + [self.direction * rate.reshape(-1) for rate in rates])
 
-    def join(self, *parts):
+    def join(self, *parts: Tensor | Sequence[Tensor]) -> Tensor:
         """z from its parts, (n,) each, with mu the list of the cotangents of the parameters as the
         last."""
         return torch.cat([*parts[:-1], *(p.reshape(-1) for p in parts[-1])])
 
-    def parameters_of(self, z):
+    def parameters_of(self, z: Tensor) -> list[Tensor]:
         """mu as a list beside the parameters."""
         parts = z[self.inner.size * (1 + self.sources) :].split([p.numel() for p in self.given])
         return [part.view_as(p) for part, p in zip(parts, self.given, strict=True)]
 
-    def tolerance(self, rtol, sizes, loss, seminorm, atol):
+    def tolerance(
+        self, rtol: float, sizes: Tensor, loss: float, seminorm: bool, atol: float | None
+    ) -> GroupTolerance:
         """The norm of z: root mean square of each of its groups, the largest of them counts.
 
         sizes: atol of lambda, (n,), or of (y, lambda), (2n,); loss: its size, of which a

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from ...core.cotangents import zero_grads
 from ...core.norm import Tolerance
@@ -14,6 +17,12 @@ from ...methods import registry
 from .augmented_field import AugmentedField
 from .base import Continuous, prepare, reverse_segment
 from .reverse_stability import reverse_error_growth
+
+if TYPE_CHECKING:
+    from ...core.options import Options
+    from ...core.trajectory import Trajectory
+    from ...core.vector_field import VectorField
+    from ...methods.base import Method
 
 # Of the states on the way back, in units of the tolerances, from which on a warning is due.
 DRIFT = 1e3
@@ -35,7 +44,14 @@ class BacksolveAdjoint(Continuous):
     name = "BacksolveAdjoint"
     needs = "outputs"
 
-    def __init__(self, method=None, rtol=None, atol=None, checkpoints=True, seminorm=False):
+    def __init__(
+        self,
+        method: str | Method | None = None,
+        rtol: float | None = None,
+        atol: float | None = None,
+        checkpoints: bool = True,
+        seminorm: bool = False,
+    ) -> None:
         super().__init__(method, rtol, atol)
         if self.method is not None and self.method.implicit:
             raise ValueError(
@@ -45,12 +61,12 @@ class BacksolveAdjoint(Continuous):
         self.checkpoints = bool(checkpoints)
         self.seminorm = bool(seminorm)
 
-    def solver(self, field, method):
+    def solver(self, field: VectorField, method: Method) -> Method:
         if self.method is None and method.implicit:
             return registry.get("tsit5")
         return super().solver(field, method)
 
-    def validate_trajectory(self, field, trajectory):
+    def validate_trajectory(self, field: VectorField, trajectory: Trajectory) -> None:
         checkpoints = _checkpoints(trajectory)
         direction = trajectory.direction
         points = sorted(checkpoints.items(), key=lambda item: direction * item[0])
@@ -67,7 +83,15 @@ class BacksolveAdjoint(Continuous):
                 " states from the forward solve"
             )
 
-    def solve_back(self, field, method, trajectory, times, grads, options):
+    def solve_back(
+        self,
+        field: VectorField,
+        method: Method,
+        trajectory: Trajectory,
+        times: Sequence[float],
+        grads: Tensor,
+        options: Options,
+    ) -> tuple[Tensor, list[Tensor]]:
         solver = self.solver(field, method)
         checkpoints = _checkpoints(trajectory)
         equation = AugmentedField(field, None, trajectory.direction)

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from ...backends.torch.loop import integrate
 from ...core.cotangents import add_at
@@ -15,6 +18,14 @@ from ...methods import registry
 from ...methods.base import OneStep
 from ...methods.switching import AutoSwitch
 from ..base import Adjoint
+
+if TYPE_CHECKING:
+    from ...core.norm import Tolerance
+    from ...core.trajectory import Trajectory
+    from ...core.vector_field import VectorField
+    from ...methods.base import Method
+    from .adjoint_field import AdjointField
+    from .quadrature import CellObserver
 
 # Below this order a method serves short solves with fixed steps, not a reverse solve to a
 # tolerance.
@@ -37,7 +48,12 @@ class Continuous(Adjoint):
 
     needs = "dense"
 
-    def __init__(self, method=None, rtol=None, atol=None):
+    def __init__(
+        self,
+        method: str | Method | None = None,
+        rtol: float | None = None,
+        atol: float | None = None,
+    ) -> None:
         if method is None:
             self.method = None
         else:
@@ -49,7 +65,7 @@ class Continuous(Adjoint):
             )
         self.rtol, self.atol = positive("rtol", rtol, self.name), positive("atol", atol, self.name)
 
-    def check(self, field, method):
+    def check(self, field: VectorField, method: Method) -> None:
         """ValueError where this adjoint does not serve the field under the forward method."""
         mass = field.mass
         solver = self.solver(field, method)
@@ -64,7 +80,15 @@ class Continuous(Adjoint):
                 f" structure={field.structure.name!r} is there to avoid: use adjoint='discrete'"
             )
 
-    def pullback(self, field, method, trajectory, times, grads, options):
+    def pullback(
+        self,
+        field: VectorField,
+        method: Method,
+        trajectory: Trajectory,
+        times: Sequence[float],
+        grads: Tensor,
+        options: Options,
+    ) -> tuple[Tensor, list[Tensor]]:
         # Nothing can be integrated: what a sum over steps would give.
         if not bool(torch.isfinite(grads).all()):
             return torch.full_like(trajectory.y0, math.nan), [
@@ -73,10 +97,18 @@ class Continuous(Adjoint):
         return self.solve_back(field, method, trajectory, times, grads, options)
 
     @abstractmethod
-    def solve_back(self, field, method, trajectory, times, grads, options):
+    def solve_back(
+        self,
+        field: VectorField,
+        method: Method,
+        trajectory: Trajectory,
+        times: Sequence[float],
+        grads: Tensor,
+        options: Options,
+    ) -> tuple[Tensor, list[Tensor]]:
         """What pullback returns, for finite cotangents."""
 
-    def solver(self, field, method):
+    def solver(self, field: VectorField, method: Method) -> Method:
         """The method of the reverse solve, method being that of the forward one."""
         if self.method is not None:
             return self.method
@@ -88,7 +120,7 @@ class Continuous(Adjoint):
             return method
         return registry.get("tsit5")
 
-    def options(self, options, sizes):
+    def options(self, options: Options, sizes: Tensor) -> tuple[Options, Tensor]:
         """(Options, atol) of a reverse solve whose cotangents have these sizes, (n,)."""
         if self.rtol is None:
             rtol = options.rtol
@@ -104,14 +136,16 @@ class Continuous(Adjoint):
         )
 
 
-def positive(what, value, name):
+def positive(what: str, value: float | None, name: str) -> float | None:
     """The value, a positive number or None; ValueError otherwise."""
     if value is not None and not (isinstance(value, (int, float)) and 0 < value < math.inf):
         raise ValueError(f"{what} of {name} must be a positive number, not {value!r}")
     return value
 
 
-def cotangent_scales(trajectory, found, atol):
+def cotangent_scales(
+    trajectory: Trajectory, found: Sequence[tuple[float, Tensor]], atol: Tensor
+) -> tuple[Tensor, float]:
     """(what counts as large for each component of lambda (n,), size of the loss); found: from
     ``jumps``; atol: of y.
 
@@ -126,7 +160,9 @@ def cotangent_scales(trajectory, found, atol):
     return torch.minimum(loss / states, jump.max()), float(loss)
 
 
-def jumps(trajectory, times, grads):
+def jumps(
+    trajectory: Trajectory, times: Sequence[float], grads: Tensor
+) -> list[tuple[float, Tensor]]:
     """[(t, cotangent (n,))] of distinct times, latest first; those without any are left out."""
     found = {}
     for t, grad, size in zip(times, grads, grads.abs().amax(1).tolist(), strict=True):
@@ -136,8 +172,18 @@ def jumps(trajectory, times, grads):
 
 
 def reverse_segment(
-    name, field, method, y, start, end, options, atol, watch=None, dense=False, tol=None
-):
+    name: str,
+    field: AdjointField,
+    method: Method,
+    y: Tensor,
+    start: float,
+    end: float,
+    options: Options,
+    atol: Tensor,
+    watch: CellObserver | None = None,
+    dense: bool = False,
+    tol: Tolerance | None = None,
+) -> Trajectory:
     """The trajectory of a reverse solve between two times of the forward one, in its own time from
     0 on.
 
@@ -157,7 +203,13 @@ def reverse_segment(
     return path
 
 
-def prepare(adjoint, trajectory, times, grads, options):
+def prepare(
+    adjoint: Continuous,
+    trajectory: Trajectory,
+    times: Sequence[float],
+    grads: Tensor,
+    options: Options,
+) -> tuple[list[tuple[float, Tensor]], Options, Tensor, float]:
     """(jumps, Options, atol (n,), size of the loss) of a reverse solve for these cotangents of the
     outputs."""
     found = jumps(trajectory, times, grads)
@@ -170,8 +222,16 @@ def prepare(adjoint, trajectory, times, grads, options):
 
 
 def solve_adjoint_equation(
-    adjoint, field, method, trajectory, times, grads, options, watch=None, dense=False
-):
+    adjoint: Continuous,
+    field: AdjointField,
+    method: Method,
+    trajectory: Trajectory,
+    times: Sequence[float],
+    grads: Tensor,
+    options: Options,
+    watch: CellObserver | None = None,
+    dense: bool = False,
+) -> tuple[Tensor, list[tuple[float, Trajectory]]]:
     """(lambda(t0) (n,), [(start, trajectory)] of the segments where dense): the adjoint equation
     from the last output to t0.
 

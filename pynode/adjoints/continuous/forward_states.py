@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import torch
+from torch import Tensor
 
 from ...core.trajectory import evaluate_each
+
+if TYPE_CHECKING:
+    from ...core.trajectory import Trajectory
 
 
 class States:
@@ -14,11 +21,11 @@ class States:
     not.
     """
 
-    def __init__(self, trajectory):
+    def __init__(self, trajectory: Trajectory) -> None:
         self.path = trajectory
         self.grid = trajectory.grid()
 
-    def eval(self, origin: float, shift: float):
+    def eval(self, origin: float, shift: float) -> Tensor:
         """y, (n,), at origin + shift."""
         _, coefficients, theta = self._located(origin, shift)
         powers = [1.0]
@@ -29,7 +36,7 @@ class States:
             torch.tensor(powers, dtype=coefficients.dtype, device=coefficients.device),
         )
 
-    def dydt(self, origin: float, shift: float):
+    def dydt(self, origin: float, shift: float) -> Tensor:
         """dy/dt of the polynomial, (n,)."""
         k, coefficients, theta = self._located(origin, shift)
         powers = [0.0]
@@ -47,7 +54,7 @@ class States:
         step = self.path.steps[k]
         return k, self.path.polynomials[k], (origin - step.t + shift) / step.h
 
-    def batch_eval(self, origins, shifts, steps):
+    def batch_eval(self, origins: Tensor, shifts: Tensor, steps: Sequence[int]) -> Tensor:
         """y, (m, q, n), at origins (m, 1) + shifts (m, q), both float64, those of row i inside the
         step steps[i]."""
         found = [self.path.steps[k] for k in steps]

@@ -3,6 +3,11 @@ with implicit methods."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
 from ...core.cotangents import add_grads, zero_grads
 from ..field_products import ROWS
 from .adjoint_field import AdjointField
@@ -10,6 +15,12 @@ from .base import Continuous, positive, solve_adjoint_equation
 from .forward_states import States
 from .gauss_kronrod import Kronrod
 from .quadrature import CellObserver, gauss, integrate_parameters, path_cells
+
+if TYPE_CHECKING:
+    from ...core.options import Options
+    from ...core.trajectory import Trajectory
+    from ...core.vector_field import VectorField
+    from ...methods.base import Method
 
 
 class GaussAdjoint(Continuous):
@@ -24,7 +35,13 @@ class GaussAdjoint(Continuous):
 
     name = "GaussAdjoint"
 
-    def __init__(self, method=None, rtol=None, atol=None, nodes=None):
+    def __init__(
+        self,
+        method: str | Method | None = None,
+        rtol: float | None = None,
+        atol: float | None = None,
+        nodes: int | None = None,
+    ) -> None:
         super().__init__(method, rtol, atol)
         if nodes is not None and not (isinstance(nodes, int) and 1 <= nodes <= 20):
             raise ValueError(
@@ -32,7 +49,15 @@ class GaussAdjoint(Continuous):
             )
         self.nodes = nodes
 
-    def solve_back(self, field, method, trajectory, times, grads, options):
+    def solve_back(
+        self,
+        field: VectorField,
+        method: Method,
+        trajectory: Trajectory,
+        times: Sequence[float],
+        grads: Tensor,
+        options: Options,
+    ) -> tuple[Tensor, list[Tensor]]:
         equation = AdjointField(field, States(trajectory), trajectory.direction)
         count = self.nodes or max(3, (self.solver(field, method).order + 2) // 2)
         rule = gauss(count)
@@ -63,7 +88,15 @@ class GaussKronrodAdjoint(Continuous):
 
     name = "GaussKronrodAdjoint"
 
-    def solve_back(self, field, method, trajectory, times, grads, options):
+    def solve_back(
+        self,
+        field: VectorField,
+        method: Method,
+        trajectory: Trajectory,
+        times: Sequence[float],
+        grads: Tensor,
+        options: Options,
+    ) -> tuple[Tensor, list[Tensor]]:
         equation = AdjointField(field, States(trajectory), trajectory.direction)
         rule = Kronrod(field, equation, options.rtol if self.rtol is None else self.rtol)
         if field.parameters:
@@ -93,11 +126,25 @@ class QuadratureAdjoint(Continuous):
 
     name = "QuadratureAdjoint"
 
-    def __init__(self, method=None, rtol=None, atol=None, quadrature_rtol=None):
+    def __init__(
+        self,
+        method: str | Method | None = None,
+        rtol: float | None = None,
+        atol: float | None = None,
+        quadrature_rtol: float | None = None,
+    ) -> None:
         super().__init__(method, rtol, atol)
         self.quadrature_rtol = positive("quadrature_rtol", quadrature_rtol, self.name)
 
-    def solve_back(self, field, method, trajectory, times, grads, options):
+    def solve_back(
+        self,
+        field: VectorField,
+        method: Method,
+        trajectory: Trajectory,
+        times: Sequence[float],
+        grads: Tensor,
+        options: Options,
+    ) -> tuple[Tensor, list[Tensor]]:
         equation = AdjointField(field, States(trajectory), trajectory.direction)
         chosen = next(r for r in (self.quadrature_rtol, self.rtol, options.rtol) if r is not None)
         ybar, paths = solve_adjoint_equation(

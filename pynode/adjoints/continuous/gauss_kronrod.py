@@ -8,11 +8,19 @@ unit of the loss, and no vector is kept.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
+from torch import Tensor
 
 from ...core.cotangents import add_grads, zero_grads
 from ..field_products import ROWS, magnitudes, push_parameters
 from .quadrature import integrate_parameters, sample
+
+if TYPE_CHECKING:
+    from ...core.vector_field import VectorField
+    from .adjoint_field import AdjointField
+    from .quadrature import QuadratureCell
 
 # The pair (G3, K7) on [-1, 1]: nodes from the centre outwards, weights of Kronrod's rule, and of
 # Gauss' at the nodes they share. Kronrod (1965); Piessens et al., QUADPACK (1983). The cells are
@@ -24,7 +32,7 @@ DIRECTIONS = 4  # random changes of the parameters by which errors are seen
 ROUNDS = 25  # of bisection: a jump of f within a cell is then 3e-8 of it wide
 
 
-def rule():
+def rule() -> tuple[Tensor, Tensor, Tensor]:
     """(nodes, Kronrod's weights, Gauss' weights) on [0, 1], (7,) each."""
 
     def mirrored(values, sign):
@@ -45,7 +53,7 @@ class Kronrod:
     ratio is what ``Stats.backward_quadrature`` tells.
     """
 
-    def __init__(self, field, equation, rtol):
+    def __init__(self, field: VectorField, equation: AdjointField, rtol: float) -> None:
         self.field = field
         self.equation = equation
         self.rtol = rtol
@@ -54,7 +62,7 @@ class Kronrod:
         self.error = self.size = 0.0
         self.total = zero_grads(field.parameters)
 
-    def add(self, cells, whole=False):
+    def add(self, cells: list[QuadratureCell], whole: bool = False) -> None:
         """Integrate cells. whole: the sum of their errors counts, where otherwise each error
         counts by itself."""
         done = []

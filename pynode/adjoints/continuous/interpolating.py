@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import torch
+from torch import Tensor
 
 from ...core.cotangents import zero_grads
 from .augmented_field import AugmentedField
 from .base import prepare, reverse_segment
 from .forward_states import States
 from .gauss import GaussAdjoint
+
+if TYPE_CHECKING:
+    from ...core.options import Options
+    from ...core.trajectory import Trajectory
+    from ...core.vector_field import VectorField
+    from ...methods.base import Method
 
 
 class InterpolatingAdjoint(GaussAdjoint):
@@ -22,11 +32,25 @@ class InterpolatingAdjoint(GaussAdjoint):
 
     name = "InterpolatingAdjoint"
 
-    def __init__(self, method=None, rtol=None, atol=None, seminorm=False):
+    def __init__(
+        self,
+        method: str | Method | None = None,
+        rtol: float | None = None,
+        atol: float | None = None,
+        seminorm: bool = False,
+    ) -> None:
         super().__init__(method, rtol, atol)
         self.seminorm = bool(seminorm)
 
-    def solve_back(self, field, method, trajectory, times, grads, options):
+    def solve_back(
+        self,
+        field: VectorField,
+        method: Method,
+        trajectory: Trajectory,
+        times: Sequence[float],
+        grads: Tensor,
+        options: Options,
+    ) -> tuple[Tensor, list[Tensor]]:
         solver = self.solver(field, method)
         if solver.implicit or not field.parameters:
             return super().solve_back(field, method, trajectory, times, grads, options)

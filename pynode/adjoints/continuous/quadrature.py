@@ -8,14 +8,22 @@ lambda may be smooth where y is not.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...core.cotangents import add_grads, zero_grads
 from ...core.trajectory import evaluate_each
 from ..field_products import ROWS, pull_parameters
+
+if TYPE_CHECKING:
+    from ...core.trajectory import Trajectory
+    from ...core.vector_field import VectorField
+    from ...methods.base import Step
+    from .adjoint_field import AdjointField
 
 
 class QuadratureCell(NamedTuple):
@@ -39,28 +47,30 @@ class CellObserver:
     hits = ()
     status = None
 
-    def __init__(self, equation, consume, size):
+    def __init__(
+        self, equation: AdjointField, consume: Callable[[list[QuadratureCell]], None], size: int
+    ) -> None:
         self.equation = equation
         self.consume = consume
         self.size = size
         self.waiting = []
 
-    def begin(self, s, lam):
+    def begin(self, s: float, lam: Tensor) -> None:
         """The integrator's greeting at the start of a segment."""
 
-    def check_step(self, step, end, coefficients):
+    def check_step(self, step: Step, end: float, coefficients: Tensor) -> None:
         """Take note of a step of the reverse solve; never stops it."""
         self.waiting += split_step(self.equation, step.t, end, step.h, coefficients)
         if len(self.waiting) >= self.size:
             self.flush()
 
-    def flush(self):
+    def flush(self) -> None:
         if self.waiting:
             self.consume(self.waiting)
             self.waiting = []
 
 
-def path_cells(equation, origin, path):
+def path_cells(equation: AdjointField, origin: float, path: Trajectory) -> Iterator[QuadratureCell]:
     """The cells of a segment of the reverse solve, from origin on, whose polynomials were kept."""
     equation.origin = origin
     ends = [step.t for step in path.steps[1:]] + [path.t]
@@ -68,7 +78,9 @@ def path_cells(equation, origin, path):
         yield from split_step(equation, step.t, end, step.h, polynomial)
 
 
-def split_step(equation, start, end, h, polynomial):
+def split_step(
+    equation: AdjointField, start: float, end: float, h: float, polynomial: Tensor
+) -> list[QuadratureCell]:
     """The cells of a reverse step from start to end."""
     origin = equation.origin
     states = equation.states
@@ -90,13 +102,15 @@ def split_step(equation, start, end, h, polynomial):
         k = k - 1
 
 
-def gauss(count):
+def gauss(count: int) -> tuple[Tensor, Tensor]:
     """Nodes and weights of Gauss-Legendre quadrature on [0, 1], (count,) each."""
     nodes, weights = np.polynomial.legendre.leggauss(count)
     return torch.from_numpy(0.5 + 0.5 * nodes), torch.from_numpy(0.5 * weights)
 
 
-def sample(equation, cells, nodes):
+def sample(
+    equation: AdjointField, cells: Sequence[QuadratureCell], nodes: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """(t (m, q) float64, y (m, q, n), M^-T lambda (m, q, n)) at the nodes, (q,) on [0, 1], of m
     cells."""
     device = cells[0].polynomial.device
@@ -112,7 +126,13 @@ def sample(equation, cells, nodes):
     return origin + shift, y, equation.multiplier(lam)
 
 
-def integrate_parameters(field, equation, cells, nodes, weights):
+def integrate_parameters(
+    field: VectorField,
+    equation: AdjointField,
+    cells: Sequence[QuadratureCell],
+    nodes: Tensor,
+    weights: Tensor,
+) -> list[Tensor]:
     """The integral of (df/dp)^T lambda dt over the cells, in the direction of the forward solve:
     beside field.parameters."""
     size = max(1, ROWS // len(nodes))

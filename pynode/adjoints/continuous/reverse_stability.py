@@ -8,12 +8,18 @@ grow like exp(integral of alpha dt), alpha the largest real part of the eigenval
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from ...algebra.arnoldi import arnoldi
 from ...algebra.jacobian import Jacobian
 from ...algebra.products import Products
+
+if TYPE_CHECKING:
+    from ...core.vector_field import VectorField
 
 STATES = 32  # states at which J is looked at
 # Components up to which all eigenvalues are computed; beyond, the extreme ones by Arnoldi's method.
@@ -21,7 +27,9 @@ DENSE_UP_TO = 200
 ARNOLDI = 24  # products with J for those
 
 
-def reverse_error_growth(field, points, direction, restarts):
+def reverse_error_growth(
+    field: VectorField, points: Sequence[tuple[float, Tensor]], direction: float, restarts: bool
+) -> float:
     """log of the factor by which errors of the reversed states grow, at most, on the way back.
 
     points: [(t, y (n,))] in the order of the forward solve, between which alpha is interpolated
@@ -61,7 +69,7 @@ def reverse_error_growth(field, points, direction, restarts):
     return worst
 
 
-def max_decay(field, t: float, y, direction=1.0):
+def max_decay(field: VectorField, t: float, y: Tensor, direction: float = 1.0) -> float:
     """alpha at (t, y), in 1/time: the largest real part of the eigenvalues of -direction M^-1 J."""
     with torch.no_grad():
         if field.size <= DENSE_UP_TO:

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from ...backends.torch.checkpoints import Recording
 from ...backends.torch.tape import SHARE, Tape, free_bytes
@@ -31,6 +34,14 @@ from . import (
     structured_esdirk,
     structured_rosenbrock,
 )
+
+if TYPE_CHECKING:
+    from ...core.norm import Tolerance
+    from ...core.options import Options
+    from ...core.trajectory import Trajectory
+    from ...core.vector_field import VectorField
+    from ...methods.base import Method, Step
+    from ..output_cotangents import InsideStep
 
 # Above this size explicit methods go back by vector-Jacobian products instead of Jacobians
 # (benchmarks/gradient.py).
@@ -75,7 +86,12 @@ class DiscreteAdjoint(Adjoint):
 
     name = "DiscreteAdjoint"
 
-    def __init__(self, checkpoints=None, max_memory=None, keep_graphs=True):
+    def __init__(
+        self,
+        checkpoints: int | None = None,
+        max_memory: int | str | None = None,
+        keep_graphs: bool = True,
+    ) -> None:
         if checkpoints is not None and max_memory is not None:
             raise ValueError("give checkpoints or max_memory, which chooses checkpoints, not both")
         if checkpoints is not None and (
@@ -96,7 +112,7 @@ class DiscreteAdjoint(Adjoint):
         else:
             self.max_memory = parse_bytes(max_memory)
 
-    def tape(self, field, method):
+    def tape(self, field: VectorField, method: Method) -> Tape | None:
         """The Tape of a solve whose evaluations are kept, else None."""
         is_explicit = isinstance(method, ExplicitRungeKutta) and field.compiled is None
         if not is_explicit or self.checkpoints is not None or self.max_memory is not None:
@@ -107,7 +123,7 @@ class DiscreteAdjoint(Adjoint):
             return None
         return Tape(SHARE * free_bytes(field.device))
 
-    def record(self, field, method, tol):
+    def record(self, field: VectorField, method: Method, tol: Tolerance) -> Recording:
         limit = every = self.checkpoints
         if self.max_memory is not None:
             limit, every = self._fitting(field, method)
@@ -128,7 +144,15 @@ class DiscreteAdjoint(Adjoint):
             )
         return limit, every
 
-    def pullback(self, field, method, trajectory, times, grads, options):
+    def pullback(
+        self,
+        field: VectorField,
+        method: Method,
+        trajectory: Trajectory,
+        times: Sequence[float],
+        grads: Tensor,
+        options: Options,
+    ) -> tuple[Tensor, list[Tensor]]:
         outputs = OutputCotangents(trajectory, times, grads)
         with torch.no_grad():
             sweep = _sweep(method)(field, method, trajectory)
@@ -137,7 +161,14 @@ class DiscreteAdjoint(Adjoint):
             ybar, found = sweep.finish()
         return ybar + outputs.at_start, found
 
-    def second(self, field, trajectory, times, grads, vectors):
+    def second(
+        self,
+        field: VectorField,
+        trajectory: Trajectory,
+        times: Sequence[float],
+        grads: Tensor,
+        vectors: Sequence[Tensor],
+    ) -> list[Tensor]:
         return second_order.pullback(field, trajectory, times, grads, vectors)
 
 
@@ -154,25 +185,30 @@ class OneStepSweep:
     """Goes back over pieces of the steps of one-step methods, the last piece first, with the
     cotangent of y."""
 
-    def __init__(self, field, method, trajectory):
+    def __init__(self, field: VectorField, method: Method, trajectory: Trajectory) -> None:
         self.field = field
         self.method = method
         self.ybar = torch.zeros_like(trajectory.y0)
         self.grads = zero_grads(field.parameters)
 
-    def back(self, steps, ends, inside):
+    def back(
+        self,
+        steps: Sequence[Step],
+        ends: Sequence[Tensor | None],
+        inside: Sequence[InsideStep | None],
+    ) -> None:
         """ends, inside: of the outputs (OutputCotangents.of_steps)."""
         for method, first, last in reversed(method_runs(self.method, steps)):
             piece = steps[first:last], ends[first:last], inside[first:last]
             self.ybar, found = _one_step(self.field, method, *piece, self.ybar)
             self.grads = add_grads(self.grads, found)
 
-    def finish(self):
+    def finish(self) -> tuple[Tensor, list[Tensor]]:
         """(cotangent of y0 (n,), cotangents of the parameters)."""
         return self.ybar, self.grads
 
 
-def method_runs(method, steps):
+def method_runs(method: Method, steps: Sequence[Step]) -> list[tuple[Method, int, int]]:
     """(method, first, last): stretches of steps of one method, in order; one stretch but for
     automatic switching."""
     if not isinstance(method, AutoSwitch):
@@ -203,7 +239,7 @@ def _first_point(steps):
     return torch.tensor([steps[0].t], dtype=start.dtype, device=start.device), start.unsqueeze(0)
 
 
-def parse_bytes(given) -> int:
+def parse_bytes(given: int | str) -> int:
     """Bytes of a number, or of a text such as '500MB', '2 GB' or '512KiB'; ValueError or TypeError
     for anything else."""
     if isinstance(given, str):

@@ -10,11 +10,13 @@ without a Jacobian of every stage."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...algebra.combine import as_stage_tensor
 from ...core.cotangents import add_grads, zero_grads
@@ -31,6 +33,11 @@ from .batched_bdf import pullback as pull_bdf
 from .batched_points import RowPoints
 from .stability import LARGEST, check_explicit, sampled
 
+if TYPE_CHECKING:
+    from ...backends.torch.batched_tape import RowSteps
+    from ...methods.base import Method
+    from .batched_points import RowPart
+
 # Rows times states of a level up to which Rosenbrock methods go back by Jacobians: backward over
 # forward 0.07 to 0.6 below it, by the graphs 2 to 2.5 at any size. Where they meet depends on f:
 # 135 for a 3-50-50-3 network, 500 for ten lines of sums.
@@ -44,7 +51,7 @@ class RowOutputs:
     at_start: (B, n); ends: (S, n), of the states at the ends of the steps; step, theta, grads:
     (Q,), (Q,), (Q, n), those of the outputs inside steps, by ascending place of the step."""
 
-    def __init__(self, steps, times, row, grads):
+    def __init__(self, steps: RowSteps, times: np.ndarray, row: np.ndarray, grads: Tensor) -> None:
         """times, row: (Q,) NumPy, row the rows that the outputs belong to; grads: (Q, n)."""
         t0, y0, _ = steps.start
         self.at_start = torch.zeros_like(y0)
@@ -65,7 +72,7 @@ class RowOutputs:
         self.theta = _tensor((times[which] - steps.t[self.step]) / steps.h[self.step], grads)
         self.grads = grads[_tensor(which, grads)]
 
-    def inside_steps(self, first, last):
+    def inside_steps(self, first: int, last: int) -> tuple[Tensor, Tensor, Tensor]:
         """(places from first on, thetas, cotangents) of the outputs inside the steps first to
         last."""
         a, b = np.searchsorted(self.step, (first, last))
@@ -80,11 +87,18 @@ class RowChunk(NamedTuple):
     h: torch.Tensor
     stages: torch.Tensor
 
-    def tape(self, read):
+    def tape(self, read: Callable) -> Tensor:
         return self.stages
 
 
-def pullback(field, method, steps, times, row, grads):
+def pullback(
+    field: RowPart,
+    method: Method,
+    steps: RowSteps,
+    times: np.ndarray,
+    row: np.ndarray,
+    grads: Tensor,
+) -> tuple[Tensor, list[Tensor]]:
     """Cotangents grads, (Q, n), of the states at times (Q,) of the rows (Q,) to (cotangent of y0
     (B, n), list beside field.parameters). A state that its row did not reach has no part in it."""
     outputs = RowOutputs(steps, times, row, grads)
@@ -162,7 +176,9 @@ def _transitions(field, method, steps, outputs, replay_type, stages):
     return ybar, params
 
 
-def level_parts(levels, first, last):
+def level_parts(
+    levels: Sequence[tuple[int, int]], first: int, last: int
+) -> Iterator[tuple[int, int, slice]]:
     """(a, b, rows) of each level's part within the steps first to last: from first + a to first +
     b, of these rows in order."""
     for begin, end in levels:

@@ -6,8 +6,12 @@ orders, and are made for all steps of a chunk at once, as are the matrices I - c
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...algebra.linear import INVERSE_BELOW
 from ...core.cotangents import add_grads, plus, zero_grads
@@ -17,8 +21,16 @@ from ..field_products import chunk_size, jacobians, pull_back, pull_parameters
 from ..output_cotangents import powers
 from .batched_points import RowPoints
 
+if TYPE_CHECKING:
+    from ...backends.torch.batched_tape import RowSteps
+    from ...methods.bdf.step import BDF
+    from .batched import RowOutputs
+    from .batched_points import RowPart
 
-def pullback(field, method, steps, outputs, level_parts):
+
+def pullback(
+    field: RowPart, method: BDF, steps: RowSteps, outputs: RowOutputs, level_parts: Callable
+) -> tuple[Tensor, list[Tensor]]:
     """(cotangents (B, n) of the rows in the order of the steps, those of the parameters)."""
     form = method.history
     n = field.size

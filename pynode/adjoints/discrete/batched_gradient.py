@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
 from ...core.leaves import LostLeaves
 from . import batched
 from .batched_points import RowPart
+
+if TYPE_CHECKING:
+    from ...backends.torch.batched_tape import RowSteps
+    from ...core.batched_field import RowField
+    from ...methods.base import Method
 
 
 class RowGradient:
@@ -14,7 +24,15 @@ class RowGradient:
     index: the rows of the segment, (m,); steps: its RowSteps.
     """
 
-    def __init__(self, field, index, method, steps, when, who):
+    def __init__(
+        self,
+        field: RowField,
+        index: Tensor,
+        method: Method,
+        steps: RowSteps,
+        when: np.ndarray,
+        who: np.ndarray,
+    ) -> None:
         self.field = field
         self.index = index
         self.method = method
@@ -23,7 +41,7 @@ class RowGradient:
         self.who = who
         self.inputs = [*field.leaves.parameters, *field.leaves.spare]
 
-    def pullback(self, grads):
+    def pullback(self, grads: Tensor) -> tuple[Tensor, list[Tensor | None]]:
         """(cotangent of the starts (m, n), cotangents of the inputs) for those of the states, (q,
         n)."""
         with self.field.module_state.restored(self.field.parameters):

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from ...core.batched_field import RowField
+
 
 class RowPoints:
     """f at points of the rows named by index, (m,), as adjoints/field_products.py asks for it.
@@ -11,7 +18,7 @@ class RowPoints:
 
     user_jac = mass = structure = parts = None
 
-    def __init__(self, field, index):
+    def __init__(self, field: RowField | RowPart, index: Tensor) -> None:
         self.field = field
         self.index = index
         self.rows_per_point = len(index)
@@ -25,11 +32,11 @@ class RowPoints:
         self.dtype = field.dtype
         self.device = field.device
 
-    def allows_batch_eval(self, t, y) -> bool:
+    def allows_batch_eval(self, t: Tensor, y: Tensor) -> bool:
         """f takes any number of points in one call."""
         return True
 
-    def batch_eval(self, t, y):
+    def batch_eval(self, t: Tensor, y: Tensor) -> Tensor:
         """f at the points, t (k m,) and y (k m, n) -> (k m, n)."""
         return self.field.select(self.index.repeat(len(y) // self.rows_per_point)).eval(t, y)
 
@@ -38,7 +45,7 @@ class RowPart:
     """The rows in index, (m,), of a field. They are cut out anew for every use: the graph from the
     tensors in args to theirs serves one backward pass."""
 
-    def __init__(self, field, index):
+    def __init__(self, field: RowField, index: Tensor) -> None:
         self.field = field
         self.index = index
         self.leaves = field.leaves
@@ -51,5 +58,5 @@ class RowPart:
         self.dtype = field.dtype
         self.device = field.device
 
-    def select(self, keep):
+    def select(self, keep: Tensor) -> RowField:
         return self.field.select(self.index[keep])

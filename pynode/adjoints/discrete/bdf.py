@@ -9,26 +9,42 @@ function theorem, exactly.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import torch
+from torch import Tensor
 
 from ...core.cotangents import add_grads, plus, zero_grads
 from ..field_products import chunk_size, jacobians, pull_back, pull_parameters
 from ..output_cotangents import powers
 from . import structured
 
+if TYPE_CHECKING:
+    from ...core.trajectory import Trajectory
+    from ...core.vector_field import VectorField
+    from ...methods.base import Step
+    from ...methods.bdf.step import BDF
+    from ..output_cotangents import InsideStep
+
 
 class Sweep:
     """Goes back over pieces of the steps, the last piece first, with the cotangent zbar of the
     history."""
 
-    def __init__(self, field, method, trajectory):
+    def __init__(self, field: VectorField, method: BDF, trajectory: Trajectory) -> None:
         self.field = field
         self.form = method.history
         self.trajectory = trajectory
         self.zbar = torch.zeros(self.form.rows, field.size, dtype=field.dtype, device=field.device)
         self.grads = zero_grads(field.parameters)
 
-    def back(self, steps, ends, inside):
+    def back(
+        self,
+        steps: Sequence[Step],
+        ends: Sequence[Tensor | None],
+        inside: Sequence[InsideStep | None],
+    ) -> None:
         """ends, inside: of the outputs (OutputCotangents.of_steps)."""
         n = self.field.size
         if self.field.structure is None:
@@ -47,7 +63,7 @@ class Sweep:
             )
             self.grads = add_grads(self.grads, found)
 
-    def finish(self):
+    def finish(self) -> tuple[Tensor, list[Tensor]]:
         """(cotangent of y0 (n,), cotangents of the parameters)."""
         return _through_start(self.field, self.form, self.trajectory, self.zbar, self.grads)
 

@@ -9,11 +9,20 @@ derivative of f at its start (see methods/esdirk.py).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import torch
+from torch import Tensor
 
 from ...core.cotangents import add_grads, plus, zero_grads
 from ..field_products import jacobians, pull_parameters
 from .replay import StepBatch
+
+if TYPE_CHECKING:
+    from ...core.vector_field import VectorField
+    from ...methods.esdirk import DIRK
+    from .replay import InsideOutputs, RecordedSteps
 
 
 class Stages(StepBatch):
@@ -23,7 +32,13 @@ class Stages(StepBatch):
     with the Jacobian of the implicit (0) or the explicit (1) part of f; v: (m, n, w).
     """
 
-    def __init__(self, field, method, chunk, inside):
+    def __init__(
+        self,
+        field: VectorField,
+        method: DIRK,
+        chunk: RecordedSteps,
+        inside: Sequence[InsideOutputs],
+    ) -> None:
         super().__init__(chunk, inside)
         tb = method.tableau
         (m, n) = self.y.shape
@@ -46,7 +61,7 @@ class Stages(StepBatch):
         field.stats.backward_nsolve += m * sum(self.implicit)
         self.interior = self.interior_cotangents(method.dense_weights(field.mass), True)
 
-    def stages(self, seed, outputs):
+    def stages(self, seed: Tensor | None, outputs: bool) -> tuple[Tensor, list[list[Tensor]]]:
         """(cotangents of the starts, those of the slopes of each part), for cotangents (m, n, w) of
         the ends (None: of the outputs inside alone). outputs: whether the cotangents of the outputs
         inside the steps are added."""
@@ -99,7 +114,7 @@ class Stages(StepBatch):
             return v
         return self.mass.times_transposed(v.transpose(1, 2)).transpose(1, 2)
 
-    def pull(self, slopes):
+    def pull(self, slopes: Sequence[Sequence[Tensor]]) -> list[Tensor]:
         """Cotangents of the parameters, summed over the steps, for those of the slopes of each
         part."""
         total = zero_grads(self.fields[0].parameters)
@@ -112,7 +127,13 @@ class Stages(StepBatch):
 class Replay(Stages):
     """All steps side by side, with the Jacobian of every stage and M - h gamma J factorised."""
 
-    def __init__(self, field, method, chunk, inside):
+    def __init__(
+        self,
+        field: VectorField,
+        method: DIRK,
+        chunk: RecordedSteps,
+        inside: Sequence[InsideOutputs],
+    ) -> None:
         super().__init__(field, method, chunk, inside)
         m, n = self.y.shape
         shape = (len(self.implicit), m, n, n)
@@ -129,13 +150,13 @@ class Replay(Stages):
         ]
         field.stats.backward_nlu += m * sum(self.implicit)
 
-    def solve(self, i, v):
+    def solve(self, i: int, v: Tensor) -> Tensor:
         return torch.linalg.lu_solve(*self.lu[i], v, adjoint=True)
 
-    def product(self, part, i, v):
+    def product(self, part: int, i: int, v: Tensor) -> Tensor:
         return torch.bmm(self.jacobians[part][i].transpose(1, 2), v)
 
-    def parameters(self, seed):
+    def parameters(self, seed: Tensor) -> list[Tensor]:
         """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the
         ends."""
         if self.fields[0].parameters:

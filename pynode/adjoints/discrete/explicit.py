@@ -7,7 +7,11 @@ fbar_i, the cotangent of the start is ybar1 + sum_i jbar_i.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import torch
+from torch import Tensor
 
 from ...algebra.combine import combine
 from ...core.cotangents import add_grads, plus, zero_grads
@@ -15,12 +19,25 @@ from ..field_products import jacobians, pull_back, pull_parameters
 from .replay import RecordedSteps, StepBatch
 from .stability import check_explicit, sampled
 
+if TYPE_CHECKING:
+    from ...core.vector_field import VectorField
+    from ...methods.base import Step
+    from ...methods.explicit import ExplicitRungeKutta
+    from ..output_cotangents import InsideStep
+    from .replay import InsideOutputs
+
 
 class Replay(StepBatch):
     """All steps of a chunk, stage by stage, with the Jacobian of every stage. For states of
     moderate size."""
 
-    def __init__(self, field, method, chunk, inside):
+    def __init__(
+        self,
+        field: VectorField,
+        method: ExplicitRungeKutta,
+        chunk: RecordedSteps,
+        inside: Sequence[InsideOutputs],
+    ) -> None:
         super().__init__(chunk, inside)
         self.field = field
         tb = method.tableau
@@ -53,10 +70,10 @@ class Replay(StepBatch):
             check_explicit(method, self.jacobians[0][which], self.h[which])
 
     @staticmethod
-    def singly(*arguments):
+    def singly(*arguments: Any) -> tuple[Tensor, list[Tensor]]:
         return sequential(*arguments)
 
-    def stages(self, seed, outputs):
+    def stages(self, seed: Tensor | None, outputs: bool) -> tuple[Tensor, list[Tensor]]:
         """Cotangents of all stages for cotangents (m, n, w) of the ends (None: of the outputs
         inside alone).
 
@@ -91,7 +108,7 @@ class Replay(StepBatch):
                     stages[j] = stages[j] + h * self.a[i, j] * back
         return start, stages
 
-    def parameters(self, seed):
+    def parameters(self, seed: Tensor) -> list[Tensor]:
         """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the
         ends."""
         if not self.field.parameters:
@@ -101,7 +118,14 @@ class Replay(StepBatch):
         return pull_parameters(self.field, t, y, torch.cat(stages).squeeze(2))
 
 
-def sequential(field, method, steps, ends, inside, ybar):
+def sequential(
+    field: VectorField,
+    method: ExplicitRungeKutta,
+    steps: Sequence[Step],
+    ends: Sequence[Tensor | None],
+    inside: Sequence[InsideStep | None],
+    ybar: Tensor,
+) -> tuple[Tensor, list[Tensor]]:
     """The same recursion as replay.pullback runs, a step at a time by vector-Jacobian products:
     for large states."""
     tb = method.tableau

@@ -9,21 +9,36 @@ together.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import torch
+from torch import Tensor
 
 from ..field_products import jacobians, pull_parameters
 from ..output_cotangents import powers
 from .replay import StepBatch
+
+if TYPE_CHECKING:
+    from ...core.vector_field import VectorField
+    from ...methods.radau import Radau
+    from .replay import InsideOutputs, RecordedSteps
 
 
 class Replay(StepBatch):
     """All steps of a chunk; ys: (m, s, n) states of the stages."""
 
     @staticmethod
-    def size(method):
+    def size(method: Radau) -> int:
         return method.tableau.stages**2
 
-    def __init__(self, field, method, chunk, inside):
+    def __init__(
+        self,
+        field: VectorField,
+        method: Radau,
+        chunk: RecordedSteps,
+        inside: Sequence[InsideOutputs],
+    ) -> None:
         super().__init__(chunk, inside)
         tb = method.tableau
         self.field = field
@@ -57,7 +72,7 @@ class Replay(StepBatch):
             start[i] = cotangents.sum(0) - stages[i].sum(0)
         return stages, start
 
-    def stages(self, seed, outputs):
+    def stages(self, seed: Tensor | None, outputs: bool) -> tuple[Tensor, Tensor]:
         """(cotangents of the starts (m, n, w), those of f at the stages (m, s, n, w)) for
         cotangents of the ends.
 
@@ -85,7 +100,7 @@ class Replay(StepBatch):
             held = mass.times_transposed(held.transpose(1, 2)).transpose(1, 2)
         return start + held, slopes
 
-    def parameters(self, seed):
+    def parameters(self, seed: Tensor) -> list[Tensor]:
         """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the
         ends."""
         if not self.field.parameters:

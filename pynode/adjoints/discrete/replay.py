@@ -10,14 +10,37 @@ the cotangents found, it gives those of the stages and so of the parameters.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
 import torch
+from torch import Tensor
 
 from ...core.cotangents import add_grads, zero_grads
 from ..field_products import chunk_size
 from ..output_cotangents import powers
 
+if TYPE_CHECKING:
+    from ...core.vector_field import VectorField
+    from ...methods.base import OneStep, Step
+    from ..output_cotangents import InsideStep
 
-def pullback(field, replay_type, method, steps, ends, inside, ybar):
+
+# Outputs inside steps: the number of the step, or those of all outputs (q,); thetas (q,); cotangents
+# (q, n).
+InsideOutputs: TypeAlias = tuple[int | Tensor, Tensor, Tensor]
+
+
+def pullback(
+    field: VectorField,
+    replay_type: type[StepBatch],
+    method: OneStep,
+    steps: Sequence[Step],
+    ends: Sequence[Tensor | None],
+    inside: Sequence[InsideStep | None],
+    ybar: Tensor,
+) -> tuple[Tensor, list[Tensor]]:
     """(cotangent of the start of the steps (n,), cotangents of the parameters).
 
     ends, inside: of the outputs (OutputCotangents.of_steps); ybar: (n,) cotangent of the last end, without that of
@@ -63,14 +86,14 @@ def pullback(field, replay_type, method, steps, ends, inside, ybar):
 class RecordedSteps:
     """Recorded steps side by side, as the families replay them: y (m, n), t (m,), h (m,)."""
 
-    def __init__(self, steps):
+    def __init__(self, steps: Sequence[Step]) -> None:
         like = steps[0].start
         self.steps = steps
         self.y = torch.stack([step.start for step in steps])
         self.t = torch.tensor([step.t for step in steps], dtype=like.dtype, device=like.device)
         self.h = torch.tensor([step.h for step in steps], dtype=like.dtype, device=like.device)
 
-    def tape(self, read):
+    def tape(self, read: Callable[[Step], Sequence[Tensor]]) -> Tensor:
         """(s, m, n) of the s tensors, (n,), that read(step) lists."""
         tapes = [read(step) for step in self.steps]
         if all(isinstance(tape, torch.Tensor) for tape in tapes):  # of compiled steps
@@ -78,7 +101,7 @@ class RecordedSteps:
         return torch.stack([torch.stack(rows) for rows in zip(*tapes, strict=True)])
 
 
-def indexed_outputs(inside):
+def indexed_outputs(inside: Sequence[InsideStep | None]) -> list[InsideOutputs]:
     """Outputs inside the steps as Start takes them."""
     return [(i, *entry) for i, entry in enumerate(inside) if entry is not None]
 
@@ -97,24 +120,26 @@ class StepBatch:
     broken = False
 
     @staticmethod
-    def size(method):
+    def size(method: OneStep) -> int:
         """Matrices, (n, n), that one step needs."""
         return method.tableau.stages
 
-    def __init__(self, chunk, inside):
+    def __init__(self, chunk: RecordedSteps, inside: Sequence[InsideOutputs]) -> None:
         self.y = chunk.y
         self.t = chunk.t
         self.h = chunk.h
         self.inside = inside
 
-    def pullback_starts(self, seed):
+    def pullback_starts(self, seed: Tensor | None) -> Tensor | None:
         """Cotangents of the starts, (m, n, w); None where seed is None and there are no outputs
         inside."""
         if seed is None and self.interior is None:
             return None
         return self.stages(seed, seed is None)[0]
 
-    def interior_cotangents(self, weights, scaled):
+    def interior_cotangents(
+        self, weights: np.ndarray, scaled: bool
+    ) -> tuple[Tensor, Tensor] | None:
         """Cotangents of the stages and of the start from the outputs inside the steps.
 
         weights: (stages, degree) of the continuous extension; scaled: whether stages enter it times

@@ -9,18 +9,33 @@ d_i df/dt), a second derivative of f, made for all steps at once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import torch
+from torch import Tensor
 
 from ...core.cotangents import add_grads
 from ..field_products import jacobian_slopes, jacobians, pull_parameters, second_order
 from .replay import StepBatch
+
+if TYPE_CHECKING:
+    from ...core.vector_field import VectorField
+    from ...methods.rosenbrock import RosenbrockMethod
+    from .replay import InsideOutputs, RecordedSteps
 
 
 class Replay(StepBatch):
     """All steps of a chunk, stage by stage, with the Jacobian of every stage and its change along
     every u."""
 
-    def __init__(self, field, method, chunk, inside):
+    def __init__(
+        self,
+        field: VectorField,
+        method: RosenbrockMethod,
+        chunk: RecordedSteps,
+        inside: Sequence[InsideOutputs],
+    ) -> None:
         super().__init__(chunk, inside)
         self.field = field
         self.tb = method.tableau
@@ -53,7 +68,7 @@ class Replay(StepBatch):
         ]
         self.interior = self.interior_cotangents(tb.dense_weights, False)
 
-    def stages(self, seed, outputs):
+    def stages(self, seed: Tensor | None, outputs: bool) -> tuple[Tensor, list[Tensor]]:
         """(cotangents of the starts, list of v_i), (m, n, w) each, for cotangents of the ends.
 
         outputs: whether the cotangents of the outputs inside the steps are added.
@@ -90,7 +105,7 @@ class Replay(StepBatch):
                 ubar[j] = ubar[j] + c / h * held
         return start, vs
 
-    def parameters(self, seed):
+    def parameters(self, seed: Tensor) -> list[Tensor]:
         """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the
         ends."""
         if not self.field.parameters:

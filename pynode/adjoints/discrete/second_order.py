@@ -8,8 +8,11 @@ whatever the checkpoints, and several times the time of adjoint="direct".
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from ...core.cotangents import none_to_zeros
 from ...core.double_backward import pull, with_double_backward
@@ -17,8 +20,14 @@ from ...core.trajectory import evaluate
 from ...methods.rosenbrock import RosenbrockMethod
 from ..output_cotangents import locate_outputs
 
+if TYPE_CHECKING:
+    from ...core.trajectory import Trajectory
+    from ...core.vector_field import VectorField
 
-def replay(field, trajectory, y0, times):
+
+def replay(
+    field: VectorField, trajectory: Trajectory, y0: Tensor, times: Sequence[float]
+) -> Tensor:
     """The states at times (floats of the span), (T, n), as a differentiable function of y0 and the
     parameters.
 
@@ -60,7 +69,13 @@ def replay(field, trajectory, y0, times):
 
 
 @with_double_backward
-def pullback(field, trajectory, times, grads, vectors):
+def pullback(
+    field: VectorField,
+    trajectory: Trajectory,
+    times: Sequence[float],
+    grads: Tensor,
+    vectors: Sequence[Tensor],
+) -> list[Tensor]:
     """Cotangents of grads (T, n), of y0 (n,) and of the parameters, for the cotangents ``vectors``
     of what the pullback of grads returns: the derivative of <vectors, pullback(grads)>, in which
     every order is differentiated exactly."""

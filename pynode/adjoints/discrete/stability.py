@@ -10,9 +10,16 @@ from __future__ import annotations
 
 import warnings
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from ...methods.adams import Adams
+    from ...methods.base import Step
+    from ...methods.explicit import ExplicitRungeKutta
 
 STEPS = 100  # fewer do not hide a gradient
 LARGEST = 32  # states; Jacobians of larger ones cost more than the rest
@@ -27,14 +34,14 @@ ADAMS_FAST = 0.8
 ADAMS_NEAR = 0.6
 
 
-def sampled(count):
+def sampled(count: int) -> np.ndarray | None:
     """Numbers of the steps, of so many, that are looked at; None where there are too few."""
     if count < STEPS:
         return None
     return np.linspace(0, count - 1, SAMPLES).astype(np.int64)
 
 
-def check_explicit(method, jacobians, h):
+def check_explicit(method: ExplicitRungeKutta, jacobians: Tensor, h: Tensor) -> None:
     """Warn where an explicit Runge-Kutta method kept fast modes alive. jacobians: (m, n, n) at the
     starts of steps h, (m,)."""
     matrices = h.view(-1, 1, 1) * jacobians
@@ -64,7 +71,7 @@ def _stability(tableau):
 class AdamsWatch:
     """Looks at some of the steps of an Adams method as they are taken again."""
 
-    def __init__(self, method, count):
+    def __init__(self, method: Adams, count: int) -> None:
         self.method = method
         if count >= STEPS:
             self.count = count
@@ -73,7 +80,7 @@ class AdamsWatch:
         self.seen = 0
         self.near = 0
 
-    def look(self, step, order):
+    def look(self, step: Step, order: int) -> None:
         """step: just taken at this order."""
         self.seen += 1
         if self.count == 0 or self.seen % EVERY:
@@ -81,13 +88,13 @@ class AdamsWatch:
         found = self.method.stiffness(step, order)
         self.near += found > ADAMS_FAST and found > ADAMS_NEAR * adams_boundary(order)
 
-    def finish(self):
+    def finish(self) -> None:
         if 2 * self.near > self.seen // EVERY:
             _warn(self.method)
 
 
 @cache
-def adams_boundary(k):
+def adams_boundary(k: int) -> float:
     """Where stability ends on the negative axis of z for the predictor of order k with the
     corrector of order k + 1."""
     predictor = _weights(-np.arange(k))

@@ -8,7 +8,11 @@ numbers, and the same the second time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import torch
+from torch import Tensor
 
 from ...core.cotangents import add_grads, zero_grads
 from ...core.trajectory import evaluate
@@ -16,12 +20,18 @@ from ...methods.adams import Adams
 from ..field_products import pull_back
 from .stability import AdamsWatch
 
+if TYPE_CHECKING:
+    from ...core.trajectory import Trajectory
+    from ...core.vector_field import VectorField
+    from ...methods.base import Method, Step
+    from ..output_cotangents import InsideStep
+
 
 class Sweep:
     """Goes back over pieces of the steps, the last piece first, with the cotangents of y and of
     what is carried."""
 
-    def __init__(self, field, method, trajectory):
+    def __init__(self, field: VectorField, method: Method, trajectory: Trajectory) -> None:
         self.field = field
         self.trajectory = trajectory
         self.ybar = torch.zeros_like(trajectory.y0)
@@ -32,7 +42,12 @@ class Sweep:
         else:
             self.watch = None
 
-    def back(self, steps, ends, inside):
+    def back(
+        self,
+        steps: Sequence[Step],
+        ends: Sequence[Tensor | None],
+        inside: Sequence[InsideStep | None],
+    ) -> None:
         """ends, inside: of the outputs (OutputCotangents.of_steps)."""
         with self.field.stats.of_gradient():
             for k in range(len(steps) - 1, -1, -1):
@@ -59,7 +74,7 @@ class Sweep:
             self.watch.look(again, state.order)
         self._pull(pairs, y, leaves)
 
-    def finish(self):
+    def finish(self) -> tuple[Tensor, list[Tensor]]:
         """(cotangent of y0 (n,), cotangents of the parameters)."""
         path = self.trajectory
         recording = self.trajectory.recording

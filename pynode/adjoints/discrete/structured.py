@@ -3,10 +3,17 @@ none kept."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
+from torch import Tensor
 
 from ...algebra.structure import linearise
 from .. import field_products
+
+if TYPE_CHECKING:
+    from ...algebra.linear import LinearSolver
+    from ...core.vector_field import VectorField
 
 VALUES = 1 << 21  # numbers of the states of the steps that are taken back together
 
@@ -15,11 +22,11 @@ class Stepwise:
     """Makes M - c J at recorded points in the structure of the field; its work counts as that of
     the gradient."""
 
-    def __init__(self, field):
+    def __init__(self, field: VectorField) -> None:
         self.field = field
         self.linear = linearise(field)
 
-    def factorised(self, t: float, y, c: float):
+    def factorised(self, t: float, y: Tensor, c: float) -> LinearSolver:
         """M - c J(t, y), y (n,), for ``solve_transposed``; RuntimeError where it is singular."""
         with self.field.stats.of_gradient():
             solver = self.linear.factorised(self.linear(t, y), c)
@@ -36,7 +43,9 @@ def chunk_size(n: int) -> int:
     return max(1, VALUES // n)
 
 
-def pull(field, t, y, v):
+def pull(
+    field: VectorField, t: float, y: Tensor, v: Tensor
+) -> tuple[Tensor | None, list[Tensor | None]]:
     """(v^T df/dy (n,), v^T df/dp) at one point, None where f does not depend on it."""
     with torch.enable_grad():
         y = y.detach().clone().requires_grad_()

@@ -7,15 +7,32 @@ made.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import torch
+from torch import Tensor
 
 from ...core.cotangents import add_grads, zero_grads
 from .esdirk import Stages
 from .replay import RecordedSteps, indexed_outputs
 from .structured import Stepwise, pull
 
+if TYPE_CHECKING:
+    from ...core.vector_field import VectorField
+    from ...methods.base import Step
+    from ...methods.esdirk import DIRK
+    from ..output_cotangents import InsideStep
 
-def pullback(field, method, steps, ends, inside, ybar):
+
+def pullback(
+    field: VectorField,
+    method: DIRK,
+    steps: Sequence[Step],
+    ends: Sequence[Tensor | None],
+    inside: Sequence[InsideStep | None],
+    ybar: Tensor,
+) -> tuple[Tensor, list[Tensor]]:
     """As replay.pullback."""
     grads = zero_grads(field.parameters)
     stepwise = Stepwise(method.implicit_part(field))

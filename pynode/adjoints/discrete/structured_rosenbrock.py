@@ -6,7 +6,11 @@ is made.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import torch
+from torch import Tensor
 
 from ...algebra.combine import combine
 from ...core.cotangents import add_grads, plus, zero_grads
@@ -14,8 +18,21 @@ from ..field_products import second_order
 from .replay import RecordedSteps, StepBatch
 from .structured import Stepwise, pull
 
+if TYPE_CHECKING:
+    from ...core.vector_field import VectorField
+    from ...methods.base import Step
+    from ...methods.rosenbrock import RosenbrockMethod
+    from ..output_cotangents import InsideStep
 
-def pullback(field, method, steps, ends, inside, ybar):
+
+def pullback(
+    field: VectorField,
+    method: RosenbrockMethod,
+    steps: Sequence[Step],
+    ends: Sequence[Tensor | None],
+    inside: Sequence[InsideStep | None],
+    ybar: Tensor,
+) -> tuple[Tensor, list[Tensor]]:
     """As replay.pullback."""
     grads = zero_grads(field.parameters)
     stepwise = Stepwise(field)
