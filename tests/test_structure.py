@@ -292,7 +292,7 @@ BAD = [
         "Rodas5P works with dense, sparse, banded .* W-method",
     ),
     ({"structure": "sparse", "method": "Tsit5"}, "Tsit5 is explicit and needs no Jacobian"),
-    ({"structure": "sparse", "jac": lambda t, y: torch.eye(N)}, "leave one away"),
+    ({"structure": "sparse", "jac": lambda t, y: torch.eye(N)}, "remove one of them"),
     (
         {"structure": Krylov(lambda t, y, c: lambda v: v * float("nan"))},
         "the preconditioner returned NaN",

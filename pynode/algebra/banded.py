@@ -1,4 +1,4 @@
-"""M - c J in LAPACK's band storage: gbtrf and gbtrs, on the CPU."""
+"""M - c J in LAPACK's band storage, with gbtrf and gbtrs on the CPU."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 class BandedPlan(Plan):
-    """Places of the entries of M and J in band storage: entry (i, j) is number lower + upper + i -
-    j of column j."""
+    """The positions of the entries of M and J in band storage. Entry (i, j) is number lower + upper
+    + i - j of column j."""
 
     def __init__(self, lower: int, upper: int, field: VectorField) -> None:
         n = field.size
@@ -45,13 +45,14 @@ class BandedPlan(Plan):
         return cols * self.height + self.lower + self.upper + rows - cols
 
     def factorised(self, values: np.ndarray, c: float) -> BandedLU:
+        """Factorise M - c J. values: the entries of J, in the order of the pattern."""
         data = self.constant.copy()
         data[self.places] -= c * values
         return BandedLU(self, data.reshape(-1, self.height).T)
 
 
 class BandedLU:
-    """W = M - c J factorised; ok is False where it is singular or not finite."""
+    """The factorised matrix W = M - c J. ok is False if W is singular or not finite."""
 
     def __init__(self, plan: BandedPlan, band: np.ndarray) -> None:
         self.plan = plan

@@ -1,4 +1,4 @@
-"""The linear combination of stages: the one primitive of the explicit part of every one-step
+"""Linear combinations of stages: the one primitive of the explicit part of every one-step
 method."""
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from torch import Tensor
 
 
 class CoefficientRow:
-    """Coefficients of one combination, zeros left out: indices of the stages, and floats."""
+    """The coefficients of one combination without the zeros. indices: of the stages. values:
+    floats."""
 
     __slots__ = ("indices", "values", "vectors")
 
@@ -21,10 +22,10 @@ class CoefficientRow:
         self.vectors = {}
 
     def vector(self, like: Tensor) -> Tensor:
-        """The coefficients as a tensor of like's dtype and device, made once."""
+        """The coefficients as a tensor of like's dtype and device. The first call makes it."""
         key = (like.dtype, like.device)
         if key not in self.vectors:
-            with torch.inference_mode(False):  # a graph may use it later
+            with torch.inference_mode(False):  # a later graph may use the tensor
                 self.vectors[key] = torch.tensor(self.values, dtype=like.dtype, device=like.device)
         return self.vectors[key]
 
@@ -32,11 +33,11 @@ class CoefficientRow:
 def combine(
     y: Tensor | None, h: float | Tensor, row: CoefficientRow, ks: Sequence[Tensor]
 ) -> Tensor | None:
-    """y + h sum_i row_i ks_i, (n,); y may be None for the sum alone. For rows of a batch h is (m,)
-    and the rest (m, n); in a compiled step h is 0-d.
+    """Return y + h sum_i row_i ks_i, (n,). If y is None, return the sum.
 
-    From four terms on one matrix-vector product over the stacked stages is cheaper than the chain
-    of additions (benchmarks/micro.py), forward and backward.
+    For rows of a batch h is (m,) and the other tensors are (m, n). In a compiled step h is 0-d.
+    With four terms or more, one matrix-vector product over the stacked stages is faster than a
+    chain of additions, forward and backward (benchmarks/micro.py).
     """
     if isinstance(h, torch.Tensor) or torch.compiler.is_compiling():
         return _combine_rows(y, broadcast_step(h), row, ks)
@@ -54,14 +55,15 @@ def combine(
 
 
 def as_stage_tensor(stages: Tensor | Sequence[Tensor]) -> Tensor:
-    """Stages as one tensor, (s, n): a list of them, or what a compiled step has made."""
+    """The stages as one tensor, (s, n). A compiled step already has this tensor; other steps have a
+    list."""
     if isinstance(stages, torch.Tensor):
         return stages
     return torch.stack(stages)
 
 
 def broadcast_step(h: float | Tensor) -> float | Tensor:
-    """h as it multiplies states: a number, or (m, 1) for rows."""
+    """h as a factor of states: a number, or (m, 1) for rows."""
     if isinstance(h, torch.Tensor) and h.dim():
         return h.unsqueeze(1)
     return h

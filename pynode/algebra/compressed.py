@@ -1,5 +1,4 @@
-"""A Jacobian of known pattern from a few products: one for each colour of its columns, or of its
-rows."""
+"""A Jacobian of known pattern from a few products: one for each colour of its columns or rows."""
 
 from __future__ import annotations
 
@@ -23,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class Plan:
-    """What is made once for a pattern: colours, seeds, and where in the products each entry stands.
+    """What a pattern determines: colours, seeds, and the position of each entry in the products.
 
-    Columns are coloured, or rows where those need fewer colours (as with a dense row, a
-    conservation law); then the products are v^T J. A last seed is random and checks the entries
-    found.
+    The plan colours columns. It colours rows instead if rows need fewer colours, for example with
+    the dense row of a conservation law; the products are then v^T J. The last seed is random and
+    checks the entries.
     """
 
     def __init__(self, pattern: Pattern, field: VectorField) -> None:
@@ -64,7 +63,7 @@ class Plan:
         self.seeds = seeds
 
     def fits(self, field: VectorField) -> bool:
-        """Whether the plan was made for such a field: its size, dtype and mass matrix."""
+        """Whether the plan fits the size, dtype and mass matrix of a field."""
         if (
             self.pattern.size != field.size
             or self.dtype != field.dtype
@@ -74,15 +73,15 @@ class Plan:
         return self.mass is field.mass or torch.equal(self.mass.given, field.mass.given)
 
     def entries(self, field: VectorField, t: float, y: Tensor) -> tuple[np.ndarray, int | None]:
-        """(values (m,) of the entries as an array, row that lacks one or None)."""
+        """Return (values of the entries, (m,); a row that lacks an entry, or None)."""
         products = Products(field, t, y)
         out = (products.vjps if self.transposed else products.jvps)(self.seeds)
         values = out.reshape(-1)[self._places].cpu().numpy()
         return values, self._incomplete(values, out[-1].cpu().numpy())
 
     def _incomplete(self, values, product):
-        """Index of the row (or column) where the entries do not make up the product with the random
-        vector."""
+        """The index of a row (or column) whose entries do not reproduce the product with the random
+        vector; None if all do."""
         terms = values * self._random[self._seeded]
         total = np.bincount(self._read, terms, len(product))
         size = np.bincount(self._read, np.abs(terms), len(product))
@@ -103,8 +102,7 @@ PlannedJacobian: TypeAlias = tuple[Plan, np.ndarray]
 
 
 class CompressedJacobian:
-    """Linearisation of a field whose Jacobian is sparse or banded: a Jacobian is (plan,
-    entries)."""
+    """Linearises a field with a sparse or banded Jacobian. A Jacobian is (plan, entries)."""
 
     def __init__(self, field: VectorField, structure: Sparse | Banded) -> None:
         self.field = field
@@ -113,8 +111,8 @@ class CompressedJacobian:
         self._start = None
 
     def __call__(self, t: float, y: Tensor) -> PlannedJacobian:
-        """(plan, entries) of df/dy at (t, y). Where a solve starts differences stand for entries
-        that are not finite."""
+        """Return (plan, entries) of df/dy at (t, y). At the start of a solve, finite differences
+        replace entries that are not finite."""
         self.stats.njac += 1
         plan = self.structure.plan(self.field, t, y)
         values, lacking = plan.entries(self.field, t, y)
@@ -134,11 +132,11 @@ class CompressedJacobian:
     def with_time(
         self, t: float, y: Tensor, graph: bool = False
     ) -> tuple[PlannedJacobian, Tensor | None]:
-        """((plan, entries), df/dt), the latter None where f does not depend on t."""
+        """Return ((plan, entries), df/dt). df/dt is None if f does not depend on t."""
         if graph:
             raise ValueError(
-                "adjoint='direct' of a Rosenbrock method differentiates its Jacobian, which only"
-                " the dense one allows: use adjoint='discrete', which gives the same gradient"
+                "adjoint='direct' of a Rosenbrock method differentiates its Jacobian. Only a dense"
+                " Jacobian allows this: use adjoint='discrete', which gives the same gradient"
             )
         with torch.inference_mode(False), torch.enable_grad():
             time = torch.full((), t, dtype=self.field.dtype, device=self.field.device)
@@ -152,7 +150,7 @@ class CompressedJacobian:
     def factorised(
         self, jac: PlannedJacobian, c: float, scale: Tensor | None = None
     ) -> SuperLU | BandedLU:
-        """M - c J ready for solves."""
+        """Factorise M - c J."""
         plan, values = jac
         self.stats.nlu += 1
         return plan.factorised(values, c)

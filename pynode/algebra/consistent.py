@@ -1,10 +1,9 @@
-"""Initial values of M y' = f with a singular M: the algebraic equations among the n must hold at
-the start.
+"""Initial values of M y' = f with a singular M: they must satisfy the algebraic equations.
 
-Every solve is with M - c J and a small c, of the structure that the steps use: on the right sides
-that M y' cannot reach it is, up to O(c), Newton's method on the algebraic equations with the
-differential components held. This holds for index 1; of a higher index the solution grows like 1/c,
-which is how it is recognised.
+Every linear solve here uses M - c J with a small c, in the structure that the steps use. On
+right-hand sides outside the range of M, such a solve is, up to O(c), a Newton step on the algebraic
+equations; it keeps the differential components. This holds for index 1. For a higher index the
+solution grows like 1/c, and the code uses this growth to recognise the case.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 MODES = ("check", "solve")
 ITERATIONS = 20
-NEGLIGIBLE = 1e-4  # correction, in units of the tolerance, after which no other is needed
+NEGLIGIBLE = 1e-4  # a correction this small, in units of the tolerance, is the last one
 
 
 def consistent(
@@ -37,12 +36,12 @@ def consistent(
     mode: str,
     origin: str | None = None,
 ) -> Tensor:
-    """flat, (n,), checked or with its algebraic components solved for, differentiable in y0 and the
-    parameters.
+    """Return the state flat, (n,), checked or made consistent. The result is differentiable in y0
+    and the parameters.
 
-    mode: 'check' raises ValueError unless a Newton correction of the algebraic components stays
-    within the tolerance; 'solve' makes it until it is negligible. origin: what made the state, "the
-    reset of 'kick'", None for y0. Hairer & Wanner II, sec. VI.1.
+    mode 'check' raises ValueError if a Newton correction of the algebraic components exceeds the
+    tolerance. mode 'solve' applies corrections until they are negligible. origin: what made the
+    state, for example "the reset of 'kick'"; None for y0. Hairer & Wanner II, sec. VI.1.
     """
     if mode not in MODES:
         raise ValueError(f"consistent must be 'check' or 'solve', not {mode!r}")
@@ -66,7 +65,7 @@ def consistent(
 
 
 def _corrected(field, linear, t, span, y, atol, rtol, mode, origin):
-    """(consistent y, M - c J factorised there, c), or None where y was only to be checked and
+    """Return (consistent y, factorised M - c J at y, c). Return None if mode is 'check' and y
     passes."""
     c, solver = _choose_c(field, linear, linear(t, y), y, span)
     noise = ROUNDING * torch.finfo(y.dtype).eps
@@ -85,14 +84,14 @@ def _corrected(field, linear, t, span, y, atol, rtol, mode, origin):
         if size <= max(NEGLIGIBLE, float((noise * y.abs() / (atol + rtol * y.abs())).max())):
             return y, solver, c
     raise ValueError(
-        "consistent='solve' found no values of the algebraic components that satisfy their"
-        " equations near the state: give one that is closer to them."
+        "consistent='solve' found no algebraic components near the state that satisfy their"
+        " equations: give a state that is closer to them."
         f" {_violated(residual, size, t, origin)}"
     )
 
 
 def _choose_c(field, linear, jac, y, span):
-    """(c, M - c J factorised) with c so small that the algebraic equations alone decide the
+    """Return (c, factorised M - c J). c is so small that only the algebraic equations determine the
     solution."""
     c = span * math.sqrt(torch.finfo(y.dtype).eps)
     last = None
@@ -136,7 +135,7 @@ def _violated(residual, size, t, origin) -> str:
         where = "there"
         remedy = "let a reset return a state that satisfies them"
     return (
-        f"{what} is not consistent: the algebraic equations ask for f = 0, but {named} {where},"
+        f"{what} is not consistent: the algebraic equations require f = 0, but {named} {where},"
         f" {size:.3g} times the tolerance away from a solution; {remedy}, or pass"
         " consistent='solve'"
     )

@@ -1,4 +1,4 @@
-"""The dense Jacobian df/dy of the vector field, and df/dt beside it."""
+"""The dense Jacobian df/dy of the vector field, and df/dt."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 
 
 class Jacobian:
-    """df/dy, (n, n), at one point: the user's, or by reverse mode.
+    """df/dy, (n, n), at one point: from the user's function, or by reverse mode.
 
-    Reverse mode evaluates f on n copies of the state and pulls the unit vectors back in one pass
-    where f broadcasts over a leading dimension (tried on rows that differ, at two times, since at
-    one of them terms may vanish), and otherwise pulls n vectors back through one evaluation.
+    If f broadcasts over a leading dimension, reverse mode evaluates f on n copies of the state and
+    pulls the unit vectors back in one pass. Otherwise it pulls n vectors back through one
+    evaluation. The class tests this on different rows at two times, because at one time some terms
+    may vanish.
 
-    repairs: whether entries of autograd's that are not finite at the first point asked for, where a
-    solve starts, are differences of f.
+    repairs: whether finite differences of f replace entries that autograd gives as infinite or NaN.
+    This happens only at the first point, where a solve starts.
     """
 
     def __init__(self, field: VectorField, repairs: bool = True) -> None:
@@ -42,9 +43,8 @@ class Jacobian:
 
     @cached_property
     def _eye(self):
-        """The unit vectors, made when they are asked for: where all is explicit (n, n) may not fit
-        in memory."""
-        with torch.inference_mode(False):  # a graph may use them later
+        """The unit vectors, made on demand: for an explicit method (n, n) may not fit in memory."""
+        with torch.inference_mode(False):  # a later graph may use them
             return torch.eye(self.field.size, dtype=self.field.dtype, device=self.field.device)
 
     @cached_property
@@ -58,7 +58,7 @@ class Jacobian:
         return self.with_time(t, y, want_time=False)[0]
 
     def factorised(self, jac: Tensor, c: float, scale: Tensor | None = None) -> Factorised:
-        """M - c J ready for solves. scale: weights of the norm, for solvers that iterate."""
+        """Factorise M - c J. scale: weights of the norm, for iterative solvers."""
         mass = self.field.mass
         return Factorised(
             self._mass, jac, c, self.field.stats, None if mass is None else mass.projector
@@ -67,9 +67,9 @@ class Jacobian:
     def with_time(
         self, t: float, y: Tensor, want_time: bool = True, graph: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """(df/dy, df/dt), the latter None where f does not depend on t at this point.
+        """Return (df/dy, df/dt). df/dt is None if f does not depend on t at this point.
 
-        graph: leave both differentiable in y and in the parameters.
+        graph: keep both differentiable in y and in the parameters.
         """
         jac, slope = self._with_time(t, y, want_time, graph)
         if self._start is None:
@@ -135,8 +135,7 @@ class Jacobian:
 
     @with_double_backward
     def _check_twice(self, t, y):
-        """RuntimeError where f has no second derivative, which a Jacobian with a graph is there
-        for."""
+        """Raise RuntimeError if f has no second derivative. A Jacobian with a graph needs it."""
         y.requires_grad_()
         out = self.field.eval(t, y)
         if out.requires_grad:
@@ -145,8 +144,8 @@ class Jacobian:
         self._twice = True
 
     def _try_broadcast(self, t, y):
-        """Whether f of a stack of states is the stack of f: on rows that differ, as many as cannot
-        be taken for components."""
+        """Whether f of a stack of states is the stack of f. The rows differ, and their number
+        differs from the number of components."""
         field = self.field
         if field.size == 2:
             count = 3
@@ -156,16 +155,16 @@ class Jacobian:
             rows = torch.stack([y * (1 + 0.01 * i) + 1e-3 * i for i in range(count)])
             try:
                 single = torch.stack([field.eval(t, row) for row in rows])
-            except RejectStep:  # the rows lie outside the domain, though y lies inside
+            except RejectStep:  # y lies inside the domain, but the rows do not
                 return False
             field.stats.nfe += count
             try:
                 together = field.broadcast_eval(t, rows)
-            # Whatever a user's field raises on one more dimension, the answer is no.
+            # Any error of the user's field on one more dimension means no.
             except Exception:
                 return False
             field.stats.nfe += count
-        # Equal up to rounding: a weak coupling of the rows must not pass.
+        # Equal up to rounding: the test must detect a weak coupling of the rows.
         if field.dtype == torch.float32:
             rtol = 1e-4
             noise = 1e-6
@@ -198,7 +197,7 @@ class Jacobian:
 
 @with_double_backward
 def time_derivative(field: VectorField, t: Tensor, y: Tensor, graph: bool) -> Tensor | None:
-    """df/dt, (n,), None where f does not depend on t here: the product v . f differentiated first
+    """df/dt, (n,), or None if f does not depend on t here. Differentiates the product v . f first
     in t, then in v."""
     t = own_leaf(t.detach())
     out = field.eval(t, y)

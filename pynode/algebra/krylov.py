@@ -1,4 +1,4 @@
-"""M - c J that is never formed: GMRES with Jacobian-vector products and the user's
+"""Solves with M - c J without forming it: GMRES with Jacobian-vector products and the user's
 preconditioner."""
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class MatrixFree:
-    """Linearisation of a field by products alone: a Jacobian is (t, y, its products there)."""
+    """Linearises a field by products. A Jacobian is (t, y, the products at this point)."""
 
     def __init__(self, field: VectorField, structure: Krylov) -> None:
         self.field = field
@@ -33,17 +33,17 @@ class MatrixFree:
     def factorised(
         self, jac: tuple[float, Tensor, Products], c: float, scale: Tensor | None = None
     ) -> KrylovSolver:
-        """scale: (n,) weights of the norm in which Newton's iteration converges; None asks for
-        adjoint_tol instead."""
+        """Prepare solves with M - c J. scale: weights, (n,), of the norm in which Newton's
+        iteration converges. Without scale the solver uses adjoint_tol."""
         return KrylovSolver(self, *jac, c, scale)
 
 
 class KrylovSolver:
-    """Solves with W = M - c J, J at (t, y), and with its transpose. Right preconditioning, so that
-    residuals are true ones.
+    """Solves with W = M - c J, J at (t, y), and with its transpose. The preconditioner acts from
+    the right, so residuals are true residuals.
 
-    In the steps the residual is measured in the norm of the error test and left at a fraction of
-    what Newton's iteration may leave (Brown & Hindmarsh 1989, sec. 3).
+    In the steps the solver measures the residual in the norm of the error test. It reduces it to a
+    fraction of Newton's tolerance (Brown & Hindmarsh 1989, sec. 3).
     """
 
     ok = True
@@ -124,12 +124,12 @@ class KrylovSolver:
         return precondition(found)
 
     def _lift(self):
-        """What algebraic equations are multiplied with, less one: it brings rows c J to the size of
-        the rows of M.
+        """The scaling factor of the algebraic equations, minus one. It brings the rows c J to the
+        size of the rows of M.
 
-        Without it a residual that is small beside those of the differential equations would leave
-        algebraic components wrong in proportion to 1/c. The size of their rows is estimated by one
-        product with random signs.
+        Without it, a residual that is small for the differential equations leaves an error
+        proportional to 1/c in the algebraic components. One product with random signs estimates the
+        size of the algebraic rows.
         """
         if self.mass is None or not self.mass.singular:
             return 0.0
@@ -178,7 +178,7 @@ class KrylovSolver:
         return out
 
     def _precondition_transposed(self, v):
-        """P^T v by autograd; v itself where P has no graph, which costs iterations but no
+        """P^T v by autograd. If P has no graph, return v: this costs iterations, but no
         accuracy."""
         if self.inverse is None:
             return self._balanced(v)
@@ -190,8 +190,8 @@ class KrylovSolver:
             return v
 
     def _blame(self, b):
-        """Something returned NaN: ValueError where it is the preconditioner, else Newton's
-        iteration takes it from here."""
+        """Find the source of a NaN. Raise ValueError if the preconditioner made it. Otherwise
+        Newton's iteration handles it."""
         if self.inverse is not None and not bool(torch.isfinite(self._precondition(b)).all()):
             raise ValueError(
                 f"the preconditioner returned NaN or infinity at t = {self.t:.6g} with c ="

@@ -1,4 +1,4 @@
-"""Factorisations of M - c J, and solves with them and with their transposes."""
+"""Factorisations of M - c J, and solves with M - c J and its transpose."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from torch import Tensor
 if TYPE_CHECKING:
     from ..core.stats import Stats
 
-# Below this size one inverse and a matrix-vector product a solve cost less than the launch of a
-# triangular solve (benchmarks/micro.py); the residual of such a solve is as good as that of an LU
-# solve for the sizes concerned.
+# Below this size an inverse and a matrix-vector product cost less than the launch of a triangular
+# solve (benchmarks/micro.py). At these sizes the residual is as small as that of an LU solve.
 INVERSE_BELOW = 48
 
 
 class LinearSolver(Protocol):
-    """A factorised or matrix-free matrix W = M - c J. ok: whether W is regular and finite."""
+    """Solves with W = M - c J, factorised or matrix-free. ok: whether W is regular and finite."""
 
     ok: bool
 
@@ -31,13 +30,14 @@ class LinearSolver(Protocol):
 
 
 class Factorised:
-    """W = M - c J ready for solves, M the mass matrix or the identity; ok: whether W is regular and
-    finite.
+    """The factorised matrix W = M - c J. M is the mass matrix or the identity. ok: whether W is
+    regular and finite.
 
-    projector: P, (n, n), onto the algebraic equations of a singular M (mass.Mass.projector), None
-    for others. Their rows are c P J and vanish with c, so that rounding of the others drowns them
-    in short steps. They are lifted to the size of M: what is factorised is (I + lift P) W = M - c
-    (J + lift P J), with lift = |M| / |c P J| in root mean squares.
+    projector: the projection P, (n, n), onto the algebraic equations of a singular M
+    (Mass.projector); None if M is regular. The rows of the algebraic equations are c P J. They
+    vanish with c, so in short steps the rounding errors of the other rows would exceed them. The
+    class scales them to the size of M: it factorises (I + lift P) W = M - c (J + lift P J) with
+    lift = |M| / |c P J|, in root mean squares.
     """
 
     __slots__ = ("inverse", "lift", "lu", "ok", "pivots")
@@ -85,14 +85,16 @@ class Factorised:
         return found + torch.mv(self.lift.t(), found)
 
 
-# Up to this size elimination that a compiler has fused takes half of the time of a call of LAPACK
-# from compiled code.
+# Up to this size, compiled elimination takes half the time of a LAPACK call from compiled code.
 UNROLLED = 8
 
 
 def gauss_jordan(matrix: Tensor) -> Tensor:
-    """The inverses of (..., n, n) by elimination with partial pivoting, unrolled and without
-    branches, for a compiler to fuse; not finite where a matrix is singular."""
+    """Invert matrices (..., n, n) by elimination with partial pivoting. The result is not finite if
+    a matrix is singular.
+
+    The loop is unrolled and has no branches, so a compiler can fuse it.
+    """
     n = matrix.shape[-1]
     eye = torch.eye(n, dtype=matrix.dtype, device=matrix.device)
     rows = torch.arange(n, device=matrix.device)

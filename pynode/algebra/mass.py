@@ -1,4 +1,4 @@
-"""The constant mass matrix of M y' = f(t, y), singular ones included."""
+"""The constant mass matrix of M y' = f(t, y), regular or singular."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 if TYPE_CHECKING:
     from ..core.layout import Layout
 
-# Singular values below this fraction of the largest are taken for zero: those of a rank-deficient
-# matrix in floating point.
+# A singular value below this fraction of the largest one counts as zero. In floating point the
+# zero singular values of a rank-deficient matrix are about this size.
 RANK = 1e-10
 
 
 class Mass:
-    """M as a diagonal, (n,), or as a matrix, (n, n), over the flat state.
+    """M over the flat state: a diagonal, (n,), or a matrix, (n, n).
 
-    ``rate`` is the Moore-Penrose inverse, so that y' = rate(f) solves M y' = f where it can be
-    solved, with no change in the directions that M does not see. ``left(v)`` is the part of v that
-    M y' cannot reach: of f, the residual of the algebraic equations. ``right(v)`` is the part of v
-    that M does not see: of y, the algebraic components. Both are orthogonal projections, hence
-    symmetric.
+    ``pinv_apply`` applies the Moore-Penrose inverse. If M y' = f has a solution, y' = pinv_apply(f)
+    is one, with no change in the null space of M. ``left_null(v)`` projects v onto the left null
+    space of M: for f this is the residual of the algebraic equations. ``right_null(v)`` projects v
+    onto the null space of M: for y these are the algebraic components. Both projections are
+    orthogonal, hence symmetric.
     """
 
     def __init__(self, matrix: Tensor) -> None:
@@ -47,8 +47,8 @@ class Mass:
 
     @classmethod
     def of(cls, mass: object, layout: Layout) -> Mass | None:
-        """From what the user gave, None included; ValueError or TypeError where it is no mass
-        matrix of these states."""
+        """Make a Mass from the user's argument; None gives None. Raise ValueError or TypeError if
+        the argument is not a mass matrix of these states."""
         if mass is None:
             return None
         n = layout.size
@@ -72,7 +72,7 @@ class Mass:
             raise TypeError(f"mass is a {type(mass).__name__}; {wanted}") from None
         if matrix.requires_grad:
             raise ValueError(
-                "mass requires a gradient, but M is taken as constant: pass mass.detach(), or"
+                "mass requires a gradient, but pynode treats M as constant: pass mass.detach(), or"
                 " divide f by it"
             )
         matrix = matrix.to(layout.dtype)
@@ -87,8 +87,8 @@ class Mass:
             raise ValueError("mass holds NaN or infinity: give finite values")
         if not bool((matrix != 0).any()):
             raise ValueError(
-                "mass is zero: then there is no differential equation; solve f(t, y) = 0 by"
-                " Newton's method instead"
+                "mass is zero, so there is no differential equation: solve f(t, y) = 0 by Newton's"
+                " method instead"
             )
         return cls(matrix)
 
@@ -138,8 +138,8 @@ class Mass:
 
     @cached_property
     def projector(self) -> Tensor | None:
-        """What ``left`` does as a matrix, (n, n), None where M is regular and there are no
-        algebraic equations."""
+        """The matrix, (n, n), that ``left_null`` applies. None if M is regular, because then there
+        are no algebraic equations."""
         if not self.singular:
             return None
         with torch.inference_mode(False):

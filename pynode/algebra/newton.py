@@ -1,5 +1,5 @@
-"""Simplified Newton iteration for the implicit stage of a step, and its derivative by the implicit
-function theorem."""
+"""Simplified Newton iteration for an implicit stage, and its derivative by the implicit function
+theorem."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from .linear import LinearSolver
 
 MAX_ITERATIONS = 4
-# Rate of an iteration that has none: with this one correction never is enough, unless it is
-# rounding.
+# The rate if none was measured. It makes the iteration do a second correction, unless the first
+# one is rounding.
 UNKNOWN = 1.0
-# Rate that is told where the simplified iteration failed, so that its Jacobian is renewed.
+# The rate that a full Newton iteration reports. It makes the method renew its Jacobian.
 POOR = 0.99
 NO_THIRD_DERIVATIVE = (
     "third derivatives through a solve need adjoint='direct' and an explicit or Rosenbrock method"
@@ -28,8 +28,8 @@ NO_THIRD_DERIVATIVE = (
 
 
 class Newton(NamedTuple):
-    """How an iteration ended. y: the solution, None if it diverged; norm: of the last correction;
-    rate: of convergence."""
+    """The result of an iteration. y: the solution, None if it diverged. norm: of the last
+    correction. rate: of convergence."""
 
     y: torch.Tensor | None
     change: torch.Tensor
@@ -51,14 +51,14 @@ def simplified_newton(
     rate: float,
     max_iterations: int = MAX_ITERATIONS,
 ) -> Newton:
-    """Solve M (y - start + psi) = c f(t, y) for y, (n,), M the mass matrix or the identity. Hairer
-    & Wanner II, IV.8.
+    """Solve M (y - start + psi) = c f(t, y) for y, (n,). M is the mass matrix or the identity.
+    Hairer & Wanner II, IV.8.
 
-    solver: M - c J factorised; rate: the convergence rate last seen with it (UNKNOWN if none),
-    which lets the iteration stop after its first correction (IV.8.10); kappa: the error allowed, as
-    a fraction of the error of the step; max_iterations: iterations after which it is given up. A correction
-    at the level of rounding ends the iteration, and its rate, which would be that of noise, is not
-    told.
+    history_term: psi. solver: solves with M - c J. rate: the last convergence rate with this
+    solver, or UNKNOWN; it can stop the iteration after its first correction (IV.8.10). newton_tol:
+    kappa, the allowed error as a fraction of the error of the step. max_iterations: the limit of
+    iterations. A correction at the level of rounding ends the iteration. The function does not
+    report the rate of such a correction, because it is noise.
     """
     y = start
     increment = history_term
@@ -66,7 +66,7 @@ def simplified_newton(
     stats = field.stats
     mass = field.mass
     for iteration in range(1, max_iterations + 1):
-        # increment = psi + (y - start)
+        # The increment is psi + (y - start).
         if mass is None:
             mass_increment = increment
         else:
@@ -107,11 +107,11 @@ def full_newton(
     newton_tol: float,
     max_iterations: int = 30,
 ) -> Newton:
-    """The same equation with a new Jacobian at every iterate: for fixed steps, which cannot be cut
-    where that fails.
+    """Solve the same equation with a new Jacobian in every iteration. Fixed steps need this,
+    because they cannot shrink.
 
-    factorise(y): M - c J at y, factorised. Convergence is quadratic: what is left is the square of
-    the last correction.
+    factorise(y): factorises M - c J at y. Convergence is quadratic: the remaining error is the
+    square of the last correction.
     """
     y = start
     for iteration in range(1, max_iterations + 1):
@@ -151,12 +151,12 @@ def implicit_diff(
     y: Tensor,
 ) -> Tensor:
     """y with the derivatives of the solution of M (y - start + psi) = c f(t, y) in start, psi and
-    parameters.
+    the parameters.
 
-    y: the solution found, detached; solver: M - c J factorised with the Jacobian at the solution.
-    The value is unchanged. Each pass is an iteration of simplified Newton, from a solution; it
-    makes the derivatives right to one order more: here to the second. NotImplementedError where a
-    third is taken.
+    y: the solution, detached. solver: solves with M - c J, J at the solution. The value of y does
+    not change. Each pass is one simplified Newton iteration from the solution and raises the order
+    of correct derivatives by one: two passes give second derivatives. A third derivative raises
+    NotImplementedError.
     """
     for solve in (ImplicitSolve, ImplicitCorrection):
         increment = start - history_term - y
@@ -168,7 +168,7 @@ def implicit_diff(
 
 
 class ImplicitSolve(torch.autograd.Function):
-    """W^-1 b with a constant matrix W; the cotangent takes the transposed solve."""
+    """W^-1 b with a constant matrix W. The backward pass is the transposed solve."""
 
     @staticmethod
     def forward(ctx: Any, b: Tensor, solver: LinearSolver, transposed: bool = False) -> Tensor:
@@ -184,8 +184,8 @@ class ImplicitSolve(torch.autograd.Function):
 
 
 class ImplicitCorrection(ImplicitSolve):
-    """The same where b is last_rate to have no derivative of first order: it is left out unless there
-    will be a second."""
+    """The same solve for a b without first derivatives. The backward pass skips it unless a second
+    derivative follows."""
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None]:
@@ -195,7 +195,7 @@ class ImplicitCorrection(ImplicitSolve):
 
 
 class UpToSecondOrder(torch.autograd.Function):
-    """x itself; a third derivative that passes here is refused, because it would be wrong."""
+    """Returns x. Refuses a third derivative, because it would be wrong."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class DominantMode(NamedTuple):
-    """The fastest mode of a linear map, in the coordinates of the iteration.
+    """The dominant mode of a linear map, in the coordinates of the iteration.
 
-    radius: estimate of the largest |eigenvalue|, from below; 0 where the map is zero, infinite
-    where a product is not finite. cosine: of the angle between the last vector and its image, near
-    1 or -1 where that eigenvalue is real. vector: (n,) the last image with norm one, None where the
-    radius is zero or infinite.
+    radius: a lower estimate of the largest |eigenvalue|; 0 if the map is zero, infinite if a
+    product is not finite. cosine: of the angle between the last vector and its image; near 1 or -1
+    if this eigenvalue is real. vector: the last image, (n,), with norm one; None if the radius is
+    zero or infinite.
     """
 
     radius: float
@@ -33,11 +33,12 @@ class DominantMode(NamedTuple):
 def power_method(
     product: Callable[[Tensor], Tensor], v: Tensor, iterations: int, accuracy: float = 0.0
 ) -> DominantMode:
-    """The dominant mode of a linear map.
+    """Find the dominant mode of a linear map.
 
-    product: maps (n,) to (n,); v: (n,) to begin with, not zero; iterations: at most so many
-    products; accuracy: the relative change of the estimate that ends the iteration early. It costs
-    a synchronisation in each product; 0 takes all products with one at the end.
+    product: maps (n,) to (n,). v: the start vector, (n,), not zero. iterations: the largest number
+    of products. accuracy: stop if the estimate changes by less than this fraction. This costs one
+    synchronisation per product. With 0, the function does all products and synchronises once at the
+    end.
     """
     tiny = torch.finfo(v.dtype).tiny
     last = math.inf
@@ -58,7 +59,7 @@ def power_method(
 
 
 def any_direction(y: Tensor) -> Tensor:
-    """(n,) a vector with a part of every mode, to begin the power method with."""
+    """A start vector, (n,), for the power method. It has a part of every mode."""
     return torch.cos(torch.arange(len(y), dtype=y.dtype, device=y.device))
 
 
@@ -74,11 +75,11 @@ def scaled_matrix_product(
 def scaled_difference_product(
     field: VectorField, t: float, y: Tensor, f0: Tensor, tol: Tolerance
 ) -> Callable[[Tensor], Tensor]:
-    """The product with df/dy at (t, y) by differences of f, in units of the tolerances; f0: f(t,
+    """The product with df/dy at (t, y) by differences of f, in units of the tolerances. f0: f(t,
     y), (n,).
 
-    One evaluation of f in each product. A component without a scale, zero and without atol, is left
-    out.
+    Each product costs one evaluation of f. It leaves out a component that is zero and has no atol,
+    because it has no scale.
     """
     scale = tol.scale(y)
     known = tol.scale_or_inf(scale)

@@ -1,5 +1,5 @@
-"""Products of the Jacobian, and of its transpose, with vectors: all that a structured Jacobian is
-made of."""
+"""Products of the Jacobian and of its transpose with vectors. Structured Jacobians need nothing
+else."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class Products:
-    """J v and v^T J at one point (t, y), from one evaluation of f; results without a graph.
+    """J v and v^T J at one point (t, y), from one evaluation of f. The results have no graph.
 
-    J v is the derivative of w -> w^T J in w along v: reverse mode twice costs one evaluation a
-    product, a third of forward mode in torch 2, whose first use moreover loads its decompositions
-    for a second (benchmarks/brusselator.py).
+    J v is the derivative of w -> w^T J in w along v: reverse mode twice. A product costs one
+    evaluation, a third of forward mode in torch 2. The first use of forward mode also takes a
+    second to load its decompositions (benchmarks/brusselator.py).
     """
 
     def __init__(self, field: VectorField, t: float, y: Tensor) -> None:
@@ -47,8 +47,8 @@ class Products:
             return torch.stack([self._reverse(self.out, self.y, v) for v in vectors])
 
     def _pull(self):
-        """w -> w^T J with a graph in w; None where f does not depend on y, or has a part that is
-        differentiable once."""
+        """Return (w^T J with a graph, w). None if f does not depend on y, or if a part of f has no
+        second derivative."""
         with torch.enable_grad():
             w = torch.zeros_like(self.out, requires_grad=True)
             try:
@@ -77,9 +77,9 @@ class Products:
                 )[1]
         except RuntimeError as error:
             raise RuntimeError(
-                "a structured Jacobian is made of products with vectors, and an operation in f has"
-                f" neither second derivatives nor forward-mode ones ({error}): take"
-                " structure='dense', or write this operation in others"
+                "a structured Jacobian needs products with vectors, but an operation in f has"
+                f" neither second nor forward-mode derivatives ({error}): use structure='dense', or"
+                " replace this operation by others"
             ) from error
 
     @staticmethod

@@ -1,5 +1,7 @@
-"""M - c J as a sparse matrix with SciPy's SuperLU, on the CPU. Demmel et al., SIAM J. Matrix Anal.
-Appl. 20 (1999)."""
+"""M - c J as a sparse matrix with SciPy's SuperLU, on the CPU.
+
+Demmel et al., SIAM J. Matrix Anal. Appl. 20 (1999).
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def scipy() -> ModuleType:
-    """scipy.sparse and scipy.linalg, imported when first needed; ImportError with the remedy where
-    SciPy is missing."""
+    """Import scipy.sparse and scipy.linalg on first use. Raise ImportError with the remedy if SciPy
+    is missing."""
     try:
         import scipy.linalg
         import scipy.sparse.linalg
@@ -33,7 +35,7 @@ def scipy() -> ModuleType:
 
 
 def mass_entries(mass: Mass | None, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(rows, cols, values) of M as arrays, of the identity for None."""
+    """Return (rows, cols, values) of M as arrays; of the identity for None."""
     diagonal = np.arange(n)
     if mass is None:
         return diagonal, diagonal, np.ones(n)
@@ -44,12 +46,12 @@ def mass_entries(mass: Mass | None, n: int) -> tuple[np.ndarray, np.ndarray, np.
 
 
 class SparsePlan(Plan):
-    """The columns of M - c J in compressed form, with the places of the entries of M and J in it.
+    """The columns of M - c J in compressed form, and the positions of the entries of M and J in it.
 
-    Where the pattern is nearly symmetric the matrix is stored in the order of minimum degree of A +
-    A^T, found once, and pivots stay on the diagonal where they can (thrice as fast as SuperLU's
-    default on a grid of two dimensions); otherwise SuperLU orders its columns at every
-    factorisation.
+    For a nearly symmetric pattern the plan stores the matrix in the minimum-degree order of A +
+    A^T. It finds this order once, and pivots stay on the diagonal if possible. On a two-dimensional
+    grid this is three times as fast as SuperLU's default. For other patterns SuperLU orders the
+    columns in every factorisation.
     """
 
     def __init__(self, pattern: Pattern, field: VectorField) -> None:
@@ -76,8 +78,8 @@ class SparsePlan(Plan):
 
     @staticmethod
     def _minimum_degree(keys, n):
-        """(order, position): order[k] is the unknown eliminated k-th. Taken from a factorisation
-        with a strong diagonal."""
+        """Return (order, position). order[k] is the k-th unknown to eliminate. A factorisation with
+        a strong diagonal gives the order."""
         sparse = scipy().sparse
         values = np.where(
             keys % n == keys // n, 1.0 + np.bincount(keys // n, minlength=n).max(), 0.5
@@ -91,13 +93,14 @@ class SparsePlan(Plan):
         return np.argsort(position), position.astype(np.int64)
 
     def factorised(self, values: np.ndarray, c: float) -> SuperLU:
+        """Factorise M - c J. values: the entries of J, in the order of the pattern."""
         data = self.constant.copy()
         data[self.places] -= c * values
         return SuperLU(self, data)
 
 
 class SuperLU:
-    """W = M - c J factorised; ok is False where it is singular or not finite."""
+    """The factorised matrix W = M - c J. ok is False if W is singular or not finite."""
 
     def __init__(self, plan: SparsePlan, data: np.ndarray) -> None:
         sparse = scipy().sparse
@@ -118,7 +121,7 @@ class SuperLU:
                     diag_pivot_thresh=0.01,
                     options={"SymmetricMode": True},
                 )
-        except RuntimeError:  # SuperLU's word for an exactly singular matrix
+        except RuntimeError:  # SuperLU raises it for an exactly singular matrix
             self.ok = False
 
     def solve(self, b: Tensor, factor: float = 1.0) -> Tensor:

@@ -1,5 +1,4 @@
-"""How the Jacobian of a large system is made and solved with: what ``solve(structure=...)``
-takes."""
+"""The structures of Jacobians that ``solve(structure=...)`` accepts."""
 
 from __future__ import annotations
 
@@ -29,23 +28,24 @@ DENSE_UP_TO = 20_000
 
 
 def check_dense(field: VectorField, instead: str) -> None:
-    """ValueError where the dense Jacobian of a field would not fit in memory, with what to do
-    instead."""
+    """Raise ValueError if the dense Jacobian of a field does not fit in memory. instead: what to
+    do."""
     n = field.size
     if n > DENSE_UP_TO:
         gigabytes = n * n * field.dtype.itemsize / 1e9
         raise ValueError(
-            f"a dense Jacobian of {n} states takes {gigabytes:.0f} GB, and its factorisation as"
-            f" much again: {instead}"
+            f"a dense Jacobian of {n} states takes {gigabytes:.0f} GB, and its factorisation takes"
+            f" as much again: {instead}"
         )
 
 
 class Dense:
-    """The full Jacobian, (n, n), and an LU factorisation or, for small n, an inverse."""
+    """The full Jacobian, (n, n), with an LU factorisation or, for small n, an inverse."""
 
     name = "dense"
 
     def linearise(self, field: VectorField) -> Jacobian:
+        """The dense Jacobian of a field."""
         check_dense(
             field,
             "pass structure='sparse' (or pynode.Sparse(pattern)), structure=pynode.Banded(lower,"
@@ -55,14 +55,15 @@ class Dense:
 
 
 class Sparse:
-    """Entries of the Jacobian where the pattern has them, from a few products by colouring, and
-    SuperLU on the CPU.
+    """Makes the entries of the Jacobian that a pattern has, from a few products by colouring.
+    Solves with SuperLU on the CPU.
 
-    pattern: (n, n), a scipy.sparse matrix, a sparse or a boolean torch tensor; non-zero where f_i
-    may depend on y_j. None detects it at the first solve by products with the Jacobian. Every
-    Jacobian is checked against one product with a random vector: a detected pattern grows where it
-    was too small, a given one is then an error. Keep the object for further solves with the same f:
-    pattern, colouring and elimination order are made once.
+    pattern: (n, n), a scipy.sparse matrix or a sparse or boolean torch tensor. It is non-zero if
+    f_i may depend on y_j. With None, the first solve detects the pattern by products with the
+    Jacobian. The code checks every Jacobian with one product with a random vector. If a detected
+    pattern is too small, it grows. If a given pattern is too small, this is an error. Keep the
+    object for further solves with the same f: it keeps the pattern, the colouring and the
+    elimination order.
     """
 
     name = "sparse"
@@ -72,12 +73,13 @@ class Sparse:
         self._plan = None
 
     def linearise(self, field: VectorField) -> CompressedJacobian:
-        scipy()  # a missing package is told before any work
+        """The sparse Jacobian of a field."""
+        scipy()  # raises for a missing package before any work
         return CompressedJacobian(field, self)
 
     def plan(self, field: VectorField, t: float, y: Tensor) -> SparsePlan:
-        """The plan for this field, made at the first call; for another mass matrix or dtype it is
-        made anew."""
+        """The plan for this field. The first call makes it; another mass matrix or dtype makes a
+        new one."""
         if self._plan is None or not self._plan.fits(field):
             if self.given is not None:
                 pattern = Pattern.of(self.given, field.size)
@@ -89,7 +91,7 @@ class Sparse:
         return self._plan
 
     def extended(self, field: VectorField, t: float, y: Tensor, row: int) -> SparsePlan:
-        """A larger plan, after the entries of a row were found to be incomplete at (t, y)."""
+        """A larger plan, for a row whose entries are incomplete at (t, y)."""
         if self.given is not None:
             raise ValueError(
                 f"the sparsity pattern lacks an entry in row {row}: there f depends on a component"
@@ -103,7 +105,7 @@ class Sparse:
 class Banded:
     """The band of the Jacobian, from lower + upper + 1 products, and LAPACK's banded LU.
 
-    f_i depends on y_j for i - lower <= j <= i + upper alone. Periodic boundaries are no band: use
+    f_i depends only on y_j with i - lower <= j <= i + upper. Periodic boundaries have no band: use
     Sparse.
     """
 
@@ -118,15 +120,19 @@ class Banded:
         self._plan = None
 
     def linearise(self, field: VectorField) -> CompressedJacobian:
+        """The banded Jacobian of a field."""
         scipy()
         return CompressedJacobian(field, self)
 
     def plan(self, field: VectorField, t: float, y: Tensor) -> BandedPlan:
+        """The plan for this field. The first call makes it; another mass matrix or dtype makes a
+        new one."""
         if self._plan is None or not self._plan.fits(field):
             self._plan = BandedPlan(self.lower, self.upper, field)
         return self._plan
 
     def extended(self, field: VectorField, t: float, y: Tensor, row: int) -> BandedPlan:
+        """Raise ValueError: row has an entry outside the band."""
         raise ValueError(
             f"row {row} of the Jacobian has an entry outside the band of {self.lower} diagonals"
             f" below and {self.upper} above: widen the band, or use structure='sparse'"
@@ -137,13 +143,11 @@ class Krylov:
     """No matrix: restarted GMRES with Jacobian-vector products. Brown & Hindmarsh, Appl. Math.
     Comput. 31 (1989).
 
-    precond: precond(t, y, c) -> P, where P(v), (n,) -> (n,), approximates (M - c J)^-1 v at the
-    float t and the flat y, (n,).
-        For the gradient its transpose is taken by autograd; where P has no graph, GMRES runs
-        without it there.
-    restart: vectors kept, each of n; cycles: restarts at most. tol: what the linear solve may
-    leave, as a fraction of what Newton's iteration may leave. adjoint_tol: residual of the
-    transposed solves, relative to the right-hand side.
+    precond: precond(t, y, c) -> P. P(v), (n,) -> (n,), approximates (M - c J)^-1 v at the float t
+    and the flat y, (n,). The gradient needs P^T, which autograd computes. If P has no graph, GMRES
+    runs without P there. restart: the number of stored vectors, each of n numbers. cycles: the
+    largest number of restarts. tol: residual of the linear solves, as a fraction of Newton's
+    tolerance. adjoint_tol: residual of the transposed solves, relative to the right-hand side.
     """
 
     name = "krylov"
@@ -171,6 +175,7 @@ class Krylov:
         self.adjoint_tol = adjoint_tol
 
     def linearise(self, field: VectorField) -> MatrixFree:
+        """The matrix-free Jacobian of a field."""
         return MatrixFree(field, self)
 
 
@@ -179,7 +184,7 @@ Linearisation: TypeAlias = Jacobian | CompressedJacobian | MatrixFree
 
 
 def structure_of(given: object, method: Method, problem: ODEProblem) -> Structure | None:
-    """The structure that the user's argument names, None for dense; ValueError where it does not
+    """The structure that the user's argument names; None for dense. Raise ValueError if it does not
     fit the method."""
     if problem.mass is not None and not method.takes_mass:
         raise ValueError(
@@ -191,8 +196,8 @@ def structure_of(given: object, method: Method, problem: ODEProblem) -> Structur
         return None
     if not method.implicit:
         raise ValueError(
-            f"{method.name} is explicit and needs no Jacobian: leave structure away, or use 'qndf'"
-            " or 'rodas5p'"
+            f"{method.name} is explicit and needs no Jacobian: remove structure, or use 'qndf' or"
+            " 'rodas5p'"
         )
     if structure.name not in method.structures:
         reason = (
@@ -201,27 +206,27 @@ def structure_of(given: object, method: Method, problem: ODEProblem) -> Structur
         )
         if structure.name == "krylov" and "sparse" in method.structures:
             reason += (
-                ": its order rests on the exact solution of its linear systems (matrix-free needs a"
-                " W-method of Krylov type)"
+                ": its order requires exact solutions of its linear systems (a matrix-free method"
+                " would be a Krylov W-method)"
             )
         raise ValueError(f"{reason}; use 'qndf' or 'fbdf'")
     if problem.jac is not None:
         raise ValueError(
-            f"jac returns a dense matrix, which structure={structure.name!r} is there to avoid:"
-            " leave one away"
+            f"jac returns a dense matrix, but structure={structure.name!r} avoids dense matrices:"
+            " remove one of them"
         )
     return structure
 
 
 def is_dense(given: object) -> bool:
-    """Whether the user's argument is the default; a pattern may be an array, which == compares by
-    its entries."""
+    """Whether the user's argument is the default. A pattern can be an array, and == compares its
+    entries."""
     return isinstance(given, str) and given == "dense"
 
 
 def block_diagonal(given: object, y0: State) -> object:
-    """The structure of a batch y0, (B, ...), taken as one system: given, or a block of the Jacobian
-    for each row."""
+    """The structure of a batch y0, (B, ...), solved as one system: the given one, or one block of
+    the Jacobian for each row."""
     if not is_dense(given):
         return given
     if not isinstance(y0, torch.Tensor) or y0.dim() < 2:
@@ -259,6 +264,5 @@ def _named(given):
 
 
 def linearise(field: VectorField) -> Linearisation:
-    """The linearisation of a field: makes Jacobians, and factorises M - c J, in the field's
-    structure."""
+    """The linearisation of a field in its structure. It makes Jacobians and factorises M - c J."""
     return (field.structure or Dense()).linearise(field)
