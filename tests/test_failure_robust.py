@@ -380,7 +380,7 @@ def test_a_stochastic_solve_says_that_it_has_none():
         throw=False,
     )
     assert not solution.success
-    with pytest.raises(ValueError, match="ordinary differential equations alone"):
+    with pytest.raises(ValueError, match="ordinary differential equations have reports"):
         solution.report()
 
 

@@ -280,7 +280,7 @@ def problem(**changes):
         ({"mass": torch.ones(3, 2)}, r"mass has shape \(3, 2\)"),
         ({"mass": torch.zeros(3)}, "mass is zero"),
         ({"mass": torch.tensor([1.0, float("nan"), 0.0])}, "mass holds NaN"),
-        ({"mass": torch.ones(3, requires_grad=True)}, "taken as constant"),
+        ({"mass": torch.ones(3, requires_grad=True)}, "treats M as constant"),
         ({"y0": tensor(1.0, 0.0, 0.1)}, r"not consistent: .* but f\[2\] = 0.1 at y0"),
         ({"consistent": "maybe"}, "consistent must be 'check' or 'solve'"),
         ({"method": "Tsit5"}, "Tsit5 cannot solve M y' = f with a mass matrix: use 'qndf'"),

@@ -59,11 +59,12 @@ class Sparse:
     Solves with SuperLU on the CPU.
 
     pattern: (n, n), a scipy.sparse matrix or a sparse or boolean torch tensor. It is non-zero if
-    f_i may depend on y_j. With None, the first solve detects the pattern by products with the
-    Jacobian. The code checks every Jacobian with one product with a random vector. If a detected
-    pattern is too small, it grows. If a given pattern is too small, this is an error. Keep the
-    object for further solves with the same f: it keeps the pattern, the colouring and the
-    elimination order.
+        f_i may depend on y_j. With None, the first solve detects the pattern by products with the
+        Jacobian.
+
+    The code checks every Jacobian with one product with a random vector. If a detected pattern is
+    too small, it grows. If a given pattern is too small, this is an error. Keep the object for
+    further solves with the same f: it keeps the pattern, the colouring and the elimination order.
     """
 
     name = "sparse"
@@ -144,10 +145,12 @@ class Krylov:
     Comput. 31 (1989).
 
     precond: precond(t, y, c) -> P. P(v), (n,) -> (n,), approximates (M - c J)^-1 v at the float t
-    and the flat y, (n,). The gradient needs P^T, which autograd computes. If P has no graph, GMRES
-    runs without P there. restart: the number of stored vectors, each of n numbers. cycles: the
-    largest number of restarts. tol: residual of the linear solves, as a fraction of Newton's
-    tolerance. adjoint_tol: residual of the transposed solves, relative to the right-hand side.
+        and the flat y, (n,). The gradient needs P^T, which autograd computes. If P has no graph,
+        GMRES runs without P there.
+    restart: the number of stored vectors, each of n numbers.
+    cycles: the largest number of restarts.
+    tol: residual of the linear solves, as a fraction of Newton's tolerance.
+    adjoint_tol: residual of the transposed solves, relative to the right-hand side.
     """
 
     name = "krylov"

@@ -1,4 +1,4 @@
-"""A mark in the graph behind which there are no second derivatives."""
+"""A node of the graph that refuses second derivatives."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from torch import Tensor
 
 
 class FirstOrderOnly(torch.autograd.Function):
-    """x itself; a second derivative that passes here is refused, because part of it would be
-    missing."""
+    """Returns x. Refuses a second derivative, because a part of it would be missing."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, what: str) -> Tensor:

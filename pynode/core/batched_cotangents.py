@@ -1,8 +1,8 @@
 """The batches of torch.autograd.grad(is_grads_batched=True) and torch.autograd.functional's
 vectorize=True, row by row.
 
-They wrap tensors in a way that no rule of an autograd.Function gets to see, and that hides a
-dimension from all that writes in place or looks at values, as a solve does.
+These batches wrap tensors. No rule of an autograd.Function sees the wrapper. It hides a dimension
+from code that writes in place or reads values, as a solve does.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-_LEVELS = 8  # of batches of batches
+_LEVELS = 8  # the deepest nesting of batches
 
 
 def by_row(function: Callable, *tensors: Tensor | None) -> Tensor | tuple[Tensor | None, ...]:
-    """function(*tensors), a tensor or a tuple of tensors and None; of every row by itself where
-    some tensor is such a batch."""
+    """function(*tensors): a tensor, or a tuple of tensors and None. If a tensor is such a batch,
+    call the function for each row."""
     batches = [
         x for x in tensors if x is not None and torch._C._functorch.is_legacy_batchedtensor(x)
     ]
@@ -38,7 +38,8 @@ def by_row(function: Callable, *tensors: Tensor | None) -> Tensor | tuple[Tensor
 
 @contextmanager
 def _outside():
-    """A block that torch does not take for one of vmap, where it forbids random numbers."""
+    """A block that torch does not treat as a part of vmap. Inside vmap torch forbids random
+    numbers."""
     depth = torch._C._vmapmode_increment_nesting() - 1
     for _ in range(depth + 1):
         torch._C._vmapmode_decrement_nesting()
@@ -54,8 +55,8 @@ def _rows(x, level, size):
 
 
 def _size(x, level):
-    """The size of the batch of x at a level of nesting, None where it has none: torch then repeats
-    x as often as asked."""
+    """The size of the batch of x at a level of nesting. None if x has no batch there; torch then
+    repeats x as often as asked."""
     if x is None or not torch._C._functorch.is_legacy_batchedtensor(x):
         return None
     sizes = [len(_rows(x, level, size)) for size in (1, 2)]

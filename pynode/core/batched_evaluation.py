@@ -1,5 +1,5 @@
-"""Whether f can be evaluated, and differentiated, at many points in one call: decided once, on one
-point, beforehand."""
+"""Whether one call can evaluate and differentiate f at many points. The code tests this once,
+beforehand, at one point."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
-# What was found out of functions and modules that last longer than a solve.
+# The answers for functions and modules that live longer than a solve.
 _ANSWERS = weakref.WeakKeyDictionary()
 
 
 def cached_answer(
     field: VectorField | RowField, question: str, find: Callable[[], Answer]
 ) -> Answer:
-    """The answer to a question about the f of a field: that of an earlier solve, or find()."""
+    """The answer to a question about the f of a field: from an earlier solve, or from find()."""
     answers = _answers_of(field.f)
     key = question, *_state_of(field)
     if key not in answers:
@@ -35,7 +35,7 @@ def cached_answer(
 
 
 def _answers_of(f):
-    """Where the answers about f are kept; an empty dict where f is made anew for every solve."""
+    """The stored answers about f. An empty dict if every solve makes a new f."""
     while (lasting := getattr(f, "pynode_lasting", None)) is not None:
         f = lasting
     if isinstance(f, types.MethodType):
@@ -48,7 +48,7 @@ def _answers_of(f):
 
 
 def _state_of(field):
-    """What may change the answer."""
+    """The properties of a field that can change an answer."""
     modules = field.module_state.modules
     hooks = sum(len(m._backward_hooks) + len(m._backward_pre_hooks) for m in modules)
     training = sum(m.training for m in modules)
@@ -57,10 +57,10 @@ def _state_of(field):
 
 
 def allows_vmap(field: VectorField, t: Tensor, y: Tensor) -> bool:
-    """Whether f under vmap has the values and derivatives that it has alone: tried on the first of
-    points t (m,), y (m, n).
+    """Whether f has the same values and derivatives under vmap. Tests the first of the points t
+    (m,), y (m, n).
 
-    Under vmap hooks inside f do not run, and checkpoints, autograd.Functions without a rule and
+    Under vmap the hooks inside f do not run. Checkpoints, autograd.Functions without a rule, and
     branches on values fail.
     """
     return cached_answer(field, "vmap", lambda: _try_vmap(field, t[:1].detach(), y[:1].detach()))
@@ -75,7 +75,7 @@ def _try_vmap(field, t, y):
         try:
             mapped = torch.func.vmap(field.eval)(t, point)
             found = _pulled(mapped, inputs)
-        # F alone has just run, so this is vmap's: whatever its kind, the answer is no.
+        # f alone has just run, so vmap caused the error. Any error means no.
         except Exception:
             return False
     pairs = zip((alone, *wanted), (mapped, *found), strict=True)
@@ -83,7 +83,8 @@ def _try_vmap(field, t, y):
 
 
 def _pulled(out, inputs):
-    """The cotangents of the inputs for one of out, None where out does not depend on an input."""
+    """The cotangents of the inputs for fixed weights of out. None for an input that out does not
+    depend on."""
     if not out.requires_grad:
         return [None] * len(inputs)
     weights = torch.linspace(0.5, 1.5, out.numel(), dtype=out.dtype, device=out.device).view_as(out)
@@ -91,7 +92,7 @@ def _pulled(out, inputs):
 
 
 def agree(a: Tensor | None, b: Tensor | None) -> bool:
-    """Whether two results are equal up to rounding; one that is missing counts as zero."""
+    """Whether two results are equal up to rounding. A missing result counts as zero."""
     if a is None and b is None:
         return True
     a, b = (torch.zeros_like(y) if x is None else x.detach() for x, y in ((a, b), (b, a)))
@@ -110,12 +111,12 @@ def pull_stack(
     inputs: Sequence[Tensor],
     stacks: Sequence[Tensor],
 ) -> list[Tensor]:
-    """Gradients of the outputs in the inputs for every cotangent of a stack (k, ...), stacked: a
-    list beside the inputs.
+    """Gradients of the outputs in the inputs for every cotangent of a stack, (k, ...). Return one
+    stacked gradient for each input.
 
-    outputs: list of tensors; stacks: beside them. In one batched pass where the derivatives of f
-    allow it, else one by one. question: names the derivative, of which that is found out once.
-    Graphs are retained; zeros where nothing depends.
+    stacks: one for each output. If the derivatives of f allow it, one batched pass computes all;
+    otherwise one pass computes each. question: the name of the derivative; the answer is cached
+    under this name. The graphs stay. A gradient is zero if the outputs do not depend on the input.
     """
 
     def alone(i):
@@ -139,7 +140,7 @@ def pull_stack(
         wanted = alone(0)
         try:
             found = together(1)
-        except Exception:  # the pass alone has just run, so this is the batch's
+        except Exception:  # the single pass has just run, so the batch caused the error
             return False
         return all(agree(a, b[0]) for a, b in zip(wanted, found, strict=True))
 

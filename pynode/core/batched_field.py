@@ -1,4 +1,4 @@
-"""The vector field of a batch whose rows are separate systems: each row at a time of its own."""
+"""The vector field of a batch whose rows are separate systems. Each row has its own time."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 
 class RowField:
-    """f(t, y) for rows of a batch: t (m,), y (m, n) -> (m, n), counted by rows.
+    """f(t, y) for rows of a batch: t (m,), y (m, n) -> (m, n). It counts rows.
 
-    f is called with t of shape (m, 1, ...), which broadcasts against the rows, y with its leading
-    dimension m, and the args that belong to the rows cut to the same rows. ``select`` leaves rows
-    out, for good. by_row: whether each argument of f belongs to the rows (``args_by_row``). leaves,
-    parameters: the tensors that gradients reach, as those of a VectorField. compiled: CompiledRows
-    of whole steps (methods/compiled/batched_steps.py), None where steps are run as they stand.
-    drawn: whether f draws random numbers."""
+    f receives t of shape (m, 1, ...), which broadcasts against the rows, and y with the leading
+    dimension m. It receives the same rows of those args that belong to the rows. ``select`` keeps
+    some rows. by_row: whether each argument of f belongs to the rows (``args_by_row``). leaves,
+    parameters: the tensors that receive gradients, as in VectorField. compiled: the CompiledRows of
+    whole steps (methods/compiled/batched_steps.py), or None. drawn: whether f draws random numbers.
+    """
 
     mass = structure = compiled = None  # a batch of small dense systems
 
@@ -49,7 +49,7 @@ class RowField:
         self.device = layout.device
         self.size = layout.size
         self.args = problem.args
-        # Of the whole batch: when few rows are left, an argument may have their number by chance.
+        # Decide for the whole batch: an argument may have the size of the last few rows by chance.
         self.by_row = args_by_row(self.args, self.batch, by_row)
         if layout.single:
             self.rank = len(layout.shapes[0])
@@ -65,8 +65,8 @@ class RowField:
         return self.leaves.parameters
 
     def find_leaves(self, t: Tensor, y: Tensor, given: Iterable[Tensor] | None) -> None:
-        """Note the tensors that gradients reach: those given that require them, else all that f at
-        (t, y) depends on."""
+        """Find the tensors that receive gradients. These are the given tensors that require a
+        gradient, or all that f at (t, y) depends on."""
         y = y.detach().clone()
 
         def evaluate(args):
@@ -81,26 +81,26 @@ class RowField:
         self.module_state.watch_spare(self.leaves.spare)
 
     def with_args(self, args: tuple) -> RowField:
-        """The same field on other args."""
+        """The same field with other args."""
         found = copy.copy(self)
         found.args = args
         return found
 
     def detach_args(self) -> RowField:
-        """The same field on args that are leaves, so that no gradient passes through one parameter
-        into another."""
+        """The same field with leaves as args. No gradient then passes through one parameter into
+        another."""
         return self.with_args(self.leaves.args)
 
     def with_parameters(self, lost: list[Tensor]) -> RowField:
-        """The same field with parameters that turned out to be used; LostLeaves where they are
+        """The same field with further parameters that f used. Raise LostLeaves if they are
         unknown."""
         found = copy.copy(self)
         found.leaves = self.leaves.with_parameters(lost)
         return found
 
     def check(self, t: Tensor, y: Tensor, before: Tensor, h: np.ndarray) -> None:
-        """RuntimeError where f at the start, t (B,) and y (B, n), is no longer ``before``; h: the
-        first steps, (B,)."""
+        """Raise RuntimeError if f at the start, t (B,) and y (B, n), differs from ``before``. h:
+        the first steps, (B,)."""
         self.module_state.check()
         if len(h):
             smallest = float(abs(h).min())
@@ -114,7 +114,7 @@ class RowField:
             check_graph(lambda y: self.eval(t, y), y)
 
     def select(self, keep: Tensor) -> RowField:
-        """The field of the rows in keep, an index or mask (m,)."""
+        """The field of some rows. keep: an index or a mask, (m,)."""
         args = zip(self.args, self.by_row, strict=True)
         found = self.with_args(tuple(a[keep] if by_row else a for a, by_row in args))
         if keep.dtype == torch.bool:
@@ -124,7 +124,7 @@ class RowField:
         return found
 
     def __call__(self, t: Tensor, y: Tensor) -> Tensor:
-        """dy/dt of every row."""
+        """dy/dt of every row. It counts as len(y) evaluations."""
         self.stats.nfe += len(y)
         out = self.eval(t, y)
         if self.reuse.open:
@@ -132,19 +132,19 @@ class RowField:
         return out
 
     def probe(self, t: Tensor, y: Tensor) -> Tensor:
-        """dy/dt of every row, neither counted nor kept."""
+        """dy/dt of every row, not counted and not stored."""
         return self.eval(t, y)
 
     def eval(self, t: Tensor, y: Tensor) -> Tensor:
-        """dy/dt of every row, not counted; TypeError or ValueError where f returns something else,
-        or raises RejectStep."""
+        """dy/dt of every row, not counted. Raise TypeError or ValueError if f returns something
+        else, or raises RejectStep."""
         t = self.clock(t, y)
         try:
             out = self.f(t, self.layout.unravel(y), *self.args)
         except RejectStep as error:
             raise ValueError(
                 "f raised RejectStep, which with batched=True does not say for which rows: return"
-                " NaN for these, whose steps are then tried again, smaller, or leave batched away"
+                " NaN for these rows, so that the solver tries smaller steps, or remove batched"
             ) from error
         if not self.layout.flat or not isinstance(out, torch.Tensor) or out.shape != y.shape:
             out = self._joined(out, t, len(y))
@@ -153,7 +153,7 @@ class RowField:
         return out
 
     def _joined(self, out, t, rows):
-        """(rows, n) of what f returned for t."""
+        """What f returned for t, as (rows, n)."""
         try:
             return self.layout.ravel_rows(out, rows)
         except ValueError as error:
@@ -168,21 +168,21 @@ class RowField:
             ) from error
 
     def clock(self, t: Tensor, y: Tensor) -> Tensor:
-        """Times (m,) as functions get to see them."""
+        """The times (m,) as functions see them."""
         return clock(t, y, self.rank)
 
     def linearised(self, t: Tensor, y: Tensor, graph: bool = False) -> tuple[Tensor, Tensor | None]:
-        """(df/dy (m, n, n), df/dt (m, n) or None where no row depends on t). graph: both
-        differentiable in y and parameters."""
+        """Return (df/dy (m, n, n), df/dt (m, n)). df/dt is None if no row depends on t. graph: keep
+        both differentiable in y and the parameters."""
         return self._differentiated(t, y, torch.arange(len(y), device=y.device), True, graph)
 
     def jacobian(self, t: Tensor, y: Tensor, which: Tensor) -> Tensor:
-        """df/dy, (w, n, n), of the rows in which; t (m,), y (m, n) of all rows."""
+        """df/dy, (w, n, n), of the rows in which. t (m,), y (m, n): of all rows."""
         return self._differentiated(t, y, which, False)[0]
 
     def _differentiated(self, t, y, which, moving, graph=False):
-        """(df/dy, df/dt) of the rows in which; infinite entries where they start are differences
-        (finite_differences.py)."""
+        """Return (df/dy, df/dt) of the rows in which. At a start, finite differences replace
+        infinite entries (finite_differences.py)."""
         jac, slope = self._pulled(t, y, which, moving, graph)
         good = finite(jac)
         if good and (slope is None or finite(slope)):
@@ -197,7 +197,8 @@ class RowField:
         return jac, slope
 
     def _pulled(self, t, y, which, moving, graph):
-        """The same from one backward pass over as many copies of a row as it has states."""
+        """The same, from one backward pass. It uses as many copies of a row as the row has
+        states."""
         m = len(which)
         n = y.shape[1]
         self.stats.njac += m
@@ -228,16 +229,16 @@ class RowField:
 
 
 def clock(t: Tensor, y: Tensor, rank: int) -> Tensor:
-    """Times (m,) as functions of rows with so many dimensions get to see them: (m, 1, ...), which
-    broadcasts against y."""
+    """The times (m,) as functions of rows with this number of dimensions see them: (m, 1, ...),
+    which broadcasts against y."""
     return t.to(y.dtype).reshape((len(y),) + (1,) * max(rank, 1))
 
 
 def args_by_row(args: tuple, batch: int, declared: bool | Sequence[bool] | None) -> list[bool]:
-    """Whether each of the args belongs to the rows of a batch: a list of bool.
+    """Return a list of bool: whether each of the args belongs to the rows of a batch.
 
-    declared: None for the tensors whose first dimension is the batch's, True or False for all of
-    the tensors among args, or one bool for each argument.
+    declared: None selects the tensors whose first dimension is the batch. True or False applies to
+    all tensors among args. A list has one bool for each argument.
     """
     fits = [isinstance(a, torch.Tensor) and a.dim() > 0 and len(a) == batch for a in args]
     if declared is None:
@@ -264,9 +265,9 @@ def args_by_row(args: tuple, batch: int, declared: bool | Sequence[bool] | None)
 
 
 def row_layout(y0: State) -> tuple[Layout, int]:
-    """(layout of one row, number of rows) of a batched state.
+    """Return (layout of one row, number of rows) of a batched state.
 
-    ValueError where it is empty, or its parts have no common first dimension.
+    Raise ValueError if the state is empty, or if its parts have no common first dimension.
     """
     whole = Layout(y0)
     counts = {shape[0] if len(shape) else None for shape in whole.shapes}
@@ -291,13 +292,13 @@ def _first(state):
 
 
 def check_independent(field: RowField, t: Tensor, y: Tensor) -> None:
-    """ValueError where some row of f depends on another row.
+    """Raise ValueError if a row of f depends on another row.
 
-    A tangent on half of the rows must leave the others alone, and f on these rows, with the args
-    cut to them, must be what it is on all of them.
+    A tangent on half of the rows must leave the other rows unchanged. f on these rows, with the
+    same rows of the args, must equal f on all rows.
     """
     count = field.batch
-    # A single row is asked twice: Jacobians ask it as often as it has states.
+    # A single row appears twice, because Jacobians repeat it for each of its states.
     if count > 1:
         some = torch.arange(0, count, 2, device=y.device)
     else:
@@ -315,26 +316,26 @@ def check_independent(field: RowField, t: Tensor, y: Tensor) -> None:
     size = 1e-9 * float(whole.abs().max().nan_to_num(0.0))
     if leak > 0 or not torch.allclose(whole[some], alone, rtol=1e-6, atol=size, equal_nan=True):
         raise ValueError(
-            "batched=True claims that row i of f depends on row i of y alone, but here rows"
-            " influence one another (batch normalisation, a sum over the batch, or a tensor by row"
-            " that is not in args); leave batched away, or pass tensors that belong to the rows"
+            "batched=True requires that row i of f depends only on row i of y, but here rows"
+            " influence one another (batch normalisation, a sum over the batch, or a tensor with"
+            " rows that is not in args): remove batched, or pass tensors that belong to the rows"
             f" through args{_by_chance(field)}"
         )
 
 
 def _leak(field, t, y, whole, tangent, mask):
-    """How much of a tangent on the rows in the mask comes out in the others."""
+    """How much a tangent on the rows of the mask changes the other rows."""
     try:
         moved = torch.func.jvp(lambda v: field.eval(t, v), (y,), (tangent,))[1]
         return moved.masked_fill(mask, 0).abs().max()
-    # An operation without a forward derivative: perturb instead.
+    # An operation has no forward derivative: perturb y instead.
     except (RuntimeError, NotImplementedError):
         moved = field.eval(t, y + 1e-3 * (1 + y.abs()) * mask)
         return (moved - whole).masked_fill(mask, 0).abs().max() - 1e-9 * whole.abs().max()
 
 
 def _on_some(field, rows, t, y):
-    """f on some of the rows; ValueError with the rule for args where it fails on these alone."""
+    """f on some of the rows. If this fails, raise ValueError with the rule for args."""
     try:
         return field.select(rows).eval(t[rows], y[rows])
     except (RuntimeError, ValueError, IndexError) as error:
@@ -345,11 +346,11 @@ def _on_some(field, rows, t, y):
 
 
 def _by_chance(field) -> str:
-    """What to say of args that were cut because of their size."""
-    cut = [f"args[{i}]" for i, by_row in enumerate(field.by_row) if by_row]
-    if not cut:
+    """A hint about args that count as rows because of their size."""
+    sliced = [f"args[{i}]" for i, by_row in enumerate(field.by_row) if by_row]
+    if not sliced:
         return ""
     return (
-        f". {', '.join(cut)} had {field.batch} as first dimension and so were cut to the rows:"
-        " declare what does not belong to them, by_row=False or a bool for each of args"
+        f". {', '.join(sliced)} had {field.batch} as first dimension, so f got only their rows:"
+        " declare what does not belong to the rows, by_row=False or a bool for each of args"
     )

@@ -1,4 +1,4 @@
-"""Records, dataclasses of plain values, as the lines of a file."""
+"""Writes records, which are dataclasses of plain values, as lines of a file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .files import save_text
 
 
 def write_csv(path: str | Path, kind: type, records: Iterable[Any]) -> Path:
-    """Write one line a record, objects of the dataclass kind, with the names of its fields as
-    header; returns the path."""
+    """Write one line for each record, an object of the dataclass kind. The header has the names of
+    its fields. Return the path."""
     table = io.StringIO()
     writer = csv.DictWriter(table, [field.name for field in fields(kind)], lineterminator="\n")
     writer.writeheader()

@@ -17,16 +17,16 @@ from .leaves import own_leaf
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# What torch and its autograd.Function say of an operation with one derivative alone.
+# Errors of torch for an operation that has only first derivatives.
 _REFUSALS = ("is not implemented", "once_differentiable", "differentiate twice")
 _EXPLAINED = "needs second derivatives of f"
 
 
 class DoubleBackward:
-    """A block in which f is evaluated, and differentiated twice.
+    """A block in which f is evaluated and differentiated twice.
 
-    Attention goes by its plain formula there: the fused kernels have first derivatives alone.
-    RuntimeError with a remedy where another operation has no second derivative.
+    Inside, attention uses its plain formula, because the fused kernels have only first derivatives.
+    If another operation has no second derivative, the block raises RuntimeError with a remedy.
     """
 
     def __enter__(self) -> None:
@@ -57,14 +57,13 @@ def _refused(reason):
 
 
 def pull(out: Tensor, inputs: Sequence[Tensor], cotangents: Tensor) -> tuple[Tensor | None, ...]:
-    """The cotangents of the inputs, with a graph, for those of out; None where out does not depend
-    on one.
+    """The cotangents of the inputs, with a graph, for those of out. None for an input that out does
+    not depend on.
 
-    RuntimeError where f has a function that is marked with once_differentiable. To
-    torch.autograd.grad it would look like a constant the second time, and its part would be missing
-    without a word.
+    Raise RuntimeError if f uses a function with once_differentiable. In a second derivative
+    torch.autograd.grad treats it as a constant, and its part would be missing.
     """
-    # Such a function leaves its mark only where there is a graph to leave it in.
+    # Such a function marks its node only if the cotangents have a graph.
     if not cotangents.requires_grad:
         cotangents = own_leaf(cotangents.detach())
     found = torch.autograd.grad(out, inputs, cotangents, create_graph=True, allow_unused=True)
@@ -91,7 +90,7 @@ def _choose(flash, efficient, cudnn, plain):
 
 
 def with_double_backward(function: Callable[P, R]) -> Callable[P, R]:
-    """function as one that runs in such a block."""
+    """The function, running inside a DoubleBackward block."""
 
     @wraps(function)
     def called(*arguments, **keywords):

@@ -1,5 +1,5 @@
-"""The leaf tensors that a vector field depends on: those in the graph of an evaluation, and those
-within its reach."""
+"""The leaf tensors that a vector field depends on: in the graph of an evaluation, and within its
+reach."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from torch.utils import _pytree as pytree
 if TYPE_CHECKING:
     from .module_state import ModuleState
 
-# Objects looked at in search of tensors. A field that can reach more is found out in the backward
-# pass.
+# The number of objects to search for tensors. If a field reaches more, the backward pass detects
+# it.
 MAX_OBJECTS = 2000
-# What nn.Module keeps for itself; its parameters, buffers and submodules are looked at by name.
+# Internal attributes of nn.Module. The search visits parameters, buffers and submodules by name.
 _INTERNALS = frozenset(torch.nn.Module().__dict__)
-# Objects that hold no tensors of a field, and those whose insides are no business of ours.
+# Objects that hold no tensors of a field, and objects with opaque contents.
 _OPAQUE = (
     str,
     bytes,
@@ -42,42 +42,42 @@ _OPAQUE = (
 )
 
 
-# Marks the leaves by which pynode differentiates inside a graph.
+# Marks pynode's own leaves inside a graph.
 _OWN = "_pynode_own"
 
 
 def own_leaf(x: Tensor) -> Tensor:
-    """x, a tensor without a graph, as a leaf that is none of f's."""
+    """Make x, a tensor without a graph, a leaf of pynode. It does not count as a leaf of f."""
     setattr(x, _OWN, True)
     return x.requires_grad_()
 
 
 class LostLeaves(RuntimeError):
-    """The graph of f reached leaf tensors that are not among its parameters. leaves: these."""
+    """The graph of f reached leaf tensors that are not among its parameters. leaves: these
+    tensors."""
 
     def __init__(self, leaves: list[Tensor]) -> None:
         shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves)
         super().__init__(
-            f"f used tensors that require a gradient (of shape {shapes}) and that were not found"
-            " when the solve began, so that their gradient would be missing: pass them in args,"
+            f"f used tensors that require a gradient (of shape {shapes}), but pynode did not find"
+            " them when the solve began, so their gradient would be missing: pass them in args,"
             " make them parameters of f, or name them in params=[...]"
         )
         self.leaves = leaves
 
     def __reduce__(self) -> tuple:
-        # An exception is made again from its message otherwise.
+        # By default pickle makes an exception from its message.
         return LostLeaves, (self.leaves,)
 
 
 class Leaves(NamedTuple):
-    """What the gradient of a solve reaches.
+    """The tensors that the gradient of a solve reaches.
 
-    args: those of f, with copies that are leaves in the place of tensors that require a gradient,
-    so that no gradient passes through one parameter into another. parameters: the tensors to
-    differentiate f in. sources: the tensor that receives the gradient of each; a tensor may stand
-    there twice, as it may reach f in two ways. spare: leaves within the reach of f that its first
-    evaluation did not use. named: whether the user chose the parameters, and the rest is left out
-    on purpose.
+    args: of f. Leaves replace the tensors that require a gradient, so that no gradient passes
+    through one parameter into another. parameters: the tensors to differentiate f in. grad_targets:
+    the tensor that receives the gradient of each parameter. A tensor can appear twice, because it
+    can reach f in two ways. spare: leaves within the reach of f that its first evaluation did not
+    use. named: whether the user chose the parameters; pynode then ignores all others.
     """
 
     args: tuple
@@ -93,11 +93,12 @@ class Leaves(NamedTuple):
 
     @property
     def inputs(self) -> list:
-        """The tensors whose gradients the solve returns: the sources, then the spare leaves."""
+        """The tensors whose gradients the solve returns: the targets, then the spare leaves."""
         return [*self.grad_targets, *self.spare]
 
     def check(self, out: Tensor, inputs: Iterable[Tensor]) -> None:
-        """LostLeaves where the graph of out has leaves beside the inputs and the parameters."""
+        """Raise LostLeaves if the graph of out has other leaves than the inputs and the
+        parameters."""
         if self.named:
             return
         known = {id(x) for x in (*self.parameters, *inputs)}
@@ -107,7 +108,7 @@ class Leaves(NamedTuple):
             raise LostLeaves(lost)
 
     def with_parameters(self, lost: list[Tensor]) -> Leaves:
-        """The same with leaves that turned out to be used; LostLeaves where they are not spare."""
+        """The same with further leaves that f used. Raise LostLeaves if they are not spare."""
         spare = {id(leaf) for leaf in self.spare}
         if any(id(leaf) not in spare for leaf in lost):
             raise LostLeaves(lost)
@@ -120,14 +121,14 @@ class Leaves(NamedTuple):
         )
 
     def align(self, cotangents: Sequence[Tensor | None], inputs: Iterable[Tensor]) -> list:
-        """Cotangents of the parameters beside the inputs of another Leaves; None for the spare
-        ones."""
+        """Put the cotangents of the parameters in the order of the inputs of other Leaves. None for
+        an input without one."""
         found = {id(p): g for p, g in zip(self.parameters, cotangents, strict=True)}
         return [found.get(id(p)) for p in inputs]
 
 
 def no_leaves(args: tuple) -> Leaves:
-    """Of a solve that makes no gradient itself."""
+    """The Leaves of a solve that makes no gradient."""
     return Leaves(args, [], [], [], True)
 
 
@@ -140,9 +141,9 @@ def find_leaves(
 ) -> Leaves:
     """The Leaves of f(t, y, *args).
 
-    module_state: of f. evaluate(args): f at the start of the solve with its graph, and the
-    state there; None where f refuses the start. params: the tensors that the user wants gradients
-    of; None for all.
+    module_state: of f. evaluate(args): returns f at the start of the solve with its graph, and the
+    state there; None if f refuses the start. params: the tensors that the user wants gradients of;
+    None for all.
     """
     if not torch.is_grad_enabled():
         return no_leaves(args)
@@ -161,8 +162,8 @@ def find_leaves(
     sources = [*own, *(source for _, source in pairs)]
     known = {id(p) for p in parameters}
     used = []
-    # Before the graph is looked at: what TorchScript holds counts as held as long as it stands in
-    # this list.
+    # Before the search in the graph: this list keeps the tensors of TorchScript alive, so that they
+    # count as held.
     within = reachable(f, args)
     if start is not None:
         out, y = start
@@ -174,7 +175,8 @@ def find_leaves(
 
 
 def _named(args, pairs, params):
-    """The Leaves that the user has chosen. pairs: (copy, tensor) of what f gets copies of."""
+    """The Leaves that the user chose. pairs: (copy, tensor) for tensors that f receives as
+    copies."""
     chosen = unique(p for p in params if p.requires_grad)
     numbers = {id(p) for p in chosen}
     for p in chosen:
@@ -193,7 +195,7 @@ def _named(args, pairs, params):
 
 
 def detach_args(args: Any) -> tuple[Any, list[tuple[Tensor, Tensor]]]:
-    """(args with a leaf in the place of each tensor that requires a gradient, [(leaf, tensor)])."""
+    """Return (args with a leaf for each tensor that requires a gradient, [(leaf, tensor)])."""
     flat, spec = pytree.tree_flatten(args)
     copies = {}
     for x in flat:
@@ -216,10 +218,10 @@ def unique(tensors: Iterable[Tensor]) -> list:
 
 
 def leaves_of(out: Tensor, inputs: Iterable[Tensor] = ()) -> list:
-    """The leaf tensors in the graph of out, those behind the inputs left out.
+    """The leaf tensors in the graph of out, without those behind the inputs.
 
-    Leaves that f made for itself and that nobody holds any more do not count: nobody can ask for
-    their gradient. Neither do those of pynode.
+    A leaf that f made and that no object holds does not count, because nobody can ask for its
+    gradient. pynode's own leaves do not count either.
     """
     if out.grad_fn is None:
         if out.requires_grad:
@@ -234,14 +236,14 @@ def leaves_of(out: Tensor, inputs: Iterable[Tensor] = ()) -> list:
 
 @functools.cache
 def _unheld() -> int:
-    """The number of references to a leaf that nobody holds, as _leaves counts them."""
+    """The number of references to a leaf that no object holds, as _leaves counts them."""
     with torch.enable_grad():
         out = torch.ones(1, requires_grad=True) * 2
     return next(count for _, count in _leaves(out, ()))
 
 
 def _leaves(out, inputs):
-    """(leaf, references to it) of the leaf tensors in the graph of out."""
+    """Yield (leaf, references to it) for the leaf tensors in the graph of out."""
     ends = {(x.grad_fn, x.output_nr) for x in inputs if x.grad_fn is not None}
     seen = set()
     todo = [(out.grad_fn, out.output_nr)]
@@ -258,9 +260,12 @@ def _leaves(out, inputs):
 
 
 def reachable(*roots: object) -> list:
-    """The leaf tensors that require a gradient and that functions, modules and containers can
-    reach: parameters, attributes, elements, closures, defaults, and globals that a function
-    names."""
+    """The leaf tensors that functions, modules and containers can reach and that require a
+    gradient.
+
+    The search visits parameters, attributes, elements, closures, defaults, and the globals that a
+    function names.
+    """
     found = {}
     seen = set()
     todo = list(roots)
@@ -284,7 +289,7 @@ def reachable(*roots: object) -> list:
 
 
 def _within(item):
-    """What an object holds."""
+    """The contents of an object."""
     if isinstance(item, (list, tuple, set, frozenset)):
         return item
     if isinstance(item, dict):
@@ -313,7 +318,7 @@ def _of_function(function):
 
 
 def _names(code):
-    """The global names in a function's code, and in that of the functions inside it."""
+    """The global names in the code of a function and of the functions inside it."""
     names = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -322,7 +327,7 @@ def _names(code):
 
 
 def cell_content(cell: CellType) -> object:
-    """What a closure's cell holds, None where its name is not bound yet."""
+    """The content of a closure's cell. None if its name is not bound yet."""
     try:
         return cell.cell_contents
     except ValueError:

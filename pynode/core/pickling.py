@@ -1,5 +1,5 @@
-"""Tensors that are pickled, copied deeply or sent to another process: their values, and a mark
-where a graph is lost."""
+"""Pickled tensors, deep copies, and tensors sent to another process. They keep their values and
+refuse a lost gradient."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 NO_GRAPH = (
-    "this solution was loaded, copied or sent from another process, and its graph stayed behind, so"
-    " that it has no gradient: call backward() on the solution that solve returned, solve again"
-    " here, or use the values alone by detach()"
+    "this solution was loaded, copied or sent from another process and has lost its graph, so it"
+    " has no gradient: call backward() on the solution that solve returned, solve again here, or"
+    " use only the values with detach()"
 )
 
 
 class _Lost(torch.autograd.Function):
-    """A tensor whose gradient cannot be had: without this node it would be missing from a sum,
-    silently."""
+    """A tensor that has lost its graph. Without this node its gradient would silently be missing
+    from a sum."""
 
     @staticmethod
     def forward(ctx, values, leaf):
@@ -30,10 +30,10 @@ class _Lost(torch.autograd.Function):
 
 
 class Detached:
-    """Stands for a tensor in what is pickled or copied deeply. What comes out is a tensor of the
-    same values, which refuses a gradient where the tensor had one.
+    """Replaces a tensor in a pickle or a deep copy. It unpickles to a tensor of the same values. If
+    the tensor had a graph, the new one refuses a gradient.
 
-    graph: whether it had one, by default whether it requires a gradient.
+    graph: whether the tensor had a graph; by default whether it requires a gradient.
     """
 
     def __init__(self, tensor: Tensor, graph: bool | None = None) -> None:
@@ -44,12 +44,12 @@ class Detached:
             self.graph = graph
 
     def __reduce__(self) -> tuple:
-        # A copy: a view would bring all the memory that it looks into.
+        # A copy, because a view would pickle the whole memory of its base.
         return rebuild, (self.tensor.detach().clone(), self.graph)
 
 
 def rebuild(values: Tensor, graph: bool) -> Tensor:
-    """What Detached becomes."""
+    """Make a tensor from a Detached."""
     if not graph:
         return values
     with torch.enable_grad():
@@ -57,7 +57,7 @@ def rebuild(values: Tensor, graph: bool) -> Tensor:
 
 
 def detached(tree: Any) -> Any:
-    """The nested tuples, lists and dicts of tensors with Detached in the place of each tensor."""
+    """The nested tuples, lists and dicts, with a Detached for each tensor."""
     return pytree.tree_map(lambda x: Detached(x) if isinstance(x, torch.Tensor) else x, tree)
 
 

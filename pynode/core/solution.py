@@ -1,4 +1,4 @@
-"""What a solve returns."""
+"""The results of a solve."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 
 class DenseSegment(NamedTuple):
-    """A segment of the solve. interpolate(times) -> (m, n): states at times (floats) of this segment,
-    differentiable.
+    """A segment of the solve. interpolate(times) -> (m, n): differentiable states at times (floats)
+    of this segment.
 
-    signed: mask of the components that are told as zero where they are negative, (n,), or None.
+    signed: mask, (n,), of the components that are zero in the result where they are negative; None
+    for no component.
     """
 
     path: Curve
@@ -32,26 +33,31 @@ class DenseSegment(NamedTuple):
     signed: torch.Tensor | None = None
 
     def detached(self, lost: bool) -> DenseSegment:
-        """Its polynomials and nothing else. lost: whether it had a graph."""
+        """The polynomials of the segment. lost: whether it had a graph."""
         curve = self.path.detached(lost)
         return DenseSegment(curve, curve.evaluate, self.signed)
 
 
 class Solution:
-    """States at the output times, how the solve ended, and what it cost.
+    """States at the output times, how the solve ended, and its cost.
 
-    t: (T,) times reached, float64; y: states in the structure of y0 with a leading dimension T,
-    differentiable; status, message: how it ended; stats: forward counts, and backward ones once a
-    gradient was taken; events: list of EventRecord in the order in which they occurred; method: its
-    name; choice: why 'auto' took it, empty where it was asked for by name; adjoint: the name of the
-    one by which gradients are made, and adjoint_choice: why 'auto' took it, empty likewise. Where
-    dense output was asked for, ``solution(t)`` gives the state at any time of the span and
-    ``solution.derivative(t)`` its dy/dt, both differentiable likewise, the first also in t. At the
-    time of a reset every output, also y itself, is the state after it.
+    t: (T,) times reached, float64.
+    y: states in the structure of y0 with a leading dimension T, differentiable.
+    status, message: how the solve ended.
+    stats: forward counts, and backward counts after a gradient.
+    events: list of EventRecord, in the order of their occurrence.
+    method: the name of the method.
+    choice: why 'auto' chose the method; empty if the user named it.
+    adjoint: the name of the adjoint that makes gradients.
+    adjoint_choice: why 'auto' chose the adjoint; empty if the user named it.
 
-    Solutions can be pickled, saved by torch.save, copied deeply and sent interpolate processes, and so
-    can a SolveError. What arrives has no graph: tensors that had one refuse a gradient with a
-    sentence. Its dense output works, and a failed solve brings its report, which is made for that.
+    With dense output, ``solution(t)`` is the state at any time of the span, and
+    ``solution.derivative(t)`` is its dy/dt. Both are differentiable, the first also in t. At the
+    time of a reset every output, also y, is the state after the reset.
+
+    Solutions can be pickled, saved by torch.save, deeply copied and sent between processes, and so
+    can a SolveError. The copy has no graph: a tensor that had one raises an error if its gradient
+    is asked for. Its dense output works. A failed solve makes its report before it is pickled.
     copy.copy shares everything, also the graph.
     """
 
@@ -115,40 +121,40 @@ class Solution:
 
     @property
     def _silent(self) -> bool:
-        """Whether there is nothing to make a report from."""
+        """Whether no report is possible."""
         return self._report is None and self._examine is None
 
     @property
     def _trajectory(self) -> Trajectory:
-        """Of the last segment, for those who want to look at its steps."""
+        """The trajectory of the last segment, to inspect its steps."""
         return self._segments[-1].path
 
     @property
     def success(self) -> bool:
+        """Whether the solve reached its end, or an event or a callback stopped it."""
         return self.status.success
 
     def check(self) -> Solution:
-        """self, or SolveError where the solve ended before its time."""
+        """self. Raise SolveError if the solve failed."""
         if not self.success:
             raise SolveError(self)
         return self
 
     def report(self) -> FailureReport:
-        """Why the solve failed, where, and what to try next: a FailureReport, whose str() is a page
-        of text.
+        """Why and where the solve failed, and what to try next: a FailureReport. Its str() is a
+        page of text.
 
-        It tries the last steps again and asks f some hundreds of times, of which nothing remains:
-        neither in the counts nor in torch's random numbers or the buffers of f. ValueError where
-        nothing failed, and for the path of an SDE.
+        It repeats the last steps and evaluates f some hundreds of times. This changes neither the
+        counts nor torch's random numbers nor the buffers of f. Raise ValueError if the solve did
+        not fail, and for the path of an SDE.
         """
         if self.success:
             raise ValueError(
-                f"this solve did not fail ({self.status.sentence}), so that there is nothing to"
-                " report"
+                f"this solve did not fail ({self.status.sentence}), so there is nothing to report"
             )
         if self._silent:
             raise ValueError(
-                "reports are made of ordinary differential equations alone; message says how this"
+                "only solves of ordinary differential equations have reports; message says how this"
                 " solve ended"
             )
         if self._report is None:
@@ -156,7 +162,7 @@ class Solution:
         return self._report
 
     def __call__(self, t: float | Sequence[float] | Tensor) -> State:
-        """The state at time t, a number or (m,) times; ValueError outside the span or without
+        """The state at time t, a number or (m,) times. Raise ValueError outside the span or without
         dense=True."""
         times = torch.as_tensor(t, dtype=torch.float64)
         flat = self._read(times, lambda segment, queries: segment.interpolate(queries))
@@ -168,8 +174,8 @@ class Solution:
     def derivative(self, t: float | Sequence[float] | Tensor) -> State:
         """dy/dt of the dense output at time t, a number or (m,) times, in the structure of y0.
 
-        Of the polynomials, not f at their states: on a stiff problem f amplifies what the
-        polynomials leave.
+        This is the derivative of the polynomials, not f at their states. On a stiff problem f
+        amplifies the error of the polynomials.
         """
         return self._layout.unravel(
             self._read(torch.as_tensor(t, dtype=torch.float64), _derivative)
@@ -217,14 +223,14 @@ class Solution:
 
 
 def _shared(solution):
-    """Another object with the same contents."""
+    """A new object with the same contents."""
     other = object.__new__(type(solution))
     vars(other).update(vars(solution))
     return other
 
 
 def _derivative(segment, queries):
-    """dy/dt, (m, n). Its gradient is that of the values at as many nodes as determine the
+    """dy/dt, (m, n). Its gradient is that of the states at as many nodes as determine the
     polynomial of the step."""
     slopes = segment.path.derivative(queries).clone()
     if not torch.is_grad_enabled():
@@ -240,14 +246,18 @@ def _derivative(segment, queries):
 
 
 class BatchSolution:
-    """What a solve with batched=True returns.
+    """The result of a solve with batched=True.
 
-    t: (T, B) times, a column for each row; y: states with leading dimensions (T, B), NaN where a
-    row did not arrive, differentiable; statuses: how each row ended; reached: the time that each
-    row reached; stats: counts over all rows; events: for each row a list of EventRecord in the
-    order in which they occurred, their states those of the row. It is pickled, sent and copied like
-    a Solution. The report of the first row that failed comes along, and those that were made
-    before.
+    t: (T, B) times, a column for each row.
+    y: states with leading dimensions (T, B), differentiable. NaN if a row did not reach a time.
+    statuses: how each row ended.
+    reached: the time that each row reached.
+    stats: counts over all rows.
+    events: for each row a list of EventRecord, in the order of their occurrence, with the states of
+        the row.
+
+    It pickles and copies like a Solution. The copy has the report of the first row that failed, and
+    those made before.
     """
 
     def __init__(
@@ -283,6 +293,7 @@ class BatchSolution:
 
     @property
     def success(self) -> bool:
+        """Whether every row succeeded."""
         return all(status.success for status in self.statuses)
 
     @property
@@ -292,6 +303,7 @@ class BatchSolution:
 
     @property
     def message(self) -> str:
+        """How the rows ended, in a sentence."""
         failed = [i for i, status in enumerate(self.statuses) if not status.success]
         if not failed:
             stopped = sum(status is Status.EVENT for status in self.statuses)
@@ -308,10 +320,10 @@ class BatchSolution:
         )
 
     def report(self, row: int | None = None) -> FailureReport:
-        """Why a row failed, where, and what to try next: a FailureReport; row: its number, by
-        default the first that failed.
+        """Why and where a row failed, and what to try next: a FailureReport. row: its number; by
+        default the first row that failed.
 
-        ValueError where it did not fail.
+        Raise ValueError if the row did not fail.
         """
         failed = [i for i, status in enumerate(self.statuses) if not status.success]
         if row is None:
@@ -327,14 +339,14 @@ class BatchSolution:
         if row not in self._reports:
             if self._examine is None:
                 raise ValueError(
-                    f"the report of row {row} was not made before this solution was copied or sent:"
-                    f" ask for report({row}) there"
+                    f"this copy of a solution has no report of row {row}: call report({row}) before"
+                    " the solution is copied or sent"
                 )
             self._reports[row] = self._examine(row)
         return self._reports[row]
 
     def check(self) -> BatchSolution:
-        """self, or SolveError where a row ended before its time."""
+        """self. Raise SolveError if a row failed."""
         if not self.success:
             raise SolveError(self)
         return self

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class SplitField(nn.Module):
     """f(t, y, *args) = implicit(t, y, *args) + explicit(t, y, *args), both in the structure of y.
 
-    KenCarp4 and KenCarp47 treat the first part implicitly and the second explicitly, so that
-    Newton's iterations and Jacobians need the first alone; every other method integrates the sum.
+    KenCarp4 and KenCarp47 treat the first part implicitly and the second explicitly, so Newton's
+    iterations and Jacobians need only the first. Every other method integrates the sum.
     """
 
     def __init__(self, implicit: Callable, explicit: Callable) -> None:

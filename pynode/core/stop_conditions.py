@@ -1,5 +1,5 @@
-"""What may stop a solve or refuse a step beside the error test: a clock, a callback, the domain of
-the state."""
+"""Conditions besides the error test that stop a solve or reject a step: a clock, a callback, the
+domain of the state."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from .layout import Layout
     from .stats import Stats
 
-# Of atol: a state this far below zero is zero. Where f drains a state to zero in finite time, as
-# -sqrt(u) does, no step ends above it for ever, and one that ends nearer could be too short for
-# floating point.
+# As a fraction of atol. A state this little below zero counts as zero. If f takes a state to zero
+# in finite time, as -sqrt(u) does, some step must end below zero, and a step that ends nearer to
+# zero could be too short for floating point.
 NOISE = 1e-9
 
 
-# True for all components, or the flat indices of some.
+# The flat indices of components; True for all.
 Nonnegative: TypeAlias = bool | Sequence[int] | Tensor | None
 
 
 class Limits:
-    """One solve's limits. All of its segments share them.
+    """The limits of one solve. All of its segments share them.
 
-    callback(t, y, stats): after every accepted step, t a float, y in the structure of y0; True
-    stops the solve. seconds: of wall-clock time. nonnegative: True, or flat indices of components
-    that must not be negative. domain(t, y) -> bool: whether a state is possible.
+    callback(t, y, stats): called after every accepted step with t a float and y in the structure of
+    y0. True stops the solve. seconds: limit of wall-clock time. nonnegative: True, or flat indices
+    of components that must not be negative. domain(t, y) -> bool: whether a state is possible.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class Limits:
         nonnegative: Nonnegative,
         domain: Callable | None,
     ) -> Limits | None:
-        """None where nothing is limited, so that a step pays one ``if``."""
+        """The Limits, or None if there is no limit; a step then costs one ``if``."""
         if callback is None and seconds is None and nonnegative in (None, False) and domain is None:
             return None
         return cls(layout, stats, callback, seconds, nonnegative, domain)
 
     def signed(self, atol: Tensor) -> Tensor | None:
-        """The mask of the components that must not be negative, (n,), None where there are none.
+        """The mask, (n,), of the components that must not be negative. None if there are none.
         atol: 0-d or (n,)."""
         if self.signs is None:
             return None
@@ -90,16 +90,17 @@ class Limits:
         return mask
 
     def expired(self) -> bool:
+        """Whether the time limit has passed."""
         return self.deadline is not None and time.monotonic() > self.deadline
 
     def allow(self, t: float, y: Tensor, start: Tensor | None = None) -> bool:
         """Whether the state y, (n,), at t is possible after a step from start, (n,).
 
-        One synchronisation, two where both checks are asked for.
+        Costs one synchronisation, or two with both checks.
         """
         if self.floor is not None:
-            # A multistep method goes on below zero for some steps, and would crawl where it may
-            # not.
+            # A multistep method stays below zero for some steps. Without this allowance it would
+            # take tiny steps.
             if start is None:
                 floor = self.floor
             else:
@@ -109,18 +110,19 @@ class Limits:
         return self.domain is None or bool(self.domain(t, self._user_state(y)))
 
     def stop(self, t: float, y: Tensor) -> bool:
-        """Whether the callback asks to stop, after a step to the state y, (n,), at t."""
+        """Whether the callback stops the solve after a step to the state y, (n,), at t."""
         return self.callback is not None and bool(self.callback(t, self._user_state(y), self.stats))
 
     def _user_state(self, y):
-        """The state as the user gets to see it."""
+        """The state as the user sees it."""
         return self.layout.unravel(clamped(y.detach(), self.mask))
 
 
 class Guard:
-    """The limits that hold inside a step, too: a step of RKC may take thousands of evaluations.
+    """The limits that also hold inside a step. A step of RKC can take thousands of evaluations.
 
-    most: evaluations of f, math.inf for any number; deadline: by time.monotonic(), None for none.
+    most: the limit of evaluations of f; math.inf for no limit. deadline: by time.monotonic(); None
+    for no limit.
     """
 
     def __init__(self, most: float, deadline: float | None) -> None:
@@ -128,9 +130,9 @@ class Guard:
         self.deadline = deadline
 
     def check(self, stats: Stats) -> None:
-        """Exhausted where the evaluation just counted is one too many, or comes too late."""
+        """Raise Exhausted if the last counted evaluation exceeds the limit or comes too late."""
         if stats.nfe > self.most:
-            stats.nfe -= 1  # it is not made
+            stats.nfe -= 1  # this evaluation does not happen
             raise Exhausted(Status.MAX_EVALUATIONS)
         if self.deadline is not None and time.monotonic() > self.deadline:
             raise Exhausted(Status.MAX_SECONDS)
@@ -138,8 +140,8 @@ class Guard:
 
 @contextmanager
 def guarded(stats: Stats, most: float, limits: Limits | None) -> Iterator[None]:
-    """A block in which every evaluation that is counted in stats checks the limits; limits: a
-    Limits, or None."""
+    """A block in which every evaluation counted in stats checks the limits. limits: a Limits, or
+    None."""
     if limits is None:
         deadline = None
     else:

@@ -1,4 +1,4 @@
-"""The solution between the steps: one polynomial a step, of any method."""
+"""The solution between the steps: one polynomial for each step of any method."""
 
 from __future__ import annotations
 
@@ -16,31 +16,30 @@ from .pickling import Detached, rebuild
 
 
 def evaluate(coefficients: Tensor, theta: Tensor) -> Tensor:
-    """Polynomial with coefficients (degree + 1, n) of the powers of theta, at theta (m,): (m,
-    n)."""
+    """Evaluate a polynomial with coefficients (degree + 1, n) of the powers of theta, at theta
+    (m,): (m, n)."""
     powers = theta.unsqueeze(1) ** torch.arange(len(coefficients), device=theta.device)
     return powers.to(coefficients.dtype) @ coefficients
 
 
-_DEGREES = np.arange(32)  # no method has a polynomial of a higher degree
+_DEGREES = np.arange(32)  # more than the degree of any method's polynomial
 
 
 def evaluate_at(coefficients: Tensor, thetas: Sequence[float]) -> Tensor:
-    """The same at a list of m floats: the powers from NumPy, in 0.4 of the time of the operations
-    of torch."""
+    """The same at a list of m floats. NumPy computes the powers, in 0.4 of the time of torch."""
     powers = np.power.outer(np.array(thetas), _DEGREES[: len(coefficients)])
     return torch.from_numpy(powers).to(coefficients) @ coefficients
 
 
 def derivative(coefficients: Tensor, theta: Tensor) -> Tensor:
-    """Derivative in theta of the same polynomial at theta (m,): (m, n)."""
+    """The derivative in theta of the same polynomial at theta (m,): (m, n)."""
     degree = torch.arange(1, len(coefficients), device=theta.device)
     powers = degree * theta.unsqueeze(1) ** (degree - 1)
     return powers.to(coefficients.dtype) @ coefficients[1:]
 
 
 def evaluate_each(polynomials: Sequence[Tensor], theta: Tensor) -> Tensor:
-    """Of a list of m polynomials, (degree_i + 1, n), each at its own theta, (m, q) float64: (m, q,
+    """Evaluate m polynomials, (degree_i + 1, n), each at its own theta, (m, q) float64: (m, q,
     n)."""
     first = polynomials[0]
     count = max(map(len, polynomials))
@@ -54,8 +53,8 @@ def evaluate_each(polynomials: Sequence[Tensor], theta: Tensor) -> Tensor:
 
 
 class Attempt(NamedTuple):
-    """One step that was tried, from t to t + h. ratio: its scaled error, accepted where at most 1;
-    failure: why it could not be completed, None otherwise."""
+    """One attempted step from t to t + h. ratio: its scaled error; at most 1 is accepted. failure:
+    why the step failed, or None."""
 
     t: float
     h: float
@@ -64,12 +63,13 @@ class Attempt(NamedTuple):
 
     @property
     def accepted(self) -> bool:
+        """Whether the step was accepted."""
         return self.failure is None and self.ratio <= 1.0
 
 
 class Grid:
-    """The accepted steps' times, and which step a time falls in. Times run in one direction, either
-    one."""
+    """The times of the accepted steps. Finds the step of a time. Times are strictly monotone,
+    increasing or decreasing."""
 
     def __init__(self, starts: Sequence[float], end: float) -> None:
         if not len(starts) or end >= starts[0]:
@@ -84,19 +84,20 @@ class Grid:
             self._keys = array("d", [-t for t in starts])
 
     def locate(self, t: float) -> int:
-        """Index of the step that t falls in; where two steps meet it is the earlier one, at t0 the
-        first."""
+        """The index of the step that contains t. Where two steps meet it is the earlier one; at t0
+        it is the first."""
         return max(0, bisect.bisect_left(self._keys, self.direction * t) - 1)
 
     def covers(self, t: float) -> bool:
+        """Whether t lies within the grid."""
         return self._keys[0] <= self.direction * t <= self.direction * self.end
 
 
 class Curve:
     """The states between the steps of one segment, from t0 to t.
 
-    starts, sizes: of the steps; polynomials: one (degree + 1, n) a step, in the part of it that has
-    passed.
+    starts, sizes: of the steps. polynomials: one (degree + 1, n) for each step, in the fraction of
+    the step.
     """
 
     def __init__(
@@ -123,18 +124,18 @@ class Curve:
         rows: Tensor,
         counts: list[int],
     ) -> Curve:
-        """rows: the coefficients of all polynomials, of which each has so many."""
+        """Make a Curve. rows: the coefficients of all polynomials. counts: the number of
+        coefficients of each."""
         return cls(t0, t, starts, sizes, list(rows.split(counts)))
 
     def detached(self, lost: bool) -> Curve:
-        """The polynomials without what they come from. lost: whether they shall refuse a
-        gradient."""
+        """The polynomials without their graph. lost: whether they refuse a gradient."""
         rows = rebuild(torch.cat(self.polynomials).detach(), lost)
         counts = [len(p) for p in self.polynomials]
         return Curve.joined(self.t0, self.t, self.starts, self.sizes, rows, counts)
 
     def __reduce__(self) -> tuple:
-        # In one tensor: polynomials that look into the same memory would each bring all of it.
+        # In one tensor: views of the same memory would each pickle all of it.
         counts = [len(p) for p in self.polynomials]
         return Curve.joined, (
             self.t0,
@@ -168,7 +169,7 @@ class Curve:
             start = self.starts[k]
             size = self.sizes[k]
             count = len(self.polynomials[k])
-            # Chebyshev's nodes: the sum loses least.
+            # Chebyshev nodes minimise the rounding error of the sum.
             nodes.append(
                 [
                     start + size * (0.5 - 0.5 * math.cos((i + 0.5) * math.pi / count))
@@ -181,7 +182,7 @@ class Curve:
         return nodes, weights
 
     def _located(self, times):
-        """(number of the step, theta (1,)) of each time."""
+        """Yield (number of the step, theta (1,)) for each time."""
         grid = self.grid()
         for t in times:
             k = grid.locate(t)
@@ -189,19 +190,19 @@ class Curve:
             yield k, torch.tensor([theta], dtype=torch.float64, device=self.polynomials[0].device)
 
     def grid(self) -> Grid:
+        """The grid of the steps."""
         return Grid(self.starts, self.t)
 
 
 class Trajectory(Curve):
-    """What an integration leaves: its steps (kept where a gradient or dense output needs them) and
-    how it ended.
+    """The result of an integration of one segment.
 
-    f0: y' at the start; f1: y' at (t, y), where a gradient will ask whether f is still the same,
-    else None. t: time reached; end: of the last accepted step, later than t where an event cut that
-    step short; ys: (m, n) at the first m output times; recording: of the steps, where a gradient or
-    dense output needs them; polynomials: one (degree + 1, n) a step where dense output was asked
-    for; hits: events; times: those at which output was asked for, the first of them t0; attempts:
-    the last steps that were tried.
+    f0: y' at the start. f1: y' at (t, y), to check before a gradient that f is still the same; None
+    without this check. t: time reached. end: of the last accepted step, later than t if an event
+    truncated that step. ys: (m, n) at the first m output times. recording: of the steps, if a
+    gradient or dense output needs them. polynomials: one (degree + 1, n) for each step with dense
+    output. hits: events. times: the output times; the first is t0. attempts: the last attempted
+    steps.
     """
 
     def __init__(self, t0: float, y0: Tensor, f0: Tensor | None, h0: float) -> None:
@@ -225,19 +226,21 @@ class Trajectory(Curve):
 
     @property
     def steps(self) -> list:
-        """All steps, where they were kept; with checkpoints there are none."""
+        """All steps, if the recording has them. With checkpoints it has none."""
         if self.recording is None:
             return []
         return self.recording.steps
 
     @property
     def starts(self) -> Sequence[float]:
+        """The start times of the steps."""
         if self.recording is None:
             return []
         return self.recording.starts
 
     @property
     def sizes(self) -> Sequence[float]:
+        """The sizes of the steps."""
         return self.recording.sizes
 
     @property

@@ -1,4 +1,4 @@
-"""The vector field as the methods see it: flat states, float times, counted."""
+"""The vector field as the methods see it: flat states, float times, counted evaluations."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ R = TypeVar("R")
 class VectorField:
     """f(t, y) with y flat, (n,), and t a float.
 
-    leaves: the tensors that gradients reach; parameters: those to differentiate f in, among them
-    (pynode/core/leaves.py). start: the first evaluation of f, with its graph's leaves; None where
-    no gradient is wanted or the user named the leaves. parts: the implicit and the explicit part of
-    a SplitField, as fields with the same counts; None for any other f. mass: M of M y' = f, None
-    for the identity; structure: how its Jacobians are made and solved with, None for dense.
-    compiled: CompiledSteps of whole steps on this field (methods/compiled/steps.py), None where
-    steps are run as they stand. tape: keeps the graphs of evaluations (backends/torch/tape.py),
-    None where they are made again on the way back. signed: mask of the components that f sees at
-    zero or above, (n,), None where it sees every state as it is. period: points that ``batch_eval`` wants
-    to get together (adjoints/discrete/batched_points.py); here each stands alone.
+    leaves: the tensors that receive gradients. parameters: those of them in which f is
+    differentiated (core/leaves.py). start: the first evaluation of f, with the leaves of its graph;
+    None if there is no gradient or the user named the leaves. parts: the implicit and the explicit
+    part of a SplitField, as fields with the same counts; None for other f. mass: M of M y' = f;
+    None for the identity. structure: of its Jacobians; None for dense. compiled: the CompiledSteps
+    of whole steps (methods/compiled/steps.py), or None. tape: stores the graphs of evaluations
+    (backends/torch/tape.py); None if the backward pass makes them again. signed: mask, (n,), of the
+    components that f sees as zero where they are negative; None for no component. rows_per_point:
+    the number of points that ``batch_eval`` needs together (adjoints/discrete/batched_points.py);
+    here 1.
     """
 
     mass = structure = compiled = tape = start = together = signed = None
@@ -55,8 +55,8 @@ class VectorField:
         params: Iterable[Tensor] | None = None,
         direct: bool = False,
     ) -> None:
-        """params: the tensors that gradients shall reach, None for all. direct: whether a graph
-        goes through the whole solve, which then needs to know none of them."""
+        """params: the tensors that receive gradients; None for all. direct: whether one graph
+        contains the whole solve. The field then needs no list of leaves."""
         self.layout = layout
         self.stats = Stats()
         self.f = problem.f
@@ -78,26 +78,26 @@ class VectorField:
 
     @property
     def parameters(self) -> list[Tensor]:
+        """The tensors in which f is differentiated."""
         return self.leaves.parameters
 
     def detach_args(self) -> VectorField:
-        """The same field on args that are leaves, so that no gradient passes through one parameter
-        into another."""
+        """The same field with leaves as args. No gradient then passes through one parameter into
+        another."""
         found = copy.copy(self)
         found.args = self.leaves.args
         found.parts = found._split()
         return found
 
     def without_tape(self) -> VectorField:
-        """The same field for the way back, where evaluations belong to the graph that is made
-        there."""
+        """The same field for the backward pass. Its evaluations belong to the graph made there."""
         found = copy.copy(self)
         found.tape = None
         found.parts = found._split()
         return found
 
     def with_parameters(self, lost: list[Tensor]) -> VectorField:
-        """The same field with parameters that turned out to be used; LostLeaves where they are
+        """The same field with further parameters that f used. Raise LostLeaves if they are
         unknown."""
         found = copy.copy(self)
         found.leaves = self.leaves.with_parameters(lost)
@@ -105,8 +105,8 @@ class VectorField:
         return found
 
     def see_nonnegative(self, signed: Tensor | None) -> None:
-        """Let f see zero for negative values of the components in the mask: stages and iterates may
-        have them."""
+        """Let f see zero for negative values of the components in the mask. Stages and iterates can
+        be negative."""
         self.signed = signed
         self.parts = self._split()
 
@@ -117,8 +117,8 @@ class VectorField:
         return None
 
     def _part(self, f):
-        """The field of one part of f. A user's Jacobian is that of the whole, and so of no use to
-        it."""
+        """The field of one part of f. The user's Jacobian belongs to the whole f, so the part does
+        not use it."""
         part = copy.copy(self)
         part.f = f
         part.user_jac = None
@@ -131,18 +131,18 @@ class VectorField:
 
         def evaluate(args):
             if self.module_state.from_inference:
-                return None  # such tensors have no place in a graph
+                return None  # a graph cannot contain such tensors
             inside = copy.copy(self)
             inside.args = args
             time = torch.full((), t0, dtype=self.dtype, device=self.device)
-            # A plain function may turn its state into an array of NumPy, which a leaf forbids.
+            # A plain function may convert its state to a NumPy array, and a leaf forbids this.
             y = y0.clone().requires_grad_(module)
             random = RandomState(self.device)
             try:
                 with unhooked(), self.module_state.replaced():
                     out = self._called_first(inside.eval, time, y)
             except RejectStep:
-                return None  # an infeasible start, which the integrator will tell
+                return None  # an infeasible start, which the integrator reports
             first = self.reuse.own(out.detach())
             if module:
                 graph = Evaluation(first, y, out)
@@ -154,24 +154,24 @@ class VectorField:
         return find_leaves(self.f, self.args, self.module_state, evaluate, params)
 
     def prime(self, t: float, y: Tensor) -> None:
-        """Call f at (t, y), (n,), with its graph, before a call without one: f may keep what it
-        makes at its first call."""
+        """Call f at (t, y), (n,), with its graph, before a call without one: f may keep tensors
+        from its first call."""
         random = RandomState(self.device)
         try:
             self.probe(t, y)
         except RejectStep:
-            return  # an infeasible start, which the integrator will tell
+            return  # an infeasible start, which the integrator reports
         finally:
             random.restore()
 
     @property
     def unrepeatable(self) -> bool:
-        """Whether the evaluations of f cannot be repeated, because it draws random numbers or
-        writes its buffers."""
+        """Whether f cannot repeat its evaluations, because it draws random numbers or writes its
+        buffers."""
         return self.module_state.writes or (self.start is not None and self.start.drawn)
 
     def use_tape(self, tape: Tape | None) -> None:
-        """Keep the graphs of evaluations in a Tape, or, where it is None, none at all."""
+        """Store the graphs of evaluations in a Tape; with None store no graph."""
         self.tape = tape
         start = self.start
         if start is None:
@@ -179,12 +179,12 @@ class VectorField:
         if tape is None:
             self.start = start._replace(graph=None)
         elif start.drawn:
-            # The first evaluation has drawn its numbers, and is made once more.
+            # The first evaluation has drawn random numbers. Repeat it with the same numbers.
             self.start = start._replace(graph=None)
             start.random.restore()
 
     def note_final_slope(self, path: Trajectory) -> None:
-        """Note f where a solve ended, to see later whether it is still the same."""
+        """Store f at the end of a solve, to check later whether f is still the same."""
         if self.tape is None and path.status.success and not self.unrepeatable:
             with unhooked(), torch.no_grad():
                 path.f1 = self._probe_dydt(
@@ -192,7 +192,7 @@ class VectorField:
                 ).clone()  # f may fill the same memory again
 
     def __call__(self, t: float, y: Tensor) -> Tensor:
-        """dy/dt at (t, y), (n,)."""
+        """dy/dt at (t, y), (n,). It counts as an evaluation."""
         stats = self.stats
         stats.nfe += 1
         if stats.guard is not None:
@@ -205,16 +205,16 @@ class VectorField:
         return out
 
     def dydt(self, t: float, y: Tensor) -> Tensor:
-        """y' at (t, y), (n,): f itself without a mass matrix."""
+        """y' at (t, y), (n,). Without a mass matrix this is f."""
         if self.mass is None:
             return self(t, y)
         return self.mass.pinv_apply(self(t, y))
 
     def initial_slope(self, t: float, y: Tensor) -> Tensor:
-        """y' at the start, with a sentence where the module's dtype is not that of the state.
+        """Initial slope. Raises TypeError if the module's dtype differs from the state's.
 
-        Outside inference mode, so that constants which a module makes at its first call can serve a
-        graph later.
+        It runs outside inference mode, because a module may make constants in its first call that a
+        later graph needs.
         """
         differentiable = torch.is_grad_enabled()
         start = self.start
@@ -230,7 +230,7 @@ class VectorField:
         return called_first(f, self.f, self.dtype, *arguments)
 
     def eval(self, t: Tensor, y: Tensor) -> Tensor:
-        """dy/dt, (n,), for t a 0-d tensor; not counted. TypeError and ValueError where f returns
+        """dy/dt, (n,), for t a 0-d tensor, not counted. Raise TypeError or ValueError if f returns
         something else."""
         y = clamped(y, self.signed)
         if self.flat:
@@ -244,7 +244,7 @@ class VectorField:
         return out
 
     def check(self, path: Trajectory) -> None:
-        """RuntimeError where f is no longer what it was in the solve of a Trajectory, or has no
+        """Raise RuntimeError if f differs from the f in the solve of a Trajectory, or has no
         graph."""
         self.module_state.check()
         if path.f0 is None:
@@ -262,49 +262,49 @@ class VectorField:
             check_same(path.t, path.y, path.f1, now, path.h0, drawn)
 
     def probe(self, t: float, y: Tensor) -> Tensor:
-        """f at (t, y), (n,), neither counted nor kept."""
+        """f at (t, y), (n,), not counted and not stored."""
         return self._called_first(
             self.eval, torch.full((), t, dtype=self.dtype, device=self.device), y
         )
 
     def _probe_dydt(self, t: float, y):
-        """y' at (t, y), (n,), likewise."""
+        """y' at (t, y), (n,), not counted and not stored."""
         out = self.probe(t, y)
         if self.mass is None:
             return out
         return self.mass.pinv_apply(out)
 
     def broadcast_eval(self, t: Tensor, y: Tensor) -> Tensor:
-        """f of every row of y, (m, n), in one call with a leading dimension; right only where f
+        """f of every row of y, (m, n), in one call with a leading dimension. Correct only if f
         broadcasts over it."""
         out = self.f(t, self.layout.unravel(clamped(y, self.signed)), *self.args)
         return self.layout.ravel_rows(out, len(y))
 
     def allows_batch_eval(self, t: Tensor, y: Tensor) -> bool:
-        """Whether f at many points is one call, so that further points cost little; t (m,), y (m,
-        n) are such points."""
+        """Whether one call evaluates f at many points, so that further points cost little. t (m,),
+        y (m, n): such points."""
         if self.together is None:
             self.together = allows_vmap(self, t, y)
         return self.together
 
     def batch_eval(self, t: Tensor, y: Tensor) -> Tensor:
-        """f at many points, t (m,) and y (m, n) -> (m, n): one call under vmap where f allows it,
-        else a loop."""
+        """f at many points, t (m,) and y (m, n) -> (m, n): one call under vmap if f allows it,
+        otherwise a loop."""
         if self.allows_batch_eval(t, y):
             return torch.func.vmap(self.eval)(t, y)
         return torch.stack([self.eval(ti, yi) for ti, yi in zip(t, y)])
 
 
 def clamped(y: Tensor, signed: Tensor | None) -> Tensor:
-    """y, (..., n), with zero in place of negative values where the mask signed, (n,), is True; y
-    itself where it is None."""
+    """y, (..., n), with zero for negative values of the components in the mask signed, (n,). y
+    itself without a mask."""
     if signed is None:
         return y
     return torch.where(signed & (y < 0), torch.zeros_like(y), y)
 
 
 def called_first(call: Callable[..., R], f: Callable, dtype: torch.dtype, *arguments: Any) -> R:
-    """call(*arguments), which calls f; TypeError where f is a module that cannot take a state of
+    """call(*arguments), which calls f. Raise TypeError if f is a module that cannot take a state of
     this dtype."""
     try:
         out = call(*arguments)
@@ -327,7 +327,7 @@ def called_first(call: Callable[..., R], f: Callable, dtype: torch.dtype, *argum
 
 
 def wrong_dtype(out: Tensor, dtype: torch.dtype) -> TypeError:
-    """The error of an f that returned out for a state of this dtype."""
+    """The error for an f that returned out for a state of this dtype."""
     if out.is_complex():
         return TypeError(
             f"the vector field returned {out.dtype} for a real state, {dtype}. A state must be"
