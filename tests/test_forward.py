@@ -98,9 +98,9 @@ def test_parameters_that_f_does_not_use(method):
 def test_what_is_refused():
     y0 = leaf(tensor(1.0, 1.0))
     for method in ("AdamsPECE", "RKC"):
-        with pytest.raises(ValueError, match=rf"does not serve {method}.*discrete"):
+        with pytest.raises(ValueError, match=rf"does not support {method}.*discrete"):
             solve(lambda t, y: -y, y0, [0.0, 1.0], method=method, adjoint="forward")
-    with pytest.raises(ValueError, match=r"does not serve structure='krylov'.*discrete"):
+    with pytest.raises(ValueError, match=r"does not support structure='krylov'.*discrete"):
         solve(lambda t, y: -y, y0, [0.0, 1.0], method="QNDF", structure="krylov", adjoint="forward")
     many = torch.nn.Linear(50, 50).double()
     with pytest.raises(ValueError, match=r"columns.*discrete"):

@@ -93,7 +93,7 @@ def test_half_precision_by_itself():
         found = NeuralODE(half, method="tsit5", rtol=0.05, atol=0.05)(y0.to(dtype))
         assert found.dtype == dtype
         torch.testing.assert_close(found.float(), wanted, rtol=0.1, atol=0.1)
-        with pytest.raises(ValueError, match=f"more than {dtype} has .*loosen them"):
+        with pytest.raises(ValueError, match=f"more digits than {dtype} has .*loosen them"):
             NeuralODE(half, **LOOSE)(y0.to(dtype))
 
 

@@ -1,5 +1,4 @@
-"""What every adjoint offers, and the one autograd.Function through which a solve is
-differentiated."""
+"""The interface of an adjoint, and the autograd.Function that makes a solve differentiable."""
 
 from __future__ import annotations
 
@@ -28,11 +27,10 @@ if TYPE_CHECKING:
 
 
 class Adjoint(ABC):
-    """A way to make gradients, by SciML's name. Its constructor takes what the user may choose
-    about it.
+    """A way to make gradients, with SciML's name. Its constructor takes the user's options.
 
-    needs: what the forward solve keeps for it: 'steps' (with what their derivative needs), 'dense'
-    (polynomials of all steps) or 'outputs' alone.
+    needs: what the forward solve stores for it: 'steps' (with what their derivative needs), 'dense'
+    (the polynomials of all steps), or 'outputs'.
     """
 
     name = ""
@@ -43,17 +41,17 @@ class Adjoint(ABC):
         return Recording(field, method, tol)
 
     def tape(self, field: VectorField, method: Method) -> Tape | None:
-        """What keeps the graphs of the evaluations of the forward solve, None where they are made
-        again."""
+        """The Tape that stores the graphs of the forward evaluations. None if the backward pass
+        makes them again."""
         return None
 
-    def check(self, field: VectorField, method: Method) -> None:  # noqa: B027  most serve everything
-        """ValueError where it does not serve this field under the forward method. Asked once,
-        before the solve."""
+    def check(self, field: VectorField, method: Method) -> None:  # noqa: B027  optional
+        """Raise ValueError if this adjoint does not support the field with the forward method.
+        Called once, before the solve."""
 
     def validate_trajectory(self, field: VectorField, trajectory: Trajectory) -> None:  # noqa: B027  as above
-        """ValueError where the solve that was made cannot be taken back by this adjoint. Asked
-        before it is returned."""
+        """Raise ValueError if this adjoint cannot differentiate the finished solve. Called before
+        solve returns."""
 
     @abstractmethod
     def pullback(
@@ -65,11 +63,11 @@ class Adjoint(ABC):
         grads: Tensor,
         options: Options,
     ) -> tuple[Tensor, list[Tensor]]:
-        """Cotangents grads, (T, n), of the outputs at times to (cotangent of y0 (n,), list beside
-        field.parameters).
+        """Turn the cotangents grads, (T, n), of the outputs at times into (cotangent of y0 (n,),
+        list for field.parameters).
 
-        times: inside the trajectory, in any order. options: of the solve, atol as a tensor, 0-d or
-        (n,).
+        times: inside the trajectory, in any order. options: of the solve, with atol as a tensor,
+        0-d or (n,).
         """
 
     def second(
@@ -83,16 +81,16 @@ class Adjoint(ABC):
         """The derivative of <vectors, pullback(grads)>: cotangents of grads (T, n), of y0 (n,), and
         of the parameters.
 
-        vectors: like what pullback returns, flat: for y0, then for the parameters.
+        vectors: one for each result of pullback, for y0 first, then for the parameters.
         """
         raise NotImplementedError(
-            f"{self.name} has first derivatives alone: for second ones use adjoint='discrete' or"
-            " 'direct', backend='torch'"
+            f"{self.name} has only first derivatives: for second derivatives use"
+            " adjoint='discrete' or 'direct', backend='torch'"
         )
 
 
 class Gradient:
-    """The gradient of one segment of a solve: of the outputs at the times ``queries`` in its start
+    """The gradient of one segment of a solve: of its outputs at the times ``queries``, in its start
     and in the tensors of f."""
 
     def __init__(
@@ -113,8 +111,8 @@ class Gradient:
         self.inputs = [*field.leaves.parameters, *field.leaves.spare]
 
     def pullback(self, grads: Tensor) -> tuple[Tensor, list[Tensor | None]]:
-        """(cotangent of the start (n,), cotangents of the inputs) for those of the outputs, (T,
-        n)."""
+        """Return (cotangent of the start (n,), cotangents of the inputs). grads: cotangents of the
+        outputs, (T, n)."""
         times = self.queries[: len(grads)]
 
         def run(field):
@@ -123,25 +121,25 @@ class Gradient:
         return self._run(run, taped=True)
 
     def second(self, grads: Tensor, vectors: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
-        """See Adjoint.second."""
+        """The second derivative; see Adjoint.second."""
         times = self.queries[: len(grads)]
 
         def run(field):
             count = len(field.parameters)
             moved = none_to_zeros(vectors[1:], self.inputs)
-            gbar, ybar, *found = self.adjoint.second(
+            gbar, ybar, *param_grads = self.adjoint.second(
                 field, self.path, times, grads, [vectors[0], *moved[:count]]
             )
-            return (gbar, ybar), found
+            return (gbar, ybar), param_grads
 
-        (gbar, ybar), found = self._run(run, taped=False)
-        return gbar, ybar, *found
+        (gbar, ybar), param_grads = self._run(run, taped=False)
+        return gbar, ybar, *param_grads
 
     def _run(self, run, taped):
-        """(first, cotangents beside the inputs) of run(field) -> (first, cotangents beside
+        """Return (first, cotangents of the inputs). run(field) returns (first, cotangents of
         field.parameters).
 
-        taped: whether the graphs that were kept serve, so that f need not be what it was.
+        taped: whether stored graphs can serve; f may then have changed.
         """
         with self.field.module_state.restored(self.field.parameters):
             self.field.module_state.check()
@@ -150,17 +148,17 @@ class Gradient:
                 self.field.check(self.path)
             while True:
                 try:
-                    first, found = run(self.field)
+                    first, param_grads = run(self.field)
                 except LostLeaves as lost:
-                    # Tensors within the reach of f, which it did not use at the start.
+                    # f used tensors within its reach that it did not use at the start.
                     self.field.module_state.check_spare(lost.leaves)
                     self.field = self.field.with_parameters(lost.leaves)
                 else:
-                    return first, self.field.leaves.align(found, self.inputs)
+                    return first, self.field.leaves.align(param_grads, self.inputs)
 
 
 class Integrate(torch.autograd.Function):
-    """Outputs (T, n) of a recorded trajectory as a function of y0 and the parameters."""
+    """The outputs (T, n) of a recorded trajectory as a function of y0 and the parameters."""
 
     @staticmethod
     def forward(
@@ -171,9 +169,9 @@ class Integrate(torch.autograd.Function):
         y0: Tensor,
         *parameters: Tensor,
     ) -> Tensor:
-        """solve() -> (T, n) outputs; pullback(grads (T, n)) -> (cotangent of y0, cotangents of the
-        parameters); second(grads, vectors): see Adjoint.second."""
-        # The record of the solve hangs on the two functions, and goes when PyTorch frees the graph.
+        """solve() returns the outputs (T, n). pullback(grads (T, n)) returns (cotangent of y0,
+        cotangents of the parameters). second(grads, vectors): see Adjoint.second."""
+        # The two functions own the record of the solve. PyTorch frees it with the graph.
         save(ctx, (pullback, second))
         ctx.inputs = (y0, *parameters)
         return solve()
@@ -182,12 +180,14 @@ class Integrate(torch.autograd.Function):
     @compile_disabled
     def backward(ctx: Any, grads: Tensor) -> tuple[Tensor | None, ...]:
         (rules,) = saved(ctx)
-        found = by_row(lambda g: Pullback.apply(rules, g.contiguous(), *ctx.inputs), grads)
-        return None, None, None, *found
+        grads_of_inputs = by_row(
+            lambda g: Pullback.apply(rules, g.contiguous(), *ctx.inputs), grads
+        )
+        return None, None, None, *grads_of_inputs
 
 
 class Pullback(torch.autograd.Function):
-    """The cotangents that Integrate returns, as a function of those of the outputs, of y0 and of
+    """The cotangents that Integrate returns, as a function of the outputs' cotangents, of y0 and of
     the parameters."""
 
     @staticmethod
@@ -195,8 +195,8 @@ class Pullback(torch.autograd.Function):
         rules: tuple[Callable, Callable], grads: Tensor, y0: Tensor, *parameters: Tensor
     ) -> tuple[Tensor | None, ...]:
         with unhooked():
-            ybar, found = rules[0](grads)
-        return ybar, *found
+            ybar, param_grads = rules[0](grads)
+        return ybar, *param_grads
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
@@ -210,12 +210,11 @@ class Pullback(torch.autograd.Function):
         grads: Tensor,
         *inputs: Tensor,
     ) -> tuple[tuple, tuple]:
-        """A row at a time: torch.func.vmap over torch.autograd.grad of a solve that was made
-        outside."""
-        found = [
+        """One row at a time: torch.func.vmap over torch.autograd.grad of a solve outside vmap."""
+        rows = [
             Pullback.apply(rules, row.contiguous(), *inputs) for row in grads.unbind(in_dims[1])
         ]
-        columns = list(zip(*found, strict=True))
+        columns = list(zip(*rows, strict=True))
         dims = tuple(None if parts[0] is None else 0 for parts in columns)
         return tuple(None if parts[0] is None else torch.stack(parts) for parts in columns), dims
 

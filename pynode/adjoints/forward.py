@@ -1,12 +1,13 @@
-"""ForwardSensitivity: the derivatives of all outputs in all parameters together, carried along the
+"""ForwardSensitivity: propagates the derivatives of all outputs in all parameters along the
 recorded steps.
 
-With S = dy/d(y0, p), (n, n + p), every recorded step is differentiated: S1 = A S + B. It is the
-transpose of the discrete adjoint, made of the same pieces, and equals it to rounding: A is the
-transposed transition matrix of replay.py, and column j of B the derivative in the cotangent of what
-that cotangent pulls back to parameter j (reverse mode twice), for all steps of a chunk together.
-BDF carries the derivative of its history and solves with M - c J, one factorisation for all
-columns: the staggered direct method of Caracotsios & Stewart, Comput. Chem. Eng. 9 (1985).
+With S = dy/d(y0, p), (n, n + p), it differentiates every recorded step: S1 = A S + B. This is the
+transpose of the discrete adjoint. It uses the same parts, and both agree to rounding. A is the
+transposed transition matrix of replay.py. Column j of B is the derivative of the pulled-back
+cotangent of parameter j in the cotangent of the step (reverse mode twice), for all steps of a chunk
+together. BDF propagates the derivative of its history and solves with M - c J, with one
+factorisation for all columns: the staggered direct method of Caracotsios & Stewart, Comput. Chem.
+Eng. 9 (1985).
 """
 
 from __future__ import annotations
@@ -32,24 +33,24 @@ if TYPE_CHECKING:
     from ..core.vector_field import VectorField
     from ..methods.base import Method
 
-COLUMNS = 2000  # of S, from which on it is refused
-VALUES = 1 << 22  # numbers of B that are held together
+COLUMNS = 2000  # the largest number of columns of S
+VALUES = 1 << 22  # numbers of B in memory together
 
 
 class ForwardSensitivity(Adjoint):
-    """Carries the derivatives of all outputs along the recorded steps. It suits few parameters and
-    many outputs.
+    """Propagates the derivatives of all outputs along the recorded steps. It suits few parameters
+    and many outputs.
 
-    Any number of gradients cost one pass over the steps, (n + p) solves a step. The sensitivities
-    are made at the first gradient and kept with the solution. Memory: (T, n, n + p) beside the
-    steps. ValueError for methods whose gradient takes each step again, structured Jacobians and
-    very many parameters.
+    Any number of gradients costs one pass over the steps, with (n + p) solves for each step. The
+    first gradient makes the sensitivities, and the solution keeps them. They take (T, n, n + p)
+    numbers in addition to the steps. Raises ValueError for methods whose gradient repeats each
+    step, for structured Jacobians, and for very many parameters.
     """
 
     name = "ForwardSensitivity"
 
     def __init__(self) -> None:
-        self._known = weakref.WeakKeyDictionary()  # by trajectory: {times: sensitivities}
+        self._sensitivities = weakref.WeakKeyDictionary()  # by trajectory: {times: sensitivities}
 
     def check(self, field: VectorField, method: Method) -> None:
         if method.carried or field.structure is not None:
@@ -57,13 +58,15 @@ class ForwardSensitivity(Adjoint):
                 reason = f"structure={field.structure.name!r}"
             else:
                 reason = method.name
-            raise ValueError(f"ForwardSensitivity does not serve {reason}: use adjoint='discrete'")
+            raise ValueError(
+                f"ForwardSensitivity does not support {reason}: use adjoint='discrete'"
+            )
         columns = field.size + sum(p.numel() for p in field.parameters)
         if columns > COLUMNS:
             raise ValueError(
-                f"ForwardSensitivity would carry {columns} columns, one for each state and"
-                " parameter; it is for few: use adjoint='discrete', whose cost hardly depends on"
-                " them"
+                f"ForwardSensitivity would propagate {columns} columns, one for each state and"
+                " parameter, but it suits few columns: use adjoint='discrete', whose cost hardly"
+                " depends on their number"
             )
 
     def pullback(
@@ -75,13 +78,13 @@ class ForwardSensitivity(Adjoint):
         grads: Tensor,
         options: Options,
     ) -> tuple[Tensor, list[Tensor]]:
-        known = self._known.setdefault(trajectory, {})
+        cached = self._sensitivities.setdefault(trajectory, {})
         key = tuple(times)
-        if key not in known:
+        if key not in cached:
             with torch.no_grad():
-                known[key] = sensitivities(field, method, trajectory, times)
-        found = torch.einsum("tn,tnk->k", grads, known[key])
-        ybar, *rest = found.split([field.size, *(p.numel() for p in field.parameters)])
+                cached[key] = sensitivities(field, method, trajectory, times)
+        pulled = torch.einsum("tn,tnk->k", grads, cached[key])
+        ybar, *rest = pulled.split([field.size, *(p.numel() for p in field.parameters)])
         return ybar, [g.view_as(p) for g, p in zip(rest, field.parameters, strict=True)]
 
 
@@ -96,19 +99,19 @@ def sensitivities(
         (torch.eye(n).to(y0), y0.new_zeros(n, sum(p.numel() for p in field.parameters))), 1
     )
     outputs = _OutputSteps(trajectory, times)
-    found = [start] * len(times)
+    rows = [start] * len(times)
     if isinstance(method, BDF):
-        _bdf(field, method, trajectory, outputs, start, found)
+        _bdf(field, method, trajectory, outputs, start, rows)
     else:
         now = start
         for taken, first, last in method_runs(method, trajectory.steps):
-            now = _one_step(field, taken, trajectory.steps, (first, last), outputs, now, found)
-    return torch.stack(found)
+            now = _one_step(field, taken, trajectory.steps, (first, last), outputs, now, rows)
+    return torch.stack(rows)
 
 
 class _OutputSteps:
-    """Where the outputs lie: ends[k] lists those at the end of step k, inside[k] (those inside it,
-    thetas (q,))."""
+    """The steps of the outputs. ends[k] lists the outputs at the end of step k. inside[k]: (the
+    outputs inside it, thetas (q,))."""
 
     def __init__(self, trajectory, times):
         grid = trajectory.grid()
@@ -130,8 +133,8 @@ class _OutputSteps:
             )
 
 
-def _one_step(field, method, steps, span, outputs, now, found):
-    """S after the steps in range(*span), those of one method; fills in found."""
+def _one_step(field, method, steps, span, outputs, now, results):
+    """S after the steps in range(*span), which belong to one method. Fills results."""
     replay_type = next(
         module.Replay for family, module in REPLAYS.items() if isinstance(method, family)
     )
@@ -158,7 +161,7 @@ def _one_step(field, method, steps, span, outputs, now, found):
             if forcing is not None:
                 now[:, n:] += forcing[i]
             for row in outputs.ends.get(first + i, ()):
-                found[row] = now
+                results[row] = now
         if inner:
             _inside(
                 replay,
@@ -166,7 +169,7 @@ def _one_step(field, method, steps, span, outputs, now, found):
                 shifts,
                 [outputs.inside[k][0] for k in inner],
                 torch.stack(starts),
-                found,
+                results,
             )
     return now
 
@@ -193,9 +196,9 @@ def _columns(pulled, inputs):
     return seeds.squeeze(2), weights
 
 
-def _inside(replay, weights, shifts, rows, starts, found):
-    """The sensitivities of the outputs inside steps: of the dense output in the start of the step,
-    and in the parameters."""
+def _inside(replay, weights, shifts, rows, starts, results):
+    """The sensitivities of the outputs inside steps: derivatives of the dense output in the start
+    of the step and in the parameters."""
     n = starts.shape[1]
     with torch.enable_grad():
         pulled = replay.pullback_starts(None).squeeze(
@@ -206,12 +209,12 @@ def _inside(replay, weights, shifts, rows, starts, found):
         for k, (members, columns) in enumerate(zip(rows, moved, strict=True)):
             for q, row in enumerate(members):
                 if j == 0:
-                    found[row] = starts.new_zeros(n, starts.shape[2])
-                found[row][:, j] = columns[q] + (shifts[k][q, :, j - n] if j >= n else 0.0)
+                    results[row] = starts.new_zeros(n, starts.shape[2])
+                results[row][:, j] = columns[q] + (shifts[k][q, :, j - n] if j >= n else 0.0)
 
 
-def _bdf(field, method, trajectory, outputs, start, found):
-    """The derivative of the history, (rows, n, n + p), step by step."""
+def _bdf(field, method, trajectory, outputs, start, results):
+    """The derivative of the history, (rows, n, n + p), step by step. Fills results."""
     form = method.history
     steps = trajectory.steps
     (n, columns) = start.shape
@@ -241,15 +244,15 @@ def _bdf(field, method, trajectory, outputs, start, found):
                     "rs,snk->rnk", torch.as_tensor(change, dtype=y.dtype, device=y.device), z
                 )
             predicted, older = torch.einsum("as,snk->ank", pq, z).unbind(0)
-            right = torch.mm(jac[i], predicted) - torch.mm(mass, older)
-            right[:, n:] += forcing[i]
-            d = torch.linalg.lu_solve(solver[0][i], solver[1][i], right)
+            rhs = torch.mm(jac[i], predicted) - torch.mm(mass, older)
+            rhs[:, n:] += forcing[i]
+            d = torch.linalg.lu_solve(solver[0][i], solver[1][i], rhs)
             ended = (predicted + d).reshape(-1)
             z = form.update(z.reshape(len(z), -1), (), k, step.h, d.reshape(-1), ended)[0].view(
                 len(z), n, -1
             )
             for row in outputs.ends.get(first + i, ()):
-                found[row] = z[0]
+                results[row] = z[0]
             if first + i in outputs.inside:
                 rows, theta = outputs.inside[first + i]
                 dense = torch.as_tensor(
@@ -258,12 +261,12 @@ def _bdf(field, method, trajectory, outputs, start, found):
                 weights = powers(theta, k, 0, y) @ dense
                 inside = torch.einsum("qs,snk->qnk", weights, z)
                 for row, value in zip(rows, inside, strict=True):
-                    found[row] = value
+                    results[row] = value
 
 
 def _first_history(field, form, trajectory, start, units):
-    """The derivative of the history, (rows, n, n + p), that the first step begins with. start:
-    (n, n + p) that of y0."""
+    """The derivative of the first history, (rows, n, n + p). start: the derivative of y0, (n, n +
+    p)."""
     t0 = torch.full((1,), trajectory.t0, dtype=start.dtype, device=start.device)
     y0 = trajectory.y0.unsqueeze(0)
     slope = torch.cat((jacobians(field, t0, y0)[0], _by_parameters(field, t0, y0, units)[0]), 1)
@@ -276,7 +279,7 @@ def _first_history(field, form, trajectory, start, units):
 
 
 def _by_parameters(field, t, y, units):
-    """df/dp at points, (m, n, p). t: (m,); y: (m, n); units: see _units."""
+    """df/dp at points, (m, n, p). t: (m,). y: (m, n). units: see _units."""
     if units:
         pushed = push_parameters(field, t, y, units)
     else:
@@ -285,11 +288,11 @@ def _by_parameters(field, t, y, units):
 
 
 def _units(parameters):
-    """Unit changes of all entries of the parameters, each a list beside them."""
-    found = []
+    """Unit changes of all entries of the parameters, each a list for the parameters."""
+    changes = []
     for i, p in enumerate(parameters):
         for j in range(p.numel()):
             change = [torch.zeros_like(q) for q in parameters]
             change[i].view(-1)[j] = 1.0
-            found.append(change)
-    return found
+            changes.append(change)
+    return changes

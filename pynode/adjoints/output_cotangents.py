@@ -1,4 +1,4 @@
-"""Where the outputs lie among the steps, and their cotangents step by step."""
+"""Finds the step of each output, and gives this step the output's cotangent."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ InsideStep: TypeAlias = tuple[Tensor, Tensor]
 def locate_outputs(
     trajectory: Trajectory, times: Sequence[float]
 ) -> Iterator[tuple[int | None, float | None]]:
-    """(number of the step, where in it as a fraction of it) of each time: (None, None) at the
-    start, (k, None) at the end of step k."""
+    """Yield (number of the step, position as a fraction of the step) of each time: (None, None) at
+    the start, (k, None) at the end of step k."""
     grid = trajectory.grid()
     starts = trajectory.recording.starts
     sizes = trajectory.recording.sizes
@@ -36,7 +36,7 @@ def locate_outputs(
 
 
 class OutputCotangents:
-    """Cotangents of the outputs sorted by step.
+    """Cotangents of the outputs, sorted by step.
 
     at_start: (n,) cotangent of y0 itself.
     """
@@ -61,11 +61,11 @@ class OutputCotangents:
     def of_steps(
         self, first: int, count: int
     ) -> tuple[list[Tensor | None], list[InsideStep | None]]:
-        """(ends, inside) of so many steps from number first on, a list each, None where there is no
-        output.
+        """Return (at_ends, inside) of count steps from number first on, one list each. None for a
+        step without an output.
 
-        ends: (n,) cotangents of the states at the ends of steps; inside: (thetas (m,), cotangents
-        (m, n)).
+        at_ends: (n,) cotangents of the states at the ends of steps. inside: (thetas (m,),
+        cotangents (m, n)).
         """
         numbers = range(first, first + count)
         return [self._ends.get(k) for k in numbers], [self._inside.get(k) for k in numbers]

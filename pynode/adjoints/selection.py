@@ -11,21 +11,22 @@ if TYPE_CHECKING:
     from ..core.vector_field import VectorField
     from ..methods.base import Method
 
-STEPS = 1000  # for which memory is estimated: how many there will be nobody knows before the solve
-# Bytes of recorded steps from which on they are kept at checkpoints alone, where no more memory is
-# free.
+STEPS = 1000  # steps for the memory estimate; their number is unknown before the solve
+# With more bytes of recorded steps, and no more free memory, the solve stores only checkpoints.
 BUDGET = 2e9
-FEWEST = 64  # steps that checkpoints have room for in any case
+FEWEST = 64  # checkpoints always have room for this number of steps
 
 
 def choose(field: VectorField, method: Method) -> tuple[DiscreteAdjoint, str]:
-    """(adjoint, why). The discrete one: at any stiffness it is exact for the steps taken, for a
-    fraction of the cost of a reverse solve (benchmarks/adjoints.py); with checkpoints where STEPS
-    steps would take more than BUDGET."""
+    """Return (adjoint, why). The adjoint is the discrete one.
+
+    It is exact for the steps taken, at any stiffness, for a fraction of the cost of a reverse solve
+    (benchmarks/adjoints.py). It uses checkpoints if STEPS steps would take more than BUDGET.
+    """
     n = field.size
     p = sum(x.numel() for x in field.parameters)
     point, step = (count * n * field.dtype.itemsize for count in method.memory)
-    # As DiscreteAdjoint keeps them: of large states those between two repeated pieces alone.
+    # For large states DiscreteAdjoint stores only the states between two repeated pieces.
     pieces = n > LARGE and method.taped
     needed = STEPS * (point / PIECE if pieces else step)
     why = (

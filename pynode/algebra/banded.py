@@ -72,8 +72,8 @@ class BandedLU:
         return self._solve(b, 1, 1.0)
 
     def _solve(self, b, trans, factor):
-        right = b.detach().cpu().numpy() * factor
-        found, _ = self.plan.solve(
-            self.lu, self.plan.lower, self.plan.upper, right, self.pivots, trans=trans
+        rhs = b.detach().cpu().numpy() * factor
+        x, _ = self.plan.solve(
+            self.lu, self.plan.lower, self.plan.upper, rhs, self.pivots, trans=trans
         )
-        return torch.from_numpy(found).to(b)
+        return torch.from_numpy(x).to(b)

@@ -48,7 +48,7 @@ def consistent(
     if field.mass is None or not field.mass.singular:
         return flat
     with torch.no_grad():
-        found = _corrected(
+        corrected = _corrected(
             field,
             linearise(field),
             t,
@@ -59,9 +59,9 @@ def consistent(
             mode,
             origin,
         )
-    if found is None:
+    if corrected is None:
         return flat
-    return _differentiable(field, t, flat, *found)
+    return _differentiable(field, t, flat, *corrected)
 
 
 def _corrected(field, linear, t, span, y, atol, rtol, mode, origin):
@@ -94,23 +94,23 @@ def _choose_c(field, linear, jac, y, span):
     """Return (c, factorised M - c J). c is so small that only the algebraic equations determine the
     solution."""
     c = span * math.sqrt(torch.finfo(y.dtype).eps)
-    last = None
+    last_trial = None
     probe = field.mass.left_null(
         1.0 + torch.arange(len(y), dtype=y.dtype, device=y.device) / len(y)
     )
     for _ in range(6):
         solver = linear.factorised(jac, c)
         if solver.ok:
-            found = field.mass.right_null(solver.solve(probe, c))
+            trial = field.mass.right_null(solver.solve(probe, c))
         else:
-            found = None
+            trial = None
         if (
-            last is not None
-            and found is not None
-            and float((found - last).norm()) <= 0.05 * float(found.norm())
+            last_trial is not None
+            and trial is not None
+            and float((trial - last_trial).norm()) <= 0.05 * float(trial.norm())
         ):
             return c, solver
-        last = found
+        last_trial = trial
         c = c * 1e-2
     raise ValueError(
         "the algebraic equations of M y' = f do not determine the algebraic components at y0 (the"

@@ -92,16 +92,16 @@ class KrylovSolver:
                 )
             w = self.weights.clone()
             b = self._balanced(b)
-            found, residual = gmres(
+            x, residual = gmres(
                 lambda v: w * self._balanced(self._times(self._precondition(v / w))),
                 w * b,
                 self.tol,
                 *self.sizes,
             )
-            found = self._precondition(found / w)
+            x = self._precondition(x / w)
             if math.isnan(residual):
                 self._blame(b)
-            return found
+            return x
 
     def solve_transposed(self, b: Tensor) -> Tensor:
         """W^-T b, (n,)."""
@@ -111,7 +111,7 @@ class KrylovSolver:
 
     def _solve(self, times, precondition, b):
         tol = self.relative * float(b.norm())
-        found, residual = gmres(lambda v: times(precondition(v)), b, tol, *self.sizes)
+        x, residual = gmres(lambda v: times(precondition(v)), b, tol, *self.sizes)
         if math.isnan(residual):
             self._blame(b)
         if not residual <= 100 * tol:
@@ -121,7 +121,7 @@ class KrylovSolver:
                 f" need {self.relative:.0e}: give a (better) preconditioner, raise restart or"
                 " cycles, or loosen adjoint_tol"
             )
-        return precondition(found)
+        return precondition(x)
 
     def _lift(self):
         """The scaling factor of the algebraic equations, minus one. It brings the rows c J to the

@@ -75,14 +75,12 @@ class Factorised:
     def solve_transposed(self, b: Tensor) -> Tensor:
         """W^-T b, (n,)."""
         if self.inverse is not None:
-            found = torch.mv(self.inverse.t(), b)
+            x = torch.mv(self.inverse.t(), b)
         else:
-            found = torch.linalg.lu_solve(
-                self.lu, self.pivots, b.unsqueeze(1), adjoint=True
-            ).squeeze(1)
+            x = torch.linalg.lu_solve(self.lu, self.pivots, b.unsqueeze(1), adjoint=True).squeeze(1)
         if self.lift is None:
-            return found
-        return found + torch.mv(self.lift.t(), found)
+            return x
+        return x + torch.mv(self.lift.t(), x)
 
 
 # Up to this size, compiled elimination takes half the time of a LAPACK call from compiled code.

@@ -52,7 +52,7 @@ class Mass:
         if mass is None:
             return None
         n = layout.size
-        wanted = (
+        expected = (
             f"for {n} states it must be a matrix ({n}, {n}), or a vector ({n},) that is its"
             " diagonal"
         )
@@ -69,7 +69,7 @@ class Mass:
             if matrix.layout is not torch.strided:
                 matrix = matrix.to_dense()
         except (TypeError, ValueError, RuntimeError):
-            raise TypeError(f"mass is a {type(mass).__name__}; {wanted}") from None
+            raise TypeError(f"mass is a {type(mass).__name__}; {expected}") from None
         if matrix.requires_grad:
             raise ValueError(
                 "mass requires a gradient, but pynode treats M as constant: pass mass.detach(), or"
@@ -81,7 +81,7 @@ class Mass:
                 (n,),
                 *map(tuple, layout.shapes[:1]),
             ):
-                raise ValueError(f"mass has shape {tuple(matrix.shape)}; {wanted}")
+                raise ValueError(f"mass has shape {tuple(matrix.shape)}; {expected}")
             matrix = matrix.reshape(n)
         if not bool(torch.isfinite(matrix).all()):
             raise ValueError("mass holds NaN or infinity: give finite values")

@@ -131,11 +131,11 @@ def _points(field, t, y, generator):
     """States around y where f is finite; y itself if there are none. Signs stay, zeros become
     positive."""
     size = float(y.abs().max()) or 1.0
-    found = []
+    points = []
     for spread in (0.01, 0.1, 0.5):
         random = torch.from_numpy(generator.uniform(0.1, 1.0, len(y))).to(y)
         point = torch.where(y == 0, spread * size * random, y * (1 + spread * random))
         with torch.no_grad():
             if bool(torch.isfinite(field(t, point)).all()):
-                found.append(point)
-    return found or [y]
+                points.append(point)
+    return points or [y]

@@ -82,11 +82,11 @@ def scaled_difference_product(
     because it has no scale.
     """
     scale = tol.scale(y)
-    known = tol.scale_or_inf(scale)
-    size = math.sqrt(len(y)) + (y / known).norm().item()
+    safe_scale = tol.scale_or_inf(scale)
+    size = math.sqrt(len(y)) + (y / safe_scale).norm().item()
     length = math.sqrt(torch.finfo(y.dtype).eps) * size
 
     def product(v):
-        return (field(t, y + length * scale * v) - f0) / (length * known)
+        return (field(t, y + length * scale * v) - f0) / (length * safe_scale)
 
     return product

@@ -83,12 +83,12 @@ class Products:
             ) from error
 
     @staticmethod
-    def _reverse(out, at, v):
+    def _reverse(out, inputs, v):
         if v.is_inference():
             v = v.clone()
         if not out.requires_grad:
             return torch.zeros_like(v)
-        found = torch.autograd.grad(out, at, v, retain_graph=True, allow_unused=True)[0]
-        if found is None:
+        grad = torch.autograd.grad(out, inputs, v, retain_graph=True, allow_unused=True)[0]
+        if grad is None:
             return torch.zeros_like(v)
-        return found
+        return grad

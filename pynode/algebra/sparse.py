@@ -133,14 +133,14 @@ class SuperLU:
         return self._solve(b, "T", 1.0)
 
     def _solve(self, b, trans, factor):
-        right = b.detach().cpu().numpy().astype(self.numbers, copy=False)
+        rhs = b.detach().cpu().numpy().astype(self.numbers, copy=False)
         if self.order is None:
-            right = right * factor
+            rhs = rhs * factor
         else:
-            right = right[self.order] * factor
-        found = self.lu.solve(right, trans)
+            rhs = rhs[self.order] * factor
+        x = self.lu.solve(rhs, trans)
         if self.order is not None:
-            placed = np.empty_like(found)
-            placed[self.order] = found
-            found = placed
-        return torch.from_numpy(found).to(b)
+            restored = np.empty_like(x)
+            restored[self.order] = x
+            x = restored
+        return torch.from_numpy(x).to(b)

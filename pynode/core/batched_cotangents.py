@@ -30,10 +30,10 @@ def by_row(function: Callable, *tensors: Tensor | None) -> Tensor | tuple[Tensor
         [x] * size if _size(x, level) is None else _rows(x, level, size).unbind() for x in tensors
     ]
     with _outside():
-        found = [by_row(function, *row) for row in zip(*columns, strict=True)]
-    if isinstance(found[0], torch.Tensor):
-        return _batch(found, level)
-    return tuple(_batch(parts, level) for parts in zip(*found, strict=True))
+        results = [by_row(function, *row) for row in zip(*columns, strict=True)]
+    if isinstance(results[0], torch.Tensor):
+        return _batch(results, level)
+    return tuple(_batch(parts, level) for parts in zip(*results, strict=True))
 
 
 @contextmanager

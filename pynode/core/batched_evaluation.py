@@ -70,15 +70,15 @@ def _try_vmap(field, t, y):
     with torch.enable_grad():
         point = y.clone().requires_grad_()
         inputs = [point, *field.parameters]
-        alone = field.eval(t[0], point[0]).unsqueeze(0)
-        wanted = _pulled(alone, inputs)
+        single = field.eval(t[0], point[0]).unsqueeze(0)
+        expected = _pulled(single, inputs)
         try:
             mapped = torch.func.vmap(field.eval)(t, point)
-            found = _pulled(mapped, inputs)
+            grads = _pulled(mapped, inputs)
         # f alone has just run, so vmap caused the error. Any error means no.
         except Exception:
             return False
-    pairs = zip((alone, *wanted), (mapped, *found), strict=True)
+    pairs = zip((single, *expected), (mapped, *grads), strict=True)
     return all(agree(a, b) for a, b in pairs)
 
 
@@ -121,28 +121,28 @@ def pull_stack(
 
     def alone(i):
         cotangents = [stack[i] for stack in stacks]
-        found = torch.autograd.grad(
+        grads = torch.autograd.grad(
             outputs, inputs, cotangents, retain_graph=True, allow_unused=True
         )
-        return none_to_zeros(found, inputs)
+        return none_to_zeros(grads, inputs)
 
     def together(count):
         some = [stack[:count] for stack in stacks]
-        found = torch.autograd.grad(
+        grads = torch.autograd.grad(
             outputs, inputs, some, retain_graph=True, allow_unused=True, is_grads_batched=True
         )
         return [
             x.new_zeros(count, *x.shape) if g is None else g
-            for g, x in zip(found, inputs, strict=True)
+            for g, x in zip(grads, inputs, strict=True)
         ]
 
     def agrees():
-        wanted = alone(0)
+        expected = alone(0)
         try:
-            found = together(1)
+            grads = together(1)
         except Exception:  # the single pass has just run, so the batch caused the error
             return False
-        return all(agree(a, b[0]) for a, b in zip(wanted, found, strict=True))
+        return all(agree(a, b[0]) for a, b in zip(expected, grads, strict=True))
 
     count = len(stacks[0])
     if count > 1 and cached_answer(field, question, agrees):

@@ -82,9 +82,9 @@ class RowField:
 
     def with_args(self, args: tuple) -> RowField:
         """The same field with other args."""
-        found = copy.copy(self)
-        found.args = args
-        return found
+        field = copy.copy(self)
+        field.args = args
+        return field
 
     def detach_args(self) -> RowField:
         """The same field with leaves as args. No gradient then passes through one parameter into
@@ -94,9 +94,9 @@ class RowField:
     def with_parameters(self, lost: list[Tensor]) -> RowField:
         """The same field with further parameters that f used. Raise LostLeaves if they are
         unknown."""
-        found = copy.copy(self)
-        found.leaves = self.leaves.with_parameters(lost)
-        return found
+        field = copy.copy(self)
+        field.leaves = self.leaves.with_parameters(lost)
+        return field
 
     def check(self, t: Tensor, y: Tensor, before: Tensor, h: np.ndarray) -> None:
         """Raise RuntimeError if f at the start, t (B,) and y (B, n), differs from ``before``. h:
@@ -116,12 +116,12 @@ class RowField:
     def select(self, keep: Tensor) -> RowField:
         """The field of some rows. keep: an index or a mask, (m,)."""
         args = zip(self.args, self.by_row, strict=True)
-        found = self.with_args(tuple(a[keep] if by_row else a for a, by_row in args))
+        field = self.with_args(tuple(a[keep] if by_row else a for a, by_row in args))
         if keep.dtype == torch.bool:
-            found.batch = int(keep.sum())
+            field.batch = int(keep.sum())
         else:
-            found.batch = len(keep)
-        return found
+            field.batch = len(keep)
+        return field
 
     def __call__(self, t: Tensor, y: Tensor) -> Tensor:
         """dy/dt of every row. It counts as len(y) evaluations."""
@@ -220,12 +220,12 @@ class RowField:
                 inputs = (states, times)
             else:
                 inputs = (states,)
-            found = torch.autograd.grad(out, inputs, unit, allow_unused=True, create_graph=graph)
-            if found[0] is None:
+            grads = torch.autograd.grad(out, inputs, unit, allow_unused=True, create_graph=graph)
+            if grads[0] is None:
                 jac = y.new_zeros(m, n, n)
             else:
-                jac = found[0].view(m, n, n)
-            return jac, found[1].view(m, n).to(y.dtype) if moving and found[1] is not None else None
+                jac = grads[0].view(m, n, n)
+            return jac, grads[1].view(m, n).to(y.dtype) if moving and grads[1] is not None else None
 
 
 def clock(t: Tensor, y: Tensor, rank: int) -> Tensor:
@@ -240,9 +240,9 @@ def args_by_row(args: tuple, batch: int, declared: bool | Sequence[bool] | None)
     declared: None selects the tensors whose first dimension is the batch. True or False applies to
     all tensors among args. A list has one bool for each argument.
     """
-    fits = [isinstance(a, torch.Tensor) and a.dim() > 0 and len(a) == batch for a in args]
+    has_rows = [isinstance(a, torch.Tensor) and a.dim() > 0 and len(a) == batch for a in args]
     if declared is None:
-        return fits
+        return has_rows
     if isinstance(declared, bool):
         declared = [declared and isinstance(a, torch.Tensor) for a in args]
     elif not isinstance(declared, (tuple, list)) or not all(isinstance(x, bool) for x in declared):
@@ -251,8 +251,8 @@ def args_by_row(args: tuple, batch: int, declared: bool | Sequence[bool] | None)
         raise ValueError(
             f"by_row has {len(declared)} entries for {len(args)} args: give one for each"
         )
-    for i, (a, wanted, fit) in enumerate(zip(args, declared, fits, strict=True)):
-        if wanted and not fit:
+    for i, (a, is_row, size_fits) in enumerate(zip(args, declared, has_rows, strict=True)):
+        if is_row and not size_fits:
             if isinstance(a, torch.Tensor):
                 shape = tuple(a.shape)
             else:

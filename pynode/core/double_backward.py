@@ -66,9 +66,9 @@ def pull(out: Tensor, inputs: Sequence[Tensor], cotangents: Tensor) -> tuple[Ten
     # Such a function marks its node only if the cotangents have a graph.
     if not cotangents.requires_grad:
         cotangents = own_leaf(cotangents.detach())
-    found = torch.autograd.grad(out, inputs, cotangents, create_graph=True, allow_unused=True)
+    grads = torch.autograd.grad(out, inputs, cotangents, create_graph=True, allow_unused=True)
     seen = set()
-    todo = [x.grad_fn for x in found if x is not None]
+    todo = [x.grad_fn for x in grads if x is not None]
     while todo:
         node = todo.pop()
         if node is None or node in seen:
@@ -79,7 +79,7 @@ def pull(out: Tensor, inputs: Sequence[Tensor], cotangents: Tensor) -> tuple[Ten
                 "a torch.autograd.Function whose backward is marked with @once_differentiable"
             )
         todo.extend(parent for parent, _ in node.next_functions)
-    return found
+    return grads
 
 
 def _choose(flash, efficient, cudnn, plain):

@@ -25,24 +25,24 @@ def save_atomically(path: str | Path, content: bytes) -> Path:
     unchanged.
     """
     path = Path(path)
-    place = Path(os.path.realpath(path))
-    plain = place.is_file() or not place.exists()
-    if plain:
-        temporary = place.with_name(f".{place.name}.{os.getpid()}.part")
+    target = Path(os.path.realpath(path))
+    is_regular = target.is_file() or not target.exists()
+    if is_regular:
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     else:
         temporary = path
     try:
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
-            if plain:
+            if is_regular:
                 os.fsync(file.fileno())
-        if plain:
-            os.replace(temporary, place)
+        if is_regular:
+            os.replace(temporary, target)
     except OSError as error:
         raise OSError(error.errno, _reason(path, error)) from error
     finally:
-        if plain:
+        if is_regular:
             temporary.unlink(missing_ok=True)
     return path
 

@@ -82,13 +82,13 @@ def repaired_slope(f: Callable[[Tensor], Tensor], t: Tensor, y: Tensor, slope: T
         step = math.sqrt(torch.finfo(base.dtype).eps) * torch.where(
             size > 0, size, torch.ones_like(size)
         )
-        found = torch.full_like(base, torch.nan)
+        quotient = torch.full_like(base, torch.nan)
         for sign in (1, -1):
             moved = t + sign * step
-            found = _kept(
-                found, lambda moved=moved: (f(moved) - base) / (moved - t).unsqueeze(-1).to(base)
+            quotient = _kept(
+                quotient, lambda moved=moved: (f(moved) - base) / (moved - t).unsqueeze(-1).to(base)
             )
-    return torch.where(good, slope, found)
+    return torch.where(good, slope, quotient)
 
 
 def _changes(y):
@@ -103,22 +103,22 @@ def _changes(y):
 
 def _difference(f, y, base, change, j):
     """Column j, (..., n), from the side on which f is finite."""
-    found = torch.full_like(base, torch.nan)
+    quotient = torch.full_like(base, torch.nan)
     for sign in (1, -1):
         moved = y.clone()
         moved[..., j] += sign * change[..., j]
-        found = _kept(
-            found, lambda moved=moved: (f(moved) - base) / (moved - y)[..., j].unsqueeze(-1)
+        quotient = _kept(
+            quotient, lambda moved=moved: (f(moved) - base) / (moved - y)[..., j].unsqueeze(-1)
         )
-    return found
+    return quotient
 
 
-def _kept(found, other):
+def _kept(quotient, other):
     """The entries of found. Those of other() replace entries that are not finite."""
-    good = torch.isfinite(found)
+    good = torch.isfinite(quotient)
     if bool(good.all()):
-        return found
+        return quotient
     try:
-        return torch.where(good, found, other())
+        return torch.where(good, quotient, other())
     except RejectStep:
-        return found
+        return quotient

@@ -101,9 +101,9 @@ class Leaves(NamedTuple):
         parameters."""
         if self.named:
             return
-        known = {id(x) for x in (*self.parameters, *inputs)}
-        found = leaves_of(out, inputs)
-        lost = [leaf for leaf in found if id(leaf) not in known]
+        expected = {id(x) for x in (*self.parameters, *inputs)}
+        reached = leaves_of(out, inputs)
+        lost = [leaf for leaf in reached if id(leaf) not in expected]
         if lost:
             raise LostLeaves(lost)
 
@@ -112,8 +112,8 @@ class Leaves(NamedTuple):
         spare = {id(leaf) for leaf in self.spare}
         if any(id(leaf) not in spare for leaf in lost):
             raise LostLeaves(lost)
-        found = {id(leaf) for leaf in lost}
-        rest = [leaf for leaf in self.spare if id(leaf) not in found]
+        used = {id(leaf) for leaf in lost}
+        rest = [leaf for leaf in self.spare if id(leaf) not in used]
         return self._replace(
             parameters=[*self.parameters, *lost],
             grad_targets=[*self.grad_targets, *lost],
@@ -123,8 +123,8 @@ class Leaves(NamedTuple):
     def align(self, cotangents: Sequence[Tensor | None], inputs: Iterable[Tensor]) -> list:
         """Put the cotangents of the parameters in the order of the inputs of other Leaves. None for
         an input without one."""
-        found = {id(p): g for p, g in zip(self.parameters, cotangents, strict=True)}
-        return [found.get(id(p)) for p in inputs]
+        by_id = {id(p): g for p, g in zip(self.parameters, cotangents, strict=True)}
+        return [by_id.get(id(p)) for p in inputs]
 
 
 def no_leaves(args: tuple) -> Leaves:
@@ -160,17 +160,17 @@ def find_leaves(
     own = unique(p for p in own if p.requires_grad and id(p) not in replaced)
     parameters = [*own, *(copy for copy, _ in pairs)]
     sources = [*own, *(source for _, source in pairs)]
-    known = {id(p) for p in parameters}
+    seen = {id(p) for p in parameters}
     used = []
     # Before the search in the graph: this list keeps the tensors of TorchScript alive, so that they
     # count as held.
     within = reachable(f, args)
     if start is not None:
         out, y = start
-        known.add(id(y))
-        used = [leaf for leaf in leaves_of(out) if id(leaf) not in known]
-        known.update(id(leaf) for leaf in used)
-    spare = [leaf for leaf in within if id(leaf) not in known]
+        seen.add(id(y))
+        used = [leaf for leaf in leaves_of(out) if id(leaf) not in seen]
+        seen.update(id(leaf) for leaf in used)
+    spare = [leaf for leaf in within if id(leaf) not in seen]
     return Leaves(args, [*parameters, *used], [*sources, *used], spare, False)
 
 
@@ -244,13 +244,13 @@ def _unheld() -> int:
 
 def _leaves(out, inputs):
     """Yield (leaf, references to it) for the leaf tensors in the graph of out."""
-    ends = {(x.grad_fn, x.output_nr) for x in inputs if x.grad_fn is not None}
+    stops = {(x.grad_fn, x.output_nr) for x in inputs if x.grad_fn is not None}
     seen = set()
     todo = [(out.grad_fn, out.output_nr)]
     while todo:
-        place = todo.pop()
-        node = place[0]
-        if node is None or place in ends or node in seen:
+        edge = todo.pop()
+        node = edge[0]
+        if node is None or edge in stops or node in seen:
             continue
         seen.add(node)
         leaf = getattr(node, "variable", None)
@@ -266,13 +266,13 @@ def reachable(*roots: object) -> list:
     The search visits parameters, attributes, elements, closures, defaults, and the globals that a
     function names.
     """
-    found = {}
+    by_id = {}
     seen = set()
     todo = list(roots)
-    place = 0
-    while place < len(todo) and place < MAX_OBJECTS:
-        item = todo[place]
-        place += 1
+    position = 0
+    while position < len(todo) and position < MAX_OBJECTS:
+        item = todo[position]
+        position += 1
         if isinstance(item, _OPAQUE) or id(item) in seen:
             continue
         seen.add(id(item))
@@ -282,10 +282,10 @@ def reachable(*roots: object) -> list:
                     leaves = [item]
                 else:
                     leaves = leaves_of(item)
-                found.update((id(leaf), leaf) for leaf in leaves)
+                by_id.update((id(leaf), leaf) for leaf in leaves)
             continue
         todo.extend(_within(item))
-    return list(found.values())
+    return list(by_id.values())
 
 
 def _within(item):

@@ -67,11 +67,11 @@ class ModuleState:
 
     def watch(self, parameters: Iterable[Tensor]) -> None:
         """Watch further tensors that must not change in place before the gradient."""
-        known = {id(x) for _, x, _ in self._versions}
+        watched = {id(x) for _, x, _ in self._versions}
         self._versions += [
             (f"a tensor of shape {tuple(x.shape)} that f uses", x, x._version)
             for x in parameters
-            if id(x) not in known and not x.is_inference()
+            if id(x) not in watched and not x.is_inference()
         ]
 
     def watch_spare(self, leaves: Iterable[Tensor]) -> None:

@@ -139,6 +139,6 @@ class RowTolerance(Tolerance):
         """The tolerance of the rows in keep."""
         if self.atol.dim() < 2:
             return self
-        found = copy.copy(self)
-        found.atol = self.atol[keep]
-        return found
+        tolerance = copy.copy(self)
+        tolerance.atol = self.atol[keep]
+        return tolerance

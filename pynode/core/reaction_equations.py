@@ -26,12 +26,12 @@ def _side(text: str) -> Counter:
     """The number of each species: "2 A + B" gives {A: 2, B: 1}."""
     count = Counter()
     for term in text.split("+") if text.strip() else ():
-        found = re.fullmatch(r"\s*(?:([1-9]\d*)\s+)?(\S+)\s*", term)
-        if found is None:
+        match = re.fullmatch(r"\s*(?:([1-9]\d*)\s+)?(\S+)\s*", term)
+        if match is None:
             raise ValueError(
                 f"{text.strip()!r} is not a side of a reaction, because of {term.strip()!r}: write"
                 " 'A + 2 B', with whole numbers before names without blanks or '+' (call an ion"
                 " 'H_plus')"
             )
-        count[found[2]] += int(found[1] or 1)
+        count[match[2]] += int(match[1] or 1)
     return count

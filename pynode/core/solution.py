@@ -205,9 +205,9 @@ class Solution:
             members.setdefault(k, []).append((i, s))
         if not members:
             return first.y0.new_empty(*times.shape, first.y0.numel())
-        for k, found in members.items():
-            order += [i for i, _ in found]
-            rows.append(read(segments[k], [s for _, s in found]))
+        for k, queries in members.items():
+            order += [i for i, _ in queries]
+            rows.append(read(segments[k], [s for _, s in queries]))
         flat = torch.cat(rows)
         if len(rows) > 1:
             flat = flat[torch.tensor(order, device=flat.device).argsort()]

@@ -148,16 +148,16 @@ class Curve:
 
     def evaluate(self, times: Sequence[float]) -> Tensor:
         """The states at times (floats) of the span, (m, n), from the polynomials of the steps."""
-        found = list(self._located(times))
+        located = list(self._located(times))
         return evaluate_each(
-            [self.polynomials[k] for k, _ in found], torch.stack([theta for _, theta in found])
+            [self.polynomials[k] for k, _ in located], torch.stack([theta for _, theta in located])
         ).squeeze(1)
 
     def derivative(self, times: Sequence[float]) -> Tensor:
         """dy/dt of the same polynomials, (m, n)."""
-        found = self._located(times)
+        located = self._located(times)
         return torch.stack(
-            [derivative(self.polynomials[k], theta)[0] / self.sizes[k] for k, theta in found]
+            [derivative(self.polynomials[k], theta)[0] / self.sizes[k] for k, theta in located]
         )
 
     def derivative_weights(self, times: Sequence[float]) -> tuple[list[list[float]], list[Tensor]]:
@@ -176,9 +176,9 @@ class Curve:
                     for i in range(count)
                 ]
             )
-            at = torch.tensor([(t - start) / size for t in nodes[-1]], dtype=torch.float64)
+            thetas = torch.tensor([(t - start) / size for t in nodes[-1]], dtype=torch.float64)
             moments = derivative(torch.eye(count, dtype=torch.float64), theta.cpu())[0] / size
-            weights.append(torch.linalg.solve(torch.vander(at, increasing=True).T, moments))
+            weights.append(torch.linalg.solve(torch.vander(thetas, increasing=True).T, moments))
         return nodes, weights
 
     def _located(self, times):

@@ -84,25 +84,25 @@ class VectorField:
     def detach_args(self) -> VectorField:
         """The same field with leaves as args. No gradient then passes through one parameter into
         another."""
-        found = copy.copy(self)
-        found.args = self.leaves.args
-        found.parts = found._split()
-        return found
+        field = copy.copy(self)
+        field.args = self.leaves.args
+        field.parts = field._split()
+        return field
 
     def without_tape(self) -> VectorField:
         """The same field for the backward pass. Its evaluations belong to the graph made there."""
-        found = copy.copy(self)
-        found.tape = None
-        found.parts = found._split()
-        return found
+        field = copy.copy(self)
+        field.tape = None
+        field.parts = field._split()
+        return field
 
     def with_parameters(self, lost: list[Tensor]) -> VectorField:
         """The same field with further parameters that f used. Raise LostLeaves if they are
         unknown."""
-        found = copy.copy(self)
-        found.leaves = self.leaves.with_parameters(lost)
-        found.parts = found._split()
-        return found
+        field = copy.copy(self)
+        field.leaves = self.leaves.with_parameters(lost)
+        field.parts = field._split()
+        return field
 
     def see_nonnegative(self, signed: Tensor | None) -> None:
         """Let f see zero for negative values of the components in the mask. Stages and iterates can

@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 
 class AdjointField(VectorField):
-    """M^T lambda' = -J(t, y(t))^T lambda, y from the dense output of the forward solve; lambda
-    (n,), t in its units.
+    """M^T lambda' = -J(t, y(t))^T lambda. y comes from the dense output of the forward solve.
+    lambda: (n,), t in its units.
 
-    It is linear, and its Jacobian in s, for implicit methods, is J^T, of n rows whatever the number
-    of parameters. One evaluation is one vector-Jacobian product of f. Hairer, Norsett & Wanner I,
-    sec. II.6; Cao, Li, Petzold & Serban, SIAM J. Sci. Comput. 24 (2003).
+    The equation is linear. Its Jacobian in the reverse time s, for implicit methods, is J^T; it has
+    n rows for any number of parameters. One evaluation is one vector-Jacobian product of f. Hairer,
+    Norsett & Wanner I, sec. II.6; Cao, Li, Petzold & Serban, SIAM J. Sci. Comput. 24 (2003).
     """
 
     def __init__(self, field: VectorField, states: States | None, direction: float) -> None:
-        # Not by way of an ODEProblem: all of it is known and has been checked.
-        # With counts of its own, and without parameters, whose cotangents cost as much.
+        # This skips ODEProblem, because the forward solve has checked everything. The inner field
+        # has its own counts and no parameters, because their cotangents would cost as much again.
         self.inner = copy.copy(field)
         self.inner.leaves = no_leaves(field.args)
         self.inner.stats = Stats()
-        # Where f has parameters their quadrature looks for leaves that were not found.
+        # If f has parameters, their quadrature checks for missing leaves.
         if field.parameters:
             self.given = no_leaves(field.args)
         else:
@@ -66,7 +66,7 @@ class AdjointField(VectorField):
         return self.states.eval(self.origin, -self.direction * s)
 
     def multiplier(self, lam: Tensor) -> Tensor:
-        """M^-T lambda, (..., n): what stands before f in the integrals of the adjoint equation."""
+        """M^-T lambda, (..., n): the factor of f in the integrals of the adjoint equation."""
         mass = self.inner.mass
         if mass is None:
             return lam
@@ -92,8 +92,8 @@ class AdjointField(VectorField):
         return self.dydt(t, y)
 
     def _jacobian(self, s, lam):
-        """d (M^-1 J)^T, (n, n), d the direction of the forward solve; s as a tensor where
-        algebra/jacobian.py asks."""
+        """d (M^-1 J)^T, (n, n), with d the direction of the forward solve. algebra/jacobian.py
+        passes s as a tensor."""
         if not isinstance(s, float):
             s = s.item()
         jac = self.jacobian(self.time(s), self.state(s))
@@ -101,10 +101,11 @@ class AdjointField(VectorField):
         return self.direction * (jac.t() if mass is None else mass.pinv_apply_columns(jac).t())
 
     def linearised(self, s: float, lam: Tensor) -> tuple[Tensor, Tensor]:
-        """(Jacobian, derivative in s beside lambda held) of the right-hand side, (n, n) and (n,).
+        """Return (Jacobian, derivative in s for constant lambda) of the right-hand side, (n, n) and
+        (n,).
 
-        The second derivative of lambda . f is symmetric: its product with (y', 1) is one gradient
-        of a gradient.
+        The second derivative of lambda . f is symmetric, so its product with (y', 1) is one
+        gradient of a gradient.
         """
         return self._jacobian(s, lam), -self._change(s, lam)
 
@@ -129,13 +130,13 @@ class AdjointField(VectorField):
                 rate = rate + torch.dot(by_y, self.states.dydt(self.origin, -self.direction * s))
             if not (isinstance(rate, torch.Tensor) and rate.requires_grad):
                 return torch.zeros_like(lam)
-            (found,) = torch.autograd.grad(rate, y, allow_unused=True)
-        if found is None:
+            (change,) = torch.autograd.grad(rate, y, allow_unused=True)
+        if change is None:
             return torch.zeros_like(lam)
-        return found
+        return change
 
     def count(self, stats: Stats) -> None:
-        """Add the work to that of the gradient, stats."""
+        """Add this work to the gradient's counts in stats."""
         own = self.stats
         inner = self.inner.stats
         stats.backward_nfe += inner.nfe
@@ -148,7 +149,7 @@ class AdjointField(VectorField):
 
 
 class AnalyticJacobian:
-    """How methods that linearise get at the Jacobian of the adjoint equation: in closed form."""
+    """The structure of the adjoint equation: its Jacobian has a closed form."""
 
     name = "dense"
 
@@ -162,7 +163,7 @@ class AnalyticJacobian:
 
 
 class _AnalyticLinearisation:
-    """What algebra.jacobian.Jacobian offers, for an AdjointField."""
+    """The interface of algebra.jacobian.Jacobian, for an AdjointField."""
 
     def __init__(self, field):
         self.field = field

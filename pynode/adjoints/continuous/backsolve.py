@@ -1,4 +1,4 @@
-"""BacksolveAdjoint: the states run back with lambda, nothing of the forward solve is kept but its
+"""BacksolveAdjoint: solves the states backward with lambda. The forward solve stores only its
 outputs."""
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ...core.vector_field import VectorField
     from ...methods.base import Method
 
-# Of the states on the way back, in units of the tolerances, from which on a warning is due.
+# A larger error of the reversed states, in units of the tolerances, gives a warning.
 DRIFT = 1e3
 
 
@@ -34,12 +34,17 @@ class BacksolveAdjoint(Continuous):
 
     Chen et al., Neural ordinary differential equations, NeurIPS (2018).
 
-    checkpoints: start the states anew at each output of the forward solve. seminorm: leave the
-    parameters' cotangents out of the error norm, as torchdiffeq's option of that name does. The
-    reverse solver is explicit. ValueError where the reversed problem is explosive: where, by
-    adjoints/continuous/reverse_stability.py, errors of the states would grow by more than the dtype
-    has digits (the factor 1 / eps). Below that, ``Stats.backward_drift`` tells how far the states
-    went astray, with a RuntimeWarning from 1000 tolerances on."""
+    method: the reverse solver, an explicit method.
+    rtol, atol: of the reverse solve.
+    checkpoints: restart the states at each output of the forward solve.
+    seminorm: leave the parameters' cotangents out of the error norm, like torchdiffeq's option of
+        this name.
+
+    Raises ValueError if the reversed problem is explosive: if errors of the states would grow by
+    more than the factor 1 / eps of the dtype (adjoints/continuous/reverse_stability.py). Otherwise
+    ``Stats.backward_drift`` reports the error of the reversed states, and a RuntimeWarning follows
+    from 1000 tolerances on.
+    """
 
     name = "BacksolveAdjoint"
     needs = "outputs"
@@ -55,8 +60,9 @@ class BacksolveAdjoint(Continuous):
         super().__init__(method, rtol, atol)
         if self.method is not None and self.method.implicit:
             raise ValueError(
-                f"BacksolveAdjoint takes explicit reverse solvers, not {self.method.name}: where an"
-                " implicit one were needed the reversed problem is explosive; use GaussAdjoint"
+                f"BacksolveAdjoint needs an explicit reverse solver, not {self.method.name}: if a"
+                " problem needs an implicit one, the reversed problem is explosive; use"
+                " GaussAdjoint"
             )
         self.checkpoints = bool(checkpoints)
         self.seminorm = bool(seminorm)
@@ -72,13 +78,13 @@ class BacksolveAdjoint(Continuous):
         points = sorted(checkpoints.items(), key=lambda item: direction * item[0])
         if len(points) < 2:
             return
-        found = reverse_error_growth(field, points, direction, self.checkpoints)
+        growth = reverse_error_growth(field, points, direction, self.checkpoints)
         limit = -math.log(torch.finfo(field.dtype).eps)
-        if found > limit:
+        if growth > limit:
             raise ValueError(
                 f"BacksolveAdjoint is refused: from t = {points[-1][0]:.6g} back to"
                 f" {points[0][0]:.6g} errors of the states would grow by about"
-                f" 10^{found / math.log(10):.3g}, because the forward problem decays as fast; the"
+                f" 10^{growth / math.log(10):.3g}, because the forward problem decays as fast; the"
                 " gradient would be noise. Use adjoint='discrete', or 'gauss', which reads the"
                 " states from the forward solve"
             )
@@ -95,27 +101,27 @@ class BacksolveAdjoint(Continuous):
         solver = self.solver(field, method)
         checkpoints = _checkpoints(trajectory)
         equation = AugmentedField(field, None, trajectory.direction)
-        found, chosen, atol, loss = prepare(self, trajectory, times, grads, options)
+        output_jumps, reverse_options, atol, loss = prepare(self, trajectory, times, grads, options)
         mu = zero_grads(field.parameters)
         lam = torch.zeros_like(trajectory.y0)
-        at = None
+        last_time = None
         y = None
-        if not found:
+        if not output_jumps:
             return lam, mu
         forward = Tolerance(options.rtol, options.atol, field.size)
         drift_norm = 0.0
         sizes = torch.cat((options.atol.expand(field.size), atol))
-        tol = equation.tolerance(chosen.rtol, sizes, loss, self.seminorm, self.atol)
-        for t, jump in [*found, (trajectory.t0, None)]:
-            if at is not None and t != at:
+        tol = equation.tolerance(reverse_options.rtol, sizes, loss, self.seminorm, self.atol)
+        for t, jump in [*output_jumps, (trajectory.t0, None)]:
+            if last_time is not None and t != last_time:
                 z = reverse_segment(
                     self.name,
                     equation,
                     solver,
                     equation.join(y, lam, mu),
-                    at,
+                    last_time,
                     t,
-                    chosen,
+                    reverse_options,
                     tol.atol,
                     tol=tol,
                 ).y
@@ -131,15 +137,15 @@ class BacksolveAdjoint(Continuous):
                     y = trajectory.evaluate([t])[0]
             elif self.checkpoints and t in checkpoints:
                 y = checkpoints[t]
-            at = t
+            last_time = t
             if jump is not None:
                 lam = lam + jump
         equation.count(field.stats)
         field.stats.backward_drift = max(field.stats.backward_drift, drift_norm)
         if not drift_norm < DRIFT:
             warnings.warn(
-                "BacksolveAdjoint: on the way back the states went astray by"
-                f" {drift_norm:.2g} times the tolerances, so that the gradient is doubtful; use"
+                "BacksolveAdjoint: the reversed states differ from the forward ones by"
+                f" {drift_norm:.2g} times the tolerances, so the gradient is doubtful; use"
                 " adjoint='discrete', or 'gauss'",
                 RuntimeWarning,
                 stacklevel=2,
@@ -148,7 +154,7 @@ class BacksolveAdjoint(Continuous):
 
 
 def _checkpoints(trajectory):
-    """{t: y (n,)} of what a solve left at its outputs and events."""
+    """{t: y (n,)} of the states that a solve stored at its outputs and events."""
     checkpoints = dict(zip(trajectory.times, trajectory.ys))
     checkpoints.update((hit.t, hit.y) for hit in trajectory.hits)
     checkpoints[trajectory.t] = trajectory.y

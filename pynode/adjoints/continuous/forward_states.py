@@ -1,4 +1,4 @@
-"""The states of a recorded solve at any time of it, from the polynomials of its steps."""
+"""The states of a recorded solve at any time, from the polynomials of its steps."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class States:
-    """y(t) inside a trajectory that has polynomials.
+    """y(t) inside a trajectory with polynomials.
 
-    t is given as origin + shift: where t is large their sum is rounded, the place in the step is
-    not.
+    t is origin + shift. For a large t the sum has a rounding error, but the position in the step is
+    exact.
     """
 
     def __init__(self, trajectory: Trajectory) -> None:
@@ -55,14 +55,14 @@ class States:
         return k, self.path.polynomials[k], (origin - step.t + shift) / step.h
 
     def batch_eval(self, origins: Tensor, shifts: Tensor, steps: Sequence[int]) -> Tensor:
-        """y, (m, q, n), at origins (m, 1) + shifts (m, q), both float64, those of row i inside the
-        step steps[i]."""
-        found = [self.path.steps[k] for k in steps]
+        """y, (m, q, n), at origins (m, 1) + shifts (m, q), both float64. Row i lies inside the step
+        steps[i]."""
+        taken = [self.path.steps[k] for k in steps]
         start = torch.tensor(
-            [step.t for step in found], dtype=torch.float64, device=shifts.device
+            [step.t for step in taken], dtype=torch.float64, device=shifts.device
         ).unsqueeze(1)
         h = torch.tensor(
-            [step.h for step in found], dtype=torch.float64, device=shifts.device
+            [step.h for step in taken], dtype=torch.float64, device=shifts.device
         ).unsqueeze(1)
         return evaluate_each(
             [self.path.polynomials[k] for k in steps], (origins - start + shifts) / h

@@ -1,5 +1,5 @@
-"""The adjoint equation in n unknowns, and the parameters by quadrature on its steps: cost n^3 + p
-with implicit methods."""
+"""The adjoint equation in n unknowns, and the parameters by quadrature on its steps. Implicit
+methods cost n^3 + p."""
 
 from __future__ import annotations
 
@@ -27,10 +27,14 @@ class GaussAdjoint(Continuous):
     """Solves the adjoint equation of n unknowns backward. Gauss quadrature on its steps integrates
     the gradient of the parameters.
 
-    Cost n^3 + p a step with implicit methods: parameters are no states of the reverse solve, and
-    enter no Jacobian. nodes: of the quadrature on each step; by default as many as the order of the
-    reverse solver asks for, at least 3. Norcliffe & Deisenroth, Faster training of neural ODEs
-    using Gauss-Legendre quadrature, TMLR (2023).
+    An implicit step costs n^3 + p, because parameters are not states of the reverse solve and enter
+    no Jacobian. Norcliffe & Deisenroth, Faster training of neural ODEs using Gauss-Legendre
+    quadrature, TMLR (2023).
+
+    method: the reverse solver.
+    rtol, atol: of the reverse solve.
+    nodes: of the quadrature on each step. The default follows from the order of the reverse solver;
+        it is at least 3.
     """
 
     name = "GaussAdjoint"
@@ -45,7 +49,7 @@ class GaussAdjoint(Continuous):
         super().__init__(method, rtol, atol)
         if nodes is not None and not (isinstance(nodes, int) and 1 <= nodes <= 20):
             raise ValueError(
-                f"nodes must be a number from 1 to 20, not {nodes!r}; 3 is right for most methods"
+                f"nodes must be a number from 1 to 20, not {nodes!r}; 3 suits most methods"
             )
         self.nodes = nodes
 
@@ -64,8 +68,8 @@ class GaussAdjoint(Continuous):
         total = zero_grads(field.parameters)
 
         def consume(cells):
-            found = integrate_parameters(field, equation, cells, *rule)
-            total[:] = add_grads(total, found)
+            integral = integrate_parameters(field, equation, cells, *rule)
+            total[:] = add_grads(total, integral)
 
         if field.parameters:
             cells = CellObserver(equation, consume, ROWS // count)
@@ -80,10 +84,10 @@ class GaussAdjoint(Continuous):
 
 class GaussKronrodAdjoint(Continuous):
     """Like GaussAdjoint, with an error estimate of the quadrature on each step. If the estimate
-    exceeds rtol, the quadrature is refined.
+    exceeds rtol, it refines the quadrature.
 
-    For vector fields that are less smooth in t or in the parameters than the states are. Costs four
-    times the quadrature.
+    It suits vector fields that are less smooth in t or in the parameters than the states are. The
+    quadrature costs four times as much.
     """
 
     name = "GaussKronrodAdjoint"
@@ -121,7 +125,9 @@ class QuadratureAdjoint(Continuous):
     It controls the sum of the errors; GaussKronrodAdjoint controls each step. The reverse solution
     takes as much memory as the forward one.
 
-    quadrature_rtol: relative to the integral of |integrand|; rtol by default.
+    method: the reverse solver.
+    rtol, atol: of the reverse solve.
+    quadrature_rtol: relative to the integral of |integrand|; by default rtol.
     """
 
     name = "QuadratureAdjoint"

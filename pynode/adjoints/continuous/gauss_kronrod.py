@@ -1,9 +1,9 @@
 """Adaptive Gauss-Kronrod quadrature of the parameters' cotangents, with an error estimate for each
 cell.
 
-The error of a cell is a vector as long as the parameters. It is measured by its products with a
-few random changes of all parameters, each in proportion to its size: one number a direction, in the
-unit of the loss, and no vector is kept.
+The error of a cell is a vector as long as the parameters. The code measures its products with a few
+random changes of all parameters, each in proportion to its size. This gives one number for each
+direction, in the unit of the loss, and stores no vector.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from .adjoint_field import AdjointField
     from .quadrature import QuadratureCell
 
-# The pair (G3, K7) on [-1, 1]: nodes from the centre outwards, weights of Kronrod's rule, and of
-# Gauss' at the nodes they share. Kronrod (1965); Piessens et al., QUADPACK (1983). The cells are
-# steps already, so that low orders suffice.
+# The pair (G3, K7) on [-1, 1]: nodes from the centre outwards, weights of Kronrod's rule, and
+# weights of Gauss' rule at the common nodes. Kronrod (1965); Piessens et al., QUADPACK (1983). A
+# cell is at most one step, so a low order suffices.
 _NODES = (0.0, 0.434243749346802558, 0.774596669241483377, 0.960491268708020283)
 _KRONROD = (0.450916538658474142, 0.401397414775962223, 0.268488089868333441, 0.104656226026467265)
 _GAUSS = (8 / 9, 0.0, 5 / 9, 0.0)
-DIRECTIONS = 4  # random changes of the parameters by which errors are seen
+DIRECTIONS = 4  # random changes of the parameters that measure errors
 ROUNDS = 25  # of bisection: a jump of f within a cell is then 3e-8 of it wide
 
 
 def rule() -> tuple[Tensor, Tensor, Tensor]:
-    """(nodes, Kronrod's weights, Gauss' weights) on [0, 1], (7,) each."""
+    """Return (nodes, Kronrod's weights, Gauss' weights) on [0, 1], (7,) each."""
 
     def mirrored(values, sign):
         return [sign * x for x in values[:0:-1]] + list(values)
@@ -46,11 +46,11 @@ def rule() -> tuple[Tensor, Tensor, Tensor]:
 
 
 class Kronrod:
-    """Integrates cells to rtol of the integral of |integrand| so far, bisecting those that need
+    """Integrates cells to rtol of the integral of |integrand| so far. It bisects cells that need
     it.
 
-    error, size: estimates of what is left, and of that integral, in the unit of the loss; their
-    ratio is what ``Stats.backward_quadrature`` tells.
+    error, size: estimates of the remaining error and of that integral, in the unit of the loss.
+    ``Stats.backward_quadrature`` is their ratio.
     """
 
     def __init__(self, field: VectorField, equation: AdjointField, rtol: float) -> None:
@@ -63,8 +63,7 @@ class Kronrod:
         self.total = zero_grads(field.parameters)
 
     def add(self, cells: list[QuadratureCell], whole: bool = False) -> None:
-        """Integrate cells. whole: the sum of their errors counts, where otherwise each error
-        counts by itself."""
+        """Integrate cells. whole: bound the sum of their errors; otherwise bound each error."""
         done = []
         errors = []
         for _ in range(ROUNDS):
@@ -76,7 +75,7 @@ class Kronrod:
                 limit = allowed / (len(cells) + len(done))
             else:
                 limit = allowed
-            # No quadrature is better than rounding.
+            # The error of a quadrature cannot be below rounding.
             good = [
                 e <= max(limit, 50 * 2.3e-16 * size) for e, size in zip(found, values, strict=True)
             ]
@@ -105,7 +104,7 @@ class Kronrod:
         self.total = add_grads(self.total, found)
 
     def _measure(self, cells):
-        """(sizes, errors) of the integrals over cells, lists of floats: the largest over the
+        """Return (sizes, errors) of the integrals over cells, lists of floats: the largest over the
         random directions."""
         chunk = max(1, ROWS // len(self.nodes))
         sizes = []

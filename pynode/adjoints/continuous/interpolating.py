@@ -1,4 +1,5 @@
-"""InterpolatingAdjoint: states from the dense output, parameters integrated along with lambda."""
+"""InterpolatingAdjoint: takes the states from the dense output and integrates the parameters with
+lambda."""
 
 from __future__ import annotations
 
@@ -25,9 +26,12 @@ class InterpolatingAdjoint(GaussAdjoint):
     """Solves the adjoint equation backward. The parameters' cotangents are states of this solve,
     with error control.
 
-    seminorm: leave them out of the error norm. With an implicit reverse solver, whose Jacobian they
-    would make one of (n + p)^2 entries, they are integrated by quadrature on its steps, as
-    GaussAdjoint does.
+    With an implicit reverse solver they would make a Jacobian of (n + p)^2 entries. In this case
+    quadrature on its steps integrates them, as in GaussAdjoint.
+
+    method: the reverse solver.
+    rtol, atol: of the reverse solve.
+    seminorm: leave the parameters' cotangents out of the error norm.
     """
 
     name = "InterpolatingAdjoint"
@@ -55,27 +59,27 @@ class InterpolatingAdjoint(GaussAdjoint):
         if solver.implicit or not field.parameters:
             return super().solve_back(field, method, trajectory, times, grads, options)
         equation = AugmentedField(field, States(trajectory), trajectory.direction)
-        found, chosen, atol, loss = prepare(self, trajectory, times, grads, options)
+        output_jumps, reverse_options, atol, loss = prepare(self, trajectory, times, grads, options)
         mu = zero_grads(field.parameters)
         lam = torch.zeros_like(trajectory.y0)
-        at = None
-        tol = equation.tolerance(chosen.rtol, atol, loss, self.seminorm, self.atol)
-        for t, jump in [*found, (trajectory.t0, None)]:
-            if at is not None and t != at:
+        last_time = None
+        tol = equation.tolerance(reverse_options.rtol, atol, loss, self.seminorm, self.atol)
+        for t, jump in [*output_jumps, (trajectory.t0, None)]:
+            if last_time is not None and t != last_time:
                 z = reverse_segment(
                     self.name,
                     equation,
                     solver,
                     equation.join(lam, mu),
-                    at,
+                    last_time,
                     t,
-                    chosen,
+                    reverse_options,
                     tol.atol,
                     tol=tol,
                 ).y
                 lam = z[: field.size]
                 mu = equation.parameters_of(z)
-            at = t
+            last_time = t
             if jump is not None:
                 lam = lam + jump
         equation.count(field.stats)

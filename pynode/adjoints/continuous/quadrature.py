@@ -1,9 +1,9 @@
 """Quadrature of the parameters' cotangents: the integral of (df/dp)^T lambda over the reverse
 solve, in cells.
 
-A cell lies within one step of the reverse and one of the forward solve, so that on it lambda and y
-are polynomials and the integrand is as smooth as f. Steps of the reverse solve alone would not do:
-lambda may be smooth where y is not.
+A cell lies within one step of the reverse solve and one step of the forward solve. On a cell lambda
+and y are polynomials, and the integrand is as smooth as f. Steps of the reverse solve are not
+enough, because lambda can be smooth where y is not.
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 
 
 class QuadratureCell(NamedTuple):
-    """From a to b in the time of the reverse solve, t = origin - direction s. start, h: of the
-    reverse step, whose polynomial (degree + 1, n) is given; step: number of the forward step."""
+    """The interval from a to b in the time s of the reverse solve, with t = origin - direction s.
+
+    start, h: of the reverse step. polynomial: of this step, (degree + 1, n). step: number of the
+    forward step.
+    """
 
     a: float
     b: float
@@ -40,10 +43,10 @@ class QuadratureCell(NamedTuple):
 
 
 class CellObserver:
-    """Watches a reverse solve and hands its cells on: ``consume(cells)``, about ``size`` at a
+    """Observes a reverse solve and passes its cells to ``consume(cells)``, about ``size`` at a
     time."""
 
-    # what the integrator asks of a watch; there are no events here
+    # The integrator reads these attributes of an observer. There are no events here.
     hits = ()
     status = None
 
@@ -56,25 +59,26 @@ class CellObserver:
         self.waiting = []
 
     def begin(self, s: float, lam: Tensor) -> None:
-        """The integrator's greeting at the start of a segment."""
+        """The integrator calls this at the start of a segment."""
 
     def check_step(self, step: Step, end: float, coefficients: Tensor) -> None:
-        """Take note of a step of the reverse solve; never stops it."""
+        """Store the cells of a step of the reverse solve. Never stops the solve."""
         self.waiting += split_step(self.equation, step.t, end, step.h, coefficients)
         if len(self.waiting) >= self.size:
             self.flush()
 
     def flush(self) -> None:
+        """Pass on the remaining cells."""
         if self.waiting:
             self.consume(self.waiting)
             self.waiting = []
 
 
 def path_cells(equation: AdjointField, origin: float, path: Trajectory) -> Iterator[QuadratureCell]:
-    """The cells of a segment of the reverse solve, from origin on, whose polynomials were kept."""
+    """The cells of a segment of the reverse solve that starts at origin and has its polynomials."""
     equation.origin = origin
-    ends = [step.t for step in path.steps[1:]] + [path.t]
-    for step, end, polynomial in zip(path.steps, ends, path.polynomials, strict=True):
+    end_times = [step.t for step in path.steps[1:]] + [path.t]
+    for step, end, polynomial in zip(path.steps, end_times, path.polynomials, strict=True):
         yield from split_step(equation, step.t, end, step.h, polynomial)
 
 
@@ -88,7 +92,7 @@ def split_step(
     cells = []
     k = states.grid.locate(equation.time(start))
     while True:
-        # Where the forward step began.
+        # The start of the forward step.
         border = equation.direction * (origin - states.path.steps[k].t)
         if k:
             b = min(end, border)
@@ -111,8 +115,8 @@ def gauss(count: int) -> tuple[Tensor, Tensor]:
 def sample(
     equation: AdjointField, cells: Sequence[QuadratureCell], nodes: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(t (m, q) float64, y (m, q, n), M^-T lambda (m, q, n)) at the nodes, (q,) on [0, 1], of m
-    cells."""
+    """Return (t (m, q) float64, y (m, q, n), M^-T lambda (m, q, n)) at the nodes of m cells. nodes:
+    (q,) on [0, 1]."""
     device = cells[0].polynomial.device
     a, b, start, h, origin = (
         torch.tensor([p[:5] for p in cells], dtype=torch.float64, device=device)
@@ -133,8 +137,8 @@ def integrate_parameters(
     nodes: Tensor,
     weights: Tensor,
 ) -> list[Tensor]:
-    """The integral of (df/dp)^T lambda dt over the cells, in the direction of the forward solve:
-    beside field.parameters."""
+    """The integral of (df/dp)^T lambda dt over the cells, in the direction of the forward solve.
+    Return a list for field.parameters."""
     size = max(1, ROWS // len(nodes))
     total = zero_grads(field.parameters)
     for i in range(0, len(cells), size):
@@ -146,8 +150,8 @@ def integrate_parameters(
         scaled = (equation.direction * lengths * weights.to(y.device)).to(y.dtype).unsqueeze(
             2
         ) * lam
-        found = pull_parameters(
+        grads = pull_parameters(
             field, t.flatten().to(y.dtype), y.flatten(0, 1), scaled.flatten(0, 1)
         )
-        total = add_grads(total, found)
+        total = add_grads(total, grads)
     return total

@@ -1,5 +1,8 @@
-"""DiscreteAdjoint: the exact gradient of the steps that were taken. The integrator runs without a
-graph; the recorded steps are differentiated backwards, each once."""
+"""DiscreteAdjoint: the exact gradient of the steps that a solve took.
+
+The integrator runs without a graph. The backward pass differentiates each recorded step once, in
+reverse.
+"""
 
 from __future__ import annotations
 
@@ -43,20 +46,21 @@ if TYPE_CHECKING:
     from ...methods.base import Method, Step
     from ..output_cotangents import InsideStep
 
-# Above this size explicit methods go back by vector-Jacobian products instead of Jacobians
-# (benchmarks/gradient.py).
+# Above this size the backward pass of explicit methods uses vector-Jacobian products instead of
+# Jacobians (benchmarks/gradient.py).
 JACOBIANS_UP_TO = 32
-# States from which the stages of steps are not kept, but made again for so many steps at a time.
+# With more states than LARGE, the solve does not store the stages. The backward pass makes them
+# again, for PIECE steps at a time.
 LARGE = 256
 PIECE = 16
-OBJECT = 1024  # bytes of a recorded step or point beside its vectors: the Python objects
+OBJECT = 1024  # bytes of the Python objects of a recorded step or point, without its vectors
 REPLAYS = {
     ExplicitRungeKutta: explicit,
     DIRK: esdirk,
     RosenbrockMethod: rosenbrock,
     Radau: radau,
 }
-# The same a step at a time, where the Jacobian has a structure, or f takes one point at a time.
+# One step at a time, if the Jacobian has a structure or f takes one point at a time.
 STEPWISE = {
     ExplicitRungeKutta: explicit.sequential,
     DIRK: structured_esdirk.pullback,
@@ -67,22 +71,24 @@ STEPWISE = {
 class DiscreteAdjoint(Adjoint):
     """Differentiates the accepted steps in reverse. Gives the exact gradient of these steps.
 
-    Cost: a fraction of the forward solve for small systems.
+    For small systems it costs a fraction of the forward solve.
 
-    checkpoints: None keeps what the gradient needs of all steps; a number keeps at most so many
-    states in each segment of the solve (from one reset to the next), beside two Python floats a
-    step. On the way back the steps are taken again from there, exactly as they were taken, at most
-    so many at a time with their stages; which states to keep follows the binomial rule
-    (backends/torch/checkpoint_schedule.py), so that k states serve C(k + r, k) k steps at the price
-    of r + 1 further solves. max_memory: the same with as many as fit: bytes, or '500MB', '2GB',
-    '512KiB'; it counts the states and stages kept, not the linear algebra of the steps that are at
-    work. The gradient is the same in any case.
-
-    keep_graphs: explicit methods keep the graphs of their evaluations, for states of more than
-    JACOBIANS_UP_TO components and as long as they fit in half of the memory that is free. f is then
-    not evaluated again on the way back. False keeps states alone, in a fraction of the memory, and
-    so do checkpoints and max_memory. Where f draws random numbers or writes its buffers (Dropout,
-    batch normalisation) the graphs are kept in any case: such evaluations cannot be repeated."""
+    checkpoints: None stores everything that the gradient needs. A number stores at most so many
+        states in each segment of the solve (from one reset to the next), and two Python floats for
+        each step. The backward pass repeats the steps exactly from the stored states and holds the
+        stages of at most so many steps at a time. The binomial rule
+        (backends/torch/checkpoint_schedule.py) chooses the states: k states serve C(k + r, k) k
+        steps for r + 1 further solves.
+    max_memory: as many checkpoints as fit: bytes, or '500MB', '2GB', '512KiB'. It counts the stored
+        states and stages, not the linear algebra of the current steps. The gradient does not
+        change.
+    keep_graphs: explicit methods store the graphs of their evaluations, for states of more than
+        JACOBIANS_UP_TO components, as long as the graphs fit in half of the free memory. The
+        backward pass then does not evaluate f again. False stores only states, in a fraction of the
+        memory, and so do checkpoints and max_memory. If f draws random numbers or writes its
+        buffers (Dropout, batch normalisation), the solve always stores the graphs, because it
+        cannot repeat such evaluations.
+    """
 
     name = "DiscreteAdjoint"
 
@@ -100,8 +106,8 @@ class DiscreteAdjoint(Adjoint):
             raise TypeError(f"checkpoints must be a number of states, not {checkpoints!r}")
         if checkpoints is not None and checkpoints < 1:
             raise ValueError(
-                f"checkpoints must be at least 1, not {checkpoints}: the gradient has to start"
-                " somewhere"
+                f"checkpoints must be at least 1, not {checkpoints}: the backward pass repeats the"
+                " steps from a stored state"
             )
         if not isinstance(keep_graphs, bool):
             raise TypeError(f"keep_graphs must be True or False, not {keep_graphs!r}")
@@ -113,7 +119,7 @@ class DiscreteAdjoint(Adjoint):
             self.max_memory = parse_bytes(max_memory)
 
     def tape(self, field: VectorField, method: Method) -> Tape | None:
-        """The Tape of a solve whose evaluations are kept, else None."""
+        """The Tape of a solve that stores its evaluations, otherwise None."""
         is_explicit = isinstance(method, ExplicitRungeKutta) and field.compiled is None
         if not is_explicit or self.checkpoints is not None or self.max_memory is not None:
             return None
@@ -132,7 +138,7 @@ class DiscreteAdjoint(Adjoint):
         return Recording(field, method, tol, limit, every)
 
     def _fitting(self, field, method):
-        """(points, steps taken again at a time), each for half of the memory."""
+        """Return (points, steps to repeat at a time), each for half of the memory."""
         vector = field.size * field.dtype.itemsize
         point, step = (count * vector + OBJECT for count in method.memory)
         limit, every = (self.max_memory // 2 // size for size in (point, step))
@@ -158,8 +164,8 @@ class DiscreteAdjoint(Adjoint):
             sweep = _sweep(method)(field, method, trajectory)
             for first, steps in trajectory.recording.backwards():
                 sweep.back(steps, *outputs.of_steps(first, len(steps)))
-            ybar, found = sweep.finish()
-        return ybar + outputs.at_start, found
+            ybar, grads_of_params = sweep.finish()
+        return ybar + outputs.at_start, grads_of_params
 
     def second(
         self,
@@ -194,61 +200,63 @@ class OneStepSweep:
     def back(
         self,
         steps: Sequence[Step],
-        ends: Sequence[Tensor | None],
+        end_cotangents: Sequence[Tensor | None],
         inside: Sequence[InsideStep | None],
     ) -> None:
-        """ends, inside: of the outputs (OutputCotangents.of_steps)."""
+        """end_cotangents, inside: of the outputs (OutputCotangents.of_steps)."""
         for method, first, last in reversed(method_runs(self.method, steps)):
-            piece = steps[first:last], ends[first:last], inside[first:last]
-            self.ybar, found = _one_step(self.field, method, *piece, self.ybar)
-            self.grads = add_grads(self.grads, found)
+            piece = steps[first:last], end_cotangents[first:last], inside[first:last]
+            self.ybar, param_grads = _one_step(self.field, method, *piece, self.ybar)
+            self.grads = add_grads(self.grads, param_grads)
 
     def finish(self) -> tuple[Tensor, list[Tensor]]:
-        """(cotangent of y0 (n,), cotangents of the parameters)."""
+        """Return (cotangent of y0 (n,), cotangents of the parameters)."""
         return self.ybar, self.grads
 
 
 def method_runs(method: Method, steps: Sequence[Step]) -> list[tuple[Method, int, int]]:
-    """(method, first, last): stretches of steps of one method, in order; one stretch but for
-    automatic switching."""
+    """(method, first, last): runs of steps of one method, in order. Only automatic switching has
+    several runs."""
     if not isinstance(method, AutoSwitch):
         return [(method, 0, len(steps))]
     starts = [i for i, step in enumerate(steps) if i == 0 or step.method is not steps[i - 1].method]
     return [(steps[i].method, i, j) for i, j in zip(starts, [*starts[1:], len(steps)])]
 
 
-def _one_step(field, method, steps, ends, inside, ybar):
+def _one_step(field, method, steps, end_cotangents, inside, ybar):
     is_explicit = isinstance(method, ExplicitRungeKutta)
     if is_explicit and (
         field.size > JACOBIANS_UP_TO or any(step.tape is not None for step in steps)
     ):
-        return explicit.sequential(field, method, steps, ends, inside, ybar)
+        return explicit.sequential(field, method, steps, end_cotangents, inside, ybar)
     if field.structure is not None or not field.allows_batch_eval(*_first_point(steps)):
         for family, pullback in STEPWISE.items():
             if isinstance(method, family):
-                return pullback(field, method, steps, ends, inside, ybar)
+                return pullback(field, method, steps, end_cotangents, inside, ybar)
     for family, module in REPLAYS.items():
         if isinstance(method, family):
-            return replay.pullback(field, module.Replay, method, steps, ends, inside, ybar)
+            return replay.pullback(
+                field, module.Replay, method, steps, end_cotangents, inside, ybar
+            )
     raise AssertionError(f"{method.name} has no discrete adjoint")
 
 
 def _first_point(steps):
-    """t (1,) and y (1, n) of the first of some steps."""
+    """t (1,) and y (1, n) of the first step."""
     start = steps[0].start
     return torch.tensor([steps[0].t], dtype=start.dtype, device=start.device), start.unsqueeze(0)
 
 
 def parse_bytes(given: int | str) -> int:
-    """Bytes of a number, or of a text such as '500MB', '2 GB' or '512KiB'; ValueError or TypeError
-    for anything else."""
+    """Bytes of a number, or of a text such as '500MB', '2 GB' or '512KiB'. Raise ValueError or
+    TypeError for other input."""
     if isinstance(given, str):
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b\s*", given.lower())
-        if found is None:
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b\s*", given.lower())
+        if match is None:
             raise ValueError(
                 f"max_memory is {given!r}: write it as '500MB', '2GB' or '512KiB', or give bytes"
             )
-        number, prefix, binary = found.groups()
+        number, prefix, binary = match.groups()
         return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(prefix or " "))
     if isinstance(given, bool) or not isinstance(given, int):
         raise TypeError(f"max_memory must be bytes or a text such as '500MB', not {given!r}")

@@ -1,12 +1,13 @@
-"""The discrete adjoint of a batch whose rows took their own steps: all rows go back together, each
+"""The discrete adjoint of a batch whose rows took their own steps. All rows go back together, each
 from its own last step.
 
-The steps of all rows are put into levels by their distance from the end of their row
-(backends/torch/batched_tape.py). What one step does to a cotangent does not depend on the others,
-and is made for all steps at once as for a single trajectory (adjoints/discrete/replay.py); the
-recursion takes a level of rows at a time. Explicit methods take the steps of a level again with a
-graph instead, and so do Rosenbrock methods where many rows go together: it is cheaper there,
-without a Jacobian of every stage."""
+Levels group the steps of all rows by their distance from the last step of their row
+(backends/torch/batched_tape.py). The map of one step on a cotangent does not depend on other steps.
+The code computes it for all steps at once, as for a single trajectory
+(adjoints/discrete/replay.py). The recursion handles one level of rows at a time. Explicit methods
+instead repeat the steps of a level with a graph, and so do Rosenbrock methods if many rows go
+together: this is cheaper, because it needs no Jacobian of every stage.
+"""
 
 from __future__ import annotations
 
@@ -38,24 +39,24 @@ if TYPE_CHECKING:
     from ...methods.base import Method
     from .batched_points import RowPart
 
-# Rows times states of a level up to which Rosenbrock methods go back by Jacobians: backward over
-# forward 0.07 to 0.6 below it, by the graphs 2 to 2.5 at any size. Where they meet depends on f:
-# 135 for a 3-50-50-3 network, 500 for ten lines of sums.
+# Up to this number of rows times states in a level, Rosenbrock methods go back by Jacobians. The
+# ratio of backward to forward time is then 0.07 to 0.6; with graphs it is 2 to 2.5 at any size. The
+# break-even depends on f: 135 for a 3-50-50-3 network, 500 for ten lines of sums.
 NARROW = 128
 
 
 class RowOutputs:
-    """Cotangents of the outputs of a batch, sorted by step. Outputs at a row's start are
-    at_start's.
+    """Cotangents of the outputs of a batch, sorted by step. at_start holds those at a row's start.
 
-    at_start: (B, n); ends: (S, n), of the states at the ends of the steps; step, theta, grads:
-    (Q,), (Q,), (Q, n), those of the outputs inside steps, by ascending place of the step."""
+    at_start: (B, n). end_cotangents: (S, n), of the states at the ends of the steps. step, theta,
+    grads: (Q,), (Q,), (Q, n), of the outputs inside steps, in ascending order of the steps.
+    """
 
     def __init__(self, steps: RowSteps, times: np.ndarray, row: np.ndarray, grads: Tensor) -> None:
-        """times, row: (Q,) NumPy, row the rows that the outputs belong to; grads: (Q, n)."""
+        """times, row: (Q,) NumPy arrays; row holds the row of each output. grads: (Q, n)."""
         t0, y0, _ = steps.start
         self.at_start = torch.zeros_like(y0)
-        self.ends = grads.new_zeros(len(steps.row), grads.shape[1])
+        self.end_cotangents = grads.new_zeros(len(steps.row), grads.shape[1])
         first = times == t0.cpu().numpy()[row]
         which = np.flatnonzero(first)
         self.at_start.index_add_(0, _tensor(row[which], grads), grads[_tensor(which, grads)])
@@ -65,7 +66,9 @@ class RowOutputs:
         else:
             at_end = place >= 0
         which = np.flatnonzero(at_end)
-        self.ends.index_add_(0, _tensor(place[which], grads), grads[_tensor(which, grads)])
+        self.end_cotangents.index_add_(
+            0, _tensor(place[which], grads), grads[_tensor(which, grads)]
+        )
         which = np.flatnonzero((place >= 0) & ~at_end)
         which = which[np.argsort(place[which], kind="stable")]
         self.step = place[which]
@@ -73,14 +76,14 @@ class RowOutputs:
         self.grads = grads[_tensor(which, grads)]
 
     def inside_steps(self, first: int, last: int) -> tuple[Tensor, Tensor, Tensor]:
-        """(places from first on, thetas, cotangents) of the outputs inside the steps first to
-        last."""
+        """Return (step numbers from first on, thetas, cotangents) of the outputs inside the steps
+        first to last."""
         a, b = np.searchsorted(self.step, (first, last))
         return _tensor(self.step[a:b] - first, self.grads), self.theta[a:b], self.grads[a:b]
 
 
 class RowChunk(NamedTuple):
-    """Steps first to last as the families replay them (replay.RecordedSteps)."""
+    """Steps first to last in the form that the families replay (replay.RecordedSteps)."""
 
     y: torch.Tensor
     t: torch.Tensor
@@ -88,6 +91,7 @@ class RowChunk(NamedTuple):
     stages: torch.Tensor
 
     def tape(self, read: Callable) -> Tensor:
+        """The stages, (s, m, n)."""
         return self.stages
 
 
@@ -99,35 +103,39 @@ def pullback(
     row: np.ndarray,
     grads: Tensor,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Cotangents grads, (Q, n), of the states at times (Q,) of the rows (Q,) to (cotangent of y0
-    (B, n), list beside field.parameters). A state that its row did not reach has no part in it."""
+    """Turn the cotangents grads, (Q, n), of the states at times (Q,) of the rows (Q,) into
+    (cotangent of y0 (B, n), list for field.parameters). A state that its row did not reach has no
+    effect."""
     outputs = RowOutputs(steps, times, row, grads)
     with torch.no_grad():
         if isinstance(method, BDF):
-            ybar, found = pull_bdf(field, method, steps, outputs, level_parts)
+            ybar, param_grads = pull_bdf(field, method, steps, outputs, level_parts)
         elif isinstance(method, DIRK):
-            ybar, found = _transitions(field, method, steps, outputs, esdirk.Replay, _dirk_stages)
+            ybar, param_grads = _transitions(
+                field, method, steps, outputs, esdirk.Replay, _dirk_stages
+            )
         elif isinstance(method, RosenbrockMethod) and _narrow(field, steps):
-            ybar, found = _transitions(
+            ybar, param_grads = _transitions(
                 field, method, steps, outputs, rosenbrock.Replay, _rosenbrock_stages
             )
         else:
             _check_stability(field, method, steps)
-            ybar, found = _retake_levels(field, method.fixed(), steps, outputs)
+            ybar, param_grads = _retake_levels(field, method.fixed(), steps, outputs)
         back = torch.empty_like(ybar)
         back[_tensor(steps.order, ybar)] = ybar
-        return back + outputs.at_start, found
+        return back + outputs.at_start, param_grads
 
 
 def _check_stability(field, method, steps):
-    """Look at some steps of the row that took the most of them, if there are enough."""
+    """Check the stability of some steps, in the row with the most steps. Skip the check if there
+    are few."""
     serves = isinstance(method, ExplicitRungeKutta) and field.size <= LARGEST
     if serves:
         which = sampled(len(steps.levels))
     else:
         which = None
     if which is not None:
-        # The first of each level is that row's.
+        # The first step of each level belongs to that row.
         which = np.array([steps.levels[i][0] for i in which])
         y = steps.tape[0][_tensor(which, steps.tape[0])]
         rows = RowPoints(field, _tensor(steps.row[which], y))
@@ -140,17 +148,18 @@ def _tensor(array, like):
 
 
 def _narrow(field, steps):
-    """Whether the levels hold so few rows that the Jacobians of all stages cost less than a graph
+    """Whether the levels have so few rows that the Jacobians of all stages cost less than a graph
     for each level."""
     return len(steps.row) * field.size <= NARROW * len(steps.levels)
 
 
 def _transitions(field, method, steps, outputs, replay_type, stages):
-    """All steps of a chunk go back on unit vectors: cotangents (B, n) of the rows in order, and of
-    the parameters.
+    """Take all steps of a chunk back on unit vectors. Return the cotangents (B, n) of the rows in
+    order, and those of the parameters.
 
-    stages: makes of (points, method, start, t, h, slopes or None) what the replay reads of a step,
-    (s, m, n)."""
+    stages(points, method, start, t, h, slopes or None): returns what the replay reads of a step,
+    (s, m, n).
+    """
     n = field.size
     ybar = torch.zeros_like(outputs.at_start)
     params = zero_grads(field.parameters)
@@ -168,7 +177,7 @@ def _transitions(field, method, steps, outputs, replay_type, stages):
         forced = replay.pullback_starts(None)
         seeds = torch.empty_like(chunk.y)
         for a, b, rows in level_parts(steps.levels, first, last):
-            seeds[a:b] = seed = ybar[rows] + outputs.ends[first + a : first + b]
+            seeds[a:b] = seed = ybar[rows] + outputs.end_cotangents[first + a : first + b]
             back = torch.bmm(transition[a:b], seed.unsqueeze(2))
             ybar[rows] = (back if forced is None else back + forced[a:b]).squeeze(2)
         if params:
@@ -179,8 +188,8 @@ def _transitions(field, method, steps, outputs, replay_type, stages):
 def level_parts(
     levels: Sequence[tuple[int, int]], first: int, last: int
 ) -> Iterator[tuple[int, int, slice]]:
-    """(a, b, rows) of each level's part within the steps first to last: from first + a to first +
-    b, of these rows in order."""
+    """(a, b, rows) of the part of each level within the steps first to last: the steps first + a to
+    first + b, and their rows in order."""
     for begin, end in levels:
         a = max(begin, first)
         b = min(end, last)
@@ -196,14 +205,14 @@ def _chunk(field, method, steps, first, last, stages):
 
 
 def _dirk_stages(rows, method, start, t, h, slopes):
-    """The states of the stages, of which the replay makes Jacobians, from their slopes (m, s,
-    n)."""
+    """The states of the stages, from their slopes (m, s, n). The replay makes Jacobians at these
+    states."""
     a = torch.as_tensor(method.tableau.matrix(), dtype=start.dtype, device=start.device)
     return start + h.unsqueeze(1) * torch.einsum("ij,mjn->imn", a, slopes)
 
 
 def _rosenbrock_stages(rows, method, start, t, h):
-    """The u of every stage, which a batch does not keep: all steps are taken again at once."""
+    """The u of every stage. A batch does not store them; this repeats all steps at once."""
     with rows.stats.of_gradient():
         jac, slope = rows.linearised(t, start)
         eye = torch.eye(rows.size, dtype=start.dtype, device=start.device)
@@ -212,7 +221,7 @@ def _rosenbrock_stages(rows, method, start, t, h):
 
 
 def _retake_levels(field, method, steps, outputs):
-    """Every level is taken again with a graph, the Jacobians of Rosenbrock methods included."""
+    """Repeat every level with a graph that includes the Jacobians of Rosenbrock methods."""
     ybar = torch.zeros_like(outputs.at_start)
     explicit = isinstance(method, ExplicitRungeKutta)
     params = zero_grads(field.parameters)
@@ -228,10 +237,10 @@ def _retake_levels(field, method, steps, outputs):
             torch.enable_grad(),
             field.stats.of_gradient(),
         ):
-            rows = field.select(index)  # with a graph to the tensors in args
+            rows = field.select(index)  # keeps the graph to the tensors in args
             start = steps.tape[0][first:last].detach().requires_grad_()
             y1, stages = _retake_step(rows, method, t, start, h, len(step) > 0)
-            pairs = [(y1, ybar[:count] + outputs.ends[first:last])]
+            pairs = [(y1, ybar[:count] + outputs.end_cotangents[first:last])]
             if len(step):
                 curves = polynomial(
                     start,
@@ -246,16 +255,16 @@ def _retake_levels(field, method, steps, outputs):
                     )
                 )
             values, seeds = zip(*pairs, strict=True)
-            (back,), found = pull_back(field, values, (start,), seeds)
+            (back,), param_grads = pull_back(field, values, (start,), seeds)
         ybar[:count] = back
-        params = add_grads(params, found)
+        params = add_grads(params, param_grads)
         field.stats.backward_nvjp += count * method.tableau.stages
     return ybar, params
 
 
 @with_double_backward
 def _check_twice(field, steps):
-    """RuntimeError where f has no second derivative."""
+    """Raise RuntimeError if f has no second derivative."""
     if steps.levels:
         first, last = steps.levels[0]
     else:
@@ -272,7 +281,7 @@ def _check_twice(field, steps):
 
 
 def _retake_step(rows, method, t, start, h, curved):
-    """(ends of the steps, stages for their dense output where they are curved)."""
+    """Return (ends of the steps, stages for the dense output if curved)."""
     if isinstance(method, ExplicitRungeKutta):
         y1, _, ks = method.attempt(rows, t, start, h, None)
         return y1, method.all_stages(rows, t, start, h, ks) if curved else None

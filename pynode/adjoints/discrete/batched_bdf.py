@@ -1,7 +1,8 @@
-"""The discrete adjoint of BDF on the rows of a batch: bdf.py for a level of rows at a time.
+"""The discrete adjoint of BDF on the rows of a batch: bdf.py for one level of rows at a time.
 
-The small matrices by which a step reads and updates its history follow from the recorded steps and
-orders, and are made for all steps of a chunk at once, as are the matrices I - c J.
+Small matrices describe how a step reads and updates its history. They follow from the recorded
+steps and orders. The code makes them for all steps of a chunk at once, and the matrices I - c J as
+well.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 def pullback(
     field: RowPart, method: BDF, steps: RowSteps, outputs: RowOutputs, level_parts: Callable
 ) -> tuple[Tensor, list[Tensor]]:
-    """(cotangents (B, n) of the rows in the order of the steps, those of the parameters)."""
+    """Return (cotangents (B, n) of the rows in the order of the steps, those of the parameters)."""
     form = method.history
     n = field.size
     like = outputs.at_start
@@ -60,19 +61,19 @@ def pullback(
             lam = transposed.solve(a, e, dbar)
             zbar[rows] = torch.bmm(back[a:e], torch.cat((z, lam - dbar, -lam), 1))
             lambdas[a:e] = lam.squeeze(1)
-        found = pull_parameters(points, t, y, c.unsqueeze(1) * lambdas)
-        params = add_grads(params, found)
+        param_grads = pull_parameters(points, t, y, c.unsqueeze(1) * lambdas)
+        params = add_grads(params, param_grads)
     return _through_start(field, form, steps, zbar, params)
 
 
 class _Differences:
     """The matrices of the steps of rows whose histories are backward differences
-    (bdf_history.DifferenceHistory).
+    (bdf.formulas.DifferenceHistory).
 
-    Of steps of orders k (m,) and sizes h (m,), before which the sizes were those of before (m,
-    count): back, (m, rows, rows + 2): (A^T, p, q), after the change of grid; b, (m, rows): of the
-    update; dense(which), (q, 6, rows): history after the step to coefficients of the powers of
-    theta, for some of them.
+    The steps have orders k (m,) and sizes h (m,); before: the sizes before them, (m, count). back,
+    (m, rows, rows + 2): (A^T, p, q) after the change of grid. b, (m, rows): of the update.
+    dense(which), (q, 6, rows): for some steps, maps the history after the step to coefficients of
+    the powers of theta.
     """
 
     count = 1
@@ -101,7 +102,7 @@ class _Differences:
 
 
 class _Values:
-    """The same of rows whose histories are past values (bdf_history.ValueHistory)."""
+    """The same for histories of past values (bdf.formulas.ValueHistory)."""
 
     count = MAX_ORDER
 
@@ -109,13 +110,13 @@ class _Values:
         self.form = form
         self.k = k
         past = np.concatenate((np.zeros((len(h), 1)), np.cumsum(before, axis=1)), axis=1).T
-        self.nodes = -past / h  # of the past values, in steps from the present one
-        with np.errstate(all="ignore"):  # of the nodes that a row does not have
+        self.nodes = -past / h  # of the past values, in steps from the current one
+        with np.errstate(all="ignore"):  # for nodes that a row does not have
             read = lagrange(self.nodes, k)
         read[1] /= np.array(form.alpha)[k][:, None].T
         size = MAX_ORDER + 1
         self.back = np.zeros((len(h), form.rows, form.rows + 2))
-        self.back[:, np.arange(size), np.arange(size) + 1] = 1  # the values move down by one
+        self.back[:, np.arange(size), np.arange(size) + 1] = 1  # values move down by one
         self.back[:, :size, 0] = read[0].T
         self.back[:, :size, -2:] = read.transpose(2, 1, 0)
         self.b = np.zeros((len(h), form.rows))
@@ -134,13 +135,15 @@ _MATRICES = {DifferenceHistory: _Differences, ValueHistory: _Values}
 def _forced(matrices, outputs, first, last):
     """What the outputs of the steps first to last add to the cotangents of their histories, (m,
     rows, n)."""
-    ends = outputs.ends[first:last]
-    forced = ends.new_zeros(len(ends), matrices.form.rows, ends.shape[1])
-    forced[:, 0] = ends
+    end_cotangents = outputs.end_cotangents[first:last]
+    forced = end_cotangents.new_zeros(
+        len(end_cotangents), matrices.form.rows, end_cotangents.shape[1]
+    )
+    forced[:, 0] = end_cotangents
     step, theta, grads = outputs.inside_steps(first, last)
     if len(step):
-        dense = torch.from_numpy(matrices.dense(step.cpu().numpy())).to(ends)
-        weights = torch.bmm(powers(theta, MAX_ORDER, 0, ends).unsqueeze(1), dense)
+        dense = torch.from_numpy(matrices.dense(step.cpu().numpy())).to(end_cotangents)
+        weights = torch.bmm(powers(theta, MAX_ORDER, 0, end_cotangents).unsqueeze(1), dense)
         forced.index_add_(0, step, weights.transpose(1, 2) * grads.unsqueeze(1))
     return forced
 
@@ -165,7 +168,7 @@ class _Transposed:
             self.factors = None
 
     def solve(self, first, last, b):
-        """Of the points first to last: (m, 1, n) for b (m, 1, n)."""
+        """Solve for the points first to last: (m, 1, n) for b (m, 1, n)."""
         if self.inverse is not None:
             return torch.bmm(b, self.inverse[first:last])
         lu, pivots = self.factors
@@ -175,7 +178,7 @@ class _Transposed:
 
 
 def _through_start(field, form, steps, zbar, params):
-    """The first histories are made of y0 and the slopes there."""
+    """Take the cotangents through the first histories, which consist of y0 and the slopes there."""
     t0, y0, h0 = steps.start
     order = torch.from_numpy(steps.order).to(zbar.device)
     weights = torch.from_numpy(form.start_weights(1.0)).to(zbar)
@@ -184,8 +187,8 @@ def _through_start(field, form, steps, zbar, params):
     with torch.enable_grad():
         start = y0[order].detach().clone().requires_grad_()
         slope = field.select(order).eval(t0[order], start)
-        (by_y,), found = pull_back(field, slope, (start,), fbar)
+        (by_y,), param_grads = pull_back(field, slope, (start,), fbar)
     ybar = plus(ybar, by_y)
-    params = add_grads(params, found)
+    params = add_grads(params, param_grads)
     field.stats.backward_nvjp += len(ybar)
     return ybar, params

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class RowGradient:
-    """Of the states at times ``when`` of the rows ``who``, (q,) each, in the starts of the rows and
-    in the tensors of f.
+    """The gradient of the states at times ``when`` of the rows ``who``, (q,) each, in the starts of
+    the rows and in the tensors of f.
 
-    index: the rows of the segment, (m,); steps: its RowSteps.
+    index: the rows of the segment, (m,). steps: its RowSteps.
     """
 
     def __init__(
@@ -42,20 +42,20 @@ class RowGradient:
         self.inputs = [*field.leaves.parameters, *field.leaves.spare]
 
     def pullback(self, grads: Tensor) -> tuple[Tensor, list[Tensor | None]]:
-        """(cotangent of the starts (m, n), cotangents of the inputs) for those of the states, (q,
-        n)."""
+        """Return (cotangent of the starts (m, n), cotangents of the inputs). grads: cotangents of
+        the states, (q, n)."""
         with self.field.module_state.restored(self.field.parameters):
             t, y, h = self.steps.start
             self.field.select(self.index).check(t, y, self.steps.f0, h)
             while True:
                 part = RowPart(self.field, self.index)
                 try:
-                    ybar, found = batched.pullback(
+                    ybar, param_grads = batched.pullback(
                         part, self.method, self.steps, self.when, self.who, grads
                     )
                 except LostLeaves as lost:
-                    # Tensors within the reach of f, which it did not use at the start.
+                    # f used tensors within its reach that it did not use at the start.
                     self.field.module_state.check_spare(lost.leaves)
                     self.field = self.field.with_parameters(lost.leaves)
                 else:
-                    return ybar, self.field.leaves.align(found, self.inputs)
+                    return ybar, self.field.leaves.align(param_grads, self.inputs)

@@ -1,4 +1,4 @@
-"""The vector field of a batch at recorded points, each of which belongs to a row."""
+"""The vector field of a batch at recorded points. Each point belongs to a row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 
 class RowPoints:
-    """f at points of the rows named by index, (m,), as adjoints/field_products.py asks for it.
+    """f at points of the rows in index, (m,), with the interface that adjoints/field_products.py
+    needs.
 
     Points come in whole repetitions of these m: point i belongs to row index[i % m].
     """
@@ -33,7 +34,7 @@ class RowPoints:
         self.device = field.device
 
     def allows_batch_eval(self, t: Tensor, y: Tensor) -> bool:
-        """f takes any number of points in one call."""
+        """True: f takes any number of points in one call."""
         return True
 
     def batch_eval(self, t: Tensor, y: Tensor) -> Tensor:
@@ -42,8 +43,8 @@ class RowPoints:
 
 
 class RowPart:
-    """The rows in index, (m,), of a field. They are cut out anew for every use: the graph from the
-    tensors in args to theirs serves one backward pass."""
+    """The rows in index, (m,), of a field. Every use selects them anew, because the graph from the
+    tensors in args to their rows serves one backward pass."""
 
     def __init__(self, field: RowField, index: Tensor) -> None:
         self.field = field
@@ -59,4 +60,5 @@ class RowPart:
         self.device = field.device
 
     def select(self, keep: Tensor) -> RowField:
+        """The field of some of these rows."""
         return self.field.select(self.index[keep])

@@ -1,10 +1,10 @@
-"""The discrete adjoint of diagonally implicit Runge-Kutta methods, additive pairs included.
+"""The discrete adjoint of diagonally implicit Runge-Kutta methods, including additive pairs.
 
-As for explicit methods, but that an implicit stage stands on both sides of its equation: with r_i
-the cotangent that the slope k_i has from elsewhere, M^T fbar_i = r_i + h gamma jbar_i and jbar_i =
-J_i^T fbar_i, so that (M - h gamma J_i)^T fbar_i = r_i: the implicit function theorem, exactly.
-Newton's iteration is not repeated. The slope that a step takes over from the last one has the
-derivative of f at its start (see methods/esdirk.py).
+It works as for explicit methods, but an implicit stage appears on both sides of its equation. Let
+r_i be the cotangent that the slope k_i receives from elsewhere. Then M^T fbar_i = r_i + h gamma
+jbar_i and jbar_i = J_i^T fbar_i, so (M - h gamma J_i)^T fbar_i = r_i. This is the implicit function
+theorem, exactly; Newton's iteration does not run again. The slope that a step takes over from the
+previous step has the derivative of f at its start (see methods/esdirk.py).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class Stages(StepBatch):
     """The recursion over the stages of all steps of a chunk.
 
-    The subclass has ``solve(i, v)``: (M - h gamma J_i)^-T v, and ``product(part, i, v)``: J_i^T v
-    with the Jacobian of the implicit (0) or the explicit (1) part of f; v: (m, n, w).
+    A subclass defines ``solve(i, v)``: (M - h gamma J_i)^-T v, and ``product(part, i, v)``: J_i^T v
+    with the Jacobian of the implicit (0) or the explicit (1) part of f. v: (m, n, w).
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class Stages(StepBatch):
         self.interior = self.interior_cotangents(method.dense_weights(field.mass), True)
 
     def stages(self, seed: Tensor | None, outputs: bool) -> tuple[Tensor, list[list[Tensor]]]:
-        """(cotangents of the starts, those of the slopes of each part), for cotangents (m, n, w) of
-        the ends (None: of the outputs inside alone). outputs: whether the cotangents of the outputs
-        inside the steps are added."""
+        """Return (cotangents of the starts, cotangents of the slopes of each part). seed:
+        cotangents (m, n, w) of the ends; None for none. outputs: whether to add the cotangents of
+        the outputs inside the steps."""
         if seed is None:
             width = 1
         else:
@@ -88,19 +88,18 @@ class Stages(StepBatch):
                 back = self.product(1, i, slopes[1][i])
             else:
                 back = None
-            known = slopes[0][i]
+            incoming = slopes[0][i]
             if self.implicit[i]:
-                rhs = known if back is None else known + self.c * back
+                rhs = incoming if back is None else incoming + self.c * back
                 slopes[0][i] = self.solve(i, rhs)
-                # c J^T fbar without the product: where J is large, its rounding errors would be as
-                # well.
-                back = (self._held(slopes[0][i]) - known) / self.c
+                # c J^T fbar without the product, because a large J gives large rounding errors.
+                back = (self._mass_transposed(slopes[0][i]) - incoming) / self.c
             else:
                 if self.mass is not None:
-                    slopes[0][i] = known = self.mass.pinv_apply_transposed(
-                        known.transpose(1, 2)
+                    slopes[0][i] = incoming = self.mass.pinv_apply_transposed(
+                        incoming.transpose(1, 2)
                     ).transpose(1, 2)
-                back = plus(self.product(0, i, known), back)
+                back = plus(self.product(0, i, incoming), back)
             start = start + back
             for (a, _), part in zip(self.weights, slopes):
                 for j in range(i):
@@ -108,15 +107,15 @@ class Stages(StepBatch):
                         part[j] = part[j] + h * a[i, j] * back
         return start, slopes
 
-    def _held(self, v):
+    def _mass_transposed(self, v):
         """M^T v for v (m, n, w)."""
         if self.mass is None:
             return v
         return self.mass.times_transposed(v.transpose(1, 2)).transpose(1, 2)
 
     def pull(self, slopes: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-        """Cotangents of the parameters, summed over the steps, for those of the slopes of each
-        part."""
+        """Cotangents of the parameters, summed over the steps. slopes: cotangents of the slopes of
+        each part."""
         total = zero_grads(self.fields[0].parameters)
         for field, part in zip(self.fields, slopes):
             grads = pull_parameters(field, self.t_points, self.y_points, torch.cat(part).squeeze(2))
@@ -125,7 +124,7 @@ class Stages(StepBatch):
 
 
 class Replay(Stages):
-    """All steps side by side, with the Jacobian of every stage and M - h gamma J factorised."""
+    """All steps at once, with the Jacobian of every stage and factorised M - h gamma J."""
 
     def __init__(
         self,
@@ -141,11 +140,11 @@ class Replay(Stages):
             jacobians(f, self.t_points, self.y_points).view(shape) for f in self.fields
         ]
         if field.mass is None:
-            held = torch.eye(n, dtype=self.y.dtype, device=self.y.device)
+            mass_matrix = torch.eye(n, dtype=self.y.dtype, device=self.y.device)
         else:
-            held = field.mass.to_dense()
+            mass_matrix = field.mass.to_dense()
         self.lu = [
-            torch.linalg.lu_factor(held - self.c * jac) if implicit else None
+            torch.linalg.lu_factor(mass_matrix - self.c * jac) if implicit else None
             for implicit, jac in zip(self.implicit, self.jacobians[0])
         ]
         field.stats.backward_nlu += m * sum(self.implicit)
@@ -157,7 +156,7 @@ class Replay(Stages):
         return torch.bmm(self.jacobians[part][i].transpose(1, 2), v)
 
     def parameters(self, seed: Tensor) -> list[Tensor]:
-        """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the
+        """Cotangents of the parameters, summed over the steps. seed: cotangents (m, n, 1) of the
         ends."""
         if self.fields[0].parameters:
             return self.pull(self.stages(seed, True)[1])

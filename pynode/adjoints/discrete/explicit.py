@@ -1,8 +1,8 @@
 """The discrete adjoint of explicit Runge-Kutta methods. Hager, Numer. Math. 87 (2000); Sandu, ICCS
 (2006).
 
-With the cotangent of the stages fbar_i = h b_i ybar1 + h sum_j>i a_ji jbar_j and jbar_i = J_i^T
-fbar_i, the cotangent of the start is ybar1 + sum_i jbar_i.
+The cotangents of the stages are fbar_i = h b_i ybar1 + h sum_j>i a_ji jbar_j with jbar_i = J_i^T
+fbar_i. The cotangent of the start is ybar1 + sum_i jbar_i.
 """
 
 from __future__ import annotations
@@ -71,13 +71,14 @@ class Replay(StepBatch):
 
     @staticmethod
     def singly(*arguments: Any) -> tuple[Tensor, list[Tensor]]:
+        """The same, one step at a time."""
         return sequential(*arguments)
 
     def stages(self, seed: Tensor | None, outputs: bool) -> tuple[Tensor, list[Tensor]]:
-        """Cotangents of all stages for cotangents (m, n, w) of the ends (None: of the outputs
-        inside alone).
+        """Return (cotangents of the starts, cotangents of all stages). seed: cotangents (m, n, w)
+        of the ends; None for none.
 
-        outputs: whether the cotangents of the outputs inside the steps are added.
+        outputs: whether to add the cotangents of the outputs inside the steps.
         """
         if seed is None:
             width = 1
@@ -109,7 +110,7 @@ class Replay(StepBatch):
         return start, stages
 
     def parameters(self, seed: Tensor) -> list[Tensor]:
-        """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the
+        """Cotangents of the parameters, summed over the steps. seed: cotangents (m, n, 1) of the
         ends."""
         if not self.field.parameters:
             return []
@@ -122,12 +123,12 @@ def sequential(
     field: VectorField,
     method: ExplicitRungeKutta,
     steps: Sequence[Step],
-    ends: Sequence[Tensor | None],
+    end_cotangents: Sequence[Tensor | None],
     inside: Sequence[InsideStep | None],
     ybar: Tensor,
 ) -> tuple[Tensor, list[Tensor]]:
-    """The same recursion as replay.pullback runs, a step at a time by vector-Jacobian products:
-    for large states."""
+    """The recursion of replay.pullback, one step at a time by vector-Jacobian products, for large
+    states."""
     tb = method.tableau
     a = tb.matrix()
     b = [float(x) for x in tb.b] + [0.0] * len(tb.c_dense)
@@ -135,8 +136,8 @@ def sequential(
     for k in range(len(steps) - 1, -1, -1):
         step = steps[k]
         h = steps[k].h
-        if ends[k] is not None:
-            ybar = ybar + ends[k]
+        if end_cotangents[k] is not None:
+            ybar = ybar + end_cotangents[k]
         count = tb.stages + (len(tb.c_dense) if inside[k] is not None else 0)
         stages = [h * b[i] * ybar if b[i] else None for i in range(count)]
         start = ybar
@@ -154,9 +155,9 @@ def sequential(
         for i in range(count - 1, -1, -1):
             if stages[i] is None or not values[i].requires_grad:
                 continue
-            (back,), found = pull_back(field, values[i], (leaves[i],), stages[i])
+            (back,), param_grads = pull_back(field, values[i], (leaves[i],), stages[i])
             field.stats.backward_nvjp += 1
-            grads = add_grads(grads, found)
+            grads = add_grads(grads, param_grads)
             start = plus(start, back)
             if back is not None:
                 for j in range(i):
@@ -167,14 +168,15 @@ def sequential(
 
 
 def _kept(step, count):
-    """The same as _replay, of the evaluations that the solve has kept; None where it has not."""
+    """The result of _replay from evaluations that the solve stored. None if it did not store
+    them."""
     if step.tape is None or len(step.tape) < count:
         return None
     return [kept.leaf for kept in step.tape[:count]], [kept.out for kept in step.tape[:count]]
 
 
 def _replay(field, method, step, count):
-    """The stages of one step, each with a graph of its own: lists of leaves and of values, (n,)."""
+    """The stages of one step, each with its own graph: lists of leaves and of values, (n,)."""
     rows, _, _, extra = method.rows
     leaves = []
     values = []

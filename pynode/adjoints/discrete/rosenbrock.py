@@ -1,10 +1,10 @@
 """The discrete adjoint of Rosenbrock methods. Sandu, Daescu & Carmichael, Atmos. Environ. 37
 (2003), sec. 3.2.
 
-With W = M - gamma h J and the cotangent of u_i, solve W^T v_i = gamma h ubar_i; v_i is the
+With W = M - gamma h J and the cotangent of u_i, solve W^T v_i = gamma h ubar_i. v_i is the
 cotangent of the stage's right-hand side. It goes back through f at the stage, through M and the
-earlier u, and through J and df/dt themselves: the last is the derivative of sum_i v_i . (J u_i + h
-d_i df/dt), a second derivative of f, made for all steps at once.
+earlier u, and through J and df/dt. The last part is the derivative of sum_i v_i . (J u_i + h d_i
+df/dt), a second derivative of f. The code computes it for all steps at once.
 """
 
 from __future__ import annotations
@@ -69,9 +69,10 @@ class Replay(StepBatch):
         self.interior = self.interior_cotangents(tb.dense_weights, False)
 
     def stages(self, seed: Tensor | None, outputs: bool) -> tuple[Tensor, list[Tensor]]:
-        """(cotangents of the starts, list of v_i), (m, n, w) each, for cotangents of the ends.
+        """Return (cotangents of the starts, list of v_i), (m, n, w) each. seed: cotangents of the
+        ends.
 
-        outputs: whether the cotangents of the outputs inside the steps are added.
+        outputs: whether to add the cotangents of the outputs inside the steps.
         """
         m, n = self.y.shape
         if seed is None:
@@ -98,15 +99,15 @@ class Replay(StepBatch):
             for j, a in self.a[i].items():
                 ubar[j] = ubar[j] + a * back
             if self.field.mass is None:
-                held = v
+                mass_v = v
             else:
-                held = self.field.mass.times_transposed(v.transpose(1, 2)).transpose(1, 2)
+                mass_v = self.field.mass.times_transposed(v.transpose(1, 2)).transpose(1, 2)
             for j, c in self.c[i].items():
-                ubar[j] = ubar[j] + c / h * held
+                ubar[j] = ubar[j] + c / h * mass_v
         return start, vs
 
     def parameters(self, seed: Tensor) -> list[Tensor]:
-        """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the
+        """Cotangents of the parameters, summed over the steps. seed: cotangents (m, n, 1) of the
         ends."""
         if not self.field.parameters:
             return []

@@ -1,8 +1,8 @@
-"""Second derivatives of a recorded solve: its steps are taken again with a graph, and that graph is
-differentiated twice.
+"""Second derivatives of a recorded solve: repeat its steps with a graph, and differentiate this
+graph twice.
 
-The steps are those that were recorded, never chosen anew. This costs the memory of the whole graph,
-whatever the checkpoints, and several times the time of adjoint="direct".
+The code repeats the recorded steps and never chooses new ones. This takes the memory of the whole
+graph, for any number of checkpoints, and several times the time of adjoint="direct".
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ def replay(
     """The states at times (floats of the span), (T, n), as a differentiable function of y0 and the
     parameters.
 
-    y0: (n,), with the numbers of the trajectory's own.
+    y0: (n,), equal to the y0 of the trajectory.
     """
     recording = trajectory.recording
     method = trajectory.recording.method
     if field.structure is not None and isinstance(method, RosenbrockMethod):
-        # Its Jacobian is differentiated as well, which only the dense one allows.
+        # The code also differentiates the Jacobian. Only a dense Jacobian allows this.
         field = copy.copy(field)
         field.structure = None
-    wanted = {}
+    by_step = {}
     for i, (k, theta) in enumerate(locate_outputs(trajectory, times)):
-        wanted.setdefault(-1 if k is None else k, []).append((i, theta))
+        by_step.setdefault(-1 if k is None else k, []).append((i, theta))
     rows = [y0] * len(times)
     with torch.enable_grad(), field.stats.of_gradient():
         first = field.initial_slope(trajectory.t0, y0)
@@ -51,20 +51,20 @@ def replay(
             step = recording.again(field, k, y, state)
             y = step.y
             state = step.state
-            found = wanted.get(k, ())
-            if any(theta is not None for _, theta in found):
+            members = by_step.get(k, ())
+            if any(theta is not None for _, theta in members):
                 curve = method.polynomial(field, step)
             else:
                 curve = None
-            for i, theta in found:
+            for i, theta in members:
                 if theta is None:
-                    at = None
+                    thetas = None
                 else:
-                    at = torch.tensor([theta], dtype=torch.float64, device=y.device)
-                if at is None:
+                    thetas = torch.tensor([theta], dtype=torch.float64, device=y.device)
+                if thetas is None:
                     rows[i] = y
                 else:
-                    rows[i] = evaluate(curve, at)[0]
+                    rows[i] = evaluate(curve, thetas)[0]
         return torch.stack(rows)
 
 
@@ -77,8 +77,10 @@ def pullback(
     vectors: Sequence[Tensor],
 ) -> list[Tensor]:
     """Cotangents of grads (T, n), of y0 (n,) and of the parameters, for the cotangents ``vectors``
-    of what the pullback of grads returns: the derivative of <vectors, pullback(grads)>, in which
-    every order is differentiated exactly."""
+    of the results of the pullback of grads.
+
+    This is the derivative of <vectors, pullback(grads)>, exact in every order.
+    """
     with torch.enable_grad():
         y0, grads = (x.detach().clone().requires_grad_() for x in (trajectory.y0, grads))
         inputs = [y0, *field.parameters]
@@ -87,7 +89,7 @@ def pullback(
         pulled = pull(ys, inputs, grads)
         total = sum((v * g).sum() for v, g in zip(vectors, pulled, strict=True) if g is not None)
         inputs = [grads, *inputs]
-        found = torch.autograd.grad(total, inputs, allow_unused=True, retain_graph=True)
+        second_grads = torch.autograd.grad(total, inputs, allow_unused=True, retain_graph=True)
     field.stats.backward_steps += len(trajectory.recording.starts)
     field.stats.backward_nvjp += 2 * len(trajectory.recording.starts)
-    return none_to_zeros(grads=found, tensors=inputs)
+    return none_to_zeros(grads=second_grads, tensors=inputs)

@@ -1,8 +1,8 @@
-"""The discrete adjoint of diagonally implicit methods a step at a time, for sparse, banded and
+"""The discrete adjoint of diagonally implicit methods, one step at a time, for sparse, banded and
 matrix-free Jacobians.
 
-The recursion of esdirk.py on one cotangent instead of all unit vectors: nothing of size n x n is
-made.
+The recursion of esdirk.py on one cotangent instead of all unit vectors. It makes nothing of size n
+x n.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ def pullback(
     field: VectorField,
     method: DIRK,
     steps: Sequence[Step],
-    ends: Sequence[Tensor | None],
+    end_cotangents: Sequence[Tensor | None],
     inside: Sequence[InsideStep | None],
     ybar: Tensor,
 ) -> tuple[Tensor, list[Tensor]]:
-    """As replay.pullback."""
+    """The same as replay.pullback."""
     grads = zero_grads(field.parameters)
     stepwise = Stepwise(method.implicit_part(field))
     for k in range(len(steps) - 1, -1, -1):
-        if ends[k] is not None:
-            ybar = ybar + ends[k]
+        if end_cotangents[k] is not None:
+            ybar = ybar + end_cotangents[k]
         one = _One(field, method, steps[k], inside[k], stepwise)
         start, slopes = one.stages(ybar.view(1, -1, 1), True)
         ybar = start.view(-1)
@@ -48,8 +48,7 @@ def pullback(
 
 
 class _One(Stages):
-    """One step: a factorisation for every stage when it is reached, and vector-Jacobian
-    products."""
+    """One step: factorises each stage when it reaches it, and uses vector-Jacobian products."""
 
     def __init__(self, field, method, step, inside, stepwise):
         super().__init__(field, method, RecordedSteps([step]), indexed_outputs([inside]))

@@ -1,7 +1,7 @@
-"""The discrete adjoint of Rosenbrock methods a step at a time, for sparse and banded Jacobians.
+"""The discrete adjoint of Rosenbrock methods, one step at a time, for sparse and banded Jacobians.
 
-The recursion of rosenbrock.py on one cotangent instead of all unit vectors: nothing of size n x n
-is made.
+The recursion of rosenbrock.py on one cotangent instead of all unit vectors. It makes nothing of
+size n x n.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ def pullback(
     field: VectorField,
     method: RosenbrockMethod,
     steps: Sequence[Step],
-    ends: Sequence[Tensor | None],
+    end_cotangents: Sequence[Tensor | None],
     inside: Sequence[InsideStep | None],
     ybar: Tensor,
 ) -> tuple[Tensor, list[Tensor]]:
-    """As replay.pullback."""
+    """The same as replay.pullback."""
     grads = zero_grads(field.parameters)
     stepwise = Stepwise(field)
     for k in range(len(steps) - 1, -1, -1):
-        if ends[k] is not None:
-            ybar = ybar + ends[k]
-        ybar, found = _step(field, method, stepwise, steps[k], inside[k], ybar)
-        grads = add_grads(grads, found)
+        if end_cotangents[k] is not None:
+            ybar = ybar + end_cotangents[k]
+        ybar, param_grads = _step(field, method, stepwise, steps[k], inside[k], ybar)
+        grads = add_grads(grads, param_grads)
     return ybar, grads
 
 
 def _step(field, method, stepwise, step, inside, ybar):
-    """One step back: from the cotangent of its end, (n,), to that of its start and of the
+    """Take one step back: from the cotangent of its end, (n,), to those of its start and of the
     parameters."""
     tb = method.tableau
     us = step.tape
@@ -69,20 +69,20 @@ def _step(field, method, stepwise, step, inside, ybar):
     vs = [None] * len(us)
     for i in range(len(us) - 1, -1, -1):
         vs[i] = v = solver.solve_transposed(gamma * h * ubar[i])
-        back, found = pull(
+        back, param_grads = pull(
             field, step.t + float(tb.c[i]) * h, combine(step.start, 1.0, rows_a[i], us), v
         )
-        grads = add_grads(grads, found)
+        grads = add_grads(grads, param_grads)
         start = plus(start, back)
         if back is not None:
             for j, a in zip(rows_a[i].indices, rows_a[i].values, strict=True):
                 ubar[j] = ubar[j] + a * back
         if field.mass is None:
-            held = v
+            mass_v = v
         else:
-            held = field.mass.times_transposed(v)
+            mass_v = field.mass.times_transposed(v)
         for j, weight in zip(rows_c[i].indices, rows_c[i].values, strict=True):
-            ubar[j] = ubar[j] + weight / h * held
+            ubar[j] = ubar[j] + weight / h * mass_v
     field.stats.backward_nsolve += len(us)
     time = torch.tensor([step.t], dtype=ybar.dtype, device=ybar.device)
     slopes = torch.tensor([[h * float(d)] for d in tb.d], dtype=ybar.dtype, device=ybar.device)
