@@ -16,7 +16,9 @@ export OMP_NUM_THREADS := 1
 # The lower bound of pyproject.toml. Its wheel needs none of the CUDA wheels that it names: on Linux stand-ins take their place.
 OLDEST := 2.8.0
 OLDEST_PIP := .venv-oldest/bin/python -m pip --disable-pip-version-check install --quiet
-OLDEST_TESTS := solve batched events limits gradients batched_gradients functional second surroundings compiled compiled_rows
+OLDEST_TESTS := solve/test_solve solve/test_batched backends/torch/test_events backends/torch/test_limits \
+	adjoints/discrete/test_gradients adjoints/discrete/test_batched_gradients adjoints/discrete/test_second \
+	transforms/test_functional core/test_surroundings methods/compiled/test_steps methods/compiled/test_rows
 
 .PHONY: help demo test test-oldest docs clean
 
@@ -32,7 +34,7 @@ test: $(READY)
 	@.venv/bin/python -m pytest -n $(JOBS) --dist worksteal --cov=pynode --cov-report=term
 
 test-oldest: .venv-oldest/.installed
-	@.venv-oldest/bin/python -m pytest $(OLDEST_TESTS:%=tests/test_%.py)
+	@.venv-oldest/bin/python -m pytest $(OLDEST_TESTS:%=tests/%.py)
 
 docs: $(READY)
 	@.venv/bin/python docs/tables.py

@@ -2,7 +2,7 @@
 
     python docs/tables.py     # docs/methods.md, docs/cli.md, and the table in README.md
 
-tests/test_docs.py checks that the committed files equal the output of this script.
+tests/repository/test_docs.py checks that the committed files equal the output of this script.
 """
 
 import argparse

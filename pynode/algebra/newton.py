@@ -44,10 +44,10 @@ def simplified_newton(
     start: Tensor,
     history_term: Tensor,
     c: float,
-    solver: LinearSolver,
     scale: Tensor,
     tol: Tolerance,
     newton_tol: float,
+    solver: LinearSolver,
     rate: float,
     max_iterations: int = MAX_ITERATIONS,
 ) -> Newton:

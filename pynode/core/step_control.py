@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
+from .arithmetic import Floats
 
 # (beta1, beta2, beta3) of the digital filters, to be divided by the order of the error estimate. I:
 # elementary control; PI: Gustafsson (1991); PID: Kennedy & Carpenter (2003), k_I = 0.25, k_P =
@@ -19,19 +19,32 @@ ROUNDING = 1e-13
 # Of |t|, a few units in its last place: a first step is at least this long.
 RESOLUTION = 2e-15
 
-
 # A step that ends this near to a stop, in steps, is stretched to it. Steps of a fixed size are
 # stretched by rounding only.
 SLACK = 1e-3
 FIXED_SLACK = 1e-9
 
+# A scaled error above this one, or one that is not a number, counts as this one; one below the
+# other counts as the other.
+LARGEST_RATIO = 1e30
+SMALLEST_RATIO = 1e-10
+# Added to |y''| where a rule divides by it.
+SMALLEST = 1e-300
 
-def as_moved(h: float, t: float, t1: float) -> float:
-    """The size of a step planned as h that moves the time from t to t1."""
+
+def next_step(xp, t, h, stop, slack, direction):
+    """(h, t1, landing): a step planned as h from t, where it leads to, and whether that is the next
+    stop.
+
+    A step ends at the stop, and is stretched to it where it ends within ``slack`` steps of it. Its
+    size is the one by which the rounded time moves. direction: 1 or -1, of the time.
+    """
+    t1 = t + h
+    size = abs(h)
+    landing = direction * (t1 - stop) >= -slack * size
+    t1 = xp.where(landing, stop, t1)
     moved = t1 - t
-    if abs(moved - h) <= ROUNDING * abs(h):
-        return h
-    return moved
+    return xp.where(abs(moved - h) <= ROUNDING * size, h, moved), t1, landing
 
 
 def shortened(h: float, t: float, t1: float, factor: float) -> float:
@@ -70,71 +83,62 @@ class Controller:
     def __call__(self, ratio: float, past: tuple, order: int):
         """(factor for h, new past). past: the ratios of the two accepted steps before, (1.0, 1.0)
         at the start."""
-        if not math.isfinite(ratio):
-            return self.smallest, past
-        ratio = max(ratio, 1e-10)
-        if ratio > 1:
-            return max(self.smallest, min(0.9, self.safety * ratio ** (-1 / order))), past
-        b1, b2, b3 = FILTERS[self.kind]
-        factor = (
-            self.safety
-            * ratio ** (-b1 / order)
-            * past[0] ** (-b2 / order)
-            * past[1] ** (-b3 / order)
-        )
-        return max(self.smallest, min(self.largest, factor)), (ratio, past[0])
+        return self.control(Floats, ratio, past, order)
 
-    def rows(self, ratio, past, order: int):
-        """The same for rows of a batch, in NumPy: ratio (m,), past (2, m); one that is not finite
-        counts as very large."""
-        ratio = np.maximum(np.where(ratio < 1e30, ratio, 1e30), 1e-10)
+    def control(self, xp, ratio, past, order: int):
+        """The same for floats, arrays or tensors, which xp tells (core/arithmetic.py)."""
+        r = xp.maximum(xp.where(ratio < LARGEST_RATIO, ratio, LARGEST_RATIO), SMALLEST_RATIO)
+        r1, r2 = past
         b1, b2, b3 = FILTERS[self.kind]
-        good = (
-            self.safety
-            * ratio ** (-b1 / order)
-            * past[0] ** (-b2 / order)
-            * past[1] ** (-b3 / order)
-        )
-        bad = np.minimum(self.safety * ratio ** (-1 / order), 0.9)
-        accepted = ratio <= 1
-        factor = np.maximum(np.where(accepted, np.minimum(good, self.largest), bad), self.smallest)
-        return factor, np.where(accepted, np.stack((ratio, past[0])), past)
+        accepted = r <= 1
+        filtered = r ** (-b1 / order) * r1 ** (-b2 / order) * r2 ** (-b3 / order)
+        grown = xp.minimum(self.safety * filtered, self.largest)
+        shrunk = xp.minimum(self.safety * r ** (-1 / order), 0.9)
+        factor = xp.maximum(xp.where(accepted, grown, shrunk), self.smallest)
+        return factor, (xp.where(accepted, r, r1), xp.where(accepted, r1, r2))
 
 
 def first_step(field, t0: float, t1: float, y0, f0, order: int, tol, longest: float) -> float:
     """|h| of the first step, from the sizes of y, f and the change of f. Hairer, Norsett & Wanner
     I, sec. II.4.
 
-    order: of the error estimate, plus one. The book compares y', y'' and the step with plain
-    numbers, so that another unit of time gives another step. Here they are measured in the time in
-    which y changes by its own size, T = |y| / |y'|.
+    order: of the error estimate, plus one. The book compares y' and y'' with each other, so that
+    another unit of time gives another step. Here they are measured in the time in which y' changes
+    by its own size, T = |y'| / |y''|. In this unit the two are equal, and the book's formula holds.
     """
     span = abs(t1 - t0)
     scale = tol.scale(y0)
     d0 = tol.rms(y0, scale)
     d1 = tol.rms(f0, tol.scale_or_inf(scale))
-    if d0 > 1e-5 and 1e-5 < d1 * span < math.inf:
-        h0 = 0.01 * d0 / d1
-    else:
-        h0 = from_zero(span, d1)
-    h0 = min(h0, span, longest)
-    if t1 > t0:
-        direction = 1.0
-    else:
-        direction = -1.0
+    h0 = min(step_of_size(Floats, d0, d1, span), span, longest)
+    direction = math.copysign(1.0, t1 - t0)
     y1 = y0 + direction * h0 * f0
     f1 = field.dydt(t0 + direction * h0, y1)
     d2 = tol.rms(f1 - f0, tol.scale_or_inf(tol.grow_scale(scale, y1))) / h0
-    unit = 100 * h0
-    change = max(d1 * unit, d2 * unit * unit)
-    if not math.isfinite(change):
+    if not math.isfinite(d1 * h0 + d2 * h0 * h0):
         return min(h0, 1e-3 * h0 + 1e-12 * span)
-    if change <= 1e-15:
-        return h0
-    return min(unit, unit * (0.01 / change) ** (1 / order), span, longest)
+    return min(100 * h0, step_of_slopes(Floats, d1, d2, order), span, longest)
 
 
-def from_zero(span, d1):
-    """h0 where y is zero or does not move: a part of the span, and no more than 1e4 tolerances of
-    the way, d1 h0."""
-    return min(1e-6 * span, 1e4 / d1 if 0 < d1 < math.inf else math.inf)
+def step_of_slopes(xp, d1, d2, order: int):
+    """The step whose error is a hundredth of the tolerance, judged by the sizes d1 of y' and d2 of
+    y''.
+
+    In the unit of time d1 / d2 it is the book's (0.01 / d1)^(1 / order). Where y' is small beside
+    y'', a step of order 2 is longer, which does not depend on y'.
+    """
+    by_curvature = 0.1 / (d2 + SMALLEST) ** 0.5
+    return by_curvature * xp.maximum(100 * d1 * by_curvature, 1.0) ** (1 - 2 / order)
+
+
+def step_of_size(xp, d0, d1, span):
+    """The step that moves y by a hundredth of its size d0, judged by the size d1 of y'.
+
+    Where y is zero or does not move, it is a part of the span, and no more than 1e4 tolerances of
+    the way.
+    """
+    moving = (d1 > 0) & (d1 < math.inf)
+    slope = xp.where(moving, d1, 1.0)
+    from_zero = xp.minimum(1e-6 * span, xp.where(moving, 1e4 / slope, math.inf))
+    known = moving & (d0 > 1e-5) & (d1 * span > 1e-5)
+    return xp.where(known, 0.01 * d0 / slope, from_zero)

@@ -429,10 +429,10 @@ class DIRK(ReusesJacobian, OneStep):
                 guess,
                 history_term,
                 c,
-                solver,
                 scale,
                 tol,
                 tol.stage_newton_tol,
+                solver,
                 rate,
                 ITERATIONS,
             )
@@ -442,10 +442,10 @@ class DIRK(ReusesJacobian, OneStep):
             guess,
             history_term,
             c,
-            solver,
             scale,
             tol,
             tol.rounding_floor,
+            solver,
             rate,
             4 * ITERATIONS,
         )

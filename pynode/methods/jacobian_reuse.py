@@ -44,27 +44,35 @@ class ReusesJacobian:
         old one.
 
         t, y, scale: the point for a new Jacobian, y (n,), and the weights of the norm, (n,) or
-        None. iterate(solver=, rate=): the iteration; its result has y None where it fails. Returns
+        None. iterate(solver, rate): the iteration; its result has y None where it fails. Returns
         (result, state with the Jacobian and the factorisation used); the result is None where the
         matrix is singular.
         """
+        jac = state.jac
+        origin = state.origin
+        fresh = state.fresh
+        solver = state.solver
+        rate = state.rate
         while True:
-            if state.jac is None:
-                state = self.with_jacobian(state, t, y)
-            if state.solver is None:
-                state = state._replace(
-                    origin=(*state.origin[:2], scale),
-                    solver=self.refactorised(state, state.jac, scale),
-                    rate=UNKNOWN,
-                )
+            if jac is None:
+                jac = state.jacobian(t, y)
+                origin = (t, y, None)
+                fresh = True
+                solver = None
+            if solver is None:
+                origin = (origin[0], origin[1], scale)
+                solver = self.refactorised(state, jac, scale)
+                rate = UNKNOWN
             found = None
-            if state.solver.ok:
-                found = iterate(solver=state.solver, rate=state.rate)
-                if found.y is not None:
-                    return found, state
-            if state.fresh:
-                return found, state
-            state = state._replace(jac=None)
+            if solver.ok:
+                found = iterate(solver, rate)
+            if fresh or (found is not None and found.y is not None):
+                break
+            jac = None
+        if solver is not state.solver:
+            # One copy: the state has a dozen fields.
+            state = state._replace(jac=jac, origin=origin, fresh=fresh, solver=solver, rate=rate)
+        return found, state
 
     @staticmethod
     def with_jacobian(state, t, y):

@@ -257,10 +257,10 @@ class Radau(ReusesJacobian, OneStep):
                 guess,
                 history_term,
                 h,
-                solver,
                 scale,
                 tol,
                 tol.stage_newton_tol,
+                solver,
                 rate,
                 ITERATIONS,
             )
@@ -270,10 +270,10 @@ class Radau(ReusesJacobian, OneStep):
             guess,
             history_term,
             h,
-            solver,
             scale,
             tol,
             tol.rounding_floor,
+            solver,
             rate,
             4 * ITERATIONS,
         )

@@ -7,8 +7,8 @@ it, or writes them.
 
 The states come from one solve at rtol 3e-13, the sensitivities from another of the joint system s'
 = (df/dy) s + df/dp at 1e-11. None of pynode's methods takes part: only its formulas of the fields,
-which tests/test_problems.py holds against the printed ones. A method of order 5 takes very many
-steps at such tolerances; the step count falls like the fourth root of the factor that --loose
+which tests/problems/test_problems.py holds against the printed ones. A method of order 5 takes very
+many steps at such tolerances; the step count falls like the fourth root of the factor that --loose
 multiplies them by.
 
 The files as they are come from a Radau IIA solve at the same tolerances that was made before this

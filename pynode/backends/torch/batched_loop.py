@@ -13,9 +13,17 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ...core.arithmetic import Arrays, Tensors
 from ...core.norm import RowTolerance
 from ...core.status import Status
-from ...core.step_control import FIXED_SLACK, RESOLUTION, ROUNDING, SLACK
+from ...core.step_control import (
+    FIXED_SLACK,
+    RESOLUTION,
+    SLACK,
+    next_step,
+    step_of_size,
+    step_of_slopes,
+)
 from ...methods.batched.base import tensor
 from .loop import SMALLEST, cause
 
@@ -106,16 +114,9 @@ class RowClock:
             setattr(self, name, getattr(self, name)[keep])
 
     def next_steps(self):
-        """(h, where it leads to): as planned (step_control.as_moved), but one ends at the next
-        stop, and is stretched to it if it nearly does."""
-        after = self.t + self.h
-        size = np.abs(self.h)
-        last = self.direction * (after - self.stop) >= -self.slack * size
-        if np.count_nonzero(last):
-            after = np.where(last, self.stop, after)
-        moved = after - self.t
-        other = np.abs(moved - self.h) > ROUNDING * size
-        return np.where(other, moved, self.h) if np.count_nonzero(other) else self.h, after
+        """(h, where it leads to) of every row."""
+        h, after, _ = next_step(Arrays, self.t, self.h, self.stop, self.slack, self.direction)
+        return h, after
 
     def pass_stops(self, which):
         """The next stop of the rows in which: the first of the common ones that lies before their
@@ -145,17 +146,12 @@ class RowClock:
 
 
 def first_steps(field, t, end, y, f0, order, tol, longest):
-    """|h| of every row's first step, (m,). Hairer, Norsett & Wanner I, sec. II.4, as
-    step_control.first_step."""
+    """|h| of every row's first step, (m,), as step_control.first_step."""
     scale = tol.scale(y)
     d0 = tol.rms(y, scale)
     d1 = tol.rms(f0, tol.scale_or_inf(scale))
     span = (end - t).abs()
-    moving = (d1 > 0) & (d1 < math.inf)
-    little = torch.where(moving, 1e4 / d1, math.inf).minimum(1e-6 * span)  # step_control.from_zero
-    known = (d0 > 1e-5) & (d1 * span > 1e-5) & (d1 < math.inf)
-    h0 = torch.where(known, 0.01 * d0 / d1, little).to(span.dtype)
-    h0 = torch.minimum(h0, span).clamp(max=longest)
+    h0 = torch.minimum(step_of_size(Tensors, d0, d1, span), span).clamp(max=longest)
     step = (torch.sign(end - t) * h0).unsqueeze(1).to(y.dtype)
     y1 = y + step * f0
     d2 = (
@@ -165,11 +161,10 @@ def first_steps(field, t, end, y, f0, order, tol, longest):
         )
         / h0
     )
-    unit = 100 * h0
-    change = torch.maximum(d1 * unit, d2 * unit * unit)
-    h = torch.minimum(unit, unit * (0.01 / change) ** (1 / order))
-    h = torch.where(change <= 1e-15, h0, torch.minimum(h, span).clamp(max=longest))
-    return torch.where(torch.isfinite(change), h, torch.minimum(h0, 1e-3 * h0 + 1e-12 * span))
+    h = torch.minimum(step_of_slopes(Tensors, d1, d2, order), 100 * h0)
+    h = torch.minimum(h, span).clamp(max=longest)
+    careful = torch.minimum(h0, 1e-3 * h0 + 1e-12 * span)
+    return torch.where(torch.isfinite(d1 * h0 + d2 * h0 * h0), h, careful)
 
 
 def integrate(

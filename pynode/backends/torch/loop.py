@@ -8,14 +8,15 @@ from collections import deque
 
 import torch
 
+from ...core.arithmetic import Floats
 from ...core.norm import Tolerance
 from ...core.status import Exhausted, RejectStep, Status
 from ...core.step_control import (
     FIXED_SLACK,
     RESOLUTION,
     SLACK,
-    as_moved,
     first_step,
+    next_step,
     shortened,
 )
 from ...core.stop_conditions import guarded
@@ -175,10 +176,8 @@ class _Loop:
         """Try one step. The status that ends the solve, None where it goes on."""
         t = self.t
         proposed = self.h
-        stop = self.stops[0]
-        landing = self.direction * (t + proposed - stop) >= -self.slack * abs(proposed)
-        t1 = stop if landing else t + proposed
-        h = self.h = as_moved(proposed, t, t1)
+        h, t1, landing = next_step(Floats, t, proposed, self.stops[0], self.slack, self.direction)
+        self.h = h
         self.attempts += 1
         recording = self.path.recording
         if recording is not None and (self.path.last is None or self.path.last.accepted):
@@ -237,7 +236,9 @@ class _Loop:
         else:
             self.t = cut.t
             self.y = cut.y
-        self._write_outputs(step, coefficients)
+        times = self.times
+        if self.position < len(times) and self.direction * (times[self.position] - self.t) <= 0:
+            self._write_outputs(step, coefficients)
         if path.recording is not None:
             path.recording.accept(step)
             if self.dense:
@@ -253,13 +254,13 @@ class _Loop:
         return None
 
     def _write_outputs(self, step, coefficients):
+        """The outputs inside a step, one at least."""
         times = self.times
         first = self.position
         while self.position < len(times) and self.direction * (times[self.position] - self.t) <= 0:
             self.position += 1
-        if self.position > first:
-            reached = times[first : self.position]
-            _outputs(self.path, step, reached, self.t, self.y, coefficients, self.slopes)
+        reached = times[first : self.position]
+        _outputs(self.path, step, reached, self.t, self.y, coefficients, self.slopes)
 
     def _plan(self, step, proposed, landing):
         """The next step to try, after one that was accepted."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ...algebra.newton import POOR, UNKNOWN
+from ...core.arithmetic import Arrays
 from ..esdirk import ITERATIONS, KEEP, SLOW
 from .base import PassResult, tensor
 from .one_step import OneStepRows, RowInverse, polynomial
@@ -286,8 +287,8 @@ class DIRKRows(OneStepRows):
                 error = RowInverse.apply(self.inverse.index_select(0, index), error)
                 self.field.stats.nsolve += len(which)
             ratio = self.tol.select(index).ratio(error, start, y1)
-            factor, self.past[:, which] = method.controller.rows(
-                ratio, self.past[:, which], method.error_order
+            factor, self.past[:, which] = method.controller.control(
+                Arrays, ratio, self.past[:, which], method.error_order
             )
             good = ratio <= 1
         else:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ...algebra.combine import as_stage_tensor
+from ...core.arithmetic import Arrays
 from .base import PassResult, tensor
 
 
@@ -53,7 +54,8 @@ class OneStepRows:
         method = self.method
         start = self.y
         if ratio is not None:
-            factor, self.past = method.controller.rows(ratio, self.past, method.error_order)
+            factor, past = method.controller.control(Arrays, ratio, self.past, method.error_order)
+            self.past = np.stack(past)
             accepted = ratio <= 1
             broken = ~np.isfinite(ratio)
         else:

@@ -110,13 +110,22 @@ class BDF(ReusesJacobian, Method):
             start = predicted.detach()
             start_psi = history_term.detach()
         scale = tol.scale(start)
-        iterate = partial(_iterate, field, t1, start, start_psi, c, scale, tol)
-        found, used = self.converged(_for_c(state, c), t1, start, scale, iterate)
+        newton = partial(
+            simplified_newton, field, t1, start, start_psi, c, scale, tol, tol.newton_tol
+        )
+        with graph_disabled():
+            found, used = self.converged(_for_c(state, c), t1, start, scale, newton)
         if found is None or found.y is None:
             return self._newton_failed(field, t, h, state._replace(origin=used.origin), found)
         y1 = found.y
-        rate = _rate(field, used, found)
-        d, norm = _correction(field, used, found, start, scale, tol)
+        rate = remembered_rate(found)
+        d = found.change
+        norm = found.norm
+        if found.iterations > 1:
+            d = y1 - start
+            norm = tol.rms(d, scale)
+        if field.mass is not None and field.mass.singular:
+            rate, norm = _algebraic(field, used, rate, d, norm, scale, tol)
         ratio = form.error_constant(past, k, h, equal) * norm
         safety = SAFETY[found.iterations]
         if not ratio <= 1.0:
@@ -197,47 +206,26 @@ def _for_c(state, c):
     return state._replace(c=c, jac=jac, solver=None)
 
 
-def _iterate(field, t, start, history_term, c, scale, tol, solver, rate):
-    """Newton's iteration for the end of the step."""
-    with graph_disabled():
-        return simplified_newton(
-            field, t, start, history_term, c, solver, scale, tol, tol.newton_tol, rate
-        )
+def _algebraic(field, used, rate, d, norm, scale, tol):
+    """(rate, norm) of a step where some of the equations have no derivative.
 
-
-def _algebraic(field):
-    """Whether some of the equations have no derivative."""
-    return field.mass is not None and field.mass.singular
-
-
-def _rate(field, used, found):
-    """The convergence rate to begin the next step with."""
-    if _algebraic(field) and used.fresh:
-        # Measured where the Jacobian was made, it says little of the next point. What one
+    rate: Newton's convergence rate to begin the next step with; d: the distance (n,) of the end of
+    the step from its prediction; norm: what the error estimate is proportional to.
+    """
+    if used.fresh:
+        # Measured where the Jacobian was made, the rate says little of the next point. What one
         # correction with that rate leaves of the algebraic equations no later step, however
         # short, makes smaller.
-        return UNKNOWN
-    return remembered_rate(found)
-
-
-def _correction(field, used, found, start, scale, tol):
-    """(d, norm): the distance (n,) of the end of the step from its prediction, and the norm that
-    the error estimate is proportional to."""
-    if found.iterations == 1:
-        d = found.change
-    else:
-        d = found.y - start
-    if _algebraic(field) and used.failures >= FAILURES:
-        return d, tol.rms(used.solver.solve(field.mass.times(d)), scale)
-    if found.iterations == 1:
-        return d, found.norm
-    return d, tol.rms(d, scale)
+        rate = UNKNOWN
+    if used.failures >= FAILURES:
+        norm = tol.rms(used.solver.solve(field.mass.times(d)), scale)
+    return rate, norm
 
 
 def _after_rejection(field, used, rate):
     """The state to try the step again with, after the error was too large."""
     failures = used.failures + 1
-    if _algebraic(field) and failures >= FAILURES:
+    if failures >= FAILURES and field.mass is not None and field.mass.singular:
         order = 1
     else:
         order = used.order

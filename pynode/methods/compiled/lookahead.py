@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import torch
 
-from ...core.step_control import FILTERS, ROUNDING
+from ...core.arithmetic import Tensors
+from ...core.step_control import next_step
 
 # At some 30 us a call and 5 to 50 a step, more would gain a microsecond or two a step and waste the
 # rest at the end of a solve.
 COUNT = 16
-LARGE = 1e30
 
 
 def attempts(attempt, method, count):
@@ -27,18 +27,14 @@ def attempts(attempt, method, count):
 
     controller = method.controller
     order = method.error_order
-    filters = tuple(b / order for b in FILTERS[controller.kind])
 
     def block(numbers, y, first, atol, f, args):
         t, h, r1, r2, stop, slack, longest, rtol = (x.clone() for x in numbers.unbind())
-        set_horizon = torch.sign(h)
+        direction = torch.sign(h)
 
         def one(carry, _):
             t, h, r1, r2, stop, y, *carried = carry
-            landing = set_horizon * (t + h - stop) >= -slack * h.abs()
-            end = torch.where(landing, stop, t + h)
-            moved = end - t
-            size = torch.where((moved - h).abs() > ROUNDING * h.abs(), moved, h)
+            size, end, landing = next_step(Tensors, t, h, stop, slack, direction)
             if carried:
                 first = carried[0]
             else:
@@ -48,24 +44,23 @@ def attempts(attempt, method, count):
                 scaled = error / (atol + rtol.to(y.dtype) * torch.maximum(y.abs(), y1.abs()))
                 ratio = (scaled.square().sum() / scaled.numel()).to(t.dtype).sqrt()
                 good = ratio <= 1
-                r, factor = _controlled(controller, order, filters, ratio, good, r1, r2)
+                factor, past = controller.control(Tensors, ratio, (r1, r2), order)
             else:
                 ratio = torch.zeros_like(t)
-                r = r1
+                past = (r1.clone(), r2.clone())
                 good = torch.ones_like(landing)
                 factor = torch.ones_like(t)
             landed = good & landing
             after = size.abs() * factor
             # A step shortened to end at a stop was not shortened because of its error.
-            after = set_horizon * torch.minimum(
+            after = direction * torch.minimum(
                 torch.where(landed, torch.maximum(after, h.abs()), after), longest
             )
             carry = (
                 torch.where(good, end, t),
                 after,
-                torch.where(good, r, r1),
-                torch.where(good, r1, r2),
-                torch.where(landed, set_horizon * torch.inf, stop),
+                *past,
+                torch.where(landed, direction * torch.inf, stop),
                 torch.where(good, y1, y),
                 *([torch.where(good, ks[-1], first)] if carried else []),
             )
@@ -77,15 +72,3 @@ def attempts(attempt, method, count):
         return scan(one, carry, torch.zeros(count, dtype=y.dtype, device=y.device))[1]
 
     return block
-
-
-def _controlled(controller, order, filters, ratio, good, r1, r2):
-    """(ratio as the controller remembers it, factor of the next step), as core/step_control.py has
-    them for floats. filters: its exponents, divided by the order of the error estimate; good:
-    whether the step is accepted; r1, r2: the ratios of the two steps before."""
-    b1, b2, b3 = filters
-    r = torch.where(torch.isfinite(ratio), ratio, torch.full_like(ratio, LARGE)).clamp_min(1e-10)
-    grown = controller.safety * r**-b1 * r1**-b2 * r2**-b3
-    shrunk = (controller.safety * r ** (-1 / order)).clamp_max(0.9)
-    factor = torch.where(good, grown.clamp_max(controller.largest), shrunk)
-    return r, factor.clamp_min(controller.smallest)

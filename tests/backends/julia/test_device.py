@@ -1,0 +1,50 @@
+"""The device of the state in Julia: what is refused, and fields on an accelerator, a pretended
+one."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from pynode import JuliaBackend, solve
+from tests.support import ROOT
+from tests.support.cases import tensor
+from tests.support.juliacase import next_solve_works
+
+
+def test_fields_on_a_pretended_accelerator():
+    """All of tests/support/pretended_julia.py, where nothing else has gone backwards before."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            str(ROOT / "tests" / "support" / "pretended_julia.py"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
+    next_solve_works()
+
+
+def test_a_state_on_cuda_where_there_is_none():
+    """Each a sentence with its remedy."""
+    cuda = JuliaBackend(state="cuda")
+    with pytest.raises(
+        ValueError, match="y0 is on cpu: move y0 and the field to the GPU, or leave state away"
+    ):
+        solve(lambda t, y: -y, tensor(1.0), [0.0, 1.0], method="Tsit5", backend=cuda)
+    with pytest.raises(ValueError, match="choose 'cpu' or 'cuda'"):
+        JuliaBackend(state="gpu")
+    with torch.no_grad():
+        y = solve(
+            lambda t, y: -y, tensor(1.0), [0.0, 1.0], method="Tsit5", backend=JuliaBackend()
+        ).y[-1]
+    assert abs(float(y) - 0.36787944) < 1e-5
