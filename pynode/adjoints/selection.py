@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..backends.torch.tape import SHARE, free_bytes
+from ..core.formatting import memory
 from .discrete.adjoint import LARGE, PIECE, DiscreteAdjoint
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def choose(field: VectorField, method: Method) -> tuple[DiscreteAdjoint, str]:
     needed = STEPS * (point / PIECE if pieces else step)
     why = (
         f"DiscreteAdjoint: exact for the steps taken, stiff or not; {n} states and {p} parameters,"
-        f" every {STEPS} steps of {method.name} take about {_bytes(needed)}"
+        f" every {STEPS} steps of {method.name} take about {memory(needed)}"
     )
     budget = max(BUDGET, SHARE * free_bytes(field.device))
     if needed <= budget:
@@ -39,10 +40,5 @@ def choose(field: VectorField, method: Method) -> tuple[DiscreteAdjoint, str]:
     budget = int(max(BUDGET, FEWEST * max(point, step)))
     return (
         DiscreteAdjoint(max_memory=budget),
-        f"{why}, hence checkpoints in {_bytes(budget)} and a second solve",
+        f"{why}, hence checkpoints in {memory(budget)} and a second solve",
     )
-
-
-def _bytes(count):
-    power = max(p for p in (0, 3, 6, 9) if count >= 10**p or p == 0)
-    return f"{count / 10**power:.3g} {({0: '', 3: 'k', 6: 'M', 9: 'G'})[power]}B"

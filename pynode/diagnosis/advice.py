@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..adjoints.selection import choose as choose_adjoint
+from ..core.formatting import duration, number
 from ..methods import registry
-from .formatting import duration, number
 from .race import winner
 
 MOST_JUMPS = 50  # times of jumps that are worth naming one by one

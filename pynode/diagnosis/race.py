@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..core.formatting import duration
 from ..core.status import Status
 from ..methods import registry
 from ..solve import solve
 from .costs import STIFF
-from .formatting import duration
 
 # Times as many explicit steps for stability as for accuracy: which finalists there are.
 SHORT = 0.3

@@ -7,7 +7,7 @@ import textwrap
 
 import numpy as np
 
-from .formatting import duration, number
+from ..core.formatting import duration, number
 
 WIDTH = 110
 MARGIN = 14
