@@ -27,7 +27,8 @@ class MatrixFree:
     def factorised(self, jac, c: float, scale=None):
         """scale: (n,) weights of the norm in which Newton's iteration converges; None asks for
         adjoint_tol instead."""
-        return KrylovSolver(self, *jac, c, scale)
+        t, y, products = jac
+        return KrylovSolver(self, t, y, products, c, scale)
 
 
 class KrylovSolver:

@@ -9,7 +9,7 @@ import weakref
 import torch
 
 # What was found out of functions and modules that last longer than a solve.
-_KNOWN = weakref.WeakKeyDictionary()
+_KNOWN: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def decided(field, question, find):

@@ -14,7 +14,7 @@ class Layout:
     """
 
     def __init__(self, state):
-        leaves = []
+        leaves: list[torch.Tensor] = []
         self._spec = _describe(state, leaves, "y0")
         if not leaves:
             raise ValueError("y0 holds no tensor: give a tensor, or a tuple or dict of tensors")
@@ -54,7 +54,7 @@ class Layout:
         TypeError otherwise."""
         if self.flat and isinstance(state, torch.Tensor) and state.shape == self.shapes[0]:
             return state
-        leaves = []
+        leaves: list[torch.Tensor] = []
         spec = _describe(state, leaves, "the vector field's result")
         if spec != self._spec:
             raise TypeError(
@@ -79,7 +79,7 @@ class Layout:
 
         TypeError or ValueError otherwise.
         """
-        leaves = []
+        leaves: list[torch.Tensor] = []
         spec = _describe(state, leaves, "the vector field's result")
         if spec != self._spec:
             raise TypeError(
@@ -179,7 +179,7 @@ def _paths(spec) -> list:
 
 
 def _unravel_index(i, shape) -> list:
-    index = []
+    index: list[int] = []
     for extent in reversed(shape):
         i, k = divmod(i, extent)
         index.insert(0, k)

@@ -247,8 +247,8 @@ def reachable(*roots) -> list:
     """The leaf tensors that require a gradient and that functions, modules and containers can
     reach: parameters, attributes, elements, closures, defaults, and globals that a function
     names."""
-    found = {}
-    seen = set()
+    found: dict[int, torch.Tensor] = {}
+    seen: set[int] = set()
     todo = list(roots)
     place = 0
     while place < len(todo) and place < MOST:

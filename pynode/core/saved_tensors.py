@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 _numbers = itertools.count()
-_holders = weakref.WeakValueDictionary()
+_holders: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 _TOP = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)  # from torch 2.8 on
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from .pickling import Detached, restored
+from .status import Status
 
 
 def evaluate(coefficients, theta):
@@ -58,7 +59,7 @@ class Attempt(NamedTuple):
     t: float
     h: float
     ratio: float
-    failure: object
+    failure: Status | None
 
     @property
     def accepted(self) -> bool:

@@ -41,16 +41,18 @@ def examine(case) -> FailureReport:
         found = next(f for rule in RULES if (f := rule(case, again)) is not None)
         shares = _shares(case, again)
     return FailureReport(
-        case.name,
-        case.status,
-        *found,
-        case.t,
-        case.span,
-        case.outputs,
-        tuple(case.attempts),
-        shares,
-        again.newton,
-        case.row,
+        method=case.name,
+        status=case.status,
+        cause=found.cause,
+        finding=found.finding,
+        remedy=found.remedy,
+        t=case.t,
+        span=case.span,
+        outputs=case.outputs,
+        attempts=tuple(case.attempts),
+        shares=shares,
+        newton=again.newton,
+        row=case.row,
     )
 
 

@@ -7,12 +7,15 @@ from dataclasses import field as dataclass_field
 
 import torch
 
+from ..core.layout import Layout
 from ..core.norm import Tolerance
 from ..core.options import Options
 from ..core.problem import ODEProblem
+from ..core.protocols import Method
 from ..core.status import Status
 from ..core.stop_conditions import Limits
 from ..core.trajectory import Attempt
+from ..core.vector_field import VectorField
 
 
 @dataclass
@@ -30,9 +33,9 @@ class Case:
     """
 
     problem: ODEProblem
-    field: object
-    layout: object
-    method: object
+    field: VectorField
+    layout: Layout
+    method: Method
     name: str
     status: Status
     t: float

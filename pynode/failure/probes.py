@@ -34,7 +34,7 @@ def nonfinite_tensors(case) -> list:
             for name, tensor in (*root.named_parameters(), *root.named_buffers())
         ]
     named += [(f"parameter {i}", p) for i, p in enumerate(case.field.parameters)]
-    found = {}
+    found: dict[int, tuple[str, int, int]] = {}
     for name, tensor in named:
         if tensor.is_floating_point() or tensor.is_complex():
             bad = int((~torch.isfinite(tensor.detach())).sum())

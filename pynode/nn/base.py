@@ -152,7 +152,8 @@ def _needed(field) -> int:
     if isinstance(inner, PARALLEL):
         return _needed(inner.module)
     if isinstance(inner, torch.jit.ScriptModule):
-        return len(inner.forward.schema.arguments) - 1  # self is the first
+        schema = inner.forward.schema  # type: ignore[attr-defined]
+        return len(schema.arguments) - 1  # self is the first
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return sum(
         p.default is p.empty and p.kind in kinds

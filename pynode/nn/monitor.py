@@ -10,6 +10,7 @@ from torch import nn
 
 from ..core.csv_records import write_csv
 from ..core.files import save_figure
+from ..core.stats import Stats
 from .base import SolveModule
 
 COUNTS = ("nfe", "backward_nfe", "backward_nvjp", "accepted", "rejected")
@@ -60,9 +61,9 @@ class EvaluationMonitor:
                 f"there is no NeuralODE or the like in this {type(model).__name__}, and nothing to"
                 " count"
             )
-        self.costs = []
+        self.costs: list[Cost] = []
         self._flows = flows
-        self._seen = {name: [] for name in flows}
+        self._seen: dict[str, list[Stats]] = {name: [] for name in flows}
         self._epoch = 0
         self._names = {id(module): name for name, module in flows.items()}
         for module in flows.values():
