@@ -8,10 +8,13 @@ tensors, (n,), on the device of y0.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
+
+# Times as users give them.
+Times: TypeAlias = "torch.Tensor | Sequence[float]"
 
 
 @runtime_checkable
