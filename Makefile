@@ -31,6 +31,7 @@ demo: $(READY)
 test: $(READY)
 	@.venv/bin/python -m ruff check .
 	@.venv/bin/python -m ruff format --check --quiet .
+	@.venv/bin/python -m mypy
 	@.venv/bin/python -m pytest -n $(JOBS) --dist worksteal --cov=pynode --cov-report=term
 
 test-oldest: .venv-oldest/.installed
@@ -60,4 +61,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-oldest .pytest_cache .ruff_cache .coverage out
+	rm -rf .venv .venv-oldest .mypy_cache .pytest_cache .ruff_cache .coverage out

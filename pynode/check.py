@@ -140,7 +140,8 @@ def check_gradients(
     if error <= tol:
         worst = ""
     else:
-        worst = _worst(run, inputs, ["y0", *names], grads[0], *pairs[0], eps)
+        u, v = pairs[0]
+        worst = _worst(run, inputs, ["y0", *names], grads[0], u, v, eps)
     return GradientCheck(
         vjps, jvps, differences, apart, error, tol, allowed, found, solution.method, worst
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -212,7 +212,7 @@ def run(arguments: Arguments) -> Solution:
     options = arguments.options()
     choice = _choose(arguments, problem)
     if choice.batched:
-        return solve_batched(arguments, problem, options, choice.method, choice.adjoint)
+        return solve_batched(arguments, problem, options, choice.method, choice.adjoint)  # type: ignore[return-value]
     solution = _SingleSolve(arguments, problem, options, choice).solution()
     if arguments.throw:
         return solution.check()
@@ -227,10 +227,10 @@ class _Choice(NamedTuple):
     it. batched: whether the torch engine takes the rows one by one.
     """
 
-    engine: object
-    method: object
+    engine: Any
+    method: Any
     method_is_open: bool
-    adjoint: object
+    adjoint: Any
     adjoint_is_open: bool
     structure: object
     batched: bool

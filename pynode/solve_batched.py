@@ -186,7 +186,7 @@ class _BatchSolve:
         event_states = path.last[:0] if hits is None else hits.y
         parts = [path.ys[made, row], event_states, path.last]
         joined = torch.cat(parts)
-        if wanted:
+        if steps is not None:
             steps.close(len(rows))
             times, owners = _queries(self.values[made, rows[row]], row, hits, path.t)
             gradient = RowGradient(self.isolated, index, self.method, steps, times, owners)
@@ -224,8 +224,15 @@ class _BatchSolve:
         )
 
     def solution(self) -> BatchSolution:
+        events, presets = self.events
         course = BatchSegmentedSolve(
-            self.field, self.segment, self.values, *self.events, self.jumps, self.moving_times
+            self.field,
+            self.segment,
+            self.values,
+            events,
+            presets,
+            self.jumps,
+            self.moving_times,
         )
         course.run(self.flat, self.times[0])
         self.field.module_state.seal()

@@ -33,9 +33,9 @@ def arnoldi(product: Callable[[Tensor], Tensor], v: Tensor, max_columns: int) ->
             part = torch.mv(basis_rows, w)
             w = w - torch.mv(basis_rows.T, part)
             column = column + part
-        column = torch.cat((column, w.norm().unsqueeze(0))).cpu().numpy()
-        hessenberg[: k + 2, k] = column
-        if not column[-1] > EXHAUSTED * np.abs(hessenberg).max():
+        entries = torch.cat((column, w.norm().unsqueeze(0))).cpu().numpy()
+        hessenberg[: k + 2, k] = entries
+        if not entries[-1] > EXHAUSTED * np.abs(hessenberg).max():
             return hessenberg[: k + 2, : k + 1]
-        basis.append(w / float(column[-1]))
+        basis.append(w / float(entries[-1]))
     return hessenberg

@@ -26,16 +26,16 @@ def gmres(
             break
         basis = [r / size]
         triangle = []
-        rotations = []
+        rotations: list[tuple[float, float]] = []
         g = [size]
         for k in range(restart):
             w = apply(basis[k])
-            column = []
+            products = []
             for v in basis:
-                column.append(torch.dot(v, w))
-                w = torch.addcmul(w, v, column[-1], value=-1)
-            column.append(w.norm())
-            column = torch.stack(column).tolist()
+                products.append(torch.dot(v, w))
+                w = torch.addcmul(w, v, products[-1], value=-1)
+            products.append(w.norm())
+            column = torch.stack(products).tolist()
             if not all(map(math.isfinite, column)):
                 return b * math.nan, math.nan
             below = column[-1]

@@ -35,7 +35,8 @@ class MatrixFree:
     ) -> KrylovSolver:
         """Prepare solves with M - c J. scale: weights, (n,), of the norm in which Newton's
         iteration converges. Without scale the solver uses adjoint_tol."""
-        return KrylovSolver(self, *jac, c, scale)
+        t, y, products = jac
+        return KrylovSolver(self, t, y, products, c, scale)
 
 
 class KrylovSolver:

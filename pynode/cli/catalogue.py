@@ -104,7 +104,7 @@ def adjoints() -> list[AdjointEntry]:
         AdjointEntry(
             kind.name,
             adjoint_registry.short_name(kind.name),
-            " ".join(inspect.getdoc(kind).split("\n\n")[0].split()),
+            " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split()),
         )
         for kind in adjoint_registry.CLASSES
     ]

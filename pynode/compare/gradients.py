@@ -141,9 +141,7 @@ def _row(problem, times, method, rtol, adjoint, exact) -> GradientRow:
         + stats.backward_njvp
         + len(problem.y0) * stats.backward_njac
     )
-    if math.isfinite(far):
-        status = "at the end"
-    else:
-        far = None
+    if not math.isfinite(far):
         status = "the gradient is not finite"
-    return GradientRow(adjoint, far, forward, backward, stats.nfe, work, status)
+        return GradientRow(adjoint, None, forward, backward, stats.nfe, work, status)
+    return GradientRow(adjoint, far, forward, backward, stats.nfe, work, "at the end")

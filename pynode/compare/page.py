@@ -7,10 +7,14 @@ import base64
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from ..core.files import save_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Section:
     title: str
     note: str = ""
     cells: list | None = None
-    figure: object = None
+    figure: Figure | None = None
     text: str = ""
 
     @classmethod

@@ -3,6 +3,8 @@ else in this package."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
@@ -19,7 +21,8 @@ def work_precision(comparison) -> Figure:
     top = 10 * max(solved, default=1.0)
     for k, method in enumerate(dict.fromkeys(row.method for row in comparison.rows)):
         rows = [row for row in comparison.rows if row.method == method]
-        style = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)]}
+        color = COLOURS[k % len(COLOURS)]
+        style: dict[str, Any] = {"color": color, "marker": MARKERS[k % len(MARKERS)]}
         if rows[0].implicit:
             style |= {"ls": "-", "ms": 6}
         else:
@@ -44,7 +47,7 @@ def work_precision(comparison) -> Figure:
                 [getattr(r, x) for r in lost],
                 [height] * len(lost),
                 "x",
-                color=style["color"],
+                color=color,
                 ms=8,
                 mew=2,
             )
@@ -107,8 +110,14 @@ def course(labels, series, title) -> Figure:
     figure = Figure(figsize=(8.5, 4.2))
     axis = figure.subplots()
     for k, (name, values) in enumerate(series.items()):
-        style = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)], "ms": 5}
-        axis.plot(range(len(labels)), values, label=name, **style)
+        axis.plot(
+            range(len(labels)),
+            values,
+            label=name,
+            color=COLOURS[k % len(COLOURS)],
+            marker=MARKERS[k % len(MARKERS)],
+            ms=5,
+        )
     axis.set(yscale="log", title=title)
     axis.set_xticks(range(len(labels)), labels, fontsize=9)
     axis.grid(alpha=0.25)

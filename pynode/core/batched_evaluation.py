@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 # The answers for functions and modules that live longer than a solve.
-_ANSWERS = weakref.WeakKeyDictionary()
+_ANSWERS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def cached_answer(

@@ -20,7 +20,7 @@ class Layout:
     """
 
     def __init__(self, state: State) -> None:
-        leaves = []
+        leaves: list[Tensor] = []
         self._spec = _describe(state, leaves, "y0")
         if not leaves:
             raise ValueError("y0 holds no tensor: give a tensor, or a tuple or dict of tensors")
@@ -60,7 +60,7 @@ class Layout:
         or TypeError for other states."""
         if self.flat and isinstance(state, torch.Tensor) and state.shape == self.shapes[0]:
             return state
-        leaves = []
+        leaves: list[Tensor] = []
         spec = _describe(state, leaves, "the vector field's result")
         if spec != self._spec:
             raise TypeError(
@@ -85,7 +85,7 @@ class Layout:
 
         Raise TypeError or ValueError for other states.
         """
-        leaves = []
+        leaves: list[Tensor] = []
         spec = _describe(state, leaves, "the vector field's result")
         if spec != self._spec:
             raise TypeError(
@@ -185,7 +185,7 @@ def _paths(spec) -> list:
 
 
 def _unravel_index(i, shape) -> list:
-    index = []
+    index: list[int] = []
     for extent in reversed(shape):
         i, k = divmod(i, extent)
         index.insert(0, k)

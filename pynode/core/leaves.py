@@ -266,8 +266,8 @@ def reachable(*roots: object) -> list:
     The search visits parameters, attributes, elements, closures, defaults, and the globals that a
     function names.
     """
-    by_id = {}
-    seen = set()
+    by_id: dict[int, Tensor] = {}
+    seen: set[int] = set()
     todo = list(roots)
     position = 0
     while position < len(todo) and position < MAX_OBJECTS:

@@ -24,7 +24,7 @@ def sides(equation: str) -> tuple[Counter, Counter]:
 
 def _side(text: str) -> Counter:
     """The number of each species: "2 A + B" gives {A: 2, B: 1}."""
-    count = Counter()
+    count: Counter[str] = Counter()
     for term in text.split("+") if text.strip() else ():
         match = re.fullmatch(r"\s*(?:([1-9]\d*)\s+)?(\S+)\s*", term)
         if match is None:

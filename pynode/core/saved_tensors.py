@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 _numbers = itertools.count()
-_holders = weakref.WeakValueDictionary()
+_holders: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 _TOP = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)  # from torch 2.8 on
 
 

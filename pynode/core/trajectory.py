@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .pickling import Detached, rebuild
+from .status import Status
 
 
 def evaluate(coefficients: Tensor, theta: Tensor) -> Tensor:
@@ -59,7 +60,7 @@ class Attempt(NamedTuple):
     t: float
     h: float
     ratio: float
-    failure: object
+    failure: Status | None
 
     @property
     def accepted(self) -> bool:

@@ -12,6 +12,7 @@ import torch
 
 from ..core.status import RejectStep
 from ..methods import registry
+from ..methods.explicit import ExplicitRungeKutta
 
 EXPLICIT = "tsit5"
 STABLE = 1.001  # |R| up to which a mode that ought to decay, or to swing, is taken to do so
@@ -24,7 +25,10 @@ def boundary(name=EXPLICIT) -> tuple:
     """(angles, radii): how far the stability region of an explicit method reaches in the left half
     plane, by the angle of h lambda with the negative axis, 0 to pi / 2. Hairer & Wanner II, sec.
     IV.2."""
-    tb = registry.get(name).tableau
+    method = registry.get(name)
+    if not isinstance(method, ExplicitRungeKutta):
+        raise ValueError(f"{name} is not an explicit Runge-Kutta method: give the name of one")
+    tb = method.tableau
     a = tb.matrix()[: tb.stages, : tb.stages]
     b = np.array([float(x) for x in tb.b][: tb.stages])
     # R(z) = 1 + sum_k z^k b^T A^(k-1) 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ..failure import FailureReport
 from ..failure.report import plain
 from .advice import Advice
 from .costs import Costs
+from .race import Trial
 from .reference_solve import Walk
 from .scales import Scales
 from .spectrum import Spectrum
@@ -57,7 +59,7 @@ class Diagnosis:
     scales: Scales
     costs: Costs
     failure: FailureReport | None = None
-    trials: list = ()
+    trials: Sequence[Trial] = ()
     advice: Advice | None = None
 
     @property

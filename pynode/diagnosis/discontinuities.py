@@ -60,7 +60,7 @@ class _Path:
 
 def jumps(field, walk, points=PLACES) -> list:
     """The jumps and kinks near the places where steps were refused, in the order of their times."""
-    found = []
+    found: list[Jump] = []
     with torch.no_grad():
         along = _Path(field, walk)
         if along.size is None:

@@ -87,13 +87,9 @@ def _logs(field, walk) -> list:
         except RejectStep:
             break
         if step.y is None:
-            away = None
-        else:
-            away = (step.y - after) / (length * scale)
-        if away is None:
-            size = math.nan
-        else:
-            size = float(away.norm())
+            break
+        away = (step.y - after) / (length * scale)
+        size = float(away.norm())
         if not 0 < size < math.inf:
             break
         folds = folds + math.log(size)

@@ -64,8 +64,8 @@ class ChatterLimit(Limits):
 class Watched(Method):
     """The inner method, its attempts written into a list."""
 
-    inner: OneStep = None
-    attempts: list = None
+    inner: OneStep
+    attempts: list[Tried]
 
     @classmethod
     def of(cls, inner):
@@ -147,7 +147,7 @@ class Walk:
     def dominating(self) -> list:
         """[(flat index, share of the attempted steps whose error it dominates)], the largest share
         first."""
-        counts = {}
+        counts: dict[int, int] = {}
         for attempt in self.attempts:
             if attempt.component is not None:
                 counts[attempt.component] = counts.get(attempt.component, 0) + 1

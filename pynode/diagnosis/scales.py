@@ -62,11 +62,7 @@ def scales(field, walk, rtol, atol) -> Scales:
 def _influence(field, walk, suspects) -> dict:
     """{flat index: the largest part of some f_j that the component's largest value brings about},
     along the walk."""
-    dense = field.size <= DENSE_UP_TO
-    if dense:
-        jacobian = Jacobian(field)
-    else:
-        jacobian = None
+    jacobian = Jacobian(field) if field.size <= DENSE_UP_TO else None
     rows = range(0, len(walk.times), max(1, len(walk.times) // POINTS))
     largest = walk.states.abs().amax(0)
     found = []
@@ -81,7 +77,7 @@ def _influence(field, walk, suspects) -> dict:
         try:
             with torch.no_grad():
                 f_size = torch.maximum(f_size, field(t, y).abs())
-            if dense:
+            if jacobian is not None:
                 columns = units @ jacobian(t, y).T
             else:
                 columns = Products(field, t, y).jvps(units)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 
@@ -84,10 +85,10 @@ class Method:
     reference: str
     implicit = False
     separable = False
-    carried = ()
+    carried: ClassVar[tuple[str, ...]] = ()
     taped = True
     memory = (2, 4)
-    structures = ("dense",)
+    structures: ClassVar[tuple[str, ...]] = ("dense",)
     takes_mass = False
     evaluations_a_step = math.inf  # that max_steps allows on average where max_nfe is None
 
@@ -130,7 +131,7 @@ class Method:
 class OneStep(Method):
     """A method that runs a tableau and leaves the choice of steps to a controller."""
 
-    tableau: object = None
+    tableau: Any = None
     controller: Controller = Controller("PI")
     adaptive: bool = True
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -79,7 +79,7 @@ class DIRK(ReusesJacobian, OneStep):
     integrated as the sum of its parts. Hairer & Wanner II, sec. VI.1.
     """
 
-    companion: object = None
+    companion: Any = None
     implicit = True
     structures = ("dense", "sparse", "banded", "krylov")
 
@@ -124,7 +124,7 @@ class DIRK(ReusesJacobian, OneStep):
         return tuple(self.tableau.a[-1]) == tuple(self.tableau.b)
 
     @cached_property
-    def takes_mass(self) -> bool:
+    def takes_mass(self) -> bool:  # type: ignore[override]
         """Whether the algebraic equations of a singular M hold at the end of a step and nothing is
         carried on of the slopes that they do not determine: stiffly accurate methods whose
         stability function vanishes at infinity."""
@@ -197,9 +197,8 @@ class DIRK(ReusesJacobian, OneStep):
         a = self.tableau.matrix()
         weights = np.array([float(x) for x in self.tableau.b_err])
         stiff = -1e6
-        return (
-            abs(stiff * weights @ np.linalg.solve(np.eye(len(a)) - stiff * a, np.ones(len(a)))) > 1
-        )
+        grown = stiff * weights @ np.linalg.solve(np.eye(len(a)) - stiff * a, np.ones(len(a)))
+        return bool(abs(grown) > 1)
 
     def init(self, field, t, y, f0, h, tol):
         if self.splits(field):

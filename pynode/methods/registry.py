@@ -38,9 +38,8 @@ def _methods() -> dict:
     found = {m.name.lower(): m for m in (QNDF, FBDF, ABDF2, ADAMS, RKC, VELOCITYVERLET, *RADAUS)}
     for info in pkgutil.iter_modules(tables.__path__):
         module = importlib.import_module(f"{tables.__name__}.{info.name}")
-        tableau, companion = (
-            getattr(module, info.name.upper() + part, None) for part in ("", "_EXPLICIT")
-        )
+        tableau = getattr(module, info.name.upper())
+        companion = getattr(module, f"{info.name.upper()}_EXPLICIT", None)
         found[tableau.name.lower()] = _runner(tableau, companion)
     for explicit, stiff in SWITCHING:
         method = AutoSwitch.of(found[explicit], found[stiff])

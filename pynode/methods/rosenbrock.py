@@ -75,7 +75,8 @@ class RosenbrockMethod(OneStep):
         tb = self.tableau
         mass = field.mass
         rows, rows_c, b, b_err = self.rows
-        us, gamma, nodes, drifts = [], *self.numbers
+        gamma, nodes, drifts = self.numbers
+        us: list = []
         if isinstance(h, torch.Tensor):
             size = broadcast_step(h).to(y.dtype)
         else:

@@ -56,7 +56,7 @@ class State(NamedTuple):
 
     stiff: bool
     inner: object
-    count: int
+    count: int  # type: ignore[assignment]
     vector: torch.Tensor | None
     waited: int = 0
     patience: int = PATIENCE
@@ -67,8 +67,8 @@ class AutoSwitch(Method):
     """Starts with the explicit method; after TO_STIFF stiff steps in a row goes over to the other
     one, and back."""
 
-    explicit: ExplicitRungeKutta = None
-    stiff: OneStep = None
+    explicit: ExplicitRungeKutta
+    stiff: OneStep
     implicit = True
 
     @classmethod

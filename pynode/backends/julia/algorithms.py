@@ -208,7 +208,8 @@ def _known(name) -> JuliaMethod:
 
 def _of_object(algorithm) -> JuliaMethod:
     text = str(algorithm)
-    name = re.match(r"[\w.]*?(\w+)[({]", text + "(")[1]
+    named = re.match(r"[\w.]*?(\w+)[({]", text + "(")
+    name = named[1] if named else text
     if name.lower() in _NAMES:
         known = _known(name)
     else:

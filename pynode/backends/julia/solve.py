@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -43,7 +43,9 @@ class JuliaTrajectory(Trajectory):
     """solved: Julia's solution, dense where it was kept for a gradient; foreign: the field that it
     asks; reached: Julia's time at its end."""
 
-    solved = foreign = reached = None
+    solved: Any = None
+    foreign: Any = None
+    reached = math.inf
 
     def inner(self, t: float) -> float:
         """Julia's time at a time t of the span, which rounding must not bring beyond its end."""

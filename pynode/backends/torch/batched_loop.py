@@ -182,11 +182,11 @@ def integrate(
         h = torch.full_like(t0, options.first_step or options.step_size)
     else:
         h = first_steps(field, t0, end, y0, f0, method.error_order, tol, options.max_step)
-    h = h.cpu().numpy()
+    size = h.cpu().numpy()
     if options.step_size is None:
-        h = np.maximum(h, RESOLUTION * np.abs(spans.start))
+        size = np.maximum(size, RESOLUTION * np.abs(spans.start))
     rows = Rows(y0, spans, slopes)
-    clock = RowClock(spans, np.minimum(h, options.max_step), options)
+    clock = RowClock(spans, np.minimum(size, options.max_step), options)
     stepper = stepper_type(method, field, y0, f0, clock.h, tol)
     if record is not None:
         record.start = (t0, y0, clock.h)

@@ -29,7 +29,7 @@ class EventHit(NamedTuple):
     y: torch.Tensor
     slope: torch.Tensor
     event: int
-    index: int
+    index: int  # type: ignore[assignment]
 
 
 class EventDetector:

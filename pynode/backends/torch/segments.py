@@ -52,7 +52,7 @@ class ScheduledStop(NamedTuple):
     time: torch.Tensor
     preset: object
     event: int
-    index: int
+    index: int  # type: ignore[assignment]
 
 
 def scheduled_stops(presets, jumps, values) -> list:

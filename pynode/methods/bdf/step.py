@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -75,7 +75,7 @@ class State(NamedTuple):
 class BDF(ReusesJacobian, Method):
     """Backward differentiation with a history of the given form."""
 
-    history: object = None
+    history: Any = None
     implicit = True
     taped = False
     memory = (MAX_ORDER + 6, 2)

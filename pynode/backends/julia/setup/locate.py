@@ -204,10 +204,14 @@ def _read(path):
 def _juliapkg_state() -> dict:
     """juliapkg's paths, by its own file alone: importing juliapkg takes a third of a second and
     reads its options for good."""
-    origin = Path(importlib.util.find_spec("juliapkg").origin)
+    juliapkg = importlib.util.find_spec("juliapkg")
+    if juliapkg is None or juliapkg.origin is None:
+        raise ImportError("juliapkg is not installed, or has no file")
     spec = importlib.util.spec_from_file_location(
-        "juliapkg_state_for_pynode", origin.with_name("state.py")
+        "juliapkg_state_for_pynode", Path(juliapkg.origin).with_name("state.py")
     )
+    if spec is None or spec.loader is None:
+        raise ImportError("juliapkg has no module state")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.STATE
