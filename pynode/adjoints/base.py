@@ -205,7 +205,7 @@ class Pullback(torch.autograd.Function):
     @staticmethod
     def vmap(
         info: Any,
-        in_dims: tuple[int | None, ...],
+        in_dims: tuple[int, ...],
         rules: tuple[Callable, Callable],
         grads: Tensor,
         *inputs: Tensor,

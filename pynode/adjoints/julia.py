@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -24,7 +24,6 @@ from .continuous.backsolve import BacksolveAdjoint
 
 if TYPE_CHECKING:
     from ..backends.julia.algorithms import JuliaMethod
-    from ..backends.julia.solve import JuliaTrajectory
     from ..core.options import Options
     from ..core.vector_field import VectorField
 
@@ -107,7 +106,7 @@ class JuliaAdjoint(Adjoint):
             **options,
         )
 
-    def check(self, field: VectorField, method: JuliaMethod) -> None:
+    def check(self, field: VectorField, method: Any) -> None:
         if field.mass is not None and (field.mass.singular or self.name != NATIVE):
             raise ValueError(
                 "with backend='julia' only adjoint='NativeGauss' differentiates a solve with a mass"
@@ -116,7 +115,7 @@ class JuliaAdjoint(Adjoint):
             )
         self.reverse(method)
 
-    def validate_trajectory(self, field: VectorField, trajectory: JuliaTrajectory) -> None:
+    def validate_trajectory(self, field: VectorField, trajectory: Any) -> None:
         if self.name == BacksolveAdjoint.name and not self.checkpoints:
             BacksolveAdjoint(checkpoints=False).validate_trajectory(field, trajectory)
 
@@ -149,8 +148,8 @@ class JuliaAdjoint(Adjoint):
     def pullback(
         self,
         field: VectorField,
-        method: JuliaMethod,
-        trajectory: JuliaTrajectory,
+        method: Any,
+        trajectory: Any,
         times: Sequence[float],
         grads: Tensor,
         options: Options,

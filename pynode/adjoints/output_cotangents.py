@@ -43,20 +43,20 @@ class OutputCotangents:
 
     def __init__(self, trajectory: Trajectory, times: Sequence[float], grads: Tensor) -> None:
         self.at_start = torch.zeros_like(trajectory.y0)
-        self._ends = {}
-        self._inside = {}
-        within = {}
+        self._at_ends: dict[int, Tensor] = {}
+        self._inside: dict[int, InsideStep] = {}
+        within: dict[int, list[tuple[int, float]]] = {}
         for i, (k, theta) in enumerate(locate_outputs(trajectory, times)):
             if k is None:
                 self.at_start = self.at_start + grads[i]
             elif theta is None:
-                add_at(self._ends, k, grads[i])
+                add_at(self._at_ends, k, grads[i])
             else:
                 within.setdefault(k, []).append((i, theta))
         for k, members in within.items():
             rows = [i for i, _ in members]
-            theta = torch.tensor([x for _, x in members], dtype=torch.float64, device=grads.device)
-            self._inside[k] = theta, grads[rows]
+            thetas = torch.tensor([x for _, x in members], dtype=torch.float64, device=grads.device)
+            self._inside[k] = thetas, grads[rows]
 
     def of_steps(
         self, first: int, count: int
@@ -68,7 +68,7 @@ class OutputCotangents:
         cotangents (m, n)).
         """
         numbers = range(first, first + count)
-        return [self._ends.get(k) for k in numbers], [self._inside.get(k) for k in numbers]
+        return [self._at_ends.get(k) for k in numbers], [self._inside.get(k) for k in numbers]
 
 
 def powers(theta: Tensor, degree: int, first: int, like: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ class CoefficientRow:
         pairs = [(i, float(c)) for i, c in enumerate(coefficients) if c != 0]
         self.indices = [i for i, _ in pairs]
         self.values = [c for _, c in pairs]
-        self.vectors = {}
+        self.vectors: dict[tuple, Tensor] = {}
 
     def vector(self, like: Tensor) -> Tensor:
         """The coefficients as a tensor of like's dtype and device. The first call makes it."""
@@ -54,7 +54,7 @@ def combine(
     return y
 
 
-def as_stage_tensor(stages: Tensor | Sequence[Tensor]) -> Tensor:
+def as_stage_tensor(stages: Tensor | list[Tensor]) -> Tensor:
     """The stages as one tensor, (s, n). A compiled step already has this tensor; other steps have a
     list."""
     if isinstance(stages, torch.Tensor):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -72,6 +72,10 @@ class Plan:
             return False
         return self.mass is field.mass or torch.equal(self.mass.given, field.mass.given)
 
+    def factorised(self, values: np.ndarray, c: float) -> Any:
+        """Factorise M - c J. values: the entries of J. Each kind of plan defines it."""
+        raise NotImplementedError
+
     def entries(self, field: VectorField, t: float, y: Tensor) -> tuple[np.ndarray, int | None]:
         """Return (values of the entries, (m,); a row that lacks an entry, or None)."""
         products = Products(field, t, y)
@@ -108,7 +112,7 @@ class CompressedJacobian:
         self.field = field
         self.structure = structure
         self.stats = field.stats
-        self._start = None
+        self._start: float | None = None
 
     def __call__(self, t: float, y: Tensor) -> PlannedJacobian:
         """Return (plan, entries) of df/dy at (t, y). At the start of a solve, finite differences

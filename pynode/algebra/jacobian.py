@@ -37,9 +37,9 @@ class Jacobian:
         self.field = field
         self._repairs = repairs and field.user_jac is None
         self._broadcasts = None
-        self._tried = []
+        self._tried: list[float] = []
         self._twice = False
-        self._start = None
+        self._start: float | None = None
 
     @cached_property
     def _eye(self):

@@ -28,14 +28,8 @@ class Mass:
 
     def __init__(self, matrix: Tensor) -> None:
         self.given = matrix
-        if matrix.dim() == 1:
-            self.diagonal = matrix
-        else:
-            self.diagonal = None
-        if matrix.dim() == 2:
-            self.matrix = matrix
-        else:
-            self.matrix = None
+        self.diagonal: Tensor | None = matrix if matrix.dim() == 1 else None
+        self.matrix: Tensor | None = matrix if matrix.dim() == 2 else None
         if self.diagonal is not None:
             regular = matrix != 0
             self._inverse = torch.where(regular, 1 / torch.where(regular, matrix, 1.0), 0.0)
@@ -95,7 +89,7 @@ class Mass:
     def times(self, v: Tensor) -> Tensor:
         """M v over the last dimension of v, (..., n)."""
         if self.matrix is None:
-            return self.diagonal * v
+            return self.given * v
         if v.dim() == 1:
             return torch.mv(self.matrix, v)
         return v @ self.matrix.t()
@@ -103,7 +97,7 @@ class Mass:
     def times_transposed(self, v: Tensor) -> Tensor:
         """M^T v over the last dimension of v, (..., n)."""
         if self.matrix is None:
-            return self.diagonal * v
+            return self.given * v
         return v @ self.matrix
 
     def pinv_apply(self, f: Tensor) -> Tensor:
@@ -127,13 +121,13 @@ class Mass:
     def left_null(self, v: Tensor) -> Tensor:
         """v - M M^+ v, (n,)."""
         if self.matrix is None:
-            return torch.where(self.diagonal == 0, v, 0.0)
+            return torch.where(self.given == 0, v, 0.0)
         return v - self.times(self.pinv_apply(v))
 
     def right_null(self, v: Tensor) -> Tensor:
         """v - M^+ M v, (n,)."""
         if self.matrix is None:
-            return torch.where(self.diagonal == 0, v, 0.0)
+            return torch.where(self.given == 0, v, 0.0)
         return v - self.pinv_apply(self.times(v))
 
     @cached_property
@@ -144,12 +138,12 @@ class Mass:
             return None
         with torch.inference_mode(False):
             if self.matrix is None:
-                return torch.diag((self.diagonal == 0).to(self.diagonal))
+                return torch.diag((self.given == 0).to(self.given))
             eye = torch.eye(len(self.matrix), dtype=self.matrix.dtype, device=self.matrix.device)
             return eye - self.matrix @ self._inverse
 
     def to_dense(self) -> Tensor:
         """M, (n, n)."""
         if self.matrix is None:
-            return torch.diag(self.diagonal)
+            return torch.diag(self.given)
         return self.matrix

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ class Pattern:
         self.size = size
 
     @classmethod
-    def of(cls, given: object, n: int) -> Pattern:
+    def of(cls, given: Any, n: int) -> Pattern:
         """Make a pattern from a scipy.sparse matrix, a sparse or dense tensor, or an array. A
         non-zero marks a possible entry."""
         shape = tuple(getattr(given, "shape", ()))

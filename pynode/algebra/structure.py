@@ -71,7 +71,7 @@ class Sparse:
 
     def __init__(self, pattern: object = None) -> None:
         self.given = pattern
-        self._plan = None
+        self._plan: SparsePlan | None = None
 
     def linearise(self, field: VectorField) -> CompressedJacobian:
         """The sparse Jacobian of a field."""
@@ -99,7 +99,10 @@ class Sparse:
                 " that the pattern leaves out; complete it, or pass structure='sparse' to have it"
                 " detected"
             )
-        self._plan = SparsePlan(self._plan.pattern.union(detect(field, t, y)), field)
+        pattern = detect(field, t, y)
+        if self._plan is not None:
+            pattern = self._plan.pattern.union(pattern)
+        self._plan = SparsePlan(pattern, field)
         return self._plan
 
 
@@ -118,7 +121,7 @@ class Banded:
                 raise ValueError(f"{name} must be a number of diagonals, 0 or more, not {value!r}")
         self.lower = lower
         self.upper = upper
-        self._plan = None
+        self._plan: BandedPlan | None = None
 
     def linearise(self, field: VectorField) -> CompressedJacobian:
         """The banded Jacobian of a field."""

@@ -253,10 +253,7 @@ def args_by_row(args: tuple, batch: int, declared: bool | Sequence[bool] | None)
         )
     for i, (a, is_row, size_fits) in enumerate(zip(args, declared, has_rows, strict=True)):
         if is_row and not size_fits:
-            if isinstance(a, torch.Tensor):
-                shape = tuple(a.shape)
-            else:
-                shape = type(a).__name__
+            shape = str(tuple(a.shape)) if isinstance(a, torch.Tensor) else type(a).__name__
             raise ValueError(
                 f"by_row says that args[{i}] belongs to the {batch} rows of the batch, but it is "
                 f"{shape}: a tensor needs {batch} as its first dimension for that"
@@ -280,7 +277,7 @@ def row_layout(y0: State) -> tuple[Layout, int]:
         raise ValueError(
             "y0 is empty: a batch needs at least one row, and a state at least one component"
         )
-    return Layout(_first(y0)), counts.pop()
+    return Layout(_first(y0)), whole.shapes[0][0]
 
 
 def _first(state):

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from typing import TypeVar, overload
 
 import torch
 from torch import Tensor
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+@overload
+def plus(a: Tensor, b: Tensor | None) -> Tensor: ...
+
+
+@overload
+def plus(a: Tensor | None, b: Tensor) -> Tensor: ...
 
 
 def plus(a: Tensor | None, b: Tensor | None) -> Tensor | None:
@@ -22,9 +33,12 @@ def add_grads(totals: Sequence[Tensor], grads: Sequence[Tensor | None]) -> list[
     return [a if b is None else a + b for a, b in zip(totals, grads, strict=True)]
 
 
-def add_at(sums: dict[Hashable, Tensor], key: Hashable, grad: Tensor) -> None:
+def add_at(sums: dict[Key, Tensor], key: Key, grad: Tensor) -> None:
     """Add grad to sums[key]."""
-    sums[key] = plus(sums.get(key), grad)
+    if key in sums:
+        sums[key] = sums[key] + grad
+    else:
+        sums[key] = grad
 
 
 def zero_grads(tensors: Iterable[Tensor]) -> list[Tensor]:

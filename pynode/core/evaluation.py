@@ -73,8 +73,8 @@ class Reuse:
     def __init__(self) -> None:
         self.open = True
         self._copies = False
-        self._kept = []
-        self._places = set()
+        self._kept: list[Tensor] = []
+        self._places: set[int] = set()
 
     def own(self, out: Tensor) -> Tensor:
         """out, or a copy if f may overwrite it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -96,10 +96,7 @@ class Event:
         for other results."""
         g = self.condition(t, y, *args)
         if not isinstance(g, torch.Tensor) or not g.dtype.is_floating_point:
-            if isinstance(g, torch.Tensor):
-                kind = g.dtype
-            else:
-                kind = type(g).__name__
+            kind = str(g.dtype) if isinstance(g, torch.Tensor) else type(g).__name__
             raise TypeError(
                 f"the condition of event {self.name!r} must return a floating-point tensor to find"
                 f" zeros of, not {kind}"
@@ -164,7 +161,7 @@ class EventRecord:
         return replace(self, t=detached(self.t), y=detached(self.y), after=detached(self.after))
 
 
-def as_events(given: object) -> tuple:
+def as_events(given: Any) -> tuple:
     """Return (events, presets) from the user's ``events``: each is a list of (number, object)."""
     if isinstance(given, (Event, PresetTimes)) or callable(given):
         given = [given]
@@ -187,7 +184,7 @@ def as_events(given: object) -> tuple:
     return events, presets
 
 
-def as_times(times: object, what: str) -> torch.Tensor:
+def as_times(times: Any, what: str) -> torch.Tensor:
     """Times as (k,) float64 with their gradient, from numbers or a tensor. Raise ValueError or
     TypeError for other input."""
     try:
@@ -202,7 +199,7 @@ def as_times(times: object, what: str) -> torch.Tensor:
     return times.to(torch.float64)
 
 
-def as_row_times(times: object, what: str) -> torch.Tensor:
+def as_row_times(times: Any, what: str) -> torch.Tensor:
     """Times as (k,) float64 as by ``as_times``, or (B, P): a row for each row of a batch, with NaN
     for missing times."""
     lines = isinstance(times, (list, tuple)) and times and all(_is_sequence(line) for line in times)

@@ -62,8 +62,8 @@ class ModuleState:
             named += [(f"the buffer {name!r} of f", x) for name, x in f.named_buffers()]
         self._versions = [(name, x, x._version) for name, x in named if not x.is_inference()]
         self._before = [(x, x._version) for x in self._buffers if not x.is_inference()]
-        self._writes = None
-        self._spare = {}
+        self._writes: bool | None = None
+        self._spare: dict[int, int] = {}
 
     def watch(self, parameters: Iterable[Tensor]) -> None:
         """Watch further tensors that must not change in place before the gradient."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -118,15 +119,15 @@ class RowTolerance(Tolerance):
         super().__init__(rtol, atol, size)
         self.mean = atol.new_full((size,), 1 / size)
 
-    def ratio(self, error: Tensor, y: Tensor, y1: Tensor) -> np.ndarray:
+    def ratio(self, error: Tensor, y: Tensor, y1: Tensor) -> Any:
         return self.norms(
             error / torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol)
         )
 
-    def rms(self, v: Tensor, scale: Tensor) -> Tensor:
+    def rms(self, v: Tensor, scale: Tensor) -> Any:
         return torch.linalg.vector_norm(v / scale, dim=1).to(torch.float64) / math.sqrt(self.size)
 
-    def rounding(self, y: Tensor, increment: Tensor, scale: Tensor) -> np.ndarray:
+    def rounding(self, y: Tensor, increment: Tensor, scale: Tensor) -> Any:
         return self.noise * self.norms((y.abs() + increment.abs()) / scale)
 
     def norms(self, scaled: Tensor) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ class Options:
     """
 
     rtol: float = 1e-6
-    atol: object = 1e-9
+    atol: Any = 1e-9
     first_step: float | None = None
     step_size: float | None = None
     min_step: float = 0.0

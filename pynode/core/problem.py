@@ -7,16 +7,12 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from .layout import Layout
-
-if TYPE_CHECKING:
-    from .layout import State
-
+from .layout import Layout, State
 
 # The user's times.
 Times: TypeAlias = Sequence[float] | Tensor
@@ -37,8 +33,8 @@ class ODEProblem:
     """
 
     f: Callable
-    y0: object
-    tspan: object
+    y0: State
+    tspan: Times
     args: tuple = ()
     jac: Callable | None = None
     mass: object = None
@@ -102,14 +98,7 @@ def check_finite(y0: Tensor) -> None:
     raise ValueError(f"y0 is not finite (flat component {where}): start from finite values")
 
 
-def as_problem(
-    f: Callable | ODEProblem,
-    y0: State | None,
-    t: Times | None,
-    args: object,
-    jac: Callable | None,
-    mass: object,
-) -> ODEProblem:
+def as_problem(f: Any, y0: Any, t: Any, args: Any, jac: Any, mass: Any) -> ODEProblem:
     """The ODEProblem of these arguments. If f is one, return it; raise ValueError if other
     arguments are given as well."""
     if not isinstance(f, ODEProblem):

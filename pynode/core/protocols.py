@@ -71,8 +71,9 @@ class Tolerance(Protocol):
     """The norm that measures errors. A step is good enough if its norm is at most 1.
 
     rtol: relative tolerance; atol: absolute tolerance, 0-d or (n,); size: n. newton_tol,
-    stage_newton_tol: the part of the tolerance that Newton's iteration may leave in a step, and in each of several
-    stages. rounding_floor: the part that rounding leaves where rtol |y| is the tolerance.
+    stage_newton_tol: the part of the tolerance that Newton's iteration may leave in a step, and in
+    each of several stages. rounding_floor: the part that rounding leaves where rtol |y| is the
+    tolerance.
 
     core/norm.py implements it for one system. RowTolerance there returns one value for each row.
     """

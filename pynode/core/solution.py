@@ -90,7 +90,7 @@ class Solution:
         self.choice = choice
         self._layout = layout
         self._segments = segments
-        self._report = None
+        self._report: FailureReport | None = None
         self._lost = False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -157,7 +157,7 @@ class Solution:
                 "only solves of ordinary differential equations have reports; message says how this"
                 " solve ended"
             )
-        if self._report is None:
+        if self._report is None and self._examine is not None:
             self._report = self._examine()
         return self._report
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..failure.report import FailureReport
@@ -103,7 +103,7 @@ class Status(Enum):
         ),
     )
 
-    def __reduce_ex__(self, protocol: int) -> tuple:
+    def __reduce_ex__(self, protocol: Any) -> tuple:
         """Pickle by name, because the sentences may change from version to version."""
         return getattr, (Status, self.name)
 

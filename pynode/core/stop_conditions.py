@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -59,8 +59,10 @@ class Limits:
             self.deadline = None
         else:
             self.deadline = time.monotonic() + seconds
-        self.signs = _indices(nonnegative, layout)
-        self.mask = self.floor = self.lowest = None
+        self.signs: Any = _indices(nonnegative, layout)
+        self.mask: Any = None
+        self.floor: Any = None
+        self.lowest: Any = None
 
     @classmethod
     def of(

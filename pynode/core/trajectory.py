@@ -39,7 +39,7 @@ def derivative(coefficients: Tensor, theta: Tensor) -> Tensor:
     return powers.to(coefficients.dtype) @ coefficients[1:]
 
 
-def evaluate_each(polynomials: Sequence[Tensor], theta: Tensor) -> Tensor:
+def evaluate_each(polynomials: list[Tensor], theta: Tensor) -> Tensor:
     """Evaluate m polynomials, (degree_i + 1, n), each at its own theta, (m, q) float64: (m, q,
     n)."""
     first = polynomials[0]

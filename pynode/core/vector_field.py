@@ -314,10 +314,7 @@ def called_first(call: Callable[..., R], f: Callable, dtype: torch.dtype, *argum
     except RuntimeError as error:
         if "dtype" not in str(error):
             raise
-        if isinstance(f, torch.nn.Module):
-            parameters = f.parameters()
-        else:
-            parameters = ()
+        parameters = list(f.parameters()) if isinstance(f, torch.nn.Module) else []
         own = {str(p.dtype) for p in parameters} - {str(dtype)}
         raise TypeError(
             f"the vector field cannot take a state of {dtype}"

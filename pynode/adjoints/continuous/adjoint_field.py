@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -41,7 +41,7 @@ class AdjointField(VectorField):
             self.given = no_leaves(field.args)
         else:
             self.given = field.leaves
-        self.states = states
+        self.states: Any = states
         self.stats = Stats()
         self.direction = direction
         self.origin = 0.0

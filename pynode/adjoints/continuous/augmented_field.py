@@ -3,8 +3,7 @@ y."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -31,10 +30,10 @@ class AugmentedField(AdjointField):
     def __init__(self, field: VectorField, states: States | None, direction: float) -> None:
         super().__init__(field, states, direction)
         self.whole = field
-        self.given = field.parameters
+        self.targets = field.parameters
         self.sources = states is None
         n = self.inner.size
-        self.groups = [n] * (1 + self.sources) + [p.numel() for p in self.given if p.numel()]
+        self.groups = [n] * (1 + self.sources) + [p.numel() for p in self.targets if p.numel()]
         self.size = sum(self.groups)
 
     def __call__(self, s: float, z: Tensor) -> Tensor:
@@ -48,7 +47,7 @@ class AugmentedField(AdjointField):
             y = (z[:n].clone() if self.sources else self.state(s)).detach().requires_grad_()
             out = field.eval(torch.full((), t, dtype=self.dtype, device=self.device), y)
             lam = self.multiplier(z[n : 2 * n] if self.sources else z[:n])
-            inputs = [y, *self.given]
+            inputs = [y, *self.targets]
             by_y, by_parameters = pull_back(self.whole, out, (y,), lam)
             pulled = [*by_y, *by_parameters]
         if self.sources:
@@ -60,15 +59,15 @@ class AugmentedField(AdjointField):
         rates = none_to_zeros(pulled, inputs)
         return torch.cat(lead + [self.direction * rate.reshape(-1) for rate in rates])
 
-    def join(self, *parts: Tensor | Sequence[Tensor]) -> Tensor:
+    def join(self, *parts: Any) -> Tensor:
         """z from its parts, (n,) each. The last part is mu, the list of the parameters'
         cotangents."""
         return torch.cat([*parts[:-1], *(p.reshape(-1) for p in parts[-1])])
 
     def parameters_of(self, z: Tensor) -> list[Tensor]:
         """mu as a list, one for each parameter."""
-        parts = z[self.inner.size * (1 + self.sources) :].split([p.numel() for p in self.given])
-        return [part.view_as(p) for part, p in zip(parts, self.given, strict=True)]
+        parts = z[self.inner.size * (1 + self.sources) :].split([p.numel() for p in self.targets])
+        return [part.view_as(p) for part, p in zip(parts, self.targets, strict=True)]
 
     def tolerance(
         self, rtol: float, sizes: Tensor, loss: float, seminorm: bool, atol: float | None
@@ -88,7 +87,7 @@ class AugmentedField(AdjointField):
                 rtol * loss / size.reshape(-1)
                 if atol is None
                 else torch.full_like(size, atol).reshape(-1)
-                for size in magnitudes(self.given)
+                for size in magnitudes(self.targets)
             ]
         )
         return GroupTolerance(rtol, weights, self.groups[:count] if seminorm else self.groups)

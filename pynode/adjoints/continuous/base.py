@@ -167,7 +167,7 @@ def jumps(
     trajectory: Trajectory, times: Sequence[float], grads: Tensor
 ) -> list[tuple[float, Tensor]]:
     """[(t, cotangent (n,))] of distinct times, latest first, without zero cotangents."""
-    sums = {}
+    sums: dict[float, Tensor] = {}
     for t, grad, size in zip(times, grads, grads.abs().amax(1).tolist(), strict=True):
         if size != 0:
             add_at(sums, t, grad)

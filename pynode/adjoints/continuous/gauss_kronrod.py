@@ -64,7 +64,7 @@ class Kronrod:
 
     def add(self, cells: list[QuadratureCell], whole: bool = False) -> None:
         """Integrate cells. whole: bound the sum of their errors; otherwise bound each error."""
-        done = []
+        done: list[tuple[QuadratureCell, float, float]] = []
         errors = []
         for _ in range(ROUNDS):
             values, found = self._measure(cells)

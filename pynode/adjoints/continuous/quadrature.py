@@ -56,7 +56,7 @@ class CellObserver:
         self.equation = equation
         self.consume = consume
         self.size = size
-        self.waiting = []
+        self.waiting: list[QuadratureCell] = []
 
     def begin(self, s: float, lam: Tensor) -> None:
         """The integrator calls this at the start of a segment."""
@@ -71,7 +71,7 @@ class CellObserver:
         """Pass on the remaining cells."""
         if self.waiting:
             self.consume(self.waiting)
-            self.waiting = []
+            self.waiting: list[QuadratureCell] = []
 
 
 def path_cells(equation: AdjointField, origin: float, path: Trajectory) -> Iterator[QuadratureCell]:

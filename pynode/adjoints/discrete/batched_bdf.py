@@ -8,7 +8,7 @@ well.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ def pullback(
     field: RowPart, method: BDF, steps: RowSteps, outputs: RowOutputs, level_parts: Callable
 ) -> tuple[Tensor, list[Tensor]]:
     """Return (cotangents (B, n) of the rows in the order of the steps, those of the parameters)."""
-    form = method.history
+    form: Any = method.history
     n = field.size
     like = outputs.at_start
     kind = _MATRICES[type(form)]

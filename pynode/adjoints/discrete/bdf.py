@@ -14,7 +14,7 @@ implicit function theorem, exactly.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ class Sweep:
 
     def __init__(self, field: VectorField, method: BDF, trajectory: Trajectory) -> None:
         self.field = field
-        self.form = method.history
+        self.form: Any = method.history
         self.trajectory = trajectory
         self.zbar = torch.zeros(self.form.rows, field.size, dtype=field.dtype, device=field.device)
         self.grads = zero_grads(field.parameters)

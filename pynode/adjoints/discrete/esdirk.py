@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 class Stages(StepBatch):
     """The recursion over the stages of all steps of a chunk.
 
-    A subclass defines ``solve(i, v)``: (M - h gamma J_i)^-T v, and ``product(part, i, v)``: J_i^T v
-    with the Jacobian of the implicit (0) or the explicit (1) part of f. v: (m, n, w).
+    A subclass defines ``solve`` and ``product``.
     """
 
     def __init__(
@@ -106,6 +105,14 @@ class Stages(StepBatch):
                     if a[i, j] != 0:
                         part[j] = part[j] + h * a[i, j] * back
         return start, slopes
+
+    def solve(self, i: int, v: Tensor) -> Tensor:
+        """(M - h gamma J_i)^-T v, for v (m, n, w)."""
+        raise NotImplementedError
+
+    def product(self, part: int, i: int, v: Tensor) -> Tensor:
+        """J_i^T v, for v (m, n, w). part: 0 for the implicit part of f, 1 for the explicit one."""
+        raise NotImplementedError
 
     def _mass_transposed(self, v):
         """M^T v for v (m, n, w)."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from ...algebra.combine import combine
 from ...core.cotangents import add_grads, plus, zero_grads
 from ..field_products import jacobians, pull_back, pull_parameters
-from .replay import RecordedSteps, StepBatch
+from .replay import RecordedSteps, StepBatch, indexed_outputs
 from .stability import check_explicit, sampled
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Replay(StepBatch):
         self.nodes = method.nodes[:count]
         self.b = [float(x) for x in tb.b]
         self.points = []
-        fs = []
+        fs: list[Tensor] = []
         h = self.h.unsqueeze(1)
         for i in range(count):
             y = self.y
@@ -64,9 +64,9 @@ class Replay(StepBatch):
         )
         self.broken = not bool(torch.isfinite(self.jacobians).all())
         self.interior = self.interior_cotangents(tb.dense_weights[:count], True)
-        which = sampled(len(self.y))
-        if which is not None:
-            which = torch.from_numpy(which).to(self.y.device)
+        chosen = sampled(len(self.y))
+        if chosen is not None:
+            which = torch.from_numpy(chosen).to(self.y.device)
             check_explicit(method, self.jacobians[0][which], self.h[which])
 
     @staticmethod
@@ -136,16 +136,11 @@ def sequential(
     for k in range(len(steps) - 1, -1, -1):
         step = steps[k]
         h = steps[k].h
-        if end_cotangents[k] is not None:
-            ybar = ybar + end_cotangents[k]
+        ybar = plus(ybar, end_cotangents[k])
         count = tb.stages + (len(tb.c_dense) if inside[k] is not None else 0)
         stages = [h * b[i] * ybar if b[i] else None for i in range(count)]
         start = ybar
-        if inside[k] is None:
-            entries = []
-        else:
-            entries = [(0, *inside[k])]
-        dense = StepBatch(RecordedSteps([step]), entries).interior_cotangents(
+        dense = StepBatch(RecordedSteps([step]), indexed_outputs([inside[k]])).interior_cotangents(
             tb.dense_weights[:count], True
         )
         if dense is not None:

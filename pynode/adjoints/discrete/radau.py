@@ -21,6 +21,7 @@ from .replay import StepBatch
 
 if TYPE_CHECKING:
     from ...core.vector_field import VectorField
+    from ...methods.base import OneStep
     from ...methods.radau import Radau
     from .replay import InsideOutputs, RecordedSteps
 
@@ -29,7 +30,7 @@ class Replay(StepBatch):
     """All steps of a chunk. ys: (m, s, n) states of the stages."""
 
     @staticmethod
-    def size(method: Radau) -> int:
+    def size(method: OneStep) -> int:
         """Matrices, (n, n), that one step needs."""
         return method.tableau.stages**2
 

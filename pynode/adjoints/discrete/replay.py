@@ -11,7 +11,7 @@ second run on the resulting cotangents gives those of the stages and so of the p
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ InsideOutputs: TypeAlias = tuple[int | Tensor, Tensor, Tensor]
 
 def pullback(
     field: VectorField,
-    replay_type: type[StepBatch],
+    replay_type: Any,
     method: OneStep,
     steps: Sequence[Step],
     end_cotangents: Sequence[Tensor | None],
@@ -67,10 +67,11 @@ def pullback(
             shifts = None
         else:
             shifts = forced.squeeze(2).unbind(0)
-        seeds = [None] * (last - first)
+        seeds: list[Any] = [None] * (last - first)
         for i in range(last - first - 1, -1, -1):
-            if end_cotangents[first + i] is not None:
-                ybar = ybar + end_cotangents[first + i]
+            at_end = end_cotangents[first + i]
+            if at_end is not None:
+                ybar = ybar + at_end
             seeds[i] = ybar
             # Column j of transition[i] is the image of the j-th unit vector.
             if shifts is None:
@@ -117,6 +118,7 @@ class StepBatch:
     """
 
     broken = False
+    interior: tuple[Tensor, Tensor] | None
 
     @staticmethod
     def size(method: OneStep) -> int:
@@ -136,6 +138,10 @@ class StepBatch:
             return None
         return self.stages(seed, seed is None)[0]
 
+    def stages(self, seed: Tensor | None, outputs: bool) -> tuple[Tensor, Any]:
+        """Return (cotangents of the starts, cotangents of the stages). Each family defines it."""
+        raise NotImplementedError
+
     def interior_cotangents(
         self, weights: np.ndarray, scaled: bool
     ) -> tuple[Tensor, Tensor] | None:
@@ -149,14 +155,14 @@ class StepBatch:
         m, n = self.y.shape
         stages = self.y.new_zeros(len(weights), m, n)
         start = self.y.new_zeros(m, n)
-        weights = torch.as_tensor(weights, dtype=self.y.dtype, device=self.y.device)
+        matrix = torch.as_tensor(weights, dtype=self.y.dtype, device=self.y.device)
         for i, theta, cotangents in self.inside:
             index = torch.as_tensor(i, device=theta.device).expand(len(theta))
             if scaled:
                 scale = self.h[index]
             else:
                 scale = torch.ones_like(self.h[index])
-            pulled = powers(theta, weights.shape[1], 1, self.y) @ weights.T * scale.unsqueeze(1)
+            pulled = powers(theta, matrix.shape[1], 1, self.y) @ matrix.T * scale.unsqueeze(1)
             stages.index_add_(1, index, pulled.T.unsqueeze(2) * cotangents)
             start.index_add_(0, index, cotangents)
         return stages, start

@@ -10,7 +10,7 @@ df/dt), a second derivative of f. The code computes it for all steps at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -91,7 +91,7 @@ class Replay(StepBatch):
             ubar = [s + d.unsqueeze(2) for s, d in zip(ubar, self.interior[0])]
             start = start + self.interior[1].unsqueeze(2)
         h = self.h.view(-1, 1, 1)
-        vs = [None] * len(self.u)
+        vs: list[Any] = [None] * len(self.u)
         for i in range(len(self.u) - 1, -1, -1):
             vs[i] = v = torch.linalg.lu_solve(*self.lu, self.gamma * h * ubar[i], adjoint=True)
             back = torch.bmm(self.jacobians[i].transpose(1, 2), v)

@@ -39,7 +39,7 @@ def replay(
         # The code also differentiates the Jacobian. Only a dense Jacobian allows this.
         field = copy.copy(field)
         field.structure = None
-    by_step = {}
+    by_step: dict[int, list[tuple[int, float | None]]] = {}
     for i, (k, theta) in enumerate(locate_outputs(trajectory, times)):
         by_step.setdefault(-1 if k is None else k, []).append((i, theta))
     rows = [y0] * len(times)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ...core.cotangents import add_grads, zero_grads
+from ...core.cotangents import add_grads, plus, zero_grads
 from ...core.trajectory import evaluate
 from ...methods.adams import Adams
 from ..field_products import pull_back
@@ -35,12 +35,11 @@ class Sweep:
         self.field = field
         self.trajectory = trajectory
         self.ybar = torch.zeros_like(trajectory.y0)
-        self.state_cotangents = {}
+        self.state_cotangents: dict[str, Tensor] = {}
         self.grads = zero_grads(field.parameters)
+        self.watch: AdamsWatch | None = None
         if isinstance(method, Adams):
             self.watch = AdamsWatch(method, len(trajectory.recording.starts))
-        else:
-            self.watch = None
 
     def back(
         self,
@@ -51,8 +50,7 @@ class Sweep:
         """end_cotangents, inside: of the outputs (OutputCotangents.of_steps)."""
         with self.field.stats.of_gradient():
             for k in range(len(steps) - 1, -1, -1):
-                if end_cotangents[k] is not None:
-                    self.ybar = self.ybar + end_cotangents[k]
+                self.ybar = plus(self.ybar, end_cotangents[k])
                 self._step(steps[k], inside[k])
 
     def _step(self, step, inside):

@@ -3,7 +3,7 @@ each step, none stored."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ class Stepwise:
 
     def __init__(self, field: VectorField) -> None:
         self.field = field
-        self.linear = linearise(field)
+        self.linear: Any = linearise(field)
 
     def factorised(self, t: float, y: Tensor, c: float) -> LinearSolver:
         """M - c J(t, y), y (n,), for ``solve_transposed``. Raise RuntimeError if it is singular."""

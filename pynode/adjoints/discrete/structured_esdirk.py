@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ...core.cotangents import add_grads, zero_grads
+from ...core.cotangents import add_grads, plus, zero_grads
 from .esdirk import Stages
 from .replay import RecordedSteps, indexed_outputs
 from .structured import Stepwise, pull
@@ -37,8 +37,7 @@ def pullback(
     grads = zero_grads(field.parameters)
     stepwise = Stepwise(method.implicit_part(field))
     for k in range(len(steps) - 1, -1, -1):
-        if end_cotangents[k] is not None:
-            ybar = ybar + end_cotangents[k]
+        ybar = plus(ybar, end_cotangents[k])
         one = _One(field, method, steps[k], inside[k], stepwise)
         start, slopes = one.stages(ybar.view(1, -1, 1), True)
         ybar = start.view(-1)

@@ -15,7 +15,7 @@ from torch import Tensor
 from ...algebra.combine import combine
 from ...core.cotangents import add_grads, plus, zero_grads
 from ..field_products import second_order
-from .replay import RecordedSteps, StepBatch
+from .replay import RecordedSteps, StepBatch, indexed_outputs
 from .structured import Stepwise, pull
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ def pullback(
     grads = zero_grads(field.parameters)
     stepwise = Stepwise(field)
     for k in range(len(steps) - 1, -1, -1):
-        if end_cotangents[k] is not None:
-            ybar = ybar + end_cotangents[k]
+        ybar = plus(ybar, end_cotangents[k])
         ybar, param_grads = _step(field, method, stepwise, steps[k], inside[k], ybar)
         grads = add_grads(grads, param_grads)
     return ybar, grads
@@ -56,11 +55,9 @@ def _step(field, method, stepwise, step, inside, ybar):
     for i, weight in zip(b.indices, b.values, strict=True):
         ubar[i] = weight * ybar
     start = ybar
-    if inside is None:
-        inside = []
-    else:
-        inside = [(0, *inside)]
-    dense = StepBatch(RecordedSteps([step]), inside).interior_cotangents(tb.dense_weights, False)
+    dense = StepBatch(RecordedSteps([step]), indexed_outputs([inside])).interior_cotangents(
+        tb.dense_weights, False
+    )
     if dense is not None:
         ubar = [u + d[0] for u, d in zip(ubar, dense[0], strict=True)]
         start = start + dense[1][0]
