@@ -52,15 +52,13 @@ def pull_back(
     parameter is computed from other tensors.
     """
     if isinstance(out, torch.Tensor):
-        outs = (out,)
-        cotangents = (cotangents,)
-    else:
-        outs = out
-    for one in outs:
+        out = (out,)
+        cotangents = (cotangents,)  # type: ignore[assignment]
+    for one in out:
         field.leaves.check(one, inputs)
     pairs = [
         (one, cotangent)
-        for one, cotangent in zip(outs, cotangents, strict=True)
+        for one, cotangent in zip(out, cotangents, strict=True)
         if one.requires_grad
     ]
     targets = [*inputs, *field.parameters]
@@ -166,13 +164,13 @@ def push_parameters(
         used = [i for i, g in enumerate(pulled) if g is not None]
         if not used:
             return nothing
-        pulled = [pulled[i] for i in used]
+        used_grads = [g for g in pulled if g is not None]
         changes = [torch.stack([v[i] for v in directions]) for i in used]
         size = max(1, PUSHED // w.numel())
         rows = []
         for i in range(0, len(directions), size):
             some = [change[i : i + size] for change in changes]
-            rows.append(pull_stack(field, "tangent", pulled, [w], some)[0])
+            rows.append(pull_stack(field, "tangent", used_grads, [w], some)[0])
     return torch.cat(rows)
 
 

@@ -50,7 +50,9 @@ class ForwardSensitivity(Adjoint):
     name = "ForwardSensitivity"
 
     def __init__(self) -> None:
-        self._sensitivities = weakref.WeakKeyDictionary()  # by trajectory: {times: sensitivities}
+        self._sensitivities: weakref.WeakKeyDictionary = (
+            weakref.WeakKeyDictionary()
+        )  # by trajectory: {times: sensitivities}
 
     def check(self, field: VectorField, method: Method) -> None:
         if method.carried or field.structure is not None:

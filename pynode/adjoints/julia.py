@@ -134,10 +134,7 @@ class JuliaAdjoint(Adjoint):
                 " factorises this whole state: use 'gauss', or, if the problem is not stiff, an"
                 " explicit reverse method"
             )
-        if self.checkpoints:
-            solvers = (method, forward)
-        else:
-            solvers = (method,)
+        solvers = [method, forward] if self.checkpoints else [method]
         if self.name != NATIVE and any("Kvaerno" in solver.name for solver in solvers):
             raise ValueError(
                 "SciML's Kvaerno methods lose orders if f depends on t: choose KenCarp4, or"

@@ -6,7 +6,7 @@ Demmel et al., SIAM J. Matrix Anal. Appl. 20 (1999).
 from __future__ import annotations
 
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -41,8 +41,9 @@ def mass_entries(mass: Mass | None, n: int) -> tuple[np.ndarray, np.ndarray, np.
         return diagonal, diagonal, np.ones(n)
     if mass.diagonal is not None:
         return diagonal, diagonal, mass.diagonal.cpu().numpy()
-    rows, cols = mass.matrix.nonzero().T.cpu().numpy()
-    return rows, cols, mass.matrix.cpu().numpy()[rows, cols]
+    matrix = mass.to_dense()
+    rows, cols = matrix.nonzero().T.cpu().numpy()
+    return rows, cols, matrix.cpu().numpy()[rows, cols]
 
 
 class SparsePlan(Plan):
@@ -58,10 +59,7 @@ class SparsePlan(Plan):
         super().__init__(pattern, field)
         n = pattern.size
         rows, cols, values = mass_entries(field.mass, n)
-        if field.dtype == torch.float32:
-            self.numbers = np.float32
-        else:
-            self.numbers = np.float64
+        self.numbers: Any = np.float32 if field.dtype == torch.float32 else np.float64
         self.order = None
         keys = np.union1d(pattern.cols * n + pattern.rows, cols * n + rows)
         mirrored = np.isin(keys % n * n + keys // n, keys, assume_unique=True).mean()

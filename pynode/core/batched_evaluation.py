@@ -6,7 +6,7 @@ from __future__ import annotations
 import types
 import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -95,7 +95,12 @@ def agree(a: Tensor | None, b: Tensor | None) -> bool:
     """Whether two results are equal up to rounding. A missing result counts as zero."""
     if a is None and b is None:
         return True
-    a, b = (torch.zeros_like(y) if x is None else x.detach() for x, y in ((a, b), (b, a)))
+    if a is None:
+        a = torch.zeros_like(b)  # type: ignore[arg-type]  # b is a tensor then
+    if b is None:
+        b = torch.zeros_like(a)
+    a = a.detach()
+    b = b.detach()
     tolerance = 16 * torch.finfo(a.dtype).eps ** 0.5
     if a.numel():
         size = float(a.nan_to_num(0.0, 0.0, 0.0).abs().max())
@@ -105,7 +110,7 @@ def agree(a: Tensor | None, b: Tensor | None) -> bool:
 
 
 def pull_stack(
-    field: VectorField,
+    field: Any,
     question: str,
     outputs: Sequence[Tensor],
     inputs: Sequence[Tensor],

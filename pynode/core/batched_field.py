@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -36,7 +36,10 @@ class RowField:
     whole steps (methods/compiled/batched_steps.py), or None. drawn: whether f draws random numbers.
     """
 
-    mass = structure = compiled = None  # a batch of small dense systems
+    # A batch has small dense systems.
+    mass: Any = None
+    structure: Any = None
+    compiled: Any = None
 
     def __init__(self, problem: ODEProblem, by_row: bool | Sequence[bool] | None = None) -> None:
         self.problem = problem

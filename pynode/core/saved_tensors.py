@@ -26,6 +26,8 @@ _TOP = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)  # 
 class _Holder(np.ndarray):
     """One number, and its object in ``kept``."""
 
+    kept: object
+
 
 def save(ctx: Any, kept: object, *tensors: Tensor) -> None:
     """ctx.save_for_backward(*tensors), and any object.

@@ -11,7 +11,7 @@ from torch import Tensor
 from .pickling import detached, has_graph
 from .stats import Stats
 from .status import SolveError, Status
-from .trajectory import Curve, Grid, Trajectory
+from .trajectory import Curve, Grid
 from .vector_field import clamped
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Solution:
         self.choice = choice
         self._layout = layout
         self._segments = segments
-        self._report: FailureReport | None = None
+        self._report: Any = None
         self._lost = False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class Solution:
         return self._report is None and self._examine is None
 
     @property
-    def _trajectory(self) -> Trajectory:
+    def _trajectory(self) -> Any:
         """The trajectory of the last segment, to inspect its steps."""
         return self._segments[-1].path
 

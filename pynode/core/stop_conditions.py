@@ -151,7 +151,7 @@ def guarded(stats: Stats, most: float, limits: Limits | None) -> Iterator[None]:
     if deadline is None and most == math.inf:
         stats.guard = None
     else:
-        stats.guard = Guard(most, deadline)
+        stats.guard = Guard(most, deadline)  # type: ignore[assignment]
     try:
         yield
     finally:

@@ -6,7 +6,7 @@ import bisect
 import math
 from array import array
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -211,19 +211,19 @@ class Trajectory(Curve):
         self.y0 = y0
         self.f0 = f0
         self.h0 = h0
-        self.f1 = None
+        self.f1: Tensor | None = None
         self.times = [t0]
-        self.recording = None
+        self.recording: Any = None
         self.polynomials = []
-        self.slopes = []
-        self.hits = []
+        self.slopes: list[Tensor] = []
+        self.hits: list[Any] = []
         self.t = t0
         self.end = t0
         self.y = y0
         self.ys = [y0]
-        self.status = None
-        self.last = None
-        self.attempts = []
+        self.status: Any = None
+        self.last: Any = None
+        self.attempts: list[Attempt] = []
 
     @property
     def steps(self) -> list:
@@ -233,14 +233,14 @@ class Trajectory(Curve):
         return self.recording.steps
 
     @property
-    def starts(self) -> Sequence[float]:
+    def starts(self) -> Sequence[float]:  # type: ignore[override]  # of the recording
         """The start times of the steps."""
         if self.recording is None:
             return []
         return self.recording.starts
 
     @property
-    def sizes(self) -> Sequence[float]:
+    def sizes(self) -> Sequence[float]:  # type: ignore[override]  # of the recording
         """The sizes of the steps."""
         return self.recording.sizes
 

@@ -44,7 +44,13 @@ class VectorField:
     here 1.
     """
 
-    mass = structure = compiled = tape = start = together = signed = None
+    mass: Any = None
+    structure: Any = None
+    compiled: Any = None
+    tape: Tape | None = None
+    start: FirstEvaluation | None = None
+    together: bool | None = None
+    signed: Tensor | None = None
     rows_per_point = 1
 
     def __init__(

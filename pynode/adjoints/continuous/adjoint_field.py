@@ -54,7 +54,7 @@ class AdjointField(VectorField):
         self.parts = None
         self.flat = True
         self.user_jac = self._jacobian
-        self.structure = AnalyticJacobian()
+        self.structure: Any = AnalyticJacobian()
         self.jacobian = Jacobian(self.inner)
 
     def time(self, s: float) -> float:

@@ -65,11 +65,10 @@ class Kronrod:
     def add(self, cells: list[QuadratureCell], whole: bool = False) -> None:
         """Integrate cells. whole: bound the sum of their errors; otherwise bound each error."""
         done: list[tuple[QuadratureCell, float, float]] = []
-        errors = []
         for _ in range(ROUNDS):
-            values, found = self._measure(cells)
+            values, errors = self._measure(cells)
             allowed = self.rtol * (self.size + sum(values) + sum(size for _, _, size in done))
-            if whole and sum(found) + sum(e for _, e, _ in done) <= allowed:
+            if whole and sum(errors) + sum(e for _, e, _ in done) <= allowed:
                 break
             if whole:
                 limit = allowed / (len(cells) + len(done))
@@ -77,11 +76,11 @@ class Kronrod:
                 limit = allowed
             # The error of a quadrature cannot be below rounding.
             good = [
-                e <= max(limit, 50 * 2.3e-16 * size) for e, size in zip(found, values, strict=True)
+                e <= max(limit, 50 * 2.3e-16 * size) for e, size in zip(errors, values, strict=True)
             ]
             done += [
                 entry
-                for entry, ok in zip(zip(cells, found, values, strict=True), good, strict=True)
+                for entry, ok in zip(zip(cells, errors, values, strict=True), good, strict=True)
                 if ok
             ]
             cells = [
@@ -91,17 +90,16 @@ class Kronrod:
                 for half in _halves(cell)
             ]
             if not cells:
-                found = []
+                errors = []
                 values = []
                 break
-        done += zip(cells, found, values, strict=True)
-        errors = sum(e for _, e, _ in done)
-        self.error = self.error + errors
+        done += zip(cells, errors, values, strict=True)
+        self.error = self.error + sum(e for _, e, _ in done)
         self.size = self.size + sum(size for _, _, size in done)
-        found = integrate_parameters(
+        integral = integrate_parameters(
             self.field, self.equation, [p for p, _, _ in done], self.nodes, self.kronrod
         )
-        self.total = add_grads(self.total, found)
+        self.total = add_grads(self.total, integral)
 
     def _measure(self, cells):
         """Return (sizes, errors) of the integrals over cells, lists of floats: the largest over the

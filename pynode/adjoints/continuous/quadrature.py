@@ -71,7 +71,7 @@ class CellObserver:
         """Pass on the remaining cells."""
         if self.waiting:
             self.consume(self.waiting)
-            self.waiting: list[QuadratureCell] = []
+            self.waiting = []
 
 
 def path_cells(equation: AdjointField, origin: float, path: Trajectory) -> Iterator[QuadratureCell]:

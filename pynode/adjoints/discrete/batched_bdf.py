@@ -129,7 +129,7 @@ class _Values:
         return weights
 
 
-_MATRICES = {DifferenceHistory: _Differences, ValueHistory: _Values}
+_MATRICES: dict[type, Any] = {DifferenceHistory: _Differences, ValueHistory: _Values}
 
 
 def _forced(matrices, outputs, first, last):

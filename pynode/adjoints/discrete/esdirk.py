@@ -10,7 +10,7 @@ previous step has the derivative of f at its start (see methods/esdirk.py).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -43,14 +43,8 @@ class Stages(StepBatch):
         (m, n) = self.y.shape
         split = method.splits(field)
         self.mass = field.mass
-        if split:
-            self.fields = field.parts
-        else:
-            self.fields = (field,)
-        if split:
-            tables = (tb, method.companion)
-        else:
-            tables = (tb,)
+        self.fields: tuple[Any, ...] = field.parts if split else (field,)
+        tables: tuple[Any, ...] = (tb, method.companion) if split else (tb,)
         self.weights = [(table.matrix(), [float(x) for x in table.b]) for table in tables]
         states = chunk.tape(lambda step: step.tape[1])
         self.implicit = [tb.a[i][i] != 0 if len(tb.a[i]) > i else False for i in range(tb.stages)]
@@ -120,7 +114,7 @@ class Stages(StepBatch):
             return v
         return self.mass.times_transposed(v.transpose(1, 2)).transpose(1, 2)
 
-    def pull(self, slopes: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    def pull(self, slopes: Sequence[list[Tensor]]) -> list[Tensor]:
         """Cotangents of the parameters, summed over the steps. slopes: cotangents of the slopes of
         each part."""
         total = zero_grads(self.fields[0].parameters)
@@ -150,7 +144,7 @@ class Replay(Stages):
             mass_matrix = torch.eye(n, dtype=self.y.dtype, device=self.y.device)
         else:
             mass_matrix = field.mass.to_dense()
-        self.lu = [
+        self.lu: list[Any] = [
             torch.linalg.lu_factor(mass_matrix - self.c * jac) if implicit else None
             for implicit, jac in zip(self.implicit, self.jacobians[0])
         ]

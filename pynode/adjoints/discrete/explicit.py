@@ -138,7 +138,7 @@ def sequential(
         h = steps[k].h
         ybar = plus(ybar, end_cotangents[k])
         count = tb.stages + (len(tb.c_dense) if inside[k] is not None else 0)
-        stages = [h * b[i] * ybar if b[i] else None for i in range(count)]
+        stages: list[Any] = [h * b[i] * ybar if b[i] else None for i in range(count)]
         start = ybar
         dense = StepBatch(RecordedSteps([step]), indexed_outputs([inside[k]])).interior_cotangents(
             tb.dense_weights[:count], True

@@ -93,7 +93,7 @@ class RecordedSteps:
         self.t = torch.tensor([step.t for step in steps], dtype=like.dtype, device=like.device)
         self.h = torch.tensor([step.h for step in steps], dtype=like.dtype, device=like.device)
 
-    def tape(self, read: Callable[[Step], Sequence[Tensor]]) -> Tensor:
+    def tape(self, read: Callable[[Step], Any]) -> Tensor:
         """(s, m, n) of the s tensors, (n,), in the list that read(step) returns."""
         tapes = [read(step) for step in self.steps]
         if all(isinstance(tape, torch.Tensor) for tape in tapes):  # of compiled steps

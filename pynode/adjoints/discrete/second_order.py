@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -87,7 +87,9 @@ def pullback(
         ys = replay(field, trajectory, y0, times)
         field.leaves.check(ys, (y0,))
         pulled = pull(ys, inputs, grads)
-        total = sum((v * g).sum() for v, g in zip(vectors, pulled, strict=True) if g is not None)
+        total: Any = sum(
+            (v * g).sum() for v, g in zip(vectors, pulled, strict=True) if g is not None
+        )
         inputs = [grads, *inputs]
         second_grads = torch.autograd.grad(total, inputs, allow_unused=True, retain_graph=True)
     field.stats.backward_steps += len(trajectory.recording.starts)
