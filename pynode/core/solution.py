@@ -279,7 +279,7 @@ class BatchSolution:
         self.stats = stats
         self.method = method
         self.events = events
-        self._reports: dict[int, object] = {}
+        self._reports: dict[int, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         if not self.success:
