@@ -12,7 +12,7 @@ from benchmarks.labelled import CASES, vector
 from pynode.core.norm import Tolerance
 from pynode.diagnosis.costs import needed
 from pynode.diagnosis.dynamics import turns
-from pynode.diagnosis.formatting import duration, number
+from pynode.core.formatting import duration, number
 from pynode.diagnosis.reference_solve import Tried, Walk
 from pynode.diagnosis.spectrum import Spectrum
 

@@ -1,11 +1,11 @@
-"""Numbers and times as people read them."""
+"""Numbers and times as text for people."""
 
 from __future__ import annotations
 
 import math
 
 
-def number(x) -> str:
+def number(x: float) -> str:
     """Two digits, with an exponent only where it is shorter: 0.084, 150, 1.1e6."""
     if x == 0 or not math.isfinite(x):
         return f"{x:g}"
@@ -15,8 +15,8 @@ def number(x) -> str:
     return f"{digits.removesuffix('.0')}e{int(power)}"
 
 
-def duration(seconds) -> str:
-    """In the unit that fits."""
+def duration(seconds: float) -> str:
+    """A time in the unit that fits."""
     if not math.isfinite(seconds):
         return "an unknown time"
     for size, unit in ((86400, "days"), (3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms")):
