@@ -15,7 +15,6 @@ from ..backends.torch import loop as engine
 from ..backends.torch.inference import run_in_inference_mode, serves_inference
 from ..core.norm import Tolerance
 from ..core.options import Options
-from ..core import protocols
 from ..core.protocols import Step
 from ..core.status import RejectStep, Status
 from ..core.stop_conditions import Limits
@@ -76,11 +75,11 @@ class ChatterLimit(Limits):
 class Watched(Method):
     """The inner method. It appends its attempts to a list."""
 
-    inner: protocols.Method
+    inner: Any
     attempts: list[Tried]
 
     @classmethod
-    def of(cls, inner: protocols.Method) -> Watched:
+    def of(cls, inner: Any) -> Watched:
         return cls(inner.name, inner.order, inner.reference, inner, [])
 
     @property
@@ -142,7 +141,7 @@ class Walk:
     evaluations: of f.
     """
 
-    method: protocols.Method
+    method: Any
     times: list[float]
     states: torch.Tensor
     attempts: list[Tried]

@@ -103,8 +103,7 @@ def test_the_gap_between_autograd_and_differences():
     )
     # No derivative.
     assert (
-        probes.wrong_derivative(case_of(lambda t, y: torch.relu(y - 1.0), tensor(1.0, 2.0)))
-        is None
+        probes.wrong_derivative(case_of(lambda t, y: torch.relu(y - 1.0), tensor(1.0, 2.0))) is None
     )
 
 
