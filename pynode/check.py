@@ -13,8 +13,9 @@ from .adjoints import registry
 from .adjoints.field_products import magnitudes
 from .core.leaves import leaves_of, unique
 from .core.problem import ODEProblem, as_problem
-from .core.protocols import Adjoint, Method, Times
+from .core.protocols import Adjoint, Times
 from .core.vector_field import VectorField
+from .methods.base import Method
 from .solve import solve
 
 # A discrete adjoint differentiates exactly the steps of the solve, so that it agrees with their
