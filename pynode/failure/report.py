@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.formatting import number
 from ..core.status import Status
 from ..core.trajectory import Attempt
 
@@ -96,7 +97,7 @@ class FailureReport:
                 f"  {'t':>15}  {'h':>10}  {'error':>8}  outcome (error: 1 is the limit)",
             ]
             lines += [
-                f"  {a.t:>15.9g}  {a.h:>10.3g}  {_number(a.ratio):>8}  {_outcome(a)}"
+                f"  {a.t:>15.9g}  {a.h:>10.3g}  {_ratio(a.ratio):>8}  {_outcome(a)}"
                 for a in self.attempts[-SHOWN:]
             ]
         if self.shares:
@@ -122,10 +123,8 @@ def _wrapped(text):
     return [*textwrap.wrap(text, 100, initial_indent="  ", subsequent_indent="  "), ""]
 
 
-def _number(ratio) -> str:
-    if math.isfinite(ratio):
-        return f"{ratio:.2g}"
-    return "-"
+def _ratio(ratio) -> str:
+    return number(ratio) if math.isfinite(ratio) else "-"
 
 
 def _outcome(attempt) -> str:
