@@ -74,7 +74,7 @@ class JuliaMethod(Method):
     algorithm: JuliaValue | None = None
 
     @property
-    def implicit(self) -> bool:
+    def implicit(self) -> bool:  # type: ignore[override]
         return self.stiff
 
     @property
@@ -84,11 +84,11 @@ class JuliaMethod(Method):
         return "CVODE" in self.name
 
     @property
-    def takes_mass(self) -> bool:
+    def takes_mass(self) -> bool:  # type: ignore[override]
         return self.name.startswith(_MASS)
 
     @property
-    def structures(self) -> tuple[str, ...]:
+    def structures(self) -> tuple[str, ...]:  # type: ignore[override]
         if self.sundials:
             return ("dense",)
         if self.stiff:
@@ -219,7 +219,8 @@ def _known(name: str) -> JuliaMethod:
 
 def _of_object(algorithm: JuliaValue) -> JuliaMethod:
     text = str(algorithm)
-    name = re.match(r"[\w.]*?(\w+)[({]", text + "(")[1]
+    named = re.match(r"[\w.]*?(\w+)[({]", text + "(")
+    name = named[1] if named else text
     if name.lower() in _NAMES:
         known = _known(name)
     else:

@@ -7,6 +7,7 @@ import ctypes
 import math
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import cast
 
 import torch
 
@@ -19,7 +20,7 @@ from ...core.vector_field import VectorField
 from ...methods.base import Step
 from ..torch.event_detection import EventDetector, EventHit
 from .algorithms import JuliaMethod
-from .matrix import matrix_of
+from .matrix import Matrix, matrix_of
 from .runtime import JuliaValue
 
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int)
@@ -47,6 +48,14 @@ class ForeignField:
     interpolant. ``monomial`` turns the values there into polynomials. error: the exception that a
     hook raised; Julia knows only that a hook failed.
     """
+
+    # Buffers, (n,): the state, f, the vector in products, the products J^T v and J v, and df/dt.
+    y: torch.Tensor
+    dy: torch.Tensor
+    v: torch.Tensor
+    jtv: torch.Tensor
+    jv: torch.Tensor
+    dT: torch.Tensor
 
     def __init__(
         self,
@@ -139,7 +148,7 @@ class ForeignField:
                 bits = 64
             else:
                 bits = 32
-            sparse = ()
+            sparse: tuple[int, ...] = ()
             if self.matrix is not None and self.matrix.pattern is not None:
                 starts, rows = self.matrix.pattern
                 sparse = (len(rows), starts.data_ptr(), rows.data_ptr())
@@ -340,7 +349,8 @@ class ForeignField:
 
     def _jac(self) -> None:
         t, y = self.point()
-        self.J.copy_(self.sign * self.matrix(float(t), y))
+        matrix = cast("Matrix", self.matrix)  # without a matrix there is no such hook
+        self.J.copy_(self.sign * matrix(float(t), y))
 
     def _tgrad(self) -> None:
         """df/dt. It keeps its sign back in time: f and time both change theirs."""
@@ -353,7 +363,8 @@ class ForeignField:
 
     def _domain(self) -> int:
         """Whether the limits allow the state."""
-        self.refused = not self.limits.allow(self.time, self.y.to(self.field.device, copy=True))
+        limits = cast("Limits", self.limits)  # without limits there is no such hook
+        self.refused = not limits.allow(self.time, self.y.to(self.field.device, copy=True))
         if self.refused:
             return STOP
         return GO_ON

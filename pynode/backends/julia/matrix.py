@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 import torch
 
 from ...algebra.jacobian import Jacobian
 from ...algebra.pattern import Pattern
+from ...algebra.structure import Banded, Sparse
 from ...core.vector_field import VectorField
 
 
@@ -29,9 +32,9 @@ class SparseMatrix:
     pattern: (colptr, rowval), one-based. size: the number of entries.
     """
 
-    def __init__(self, field: VectorField, t: float, y: torch.Tensor):
-        self.jacobian = field.structure.linearise(field)
-        own = field.structure.plan(field, t, y).pattern
+    def __init__(self, field: VectorField, structure: Sparse | Banded, t: float, y: torch.Tensor):
+        self.jacobian = structure.linearise(field)
+        own = structure.plan(field, t, y).pattern
         whole = own.union(Pattern(range(field.size), range(field.size), field.size))
         self.entries = len(own.rows)
         self.places = np.searchsorted(
@@ -53,11 +56,14 @@ class SparseMatrix:
         return torch.from_numpy(whole)
 
 
-def matrix_of(field: VectorField, t: float, y: torch.Tensor) -> DenseMatrix | SparseMatrix | None:
+Matrix: TypeAlias = DenseMatrix | SparseMatrix
+
+
+def matrix_of(field: VectorField, t: float, y: torch.Tensor) -> Matrix | None:
     """The matrix for the structure of a field, called as matrix(t, y); None for a matrix-free
     field. The pattern of a sparse one is that at (t, y), y (n,)."""
     if field.structure is None:
         return DenseMatrix(field)
     if field.structure.name == "krylov":
         return None
-    return SparseMatrix(field, t, y)
+    return SparseMatrix(field, field.structure, t, y)

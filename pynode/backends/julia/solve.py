@@ -54,8 +54,8 @@ class JuliaTrajectory(Trajectory):
     """
 
     solved: JuliaValue = None
-    foreign: ForeignField | None = None
-    reached: float | None = None
+    foreign: ForeignField
+    reached: float = math.inf
 
     def inner(self, t: float) -> float:
         """Julia's time at the time t of f. Rounding must not move it beyond the end."""
@@ -111,12 +111,11 @@ def integrate(
     path.t = path.end = foreign.outer(path.reached)
     path.y = host_y.to(y0)
     path.attempts = [Attempt(path.t, size, 1.0, None)]
+    if watch is not None:
+        path.hits = watch.hits
     if foreign.cut is not None:
         path.t = foreign.cut.t
         path.y = foreign.cut.y
-        path.hits = watch.hits
-    elif watch is not None:
-        path.hits = watch.hits
     if foreign.status is not None:
         path.status = foreign.status
     elif path.status is Status.STEP_TOO_SMALL:
@@ -318,15 +317,15 @@ def _sample(package: JuliaValue, path: JuliaTrajectory) -> None:
     states = torch.zeros(count, m, n, dtype=foreign.field.dtype)
     package.mesh_b(path.solved, foreign.handle, mesh.data_ptr())
     package.sample_b(path.solved, foreign.handle, states.data_ptr())
-    mesh = mesh.tolist()
+    times = mesh.tolist()
     states = states.to(path.y0)
     coefficients = torch.einsum(
         "ij,kjn->kin", foreign.monomial.to(states.device), states.to(torch.float64)
     ).to(states)
     path.polynomials = list(coefficients.unbind(0))
     path.recording = Recording(foreign.field, None, None)
-    path.recording.starts.extend(mesh[:-1])
-    path.recording.sizes.extend(b - a for a, b in zip(mesh, mesh[1:]))
+    path.recording.starts.extend(times[:-1])
+    path.recording.sizes.extend(b - a for a, b in zip(times, times[1:]))
     path.recording.steps = [
-        Span(a, b - a, row) for a, b, row in zip(mesh, mesh[1:], states[:, -1].unbind(0))
+        Span(a, b - a, y) for a, b, y in zip(times, times[1:], states[:, -1].unbind(0))
     ]

@@ -144,7 +144,7 @@ def _packages(options: Iterable[str]) -> list[dict[str, Any]]:
     """
     wanted = [(name, uuid, limits) for name, (uuid, limits) in versions.required().items()]
     wanted += [versions.optional(option) for option in options]
-    packages = [
+    packages: list[dict[str, Any]] = [
         {"name": name, "uuid": uuid} | ({"version": limits} if limits else {})
         for name, uuid, limits in wanted
     ]

@@ -163,7 +163,7 @@ def _installed() -> Location:
         return Location(
             "",
             problem=(
-                f"juliapkg, which comes with juliacall, refuses a variable ({error}): correct it"
+                f"juliapkg, which comes with juliacall, cannot be used ({error}): correct that"
             ),
         )
     project = Path(state["project"])
@@ -214,10 +214,14 @@ def _juliapkg_state() -> dict[str, Any]:
     This function executes only juliapkg's file state.py. An import of juliapkg takes a third of a
     second, and juliapkg then keeps the options that it has read.
     """
-    origin = Path(importlib.util.find_spec("juliapkg").origin)
+    juliapkg = importlib.util.find_spec("juliapkg")
+    if juliapkg is None or juliapkg.origin is None:
+        raise ImportError("juliapkg is not installed, or has no file")
     spec = importlib.util.spec_from_file_location(
-        "juliapkg_state_for_pynode", origin.with_name("state.py")
+        "juliapkg_state_for_pynode", Path(juliapkg.origin).with_name("state.py")
     )
+    if spec is None or spec.loader is None:
+        raise ImportError("juliapkg has no module state")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.STATE

@@ -51,8 +51,8 @@ def run(
     environment: variables to add; None as a value removes one. waiting(seconds): called every
     so many seconds while the process runs. Raises OSError if the command cannot start.
     """
-    env = {**os.environ, **(environment or {})}
-    env = {name: value for name, value in env.items() if value is not None}
+    merged = {**os.environ, **(environment or {})}
+    env = {name: value for name, value in merged.items() if value is not None}
     began = time.monotonic()
     process = subprocess.Popen(
         command,

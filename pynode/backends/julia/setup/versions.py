@@ -32,8 +32,8 @@ def package() -> Path:
 @cache
 def _tables() -> dict[str, dict[str, str]]:
     """The tables of Project.toml: the entries with a string on one line, which is all we need."""
-    tables = {}
-    current = {}
+    tables: dict[str, dict[str, str]] = {}
+    current: dict[str, str] = {}
     for line in (package() / "Project.toml").read_text(encoding="utf-8").splitlines():
         if heading := re.fullmatch(r"\[(\w+)\]", line.strip()):
             current = tables.setdefault(heading[1], {})
