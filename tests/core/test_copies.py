@@ -12,6 +12,7 @@ from torch import multiprocessing
 import pynode
 from pynode import Event, SolveError, Status, solve
 from pynode.core.leaves import LostLeaves
+from tests.support.cases import tensor
 
 END = 2.0
 
@@ -31,10 +32,6 @@ class Decay(torch.nn.Module):
 
     def forward(self, t, y):
         return -self.rate * y
-
-
-def tensor(*values):
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def saved(thing):

@@ -9,10 +9,7 @@ import torch
 
 from pynode import Event, RejectStep, solve
 from pynode.sde import solve_sde
-
-
-def tensor(*values, dtype=torch.float64):
-    return torch.tensor(values, dtype=dtype)
+from tests.support.cases import tensor
 
 
 def failed(f, y0, t, **options):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.support import ROOT
-from tests.train.test_idx import idx
+from tests.support.idx import idx
 
 EXAMPLES = ROOT / "examples"
 

@@ -24,7 +24,7 @@ from pynode.train import (
 from pynode.train.model import ACTIVATIONS, build, describe, mlp, save_model
 from pynode.train.report import fine_times
 from pynode.train.warmstart import _deviation, _steps, pchip, scan, warm_start
-from tests.train.test_train import stiff_linear
+from tests.support.training import stiff_linear
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import torch
 from pynode.backends.julia import algorithms
 from tests.backends.torch import test_events, test_limits
 from tests.methods import test_orders
-from tests.support.cases import Forced, smooth, smooth_exact, smooth_jac, tensor
-from tests.support.juliacase import julia, leaf
+from tests.support.cases import Forced, leaf, smooth, smooth_exact, smooth_jac, tensor
+from tests.support.juliacase import julia
 
 FAMILIES = ["Tsit5", "Rodas5P", "QNDF"]
 ORDERS = [

@@ -14,8 +14,8 @@ from tests.algebra import test_infinite_jacobian, test_newton_rounding
 from tests.backends.torch import test_limits_inside, test_starts
 from tests.core import test_batched_evaluation as test_mapping
 from tests.core import test_copies
-from tests.support.cases import tensor
-from tests.support.juliacase import julia, leaf
+from tests.support.cases import leaf, tensor
+from tests.support.juliacase import julia
 
 FAMILIES = ["Tsit5", "Rodas5P", "QNDF"]
 STIFF = ["Rodas5P", "QNDF", "KenCarp4"]

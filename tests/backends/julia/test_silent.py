@@ -17,8 +17,8 @@ from tests.adjoints import test_unchanged
 from tests.backends.torch import test_flat_conditions, test_large_times
 from tests.core import test_batched_evaluation as test_mapping
 from tests.core import test_leaves
-from tests.support.cases import tensor
-from tests.support.juliacase import julia, leaf, needs
+from tests.support.cases import leaf, tensor
+from tests.support.juliacase import julia, needs
 
 FAMILIES = ["tsit5", "rodas5p", "qndf"]
 NAMED = {

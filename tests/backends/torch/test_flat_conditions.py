@@ -8,6 +8,7 @@ import torch
 
 from pynode import Event, odeint_event, solve
 from pynode.backends.torch.event_detection import bracketed_root
+from tests.support.cases import tensor
 
 CONDITIONS = {
     "relu": lambda t, y, *args: torch.relu(1 - y[..., 0]),
@@ -28,10 +29,6 @@ def steady(t, y):
 
 def growth(t, y, k):
     return k * y
-
-
-def tensor(*values, **options):
-    return torch.tensor(values, dtype=torch.float64, **options)
 
 
 @pytest.mark.parametrize(
