@@ -16,6 +16,9 @@ MULTISTEP = [name for name in METHODS if name in ("FBDF", "QNDF")]
 # One of each family, for what does not depend on the tableau.
 FAMILIES = ["Tsit5", "Rodas5P", "FBDF", "QNDF"]
 
+# The time of a clock in seconds, whose unit in the last place is 2.4e-7.
+UNIX = 1.7e9
+
 
 def tensor(*values, dtype=torch.float64, **options):
     return torch.tensor(values, dtype=dtype, **options)
