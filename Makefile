@@ -22,11 +22,10 @@ OLDEST_TESTS := solve/test_solve solve/test_batched backends/torch/test_events b
 	adjoints/discrete/test_gradients adjoints/discrete/test_batched_gradients adjoints/discrete/test_second \
 	transforms/test_functional core/test_surroundings methods/compiled/test_steps methods/compiled/test_rows
 
-# Rooms and files whose tests are fast, and which together run every family, engine and adjoint.
-QUICK := contract repository/test_layers core/test_units core/test_layout core/test_leaves \
-	algebra/test_linear_algebra algebra/test_arnoldi algebra/test_power_method algebra/test_newton_rounding \
-	problems/test_problems methods/test_tableaus methods/test_bdf_history methods/test_orders backends/torch/test_limits \
-	adjoints/discrete/test_gradients failure/test_parts failure/test_rules
+# Rooms and files whose tests are fast: the contract of the engines, and the pieces by themselves.
+QUICK := contract repository/test_layers repository/test_tests core/test_units core/test_layout \
+	algebra/test_linear_algebra algebra/test_arnoldi algebra/test_power_method methods/test_tableaus \
+	methods/test_bdf_history backends/torch/test_limits failure/test_parts failure/test_rules
 
 .PHONY: help demo test quick lint test-oldest docs clean
 
