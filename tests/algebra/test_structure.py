@@ -17,20 +17,18 @@ from pynode.algebra.structure import DENSE_UP_TO
 from pynode.core.problem import ODEProblem
 from pynode.core.vector_field import VectorField
 from pynode.problems.brusselator import brusselator
-from tests.support.cases import tensor
+from tests.support.cases import diffusion_chain, tensor
 
 N = 24
 
 
-def chain(t, y, rate=20.0):
-    """Diffusion and growth along a chain of N, driven in time: tridiagonal."""
-    left, right = torch.cat((y[:1], y[:-1])), torch.cat((y[1:], y[-1:]))
-    return rate * (left - 2 * y + right) + y * (1 - y) * torch.sin(t + y)
+def two_chains(t, y):
+    return {"a": diffusion_chain(t, y["a"]), "b": diffusion_chain(t, y["b"], 1.0)}
 
 
 def conserved(t, y):
     """A chain whose first row is dense: its columns need N colours, its rows three."""
-    out = chain(t, y)
+    out = diffusion_chain(t, y)
     return torch.cat((-(y * y).sum()[None], out[1:]))
 
 
@@ -66,7 +64,7 @@ def test_same_as_dense(method, name):
     with torch.no_grad():
         dense, other = (
             solve(
-                chain,
+                diffusion_chain,
                 start(),
                 [0.0, 0.3, 1.0],
                 method=method,
@@ -92,7 +90,7 @@ def test_gradient(method, name):
             STRUCTURES[name]() if adjoint == "discrete" or not method.startswith("Ro") else "dense"
         )
         ys = solve(
-            lambda t, y, rate=rate: chain(t, y, rate),
+            lambda t, y, rate=rate: diffusion_chain(t, y, rate),
             y0,
             [0.0, 0.3, 0.5],
             method=method,
@@ -120,7 +118,8 @@ def test_split_field_with_a_structure(name):
             return y * (1 - y) * torch.sin(t + y) - force * y.mean()
 
         f = SplitField(
-            lambda t, y, rate=rate: chain(t, y, rate) - y * (1 - y) * torch.sin(t + y), growth
+            lambda t, y, rate=rate: diffusion_chain(t, y, rate) - y * (1 - y) * torch.sin(t + y),
+            growth,
         )
         ys = solve(
             f, y0, [0.0, 0.3, 0.5], method="KenCarp4", rtol=1e-4, atol=1e-7, structure=structure
@@ -203,7 +202,7 @@ def test_float32_and_nested_states():
     with torch.no_grad():
         for structure in ("sparse", Banded(1, 1), "krylov"):
             found = solve(
-                lambda t, y: {"a": chain(t, y["a"]), "b": chain(t, y["b"], 1.0)},
+                two_chains,
                 y0,
                 [0.0, 0.5],
                 rtol=1e-3,
@@ -211,7 +210,7 @@ def test_float32_and_nested_states():
                 structure=structure,
             ).y
             dense = solve(
-                lambda t, y: {"a": chain(t, y["a"]), "b": chain(t, y["b"], 1.0)},
+                two_chains,
                 y0,
                 [0.0, 0.5],
                 rtol=1e-3,
@@ -308,7 +307,7 @@ BAD = [
 @pytest.mark.parametrize("changes, sentence", BAD)
 def test_sentences(changes, sentence):
     with torch.no_grad(), pytest.raises(ValueError, match=sentence):
-        solve(chain, start(), [0.0, 1.0], **changes)
+        solve(diffusion_chain, start(), [0.0, 1.0], **changes)
 
 
 def test_large_dense_is_refused():

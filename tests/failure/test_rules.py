@@ -13,12 +13,9 @@ from pynode.failure import Case, field_causes, probes, solver_causes
 from pynode.failure.examine import _shares
 from pynode.failure.rerun import Rerun, _stays
 from pynode.methods import registry
+from tests.support.cases import tensor
 
 both = pytest.mark.parametrize("sign", [1.0, -1.0])
-
-
-def tensor(*values):
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def case_of(

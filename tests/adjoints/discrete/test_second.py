@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from pynode import Banded, DiscreteAdjoint, Event, PresetTimes, Sparse, problems, solve
-from tests.adjoints.discrete.test_gradients import leaf
-from tests.adjoints.test_gradcheck import as_function
-from tests.support.cases import EXPLICIT, METHODS, ONE_STEP, Forced, tensor
+from tests.support.cases import EXPLICIT, METHODS, ONE_STEP, Forced, diffusion_chain, leaf, tensor
+from tests.support.gradients import as_function
 from tests.support.refdata import load
 
 ADJOINTS = {
@@ -145,8 +144,7 @@ def test_structured_jacobians(method, structure):
 
         def loss(rate, y0, given=given):
             def f(t, y):
-                left, right = torch.cat((y[:1], y[:-1])), torch.cat((y[1:], y[-1:]))
-                return rate * (left - 2 * y + right) + y * (1 - y)
+                return diffusion_chain(t, y, rate)
 
             y = solve(
                 f,

@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from pynode import Event, problems, solve
-from tests.methods.test_refdata import scaled_gradients, sensitivity, sensitivity_scale
-from tests.support.cases import Forced, tensor
-from tests.support.juliacase import julia, leaf, needs
-from tests.support.refdata import load
+from tests.support.cases import Forced, leaf, tensor
+from tests.support.juliacase import julia, needs
+from tests.support.refdata import load, scaled_gradients, sensitivity, sensitivity_scale
 
 ADJOINTS = ["gauss", "GaussKronrod", "quadrature", "NativeGauss"]
 WITHOUT = ("gauss", "NativeGauss")  # what runs without SciMLSensitivity, too
