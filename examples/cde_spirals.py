@@ -97,7 +97,7 @@ def draw(pyplot):
     """Some series and what the model says on the way."""
     figure, axes = pyplot.subplots(1, 3, figsize=(14, 4.4), layout="constrained")
     names = {1: ("left", "tab:blue"), 0: ("right", "tab:orange")}
-    s = torch.linspace(0, float(path.ends[1]), 400)
+    s = torch.linspace(0, float(path.span[1]), 400)
     curves = path(s)[..., 1:]
     for label, (name, colour) in names.items():
         longest = int(torch.where(left == label, (~times.isnan()).sum(1), 0).argmax())

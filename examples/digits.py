@@ -15,11 +15,11 @@ or MNIST's, where FOLDER has its files. Takes about a minute; the picture is out
 import sys
 
 import torch
+from mnist import read_mnist
 from picture import save
 from torch import nn
 
 from pynode.nn import NeuralODE
-from pynode.train import read_mnist
 
 torch.set_num_threads(1)  # the tensors are small: more threads only wait for one another
 torch.manual_seed(0)

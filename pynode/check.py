@@ -1,9 +1,11 @@
-"""``check_gradients``: is the gradient of this solve right? For a user's own tests."""
+"""``check_gradients``: a test of a solve's gradient, for a user's own tests."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -11,28 +13,34 @@ from .adjoints import registry
 from .adjoints.field_products import magnitudes
 from .core.leaves import leaves_of, unique
 from .core.problem import ODEProblem, as_problem
+from .core.protocols import Adjoint, Times
 from .core.vector_field import VectorField
+from .methods.base import Method
 from .solve import solve
 
-# A discrete adjoint differentiates the very steps of the solve, and agrees with their graph to
-# rounding.
+# A discrete adjoint differentiates exactly the steps of the solve, so that it agrees with their
+# graph up to rounding.
 ROUNDING = 1e-7
 
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """What ``check_gradients`` found; str() is one line.
+    """The result of ``check_gradients``; str() is one line.
 
-    vjps, jvps, differences: the derivative of the loss along each direction, by the adjoint; by a
-    forward product with the derivative of the same steps (empty where it was not asked for); by
-    central differences of solves. same_steps, error: the largest deviation of the first from the
-    second and from the third, relative to the largest of them. worst: the input whose gradient
-    deviates most, where the check failed. ok: whether both are small enough.
+    vjps: the derivative of the loss along each direction, by the adjoint.
+    jvps: the same by a forward product with the derivative of the same steps. Empty without
+        same_steps.
+    differences: the same by central differences of solves.
+    same_steps, error: the largest deviation of vjps from jvps and from differences, relative to the
+        largest of all.
+    tol, allowed: the limits of error and same_steps.
+    worst: if the check failed, the input whose gradient deviates most.
+    ok: whether both deviations are within their limits.
     """
 
-    vjps: list
-    jvps: list
-    differences: list
+    vjps: list[float]
+    jvps: list[float]
+    differences: list[float]
     same_steps: float
     error: float
     tol: float
@@ -42,11 +50,11 @@ class GradientCheck:
     worst: str = ""
     ok: bool = field(init=False)
 
-    def __post_init__(self):
-        # NaN is not small.
+    def __post_init__(self) -> None:
+        # NaN fails both tests.
         object.__setattr__(self, "ok", self.error <= self.tol and self.same_steps <= self.allowed)
 
-    def __str__(self):
+    def __str__(self) -> str:
         steps = (
             f", from the derivative of the same steps by {self.same_steps:.1e} (allowed"
             f" {self.allowed:.0e})"
@@ -61,40 +69,43 @@ class GradientCheck:
 
 
 def check_gradients(
-    f,
-    y0=None,
-    t=None,
+    f: Callable[..., Any] | ODEProblem,
+    y0: Any = None,
+    t: Times | None = None,
     *,
-    method="auto",
-    adjoint="auto",
-    rtol=1e-8,
-    atol=1e-10,
-    directions=3,
-    seed=0,
-    eps=1e-3,
-    tol=1e-3,
-    same_steps=True,
-    params=None,
-    args=(),
-    **options,
+    method: str | Method = "auto",
+    adjoint: str | Adjoint = "auto",
+    rtol: float = 1e-8,
+    atol: float | torch.Tensor = 1e-10,
+    directions: int = 3,
+    seed: int = 0,
+    eps: float = 1e-3,
+    tol: float = 1e-3,
+    same_steps: bool = True,
+    params: Sequence[torch.Tensor] | None = None,
+    args: Sequence[Any] = (),
+    **options: Any,
 ) -> GradientCheck:
     """Whether the gradient of ``solve(f, y0, t, ...)`` in y0 and all parameters is right: ``assert
     check_gradients(...).ok``.
 
-    The loss is a random weighting u of all outputs, each component in proportion to its size; v is
-    a random change of y0 and all parameters, in proportion to theirs. Two tests, in float64:
+    The loss weights all outputs with a random u, each component relative to its size. v is a random
+    change of y0 and all parameters, relative to their sizes. There are two tests, in float64:
+
     - <J^T u, v> by the adjoint against the central difference of solves at +-eps v and +-eps v / 2
       (Richardson), to tol. It finds what f hides from autograd: detached parts, a wrong backward of
       a custom function, randomness.
-    - the dot-product test <J^T u, v> = <u, J v>, J v a forward product with the derivative of the
-      same steps (adjoint="direct", reverse mode twice): to rounding for the discrete adjoint, to
-      tol for others. It finds what is wrong with the adjoint. same_steps=False leaves it out: it
-      keeps a graph of the whole solve.
+    - the dot-product test <J^T u, v> = <u, J v>, where J v is a forward product with the derivative
+      of the same steps (adjoint="direct", reverse mode twice). The discrete adjoint passes it up to
+      rounding, other adjoints up to tol. It finds errors of the adjoint. same_steps=False skips it,
+      because it keeps a graph of the whole solve.
 
-    rtol, atol: of the solves; tight, because differences see errors of the order rtol / eps.
-    directions: number of (u, v). Other arguments as in ``solve``. Parameters are moved in place,
-    and put back. Raises ValueError for a state that is not float64 and where nothing requires a
-    gradient.
+    rtol, atol: of the solves. They are tight, because differences see errors of the order rtol /
+        eps.
+    directions: the number of pairs (u, v).
+
+    Other arguments are as in ``solve``. The check moves parameters in place, and restores them.
+    Raises ValueError for a state that is not float64, and if nothing requires a gradient.
     """
     problem = as_problem(f, y0, t, args, options.pop("jac", None), options.pop("mass", None))
     layout = problem.layout()
@@ -112,10 +123,7 @@ def check_gradients(
     with torch.enable_grad():
         leaves = VectorField(problem, layout, float(times[0]), params).leaves
         ys, solution = run(adjoint)
-        if same_steps:
-            graph = run(registry.DIRECT)[0]
-        else:
-            graph = None
+        graph = run(registry.DIRECT)[0] if same_steps else None
     parameters = _parameters(start, leaves, params, graph)
     names = _names(problem.f, parameters)
     inputs = [start, *parameters]
@@ -127,27 +135,28 @@ def check_gradients(
         if graph is not None:
             jvps.append(float((u * _push(graph, inputs, v)).sum()))
     vjps = [_dot(found, v) for found, (_, v) in zip(grads, pairs, strict=True)]
-    # Only now: it moves the inputs, which the graphs hold.
+    # Last, because it moves the inputs, which the graphs hold.
     differences = [_difference(run, inputs, u, v, eps) for u, v in pairs]
     largest = max(abs(x) for x in (*vjps, *differences)) or 1.0
-    error = _apart(vjps, differences, largest)
-    apart = _apart(vjps, jvps, largest)
-    found = solution.adjoint
-    if found in ("DiscreteAdjoint", registry.DIRECT, "ForwardSensitivity"):
+    error = _largest_deviation(vjps, differences, largest)
+    from_steps = _largest_deviation(vjps, jvps, largest)
+    name = solution.adjoint
+    if name in ("DiscreteAdjoint", registry.DIRECT, "ForwardSensitivity"):
         allowed = ROUNDING
     else:
         allowed = tol
     if error <= tol:
         worst = ""
     else:
-        worst = _worst(run, inputs, ["y0", *names], grads[0], *pairs[0], eps)
+        u, v = pairs[0]
+        worst = _worst(run, inputs, ["y0", *names], grads[0], u, v, eps)
     return GradientCheck(
-        vjps, jvps, differences, apart, error, tol, allowed, found, solution.method, worst
+        vjps, jvps, differences, from_steps, error, tol, allowed, name, solution.method, worst
     )
 
 
 def _run(problem, layout, start, times, options, adjoint):
-    """(flat outputs (T, n), solution) of a solve from start, (n,), by that adjoint. options: the
+    """(flat outputs (T, n), solution) of a solve from start, (n,), with this adjoint. options: the
     other arguments of ``solve``."""
     state = ODEProblem(
         problem.f, layout.unravel(start), times, problem.args, problem.jac, problem.mass
@@ -157,25 +166,25 @@ def _run(problem, layout, start, times, options, adjoint):
 
 
 def _parameters(start, leaves, params, graph):
-    """The tensors beside start that gradients are checked in, a list without repetitions."""
+    """The tensors, other than start, whose gradients are checked; a list without repetitions."""
     if params is None:
         parameters = leaves.inputs
     else:
-        parameters = leaves.sources
+        parameters = leaves.grad_targets
     if params is None and graph is not None:
-        # What the graph of the whole solve reaches, whether the adjoint has found it or not.
-        known = unique([start, *leaves.sources])
+        # Everything that the graph of the whole solve reaches, also what the adjoint has missed.
+        known = unique([start, *leaves.grad_targets])
         parameters = unique([*known, *leaves_of(graph, known)])[1:]
     return unique(parameters)
 
 
 def _pairs(ys, start, parameters, directions, seed):
-    """[(u, v)]: random weights u, (T, n), of the outputs ys, and changes v, a list of tensors, of
-    start and the parameters."""
+    """[(u, v)]: random weights u, (T, n), of the outputs ys, and changes v of start and the
+    parameters, a list of tensors."""
     generator = torch.Generator().manual_seed(seed)
     scale = ys.detach().abs().amax(0).clamp(min=torch.finfo(ys.dtype).tiny)
-    # A component that starts from zero moves in proportion to what it becomes, lest it leaves its
-    # domain.
+    # A component that starts at zero moves in proportion to its later values, so that it stays in
+    # its domain.
     sizes = [torch.where(start.detach() != 0, start.detach().abs(), scale), *magnitudes(parameters)]
     pairs = []
     for _ in range(directions):
@@ -199,9 +208,8 @@ def _names(f, parameters):
     ]
 
 
-def _apart(vjps, others, largest):
-    """The largest deviation of the first from the second, relative to largest; 0 where there are no
-    others."""
+def _largest_deviation(vjps, others, largest):
+    """The largest deviation of vjps from others, relative to largest; 0 if there are no others."""
     if not others:
         return 0.0
     return max(_deviation(a, b, largest) for a, b in zip(vjps, others, strict=True))
@@ -252,6 +260,6 @@ def _worst(run, inputs, names, grads, u, v, eps):
     """The name of the input for which the adjoint's gradient and the difference deviate most."""
     deviations = []
     for i in range(len(inputs)):
-        alone = [x if i == j else torch.zeros_like(x) for j, x in enumerate(v)]
-        deviations.append(abs(_dot(grads, alone) - _difference(run, inputs, u, alone, eps)))
+        single = [x if i == j else torch.zeros_like(x) for j, x in enumerate(v)]
+        deviations.append(abs(_dot(grads, single) - _difference(run, inputs, u, single, eps)))
     return names[max(range(len(names)), key=lambda i: deviations[i])]

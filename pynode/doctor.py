@@ -1,6 +1,6 @@
-"""What is installed here, whether Julia can serve, and what to do where it cannot.
+"""Examines what is installed: whether Julia works, and what to do if it does not.
 
-Everything that may hang or crash is tried in a fresh process with a limit on its time.
+Everything that may hang or crash runs in a fresh process with a time limit.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import torch
 
@@ -20,10 +22,10 @@ from .backends.julia.setup.locate import INSTALL, locate
 from .backends.julia.setup.packages import check
 from .solve import solve
 
-LIMIT = 900.0  # seconds for one trial; the first start after an update precompiles for minutes
-OK = "ok"
-NOTE = "note"
-PROBLEM = "problem"
+LIMIT = 900.0  # seconds for one trial: the first start after an update precompiles for minutes
+OK: Literal["ok"] = "ok"
+NOTE: Literal["note"] = "note"
+PROBLEM: Literal["problem"] = "problem"
 ORDERS = {
     "torch, then juliacall": "import torch, juliacall",
     "juliacall, then torch": "import juliacall, torch",
@@ -33,30 +35,30 @@ _TOGETHER = (
     " == 2"
 )
 _WITHOUT = {
-    "sensitivity": "gradients by the native Gauss adjoint alone",
+    "sensitivity": "gradients only by the native Gauss adjoint",
     "radau": "no Radau IIA methods",
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """state: 'ok'; 'note', for what is optional and not there; 'problem'. remedy: what to do, ''
-    where nothing is."""
+    """One result. state: 'ok'; 'note' for an optional part that is missing; 'problem'. remedy: what
+    to do, '' if nothing."""
 
     name: str
-    state: str
+    state: Literal["ok", "note", "problem"]
     text: str
     remedy: str = ""
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.state:<8} {self.name:<13} {self.text}" + (
             f"\n{'':<22} -> {self.remedy}" if self.remedy else ""
         )
 
 
-def examine(limit=LIMIT, report=None) -> list:
-    """All Findings, each told to report(finding) as soon as it is known. limit: seconds for each
-    trial in a process."""
+def examine(limit: float = LIMIT, report: Callable[[Finding], None] | None = None) -> list[Finding]:
+    """All Findings. report(finding) is called with each as soon as it is known. limit: seconds for
+    each trial in a process."""
     found = []
     for finding in _findings(limit):
         found.append(finding)
@@ -65,15 +67,16 @@ def examine(limit=LIMIT, report=None) -> list:
     return found
 
 
-def healthy(findings) -> bool:
+def healthy(findings: Iterable[Finding]) -> bool:
+    """Whether no finding is a problem."""
     return all(finding.state != PROBLEM for finding in findings)
 
 
-def as_json(findings) -> str:
-    """An object: ok, and findings with their name, state, text and remedy."""
-    return json.dumps(
-        {"ok": healthy(findings), "findings": [asdict(finding) for finding in findings]}, indent=2
-    )
+def as_json(findings: Iterable[Finding]) -> str:
+    """A JSON object: ok, and the findings with their name, state, text and remedy."""
+    every = list(findings)
+    plain = {"ok": healthy(every), "findings": [asdict(finding) for finding in every]}
+    return json.dumps(plain, indent=2)
 
 
 def _findings(limit):
@@ -113,7 +116,7 @@ def _findings(limit):
 
 
 def _problem(name, sentence) -> Finding:
-    """Of a sentence 'what is wrong: what to do'."""
+    """The Finding for a sentence 'what is wrong: what to do'."""
     text, _, remedy = sentence.rpartition(": ")
     return Finding(name, PROBLEM, text, remedy)
 
@@ -211,7 +214,7 @@ def _orders(location, limit):
 
 
 def _trial(adjoint, limit) -> Finding:
-    """A solve and its gradient, beside the torch engine."""
+    """A solve and its gradient, compared with the torch engine."""
     report = "report this with the whole output"
     done = process.run(
         [sys.executable, "-c", f"from pynode.doctor import trial; trial({adjoint!r})"], limit
@@ -220,21 +223,21 @@ def _trial(adjoint, limit) -> Finding:
         return Finding(
             "trial", PROBLEM, f"a solve and its gradient by {adjoint} {done.end}", report
         )
-    said = json.loads(done.out.splitlines()[-1])
+    result = json.loads(done.out.splitlines()[-1])
     text = (
-        f"{adjoint}: start {said['start']:.1f} s, first solve with gradient {said['first']:.1f} s,"
-        f" the next {said['again']:.2f} s; beside the torch engine: states {said['states']:.0e},"
-        f" gradients {said['gradients']:.0e}"
+        f"{adjoint}: start {result['start']:.1f} s, first solve with gradient"
+        f" {result['first']:.1f} s, the next {result['second']:.2f} s; compared with the torch"
+        f" engine: states {result['states']:.0e}, gradients {result['gradients']:.0e}"
     )
-    good = said["states"] < 1e-5 and said["gradients"] < 1e-3
+    good = result["states"] < 1e-5 and result["gradients"] < 1e-3
     if good:
         return Finding("trial", OK, text)
     return Finding("trial", PROBLEM, text, report)
 
 
-def trial(adjoint):
-    """Robertson's reaction by Julia and by torch, with gradients; prints seconds and relative
-    differences as JSON."""
+def trial(adjoint: str) -> None:
+    """Solve Robertson's reaction with Julia and with torch, with gradients. Print seconds and
+    relative differences as JSON."""
 
     def timed(function, *arguments):
         began = time.monotonic()
@@ -243,23 +246,23 @@ def trial(adjoint):
 
     started, _ = timed(start)
     first, _ = timed(_robertson, "julia", adjoint)
-    again, (y, gradient) = timed(_robertson, "julia", adjoint)
+    second, (y, gradient) = timed(_robertson, "julia", adjoint)
     reference, slope = _robertson("torch", "discrete")
     states = ((y - reference).abs() / reference.abs().amax(0)).max()
     gradients = ((gradient - slope).abs() / slope.abs()).max()
-    said = {
+    result = {
         "start": started,
         "first": first,
-        "again": again,
+        "second": second,
         "states": float(states),
         "gradients": float(gradients),
     }
-    print(json.dumps(said))
+    print(json.dumps(result))
 
 
 def _robertson(backend, adjoint):
-    """The states (3, 3), and the gradient of the last one's first component in the logarithms of
-    the rates, (3,)."""
+    """The states (3, 3), and the gradient of the first component at the last time with respect to
+    the logarithms of the rates, (3,)."""
     logs = torch.tensor([0.04, 3e7, 1e4], dtype=torch.float64).log().requires_grad_()
 
     def f(t, y, logs):
@@ -286,7 +289,7 @@ def _robertson(backend, adjoint):
 
 def _gpu(packaged) -> Finding:
     if not torch.cuda.is_available():
-        return Finding("GPU", OK, "torch sees none; solves run on the CPU")
+        return Finding("GPU", OK, "torch finds none; solves run on the CPU")
     text = (
         f"{torch.cuda.get_device_name()}; a field there is called with a copy of the state, which"
         " Julia has on the CPU"

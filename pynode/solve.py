@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -13,7 +13,7 @@ from .adjoints.base import Gradient, Integrate
 from .adjoints.selection import choose as choose_adjoint
 from .algebra.consistent import consistent as make_consistent
 from .algebra.mass import Mass
-from .algebra.structure import blocks, structure_of
+from .algebra.structure import block_diagonal, structure_of
 from .backends import registry as backends
 from .backends.torch.inference import run_in_inference_mode, serves_inference
 from .backends.torch.segments import Segment, SegmentedSolve, scheduled_stops
@@ -207,7 +207,7 @@ def run(arguments: Arguments) -> Solution:
     options = arguments.options()
     choice = _choose(arguments, problem)
     if choice.batched:
-        return solve_batched(arguments, problem, options, choice.method, choice.adjoint)
+        return solve_batched(arguments, problem, options, choice.method, choice.adjoint)  # type: ignore[return-value]
     solution = _SingleSolve(arguments, problem, options, choice).solution()
     if arguments.throw:
         return solution.check()
@@ -222,10 +222,10 @@ class _Choice(NamedTuple):
     it. batched: whether the torch engine takes the rows one by one.
     """
 
-    engine: object
-    method: object
+    engine: Any
+    method: Any
     method_is_open: bool
-    adjoint: object
+    adjoint: Any
     adjoint_is_open: bool
     structure: object
     batched: bool
@@ -255,7 +255,7 @@ def _choose(arguments, problem) -> _Choice:
     if engine.name == "julia":
         if batched and method.implicit:
             # SciML has one step for all rows, and a Jacobian of as many blocks.
-            structure = blocks(structure, problem.y0)
+            structure = block_diagonal(structure, problem.y0)
         batched = False
     return _Choice(
         engine=engine,
@@ -361,7 +361,7 @@ class _SingleSolve:
     def _isolate(self):
         """The field as the integrator gets it, and whether the solve may run in inference mode."""
         field = self.field
-        isolated = field if self.direct else field.isolated()
+        isolated = field if self.direct else field.detach_args()
         callback = self.arguments.callback
         if self.method.compile:
             steps = self.method
@@ -372,10 +372,10 @@ class _SingleSolve:
             )
         tape = None
         if not self.direct and self._has_gradient(isolated, self.flat):
-            check_sharding(field.held.modules)
+            check_sharding(field.module_state.modules)
             self.adjoint.check(isolated, self.method)
             tape = self.adjoint.tape(isolated, self.method)
-        isolated.settle(tape)
+        isolated.use_tape(tape)
         self.inference = False
         if callback is None and isolated.tape is None and not self.direct:
             self.inference = serves_inference(isolated, self.values[0], self.flat.detach())
@@ -431,7 +431,7 @@ class _SingleSolve:
         )
         if wanted:
             self.adjoint.validate_trajectory(self.isolated, path)
-            self.isolated.note_end(path)
+            self.isolated.note_final_slope(path)
         return path
 
     def _integrate(self, start, values, watch, record, dense):
@@ -457,7 +457,7 @@ class _SingleSolve:
             field, self.segment, self.values, self.events, bounds, self.moving_times
         )
         course.run(self.flat, self.times[0].to(torch.float64))
-        field.held.seal()
+        field.module_state.seal()
         ys = course.ys
         reached = self.times[: len(ys)]
         if self.moving_times:
@@ -476,7 +476,7 @@ class _SingleSolve:
             stats=field.stats,
             method=self.method.name,
             layout=self.layout,
-            pieces=course.pieces,
+            segments=course.pieces,
             events=course.records,
             choice=choice,
             adjoint=getattr(self.adjoint, "name", self.adjoint),

@@ -130,9 +130,9 @@ class _BatchSolve:
         # First with a graph: what f makes at its first call, and keeps, belongs to it.
         field.find_leaves(moments[0], self.flat, arguments.params)
         check_independent(field, moments[0], self.flat.detach())
-        self.isolated = field.isolated()
+        self.isolated = field.detach_args()
         if self._has_gradient(self.flat):
-            check_sharding(field.held.modules)
+            check_sharding(field.module_state.modules)
         self.moving_times = self.times.requires_grad and torch.is_grad_enabled()
         if options.step_size is not None:
             self.method = method.fixed()
@@ -170,7 +170,7 @@ class _BatchSolve:
         event_states = path.last[:0] if hits is None else hits.y
         parts = [path.ys[made, row], event_states, path.last]
         joined = torch.cat(parts)
-        if wanted:
+        if steps is not None:
             steps.close(len(rows))
             times, owners = _queries(self.values[made, rows[row]], row, hits, path.t)
             gradient = RowGradient(self.isolated, index, self.method, steps, times, owners)
@@ -208,11 +208,18 @@ class _BatchSolve:
         )
 
     def solution(self) -> BatchSolution:
+        events, presets = self.events
         course = BatchSegmentedSolve(
-            self.field, self.segment, self.values, *self.events, self.jumps, self.moving_times
+            self.field,
+            self.segment,
+            self.values,
+            events,
+            presets,
+            self.jumps,
+            self.moving_times,
         )
         course.run(self.flat, self.times[0])
-        self.field.held.seal()
+        self.field.module_state.seal()
         return BatchSolution(
             t=self.times,
             y=self.layout.unravel(self._outputs(course)),
@@ -246,9 +253,11 @@ class _BatchSolve:
         atol = self.atol[row] if self.atol.dim() == 2 else self.atol
         happening = course.happening
         happened = occurred(course.records[row], happening.events, happening.counts[row], t)
-        single = ODEProblem(lambda t, y: own.at(t.reshape(1), y.unsqueeze(0)).squeeze(0), end, span)
+        single = ODEProblem(
+            lambda t, y: own.eval(t.reshape(1), y.unsqueeze(0)).squeeze(0), end, span
+        )
         field = VectorField(single, Layout(end), span[0], [])
-        field.held = self.field.held
+        field.module_state = self.field.module_state
         case = Case(
             problem=self.problem,
             field=field,

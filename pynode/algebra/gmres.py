@@ -1,18 +1,22 @@
-"""GMRES, restarted. Saad & Schultz, SIAM J. Sci. Stat. Comput. 7 (1986)."""
+"""Restarted GMRES. Saad & Schultz, SIAM J. Sci. Stat. Comput. 7 (1986)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 
-def gmres(apply, b, tol: float, restart: int, cycles: int):
-    """(x, residual): x, (n,), with |b - A x| = residual, at most tol unless all cycles were used;
-    NaN where A x is.
+def gmres(
+    apply: Callable[[Tensor], Tensor], b: Tensor, tol: float, restart: int, cycles: int
+) -> tuple[Tensor, float]:
+    """Solve A x = b for x, (n,). Return (x, residual), with residual = |b - A x|.
 
-    apply: v -> A v. Modified Gram-Schmidt; the Hessenberg matrix and its rotations are floats,
-    fetched in one synchronisation an iteration.
+    The residual is at most tol, unless all cycles were used. It is NaN if a product is not finite.
+    apply: v -> A v. Uses modified Gram-Schmidt. The Hessenberg matrix and its rotations are floats;
+    each iteration fetches them with one synchronisation.
     """
     x = None
     r = b
@@ -22,16 +26,16 @@ def gmres(apply, b, tol: float, restart: int, cycles: int):
             break
         basis = [r / size]
         triangle = []
-        rotations = []
+        rotations: list[tuple[float, float]] = []
         g = [size]
         for k in range(restart):
             w = apply(basis[k])
-            column = []
+            products = []
             for v in basis:
-                column.append(torch.dot(v, w))
-                w = torch.addcmul(w, v, column[-1], value=-1)
-            column.append(w.norm())
-            column = torch.stack(column).tolist()
+                products.append(torch.dot(v, w))
+                w = torch.addcmul(w, v, products[-1], value=-1)
+            products.append(w.norm())
+            column = torch.stack(products).tolist()
             if not all(map(math.isfinite, column)):
                 return b * math.nan, math.nan
             below = column[-1]
@@ -63,7 +67,7 @@ def gmres(apply, b, tol: float, restart: int, cycles: int):
                 return x, abs(g[-1])
             r = b - apply(x)
             size, last = float(r.norm()), size
-            if size >= last:  # a cycle without progress: the next would be the same
+            if size >= last:  # no progress: the next cycle would repeat this one
                 break
         else:
             break

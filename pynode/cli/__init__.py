@@ -70,7 +70,8 @@ def _run(arguments) -> int:
             code = 1
         else:
             code = 2
-        return failed(f"pynode: {_sentence(error)}", code, as_json, getattr(error, "found", None))
+        results = getattr(arguments, "results", None)
+        return failed(f"pynode: {_sentence(error)}", code, as_json, results)
 
 
 def _sentence(error) -> str:

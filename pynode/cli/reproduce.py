@@ -74,17 +74,17 @@ def _reproduce(arguments) -> int:
     changes = {name: getattr(arguments, name) for name in ("epochs", "polish", "seed")}
     changes = {name: value for name, value in changes.items() if value is not None}
     silent = arguments.quiet or arguments.json
-    if silent:
-        show = SilentProgress
-        say = None
-    else:
-        show = display
-        say = partial(print, flush=True)
     result = reproduce(
-        arguments.setup, out, arguments.trainings, arguments.max_nfe, show, say, **changes
+        arguments.setup,
+        out,
+        arguments.trainings,
+        arguments.max_nfe,
+        SilentProgress if silent else display,
+        None if silent else partial(print, flush=True),
+        **changes,
     )
     written = [out / "result.txt"]
-    told = []
+    told: list[str] = []
     save_text(written[0], f"{result}\n")
     try:
         for name, run in result.fits.items():

@@ -12,7 +12,6 @@ import torch
 from .. import problems
 from ..backends.registry import NAMES as BACKENDS
 from ..core.files import save_figure, save_text
-from ..core.status import SolveError
 from ..solve import solve
 from .command import finish, print_json
 from .targets import HELP, target
@@ -135,11 +134,8 @@ def _run(arguments) -> int:
     }
     if not (arguments.json or arguments.out):
         print(_csv(names, solution), end="")
-    try:
-        solution.check()
-    except SolveError as error:
-        error.found = found
-        raise
+    arguments.results = found
+    solution.check()
     if arguments.json:
         print_json(found)
     if not arguments.quiet:

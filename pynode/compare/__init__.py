@@ -1,8 +1,8 @@
-"""Solvers, adjoints and fields against each other.
+"""Solvers, adjoints and fields, compared with each other.
 
 print(compare("robertson"))                     # implicit against explicit: accuracy against work
 print(solver_dependence(model))                 # is it another model under another solver?
-print(compare_gradients("robertson"))           # adjoints against each other
+print(compare_gradients("robertson"))           # which adjoint is exact?
 print(stiffness_over({"before": a, "after": b}))   # what training did to the stiffness
 report("report.html", {"before": a, "after": b})   # all of it on one page
 print(crosscheck("robertson"))                  # both engines, in states and gradients

@@ -1,14 +1,16 @@
-"""Does a learned model depend on the solver? The same field under fixed steps, adaptive explicit
-and implicit methods.
+"""Does a learned model depend on the solver? The same field with fixed steps, and with adaptive
+explicit and implicit methods.
 
-A network that was trained through coarse steps has learned the steps as well: under another solver
-it is another model (Queiruga, Erichson, Taylor & Mahoney, Continuous-in-depth neural networks,
-2020; Ott et al., ResNet after all?, ICLR 2021).
+A network that was trained with coarse steps has also learned the steps: with another solver it is
+another model (Queiruga, Erichson, Taylor & Mahoney, Continuous-in-depth neural networks, 2020; Ott
+et al., ResNet after all?, ICLR 2021).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,6 +18,9 @@ from ..methods import registry
 from ..problems import Problem, get
 from .runs import deviation, output_times, reference, solve_problem
 from .tables import PlottableTable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FIXED = ("euler", "rk4")
 STEPS = (100, 1000)
@@ -26,9 +31,13 @@ MAX_NFE = 20_000
 
 @dataclass(frozen=True)
 class Dependent:
-    """One solve. setting: its steps or its tolerance; deviation: the largest from the reference, of
-    each component relative to its largest value, None where the solve did not finish or left all
-    bounds; nfe: evaluations of f."""
+    """One solve.
+
+    setting: its steps or its tolerance.
+    deviation: the largest from the reference, relative to the largest value of each component. None
+        if the solve did not finish or diverged.
+    nfe: evaluations of f.
+    """
 
     method: str
     setting: str
@@ -39,15 +48,15 @@ class Dependent:
 
 @dataclass(frozen=True)
 class Dependence(PlottableTable):
-    """What ``solver_dependence`` found. str() is a table."""
+    """The result of ``solver_dependence``. str() is a table."""
 
     name: str
     rows: tuple[Dependent, ...]
     reference: str
 
     @property
-    def cells(self) -> list:
-        told = [
+    def cells(self) -> list[tuple[Any, ...]]:
+        rows = [
             (
                 r.method,
                 r.setting,
@@ -57,7 +66,7 @@ class Dependence(PlottableTable):
             )
             for r in self.rows
         ]
-        return [("method", "setting", "deviation", "evals", "ended"), *told]
+        return [("method", "setting", "deviation", "evals", "ended"), *rows]
 
     @property
     def note(self) -> str:
@@ -66,7 +75,7 @@ class Dependence(PlottableTable):
             " value."
         )
 
-    def figure(self):
+    def figure(self) -> Figure:
         """The deviations as bars, a matplotlib Figure."""
         from .pictures import bars
 
@@ -80,13 +89,20 @@ class Dependence(PlottableTable):
 
 
 def solver_dependence(
-    problem: Problem | str, fixed=FIXED, steps=STEPS, adaptive=ADAPTIVE, rtols=RTOLS, exact=None
+    problem: Problem | str,
+    fixed: Sequence[str] = FIXED,
+    steps: Sequence[int] = STEPS,
+    adaptive: Sequence[str] = ADAPTIVE,
+    rtols: Sequence[float] = RTOLS,
+    exact: tuple[torch.Tensor, str] | None = None,
 ) -> Dependence:
-    """Solve one problem by fixed-step methods with so many equal steps, and by adaptive ones at
-    these tolerances.
+    """Solve one problem by fixed-step methods with these numbers of equal steps, and by adaptive
+    methods at these tolerances.
 
-    exact: (states, what they are) as ``reference`` gives them, by default made here.
-    ValueError for unknown names; SolveError where not even the reference can be had.
+    exact: (states, their description), as ``reference`` returns them. By default they are computed
+        here.
+
+    Raises ValueError for unknown names, SolveError if even the reference solve fails.
     """
     if isinstance(problem, str):
         problem = get(problem)
@@ -94,8 +110,8 @@ def solver_dependence(
     span = abs(float(times[-1] - times[0]))
     rows = []
     with torch.no_grad():
-        exact, label = exact or reference(problem, times)
-        cases = [
+        states, label = exact or reference(problem, times)
+        cases: list[tuple[str, str, float, dict[str, Any]]] = [
             (name, f"{n:,} steps", problem.rtol, {"step_size": span / n})
             for name in fixed
             for n in steps
@@ -113,16 +129,13 @@ def solver_dependence(
                 max_steps=MAX_NFE,
                 **options,
             )
+            distance = None
+            status = solution.status.sentence
             if solution.success:
-                far = deviation(solution.y, exact)
-            else:
-                far = None
-            if solution.success:
+                distance = deviation(solution.y, states)
                 status = "at the end"
-            else:
-                status = solution.status.sentence
-            if far is not None and not far < 1e6:
-                far = None
+            if distance is not None and not distance < 1e6:
+                distance = None
                 status = "left all bounds"
-            rows.append(Dependent(method.name, setting, far, solution.stats.nfe, status))
+            rows.append(Dependent(method.name, setting, distance, solution.stats.nfe, status))
     return Dependence(problem.name, tuple(rows), label)

@@ -7,13 +7,17 @@ gradients?
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from ..backends.julia import algorithms
 from ..core.layout import Layout
-from ..core.problem import as_problem
+from ..core.problem import ODEProblem, as_problem
+from ..core.protocols import Adjoint, Times
+from ..methods.base import Method
 from ..problems import Problem, get
 from ..solve import solve
 from .runs import atol_at, output_times, weighted_gradients
@@ -22,8 +26,8 @@ from .tables import Table
 
 @dataclass(frozen=True)
 class Difference:
-    """One quantity on both engines. difference: the largest, relative to the largest value of the
-    torch engine's."""
+    """One quantity on both engines. difference: the largest, relative to the torch engine's largest
+    value."""
 
     quantity: str
     difference: float
@@ -32,24 +36,24 @@ class Difference:
 
 @dataclass(frozen=True)
 class Crosscheck(Table):
-    """What ``crosscheck`` found. str() is a table; ok: whether every difference is below the
-    bound."""
+    """The result of ``crosscheck``. str() is a table."""
 
     method: str
     rtol: float
     bound: float
     rows: tuple[Difference, ...]
-    seconds: dict
-    evaluations: dict
+    seconds: dict[str, float]
+    evaluations: dict[str, int]
 
     @property
     def ok(self) -> bool:
+        """Whether every difference is at most the bound."""
         return all(row.difference <= self.bound for row in self.rows)
 
     @property
-    def cells(self) -> list:
-        told = [(row.quantity, f"{row.difference:.1e}", f"{row.largest:.3g}") for row in self.rows]
-        return [("quantity", "difference", "largest value"), *told]
+    def cells(self) -> list[tuple[Any, ...]]:
+        rows = [(row.quantity, f"{row.difference:.1e}", f"{row.largest:.3g}") for row in self.rows]
+        return [("quantity", "difference", "largest value"), *rows]
 
     @property
     def note(self) -> str:
@@ -57,38 +61,39 @@ class Crosscheck(Table):
             f"{e}: {self.evaluations[e]} evaluations, {self.seconds[e]:.3f} s forward"
             for e in self.seconds
         )
-        if self.ok:
-            verdict = "agree"
-        else:
-            verdict = "DIFFER"
+        verdict = "agree" if self.ok else "DIFFER"
         return (
             f"{self.method} at rtol {self.rtol:g}: the engines {verdict} to {self.bound:g}. {work}."
         )
 
 
 def crosscheck(
-    f,
-    y0=None,
-    t=None,
+    f: str | Problem | ODEProblem | Callable[..., Any],
+    y0: Any = None,
+    t: Times | None = None,
     *,
-    method="auto",
-    rtol=1e-8,
-    atol=None,
-    adjoint="gauss",
-    args=(),
-    bound=None,
-    gradients=True,
-    **options,
+    method: str | Method = "auto",
+    rtol: float = 1e-8,
+    atol: float | torch.Tensor | None = None,
+    adjoint: str | Adjoint = "gauss",
+    args: Sequence[Any] = (),
+    bound: float | None = None,
+    gradients: bool = True,
+    **options: Any,
 ) -> Crosscheck:
-    """Solve with backend='torch' and backend='julia' by the same method, and compare states and
+    """Solve with backend='torch' and backend='julia' with the same method, and compare states and
     gradients.
 
-    f: a vector field with y0 and t as for ``solve``, an ODEProblem, or a Problem or its name, whose
-    own y0 and times are taken unless others are given. atol: by default 1e-11, or what a Problem
-    suggests for this rtol. adjoint: Julia's; the torch engine takes its discrete one. The gradients
-    are those of a fixed random weighting of the outputs in y0 and in the parameters of f. bound:
-    largest relative difference that counts as agreement, by default 1000 rtol. options: of
-    ``solve``. Raises JuliaUnavailable where there is no Julia.
+    f: a vector field with y0 and t as for ``solve``, an ODEProblem, or a Problem or its name. A
+        Problem has its own y0 and times, which arguments can replace.
+    atol: by default 1e-11, or what a Problem suggests for this rtol.
+    adjoint: Julia's; the torch engine uses its discrete adjoint.
+    gradients: whether to compare gradients. They are those of a fixed random weighting of the
+        outputs, with respect to y0 and the parameters of f.
+    bound: the largest relative difference that counts as agreement, by default 1000 rtol.
+    options: of ``solve``.
+
+    Raises JuliaUnavailable if Julia is missing.
     """
     if isinstance(f, str):
         f = get(f)
@@ -97,7 +102,9 @@ def crosscheck(
             y0 = f.y0
         if t is None:
             t = output_times(f)
-        f, atol = f.field, atol_at(f, rtol) if atol is None else atol
+        if atol is None:
+            atol = atol_at(f, rtol)
+        f = f.field
     if atol is None:
         atol = 1e-11
     problem = as_problem(f, y0, t, args, options.pop("jac", None), options.pop("mass", None))
@@ -105,14 +112,11 @@ def crosscheck(
     layout = Layout(problem.y0)
     states = {}
     found = {}
-    seconds = {}
-    evaluations = {}
+    seconds: dict[str, float] = {}
+    evaluations: dict[str, int] = {}
     for engine in ("torch", "julia"):
         start = layout.ravel(problem.y0).detach().clone().requires_grad_(gradients)
-        if engine == "torch":
-            chosen = "discrete"
-        else:
-            chosen = adjoint
+        chosen = "discrete" if engine == "torch" else adjoint
         began = time.perf_counter()
         with torch.set_grad_enabled(gradients):
             solution = solve(
@@ -124,7 +128,8 @@ def crosscheck(
                 backend=engine,
                 **options,
             )
-        seconds[engine], evaluations[engine] = time.perf_counter() - began, solution.stats.nfe
+        seconds[engine] = time.perf_counter() - began
+        evaluations[engine] = solution.stats.nfe
         states[engine] = layout.ravel_rows(solution.y, len(solution.t))
         if engine == "torch":
             method = algorithms.get(solution.method).name
@@ -135,9 +140,9 @@ def crosscheck(
         labels = ["gradient in y0", *(f"gradient in {name}" for name in names)]
         pairs = zip(labels, found["julia"], found["torch"], strict=True)
         rows += [_difference(label, a, b) for label, a, b in pairs]
-    return Crosscheck(
-        method, rtol, 1000 * rtol if bound is None else bound, tuple(rows), seconds, evaluations
-    )
+    if bound is None:
+        bound = 1000 * rtol
+    return Crosscheck(str(method), rtol, bound, tuple(rows), seconds, evaluations)
 
 
 def _names(f) -> dict:
@@ -147,10 +152,8 @@ def _names(f) -> dict:
 
 
 def _difference(quantity, a, b, columns=False):
-    """columns: each component by its own largest value."""
-    if columns:
-        scale = b.abs().amax(0)
-    else:
-        scale = b.abs().max()
+    """The Difference of a and b. columns: relative to the largest value of each component, instead
+    of the largest value of all."""
+    scale = b.abs().amax(0) if columns else b.abs().max()
     scale = scale.clamp_min(torch.finfo(b.dtype).tiny)
     return Difference(quantity, float(((a - b).abs() / scale).max()), float(b.abs().max()))

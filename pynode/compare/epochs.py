@@ -1,12 +1,18 @@
-"""What training does to the stiffness of a field: a diagnosis of each of its states, before,
-between and after."""
+"""What training does to the stiffness of a field: a diagnosis of the field before, during and after
+training."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ..diagnosis import Diagnosis, diagnose
+from ..problems import Problem
 from .tables import PlottableTable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -16,8 +22,8 @@ class Epochs(PlottableTable):
     diagnoses: dict[str, Diagnosis]
 
     @property
-    def rows(self) -> list:
-        """The table as plain data, one dict a field."""
+    def rows(self) -> list[dict[str, Any]]:
+        """The table as plain data, one dict for each field."""
         return [
             {
                 "field": label,
@@ -31,13 +37,18 @@ class Epochs(PlottableTable):
         ]
 
     @property
-    def cells(self) -> list:
-        told = []
-        for label, ratio, stability, accuracy, evaluations, found in map(dict.values, self.rows):
-            found = ", ".join(found) or "no difficulties"
-            told.append(
-                (label, f"{ratio:.1e}", f"{stability:,.0f}", f"{accuracy:,.0f}", evaluations, found)
+    def cells(self) -> list[tuple[Any, ...]]:
+        rows = [
+            (
+                row["field"],
+                f"{row['stiffness_ratio']:.1e}",
+                f"{row['steps_for_stability']:,.0f}",
+                f"{row['steps_for_accuracy']:,.0f}",
+                row["evaluations_implicit"],
+                ", ".join(row["found"]) or "no difficulties",
             )
+            for row in self.rows
+        ]
         return [
             (
                 "field",
@@ -47,19 +58,19 @@ class Epochs(PlottableTable):
                 "evals implicit",
                 "found",
             ),
-            *told,
+            *rows,
         ]
 
     @property
     def note(self) -> str:
         return (
-            "Steps for stability: what Tsit5 needs, by the eigenvalues along the solution; for"
-            " accuracy: what the walk took."
+            "Steps for stability: what Tsit5 needs, by the eigenvalues along the solution. Steps"
+            " for accuracy: those of the reference solve."
         )
 
-    def figure(self):
+    def figure(self) -> Figure:
         """Steps for stability and for accuracy over the labels, a matplotlib Figure."""
-        from .pictures import course
+        from .pictures import lines
 
         series = {
             "steps for stability (explicit)": [
@@ -67,10 +78,10 @@ class Epochs(PlottableTable):
             ],
             "steps for accuracy": [max(row["steps_for_accuracy"], 1.0) for row in self.rows],
         }
-        return course(list(self.diagnoses), series, "stiffness, field by field")
+        return lines(list(self.diagnoses), series, "stiffness, field by field")
 
 
-def stiffness_over(problems: dict) -> Epochs:
+def stiffness_over(problems: Mapping[str, Problem]) -> Epochs:
     """Diagnose several Problems, {label: Problem}, for instance one field after different epochs of
     its training."""
     return Epochs({label: diagnose(problem, trials=False) for label, problem in problems.items()})

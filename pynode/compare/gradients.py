@@ -1,10 +1,12 @@
-"""Gradients of one solve by different adjoints, against each other."""
+"""Gradients of one solve by different adjoints, compared with each other."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,6 +14,9 @@ from ..core.status import SolveError
 from ..problems import Problem, get
 from .runs import output_times, solve_problem, weighted_gradients
 from .tables import PlottableTable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ADJOINTS = (
     "discrete",
@@ -24,17 +29,21 @@ ADJOINTS = (
 )
 METHOD = "fbdf"
 RTOL = 1e-6
-# The gradient that the others are held against: the discrete adjoint of this method, at so much
-# smaller a tolerance.
+# The reference is the discrete adjoint of this method, with rtol times this factor.
 TIGHT = "rodas5p"
 FACTOR = 1e-3
 
 
 @dataclass(frozen=True)
 class GradientRow:
-    """One adjoint. deviation: the largest of its gradients, of y0 and of each parameter relative to
-    the largest entry, None where it failed; forward, backward: seconds; nfe: evaluations forward;
-    work: evaluations, products and Jacobians (n each) backward."""
+    """One adjoint.
+
+    deviation: the largest of its gradients, with respect to y0 and to each parameter, relative to
+        the largest entry. None if it failed.
+    forward, backward: seconds.
+    nfe: evaluations in the forward solve.
+    work: evaluations, products and Jacobians (n each) in the backward solve.
+    """
 
     adjoint: str
     deviation: float | None
@@ -47,7 +56,7 @@ class GradientRow:
 
 @dataclass(frozen=True)
 class GradientComparison(PlottableTable):
-    """What ``compare_gradients`` found. str() is a table."""
+    """The result of ``compare_gradients``. str() is a table."""
 
     name: str
     method: str
@@ -56,8 +65,8 @@ class GradientComparison(PlottableTable):
     reference: str
 
     @property
-    def cells(self) -> list:
-        told = [
+    def cells(self) -> list[tuple[Any, ...]]:
+        rows = [
             (
                 r.adjoint,
                 "-" if r.deviation is None else f"{r.deviation:.1e}",
@@ -71,7 +80,7 @@ class GradientComparison(PlottableTable):
         ]
         return [
             ("adjoint", "deviation", "forward s", "backward s", "evals", "backward work", "ended"),
-            *told,
+            *rows,
         ]
 
     @property
@@ -81,7 +90,7 @@ class GradientComparison(PlottableTable):
             " relative to the largest entry of each gradient."
         )
 
-    def figure(self):
+    def figure(self) -> Figure:
         """The deviations as bars, a matplotlib Figure."""
         from .pictures import bars
 
@@ -95,13 +104,16 @@ class GradientComparison(PlottableTable):
 
 
 def compare_gradients(
-    problem: Problem | str, adjoints=ADJOINTS, method=METHOD, rtol=RTOL
+    problem: Problem | str,
+    adjoints: Sequence[str] = ADJOINTS,
+    method: str = METHOD,
+    rtol: float = RTOL,
 ) -> GradientComparison:
-    """The gradient of a fixed random weighting of the outputs in y0 and the parameters of the
-    field, by each adjoint.
+    """The gradient of a fixed random weighting of the outputs, with respect to y0 and the
+    parameters of the field, by each adjoint.
 
     An adjoint that refuses, or whose reverse solve fails, is a row with the reason, not an error.
-    SolveError where the forward solve fails.
+    Raises SolveError if the forward solve fails.
     """
     if isinstance(problem, str):
         problem = get(problem)
@@ -134,16 +146,14 @@ def _row(problem, times, method, rtol, adjoint, exact) -> GradientRow:
         for a, b, scale in zip(found, exact, scales, strict=True)
         if a.numel()
     ]
-    far = float(torch.stack(parts).max())  # by torch, which lets no NaN go by
+    distance = float(torch.stack(parts).max())  # torch's max returns NaN if one is NaN
     work = (
         stats.backward_nfe
         + stats.backward_nvjp
         + stats.backward_njvp
         + len(problem.y0) * stats.backward_njac
     )
-    if math.isfinite(far):
-        status = "at the end"
-    else:
-        far = None
+    if not math.isfinite(distance):
         status = "the gradient is not finite"
-    return GradientRow(adjoint, far, forward, backward, stats.nfe, work, status)
+        return GradientRow(adjoint, None, forward, backward, stats.nfe, work, status)
+    return GradientRow(adjoint, distance, forward, backward, stats.nfe, work, "at the end")

@@ -1,50 +1,55 @@
-"""Pictures of the comparisons: matplotlib Figures. matplotlib is needed here and imported nowhere
-else in this package."""
+"""Pictures of the comparisons: matplotlib Figures. This file imports matplotlib, therefore others
+import it only in functions."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
-# Colours that differ also to colour-blind eyes (Okabe & Ito 2008).
+if TYPE_CHECKING:
+    from .work import Comparison
+
+# Colours that colour-blind people can distinguish (Okabe & Ito 2008).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^v<>P"
 
 
-def work_precision(comparison) -> Figure:
-    """Error against evaluations and against seconds, log-log; crosses at the top did not finish."""
+def work_precision(comparison: Comparison) -> Figure:
+    """Error against evaluations and against seconds, log-log. Crosses at the top are solves that
+    did not finish."""
     figure = Figure(figsize=(10.5, 4.8))
     axes = figure.subplots(1, 2, sharey=True)
     solved = [row.error for row in comparison.rows if row.finished and row.error > 0]
     top = 10 * max(solved, default=1.0)
     for k, method in enumerate(dict.fromkeys(row.method for row in comparison.rows)):
         rows = [row for row in comparison.rows if row.method == method]
-        style = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)]}
-        if rows[0].implicit:
-            style |= {"ls": "-", "ms": 6}
-        else:
-            style |= {"ls": "--", "ms": 6, "mfc": "white"}
+        color = COLOURS[k % len(COLOURS)]
+        style: dict[str, Any] = {"color": color, "marker": MARKERS[k % len(MARKERS)]}
         if rows[0].implicit:
             kind = "implicit"
+            style |= {"ls": "-", "ms": 6}
         else:
             kind = "explicit"
-        done = [row for row in rows if row.finished]
-        lost = [row for row in rows if not row.finished]
+            style |= {"ls": "--", "ms": 6, "mfc": "white"}
+        finished = [row for row in rows if row.finished]
+        unfinished = [row for row in rows if not row.finished]
         for axis, x in zip(axes, ("work", "seconds"), strict=True):
             axis.plot(
-                [getattr(r, x) for r in done],
-                [r.error for r in done],
+                [getattr(r, x) for r in finished],
+                [r.error for r in finished],
                 label=f"{method} ({kind})",
                 **style,
             )
-            # Stacked a little apart, because methods that meet the same limit end at the same
-            # place.
+            # At different heights, because methods that reach the same limit end at the same x.
             height = top * 1.6 ** (k % len(COLOURS))
             axis.plot(
-                [getattr(r, x) for r in lost],
-                [height] * len(lost),
+                [getattr(r, x) for r in unfinished],
+                [height] * len(unfinished),
                 "x",
-                color=style["color"],
+                color=color,
                 ms=8,
                 mew=2,
             )
@@ -53,7 +58,7 @@ def work_precision(comparison) -> Figure:
     ):
         axis.set(xscale="log", yscale="log", xlabel=label)
         low, high = axis.get_xlim()
-        # Less than two decades need labels between the powers of ten, more have no room for them.
+        # Below two decades the axis needs labels between the powers of ten.
         axis.xaxis.set_major_locator(
             ticker.LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,))
         )
@@ -73,8 +78,8 @@ def work_precision(comparison) -> Figure:
     return figure
 
 
-def bars(labels, values, title, unit) -> Figure:
-    """Horizontal bars on a logarithmic axis, one a label; None among the values is a solve that did
+def bars(labels: Sequence[str], values: Sequence[float | None], title: str, unit: str) -> Figure:
+    """Horizontal bars on a logarithmic axis, one for each label. A value None is a solve that did
     not finish."""
     known = [value for value in values if value]
     low = min(known, default=1.0) / 3
@@ -84,15 +89,17 @@ def bars(labels, values, title, unit) -> Figure:
     for k, value in enumerate(values):
         text = "did not finish"
         end = high
-        at = low
+        text_at = low
         colour = "0.85"
         if value is not None:
             text = f"{value:.1e}"
             end = max(value, low)
-            at = max(value, low)
+            text_at = end
             colour = COLOURS[0]
         axis.barh(k, end - low, left=low, color=colour, height=0.65)
-        axis.annotate(text, (at, k), (5, 0), textcoords="offset points", va="center", fontsize=8)
+        axis.annotate(
+            text, (text_at, k), (5, 0), textcoords="offset points", va="center", fontsize=8
+        )
     axis.set(xscale="log", xlim=(low, 5 * high), xlabel=unit, title=title)
     axis.set_yticks(range(len(labels)), labels, fontsize=9)
     axis.invert_yaxis()
@@ -101,14 +108,20 @@ def bars(labels, values, title, unit) -> Figure:
     return figure
 
 
-def course(labels, series, title) -> Figure:
-    """One line a series over the labels, epochs for instance, on a logarithmic axis. series: {name:
-    values}."""
+def lines(labels: Sequence[str], series: Mapping[str, Sequence[float]], title: str) -> Figure:
+    """A line for each series over the labels, for instance epochs, on a logarithmic axis. series:
+    {name: values}."""
     figure = Figure(figsize=(8.5, 4.2))
     axis = figure.subplots()
     for k, (name, values) in enumerate(series.items()):
-        style = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)], "ms": 5}
-        axis.plot(range(len(labels)), values, label=name, **style)
+        axis.plot(
+            range(len(labels)),
+            values,
+            label=name,
+            color=COLOURS[k % len(COLOURS)],
+            marker=MARKERS[k % len(MARKERS)],
+            ms=5,
+        )
     axis.set(yscale="log", title=title)
     axis.set_xticks(range(len(labels)), labels, fontsize=9)
     axis.grid(alpha=0.25)

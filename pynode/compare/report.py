@@ -1,8 +1,10 @@
-"""Everything about one or several fields on one page: what ``pynode compare --report`` writes."""
+"""All comparisons of one or several fields on one page: what ``pynode compare --report`` writes."""
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 
 import torch
@@ -13,28 +15,31 @@ from .epochs import stiffness_over
 from .gradients import compare_gradients
 from .page import Section, write_page
 from .runs import output_times, reference
-from .work import MAX_NFE, METHODS, RTOLS, compare
+from .work import MAX_NFE, METHODS, RTOLS, Comparison, compare
 
 ADJOINTS = ("discrete", "forward", "gauss", "backsolve")  # one of each kind
 
 
 def report(
-    path,
-    problems: dict[str, Problem],
-    methods=METHODS,
-    rtols=RTOLS,
-    max_nfe=MAX_NFE,
-    progress=None,
-    made=None,
+    path: str | PathLike[str],
+    problems: Mapping[str, Problem],
+    methods: Sequence[str] = METHODS,
+    rtols: Sequence[float] = RTOLS,
+    max_nfe: int | None = MAX_NFE,
+    progress: Callable[[str], None] | None = None,
+    made: Mapping[str, Comparison] | None = None,
 ) -> Path:
-    """Write the comparisons of the Problems, {label: Problem}, as one HTML file with its pictures
-    inside; returns its path.
+    """Write the comparisons of the Problems, {label: Problem}, as one HTML file that contains its
+    pictures; returns its path.
 
-    For each, of more than three for the first and the last: a diagnosis, accuracy against work by
-    method, dependence on the solver, gradients by adjoint; of several also the stiffness from one
-    to the next. progress(what) is called before each part. made: {label: Comparison} of accuracy
-    against work, where it has been made already. Needs matplotlib. SolveError where a problem
-    cannot be solved at all.
+    Each Problem gets a diagnosis, accuracy against work by method, dependence on the solver, and
+    gradients by adjoint. With more than three Problems only the first and the last get them.
+    Several Problems also get their stiffness from one to the next.
+
+    progress: progress(what) is called before each part.
+    made: {label: Comparison} of accuracy against work that exist already.
+
+    Needs matplotlib. Raises SolveError if a problem cannot be solved at all.
     """
     made = made or {}
     say = progress or (lambda what: None)
@@ -44,24 +49,22 @@ def report(
     if len(problems) > 1:
         sections.append(Section.of("Stiffness, from one to the next", stiffness))
     for label, problem in _detailed(problems):
-        if len(problems) > 1:
-            before = f"{label}: "
-        else:
-            before = ""
-        found = stiffness.diagnoses[label]
-        sections.append(Section(f"{before}diagnosis", figure=found.figure(), text=str(found)))
+        prefix = f"{label}: " if len(problems) > 1 else ""
+        diagnosis = stiffness.diagnoses[label]
+        figure = diagnosis.figure()
+        sections.append(Section(f"{prefix}diagnosis", figure=figure, text=str(diagnosis)))
         with torch.no_grad():
             exact = reference(problem, output_times(problem))
-        say(f"{before}accuracy against work")
+        say(f"{prefix}accuracy against work")
         work = made.get(label) or compare(problem, methods, rtols, max_nfe, exact=exact)
-        sections.append(Section.of(f"{before}accuracy against work", work))
-        say(f"{before}dependence on the solver")
+        sections.append(Section.of(f"{prefix}accuracy against work", work))
+        say(f"{prefix}dependence on the solver")
         sections.append(
-            Section.of(f"{before}dependence on the solver", solver_dependence(problem, exact=exact))
+            Section.of(f"{prefix}dependence on the solver", solver_dependence(problem, exact=exact))
         )
-        say(f"{before}gradients by adjoint")
+        say(f"{prefix}gradients by adjoint")
         sections.append(
-            Section.of(f"{before}gradients by adjoint", compare_gradients(problem, ADJOINTS))
+            Section.of(f"{prefix}gradients by adjoint", compare_gradients(problem, ADJOINTS))
         )
     machine = (
         f"torch {torch.__version__}, Python {platform.python_version()}, {platform.system()}"
@@ -76,7 +79,7 @@ def report(
 
 
 def _detailed(problems):
-    """(label, problem) of those that get parts of their own: not all states of a long training."""
+    """(label, problem) of those that get their own parts."""
     pairs = list(problems.items())
     if len(pairs) <= 3:
         return pairs

@@ -1,52 +1,58 @@
-"""What every comparison is: a table with a note, as lines of text, and mostly a figure, as a
+"""The base of all comparisons: a table with a note, as lines of text, and mostly a figure, as a
 file."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..core.files import save_figure
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 class Table(ABC):
-    """A comparison: its cells, and a note below them. str() is both as lines of text."""
+    """A comparison: its cells, and a note below them. str() returns both as lines of text."""
 
     @property
     @abstractmethod
-    def cells(self) -> list:
-        """The table, heads first."""
+    def cells(self) -> list[tuple[Any, ...]]:
+        """The rows of the table, the heads first."""
 
     @property
     @abstractmethod
     def note(self) -> str:
-        """What was compared with what."""
+        """What was compared."""
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "\n".join([*aligned(self.cells), self.note])
 
 
 class PlottableTable(Table):
-    """A comparison with a picture, for which matplotlib is needed."""
+    """A comparison with a picture, which needs matplotlib."""
 
     @abstractmethod
-    def figure(self):
+    def figure(self) -> Figure:
         """The picture, a matplotlib Figure."""
 
-    def plot(self, path) -> Path:
+    def plot(self, path: str | PathLike[str]) -> Path:
         """Write the figure; returns the path."""
         return save_figure(path, self.figure(), 150)
 
 
-def aligned(cells, left=(0, -1)) -> list[str]:
-    """Lines of a table whose first line are the heads; left: the columns set to the left, the
-    others to the right."""
-    cells = [tuple(map(str, line)) for line in cells]
-    widths = [max(len(line[k]) for line in cells) for k in range(len(cells[0]))]
-    left = {k % len(widths) for k in left}
-    align = [str.ljust if k in left else str.rjust for k in range(len(widths))]
-    cells.insert(1, tuple("-" * width for width in widths))
-    return [
-        "  ".join(put(*c) for put, *c in zip(align, line, widths, strict=True)).rstrip()
-        for line in cells
-    ]
+def aligned(cells: Iterable[Sequence[Any]], left: Sequence[int] = (0, -1)) -> list[str]:
+    """The lines of a table. Its first row holds the heads. left: the columns that are aligned to
+    the left; the others are aligned to the right."""
+    lines = [tuple(map(str, line)) for line in cells]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
+    to_left = {k % len(widths) for k in left}
+    lines.insert(1, tuple("-" * width for width in widths))
+
+    def padded(k, cell):
+        return cell.ljust(widths[k]) if k in to_left else cell.rjust(widths[k])
+
+    return ["  ".join(padded(k, cell) for k, cell in enumerate(line)).rstrip() for line in lines]

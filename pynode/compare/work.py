@@ -1,4 +1,5 @@
-"""Implicit against explicit: the same dynamics solved by each method, accuracy against work.
+"""Implicit against explicit methods: each solves the same problem, and accuracy is compared with
+work.
 
 print(compare("robertson", ["fbdf", "rodas5p", "tsit5"]))
 """
@@ -6,17 +7,24 @@ print(compare("robertson", ["fbdf", "rodas5p", "tsit5"]))
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..backends.julia import algorithms
 from ..core.csv_records import write_csv
 from ..methods import registry
+from ..methods.base import Method
 from ..problems import Problem, get
 from .runs import deviation, output_times, reference, solve_problem
 from .tables import PlottableTable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 METHODS = ("fbdf", "rodas5p", "tsit5", "dp5")
 RTOLS = (1e-3, 1e-5, 1e-7)
@@ -26,9 +34,13 @@ JULIA = "julia:"
 
 @dataclass(frozen=True)
 class Row:
-    """One solve. work: evaluations of f with a Jacobian counted as n; error: largest difference
-    from the reference at the output times reached, of each component relative to its largest value
-    over the span; reached: fraction of the span."""
+    """One solve.
+
+    reached: the fraction of the span that was solved.
+    work: evaluations of f; a Jacobian counts as n of them.
+    error: the largest difference from the reference at the output times reached, relative to the
+        largest value of each component over the span.
+    """
 
     method: str
     implicit: bool
@@ -48,7 +60,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison(PlottableTable):
-    """The rows, and what they were measured on. str() is a table."""
+    """The rows and their problem. str() is a table."""
 
     name: str
     rows: tuple[Row, ...]
@@ -56,7 +68,7 @@ class Comparison(PlottableTable):
     max_nfe: int | None
 
     @property
-    def cells(self) -> list:
+    def cells(self) -> list[tuple[Any, ...]]:
         head = (
             "method",
             "rtol",
@@ -87,30 +99,28 @@ class Comparison(PlottableTable):
 
     @property
     def note(self) -> str:
-        """What was compared with what, and why some did not finish."""
-        if self.max_nfe:
-            limit = f", at most {self.max_nfe:,} evaluations a solve"
-        else:
-            limit = ""
+        """What was compared, and why some solves did not finish."""
+        limit = f", at most {self.max_nfe:,} evaluations a solve" if self.max_nfe else ""
         lines = [
             f"{self.name}{limit}; error against {self.reference}, relative to each component's"
             " largest value."
         ]
         lines += [
             f"Not finished: {reason}."
-            for reason in {row.status: 0 for row in self.rows if not row.finished}
+            for reason in dict.fromkeys(row.status for row in self.rows if not row.finished)
         ]
         return "\n".join(lines)
 
-    def to_csv(self, path) -> Path:
-        """Write one line a row, with the names of Row's fields as header; returns the path."""
+    def to_csv(self, path: str | PathLike[str]) -> Path:
+        """Write one line for each row, with the names of Row's fields as header; returns the
+        path."""
         return write_csv(path, Row, self.rows)
 
-    def figure(self):
-        """Error against evaluations and against time, log-log, a line a method: a matplotlib
+    def figure(self) -> Figure:
+        """Error against evaluations and against time, log-log, a line for each method: a matplotlib
         Figure.
 
-        Crosses at the top stand for solves that did not finish.
+        Crosses at the top are solves that did not finish.
         """
         from .pictures import work_precision
 
@@ -118,45 +128,52 @@ class Comparison(PlottableTable):
 
 
 def compare(
-    problem: Problem | str, methods=METHODS, rtols=RTOLS, max_nfe=MAX_NFE, report=None, exact=None
+    problem: Problem | str,
+    methods: Sequence[str | Method] = METHODS,
+    rtols: float | Sequence[float] = RTOLS,
+    max_nfe: int | None = MAX_NFE,
+    report: Callable[[Row], None] | None = None,
+    exact: tuple[torch.Tensor, str] | None = None,
 ) -> Comparison:
     """Solve one problem with each method at each tolerance.
 
-    problem: a Problem or the name of one. methods: names; 'julia:FBDF' is SciML's FBDF, solved once
-    before it is timed, because Julia compiles it then. atol follows rtol in the proportion that the
-    problem suggests. max_nfe: limit on evaluations of f in one solve, None for none. report(row) is
-    called after each solve. exact: (states, what they are) as ``reference`` gives them, by default
-    made here. A failing solve is a row, not an error. ValueError for unknown names, SolveError
-    where not even the reference succeeds.
+    problem: a Problem or the name of one.
+    methods: names. 'julia:FBDF' is SciML's FBDF. It is solved once before it is timed, because
+        Julia compiles it then.
+    rtols: tolerances. atol is proportional to rtol, in the ratio that the problem suggests.
+    max_nfe: limit on evaluations of f in one solve, None for none.
+    report: report(row) is called after each solve.
+    exact: (states, their description), as ``reference`` returns them. By default they are computed
+        here.
+
+    A failing solve is a row, not an error. Raises ValueError for unknown names, SolveError if even
+    the reference solve fails.
     """
     if isinstance(problem, str):
         problem = get(problem)
-    methods = [_method(name) for name in methods]
-    if isinstance(rtols, float):
-        rtols = [rtols]
-    else:
-        rtols = list(rtols)
-    if not methods or not rtols:
+    named = [_method(name) for name in methods]
+    rtols = [rtols] if isinstance(rtols, float) else list(rtols)
+    if not named or not rtols:
         raise ValueError("compare needs at least one method and one rtol")
     for rtol in rtols:
         if not rtol > 0:
             raise ValueError(f"rtol must be positive, not {rtol!r}; 1e-6 is a good start")
     times = output_times(problem)
     with torch.no_grad():
-        exact, label = exact or reference(problem, times)
+        states, label = exact or reference(problem, times)
         rows = []
-        for name, method in methods:
+        for name, method in named:
             if name.startswith(JULIA):
                 solve_problem(problem, times[:2], method, max(rtols), throw=False)
             for rtol in rtols:
-                rows.append(_row(problem, times, name, method, rtol, max_nfe, exact))
+                rows.append(_row(problem, times, name, method, rtol, max_nfe, states))
                 if report:
                     report(rows[-1])
     return Comparison(problem.name, tuple(rows), label, max_nfe)
 
 
 def _method(name):
-    """(what to call it, the method) for a name, "julia:" before it for SciML's."""
+    """(label, method) for a name. "julia:" before the name means SciML's method."""
     if isinstance(name, str) and name.lower().startswith(JULIA):
         method = algorithms.get(name[len(JULIA) :])
         return JULIA + method.name, method
@@ -166,11 +183,8 @@ def _method(name):
 
 def _row(problem, times, name, method, rtol, max_nfe, exact) -> Row:
     began = time.perf_counter()
-    # max_nfe is the limit that matters, so the limit on steps must not end a solve before it.
-    if max_nfe:
-        steps = 10_000_000
-    else:
-        steps = 100_000
+    # The limit on steps must not end a solve before max_nfe does.
+    steps = 10_000_000 if max_nfe else 100_000
     solution = solve_problem(
         problem, times, method, rtol, throw=False, max_nfe=max_nfe, max_steps=steps
     )

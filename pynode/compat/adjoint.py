@@ -13,6 +13,7 @@ from contextlib import nullcontext
 import torch
 
 from ..core.batched_cotangents import by_row
+from ..core.cotangents import none_to_zeros
 from ..core.double_backward import DoubleBackward, pull
 from ..core.leaves import leaves_of
 from ..core.module_state import ModuleState
@@ -272,7 +273,7 @@ class Backsolve(torch.autograd.Function):
             moved = torch.zeros_like(t)
         else:
             moved = None
-        with ctx.held.again(params):
+        with ctx.held.restored(params):
             for i in range(len(times) - 1, 0, -1):
                 if ctx.moving:
                     slope = ctx.field(times[i].to(y.abs().dtype), y[i])
@@ -342,9 +343,7 @@ def _augmented(field, params, moving):
                     found = pull(out, inputs, -adj_y)
                 else:
                     found = _pulled(out, inputs, -adj_y)
-        found = [
-            torch.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True)
-        ]
+        found = none_to_zeros(found, inputs)
         if moving:
             by_time = found.pop()
         else:

@@ -1,4 +1,4 @@
-"""``diagnose``: what makes a problem hard, and how to solve it best."""
+"""``diagnose``: what makes a problem hard, and how to solve it."""
 
 from .diagnosis import Diagnosis
 from .examine import diagnose

@@ -1,45 +1,63 @@
-"""The recommendation: method, tolerances, jumps and adjoint, each with its reason."""
+"""The recommendation: method, tolerances, jumps and adjoint, with the reasons."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ..adjoints.selection import choose as choose_adjoint
+from ..core.formatting import duration, number
+from ..core.vector_field import VectorField
 from ..methods import registry
 from ..methods.base import Method
-from .formatting import duration, number
+from .costs import Costs
+from .discontinuities import Jump
 from .race import winner
+from .scales import Scales
 
-MOST_JUMPS = 50  # times of jumps that are worth naming one by one
-HOPELESS = 30  # e-folds that a solve backwards in time would amplify its errors by
+if TYPE_CHECKING:
+    import torch
+
+    from .diagnosis import Diagnosis
+
+MOST_JUMPS = 50  # the recommendation lists at most so many times of jumps
+HOPELESS = 30  # e-folds of error growth, above which a solve backwards in time is useless
 
 
 @dataclass(frozen=True)
 class Advice:
-    """method: its name; structure: of the Jacobian; rtol; atol: a float, or a tuple of n; jumps:
-    times to name in solve(jumps=...); adjoint: how gradients are made; reasons: sentences."""
+    """The recommended arguments of ``solve``.
+
+    method: its name.
+    structure: of the Jacobian.
+    atol: a float, or a tuple of n.
+    jumps: times for solve(jumps=...).
+    adjoint: how gradients are computed.
+    reasons: sentences.
+    """
 
     method: str
     structure: str
     rtol: float
-    atol: object
-    jumps: tuple
+    atol: float | tuple[float, ...]
+    jumps: tuple[float, ...]
     adjoint: str
-    reasons: tuple
+    reasons: tuple[str, ...]
 
-    def arguments(self) -> dict:
+    def arguments(self) -> dict[str, Any]:
         """Keyword arguments of ``solve``."""
         if self.structure == "dense":
-            method = self.method.lower()
+            method: str | Method = self.method.lower()
         else:
             method = registry.get(self.method, jacobian=self.structure)
-        given = {"method": method, "rtol": self.rtol, "atol": self.atol}
+        given: dict[str, Any] = {"method": method, "rtol": self.rtol, "atol": self.atol}
         if self.jumps:
             given["jumps"] = list(self.jumps)
         return given
 
     def call(self) -> str:
-        """The call of ``solve``, as a line of Python."""
+        """The call of ``solve`` as a line of Python."""
         shown = {
             name: value
             for name, value in self.arguments().items()
@@ -61,17 +79,17 @@ def _long(value):
     return isinstance(value, tuple) and len(value) > 8
 
 
-def jump_times(jumps) -> tuple:
-    """Times at which f jumps by the clock, where they are few enough to be named."""
+def jump_times(jumps: Sequence[Jump]) -> tuple[float, ...]:
+    """The times at which f jumps at a fixed time. Empty if there are too many to list."""
     times = tuple(jump.t for jump in jumps if jump.timed)
     if len(times) <= MOST_JUMPS:
         return times
     return ()
 
 
-def tolerances(scales, rtol, atol):
-    """atol as it suits: the given one, or one a component where that is too coarse or too fine for
-    some."""
+def tolerances(scales: Scales, rtol: float, atol: torch.Tensor) -> float | tuple[float, ...]:
+    """A suitable atol: the given one; or one for each component if the given one is too coarse or
+    too fine for some."""
     if not scales.bad:
         values = atol.tolist()
         if isinstance(values, float):
@@ -81,12 +99,12 @@ def tolerances(scales, rtol, atol):
 
 
 def _decimal(x) -> float:
-    """As it was written, where it went through single precision."""
+    """x as the user wrote it, if it went through single precision."""
     return float(f"{x:.7g}")
 
 
-def untried(costs, rtol) -> str:
-    """The method where nothing was tried, by the estimates."""
+def untried(costs: Costs, rtol: float) -> str:
+    """The method by the estimates, if no method was tried."""
     if not costs.stiff:
         if rtol < 1e-5:
             return "Vern7"
@@ -96,8 +114,8 @@ def untried(costs, rtol) -> str:
     return "QNDF"
 
 
-def advise(field, finding, structures) -> Advice:
-    """From what was found. finding: a Diagnosis without its advice."""
+def advise(field: VectorField, finding: Diagnosis, structures: Sequence[str]) -> Advice:
+    """The recommendation from a Diagnosis that has none yet."""
     costs = finding.costs
     reasons = []
     best = winner(finding.trials, "unstable" in finding.labels)
@@ -105,12 +123,12 @@ def advise(field, finding, structures) -> Advice:
         method = best.method
         structure = best.structure
         others = [trial for trial in finding.trials if trial is not best]
-        beside = ", ".join(map(str, others[:4]))
+        compared = ", ".join(map(str, others[:4]))
         reasons.append(
             f"{method}: {duration(best.seconds)} when tried here"
-            + (f", beside {beside}." if beside else ".")
+            + (f", compared with {compared}." if compared else ".")
             + (
-                f" It ended {number(best.difference)} tolerances from the walk."
+                f" It ended {number(best.difference)} tolerances from the reference solve."
                 if "unstable" not in finding.labels
                 else ""
             )
@@ -127,16 +145,17 @@ def advise(field, finding, structures) -> Advice:
             why = "none of the methods tried reached the end"
         else:
             why = "nothing was tried"
-        reasons.append(f"{method}: by the estimates alone, {why}.")
+        reasons.append(f"{method}: by the estimates, because {why}.")
     implicit = registry.get(method).implicit
     if not implicit:
         structure = "dense"
     reasons += _remarks(finding, implicit)
     _, why = choose_adjoint(field, registry.get(method))
-    back = finding.spectrum.integral(finding.spectrum.decay())
-    if back > HOPELESS:
+    growth = finding.spectrum.integral(finding.spectrum.decay())
+    if growth > HOPELESS:
         why += (
-            f"; BacksolveAdjoint would amplify its errors by up to e^{number(back)} on the way back"
+            f"; BacksolveAdjoint would amplify its errors by up to e^{number(growth)} on the way"
+            " back"
         )
     reasons.append(f"Adjoint: {why}.")
     return Advice(
@@ -151,7 +170,7 @@ def advise(field, finding, structures) -> Advice:
 
 
 def _remarks(finding, implicit) -> list:
-    """Sentences for the labels."""
+    """Sentences about the labels."""
     labels = finding.labels
     remarks = []
     costs = finding.costs
@@ -171,12 +190,12 @@ def _remarks(finding, implicit) -> list:
     jumps = [jump for jump in finding.jumps if not jump.slope_discontinuity]
     if any(jump.timed for jump in jumps):
         remarks.append(
-            "Name the times at which f jumps in jumps=, so that no step is spent on finding them."
+            "Pass the times at which f jumps as jumps=, so that no step is spent on finding them."
         )
     if any(not jump.timed for jump in jumps):
         remarks.append(
-            "Where the state makes f jump: let an Event on the switching condition, with a reset"
-            " that changes the branch, end the step there."
+            "Where the state makes f jump, use an Event on the switching condition, with a reset"
+            " that changes the branch: it ends the step there."
         )
     if "unstable" in labels:
         remarks.append(
@@ -188,7 +207,6 @@ def _remarks(finding, implicit) -> list:
         remarks.append(finding.failure.remedy)
     if finding.scales.below_atol:
         remarks.append(
-            "Give the components that atol hides an atol of their own, as above: below it they are"
-            " noise."
+            "Give the components that atol hides their own atol, as above: below it they are noise."
         )
     return remarks

@@ -1,4 +1,4 @@
-"""What explicit and implicit methods would cost on the walk: steps for accuracy, steps for
+"""Estimates for explicit and implicit methods on this problem: steps for accuracy, steps for
 stability, seconds."""
 
 from __future__ import annotations
@@ -11,20 +11,26 @@ import numpy as np
 import torch
 
 from ..core.status import RejectStep
+from ..core.vector_field import VectorField
 from ..methods import registry
+from ..methods.explicit import ExplicitRungeKutta
+from .reference_solve import Walk
+from .spectrum import Spectrum
 
 EXPLICIT = "tsit5"
-STABLE = 1.001  # |R| up to which a mode that ought to decay, or to swing, is taken to do so
-STIFF = 5.0  # times as many explicit steps for stability as for accuracy
+STABLE = 1.001  # a mode counts as stable up to this |R|
+STIFF = 5.0  # stiff means: stability needs so many times more explicit steps than accuracy
 TRIES = 3
 
 
 @cache
-def boundary(name=EXPLICIT) -> tuple:
-    """(angles, radii): how far the stability region of an explicit method reaches in the left half
-    plane, by the angle of h lambda with the negative axis, 0 to pi / 2. Hairer & Wanner II, sec.
-    IV.2."""
-    tb = registry.get(name).tableau
+def boundary(name: str = EXPLICIT) -> tuple[np.ndarray, np.ndarray]:
+    """(angles, radii): the extent of an explicit method's stability region in the left half plane,
+    by the angle of h lambda to the negative axis, 0 to pi / 2. Hairer & Wanner II, sec. IV.2."""
+    method = registry.get(name)
+    if not isinstance(method, ExplicitRungeKutta):
+        raise ValueError(f"{name} is not an explicit Runge-Kutta method: give the name of one")
+    tb = method.tableau
     a = tb.matrix()[: tb.stages, : tb.stages]
     b = np.array([float(x) for x in tb.b][: tb.stages])
     # R(z) = 1 + sum_k z^k b^T A^(k-1) 1
@@ -40,23 +46,28 @@ def boundary(name=EXPLICIT) -> tuple:
     return angles, radii[outside.argmax(1)]
 
 
-def needed(spectrum) -> np.ndarray:
-    """(m,) explicit steps a unit of t that stability asks for at the points of the spectrum."""
+def needed(spectrum: Spectrum) -> np.ndarray:
+    """(m,) explicit steps per unit of t that stability needs at the times of the spectrum."""
     angles, radii = boundary()
     rates = []
     for values in spectrum.values:
-        left = values[values.real <= 0]
-        angle = np.arctan2(np.abs(left.imag), -left.real)
-        rates.append((np.abs(left) / np.interp(angle, angles, radii)).max(initial=0.0))
+        decaying = values[values.real <= 0]
+        angle = np.arctan2(np.abs(decaying.imag), -decaying.real)
+        rates.append((np.abs(decaying) / np.interp(angle, angles, radii)).max(initial=0.0))
     return np.array(rates)
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Estimates over the walk. accuracy: steps for accuracy alone, those that the walk took;
-    stability: steps that Tsit5 needs for stability alone; explicit_steps: where each holds sway,
-    together; explicit, implicit: seconds with Tsit5 and with the walk's method, method; evaluation:
-    seconds of one evaluation of f."""
+    """Estimates for the span of the reference solve.
+
+    accuracy: steps for accuracy only, those of the reference solve.
+    stability: steps that Tsit5 needs for stability only.
+    explicit_steps: steps of Tsit5 for both, each where it is the stricter.
+    explicit, implicit: seconds with Tsit5, and with the method of the reference solve.
+    evaluation: seconds for one evaluation of f.
+    method: of the reference solve.
+    """
 
     accuracy: float
     stability: float
@@ -68,24 +79,25 @@ class Costs:
 
     @property
     def severity(self) -> float:
-        """How many times more steps stability asks of an explicit method than accuracy."""
+        """How many times more steps an explicit method needs in all than for accuracy."""
         return self.explicit_steps / max(self.accuracy, 1.0)
 
     @property
     def stiff(self) -> bool:
+        """Whether the problem is stiff."""
         return self.severity > STIFF
 
 
-def costs(field, walk, spectrum) -> Costs:
-    """Steps from the spectrum and from the walk, seconds a step from a few that are timed at its
+def costs(field: VectorField, walk: Walk, spectrum: Spectrum) -> Costs:
+    """Steps from the spectrum and the reference solve; seconds a step from a few timed steps at its
     start."""
     explicit = registry.get(EXPLICIT)
     stable = needed(spectrum)
     taken = len(walk.sizes)
     if len(spectrum.times) > 1:
         order = np.argsort(spectrum.times)
-        at = np.asarray(walk.times[:-1]) + 0.5 * np.diff(walk.times)
-        rate = np.interp(at, np.asarray(spectrum.times)[order], stable[order])
+        middles = np.asarray(walk.times[:-1]) + 0.5 * np.diff(walk.times)
+        rate = np.interp(middles, np.asarray(spectrum.times)[order], stable[order])
     else:
         rate = np.full(taken, stable[0] if len(stable) else 0.0)
     sizes = np.asarray(walk.sizes)
@@ -105,14 +117,11 @@ def costs(field, walk, spectrum) -> Costs:
 
 
 def _timed(field, walk, method) -> tuple:
-    """(seconds of an explicit step, of an evaluation of f): the best of a few at the start of the
-    walk."""
+    """(seconds for an explicit step, seconds for an evaluation of f): the best of a few at the
+    start."""
     t = walk.times[0]
     y = walk.states[0]
-    if len(walk.times) > 1:
-        h = 0.01 * (walk.times[1] - t)
-    else:
-        h = 0.0
+    h = 0.01 * (walk.times[1] - t) if len(walk.times) > 1 else 0.0
     best = [float("inf")] * 2
     try:
         with torch.inference_mode():

@@ -1,11 +1,14 @@
-"""What ``diagnose`` found: as text, as plain data, as a picture."""
+"""The result of ``diagnose``: as text, as plain data, as a picture."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,35 +18,47 @@ from ..failure import FailureReport
 from ..failure.report import plain
 from .advice import Advice
 from .costs import Costs
+from .discontinuities import Jump
+from .race import Trial
 from .reference_solve import Walk
 from .scales import Scales
 from .spectrum import Spectrum
 
-# Of a mode near the imaginary axis, or of the solution, from which on a problem is called
-# oscillatory.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# A problem is oscillatory if a mode near the imaginary axis, or the solution, has so many periods.
 PERIODS = 10
-# E-folds by which differences grow over the span, from which on it is called unstable.
-PARTING = 5.0
-BLOW_UP = "blow-up"  # as the report of a failure calls it
+# It is unstable if differences grow by more e-folds than this over the span.
+UNSTABLE = 5.0
+BLOW_UP = "blow-up"  # the cause in a failure report
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Times in units of t, rates and eigenvalues in units of 1 / t, states in units of y.
+    """Times in units of t, rates and eigenvalues in units of 1 / t, states in units of y. str() is
+    the report.
 
-    labels: of 'stiff', 'oscillatory', 'discontinuous', 'badly scaled', 'unstable', 'blows up' those
-    that hold; none for a problem without difficulties. name: of the problem; names: (n,) of its
-    components, None for their places in the state; layout: of the state; rtol, atol (0-d or (n,)):
-    as given; end: of the span; walk: the steps of the reference solve; spectrum: eigenvalues along
-    it; modes: periods that modes near the imaginary axis go through; turning: (turning points of
-    the component that turns most, its index); lyapunov_growth: e-folds by which differences grow,
-    None where unknown; jumps: list of Jump; scales: sizes against atol; costs: estimates; failure:
-    why the walk ended before its time, None where it did not; trials: list of Trial, the fastest
-    first; advice: the recommendation. str() is the report.
+    name: of the problem.
+    names: (n,) names of its components, None for their indices.
+    layout: of the state.
+    rtol, atol: as given; atol 0-d or (n,).
+    end: of the span.
+    walk: the steps of the reference solve.
+    spectrum: eigenvalues along it.
+    modes: periods of the modes near the imaginary axis.
+    turning: (turning points of the component with most of them, its index).
+    lyapunov_growth: e-folds by which differences grow, None if unknown.
+    jumps: the jumps and kinks of f.
+    scales: sizes compared with atol.
+    costs: estimates.
+    failure: why the reference solve failed, None if it did not.
+    trials: the timed solves, the fastest first.
+    advice: the recommendation.
     """
 
     name: str
-    names: tuple | None
+    names: tuple[str, ...] | None
     layout: Layout
     rtol: float
     atol: torch.Tensor
@@ -51,21 +66,24 @@ class Diagnosis:
     walk: Walk
     spectrum: Spectrum
     modes: float
-    turning: tuple
+    turning: tuple[int, int | None]
     lyapunov_growth: float | None
-    jumps: list
+    jumps: list[Jump]
     scales: Scales
     costs: Costs
     failure: FailureReport | None = None
-    trials: list = ()
+    trials: Sequence[Trial] = ()
     advice: Advice | None = None
 
     @property
     def turns(self) -> int:
+        """The turning points of the component with most of them."""
         return self.turning[0]
 
     @property
-    def labels(self) -> frozenset:
+    def labels(self) -> frozenset[str]:
+        """Those of 'stiff', 'oscillatory', 'discontinuous', 'badly scaled', 'unstable', 'blows up'
+        that hold. Empty for a problem without difficulties."""
         exploded = self.failure is not None and self.failure.cause == BLOW_UP
         found = {
             "stiff": self.costs.stiff,
@@ -74,42 +92,39 @@ class Diagnosis:
             "badly scaled": self.scales.bad,
             "unstable": not exploded
             and self.lyapunov_growth is not None
-            and self.lyapunov_growth > PARTING,
+            and self.lyapunov_growth > UNSTABLE,
             "blows up": exploded,
         }
         return frozenset(name for name, holds in found.items() if holds)
 
-    def called(self, index) -> str:
-        """What a flat component is called: by the names given, or by its place in the state,
-        'y[2]'."""
+    def called(self, index: int) -> str:
+        """The name of a flat component: the given one, or its place in the state, 'y[2]'."""
         if self.names is None:
             return self.layout.component(index)
         return self.names[index]
 
-    def __str__(self):
+    def __str__(self) -> str:
         from .report import text
 
         return text(self)
 
-    def figure(self):
+    def figure(self) -> Figure:
         """Eigenvalues, steps, dominating component and solution over time: a matplotlib Figure.
         Needs matplotlib."""
         from .picture import draw
 
         return draw(self)
 
-    def plot(self, path) -> Path:
+    def plot(self, path: str | PathLike[str]) -> Path:
         """Write the figure; returns the path."""
         return save_figure(path, self.figure(), 140)
 
-    def as_dict(self) -> dict:
-        """Plain data: numbers, strings, lists; what is not finite is None."""
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data: numbers, strings, lists. None stands for numbers that are not finite."""
         walk = self.walk
         spectrum = self.spectrum
-        if self.turning[1] is None:
-            turning = None
-        else:
-            turning = self.called(self.turning[1])
+        turns, component = self.turning
+        turning = None if component is None else self.called(component)
         return plain(
             {
                 "name": self.name,
@@ -146,7 +161,7 @@ class Diagnosis:
                     "stiffness_ratio": spectrum.ratio(),
                 },
                 "failure": None if self.failure is None else self.failure.as_dict(),
-                "oscillation": {"modes": self.modes, "turns": self.turns, "component": turning},
+                "oscillation": {"modes": self.modes, "turns": turns, "component": turning},
                 "lyapunov_growth": self.lyapunov_growth,
                 "jumps": [
                     asdict(jump) | {"components": [self.called(i) for i in jump.components]}
@@ -166,6 +181,6 @@ class Diagnosis:
             }
         )
 
-    def to_json(self, path) -> Path:
+    def to_json(self, path: str | PathLike[str]) -> Path:
         """Write as_dict() to a file; returns its path."""
         return save_text(path, json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n")

@@ -1,5 +1,4 @@
-"""Where f, along the solution, jumps or has a kink: the places at which steps were refused, looked
-at ever more closely."""
+"""Where f jumps or has a kink along the solution: refused steps are divided again and again."""
 
 from __future__ import annotations
 
@@ -8,15 +7,18 @@ from dataclasses import dataclass
 import torch
 
 from ..core.status import RejectStep
+from ..core.vector_field import VectorField
+from .reference_solve import Walk
 
-PARTS = 16  # into which a place is divided, round after round
-PLACES = 60  # looked at, refused steps in which no jump is known yet
-SAME = 1e-6  # of the span: jumps that near are told as one
-# Of the first change of f, which a jump keeps at any magnification; a smooth f keeps 1/16 a round.
+PARTS = 16  # each round divides an interval into so many parts
+INTERVALS = 60  # at most so many refused steps are examined
+SAME = 1e-6  # of the span: jumps closer than this count as one
+# A jump keeps its change of f in every round; a smooth f keeps 1/16 of it. An interval whose change
+# falls below this part of the first one has no jump.
 REMAINS = 0.05
-KINK = 0.2  # the same of the change of slope, which varies more along a curve
-GROWS = 3.0  # times the change of slope of the round before, above which it is rounding
-# Rounds: 16^-13 is rounding, and second differences are lost to it much earlier.
+KINK = 0.2  # the same for the change of slope, which varies more along a curve
+GROWS = 3.0  # a change of slope that grows by more than this factor in a round is rounding
+# Rounds: 16^-13 is rounding, which spoils second differences much earlier.
 FEWEST = 4
 DEEP = 13
 KINK_ROUNDS = 4
@@ -24,74 +26,70 @@ KINK_ROUNDS = 4
 
 @dataclass(frozen=True)
 class Jump:
-    """One place. t: its time, width: how closely it was found; components: flat indices of f that
-    jump, the largest first; size: of the largest change of f, relative to the largest |f_i| seen on
-    the way there; timed: whether f jumps at a fixed state too, as time goes by; kink: f is
-    continuous and its slope jumps."""
+    """A jump or a kink of f.
+
+    t: its time. width: how closely it was located.
+    components: flat indices of the components of f that jump, the largest first.
+    size: of the largest change of f, relative to the largest |f_i| nearby.
+    timed: whether f also jumps in time at a fixed state.
+    slope_discontinuity: a kink: f is continuous and its slope jumps.
+    """
 
     t: float
     width: float
-    components: tuple
+    components: tuple[int, ...]
     size: float
     timed: bool
     slope_discontinuity: bool
 
 
 class _Path:
-    """f along the dense solution, and the largest |f_i| of the whole walk."""
+    """f along the dense solution, and the largest |f_i| of the whole reference solve."""
 
     def __init__(self, field, walk):
         self.field = field
         self.walk = walk
         steps = walk.times[:: max(1, len(walk.times) // 100)]
         rows = [row for row in map(self, steps) if row is not None]
-        if rows:
-            self.size = torch.stack(rows).abs().amax(0).clamp_min(1e-300)
-        else:
-            self.size = None
+        self.size = torch.stack(rows).abs().amax(0).clamp_min(1e-300) if rows else None
 
     def __call__(self, t):
-        """(n,) float64, None where f refuses the state."""
+        """(n,) float64, None if f rejects the state."""
         try:
             return self.field(t, self.walk.state(t)).to("cpu", torch.float64)
         except RejectStep:
             return None
 
 
-def jumps(field, walk, points=PLACES) -> list:
-    """The jumps and kinks near the places where steps were refused, in the order of their times."""
-    found = []
+def jumps(field: VectorField, walk: Walk, points: int = INTERVALS) -> list[Jump]:
+    """The jumps and kinks inside refused steps, in the order of their times. points: at most so
+    many steps are examined."""
+    found: list[Jump] = []
     with torch.no_grad():
         along = _Path(field, walk)
         if along.size is None:
             return []
-        for a, b in _places(walk):
+        for a, b in _intervals(walk):
             if any(min(a, b) <= jump.t <= max(a, b) for jump in found):
                 continue
             if points == 0:
                 break
             points -= 1
             jump = _jump(along, a, b) or _kink(along, a, b)
-            # Where f chatters, in a sliding mode, one jump stands for all.
+            # If f chatters, in a sliding mode, one jump represents all.
             if jump is not None and not any(
                 abs(jump.t - other.t) <= max(jump.width, SAME * walk.span) for other in found
             ):
                 found.append(jump)
-    if walk.times[-1] >= walk.times[0]:
-        direction = 1.0
-    else:
-        direction = -1.0
+    direction = 1.0 if walk.times[-1] >= walk.times[0] else -1.0
     return sorted(found, key=lambda jump: direction * jump.t)
 
 
-def _places(walk):
-    """(a, b) of the refused steps, inside what was reached, the shortest first, so that jumps close
-    to one another are seen one by one; without those so short that rounding of t hides whether f
-    jumps."""
-    if walk.times[-1] >= walk.times[0]:
-        direction = 1.0
-    else:
-        direction = -1.0
+def _intervals(walk):
+    """(a, b) of the refused steps, inside the part that was reached. The shortest comes first, so
+    that close jumps are found separately. Steps so short that rounding of t hides a jump are left
+    out."""
+    direction = 1.0 if walk.times[-1] >= walk.times[0] else -1.0
     least = PARTS ** (FEWEST + 1) * torch.finfo(walk.states.dtype).eps
     found = []
     for attempt in sorted(walk.rejected, key=lambda attempt: abs(attempt.h)):
@@ -105,7 +103,7 @@ def _places(walk):
 
 
 def _samples(along, a, b):
-    """(times, f (PARTS + 1, n) there), (None, None) where f cannot be had."""
+    """(times, f (PARTS + 1, n) there); (None, None) if f is not finite or rejects a state."""
     times = [a + (b - a) * i / PARTS for i in range(PARTS + 1)]
     rows = [along(t) for t in times]
     if any(row is None or not bool(torch.isfinite(row).all()) for row in rows):
@@ -114,7 +112,7 @@ def _samples(along, a, b):
 
 
 def _jump(along, a, b):
-    """The jump between a and b, None where f is continuous there."""
+    """The jump between a and b, None if f is continuous there."""
     eps = torch.finfo(along.field.dtype).eps
     changes = []
     level = None
@@ -122,7 +120,7 @@ def _jump(along, a, b):
         times, f = _samples(along, a, b)
         if f is None:
             return None
-        # In units of the way that f goes here, so that small components count where they matter.
+        # In units of the size of f here, so that small components count where they matter.
         if level is None:
             level = f.abs().amax(0).clamp_min(1e-6 * along.size)
         steps = ((f[1:] - f[:-1]) / level).abs().amax(1)
@@ -135,7 +133,7 @@ def _jump(along, a, b):
         if abs(b - a) <= eps * max(32 * abs(a), 32 * abs(b), along.walk.span):
             break
     if len(changes) < FEWEST or changes[-1] < 1e3 * eps:
-        return None  # too few digits of t to tell a jump from a steep slope
+        return None  # t has too few digits to distinguish a jump from a steep slope
     change = (f[k + 1] - f[k]).abs() / level
     largest = change.sort(descending=True)
     components = tuple(
@@ -152,8 +150,8 @@ def _jump(along, a, b):
 
 
 def _shortest(a, b) -> float:
-    """The number of fewest digits from a to b, or within their distance of them: 2.7 rather than
-    2.6999999999999."""
+    """The number with the fewest digits from a to b, or as close to them as they are to each other:
+    2.7 instead of 2.6999999999999."""
     middle = 0.5 * (a + b)
     if abs(middle) <= abs(b - a):
         return 0.0
@@ -165,7 +163,7 @@ def _shortest(a, b) -> float:
 
 
 def _timed(along, a, b, change) -> bool:
-    """Whether f jumps from a to b with the state held fixed."""
+    """Whether f jumps from a to b at a fixed state."""
     y = along.walk.state(a)
     try:
         fixed = (along.field(b, y) - along.field(a, y)).to("cpu", torch.float64).abs()
@@ -175,7 +173,7 @@ def _timed(along, a, b, change) -> bool:
 
 
 def _kink(along, a, b):
-    """The kink between a and b, None where the slope of f is continuous as far as can be told."""
+    """The kink between a and b, None if the slope of f is continuous as far as rounding shows."""
     changes = []
     level = None
     for _ in range(KINK_ROUNDS):
@@ -188,7 +186,7 @@ def _kink(along, a, b):
         bends = ((f[2:] - 2 * f[1:-1] + f[:-2]) / level).abs().amax(1) / width
         k = int(bends.argmax())
         changes.append(float(bends[k]))
-        # A jump of the slope stays as it is, rounding grows as the width shrinks.
+        # A jump of the slope stays the same, rounding grows as the width shrinks.
         if changes[-1] < KINK * max(changes) or (
             len(changes) > 1 and changes[-1] > GROWS * changes[-2]
         ):

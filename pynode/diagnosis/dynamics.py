@@ -1,4 +1,4 @@
-"""How the solution moves: how often it turns back, and how nearby solutions part from it."""
+"""How the solution moves: how often it turns back, and how fast nearby solutions separate."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ import torch
 from ..backends.torch.inference import run_in_inference_mode, serves_inference
 from ..core.norm import Tolerance
 from ..core.status import RejectStep
-from .reference_solve import ROSENBROCK_UP_TO
+from ..core.vector_field import VectorField
+from .reference_solve import ROSENBROCK_UP_TO, Walk
 
-TURN = 0.02  # of a component's range: a smaller way back is no turn
-SECONDS = 10.0  # for the neighbours
+TURN = 0.02  # of a component's range: a smaller move back is no turn
+SECONDS = 10.0  # limit for lyapunov_growth
 
 
-def turns(walk) -> tuple:
+def turns(walk: Walk) -> tuple[int, int | None]:
     """(turning points, flat index) of the component that turns back most often, two turns a period;
     (0, None) if none does."""
     states = walk.states.to("cpu", torch.float64).numpy()
     low = states.min(0)
     high = states.max(0)
-    # What moves by less than a few errors of a step does not move.
+    # A move of less than a few errors of a step does not count.
     least = np.maximum(TURN * (high - low), 10 * walk.tol.scale(walk.states).amax(0).cpu().numpy())
     anchor = states[0].copy()
     direction = np.zeros(states.shape[1])
@@ -39,19 +40,20 @@ def turns(walk) -> tuple:
         anchor = np.where(start, states[0], anchor)
     most = int(counts.argmax())
     if counts[most]:
-        return (int(counts[most]), most)
-    return (0, None)
+        return int(counts[most]), most
+    return 0, None
 
 
-def lyapunov_growth(field, walk) -> float | None:
-    """By how many e-folds a small difference grows over the whole walk, negative where it shrinks;
-    None where unknown.
+def lyapunov_growth(field: VectorField, walk: Walk) -> float | None:
+    """The number of e-folds by which a small difference grows over the whole reference solve,
+    negative if it shrinks; None if unknown.
 
-    A neighbour is taken along by the walk's own steps, and brought near again after each (G.
-    Benettin et al., Meccanica 15, 1980). In units of each component's largest value. The trend over
-    time, from the second to the last fifth: a relaxation oscillator stretches and shrinks
-    differences by decades as it goes round. For up to ROSENBROCK_UP_TO states, whose walk repeats
-    itself in every digit, and for SECONDS at most, from which the rest is extrapolated.
+    A neighbouring solution takes the same steps, and is brought near again after each (G. Benettin
+    et al., Meccanica 15, 1980). The unit is the largest value of each component. The result is the
+    trend over time, from the second to the last fifth, because a relaxation oscillator stretches
+    and shrinks differences by decades in each cycle. It is computed for up to ROSENBROCK_UP_TO
+    states, because their reference solve repeats itself in every digit, and for at most SECONDS,
+    after which the rest is extrapolated.
     """
     if field.size > ROSENBROCK_UP_TO or len(walk.times) < 10:
         return None
@@ -66,14 +68,13 @@ def lyapunov_growth(field, walk) -> float | None:
 
 
 def _logs(field, walk) -> list:
-    """Logarithms of the size of the difference, at the start and after each step that was taken
-    again."""
+    """Logarithms of the size of the difference, at the start and after each repeated step."""
     largest = walk.states.abs().amax(0)
     scale = torch.maximum(largest, 1e-3 * largest.max()).clamp_min(torch.finfo(field.dtype).tiny)
     length = torch.finfo(field.dtype).eps ** 0.4
     generator = torch.Generator().manual_seed(0)
-    away = torch.randn(field.size, generator=generator, dtype=torch.float64).to(scale)
-    away = away / away.norm()
+    offset = torch.randn(field.size, generator=generator, dtype=torch.float64).to(scale)
+    offset = offset / offset.norm()
     loose = Tolerance(1.0, torch.full((), 1e30, dtype=field.dtype, device=field.device), field.size)
     state = walk.method.init(field, walk.times[0], walk.states[0], None, 0.0, loose)
     logs = [0.0]
@@ -82,22 +83,18 @@ def _logs(field, walk) -> list:
     for attempt, y, after in zip(walk.accepted, walk.states, walk.states[1:]):
         try:
             step = walk.method.step(
-                field, attempt.t, y + length * scale * away, attempt.h, state, loose
+                field, attempt.t, y + length * scale * offset, attempt.h, state, loose
             )
         except RejectStep:
             break
         if step.y is None:
-            away = None
-        else:
-            away = (step.y - after) / (length * scale)
-        if away is None:
-            size = math.nan
-        else:
-            size = float(away.norm())
+            break
+        offset = (step.y - after) / (length * scale)
+        size = float(offset.norm())
         if not 0 < size < math.inf:
             break
         folds = folds + math.log(size)
-        away = away / size
+        offset = offset / size
         logs.append(folds)
         if time.perf_counter() - began > SECONDS:
             break

@@ -1,17 +1,20 @@
-"""``diagnose``: walks along the solution once, looks at it from every side, and recommends how to
+"""``diagnose``: makes one reference solve, measures the problem along it, and recommends how to
 solve it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 
 from ..algebra.structure import structure_of
 from ..core.options import Options
-from ..core.problem import as_problem
+from ..core.problem import ODEProblem, as_problem
+from ..core.protocols import Times
 from ..core.vector_field import VectorField
 from ..failure import Case
 from ..failure import examine as examine_failure
@@ -27,43 +30,44 @@ from .reference_solve import DENSE_UP_TO, economical, walk
 from .scales import ABOVE, PROPOSED, scales
 from .spectrum import spectrum
 
-LARGE = 300  # states from which on the structure of the Jacobian is found out by trials
+LARGE = 300  # above so many states, trials choose the structure of the Jacobian
 
 
 def diagnose(
-    f,
-    y0=None,
-    t=None,
+    f: str | Problem | ODEProblem | Callable[..., Any],
+    y0: Any = None,
+    t: Times | None = None,
     *,
-    rtol=None,
-    atol=None,
-    args=(),
-    jac=None,
-    structure=None,
-    names=None,
-    trials=True,
-    max_steps=10_000,
-    max_seconds=60.0,
+    rtol: float | None = None,
+    atol: float | torch.Tensor | None = None,
+    args: Sequence[Any] = (),
+    jac: Callable[..., torch.Tensor] | None = None,
+    structure: Any = None,
+    names: Sequence[str] | None = None,
+    trials: bool = True,
+    max_steps: int = 10_000,
+    max_seconds: float = 60.0,
 ) -> Diagnosis:
     """What makes dy/dt = f(t, y, *args) from y(t[0]) = y0 hard or easy, and how to solve it best.
 
-    f: nn.Module or function f(t, y, *args) with y0 and t as in ``solve`` (of t the ends count); an
-        ODEProblem; a pynode.problems.Problem or the name of one, with its own y0 and times unless
-        others are given.
-    rtol, atol: the tolerances that the solve is to have; by default those of the Problem, else 1e-6
-    and 1e-9.
-    structure: of the Jacobian, as in ``solve``; by default dense up to 1000 states, then sparse
-        where SciPy is installed, else 'krylov'. Above 300 states the trials find out which is
-        faster, unless it is given.
+    f: nn.Module or function f(t, y, *args) with y0 and t as in ``solve`` (only the first and last
+        time count); an ODEProblem; a pynode.problems.Problem or the name of one. A Problem has its
+        own y0 and times, which arguments can replace.
+    rtol, atol: the tolerances that the solve will have. The default is that of the Problem,
+        otherwise 1e-6 and 1e-9.
+    structure: of the Jacobian, as in ``solve``. By default it is dense up to 1000 states, then
+        sparse if SciPy is installed, else 'krylov'. Above 300 states the trials choose the faster
+        one, unless it is given.
     names: (n,) names of the flat components, for the report.
-    trials: False leaves the timed solves away; the recommendation then rests on estimates.
-    max_steps: of the walk; max_seconds: of the walk, and of all trials together. At these limits,
-        or where f jumps back and forth so that they would be met, the part that was reached is
-        diagnosed. A solve that fails is a finding, not an error.
+    trials: False skips the timed solves. The recommendation then uses only estimates.
+    max_steps: of the reference solve.
+    max_seconds: of the reference solve, and of all trials together. At these limits, the part that
+        was reached is diagnosed. The same holds if f jumps back and forth, so that the limits would
+        be reached. A solve that fails is a finding, not an error.
 
     Costs two solves by Rodas5P (above 100 states one by KenCarp47), 40 Jacobians with their
-    eigenvalues (above 300 states 40 products of 40 Jacobians with vectors), and the trials.
-    Gradients are not touched. Raises ValueError or TypeError for input that makes no sense.
+    eigenvalues (above 300 states 40 products each of 40 Jacobians with vectors), and the trials.
+    Computes no gradients. Raises ValueError or TypeError for input that makes no sense.
     """
     if isinstance(f, str):
         f = get(f)
@@ -88,8 +92,8 @@ def diagnose(
     walk_with = partial(
         walk, field, times, flat, rtol, max_steps=max_steps, max_seconds=max_seconds
     )
-    went, seen, fine = _walked(walk_with, field, times, flat, rtol, limits)
-    eigenvalues = spectrum(field, went)
+    reference, sizes, fine = _reference(walk_with, field, times, flat, rtol, limits)
+    eigenvalues = spectrum(field, reference)
     periods = eigenvalues.integral(eigenvalues.frequency()) / (2 * math.pi)
     found = Diagnosis(
         name,
@@ -98,28 +102,27 @@ def diagnose(
         rtol,
         limits,
         times[-1],
-        went,
+        reference,
         eigenvalues,
         periods,
-        turns(went),
-        lyapunov_growth(field, went),
-        jumps(field, went),
-        seen,
-        costs(field, went, eigenvalues),
-        _failure(problem, field, went, options, flat),
+        turns(reference),
+        lyapunov_growth(field, reference),
+        jumps(field, reference),
+        sizes,
+        costs(field, reference, eigenvalues),
+        _failure(problem, field, reference, options, flat),
     )
     structures = _structures(structure, layout.size)
-    if trials and len(went.times) > 1:
+    if trials and len(reference.times) > 1:
         candidates = finalists(found.costs, eigenvalues, rtol, layout.size, structures)
-        raced = race(
-            problem, field, went, candidates, rtol, fine, jump_times(found.jumps), max_seconds
-        )
+        known = jump_times(found.jumps)
+        raced = race(problem, field, reference, candidates, rtol, fine, known, max_seconds)
         found = replace(found, trials=raced)
     return replace(found, advice=advise(field, found, structures))
 
 
 def _of_problem(problem, y0, t, rtol, atol):
-    """(f, y0, t, rtol, atol): those given, and the Problem's own where None is given."""
+    """(f, y0, t, rtol, atol): those given; for None those of the Problem."""
     if y0 is None:
         y0 = problem.y0
     if t is None:
@@ -132,12 +135,12 @@ def _of_problem(problem, y0, t, rtol, atol):
 
 
 def _checked(problem):
-    """(layout of the state, [first time, last time] as floats); ValueError where the problem has a
-    mass matrix."""
+    """(layout of the state, [first time, last time] as floats). Raises ValueError if the problem
+    has a mass matrix."""
     if problem.mass is not None:
         raise ValueError(
-            "diagnose takes systems without a mass matrix: multiply f by its inverse where it has"
-            " one, or look at the differential equations alone"
+            "diagnose takes systems without a mass matrix: multiply f by its inverse if it has"
+            " one, or diagnose only the differential equations"
         )
     layout = problem.layout()
     times = problem.times(layout.device).tolist()
@@ -145,7 +148,8 @@ def _checked(problem):
 
 
 def _field(problem, layout, times, structure):
-    """The vector field, with the structure given for its Jacobian, or one that suits its size."""
+    """The vector field, with the given structure of its Jacobian, or with one that suits its
+    size."""
     field = VectorField(problem, layout, times[0])
     if structure is not None:
         field.structure = structure_of(structure, registry.get("kencarp47"), problem)
@@ -154,42 +158,43 @@ def _field(problem, layout, times, structure):
     return field
 
 
-def _walked(walk_with, field, times, start, rtol, atol):
-    """(Walk, Scales, atol as it suits): a walk with tolerances that do not hide the solution.
+def _reference(walk_with, field, times, start, rtol, atol):
+    """(Walk, Scales, suitable atol): a reference solve whose tolerances do not hide the solution.
 
     walk_with(atol): the Walk from start, (n,); atol: 0-d or (n,), as given.
     """
-    went = walk_with(atol)
+    reference = walk_with(atol)
     size = float(start.abs().max())
     suited = atol.clamp(max=PROPOSED * rtol * size)
     coarse = bool((ABOVE * suited < atol).any())
-    if size > 0 and (size < ABOVE * float(atol.min()) or (coarse and not went.status.success)):
-        # An atol that hides the start lets the solution stray: the same again, with one that does
-        # not.
+    hidden = size < ABOVE * float(atol.min())
+    if size > 0 and (hidden or (coarse and not reference.status.success)):
+        # An atol that hides the start makes the solution wrong: solve again with a suitable one.
         finer = walk_with(suited)
-        if not went.status.success:
-            went = max((went, finer), key=lambda one: abs(one.reached - times[0]))
+        if not reference.status.success:
+            reference = max((reference, finer), key=lambda one: abs(one.reached - times[0]))
         else:
-            went = finer
-    seen = scales(field, went, rtol, atol)
-    fine = _fine(seen, field, rtol, atol)
-    if seen.bad:
-        # With the tolerances proposed: under the given ones the walk may have been anything.
-        went = walk_with(fine)
-        seen = scales(field, went, rtol, atol)
-        fine = _fine(seen, field, rtol, atol)
-    return went, seen, fine
+            reference = finer
+    sizes = scales(field, reference, rtol, atol)
+    fine = _fine(sizes, field, rtol, atol)
+    if sizes.bad:
+        # The given tolerances may have made the reference solve meaningless: use those proposed.
+        reference = walk_with(fine)
+        sizes = scales(field, reference, rtol, atol)
+        fine = _fine(sizes, field, rtol, atol)
+    return reference, sizes, fine
 
 
-def _fine(seen, field, rtol, atol):
-    """atol as it suits the scales seen, a tensor, 0-d or (n,)."""
+def _fine(sizes, field, rtol, atol):
+    """The atol that suits the scales, a tensor, 0-d or (n,)."""
     layout = field.layout
-    return torch.as_tensor(tolerances(seen, rtol, atol), dtype=layout.dtype, device=layout.device)
+    suited = tolerances(sizes, rtol, atol)
+    return torch.as_tensor(suited, dtype=layout.dtype, device=layout.device)
 
 
 def _structures(structure, size):
-    """Those of the Jacobian that the trials take: the one given, or those that serve so many
-    states."""
+    """The structures of the Jacobian for the trials: the given one, or those that suit this number
+    of states."""
     if structure is not None:
         return [structure]
     if size <= LARGE:
@@ -197,27 +202,28 @@ def _structures(structure, size):
     return list(dict.fromkeys(("dense", economical().name, "krylov")))
 
 
-def _failure(problem, field, went, options, start):
-    """Why the walk ended before its time, None where it did not."""
-    if went.status.success:
+def _failure(problem, field, reference, options, start):
+    """Why the reference solve failed, None if it did not."""
+    if reference.status.success:
         return None
-    span = (went.path.times[0], went.path.times[-1])
+    path = reference.path
+    span = (path.times[0], path.times[-1])
     return examine_failure(
         Case(
             problem,
             field,
             field.layout,
-            went.method,
-            went.method.name,
-            went.status,
-            went.reached,
-            went.path.y,
+            reference.method,
+            reference.method.name,
+            reference.status,
+            reference.reached,
+            path.y,
             start,
             span,
             options,
-            went.tol.atol,
-            (len(went.path.ys), len(went.path.times)),
-            went.path.attempts,
-            len(went.attempts),
+            reference.tol.atol,
+            (len(path.ys), len(path.times)),
+            path.attempts,
+            len(reference.attempts),
         )
     )

@@ -3,23 +3,32 @@ time axis."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 
 from ..core.trajectory import evaluate
 
-# Components of the solution that are drawn, and those whose steps are told apart.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from .diagnosis import Diagnosis
+
+# At most so many components are drawn, and the steps of at most so many have their own colour.
 CURVES = 6
 LEADING = 4
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 REFUSED = "#B00020"
-FEW = 200  # refused steps up to which each is marked clearly
-CROWDED = 0.02  # of the span, in which half of the steps are taken
-# Of the steps, from which on the time axis is logarithmic where the steps grow from the start on.
+FEW = 200  # above so many refused steps their marks are transparent
+# If half of the steps lie in a smaller part of the span, the time axis gives all steps the same
+# room.
+CROWDED = 0.02
+# If the steps grow by more decades than this, the time axis is logarithmic.
 DECADES = 3
 
 
-def draw(found):
+def draw(found: Diagnosis) -> Figure:
     """The picture, a matplotlib Figure. Needs matplotlib."""
     from matplotlib.figure import Figure
 
@@ -44,25 +53,22 @@ def draw(found):
             axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5, frameon=False)
     _label_times(axes[2], found, kind)
     nature = ", ".join(sorted(found.labels)) or "no difficulties"
-    if found.advice is None:
-        advice = ""
-    else:
-        advice = f"\nrecommended: {found.advice.method}"
+    advice = "" if found.advice is None else f"\nrecommended: {found.advice.method}"
     figure.suptitle(f"{found.name}: {nature}{advice}", fontsize=12)
     return figure
 
 
 def _axis(found):
-    """(where a time stands on the axis, kind of axis): 'log' where the steps grow from tiny ones at
-    the start, 'steps', as much room for every step, where most of them are taken in a small part of
-    the span, 'linear' otherwise."""
+    """(the position of a time on the axis, kind of axis). 'log' if the steps grow from tiny ones at
+    the start; 'steps', the same room for every step, if most of them lie in a small part of the
+    span; otherwise 'linear'."""
     times = np.asarray(found.walk.times)
     sizes = np.asarray(found.walk.sizes)
     distance = np.abs(times - times[0])
     quarter = max(1, len(sizes) // 4)
     if len(sizes) > 8 and np.median(sizes[-quarter:]) > 10**DECADES * np.median(sizes[:quarter]):
         return (lambda t: abs(t - times[0])), "log"
-    # Where f jumps the small steps say nothing about the solution.
+    # If f jumps, small steps say nothing about the solution.
     if (
         len(sizes) > 8
         and not found.jumps
@@ -117,7 +123,7 @@ def _eigenvalues(axis, found, shift):
 
 
 def _coloured(walk) -> dict:
-    """{flat index: colour} of the components that are drawn: those that limit the steps, then those
+    """{flat index: colour} of the drawn components: first those that limit the steps, then those
     that move most."""
     states = walk.states.to("cpu").double().numpy()
     moves = (states.max(0) - states.min(0)) / np.maximum(np.abs(states).max(0), 1e-300)
@@ -190,12 +196,9 @@ def _solution(axis, found, shift, colours):
 
 
 def _fine(walk):
-    """(times, states) at the ends of the steps and inside them, so that long steps of a high order
-    are curves."""
-    if len(walk.sizes) > 2000:
-        inner = 1
-    else:
-        inner = 8
+    """(times, states) at the ends of the steps and inside them, so that long steps of high order
+    look curved."""
+    inner = 1 if len(walk.sizes) > 2000 else 8
     theta = torch.arange(1, inner + 1, dtype=torch.float64, device=walk.states.device) / inner
     times = [walk.times[0]]
     rows = [walk.states[:1].double().cpu().numpy()]

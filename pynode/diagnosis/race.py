@@ -1,48 +1,56 @@
-"""Short timed solves of the problem itself: the finalists run against one another, and who cannot
-win is stopped."""
+"""Short timed solves of the problem: the candidates compete, and those that cannot win are
+stopped."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from ..core.formatting import duration
+from ..core.problem import ODEProblem
 from ..core.status import Status
+from ..core.vector_field import VectorField
 from ..methods import registry
 from ..solve import solve
-from .costs import STIFF
-from .formatting import duration
+from .costs import STIFF, Costs
+from .reference_solve import Walk
+from .spectrum import Spectrum
 
-# Times as many explicit steps for stability as for accuracy: which finalists there are.
+# The severity says how many times more explicit steps stability needs than accuracy. Above SHORT
+# times STIFF implicit methods are candidates, above LONG explicit ones may be none.
 SHORT = 0.3
 LONG = 30.0
-# Times the estimate of the walk's method, that of an explicit one, up to which explicit ones are
-# tried.
+# Explicit methods are no candidates if their estimate is above CLOSE times that of the implicit
+# method of the reference solve.
 CLOSE = 2.0
-EXTENDED = 1e4  # the same, up to which the stages of RKC can reach: their number is about its root
-# A solve is stopped after SLACK times the best one's time, and not before LEAST seconds.
+EXTENDED = 1e4  # the severity up to which RKC can be used: it has about the root of it as stages
+# A solve is stopped after SLACK times the time of the best one, but not before LEAST seconds.
 SLACK = 2.5
 LEAST = 0.3
-# who lies within AGAIN of the best runs so many times more, in turn
+# Candidates within AGAIN times the best time run ROUNDS more times, in turn.
 AGAIN = 1.6
 ROUNDS = 2
-QUICK = 1.0  # seconds above which one run tells enough
-TIE = 1.15  # times the fastest one's time, up to which another is as fast
-# A difference from the walk, in units of the tolerances, that a recommended method stays below.
+QUICK = 1.0  # a run of more seconds is not repeated
+TIE = 1.15  # a method counts as equally fast up to so many times the fastest time
+# A recommended method must be closer to the reference solve than so many tolerances.
 FAR = 100.0
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One finalist.
+    """The timed solves of one candidate.
 
-    seconds: the least of its runs, of the processor where torch has one thread and of the clock
-    otherwise; finished: whether it was neither stopped nor failed; status: its sentence;
-    difference: root mean square of its distance from the walk at the times of both, in units of
-    atol + rtol |y|, NaN where it did not finish.
+    seconds: the least of its runs; processor time if torch has one thread, otherwise wall-clock
+        time.
+    finished: whether it was neither stopped nor failed.
+    status: the sentence of its status.
+    difference: root mean square of its distance from the reference solve at common times, in units
+        of atol + rtol |y|. NaN if it did not finish.
     """
 
     method: str
@@ -54,7 +62,7 @@ class Trial:
     evaluations: int
     difference: float
 
-    def __str__(self):
+    def __str__(self) -> str:
         name = self.method + (f" ({self.structure})" if self.structure != "dense" else "")
         if self.finished:
             return f"{name} {duration(self.seconds)}"
@@ -63,16 +71,18 @@ class Trial:
         return f"{name} failed"
 
 
-def finalists(costs, spectrum, rtol, size, structures) -> list:
-    """[(method, structure)] in the order in which they are likely to be good. structures: those
-    that the Jacobian may have."""
+def finalists(
+    costs: Costs, spectrum: Spectrum, rtol: float, size: int, structures: Sequence[str]
+) -> list[tuple[str, str]]:
+    """[(method, structure)], the most promising first. structures: those that the Jacobian may
+    have."""
     if rtol > 1e-4:
         explicit = ["tsit5", "bs3"]
     elif rtol > 1e-9:
         explicit = ["vern7", "tsit5"]
     else:
         explicit = ["vern7", "dp8"]
-    if costs.evaluation > 3e-4:  # two evaluations a step pay where an evaluation is most of a step
+    if costs.evaluation > 3e-4:  # two evaluations a step are best if f is most of the cost
         explicit.append("adamspece")
     if rtol < 1e-4:
         implicit = ["qndf", "rodas5p", "radauiia9", "fbdf", "kencarp47"]
@@ -81,36 +91,34 @@ def finalists(costs, spectrum, rtol, size, structures) -> list:
     if float(spectrum.frequency().max(initial=0.0)) * 3 > float(
         spectrum.largest().max(initial=0.0)
     ):
-        # Near the imaginary axis the stability of BDF ends at order 2.
+        # Near the imaginary axis BDF is stable only up to order 2.
         implicit = [name for name in implicit if name != "fbdf"]
         implicit.append(implicit.pop(0))
         if "radauiia9" not in implicit:
-            implicit += ["radauiia5"]
-        else:
-            implicit += []
+            implicit.append("radauiia5")
     if costs.severity > LONG and costs.explicit > CLOSE * costs.implicit:
         chosen = [implicit[0], *_stabilised(costs, spectrum, size), *implicit[1:]]
     elif costs.severity > STIFF * SHORT:
         chosen = [implicit[0], *_stabilised(costs, spectrum, size), *explicit, *implicit[1:]]
     else:
         chosen = [*explicit, implicit[0]]
-    found = []
+    candidates = []
     for name in chosen:
         method = registry.get(name)
-        # A method has as many entries as structures, and so there are fewer methods.
+        # Each method has an entry for each structure, therefore fewer methods compete.
         if len(structures) > 1 and name in ("radauiia9", "fbdf", "rodas5p"):
             continue
         if method.implicit:
             kinds = [kind for kind in structures if kind in method.structures]
         else:
             kinds = ["dense"]
-        found += [(method.name, kind) for kind in kinds]
-    return found
+        candidates += [(method.name, kind) for kind in kinds]
+    return candidates
 
 
 def _stabilised(costs, spectrum, size) -> list:
-    """RKC, where there are many states, the fast eigenvalues lie near the negative axis and not too
-    far out."""
+    """RKC, if there are many states, and the fast eigenvalues lie near the negative axis and not
+    too far from zero."""
     fast = [v[np.abs(v) > 0.1 * np.abs(v).max(initial=0.0)] for v in spectrum.values if len(v)]
     near = all(np.all(np.abs(v.imag) < 0.1 * np.abs(v.real)) and np.all(v.real < 0) for v in fast)
     if size >= 20 and costs.severity < EXTENDED and fast and near:
@@ -118,47 +126,58 @@ def _stabilised(costs, spectrum, size) -> list:
     return []
 
 
-def race(problem, field, walk, candidates, rtol, atol, jumps, max_seconds) -> list:
-    """Trials of the candidates over the part that the walk reached, the fastest first; max_seconds:
-    for all together."""
+def race(
+    problem: ODEProblem,
+    field: VectorField,
+    walk: Walk,
+    candidates: Sequence[tuple[str, str]],
+    rtol: float,
+    atol: torch.Tensor,
+    jumps: Sequence[float],
+    max_seconds: float,
+) -> list[Trial]:
+    """Trials of the candidates over the part that the reference solve reached, the fastest first.
+    max_seconds: for all together."""
     timed = _TimedSolves(problem, field, walk, rtol, atol, jumps)
-    # Who takes longer than the walk itself, with a method that is robust rather than fast, is not
-    # to be recommended.
+    # The method of the reference solve is robust rather than fast: a candidate that takes longer is
+    # not recommended.
     deadline = time.perf_counter() + max_seconds
     best_wall = walk.seconds
-    trials = {}
+    trials: dict[tuple[str, str], Trial] = {}
     for candidate in candidates:
-        left = deadline - time.perf_counter()
-        if left <= 0:
+        remaining = deadline - time.perf_counter()
+        if remaining <= 0:
             break
-        trial, wall = timed.run(candidate, min(left, max(SLACK * best_wall, LEAST)))
+        trial, wall = timed.run(candidate, min(remaining, max(SLACK * best_wall, LEAST)))
         trials[candidate] = trial
         if trial.finished:
             best_wall = min(best_wall, wall)
     for _ in range(ROUNDS):
         best = min((trial.seconds for trial in trials.values() if trial.finished), default=math.inf)
         for candidate, trial in trials.items():
-            left = deadline - time.perf_counter()
-            if trial.finished and trial.seconds <= AGAIN * best < AGAIN * QUICK and left > 0:
-                again, _ = timed.run(candidate, left)
-                if again.finished and again.seconds < trial.seconds:
-                    trials[candidate] = again
+            remaining = deadline - time.perf_counter()
+            close = trial.finished and trial.seconds <= AGAIN * best < AGAIN * QUICK
+            if close and remaining > 0:
+                repeated, _ = timed.run(candidate, remaining)
+                if repeated.finished and repeated.seconds < trial.seconds:
+                    trials[candidate] = repeated
     return sorted(trials.values(), key=lambda trial: (not trial.finished, trial.seconds))
 
 
 class _TimedSolves:
-    """Solves of the problem over the part that the walk reached, timed and compared with it."""
+    """Timed solves of the problem over the part that the reference solve reached, compared with
+    it."""
 
     def __init__(self, problem, field, walk, rtol, atol, jumps):
         t0 = walk.times[0]
         end = walk.reached
         if not walk.status.success:
-            end = t0 + 0.99 * (end - t0)  # what happens at the very end cannot be asked of all
+            end = t0 + 0.99 * (end - t0)  # a candidate may fail a little earlier
         self.problem = problem
         self.layout = field.layout
         self.tol = walk.tol
         self.times = [t0 + (end - t0) * i / 4 for i in range(5)]
-        self.marks = torch.stack([walk.state(t) for t in self.times[1:]])
+        self.references = torch.stack([walk.state(t) for t in self.times[1:]])
         self.rtol = rtol
         self.atol = atol
         self.jumps = jumps
@@ -168,7 +187,7 @@ class _TimedSolves:
             self.clock = time.perf_counter
 
     def run(self, candidate, max_seconds):
-        """(Trial of the candidate, seconds that it took by the clock on the wall)."""
+        """(Trial of the candidate, its wall-clock seconds)."""
         method, structure = candidate
         began_wall = time.perf_counter()
         began = self.clock()
@@ -203,17 +222,18 @@ class _TimedSolves:
         return trial, wall
 
     def _difference(self, solution):
-        """Distance of a solution from the walk, see Trial; NaN where it did not finish."""
+        """The distance of a solution from the reference solve, see Trial. NaN if it did not
+        finish."""
         if not solution.success:
             return math.nan
-        count = len(self.marks)
+        count = len(self.references)
         flat = torch.stack([self.layout.ravel(_at(solution.y, i + 1)) for i in range(count)])
-        apart = (flat - self.marks) / self.tol.scale(self.marks)
-        return self.tol.rms(apart.flatten(), 1.0) * count**-0.5
+        distance = (flat - self.references) / self.tol.scale(self.references)
+        return self.tol.rms(distance.flatten(), 1.0) * count**-0.5
 
 
 def _at(y, i):
-    """The i-th state of a solution's y, in whatever structure."""
+    """The i-th state of a solution's y, which is a tensor, a tuple or a dict."""
     if isinstance(y, dict):
         return {key: _at(value, i) for key, value in y.items()}
     if isinstance(y, torch.Tensor):
@@ -221,14 +241,13 @@ def _at(y, i):
     return tuple(_at(part, i) for part in y)
 
 
-def winner(trials, unstable) -> Trial | None:
-    """The fastest that stays near the walk, or of those about as fast the nearest where it is over
-    a tolerance away; where solutions part in any case, the fastest; None where none finished."""
+def winner(trials: Sequence[Trial], unstable: bool) -> Trial | None:
+    """The fastest trial near the reference solve. Among equally fast ones it is the nearest, if
+    that matters by more than a tolerance. For unstable problems, whose solutions diverge in any
+    case, it is the fastest. None if no trial finished."""
     finished = [trial for trial in trials if trial.finished]
     if unstable or not finished:
-        if finished:
-            return finished[0]
-        return None
+        return finished[0] if finished else None
     limit = max(FAR, 10 * min(trial.difference for trial in finished))
     near = [trial for trial in finished if trial.difference <= limit]
     fast = [trial for trial in near if trial.seconds <= TIE * near[0].seconds]

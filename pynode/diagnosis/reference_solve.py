@@ -1,10 +1,12 @@
-"""The walk: one solve of the problem by a robust stiff method, with every attempted step noted."""
+"""The reference solve: one solve of the problem by a robust stiff method, with a record of every
+attempted step."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -13,22 +15,24 @@ from ..backends.torch import loop as engine
 from ..backends.torch.inference import run_in_inference_mode, serves_inference
 from ..core.norm import Tolerance
 from ..core.options import Options
+from ..core.protocols import Step
 from ..core.status import RejectStep, Status
 from ..core.stop_conditions import Limits
 from ..core.trajectory import Trajectory
+from ..core.vector_field import VectorField
 from ..failure.rerun import WatchedTolerance
 from ..methods import registry
-from ..methods.base import Method, OneStep
+from ..methods.base import Method
 
-ROSENBROCK_UP_TO = 100  # states for which a Jacobian and a factorisation a step are cheap
+ROSENBROCK_UP_TO = 100  # states: then a Jacobian and a factorisation in each step are cheap
 DENSE_UP_TO = 1000
-LOOK = 1000  # attempts, after which it is looked at whether they lead anywhere
+LOOK = 1000  # the progress is checked after so many attempts
 MEMORY = 1e9  # bytes of states and polynomials, about eight vectors a step
 
 
 class Tried(NamedTuple):
-    """One attempted step from t to t + h. ratio: scaled error, infinite where the step could not be
-    completed; component: flat index of the largest scaled error, None where there is none."""
+    """One attempted step from t to t + h. ratio: scaled error, infinite if the step could not be
+    completed; component: flat index of the largest scaled error, or None."""
 
     t: float
     h: float
@@ -38,33 +42,40 @@ class Tried(NamedTuple):
 
 
 class ChatterLimit(Limits):
-    """The limits of a walk, given up as soon as it chatters: in a sliding mode f jumps back and
-    forth at every step, most are refused, and the rest so short that at this pace max_steps of them
-    do not reach the end."""
+    """Limits that end a reference solve as soon as it chatters. In a sliding mode f jumps back and
+    forth in every step. Most steps are refused, and the others are so short that max_steps of them
+    would not reach the end."""
 
-    def __init__(self, field, seconds, attempts, end, max_steps):
+    def __init__(
+        self,
+        field: VectorField,
+        seconds: float,
+        attempts: Sequence[Tried],
+        end: float,
+        max_steps: int,
+    ) -> None:
         super().__init__(field.layout, field.stats, seconds=seconds)
         self.attempts = attempts
         self.end = end
         self.most = max_steps / LOOK
         self.chatters = False
 
-    def expired(self):
+    def expired(self) -> bool:
+        """Whether the solve chatters, or its time is over."""
         count = len(self.attempts)
         if count and count % LOOK == 0:
             last = self.attempts[-LOOK:]
             taken = [abs(attempt.h) for attempt in last if attempt.accepted]
-            self.chatters = len(taken) < LOOK / 2 and abs(self.end - last[-1].t) > self.most * sum(
-                taken
-            )
+            remaining = abs(self.end - last[-1].t)
+            self.chatters = len(taken) < LOOK / 2 and remaining > self.most * sum(taken)
         return self.chatters or super().expired()
 
 
 @dataclass(frozen=True, repr=False)
 class Watched(Method):
-    """The inner method, its attempts written into a list."""
+    """The inner method. It appends its attempts to a list."""
 
-    inner: OneStep
+    inner: Any
     attempts: list = field(default_factory=list)
 
     @property
@@ -80,13 +91,29 @@ class Watched(Method):
         return self.inner.reference
 
     @property
-    def error_order(self):
+    def error_order(self) -> int:
         return self.inner.error_order
 
-    def init(self, field, t, y, f0, h, tol):
+    def init(
+        self,
+        field: VectorField,
+        t: float,
+        y: torch.Tensor,
+        f0: torch.Tensor,
+        h: float,
+        tol: Tolerance,
+    ) -> Any:
         return self.inner.init(field, t, y, f0, h, tol)
 
-    def step(self, field, t, y, h, state, tol):
+    def step(
+        self,
+        field: VectorField,
+        t: float,
+        y: torch.Tensor,
+        h: float,
+        state: Any,
+        tol: WatchedTolerance,
+    ) -> Any:
         """One step of the inner method; y: (n,)."""
         tol.begin()
         try:
@@ -94,32 +121,38 @@ class Watched(Method):
         except RejectStep:
             self.attempts.append(Tried(t, h, float("inf"), False, None))
             raise
-        measured = tol.vector is not None and step.failure is None
-        if measured:
+        component = None
+        if tol.vector is not None and step.failure is None:
             component = int(tol.vector.abs().argmax())
-        else:
-            component = None
         self.attempts.append(Tried(t, h, step.ratio, step.accepted, component))
         return step
 
-    def polynomial(self, field, step):
+    def polynomial(self, field: VectorField, step: Step) -> torch.Tensor:
         return self.inner.polynomial(field, step)
 
-    def trim_tape(self, tape):
-        return None  # the polynomials tell all that is asked of the steps
+    def trim_tape(self, tape: Any) -> None:
+        return None  # the polynomials are enough
 
 
 @dataclass(frozen=True)
 class Walk:
-    """What the walk saw. times: (K + 1,) floats, of the start and of the ends of all accepted
-    steps; states: (K + 1, n) there; attempts: all attempted steps in their order; status: how it
-    ended, and reached: at what time; path: with the polynomials of the steps; tol: norm of the
-    errors; seconds: of the clock; evaluations: of f."""
+    """The result of the reference solve.
 
-    method: OneStep
-    times: list
+    method: that made it.
+    times: (K + 1,) floats, the start and the ends of all accepted steps.
+    states: (K + 1, n) at these times.
+    attempts: all attempted steps in order.
+    status: how it ended.
+    path: its Trajectory, with the polynomials of the steps.
+    tol: the norm of the errors.
+    seconds: wall-clock time.
+    evaluations: of f.
+    """
+
+    method: Any
+    times: list[float]
     states: torch.Tensor
-    attempts: list
+    attempts: list[Tried]
     status: Status
     path: Trajectory
     tol: Tolerance
@@ -128,34 +161,37 @@ class Walk:
 
     @property
     def reached(self) -> float:
+        """The time that was reached."""
         return self.times[-1]
 
     @property
     def span(self) -> float:
-        """Length of the part that was reached."""
+        """The length of the part that was reached."""
         return abs(self.times[-1] - self.times[0])
 
     @property
-    def sizes(self) -> list:
+    def sizes(self) -> list[float]:
         """|h| of the accepted steps, (K,)."""
         return [abs(b - a) for a, b in zip(self.times, self.times[1:])]
 
     @property
-    def accepted(self) -> list:
+    def accepted(self) -> list[Tried]:
+        """The accepted steps."""
         return [attempt for attempt in self.attempts if attempt.accepted]
 
     @property
-    def rejected(self) -> list:
+    def rejected(self) -> list[Tried]:
+        """The refused steps."""
         return [attempt for attempt in self.attempts if not attempt.accepted]
 
     def state(self, t: float) -> torch.Tensor:
-        """(n,) at a time of the part that was reached."""
+        """The state, (n,), at a time of the part that was reached."""
         return self.path.evaluate([t])[0]
 
-    def dominating(self) -> list:
+    def dominating(self) -> list[tuple[int, float]]:
         """[(flat index, share of the attempted steps whose error it dominates)], the largest share
         first."""
-        counts = {}
+        counts: dict[int, int] = {}
         for attempt in self.attempts:
             if attempt.component is not None:
                 counts[attempt.component] = counts.get(attempt.component, 0) + 1
@@ -165,9 +201,9 @@ class Walk:
         )
 
 
-def economical():
-    """The structure of a large system's Jacobian about which nothing is known: sparse where SciPy
-    is installed."""
+def economical() -> Krylov | Sparse:
+    """The structure for the Jacobian of a large system of unknown structure: sparse if SciPy is
+    installed, otherwise Krylov."""
     try:
         import scipy.sparse  # noqa: F401
     except ImportError:
@@ -175,11 +211,19 @@ def economical():
     return Sparse()
 
 
-def walk(field, times, y0, rtol, atol, max_steps, max_seconds) -> Walk:
-    """Solve from times[0] to times[-1] (floats) and note the steps. y0: (n,); atol: 0-d or (n,).
+def walk(
+    field: VectorField,
+    times: Sequence[float],
+    y0: torch.Tensor,
+    rtol: float,
+    atol: torch.Tensor,
+    max_steps: int,
+    max_seconds: float,
+) -> Walk:
+    """Solve from times[0] to times[-1] (floats) and record the steps. y0: (n,); atol: 0-d or (n,).
 
-    Ends at the limits of steps and seconds at the latest, and sooner where it chatters; then, and
-    where the solve fails, the Walk is of the part that was reached.
+    It ends at the limits of steps and seconds, or when it chatters. The Walk then holds the part
+    that was reached, as it does after a failure.
     """
     method = Watched(registry.get("rodas5p" if field.size <= ROSENBROCK_UP_TO else "kencarp47"))
     steps = max(100, min(max_steps, int(MEMORY / (8 * field.size * field.dtype.itemsize))))
@@ -191,7 +235,7 @@ def walk(field, times, y0, rtol, atol, max_steps, max_seconds) -> Walk:
 
     def run():
         method.attempts.clear()
-        # The limit on steps is that of this walk alone.
+        # The limit on steps is for this solve only.
         field.stats.accepted = field.stats.rejected = 0
         return engine.integrate(
             field, method, y0, times, options, atol, dense=True, limits=limits, tol=tol

@@ -1,20 +1,24 @@
-"""The report of a diagnosis, as lines of text."""
+"""The report of a diagnosis as text."""
 
 from __future__ import annotations
 
 import math
 import textwrap
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .formatting import duration, number
+from ..core.formatting import duration, number
+
+if TYPE_CHECKING:
+    from .diagnosis import Diagnosis
 
 WIDTH = 110
 MARGIN = 14
-FEW = 6  # jumps that are told one by one
+FEW = 6  # at most so many jumps are listed
 
 
-def text(found) -> str:
+def text(found: Diagnosis) -> str:
     """All findings, one paragraph each, and the recommendation."""
     n = found.layout.size
     walk = found.walk
@@ -65,7 +69,7 @@ def _walk(found) -> str:
         return steps + ", to the end."
     return (
         f"{steps}, and came to t = {walk.reached:.6g}: {walk.status.sentence}."
-        f" {found.failure.finding} All below is about the part that was reached."
+        f" {found.failure.finding} The rest of this report is about the part that was reached."
     )
 
 
@@ -76,7 +80,7 @@ def _rates(found) -> str:
     slow = spectrum.slowest()
     grow = spectrum.growth()
     if not len(fast):
-        return "The Jacobian is not finite anywhere on the way."
+        return "The Jacobian is not finite at any time."
     words = []
     if fast.max() > 0:
         scale = number(1 / fast.max())
@@ -84,29 +88,24 @@ def _rates(found) -> str:
             f"fastest decay at a rate of {number(fast.max())} (time scale {scale}, the span is"
             f" {number(span)})"
         )
+    least = math.inf
     if np.isfinite(slow).any():
         least = np.min(slow, where=slow < 1e300, initial=math.inf)
-    else:
-        least = math.inf
     if math.isfinite(least):
         words.append(f"slowest at {number(least)}")
     if math.isfinite(spectrum.ratio()):
         words.append(f"stiffness ratio up to {number(spectrum.ratio())}")
     words.append(f"fastest growth at {number(grow.max())}" if grow.max() > 0 else "nothing grows")
-    if spectrum.complete:
-        kind = "all eigenvalues"
-    else:
+    kind = "all eigenvalues"
+    if not spectrum.complete:
         kind = "extreme eigenvalues, by Arnoldi's method,"
-    said = "; ".join(words)
-    return f"{said[0].upper()}{said[1:]} ({kind} at {len(spectrum.times)} times)."
+    sentence = "; ".join(words)
+    return f"{sentence[0].upper()}{sentence[1:]} ({kind} at {len(spectrum.times)} times)."
 
 
 def _costs(found) -> str:
     costs = found.costs
-    if costs.stiff:
-        verdict = "stiff"
-    else:
-        verdict = "not stiff"
+    verdict = "stiff" if costs.stiff else "not stiff"
     return (
         f"An explicit method (Tsit5) needs about {number(costs.stability)} steps for stability and"
         f" {number(costs.accuracy)} for accuracy, {number(costs.severity)} times those for accuracy"
@@ -136,7 +135,7 @@ def _oscillation(found) -> str:
 def _neighbours(found) -> str:
     if found.lyapunov_growth is None:
         return (
-            "Not followed for this problem; eigenvalues alone allow growth by"
+            "Not computed for this problem; the eigenvalues allow growth by"
             f" e^{number(_growth(found))} at most."
         )
     if found.lyapunov_growth > 1:
@@ -144,7 +143,7 @@ def _neighbours(found) -> str:
             f"A small difference grows by about e^{number(found.lyapunov_growth)} over the span,"
             " and so do gradients."
         )
-    return f"Nearby solutions do not part (e^{number(found.lyapunov_growth)})."
+    return f"Nearby solutions stay close (e^{number(found.lyapunov_growth)})."
 
 
 def _growth(found) -> float:
@@ -157,16 +156,13 @@ def _jumps(found) -> str:
     )
     if not found.jumps:
         if found.walk.rejected:
-            return f"None found ({len(found.walk.rejected)} refused steps were looked at)."
+            return f"None found ({len(found.walk.rejected)} refused steps were examined)."
         return "None."
     words = []
     for jump in steps[:FEW]:
-        if jump.timed:
-            cause = "by the clock"
-        else:
-            cause = "by the state"
+        cause = "at a fixed time" if jump.timed else "because of the state"
         parts = ", ".join(found.called(i) for i in jump.components)
-        words.append(f"f of {parts} jumps at t = {jump.t:.10g} {cause}")
+        words.append(f"f of {parts} jumps at t = {jump.t:.10g}, {cause}")
     if len(steps) > FEW:
         words.append(f"{len(steps) - FEW} more jumps")
     if kinks:
@@ -179,21 +175,16 @@ def _jumps(found) -> str:
 
 def _scales(found) -> str:
     scales = found.scales
-    words = []
-    words.append(f"Largest values of the components lie {number(scales.decades())} decades apart")
+    words = [f"Largest values of the components lie {number(scales.decades())} decades apart"]
     if scales.below_atol:
         sizes = ", ".join(
             f"{found.called(i)} (largest {number(scales.largest[i])}, atol"
             f" {number(scales.atol[i])}, better {number(scales.proposed[i])})"
             for i in scales.below_atol[:FEW]
         )
-        if len(scales.below_atol) > FEW:
-            more = f" and {len(scales.below_atol) - FEW} more"
-        else:
-            more = ""
-        words.append(
-            f"hidden by atol, since f depends on them and they stay below 10 atol: {sizes}{more}"
-        )
+        further = len(scales.below_atol) - FEW
+        more = f" and {further} more" if further > 0 else ""
+        words.append(f"hidden by atol, although f depends on them (below 10 atol): {sizes}{more}")
     return "; ".join(words) + "."
 
 

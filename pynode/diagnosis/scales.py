@@ -1,4 +1,4 @@
-"""The sizes of the components against their absolute tolerances."""
+"""The sizes of the components, compared with their absolute tolerances."""
 
 from __future__ import annotations
 
@@ -11,47 +11,51 @@ import torch
 from ..algebra.jacobian import Jacobian
 from ..algebra.products import Products
 from ..core.status import RejectStep
+from ..core.vector_field import VectorField
+from .reference_solve import Walk
 from .spectrum import DENSE_UP_TO
 
-ABOVE = 10.0  # times atol that the largest value of a component should reach at least
-MATTERS = 1e-3  # part of some f_j that hangs on a component, from which on it matters
+ABOVE = 10.0  # the largest value of a component should be at least so many atol
+MATTERS = 1e-3  # a component matters if at least this part of some f_j depends on it
 POINTS = 10
-PROPOSED = 1e-3  # times rtol and the largest value: the atol proposed
+PROPOSED = 1e-3  # the proposed atol is this, times rtol, times the largest value
 
 
 @dataclass(frozen=True)
 class Scales:
-    """largest: (n,) largest |y_i| of the walk; atol: (n,) as given; below_atol: flat indices of
-    components that f depends on and that do not stand out from their atol; proposed: (n,) atol that
-    suits, the given one where nothing is wrong."""
+    """The sizes of the components.
+
+    largest: (n,) largest |y_i| of the reference solve.
+    atol: (n,) as given.
+    below_atol: flat indices of components that f depends on but that their atol hides.
+    proposed: (n,) a suitable atol, the given one where nothing is wrong.
+    """
 
     largest: np.ndarray
     atol: np.ndarray
-    below_atol: tuple
+    below_atol: tuple[int, ...]
     proposed: np.ndarray
 
     @property
     def bad(self) -> bool:
+        """Whether atol hides some component."""
         return bool(self.below_atol)
 
     def decades(self) -> float:
-        """Decades between the largest and the smallest of the components' largest values, those
-        that stay zero aside."""
+        """Decades between the largest and the smallest of the components' largest values, without
+        components that stay zero."""
         moving = self.largest[self.largest > 0]
         if len(moving):
             return float(math.log10(moving.max() / moving.min()))
         return 0.0
 
 
-def scales(field, walk, rtol, atol) -> Scales:
-    """Of the components in the walk. atol: 0-d or (n,) tensor."""
+def scales(field: VectorField, walk: Walk, rtol: float, atol: torch.Tensor) -> Scales:
+    """The sizes of the components in the reference solve. atol: 0-d or (n,) tensor."""
     largest = walk.states.abs().amax(0).to("cpu", torch.float64).numpy()
     given = np.broadcast_to(atol.to("cpu", torch.float64).numpy(), largest.shape)
     suspects = np.flatnonzero((largest > 0) & (largest < ABOVE * given))
-    if len(suspects):
-        weights = _influence(field, walk, suspects)
-    else:
-        weights = {}
+    weights = _influence(field, walk, suspects) if len(suspects) else {}
     below_atol = tuple(int(i) for i in suspects if weights[int(i)] > MATTERS)
     proposed = given.copy()
     for i in below_atol:
@@ -60,13 +64,9 @@ def scales(field, walk, rtol, atol) -> Scales:
 
 
 def _influence(field, walk, suspects) -> dict:
-    """{flat index: the largest part of some f_j that the component's largest value brings about},
-    along the walk."""
-    dense = field.size <= DENSE_UP_TO
-    if dense:
-        jacobian = Jacobian(field)
-    else:
-        jacobian = None
+    """{flat index: the largest part of some f_j that the component's largest value causes}, along
+    the reference solve."""
+    jacobian = Jacobian(field) if field.size <= DENSE_UP_TO else None
     rows = range(0, len(walk.times), max(1, len(walk.times) // POINTS))
     largest = walk.states.abs().amax(0)
     found = []
@@ -81,7 +81,7 @@ def _influence(field, walk, suspects) -> dict:
         try:
             with torch.no_grad():
                 f_size = torch.maximum(f_size, field(t, y).abs())
-            if dense:
+            if jacobian is not None:
                 columns = units @ jacobian(t, y).T
             else:
                 columns = Products(field, t, y).jvps(units)
@@ -93,12 +93,12 @@ def _influence(field, walk, suspects) -> dict:
     floor = f_size.clamp_min(1e-12 * float(f_size.max()) + 1e-300)
     part = (torch.stack(found).amax(0) / floor).nan_to_num(0.0)
     if len(suspects) < int((largest > 0).sum()):
-        # What a component does to itself alone is no concern of those that stand out.
+        # The effect of a component on itself does not matter for the other components.
         part[torch.arange(len(suspects)), torch.as_tensor(suspects, device=field.device)] = 0.0
     return {int(i): float(row.max()) for i, row in zip(suspects, part)}
 
 
 def _rounded(x) -> float:
-    """To one digit, downwards: 3.65e-14 becomes 3e-14."""
+    """x rounded down to one digit: 3.65e-14 becomes 3e-14."""
     power = 10.0 ** math.floor(math.log10(x))
     return float(f"{math.floor(x / power * (1 + 1e-12)) * power:.1g}")

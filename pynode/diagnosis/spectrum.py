@@ -1,5 +1,5 @@
-"""Eigenvalues of the Jacobian along the walk: all of them for small systems, the extreme ones by
-Arnoldi's method."""
+"""Eigenvalues of the Jacobian along the reference solve: all of them for small systems, the extreme
+ones by Arnoldi's method for large ones."""
 
 from __future__ import annotations
 
@@ -13,37 +13,42 @@ from ..algebra.arnoldi import arnoldi
 from ..algebra.jacobian import Jacobian
 from ..algebra.products import Products
 from ..core.status import RejectStep
+from ..core.vector_field import VectorField
+from .reference_solve import Walk
 
 POINTS = 40
 DENSE_UP_TO = 300
-VECTORS = 40  # of Arnoldi's method, a product of the Jacobian each
-# |Im| / |Re| from which on a mode counts as an oscillation: it loses 0.04 of its amplitude a
-# period.
+VECTORS = 40  # of Arnoldi's method; each takes one product of the Jacobian
+# A mode counts as an oscillation if |Im| / |Re| is larger than this.
 NEAR_IMAGINARY = 2.0
 CONVERGED = 1e-2  # residual of a Ritz value, relative to the largest
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """times: (m,) floats; values: for each an array (k,) of complex eigenvalues in units of 1 / t;
-    noise: (m,), what rounding leaves of an eigenvalue zero; complete: whether all n are there, and
-    not the extreme ones alone."""
+    """The eigenvalues at m times.
 
-    times: list
-    values: list
-    noise: list
+    times: (m,) floats.
+    values: an array (k,) of complex eigenvalues for each time, in units of 1 / t.
+    noise: (m,) what rounding leaves of an eigenvalue zero.
+    complete: whether all n eigenvalues are known, and not only the extreme ones.
+    """
+
+    times: list[float]
+    values: list[np.ndarray]
+    noise: list[float]
     complete: bool
 
     def largest(self) -> np.ndarray:
-        """(m,) spectral radius."""
+        """(m,) the spectral radius."""
         return self._each(lambda v, _: np.abs(v).max(initial=0.0))
 
     def decay(self) -> np.ndarray:
-        """(m,) the fastest decay, max(-Re), not less than 0."""
+        """(m,) the fastest decay, max(-Re), at least 0."""
         return self._each(lambda v, _: (-v.real).max(initial=0.0))
 
     def slowest(self) -> np.ndarray:
-        """(m,) the slowest decay that is not rounding, NaN where there is none or not all
+        """(m,) the slowest decay that is not rounding. NaN if there is none, or if not all
         eigenvalues are known."""
         if not self.complete:
             return np.full(len(self.times), math.nan)
@@ -52,18 +57,19 @@ class Spectrum:
         ).clip(max=1e300)
 
     def growth(self) -> np.ndarray:
-        """(m,) the fastest growth, max(Re), not less than 0."""
+        """(m,) the fastest growth, max(Re), at least 0."""
         return self._each(lambda v, noise: (v.real * (v.real > noise)).max(initial=0.0))
 
     def frequency(self) -> np.ndarray:
-        """(m,) the largest |Im| of eigenvalues near the imaginary axis, in radians a unit of t."""
+        """(m,) the largest |Im| of eigenvalues near the imaginary axis, in radians per unit of
+        t."""
         return self._each(
             lambda v, noise: np.abs(v.imag[_near(v) & (np.abs(v.imag) > noise)]).max(initial=0.0)
         )
 
     def ratio(self) -> float:
-        """The stiffness ratio, fastest over slowest decay, the largest of all points; NaN where it
-        cannot be known."""
+        """The stiffness ratio, fastest over slowest decay, the largest over all times. NaN if it is
+        unknown."""
         slow = self.slowest()
         fast = self.decay()
         known = np.isfinite(slow) & (slow < 1e300) & (fast > 0)
@@ -71,8 +77,8 @@ class Spectrum:
             return float((fast[known] / slow[known]).max())
         return math.nan
 
-    def integral(self, rates) -> float:
-        """Integral over the walk of rates (m,) by the trapezoidal rule."""
+    def integral(self, rates: np.ndarray) -> float:
+        """The integral over the reference solve of rates (m,), by the trapezoidal rule."""
         t = np.asarray(self.times)
         if len(t) > 1:
             return float(np.sum(np.abs(np.diff(t)) * (rates[1:] + rates[:-1]) / 2))
@@ -86,17 +92,14 @@ def _near(v):
     return np.abs(v.imag) > NEAR_IMAGINARY * np.abs(v.real)
 
 
-def spectrum(field, walk, points=POINTS) -> Spectrum:
-    """At so many points, spread evenly over the accepted steps, so that they are dense where the
-    solution moves."""
+def spectrum(field: VectorField, walk: Walk, points: int = POINTS) -> Spectrum:
+    """The Spectrum at ``points`` accepted steps. They are evenly spaced by number, and therefore
+    dense where the solution moves fast."""
     count = len(walk.times)
     points = min(points, count)
     chosen = [round(i * (count - 1) / max(points - 1, 1)) for i in range(points)]
     complete = field.size <= DENSE_UP_TO
-    if complete:
-        jacobian = Jacobian(field)
-    else:
-        jacobian = None
+    jacobian = Jacobian(field) if complete else None
     times = []
     values = []
     noise = []
@@ -118,7 +121,7 @@ def spectrum(field, walk, points=POINTS) -> Spectrum:
 
 
 def _all(jacobian, t, y):
-    """(all eigenvalues, size of the matrix), (None, 0) where the Jacobian is not finite."""
+    """(all eigenvalues, size of the matrix); (None, 0) if the Jacobian is not finite."""
     matrix = jacobian(t, y).detach().to("cpu", torch.float64)
     if not bool(torch.isfinite(matrix).all()):
         return None, 0.0
@@ -126,8 +129,8 @@ def _all(jacobian, t, y):
 
 
 def _extreme(field, t, y):
-    """The Ritz values that have converged. Saad, Numerical Methods for Large Eigenvalue Problems
-    (2011), sec. 6.2."""
+    """(the converged Ritz values, the spectral radius); (None, 0) if a product is not finite. Saad,
+    Numerical Methods for Large Eigenvalue Problems (2011), sec. 6.2."""
     products = Products(field, t, y)
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(field.size, generator=generator, dtype=torch.float64).to(y)

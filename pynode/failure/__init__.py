@@ -1,4 +1,4 @@
-"""Why a solve ended before its time: what happened, where the cause lies, and what to try next."""
+"""Why a solve failed: what happened, what caused it, and what to try next."""
 
 from .examine import examine
 from .failed_solve import Case, occurred

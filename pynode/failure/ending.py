@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
+from ..core.protocols import Method
 from ..core.status import RejectStep, Status
+from ..core.vector_field import VectorField
 
 
-def ending(field, method, course) -> str:
-    """How the solve ended, in sentences: where, after what steps, which component moves fastest,
-    and what to do."""
-    status = course.status
-    path = course.path
-    times = course.values
+def ending(field: VectorField, method: Method, segmented: Any) -> str:
+    """How the solve ended, in sentences: where, after which steps, which component changes fastest,
+    and what to do. segmented: the SegmentedSolve."""
+    status = segmented.status
+    path = segmented.path
+    times = segmented.values
     if status is Status.SUCCESS:
-        return f"{status.sentence}, t = {course.t:.6g}.{_waited_for(course.events)}"
+        return f"{status.sentence}, t = {segmented.t:.6g}.{_waited_for(segmented.events)}"
     if status is Status.EVENT:
-        return f"{status.sentence}: {course.stopped.name!r} at t = {course.t:.10g}."
+        return f"{status.sentence}: {segmented.stopped.name!r} at t = {segmented.t:.10g}."
     if status is Status.CALLBACK:
-        return f"{status.sentence} at t = {course.t:.6g}."
+        return f"{status.sentence} at t = {segmented.t:.6g}."
     parts = [
         f"{method.name}: {status.sentence}, at t = {path.t:.6g} of {times[0]:.6g} to"
         f" {times[-1]:.6g}."
@@ -35,7 +39,7 @@ def ending(field, method, course) -> str:
 
 
 def _waited_for(events) -> str:
-    """A sentence where terminal events did not occur, empty where there were none."""
+    """A sentence if terminal events did not occur; empty if there were none."""
     names = [event.name for event in events if event.terminal]
     if not names:
         return ""
@@ -45,19 +49,19 @@ def _waited_for(events) -> str:
 
 
 def _fastest(field, path) -> str:
-    """What f does where the solve ended: not finite, its Jacobian not finite, or which component
-    changes fastest."""
+    """What f does where the solve ended: it is not finite, its Jacobian is not finite, or which
+    component changes fastest."""
     with torch.no_grad():
         slope = field.probe(path.t, path.y.detach())
         if field.mass is not None:
-            slope = field.mass.rate(slope)
+            slope = field.mass.pinv_apply(slope)
         bad = (~torch.isfinite(slope)).nonzero().flatten().tolist()
         if bad:
             return f"There f is not finite in component {bad[0]}."
         if field.user_jac is not None and not _finite_jacobian(field, path):
             return (
-                "There f is finite, but the Jacobian that jac returns is not: correct jac, or leave"
-                " it away."
+                "There f is finite, but the Jacobian that jac returns is not: correct jac, or"
+                " remove it."
             )
         i = int((slope.abs() / (path.y.abs() + 1e-30)).argmax())
         return (

@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 
 from . import field_causes, solver_causes
+from .failed_solve import Case
 from .report import ErrorContribution, FailureReport
 from .rerun import rerun
 from .sandbox import sandboxed
@@ -32,43 +33,45 @@ RULES = (
 )
 
 
-def examine(case) -> FailureReport:
-    """The report of a failed solve. It asks f some hundreds of times; those are not counted as work
-    of the solve."""
+def examine(case: Case) -> FailureReport:
+    """The report of a failed solve. It evaluates f some hundreds of times. These evaluations do not
+    count as work of the solve."""
     with sandboxed(case.field):
-        again = rerun(case)
-        case.attempts = case.attempts or again.attempts
-        found = next(f for rule in RULES if (f := rule(case, again)) is not None)
-        shares = _shares(case, again)
+        repeated = rerun(case)
+        case.attempts = case.attempts or repeated.attempts
+        found = next(f for rule in RULES if (f := rule(case, repeated)) is not None)
+        shares = _shares(case, repeated)
     return FailureReport(
-        case.name,
-        case.status,
-        *found,
-        case.t,
-        case.span,
-        case.outputs,
-        tuple(case.attempts),
-        shares,
-        again.newton,
-        case.row,
+        method=case.name,
+        status=case.status,
+        cause=found.cause,
+        finding=found.finding,
+        remedy=found.remedy,
+        t=case.t,
+        span=case.span,
+        outputs=case.outputs,
+        attempts=tuple(case.attempts),
+        shares=shares,
+        newton=repeated.newton,
+        row=case.row,
     )
 
 
-def _shares(case, again):
+def _shares(case, repeated):
     """The components that dominate the error of the last attempt."""
     if (
-        again.error is None
-        or not bool(torch.isfinite(again.error).all())
-        or not float(again.error.abs().max())
+        repeated.error is None
+        or not bool(torch.isfinite(repeated.error).all())
+        or not float(repeated.error.abs().max())
     ):
         return ()
     slope = case.slope(case.t, case.y)
-    parts = (again.error / again.error.norm()).square()
+    parts = (repeated.error / repeated.error.norm()).square()
     top = parts.argsort(descending=True)[:SHARES].tolist()
     return tuple(
         ErrorContribution(
             case.component(i),
-            float(again.error[i]),
+            float(repeated.error[i]),
             float(parts[i]),
             float(case.y[i]),
             float(slope[i]),

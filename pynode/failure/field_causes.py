@@ -1,5 +1,5 @@
-"""What the vector field does wrong. Each rule asks one question of a case and its rerun, and
-returns a Finding or None."""
+"""Causes in the vector field. Each rule gets a failed solve and its repeated steps, and returns a
+Finding or None."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import torch
 
 from ..core.status import Status
 from . import probes
+from .failed_solve import Case
 from .finding import EVENTS, LIMITS, Finding, short
+from .rerun import Rerun
 
 
-def parameters(case, again):
+def parameters(case: Case, repeated: Rerun) -> Finding | None:
+    """A tensor of f is not finite."""
     bad = probes.nonfinite_tensors(case)
     if not bad:
         return None
@@ -43,7 +46,8 @@ def parameters(case, again):
     )
 
 
-def unsteady(case, again):
+def unsteady(case: Case, repeated: Rerun) -> Finding | None:
+    """f changes its argument, or returns different values at the same point."""
     changed, difference = probes.unsteady(case)
     if changed:
         return Finding(
@@ -64,7 +68,8 @@ def unsteady(case, again):
     )
 
 
-def jac(case, again):
+def jac(case: Case, repeated: Rerun) -> Finding | None:
+    """The user's Jacobian is not finite, or is not the derivative of f."""
     if case.field.user_jac is None or case.status not in (
         Status.NONFINITE,
         Status.NEWTON,
@@ -80,35 +85,34 @@ def jac(case, again):
             "nonfinite jac",
             "f is finite at the last good state, but the Jacobian that jac returns is not, in"
             f" entry ({i}, {j}).",
-            "Correct jac, or leave it away: the package then makes the Jacobian itself.",
+            "Correct jac, or remove it: pynode then computes the Jacobian itself.",
         )
-    gap = (own - true).abs()
-    if float(gap.max()) <= 1e-3 * float(true.abs().max()):
+    difference = (own - true).abs()
+    if float(difference.max()) <= 1e-3 * float(true.abs().max()):
         return None
-    i, j = divmod(int(gap.argmax()), len(true))
+    i, j = divmod(int(difference.argmax()), len(true))
     return Finding(
         "wrong jac",
         f"jac is not the derivative of f: entry ({i}, {j}) is {float(own[i, j]):.4g}, the"
         f" derivative {float(true[i, j]):.4g}.",
-        "Correct jac, or leave it away: the package then makes the Jacobian itself.",
+        "Correct jac, or remove it: pynode then computes the Jacobian itself.",
     )
 
 
-def detached(case, again):
-    """An implicit method whose Jacobian, by reverse mode, is not the derivative of f."""
+def detached(case: Case, repeated: Rerun) -> Finding | None:
+    """An implicit method gets its Jacobian from autograd, and it is not the derivative of f."""
     if (
         case.field.user_jac is not None
         or not case.method.implicit
         or case.status in (Status.DOMAIN, *EVENTS)
     ):
         return None
-    if again.affords(4 * len(case.y)):
-        gap = probes.differentiation_gap(case)
-    else:
-        gap = None
-    if gap is None:
+    if not repeated.affords(4 * len(case.y)):
         return None
-    i, j, own, true = gap
+    entry = probes.wrong_derivative(case)
+    if entry is None:
+        return None
+    i, j, own, true = entry
     return Finding(
         "f is not differentiable by autograd",
         f"The derivative that autograd gives is not that of f: of component {i} with respect to"
@@ -120,7 +124,8 @@ def detached(case, again):
     )
 
 
-def blow_up(case, again):
+def blow_up(case: Case, repeated: Rerun) -> Finding | None:
+    """The solution goes to infinity."""
     if case.status in (Status.DOMAIN, *EVENTS, Status.MIN_STEP):
         return None
     found = probes.blow_up(case)
@@ -136,15 +141,16 @@ def blow_up(case, again):
     )
 
 
-def nonfinite(case, again):
-    if again.point is None and case.status is not Status.NONFINITE:
+def nonfinite(case: Case, repeated: Rerun) -> Finding | None:
+    """f is not finite at a state of a step."""
+    if repeated.point is None and case.status is not Status.NONFINITE:
         return None
     if case.status in LIMITS and not any(a.failure for a in case.attempts):
-        return None  # the solve did not meet what the rerun has met
-    if again.point is None or not bool(torch.isfinite(again.point[1]).all()):
-        # The state at which f was asked is what a step made of its derivative.
-        return derivative(case, again)
-    t, y, out = again.point
+        return None  # only the repeated steps met this point, not the solve
+    if repeated.point is None or not bool(torch.isfinite(repeated.point[1]).all()):
+        # The derivative of f is not finite, and a step computed this state with it.
+        return derivative(case, repeated)
+    t, y, out = repeated.point
     i = int((~torch.isfinite(out)).nonzero()[0])
     where = f"component {i} of f is {float(out[i])} at t = {t:.9g}"
     if not bool(torch.isfinite(case.f(case.t, case.y)).all()):
@@ -159,25 +165,26 @@ def nonfinite(case, again):
         since = probes.first_nonfinite(case, t)
         return Finding(
             "f not finite from a time on",
-            f"{where}, whatever the state: at the last good state, which it takes at t ="
-            f" {case.t:.9g}, it is so from t = {since:.9g} on.",
+            f"{where}, for every state: at the last good state, where it is finite at t ="
+            f" {case.t:.9g}, it is not finite from t = {since:.9g} on.",
             f"End the time span before t = {since:.9g}, or correct f at that time (a division by"
             " zero, data that end).",
         )
-    guilty = probes.culprits(case, again.point)
-    left = [
+    guilty = probes.culprits(case, repeated.point)
+    negative = [
         j
         for j in guilty
-        if float(y[j]) < 0 <= float(case.y[j]) and probes.mended_by_sign(case, again.point, j)
+        if float(y[j]) < 0 <= float(case.y[j]) and probes.mended_by_sign(case, repeated.point, j)
     ]
-    if left:
-        names = ", ".join(case.component(j) for j in left[:4])
+    if negative:
+        worst = negative[0]
+        names = ", ".join(case.component(j) for j in negative[:4])
         return Finding(
             "negative state",
-            f"{where}, because a trial step made {names} negative ({float(y[left[0]]):.3g}, from "
-            f"{float(case.y[left[0]]):.3g}), where f takes a root, a logarithm or a power of it.",
+            f"{where}, because a trial step made {names} negative ({float(y[worst]):.3g}, from "
+            f"{float(case.y[worst]):.3g}), where f takes a root, a logarithm or a power of it.",
             "Keep the argument in its domain inside f, for instance y.clamp(min=0), or refuse such"
-            f" steps with nonnegative={[int(j) for j in left[:4]]}.",
+            f" steps with nonnegative={[int(j) for j in negative[:4]]}.",
         )
     names = (
         ", ".join(f"{case.component(j)} = {float(y[j]):.3g}" for j in guilty[:4])
@@ -191,8 +198,8 @@ def nonfinite(case, again):
     )
 
 
-def derivative(case, again):
-    """f is finite, its derivative is not."""
+def derivative(case: Case, repeated: Rerun) -> Finding | None:
+    """f is finite, but its derivative is not."""
     true = probes.jacobian(case, case.y, False)
     if true is None or bool(torch.isfinite(true).all()):
         return None
@@ -207,11 +214,12 @@ def derivative(case, again):
     )
 
 
-def jump(case, again):
-    if case.status in (*EVENTS, Status.MIN_STEP) or not again.affords(4 * probes.HALVINGS):
+def jump(case: Case, repeated: Rerun) -> Finding | None:
+    """f jumps, or has a pole, near the last good state."""
+    if case.status in (*EVENTS, Status.MIN_STEP) or not repeated.affords(4 * probes.HALVINGS):
         return None
     widths = [4 * case.size, 1e-9 * (abs(case.span[1] - case.span[0]) + abs(case.t))]
-    # Nobody knows which steps a row has taken.
+    # The steps of a row are not recorded.
     for width in widths if case.row is None else [*widths, case.remaining]:
         found = probes.jump_in_time(case, width)
         if found is not None:

@@ -1,30 +1,42 @@
-"""Questions that the causes ask of a vector field near the point where a solve ended."""
+"""Questions about a vector field near the point where a solve ended."""
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 
 from ..algebra.jacobian import Jacobian
 from ..core.status import Status
 from ..methods.selection import growth
+from .failed_solve import Case
 
-DENSE = 300  # states up to which a Jacobian is made for a report
+DENSE = 300  # a report computes a Jacobian for at most so many states
 HALVINGS = 45
-REPEATS = 8  # of an evaluation: dropout of a single component hides in every second one
-# Times by which a change of f grows as it is looked at more closely, from which on it is no jump.
+REPEATS = 8  # of an evaluation: dropout of one component shows in only half of them
+# If bisection makes the change of f grow by more than this factor, it is a pole and not a jump.
 POLE = 1e3
 
 
-def nonfinite_tensors(case) -> list:
-    """(name, number of entries not finite, number of entries) of f's parameters and buffers and of
-    tensors among the args."""
+class Discontinuity(NamedTuple):
+    """A jump at s: component i changes by ``change``. pole: whether it grows without bound."""
+
+    s: float
+    i: int
+    change: float
+    pole: bool
+
+
+def nonfinite_tensors(case: Case) -> list[tuple[str, int, int]]:
+    """(name, number of entries that are not finite, number of entries) for f's parameters and
+    buffers, and for tensors among the args."""
     named = [
         (f"args[{i}]", a) for i, a in enumerate(case.problem.args) if isinstance(a, torch.Tensor)
     ]
-    for root in case.field.held.roots:
+    for root in case.field.module_state.roots:
         if root is case.problem.f:
             prefix = ""
         else:
@@ -34,7 +46,7 @@ def nonfinite_tensors(case) -> list:
             for name, tensor in (*root.named_parameters(), *root.named_buffers())
         ]
     named += [(f"parameter {i}", p) for i, p in enumerate(case.field.parameters)]
-    found = {}
+    found: dict[int, tuple[str, int, int]] = {}
     for name, tensor in named:
         if tensor.is_floating_point() or tensor.is_complex():
             bad = int((~torch.isfinite(tensor.detach())).sum())
@@ -45,9 +57,9 @@ def nonfinite_tensors(case) -> list:
     return list(found.values())
 
 
-def jacobian(case, y, own: bool):
-    """df/dy, (n, n), at the time reached: the user's, or by reverse mode; None where it is too
-    large or cannot be had."""
+def jacobian(case: Case, y: torch.Tensor, own: bool) -> torch.Tensor | None:
+    """df/dy, (n, n), at the time reached: the user's if ``own``, otherwise by reverse mode. None if
+    it is too large or cannot be computed."""
     if len(y) > DENSE:
         return None
     field = case.field
@@ -56,18 +68,18 @@ def jacobian(case, y, own: bool):
         field.user_jac = None
     try:
         return Jacobian(field, repairs=False)(case.t, y).detach()
-    except Exception:  # whatever jac or f raises: it cannot be had
+    except Exception:  # jac or f may raise anything
         return None
 
 
-def differentiation_gap(case):
+def wrong_derivative(case: Case) -> tuple[int, int, float, float] | None:
     """(i, j, by autograd, by differences) where the derivative of f by autograd is not that of f;
     None where it is, or where differences are too coarse to tell."""
     own = jacobian(case, case.y, False)
     if own is None or not bool(torch.isfinite(own).all()):
         return None
     scale = case.tolerance.scale(case.y)
-    # Every column by two lengths: where these disagree f is not smooth, or rounding is too large.
+    # Each column with two lengths: if they disagree, f is not smooth, or rounding is too large.
     columns = []
     for length in (1e-5, 2e-5):
         h = length * torch.maximum(case.y.abs(), scale)
@@ -84,37 +96,38 @@ def differentiation_gap(case):
     if not bool(torch.isfinite(true + check).all()):
         return None
     unit = scale / scale.unsqueeze(1)  # entries as they act on states in units of their tolerances
-    gap = ((own - true) * unit).abs()
+    difference = ((own - true) * unit).abs()
     noise = ((true - check) * unit).abs()
     size = (true * unit).abs().max()
-    gap = torch.where(gap > 10 * noise, gap, torch.zeros_like(gap))
-    if float(gap.max()) <= 0.01 * float(size):
+    difference = torch.where(difference > 10 * noise, difference, torch.zeros_like(difference))
+    if float(difference.max()) <= 0.01 * float(size):
         return None
-    i, j = divmod(int(gap.argmax()), len(own))
+    i, j = divmod(int(difference.argmax()), len(own))
     mine = float(own[i, j])
     theirs = float(true[i, j])
 
-    def sides(length):
-        """Differences backward and forward."""
+    def one_sided(length):
+        """The backward and the forward difference."""
         e = torch.zeros_like(case.y)
         e[j] = length * float(torch.maximum(case.y.abs(), scale)[j])
         low, middle, high = (float(case.f(case.t, y)[i]) for y in (case.y - e, case.y, case.y + e))
         return (middle - low) / float(e[j]), (high - middle) / float(e[j])
 
-    backward, forward = sides(1e-5)
+    backward, forward = one_sided(1e-5)
     if not abs(forward - backward) < 0.1 * abs(theirs - mine):
-        return None  # a kink, as of relu at zero, has no derivative to compare with
-    # Of an f that wiggles from state to state the shorter differences agree.
+        return None  # a kink, such as relu at zero, has no derivative
+    # If f oscillates from state to state, shorter differences agree with autograd.
     for length in (1e-6, 1e-7, 1e-8, 1e-9, 1e-10):
         if mine == 0 or length < 1e4 * torch.finfo(case.y.dtype).eps:
             break
-        if abs(0.5 * sum(sides(length)) - mine) < 0.1 * abs(theirs - mine):
+        if abs(0.5 * sum(one_sided(length)) - mine) < 0.1 * abs(theirs - mine):
             return None
     return i, j, mine, theirs
 
 
-def spectral_radius(case, t: float, y) -> float:
-    """Of df/dy at (t, y), by a power method in f; 0 where it cannot be had."""
+def spectral_radius(case: Case, t: float, y: torch.Tensor) -> float:
+    """The spectral radius of df/dy at (t, y), by a power method in f. 0 if it cannot be
+    computed."""
     try:
         value = growth(case.field, t, y, case.tolerance)
     except Exception:
@@ -124,8 +137,8 @@ def spectral_radius(case, t: float, y) -> float:
     return 0.0
 
 
-def unsteady(case):
-    """(whether f changes the state that it is given, by how much f differs from itself at the same
+def unsteady(case: Case) -> tuple[bool, float]:
+    """(whether f changes its argument, the relative difference of values of f at the same
     point)."""
     given = [case.y.clone() for _ in range(REPEATS)]
     values = torch.stack([case.f(case.t, y) for y in given]).nan_to_num(0.0)
@@ -135,10 +148,9 @@ def unsteady(case):
     )
 
 
-def jump(fun, a: float, b: float):
+def jump(fun: Callable[[float], torch.Tensor], a: float, b: float) -> Discontinuity | None:
     """Where fun(s), (n,), jumps for a <= s <= b, by bisection towards the larger half of its
-    change; (s, component, change, whether it is a pole), or None where the change goes away between
-    neighbouring points."""
+    change. None if the change vanishes between neighbouring points."""
     fa = fun(a)
     fb = fun(b)
     first = float((fb - fa).abs().max())
@@ -152,11 +164,11 @@ def jump(fun, a: float, b: float):
         fm = fun(middle)
         if not bool(torch.isfinite(fm).all()):
             break
-        left = float((fm - fa).abs().max())
-        right = float((fb - fm).abs().max())
-        if max(left, right) < 0.2 * first:
+        lower = float((fm - fa).abs().max())
+        upper = float((fb - fm).abs().max())
+        if max(lower, upper) < 0.2 * first:
             return None
-        if left > right:
+        if lower > upper:
             b = middle
             fb = fm
         else:
@@ -167,34 +179,32 @@ def jump(fun, a: float, b: float):
     pole = float(change.max()) > POLE * first
     if float(change.max()) < 0.2 * first or not (pole or bool(torch.isfinite(fun(middle)).all())):
         return None
-    return middle, int(change.argmax()), float(change.max()), pole
+    return Discontinuity(middle, int(change.argmax()), float(change.max()), pole)
 
 
-def jump_in_time(case, width: float):
-    """(t, component, change, pole) of a jump of f within width of the time reached, the state held;
-    or None."""
+def jump_in_time(case: Case, width: float) -> Discontinuity | None:
+    """A jump of f within width of the time reached, at a fixed state; or None."""
     if width < 100 * torch.finfo(case.y.dtype).eps * abs(case.t):
-        # F is told the time in the dtype of the state, and jumps from one such number to the next.
+        # f gets the time in the dtype of the state, so that it jumps between neighbouring numbers.
         return None
     low, high = sorted((case.times[0], case.times[-1]))
     return jump(lambda t: case.f(t, case.y), max(case.t - width, low), min(case.t + width, high))
 
 
-def jump_in_state(case, width: float):
-    """(s, component, change, pole) of a jump of f along the path, y + s dy/dt, the time held; or
-    None."""
+def jump_in_state(case: Case, width: float) -> Discontinuity | None:
+    """A jump of f along the path, y + s dy/dt, at a fixed time; or None."""
     slope = case.slope(case.t, case.y)
     if not bool(torch.isfinite(slope).all()):
         return None
     return jump(lambda s: case.f(case.t, case.y + s * slope), -width, width)
 
 
-def blow_up(case):
-    """(component, time of the blow-up) if the fastest component grows like y' = c |y|^p, p > 1, to
-    infinity; else None.
+def blow_up(case: Case) -> tuple[int, float] | None:
+    """(component, time of the blow-up) if the fastest component goes to infinity like y' = c |y|^p,
+    p > 1; else None.
 
-    Along that power law infinity is reached |y| / ((p - 1) |y'|) from here, and steps are a part of
-    what is left till then. Only where y has grown already, or where no step is small enough.
+    This power law reaches infinity after |y| / ((p - 1) |y'|), and the steps are a fraction of this
+    time. The rule applies only if y has grown already, or if no step is small enough.
     """
     slope = case.slope(case.t, case.y)
     if not bool(torch.isfinite(slope).all()):
@@ -213,24 +223,19 @@ def blow_up(case):
     if not bool(torch.isfinite(further[i])):
         return i, case.t
     growth = float(further[i] / slope[i])
-    # Beyond a pole of f it has changed its sign.
-    if growth > 0:
-        power = math.log(growth) / math.log(1.01)
-    else:
-        power = 0.0
-    if power > 1.02:
-        left = 1 / ((power - 1) * float(rate[i]))
-    else:
-        left = math.inf
-    near = left < max(1000 * case.size, 1e-6 * abs(case.span[1] - case.span[0]))
-    if near:
-        return (i, case.t + case.direction * left)
+    # Beyond a pole f has changed its sign.
+    power = math.log(growth) / math.log(1.01) if growth > 0 else 0.0
+    if power <= 1.02:
+        return None
+    remaining = 1 / ((power - 1) * float(rate[i]))
+    if remaining < max(1000 * case.size, 1e-6 * abs(case.span[1] - case.span[0])):
+        return i, case.t + case.direction * remaining
     return None
 
 
-def first_nonfinite(case, t: float) -> float:
-    """The time between the one reached and t from which on f is not finite at the last good state,
-    by bisection."""
+def first_nonfinite(case: Case, t: float) -> float:
+    """The time between the one reached and t after which f is not finite at the last good state, by
+    bisection."""
     good = case.t
     bad = t
     for _ in range(HALVINGS):
@@ -242,9 +247,9 @@ def first_nonfinite(case, t: float) -> float:
     return bad
 
 
-def culprits(case, point) -> list:
-    """The components of the state of point = (t, y, f) that alone, put back to the last good state,
-    make f finite."""
+def culprits(case: Case, point: tuple[float, torch.Tensor, torch.Tensor]) -> list[int]:
+    """The components of the state of point = (t, y, f) that each make f finite if only they return
+    to the last good state."""
     t, y, _ = point
     order = ((y - case.y).abs() / case.tolerance.scale(case.y)).argsort(descending=True).tolist()
     found = []
@@ -256,9 +261,9 @@ def culprits(case, point) -> list:
     return found
 
 
-def mended_by_sign(case, point, j) -> bool:
-    """Whether f is finite at the state of point = (t, y, f) once component j has lost its sign, so
-    that it is not too large."""
+def mended_by_sign(case: Case, point: tuple[float, torch.Tensor, torch.Tensor], j: int) -> bool:
+    """Whether f is finite at the state of point = (t, y, f) once component j is replaced by its
+    absolute value. Then j is not too large."""
     trial = point[1].clone()
     trial[j] = trial[j].abs()
     return bool(torch.isfinite(case.f(point[0], trial)).all())

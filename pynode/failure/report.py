@@ -1,23 +1,25 @@
-"""One page about a failed solve."""
+"""A page of text about a failed solve."""
 
 from __future__ import annotations
 
 import math
 import textwrap
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
+from ..core.formatting import number
 from ..core.status import Status
 from ..core.trajectory import Attempt
 
-SHOWN = 8  # of the last attempts, and of Newton's corrections
+SHOWN = 8  # so many of the last attempts, and of Newton's corrections, are shown
 
 
 @dataclass(frozen=True)
 class ErrorContribution:
-    """One component's part in the error of the last attempt. error: in units of its tolerance;
-    part: of the squared norm."""
+    """How much one component contributes to the error of the last attempt. error: in units of its
+    tolerance; part: of the squared norm."""
 
     component: str
     error: float
@@ -30,12 +32,16 @@ class ErrorContribution:
 class FailureReport:
     """Why a solve failed. str() is a page of text, as_dict() plain data.
 
-    cause: in a few words ('stiffness', 'blow-up', 'nonfinite parameters', ...); finding: what was
-    found, in sentences; remedy: the next thing to try; t, span: the time reached and the times
-    asked for; outputs: (reached, asked for); attempts: the last steps that were tried; shares: the
-    components that dominate the error of the last of them; newton: the norms of Newton's
-    corrections in the last iteration that failed, in units of the tolerances; row: of a batch, None
-    else.
+    cause: in a few words ('stiffness', 'blow-up', 'nonfinite parameters', ...).
+    finding: what was found, in sentences.
+    remedy: what to try next.
+    t, span: the time reached, and the first and last time asked for.
+    outputs: (reached, asked for).
+    attempts: the last attempted steps.
+    shares: the components that dominate the error of the last attempt.
+    newton: the norms of Newton's corrections in the last failed iteration, in units of the
+        tolerances.
+    row: the number of the row in a batch, None for a single system.
     """
 
     method: str
@@ -51,8 +57,8 @@ class FailureReport:
     newton: tuple[float, ...]
     row: int | None = None
 
-    def as_dict(self) -> dict:
-        """Plain data: numbers, strings, lists; what is not finite is None."""
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data: numbers, strings, lists. None stands for numbers that are not finite."""
         attempts = [
             {
                 **a._asdict(),
@@ -63,7 +69,7 @@ class FailureReport:
         ]
         return plain({**asdict(self), "status": self.status.name, "attempts": attempts})
 
-    def __str__(self):
+    def __str__(self) -> str:
         start, end = self.span
         if end != start:
             done = abs(self.t - start) / abs(end - start)
@@ -91,7 +97,7 @@ class FailureReport:
                 f"  {'t':>15}  {'h':>10}  {'error':>8}  outcome (error: 1 is the limit)",
             ]
             lines += [
-                f"  {a.t:>15.9g}  {a.h:>10.3g}  {_number(a.ratio):>8}  {_outcome(a)}"
+                f"  {a.t:>15.9g}  {a.h:>10.3g}  {_ratio(a.ratio):>8}  {_outcome(a)}"
                 for a in self.attempts[-SHOWN:]
             ]
         if self.shares:
@@ -117,10 +123,8 @@ def _wrapped(text):
     return [*textwrap.wrap(text, 100, initial_indent="  ", subsequent_indent="  "), ""]
 
 
-def _number(ratio) -> str:
-    if math.isfinite(ratio):
-        return f"{ratio:.2g}"
-    return "-"
+def _ratio(ratio) -> str:
+    return number(ratio) if math.isfinite(ratio) else "-"
 
 
 def _outcome(attempt) -> str:
@@ -131,8 +135,8 @@ def _outcome(attempt) -> str:
     return f"failed: {attempt.failure.sentence}"
 
 
-def plain(value):
-    """value as JSON has it: lists for tuples, None for what is not finite."""
+def plain(value: Any) -> Any:
+    """value with the types of JSON: lists for tuples, None for numbers that are not finite."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

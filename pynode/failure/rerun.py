@@ -1,4 +1,5 @@
-"""The last steps once more, watched: steps are pure, so that what made them fail shows again."""
+"""Repeats the last steps and observes them. Steps are pure, so the cause of the failure shows
+again."""
 
 from __future__ import annotations
 
@@ -14,47 +15,53 @@ from ..core.status import Status
 from ..core.step_control import first_step, shortened
 from ..core.trajectory import Attempt
 from ..core.vector_field import VectorField
+from .failed_solve import Case
 
-ATTEMPTS = 60  # from a step of usual size, quartered again and again, to one that is none
-PATIENCE = 5.0  # seconds that these, or one question to an expensive f, may take
+ATTEMPTS = 60  # enough to quarter a step of usual size until it vanishes
+PATIENCE = 5.0  # limit in seconds for these steps, and for one question to an expensive f
 
 
 class WatchedTolerance(Tolerance):
-    """The same norm, which keeps what was measured since the last ``begin``: norms, and the latest
-    vector (n,) in units of the tolerances, which is the error of the step up to a factor once a
-    step is complete."""
+    """The same norm, which stores its measurements since the last ``begin``.
 
-    def __init__(self, tol):
+    norms: all of them.
+    vector: the latest vector (n,), in units of the tolerances. After a complete step this is its
+        error, up to a factor.
+    """
+
+    def __init__(self, tol: Tolerance) -> None:
         super().__init__(tol.rtol, tol.atol, tol.size)
-        self.begin()
+        self.vector: torch.Tensor | None = None
+        self.norms: list[float] = []
 
-    def begin(self):
+    def begin(self) -> None:
+        """Forget all measurements."""
         self.vector = None
         self.norms = []
 
-    def ratio(self, error, y, y1):
+    def ratio(self, error: torch.Tensor, y: torch.Tensor, y1: torch.Tensor) -> float:
         return self._kept(
             error / torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol)
         )
 
-    def rms(self, v, scale):
+    def rms(self, v: torch.Tensor, scale: torch.Tensor | float) -> float:
         return self._kept(v / scale)
 
-    def rounding(self, y, gap, scale):
+    def rounding(self, y: torch.Tensor, gap: torch.Tensor, scale: torch.Tensor | float) -> float:
         return self.noise * super().rms(y.abs() + gap.abs(), scale)
 
     def _kept(self, scaled):
-        if len(scaled) == self.size:  # and not all stages of a step together
+        if len(scaled) == self.size:  # not all stages of a step together
             self.vector = scaled
         self.norms.append(super().rms(scaled, 1.0))
         return self.norms[-1]
 
 
 class WatchedField(VectorField):
-    """The same field with counts of its own, which keeps the first point (t, y, f) at which f was
-    not finite."""
+    """The same field with its own counts. found: the first point (t, y, f) at which f was not
+    finite."""
 
-    def __init__(self, field, found=None):
+    def __init__(self, field: VectorField, found: list | None = None) -> None:
         self.__dict__.update(field.__dict__)
         self.stats = Stats()
         if found is None:
@@ -64,7 +71,7 @@ class WatchedField(VectorField):
         if self.parts is not None:
             self.parts = tuple(WatchedField(part, self.found) for part in self.parts)
 
-    def __call__(self, t, y):
+    def __call__(self, t: float, y: torch.Tensor) -> torch.Tensor:
         out = super().__call__(t, y)
         if not self.found and not bool(torch.isfinite(out).all()):
             self.found.append((float(t), y.detach().clone(), out.detach().clone()))
@@ -75,27 +82,30 @@ class WatchedField(VectorField):
 class Rerun:
     """What the last steps showed.
 
-    error: (n,) of the last attempt whose error was measured, in units of the tolerances; newton:
-    norms of the last failed iteration; point: (t, y, f) where f was first not finite, or None;
-    noise: whether the error stays as the step shrinks; wanted: size of the first of these steps;
-    seconds: of an evaluation of f.
+    attempts: the repeated steps.
+    error: (n,) of the last attempt with a measured error, in units of the tolerances.
+    newton: norms of the last failed iteration.
+    point: (t, y, f) where f was first not finite, or None.
+    noise: whether the error stays the same while the step shrinks.
+    first_size: the size of the first of these steps.
+    seconds: for one evaluation of f.
     """
 
-    attempts: list = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
     error: torch.Tensor | None = None
-    newton: tuple = ()
-    point: tuple | None = None
+    newton: tuple[float, ...] = ()
+    point: tuple[float, torch.Tensor, torch.Tensor] | None = None
     noise: bool = False
-    wanted: float = 0.0
+    first_size: float = 0.0
     seconds: float = 0.0
 
-    def affords(self, evaluations) -> bool:
-        """Whether so many evaluations of f can be waited for."""
+    def affords(self, evaluations: int) -> bool:
+        """Whether this number of evaluations of f takes at most PATIENCE."""
         return evaluations * self.seconds < PATIENCE
 
 
-def rerun(case) -> Rerun:
-    """Steps from the last good state on, until they fail beyond doubt. Whatever f raises fails a
+def rerun(case: Case) -> Rerun:
+    """Repeat steps from the last good state until they fail for certain. Any exception of f fails a
     step, as RejectStep does."""
     watched = WatchedField(case.field)
     tol = WatchedTolerance(case.tolerance)
@@ -144,12 +154,12 @@ def rerun(case) -> Rerun:
 
 
 def _begun(case, field, y, tol, result):
-    """(method, first step h, state of the method) to go on with from the last good state y, (n,),
-    None where f is not finite there. Notes in result what it sees."""
+    """(method, first step h, state of the method) at the last good state y, (n,). None if f is not
+    finite there. Writes its observations to result."""
     t = case.t
     end = case.times[-1]
     began = time.perf_counter()
-    f0 = field.first(t, y)
+    f0 = field.initial_slope(t, y)
     result.seconds = time.perf_counter() - began
     if not bool(torch.isfinite(f0).all()):
         result.point = (t, y, f0)
@@ -162,13 +172,13 @@ def _begun(case, field, y, tol, result):
     else:
         method = case.method
     h = case.direction * min(max(h, case.size if case.attempts else 0.0), longest)
-    result.wanted = abs(h)
+    result.first_size = abs(h)
     return method, h, method.init(field, t, y, f0, h, tol)
 
 
 def _attempt(case, method, field, t, y, h, state, tol):
-    """(Step, why it failed or None, whether it is accepted) of one step from t to t + h; y: (n,).
-    The Step is None where f raised."""
+    """(Step, the cause of its failure or None, whether it is accepted) for one step from t to t +
+    h; y: (n,). The Step is None if f raised."""
     try:
         step = method.step(field, t, y, h, state, tol)
         if step.accepted and case.limits is not None and not case.limits.allow(t + h, step.y, y):
@@ -179,8 +189,8 @@ def _attempt(case, method, field, t, y, h, state, tol):
 
 
 def _stays(attempts) -> bool:
-    """Whether the error of rejected steps does not fall although they shrink by far: rounding, not
-    truncation."""
+    """Whether the error of rejected steps does not fall although they shrink by a large factor:
+    then it is rounding, not truncation."""
     rejected = [a for a in attempts if a.failure is None and not a.accepted]
     if len(rejected) < 4:
         return False

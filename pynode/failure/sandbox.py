@@ -1,28 +1,30 @@
-"""Evaluations of a vector field of which nothing remains."""
+"""Evaluations of a vector field that leave no trace."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+from ..core.vector_field import VectorField
+
 
 @contextmanager
-def sandboxed(field):
-    """A block that leaves the counts of the field, torch's random numbers, and the buffers and
-    attributes of its modules as they were. Inside, the modules hold what they held during the solve
-    (ModuleState.again), and copies of their buffers.
-    """
+def sandboxed(field: VectorField) -> Iterator[None]:
+    """A context that restores the counts of the field, torch's random numbers, and the buffers and
+    attributes of its modules. Inside, the modules hold the tensors of the solve (ModuleState) and
+    copies of their buffers."""
     counts = field.stats.as_dict()
     device = field.device
-    if device.type == "cpu":
-        random = {"devices": []}
-    else:
-        random = {"devices": [device], "device_type": device.type}
-    with torch.no_grad(), torch.random.fork_rng(**random), field.held.again(()):
-        attributes = [(vars(module), dict(vars(module))) for module in field.held.modules]
+    devices = [] if device.type == "cpu" else [device]
+    kind = "cuda" if device.type == "cpu" else device.type
+    fork = torch.random.fork_rng(devices=devices, device_type=kind)
+    with torch.no_grad(), fork, field.module_state.restored(()):
+        attributes = [(vars(module), dict(vars(module))) for module in field.module_state.modules]
         buffers = [
-            (holder, dict(holder)) for holder in (module._buffers for module in field.held.modules)
+            (holder, dict(holder))
+            for holder in (module._buffers for module in field.module_state.modules)
         ]
         try:
             for holder, given in buffers:

@@ -1,5 +1,5 @@
-"""What the course of the solve did not allow: limits, events, tolerances, the kind of method. Rules
-as in field_causes."""
+"""Causes in the solve: limits, events, tolerances, the kind of method. The rules are as in
+field_causes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ import torch
 
 from ..core.status import Status
 from . import probes
+from .failed_solve import Case
 from .finding import LIMITS, Finding
+from .rerun import Rerun
 
-# The same, from which on explicit steps of fixed size are unstable where the solution decays.
+# Both are values of h times the spectral radius of df/dy. Above UNSTABLE, explicit steps of fixed
+# size are unstable if the solution decays. Above STIFF, stability limits the steps of an explicit
+# method.
 UNSTABLE = 2.0
-# H times the spectral radius from which on stability limits the steps of an explicit method.
 STIFF = 1.0
 
 
-def events(case, again):
+def events(case: Case, repeated: Rerun) -> Finding | None:
+    """Events occur too often."""
     if case.status is Status.CASCADE:
         last = case.events[-10:]
         names = dict.fromkeys(name for name, t in last if t == last[-1][1])
@@ -57,19 +61,15 @@ def events(case, again):
     )
 
 
-def domain(case, again):
+def domain(case: Case, repeated: Rerun) -> Finding | None:
+    """The steps leave the domain of the state."""
     if case.status is not Status.DOMAIN:
         return None
-    if case.limits is None:
-        signs = None
-    else:
-        signs = case.limits.signs
+    signs = None if case.limits is None else case.limits.signs
     if signs is not None:
         slope = case.slope(case.t, case.y)
-        if isinstance(signs, slice):
-            indices = range(len(case.y))
-        else:
-            indices = signs.tolist()
+        every = torch.arange(len(case.y), device=case.y.device)
+        indices = every[signs].tolist()
         small = case.tolerance.scale(case.y)
         outward = [
             i
@@ -83,8 +83,8 @@ def domain(case, again):
                 f"{case.component(i)} = {float(case.y[i]):.3g} has dy/dt = {float(slope[i]):.3g}"
                 " there: the exact solution becomes negative, so that no step can be small"
                 " enough.",
-                f"Leave nonnegative away for {case.component(i)}, or correct f, whose rate must"
-                " vanish with the state.",
+                f"Remove nonnegative for {case.component(i)}, or correct f, whose rate must vanish"
+                " with the state.",
             )
     refuses = not bool(torch.isfinite(case.f(case.t, case.y)).all())
     return Finding(
@@ -103,10 +103,11 @@ def domain(case, again):
     )
 
 
-def noise(case, again):
+def noise(case: Case, repeated: Rerun) -> Finding | None:
+    """Rounding in f is larger than the tolerances."""
     eps = torch.finfo(case.y.dtype).eps
     tight = case.options.rtol < 100 * eps
-    if case.status is not Status.STEP_TOO_SMALL or not (again.noise or tight):
+    if case.status is not Status.STEP_TOO_SMALL or not (repeated.noise or tight):
         return None
     if case.y.dtype == torch.float32:
         better = " or use float64"
@@ -121,10 +122,11 @@ def noise(case, again):
     )
 
 
-def resolution(case, again):
+def resolution(case: Case, repeated: Rerun) -> Finding | None:
+    """The steps are shorter than floating point can resolve."""
     if case.status is not Status.STEP_TOO_SMALL:
         return None
-    wanted = min((abs(a.h) for a in case.attempts), default=again.wanted)
+    shortest = min((abs(a.h) for a in case.attempts), default=repeated.first_size)
     if case.method.implicit:
         implicit = ""
     else:
@@ -132,13 +134,14 @@ def resolution(case, again):
     return Finding(
         "resolution of time",
         "The error of the steps falls as they shrink, but the tolerances ask for shorter ones than"
-        f" {wanted:.2g}, and floating point cannot tell such times apart near t = {case.t:.6g}.",
+        f" {shortest:.2g}, and floating point cannot tell such times apart near t = {case.t:.6g}.",
         "Measure time from an origin nearby, f(t + t_0, y) with the span from 0 on, or in longer"
         " units; loosen rtol and atol" + implicit + ".",
     )
 
 
-def stiffness(case, again):
+def stiffness(case: Case, repeated: Rerun) -> Finding | None:
+    """Stability limits the steps of an explicit method."""
     if case.method.implicit or case.status not in (*LIMITS, Status.MIN_STEP):
         return None
     rho = probes.spectral_radius(case, case.t, case.y)
@@ -153,7 +156,8 @@ def stiffness(case, again):
     )
 
 
-def diverged(case, again):
+def diverged(case: Case, repeated: Rerun) -> Finding | None:
+    """Fixed steps of an explicit method are unstable."""
     h = case.options.step_size
     if case.status is not Status.DIVERGED or case.method.implicit or h is None:
         return None
@@ -165,12 +169,13 @@ def diverged(case, again):
         f"Steps of {h:g} are too long for {case.name} to be stable: |df/dy| is about {rho:.3g} at"
         f" the start, {rho * h:.2g} over a step, and errors grow from step to step until they"
         " overflow.",
-        f"Take step_size={UNSTABLE / rho:.1g} or below; leave step_size away, so that the steps"
+        f"Take step_size={UNSTABLE / rho:.1g} or below; remove step_size, so that the steps"
         " follow the error; or use an implicit method such as 'rodas5p'.",
     )
 
 
-def newton(case, again):
+def newton(case: Case, repeated: Rerun) -> Finding | None:
+    """Newton's iteration does not converge although the Jacobian is correct."""
     if case.status is not Status.NEWTON:
         return None
     return Finding(
@@ -181,11 +186,12 @@ def newton(case, again):
     )
 
 
-def min_step(case, again):
+def min_step(case: Case, repeated: Rerun) -> Finding | None:
+    """The error test asks for steps below min_step."""
     if case.status is not Status.MIN_STEP:
         return None
     needed = min(
-        (abs(a.h) for a in again.attempts if a.accepted), default=case.options.min_step / 1000
+        (abs(a.h) for a in repeated.attempts if a.accepted), default=case.options.min_step / 1000
     )
     needed = min(needed, case.options.min_step / 10)
     return Finding(
@@ -197,7 +203,8 @@ def min_step(case, again):
     )
 
 
-def limit(case, again):
+def limit(case: Case, repeated: Rerun) -> Finding | None:
+    """A limit of steps, evaluations or seconds was reached."""
     if case.status not in LIMITS:
         return None
     name = LIMITS[case.status]
@@ -213,7 +220,8 @@ def limit(case, again):
     )
 
 
-def otherwise(case, again):
+def otherwise(case: Case, repeated: Rerun) -> Finding:
+    """No other rule applies."""
     return Finding(
         "not known", f"{case.status.sentence}.".capitalize(), f"{case.status.remedy}.".capitalize()
     )

@@ -22,6 +22,11 @@ class Collocation:
     stages: int
     reference: str
 
+    @cached_property
+    def c(self) -> np.ndarray:
+        """(s,) nodes in [0, 1], increasing."""
+        raise NotImplementedError
+
     @property
     def embedded_order(self) -> int:
         return self.stages

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -80,7 +80,7 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
     """
 
     jacobian: object = "dense"
-    companion: ClassVar[object] = None
+    companion: ClassVar[Any] = None
     family = "diagonally implicit Runge-Kutta"
     implicit = True
     structures = ("dense", "sparse", "banded", "krylov")
@@ -122,7 +122,7 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         return tuple(self.tableau.a[-1]) == tuple(self.tableau.b)
 
     @cached_property
-    def takes_mass(self) -> bool:
+    def takes_mass(self) -> bool:  # type: ignore[override]
         """Whether the algebraic equations of a singular M hold at the end of a step and nothing is
         carried on of the slopes that they do not determine: stiffly accurate methods whose
         stability function vanishes at infinity."""
@@ -195,9 +195,8 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         a = self.tableau.matrix()
         weights = np.array([float(x) for x in self.tableau.b_err])
         stiff = -1e6
-        return (
-            abs(stiff * weights @ np.linalg.solve(np.eye(len(a)) - stiff * a, np.ones(len(a)))) > 1
-        )
+        grown = stiff * weights @ np.linalg.solve(np.eye(len(a)) - stiff * a, np.ones(len(a)))
+        return bool(abs(grown) > 1)
 
     def init(self, field, t, y, f0, h, tol):
         if self.splits(field):
@@ -322,7 +321,7 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         """Whether a slope that a step has left, whose diagonal was c, is too coarse for one of h:
         (Y - base) / c has the rounding of y over c, as where a stop cut the step before to almost
         nothing."""
-        return abs(h) * tol.finest > abs(c) > 0
+        return abs(h) * tol.rounding_floor > abs(c) > 0
 
     def _solve(self, field, t, y, h, before, scale, tol, solver, rate):
         """All stages of one step; y is None where Newton's iteration failed."""
@@ -422,10 +421,30 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         history_term = guess - base
         if self.adaptive:
             return simplified_newton(
-                field, t, guess, history_term, c, scale, tol, tol.stages, solver, rate, ITERATIONS
+                field,
+                t,
+                guess,
+                history_term,
+                c,
+                scale,
+                tol,
+                tol.stage_newton_tol,
+                solver,
+                rate,
+                ITERATIONS,
             )
         found = simplified_newton(
-            field, t, guess, history_term, c, scale, tol, tol.finest, solver, rate, 4 * ITERATIONS
+            field,
+            t,
+            guess,
+            history_term,
+            c,
+            scale,
+            tol,
+            tol.rounding_floor,
+            solver,
+            rate,
+            4 * ITERATIONS,
         )
         if found.y is not None:
             return found
@@ -433,7 +452,9 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         def factorise(y):
             return jacobian.factorised(jacobian(t, y), c)
 
-        return full_newton(field, t, guess, history_term, c, factorise, scale, tol, tol.finest)
+        return full_newton(
+            field, t, guess, history_term, c, factorise, scale, tol, tol.rounding_floor
+        )
 
     def stages(self, field, step):
         return step.tape[0]

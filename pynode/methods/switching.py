@@ -18,13 +18,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from ..algebra.combine import CoefficientRow, combine
-from ..algebra.power_method import any_direction, of_field, of_matrix, power_method
-from .base import Method, OneStep
+from ..algebra.power_method import (
+    any_direction,
+    power_method,
+    scaled_difference_product,
+    scaled_matrix_product,
+)
+from .base import Method
 from .explicit import ExplicitRungeKutta
 
 # consecutive steps that must speak for a change
@@ -51,7 +56,7 @@ class State(NamedTuple):
 
     stiff: bool
     inner: object
-    count: int
+    count: int  # type: ignore[assignment]
     vector: torch.Tensor | None
     waited: int = 0
     patience: int = PATIENCE
@@ -62,8 +67,8 @@ class AutoSwitch(Method):
     """Starts with the explicit method; after TO_STIFF stiff steps in a row goes over to the stiff
     one, and back. ValueError where one of the two cannot play its part."""
 
-    explicit: ExplicitRungeKutta
-    stiff: OneStep
+    explicit: Any
+    stiff: Any
     family = "automatic switching"
     implicit = True
 
@@ -138,7 +143,7 @@ class AutoSwitch(Method):
         if state.stiff:
             first = vector is None
             mode = power_method(
-                of_matrix(jac, y.detach(), tol),
+                scaled_matrix_product(jac, y.detach(), tol),
                 any_direction(y.detach()) if first else vector,
                 4 * ITERATIONS if first else ITERATIONS,
             )
@@ -217,6 +222,6 @@ def _held_back(field, t, y, h, tol) -> bool:
 
     Costs 4 ITERATIONS + 1 evaluations of f.
     """
-    product = of_field(field, t, y, field(t, y), tol)
+    product = scaled_difference_product(field, t, y, field(t, y), tol)
     mode = power_method(product, any_direction(y), 4 * ITERATIONS)
     return abs(h) * mode.radius > WORTH and math.copysign(1.0, h) * mode.cosine < DAMPED

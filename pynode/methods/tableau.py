@@ -8,6 +8,7 @@ II: sec. IV.3 and IV.7).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 
 import numpy as np
@@ -27,6 +28,10 @@ def _check(name, what, residual):
 class _Continuous:
     """What every tableau with a continuous extension shares: y(theta) = y + sum_i v_i sum_m
     dense[i][m] theta^(m+1)."""
+
+    name: str
+    b: tuple
+    dense: tuple
 
     @cached_property
     def dense_weights(self) -> np.ndarray:
@@ -174,7 +179,7 @@ class Rosenbrock(_Continuous):
     name: str
     order: int
     reference: str
-    gamma: float
+    gamma: float | Fraction
     c: tuple
     a: tuple
     C: tuple

@@ -1,30 +1,42 @@
-"""What the modules over ``solve`` share: a vector field, options of the solver, default times, the
-counts of the last solve."""
+"""What the models over ``solve`` share: a vector field, options of ``solve``, default times, and
+the counts of the last solve."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 
 from ..core.constants import Constants, default_device, in_memory
 from ..core.events import as_events
 from ..core.problem import checked_times
+from ..core.protocols import Times
+from ..core.stats import Stats
 from ..core.status import Status
 from ..solve import solve
 
-# Their forward takes whatever that of the module inside takes.
+# The forward of these takes the same arguments as the forward of the module inside.
 PARALLEL = torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel
 
 
 class SolveModule(torch.nn.Module):
-    """field: nn.Module, called with the time and ``inputs`` further arguments, or without the time;
-    options: of ``solve``."""
+    """A module that calls ``solve``.
+
+    field: nn.Module. It is called with the time and ``inputs`` further arguments, or without the
+        time.
+    options: of ``solve``.
+    """
 
     inputs = 1
+    field: torch.nn.Module
+    options: dict[str, Any]
+    stats: Stats | None
+    events: list
 
-    def __init__(self, field, options):
+    def __init__(self, field: torch.nn.Module, options: dict[str, Any]) -> None:
         super().__init__()
         self.field = as_field(field, "field")
         check_options(options)
@@ -32,49 +44,50 @@ class SolveModule(torch.nn.Module):
         self.options = options
         self.stats = None
         self.events = []
-        self._heard_by = []
+        self._listeners: list[Callable[[SolveModule, Stats], None]] = []
 
-    def __getstate__(self):
-        """Copies take neither the graph of the last call along nor those who listen to this
-        module."""
-        return {**self.__dict__, "events": [], "_heard_by": []}
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has no graph of the last call and no listeners."""
+        return {**self.__dict__, "events": [], "_listeners": []}
 
     @property
     def _timed(self):
-        """The field as a module that is called with the time first."""
+        """The field as a module whose first argument is the time."""
         return timed(self.field, self.inputs)
 
     def _solved(self, field, y0, times, args=(), **more):
-        """y at the times, by ``solve`` with the options and more of them; its counts go to
-        ``stats`` and who listens."""
+        """Solve with the options and further ones; returns y at the times. Writes the counts to
+        ``stats`` and calls the listeners."""
         options = {**self.options, **more}
         self._check_end(options)
         solution = solve(field, y0, times, args=args, **options)
         if solution.status is Status.CALLBACK:
             raise ValueError(
-                f"{solution.message} {type(self).__name__} returns the state at its last time: let"
-                " callback return nothing"
+                f"{solution.message} {type(self).__name__} returns the state at its last time: the"
+                " callback must return nothing"
             )
         self.stats = solution.stats
         self.events = solution.events
-        for listeners in self._heard_by:
-            listeners(self, solution.stats)
+        for listener in self._listeners:
+            listener(self, solution.stats)
         return solution.y
 
-    def listen(self, listeners, listening=True):
-        """Call heard(self, stats) after every solve, no more where listening is False."""
-        self._heard_by = [other for other in self._heard_by if other != listeners] + (
-            [listeners] if listening else []
-        )
+    def listen(
+        self, listener: Callable[[SolveModule, Stats], None], listening: bool = True
+    ) -> None:
+        """Call listener(self, stats) after every solve. listening=False ends this."""
+        self._listeners = [other for other in self._listeners if other != listener]
+        if listening:
+            self._listeners.append(listener)
 
     def _check_end(self, options):
-        """ValueError for options by which a solve may end early; at every call, because options may
-        be changed."""
+        """Raises ValueError for options that may end a solve early. Every call checks this, because
+        options may change."""
         name = type(self).__name__
         if not options.get("throw", True):
             raise ValueError(
-                f"{name} returns the state at its last time, which throw=False may not reach: leave"
-                " throw away and catch SolveError, whose solution is what was computed, or call"
+                f"{name} returns the state at its last time, which throw=False may not reach:"
+                " remove throw and catch SolveError, whose solution is the computed part, or call"
                 " pynode.solve"
             )
         ending = [
@@ -86,36 +99,48 @@ class SolveModule(torch.nn.Module):
                 " terminal and ends the solve before; call pynode.solve, whose solution says when"
             )
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return ", ".join(f"{key}={value}" for key, value in self.options.items() if key != "events")
 
 
 class DefaultTimes(Constants):
-    """t: times for calls that give none, a buffer (float64); last_only: whether the last state
-    alone is returned, None for: where the call gives no times."""
+    """A module with default times.
 
-    def keep_times(self, t, last_only):
+    t: times for calls that give none, a float64 buffer.
+    last_only: True returns only the last state, False all states. None returns only the last state
+        if the call gives no times.
+    """
+
+    t: torch.Tensor
+    last_only: bool | None
+
+    def keep_times(self, t: Times, last_only: bool | None) -> None:
+        """Store the default times t, at least two, and last_only."""
         if not isinstance(last_only, (bool, type(None))):
             raise TypeError(f"last_only must be True, False or None, not {last_only!r}")
         self.keep("t", checked_times(t, in_memory(default_device())).to(torch.float64))
         self.last_only = last_only
 
     def _apply(self, fn, recurse=True):
-        """.to(device) moves the times, but .float() leaves them in float64: time is never rounded
-        to the state's dtype."""
+        """.to(device) moves the times, but .float() keeps them in float64: time is never rounded to
+        the dtype of the state."""
         times = self.t
         super()._apply(fn, recurse)
         self.t = (self.t if times.is_meta else times).to(self.t.device, torch.float64)
         return self
 
-    def choose_times(self, t):
-        """(times, whether the last state alone is wanted) of a call with times t, or None."""
-        return self.t if t is None else t, t is None if self.last_only is None else self.last_only
+    def choose_times(self, t: Times | None) -> tuple[Times, bool]:
+        """(times, whether only the last state is returned) for a call with times t, or None."""
+        last_only = self.last_only
+        if last_only is None:
+            last_only = t is None
+        if t is None:
+            t = self.t
+        return t, last_only
 
 
-def last(y):
-    """The state at the last time, of states at many, (T, ...), in whatever structure: a tensor, a
-    tuple or a dict."""
+def last(y: Any) -> Any:
+    """The last of the states (T, ...), which are a tensor, a tuple or a dict."""
     if isinstance(y, torch.Tensor):
         return y[-1]
     if isinstance(y, dict):
@@ -123,8 +148,8 @@ def last(y):
     return tuple(map(last, y))
 
 
-def as_field(field, name):
-    """field, or TypeError where it is no module."""
+def as_field(field: Any, name: str) -> torch.nn.Module:
+    """Returns field. Raises TypeError if it is not a module with a forward."""
     if not isinstance(field, torch.nn.Module):
         raise TypeError(
             f"{name} must be an nn.Module, so that its parameters are found, not"
@@ -138,21 +163,22 @@ def as_field(field, name):
     return field
 
 
-def timed(field, inputs=1):
-    """A module that is called with the time and so many further arguments; field may leave the time
-    away."""
+def timed(field: torch.nn.Module, inputs: int = 1) -> torch.nn.Module:
+    """A module that is called with the time and ``inputs`` further arguments. The forward of field
+    may omit the time."""
     if _needed(field) == inputs:
         return Autonomous(field)
     return field
 
 
 def _needed(field) -> int:
-    """How many arguments the forward of a module must have."""
-    inner = getattr(field, "_orig_mod", field)  # of a module that torch.compile has wrapped
+    """The number of arguments that the forward of a module must get."""
+    inner = getattr(field, "_orig_mod", field)  # torch.compile wraps the module
     if isinstance(inner, PARALLEL):
         return _needed(inner.module)
     if isinstance(inner, torch.jit.ScriptModule):
-        return len(inner.forward.schema.arguments) - 1  # self is the first
+        schema = inner.forward.schema  # type: ignore[attr-defined]
+        return len(schema.arguments) - 1  # self is the first
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return sum(
         p.default is p.empty and p.kind in kinds
@@ -160,8 +186,9 @@ def _needed(field) -> int:
     )
 
 
-def check_options(options):
-    """TypeError for what is no option of solve, or its own affair."""
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raises TypeError for a name that is not an option of ``solve``, or that the model sets
+    itself."""
     known = [
         name for name in inspect.signature(solve).parameters if name not in ("f", "y0", "t", "args")
     ]
@@ -176,16 +203,16 @@ def check_options(options):
 
 
 class Autonomous(torch.nn.Module):
-    """field(y, ...) called as field(t, y, ...)."""
+    """field(y, ...), called as field(t, y, ...)."""
 
-    def __init__(self, field):
+    def __init__(self, field: torch.nn.Module) -> None:
         super().__init__()
         self.field = field
 
     @property
-    def pynode_lasting(self):
-        """Where compiled steps are kept: this module is made anew for every solve."""
+    def pynode_lasting(self) -> torch.nn.Module:
+        """The module that stores the compiled steps. This one is made anew for every solve."""
         return self.field
 
-    def forward(self, t, *inputs):
+    def forward(self, t: torch.Tensor, *inputs: Any) -> torch.Tensor:
         return self.field(*inputs)

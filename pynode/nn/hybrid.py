@@ -3,6 +3,9 @@ differential equations for scientific machine learning, 2020."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -14,17 +17,29 @@ class HybridField(nn.Module):
     """dy/dt = known(t, y, *args) + into (rate * network(t, y / scale)), a universal differential
     equation.
 
-    known: nn.Module or function of (t, y, *args); parameters of a module are learned with those of
-        the network, unless they do not require gradients.
+    known: nn.Module or function of (t, y, *args). The parameters of a module are learned together
+        with those of the network, unless they do not require gradients.
     network: nn.Module with forward(t, y), or forward(y), y (..., n) -> (..., m).
-    scale: (n,) or a number, in units of y; rate: (m,) or a number, in units of y per time: typical
-        sizes, so that the network sees and makes numbers of order one where y spans decades. A
-        small rate starts near the known field.
-    into: (n, m), where the m outputs enter; the change of a reaction that conserves mass has
-        columns that sum to zero. None: m = n, every output its own state.
+    scale: (n,) or a number, in units of y. rate: (m,) or a number, in units of y per time. Both are
+        typical sizes: where y spans decades, the network then sees and returns numbers of order
+        one. A small rate starts near the known field.
+    into: (n, m), says which states the m outputs change. For a reaction that conserves mass its
+        columns sum to zero. None: m = n, each output changes its own state.
     """
 
-    def __init__(self, known, network, *, scale=1.0, rate=1.0, into=None):
+    scale: torch.Tensor
+    rate: torch.Tensor
+    into: torch.Tensor | None
+
+    def __init__(
+        self,
+        known: Callable[..., torch.Tensor],
+        network: nn.Module,
+        *,
+        scale: float | torch.Tensor | Sequence[float] = 1.0,
+        rate: float | torch.Tensor | Sequence[float] = 1.0,
+        into: torch.Tensor | Sequence[Sequence[float]] | None = None,
+    ) -> None:
         super().__init__()
         if not callable(known):
             raise TypeError(
@@ -39,23 +54,24 @@ class HybridField(nn.Module):
             if not bool((value > 0).all()):
                 raise ValueError(f"{name} must be positive, a typical size, not {value.tolist()}")
             self.register_buffer(name, value.to(like.device))
-        if into is None:
-            into = None
-        else:
-            into = torch.as_tensor(into, dtype=like.dtype, device=like.device)
-        if into is not None and into.dim() != 2:
+        matrix = None
+        if into is not None:
+            matrix = torch.as_tensor(into, dtype=like.dtype, device=like.device)
+        if matrix is not None and matrix.dim() != 2:
             raise ValueError(
                 "into is a matrix, states by outputs of the network, not of shape"
-                f" {tuple(into.shape)}"
+                f" {tuple(matrix.shape)}"
             )
-        self.register_buffer("into", into)
+        self.register_buffer("into", matrix)
 
-    def unknown(self, t, y):
-        """rate * network(t, y / scale), (..., m): the learned term by itself."""
+    def unknown(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """The learned term: rate * network(t, y / scale), (..., m)."""
         scaled = y / self.scale
-        return self.rate * (self.network(t, scaled) if self._takes_time else self.network(scaled))
+        if self._takes_time:
+            return self.rate * self.network(t, scaled)
+        return self.rate * self.network(scaled)
 
-    def forward(self, t, y, *args):
+    def forward(self, t: torch.Tensor, y: torch.Tensor, *args: Any) -> torch.Tensor:
         """dy/dt, (..., n), at y (..., n)."""
         change = self.unknown(t, y)
         if self.into is not None:

@@ -3,43 +3,58 @@ Functions, ICLR 2021."""
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
+import torch
+
 from ..core.events import Event
+from ..core.protocols import Times
 from .base import as_field, timed
 from .neural_ode import NeuralODE
 
 
 class JumpODE(NeuralODE):
     """dy/dt = field(t, y) until event(t, y) crosses zero; there y becomes jump(t, y), and the flow
-    goes on.
+    continues.
 
-    The times of the jumps depend on the state and on all parameters, and the gradient knows: those
-    of field, event and jump are learned from states, and from the times of the jumps where these
-    were observed (``events``).
+    The times of the jumps depend on the state and on all parameters, and the gradient includes this
+    dependence. Field, event and jump can therefore be learned from observed states, and from
+    observed times of the jumps (``events``).
 
     field: as for NeuralODE.
-    event: nn.Module, forward(t, y) or forward(y) -> one value, or several that are watched by
-        themselves; smooth where it is zero. Which of them a state crosses is no matter of degree:
-        gradients see the jumps that there are.
-    jump: nn.Module, forward(t, y) or forward(y) -> the state after the jump, of the shape of y.
-    direction: 1 for crossings from negative to positive alone, -1 for the others, 0 (default) for
-    both. max_events: more jumps than this raise SolveError: while it learns, a model may let them
-    pile up. 1000 by default. t, last_only, options: as for NeuralODE; with batched=True every row
-    jumps at its own times, event gives a value a row.
+    event: nn.Module, forward(t, y) or forward(y) -> one value, or several that are detected
+        separately. It must be smooth where it is zero. Gradients see only the jumps that occur: the
+        choice between jumps has no gradient.
+    jump: nn.Module, forward(t, y) or forward(y) -> the state after the jump, in the shape of y.
+    direction: 1 for crossings from negative to positive, -1 for crossings from positive to
+        negative, 0 (default) for both.
+    max_events: more jumps than this raise SolveError, because a model in training may accumulate
+        jumps. The default is 1000.
+    t, last_only, options: as for NeuralODE. With batched=True every row jumps at its own times, and
+        event returns one value a row.
 
-    ``events`` holds the jumps of the last call, EventRecords with differentiable t, y (before) and
-    after; with batched=True a list for each row. An output at the time of a jump is the state after
-    it.
+    ``events`` holds the jumps of the last call: EventRecords with differentiable t, y (before) and
+    after. With batched=True it is a list for each row. An output at the time of a jump is the state
+    after it.
     """
 
     def __init__(
-        self, field, event, jump, t=(0.0, 1.0), *, direction=0, max_events=1000, **options
-    ):
+        self,
+        field: torch.nn.Module,
+        event: torch.nn.Module,
+        jump: torch.nn.Module,
+        t: Times = (0.0, 1.0),
+        *,
+        direction: Literal[-1, 0, 1] = 0,
+        max_events: int | None = 1000,
+        **options: Any,
+    ) -> None:
         event = as_field(event, "event")
         jump = as_field(jump, "jump")
         if "events" in options or "regularisers" in options:
             raise ValueError(
-                "a JumpODE makes its own event and integrates its state alone: leave events and"
-                " regularisers away"
+                "a JumpODE makes its own event and integrates only its state: remove events and"
+                " regularisers"
             )
         watched = Event(
             timed(event),

@@ -1,9 +1,11 @@
-"""Chemical kinetics with constants to be learned: rate constants that stay positive, and networks
-that conserve exactly."""
+"""Chemical kinetics with constants to learn: rate constants that stay positive, and networks that
+conserve exactly."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,21 +17,29 @@ GAS_CONSTANT = 8.31446261815324  # J/(mol K), exact in the SI since 2019
 
 
 class RateConstants(nn.Module):
-    """k = exp(p), positive whatever the parameters p, (m,): an optimiser's step is a factor, the
-    same for 1e-3 and for 1e9.
+    """k = exp(p), positive for all parameters p, (m,). A step of an optimiser changes k by a
+    factor, which is the same for 1e-3 and for 1e9.
 
-    k: (m,) start values, positive, in the units of the rates. known: the constants that are not
-    learned, a mask (m,) of bools.
+    k: (m,) start values, positive, in the units of the rates.
+    known: the constants that are not learned, a mask (m,) of bools.
     """
 
-    def __init__(self, k, known=False, dtype=torch.float64):
-        super().__init__()
-        k = _positive(k, "k", dtype)
-        self.log_k = nn.Parameter(_placed(k.log()))
-        self.register_buffer("known", _placed(_mask(known, k, "known")))
-        self.register_buffer("given", _placed(k.log()))
+    known: torch.Tensor
+    given: torch.Tensor
 
-    def forward(self):
+    def __init__(
+        self,
+        k: float | torch.Tensor | Sequence[float],
+        known: bool | torch.Tensor | Sequence[bool] = False,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        super().__init__()
+        start = _positive(k, "k", dtype)
+        self.log_k = nn.Parameter(_placed(start.log()))
+        self.register_buffer("known", _placed(_mask(known, start, "known")))
+        self.register_buffer("given", _placed(start.log()))
+
+    def forward(self) -> torch.Tensor:
         """k, (m,)."""
         return torch.where(self.known, self.given, self.log_k).exp()
 
@@ -37,46 +47,56 @@ class RateConstants(nn.Module):
 class Arrhenius(nn.Module):
     """k(T) = A T^b exp(-Ea / (R T)), the modified Arrhenius equation, R = 8.314 J/(mol K), T in K.
 
-    A: (m,) pre-exponential factors, positive, in units of k / K^b; b: (m,) or a number; Ea: (m,)
-        activation energies in J/mol. These are where learning starts, or the truth for those that
-        are known.
-    learn_A, learn_b, learn_Ea: True, False, or a mask (m,) of the reactions for which it is
-    learned.
-    reference: a temperature in K in the middle of the data's. What is learned in the place of A and
-        Ea is ln k(reference) and Ea / (R reference), numbers of order one that the data determine
-        nearly independently of each other, where A and Ea compensate; ``log10_A`` and ``Ea`` tell
-        what these mean.
+    A: (m,) pre-exponential factors, positive, in units of k / K^b.
+    b: (m,) or a number.
+    Ea: (m,) activation energies in J/mol. Learning starts at these values of A, b and Ea; those
+        that are not learned keep them.
+    learn_A, learn_b, learn_Ea: True, False, or a mask (m,) that says for which reactions it is
+        learned.
+    reference: a temperature in K in the middle of the data. Instead of A and Ea, which compensate
+        each other, ln k(reference) and Ea / (R reference) are learned: numbers of order one that
+        the data determine nearly independently. ``log10_A`` and ``Ea`` return the usual constants.
     """
+
+    log_k: torch.Tensor
+    activation: torch.Tensor
+    exponent: torch.Tensor
+    given_log_A: torch.Tensor
+    given_activation: torch.Tensor
+    given_b: torch.Tensor
+    learned_log_A: torch.Tensor
+    learned_activation: torch.Tensor
+    learned_b: torch.Tensor
 
     def __init__(
         self,
-        A,
-        b=0.0,
-        Ea=0.0,
+        A: float | torch.Tensor | Sequence[float],
+        b: float | torch.Tensor | Sequence[float] = 0.0,
+        Ea: float | torch.Tensor | Sequence[float] = 0.0,
         *,
-        reference=1000.0,
-        learn_A=True,
-        learn_b=False,
-        learn_Ea=True,
-        dtype=torch.float64,
-    ):
+        reference: float = 1000.0,
+        learn_A: bool | torch.Tensor | Sequence[bool] = True,
+        learn_b: bool | torch.Tensor | Sequence[bool] = False,
+        learn_Ea: bool | torch.Tensor | Sequence[bool] = True,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
         super().__init__()
-        A = _positive(A, "A", dtype)
+        factor = _positive(A, "A", dtype)
         if not (isinstance(reference, (int, float)) and 0 < reference < math.inf):
             raise ValueError(
                 "reference must be a temperature in K, in the middle of the data's, not"
                 f" {reference!r}"
             )
-        b, Ea = (_vector(x, A, name) for x, name in ((b, "b"), (Ea, "Ea")))
+        exponent = _vector(b, factor, "b")
+        activation = _vector(Ea, factor, "Ea") / (GAS_CONSTANT * reference)
         self.reference = float(reference)
-        activation = Ea / (GAS_CONSTANT * reference)
-        log_k = A.log() + b * math.log(reference) - activation
+        log_k = factor.log() + exponent * math.log(reference) - activation
         for parameter, name, start, given, learned in (
-            ("log_k", "log_A", log_k, A.log(), learn_A),
+            ("log_k", "log_A", log_k, factor.log(), learn_A),
             ("activation", "activation", activation, activation, learn_Ea),
-            ("exponent", "b", b, b, learn_b),
+            ("exponent", "b", exponent, exponent, learn_b),
         ):
-            mask = _mask(learned, A, "learn_A, learn_b or learn_Ea")
+            mask = _mask(learned, factor, "learn_A, learn_b or learn_Ea")
             setattr(
                 self,
                 parameter,
@@ -86,17 +106,17 @@ class Arrhenius(nn.Module):
             self.register_buffer(f"learned_{name}", _placed(mask))
 
     @property
-    def b(self):
+    def b(self) -> torch.Tensor:
         """(m,) exponents."""
         return torch.where(self.learned_b, self.exponent, self.given_b)
 
     @property
-    def Ea(self):
+    def Ea(self) -> torch.Tensor:
         """(m,) activation energies in J/mol."""
         return self._activation * (GAS_CONSTANT * self.reference)
 
     @property
-    def log10_A(self):
+    def log10_A(self) -> torch.Tensor:
         """(m,) decimal logarithms of the pre-exponential factors."""
         return self._log_A / math.log(10)
 
@@ -109,29 +129,38 @@ class Arrhenius(nn.Module):
         learned = self.log_k - self.b * math.log(self.reference) + self._activation
         return torch.where(self.learned_log_A, learned, self.given_log_A)
 
-    def forward(self, T):
-        """k, (..., m), at the temperatures T, (...,) or a number, in K."""
+    def forward(self, T: float | torch.Tensor) -> torch.Tensor:
+        """k, (..., m), at the temperatures T in K, (...,) or a number."""
         T = torch.as_tensor(T, dtype=self.log_k.dtype, device=self.log_k.device).unsqueeze(-1)
         return (self._log_A + self.b * T.log() - self._activation * (self.reference / T)).exp()
 
 
 class ReactionNetwork(Constants):
-    """dy/dt = nu^T r with the rates r_j = k_j prod_i y_i^order_ji of mass action; y (..., n)
+    """dy/dt = nu^T r with the mass-action rates r_j = k_j prod_i y_i^order_ji; y (..., n)
     concentrations.
 
-    Whatever the constants, what nu conserves (its null space: elements, charge, total mass) is
-    conserved by the equations to rounding, and by all Runge-Kutta, Rosenbrock and BDF methods,
-    which keep linear invariants.
+    The equations conserve what nu conserves (its null space: elements, charge, total mass) for all
+    constants, up to rounding. So do all Runge-Kutta, Rosenbrock and BDF methods, because they
+    conserve linear invariants.
 
-    stoichiometry: nu, (m, n), how many of each species a reaction makes, less those that it takes.
+    stoichiometry: nu, (m, n): how many of each species a reaction makes, minus how many it uses.
     orders: (m, n), integers that are not negative: how many molecules of each species meet.
-    rates: nn.Module that returns k, (m,) or (..., m): RateConstants, Arrhenius. It is called with
-        the further arguments of the field (solve's args), such as the temperature: a number, a
-        tensor (...,) beside the rows of y, or a function of t.
+    rates: nn.Module that returns k, (m,) or (..., m): RateConstants, Arrhenius. It gets the further
+        arguments of the field (args of solve), such as the temperature: a number, a tensor (...,)
+        that matches the rows of y, or a function of t.
+
     ``ReactionNetwork.of`` takes equations instead of matrices.
     """
 
-    def __init__(self, stoichiometry, orders, rates):
+    stoichiometry: torch.Tensor
+    factors: torch.Tensor
+
+    def __init__(
+        self,
+        stoichiometry: torch.Tensor | Sequence[Sequence[float]],
+        orders: torch.Tensor | Sequence[Sequence[float]],
+        rates: nn.Module,
+    ) -> None:
         super().__init__()
         if not isinstance(rates, nn.Module):
             raise TypeError(
@@ -139,33 +168,35 @@ class ReactionNetwork(Constants):
                 f" {type(rates).__name__}"
             )
         like = next(rates.parameters(), torch.empty(0, dtype=torch.float64))
-        nu, orders = (valued(x, like.dtype, like.device) for x in (stoichiometry, orders))
-        if nu.dim() != 2 or nu.shape != orders.shape:
+        nu, counts = (valued(x, like.dtype, like.device) for x in (stoichiometry, orders))
+        if nu.dim() != 2 or nu.shape != counts.shape:
             raise ValueError(
                 "stoichiometry and orders are matrices of one shape, reactions by species, not"
-                f" {tuple(nu.shape)} and {tuple(orders.shape)}"
+                f" {tuple(nu.shape)} and {tuple(counts.shape)}"
             )
-        if bool((orders < 0).any()) or bool((orders != orders.round()).any()):
+        if bool((counts < 0).any()) or bool((counts != counts.round()).any()):
             raise ValueError(
-                "orders are integers that are not negative: molecules that meet; CRNN learns real"
+                "orders are numbers of molecules, integers that are not negative; CRNN learns real"
                 " orders"
             )
         self.rates = rates
-        self.species = None
+        self.species: list[str] | None = None
         self.keep("stoichiometry", nu, like.device)
-        # The factors of each rate by number of their species, n for a factor 1: products have
-        # derivatives at zero, powers not.
+        # Each rate is a product of factors, given by the numbers of their species; n means a factor
+        # 1. Products have derivatives at zero, powers do not.
         n = nu.shape[1]
-        most = max(1, int(orders.sum(1).max()))
+        most = max(1, int(counts.sum(1).max()))
         factors = [
-            [i for i, order in enumerate(row) for _ in range(int(order))] for row in orders.tolist()
+            [i for i, order in enumerate(row) for _ in range(int(order))] for row in counts.tolist()
         ]
         table = torch.tensor([row + [n] * (most - len(row)) for row in factors], device=nu.device)
         self.keep("factors", table.T.contiguous(), like.device)
 
     @classmethod
-    def of(cls, reactions, species, rates):
-        """From equations such as "A + B -> 2 C", a list of m; species: n names, in the order of the
+    def of(
+        cls, reactions: Sequence[str], species: Sequence[str], rates: nn.Module
+    ) -> ReactionNetwork:
+        """From equations such as "A + B -> 2 C", a list of m. species: n names, in the order of the
         components of y."""
         equations = [sides(reaction) for reaction in reactions]
         species = list(species)
@@ -184,46 +215,52 @@ class ReactionNetwork(Constants):
         network.species = species
         return network
 
-    def conserved(self):
+    def conserved(self) -> torch.Tensor:
         """Orthonormal rows w, (c, n), for which w . y never changes: the null space of nu."""
-        # In float64 whatever the dtype: the integers of nu have a rank that rounding in float32
-        # would hide.
+        # Always in float64: rounding in float32 could hide the rank of the integers of nu.
         _, sizes, rows = torch.linalg.svd(self.stoichiometry.double())
         rank = int((sizes > 1e-10 * sizes.max()).sum())
         return rows[rank:].to(self.stoichiometry)
 
-    def reaction_rates(self, t, y, *args):
+    def reaction_rates(self, t: float | torch.Tensor, y: torch.Tensor, *args: Any) -> torch.Tensor:
         """r, (..., m), in units of y per time."""
-        # A solve with batched=True has a time for each row, (rows, 1, ...): one for each rate of it
-        # too many.
-        if isinstance(t, torch.Tensor) and t.dim():
-            clock = t.squeeze(-1)
-        else:
-            clock = t
-        r = self.rates(*[arg(clock) if callable(arg) else arg for arg in args])
+        # batched=True passes a time for each row, (rows, 1, ...). Functions of t need one for each
+        # row, without the last dimension.
+        time = t.squeeze(-1) if isinstance(t, torch.Tensor) and t.dim() else t
+        r = self.rates(*[arg(time) if callable(arg) else arg for arg in args])
         padded = torch.cat((y, torch.ones_like(y[..., :1])), -1)
         for factor in self.factors:
             r = r * padded.index_select(-1, factor)
         return r
 
-    def forward(self, t, y, *args):
+    def forward(self, t: float | torch.Tensor, y: torch.Tensor, *args: Any) -> torch.Tensor:
         """dy/dt, (..., n), at y (..., n)."""
         return self.reaction_rates(t, y, *args) @ self.stoichiometry
 
 
 class CRNN(nn.Module):
-    """A chemical reaction neural network: equations, orders and constants unknown. Ji & Deng, J.
-    Phys. Chem. A 125 (2021).
+    """A chemical reaction neural network: its equations, orders and constants are unknown. Ji &
+    Deng, J. Phys. Chem. A 125 (2021).
 
-    dy/dt = W^T exp(ln k + V ln y), where the orders V = max(-W, 0) are those of what a reaction
-    takes: an elementary reaction.
+    dy/dt = W^T exp(ln k + V ln y). The orders V = max(-W, 0) are those of the species that a
+    reaction uses: an elementary reaction.
 
-    species, reactions: how many, n and m. most: the largest order; floor: the smallest
-    concentration that counts, in units of y. Learned are W, ``stoichiometry`` (m, n), and ``log_k``
-    (m,).
+    species, reactions: their numbers n and m.
+    most: the largest order.
+    floor: the smallest concentration that counts, in units of y.
+
+    The learned parameters are W, ``stoichiometry`` (m, n), and ``log_k`` (m,).
     """
 
-    def __init__(self, species, reactions, *, most=3.0, floor=1e-10, dtype=torch.float64):
+    def __init__(
+        self,
+        species: int,
+        reactions: int,
+        *,
+        most: float = 3.0,
+        floor: float = 1e-10,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
         super().__init__()
         self.stoichiometry = nn.Parameter(0.3 * torch.randn(reactions, species, dtype=dtype))
         self.log_k = nn.Parameter(torch.zeros(reactions, dtype=dtype))
@@ -231,19 +268,18 @@ class CRNN(nn.Module):
         self.floor = floor
 
     @property
-    def orders(self):
+    def orders(self) -> torch.Tensor:
         """(m, n) reaction orders."""
         return (-self.stoichiometry).clamp(0, self.most)
 
-    def forward(self, t, y):
+    def forward(self, t: float | torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """dy/dt, (..., n), at y (..., n)."""
-        return (
-            self.log_k + y.clamp(min=self.floor).log() @ self.orders.T
-        ).exp() @ self.stoichiometry
+        log_rates = self.log_k + y.clamp(min=self.floor).log() @ self.orders.T
+        return log_rates.exp() @ self.stoichiometry
 
 
 def _placed(x):
-    """x, without its values where modules are made on the meta device."""
+    """x. If modules are made on the meta device, x without its values."""
     if default_device().type == "meta":
         return x.to("meta")
     return x

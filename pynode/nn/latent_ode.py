@@ -4,10 +4,14 @@ Duvenaud, NeurIPS 2018, sec. 5; Rubanova, Chen & Duvenaud, NeurIPS 2019, sec. 3.
 from __future__ import annotations
 
 import math
+from typing import Any, Literal
 
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
+from ..core.protocols import Times
+from ..core.stats import Stats
+from ..methods.base import Method
 from .base import as_field, check_options
 from .neural_ode import NeuralODE
 from .recognition import Recognition
@@ -17,49 +21,51 @@ class LatentODE(torch.nn.Module):
     """x(t) = decoder(z(t)) + noise, dz/dt = field(t, z), z(t_0) ~ N(0, I): a variational
     autoencoder of whole series.
 
-    The recognition network reads the observations of a series backwards in time and gives
-    q(z(t_0)), a Gaussian by component. Train by ``-model.elbo(x, t).mean()``; then ``model(x, t)``
-    reconstructs, ``predict`` goes to other times, also beyond the observations, and ``sample``
-    draws new series.
+    The recognition network reads the observations of a series backwards in time. It returns
+    q(z(t_0)), a Gaussian with independent components. Train with the loss ``-model.elbo(x,
+    t).mean()``. Then ``model(x, t)`` reconstructs, ``predict`` computes other times, also after the
+    observations, and ``sample`` draws new series.
 
-    field: nn.Module with forward(t, z), or forward(z), for z (..., latent_dim); t broadcasts
-    against z. decoder: nn.Module from (..., latent_dim) to (..., data_dim).
-    encoder: 'gru' or 'ode-rnn' (see Recognition), with a hidden state of the size hidden; the
-        latter costs a solve for each observation, with encoder_field, from (..., hidden) to (...,
+    field: nn.Module with forward(t, z), or forward(z), for z (..., latent_dim). t broadcasts
+        against z.
+    decoder: nn.Module from (..., latent_dim) to (..., data_dim).
+    encoder: 'gru' or 'ode-rnn' (see Recognition), with a hidden state of size hidden. 'ode-rnn'
+        takes one solve for each observation, with encoder_field, from (..., hidden) to (...,
         hidden).
-    noise: standard deviation of the noise of an observation, in units of x; learn_noise: make it a
-    parameter. t0: t_0, a time before which nothing is observed. method, rtol, atol, options: of
-    ``solve``, for all solves.
+    noise: the standard deviation of the noise of an observation, in units of x. learn_noise: make
+        it a parameter.
+    t0: t_0, a time before all observations.
+    method, rtol, atol, options: of ``solve``, for all solves.
 
-    Observations are x (B, T, data_dim) at t, (T,) for all series or (B, T) with times of their own.
-    mask, bool, (B, T, data_dim) or (B, T), says what was seen, by default what in x is not NaN.
-    Times at which nothing was seen, such as those that fill shorter series up, do not count. Times
-    (T,) take one solve for all series; with (B, T) each has its own steps (``batched=True``, whose
-    methods are explicit, Rosenbrock or diagonally implicit ones and BDF).
+    Observations are x (B, T, data_dim) at t: (T,) for all series, or (B, T) with different times.
+    mask, bool, (B, T, data_dim) or (B, T), says which values were seen. By default these are the
+    values of x that are not NaN. Times without a seen value do not count, such as the padding of
+    shorter series. Times (T,) take one solve for all series. With (B, T) each series has its own
+    steps (``batched=True``, with explicit, Rosenbrock or diagonally implicit methods or BDF).
 
-    ``stats`` holds the counts of the last solve in the latent space. ValueError for data of another
-    shape, times that do not increase and series of which nothing was seen; SolveError where a solve
-    fails.
+    ``stats`` holds the counts of the last solve in the latent space. Raises ValueError for data of
+    another shape, times that do not increase, and series without a seen value. Raises SolveError if
+    a solve fails.
     """
 
     def __init__(
         self,
-        field,
-        decoder,
-        data_dim,
-        latent_dim,
+        field: torch.nn.Module,
+        decoder: torch.nn.Module,
+        data_dim: int,
+        latent_dim: int,
         *,
-        encoder="gru",
-        hidden=32,
-        encoder_field=None,
-        noise=0.1,
-        learn_noise=False,
-        t0=0.0,
-        method="tsit5",
-        rtol=1e-3,
-        atol=1e-4,
-        **options,
-    ):
+        encoder: Literal["gru", "ode-rnn"] = "gru",
+        hidden: int = 32,
+        encoder_field: torch.nn.Module | None = None,
+        noise: float = 0.1,
+        learn_noise: bool = False,
+        t0: float = 0.0,
+        method: str | Method = "tsit5",
+        rtol: float = 1e-3,
+        atol: float = 1e-4,
+        **options: Any,
+    ) -> None:
         super().__init__()
         for name, value in ("data_dim", data_dim), ("latent_dim", latent_dim), ("hidden", hidden):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -69,7 +75,7 @@ class LatentODE(torch.nn.Module):
                 f"noise must be a positive standard deviation, in units of x, not {noise!r}"
             )
         if "batched" in options:
-            raise ValueError("batched follows from the times, (T,) or (B, T): leave it away")
+            raise ValueError("batched follows from the times, (T,) or (B, T): remove it")
         check_options(options)
         options = {"method": method, "rtol": rtol, "atol": atol, **options}
         self.flow = NeuralODE(field, **options)
@@ -83,36 +89,57 @@ class LatentODE(torch.nn.Module):
         self.t0 = float(t0)
 
     @property
-    def stats(self):
+    def stats(self) -> Stats | None:
+        """The counts of the last solve in the latent space, None before it."""
         return self.flow.stats
 
     @property
-    def noise(self):
+    def noise(self) -> torch.Tensor:
         """The standard deviation of an observation, a 0-d tensor."""
         return self.log_noise.exp()
 
-    def forward(self, x, t, mask=None):
-        """x(t) without noise, (B, T, data_dim), for the mean of q; NaN at times that are NaN, or
-        fill up before t_0."""
+    def forward(self, x: torch.Tensor, t: Times, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """x(t) without noise, (B, T, data_dim), for the mean of q. NaN at times that are NaN, or
+        that are padding before t_0."""
         return self.predict(x, t, self._usable(t), mask)
 
-    def predict(self, x, t, at, mask=None, samples=None):
-        """x at the times at, (T',) or (B, T'), in any order, without noise, given the observations:
-        (B, T', data_dim) for the mean of q, (samples, B, T', data_dim) for so many draws of it."""
+    def predict(
+        self,
+        x: torch.Tensor,
+        t: Times,
+        at: Times,
+        mask: torch.Tensor | None = None,
+        samples: int | None = None,
+    ) -> torch.Tensor:
+        """x without noise at the times ``at``, (T',) or (B, T'), in any order, given the
+        observations: (B, T', data_dim) for the mean of q, or (samples, B, T', data_dim) for this
+        number of draws from q."""
         q = self.encode(x, t, mask)
         return self.decode(q.mean if samples is None else q.rsample((samples,)), at)
 
-    def encode(self, x, t, mask=None):
+    def encode(self, x: torch.Tensor, t: Times, mask: torch.Tensor | None = None) -> Independent:
         """q(z(t_0) | x): a Gaussian of independent components, batch shape (B,), event shape
         (latent_dim,)."""
         return self._encode(*self._observed(x, t, mask))
 
-    def elbo(self, x, t, mask=None, *, given=None, kl_weight=1.0, samples=1):
+    def elbo(
+        self,
+        x: torch.Tensor,
+        t: Times,
+        mask: torch.Tensor | None = None,
+        *,
+        given: torch.Tensor | None = None,
+        kl_weight: float = 1.0,
+        samples: int = 1,
+    ) -> torch.Tensor:
         """The evidence lower bound of each series, (B,), in nats: E_q[log p(x | z(t_0))] -
-        kl_weight KL(q || N(0, I)), the mean estimated by so many draws. A kl_weight that grows from
-        0 to 1 in training keeps q from collapsing to the prior. given: bool, like mask: what of it
-        the recognition network reads, for instance the first half, so that it learns to predict the
-        rest (Rubanova et al., sec. 4); by default all."""
+        kl_weight KL(q || N(0, I)).
+
+        samples: the number of draws that estimate the mean.
+        kl_weight: if it grows from 0 to 1 in training, q does not collapse to the prior.
+        given: bool, like mask: what the recognition network reads, by default everything. With the
+            first half it learns to predict the rest (Rubanova et al., sec. 4).
+        """
         x, times, seen = self._observed(x, t, mask)
         if given is None:
             q = self._encode(x, times, seen)
@@ -124,14 +151,14 @@ class LatentODE(torch.nn.Module):
         )
         return fit.sum((-2, -1)).mean(0) - kl_weight * kl_divergence(q, self._prior(x))
 
-    def sample(self, n, at):
-        """n series drawn from the model, without noise, at the times at, (T',): (n, T',
+    def sample(self, n: int, at: Times) -> torch.Tensor:
+        """n series that the model draws, without noise, at the times ``at``, (T',): (n, T',
         data_dim)."""
         return self.decode(self._prior(self.encoder.head[0].weight).sample((n,)), at)
 
-    def decode(self, z, at):
-        """x, (..., B, T', data_dim), at the times at, of z(t_0), (..., B, latent_dim); NaN where a
-        time is NaN."""
+    def decode(self, z: torch.Tensor, at: Times) -> torch.Tensor:
+        """x, (..., B, T', data_dim), at the times ``at``, from z(t_0), (..., B, latent_dim). NaN
+        where a time is NaN."""
         at = torch.as_tensor(at, dtype=torch.float64, device=z.device).detach()
         if z.dim() < 2 or z.shape[-1] != self.latent_dim:
             raise ValueError(f"z must have shape (..., B, {self.latent_dim}), not {tuple(z.shape)}")
@@ -145,16 +172,16 @@ class LatentODE(torch.nn.Module):
                 f"times must be finite, and none before t0 = {self.t0:g}: choose a smaller t0, or"
                 " shift them"
             )
-        grid, place = _distinct(at.reshape(-1, at.shape[-1]), self.t0)
+        grid, index = _distinct(at.reshape(-1, at.shape[-1]), self.t0)
         if at.dim() == 1:
-            path = self.flow(z, grid[0])[place[0]].movedim(0, -2)
+            path = self.flow(z, grid[0])[index[0]].movedim(0, -2)
         else:
             count = z.shape[:-1].numel() // len(at)
             rows = z.reshape(-1, self.latent_dim)
             times = grid.repeat(count, 1).T
             path = self.flow._solved(self.flow._timed, rows, times, batched=True).transpose(0, 1)
-            place = place.repeat(count, 1).unsqueeze(-1).expand(-1, -1, self.latent_dim)
-            path = path.gather(1, place).reshape(*z.shape[:-1], at.shape[-1], self.latent_dim)
+            index = index.repeat(count, 1).unsqueeze(-1).expand(-1, -1, self.latent_dim)
+            path = path.gather(1, index).reshape(*z.shape[:-1], at.shape[-1], self.latent_dim)
         x = self.decoder(path)
         if x.shape != (*path.shape[:-1], self.data_dim):
             raise ValueError(
@@ -164,7 +191,7 @@ class LatentODE(torch.nn.Module):
             )
         return x.masked_fill(at.isnan().unsqueeze(-1), torch.nan)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"data_dim={self.data_dim}, latent_dim={self.latent_dim}, t0={self.t0:g}"
 
     def _encode(self, x, t, seen):
@@ -179,7 +206,8 @@ class LatentODE(torch.nn.Module):
         )
 
     def _usable(self, t):
-        """The times with NaN for those that can only fill up: not finite, or before t_0."""
+        """The times with NaN in place of those that can only be padding: not finite, or before
+        t_0."""
         t = torch.as_tensor(t, dtype=torch.float64).detach()
         return t.masked_fill(~self._after_start(t), torch.nan)
 
@@ -209,12 +237,12 @@ class LatentODE(torch.nn.Module):
         blind = (~anything.any(-1)).nonzero().flatten().tolist()
         if blind:
             raise ValueError(
-                f"nothing was seen of series {blind[0]}: leave it out, or draw such series by"
+                f"nothing was seen of series {blind[0]}: leave it out, or draw such series with"
                 " sample()"
             )
         if not bool(torch.isfinite(x[seen]).all()):
             raise ValueError(
-                "x has values that are not finite where the mask says that they were seen: correct"
+                "x has values that are not finite, but the mask says that they were seen: correct"
                 " one of the two"
             )
         if bool((anything & ~self._after_start(t)).any()):
@@ -234,7 +262,7 @@ class LatentODE(torch.nn.Module):
 
 
 def _like(mask, x):
-    """A mask (B, T, data_dim) or (B, T) in the shape of x."""
+    """A mask (B, T, data_dim) or (B, T), in the shape of x."""
     mask = torch.as_tensor(mask, dtype=torch.bool, device=x.device)
     if mask.shape not in (x.shape[:2], x.shape):
         raise ValueError(
@@ -244,7 +272,7 @@ def _like(mask, x):
 
 
 def _latest(t, anything, first):
-    """(B, T): the latest time before each at which something was seen, and first where there is
+    """(B, T): the latest time before each time at which something was seen; ``first`` if there is
     none."""
     latest = t.masked_fill(~anything, -math.inf).cummax(1).values
     latest = torch.cat((latest.new_full((len(t), 1), -math.inf), latest[:, :-1]), 1)
@@ -252,11 +280,11 @@ def _latest(t, anything, first):
 
 
 def _distinct(t, t0):
-    """Strictly increasing times from t_0 on, (R, K), for each row of t (R, M), and where among them
-    its times are, (R, M).
+    """Strictly increasing times from t_0 on, (R, K), for each row of t (R, M), and the index (R, M)
+    of the times of t among them.
 
-    NaN counts as t_0. Rows with fewer distinct times than others are filled up just behind the
-    last, where no further step is needed.
+    NaN counts as t_0. Rows with fewer distinct times are padded just behind their last time, where
+    no further step is needed.
     """
     t = torch.cat((t.new_full((len(t), 1), t0), t.nan_to_num(t0)), 1)
     ordered, order = t.sort(1)

@@ -1,8 +1,8 @@
-"""Vector fields of mechanics, learned through one scalar: the energy of Hamilton, the Lagrangian.
+"""Vector fields of mechanics, learned through one scalar: Hamilton's energy, or the Lagrangian.
 
-Both make their derivatives by transforms of torch.func, because integrators run in inference mode
-and gradients take many points under vmap. Take smooth activations (tanh, softplus): gradients need
-second derivatives of the scalar, implicit methods third ones.
+Both compute their derivatives by transforms of torch.func, because integrators run in inference
+mode and gradients evaluate many points under vmap. Use smooth activations (tanh, softplus):
+gradients need second derivatives of the scalar, and implicit methods third ones.
 """
 
 from __future__ import annotations
@@ -17,34 +17,33 @@ class HamiltonianField(nn.Module):
     """dq/dt = dH/dp, dp/dt = -dH/dq - D(q) dH/dp + force(t, q), for y = (q, p).
 
     Greydanus, Dzamba & Yosinski, Hamiltonian Neural Networks, NeurIPS 2019, without damping and
-    force. There the exact solution keeps H, whatever the network, and the solver keeps it to its
-    tolerances.
+    force. In that case the exact solution conserves H for every network, and the solver conserves
+    it up to its tolerances.
 
-    hamiltonian: nn.Module, y (..., 2 d) -> H (...,) or (..., 1), rows by themselves. The momenta p
-        of the data are the canonical ones; where velocities were observed instead, learn a
+    hamiltonian: nn.Module, y (..., 2 d) -> H (...,) or (..., 1); rows are independent. The momenta
+        p of the data must be the canonical ones. If velocities were observed instead, learn a
         LagrangianField.
-    damping: nn.Module, q (..., d) -> L (..., d, d); D = L L^T, so that friction never gives energy
-        (port-Hamiltonian form of Zhong, Dey & Chakraborty, 2020). force: nn.Module, (t, q) -> (...,
-        d), what enters from outside. None for either.
+    damping: nn.Module, q (..., d) -> L (..., d, d). D = L L^T, so that friction never adds energy
+        (port-Hamiltonian form of Zhong, Dey & Chakraborty, 2020). None: no damping.
+    force: nn.Module, (t, q) -> (..., d), the external force. None: no force.
     """
 
-    def __init__(self, hamiltonian, damping=None, force=None):
+    def __init__(
+        self,
+        hamiltonian: nn.Module,
+        damping: nn.Module | None = None,
+        force: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.hamiltonian = as_field(hamiltonian, "hamiltonian")
-        if damping is None:
-            self.damping = damping
-        else:
-            self.damping = as_field(damping, "damping")
-        if force is None:
-            self.force = force
-        else:
-            self.force = as_field(force, "force")
+        self.damping = None if damping is None else as_field(damping, "damping")
+        self.force = None if force is None else as_field(force, "force")
 
-    def energy(self, y):
+    def energy(self, y: torch.Tensor) -> torch.Tensor:
         """H, (...,), of y (..., 2 d)."""
         return _scalar(self.hamiltonian(y), y, "hamiltonian")
 
-    def forward(self, t, y):
+    def forward(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """dy/dt, (..., 2 d), at y (..., 2 d)."""
         q, _ = _halves(y)
         by_q, by_p = torch.func.grad(lambda y: self.energy(y).sum())(y).chunk(2, -1)
@@ -71,33 +70,31 @@ class LagrangianField(nn.Module):
     force: nn.Module, (t, q, v) -> (..., d), the generalised force; None: none.
     """
 
-    def __init__(self, lagrangian, force=None):
+    def __init__(self, lagrangian: nn.Module, force: nn.Module | None = None) -> None:
         super().__init__()
         self.lagrangian = as_field(lagrangian, "lagrangian")
-        if force is None:
-            self.force = force
-        else:
-            self.force = as_field(force, "force")
+        self.force = None if force is None else as_field(force, "force")
 
-    def energy(self, y):
+    def energy(self, y: torch.Tensor) -> torch.Tensor:
         """v . dL/dv - L, (...,), of y (..., 2 d)."""
         q, v = _halves(y)
         momentum = torch.func.grad(lambda v: self._value(q, v).sum())(v)
         return (v * momentum).sum(-1) - self._value(q, v)
 
-    def forward(self, t, y):
+    def forward(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """dy/dt, (..., 2 d), at y (..., 2 d)."""
         q, v = _halves(y)
         slopes = torch.func.grad(lambda q, v: self._value(q, v).sum(), argnums=(0, 1))
-        (by_q, _), pull = torch.func.vjp(slopes, q, v)
+        slope, pull, *_ = torch.func.vjp(slopes, q, v)
+        by_q = slope[0]
         unit = torch.eye(q.shape[-1], dtype=y.dtype, device=y.device)
         rows = [pull((torch.zeros_like(q), row.expand_as(v))) for row in unit]
         mixed, mass = (torch.stack(parts, -2) for parts in zip(*rows, strict=True))
         force = by_q - (mixed @ v.unsqueeze(-1)).squeeze(-1)
         if self.force is not None:
             force = force + self.force(t, q, v)
-        # Without the check for singular matrices, which would be a synchronisation: what is not
-        # finite the solver tells.
+        # solve_ex does not check for singular matrices, which would synchronise. The solver
+        # reports values that are not finite.
         return torch.cat((v, torch.linalg.solve_ex(mass, force.unsqueeze(-1))[0].squeeze(-1)), -1)
 
     def _value(self, q, v):

@@ -1,23 +1,29 @@
-"""What the solves of a model cost, epoch by epoch: rising counts tell of a field that becomes hard
-to solve."""
+"""What the solves of a model cost, by epoch. Rising counts show that the field becomes hard to
+solve."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from ..core.csv_records import write_csv
 from ..core.files import save_figure
+from ..core.stats import Stats
 from .base import SolveModule
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 COUNTS = ("nfe", "backward_nfe", "backward_nvjp", "accepted", "rejected")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """The solves of one module in one epoch, and the sums of their counts (see ``stats.Stats``);
+    """The solves of one module in one epoch, and the sums of their counts (``core.stats.Stats``).
     module: its name."""
 
     epoch: int
@@ -43,12 +49,14 @@ class EvaluationMonitor:
             monitor.end_epoch()
         monitor.print()                       # a table; monitor.to_csv(path), monitor.plot(path)
 
-    model: an nn.Module with at least one NeuralODE, NeuralCDE or the like inside, else ValueError.
+    model: an nn.Module that contains at least one NeuralODE, NeuralCDE or the like, otherwise
+        ValueError.
+
     ``costs`` holds a Cost for each module and epoch in which it was solved. ``with
     EvaluationMonitor(model) as monitor`` stops listening at its end.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module) -> None:
         named = model.named_modules()
         flows = {
             name or type(module).__name__: module
@@ -57,24 +65,23 @@ class EvaluationMonitor:
         }
         if not flows:
             raise ValueError(
-                f"there is no NeuralODE or the like in this {type(model).__name__}, and nothing to"
-                " count"
+                f"this {type(model).__name__} contains no NeuralODE or the like: there is nothing"
+                " to count"
             )
-        self.costs = []
+        self.costs: list[Cost] = []
         self._flows = flows
-        self._seen = {name: [] for name in flows}
+        self._seen: dict[str, list[Stats]] = {name: [] for name in flows}
         self._epoch = 0
         self._names = {id(module): name for name, module in flows.items()}
         for module in flows.values():
             module.listen(self._hear)
 
     def _hear(self, module, stats):
-        # The counts of the gradient are added to these once it is taken: they are read when the
-        # epoch ends.
+        # A gradient adds its counts later: end_epoch reads them.
         self._seen[self._names[id(module)]].append(stats)
 
     def end_epoch(self) -> list[Cost]:
-        """Close the epoch; returns its costs, one for each module that was solved."""
+        """End the epoch; returns its costs, one for each module that was solved."""
         found = [
             Cost(
                 self._epoch,
@@ -90,24 +97,24 @@ class EvaluationMonitor:
         self._seen = {name: [] for name in self._flows}
         return found
 
-    def close(self):
-        """Stop listening; what was collected stays."""
+    def close(self) -> None:
+        """Stop listening. The collected costs stay."""
         for module in self._flows.values():
             module.listen(self._hear, False)
 
-    def __enter__(self):
+    def __enter__(self) -> EvaluationMonitor:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         self.close()
 
-    def to_csv(self, path) -> Path:
+    def to_csv(self, path: str | PathLike[str]) -> Path:
         """Write one line a Cost, with the names of its fields as header; returns the path."""
         return write_csv(path, Cost, self.costs)
 
-    def print(self, console=None):
-        """A table of the epochs, evaluations a solve and all sums, on a rich console. ImportError
-        without rich."""
+    def print(self, console: Console | None = None) -> None:
+        """Print a table of the epochs, evaluations a solve and all sums on a rich console. Raises
+        ImportError without rich."""
         from rich.console import Console
         from rich.table import Table
 
@@ -123,29 +130,29 @@ class EvaluationMonitor:
             )
         (console or Console()).print(table)
 
-    def plot(self, path) -> Path:
-        """Evaluations and steps a solve against the epoch, lines for each module; returns the path.
-        Needs matplotlib."""
+    def plot(self, path: str | PathLike[str]) -> Path:
+        """Draw evaluations and steps a solve against the epoch, with lines for each module; returns
+        the path. Needs matplotlib."""
         from matplotlib.figure import Figure  # not pyplot, whose backend is the user's
 
         figure = Figure(figsize=(10, 4), layout="constrained")
-        panels = figure.subplots(1, 2)
+        evaluations, steps = figure.subplots(1, 2)
         for name in dict.fromkeys(cost.module for cost in self.costs):
             costs = [cost for cost in self.costs if cost.module == name]
             epochs = [cost.epoch for cost in costs]
-            panels[0].plot(epochs, [cost.nfe_per_solve for cost in costs], label=name)
-            panels[1].plot(
+            evaluations.plot(epochs, [cost.nfe_per_solve for cost in costs], label=name)
+            steps.plot(
                 epochs, [cost.accepted / cost.solves for cost in costs], label=f"{name}: accepted"
             )
-            panels[1].plot(
+            steps.plot(
                 epochs,
                 [cost.rejected / cost.solves for cost in costs],
                 "--",
                 label=f"{name}: rejected",
             )
-        panels[0].set(title="evaluations a solve", xlabel="epoch")
-        panels[1].set(title="steps a solve", xlabel="epoch")
-        for axes in panels:
+        evaluations.set(title="evaluations a solve", xlabel="epoch")
+        steps.set(title="steps a solve", xlabel="epoch")
+        for axes in (evaluations, steps):
             axes.set_ylim(bottom=0)
             axes.grid(alpha=0.25)
             axes.legend(fontsize=8)

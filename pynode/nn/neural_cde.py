@@ -3,72 +3,84 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from ..core.problem import checked_times
+from ..core.protocols import Times
+from ..methods.base import Method
 from .base import SolveModule, as_field
 from .path import Path, forwards
 
 
 class NeuralCDE(SolveModule):
-    """z(s) of dz/ds = field(z) dX/ds, z(s_0) = initial(X(s_0)): a hidden state driven by a path X
-    through observations.
+    """z(s) of dz/ds = field(z) dX/ds, z(s_0) = initial(X(s_0)): a hidden state that a path X
+    through observations drives.
 
-    What a recurrent network is for regular series, this is for irregular and incomplete ones.
+    It does for irregular and incomplete series what a recurrent network does for regular ones.
 
-    field: nn.Module with forward(z) or forward(s, z); of z (batch, hidden) it makes (batch, hidden,
-        channels), channels those of the path, the time among them: end with nn.Unflatten(-1,
-        (hidden, channels)). A bounded last layer (tanh) keeps z from running away.
-    initial: nn.Module that makes z(s_0), (batch, hidden), of X(s_0), (batch, channels); it need not
-    be linear.
+    field: nn.Module with forward(z) or forward(s, z). It maps z (batch, hidden) to (batch, hidden,
+        channels), with the channels of the path, time included: end with nn.Unflatten(-1, (hidden,
+        channels)). A bounded last layer (tanh) keeps z from growing without bound.
+    initial: nn.Module that maps X(s_0), (batch, channels), to z(s_0), (batch, hidden). It need not
+        be linear.
     options: as for NeuralODE. Where the derivative of the path jumps (LinearPath, RectilinearPath)
-        the method starts anew, so that a one-step method serves best; on a CubicHermitePath, whose
-        derivative has kinks, its steps end at the knots, which makes the result tens to hundreds of
-        times more accurate for the same work.
+        the method starts anew, so that a one-step method is best. A CubicHermitePath has a
+        derivative with kinks. The steps then end at the knots, which makes the result tens to
+        hundreds of times more accurate for the same work.
 
-    ``stats`` holds the counts of the last solve. SolveError where one fails, ValueError for shapes
-    that do not fit.
+    ``stats`` holds the counts of the last solve. Raises SolveError if a solve fails, ValueError for
+    shapes that do not fit.
     """
 
-    def __init__(self, field, initial, *, method="auto", rtol=1e-6, atol=1e-9, **options):
+    def __init__(
+        self,
+        field: torch.nn.Module,
+        initial: torch.nn.Module,
+        *,
+        method: str | Method = "auto",
+        rtol: float = 1e-6,
+        atol: float | torch.Tensor = 1e-9,
+        **options: Any,
+    ) -> None:
         super().__init__(field, {"method": method, "rtol": rtol, "atol": atol, **options})
         self.initial = as_field(initial, "initial")
 
-    def forward(self, path, t=None):
-        """path: LinearPath, CubicHermitePath or RectilinearPath. Returns z at its end, (batch,
-        hidden), for a readout.
+    def forward(self, path: Path, t: Times | None = None) -> torch.Tensor:
+        """The hidden state at the end of the path, (batch, hidden), for a readout.
 
-        t: at least two times on the path (its knots, its ``observed``); then z at all of them, (T,
-        batch, hidden).
+        path: LinearPath, CubicHermitePath or RectilinearPath.
+        t: at least two times on the path (its knots, its ``observed``). Then the result is z at all
+            of them, (T, batch, hidden).
         """
         if not isinstance(path, Path) or path.smooth < 0:
             raise TypeError(
-                f"a CDE is driven by a path with a derivative, not by {type(path).__name__}: make a"
+                f"a CDE needs a path with a derivative, not {type(path).__name__}: make a"
                 " CubicHermitePath, LinearPath or RectilinearPath of times and values"
             )
         if t is None:
-            times = path.ends
+            times = path.span
         else:
             times = checked_times(t)
         path.check_span(times)
         z0 = self.initial(path(times[0]))
-        more = path.corners(1, self.options)
-        z = self._solved(
-            _Driven(self._timed, path, forwards(times)), z0, times, (path.slopes(),), **more
-        )
+        stops = path.stops(1, self.options)
+        driven = _Driven(self._timed, path, forwards(times))
+        z = self._solved(driven, z0, times, (path.slopes(),), **stops)
         if t is None:
             return z[-1]
         return z
 
 
 class _Driven(torch.nn.Module):
-    """field(s, z) dX/ds, where slopes are the coefficients of dX/ds; right: see Path.at."""
+    """field(s, z) dX/ds. slopes: the coefficients of dX/ds; forward_in_time: see Path.at."""
 
-    def __init__(self, field, path, right):
+    def __init__(self, field, path, forward_in_time):
         super().__init__()
         self.field = field
         self.path = path
-        self.right = right
+        self.forward_in_time = forward_in_time
 
     @property
     def pynode_lasting(self):
@@ -76,12 +88,12 @@ class _Driven(torch.nn.Module):
 
     def forward(self, s, z, slopes):
         matrix = self.field(s, z)
-        rate = self.path.at(s, slopes, self.right)
+        rate = self.path.at(s, slopes, self.forward_in_time)
         if matrix.shape != (*z.shape, rate.shape[-1]):
             raise ValueError(
                 f"for z of shape {tuple(z.shape)} and a path of {rate.shape[-1]} channels the field"
-                f" must return {(*z.shape, rate.shape[-1])}, not {tuple(matrix.shape)}; the time is"
-                " one of the channels, and nn.Unflatten(-1, (hidden, channels)) makes the matrix"
-                " of a row"
+                f" must return {(*z.shape, rate.shape[-1])}, not {tuple(matrix.shape)}; time is one"
+                " of the channels, and nn.Unflatten(-1, (hidden, channels)) makes the matrix of a"
+                " row"
             )
         return (matrix @ rate.unsqueeze(-1)).squeeze(-1)

@@ -1,23 +1,26 @@
-"""Series of observations at irregular times, some of them missing: checked, and their gaps
-filled."""
+"""Series of observations at irregular times with missing values: checks, and filling of gaps."""
 
 from __future__ import annotations
 
 import torch
 
+from ..core.protocols import Times
+
 
 class Observations:
-    """times: (T,) for all series, or (batch, T) with a row for each; values: (batch, T, channels),
-    or (T, channels), NaN where a channel was not observed.
+    """Checked series of observations.
 
-    A row of times may end in NaN: its series has fewer observations, and what its values hold there
-    is not looked at. After checks: times (rows, T), the last one held where a series has ended,
-    values (rows, T, channels), shared (whether all series have the same times), batched (whether
-    values came with a batch), lasting (rows, T), False after the end. ValueError or TypeError for
-    anything else.
+    times: (T,) for all series, or (batch, T) with a row for each.
+    values: (batch, T, channels) or (T, channels). NaN marks a value that was not observed.
+
+    A row of times may end in NaN if its series has fewer observations; the values there are
+    ignored. Attributes after the checks: times (rows, T), where a series that has ended keeps its
+    last time; values (rows, T, channels); shared: whether all series have the same times; batched:
+    whether values have a batch dimension; lasting (rows, T): False after the end of a series.
+    Raises ValueError or TypeError for anything else.
     """
 
-    def __init__(self, times, values):
+    def __init__(self, times: Times, values: torch.Tensor) -> None:
         if not isinstance(values, torch.Tensor) or not values.dtype.is_floating_point:
             if isinstance(values, torch.Tensor):
                 kind = values.dtype
@@ -30,27 +33,27 @@ class Observations:
                 f" {tuple(values.shape)}; give a single channel a dimension of its own,"
                 " values.unsqueeze(-1)"
             )
-        times = torch.as_tensor(times, dtype=torch.float64, device=values.device)
-        if times.requires_grad:
+        given = torch.as_tensor(times, dtype=torch.float64, device=values.device)
+        if given.requires_grad:
             raise ValueError(
-                "the times of observations have no gradients: detach them (ZeroOrderHold has those"
-                " of its times)"
+                "the times of observations get no gradients: detach them, or use ZeroOrderHold,"
+                " whose times do"
             )
-        self.shared = times.dim() == 1
+        self.shared = given.dim() == 1
         self.batched = values.dim() == 3
-        if times.shape not in (values.shape[-2:-1], values.shape[:-1]):
+        if given.shape not in (values.shape[-2:-1], values.shape[:-1]):
             raise ValueError(
                 f"values of shape {tuple(values.shape)} go with times {tuple(values.shape[-2:-1])}"
                 + (f" or {tuple(values.shape[:-1])}" if self.batched else "")
-                + f", not {tuple(times.shape)}"
+                + f", not {tuple(given.shape)}"
             )
-        times = torch.atleast_2d(times)
+        rows = torch.atleast_2d(given)
         if self.batched:
             self.values = values
         else:
             self.values = values.unsqueeze(0)
-        self.lasting = _lasting(times, self.shared)
-        _check_increasing(times, self.lasting, values.dtype)
+        self.lasting = _lasting(rows, self.shared)
+        _check_increasing(rows, self.lasting, values.dtype)
         seen = self.lasting.unsqueeze(-1) & ~self.values.isnan()
         if bool((self.values.isinf() & seen).any()):
             raise ValueError(
@@ -59,11 +62,11 @@ class Observations:
         _check_channels(seen, self.batched)
         self.seen = seen
         last = self.lasting.sum(1, keepdim=True) - 1
-        self.times = torch.where(self.lasting, times, times.gather(1, last))
+        self.times = torch.where(self.lasting, rows, rows.gather(1, last))
 
-    def interpolated(self):
-        """values with gaps filled linearly in time; the first and last observation hold outside of
-        theirs."""
+    def interpolated(self) -> torch.Tensor:
+        """values with gaps filled linearly in time. Before the first observation of a channel and
+        after its last one it is constant."""
         before, after = self._neighbours()
         count = self.values.shape[1]
         one = torch.where(before < 0, after, before)
@@ -74,24 +77,24 @@ class Observations:
         weight = torch.where(
             one == two, 0.0, (times - start) / torch.where(one == two, 1.0, end - start)
         ).to(self.values)
-        left = self.values.gather(1, one)
-        right = self.values.gather(1, two)
-        return torch.where(self.seen, left, left + weight * (right - left))
+        previous = self.values.gather(1, one)
+        following = self.values.gather(1, two)
+        return torch.where(self.seen, previous, previous + weight * (following - previous))
 
-    def held(self):
-        """values with the last observation of a channel in its gaps, and 0 before the first:
+    def held(self) -> torch.Tensor:
+        """values in which a channel keeps its last observation in gaps, and is 0 before the first:
         nothing comes from the future."""
         before, _ = self._neighbours()
         return torch.where(before < 0, 0.0, self.values.gather(1, before.clamp(min=0)))
 
-    def with_time(self, values):
-        """values (rows, T, channels) with the times as a further channel, the first."""
+    def with_time(self, values: torch.Tensor) -> torch.Tensor:
+        """values (rows, T, channels) with the times as a further channel, the first one."""
         times = self.times.to(values).unsqueeze(-1)
         return torch.cat((times.expand(*values.shape[:-1], 1), values), -1)
 
     def _neighbours(self):
-        """By place and channel: where the channel was last observed, -1 before the first, and where
-        next, T after the last."""
+        """For each place and channel: where the channel was last observed, -1 before the first; and
+        where it is observed next, T after the last."""
         count = self.seen.shape[1]
         place = torch.arange(count, device=self.seen.device).view(1, -1, 1)
         before = torch.where(self.seen, place, -1).cummax(1).values
@@ -100,8 +103,8 @@ class Observations:
 
 
 def _lasting(times, shared):
-    """Where a series has not ended, (rows, T); ValueError where times are missing elsewhere than at
-    the end."""
+    """Where a series has not ended, (rows, T). Raises ValueError if a time is missing before the
+    end."""
     missing = times.isnan()
     if (
         bool(times.isinf().any())
@@ -109,7 +112,7 @@ def _lasting(times, shared):
         or (shared and bool(missing.any()))
     ):
         raise ValueError(
-            "the times of a path must be finite; NaN may stand only at the end of a row of times"
+            "the times of a path must be finite; NaN is possible only at the end of a row of times"
             " (batch, T), where a series has fewer observations than others"
         )
     counts = (~missing).sum(1)
@@ -121,13 +124,13 @@ def _lasting(times, shared):
             where = "there is"
         raise ValueError(
             f"a path needs at least two observations, and {where} {int(counts[short[0]])}; leave"
-            " such a series out, or give its observation once more at a later time"
+            " such a series out, or repeat its observation at a later time"
         )
     return ~missing
 
 
 def _check_increasing(times, lasting, dtype):
-    """In the dtype of the values, which is that of the time that a vector field is told."""
+    """Compares in the dtype of the values, because a vector field gets the time in this dtype."""
     wrong = ((times.to(dtype).diff(dim=1) <= 0) & lasting[:, 1:]).nonzero().tolist()
     if wrong:
         row, i = wrong[0]
@@ -139,7 +142,7 @@ def _check_increasing(times, lasting, dtype):
         raise ValueError(
             f"the times of a path must increase strictly, but {one:.10g} is followed by {two:.10g}"
             + (f" in row {row}" if len(times) > 1 else "")
-            + f"{rounded}; sort the observations and put those at one time into one"
+            + f"{rounded}; sort the observations and merge those at the same time"
         )
 
 
@@ -150,6 +153,6 @@ def _check_channels(seen, batched):
         raise ValueError(
             f"channel {channel}"
             + (f" of row {row}" if batched else "")
-            + " was never observed: put a value there that means nothing (0 where the data are"
-            " standardised), and say so to the model by a channel of its own"
+            + " was never observed: put a neutral value there (0 for standardised data), and tell"
+            " the model by a further channel"
         )

@@ -1,51 +1,68 @@
-"""A piecewise polynomial path: what drives a controlled differential equation, or the input of a
+"""A piecewise polynomial path: it drives a controlled differential equation, or is the input of a
 system."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from ..core.events import as_times
+from ..core.protocols import Times
 
 
 class Path:
-    """X(s), (channels,) or (batch, channels): on each piece a polynomial in the distance from its
-    first knot.
+    """X(s), (channels,) or (batch, channels): on each piece a polynomial in the distance from the
+    first knot of the piece.
 
-    knots: (K,) float64, increasing, for all rows; piece i goes from knot i to the next, the last
-    one on from there. coefficients: (rows, pieces, degree + 1, channels), the constant first.
-    smooth: how many derivatives are continuous, -1 if X itself is not. in_time: whether s is the
-    time. observed: (T,) the s at which the observations are.
+    knots: (K,) float64, increasing, the same for all rows. Piece i goes from knot i to the next
+        one. The last piece has no end.
+    coefficients: (rows, pieces, degree + 1, channels), the constant first.
+    smooth: how many derivatives are continuous, -1 if X itself is not.
+    in_time: whether s is the time.
+    observed: (T,) the s of the observations.
+    batched: whether the values have a batch dimension.
     """
 
-    def __init__(self, knots, coefficients, *, smooth, in_time, observed, batched):
+    def __init__(
+        self,
+        knots: torch.Tensor,
+        coefficients: torch.Tensor,
+        *,
+        smooth: int,
+        in_time: bool,
+        observed: torch.Tensor,
+        batched: bool,
+    ) -> None:
         self.knots = knots
         self.coefficients = coefficients
         self.smooth = smooth
         self.in_time = in_time
         self.observed = observed
         self.batched = batched
-        self.inner = knots.detach()[1 : coefficients.shape[1]]
+        self.inner_knots = knots.detach()[1 : coefficients.shape[1]]
 
     @property
-    def ends(self):
+    def span(self) -> torch.Tensor:
         """(first, last) knot, (2,)."""
         return self.knots[[0, -1]]
 
     @property
     def channels(self) -> int:
+        """The number of channels."""
         return self.coefficients.shape[-1]
 
-    def __call__(self, s):
-        """X at s, a number or (m,) of them: (..., channels), with a leading dimension m for
-        several."""
-        return self._many(s, self.coefficients)
+    def __call__(self, s: float | torch.Tensor) -> torch.Tensor:
+        """X at s, a number or (m,): (..., channels), with a leading dimension m for several s."""
+        return self._evaluate(s, self.coefficients)
 
-    def derivative(self, s):
-        """dX/ds at s, likewise; where it jumps, the one after the jump."""
-        return self._many(s, self.slopes())
+    def derivative(self, s: float | torch.Tensor) -> torch.Tensor:
+        """dX/ds at s, in the shapes of a call. Where it jumps, the result is the value after the
+        jump."""
+        return self._evaluate(s, self.slopes())
 
-    def slopes(self):
+    def slopes(self) -> torch.Tensor:
         """The coefficients of dX/ds, (rows, pieces, max(degree, 1), channels)."""
         degree = self.coefficients.shape[2] - 1
         if degree == 0:
@@ -57,38 +74,39 @@ class Path:
         )
         return self.coefficients[:, :, 1:] * powers
 
-    def at(self, s, coefficients, right=True):
-        """The value at s of the piecewise polynomial with these coefficients on the path's knots,
-        as a field is asked for it.
+    def at(
+        self, s: torch.Tensor, coefficients: torch.Tensor, forward_in_time: bool = True
+    ) -> torch.Tensor:
+        """The value at s, as a field asks for it, of the piecewise polynomial that has these
+        coefficients on the knots of the path.
 
-        right: at a knot the piece after it, as a solve forwards needs it; False: the one before,
-        for a solve backwards. s: 0-d, also under vmap, for (rows, channels), or (channels,) where
-        the path has no batch; or, with batched=True, one s a row, (rows, 1, ...), for (rows,
-        channels), the coefficients those of these rows.
+        forward_in_time: True takes the piece after a knot, False the piece before it.
+        s: 0-d, also under vmap; the result is (rows, channels), or (channels,) if the path has no
+            batch. With batched=True it is one s for each row, (rows, 1, ...), and the coefficients
+            belong to these rows; the result is (rows, channels).
         """
-        place, distance = self._located(s, right)
+        piece, distance = self._located(s, forward_in_time)
         if s.dim():
-            pieces = torch.take_along_dim(coefficients, place.view(-1, 1, 1, 1), 1).squeeze(1)
+            pieces = torch.take_along_dim(coefficients, piece.view(-1, 1, 1, 1), 1).squeeze(1)
             return _polynomial(pieces, distance.reshape(-1, 1))
-        out = _polynomial(coefficients.index_select(1, place).squeeze(1), distance)
+        out = _polynomial(coefficients.index_select(1, piece).squeeze(1), distance)
         if self.batched:
             return out
         return out.squeeze(0)
 
-    def corners(self, order, options):
-        """For a field that contains the derivative of that order of the path: where it jumps as
-        jumps, where it has kinks as tstops, for ``solve``, beside those in options; nothing where
-        it is smoother."""
+    def stops(self, order: int, options: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        """Options of ``solve`` for a field that contains this derivative of the path: its jumps as
+        ``jumps``, its kinks as ``tstops``, added to those in options. Empty if it is smoother."""
         name = {-1: "jumps", 0: "tstops"}.get(self.smooth - order)
         if name is None:
             return {}
         own = self.knots[1 : self.coefficients.shape[1]]
         return {name: torch.cat((as_times(options.get(name, ()), name).to(own.device), own))}
 
-    def check_span(self, times):
-        """ValueError where one of the times, (T,), lies outside of the path; what is held goes on
-        for ever."""
-        low, high = self.ends.detach().tolist()
+    def check_span(self, times: Times) -> None:
+        """Raises ValueError if one of the times, (T,), lies outside of the path. A held input has
+        no end."""
+        low, high = self.span.detach().tolist()
         asked = torch.as_tensor(times, dtype=torch.float64).reshape(-1).tolist()
         outside = [s for s in asked if s < low or (s > high and self.smooth >= 0)]
         if outside:
@@ -97,21 +115,20 @@ class Path:
                 " it; solve between these, or add observations"
             )
 
-    def _located(self, s, right=True):
-        """(number of the piece, flat; distance from its first knot, in the shape of s); knots in
-        the dtype of s, as rounded."""
-        place = torch.bucketize(s.detach().contiguous(), self.inner.to(s), right=right).reshape(-1)
-        return place, s - self.knots.detach().to(s).index_select(0, place).reshape(s.shape)
+    def _located(self, s, forward_in_time=True):
+        """(number of the piece, flat; distance from its first knot, in the shape of s). Knots are
+        rounded to the dtype of s."""
+        inner = self.inner_knots.to(s)
+        piece = torch.bucketize(s.detach().contiguous(), inner, right=forward_in_time).reshape(-1)
+        start = self.knots.detach().to(s).index_select(0, piece)
+        return piece, s - start.reshape(s.shape)
 
-    def _many(self, s, coefficients):
+    def _evaluate(self, s, coefficients):
         s = torch.as_tensor(s, dtype=self.coefficients.dtype, device=self.coefficients.device)
         if s.dim() > 1:
-            raise ValueError(
-                "a path is asked for its value at one s, or at (m,) of them, not at"
-                f" {tuple(s.shape)}"
-            )
-        place, distance = self._located(s)
-        out = _polynomial(coefficients.index_select(1, place), distance.reshape(-1, 1))
+            raise ValueError(f"a path takes one s, or (m,) of them, not {tuple(s.shape)}")
+        piece, distance = self._located(s)
+        out = _polynomial(coefficients.index_select(1, piece), distance.reshape(-1, 1))
         if self.batched:
             out = out.movedim(1, 0)
         else:
@@ -121,18 +138,16 @@ class Path:
         return out[0]
 
 
-def forwards(times) -> bool:
-    """Whether times, (T,) or (T, rows) that all go one way, increase."""
-    times = torch.as_tensor(times, dtype=torch.float64)
-    if times.dim() > 1:
-        times = times[:, 0]
-    else:
-        times = times.reshape(-1)
-    return bool(times[-1:] > times[:1])
+def forwards(times: Times) -> bool:
+    """Whether times, (T,) or (T, rows), increase. All rows have the same direction."""
+    values = torch.as_tensor(times, dtype=torch.float64)
+    values = values[:, 0] if values.dim() > 1 else values.reshape(-1)
+    return bool(values[-1:] > values[:1])
 
 
 def _polynomial(coefficients, x):
-    """Horner's rule, (..., channels), of (..., degree + 1, channels)."""
+    """The polynomial with coefficients (..., degree + 1, channels) at x, (..., channels), by
+    Horner's rule."""
     *rest, value = coefficients.unbind(-2)
     for c in reversed(rest):
         value = c + value * x

@@ -1,35 +1,37 @@
-"""Paths through observations, by the scheme that lies between them.
+"""Paths through observations, by the scheme that connects them.
 
 Kidger, Morrill, Foster & Lyons, "Neural controlled differential equations for irregular time
-series", NeurIPS 2020; the schemes are compared in Morrill, Kidger, Yang & Lyons, "On the choice of
-interpolation scheme for neural CDEs", TMLR 2022.
+series", NeurIPS 2020. Morrill, Kidger, Yang & Lyons, "On the choice of interpolation scheme for
+neural CDEs", TMLR 2022, compare the schemes.
 """
 
 from __future__ import annotations
 
 import torch
 
+from ..core.protocols import Times
 from .observations import Observations
 from .path import Path
 
 
 class LinearPath(Path):
-    """Straight between observations: continuous, with a derivative that jumps. Gaps are filled
-    linearly, from both sides.
+    """Straight lines between observations: continuous, with a derivative that jumps. Gaps are
+    filled linearly between the observations on both sides.
 
-    times: (T,), and the path runs in time; or (batch, T), with times of its own for every row, and
-        the path runs by the number of the observation, 0 to T - 1 (a CDE does not depend on how
-        fast its path is run through). A row may end in NaN where its series has fewer observations;
-        there the path rests.
-    values: (batch, T, channels) or (T, channels), float32 or float64, with gradients; NaN where not
-    observed. time: put the time before the channels, without which a CDE feels neither time nor the
-    parametrisation.
+    times: (T,), then the path runs in time. Or (batch, T), with its own times for every row: the
+        path then runs by the number of the observation, 0 to T - 1. The result of a CDE does not
+        depend on the speed along its path. A row may end in NaN if its series has fewer
+        observations; there the path is constant.
+    values: (batch, T, channels) or (T, channels), float32 or float64, with gradients. NaN marks a
+        missing value.
+    time: True adds the time as first channel. Without it a CDE sees neither the time nor the
+        parametrisation.
 
-    ValueError for fewer than two observations, times that do not increase, channels without any
-    observation.
+    Raises ValueError for fewer than two observations, times that do not increase, and channels
+    without any observation.
     """
 
-    def __init__(self, times, values, *, time=True):
+    def __init__(self, times: Times, values: torch.Tensor, *, time: bool = True) -> None:
         data, x = _filled(times, values, time)
         knots = _parameter(data)
         width = knots.diff().to(x).view(-1, 1)
@@ -44,23 +46,23 @@ class LinearPath(Path):
 
 
 class CubicHermitePath(Path):
-    """Cubic between observations, its slope at each that from the observation before: once
-    continuously differentiable, and up to observation i without knowledge of those after it (but
-    for gaps, which are filled linearly, from both sides).
+    """Cubic pieces between observations. The slope at an observation is that of the chord from the
+    observation before. The path is once continuously differentiable. Up to observation i it does
+    not depend on later ones, except in gaps, which are filled linearly from both sides.
 
     With slopes m at the ends of a piece of width h and d = m_1 - m_0, where m_1 is the slope of the
     chord: X = x_0 + m_0 s + 2 d/h s^2 - d/h^2 s^3. times, values, time, errors: as for LinearPath.
-    Where a series has ended, and others go on, its slope jumps to zero: then the derivative is
-    taken to jump at every knot.
+    If a series ends before others, its slope jumps to zero there: the derivative then counts as
+    jumping at every knot.
     """
 
-    def __init__(self, times, values, *, time=True):
+    def __init__(self, times: Times, values: torch.Tensor, *, time: bool = True) -> None:
         data, x = _filled(times, values, time)
         knots = _parameter(data)
         width = knots.diff().to(x).view(-1, 1)
         chord = x.diff(dim=1) / width
         start = torch.cat((chord[:, :1], chord[:, :-1]), 1)
-        # The path rests where its series has ended.
+        # The path is constant where its series has ended.
         start = torch.where(data.lasting[:, 1:].unsqueeze(-1), start, 0.0)
         change = torch.where(data.lasting[:, 1:].unsqueeze(-1), chord - start, 0.0)
         parts = (x[:, :-1], start, 2 * change / width, -change / width**2)
@@ -75,15 +77,15 @@ class CubicHermitePath(Path):
 
 
 class RectilinearPath(Path):
-    """First the time advances with the values held, then the values change: causal, for predictions
-    while data come in.
+    """First the time advances while the values are constant, then the values change. This path is
+    causal: use it for predictions while data arrive.
 
-    Runs from 0 to 2 (T - 1), observation i at 2 i (``observed``); before that nothing of it is
-    seen. In its gaps a channel keeps its last value, and 0 before its first. times, values, errors:
-    as for LinearPath; the time is always a channel.
+    It runs from 0 to 2 (T - 1). Observation i is at 2 i (``observed``), and nothing of it is
+    visible before. In gaps a channel keeps its last value; before its first value it is 0. times,
+    values, errors: as for LinearPath. The time is always a channel.
     """
 
-    def __init__(self, times, values):
+    def __init__(self, times: Times, values: torch.Tensor) -> None:
         data = Observations(times, values)
         x = data.with_time(data.held())
         between = torch.cat((x[:, 1:, :1], x[:, :-1, 1:]), -1)
@@ -100,15 +102,17 @@ class RectilinearPath(Path):
 
 
 class ZeroOrderHold(Path):
-    """The input that keeps each value until the next one, and the last for ever: what a digital
-    controller gives.
+    """The input that keeps each value until the next one, and the last value for ever: the output
+    of a digital controller.
 
-    times: (T,), at which the values begin, with gradients (of switching times) if they require
-    them; values: as for LinearPath, a NaN for a channel that keeps its value. No path for a CDE,
-    which needs a derivative.
+    times: (T,), the start of each value. If they require gradients (switching times), they get
+        them.
+    values: as for LinearPath. A NaN means that a channel keeps its value.
+
+    It cannot drive a CDE, which needs a derivative.
     """
 
-    def __init__(self, times, values):
+    def __init__(self, times: Times, values: torch.Tensor) -> None:
         times = torch.as_tensor(times, dtype=torch.float64)
         data = Observations(times.detach(), values)
         if not data.shared:
@@ -128,15 +132,17 @@ class ZeroOrderHold(Path):
 
 
 def _filled(times, values, time):
-    """(observations, their values (rows, T, channels) without gaps, with the time before them if
-    that is wanted)."""
+    """(observations, their values (rows, T, channels) without gaps, with the time as first channel
+    if ``time``)."""
     data = Observations(times, values)
     x = data.interpolated()
-    return data, data.with_time(x) if time else x
+    if time:
+        x = data.with_time(x)
+    return data, x
 
 
 def _parameter(data):
-    """The knots of the path: the times if all rows have the same, else the numbers of the
+    """The knots of the path: the times if all rows have the same ones, otherwise the numbers of the
     observations."""
     if data.shared:
         return data.times[0]

@@ -3,6 +3,8 @@ latent state."""
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import torch
 from torch.distributions import Independent, Normal
 
@@ -12,25 +14,34 @@ KINDS = ("gru", "ode-rnn")
 
 
 class Recognition(torch.nn.Module):
-    """q(z(t_0) | observations), a Gaussian by component, of a recurrent network that reads the
-    observations backwards in time.
+    """q(z(t_0) | observations), a Gaussian with independent components, from a recurrent network
+    that reads the observations backwards in time.
 
-    kind: 'gru', which gets the time to the observation before as an input (Chen, Rubanova,
-        Bettencourt & Duvenaud, NeurIPS 2018, sec. 5); 'ode-rnn', whose hidden state h follows dh/ds
-        = field(h) over that time, with one solve for each observation (Rubanova, Chen & Duvenaud,
-        NeurIPS 2019, algorithm 1).
-    data_dim, latent_dim, hidden: of x, z and h. field: of 'ode-rnn', nn.Module with forward(h);
-    None: a network of one hidden layer of 2 hidden units. options: of ``solve``, for 'ode-rnn'.
+    kind: 'gru' gets the time to the previous observation as an input (Chen, Rubanova, Bettencourt &
+        Duvenaud, NeurIPS 2018, sec. 5). In 'ode-rnn' the hidden state h follows dh/ds = field(h)
+        over this time, with one solve for each observation (Rubanova, Chen & Duvenaud, NeurIPS
+        2019, algorithm 1).
+    data_dim, latent_dim, hidden: of x, z and h.
+    field: for 'ode-rnn', nn.Module with forward(h). None: a network with one hidden layer of 2
+        hidden units.
+    options: of ``solve``, for 'ode-rnn'.
     """
 
-    def __init__(self, kind, data_dim, latent_dim, hidden, field=None, **options):
+    def __init__(
+        self,
+        kind: Literal["gru", "ode-rnn"],
+        data_dim: int,
+        latent_dim: int,
+        hidden: int,
+        field: torch.nn.Module | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__()
         if kind not in KINDS:
             raise ValueError(f"encoder must be one of {', '.join(KINDS)}, not {kind!r}")
         if field is not None and kind != "ode-rnn":
             raise ValueError(
-                "encoder_field moves the hidden state of encoder='ode-rnn' alone: choose that, or"
-                " leave it away"
+                "encoder_field is only for encoder='ode-rnn': choose that, or remove encoder_field"
             )
         self.kind = kind
         self.cell = torch.nn.GRUCell(2 * data_dim + (kind == "gru"), hidden)
@@ -51,10 +62,14 @@ class Recognition(torch.nn.Module):
                 options,
             )
 
-    def forward(self, x, seen, gaps):
-        """x: (B, T, data_dim), zero where not seen; seen: of that shape, bool; gaps: (B, T), the
-        time from each observation to the one before, for the first to t_0, and zero where nothing
-        is seen. Returns q, of batch shape (B,)."""
+    def forward(self, x: torch.Tensor, seen: torch.Tensor, gaps: torch.Tensor) -> Independent:
+        """q, with batch shape (B,).
+
+        x: (B, T, data_dim), zero where not seen.
+        seen: bool, in the shape of x.
+        gaps: (B, T), the time from each observation to the previous one; for the first to t_0. Zero
+            where nothing is seen.
+        """
         inputs = torch.cat((x, seen.to(x), gaps.unsqueeze(-1)), -1)[..., : self.cell.input_size]
         anything = seen.any(-1, keepdim=True)
         h = x.new_zeros(len(x), self.cell.hidden_size)
@@ -67,14 +82,14 @@ class Recognition(torch.nn.Module):
 
 
 class _Between(SolveModule):
-    """h, (B, hidden), after the gap of its row, (B, 1)."""
+    """The hidden state h, (B, hidden), after the gap of its row, (B, 1)."""
 
     def forward(self, h, gap):
         return self._solved(_Paced(self.field), h, (0.0, 1.0), (gap,))[-1]
 
 
 class _Paced(Autonomous):
-    """dh/ds = gap field(h): rows with gaps of their own pass them while s goes from 0 to 1."""
+    """dh/ds = gap field(h): while s goes from 0 to 1, each row passes its own gap."""
 
     def forward(self, s, h, gap):
         return gap * self.field(h)

@@ -1,36 +1,41 @@
-"""What makes a learned flow cheap to solve, as integrals along the solution that training holds
+"""Integrals along the solution that make a learned flow cheap to solve, if training keeps them
 small.
 
     model = NeuralODE(field, regularisers=[KineticEnergy(0.01), JacobianNorm(0.01)])
     loss = criterion(model(x), target) + model.penalty
 
-A regulariser is solved together with the state, in training mode alone; evaluation costs what it
-cost without.
+A regulariser is solved together with the state, only in training mode. Evaluation costs the same as
+without it.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Literal
 
 import torch
 
-from .integrands import pushed
+from .integrands import PointEval, pushed
 
 ESTIMATES = ("hutchinson", "exact")
 
 
 @dataclass(frozen=True)
 class Regulariser(ABC):
-    """The integral over (t_0, t_1) of a quantity that is never negative, for every row; weight: of
+    """The integral over (t_0, t_1) of a quantity that is never negative, for every row. weight: of
     its mean in ``penalty``."""
 
     weight: float = 1.0
-    needs: ClassVar[str] = "slope"
 
-    def __post_init__(self):
+    @property
+    def needs(self) -> Literal["slope", "probe", "rows"]:
+        """What it uses of a PointEval."""
+        return "slope"
+
+    def __post_init__(self) -> None:
         if isinstance(self.weight, bool) or not isinstance(self.weight, (int, float)):
             raise TypeError(f"weight must be a number, not {type(self.weight).__name__}")
         if not (math.isfinite(self.weight) and self.weight >= 0):
@@ -40,11 +45,11 @@ class Regulariser(ABC):
 
     @property
     def name(self) -> str:
-        """What it is called in ``penalties``."""
+        """Its name in ``penalties``."""
         return type(self).__name__
 
     @abstractmethod
-    def __call__(self, local):
+    def __call__(self, local: PointEval) -> torch.Tensor:
         """The integrand at a point (integrands.PointEval), one value a row."""
 
 
@@ -56,7 +61,7 @@ class KineticEnergy(Regulariser):
     Costs no evaluation of the field.
     """
 
-    def __call__(self, local):
+    def __call__(self, local: PointEval) -> torch.Tensor:
         return local.over_row(local.slope.square())
 
 
@@ -64,14 +69,14 @@ class KineticEnergy(Regulariser):
 class JacobianNorm(Regulariser):
     """Integral of the squared Frobenius norm of df/dy. Finlay et al. (RNODE), ICML 2020.
 
-    estimate: 'hutchinson', |e^T df/dy|^2 for one noise e a row and solve, unbiased, a
-        vector-Jacobian product an evaluation, which a CNF with trace='hutchinson' makes anyhow;
-        'exact', as many as a row has components.
+    estimate: 'hutchinson' is |e^T df/dy|^2, with one noise e for each row and solve. It is unbiased
+        and takes one vector-Jacobian product an evaluation, which a CNF with trace='hutchinson'
+        computes in any case. 'exact' takes as many products as a row has components.
     """
 
     estimate: str = "hutchinson"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.estimate not in ESTIMATES:
             raise ValueError(
@@ -79,15 +84,15 @@ class JacobianNorm(Regulariser):
             )
 
     @property
-    def needs(self):
+    def needs(self) -> Literal["slope", "probe", "rows"]:
         if self.estimate == "hutchinson":
             return "probe"
         return "rows"
 
-    def __call__(self, local):
+    def __call__(self, local: PointEval) -> torch.Tensor:
         if self.estimate == "hutchinson":
             return local.over_row(local.probe.square())
-        return sum(local.over_row(row.square()) for row in local.rows)
+        return torch.stack([local.over_row(row.square()) for row in local.rows]).sum(0)
 
 
 @dataclass(frozen=True)
@@ -95,15 +100,17 @@ class HigherDerivative(Regulariser):
     """Integral of |d^order y/dt^order|^2 along the solution. Kelly, Bettencourt, Johnson &
     Duvenaud, NeurIPS 2020.
 
-    order: at least 2. The local error of a method of order p is a multiple of h^(p + 1) d^(p+1)
-        y/dt^(p+1), so that order = p + 1 stands for the error estimates whose sum Pal, Ma, Shah &
-        Rackauckas (ICML 2021) hold small. Those are no outputs that the discrete adjoint
-        differentiates; this integrand is. Costs some 4^(order - 1) evaluations in each.
+    order: at least 2.
+
+    The local error of a method of order p is a multiple of h^(p + 1) d^(p+1) y/dt^(p+1). order = p
+    + 1 therefore stands for the error estimates whose sum Pal, Ma, Shah & Rackauckas (ICML 2021)
+    keep small. The discrete adjoint does not differentiate these estimates, but it differentiates
+    this integrand. Costs about 4^(order - 1) evaluations for each evaluation.
     """
 
     order: int = 2
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.order, bool) or not isinstance(self.order, int) or self.order < 2:
             raise ValueError(
@@ -112,10 +119,10 @@ class HigherDerivative(Regulariser):
             )
 
     @property
-    def name(self):
+    def name(self) -> str:
         return f"HigherDerivative{self.order}"
 
-    def __call__(self, local):
+    def __call__(self, local: PointEval) -> torch.Tensor:
         def derivative(order, t, y):
             if order == 1:
                 return local.field(t, y)
@@ -127,28 +134,24 @@ class HigherDerivative(Regulariser):
 
 @dataclass(frozen=True)
 class Stiffness(Regulariser):
-    """Integral of |(df/dy) f| / |f|, how fast the field changes where the solution goes, in 1/time.
+    """Integral of |(df/dy) f| / |f|, in 1/time: how fast the field changes along the solution.
 
-    The limit, for stages that lie close together, of the stiffness estimate |f(u) - f(v)| / |u - v|
-    that Pal, Ma, Shah & Rackauckas (ICML 2021) hold small; differentiable, which the stages of a
-    solve are not. Costs three evaluations in each.
+    It is the limit, for close stages, of the stiffness estimate |f(u) - f(v)| / |u - v| that Pal,
+    Ma, Shah & Rackauckas (ICML 2021) keep small. It is differentiable; the stages of a solve are
+    not. Costs three evaluations for each evaluation.
     """
 
-    def __call__(self, local):
+    def __call__(self, local: PointEval) -> torch.Tensor:
         change = pushed(lambda y: local.field(local.t, y), (local.y,), (local.slope,))[1]
-        # Where the field stands still the ratio has no derivative: rounding bounds it there.
+        # The ratio has no derivative where the field is zero: tiny bounds it there.
         tiny = torch.finfo(change.dtype).eps ** 2
-        return (
-            (local.over_row(change.square()) + tiny) / (local.over_row(local.slope.square()) + tiny)
-        ).sqrt()
+        size = local.over_row(local.slope.square()) + tiny
+        return ((local.over_row(change.square()) + tiny) / size).sqrt()
 
 
-def as_regularisers(given) -> tuple:
-    """A tuple of them from one or several; TypeError for anything else."""
-    if isinstance(given, Regulariser):
-        found = (given,)
-    else:
-        found = tuple(given)
+def as_regularisers(given: Regulariser | Iterable[Regulariser]) -> tuple[Regulariser, ...]:
+    """A tuple of one or several regularisers. Raises TypeError for anything else."""
+    found = (given,) if isinstance(given, Regulariser) else tuple(given)
     for item in found:
         if not isinstance(item, Regulariser):
             raise TypeError(
@@ -159,6 +162,6 @@ def as_regularisers(given) -> tuple:
     names = [item.name for item in found]
     if len(set(names)) < len(names):
         raise ValueError(
-            f"each regulariser may be given once, not {', '.join(names)}; add up their weights"
+            f"each regulariser is possible once, not {', '.join(names)}; add up their weights"
         )
     return found

@@ -92,7 +92,7 @@ class Problem:
     """
 
     name: str
-    field: Field
+    field: nn.Module
     y0: Tensor
     tspan: tuple[float, float]
     rtol: float
@@ -115,5 +115,6 @@ class Problem:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Names of the constants of the field, in the order of its vector `k`."""
-        return self.field.parameter_names
+        """Names of the constants of the field, in the order of its vector `k`; empty for a module
+        that names none."""
+        return tuple(getattr(self.field, "parameter_names", ()))

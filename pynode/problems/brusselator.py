@@ -24,6 +24,7 @@ class Brusselator(Field):
     width 1/N. Hairer & Wanner II, (10.10) to (10.14).
     """
 
+    source: Tensor
     defaults: ClassVar = {"A": 1.0, "B": 3.4, "alpha": 0.1}
 
     def __init__(

@@ -2,6 +2,6 @@
 
 from .brownian import BrownianPath
 from .schemes import SCHEMES
-from .solve import solve_sde
+from .solve import SDESolution, solve_sde
 
-__all__ = ["SCHEMES", "BrownianPath", "solve_sde"]
+__all__ = ["SCHEMES", "BrownianPath", "SDESolution", "solve_sde"]

@@ -21,14 +21,14 @@ DEPTH = 24
 
 
 class _Node(NamedTuple):
-    """The path between two times, (a, wa) and (b, wb), and which of the 2^level parts of its
+    """The path between two times, (a, wa) and (b, wb). part: which of the 2^level parts of its
     interval that is."""
 
     a: float
     b: float
     wa: torch.Tensor
     wb: torch.Tensor
-    index: int
+    part: int
 
 
 class BrownianPath:
@@ -101,7 +101,7 @@ class BrownianPath:
         """The value at t, inside the last node of the way; the way goes on down to it."""
         close = 2 * math.ulp(t) + 1e-14 * (self.times[interval + 1] - self.times[interval])
         while True:
-            a, b, wa, wb, index = self._way[-1]
+            a, b, wa, wb, part = self._way[-1]
             if t - a <= close or b - t <= close:
                 if t - a <= close:
                     return wa
@@ -110,15 +110,15 @@ class BrownianPath:
             if level > DEPTH:
                 return wa + (wb - wa) * ((t - a) / (b - a))
             middle = 0.5 * (a + b)
-            noise = torch.from_numpy(self._draw(self.shape, level, index, interval + 1)).to(
+            noise = torch.from_numpy(self._draw(self.shape, level, part, interval + 1)).to(
                 self.device
             )
             w = 0.5 * (wa + wb) + math.sqrt(b - a) / 2 * noise
             lower = t <= middle
             self._way.append(
-                _Node(a, middle, wa, w, 2 * index)
+                _Node(a, middle, wa, w, 2 * part)
                 if lower
-                else _Node(middle, b, w, wb, 2 * index + 1)
+                else _Node(middle, b, w, wb, 2 * part + 1)
             )
 
     def _draw(self, shape, level, index, interval):

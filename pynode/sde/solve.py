@@ -17,10 +17,16 @@ from .schemes import SCHEMES, step
 HALVINGS = 10
 
 
+class SDESolution(Solution):
+    """The Solution of a stochastic equation. brownian: the noise of the computed path."""
+
+    brownian: BrownianPath
+
+
 @disallow_tracing
 def solve_sde(
     drift, diffusion, y0, t, *, dt, method="em", noise_dim=None, brownian=None, throw=True
-) -> Solution:
+) -> SDESolution:
     """Solve Itô's dy = drift(t, y) dt + diffusion(t, y) dW, y(t[0]) = y0, in steps of at most dt.
 
     drift: nn.Module or function f(t, y) -> (..., d), t a 0-d tensor; diffusion: g(t, y) -> (...,
@@ -41,8 +47,9 @@ def solve_sde(
     solved backwards, has them as dt -> 0 alone, with an error of the order of the scheme.) Memory
     grows with the number of steps.
 
-    Returns a Solution with y (T, ..., d); .brownian is the noise. SolveError where states overflow
-    (with throw=False the partial solution), ValueError and TypeError for input that makes no sense.
+    Returns an SDESolution: y (T, ..., d), and the noise as .brownian. Raises SolveError if states
+    overflow; throw=False returns the partial solution instead. Raises ValueError or TypeError for
+    input that makes no sense.
     """
     given = dict(locals())
     problem = ODEProblem(drift, y0, t)
@@ -67,12 +74,12 @@ def solve_sde(
         sde.check_rows(values[0], y0.detach())
     ys, status = _integrate(scheme, sde, brownian, values, counts, y0)
     message = _message(scheme, status, values, len(ys))
-    solution = Solution(
+    solution = SDESolution(
         times[: len(ys)], torch.stack(ys), status, message, sde.stats, scheme.name, layout, []
     )
     solution.brownian = brownian
     if throw:
-        return solution.check()
+        solution.check()
     return solution
 
 

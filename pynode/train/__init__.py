@@ -13,7 +13,6 @@ For a module and a loop of your own, each piece alone (docs/training.md): ``Scal
 from .collocation import Slopes, collocation, slopes
 from .data import DataError, Dataset, Trajectory, read_csv
 from .gradients import normalise_gradients
-from .idx import read_idx, read_mnist
 from .initial_field import TrainingError
 from .least_squares import LevenbergMarquardt
 from .loop import Fit, fit
@@ -53,8 +52,6 @@ __all__ = [
     "plot_fit",
     "plot_loss",
     "read_csv",
-    "read_idx",
-    "read_mnist",
     "sample_times",
     "slopes",
 ]

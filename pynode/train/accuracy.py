@@ -33,9 +33,9 @@ class Accuracy:
 def accuracy(field, data: Dataset, method="fbdf", rtol=RTOL) -> Accuracy:
     """The errors of a learned field (a PhysicalField, or anything with its ``atol``). SolveError
     where it cannot be solved."""
-    error = []
-    value = []
-    seen = []
+    errors = []
+    values = []
+    observed = []
     for run in data.trajectories:
         with torch.no_grad():
             y = solve(
@@ -47,14 +47,12 @@ def accuracy(field, data: Dataset, method="fbdf", rtol=RTOL) -> Accuracy:
                 atol=field.atol(rtol),
                 max_steps=20_000,
             ).y
-        error.append((y - run.y).abs()[1:])
-        value.append(run.y.abs()[1:])
-        seen.append(run.seen[1:])
-    error = torch.cat(error)
-    value = torch.cat(value)
-    seen = torch.cat(seen)
-    error = error * seen
-    value = value * seen
+        errors.append((y - run.y).abs()[1:])
+        values.append(run.y.abs()[1:])
+        observed.append(run.seen[1:])
+    seen = torch.cat(observed)
+    error = torch.cat(errors) * seen
+    value = torch.cat(values) * seen
     largest = value.amax(0).clamp(min=torch.finfo(value.dtype).tiny)
     counted = seen & (value > FLOOR * largest)
     pointwise = torch.where(counted, error / value, torch.zeros_like(error)).amax(0)

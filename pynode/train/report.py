@@ -90,11 +90,8 @@ def plot_loss(path, history: list, best: float) -> Path:
         x = [record["epoch"] for record in epochs]
         loss = [record["loss"] for record in epochs]
         lowest = [min(loss[: k + 1]) for k in range(len(loss))]
-        if len(x) < 10:
-            style = {"marker": "o", "ms": 3}
-        else:
-            style = {}
-        axis.plot(x, loss, color=COLOURS[5], lw=1.0, label="loss of the epoch", **style)
+        marker = "o" if len(x) < 10 else ""
+        axis.plot(x, loss, color=COLOURS[5], lw=1.0, label="loss of the epoch", marker=marker, ms=3)
         axis.plot(x, lowest, color=COLOURS[0], lw=1.8, label="lowest so far")
         axis.plot(x[-1] + 1, best, "D", color=COLOURS[2], ms=5, label=f"saved model: {best:.3g}")
     axis.set_yscale("log")

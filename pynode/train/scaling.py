@@ -54,14 +54,14 @@ class Scaling:
         high = []
         fastest = []
         for i in range(len(data.columns)):
-            values = []
+            states = []
             rates = []
             for run in data.trajectories:
                 t = run.t[run.seen[:, i]]
                 y = run.y[:, i][run.seen[:, i]]
-                values.append(y)
+                states.append(y)
                 rates.append((y.diff() / t.diff()).abs())
-            values = torch.cat(values)
+            values = torch.cat(states)
             low.append(float(values.min()))
             high.append(float(values.max()))
             fastest.append(float(torch.cat(rates).max()))
@@ -90,12 +90,8 @@ class Scaling:
 
     @classmethod
     def from_dict(cls, plain: dict) -> Scaling:
-        return cls(
-            **{
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in plain.items()
-            }
-        )
+        lists = {key: tuple(value) for key, value in plain.items() if isinstance(value, list)}
+        return cls(**{**plain, **lists})
 
 
 class ScaledField(Constants):
@@ -107,6 +103,8 @@ class ScaledField(Constants):
 
     With time_input, (t - t_start) / t_span is one more input; without it the field is autonomous.
     """
+
+    rate: torch.Tensor
 
     def __init__(self, net: nn.Module, scaling: Scaling, time_input: bool = False):
         super().__init__()
@@ -127,8 +125,9 @@ class ScaledField(Constants):
             pace = (1.0 / (self.rate * self.scaling.t_span)).clamp(
                 max=torch.sigmoid(torch.tensor(OFFSET)).item()
             )
+            *_, last = self.net.parameters()
             with torch.no_grad():
-                self.net[-1].bias[len(pace) :] = (torch.logit(pace) - OFFSET) / SLOPE
+                last[len(pace) :] = (torch.logit(pace) - OFFSET) / SLOPE
 
     def forward(self, t, u):
         """du/dt, (..., n), at the scaled states u, (..., n), and the time t, a 0-d tensor or one of
@@ -154,6 +153,10 @@ class PhysicalField(Constants):
     y0: (n,) the first state of the first trajectory; tspan: its first and last time; t_eval: its
     times; columns: names of the states; atol: (n,) a thousandth of rtol of each state's range.
     """
+
+    y_min: torch.Tensor
+    y_scale: torch.Tensor
+    y0: torch.Tensor
 
     def __init__(self, field: ScaledField, columns, y0, t_eval):
         super().__init__()

@@ -15,6 +15,7 @@ import torch
 from torch.autograd import forward_ad
 
 from ..core.arguments import Arguments
+from ..core.cotangents import none_to_zeros
 from ..core.layout import Layout
 from ..core.problem import ODEProblem
 from ..core.solution import Solution
@@ -197,9 +198,7 @@ class Plan:
         """Those of the wanted tensors beside all tensors, zeros for the rest."""
         found = iter(found)
         every = [next(found) if wanted else None for wanted in self.wanted]
-        return tuple(
-            torch.zeros_like(x) if g is None else g for x, g in zip(tensors, every, strict=True)
-        )
+        return tuple(none_to_zeros(every, tensors))
 
     def solution(self, rows) -> Solution:
         """The Solution around the transformed outputs; its counts are those of all solves so

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 
 from ..core.batched_cotangents import by_row
+from ..core.cotangents import none_to_zeros
 
 THIRD = (
     "torch.func differentiates a solve twice at most: for more take torch.autograd.grad(...,"
@@ -68,10 +69,7 @@ class SolveFn(_Rule):
 
     @staticmethod
     def jvp(ctx, _, *tangents):
-        tangents = [
-            torch.zeros_like(x) if v is None else v
-            for x, v in zip(ctx.saved_tensors, tangents, strict=True)
-        ]
+        tangents = none_to_zeros(tangents, ctx.saved_tensors)
         return by_row(lambda *row: JVPFn.apply(ctx.plan, *row, *ctx.saved_tensors), *tangents)
 
 
@@ -115,9 +113,7 @@ class VJPFn(_Rule):
     def jvp(ctx, _, moved, *tangents):
         """The cotangents are linear in grads, and their derivative in the tensors is symmetric."""
         grads, *tensors = ctx.saved_tensors
-        tangents = [
-            torch.zeros_like(x) if v is None else v for x, v in zip(tensors, tangents, strict=True)
-        ]
+        tangents = none_to_zeros(tangents, tensors)
         if grads.dim() == 2:
             found = VJPofVJP.apply(ctx.plan, grads, *tangents, *tensors)[1:]
         else:

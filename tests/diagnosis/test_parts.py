@@ -9,10 +9,10 @@ import torch
 
 import pynode
 from benchmarks.labelled import CASES, vector
+from pynode.core.formatting import duration, number
 from pynode.core.norm import Tolerance
 from pynode.diagnosis.costs import needed
 from pynode.diagnosis.dynamics import turns
-from pynode.diagnosis.formatting import duration, number
 from pynode.diagnosis.reference_solve import Tried, Walk
 from pynode.diagnosis.spectrum import Spectrum
 

@@ -13,12 +13,9 @@ from pynode.failure import Case, field_causes, probes, solver_causes
 from pynode.failure.examine import _shares
 from pynode.failure.rerun import Rerun, _stays
 from pynode.methods import registry
+from tests.support.cases import tensor
 
 both = pytest.mark.parametrize("sign", [1.0, -1.0])
-
-
-def tensor(*values):
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def case_of(
@@ -91,20 +88,19 @@ def test_the_gap_between_autograd_and_differences():
     def f(t, y):
         return torch.stack((1e4 * y[0] - 5 * y[1], y[0] + 2 * y[0].detach() + 7 * y[1]))
 
-    i, j, own, true = probes.differentiation_gap(case_of(f, tensor(1e3, 1e-3)))
+    i, j, own, true = probes.wrong_derivative(case_of(f, tensor(1e3, 1e-3)))
     assert (i, j) == (1, 0) and own == pytest.approx(1.0) and true == pytest.approx(3.0, rel=1e-6)
-    bent = probes.differentiation_gap(
+    bent = probes.wrong_derivative(
         case_of(lambda t, y: torch.exp(300 * (y.detach() - 1)), tensor(1.0))
     )
     assert bent[2] == 0 and bent[3] == pytest.approx(300, rel=1e-4)
     assert (
-        probes.differentiation_gap(case_of(lambda t, y: torch.sin(y) + y.flip(0), tensor(1.0, 2.0)))
+        probes.wrong_derivative(case_of(lambda t, y: torch.sin(y) + y.flip(0), tensor(1.0, 2.0)))
         is None
     )
     # No derivative.
     assert (
-        probes.differentiation_gap(case_of(lambda t, y: torch.relu(y - 1.0), tensor(1.0, 2.0)))
-        is None
+        probes.wrong_derivative(case_of(lambda t, y: torch.relu(y - 1.0), tensor(1.0, 2.0))) is None
     )
 
 

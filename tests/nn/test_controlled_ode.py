@@ -179,7 +179,7 @@ def test_no_step_runs_across_a_jump():
     aware = model.stats.rejected
     model(torch.tensor([1.0, -1.0]), lambda t: u(t), [0.0, 0.5, 2.0])
     assert aware == 0 < model.stats.rejected
-    assert u.corners(0, model.options)["jumps"].tolist() == [0.5, 0.4, 0.9, 1.3]
+    assert u.stops(0, model.options)["jumps"].tolist() == [0.5, 0.4, 0.9, 1.3]
 
 
 def test_it_finds_a_control():
@@ -219,7 +219,7 @@ def test_mistakes_are_told():
     for path in (RectilinearPath(KNOTS, x), LinearPath(KNOTS.expand(1, 4), x)):
         with pytest.raises(
             ValueError,
-            match=r"an input is a function of time: make the path of one sequence of times",
+            match=r"an input is a function of time: give the path one sequence of times",
         ):
             model(y0, path, T)
     with pytest.raises(TypeError, match="not Tensor; hold values with ZeroOrderHold"):

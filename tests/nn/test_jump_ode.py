@@ -136,7 +136,7 @@ def test_mistakes_are_told():
         JumpODE(Falling(), Ground(), lambda t, y: y)
     with pytest.raises(ValueError, match="direction must be -1"):
         JumpODE(Falling(), Ground(), Bounce(), direction=2)
-    with pytest.raises(ValueError, match="leave events and regularisers away"):
+    with pytest.raises(ValueError, match="remove events and regularisers"):
         JumpODE(Falling(), Ground(), Bounce(), regularisers=KineticEnergy())
     with torch.no_grad(), pytest.raises(SolveError, match="max_events"):
         JumpODE(Falling(), Ground(), Bounce(0.5), (0.0, 5.0), direction=-1, max_events=4)(

@@ -315,7 +315,7 @@ def test_mistakes_are_told():
         (
             {"batched": True},
             ValueError,
-            r"batched follows from the times, \(T,\) or \(B, T\): leave it away",
+            r"batched follows from the times, \(T,\) or \(B, T\): remove it",
         ),
     ]:
         with pytest.raises(error, match=said):

@@ -186,12 +186,12 @@ def test_points_of_a_density(ask):
         ("domain", lambda t, y: bool((y > -1).all())),
     ],
 )
-def test_what_is_said_of_the_state_alone(name, option):
-    """Integrals are solved for beside it: of the trace, of regularisers."""
+def test_options_that_see_only_the_state(name, option):
+    """The integrals of the trace and of regularisers are solved together with the state."""
     options = {"method": "rodas5p", name: option}
-    with pytest.raises(ValueError, match=f"{name} would be asked about y alone.*leave it away"):
+    with pytest.raises(ValueError, match=f"{name} would get y only.*remove it"):
         CLASSES["CNF"](**options).log_prob(Y)
-    with pytest.raises(ValueError, match=f"{name} would be asked about y alone"):
+    with pytest.raises(ValueError, match=f"{name} would get y only"):
         CLASSES["NeuralODE"](regularisers=KineticEnergy(), **options)(Y)
 
 

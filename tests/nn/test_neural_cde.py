@@ -62,7 +62,7 @@ def test_a_linear_equation_of_one_channel(scheme):
     ).movedim(1, 0)
     torch.testing.assert_close(z, expected, rtol=1e-7, atol=1e-8)
     torch.testing.assert_close(z[0], model.initial(torch.cat((times[:, :1], x[:, 0]), 1)))
-    assert torch.equal(model(path), model(path, path.ends)[-1])
+    assert torch.equal(model(path), model(path, path.span)[-1])
 
 
 def test_straight_pieces_are_matrix_exponentials():
@@ -148,7 +148,7 @@ def test_backwards_it_finds_where_it_began(batched):
         back = NeuralCDE(
             field, Constant(end), method="tsit5", rtol=1e-6, atol=1e-8, batched=batched
         )
-        start = back(path, path.ends.flip(0))[-1]
+        start = back(path, path.span.flip(0))[-1]
     torch.testing.assert_close(start, there.initial(path(0.0)), rtol=0, atol=1e-5)
     assert there.stats.rejected == back.stats.rejected == 0
 
@@ -194,7 +194,7 @@ def test_mistakes_are_told():
     model = NeuralCDE(network(), nn.Linear(3, 4).double(), **TIGHT)
     with pytest.raises(
         TypeError,
-        match="driven by a path with a derivative, not by ZeroOrderHold: make a CubicHermitePath",
+        match="needs a path with a derivative, not ZeroOrderHold: make a CubicHermitePath",
     ):
         model(ZeroOrderHold(times[0], x))
     with pytest.raises(TypeError, match="not by Tensor"):

@@ -184,7 +184,7 @@ def test_a_solve_that_may_end_early_is_refused():
     time."""
     y0, stop = tensor(1.0, 0.0, -1.0), Event(lambda t, y: t - 0.5, terminal=True, name="half-way")
     with pytest.raises(
-        ValueError, match="throw=False may not reach: leave throw away and catch SolveError"
+        ValueError, match="throw=False may not reach: remove throw and catch SolveError"
     ):
         NeuralODE(Forced(), throw=False)
     with pytest.raises(
@@ -194,7 +194,7 @@ def test_a_solve_that_may_end_early_is_refused():
         NeuralODE(Forced(), events=stop)
     model = NeuralODE(Forced(), callback=lambda t, y, stats: t > 0.5)
     with pytest.raises(
-        ValueError, match=r"the callback stopped the solve at .* let callback return nothing"
+        ValueError, match=r"the callback stopped the solve at .* the callback must return nothing"
     ):
         model(y0)
     model.options.update(callback=None, throw=False)

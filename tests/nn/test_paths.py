@@ -115,10 +115,10 @@ def test_times_of_its_own_for_every_row(scheme):
     path = scheme(times, x)
     for row, count in ((0, 4), (1, 3), (2, 4)):
         alone = scheme(times[row : row + 1, :count], x[row : row + 1, :count])
-        s = torch.linspace(0, float(alone.ends[1]), 31, dtype=torch.float64)
+        s = torch.linspace(0, float(alone.span[1]), 31, dtype=torch.float64)
         torch.testing.assert_close(path(s)[:, row], alone(s)[:, 0])
         torch.testing.assert_close(path(path.observed)[:count, row, 0], times[row, :count])
-    rest = torch.linspace(float(path.observed[2]), float(path.ends[1]), 9, dtype=torch.float64)
+    rest = torch.linspace(float(path.observed[2]), float(path.span[1]), 9, dtype=torch.float64)
     assert not path.derivative(rest)[:, 1].any() and path.derivative(rest)[:, 0].any()
 
 
@@ -183,7 +183,7 @@ def test_mistakes_are_told():
             LinearPath(times, values)
     with pytest.raises(TypeError, match=r"floating-point tensor, not torch\.int64"):
         LinearPath(TIMES, torch.ones(4, 2, dtype=torch.int64))
-    with pytest.raises(ValueError, match="have no gradients: detach them"):
+    with pytest.raises(ValueError, match="get no gradients: detach them"):
         CubicHermitePath(TIMES.clone().requires_grad_(), x)
     with pytest.raises(ValueError, match="same times for all rows"):
         ZeroOrderHold(TIMES.expand(3, 4), x)

@@ -232,7 +232,7 @@ def test_mistakes_are_told():
         NeuralODE(Timed(), regularisers=[KineticEnergy])
     with pytest.raises(TypeError, match=r"must be KineticEnergy, JacobianNorm, .* not float"):
         NeuralODE(Timed(), regularisers=[0.1])
-    with pytest.raises(ValueError, match="may be given once"):
+    with pytest.raises(ValueError, match="is possible once"):
         NeuralODE(Timed(), regularisers=[Stiffness(), Stiffness(0.1)])
     with pytest.raises(ValueError, match="weight must be finite and not negative, not -1"):
         KineticEnergy(-1)

@@ -1,17 +1,14 @@
 """The order of the layers, held by reading the imports; and what `import pynode` must not load."""
 
-import ast
 import subprocess
 import sys
 from graphlib import TopologicalSorter
-from pathlib import Path
 
 import pytest
 
 import pynode
+from tests.support.source import FILES, PACKAGE, imported
 
-ROOT = Path(pynode.__file__).parent
-FILES = sorted(ROOT.rglob("*.py"))
 # A room, a folder or file of pynode/, imports only from the lines above its own. Modules of one
 # room may use one another, without a circle.
 LAYERS = [
@@ -33,30 +30,8 @@ RANK = {room: i for i, layer in enumerate(LAYERS) for room in layer}
 
 def module_of(path):
     """Dotted name below pynode: 'algebra.newton', and 'algebra' for its __init__."""
-    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
-
-
-def imported(path):
-    """Absolute dotted names of all that a file imports, also inside functions:
-    'pynode.algebra.newton', 'torch'."""
-    package = ["pynode", *path.relative_to(ROOT).parent.parts]
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            start = package[: len(package) - node.level + 1] if node.level else []
-            base = ".".join([*start, *([node.module] if node.module else [])])
-            # `from . import tables` names a module, `from .base import Method` an object of one.
-            below = ROOT.joinpath(*base.split(".")[1:]) if base.split(".")[0] == "pynode" else None
-            for alias in node.names:
-                name = alias.name
-                is_module = below is not None and (
-                    (below / f"{name}.py").exists() or (below / name).is_dir()
-                )
-                names.add(f"{base}.{name}" if is_module else base)
-    return names
 
 
 def inside(path):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.support import ROOT
-from tests.train.test_idx import idx
+from tests.support.idx import idx
 
 EXAMPLES = ROOT / "examples"
 
@@ -90,9 +90,10 @@ def test_the_example_runs(script, picture, said, tmp_path, monkeypatch, capsys):
 
 def run(folder, monkeypatch, script, *arguments):
     (folder / "examples").mkdir()
-    shutil.copy(EXAMPLES / "picture.py", folder / "examples")
+    for helper in ("picture", "mnist"):
+        shutil.copy(EXAMPLES / f"{helper}.py", folder / "examples")
+        monkeypatch.delitem(sys.modules, helper, raising=False)
     copy = shutil.copy(EXAMPLES / script, folder / "examples")
-    monkeypatch.delitem(sys.modules, "picture", raising=False)
     monkeypatch.syspath_prepend(folder / "examples")
     monkeypatch.setattr(sys, "argv", [script, *arguments])
     runpy.run_path(str(copy), run_name="__main__")

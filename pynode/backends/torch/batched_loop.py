@@ -149,13 +149,16 @@ def first_steps(field, t, end, y, f0, order, tol, longest):
     """|h| of every row's first step, (m,), as step_control.first_step."""
     scale = tol.scale(y)
     d0 = tol.rms(y, scale)
-    d1 = tol.rms(f0, tol.known(scale))
+    d1 = tol.rms(f0, tol.scale_or_inf(scale))
     span = (end - t).abs()
     h0 = torch.minimum(step_of_size(Tensors, d0, d1, span), span).clamp(max=longest)
     step = (torch.sign(end - t) * h0).unsqueeze(1).to(y.dtype)
     y1 = y + step * f0
     d2 = (
-        tol.rms(field(t + step.squeeze(1).to(t.dtype), y1) - f0, tol.known(tol.grown(scale, y1)))
+        tol.rms(
+            field(t + step.squeeze(1).to(t.dtype), y1) - f0,
+            tol.scale_or_inf(tol.grow_scale(scale, y1)),
+        )
         / h0
     )
     h = torch.minimum(step_of_slopes(Tensors, d1, d2, order), 100 * h0)
@@ -179,11 +182,11 @@ def integrate(
         h = torch.full_like(t0, options.first_step or options.step_size)
     else:
         h = first_steps(field, t0, end, y0, f0, method.error_order, tol, options.max_step)
-    h = h.cpu().numpy()
+    size = h.cpu().numpy()
     if options.step_size is None:
-        h = np.maximum(h, RESOLUTION * np.abs(spans.start))
+        size = np.maximum(size, RESOLUTION * np.abs(spans.start))
     rows = Rows(y0, spans, slopes)
-    clock = RowClock(spans, np.minimum(h, options.max_step), options)
+    clock = RowClock(spans, np.minimum(size, options.max_step), options)
     stepper = stepper_type(method, field, y0, f0, clock.h, tol)
     if record is not None:
         record.start = (t0, y0, clock.h)

@@ -16,7 +16,7 @@ class Point(NamedTuple):
     """Where the integration can be taken up again: before step number ``index``, with y (n,) and
     the method's state, compressed. level: of the placement (checkpoint_schedule.place)."""
 
-    index: int
+    index: int  # type: ignore[assignment]
     y: torch.Tensor
     state: object
     level: float

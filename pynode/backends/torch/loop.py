@@ -20,7 +20,7 @@ from ...core.step_control import (
     shortened,
 )
 from ...core.stop_conditions import guarded
-from ...core.trajectory import Attempt, Trajectory, evaluate_at, slope
+from ...core.trajectory import Attempt, Trajectory, derivative, evaluate_at
 from ...methods.base import Step
 from .checkpoints import Recording
 
@@ -56,7 +56,7 @@ def integrate(
     end = times[-1]
     direction = math.copysign(1.0, end - t)
     try:
-        f0 = field.first(t, y0)
+        f0 = field.initial_slope(t, y0)
     except RejectStep:
         path = Trajectory(t, y0, None, 0.0)
         path.status = Status.DOMAIN
@@ -302,7 +302,7 @@ def _outputs(path, step, times, t, y, coefficients, slopes):
         path.ys.extend(evaluate_at(coefficients, thetas[: len(inside)]).unbind(0))
         if slopes:
             theta = torch.tensor(thetas, dtype=torch.float64, device=step.y.device)
-            path.slopes.extend((slope(coefficients, theta) / step.h).unbind(0))
+            path.slopes.extend((derivative(coefficients, theta) / step.h).unbind(0))
     if len(inside) < len(times):
         path.ys.append(y)
 

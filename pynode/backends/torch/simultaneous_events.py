@@ -89,7 +89,7 @@ def instant(t: float, h: float, eps: float) -> float:
 def simultaneous(found, apart: float):
     """Groups of (t, ...), in the order of time, of which none is further than ``apart`` behind the
     first of its group."""
-    groups = []
+    groups: list[list] = []
     for item in found:
         if groups and abs(item[0] - groups[-1][0][0]) <= apart:
             groups[-1].append(item)

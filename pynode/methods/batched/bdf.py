@@ -96,8 +96,8 @@ class BDFRows:
             torch.bmm(self.inverse, residual.unsqueeze(2), out=change.unsqueeze(2))
             self.field.stats.nsolve += len(h)
             self.parts[:3].add_(change)
-            if self.tol.bare:
-                reciprocal.copy_(1 / self.tol.grown(1 / reciprocal, y))
+            if self.tol.has_zero_atol:
+                reciprocal.copy_(1 / self.tol.grow_scale(1 / reciprocal, y))
             moved, norm = self.tol.norms(self.parts[2:4] * reciprocal)
             return self._judge(h, moved, norm)
 
@@ -106,7 +106,7 @@ class BDFRows:
         step to the time at."""
         if np.count_nonzero(begins & (np.abs(h) > self.largest * np.abs(self.h))):
             self.k = np.where(
-                begins, self.form.trusted(self.k, h / self.h, self.tol.finest), self.k
+                begins, self.form.trusted(self.k, h / self.h, self.tol.rounding_floor), self.k
             )
         c = h / self.history.alpha[self.k]
         stale = begins & (c != self.c_inverse)
@@ -159,7 +159,7 @@ class BDFRows:
         prediction, and of the last change."""
         k = self.k
         iteration = self.iteration
-        newton_tol = self.tol.newton
+        newton_tol = self.tol.newton_tol
         repeated = iteration > 1
         finite = np.isfinite(norm)
         active = iteration > 0
@@ -170,7 +170,9 @@ class BDFRows:
         left = rate / (1 - rate) * norm
         self.last = norm
         converged = (
-            active & finite & ((norm <= self.tol.finest) | ((rate < 1) & (left <= newton_tol)))
+            active
+            & finite
+            & ((norm <= self.tol.rounding_floor) | ((rate < 1) & (left <= newton_tol)))
         )
         lost = (active ^ converged).nonzero()[0]
         if len(lost):

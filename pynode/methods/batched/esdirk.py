@@ -85,10 +85,10 @@ class DIRKRows(OneStepRows):
         # Fixed steps are for the formula's own error: there the iteration goes on to what the dtype
         # can tell.
         if method.adaptive:
-            self.newton_tol = tol.stages
+            self.newton_tol = tol.stage_newton_tol
             self.limit = ITERATIONS
         else:
-            self.newton_tol = tol.finest
+            self.newton_tol = tol.rounding_floor
             self.limit = 4 * ITERATIONS
 
     def select(self, keep):
@@ -126,7 +126,7 @@ class DIRKRows(OneStepRows):
         change = RowInverse.apply(self.inverse, torch.addcmul(self.base - self.iterate, c, slope))
         self.field.stats.nsolve += len(h)
         self.iterate = self.iterate + change
-        self.scale = self.tol.grown(self.scale, self.iterate)
+        self.scale = self.tol.grow_scale(self.scale, self.iterate)
         norm = self.tol.norms(change / self.scale)
         converged, diverged = self._look(norm)
         which = np.flatnonzero(converged)
@@ -149,7 +149,9 @@ class DIRKRows(OneStepRows):
             if self.method.stiffly_accurate:
                 self._set_slopes(unknown, 0, self.slopes[:, -1].index_select(0, index))
                 # See DIRK._below_rounding.
-                coarse = np.abs(h[unknown]) * self.tol.finest > np.abs(self.c_inverse[unknown])
+                coarse = np.abs(h[unknown]) * self.tol.rounding_floor > np.abs(
+                    self.c_inverse[unknown]
+                )
                 self._evaluate_first(unknown[coarse], t)
             else:
                 self._evaluate_first(unknown, t)
@@ -211,7 +213,7 @@ class DIRKRows(OneStepRows):
         iteration = self.iteration
         repeated = iteration > 1
         finite = np.isfinite(norm)
-        finest = norm <= self.tol.finest
+        finest = norm <= self.tol.rounding_floor
         with np.errstate(all="ignore"):
             rate = np.where(repeated, norm / self.last, self.rate)
             rest = norm / (1 - rate)

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from ...algebra.combine import stacked
+from ...algebra.combine import as_stage_tensor
 from ...core.arithmetic import Arrays
 from ..explicit import ExplicitRungeKutta
 from ..rosenbrock import RosenbrockMethod
@@ -139,7 +139,7 @@ class ExplicitRows(OneStepRows):
         ks = picked(ks, which)
         if self.method.tableau.c_dense:
             ks = self.method.all_stages(field.select(which), t[which], start, h, ks)
-        return polynomial(start, stacked(ks), self.method.tableau.dense_weights, h)
+        return polynomial(start, as_stage_tensor(ks), self.method.tableau.dense_weights, h)
 
 
 @STEPPERS.register(RosenbrockMethod)
@@ -184,7 +184,7 @@ class RosenbrockRows(OneStepRows):
     def _polynomial(self, start, us, which):
         which = tensor(which, start)
         return polynomial(
-            start[which], stacked(picked(us, which)), self.method.tableau.dense_weights
+            start[which], as_stage_tensor(picked(us, which)), self.method.tableau.dense_weights
         )
 
     def _renew(self, t, which):

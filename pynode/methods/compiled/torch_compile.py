@@ -15,8 +15,8 @@ import torch
 _KEPT = "_pynode_compiled"
 # Compiled functions by class and structure of the module, for others of the same kind: while one of
 # them lives, and the last ones a while longer.
-_SHARED = weakref.WeakValueDictionary()
-_LATEST = deque(maxlen=32)
+_SHARED: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
+_LATEST: deque = deque(maxlen=32)
 
 
 class Shared:
@@ -132,14 +132,15 @@ class Compiled:
         place = (self.key, way)
         if alone or place not in kept:
             self.kind = self.kind or (signature(self.module), self.key)
+            name = (*self.kind, way)
             if alone:
                 shared = None
             else:
-                shared = _SHARED.get((*self.kind, way))
+                shared = _SHARED.get(name)
             if shared is None:
                 shared = self._make(way)
                 if not alone:
-                    _SHARED[(*self.kind, way)] = shared
+                    _SHARED[name] = shared
                     _LATEST.append(shared)
             kept[place] = shared
             kept[place, "alone"], kept[place, "unproven"] = alone, True

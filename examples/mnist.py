@@ -1,8 +1,8 @@
-"""Arrays in the idx format, in which MNIST and its successors come (Y. LeCun, C. Cortes & C.
+"""Reads the files of MNIST and its successors, arrays in the idx format (Y. LeCun, C. Cortes & C.
 Burges, "The MNIST database").
 
-Two zero bytes, the code of the type, the number of dimensions; their sizes as big-endian integers
-of four bytes; then the values, big-endian, the last dimension fastest.
+A file has two zero bytes, the code of the type, the number of dimensions, the sizes as big-endian
+integers of four bytes, and the values, big-endian, the last dimension fastest.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .data import DataError
+from pynode.train import DataError
 
 TYPES = {0x08: "u1", 0x09: "i1", 0x0B: "i2", 0x0C: "i4", 0x0D: "f4", 0x0E: "f8"}
 PARTS = {"train": "train", "test": "t10k"}
 
 
-def read_idx(path) -> torch.Tensor:
-    """The array in the idx file at path, compressed by gzip or not, in the shape and type that it
-    names.
+def read_idx(path: str | Path) -> torch.Tensor:
+    """The array in the idx file at path, compressed by gzip or not, in its own shape and type.
 
-    DataError where the file is not of this format, or shorter or longer than it says.
+    Raises DataError if the file does not have this format, or not the length in its header.
     """
     raw = Path(path).read_bytes()
     if raw[:2] == b"\x1f\x8b":
@@ -48,28 +47,27 @@ def read_idx(path) -> torch.Tensor:
             f"{path} ends after {len(raw)} bytes, inside its header of {start}: download it again."
         )
     shape = np.frombuffer(raw, ">u4", raw[3], offset=4).tolist()
-    told = start + kind.itemsize * math.prod(shape)
-    if len(raw) != told:
+    expected = start + kind.itemsize * math.prod(shape)
+    if len(raw) != expected:
         raise DataError(
-            f"{path} has {len(raw)} bytes where its header tells {told}: it is damaged, download it"
-            " again."
+            f"{path} has {len(raw)} bytes, but its header says {expected}: it is damaged,"
+            " download it again."
         )
     values = np.frombuffer(raw, kind, offset=start).astype(kind.newbyteorder("="))
     return torch.from_numpy(values).reshape(shape)
 
 
-def read_mnist(folder, part="train") -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (n, 28, 28), from 0 to 1, and labels (n,), int64, of the part 'train' or 'test' of
-    MNIST.
+def read_mnist(folder: str | Path, part: str = "train") -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (n, 28, 28), from 0 to 1, and labels (n,), int64, of the part 'train' or 'test'.
 
-    folder: where the four files lie under their own names (train-images-idx3-ubyte, ...), with .gz
-    or without. Those of Fashion-MNIST and KMNIST have the same names. DataError where one is
-    missing, or images and labels do not fit.
+    folder: holds the four files under their own names (train-images-idx3-ubyte, ...), with .gz or
+    without. The files of Fashion-MNIST and KMNIST have the same names. Raises DataError if one is
+    missing, or if images and labels do not fit.
     """
     if part not in PARTS:
         raise ValueError(f"part must be one of {', '.join(PARTS)}, not {part!r}")
-    ends = "images-idx3-ubyte", "labels-idx1-ubyte"
-    images, labels = (read_idx(_find(Path(folder), f"{PARTS[part]}-{end}")) for end in ends)
+    images = read_idx(_find(Path(folder), f"{PARTS[part]}-images-idx3-ubyte"))
+    labels = read_idx(_find(Path(folder), f"{PARTS[part]}-labels-idx1-ubyte"))
     if images.dim() != 3 or labels.shape != images.shape[:1]:
         raise DataError(
             f"{folder} has images of shape {tuple(images.shape)} and labels of shape"
@@ -79,11 +77,10 @@ def read_mnist(folder, part="train") -> tuple[torch.Tensor, torch.Tensor]:
     return images / 255, labels.long()
 
 
-def _find(folder, name):
+def _find(folder: Path, name: str) -> Path:
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             return path
     raise DataError(
-        f"{folder} has neither {name} nor {name}.gz: name the folder that the files of MNIST"
-        " lie in."
+        f"{folder} has neither {name} nor {name}.gz: name the folder with the files of MNIST."
     )

@@ -1,22 +1,14 @@
-"""Reading arrays in the idx format, the one of MNIST, from files written here."""
+"""The example's reader of MNIST's files, on files that the tests write."""
 
 import gzip
-import struct
 
 import numpy as np
 import pytest
 import torch
 
-from pynode.train import DataError, read_idx, read_mnist
-
-CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
-
-
-def idx(values, kind="u1"):
-    """The bytes of an idx file."""
-    values = np.asarray(values, kind)
-    header = struct.pack(f">BBBB{values.ndim}i", 0, 0, CODES[kind], values.ndim, *values.shape)
-    return header + values.astype(f">{kind}").tobytes()
+from examples.mnist import read_idx, read_mnist
+from pynode.train import DataError
+from tests.support.idx import CODES, idx
 
 
 @pytest.fixture
@@ -72,9 +64,9 @@ def test_wrong_and_damaged_files_are_told(images, tmp_path):
         (b"\x89PNG\r\n", "is not an idx file.*but with 89 50 4e 47"),
         (b"\0\0\x07\x01", "is not an idx file"),  # no such type
         (whole[:9], "ends after 9 bytes, inside its header of 16: download it again"),
-        (whole[:16], "has 16 bytes where its header tells 76"),
-        (whole[:-1], "has 75 bytes where its header tells 76: it is damaged, download it again"),
-        (whole + b"\0", "has 77 bytes where its header tells 76"),
+        (whole[:16], "has 16 bytes, but its header says 76"),
+        (whole[:-1], "has 75 bytes, but its header says 76: it is damaged, download it again"),
+        (whole + b"\0", "has 77 bytes, but its header says 76"),
         (packed[:-9], "cannot be decompressed .*: copy or download it again"),
         (packed[:20] + bytes(8) + packed[28:], "cannot be decompressed"),
     ]:
