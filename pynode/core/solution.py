@@ -17,7 +17,7 @@ from .vector_field import clamped
 if TYPE_CHECKING:
     from ..failure.report import FailureReport
     from .events import EventRecord
-    from .layout import Layout, State
+    from .layout import Layout
 
 
 class DenseSegment(NamedTuple):
@@ -64,7 +64,7 @@ class Solution:
     def __init__(
         self,
         t: Tensor,
-        y: State,
+        y: Tensor | Any,
         status: Status,
         message: str,
         stats: Stats,
@@ -161,7 +161,7 @@ class Solution:
             self._report = self._examine()
         return self._report
 
-    def __call__(self, t: float | Sequence[float] | Tensor) -> State:
+    def __call__(self, t: float | Sequence[float] | Tensor) -> Tensor | Any:
         """The state at time t, a number or (m,) times. Raise ValueError outside the span or without
         dense=True."""
         times = torch.as_tensor(t, dtype=torch.float64)
@@ -171,7 +171,7 @@ class Solution:
             flat = flat + slopes.clone() * (times - times.detach()).to(flat).unsqueeze(-1)
         return self._layout.unravel(clamped(flat, self._segments[-1].signed))
 
-    def derivative(self, t: float | Sequence[float] | Tensor) -> State:
+    def derivative(self, t: float | Sequence[float] | Tensor) -> Tensor | Any:
         """dy/dt of the dense output at time t, a number or (m,) times, in the structure of y0.
 
         This is the derivative of the polynomials, not f at their states. On a stiff problem f
@@ -263,7 +263,7 @@ class BatchSolution:
     def __init__(
         self,
         t: Tensor,
-        y: State,
+        y: Tensor | Any,
         statuses: Sequence[Status],
         reached: Sequence[float],
         stats: Stats,
