@@ -22,8 +22,8 @@ from torch import Tensor
 from ..core.double_backward import with_double_backward
 from ..methods.bdf.step import BDF
 from .base import Adjoint
-from .discrete.adjoint import REPLAYS, method_runs
-from .discrete.replay import RecordedSteps
+from .discrete.adjoint import method_runs
+from .discrete.replay import REPLAYS, RecordedSteps
 from .field_products import chunk_size, jacobians, push_parameters
 from .output_cotangents import powers
 
@@ -57,7 +57,7 @@ class ForwardSensitivity(Adjoint):
     def check(self, field: VectorField, method: Method) -> None:
         if method.carried or field.structure is not None:
             if field.structure is not None:
-                reason = f"structure={field.structure.name!r}"
+                reason = f"jacobian={field.structure.name!r}"
             else:
                 reason = method.name
             raise ValueError(
@@ -137,9 +137,7 @@ class _OutputSteps:
 
 def _one_step(field, method, steps, span, outputs, now, results):
     """S after the steps in range(*span), which belong to one method. Fills results."""
-    replay_type = next(
-        module.Replay for family, module in REPLAYS.items() if isinstance(method, family)
-    )
+    replay_type = REPLAYS.get(method)
     n, columns = now.shape
     size = max(1, min(chunk_size(n) // replay_type.size(method), VALUES // (n * columns)))
     for first in range(span[0], span[1], size):

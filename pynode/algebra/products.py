@@ -78,7 +78,7 @@ class Products:
         except RuntimeError as error:
             raise RuntimeError(
                 "a structured Jacobian needs products with vectors, but an operation in f has"
-                f" neither second nor forward-mode derivatives ({error}): use structure='dense', or"
+                f" neither second nor forward-mode derivatives ({error}): use jacobian='dense', or"
                 " replace this operation by others"
             ) from error
 

@@ -29,7 +29,7 @@ def scipy() -> ModuleType:
     except ImportError as error:
         raise ImportError(
             "sparse and banded Jacobians need SciPy: pip install 'torch-stiff-ode[scipy]', or use"
-            " structure='krylov'"
+            " jacobian='krylov'"
         ) from error
     return scipy
 

@@ -1,4 +1,4 @@
-"""The structures of Jacobians that ``solve(structure=...)`` accepts."""
+"""The structures of Jacobians that the option ``jacobian`` of implicit methods accepts."""
 
 from __future__ import annotations
 
@@ -48,8 +48,9 @@ class Dense:
         """The dense Jacobian of a field."""
         check_dense(
             field,
-            "pass structure='sparse' (or pynode.Sparse(pattern)), structure=pynode.Banded(lower,"
-            " upper), or, without any matrix, structure='krylov' (or pynode.Krylov(precond))",
+            "pass the method with jacobian='sparse' (or pynode.Sparse(pattern)), as"
+            " pynode.QNDF(jacobian='sparse'), with jacobian=pynode.Banded(lower, upper), or,"
+            " without any matrix, with jacobian='krylov' (or pynode.Krylov(precond))",
         )
         return Jacobian(field)
 
@@ -96,7 +97,7 @@ class Sparse:
         if self.given is not None:
             raise ValueError(
                 f"the sparsity pattern lacks an entry in row {row}: there f depends on a component"
-                " that the pattern leaves out; complete it, or pass structure='sparse' to have it"
+                " that the pattern leaves out; complete it, or pass jacobian='sparse' to have it"
                 " detected"
             )
         pattern = detect(field, t, y)
@@ -139,7 +140,7 @@ class Banded:
         """Raise ValueError: row has an entry outside the band."""
         raise ValueError(
             f"row {row} of the Jacobian has an entry outside the band of {self.lower} diagonals"
-            f" below and {self.upper} above: widen the band, or use structure='sparse'"
+            f" below and {self.upper} above: widen the band, or use jacobian='sparse'"
         )
 
 
@@ -190,8 +191,8 @@ Linearisation: TypeAlias = Jacobian | CompressedJacobian | MatrixFree
 
 
 def structure_of(given: object, method: Method, problem: ODEProblem) -> Structure | None:
-    """The structure that the user's argument names; None for dense. Raise ValueError if it does not
-    fit the method."""
+    """The structure that the option ``jacobian`` names; None for dense. Raise ValueError if it does
+    not fit the method."""
     if problem.mass is not None and not method.takes_mass:
         raise ValueError(
             f"{method.name} cannot solve M y' = f with a mass matrix: use 'qndf', 'rodas5p' or"
@@ -202,7 +203,7 @@ def structure_of(given: object, method: Method, problem: ODEProblem) -> Structur
         return None
     if not method.implicit:
         raise ValueError(
-            f"{method.name} is explicit and needs no Jacobian: remove structure, or use 'qndf' or"
+            f"{method.name} is explicit and needs no Jacobian: remove jacobian, or use 'qndf' or"
             " 'rodas5p'"
         )
     if structure.name not in method.structures:
@@ -218,7 +219,7 @@ def structure_of(given: object, method: Method, problem: ODEProblem) -> Structur
         raise ValueError(f"{reason}; use 'qndf' or 'fbdf'")
     if problem.jac is not None:
         raise ValueError(
-            f"jac returns a dense matrix, but structure={structure.name!r} avoids dense matrices:"
+            f"jac returns a dense matrix, but jacobian={structure.name!r} avoids dense matrices:"
             " remove one of them"
         )
     return structure
@@ -257,8 +258,8 @@ def _named(given):
             return makers[given]()
         if given == "banded":
             raise ValueError(
-                "structure='banded' needs the width of the band: pass"
-                " structure=pynode.Banded(lower, upper)"
+                "jacobian='banded' needs the width of the band: pass"
+                " jacobian=pynode.Banded(lower, upper)"
             )
         raise ValueError(
             f"unknown structure {given!r}: choose 'dense', 'sparse', 'krylov' or"

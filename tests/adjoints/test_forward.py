@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pynode import solve
-from pynode.methods import registry
+from pynode.methods import QNDF, registry
 from tests.support.cases import METHODS, Forced, leaf, tensor
 from tests.support.gradients import distance, weighted_gradients
 
@@ -102,8 +102,8 @@ def test_what_is_refused():
     for method in ("AdamsPECE", "RKC"):
         with pytest.raises(ValueError, match=rf"does not support {method}.*discrete"):
             solve(lambda t, y: -y, y0, [0.0, 1.0], method=method, adjoint="forward")
-    with pytest.raises(ValueError, match=r"does not support structure='krylov'.*discrete"):
-        solve(lambda t, y: -y, y0, [0.0, 1.0], method="QNDF", structure="krylov", adjoint="forward")
+    with pytest.raises(ValueError, match=r"does not support jacobian='krylov'.*discrete"):
+        solve(lambda t, y: -y, y0, [0.0, 1.0], method=QNDF(jacobian="krylov"), adjoint="forward")
     many = torch.nn.Linear(50, 50).double()
     with pytest.raises(ValueError, match=r"columns.*discrete"):
         solve(

@@ -79,7 +79,7 @@ class Continuous(Adjoint):
         if field.structure is not None and solver.implicit:
             raise ValueError(
                 f"{self.name} makes dense Jacobians of the adjoint equation, but"
-                f" structure={field.structure.name!r} avoids dense matrices: use"
+                f" jacobian={field.structure.name!r} avoids dense matrices: use"
                 " adjoint='discrete'"
             )
 

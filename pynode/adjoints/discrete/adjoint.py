@@ -18,25 +18,12 @@ from ...backends.torch.checkpoints import Recording
 from ...backends.torch.tape import SHARE, Tape, free_bytes
 from ...core.cotangents import add_grads, zero_grads
 from ...methods.bdf.step import BDF
-from ...methods.esdirk import DIRK
 from ...methods.explicit import ExplicitRungeKutta
-from ...methods.radau import Radau
-from ...methods.rosenbrock import RosenbrockMethod
 from ...methods.switching import AutoSwitch
 from ..base import Adjoint
 from ..output_cotangents import OutputCotangents
-from . import (
-    bdf,
-    esdirk,
-    explicit,
-    radau,
-    replay,
-    rosenbrock,
-    second_order,
-    step_by_step,
-    structured_esdirk,
-    structured_rosenbrock,
-)
+from . import bdf, explicit, replay, second_order, step_by_step
+from .replay import REPLAYS, STEPWISE
 
 if TYPE_CHECKING:
     from ...core.norm import Tolerance
@@ -54,18 +41,6 @@ JACOBIANS_UP_TO = 32
 LARGE = 256
 PIECE = 16
 OBJECT = 1024  # bytes of the Python objects of a recorded step or point, without its vectors
-REPLAYS = {
-    ExplicitRungeKutta: explicit,
-    DIRK: esdirk,
-    RosenbrockMethod: rosenbrock,
-    Radau: radau,
-}
-# One step at a time, if the Jacobian has a structure or f takes one point at a time.
-STEPWISE = {
-    ExplicitRungeKutta: explicit.sequential,
-    DIRK: structured_esdirk.pullback,
-    RosenbrockMethod: structured_rosenbrock.pullback,
-}
 
 
 class DiscreteAdjoint(Adjoint):
@@ -230,15 +205,10 @@ def _one_step(field, method, steps, end_cotangents, inside, ybar):
     ):
         return explicit.sequential(field, method, steps, end_cotangents, inside, ybar)
     if field.structure is not None or not field.allows_batch_eval(*_first_point(steps)):
-        for family, pullback in STEPWISE.items():
-            if isinstance(method, family):
-                return pullback(field, method, steps, end_cotangents, inside, ybar)
-    for family, module in REPLAYS.items():
-        if isinstance(method, family):
-            return replay.pullback(
-                field, module.Replay, method, steps, end_cotangents, inside, ybar
-            )
-    raise AssertionError(f"{method.name} has no discrete adjoint")
+        stepwise = STEPWISE.get(method)
+        if stepwise is not None:
+            return stepwise(field, method, steps, end_cotangents, inside, ybar)
+    return replay.pullback(field, REPLAYS.get(method), method, steps, end_cotangents, inside, ybar)
 
 
 def _first_point(steps):

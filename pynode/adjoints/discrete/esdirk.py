@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from ...core.cotangents import add_grads, plus, zero_grads
+from ...methods.esdirk import DIRK
 from ..field_products import jacobians, pull_parameters
-from .replay import StepBatch
+from .replay import REPLAYS, StepBatch
 
 if TYPE_CHECKING:
     from ...core.vector_field import VectorField
-    from ...methods.esdirk import DIRK
     from .replay import InsideOutputs, RecordedSteps
 
 
@@ -124,6 +124,7 @@ class Stages(StepBatch):
         return total
 
 
+@REPLAYS.register(DIRK)
 class Replay(Stages):
     """All steps at once, with the Jacobian of every stage and factorised M - h gamma J."""
 

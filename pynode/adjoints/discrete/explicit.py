@@ -15,18 +15,19 @@ from torch import Tensor
 
 from ...algebra.combine import combine
 from ...core.cotangents import add_grads, plus, zero_grads
+from ...methods.explicit import ExplicitRungeKutta
 from ..field_products import jacobians, pull_back, pull_parameters
-from .replay import RecordedSteps, StepBatch, indexed_outputs
+from .replay import REPLAYS, STEPWISE, RecordedSteps, StepBatch, indexed_outputs
 from .stability import check_explicit, sampled
 
 if TYPE_CHECKING:
     from ...core.vector_field import VectorField
     from ...methods.base import Step
-    from ...methods.explicit import ExplicitRungeKutta
     from ..output_cotangents import InsideStep
     from .replay import InsideOutputs
 
 
+@REPLAYS.register(ExplicitRungeKutta)
 class Replay(StepBatch):
     """All steps of a chunk, stage by stage, with the Jacobian of every stage. For states of
     moderate size."""
@@ -119,6 +120,7 @@ class Replay(StepBatch):
         return pull_parameters(self.field, t, y, torch.cat(stages).squeeze(2))
 
 
+@STEPWISE.register(ExplicitRungeKutta)
 def sequential(
     field: VectorField,
     method: ExplicitRungeKutta,

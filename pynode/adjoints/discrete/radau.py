@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ...methods.radau import Radau
 from ..field_products import jacobians, pull_parameters
 from ..output_cotangents import powers
-from .replay import StepBatch
+from .replay import REPLAYS, StepBatch
 
 if TYPE_CHECKING:
     from ...core.vector_field import VectorField
     from ...methods.base import OneStep
-    from ...methods.radau import Radau
     from .replay import InsideOutputs, RecordedSteps
 
 
+@REPLAYS.register(Radau)
 class Replay(StepBatch):
     """All steps of a chunk. ys: (m, s, n) states of the stages."""
 

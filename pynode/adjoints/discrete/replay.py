@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ...core.cotangents import add_grads, zero_grads
+from ...methods.base import ByFamily
 from ..field_products import chunk_size
 from ..output_cotangents import powers
 
@@ -104,6 +105,13 @@ class RecordedSteps:
 def indexed_outputs(inside: Sequence[InsideStep | None]) -> list[InsideOutputs]:
     """The outputs inside the steps in the form that StepBatch takes."""
     return [(i, *entry) for i, entry in enumerate(inside) if entry is not None]
+
+
+# By family of methods: the class that takes many steps again at once, as a StepBatch, and the
+# function that goes back a step at a time, where the Jacobian has a structure, or f takes one point
+# at a time.
+REPLAYS = ByFamily()
+STEPWISE = ByFamily()
 
 
 class StepBatch:

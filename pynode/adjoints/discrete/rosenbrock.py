@@ -16,15 +16,16 @@ import torch
 from torch import Tensor
 
 from ...core.cotangents import add_grads
+from ...methods.rosenbrock import RosenbrockMethod
 from ..field_products import jacobian_slopes, jacobians, pull_parameters, second_order
-from .replay import StepBatch
+from .replay import REPLAYS, StepBatch
 
 if TYPE_CHECKING:
     from ...core.vector_field import VectorField
-    from ...methods.rosenbrock import RosenbrockMethod
     from .replay import InsideOutputs, RecordedSteps
 
 
+@REPLAYS.register(RosenbrockMethod)
 class Replay(StepBatch):
     """All steps of a chunk, stage by stage, with the Jacobian of every stage and its change along
     every u."""

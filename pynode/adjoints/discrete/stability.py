@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from ...methods.adams import Adams
+    from ...methods.adams import AdamsPECE
     from ...methods.base import Step
     from ...methods.explicit import ExplicitRungeKutta
 
@@ -72,7 +72,7 @@ def _stability(tableau):
 class AdamsWatch:
     """Checks some of the steps of an Adams method when the backward pass repeats them."""
 
-    def __init__(self, method: Adams, count: int) -> None:
+    def __init__(self, method: AdamsPECE, count: int) -> None:
         self.method = method
         if count >= STEPS:
             self.count = count

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...core.cotangents import add_grads, plus, zero_grads
 from ...core.trajectory import evaluate
-from ...methods.adams import Adams
+from ...methods.adams import AdamsPECE
 from ..field_products import pull_back
 from .stability import AdamsWatch
 
@@ -38,7 +38,7 @@ class Sweep:
         self.state_cotangents: dict[str, Tensor] = {}
         self.grads = zero_grads(field.parameters)
         self.watch: AdamsWatch | None = None
-        if isinstance(method, Adams):
+        if isinstance(method, AdamsPECE):
             self.watch = AdamsWatch(method, len(trajectory.recording.starts))
 
     def back(

@@ -14,17 +14,18 @@ import torch
 from torch import Tensor
 
 from ...core.cotangents import add_grads, plus, zero_grads
+from ...methods.esdirk import DIRK
 from .esdirk import Stages
-from .replay import RecordedSteps, indexed_outputs
+from .replay import STEPWISE, RecordedSteps, indexed_outputs
 from .structured import Stepwise, pull
 
 if TYPE_CHECKING:
     from ...core.vector_field import VectorField
     from ...methods.base import Step
-    from ...methods.esdirk import DIRK
     from ..output_cotangents import InsideStep
 
 
+@STEPWISE.register(DIRK)
 def pullback(
     field: VectorField,
     method: DIRK,

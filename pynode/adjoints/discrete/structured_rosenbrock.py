@@ -14,17 +14,18 @@ from torch import Tensor
 
 from ...algebra.combine import combine
 from ...core.cotangents import add_grads, plus, zero_grads
+from ...methods.rosenbrock import RosenbrockMethod
 from ..field_products import second_order
-from .replay import RecordedSteps, StepBatch, indexed_outputs
+from .replay import STEPWISE, RecordedSteps, StepBatch, indexed_outputs
 from .structured import Stepwise, pull
 
 if TYPE_CHECKING:
     from ...core.vector_field import VectorField
     from ...methods.base import Step
-    from ...methods.rosenbrock import RosenbrockMethod
     from ..output_cotangents import InsideStep
 
 
+@STEPWISE.register(RosenbrockMethod)
 def pullback(
     field: VectorField,
     method: RosenbrockMethod,

@@ -4,12 +4,12 @@ Julia has."""
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import NoReturn
+from dataclasses import dataclass, replace
 
 import torch
 
 from ...core.options import Options
+from ...core.step_control import Controller
 from ...core.stop_conditions import Limits
 from ...core.vector_field import VectorField
 from ...methods import registry
@@ -58,20 +58,26 @@ _PAIR = re.compile(r"auto(\w+?)(?:\((\w+)(?:\(\))?\))?")
 # Methods that solve M y' = f correctly in SciML. SciML's ABDF2 accepts a mass matrix, but its error
 # is 1e-2. Pairs accept none.
 _MASS = ("FBDF", "QNDF", "Rosenbrock", "Rodas", "Radau")
+DEFAULT = Controller()
 # Explicit methods from which SciML's AutoSwitch can switch.
 _SWITCHING = ("Tsit5", "Vern6", "Vern7", "Vern8", "Vern9")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class JuliaMethod(Method):
     """A method of SciML.
 
     stiff: whether it is implicit. algorithm: the Julia object if the user passed one (diffeqpy),
-    None for a method by name.
+    None for a method by name. jacobian: 'dense', 'sparse', 'krylov' or a structure.
     """
 
+    name: str
+    order: int
+    reference: str
     stiff: bool = True
     algorithm: JuliaValue | None = None
+    jacobian: object = "dense"
+    family = "SciML only"
 
     @property
     def implicit(self) -> bool:  # type: ignore[override]
@@ -154,12 +160,6 @@ class JuliaMethod(Method):
                 f" {remedy}"
             )
 
-    def controlled(self, kind: str) -> NoReturn:
-        raise ValueError(
-            "SciML's methods have their own step-size controllers: leave controller away with"
-            " backend='julia'"
-        )
-
 
 def names() -> list[str]:
     """The names of all methods that backend='julia' takes, without the pairs."""
@@ -178,8 +178,11 @@ def get(name: str | Method | JuliaValue) -> JuliaMethod:
         return name
     if is_object(name):
         return _of_object(name)
+    if isinstance(name, type) and issubclass(name, Method):
+        name = name()
     if isinstance(name, Method):
-        name = name.name
+        _check_options(name)
+        return replace(get(name.name), jacobian=name.jacobian)
     if not isinstance(name, str):
         raise TypeError(
             "method must be a name such as 'fbdf' or an algorithm of diffeqpy, not"
@@ -206,6 +209,20 @@ def get(name: str | Method | JuliaValue) -> JuliaMethod:
         f"SciML has no method {name!r} here: choose one of {', '.join(names())}, or use"
         " backend='torch'"
     )
+
+
+def _check_options(method: Method) -> None:
+    """ValueError for options of the torch engine's methods that SciML's have not."""
+    for part in (method, *(getattr(method, name, None) for name in ("explicit", "stiff"))):
+        if getattr(part, "controller", DEFAULT) != DEFAULT:
+            raise ValueError(
+                "SciML's methods have their own step-size controllers: leave out controller with"
+                " backend='julia'"
+            )
+        if getattr(part, "compile", False):
+            raise ValueError(
+                "compile=True is for the torch engine: leave out compile, or backend='julia'"
+            )
 
 
 def _known(name: str) -> JuliaMethod:
