@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .status import Exhausted, Status
-from .vector_field import clamped
+from .vector_field import clamp_negative
 
 if TYPE_CHECKING:
     from .layout import Layout
@@ -79,7 +79,7 @@ class Limits:
             return None
         return cls(layout, stats, callback, seconds, nonnegative, domain)
 
-    def signed(self, atol: Tensor) -> Tensor | None:
+    def nonnegative_mask(self, atol: Tensor) -> Tensor | None:
         """The mask, (n,), of the components that must not be negative. None if there are none.
         atol: 0-d or (n,)."""
         if self.signs is None:
@@ -117,7 +117,7 @@ class Limits:
 
     def _user_state(self, y):
         """The state as the user sees it."""
-        return self.layout.unravel(clamped(y.detach(), self.mask))
+        return self.layout.unravel(clamp_negative(y.detach(), self.mask))
 
 
 class Guard:

@@ -66,7 +66,9 @@ class AugmentedField(AdjointField):
 
     def parameters_of(self, z: Tensor) -> list[Tensor]:
         """mu as a list, one for each parameter."""
-        parts = z[self.inner.size * (1 + self.with_states) :].split([p.numel() for p in self.targets])
+        parts = z[self.inner.size * (1 + self.with_states) :].split(
+            [p.numel() for p in self.targets]
+        )
         return [part.view_as(p) for part, p in zip(parts, self.targets, strict=True)]
 
     def tolerance(
