@@ -136,12 +136,14 @@ def solve(
     jumps: times at which f jumps. The method starts anew there and never asks f across. A tensor
         may require gradients, and with batched=True it may be (B, k), a line for each row.
     callback: callback(t, y, stats) after every accepted step. True ends the solve with
-        Status.CALLBACK.
-    max_seconds: limit on wall-clock time; it also holds inside a step.
+        Status.CALLBACK. With batched=True t is (B,) and y (B, ...), where the rows stand, and a
+        bool tensor (B,) ends single rows.
+    max_seconds: limit on wall-clock time; it also holds inside a step, but for rows of a batch.
     nonnegative: True or flat indices of components. f sees zero where a stage is negative (not in
         compiled steps), and outputs are never negative.
     domain: domain(t, y) -> bool. A step to a state for which it is False is refused and tried
-        again, smaller. f may raise RejectStep for the same purpose.
+        again, smaller. f may raise RejectStep for the same purpose. With batched=True t is (rows,
+        1, ...), y (rows, ...) and the answer a bool tensor (rows,).
 
     Batches:
 
@@ -293,6 +295,8 @@ class _SingleSolve:
         self.events, self.presets = as_events(arguments.events)
         self.moving_times = self.times.requires_grad and torch.is_grad_enabled()
         self.field = self._make_field(choice.structure)
+        self.flat = self.layout.ravel(problem.y0)
+        self.atol = self.options.flat_atol(self.layout, self.flat)
         self.limits = Limits.of(
             self.layout,
             self.field.stats,
@@ -300,12 +304,11 @@ class _SingleSolve:
             arguments.max_seconds,
             arguments.nonnegative,
             arguments.domain,
+            self.atol,
         )
-        self.flat = self.layout.ravel(problem.y0)
-        self.atol = self.options.flat_atol(self.layout, self.flat)
         self.nonnegative_mask = None
         if self.limits is not None:
-            self.nonnegative_mask = self.limits.nonnegative_mask(self.atol)
+            self.nonnegative_mask = self.limits.mask
         self._start(choice)
         self._choose_by_field(choice)
         self._isolate()

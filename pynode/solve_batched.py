@@ -21,7 +21,8 @@ from .core.layout import Layout
 from .core.problem import ODEProblem, check_finite
 from .core.sharding import check_sharding
 from .core.solution import BatchSolution
-from .core.vector_field import VectorField
+from .core.stop_conditions import Limits, RowLimits
+from .core.vector_field import VectorField, clamp_negative
 from .failure import Case, examine, occurred
 from .methods.batched.base import STEPPERS
 from .methods.compiled.batched_steps import CompiledRows
@@ -41,13 +42,6 @@ def serves(method) -> bool:
 
 def _check_arguments(arguments, problem, method):
     """ValueError for what a solve row by row does not take."""
-    limits = (arguments.callback, arguments.max_seconds, arguments.domain)
-    signed = arguments.nonnegative not in (None, False)
-    if signed or any(limit is not None for limit in limits):
-        raise ValueError(
-            "callback, max_seconds, nonnegative and domain are not for batched=True: solve the"
-            " rows one by one, or all of them as one system"
-        )
     if arguments.dense:
         raise ValueError(
             "batched=True keeps no polynomials: leave dense away, and name in t the times that"
@@ -114,6 +108,7 @@ class _BatchSolve:
     def __init__(self, arguments, problem, options, method, adjoint):
         _check_arguments(arguments, problem, method)
         _check_method(arguments, problem, method, adjoint)
+        self.arguments = arguments
         self.problem = problem
         self.options = options
         self.method = method
@@ -126,6 +121,22 @@ class _BatchSolve:
         check_finite(self.flat.detach())
         self.times = problem.row_times(self.flat.device, field.batch)
         self.atol = options.flat_atol(self.layout, self.flat)
+        self.limits = RowLimits.of(
+            field,
+            self.times[0].detach().to(torch.float64),
+            self.flat.detach(),
+            arguments.callback,
+            arguments.max_seconds,
+            arguments.nonnegative,
+            arguments.domain,
+            self.atol,
+        )
+        self.nonnegative_mask = None
+        if self.limits is not None:
+            self.nonnegative_mask = self.limits.mask
+        if self.nonnegative_mask is not None and not method.compile:
+            # Compiled steps call f themselves.
+            field.see_nonnegative(self.nonnegative_mask)
         moments = self.times.detach()
         # First with a graph: what f makes at its first call, and keeps, belongs to it.
         field.find_leaves(moments[0], self.flat, arguments.params)
@@ -205,6 +216,8 @@ class _BatchSolve:
             steps,
             self.moving_times,
             watch,
+            self.limits,
+            index,
         )
 
     def solution(self) -> BatchSolution:
@@ -222,7 +235,7 @@ class _BatchSolve:
         self.field.module_state.seal()
         return BatchSolution(
             t=self.times,
-            y=self.layout.unravel(self._outputs(course)),
+            y=self.layout.unravel(clamp_negative(self._outputs(course), self.nonnegative_mask)),
             statuses=course.statuses,
             reached=course.t.tolist(),
             stats=self.field.stats,
@@ -243,6 +256,14 @@ class _BatchSolve:
         slopes = self.flat.new_zeros(shape).index_put(at, slopes)
         # The first output is y0 itself, whatever the time.
         return torch.cat((ys[:1], moved(ys[1:], slopes[1:], self.times[1:])))
+
+    def _limits_of_row(self, field, row, atol):
+        """The limits of a row that failed, for its report; None where there are none."""
+        arguments = self.arguments
+        domain = arguments.domain
+        if domain is not None:
+            domain = _one_row(domain)
+        return Limits.of(field.layout, field.stats, None, None, arguments.nonnegative, domain, atol)
 
     def _examine(self, course, row):
         """The report of a row that failed."""
@@ -275,11 +296,21 @@ class _BatchSolve:
             attempts=[],
             steps=int(course.attempts[row]),
             times=[],
-            limits=None,
+            limits=self._limits_of_row(field, row, atol),
             events=happened,
             row=row,
         )
         return examine(case)
+
+
+def _one_row(domain):
+    """The domain of rows for a row alone: t a float, y (...)."""
+
+    def allows(t, y):
+        clock = torch.full((1,) + (1,) * max(y.dim(), 1), t, dtype=y.dtype, device=y.device)
+        return domain(clock, y.unsqueeze(0))
+
+    return allows
 
 
 def _queries(outputs, rows, hits, ends):

@@ -306,12 +306,16 @@ class BatchSolution:
         """How the rows ended, in a sentence."""
         failed = [i for i, status in enumerate(self.statuses) if not status.success]
         if not failed:
-            stopped = sum(status is Status.EVENT for status in self.statuses)
-            if stopped:
-                note = f" ({stopped} stopped at a terminal event before)"
-            else:
-                note = ""
-            return f"{len(self.statuses)} rows: {Status.SUCCESS.sentence}{note}."
+            notes = []
+            ends = {
+                Status.EVENT: "stopped at a terminal event",
+                Status.CALLBACK: "stopped by a callback",
+            }
+            for status, words in ends.items():
+                count = sum(found is status for found in self.statuses)
+                if count:
+                    notes.append(f" ({count} {words} before)")
+            return f"{len(self.statuses)} rows: {Status.SUCCESS.sentence}{''.join(notes)}."
         first = failed[0]
         return (
             f"{self.method}: {len(failed)} of {len(self.statuses)} rows failed, the first of them"

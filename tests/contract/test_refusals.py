@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pynode import DiscreteAdjoint, Sparse
+from pynode.methods import Rodas5P
 from tests.support.cases import leaf, tensor
 from tests.support.engines import ENGINES
 
@@ -18,10 +19,10 @@ FEATURES = {
     "dense": {"dense": True},
     "jac": {"jac": lambda t, y: -torch.eye(2, dtype=torch.float64)},
     "mass": {"mass": torch.eye(2, dtype=torch.float64)},
-    "structure": {"structure": Sparse()},
+    "structure": {"method": Rodas5P(jacobian=Sparse())},
     "direct": {"adjoint": "direct"},
     "checkpoints": {"adjoint": DiscreteAdjoint(checkpoints=2)},
-    "controller": {"controller": "PI"},
+    "controller": {"method": Rodas5P(controller="I")},
     "step_size": {"step_size": 0.25},
     "min_step": {"min_step": 1e-9},
     "tstops": {"tstops": [0.5]},
@@ -37,7 +38,8 @@ def test_a_feature_works_or_is_refused(engine, feature):
     y0 = leaf(tensor(1.0, 2.0))
     if feature == "mass" and engine is ENGINES["julia"]:
         y0 = y0.detach()  # its gradient is refused apart, tests/backends/julia
-    found = engine.solve(lambda t, y: -y, y0, [0.0, 1.0], method="Rodas5P", **FEATURES[feature])
+    options = {"method": "Rodas5P", **FEATURES[feature]}
+    found = engine.solve(lambda t, y: -y, y0, [0.0, 1.0], **options)
     assert torch.allclose(found.y[-1], y0 * 0.36787944, rtol=1e-3)
 
 

@@ -78,10 +78,6 @@ class Rows:
     """The torch engine for rows, with a batch of one row."""
 
     refuses: ClassVar[dict] = {
-        "callback": Refusal("one call would see rows at different times", ("callback", "batched")),
-        "max_seconds": Refusal("rows share the clock", ("max_seconds", "batched")),
-        "nonnegative": Refusal("rows have no rejected states", ("nonnegative", "batched")),
-        "domain": Refusal("rows have no rejected states", ("domain", "batched")),
         "RejectStep": Refusal("an exception does not name its row", ("RejectStep", "batched")),
         "dense": Refusal("rows keep no polynomials", ("batched", "dense")),
         "jac": Refusal("the engine makes the Jacobians of all rows at once", ("batched", "jac")),
@@ -94,7 +90,9 @@ class Rows:
     def require(self):
         """torch is always there."""
 
-    def solve(self, f, y0, t, *, args=(), events=(), **options) -> Outcome:
+    def solve(
+        self, f, y0, t, *, args=(), events=(), callback=None, domain=None, **options
+    ) -> Outcome:
         if isinstance(events, (Event, PresetTimes)) or callable(events):
             events = [events]
         batch = solve(
@@ -103,6 +101,8 @@ class Rows:
             t,
             batched=True,
             events=[event_by_rows(event, args) for event in events],
+            callback=callback and callback_by_rows(callback),
+            domain=domain and domain_by_rows(domain),
             **options,
         )
         times = batch.t[:, 0]
@@ -170,6 +170,30 @@ def by_rows(function, args=()):
         return tree_map(lambda *parts: torch.stack(parts), *found)
 
     called.__name__ = getattr(function, "__name__", type(function).__name__)
+    return called
+
+
+def callback_by_rows(callback):
+    """A callback of one system as a callback of a batch with one row."""
+
+    def called(t, y, stats):
+        return callback(float(t[0]), tree_map(lambda part: part[0], y), stats)
+
+    return called
+
+
+def domain_by_rows(domain):
+    """A domain of one system as a domain of rows."""
+
+    def called(t, y):
+        clocks = t.reshape(len(t), -1)[:, 0].tolist()
+        return torch.tensor(
+            [
+                bool(domain(clock, tree_map(lambda part, i=i: part[i], y)))
+                for i, clock in enumerate(clocks)
+            ]
+        )
+
     return called
 
 

@@ -121,7 +121,7 @@ class JuliaMethod(Method):
     def check(self, field: VectorField, options: Options, limits: Limits | None) -> None:
         """Raise ValueError, with the remedy, if SciML cannot combine this method with the
         options."""
-        bounded = limits is not None and (limits.signs is not None or limits.domain is not None)
+        bounded = limits is not None and (limits.mask is not None or limits.domain is not None)
         if field.mass is None:
             mass = None
         else:

@@ -128,7 +128,7 @@ class ForeignField:
             )
         if name == "domain":
             return self.limits is not None and (
-                self.limits.signs is not None or self.limits.domain is not None
+                self.limits.mask is not None or self.limits.domain is not None
             )
         if name == "jac":
             return self.matrix is not None

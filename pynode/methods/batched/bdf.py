@@ -14,7 +14,7 @@ import torch
 
 from ...algebra.newton import MAX_ITERATIONS, UNKNOWN
 from ..bdf.step import FBDF, KEEP, MAX_ORDER, QNDF, SAFETY, SLOW
-from .base import STEPPERS, PassResult, tensor
+from .base import STEPPERS, PassResult, outside, tensor
 from .bdf_formulas import HISTORIES
 from .one_step import RowInverse
 
@@ -49,6 +49,7 @@ class BDFRows:
     def __init__(self, method, field, y, f0, h, tol):
         self.field = field
         self.tol = tol
+        self.refused = None
         m, n = y.shape
         self.history = HISTORIES[type(method.history)](method.history, y, f0, h)
         self.form = method.history
@@ -190,6 +191,8 @@ class BDFRows:
             lost = lost[~converged[lost]]
         ratio = self.history.error_constants(k, h, self.equal) * moved
         accepted = converged & (ratio <= 1)
+        left = outside(self.refused, np.arange(len(h)), accepted, self.parts[0], self.history.z[0])
+        accepted = accepted & ~left
         rejected = converged ^ accepted
         factor = np.ones(len(h))
         which = rejected.nonzero()[0]
@@ -198,6 +201,7 @@ class BDFRows:
                 -1.0 / (k[which] + 1)
             )
             factor[which] = np.minimum(np.maximum(shrink, 0.2), 0.9)
+            factor[left] = 0.5
         # A rate that was not measured in this step is trusted less and less (Hairer & Wanner II,
         # sec. IV.8).
         which = (converged > repeated).nonzero()[0]
@@ -217,6 +221,7 @@ class BDFRows:
             rejected=rejected,
             broken=rejected & ~finite,
             unsolved=rejected & ~converged,
+            outside=left,
             factor=factor,
             polynomial=polynomial,
             tape=partial(_tape, k, self.parts[0]),
