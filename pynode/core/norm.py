@@ -74,7 +74,7 @@ class Tolerance:
         scaled = error / torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol)
         return math.sqrt(torch.dot(scaled, scaled).item() / self.size)
 
-    def rms(self, v: Tensor, scale: Tensor) -> float:
+    def rms(self, v: Tensor, scale: Tensor | float) -> float:
         """Norm of v, (n,), in units of a given scale."""
         scaled = v / scale
         return math.sqrt(torch.dot(scaled, scaled).item() / self.size)
@@ -102,7 +102,7 @@ class GroupTolerance(Tolerance):
             error / torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol)
         )
 
-    def rms(self, v: Tensor, scale: Tensor) -> float:
+    def rms(self, v: Tensor, scale: Tensor | float) -> float:
         return self._norm(v / scale)
 
     def _norm(self, scaled):
@@ -124,7 +124,7 @@ class RowTolerance(Tolerance):
             error / torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol)
         )
 
-    def rms(self, v: Tensor, scale: Tensor) -> Any:
+    def rms(self, v: Tensor, scale: Tensor | float) -> Any:
         return torch.linalg.vector_norm(v / scale, dim=1).to(torch.float64) / math.sqrt(self.size)
 
     def rounding(self, y: Tensor, increment: Tensor, scale: Tensor) -> Any:

@@ -220,7 +220,7 @@ def test_bad_option_gets_a_sentence(case):
 
 
 def test_single_precision_has_its_own_limit():
-    with pytest.raises(ValueError, match=r"float32 can hold.*loosen.*or use float64"):
+    with pytest.raises(ValueError, match=r"float32 has.*loosen.*or use float64"):
         solve(decay, GOOD.float(), SPAN, rtol=1e-9, atol=1e-9)
 
 
