@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 
 from benchmarks.apart import apart, peak
+from pynode.methods import QNDF
 
 CONTESTANTS = ("sparse", "pattern", "krylov", "krylov-fft", "scipy")
 
@@ -75,7 +76,7 @@ def contest(name: str, size: int, end: float, rtol: float, atol: float, folder: 
             "krylov-fft": lambda: pynode.Krylov(field.precond),
         }[name]()
         found = pynode.solve(
-            field, problem.y0, (0.0, end), method="qndf", structure=structure, rtol=rtol, atol=atol
+            field, problem.y0, (0.0, end), method=QNDF(jacobian=structure), rtol=rtol, atol=atol
         )
         y, stats = found.y[-1].numpy(), found.stats
         work = {"steps": stats.accepted, "nfe": stats.nfe, "nlu": stats.nlu, "njvp": stats.njvp}

@@ -12,6 +12,8 @@ import time
 
 from benchmarks.gradient import Case
 from benchmarks.pairs import pair
+from pynode.methods import registry
+from pynode.methods.registry import get
 
 import torch  # isort: skip
 
@@ -31,7 +33,7 @@ class Compiled(Case):
     backend = "inductor"
 
     def solve(self, y0, adjoint="discrete"):
-        return super().solve(y0, adjoint, compile=self.backend)
+        return super().solve(y0, adjoint, method=registry.get(self.method, compile=self.backend))
 
 
 class Rows:
@@ -49,11 +51,10 @@ class Rows:
             y0,
             batch.t,
             args=(batch.constants,),
-            method=self.method,
+            method=get(self.method, compile=self.backend),
             rtol=batch.rtol,
             atol=batch.atol,
             batched=True,
-            compile=self.backend,
         )
 
     def forward(self):

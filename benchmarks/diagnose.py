@@ -21,6 +21,8 @@ import math
 import time
 
 from benchmarks.pairs import once, pair
+from pynode.methods import Rodas5P
+from pynode.methods.registry import get
 
 import torch  # isort: skip
 
@@ -76,17 +78,14 @@ class Contest:
         )
         self.times = [t[0] + (end - t[0]) * i / (OUTPUTS - 1) for i in range(OUTPUTS)]
         self.arguments = self.found.advice.arguments()
-        self.own = (self.arguments.pop("method"), self.arguments.pop("structure", "dense"))
+        self.own = (self.found.advice.method.lower(), self.found.advice.structure)
+        del self.arguments["method"]
         atol = torch.as_tensor(self.arguments["atol"], dtype=torch.float64)
         self.tol = Tolerance(rtol, atol, y0.numel())
         tight = {**self.arguments, "rtol": max(1e-4 * rtol, 1e-12), "atol": 1e-4 * atol}
         double = f.double() if isinstance(f, torch.nn.Module) else f
-        by = (
-            {"method": "rodas5p", "structure": "sparse"}
-            if y0.numel() > LARGE
-            else {"method": "radauiia9"}
-        )
-        self.reference = solve(double, y0.double(), self.times, **by, **tight).y.detach()
+        by = Rodas5P(jacobian="sparse") if y0.numel() > LARGE else "radauiia9"
+        self.reference = solve(double, y0.double(), self.times, method=by, **tight).y.detach()
         if y0.dtype != torch.float64 and isinstance(f, torch.nn.Module):
             f.to(y0.dtype)
 
@@ -97,8 +96,7 @@ class Contest:
                 self.setting.f,
                 self.setting.y0,
                 self.times,
-                method=method,
-                structure=structure,
+                method=get(method, jacobian=structure),
                 throw=False,
                 max_steps=10**7,
                 max_seconds=limit,

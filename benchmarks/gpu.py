@@ -24,6 +24,7 @@ it as it needs it, not in advance.
 """
 
 from benchmarks.pairs import CLOCKS
+from pynode.methods.registry import get
 
 import functools  # isort: skip
 import gc
@@ -120,12 +121,11 @@ class Pynode:
             y0,
             batch.t.tolist(),
             args=(constants,),
-            method=self.method,
+            method=get(self.method, compile=self.compile),
             rtol=batch.rtol,
             atol=batch.atol,
             batched=True,
             throw=False,
-            compile=self.compile,
         )
 
     @staticmethod

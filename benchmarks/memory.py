@@ -18,6 +18,7 @@ import sys
 import time
 
 from benchmarks.apart import apart, peak
+from pynode.methods.registry import get
 
 
 def numbers(held, seen) -> int:
@@ -53,14 +54,18 @@ def gradient(method: str, steps: int, size: int, checkpoints: int) -> dict:
 
     def solve(count):
         adjoint = pynode.DiscreteAdjoint(checkpoints=checkpoints or None)
-        options = (
-            {"step_size": 0.01}
-            if method == "rk4"
-            else {"max_step": 0.01, "structure": pynode.Krylov()}
-        )
+        options = {"step_size": 0.01} if method == "rk4" else {"max_step": 0.01}
+        structure = "dense" if method == "rk4" else pynode.Krylov()
         times = [0.0, 0.01 * count]
         return pynode.solve(
-            f, y0, times, method=method, adjoint=adjoint, params=[rate], max_steps=10**7, **options
+            f,
+            y0,
+            times,
+            method=get(method, jacobian=structure),
+            adjoint=adjoint,
+            params=[rate],
+            max_steps=10**7,
+            **options,
         )
 
     solve(20).y[-1].sum().backward()  # what is made once is made

@@ -2,6 +2,7 @@
 
 import importlib
 
+from . import methods
 from .adjoints.continuous.backsolve import BacksolveAdjoint
 from .adjoints.continuous.gauss import GaussAdjoint, GaussKronrodAdjoint, QuadratureAdjoint
 from .adjoints.continuous.interpolating import InterpolatingAdjoint
@@ -72,14 +73,16 @@ _LAZY = {
 
 
 def __getattr__(name):
-    if name not in _LAZY:
-        raise AttributeError(f"module 'pynode' has no attribute {name!r}")
-    module, attribute = _LAZY[name]
-    found = importlib.import_module(module)
-    if attribute is None:
-        return found
-    return getattr(found, attribute)
+    if name in _LAZY:
+        module, attribute = _LAZY[name]
+        found = importlib.import_module(module)
+        if attribute is None:
+            return found
+        return getattr(found, attribute)
+    if name in methods.__dir__():
+        return getattr(methods, name)
+    raise AttributeError(f"module 'pynode' has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *methods.__dir__()})

@@ -13,7 +13,7 @@ from .adjoints.base import Gradient, Integrate
 from .adjoints.selection import choose as choose_adjoint
 from .algebra.consistent import consistent as make_consistent
 from .algebra.mass import Mass
-from .algebra.structure import blocks, is_dense, structure_of
+from .algebra.structure import blocks, structure_of
 from .backends import registry as backends
 from .backends.torch.inference import run_in_inference_mode, serves_inference
 from .backends.torch.segments import Segment, SegmentedSolve, scheduled_stops
@@ -33,7 +33,7 @@ from .failure.ending import ending
 from .methods import registry
 from .methods.compiled.steps import CompiledSteps
 from .methods.compiled.steps import check as check_compiled
-from .methods.selection import choose, refuse_steps
+from .methods.selection import choose, refuse_fixed_steps
 from .solve_batched import solve_batched
 from .transforms import plan
 
@@ -52,17 +52,14 @@ def solve(
     args=(),
     jac=None,
     params=None,
-    structure="dense",
     mass=None,
     consistent="check",
-    compile=False,
     backend="auto",
     batched=False,
     by_row=None,
     throw=True,
     first_step=None,
     step_size=None,
-    controller=None,
     min_step=0.0,
     max_step=float("inf"),
     max_steps=100_000,
@@ -91,25 +88,26 @@ def solve(
     consistent: 'check' raises ValueError where y0 violates the algebraic equations of a singular
         M; 'solve' corrects y0.
     jac: jac(t, y, *args) -> df/dy, (n, n), instead of reverse-mode differentiation of f.
-    structure: how the Jacobian of a large system is made and solved with: 'dense', 'sparse' (the
-        pattern is detected), 'krylov', a pattern, pynode.Sparse(pattern),
-        pynode.Banded(lower, upper) or pynode.Krylov(precond=...).
 
     The method:
 
-    method: a name of SciML in any case ('fbdf', 'rodas5p', 'tsit5'; ``pynode methods`` lists
-        them), or a pair that switches, 'AutoTsit5(Rodas5P())'. 'auto' chooses by size, tolerance
-        and stiffness, and Solution.choice says why.
+    method: a method with its options, such as pynode.QNDF(jacobian='sparse'), or its name in any
+        case for the default options ('fbdf', 'rodas5p', 'tsit5'; ``pynode methods`` lists them).
+        Pairs that switch are 'AutoTsit5(Rodas5P())' and AutoTsit5(Rodas5P()). 'auto' chooses by
+        size, tolerance and stiffness, and Solution.choice says why. The options:
+        jacobian, of implicit methods: how the Jacobian of a large system is made and solved with:
+        'dense', 'sparse' (the pattern is detected), 'krylov', a pattern, pynode.Sparse(pattern),
+        pynode.Banded(lower, upper) or pynode.Krylov(precond=...).
+        controller, of explicit, Rosenbrock and diagonally implicit methods: 'I', 'PI' or 'PID'.
+        compile, of explicit and Rosenbrock methods: True compiles whole steps with torch.compile.
+        This takes 5 to 30 s, minutes for large models, once for all modules of a kind. It pays for
+        an nn.Module that is solved again and again. A string names another backend of
+        torch.compile.
     rtol, atol: the error of a step stays below atol + rtol |y| in the root mean square. atol is
         one value or one for each component. A good atol is about 1e-3 times the smallest value
         that matters.
-    controller: 'I', 'PI' or 'PID' step-size control, for one-step methods.
     first_step, step_size, min_step, max_step, max_steps, max_nfe: see Options. step_size asks for
         fixed steps.
-    compile: True compiles whole steps of explicit and Rosenbrock methods with torch.compile. This
-        takes 5 to 30 s, minutes for large models, once for all modules of a kind. It pays for an
-        nn.Module that is solved again and again. With method='auto' it takes Rodas5P. A string
-        names another backend of torch.compile.
     backend: 'torch'; 'julia' for SciML's solvers of the same names (docs/julia.md; ``pynode
         doctor`` examines the installation); pynode.JuliaBackend(state='cuda') to keep the state
         on the GPU there; 'auto' takes torch for every method that it has, and Julia for the rest.
@@ -175,17 +173,14 @@ def solve(
         args=args,
         jac=jac,
         params=params,
-        structure=structure,
         mass=mass,
         consistent=consistent,
-        compile=compile,
         backend=backend,
         batched=batched,
         by_row=by_row,
         throw=throw,
         first_step=first_step,
         step_size=step_size,
-        controller=controller,
         min_step=min_step,
         max_step=max_step,
         max_steps=max_steps,
@@ -223,7 +218,7 @@ class _Choice(NamedTuple):
     """By what a problem is solved.
 
     engine, method: objects; adjoint: an object, or adjoints.DIRECT. method_is_open,
-    adjoint_is_open: whether the field decides later. structure: of the Jacobian, as the user says
+    adjoint_is_open: whether the field decides later. structure: of the Jacobian, as the method says
     it. batched: whether the torch engine takes the rows one by one.
     """
 
@@ -239,20 +234,16 @@ class _Choice(NamedTuple):
 def _choose(arguments, problem) -> _Choice:
     """What can be chosen before f is evaluated. ValueError for what does not fit together."""
     method = arguments.method
-    structure = arguments.structure
     batched = arguments.batched
     method_is_open = False
-    if method == "auto" and arguments.compile:
-        method = "rodas5p"
-    elif method == "auto":
-        refuse_steps(arguments.step_size, arguments.controller)
-        method_is_open = not batched and is_dense(structure) and problem.mass is None
+    if method == "auto":
+        refuse_fixed_steps(arguments.step_size)
+        method_is_open = not batched and problem.mass is None
     engine, method = backends.choose(arguments.backend, method)
     if method == "auto":
         method = "bdf"
     method = engine.method(method)
-    if arguments.controller is not None:
-        method = method.controlled(arguments.controller)
+    structure = method.jacobian
     adjoint_is_open = arguments.adjoint == "auto" and engine.name == "torch"
     adjoint = "discrete" if adjoint_is_open else arguments.adjoint
     adjoint = adjoints.get(adjoint, engine.name)
@@ -266,8 +257,6 @@ def _choose(arguments, problem) -> _Choice:
             # SciML has one step for all rows, and a Jacobian of as many blocks.
             structure = blocks(structure, problem.y0)
         batched = False
-        if arguments.compile:
-            raise ValueError("compile=True is for the torch engine: leave compile away, or backend")
     return _Choice(
         engine=engine,
         method=method,
@@ -328,16 +317,16 @@ class _SingleSolve:
         )
         field.mass = Mass.of(problem.mass, self.layout)
         field.structure = structure_of(structure, self.method, problem)
-        if self.arguments.compile:
+        if self.method.compile:
             structured = (problem.jac, field.mass, field.structure, field.parts)
             given = any(part is not None for part in structured)
-            check_compiled(problem.f, self.method, given)
+            check_compiled(problem.f, given)
         return field
 
     def _start(self, choice):
         """The first evaluations of f, and a start that satisfies the algebraic equations."""
         field = self.field
-        if self.signed is not None and not self.arguments.compile:
+        if self.signed is not None and not self.method.compile:
             # Compiled steps call f themselves.
             field.see_nonnegative(self.signed)
         later = choice.method_is_open or self.moving_times or field.mass is not None
@@ -374,12 +363,12 @@ class _SingleSolve:
         field = self.field
         isolated = field if self.direct else field.isolated()
         callback = self.arguments.callback
-        if self.arguments.compile:
+        if self.method.compile:
             steps = self.method
             if self.options.step_size is not None:
                 steps = steps.fixed()
             isolated.compiled = CompiledSteps(
-                steps, isolated, self.arguments.compiler, ahead=callback is None
+                steps, isolated, self.method.compiler, ahead=callback is None
             )
         tape = None
         if not self.direct and self._has_gradient(isolated, self.flat):

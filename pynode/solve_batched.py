@@ -23,23 +23,9 @@ from .core.sharding import check_sharding
 from .core.solution import BatchSolution
 from .core.vector_field import VectorField
 from .failure import Case, examine, occurred
-from .methods.batched.bdf import BDFRows
-from .methods.batched.bdf_formulas import HISTORIES
-from .methods.batched.esdirk import DIRKRows
-from .methods.batched.one_step import ExplicitRows, RosenbrockRows
-from .methods.bdf.step import BDF
+from .methods.batched.base import STEPPERS
 from .methods.compiled.batched_steps import CompiledRows
 from .methods.compiled.steps import check
-from .methods.esdirk import DIRK
-from .methods.explicit import ExplicitRungeKutta
-from .methods.rosenbrock import RosenbrockMethod
-
-STEPPERS = {
-    ExplicitRungeKutta: ExplicitRows,
-    DIRK: DIRKRows,
-    RosenbrockMethod: RosenbrockRows,
-    BDF: BDFRows,
-}
 
 
 def _no_second(grads, vectors):
@@ -50,12 +36,10 @@ def _no_second(grads, vectors):
 
 def serves(method) -> bool:
     """Whether rows have steps of their own under this method."""
-    return type(method) in STEPPERS and (
-        not isinstance(method, BDF) or type(method.history) in HISTORIES
-    )
+    return STEPPERS.get(method) is not None
 
 
-def _check_arguments(arguments, problem):
+def _check_arguments(arguments, problem, method):
     """ValueError for what a solve row by row does not take."""
     limits = (arguments.callback, arguments.max_seconds, arguments.domain)
     signed = arguments.nonnegative not in (None, False)
@@ -71,7 +55,7 @@ def _check_arguments(arguments, problem):
         )
     if problem.jac is not None:
         raise ValueError("batched=True makes the Jacobians of all rows itself: leave jac away")
-    if problem.mass is not None or not is_dense(arguments.structure):
+    if problem.mass is not None or not is_dense(method.jacobian):
         raise ValueError(
             "batched=True takes small dense systems without a mass matrix: leave batched away"
         )
@@ -91,8 +75,8 @@ def solve_batched(arguments, problem, options, method, adjoint) -> BatchSolution
 
 def _check_method(arguments, problem, method, adjoint):
     """ValueError for a method or an adjoint that does not take rows."""
-    if arguments.compiler is not None:
-        check(problem.f, method, False)
+    if method.compile:
+        check(problem.f, False)
     if not serves(method):
         raise ValueError(
             f"{method.name} does not run with batched=True: choose an explicit, Rosenbrock or"
@@ -128,7 +112,7 @@ class _BatchSolve:
     """
 
     def __init__(self, arguments, problem, options, method, adjoint):
-        _check_arguments(arguments, problem)
+        _check_arguments(arguments, problem, method)
         _check_method(arguments, problem, method, adjoint)
         self.problem = problem
         self.options = options
@@ -152,8 +136,8 @@ class _BatchSolve:
         self.moving_times = self.times.requires_grad and torch.is_grad_enabled()
         if options.step_size is not None:
             self.method = method.fixed()
-        if arguments.compiler is not None:
-            self.isolated.compiled = CompiledRows(self.method, self.isolated, arguments.compiler)
+        if method.compile:
+            self.isolated.compiled = CompiledRows(self.method, self.isolated, method.compiler)
         self.inference = False
         if not (field.leaves.any or self.flat.requires_grad or self.moving_times):
             self.inference = serves_inference(self.isolated, moments[0], self.flat.detach())
@@ -212,7 +196,7 @@ class _BatchSolve:
             field = field.select(index)
         return integrate(
             field,
-            STEPPERS[type(self.method)],
+            STEPPERS.get(self.method),
             self.method,
             start.detach().clone(),
             spans,

@@ -18,8 +18,8 @@ import torch
 from ..core.double_backward import twice
 from ..methods.bdf.step import BDF
 from .base import Adjoint
-from .discrete.adjoint import REPLAYS, _runs
-from .discrete.replay import RecordedSteps
+from .discrete.adjoint import _runs
+from .discrete.replay import REPLAYS, RecordedSteps
 from .field_products import chunk_size, jacobians, push_parameters
 from .output_cotangents import powers
 
@@ -45,7 +45,7 @@ class ForwardSensitivity(Adjoint):
     def check(self, field, method):
         if method.carried or field.structure is not None:
             if field.structure is not None:
-                reason = f"structure={field.structure.name!r}"
+                reason = f"jacobian={field.structure.name!r}"
             else:
                 reason = method.name
             raise ValueError(f"ForwardSensitivity does not serve {reason}: use adjoint='discrete'")
@@ -113,9 +113,7 @@ class _Places:
 
 def _one_step(field, method, steps, span, places, now, found):
     """S after the steps in range(*span), those of one method; fills in found."""
-    replay_type = next(
-        module.Replay for family, module in REPLAYS.items() if isinstance(method, family)
-    )
+    replay_type = REPLAYS.get(method)
     n, columns = now.shape
     size = max(1, min(chunk_size(n) // replay_type.size(method), VALUES // (n * columns)))
     for first in range(span[0], span[1], size):

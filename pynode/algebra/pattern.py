@@ -98,7 +98,7 @@ def detect(field, t: float, y) -> Pattern:
         if len(rows) > LARGEST or count * n > LARGEST:
             raise ValueError(
                 f"the Jacobian of {n} states is not sparse: some row depends on more than"
-                f" {count // 2} components; use structure='krylov', or give the pattern of a sparse"
+                f" {count // 2} components; use jacobian='krylov', or give the pattern of a sparse"
                 " approximation of f"
             )
         seeds = torch.zeros(count, n, dtype=y.dtype, device=y.device)

@@ -73,7 +73,7 @@ class Products:
             raise RuntimeError(
                 "a structured Jacobian is made of products with vectors, and an operation in f has"
                 f" neither second derivatives nor forward-mode ones ({error}): take"
-                " structure='dense', or write this operation in others"
+                " jacobian='dense', or write this operation in others"
             ) from error
 
     @staticmethod

@@ -18,7 +18,7 @@ def scipy():
     except ImportError as error:
         raise ImportError(
             "sparse and banded Jacobians need SciPy: pip install 'torch-stiff-ode[scipy]', or use"
-            " structure='krylov'"
+            " jacobian='krylov'"
         ) from error
     return scipy
 

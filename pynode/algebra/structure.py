@@ -1,5 +1,5 @@
-"""How the Jacobian of a large system is made and solved with: what ``solve(structure=...)``
-takes."""
+"""How the Jacobian of a large system is made and solved with: the option ``jacobian`` of implicit
+methods."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ class Dense:
     def linearise(self, field):
         check_dense(
             field,
-            "pass structure='sparse' (or pynode.Sparse(pattern)), structure=pynode.Banded(lower,"
-            " upper), or, without any matrix, structure='krylov' (or pynode.Krylov(precond))",
+            "pass the method with jacobian='sparse' (or pynode.Sparse(pattern)), as"
+            " pynode.QNDF(jacobian='sparse'), with jacobian=pynode.Banded(lower, upper), or,"
+            " without any matrix, with jacobian='krylov' (or pynode.Krylov(precond))",
         )
         return Jacobian(field)
 
@@ -80,7 +81,7 @@ class Sparse:
         if self.given is not None:
             raise ValueError(
                 f"the sparsity pattern lacks an entry in row {row}: there f depends on a component"
-                " that the pattern leaves out; complete it, or pass structure='sparse' to have it"
+                " that the pattern leaves out; complete it, or pass jacobian='sparse' to have it"
                 " detected"
             )
         self._plan = SparsePlan(self._plan.pattern.union(detect(field, t, y)), field)
@@ -116,7 +117,7 @@ class Banded:
     def extended(self, field, t, y, row):
         raise ValueError(
             f"row {row} of the Jacobian has an entry outside the band of {self.lower} diagonals"
-            f" below and {self.upper} above: widen the band, or use structure='sparse'"
+            f" below and {self.upper} above: widen the band, or use jacobian='sparse'"
         )
 
 
@@ -155,8 +156,8 @@ class Krylov:
 
 
 def structure_of(given, method, problem):
-    """The structure that the user's argument names, None for dense; ValueError where it does not
-    fit the method."""
+    """The structure that the option ``jacobian`` names, None for dense; ValueError where it does
+    not fit the method."""
     if problem.mass is not None and not method.takes_mass:
         raise ValueError(
             f"{method.name} cannot solve M y' = f with a mass matrix: use 'qndf', 'rodas5p' or"
@@ -167,7 +168,7 @@ def structure_of(given, method, problem):
         return None
     if not method.implicit:
         raise ValueError(
-            f"{method.name} is explicit and needs no Jacobian: leave structure away, or use 'qndf'"
+            f"{method.name} is explicit and needs no Jacobian: leave out jacobian, or use 'qndf'"
             " or 'rodas5p'"
         )
     if structure.name not in method.structures:
@@ -183,15 +184,15 @@ def structure_of(given, method, problem):
         raise ValueError(f"{reason}; use 'qndf' or 'fbdf'")
     if problem.jac is not None:
         raise ValueError(
-            f"jac returns a dense matrix, which structure={structure.name!r} is there to avoid:"
-            " leave one away"
+            f"jac returns a dense matrix, which jacobian={structure.name!r} is there to avoid:"
+            " leave one out"
         )
     return structure
 
 
 def is_dense(given) -> bool:
-    """Whether the user's argument is the default; a pattern may be an array, which == compares by
-    its entries."""
+    """Whether the option ``jacobian`` is the default; a pattern may be an array, which == compares
+    by its entries."""
     return isinstance(given, str) and given == "dense"
 
 
@@ -222,8 +223,8 @@ def _named(given):
             return makers[given]()
         if given == "banded":
             raise ValueError(
-                "structure='banded' needs the width of the band: pass"
-                " structure=pynode.Banded(lower, upper)"
+                "jacobian='banded' needs the width of the band: pass"
+                " jacobian=pynode.Banded(lower, upper)"
             )
         raise ValueError(
             f"unknown structure {given!r}: choose 'dense', 'sparse', 'krylov' or"

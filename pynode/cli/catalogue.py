@@ -8,22 +8,10 @@ from dataclasses import dataclass
 from ..adjoints import registry as adjoint_registry
 from ..backends.julia import algorithms
 from ..methods import registry
-from ..methods.adams import Adams
+from ..methods.adams import AdamsPECE
 from ..methods.bdf.step import BDF
 from ..methods.switching import AutoSwitch
 from ..solve_batched import serves
-
-FAMILIES = {
-    "ExplicitRungeKutta": "explicit Runge-Kutta",
-    "RosenbrockMethod": "Rosenbrock",
-    "DIRK": "diagonally implicit Runge-Kutta",
-    "Radau": "fully implicit Runge-Kutta",
-    "BDF": "backward differentiation",
-    "AutoSwitch": "automatic switching",
-    "RungeKuttaChebyshev": "stabilised Runge-Kutta",
-    "Adams": "Adams",
-    "Verlet": "symplectic",
-}
 
 
 @dataclass(frozen=True)
@@ -58,7 +46,7 @@ def methods() -> list[MethodEntry]:
     found = []
     for name in registry.names():
         method = registry.get(name)
-        if isinstance(method, (BDF, Adams)) and method.order > 2:
+        if isinstance(method, (BDF, AdamsPECE)) and method.order > 2:
             order = f"1 to {method.order}"
         else:
             order = str(method.order)
@@ -67,7 +55,7 @@ def methods() -> list[MethodEntry]:
             MethodEntry(
                 name,
                 _kind(method),
-                FAMILIES.get(type(method).__name__, type(method).__name__),
+                method.family,
                 order,
                 tuple(method.structures) if method.implicit else (),
                 bool(method.takes_mass),
@@ -82,7 +70,7 @@ def methods() -> list[MethodEntry]:
             MethodEntry(
                 name,
                 "implicit" if method.implicit else "explicit",
-                "SciML only",
+                method.family,
                 str(method.order),
                 tuple(method.structures) if method.implicit else (),
                 bool(method.takes_mass),

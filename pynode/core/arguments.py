@@ -25,17 +25,14 @@ class Arguments:
     args: tuple = ()
     jac: object = None
     params: object = None
-    structure: object = "dense"
     mass: object = None
     consistent: str = "check"
-    compile: bool | str = False
     backend: object = "auto"
     batched: bool = False
     by_row: object = None
     throw: bool = True
     first_step: float | None = None
     step_size: float | None = None
-    controller: str | None = None
     min_step: float = 0.0
     max_step: float = math.inf
     max_steps: int = 100_000
@@ -65,12 +62,3 @@ class Arguments:
             max_nfe=self.max_nfe,
             tstops=tuple(as_times(self.tstops, "tstops").detach().tolist()),
         )
-
-    @property
-    def compiler(self) -> str | None:
-        """The backend of torch.compile for whole steps, None where steps are not compiled."""
-        if not self.compile:
-            return None
-        if self.compile is True:
-            return "inductor"
-        return self.compile

@@ -10,6 +10,7 @@ from ..adjoints.selection import choose as choose_adjoint
 from ..core.formatting import duration, number
 from ..core.vector_field import VectorField
 from ..methods import registry
+from ..methods.base import Method
 from .costs import Costs
 from .discontinuities import Jump
 from .race import winner
@@ -46,13 +47,10 @@ class Advice:
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of ``solve``."""
-        given: dict[str, Any] = {
-            "method": self.method.lower(),
-            "rtol": self.rtol,
-            "atol": self.atol,
-        }
+        method: Any = self.method.lower()
         if self.structure != "dense":
-            given["structure"] = self.structure
+            method = registry.get(self.method, jacobian=self.structure)
+        given: dict[str, Any] = {"method": method, "rtol": self.rtol, "atol": self.atol}
         if self.jumps:
             given["jumps"] = list(self.jumps)
         return given
@@ -64,10 +62,16 @@ class Advice:
             for name, value in self.arguments().items()
             if not (name == "atol" and _long(value))
         }
-        words = [f"{name}={value!r}" for name, value in shown.items()]
+        words = [f"{name}={_word(value)}" for name, value in shown.items()]
         if len(shown) < len(self.arguments()):
             words.append("atol=diagnosis.advice.atol")
         return f"pynode.solve(f, y0, t, {', '.join(words)})"
+
+
+def _word(value):
+    if isinstance(value, Method):
+        return f"pynode.{value!r}"
+    return repr(value)
 
 
 def _long(value):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -71,16 +71,24 @@ class ChatterLimit(Limits):
         return self.chatters or super().expired()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Watched(Method):
     """The inner method. It appends its attempts to a list."""
 
     inner: Any
-    attempts: list[Tried]
+    attempts: list[Tried] = field(default_factory=list)
 
-    @classmethod
-    def of(cls, inner: Any) -> Watched:
-        return cls(inner.name, inner.order, inner.reference, inner, [])
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return self.inner.name
+
+    @property
+    def order(self) -> int:  # type: ignore[override]
+        return self.inner.order
+
+    @property
+    def reference(self) -> str:  # type: ignore[override]
+        return self.inner.reference
 
     @property
     def error_order(self) -> int:
@@ -217,7 +225,7 @@ def walk(
     It ends at the limits of steps and seconds, or when it chatters. The Walk then holds the part
     that was reached, as it does after a failure.
     """
-    method = Watched.of(registry.get("rodas5p" if field.size <= ROSENBROCK_UP_TO else "kencarp47"))
+    method = Watched(registry.get("rodas5p" if field.size <= ROSENBROCK_UP_TO else "kencarp47"))
     steps = max(100, min(max_steps, int(MEMORY / (8 * field.size * field.dtype.itemsize))))
     options = replace(Options(rtol=rtol, max_steps=steps), atol=atol)
     tol = WatchedTolerance(Tolerance(rtol, atol, field.size))

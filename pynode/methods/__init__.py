@@ -1,1 +1,26 @@
-"""The methods: how to step. ``registry`` finds them by name."""
+"""The methods: how to step. Each is a class by its SciML name: ``from pynode.methods import QNDF,
+Rodas5P``. ``registry`` finds them by names."""
+
+import importlib
+
+# Those that switch between two methods, beside the classes of single methods.
+_SWITCHING = ("AutoSwitch", "AutoTsit5", "AutoVern7")
+
+
+def _registry():
+    return importlib.import_module(f"{__name__}.registry")
+
+
+def __getattr__(name):
+    if not name[0].isupper():
+        raise AttributeError(f"module 'pynode.methods' has no attribute {name!r}")
+    if name in _SWITCHING:
+        return getattr(_registry(), name)
+    found = _registry().classes().get(name)
+    if found is None:
+        raise AttributeError(f"module 'pynode.methods' has no attribute {name!r}")
+    return found
+
+
+def __dir__():
+    return sorted([*_registry().classes(), *_SWITCHING])

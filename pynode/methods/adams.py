@@ -55,11 +55,18 @@ def basis(past, h, count):
     return rows, [sum(a / (m + 1) for m, a in enumerate(row)) for row in rows], betas
 
 
-@dataclass(frozen=True)
-class Adams(Method):
+@dataclass(frozen=True, repr=False)
+class AdamsPECE(Method):
     """Predictor of order k, corrector of order k + 1 (local extrapolation), k by the errors of its
     neighbours."""
 
+    name = "AdamsPECE"
+    order = MAX_ORDER
+    reference = (
+        "Shampine & Gordon, Computer Solution of Ordinary Differential Equations (1975);"
+        " Hairer, Norsett & Wanner I, sec. III.5"
+    )
+    family = "Adams"
     carried = ("phi",)
     memory = (MAX_ORDER + 3, MAX_ORDER + 4)
 
@@ -185,11 +192,3 @@ class Adams(Method):
                 weights[m + 1, j] = step.h * a / (m + 1)
         rise = weights @ torch.cat((star, gap.unsqueeze(0)))
         return torch.cat((step.start.unsqueeze(0), rise[1:]))
-
-
-ADAMS = Adams(
-    "AdamsPECE",
-    MAX_ORDER,
-    "Shampine & Gordon, Computer Solution of Ordinary Differential Equations (1975); "
-    "Hairer, Norsett & Wanner I, sec. III.5",
-)

@@ -10,8 +10,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, cast
 
 import torch
 
@@ -47,7 +47,7 @@ class Step:
         "y",
     )
 
-    def __init__(self, t, h, start, y, ratio, factor, state, tape=None, failure=None):
+    def __init__(self, t, h, start, y, ratio, factor, state, tape=None, failure=None) -> None:
         self.t = t
         self.h = h
         self.start = start
@@ -65,24 +65,29 @@ class Step:
         return cls(t, h, None, None, float("inf"), factor, state, failure=failure)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Method:
-    """A method by its SciML name. order: of the solution that is carried on; implicit: whether it
-    needs a Jacobian.
+    """A method with its options. Each method is a class by its SciML name; ``QNDF()`` is the method
+    with the default options.
 
-    error_order: order of the error estimate plus one, the exponent of step-size control. separable:
-    whether it is for systems (q, p) with dq/dt = v(t, p) and dp/dt = a(t, q) alone. carried: fields
-    of its state through which derivatives flow, of methods whose gradient takes every step again.
-    taped: whether the gradient needs more of a recorded step than where it starts and ends; memory:
-    how many vectors (n,) are kept at most of a point from which it can go on, and of a recorded
-    step. structures: names of the structures of the Jacobian that it can use
-    (algebra/structure.py); takes_mass: whether it solves M y' = f with a constant, possibly
-    singular M.
+    name, order (of the solution that is carried on), reference: of the class. family: what the
+    class is one of, as a user would call it. implicit: whether it needs a Jacobian. error_order:
+    order of the error estimate plus one, the exponent of step-size control. separable: whether it
+    is for systems (q, p) with dq/dt = v(t, p) and dp/dt = a(t, q) alone. carried: fields of its
+    state through which derivatives flow, of methods whose gradient takes every step again. taped:
+    whether the gradient needs more of a recorded step than where it starts and ends; memory: how
+    many vectors (n,) are kept at most of a point from which it can go on, and of a recorded step.
+    structures: names of the structures of the Jacobian that it can use (algebra/structure.py);
+    takes_mass: whether it solves M y' = f with a constant, possibly singular M.
+
+    jacobian: how the Jacobian is made and solved with, an option of implicit methods. compile: an
+    option of the families whose steps can be compiled as a whole.
     """
 
-    name: str
-    order: int
-    reference: str
+    name: ClassVar[str]
+    order: ClassVar[int]
+    reference: ClassVar[str]
+    family: ClassVar[str]
     implicit = False
     separable = False
     carried: ClassVar[tuple[str, ...]] = ()
@@ -91,12 +96,33 @@ class Method:
     structures: ClassVar[tuple[str, ...]] = ("dense",)
     takes_mass = False
     evaluations_a_step = math.inf  # that max_steps allows on average where max_nfe is None
+    # The types that the fields of subclasses may have.
+    jacobian = cast("object", "dense")
+    compile = cast("bool | str", False)
+
+    def __repr__(self) -> str:
+        """The call that makes the method: options at their defaults are left out."""
+        options = (
+            f"{f.name}={getattr(self, f.name)!r}"
+            for f in fields(self)
+            if f.repr and getattr(self, f.name) != f.default
+        )
+        return f"{type(self).__name__}({', '.join(options)})"
 
     @property
     def error_order(self) -> int:
         return self.order
 
-    def check_dtype(self, dtype):
+    @property
+    def compiler(self) -> str | None:
+        """The backend of torch.compile for whole steps, None where steps are not compiled."""
+        if not self.compile:
+            return None
+        if self.compile is True:
+            return "inductor"
+        return self.compile
+
+    def check_dtype(self, dtype: torch.dtype) -> None:
         """TypeError where the method solves linear systems and torch has no solver for the state's
         dtype."""
         if self.implicit:
@@ -122,22 +148,42 @@ class Method:
             " max_step"
         )
 
-    def controlled(self, kind: str) -> Method:
-        """The same method under another step-size controller; ValueError where it has its own."""
-        raise ValueError(f"{self.name} chooses its order and step together: leave controller away")
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Controlled(Method):
+    """A method that leaves the choice of its steps to a controller, or takes steps of a fixed size.
+
+    controller: 'I', 'PI' or 'PID', or a Controller. adaptive: whether errors are controlled; False
+    for steps of a fixed size.
+    """
+
+    controller: Controller | str = Controller("PI")
+    adaptive: bool = field(default=True, repr=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.controller, str):
+            object.__setattr__(self, "controller", Controller(self.controller))
+
+    def fixed(self) -> Method:
+        return replace(self, adaptive=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class OneStep(Method):
-    """A method that runs a tableau and leaves the choice of steps to a controller."""
+    """A method that runs a tableau. Each tableau makes a class of its own, ``of_tableau``."""
 
-    tableau: Any = None
-    controller: Controller = Controller("PI")
-    adaptive: bool = True
+    tableau: ClassVar[Any]
 
     @classmethod
-    def of(cls, tableau):
-        return cls(tableau.name, tableau.order, tableau.reference, tableau)
+    def of(cls, tableau, **attributes) -> OneStep:
+        """The method of this family that runs a tableau, with the default options."""
+        return of_tableau(cls, tableau, **attributes)()
+
+    def __reduce__(self):
+        """By the tableau: the class may have been made at run time."""
+        options = {f.name: getattr(self, f.name) for f in fields(self)}
+        family, attributes = type(self).made_of
+        return _restored, (family, self.tableau, attributes, options)
 
     @property
     def memory(self):
@@ -146,12 +192,6 @@ class OneStep(Method):
     @property
     def error_order(self) -> int:
         return min(self.order, self.tableau.embedded_order) + 1
-
-    def fixed(self):
-        return replace(self, adaptive=False)
-
-    def controlled(self, kind):
-        return replace(self, controller=Controller(kind))
 
     def stages(self, field, step):
         """Slopes of all stages of an accepted step that its dense output needs: list of (n,), or
@@ -170,3 +210,58 @@ class OneStep(Method):
             self.dense_weights(field.mass).T * step.h, dtype=ks.dtype, device=ks.device
         )
         return torch.cat((step.start.unsqueeze(0), weights @ ks))
+
+
+_CLASSES: dict[tuple, type] = {}
+
+
+def of_tableau(family: type, tableau, **attributes) -> type:
+    """The class of the method that runs a tableau, a subclass of its family by the tableau's name.
+
+    attributes: further ones of the class. There is one class a tableau.
+    """
+    key = (family, tableau, *attributes.items())
+    if key not in _CLASSES:
+        _CLASSES[key] = type(
+            tableau.name,
+            (family,),
+            {
+                "__doc__": f"{tableau.name}, order {tableau.order}: {tableau.reference}.",
+                "__module__": "pynode.methods",
+                "name": tableau.name,
+                "order": tableau.order,
+                "reference": tableau.reference,
+                "tableau": tableau,
+                "made_of": (family, attributes),
+                **attributes,
+            },
+        )
+    return _CLASSES[key]
+
+
+def _restored(family, tableau, attributes, options):
+    return of_tableau(family, tableau, **attributes)(**options)
+
+
+class ByFamily:
+    """What belongs to a family of methods, found by the class of a method or the nearest of its
+    parents. A family registers beside its class, so that nobody edits a list elsewhere."""
+
+    def __init__(self) -> None:
+        self._entries: dict[type, Any] = {}
+
+    def register(self, family: type):
+        """A decorator: what it decorates belongs to the family."""
+
+        def decorate(entry):
+            self._entries[family] = entry
+            return entry
+
+        return decorate
+
+    def get(self, method: Method):
+        """The entry of the method's family, None where there is none."""
+        for parent in type(method).__mro__:
+            if parent in self._entries:
+                return self._entries[parent]
+        return None

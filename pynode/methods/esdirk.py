@@ -8,9 +8,9 @@ Hairer & Wanner II, sec. IV.6 and IV.8; additive pairs: Kennedy & Carpenter, App
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from ..algebra.combine import CoefficientRow, combine
 from ..algebra.newton import UNKNOWN, full_newton, implicit_diff, simplified_newton
 from ..algebra.structure import linearise
 from ..core.status import Status
-from .base import OneStep, Step
+from .base import Controlled, OneStep, Step
 from .jacobian_reuse import ReusesJacobian, graph_disabled, remembered_rate
 
 SLOW = 0.03  # where Newton converges more slowly than this, the next step takes a new Jacobian
@@ -64,8 +64,8 @@ class Stages(NamedTuple):
     y: torch.Tensor | None
 
 
-@dataclass(frozen=True)
-class DIRK(ReusesJacobian, OneStep):
+@dataclass(frozen=True, kw_only=True, repr=False)
+class DIRK(ReusesJacobian, Controlled, OneStep):
     """Runs a diagonally implicit tableau; with a companion, split fields are integrated as an
     additive pair.
 
@@ -79,13 +79,11 @@ class DIRK(ReusesJacobian, OneStep):
     integrated as the sum of its parts. Hairer & Wanner II, sec. VI.1.
     """
 
-    companion: Any = None
+    jacobian: object = "dense"
+    companion: ClassVar[Any] = None
+    family = "diagonally implicit Runge-Kutta"
     implicit = True
     structures = ("dense", "sparse", "banded", "krylov")
-
-    @classmethod
-    def of(cls, tableau, companion=None):
-        return replace(super().of(tableau), companion=companion)
 
     @cached_property
     def gamma(self) -> float:

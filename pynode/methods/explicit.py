@@ -8,14 +8,17 @@ from functools import cached_property
 import torch
 
 from ..algebra.combine import CoefficientRow, combine
-from .base import OneStep, Step
+from .base import Controlled, OneStep, Step
 
 
-@dataclass(frozen=True)
-class ExplicitRungeKutta(OneStep):
-    """Runs an explicit tableau. State: (f at the start of the step or None, ratios of the last two
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ExplicitRungeKutta(Controlled, OneStep):
+    """Runs an explicit tableau. compile: True, or a backend of torch.compile, compiles whole steps.
+    State: (f at the start of the step or None, ratios of the last two
     steps)."""
 
+    compile: bool | str = False
+    family = "explicit Runge-Kutta"
     taped = False
     memory = (2, 2)
 

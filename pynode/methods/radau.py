@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from ..algebra.jacobian import Jacobian
 from ..algebra.linear import Factorised
 from ..algebra.newton import UNKNOWN, full_newton, implicit_diff, simplified_newton
 from ..core.status import Status
-from .base import OneStep, Step
+from .base import OneStep, Step, of_tableau
 from .collocation import RadauIIA
 from .jacobian_reuse import ReusesJacobian, graph_disabled, remembered_rate
 
@@ -136,7 +136,7 @@ class _Stages:
         ).view(-1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Radau(ReusesJacobian, OneStep):
     """Runs Radau IIA: simplified Newton in transformed variables, started from the last step's
     polynomial, the filtered error estimate (IV.8.19 and IV.8.20) and the predictive controller of
@@ -146,17 +146,17 @@ class Radau(ReusesJacobian, OneStep):
     that the algebraic equations of a singular M hold there (sec. VI.1).
     """
 
+    adaptive: bool = field(default=True, repr=False)
+    family = "fully implicit Runge-Kutta"
     implicit = True
     takes_mass = True
+
+    def fixed(self):
+        return replace(self, adaptive=False)
 
     @property
     def memory(self):
         return self.tableau.stages + 3, self.tableau.stages + 2
-
-    def controlled(self, kind):
-        raise ValueError(
-            f"{self.name} has a predictive controller of its own: leave controller away"
-        )
 
     def init(self, field, t, y, f0, h, tol):
         # Of a mass matrix f0 is M^+ f, while the error estimate wants f.
@@ -348,4 +348,6 @@ class Radau(ReusesJacobian, OneStep):
 
 
 _REFERENCE = "Hairer & Wanner, Solving Ordinary Differential Equations II, sec. IV.8"
-RADAUS = tuple(Radau.of(RadauIIA(f"RadauIIA{2 * s - 1}", s, _REFERENCE)) for s in (2, 3, 5))
+RadauIIA3, RadauIIA5, RadauIIA9 = (
+    of_tableau(Radau, RadauIIA(f"RadauIIA{2 * s - 1}", s, _REFERENCE)) for s in (2, 3, 5)
+)

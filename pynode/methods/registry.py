@@ -6,50 +6,80 @@ import difflib
 import importlib
 import pkgutil
 import re
+from dataclasses import fields, replace
 from functools import cache
 
 from . import tables
-from .adams import ADAMS
-from .base import Method
+from .adams import AdamsPECE
+from .base import Method, of_tableau
 from .bdf.abdf2 import ABDF2
 from .bdf.step import FBDF, QNDF
 from .esdirk import DIRK
 from .explicit import ExplicitRungeKutta
-from .radau import RADAUS
+from .radau import RadauIIA3, RadauIIA5, RadauIIA9
 from .rkc import RKC
 from .rosenbrock import RosenbrockMethod
 from .switching import AutoSwitch
 from .tableau import Rosenbrock
-from .verlet import VELOCITYVERLET
+from .verlet import VelocityVerlet
+
+# Methods without a tableau. Those with one are found in the folder of tables.
+_OTHERS: tuple[type[Method], ...] = (
+    QNDF,
+    FBDF,
+    ABDF2,
+    AdamsPECE,
+    RKC,
+    VelocityVerlet,
+    RadauIIA3,
+    RadauIIA5,
+    RadauIIA9,
+)
+# Pairs that stand in the list; any other is made where it is asked for, as 'AutoDP5(KenCarp4())'.
+SWITCHING = (("tsit5", "rodas5p"), ("vern7", "rodas5p"))
+_PAIR = re.compile(r"auto(?P<explicit>\w+)(?:\((?P<stiff>\w+)(?:\(\))?\))?")
 
 
-def _runner(tableau, companion):
-    """The method that runs a tableau; companion: the explicit part of an additive pair, None where
-    there is none."""
+def _class_of(tableau, companion) -> type:
+    """The class of the method that runs a tableau; companion: the explicit part of an additive
+    pair, None where there is none."""
     if isinstance(tableau, Rosenbrock):
-        return RosenbrockMethod.of(tableau)
+        return of_tableau(RosenbrockMethod, tableau)
     if tableau.explicit:
-        return ExplicitRungeKutta.of(tableau)
-    return DIRK.of(tableau, companion)
+        return of_tableau(ExplicitRungeKutta, tableau)
+    return of_tableau(DIRK, tableau, companion=companion)
 
 
 @cache
-def _methods() -> dict:
-    found = {m.name.lower(): m for m in (QNDF, FBDF, ABDF2, ADAMS, RKC, VELOCITYVERLET, *RADAUS)}
+def classes() -> dict:
+    """The class of every method by its SciML name, pairs that switch left out."""
+    found: dict[str, type[Method]] = {kind.name: kind for kind in _OTHERS}
     for info in pkgutil.iter_modules(tables.__path__):
         module = importlib.import_module(f"{tables.__name__}.{info.name}")
         tableau = getattr(module, info.name.upper())
         companion = getattr(module, f"{info.name.upper()}_EXPLICIT", None)
-        found[tableau.name.lower()] = _runner(tableau, companion)
+        found[tableau.name] = _class_of(tableau, companion)
+    return found
+
+
+@cache
+def _methods() -> dict:
+    found = {name.lower(): kind() for name, kind in classes().items()}
     for explicit, stiff in SWITCHING:
-        method = AutoSwitch.of(found[explicit], found[stiff])
+        method = AutoSwitch(found[explicit], found[stiff])
         found[method.name.lower()] = method
     return dict(sorted(found.items(), key=lambda item: (item[1].implicit, item[1].order, item[0])))
 
 
-# Pairs that stand in the list; any other is made where it is asked for, as 'AutoDP5(KenCarp4())'.
-SWITCHING = (("tsit5", "rodas5p"), ("vern7", "rodas5p"))
-_PAIR = re.compile(r"auto(?P<explicit>\w+)(?:\((?P<stiff>\w+)(?:\(\))?\))?")
+def AutoTsit5(stiff="rodas5p") -> AutoSwitch:
+    """Tsit5, which switches to a stiff method where the problem is stiff."""
+    return AutoSwitch(get("tsit5"), get(stiff))
+
+
+def AutoVern7(stiff="rodas5p") -> AutoSwitch:
+    """Vern7, which switches to a stiff method where the problem is stiff."""
+    return AutoSwitch(get("vern7"), get(stiff))
+
 
 ALIASES = {
     "bdf": "qndf",
@@ -71,11 +101,35 @@ def names() -> list:
     return [method.name for method in _methods().values()]
 
 
-def get(name) -> Method:
-    """The method of this name (any case; a Method passes through). ValueError with the nearest
-    names if there is none."""
+def get(name, **options) -> Method:
+    """The method of this name (any case), a class of methods or a Method, with these options.
+
+    ValueError with the nearest names if there is none; TypeError for an option that the method does
+    not have.
+    """
+    found = _named(name)
+    options = {key: value for key, value in options.items() if not _default(found, key, value)}
+    if not options:
+        return found
+    known = [f.name for f in fields(found) if f.repr]
+    for option in options:
+        if option not in known:
+            raise TypeError(
+                f"{found.name} has no option {option!r}; it has {', '.join(known) or 'none'}"
+            )
+    return replace(found, **options)
+
+
+def _default(method, option, value) -> bool:
+    """Whether a value says nothing: every method takes the default of an option."""
+    return isinstance(value, (str, bool)) and getattr(type(method), option, None) == value
+
+
+def _named(name) -> Method:
     if isinstance(name, Method):
         return name
+    if isinstance(name, type) and issubclass(name, Method):
+        return name()
     if not isinstance(name, str):
         raise TypeError(
             f"method must be a name such as 'fbdf' or a Method, not {type(name).__name__}"
@@ -87,7 +141,7 @@ def get(name) -> Method:
         and (pair := _PAIR.fullmatch(key.replace(" ", "")))
         and pair["explicit"] in _methods()
     ):
-        return AutoSwitch.of(get(pair["explicit"]), get(pair["stiff"] or "rodas5p"))
+        return AutoSwitch(get(pair["explicit"]), get(pair["stiff"] or "rodas5p"))
     if found is None:
         near = difflib.get_close_matches(key, list(_methods()) + list(ALIASES), n=3, cutoff=0.4)
         if near:

@@ -17,8 +17,7 @@ import torch
 
 from ..algebra.power_method import any_direction, of_field, power_method
 from ..core.status import Status
-from ..core.step_control import Controller
-from .base import Method, Step
+from .base import Controlled, Step
 
 DAMPING = 2 / 13
 AGE = 25  # accepted steps after which the spectral radius is estimated anew
@@ -70,12 +69,17 @@ def coefficients(s: int):
     return b[1] * w1, rows
 
 
-@dataclass(frozen=True)
-class RungeKuttaChebyshev(Method):
+@dataclass(frozen=True, kw_only=True, repr=False)
+class RKC(Controlled):
     """Order 2; the number of stages follows from h and the spectral radius."""
 
-    controller: Controller = Controller("PI")
-    adaptive: bool = True
+    name = "RKC"
+    order = 2
+    reference = (
+        "Sommeijer, Shampine & Verwer, RKC: an explicit solver for parabolic PDEs,"
+        " J. Comput. Appl. Math. 88 (1998)"
+    )
+    family = "stabilised Runge-Kutta"
     carried = ("first",)
     memory = (3, 4)
     # One step may take 20,000 of them: without this limit a stiff problem runs for hours.
@@ -84,12 +88,6 @@ class RungeKuttaChebyshev(Method):
     @property
     def error_order(self):
         return 3
-
-    def fixed(self):
-        return type(self)(self.name, self.order, self.reference, self.controller, False)
-
-    def controlled(self, kind):
-        return type(self)(self.name, self.order, self.reference, Controller(kind), self.adaptive)
 
     def init(self, field, t, y, f0, h, tol):
         return State(f0, (1.0, 1.0), None, None, 0)
@@ -169,11 +167,3 @@ def spectral_radius(field, t, y, f0, vector, tol):
     product = of_field(field, t, y, f0, tol)
     mode = power_method(product, v, ITERATIONS, accuracy=0.05)
     return (SAFETY * mode.radius if mode.vector is not None else 0.0), mode.vector
-
-
-RKC = RungeKuttaChebyshev(
-    "RKC",
-    2,
-    "Sommeijer, Shampine & Verwer, RKC: an explicit solver for parabolic PDEs, "
-    "J. Comput. Appl. Math. 88 (1998)",
-)

@@ -11,17 +11,21 @@ import torch
 
 from ..algebra.combine import CoefficientRow, column, combine, stacked
 from ..algebra.structure import linearise
-from .base import OneStep, Step
+from .base import Controlled, OneStep, Step
 
 
-@dataclass(frozen=True)
-class RosenbrockMethod(OneStep):
+@dataclass(frozen=True, kw_only=True, repr=False)
+class RosenbrockMethod(Controlled, OneStep):
     """Runs a Rosenbrock tableau, with the df/dt term, so that a non-autonomous f keeps the order.
 
-    State: (linearisation of f, (df/dy, df/dt) at the start of the step or None, ratios of the last
-    two steps).
+    jacobian: 'dense', 'sparse' or a structure; compile: True, or a backend of torch.compile,
+    compiles whole steps. State: (linearisation of f, (df/dy, df/dt) at the start of the step or
+    None, ratios of the last two steps).
     """
 
+    jacobian: object = "dense"
+    compile: bool | str = False
+    family = "Rosenbrock"
     implicit = True
     structures = ("dense", "sparse", "banded")
     takes_mass = True

@@ -50,7 +50,7 @@ def choose(get, field, t0: float, t1: float, y0, tol):
             return get("radauiia9"), f"RadauIIA9: stiff, {seen}, and rtol is tight"
         return get("qndf"), f"QNDF: stiff, {seen}"
     explicit = get("vern7" if tol.rtol < TIGHT else "tsit5")
-    method = AutoSwitch.of(explicit, get("rodas5p" if field.size <= SMALL else "kencarp47"))
+    method = AutoSwitch(explicit, get("rodas5p" if field.size <= SMALL else "kencarp47"))
     return (
         method,
         f"{method.name}: not stiff at the start, {seen}, and it switches where that changes",
@@ -93,19 +93,14 @@ def oscillates(field, t, y, tol) -> bool:
     return bool((values.imag.abs() > NEAR_IMAGINARY * values.real.abs())[fast].any())
 
 
-def refuse_steps(step_size, controller):
-    """ValueError for options that not every method takes of which 'auto' may choose one."""
+def refuse_fixed_steps(step_size):
+    """ValueError for steps of a fixed size, which not every method takes of those that 'auto' may
+    choose."""
     if step_size is not None:
         raise ValueError(
             "step_size asks for fixed steps, and method='auto' chooses among methods that choose"
             " their own: name a method, such as 'rk4', 'tsit5' or 'impliciteuler', or leave"
             " step_size away and bound the steps by max_step"
-        )
-    if controller is not None:
-        raise ValueError(
-            "controller is for one-step methods, and method='auto' may choose another: name a"
-            " method, such as 'tsit5', 'rodas5p' or 'autotsit5(rodas5p())', or leave controller"
-            " away"
         )
 
 

@@ -18,13 +18,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from ..algebra.combine import CoefficientRow, combine
 from ..algebra.power_method import any_direction, of_field, of_matrix, power_method
-from .base import Method, OneStep
+from .base import Method
 from .explicit import ExplicitRungeKutta
 
 # consecutive steps that must speak for a change
@@ -57,18 +57,19 @@ class State(NamedTuple):
     patience: int = PATIENCE
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AutoSwitch(Method):
-    """Starts with the explicit method; after TO_STIFF stiff steps in a row goes over to the other
-    one, and back."""
+    """Starts with the explicit method; after TO_STIFF stiff steps in a row goes over to the stiff
+    one, and back. ValueError where one of the two cannot play its part."""
 
-    explicit: ExplicitRungeKutta
-    stiff: OneStep
+    explicit: Any
+    stiff: Any
+    family = "automatic switching"
     implicit = True
 
-    @classmethod
-    def of(cls, explicit, stiff):
-        """ValueError where one of the two cannot play its part."""
+    def __post_init__(self) -> None:
+        explicit = self.explicit
+        stiff = self.stiff
         if (
             not isinstance(explicit, ExplicitRungeKutta)
             or explicit.tableau.stages_at_one_time is None
@@ -80,14 +81,22 @@ class AutoSwitch(Method):
             raise ValueError(
                 f"{stiff.name} cannot be switched to: take a one-step stiff method such as Rodas5P"
             )
-        name = f"Auto{explicit.name}({stiff.name}())"
-        return cls(
-            name,
-            min(explicit.order, stiff.order),
-            f"{explicit.reference}; {stiff.reference}",
-            explicit,
-            stiff,
-        )
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return f"Auto{self.explicit.name}({self.stiff.name}())"
+
+    @property
+    def order(self) -> int:  # type: ignore[override]
+        return min(self.explicit.order, self.stiff.order)
+
+    @property
+    def reference(self) -> str:  # type: ignore[override]
+        return f"{self.explicit.reference}; {self.stiff.reference}"
+
+    @property
+    def jacobian(self):
+        return self.stiff.jacobian
 
     @property
     def error_order(self):
@@ -96,9 +105,6 @@ class AutoSwitch(Method):
     @property
     def memory(self):
         return self.stiff.memory[0] + 1, self.stiff.memory[1]
-
-    def controlled(self, kind):
-        return AutoSwitch.of(self.explicit.controlled(kind), self.stiff.controlled(kind))
 
     @cached_property
     def comparison(self):

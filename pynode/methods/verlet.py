@@ -10,7 +10,7 @@ no claim to be symplectic.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -25,12 +25,19 @@ class State(NamedTuple):
     force: torch.Tensor
 
 
-@dataclass(frozen=True)
-class Verlet(Method):
+@dataclass(frozen=True, kw_only=True, repr=False)
+class VelocityVerlet(Method):
     """Kick, drift, kick: two evaluations of f a step. It has no error estimate, so that it needs a
     step_size."""
 
-    adaptive: bool = True
+    adaptive: bool = field(default=True, repr=False)
+    name = "VelocityVerlet"
+    order = 2
+    reference = (
+        "Verlet, Phys. Rev. 159 (1967); Hairer, Lubich & Wanner, Geometric Numerical Integration,"
+        " sec. I.1.4"
+    )
+    family = "symplectic"
     carried = ("force",)
     separable = True
 
@@ -70,11 +77,3 @@ class Verlet(Method):
         first = field(step.t, step.start)
         last = field(step.t + step.h, step.y)
         return hermite(step.start, step.y, first * step.h, last * step.h)
-
-
-VELOCITYVERLET = Verlet(
-    "VelocityVerlet",
-    2,
-    "Verlet, Phys. Rev. 159 (1967); Hairer, Lubich & Wanner, Geometric Numerical Integration, "
-    "sec. I.1.4",
-)

@@ -136,7 +136,7 @@ def test_large_explicit_states_go_back_by_products():
 def test_structured_solves(method, structure):
     """A factorisation a step; without matrices a product for each iteration of the transposed
     solves."""
-    _, s, _ = backward(Counting(12), method, n=12, structure=structure)
+    _, s, _ = backward(Counting(12), registry.get(method, jacobian=structure), n=12)
     assert s.backward_njac == s.accepted and s.backward_nsolve >= s.accepted
     if structure.name == "krylov":
         assert s.backward_nvjp > 2 * s.accepted and s.backward_nlu == 0

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pynode import solve
-from pynode.methods import registry
+from pynode.methods import QNDF, registry
 from tests.adjoints.continuous.test_continuous import distance, gradients, leaf
 from tests.support.cases import METHODS, Forced, tensor
 
@@ -100,8 +100,8 @@ def test_what_is_refused():
     for method in ("AdamsPECE", "RKC"):
         with pytest.raises(ValueError, match=rf"does not serve {method}.*discrete"):
             solve(lambda t, y: -y, y0, [0.0, 1.0], method=method, adjoint="forward")
-    with pytest.raises(ValueError, match=r"does not serve structure='krylov'.*discrete"):
-        solve(lambda t, y: -y, y0, [0.0, 1.0], method="QNDF", structure="krylov", adjoint="forward")
+    with pytest.raises(ValueError, match=r"does not serve jacobian='krylov'.*discrete"):
+        solve(lambda t, y: -y, y0, [0.0, 1.0], method=QNDF(jacobian="krylov"), adjoint="forward")
     many = torch.nn.Linear(50, 50).double()
     with pytest.raises(ValueError, match=r"columns.*discrete"):
         solve(

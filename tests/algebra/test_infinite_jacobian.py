@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pynode import solve
+from pynode.methods.registry import get
 
 SINGLE = (
     "Rodas5P",
@@ -74,7 +75,7 @@ def test_structures(method, structure):
 
     structure = pynode.Banded(1, 1) if structure == "banded" else pynode.Sparse(torch.ones(2, 2))
     y0 = torch.tensor([1.0, 0.0], dtype=torch.float64)
-    found = solve(root, y0, (0.0, 2.0), method=method, structure=structure).y[-1]
+    found = solve(root, y0, (0.0, 2.0), method=get(method, jacobian=structure)).y[-1]
     assert found.tolist() == pytest.approx([RIGHT, 2.0], rel=2e-4)
 
 

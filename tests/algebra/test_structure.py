@@ -16,6 +16,8 @@ from pynode.algebra.pattern import Pattern, detect
 from pynode.algebra.structure import DENSE_UP_TO
 from pynode.core.problem import ODEProblem
 from pynode.core.vector_field import VectorField
+from pynode.methods import QNDF, KenCarp4, Rodas5P
+from pynode.methods.registry import get
 from pynode.problems.brusselator import brusselator
 from tests.support.cases import tensor
 
@@ -69,10 +71,9 @@ def test_same_as_dense(method, name):
                 chain,
                 start(),
                 [0.0, 0.3, 1.0],
-                method=method,
+                method=get(method, jacobian=structure),
                 rtol=1e-5,
                 atol=1e-8,
-                structure=structure,
             )
             for structure in ("dense", STRUCTURES[name]())
         )
@@ -95,10 +96,9 @@ def test_gradient(method, name):
             lambda t, y, rate=rate: chain(t, y, rate),
             y0,
             [0.0, 0.3, 0.5],
-            method=method,
+            method=get(method, jacobian=structure),
             rtol=1e-4,
             atol=1e-7,
-            structure=structure,
             adjoint=adjoint,
         ).y
         found[adjoint] = torch.autograd.grad((ys[1:] * torch.arange(N)).sum(), (rate, y0))
@@ -123,7 +123,7 @@ def test_split_field_with_a_structure(name):
             lambda t, y, rate=rate: chain(t, y, rate) - y * (1 - y) * torch.sin(t + y), growth
         )
         ys = solve(
-            f, y0, [0.0, 0.3, 0.5], method="KenCarp4", rtol=1e-4, atol=1e-7, structure=structure
+            f, y0, [0.0, 0.3, 0.5], method=KenCarp4(jacobian=structure), rtol=1e-4, atol=1e-7
         ).y
         grads = torch.autograd.grad((ys[1:] * torch.arange(N)).sum(), (rate, force, y0))
         found[structure == "dense"] = (ys.detach(), *grads)
@@ -175,7 +175,7 @@ def test_dense_row_takes_row_colours():
     one."""
     structure = Sparse()
     with torch.no_grad():
-        found = solve(conserved, start(), [0.0, 0.1], structure=structure, method="qndf").y[-1]
+        found = solve(conserved, start(), [0.0, 0.1], method=QNDF(jacobian=structure)).y[-1]
         dense = solve(conserved, start(), [0.0, 0.1], method="qndf").y[-1]
     assert structure._plan.transposed and structure._plan.colours <= 5
     assert torch.allclose(found, dense, rtol=1e-10)
@@ -190,9 +190,7 @@ def test_detected_pattern_grows():
 
     structure = Sparse()
     with torch.no_grad():
-        found = solve(f, start(), [0.0, 1.0], structure=structure, max_step=0.1, method="qndf").y[
-            -1
-        ]
+        found = solve(f, start(), [0.0, 1.0], max_step=0.1, method=QNDF(jacobian=structure)).y[-1]
         dense = solve(f, start(), [0.0, 1.0], max_step=0.1, method="qndf").y[-1]
     assert len(structure._plan.pattern.rows) == 2 * N
     assert torch.allclose(found, dense, rtol=1e-8)
@@ -208,7 +206,7 @@ def test_float32_and_nested_states():
                 [0.0, 0.5],
                 rtol=1e-3,
                 atol=1e-5,
-                structure=structure,
+                method=QNDF(jacobian=structure),
             ).y
             dense = solve(
                 lambda t, y: {"a": chain(t, y["a"]), "b": chain(t, y["b"], 1.0)},
@@ -228,7 +226,12 @@ def test_brusselator(structure):
     structure = Krylov(problem.field.precond) if structure == "preconditioned" else structure
     with torch.no_grad():
         found = solve(
-            problem.field, problem.y0, (0.0, 0.2), rtol=1e-5, atol=1e-6, structure=structure
+            problem.field,
+            problem.y0,
+            (0.0, 0.2),
+            rtol=1e-5,
+            atol=1e-6,
+            method=QNDF(jacobian=structure),
         )
         dense = solve(
             problem.field, problem.y0, (0.0, 0.2), rtol=1e-5, atol=1e-6, jac=problem.field.jac
@@ -241,7 +244,12 @@ def test_preconditioner_saves_products():
     with torch.no_grad():
         plain, helped = (
             solve(
-                problem.field, problem.y0, (0.0, 1.0), rtol=1e-5, atol=1e-6, structure=Krylov(p)
+                problem.field,
+                problem.y0,
+                (0.0, 1.0),
+                rtol=1e-5,
+                atol=1e-6,
+                method=QNDF(jacobian=Krylov(p)),
             ).stats.njvp
             for p in (None, problem.field.precond)
         )
@@ -257,7 +265,9 @@ def test_preconditioned_gradient():
         lambda t, y, c: lambda v: problem.field.precond(t, y, c)(v.detach()),
         None,
     ):
-        y = solve(problem.field, problem.y0, (0.0, 0.1), rtol=1e-6, structure=Krylov(precond)).y[-1]
+        y = solve(
+            problem.field, problem.y0, (0.0, 0.1), rtol=1e-6, method=QNDF(jacobian=Krylov(precond))
+        ).y[-1]
         grads.append(torch.autograd.grad(y.square().sum(), problem.field.k)[0])
     assert torch.allclose(grads[0], grads[1], rtol=1e-8)
     assert torch.allclose(grads[0], grads[2], rtol=1e-4)
@@ -277,31 +287,36 @@ def test_gmres():
 
 BAD = [
     (
-        {"structure": "triangular"},
+        {"method": QNDF(jacobian="triangular")},
         "unknown structure 'triangular': choose 'dense', 'sparse', 'krylov'",
     ),
-    ({"structure": "banded"}, r"pass structure=pynode.Banded\(lower, upper\)"),
+    ({"method": QNDF(jacobian="banded")}, r"pass jacobian=pynode.Banded\(lower, upper\)"),
     (
-        {"structure": torch.ones(3, 3)},
+        {"method": QNDF(jacobian=torch.ones(3, 3))},
         r"the sparsity pattern of 24 states must be \(24, 24\), not \(3, 3\)",
     ),
-    ({"structure": torch.eye(N)}, "the sparsity pattern lacks an entry in row"),
-    ({"structure": Banded(1, 0)}, "has an entry outside the band of 1 diagonals below and 0 above"),
+    ({"method": QNDF(jacobian=torch.eye(N))}, "the sparsity pattern lacks an entry in row"),
     (
-        {"structure": "krylov", "method": "Rodas5P"},
+        {"method": QNDF(jacobian=Banded(1, 0))},
+        "has an entry outside the band of 1 diagonals below and 0 above",
+    ),
+    (
+        {"method": Rodas5P(jacobian=Krylov())},
         "Rodas5P works with dense, sparse, banded .* W-method",
     ),
-    ({"structure": "sparse", "method": "Tsit5"}, "Tsit5 is explicit and needs no Jacobian"),
-    ({"structure": "sparse", "jac": lambda t, y: torch.eye(N)}, "leave one away"),
+    ({"method": QNDF(jacobian="sparse"), "jac": lambda t, y: torch.eye(N)}, "leave one away"),
     (
-        {"structure": Krylov(lambda t, y, c: lambda v: v * float("nan"))},
+        {"method": QNDF(jacobian=Krylov(lambda t, y, c: lambda v: v * float("nan")))},
         "the preconditioner returned NaN",
     ),
     (
-        {"structure": Krylov(lambda t, y, c: lambda v: v[:2])},
+        {"method": QNDF(jacobian=Krylov(lambda t, y, c: lambda v: v[:2]))},
         r"returned \(2,\) for a vector of shape \(24,\)",
     ),
-    ({"structure": Banded(1, 1), "mass": torch.ones(N, N)}, "mass has entries outside the band"),
+    (
+        {"method": QNDF(jacobian=Banded(1, 1)), "mass": torch.ones(N, N)},
+        "mass has entries outside the band",
+    ),
 ]
 
 
@@ -315,7 +330,7 @@ def test_large_dense_is_refused():
     """Before anything is allocated, with the three ways out."""
     with (
         torch.no_grad(),
-        pytest.raises(ValueError, match=r"GB.*structure='sparse'.*Banded.*structure='krylov'"),
+        pytest.raises(ValueError, match=r"GB.*jacobian='sparse'.*Banded.*jacobian='krylov'"),
     ):
         solve(lambda t, y: -y, torch.ones(DENSE_UP_TO + 1), [0.0, 1.0], method="QNDF")
 
@@ -323,9 +338,10 @@ def test_large_dense_is_refused():
 def test_missing_scipy_is_told():
     code = (
         "import sys, torch, pynode\nsys.modules['scipy'] = None\ntry: pynode.solve(lambda t, y: -y,"
-        " torch.ones(3), [0.0, 1.0], structure='sparse')\nexcept ImportError as error:"
-        " print(error)\ntry: pynode.odeint(lambda t, y: -y, torch.ones(3), torch.arange(2.0),"
-        " method='scipy_solver')\nexcept ImportError as error: print(error)"
+        " torch.ones(3), [0.0, 1.0], method=pynode.QNDF(jacobian='sparse'))"
+        "\nexcept ImportError as error: print(error)\ntry: pynode.odeint(lambda t, y: -y,"
+        " torch.ones(3), torch.arange(2.0), method='scipy_solver')"
+        "\nexcept ImportError as error: print(error)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True

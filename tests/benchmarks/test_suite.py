@@ -12,6 +12,7 @@ from benchmarks import __main__ as command
 from benchmarks import contestants, languages, suite, versions
 from benchmarks.formulas import Term, formula, objects, written
 from pynode import problems
+from pynode.methods import Tsit5
 
 
 def run(folder, *options):
@@ -178,7 +179,7 @@ def test_compiled_contestants():
 
     states, counts = contestants.by_compiled(by, "Tsit5", case, None)()
     assert states == "states" and counts["steps"] == 3 and counts["compile_s"] >= 0
-    assert made == [("Tsit5", True, {"compile": True})]
+    assert made == [(Tsit5(compile=True), True, {})]
     assert [
         suite.contestants(kind, None, (), compile=True)[0].name
         for kind in ("stiff", "not stiff", "stiff gradient")

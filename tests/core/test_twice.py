@@ -7,13 +7,14 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pynode import GaussAdjoint, solve
+from pynode.methods import Rodas5P
 
 ONCE = "needs second derivatives of f"
 TWICE = [
     ("Rodas5P", {}),
     ("Rosenbrock23", {}),
     ("Rodas5P", {"batched": True}),
-    ("Rodas5P", {"structure": "sparse"}),
+    (Rodas5P(jacobian="sparse"), {}),
     ("Rodas5P", {"adjoint": "direct"}),
     ("Rodas5P", {"adjoint": "forward"}),
     ("FBDF", {"adjoint": GaussAdjoint(method="rodas5p")}),
@@ -122,7 +123,7 @@ def test_operations_with_one_derivative(operation, method, options):
             gradient(f, k, y0, method, options)[0], wanted, rtol=1e-2, atol=1e-3
         )
         return
-    words = "structure='dense'" if "structure" in options else ONCE
+    words = "jacobian='dense'" if isinstance(method, Rodas5P) else ONCE
     if options.get("adjoint") == "direct" and operation == "an operation of torch":
         words = "not implemented|" + ONCE
     with pytest.raises(RuntimeError, match=words):

@@ -13,7 +13,7 @@ from pynode.methods import registry
 from pynode.methods.collocation import RadauIIA
 from pynode.methods.order_conditions import rooted_trees
 from pynode.methods.radau import Transformed
-from tests.support.cases import Forced, prothero, smooth, smooth_exact, tensor
+from tests.support.cases import Forced, prothero, tensor
 
 TABLES = [registry.get(f"RadauIIA{order}").tableau for order in (3, 5, 9)]
 every_table = pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
@@ -89,11 +89,6 @@ def test_error_weights_have_the_order_stated():
         for q in range(1, s + 2):
             residual = table.gamma0 * (q == 1) + table.e @ table.c**q
             assert (abs(residual) < 1e-11) == (q <= s)
-
-
-def test_controller_is_refused():
-    with pytest.raises(ValueError, match="predictive controller"):
-        solve(smooth, smooth_exact(0.0), [0.0, 1.0], method="RadauIIA5", controller="PI")
 
 
 @pytest.mark.parametrize("method", ["RadauIIA3", "RadauIIA5", "RadauIIA9"])

@@ -79,7 +79,7 @@ def test_a_start_from_zero(method, options):
 )
 @pytest.mark.parametrize("method", ["QNDF", "FBDF", "KenCarp4"])
 def test_structures(method, structure):
-    assert_same_everywhere(method, structure=structure)
+    assert_same_everywhere(registry.get(method, jacobian=structure))
 
 
 @pytest.mark.parametrize("adjoint", ADJOINTS)

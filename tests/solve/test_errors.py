@@ -4,6 +4,7 @@ solution, and no hang."""
 import pytest
 import torch
 
+import pynode
 from pynode import ODEProblem, SolveError, Status, solve
 from pynode.methods import registry
 from tests.support.cases import FAMILIES, METHODS, Forced, prothero, tensor
@@ -186,16 +187,6 @@ OPTIONS = {
     "no such method": ({"method": "???"}, ValueError, "choose one of Euler, .*FBDF"),
     "method of another type": ({"method": 5}, TypeError, "method must be a name such as"),
     "unknown adjoint": ({"adjoint": "reverse"}, ValueError, "unknown adjoint 'reverse': choose"),
-    "unknown controller": (
-        {"method": "tsit5", "controller": "P"},
-        ValueError,
-        "choose one of I, PI, PID",
-    ),
-    "controller of BDF": (
-        {"method": "fbdf", "controller": "PI"},
-        ValueError,
-        "leave controller away",
-    ),
     "zero step_size": ({"step_size": 0.0}, ValueError, "step_size must be positive"),
     "negative first_step": (
         {"first_step": -0.1},
@@ -400,3 +391,14 @@ def test_problem_at_the_door():
     torch.testing.assert_close(
         solve(torch.mul, tensor(1.0), SPAN).y[-1], tensor(1.6487213), rtol=1e-4, atol=0
     )
+
+
+def test_an_option_that_a_method_does_not_have():
+    with pytest.raises(ValueError, match="choose one of I, PI, PID"):
+        pynode.Tsit5(controller="P")
+    with pytest.raises(TypeError, match="FBDF has no option 'controller'; it has jacobian"):
+        registry.get("fbdf", controller="PI")
+    with pytest.raises(TypeError, match="RadauIIA5 has no option 'controller'"):
+        registry.get("radauiia5", controller="PI")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'controller'"):
+        pynode.FBDF(controller="PI")

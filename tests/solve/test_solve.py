@@ -8,6 +8,7 @@ import torch
 
 from pynode import ODEProblem, Solution, Status, solve
 from pynode.methods import registry
+from pynode.methods.registry import get
 from tests.support.cases import (
     EXPLICIT,
     FAMILIES,
@@ -268,8 +269,7 @@ def test_controllers(method):
             smooth,
             smooth_exact(0.0),
             [0.0, 3.0],
-            method=method,
-            controller=kind,
+            method=get(method, controller=kind),
             rtol=1e-6,
             atol=1e-6,
         )

@@ -60,7 +60,7 @@ class Continuous(Adjoint):
         if field.structure is not None and solver.implicit:
             raise ValueError(
                 f"{self.name} makes dense Jacobians of the adjoint equation, which"
-                f" structure={field.structure.name!r} is there to avoid: use adjoint='discrete'"
+                f" jacobian={field.structure.name!r} is there to avoid: use adjoint='discrete'"
             )
 
     def pullback(self, field, method, trajectory, times, grads, options):

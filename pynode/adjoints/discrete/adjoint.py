@@ -11,26 +11,13 @@ import torch
 from ...backends.torch.checkpoints import Recording
 from ...backends.torch.tape import SHARE, Tape, free_bytes
 from ...methods.bdf.step import BDF
-from ...methods.esdirk import DIRK
 from ...methods.explicit import ExplicitRungeKutta
-from ...methods.radau import Radau
-from ...methods.rosenbrock import RosenbrockMethod
 from ...methods.switching import AutoSwitch
 from ..base import Adjoint
 from ..field_products import added
 from ..output_cotangents import Outputs
-from . import (
-    bdf,
-    esdirk,
-    explicit,
-    radau,
-    replay,
-    rosenbrock,
-    second_order,
-    step_by_step,
-    structured_esdirk,
-    structured_rosenbrock,
-)
+from . import bdf, explicit, replay, second_order, step_by_step
+from .replay import REPLAYS, STEPWISE
 
 # Above this size explicit methods go back by vector-Jacobian products instead of Jacobians
 # (benchmarks/gradient.py).
@@ -39,18 +26,6 @@ JACOBIANS_UP_TO = 32
 LARGE = 256
 PIECE = 16
 OBJECT = 1024  # bytes of a recorded step or point beside its vectors: the Python objects
-REPLAYS = {
-    ExplicitRungeKutta: explicit,
-    DIRK: esdirk,
-    RosenbrockMethod: rosenbrock,
-    Radau: radau,
-}
-# The same a step at a time, where the Jacobian has a structure, or f takes one point at a time.
-STEPWISE = {
-    ExplicitRungeKutta: explicit.sequential,
-    DIRK: structured_esdirk.pullback,
-    RosenbrockMethod: structured_rosenbrock.pullback,
-}
 
 
 class DiscreteAdjoint(Adjoint):
@@ -188,13 +163,10 @@ def _one_step(field, method, steps, ends, inside, ybar):
     ):
         return explicit.sequential(field, method, steps, ends, inside, ybar)
     if field.structure is not None or not field.allows_copies(*_first_point(steps)):
-        for family, pullback in STEPWISE.items():
-            if isinstance(method, family):
-                return pullback(field, method, steps, ends, inside, ybar)
-    for family, module in REPLAYS.items():
-        if isinstance(method, family):
-            return replay.pullback(field, module.Replay, method, steps, ends, inside, ybar)
-    raise AssertionError(f"{method.name} has no discrete adjoint")
+        stepwise = STEPWISE.get(method)
+        if stepwise is not None:
+            return stepwise(field, method, steps, ends, inside, ybar)
+    return replay.pullback(field, REPLAYS.get(method), method, steps, ends, inside, ybar)
 
 
 def _first_point(steps):

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import torch
 
+from ...methods.esdirk import DIRK
 from ..field_products import added, jacobians, pull_parameters
-from .replay import StepBatch
+from .replay import REPLAYS, StepBatch
 
 
 class Stages(StepBatch):
@@ -116,6 +117,7 @@ class Stages(StepBatch):
         return total
 
 
+@REPLAYS.register(DIRK)
 class Replay(Stages):
     """All steps side by side, with the Jacobian of every stage and M - h gamma J factorised."""
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import torch
 
 from ...algebra.combine import combine
+from ...methods.explicit import ExplicitRungeKutta
 from ..field_products import added, jacobians, pull_back, pull_parameters
-from .replay import RecordedSteps, StepBatch
+from .replay import REPLAYS, STEPWISE, RecordedSteps, StepBatch
 from .stability import check_explicit, sampled
 
 
+@REPLAYS.register(ExplicitRungeKutta)
 class Replay(StepBatch):
     """All steps of a chunk, stage by stage, with the Jacobian of every stage. For states of
     moderate size."""
@@ -100,6 +102,7 @@ class Replay(StepBatch):
         return pull_parameters(self.field, t, y, torch.cat(stages).squeeze(2))
 
 
+@STEPWISE.register(ExplicitRungeKutta)
 def sequential(field, method, steps, ends, inside, ybar):
     """The same recursion as replay.pullback runs, a step at a time by vector-Jacobian products:
     for large states."""

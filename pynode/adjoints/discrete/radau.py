@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import torch
 
+from ...methods.radau import Radau
 from ..field_products import jacobians, pull_parameters
 from ..output_cotangents import powers
-from .replay import StepBatch
+from .replay import REPLAYS, StepBatch
 
 
+@REPLAYS.register(Radau)
 class Replay(StepBatch):
     """All steps of a chunk; ys: (m, s, n) states of the stages."""
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import torch
 
+from ...methods.base import ByFamily
 from ..field_products import added, chunk_size
 from ..output_cotangents import powers
 
@@ -80,6 +81,13 @@ class RecordedSteps:
 def entries(inside):
     """Outputs inside the steps as Start takes them."""
     return [(i, *entry) for i, entry in enumerate(inside) if entry is not None]
+
+
+# By family of methods: the class that takes many steps again at once, as a StepBatch, and the
+# function that goes back a step at a time, where the Jacobian has a structure, or f takes one point
+# at a time.
+REPLAYS = ByFamily()
+STEPWISE = ByFamily()
 
 
 class StepBatch:

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import torch
 
+from ...methods.rosenbrock import RosenbrockMethod
 from ..field_products import added, jacobian_slopes, jacobians, pull_parameters, second_order
-from .replay import StepBatch
+from .replay import REPLAYS, StepBatch
 
 
+@REPLAYS.register(RosenbrockMethod)
 class Replay(StepBatch):
     """All steps of a chunk, stage by stage, with the Jacobian of every stage and its change along
     every u."""

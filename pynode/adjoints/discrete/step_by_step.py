@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 
 from ...core.trajectory import evaluate
-from ...methods.adams import Adams
+from ...methods.adams import AdamsPECE
 from ..field_products import added, pull_back
 from .stability import AdamsWatch
 
@@ -26,7 +26,7 @@ class Sweep:
         self.ybar = torch.zeros_like(trajectory.y0)
         self.carried = {}
         self.grads = [torch.zeros_like(p) for p in field.parameters]
-        if isinstance(method, Adams):
+        if isinstance(method, AdamsPECE):
             self.watch = AdamsWatch(method, len(trajectory.recording.starts))
         else:
             self.watch = None

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import torch
 
+from ...methods.esdirk import DIRK
 from ..field_products import added
 from .esdirk import Stages
-from .replay import RecordedSteps, entries
+from .replay import STEPWISE, RecordedSteps, entries
 from .structured import Stepwise, pull
 
 
+@STEPWISE.register(DIRK)
 def pullback(field, method, steps, ends, inside, ybar):
     """As replay.pullback."""
     grads = [torch.zeros_like(p) for p in field.parameters]

@@ -9,11 +9,13 @@ from __future__ import annotations
 import torch
 
 from ...algebra.combine import combine
+from ...methods.rosenbrock import RosenbrockMethod
 from ..field_products import added, second_order
-from .replay import RecordedSteps, StepBatch
+from .replay import STEPWISE, RecordedSteps, StepBatch
 from .structured import Stepwise, pull
 
 
+@STEPWISE.register(RosenbrockMethod)
 def pullback(field, method, steps, ends, inside, ybar):
     """As replay.pullback."""
     grads = [torch.zeros_like(p) for p in field.parameters]

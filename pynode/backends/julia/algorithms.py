@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
+from ...core.step_control import Controller
 from ...methods import registry
 from ...methods.base import Method
 
@@ -52,17 +53,23 @@ _PAIR = re.compile(r"auto(\w+?)(?:\((\w+)(?:\(\))?\))?")
 # Whose M y' = f is right in SciML. Its ABDF2 takes a mass matrix and misses the solution by 1e-2;
 # pairs take none.
 _MASS = ("FBDF", "QNDF", "Rosenbrock", "Rodas", "Radau")
+DEFAULT = Controller()
 # Explicit methods that SciML's AutoSwitch begins with.
 _SWITCHING = ("Tsit5", "Vern6", "Vern7", "Vern8", "Vern9")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class JuliaMethod(Method):
     """A method of SciML. algorithm: the object itself where the user brought one (diffeqpy), None
-    for one by name."""
+    for one by name. jacobian: 'dense', 'sparse', 'krylov' or a structure."""
 
+    name: str  # type: ignore[misc]
+    order: int  # type: ignore[misc]
+    reference: str  # type: ignore[misc]
     stiff: bool = True
     algorithm: object = None
+    jacobian: object = "dense"
+    family = "SciML only"
 
     @property
     def implicit(self):
@@ -143,12 +150,6 @@ class JuliaMethod(Method):
                 f" {remedy}"
             )
 
-    def controlled(self, kind):
-        raise ValueError(
-            "SciML's methods have their own step-size controllers: leave controller away with"
-            " backend='julia'"
-        )
-
 
 def names() -> list:
     """Those that backend='julia' takes by name, pairs left out."""
@@ -167,8 +168,11 @@ def get(name) -> JuliaMethod:
         return name
     if is_object(name):
         return _of_object(name)
+    if isinstance(name, type) and issubclass(name, Method):
+        name = name()
     if isinstance(name, Method):
-        name = name.name
+        _check_options(name)
+        return replace(get(name.name), jacobian=name.jacobian)
     if not isinstance(name, str):
         raise TypeError(
             "method must be a name such as 'fbdf' or an algorithm of diffeqpy, not"
@@ -195,6 +199,20 @@ def get(name) -> JuliaMethod:
         f"SciML has no method {name!r} here: choose one of {', '.join(names())}, or use"
         " backend='torch'"
     )
+
+
+def _check_options(method):
+    """ValueError for options of the torch engine's methods that SciML's have not."""
+    for part in (method, *(getattr(method, name, None) for name in ("explicit", "stiff"))):
+        if getattr(part, "controller", DEFAULT) != DEFAULT:
+            raise ValueError(
+                "SciML's methods have their own step-size controllers: leave out controller with"
+                " backend='julia'"
+            )
+        if getattr(part, "compile", False):
+            raise ValueError(
+                "compile=True is for the torch engine: leave out compile, or backend='julia'"
+            )
 
 
 def _known(name) -> JuliaMethod:

@@ -211,8 +211,8 @@ def _on_cuda(julia, field, method):
         )
     if field.structure is not None and field.structure.name != "krylov":
         raise ValueError(
-            "JuliaBackend(state='cuda') takes structure='dense' or 'krylov': leave structure or"
-            " state away"
+            "JuliaBackend(state='cuda') takes jacobian='dense' or 'krylov': leave out jacobian"
+            " or state"
         )
     if not julia.loads("CUDA"):
         raise JuliaUnavailable(

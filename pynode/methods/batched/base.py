@@ -20,6 +20,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ..base import ByFamily
+
+# The steppers, each registered for a family of methods beside its class.
+STEPPERS = ByFamily()
+
 
 class PassResult(NamedTuple):
     """What a pass did to each row: masks (m,), the factor for the next step (m,), and the

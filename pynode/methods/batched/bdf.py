@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from ...algebra.newton import MAX_ITERATIONS, UNKNOWN
-from ..bdf.step import KEEP, MAX_ORDER, SAFETY, SLOW
-from .base import PassResult, tensor
+from ..bdf.step import FBDF, KEEP, MAX_ORDER, QNDF, SAFETY, SLOW
+from .base import STEPPERS, PassResult, tensor
 from .bdf_formulas import HISTORIES
 from .one_step import RowInverse
 
@@ -36,6 +36,8 @@ _NUMBERS = (
 )
 
 
+@STEPPERS.register(QNDF)
+@STEPPERS.register(FBDF)
 class BDFRows:
     """State of all running rows; see methods/bdf/step.State for the meaning of each.
 

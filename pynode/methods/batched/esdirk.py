@@ -15,8 +15,8 @@ import torch
 
 from ...algebra.newton import POOR, UNKNOWN
 from ...core.arithmetic import Arrays
-from ..esdirk import ITERATIONS, KEEP, SLOW
-from .base import PassResult, tensor
+from ..esdirk import DIRK, ITERATIONS, KEEP, SLOW
+from .base import STEPPERS, PassResult, tensor
 from .one_step import OneStepRows, RowInverse, polynomial
 
 _NAMES = (
@@ -41,6 +41,7 @@ _NAMES = (
 FULL = 30  # iterations with a new Jacobian each, of fixed steps whose simplified iteration fails
 
 
+@STEPPERS.register(DIRK)
 class DIRKRows(OneStepRows):
     """State of all running rows, (m, ...).
 

@@ -9,7 +9,9 @@ import torch
 
 from ...algebra.combine import stacked
 from ...core.arithmetic import Arrays
-from .base import PassResult, tensor
+from ..explicit import ExplicitRungeKutta
+from ..rosenbrock import RosenbrockMethod
+from .base import STEPPERS, PassResult, tensor
 
 
 class OneStepRows:
@@ -99,6 +101,7 @@ def picked(stages, which):
     return [k[which] for k in stages]
 
 
+@STEPPERS.register(ExplicitRungeKutta)
 class ExplicitRows(OneStepRows):
     """An explicit Runge-Kutta method on rows."""
 
@@ -139,6 +142,7 @@ class ExplicitRows(OneStepRows):
         return polynomial(start, stacked(ks), self.method.tableau.dense_weights, h)
 
 
+@STEPPERS.register(RosenbrockMethod)
 class RosenbrockRows(OneStepRows):
     """A Rosenbrock method on rows: a Jacobian and a factorisation a row, batched."""
 

@@ -39,10 +39,13 @@ class VariableHistory(ValueHistory):
         return None, super().neighbours(z, past, k, h, scale)[1] if k < MAX_ORDER else None
 
 
-ABDF2 = BDF(
-    "ABDF2",
-    MAX_ORDER,
-    "Celaya, Aguirrezabala & Chatzipantelidis, Implementation of an adaptive BDF2 formula, "
-    "Procedia Comput. Sci. 29 (2014)",
-    VariableHistory(),
-)
+class ABDF2(BDF):
+    """The two-step backward differentiation formula of variable step."""
+
+    name = "ABDF2"
+    order = MAX_ORDER
+    reference = (
+        "Celaya, Aguirrezabala & Chatzipantelidis, Implementation of an adaptive BDF2 formula,"
+        " Procedia Comput. Sci. 29 (2014)"
+    )
+    history = VariableHistory()

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
@@ -71,11 +71,15 @@ class State(NamedTuple):
     failures: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class BDF(ReusesJacobian, Method):
-    """Backward differentiation with a history of the given form."""
+    """Backward differentiation with a history of the given form. jacobian: 'dense', 'sparse',
+    'krylov' or a structure."""
 
-    history: Any = None
+    history: ClassVar[Any]
+    jacobian: object = "dense"
+    order = MAX_ORDER
+    family = "backward differentiation"
     implicit = True
     taped = False
     memory = (MAX_ORDER + 6, 2)
@@ -230,16 +234,20 @@ def _after_rejection(field, used, rate):
     return used._replace(order=order, equal=0, failures=failures, fresh=False, rate=rate)
 
 
-QNDF = BDF(
-    "QNDF",
-    MAX_ORDER,
-    "Shampine & Reichelt, The MATLAB ODE suite, SIAM J. Sci. Comput. 18 (1997)",
-    DifferenceHistory(),
-)
-FBDF = BDF(
-    "FBDF",
-    MAX_ORDER,
-    "Jackson & Sacks-Davis, An alternative implementation of variable step-size multistep formulas "
-    "for stiff ODEs, ACM Trans. Math. Softw. 6 (1980)",
-    ValueHistory(),
-)
+class QNDF(BDF):
+    """Numerical differentiation formulas of order 1 to 5 on a quasi-constant step."""
+
+    name = "QNDF"
+    reference = "Shampine & Reichelt, The MATLAB ODE suite, SIAM J. Sci. Comput. 18 (1997)"
+    history = DifferenceHistory()
+
+
+class FBDF(BDF):
+    """Backward differentiation formulas of order 1 to 5 with a fixed leading coefficient."""
+
+    name = "FBDF"
+    reference = (
+        "Jackson & Sacks-Davis, An alternative implementation of variable step-size multistep"
+        " formulas for stiff ODEs, ACM Trans. Math. Softw. 6 (1980)"
+    )
+    history = ValueHistory()

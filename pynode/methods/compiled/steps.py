@@ -17,25 +17,18 @@ from ..rosenbrock import RosenbrockMethod
 from .lookahead import COUNT, attempts
 from .torch_compile import Compiled, agree, formula, outside, without_zeros
 
-FAMILIES = (ExplicitRungeKutta, RosenbrockMethod)
 
-
-def check(f, method, structured):
-    """ValueError or TypeError where steps of this method on f cannot be compiled. structured:
-    whether there is a Jacobian, a mass matrix or a structure that such steps make nothing of."""
-    if not isinstance(method, FAMILIES):
-        raise ValueError(
-            "compile=True is for explicit Runge-Kutta and Rosenbrock methods ('tsit5', 'rodas5p'):"
-            f" the steps of {method.name} branch on what they meet; leave compile away"
-        )
+def check(f, structured):
+    """ValueError or TypeError where steps on f cannot be compiled. structured: whether there is a
+    Jacobian, a mass matrix or a structure that such steps make nothing of."""
     if not isinstance(f, torch.nn.Module):
         raise TypeError(
             "compile=True keeps what it compiled in the vector field: write it as an nn.Module"
         )
     if structured:
         raise ValueError(
-            "compile=True takes small dense systems y' = f(t, y): leave jac, mass and structure"
-            " away, or compile"
+            "compile=True takes small dense systems y' = f(t, y): leave out jac, mass and"
+            " jacobian, or compile"
         )
 
 

@@ -14,6 +14,7 @@ from pynode.adjoints.continuous.base import Continuous
 from pynode.adjoints.continuous.gauss import GaussAdjoint, GaussKronrodAdjoint, QuadratureAdjoint
 from pynode.adjoints.continuous.interpolating import InterpolatingAdjoint
 from pynode.adjoints.selection import choose
+from pynode.methods import QNDF
 from pynode.methods import registry as methods
 from tests.support.cases import Forced, field_of, tensor
 
@@ -378,10 +379,10 @@ def test_what_is_refused(adjoint):
             adjoint=adjoint(),
         )
     with pytest.raises(ValueError, match=r"dense Jacobians.*discrete"):
-        solve(lambda t, y: -y, y0, [0.0, 1.0], method="QNDF", structure="krylov", adjoint=adjoint())
+        solve(lambda t, y: -y, y0, [0.0, 1.0], method=QNDF(jacobian="krylov"), adjoint=adjoint())
     for start in (y0, y0.detach()):  # no gradient is asked for, nothing to refuse
         with torch.set_grad_enabled(start is not y0):
-            options = {"method": "QNDF", "structure": "krylov", "adjoint": adjoint()}
+            options = {"method": QNDF(jacobian="krylov"), "adjoint": adjoint()}
             assert solve(lambda t, y: -y, start, [0.0, 1.0], **options).success
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from pynode import Banded, DiscreteAdjoint, Event, PresetTimes, Sparse, problems, solve
+from pynode.methods.registry import get
 from tests.adjoints.discrete.test_gradients import leaf
 from tests.adjoints.test_gradcheck import as_function
 from tests.support.cases import EXPLICIT, METHODS, ONE_STEP, Forced, tensor
@@ -152,8 +153,7 @@ def test_structured_jacobians(method, structure):
                 f,
                 y0,
                 [0.0, 0.3],
-                method=method,
-                structure=given,
+                method=get(method, jacobian=given),
                 rtol=1e-4,
                 atol=1e-6,
                 params=[rate],

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pynode import Event, problems, solve
+from pynode.methods import Rodas5P
 from tests.methods.test_refdata import scaled_gradients, sensitivity, sensitivity_scale
 from tests.support.cases import Forced, tensor
 from tests.support.juliacase import julia, leaf, needs
@@ -253,8 +254,9 @@ def test_sparse_jacobians_in_both_directions(adjoint):
         ("torch", "discrete", "dense"),
         ("julia", adjoint, "sparse"),
     ):
-        options = {"backend": backend, "adjoint": chosen, "structure": structure, "params": [rate]}
-        y = solve(f, y0, [0.0, 0.4, 1.0], method="Rodas5P", rtol=1e-8, atol=1e-10, **options).y
+        options = {"backend": backend, "adjoint": chosen, "params": [rate]}
+        method = Rodas5P(jacobian=structure)
+        y = solve(f, y0, [0.0, 0.4, 1.0], method=method, rtol=1e-8, atol=1e-10, **options).y
         found[backend] = torch.autograd.grad((y[1:] * torch.arange(n)).sum(), (y0, rate))
     for a, b in zip(found["julia"], found["torch"], strict=True):
         assert (a - b).abs().max() <= 1e-5 * b.abs().max()

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pynode import Event, PresetTimes, Status, problems, solve
+from pynode.methods import FBDF, QNDF
 from tests.support.cases import Forced, smooth, smooth_exact, tensor
 from tests.support.juliacase import julia, needs
 from tests.support.refdata import load
@@ -130,19 +131,16 @@ def test_structure(structure):
     y0 = torch.sin(torch.linspace(0, 6.28, n, dtype=torch.float64))
     with torch.no_grad():
         expected = solve(
-            f, y0, [0.0, 1.0], method="QNDF", rtol=1e-8, atol=1e-10, structure="sparse"
+            f, y0, [0.0, 1.0], method=QNDF(jacobian="sparse"), rtol=1e-8, atol=1e-10
         ).y[-1]
-        solution = julia(
-            f, y0, [0.0, 1.0], method="FBDF", rtol=1e-7, atol=1e-9, structure=structure
-        )
+        solution = julia(f, y0, [0.0, 1.0], method=FBDF(jacobian=structure), rtol=1e-7, atol=1e-9)
         back = julia(
             lambda t, y: -f(-t, y),
             y0,
             [0.0, -1.0],
-            method="FBDF",
+            method=FBDF(jacobian=structure),
             rtol=1e-7,
             atol=1e-9,
-            structure=structure,
         )
     assert torch.equal(solution.y, back.y) and solution.stats == back.stats
     assert (solution.y[-1] - expected).abs().max() < 1e-5

@@ -10,6 +10,7 @@ import torch
 from pynode import Banded, DiscreteAdjoint, Event, Krylov, Sparse, SplitField, problems, solve
 from pynode.adjoints.discrete.adjoint import parse_bytes
 from pynode.backends.torch.checkpoint_schedule import advance, place, repetitions
+from pynode.methods.registry import get
 from tests.adjoints.discrete.test_gradients import assert_same, gradients, leaf
 from tests.support.cases import METHODS, Forced, tensor
 
@@ -158,7 +159,7 @@ def test_structured_jacobians(method, structure):
         return rate * (left - 2 * y + right) + y * (1 - y) * torch.sin(t + y)
 
     assert_checkpoints_change_nothing(
-        [y0, rate], f, y0, [0.0, 0.3, 1.0], method, structure=structure
+        [y0, rate], f, y0, [0.0, 0.3, 1.0], get(method, jacobian=structure)
     )
 
 

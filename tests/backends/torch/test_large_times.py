@@ -9,6 +9,7 @@ import torch
 from pynode import Event, solve
 from pynode.compat.torchdiffeq import odeint
 from pynode.core.step_control import shortened
+from pynode.methods.registry import get
 from pynode.sde.brownian import BrownianPath
 
 UNIX = 1.7e9  # where the unit in the last place is 2.4e-7
@@ -124,13 +125,12 @@ class Growth(torch.nn.Module):
 
 @pytest.mark.parametrize("method", ["tsit5", "rodas5p"])
 def test_compiled_steps(method):
-    def final(**options):
-        return solve(
-            Growth(), one(1), (UNIX, UNIX + 1), method=method, rtol=1e-10, atol=1e-10, **options
-        )
+    def final(compiler):
+        chosen = get(method, compile=compiler)
+        return solve(Growth(), one(1), (UNIX, UNIX + 1), method=chosen, rtol=1e-10, atol=1e-10)
 
     with torch.no_grad():
-        plain, compiled = final(), final(compile="eager")
+        plain, compiled = final(False), final("eager")
     assert compiled.stats.accepted == plain.stats.accepted
     assert float((compiled.y[-1] - plain.y[-1]).abs()) < 1e-12
 

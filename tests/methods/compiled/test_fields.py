@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from pynode import RejectStep, solve
+from pynode.methods import BS3, Rosenbrock23, Tsit5
 from pynode.methods.compiled.torch_compile import Compiled
 from pynode.nn import CNF, ControlledODE, NeuralODE, ZeroOrderHold
 from tests.support import ROOT
@@ -31,13 +32,13 @@ def test_a_field_that_counts_its_calls():
 
     field = Counts()
     plain, compiled = (
-        solve(field, tensor(1.0, -0.5), TIMES, method="BS3", rtol=1e-2, compile=c)
+        solve(field, tensor(1.0, -0.5), TIMES, method=BS3(compile=c), rtol=1e-2)
         for c in (False, TRACED)
     )
     assert torch.allclose(compiled.y, plain.y, rtol=0, atol=1e-12)
     before = float(field.calls)
     with torch.no_grad():
-        solve(field, tensor(1.0, -0.5), TIMES, method="BS3", rtol=1e-2, compile=TRACED)
+        solve(field, tensor(1.0, -0.5), TIMES, method=BS3(compile=TRACED), rtol=1e-2)
     assert float(field.calls) > before + 10
 
 
@@ -51,7 +52,7 @@ def test_what_is_compiled_once_serves_all_solves():
 
     def end(model, k):
         return solve(
-            model, tensor(1.0, -0.5), TIMES, method="rosenbrock23", args=(k,), compile=count
+            model, tensor(1.0, -0.5), TIMES, method=Rosenbrock23(compile=count), args=(k,)
         ).y[-1]
 
     first = end(field, tensor(1.0))
@@ -94,7 +95,7 @@ def test_what_changes_in_the_field_is_seen():
     ):
         setattr(field, name, value)
         found, expected = (
-            solve(field, tensor(1.0), TIMES, method="BS3", rtol=1e-2, compile=c).y[-1]
+            solve(field, tensor(1.0), TIMES, method=BS3(compile=c), rtol=1e-2).y[-1]
             for c in (TRACED, False)
         )
         assert torch.allclose(found, expected, rtol=0, atol=1e-13)
@@ -121,10 +122,12 @@ def normed(batched):
         return graph.forward
 
     field, y0 = Normed(), torch.rand(4, 3).double()
-    options = {"method": "rosenbrock23", "rtol": 1e-3, "batched": batched}
+    options = {"rtol": 1e-3, "batched": batched}
     for _ in range(2):
         compiled, plain = (
-            solve(field, y0 if batched else y0[0], TIMES, compile=c, **options).y
+            solve(
+                field, y0 if batched else y0[0], TIMES, method=Rosenbrock23(compile=c), **options
+            ).y
             for c in (count, False)
         )
         assert torch.allclose(compiled, plain, rtol=0, atol=1e-12)
@@ -155,7 +158,7 @@ def test_a_number_that_changes_with_every_solve():
     with pytest.raises(ValueError, match="as tensors in args"):
         for i in range(20):
             field.k = 1.0 + i
-            solve(field, tensor(1.0), [0.0, 0.1], method="BS3", rtol=1e-2, compile=TRACED)
+            solve(field, tensor(1.0), [0.0, 0.1], method=BS3(compile=TRACED), rtol=1e-2)
 
 
 def test_models_and_structured_states():
@@ -168,7 +171,7 @@ def test_models_and_structured_states():
         return graph.forward
 
     y0 = tensor(1.0, 0.5).expand(3, 2)
-    model, plain = NeuralODE(net, method="tsit5", compile=count), NeuralODE(net, method="tsit5")
+    model, plain = NeuralODE(net, method=Tsit5(compile=count)), NeuralODE(net, method="tsit5")
     assert torch.allclose(model(y0), plain(y0), atol=1e-13)
     made = len(calls)
     assert torch.allclose(model(2 * y0), plain(2 * y0), atol=1e-12) and len(calls) == made
@@ -179,7 +182,7 @@ def test_models_and_structured_states():
 
     start = {"q": tensor(1.0), "p": tensor(0.0)}
     ends = [
-        solve(Parts(), start, TIMES, method="rosenbrock23", compile=c).y["q"][-1]
+        solve(Parts(), start, TIMES, method=Rosenbrock23(compile=c)).y["q"][-1]
         for c in (False, TRACED)
     ]
     assert torch.allclose(*ends, atol=1e-13)
@@ -199,8 +202,8 @@ def test_models_that_make_their_field_anew_compile_once():
         torch.linspace(0.0, 1.0, 5).double(),
     )
     paths = [(tensor(1.0, 0.5), ZeroOrderHold(knots, torch.randn(5, 2).double())) for _ in range(2)]
-    driven = [ControlledODE(Pushed(net), method="tsit5", compile=c) for c in (count, False)]
-    flows = [CNF(net, 2, method="tsit5", compile=c) for c in (count, False)]
+    driven = [ControlledODE(Pushed(net), method=Tsit5(compile=c)) for c in (count, False)]
+    flows = [CNF(net, 2, method=Tsit5(compile=c)) for c in (count, False)]
     for (compiled, plain), inputs in ((driven, paths), (flows, torch.randn(2, 1, 3, 2).double())):
         calls.clear()
         for given in inputs:
@@ -221,7 +224,7 @@ class Pushed(nn.Module):
 
 def test_functions_and_branches_are_refused():
     with pytest.raises(TypeError, match=r"nn\.Module"):
-        solve(lambda t, y: -y, tensor(1.0), TIMES, method="tsit5", compile=TRACED)
+        solve(lambda t, y: -y, tensor(1.0), TIMES, method=Tsit5(compile=TRACED))
 
     class Branches(nn.Module):
         def forward(self, t, y):
@@ -230,4 +233,4 @@ def test_functions_and_branches_are_refused():
             return -y
 
     with pytest.raises(ValueError, match="cannot be compiled: f must be one graph"):
-        solve(Branches(), tensor(1.0), TIMES, method="tsit5", compile=TRACED)
+        solve(Branches(), tensor(1.0), TIMES, method=Tsit5(compile=TRACED))

@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from pynode import solve
+from pynode.methods import BS3, Rosenbrock23
 from pynode.methods.explicit import ExplicitRungeKutta
+from pynode.methods.registry import get
 from pynode.methods.tableau import RungeKutta
 from pynode.nn import NeuralODE
 from tests.support.cases import tensor
@@ -42,9 +44,11 @@ class Linear(nn.Module):
 def test_views_of_parameters_and_buffers(kind, method, batched):
     """A transposed buffer is served as any other, with many steps a call."""
     y0 = tensor([1.0, 2.0], [0.5, -1.0]) if batched else tensor(1.0, 2.0)
-    options = {"method": method, "batched": batched, "rtol": 1e-5}
+    options = {"batched": batched, "rtol": 1e-5}
     field = Linear(kind)
-    found, expected = (solve(field, y0, TIMES, compile=c, **options).y for c in (TRACED, False))
+    found, expected = (
+        solve(field, y0, TIMES, method=get(method, compile=c), **options).y for c in (TRACED, False)
+    )
     assert torch.allclose(found, expected, rtol=0, atol=1e-12)
 
 
@@ -59,8 +63,8 @@ def test_a_second_module_of_the_kind_compiles_nothing(kind):
         return graph.forward
 
     def end(field, chosen):
-        options = {"method": "rosenbrock23", "rtol": 1e-3, "compile": chosen}
-        return solve(field, tensor(1.0, 2.0), TIMES, **options).y[-1]
+        method = Rosenbrock23(compile=chosen)
+        return solve(field, tensor(1.0, 2.0), TIMES, method=method, rtol=1e-3).y[-1]
 
     first = end(Linear(kind), count)
     made = len(calls)
@@ -70,7 +74,7 @@ def test_a_second_module_of_the_kind_compiles_nothing(kind):
     assert torch.allclose(second, end(field, False), rtol=0, atol=1e-12)
     assert not torch.allclose(second, first)
     wide = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2)).double()
-    assert NeuralODE(wide, method="bs3", compile=count)(tensor(1.0, 2.0)).shape == (2,)
+    assert NeuralODE(wide, method=BS3(compile=count))(tensor(1.0, 2.0)).shape == (2,)
     assert len(calls) > made
 
 
@@ -87,9 +91,9 @@ def test_a_number_that_differs_between_modules():
 
     for k in range(1, 12):
         field = Decay(float(k))
-        options = {"method": "BS3", "rtol": 1e-2}
         found, expected = (
-            solve(field, tensor(1.0), [0.0, 0.1], compile=c, **options).y for c in (TRACED, False)
+            solve(field, tensor(1.0), [0.0, 0.1], method=BS3(compile=c), rtol=1e-2).y
+            for c in (TRACED, False)
         )
         assert torch.allclose(found, expected, rtol=0, atol=1e-13)
 
@@ -125,9 +129,10 @@ def test_what_another_module_holds_is_seen(how):
         """A class of its own, as torch.compile counts what it makes for one."""
 
     for k in (1.0, 3.0):
-        field, options = Kind(how, k), {"method": "bs3", "rtol": 1e-3}
+        field = Kind(how, k)
         found, expected = (
-            solve(field, tensor(1.0), [0.0, 1.0], compile=c, **options).y for c in (TRACED, False)
+            solve(field, tensor(1.0), [0.0, 1.0], method=BS3(compile=c), rtol=1e-3).y
+            for c in (TRACED, False)
         )
         assert torch.allclose(found, expected, rtol=0, atol=1e-12)
 
@@ -158,9 +163,10 @@ def test_a_formula_of_the_same_name():
 
     field, ends = Square(), []
     for method in (own(F(1, 2)), own(F(1))):
-        options = {"method": method, "step_size": 0.25}
         found, expected = (
-            solve(field, tensor(1.0), [0.0, 1.0], compile=c, **options).y[-1]
+            solve(field, tensor(1.0), [0.0, 1.0], method=get(method, compile=c), step_size=0.25).y[
+                -1
+            ]
             for c in (TRACED, False)
         )
         assert torch.allclose(found, expected, rtol=0, atol=1e-13)

@@ -8,7 +8,9 @@ from torch import nn
 
 import pynode
 from pynode import solve
+from pynode.methods import Rodas5P, Rosenbrock23, Tsit5
 from pynode.methods.compiled import batched_steps
+from pynode.methods.registry import get
 from tests.support.compiledcase import TRACED
 
 
@@ -45,9 +47,8 @@ def run(method, compiler, rows=6, field=None, **options):
         y0,
         [0.0, 0.3, 1.0],
         args=(k, shift),
-        method=method,
+        method=get(method, compile=compiler),
         batched=True,
-        compile=compiler,
         **options,
     )
     return solution, torch.autograd.grad(solution.y.square().sum(), [*inputs, field.weight])
@@ -99,10 +100,9 @@ def test_rows_that_end_leave_the_others_smaller_functions(monkeypatch):
                 y0,
                 times,
                 args=(k, shift),
-                method="rosenbrock23",
+                method=Rosenbrock23(compile=c),
                 rtol=1e-3,
                 batched=True,
-                compile=c,
             ).y
             for c in (False, TRACED)
         )
@@ -128,7 +128,7 @@ def test_events_and_structured_states():
     )
     plain, found = (
         solve(
-            Parts(), start, [0.0, 1.0, 3.0], method="tsit5", events=[floor], batched=True, compile=c
+            Parts(), start, [0.0, 1.0, 3.0], method=Tsit5(compile=c), events=[floor], batched=True
         )
         for c in (False, TRACED)
     )
@@ -174,7 +174,7 @@ def test_cuda_graphs():
     field = Reaction().cuda()
     y0, k, shift = (x.cuda() for x in batch())
     plain, found = (
-        solve(field, y0, [0.0, 1.0], args=(k, shift), method="rodas5p", batched=True, compile=c).y
+        solve(field, y0, [0.0, 1.0], args=(k, shift), method=Rodas5P(compile=c), batched=True).y
         for c in (False, True)
     )
     assert torch.allclose(found, plain, rtol=0, atol=1e-9)

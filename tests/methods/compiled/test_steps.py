@@ -10,7 +10,7 @@ import torch
 import pynode
 from pynode import DiscreteAdjoint, Status, solve
 from pynode.algebra.linear import gauss_jordan
-from pynode.methods import registry
+from pynode.methods import BS3, RK4, Rodas5P, Rosenbrock23, Tsit5, registry
 from pynode.methods.compiled.lookahead import COUNT
 from pynode.methods.compiled.steps import CompiledSteps
 from pynode.problems import get
@@ -24,7 +24,13 @@ def both(field, method, y0=(1.0, -0.5), backend=TRACED, **options):
     for chosen in (False, backend):
         start = tensor(*y0).requires_grad_()
         solution = solve(
-            field, start, TIMES, method=method, rtol=1e-6, atol=1e-8, compile=chosen, **options
+            field,
+            start,
+            TIMES,
+            method=registry.get(method, compile=chosen),
+            rtol=1e-6,
+            atol=1e-8,
+            **options,
         )
         inputs = [start, *field.parameters()]
         found.append((solution, torch.autograd.grad(solution.y.square().sum(), inputs)))
@@ -61,9 +67,9 @@ def calls(monkeypatch):
         ({"first_step": 1.0}, "tsit5"),
         ({"tstops": [0.2, 0.33, 0.7]}, "tsit5"),
         ({"max_step": 0.01}, "tsit5"),
-        ({"controller": "PID"}, "tsit5"),
+        ({}, Tsit5(controller="PID")),
         ({"first_step": 1.0}, "rosenbrock23"),
-        ({"controller": "I"}, "rodas5p"),
+        ({}, Rodas5P(controller="I")),
         ({"step_size": 0.01}, "rk4"),
         ({"step_size": 0.013}, "rk4"),
     ],
@@ -84,7 +90,7 @@ def test_steps_are_taken_ahead(options, method, calls):
 def test_backward_in_time_and_in_single_precision():
     field = Field()
     plain, compiled = (
-        solve(field, tensor(1.0, -0.5), [1.0, 0.9, 0.8], method="tsit5", compile=c, dense=True)
+        solve(field, tensor(1.0, -0.5), [1.0, 0.9, 0.8], method=Tsit5(compile=c), dense=True)
         for c in (False, TRACED)
     )
     assert torch.allclose(compiled.y, plain.y, rtol=1e-12) and torch.allclose(
@@ -92,7 +98,7 @@ def test_backward_in_time_and_in_single_precision():
     )
     field, start = field.float(), torch.tensor([1.0, -0.5])
     plain, compiled = (
-        solve(field, start, TIMES, method="tsit5", rtol=1e-4, compile=c) for c in (False, TRACED)
+        solve(field, start, TIMES, method=Tsit5(compile=c), rtol=1e-4) for c in (False, TRACED)
     )
     assert compiled.y.dtype == torch.float32 and torch.allclose(compiled.y, plain.y, atol=1e-6)
 
@@ -102,7 +108,7 @@ def test_what_changes_a_solve_on_its_way_is_seen():
     field = Field()
     jump = pynode.Event(lambda t, y: y[1] + 0.2, reset=lambda t, y: y + 1.0)
     plain, compiled = (
-        solve(field, tensor(1.0, -0.5), TIMES, method="tsit5", events=[jump], compile=c)
+        solve(field, tensor(1.0, -0.5), TIMES, method=Tsit5(compile=c), events=[jump])
         for c in (False, TRACED)
     )
     assert len(plain.events) == len(compiled.events) > 0 and torch.allclose(
@@ -111,9 +117,7 @@ def test_what_changes_a_solve_on_its_way_is_seen():
     # Where the next step, of the same size, was taken ahead without it.
     dose = pynode.PresetTimes([0.5], lambda t, y: y + 1.0)
     plain, compiled = (
-        solve(
-            field, tensor(1.0, -0.5), TIMES, method="rk4", step_size=0.02, events=[dose], compile=c
-        )
+        solve(field, tensor(1.0, -0.5), TIMES, method=RK4(compile=c), step_size=0.02, events=[dose])
         for c in (False, TRACED)
     )
     assert torch.allclose(compiled.y, plain.y, rtol=0, atol=1e-10)
@@ -122,9 +126,8 @@ def test_what_changes_a_solve_on_its_way_is_seen():
             field,
             tensor(1.0, -0.5),
             TIMES,
-            method="tsit5",
+            method=Tsit5(compile=c),
             domain=lambda t, y: bool(y[1] < -0.1),
-            compile=c,
             throw=False,
         )
         for c in (False, TRACED)
@@ -145,7 +148,7 @@ def test_what_changes_a_solve_on_its_way_is_seen():
         with torch.no_grad():
             ends.append(
                 solve(
-                    field, tensor(1.0, -0.5), TIMES, method="tsit5", callback=sudden, compile=chosen
+                    field, tensor(1.0, -0.5), TIMES, method=Tsit5(compile=chosen), callback=sudden
                 ).y[-1]
             )
     assert torch.allclose(*ends, rtol=0, atol=1e-9)
@@ -156,7 +159,7 @@ def test_the_first_solve_of_a_process():
     for name in ("fsal", "c_dense"):
         registry.get("BS3").tableau.__dict__.pop(name, None)
     assert solve(
-        Field(), tensor(1.0, -0.5), TIMES, method="BS3", rtol=1e-2, compile=TRACED
+        Field(), tensor(1.0, -0.5), TIMES, method=BS3(compile=TRACED), rtol=1e-2
     ).stats.accepted
 
 
@@ -175,7 +178,9 @@ def test_gauss_jordan():
 @pytest.mark.parametrize("method", ["tsit5", "rodas5p"])
 def test_cuda_graphs(method):
     field, start = Field().cuda(), tensor(1.0, -0.5).cuda()
-    plain, compiled = (solve(field, start, TIMES, method=method, compile=c) for c in (False, True))
+    plain, compiled = (
+        solve(field, start, TIMES, method=registry.get(method, compile=c)) for c in (False, True)
+    )
     assert torch.allclose(compiled.y, plain.y, rtol=0, atol=1e-10)
 
 
@@ -185,28 +190,24 @@ def test_checkpoints_take_compiled_steps_again():
         assert torch.allclose(a, b, rtol=1e-9, atol=1e-11)
 
 
-def test_auto_is_rodas5p():
-    assert solve(Field(), tensor(1.0, -0.5), TIMES, compile=TRACED).method == "Rodas5P"
-
-
 @pytest.mark.parametrize(
-    "options, error, says",
+    "options, says",
     [
-        ({"method": "qndf"}, ValueError, "explicit Runge-Kutta and Rosenbrock"),
-        ({"method": "rodas5p", "structure": "sparse"}, ValueError, "small dense systems"),
-        ({"method": "rodas5p", "mass": tensor(1.0, 1.0)}, ValueError, "small dense systems"),
-        (
-            {"method": "rodas5p", "jac": lambda t, y: -torch.eye(2)},
-            ValueError,
-            "small dense systems",
-        ),
-        ({"method": "qndf", "batched": True}, ValueError, "explicit Runge-Kutta and Rosenbrock"),
-        ({"method": "rodas5p", "backend": "julia"}, ValueError, "torch engine"),
+        ({"method": Rodas5P(compile=TRACED, jacobian="sparse")}, "small dense systems"),
+        ({"mass": tensor(1.0, 1.0)}, "small dense systems"),
+        ({"jac": lambda t, y: -torch.eye(2)}, "small dense systems"),
+        ({"backend": "julia"}, "torch engine"),
     ],
 )
-def test_refusals(options, error, says):
-    with pytest.raises(error, match=says):
-        solve(Field(), tensor(1.0, -0.5), TIMES, compile=TRACED, **options)
+def test_refusals(options, says):
+    with pytest.raises(ValueError, match=says):
+        solve(Field(), tensor(1.0, -0.5), TIMES, **{"method": Rodas5P(compile=TRACED), **options})
+
+
+@pytest.mark.parametrize("method", ["qndf", "kvaerno5", "radauiia5", "autotsit5"])
+def test_families_that_branch_are_not_compiled(method):
+    with pytest.raises(TypeError, match="has no option 'compile'"):
+        registry.get(method, compile=True)
 
 
 @pytest.mark.skipif(
@@ -216,9 +217,11 @@ def test_refusals(options, error, says):
 def test_by_inductor():
     """The backend that pays, on a stiff problem."""
     problem = get("robertson")
-    options = {"method": "Rosenbrock23", "rtol": 1e-4, "atol": 1e-8}
+    options = {"rtol": 1e-4, "atol": 1e-8}
     ends = [
-        solve(problem.field, problem.y0, [0.0, 100.0], compile=c, **options).y[-1]
+        solve(problem.field, problem.y0, [0.0, 100.0], method=Rosenbrock23(compile=c), **options).y[
+            -1
+        ]
         for c in (False, True)
     ]
     assert torch.allclose(*ends, rtol=1e-10)
@@ -231,7 +234,7 @@ def test_a_compiler_that_errs_is_found_out():
         return lambda *given: [None if out is None else 2 * out for out in graph.forward(*given)]
 
     with pytest.raises(ValueError, match=r"makes steps on this field that are wrong"):
-        solve(Field(), tensor(1.0, -0.5), TIMES, method="tsit5", compile=wrong)
+        solve(Field(), tensor(1.0, -0.5), TIMES, method=Tsit5(compile=wrong))
 
 
 def test_every_method_of_the_families_has_plain_numbers():
