@@ -109,7 +109,7 @@ class GridIntegrator:
             slope = field(a0, y) if implicit else None
             self.state = self.method.init(field, a0, y, slope, h, self.tol)
         elif implicit and isinstance(self.method.tableau, GaussLegendre):
-            # Its nodes lie inside the step, but torchdiffeq evaluates func at the start of each step.
+            # Its nodes lie inside the step, but torchdiffeq evaluates func at the start of a step.
             field(a0, y)
         step = self.method.step(field, a0, y, h, self.state, self.tol)
         if not step.accepted:
