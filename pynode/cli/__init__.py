@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Sequence
 
 from ..backends.julia.api import JuliaUnavailable
 from ..core.status import SolveError
@@ -36,7 +37,7 @@ With --json, a failing command also prints an object with "error" and "code" to 
 """
 
 
-def main(argv=None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line with these arguments, by default the process's own; returns the exit
     code."""
     if argv is None:

@@ -54,11 +54,7 @@ def methods() -> list[MethodEntry]:
         found.append(
             MethodEntry(
                 name,
-                "switching"
-                if isinstance(method, AutoSwitch)
-                else "implicit"
-                if method.implicit
-                else "explicit",
+                _kind(method),
                 method.family,
                 order,
                 tuple(method.structures) if method.implicit else (),
@@ -84,6 +80,12 @@ def methods() -> list[MethodEntry]:
             )
         )
     return found
+
+
+def _kind(method) -> str:
+    if isinstance(method, AutoSwitch):
+        return "switching"
+    return "implicit" if method.implicit else "explicit"
 
 
 def adjoints() -> list[AdjointEntry]:

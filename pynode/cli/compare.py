@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -39,7 +40,7 @@ examples:
 """
 
 
-def add_commands(commands):
+def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add 'compare' to the subparsers of the top parser."""
     own = commands.add_parser(
         "compare",
@@ -117,18 +118,14 @@ def _stiffness(chosen, arguments, out) -> tuple:
 
 def _methods(chosen, arguments, out) -> tuple:
     """(rows as plain data by target, paths written)."""
-    if arguments.quiet:
-        say = None
-        tell = None
-    else:
-        say = _say
-        tell = _tell
+    log = None if arguments.quiet else _log
+    on_row = None if arguments.quiet else _log_row
     limit = arguments.max_nfe or None
     made = {}
-    written = []
-    drawn = []
+    written: list[Path] = []
+    drawn: list[Path] = []
     for label, problem in chosen.items():
-        made[label] = compare(problem, arguments.methods, arguments.rtol, limit, report=tell)
+        made[label] = compare(problem, arguments.methods, arguments.rtol, limit, report=on_row)
         if not arguments.json:
             print(made[label])
         drawn = _drawn(made[label], out / f"compare-{label}.png")
@@ -136,7 +133,7 @@ def _methods(chosen, arguments, out) -> tuple:
     if arguments.report and drawn:
         written.append(
             report(
-                out / "compare.html", chosen, arguments.methods, arguments.rtol, limit, say, made
+                out / "compare.html", chosen, arguments.methods, arguments.rtol, limit, log, made
             )
         )
     return {label: [asdict(row) for row in result.rows] for label, result in made.items()}, written
@@ -164,9 +161,9 @@ def _labelled(targets) -> dict:
     return found
 
 
-def _tell(row):
-    _say(f"{row.method} at rtol {row.rtol:g}: {row.nfe} evaluations, {row.seconds:.2f} s")
+def _log_row(row):
+    _log(f"{row.method} at rtol {row.rtol:g}: {row.nfe} evaluations, {row.seconds:.2f} s")
 
 
-def _say(what):
+def _log(what):
     print(what, file=sys.stderr)

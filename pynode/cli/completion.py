@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 from .command import finish
 
 COMPLETION = """\
@@ -13,7 +15,7 @@ For zsh, write them to a folder of $fpath:
 """
 
 
-def add_commands(commands, top):
+def add_commands(commands: argparse._SubParsersAction, top: argparse.ArgumentParser) -> None:
     """Add 'completion' to the subparsers of the top parser."""
     own = commands.add_parser(
         "completion", help="print completions for a shell", description=COMPLETION

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 from .. import doctor
 from ..backends.julia import api as julia
 from .command import finish, print_json
@@ -33,7 +35,7 @@ everything works, and 1 otherwise.
 """
 
 
-def add_commands(commands):
+def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add 'julia' and 'doctor' to the subparsers of the top parser."""
     own = commands.add_parser("julia", help="install, choose or show Julia", description=JULIA)
     below = own.add_subparsers(
@@ -83,12 +85,12 @@ def add_commands(commands):
 
 
 def _install(arguments) -> int:
-    def say(line):
+    def log(line):
         if not arguments.quiet:
             print(line, flush=True)
 
     julia.install(
-        arguments.gpu, arguments.sensitivity, arguments.radau, arguments.sundials, progress=say
+        arguments.gpu, arguments.sensitivity, arguments.radau, arguments.sundials, progress=log
     )
     return 0
 

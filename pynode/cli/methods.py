@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import asdict
 
 from ..compare.tables import aligned
@@ -19,7 +20,7 @@ docs/adjoints.md.
 """
 
 
-def add_commands(commands):
+def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add 'methods' and 'adjoints' to the subparsers of the top parser."""
     own = commands.add_parser("methods", help="list the methods", description=METHODS)
     own.add_argument(
@@ -58,7 +59,7 @@ def add_commands(commands):
 
 
 def _methods(arguments) -> int:
-    found = [entry for entry in catalogue.methods() if _wanted(entry, arguments)]
+    found = [entry for entry in catalogue.methods() if _matches(entry, arguments)]
     if arguments.json:
         print_json([asdict(entry) for entry in found])
         return 0
@@ -82,7 +83,7 @@ def _methods(arguments) -> int:
     return 0
 
 
-def _wanted(entry, arguments) -> bool:
+def _matches(entry, arguments) -> bool:
     text = " ".join((entry.name, entry.family, entry.reference)).lower()
     return (
         (not arguments.name or arguments.name.lower() in text)

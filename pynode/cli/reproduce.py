@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,7 @@ examples:
 """
 
 
-def add_commands(commands):
+def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add 'reproduce' to the subparsers of the top parser."""
     p = commands.add_parser(
         "reproduce", help="train the set-ups of Kim et al. 2021", description=ABOUT, epilog=FILES
@@ -84,19 +85,19 @@ def _reproduce(arguments) -> int:
         **changes,
     )
     written = [out / "result.txt"]
-    told: list[str] = []
+    notes: list[str] = []
     save_text(written[0], f"{result}\n")
     try:
         for name, run in result.fits.items():
             written += draw(
-                run, result.data, getattr(result.setup, name).method, out / name, told.append
+                run, result.data, getattr(result.setup, name).method, out / name, notes.append
             )
     except ImportError:
-        told.append(NO_PLOTS)
+        notes.append(NO_PLOTS)
     if arguments.json:
         print_json(_plain(result, written))
     else:
-        print(f"\n{result}\n", *told, "Written: " + ", ".join(map(str, written)), sep="\n")
+        print(f"\n{result}\n", *notes, "Written: " + ", ".join(map(str, written)), sep="\n")
     return 0
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 # Batch systems send SIGTERM before the time is up, and a closed terminal sends SIGHUP. Windows has
 # no SIGHUP.
@@ -19,12 +21,12 @@ class Ending:
     """code: the exit code of an interruption, 128 plus the number of the signal that asked for the
     end, or of SIGINT if none asked."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.code = 128 + signal.SIGINT
 
 
 @contextmanager
-def ends_politely():
+def ends_politely() -> Iterator[Ending]:
     """Context in which the first of these signals raises Asked. Later ones do nothing: they must
     not disturb the saving.
 
@@ -32,7 +34,7 @@ def ends_politely():
     Ending.
     """
     ending = Ending()
-    before = {}
+    before: dict[int, Any] = {}
 
     def ask(number, frame):
         if ending.code == 128 + signal.SIGINT:

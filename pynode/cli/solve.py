@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import sys
@@ -30,7 +31,7 @@ examples:
 """
 
 
-def add_commands(commands):
+def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add 'solve' to the subparsers of the top parser."""
     own = commands.add_parser(
         "solve", help="solve a problem and write CSV or a plot", description=SOLVE, epilog=EXAMPLES
@@ -98,10 +99,7 @@ def _run(arguments) -> int:
         raise ValueError("--t takes two times or more, with a comma: --t 0,10")
     problem = target(arguments.target, arguments.y0, None if span is None else (span[0], span[-1]))
     times = _times(problem, span, arguments.points)
-    if arguments.rtol is None:
-        rtol = problem.rtol
-    else:
-        rtol = arguments.rtol
+    rtol = problem.rtol if arguments.rtol is None else arguments.rtol
     atol = torch.as_tensor(
         problem.atol if arguments.atol is None else arguments.atol, dtype=problem.y0.dtype
     )
@@ -124,7 +122,7 @@ def _run(arguments) -> int:
         save_text(_folder(arguments.out), _csv(names, solution))
     if arguments.plot:
         _plot(_folder(arguments.plot), problem.name, names, solution)
-    found = {
+    results = {
         "problem": problem.name,
         "method": solution.method,
         "names": names,
@@ -134,10 +132,10 @@ def _run(arguments) -> int:
     }
     if not (arguments.json or arguments.out):
         print(_csv(names, solution), end="")
-    arguments.results = found
+    arguments.results = results
     solution.check()
     if arguments.json:
-        print_json(found)
+        print_json(results)
     if not arguments.quiet:
         print(f"{solution.method}: {solution.stats}", file=sys.stderr)
     return 0
@@ -187,10 +185,7 @@ def _plot(path, title, names, solution):
     for i, name in enumerate(names[:12]):
         scale = float(solution.y[:, i].abs().max())
         small = 0 < scale < 1e-3 * float(solution.y.abs().max())
-        if small:
-            label = f"{name} / {scale:.2g}"
-        else:
-            label = name
+        label = f"{name} / {scale:.2g}" if small else name
         axis.plot(
             t[1:] if log else t,
             solution.y[1 if log else 0 :, i] / (scale if small else 1.0),

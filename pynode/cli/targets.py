@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,9 @@ HELP = (
 )
 
 
-def target(name: str, y0=None, tspan=None) -> Problem:
+def target(
+    name: str, y0: Sequence[float] | None = None, tspan: tuple[float, float] | None = None
+) -> Problem:
     """The Problem of a name, a model file or 'module:object'. y0 (floats) and tspan replace its own
     start and time span.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import math
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import torch
 
 from ..backends.registry import NAMES as BACKENDS
 from ..core.status import SolveError
-from ..train import DataError, Options, fit, plot_fit, plot_loss, read_csv
+from ..train import DataError, Dataset, Fit, Options, fit, plot_fit, plot_loss, read_csv
 from ..train.model import ACTIVATIONS
 from ..train.options import LOSSES, OPTIMIZERS, SCHEDULES
 from ..train.progress import display
@@ -53,7 +55,7 @@ examples:
 DEFAULTS = {field.name: field.default for field in fields(Options)}
 
 
-def add_commands(commands):
+def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add 'train' to the subparsers of the top parser."""
     p = commands.add_parser(
         "train", help="learn dynamics from a CSV file", description=TRAIN, epilog=FILES
@@ -62,11 +64,11 @@ def add_commands(commands):
     p.add_argument(
         "--out", default="out", metavar="DIR", help="folder for the files (default: %(default)s)"
     )
-    again = p.add_mutually_exclusive_group()
-    again.add_argument(
+    earlier = p.add_mutually_exclusive_group()
+    earlier.add_argument(
         "--resume", action="store_true", help="continue from the checkpoint in --out"
     )
-    again.add_argument(
+    earlier.add_argument(
         "--overwrite", action="store_true", help="start again, even if --out contains a checkpoint"
     )
     _add_data(p.add_argument_group("data"))
@@ -83,10 +85,7 @@ def add_commands(commands):
 
 def _add(group, name, kind, text, **more):
     """Add the option of ``Options`` of that name, whose default the help shows."""
-    if DEFAULTS[name] in (None, math.inf, False):
-        shown = ""
-    else:
-        shown = " (default: %(default)s)"
+    shown = "" if DEFAULTS[name] in (None, math.inf, False) else " (default: %(default)s)"
     group.add_argument(
         "--" + name.replace("_", "-"), type=kind, default=DEFAULTS[name], help=text + shown, **more
     )
@@ -257,7 +256,7 @@ def _train(arguments) -> int:
     out = Path(arguments.out)
     if (out / "checkpoint.pt").exists() and not (arguments.resume or arguments.overwrite):
         raise DataError(
-            f"{out} holds an earlier run: go on with --resume, start anew with --overwrite, or"
+            f"{out} contains an earlier run: go on with --resume, start anew with --overwrite, or"
             " choose another --out."
         )
     options = Options(**{field.name: getattr(arguments, field.name) for field in fields(Options)})
@@ -265,11 +264,8 @@ def _train(arguments) -> int:
         arguments.data, arguments.time, arguments.group, arguments.drop, arguments.keep_constant
     )
     runs = len(data.trajectories)
-    if arguments.json:
-        say = _unheard
-    else:
-        say = print
-    say(
+    log = _ignore if arguments.json else print
+    log(
         f"{arguments.data}: {runs} trajector{'y' if runs == 1 else 'ies'} of"
         f" {', '.join(data.columns)}; {data.observations} observed values after the start."
     )
@@ -282,23 +278,22 @@ def _train(arguments) -> int:
             None if arguments.quiet or arguments.json else display(),
         )
     except KeyboardInterrupt:
+        state = "nothing had been saved yet"
         if (out / "checkpoint.pt").exists():
-            kept = "the checkpoint is as it was"
-        else:
-            kept = "nothing had been saved yet"
-        return failed(f"pynode: interrupted; {kept}.", arguments.ending.code, arguments.json)
-    say(
+            state = "the checkpoint is as it was"
+        return failed(f"pynode: interrupted; {state}.", arguments.ending.code, arguments.json)
+    log(
         f"Loss: {run.baseline:.3g} if nothing moved, {run.first:.3g} at the first solve,"
         f" {run.best:.3g} at the best: a factor of {run.baseline / run.best:.0f} in"
         f" {run.history[-1]['seconds']:.0f} s."
     )
     written = [out / name for name in ("model.pt", "checkpoint.pt", "history.csv")]
     try:
-        written += draw(run, data, options.method, out, say)
+        written += draw(run, data, options.method, out, log)
     except ImportError:
-        say(NO_PLOTS)
-    say("Written: " + ", ".join(map(str, written)))
-    found = {
+        log(NO_PLOTS)
+    log("Written: " + ", ".join(map(str, written)))
+    results = {
         "baseline": run.baseline,
         "first": run.first,
         "best": run.best,
@@ -308,22 +303,22 @@ def _train(arguments) -> int:
         "files": list(map(str, written)),
     }
     if run.interrupted:
-        sentence = f"pynode: interrupted after epoch {found['epochs']}; add --resume to go on."
-        return failed(sentence, arguments.ending.code, arguments.json, found)
+        sentence = f"pynode: interrupted after epoch {results['epochs']}; add --resume to go on."
+        return failed(sentence, arguments.ending.code, arguments.json, results)
     if arguments.json:
-        print_json(found)
+        print_json(results)
     return 0
 
 
-def _unheard(text):
+def _ignore(text):
     """Replaces print if the standard output is for programs."""
 
 
-def draw(run, data, method, out, say) -> list:
-    """Plot the loss and the fit; returns the paths. ImportError without matplotlib."""
+def draw(run: Fit, data: Dataset, method: str, out: Path, log: Callable[[str], None]) -> list[Path]:
+    """Plot the loss and the fit; returns the paths. Raises ImportError without matplotlib."""
     drawn = [plot_loss(out / "loss.png", run.history, run.best)]
     try:
         drawn.append(plot_fit(out / "fit.png", run.field, data, method))
     except SolveError as error:
-        say(f"The plot of the fit was left out: {error}")
+        log(f"The plot of the fit was left out: {error}")
     return drawn

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 NO_PLOTS = (
     "No plots were drawn, because matplotlib is not installed: pip install 'torch-stiff-ode[plot]'"
 )
 
 
-def names(text) -> tuple:
+def names(text: str) -> tuple[str, ...]:
     """'a, b' as ('a', 'b')."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def count(least: int):
+def count(least: int) -> Callable[[str], int]:
     """The type of a whole number that is at least `least`."""
 
-    def read(text) -> int:
+    def read(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
@@ -29,7 +30,7 @@ def count(least: int):
     return read
 
 
-def positive(text) -> float:
+def positive(text: str) -> float:
     """A positive number."""
     try:
         value = float(text)
@@ -40,12 +41,12 @@ def positive(text) -> float:
     return value
 
 
-def numbers(text) -> tuple:
+def numbers(text: str) -> tuple[float, ...]:
     """'1e-4,1e-6' as floats."""
     return _all(float, text, "numbers such as 1e-4,1e-6")
 
 
-def widths(text) -> tuple:
+def widths(text: str) -> tuple[int, ...]:
     """'64,64' as whole numbers."""
     return _all(int, text, "widths such as 64,64")
 

@@ -1,5 +1,5 @@
-"""odeint_adjoint: gradients by the adjoint equation solved backwards together with the states, as
-torchdiffeq makes them.
+"""odeint_adjoint: gradients by the adjoint equation, which is solved backwards together with the
+states, as in torchdiffeq.
 
 Chen, Rubanova, Bettencourt & Duvenaud, Neural ordinary differential equations, NeurIPS 2018,
 appendix B and C.
@@ -8,7 +8,9 @@ appendix B and C.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from typing import Any, NoReturn
 
 import torch
 
@@ -20,6 +22,7 @@ from ..core.module_state import ModuleState
 from ..core.saved_tensors import unhooked
 from ..core.sharding import check_sharding
 from ..core.torch_context import compile_disabled, no_parametrize_cache
+from ..methods.base import Method
 from .by_name import solve_by_name
 from .call import CALLBACKS, mixed, prepare, split
 from .odeint import _native, odeint
@@ -27,35 +30,36 @@ from .odeint import _native, odeint
 
 @compile_disabled
 def odeint_adjoint(
-    func,
-    y0,
-    t,
+    func: Callable[..., Any],
+    y0: Any,
+    t: torch.Tensor,
     *,
-    rtol=1e-7,
-    atol=1e-9,
-    method=None,
-    options=None,
-    event_fn=None,
-    adjoint_rtol=None,
-    adjoint_atol=None,
-    adjoint_method=None,
-    adjoint_options=None,
-    adjoint_params=None,
-    **solve_options,
-):
-    """odeint, differentiated by an equation that is solved backwards, in memory that does not grow
-    with the steps.
+    rtol: Any = 1e-7,
+    atol: Any = 1e-9,
+    method: str | Method | None = None,
+    options: dict[str, Any] | None = None,
+    event_fn: Callable[..., torch.Tensor] | None = None,
+    adjoint_rtol: Any = None,
+    adjoint_atol: Any = None,
+    adjoint_method: str | Method | None = None,
+    adjoint_options: dict[str, Any] | None = None,
+    adjoint_params: Sequence[torch.Tensor] | None = None,
+    **solve_options: Any,
+) -> Any:
+    """odeint, differentiated by an equation that is solved backwards. Its memory does not grow with
+    the steps.
 
-    adjoint_rtol, adjoint_atol, adjoint_method, adjoint_options: of the backward solve; by default
-        those of the forward one but for its norm. adjoint_options['norm']: 'seminorm' (without the
-        parameters: Kidger, Chen & Lyons, 2021), or a function of (t, y, adj_y, *adj_params), of (t,
-        *y, *adj_y, *adj_params) where y is a tuple.
-    adjoint_params: what receives gradients beside y0 and t; func.parameters() by default.
-    Attributes callback_step_adjoint, ... of func are called on the way back. event_fn: the time
-    that is returned has no gradient (zeros, as in torchdiffeq): odeint_event makes it.
-    method of pynode, or solve_options: ``solve`` makes the gradient, by adjoint='auto' if none is
-        named: the discrete one, which stiff problems need; adjoint_rtol and so on are then options
-        of the adjoint, pynode.GaussAdjoint(rtol=...).
+    adjoint_rtol, adjoint_atol, adjoint_method, adjoint_options: of the backward solve. The defaults
+        are those of the forward solve, except for its norm. adjoint_options['norm']: 'seminorm'
+        (without the parameters: Kidger, Chen & Lyons, 2021), or a function of (t, y, adj_y,
+        *adj_params); of (t, *y, *adj_y, *adj_params) if y is a tuple.
+    adjoint_params: the tensors other than y0 and t that get gradients; func.parameters() by
+        default. The backward solve calls the attributes callback_step_adjoint, ... of func.
+    event_fn: as in odeint. The returned time has no gradient (zeros, as in torchdiffeq);
+        odeint_event computes it.
+    method: with a method of pynode, or with solve_options, ``solve`` computes the gradient, with
+        adjoint='auto' if none is given. This is the discrete adjoint, which stiff problems need.
+        adjoint_rtol and so on are then options of the adjoint, pynode.GaussAdjoint(rtol=...).
     """
     if adjoint_params is None and not isinstance(func, torch.nn.Module):
         raise ValueError(
@@ -66,12 +70,9 @@ def odeint_adjoint(
     if adjoint_method is None:
         adjoint_method = method
     given = _adjoint_options(options, adjoint_options, adjoint_method == method)
-    params = _receivers(func, adjoint_params, given.get("norm"))
+    params = _grad_targets(func, adjoint_params, given.get("norm"))
     call = prepare(func, y0, t, rtol, atol, options, event_fn)
-    if method is None:
-        name = "dopri5"
-    else:
-        name = method
+    name = "dopri5" if method is None else method
     if solve_options or not _native(name, call.options):
         return solve_by_name(call, name, func, {"params": list(params), **solve_options})
     given["norm"] = _adjoint_norm(given.get("norm"), call)
@@ -86,7 +87,7 @@ def odeint_adjoint(
         "method": method,
         "options": {**call.options, "norm": call.norm},
     }
-    field = _carrying(call.func, func, call.callbacks)
+    field = _with_callbacks(call.func, func, call.callbacks)
     held = ModuleState(func, call.y0.device)
     field.every = adjoint_params is None
     held.watch(params)
@@ -111,7 +112,7 @@ def odeint_adjoint(
 
 
 def _adjoint_options(options, adjoint_options, same_method):
-    """The options of the backward solve, a dict: those given, or those of the forward one."""
+    """The options of the backward solve, a dict: those given, or those of the forward solve."""
     if not same_method and options is not None and adjoint_options is None:
         raise ValueError(
             "If `adjoint_method != method` then we cannot infer `adjoint_options` from `options`."
@@ -122,9 +123,9 @@ def _adjoint_options(options, adjoint_options, same_method):
     return dict(adjoint_options)
 
 
-def _receivers(func, adjoint_params, norm):
-    """The tensors beside y0 and t that receive gradients, a tuple. norm: of the adjoint; a warning
-    says where a function gets fewer tensors than were given."""
+def _grad_targets(func, adjoint_params, norm):
+    """The tensors other than y0 and t that get gradients, a tuple. norm: of the adjoint. Warns if a
+    norm function gets fewer tensors than were given."""
     found = tuple(parameters_of(func) if adjoint_params is None else adjoint_params)
     params = tuple(p for p in found if p.requires_grad)
     if len(params) < len(found) and callable(norm):
@@ -137,16 +138,15 @@ def _receivers(func, adjoint_params, norm):
     return params
 
 
-def rtol_of(tolerance):
-    """The largest of a tolerance by component: the augmented state has other components."""
+def rtol_of(tolerance: float | torch.Tensor) -> float:
+    """The largest of a tolerance by component, because the augmented state has other components."""
     if isinstance(tolerance, torch.Tensor):
         return float(tolerance.max())
     return tolerance
 
 
-def parameters_of(module):
-    """The parameters of a module, those of a replica of DataParallel included, which has tensors in
-    their place."""
+def parameters_of(module: torch.nn.Module) -> list[torch.Tensor]:
+    """The parameters of a module. A replica of DataParallel has tensors in their place."""
     if not getattr(module, "_is_replica", False):
         return list(module.parameters())
     return [
@@ -158,8 +158,7 @@ def parameters_of(module):
 
 
 def _adjoint_norm(given, call):
-    """The norm of (t, y, adj_y, *adj_params) from what the user gave: None, 'seminorm', or a
-    function."""
+    """The norm of (t, y, adj_y, *adj_params) for the user's None, 'seminorm' or function."""
 
     def default(parts):
         t, y, adj_y, *adj_params = parts
@@ -184,15 +183,15 @@ def _adjoint_norm(given, call):
     return unpacked
 
 
-def _carrying(field, func, callbacks):
-    """field as a function that carries the callbacks of func.
+def _with_callbacks(field, func, callbacks):
+    """field as a function that has the callbacks of func as attributes.
 
-    Its first call has a graph, though the solve uses none: f may keep what it makes there, and the
-    way back goes through it.
+    Its first call has a graph, which the forward solve does not use: f may keep tensors of this
+    call, and the backward solve needs their graph.
     """
     called = False
 
-    def carried(t, y):
+    def wrapped(t, y):
         nonlocal called
         if called:
             return field(t, y)
@@ -204,19 +203,31 @@ def _carrying(field, func, callbacks):
         return out
 
     for name, callback in callbacks.items():
-        setattr(carried, name, callback)
+        setattr(wrapped, name, callback)
     for name in CALLBACKS:
         if callable(getattr(func, f"{name}_adjoint", None)):
-            setattr(carried, f"{name}_adjoint", getattr(func, f"{name}_adjoint"))
-    return carried
+            setattr(wrapped, f"{name}_adjoint", getattr(func, f"{name}_adjoint"))
+    return wrapped
 
 
 class Backsolve(torch.autograd.Function):
-    """odeint of one tensor state; backward solves for (vjp_t, y, vjp_y, *vjp_params). First
-    derivatives alone."""
+    """odeint of one tensor state; backward solves for (vjp_t, y, vjp_y, *vjp_params). It has only
+    first derivatives."""
 
     @staticmethod
-    def forward(ctx, field, held, forward, back, adjoint_options, event_fn, moving, y0, t, *params):
+    def forward(
+        ctx: Any,
+        field: Callable[..., Any],
+        held: ModuleState,
+        forward: dict[str, Any],
+        back: dict[str, Any],
+        adjoint_options: dict[str, Any],
+        event_fn: Callable[..., torch.Tensor] | None,
+        moving: bool,
+        y0: torch.Tensor,
+        t: torch.Tensor,
+        *params: torch.Tensor,
+    ) -> Any:
         ctx.field = field
         ctx.held = held
         ctx.back = back
@@ -235,15 +246,15 @@ class Backsolve(torch.autograd.Function):
         return result
 
     @staticmethod
-    def jvp(ctx, *tangents):
+    def jvp(ctx: Any, *tangents: Any) -> NoReturn:
         raise NotImplementedError(
-            "odeint_adjoint has derivatives in reverse mode alone: for forward mode use odeint"
+            "odeint_adjoint has derivatives only in reverse mode: for forward mode use odeint"
         )
 
     @staticmethod
     @compile_disabled
     @torch.autograd.function.once_differentiable
-    def backward(ctx, *grads):
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
         with unhooked():
             return by_row(lambda *g: Backsolve._back(ctx, g), *grads)
 
@@ -260,7 +271,7 @@ class Backsolve(torch.autograd.Function):
             times = t
             grad = grads[0]
         ctx.held.check()
-        # f gets leaves in the place of parameters that are computed from others.
+        # f gets leaves instead of parameters that are computed from others.
         inside = [ctx.held.inside(p) for p in params]
         vector = _augmented(ctx.field, inside, ctx.moving)
         state = [
@@ -286,10 +297,11 @@ class Backsolve(torch.autograd.Function):
                     vector, tuple(state), times[i - 1 : i + 1].flip(0), options=options, **ctx.back
                 )
                 state = [part[1] for part in found]
-                state[1], state[2] = y[i - 1], state[2] + grad[i - 1]
+                state[1] = y[i - 1]
+                state[2] = state[2] + grad[i - 1]
         if ctx.moving:
             moved[0] = state[0].real
-        # In the one flat state of the way back parameters have the dtype of the others.
+        # The backward solve has one flat state, so that parameters have the dtype of the others.
         parts = [
             part if p.is_complex() else part.real for part, p in zip(state[3:], params, strict=True)
         ]
@@ -298,7 +310,7 @@ class Backsolve(torch.autograd.Function):
 
 
 def _warn_of_lost(out, inputs):
-    """Warns where func uses tensors that are no parameters of it."""
+    """Warn if func uses tensors that are not among its parameters."""
     known = {id(x) for x in inputs}
     lost = [leaf for leaf in leaves_of(out, inputs) if id(leaf) not in known]
     if lost:
@@ -313,19 +325,19 @@ def _warn_of_lost(out, inputs):
 
 
 def _pulled(out, inputs, cotangent):
-    """The products of a cotangent with the derivatives of out. What f keeps of an earlier call
-    stays for the next one."""
+    """The products of a cotangent with the derivatives of out. The graph stays, because f may keep
+    a part of it for the next call."""
     return torch.autograd.grad(out, inputs, cotangent, retain_graph=True, allow_unused=True)
 
 
 def _augmented(field, params, moving):
-    """d/dt of (vjp_t, y, vjp_y, *vjp_params), with the callbacks of the way back."""
-    looked = not field.every
+    """d/dt of (vjp_t, y, vjp_y, *vjp_params), with the callbacks of the backward solve."""
+    checked = not field.every
 
     def vector(t, parts):
-        nonlocal looked
+        nonlocal checked
         _, y, adj_y, *_ = parts
-        # Methods that linearise differentiate this equation, and with it f a second time.
+        # Methods with Jacobians differentiate this equation, and therefore f twice.
         deep = torch.is_grad_enabled() and any(x.requires_grad for x in (t, y, adj_y))
         with torch.enable_grad(), DoubleBackward() if deep else nullcontext():
             if not (deep and t.requires_grad):
@@ -334,20 +346,14 @@ def _augmented(field, params, moving):
                 y = y.detach().requires_grad_()
             out = field(t, y)
             inputs = [y, *params, *([t] if moving else [])]
-            if not looked:
+            if not checked:
                 _warn_of_lost(out, inputs)
-                looked = True
+                checked = True
             found = [None] * len(inputs)
             if out.requires_grad:
-                if deep:
-                    found = pull(out, inputs, -adj_y)
-                else:
-                    found = _pulled(out, inputs, -adj_y)
+                found = (pull if deep else _pulled)(out, inputs, -adj_y)
         found = none_to_zeros(found, inputs)
-        if moving:
-            by_time = found.pop()
-        else:
-            by_time = torch.zeros_like(t)
+        by_time = found.pop() if moving else torch.zeros_like(t)
         return (by_time, out if deep else out.detach(), *found)
 
     vector.pynode_states = field

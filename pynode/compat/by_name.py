@@ -1,19 +1,22 @@
-"""torchdiffeq's calls run by ``solve``: every method, engine and adjoint of pynode."""
+"""Calls of torchdiffeq that ``solve`` runs: every method, engine and adjoint of pynode."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from ..backends import registry as backends
 from ..core.events import Event
 from ..core.solution import Solution
+from ..methods.base import Method
 from ..methods.tableau import RungeKutta
 from ..solve import solve
 from .adaptive import FAR
-from .call import EXCLUSIVE, OdeintError, split
+from .call import EXCLUSIVE, Call, OdeintError, split
 from .methods import ADAMS, ADAPTIVE, EITHER, FIXED, GAUSS, SCIPY, runner, unknown
 
 RENAMED = {
@@ -28,19 +31,21 @@ RENAMED = {
 IGNORED = {"dtype"}  # time is float64 here
 
 
-def solve_by_name(call, name, func, given):
-    """What odeint returns of a Call, by solve(method=name, **given); with given['dense'] the
-    function of the time.
+def solve_by_name(
+    call: Call, name: str | Method, func: Callable[..., Any], given: dict[str, Any]
+) -> Any:
+    """The result of odeint for a Call, from solve(method=name, **given). With given['dense'] it is
+    the function of the time.
 
-    func: the user's own, whose parameters gradients reach.
+    func: the user's own, whose parameters get gradients.
     """
     options = {RENAMED[key]: value for key, value in call.options.items() if key in RENAMED}
     served = {*RENAMED, *IGNORED, *({"grid_constructor"} if name in FIXED else ())}
-    left = {key: value for key, value in call.options.items() if key not in served}
+    unexpected = {key: value for key, value in call.options.items() if key not in served}
     if call.own_norm:
-        left["norm"] = call.norm
-    if left:
-        warnings.warn(f"{name}: Unexpected arguments {left}", stacklevel=4)
+        unexpected["norm"] = call.norm
+    if unexpected:
+        warnings.warn(f"{name}: Unexpected arguments {unexpected}", stacklevel=4)
     if call.callbacks:
         found = set(call.callbacks)
         warnings.warn(
@@ -67,7 +72,8 @@ def solve_by_name(call, name, func, given):
         and call.func is not func
         and (own := list(func.parameters()))
     ):
-        # All, as of a module: solve sees a function, and what that uses at first.
+        # All parameters of the module: solve sees only a function and the tensors that it uses at
+        # the start.
         keywords.setdefault("params", own)
     if name in FIXED:
         keywords = {**keywords, **_on_grid(call, keywords)}
@@ -81,12 +87,12 @@ def solve_by_name(call, name, func, given):
 
 @dataclass(frozen=True)
 class Dense:
-    """A dense solution as torchdiffeq has it: a function of the time. shapes: see Call."""
+    """A dense solution in torchdiffeq's form: a function of the time. shapes: see Call."""
 
     solution: Solution
-    shapes: list | None
+    shapes: list[torch.Size] | None
 
-    def __call__(self, t):
+    def __call__(self, t: float | torch.Tensor) -> Any:
         joined = self.solution(t)
         if self.shapes is None:
             return joined
@@ -94,7 +100,8 @@ class Dense:
 
 
 def _on_grid(call, keywords):
-    """The keywords by which ``solve`` takes the steps of torchdiffeq's grid: from stop to stop."""
+    """The keywords with which ``solve`` takes the steps of torchdiffeq's grid: from stop to
+    stop."""
     if keywords.get("dense"):
         raise ValueError(
             "a dense solution needs steps under error control, not those of a grid: use 'dopri5'"
@@ -130,18 +137,15 @@ def _to_event(call, method, keywords):
     return hit.t.to(call.t), call.output(torch.stack((call.y0, hit.y)))
 
 
-def find(name, backend):
-    """The method that solve takes for a name, torchdiffeq's or pynode's own; ValueError where there
+def find(name: str | Method, backend: Any) -> Any:
+    """The method that solve takes for a name of torchdiffeq or pynode. Raises ValueError if there
     is none."""
     if not isinstance(name, str):
         return name
     if name in ADAMS or name in GAUSS or name == SCIPY:
-        if name in GAUSS:
-            near = "'radauIIA5'"
-        else:
-            near = "'adamspece' or 'fbdf'"
+        near = "'radauIIA5'" if name in GAUSS else "'adamspece' or 'fbdf'"
         raise ValueError(
-            f"{name!r} is torchdiffeq's alone, and takes no keywords of solve: use {near}"
+            f"{name!r} exists only in torchdiffeq, and takes no keywords of solve: use {near}"
         )
     source = {**ADAPTIVE, **FIXED, **EITHER}.get(name)
     if isinstance(source, RungeKutta):
@@ -153,7 +157,7 @@ def find(name, backend):
     if name.lower() == "auto":
         return "auto"
     if backend not in ("auto", "torch"):
-        return name  # solve has the words for what another engine, or none, does not know
+        return name  # solve raises the error for a name that no engine has
     try:
         backends.choose(backend, name)
     except ValueError:
@@ -162,8 +166,8 @@ def find(name, backend):
 
 
 def _tolerances(call):
-    """rtol as a float and atol as ``solve`` takes them; what a dtype cannot hold is raised to what
-    it can."""
+    """rtol as a float, and atol as ``solve`` takes it. An rtol that is too small for the dtype is
+    raised."""
     rtol = call.rtol
     atol = call.atol
     if isinstance(rtol, torch.Tensor):
@@ -174,8 +178,5 @@ def _tolerances(call):
             )
         rtol = float(rtol.reshape(-1)[0])
     if isinstance(atol, torch.Tensor):
-        if atol.dim():
-            atol = atol.expand(call.y0.shape).reshape(-1)
-        else:
-            atol = float(atol)
+        atol = atol.expand(call.y0.shape).reshape(-1) if atol.dim() else float(atol)
     return max(float(rtol), 8 * torch.finfo(call.y0.dtype).eps), atol

@@ -1,10 +1,11 @@
-"""A call of torchdiffeq's interface, checked at the door and brought to one tensor state."""
+"""A checked call of torchdiffeq's interface, with its state in one tensor."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
@@ -13,31 +14,31 @@ EXCLUSIVE = "step_size and grid_constructor are mutually exclusive arguments: gi
 
 
 class BadInput(AssertionError, ValueError):
-    """Input that makes no sense. torchdiffeq raises AssertionError for it, pynode ValueError: this
-    is both."""
+    """Input that makes no sense. torchdiffeq raises AssertionError for it and pynode ValueError;
+    this is both."""
 
 
 class BadType(AssertionError, TypeError):
-    """Input of a wrong type, likewise."""
+    """Input of a wrong type. It is both an AssertionError and a TypeError."""
 
 
 class OdeintError(AssertionError, RuntimeError):
-    """A solve that failed on its way. torchdiffeq raises AssertionError, pynode RuntimeError: this
-    is both."""
+    """A solve that failed. torchdiffeq raises AssertionError and pynode RuntimeError; this is
+    both."""
 
 
-def rms(tensor):
-    """Root mean square of a tensor of any shape, complex or real, 0-d."""
+def rms(tensor: torch.Tensor) -> torch.Tensor:
+    """The root mean square of a tensor of any shape, complex or real, 0-d."""
     return tensor.abs().square().mean().sqrt()
 
 
-def mixed(tensors):
-    """The largest of the root mean squares of several tensors; 0.0 where there are none."""
+def mixed(tensors: Iterable[torch.Tensor]) -> torch.Tensor | float:
+    """The largest of the root mean squares of several tensors; 0.0 if there are none."""
     return max([rms(tensor) for tensor in tensors], default=0.0)
 
 
-def split(joined, shapes):
-    """Tensors of these shapes out of (..., n); leading dimensions stay in front of each."""
+def split(joined: torch.Tensor, shapes: Iterable[torch.Size]) -> tuple[torch.Tensor, ...]:
+    """The tensors of these shapes in (..., n). Leading dimensions stay in front of each."""
     parts = []
     begin = 0
     for shape in shapes:
@@ -46,8 +47,8 @@ def split(joined, shapes):
     return tuple(parts)
 
 
-def join(parts):
-    """(n,) of several tensors, in the dtype that holds them all."""
+def join(parts: Iterable[torch.Tensor]) -> torch.Tensor:
+    """(n,) from several tensors, in a dtype that can hold all of them."""
     return torch.cat([part.reshape(-1) for part in parts])
 
 
@@ -55,36 +56,46 @@ def join(parts):
 class Call:
     """dy/dt = func(t, y), y(t_0) = y0, for one tensor y0.
 
-    shapes: of the parts of a tuple state, which y0 (n,) joins; None for a tensor. rtol, atol:
-    floats, or tensors that broadcast with y0. norm: of what has the shape of y0, which undoes the
-    joining itself. callbacks: by torchdiffeq's names; own_norm: whether the user gave one. states:
-    of an adjoint equation, the equation of the states alone (adjoint.py), by the attribute
-    pynode_states of func; None for any other.
+    shapes: of the parts of a tuple state, which y0 (n,) joins; None for a tensor.
+    rtol, atol: floats, or tensors that broadcast with y0.
+    norm: for tensors in the shape of y0. It splits a joined state itself.
+    callbacks: by torchdiffeq's names.
+    own_norm: whether the user gave a norm.
+    states: for an adjoint equation, the equation of only the states (adjoint.py), from the
+        attribute pynode_states of func; None for other equations.
     """
 
     func: Callable
     y0: torch.Tensor
     t: torch.Tensor
-    rtol: object
-    atol: object
-    options: dict
+    rtol: Any
+    atol: Any
+    options: dict[str, Any]
     event_fn: Callable | None
-    shapes: list | None
+    shapes: list[torch.Size] | None
     norm: Callable
-    callbacks: dict = field(default_factory=dict)
+    callbacks: dict[str, Callable] = field(default_factory=dict)
     own_norm: bool = False
     states: Callable | None = None
 
-    def output(self, joined):
-        """What the user gets of joined states: a tensor, or a tuple of them."""
+    def output(self, joined: torch.Tensor) -> Any:
+        """The joined states in the user's structure: a tensor, or a tuple of tensors."""
         if self.shapes is None:
             return joined
         return split(joined, self.shapes)
 
 
-def prepare(func, y0, t, rtol, atol, options, event_fn) -> Call:
-    """The Call of what a user gave. BadInput, BadType, ValueError or TypeError with a sentence
-    where it makes no sense."""
+def prepare(
+    func: Callable[..., Any],
+    y0: Any,
+    t: torch.Tensor,
+    rtol: Any,
+    atol: Any,
+    options: dict[str, Any] | None,
+    event_fn: Callable[..., torch.Tensor] | None,
+) -> Call:
+    """The Call for the user's arguments. Raises BadInput, BadType, ValueError or TypeError if they
+    make no sense."""
     if not callable(func):
         raise TypeError(
             f"func must be a function func(t, y) or an nn.Module, not {type(func).__name__}"
@@ -93,12 +104,9 @@ def prepare(func, y0, t, rtol, atol, options, event_fn) -> Call:
     if event_fn is not None and len(t) != 2:
         raise ValueError(
             f"We require len(t) == 2 when in event handling mode, but got len(t)={len(t)}: give the"
-            " start and any later time, which tells the direction"
+            " start and any later time, which gives the direction"
         )
-    if options is None:
-        options = {}
-    else:
-        options = dict(options)
+    options = dict(options or {})
     callbacks = {
         name: getattr(func, name) for name in CALLBACKS if callable(getattr(func, name, None))
     }
@@ -124,15 +132,15 @@ def prepare(func, y0, t, rtol, atol, options, event_fn) -> Call:
         warnings.warn("t is not on the same device as y0. Coercing to y0.device.", stacklevel=4)
         call.t = t.to(call.y0.device)
     if not torch.is_grad_enabled():
-        # Views of a leaf say that they require a gradient even here, and func may ask for one of
+        # Even here a view of a leaf requires a gradient, and func may differentiate with respect to
         # its state.
         call.y0 = call.y0.detach()
     return call
 
 
 def _joined(call, norm) -> Call:
-    """The same Call of a tuple state, in one tensor (n,). norm: of the tuple. BadType where the
-    state is no tuple of tensors."""
+    """The same Call for a tuple state, in one tensor (n,). norm: for the tuple. Raises BadType if
+    the state is not a tuple of tensors."""
     parts = call.y0
     if (
         not isinstance(parts, tuple)
@@ -145,7 +153,8 @@ def _joined(call, norm) -> Call:
     shapes = [part.shape for part in parts]
     rtol = tolerance("rtol", call.rtol, shapes)
     atol = tolerance("atol", call.atol, shapes)
-    # Whose tensors a solve looks for: the functions below hold these two, and not the whole call.
+    # The functions below reference these two and not the whole call, because a solve searches the
+    # closures of func for tensors.
     inner = call.func
     given = call.event_fn
 
@@ -172,7 +181,7 @@ def _joined(call, norm) -> Call:
 
 
 def _check_values(call):
-    """TypeError, BadInput or ValueError where the state or a tolerance makes no sense."""
+    """Raises TypeError, BadInput or ValueError if the state or a tolerance makes no sense."""
     y0 = call.y0
     if not (y0.is_floating_point() or y0.is_complex()):
         raise TypeError(
@@ -187,9 +196,9 @@ def _check_values(call):
             raise ValueError(f"{name} must be finite and not negative, not {value!r}")
 
 
-def check_times(name, t):
-    """BadInput, BadType or TypeError where t is not a 1-D floating-point tensor, strictly
-    monotone."""
+def check_times(name: str, t: Any) -> None:
+    """Raises BadInput, BadType or TypeError unless t is a strictly monotone 1-D floating-point
+    tensor."""
     if not isinstance(t, torch.Tensor):
         raise BadType(f"{name} must be a torch.Tensor, not {type(t).__name__}")
     if not t.is_floating_point():
@@ -206,9 +215,9 @@ def check_times(name, t):
         )
 
 
-def tolerance(name, given, shapes):
-    """The tolerance of a tuple state: itself, or one value or tensor for each part, in a sequence
-    or (k,), as (n,)."""
+def tolerance(name: str, given: Any, shapes: Sequence[torch.Size]) -> Any:
+    """The tolerance for a tuple state. One value or tensor for each part, in a sequence or (k,),
+    becomes (n,). Other tolerances stay the same."""
     if not isinstance(given, (tuple, list)) and not getattr(given, "ndim", 0):
         return given
     if len(given) != len(shapes):
@@ -228,8 +237,8 @@ def _split_for(callback, shapes):
     return lambda t0, y0, dt: callback(t0, split(y0, shapes), dt)
 
 
-def check_callbacks(call, method, known):
-    """Warns of callbacks that a method does not call."""
-    unknown = set(call.callbacks) - set(known)
+def check_callbacks(call: Call, method: str, supported: Sequence[str]) -> None:
+    """Warn about callbacks that a method does not call."""
+    unknown = set(call.callbacks) - set(supported)
     if unknown:
         warnings.warn(f"Solver '{method}' does not support callbacks {unknown}", stacklevel=4)

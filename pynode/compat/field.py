@@ -1,6 +1,8 @@
-"""The field of a Call as the methods see it, and the norm in which its errors are measured."""
+"""The field of a Call as the methods see it, and the norm that measures its errors."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 
@@ -8,54 +10,54 @@ from ..core.layout import Layout
 from ..core.norm import Tolerance
 from ..core.problem import ODEProblem
 from ..core.vector_field import VectorField
-from .call import BadType
+from .call import BadType, Call
 
 
 class CallField(VectorField):
-    """func of a Call on real flat states, (n,): a complex state is twice as many real components.
+    """func of a Call on real flat states, (n,). A complex state becomes twice as many real
+    components.
 
-    nudged: {t: where f is asked instead}, for f that jumps at t. clock: (a, b, a0, b0), the ends of
-    the present step as tensors with their gradients and as floats: f then follows them as they
-    move. None where times have no gradient.
+    shifted_times: {t: the time at which f is evaluated instead}, for an f that jumps at t.
+    clock: (a, b, a0, b0), the ends of the present step as tensors with their gradients and as
+        floats. f then follows them if they move. None if times have no gradient.
     """
 
-    def __init__(self, call):
+    def __init__(self, call: Call) -> None:
         self.call = call
         self.complex = call.y0.is_complex()
-        self.shifted_times = {}
-        self.clock = None
+        self.shifted_times: dict[float, float] = {}
+        self.clock: tuple | None = None
         start = self.enter(call.y0)
         super().__init__(
             ODEProblem(self._real, start, None), Layout(start), call.t[0].item(), direct=True
         )
-        # F may be asked at another time than the one it was tried at.
+        # f may be evaluated at another time than that of its first evaluation.
         self.initial = start
         self.start = None
 
-    def enter(self, y):
-        """(n,) of a tensor like y0."""
+    def enter(self, y: torch.Tensor) -> torch.Tensor:
+        """The real flat state, (n,), of a tensor like y0."""
         y = y.reshape(-1)
         if self.complex:
             return torch.view_as_real(y).reshape(-1)
         return y
 
-    def elements(self, flat):
+    def elements(self, flat: torch.Tensor) -> torch.Tensor:
         """The components, (..., size of y0), of real ones (..., n)."""
         if self.complex:
             return torch.view_as_complex(flat.reshape((*flat.shape[:-1], -1, 2)))
         return flat
 
-    def leave(self, flat):
-        """(..., *y0.shape) of (..., n)."""
+    def leave(self, flat: torch.Tensor) -> torch.Tensor:
+        """(..., *y0.shape) from (..., n)."""
         return self.elements(flat).reshape(flat.shape[:-1] + self.call.y0.shape)
 
     def _real(self, t, y):
         out = self.call.func(self._asked(t), self.leave(y))
         if not isinstance(out, torch.Tensor) or out.shape != self.call.y0.shape:
+            found: Any = type(out).__name__
             if isinstance(out, torch.Tensor):
                 found = tuple(out.shape)
-            else:
-                found = type(out).__name__
             raise ValueError(
                 f"func returned {found} for a state of shape {tuple(self.call.y0.shape)}: dy/dt"
                 " must be like y"
@@ -71,11 +73,11 @@ class CallField(VectorField):
         return found * self.rate(y)
 
     def _asked(self, t):
-        """The time that func is told for t, 0-d."""
+        """The time that func gets for t, 0-d."""
         if self.shifted_times:
             close = 4 * torch.finfo(t.dtype).eps
-            for at, instead in self.shifted_times.items():
-                if abs(t.item() - at) <= close * (1e-30 + abs(at)):
+            for jump, instead in self.shifted_times.items():
+                if abs(t.item() - jump) <= close * (1e-30 + abs(jump)):
                     t = torch.full_like(t, instead)
                     break
         if self.clock is None:
@@ -83,33 +85,33 @@ class CallField(VectorField):
         a, b, a0, b0 = self.clock
         return (a + (t - a0) / (b0 - a0) * (b - a)).to(t.dtype)
 
-    def rate(self, y):
-        """What f is multiplied by because the ends of the step move: 1, with its gradient."""
+    def rate(self, y: torch.Tensor) -> torch.Tensor | float:
+        """The factor of f when the ends of the step move: 1, with its gradient."""
         if self.clock is None:
             return 1.0
         a, b, a0, b0 = self.clock
         return ((b - a) / (b0 - a0)).to(y.dtype)
 
-    def next_to(self, t, direction):
-        """The float next to t, in this direction of time, that func can tell from it."""
+    def next_to(self, t: float, direction: float) -> float:
+        """The next float to t in this direction of time that func can distinguish from t."""
         rounded = torch.tensor(t, dtype=self.dtype)
         return float(
             torch.nextafter(rounded, torch.tensor(direction * float("inf"), dtype=self.dtype))
         )
 
-    def time(self, t):
+    def time(self, t: float) -> torch.Tensor:
         """t as func and callbacks get it: 0-d."""
         return torch.full((), t, dtype=self.dtype, device=self.device)
 
 
 class CallTolerance(Tolerance):
-    """The user's norm of the error over atol + rtol max(|y|, |y1|), each tolerance one value or one
-    a component.
+    """The user's norm of the error over atol + rtol max(|y|, |y1|). Each tolerance is one value or
+    one for each component.
 
-    forgiving: accept whatever the error is, for steps that may not be any smaller.
+    forgiving: accept any error, for steps that must not be smaller.
     """
 
-    def __init__(self, field, call):
+    def __init__(self, field: CallField, call: Call) -> None:
         elements = field.elements(field.initial.detach())
         self.field = field
         self.user = call.norm
@@ -130,7 +132,8 @@ class CallTolerance(Tolerance):
             return value
         return value.expand(shape).reshape(-1)
 
-    def scale(self, y):
+    def scale(self, y: torch.Tensor) -> torch.Tensor:
+        """atol + rtol |y|, (n,)."""
         rtol, atol = self.components
         return self._spread_real(atol + rtol * self.field.elements(y).abs())
 
@@ -139,9 +142,10 @@ class CallTolerance(Tolerance):
             return scale.repeat_interleave(2)
         return scale
 
-    def ratio(self, error, y, y1):
+    def ratio(self, error: torch.Tensor, y: torch.Tensor, y1: torch.Tensor) -> float:
+        """The norm of the error of a step from y to y1."""
         field = self.field
-        (rtol, atol) = self.components
+        rtol, atol = self.components
         size = torch.maximum(field.elements(y).abs(), field.elements(y1).abs())
         with torch.no_grad():
             found = self._norm(field.elements(error) / (atol + rtol * size))
@@ -149,8 +153,8 @@ class CallTolerance(Tolerance):
             return min(found, 1.0)
         return found
 
-    def rms(self, v, scale):
-        """The norm of v / scale, (n,); of several states together, (s n,), the largest."""
+    def rms(self, v: torch.Tensor, scale: torch.Tensor | float) -> float:
+        """The norm of v / scale, (n,). For several states together, (s n,), the largest one."""
         with torch.no_grad():
             return max(
                 self._norm(row)
@@ -158,10 +162,5 @@ class CallTolerance(Tolerance):
             )
 
     def _norm(self, elements):
-        return float(
-            abs(
-                self.user(
-                    elements.detach().reshape(self.field.call.y0.shape).to(self.field.call.y0.dtype)
-                )
-            )
-        )
+        y0 = self.field.call.y0
+        return float(abs(self.user(elements.detach().reshape(y0.shape).to(y0.dtype))))

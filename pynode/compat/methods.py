@@ -1,17 +1,19 @@
-"""torchdiffeq's names of methods, and what serves them here.
+"""torchdiffeq's names of methods, and the methods that run for them.
 
 The formulas of bosh3, dopri5, adaptive_heun, tsit5, euler, midpoint and heun2 are those of BS3,
-DP5, Heun, Tsit5, Euler, Midpoint and Heun. rk4 is Kutta's rule of three eighths, fehlberg2
-Fehlberg's pair of orders 1 and 2: tableaus below, because SciML has no name for them. dopri8 is
-served by DP8, the other pair of order 8 by the same authors (of Hairer's code DOP853). The
+DP5, Heun, Tsit5, Euler, Midpoint and Heun. rk4 is Kutta's rule of three eighths, and fehlberg2
+Fehlberg's pair of orders 1 and 2; they are tableaus below, because SciML has no name for them. DP8
+runs for dopri8: it is the other pair of order 8 by the same authors (of Hairer's code DOP853). The
 step-size control is pynode's.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction as F
+from typing import Any
 
 from ..methods import registry
+from ..methods.base import Method
 from ..methods.collocation import GaussLegendre
 from ..methods.explicit import ExplicitRungeKutta
 from ..methods.radau import Radau
@@ -69,13 +71,13 @@ FEHLBERG2 = RungeKutta(
     dense_order=2,
 )
 
-# Collocation without error control, on the grid alone.
-GAUSS = {
+# Collocation without error control, only on a grid.
+GAUSS: dict[str, Any] = {
     "gl4": Radau.of(GaussLegendre("GaussLegendre4", 2, "Hairer & Wanner II, table IV.5.1")),
     "gl6": Radau.of(GaussLegendre("GaussLegendre6", 3, "Hairer & Wanner II, table IV.5.2")),
 }
-# In torchdiffeq's order; what its releases after 0.2.5 add follows.
-ADAPTIVE = {
+# In torchdiffeq's order, then the additions of its releases after 0.2.5.
+ADAPTIVE: dict[str, Any] = {
     "dopri8": "dp8",
     "dopri5": "dp5",
     "bosh3": "bs3",
@@ -83,7 +85,7 @@ ADAPTIVE = {
     "adaptive_heun": "heun",
     "tsit5": "tsit5",
 }
-FIXED = {
+FIXED: dict[str, Any] = {
     "euler": EULER,
     "midpoint": "midpoint",
     "heun2": "heun",
@@ -97,7 +99,7 @@ ADAMS = {"explicit_adams": False, "implicit_adams": True, "fixed_adams": True}
 SCIPY = "scipy_solver"
 # With fixed steps in torchdiffeq's later releases; methods with error control here, unless the
 # options ask for a grid.
-EITHER = {
+EITHER: dict[str, Any] = {
     "trapezoid": "trapezoid",
     "radauIIA3": "radauiia3",
     "radauIIA5": "radauiia5",
@@ -123,15 +125,15 @@ NAMES = (
 LATER = ("tsit5", "implicit_euler", "implicit_midpoint", *GAUSS, *EITHER)
 
 
-def runner(source):
-    """The Method of a name of the registry or of a tableau."""
+def runner(source: str | RungeKutta | Method) -> Any:
+    """The Method for a name of the registry or for a tableau."""
     if isinstance(source, RungeKutta):
         return ExplicitRungeKutta.of(source)
     return registry.get(source)
 
 
-def unknown(name) -> ValueError:
-    """What to raise for a name that neither torchdiffeq nor pynode has."""
+def unknown(name: str) -> ValueError:
+    """The error for a name that neither torchdiffeq nor pynode has."""
     listed = "{" + ", ".join(f'"{x}"' for x in NAMES) + "}"
     return ValueError(
         f'Invalid method "{name}". Must be one of {listed}. Also served: {", ".join(LATER)}, and'

@@ -1,17 +1,20 @@
-"""odeint, odeint_event and odeint_dense: torchdiffeq's calls, with every method, engine and adjoint
-of pynode by name."""
+"""odeint, odeint_event and odeint_dense: the calls of torchdiffeq, with every method, engine and
+adjoint of pynode by name."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from ..backends.torch.event_time_gradient import moved_time
 from ..core.torch_context import compile_disabled
+from ..methods.base import Method
 from . import adaptive, grid, scipy
 from .adams import COARSE, MOST, GridAdams
-from .by_name import solve_by_name
+from .by_name import Dense, solve_by_name
 from .call import CALLBACKS, check_callbacks, prepare
 from .methods import ADAMS, ADAPTIVE, EITHER, FIXED, SCIPY, runner
 
@@ -31,66 +34,75 @@ TORCHDIFFEQ = {
 
 @compile_disabled
 def odeint(
-    func, y0, t, *, rtol=1e-7, atol=1e-9, method=None, options=None, event_fn=None, **solve_options
-):
-    """States at the times t of dy/dt = func(t, y), y(t[0]) = y0: (T, *y0.shape), or a tuple of
-    such. As torchdiffeq 0.2.5.
+    func: Callable[..., Any],
+    y0: Any,
+    t: torch.Tensor,
+    *,
+    rtol: Any = 1e-7,
+    atol: Any = 1e-9,
+    method: str | Method | None = None,
+    options: dict[str, Any] | None = None,
+    event_fn: Callable[..., torch.Tensor] | None = None,
+    **solve_options: Any,
+) -> Any:
+    """The states at the times t of dy/dt = func(t, y), y(t[0]) = y0: (T, *y0.shape), or a tuple of
+    such tensors. As torchdiffeq 0.2.5.
 
-    func: nn.Module or function; gets t, 0-d, and y like y0, returns dy/dt. Its attributes
+    func: nn.Module or function. It gets t, 0-d, and y like y0, and returns dy/dt. Its attributes
         callback_step, callback_accept_step and callback_reject_step (t0, y0, dt) are called as in
         torchdiffeq.
-    y0: tensor of any shape, real or complex, or a tuple of them. t: (T,) floating tensor, strictly
-    monotone. rtol, atol: a number, a tensor like y0, or for a tuple state one for each part.
-    method: 'dopri5' (None), or any of torchdiffeq's names (docs/torchdiffeq.md says what serves
-        them); their gradients are those of the operations themselves, as in torchdiffeq. Or any
-        method of pynode, 'fbdf', 'rodas5p', ...: then ``solve`` runs, with its discrete adjoint.
-    options: torchdiffeq's. event_fn(t, y): the solve ends where it crosses zero, however late;
-        returns (time, states at the start and there). Of all times in t only the first one and the
+    y0: tensor of any shape, real or complex, or a tuple of them.
+    t: (T,) floating tensor, strictly monotone.
+    rtol, atol: a number, a tensor like y0, or for a tuple state one for each part.
+    method: 'dopri5' (None), or any of torchdiffeq's names (docs/torchdiffeq.md says which methods
+        run for them). Gradients then go through the operations themselves, as in torchdiffeq. Or
+        any method of pynode, 'fbdf', 'rodas5p', ...: then ``solve`` runs, with its discrete
+        adjoint.
+    options: torchdiffeq's.
+    event_fn: event_fn(t, y); the solve ends where it crosses zero, however late. Returns (time,
+        states at the start and at the event). Of the times in t only the first one and the
         direction count.
-    solve_options: keywords of ``solve``: adjoint='gauss', backend='julia', jac=..., max_steps=...;
-        ``solve`` runs also with torchdiffeq's names of methods then.
+    solve_options: keywords of ``solve``: adjoint='gauss', backend='julia', jac=..., max_steps=...
+        ``solve`` then also runs for torchdiffeq's names of methods.
 
-    BadInput, BadType (AssertionErrors that are ValueErrors, TypeErrors as well), ValueError,
-    TypeError for input that makes no sense; OdeintError, an AssertionError, or SolveError where the
-    solve fails. Chen, torchdiffeq (2018).
+    Raises BadInput and BadType, which are AssertionErrors and also ValueErrors or TypeErrors, and
+    ValueError or TypeError for input that makes no sense. Raises OdeintError, an AssertionError, or
+    SolveError if the solve fails. Chen, torchdiffeq (2018).
     """
     call = prepare(func, y0, t, rtol, atol, options, event_fn)
-    if method is None:
-        name = "dopri5"
-    else:
-        name = method
+    name = "dopri5" if method is None else method
     if solve_options or not _native(name, call.options):
         return solve_by_name(call, name, func, solve_options)
+    supported: tuple[str, ...] = CALLBACKS[:1]
     if name in ADAPTIVE:
-        known = CALLBACKS
+        supported = CALLBACKS
     elif name == SCIPY:
-        known = ()
-    else:
-        known = CALLBACKS[:1]
-    check_callbacks(call, name, known)
+        supported = ()
+    check_callbacks(call, str(name), supported)
     if len(call.t) == 1:
         return call.output(call.y0.unsqueeze(0))
-    integrate, runs = _engine(call, name)
+    integrate, instance = _engine(call, name)
     if name == SCIPY:
         return call.output(integrate(call))
     if event_fn is None:
-        return call.output(_shaped(call, integrate(call, runs)))
-    time, states = integrate(call, runs)
+        return call.output(_shaped(call, integrate(call, instance)))
+    time, states = integrate(call, instance)
     return torch.tensor(time, dtype=call.t.dtype, device=call.t.device), call.output(
         _shaped(call, states)
     )
 
 
 def _native(name, options) -> bool:
-    """Whether torchdiffeq's own way of solving applies: its names, and those of both where the
-    options ask for a grid."""
+    """Whether torchdiffeq's own way of solving applies: for its names, and for names of both
+    packages if the options ask for a grid."""
     if name in EITHER:
         return bool(grid.OPTIONS & set(options))
     return name in ADAPTIVE or name in FIXED or name in ADAMS or name == SCIPY
 
 
 def _engine(call, name):
-    """(integrate, method) of one of torchdiffeq's names; warns of options that it does not know."""
+    """(integrate, method) for one of torchdiffeq's names. Warns about options that it does not
+    have."""
     options = call.options
     if name == SCIPY:
         known = {"solver", "min_step", "max_step", "grid_points", "eps"}
@@ -99,10 +111,7 @@ def _engine(call, name):
         known = adaptive.OPTIONS
         found = (adaptive.integrate, runner(ADAPTIVE[name]))
     elif name in ADAMS:
-        if call.y0.abs().dtype == torch.float64:
-            usual = MOST
-        else:
-            usual = COARSE
+        usual = MOST if call.y0.abs().dtype == torch.float64 else COARSE
         corrected = ADAMS[name] and options.get("implicit", True)
         found = (
             grid.integrate,
@@ -119,20 +128,32 @@ def _engine(call, name):
 
 
 def _shaped(call, flat):
-    """(T, *y0.shape) of real flat states, (T, n)."""
+    """(T, *y0.shape) from real flat states, (T, n)."""
     if call.y0.is_complex():
         flat = torch.view_as_complex(flat.reshape(len(flat), -1, 2))
     return flat.reshape((len(flat), *call.y0.shape))
 
 
-def odeint_event(func, y0, t0, *, event_fn, reverse_time=False, odeint_interface=odeint, **kwargs):
-    """(t, solution) of the first zero of event_fn(t, y) after t0, with the gradients of its time
+def odeint_event(
+    func: Callable[..., Any],
+    y0: Any,
+    t0: float | torch.Tensor,
+    *,
+    event_fn: Callable[..., torch.Tensor],
+    reverse_time: bool = False,
+    odeint_interface: Callable[..., Any] = odeint,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, Any]:
+    """(t, solution) for the first zero of event_fn(t, y) after t0, with the gradients of its time
     and state.
 
-    t0: tensor with one element. solution: the states at t0 and at the event, (2, *y0.shape) or a
-    tuple of such. odeint_interface: odeint or odeint_adjoint, which get the other keywords.
-    Gradients by the implicit function theorem (Chen, Amos & Nickel, Learning neural event
-    functions, ICLR 2021); they reach whatever event_fn depends on, its own parameters included.
+    t0: tensor with one element.
+    solution: the states at t0 and at the event, (2, *y0.shape) or a tuple of such tensors.
+    odeint_interface: odeint or odeint_adjoint, which get the other keywords.
+
+    Gradients use the implicit function theorem (Chen, Amos & Nickel, Learning neural event
+    functions, ICLR 2021). They reach everything that event_fn depends on, its own parameters
+    included.
     """
     start = torch.as_tensor(t0).reshape(-1)
     other = start.detach() + (-1.0 if reverse_time else 1.0)
@@ -141,43 +162,38 @@ def odeint_event(func, y0, t0, *, event_fn, reverse_time=False, odeint_interface
     )
     extra = set(kwargs) - TORCHDIFFEQ
     if extra or not _native(kwargs.get("method") or "dopri5", kwargs.get("options") or {}):
-        return time, solution  # solve has made these gradients itself
+        return time, solution  # solve computes these gradients itself
     call = prepare(func, y0, torch.cat((start, other)), 0.0, 0.0, None, event_fn)
-    if call.shapes is None:
-        parts = (solution,)
-    else:
-        parts = solution
-    if call.shapes is None:
-        state = solution[-1]
-    else:
-        state = torch.cat([part[-1].reshape(-1) for part in parts])
     if not torch.is_grad_enabled():
         return time, solution
-    time, state = _event_gradient(call, time.detach(), state)
     if call.shapes is None:
-        ends = (state,)
-    else:
-        ends = call.output(state)
-    found = tuple(
-        torch.cat((part[:-1], end.unsqueeze(0))) for part, end in zip(parts, ends, strict=True)
-    )
-    return time, found[0] if call.shapes is None else found
+        time, state = _event_gradient(call, time.detach(), solution[-1])
+        return time, _with_last(solution, state)
+    joined = torch.cat([part[-1].reshape(-1) for part in solution])
+    time, joined = _event_gradient(call, time.detach(), joined)
+    pairs = zip(solution, call.output(joined), strict=True)
+    return time, tuple(_with_last(part, last) for part, last in pairs)
+
+
+def _with_last(states, last):
+    """The states (T, ...) with another last one."""
+    return torch.cat((states[:-1], last.unsqueeze(0)))
 
 
 def _event_gradient(call, time, state):
-    """Time and state of an event as functions of the state at fixed time and of what event_fn
-    depends on.
+    """Time and state of an event as functions of the state at fixed time and of everything that
+    event_fn depends on.
 
-    d time = -dg / (dg/dt + dg/dy f), where g is the component of event_fn that is zero there, and d
-    state gains f d time.
+    d time = -dg / (dg/dt + dg/dy f), where g is the component of event_fn that is zero there. The
+    state changes by f d time.
     """
     dtype = call.y0.abs().dtype
     name = getattr(call.event_fn, "__name__", "event_fn")
-    at = time.to(dtype)
+    event_time = time.to(dtype)
     begin = float(call.t[0].detach())
     with torch.no_grad():
-        which = int(call.event_fn(at, state).reshape(-1).abs().argmin())
-        slope = call.func(at, state.detach()).to(state.dtype)
+        which = int(call.event_fn(event_time, state).reshape(-1).abs().argmin())
+        slope = call.func(event_time, state.detach()).to(state.dtype)
 
     def g(t, y):
         return call.event_fn(t, y).reshape(-1)[which]
@@ -190,19 +206,28 @@ def _event_gradient(call, time, state):
 
 @compile_disabled
 def odeint_dense(
-    func, y0, t0, t1, *, rtol=1e-7, atol=1e-9, method=None, options=None, **solve_options
-):
+    func: Callable[..., Any],
+    y0: Any,
+    t0: float | torch.Tensor,
+    t1: float | torch.Tensor,
+    *,
+    rtol: Any = 1e-7,
+    atol: Any = 1e-9,
+    method: str | Method | None = None,
+    options: dict[str, Any] | None = None,
+    **solve_options: Any,
+) -> Dense:
     """fn(t) -> the state of dy/dt = func(t, y), y(t0) = y0, at any time between t0 and t1:
     (*t.shape, *y0.shape).
 
-    t0, t1: numbers or tensors with one element; t of fn: a number or a tensor of any shape; y0 may
-    be a tuple, method any method that odeint takes but for those on a grid and 'scipy_solver'.
+    t0, t1: numbers or tensors with one element.
+    t of fn: a number or a tensor of any shape.
+    y0: may be a tuple.
+    method: any method of odeint except those on a grid and 'scipy_solver'.
+
     Differentiable in y0, the parameters and t.
     """
     times = torch.stack([torch.as_tensor(x, dtype=torch.float64).reshape(()) for x in (t0, t1)])
     call = prepare(func, y0, times, rtol, atol, options, None)
-    if method is None:
-        name = "dopri5"
-    else:
-        name = method
+    name = "dopri5" if method is None else method
     return solve_by_name(call, name, func, {**solve_options, "dense": True})

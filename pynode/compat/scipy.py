@@ -1,4 +1,4 @@
-"""scipy_solver: SciPy's solve_ivp on the CPU, without gradients (odeint_adjoint makes them)."""
+"""scipy_solver: SciPy's solve_ivp on the CPU. It has no gradients; odeint_adjoint computes them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import math
 import numpy as np
 import torch
 
-from .call import OdeintError
+from .call import Call, OdeintError
 
 
-def integrate(call):
-    """States at call.t, (T, *y0.shape), by options['solver'], the name of a method of solve_ivp
-    ('LSODA')."""
+def integrate(call: Call) -> torch.Tensor:
+    """The states at call.t, (T, *y0.shape). options['solver'] is the name of a method of solve_ivp,
+    'LSODA' by default."""
     solvers = _solvers()
     y0 = call.y0.detach()
     options = call.options
@@ -61,15 +61,15 @@ def integrate(call):
         found = solved.y.T
     if not np.isfinite(found).all():
         raise OdeintError(
-            f"non-finite values in state `y`: {name} of SciPy went on through NaN or infinity that"
-            " func returned"
+            f"non-finite values in state `y`: {name} of SciPy continued through NaN or infinity"
+            " that func returned"
         )
     return torch.as_tensor(found.copy()).to(y0).reshape((-1, *y0.shape))
 
 
 def _solvers():
-    """scipy.integrate, imported when first needed; ImportError with the remedy where SciPy is
-    missing."""
+    """scipy.integrate, imported when it is needed first. Raises ImportError with a remedy if SciPy
+    is missing."""
     try:
         import scipy.integrate
     except ImportError as error:
@@ -80,35 +80,35 @@ def _solvers():
 
 
 class _Progress:
-    """Raises where thousands of evaluations come no further: LSODA goes on for ever towards a
-    singularity."""
+    """Raises OdeintError if thousands of evaluations make no progress: LSODA continues for ever
+    towards a singularity."""
 
-    # this many must move the time by this part of the span
+    # So many evaluations must move the time by at least this part of the span.
     EVALUATIONS = 10_000
     LEAST = 1e-12
 
     def __init__(self, span):
         self.least = self.LEAST * span
-        self.mark = None
+        self.latest: float | None = None
         self.count = 0
 
     def note(self, t):
-        if self.mark is None or abs(t - self.mark) > self.least:
-            self.mark = t
+        if self.latest is None or abs(t - self.latest) > self.least:
+            self.latest = t
             self.count = 0
         self.count += 1
         if self.count > self.EVALUATIONS:
             raise OdeintError(
-                f"underflow in dt: SciPy's solver does not come beyond t = {t:.6g}, where the"
+                f"underflow in dt: SciPy's solver does not get past t = {t:.6g}, where the"
                 " solution may be singular; stop before, or loosen rtol and atol"
             )
 
 
 def _no_smaller_than(least, name, rhs, times, start, tolerances, longest):
-    """(T, n) states by steps of at least this size, which SciPy's solvers do not offer (LSODA
+    """(T, n) states, by steps of at least this size. SciPy's solvers do not offer this (LSODA
     ignores its min_step).
 
-    Where the error test asks for a smaller step, the step is tried again with tolerances ten
+    If the error test asks for a smaller step, the step is repeated with tolerances that are ten
     thousand times larger.
     """
     solver_class = getattr(_solvers(), name)
@@ -117,11 +117,8 @@ def _no_smaller_than(least, name, rhs, times, start, tolerances, longest):
     y = start
     end = times[-1]
     rows = [start]
-    if end > times[0]:
-        direction = 1.0
-    else:
-        direction = -1.0
-    (rtol, atol) = tolerances
+    direction = 1.0 if end > times[0] else -1.0
+    rtol, atol = tolerances
 
     def begin():
         step = min(least, abs(end - t))

@@ -1,8 +1,8 @@
-"""torchdiffeq's names: ``import pynode.compat.torchdiffeq as torchdiffeq``, or ``install()`` for
-code that is not changed.
+"""The names of torchdiffeq: ``import pynode.compat.torchdiffeq as torchdiffeq``, or ``install()``
+for unchanged code.
 
-``python -m pynode.compat.torchdiffeq script.py arguments`` runs a script with it in the place of
-torchdiffeq.
+``python -m pynode.compat.torchdiffeq script.py arguments`` runs a script that then imports this
+module as torchdiffeq.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import importlib
 import os
 import runpy
 import sys
+from types import ModuleType
 
 from .adjoint import odeint_adjoint
 from .odeint import odeint, odeint_dense, odeint_event
@@ -19,8 +20,8 @@ __version__ = "0.2.5"
 __all__ = ["install", "odeint", "odeint_adjoint", "odeint_dense", "odeint_event"]
 
 
-def install():
-    """From now on ``import torchdiffeq`` gives this module, which is returned."""
+def install() -> ModuleType:
+    """After this call ``import torchdiffeq`` imports this module. Returns it."""
     module = importlib.import_module(f"{__package__}.torchdiffeq")
     sys.modules["torchdiffeq"] = module
     return module

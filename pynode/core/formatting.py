@@ -19,7 +19,14 @@ def duration(seconds: float) -> str:
     """A time in the unit that fits."""
     if not math.isfinite(seconds):
         return "an unknown time"
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms")):
+    for size, unit in (
+        (365 * 86400, "years"),
+        (86400, "days"),
+        (3600, "h"),
+        (60, "min"),
+        (1, "s"),
+        (1e-3, "ms"),
+    ):
         if seconds >= size:
             return f"{number(seconds / size)} {unit}"
     return f"{number(1e6 * seconds)} us"

@@ -189,10 +189,6 @@ class Method(Protocol):
         """The same method without error control. Raises ValueError if there is none."""
         ...
 
-    def controlled(self, kind: str) -> Method:
-        """The same method with another controller. Raises ValueError if it has its own."""
-        ...
-
     def check_dtype(self, dtype: torch.dtype) -> None:
         """Raises TypeError if the method cannot work in this dtype."""
         ...

@@ -47,9 +47,8 @@ class Advice:
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of ``solve``."""
-        if self.structure == "dense":
-            method: str | Method = self.method.lower()
-        else:
+        method: Any = self.method.lower()
+        if self.structure != "dense":
             method = registry.get(self.method, jacobian=self.structure)
         given: dict[str, Any] = {"method": method, "rtol": self.rtol, "atol": self.atol}
         if self.jumps:

@@ -76,18 +76,18 @@ class Watched(Method):
     """The inner method. It appends its attempts to a list."""
 
     inner: Any
-    attempts: list = field(default_factory=list)
+    attempts: list[Tried] = field(default_factory=list)
 
     @property
-    def name(self):
+    def name(self) -> str:  # type: ignore[override]
         return self.inner.name
 
     @property
-    def order(self):
+    def order(self) -> int:  # type: ignore[override]
         return self.inner.order
 
     @property
-    def reference(self):
+    def reference(self) -> str:  # type: ignore[override]
         return self.inner.reference
 
     @property

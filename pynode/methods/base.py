@@ -47,7 +47,7 @@ class Step:
         "y",
     )
 
-    def __init__(self, t, h, start, y, ratio, factor, state, tape=None, failure=None):
+    def __init__(self, t, h, start, y, ratio, factor, state, tape=None, failure=None) -> None:
         self.t = t
         self.h = h
         self.start = start
@@ -112,7 +112,7 @@ class Method:
         jacobian = "dense"
         compile = False
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         """The call that makes the method: options at their defaults are left out."""
         options = (
             f"{f.name}={getattr(self, f.name)!r}"
@@ -172,7 +172,7 @@ class Controlled(Method):
     controller: Controller | str = Controller("PI")
     adaptive: bool = field(default=True, repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.controller, str):
             object.__setattr__(self, "controller", Controller(self.controller))
 
@@ -259,8 +259,8 @@ class ByFamily:
     """What belongs to a family of methods, found by the class of a method or the nearest of its
     parents. A family registers beside its class, so that nobody edits a list elsewhere."""
 
-    def __init__(self):
-        self._entries = {}
+    def __init__(self) -> None:
+        self._entries: dict[type, Any] = {}
 
     def register(self, family: type):
         """A decorator: what it decorates belongs to the family."""

@@ -25,7 +25,17 @@ from .tableau import Rosenbrock
 from .verlet import VelocityVerlet
 
 # Methods without a tableau. Those with one are found in the folder of tables.
-_OTHERS = (QNDF, FBDF, ABDF2, AdamsPECE, RKC, VelocityVerlet, RadauIIA3, RadauIIA5, RadauIIA9)
+_OTHERS: tuple[type[Method], ...] = (
+    QNDF,
+    FBDF,
+    ABDF2,
+    AdamsPECE,
+    RKC,
+    VelocityVerlet,
+    RadauIIA3,
+    RadauIIA5,
+    RadauIIA9,
+)
 # Pairs that stand in the list; any other is made where it is asked for, as 'AutoDP5(KenCarp4())'.
 SWITCHING = (("tsit5", "rodas5p"), ("vern7", "rodas5p"))
 _PAIR = re.compile(r"auto(?P<explicit>\w+)(?:\((?P<stiff>\w+)(?:\(\))?\))?")

@@ -72,7 +72,7 @@ class AutoSwitch(Method):
     family = "automatic switching"
     implicit = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         explicit = self.explicit
         stiff = self.stiff
         if (
@@ -88,15 +88,15 @@ class AutoSwitch(Method):
             )
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # type: ignore[override]
         return f"Auto{self.explicit.name}({self.stiff.name}())"
 
     @property
-    def order(self) -> int:
+    def order(self) -> int:  # type: ignore[override]
         return min(self.explicit.order, self.stiff.order)
 
     @property
-    def reference(self) -> str:
+    def reference(self) -> str:  # type: ignore[override]
         return f"{self.explicit.reference}; {self.stiff.reference}"
 
     @property

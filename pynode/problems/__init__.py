@@ -3,8 +3,8 @@
     problem = get("robertson")                    # a Problem: field, y0, tspan, tolerances, source
     problem = get("pollution", dtype=torch.float32, device="cuda")
 
-A problem is a module of this folder with a function of its own name; adding the file is all it
-takes to add the problem.
+A problem is a module of this folder with a function of the same name. To add a problem, add its
+file.
 """
 
 import difflib
@@ -21,7 +21,7 @@ __all__ = ["Field", "Problem", "get", "names"]
 
 
 def _discover() -> dict[str, Callable[..., Problem]]:
-    """Factories by name, of the modules that define a function of their own name."""
+    """The factories by name, from the modules that define a function of their own name."""
     modules = {
         info.name: import_module(f"{__name__}.{info.name}")
         for info in pkgutil.iter_modules(__path__)

@@ -1,4 +1,4 @@
-"""What a test problem is: a vector field with named constants, a start, a time span and
+"""The parts of a test problem: a vector field with named constants, a start, a time span and
 tolerances."""
 
 from abc import ABC, abstractmethod
@@ -12,27 +12,29 @@ from pynode.core.constants import Constants, valued
 
 
 class Field(Constants, ABC):
-    """A vector field dy/dt = f(t, y) whose physical constants are one parameter vector `k`, named
-    by `defaults`.
+    """A vector field dy/dt = f(t, y). Its physical constants are one parameter vector `k`, and
+    `defaults` names them.
 
-    One vector, because gathering scalars costs more than the chemistry: `torch.stack` of the 25
-    rate constants of the pollution problem takes 7 us, its whole field 9 us. `named` gives every
+    It is one vector, because gathering scalars costs more than the chemistry: `torch.stack` of the
+    25 rate constants of the pollution problem takes 7 us, its whole field 9 us. `named` gives every
     constant, or its gradient, by name:
 
         field.named()["k1"]              value, a view of the vector
         field.named(field.k.grad)["k1"]  gradient after backward()
 
-    The matrices of a formula are buffers, kept out of the state dict (they are code, not data).
-    `forward` and `jac` read them from `self._buffers`: an attribute that nn.Module must look up
-    costs 0.5 us, as much as half an operation.
+    The matrices of a formula are buffers outside of the state dict, because they are code and not
+    data. `forward` and `jac` read them from `self._buffers`: an attribute that nn.Module must look
+    up costs 0.5 us, as much as half an operation.
     """
 
     # Name and published value of each constant, in the order of `k`.
     defaults: ClassVar[dict[str, float]]
+    # No buffer of a field is None.
+    _buffers: dict[str, Tensor]  # type: ignore[assignment]
 
     def __init__(
         self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
-    ):
+    ) -> None:
         super().__init__()
         self.k = nn.Parameter(
             torch.tensor(list(self.defaults.values()), dtype=dtype, device=device)
@@ -48,8 +50,8 @@ class Field(Constants, ABC):
         return self.k
 
     def named(self, vector: Tensor | None = None) -> dict[str, Tensor]:
-        """The (..., p) vector, by default the constants themselves, split by name into (...)
-        tensors."""
+        """The (..., p) vector, by default the constants themselves, split into (...) tensors by
+        name."""
         if vector is None:
             vector = self.k
         return dict(zip(self.defaults, vector.unbind(-1), strict=True))
@@ -63,15 +65,15 @@ class Field(Constants, ABC):
         """df_i/dy_j, (..., n, n), at the states y, (..., n)."""
 
     def _matrix(self, name: str, rows: list) -> None:
-        """Register a constant of the formula in the dtype and on the device of `k`."""
+        """Register a constant matrix of the formula in the dtype and on the device of `k`."""
         self.keep(name, valued(rows, self.k.dtype, self.k.device), self.k.device)
 
 
 def apply(matrix: Tensor, y: Tensor, offset: Tensor | None = None) -> Tensor:
     """matrix y + offset, (..., m), for the matrix (m, n), y (..., n) and offset (m,).
 
-    `nn.functional.linear` does it for any batch, but for a single vector takes 3.0 us where `addmv`
-    takes 1.4.
+    `nn.functional.linear` does this for any batch, but it takes 3.0 us for a single vector, and
+    `addmv` takes 1.4.
     """
     if y.dim() > 1:
         return nn.functional.linear(y, matrix, offset)
@@ -82,13 +84,14 @@ def apply(matrix: Tensor, y: Tensor, offset: Tensor | None = None) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """An initial value problem of the literature, ready to solve. Without equality: two of them
-    share no tensors.
+    """An initial value problem of the literature. Two Problems are never equal, because they share
+    no tensors.
 
-    y0: (n,) start at tspan[0]. tspan: (t0, t1) in the problem's unit of time. rtol, atol: suggested
-    tolerances, atol in the unit of y, one for all components or one for each; small enough for the
-    smallest species that drives the others. t_eval: (T,) suggested output times in float64 where
-    evenly spaced ones would miss the transient.
+    y0: (n,) start at tspan[0].
+    tspan: (t0, t1) in the problem's unit of time.
+    rtol, atol: suggested tolerances. atol is in the unit of y, one for all components or one for
+        each. It is small enough for the smallest species that drives the others.
+    t_eval: (T,) suggested output times in float64, if evenly spaced ones would miss the transient.
     """
 
     name: str
@@ -101,7 +104,7 @@ class Problem:
     source: str
     t_eval: Tensor | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.y0.dim() != 1:
             raise ValueError(
                 f"y0 of {self.name} has shape {tuple(self.y0.shape)}: give one state, a vector of"

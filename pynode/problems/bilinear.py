@@ -1,5 +1,5 @@
-"""Systems whose rates are products of two linear factors: chemistry by mass action and what looks
-like it."""
+"""Systems whose rates are products of two linear factors: mass-action chemistry and similar
+systems."""
 
 from typing import ClassVar
 
@@ -15,9 +15,9 @@ class Bilinear(Field):
     """dy/dt = S r with the rates r = c * y[first] * (A y + b): r and c (..., m), S (n, m), A (m,
     n), b (m,).
 
-    The coefficients c are the constants `k` unless a subclass derives them. Every rate is computed
-    in one vector operation, so that 25 reactions cost what three do: 9 us where one expression per
-    reaction takes 120.
+    The coefficients c are the constants `k` unless a subclass computes them from `k`. One vector
+    operation computes all rates, so that 25 reactions cost as much as three: 9 us, where one
+    expression for each reaction takes 120.
     """
 
     def _tables(
@@ -33,12 +33,14 @@ class Bilinear(Field):
         """(m,) coefficient of every rate."""
         return self.k
 
-    def forward(self, t, y):
+    def forward(self, t: torch.Tensor | float, y: torch.Tensor) -> torch.Tensor:
+        """dy/dt, see Field."""
         fixed = self._buffers
         second = apply(fixed["A"], y, fixed["b"])
         return apply(fixed["S"], self.coefficients() * y.index_select(-1, fixed["first"]) * second)
 
-    def jac(self, t, y):
+    def jac(self, t: torch.Tensor | float, y: torch.Tensor) -> torch.Tensor:
+        """df/dy, see Field."""
         fixed = self._buffers
         c = self.coefficients()
         # Product rule: the slope of y[first] times the second factor, and y[first] times the slope
@@ -49,11 +51,12 @@ class Bilinear(Field):
 
 
 class MassAction(Bilinear):
-    """A reaction network by the law of mass action: `reactions` gives each constant its reaction.
+    """A reaction network by the law of mass action. `reactions` gives the reaction of each
+    constant.
 
-    "A + B -> 2 C" runs at the rate k y_A y_B, takes one A and one B and gives two C; at most two
-    species on the left, and an empty right side where what is made does not count. `species` gives
-    the order of the components of y.
+    "A + B -> 2 C" has the rate k y_A y_B. It uses one A and one B and makes two C. There are at
+    most two species on the left. The right side may be empty, if the products do not matter.
+    `species` gives the order of the components of y.
     """
 
     species: ClassVar[tuple[str, ...]]
@@ -61,7 +64,7 @@ class MassAction(Bilinear):
 
     def __init__(
         self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
-    ):
+    ) -> None:
         super().__init__(dtype, device)
         equations = [sides(self.reactions[name]) for name in self.defaults]
         lefts = [list(left.elements()) for left, _ in equations]

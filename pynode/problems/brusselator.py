@@ -1,6 +1,7 @@
 """The Brusselator with diffusion in two dimensions: 2 N^2 stiff equations with a sparse
 Jacobian."""
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -32,7 +33,7 @@ class Brusselator(Field):
         dtype: torch.dtype = torch.float64,
         device: torch.device | str | None = None,
         size: int = 128,
-    ):
+    ) -> None:
         super().__init__(dtype, device)
         self.size = size
         x = torch.arange(size, dtype=torch.float64, device="cpu") / size
@@ -88,7 +89,7 @@ class Brusselator(Field):
         )
         return torch.cat((top, bottom), -2)
 
-    def precond(self, t: float, y: Tensor, c: float):
+    def precond(self, t: float, y: Tensor, c: float) -> Callable[[Tensor], Tensor]:
         """P for pynode.Krylov: (I - c alpha lap)^-1, exact for the diffusion, by the fast Fourier
         transform."""
         n = self.size

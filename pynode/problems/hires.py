@@ -27,7 +27,7 @@ class Hires(Field):
 
     def __init__(
         self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
-    ):
+    ) -> None:
         super().__init__(dtype, device)
         self._matrix("source", [0.0007, 0, 0, 0, 0, 0, 0, 0])
         self._matrix(
@@ -50,14 +50,16 @@ class Hires(Field):
         self._matrix("enzyme", [[0, 0, 0, 0, 0, 0, 0, 1]] * 8)
         self.keep("eighth", valued([7] * 8, device=self.k.device), self.k.device)
 
-    def forward(self, t, y):
+    def forward(self, t: torch.Tensor | float, y: torch.Tensor) -> torch.Tensor:
+        """dy/dt, see Field."""
         fixed = self._buffers
         bound = self.k * apply(fixed["bound"], y)
         return torch.addcmul(
             apply(fixed["linear"], y, fixed["source"]), bound, y.index_select(-1, fixed["eighth"])
         )
 
-    def jac(self, t, y):
+    def jac(self, t: torch.Tensor | float, y: torch.Tensor) -> torch.Tensor:
+        """df/dy, see Field."""
         fixed = self._buffers
         bound = apply(fixed["bound"], y).unsqueeze(-1)
         slope = torch.addcmul(y[..., 7:, None] * fixed["bound"], bound, fixed["enzyme"])

@@ -25,19 +25,21 @@ class Lorenz(Field):
 
     def __init__(
         self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
-    ):
+    ) -> None:
         super().__init__(dtype, device)
         self._matrix("M", [[-1, 1, 0], [1, 0, 0], [0, 0, -1]])
         self._matrix("N", [[0, 0, 0], [0, -1, 0], [0, 0, 0]])
         self._matrix("P", [[0, 0, 0], [0, 0, -1], [0, 1, 0]])
         self._matrix("x", [1, 0, 0])
 
-    def forward(self, t, y):
+    def forward(self, t: torch.Tensor | float, y: torch.Tensor) -> torch.Tensor:
+        """dy/dt, see Field."""
         fixed = self._buffers
         scaled = torch.addcmul(apply(fixed["N"], y), self.k, apply(fixed["M"], y))
         return torch.addcmul(scaled, y[..., :1], apply(fixed["P"], y))
 
-    def jac(self, t, y):
+    def jac(self, t: torch.Tensor | float, y: torch.Tensor) -> torch.Tensor:
+        """df/dy, see Field."""
         fixed = self._buffers
         scaled = torch.addcmul(fixed["N"], self.k.unsqueeze(-1), fixed["M"])
         return (

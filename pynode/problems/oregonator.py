@@ -26,7 +26,7 @@ class Oregonator(Bilinear):
 
     def __init__(
         self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
-    ):
+    ) -> None:
         super().__init__(dtype, device)
         # Rates:  s x    s y (1 - x)   s q x x    z / s     y (1 + x) / s   w x     w z
         self._tables(
@@ -41,7 +41,7 @@ class Oregonator(Bilinear):
         self._matrix("q", [[0, float(row == 2), 0] for row in range(7)])
         self._matrix("no_q", [1, 1, 0, 1, 1, 1, 1])
 
-    def coefficients(self):
+    def coefficients(self) -> torch.Tensor:
         # As powers and a matrix product: 5.6 us, where unbinding s, q, w and stacking the seven
         # takes 12.
         k = self.k

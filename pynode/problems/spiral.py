@@ -22,10 +22,12 @@ class Spiral(Field):
 
     defaults: ClassVar = {"a11": -0.1, "a12": -2.0, "a21": 2.0, "a22": -0.1}
 
-    def forward(self, t, y):
+    def forward(self, t: torch.Tensor | float, y: torch.Tensor) -> torch.Tensor:
+        """dy/dt, see Field."""
         return apply(self.k.view(2, 2), y * y * y)
 
-    def jac(self, t, y):
+    def jac(self, t: torch.Tensor | float, y: torch.Tensor) -> torch.Tensor:
+        """df/dy, see Field."""
         return self.k.view(2, 2) * (3 * y * y).unsqueeze(-2)
 
 

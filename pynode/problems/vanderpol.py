@@ -25,18 +25,20 @@ class VanDerPol(Field):
 
     def __init__(
         self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
-    ):
+    ) -> None:
         super().__init__(dtype, device)
         self._matrix("rotation", [[0, 1], [-1, 0]])
         self._matrix("W", [[0, 0], [-1, 0]])
         self._matrix("b", [0, 1])
 
-    def forward(self, t, y):
+    def forward(self, t: torch.Tensor | float, y: torch.Tensor) -> torch.Tensor:
+        """dy/dt, see Field."""
         fixed = self._buffers
         damping = self.k * apply(fixed["W"], y * y, fixed["b"])
         return torch.addcmul(apply(fixed["rotation"], y), damping, y)
 
-    def jac(self, t, y):
+    def jac(self, t: torch.Tensor | float, y: torch.Tensor) -> torch.Tensor:
+        """df/dy, see Field."""
         fixed = self._buffers
         damping = torch.diag_embed(apply(fixed["W"], y * y, fixed["b"]))
         slope = damping + 2 * y.unsqueeze(-1) * fixed["W"] * y.unsqueeze(-2)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,8 +22,8 @@ DEPTH = 24
 
 
 class _Node(NamedTuple):
-    """The path between two times, (a, wa) and (b, wb). part: which of the 2^level parts of its
-    interval that is."""
+    """The path between two times, (a, wa) and (b, wb). part: the number of this part among the
+    2^level parts of its interval."""
 
     a: float
     b: float
@@ -32,20 +33,28 @@ class _Node(NamedTuple):
 
 
 class BrownianPath:
-    """W(t), shape, with W(times[0]) = 0: independent components with variance t - times[0].
+    """W(t), with W(times[0]) = 0: independent components with variance t - times[0].
 
-    shape: that of the states, so that every component of every row has noise of its own.
-    times: at least two, increasing; the values there are drawn at once, those between them when
-        they are asked for, by bridges. Two are enough; a grid on which a solver steps makes it
-        faster. The path depends on them.
+    shape: of the states, so that every component of every row has its own noise.
+    times: at least two, increasing. The values there are drawn at once. Values between them are
+        drawn by bridges when they are asked for. Two times are enough; a solver is faster if they
+        are its grid. The path depends on them.
     seed: an integer. The same seed, times and shape give the same path on every device and in both
-    dtypes (to rounding).
+        dtypes, up to rounding.
 
-    ``path(t)`` is the value at t, ``path.increment(a, b)`` that at b less that at a. ValueError
-    outside of the times.
+    ``path(t)`` is the value at t, and ``path.increment(a, b)`` the value at b minus that at a.
+    Raises ValueError outside of the times.
     """
 
-    def __init__(self, shape, times=(0.0, 1.0), *, seed=0, dtype=torch.float32, device=None):
+    def __init__(
+        self,
+        shape: Sequence[int],
+        times: Sequence[float] = (0.0, 1.0),
+        *,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+    ) -> None:
         self.times = [float(t) for t in times]
         steps = np.diff(self.times)
         if (
@@ -64,18 +73,18 @@ class BrownianPath:
         self.device = device
         scales = np.sqrt(steps).reshape(-1, *(1,) * len(self.shape))
         drawn = self._draw((len(steps), *self.shape), 0, 0, 0) * scales
-        # float64 until the difference is taken: increments of small steps are small differences.
+        # float64, because increments of small steps are small differences of these values.
         self.values = torch.from_numpy(
             np.concatenate((np.zeros((1, *self.shape)), drawn.cumsum(0)))
         ).to(device)
-        self._way = []
+        self._way: list[_Node] = []
         self._interval = -1
 
-    def __call__(self, t):
+    def __call__(self, t: float) -> torch.Tensor:
         """W(t) for t a float."""
         return self._at(t).to(self.dtype)
 
-    def increment(self, a, b):
+    def increment(self, a: float, b: float) -> torch.Tensor:
         """W(b) - W(a), normal with variance b - a."""
         return (self._at(b) - self._at(a)).to(self.dtype)
 
@@ -98,13 +107,13 @@ class BrownianPath:
         return self._descend(t, i)
 
     def _descend(self, t, interval):
-        """The value at t, inside the last node of the way; the way goes on down to it."""
+        """The value at t, inside the last node of the way. Extends the way down to it."""
         close = 2 * math.ulp(t) + 1e-14 * (self.times[interval + 1] - self.times[interval])
         while True:
             a, b, wa, wb, part = self._way[-1]
-            if t - a <= close or b - t <= close:
-                if t - a <= close:
-                    return wa
+            if t - a <= close:
+                return wa
+            if b - t <= close:
                 return wb
             level = len(self._way)
             if level > DEPTH:
@@ -114,16 +123,14 @@ class BrownianPath:
                 self.device
             )
             w = 0.5 * (wa + wb) + math.sqrt(b - a) / 2 * noise
-            lower = t <= middle
-            self._way.append(
-                _Node(a, middle, wa, w, 2 * part)
-                if lower
-                else _Node(middle, b, w, wb, 2 * part + 1)
-            )
+            if t <= middle:
+                self._way.append(_Node(a, middle, wa, w, 2 * part))
+            else:
+                self._way.append(_Node(middle, b, w, wb, 2 * part + 1))
 
     def _draw(self, shape, level, index, interval):
-        """Standard normal numbers that belong to one node of the tree of one interval; interval 0
-        is the grid itself."""
+        """Standard normal numbers of one node in the tree of one interval. Interval 0 is the grid
+        itself."""
         # Philox counts in its first word; the others name the node. The second key keeps these
         # streams apart from NumPy's own.
         bits = np.random.Philox(

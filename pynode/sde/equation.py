@@ -1,7 +1,9 @@
-"""The equation as the schemes see it: drift and diffusion at float times, counted, and their
+"""The equation as the schemes see it: drift and diffusion at float times, with counts and
 derivatives."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 
@@ -10,55 +12,57 @@ from ..core.stats import Stats
 
 
 class SDE:
-    """dy = f(t, y) dt + g(t, y) dW, rows of y (..., d) independent of one another.
+    """dy = f(t, y) dt + g(t, y) dW, with independent rows of y (..., d).
 
     noise_dim: None for diagonal noise, g and dW (..., d); m for g (..., d, m) and dW (..., m).
     """
 
-    def __init__(self, f, g, y0, noise_dim=None):
+    def __init__(
+        self,
+        f: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        g: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        y0: torch.Tensor,
+        noise_dim: int | None = None,
+    ) -> None:
         self.f = f
         self.g = g
         self.stats = Stats()
         self.dtype = y0.dtype
         self.device = y0.device
         self.diagonal = noise_dim is None
-        if self.diagonal:
-            self.noise_shape = tuple(y0.shape)
-        else:
+        self.noise_shape: tuple[int, ...] = tuple(y0.shape)
+        self.matrix_shape: tuple[int, ...] = tuple(y0.shape)
+        if noise_dim is not None:
             self.noise_shape = (*y0.shape[:-1], noise_dim)
-        if self.diagonal:
-            self.matrix_shape = tuple(y0.shape)
-        else:
             self.matrix_shape = (*y0.shape, noise_dim)
 
-    def drift(self, t, y):
+    def drift(self, t: float, y: torch.Tensor) -> torch.Tensor:
         """f, (..., d), at the float t."""
         self.stats.nfe += 1
         return self._checked("drift", self.f(self._time(t), y), y.shape)
 
-    def diffusion(self, t, y):
+    def diffusion(self, t: float, y: torch.Tensor) -> torch.Tensor:
         """g, (..., d) or (..., d, m), at the float t."""
         return self._checked("diffusion", self.g(self._time(t), y), self.matrix_shape)
 
-    def with_slope(self, t, y):
-        """(g, g_i dg_i/dy_i), both (..., d), of diagonal noise: g, and the derivative of g along
-        itself, transposed."""
-        # A transform of torch.func, for its graph lives on where the step is differentiated.
-        g, pull = torch.func.vjp(lambda y: self.diffusion(t, y), y)
-        return g, pull(g)[0]
+    def with_slope(self, t: float, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(g, g_i dg_i/dy_i), both (..., d), for diagonal noise: g, and the transposed derivative
+        of g along itself."""
+        # torch.func keeps the graph, so that the step can be differentiated.
+        g, pullback, *_ = torch.func.vjp(lambda y: self.diffusion(t, y), y)
+        return g, pullback(g)[0]
 
-    def jacobian(self, t, y):
+    def jacobian(self, t: float, y: torch.Tensor) -> torch.Tensor:
         """df/dy of every row, (..., d, d), without a graph: one backward pass for each state of a
         row."""
         self.stats.njac += 1
         with torch.inference_mode(False), torch.enable_grad():
-            # Of a tensor of inference mode a clone alone may have a graph.
+            # A tensor of inference mode cannot have a graph, but its clone can.
             leaf = y.detach().clone().requires_grad_()
             out = self.drift(t, leaf)
+            parts: tuple[torch.Tensor, ...] = ()
             if out.requires_grad:
                 parts = out.reshape(-1, y.shape[-1]).sum(0).unbind()
-            else:
-                parts = ()
             rows = [
                 torch.autograd.grad(part, leaf, retain_graph=True, allow_unused=True)[0]
                 for part in parts
@@ -68,16 +72,17 @@ class SDE:
             return torch.stack(rows, -2)
         return y.new_zeros(*y.shape, y.shape[-1])
 
-    def check_rows(self, t, y):
-        """ValueError where a row of f depends on another: an implicit step takes each row by
-        itself."""
+    def check_rows(self, t: float, y: torch.Tensor) -> None:
+        """Raises ValueError if a row of f depends on another, because an implicit step solves each
+        row separately."""
         with torch.no_grad():
-            y, tangent = _near(y), _random(y)
+            y = _near(y)
+            tangent = _random(y)
             whole = self._along(self.drift, t, y, tangent)
-            alone = (self.jacobian(t, y) @ tangent.unsqueeze(-1)).squeeze(-1)
+            by_row = (self.jacobian(t, y) @ tangent.unsqueeze(-1)).squeeze(-1)
         if not torch.allclose(
             whole,
-            alone,
+            by_row,
             rtol=1e-3,
             atol=1e-4 * float(whole.nan_to_num().abs().max()),
             equal_nan=True,
@@ -89,16 +94,17 @@ class SDE:
                 " 'milstein'"
             )
 
-    def check_diagonal(self, t, y):
-        """ValueError where g_i depends on another component than y_i, which Milstein's scheme for
-        diagonal noise leaves out."""
+    def check_diagonal(self, t: float, y: torch.Tensor) -> None:
+        """Raises ValueError if g_i depends on a component other than y_i, which Milstein's scheme
+        for diagonal noise does not allow."""
         with torch.no_grad():
-            y, one, two = _near(y), _random(y), _random(y, 1)
-            both = self._along(self.diffusion, t, y, one * two)
-            apart = self._along(self.diffusion, t, y, one) * two
-        if not torch.allclose(
-            both, apart, rtol=1e-3, atol=1e-4 * float(both.nan_to_num().abs().max()), equal_nan=True
-        ):
+            y = _near(y)
+            one = _random(y)
+            two = _random(y, 1)
+            together = self._along(self.diffusion, t, y, one * two)
+            separate = self._along(self.diffusion, t, y, one) * two
+        atol = 1e-4 * float(together.nan_to_num().abs().max())
+        if not torch.allclose(together, separate, rtol=1e-3, atol=atol, equal_nan=True):
             raise ValueError(
                 "Milstein's scheme is for diffusions whose component i depends on y_i alone, and"
                 " this one couples components: take 'em' or 'implicitem', or a diffusion by"
@@ -108,8 +114,8 @@ class SDE:
     def _along(self, f, t, y, tangent):
         """The derivative of f at (t, y) along the tangent, (..., d), without a graph.
 
-        By two backward passes, because forward mode may be under way; by forward mode where f has
-        no second derivative.
+        It uses two backward passes, because forward mode may be active already. It uses forward
+        mode if f has no second derivative.
         """
         with DoubleBackward(), torch.inference_mode(False), torch.enable_grad():
             leaf = y.detach().clone().requires_grad_()
@@ -123,13 +129,12 @@ class SDE:
             except RuntimeError:
                 with torch.no_grad():
                     return torch.func.jvp(lambda y: f(t, y), (y,), (tangent,))[1]
-            if pulled is None:
-                found = None
-            else:
-                found = torch.autograd.grad(pulled, w, tangent, allow_unused=True)[0]
-        if found is None:
+            pushed = None
+            if pulled is not None:
+                pushed = torch.autograd.grad(pulled, w, tangent, allow_unused=True)[0]
+        if pushed is None:
             return torch.zeros_like(out)
-        return found
+        return pushed
 
     def _time(self, t):
         return torch.scalar_tensor(t, dtype=self.dtype, device=self.device)
@@ -148,12 +153,12 @@ class SDE:
 
 
 def _near(y):
-    """A state like y without its zeros, which hide what they are multiplied with."""
+    """A state near y without zeros, which would hide the factors that they are multiplied with."""
     size = y.abs().max()
     return y + 0.1 * torch.where(size > 0, size, 1.0) * _random(y, 2)
 
 
 def _random(y, seed=0):
-    """Numbers in (0.5, 1.5), the same each time."""
+    """Numbers in (0.5, 1.5), the same in each call."""
     generator = torch.Generator().manual_seed(seed)
     return (0.5 + torch.rand(y.shape, generator=generator, dtype=torch.float64)).to(y)

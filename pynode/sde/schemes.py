@@ -2,8 +2,11 @@
 1992.
 
 A scheme is explicit or implicit in the drift, and has the noise of Euler and Maruyama or that of
-    Milstein: y' = y + h f + g dW (+ (g dg/dy)(dW^2 - h) / 2),  with f at (t, y), or at (t + h, y')
-    where it is implicit.
+Milstein:
+
+    y' = y + h f + g dW (+ (g dg/dy)(dW^2 - h) / 2)
+
+with f at (t, y), or at (t + h, y') if it is implicit.
 """
 
 from __future__ import annotations
@@ -13,11 +16,18 @@ from typing import NamedTuple
 
 import torch
 
+from .equation import SDE
+
 
 class Scheme(NamedTuple):
-    """name: SciML's where it has one; strong: order of convergence of the paths (for g that depends
-    on y; with g that does not the order is 1); milstein: whether the noise has its second term;
-    implicit: whether the drift is taken at the end."""
+    """A scheme.
+
+    name: SciML's if it has one.
+    strong: the order of convergence of the paths, if g depends on y. If it does not, the order is
+        1.
+    milstein: whether the noise has its second term.
+    implicit: whether the drift is evaluated at the end of the step.
+    """
 
     name: str
     strong: float
@@ -39,9 +49,11 @@ SCHEMES = {
 ITERATIONS = 12
 
 
-def step(scheme, sde, t, h, y, dw):
-    """The state at t + h from y (..., d) at t, with the increment dw of the noise; None where
-    Newton's iteration fails."""
+def step(
+    scheme: Scheme, sde: SDE, t: float, h: float, y: torch.Tensor, dw: torch.Tensor
+) -> torch.Tensor | None:
+    """The state at t + h from y (..., d) at t, with the increment dw of the noise. None if Newton's
+    iteration fails."""
     if scheme.milstein:
         g, slope = sde.with_slope(t, y)
         noise = g * dw + 0.5 * slope * (dw * dw - h)
@@ -52,35 +64,31 @@ def step(scheme, sde, t, h, y, dw):
         else:
             noise = (g @ dw.unsqueeze(-1)).squeeze(-1)
     if scheme.implicit:
-        return _solved(sde, t + h, h, y + noise, y)
+        return _implicit_step(sde, t + h, h, y + noise, y)
     return y + noise + h * sde.drift(t, y)
 
 
-def _solved(sde, t, h, right, start):
-    """y = right + h f(t, y), by Newton's iteration; its derivative is that of the implicit function
-    theorem.
+def _implicit_step(sde, t, h, rhs, start):
+    """The solution of y = rhs + h f(t, y), by Newton's iteration. The implicit function theorem
+    gives its derivative.
 
-    The last correction alone is in the graph: with A = I - h df/dy it adds A^-1 (right + h f(t, y)
-    - y) to a y without derivatives, whose derivative A^-1 (dright + h df) is that of the solution.
-    Nothing is unrolled.
+    Only the last correction is in the graph. With A = I - h df/dy it adds A^-1 (rhs + h f(t, y) -
+    y) to a y without derivatives. The derivative of this sum, A^-1 (drhs + h df), is that of the
+    solution. Nothing is unrolled.
     """
     with torch.no_grad():
         y = start.detach()
         unit = torch.eye(start.shape[-1], dtype=start.dtype, device=start.device)
-        # Quadratic convergence: the square of it is what is left.
+        # The convergence is quadratic: the remaining error is about the square of this.
         small = torch.finfo(y.dtype).eps ** 0.5
         tiny = torch.finfo(y.dtype).tiny
         for _ in range(ITERATIONS):
             matrix = unit - h * sde.jacobian(t, y)
-            # Singular: infinite.
-            change = torch.linalg.solve_ex(matrix, right + h * sde.drift(t, y) - y)[0]
-            # By row, and against what is added up as well: the sum may be near zero.
+            # A singular matrix gives infinity.
+            change = torch.linalg.solve_ex(matrix, rhs + h * sde.drift(t, y) - y)[0]
+            # For each row, relative to the terms of the sum, which may cancel.
             whole = (
-                torch.stack((right, y, y + change))
-                .abs()
-                .amax((0, -1))
-                .unsqueeze(-1)
-                .clamp(min=tiny)
+                torch.stack((rhs, y, y + change)).abs().amax((0, -1)).unsqueeze(-1).clamp(min=tiny)
             )
             size = float((change.abs() / whole).max())
             if size <= small:
@@ -92,4 +100,4 @@ def _solved(sde, t, h, right, start):
             return None
     if not torch.is_grad_enabled():
         return y + change
-    return y + torch.linalg.solve(matrix, right + h * sde.drift(t, y) - y)
+    return y + torch.linalg.solve(matrix, rhs + h * sde.drift(t, y) - y)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 
 from ..core.problem import ODEProblem
+from ..core.protocols import Times
 from ..core.solution import Solution
 from ..core.status import Status
 from ..core.torch_context import check_solvable, disallow_tracing, needs_clean_context, run_clean
@@ -25,36 +28,57 @@ class SDESolution(Solution):
 
 @disallow_tracing
 def solve_sde(
-    drift, diffusion, y0, t, *, dt, method="em", noise_dim=None, brownian=None, throw=True
+    drift: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    diffusion: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    y0: torch.Tensor,
+    t: Times,
+    *,
+    dt: float,
+    method: Literal["EM", "Milstein", "ImplicitEM", "ImplicitMilstein"] | str = "em",
+    noise_dim: int | None = None,
+    brownian: BrownianPath | None = None,
+    throw: bool = True,
 ) -> SDESolution:
     """Solve Itô's dy = drift(t, y) dt + diffusion(t, y) dW, y(t[0]) = y0, in steps of at most dt.
 
-    drift: nn.Module or function f(t, y) -> (..., d), t a 0-d tensor; diffusion: g(t, y) -> (...,
-        d), every component with noise of its own, or (..., d, noise_dim) for a noise of that many
-        components.
-    y0: (..., d) float32 or float64; each row is a path of its own: repeat a state to get several
-    paths from it. t: at least two times, increasing. The steps divide the time between two outputs
-    evenly.
+    drift: nn.Module or function f(t, y) -> (..., d), t a 0-d tensor.
+    diffusion: g(t, y) -> (..., d), where every component has its own noise, or (..., d, noise_dim)
+        for a noise of noise_dim components.
+    y0: (..., d) float32 or float64. Each row is a separate path: repeat a state to get several
+        paths from it.
+    t: at least two times, increasing. The steps divide the time between two outputs evenly.
     method: 'EM' (Euler and Maruyama, strong order 0.5, weak order 1), 'Milstein' (strong order 1,
-        where diffusion i depends on y_i alone), and, for a stiff drift, 'ImplicitEM' and
-        'ImplicitMilstein', with the drift at the end of the step by Newton's iteration over each
-        row (a step whose iteration fails is halved).
-    brownian: the noise, a BrownianPath of the shape of dW over the span, of either dtype; None: a
-        new one, from torch's random numbers, so that torch.manual_seed repeats it.
+        if diffusion i depends only on y_i). For a stiff drift 'ImplicitEM' and 'ImplicitMilstein'
+        evaluate the drift at the end of the step, by Newton's iteration for each row. If the
+        iteration fails, the step is halved.
+    brownian: the noise, a BrownianPath with the shape of dW over the span, of either dtype. None
+        makes a new one from torch's random numbers; torch.manual_seed repeats it.
+    throw: False returns the partial solution instead of raising SolveError.
 
-    Gradients reach y0 and all tensors of drift and diffusion, by autograd through the steps: they
-    are those of the computed path for fixed noise, to rounding, whatever dt. (A stochastic adjoint,
-    solved backwards, has them as dt -> 0 alone, with an error of the order of the scheme.) Memory
-    grows with the number of steps.
+    Gradients reach y0 and all tensors of drift and diffusion, by autograd through the steps. They
+    are those of the computed path for fixed noise, up to rounding, for any dt. (A stochastic
+    adjoint, solved backwards, has them only in the limit dt -> 0, with an error of the order of the
+    scheme.) Memory grows with the number of steps.
 
     Returns an SDESolution: y (T, ..., d), and the noise as .brownian. Raises SolveError if states
-    overflow; throw=False returns the partial solution instead. Raises ValueError or TypeError for
-    input that makes no sense.
+    overflow, and ValueError or TypeError for input that makes no sense.
     """
-    given = dict(locals())
     problem = ODEProblem(drift, y0, t)
     if needs_clean_context(problem):
-        return run_clean(lambda plain: solve_sde(**{**given, "y0": plain.y0}), problem)
+        return run_clean(
+            lambda plain: solve_sde(
+                drift,
+                diffusion,
+                plain.y0,
+                t,
+                dt=dt,
+                method=method,
+                noise_dim=noise_dim,
+                brownian=brownian,
+                throw=throw,
+            ),
+            problem,
+        )
     scheme = _scheme(method)
     layout = problem.layout()
     times = problem.times(None).detach().to(torch.float64)
@@ -84,11 +108,8 @@ def solve_sde(
 
 
 def _scheme(method):
-    """The Scheme of that name; ValueError where there is none."""
-    if isinstance(method, str):
-        scheme = SCHEMES.get(method.lower())
-    else:
-        scheme = None
+    """The Scheme of this name. Raises ValueError if there is none."""
+    scheme = SCHEMES.get(method.lower()) if isinstance(method, str) else None
     if scheme is None:
         raise ValueError(
             f"method must be one of {', '.join(s.name for s in SCHEMES.values())}, not {method!r}"
@@ -97,18 +118,18 @@ def _scheme(method):
 
 
 def _check(scheme, layout, y0, values, dt, noise_dim):
-    """ValueError or TypeError where the arguments of ``solve_sde`` make no sense. layout: of the
-    state; values: the times as floats."""
+    """Raises ValueError or TypeError if the arguments of ``solve_sde`` make no sense. layout: of
+    the state; values: the times as floats."""
     if not layout.single or y0.dim() == 0:
         raise ValueError(
             "the state of an SDE is one tensor, (..., d), with at least one component; join the"
-            " parts in it"
+            " parts into it"
         )
     if scheme.implicit:
         check_solvable(layout.dtype, scheme.name, "or take 'em' or 'milstein'")
     if values[-1] < values[0]:
         raise ValueError(
-            "t needs at least two times, strictly increasing: the noise of an SDE comes forward in"
+            "t needs at least two times, strictly increasing: the noise of an SDE runs forward in"
             " time"
         )
     if not (isinstance(dt, (int, float)) and dt > 0):
@@ -124,7 +145,7 @@ def _check(scheme, layout, y0, values, dt, noise_dim):
         )
     if scheme.milstein:
         raise ValueError(
-            "Milstein's scheme needs diagonal noise (others take Lévy areas): leave noise_dim away,"
+            "Milstein's scheme needs diagonal noise (others need Lévy areas): remove noise_dim,"
             " or take 'em'"
         )
 
@@ -140,17 +161,14 @@ def _new_path(sde, values, counts, layout):
 
 
 def _integrate(scheme, sde, brownian, values, counts, y0):
-    """(states (..., d) at the times reached, a list; Status). counts[i] steps lead from values[i]
-    to the next."""
+    """(list of the states (..., d) at the times reached, Status). counts[i] steps lead from
+    values[i] to the next."""
     ys = [y0]
     for a, b, count in zip(values, values[1:], counts):
         y = ys[-1]
         reached = a
         for i in range(count):
-            if i == count - 1:
-                end = b
-            else:
-                end = a + (b - a) * (i + 1) / count
+            end = b if i == count - 1 else a + (b - a) * (i + 1) / count
             y = _advance(scheme, sde, brownian, reached, end, y, HALVINGS)
             if y is None:
                 return ys, Status.NEWTON
@@ -172,8 +190,8 @@ def _message(scheme, status, values, reached):
 
 
 def _advance(scheme, sde, brownian, start, end, y, halvings):
-    """The state at end, in one step, or in smaller ones on the same noise where Newton's iteration
-    fails; else None."""
+    """The state at end, in one step. If Newton's iteration fails, in smaller steps with the same
+    noise; None if they fail too."""
     new = step(scheme, sde, start, end - start, y, brownian.increment(start, end).to(y))
     if new is not None:
         sde.stats.accepted += 1

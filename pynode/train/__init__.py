@@ -1,13 +1,13 @@
-"""Training a neural ODE on observations of a stiff system.
+"""Trains a neural ODE on observations of a stiff system.
 
     data = read_csv("data.csv")                      # times, states, trajectories, missing values
     run = fit(data, Options(epochs=300), out="out")  # checkpoint.pt, model.pt, history.csv
     plot_fit("out/fit.png", run.field, data)
     field = load_model("out/model.pt")               # dy/dt in the units of the data
 
-For a module and a loop of your own, each piece alone (docs/training.md): ``Scaling`` and
-``ScaledField``, ``log_times`` and ``sample_times``, ``slopes`` and ``collocation``,
-``multiple_shooting``, ``normalise_gradients``, ``EarlyStopping``, ``LevenbergMarquardt``.
+The pieces for your own module and loop (docs/training.md) are ``Scaling`` and ``ScaledField``,
+``log_times`` and ``sample_times``, ``slopes`` and ``collocation``, ``multiple_shooting``,
+``normalise_gradients``, ``EarlyStopping``, ``LevenbergMarquardt``.
 """
 
 from .collocation import Slopes, collocation, slopes

@@ -1,28 +1,28 @@
-"""How far a learned field is from the observations, state by state, in two measures of relative
+"""How far a learned field is from the observations, for each state, in two measures of relative
 error."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
 from ..solve import solve
 from .data import Dataset
 
-# Values below this fraction of the largest count as none in the pointwise error; solves for it are
-# this tight.
+# The pointwise error ignores values below this fraction of the largest. Its solves have this rtol.
 FLOOR = 1e-3
 RTOL = 1e-8
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """The errors of a solution at all observed times after the starts, one number a state.
+    """The errors of a solution at all observed times after the starts, one number for each state.
 
-    of_largest: the largest |y - observed|, divided by the largest |observed|. pointwise: the
-    largest |y - observed| /
-    |observed| where |observed| is above FLOOR of its largest; the stricter one.
+    of_largest: the largest |y - observed|, divided by the largest |observed|.
+    pointwise: the largest |y - observed| / |observed| where |observed| is above FLOOR of its
+        largest. It is the stricter measure.
     """
 
     columns: tuple[str, ...]
@@ -30,9 +30,16 @@ class Accuracy:
     pointwise: tuple[float, ...]
 
 
-def accuracy(field, data: Dataset, method="fbdf", rtol=RTOL) -> Accuracy:
-    """The errors of a learned field (a PhysicalField, or anything with its ``atol``). SolveError
-    where it cannot be solved."""
+class Solvable(Protocol):
+    """A field with its own absolute tolerances, such as a PhysicalField."""
+
+    def atol(self, rtol: float) -> torch.Tensor: ...
+
+    def __call__(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor: ...
+
+
+def accuracy(field: Solvable, data: Dataset, method: str = "fbdf", rtol: float = RTOL) -> Accuracy:
+    """The errors of a learned field. Raises SolveError if it cannot be solved."""
     errors = []
     values = []
     observed = []

@@ -1,17 +1,21 @@
-"""What a run leaves beside its model: the history, and the checkpoint from which it goes on."""
+"""The history of a run, and the checkpoint from which it can continue."""
 
 from __future__ import annotations
 
 import csv
 import io
+from os import PathLike
+from typing import Any
 
 from ..core.files import save_text
+from .data import Dataset
 from .model import ModelError, load_plain
+from .options import Options
 
 WORK = ("accepted", "rejected", "nfe", "backward_nfe", "njac", "nlu")
 HISTORY = ("epoch", "phase", "loss", "held_out", "lr", *WORK, "failures", "seconds")
-# Options that a resumed run must share with the one that it goes on from: its loss means the same,
-# and its weights fit.
+# A resumed run must have these options of the earlier one, so that the loss means the same and the
+# weights fit.
 SHARED = (
     "hidden",
     "activation",
@@ -24,9 +28,9 @@ SHARED = (
 )
 
 
-def save_history(path, history: list) -> None:
-    """Write one line an epoch with the columns HISTORY, atomically. OSError where the disk
-    refuses."""
+def save_history(path: str | PathLike[str], history: list[dict[str, Any]]) -> None:
+    """Write one line for each epoch with the columns HISTORY, atomically. Raises OSError if the
+    disk refuses."""
     table = io.StringIO()
     writer = csv.DictWriter(table, HISTORY, lineterminator="\n")
     writer.writeheader()
@@ -34,9 +38,9 @@ def save_history(path, history: list) -> None:
     save_text(path, table.getvalue())
 
 
-def checkpoint(path, options, data) -> dict:
-    """The plain data in the checkpoint file. ModelError unless it is of these data and fits these
-    options."""
+def checkpoint(path: str | PathLike[str], options: Options, data: Dataset) -> dict[str, Any]:
+    """The plain data in the checkpoint file. Raises ModelError unless it belongs to these data and
+    fits these options."""
     plain = load_plain(path, "checkpoint")
     mine = options.as_dict()
     try:

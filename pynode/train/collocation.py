@@ -1,32 +1,36 @@
-"""Collocation: a field fitted to the slopes of smoothed observations, without a single solve.
+"""Collocation: fits a field to the slopes of smoothed observations, without any solve.
 
 G. Roesch, C. Rackauckas, M. P. H. Stumpf, Collocation based training of neural ordinary
 differential equations, Stat. Appl. Genet. Mol. Biol. 20 (2021): the observations are smoothed, and
-f(t, y) is made equal to the slopes of the smooth curves, which is ordinary regression. What it
-finds is where training through the solver starts. The smoother here is a local quadratic over the
-nearest neighbours (Cleveland & Devlin, J. Am. Stat. Assoc. 83 (1988)), in the logarithm of time
-where the observations are spread over decades. ``warm_start`` does better where neighbouring
-observations are far apart: it weighs what a wrong slope does to the solution.
+f(t, y) is fitted to the slopes of the smooth curves, which is ordinary regression. Training through
+the solver then starts from the result. The smoother here is a local quadratic over the nearest
+neighbours (Cleveland & Devlin, J. Am. Stat. Assoc. 83 (1988)). It works in the logarithm of time if
+the observations are spread over decades. If neighbouring observations are far apart, ``warm_start``
+is better: it weighs the effect of a wrong slope on the solution.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 
-# A span this many times its first interval is looked at in the logarithm of time.
+# If the span is so many times the first interval, the smoother uses the logarithm of time.
 DECADES = 1e3
-# The kernel ends this many times as far away as the last neighbour, so that this one counts, too.
+# The kernel ends at so many times the distance of the last neighbour, so that this one counts.
 REACH = 1.5
 
 
 @dataclass(frozen=True)
 class Slopes:
-    """Smoothed states and slopes at K times. t: (K,); y: (K, n); slope: dy/dt, (K, n); unit: (K,),
-    the time over which a slope tells: the time since the start where the times are spread over
-    decades, else the whole span."""
+    """Smoothed states and slopes at K times.
+
+    t: (K,). y: (K, n). slope: dy/dt, (K, n).
+    unit: (K,), the time over which a slope counts: the time since the start if the times are spread
+        over decades, otherwise the whole span.
+    """
 
     t: torch.Tensor
     y: torch.Tensor
@@ -34,23 +38,31 @@ class Slopes:
     unit: torch.Tensor
 
     @classmethod
-    def joined(cls, parts) -> Slopes:
-        """Those of several trajectories as one."""
+    def joined(cls, parts: Iterable[Slopes]) -> Slopes:
+        """The Slopes of several trajectories as one."""
+        parts = list(parts)
         return cls(
-            *(
-                torch.cat(rows)
-                for rows in zip(*((p.t, p.y, p.slope, p.unit) for p in parts), strict=True)
-            )
+            t=torch.cat([part.t for part in parts]),
+            y=torch.cat([part.y for part in parts]),
+            slope=torch.cat([part.slope for part in parts]),
+            unit=torch.cat([part.unit for part in parts]),
         )
 
 
-def slopes(t, y, seen=None, neighbours: int = 5, log: bool | None = None) -> Slopes:
+def slopes(
+    t: torch.Tensor,
+    y: torch.Tensor,
+    seen: torch.Tensor | None = None,
+    neighbours: int = 5,
+    log: bool | None = None,
+) -> Slopes:
     """Smoothed observations y, (T, n), at the times t, (T,), increasing, and their slopes.
 
-    seen: (T, n), False where a value is missing. neighbours: observations that a local quadratic is
-    fitted to; 3 interpolate, more smooth. log: whether the quadratics are in the logarithm of the
-    time since t[0]; None decides by the span. There the start itself gets the slope of its first
-    chord.
+    seen: (T, n), False where a value is missing.
+    neighbours: the number of observations to which a local quadratic is fitted. 3 interpolate, more
+        smooth.
+    log: whether the quadratics use the logarithm of the time since t[0]. None decides by the span.
+        The start itself then gets the slope of its first chord.
     """
     if len(t) != len(y) or y.dim() != 2:
         raise ValueError(
@@ -67,21 +79,13 @@ def slopes(t, y, seen=None, neighbours: int = 5, log: bool | None = None) -> Slo
     since = (t - t[0]).to(y.dtype)
     if log is None:
         log = bool(since[-1] > DECADES * since[1])
-    if log:
-        s = since.log()
-    else:
-        s = since
-    if log:
-        used = slice(1, None)
-    else:
-        used = slice(None)
-    found = [_quadratics(s[used], y[used, i], seen[used, i], neighbours) for i in range(y.shape[1])]
-    smooth, slope = (torch.stack(parts, 1) for parts in zip(*found, strict=True))
+    s = since.log() if log else since
+    used = slice(1 if log else 0, None)
+    fits = [_quadratics(s[used], y[used, i], seen[used, i], neighbours) for i in range(y.shape[1])]
+    smooth, slope = (torch.stack(parts, 1) for parts in zip(*fits, strict=True))
+    unit = since[-1].expand(len(t))
     if log:
         unit = since[1:]
-    else:
-        unit = since[-1].expand(len(t))
-    if log:
         slope = slope / since[1:, None]
         chord = (smooth[:1] - y[:1]) / since[1]
         smooth = torch.cat((y[:1], smooth))
@@ -91,13 +95,13 @@ def slopes(t, y, seen=None, neighbours: int = 5, log: bool | None = None) -> Slo
 
 
 def _quadratics(s, y, seen, neighbours):
-    """Values and slopes, (T,), at all s of local quadratics through the seen (s, y)."""
-    at = s[seen]
+    """Values and slopes, (T,), at all s, of local quadratics through the seen (s, y)."""
+    points = s[seen]
     values = y[seen]
-    distance = (s[:, None] - at).abs()
+    distance = (s[:, None] - points).abs()
     reach, near = distance.topk(neighbours, largest=False)
     reach = REACH * reach[:, -1:]
-    x = (at[near] - s[:, None]) / reach
+    x = (points[near] - s[:, None]) / reach
     root = (1 - x.abs() ** 3).clamp(min=0) ** 1.5  # of the tricube kernel
     design = torch.stack((root, root * x, root * x * x), -1)
     fit = torch.linalg.lstsq(design, (root * values[near]).unsqueeze(-1)).solution
@@ -105,13 +109,22 @@ def _quadratics(s, y, seen, neighbours):
 
 
 def collocation(
-    f, points: Slopes, iterations: int = 1000, lr: float = 1e-2, scale=None, report=None
+    f: torch.nn.Module,
+    points: Slopes,
+    iterations: int = 1000,
+    lr: float = 1e-2,
+    scale: torch.Tensor | None = None,
+    report: Callable[[int, int, float], None] | None = None,
 ) -> float:
-    """Move the parameters of the module f(t, y) so that it has these slopes; returns the last loss.
+    """Change the parameters of the module f(t, y) so that it has these slopes; returns the last
+    loss.
 
-    f is called with all K states at once, t (K,). The loss is the mean of |f - slope| unit / scale,
-    and Adam's rate falls as a cosine. scale: (n,), the unit of each state, by default its range.
-    report(done, of, loss): called each iteration.
+    f: called with all K states at once, t (K,).
+    lr: Adam's first rate; it falls as a cosine.
+    scale: (n,), the unit of each state, by default its range.
+    report: report(done, of, loss) is called in each iteration.
+
+    The loss is the mean of |f - slope| unit / scale.
     """
     if scale is None:
         scale = points.y.amax(0) - points.y.amin(0)

@@ -1,8 +1,8 @@
-"""Reading observations of a physical system from a CSV file, and saying what is wrong with them.
+"""Reads observations of a physical system from a CSV file, and says what is wrong with them.
 
-A file has a header line, a column of times, one column a state, and, with several trajectories, a
-column that says which trajectory a line belongs to. Times may be irregular. A cell that is empty,
-``nan`` or ``NA`` is a missing value. Lines that start with # are comments. Commas, semicolons and
+A file has a header line, a column of times and one column for each state. With several trajectories
+it has a column that names the trajectory of each line. Times may be irregular. An empty cell,
+``nan`` or ``NA`` is a missing value. Lines that start with # are comments. Commas, semicolons or
 tabs separate cells.
 """
 
@@ -11,9 +11,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from os import PathLike
 from pathlib import Path
 
 import torch
@@ -24,8 +26,8 @@ FEWEST_ROWS = 4
 
 
 class DataError(ValueError):
-    """Observations that cannot be trained on. The message says where the fault is and what to do
-    about it."""
+    """Observations that cannot be used for training. The message says where the fault is and what
+    to do."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,12 @@ class Dataset:
 
     @property
     def observations(self) -> int:
-        """Observed values after the initial states: what a loss is a mean of."""
+        """The number of observed values after the initial states. The loss is a mean over them."""
         return sum(int(run.seen[1:].sum()) for run in self.trajectories)
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of names and numbers, by which a resumed run knows its data."""
+        """A hash of names and numbers. A resumed run compares it with that of its data."""
         digest = hashlib.sha256(repr((self.columns, self.time)).encode())
         for run in self.trajectories:
             digest.update(run.name.encode())
@@ -63,13 +65,21 @@ class Dataset:
         return digest.hexdigest()
 
 
-def read_csv(path, time=None, group=None, drop=(), keep_constant=False) -> Dataset:
+def read_csv(
+    path: str | PathLike[str],
+    time: str | None = None,
+    group: str | None = None,
+    drop: Sequence[str] = (),
+    keep_constant: bool = False,
+) -> Dataset:
     """The observations in a CSV file.
 
-    time: the column of times, by default the one called t or time. group: the column that tells
-    trajectories apart. drop: columns to leave out. keep_constant: accept a state that never changes
-    (it is then scaled by its magnitude). DataError, with file, line and column, for anything that
-    cannot be trained on.
+    time: the column of times, by default the one called t or time.
+    group: the column that names the trajectories.
+    drop: columns to leave out.
+    keep_constant: accept a state that never changes; its magnitude is then its scale.
+
+    Raises DataError, with file, line and column, for data that cannot be used.
     """
     lines = _lines(Path(path))
     if not lines:
@@ -93,10 +103,7 @@ def read_csv(path, time=None, group=None, drop=(), keep_constant=False) -> Datas
         )
     runs: dict[str, list] = {}
     for line, row in rows:
-        if group:
-            name = row[group].strip()
-        else:
-            name = ""
+        name = row[group].strip() if group else ""
         if group and not name:
             raise DataError(
                 f"{path}, line {line}, column {group!r}: the trajectory has no name; fill the"
@@ -120,7 +127,8 @@ def read_csv(path, time=None, group=None, drop=(), keep_constant=False) -> Datas
 
 
 def _lines(path: Path):
-    """The lines of the file that hold something, split into cells, with their numbers."""
+    """The lines of the file that are not empty or comments, split into cells, with their
+    numbers."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -148,7 +156,7 @@ def _lines(path: Path):
     return cells
 
 
-def _check_header(path, header, wanted):
+def _check_header(path, header, needed):
     if all(_parse(name) is not None for name in header):
         raise DataError(
             f"{path}: the first line holds numbers; put a header with the names of the columns"
@@ -156,12 +164,9 @@ def _check_header(path, header, wanted):
         )
     for name in header:
         if header.count(name) > 1 or not name:
-            if name:
-                what = f"two columns are called {name!r}"
-            else:
-                what = "a column has no name"
-            raise DataError(f"{path}: {what}; give every column a name of its own in the header.")
-    for name in wanted:
+            what = f"two columns are called {name!r}" if name else "a column has no name"
+            raise DataError(f"{path}: {what}; give every column its own name in the header.")
+    for name in needed:
         if name is not None and name not in header:
             raise DataError(f"{path} has no column {name!r}: its columns are {', '.join(header)}.")
 
@@ -176,10 +181,9 @@ def _time_column(path, header, time):
     found = [name for name in header if name.lower() in TIME_NAMES]
     if len(found) == 1:
         return found[0]
+    reason = "no column is called t or time"
     if found:
         reason = "more than one column could be the time"
-    else:
-        reason = "no column is called t or time"
     raise DataError(f"{path}: {reason}; say which with --time COLUMN, one of: {', '.join(header)}.")
 
 
@@ -193,7 +197,7 @@ def _row(path, line, header, cells):
 
 
 def _parse(cell: str):
-    """The number in a cell, NaN where it is missing, None where it is something else."""
+    """The number in a cell; NaN if it is missing, None if it is something else."""
     if cell.strip().lower() in MISSING:
         return math.nan
     try:
@@ -213,11 +217,8 @@ def _number(path, line, column, cell):
 
 
 def _trajectory(path, name, run, time, columns):
-    """A Trajectory of the (line, time, values) of one group, checked."""
-    if name:
-        of = f" of trajectory {name!r}"
-    else:
-        of = ""
+    """A checked Trajectory of the (line, time, values) of one group."""
+    of = f" of trajectory {name!r}" if name else ""
     if len(run) < 2:
         raise DataError(
             f"{path}, line {run[0][0]}: the only line{of}; a trajectory needs a start and an"
@@ -225,20 +226,15 @@ def _trajectory(path, name, run, time, columns):
         )
     for (_, before, _), (line, now, _) in pairwise(run):
         if now <= before:
+            what = f"comes after {before:g}"
+            hint = "sort the lines by time"
             if now == before:
                 what = "appears twice"
-            else:
-                what = f"comes after {before:g}"
-            if now == before:
                 hint = "keep one of the lines"
-            else:
-                hint = "sort the lines by time"
-            if name:
-                many = ""
-            else:
-                many = ", or name the column that tells trajectories apart with --group"
+            if not name:
+                hint += ", or name the column of the trajectories with --group"
             raise DataError(
-                f"{path}, line {line}, column {time!r}: time {now:g}{of} {what}; {hint}{many}."
+                f"{path}, line {line}, column {time!r}: time {now:g}{of} {what}; {hint}."
             )
     line, _, start = run[0]
     for column, value in zip(columns, start, strict=True):

@@ -1,5 +1,5 @@
-"""What one solve of a system costs by an implicit and by explicit methods, and so what training
-through it would."""
+"""What one solve of a system costs with implicit and with explicit methods, and therefore what
+training would cost with them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..problems import Problem
 
 @dataclass(frozen=True)
 class Cost:
-    """One solve, given up after some evaluations. reached: fraction of the time span; seconds: of
-    this solve."""
+    """One solve, which stops after max_nfe evaluations. reached: fraction of the time span;
+    seconds: of this solve."""
 
     system: str
     method: str
@@ -25,23 +25,24 @@ class Cost:
 
     @property
     def whole(self) -> float:
-        """Evaluations for the whole span, at the pace of the part that was reached."""
+        """Evaluations for the whole span, if they continued at this rate."""
         if self.reached:
             return self.evaluations / self.reached
         return float("inf")
 
     @property
     def whole_seconds(self) -> float:
+        """Seconds for the whole span, likewise."""
         if self.reached:
             return self.seconds / self.reached
         return float("inf")
 
 
 def costs(problem: Problem, max_nfe: int, rtol: float = 1e-6) -> list[Cost]:
-    """FBDF, Tsit5 and, where torchdiffeq is installed, its dopri5, each with at most max_nfe
-    evaluations of the field.
+    """Costs of FBDF, of Tsit5 and, if torchdiffeq is installed, of its dopri5. Each may take at
+    most max_nfe evaluations of the field.
 
-    atol follows rtol in the proportion that the problem suggests.
+    atol is proportional to rtol, in the ratio that the problem suggests.
     """
     return [_ours(problem, method, max_nfe, rtol) for method in ("fbdf", "tsit5")] + _dopri5(
         problem, max_nfe, rtol
@@ -59,10 +60,7 @@ def _ours(problem, method, max_nfe, rtol):
     limits = {"max_nfe": max_nfe, "max_steps": max_nfe, "callback": note, "throw": False}
     with torch.no_grad():
         solution = solve_problem(problem, problem.tspan, method, rtol, **limits)
-    if solution.success:
-        reached = 1.0
-    else:
-        reached = _fraction(latest, problem.tspan)
+    reached = 1.0 if solution.success else _fraction(latest, problem.tspan)
     return Cost(
         problem.name, solution.method, solution.stats.nfe, reached, time.perf_counter() - began
     )
@@ -102,4 +100,4 @@ def _dopri5(problem, max_nfe, rtol):
 
 
 class _Enough(Exception):
-    """The evaluations are used up."""
+    """All evaluations are used."""

@@ -1,54 +1,65 @@
-"""Where training starts: random weights that were fitted without the solver, and that it can
-follow."""
+"""The start of training: random weights that were fitted without the solver, and that the solver
+can follow."""
 
 from __future__ import annotations
 
 import math
 
+import torch
+
 from .collocation import Slopes, collocation, slopes
+from .data import Dataset
 from .model import build
+from .objective import Objective
+from .options import Options
+from .progress import SilentProgress
+from .scaling import ScaledField, Scaling
 from .warmstart import warm_start
 
-# A start that cannot be used is drawn again so often.
+# At most so many random starts are tried.
 STARTS = 3
 
 
 class TrainingError(RuntimeError):
-    """Training that cannot go on. The message says why and what to do; the best weights so far were
+    """Training cannot continue. The message says why and what to do. The best weights so far are
     saved."""
 
 
-def first_field(data, scaling, objective, options, generator, progress):
-    """A field that can be solved and is not much worse than states that never move; fitted
-    beforehand, if wanted."""
+def first_field(
+    data: Dataset,
+    scaling: Scaling,
+    objective: Objective,
+    options: Options,
+    generator: torch.Generator,
+    progress: SilentProgress,
+) -> ScaledField:
+    """A field that can be solved and is not much worse than constant states. Depending on the
+    options, it is fitted before it is solved."""
     best = math.inf
-    found = None
+    start = None
     baseline = objective.baseline()
     for attempt in range(STARTS):
         field = _prepared(data, scaling, options, generator, progress)
         loss, _ = objective.value(field)
         if loss < best:
             best = loss
-            found = field
-        if best < 2 * baseline:
-            return found
+            start = field
+        if start is not None and best < 2 * baseline:
+            return start
         progress.say(
             f"Start {attempt + 1} of at most {STARTS} has a loss of {loss:.2g}; drawing new"
             " weights."
         )
-    if found is None:
+    if start is None:
         raise TrainingError(
             f"none of {STARTS} random starts could be solved over the time span of the data: raise"
             " --max-steps, use an implicit --method such as fbdf, or try another --seed."
         )
-    return found
+    return start
 
 
 def _prepared(data, scaling, options, generator, progress):
-    if options.warm_start:
-        count = options.candidates
-    else:
-        count = 1
+    count = options.candidates if options.warm_start else 1
     fields = [build(options.architecture, scaling, generator) for _ in range(count)]
     if options.collocation:
         points = Slopes.joined(

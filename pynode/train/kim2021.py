@@ -1,29 +1,35 @@
-"""The two set-ups of Kim et al. 2021, reproduced: Robertson's reaction and the pollution problem.
+"""Reproduces the two set-ups of Kim et al. 2021: Robertson's reaction and the pollution problem.
 
 S. Kim, W. Ji, S. Deng, Y. Ma, C. Rackauckas, Stiff neural ordinary differential equations, Chaos
 31, 093122 (2021). Network, scaling, optimiser and observations are those of the paper and of the
 authors' program (github.com/DENG-MIT/StiffNeuralODE):
 
   robertson  50 observations with equal ratios from 1e-5 to 1e5 s; 6 hidden layers of 5 neurons,
-  GELU pollution  20 observations evenly over an hour, the start among them; 3 hidden layers of 10,
-  GELU; every gradient of norm 100
+             GELU
+  pollution  20 observations evenly over an hour, with the start; 3 hidden layers of 10, GELU;
+             every gradient of norm 100
 
-and for both AdamW at a constant rate of 0.005 with a decay of 1e-6 an epoch, the mean absolute
-error of the scaled states, outputs of y_scale / t_scale with t_scale the time span, all
-observations in every epoch, 50,000 and 25,000 epochs. Here the inputs of the network are scaled,
-too, which changes its first weights, not what it can learn; the solver is FBDF and the gradient the
-discrete adjoint. Beside it, on the same network and observations, the kit of this package: a time
-scale a state, a warm start on linearised trajectories, and epochs of Levenberg-Marquardt.
+Both use AdamW at a constant rate of 0.005 with a decay of 1e-6 an epoch, the mean absolute error of
+the scaled states, outputs of y_scale / t_scale with t_scale the time span, all observations in
+every epoch, and 50,000 and 25,000 epochs. Here the inputs of the network are also scaled, which
+changes its first weights, but not what it can learn. The solver is FBDF, and the gradient the
+discrete adjoint. The second training uses this package's kit on the same network and observations:
+a time scale for each state, a warm start on linearised trajectories, and epochs of
+Levenberg-Marquardt.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from ..core.formatting import duration
 from ..problems import Problem, get
 from .accuracy import FLOOR, Accuracy, accuracy
 from .data import Dataset
@@ -43,7 +49,7 @@ PAPER = Options(
     optimizer="adamw",
     lr=5e-3,
     schedule="constant",
-    # The authors' decay is subtracted as it is, torch's is multiplied by the rate.
+    # The authors subtract their decay itself, torch multiplies it by the rate.
     weight_decay=1e-6 / 5e-3,
     clip=float("inf"),
     warm_start=0,
@@ -62,8 +68,12 @@ KIT = Options(
 
 @dataclass(frozen=True)
 class SetUp:
-    """One of the paper's. times: of the observations, the start first; epochs: the authors'; paper,
-    kit: the two trainings, with numbers of epochs for minutes."""
+    """A set-up of the paper.
+
+    times: of the observations, the start first.
+    epochs: the authors' number.
+    paper, kit: the two trainings, with numbers of epochs that take minutes.
+    """
 
     problem: str
     times: torch.Tensor
@@ -72,6 +82,7 @@ class SetUp:
     kit: Options
 
     def data(self) -> Dataset:
+        """The observations, by a tight solve of the true system."""
         return observe(get(self.problem), self.times)
 
 
@@ -95,8 +106,11 @@ SETUPS = {
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of a set-up. fits, accuracies, seconds: of the trainings 'paper' and 'kit' that
-    were made; costs: of single solves of the true system and of what was learned."""
+    """The results of a set-up.
+
+    fits, accuracies: of the trainings 'paper' and 'kit' that were made.
+    costs: of single solves of the true system and of the learned ones.
+    """
 
     setup: SetUp
     data: Dataset
@@ -138,10 +152,9 @@ class Reproduction:
                 f"{'all of it would take':>36}",
             ]
             for cost in self.costs:
+                whole = ""
                 if cost.reached < 1:
-                    whole = f"{cost.whole:.2g} evaluations, {_time(cost.whole_seconds)}"
-                else:
-                    whole = ""
+                    whole = f"{cost.whole:.2g} evaluations, {duration(cost.whole_seconds)}"
                 done = f"{cost.evaluations:>12,}{100 * cost.reached:>12.2g} %"
                 lines.append(f"{cost.system:<22}{cost.method:<20}{done}{whole:>36}".rstrip())
         return "\n".join(lines)
@@ -151,21 +164,24 @@ class Reproduction:
 
 def reproduce(
     name: str,
-    out=None,
-    trainings=("paper", "kit"),
-    max_nfe=20_000,
-    progress=SilentProgress,
-    say=None,
-    **changes,
+    out: str | PathLike[str] | None = None,
+    trainings: Sequence[str] = ("paper", "kit"),
+    max_nfe: int = 20_000,
+    progress: Callable[[], SilentProgress] = SilentProgress,
+    log: Callable[[str], None] | None = None,
+    **changes: Any,
 ) -> Reproduction:
-    """Train a set-up of the paper, 'robertson' or 'pollution', and say how far each state is from
-    the truth.
+    """Train a set-up of the paper, 'robertson' or 'pollution', and measure the error of each state.
 
-    trainings: 'paper', 'kit' or both. out: a directory; each training writes to a directory of its
-    name there. max_nfe: limit on the evaluations of each single solve whose cost is shown, 0 for no
-    such solves. progress(): a display for a training; say(text): is told what begins. changes:
-    Options to change in the trainings, such as epochs. ValueError for an unknown name;
-    TrainingError and OSError as ``fit``.
+    out: a directory. Each training writes to a subdirectory of its name.
+    trainings: 'paper', 'kit' or both.
+    max_nfe: limit on the evaluations of each single solve whose cost is shown, 0 for no such
+        solves.
+    progress: progress() is a display for a training.
+    log: log(text) is called when something begins.
+    changes: Options to change in the trainings, such as epochs.
+
+    Raises ValueError for an unknown name, and TrainingError and OSError as ``fit`` does.
     """
     if name not in SETUPS:
         raise ValueError(f"there is no set-up {name!r}: choose one of {', '.join(SETUPS)}")
@@ -174,33 +190,28 @@ def reproduce(
     for training in trainings:
         if training not in ("paper", "kit"):
             raise ValueError(f"there is no training {training!r}: choose paper, kit or both")
-    say = say or (lambda text: None)
+    log = log or (lambda text: None)
     setup = SETUPS[name]
     data = setup.data()
-    fits = {}
-    accuracies = {}
-    spent = []
-    if not trainings:
-        raise ValueError("there is no training: choose paper, kit or both")
+    fits: dict[str, Fit] = {}
+    accuracies: dict[str, Accuracy] = {}
+    spent: list[Cost] = []
     for training in trainings:
         options = replace(getattr(setup, training), **changes)
-        say(
+        log(
             f"{name}, {training}: {options.epochs} epochs of {options.optimizer}, {options.polish}"
             " of Levenberg-Marquardt."
         )
         began = time.perf_counter()
         fits[training] = fit(data, options, out and Path(out) / training, progress=progress())
         if fits[training].interrupted:
-            raise KeyboardInterrupt  # what it had is saved
+            raise KeyboardInterrupt  # everything is saved
         accuracies[training] = accuracy(fits[training].field, data)
-        say(f"{name}, {training}: {time.perf_counter() - began:.0f} s.")
+        log(f"{name}, {training}: {time.perf_counter() - began:.0f} s.")
     if max_nfe:
-        say(f"Single solves, at most {max_nfe:,} evaluations each.")
-        truth = _over(get(name), data)
-        for problem in (
-            truth,
-            *(run.field.as_problem(f"{kind}'s field") for kind, run in fits.items()),
-        ):
+        log(f"Single solves, at most {max_nfe:,} evaluations each.")
+        learned = [run.field.as_problem(f"{kind}'s field") for kind, run in fits.items()]
+        for problem in (_over(get(name), data), *learned):
             spent += costs(problem, max_nfe)
     return Reproduction(setup, data, fits, accuracies, spent)
 
@@ -214,10 +225,3 @@ def _percent(x: float) -> str:
     if x < 10:
         return f"{100 * x:.2g} %"
     return "> 1000 %"
-
-
-def _time(seconds: float) -> str:
-    for unit, size in (("years", 365 * 86400), ("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.2g} {unit}"
-    return f"{seconds:.2g} s"

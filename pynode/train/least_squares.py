@@ -1,14 +1,16 @@
-"""Levenberg-Marquardt: the errors of all observations made small together, by their full Jacobian.
+"""Levenberg-Marquardt: makes the errors of all observations small together, with their full
+Jacobian.
 
-Adam sees one gradient; with a few hundred observations and weights, the derivative of every error
-in every weight is affordable, because the forward sensitivities carry all of them along one solve.
-The valleys of a stiff loss are long and narrow, and a step that knows their curvature goes along
+Adam sees one gradient. With a few hundred observations and weights, the derivative of every error
+with respect to every weight is affordable, because forward sensitivities compute all of them in one
+solve. The valleys of a stiff loss are long and narrow. A step that knows their curvature goes along
 them. Marquardt, SIAM J. Appl. Math. 11 (1963); the damping is relative to the mean curvature.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 
 import torch
 from torch.nn.utils import parameters_to_vector
@@ -24,26 +26,32 @@ MOST = 1e8
 
 
 class LevenbergMarquardt:
-    """Steps that lower |r|^2 of the residuals r of some parameters, or leave them as they are.
+    """Steps that lower |r|^2 of the residuals r of some parameters, or leave the parameters
+    unchanged.
 
         lm = LevenbergMarquardt(module.parameters())
         while lm.step(residuals): ...
 
-    damping: the factor of the mean curvature that is added to the curvature; it falls with success.
+    damping: this times the mean curvature is added to the curvature. It falls with success.
     cost: |r|^2 after the last step.
     """
 
-    def __init__(self, parameters, damping: float = START):
+    def __init__(self, parameters: Iterable[torch.Tensor], damping: float = START) -> None:
         self.parameters = [p for p in parameters if p.requires_grad]
         if not self.parameters:
             raise ValueError("LevenbergMarquardt needs parameters that require gradients")
         self.damping = damping
         self.cost = math.inf
 
-    def step(self, residuals, tried=None) -> bool:
-        """One step. residuals(): (m,) at the present parameters, with a graph where gradients are
-        enabled; None or a SolveError where they cannot be had. False where no damping lowers |r|^2:
-        it is at a minimum, or stuck. tried(): called after each attempt."""
+    def step(
+        self, residuals: Callable[[], torch.Tensor | None], tried: Callable[[], None] | None = None
+    ) -> bool:
+        """One step. Returns False if no damping lowers |r|^2: it is at a minimum, or stuck.
+
+        residuals: residuals() returns r, (m,), at the present parameters, with a graph if gradients
+            are enabled. It returns None or raises SolveError if they cannot be computed.
+        tried: tried() is called after each attempt.
+        """
         r = _or_none(residuals)
         if r is None:
             return False
@@ -53,7 +61,8 @@ class LevenbergMarquardt:
         ]
         jacobian = torch.stack([parameters_to_vector(row) for row in rows])
         r = r.detach()
-        self.cost, start = float(r @ r), parameters_to_vector(self.parameters).detach().clone()
+        self.cost = float(r @ r)
+        start = parameters_to_vector(self.parameters).detach().clone()
         if not (
             math.isfinite(self.cost)
             and bool(torch.isfinite(jacobian).all())
@@ -61,29 +70,17 @@ class LevenbergMarquardt:
         ):
             return False
         wide = jacobian.shape[0] <= jacobian.shape[1]
-        if wide:
-            curvature = jacobian @ jacobian.T
-        else:
-            curvature = jacobian.T @ jacobian
+        curvature = jacobian @ jacobian.T if wide else jacobian.T @ jacobian
         unit = torch.eye(len(curvature)).to(curvature) * curvature.diagonal().mean()
-        if wide:
-            right = r
-        else:
-            right = jacobian.T @ r
+        rhs = r if wide else jacobian.T @ r
         while self.damping <= MOST:
-            # Not by lstsq, whose last bits change from call to call: a resumed run would be another
-            # one.
-            solved = torch.linalg.solve_ex(curvature + self.damping * unit, right).result
-            if wide:
-                move = -(jacobian.T @ solved)
-            else:
-                move = -solved
+            # Not lstsq, whose last bits change from call to call: a resumed run would differ.
+            solved = torch.linalg.solve_ex(curvature + self.damping * unit, rhs).result
+            move = -(jacobian.T @ solved) if wide else -solved
             self._set(start + move)
             with torch.no_grad():
-                if bool(torch.isfinite(move).all()):
-                    new = _or_none(residuals)
-                else:
-                    new = None
+                finite = bool(torch.isfinite(move).all())
+                new = _or_none(residuals) if finite else None
             if tried:
                 tried()
             if new is not None and float(new @ new) < self.cost:
@@ -92,11 +89,11 @@ class LevenbergMarquardt:
                 return True
             self.damping *= UP
         self._set(start)
-        self.damping = START  # for residuals that have changed since
+        self.damping = START  # later residuals may differ
         return False
 
     def _set(self, vector):
-        # In place: views of the vector would lie elsewhere in memory, where sums may round
+        # In place: views of the vector would have another memory layout, and sums might round
         # differently.
         with torch.no_grad():
             for p, part in zip(

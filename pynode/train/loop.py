@@ -1,5 +1,5 @@
-"""The training loop: solve, compare with the data, differentiate, step; and lose nothing when it is
-interrupted."""
+"""The training loop: solve, compare with the data, differentiate, step. An interruption loses
+nothing."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import copy
 import math
 import time
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..adjoints.forward import COLUMNS
 from ..core.files import save_torch
+from ..core.solution import Solution
 from .checkpoint import HISTORY, WORK, checkpoint, save_history
 from .data import Dataset
 from .gradients import normalise_gradients
@@ -28,16 +31,17 @@ from .scaling import PhysicalField, Scaling
 
 @dataclass
 class Fit:
-    """What a training run left.
+    """The result of a training run.
 
-    field: the best one, in the units of the data. history: one dict an epoch with the keys in
-    HISTORY, the baseline first. baseline: the loss of states that never move; first: that of the
-    first solve; best: the lowest, of the held-out observations with ``validation``. interrupted:
-    whether Ctrl-C ended the run.
+    field: the best one, in the units of the data.
+    history: one dict for each epoch with the keys in HISTORY, the baseline first.
+    baseline: the loss of constant states. first: that of the first solve. best: the lowest; with
+        ``validation`` that of the held-out observations.
+    interrupted: whether Ctrl-C ended the run.
     """
 
     field: PhysicalField
-    history: list
+    history: list[dict[str, Any]]
     baseline: float
     first: float
     best: float
@@ -47,23 +51,24 @@ class Fit:
 def fit(
     data: Dataset,
     options: Options | None = None,
-    out=None,
-    resume=False,
+    out: str | PathLike[str] | None = None,
+    resume: bool = False,
     progress: SilentProgress | None = None,
 ) -> Fit:
     """Train a neural ODE on the data.
 
-    out: a directory for checkpoint.pt, model.pt and history.csv, all written atomically, every
-    ``checkpoint_every`` seconds and at the end; None writes nothing. resume: go on from the
-    checkpoint in out; with the same options and data, and no time limit, the result is to the bit
-    that of a run that was never interrupted. Ctrl-C, or whatever else raises KeyboardInterrupt,
-    ends the run after saving the last whole epoch, and is told by ``interrupted``.
+    out: a directory for checkpoint.pt, model.pt and history.csv. They are written atomically, every
+        ``checkpoint_every`` seconds and at the end. None writes nothing.
+    resume: continue from the checkpoint in out. With the same options and data, and no time limit,
+        the result is equal in every bit to that of a run without interruption.
+    progress: a display.
 
-    Raises TrainingError where solves keep failing, ModelError for an unusable checkpoint, OSError
-    for a full disk.
+    Ctrl-C, or anything else that raises KeyboardInterrupt, saves the last complete epoch and ends
+    the run; ``interrupted`` is then True. Raises TrainingError if solves keep failing, ModelError
+    for an unusable checkpoint, OSError for a full disk.
     """
     if resume and out is None:
-        raise ValueError("resume goes on from the checkpoint in out: name its directory")
+        raise ValueError("resume continues from the checkpoint in out: name its directory")
     trainer = Trainer(data, options or Options(), out, progress or SilentProgress())
     try:
         return trainer.run(resume)
@@ -72,17 +77,20 @@ def fit(
 
 
 class Trainer:
-    """The state of a run. ``epoch`` whole epochs are done; ``elapsed`` seconds were used, earlier
-    sessions included."""
+    """The state of a run. epoch: the number of complete epochs; elapsed: seconds, earlier sessions
+    included."""
 
-    def __init__(self, data, options, out, progress):
+    def __init__(
+        self,
+        data: Dataset,
+        options: Options,
+        out: str | PathLike[str] | None,
+        progress: SilentProgress,
+    ) -> None:
         self.data = data
         self.options = options
         self.progress = progress
-        if out is None:
-            self.out = None
-        else:
-            self.out = Path(out)
+        self.out = None if out is None else Path(out)
         if self.out:
             self.out.mkdir(parents=True, exist_ok=True)
         self.scaling = Scaling.of(data, options.scaling)
@@ -93,17 +101,18 @@ class Trainer:
         self.epoch = 0
         self.failures = 0
         self.rate_factor = 1.0
-        self.history = []
+        self.history: list[dict[str, Any]] = []
         self.best = math.inf
-        self.best_weights = None
+        self.best_weights: dict[str, Any] | None = None
         self._began = self._saved = time.monotonic()
 
     @property
     def elapsed(self) -> float:
+        """Seconds of the run, earlier sessions included."""
         return time.monotonic() - self._began
 
     def run(self, resume: bool) -> Fit:
-        """Train to the end of the epochs or of the time."""
+        """Train until the epochs or the time end."""
         interrupted = False
         whole = None
         try:
@@ -145,10 +154,7 @@ class Trainer:
             if self.history:
                 self._save()
             raise
-        if len(self.history) > 1:
-            first = self.history[1]["loss"]
-        else:
-            first = self.best
+        first = self.history[1]["loss"] if len(self.history) > 1 else self.best
         return Fit(self._physical(), self.history, self.baseline, first, self.best, interrupted)
 
     def _adopt(self, field):
@@ -167,12 +173,12 @@ class Trainer:
         self.field.net.load_state_dict(self.best_weights or self.field.net.state_dict())
         self.good = copy.deepcopy(self.field.net.state_dict())
         if self.plan.phase == SHOOTING:
-            # A loss of segments says little about that of a whole solve.
+            # The loss of segments says little about the loss of a whole solve.
             self.best = math.inf
         self.plan.enter(phase, self.epoch)
 
     def _record(self) -> dict:
-        """A line of the history, with nothing done yet."""
+        """A line of the history for an epoch in which nothing was done yet."""
         return dict.fromkeys(HISTORY, 0) | {
             "epoch": self.epoch,
             "phase": self.plan.phase,
@@ -181,8 +187,8 @@ class Trainer:
         }
 
     def _one_epoch(self):
-        """Every trajectory once. The best weights are those of the lowest loss, of held-out
-        observations if there are."""
+        """Use every trajectory once. The best weights are those of the lowest loss; with held-out
+        observations, of their loss."""
         began = copy.deepcopy(self.field.net.state_dict())
         record = self._record() | {"epoch": self.epoch + 1}
         if self.plan.phase == POLISH:
@@ -190,17 +196,15 @@ class Trainer:
         else:
             loss, held = self._descended(record)
         record["loss"], record["seconds"] = loss, self.elapsed
+        judged = loss
         if self.options.validation:
             record["held_out"] = held
-        if self.options.validation:
             judged = held
-        else:
-            judged = loss
         if record["failures"]:
-            began = copy.deepcopy(self.good)  # whose loss this is
+            began = copy.deepcopy(self.good)  # the loss belongs to these weights
         if judged < self.best:
-            # With one batch an epoch this is the loss of these weights; with more, of weights on
-            # the way from them.
+            # With one batch an epoch this is the loss of these weights. With more batches, the
+            # weights have moved during the epoch.
             self.best = judged
             self.best_weights = began
         if not self.plan.ended and self.plan.judge(judged):
@@ -214,20 +218,19 @@ class Trainer:
         self._keep_epoch()
 
     def _polished(self, record):
-        """One step of Levenberg-Marquardt; the losses before it, as with Adam."""
+        """One step of Levenberg-Marquardt. Returns the losses before it, as with Adam."""
         loss, held = self.objective.value(self.field)
-
-        solved = []
-        # Forward sensitivities carry every derivative along one solve; beyond their reach each
-        # error has its own pullback.
+        solved: list[Solution] = []
+        # Forward sensitivities compute every derivative in one solve. With too many weights for
+        # them, each error has its own pullback.
         columns = len(self.scaling.y_scale) + sum(p.numel() for p in self.weights)
-        if self.options.carried and columns <= COLUMNS:
-            adjoint = "forward"
-        else:
-            adjoint = "auto"
-        if not self.polisher.step(
-            lambda: self.objective.residuals(self.field, solved.append, adjoint=adjoint)
-        ):
+        forward = self.options.allows_forward and columns <= COLUMNS
+        adjoint = "forward" if forward else "auto"
+
+        def residuals():
+            return self.objective.residuals(self.field, solved.append, adjoint=adjoint)
+
+        if not self.polisher.step(residuals):
             self.progress.say(
                 f"Epoch {self.epoch + 1}: no step lowers the squares any more; the polish ends."
             )
@@ -237,14 +240,13 @@ class Trainer:
         return loss, held
 
     def _descended(self, record):
-        """One pass of Adam; the weights move after each batch. A failed solve is undone and tried
-        at a lower rate."""
+        """One pass of Adam; the weights move after each batch. A failed solve is undone and
+        repeated at a lower rate."""
         count = len(self.objective)
         size = self.options.batch or count
+        order = list(range(count))
         if size < count:
             order = torch.randperm(count, generator=self.generator).tolist()
-        else:
-            order = list(range(count))
         if self.options.sample:
             self.objective.draw(self.generator)
         record["lr"] = self._set_rate()
@@ -263,7 +265,7 @@ class Trainer:
         return total, other
 
     def _batch(self, indices, record):
-        """One step of Adam on some trajectories; their losses, or None where a solve or its
+        """One step of Adam on some trajectories. Returns their losses, or None if a solve or its
         gradient failed."""
         self.optimizer.zero_grad()
         total = 0.0
@@ -315,20 +317,20 @@ class Trainer:
     # Keeping and resuming.
 
     def _finish(self):
-        """Write everything, and the last weights as the model if they are the best: the last step
-        is not judged yet."""
-        # The checkpoint comes first: it holds what an uninterrupted run would hold at this epoch,
-        # and no more.
+        """Write everything. The last weights become the model if they are the best: the last step
+        has no loss yet."""
+        # The checkpoint comes first: it must equal that of an uninterrupted run at this epoch.
         self._save()
         if self.plan.phase == SHOOTING:
-            self.best = math.inf  # that of segments
+            self.best = math.inf  # it was the loss of segments
         last = self.objective.value(self.field)[1 if self.options.validation else 0]
         if last < self.best or self.best_weights is None:
-            self.best, self.best_weights = last, copy.deepcopy(self.field.net.state_dict())
+            self.best = last
+            self.best_weights = copy.deepcopy(self.field.net.state_dict())
             self._save_model()
 
     def _snapshot(self) -> dict:
-        """Everything that the next epoch depends on, as plain data and tensors of its own."""
+        """Everything that the next epoch depends on, as plain data and copies of tensors."""
         return copy.deepcopy(
             {
                 "format": FORMAT,
@@ -364,7 +366,7 @@ class Trainer:
         self._began = time.monotonic() - plain["elapsed"]
 
     def _load(self):
-        """The state in the checkpoint, if it is of these data and this architecture."""
+        """Restore the checkpoint, if it belongs to these data and this architecture."""
         path = self.out / "checkpoint.pt"
         plain = checkpoint(path, self.options, self.data)
         try:
@@ -395,7 +397,7 @@ class Trainer:
             )
 
     def _keep_epoch(self):
-        """The model as it is after this epoch, where the options ask for it."""
+        """Save the model after this epoch, if the options ask for it."""
         every = self.options.keep_every
         if self.out is not None and every and self.epoch % every == 0:
             (self.out / "epochs").mkdir(exist_ok=True)

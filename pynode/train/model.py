@@ -1,5 +1,5 @@
-"""The network that is learned, and the file that keeps it: numbers and names only, so that opening
-it can run no code."""
+"""The network to learn, and its file. The file contains only numbers and names, so that opening it
+cannot run code."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import io
 import math
 import pickle
 import zipfile
+from collections.abc import Sequence
 from itertools import pairwise
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -33,11 +36,17 @@ class ModelError(ValueError):
     """A model or checkpoint file that cannot be used. The message says why and what to do."""
 
 
-def mlp(inputs: int, hidden, outputs: int, activation: str, generator=None) -> nn.Sequential:
-    """A float64 perceptron with layers of the widths in ``hidden``. ValueError for an unknown
-    activation or a bad width.
+def mlp(
+    inputs: int,
+    hidden: Sequence[int],
+    outputs: int,
+    activation: str,
+    generator: torch.Generator | None = None,
+) -> nn.Sequential:
+    """A float64 perceptron with layers of the widths in ``hidden``. Raises ValueError for an
+    unknown activation or a bad width.
 
-    Weights are Glorot-uniform (Glorot & Bengio 2010), drawn from ``generator``; biases are zero.
+    Weights are Glorot-uniform (Glorot & Bengio 2010), drawn from ``generator``. Biases are zero.
     """
     if activation not in ACTIVATIONS:
         raise ValueError(
@@ -48,7 +57,7 @@ def mlp(inputs: int, hidden, outputs: int, activation: str, generator=None) -> n
             f"hidden must be widths of at least one layer, such as 64,64, not {hidden!r}"
         )
     widths = [inputs, *hidden, outputs]
-    layers = []
+    layers: list[nn.Module] = []
     for a, b in pairwise(widths):
         layer = nn.Linear(a, b, dtype=torch.float64)
         bound = math.sqrt(6 / (a + b))
@@ -61,14 +70,13 @@ def mlp(inputs: int, hidden, outputs: int, activation: str, generator=None) -> n
     return nn.Sequential(*layers[:-1])
 
 
-def build(architecture: dict, scaling: Scaling, generator=None) -> ScaledField:
-    """The field that plain data describes. architecture: {'hidden': [64, 64], 'activation': 'gelu',
+def build(
+    architecture: dict[str, Any], scaling: Scaling, generator: torch.Generator | None = None
+) -> ScaledField:
+    """The field that plain data describe. architecture: {'hidden': [64, 64], 'activation': 'gelu',
     'time_input': False}."""
     n = len(scaling.y_scale)
-    if scaling.kind == "decades":
-        outputs = 2 * n
-    else:
-        outputs = n
+    outputs = 2 * n if scaling.kind == "decades" else n
     net = mlp(
         n + architecture["time_input"],
         architecture["hidden"],
@@ -79,7 +87,13 @@ def build(architecture: dict, scaling: Scaling, generator=None) -> ScaledField:
     return ScaledField(net, scaling, architecture["time_input"])
 
 
-def describe(field: ScaledField, architecture: dict, columns, y0, t_eval) -> dict:
+def describe(
+    field: ScaledField,
+    architecture: dict[str, Any],
+    columns: Sequence[str],
+    y0: torch.Tensor | Sequence[float],
+    t_eval: torch.Tensor | Sequence[float],
+) -> dict[str, Any]:
     """Everything that ``load_model`` needs, as plain data and tensors."""
     return {
         "format": FORMAT,
@@ -92,16 +106,16 @@ def describe(field: ScaledField, architecture: dict, columns, y0, t_eval) -> dic
     }
 
 
-def save_model(path, description: dict) -> None:
-    """Write a description atomically. OSError where the disk refuses; what was there before is then
-    still there."""
+def save_model(path: str | PathLike[str], description: dict[str, Any]) -> None:
+    """Write a description atomically. Raises OSError if the disk refuses; the earlier file then
+    remains."""
     save_torch(path, description)
 
 
-def load_model(path) -> PhysicalField:
+def load_model(path: str | PathLike[str]) -> PhysicalField:
     """The learned field in the units of its data, with y0, tspan, t_eval and columns.
 
-    Loaded with weights_only=True: a file that asks to run code is refused. ModelError where the
+    Loads with weights_only=True: a file that asks to run code is refused. Raises ModelError if the
     file cannot be used.
     """
     plain = load_plain(path, "model")
@@ -115,9 +129,9 @@ def load_model(path) -> PhysicalField:
         ) from None
 
 
-def load_plain(path, what: str) -> dict:
-    """The dictionary in a file of this format; no code is run by loading it. ModelError where that
-    is not possible."""
+def load_plain(path: str | PathLike[str], what: str) -> dict[str, Any]:
+    """The dictionary in a file of this format. Loading it runs no code. Raises ModelError if it
+    cannot be loaded."""
     try:
         content = Path(path).read_bytes()
     except FileNotFoundError:
@@ -135,12 +149,11 @@ def load_plain(path, what: str) -> dict:
         sealed = False
     try:
         plain = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-    # On bytes that are no torch file, its reader fails in whatever way the bytes lead it to.
+    # On bytes that are not a torch file, its reader can raise anything.
     except Exception as error:
+        refused = "is"
         if isinstance(error, pickle.UnpicklingError):
             refused = "asks to run code, which is refused, or is"
-        else:
-            refused = "is"
         raise ModelError(
             f"{path} {refused} damaged or not a {what} file of pynode: restore it from a copy or"
             " train again."
@@ -155,15 +168,14 @@ def load_plain(path, what: str) -> dict:
         )
     if not (sealed or (plain["format"] == 1 and _sums_hold(content))):
         raise ModelError(
-            f"{path} is damaged: its checksum is not that of its content. Restore it from a copy or"
+            f"{path} is damaged: its checksum does not match its content. Restore it from a copy or"
             " train again."
         )
     return plain
 
 
 def _sums_hold(content) -> bool:
-    """Whether the checksums of an archive are those of its members, at which torch does not
-    look."""
+    """Whether the checksums of an archive match its members. torch does not check them."""
     try:
         return zipfile.ZipFile(io.BytesIO(content)).testzip() is None
     except zipfile.BadZipFile:

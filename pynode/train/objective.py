@@ -1,17 +1,20 @@
-"""What training makes small: how far the solutions of a field lie from the observations, in scaled
-states."""
+"""The loss of training: the distance between the solutions of a field and the observations, in
+scaled states."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from ..core.solution import Solution
 from .data import Dataset
 from .options import Options
-from .scaling import Scaling
+from .scaling import ScaledField, Scaling
 from .shooting import joined, shoot
 from .times import sample_times
 from .warmstart import interpolated
@@ -19,9 +22,12 @@ from .warmstart import interpolated
 
 @dataclass(frozen=True)
 class _Run:
-    """A trajectory in scaled states. t: (T,); u: (T, n), gaps filled by interpolation; weight,
-    held: (T, n), the factors of the errors in the loss and in that of held-out observations, zero
-    where there is none."""
+    """A trajectory in scaled states.
+
+    t: (T,). u: (T, n), gaps filled by interpolation.
+    weight, held: (T, n), the factors of the errors in the loss and in the loss of held-out
+        observations. Zero where there is no value.
+    """
 
     t: torch.Tensor
     u: torch.Tensor
@@ -30,16 +36,15 @@ class _Run:
 
 
 class Objective:
-    """The mean error over all observed values after the starts, of a data set with its scaling.
+    """The mean error over all observed values after the starts, for a data set with its scaling.
 
-    Kim et al. 2021: the loss is taken of the states divided by their ranges, so that a species of
-    1e-5 counts like one of 1. 'mae' is the mean of |u - u_observed|, 'mse' of its square. With
-    ``relative`` an error is divided by the value observed instead, and ``weights`` give each state
-    its own factor. A part of the observation times, drawn with the seed, is held out with
-    ``validation``.
+    Kim et al. 2021: the loss uses the states divided by their ranges, so that a species of 1e-5
+    counts as much as one of 1. 'mae' is the mean of |u - u_observed|, 'mse' of its square. With
+    ``relative`` an error is divided by the observed value instead. ``weights`` give each state a
+    factor. ``validation`` holds out a part of the observation times, which are drawn with the seed.
     """
 
-    def __init__(self, data: Dataset, scaling: Scaling, options: Options):
+    def __init__(self, data: Dataset, scaling: Scaling, options: Options) -> None:
         self.options = options
         if options.weights and len(options.weights) != len(data.columns):
             raise ValueError(
@@ -48,11 +53,9 @@ class Objective:
             )
         generator = torch.Generator().manual_seed(options.seed)
         self.runs = [self._run(run, scaling, generator) for run in data.trajectories]
-        self.rows = [None] * len(self.runs)
-        self.count, self.held_count = (
-            sum(int((part > 0).sum()) for part in parts)
-            for parts in zip(*((run.weight, run.held) for run in self.runs), strict=True)
-        )
+        self.rows: list[torch.Tensor | None] = [None] * len(self.runs)
+        self.count = sum(int((run.weight > 0).sum()) for run in self.runs)
+        self.held_count = sum(int((run.held > 0).sum()) for run in self.runs)
         self.drawn = self.count
         if not self.count or (options.validation and not self.held_count):
             raise ValueError(
@@ -85,58 +88,55 @@ class Objective:
         return len(self.runs)
 
     def baseline(self) -> float:
-        """The loss of states that never move from where they start: what a field that learned
-        nothing achieves."""
+        """The loss of constant states: that of a field that has learned nothing."""
         return float(
             sum(self._cost((run.u[:1] - run.u) * run.weight, self.count) for run in self.runs)
         )
 
-    def draw(self, generator) -> None:
-        """Choose the observations of the next epoch, evenly over the decades, where the options ask
+    def draw(self, generator: torch.Generator) -> None:
+        """Choose the observations of the next epoch, evenly over the decades, if the options ask
         for a sample."""
         for i, run in enumerate(self.runs):
-            rows = sample_times(run.t, self.options.sample, generator)
-            also = run.held.any(1).nonzero().flatten()
-            self.rows[i] = torch.cat((rows, also, torch.zeros(1, dtype=rows.dtype))).unique()
-        self.drawn = max(
-            1,
-            sum(
-                int((run.weight[rows] > 0).sum())
-                for run, rows in zip(self.runs, self.rows, strict=True)
-            ),
-        )
+            sampled = sample_times(run.t, self.options.sample, generator)
+            held = run.held.any(1).nonzero().flatten()
+            start = torch.zeros(1, dtype=sampled.dtype)
+            self.rows[i] = torch.cat((sampled, held, start)).unique()
+        pairs = zip(self.runs, self.rows, strict=True)
+        self.drawn = max(1, sum(int((run.weight[rows] > 0).sum()) for run, rows in pairs))
 
-    def part(self, field, i: int, shooting: bool = False):
-        """Solve trajectory i: its part of the loss, differentiable, None where the solve failed;
-        its part of the held-out loss; and the Solutions, of which the last failed if any did.
-        shooting: in segments, with a penalty for where they do not join."""
+    def part(
+        self, field: ScaledField, i: int, shooting: bool = False
+    ) -> tuple[torch.Tensor | None, float, list[Solution]]:
+        """Solve trajectory i. Returns its differentiable part of the loss, None if the solve
+        failed; its part of the held-out loss; and the Solutions, of which the last failed if any
+        did.
+
+        shooting: solve in segments, with a penalty where they do not join.
+        """
         errors, held, solved = self.errors(field, i, shooting)
-        if errors is None:
+        if errors is None or held is None:
             return None, math.nan, solved
         part = self._cost(errors, self.drawn)
         if len(solved) > 1:
-            # The ends of segments are observations, and weigh more.
+            # The ends of segments are observations with a larger weight.
             size = self.options.shooting
             part = part + self.options.continuity * self._cost(
                 errors[size - 1 : -1 : size], self.drawn
             )
         return part, float(self._cost(held.detach(), max(self.held_count, 1))), solved
 
-    def errors(self, field, i, shooting=False, **options):
+    def errors(
+        self, field: ScaledField, i: int, shooting: bool = False, **options: Any
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, list[Solution]]:
         """Weighted errors after the start of trajectory i, (T - 1, n), zero where nothing is
-        observed; those held out; and the Solutions. None where a solve failed. options: further
-        ones of ``solve``."""
+        observed; the held-out errors; and the Solutions. The errors are None if a solve failed.
+        options: further ones of ``solve``."""
         run = self.runs[i]
-        if self.rows[i] is None:
-            rows = slice(None)
-        else:
-            rows = self.rows[i]
+        drawn = self.rows[i]
+        rows = slice(None) if drawn is None else drawn
         t = run.t[rows]
         u = run.u[rows]
-        if shooting:
-            size = self.options.shooting
-        else:
-            size = max(len(t) - 1, 1)
+        size = self.options.shooting if shooting else max(len(t) - 1, 1)
         solved, _ = shoot(field, t, u, size, throw=False, **self.options.tolerances, **options)
         if not solved[-1].success:
             return None, None, solved
@@ -145,7 +145,7 @@ class Objective:
 
     @contextmanager
     def _whole(self):
-        """In its block, all observations instead of those drawn."""
+        """A context that uses all observations instead of those drawn."""
         before = self.rows, self.drawn
         self.rows = [None] * len(self.runs)
         self.drawn = self.count
@@ -154,32 +154,33 @@ class Objective:
         finally:
             self.rows, self.drawn = before
 
-    def value(self, field) -> tuple[float, float]:
-        """The loss of a field over all observations, and that over those held out; infinite where a
-        solve fails."""
+    def value(self, field: ScaledField) -> tuple[float, float]:
+        """The loss of a field over all observations, and over those held out. Infinite if a solve
+        fails."""
         total = 0.0
-        other = 0.0
+        total_held = 0.0
         with torch.no_grad(), self._whole():
             for i in range(len(self.runs)):
                 part, held, _ = self.part(field, i)
                 if part is None:
-                    total = math.inf
-                    break
+                    return math.inf, math.inf
                 total = total + float(part)
-                other = other + held
+                total_held = total_held + held
         if math.isfinite(total):
-            return (total, other)
-        return (math.inf, math.inf)
+            return total, total_held
+        return math.inf, math.inf
 
-    def residuals(self, field, tell, **options):
-        """All weighted errors as one vector, whose square is the mean squared error; None where a
-        solve failed. tell(solution) is called for each."""
+    def residuals(
+        self, field: ScaledField, on_solution: Callable[[Solution], None], **options: Any
+    ) -> torch.Tensor | None:
+        """All weighted errors as one vector, whose square is the mean squared error. None if a
+        solve failed. on_solution(solution) is called for each."""
         found = []
         for i, run in enumerate(self.runs):
             with self._whole():
                 errors, _, solved = self.errors(field, i, **options)
             for solution in solved:
-                tell(solution)
+                on_solution(solution)
             if errors is None:
                 return None
             found.append(errors[run.weight[1:] > 0])
@@ -187,8 +188,5 @@ class Objective:
 
     def _cost(self, errors, count):
         """The part of some weighted errors in the mean."""
-        if self.options.loss == "mae":
-            errors = errors.abs()
-        else:
-            errors = errors * errors
-        return errors.sum() / count
+        size = errors.abs() if self.options.loss == "mae" else errors * errors
+        return size.sum() / count

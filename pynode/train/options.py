@@ -1,9 +1,10 @@
-"""What the user may choose about a training run, checked at the door."""
+"""The options of a training run, with their checks."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
@@ -14,7 +15,7 @@ from .scaling import KINDS
 LOSSES = ("mae", "mse")
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 SCHEDULES = ("cosine", "constant")
-# What ``Options`` are checked against.
+# The values that these options may have.
 CHOICES = {
     "activation": ACTIVATIONS,
     "scaling": KINDS,
@@ -48,33 +49,32 @@ LEAST = {
 
 @dataclass(frozen=True)
 class Options:
-    """Choices of a training run. rtol and atol are those of the scaled states, which are of the
-    order of one.
+    """Options of a training run. rtol and atol refer to the scaled states, which are of order one.
 
-    The field. hidden, activation, time_input, scaling: see model and scaling; time_input gives it
-    the time as an input.
+    The field. hidden, activation, time_input, scaling: see model and scaling. time_input makes the
+        time an input.
     The loss. loss: 'mae' or 'mse', of the scaled states over all observed values. weights: a factor
-        for the errors of each state, () for none. relative: if positive, an error counts relative
-        to the value observed, or to this fraction of the state's range where the value is smaller.
-        sample: observations of each trajectory drawn anew for every epoch, evenly over the decades
-        of time, 0 for all. validation: fraction of the observation times held out, by which the
-        best weights are then chosen. shooting: observations in a segment of multiple shooting, for
-        the first half of the epochs, 0 for one solve a trajectory; continuity: weight of the errors
-        where segments end.
-    The solves. method, rtol, atol, max_steps, backend: atol None means a thousandth of rtol.
+        for the errors of each state, () for none. relative: if positive, an error is relative to
+        the observed value, or to this fraction of the state's range if the value is smaller.
+        sample: the number of observations of each trajectory that are drawn anew for every epoch,
+        evenly over the decades of time; 0 for all. validation: the fraction of the observation
+        times that is held out; its loss then chooses the best weights. shooting: the number of
+        observations in a segment of multiple shooting, for the first half of the epochs; 0 for one
+        solve a trajectory. continuity: the weight of the errors where segments end.
+    The solves. method, rtol, atol, max_steps, backend. atol None means a thousandth of rtol.
     The start. collocation: iterations that fit slopes of the smoothed observations. warm_start:
-        iterations on linearised trajectories; candidates: random starts that it chooses from. 0 for
-        none.
+        iterations on linearised trajectories. 0 for none. candidates: the number of random starts
+        from which warm_start chooses.
     The steps. epochs, optimizer ('adam', or 'adamw' with decoupled weight decay), lr, schedule
-        ('cosine' or 'constant'), weight_decay, batch: the number of trajectories per step, 0 for
-        all. normalise: if positive, every gradient gets this norm; clip bounds it otherwise.
-        polish: Levenberg-Marquardt's epochs after these, from the best weights. patience: epochs
-        without a loss lower by a thousandth after which either ends, 0 for never.
-    The end. time_limit: seconds after which training ends, its rate having fallen with the time;
-        half of them at most go to the epochs before a polish. The run is then not repeatable to the
-        last bit. checkpoint_every: seconds. keep_every: epochs between models kept as
-        epochs/epoch00010.pt, 0 for none. max_failures: failed solves in a row after which training
-        gives up.
+        ('cosine' or 'constant'), weight_decay. batch: the number of trajectories per step, 0 for
+        all. normalise: if positive, every gradient gets this norm; otherwise clip limits it.
+        polish: epochs of Levenberg-Marquardt after these, from the best weights. patience: either
+        phase ends after so many epochs without a loss that is lower by a thousandth; 0 for never.
+    The end. time_limit: seconds after which training ends; the rate falls with the time. With a
+        polish, at most half of them are for the epochs before it. A run with a time limit is not
+        repeatable to the last bit. checkpoint_every: seconds. keep_every: epochs between models
+        that are kept as epochs/epoch00010.pt, 0 for none. max_failures: training ends after so many
+        failed solves in a row.
     """
 
     hidden: tuple[int, ...] = (32, 32)
@@ -112,7 +112,7 @@ class Options:
     keep_every: int = 0
     max_failures: int = 8
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
         object.__setattr__(self, "weights", tuple(self.weights))
         backends.choose(self.backend, self.method)
@@ -129,8 +129,8 @@ class Options:
             raise ValueError(f"weights must be positive numbers, one a state, not {self.weights}")
         if self.shooting and self.sample:
             raise ValueError(
-                "sample draws observations of one solve, and shooting cuts it in segments: use one"
-                " of them"
+                "sample draws observations of one solve, but shooting divides it into segments: use"
+                " one of them"
             )
 
     def _check_choices(self):
@@ -156,8 +156,8 @@ class Options:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)!r}")
 
     @property
-    def architecture(self) -> dict:
-        """The network as plain data, as ``model.build`` takes it."""
+    def architecture(self) -> dict[str, Any]:
+        """The network as plain data for ``model.build``."""
         return {
             "hidden": list(self.hidden),
             "activation": self.activation,
@@ -165,12 +165,9 @@ class Options:
         }
 
     @property
-    def tolerances(self) -> dict:
+    def tolerances(self) -> dict[str, Any]:
         """The keyword arguments of ``solve`` that bound its errors and its work."""
-        if self.atol is None:
-            atol = 1e-3 * self.rtol
-        else:
-            atol = self.atol
+        atol = 1e-3 * self.rtol if self.atol is None else self.atol
         return {
             "method": self.method,
             "rtol": self.rtol,
@@ -180,11 +177,11 @@ class Options:
         }
 
     @property
-    def carried(self) -> bool:
-        """Whether the method's derivatives in all weights can be carried along a solve, for
+    def allows_forward(self) -> bool:
+        """Whether the method allows forward sensitivities in all weights, for
         Levenberg-Marquardt."""
         engine, method = backends.choose(self.backend, self.method)
         return engine.name == "torch" and method != "auto" and not method.carried
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "hidden": list(self.hidden), "weights": list(self.weights)}

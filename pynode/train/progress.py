@@ -1,23 +1,24 @@
-"""What is shown while training: a live line where there is a terminal and rich, else a line now and
-then."""
+"""The display during training: a live line if there is a terminal and rich, otherwise a line every
+few seconds."""
 
 from __future__ import annotations
 
 import sys
 import time
+from typing import Any, TextIO
 
 
 class SilentProgress:
-    """Shows nothing; the interface of the others."""
+    """Shows nothing. The other displays have the same methods."""
 
     def warm(self, done: int, of: int, loss: float) -> None:
         """After an iteration of the warm start."""
 
-    def epoch(self, record: dict, epochs: int, best: float) -> None:
-        """After an epoch; record is its line of the history."""
+    def epoch(self, record: dict[str, Any], epochs: int, best: float) -> None:
+        """After an epoch. record is its line of the history."""
 
     def say(self, text: str) -> None:
-        """Something that the user should read."""
+        """A message for the user."""
 
     def close(self) -> None:
         """Training has ended."""
@@ -26,35 +27,33 @@ class SilentProgress:
 class Lines(SilentProgress):
     """A line of plain text at the start, at the end, and every few seconds."""
 
-    def __init__(self, every: float = 5.0, file=None):
+    def __init__(self, every: float = 5.0, file: TextIO | None = None) -> None:
         self.every = every
         self.file = file or sys.stdout
         self.last = -float("inf")
-        self.pending = None
+        self.pending: str | None = None
 
     def _line(self, text, now):
+        self.pending = text
         if now:
             self.pending = None
-        else:
-            self.pending = text
-        if now:
             self.last = time.monotonic()
             print(text, file=self.file, flush=True)
 
     def _due(self):
         return time.monotonic() - self.last >= self.every
 
-    def warm(self, done, of, loss):
+    def warm(self, done: int, of: int, loss: float) -> None:
         self._line(f"warm start {done}/{of}: deviation {loss:.2e}", self._due() or done == of)
 
-    def epoch(self, record, epochs, best):
+    def epoch(self, record: dict[str, Any], epochs: int, best: float) -> None:
         text = f"epoch {record['epoch']}/{epochs}: {_summary(record, best)}"
         self._line(text, self._due() or record["epoch"] in (1, epochs))
 
-    def say(self, text):
+    def say(self, text: str) -> None:
         print(text, file=self.file, flush=True)
 
-    def close(self):
+    def close(self) -> None:
         if self.pending:
             self._line(self.pending, True)
 
@@ -62,7 +61,7 @@ class Lines(SilentProgress):
 class Live(SilentProgress):
     """A progress bar of rich with loss, steps, evaluations and time."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         from rich.progress import (
             BarColumn,
             Progress,
@@ -73,28 +72,32 @@ class Live(SilentProgress):
 
         count = TextColumn("{task.completed}/{task.total}")
         text = TextColumn("{task.fields[text]}")
-        clocks = TimeElapsedColumn(), TimeRemainingColumn()
         self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=20), count, text, *clocks
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            count,
+            text,
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
         )
         self.bar.start()
-        self.tasks = {}
+        self.tasks: dict[str, Any] = {}
 
     def _show(self, name, done, of, text):
         if name not in self.tasks:
             self.tasks[name] = self.bar.add_task(name, total=of, text=text)
         self.bar.update(self.tasks[name], completed=done, total=of, text=text)
 
-    def warm(self, done, of, loss):
+    def warm(self, done: int, of: int, loss: float) -> None:
         self._show("warm start", done, of, f"deviation {loss:.2e}")
 
-    def epoch(self, record, epochs, best):
+    def epoch(self, record: dict[str, Any], epochs: int, best: float) -> None:
         self._show("epoch", record["epoch"], epochs, _summary(record, best))
 
-    def say(self, text):
+    def say(self, text: str) -> None:
         self.bar.console.print(text, markup=False, highlight=False)
 
-    def close(self):
+    def close(self) -> None:
         self.bar.stop()
 
 

@@ -1,36 +1,45 @@
-"""Plots of a training run: the fit and the loss, for which matplotlib is needed."""
+"""Plots of a training run: the fit and the loss. They need matplotlib."""
 
 from __future__ import annotations
 
 import math
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..core.files import save_figure
 from ..solve import solve
+from .accuracy import Solvable
 from .data import Dataset
 
 POINTS = 300
-# More panels or trajectories than this make a plot that nobody can read.
-MOST_PANELS = 24
+# A plot with more states or trajectories than this is unreadable.
+MOST_STATES = 24
 MOST_RUNS = 6
 
 
-def plot_fit(path, field, data: Dataset, method="fbdf", rtol=1e-6) -> Path:
-    """Observations as dots and the learned solution as a line, one panel a state, in the units of
-    the data.
+def plot_fit(
+    path: str | PathLike[str],
+    field: Solvable,
+    data: Dataset,
+    method: str = "fbdf",
+    rtol: float = 1e-6,
+) -> Path:
+    """Observations as dots and the learned solution as a line, with a subplot for each state, in
+    the units of the data.
 
-    The time axis is logarithmic where the times span more than three decades. At most MOST_RUNS
-    trajectories and MOST_PANELS states are drawn. Returns the path. ImportError without matplotlib,
-    SolveError where the field fails.
+    The time axis is logarithmic if the times span more than three decades. At most MOST_RUNS
+    trajectories and MOST_STATES states are drawn. Returns the path. Raises ImportError without
+    matplotlib, SolveError if the field fails.
     """
     from matplotlib.figure import Figure
 
     from ..compare.pictures import COLOURS
 
     runs = data.trajectories[:MOST_RUNS]
-    names = data.columns[:MOST_PANELS]
+    names = data.columns[:MOST_STATES]
     columns = min(3, len(names))
     rows = math.ceil(len(names) / columns)
     figure = Figure(figsize=(4.2 * columns, 3.1 * rows + 0.4))
@@ -38,24 +47,17 @@ def plot_fit(path, field, data: Dataset, method="fbdf", rtol=1e-6) -> Path:
     for k, run in enumerate(runs):
         t, log = fine_times(run.t)
         y = _solution(field, run, t, method, rtol)
-        if log:
-            shown = t > 0
-        else:
-            shown = t == t
+        shown = t > 0 if log else torch.ones_like(t, dtype=torch.bool)
         for i, axis in enumerate(axes.flat[: len(names)]):
             colour = COLOURS[k % len(COLOURS)]
-            seen = run.seen[:, i] & ((run.t > 0) if log else True)
-            if len(runs) > 1:
-                model = run.name
-            else:
-                model = "model"
+            seen = run.seen[:, i]
+            if log:
+                seen = seen & (run.t > 0)
+            model = run.name if len(runs) > 1 else "model"
             axis.plot(t[shown], y[shown, i], color=colour, lw=1.6, label=model, zorder=2)
-            if k == len(runs) - 1:
-                data_label = "data"
-            else:
-                data_label = None
-            dots = {"ms": 4.5, "mfc": "white", "mew": 1.1, "zorder": 3, "label": data_label}
-            axis.plot(run.t[seen], run.y[seen, i], "o", color=colour, **dots)
+            label = "data" if k == len(runs) - 1 else None
+            dots: dict[str, Any] = {"ms": 4.5, "mfc": "white", "mew": 1.1, "zorder": 3}
+            axis.plot(run.t[seen], run.y[seen, i], "o", color=colour, label=label, **dots)
             if log:
                 axis.set_xscale("log")
     for i, axis in enumerate(axes.flat):
@@ -71,10 +73,10 @@ def plot_fit(path, field, data: Dataset, method="fbdf", rtol=1e-6) -> Path:
     return save_figure(path, figure, 150)
 
 
-def plot_loss(path, history: list, best: float) -> Path:
-    """The loss against the epoch on a logarithmic axis, with the lowest so far; the loss of states
-    that never move as a line above; that of the saved model behind the last epoch. history, best:
-    as in ``Fit``. Returns the path. ImportError without matplotlib."""
+def plot_loss(path: str | PathLike[str], history: list[dict[str, Any]], best: float) -> Path:
+    """The loss against the epoch on a logarithmic axis, with the lowest so far. A line shows the
+    loss of constant states, and a mark after the last epoch the loss of the saved model. history,
+    best: as in ``Fit``. Returns the path. Raises ImportError without matplotlib."""
     from matplotlib.figure import Figure
 
     from ..compare.pictures import COLOURS
@@ -83,9 +85,7 @@ def plot_loss(path, history: list, best: float) -> Path:
     axis = figure.subplots()
     baseline = history[0]["loss"]
     epochs = history[1:]
-    axis.axhline(
-        baseline, color="0.5", ls="--", lw=1.2, label=f"states that never move: {baseline:.2g}"
-    )
+    axis.axhline(baseline, color="0.5", ls="--", lw=1.2, label=f"constant states: {baseline:.2g}")
     if epochs:
         x = [record["epoch"] for record in epochs]
         loss = [record["loss"] for record in epochs]
@@ -104,18 +104,20 @@ def plot_loss(path, history: list, best: float) -> Path:
 
 
 def fine_times(t: torch.Tensor) -> tuple[torch.Tensor, bool]:
-    """Times to draw a curve through, from t[0] to t[-1], and whether they are spaced
-    logarithmically.
+    """Times for a smooth curve from t[0] to t[-1], and whether they are spaced logarithmically.
 
-    They are where the times (T,) span more than three decades, counted from the first positive one.
+    They are if the times (T,) span more than three decades, counted from the first positive one.
     """
     positive = t[t > 0]
     if float(t[0]) >= 0 and len(positive) > 1 and float(positive[-1] / positive[0]) > 1e3:
         fine = torch.logspace(
             math.log10(positive[0]), math.log10(positive[-1]), POINTS, dtype=torch.float64
         )
-        fine[0], fine[-1] = positive[0], positive[-1]
-        return (torch.cat((t[:1], fine)) if float(t[0]) == 0 else fine), True
+        fine[0] = positive[0]
+        fine[-1] = positive[-1]
+        if float(t[0]) == 0:
+            fine = torch.cat((t[:1], fine))
+        return fine, True
     return torch.linspace(float(t[0]), float(t[-1]), POINTS, dtype=torch.float64), False
 
 

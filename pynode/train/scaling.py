@@ -2,28 +2,31 @@
 
 S. Kim, W. Ji, S. Deng, Y. Ma, C. Rackauckas, Stiff neural ordinary differential equations, Chaos
 31, 093122 (2021): each state is divided by its range over the observed span, the network's outputs
-are multiplied by y_scale / t_scale, and the loss is taken of the scaled states. They use one
-t_scale, the time span. Then a network must return outputs of 1e8 for the transient of Robertson's
-second species and of 1e-2 for its tail. ``decades`` (the default) therefore gives each state its
-own t_scale, the time that its range would take at the fastest rate observed, and the network a
-second output per state, a gate that takes the rate down over as many decades as the data ask for;
-``kim`` is the scaling of the paper as it stands.
+are multiplied by y_scale / t_scale, and the loss uses the scaled states. They have one t_scale, the
+time span. A network must then return outputs of 1e8 for the transient of Robertson's second species
+and of 1e-2 for its tail. ``decades``, the default, therefore gives each state its own t_scale: the
+time that its range would take at the fastest observed rate. The network also gets a second output
+for each state, a gate that lowers the rate over as many decades as the data need. ``kim`` is the
+scaling of the paper.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from ..core.constants import Constants, valued
+from ..core.protocols import Times
 from ..problems import Problem
 from .data import Dataset
 
 KINDS = ("decades", "kim")
-# A gate of sigmoid(SLOPE x + OFFSET): two units of network output make four decades, and it starts
-# near open.
+# A gate is sigmoid(SLOPE x + OFFSET): two units of network output change it by four decades. It
+# starts nearly open.
 SLOPE = 5.0
 OFFSET = 2.0
 
@@ -32,9 +35,10 @@ OFFSET = 2.0
 class Scaling:
     """How to scale n states and the time, as plain numbers.
 
-    kind: 'decades' or 'kim'; y_min, y_scale: n numbers in the units of y; t_scale: n numbers in the
-    unit of t; t_start, t_span: first time and longest duration among the trajectories, in the unit
-    of t.
+    kind: 'decades' or 'kim'.
+    y_min, y_scale: n numbers in the units of y.
+    t_scale: n numbers in the unit of t.
+    t_start, t_span: the first time and the longest duration of the trajectories, in the unit of t.
     """
 
     kind: str
@@ -46,8 +50,8 @@ class Scaling:
 
     @classmethod
     def of(cls, data: Dataset, kind: str = "decades") -> Scaling:
-        """The scaling of a data set. A constant state is scaled by its magnitude. ValueError for an
-        unknown kind."""
+        """The scaling of a data set. A constant state is scaled by its magnitude. Raises ValueError
+        for an unknown kind."""
         if kind not in KINDS:
             raise ValueError(f"unknown scaling {kind!r}: choose one of {', '.join(KINDS)}")
         low = []
@@ -82,31 +86,33 @@ class Scaling:
         """y_min + y_scale u, for scaled states u (..., n)."""
         return u.new_tensor(self.y_min) + u.new_tensor(self.y_scale) * u
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, the inverse of from_dict."""
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self).items()
         }
 
     @classmethod
-    def from_dict(cls, plain: dict) -> Scaling:
+    def from_dict(cls, plain: dict[str, Any]) -> Scaling:
+        """The scaling from the data of as_dict."""
         lists = {key: tuple(value) for key, value in plain.items() if isinstance(value, list)}
         return cls(**{**plain, **lists})
 
 
 class ScaledField(Constants):
-    """du/dt of the scaled states u = (y - y_min) / y_scale, t in the units of the data.
+    """du/dt of the scaled states u = (y - y_min) / y_scale, with t in the units of the data.
 
     'kim':      du/dt = net(u) / t_scale; net: n (+ 1) inputs, n outputs
     'decades':  du/dt = a sigmoid(5 b + 2) / t_scale with (a, b) = net(u);
                 net: n (+ 1) inputs, 2 n outputs
 
-    With time_input, (t - t_start) / t_span is one more input; without it the field is autonomous.
+    With time_input, (t - t_start) / t_span is one more input. Without it the field is autonomous.
     """
 
     rate: torch.Tensor
 
-    def __init__(self, net: nn.Module, scaling: Scaling, time_input: bool = False):
+    def __init__(self, net: nn.Module, scaling: Scaling, time_input: bool = False) -> None:
         super().__init__()
         self.net = net
         self.scaling = scaling
@@ -115,11 +121,11 @@ class ScaledField(Constants):
         self.keep("rate", 1.0 / valued(scaling.t_scale, torch.float64))
 
     def close_gates(self) -> None:
-        """Biases of the last layer that let every state start at the pace of the time span, the
-        scaling of the paper.
+        """Set the biases of the last layer so that every state starts at the rate of the time span,
+        the scaling of the paper.
 
-        For training without a warm start: with its gates open, a random field runs away long before
-        the span ends.
+        This is for training without a warm start: with open gates, a random field diverges long
+        before the span ends.
         """
         if self.gated:
             pace = (1.0 / (self.rate * self.scaling.t_span)).clamp(
@@ -129,15 +135,14 @@ class ScaledField(Constants):
             with torch.no_grad():
                 last[len(pace) :] = (torch.logit(pace) - OFFSET) / SLOPE
 
-    def forward(self, t, u):
-        """du/dt, (..., n), at the scaled states u, (..., n), and the time t, a 0-d tensor or one of
-        u's leading shape."""
+    def forward(self, t: float | torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+        """du/dt, (..., n), at the scaled states u, (..., n), and the time t, which is 0-d or has
+        the leading shape of u."""
         if self.time_input:
-            clock = (
-                torch.as_tensor(t, dtype=u.dtype, device=u.device) - self.scaling.t_start
-            ) / self.scaling.t_span
-            clock = clock.unsqueeze(-1).expand(*u.shape[:-1], 1)
-            out = self.net(torch.cat((u, clock), -1))
+            time = torch.as_tensor(t, dtype=u.dtype, device=u.device)
+            scaled = (time - self.scaling.t_start) / self.scaling.t_span
+            scaled = scaled.unsqueeze(-1).expand(*u.shape[:-1], 1)
+            out = self.net(torch.cat((u, scaled), -1))
         else:
             out = self.net(u)
         if not self.gated:
@@ -147,18 +152,27 @@ class ScaledField(Constants):
 
 
 class PhysicalField(Constants):
-    """dy/dt = y_scale du/dt: a learned field in the units of the data, to be solved, compared and
-    built upon.
+    """dy/dt = y_scale du/dt: a learned field in the units of the data, to solve, compare and
+    extend.
 
-    y0: (n,) the first state of the first trajectory; tspan: its first and last time; t_eval: its
-    times; columns: names of the states; atol: (n,) a thousandth of rtol of each state's range.
+    y0: (n,) the first state of the first trajectory.
+    tspan: its first and last time.
+    t_eval: its times.
+    columns: names of the states.
+    atol: (n,) a thousandth of rtol of each state's range.
     """
 
     y_min: torch.Tensor
     y_scale: torch.Tensor
     y0: torch.Tensor
 
-    def __init__(self, field: ScaledField, columns, y0, t_eval):
+    def __init__(
+        self,
+        field: ScaledField,
+        columns: Sequence[str],
+        y0: torch.Tensor | Sequence[float],
+        t_eval: Times,
+    ) -> None:
         super().__init__()
         self.field = field
         self.columns = tuple(columns)
@@ -170,6 +184,7 @@ class PhysicalField(Constants):
 
     @property
     def tspan(self) -> tuple[float, float]:
+        """The first and the last time."""
         return float(self.t_eval[0]), float(self.t_eval[-1])
 
     def atol(self, rtol: float) -> torch.Tensor:
@@ -177,7 +192,7 @@ class PhysicalField(Constants):
         return 1e-3 * rtol * self.y_scale
 
     def as_problem(self, name: str) -> Problem:
-        """The learned system as a Problem of this name, ready to be solved or compared."""
+        """The learned system as a Problem of this name."""
         atol = tuple(self.atol(1e-6).tolist())
         source = "learned from data by pynode train"
         return Problem(
@@ -192,6 +207,6 @@ class PhysicalField(Constants):
             t_eval=self.t_eval,
         )
 
-    def forward(self, t, y):
+    def forward(self, t: float | torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """dy/dt, (..., n), at the states y, (..., n), and time t."""
         return self.y_scale * self.field(t, (y - self.y_min) / self.y_scale)

@@ -1,4 +1,4 @@
-"""When to stop training: no progress for a while."""
+"""When to stop training: after a time without progress."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 class EarlyStopping:
-    """Stops after ``patience`` losses in a row of which none was lower than the best by the
+    """Stops after ``patience`` losses in a row, if none of them was lower than the best by the
     fraction ``least``.
 
     Give it the loss of held-out observations to stop before the noise is learned, or the training
@@ -19,7 +19,7 @@ class EarlyStopping:
                 break
     """
 
-    def __init__(self, patience: int, least: float = 1e-3):
+    def __init__(self, patience: int, least: float = 1e-3) -> None:
         if patience < 1:
             raise ValueError(f"patience must be at least 1, not {patience!r}")
         if not 0 <= least < 1:
@@ -30,7 +30,7 @@ class EarlyStopping:
         self.waited = 0
 
     def update(self, loss: float) -> bool:
-        """Whether to stop, after this loss. One that is not a number is no progress."""
+        """Whether to stop after this loss. NaN is no progress."""
         if loss < self.best * (1 - self.least):
             self.best = float(loss)
             self.waited = 0
@@ -39,8 +39,10 @@ class EarlyStopping:
         return self.waited >= self.patience
 
     def state_dict(self) -> dict:
+        """The state for a checkpoint."""
         return {"best": self.best, "waited": self.waited}
 
     def load_state_dict(self, state: dict) -> None:
+        """Restore the state of a checkpoint."""
         self.best = state["best"]
         self.waited = state["waited"]

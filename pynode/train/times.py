@@ -1,5 +1,5 @@
-"""Times spread evenly over decades: where to observe a stiff system, and which of many observations
-to learn from."""
+"""Times spread evenly over decades: when to observe a stiff system, and which of many observations
+to use."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import math
 
 import torch
 
+from ..core.protocols import Times
+
 
 def log_times(first: float, last: float, count: int, start: float | None = 0.0) -> torch.Tensor:
     """``count`` times from first to last with equal ratios, float64, after ``start``, the time of
     the initial state.
 
     start None leaves it out. Kim et al. 2021 observe Robertson's reaction at log_times(1e-5, 1e5,
-    50). ValueError unless start < first < last, first > 0 and count > 1.
+    50). Raises ValueError unless start < first < last, first > 0 and count > 1.
     """
     if not 0 < first < last < math.inf:
         raise ValueError(
@@ -23,7 +25,8 @@ def log_times(first: float, last: float, count: int, start: float | None = 0.0) 
     if int(count) != count or count < 2:
         raise ValueError(f"count must be a whole number from 2 on, not {count!r}")
     t = torch.logspace(math.log10(first), math.log10(last), int(count), dtype=torch.float64)
-    t[0], t[-1] = first, last
+    t[0] = first
+    t[-1] = last
     if start is None:
         return t
     if not start < first:
@@ -31,13 +34,13 @@ def log_times(first: float, last: float, count: int, start: float | None = 0.0) 
     return torch.cat((t.new_tensor([start]), t))
 
 
-def sample_times(t, count: int, generator: torch.Generator | None = None) -> torch.Tensor:
+def sample_times(t: Times, count: int, generator: torch.Generator | None = None) -> torch.Tensor:
     """Indices, increasing, of at most ``count`` of the times t, (T,), drawn evenly over the decades
     since t[0].
 
-    The logarithm of the time since t[0] is cut into ``count`` equal parts, a time is drawn in each,
-    and the nearest observation taken, once: where there are none, a decade gives fewer. t[0]
-    itself, the initial state, is never drawn.
+    The logarithm of the time since t[0] is divided into ``count`` equal parts. In each part a time
+    is drawn, and the nearest observation is taken, once. A decade without observations gives fewer.
+    t[0], the initial state, is never drawn.
     """
     since = torch.as_tensor(t, dtype=torch.float64)
     since = (since[1:] - since[0]).log()

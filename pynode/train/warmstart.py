@@ -1,29 +1,31 @@
-"""A first guess of the weights without a single solve.
+"""A first guess of the weights without any solve.
 
-From random weights a stiff field is learned slowly: a thousand solves go by before the fast
-transient is where it belongs. This guess needs none. The observations are interpolated, and
-implicit Euler steps are laid along them. If the field were right, every step would close; where it
-does not, one Newton iteration on all steps of a trajectory at once tells, to first order, how far
-the solution of this field lies from the data:
+From random weights a stiff field is learned slowly: it takes a thousand solves to learn the fast
+transient. This guess takes none. The observations are interpolated, and implicit Euler steps
+connect the interpolated states. If the field were right, every step would close. Otherwise, one
+Newton iteration on all steps of a trajectory at once gives, to first order, the distance between
+the solution of this field and the data:
 
     r_k = y_{k-1} + h_k f(y_k) - y_k,     d_k = (I - h_k J_k)^{-1} (d_{k-1} + r_k),     d_0 = 0
 
 Minimising |d| over the observed values is training on a linearised trajectory: each iteration is
-one batched evaluation of f and J, and one associative scan over the steps. The solver then trains
-on from there. Implicit Euler is what makes the residuals of fast components harmless (Hairer &
-Wanner II, sec. IV.1); solving all steps at once is the multiple shooting of Bock & Plitt 1984 with
-a window per step. What is optimised is |d| / (1 + |d|), because far from the data d means little.
+one batched evaluation of f and J, and one associative scan over the steps. The solver then
+continues the training. Implicit Euler makes the residuals of fast components harmless (Hairer &
+Wanner II, sec. IV.1). Solving all steps at once is the multiple shooting of Bock & Plitt 1984 with
+one step in each window. The loss is |d| / (1 + |d|), because far from the data d means little.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from .data import Dataset
+from .scaling import ScaledField
 
 SUBSTEPS = 2
 
@@ -32,9 +34,10 @@ SUBSTEPS = 2
 class _Steps:
     """All K implicit Euler steps of all trajectories, in scaled states.
 
-    t, h: (K,), end and length of a step; start, end: (K, n), the interpolated states around it;
-    first: (K,), whether a trajectory begins; weight: (K, n), one where an observation lies at the
-    end of the step.
+    t, h: (K,), end and length of a step.
+    start, end: (K, n), the interpolated states at its ends.
+    first: (K,), whether a trajectory begins with it.
+    weight: (K, n), one where an observation lies at the end of the step.
     """
 
     t: torch.Tensor
@@ -46,17 +49,25 @@ class _Steps:
 
 
 def warm_start(
-    fields, data: Dataset, iterations=1500, trial=200, lr=1e-2, seconds=math.inf, report=None
-):
-    """The best of some random fields, its weights moved to fit linearised trajectories.
+    fields: Sequence[ScaledField],
+    data: Dataset,
+    iterations: int = 1500,
+    trial: int = 200,
+    lr: float = 1e-2,
+    seconds: float = math.inf,
+    report: Callable[[int, int, float], None] | None = None,
+) -> ScaledField:
+    """The best of several random fields, with its weights fitted to linearised trajectories.
 
-    fields: candidates that differ in their random weights; how well each does after ``trial``
-    iterations of Adam tells where it will end, so that only the best one gets the rest of the
-    ``iterations``. The steps' length decays as a cosine. Ends early after ``seconds``. report(done,
-    of, loss) is called each iteration.
+    fields: candidates that differ in their random weights. Their losses after ``trial`` iterations
+        of Adam predict the final ones, so that only the best one gets the rest of the
+        ``iterations``.
+    lr: Adam's first rate; it falls as a cosine.
+    seconds: the fit ends early after this time.
+    report: report(done, of, loss) is called in each iteration.
     """
     steps = _steps(fields[0], data)
-    # Before the clock starts: the first optimiser of a process loads much.
+    # Before the clock starts, because the first optimiser of a process takes time to load.
     fits = [_Fit(field, steps, lr) for field in fields]
     began = time.monotonic()
     total = iterations + trial * (len(fields) - 1)
@@ -93,28 +104,27 @@ class _Fit:
         self.optimizer = torch.optim.Adam(self.weights, lr=lr)
 
     def advance(self, progress: float) -> None:
-        """One step of Adam, with the rate that suits the progress, 0 to 1."""
+        """One step of Adam, with the rate for this progress, 0 to 1."""
         self.optimizer.param_groups[0]["lr"] = self.lr * 0.5 * (1 + math.cos(math.pi * progress))
         self.optimizer.zero_grad()
         deviation = _deviation(self.field, self.steps)
         weight = self.steps.weight
         loss = (weight * (deviation / (1 + deviation))).sum() / weight.sum()
         loss.backward()
-        # An overflow in one iteration, of a pole of the linearisation, is no reason to lose the
-        # weights.
+        # A pole of the linearisation can overflow in one iteration: the weights then stay.
         if torch.isfinite(torch.nn.utils.clip_grad_norm_(self.weights, 1.0)):
             self.optimizer.step()
             self.loss = float(loss.detach())
 
 
 def _deviation(field, steps: _Steps) -> torch.Tensor:
-    """|d|, (K, n), of the linearised trajectories from the interpolated data."""
+    """The distances |d|, (K, n), of the linearised trajectories from the interpolated data."""
 
     end = steps.end.clone().requires_grad_()
     f = field(steps.t, end)
     n = end.shape[1]
-    # Row k of f depends on row k of the states alone, so that n products with unit vectors give all
-    # K Jacobians.
+    # Row k of f depends only on row k of the states: n products with unit vectors give all K
+    # Jacobians.
     unit = torch.eye(n, dtype=f.dtype)[:, None].expand(n, *f.shape)
     (rows,) = torch.autograd.grad(f, end, unit, create_graph=True, is_grads_batched=True)
     h = steps.h[:, None]
@@ -156,11 +166,13 @@ def _steps(field, data) -> _Steps:
     return _Steps(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
-def interpolated(t, u, seen, at):
+def interpolated(
+    t: torch.Tensor, u: torch.Tensor, seen: torch.Tensor, at: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Times and states, (K,) and (K, n), at fractional indices ``at`` of the observations u, (T,
-    n), gaps left out."""
+    n). Gaps are left out."""
     index = torch.arange(len(t), dtype=torch.float64)
-    columns = [pchip(index[known], u[:, i][known], at) for i, known in enumerate(seen.T)]
+    columns = [pchip(index[there], u[:, i][there], at) for i, there in enumerate(seen.T)]
     return pchip(index, t, at), torch.stack(columns, 1)
 
 

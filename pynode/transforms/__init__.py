@@ -1,1 +1,1 @@
-"""A solve under the transforms of torch.func."""
+"""A solve inside the transforms of torch.func."""

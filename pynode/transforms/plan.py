@@ -1,15 +1,17 @@
-"""A solve under the transforms of torch.func: grad, vjp, jvp, jacrev, jacfwd, hessian, vmap, in any
-order that torch allows.
+"""A solve inside the transforms of torch.func: grad, vjp, jvp, jacrev, jacfwd, hessian, vmap, in
+any order that torch allows.
 
-Under a transform tensors are wrapped, and an integrator cannot look at their values. So the whole
-solve is one function of all its tensors, with rules: what comes in is unwrapped, solved (and, for a
-rule, solved again) as ever, and wrapped as it goes out. Nothing is kept between the rules, so that
-each costs a solve of its own; vmap solves row by row, every row with its own steps.
+Inside a transform tensors are wrapped, and an integrator cannot read their values. Therefore the
+whole solve is one function of all its tensors, with rules. A rule unwraps its inputs, solves (for
+derivatives again), and wraps the outputs. The rules share nothing, so that each costs its own
+solve. vmap solves row by row; every row has its own steps.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
+from typing import Any
 
 import torch
 from torch.autograd import forward_ad
@@ -26,16 +28,15 @@ from .rules import SolveFn
 
 
 def active(problem: ODEProblem) -> bool:
-    """Whether a transform of torch.func is under way, or a tensor of the problem has a tangent
+    """Whether a transform of torch.func is active, or a tensor of the problem has a tangent
     (torch.autograd.forward_ad)."""
     if torch._C._are_functorch_transforms_active():
         return True
     if forward_ad._current_level < 0:
         return False
+    held: list[torch.Tensor] = []
     if isinstance(problem.f, torch.nn.Module):
         held = [*problem.f.parameters(), *problem.f.buffers()]
-    else:
-        held = []
     layout = Layout(problem.y0)
     given = [layout.ravel(problem.y0), problem.tspan, *problem.args, *held]
     if any(isinstance(x, torch.Tensor) and _pushed(x) for x in given):
@@ -44,9 +45,11 @@ def active(problem: ODEProblem) -> bool:
     return False
 
 
-def transformed(run, problem: ODEProblem, arguments: Arguments) -> Solution:
-    """run(arguments), a solve, as a function that torch.func can transform. ValueError for what it
-    cannot be."""
+def transformed(
+    run: Callable[[Arguments], Any], problem: ODEProblem, arguments: Arguments
+) -> Solution:
+    """run(arguments), which is a solve, as a function that torch.func can transform. Raises
+    ValueError for options that it does not support."""
     _check(problem, arguments)
     _check_closure(problem, _depends)
     plan = Plan(run, problem, arguments)
@@ -66,7 +69,7 @@ def _check(problem, arguments):
         if not nothing:
             raise ValueError(
                 f"{name} is not for a solve inside torch.func's transforms or in forward mode:"
-                f" leave it away; {instead}"
+                f" remove it; {instead}"
             )
     if isinstance(problem.f, SplitField):
         raise ValueError(
@@ -76,8 +79,8 @@ def _check(problem, arguments):
 
 
 def _check_closure(problem, depends):
-    """ValueError where a plain f uses a tensor with a derivative or a batch that did not come in
-    through args."""
+    """Raises ValueError if a plain f uses a tensor with a derivative or a batch that is not in
+    args."""
     if isinstance(problem.f, torch.nn.Module):
         return
     args = [
@@ -94,7 +97,7 @@ def _check_closure(problem, depends):
                 *args,
             )
         )
-    except Exception:  # f may not like these values; then only the solve itself can tell
+    except Exception:  # f may reject these values; the solve itself then finds the error
         return
     if depends(out):
         raise ValueError(
@@ -105,48 +108,41 @@ def _check_closure(problem, depends):
 
 
 class Plan:
-    """How a solve is put together from tensors: the flat y0, the times if they are a tensor, those
+    """How a solve is built from tensors: the flat y0, the times if they are a tensor, the tensors
     in args, and the parameters and buffers of a module."""
 
-    def __init__(self, run, problem, arguments):
+    def __init__(
+        self, run: Callable[[Arguments], Any], problem: ODEProblem, arguments: Arguments
+    ) -> None:
         self.run = run
         self.problem = problem
         self.arguments = arguments
         self.layout = Layout(problem.y0)
         self.timed = isinstance(problem.tspan, torch.Tensor)
         self.places = [i for i, a in enumerate(problem.args) if isinstance(a, torch.Tensor)]
+        held: dict[str, torch.Tensor] = {}
         if isinstance(problem.f, torch.nn.Module):
-            module = problem.f
-        else:
-            module = None
-        if module is None:
-            held = {}
-        else:
-            held = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+            held = {**dict(problem.f.named_parameters()), **dict(problem.f.named_buffers())}
         self.names = list(held)
         tensors = [self.layout.ravel(problem.y0), *([problem.tspan] if self.timed else ())]
         self.tensors = [*tensors, *(problem.args[i] for i in self.places), *held.values()]
-        if arguments.params is None:
-            chosen = None
-        else:
-            chosen = {id(p) for p in arguments.params}
-        fixed = len(tensors)  # y0 and t have derivatives whatever params names
-        self.wanted = [
+        params: Any = arguments.params
+        chosen = None if params is None else {id(p) for p in params}
+        fixed = len(tensors)  # y0 and t always have derivatives, also if params is given
+        self.needs_grad = [
             x.is_floating_point()
             and (x.requires_grad or _wrapped(x) or _pushed(x))
             and (i < fixed or chosen is None or id(x) in chosen)
             for i, x in enumerate(self.tensors)
         ]
-        self.solved = []
+        self.solutions: list[Solution] = []
 
-    def solve(self, tensors, **changed):
-        """The outputs (T, n) from plain tensors, NaN where a solve that may fail did not arrive."""
+    def solve(self, tensors: Sequence[torch.Tensor], **changed: Any) -> torch.Tensor:
+        """The outputs (T, n) from plain tensors. NaN for times that a solve with throw=False did
+        not reach."""
         rest = iter(tensors)
         y0 = next(rest)
-        if self.timed:
-            times = next(rest)
-        else:
-            times = self.problem.tspan
+        times: Any = next(rest) if self.timed else self.problem.tspan
         args = list(self.problem.args)
         for i in self.places:
             args[i] = next(rest)
@@ -160,8 +156,8 @@ class Plan:
 
         params = [
             x
-            for x, wanted in zip(tensors, self.wanted, strict=True)
-            if wanted and x is not y0 and x is not times
+            for x, needed in zip(tensors, self.needs_grad, strict=True)
+            if needed and x is not y0 and x is not times
         ]
         problem = self.problem
         arguments = replace(
@@ -175,51 +171,57 @@ class Plan:
             params=params,
             **changed,
         )
-        found = self.run(arguments)
-        self.solved.append(found)
-        if self.layout.flat:
-            ys = found.y
-        else:
-            ys = self.layout.ravel_rows(found.y, len(found.t))
+        solution = self.run(arguments)
+        self.solutions.append(solution)
+        ys = solution.y
+        if not self.layout.flat:
+            ys = self.layout.ravel_rows(ys, len(solution.t))
         missing = len(times) - len(ys)
         if not missing:
             return ys
         return torch.cat((ys, ys.new_full((missing, ys.shape[1]), float("nan"))))
 
-    def leaves(self, tensors):
-        """Copies to differentiate with respect to, and the list of those that are wanted."""
+    def make_leaves(
+        self, tensors: Sequence[torch.Tensor]
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """(copies of the tensors, the list of those that need gradients, which are leaves)."""
         leaves = [
-            x.detach().clone().requires_grad_() if wanted else x
-            for x, wanted in zip(tensors, self.wanted, strict=True)
+            x.detach().clone().requires_grad_() if needed else x
+            for x, needed in zip(tensors, self.needs_grad, strict=True)
         ]
-        return leaves, [x for x, wanted in zip(leaves, self.wanted, strict=True) if wanted]
+        return leaves, [x for x, needed in zip(leaves, self.needs_grad, strict=True) if needed]
 
-    def spread(self, found, tensors):
-        """Those of the wanted tensors beside all tensors, zeros for the rest."""
-        found = iter(found)
-        every = [next(found) if wanted else None for wanted in self.wanted]
+    def scatter_grads(
+        self, grads: Sequence[torch.Tensor | None], tensors: Sequence[torch.Tensor]
+    ) -> tuple[torch.Tensor, ...]:
+        """One gradient for each tensor: those given, in order, for the tensors that need gradients,
+        and zeros for the others."""
+        rest = iter(grads)
+        every = [next(rest) if needed else None for needed in self.needs_grad]
         return tuple(none_to_zeros(every, tensors))
 
-    def solution(self, rows) -> Solution:
-        """The Solution around the transformed outputs; its counts are those of all solves so
+    def solution(self, rows: torch.Tensor) -> Solution:
+        """The Solution with the transformed outputs. Its counts are the sums over all solves so
         far."""
-        worst = next((s for s in self.solved if s.status is not Status.SUCCESS), self.solved[0])
-        stats = Stats(
-            **{f.name: sum(getattr(s.stats, f.name) for s in self.solved) for f in fields(Stats)}
+        worst = next(
+            (s for s in self.solutions if s.status is not Status.SUCCESS), self.solutions[0]
         )
-        if self.timed:
-            times = self.problem.tspan
-        else:
-            times = torch.as_tensor(self.problem.tspan, dtype=torch.float64)
-        ended = worst.status, worst.message, stats, worst.method
+        stats = Stats(
+            **{f.name: sum(getattr(s.stats, f.name) for s in self.solutions) for f in fields(Stats)}
+        )
+        times: Any = self.problem.tspan
+        if not self.timed:
+            times = torch.as_tensor(times, dtype=torch.float64)
         return Solution(
-            times,
-            self.layout.unravel(rows),
-            *ended,
-            self.layout,
-            [],
-            (),
-            worst.choice,
+            t=times,
+            y=self.layout.unravel(rows),
+            status=worst.status,
+            message=worst.message,
+            stats=stats,
+            method=worst.method,
+            layout=self.layout,
+            pieces=[],
+            choice=worst.choice,
             examine=None if worst.success else worst.report,
         )
 

@@ -1,11 +1,12 @@
 """The rules by which torch.func transforms a solve: its outputs, their cotangents and tangents, and
-the cotangents of those.
+the cotangents of the cotangents.
 
-A plan (functional.Plan) puts the solve together from plain tensors; here nothing but tensors goes
-from rule to rule.
+A Plan (plan.py) builds the solve from plain tensors. The rules pass only tensors to each other.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 
@@ -13,21 +14,21 @@ from ..core.batched_cotangents import by_row
 from ..core.cotangents import none_to_zeros
 
 THIRD = (
-    "torch.func differentiates a solve twice at most: for more take torch.autograd.grad(...,"
+    "torch.func differentiates a solve at most twice: for more use torch.autograd.grad(...,"
     " create_graph=True), with adjoint='direct' and an explicit or Rosenbrock method ('tsit5',"
     " 'rodas5p')"
 )
 
 
-def _many(solve_one, grads):
-    """solve_one(g) for g (T, n), or stacked for every g of (B, T, n)."""
+def _for_each(solve_one, grads):
+    """solve_one(g) for g (T, n); the stacked results for every g of (B, T, n)."""
     if grads.dim() == 2:
         return solve_one(grads)
     return tuple(torch.stack(rows) for rows in zip(*[solve_one(g) for g in grads], strict=True))
 
 
 class _Rule(torch.autograd.Function):
-    """A function of a Plan and tensors; under vmap it is taken row by row."""
+    """A function of a Plan and tensors. vmap calls it row by row."""
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -45,61 +46,71 @@ class _Rule(torch.autograd.Function):
             ]
             out = cls.apply(plan, *row)
             found.append(out if isinstance(out, tuple) else (out,))
-        stacked = tuple(torch.stack(rows) for rows in zip(*found, strict=True))
+        outputs = tuple(torch.stack(rows) for rows in zip(*found, strict=True))
         if isinstance(out, tuple):
-            return (stacked, (0,) * len(stacked))
-        return (stacked[0], 0)
+            return outputs, (0,) * len(outputs)
+        return outputs[0], 0
 
 
 class SolveFn(_Rule):
     """The outputs (T, n)."""
 
     @staticmethod
-    def forward(plan, *tensors):
+    def forward(plan: Any, *tensors: torch.Tensor) -> Any:
         with torch.no_grad():
             return plan.solve(tensors)
 
     @staticmethod
-    def vmap(info, in_dims, plan, *tensors):
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], plan: Any, *tensors: torch.Tensor
+    ) -> tuple[Any, Any]:
         return SolveFn.by_row(info, in_dims, plan, *tensors)
 
     @staticmethod
-    def backward(ctx, grads):
+    def backward(ctx: Any, grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         return None, *by_row(lambda g: VJPFn.apply(ctx.plan, g, *ctx.saved_tensors), grads)
 
     @staticmethod
-    def jvp(ctx, _, *tangents):
-        tangents = none_to_zeros(tangents, ctx.saved_tensors)
-        return by_row(lambda *row: JVPFn.apply(ctx.plan, *row, *ctx.saved_tensors), *tangents)
+    def jvp(ctx: Any, _: Any, *tangents: torch.Tensor | None) -> Any:
+        full = none_to_zeros(tangents, ctx.saved_tensors)
+        return by_row(lambda *row: JVPFn.apply(ctx.plan, *row, *ctx.saved_tensors), *full)
 
 
 class VJPFn(_Rule):
-    """Cotangents of all tensors for those of the outputs, (T, n) or (B, T, n)."""
+    """Cotangents of all tensors from those of the outputs, (T, n) or (B, T, n)."""
 
     @staticmethod
-    def forward(plan, grads, *tensors):
+    def forward(plan: Any, grads: torch.Tensor, *tensors: torch.Tensor) -> Any:
         with torch.enable_grad():
-            leaves, wanted = plan.leaves(tensors)
+            leaves, targets = plan.make_leaves(tensors)
             ys = plan.solve(leaves)
 
             def pull(g):
+                found = ()
                 if ys.requires_grad:
-                    found = torch.autograd.grad(ys, wanted, g, retain_graph=True, allow_unused=True)
-                else:
-                    found = ()
-                return plan.spread(found or [None] * len(wanted), tensors)
+                    found = torch.autograd.grad(
+                        ys, targets, g, retain_graph=True, allow_unused=True
+                    )
+                return plan.scatter_grads(found or [None] * len(targets), tensors)
 
-            return _many(pull, grads)
+            return _for_each(pull, grads)
 
     @staticmethod
-    def vmap(info, in_dims, plan, grads, *tensors):
-        if all(d is None for d in in_dims[2:]) and grads.dim() == 3:
-            # One solve serves the cotangents of a whole Jacobian.
-            return VJPFn.apply(plan, grads.movedim(in_dims[1], 0), *tensors), (0,) * len(tensors)
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        plan: Any,
+        grads: torch.Tensor,
+        *tensors: torch.Tensor,
+    ) -> tuple[Any, Any]:
+        batch = in_dims[1]
+        if all(d is None for d in in_dims[2:]) and grads.dim() == 3 and batch is not None:
+            # One solve is enough for the cotangents of a whole Jacobian.
+            return VJPFn.apply(plan, grads.movedim(batch, 0), *tensors), (0,) * len(tensors)
         return VJPFn.by_row(info, in_dims, plan, grads, *tensors)
 
     @staticmethod
-    def backward(ctx, *vectors):
+    def backward(ctx: Any, *vectors: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
         grads, *tensors = ctx.saved_tensors
         if grads.dim() == 2:
             return None, *VJPofVJP.apply(ctx.plan, grads, *vectors, *tensors)
@@ -110,14 +121,14 @@ class VJPFn(_Rule):
         return None, torch.stack(first), *(sum(parts) for parts in found)
 
     @staticmethod
-    def jvp(ctx, _, moved, *tangents):
-        """The cotangents are linear in grads, and their derivative in the tensors is symmetric."""
+    def jvp(ctx: Any, _: Any, moved: torch.Tensor | None, *tangents: torch.Tensor | None) -> Any:
+        """The cotangents are linear in grads. Their derivative in the tensors is symmetric."""
         grads, *tensors = ctx.saved_tensors
-        tangents = none_to_zeros(tangents, tensors)
+        full = none_to_zeros(tangents, tensors)
         if grads.dim() == 2:
-            found = VJPofVJP.apply(ctx.plan, grads, *tangents, *tensors)[1:]
+            found = VJPofVJP.apply(ctx.plan, grads, *full, *tensors)[1:]
         else:
-            rows = [VJPofVJP.apply(ctx.plan, g, *tangents, *tensors)[1:] for g in grads]
+            rows = [VJPofVJP.apply(ctx.plan, g, *full, *tensors)[1:] for g in grads]
             found = tuple(torch.stack(row) for row in zip(*rows, strict=True))
         if moved is None:
             return found
@@ -127,38 +138,37 @@ class VJPFn(_Rule):
 
 
 class JVPFn(_Rule):
-    """Derivative of the outputs, (T, n), along tangents of all tensors: of the steps themselves,
-    through adjoint='direct'.
+    """The derivative of the outputs, (T, n), along tangents of all tensors: that of the steps
+    themselves, with adjoint='direct'.
 
     Tangents with a leading dimension B give (B, T, n).
     """
 
     @staticmethod
-    def forward(plan, *both):
+    def forward(plan: Any, *both: torch.Tensor) -> Any:
         tangents = both[: len(both) // 2]
         tensors = both[len(both) // 2 :]
-        if plan.timed and plan.wanted[1]:
+        if plan.timed and plan.needs_grad[1]:
             raise ValueError(
                 "times have no derivatives in forward mode: use torch.func.jacrev or vjp, or a list"
                 " of times"
             )
         with torch.enable_grad():
-            leaves, wanted = plan.leaves(tensors)
+            leaves, targets = plan.make_leaves(tensors)
             ys = plan.solve(leaves, adjoint="direct")
-            # The transpose of the transpose: linear in what is pulled back.
+            # The pullback is linear in the cotangents: its transpose is the forward derivative.
             zeros = torch.zeros_like(ys, requires_grad=True)
             if ys.requires_grad:
                 pulled = torch.autograd.grad(
-                    ys, wanted, zeros, create_graph=True, allow_unused=True
+                    ys, targets, zeros, create_graph=True, allow_unused=True
                 )
             else:
                 pulled = ()
-            chosen = [v for v, w in zip(tangents, plan.wanted, strict=True) if w]
+            chosen = [v for v, w in zip(tangents, plan.needs_grad, strict=True) if w]
 
             def push(vectors):
                 total = sum((v * g).sum() for v, g in zip(vectors, pulled) if g is not None)
-                known = isinstance(total, torch.Tensor) and total.requires_grad
-                if known:
+                if isinstance(total, torch.Tensor) and total.requires_grad:
                     return torch.autograd.grad(total, zeros, retain_graph=True)[0]
                 return torch.zeros_like(ys)
 
@@ -167,12 +177,14 @@ class JVPFn(_Rule):
             return push(chosen)
 
     @staticmethod
-    def vmap(info, in_dims, plan, *both):
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], plan: Any, *both: torch.Tensor
+    ) -> tuple[Any, Any]:
         half = len(both) // 2
         if all(d is None for d in in_dims[1 + half :]) and both[0].dim() == (
             1 if in_dims[1] is None else 2
         ):
-            # One solve serves the tangents of a whole Jacobian.
+            # One solve is enough for the tangents of a whole Jacobian.
             tangents = [
                 v.expand(info.batch_size, *v.shape) if d is None else v.movedim(d, 0)
                 for v, d in zip(both[:half], in_dims[1:], strict=False)
@@ -181,19 +193,19 @@ class JVPFn(_Rule):
         return JVPFn.by_row(info, in_dims, plan, *both)
 
     @staticmethod
-    def backward(ctx, grads):
+    def backward(ctx: Any, grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         half = len(ctx.saved_tensors) // 2
         tangents = ctx.saved_tensors[:half]
         tensors = ctx.saved_tensors[half:]
         pulled = VJPFn.apply(ctx.plan, grads, *tensors)
         rows = [(grads, *tangents)]
         if grads.dim() == 3:
-            rows = zip(grads, *tangents, strict=True)
+            rows = list(zip(grads, *tangents, strict=True))
         found = [VJPofVJP.apply(ctx.plan, *row, *tensors)[1:] for row in rows]
         return None, *pulled, *(sum(parts) for parts in zip(*found, strict=True))
 
     @staticmethod
-    def jvp(ctx, *tangents):
+    def jvp(ctx: Any, *tangents: torch.Tensor | None) -> Any:
         raise NotImplementedError(
             "forward mode twice through a solve: use torch.func.hessian, or jacfwd of jacrev, or"
             " jacrev of jacfwd"
@@ -201,32 +213,36 @@ class JVPFn(_Rule):
 
 
 class VJPofVJP(_Rule):
-    """Cotangents of grads (T, n) and of all tensors for <vectors, Pull(grads)>, one vector beside
-    every tensor."""
+    """Cotangents of grads (T, n) and of all tensors for <vectors, pullback(grads)>, with one vector
+    for each tensor."""
 
     @staticmethod
-    def forward(plan, grads, *both):
+    def forward(plan: Any, grads: torch.Tensor, *both: torch.Tensor) -> Any:
         vectors = both[: len(both) // 2]
         tensors = both[len(both) // 2 :]
         with torch.enable_grad():
-            leaves, wanted = plan.leaves(tensors)
+            leaves, targets = plan.make_leaves(tensors)
             grads = grads.detach().clone().requires_grad_()
             pulled = torch.autograd.grad(
-                plan.solve(leaves), wanted, grads, create_graph=True, allow_unused=True
+                plan.solve(leaves), targets, grads, create_graph=True, allow_unused=True
             )
-            chosen = [v for v, w in zip(vectors, plan.wanted, strict=True) if w]
+            chosen = [v for v, w in zip(vectors, plan.needs_grad, strict=True) if w]
             total = sum((v * g).sum() for v, g in zip(chosen, pulled, strict=True) if g is not None)
-            first, *found = torch.autograd.grad(total, [grads, *wanted], allow_unused=True)
-        return torch.zeros_like(grads) if first is None else first, *plan.spread(found, tensors)
+            first, *found = torch.autograd.grad(total, [grads, *targets], allow_unused=True)
+        return torch.zeros_like(grads) if first is None else first, *plan.scatter_grads(
+            found, tensors
+        )
 
     @staticmethod
-    def vmap(info, in_dims, plan, *tensors):
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], plan: Any, *tensors: torch.Tensor
+    ) -> tuple[Any, Any]:
         return VJPofVJP.by_row(info, in_dims, plan, *tensors)
 
     @staticmethod
-    def backward(ctx, *vectors):
+    def backward(ctx: Any, *vectors: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
         raise NotImplementedError(THIRD)
 
     @staticmethod
-    def jvp(ctx, *tangents):
+    def jvp(ctx: Any, *tangents: torch.Tensor | None) -> Any:
         raise NotImplementedError(THIRD)

@@ -188,7 +188,7 @@ def test_scipy_solver():
             event_fn=lambda t, y: y.sum() - 0.5,
         )
     for solver, words in (
-        ("LSODA", r"does not come beyond t = (1|0\.99)"),
+        ("LSODA", r"does not get past t = (1|0\.99)"),
         ("RK45", "of SciPy failed"),
     ):
         with pytest.raises(AssertionError, match=words):
