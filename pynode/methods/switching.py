@@ -88,15 +88,15 @@ class AutoSwitch(Method):
             )
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:
         return f"Auto{self.explicit.name}({self.stiff.name}())"
 
     @property
-    def order(self) -> int:  # type: ignore[override]
+    def order(self) -> int:
         return min(self.explicit.order, self.stiff.order)
 
     @property
-    def reference(self) -> str:  # type: ignore[override]
+    def reference(self) -> str:
         return f"{self.explicit.reference}; {self.stiff.reference}"
 
     @property

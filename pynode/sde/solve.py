@@ -69,7 +69,7 @@ def solve_sde(
             lambda plain: solve_sde(
                 drift,
                 diffusion,
-                plain.y0,
+                plain.y0,  # type: ignore[arg-type]  # one tensor, as y0 is
                 t,
                 dt=dt,
                 method=method,

@@ -220,7 +220,7 @@ class Plan:
             stats=stats,
             method=worst.method,
             layout=self.layout,
-            pieces=[],
+            segments=[],
             choice=worst.choice,
             examine=None if worst.success else worst.report,
         )

@@ -71,9 +71,9 @@ class JuliaMethod(Method):
     None for a method by name. jacobian: 'dense', 'sparse', 'krylov' or a structure.
     """
 
-    name: str  # type: ignore[misc]
-    order: int  # type: ignore[misc]
-    reference: str  # type: ignore[misc]
+    name: str
+    order: int
+    reference: str
     stiff: bool = True
     algorithm: JuliaValue | None = None
     jacobian: object = "dense"
