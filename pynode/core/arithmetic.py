@@ -1,31 +1,32 @@
-"""Three functions with which a rule is written once, for floats, NumPy arrays and tensors.
+"""Three functions that let one rule serve floats, NumPy arrays and tensors.
 
-A rule takes one of these namespaces first, and has no branch on values. Comparisons, abs, sums,
-products and powers are the same for all three kinds anyway. Rules must not depend on what
-``minimum`` and ``maximum`` make of NaN: Python, NumPy and torch differ there.
+The first argument of a rule is one of these namespaces. A rule has no branch on values.
+Comparisons, abs, sums, products and powers are the same for all three kinds. A rule must not depend
+on the result of ``minimum`` and ``maximum`` for NaN, because Python, NumPy and torch differ.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 
 class Floats:
-    """Of Python floats. The engine of one system runs on them."""
+    """Python floats. The engine of one system uses them."""
 
     minimum = min
     maximum = max
 
     @staticmethod
-    def where(condition, a, b):
+    def where(condition: bool, a: float, b: float) -> float:
         if condition:
             return a
         return b
 
 
 class Arrays:
-    """Of NumPy arrays, one number a row. The engine of batches keeps its times in them."""
+    """NumPy arrays, one number for each row. The engine of batches keeps its times in them."""
 
     minimum = staticmethod(np.minimum)
     maximum = staticmethod(np.maximum)
@@ -33,18 +34,18 @@ class Arrays:
 
 
 class Tensors:
-    """Of tensors, on any device. Compiled steps run on them."""
+    """Tensors on any device. Compiled steps use them."""
 
     where = staticmethod(torch.where)
 
     @staticmethod
-    def minimum(a, b):
+    def minimum(a: Tensor, b: Tensor | float) -> Tensor:
         if isinstance(b, torch.Tensor):
             return torch.minimum(a, b)
         return a.clamp_max(b)
 
     @staticmethod
-    def maximum(a, b):
+    def maximum(a: Tensor, b: Tensor | float) -> Tensor:
         if isinstance(b, torch.Tensor):
             return torch.maximum(a, b)
         return a.clamp_min(b)
