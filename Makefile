@@ -1,5 +1,7 @@
 # make demo   trains a neural ODE on Robertson's reaction and compares the methods on what it learned
 # make test   the linter and the tests, with the coverage of the package
+# make test ROOM=methods   the tests of one folder of tests/, in two processes, without the coverage
+# make quick  the linter and the fast tests: less than two minutes
 # make docs   the documentation, a site in out/site
 # make test-oldest   a part of the tests with the oldest torch that is promised, in .venv-oldest; not in continuous integration
 # Each sets itself up: a virtual environment in .venv, installed once from constraints.txt.
@@ -20,7 +22,12 @@ OLDEST_TESTS := solve/test_solve solve/test_batched backends/torch/test_events b
 	adjoints/discrete/test_gradients adjoints/discrete/test_batched_gradients adjoints/discrete/test_second \
 	transforms/test_functional core/test_surroundings methods/compiled/test_steps methods/compiled/test_rows
 
-.PHONY: help demo test test-oldest docs clean
+# Rooms and files whose tests are fast: the contract of the engines, and the pieces by themselves.
+QUICK := contract repository/test_layers repository/test_tests core/test_units core/test_layout \
+	algebra/test_linear_algebra algebra/test_arnoldi algebra/test_power_method methods/test_tableaus \
+	methods/test_bdf_history backends/torch/test_limits failure/test_parts failure/test_rules
+
+.PHONY: help demo test quick lint test-oldest docs clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -28,11 +35,20 @@ help:
 demo: $(READY)
 	@.venv/bin/python examples/demo.py
 
-test: $(READY)
+test: lint
+ifdef ROOM
+	@.venv/bin/python -m pytest -n $(JOBS) --dist worksteal tests/$(ROOM)
+else
+	@.venv/bin/python -m pytest -n $(JOBS) --dist worksteal --cov=pynode --cov-report=term
+endif
+
+quick: lint
+	@.venv/bin/python -m pytest -n $(JOBS) --dist worksteal $(foreach name,$(QUICK),$(wildcard tests/$(name) tests/$(name).py))
+
+lint: $(READY)
 	@.venv/bin/python -m ruff check .
 	@.venv/bin/python -m ruff format --check --quiet .
 	@.venv/bin/python -m mypy
-	@.venv/bin/python -m pytest -n $(JOBS) --dist worksteal --cov=pynode --cov-report=term
 
 test-oldest: .venv-oldest/.installed
 	@.venv-oldest/bin/python -m pytest $(OLDEST_TESTS:%=tests/%.py)

@@ -170,10 +170,10 @@ def _parameters(start, leaves, params, graph):
     if params is None:
         parameters = leaves.inputs
     else:
-        parameters = leaves.sources
+        parameters = leaves.grad_targets
     if params is None and graph is not None:
         # Everything that the graph of the whole solve reaches, also what the adjoint has missed.
-        known = unique([start, *leaves.sources])
+        known = unique([start, *leaves.grad_targets])
         parameters = unique([*known, *leaves_of(graph, known)])[1:]
     return unique(parameters)
 

@@ -13,7 +13,7 @@ from .adjoints.base import Gradient, Integrate
 from .adjoints.selection import choose as choose_adjoint
 from .algebra.consistent import consistent as make_consistent
 from .algebra.mass import Mass
-from .algebra.structure import blocks, structure_of
+from .algebra.structure import block_diagonal, structure_of
 from .backends import registry as backends
 from .backends.torch.inference import run_in_inference_mode, serves_inference
 from .backends.torch.segments import Segment, SegmentedSolve, scheduled_stops
@@ -136,12 +136,14 @@ def solve(
     jumps: times at which f jumps. The method starts anew there and never asks f across. A tensor
         may require gradients, and with batched=True it may be (B, k), a line for each row.
     callback: callback(t, y, stats) after every accepted step. True ends the solve with
-        Status.CALLBACK.
-    max_seconds: limit on wall-clock time; it also holds inside a step.
+        Status.CALLBACK. With batched=True t is (B,) and y (B, ...), where the rows stand, and a
+        bool tensor (B,) ends single rows.
+    max_seconds: limit on wall-clock time; it also holds inside a step, but for rows of a batch.
     nonnegative: True or flat indices of components. f sees zero where a stage is negative (not in
         compiled steps), and outputs are never negative.
     domain: domain(t, y) -> bool. A step to a state for which it is False is refused and tried
-        again, smaller. f may raise RejectStep for the same purpose.
+        again, smaller. f may raise RejectStep for the same purpose. With batched=True t is (rows,
+        1, ...), y (rows, ...) and the answer a bool tensor (rows,).
 
     Batches:
 
@@ -255,7 +257,7 @@ def _choose(arguments, problem) -> _Choice:
     if engine.name == "julia":
         if batched and method.implicit:
             # SciML has one step for all rows, and a Jacobian of as many blocks.
-            structure = blocks(structure, problem.y0)
+            structure = block_diagonal(structure, problem.y0)
         batched = False
     return _Choice(
         engine=engine,
@@ -293,6 +295,8 @@ class _SingleSolve:
         self.events, self.presets = as_events(arguments.events)
         self.moving_times = self.times.requires_grad and torch.is_grad_enabled()
         self.field = self._make_field(choice.structure)
+        self.flat = self.layout.ravel(problem.y0)
+        self.atol = self.options.flat_atol(self.layout, self.flat)
         self.limits = Limits.of(
             self.layout,
             self.field.stats,
@@ -300,12 +304,11 @@ class _SingleSolve:
             arguments.max_seconds,
             arguments.nonnegative,
             arguments.domain,
+            self.atol,
         )
-        self.flat = self.layout.ravel(problem.y0)
-        self.atol = self.options.flat_atol(self.layout, self.flat)
         self.signed = None
         if self.limits is not None:
-            self.signed = self.limits.signed(self.atol)
+            self.signed = self.limits.mask
         self._start(choice)
         self._choose_by_field(choice)
         self._isolate()
@@ -361,7 +364,7 @@ class _SingleSolve:
     def _isolate(self):
         """The field as the integrator gets it, and whether the solve may run in inference mode."""
         field = self.field
-        isolated = field if self.direct else field.isolated()
+        isolated = field if self.direct else field.detach_args()
         callback = self.arguments.callback
         if self.method.compile:
             steps = self.method
@@ -372,10 +375,10 @@ class _SingleSolve:
             )
         tape = None
         if not self.direct and self._has_gradient(isolated, self.flat):
-            check_sharding(field.held.modules)
+            check_sharding(field.module_state.modules)
             self.adjoint.check(isolated, self.method)
             tape = self.adjoint.tape(isolated, self.method)
-        isolated.settle(tape)
+        isolated.use_tape(tape)
         self.inference = False
         if callback is None and isolated.tape is None and not self.direct:
             self.inference = serves_inference(isolated, self.values[0], self.flat.detach())
@@ -431,7 +434,7 @@ class _SingleSolve:
         )
         if wanted:
             self.adjoint.validate_trajectory(self.isolated, path)
-            self.isolated.note_end(path)
+            self.isolated.note_final_slope(path)
         return path
 
     def _integrate(self, start, values, watch, record, dense):
@@ -457,7 +460,7 @@ class _SingleSolve:
             field, self.segment, self.values, self.events, bounds, self.moving_times
         )
         course.run(self.flat, self.times[0].to(torch.float64))
-        field.held.seal()
+        field.module_state.seal()
         ys = course.ys
         reached = self.times[: len(ys)]
         if self.moving_times:
@@ -476,7 +479,7 @@ class _SingleSolve:
             stats=field.stats,
             method=self.method.name,
             layout=self.layout,
-            pieces=course.pieces,
+            segments=course.pieces,
             events=course.records,
             choice=choice,
             adjoint=getattr(self.adjoint, "name", self.adjoint),

@@ -21,7 +21,8 @@ from .core.layout import Layout
 from .core.problem import ODEProblem, check_finite
 from .core.sharding import check_sharding
 from .core.solution import BatchSolution
-from .core.vector_field import VectorField
+from .core.stop_conditions import Limits, RowLimits
+from .core.vector_field import VectorField, clamped
 from .failure import Case, examine, occurred
 from .methods.batched.base import STEPPERS
 from .methods.compiled.batched_steps import CompiledRows
@@ -41,13 +42,6 @@ def serves(method) -> bool:
 
 def _check_arguments(arguments, problem, method):
     """ValueError for what a solve row by row does not take."""
-    limits = (arguments.callback, arguments.max_seconds, arguments.domain)
-    signed = arguments.nonnegative not in (None, False)
-    if signed or any(limit is not None for limit in limits):
-        raise ValueError(
-            "callback, max_seconds, nonnegative and domain are not for batched=True: solve the"
-            " rows one by one, or all of them as one system"
-        )
     if arguments.dense:
         raise ValueError(
             "batched=True keeps no polynomials: leave dense away, and name in t the times that"
@@ -114,6 +108,7 @@ class _BatchSolve:
     def __init__(self, arguments, problem, options, method, adjoint):
         _check_arguments(arguments, problem, method)
         _check_method(arguments, problem, method, adjoint)
+        self.arguments = arguments
         self.problem = problem
         self.options = options
         self.method = method
@@ -126,13 +121,29 @@ class _BatchSolve:
         check_finite(self.flat.detach())
         self.times = problem.row_times(self.flat.device, field.batch)
         self.atol = options.flat_atol(self.layout, self.flat)
+        self.limits = RowLimits.of(
+            field,
+            self.times[0].detach().to(torch.float64),
+            self.flat.detach(),
+            arguments.callback,
+            arguments.max_seconds,
+            arguments.nonnegative,
+            arguments.domain,
+            self.atol,
+        )
+        self.signed = None
+        if self.limits is not None:
+            self.signed = self.limits.mask
+        if self.signed is not None and not method.compile:
+            # Compiled steps call f themselves.
+            field.see_nonnegative(self.signed)
         moments = self.times.detach()
         # First with a graph: what f makes at its first call, and keeps, belongs to it.
         field.find_leaves(moments[0], self.flat, arguments.params)
         check_independent(field, moments[0], self.flat.detach())
-        self.isolated = field.isolated()
+        self.isolated = field.detach_args()
         if self._has_gradient(self.flat):
-            check_sharding(field.held.modules)
+            check_sharding(field.module_state.modules)
         self.moving_times = self.times.requires_grad and torch.is_grad_enabled()
         if options.step_size is not None:
             self.method = method.fixed()
@@ -205,6 +216,8 @@ class _BatchSolve:
             steps,
             self.moving_times,
             watch,
+            self.limits,
+            index,
         )
 
     def solution(self) -> BatchSolution:
@@ -219,10 +232,10 @@ class _BatchSolve:
             self.moving_times,
         )
         course.run(self.flat, self.times[0])
-        self.field.held.seal()
+        self.field.module_state.seal()
         return BatchSolution(
             t=self.times,
-            y=self.layout.unravel(self._outputs(course)),
+            y=self.layout.unravel(clamped(self._outputs(course), self.signed)),
             statuses=course.statuses,
             reached=course.t.tolist(),
             stats=self.field.stats,
@@ -244,6 +257,14 @@ class _BatchSolve:
         # The first output is y0 itself, whatever the time.
         return torch.cat((ys[:1], moved(ys[1:], slopes[1:], self.times[1:])))
 
+    def _limits_of_row(self, field, row, atol):
+        """The limits of a row that failed, for its report; None where there are none."""
+        arguments = self.arguments
+        domain = arguments.domain
+        if domain is not None:
+            domain = _one_row(domain)
+        return Limits.of(field.layout, field.stats, None, None, arguments.nonnegative, domain, atol)
+
     def _examine(self, course, row):
         """The report of a row that failed."""
         own = self.field.select(torch.tensor([row], device=self.flat.device))
@@ -253,9 +274,11 @@ class _BatchSolve:
         atol = self.atol[row] if self.atol.dim() == 2 else self.atol
         happening = course.happening
         happened = occurred(course.records[row], happening.events, happening.counts[row], t)
-        single = ODEProblem(lambda t, y: own.at(t.reshape(1), y.unsqueeze(0)).squeeze(0), end, span)
+        single = ODEProblem(
+            lambda t, y: own.eval(t.reshape(1), y.unsqueeze(0)).squeeze(0), end, span
+        )
         field = VectorField(single, Layout(end), span[0], [])
-        field.held = self.field.held
+        field.module_state = self.field.module_state
         case = Case(
             problem=self.problem,
             field=field,
@@ -273,11 +296,21 @@ class _BatchSolve:
             attempts=[],
             steps=int(course.attempts[row]),
             times=[],
-            limits=None,
+            limits=self._limits_of_row(field, row, atol),
             events=happened,
             row=row,
         )
         return examine(case)
+
+
+def _one_row(domain):
+    """The domain of rows for a row alone: t a float, y (...)."""
+
+    def allows(t, y):
+        clock = torch.full((1,) + (1,) * max(y.dim(), 1), t, dtype=y.dtype, device=y.device)
+        return domain(clock, y.unsqueeze(0))
+
+    return allows
 
 
 def _queries(outputs, rows, hits, ends):

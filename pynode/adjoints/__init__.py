@@ -1,1 +1,1 @@
-"""How gradients are made: cotangents of the outputs into cotangents of y0 and parameters."""
+"""Adjoints turn cotangents of the outputs into cotangents of y0 and of the parameters."""

@@ -1,95 +1,119 @@
-"""ForwardSensitivity: the derivatives of all outputs in all parameters together, carried along the
+"""ForwardSensitivity: propagates the derivatives of all outputs in all parameters along the
 recorded steps.
 
-With S = dy/d(y0, p), (n, n + p), every recorded step is differentiated: S1 = A S + B. It is the
-transpose of the discrete adjoint, made of the same pieces, and equals it to rounding: A is the
-transposed transition matrix of replay.py, and column j of B the derivative in the cotangent of what
-that cotangent pulls back to parameter j (reverse mode twice), for all steps of a chunk together.
-BDF carries the derivative of its history and solves with M - c J, one factorisation for all
-columns: the staggered direct method of Caracotsios & Stewart, Comput. Chem. Eng. 9 (1985).
+With S = dy/d(y0, p), (n, n + p), it differentiates every recorded step: S1 = A S + B. This is the
+transpose of the discrete adjoint. It uses the same parts, and both agree to rounding. A is the
+transposed transition matrix of replay.py. Column j of B is the derivative of the pulled-back
+cotangent of parameter j in the cotangent of the step (reverse mode twice), for all steps of a chunk
+together. BDF propagates the derivative of its history and solves with M - c J, with one
+factorisation for all columns: the staggered direct method of Caracotsios & Stewart, Comput. Chem.
+Eng. 9 (1985).
 """
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from ..core.double_backward import twice
+from ..core.double_backward import with_double_backward
 from ..methods.bdf.step import BDF
 from .base import Adjoint
-from .discrete.adjoint import _runs
+from .discrete.adjoint import method_runs
 from .discrete.replay import REPLAYS, RecordedSteps
 from .field_products import chunk_size, jacobians, push_parameters
 from .output_cotangents import powers
 
-COLUMNS = 2000  # of S, from which on it is refused
-VALUES = 1 << 22  # numbers of B that are held together
+if TYPE_CHECKING:
+    from ..core.options import Options
+    from ..core.trajectory import Trajectory
+    from ..core.vector_field import VectorField
+    from ..methods.base import Method
+
+COLUMNS = 2000  # the largest number of columns of S
+VALUES = 1 << 22  # numbers of B in memory together
 
 
 class ForwardSensitivity(Adjoint):
-    """Carries the derivatives of all outputs along the recorded steps. It suits few parameters and
-    many outputs.
+    """Propagates the derivatives of all outputs along the recorded steps. It suits few parameters
+    and many outputs.
 
-    Any number of gradients cost one pass over the steps, (n + p) solves a step. The sensitivities
-    are made at the first gradient and kept with the solution. Memory: (T, n, n + p) beside the
-    steps. ValueError for methods whose gradient takes each step again, structured Jacobians and
-    very many parameters.
+    Any number of gradients costs one pass over the steps, with (n + p) solves for each step. The
+    first gradient makes the sensitivities, and the solution keeps them. They take (T, n, n + p)
+    numbers in addition to the steps. Raises ValueError for methods whose gradient repeats each
+    step, for structured Jacobians, and for very many parameters.
     """
 
     name = "ForwardSensitivity"
 
-    def __init__(self):
-        self._known = weakref.WeakKeyDictionary()  # by trajectory: {times: sensitivities}
+    def __init__(self) -> None:
+        self._sensitivities: weakref.WeakKeyDictionary = (
+            weakref.WeakKeyDictionary()
+        )  # by trajectory: {times: sensitivities}
 
-    def check(self, field, method):
+    def check(self, field: VectorField, method: Method) -> None:
         if method.carried or field.structure is not None:
             if field.structure is not None:
                 reason = f"jacobian={field.structure.name!r}"
             else:
                 reason = method.name
-            raise ValueError(f"ForwardSensitivity does not serve {reason}: use adjoint='discrete'")
+            raise ValueError(
+                f"ForwardSensitivity does not support {reason}: use adjoint='discrete'"
+            )
         columns = field.size + sum(p.numel() for p in field.parameters)
         if columns > COLUMNS:
             raise ValueError(
-                f"ForwardSensitivity would carry {columns} columns, one for each state and"
-                " parameter; it is for few: use adjoint='discrete', whose cost hardly depends on"
-                " them"
+                f"ForwardSensitivity would propagate {columns} columns, one for each state and"
+                " parameter, but it suits few columns: use adjoint='discrete', whose cost hardly"
+                " depends on their number"
             )
 
-    def pullback(self, field, method, trajectory, times, grads, options):
-        known = self._known.setdefault(trajectory, {})
+    def pullback(
+        self,
+        field: VectorField,
+        method: Method,
+        trajectory: Trajectory,
+        times: Sequence[float],
+        grads: Tensor,
+        options: Options,
+    ) -> tuple[Tensor, list[Tensor]]:
+        cached = self._sensitivities.setdefault(trajectory, {})
         key = tuple(times)
-        if key not in known:
+        if key not in cached:
             with torch.no_grad():
-                known[key] = sensitivities(field, method, trajectory, times)
-        found = torch.einsum("tn,tnk->k", grads, known[key])
-        ybar, *rest = found.split([field.size, *(p.numel() for p in field.parameters)])
+                cached[key] = sensitivities(field, method, trajectory, times)
+        pulled = torch.einsum("tn,tnk->k", grads, cached[key])
+        ybar, *rest = pulled.split([field.size, *(p.numel() for p in field.parameters)])
         return ybar, [g.view_as(p) for g, p in zip(rest, field.parameters, strict=True)]
 
 
-@twice
-def sensitivities(field, method, trajectory, times):
+@with_double_backward
+def sensitivities(
+    field: VectorField, method: Method, trajectory: Trajectory, times: Sequence[float]
+) -> Tensor:
     """dy/d(y0, p) at the times, (T, n, n + p)."""
     n = field.size
     y0 = trajectory.y0
     start = torch.cat(
         (torch.eye(n).to(y0), y0.new_zeros(n, sum(p.numel() for p in field.parameters))), 1
     )
-    places = _Places(trajectory, times)
-    found = [start] * len(times)
+    outputs = _OutputSteps(trajectory, times)
+    rows = [start] * len(times)
     if isinstance(method, BDF):
-        _bdf(field, method, trajectory, places, start, found)
+        _bdf(field, method, trajectory, outputs, start, rows)
     else:
         now = start
-        for taken, first, last in _runs(method, trajectory.steps):
-            now = _one_step(field, taken, trajectory.steps, (first, last), places, now, found)
-    return torch.stack(found)
+        for taken, first, last in method_runs(method, trajectory.steps):
+            now = _one_step(field, taken, trajectory.steps, (first, last), outputs, now, rows)
+    return torch.stack(rows)
 
 
-class _Places:
-    """Where the outputs lie: ends[k] lists those at the end of step k, inside[k] (those inside it,
-    thetas (q,))."""
+class _OutputSteps:
+    """The steps of the outputs. ends[k] lists the outputs at the end of step k. inside[k]: (the
+    outputs inside it, thetas (q,))."""
 
     def __init__(self, trajectory, times):
         grid = trajectory.grid()
@@ -111,41 +135,41 @@ class _Places:
             )
 
 
-def _one_step(field, method, steps, span, places, now, found):
-    """S after the steps in range(*span), those of one method; fills in found."""
+def _one_step(field, method, steps, span, outputs, now, results):
+    """S after the steps in range(*span), which belong to one method. Fills results."""
     replay_type = REPLAYS.get(method)
     n, columns = now.shape
     size = max(1, min(chunk_size(n) // replay_type.size(method), VALUES // (n * columns)))
     for first in range(span[0], span[1], size):
         last = min(span[1], first + size)
-        inner = [k for k in range(first, last) if k in places.inside]
+        inner = [k for k in range(first, last) if k in outputs.inside]
         with torch.enable_grad():
-            weights = [now.new_zeros(len(places.inside[k][0]), n).requires_grad_() for k in inner]
+            weights = [now.new_zeros(len(outputs.inside[k][0]), n).requires_grad_() for k in inner]
             entries = [
-                (k - first, places.inside[k][1], w) for k, w in zip(inner, weights, strict=True)
+                (k - first, outputs.inside[k][1], w) for k, w in zip(inner, weights, strict=True)
             ]
             replay = replay_type(field, method, RecordedSteps(steps[first:last]), entries)
             seed = now.new_zeros(last - first, n, 1).requires_grad_()
             forcing, shifts = _columns(replay.parameters(seed), [seed, *weights])
         with torch.no_grad():
             unit = torch.eye(n, dtype=now.dtype, device=now.device).expand(last - first, n, n)
-            transition = replay.sweep(unit).transpose(1, 2).unbind(0)
+            transition = replay.pullback_starts(unit).transpose(1, 2).unbind(0)
         starts = []
         for i, a in enumerate(transition):
             starts.append(now)
             now = torch.mm(a, now)
             if forcing is not None:
                 now[:, n:] += forcing[i]
-            for row in places.ends.get(first + i, ()):
-                found[row] = now
+            for row in outputs.ends.get(first + i, ()):
+                results[row] = now
         if inner:
             _inside(
                 replay,
                 weights,
                 shifts,
-                [places.inside[k][0] for k in inner],
+                [outputs.inside[k][0] for k in inner],
                 torch.stack(starts),
-                found,
+                results,
             )
     return now
 
@@ -172,23 +196,25 @@ def _columns(pulled, inputs):
     return seeds.squeeze(2), weights
 
 
-def _inside(replay, weights, shifts, rows, starts, found):
-    """The sensitivities of the outputs inside steps: of the dense output in the start of the step,
-    and in the parameters."""
+def _inside(replay, weights, shifts, rows, starts, results):
+    """The sensitivities of the outputs inside steps: derivatives of the dense output in the start
+    of the step and in the parameters."""
     n = starts.shape[1]
     with torch.enable_grad():
-        pulled = replay.sweep(None).squeeze(2)  # (m, n): what the weights pull back to the starts
+        pulled = replay.pullback_starts(None).squeeze(
+            2
+        )  # (m, n): what the weights pull back to the starts
     for j in range(starts.shape[2]):
         moved = torch.autograd.grad(pulled, weights, starts[:, :, j], retain_graph=True)
         for k, (members, columns) in enumerate(zip(rows, moved, strict=True)):
             for q, row in enumerate(members):
                 if j == 0:
-                    found[row] = starts.new_zeros(n, starts.shape[2])
-                found[row][:, j] = columns[q] + (shifts[k][q, :, j - n] if j >= n else 0.0)
+                    results[row] = starts.new_zeros(n, starts.shape[2])
+                results[row][:, j] = columns[q] + (shifts[k][q, :, j - n] if j >= n else 0.0)
 
 
-def _bdf(field, method, trajectory, places, start, found):
-    """The derivative of the history, (rows, n, n + p), step by step."""
+def _bdf(field, method, trajectory, outputs, start, results):
+    """The derivative of the history, (rows, n, n + p), step by step. Fills results."""
     form = method.history
     steps = trajectory.steps
     (n, columns) = start.shape
@@ -197,7 +223,7 @@ def _bdf(field, method, trajectory, places, start, found):
     if field.mass is None:
         mass = torch.eye(n).to(start)
     else:
-        mass = field.mass.dense()
+        mass = field.mass.to_dense()
     size = max(1, min(chunk_size(n), VALUES // (n * columns)))
     for first in range(0, len(steps), size):
         chunk = steps[first : first + size]
@@ -218,34 +244,34 @@ def _bdf(field, method, trajectory, places, start, found):
                     "rs,snk->rnk", torch.as_tensor(change, dtype=y.dtype, device=y.device), z
                 )
             predicted, older = torch.einsum("as,snk->ank", pq, z).unbind(0)
-            right = torch.mm(jac[i], predicted) - torch.mm(mass, older)
-            right[:, n:] += forcing[i]
-            d = torch.linalg.lu_solve(solver[0][i], solver[1][i], right)
+            rhs = torch.mm(jac[i], predicted) - torch.mm(mass, older)
+            rhs[:, n:] += forcing[i]
+            d = torch.linalg.lu_solve(solver[0][i], solver[1][i], rhs)
             ended = (predicted + d).reshape(-1)
             z = form.update(z.reshape(len(z), -1), (), k, step.h, d.reshape(-1), ended)[0].view(
                 len(z), n, -1
             )
-            for row in places.ends.get(first + i, ()):
-                found[row] = z[0]
-            if first + i in places.inside:
-                rows, theta = places.inside[first + i]
+            for row in outputs.ends.get(first + i, ()):
+                results[row] = z[0]
+            if first + i in outputs.inside:
+                rows, theta = outputs.inside[first + i]
                 dense = torch.as_tensor(
                     form.dense_weights(k, nodes), dtype=y.dtype, device=y.device
                 )
                 weights = powers(theta, k, 0, y) @ dense
                 inside = torch.einsum("qs,snk->qnk", weights, z)
                 for row, value in zip(rows, inside, strict=True):
-                    found[row] = value
+                    results[row] = value
 
 
 def _first_history(field, form, trajectory, start, units):
-    """The derivative of the history, (rows, n, n + p), that the first step begins with. start:
-    (n, n + p) that of y0."""
+    """The derivative of the first history, (rows, n, n + p). start: the derivative of y0, (n, n +
+    p)."""
     t0 = torch.full((1,), trajectory.t0, dtype=start.dtype, device=start.device)
     y0 = trajectory.y0.unsqueeze(0)
     slope = torch.cat((jacobians(field, t0, y0)[0], _by_parameters(field, t0, y0, units)[0]), 1)
     if field.mass is not None:
-        slope = field.mass.rate_columns(slope)
+        slope = field.mass.pinv_apply_columns(slope)
     weights = torch.as_tensor(
         form.start_weights(trajectory.h0), dtype=start.dtype, device=start.device
     )
@@ -253,7 +279,7 @@ def _first_history(field, form, trajectory, start, units):
 
 
 def _by_parameters(field, t, y, units):
-    """df/dp at points, (m, n, p). t: (m,); y: (m, n); units: see _units."""
+    """df/dp at points, (m, n, p). t: (m,). y: (m, n). units: see _units."""
     if units:
         pushed = push_parameters(field, t, y, units)
     else:
@@ -262,11 +288,11 @@ def _by_parameters(field, t, y, units):
 
 
 def _units(parameters):
-    """Unit changes of all entries of the parameters, each a list beside them."""
-    found = []
+    """Unit changes of all entries of the parameters, each a list for the parameters."""
+    changes = []
     for i, p in enumerate(parameters):
         for j in range(p.numel()):
             change = [torch.zeros_like(q) for q in parameters]
             change[i].view(-1)[j] = 1.0
-            found.append(change)
-    return found
+            changes.append(change)
+    return changes

@@ -1,22 +1,31 @@
-"""Gradients of Julia's solves: SciMLSensitivity's adjoints by name, and our own Gauss adjoint where
-it is not installed.
+"""Gradients of Julia's solves: SciMLSensitivity's adjoints by name, and pynode's own Gauss adjoint
+without it.
 
-Known traps are refused: BDF as the reverse solver (its quadrature has one node, and its versions
-before 2.4.8 reject steps wrongly backwards in time), an implicit reverse solver of a state that
-holds the parameters (measured: 50 times slower), and Kvaerno's methods where SciMLSensitivity
-starts them, for what is put right of them in julia/src/solve.jl it cannot know.
+Some combinations raise an error. BDF as the reverse solver: its quadrature has one node, and
+versions before 2.4.8 reject steps wrongly backward in time. An implicit reverse solver of a state
+that contains the parameters: measured 50 times slower. Kvaerno's methods started by
+SciMLSensitivity: it does not know their corrections in julia/src/solve.jl.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from ..backends.julia import algorithms
 from ..backends.julia.runtime import INSTALL, JuliaUnavailable, start
+from ..core.cotangents import add_at, zero_grads
 from .base import Adjoint
 from .continuous.backsolve import BacksolveAdjoint
+
+if TYPE_CHECKING:
+    from ..backends.julia.algorithms import JuliaMethod
+    from ..core.options import Options
+    from ..core.vector_field import VectorField
 
 NAMES = (
     "GaussAdjoint",
@@ -26,28 +35,35 @@ NAMES = (
     "BacksolveAdjoint",
 )
 JOINT = ("InterpolatingAdjoint", "BacksolveAdjoint")
-# Of the torch engine's adjoints, and of no use to SciMLSensitivity's.
+# Options of the torch engine's adjoints that SciMLSensitivity does not have.
 FOREIGN = ("nodes", "quadrature_rtol", "seminorm")
 NATIVE = "NativeGauss"
-# Tolerances of the reverse solve beside those of the forward one, where none are given.
+# The default atol of the reverse solve, as a fraction of rtol times the largest cotangent.
 ATOL = 1e-3
-# A reverse solve that came this near to the start, as a part of the span, has reached it.
+# A reverse solve that ends this near to the start, as a fraction of the span, has reached it.
 CLOSE = 1e-12
 
 
 class JuliaAdjoint(Adjoint):
-    """One of NAMES by SciMLSensitivity, or NATIVE, by the package PyNODE alone.
+    """One of NAMES by SciMLSensitivity, or NATIVE by the package PyNODE.
 
-    method: the reverse solver, by default Rodas5P after an implicit forward method and the same
-    method after an explicit one. rtol, atol: of the reverse solve, by default rtol of the forward
-    one, and a thousandth of it times the largest cotangent. checkpoints: True has SciMLSensitivity
-    solve forward again between the outputs instead of keeping the dense solution in use; of
-    BacksolveAdjoint, by default, that it starts the states anew at each step of the forward solve.
+    method: the reverse solver; by default Rodas5P after an implicit forward method, otherwise the
+    forward method. rtol, atol: of the reverse solve; by default rtol of the forward solve, and a
+    thousandth of it times the largest cotangent. checkpoints: with True SciMLSensitivity solves
+    forward again between the outputs instead of storing the dense solution. For BacksolveAdjoint
+    the default is True: it restarts the states at each step of the forward solve.
     """
 
     needs = "steps"
 
-    def __init__(self, name="GaussAdjoint", method=None, rtol=None, atol=None, checkpoints=False):
+    def __init__(
+        self,
+        name: str = "GaussAdjoint",
+        method: str | JuliaMethod | None = None,
+        rtol: float | None = None,
+        atol: float | None = None,
+        checkpoints: bool = False,
+    ) -> None:
         self.name = name
         self.method = method
         self.rtol = rtol
@@ -55,9 +71,9 @@ class JuliaAdjoint(Adjoint):
         self.checkpoints = checkpoints
 
     @classmethod
-    def of(cls, adjoint):
-        """The twin of an adjoint of the torch engine, its class or its name; ValueError for what
-        Julia has not."""
+    def of(cls, adjoint: str | Adjoint | type[Adjoint]) -> JuliaAdjoint:
+        """The Julia adjoint for an adjoint of the torch engine, its class or its name. Raise
+        ValueError if Julia does not have it."""
         if isinstance(adjoint, cls):
             return adjoint
         if isinstance(adjoint, str):
@@ -65,19 +81,19 @@ class JuliaAdjoint(Adjoint):
         else:
             name = adjoint.name
         key = name.lower().replace("_", "").removesuffix("adjoint")
-        known = {n.lower().removesuffix("adjoint"): n for n in (*NAMES, NATIVE)}
+        names_by_key = {n.lower().removesuffix("adjoint"): n for n in (*NAMES, NATIVE)}
         if key == "auto":
             key = "gauss"
-        if key not in known:
+        if key not in names_by_key:
             raise ValueError(
                 f"backend='julia' has no adjoint {name!r}: choose one of"
-                f" {', '.join((*NAMES, NATIVE))}; the discrete adjoint is that of the torch engine,"
+                f" {', '.join((*NAMES, NATIVE))}; the torch engine has the discrete adjoint,"
                 " backend='torch'"
             )
         for option in FOREIGN:
             if getattr(adjoint, option, None):
                 raise ValueError(
-                    f"{option} of {name} is for the torch engine: leave it out, or use"
+                    f"only the torch engine has the option {option} of {name}: remove it, or use"
                     " backend='torch'"
                 )
         if isinstance(adjoint, str):
@@ -85,27 +101,26 @@ class JuliaAdjoint(Adjoint):
         else:
             options = {k: getattr(adjoint, k, None) for k in ("method", "rtol", "atol")}
         return cls(
-            known[key],
+            names_by_key[key],
             checkpoints=bool(getattr(adjoint, "checkpoints", key == "backsolve")),
             **options,
         )
 
-    def check(self, field, method):
+    def check(self, field: VectorField, method: Any) -> None:
         if field.mass is not None and (field.mass.singular or self.name != NATIVE):
             raise ValueError(
-                "backend='julia' has a gradient through a mass matrix by adjoint='NativeGauss'"
-                " alone, where the matrix has an inverse: use it, or backend='torch',"
+                "with backend='julia' only adjoint='NativeGauss' differentiates a solve with a mass"
+                " matrix, and the matrix needs an inverse: use it, or backend='torch',"
                 " adjoint='discrete'"
             )
         self.reverse(method)
 
-    def validate_trajectory(self, field, trajectory):
+    def validate_trajectory(self, field: VectorField, trajectory: Any) -> None:
         if self.name == BacksolveAdjoint.name and not self.checkpoints:
             BacksolveAdjoint(checkpoints=False).validate_trajectory(field, trajectory)
 
-    def reverse(self, forward):
-        """The reverse solver as a JuliaMethod; ValueError where it would be one of the known
-        traps."""
+    def reverse(self, forward: JuliaMethod) -> JuliaMethod:
+        """The reverse solver as a JuliaMethod. Raise ValueError for a known problem."""
         chosen = self.method or ("Rodas5P" if forward.implicit else forward)
         method = algorithms.get(chosen)
         if "BDF" in method.name or "NDF" in method.name:
@@ -115,22 +130,27 @@ class JuliaAdjoint(Adjoint):
             )
         if self.name in JOINT and method.implicit:
             raise ValueError(
-                f"{self.name} carries the parameters in its state, which an implicit reverse solver"
-                " factorises with it: use 'gauss', or give it an explicit reverse method where the"
-                " problem is not stiff"
+                f"{self.name} has the parameters in its state, and an implicit reverse solver"
+                " factorises this whole state: use 'gauss', or, if the problem is not stiff, an"
+                " explicit reverse method"
             )
-        if self.checkpoints:
-            again = (method, forward)
-        else:
-            again = (method,)
-        if self.name != NATIVE and any("Kvaerno" in solver.name for solver in again):
+        solvers = [method, forward] if self.checkpoints else [method]
+        if self.name != NATIVE and any("Kvaerno" in solver.name for solver in solvers):
             raise ValueError(
-                "SciML's Kvaerno methods lose orders where f depends on t: choose KenCarp4, or"
+                "SciML's Kvaerno methods lose orders if f depends on t: choose KenCarp4, or"
                 " adjoint='NativeGauss'"
             )
         return method
 
-    def pullback(self, field, method, trajectory, times, grads, options):
+    def pullback(
+        self,
+        field: VectorField,
+        method: Any,
+        trajectory: Any,
+        times: Sequence[float],
+        grads: Tensor,
+        options: Options,
+    ) -> tuple[Tensor, list[Tensor]]:
         julia = start()
         foreign = trajectory.foreign
         package = julia.package
@@ -138,7 +158,7 @@ class JuliaAdjoint(Adjoint):
         if field.leaves is not foreign.field.leaves:
             foreign.extend(package, trajectory.solved, field)
         starts, cotangents = _by_time(trajectory, times, grads)
-        parameters = [torch.zeros_like(p) for p in field.parameters]
+        parameters = zero_grads(field.parameters)
         if not cotangents:
             return starts, parameters
         order = sorted(cotangents)
@@ -147,7 +167,7 @@ class JuliaAdjoint(Adjoint):
         if largest == 0.0:
             return starts, parameters
         if not math.isfinite(largest):
-            # Nothing can be integrated: what a sum over steps would give.
+            # The solver cannot integrate NaN. A sum over steps would give NaN as well.
             return starts + math.nan, [p + math.nan for p in parameters]
         if self.rtol is None:
             rtol = options.rtol
@@ -190,13 +210,13 @@ class JuliaAdjoint(Adjoint):
         return starts + dy0.to(starts), [piece.view_as(p) for piece, p in zip(pieces, parameters)]
 
     def _check_end(self, method, trajectory, name, reached):
-        """ValueError or RuntimeError where the reverse solve under that name did not reach the
-        start. reached: Julia's time at its end."""
+        """Raise ValueError or RuntimeError if the reverse solve did not reach the start. reached:
+        Julia's time at its end."""
         foreign = trajectory.foreign
         if foreign.status is not None:
             raise ValueError(
-                "f refuses (RejectStep) a state between the steps, where this adjoint asks for its"
-                " derivatives: use backend='torch', adjoint='discrete'"
+                "f refuses (RejectStep) a state between the steps, but this adjoint needs its"
+                " derivatives there: use backend='torch', adjoint='discrete'"
             )
         first = trajectory.inner(trajectory.t0)
         if not abs(reached - first) <= CLOSE * (trajectory.reached - first):
@@ -208,7 +228,7 @@ class JuliaAdjoint(Adjoint):
             )
 
     def _available(self, julia):
-        """The name under which this runs: without SciMLSensitivity the native adjoint in place of
+        """The name of the adjoint that runs. Without SciMLSensitivity the native adjoint replaces
         the Gauss adjoint."""
         if self.name == NATIVE or julia.loads("SciMLSensitivity"):
             return self.name
@@ -221,17 +241,13 @@ class JuliaAdjoint(Adjoint):
 
 
 def _by_time(trajectory, times, grads):
-    """(cotangent (n,) of the start, {Julia's time: cotangent (n,) of the states there}), the sums
-    where several outputs lie at one time. grads: (T, n)."""
+    """Return (cotangent (n,) of the start, {Julia's time: cotangent (n,) of the state there}),
+    summed over outputs at the same time. grads: (T, n)."""
     starts = torch.zeros_like(trajectory.y0)
     cotangents = {}
     for t, g in zip(times, grads.unbind(0)):
         if t == trajectory.t0:
             starts = starts + g
         else:
-            s = trajectory.inner(t)
-            if s in cotangents:
-                cotangents[s] = cotangents[s] + g
-            else:
-                cotangents[s] = g
+            add_at(cotangents, trajectory.inner(t), g)
     return starts, cotangents

@@ -1,5 +1,5 @@
-"""Every adjoint by name. ``direct`` is not among the classes: it is the graph of the solve itself,
-and has no pullback."""
+"""Every adjoint by name. ``direct`` has no class: it is the graph of the solve itself and has no
+pullback."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ CLASSES = (
 DIRECT = "direct"
 
 
-def short(name: str) -> str:
-    """'GaussAdjoint', 'gauss_adjoint' and 'gauss' are the same; so are 'ForwardSensitivity' and
-    'forward'."""
+def short_name(name: str) -> str:
+    """'GaussAdjoint', 'gauss_adjoint' and 'gauss' give the same key, and so do 'ForwardSensitivity'
+    and 'forward'."""
     key = name.lower().replace("_", "")
     return key.removesuffix("adjoint").removesuffix("sensitivity") or key
 
 
-_BY_KEY = {short(c.name): c for c in CLASSES}
+_BY_KEY = {short_name(c.name): c for c in CLASSES}
 
 
 def names() -> list:
@@ -40,14 +40,14 @@ def names() -> list:
     return [*(c.name for c in CLASSES), DIRECT]
 
 
-def get(adjoint, backend="torch"):
-    """The Adjoint of this name (any case, with or without 'Adjoint'; an Adjoint passes through),
-    'direct' itself.
+def get(adjoint: str | Adjoint | type[Adjoint], backend: str = "torch") -> Adjoint | str:
+    """The Adjoint of this name, in any case, with or without 'Adjoint'. An Adjoint passes through,
+    and 'direct' as well.
 
-    For a solve by Julia it is SciMLSensitivity's twin of it, Gauss for 'auto'.
+    For a solve by Julia it is SciMLSensitivity's adjoint of this name, or Gauss for 'auto'.
 
-    ValueError with the nearest names if there is none; TypeError for what is neither a name nor an
-    Adjoint.
+    Raise ValueError with the nearest names if there is none, and TypeError if the argument is
+    neither a name nor an Adjoint.
     """
     if backend == "julia":
         return JuliaAdjoint.of(adjoint)
@@ -59,7 +59,7 @@ def get(adjoint, backend="torch"):
         raise TypeError(
             f"adjoint must be a name such as 'discrete' or an Adjoint, not {type(adjoint).__name__}"
         )
-    key = short(adjoint)
+    key = short_name(adjoint)
     if key == DIRECT:
         return DIRECT
     if key in _BY_KEY:

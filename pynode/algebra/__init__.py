@@ -1,1 +1,1 @@
-"""Jacobians, linear solves and Newton's method: the pieces of the implicit methods."""
+"""Jacobians, linear solvers and Newton's method: the parts of the implicit methods."""

@@ -1,7 +1,7 @@
-"""Columns that may share one product with the Jacobian: no row has an entry in two of them.
+"""Columns that can share one product with the Jacobian, because no row has entries in two of them.
 
-Curtis, Powell & Reid, IMA J. Appl. Math. 13 (1974); greedy, as in Coleman & More, SIAM J. Numer.
-Anal. 20 (1983).
+Curtis, Powell & Reid, IMA J. Appl. Math. 13 (1974). The greedy method of Coleman & More, SIAM J.
+Numer. Anal. 20 (1983).
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import numpy as np
 
 
-def colour_columns(rows, cols, columns: int) -> np.ndarray:
-    """(columns,) the colour of each column of the pattern with entries (rows[k], cols[k]), in
-    natural order.
+def colour_columns(rows: np.ndarray, cols: np.ndarray, columns: int) -> np.ndarray:
+    """Return the colour of each column, (columns,), in natural order. The pattern has the entries
+    (rows[k], cols[k]).
 
-    The colours taken in a row are the bits of one integer, so that no graph of columns is built:
-    the cost is that of two passes over the entries, also where a row is dense.
+    One integer holds the colours used in a row, one bit for each. The function builds no graph of
+    columns. It costs two passes over the entries, even if a row is dense.
     """
     order = np.argsort(cols, kind="stable")
     starts = np.searchsorted(cols[order], np.arange(columns + 1)).tolist()

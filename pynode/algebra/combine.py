@@ -1,40 +1,46 @@
-"""The linear combination of stages: the one primitive of the explicit part of every one-step
+"""Linear combinations of stages: the one primitive of the explicit part of every one-step
 method."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import torch
+from torch import Tensor
 
 
 class CoefficientRow:
-    """Coefficients of one combination, zeros left out: indices of the stages, and floats."""
+    """The coefficients of one combination without the zeros. indices: of the stages. values:
+    floats."""
 
     __slots__ = ("indices", "values", "vectors")
 
-    def __init__(self, coefficients):
+    def __init__(self, coefficients: Iterable[float]) -> None:
         pairs = [(i, float(c)) for i, c in enumerate(coefficients) if c != 0]
         self.indices = [i for i, _ in pairs]
         self.values = [c for _, c in pairs]
-        self.vectors = {}
+        self.vectors: dict[tuple, Tensor] = {}
 
-    def vector(self, like):
-        """The coefficients as a tensor of like's dtype and device, made once."""
+    def vector(self, like: Tensor) -> Tensor:
+        """The coefficients as a tensor of like's dtype and device. The first call makes it."""
         key = (like.dtype, like.device)
         if key not in self.vectors:
-            with torch.inference_mode(False):  # a graph may use it later
+            with torch.inference_mode(False):  # a later graph may use the tensor
                 self.vectors[key] = torch.tensor(self.values, dtype=like.dtype, device=like.device)
         return self.vectors[key]
 
 
-def combine(y, h, row: CoefficientRow, ks):
-    """y + h sum_i row_i ks_i, (n,); y may be None for the sum alone. For rows of a batch h is (m,)
-    and the rest (m, n); in a compiled step h is 0-d.
+def combine(
+    y: Tensor | None, h: float | Tensor, row: CoefficientRow, ks: Sequence[Tensor]
+) -> Tensor | None:
+    """Return y + h sum_i row_i ks_i, (n,). If y is None, return the sum.
 
-    From four terms on one matrix-vector product over the stacked stages is cheaper than the chain
-    of additions (benchmarks/micro.py), forward and backward.
+    For rows of a batch h is (m,) and the other tensors are (m, n). In a compiled step h is 0-d.
+    With four terms or more, one matrix-vector product over the stacked stages is faster than a
+    chain of additions, forward and backward (benchmarks/micro.py).
     """
     if isinstance(h, torch.Tensor) or torch.compiler.is_compiling():
-        return _combine_rows(y, column(h), row, ks)
+        return _combine_rows(y, broadcast_step(h), row, ks)
     if len(row.indices) >= 4 and ks[0].dim() == 1:
         stages = torch.stack([ks[i] for i in row.indices], dim=1)
         if y is None:
@@ -48,15 +54,16 @@ def combine(y, h, row: CoefficientRow, ks):
     return y
 
 
-def stacked(stages):
-    """Stages as one tensor, (s, n): a list of them, or what a compiled step has made."""
+def as_stage_tensor(stages: Tensor | list[Tensor]) -> Tensor:
+    """The stages as one tensor, (s, n). A compiled step already has this tensor; other steps have a
+    list."""
     if isinstance(stages, torch.Tensor):
         return stages
     return torch.stack(stages)
 
 
-def column(h):
-    """h as it multiplies states: a number, or (m, 1) for rows."""
+def broadcast_step(h: float | Tensor) -> float | Tensor:
+    """h as a factor of states: a number, or (m, 1) for rows."""
     if isinstance(h, torch.Tensor) and h.dim():
         return h.unsqueeze(1)
     return h

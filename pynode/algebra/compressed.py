@@ -1,26 +1,35 @@
-"""A Jacobian of known pattern from a few products: one for each colour of its columns, or of its
-rows."""
+"""A Jacobian of known pattern from a few products: one for each colour of its columns or rows."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, TypeAlias
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..core.finite_differences import repaired_entries, repaired_slope
 from .colouring import colour_columns
 from .jacobian import time_derivative
 from .products import Products
 
+if TYPE_CHECKING:
+    from ..core.vector_field import VectorField
+    from .banded import BandedLU
+    from .pattern import Pattern
+    from .sparse import SuperLU
+    from .structure import Banded, Sparse
+
 
 class Plan:
-    """What is made once for a pattern: colours, seeds, and where in the products each entry stands.
+    """What a pattern determines: colours, seeds, and the position of each entry in the products.
 
-    Columns are coloured, or rows where those need fewer colours (as with a dense row, a
-    conservation law); then the products are v^T J. A last seed is random and checks the entries
-    found.
+    The plan colours columns. It colours rows instead if rows need fewer colours, for example with
+    the dense row of a conservation law; the products are then v^T J. The last seed is random and
+    checks the entries.
     """
 
-    def __init__(self, pattern, field):
+    def __init__(self, pattern: Pattern, field: VectorField) -> None:
         self.pattern = pattern
         self.dtype = field.dtype
         self.mass = field.mass
@@ -53,8 +62,8 @@ class Plan:
             seeds[-1] = torch.from_numpy(self._random).to(seeds)
         self.seeds = seeds
 
-    def fits(self, field) -> bool:
-        """Whether the plan was made for such a field: its size, dtype and mass matrix."""
+    def fits(self, field: VectorField) -> bool:
+        """Whether the plan fits the size, dtype and mass matrix of a field."""
         if (
             self.pattern.size != field.size
             or self.dtype != field.dtype
@@ -63,16 +72,20 @@ class Plan:
             return False
         return self.mass is field.mass or torch.equal(self.mass.given, field.mass.given)
 
-    def entries(self, field, t, y):
-        """(values (m,) of the entries as an array, row that lacks one or None)."""
+    def factorised(self, values: np.ndarray, c: float) -> Any:
+        """Factorise M - c J. values: the entries of J. Each kind of plan defines it."""
+        raise NotImplementedError
+
+    def entries(self, field: VectorField, t: float, y: Tensor) -> tuple[np.ndarray, int | None]:
+        """Return (values of the entries, (m,); a row that lacks an entry, or None)."""
         products = Products(field, t, y)
         out = (products.vjps if self.transposed else products.jvps)(self.seeds)
         values = out.reshape(-1)[self._places].cpu().numpy()
         return values, self._incomplete(values, out[-1].cpu().numpy())
 
     def _incomplete(self, values, product):
-        """Index of the row (or column) where the entries do not make up the product with the random
-        vector."""
+        """The index of a row (or column) whose entries do not reproduce the product with the random
+        vector; None if all do."""
         terms = values * self._random[self._seeded]
         total = np.bincount(self._read, terms, len(product))
         size = np.bincount(self._read, np.abs(terms), len(product))
@@ -88,19 +101,22 @@ class Plan:
         return None
 
 
-class CompressedJacobian:
-    """Linearisation of a field whose Jacobian is sparse or banded: a Jacobian is (plan,
-    entries)."""
+# The plan of a pattern, and the values of its entries.
+PlannedJacobian: TypeAlias = tuple[Plan, np.ndarray]
 
-    def __init__(self, field, structure):
+
+class CompressedJacobian:
+    """Linearises a field with a sparse or banded Jacobian. A Jacobian is (plan, entries)."""
+
+    def __init__(self, field: VectorField, structure: Sparse | Banded) -> None:
         self.field = field
         self.structure = structure
         self.stats = field.stats
-        self._start = None
+        self._start: float | None = None
 
-    def __call__(self, t: float, y):
-        """(plan, entries) of df/dy at (t, y). Where a solve starts differences stand for entries
-        that are not finite."""
+    def __call__(self, t: float, y: Tensor) -> PlannedJacobian:
+        """Return (plan, entries) of df/dy at (t, y). At the start of a solve, finite differences
+        replace entries that are not finite."""
         self.stats.njac += 1
         plan = self.structure.plan(self.field, t, y)
         values, lacking = plan.entries(self.field, t, y)
@@ -113,16 +129,18 @@ class CompressedJacobian:
             time = torch.full((), t, dtype=self.field.dtype, device=self.field.device)
             pattern = plan.pattern
             values = repaired_entries(
-                lambda moved: self.field.at(time, moved), y, values, pattern.rows, pattern.cols
+                lambda moved: self.field.eval(time, moved), y, values, pattern.rows, pattern.cols
             )
         return plan, values
 
-    def with_time(self, t: float, y, graph=False):
-        """((plan, entries), df/dt), the latter None where f does not depend on t."""
+    def with_time(
+        self, t: float, y: Tensor, graph: bool = False
+    ) -> tuple[PlannedJacobian, Tensor | None]:
+        """Return ((plan, entries), df/dt). df/dt is None if f does not depend on t."""
         if graph:
             raise ValueError(
-                "adjoint='direct' of a Rosenbrock method differentiates its Jacobian, which only"
-                " the dense one allows: use adjoint='discrete', which gives the same gradient"
+                "adjoint='direct' of a Rosenbrock method differentiates its Jacobian. Only a dense"
+                " Jacobian allows this: use adjoint='discrete', which gives the same gradient"
             )
         with torch.inference_mode(False), torch.enable_grad():
             time = torch.full((), t, dtype=self.field.dtype, device=self.field.device)
@@ -130,11 +148,13 @@ class CompressedJacobian:
         jac = self(t, y)
         if slope is not None and t == self._start:
             y = y.detach()
-            slope = repaired_slope(lambda moved: self.field.at(moved, y), time, y, slope)
+            slope = repaired_slope(lambda moved: self.field.eval(moved, y), time, y, slope)
         return jac, slope
 
-    def factorised(self, jac, c: float, scale=None):
-        """M - c J ready for solves."""
+    def factorised(
+        self, jac: PlannedJacobian, c: float, scale: Tensor | None = None
+    ) -> SuperLU | BandedLU:
+        """Factorise M - c J."""
         plan, values = jac
         self.stats.nlu += 1
         return plan.factorised(values, c)

@@ -1,41 +1,54 @@
-"""Initial values of M y' = f with a singular M: the algebraic equations among the n must hold at
-the start.
+"""Initial values of M y' = f with a singular M: they must satisfy the algebraic equations.
 
-Every solve is with M - c J and a small c, of the structure that the steps use: on the right sides
-that M y' cannot reach it is, up to O(c), Newton's method on the algebraic equations with the
-differential components held. This holds for index 1; of a higher index the solution grows like 1/c,
-which is how it is recognised.
+Every linear solve here uses M - c J with a small c, in the structure that the steps use. On
+right-hand sides outside the range of M, such a solve is, up to O(c), a Newton step on the algebraic
+equations; it keeps the differential components. This holds for index 1. For a higher index the
+solution grows like 1/c, and the code uses this growth to recognise the case.
 """
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from ..core.norm import ROUNDING
 from .newton import ImplicitCorrection, ImplicitSolve
 from .structure import linearise
 
+if TYPE_CHECKING:
+    from ..core.vector_field import VectorField
+
 MODES = ("check", "solve")
 ITERATIONS = 20
-NEGLIGIBLE = 1e-4  # correction, in units of the tolerance, after which no other is needed
+NEGLIGIBLE = 1e-4  # a correction this small, in units of the tolerance, is the last one
 
 
-def consistent(field, t: float, end: float, flat, atol, rtol: float, mode: str, origin=None):
-    """flat, (n,), checked or with its algebraic components solved for, differentiable in y0 and the
-    parameters.
+def consistent(
+    field: VectorField,
+    t: float,
+    end: float,
+    flat: Tensor,
+    atol: Tensor,
+    rtol: float,
+    mode: str,
+    origin: str | None = None,
+) -> Tensor:
+    """Return the state flat, (n,), checked or made consistent. The result is differentiable in y0
+    and the parameters.
 
-    mode: 'check' raises ValueError unless a Newton correction of the algebraic components stays
-    within the tolerance; 'solve' makes it until it is negligible. origin: what made the state, "the
-    reset of 'kick'", None for y0. Hairer & Wanner II, sec. VI.1.
+    mode 'check' raises ValueError if a Newton correction of the algebraic components exceeds the
+    tolerance. mode 'solve' applies corrections until they are negligible. origin: what made the
+    state, for example "the reset of 'kick'"; None for y0. Hairer & Wanner II, sec. VI.1.
     """
     if mode not in MODES:
         raise ValueError(f"consistent must be 'check' or 'solve', not {mode!r}")
     if field.mass is None or not field.mass.singular:
         return flat
     with torch.no_grad():
-        found = _corrected(
+        corrected = _corrected(
             field,
             linearise(field),
             t,
@@ -46,19 +59,19 @@ def consistent(field, t: float, end: float, flat, atol, rtol: float, mode: str, 
             mode,
             origin,
         )
-    if found is None:
+    if corrected is None:
         return flat
-    return _differentiable(field, t, flat, *found)
+    return _differentiable(field, t, flat, *corrected)
 
 
 def _corrected(field, linear, t, span, y, atol, rtol, mode, origin):
-    """(consistent y, M - c J factorised there, c), or None where y was only to be checked and
+    """Return (consistent y, factorised M - c J at y, c). Return None if mode is 'check' and y
     passes."""
-    c, solver = _settle(field, linear, linear(t, y), y, span)
+    c, solver = _choose_c(field, linear, linear(t, y), y, span)
     noise = ROUNDING * torch.finfo(y.dtype).eps
     for _ in range(ITERATIONS):
-        residual = field.mass.left(field(t, y))
-        change = field.mass.right(solver.solve(residual, c))
+        residual = field.mass.left_null(field(t, y))
+        change = field.mass.right_null(solver.solve(residual, c))
         size = float((change.abs() / (atol + rtol * y.abs())).max())
         if mode == "check":
             if size <= 1:
@@ -71,31 +84,33 @@ def _corrected(field, linear, t, span, y, atol, rtol, mode, origin):
         if size <= max(NEGLIGIBLE, float((noise * y.abs() / (atol + rtol * y.abs())).max())):
             return y, solver, c
     raise ValueError(
-        "consistent='solve' found no values of the algebraic components that satisfy their"
-        " equations near the state: give one that is closer to them."
+        "consistent='solve' found no algebraic components near the state that satisfy their"
+        " equations: give a state that is closer to them."
         f" {_violated(residual, size, t, origin)}"
     )
 
 
-def _settle(field, linear, jac, y, span):
-    """(c, M - c J factorised) with c so small that the algebraic equations alone decide the
+def _choose_c(field, linear, jac, y, span):
+    """Return (c, factorised M - c J). c is so small that only the algebraic equations determine the
     solution."""
     c = span * math.sqrt(torch.finfo(y.dtype).eps)
-    last = None
-    probe = field.mass.left(1.0 + torch.arange(len(y), dtype=y.dtype, device=y.device) / len(y))
+    last_trial = None
+    probe = field.mass.left_null(
+        1.0 + torch.arange(len(y), dtype=y.dtype, device=y.device) / len(y)
+    )
     for _ in range(6):
         solver = linear.factorised(jac, c)
         if solver.ok:
-            found = field.mass.right(solver.solve(probe, c))
+            trial = field.mass.right_null(solver.solve(probe, c))
         else:
-            found = None
+            trial = None
         if (
-            last is not None
-            and found is not None
-            and float((found - last).norm()) <= 0.05 * float(found.norm())
+            last_trial is not None
+            and trial is not None
+            and float((trial - last_trial).norm()) <= 0.05 * float(trial.norm())
         ):
             return c, solver
-        last = found
+        last_trial = trial
         c = c * 1e-2
     raise ValueError(
         "the algebraic equations of M y' = f do not determine the algebraic components at y0 (the"
@@ -120,7 +135,7 @@ def _violated(residual, size, t, origin) -> str:
         where = "there"
         remedy = "let a reset return a state that satisfies them"
     return (
-        f"{what} is not consistent: the algebraic equations ask for f = 0, but {named} {where},"
+        f"{what} is not consistent: the algebraic equations require f = 0, but {named} {where},"
         f" {size:.3g} times the tolerance away from a solution; {remedy}, or pass"
         " consistent='solve'"
     )
@@ -133,6 +148,8 @@ def _differentiable(field, t, flat, y, solver, c):
     moved = y + (flat - flat.detach())
     time = torch.full((), t, dtype=y.dtype, device=y.device)
     for solve in (ImplicitSolve, ImplicitCorrection):  # see newton.implicit_diff
-        residual = field.mass.left(field.at(time, moved))
-        moved = moved + field.mass.right(solve.apply(c * (residual - residual.detach()), solver))
+        residual = field.mass.left_null(field.eval(time, moved))
+        moved = moved + field.mass.right_null(
+            solve.apply(c * (residual - residual.detach()), solver)
+        )
     return moved

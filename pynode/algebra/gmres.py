@@ -1,18 +1,22 @@
-"""GMRES, restarted. Saad & Schultz, SIAM J. Sci. Stat. Comput. 7 (1986)."""
+"""Restarted GMRES. Saad & Schultz, SIAM J. Sci. Stat. Comput. 7 (1986)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 
-def gmres(apply, b, tol: float, restart: int, cycles: int):
-    """(x, residual): x, (n,), with |b - A x| = residual, at most tol unless all cycles were used;
-    NaN where A x is.
+def gmres(
+    apply: Callable[[Tensor], Tensor], b: Tensor, tol: float, restart: int, cycles: int
+) -> tuple[Tensor, float]:
+    """Solve A x = b for x, (n,). Return (x, residual), with residual = |b - A x|.
 
-    apply: v -> A v. Modified Gram-Schmidt; the Hessenberg matrix and its rotations are floats,
-    fetched in one synchronisation an iteration.
+    The residual is at most tol, unless all cycles were used. It is NaN if a product is not finite.
+    apply: v -> A v. Uses modified Gram-Schmidt. The Hessenberg matrix and its rotations are floats;
+    each iteration fetches them with one synchronisation.
     """
     x = None
     r = b
@@ -63,7 +67,7 @@ def gmres(apply, b, tol: float, restart: int, cycles: int):
                 return x, abs(g[-1])
             r = b - apply(x)
             size, last = float(r.norm()), size
-            if size >= last:  # a cycle without progress: the next would be the same
+            if size >= last:  # no progress: the next cycle would repeat this one
                 break
         else:
             break

@@ -1,13 +1,15 @@
-"""The dense Jacobian df/dy of the vector field, and df/dt beside it."""
+"""The dense Jacobian df/dy of the vector field, and df/dt."""
 
 from __future__ import annotations
 
 from contextlib import nullcontext
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from ..core.double_backward import DoubleBackward, pull, twice
+from ..core.double_backward import DoubleBackward, pull, with_double_backward
 from ..core.finite_differences import finite, repaired, repaired_slope
 from ..core.layout import check_values
 from ..core.leaves import own_leaf
@@ -15,54 +17,59 @@ from ..core.status import RejectStep
 from ..core.vector_field import clamped
 from .linear import Factorised
 
+if TYPE_CHECKING:
+    from ..core.vector_field import VectorField
+
 
 class Jacobian:
-    """df/dy, (n, n), at one point: the user's, or by reverse mode.
+    """df/dy, (n, n), at one point: from the user's function, or by reverse mode.
 
-    Reverse mode evaluates f on n copies of the state and pulls the unit vectors back in one pass
-    where f broadcasts over a leading dimension (tried on rows that differ, at two times, since at
-    one of them terms may vanish), and otherwise pulls n vectors back through one evaluation.
+    If f broadcasts over a leading dimension, reverse mode evaluates f on n copies of the state and
+    pulls the unit vectors back in one pass. Otherwise it pulls n vectors back through one
+    evaluation. The class tests this on different rows at two times, because at one time some terms
+    may vanish.
 
-    repairs: whether entries of autograd's that are not finite at the first point asked for, where a
-    solve starts, are differences of f.
+    repairs: whether finite differences of f replace entries that autograd gives as infinite or NaN.
+    This happens only at the first point, where a solve starts.
     """
 
-    def __init__(self, field, repairs=True):
+    def __init__(self, field: VectorField, repairs: bool = True) -> None:
         self.field = field
         self._repairs = repairs and field.user_jac is None
         self._broadcasts = None
-        self._tried = []
+        self._tried: list[float] = []
         self._twice = False
-        self._start = None
+        self._start: float | None = None
 
     @cached_property
     def _eye(self):
-        """The unit vectors, made when they are asked for: where all is explicit (n, n) may not fit
-        in memory."""
-        with torch.inference_mode(False):  # a graph may use them later
+        """The unit vectors, made on demand: for an explicit method (n, n) may not fit in memory."""
+        with torch.inference_mode(False):  # a later graph may use them
             return torch.eye(self.field.size, dtype=self.field.dtype, device=self.field.device)
 
     @cached_property
     def _mass(self):
         if self.field.mass is None:
             return self._eye
-        return self.field.mass.dense()
+        return self.field.mass.to_dense()
 
-    def __call__(self, t: float, y):
+    def __call__(self, t: float, y: Tensor) -> Tensor:
         """df/dy at (t, y), detached."""
         return self.with_time(t, y, want_time=False)[0]
 
-    def factorised(self, jac, c: float, scale=None):
-        """M - c J ready for solves. scale: weights of the norm, for solvers that iterate."""
+    def factorised(self, jac: Tensor, c: float, scale: Tensor | None = None) -> Factorised:
+        """Factorise M - c J. scale: weights of the norm, for iterative solvers."""
         mass = self.field.mass
         return Factorised(
             self._mass, jac, c, self.field.stats, None if mass is None else mass.projector
         )
 
-    def with_time(self, t: float, y, want_time=True, graph=False):
-        """(df/dy, df/dt), the latter None where f does not depend on t at this point.
+    def with_time(
+        self, t: float, y: Tensor, want_time: bool = True, graph: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return (df/dy, df/dt). df/dt is None if f does not depend on t at this point.
 
-        graph: leave both differentiable in y and in the parameters.
+        graph: keep both differentiable in y and in the parameters.
         """
         jac, slope = self._with_time(t, y, want_time, graph)
         if self._start is None:
@@ -71,10 +78,10 @@ class Jacobian:
             return jac, slope
         time = torch.full((), t, dtype=self.field.dtype, device=self.field.device)
         if not finite(jac):
-            jac = repaired(lambda moved: self.field.at(time, moved), y, jac)
+            jac = repaired(lambda moved: self.field.eval(time, moved), y, jac)
         if slope is not None and not finite(slope):
             y = y.detach()
-            slope = repaired_slope(lambda moved: self.field.at(moved, y), time, y, slope)
+            slope = repaired_slope(lambda moved: self.field.eval(moved, y), time, y, slope)
         return jac, slope
 
     def _with_time(self, t, y, want_time, graph):
@@ -108,9 +115,9 @@ class Jacobian:
                 inputs.requires_grad_()
             with DoubleBackward() if graph else nullcontext():
                 if self._broadcasts:
-                    out = field.rows(time, inputs)
+                    out = field.broadcast_eval(time, inputs)
                 else:
-                    out = field.at(time, inputs)
+                    out = field.eval(time, inputs)
             if not out.requires_grad:
                 return torch.zeros_like(self._eye), None
             jac, moves = torch.autograd.grad(
@@ -126,20 +133,19 @@ class Jacobian:
             depends = want_time and moves is not None
             return jac, time_derivative(field, time.detach(), y, graph) if depends else None
 
-    @twice
+    @with_double_backward
     def _check_twice(self, t, y):
-        """RuntimeError where f has no second derivative, which a Jacobian with a graph is there
-        for."""
+        """Raise RuntimeError if f has no second derivative. A Jacobian with a graph needs it."""
         y.requires_grad_()
-        out = self.field.at(t, y)
+        out = self.field.eval(t, y)
         if out.requires_grad:
             pull(out, (y,), torch.ones_like(out))
         self.field.stats.nfe += 1
         self._twice = True
 
     def _try_broadcast(self, t, y):
-        """Whether f of a stack of states is the stack of f: on rows that differ, as many as cannot
-        be taken for components."""
+        """Whether f of a stack of states is the stack of f. The rows differ, and their number
+        differs from the number of components."""
         field = self.field
         if field.size == 2:
             count = 3
@@ -148,17 +154,17 @@ class Jacobian:
         with torch.no_grad():
             rows = torch.stack([y * (1 + 0.01 * i) + 1e-3 * i for i in range(count)])
             try:
-                single = torch.stack([field.at(t, row) for row in rows])
-            except RejectStep:  # the rows lie outside the domain, though y lies inside
+                single = torch.stack([field.eval(t, row) for row in rows])
+            except RejectStep:  # y lies inside the domain, but the rows do not
                 return False
             field.stats.nfe += count
             try:
-                together = field.rows(t, rows)
-            # Whatever a user's field raises on one more dimension, the answer is no.
+                together = field.broadcast_eval(t, rows)
+            # Any error of the user's field on one more dimension means no.
             except Exception:
                 return False
             field.stats.nfe += count
-        # Equal up to rounding: a weak coupling of the rows must not pass.
+        # Equal up to rounding: the test must detect a weak coupling of the rows.
         if field.dtype == torch.float32:
             rtol = 1e-4
             noise = 1e-6
@@ -189,12 +195,12 @@ class Jacobian:
         return jac.reshape(n, n).to(self._eye)
 
 
-@twice
-def time_derivative(field, t, y, graph):
-    """df/dt, (n,), None where f does not depend on t here: the product v . f differentiated first
+@with_double_backward
+def time_derivative(field: VectorField, t: Tensor, y: Tensor, graph: bool) -> Tensor | None:
+    """df/dt, (n,), or None if f does not depend on t here. Differentiates the product v . f first
     in t, then in v."""
     t = own_leaf(t.detach())
-    out = field.at(t, y)
+    out = field.eval(t, y)
     if not out.requires_grad:
         return None
     v = own_leaf(torch.zeros_like(out))

@@ -1,47 +1,63 @@
-"""M - c J that is never formed: GMRES with Jacobian-vector products and the user's
+"""Solves with M - c J without forming it: GMRES with Jacobian-vector products and the user's
 preconditioner."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from ..core.norm import NEWTON
 from .gmres import gmres
 from .products import Products
 
+if TYPE_CHECKING:
+    from ..core.vector_field import VectorField
+    from .structure import Krylov
+
 
 class MatrixFree:
-    """Linearisation of a field by products alone: a Jacobian is (t, y, its products there)."""
+    """Linearises a field by products. A Jacobian is (t, y, the products at this point)."""
 
-    def __init__(self, field, structure):
+    def __init__(self, field: VectorField, structure: Krylov) -> None:
         self.field = field
         self.structure = structure
         self.stats = field.stats
 
-    def __call__(self, t: float, y):
+    def __call__(self, t: float, y: Tensor) -> tuple[float, Tensor, Products]:
         self.stats.njac += 1
         return t, y.detach(), Products(self.field, t, y)
 
-    def factorised(self, jac, c: float, scale=None):
-        """scale: (n,) weights of the norm in which Newton's iteration converges; None asks for
-        adjoint_tol instead."""
+    def factorised(
+        self, jac: tuple[float, Tensor, Products], c: float, scale: Tensor | None = None
+    ) -> KrylovSolver:
+        """Prepare solves with M - c J. scale: weights, (n,), of the norm in which Newton's
+        iteration converges. Without scale the solver uses adjoint_tol."""
         t, y, products = jac
         return KrylovSolver(self, t, y, products, c, scale)
 
 
 class KrylovSolver:
-    """Solves with W = M - c J, J at (t, y), and with its transpose. Right preconditioning, so that
-    residuals are true ones.
+    """Solves with W = M - c J, J at (t, y), and with its transpose. The preconditioner acts from
+    the right, so residuals are true residuals.
 
-    In the steps the residual is measured in the norm of the error test and left at a fraction of
-    what Newton's iteration may leave (Brown & Hindmarsh 1989, sec. 3).
+    In the steps the solver measures the residual in the norm of the error test. It reduces it to a
+    fraction of Newton's tolerance (Brown & Hindmarsh 1989, sec. 3).
     """
 
     ok = True
 
-    def __init__(self, linear, t, y, products, c, scale):
+    def __init__(
+        self,
+        linear: MatrixFree,
+        t: float,
+        y: Tensor,
+        products: Products,
+        c: float,
+        scale: Tensor | None,
+    ) -> None:
         self.products = products
         self.t = t
         self.c = c
@@ -67,7 +83,7 @@ class KrylovSolver:
                     " function of v"
                 )
 
-    def solve(self, b, factor=1.0):
+    def solve(self, b: Tensor, factor: float = 1.0) -> Tensor:
         """factor W^-1 b, (n,)."""
         with torch.inference_mode(False), torch.no_grad():
             b = b.detach().clone() * factor
@@ -77,18 +93,18 @@ class KrylovSolver:
                 )
             w = self.weights.clone()
             b = self._balanced(b)
-            found, residual = gmres(
+            x, residual = gmres(
                 lambda v: w * self._balanced(self._times(self._precondition(v / w))),
                 w * b,
                 self.tol,
                 *self.sizes,
             )
-            found = self._precondition(found / w)
+            x = self._precondition(x / w)
             if math.isnan(residual):
                 self._blame(b)
-            return found
+            return x
 
-    def solve_transposed(self, b):
+    def solve_transposed(self, b: Tensor) -> Tensor:
         """W^-T b, (n,)."""
         with torch.inference_mode(False), torch.no_grad():
             b = b.detach().clone()
@@ -96,7 +112,7 @@ class KrylovSolver:
 
     def _solve(self, times, precondition, b):
         tol = self.relative * float(b.norm())
-        found, residual = gmres(lambda v: times(precondition(v)), b, tol, *self.sizes)
+        x, residual = gmres(lambda v: times(precondition(v)), b, tol, *self.sizes)
         if math.isnan(residual):
             self._blame(b)
         if not residual <= 100 * tol:
@@ -106,15 +122,15 @@ class KrylovSolver:
                 f" need {self.relative:.0e}: give a (better) preconditioner, raise restart or"
                 " cycles, or loosen adjoint_tol"
             )
-        return precondition(found)
+        return precondition(x)
 
     def _lift(self):
-        """What algebraic equations are multiplied with, less one: it brings rows c J to the size of
-        the rows of M.
+        """The scaling factor of the algebraic equations, minus one. It brings the rows c J to the
+        size of the rows of M.
 
-        Without it a residual that is small beside those of the differential equations would leave
-        algebraic components wrong in proportion to 1/c. The size of their rows is estimated by one
-        product with random signs.
+        Without it, a residual that is small for the differential equations leaves an error
+        proportional to 1/c in the algebraic components. One product with random signs estimates the
+        size of the algebraic rows.
         """
         if self.mass is None or not self.mass.singular:
             return 0.0
@@ -123,8 +139,8 @@ class KrylovSolver:
             signs = (
                 torch.randint(0, 2, (1, self.size), generator=generator).to(self.products.y) * 2 - 1
             )
-            rows = self.mass.left(self.products.jvps(signs)[0])
-            count = float(self.mass.left(signs[0]).square().sum())
+            rows = self.mass.left_null(self.products.jvps(signs)[0])
+            count = float(self.mass.left_null(signs[0]).square().sum())
             size = float(rows.norm()) / max(count, 1.0) ** 0.5
         if math.isfinite(size) and size > 0:
             return 1 / (abs(self.c) * size) - 1
@@ -132,7 +148,7 @@ class KrylovSolver:
 
     def _balanced(self, v):
         if self.lift:
-            return torch.add(v, self.mass.left(v), alpha=self.lift)
+            return torch.add(v, self.mass.left_null(v), alpha=self.lift)
         return v
 
     def _times(self, v):
@@ -163,7 +179,7 @@ class KrylovSolver:
         return out
 
     def _precondition_transposed(self, v):
-        """P^T v by autograd; v itself where P has no graph, which costs iterations but no
+        """P^T v by autograd. If P has no graph, return v: this costs iterations, but no
         accuracy."""
         if self.inverse is None:
             return self._balanced(v)
@@ -175,8 +191,8 @@ class KrylovSolver:
             return v
 
     def _blame(self, b):
-        """Something returned NaN: ValueError where it is the preconditioner, else Newton's
-        iteration takes it from here."""
+        """Find the source of a NaN. Raise ValueError if the preconditioner made it. Otherwise
+        Newton's iteration handles it."""
         if self.inverse is not None and not bool(torch.isfinite(self._precondition(b)).all()):
             raise ValueError(
                 f"the preconditioner returned NaN or infinity at t = {self.t:.6g} with c ="

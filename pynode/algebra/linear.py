@@ -1,28 +1,50 @@
-"""Factorisations of M - c J, and solves with them and with their transposes."""
+"""Factorisations of M - c J, and solves with M - c J and its transpose."""
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, Protocol
 
-# Below this size one inverse and a matrix-vector product a solve cost less than the launch of a
-# triangular solve (benchmarks/micro.py); the residual of such a solve is as good as that of an LU
-# solve for the sizes concerned.
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from ..core.stats import Stats
+
+# Below this size an inverse and a matrix-vector product cost less than the launch of a triangular
+# solve (benchmarks/micro.py). At these sizes the residual is as small as that of an LU solve.
 INVERSE_BELOW = 48
 
 
-class Factorised:
-    """W = M - c J ready for solves, M the mass matrix or the identity; ok: whether W is regular and
-    finite.
+class LinearSolver(Protocol):
+    """Solves with W = M - c J, factorised or matrix-free. ok: whether W is regular and finite."""
 
-    projector: P, (n, n), onto the algebraic equations of a singular M (mass.Mass.projector), None
-    for others. Their rows are c P J and vanish with c, so that rounding of the others drowns them
-    in short steps. They are lifted to the size of M: what is factorised is (I + lift P) W = M - c
-    (J + lift P J), with lift = |M| / |c P J| in root mean squares.
+    ok: bool
+
+    def solve(self, b: Tensor, factor: float = 1.0) -> Tensor:
+        """factor W^-1 b, (n,)."""
+        ...
+
+    def solve_transposed(self, b: Tensor) -> Tensor:
+        """W^-T b, (n,)."""
+        ...
+
+
+class Factorised:
+    """The factorised matrix W = M - c J. M is the mass matrix or the identity. ok: whether W is
+    regular and finite.
+
+    projector: the projection P, (n, n), onto the algebraic equations of a singular M
+    (Mass.projector); None if M is regular. The rows of the algebraic equations are c P J. They
+    vanish with c, so in short steps the rounding errors of the other rows would exceed them. The
+    class scales them to the size of M: it factorises (I + lift P) W = M - c (J + lift P J) with
+    lift = |M| / |c P J|, in root mean squares.
     """
 
     __slots__ = ("inverse", "lift", "lu", "ok", "pivots")
 
-    def __init__(self, mass, jac, c: float, stats, projector=None):
+    def __init__(
+        self, mass: Tensor, jac: Tensor, c: float, stats: Stats, projector: Tensor | None = None
+    ) -> None:
         stats.nlu += 1
         self.lift = None
         if projector is not None:
@@ -42,7 +64,7 @@ class Factorised:
             self.lu, self.pivots, info = torch.linalg.lu_factor_ex(matrix)
         self.ok = info.device.type != "cpu" or info.item() == 0
 
-    def solve(self, b, factor=1.0):
+    def solve(self, b: Tensor, factor: float = 1.0) -> Tensor:
         """factor W^-1 b, (n,)."""
         if self.lift is not None:
             b = b + torch.mv(self.lift, b)
@@ -50,27 +72,27 @@ class Factorised:
             return torch.addmv(b, self.inverse, b, beta=0, alpha=factor)
         return torch.linalg.lu_solve(self.lu, self.pivots, (b * factor).unsqueeze(1)).squeeze(1)
 
-    def solve_transposed(self, b):
+    def solve_transposed(self, b: Tensor) -> Tensor:
         """W^-T b, (n,)."""
         if self.inverse is not None:
-            found = torch.mv(self.inverse.t(), b)
+            x = torch.mv(self.inverse.t(), b)
         else:
-            found = torch.linalg.lu_solve(
-                self.lu, self.pivots, b.unsqueeze(1), adjoint=True
-            ).squeeze(1)
+            x = torch.linalg.lu_solve(self.lu, self.pivots, b.unsqueeze(1), adjoint=True).squeeze(1)
         if self.lift is None:
-            return found
-        return found + torch.mv(self.lift.t(), found)
+            return x
+        return x + torch.mv(self.lift.t(), x)
 
 
-# Up to this size elimination that a compiler has fused takes half of the time of a call of LAPACK
-# from compiled code.
+# Up to this size, compiled elimination takes half the time of a LAPACK call from compiled code.
 UNROLLED = 8
 
 
-def gauss_jordan(matrix):
-    """The inverses of (..., n, n) by elimination with partial pivoting, unrolled and without
-    branches, for a compiler to fuse; not finite where a matrix is singular."""
+def gauss_jordan(matrix: Tensor) -> Tensor:
+    """Invert matrices (..., n, n) by elimination with partial pivoting. The result is not finite if
+    a matrix is singular.
+
+    The loop is unrolled and has no branches, so a compiler can fuse it.
+    """
     n = matrix.shape[-1]
     eye = torch.eye(n, dtype=matrix.dtype, device=matrix.device)
     rows = torch.arange(n, device=matrix.device)

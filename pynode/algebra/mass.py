@@ -1,36 +1,35 @@
-"""The constant mass matrix of M y' = f(t, y), singular ones included."""
+"""The constant mass matrix of M y' = f(t, y), regular or singular."""
 
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-# Singular values below this fraction of the largest are taken for zero: those of a rank-deficient
-# matrix in floating point.
+if TYPE_CHECKING:
+    from ..core.layout import Layout
+
+# A singular value below this fraction of the largest one counts as zero. In floating point the
+# zero singular values of a rank-deficient matrix are about this size.
 RANK = 1e-10
 
 
 class Mass:
-    """M as a diagonal, (n,), or as a matrix, (n, n), over the flat state.
+    """M over the flat state: a diagonal, (n,), or a matrix, (n, n).
 
-    ``rate`` is the Moore-Penrose inverse, so that y' = rate(f) solves M y' = f where it can be
-    solved, with no change in the directions that M does not see. ``left(v)`` is the part of v that
-    M y' cannot reach: of f, the residual of the algebraic equations. ``right(v)`` is the part of v
-    that M does not see: of y, the algebraic components. Both are orthogonal projections, hence
-    symmetric.
+    ``pinv_apply`` applies the Moore-Penrose inverse. If M y' = f has a solution, y' = pinv_apply(f)
+    is one, with no change in the null space of M. ``left_null(v)`` projects v onto the left null
+    space of M: for f this is the residual of the algebraic equations. ``right_null(v)`` projects v
+    onto the null space of M: for y these are the algebraic components. Both projections are
+    orthogonal, hence symmetric.
     """
 
-    def __init__(self, matrix):
+    def __init__(self, matrix: Tensor) -> None:
         self.given = matrix
-        if matrix.dim() == 1:
-            self.diagonal = matrix
-        else:
-            self.diagonal = None
-        if matrix.dim() == 2:
-            self.matrix = matrix
-        else:
-            self.matrix = None
+        self.diagonal: Tensor | None = matrix if matrix.dim() == 1 else None
+        self.matrix: Tensor | None = matrix if matrix.dim() == 2 else None
         if self.diagonal is not None:
             regular = matrix != 0
             self._inverse = torch.where(regular, 1 / torch.where(regular, matrix, 1.0), 0.0)
@@ -41,13 +40,13 @@ class Mass:
             self.singular = int(torch.linalg.matrix_rank(exact, rtol=RANK)) < len(matrix)
 
     @classmethod
-    def of(cls, mass, layout):
-        """From what the user gave, None included; ValueError or TypeError where it is no mass
-        matrix of these states."""
+    def of(cls, mass: object, layout: Layout) -> Mass | None:
+        """Make a Mass from the user's argument; None gives None. Raise ValueError or TypeError if
+        the argument is not a mass matrix of these states."""
         if mass is None:
             return None
         n = layout.size
-        wanted = (
+        expected = (
             f"for {n} states it must be a matrix ({n}, {n}), or a vector ({n},) that is its"
             " diagonal"
         )
@@ -64,10 +63,10 @@ class Mass:
             if matrix.layout is not torch.strided:
                 matrix = matrix.to_dense()
         except (TypeError, ValueError, RuntimeError):
-            raise TypeError(f"mass is a {type(mass).__name__}; {wanted}") from None
+            raise TypeError(f"mass is a {type(mass).__name__}; {expected}") from None
         if matrix.requires_grad:
             raise ValueError(
-                "mass requires a gradient, but M is taken as constant: pass mass.detach(), or"
+                "mass requires a gradient, but pynode treats M as constant: pass mass.detach(), or"
                 " divide f by it"
             )
         matrix = matrix.to(layout.dtype)
@@ -76,75 +75,75 @@ class Mass:
                 (n,),
                 *map(tuple, layout.shapes[:1]),
             ):
-                raise ValueError(f"mass has shape {tuple(matrix.shape)}; {wanted}")
+                raise ValueError(f"mass has shape {tuple(matrix.shape)}; {expected}")
             matrix = matrix.reshape(n)
         if not bool(torch.isfinite(matrix).all()):
             raise ValueError("mass holds NaN or infinity: give finite values")
         if not bool((matrix != 0).any()):
             raise ValueError(
-                "mass is zero: then there is no differential equation; solve f(t, y) = 0 by"
-                " Newton's method instead"
+                "mass is zero, so there is no differential equation: solve f(t, y) = 0 by Newton's"
+                " method instead"
             )
         return cls(matrix)
 
-    def times(self, v):
+    def times(self, v: Tensor) -> Tensor:
         """M v over the last dimension of v, (..., n)."""
         if self.matrix is None:
-            return self.diagonal * v
+            return self.given * v
         if v.dim() == 1:
             return torch.mv(self.matrix, v)
         return v @ self.matrix.t()
 
-    def times_transposed(self, v):
+    def times_transposed(self, v: Tensor) -> Tensor:
         """M^T v over the last dimension of v, (..., n)."""
         if self.matrix is None:
-            return self.diagonal * v
+            return self.given * v
         return v @ self.matrix
 
-    def rate(self, f):
+    def pinv_apply(self, f: Tensor) -> Tensor:
         """M^+ f: y' from f, (n,)."""
         if self.matrix is None:
             return self._inverse * f
         return torch.mv(self._inverse, f)
 
-    def pinv_apply_transposed(self, v):
+    def pinv_apply_transposed(self, v: Tensor) -> Tensor:
         """(M^+)^T v over the last dimension of v, (..., n)."""
         if self.matrix is None:
             return self._inverse * v
         return v @ self._inverse
 
-    def rate_columns(self, jac):
+    def pinv_apply_columns(self, jac: Tensor) -> Tensor:
         """M^+ J, (n, n)."""
         if self.matrix is None:
             return self._inverse.unsqueeze(1) * jac
         return self._inverse @ jac
 
-    def left(self, v):
+    def left_null(self, v: Tensor) -> Tensor:
         """v - M M^+ v, (n,)."""
         if self.matrix is None:
-            return torch.where(self.diagonal == 0, v, 0.0)
-        return v - self.times(self.rate(v))
+            return torch.where(self.given == 0, v, 0.0)
+        return v - self.times(self.pinv_apply(v))
 
-    def right(self, v):
+    def right_null(self, v: Tensor) -> Tensor:
         """v - M^+ M v, (n,)."""
         if self.matrix is None:
-            return torch.where(self.diagonal == 0, v, 0.0)
-        return v - self.rate(self.times(v))
+            return torch.where(self.given == 0, v, 0.0)
+        return v - self.pinv_apply(self.times(v))
 
     @cached_property
-    def projector(self):
-        """What ``left`` does as a matrix, (n, n), None where M is regular and there are no
-        algebraic equations."""
+    def projector(self) -> Tensor | None:
+        """The matrix, (n, n), that ``left_null`` applies. None if M is regular, because then there
+        are no algebraic equations."""
         if not self.singular:
             return None
         with torch.inference_mode(False):
             if self.matrix is None:
-                return torch.diag((self.diagonal == 0).to(self.diagonal))
+                return torch.diag((self.given == 0).to(self.given))
             eye = torch.eye(len(self.matrix), dtype=self.matrix.dtype, device=self.matrix.device)
             return eye - self.matrix @ self._inverse
 
-    def dense(self):
+    def to_dense(self) -> Tensor:
         """M, (n, n)."""
         if self.matrix is None:
-            return torch.diag(self.diagonal)
+            return torch.diag(self.given)
         return self.matrix

@@ -1,28 +1,35 @@
-"""Simplified Newton iteration for the implicit stage of a step, and its derivative by the implicit
-function theorem."""
+"""Simplified Newton iteration for an implicit stage, and its derivative by the implicit function
+theorem."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from ..core.norm import Tolerance
+    from ..core.vector_field import VectorField
+    from .linear import LinearSolver
 
 MAX_ITERATIONS = 4
-# Rate of an iteration that has none: with this one correction never is enough, unless it is
-# rounding.
+# The rate if none was measured. It makes the iteration do a second correction, unless the first
+# one is rounding.
 UNKNOWN = 1.0
-# Rate that is told where the simplified iteration failed, so that its Jacobian is renewed.
+# The rate that a full Newton iteration reports. It makes the method renew its Jacobian.
 POOR = 0.99
-THIRD = (
+NO_THIRD_DERIVATIVE = (
     "third derivatives through a solve need adjoint='direct' and an explicit or Rosenbrock method"
     " ('tsit5', 'rodas5p')"
 )
 
 
 class Newton(NamedTuple):
-    """How an iteration ended. y: the solution, None if it diverged; norm: of the last correction;
-    rate: of convergence."""
+    """The result of an iteration. y: the solution, None if it diverged. norm: of the last
+    correction. rate: of convergence."""
 
     y: torch.Tensor | None
     change: torch.Tensor
@@ -32,72 +39,93 @@ class Newton(NamedTuple):
 
 
 def simplified_newton(
-    field, t, start, history_term, c, scale, tol, newton_tol, solver, rate, most=MAX_ITERATIONS
-):
-    """Solve M (y - start + psi) = c f(t, y) for y, (n,), M the mass matrix or the identity. Hairer
-    & Wanner II, IV.8.
+    field: VectorField,
+    t: float,
+    start: Tensor,
+    history_term: Tensor,
+    c: float,
+    scale: Tensor,
+    tol: Tolerance,
+    newton_tol: float,
+    solver: LinearSolver,
+    rate: float,
+    max_iterations: int = MAX_ITERATIONS,
+) -> Newton:
+    """Solve M (y - start + psi) = c f(t, y) for y, (n,). M is the mass matrix or the identity.
+    Hairer & Wanner II, IV.8.
 
-    solver: M - c J factorised; rate: the convergence rate last seen with it (UNKNOWN if none),
-    which lets the iteration stop after its first correction (IV.8.10); kappa: the error allowed, as
-    a fraction of the error of the step; most: iterations after which it is given up. A correction
-    at the level of rounding ends the iteration, and its rate, which would be that of noise, is not
-    told.
+    history_term: psi. solver: solves with M - c J. rate: the last convergence rate with this
+    solver, or UNKNOWN; it can stop the iteration after its first correction (IV.8.10). newton_tol:
+    kappa, the allowed error as a fraction of the error of the step. max_iterations: the limit of
+    iterations. A correction at the level of rounding ends the iteration. The function does not
+    report the rate of such a correction, because it is noise.
     """
     y = start
-    gap = history_term
+    increment = history_term
     last = 0.0
     stats = field.stats
     mass = field.mass
-    for iteration in range(1, most + 1):
-        # gap = psi + (y - start)
+    for iteration in range(1, max_iterations + 1):
+        # The increment is psi + (y - start).
         if mass is None:
-            held = gap
+            mass_increment = increment
         else:
-            held = mass.times(gap)
-        change = solver.solve(torch.sub(held, field(t, y), alpha=c), -1.0)
-        if tol.bare:
-            scale = tol.grown(scale, y + change)
+            mass_increment = mass.times(increment)
+        change = solver.solve(torch.sub(mass_increment, field(t, y), alpha=c), -1.0)
+        if tol.has_zero_atol:
+            scale = tol.grow_scale(scale, y + change)
         norm = tol.rms(change, scale)
         stats.nsolve += 1
         if not math.isfinite(norm):
             return Newton(None, change, norm, iteration, UNKNOWN)
         if iteration > 1:
-            known = rate
+            last_rate = rate
             rate = norm / last
-            if norm > tol.finest and (
-                rate >= 1 or rate ** (most - iteration) / (1 - rate) * norm > newton_tol
+            if norm > tol.rounding_floor and (
+                rate >= 1 or rate ** (max_iterations - iteration) / (1 - rate) * norm > newton_tol
             ):
-                if norm <= tol.rounding(y, gap, scale):
-                    return Newton(y + change, change, norm, iteration, known)
+                if norm <= tol.rounding(y, increment, scale):
+                    return Newton(y + change, change, norm, iteration, last_rate)
                 break
         y = y + change
-        if norm <= tol.finest or (rate < 1 and rate / (1 - rate) * norm <= newton_tol):
+        if norm <= tol.rounding_floor or (rate < 1 and rate / (1 - rate) * norm <= newton_tol):
             return Newton(y, change, norm, iteration, rate)
-        gap = gap + change
+        increment = increment + change
         last = norm
     return Newton(None, change, norm, iteration, rate)
 
 
-def full_newton(field, t, start, history_term, c, factorise, scale, tol, newton_tol, most=30):
-    """The same equation with a new Jacobian at every iterate: for fixed steps, which cannot be cut
-    where that fails.
+def full_newton(
+    field: VectorField,
+    t: float,
+    start: Tensor,
+    history_term: Tensor,
+    c: float,
+    factorise: Callable[[Tensor], LinearSolver],
+    scale: Tensor,
+    tol: Tolerance,
+    newton_tol: float,
+    max_iterations: int = 30,
+) -> Newton:
+    """Solve the same equation with a new Jacobian in every iteration. Fixed steps need this,
+    because they cannot shrink.
 
-    factorise(y): M - c J at y, factorised. Convergence is quadratic: what is left is the square of
-    the last correction.
+    factorise(y): factorises M - c J at y. Convergence is quadratic: the remaining error is the
+    square of the last correction.
     """
     y = start
-    for iteration in range(1, most + 1):
+    for iteration in range(1, max_iterations + 1):
         solver = factorise(y)
         if not solver.ok:
             break
-        gap = history_term + (y - start)
+        increment = history_term + (y - start)
         if field.mass is None:
-            held = gap
+            mass_increment = increment
         else:
-            held = field.mass.times(gap)
-        change = solver.solve(torch.sub(held, field(t, y), alpha=c), -1.0)
+            mass_increment = field.mass.times(increment)
+        change = solver.solve(torch.sub(mass_increment, field(t, y), alpha=c), -1.0)
         y = y + change
-        scale = tol.grown(scale, y)
+        scale = tol.grow_scale(scale, y)
         norm = tol.rms(change, scale)
         field.stats.nsolve += 1
         if not math.isfinite(norm):
@@ -113,29 +141,37 @@ def full_newton(field, t, start, history_term, c, factorise, scale, tol, newton_
     )
 
 
-def implicit_diff(field, t, start, history_term, c, solver, y):
+def implicit_diff(
+    field: VectorField,
+    t: float,
+    start: Tensor,
+    history_term: Tensor,
+    c: float,
+    solver: LinearSolver,
+    y: Tensor,
+) -> Tensor:
     """y with the derivatives of the solution of M (y - start + psi) = c f(t, y) in start, psi and
-    parameters.
+    the parameters.
 
-    y: the solution found, detached; solver: M - c J factorised with the Jacobian at the solution.
-    The value is unchanged. Each pass is an iteration of simplified Newton, from a solution; it
-    makes the derivatives right to one order more: here to the second. NotImplementedError where a
-    third is taken.
+    y: the solution, detached. solver: solves with M - c J, J at the solution. The value of y does
+    not change. Each pass is one simplified Newton iteration from the solution and raises the order
+    of correct derivatives by one: two passes give second derivatives. A third derivative raises
+    NotImplementedError.
     """
     for solve in (ImplicitSolve, ImplicitCorrection):
-        gap = start - history_term - y
+        increment = start - history_term - y
         residual = torch.add(
-            gap if field.mass is None else field.mass.times(gap), field(t, y), alpha=c
+            increment if field.mass is None else field.mass.times(increment), field(t, y), alpha=c
         )
         y = y + solve.apply(residual - residual.detach(), solver)
     return UpToSecondOrder.apply(y)
 
 
 class ImplicitSolve(torch.autograd.Function):
-    """W^-1 b with a constant matrix W; the cotangent takes the transposed solve."""
+    """W^-1 b with a constant matrix W. The backward pass is the transposed solve."""
 
     @staticmethod
-    def forward(ctx, b, solver, transposed=False):
+    def forward(ctx: Any, b: Tensor, solver: LinearSolver, transposed: bool = False) -> Tensor:
         ctx.solver = solver
         ctx.transposed = transposed
         if transposed:
@@ -143,37 +179,37 @@ class ImplicitSolve(torch.autograd.Function):
         return solver.solve(b)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None]:
         return ImplicitSolve.apply(grad, ctx.solver, not ctx.transposed), None, None
 
 
 class ImplicitCorrection(ImplicitSolve):
-    """The same where b is known to have no derivative of first order: it is left out unless there
-    will be a second."""
+    """The same solve for a b without first derivatives. The backward pass skips it unless a second
+    derivative follows."""
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None]:
         if torch.is_grad_enabled():
             return ImplicitSolve.backward(ctx, grad)
         return (None, None, None)
 
 
 class UpToSecondOrder(torch.autograd.Function):
-    """x itself; a third derivative that passes here is refused, because it would be wrong."""
+    """Returns x. Refuses a third derivative, because it would be wrong."""
 
     @staticmethod
-    def forward(ctx, x):
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         if torch.is_grad_enabled():
-            return _TwiceGrad.apply(grad, *ctx.saved_tensors)
+            return _UpToSecondOrderGrad.apply(grad, *ctx.saved_tensors)
         return grad
 
 
-class _TwiceGrad(torch.autograd.Function):
+class _UpToSecondOrderGrad(torch.autograd.Function):
     @staticmethod
     def forward(ctx, grad, x):
         return grad.view_as(grad)
@@ -181,5 +217,5 @@ class _TwiceGrad(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         if torch.is_grad_enabled():
-            raise NotImplementedError(THIRD)
+            raise NotImplementedError(NO_THIRD_DERIVATIVE)
         return grad, None

@@ -1,32 +1,37 @@
-"""Where a Jacobian may be non-zero: given, or detected by products with it."""
+"""The entries of a Jacobian that may be non-zero: given by the user, or detected by products."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from .colouring import colour_columns
 from .products import Products
 
+if TYPE_CHECKING:
+    from ..core.vector_field import VectorField
+
 BLOCKS = 32  # blocks of columns at the coarsest level of the detection
-# Entries, or numbers in one batch of products, beyond which a pattern is not sparse.
+# With more entries, or more numbers in one batch of products, a pattern is not sparse.
 LARGEST = 1 << 26
 
 
 class Pattern:
-    """rows, cols: (m,) int64 positions of the entries, in the order of columns, each once; size:
-    n."""
+    """rows, cols: (m,) int64 positions of the entries, each once, sorted by column. size: n."""
 
-    def __init__(self, rows, cols, size: int):
+    def __init__(self, rows: np.ndarray, cols: np.ndarray, size: int) -> None:
         keys = np.unique(np.asarray(cols, dtype=np.int64) * size + np.asarray(rows, dtype=np.int64))
         self.rows = keys % size
         self.cols = keys // size
         self.size = size
 
     @classmethod
-    def of(cls, given, n: int):
-        """From a scipy.sparse matrix, a sparse or dense tensor, or an array, non-zero where there
-        may be an entry."""
+    def of(cls, given: Any, n: int) -> Pattern:
+        """Make a pattern from a scipy.sparse matrix, a sparse or dense tensor, or an array. A
+        non-zero marks a possible entry."""
         shape = tuple(getattr(given, "shape", ()))
         if shape != (n, n):
             raise ValueError(
@@ -49,14 +54,16 @@ class Pattern:
         return cls(rows, cols, n)
 
     @classmethod
-    def band(cls, n: int, lower: int, upper: int):
+    def band(cls, n: int, lower: int, upper: int) -> Pattern:
+        """The pattern of a band with this many diagonals below and above."""
         if n == 1:
             rows, cols = np.nonzero(np.ones((1, lower + upper + 1)))
         else:
             rows, cols = _band(n, lower, upper)
         return cls(rows, cols, n)
 
-    def union(self, other):
+    def union(self, other: Pattern) -> Pattern:
+        """The entries of both patterns."""
         return Pattern(
             np.concatenate((self.rows, other.rows)),
             np.concatenate((self.cols, other.cols)),
@@ -72,15 +79,16 @@ def _band(n, lower, upper):
     return rows[inside], cols[inside]
 
 
-def detect(field, t: float, y) -> Pattern:
-    """The pattern of df/dy at t near y, (n,), from products of J with blocks of columns that are
-    halved until each is one.
+def detect(field: VectorField, t: float, y: Tensor) -> Pattern:
+    """Detect the pattern of df/dy at t near y, (n,). Multiply J with blocks of columns, and halve
+    the blocks until each is one column.
 
-    A block of columns with random weights touches a row if and only if one of its columns does, up
-    to a cancellation of probability zero; blocks that share no row are tried in one product. Of r
-    entries a row it takes of the order of r log(n) products, not n. Taken at three random points
-    around y, because an entry may vanish at y itself; what vanishes in a whole neighbourhood, such
-    as the other branch of a condition, is found only when the solution comes there.
+    A block of columns with random weights touches a row if one of its columns does, except for a
+    cancellation of probability zero. One product tests all blocks that share no row. With r entries
+    in a row, the detection takes about r log(n) products instead of n. It uses three random points
+    around y, because an entry may vanish at y. It misses an entry that vanishes in a whole
+    neighbourhood, such as the other branch of a condition; the solver finds this entry when the
+    solution comes there.
     """
     n = len(y)
     generator = np.random.default_rng(0)
@@ -120,13 +128,14 @@ def detect(field, t: float, y) -> Pattern:
 
 
 def _points(field, t, y, generator):
-    """States around y, signs kept, zeros made positive; those where f is finite, else y itself."""
+    """States around y where f is finite; y itself if there are none. Signs stay, zeros become
+    positive."""
     size = float(y.abs().max()) or 1.0
-    found = []
+    points = []
     for spread in (0.01, 0.1, 0.5):
         random = torch.from_numpy(generator.uniform(0.1, 1.0, len(y))).to(y)
         point = torch.where(y == 0, spread * size * random, y * (1 + spread * random))
         with torch.no_grad():
             if bool(torch.isfinite(field(t, point)).all()):
-                found.append(point)
-    return found or [y]
+                points.append(point)
+    return points or [y]

@@ -4,18 +4,24 @@ f."""
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from ..core.norm import Tolerance
+    from ..core.vector_field import VectorField
 
 
 class DominantMode(NamedTuple):
-    """The fastest mode of a linear map, in the coordinates of the iteration.
+    """The dominant mode of a linear map, in the coordinates of the iteration.
 
-    radius: estimate of the largest |eigenvalue|, from below; 0 where the map is zero, infinite
-    where a product is not finite. cosine: of the angle between the last vector and its image, near
-    1 or -1 where that eigenvalue is real. vector: (n,) the last image with norm one, None where the
-    radius is zero or infinite.
+    radius: a lower estimate of the largest |eigenvalue|; 0 if the map is zero, infinite if a
+    product is not finite. cosine: of the angle between the last vector and its image; near 1 or -1
+    if this eigenvalue is real. vector: the last image, (n,), with norm one; None if the radius is
+    zero or infinite.
     """
 
     radius: float
@@ -24,12 +30,15 @@ class DominantMode(NamedTuple):
 
 
 @torch.no_grad()
-def power_method(product, v, iterations, accuracy=0.0) -> DominantMode:
-    """The dominant mode of a linear map.
+def power_method(
+    product: Callable[[Tensor], Tensor], v: Tensor, iterations: int, accuracy: float = 0.0
+) -> DominantMode:
+    """Find the dominant mode of a linear map.
 
-    product: maps (n,) to (n,); v: (n,) to begin with, not zero; iterations: at most so many
-    products; accuracy: the relative change of the estimate that ends the iteration early. It costs
-    a synchronisation in each product; 0 takes all products with one at the end.
+    product: maps (n,) to (n,). v: the start vector, (n,), not zero. iterations: the largest number
+    of products. accuracy: stop if the estimate changes by less than this fraction. This costs one
+    synchronisation per product. With 0, the function does all products and synchronises once at the
+    end.
     """
     tiny = torch.finfo(v.dtype).tiny
     last = math.inf
@@ -49,31 +58,35 @@ def power_method(product, v, iterations, accuracy=0.0) -> DominantMode:
     return DominantMode(size, torch.dot(unit, v).item() / size, v / size)
 
 
-def any_direction(y):
-    """(n,) a vector with a part of every mode, to begin the power method with."""
+def any_direction(y: Tensor) -> Tensor:
+    """A start vector, (n,), for the power method. It has a part of every mode."""
     return torch.cos(torch.arange(len(y), dtype=y.dtype, device=y.device))
 
 
-def of_matrix(jacobian, y, tol):
+def scaled_matrix_product(
+    jacobian: Tensor, y: Tensor, tol: Tolerance
+) -> Callable[[Tensor], Tensor]:
     """The product with a Jacobian, (n, n), at the state y, (n,), in units of the tolerances."""
     scale = tol.scale(y).detach()
-    scaled = jacobian.detach() * scale / tol.known(scale).unsqueeze(1)
+    scaled = jacobian.detach() * scale / tol.scale_or_inf(scale).unsqueeze(1)
     return lambda v: torch.mv(scaled, v)
 
 
-def of_field(field, t, y, f0, tol):
-    """The product with df/dy at (t, y) by differences of f, in units of the tolerances; f0: f(t,
+def scaled_difference_product(
+    field: VectorField, t: float, y: Tensor, f0: Tensor, tol: Tolerance
+) -> Callable[[Tensor], Tensor]:
+    """The product with df/dy at (t, y) by differences of f, in units of the tolerances. f0: f(t,
     y), (n,).
 
-    One evaluation of f in each product. A component without a scale, zero and without atol, is left
-    out.
+    Each product costs one evaluation of f. It leaves out a component that is zero and has no atol,
+    because it has no scale.
     """
     scale = tol.scale(y)
-    known = tol.known(scale)
-    size = math.sqrt(len(y)) + (y / known).norm().item()
+    safe_scale = tol.scale_or_inf(scale)
+    size = math.sqrt(len(y)) + (y / safe_scale).norm().item()
     length = math.sqrt(torch.finfo(y.dtype).eps) * size
 
     def product(v):
-        return (field(t, y + length * scale * v) - f0) / (length * known)
+        return (field(t, y + length * scale * v) - f0) / (length * safe_scale)
 
     return product

@@ -1,32 +1,38 @@
-"""Products of the Jacobian, and of its transpose, with vectors: all that a structured Jacobian is
-made of."""
+"""Products of the Jacobian and of its transpose with vectors. Structured Jacobians need nothing
+else."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
+from torch import Tensor
 
 from ..core.double_backward import DoubleBackward, pull
 
+if TYPE_CHECKING:
+    from ..core.vector_field import VectorField
+
 
 class Products:
-    """J v and v^T J at one point (t, y), from one evaluation of f; results without a graph.
+    """J v and v^T J at one point (t, y), from one evaluation of f. The results have no graph.
 
-    J v is the derivative of w -> w^T J in w along v: reverse mode twice costs one evaluation a
-    product, a third of forward mode in torch 2, whose first use moreover loads its decompositions
-    for a second (benchmarks/brusselator.py).
+    J v is the derivative of w -> w^T J in w along v: reverse mode twice. A product costs one
+    evaluation, a third of forward mode in torch 2. The first use of forward mode also takes a
+    second to load its decompositions (benchmarks/brusselator.py).
     """
 
-    def __init__(self, field, t: float, y):
+    def __init__(self, field: VectorField, t: float, y: Tensor) -> None:
         self.field = field
         with torch.inference_mode(False), torch.enable_grad():
             self.t = torch.full((), t, dtype=field.dtype, device=field.device)
             self.y = y.detach().clone().requires_grad_()
             with DoubleBackward():
-                self.out = field.at(self.t, self.y)
+                self.out = field.eval(self.t, self.y)
             self._pulled = None
             self._twice = True
 
-    def jvps(self, vectors):
+    def jvps(self, vectors: Tensor) -> Tensor:
         """J v for the rows v of vectors: (m, n) -> (m, n)."""
         if not self.out.requires_grad:
             return torch.zeros_like(vectors)
@@ -35,14 +41,14 @@ class Products:
                 self._pulled = self._pull()
             return torch.stack([self._forward(v) for v in vectors])
 
-    def vjps(self, vectors):
+    def vjps(self, vectors: Tensor) -> Tensor:
         """v^T J for the rows v of vectors: (m, n) -> (m, n)."""
         with torch.inference_mode(False):
             return torch.stack([self._reverse(self.out, self.y, v) for v in vectors])
 
     def _pull(self):
-        """w -> w^T J with a graph in w; None where f does not depend on y, or has a part that is
-        differentiable once."""
+        """Return (w^T J with a graph, w). None if f does not depend on y, or if a part of f has no
+        second derivative."""
         with torch.enable_grad():
             w = torch.zeros_like(self.out, requires_grad=True)
             try:
@@ -66,23 +72,23 @@ class Products:
             v = v.clone()
         try:
             with torch.no_grad():
-                return torch.func.jvp(lambda x: self.field.at(self.t, x), (self.y.detach(),), (v,))[
-                    1
-                ]
+                return torch.func.jvp(
+                    lambda x: self.field.eval(self.t, x), (self.y.detach(),), (v,)
+                )[1]
         except RuntimeError as error:
             raise RuntimeError(
-                "a structured Jacobian is made of products with vectors, and an operation in f has"
-                f" neither second derivatives nor forward-mode ones ({error}): take"
-                " jacobian='dense', or write this operation in others"
+                "a structured Jacobian needs products with vectors, but an operation in f has"
+                f" neither second nor forward-mode derivatives ({error}): use jacobian='dense', or"
+                " replace this operation by others"
             ) from error
 
     @staticmethod
-    def _reverse(out, at, v):
+    def _reverse(out, inputs, v):
         if v.is_inference():
             v = v.clone()
         if not out.requires_grad:
             return torch.zeros_like(v)
-        found = torch.autograd.grad(out, at, v, retain_graph=True, allow_unused=True)[0]
-        if found is None:
+        grad = torch.autograd.grad(out, inputs, v, retain_graph=True, allow_unused=True)[0]
+        if grad is None:
             return torch.zeros_like(v)
-        return found
+        return grad

@@ -1,17 +1,28 @@
-"""M - c J as a sparse matrix with SciPy's SuperLU, on the CPU. Demmel et al., SIAM J. Matrix Anal.
-Appl. 20 (1999)."""
+"""M - c J as a sparse matrix with SciPy's SuperLU, on the CPU.
+
+Demmel et al., SIAM J. Matrix Anal. Appl. 20 (1999).
+"""
 
 from __future__ import annotations
 
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from .compressed import Plan
 
+if TYPE_CHECKING:
+    from ..core.vector_field import VectorField
+    from .mass import Mass
+    from .pattern import Pattern
 
-def scipy():
-    """scipy.sparse and scipy.linalg, imported when first needed; ImportError with the remedy where
-    SciPy is missing."""
+
+def scipy() -> ModuleType:
+    """Import scipy.sparse and scipy.linalg on first use. Raise ImportError with the remedy if SciPy
+    is missing."""
     try:
         import scipy.linalg
         import scipy.sparse.linalg
@@ -23,34 +34,32 @@ def scipy():
     return scipy
 
 
-def mass_entries(mass, n):
-    """(rows, cols, values) of M as arrays, of the identity for None."""
+def mass_entries(mass: Mass | None, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (rows, cols, values) of M as arrays; of the identity for None."""
     diagonal = np.arange(n)
     if mass is None:
         return diagonal, diagonal, np.ones(n)
     if mass.diagonal is not None:
         return diagonal, diagonal, mass.diagonal.cpu().numpy()
-    rows, cols = mass.matrix.nonzero().T.cpu().numpy()
-    return rows, cols, mass.matrix.cpu().numpy()[rows, cols]
+    matrix = mass.to_dense()
+    rows, cols = matrix.nonzero().T.cpu().numpy()
+    return rows, cols, matrix.cpu().numpy()[rows, cols]
 
 
 class SparsePlan(Plan):
-    """The columns of M - c J in compressed form, with the places of the entries of M and J in it.
+    """The columns of M - c J in compressed form, and the positions of the entries of M and J in it.
 
-    Where the pattern is nearly symmetric the matrix is stored in the order of minimum degree of A +
-    A^T, found once, and pivots stay on the diagonal where they can (thrice as fast as SuperLU's
-    default on a grid of two dimensions); otherwise SuperLU orders its columns at every
-    factorisation.
+    For a nearly symmetric pattern the plan stores the matrix in the minimum-degree order of A +
+    A^T. It finds this order once, and pivots stay on the diagonal if possible. On a two-dimensional
+    grid this is three times as fast as SuperLU's default. For other patterns SuperLU orders the
+    columns in every factorisation.
     """
 
-    def __init__(self, pattern, field):
+    def __init__(self, pattern: Pattern, field: VectorField) -> None:
         super().__init__(pattern, field)
         n = pattern.size
         rows, cols, values = mass_entries(field.mass, n)
-        if field.dtype == torch.float32:
-            self.numbers = np.float32
-        else:
-            self.numbers = np.float64
+        self.numbers: Any = np.float32 if field.dtype == torch.float32 else np.float64
         self.order = None
         keys = np.union1d(pattern.cols * n + pattern.rows, cols * n + rows)
         mirrored = np.isin(keys % n * n + keys // n, keys, assume_unique=True).mean()
@@ -67,8 +76,8 @@ class SparsePlan(Plan):
 
     @staticmethod
     def _minimum_degree(keys, n):
-        """(order, position): order[k] is the unknown eliminated k-th. Taken from a factorisation
-        with a strong diagonal."""
+        """Return (order, position). order[k] is the k-th unknown to eliminate. A factorisation with
+        a strong diagonal gives the order."""
         sparse = scipy().sparse
         values = np.where(
             keys % n == keys // n, 1.0 + np.bincount(keys // n, minlength=n).max(), 0.5
@@ -81,16 +90,17 @@ class SparsePlan(Plan):
         ).perm_c
         return np.argsort(position), position.astype(np.int64)
 
-    def factorised(self, values, c):
+    def factorised(self, values: np.ndarray, c: float) -> SuperLU:
+        """Factorise M - c J. values: the entries of J, in the order of the pattern."""
         data = self.constant.copy()
         data[self.places] -= c * values
         return SuperLU(self, data)
 
 
 class SuperLU:
-    """W = M - c J factorised; ok is False where it is singular or not finite."""
+    """The factorised matrix W = M - c J. ok is False if W is singular or not finite."""
 
-    def __init__(self, plan, data):
+    def __init__(self, plan: SparsePlan, data: np.ndarray) -> None:
         sparse = scipy().sparse
         n = plan.pattern.size
         self.order = plan.order
@@ -109,26 +119,26 @@ class SuperLU:
                     diag_pivot_thresh=0.01,
                     options={"SymmetricMode": True},
                 )
-        except RuntimeError:  # SuperLU's word for an exactly singular matrix
+        except RuntimeError:  # SuperLU raises it for an exactly singular matrix
             self.ok = False
 
-    def solve(self, b, factor=1.0):
+    def solve(self, b: Tensor, factor: float = 1.0) -> Tensor:
         """factor W^-1 b, (n,)."""
         return self._solve(b, "N", factor)
 
-    def solve_transposed(self, b):
+    def solve_transposed(self, b: Tensor) -> Tensor:
         """W^-T b, (n,)."""
         return self._solve(b, "T", 1.0)
 
     def _solve(self, b, trans, factor):
-        right = b.detach().cpu().numpy().astype(self.numbers, copy=False)
+        rhs = b.detach().cpu().numpy().astype(self.numbers, copy=False)
         if self.order is None:
-            right = right * factor
+            rhs = rhs * factor
         else:
-            right = right[self.order] * factor
-        found = self.lu.solve(right, trans)
+            rhs = rhs[self.order] * factor
+        x = self.lu.solve(rhs, trans)
         if self.order is not None:
-            placed = np.empty_like(found)
-            placed[self.order] = found
-            found = placed
-        return torch.from_numpy(found).to(b)
+            restored = np.empty_like(x)
+            restored[self.order] = x
+            x = restored
+        return torch.from_numpy(x).to(b)

@@ -1,9 +1,12 @@
-"""How the Jacobian of a large system is made and solved with: the option ``jacobian`` of implicit
-methods."""
+"""The structures of Jacobians that the option ``jacobian`` of implicit methods accepts."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
 import torch
+from torch import Tensor
 
 from .banded import BandedPlan
 from .compressed import CompressedJacobian
@@ -12,27 +15,37 @@ from .krylov import MatrixFree
 from .pattern import Pattern, detect
 from .sparse import SparsePlan, scipy
 
+if TYPE_CHECKING:
+    from ..core.layout import State
+    from ..core.problem import ODEProblem
+    from ..core.vector_field import VectorField
+    from ..methods.base import Method
+
+# precond(t, y, c) -> P, where P(v) approximates (M - c J)^-1 v.
+Preconditioner: TypeAlias = Callable[[float, Tensor, float], Callable[[Tensor], Tensor]]
+
 DENSE_UP_TO = 20_000
 
 
-def check_dense(field, instead):
-    """ValueError where the dense Jacobian of a field would not fit in memory, with what to do
-    instead."""
+def check_dense(field: VectorField, instead: str) -> None:
+    """Raise ValueError if the dense Jacobian of a field does not fit in memory. instead: what to
+    do."""
     n = field.size
     if n > DENSE_UP_TO:
         gigabytes = n * n * field.dtype.itemsize / 1e9
         raise ValueError(
-            f"a dense Jacobian of {n} states takes {gigabytes:.0f} GB, and its factorisation as"
-            f" much again: {instead}"
+            f"a dense Jacobian of {n} states takes {gigabytes:.0f} GB, and its factorisation takes"
+            f" as much again: {instead}"
         )
 
 
 class Dense:
-    """The full Jacobian, (n, n), and an LU factorisation or, for small n, an inverse."""
+    """The full Jacobian, (n, n), with an LU factorisation or, for small n, an inverse."""
 
     name = "dense"
 
-    def linearise(self, field):
+    def linearise(self, field: VectorField) -> Jacobian:
+        """The dense Jacobian of a field."""
         check_dense(
             field,
             "pass the method with jacobian='sparse' (or pynode.Sparse(pattern)), as"
@@ -43,29 +56,32 @@ class Dense:
 
 
 class Sparse:
-    """Entries of the Jacobian where the pattern has them, from a few products by colouring, and
-    SuperLU on the CPU.
+    """Makes the entries of the Jacobian that a pattern has, from a few products by colouring.
+    Solves with SuperLU on the CPU.
 
-    pattern: (n, n), a scipy.sparse matrix, a sparse or a boolean torch tensor; non-zero where f_i
-    may depend on y_j. None detects it at the first solve by products with the Jacobian. Every
-    Jacobian is checked against one product with a random vector: a detected pattern grows where it
-    was too small, a given one is then an error. Keep the object for further solves with the same f:
-    pattern, colouring and elimination order are made once.
+    pattern: (n, n), a scipy.sparse matrix or a sparse or boolean torch tensor. It is non-zero if
+        f_i may depend on y_j. With None, the first solve detects the pattern by products with the
+        Jacobian.
+
+    The code checks every Jacobian with one product with a random vector. If a detected pattern is
+    too small, it grows. If a given pattern is too small, this is an error. Keep the object for
+    further solves with the same f: it keeps the pattern, the colouring and the elimination order.
     """
 
     name = "sparse"
 
-    def __init__(self, pattern=None):
+    def __init__(self, pattern: object = None) -> None:
         self.given = pattern
-        self._plan = None
+        self._plan: SparsePlan | None = None
 
-    def linearise(self, field):
-        scipy()  # a missing package is told before any work
+    def linearise(self, field: VectorField) -> CompressedJacobian:
+        """The sparse Jacobian of a field."""
+        scipy()  # raises for a missing package before any work
         return CompressedJacobian(field, self)
 
-    def plan(self, field, t, y):
-        """The plan for this field, made at the first call; for another mass matrix or dtype it is
-        made anew."""
+    def plan(self, field: VectorField, t: float, y: Tensor) -> SparsePlan:
+        """The plan for this field. The first call makes it; another mass matrix or dtype makes a
+        new one."""
         if self._plan is None or not self._plan.fits(field):
             if self.given is not None:
                 pattern = Pattern.of(self.given, field.size)
@@ -76,45 +92,52 @@ class Sparse:
             self._plan = SparsePlan(pattern, field)
         return self._plan
 
-    def extended(self, field, t, y, row):
-        """A larger plan, after the entries of a row were found to be incomplete at (t, y)."""
+    def extended(self, field: VectorField, t: float, y: Tensor, row: int) -> SparsePlan:
+        """A larger plan, for a row whose entries are incomplete at (t, y)."""
         if self.given is not None:
             raise ValueError(
                 f"the sparsity pattern lacks an entry in row {row}: there f depends on a component"
                 " that the pattern leaves out; complete it, or pass jacobian='sparse' to have it"
                 " detected"
             )
-        self._plan = SparsePlan(self._plan.pattern.union(detect(field, t, y)), field)
+        pattern = detect(field, t, y)
+        if self._plan is not None:
+            pattern = self._plan.pattern.union(pattern)
+        self._plan = SparsePlan(pattern, field)
         return self._plan
 
 
 class Banded:
     """The band of the Jacobian, from lower + upper + 1 products, and LAPACK's banded LU.
 
-    f_i depends on y_j for i - lower <= j <= i + upper alone. Periodic boundaries are no band: use
+    f_i depends only on y_j with i - lower <= j <= i + upper. Periodic boundaries have no band: use
     Sparse.
     """
 
     name = "banded"
 
-    def __init__(self, lower: int, upper: int):
+    def __init__(self, lower: int, upper: int) -> None:
         for name, value in (("lower", lower), ("upper", upper)):
             if not isinstance(value, int) or value < 0:
                 raise ValueError(f"{name} must be a number of diagonals, 0 or more, not {value!r}")
         self.lower = lower
         self.upper = upper
-        self._plan = None
+        self._plan: BandedPlan | None = None
 
-    def linearise(self, field):
+    def linearise(self, field: VectorField) -> CompressedJacobian:
+        """The banded Jacobian of a field."""
         scipy()
         return CompressedJacobian(field, self)
 
-    def plan(self, field, t, y):
+    def plan(self, field: VectorField, t: float, y: Tensor) -> BandedPlan:
+        """The plan for this field. The first call makes it; another mass matrix or dtype makes a
+        new one."""
         if self._plan is None or not self._plan.fits(field):
             self._plan = BandedPlan(self.lower, self.upper, field)
         return self._plan
 
-    def extended(self, field, t, y, row):
+    def extended(self, field: VectorField, t: float, y: Tensor, row: int) -> BandedPlan:
+        """Raise ValueError: row has an entry outside the band."""
         raise ValueError(
             f"row {row} of the Jacobian has an entry outside the band of {self.lower} diagonals"
             f" below and {self.upper} above: widen the band, or use jacobian='sparse'"
@@ -125,18 +148,25 @@ class Krylov:
     """No matrix: restarted GMRES with Jacobian-vector products. Brown & Hindmarsh, Appl. Math.
     Comput. 31 (1989).
 
-    precond: precond(t, y, c) -> P, where P(v), (n,) -> (n,), approximates (M - c J)^-1 v at the
-    float t and the flat y, (n,).
-        For the gradient its transpose is taken by autograd; where P has no graph, GMRES runs
-        without it there.
-    restart: vectors kept, each of n; cycles: restarts at most. tol: what the linear solve may
-    leave, as a fraction of what Newton's iteration may leave. adjoint_tol: residual of the
-    transposed solves, relative to the right-hand side.
+    precond: precond(t, y, c) -> P. P(v), (n,) -> (n,), approximates (M - c J)^-1 v at the float t
+        and the flat y, (n,). The gradient needs P^T, which autograd computes. If P has no graph,
+        GMRES runs without P there.
+    restart: the number of stored vectors, each of n numbers.
+    cycles: the largest number of restarts.
+    tol: residual of the linear solves, as a fraction of Newton's tolerance.
+    adjoint_tol: residual of the transposed solves, relative to the right-hand side.
     """
 
     name = "krylov"
 
-    def __init__(self, precond=None, restart=40, cycles=10, tol=0.05, adjoint_tol=1e-10):
+    def __init__(
+        self,
+        precond: Preconditioner | None = None,
+        restart: int = 40,
+        cycles: int = 10,
+        tol: float = 0.05,
+        adjoint_tol: float = 1e-10,
+    ) -> None:
         if precond is not None and not callable(precond):
             raise TypeError(
                 "precond must be a function precond(t, y, c) that returns a function of v"
@@ -151,12 +181,17 @@ class Krylov:
         self.tol = tol
         self.adjoint_tol = adjoint_tol
 
-    def linearise(self, field):
+    def linearise(self, field: VectorField) -> MatrixFree:
+        """The matrix-free Jacobian of a field."""
         return MatrixFree(field, self)
 
 
-def structure_of(given, method, problem):
-    """The structure that the option ``jacobian`` names, None for dense; ValueError where it does
+Structure: TypeAlias = Dense | Sparse | Banded | Krylov
+Linearisation: TypeAlias = Jacobian | CompressedJacobian | MatrixFree
+
+
+def structure_of(given: object, method: Method, problem: ODEProblem) -> Structure | None:
+    """The structure that the option ``jacobian`` names; None for dense. Raise ValueError if it does
     not fit the method."""
     if problem.mass is not None and not method.takes_mass:
         raise ValueError(
@@ -168,8 +203,8 @@ def structure_of(given, method, problem):
         return None
     if not method.implicit:
         raise ValueError(
-            f"{method.name} is explicit and needs no Jacobian: leave out jacobian, or use 'qndf'"
-            " or 'rodas5p'"
+            f"{method.name} is explicit and needs no Jacobian: remove jacobian, or use 'qndf' or"
+            " 'rodas5p'"
         )
     if structure.name not in method.structures:
         reason = (
@@ -178,27 +213,27 @@ def structure_of(given, method, problem):
         )
         if structure.name == "krylov" and "sparse" in method.structures:
             reason += (
-                ": its order rests on the exact solution of its linear systems (matrix-free needs a"
-                " W-method of Krylov type)"
+                ": its order requires exact solutions of its linear systems (a matrix-free method"
+                " would be a Krylov W-method)"
             )
         raise ValueError(f"{reason}; use 'qndf' or 'fbdf'")
     if problem.jac is not None:
         raise ValueError(
-            f"jac returns a dense matrix, which jacobian={structure.name!r} is there to avoid:"
-            " leave one out"
+            f"jac returns a dense matrix, but jacobian={structure.name!r} avoids dense matrices:"
+            " remove one of them"
         )
     return structure
 
 
-def is_dense(given) -> bool:
-    """Whether the option ``jacobian`` is the default; a pattern may be an array, which == compares
-    by its entries."""
+def is_dense(given: object) -> bool:
+    """Whether the user's argument is the default. A pattern can be an array, and == compares its
+    entries."""
     return isinstance(given, str) and given == "dense"
 
 
-def blocks(given, y0):
-    """The structure of a batch y0, (B, ...), taken as one system: given, or a block of the Jacobian
-    for each row."""
+def block_diagonal(given: object, y0: State) -> object:
+    """The structure of a batch y0, (B, ...), solved as one system: the given one, or one block of
+    the Jacobian for each row."""
     if not is_dense(given):
         return given
     if not isinstance(y0, torch.Tensor) or y0.dim() < 2:
@@ -235,7 +270,6 @@ def _named(given):
     return Sparse(given)
 
 
-def linearise(field):
-    """The linearisation of a field: makes Jacobians, and factorises M - c J, in the field's
-    structure."""
+def linearise(field: VectorField) -> Linearisation:
+    """The linearisation of a field in its structure. It makes Jacobians and factorises M - c J."""
     return (field.structure or Dense()).linearise(field)

@@ -93,7 +93,7 @@ def adjoints() -> list[AdjointEntry]:
     found = [
         AdjointEntry(
             kind.name,
-            adjoint_registry.short(kind.name),
+            adjoint_registry.short_name(kind.name),
             " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split()),
         )
         for kind in adjoint_registry.CLASSES

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..core.cotangents import none_to_zeros
 from ..core.protocols import Times
 from ..core.solution import Solution
 from ..core.status import SolveError
@@ -62,7 +63,7 @@ def weighted_gradients(states: torch.Tensor, inputs: Sequence[torch.Tensor]) -> 
     largest = states.detach().abs().amax(0)
     loss = (weights.to(states) / torch.where(largest > 0, largest, 1.0) * states).sum()
     found = torch.autograd.grad(loss, inputs, allow_unused=True)
-    return [torch.zeros_like(p) if g is None else g for p, g in zip(inputs, found, strict=True)]
+    return none_to_zeros(found, inputs)
 
 
 def reference(problem: Problem, times: Times) -> tuple[torch.Tensor, str]:

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import torch
 
 from ..core.batched_cotangents import by_row
+from ..core.cotangents import none_to_zeros
 from ..core.double_backward import DoubleBackward, pull
 from ..core.leaves import leaves_of
 from ..core.module_state import ModuleState
@@ -280,7 +281,7 @@ class Backsolve(torch.autograd.Function):
             *map(torch.zeros_like, params),
         ]
         moved = torch.zeros_like(t) if ctx.moving else None
-        with ctx.held.again(params):
+        with ctx.held.restored(params):
             for i in range(len(times) - 1, 0, -1):
                 if ctx.moving:
                     slope = ctx.field(times[i].to(y.abs().dtype), y[i])
@@ -348,9 +349,7 @@ def _augmented(field, params, moving):
             found = [None] * len(inputs)
             if out.requires_grad:
                 found = (pull if deep else _pulled)(out, inputs, -adj_y)
-        found = [
-            torch.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True)
-        ]
+        found = none_to_zeros(found, inputs)
         by_time = found.pop() if moving else torch.zeros_like(t)
         return (by_time, out if deep else out.detach(), *found)
 

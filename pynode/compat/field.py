@@ -29,7 +29,7 @@ class CallField(VectorField):
         self.clock: tuple | None = None
         start = self.enter(call.y0)
         super().__init__(
-            ODEProblem(self._real, start, None), Layout(start), call.t[0].item(), direct=True
+            ODEProblem(self._real, start, call.t), Layout(start), call.t[0].item(), direct=True
         )
         # f may be evaluated at another time than that of its first evaluation.
         self.initial = start

@@ -1,22 +1,24 @@
-"""A mark in the graph behind which there are no second derivatives."""
+"""A node of the graph that refuses second derivatives."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from torch import Tensor
 
 
 class FirstOrderOnly(torch.autograd.Function):
-    """x itself; a second derivative that passes here is refused, because part of it would be
-    missing."""
+    """Returns x. Refuses a second derivative, because a part of it would be missing."""
 
     @staticmethod
-    def forward(ctx, x, what):
+    def forward(ctx: Any, x: Tensor, what: str) -> Tensor:
         ctx.what = what
         ctx.save_for_backward(x)
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return _FirstOrderOnlyGrad.apply(grad, *ctx.saved_tensors, ctx.what), None
 
 

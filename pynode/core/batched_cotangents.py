@@ -1,22 +1,24 @@
 """The batches of torch.autograd.grad(is_grads_batched=True) and torch.autograd.functional's
 vectorize=True, row by row.
 
-They wrap tensors in a way that no rule of an autograd.Function gets to see, and that hides a
-dimension from all that writes in place or looks at values, as a solve does.
+These batches wrap tensors. No rule of an autograd.Function sees the wrapper. It hides a dimension
+from code that writes in place or reads values, as a solve does.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
-_LEVELS = 8  # of batches of batches
+_LEVELS = 8  # the deepest nesting of batches
 
 
-def by_row(function, *tensors):
-    """function(*tensors), a tensor or a tuple of tensors and None; of every row by itself where
-    some tensor is such a batch."""
+def by_row(function: Callable, *tensors: Tensor | None) -> Tensor | tuple[Tensor | None, ...]:
+    """function(*tensors): a tensor, or a tuple of tensors and None. If a tensor is such a batch,
+    call the function for each row."""
     batches = [
         x for x in tensors if x is not None and torch._C._functorch.is_legacy_batchedtensor(x)
     ]
@@ -28,15 +30,16 @@ def by_row(function, *tensors):
         [x] * size if _size(x, level) is None else _rows(x, level, size).unbind() for x in tensors
     ]
     with _outside():
-        found = [by_row(function, *row) for row in zip(*columns, strict=True)]
-    if isinstance(found[0], torch.Tensor):
-        return _batch(found, level)
-    return tuple(_batch(parts, level) for parts in zip(*found, strict=True))
+        results = [by_row(function, *row) for row in zip(*columns, strict=True)]
+    if isinstance(results[0], torch.Tensor):
+        return _batch(results, level)
+    return tuple(_batch(parts, level) for parts in zip(*results, strict=True))
 
 
 @contextmanager
 def _outside():
-    """A block that torch does not take for one of vmap, where it forbids random numbers."""
+    """A block that torch does not treat as a part of vmap. Inside vmap torch forbids random
+    numbers."""
     depth = torch._C._vmapmode_increment_nesting() - 1
     for _ in range(depth + 1):
         torch._C._vmapmode_decrement_nesting()
@@ -52,8 +55,8 @@ def _rows(x, level, size):
 
 
 def _size(x, level):
-    """The size of the batch of x at a level of nesting, None where it has none: torch then repeats
-    x as often as asked."""
+    """The size of the batch of x at a level of nesting. None if x has no batch there; torch then
+    repeats x as often as asked."""
     if x is None or not torch._C._functorch.is_legacy_batchedtensor(x):
         return None
     sizes = [len(_rows(x, level, size)) for size in (1, 2)]

@@ -1,20 +1,20 @@
-"""Numbers that a module knows from its construction: they are no data and in no state_dict.
+"""Constants of a module: buffers that are not in its state_dict.
 
-A module that is made without memory (``torch.device("meta")``, ``to("meta")``) and gets some later
-(``to_empty``) would lose them.
+A module on the meta device (``torch.device("meta")``, ``to("meta")``) loses its buffers. Constants
+restore theirs when ``to_empty`` gives the module memory.
 """
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 
 class Constants(torch.nn.Module):
-    """A module whose buffers outside of the state_dict keep their values, on the meta device as
-    well."""
+    """A module whose buffers outside the state_dict keep their values, also on the meta device."""
 
-    def keep(self, name, value, device=None):
-        """Registers value, made by ``valued``, as such a buffer, on the device or where it is."""
+    def keep(self, name: str, value: Tensor, device: torch.device | str | None = None) -> None:
+        """Register value, made by ``valued``, as such a buffer, on the device or where it is."""
         if device is None:
             if default_device().type == "meta":
                 device = default_device()
@@ -26,7 +26,7 @@ class Constants(torch.nn.Module):
             self._remember(name, value)
 
     def _remember(self, name, value):
-        # Plain numbers: no device that a block sets, and no cast of the module, reaches them.
+        # Plain numbers: device contexts and casts of the module do not change them.
         self.__dict__.setdefault("_numbers", {})[name] = value.tolist(), value.dtype
 
     def _apply(self, fn, recurse=True):
@@ -39,7 +39,7 @@ class Constants(torch.nn.Module):
                 before = torch.tensor(numbers, dtype=dtype, device="cpu")
             elif after.is_meta and not before.is_meta:
                 self._remember(name, before)
-            # What to_empty() has put there are no numbers.
+            # to_empty() fills buffers with arbitrary memory.
             if not after.is_meta:
                 self._buffers[name] = before.to(after)
             else:
@@ -47,19 +47,21 @@ class Constants(torch.nn.Module):
         return self
 
 
-def default_device():
-    """The device of tensors that are made without one."""
+def default_device() -> torch.device:
+    """The device of new tensors."""
     return torch.empty(0).device
 
 
-def in_memory(device):
-    """The device, the CPU for the meta device."""
+def in_memory(device: torch.device | str) -> torch.device:
+    """The device. The CPU instead of the meta device."""
     return torch.device("cpu" if torch.device(device).type == "meta" else device)
 
 
-def valued(x, dtype=None, device=None):
-    """x as a tensor to compute with, on its own or on the given device; in memory where that is the
-    meta device."""
+def valued(
+    x: object, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+) -> Tensor:
+    """x as a tensor with values, on its own or the given device. In memory if this is the meta
+    device."""
     if device is None:
         if isinstance(x, torch.Tensor):
             device = x.device

@@ -1,18 +1,21 @@
-"""Records, dataclasses of plain values, as the lines of a file."""
+"""Writes records, which are dataclasses of plain values, as lines of a file."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable
 from dataclasses import asdict, fields
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from .files import save_text
 
 
-def write_csv(path, kind, records) -> Path:
-    """Write one line a record, objects of the dataclass kind, with the names of its fields as
-    header; returns the path."""
+def write_csv(path: str | PathLike[str], kind: type, records: Iterable[Any]) -> Path:
+    """Write one line for each record, an object of the dataclass kind. The header has the names of
+    its fields. Return the path."""
     table = io.StringIO()
     writer = csv.DictWriter(table, [field.name for field in fields(kind)], lineterminator="\n")
     writer.writeheader()

@@ -1,20 +1,21 @@
-"""The first evaluation of f in a solve: what it tells about f, and how one sees later whether f is
-still the same."""
+"""The first evaluation of f in a solve, and the later test whether f is still the same."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-# Results of f that are looked at to see whether f fills the same memory again and again.
+# The number of results that show whether f writes into the same memory again.
 WATCHED = 4
 
 
 class RandomState:
     """The state of torch's random numbers, on the CPU and on the device of a field."""
 
-    def __init__(self, device):
+    def __init__(self, device: torch.device) -> None:
         self.device = device
         self.states = self._now()
 
@@ -25,18 +26,18 @@ class RandomState:
         return states
 
     def moved(self) -> bool:
-        """Whether random numbers have been drawn since."""
+        """Whether code has drawn random numbers since then."""
         return not all(torch.equal(a, b) for a, b in zip(self.states, self._now(), strict=True))
 
-    def restore(self):
-        """Go on from here with the same random numbers."""
+    def restore(self) -> None:
+        """Restore the state, so that the same random numbers follow."""
         torch.set_rng_state(self.states[0])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(self.states[1], self.device)
 
 
 class Evaluation(NamedTuple):
-    """f with its graph. result: the same detached; leaf: the state that f got, (n,); out: f,
+    """f with its graph. result: f, detached. leaf: the state that f received, (n,). out: f,
     (n,)."""
 
     result: torch.Tensor
@@ -44,11 +45,11 @@ class Evaluation(NamedTuple):
     out: torch.Tensor
 
 
-class Beginning(NamedTuple):
-    """f at the start of a solve: f(t, y), (n,) each. random: the RandomState before; drawn: whether
-    f has drawn random numbers.
+class FirstEvaluation(NamedTuple):
+    """f at the start of a solve: t, y and f(t, y), (n,). random: the RandomState before. drawn:
+    whether f drew random numbers.
 
-    graph: the Evaluation where f has got a leaf, until somebody takes it.
+    graph: the Evaluation, if f received a leaf and no code has used it yet.
     """
 
     t: float
@@ -58,28 +59,28 @@ class Beginning(NamedTuple):
     drawn: bool
     graph: Evaluation | None
 
-    def is_at(self, t, y) -> bool:
+    def is_at(self, t: float, y: Tensor) -> bool:
+        """Whether the evaluation was at (t, y)."""
         return t == self.t and torch.equal(y, self.y)
 
 
 class Reuse:
-    """Whether f returns memory that it fills again in a later call; its results are then copied.
+    """Whether f writes its results into the same memory again. The solver then copies them.
 
-    open: whether that is still to be seen, or so.
+    open: whether this is unknown or true.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.open = True
         self._copies = False
-        self._kept = []
-        self._places = set()
+        self._kept: list[Tensor] = []
+        self._places: set[int] = set()
 
-    def own(self, out):
-        """out, or a copy of it where f may overwrite it."""
+    def own(self, out: Tensor) -> Tensor:
+        """out, or a copy if f may overwrite it."""
         place = out.data_ptr()
         if not self._copies and place in self._places:
-            # The results so far are held here, so that no other result can lie where one of them
-            # does.
+            # The earlier results are still alive here, so only f itself can reuse their memory.
             self._copies = True
             self._kept = []
         if self._copies:
@@ -94,7 +95,7 @@ class Reuse:
 
 CHANGED = (
     "f does not return what it returned in the solve (at t = {t:.6g} it differs by {difference:.1e}"
-    " of its size), so that its gradient can no longer be taken: {reason}, or use adjoint='direct'"
+    " of its size), so pynode can no longer compute its gradient: {reason}, or use adjoint='direct'"
 )
 LATER = (
     "its weights, buffers, mode (train or eval) or the variables that it closes over have changed"
@@ -103,15 +104,16 @@ LATER = (
 )
 RANDOM = (
     "it draws random numbers, as Dropout does. Call eval(), fix the noise for the whole solve, use"
-    " an explicit method, whose evaluations are kept for the gradient"
+    " an explicit method, which stores its evaluations for the gradient"
 )
 
 
-def check_same(t, y, before, now, h, drawn):
-    """RuntimeError where f at (t, y) was ``before`` in the solve and is ``now``, beyond rounding.
+def check_same(t: float, y: Tensor, before: Tensor, now: Tensor, h: float, drawn: bool) -> None:
+    """Raise RuntimeError if f at (t, y) was ``before`` in the solve and is ``now`` different,
+    beyond rounding.
 
-    h: a step of the solve there; what f changes in a step by less than the rounding of y is no
-    change. drawn: whether f draws random numbers.
+    h: a step of the solve there. A difference that changes y in one step by less than its rounding
+    does not count. drawn: whether f draws random numbers.
     """
     eps = torch.finfo(before.dtype).eps
     both_bad = ~torch.isfinite(before) & ~torch.isfinite(now)
@@ -135,14 +137,14 @@ def check_same(t, y, before, now, h, drawn):
 
 
 BLIND = (
-    "f has no graph, although what it returns depends on y: it runs under torch.no_grad() or"
-    " detaches its result, so that all gradients would be zero. Let f run with gradients (leave"
-    " no_grad, detach and .data away), or call solve under torch.no_grad()"
+    "f has no graph, although its result depends on y: it runs under torch.no_grad() or detaches"
+    " its result, so all gradients would be zero. Remove no_grad, detach and .data from f, or call"
+    " solve under torch.no_grad()"
 )
 
 
-def check_graph(evaluate, y):
-    """RuntimeError where evaluate(y), which has no graph, depends on y all the same."""
+def check_graph(evaluate: Callable[[Tensor], Tensor], y: Tensor) -> None:
+    """Raise RuntimeError if evaluate(y) depends on y although it has no graph."""
     with torch.no_grad():
         here = evaluate(y)
         moved = evaluate(y * 1.001 + 1e-3)

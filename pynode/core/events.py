@@ -1,48 +1,56 @@
-"""What may happen on the way: events found where a condition crosses zero, and changes at preset
-times."""
+"""Events: zero crossings of a condition, and changes at preset times."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from .layout import check_values
 from .pickling import detached
 
+if TYPE_CHECKING:
+    from .layout import State
+
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happens where ``condition(t, y, *args)`` crosses zero.
+    """Something that happens when ``condition(t, y, *args)`` crosses zero.
 
-    condition: function or nn.Module; t a 0-d tensor, y in the structure of y0; returns a tensor,
-        one value or several, each of which is watched by itself. Must be continuous and, for
-        gradients, differentiable. With batched=True it gets rows as f does, t of shape (rows, 1,
-        ...), and returns one value or several a row; so does reset.
-    direction: 1 from negative to positive only, -1 from positive to negative only, 0 both; in the
-    order of integration. terminal: True stops the solve at the first occurrence, a number n at the
-    n-th, with the state before any reset. reset: reset(t, y, *args) -> y, the state to go on with.
-    The method starts anew there. max_events: so many occurrences are allowed; the next one ends the
-    solve with Status.MAX_EVENTS. name: to find it by in ``solution.events`` and in messages.
-    priority: a number; of simultaneous events those of higher priority occur first
-    (docs/events.md).
+    condition: function or nn.Module. t is a 0-d tensor and y has the structure of y0. It returns a
+        tensor of one or several values, and pynode watches each value separately. It must be
+        continuous and, for gradients, differentiable. With batched=True it receives rows as f does,
+        t of shape (rows, 1, ...), and returns one or several values for each row; so does reset.
+    direction: 1 for crossings from negative to positive, -1 for crossings from positive to
+        negative, 0 for both, in the order of integration.
+    terminal: True stops the solve at the first occurrence, a number n at the n-th. The last state
+        is the state before a reset.
+    reset: reset(t, y, *args) -> y, the state after the event. The method starts anew there.
+    max_events: the number of occurrences allowed. The next one ends the solve with
+        Status.MAX_EVENTS.
+    name: the name in ``solution.events`` and in messages.
+    priority: a number. Of simultaneous events, those of higher priority occur first
+        (docs/events.md).
 
-    The root is found on the polynomial of the step, to a few units in the last place of t; how near
-    that is to the exact time is a matter of rtol and atol. A step is looked at in four places, so
-    that several roots in one step are found unless two of them lie within a quarter of it;
-    ``max_step`` bounds the steps where that is not enough. A condition that is zero at the start
-    does not fire there, but at its next crossing; one that becomes exactly zero fires, whether it
-    crosses or stays zero (relu(1 - y)), where it first is. Gradients take its derivative on the
-    side that it comes from; where that is zero too, as of a sign, they are refused.
+    pynode finds the root on the polynomial of the step, to a few units in the last place of t. The
+    distance from this root to the exact time depends on rtol and atol. pynode checks a step at four
+    points. It finds several roots in one step unless two of them lie within a quarter of it; if
+    this is not enough, bound the steps with ``max_step``. A condition that is zero at the start
+    does not fire there, but at its next crossing. A condition that becomes exactly zero fires at
+    the first zero, whether it crosses or stays zero (relu(1 - y)). Gradients use the derivative of
+    the condition on the side before the event. If this derivative is zero, as for a sign, pynode
+    refuses them.
 
-    A reset or a preset change that carries the condition of an event across zero, or to zero, fires
-    that event at the same time, with the gradient of that time. Its own reset does not fire it.
-    Events at one time occur one after another, and each reset gets what the one before has left:
-    higher priority first, then those that became true earlier, then as in the list. Events found in
-    a step are simultaneous if their times agree to 8 units in the last place to which a root is
-    found.
+    A reset or a preset change can move the condition of another event across zero, or to zero. That
+    event then fires at the same time, with the gradient of that time. A reset does not fire its own
+    event. Events at one time occur one after another, and each reset receives the state that the
+    previous one returned: first by higher priority, then by the time at which they became true,
+    then by the order of the list. Events in a step are simultaneous if their times agree to 8 units
+    in the last place.
     """
 
     condition: Callable
@@ -53,7 +61,7 @@ class Event:
     name: str | None = None
     priority: float = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not callable(self.condition):
             raise TypeError(
                 f"condition must be a function condition(t, y), not {type(self.condition).__name__}"
@@ -78,20 +86,17 @@ class Event:
                 self, "name", getattr(self.condition, "__name__", type(self.condition).__name__)
             )
 
-    def value(self, t, y, args):
+    def value(self, t: Tensor, y: State, args: tuple) -> Tensor:
         """The condition, (k,), at t (0-d) and y (in the structure of y0)."""
-        # A copy: the next call may fill the same memory.
+        # A copy, because the next call may write into the same memory.
         return self.returned(t, y, args).reshape(-1).clone()
 
-    def returned(self, t, y, args):
-        """What the condition returns, a tensor of any shape in the dtype of t; TypeError for other
-        things."""
+    def returned(self, t: Tensor, y: State, args: tuple) -> Tensor:
+        """The result of the condition: a tensor of any shape, in the dtype of t. Raise TypeError
+        for other results."""
         g = self.condition(t, y, *args)
         if not isinstance(g, torch.Tensor) or not g.dtype.is_floating_point:
-            if isinstance(g, torch.Tensor):
-                kind = g.dtype
-            else:
-                kind = type(g).__name__
+            kind = str(g.dtype) if isinstance(g, torch.Tensor) else type(g).__name__
             raise TypeError(
                 f"the condition of event {self.name!r} must return a floating-point tensor to find"
                 f" zeros of, not {kind}"
@@ -109,19 +114,22 @@ class Event:
 class PresetTimes:
     """``reset(t, y, *args) -> y`` applied at each of these times, for instance a dose.
 
-    times: numbers or a 1-D tensor, in units of t, with gradients if it requires them. With
-        batched=True every row may have times of its own: (B, P), or B sequences, of which shorter
-        ones may be filled up with NaN. A row stops at its own times alone. Those outside the span
-        are left out. At the first time of the span the reset is applied to y0, at the last one to
-        the last output.
-    Several at one time are applied in the order of the list, and before the events of that time.
+    times: numbers or a 1-D tensor, in units of t. They have gradients if the tensor requires them.
+        With batched=True every row can have its own times: (B, P), or B sequences; NaN fills
+        shorter rows. A row stops only at its own times. pynode ignores times outside the span. At
+        the first time of the span the reset changes y0, at the last time it changes the last
+        output.
+    reset: reset(t, y, *args) -> y, the state after the time.
+    name: the name in ``solution.events``.
+
+    Several resets at one time apply in the order of the list, and before the events of that time.
     """
 
     times: object
     reset: Callable
     name: str = "preset times"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not callable(self.reset):
             raise TypeError("reset must be a function reset(t, y) that returns the new state")
         object.__setattr__(self, "times", as_row_times(self.times, "the times of PresetTimes"))
@@ -129,11 +137,16 @@ class PresetTimes:
 
 @dataclass(frozen=True, eq=False)
 class EventRecord:
-    """One occurrence. t: its time, 0-d float64; y: the state there, before the reset; after: the
-    state after it.
+    """One occurrence of an event.
 
-    event: number of the event in the list given to solve; index: component of its condition (or of
-    the preset times). t, y and after are differentiable.
+    t: its time, 0-d float64.
+    y: the state before the reset.
+    after: the state after the reset.
+    event: the number of the event in the list given to solve.
+    index: the component of its condition, or of the preset times.
+    name: the name of the event.
+
+    t, y and after are differentiable.
     """
 
     t: torch.Tensor
@@ -144,12 +157,12 @@ class EventRecord:
     name: str
 
     def detached(self) -> EventRecord:
-        """What pickles as this record without its graph."""
+        """The record in a form that pickles without its graph."""
         return replace(self, t=detached(self.t), y=detached(self.y), after=detached(self.after))
 
 
-def as_events(given) -> tuple:
-    """(events, presets): each a list of (number, object), from what the user gave as ``events``."""
+def as_events(given: Any) -> tuple:
+    """Return (events, presets) from the user's ``events``: each is a list of (number, object)."""
     if isinstance(given, (Event, PresetTimes)) or callable(given):
         given = [given]
     else:
@@ -171,9 +184,9 @@ def as_events(given) -> tuple:
     return events, presets
 
 
-def as_times(times, what) -> torch.Tensor:
-    """(k,) float64 from numbers or a tensor, with their gradient; ValueError or TypeError for other
-    things."""
+def as_times(times: Any, what: str) -> torch.Tensor:
+    """Times as (k,) float64 with their gradient, from numbers or a tensor. Raise ValueError or
+    TypeError for other input."""
     try:
         if not isinstance(times, torch.Tensor):
             times = torch.tensor([float(t) for t in times], dtype=torch.float64)
@@ -186,9 +199,9 @@ def as_times(times, what) -> torch.Tensor:
     return times.to(torch.float64)
 
 
-def as_row_times(times, what) -> torch.Tensor:
-    """(k,) float64 as by ``as_times``, or (B, P), a line for each row of a batch, NaN where a row
-    has fewer times."""
+def as_row_times(times: Any, what: str) -> torch.Tensor:
+    """Times as (k,) float64 as by ``as_times``, or (B, P): a row for each row of a batch, with NaN
+    for missing times."""
     lines = isinstance(times, (list, tuple)) and times and all(_is_sequence(line) for line in times)
     if lines:
         parts = [as_times(line, what) for line in times]
@@ -204,8 +217,8 @@ def _is_sequence(line) -> bool:
     return isinstance(line, (list, tuple)) or (isinstance(line, torch.Tensor) and line.dim() == 1)
 
 
-def common_times(times, what) -> torch.Tensor:
-    """times (k,); ValueError where they are those of the rows of a batch."""
+def common_times(times: Tensor, what: str) -> torch.Tensor:
+    """Return times (k,). Raise ValueError if they differ between the rows of a batch."""
     if times.dim() == 2:
         raise ValueError(
             f"{what} are {tuple(times.shape)}, a line for each row, which batched=True of the torch"

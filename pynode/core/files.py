@@ -1,5 +1,4 @@
-"""Writing a file so that there is always a whole one: the old until the moment when the new is
-complete."""
+"""Writes files atomically: a file is either the complete old one or the complete new one."""
 
 from __future__ import annotations
 
@@ -7,75 +6,75 @@ import errno
 import hashlib
 import io
 import os
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 
-# The comment of a zip archive, in which torch's format ends, holds a checksum of all that stands
-# before it.
+# torch's format is a zip archive. The comment at its end holds a checksum of everything before it.
 _SEAL = b"pynode sha256 "
 _SEALED = len(_SEAL) + 64
 
 
-def save_atomically(path, content: bytes) -> Path:
-    """Write the bytes to a temporary file beside path, flush it to the disk, and put it in path's
-    place. Returns the path.
+def save_atomically(path: str | PathLike[str], content: bytes) -> Path:
+    """Write the bytes to a temporary file beside path, flush it to the disk, and move it to path.
+    Return the path.
 
-    What is no regular file, such as /dev/stdout, is written to as it is. OSError, with a sentence
-    that names the file, where the disk is full or not writable; the file that was there before
-    stays as it was.
+    If path is not a regular file, such as /dev/stdout, write to it directly. If the disk is full or
+    not writable, raise OSError with a sentence that names the file; the previous file stays
+    unchanged.
     """
     path = Path(path)
-    place = Path(os.path.realpath(path))
-    plain = place.is_file() or not place.exists()
-    if plain:
-        temporary = place.with_name(f".{place.name}.{os.getpid()}.part")
+    target = Path(os.path.realpath(path))
+    is_regular = target.is_file() or not target.exists()
+    if is_regular:
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     else:
         temporary = path
     try:
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
-            if plain:
+            if is_regular:
                 os.fsync(file.fileno())
-        if plain:
-            os.replace(temporary, place)
+        if is_regular:
+            os.replace(temporary, target)
     except OSError as error:
         raise OSError(error.errno, _reason(path, error)) from error
     finally:
-        if plain:
+        if is_regular:
             temporary.unlink(missing_ok=True)
     return path
 
 
-def save_text(path, text: str) -> Path:
-    """Write text in UTF-8, likewise."""
+def save_text(path: str | PathLike[str], text: str) -> Path:
+    """Write text in UTF-8 atomically."""
     return save_atomically(path, text.encode())
 
 
-def save_figure(path, figure, dpi) -> Path:
-    """Write a figure of matplotlib in the format that the name ends in, PNG without an ending,
-    likewise."""
+def save_figure(path: str | PathLike[str], figure: Any, dpi: float) -> Path:
+    """Write a matplotlib figure atomically, in the format of the name's ending; PNG if there is
+    none."""
     path = Path(path)
     if not path.suffix:
         path = path.with_name(path.name + ".png")
-    # Through memory: matplotlib's error would not name the file, and leave half of one behind.
+    # Through memory: matplotlib's error does not name the file, and leaves half of it behind.
     buffer = io.BytesIO()
     figure.savefig(buffer, format=path.suffix[1:], dpi=dpi)
     return save_atomically(path, buffer.getvalue())
 
 
-def save_torch(path, plain: dict) -> None:
-    """Write plain data and tensors in torch's format, with a checksum, likewise."""
-    # Through memory: torch's own writer reports a full disk as a RuntimeError from which the cause
-    # is gone.
+def save_torch(path: str | PathLike[str], plain: dict) -> None:
+    """Write plain data and tensors atomically, in torch's format with a checksum."""
+    # Through memory: torch's writer reports a full disk as a RuntimeError without the cause.
     buffer = io.BytesIO()
     torch.save(plain, buffer)
     save_atomically(path, _sealed(buffer.getvalue()))
 
 
 def unsealed(content: bytes) -> bytes:
-    """The content of a file of save_torch as torch wrote it. ValueError where a byte of the file
+    """The content of a file of save_torch as torch wrote it. Raise ValueError if a byte of the file
     has changed."""
     whole = content[: -_SEALED - 2] + bytes(2)
     if content[-_SEALED:].startswith(_SEAL) and content == _sealed(whole):
@@ -84,7 +83,8 @@ def unsealed(content: bytes) -> bytes:
 
 
 def _sealed(content) -> bytes:
-    """An archive ends with the length of its comment, two bytes, and the comment."""
+    """The archive with the checksum as its comment. An archive ends with the length of the comment,
+    two bytes, and the comment."""
     seal = _SEAL + hashlib.sha256(content).hexdigest().encode()
     return content[:-2] + len(seal).to_bytes(2, "little") + seal
 

@@ -1,25 +1,27 @@
-"""Differences of f where its derivative is not finite: sqrt(y) at y = 0 has a value, and an
-infinite slope."""
+"""Finite differences of f where its derivative is not finite. For example sqrt(y) at y = 0 has a
+value, but an infinite slope."""
 
 from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .status import RejectStep
 
 
-def finite(jac) -> bool:
-    """Whether all entries are: one kernel, and one number that is copied to the host."""
+def finite(jac: Tensor) -> bool:
+    """Whether all entries are finite. Costs one kernel and one number copied to the host."""
     return math.isfinite(jac.detach().sum().cpu().numpy())
 
 
-def repaired(f, y, jac):
-    """jac, (..., n, n), with differences of f(y), (..., n) -> (..., n), in the place of entries
-    that are not finite."""
+def repaired(f: Callable[[Tensor], Tensor], y: Tensor, jac: Tensor) -> Tensor:
+    """jac, (..., n, n). Finite differences of f(y), (..., n) -> (..., n), replace entries that are
+    not finite."""
     with torch.no_grad():
         y = y.detach()
         good = torch.isfinite(jac)
@@ -42,8 +44,10 @@ def repaired(f, y, jac):
     return torch.where(good, jac, columns)
 
 
-def repaired_entries(f, y, values, rows, cols):
-    """The same for entries of a sparse Jacobian, NumPy arrays: values at rows and cols."""
+def repaired_entries(
+    f: Callable[[Tensor], Tensor], y: Tensor, values: np.ndarray, rows: np.ndarray, cols: np.ndarray
+) -> np.ndarray:
+    """The same for the entries of a sparse Jacobian as NumPy arrays: values at rows and cols."""
     values, bad = values.copy(), ~np.isfinite(values)
     with torch.no_grad():
         y = y.detach()
@@ -59,15 +63,14 @@ def repaired_entries(f, y, values, rows, cols):
 def _warn():
     warnings.warn(
         "the Jacobian of the vector field has infinite or NaN entries where a solve starts (a"
-        " square root or a power of a state that is zero?): differences of the vector field stand"
-        " in for them there",
+        " square root or a power of a state that is zero?): finite differences replace them there",
         stacklevel=3,
     )
 
 
-def repaired_slope(f, t, y, slope):
-    """df/dt, (..., n), likewise; f(t) -> (..., n), t (...,). A change of t is a part of it, or of
-    the time |y| / |y'|."""
+def repaired_slope(f: Callable[[Tensor], Tensor], t: Tensor, y: Tensor, slope: Tensor) -> Tensor:
+    """The same for df/dt, (..., n). f(t) -> (..., n), t (...,). The change of t is a fraction of t
+    or of the time |y| / |y'|."""
     with torch.no_grad():
         good = torch.isfinite(slope)
         if bool(good.all()):
@@ -79,18 +82,18 @@ def repaired_slope(f, t, y, slope):
         step = math.sqrt(torch.finfo(base.dtype).eps) * torch.where(
             size > 0, size, torch.ones_like(size)
         )
-        found = torch.full_like(base, torch.nan)
+        quotient = torch.full_like(base, torch.nan)
         for sign in (1, -1):
             moved = t + sign * step
-            found = _kept(
-                found, lambda moved=moved: (f(moved) - base) / (moved - t).unsqueeze(-1).to(base)
+            quotient = _kept(
+                quotient, lambda moved=moved: (f(moved) - base) / (moved - t).unsqueeze(-1).to(base)
             )
-    return torch.where(good, slope, found)
+    return torch.where(good, slope, quotient)
 
 
 def _changes(y):
-    """A change of every component, (..., n): a part of its size, or where it is zero of that of the
-    others."""
+    """A change of every component, (..., n): a fraction of its size. For a zero component it is a
+    fraction of the size of the others."""
     part = math.sqrt(torch.finfo(y.dtype).eps)
     size = y.abs()
     typical = size.mean(-1, keepdim=True).expand_as(size)
@@ -99,23 +102,23 @@ def _changes(y):
 
 
 def _difference(f, y, base, change, j):
-    """Column j, (..., n): to the side on which f is finite."""
-    found = torch.full_like(base, torch.nan)
+    """Column j, (..., n), from the side on which f is finite."""
+    quotient = torch.full_like(base, torch.nan)
     for sign in (1, -1):
         moved = y.clone()
         moved[..., j] += sign * change[..., j]
-        found = _kept(
-            found, lambda moved=moved: (f(moved) - base) / (moved - y)[..., j].unsqueeze(-1)
+        quotient = _kept(
+            quotient, lambda moved=moved: (f(moved) - base) / (moved - y)[..., j].unsqueeze(-1)
         )
-    return found
+    return quotient
 
 
-def _kept(found, other):
-    """The entries found, and those of the other where they are not finite."""
-    good = torch.isfinite(found)
+def _kept(quotient, other):
+    """The entries of found. Those of other() replace entries that are not finite."""
+    good = torch.isfinite(quotient)
     if bool(good.all()):
-        return found
+        return quotient
     try:
-        return torch.where(good, found, other())
+        return torch.where(good, quotient, other())
     except RejectStep:
-        return found
+        return quotient

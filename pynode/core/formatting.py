@@ -1,4 +1,4 @@
-"""Numbers and times as text for people."""
+"""Numbers, times and sizes in memory as text for people."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def number(x: float) -> str:
-    """Two digits, with an exponent only where it is shorter: 0.084, 150, 1.1e6."""
+    """Two digits, with an exponent only if it is shorter: 0.084, 150, 1.1e6."""
     if x == 0 or not math.isfinite(x):
         return f"{x:g}"
     if 1e-3 <= abs(x) < 1e5:
@@ -30,3 +30,11 @@ def duration(seconds: float) -> str:
         if seconds >= size:
             return f"{number(seconds / size)} {unit}"
     return f"{number(1e6 * seconds)} us"
+
+
+def memory(count: float) -> str:
+    """A number of bytes in the decimal unit that fits, with three digits: 1.23 MB."""
+    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.3g} B"

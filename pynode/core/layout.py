@@ -1,20 +1,26 @@
-"""Nested states (tensor, tuple, list, dict) to one flat vector and back, once a solve."""
+"""Converts nested states (tensor, tuple, list, dict) to one flat vector and back."""
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import torch
+from torch import Tensor
+
+# The user's state: a tensor, or nested containers of tensors.
+State: TypeAlias = "Tensor | tuple[State, ...] | list[State] | dict[str, State]"
 
 
 class Layout:
-    """How a nested state lies in a flat vector of length ``size``.
+    """The layout of a nested state in a flat vector of length ``size``.
 
-    Leaves are tensors of one floating dtype and device, in the order of the structure (dicts by
-    sorted keys). Raises TypeError for what is not a tensor and ValueError where dtypes or devices
-    disagree.
+    The leaves are tensors of one floating dtype and device, in the order of the structure (dicts by
+    sorted keys). Raise TypeError for a leaf that is not a tensor, and ValueError if dtypes or
+    devices differ.
     """
 
-    def __init__(self, state):
-        leaves: list[torch.Tensor] = []
+    def __init__(self, state: State) -> None:
+        leaves: list[Tensor] = []
         self._spec = _describe(state, leaves, "y0")
         if not leaves:
             raise ValueError("y0 holds no tensor: give a tensor, or a tuple or dict of tensors")
@@ -47,14 +53,14 @@ class Layout:
         self.device = first.device
         self.single = isinstance(state, torch.Tensor)
         self.flat = self.single and first.dim() == 1
-        self.key = self._spec, tuple(self.shapes)  # the same for states of the same structure
+        self.key = self._spec, tuple(self.shapes)  # equal for states of the same structure
 
-    def ravel(self, state) -> torch.Tensor:
-        """The flat vector, (size,), of a state of this structure and these shapes; ValueError or
-        TypeError otherwise."""
+    def ravel(self, state: State) -> torch.Tensor:
+        """The flat vector, (size,), of a state of this structure and these shapes. Raise ValueError
+        or TypeError for other states."""
         if self.flat and isinstance(state, torch.Tensor) and state.shape == self.shapes[0]:
             return state
-        leaves: list[torch.Tensor] = []
+        leaves: list[Tensor] = []
         spec = _describe(state, leaves, "the vector field's result")
         if spec != self._spec:
             raise TypeError(
@@ -73,13 +79,13 @@ class Layout:
         self._check_one_dtype(leaves)
         return torch.cat([leaf.reshape(-1) for leaf in leaves])
 
-    def ravel_rows(self, state, rows) -> torch.Tensor:
-        """(rows, size) of a state of this structure whose every leaf has a leading dimension of
-        that many rows.
+    def ravel_rows(self, state: State, rows: int) -> torch.Tensor:
+        """(rows, size) of a state of this structure. Every leaf has a leading dimension of this
+        number of rows.
 
-        TypeError or ValueError otherwise.
+        Raise TypeError or ValueError for other states.
         """
-        leaves: list[torch.Tensor] = []
+        leaves: list[Tensor] = []
         spec = _describe(state, leaves, "the vector field's result")
         if spec != self._spec:
             raise TypeError(
@@ -98,8 +104,8 @@ class Layout:
 
     @staticmethod
     def _check_one_dtype(leaves):
-        """TypeError where the leaves differ in dtype: joined, the others would hide the one that is
-        of less."""
+        """Raise TypeError if the leaves differ in dtype. Concatenation would hide a leaf of lower
+        precision."""
         first = leaves[0].dtype
         for leaf in leaves:
             if leaf.dtype != first:
@@ -109,7 +115,7 @@ class Layout:
                 )
 
     def component(self, i: int) -> str:
-        """What component i of the flat vector is called in the state: 'y[2]', "y['mass'][0, 1]"."""
+        """The name of component i of the flat vector in the state: 'y[2]', "y['mass'][0, 1]"."""
         for path, shape, size in zip(_paths(self._spec), self.shapes, self.sizes):
             if i < size:
                 index = ", ".join(map(str, _unravel_index(i, shape)))
@@ -119,8 +125,8 @@ class Layout:
             i -= size
         raise IndexError("the state has no such component")
 
-    def unravel(self, flat):
-        """The state of a flat vector (..., size); leading dimensions stay in front of every
+    def unravel(self, flat: Tensor) -> State:
+        """The state of a flat vector (..., size). Leading dimensions stay in front of every
         leaf."""
         if self.flat:
             return flat
@@ -133,8 +139,8 @@ class Layout:
         return _rebuild(self._spec, parts)
 
 
-def check_values(out, what):
-    """TypeError where a result holds no dense values."""
+def check_values(out: Tensor, what: str) -> None:
+    """Raise TypeError if a result has no dense values."""
     if out.is_meta:
         raise TypeError(
             f"{what} is on the meta device, which holds no values: make it on that of y"
@@ -144,7 +150,7 @@ def check_values(out, what):
 
 
 def _describe(state, leaves, what):
-    """A hashable description of the structure; tensors are appended to leaves."""
+    """A hashable description of the structure. Appends the tensors to leaves."""
     if isinstance(state, torch.Tensor):
         leaves.append(state)
         return "tensor"
@@ -168,7 +174,7 @@ def _rebuild(spec, parts):
 
 
 def _paths(spec) -> list:
-    """How each leaf is reached from the state, in order: "['mass'][1]"."""
+    """The path from the state to each leaf, in order: "['mass'][1]"."""
     if spec == "tensor":
         return [""]
     if spec[0] == "tuple":

@@ -1,22 +1,28 @@
-"""The leaf tensors that a vector field depends on: those in the graph of an evaluation, and those
-within its reach."""
+"""The leaf tensors that a vector field depends on: in the graph of an evaluation, and within its
+reach."""
 
 from __future__ import annotations
 
 import functools
 import sys
 import types
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from types import CellType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
-# Objects looked at in search of tensors. A field that can reach more is found out in the backward
-# pass.
-MOST = 2000
-# What nn.Module keeps for itself; its parameters, buffers and submodules are looked at by name.
+if TYPE_CHECKING:
+    from .module_state import ModuleState
+
+# The number of objects to search for tensors. If a field reaches more, the backward pass detects
+# it.
+MAX_OBJECTS = 2000
+# Internal attributes of nn.Module. The search visits parameters, buffers and submodules by name.
 _INTERNALS = frozenset(torch.nn.Module().__dict__)
-# Objects that hold no tensors of a field, and those whose insides are no business of ours.
+# Objects that hold no tensors of a field, and objects with opaque contents.
 _OPAQUE = (
     str,
     bytes,
@@ -36,47 +42,47 @@ _OPAQUE = (
 )
 
 
-# Marks the leaves by which pynode differentiates inside a graph.
+# Marks pynode's own leaves inside a graph.
 _OWN = "_pynode_own"
 
 
-def own_leaf(x):
-    """x, a tensor without a graph, as a leaf that is none of f's."""
+def own_leaf(x: Tensor) -> Tensor:
+    """Make x, a tensor without a graph, a leaf of pynode. It does not count as a leaf of f."""
     setattr(x, _OWN, True)
     return x.requires_grad_()
 
 
 class LostLeaves(RuntimeError):
-    """The graph of f reached leaf tensors that are not among its parameters. leaves: these."""
+    """The graph of f reached leaf tensors that are not among its parameters. leaves: these
+    tensors."""
 
-    def __init__(self, leaves):
+    def __init__(self, leaves: list[Tensor]) -> None:
         shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves)
         super().__init__(
-            f"f used tensors that require a gradient (of shape {shapes}) and that were not found"
-            " when the solve began, so that their gradient would be missing: pass them in args,"
+            f"f used tensors that require a gradient (of shape {shapes}), but pynode did not find"
+            " them when the solve began, so their gradient would be missing: pass them in args,"
             " make them parameters of f, or name them in params=[...]"
         )
         self.leaves = leaves
 
-    def __reduce__(self):
-        # An exception is made again from its message otherwise.
+    def __reduce__(self) -> tuple:
+        # By default pickle makes an exception from its message.
         return LostLeaves, (self.leaves,)
 
 
 class Leaves(NamedTuple):
-    """What the gradient of a solve reaches.
+    """The tensors that the gradient of a solve reaches.
 
-    args: those of f, with copies that are leaves in the place of tensors that require a gradient,
-    so that no gradient passes through one parameter into another. parameters: the tensors to
-    differentiate f in. sources: the tensor that receives the gradient of each; a tensor may stand
-    there twice, as it may reach f in two ways. spare: leaves within the reach of f that its first
-    evaluation did not use. named: whether the user chose the parameters, and the rest is left out
-    on purpose.
+    args: of f. Leaves replace the tensors that require a gradient, so that no gradient passes
+    through one parameter into another. parameters: the tensors to differentiate f in. grad_targets:
+    the tensor that receives the gradient of each parameter. A tensor can appear twice, because it
+    can reach f in two ways. spare: leaves within the reach of f that its first evaluation did not
+    use. named: whether the user chose the parameters; pynode then ignores all others.
     """
 
     args: tuple
     parameters: list
-    sources: list
+    grad_targets: list
     spare: list
     named: bool
 
@@ -87,57 +93,66 @@ class Leaves(NamedTuple):
 
     @property
     def inputs(self) -> list:
-        """The tensors whose gradients the solve returns: the sources, then the spare leaves."""
-        return [*self.sources, *self.spare]
+        """The tensors whose gradients the solve returns: the targets, then the spare leaves."""
+        return [*self.grad_targets, *self.spare]
 
-    def check(self, out, inputs):
-        """LostLeaves where the graph of out has leaves beside the inputs and the parameters."""
+    def check(self, out: Tensor, inputs: Iterable[Tensor]) -> None:
+        """Raise LostLeaves if the graph of out has other leaves than the inputs and the
+        parameters."""
         if self.named:
             return
-        known = {id(x) for x in (*self.parameters, *inputs)}
-        found = leaves_of(out, inputs)
-        lost = [leaf for leaf in found if id(leaf) not in known]
+        expected = {id(x) for x in (*self.parameters, *inputs)}
+        reached = leaves_of(out, inputs)
+        lost = [leaf for leaf in reached if id(leaf) not in expected]
         if lost:
             raise LostLeaves(lost)
 
-    def extended(self, lost):
-        """The same with leaves that turned out to be used; LostLeaves where they are not spare."""
+    def with_parameters(self, lost: list[Tensor]) -> Leaves:
+        """The same with further leaves that f used. Raise LostLeaves if they are not spare."""
         spare = {id(leaf) for leaf in self.spare}
         if any(id(leaf) not in spare for leaf in lost):
             raise LostLeaves(lost)
-        found = {id(leaf) for leaf in lost}
-        rest = [leaf for leaf in self.spare if id(leaf) not in found]
+        used = {id(leaf) for leaf in lost}
+        rest = [leaf for leaf in self.spare if id(leaf) not in used]
         return self._replace(
-            parameters=[*self.parameters, *lost], sources=[*self.sources, *lost], spare=rest
+            parameters=[*self.parameters, *lost],
+            grad_targets=[*self.grad_targets, *lost],
+            spare=rest,
         )
 
-    def beside(self, cotangents, inputs) -> list:
-        """Cotangents of the parameters beside the inputs of another Leaves; None for the spare
-        ones."""
-        found = {id(p): g for p, g in zip(self.parameters, cotangents, strict=True)}
-        return [found.get(id(p)) for p in inputs]
+    def align(self, cotangents: Sequence[Tensor | None], inputs: Iterable[Tensor]) -> list:
+        """Put the cotangents of the parameters in the order of the inputs of other Leaves. None for
+        an input without one."""
+        by_id = {id(p): g for p, g in zip(self.parameters, cotangents, strict=True)}
+        return [by_id.get(id(p)) for p in inputs]
 
 
-def no_leaves(args) -> Leaves:
-    """Of a solve that makes no gradient itself."""
+def no_leaves(args: tuple) -> Leaves:
+    """The Leaves of a solve that makes no gradient."""
     return Leaves(args, [], [], [], True)
 
 
-def find_leaves(f, args, held, evaluate, params=None) -> Leaves:
+def find_leaves(
+    f: Callable,
+    args: tuple,
+    module_state: ModuleState,
+    evaluate: Callable[[tuple], tuple[Tensor, Tensor] | None],
+    params: Iterable[Tensor] | None = None,
+) -> Leaves:
     """The Leaves of f(t, y, *args).
 
-    held: of f (ModuleState). evaluate(args): f at the start of the solve with its graph, and the
-    state there; None where f refuses the start. params: the tensors that the user wants gradients
-    of; None for all.
+    module_state: of f. evaluate(args): returns f at the start of the solve with its graph, and the
+    state there; None if f refuses the start. params: the tensors that the user wants gradients of;
+    None for all.
     """
     if not torch.is_grad_enabled():
         return no_leaves(args)
-    args, copies = isolated(args)
-    pairs = [*copies, *held.copies]
+    args, copies = detach_args(args)
+    pairs = [*copies, *module_state.copies]
     start = evaluate(args)
     if params is not None:
         return _named(args, pairs, params)
-    replaced = {id(source) for _, source in held.copies}
+    replaced = {id(source) for _, source in module_state.copies}
     if isinstance(f, torch.nn.Module):
         own = list(f.parameters())
     else:
@@ -145,22 +160,23 @@ def find_leaves(f, args, held, evaluate, params=None) -> Leaves:
     own = unique(p for p in own if p.requires_grad and id(p) not in replaced)
     parameters = [*own, *(copy for copy, _ in pairs)]
     sources = [*own, *(source for _, source in pairs)]
-    known = {id(p) for p in parameters}
+    seen = {id(p) for p in parameters}
     used = []
-    # Before the graph is looked at: what TorchScript holds counts as held as long as it stands in
-    # this list.
+    # Before the search in the graph: this list keeps the tensors of TorchScript alive, so that they
+    # count as held.
     within = reachable(f, args)
     if start is not None:
         out, y = start
-        known.add(id(y))
-        used = [leaf for leaf in leaves_of(out) if id(leaf) not in known]
-        known.update(id(leaf) for leaf in used)
-    spare = [leaf for leaf in within if id(leaf) not in known]
+        seen.add(id(y))
+        used = [leaf for leaf in leaves_of(out) if id(leaf) not in seen]
+        seen.update(id(leaf) for leaf in used)
+    spare = [leaf for leaf in within if id(leaf) not in seen]
     return Leaves(args, [*parameters, *used], [*sources, *used], spare, False)
 
 
 def _named(args, pairs, params):
-    """The Leaves that the user has chosen. pairs: (copy, tensor) of what f gets copies of."""
+    """The Leaves that the user chose. pairs: (copy, tensor) for tensors that f receives as
+    copies."""
     chosen = unique(p for p in params if p.requires_grad)
     numbers = {id(p) for p in chosen}
     for p in chosen:
@@ -178,8 +194,8 @@ def _named(args, pairs, params):
     return Leaves(args, parameters, [*chosen, *(source for _, source in taken)], [], True)
 
 
-def isolated(args):
-    """(args with a leaf in the place of each tensor that requires a gradient, [(leaf, tensor)])."""
+def detach_args(args: Any) -> tuple[Any, list[tuple[Tensor, Tensor]]]:
+    """Return (args with a leaf for each tensor that requires a gradient, [(leaf, tensor)])."""
     flat, spec = pytree.tree_flatten(args)
     copies = {}
     for x in flat:
@@ -191,21 +207,21 @@ def isolated(args):
     return pytree.tree_unflatten(flat, spec), list(copies.values())
 
 
-def tensors_in(args) -> list:
+def tensors_in(args: object) -> list:
     """The tensors in nested arguments."""
     return [x for x in pytree.tree_leaves(args) if isinstance(x, torch.Tensor)]
 
 
-def unique(tensors) -> list:
+def unique(tensors: Iterable[Tensor]) -> list:
     """Each tensor once, in order."""
     return list({id(x): x for x in tensors}.values())
 
 
-def leaves_of(out, inputs=()) -> list:
-    """The leaf tensors in the graph of out, those behind the inputs left out.
+def leaves_of(out: Tensor, inputs: Iterable[Tensor] = ()) -> list:
+    """The leaf tensors in the graph of out, without those behind the inputs.
 
-    Leaves that f made for itself and that nobody holds any more do not count: nobody can ask for
-    their gradient. Neither do those of pynode.
+    A leaf that f made and that no object holds does not count, because nobody can ask for its
+    gradient. pynode's own leaves do not count either.
     """
     if out.grad_fn is None:
         if out.requires_grad:
@@ -220,21 +236,21 @@ def leaves_of(out, inputs=()) -> list:
 
 @functools.cache
 def _unheld() -> int:
-    """The number of references to a leaf that nobody holds, as _leaves counts them."""
+    """The number of references to a leaf that no object holds, as _leaves counts them."""
     with torch.enable_grad():
         out = torch.ones(1, requires_grad=True) * 2
     return next(count for _, count in _leaves(out, ()))
 
 
 def _leaves(out, inputs):
-    """(leaf, references to it) of the leaf tensors in the graph of out."""
-    ends = {(x.grad_fn, x.output_nr) for x in inputs if x.grad_fn is not None}
+    """Yield (leaf, references to it) for the leaf tensors in the graph of out."""
+    stops = {(x.grad_fn, x.output_nr) for x in inputs if x.grad_fn is not None}
     seen = set()
     todo = [(out.grad_fn, out.output_nr)]
     while todo:
-        place = todo.pop()
-        node = place[0]
-        if node is None or place in ends or node in seen:
+        edge = todo.pop()
+        node = edge[0]
+        if node is None or edge in stops or node in seen:
             continue
         seen.add(node)
         leaf = getattr(node, "variable", None)
@@ -243,17 +259,20 @@ def _leaves(out, inputs):
         todo.extend(node.next_functions)
 
 
-def reachable(*roots) -> list:
-    """The leaf tensors that require a gradient and that functions, modules and containers can
-    reach: parameters, attributes, elements, closures, defaults, and globals that a function
-    names."""
-    found: dict[int, torch.Tensor] = {}
+def reachable(*roots: object) -> list:
+    """The leaf tensors that functions, modules and containers can reach and that require a
+    gradient.
+
+    The search visits parameters, attributes, elements, closures, defaults, and the globals that a
+    function names.
+    """
+    by_id: dict[int, Tensor] = {}
     seen: set[int] = set()
     todo = list(roots)
-    place = 0
-    while place < len(todo) and place < MOST:
-        item = todo[place]
-        place += 1
+    position = 0
+    while position < len(todo) and position < MAX_OBJECTS:
+        item = todo[position]
+        position += 1
         if isinstance(item, _OPAQUE) or id(item) in seen:
             continue
         seen.add(id(item))
@@ -263,14 +282,14 @@ def reachable(*roots) -> list:
                     leaves = [item]
                 else:
                     leaves = leaves_of(item)
-                found.update((id(leaf), leaf) for leaf in leaves)
+                by_id.update((id(leaf), leaf) for leaf in leaves)
             continue
         todo.extend(_within(item))
-    return list(found.values())
+    return list(by_id.values())
 
 
 def _within(item):
-    """What an object holds."""
+    """The contents of an object."""
     if isinstance(item, (list, tuple, set, frozenset)):
         return item
     if isinstance(item, dict):
@@ -291,7 +310,7 @@ def _within(item):
 
 
 def _of_function(function):
-    cells = [content(cell) for cell in function.__closure__ or ()]
+    cells = [cell_content(cell) for cell in function.__closure__ or ()]
     names = _names(function.__code__)
     own = [function.__globals__[name] for name in names if name in function.__globals__]
     defaults = (function.__defaults__, function.__kwdefaults__, function.__dict__)
@@ -299,7 +318,7 @@ def _of_function(function):
 
 
 def _names(code):
-    """The global names in a function's code, and in that of the functions inside it."""
+    """The global names in the code of a function and of the functions inside it."""
     names = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -307,8 +326,8 @@ def _names(code):
     return names
 
 
-def content(cell):
-    """What a closure's cell holds, None where its name is not bound yet."""
+def cell_content(cell: CellType) -> object:
+    """The content of a closure's cell. None if its name is not bound yet."""
     try:
         return cell.cell_contents
     except ValueError:

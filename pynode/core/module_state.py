@@ -1,38 +1,39 @@
-"""What a vector field holds while a solve runs, for the gradient that is taken later."""
+"""The tensors that a vector field holds during a solve, for a later gradient."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
-from .leaves import content, tensors_in
+from .leaves import cell_content, tensors_in
 from .torch_context import clean_context
 
-# Numbers in buffers up to which a field in training mode gets copies of them on the way back,
-# whether or not it is known to write them: the kernel of batch normalisation does so unseen.
+# In training mode the backward pass copies buffers of up to this many numbers, because the kernel
+# of batch normalisation writes them without a trace.
 FEW = 1 << 20
 CHANGED = (
-    "{} has changed in place since the solve, so that its gradient can no longer be taken: call"
+    "{} has changed in place since the solve, so pynode can no longer compute its gradient: call"
     " backward() before optimizer.step() and before other changes, or solve again"
 )
 
 
 class ModuleState:
-    """Parameters and buffers of the modules that a vector field is, belongs to, or closes over, and
-    the tensors in its args.
+    """Parameters and buffers of the modules of a vector field, and the tensors in its args.
 
-    torch.func.functional_call puts tensors into a module for the time of one call. The backward
-    pass comes after it, and must find them there. roots: the modules named above; modules: these
-    and those inside them, compiled by TorchScript aside. copies: [(leaf, tensor)] for tensors in
-    the place of parameters that are computed from others: f gets the leaf, so that no gradient
-    passes through one parameter into another.
+    torch.func.functional_call puts tensors into a module during one call. The backward pass runs
+    later and must find the same tensors. roots: the modules that f is, belongs to, or closes over.
+    modules: the roots and the modules inside them, without those that TorchScript compiled. copies:
+    [(leaf, tensor)] for parameters computed from other tensors. f receives the leaf, so that no
+    gradient passes through one parameter into another.
     """
 
-    def __init__(self, f, device, args=()):
+    def __init__(self, f: Callable, device: torch.device, args: object = ()) -> None:
         self.roots = roots = _modules_of(f)
-        # What TorchScript has compiled holds its tensors elsewhere, and functional_call cannot
+        # A module compiled by TorchScript holds its tensors elsewhere, and functional_call cannot
         # replace them.
         self.modules = [
             m for root in roots for m in root.modules() if not isinstance(m, torch.jit.ScriptModule)
@@ -61,25 +62,24 @@ class ModuleState:
             named += [(f"the buffer {name!r} of f", x) for name, x in f.named_buffers()]
         self._versions = [(name, x, x._version) for name, x in named if not x.is_inference()]
         self._before = [(x, x._version) for x in self._buffers if not x.is_inference()]
-        self._writes = None
-        self._spare = {}
+        self._writes: bool | None = None
+        self._spare: dict[int, int] = {}
 
-    def watch(self, parameters):
-        """Note tensors, beside those that are known, that must not change in place until the
-        gradient is taken."""
-        known = {id(x) for _, x, _ in self._versions}
+    def watch(self, parameters: Iterable[Tensor]) -> None:
+        """Watch further tensors that must not change in place before the gradient."""
+        watched = {id(x) for _, x, _ in self._versions}
         self._versions += [
             (f"a tensor of shape {tuple(x.shape)} that f uses", x, x._version)
             for x in parameters
-            if id(x) not in known and not x.is_inference()
+            if id(x) not in watched and not x.is_inference()
         ]
 
-    def watch_spare(self, leaves):
-        """Note leaves that f may turn out to use: they count as changed only then."""
+    def watch_spare(self, leaves: Iterable[Tensor]) -> None:
+        """Watch leaves that f may use later. A change counts only for those that f uses."""
         self._spare = {id(x): x._version for x in leaves if not x.is_inference()}
 
-    def check_spare(self, leaves):
-        """RuntimeError where one of these has changed in place since the solve."""
+    def check_spare(self, leaves: Iterable[Tensor]) -> None:
+        """Raise RuntimeError if one of these leaves has changed in place since the solve."""
         for x in leaves:
             if x._version != self._spare.get(id(x), x._version):
                 raise RuntimeError(
@@ -88,29 +88,30 @@ class ModuleState:
 
     @property
     def from_inference(self) -> bool:
-        """Whether f holds tensors that were made in inference mode."""
+        """Whether f holds tensors made in inference mode."""
         return any(x is not None and x.is_inference() for _, _, x in self._slots)
 
     @property
     def writes(self) -> bool:
-        """Whether f has written its own buffers since the solve began, as batch normalisation
-        does."""
+        """Whether f has written its own buffers since the start of the solve, as batch
+        normalisation does."""
         return any(x._version != version for x, version in self._before)
 
-    def seal(self):
-        """The solve is over: what f has changed itself is its own affair, the rest must stay."""
+    def seal(self) -> None:
+        """Mark the end of the solve. Tensors that f itself changed are no longer watched. The
+        others must not change."""
         self._writes = self.writes
         self._versions = [entry for entry in self._versions if entry[1]._version == entry[2]]
 
-    def check(self):
-        """RuntimeError where a tensor that f uses has changed in place since the solve."""
+    def check(self) -> None:
+        """Raise RuntimeError if a tensor that f uses has changed in place since the solve."""
         for name, x, version in self._versions:
             if x._version != version:
                 raise RuntimeError(CHANGED.format(name))
 
     @contextmanager
-    def replaced(self):
-        """A block in which f gets its leaves in the place of computed parameters."""
+    def replaced(self) -> Iterator[None]:
+        """A block in which leaves replace the computed parameters of f."""
         slots = [(holder, name, x) for holder, name, x in self._slots if id(x) in self._replaced]
         try:
             for holder, name, x in slots:
@@ -121,17 +122,16 @@ class ModuleState:
                 holder[name] = x
 
     @contextmanager
-    def again(self, parameters):
-        """The modules as they were, within the block, and nothing around it that the solve stepped
-        out of.
+    def restored(self, parameters: Iterable[Tensor]) -> Iterator[None]:
+        """Context in which the modules hold the tensors they had during the solve, with a clean
+        torch context.
 
-        Hooks of the parameters rest: they are for the gradient that comes out, not for the parts
-        that it is made of. Buffers that f may write are copies, so that the block changes none.
+        Parameter hooks are disabled: they must see only the final gradient. Buffers that f may
+        write are copies, so the block changes no buffer.
         """
         swapped = [(holder, name, self.inside(x)) for holder, name, x in self._slots]
         copied = self._copied()
-        # What FullyShardedDataParallel has made an attribute for the backward pass stands in none
-        # of these places.
+        # During the backward pass FullyShardedDataParallel moves parameters out of these dicts.
         swapped = [
             (holder, name, copied.get(id(x), x)) for holder, name, x in swapped if name in holder
         ]
@@ -152,12 +152,12 @@ class ModuleState:
             for p, hooks in hooked:
                 p._backward_hooks = hooks
 
-    def inside(self, x):
-        """What f gets in the place of the tensor x of one of its modules."""
+    def inside(self, x: Tensor) -> Tensor:
+        """The tensor that f receives instead of the tensor x of one of its modules."""
         return self._replaced.get(id(x), x)
 
     def _copied(self):
-        """{id: copy} of the buffers, where f may write them."""
+        """{id: copy} of the buffers that f may write."""
         if self._writes is None:
             writes = self.writes
         else:
@@ -170,9 +170,9 @@ class ModuleState:
 
 
 def _modules_of(f) -> list:
-    """The modules that f is, belongs to or closes over."""
+    """The modules that f is, belongs to, or closes over."""
     if isinstance(f, functools.partial):
         return _modules_of(f.func)
-    cells = [content(cell) for cell in getattr(f, "__closure__", None) or ()]
+    cells = [cell_content(cell) for cell in getattr(f, "__closure__", None) or ()]
     candidates = [f, getattr(f, "__self__", None), *cells]
     return [x for x in candidates if isinstance(x, torch.nn.Module)]

@@ -1,28 +1,37 @@
-"""What the user may choose about a solve, checked at the door."""
+"""The options of a solve, and their checks."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .layout import Layout
 
 
 @dataclass(frozen=True)
 class Options:
-    """Tolerances and limits of a solve. Times and steps in units of t, atol in units of y.
+    """Tolerances and limits of a solve. Times and steps are in units of t, atol in units of y.
 
-    rtol: float; atol: float, or one value a component, in the structure of y0 or flat, (n,).
-    first_step: the first step tried (chosen by the method if None). step_size: fixed steps of this
-    size, no error control; a state that overflows ends the solve with Status.DIVERGED. min_step,
-    max_step: bounds of |h|. max_steps: limit on attempted steps. max_nfe: limit on evaluations of
-    f, which holds inside a step, too; a step that meets it is dropped. RKC, whose steps may take
-    thousands, has 10 max_steps where it is None. With batched=True it is looked at after each step
-    of the rows. tstops: times that steps must end at.
+    rtol: float.
+    atol: float, or one value for each component, in the structure of y0 or flat, (n,).
+    first_step: the first step; None lets the method choose it.
+    step_size: takes fixed steps of this size without error control. If a state overflows, the solve
+        ends with Status.DIVERGED.
+    min_step, max_step: bounds of |h|.
+    max_steps: limit of attempted steps.
+    max_nfe: limit of evaluations of f. It also holds inside a step, and the solver drops a step
+        that reaches it. A step of RKC can take thousands of evaluations; with None its limit is 10
+        max_steps. With batched=True the solver checks the limit after each step of the rows.
+    tstops: times at which a step must end.
     """
 
     rtol: float = 1e-6
-    atol: object = 1e-9
+    atol: Any = 1e-9
     first_step: float | None = None
     step_size: float | None = None
     min_step: float = 0.0
@@ -31,7 +40,7 @@ class Options:
     max_nfe: int | None = None
     tstops: tuple = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.rtol, (int, float)) or not math.isfinite(self.rtol) or self.rtol < 0:
             raise ValueError(
                 f"rtol must be a non-negative number, not {self.rtol!r}; 1e-6 is a good start"
@@ -50,8 +59,8 @@ class Options:
         if self.max_steps < 1 or (self.max_nfe is not None and self.max_nfe < 1):
             raise ValueError("max_steps and max_nfe must be at least 1")
 
-    def flat_atol(self, layout, y0) -> torch.Tensor:
-        """atol as a 0-d or (n,) tensor of the state's dtype and device; ValueError where it does
+    def flat_atol(self, layout: Layout, y0: Tensor) -> torch.Tensor:
+        """atol as a 0-d or (n,) tensor of the state's dtype and device. Raise ValueError if it does
         not fit y0, (n,)."""
         if isinstance(self.atol, (int, float)):
             atol = torch.tensor(float(self.atol), dtype=layout.dtype, device=layout.device)
@@ -82,17 +91,16 @@ class Options:
             )
         if self.rtol == 0 and bool((atol == 0).any()):
             raise ValueError(
-                "rtol and atol are both zero for some state, which no step can satisfy; give one of"
-                " them a value"
+                "rtol and atol are both zero for some state, and no step can satisfy this; give one"
+                " of them a value"
             )
         eps = torch.finfo(layout.dtype).eps
         size = y0.detach().abs()
         if bool((atol + self.rtol * size < 4 * eps * size).any()):
             raise ValueError(
-                f"rtol = {self.rtol:g} with this atol asks for more than {layout.dtype} can hold"
+                f"rtol = {self.rtol:g} with this atol asks for more digits than {layout.dtype} has"
                 f" (about {4 * eps:.1g} of y0); loosen them"
                 + ("" if layout.dtype == torch.float64 else ", or use float64")
             )
-        # A component that is zero, without absolute tolerance, has the scale 0: its error 0 must
-        # not become 0/0.
+        # A zero component without atol has the scale 0. Its error 0 must not become 0/0.
         return atol.clamp(min=torch.finfo(layout.dtype).tiny)

@@ -1,21 +1,24 @@
-"""Tensors that are pickled, copied deeply or sent to another process: their values, and a mark
-where a graph is lost."""
+"""Pickled tensors, deep copies, and tensors sent to another process. They keep their values and
+refuse a lost gradient."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
-GONE = (
-    "this solution was loaded, copied or sent from another process, and its graph stayed behind, so"
-    " that it has no gradient: call backward() on the solution that solve returned, solve again"
-    " here, or use the values alone by detach()"
+NO_GRAPH = (
+    "this solution was loaded, copied or sent from another process and has lost its graph, so it"
+    " has no gradient: call backward() on the solution that solve returned, solve again here, or"
+    " use only the values with detach()"
 )
 
 
 class _Lost(torch.autograd.Function):
-    """A tensor whose gradient cannot be had: without this node it would be missing from a sum,
-    silently."""
+    """A tensor that has lost its graph. Without this node its gradient would silently be missing
+    from a sum."""
 
     @staticmethod
     def forward(ctx, values, leaf):
@@ -23,41 +26,41 @@ class _Lost(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        raise RuntimeError(GONE)
+        raise RuntimeError(NO_GRAPH)
 
 
 class Detached:
-    """Stands for a tensor in what is pickled or copied deeply. What comes out is a tensor of the
-    same values, which refuses a gradient where the tensor had one.
+    """Replaces a tensor in a pickle or a deep copy. It unpickles to a tensor of the same values. If
+    the tensor had a graph, the new one refuses a gradient.
 
-    graph: whether it had one, by default whether it requires a gradient.
+    graph: whether the tensor had a graph; by default whether it requires a gradient.
     """
 
-    def __init__(self, tensor, graph=None):
+    def __init__(self, tensor: Tensor, graph: bool | None = None) -> None:
         self.tensor = tensor
         if graph is None:
             self.graph = tensor.requires_grad
         else:
             self.graph = graph
 
-    def __reduce__(self):
-        # A copy: a view would bring all the memory that it looks into.
-        return restored, (self.tensor.detach().clone(), self.graph)
+    def __reduce__(self) -> tuple:
+        # A copy, because a view would pickle the whole memory of its base.
+        return rebuild, (self.tensor.detach().clone(), self.graph)
 
 
-def restored(values, graph):
-    """What Detached becomes."""
+def rebuild(values: Tensor, graph: bool) -> Tensor:
+    """Make a tensor from a Detached."""
     if not graph:
         return values
     with torch.enable_grad():
         return _Lost.apply(values, torch.empty(0, requires_grad=True))
 
 
-def detached(tree):
-    """The nested tuples, lists and dicts of tensors with Detached in the place of each tensor."""
+def detached(tree: Any) -> Any:
+    """The nested tuples, lists and dicts, with a Detached for each tensor."""
     return pytree.tree_map(lambda x: Detached(x) if isinstance(x, torch.Tensor) else x, tree)
 
 
-def has_graph(tree) -> bool:
+def has_graph(tree: Any) -> bool:
     """Whether a tensor in the structure requires a gradient."""
     return any(x.requires_grad for x in pytree.tree_leaves(tree) if isinstance(x, torch.Tensor))

@@ -1,37 +1,45 @@
-"""What to integrate: the vector field, the initial state and the times, checked at the door."""
+"""An initial value problem: the vector field, the initial state and the times, with their
+checks."""
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
+from torch import Tensor
 
-from .layout import Layout
+from .layout import Layout, State
+
+# The user's times.
+Times: TypeAlias = Sequence[float] | Tensor
 
 
 @dataclass(frozen=True)
 class ODEProblem:
     """dy/dt = f(t, y, *args), y(t_0) = y0.
 
-    f: nn.Module or function; receives t as a 0-d tensor of y's dtype and y in the structure of y0,
-    returns dy/dt likewise. y0: tensor of any shape, or a tuple or dict of tensors. tspan: (t_0,
-    t_1), or all output times, strictly monotone. args: further arguments of f; gradients reach the
-    tensors among them. jac: optional, jac(t, y, *args) -> df/dy, (n, n) over the flattened state.
-    mass: optional, the constant M of M y' = f: (n, n) over the flattened state, or its diagonal; it
-    may be singular.
+    f: nn.Module or function. It receives t as a 0-d tensor of y's dtype and y in the structure of
+        y0. It returns dy/dt in the same structure.
+    y0: tensor of any shape, or a tuple or dict of tensors.
+    tspan: (t_0, t_1), or all output times, strictly monotone.
+    args: further arguments of f. Gradients reach the tensors among them.
+    jac: optional, jac(t, y, *args) -> df/dy, (n, n) over the flattened state.
+    mass: optional, the constant M of M y' = f: (n, n) over the flattened state, or its diagonal. It
+        may be singular.
     """
 
     f: Callable
-    y0: object
-    tspan: object
+    y0: State
+    tspan: Times
     args: tuple = ()
     jac: Callable | None = None
     mass: object = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not callable(self.f):
             raise TypeError(
                 f"f must be a function f(t, y) or an nn.Module, not {type(self.f).__name__}"
@@ -45,20 +53,21 @@ class ODEProblem:
         _check_arguments(getattr(self.f, "forward", self.f), 2 + len(self.args))
 
     def layout(self) -> Layout:
-        """The layout of y0; ValueError where y0 is empty or not finite."""
+        """The layout of y0. Raise ValueError if y0 is empty or not finite."""
         layout = Layout(self.y0)
         if layout.size == 0:
             raise ValueError("y0 is empty: a state needs at least one component")
         check_finite(layout.ravel(self.y0).detach())
         return layout
 
-    def times(self, device) -> torch.Tensor:
-        """The times as a (T,) tensor, T >= 2; ValueError or TypeError where they make no sense."""
+    def times(self, device: torch.device | None) -> torch.Tensor:
+        """The times as a (T,) tensor, T >= 2. Raise ValueError or TypeError if they are not
+        valid."""
         return checked_times(self.tspan, device)
 
-    def row_times(self, device, batch) -> torch.Tensor:
-        """The times of a batch as (T, batch) float64: of (T,) times for all rows, or of (T, batch)
-        with a column a row."""
+    def row_times(self, device: torch.device, batch: int) -> torch.Tensor:
+        """The times of a batch as (T, batch) float64. tspan is (T,) for all rows, or (T, batch)
+        with a column for each row."""
         t = self.tspan
         if not isinstance(t, torch.Tensor) or t.dim() < 2:
             return self.times(device).to(torch.float64).unsqueeze(1).expand(-1, batch).contiguous()
@@ -78,8 +87,8 @@ class ODEProblem:
         return t
 
 
-def check_finite(y0):
-    """ValueError where a start, (n,), or one of a batch, (B, n), is not finite."""
+def check_finite(y0: Tensor) -> None:
+    """Raise ValueError if a start, (n,), or a start of a batch, (B, n), is not finite."""
     bad = (~torch.isfinite(y0)).nonzero()
     if not len(bad):
         return
@@ -89,25 +98,25 @@ def check_finite(y0):
     raise ValueError(f"y0 is not finite (flat component {where}): start from finite values")
 
 
-def as_problem(f, y0, t, args, jac, mass) -> ODEProblem:
-    """f itself where it is an ODEProblem; ValueError where it is and another start, time or
-    argument is given beside it."""
+def as_problem(f: Any, y0: Any, t: Any, args: Any, jac: Any, mass: Any) -> ODEProblem:
+    """The ODEProblem of these arguments. If f is one, return it; raise ValueError if other
+    arguments are given as well."""
     if not isinstance(f, ODEProblem):
         return ODEProblem(f, y0, t, args, jac, mass)
     beside = {"y0": y0, "t": t, "args": args or None, "jac": jac, "mass": mass}
     twice = [name for name, value in beside.items() if value is not None]
     if twice:
         raise ValueError(
-            f"an ODEProblem holds its own {' and '.join(twice)}: leave"
-            f" {'it' if len(twice) == 1 else 'them'} away, or change the problem with"
+            f"an ODEProblem holds its own {' and '.join(twice)}: remove"
+            f" {'it' if len(twice) == 1 else 'them'}, or change the problem with"
             " dataclasses.replace(problem, y0=..., tspan=...)"
         )
     return f
 
 
-def checked_times(given, device=None) -> torch.Tensor:
-    """Times as a (T,) floating tensor, T >= 2, strictly monotone; ValueError or TypeError where
-    they make no sense."""
+def checked_times(given: Times, device: torch.device | None = None) -> torch.Tensor:
+    """Times as a (T,) floating tensor, T >= 2, strictly monotone. Raise ValueError or TypeError if
+    they are not valid."""
     t = given
     if not isinstance(t, torch.Tensor):
         try:
@@ -119,11 +128,11 @@ def checked_times(given, device=None) -> torch.Tensor:
     if t.dim() != 1:
         raise ValueError(f"t must be one-dimensional, not of shape {tuple(t.shape)}")
     if t.numel() < 2:
-        raise ValueError("t needs at least two times: where y0 holds, and where to go")
+        raise ValueError("t needs at least two times: the time of y0, and the end")
     if t.is_meta:
         raise TypeError(
-            "the times are on the meta device, which holds no values: give a module memory first, "
-            "module.to_empty(device=...), and load its state"
+            "the times are on the meta device, which holds no values: give the module memory with"
+            " module.to_empty(device=...), and load its state"
         )
     if t.dtype.is_complex:
         raise TypeError(f"t has dtype {t.dtype}, but times are real: give t.real")
@@ -144,8 +153,8 @@ def checked_times(given, device=None) -> torch.Tensor:
 
 
 def _check_arguments(f, count):
-    """TypeError where f cannot be called with t, y and the args; what cannot be inspected is left
-    to the call itself."""
+    """Raise TypeError if f does not accept t, y and the args. If a signature is not available, the
+    call itself decides."""
     try:
         inspect.signature(f).bind(*range(count))
     except ValueError:
@@ -153,6 +162,6 @@ def _check_arguments(f, count):
     except TypeError:
         name = getattr(f, "__name__", type(f).__name__)
         raise TypeError(
-            f"f is called with {count} arguments, t, y{' and the args' if count > 2 else ''}, which"
-            f" {name} does not take; write it as f(t, y, *args)"
+            f"pynode calls f with {count} arguments, t, y{' and the args' if count > 2 else ''},"
+            f" but {name} does not take them; write it as f(t, y, *args)"
         ) from None

@@ -49,19 +49,19 @@ class VectorField(Protocol):
         """f(t, y), (n,). Counts one evaluation."""
         ...
 
-    def at(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def eval(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """f(t, y), (n,), for a 0-d time. Counts nothing and keeps the graph of t and y."""
         ...
 
-    def slope(self, t: float, y: torch.Tensor) -> torch.Tensor:
+    def dydt(self, t: float, y: torch.Tensor) -> torch.Tensor:
         """y', (n,): f itself without a mass matrix, M^+ f with one."""
         ...
 
-    def first(self, t: float, y: torch.Tensor) -> torch.Tensor:
+    def initial_slope(self, t: float, y: torch.Tensor) -> torch.Tensor:
         """y' at the start of a solve, (n,). Raises TypeError if the dtype of f does not fit."""
         ...
 
-    def many(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def batch_eval(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """f at m points: t (m,) and y (m, n) give (m, n)."""
         ...
 
@@ -70,9 +70,10 @@ class VectorField(Protocol):
 class Tolerance(Protocol):
     """The norm that measures errors. A step is good enough if its norm is at most 1.
 
-    rtol: relative tolerance; atol: absolute tolerance, 0-d or (n,); size: n. newton, stages: the
-    part of the tolerance that Newton's iteration may leave in a step, and in each of several
-    stages. finest: the part that rounding leaves where rtol |y| is the tolerance.
+    rtol: relative tolerance; atol: absolute tolerance, 0-d or (n,); size: n. newton_tol,
+    stage_newton_tol: the part of the tolerance that Newton's iteration may leave in a step, and in
+    each of several stages. rounding_floor: the part that rounding leaves where rtol |y| is the
+    tolerance.
 
     core/norm.py implements it for one system. RowTolerance there returns one value for each row.
     """
@@ -80,9 +81,9 @@ class Tolerance(Protocol):
     rtol: float
     atol: torch.Tensor
     size: int
-    newton: float
-    stages: float
-    finest: float
+    newton_tol: float
+    stage_newton_tol: float
+    rounding_floor: float
 
     def scale(self, y: torch.Tensor) -> torch.Tensor:
         """atol + rtol |y|, (n,)."""

@@ -1,4 +1,4 @@
-"""Chemical equations as text: what "A + 2 B -> C" takes and gives."""
+"""Chemical equations as text: the reactants and products of "A + 2 B -> C"."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections import Counter
 
 
 def sides(equation: str) -> tuple[Counter, Counter]:
-    """How many of each species stand on the left and on the right: "2 B -> B + C" gives ({B: 2},
-    {B: 1, C: 1}).
+    """The number of each species on the left and on the right: "2 B -> B + C" gives ({B: 2}, {B: 1,
+    C: 1}).
 
-    An empty side is allowed, for what comes from or goes where it does not count. ValueError where
-    there is no single "->", and for what is no species between "+", alone or after a whole number.
+    A side can be empty, for species whose source or sink does not count. Raise ValueError unless
+    the text has exactly one "->", with species names, optionally after whole numbers, between "+".
     """
     left, arrow, right = equation.partition("->")
     if not arrow or "->" in right or "<" in left:
@@ -23,15 +23,15 @@ def sides(equation: str) -> tuple[Counter, Counter]:
 
 
 def _side(text: str) -> Counter:
-    """How many of each species: "2 A + B" gives {A: 2, B: 1}."""
+    """The number of each species: "2 A + B" gives {A: 2, B: 1}."""
     count: Counter[str] = Counter()
     for term in text.split("+") if text.strip() else ():
-        found = re.fullmatch(r"\s*(?:([1-9]\d*)\s+)?(\S+)\s*", term)
-        if found is None:
+        match = re.fullmatch(r"\s*(?:([1-9]\d*)\s+)?(\S+)\s*", term)
+        if match is None:
             raise ValueError(
-                f"{text.strip()!r} reads like no side of a reaction, because of {term.strip()!r}:"
-                " write 'A + 2 B', with whole numbers before names that hold neither blanks nor"
-                " '+' (call an ion 'H_plus')"
+                f"{text.strip()!r} is not a side of a reaction, because of {term.strip()!r}: write"
+                " 'A + 2 B', with whole numbers before names without blanks or '+' (call an ion"
+                " 'H_plus')"
             )
-        count[found[2]] += int(found[1] or 1)
+        count[match[2]] += int(match[1] or 1)
     return count

@@ -1,19 +1,22 @@
-"""What a node of the graph keeps for its backward pass, for as long as PyTorch keeps the tensors
-that the node has saved.
+"""Objects that a node of the graph stores for its backward pass. They live as long as the tensors
+that the node saved.
 
-An object on the ctx of an autograd.Function lives until the whole graph is dropped. A saved tensor
-goes earlier: with the first backward pass that does not retain the graph, and under
-torch.utils.checkpoint at once, to be made again on the way back.
+An object on the ctx of an autograd.Function lives until PyTorch drops the whole graph. PyTorch
+frees a saved tensor earlier: in the first backward pass that does not retain the graph. Under
+torch.utils.checkpoint it frees the tensor at once and makes it again in the backward pass.
 """
 
 from __future__ import annotations
 
 import itertools
 import weakref
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 _numbers = itertools.count()
 _holders: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
@@ -21,15 +24,17 @@ _TOP = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)  # 
 
 
 class _Holder(np.ndarray):
-    """One number, and the object that it stands for in ``kept``."""
+    """One number, and its object in ``kept``."""
+
+    kept: object
 
 
-def save(ctx, kept, *tensors):
-    """ctx.save_for_backward(*tensors), and with them any object.
+def save(ctx: Any, kept: object, *tensors: Tensor) -> None:
+    """ctx.save_for_backward(*tensors), and any object.
 
-    Its place is taken by a tensor whose memory belongs to an array that holds the object. Hooks on
-    saved tensors may copy that tensor; only those that are known not to are trusted with the only
-    reference.
+    A tensor represents the object. Its memory belongs to an array that holds the object. A hook on
+    saved tensors may copy this tensor and lose the array. Only if the hooks are known not to do
+    this, the array has the only reference.
     """
     number = next(_numbers)
     holder = np.array([number]).view(_Holder)
@@ -42,15 +47,15 @@ def save(ctx, kept, *tensors):
     ctx.save_for_backward(torch.from_numpy(holder), *tensors)
 
 
-def saved(ctx):
-    """(the object, *tensors) that ``save`` was given; RuntimeError of PyTorch's where the graph has
-    been freed."""
+def saved(ctx: Any) -> tuple:
+    """Return (the object, *tensors) that ``save`` stored. PyTorch raises RuntimeError if the graph
+    has been freed."""
     token, *tensors = ctx.saved_tensors
     return _holders[int(token)].kept if ctx.kept is None else ctx.kept, *tensors
 
 
 def _trusted() -> bool:
-    """Whether what is saved now stays, or is made again by calling the node's forward anew."""
+    """Whether saved tensors stay alive, or a new call of the node's forward makes them again."""
     if _TOP is None:
         return False
     hooks = _TOP(False)
@@ -58,11 +63,11 @@ def _trusted() -> bool:
 
 
 @contextmanager
-def unhooked():
-    """A block whose graphs are used up within it, and whose tensors no hook around it gets to see.
+def unhooked() -> Iterator[None]:
+    """A block without hooks on saved tensors. The code inside must use up its graphs.
 
-    torch.utils.checkpoint would compute all that came before anew for every one of them, and
-    torch.func refuses hooks.
+    Otherwise torch.utils.checkpoint would recompute everything before them for each of these
+    tensors, and torch.func refuses hooks.
     """
     taken = []
     while _TOP is not None and (hooks := _TOP(False)) is not None:

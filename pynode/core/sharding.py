@@ -1,16 +1,20 @@
-"""Fields whose parameters are spread over processes by FSDP."""
+"""Fields whose parameters FSDP shards over processes."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
-def check_sharding(modules):
-    """ValueError where FSDP shards one of the modules of a vector field by itself.
+def check_sharding(modules: Iterable[torch.nn.Module]) -> None:
+    """Raise ValueError if FSDP shards a module inside a vector field.
 
-    It then gathers the parameters in each call of that module, and sends their gradients on from
-    hooks on its outputs, of which a gradient that is made without a graph of the solve knows
-    nothing.
+    FSDP then gathers the parameters in each call of that module. Hooks on its outputs send their
+    gradients. A gradient without a graph of the solve does not run these hooks.
     """
     fsdp = sys.modules.get("torch.distributed.fsdp")
     if fsdp is None:
@@ -23,9 +27,9 @@ def check_sharding(modules):
     for module in modules:
         if isinstance(module, kinds) and any(p.requires_grad for p in module.parameters()):
             raise ValueError(
-                f"FSDP shards a {type(module).__name__} inside the vector field, whose gradient"
+                f"FSDP shards a {type(module).__name__} inside the vector field, so its gradient"
                 " would be lost: shard the model around the solve instead,"
-                " fully_shard(NeuralODE(field)), so that it gathers the parameters once a solve;"
-                " or take adjoint='direct' and no Rosenbrock method, or torch.no_grad() where no"
-                " gradient is wanted"
+                " fully_shard(NeuralODE(field)), which gathers the parameters once per solve; or"
+                " use adjoint='direct' and no Rosenbrock method; or use torch.no_grad() if you"
+                " need no gradient"
             )

@@ -1,75 +1,88 @@
-"""What a solve returns."""
+"""The results of a solve."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from .pickling import detached, has_graph
 from .stats import Stats
 from .status import SolveError, Status
-from .trajectory import Curve, Grid, Trajectory
+from .trajectory import Curve, Grid
 from .vector_field import clamped
+
+if TYPE_CHECKING:
+    from ..failure.report import FailureReport
+    from .events import EventRecord
+    from .layout import Layout, State
 
 
 class DenseSegment(NamedTuple):
-    """A segment of the solve. between(times) -> (m, n): states at times (floats) of this segment,
-    differentiable.
+    """A segment of the solve. interpolate(times) -> (m, n): differentiable states at times (floats)
+    of this segment.
 
-    signed: mask of the components that are told as zero where they are negative, (n,), or None.
+    signed: mask, (n,), of the components that are zero in the result where they are negative; None
+    for no component.
     """
 
     path: Curve
-    between: Callable
+    interpolate: Callable
     signed: torch.Tensor | None = None
 
-    def alone(self, lost) -> DenseSegment:
-        """Its polynomials and nothing else. lost: whether it had a graph."""
-        curve = self.path.alone(lost)
+    def detached(self, lost: bool) -> DenseSegment:
+        """The polynomials of the segment. lost: whether it had a graph."""
+        curve = self.path.detached(lost)
         return DenseSegment(curve, curve.evaluate, self.signed)
 
 
 class Solution:
-    """States at the output times, how the solve ended, and what it cost.
+    """States at the output times, how the solve ended, and its cost.
 
-    t: (T,) times reached, float64; y: states in the structure of y0 with a leading dimension T,
-    differentiable; status, message: how it ended; stats: forward counts, and backward ones once a
-    gradient was taken; events: list of EventRecord in the order in which they occurred; method: its
-    name; choice: why 'auto' took it, empty where it was asked for by name; adjoint: the name of the
-    one by which gradients are made, and adjoint_choice: why 'auto' took it, empty likewise. Where
-    dense output was asked for, ``solution(t)`` gives the state at any time of the span and
-    ``solution.derivative(t)`` its dy/dt, both differentiable likewise, the first also in t. At the
-    time of a reset every output, also y itself, is the state after it.
+    t: (T,) times reached, float64.
+    y: states in the structure of y0 with a leading dimension T, differentiable.
+    status, message: how the solve ended.
+    stats: forward counts, and backward counts after a gradient.
+    events: list of EventRecord, in the order of their occurrence.
+    method: the name of the method.
+    choice: why 'auto' chose the method; empty if the user named it.
+    adjoint: the name of the adjoint that makes gradients.
+    adjoint_choice: why 'auto' chose the adjoint; empty if the user named it.
 
-    Solutions can be pickled, saved by torch.save, copied deeply and sent between processes, and so
-    can a SolveError. What arrives has no graph: tensors that had one refuse a gradient with a
-    sentence. Its dense output works, and a failed solve brings its report, which is made for that.
+    With dense output, ``solution(t)`` is the state at any time of the span, and
+    ``solution.derivative(t)`` is its dy/dt. Both are differentiable, the first also in t. At the
+    time of a reset every output, also y, is the state after the reset.
+
+    Solutions can be pickled, saved by torch.save, deeply copied and sent between processes, and so
+    can a SolveError. The copy has no graph: a tensor that had one raises an error if its gradient
+    is asked for. Its dense output works. A failed solve makes its report before it is pickled.
     copy.copy shares everything, also the graph.
     """
 
     def __init__(
         self,
-        t,
-        y,
+        t: Tensor,
+        y: State,
         status: Status,
         message: str,
         stats: Stats,
         method: str,
-        layout,
-        pieces,
-        events=(),
-        choice="",
-        adjoint="",
-        adjoint_choice="",
-        examine=None,
-    ):
+        layout: Layout,
+        segments: Sequence[DenseSegment],
+        events: Iterable[EventRecord] = (),
+        choice: str = "",
+        adjoint: str = "",
+        adjoint_choice: str = "",
+        examine: Callable[[], FailureReport] | None = None,
+    ) -> None:
         self.adjoint = adjoint
         self.adjoint_choice = adjoint_choice
         self._examine = examine
         self.t = t
-        self.y = y
+        # Any, because a union would make every index and sum an error of the user's type checker.
+        self.y: Any = y
         self.status = status
         self.message = message
         self.stats = stats
@@ -77,17 +90,19 @@ class Solution:
         self.events = list(events)
         self.choice = choice
         self._layout = layout
-        self._pieces = pieces
-        self._report = None
+        self._segments = segments
+        self._report: Any = None
         self._lost = False
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         if self.success or self._silent:
             report = None
         else:
             report = self.report()
         lost = has_graph(self.y)
-        pieces = [piece.alone(lost) for piece in self._pieces if piece.path.polynomials]
+        segments = [
+            segment.detached(lost) for segment in self._segments if segment.path.polynomials
+        ]
         plain = {
             "t": detached(self.t),
             "y": detached(self.y),
@@ -96,84 +111,84 @@ class Solution:
         return {
             **vars(self),
             **plain,
-            "_pieces": pieces,
+            "_segments": segments,
             "_examine": None,
             "_report": report,
             "_lost": lost,
         }
 
-    def __copy__(self):
+    def __copy__(self) -> Solution:
         return _shared(self)
 
     @property
     def _silent(self) -> bool:
-        """Whether there is nothing to make a report from."""
+        """Whether no report is possible."""
         return self._report is None and self._examine is None
 
     @property
-    def _trajectory(self) -> Trajectory:
-        """Of the last segment, for those who want to look at its steps."""
-        return self._pieces[-1].path
+    def _trajectory(self) -> Any:
+        """The trajectory of the last segment, to inspect its steps."""
+        return self._segments[-1].path
 
     @property
     def success(self) -> bool:
+        """Whether the solve reached its end, or an event or a callback stopped it."""
         return self.status.success
 
     def check(self) -> Solution:
-        """self, or SolveError where the solve ended before its time."""
+        """self. Raise SolveError if the solve failed."""
         if not self.success:
             raise SolveError(self)
         return self
 
-    def report(self):
-        """Why the solve failed, where, and what to try next: a FailureReport, whose str() is a page
-        of text.
+    def report(self) -> FailureReport:
+        """Why and where the solve failed, and what to try next: a FailureReport. Its str() is a
+        page of text.
 
-        It tries the last steps again and asks f some hundreds of times, of which nothing remains:
-        neither in the counts nor in torch's random numbers or the buffers of f. ValueError where
-        nothing failed, and for the path of an SDE.
+        It repeats the last steps and evaluates f some hundreds of times. This changes neither the
+        counts nor torch's random numbers nor the buffers of f. Raise ValueError if the solve did
+        not fail, and for the path of an SDE.
         """
         if self.success:
             raise ValueError(
-                f"this solve did not fail ({self.status.sentence}), so that there is nothing to"
-                " report"
+                f"this solve did not fail ({self.status.sentence}), so there is nothing to report"
             )
         if self._silent:
             raise ValueError(
-                "reports are made of ordinary differential equations alone; message says how this"
+                "only solves of ordinary differential equations have reports; message says how this"
                 " solve ended"
             )
-        if self._report is None:
+        if self._report is None and self._examine is not None:
             self._report = self._examine()
         return self._report
 
-    def __call__(self, t):
-        """The state at time t, a number or (m,) times; ValueError outside the span or without
+    def __call__(self, t: float | Sequence[float] | Tensor) -> Any:
+        """The state at time t, a number or (m,) times. Raise ValueError outside the span or without
         dense=True."""
         times = torch.as_tensor(t, dtype=torch.float64)
-        flat = self._read(times, lambda piece, queries: piece.between(queries))
+        flat = self._read(times, lambda segment, queries: segment.interpolate(queries))
         if times.requires_grad and torch.is_grad_enabled():
-            slopes = self._read(times, lambda piece, queries: piece.path.slope(queries))
+            slopes = self._read(times, lambda segment, queries: segment.path.derivative(queries))
             flat = flat + slopes.clone() * (times - times.detach()).to(flat).unsqueeze(-1)
-        return self._layout.unravel(clamped(flat, self._pieces[-1].signed))
+        return self._layout.unravel(clamped(flat, self._segments[-1].signed))
 
-    def derivative(self, t):
+    def derivative(self, t: float | Sequence[float] | Tensor) -> Any:
         """dy/dt of the dense output at time t, a number or (m,) times, in the structure of y0.
 
-        Of the polynomials, not f at their states: on a stiff problem f amplifies what the
-        polynomials leave.
+        This is the derivative of the polynomials, not f at their states. On a stiff problem f
+        amplifies the error of the polynomials.
         """
         return self._layout.unravel(
             self._read(torch.as_tensor(t, dtype=torch.float64), _derivative)
         )
 
     def _read(self, times, read):
-        """read(piece, queries) -> (m, n) for the times of each piece, as (*times.shape, n)."""
-        pieces = [piece for piece in self._pieces if piece.path.polynomials]
-        if not pieces:
+        """read(segment, queries) -> (m, n) for the times of each segment, as (*times.shape, n)."""
+        segments = [segment for segment in self._segments if segment.path.polynomials]
+        if not segments:
             raise ValueError("this solution has no dense output: call solve(..., dense=True)")
-        first = pieces[0].path
-        last = pieces[-1].path
+        first = segments[0].path
+        last = segments[-1].path
         span = Grid([first.t0], last.t)
         rows = []
         order = []
@@ -184,20 +199,22 @@ class Solution:
                     f"t = {s:.6g} lies outside the solved span, {first.t0:.6g} to {last.t:.6g}"
                 )
             k = max(
-                j for j, piece in enumerate(pieces) if span.direction * (s - piece.path.t0) >= 0
+                j
+                for j, segment in enumerate(segments)
+                if span.direction * (s - segment.path.t0) >= 0
             )
             members.setdefault(k, []).append((i, s))
         if not members:
             return first.y0.new_empty(*times.shape, first.y0.numel())
-        for k, found in members.items():
-            order += [i for i, _ in found]
-            rows.append(read(pieces[k], [s for _, s in found]))
+        for k, queries in members.items():
+            order += [i for i, _ in queries]
+            rows.append(read(segments[k], [s for _, s in queries]))
         flat = torch.cat(rows)
         if len(rows) > 1:
             flat = flat[torch.tensor(order, device=flat.device).argsort()]
         return flat.reshape(*times.shape, -1)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         if self._lost:
             note = ", no graph: it is a copy"
         else:
@@ -207,20 +224,20 @@ class Solution:
 
 
 def _shared(solution):
-    """Another object with the same contents."""
+    """A new object with the same contents."""
     other = object.__new__(type(solution))
     vars(other).update(vars(solution))
     return other
 
 
-def _derivative(piece, queries):
-    """dy/dt, (m, n). Its gradient is that of the values at as many nodes as determine the
+def _derivative(segment, queries):
+    """dy/dt, (m, n). Its gradient is that of the states at as many nodes as determine the
     polynomial of the step."""
-    slopes = piece.path.slope(queries).clone()
+    slopes = segment.path.derivative(queries).clone()
     if not torch.is_grad_enabled():
         return slopes
-    nodes, weights = piece.path.slope_weights(queries)
-    states = piece.between([t for group in nodes for t in group]).split(
+    nodes, weights = segment.path.derivative_weights(queries)
+    states = segment.interpolate([t for group in nodes for t in group]).split(
         [len(group) for group in nodes]
     )
     attached = torch.stack([w.to(rows) @ rows for w, rows in zip(weights, states, strict=True)])
@@ -230,39 +247,55 @@ def _derivative(piece, queries):
 
 
 class BatchSolution:
-    """What a solve with batched=True returns.
+    """The result of a solve with batched=True.
 
-    t: (T, B) times, a column for each row; y: states with leading dimensions (T, B), NaN where a
-    row did not arrive, differentiable; statuses: how each row ended; reached: the time that each
-    row reached; stats: counts over all rows; events: for each row a list of EventRecord in the
-    order in which they occurred, their states those of the row. It is pickled, sent and copied like
-    a Solution. The report of the first row that failed comes along, and those that were made
-    before.
+    t: (T, B) times, a column for each row.
+    y: states with leading dimensions (T, B), differentiable. NaN if a row did not reach a time.
+    statuses: how each row ended.
+    reached: the time that each row reached.
+    stats: counts over all rows.
+    events: for each row a list of EventRecord, in the order of their occurrence, with the states of
+        the row.
+
+    It pickles and copies like a Solution. The copy has the report of the first row that failed, and
+    those made before.
     """
 
-    def __init__(self, t, y, statuses, reached, stats: Stats, method: str, events=(), examine=None):
+    def __init__(
+        self,
+        t: Tensor,
+        y: State,
+        statuses: Sequence[Status],
+        reached: Sequence[float],
+        stats: Stats,
+        method: str,
+        events: Sequence[list[EventRecord]] = (),
+        examine: Callable[[int], FailureReport] | None = None,
+    ) -> None:
         self._examine = examine
         self.t = t
-        self.y = y
+        # Any, because a union would make every index and sum an error of the user's type checker.
+        self.y: Any = y
         self.statuses = statuses
         self.reached = reached
         self.stats = stats
         self.method = method
         self.events = events
-        self._reports: dict[int, object] = {}
+        self._reports: dict[int, Any] = {}
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         if not self.success:
             self.report()
         events = [[record.detached() for record in records] for records in self.events]
         plain = {"t": detached(self.t), "y": detached(self.y), "events": events}
         return {**vars(self), **plain, "_examine": None}
 
-    def __copy__(self):
+    def __copy__(self) -> BatchSolution:
         return _shared(self)
 
     @property
     def success(self) -> bool:
+        """Whether every row succeeded."""
         return all(status.success for status in self.statuses)
 
     @property
@@ -272,14 +305,19 @@ class BatchSolution:
 
     @property
     def message(self) -> str:
+        """How the rows ended, in a sentence."""
         failed = [i for i, status in enumerate(self.statuses) if not status.success]
         if not failed:
-            stopped = sum(status is Status.EVENT for status in self.statuses)
-            if stopped:
-                note = f" ({stopped} stopped at a terminal event before)"
-            else:
-                note = ""
-            return f"{len(self.statuses)} rows: {Status.SUCCESS.sentence}{note}."
+            notes = []
+            ends = {
+                Status.EVENT: "stopped at a terminal event",
+                Status.CALLBACK: "stopped by a callback",
+            }
+            for status, words in ends.items():
+                count = sum(found is status for found in self.statuses)
+                if count:
+                    notes.append(f" ({count} {words} before)")
+            return f"{len(self.statuses)} rows: {Status.SUCCESS.sentence}{''.join(notes)}."
         first = failed[0]
         return (
             f"{self.method}: {len(failed)} of {len(self.statuses)} rows failed, the first of them"
@@ -287,11 +325,11 @@ class BatchSolution:
             f" {self.status.remedy}."
         )
 
-    def report(self, row=None):
-        """Why a row failed, where, and what to try next: a FailureReport; row: its number, by
-        default the first that failed.
+    def report(self, row: int | None = None) -> FailureReport:
+        """Why and where a row failed, and what to try next: a FailureReport. row: its number; by
+        default the first row that failed.
 
-        ValueError where it did not fail.
+        Raise ValueError if the row did not fail.
         """
         failed = [i for i, status in enumerate(self.statuses) if not status.success]
         if row is None:
@@ -307,14 +345,14 @@ class BatchSolution:
         if row not in self._reports:
             if self._examine is None:
                 raise ValueError(
-                    f"the report of row {row} was not made before this solution was copied or sent:"
-                    f" ask for report({row}) there"
+                    f"this copy of a solution has no report of row {row}: call report({row}) before"
+                    " the solution is copied or sent"
                 )
             self._reports[row] = self._examine(row)
         return self._reports[row]
 
     def check(self) -> BatchSolution:
-        """self, or SolveError where a row ended before its time."""
+        """self. Raise SolveError if a row failed."""
         if not self.success:
             raise SolveError(self)
         return self

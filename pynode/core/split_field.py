@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from .layout import State
 
 
 class SplitField(nn.Module):
     """f(t, y, *args) = implicit(t, y, *args) + explicit(t, y, *args), both in the structure of y.
 
-    KenCarp4 and KenCarp47 treat the first part implicitly and the second explicitly, so that
-    Newton's iterations and Jacobians need the first alone; every other method integrates the sum.
+    KenCarp4 and KenCarp47 treat the first part implicitly and the second explicitly, so Newton's
+    iterations and Jacobians need only the first. Every other method integrates the sum.
     """
 
-    def __init__(self, implicit: Callable, explicit: Callable):
+    def __init__(self, implicit: Callable, explicit: Callable) -> None:
         super().__init__()
         for part, what in ((implicit, "implicit"), (explicit, "explicit")):
             if not callable(part):
@@ -26,7 +30,7 @@ class SplitField(nn.Module):
         self.implicit = implicit
         self.explicit = explicit
 
-    def forward(self, t, y, *args):
+    def forward(self, t: Tensor, y: State, *args: Any) -> State:
         return _add(self.implicit(t, y, *args), self.explicit(t, y, *args))
 
 

@@ -1,26 +1,26 @@
-"""Counts of the work that a solve and its gradient took."""
+"""Counts of the work of a solve and its gradient."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 
 @dataclass(repr=False)
 class Stats:
-    """Forward: evaluations of f, Jacobians, factorisations, linear solves, steps; ``backward_*``:
-    those of the gradient.
+    """Forward: evaluations of f, Jacobians, factorisations, linear solves, steps. ``backward_*``:
+    the work of the gradient.
 
-    A batched evaluation of f counts as many evaluations as it has rows; a Jacobian counts once, in
-    njac only. switches counts the changes between the methods of an automatic pair. njvp counts the
-    Jacobian-vector products of matrix-free solves; those of sparse Jacobians belong to njac.
-    backward_nfe counts the evaluations that products of the Jacobian with vectors need, those of
-    Jacobians aside; backward_nvjp and backward_njvp count vector-Jacobian and Jacobian-vector
-    products of f; backward_steps the steps that were taken again; backward_accepted and
-    backward_rejected the steps of a reverse solve, none for the discrete adjoint.
-    backward_quadrature: estimate of the relative error of the parameters' quadrature, of adjoints
-    that make one. backward_drift: of BacksolveAdjoint, how far the states went astray on the way
-    back, in units of the tolerances.
+    A batched evaluation of f counts once for each row. A Jacobian counts once, in njac only.
+    switches: changes between the methods of an automatic pair. njvp: Jacobian-vector products of
+    matrix-free solves; those of sparse Jacobians belong to njac. backward_nfe: evaluations for
+    products of the Jacobian with vectors, without those for Jacobians. backward_nvjp,
+    backward_njvp: vector-Jacobian and Jacobian-vector products of f. backward_steps: steps that the
+    backward pass repeats. backward_accepted, backward_rejected: steps of a reverse solve; zero for
+    the discrete adjoint. backward_quadrature: estimated relative error of the quadrature over the
+    parameters, for adjoints that have one. backward_drift: for BacksolveAdjoint, the distance of
+    the reversed states from the forward ones, in units of the tolerances.
     """
 
     guard = None  # a limits.Guard while a solve with limits runs
@@ -46,8 +46,8 @@ class Stats:
     backward_quadrature: float = 0.0
     backward_drift: float = 0.0
 
-    def __repr__(self):
-        """Those that are not zero, first the forward ones."""
+    def __repr__(self) -> str:
+        """The counts that are not zero, forward ones first."""
         return (
             "Stats("
             + ", ".join(f"{name}={value}" for name, value in self.as_dict().items() if value)
@@ -55,11 +55,12 @@ class Stats:
         )
 
     def as_dict(self) -> dict:
+        """All counts by name."""
         return asdict(self)
 
     @contextmanager
-    def of_gradient(self):
-        """What is counted inside is work of the gradient, whatever it is called there."""
+    def of_gradient(self) -> Iterator[None]:
+        """A block whose work counts as work of the gradient."""
         before = self.as_dict()
         try:
             yield

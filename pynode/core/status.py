@@ -1,8 +1,13 @@
-"""How a solve ended: one sentence, and one remedy, for each way."""
+"""The ways a solve can end, each with one sentence and one remedy."""
 
 from __future__ import annotations
 
 from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..failure.report import FailureReport
+    from .solution import BatchSolution, Solution
 
 
 class Status(Enum):
@@ -45,9 +50,9 @@ class Status(Enum):
     DIVERGED = (
         "the state is no longer finite after steps of fixed size",
         (
-            "take smaller steps, or, where the problem is stiff, an implicit method ('implicitem'"
-            " for the drift of a stochastic equation); or leave step_size away, so that the steps"
-            " follow the error"
+            "use smaller steps, or, if the problem is stiff, an implicit method ('implicitem' for"
+            " the drift of a stochastic equation); or remove step_size, so that the solver adapts"
+            " the steps to the error"
         ),
     )
     NEWTON = (
@@ -98,58 +103,59 @@ class Status(Enum):
         ),
     )
 
-    def __reduce_ex__(self, protocol):
-        """By its name: the sentences may change from version to version."""
+    def __reduce_ex__(self, protocol: Any) -> tuple:
+        """Pickle by name, because the sentences may change from version to version."""
         return getattr, (Status, self.name)
 
     @property
     def success(self) -> bool:
-        """Whether the solve ended where it was meant to."""
+        """Whether the solve ended as intended."""
         return self in (Status.SUCCESS, Status.EVENT, Status.CALLBACK)
 
     @property
     def sentence(self) -> str:
+        """What happened."""
         return self.value[0]
 
     @property
     def remedy(self) -> str:
+        """What to do about it."""
         return self.value[1]
 
 
 class RejectStep(Exception):
-    """Raised by a vector field for a state that makes no sense: the step is tried again,
-    smaller."""
+    """A vector field raises it for a state that makes no sense. The solver then tries a smaller
+    step."""
 
 
 class Exhausted(Exception):
-    """A limit that was met inside a step, with the Status to end by. The integrator drops that
+    """A limit was reached inside a step. status: how the solve ends. The integrator drops the
     step."""
 
-    def __init__(self, status):
+    def __init__(self, status: Status) -> None:
         super().__init__(status.sentence)
         self.status = status
 
 
 class SolveError(RuntimeError):
-    """A solve that ended before its time. ``solution`` is what was computed until then, ``status``
-    why it ended.
+    """A solve failed. ``solution`` is the result up to that time, ``status`` says why it ended.
 
     Pass ``throw=False`` to ``solve`` to receive the partial solution instead of this error.
     """
 
-    def __init__(self, solution):
+    def __init__(self, solution: Solution | BatchSolution) -> None:
         super().__init__(solution.message)
         self.solution = solution
         self.status = solution.status
 
-    def __reduce__(self):
-        # An exception is made again from its message otherwise.
+    def __reduce__(self) -> tuple:
+        # By default pickle makes an exception from its message.
         return type(self), (self.solution,), vars(self)
 
-    def report(self):
+    def report(self) -> FailureReport:
         """A page on the cause, with the last steps, the components that dominate the error, and
         what to try next.
 
-        print(error.report()) shows it; it is a FailureReport, with the same in its fields.
+        print(error.report()) shows it. It is a FailureReport with the same facts in its fields.
         """
         return self.solution.report()

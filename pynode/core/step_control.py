@@ -109,12 +109,12 @@ def first_step(field, t0: float, t1: float, y0, f0, order: int, tol, longest: fl
     span = abs(t1 - t0)
     scale = tol.scale(y0)
     d0 = tol.rms(y0, scale)
-    d1 = tol.rms(f0, tol.known(scale))
+    d1 = tol.rms(f0, tol.scale_or_inf(scale))
     h0 = min(step_of_size(Floats, d0, d1, span), span, longest)
     direction = math.copysign(1.0, t1 - t0)
     y1 = y0 + direction * h0 * f0
-    f1 = field.slope(t0 + direction * h0, y1)
-    d2 = tol.rms(f1 - f0, tol.known(tol.grown(scale, y1))) / h0
+    f1 = field.dydt(t0 + direction * h0, y1)
+    d2 = tol.rms(f1 - f0, tol.scale_or_inf(tol.grow_scale(scale, y1))) / h0
     if not math.isfinite(d1 * h0 + d2 * h0 * h0):
         return min(h0, 1e-3 * h0 + 1e-12 * span)
     return min(100 * h0, step_of_slopes(Floats, d1, d2, order), span, longest)

@@ -1,118 +1,274 @@
-"""What may stop a solve or refuse a step beside the error test: a clock, a callback, the domain of
-the state."""
+"""Conditions besides the error test that stop a solve or reject a step: a clock, a callback, the
+domain of the state."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from .status import Exhausted, Status
 from .vector_field import clamped
 
-# Of atol: a state this far below zero is zero. Where f drains a state to zero in finite time, as
-# -sqrt(u) does, no step ends above it for ever, and one that ends nearer could be too short for
-# floating point.
+if TYPE_CHECKING:
+    from .batched_field import RowField
+    from .layout import Layout, State
+    from .stats import Stats
+
+# As a fraction of atol. A state this little below zero counts as zero. If f takes a state to zero
+# in finite time, as -sqrt(u) does, some step must end below zero, and a step that ends nearer to
+# zero could be too short for floating point.
 NOISE = 1e-9
 
 
-class Limits:
-    """One solve's limits. All of its segments share them.
+# The flat indices of components; True for all.
+Nonnegative: TypeAlias = bool | Sequence[int] | Tensor | None
 
-    callback(t, y, stats): after every accepted step, t a float, y in the structure of y0; True
-    stops the solve. seconds: of wall-clock time. nonnegative: True, or flat indices of components
-    that must not be negative. domain(t, y) -> bool: whether a state is possible.
+
+class StateBounds:
+    """The components of a state that must not be negative.
+
+    nonnegative: True, or flat indices of components. atol: 0-d, (n,), or (m, n) for rows of a
+    batch. mask: (n,) bool, True for these components.
     """
 
-    def __init__(self, layout, stats, callback=None, seconds=None, nonnegative=None, domain=None):
-        for name, value in (("callback", callback), ("domain", domain)):
-            if value is not None and not callable(value):
-                raise TypeError(f"{name} must be a function, not {type(value).__name__}")
-        if seconds is not None and not seconds > 0:
-            raise ValueError(f"max_seconds must be positive, not {seconds!r}")
+    def __init__(self, layout: Layout, nonnegative: Nonnegative, atol: Tensor) -> None:
+        self.mask = torch.zeros(layout.size, dtype=torch.bool, device=layout.device)
+        self.mask[_indices(nonnegative, layout)] = True
+        self.lowest = torch.where(self.mask, -atol, -torch.inf)
+        self.floor = NOISE * self.lowest
+
+    def crossed(self, y: Tensor, start: Tensor | None, which: Tensor | None = None) -> Tensor:
+        """Where the state y, (..., n), is below its bound after a step from start, (..., n) or
+        None: a bool tensor of the same shape. which: rows of the batch, (w,) indices.
+
+        A multistep method stays below zero for some steps. Without this allowance it would take
+        tiny steps.
+        """
+        lowest = self.lowest
+        floor = self.floor
+        if which is not None and lowest.dim() == 2:
+            lowest = lowest[which]
+            floor = floor[which]
+        if start is not None:
+            floor = torch.where(start < 0, lowest, floor)
+        return y < floor
+
+
+def _check_functions(**functions: Any) -> None:
+    for name, value in functions.items():
+        if value is not None and not callable(value):
+            raise TypeError(f"{name} must be a function, not {type(value).__name__}")
+
+
+def _deadline(seconds: float | None) -> float | None:
+    """The end of the time by time.monotonic(); None for no limit."""
+    if seconds is None:
+        return None
+    if not seconds > 0:
+        raise ValueError(f"max_seconds must be positive, not {seconds!r}")
+    return time.monotonic() + seconds
+
+
+def _bounds(layout: Layout, nonnegative: Nonnegative, atol: Tensor) -> StateBounds | None:
+    if nonnegative is None or nonnegative is False:
+        return None
+    return StateBounds(layout, nonnegative, atol)
+
+
+class Limits:
+    """The limits of one solve. All of its segments share them.
+
+    callback(t, y, stats): called after every accepted step with t a float and y in the structure of
+    y0. True stops the solve. seconds: limit of wall-clock time. domain(t, y) -> bool: whether a
+    state is possible. None: no such limit.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        stats: Stats,
+        callback: Callable | None = None,
+        seconds: float | None = None,
+        bounds: StateBounds | None = None,
+        domain: Callable | None = None,
+    ) -> None:
+        _check_functions(callback=callback, domain=domain)
         self.layout = layout
         self.stats = stats
         self.callback = callback
         self.domain = domain
-        if seconds is None:
-            self.deadline = None
-        else:
-            self.deadline = time.monotonic() + seconds
-        self.signs = _indices(nonnegative, layout)
-        self.mask = self.floor = self.lowest = None
+        self.deadline = _deadline(seconds)
+        self.bounds = bounds
 
     @classmethod
-    def of(cls, layout, stats, callback, seconds, nonnegative, domain):
-        """None where nothing is limited, so that a step pays one ``if``."""
-        if callback is None and seconds is None and nonnegative in (None, False) and domain is None:
+    def of(
+        cls,
+        layout: Layout,
+        stats: Stats,
+        callback: Callable | None,
+        seconds: float | None,
+        nonnegative: Nonnegative,
+        domain: Callable | None,
+        atol: Tensor,
+    ) -> Limits | None:
+        """The Limits, or None if there is no limit; a step then costs one ``if``."""
+        bounds = _bounds(layout, nonnegative, atol)
+        if all(limit is None for limit in (callback, seconds, bounds, domain)):
             return None
-        return cls(layout, stats, callback, seconds, nonnegative, domain)
+        return cls(layout, stats, callback, seconds, bounds, domain)
 
-    def signed(self, atol):
-        """The mask of the components that must not be negative, (n,), None where there are none.
-        atol: 0-d or (n,)."""
-        if self.signs is None:
+    @property
+    def mask(self) -> Tensor | None:
+        """The mask, (n,), of the components that must not be negative. None if there are none."""
+        if self.bounds is None:
             return None
-        mask = torch.zeros(self.layout.size, dtype=torch.bool, device=self.layout.device)
-        mask[self.signs] = True
-        self.mask = mask
-        self.lowest = torch.where(mask, -atol, -torch.inf)
-        self.floor = NOISE * self.lowest
-        return mask
+        return self.bounds.mask
 
     def expired(self) -> bool:
+        """Whether the time limit has passed."""
         return self.deadline is not None and time.monotonic() > self.deadline
 
-    def allow(self, t: float, y, start=None) -> bool:
+    def allow(self, t: float, y: Tensor, start: Tensor | None = None) -> bool:
         """Whether the state y, (n,), at t is possible after a step from start, (n,).
 
-        One synchronisation, two where both checks are asked for.
+        Costs one synchronisation, or two with both checks.
         """
-        if self.floor is not None:
-            # A multistep method goes on below zero for some steps, and would crawl where it may
-            # not.
-            if start is None:
-                floor = self.floor
-            else:
-                floor = torch.where(start < 0, self.lowest, self.floor)
-            if bool((y < floor).any()):
-                return False
-        return self.domain is None or bool(self.domain(t, self._told(y)))
+        if self.bounds is not None and bool(self.bounds.crossed(y, start).any()):
+            return False
+        return self.domain is None or bool(self.domain(t, self._user_state(y)))
 
-    def stop(self, t: float, y) -> bool:
-        """Whether the callback asks to stop, after a step to the state y, (n,), at t."""
-        return self.callback is not None and bool(self.callback(t, self._told(y), self.stats))
+    def stop(self, t: float, y: Tensor) -> bool:
+        """Whether the callback stops the solve after a step to the state y, (n,), at t."""
+        return self.callback is not None and bool(self.callback(t, self._user_state(y), self.stats))
 
-    def _told(self, y):
-        """The state as the user gets to see it."""
+    def _user_state(self, y):
+        """The state as the user sees it."""
         return self.layout.unravel(clamped(y.detach(), self.mask))
 
 
-class Guard:
-    """The limits that hold inside a step, too: a step of RKC may take thousands of evaluations.
+class RowLimits:
+    """The limits of a batch. All rows, and all of their segments, share them.
 
-    most: evaluations of f, math.inf for any number; deadline: by time.monotonic(), None for none.
+    callback(t, y, stats): called after every pass in which a row completed a step, with t (B,)
+    float64 and y (B, ...), the present times and states of all rows. True ends all rows. A bool
+    tensor (B,) ends the rows where it is True. domain(t, y) -> (w,) bool: which states of w rows
+    are possible, with t (w, 1, ...). seconds, bounds: as in Limits.
     """
 
-    def __init__(self, most, deadline):
+    def __init__(
+        self,
+        field: RowField,
+        t: Tensor,
+        y: Tensor,
+        callback: Callable | None,
+        seconds: float | None,
+        bounds: StateBounds | None,
+        domain: Callable | None,
+    ) -> None:
+        _check_functions(callback=callback, domain=domain)
+        self.field = field
+        self.callback = callback
+        self.domain = domain
+        self.deadline = _deadline(seconds)
+        self.bounds = bounds
+        self.t = t.clone()
+        self.y = y.clone()
+
+    @classmethod
+    def of(
+        cls,
+        field: RowField,
+        t: Tensor,
+        y: Tensor,
+        callback: Callable | None,
+        seconds: float | None,
+        nonnegative: Nonnegative,
+        domain: Callable | None,
+        atol: Tensor,
+    ) -> RowLimits | None:
+        """The RowLimits, or None if there is no limit. t: (B,); y: (B, n), the starts."""
+        bounds = _bounds(field.layout, nonnegative, atol)
+        if all(limit is None for limit in (callback, seconds, bounds, domain)):
+            return None
+        return cls(field, t, y, callback, seconds, bounds, domain)
+
+    @property
+    def mask(self) -> Tensor | None:
+        """As that of Limits."""
+        if self.bounds is None:
+            return None
+        return self.bounds.mask
+
+    def expired(self) -> bool:
+        """Whether the time limit has passed."""
+        return self.deadline is not None and time.monotonic() > self.deadline
+
+    def refused(self, which: Tensor, t: Tensor, y: Tensor, start: Tensor | None) -> np.ndarray:
+        """The mask, (w,), of the rows whose states y, (w, n), at t (w,) are not possible after a
+        step from start, (w, n) or None. which: (w,) their numbers in the batch."""
+        bad = torch.zeros(len(y), dtype=torch.bool, device=y.device)
+        if self.bounds is not None:
+            bad = self.bounds.crossed(y, start, which).any(1)
+        if self.domain is not None:
+            clock = self.field.clock(t, y)
+            allowed = torch.as_tensor(self.domain(clock, self._user_state(y)), device=y.device)
+            if allowed.shape != bad.shape or allowed.dtype != torch.bool:
+                raise ValueError(
+                    f"domain must return a bool for each of the {len(y)} rows that it is given, a"
+                    f" tensor of shape ({len(y)},), not {tuple(allowed.shape)} of {allowed.dtype}"
+                )
+            bad = bad | ~allowed
+        return bad.cpu().numpy()
+
+    def ended(self, index: Tensor, t: Tensor, y: Tensor, stats: Stats) -> np.ndarray:
+        """The mask, (m,), of the running rows that the callback ends. index: (m,) their numbers; t:
+        (m,) and y: (m, n), their present times and states; stats: with the steps of these rows."""
+        self.t[index] = t
+        self.y[index] = y
+        assert self.callback is not None
+        # Copies, which the user may keep.
+        answer = self.callback(self.t.clone(), self._user_state(self.y.clone()), stats)
+        if not isinstance(answer, torch.Tensor) or answer.dim() == 0:
+            return np.full(len(index), bool(answer))
+        return answer.bool()[index].cpu().numpy()
+
+    def _user_state(self, y: Tensor) -> State:
+        """The states as the user sees them."""
+        return self.field.layout.unravel(clamped(y.detach(), self.mask))
+
+
+class Guard:
+    """The limits that also hold inside a step. A step of RKC can take thousands of evaluations.
+
+    most: the limit of evaluations of f; math.inf for no limit. deadline: by time.monotonic(); None
+    for no limit.
+    """
+
+    def __init__(self, most: float, deadline: float | None) -> None:
         self.most = most
         self.deadline = deadline
 
-    def check(self, stats):
-        """Exhausted where the evaluation just counted is one too many, or comes too late."""
+    def check(self, stats: Stats, count: int = 1) -> None:
+        """Raise Exhausted if the evaluations just counted are too many, or too late. count: how
+        many they are, one for each row."""
         if stats.nfe > self.most:
-            stats.nfe -= 1  # it is not made
+            stats.nfe -= count  # f is not called
             raise Exhausted(Status.MAX_EVALUATIONS)
         if self.deadline is not None and time.monotonic() > self.deadline:
             raise Exhausted(Status.MAX_SECONDS)
 
 
 @contextmanager
-def guarded(stats, most, limits):
-    """A block in which every evaluation that is counted in stats checks the limits; limits: a
-    Limits, or None."""
+def guarded(stats: Stats, most: float, limits: Limits | RowLimits | None) -> Iterator[None]:
+    """A block in which every evaluation counted in stats checks the limits. limits: a Limits, or
+    None."""
     if limits is None:
         deadline = None
     else:
@@ -120,7 +276,7 @@ def guarded(stats, most, limits):
     if deadline is None and most == math.inf:
         stats.guard = None
     else:
-        stats.guard = Guard(most, deadline)
+        stats.guard = Guard(most, deadline)  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -128,8 +284,6 @@ def guarded(stats, most, limits):
 
 
 def _indices(nonnegative, layout):
-    if nonnegative is None or nonnegative is False:
-        return None
     if nonnegative is True:
         return slice(None)
     indices = torch.as_tensor(nonnegative, device=layout.device).reshape(-1)

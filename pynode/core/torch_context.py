@@ -1,26 +1,34 @@
-"""What a block around a solve changes: autocast, kept parametrizations, inference mode,
+"""Contexts of torch around a solve: autocast, cached parametrizations, inference mode,
 torch.compile, tracing and export.
 
-A solve looks at its values, keeps its dtype, and runs again in the backward pass, when the block is
-over: it steps out of them.
+A solve reads tensor values, keeps its dtype and is replayed in the backward pass, so it disables
+these contexts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache, wraps
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import torch
 from torch.nn.utils import parametrize
 
 from .layout import Layout
 
+if TYPE_CHECKING:
+    from .problem import ODEProblem
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
 HALVES = (torch.float16, torch.bfloat16)
 
 
-def check_solvable(dtype, name, instead):
-    """TypeError for half precision, in which torch solves no linear systems."""
+def check_solvable(dtype: torch.dtype, name: str, instead: str) -> None:
+    """Raise TypeError for half precision, because torch solves no linear systems in it."""
     if dtype in HALVES:
         raise TypeError(
             f"{name} solves linear systems, which torch cannot do in {dtype}: pass y0.float() and a"
@@ -28,14 +36,14 @@ def check_solvable(dtype, name, instead):
         )
 
 
-# Before 2.9 torch cannot make a function that it does not compile while it compiles another. It is
-# then made beforehand, which takes a second of import.
+# Before 2.9 torch cannot disable the compiler for a function while it compiles another one. pynode
+# then disables it at import, which takes a second.
 _BEFOREHAND = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 9)
 
 
-def compile_disabled(solve):
-    """solve as a function that torch.compile leaves alone: the graph breaks there, and nothing
-    within is compiled."""
+def compile_disabled(solve: Callable[P, R]) -> Callable[P, R]:
+    """The function without torch.compile: the graph breaks there, and torch compiles nothing
+    inside."""
     if _BEFOREHAND:
         return torch.compiler.disable(solve)
 
@@ -48,8 +56,8 @@ def compile_disabled(solve):
     return called
 
 
-def disallow_tracing(solve):
-    """The same; NotImplementedError where solve is traced or exported."""
+def disallow_tracing(solve: Callable[P, R]) -> Callable[P, R]:
+    """The same. Raise NotImplementedError if torch traces or exports the function."""
     if _BEFOREHAND:
         solve = torch.compiler.disable(solve)
 
@@ -57,11 +65,11 @@ def disallow_tracing(solve):
     def called(*arguments, **keywords):
         if torch.jit.is_tracing() or getattr(torch.compiler, "is_exporting", bool)():
             raise NotImplementedError(
-                "a solve cannot be traced or exported, because its steps depend on the values that"
-                " it meets: trace or export the vector field, torch.export.export(field, (t, y)),"
-                " and solve around it"
+                "torch cannot trace or export a solve, because its steps depend on tensor values:"
+                " trace or export the vector field, torch.export.export(field, (t, y)), and solve"
+                " around it"
             )
-        # Not by way of uncompiled: warnings count the frames to the caller.
+        # Not through compile_disabled: warnings count the frames to the caller.
         if torch.compiler.is_compiling():
             return torch.compiler.disable(solve)(*arguments, **keywords)
         return solve(*arguments, **keywords)
@@ -69,15 +77,15 @@ def disallow_tracing(solve):
     return called
 
 
-def needs_clean_context(problem) -> bool:
-    """Whether autocast, kept parametrizations or a mode without derivatives are on for the solve of
-    an ODEProblem."""
+def needs_clean_context(problem: ODEProblem) -> bool:
+    """Whether autocast, cached parametrizations or a mode without derivatives are active for the
+    solve of an ODEProblem."""
     return _kept() or _misleading() or _autocast(Layout(problem.y0).device.type)
 
 
-def run_clean(run, problem):
-    """run(problem) without them. What autocast brought to half precision goes back to float32, as
-    by torch.amp.custom_fwd."""
+def run_clean(run: Callable[[ODEProblem], R], problem: ODEProblem) -> R:
+    """run(problem) without these contexts. Tensors that autocast made half precision become
+    float32, as in torch.amp.custom_fwd."""
     layout = Layout(problem.y0)
     if _autocast(layout.device.type):
         args = tuple(_raised(a) if isinstance(a, torch.Tensor) else a for a in problem.args)
@@ -87,9 +95,9 @@ def run_clean(run, problem):
 
 
 @contextmanager
-def clean_context(device):
-    """A block without autocast on a kind of device ('cpu'), where nothing of ``parametrize.cached``
-    is kept, and where f may differentiate inside itself."""
+def clean_context(device: str) -> Iterator[None]:
+    """A block without autocast on a kind of device ('cpu') and without ``parametrize.cached``, in
+    which f can differentiate."""
     with ExitStack() as stack:
         if _misleading():
             stack.enter_context(torch.inference_mode(False))
@@ -106,8 +114,8 @@ def _misleading() -> bool:
 
 @cache
 def derives_in_inference() -> bool:
-    """Whether torch.func is right in inference mode. Up to torch 2.10 at least, all its derivatives
-    are zero there."""
+    """Whether torch.func is correct in inference mode. Up to torch 2.10 at least, all its
+    derivatives are zero there."""
     with torch.inference_mode():
         x = torch.ones(())
         return bool(torch.func.vjp(torch.square, x)[1](x)[0] == 2)
@@ -128,11 +136,11 @@ def _kept() -> bool:
 
 
 @contextmanager
-def no_parametrize_cache():
-    """A block where parametrized tensors are made when they are asked for.
+def no_parametrize_cache() -> Iterator[None]:
+    """A block in which torch makes parametrized tensors on demand.
 
-    Of a tensor that torch.nn.utils.parametrize.cached keeps, the graph would be that of whoever
-    asked first: often none.
+    A tensor that torch.nn.utils.parametrize.cached keeps has the graph of its first user, which is
+    often none.
     """
     if not _kept():
         yield

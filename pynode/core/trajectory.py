@@ -1,45 +1,46 @@
-"""The solution between the steps: one polynomial a step, of any method."""
+"""The solution between the steps: one polynomial for each step of any method."""
 
 from __future__ import annotations
 
 import bisect
 import math
 from array import array
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from .pickling import Detached, restored
+from .pickling import Detached, rebuild
 from .status import Status
 
 
-def evaluate(coefficients, theta):
-    """Polynomial with coefficients (degree + 1, n) of the powers of theta, at theta (m,): (m,
-    n)."""
+def evaluate(coefficients: Tensor, theta: Tensor) -> Tensor:
+    """Evaluate a polynomial with coefficients (degree + 1, n) of the powers of theta, at theta
+    (m,): (m, n)."""
     powers = theta.unsqueeze(1) ** torch.arange(len(coefficients), device=theta.device)
     return powers.to(coefficients.dtype) @ coefficients
 
 
-_DEGREES = np.arange(32)  # no method has a polynomial of a higher degree
+_DEGREES = np.arange(32)  # more than the degree of any method's polynomial
 
 
-def evaluate_at(coefficients, thetas):
-    """The same at a list of m floats: the powers from NumPy, in 0.4 of the time of the operations
-    of torch."""
+def evaluate_at(coefficients: Tensor, thetas: Sequence[float]) -> Tensor:
+    """The same at a list of m floats. NumPy computes the powers, in 0.4 of the time of torch."""
     powers = np.power.outer(np.array(thetas), _DEGREES[: len(coefficients)])
     return torch.from_numpy(powers).to(coefficients) @ coefficients
 
 
-def slope(coefficients, theta):
-    """Derivative in theta of the same polynomial at theta (m,): (m, n)."""
+def derivative(coefficients: Tensor, theta: Tensor) -> Tensor:
+    """The derivative in theta of the same polynomial at theta (m,): (m, n)."""
     degree = torch.arange(1, len(coefficients), device=theta.device)
     powers = degree * theta.unsqueeze(1) ** (degree - 1)
     return powers.to(coefficients.dtype) @ coefficients[1:]
 
 
-def evaluate_each(polynomials, theta):
-    """Of a list of m polynomials, (degree_i + 1, n), each at its own theta, (m, q) float64: (m, q,
+def evaluate_each(polynomials: list[Tensor], theta: Tensor) -> Tensor:
+    """Evaluate m polynomials, (degree_i + 1, n), each at its own theta, (m, q) float64: (m, q,
     n)."""
     first = polynomials[0]
     count = max(map(len, polynomials))
@@ -53,8 +54,8 @@ def evaluate_each(polynomials, theta):
 
 
 class Attempt(NamedTuple):
-    """One step that was tried, from t to t + h. ratio: its scaled error, accepted where at most 1;
-    failure: why it could not be completed, None otherwise."""
+    """One attempted step from t to t + h. ratio: its scaled error; at most 1 is accepted. failure:
+    why the step failed, or None."""
 
     t: float
     h: float
@@ -63,14 +64,15 @@ class Attempt(NamedTuple):
 
     @property
     def accepted(self) -> bool:
+        """Whether the step was accepted."""
         return self.failure is None and self.ratio <= 1.0
 
 
 class Grid:
-    """The accepted steps' times, and which step a time falls in. Times run in one direction, either
-    one."""
+    """The times of the accepted steps. Finds the step of a time. Times are strictly monotone,
+    increasing or decreasing."""
 
-    def __init__(self, starts, end):
+    def __init__(self, starts: Sequence[float], end: float) -> None:
         if not len(starts) or end >= starts[0]:
             self.direction = 1.0
         else:
@@ -83,22 +85,30 @@ class Grid:
             self._keys = array("d", [-t for t in starts])
 
     def locate(self, t: float) -> int:
-        """Index of the step that t falls in; where two steps meet it is the earlier one, at t0 the
-        first."""
+        """The index of the step that contains t. Where two steps meet it is the earlier one; at t0
+        it is the first."""
         return max(0, bisect.bisect_left(self._keys, self.direction * t) - 1)
 
     def covers(self, t: float) -> bool:
+        """Whether t lies within the grid."""
         return self._keys[0] <= self.direction * t <= self.direction * self.end
 
 
 class Curve:
     """The states between the steps of one segment, from t0 to t.
 
-    starts, sizes: of the steps; polynomials: one (degree + 1, n) a step, in the part of it that has
-    passed.
+    starts, sizes: of the steps. polynomials: one (degree + 1, n) for each step, in the fraction of
+    the step.
     """
 
-    def __init__(self, t0, t, starts, sizes, polynomials):
+    def __init__(
+        self,
+        t0: float,
+        t: float,
+        starts: Sequence[float],
+        sizes: Sequence[float],
+        polynomials: list[Tensor],
+    ) -> None:
         self.t0 = t0
         self.t = t
         self.starts = starts
@@ -106,19 +116,27 @@ class Curve:
         self.polynomials = polynomials
 
     @classmethod
-    def joined(cls, t0, t, starts, sizes, rows, counts):
-        """rows: the coefficients of all polynomials, of which each has so many."""
+    def joined(
+        cls,
+        t0: float,
+        t: float,
+        starts: Sequence[float],
+        sizes: Sequence[float],
+        rows: Tensor,
+        counts: list[int],
+    ) -> Curve:
+        """Make a Curve. rows: the coefficients of all polynomials. counts: the number of
+        coefficients of each."""
         return cls(t0, t, starts, sizes, list(rows.split(counts)))
 
-    def alone(self, lost) -> Curve:
-        """The polynomials without what they come from. lost: whether they shall refuse a
-        gradient."""
-        rows = restored(torch.cat(self.polynomials).detach(), lost)
+    def detached(self, lost: bool) -> Curve:
+        """The polynomials without their graph. lost: whether they refuse a gradient."""
+        rows = rebuild(torch.cat(self.polynomials).detach(), lost)
         counts = [len(p) for p in self.polynomials]
         return Curve.joined(self.t0, self.t, self.starts, self.sizes, rows, counts)
 
-    def __reduce__(self):
-        # In one tensor: polynomials that look into the same memory would each bring all of it.
+    def __reduce__(self) -> tuple:
+        # In one tensor: views of the same memory would each pickle all of it.
         counts = [len(p) for p in self.polynomials]
         return Curve.joined, (
             self.t0,
@@ -129,21 +147,21 @@ class Curve:
             counts,
         )
 
-    def evaluate(self, times):
+    def evaluate(self, times: Sequence[float]) -> Tensor:
         """The states at times (floats) of the span, (m, n), from the polynomials of the steps."""
-        found = list(self._located(times))
+        located = list(self._located(times))
         return evaluate_each(
-            [self.polynomials[k] for k, _ in found], torch.stack([theta for _, theta in found])
+            [self.polynomials[k] for k, _ in located], torch.stack([theta for _, theta in located])
         ).squeeze(1)
 
-    def slope(self, times):
+    def derivative(self, times: Sequence[float]) -> Tensor:
         """dy/dt of the same polynomials, (m, n)."""
-        found = self._located(times)
+        located = self._located(times)
         return torch.stack(
-            [slope(self.polynomials[k], theta)[0] / self.sizes[k] for k, theta in found]
+            [derivative(self.polynomials[k], theta)[0] / self.sizes[k] for k, theta in located]
         )
 
-    def slope_weights(self, times):
+    def derivative_weights(self, times: Sequence[float]) -> tuple[list[list[float]], list[Tensor]]:
         """dy/dt at each time as a weighted sum of states in its step: lists of node times, and of
         weights (d + 1,)."""
         nodes = []
@@ -152,20 +170,20 @@ class Curve:
             start = self.starts[k]
             size = self.sizes[k]
             count = len(self.polynomials[k])
-            # Chebyshev's nodes: the sum loses least.
+            # Chebyshev nodes minimise the rounding error of the sum.
             nodes.append(
                 [
                     start + size * (0.5 - 0.5 * math.cos((i + 0.5) * math.pi / count))
                     for i in range(count)
                 ]
             )
-            at = torch.tensor([(t - start) / size for t in nodes[-1]], dtype=torch.float64)
-            moments = slope(torch.eye(count, dtype=torch.float64), theta.cpu())[0] / size
-            weights.append(torch.linalg.solve(torch.vander(at, increasing=True).T, moments))
+            thetas = torch.tensor([(t - start) / size for t in nodes[-1]], dtype=torch.float64)
+            moments = derivative(torch.eye(count, dtype=torch.float64), theta.cpu())[0] / size
+            weights.append(torch.linalg.solve(torch.vander(thetas, increasing=True).T, moments))
         return nodes, weights
 
     def _located(self, times):
-        """(number of the step, theta (1,)) of each time."""
+        """Yield (number of the step, theta (1,)) for each time."""
         grid = self.grid()
         for t in times:
             k = grid.locate(t)
@@ -173,55 +191,57 @@ class Curve:
             yield k, torch.tensor([theta], dtype=torch.float64, device=self.polynomials[0].device)
 
     def grid(self) -> Grid:
+        """The grid of the steps."""
         return Grid(self.starts, self.t)
 
 
 class Trajectory(Curve):
-    """What an integration leaves: its steps (kept where a gradient or dense output needs them) and
-    how it ended.
+    """The result of an integration of one segment.
 
-    f0: y' at the start; f1: y' at (t, y), where a gradient will ask whether f is still the same,
-    else None. t: time reached; end: of the last accepted step, later than t where an event cut that
-    step short; ys: (m, n) at the first m output times; recording: of the steps, where a gradient or
-    dense output needs them; polynomials: one (degree + 1, n) a step where dense output was asked
-    for; hits: events; times: those at which output was asked for, the first of them t0; attempts:
-    the last steps that were tried.
+    f0: y' at the start. f1: y' at (t, y), to check before a gradient that f is still the same; None
+    without this check. t: time reached. end: of the last accepted step, later than t if an event
+    truncated that step. ys: (m, n) at the first m output times. recording: of the steps, if a
+    gradient or dense output needs them. polynomials: one (degree + 1, n) for each step with dense
+    output. hits: events. times: the output times; the first is t0. attempts: the last attempted
+    steps.
     """
 
-    def __init__(self, t0, y0, f0, h0):
+    def __init__(self, t0: float, y0: Tensor, f0: Tensor | None, h0: float) -> None:
         self.t0 = t0
         self.y0 = y0
         self.f0 = f0
         self.h0 = h0
-        self.f1 = None
+        self.f1: Tensor | None = None
         self.times = [t0]
-        self.recording = None
+        self.recording: Any = None
         self.polynomials = []
-        self.slopes = []
-        self.hits = []
+        self.slopes: list[Tensor] = []
+        self.hits: list[Any] = []
         self.t = t0
         self.end = t0
         self.y = y0
         self.ys = [y0]
-        self.status = None
-        self.last = None
-        self.attempts = []
+        self.status: Any = None
+        self.last: Any = None
+        self.attempts: list[Attempt] = []
 
     @property
     def steps(self) -> list:
-        """All steps, where they were kept; with checkpoints there are none."""
+        """All steps, if the recording has them. With checkpoints it has none."""
         if self.recording is None:
             return []
         return self.recording.steps
 
     @property
-    def starts(self):
+    def starts(self) -> Sequence[float]:  # type: ignore[override]  # of the recording
+        """The start times of the steps."""
         if self.recording is None:
             return []
         return self.recording.starts
 
     @property
-    def sizes(self):
+    def sizes(self) -> Sequence[float]:  # type: ignore[override]  # of the recording
+        """The sizes of the steps."""
         return self.recording.sizes
 
     @property

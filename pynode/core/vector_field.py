@@ -1,13 +1,16 @@
-"""The vector field as the methods see it: flat states, float times, counted."""
+"""The vector field as the methods see it: flat states, float times, counted evaluations."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from .batched_evaluation import allows_vmap
-from .evaluation import Beginning, Evaluation, RandomState, Reuse, check_graph, check_same
+from .evaluation import Evaluation, FirstEvaluation, RandomState, Reuse, check_graph, check_same
 from .layout import check_values
 from .leaves import find_leaves, no_leaves
 from .module_state import ModuleState
@@ -16,28 +19,50 @@ from .split_field import SplitField
 from .stats import Stats
 from .status import RejectStep
 
+if TYPE_CHECKING:
+    from ..backends.torch.tape import Tape
+    from .layout import Layout
+    from .problem import ODEProblem
+    from .trajectory import Trajectory
+
+
+R = TypeVar("R")
+
 
 class VectorField:
     """f(t, y) with y flat, (n,), and t a float.
 
-    leaves: the tensors that gradients reach; parameters: those to differentiate f in, among them
-    (pynode/core/leaves.py). start: the first evaluation of f, with its graph's leaves; None where
-    no gradient is wanted or the user named the leaves. parts: the implicit and the explicit part of
-    a SplitField, as fields with the same counts; None for any other f. mass: M of M y' = f, None
-    for the identity; structure: how its Jacobians are made and solved with, None for dense.
-    compiled: CompiledSteps of whole steps on this field (methods/compiled/steps.py), None where
-    steps are run as they stand. tape: keeps the graphs of evaluations (backends/torch/tape.py),
-    None where they are made again on the way back. signed: mask of the components that f sees at
-    zero or above, (n,), None where it sees every state as it is. period: points that ``many`` wants
-    to get together (adjoints/discrete/batched_points.py); here each stands alone.
+    leaves: the tensors that receive gradients. parameters: those of them in which f is
+    differentiated (core/leaves.py). start: the first evaluation of f, with the leaves of its graph;
+    None if there is no gradient or the user named the leaves. parts: the implicit and the explicit
+    part of a SplitField, as fields with the same counts; None for other f. mass: M of M y' = f;
+    None for the identity. structure: of its Jacobians; None for dense. compiled: the CompiledSteps
+    of whole steps (methods/compiled/steps.py), or None. tape: stores the graphs of evaluations
+    (backends/torch/tape.py); None if the backward pass makes them again. signed: mask, (n,), of the
+    components that f sees as zero where they are negative; None for no component. rows_per_point:
+    the number of points that ``batch_eval`` needs together (adjoints/discrete/batched_points.py);
+    here 1.
     """
 
-    mass = structure = compiled = tape = start = together = signed = None
+    mass: Any = None
+    structure: Any = None
+    compiled: Any = None
+    tape: Tape | None = None
+    start: FirstEvaluation | None = None
+    together: bool | None = None
+    signed: Tensor | None = None
     rows_per_point = 1
 
-    def __init__(self, problem, layout, t0: float, params=None, direct=False):
-        """params: the tensors that gradients shall reach, None for all. direct: whether a graph
-        goes through the whole solve, which then needs to know none of them."""
+    def __init__(
+        self,
+        problem: ODEProblem,
+        layout: Layout,
+        t0: float,
+        params: Iterable[Tensor] | None = None,
+        direct: bool = False,
+    ) -> None:
+        """params: the tensors that receive gradients; None for all. direct: whether one graph
+        contains the whole solve. The field then needs no list of leaves."""
         self.layout = layout
         self.stats = Stats()
         self.f = problem.f
@@ -47,47 +72,47 @@ class VectorField:
         self.device = layout.device
         self.size = layout.size
         self.flat = layout.flat
-        self.held = ModuleState(self.f, self.device, self.args)
+        self.module_state = ModuleState(self.f, self.device, self.args)
         self.reuse = Reuse()
         if direct:
             self.leaves = no_leaves(self.args)
         else:
             self.leaves = self._find_leaves(problem, t0, params)
-        self.held.watch(self.leaves.sources)
-        self.held.watch_spare(self.leaves.spare)
+        self.module_state.watch(self.leaves.grad_targets)
+        self.module_state.watch_spare(self.leaves.spare)
         self.parts = self._split()
 
     @property
-    def parameters(self):
+    def parameters(self) -> list[Tensor]:
+        """The tensors in which f is differentiated."""
         return self.leaves.parameters
 
-    def isolated(self) -> VectorField:
-        """The same field on args that are leaves, so that no gradient passes through one parameter
-        into another."""
-        found = copy.copy(self)
-        found.args = self.leaves.args
-        found.parts = found._split()
-        return found
+    def detach_args(self) -> VectorField:
+        """The same field with leaves as args. No gradient then passes through one parameter into
+        another."""
+        field = copy.copy(self)
+        field.args = self.leaves.args
+        field.parts = field._split()
+        return field
 
-    def untaped(self) -> VectorField:
-        """The same field for the way back, where evaluations belong to the graph that is made
-        there."""
-        found = copy.copy(self)
-        found.tape = None
-        found.parts = found._split()
-        return found
+    def without_tape(self) -> VectorField:
+        """The same field for the backward pass. Its evaluations belong to the graph made there."""
+        field = copy.copy(self)
+        field.tape = None
+        field.parts = field._split()
+        return field
 
-    def extended(self, lost) -> VectorField:
-        """The same field with parameters that turned out to be used; LostLeaves where they are
+    def with_parameters(self, lost: list[Tensor]) -> VectorField:
+        """The same field with further parameters that f used. Raise LostLeaves if they are
         unknown."""
-        found = copy.copy(self)
-        found.leaves = self.leaves.extended(lost)
-        found.parts = found._split()
-        return found
+        field = copy.copy(self)
+        field.leaves = self.leaves.with_parameters(lost)
+        field.parts = field._split()
+        return field
 
-    def see_nonnegative(self, signed):
-        """Let f see zero for negative values of the components in the mask: stages and iterates may
-        have them."""
+    def see_nonnegative(self, signed: Tensor | None) -> None:
+        """Let f see zero for negative values of the components in the mask. Stages and iterates can
+        be negative."""
         self.signed = signed
         self.parts = self._split()
 
@@ -98,8 +123,8 @@ class VectorField:
         return None
 
     def _part(self, f):
-        """The field of one part of f. A user's Jacobian is that of the whole, and so of no use to
-        it."""
+        """The field of one part of f. The user's Jacobian belongs to the whole f, so the part does
+        not use it."""
         part = copy.copy(self)
         part.f = f
         part.user_jac = None
@@ -111,48 +136,48 @@ class VectorField:
         module = isinstance(self.f, torch.nn.Module)
 
         def evaluate(args):
-            if self.held.from_inference:
-                return None  # such tensors have no place in a graph
+            if self.module_state.from_inference:
+                return None  # a graph cannot contain such tensors
             inside = copy.copy(self)
             inside.args = args
             time = torch.full((), t0, dtype=self.dtype, device=self.device)
-            # A plain function may turn its state into an array of NumPy, which a leaf forbids.
+            # A plain function may convert its state to a NumPy array, and a leaf forbids this.
             y = y0.clone().requires_grad_(module)
             random = RandomState(self.device)
             try:
-                with unhooked(), self.held.replaced():
-                    out = self._called_first(inside.at, time, y)
+                with unhooked(), self.module_state.replaced():
+                    out = self._called_first(inside.eval, time, y)
             except RejectStep:
-                return None  # an infeasible start, which the integrator will tell
+                return None  # an infeasible start, which the integrator reports
             first = self.reuse.own(out.detach())
             if module:
                 graph = Evaluation(first, y, out)
             else:
                 graph = None
-            self.start = Beginning(t0, y0, first, random, random.moved(), graph)
+            self.start = FirstEvaluation(t0, y0, first, random, random.moved(), graph)
             return out, y
 
-        return find_leaves(self.f, self.args, self.held, evaluate, params)
+        return find_leaves(self.f, self.args, self.module_state, evaluate, params)
 
-    def prime(self, t: float, y):
-        """Call f at (t, y), (n,), with its graph, before a call without one: f may keep what it
-        makes at its first call."""
+    def prime(self, t: float, y: Tensor) -> None:
+        """Call f at (t, y), (n,), with its graph, before a call without one: f may keep tensors
+        from its first call."""
         random = RandomState(self.device)
         try:
             self.probe(t, y)
         except RejectStep:
-            return  # an infeasible start, which the integrator will tell
+            return  # an infeasible start, which the integrator reports
         finally:
             random.restore()
 
     @property
-    def once(self) -> bool:
-        """Whether the evaluations of f cannot be repeated, because it draws random numbers or
-        writes its buffers."""
-        return self.held.writes or (self.start is not None and self.start.drawn)
+    def unrepeatable(self) -> bool:
+        """Whether f cannot repeat its evaluations, because it draws random numbers or writes its
+        buffers."""
+        return self.module_state.writes or (self.start is not None and self.start.drawn)
 
-    def settle(self, tape):
-        """Keep the graphs of evaluations in a Tape, or, where it is None, none at all."""
+    def use_tape(self, tape: Tape | None) -> None:
+        """Store the graphs of evaluations in a Tape; with None store no graph."""
         self.tape = tape
         start = self.start
         if start is None:
@@ -160,40 +185,42 @@ class VectorField:
         if tape is None:
             self.start = start._replace(graph=None)
         elif start.drawn:
-            # The first evaluation has drawn its numbers, and is made once more.
+            # The first evaluation has drawn random numbers. Repeat it with the same numbers.
             self.start = start._replace(graph=None)
             start.random.restore()
 
-    def note_end(self, path):
-        """Note f where a solve ended, to see later whether it is still the same."""
-        if self.tape is None and path.status.success and not self.once:
+    def note_final_slope(self, path: Trajectory) -> None:
+        """Store f at the end of a solve, to check later whether f is still the same."""
+        if self.tape is None and path.status.success and not self.unrepeatable:
             with unhooked(), torch.no_grad():
-                path.f1 = self._again(path.t, path.y).clone()  # f may fill the same memory again
+                path.f1 = self._probe_dydt(
+                    path.t, path.y
+                ).clone()  # f may fill the same memory again
 
-    def __call__(self, t: float, y):
-        """dy/dt at (t, y), (n,)."""
+    def __call__(self, t: float, y: Tensor) -> Tensor:
+        """dy/dt at (t, y), (n,). It counts as an evaluation."""
         stats = self.stats
         stats.nfe += 1
         if stats.guard is not None:
             stats.guard.check(stats)
         if self.tape is not None:
             return self.tape.evaluated(self, t, y)
-        out = self.at(torch.scalar_tensor(t, dtype=self.dtype, device=self.device), y)
+        out = self.eval(torch.scalar_tensor(t, dtype=self.dtype, device=self.device), y)
         if self.reuse.open:
             return self.reuse.own(out)
         return out
 
-    def slope(self, t: float, y):
-        """y' at (t, y), (n,): f itself without a mass matrix."""
+    def dydt(self, t: float, y: Tensor) -> Tensor:
+        """y' at (t, y), (n,). Without a mass matrix this is f."""
         if self.mass is None:
             return self(t, y)
-        return self.mass.rate(self(t, y))
+        return self.mass.pinv_apply(self(t, y))
 
-    def first(self, t: float, y):
-        """y' at the start, with a sentence where the module's dtype is not that of the state.
+    def initial_slope(self, t: float, y: Tensor) -> Tensor:
+        """Initial slope. Raises TypeError if the module's dtype differs from the state's.
 
-        Outside inference mode, so that constants which a module makes at its first call can serve a
-        graph later.
+        It runs outside inference mode, because a module may make constants in its first call that a
+        later graph needs.
         """
         differentiable = torch.is_grad_enabled()
         start = self.start
@@ -201,15 +228,15 @@ class VectorField:
             self.stats.nfe += 1
             if self.mass is None:
                 return start.f
-            return self.mass.rate(start.f)
+            return self.mass.pinv_apply(start.f)
         with torch.inference_mode(False), torch.set_grad_enabled(differentiable):
-            return self._called_first(self.slope, t, y)
+            return self._called_first(self.dydt, t, y)
 
     def _called_first(self, f, *arguments):
         return called_first(f, self.f, self.dtype, *arguments)
 
-    def at(self, t, y):
-        """dy/dt, (n,), for t a 0-d tensor; not counted. TypeError and ValueError where f returns
+    def eval(self, t: Tensor, y: Tensor) -> Tensor:
+        """dy/dt, (n,), for t a 0-d tensor, not counted. Raise TypeError or ValueError if f returns
         something else."""
         y = clamped(y, self.signed)
         if self.flat:
@@ -222,68 +249,68 @@ class VectorField:
             raise wrong_dtype(out, self.dtype)
         return out
 
-    def check(self, path):
-        """RuntimeError where f is no longer what it was in the solve of a Trajectory, or has no
+    def check(self, path: Trajectory) -> None:
+        """Raise RuntimeError if f differs from the f in the solve of a Trajectory, or has no
         graph."""
-        self.held.check()
+        self.module_state.check()
         if path.f0 is None:
             return
         drawn = self.start is not None and self.start.drawn
         with torch.enable_grad():
             y = path.y0.detach().clone().requires_grad_()
-            out = self._again(path.t0, y)
+            out = self._probe_dydt(path.t0, y)
         check_same(path.t0, path.y0, path.f0, out.detach(), path.h0, drawn)
         if not out.requires_grad:
-            check_graph(lambda y: self._again(path.t0, y), path.y0)
+            check_graph(lambda y: self._probe_dydt(path.t0, y), path.y0)
         if path.f1 is not None:
             with torch.no_grad():
-                now = self._again(path.t, path.y)
+                now = self._probe_dydt(path.t, path.y)
             check_same(path.t, path.y, path.f1, now, path.h0, drawn)
 
-    def probe(self, t: float, y):
-        """f at (t, y), (n,), neither counted nor kept."""
+    def probe(self, t: float, y: Tensor) -> Tensor:
+        """f at (t, y), (n,), not counted and not stored."""
         return self._called_first(
-            self.at, torch.full((), t, dtype=self.dtype, device=self.device), y
+            self.eval, torch.full((), t, dtype=self.dtype, device=self.device), y
         )
 
-    def _again(self, t: float, y):
-        """y' at (t, y), (n,), likewise."""
+    def _probe_dydt(self, t: float, y):
+        """y' at (t, y), (n,), not counted and not stored."""
         out = self.probe(t, y)
         if self.mass is None:
             return out
-        return self.mass.rate(out)
+        return self.mass.pinv_apply(out)
 
-    def rows(self, t, y):
-        """f of every row of y, (m, n), in one call with a leading dimension; right only where f
+    def broadcast_eval(self, t: Tensor, y: Tensor) -> Tensor:
+        """f of every row of y, (m, n), in one call with a leading dimension. Correct only if f
         broadcasts over it."""
         out = self.f(t, self.layout.unravel(clamped(y, self.signed)), *self.args)
         return self.layout.ravel_rows(out, len(y))
 
-    def allows_copies(self, t, y) -> bool:
-        """Whether f at many points is one call, so that further points cost little; t (m,), y (m,
-        n) are such points."""
+    def allows_batch_eval(self, t: Tensor, y: Tensor) -> bool:
+        """Whether one call evaluates f at many points, so that further points cost little. t (m,),
+        y (m, n): such points."""
         if self.together is None:
             self.together = allows_vmap(self, t, y)
         return self.together
 
-    def many(self, t, y):
-        """f at many points, t (m,) and y (m, n) -> (m, n): one call under vmap where f allows it,
-        else a loop."""
-        if self.allows_copies(t, y):
-            return torch.func.vmap(self.at)(t, y)
-        return torch.stack([self.at(ti, yi) for ti, yi in zip(t, y)])
+    def batch_eval(self, t: Tensor, y: Tensor) -> Tensor:
+        """f at many points, t (m,) and y (m, n) -> (m, n): one call under vmap if f allows it,
+        otherwise a loop."""
+        if self.allows_batch_eval(t, y):
+            return torch.func.vmap(self.eval)(t, y)
+        return torch.stack([self.eval(ti, yi) for ti, yi in zip(t, y)])
 
 
-def clamped(y, signed):
-    """y, (..., n), with zero in place of negative values where the mask signed, (n,), is True; y
-    itself where it is None."""
+def clamped(y: Tensor, signed: Tensor | None) -> Tensor:
+    """y, (..., n), with zero for negative values of the components in the mask signed, (n,). y
+    itself without a mask."""
     if signed is None:
         return y
     return torch.where(signed & (y < 0), torch.zeros_like(y), y)
 
 
-def called_first(call, f, dtype, *arguments):
-    """call(*arguments), which calls f; TypeError where f is a module that cannot take a state of
+def called_first(call: Callable[..., R], f: Callable, dtype: torch.dtype, *arguments: Any) -> R:
+    """call(*arguments), which calls f. Raise TypeError if f is a module that cannot take a state of
     this dtype."""
     try:
         out = call(*arguments)
@@ -293,10 +320,7 @@ def called_first(call, f, dtype, *arguments):
     except RuntimeError as error:
         if "dtype" not in str(error):
             raise
-        if isinstance(f, torch.nn.Module):
-            parameters = f.parameters()
-        else:
-            parameters = ()
+        parameters = list(f.parameters()) if isinstance(f, torch.nn.Module) else []
         own = {str(p.dtype) for p in parameters} - {str(dtype)}
         raise TypeError(
             f"the vector field cannot take a state of {dtype}"
@@ -305,8 +329,8 @@ def called_first(call, f, dtype, *arguments):
         ) from error
 
 
-def wrong_dtype(out, dtype) -> TypeError:
-    """The error of an f that returned out for a state of this dtype."""
+def wrong_dtype(out: Tensor, dtype: torch.dtype) -> TypeError:
+    """The error for an f that returned out for a state of this dtype."""
     if out.is_complex():
         return TypeError(
             f"the vector field returned {out.dtype} for a real state, {dtype}. A state must be"

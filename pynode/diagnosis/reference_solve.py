@@ -79,15 +79,15 @@ class Watched(Method):
     attempts: list[Tried] = field(default_factory=list)
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:
         return self.inner.name
 
     @property
-    def order(self) -> int:  # type: ignore[override]
+    def order(self) -> int:
         return self.inner.order
 
     @property
-    def reference(self) -> str:  # type: ignore[override]
+    def reference(self) -> str:
         return self.inner.reference
 
     @property

@@ -54,7 +54,7 @@ def _fastest(field, path) -> str:
     with torch.no_grad():
         slope = field.probe(path.t, path.y.detach())
         if field.mass is not None:
-            slope = field.mass.rate(slope)
+            slope = field.mass.pinv_apply(slope)
         bad = (~torch.isfinite(slope)).nonzero().flatten().tolist()
         if bad:
             return f"There f is not finite in component {bad[0]}."

@@ -116,7 +116,7 @@ class Case:
         """dy/dt, (n,): f itself without a mass matrix."""
         if self.field.mass is None:
             return self.f(t, y)
-        return self.field.mass.rate(self.f(t, y))
+        return self.field.mass.pinv_apply(self.f(t, y))
 
     def component(self, i: int) -> str:
         """The name of component i of the flat state: 'y[2]', or "y['mass'][0, 1]" in a

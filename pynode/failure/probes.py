@@ -36,7 +36,7 @@ def nonfinite_tensors(case: Case) -> list[tuple[str, int, int]]:
     named = [
         (f"args[{i}]", a) for i, a in enumerate(case.problem.args) if isinstance(a, torch.Tensor)
     ]
-    for root in case.field.held.roots:
+    for root in case.field.module_state.roots:
         if root is case.problem.f:
             prefix = ""
         else:

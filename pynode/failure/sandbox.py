@@ -20,10 +20,11 @@ def sandboxed(field: VectorField) -> Iterator[None]:
     devices = [] if device.type == "cpu" else [device]
     kind = "cuda" if device.type == "cpu" else device.type
     fork = torch.random.fork_rng(devices=devices, device_type=kind)
-    with torch.no_grad(), fork, field.held.again(()):
-        attributes = [(vars(module), dict(vars(module))) for module in field.held.modules]
+    with torch.no_grad(), fork, field.module_state.restored(()):
+        attributes = [(vars(module), dict(vars(module))) for module in field.module_state.modules]
         buffers = [
-            (holder, dict(holder)) for holder in (module._buffers for module in field.held.modules)
+            (holder, dict(holder))
+            for holder in (module._buffers for module in field.module_state.modules)
         ]
         try:
             for holder, given in buffers:

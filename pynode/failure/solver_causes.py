@@ -65,11 +65,12 @@ def domain(case: Case, repeated: Rerun) -> Finding | None:
     """The steps leave the domain of the state."""
     if case.status is not Status.DOMAIN:
         return None
-    signs = None if case.limits is None else case.limits.signs
-    if signs is not None:
+    mask = None
+    if case.limits is not None:
+        mask = case.limits.mask
+    if mask is not None:
         slope = case.slope(case.t, case.y)
-        every = torch.arange(len(case.y), device=case.y.device)
-        indices = every[signs].tolist()
+        indices = mask.nonzero().reshape(-1).tolist()
         small = case.tolerance.scale(case.y)
         outward = [
             i

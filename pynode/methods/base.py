@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from ..algebra.combine import stacked
+from ..algebra.combine import as_stage_tensor
 from ..core.status import Status
 from ..core.step_control import Controller
 from ..core.torch_context import check_solvable
@@ -84,10 +84,6 @@ class Method:
     option of the families whose steps can be compiled as a whole.
     """
 
-    name: ClassVar[str]
-    order: ClassVar[int]
-    reference: ClassVar[str]
-    family: ClassVar[str]
     implicit = False
     separable = False
     carried: ClassVar[tuple[str, ...]] = ()
@@ -96,9 +92,25 @@ class Method:
     structures: ClassVar[tuple[str, ...]] = ("dense",)
     takes_mass = False
     evaluations_a_step = math.inf  # that max_steps allows on average where max_nfe is None
-    # The types that the fields of subclasses may have.
-    jacobian = cast("object", "dense")
-    compile = cast("bool | str", False)
+    if TYPE_CHECKING:
+        # A class has them as attributes, properties or fields.
+        @property
+        def name(self) -> str: ...
+        @property
+        def order(self) -> int: ...
+        @property
+        def reference(self) -> str: ...
+        @property
+        def family(self) -> str: ...
+        @property
+        def adaptive(self) -> bool: ...
+        @property
+        def jacobian(self) -> Any: ...
+        @property
+        def compile(self) -> bool | str: ...
+    else:
+        jacobian = "dense"
+        compile = False
 
     def __repr__(self) -> str:
         """The call that makes the method: options at their defaults are left out."""
@@ -175,7 +187,7 @@ class OneStep(Method):
     tableau: ClassVar[Any]
 
     @classmethod
-    def of(cls, tableau, **attributes) -> OneStep:
+    def of(cls, tableau: Any, **attributes: Any) -> OneStep:
         """The method of this family that runs a tableau, with the default options."""
         return of_tableau(cls, tableau, **attributes)()
 
@@ -205,17 +217,17 @@ class OneStep(Method):
 
     def polynomial(self, field, step):
         """(degree + 1, n) coefficients of the powers of theta on the step."""
-        ks = stacked(self.stages(field, step))
+        ks = as_stage_tensor(self.stages(field, step))
         weights = torch.as_tensor(
             self.dense_weights(field.mass).T * step.h, dtype=ks.dtype, device=ks.device
         )
         return torch.cat((step.start.unsqueeze(0), weights @ ks))
 
 
-_CLASSES: dict[tuple, type] = {}
+_CLASSES: dict[tuple, type[OneStep]] = {}
 
 
-def of_tableau(family: type, tableau, **attributes) -> type:
+def of_tableau(family: type[OneStep], tableau: Any, **attributes: Any) -> type[OneStep]:
     """The class of the method that runs a tableau, a subclass of its family by the tableau's name.
 
     attributes: further ones of the class. There is one class a tableau.
@@ -239,7 +251,7 @@ def of_tableau(family: type, tableau, **attributes) -> type:
     return _CLASSES[key]
 
 
-def _restored(family, tableau, attributes, options):
+def _restored(family: type[OneStep], tableau: Any, attributes: dict, options: dict) -> OneStep:
     return of_tableau(family, tableau, **attributes)(**options)
 
 

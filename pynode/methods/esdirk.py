@@ -321,7 +321,7 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         """Whether a slope that a step has left, whose diagonal was c, is too coarse for one of h:
         (Y - base) / c has the rounding of y over c, as where a stop cut the step before to almost
         nothing."""
-        return abs(h) * tol.finest > abs(c) > 0
+        return abs(h) * tol.rounding_floor > abs(c) > 0
 
     def _solve(self, field, t, y, h, before, scale, tol, solver, rate):
         """All stages of one step; y is None where Newton's iteration failed."""
@@ -421,10 +421,30 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         history_term = guess - base
         if self.adaptive:
             return simplified_newton(
-                field, t, guess, history_term, c, scale, tol, tol.stages, solver, rate, ITERATIONS
+                field,
+                t,
+                guess,
+                history_term,
+                c,
+                scale,
+                tol,
+                tol.stage_newton_tol,
+                solver,
+                rate,
+                ITERATIONS,
             )
         found = simplified_newton(
-            field, t, guess, history_term, c, scale, tol, tol.finest, solver, rate, 4 * ITERATIONS
+            field,
+            t,
+            guess,
+            history_term,
+            c,
+            scale,
+            tol,
+            tol.rounding_floor,
+            solver,
+            rate,
+            4 * ITERATIONS,
         )
         if found.y is not None:
             return found
@@ -432,7 +452,9 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         def factorise(y):
             return jacobian.factorised(jacobian(t, y), c)
 
-        return full_newton(field, t, guess, history_term, c, factorise, scale, tol, tol.finest)
+        return full_newton(
+            field, t, guess, history_term, c, factorise, scale, tol, tol.rounding_floor
+        )
 
     def stages(self, field, step):
         return step.tape[0]

@@ -73,7 +73,7 @@ class Transformed:
         if mass is None:
             held = torch.eye(n, dtype=jac.dtype, device=jac.device)
         else:
-            held = mass.dense()
+            held = mass.to_dense()
         if mass is None:
             projector = None
         else:
@@ -252,15 +252,37 @@ class Radau(ReusesJacobian, OneStep):
         history_term = guess - base
         if self.adaptive:
             return simplified_newton(
-                stages, t, guess, history_term, h, scale, tol, tol.stages, solver, rate, ITERATIONS
+                stages,
+                t,
+                guess,
+                history_term,
+                h,
+                scale,
+                tol,
+                tol.stage_newton_tol,
+                solver,
+                rate,
+                ITERATIONS,
             )
         found = simplified_newton(
-            stages, t, guess, history_term, h, scale, tol, tol.finest, solver, rate, 4 * ITERATIONS
+            stages,
+            t,
+            guess,
+            history_term,
+            h,
+            scale,
+            tol,
+            tol.rounding_floor,
+            solver,
+            rate,
+            4 * ITERATIONS,
         )
         if found.y is not None:
             return found
         factorise = partial(self._factorise, field, stages, jacobian, t, h)
-        return full_newton(stages, t, guess, history_term, h, factorise, scale, tol, tol.finest)
+        return full_newton(
+            stages, t, guess, history_term, h, factorise, scale, tol, tol.rounding_floor
+        )
 
     def _ratio(self, field, t, h, start, y1, z, state, solver, tol):
         """(f (n,) at the start of the step, scaled error of the step), by (IV.8.19), and by
@@ -324,7 +346,7 @@ class Radau(ReusesJacobian, OneStep):
         projector = None
         if field.mass is not None:
             unit = torch.eye(s, dtype=ys.dtype, device=ys.device)
-            held = torch.kron(unit, field.mass.dense())
+            held = torch.kron(unit, field.mass.to_dense())
             if field.mass.projector is not None:
                 projector = torch.kron(unit, field.mass.projector)
         return Factorised(held, coupled, h, field.stats, projector)

@@ -8,6 +8,7 @@ import pkgutil
 import re
 from dataclasses import fields, replace
 from functools import cache
+from typing import Any
 
 from . import tables
 from .adams import AdamsPECE
@@ -40,7 +41,7 @@ SWITCHING = (("tsit5", "rodas5p"), ("vern7", "rodas5p"))
 _PAIR = re.compile(r"auto(?P<explicit>\w+)(?:\((?P<stiff>\w+)(?:\(\))?\))?")
 
 
-def _class_of(tableau, companion) -> type:
+def _class_of(tableau: Any, companion: Any) -> type[Method]:
     """The class of the method that runs a tableau; companion: the explicit part of an additive
     pair, None where there is none."""
     if isinstance(tableau, Rosenbrock):
@@ -51,9 +52,9 @@ def _class_of(tableau, companion) -> type:
 
 
 @cache
-def classes() -> dict:
+def classes() -> dict[str, type[Method]]:
     """The class of every method by its SciML name, pairs that switch left out."""
-    found: dict[str, type[Method]] = {kind.name: kind for kind in _OTHERS}
+    found: dict[str, Any] = {kind.__name__: kind for kind in _OTHERS}
     for info in pkgutil.iter_modules(tables.__path__):
         module = importlib.import_module(f"{tables.__name__}.{info.name}")
         tableau = getattr(module, info.name.upper())
@@ -71,12 +72,12 @@ def _methods() -> dict:
     return dict(sorted(found.items(), key=lambda item: (item[1].implicit, item[1].order, item[0])))
 
 
-def AutoTsit5(stiff="rodas5p") -> AutoSwitch:
+def AutoTsit5(stiff: str | type[Method] | Method = "rodas5p") -> AutoSwitch:
     """Tsit5, which switches to a stiff method where the problem is stiff."""
     return AutoSwitch(get("tsit5"), get(stiff))
 
 
-def AutoVern7(stiff="rodas5p") -> AutoSwitch:
+def AutoVern7(stiff: str | type[Method] | Method = "rodas5p") -> AutoSwitch:
     """Vern7, which switches to a stiff method where the problem is stiff."""
     return AutoSwitch(get("vern7"), get(stiff))
 
@@ -101,7 +102,7 @@ def names() -> list:
     return [method.name for method in _methods().values()]
 
 
-def get(name, **options) -> Method:
+def get(name: str | type[Method] | Method, **options: Any) -> Method:
     """The method of this name (any case), a class of methods or a Method, with these options.
 
     ValueError with the nearest names if there is none; TypeError for an option that the method does

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-from ..algebra.power_method import any_direction, of_field, power_method
+from ..algebra.power_method import any_direction, power_method, scaled_difference_product
 from ..core.status import Status
 from .base import Controlled, Step
 
@@ -159,11 +159,11 @@ def spectral_radius(field, t, y, f0, vector, tol):
     f0: f(t, y); vector: the direction found before, None at first.
     """
     if vector is None:
-        v = f0 / tol.known(tol.scale(y))
+        v = f0 / tol.scale_or_inf(tol.scale(y))
     else:
         v = vector
     if not 0 < v.norm().item() < math.inf:
         v = any_direction(y)
-    product = of_field(field, t, y, f0, tol)
+    product = scaled_difference_product(field, t, y, f0, tol)
     mode = power_method(product, v, ITERATIONS, accuracy=0.05)
     return (SAFETY * mode.radius if mode.vector is not None else 0.0), mode.vector

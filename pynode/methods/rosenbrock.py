@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from ..algebra.combine import CoefficientRow, column, combine, stacked
+from ..algebra.combine import CoefficientRow, as_stage_tensor, broadcast_step, combine
 from ..algebra.structure import linearise
 from .base import Controlled, OneStep, Step
 
@@ -82,7 +82,7 @@ class RosenbrockMethod(Controlled, OneStep):
         gamma, nodes, drifts = self.numbers
         us: list = []
         if isinstance(h, torch.Tensor):
-            size = column(h).to(y.dtype)
+            size = broadcast_step(h).to(y.dtype)
         else:
             size = h
         for i in range(tb.stages):
@@ -111,7 +111,7 @@ class RosenbrockMethod(Controlled, OneStep):
                 return Step.failed(t, h, 0.25, (jacobian, linear, past))
             y1, error, us = self.attempt(field, t, y, h, linear[1], solver)
             if field.mass is not None and field.mass.singular and self.algebraic != 1.0:
-                error = error - (1.0 - self.algebraic) * field.mass.right(error)
+                error = error - (1.0 - self.algebraic) * field.mass.right_null(error)
             if self.adaptive:
                 ratio = tol.ratio(error, y, y1)
             else:
@@ -127,7 +127,7 @@ class RosenbrockMethod(Controlled, OneStep):
 
     def polynomial(self, field, step):
         """(degree + 1, n) coefficients of the powers of theta on the step."""
-        us = stacked(step.tape)
+        us = as_stage_tensor(step.tape)
         weights = torch.as_tensor(
             self.tableau.dense_weights.T.copy(), dtype=us.dtype, device=us.device
         )

@@ -9,7 +9,12 @@ import torch
 
 from ..algebra.arnoldi import arnoldi
 from ..algebra.jacobian import Jacobian
-from ..algebra.power_method import any_direction, of_field, of_matrix, power_method
+from ..algebra.power_method import (
+    any_direction,
+    power_method,
+    scaled_difference_product,
+    scaled_matrix_product,
+)
 from ..core.saved_tensors import unhooked
 from ..core.status import RejectStep
 from ..core.torch_context import HALVES
@@ -83,7 +88,7 @@ def oscillates(field, t, y, tol) -> bool:
     if dense:
         matrix = Jacobian(field, repairs=False)(t, y)
     else:
-        product = of_field(field, t, y, field.first(t, y), tol)
+        product = scaled_difference_product(field, t, y, field.initial_slope(t, y), tol)
         ritz = arnoldi(product, torch.ones_like(y), min(RITZ, len(y)))
         matrix = torch.from_numpy(ritz[:-1])
     if not bool(torch.isfinite(matrix).all()):
@@ -110,7 +115,7 @@ def growth(field, t, y, tol):
     """The spectral radius of df/dy at (t, y) by a nonlinear power method, or by the user's
     Jacobian."""
     if field.user_jac is not None:
-        product = of_matrix(Jacobian(field)(t, y), y, tol)
+        product = scaled_matrix_product(Jacobian(field)(t, y), y, tol)
     else:
-        product = of_field(field, t, y, field.first(t, y), tol)
+        product = scaled_difference_product(field, t, y, field.initial_slope(t, y), tol)
     return power_method(product, any_direction(y), ITERATIONS).radius

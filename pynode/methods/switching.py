@@ -23,7 +23,12 @@ from typing import Any, NamedTuple
 import torch
 
 from ..algebra.combine import CoefficientRow, combine
-from ..algebra.power_method import any_direction, of_field, of_matrix, power_method
+from ..algebra.power_method import (
+    any_direction,
+    power_method,
+    scaled_difference_product,
+    scaled_matrix_product,
+)
 from .base import Method
 from .explicit import ExplicitRungeKutta
 
@@ -83,15 +88,15 @@ class AutoSwitch(Method):
             )
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:
         return f"Auto{self.explicit.name}({self.stiff.name}())"
 
     @property
-    def order(self) -> int:  # type: ignore[override]
+    def order(self) -> int:
         return min(self.explicit.order, self.stiff.order)
 
     @property
-    def reference(self) -> str:  # type: ignore[override]
+    def reference(self) -> str:
         return f"{self.explicit.reference}; {self.stiff.reference}"
 
     @property
@@ -138,7 +143,7 @@ class AutoSwitch(Method):
         if state.stiff:
             first = vector is None
             mode = power_method(
-                of_matrix(jac, y.detach(), tol),
+                scaled_matrix_product(jac, y.detach(), tol),
                 any_direction(y.detach()) if first else vector,
                 4 * ITERATIONS if first else ITERATIONS,
             )
@@ -217,6 +222,6 @@ def _held_back(field, t, y, h, tol) -> bool:
 
     Costs 4 ITERATIONS + 1 evaluations of f.
     """
-    product = of_field(field, t, y, field(t, y), tol)
+    product = scaled_difference_product(field, t, y, field(t, y), tol)
     mode = power_method(product, any_direction(y), 4 * ITERATIONS)
     return abs(h) * mode.radius > WORTH and math.copysign(1.0, h) * mode.cosine < DAMPED

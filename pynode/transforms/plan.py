@@ -17,6 +17,7 @@ import torch
 from torch.autograd import forward_ad
 
 from ..core.arguments import Arguments
+from ..core.cotangents import none_to_zeros
 from ..core.layout import Layout
 from ..core.problem import ODEProblem
 from ..core.solution import Solution
@@ -197,9 +198,7 @@ class Plan:
         and zeros for the others."""
         rest = iter(grads)
         every = [next(rest) if needed else None for needed in self.needs_grad]
-        return tuple(
-            torch.zeros_like(x) if g is None else g for x, g in zip(tensors, every, strict=True)
-        )
+        return tuple(none_to_zeros(every, tensors))
 
     def solution(self, rows: torch.Tensor) -> Solution:
         """The Solution with the transformed outputs. Its counts are the sums over all solves so
@@ -221,7 +220,7 @@ class Plan:
             stats=stats,
             method=worst.method,
             layout=self.layout,
-            pieces=[],
+            segments=[],
             choice=worst.choice,
             examine=None if worst.success else worst.report,
         )

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ..core.batched_cotangents import by_row
+from ..core.cotangents import none_to_zeros
 
 THIRD = (
     "torch.func differentiates a solve at most twice: for more use torch.autograd.grad(...,"
@@ -71,8 +72,7 @@ class SolveFn(_Rule):
 
     @staticmethod
     def jvp(ctx: Any, _: Any, *tangents: torch.Tensor | None) -> Any:
-        pairs = zip(ctx.saved_tensors, tangents, strict=True)
-        full = [torch.zeros_like(x) if v is None else v for x, v in pairs]
+        full = none_to_zeros(tangents, ctx.saved_tensors)
         return by_row(lambda *row: JVPFn.apply(ctx.plan, *row, *ctx.saved_tensors), *full)
 
 
@@ -124,8 +124,7 @@ class VJPFn(_Rule):
     def jvp(ctx: Any, _: Any, moved: torch.Tensor | None, *tangents: torch.Tensor | None) -> Any:
         """The cotangents are linear in grads. Their derivative in the tensors is symmetric."""
         grads, *tensors = ctx.saved_tensors
-        pairs = zip(tensors, tangents, strict=True)
-        full = [torch.zeros_like(x) if v is None else v for x, v in pairs]
+        full = none_to_zeros(tangents, tensors)
         if grads.dim() == 2:
             found = VJPofVJP.apply(ctx.plan, grads, *full, *tensors)[1:]
         else:

@@ -7,8 +7,7 @@ import torch
 from pynode import DiscreteAdjoint, Krylov, Sparse, solve
 from pynode.core.stats import Stats
 from pynode.methods import registry
-from tests.adjoints.discrete.test_gradients import leaf
-from tests.support.cases import Forced, smooth_jac, tensor
+from tests.support.cases import Forced, leaf, smooth_jac, tensor
 
 STAGES = {
     name: registry.get(name).tableau.stages

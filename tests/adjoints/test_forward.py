@@ -5,8 +5,8 @@ import torch
 
 from pynode import solve
 from pynode.methods import QNDF, registry
-from tests.adjoints.continuous.test_continuous import distance, gradients, leaf
-from tests.support.cases import METHODS, Forced, tensor
+from tests.support.cases import METHODS, Forced, leaf, tensor
+from tests.support.gradients import distance, weighted_gradients
 
 SERVED = [name for name in METHODS if not registry.get(name).carried]
 
@@ -22,9 +22,11 @@ def test_equals_the_discrete_adjoint(method, times):
         [y0, *f.parameters()],
         {"method": method, "rtol": 1e-2 if method == "Euler" else 1e-4, "atol": 1e-4},
     )
-    found, solution = gradients(inputs, f, y0, times, "forward", **options)
+    found, solution = weighted_gradients(inputs, f, y0, times, "forward", **options)
     assert solution.adjoint == "ForwardSensitivity"
-    assert distance(found, gradients(inputs, f, y0, times, "discrete", **options)[0]) < 1e-11
+    assert (
+        distance(found, weighted_gradients(inputs, f, y0, times, "discrete", **options)[0]) < 1e-11
+    )
 
 
 @pytest.mark.parametrize("method", ["Tsit5", "FBDF"])
@@ -32,7 +34,7 @@ def test_one_state(method):
     k, y0 = leaf(tensor(0.7)), leaf(tensor(1.0))
     f = lambda t, y: -k * y * y * torch.cos(t)  # noqa: E731
     found = [
-        gradients([y0, k], f, y0, [0.0, 0.1, 0.5, 2.0], a, method=method, rtol=1e-4)[0]
+        weighted_gradients([y0, k], f, y0, [0.0, 0.1, 0.5, 2.0], a, method=method, rtol=1e-4)[0]
         for a in ("forward", "discrete")
     ]
     assert distance(*found) < 1e-11
@@ -47,7 +49,7 @@ def test_mass_matrix(method):
     )
     options = {"method": method, "mass": mass, "rtol": 1e-5}
     found = [
-        gradients([y0, *f.parameters()], f, y0, [0.0, 0.4, 1.0], a, **options)[0]
+        weighted_gradients([y0, *f.parameters()], f, y0, [0.0, 0.4, 1.0], a, **options)[0]
         for a in ("forward", "discrete")
     ]
     assert distance(*found) < 1e-10
@@ -71,13 +73,13 @@ def test_without_parameters_and_frozen_ones():
     f.unused = torch.nn.Parameter(tensor(1.0, 2.0))
     inputs = [y0, f.W, f.rate]
     found = [
-        gradients(inputs, f, y0, [0.0, 1.0], a, method="Tsit5", rtol=1e-4)[0]
+        weighted_gradients(inputs, f, y0, [0.0, 1.0], a, method="Tsit5", rtol=1e-4)[0]
         for a in ("forward", "discrete")
     ]
     assert distance(*found) < 1e-11
     for method in ("Tsit5", "FBDF"):
         alone = [
-            gradients([y0], lambda t, y: -y, y0, [0.0, 1.0], a, method=method)[0]
+            weighted_gradients([y0], lambda t, y: -y, y0, [0.0, 1.0], a, method=method)[0]
             for a in ("forward", "discrete")
         ]
         assert distance(*alone) < 1e-11
@@ -98,9 +100,9 @@ def test_parameters_that_f_does_not_use(method):
 def test_what_is_refused():
     y0 = leaf(tensor(1.0, 1.0))
     for method in ("AdamsPECE", "RKC"):
-        with pytest.raises(ValueError, match=rf"does not serve {method}.*discrete"):
+        with pytest.raises(ValueError, match=rf"does not support {method}.*discrete"):
             solve(lambda t, y: -y, y0, [0.0, 1.0], method=method, adjoint="forward")
-    with pytest.raises(ValueError, match=r"does not serve jacobian='krylov'.*discrete"):
+    with pytest.raises(ValueError, match=r"does not support jacobian='krylov'.*discrete"):
         solve(lambda t, y: -y, y0, [0.0, 1.0], method=QNDF(jacobian="krylov"), adjoint="forward")
     many = torch.nn.Linear(50, 50).double()
     with pytest.raises(ValueError, match=r"columns.*discrete"):

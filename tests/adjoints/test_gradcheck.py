@@ -7,26 +7,10 @@ import torch
 from torch import nn
 
 from pynode import solve
-from tests.support.cases import FAMILIES, MULTISTEP, Forced, smooth, smooth_exact, tensor
+from tests.support.cases import FAMILIES, MULTISTEP, Forced, leaf, smooth, smooth_exact, tensor
+from tests.support.gradients import as_function
 
 every_family = pytest.mark.parametrize("method", FAMILIES)
-
-
-def leaf(value):
-    return value.detach().clone().requires_grad_()
-
-
-def as_function(f, method, **options):
-    """The outputs as a function of y0, the times and the parameters of f."""
-
-    def run(y0, t, *parameters):
-        def field(s, y):
-            return torch.func.functional_call(f, dict(zip(names, parameters, strict=True)), (s, y))
-
-        return solve(field, y0, t, method=method, params=parameters, **options).y
-
-    names = [name for name, _ in f.named_parameters()]
-    return run
 
 
 @pytest.mark.parametrize("method", ["RK4", "Tsit5", "DP8", "Rosenbrock23", "Rodas5P"])

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from pynode import problems, solve
-from tests.methods.test_refdata import sensitivity, thinned, tolerances
-from tests.support.refdata import load
+from tests.support.refdata import load, sensitivity, thinned, tolerances
 
 # (times thinned, components, error allowed) of what is compared: each gradient of a continuous
 # adjoint is a reverse solve.

@@ -8,6 +8,7 @@ from torch import nn
 from pynode import DiscreteAdjoint, solve
 from pynode.nn import NeuralODE
 from tests.support.cases import tensor
+from tests.support.engines import ENGINES
 
 METHODS = ["tsit5", "rodas5p", "kvaerno5", "fbdf", "radauiia5"]
 ADJOINTS = ["discrete", "forward", "gauss", "interpolating"]
@@ -24,9 +25,8 @@ class Field(nn.Module):
         return torch.tanh(self.inner(y)) * self.scale - y + shift
 
 
-def solved(f, batched=False, **options):
-    y0 = torch.ones(2, 3).double() if batched else torch.ones(3).double()
-    return solve(f, y0, (0.0, 1.0), batched=batched, **options).y[-1].sum()
+def solved(f, engine=ENGINES["single"], **options):
+    return engine.solve(f, torch.ones(3).double(), (0.0, 1.0), **options).y[-1].sum()
 
 
 CHANGES = {
@@ -36,12 +36,18 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("batched", [False, True])
+STEPPERS = ["tsit5", "rodas5p", "kvaerno5", "fbdf"]
+
+
 @pytest.mark.parametrize("what", CHANGES)
-@pytest.mark.parametrize("method", ["tsit5", "rodas5p", "kvaerno5", "fbdf"])
-def test_changes_in_place_are_refused(method, what, batched):
+@pytest.mark.parametrize(
+    ("engine", "method"),
+    [("julia", "tsit5"), *((name, m) for name in ("single", "rows") for m in STEPPERS)],
+    indirect=["engine"],
+)
+def test_changes_in_place_are_refused(engine, method, what):
     f, shift = Field(), tensor(0.1)
-    loss = solved(f, batched, method=method, args=(shift,))
+    loss = solved(f, engine, method=method, args=(shift,))
     with torch.no_grad():
         CHANGES[what](f, shift)
     with pytest.raises(RuntimeError, match="changed in place since the solve"):
@@ -72,12 +78,11 @@ def test_other_values_are_refused_or_held(method, replace):
         assert torch.allclose(found, wanted, rtol=1e-10)
 
 
-def test_an_initial_state_may_change():
+@pytest.mark.parametrize("engine", ["single", "julia"], indirect=True)
+def test_an_initial_state_may_change(engine):
     f, y0 = Field(), torch.ones(3).double()
-    wanted = torch.autograd.grad(
-        solve(f, y0, (0.0, 1.0), method="fbdf").y[-1].sum(), f.inner.weight
-    )[0]
-    loss = solve(f, y0, (0.0, 1.0), method="fbdf").y[-1].sum()
+    wanted = torch.autograd.grad(solved(f, engine, method="fbdf"), f.inner.weight)[0]
+    loss = engine.solve(f, y0, (0.0, 1.0), method="fbdf").y[-1].sum()
     y0.mul_(3)
     assert torch.equal(torch.autograd.grad(loss, f.inner.weight)[0], wanted)
 
@@ -147,10 +152,14 @@ def test_another_mode_is_refused():
 # f under no_grad.
 
 
-@pytest.mark.parametrize("method", ["tsit5", "dp8"])
-def test_a_field_without_graph_is_refused(method):
+@pytest.mark.parametrize(
+    ("engine", "method"),
+    [("single", "tsit5"), ("single", "dp8"), ("julia", "tsit5")],
+    indirect=["engine"],
+)
+def test_a_field_without_graph_is_refused(engine, method):
     f = Field()
-    loss = solved(torch.no_grad()(f), method=method, params=list(f.parameters()))
+    loss = solved(torch.no_grad()(f), engine, method=method, params=list(f.parameters()))
     with pytest.raises(RuntimeError, match="no_grad"):
         loss.backward()
 
@@ -203,11 +212,16 @@ def test_dropout_that_cannot_be_repeated_is_refused(options):
         model(torch.ones(4, 3).double() * 0.01).square().sum().backward()
 
 
-@pytest.mark.parametrize("method", ["tsit5", "rodas5p", "kvaerno5", "fbdf", "radauiia5"])
-def test_running_statistics_stay(method):
+@pytest.mark.parametrize(
+    ("engine", "method"),
+    [*(("single", m) for m in METHODS), *(("julia", m) for m in ("tsit5", "rodas5p", "qndf"))],
+    indirect=["engine"],
+)
+def test_running_statistics_stay(engine, method):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3)).double()
-    y = NeuralODE(net, method=method, rtol=1e-3, atol=1e-4)(torch.randn(5, 3).double())
+    options = {"method": method, "rtol": 1e-3, "atol": 1e-4, **engine.model_options}
+    y = NeuralODE(net, **options)(torch.randn(5, 3).double())
     before = {name: x.clone() for name, x in net.named_buffers()}
     y.sum().backward()
     assert net[1].num_batches_tracked > 0 and net[0].weight.grad.abs().max() > 0

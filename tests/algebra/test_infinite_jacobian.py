@@ -6,8 +6,7 @@ import math
 import pytest
 import torch
 
-from pynode import solve
-from pynode.methods.registry import get
+import pynode
 
 SINGLE = (
     "Rodas5P",
@@ -22,60 +21,77 @@ SINGLE = (
     "auto",
 )
 BATCHED = ("Rodas5P", "Rosenbrock23", "KenCarp4", "TRBDF2", "QNDF", "FBDF")
-RUNS = [(method, False) for method in SINGLE] + [(method, True) for method in BATCHED]
+JULIA = ("Rodas5P", "QNDF", "KenCarp4")
+RUNS = [
+    *((method, "single") for method in SINGLE),
+    *((method, "rows") for method in BATCHED),
+    *((method, "julia") for method in JULIA),
+]
+each_run = pytest.mark.parametrize(("method", "engine"), RUNS, indirect=["engine"])
 RIGHT = math.exp(-2 / 3 * 2**1.5)
 
 pytestmark = pytest.mark.filterwarnings("ignore:the Jacobian of the vector field")
 
 
 def root(t, y, rate=1.0):
-    return torch.stack((-rate * y[..., 0] * torch.sqrt(y[..., 1]), torch.ones_like(y[..., 1])), -1)
+    return torch.stack((-rate * y[0] * torch.sqrt(y[1]), torch.ones_like(y[1])))
 
 
-@pytest.mark.parametrize(("method", "batched"), RUNS)
-def test_a_root_of_a_state_that_is_zero(method, batched):
-    y0 = torch.tensor([[1.0, 0.0], [0.5, 0.25]] if batched else [1.0, 0.0], dtype=torch.float64)
-    found = solve(root, y0, (0.0, 2.0), method=method, batched=batched).y[-1].reshape(-1, 2)
-    assert found[0].tolist() == pytest.approx([RIGHT, 2.0], rel=2e-4)
-    if batched:
-        assert float(found[1, 0]) == pytest.approx(
-            0.5 * math.exp(-2 / 3 * (2.25**1.5 - 0.125)), rel=2e-4
-        )
+START = torch.tensor([1.0, 0.0], dtype=torch.float64)
 
 
-@pytest.mark.parametrize(("method", "batched"), RUNS)
-def test_a_root_of_the_time(method, batched):
+@each_run
+def test_a_root_of_a_state_that_is_zero(method, engine):
+    found = engine.solve(root, START, (0.0, 2.0), method=method).y[-1]
+    assert found.tolist() == pytest.approx([RIGHT, 2.0], rel=2e-4)
+
+
+def test_one_row_of_several():
+    """Only the first row has an infinite derivative."""
+
+    def roots(t, y):
+        return torch.stack((-y[:, 0] * torch.sqrt(y[:, 1]), torch.ones_like(y[:, 1])), 1)
+
+    y0 = torch.tensor([[1.0, 0.0], [0.5, 0.25]], dtype=torch.float64)
+    found = pynode.solve(roots, y0, (0.0, 2.0), method="Rodas5P", batched=True).y[-1, :, 0]
+    other = 0.5 * math.exp(-2 / 3 * (2.25**1.5 - 0.125))
+    assert found.tolist() == pytest.approx([RIGHT, other], rel=2e-4)
+
+
+@each_run
+def test_a_root_of_the_time(method, engine):
     """Rosenbrock methods take df/dt as well."""
-    y0 = torch.ones(1, 1, dtype=torch.float64)
-    found = solve(
-        lambda t, y: -y * torch.sqrt(torch.as_tensor(t)),
-        y0,
-        (0.0, 2.0),
-        method=method,
-        batched=batched,
-    )
+    y0 = torch.ones(1, dtype=torch.float64)
+    found = engine.solve(lambda t, y: -y * torch.sqrt(t), y0, (0.0, 2.0), method=method)
     assert float(found.y[-1]) == pytest.approx(RIGHT, rel=2e-4)
 
 
 @pytest.mark.parametrize(
-    ("method", "batched"),
-    [("Rodas5P", False), ("KenCarp4", False), ("RadauIIA5", False), ("Rodas5P", True)],
+    ("method", "engine"),
+    [
+        ("Rodas5P", "single"),
+        ("KenCarp4", "single"),
+        ("RadauIIA5", "single"),
+        ("Rodas5P", "rows"),
+        ("Rodas5P", "julia"),
+    ],
+    indirect=["engine"],
 )
-def test_it_is_said(method, batched):
-    y0 = torch.tensor([[1.0, 0.0]] if batched else [1.0, 0.0], dtype=torch.float64)
+def test_it_is_said(method, engine):
     with pytest.warns(UserWarning, match="infinite or NaN entries where a solve starts"):
-        solve(root, y0, (0.0, 2.0), method=method, batched=batched)
+        engine.solve(root, START, (0.0, 2.0), method=method)
 
 
-@pytest.mark.parametrize("structure", ["sparse", "banded"])
+@pytest.mark.parametrize(
+    ("engine", "structure"),
+    [("single", "sparse"), ("single", "banded"), ("julia", "sparse")],
+    indirect=["engine"],
+)
 @pytest.mark.parametrize("method", ["Rodas5P", "KenCarp4", "QNDF"])
-def test_structures(method, structure):
+def test_structures(method, engine, structure):
     pytest.importorskip("scipy")
-    import pynode
-
     structure = pynode.Banded(1, 1) if structure == "banded" else pynode.Sparse(torch.ones(2, 2))
-    y0 = torch.tensor([1.0, 0.0], dtype=torch.float64)
-    found = solve(root, y0, (0.0, 2.0), method=get(method, jacobian=structure)).y[-1]
+    found = engine.solve(root, START, (0.0, 2.0), method=method, structure=structure).y[-1]
     assert found.tolist() == pytest.approx([RIGHT, 2.0], rel=2e-4)
 
 
@@ -84,7 +100,8 @@ def test_the_side_on_which_f_is_finite(method):
     """sqrt(-y) has a value at and below zero alone; a start with every component zero has no size
     of its own."""
     y0 = torch.zeros(1, dtype=torch.float64)
-    found = solve(lambda t, y: -1 - 0.1 * torch.sqrt(-y), y0, (0.0, 1.0), method=method).y[-1]
+    f = lambda t, y: -1 - 0.1 * torch.sqrt(-y)  # noqa: E731
+    found = pynode.solve(f, y0, (0.0, 1.0), method=method).y[-1]
     # -y = s^2 with 2 s s' = 1 + s / 10.
     s = torch.linspace(0, 2, 400001, dtype=torch.float64)
     t = 20 * (s - 10 * torch.log1p(s / 10))
@@ -93,17 +110,13 @@ def test_the_side_on_which_f_is_finite(method):
 
 
 @pytest.mark.parametrize(
-    ("method", "batched"),
-    [("KenCarp4", False), ("QNDF", False), ("RadauIIA5", False), ("KenCarp4", True)],
+    ("method", "engine"),
+    [("KenCarp4", "single"), ("QNDF", "single"), ("RadauIIA5", "single"), ("KenCarp4", "rows")],
+    indirect=["engine"],
 )
-def test_the_gradient_of_a_rate(method, batched):
+def test_the_gradient_of_a_rate(method, engine):
     """The start has a constant gradient of infinite size in itself, the rate has not."""
     rate = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
-    y0 = torch.tensor([[1.0, 0.0]] if batched else [1.0, 0.0], dtype=torch.float64)
-    end = (
-        solve(root, y0, (0.0, 2.0), method=method, batched=batched, args=(rate,))
-        .y[-1]
-        .reshape(-1)[0]
-    )
+    end = engine.solve(root, START, (0.0, 2.0), method=method, args=(rate,)).y[-1, 0]
     (found,) = torch.autograd.grad(end, rate)
     assert float(found) == pytest.approx(-2 / 3 * 2**1.5 * RIGHT, rel=1e-3)

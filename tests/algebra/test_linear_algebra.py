@@ -180,9 +180,9 @@ def test_points_are_vectorised_or_looped():
     t, y = tensor(0.0, 1.0, 2.0), torch.rand(3, 2, dtype=torch.float64)
     for f, count in ((obliging, 1), (refusing, 3)):
         field = field_of(f, y[0])
-        field.many(t[:1], y[:1])  # finds out which
+        field.batch_eval(t[:1], y[:1])  # finds out which
         calls.clear()
-        assert torch.equal(field.many(t, y), -y)
+        assert torch.equal(field.batch_eval(t, y), -y)
         assert len(calls) == count
 
 

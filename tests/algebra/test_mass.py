@@ -7,7 +7,7 @@ import torch
 from pynode import ODEProblem, SplitField, solve
 from pynode.methods import registry
 from tests.support.cases import METHODS as REGISTRY
-from tests.support.cases import smooth_exact, tensor
+from tests.support.cases import diffusion_chain, smooth_exact, tensor
 from tests.support.refdata import load
 
 ATOL = tensor(1e-8, 1e-12, 1e-8)
@@ -31,12 +31,6 @@ class RobertsonDAE(torch.nn.Module):
         a, b, c = y.unbind(-1)
         first, second, third = self.k[0] * a, self.k[1] * b * b, self.k[2] * b * c
         return torch.stack((third - first, first - third - second, a + b + c - 1), -1)
-
-
-def chain(rate, t, y):
-    """Diffusion and growth along a chain, driven in time; every component is stiff."""
-    left, right = torch.cat((y[:1], y[:-1])), torch.cat((y[1:], y[-1:]))
-    return rate[0] * (left - 2 * y + right) + y * (1 - rate[1] * y) * torch.sin(t + y)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -152,11 +146,11 @@ def test_regular_mass_is_division(method):
         inverse = torch.linalg.inv(matrix)
 
         def divided(t, y, inverse=inverse):
-            return inverse @ chain(rate, t, y)
+            return inverse @ diffusion_chain(t, y, *rate)
 
         with torch.no_grad():
             found = solve(
-                lambda t, y: chain(rate, t, y), y0, [0.0, 1.0], method=method, mass=mass
+                lambda t, y: diffusion_chain(t, y, *rate), y0, [0.0, 1.0], method=method, mass=mass
             ).y[-1]
             wanted = solve(divided, y0, [0.0, 1.0], method=method, rtol=1e-8, atol=1e-11).y[-1]
         assert torch.allclose(found, wanted, rtol=2e-5, atol=2e-6)
@@ -181,7 +175,7 @@ def test_gradient_through_a_mass(method, kind):
     found = {}
     for adjoint in ("direct", "discrete"):
         ys = solve(
-            lambda t, y: chain(rate, t, y),
+            lambda t, y: diffusion_chain(t, y, *rate),
             y0,
             [0.0, 0.3, 1.0],
             method=method,
@@ -205,7 +199,7 @@ def test_gradient_by_differences(method):
 
     def outputs(rate, y0):
         return solve(
-            lambda t, y: chain(rate, t, y),
+            lambda t, y: diffusion_chain(t, y, *rate),
             y0,
             [0.0, 0.33, 1.0],
             method=method,
@@ -280,7 +274,7 @@ def problem(**changes):
         ({"mass": torch.ones(3, 2)}, r"mass has shape \(3, 2\)"),
         ({"mass": torch.zeros(3)}, "mass is zero"),
         ({"mass": torch.tensor([1.0, float("nan"), 0.0])}, "mass holds NaN"),
-        ({"mass": torch.ones(3, requires_grad=True)}, "taken as constant"),
+        ({"mass": torch.ones(3, requires_grad=True)}, "treats M as constant"),
         ({"y0": tensor(1.0, 0.0, 0.1)}, r"not consistent: .* but f\[2\] = 0.1 at y0"),
         ({"consistent": "maybe"}, "consistent must be 'check' or 'solve'"),
         ({"method": "Tsit5"}, "Tsit5 cannot solve M y' = f with a mass matrix: use 'qndf'"),

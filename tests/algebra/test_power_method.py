@@ -5,7 +5,12 @@ import math
 import pytest
 import torch
 
-from pynode.algebra.power_method import any_direction, of_field, of_matrix, power_method
+from pynode.algebra.power_method import (
+    any_direction,
+    power_method,
+    scaled_difference_product,
+    scaled_matrix_product,
+)
 from pynode.core.norm import Tolerance
 from tests.support.cases import field_of, tensor
 
@@ -21,7 +26,7 @@ def matrix(*values):
 
 
 def test_a_real_negative_eigenvalue():
-    product = of_matrix(matrix(-1e3, -2.0, 0.5, -700.0), Y, TOLERANCE)
+    product = scaled_matrix_product(matrix(-1e3, -2.0, 0.5, -700.0), Y, TOLERANCE)
     mode = power_method(product, any_direction(Y), 60)
     assert mode.radius == pytest.approx(1e3, rel=1e-3)
     assert mode.cosine == pytest.approx(-1, abs=1e-3)
@@ -56,8 +61,10 @@ def test_no_motion_and_no_number():
 def test_differences_of_f_agree_with_the_matrix():
     jacobian = matrix(-1e3, -2.0, 0.5, -10.0)
     field = field_of(lambda t, y: jacobian @ y, Y)
-    by_field = power_method(of_field(field, 0.0, Y, field(0.0, Y), TOLERANCE), any_direction(Y), 10)
-    by_matrix = power_method(of_matrix(jacobian, Y, TOLERANCE), any_direction(Y), 10)
+    by_field = power_method(
+        scaled_difference_product(field, 0.0, Y, field(0.0, Y), TOLERANCE), any_direction(Y), 10
+    )
+    by_matrix = power_method(scaled_matrix_product(jacobian, Y, TOLERANCE), any_direction(Y), 10)
     assert by_field.radius == pytest.approx(by_matrix.radius, rel=1e-5)
     assert by_field.cosine == pytest.approx(by_matrix.cosine, abs=1e-5)
 
@@ -67,5 +74,7 @@ def test_a_component_without_a_scale_is_left_out():
     bare = Tolerance(1e-3, tensor(0.0, 1e-3, 1e-3, 1e-3), 4)
     y = tensor(0.0, 1.0, 1.0, 1.0)
     field = field_of(lambda t, y: -y * tensor(1e6, 5.0, 2.0, 1.0), y)
-    mode = power_method(of_field(field, 0.0, y, field(0.0, y), bare), any_direction(y), 20)
+    mode = power_method(
+        scaled_difference_product(field, 0.0, y, field(0.0, y), bare), any_direction(y), 20
+    )
     assert mode.radius == pytest.approx(5.0, rel=1e-2)

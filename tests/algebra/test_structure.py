@@ -19,20 +19,18 @@ from pynode.core.vector_field import VectorField
 from pynode.methods import QNDF, KenCarp4, Rodas5P
 from pynode.methods.registry import get
 from pynode.problems.brusselator import brusselator
-from tests.support.cases import tensor
+from tests.support.cases import diffusion_chain, tensor
 
 N = 24
 
 
-def chain(t, y, rate=20.0):
-    """Diffusion and growth along a chain of N, driven in time: tridiagonal."""
-    left, right = torch.cat((y[:1], y[:-1])), torch.cat((y[1:], y[-1:]))
-    return rate * (left - 2 * y + right) + y * (1 - y) * torch.sin(t + y)
+def two_chains(t, y):
+    return {"a": diffusion_chain(t, y["a"]), "b": diffusion_chain(t, y["b"], 1.0)}
 
 
 def conserved(t, y):
     """A chain whose first row is dense: its columns need N colours, its rows three."""
-    out = chain(t, y)
+    out = diffusion_chain(t, y)
     return torch.cat((-(y * y).sum()[None], out[1:]))
 
 
@@ -68,7 +66,7 @@ def test_same_as_dense(method, name):
     with torch.no_grad():
         dense, other = (
             solve(
-                chain,
+                diffusion_chain,
                 start(),
                 [0.0, 0.3, 1.0],
                 method=get(method, jacobian=structure),
@@ -93,7 +91,7 @@ def test_gradient(method, name):
             STRUCTURES[name]() if adjoint == "discrete" or not method.startswith("Ro") else "dense"
         )
         ys = solve(
-            lambda t, y, rate=rate: chain(t, y, rate),
+            lambda t, y, rate=rate: diffusion_chain(t, y, rate),
             y0,
             [0.0, 0.3, 0.5],
             method=get(method, jacobian=structure),
@@ -120,7 +118,8 @@ def test_split_field_with_a_structure(name):
             return y * (1 - y) * torch.sin(t + y) - force * y.mean()
 
         f = SplitField(
-            lambda t, y, rate=rate: chain(t, y, rate) - y * (1 - y) * torch.sin(t + y), growth
+            lambda t, y, rate=rate: diffusion_chain(t, y, rate) - y * (1 - y) * torch.sin(t + y),
+            growth,
         )
         ys = solve(
             f, y0, [0.0, 0.3, 0.5], method=KenCarp4(jacobian=structure), rtol=1e-4, atol=1e-7
@@ -201,7 +200,7 @@ def test_float32_and_nested_states():
     with torch.no_grad():
         for structure in ("sparse", Banded(1, 1), "krylov"):
             found = solve(
-                lambda t, y: {"a": chain(t, y["a"]), "b": chain(t, y["b"], 1.0)},
+                two_chains,
                 y0,
                 [0.0, 0.5],
                 rtol=1e-3,
@@ -209,7 +208,7 @@ def test_float32_and_nested_states():
                 method=QNDF(jacobian=structure),
             ).y
             dense = solve(
-                lambda t, y: {"a": chain(t, y["a"]), "b": chain(t, y["b"], 1.0)},
+                two_chains,
                 y0,
                 [0.0, 0.5],
                 rtol=1e-3,
@@ -304,7 +303,7 @@ BAD = [
         {"method": Rodas5P(jacobian=Krylov())},
         "Rodas5P works with dense, sparse, banded .* W-method",
     ),
-    ({"method": QNDF(jacobian="sparse"), "jac": lambda t, y: torch.eye(N)}, "leave one away"),
+    ({"method": QNDF(jacobian="sparse"), "jac": lambda t, y: torch.eye(N)}, "remove one of them"),
     (
         {"method": QNDF(jacobian=Krylov(lambda t, y, c: lambda v: v * float("nan")))},
         "the preconditioner returned NaN",
@@ -323,7 +322,7 @@ BAD = [
 @pytest.mark.parametrize("changes, sentence", BAD)
 def test_sentences(changes, sentence):
     with torch.no_grad(), pytest.raises(ValueError, match=sentence):
-        solve(chain, start(), [0.0, 1.0], **changes)
+        solve(diffusion_chain, start(), [0.0, 1.0], **changes)
 
 
 def test_large_dense_is_refused():

@@ -25,14 +25,14 @@ def run(folder, *options):
     return rows, (folder / "suite.md").read_text()
 
 
-def test_table_and_plot(tmp_path, capsys):
+def test_table_and_plot(tmp_path, capsys, figures):
     rows, text = run(tmp_path, "--problems", "lotka_volterra", "mlp gradient")
     assert [(row["peer"], row["problem"]) for row in rows] == [
         ("SciPy RK45", "lotka_volterra"),
         ("SciPy LSODA", "lotka_volterra"),
     ]
     for row in rows:
-        assert 0.05 < float(row["ratio"]) < 50 and float(row["low"]) <= float(row["high"])
+        assert 0 < float(row["low"]) <= float(row["ratio"]) <= float(row["high"])
         assert 1e-9 < float(row["at_error"]) < 1e-1 and float(row["ms"]) > 0
         assert command.short(float(row["ratio"])) in text
     assert (
@@ -40,7 +40,10 @@ def test_table_and_plot(tmp_path, capsys):
         and "torch " + torch.__version__ in text
         and "processor" in text
     )
-    assert (tmp_path / "suite.png").stat().st_size > 10_000
+    bars = [bar for panel in figures[0].axes for bar in panel.patches]
+    ends = [bar.get_x() + bar.get_width() for bar in bars]
+    assert sorted(ends) == pytest.approx(sorted(float(row["ratio"]) for row in rows), rel=1e-3)
+    assert (tmp_path / "suite.png").exists()
     assert text in capsys.readouterr().out
 
 

@@ -31,7 +31,7 @@ def run(folder, *options):
         return [row for row in csv.DictReader(file) if row["table"] == "points"]
 
 
-def test_table_and_plot(tmp_path, capsys):
+def test_table_and_plot(tmp_path, capsys, figures):
     rows = run(tmp_path)
     text = capsys.readouterr().out
     assert (
@@ -39,7 +39,10 @@ def test_table_and_plot(tmp_path, capsys):
         and "at error: lotka_volterra" in text
         and "stopped" not in text
     )
-    assert (tmp_path / "workprecision.png").stat().st_size > 10_000
+    assert (tmp_path / "workprecision.png").exists()
+    lines = [line.get_xydata() for line in figures[0].axes[0].lines]
+    drawn = sorted(float(error) for line in lines for error, _ in line)
+    assert drawn == pytest.approx(sorted(float(row["error"]) for row in rows), rel=1e-3)
     found = {(row["contestant"], float(row["rtol"])): row for row in rows}
     assert set(found) == {(name, rtol) for name in ALL for rtol in (1e-3, 1e-5)}
     for row in rows:

@@ -24,7 +24,7 @@ from pynode.compare import runs as runs_module
 from pynode.core import files as files_module
 from pynode.train import Options
 from tests.support import ROOT
-from tests.train.test_train import stiff_linear
+from tests.support.training import stiff_linear
 
 QUICK = [
     "--hidden",

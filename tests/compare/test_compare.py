@@ -10,6 +10,7 @@ from torch import nn
 from pynode.compare import compare, work
 from pynode.compare.runs import deviation
 from pynode.problems import Problem
+from tests.support.pictures import curves
 
 
 class Relaxation(nn.Module):
@@ -47,7 +48,7 @@ def test_rows_tell_cost_and_accuracy(problem):
     )
 
 
-def test_a_method_that_meets_the_limit_is_a_row(problem, tmp_path):
+def test_a_method_that_meets_the_limit_is_a_row(problem, tmp_path, figures):
     result = compare(problem, ["tsit5", "fbdf"], 1e-4, max_nfe=400)
     lost, done = result.rows
     assert not lost.finished and 0 <= lost.reached < 1 and "limit on evaluations" in lost.status
@@ -55,7 +56,12 @@ def test_a_method_that_meets_the_limit_is_a_row(problem, tmp_path):
     text = str(result)
     assert "Not finished: the limit on evaluations" in text and "at most 400 evaluations" in text
     assert "% of the span" in text.splitlines()[2]
-    assert result.plot(tmp_path / "plot.png").stat().st_size > 10_000
+    assert result.plot(tmp_path / "plot.png").exists()
+    work, seconds = figures[0].axes
+    assert curves(work)["FBDF (implicit)"] == [(done.work, done.error)]
+    assert curves(seconds)["FBDF (implicit)"] == [(done.seconds, done.error)]
+    crosses = [line for line in work.lines if line.get_marker() == "x" and len(line.get_xydata())]
+    assert [line.get_xydata()[0][0] for line in crosses] == [lost.work]
 
 
 def test_table_and_csv_agree(problem, tmp_path):

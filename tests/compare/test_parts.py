@@ -28,6 +28,7 @@ from pynode.compare.page import Section, write_page
 from pynode.compare.pictures import bars
 from pynode.compare.report import report
 from pynode.problems import Problem
+from tests.support.pictures import curves
 
 # Whose name in the package is that of the function.
 report_module = sys.modules["pynode.compare.report"]
@@ -179,13 +180,19 @@ def test_bars_are_as_long_as_their_values():
     assert ends == pytest.approx([1e-3, low, high, 1e-2])
 
 
-def test_stiffness_from_field_to_field(tmp_path):
+def test_stiffness_from_field_to_field(tmp_path, figures):
     found = stiffness_over({"before": problem(1.5), "after": problem(1e4)})
     before, after = found.diagnoses.values()
     assert "stiff" in after.labels and "stiff" not in before.labels
     assert after.costs.stability > 100 * before.costs.stability
     assert str(found).splitlines()[2].split()[0] == "before"
-    assert found.plot(tmp_path / "course.png").stat().st_size > 5000
+    assert found.plot(tmp_path / "course.png").exists()
+    for name, key in (
+        ("steps for stability (explicit)", "steps_for_stability"),
+        ("steps for accuracy", "steps_for_accuracy"),
+    ):
+        drawn = curves(figures[0].axes[0])[name]
+        assert drawn == [(k, max(row[key], 1.0)) for k, row in enumerate(found.rows)]
 
 
 def test_the_command(tmp_path, capsys):

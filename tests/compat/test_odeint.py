@@ -6,41 +6,17 @@ import sys
 
 import pytest
 import torch
-from torch import nn
 
 import pynode
 from pynode import odeint, odeint_adjoint, odeint_dense, odeint_event
 from pynode.compat import torchdiffeq as drop_in
-from pynode.compat.methods import ADAMS, ADAPTIVE, EITHER, FIXED, NAMES
-
-SOLVERS = [*ADAPTIVE, *FIXED, *ADAMS, *EITHER]
-GRIDS = [*FIXED, *ADAMS]
+from pynode.compat.methods import NAMES
+from tests.support.cases import tensor
+from tests.support.odeint import GRIDS, SOLVERS, decay
 
 
 def grid_of(method, size=0.01):
     return {"step_size": size} if method in GRIDS else {}
-
-
-def double(*values, **keywords):
-    return torch.tensor(values, dtype=torch.float64, **keywords)
-
-
-def decay(t, y):
-    return -y
-
-
-class Driven(nn.Module):
-    """dy/dt = A y + sin(t)."""
-
-    def __init__(self):
-        super().__init__()
-        self.A = nn.Parameter(double([-0.5, 1.0], [-1.0, -0.5]))
-        self.unused = nn.Parameter(double(1.0))
-        self.calls = 0
-
-    def forward(self, t, y):
-        self.calls += 1
-        return y @ self.A.T + torch.sin(t)
 
 
 # Values.
@@ -49,8 +25,8 @@ class Driven(nn.Module):
 @pytest.mark.parametrize("method", [*SOLVERS, "scipy_solver", "fbdf", "rodas5p", "Tsit5"])
 @pytest.mark.parametrize("back", [False, True])
 def test_a_decay_is_met_in_both_directions(method, back):
-    t = double(1.0, 0.6, 0.0) if back else double(0.0, 0.4, 1.0)
-    y0 = double(2.0, 3.0)
+    t = tensor(1.0, 0.6, 0.0) if back else tensor(0.0, 0.4, 1.0)
+    y0 = tensor(2.0, 3.0)
     y = odeint(decay, y0, t, method=method, rtol=1e-8, atol=1e-10, options=grid_of(method, 0.005))
     exact = y0 * torch.exp(-(t - t[0])).unsqueeze(1)
     loose = {"euler": 2e-2, "implicit_euler": 2e-2}
@@ -59,13 +35,13 @@ def test_a_decay_is_met_in_both_directions(method, back):
 
 
 def test_rk4_is_the_three_eighths_rule():
-    h, y = 0.5, double(1.0)
+    h, y = 0.5, tensor(1.0)
     k1 = y * math.cos(0)
     k2 = (y + h * k1 / 3) * math.cos(h / 3)
     k3 = (y + h * (k2 - k1 / 3)) * math.cos(2 * h / 3)
     k4 = (y + h * (k1 - k2 + k3)) * math.cos(h)
     expected = y + h * (k1 + 3 * k2 + 3 * k3 + k4) / 8
-    found = odeint(lambda t, y: y * torch.cos(t), y, double(0.0, h), method="rk4")[-1]
+    found = odeint(lambda t, y: y * torch.cos(t), y, tensor(0.0, h), method="rk4")[-1]
     torch.testing.assert_close(found, expected, rtol=1e-14, atol=0)
 
 
@@ -92,8 +68,8 @@ def test_fixed_steps_have_their_order_with_a_time_dependent_field(method, order)
     def error(size):
         y = odeint(
             lambda t, y: y * torch.cos(t),
-            double(1.0),
-            double(0.0, 2.0),
+            tensor(1.0),
+            tensor(0.0, 2.0),
             method=method,
             options={"step_size": size},
             rtol=1e-14,
@@ -109,8 +85,8 @@ def test_gauss_legendre_keeps_what_is_quadratic():
     """Symplectic: the energy of an oscillator after many steps is that of the start."""
     y = odeint(
         lambda t, y: torch.stack((y[1], -y[0])),
-        double(1.0, 0.0),
-        double(0.0, 100.0),
+        tensor(1.0, 0.0),
+        tensor(0.0, 100.0),
         method="gl4",
         rtol=1e-13,
         atol=1e-13,
@@ -128,8 +104,8 @@ def test_adams_has_its_order_on_an_uneven_grid(method, order):
 
         y = odeint(
             lambda t, y: y * torch.cos(t),
-            double(1.0),
-            double(0.0, 2.0),
+            tensor(1.0),
+            tensor(0.0, 2.0),
             method=method,
             rtol=1e-13,
             atol=1e-14,
@@ -159,9 +135,9 @@ def test_dtypes(dtype):
 
 def test_shapes_and_tuples():
     parts = torch.tensor(1.0, dtype=torch.float64), torch.ones(2, 3)
-    out = odeint(lambda t, y: [-y[0], y[1] * 0 + y[0].to(y[1])], parts, double(0.0, 1.0, 2.0))
+    out = odeint(lambda t, y: [-y[0], y[1] * 0 + y[0].to(y[1])], parts, tensor(0.0, 1.0, 2.0))
     assert isinstance(out, tuple) and [tuple(x.shape) for x in out] == [(3,), (3, 2, 3)]
-    torch.testing.assert_close(out[0], torch.exp(-double(0.0, 1.0, 2.0)), rtol=1e-6, atol=0)
+    torch.testing.assert_close(out[0], torch.exp(-tensor(0.0, 1.0, 2.0)), rtol=1e-6, atol=0)
     torch.testing.assert_close(
         out[1][-1], torch.full((2, 3), 2 - math.exp(-2), dtype=torch.float64), rtol=1e-6, atol=0
     )
@@ -175,15 +151,15 @@ def test_tolerances_by_component_and_by_part():
     def steps(rtol, atol, y0=None):
         calls.clear()
         f = lambda t, y: (calls.append(0), oscillate(t, y))[1]  # noqa: E731
-        odeint(f, y0 or double(1.0, 0.0), double(0.0, 5.0), rtol=rtol, atol=atol)
+        odeint(f, y0 or tensor(1.0, 0.0), tensor(0.0, 5.0), rtol=rtol, atol=atol)
         return len(calls)
 
     def oscillate(t, y):
         return (y[1], -y[0]) if isinstance(y, tuple) else torch.stack((y[1], -y[0]))
 
     fine, coarse = steps(1e-9, 1e-9), steps(1e-3, 1e-3)
-    assert coarse < steps(double(1e-9, 1e3), double(1e-9, 1e3)) <= fine
-    parts = double(1.0), double(0.0)
+    assert coarse < steps(tensor(1e-9, 1e3), tensor(1e-9, 1e3)) <= fine
+    parts = tensor(1.0), tensor(0.0)
     assert (
         coarse
         < steps((1e-9, 1e-3), (1e-9, 1e-3), parts)
@@ -272,9 +248,9 @@ def test_bad_input_is_refused_with_a_sentence(change, error, words):
 
 def test_failures_are_assertions_and_name_the_remedy():
     with pytest.raises(AssertionError, match=r"non-finite values in state|underflow in dt"):
-        odeint(lambda t, y: y**2, double(1.0), double(0.0, 2.0))
+        odeint(lambda t, y: y**2, tensor(1.0), tensor(0.0, 2.0))
     with pytest.raises(RuntimeError, match="What to do"):
-        odeint(lambda t, y: y * float("nan"), double(1.0), double(0.0, 2.0))
+        odeint(lambda t, y: y * float("nan"), tensor(1.0), tensor(0.0, 2.0))
 
 
 def test_names_in_torchdiffeqs_order():

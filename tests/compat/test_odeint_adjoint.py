@@ -10,12 +10,12 @@ from torch._dynamo.testing import CompileCounter
 from torch.nn.utils import parametrizations, parametrize
 
 from pynode import odeint, odeint_adjoint
-from tests.compat.test_odeint import Driven, decay, double
-from tests.compat.test_odeint_gradients import times
+from tests.support.cases import tensor
+from tests.support.odeint import Driven, decay, times
 
 
 def test_who_gets_gradients():
-    f, y0 = Driven(), double(1.0, 0.0)
+    f, y0 = Driven(), tensor(1.0, 0.0)
     odeint_adjoint(f, y0, times()).sum().backward()
     assert (
         f.unused.grad is not None and float(f.unused.grad) == 0 and float(f.A.grad.abs().sum()) > 0
@@ -45,7 +45,7 @@ def test_the_way_back_has_its_own_options():
         {"adjoint_method": "rk4", "adjoint_options": {}},
     ):
         y = odeint_adjoint(
-            f, double(1.0, 0.0, requires_grad=True), times(), rtol=1e-9, atol=1e-9, **extra
+            f, tensor(1.0, 0.0, requires_grad=True), times(), rtol=1e-9, atol=1e-9, **extra
         )
         before = f.calls
         y.sum().backward()
@@ -56,8 +56,8 @@ def test_the_way_back_has_its_own_options():
 def test_the_states_start_anew_at_every_output():
     """On the way back over a decay by e^-30 their errors would be e^30 times as large at the
     end."""
-    rate, t = double(15.0, requires_grad=True), torch.linspace(0.0, 2.0, 21).double()
-    odeint_adjoint(lambda t, y: -rate * y, double(1.0), t, adjoint_params=(rate,)).sum().backward()
+    rate, t = tensor(15.0, requires_grad=True), torch.linspace(0.0, 2.0, 21).double()
+    odeint_adjoint(lambda t, y: -rate * y, tensor(1.0), t, adjoint_params=(rate,)).sum().backward()
     torch.testing.assert_close(
         rate.grad, -(t * torch.exp(-15 * t)).sum(0, keepdim=True), rtol=1e-5, atol=0
     )
@@ -71,7 +71,7 @@ def test_norms_of_the_way_back():
         return max(part.abs().max() for part in parts)
 
     f = Driven()
-    odeint_adjoint(f, double(1.0, 0.0), times(), adjoint_options={"norm": norm}).sum().backward()
+    odeint_adjoint(f, tensor(1.0, 0.0), times(), adjoint_options={"norm": norm}).sum().backward()
     assert seen[0] == [(), (2,), (2,), (2, 2), (1,)]
     seen.clear()
     y0 = torch.ones(3), torch.ones(2, 2, requires_grad=True)
@@ -87,7 +87,7 @@ def test_norms_of_the_way_back():
         net = nn.Sequential(nn.Linear(2, 64), nn.Tanh(), nn.Linear(64, 2)).double()
         y = odeint_adjoint(
             lambda t, y, f=net: f(y) * torch.sin(9 * t),
-            double(1.0, 0.0),
+            tensor(1.0, 0.0),
             times(),
             adjoint_params=tuple(net.parameters()),
             adjoint_options=options,
@@ -116,7 +116,7 @@ def test_callbacks_forward_and_back():
         setattr(f, f"{name}_adjoint", counting(f"{name}_adjoint"))
     options = {"first_step": 1.0}  # too long: some steps are rejected
     odeint_adjoint(
-        f, double(1.0, 0.0, requires_grad=True), double(0.0, 4.0), options=options
+        f, tensor(1.0, 0.0, requires_grad=True), tensor(0.0, 4.0), options=options
     ).sum().backward()
     for end in ("", "_adjoint"):
         assert (
@@ -127,11 +127,11 @@ def test_callbacks_forward_and_back():
 
 def test_a_replica_of_data_parallel():
     f, alone = Driven(), Driven()
-    odeint_adjoint(alone, double(1.0, 0.0), times()).sum().backward()
+    odeint_adjoint(alone, tensor(1.0, 0.0), times()).sum().backward()
     replica = f._replicate_for_data_parallel()
     replica._parameters = {}
     replica.A, replica.unused = 1 * f.A, 1 * f.unused
-    odeint_adjoint(replica, double(1.0, 0.0), times()).sum().backward()
+    odeint_adjoint(replica, tensor(1.0, 0.0), times()).sum().backward()
     torch.testing.assert_close(f.A.grad, alone.A.grad, rtol=1e-12, atol=0)
 
 
@@ -139,7 +139,7 @@ def test_a_replica_of_data_parallel():
 
 
 def fine(f, **options):
-    return odeint_adjoint(f, double(1.0, -0.5), times(), **options).square().sum()
+    return odeint_adjoint(f, tensor(1.0, -0.5), times(), **options).square().sum()
 
 
 def test_functional_call():
@@ -194,14 +194,14 @@ def test_hooks_of_parameters_see_the_gradient_once():
 @pytest.mark.parametrize("interface", [odeint, odeint_adjoint])
 def test_torch_compile_leaves_the_solve_alone(interface):
     """The graph breaks there: one before it, one after it."""
-    f, y0, t, counter = Driven(), double(1.0, -0.5), times(), CompileCounter()
+    f, y0, t, counter = Driven(), tensor(1.0, -0.5), times(), CompileCounter()
     found = torch.compile(lambda y0: 2 * interface(f, 3 * y0, t), backend=counter)(y0)
     assert torch.equal(found, 2 * interface(f, 3 * y0, t)) and counter.frame_count == 2
 
 
 def test_real_parameters_of_a_complex_state():
     """Nothing imaginary is left, and no warning says that it was dropped."""
-    rate, t = double(0.7, requires_grad=True), times(requires_grad=True)
+    rate, t = tensor(0.7, requires_grad=True), times(requires_grad=True)
     y0 = torch.tensor([1.0 + 0.5j], dtype=torch.complex128)
     grads = []
     for interface, extra in ((odeint, {}), (odeint_adjoint, {"adjoint_params": (rate,)})):
@@ -216,12 +216,12 @@ def test_real_parameters_of_a_complex_state():
 def test_where_the_options_of_the_way_back_are_found():
     """In the graph of a tensor and of a tuple, as torchdiffeq's tests look for them."""
     f = Driven()
-    y = odeint_adjoint(f, double(1.0, 0.0), double(0.0, 1.0))
+    y = odeint_adjoint(f, tensor(1.0, 0.0), tensor(0.0, 1.0))
     assert callable(y.grad_fn.adjoint_options["norm"])
     parts = odeint_adjoint(
         lambda t, y: (f.A[0, 0] * y[0], -y[1]),
-        (double(1.0), double(1.0)),
-        double(0.0, 1.0),
+        (tensor(1.0), tensor(1.0)),
+        tensor(0.0, 1.0),
         adjoint_params=(f.A,),
     )
     node = parts[0].grad_fn.next_functions[0][0].next_functions[0][0]
@@ -234,8 +234,8 @@ def test_no_gradient_for_what_is_frozen():
     with pytest.warns(UserWarning, match="adjoint parameter was passed without requiring gradient"):
         y = odeint_adjoint(
             f,
-            double(1.0, 0.0),
-            double(0.0, 1.0),
+            tensor(1.0, 0.0),
+            tensor(0.0, 1.0),
             adjoint_options={"norm": lambda parts: max(p.abs().max() for p in parts)},
         )
     y.sum().backward()

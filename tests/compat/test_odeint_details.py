@@ -9,7 +9,8 @@ import torch
 from pynode import odeint, odeint_adjoint, odeint_dense, odeint_event
 from pynode.compat.call import prepare
 from pynode.compat.field import CallField, CallTolerance
-from tests.compat.test_odeint import decay, double
+from tests.support.cases import tensor
+from tests.support.odeint import decay
 
 T = torch.tensor([0.0, 0.5, 1.0])
 
@@ -43,14 +44,14 @@ def test_steps_are_counted_between_outputs():
             return -y
 
         f.callback_step = lambda *_: steps.append(0)
-        odeint(f, double(1.0), t, rtol=1e-9)
+        odeint(f, tensor(1.0), t, rtol=1e-9)
         return len(steps)
 
-    whole = count(double(0.0, 4.0))
+    whole = count(tensor(0.0, 4.0))
     limit = {"max_num_steps": int(0.7 * whole)}
     with pytest.raises(AssertionError, match="max_num_steps exceeded"):
-        odeint(decay, double(1.0), double(0.0, 4.0), rtol=1e-9, options=limit)
-    assert odeint(decay, double(1.0), double(0.0, 2.0, 4.0), rtol=1e-9, options=limit).shape == (
+        odeint(decay, tensor(1.0), tensor(0.0, 4.0), rtol=1e-9, options=limit)
+    assert odeint(decay, tensor(1.0), tensor(0.0, 2.0, 4.0), rtol=1e-9, options=limit).shape == (
         3,
         1,
     )
@@ -85,8 +86,8 @@ def test_errors_are_measured_against_the_larger_end_of_a_step():
     )
     field = CallField(call)
     tol, y = CallTolerance(field, call), field.initial
-    torch.testing.assert_close(tol.scale(y), double(1.5, 1.5, 1.0, 1.0))
-    error = double(0.0, 3.0, 0.0, 0.0)
+    torch.testing.assert_close(tol.scale(y), tensor(1.5, 1.5, 1.0, 1.0))
+    error = tensor(0.0, 3.0, 0.0, 0.0)
     for a, b in ((y, 0 * y), (0 * y, y)):
         assert tol.ratio(error, a, b) == pytest.approx(2 / 2**0.5)
     assert tol.rms(torch.cat((0 * error, error)), torch.ones(8).double()) == pytest.approx(
@@ -110,7 +111,7 @@ def test_callbacks_in_reverse_time(method):
         return -y
 
     f.callback_step = lambda t0, y0, dt: seen.append((float(t0), float(y0)))
-    odeint(f, double(1.0), double(1.0, 0.5, 0.0), method=method)
+    odeint(f, tensor(1.0), tensor(1.0, 0.5, 0.0), method=method)
     assert seen[0] == (1.0, 1.0)
     assert all(0.0 < t <= 1.0 for t, _ in seen) and [t for t, _ in seen] == sorted(
         (t for t, _ in seen), reverse=True
@@ -123,15 +124,15 @@ def test_callbacks_in_reverse_time(method):
 def test_adams_of_low_order_is_rk4():
     with pytest.warns(UserWarning, match="below 4, so the solver reduces to `rk4`"):
         found = odeint(
-            decay, double(1.0), T.double(), method="explicit_adams", options={"max_order": 3}
+            decay, tensor(1.0), T.double(), method="explicit_adams", options={"max_order": 3}
         )
     torch.testing.assert_close(
-        found, odeint(decay, double(1.0), T.double(), method="rk4"), rtol=1e-12, atol=0
+        found, odeint(decay, tensor(1.0), T.double(), method="rk4"), rtol=1e-12, atol=0
     )
     with pytest.warns(UserWarning, match="Functional iteration did not converge"):
         odeint(
             lambda t, y: -9 * y,
-            double(1.0),
+            tensor(1.0),
             torch.linspace(0, 1, 12).double(),
             method="implicit_adams",
             options={"max_iters": 1},
@@ -159,7 +160,7 @@ def test_adams_iterates_as_torchdiffeq_does(iterations, rate, rtol, calls, end):
     t = torch.linspace(0, 1, 13, dtype=torch.float64)
     options = {"max_iters": iterations}
     y = odeint(
-        f, double(100.0), t, method="implicit_adams", rtol=rtol, atol=rtol / 100, options=options
+        f, tensor(100.0), t, method="implicit_adams", rtol=rtol, atol=rtol / 100, options=options
     )
     assert len(seen) == calls and y[-1].item() == pytest.approx(end, rel=1e-10)
 
@@ -173,16 +174,16 @@ def test_scipy_solver():
         return -50 * y
 
     for solver in ("LSODA", "RK45", "BDF"):
-        y = odeint(f, double(1.0), T.double(), method="scipy_solver", options={"solver": solver})
-        torch.testing.assert_close(y[1], torch.exp(double(-25.0)), rtol=0, atol=1e-6)
+        y = odeint(f, tensor(1.0), T.double(), method="scipy_solver", options={"solver": solver})
+        torch.testing.assert_close(y[1], torch.exp(tensor(-25.0)), rtol=0, atol=1e-6)
     calls.clear()
-    odeint(f, double(1.0), T.double(), method="scipy_solver", options={"min_step": 0.2})
+    odeint(f, tensor(1.0), T.double(), method="scipy_solver", options={"min_step": 0.2})
     assert len(calls) < 60
     with pytest.raises(AttributeError, match="no events"):
         odeint(
             f,
-            double(1.0),
-            double(0.0, 1.0),
+            tensor(1.0),
+            tensor(0.0, 1.0),
             method="scipy_solver",
             event_fn=lambda t, y: y.sum() - 0.5,
         )
@@ -193,10 +194,10 @@ def test_scipy_solver():
         with pytest.raises(AssertionError, match=words):
             odeint(
                 lambda t, y: y**2,
-                double(1.0),
-                double(0.0, 2.0),
+                tensor(1.0),
+                tensor(0.0, 2.0),
                 method="scipy_solver",
                 options={"solver": solver},
             )
     with pytest.raises(AssertionError, match="non-finite values in state"):
-        odeint(lambda t, y: y * float("nan"), double(1.0), double(0.0, 1.0), method="scipy_solver")
+        odeint(lambda t, y: y * float("nan"), tensor(1.0), tensor(0.0, 1.0), method="scipy_solver")

@@ -8,14 +8,15 @@ from torch import nn
 
 from pynode import SolveError, odeint, odeint_adjoint, odeint_dense, odeint_event
 from pynode.compat.call import OdeintError
-from tests.compat.test_odeint import decay, double
+from tests.support.cases import tensor
+from tests.support.odeint import decay
 
 
 class Falling(nn.Module):
     def __init__(self):
         super().__init__()
-        self.g = nn.Parameter(double(9.8))
-        self.floor = nn.Parameter(double(1.0))
+        self.g = nn.Parameter(tensor(9.8))
+        self.floor = nn.Parameter(tensor(1.0))
 
     def forward(self, t, y):
         return y[1], -self.g
@@ -29,11 +30,11 @@ class Falling(nn.Module):
 def test_the_event_of_a_falling_ball_with_its_gradients(interface, method):
     """t = t0 + sqrt(2 (h - floor) / g), v = -sqrt(2 g (h - floor)); the parameter of the event gets
     its gradient as well."""
-    f, t0 = Falling(), double(0.5, requires_grad=True)
-    height = double(6.0, requires_grad=True)
+    f, t0 = Falling(), tensor(0.5, requires_grad=True)
+    height = tensor(6.0, requires_grad=True)
     event_t, (position, speed) = odeint_event(
         f,
-        (height, double(0.0)),
+        (height, tensor(0.0)),
         t0,
         event_fn=f.event_fn,
         odeint_interface=interface,
@@ -69,12 +70,12 @@ def test_the_event_of_a_falling_ball_with_its_gradients(interface, method):
 def test_the_gradient_of_an_event_that_depends_on_time():
     """y = y0 + t meets 2 - t at (2 - y0) / 2; the component of the event that is zero there
     counts."""
-    y0 = double(0.5, requires_grad=True)
+    y0 = tensor(0.5, requires_grad=True)
 
     def event_fn(t, y):
         return torch.stack((y[0] + 9, y[0] + t - 2))
 
-    time, y = odeint_event(lambda t, y: torch.ones_like(y), y0, double(0.0), event_fn=event_fn)
+    time, y = odeint_event(lambda t, y: torch.ones_like(y), y0, tensor(0.0), event_fn=event_fn)
     for found, expected, slope in ((time, 0.75, -0.5), (y[-1, 0], 1.25, 0.5)):
         assert found.item() == pytest.approx(expected, rel=1e-9)
         assert torch.autograd.grad(found.sum(), y0, retain_graph=True)[0].item() == pytest.approx(
@@ -86,12 +87,12 @@ def test_the_gradient_of_an_event_that_depends_on_time():
 def test_the_gradient_of_an_event_of_a_complex_state(interface):
     """The imaginary part of e^(i w t) is a half at w t = asin(1/2); its real part there does not
     depend on w."""
-    rate = double(2.0, requires_grad=True)
+    rate = tensor(2.0, requires_grad=True)
     extra = {"adjoint_params": (rate,)} if interface is odeint_adjoint else {}
     time, y = odeint_event(
         lambda t, y: 1j * rate * y,
         torch.ones(1, dtype=torch.complex128),
-        double(0.0),
+        tensor(0.0),
         event_fn=lambda t, y: y.imag[0] - 0.5,
         odeint_interface=interface,
         rtol=1e-10,
@@ -109,9 +110,9 @@ def test_any_component_of_an_event_and_reverse_time():
     def event_fn(t, y):
         return torch.stack((y[0] + 5.0, y[0] - 0.5, y[0] - 9.0))
 
-    event_t, y = odeint(decay, double(1.0), double(0.0, 1.0), event_fn=event_fn)
+    event_t, y = odeint(decay, tensor(1.0), tensor(0.0, 1.0), event_fn=event_fn)
     assert event_t.item() == pytest.approx(math.log(2)) and y.shape == (2, 1)
-    back, _ = odeint_event(decay, double(1.0), double(0.0), event_fn=event_fn, reverse_time=True)
+    back, _ = odeint_event(decay, tensor(1.0), tensor(0.0), event_fn=event_fn, reverse_time=True)
     assert back.item() == pytest.approx(-math.log(9.0))
 
 
@@ -123,35 +124,35 @@ def test_an_event_that_never_happens_ends_with_a_sentence():
     with pytest.raises(RuntimeError, match="maximum number of iterations 20000"):
         odeint(
             decay,
-            double(1.0),
-            double(0.0, 1.0),
+            tensor(1.0),
+            tensor(0.0, 1.0),
             event_fn=never,
             method="euler",
             options={"step_size": 0.01},
         )
     with pytest.raises(AssertionError, match="max_num_steps exceeded"):
-        odeint(decay, double(1.0), double(0.0, 1.0), event_fn=never, options={"max_num_steps": 200})
+        odeint(decay, tensor(1.0), tensor(0.0, 1.0), event_fn=never, options={"max_num_steps": 200})
     with pytest.raises(SolveError):
-        odeint(decay, double(1.0), double(0.0, 1.0), event_fn=never, method="tsit5", max_steps=100)
+        odeint(decay, tensor(1.0), tensor(0.0, 1.0), event_fn=never, method="tsit5", max_steps=100)
     for method in ("fbdf", "dopri5"):
         with pytest.raises(OdeintError, match="the event did not occur"):
-            odeint(lambda t, y: 0 * y, double(1.0), double(0.0, 1.0), event_fn=never, method=method)
+            odeint(lambda t, y: 0 * y, tensor(1.0), tensor(0.0, 1.0), event_fn=never, method=method)
 
 
 def test_an_event_depends_on_the_first_time_alone():
     """The second only tells the direction. Of its own time odeint_event makes the gradient, others
     have none or zeros."""
-    rate, t = double(1.0, requires_grad=True), double(0.0, 1.0, requires_grad=True)
+    rate, t = tensor(1.0, requires_grad=True), tensor(0.0, 1.0, requires_grad=True)
     for interface, extra in ((odeint, {}), (odeint_adjoint, {"adjoint_params": (rate,)})):
         time, y = interface(
-            lambda t, y: -rate * y, double(1.0), t, event_fn=lambda t, y: y[0] - 0.5, **extra
+            lambda t, y: -rate * y, tensor(1.0), t, event_fn=lambda t, y: y[0] - 0.5, **extra
         )
         assert (
             not time.requires_grad
             or not torch.autograd.grad(time.sum(), rate, retain_graph=True)[0].any()
         )
         torch.testing.assert_close(
-            torch.autograd.grad(y[-1].sum(), t)[0], double(0.5, 0.0), rtol=1e-6, atol=1e-12
+            torch.autograd.grad(y[-1].sum(), t)[0], tensor(0.5, 0.0), rtol=1e-6, atol=1e-12
         )
 
 
@@ -159,16 +160,16 @@ def test_an_event_depends_on_the_first_time_alone():
 
 
 def test_dense_solutions_are_asked_anywhere():
-    rate = double(2.0, requires_grad=True)
+    rate = tensor(2.0, requires_grad=True)
     solution = odeint_dense(
-        lambda t, y: (-rate * y[0], y[1]), (double(1.0), double(3.0)), double(0.0), double(1.0)
+        lambda t, y: (-rate * y[0], y[1]), (tensor(1.0), tensor(3.0)), tensor(0.0), tensor(1.0)
     )
-    t = double([0.1, 0.2], [0.5, 1.0])
+    t = tensor([0.1, 0.2], [0.5, 1.0])
     a, b = solution(t)
     assert a.shape == (2, 2, 1) and b.shape == (2, 2, 1)
     torch.testing.assert_close(a.squeeze(-1), torch.exp(-2 * t), rtol=1e-5, atol=0)
     a[0, 1].sum().backward()
-    torch.testing.assert_close(rate.grad, -0.2 * torch.exp(double(-0.4)), rtol=1e-5, atol=0)
+    torch.testing.assert_close(rate.grad, -0.2 * torch.exp(tensor(-0.4)), rtol=1e-5, atol=0)
     assert odeint_dense(decay, torch.ones(2), torch.tensor(0.0), torch.tensor(1.0), method="fbdf")(
         0.5
     ).shape == (2,)

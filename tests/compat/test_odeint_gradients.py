@@ -8,35 +8,32 @@ from torch import nn
 
 import pynode
 from pynode import odeint, odeint_adjoint
-from tests.compat.test_odeint import GRIDS, Driven, decay, double
-from tests.core.test_parameters import replica
+from tests.support.cases import tensor
+from tests.support.modules import replica
+from tests.support.odeint import GRIDS, Driven, decay, times
 
 STEEP = {"rtol": 1e-10, "atol": 1e-12}
-
-
-def times(**keywords):
-    return double(0.0, 0.3, 1.1, **keywords)
 
 
 def loss_of(call):
     """A number from the states at all times, and its gradients in y0, t and A by the call under
     test."""
-    f, y0, t = Driven(), double(1.0, -0.5, requires_grad=True), times(requires_grad=True)
+    f, y0, t = Driven(), tensor(1.0, -0.5, requires_grad=True), times(requires_grad=True)
     y = call(f, y0, t)
-    loss = (y * double(1.0, 2.0)).sin().sum()
+    loss = (y * tensor(1.0, 2.0)).sin().sum()
     loss.backward()
     return loss.item(), y0.grad, t.grad, f.A.grad
 
 
 def differences(call, eps=1e-6):
     """The same gradients by central differences of solves without any."""
-    f, parts = Driven(), [double(1.0, -0.5), times(), None]
+    f, parts = Driven(), [tensor(1.0, -0.5), times(), None]
     parts[2] = f.A.data
     found = []
     with torch.no_grad():
 
         def loss():
-            return (call(f, parts[0], parts[1]) * double(1.0, 2.0)).sin().sum().item()
+            return (call(f, parts[0], parts[1]) * tensor(1.0, 2.0)).sin().sum().item()
 
         for part in parts:
             grad = torch.zeros_like(part)
@@ -123,12 +120,12 @@ def test_a_stiff_problem_is_one_word_away():
     class Stiff(nn.Module):
         def __init__(self):
             super().__init__()
-            self.mu = nn.Parameter(double(1000.0).squeeze(0))
+            self.mu = nn.Parameter(tensor(1000.0).squeeze(0))
 
         def forward(self, t, y):
             return torch.stack((y[1], self.mu * ((1 - y[0] ** 2) * y[1]) - y[0]))
 
-    y0, t = double(2.0, 0.0), double(0.0, 300.0)
+    y0, t = tensor(2.0, 0.0), tensor(0.0, 300.0)
     grads = []
     for interface in (odeint, odeint_adjoint):
         f = Stiff()
@@ -142,9 +139,9 @@ def test_a_stiff_problem_is_one_word_away():
 
 def test_tensors_that_a_plain_function_closes_over_get_gradients():
     """Also those that are no leaves: the graph is that of the operations, as in torchdiffeq."""
-    w = double(0.3, requires_grad=True)
+    w = tensor(0.3, requires_grad=True)
     rate = 2 * w
-    odeint(lambda t, y: -rate * y, double(1.0), double(0.0, 1.0))[-1].sum().backward()
+    odeint(lambda t, y: -rate * y, tensor(1.0), tensor(0.0, 1.0))[-1].sum().backward()
     torch.testing.assert_close(w.grad, -2 * torch.exp(-rate.detach()), rtol=1e-6, atol=0)
 
 
@@ -157,14 +154,14 @@ def test_modules_with_a_state_of_parts(method, replicated):
     class Parts(nn.Module):
         def __init__(self):
             super().__init__()
-            self.rate, self.late = nn.Parameter(double(0.5)), nn.Parameter(double(0.2))
+            self.rate, self.late = nn.Parameter(tensor(0.5)), nn.Parameter(tensor(0.2))
 
         def forward(self, t, y):
             return -self.rate * y[0], y[0] + (self.late if t > 0.5 or replicated else 0.0)
 
     f = Parts()
     _, end = odeint(
-        replica(f) if replicated else f, (double(1.0), double(0.0)), double(0.0, 1.0), method=method
+        replica(f) if replicated else f, (tensor(1.0), tensor(0.0)), tensor(0.0, 1.0), method=method
     )
     end[-1].sum().backward()
     assert f.late.grad.item() == pytest.approx(1.0 if replicated else 0.5, rel=1e-3)
@@ -174,8 +171,8 @@ def test_modules_with_a_state_of_parts(method, replicated):
 
 
 def test_second_derivatives_of_odeint():
-    y0 = double(0.7, requires_grad=True)
-    y = odeint(lambda t, y: -(y**2), y0, double(0.0, 1.0), rtol=1e-10, atol=1e-12)[-1]
+    y0 = tensor(0.7, requires_grad=True)
+    y = odeint(lambda t, y: -(y**2), y0, tensor(0.0, 1.0), rtol=1e-10, atol=1e-12)[-1]
     first = torch.autograd.grad(y.sum(), y0, create_graph=True)[0]
     second = torch.autograd.grad(first.sum(), y0)[0]
     torch.testing.assert_close(second, -2 / (1 + y0.detach()) ** 3, rtol=1e-7, atol=0)
@@ -183,18 +180,18 @@ def test_second_derivatives_of_odeint():
 
 def test_scipy_solver_has_no_gradient():
     assert not odeint(
-        Driven(), double(1.0, 0.0, requires_grad=True), times(), method="scipy_solver"
+        Driven(), tensor(1.0, 0.0, requires_grad=True), times(), method="scipy_solver"
     ).requires_grad
 
 
 def test_a_solve_option_that_does_not_exist_is_refused():
     with pytest.raises(TypeError, match="nonsense"):
-        odeint(decay, double(1.0), double(0.0, 1.0), nonsense=1)
+        odeint(decay, tensor(1.0), tensor(0.0, 1.0), nonsense=1)
     with pytest.warns(UserWarning, match="norm"):
         odeint(
             decay,
-            double(1.0),
-            double(0.0, 1.0),
+            tensor(1.0),
+            tensor(0.0, 1.0),
             method="fbdf",
             options={"norm": lambda y: y.abs().max()},
         )

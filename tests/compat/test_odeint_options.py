@@ -7,7 +7,9 @@ import torch
 
 from pynode import odeint
 from pynode.compat.grid import GridIntegrator
-from tests.compat.test_odeint import ADAMS, EITHER, FIXED, Driven, decay, double
+from pynode.compat.methods import ADAMS, EITHER, FIXED
+from tests.support.cases import tensor
+from tests.support.odeint import Driven, decay
 
 
 def test_step_t_and_jump_t_are_landed_on():
@@ -20,17 +22,17 @@ def test_step_t_and_jump_t_are_landed_on():
     f.callback_accept_step = lambda t0, y0, dt: ends.append(float(t0 + dt))
     y = odeint(
         f,
-        double(1.0),
-        double(0.0, 1.0),
-        options={"jump_t": double(0.5), "step_t": double(0.25, 7.0, -3.0)},
+        tensor(1.0),
+        tensor(0.0, 1.0),
+        options={"jump_t": tensor(0.5), "step_t": tensor(0.25, 7.0, -3.0)},
     )
     assert 0.25 in ends and 0.5 in ends and 0.5 not in asked
-    torch.testing.assert_close(y[-1], double(1.0), rtol=1e-8, atol=0)
-    reverse = odeint(f, double(1.0), double(1.0, 0.0), options={"jump_t": double(0.5)})
-    torch.testing.assert_close(reverse[-1], double(1.0), rtol=1e-8, atol=0)
-    for twice in ({"step_t": double(0.3, 0.3)}, {"step_t": double(0.3), "jump_t": double(0.3)}):
+    torch.testing.assert_close(y[-1], tensor(1.0), rtol=1e-8, atol=0)
+    reverse = odeint(f, tensor(1.0), tensor(1.0, 0.0), options={"jump_t": tensor(0.5)})
+    torch.testing.assert_close(reverse[-1], tensor(1.0), rtol=1e-8, atol=0)
+    for twice in ({"step_t": tensor(0.3, 0.3)}, {"step_t": tensor(0.3), "jump_t": tensor(0.3)}):
         with pytest.raises(ValueError, match="must not have any repeated elements"):
-            odeint(f, double(1.0), double(0.0, 1.0), options=twice)
+            odeint(f, tensor(1.0), tensor(0.0, 1.0), options=twice)
 
 
 def test_steps_are_bounded_and_counted():
@@ -41,7 +43,7 @@ def test_steps_are_bounded_and_counted():
             return 50 * torch.cos(50 * t) + 0 * y
 
         f.callback_accept_step = lambda t0, y0, dt: taken.append(float(dt))
-        odeint(f, double(0.0), double(0.0, 1.0), options=options)
+        odeint(f, tensor(0.0), tensor(0.0, 1.0), options=options)
         return taken
 
     assert max(sizes(max_step=0.01)) <= 0.01 * 1.01
@@ -56,7 +58,7 @@ def test_steps_are_bounded_and_counted():
 def test_safety_and_factors_reach_the_controller():
     def count(**options):
         f = Driven()
-        odeint(f, double(1.0, 0.0), double(0.0, 20.0), options=options)
+        odeint(f, tensor(1.0, 0.0), tensor(0.0, 20.0), options=options)
         return f.calls
 
     assert count(safety=0.5) > 1.2 * count(safety=0.9)
@@ -70,32 +72,32 @@ def test_grids():
         return y
 
     f.callback_step = lambda t0, y0, dt: seen.append((float(t0), float(dt)))
-    odeint(f, double(1.0), double(0.0, 0.35), method="euler", options={"step_size": 0.1})
+    odeint(f, tensor(1.0), tensor(0.0, 0.35), method="euler", options={"step_size": 0.1})
     assert [t for t, _ in seen] == pytest.approx([0.0, 0.1, 0.2, 0.3]) and seen[-1][
         1
     ] == pytest.approx(0.05)
-    grid = double(1.0, 0.3, 0.0)
+    grid = tensor(1.0, 0.3, 0.0)
     y = odeint(
         f,
-        double(1.0),
-        double(1.0, 0.0),
+        tensor(1.0),
+        tensor(1.0, 0.0),
         method="euler",
         options={"grid_constructor": lambda f, y0, t: grid},
     )
-    torch.testing.assert_close(y[-1], double(0.3 * 0.7), rtol=1e-14, atol=0)
+    torch.testing.assert_close(y[-1], tensor(0.3 * 0.7), rtol=1e-14, atol=0)
     with pytest.raises(ValueError, match="mutually exclusive"):
         odeint(
             f,
-            double(1.0),
-            double(0.0, 1.0),
+            tensor(1.0),
+            tensor(0.0, 1.0),
             method="rk4",
             options={"step_size": 1, "grid_constructor": lambda *_: grid},
         )
     with pytest.raises(ValueError, match="must begin at"):
         odeint(
             f,
-            double(1.0),
-            double(0.0, 1.0),
+            tensor(1.0),
+            tensor(0.0, 1.0),
             method="rk4",
             options={"grid_constructor": lambda f, y0, t: grid},
         )
@@ -103,13 +105,13 @@ def test_grids():
 
 def test_interpolation_between_grid_points():
     """y = t^3 / 2: its cubic through both ends is itself."""
-    t = double(0.0, 0.25, 1.0)
+    t = tensor(0.0, 0.25, 1.0)
     for kind, expected in (("linear", 0.25 / 2), ("cubic", 0.25**3 / 2)):
         options = {"step_size": 1.0, "interp": kind}
-        y = odeint(lambda t, y: 1.5 * t**2 + 0 * y, double(0.0), t, method="rk4", options=options)
+        y = odeint(lambda t, y: 1.5 * t**2 + 0 * y, tensor(0.0), t, method="rk4", options=options)
         assert float(y[1, 0]) == pytest.approx(expected, rel=1e-12)
     with pytest.raises(ValueError, match="Unknown interpolation method"):
-        odeint(decay, double(0.0), t, method="rk4", options={"interp": "quintic"})
+        odeint(decay, tensor(0.0), t, method="rk4", options={"interp": "quintic"})
 
 
 # implicit_midpoint asks f at the middle of steps alone.
@@ -121,7 +123,7 @@ def test_perturb_keeps_off_the_grid_points(method):
         asked = []
         options = {"step_size": 0.5, "perturb": perturb}
         f = lambda t, y, to=asked: (to.append(float(t)), -y)[1]  # noqa: E731
-        odeint(f, double(1.0), double(0.0, 2.0), method=method, options=options)
+        odeint(f, tensor(1.0), tensor(0.0, 2.0), method=method, options=options)
         assert bool({0.0, 0.5, 1.0, 1.5} & set(asked)) is not perturb
 
 
@@ -169,7 +171,7 @@ def test_adams_without_its_corrector():
     def run(method, **options):
         t = torch.linspace(0, 2, 21).double()
         return odeint(
-            lambda t, y: -y * torch.cos(t), double(1.0), t, method=method, options=options
+            lambda t, y: -y * torch.cos(t), tensor(1.0), t, method=method, options=options
         )
 
     plain = run("explicit_adams")
@@ -186,32 +188,32 @@ def test_tolerances_of_the_parts_in_a_tensor(method):
     """One for each part of a tuple, as in a sequence of numbers."""
 
     def run(rtol, atol):
-        y0 = double(1.0, 2.0, 3.0), double(1.0)
+        y0 = tensor(1.0, 2.0, 3.0), tensor(1.0)
         return odeint(
             lambda t, y: (-y[0], y[0].sum() * y[1]),
             y0,
-            double(0.0, 1.0),
+            tensor(0.0, 1.0),
             rtol=rtol,
             atol=atol,
             method=method,
         )[1]
 
-    found = run(1e-4, double(1e-3, 1e-9))
+    found = run(1e-4, tensor(1e-3, 1e-9))
     assert torch.equal(found, run(1e-4, (1e-3, 1e-9))) and not torch.equal(
         found, run(1e-4, (1e-9, 1e-3))
     )
     with pytest.raises(AssertionError, match="same length as the tuple"):
-        run(1e-4, double(1e-3, 1e-3, 1e-3))
+        run(1e-4, tensor(1e-3, 1e-3, 1e-3))
 
 
 @pytest.mark.parametrize("method", ["dopri5", "fbdf"])
 def test_tolerances_broadcast_against_the_state(method):
     def run(atol):
         return odeint(
-            decay, torch.ones(2, 3).double(), double(0.0, 1.0), rtol=0.0, atol=atol, method=method
+            decay, torch.ones(2, 3).double(), tensor(0.0, 1.0), rtol=0.0, atol=atol, method=method
         )
 
-    atol = double(1e-3, 1e-6, 1e-9)
+    atol = tensor(1e-3, 1e-6, 1e-9)
     assert torch.equal(run(atol), run(atol.expand(2, 3))) and not torch.equal(run(atol), run(1e-3))
 
 
@@ -228,10 +230,10 @@ def test_a_jump_where_a_solve_begins():
         return y if t < 0.5 else -50 * y
 
     y = odeint(
-        f, double(1.0), double(0.5, 0.0), rtol=1e-6, options={"jump_t": double(0.5, 2.0, -1.0)}
+        f, tensor(1.0), tensor(0.5, 0.0), rtol=1e-6, options={"jump_t": tensor(0.5, 2.0, -1.0)}
     )
     assert max(asked) < 0.5
-    torch.testing.assert_close(y[-1], torch.exp(double(-0.5)), rtol=1e-6, atol=0)
+    torch.testing.assert_close(y[-1], torch.exp(tensor(-0.5)), rtol=1e-6, atol=0)
 
 
 def test_times_between_several_jumps():
@@ -240,14 +242,14 @@ def test_times_between_several_jumps():
     def f(t, y):
         return y * (1.0 if t < 0.3 else -2.0 if t < 0.6 else 3.0)
 
-    t, jumps = double(0.0, 0.2, 0.5, 1.0, requires_grad=True), double(0.6, 0.3)
+    t, jumps = tensor(0.0, 0.2, 0.5, 1.0, requires_grad=True), tensor(0.6, 0.3)
     for exponents, at in (
-        (double(0.0, 0.2, -0.1, 0.9), t),
-        (double(0.0, -1.0, -0.7, -0.9), t.flip(0)),
+        (tensor(0.0, 0.2, -0.1, 0.9), t),
+        (tensor(0.0, -1.0, -0.7, -0.9), t.flip(0)),
     ):
-        y = odeint(f, double(1.0), at, rtol=1e-9, atol=1e-12, options={"jump_t": jumps}).squeeze(1)
+        y = odeint(f, tensor(1.0), at, rtol=1e-9, atol=1e-12, options={"jump_t": jumps}).squeeze(1)
         torch.testing.assert_close(y, torch.exp(exponents), rtol=1e-8, atol=0)
-        rates = double(1.0, 1.0, -2.0, 3.0) if at is t else double(3.0, -2.0, 1.0, 1.0)
+        rates = tensor(1.0, 1.0, -2.0, 3.0) if at is t else tensor(3.0, -2.0, 1.0, 1.0)
         for i in range(1, 4):
             (found,) = torch.autograd.grad(y[i], at, retain_graph=True)
             expected = torch.zeros(4).double()

@@ -1,7 +1,5 @@
 """The torch engines for one system and for rows follow the same rules: tests run on both."""
 
-import math
-
 import pytest
 import torch
 
@@ -13,35 +11,28 @@ from tests.support.cases import tensor
 ROWS = [name for name in registry.names() if serves(registry.get(name))]
 IMPLICIT = [name for name in ROWS if registry.get(name).implicit]
 FIXED = ["Euler", "RK4", "Rodas5P", "ImplicitEuler", "KenCarp4"]
-engines = pytest.mark.parametrize("batched", [False, True], ids=["single", "rows"])
-
-
-def ended(f, y0, t, batched, **options):
-    """The solution of one system, or of a batch with one row."""
-    if batched:
-        y0 = y0.unsqueeze(0)
-    return solve(f, y0, t, batched=batched, throw=False, **options)
+engines = pytest.mark.parametrize("engine", ["single", "rows"], indirect=True)
 
 
 @engines
 @pytest.mark.parametrize("method", FIXED)
-def test_fixed_steps_are_stretched_by_rounding_only(method, batched):
+def test_fixed_steps_are_stretched_by_rounding_only(method, engine):
     """Ten steps end 5e-4 of a step before the end: another one is due."""
     step = 0.1 * (1 - 5e-5)
-    solution = ended(
-        lambda t, y: -y, tensor(1.0), [0.0, 1.0], batched, method=method, step_size=step
+    solution = engine.solve(
+        lambda t, y: -y, tensor(1.0), [0.0, 1.0], throw=False, method=method, step_size=step
     )
     assert solution.stats.accepted == 11
 
 
 @engines
 @pytest.mark.parametrize("method", ["Euler", "RK4", "Tsit5"])
-def test_a_fixed_step_that_overflows_ends_the_solve(method, batched):
-    solution = ended(
+def test_a_fixed_step_that_overflows_ends_the_solve(method, engine):
+    solution = engine.solve(
         lambda t, y: 1e200 * y * y * y,
         tensor(1.0),
         [0.0, 1.0],
-        batched,
+        throw=False,
         method=method,
         step_size=0.1,
     )
@@ -51,21 +42,23 @@ def test_a_fixed_step_that_overflows_ends_the_solve(method, batched):
 
 @engines
 @pytest.mark.parametrize("method", IMPLICIT)
-def test_a_first_slope_that_is_not_finite_ends_the_solve_at_once(method, batched):
-    solution = ended(lambda t, y: 1 / (y - 1), tensor(1.0), [0.0, 1.0], batched, method=method)
+def test_a_first_slope_that_is_not_finite_ends_the_solve_at_once(method, engine):
+    solution = engine.solve(
+        lambda t, y: 1 / (y - 1), tensor(1.0), [0.0, 1.0], throw=False, method=method
+    )
     assert solution.status is Status.NONFINITE
     assert solution.stats.nfe <= 3
 
 
 @engines
 @pytest.mark.parametrize("method", ["ImplicitEuler", "SDIRK2"])
-def test_newton_that_never_converges_is_named(method, batched):
+def test_newton_that_never_converges_is_named(method, engine):
     """y' = 1000 y^2 ends at t = 0.001: an implicit step of 0.1 has no solution."""
-    solution = ended(
+    solution = engine.solve(
         lambda t, y: 1e3 * y * y,
         tensor(1.0),
         [0.0, 1.0],
-        batched,
+        throw=False,
         method=method,
         step_size=0.1,
         max_steps=1000,
@@ -75,15 +68,10 @@ def test_newton_that_never_converges_is_named(method, batched):
 
 
 @engines
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_start_that_is_not_finite_is_refused(value, batched):
-    with pytest.raises(ValueError, match="y0 is not finite"):
-        ended(lambda t, y: -y, tensor(value), [0.0, 1.0], batched)
-
-
-@engines
-def test_nonnegative_false_asks_for_nothing(batched):
-    solution = ended(lambda t, y: -y, tensor(1.0), [0.0, 1.0], batched, nonnegative=False)
+def test_nonnegative_false_asks_for_nothing(engine):
+    solution = engine.solve(
+        lambda t, y: -y, tensor(1.0), [0.0, 1.0], throw=False, nonnegative=False
+    )
     assert solution.status is Status.SUCCESS
 
 

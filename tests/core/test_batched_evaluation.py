@@ -3,58 +3,15 @@ of f reach the caller."""
 
 import pytest
 import torch
-from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from pynode import Event, PresetTimes, odeint, solve
 from pynode.backends.torch.inference import serves_inference
 from pynode.core.problem import ODEProblem
 from pynode.core.vector_field import VectorField
 from tests.support.cases import tensor
+from tests.support.odd_fields import KINDS, Y0, Field
 
 METHODS = ["tsit5", "rodas5p", "kvaerno5", "fbdf", "radauiia5"]
-Y0 = torch.ones(4, 3).double()
-
-
-class Identity(torch.autograd.Function):
-    """Without a rule for vmap."""
-
-    @staticmethod
-    def forward(ctx, x):
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return grad.clone()
-
-
-class Field(nn.Module):
-    """What a field may do within its graph: kind names it."""
-
-    def __init__(self, kind):
-        super().__init__()
-        torch.manual_seed(0)
-        self.linear, self.act, self.kind = nn.Linear(3, 3).double(), nn.Tanh(), kind
-        self.calls = 0
-        if kind == "module hook":
-            self.act.register_full_backward_hook(lambda module, given, out: (given[0] * 0.5,))
-
-    def forward(self, t, y):
-        self.calls += 1
-        if self.kind == "checkpoint":
-            z = checkpoint(lambda y: self.act(self.linear(y)), y, use_reentrant=False)
-        else:
-            z = self.act(self.linear(y))
-        if self.kind == "custom":
-            z = Identity.apply(z)
-        if self.kind == "tensor hook" and z.requires_grad:
-            z.register_hook(lambda grad: grad * 0.5)
-        if self.kind == "branch" and float(z.sum()) > 1e9:
-            z = z * 0
-        return z - y
-
-
-KINDS = ["plain", "checkpoint", "custom", "tensor hook", "module hook", "branch"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -197,25 +154,29 @@ class Buffered:
 RIGHT = torch.tensor([6.09849468, 0.6281379], dtype=torch.float64)
 
 
-@pytest.mark.parametrize("view", [False, True])
-@pytest.mark.parametrize("method", ["bs3", "dp8", "adamspece", "rkc", *METHODS, "qndf"])
-def test_one_buffer_for_all_results(method, view):
+@pytest.mark.parametrize(
+    ("engine", "method", "view"),
+    [
+        *(
+            ("single", method, view)
+            for method in ("bs3", "dp8", "adamspece", "rkc", *METHODS, "qndf")
+            for view in (False, True)
+        ),
+        *(("julia", method, False) for method in ("tsit5", "rodas5p", "qndf")),
+    ],
+    indirect=["engine"],
+)
+def test_one_buffer_for_all_results(engine, method, view):
     f = Buffered()
 
     def jac(t, y):
         return torch.stack((torch.stack((1.5 - y[1], -y[0])), torch.stack((y[1], y[0] - 3))))
 
     options = {"jac": jac} if method in ("rodas5p", "kvaerno5", "qndf", "fbdf", "radauiia5") else {}
-    y = solve(
-        f.view if view else f,
-        torch.ones(2).double(),
-        (0.0, 5.0),
-        method=method,
-        rtol=1e-7,
-        atol=1e-9,
-        **options,
-    ).y[-1]
-    assert torch.allclose(y, RIGHT, rtol=1e-3)
+    options |= {"method": method, "rtol": 1e-7, "atol": 1e-9}
+    with torch.no_grad():
+        found = engine.solve(f.view if view else f, torch.ones(2).double(), (0.0, 5.0), **options)
+    assert torch.allclose(found.y[-1], RIGHT, rtol=1e-3)
 
 
 def test_one_buffer_in_odeint():
@@ -225,7 +186,8 @@ def test_one_buffer_in_odeint():
     assert torch.allclose(y, RIGHT, rtol=1e-4)
 
 
-def test_one_buffer_for_conditions_resets_and_jacobians():
+@pytest.mark.parametrize("engine", ["single", "julia"], indirect=True)
+def test_one_buffer_for_conditions_resets_and_jacobians(engine):
     level, state, matrix = (
         torch.zeros(1).double(),
         torch.zeros(1).double(),
@@ -244,7 +206,7 @@ def test_one_buffer_for_conditions_resets_and_jacobians():
     y0 = tensor(1.0).requires_grad_()
     events = [Event(condition, reset=reset), PresetTimes([0.2], reset)]
     for method in ("tsit5", "fbdf", "rodas5p"):
-        solution = solve(
+        solution = engine.solve(
             lambda t, y: -y,
             y0,
             (0.0, 2.0),

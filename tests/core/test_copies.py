@@ -12,6 +12,7 @@ from torch import multiprocessing
 import pynode
 from pynode import Event, SolveError, Status, solve
 from pynode.core.leaves import LostLeaves
+from tests.support.cases import tensor
 
 END = 2.0
 
@@ -31,10 +32,6 @@ class Decay(torch.nn.Module):
 
     def forward(self, t, y):
         return -self.rate * y
-
-
-def tensor(*values):
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def saved(thing):
@@ -79,12 +76,17 @@ KINDS = {
 
 
 @every_way
-@pytest.mark.parametrize("kind", KINDS)
-def test_dense_output_and_counts_come_along(kind, way):
+@pytest.mark.parametrize(
+    ("engine", "kind"),
+    [*(("single", kind) for kind in KINDS), *(("julia", k) for k in ("explicit", "bdf", "event"))],
+    indirect=["engine"],
+)
+def test_dense_output_and_counts_come_along(engine, kind, way):
     rate = tensor(1.5).requires_grad_()
-    solution = solve(
-        lambda t, y: -rate * y, tensor(1.0, 2.0), [0.0, 1.0, END], dense=True, **KINDS[kind]
-    )
+    options = {"dense": True, **KINDS[kind]}
+    solution = engine.solve(
+        lambda t, y: -rate * y, tensor(1.0, 2.0), [0.0, 1.0, END], **options
+    ).solution
     came = way(solution)
     assert came.y.detach().equal(solution.y.detach()) and came.t.equal(solution.t)
     assert (
@@ -101,16 +103,18 @@ def test_dense_output_and_counts_come_along(kind, way):
 
 
 @every_way
-def test_a_copy_says_that_it_has_no_graph(way):
+@pytest.mark.parametrize("engine", ["single", "julia"], indirect=True)
+def test_a_copy_says_that_it_has_no_graph(engine, way):
     field = Decay()
-    came = way(solve(field, tensor(1.0), [0.0, END], dense=True, events=[bounce()]))
+    options = {"dense": True, "events": [bounce()], "method": "qndf"}
+    came = way(engine.solve(field, tensor(1.0), [0.0, END], **options).solution)
     assert "no graph" in repr(came)
     record = came.events[0]
     for value in (came.y, came(0.5), came.derivative(0.5), record.t, record.y, record.after):
-        with pytest.raises(RuntimeError, match="its graph stayed behind"):
+        with pytest.raises(RuntimeError, match="has lost its graph"):
             (field.rate + value.sum()).backward()
     with pytest.raises(ValueError, match="no dense output"):
-        way(solve(field, tensor(1.0), [0.0, END]))(0.5)
+        way(engine.solve(field, tensor(1.0), [0.0, END], method="qndf").solution)(0.5)
 
 
 @every_way
@@ -127,7 +131,7 @@ def test_the_mark_does_not_depend_on_the_mode_of_loading():
     written = pickle.dumps(solve(Decay(), tensor(1.0), [0.0, END]))
     with torch.no_grad():
         came = pickle.loads(written)
-    with pytest.raises(RuntimeError, match="its graph stayed behind"):
+    with pytest.raises(RuntimeError, match="has lost its graph"):
         came.y.sum().backward()
 
 
@@ -202,7 +206,7 @@ def test_rows(way):
     )
     assert came.y.detach().nan_to_num().equal(rows.y.detach().nan_to_num())
     assert came.events[0][0].t.item() == rows.events[0][0].t.item()
-    with pytest.raises(RuntimeError, match="its graph stayed behind"):
+    with pytest.raises(RuntimeError, match="has lost its graph"):
         came.y.nansum().backward()
     assert came.report().row == 1  # of the first row that failed
     with pytest.raises(ValueError, match=r"ask for report\(2\) there"):
@@ -222,7 +226,7 @@ def test_paths_of_stochastic_equations(way):
         lambda t, y: y**5, lambda t, y: y, tensor(9.0), [0.0, 9.0], dt=0.5, throw=False
     )
     assert not failed.success
-    with pytest.raises(ValueError, match="ordinary differential equations alone"):
+    with pytest.raises(ValueError, match="ordinary differential equations have reports"):
         way(failed).report()
 
 

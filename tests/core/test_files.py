@@ -11,7 +11,7 @@ from pynode.core.files import save_atomically, save_figure, save_torch, unsealed
 from pynode.train import ModelError, fit, load_model
 from pynode.train.model import FORMAT, load_plain
 from tests.support import ROOT
-from tests.train.test_train import QUICK, stiff_linear
+from tests.support.training import QUICK, stiff_linear
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,11 @@ from torch import nn
 from pynode import Event, check_gradients, odeint, odeint_adjoint, solve
 from pynode.core.leaves import LostLeaves, leaves_of, reachable
 from tests.support.cases import tensor
+from tests.support.engines import ENGINES
 
 METHODS = ["tsit5", "rodas5p", "kvaerno5", "fbdf", "radauiia5"]
 ADJOINTS = ["discrete", "forward", "gauss", "gausskronrod", "quadrature", "interpolating"]
+JULIA_ADJOINTS = ["auto", "gauss", "interpolating"]
 ONE = tensor(1.0)
 
 
@@ -21,37 +23,49 @@ def leaf(value):
     return torch.tensor(value, dtype=torch.float64, requires_grad=True)
 
 
-def ended(f, **options):
+on_both = pytest.mark.parametrize("engine", ["single", "julia"], indirect=True)
+
+
+def ended(f, engine=ENGINES["single"], **options):
     options = {"method": "tsit5", "rtol": 1e-9, "atol": 1e-11, **options}
-    return solve(f, ONE, (0.0, 1.0), **options).y[-1].sum()
+    return engine.solve(f, ONE, (0.0, 1.0), **options).y[-1].sum()
 
 
 # Tensors that f uses only later.
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_used_only_later(method):
+@pytest.mark.parametrize(
+    ("engine", "method"),
+    [*(("single", m) for m in METHODS), *(("julia", m) for m in ("tsit5", "rodas5p", "qndf"))],
+    indirect=["engine"],
+)
+def test_used_only_later(engine, method):
     early, late = leaf(-1.0), leaf(-2.0)
 
     def f(t, y):
         return early * y if float(t) < 0.5 else late * y
 
-    ended(f, method=method, jumps=[0.5]).backward()
+    ended(f, engine, method=method, jumps=[0.5]).backward()
     wanted = 0.5 * math.exp(-1.5)
     assert early.grad == pytest.approx(wanted, rel=1e-6) and late.grad == pytest.approx(
         wanted, rel=1e-6
     )
 
 
-@pytest.mark.parametrize("adjoint", ADJOINTS)
-def test_used_only_later_by_every_adjoint(adjoint):
+@pytest.mark.parametrize(
+    ("engine", "adjoint"),
+    [*(("single", a) for a in ADJOINTS), *(("julia", a) for a in JULIA_ADJOINTS)],
+    indirect=["engine"],
+)
+def test_used_only_later_by_every_adjoint(engine, adjoint):
     """Also where nothing else requires a gradient."""
     late = leaf(-2.0)
 
     def f(t, y):
         return late * y if float(t) >= 0.5 else -y
 
-    ended(f, jumps=[0.5], adjoint=adjoint).backward()
+    engine.require_adjoint(adjoint)
+    ended(f, engine, jumps=[0.5], adjoint=adjoint).backward()
     assert late.grad == pytest.approx(0.5 * math.exp(-1.5), rel=1e-5)
 
 
@@ -135,10 +149,14 @@ PLACES = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("method", METHODS)
-def test_every_place(place, method):
+@pytest.mark.parametrize(
+    ("engine", "method"),
+    [*(("single", method) for method in METHODS), ("julia", "tsit5")],
+    indirect=["engine"],
+)
+def test_every_place(place, engine, method):
     rate = leaf(-1.0)
-    ended(PLACES[place](rate), method=method).backward()
+    ended(PLACES[place](rate), engine, method=method).backward()
     assert rate.grad == pytest.approx(math.exp(-1), rel=1e-6)
 
 
@@ -182,10 +200,20 @@ def two_ways(k):
 
 
 @pytest.mark.parametrize("way", two_ways(torch.tensor(0.7)))
-@pytest.mark.parametrize("adjoint", ["discrete", "forward", "gauss", "direct"])
-def test_two_ways(way, adjoint):
+@pytest.mark.parametrize(
+    ("engine", "adjoint"),
+    [
+        ("single", "discrete"),
+        ("single", "forward"),
+        ("single", "gauss"),
+        ("single", "direct"),
+        ("julia", "auto"),
+    ],
+    indirect=["engine"],
+)
+def test_two_ways(way, engine, adjoint):
     f, args, source = two_ways(leaf(0.7))[way]
-    (found,) = torch.autograd.grad(ended(f, args=args, adjoint=adjoint), source)
+    (found,) = torch.autograd.grad(ended(f, engine, args=args, adjoint=adjoint), source)
     assert float(found) == pytest.approx(-2 * math.exp(-1.4), rel=1e-6)
 
 
@@ -207,11 +235,12 @@ def test_two_ways_in_rows():
     )
 
 
-def test_named_parameters_that_depend_on_one_another_are_refused():
+@on_both
+def test_named_parameters_that_depend_on_one_another_are_refused(engine):
     k = leaf(0.7)
     w = 2 * k
     with pytest.raises(ValueError, match="counted twice"):
-        ended(lambda t, y: -(w + k) * y, params=[w, k])
+        ended(lambda t, y: -(w + k) * y, engine, params=[w, k])
 
 
 def test_named_parameters_alone_get_gradients():
@@ -223,7 +252,8 @@ def test_named_parameters_alone_get_gradients():
 # What cannot be found is refused, and what f makes for itself does not count.
 
 
-def test_a_tensor_out_of_reach_is_refused():
+@on_both
+def test_a_tensor_out_of_reach_is_refused(engine):
     """It lies where no search looks, and f uses it only later."""
     late, held = leaf(-2.0), {}
     # An object of a C type: its insides cannot be looked at.
@@ -233,7 +263,7 @@ def test_a_tensor_out_of_reach_is_refused():
         return getattr(held["next"], "__wrapped__")() * y if float(t) >= 0.5 else -y  # noqa: B009
 
     try:
-        ended(f, jumps=[0.5]).backward()
+        ended(f, engine, jumps=[0.5]).backward()
     except LostLeaves as error:
         assert "params=[...]" in str(error)
     else:
@@ -288,7 +318,7 @@ def test_check_gradients_sees_what_the_adjoint_lost(monkeypatch):
     def losing(*arguments):
         whole = found(*arguments)
         return whole._replace(
-            parameters=whole.parameters[:1], sources=whole.sources[:1], named=True
+            parameters=whole.parameters[:1], grad_targets=whole.grad_targets[:1], named=True
         )
 
     monkeypatch.setattr("pynode.core.vector_field.find_leaves", losing)

@@ -1,7 +1,6 @@
 """Gradients reach parameters of every make, once, and nothing else: computed ones, shared ones,
 replicas, compiled fields."""
 
-import copy
 import shutil
 
 import pytest
@@ -9,8 +8,8 @@ import torch
 from torch import nn
 
 from pynode import solve
-from tests.adjoints.discrete.test_gradients import leaf
-from tests.support.cases import Forced, tensor
+from tests.support.cases import Forced, leaf, tensor
+from tests.support.modules import replica
 
 METHODS = [
     "Tsit5",
@@ -102,16 +101,6 @@ class Autonomous(nn.Module):
 
     def forward(self, t, y):
         return self.net(y) - y
-
-
-def replica(module):
-    """As torch.nn.parallel.replicate makes them: no parameters, but tensors computed from those of
-    the module."""
-    made = copy.copy(module)
-    made._parameters, made._modules = {}, {k: replica(m) for k, m in module._modules.items()}
-    for name, parameter in module._parameters.items():
-        object.__setattr__(made, name, parameter * 1.0)
-    return made
 
 
 @every_method

@@ -5,7 +5,7 @@ import torch
 
 from pynode import Event
 from pynode.adjoints import registry as adjoints
-from pynode.adjoints.continuous.quadrature import Panels
+from pynode.adjoints.continuous.quadrature import CellObserver
 from pynode.backends.registry import JuliaBackend, TorchBackend
 from pynode.backends.torch.event_detection import EventDetector
 from pynode.core import protocols
@@ -58,7 +58,7 @@ def test_observers():
     detector = EventDetector([Event(lambda t, y: y[0] - 0.5)], field(), [0])
     detector.begin(0.0, START)
     assert isinstance(detector, protocols.StepObserver)
-    assert isinstance(Panels(None, None, 1), protocols.StepObserver)
+    assert isinstance(CellObserver(None, None, 1), protocols.StepObserver)
 
 
 def test_a_step_fits_and_a_number_does_not():

@@ -10,6 +10,7 @@ from torch import nn
 
 from pynode import odeint_adjoint
 from pynode.nn import NeuralODE
+from tests.support.gradients import agree
 
 pytestmark = pytest.mark.skipif(
     not dist.is_available(), reason="this torch has no torch.distributed"
@@ -52,11 +53,6 @@ def gradients(model):
     ]
 
 
-def agree(found, wanted):
-    for a, b in zip(found, wanted, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-9, atol=0)
-
-
 @pytest.mark.parametrize("where", ["model", "NeuralODE", "both"])
 @pytest.mark.parametrize("reshard", [True, False])
 @every_method
@@ -66,6 +62,7 @@ def test_around_the_solve(method, where, reshard, mesh):
     agree(
         gradients(sharded(model, mesh, *modules, reshard_after_forward=reshard)),
         gradients(made(method=method)),
+        1e-9,
     )
 
 
@@ -89,7 +86,11 @@ def test_inside_the_field(method, where, options, mesh):
         torch.testing.assert_close(model(x), made(method=method, **options)(x))
     # Whose steps hold derivatives of f, of parameters that are gone by then.
     if not options and method != "Rodas5P":
-        agree(gradients(make(adjoint="direct")), gradients(made(method=method, adjoint="direct")))
+        agree(
+            gradients(make(adjoint="direct")),
+            gradients(made(method=method, adjoint="direct")),
+            1e-9,
+        )
 
 
 def test_odeint_adjoint_refuses_as_well(mesh):
@@ -116,4 +117,4 @@ def test_the_first_fsdp(method, keep, mesh):
         )
     found, wanted = gradients(model), gradients(made(method=method))
     joined = [torch.cat([g.flatten() for g in grads]) for grads in (found, wanted)]
-    agree(joined[:1], joined[1:])
+    agree(joined[:1], joined[1:], 1e-9)

@@ -8,7 +8,7 @@ import torch
 from pynode.core.layout import Layout
 from pynode.core.norm import Tolerance
 from pynode.core.step_control import Controller, first_step
-from pynode.core.trajectory import Grid, evaluate, slope
+from pynode.core.trajectory import Grid, derivative, evaluate
 from tests.support.cases import field_of, tensor
 
 STATES = {
@@ -119,4 +119,4 @@ def test_polynomials():
         [1 + 1 + 0.75, 0.5 - 0.25],
         [1 + 4 + 12, 2 - 4],
     ]
-    assert slope(coefficients, theta).tolist() == [[2, 1], [2 + 3, 1 - 1], [2 + 12, 1 - 4]]
+    assert derivative(coefficients, theta).tolist() == [[2, 1], [2 + 3, 1 - 1], [2 + 12, 1 - 4]]

@@ -3,6 +3,7 @@ picture, the command."""
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from pynode.cli import main
 from pynode.diagnosis.costs import boundary
 from pynode.diagnosis.race import Trial, winner
 from pynode.diagnosis.spectrum import POINTS
+from tests.support.pictures import count, curves
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
@@ -162,8 +164,18 @@ def test_limits_end_the_walk_and_are_told():
     )
 
 
-def test_trials_choose_and_the_report_says_why():
-    problem = pynode.problems.get("hires")
+def test_trials_choose_and_the_report_says_why(monkeypatch):
+    """The evaluations of f move the clock, so that the trials end alike on every machine."""
+    problem, now = pynode.problems.get("hires"), [0.0]
+    forward = problem.field.forward
+
+    def counted(t, y):
+        now[0] += 1e-4
+        return forward(t, y)
+
+    monkeypatch.setattr(problem.field, "forward", counted)
+    clock = SimpleNamespace(perf_counter=lambda: now[0], process_time=lambda: now[0])
+    monkeypatch.setattr("pynode.diagnosis.race.time", clock)
     found = pynode.diagnose(problem)
     finished = [trial for trial in found.trials if trial.finished]
     assert len(finished) >= 2 and finished == sorted(finished, key=lambda trial: trial.seconds)
@@ -249,10 +261,16 @@ def test_gradients_stay_untouched():
 
 
 @pytest.mark.parametrize("name", ["robertson", "vanderpol", "step_input"])
-def test_pictures_and_data(name, seen, tmp_path):
+def test_pictures_and_data(name, seen, tmp_path, figures):
     """On a logarithmic axis, a stretched one, and a linear one with jumps."""
     found = seen(name)
-    assert found.plot(tmp_path / "picture.png").stat().st_size > 20_000
+    assert found.plot(tmp_path / "picture.png").exists()
+    eigenvalues, steps, solution = figures[0].axes
+    assert figures[0].get_suptitle().startswith(f"{found.name}: ")
+    assert "fastest decay" in curves(eigenvalues)
+    jumps = 2 * len(found.jumps)  # a vertical line has two points
+    assert count(steps) == len(found.walk.accepted) + len(found.walk.rejected) + jumps
+    assert all(len(points) > len(found.walk.sizes) for points in curves(solution).values())
     plain = json.loads(found.to_json(tmp_path / "data.json").read_text())
     assert plain["labels"] == sorted(found.labels) and plain["walk"]["accepted"] == len(
         found.walk.sizes

@@ -15,10 +15,7 @@ from pynode.failure import Case, examine
 from pynode.failure.probes import jump
 from pynode.failure.rerun import WatchedTolerance, rerun
 from pynode.methods import registry
-
-
-def tensor(*values, dtype=torch.float64):
-    return torch.tensor(values, dtype=dtype)
+from tests.support.cases import tensor
 
 
 @pytest.mark.parametrize(

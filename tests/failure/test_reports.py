@@ -9,12 +9,9 @@ import torch
 
 from pynode import Event, SolveError, problems, solve
 from pynode.nn import NeuralODE
+from tests.support.cases import tensor
 
 ROBERTSON = problems.get("robertson")
-
-
-def tensor(*values):
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def number(pattern, text):

@@ -13,12 +13,9 @@ from pynode.failure import Case, field_causes, probes, solver_causes
 from pynode.failure.examine import _shares
 from pynode.failure.rerun import Rerun, _stays
 from pynode.methods import registry
+from tests.support.cases import tensor
 
 both = pytest.mark.parametrize("sign", [1.0, -1.0])
-
-
-def tensor(*values):
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def case_of(
@@ -125,7 +122,9 @@ def test_events_that_pile_up(sign):
 def test_a_state_that_leaves_zero_behind(sign):
     def examined(f, y):
         case = case_of(f, y, span=(0.0, 3.0 * sign), status=Status.DOMAIN)
-        case.limits = Limits(case.layout, case.field.stats, nonnegative=True)
+        case.limits = Limits.of(
+            case.layout, case.field.stats, None, None, True, None, torch.tensor(1e-9)
+        )
         return solver_causes.domain(case, Rerun()).finding
 
     assert "y[1] = 1e-12" in examined(lambda t, y: torch.full_like(y, -sign), tensor(1.0, 1e-12))

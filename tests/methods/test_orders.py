@@ -21,13 +21,7 @@ from tests.support.cases import (
     smooth_jac,
     tensor,
 )
-
-# Steps over a span of one at which the leading term rules and rounding does not, by order.
-STEPS = {1: 128, 2: 64, 3: 64, 4: 64, 5: 32, 6: 8, 7: 8, 8: 8, 9: 4}
-
-
-def observed(errors):
-    return math.log2(errors[0] / errors[1])
+from tests.support.orders import STEPS, observed
 
 
 def error_at_end(method, count, **options):

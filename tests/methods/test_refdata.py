@@ -9,23 +9,20 @@ import pytest
 import torch
 
 from pynode import problems, solve
-from tests.support.refdata import NAMES, load
+from tests.support.refdata import (
+    NAMES,
+    load,
+    scaled_gradients,
+    sensitivity,
+    thinned,
+    tolerances,
+)
 
 STIFF = ["FBDF", "QNDF", "Rodas5P"]
 # Relaxation oscillators, whose jumps amplify every error of their timing.
 JUMPS = ("vanderpol", "oregonator")
 every_stiff = pytest.mark.parametrize("method", STIFF)
 every_problem = pytest.mark.parametrize("name", NAMES)
-
-
-def tolerances(problem, rtol):
-    """rtol and the problem's suggested atol in the same proportion."""
-    factor = rtol / problem.rtol
-    atol = problem.atol
-    return {
-        "rtol": rtol,
-        "atol": tuple(a * factor for a in atol) if isinstance(atol, tuple) else atol * factor,
-    }
 
 
 def at_reference(problem, reference, rtol, method, constants=None):
@@ -50,37 +47,6 @@ def test_trajectory(name, method, rtol, quiet, jumping):
         y = at_reference(problem, reference, rtol, method)
     error = (y - reference["y"]).abs() / reference["y"].abs().amax(0)
     assert error.max() <= (jumping if name in JUMPS else quiet)
-
-
-def scaled_gradients(problem, y):
-    """k dy/dk, (T, n, p), one backward pass an output."""
-    k = problem.field.k
-    rows = [
-        torch.stack([torch.autograd.grad(value, k, retain_graph=True)[0] for value in state])
-        for state in y
-    ]
-    return torch.stack(rows) * k.detach()
-
-
-def sensitivity(reference, problem):
-    """(T, n, p) of the reference, in the order of the field's constants."""
-    return torch.stack([reference["sensitivity"][name] for name in problem.parameters], dim=2)
-
-
-def thinned(reference, every):
-    """The reference at every so many times, the last one too, and the scale of its sensitivities
-    over all times."""
-    keep = list(range(len(reference["t"]) - 1, -1, -every))[::-1]
-    thin = {**reference, "t": reference["t"][keep], "y": reference["y"][keep]}
-    thin["sensitivity"] = {name: values[keep] for name, values in reference["sensitivity"].items()}
-    return thin, sensitivity_scale(reference)
-
-
-def sensitivity_scale(reference):
-    """(n, p): the largest |sensitivity| of each component to each constant over the times, 1 where
-    it is never one."""
-    values = torch.stack(list(reference["sensitivity"].values()), dim=2).abs().amax(0)
-    return torch.where(values > 0, values, torch.ones_like(values))
 
 
 @pytest.mark.parametrize(("method", "every"), [("FBDF", 1), ("QNDF", 1), ("Rodas5P", 4)])

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from datetime import timedelta
+from functools import partial
 
 import pytest
 import torch
@@ -15,10 +16,13 @@ from torch import multiprocessing, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from pynode.nn import CNF, AugmentedODE, NeuralODE
-from tests.core.test_parameters import replica
 from tests.support import ROOT
+from tests.support import gradients as comparisons
 from tests.support.cases import tensor
+from tests.support.gradients import model_gradients
+from tests.support.modules import replica
 
+agree = partial(comparisons.agree, vanishing="2.bias")  # CNF: the trace does not depend on it
 LOOSE = {"method": "tsit5", "rtol": 1e-3, "atol": 1e-4}
 TURN = tensor([0.0, 1.0], [-1.0, 0.0])
 
@@ -48,22 +52,6 @@ def points(n=3):
     return torch.randn(n, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
 
-def gradients(model, ask, y0):
-    """{name: gradient} of a loss of what is asked."""
-    model.zero_grad()
-    ask(model, y0).square().sum().backward()
-    return {name: p.grad.clone() for name, p in model.named_parameters()}
-
-
-def agree(found, wanted, tolerance=1e-10):
-    assert found.keys() == wanted.keys()
-    for name, grad in wanted.items():
-        assert grad.abs().max() > 0 or name.endswith("2.bias")
-        torch.testing.assert_close(
-            found[name], grad, rtol=0, atol=tolerance * float(grad.abs().max())
-        )
-
-
 # Copies and files.
 
 
@@ -88,12 +76,12 @@ def test_state_dicts_go_through_files(name):
 def test_copies(name, copied):
     """Of a model that has solved and gone back; independent of it."""
     model, ask = MODELS[name]()
-    before = gradients(model, ask, points())
+    before = model_gradients(model, points(), ask)
     twin = copied(model)
-    agree(gradients(twin, ask, points()), before)
+    agree(model_gradients(twin, points(), ask), before)
     with torch.no_grad():
         twin.field.net[0].weight.mul_(2)
-    agree(gradients(model, ask, points()), before)
+    agree(model_gradients(model, points(), ask), before)
 
 
 @every_model
@@ -118,18 +106,19 @@ def test_replicas_of_data_parallel(name):
     """Without parameters of their own, each on its part of the batch: the gradients add up in the
     module."""
     model, ask = MODELS[name]()
-    wanted = gradients(
-        model, lambda m, y: torch.cat([ask(m, part) for part in y.split(2)]), points(4)
+    wanted = model_gradients(
+        model, points(4), lambda m, y: torch.cat([ask(m, part) for part in y.split(2)])
     )
     assert not list(replica(model).parameters())
     agree(
-        gradients(
-            model, lambda m, y: torch.cat([ask(replica(m), part) for part in y.split(2)]), points(4)
+        model_gradients(
+            model, points(4), lambda m, y: torch.cat([ask(replica(m), part) for part in y.split(2)])
         ),
         wanted,
     )
     agree(
-        gradients(nn.DataParallel(model).module, ask, points(4)), gradients(model, ask, points(4))
+        model_gradients(nn.DataParallel(model).module, points(4), ask),
+        model_gradients(model, points(4), ask),
     )
 
 
@@ -166,7 +155,7 @@ def test_a_loader_with_workers():
 def test_accumulated_gradients_are_those_of_the_whole_batch():
     """Of a model with tight tolerances: the parts have steps of their own."""
     model, y0 = NeuralODE(Network(), method="tsit5", rtol=1e-9, atol=1e-11), points(8)
-    wanted = gradients(model, NeuralODE.forward, y0)
+    wanted = model_gradients(model, y0)
     model.zero_grad()
     for part in y0.split(2):
         model(part).square().sum().backward()
@@ -221,9 +210,9 @@ def test_hooks_of_the_field_are_called():
     )
     changed = model(points())
     assert len(calls) >= model.stats.nfe and not torch.allclose(changed, plain)
-    hooked = gradients(model, NeuralODE.forward, points())
+    hooked = model_gradients(model, points())
     model.options["adjoint"] = "direct"
-    agree(hooked, gradients(model, NeuralODE.forward, points()))
+    agree(hooked, model_gradients(model, points()))
     handle.remove()
     assert torch.equal(model(points()), plain)
 
@@ -232,7 +221,7 @@ def test_hooks_of_parameters_and_clipping():
     """Tensor hooks see the gradient of the solve once, and change it once; what clip_grad_norm_
     bounds is that gradient."""
     model, seen = NeuralODE(Network(), **LOOSE), []
-    wanted = gradients(model, NeuralODE.forward, points())
+    wanted = model_gradients(model, points())
     model.zero_grad()
     weight = model.field.net[0].weight
     weight.register_hook(lambda grad: seen.append(grad) or 3 * grad)
@@ -284,7 +273,7 @@ def test_distributed_data_parallel(tmp_path):
         command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-    halves = [gradients(model, NeuralODE.forward, points(4)[rank::2]) for rank in range(2)]
+    halves = [model_gradients(model, points(4)[rank::2]) for rank in range(2)]
     agree(
         torch.load(tmp_path / "gradients.pt"),
         {name: (halves[0][name] + halves[1][name]) / 2 for name in halves[0]},

@@ -1,17 +1,14 @@
 """The order of the layers, held by reading the imports; and what `import pynode` must not load."""
 
-import ast
 import subprocess
 import sys
 from graphlib import TopologicalSorter
-from pathlib import Path
 
 import pytest
 
 import pynode
+from tests.support.source import FILES, PACKAGE, imported
 
-ROOT = Path(pynode.__file__).parent
-FILES = sorted(ROOT.rglob("*.py"))
 # A room, a folder or file of pynode/, imports only from the lines above its own. Modules of one
 # room may use one another, without a circle.
 LAYERS = [
@@ -33,51 +30,14 @@ RANK = {room: i for i, layer in enumerate(LAYERS) for room in layer}
 
 def module_of(path):
     """Dotted name below pynode: 'algebra.newton', and 'algebra' for its __init__."""
-    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
 
-def for_types_only(tree):
-    """The nodes under `if TYPE_CHECKING`, which never run."""
-    return {
-        below
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for below in ast.walk(node)
-    }
-
-
-def imported(path, types=True):
-    """Absolute dotted names of all that a file imports, also inside functions:
-    'pynode.algebra.newton', 'torch'. types: with what it imports only for its annotations."""
-    package = ["pynode", *path.relative_to(ROOT).parent.parts]
-    names = set()
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    left_out = set() if types else for_types_only(tree)
-    for node in ast.walk(tree):
-        if node in left_out:
-            continue
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            start = package[: len(package) - node.level + 1] if node.level else []
-            base = ".".join([*start, *([node.module] if node.module else [])])
-            # `from . import tables` names a module, `from .base import Method` an object of one.
-            below = ROOT.joinpath(*base.split(".")[1:]) if base.split(".")[0] == "pynode" else None
-            for alias in node.names:
-                name = alias.name
-                is_module = below is not None and (
-                    (below / f"{name}.py").exists() or (below / name).is_dir()
-                )
-                names.add(f"{base}.{name}" if is_module else base)
-    return names
-
-
-def inside(path, types=True):
+def inside(path):
     """Those of pynode's own modules that a file imports, as named by module_of; the package itself
     is '__init__'."""
-    names = imported(path, types)
-    found = (name.split(".", 1) for name in names if name.split(".")[0] == "pynode")
+    found = (name.split(".", 1) for name in imported(path) if name.split(".")[0] == "pynode")
     return {parts[1] if len(parts) > 1 else "__init__" for parts in found}
 
 
@@ -121,10 +81,7 @@ def test_imports_point_one_way():
 
 
 def test_no_circles_within_a_layer():
-    """Annotations may name a module that uses their own: a report, and what it reports on."""
-    graph = {
-        module_of(path): inside(path, types=False) - {module_of(path), "__init__"} for path in FILES
-    }
+    graph = {module_of(path): inside(path) - {module_of(path), "__init__"} for path in FILES}
     packages = {module_of(path) for path in FILES if path.name == "__init__.py"}
     # A package's __init__ re-exports for its users; its own modules name one another directly.
     own = {

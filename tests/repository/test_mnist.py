@@ -1,7 +1,6 @@
 """The example's reader of MNIST's files, on files that the tests write."""
 
 import gzip
-import struct
 
 import numpy as np
 import pytest
@@ -9,15 +8,7 @@ import torch
 
 from examples.mnist import read_idx, read_mnist
 from pynode.train import DataError
-
-CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
-
-
-def idx(values, kind="u1"):
-    """The bytes of an idx file."""
-    values = np.asarray(values, kind)
-    header = struct.pack(f">BBBB{values.ndim}i", 0, 0, CODES[kind], values.ndim, *values.shape)
-    return header + values.astype(f">{kind}").tobytes()
+from tests.support.idx import CODES, idx
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import sys
 import pytest
 import torch
 
-from tests.repository.test_mnist import idx
 from tests.support import ROOT
+from tests.support.idx import idx
 
 EXAMPLES = ROOT / "examples"
 

@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from pynode.backends.julia.setup import process, versions
-from tests.repository.test_layers import FILES, imported
 from tests.support import ROOT
+from tests.support.source import FILES, imported
 
 pytest.importorskip(
     "hatchling",

@@ -319,7 +319,7 @@ def test_a_problem_is_given_once():
         ({"y0": tensor(2.0)}, "y0"),
         ({"t": [0.0, 2.0], "args": (1.0,)}, "t and args"),
     ):
-        with pytest.raises(ValueError, match=f"holds its own {names}: leave"):
+        with pytest.raises(ValueError, match=f"holds its own {names}: remove"):
             solve(problem, **more)
 
 

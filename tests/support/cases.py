@@ -16,9 +16,16 @@ MULTISTEP = [name for name in METHODS if name in ("FBDF", "QNDF")]
 # One of each family, for what does not depend on the tableau.
 FAMILIES = ["Tsit5", "Rodas5P", "FBDF", "QNDF"]
 
+# The time of a clock in seconds, whose unit in the last place is 2.4e-7.
+UNIX = 1.7e9
+
 
 def tensor(*values, dtype=torch.float64, **options):
     return torch.tensor(values, dtype=dtype, **options)
+
+
+def leaf(value):
+    return value.detach().clone().requires_grad_()
 
 
 def directional(loss, leaves, eps=1e-5, seed=1):
@@ -84,3 +91,9 @@ class Forced(nn.Module):
 
     def forward(self, t, y):
         return torch.tanh(y @ self.W.T + self.b * torch.sin(2 * t)) - self.rate * y
+
+
+def diffusion_chain(t, y, rate=20.0, crowding=1.0):
+    """Diffusion and growth along a chain, driven in time: tridiagonal, every component stiff."""
+    left, right = torch.cat((y[:1], y[:-1])), torch.cat((y[1:], y[-1:]))
+    return rate * (left - 2 * y + right) + y * (1 - crowding * y) * torch.sin(t + y)

@@ -32,10 +32,6 @@ def needs(option):
         )
 
 
-def leaf(value):
-    return value.detach().clone().requires_grad_()
-
-
 def julia(f, y0, t, **options):
     return solve(f, y0, t, backend="julia", **options)
 

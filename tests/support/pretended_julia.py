@@ -9,8 +9,8 @@ import torch
 
 import pynode
 from pynode import Event
-from tests.support.cases import Forced, smooth, smooth_exact, tensor
-from tests.support.juliacase import julia, leaf, next_solve_works
+from tests.support.cases import Forced, leaf, smooth, smooth_exact, tensor
+from tests.support.juliacase import julia, next_solve_works
 from tests.support.pretended import NAME, pretended
 
 OPTIONS = {"rtol": 1e-8, "atol": 1e-10}

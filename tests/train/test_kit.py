@@ -27,12 +27,9 @@ from pynode.train import (
 from pynode.train.accuracy import accuracy
 from pynode.train.explicit_costs import costs
 from tests.support import ROOT
+from tests.support.cases import tensor
 
 TIGHT = {"method": "vern7", "rtol": 1e-9, "atol": 1e-11}
-
-
-def tensor(*values):
-    return torch.tensor(values, dtype=torch.float64)
 
 
 class Decay(nn.Module):

@@ -13,7 +13,7 @@ from pynode.train.kim2021 import SETUPS, reproduce
 from pynode.train.objective import Objective
 from pynode.train.phases import Plan
 from pynode.train.progress import Lines
-from tests.train.test_train import QUICK, stiff_linear, weights
+from tests.support.training import QUICK, stiff_linear, weights
 
 COLD = replace(QUICK, warm_start=0)
 

@@ -24,7 +24,8 @@ from pynode.train import (
 from pynode.train.model import ACTIVATIONS, build, describe, mlp, save_model
 from pynode.train.report import fine_times
 from pynode.train.warmstart import _deviation, _steps, pchip, scan, warm_start
-from tests.train.test_train import stiff_linear
+from tests.support.pictures import curves
+from tests.support.training import stiff_linear
 
 
 @pytest.fixture(scope="module")
@@ -261,8 +262,9 @@ def test_curves_are_drawn_through_log_spaced_times():
     assert not log and float(fine[0]) == -1 and float(fine[-1]) == 5
 
 
-def test_plots_are_drawn(tmp_path):
-    pytest.importorskip("matplotlib", reason="plots need matplotlib")
+def test_plots_are_drawn(tmp_path, figures):
+    """Every observation and a curve through them; the losses, the lowest so far, and the saved
+    model."""
     data = stiff_linear(((1.0, 0.0), (0.5, 1.0)))
     field, _ = make(data, scaling="kim")
     run = data.trajectories[0]
@@ -272,5 +274,19 @@ def test_plots_are_drawn(tmp_path):
         plot_fit(tmp_path / "fit.png", physical, data),
         plot_loss(tmp_path / "loss.png", history, 0.01),
     ):
-        assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000
+        assert path.read_bytes().startswith(b"\x89PNG")
+    fit, loss = figures
+    assert [panel.get_title() for panel in fit.axes] == list(data.columns)
+    for i, panel in enumerate(fit.axes):
+        dots = [line for line in panel.lines if line.get_marker() == "o"]
+        for line, run in zip(dots, data.trajectories, strict=True):
+            assert (
+                line.get_xydata()[:, 1].tolist() == run.y[run.seen[:, i] & (run.t > 0), i].tolist()
+            )
+        models = [line for line in panel.lines if line.get_marker() != "o"]
+        assert all(len(line.get_xydata()) > 100 for line in models)
+    lines = curves(loss.axes[0])
+    assert [y for _, y in lines["loss of the epoch"]] == [1 / (1 + k) for k in range(1, 5)]
+    assert lines["lowest so far"] == lines["loss of the epoch"]
+    assert lines["saved model: 0.01"] == [(5.0, 0.01)]
     assert plot_loss(tmp_path / "early.png", history[:1], 0.01).exists()

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from pynode import DiscreteAdjoint, Event, solve
-from tests.adjoints.discrete.test_gradients import leaf
-from tests.support.cases import Forced, tensor
+from tests.support.cases import Forced, leaf, tensor
 
 METHODS = [
     "Tsit5",

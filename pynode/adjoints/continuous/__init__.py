@@ -1,1 +1,1 @@
-"""Gradients by differential equations that are solved backwards in time."""
+"""Gradients by differential equations that are solved backward in time."""

@@ -3,40 +3,45 @@
 from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from ...algebra.jacobian import Jacobian
 from ...algebra.linear import Factorised
 from ...algebra.structure import check_dense
-from ...core.double_backward import pull, twice
+from ...core.double_backward import pull, with_double_backward
 from ...core.layout import Layout
 from ...core.leaves import no_leaves
 from ...core.stats import Stats
 from ...core.vector_field import VectorField
 
+if TYPE_CHECKING:
+    from .forward_states import States
+
 
 class AdjointField(VectorField):
-    """M^T lambda' = -J(t, y(t))^T lambda, y from the dense output of the forward solve; lambda
-    (n,), t in its units.
+    """M^T lambda' = -J(t, y(t))^T lambda. y comes from the dense output of the forward solve.
+    lambda: (n,), t in its units.
 
-    It is linear, and its Jacobian in s, for implicit methods, is J^T, of n rows whatever the number
-    of parameters. One evaluation is one vector-Jacobian product of f. Hairer, Norsett & Wanner I,
-    sec. II.6; Cao, Li, Petzold & Serban, SIAM J. Sci. Comput. 24 (2003).
+    The equation is linear. Its Jacobian in the reverse time s, for implicit methods, is J^T; it has
+    n rows for any number of parameters. One evaluation is one vector-Jacobian product of f. Hairer,
+    Norsett & Wanner I, sec. II.6; Cao, Li, Petzold & Serban, SIAM J. Sci. Comput. 24 (2003).
     """
 
-    def __init__(self, field, states, direction):
-        # Not by way of an ODEProblem: all of it is known and has been checked.
-        # With counts of its own, and without parameters, whose cotangents cost as much.
+    def __init__(self, field: VectorField, states: States | None, direction: float) -> None:
+        # This skips ODEProblem, because the forward solve has checked everything. The inner field
+        # has its own counts and no parameters, because their cotangents would cost as much again.
         self.inner = copy.copy(field)
         self.inner.leaves = no_leaves(field.args)
         self.inner.stats = Stats()
-        # Where f has parameters their quadrature looks for leaves that were not found.
+        # If f has parameters, their quadrature checks for missing leaves.
         if field.parameters:
             self.given = no_leaves(field.args)
         else:
             self.given = field.leaves
-        self.states = states
+        self.states: Any = states
         self.stats = Stats()
         self.direction = direction
         self.origin = 0.0
@@ -49,32 +54,32 @@ class AdjointField(VectorField):
         self.parts = None
         self.flat = True
         self.user_jac = self._jacobian
-        self.structure = Analytic()
+        self.structure: Any = AnalyticJacobian()
         self.jacobian = Jacobian(self.inner)
 
     def time(self, s: float) -> float:
         """The t of the forward solve."""
         return self.origin - self.direction * s
 
-    def state(self, s: float):
+    def state(self, s: float) -> Tensor:
         """y of the forward solve at that time, (n,)."""
-        return self.states.at(self.origin, -self.direction * s)
+        return self.states.eval(self.origin, -self.direction * s)
 
-    def multiplier(self, lam):
-        """M^-T lambda, (..., n): what stands before f in the integrals of the adjoint equation."""
+    def multiplier(self, lam: Tensor) -> Tensor:
+        """M^-T lambda, (..., n): the factor of f in the integrals of the adjoint equation."""
         mass = self.inner.mass
         if mass is None:
             return lam
         return mass.pinv_apply_transposed(lam)
 
-    def __call__(self, s: float, lam):
+    def __call__(self, s: float, lam: Tensor) -> Tensor:
         """d lambda/ds, (n,)."""
         self.stats.nfe += 1
         field = self.inner
         t = self.time(s)
         with torch.inference_mode(False), torch.enable_grad():
             y = self.state(s).detach().requires_grad_()
-            out = field.at(torch.full((), t, dtype=self.dtype, device=self.device), y)
+            out = field.eval(torch.full((), t, dtype=self.dtype, device=self.device), y)
             self.given.check(out, (y,))
             if not out.requires_grad:
                 return torch.zeros_like(lam)
@@ -83,27 +88,28 @@ class AdjointField(VectorField):
             return torch.zeros_like(lam)
         return self.direction * pulled
 
-    def first(self, t: float, y):
-        return self.slope(t, y)
+    def initial_slope(self, t: float, y: Tensor) -> Tensor:
+        return self.dydt(t, y)
 
     def _jacobian(self, s, lam):
-        """d (M^-1 J)^T, (n, n), d the direction of the forward solve; s as a tensor where
-        algebra/jacobian.py asks."""
+        """d (M^-1 J)^T, (n, n), with d the direction of the forward solve. algebra/jacobian.py
+        passes s as a tensor."""
         if not isinstance(s, float):
             s = s.item()
         jac = self.jacobian(self.time(s), self.state(s))
         mass = self.inner.mass
-        return self.direction * (jac.t() if mass is None else mass.rate_columns(jac).t())
+        return self.direction * (jac.t() if mass is None else mass.pinv_apply_columns(jac).t())
 
-    def linearised(self, s: float, lam):
-        """(Jacobian, derivative in s beside lambda held) of the right-hand side, (n, n) and (n,).
+    def linearised(self, s: float, lam: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (Jacobian, derivative in s for constant lambda) of the right-hand side, (n, n) and
+        (n,).
 
-        The second derivative of lambda . f is symmetric: its product with (y', 1) is one gradient
-        of a gradient.
+        The second derivative of lambda . f is symmetric, so its product with (y', 1) is one
+        gradient of a gradient.
         """
         return self._jacobian(s, lam), -self._change(s, lam)
 
-    @twice
+    @with_double_backward
     def _change(self, s, lam):
         """d/dt of (M^-1 J(t, y(t)))^T lambda, (n,)."""
         t = self.time(s)
@@ -111,7 +117,7 @@ class AdjointField(VectorField):
         with torch.inference_mode(False), torch.enable_grad():
             time = torch.full((), t, dtype=self.dtype, device=self.device, requires_grad=True)
             y = y.detach().requires_grad_()
-            out = self.inner.at(time, y)
+            out = self.inner.eval(time, y)
             self.inner.stats.backward_nvjp += 2
             if not out.requires_grad:
                 return torch.zeros_like(lam)
@@ -121,16 +127,16 @@ class AdjointField(VectorField):
             else:
                 rate = by_t
             if by_y is not None:
-                rate = rate + torch.dot(by_y, self.states.slope(self.origin, -self.direction * s))
+                rate = rate + torch.dot(by_y, self.states.dydt(self.origin, -self.direction * s))
             if not (isinstance(rate, torch.Tensor) and rate.requires_grad):
                 return torch.zeros_like(lam)
-            (found,) = torch.autograd.grad(rate, y, allow_unused=True)
-        if found is None:
+            (change,) = torch.autograd.grad(rate, y, allow_unused=True)
+        if change is None:
             return torch.zeros_like(lam)
-        return found
+        return change
 
-    def count(self, stats):
-        """Add the work to that of the gradient, stats."""
+    def count(self, stats: Stats) -> None:
+        """Add this work to the gradient's counts in stats."""
         own = self.stats
         inner = self.inner.stats
         stats.backward_nfe += inner.nfe
@@ -142,22 +148,22 @@ class AdjointField(VectorField):
         stats.backward_rejected += own.rejected
 
 
-class Analytic:
-    """How methods that linearise get at the Jacobian of the adjoint equation: in closed form."""
+class AnalyticJacobian:
+    """The structure of the adjoint equation: its Jacobian has a closed form."""
 
     name = "dense"
 
-    def linearise(self, field):
+    def linearise(self, field: AdjointField) -> _AnalyticLinearisation:
         check_dense(
             field,
             "use adjoint='discrete', or an explicit reverse solver, for instance "
             "pynode.GaussAdjoint(method='tsit5')",
         )
-        return _Linear(field)
+        return _AnalyticLinearisation(field)
 
 
-class _Linear:
-    """What algebra.jacobian.Jacobian offers, for an AdjointField."""
+class _AnalyticLinearisation:
+    """The interface of algebra.jacobian.Jacobian, for an AdjointField."""
 
     def __init__(self, field):
         self.field = field

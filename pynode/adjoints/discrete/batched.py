@@ -1,53 +1,62 @@
-"""The discrete adjoint of a batch whose rows took their own steps: all rows go back together, each
+"""The discrete adjoint of a batch whose rows took their own steps. All rows go back together, each
 from its own last step.
 
-The steps of all rows are put into levels by their distance from the end of their row
-(backends/torch/batched_tape.py). What one step does to a cotangent does not depend on the others,
-and is made for all steps at once as for a single trajectory (adjoints/discrete/replay.py); the
-recursion takes a level of rows at a time. Explicit methods take the steps of a level again with a
-graph instead, and so do Rosenbrock methods where many rows go together: it is cheaper there,
-without a Jacobian of every stage."""
+Levels group the steps of all rows by their distance from the last step of their row
+(backends/torch/batched_tape.py). The map of one step on a cotangent does not depend on other steps.
+The code computes it for all steps at once, as for a single trajectory
+(adjoints/discrete/replay.py). The recursion handles one level of rows at a time. Explicit methods
+instead repeat the steps of a level with a graph, and so do Rosenbrock methods if many rows go
+together: this is cheaper, because it needs no Jacobian of every stage.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from ...algebra.combine import stacked
-from ...core.double_backward import DoubleBackward, pull, twice
+from ...algebra.combine import as_stage_tensor
+from ...core.cotangents import add_grads, zero_grads
+from ...core.double_backward import DoubleBackward, pull, with_double_backward
 from ...methods.batched.one_step import RowInverse, polynomial
 from ...methods.bdf.step import BDF
 from ...methods.esdirk import DIRK
 from ...methods.explicit import ExplicitRungeKutta
 from ...methods.rosenbrock import RosenbrockMethod
-from ..field_products import added, chunk_size, jacobians, pull_back
+from ..field_products import chunk_size, jacobians, pull_back
 from ..output_cotangents import powers
 from . import esdirk, rosenbrock
 from .batched_bdf import pullback as pull_bdf
 from .batched_points import RowPoints
 from .stability import LARGEST, check_explicit, sampled
 
-# Rows times states of a level up to which Rosenbrock methods go back by Jacobians: backward over
-# forward 0.07 to 0.6 below it, by the graphs 2 to 2.5 at any size. Where they meet depends on f:
-# 135 for a 3-50-50-3 network, 500 for ten lines of sums.
+if TYPE_CHECKING:
+    from ...backends.torch.batched_tape import RowSteps
+    from ...methods.base import Method
+    from .batched_points import RowPart
+
+# Up to this number of rows times states in a level, Rosenbrock methods go back by Jacobians. The
+# ratio of backward to forward time is then 0.07 to 0.6; with graphs it is 2 to 2.5 at any size. The
+# break-even depends on f: 135 for a 3-50-50-3 network, 500 for ten lines of sums.
 NARROW = 128
 
 
 class RowOutputs:
-    """Cotangents of the outputs of a batch, sorted by step. Outputs at a row's start are
-    at_start's.
+    """Cotangents of the outputs of a batch, sorted by step. at_start holds those at a row's start.
 
-    at_start: (B, n); ends: (S, n), of the states at the ends of the steps; step, theta, grads:
-    (Q,), (Q,), (Q, n), those of the outputs inside steps, by ascending place of the step."""
+    at_start: (B, n). end_cotangents: (S, n), of the states at the ends of the steps. step, theta,
+    grads: (Q,), (Q,), (Q, n), of the outputs inside steps, in ascending order of the steps.
+    """
 
-    def __init__(self, steps, times, row, grads):
-        """times, row: (Q,) NumPy, row the rows that the outputs belong to; grads: (Q, n)."""
+    def __init__(self, steps: RowSteps, times: np.ndarray, row: np.ndarray, grads: Tensor) -> None:
+        """times, row: (Q,) NumPy arrays; row holds the row of each output. grads: (Q, n)."""
         t0, y0, _ = steps.start
         self.at_start = torch.zeros_like(y0)
-        self.ends = grads.new_zeros(len(steps.row), grads.shape[1])
+        self.end_cotangents = grads.new_zeros(len(steps.row), grads.shape[1])
         first = times == t0.cpu().numpy()[row]
         which = np.flatnonzero(first)
         self.at_start.index_add_(0, _tensor(row[which], grads), grads[_tensor(which, grads)])
@@ -57,62 +66,76 @@ class RowOutputs:
         else:
             at_end = place >= 0
         which = np.flatnonzero(at_end)
-        self.ends.index_add_(0, _tensor(place[which], grads), grads[_tensor(which, grads)])
+        self.end_cotangents.index_add_(
+            0, _tensor(place[which], grads), grads[_tensor(which, grads)]
+        )
         which = np.flatnonzero((place >= 0) & ~at_end)
         which = which[np.argsort(place[which], kind="stable")]
         self.step = place[which]
         self.theta = _tensor((times[which] - steps.t[self.step]) / steps.h[self.step], grads)
         self.grads = grads[_tensor(which, grads)]
 
-    def between(self, first, last):
-        """(places from first on, thetas, cotangents) of the outputs inside the steps first to
-        last."""
+    def inside_steps(self, first: int, last: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (step numbers from first on, thetas, cotangents) of the outputs inside the steps
+        first to last."""
         a, b = np.searchsorted(self.step, (first, last))
         return _tensor(self.step[a:b] - first, self.grads), self.theta[a:b], self.grads[a:b]
 
 
 class RowChunk(NamedTuple):
-    """Steps first to last as the families replay them (replay.RecordedSteps)."""
+    """Steps first to last in the form that the families replay (replay.RecordedSteps)."""
 
     y: torch.Tensor
     t: torch.Tensor
     h: torch.Tensor
     stages: torch.Tensor
 
-    def tape(self, read):
+    def tape(self, read: Callable) -> Tensor:
+        """The stages, (s, m, n)."""
         return self.stages
 
 
-def pullback(field, method, steps, times, row, grads):
-    """Cotangents grads, (Q, n), of the states at times (Q,) of the rows (Q,) to (cotangent of y0
-    (B, n), list beside field.parameters). A state that its row did not reach has no part in it."""
+def pullback(
+    field: RowPart,
+    method: Method,
+    steps: RowSteps,
+    times: np.ndarray,
+    row: np.ndarray,
+    grads: Tensor,
+) -> tuple[Tensor, list[Tensor]]:
+    """Turn the cotangents grads, (Q, n), of the states at times (Q,) of the rows (Q,) into
+    (cotangent of y0 (B, n), list for field.parameters). A state that its row did not reach has no
+    effect."""
     outputs = RowOutputs(steps, times, row, grads)
     with torch.no_grad():
         if isinstance(method, BDF):
-            ybar, found = pull_bdf(field, method, steps, outputs, spans)
+            ybar, param_grads = pull_bdf(field, method, steps, outputs, level_parts)
         elif isinstance(method, DIRK):
-            ybar, found = _transitions(field, method, steps, outputs, esdirk.Replay, _dirk_stages)
+            ybar, param_grads = _transitions(
+                field, method, steps, outputs, esdirk.Replay, _dirk_stages
+            )
         elif isinstance(method, RosenbrockMethod) and _narrow(field, steps):
-            ybar, found = _transitions(
+            ybar, param_grads = _transitions(
                 field, method, steps, outputs, rosenbrock.Replay, _rosenbrock_stages
             )
         else:
             _check_stability(field, method, steps)
-            ybar, found = _again(field, method.fixed(), steps, outputs)
+            ybar, param_grads = _retake_levels(field, method.fixed(), steps, outputs)
         back = torch.empty_like(ybar)
         back[_tensor(steps.order, ybar)] = ybar
-        return back + outputs.at_start, found
+        return back + outputs.at_start, param_grads
 
 
 def _check_stability(field, method, steps):
-    """Look at some steps of the row that took the most of them, if there are enough."""
+    """Check the stability of some steps, in the row with the most steps. Skip the check if there
+    are few."""
     serves = isinstance(method, ExplicitRungeKutta) and field.size <= LARGEST
     if serves:
         which = sampled(len(steps.levels))
     else:
         which = None
     if which is not None:
-        # The first of each level is that row's.
+        # The first step of each level belongs to that row.
         which = np.array([steps.levels[i][0] for i in which])
         y = steps.tape[0][_tensor(which, steps.tape[0])]
         rows = RowPoints(field, _tensor(steps.row[which], y))
@@ -125,45 +148,48 @@ def _tensor(array, like):
 
 
 def _narrow(field, steps):
-    """Whether the levels hold so few rows that the Jacobians of all stages cost less than a graph
+    """Whether the levels have so few rows that the Jacobians of all stages cost less than a graph
     for each level."""
     return len(steps.row) * field.size <= NARROW * len(steps.levels)
 
 
 def _transitions(field, method, steps, outputs, replay_type, stages):
-    """All steps of a chunk go back on unit vectors: cotangents (B, n) of the rows in order, and of
-    the parameters.
+    """Take all steps of a chunk back on unit vectors. Return the cotangents (B, n) of the rows in
+    order, and those of the parameters.
 
-    stages: makes of (points, method, start, t, h, slopes or None) what the replay reads of a step,
-    (s, m, n)."""
+    stages(points, method, start, t, h, slopes or None): returns what the replay reads of a step,
+    (s, m, n).
+    """
     n = field.size
     ybar = torch.zeros_like(outputs.at_start)
-    params = [torch.zeros_like(p) for p in field.parameters]
+    params = zero_grads(field.parameters)
     size = max(1, chunk_size(n) // method.tableau.stages)
     for first in range(0, len(steps.row), size):
         last = min(first + size, len(steps.row))
         index = _tensor(steps.row[first:last], ybar)
         chunk = _chunk(field, method, steps, first, last, stages)
-        inside = [outputs.between(first, last)]
+        inside = [outputs.inside_steps(first, last)]
         points = RowPoints(field, index)
         replay = replay_type(points, method, chunk, inside if len(inside[0][0]) else [])
-        transition = replay.sweep(
+        transition = replay.pullback_starts(
             torch.eye(n, dtype=ybar.dtype, device=ybar.device).expand(last - first, n, n)
         )
-        forced = replay.sweep(None)
+        forced = replay.pullback_starts(None)
         seeds = torch.empty_like(chunk.y)
-        for a, b, rows in spans(steps.levels, first, last):
-            seeds[a:b] = seed = ybar[rows] + outputs.ends[first + a : first + b]
+        for a, b, rows in level_parts(steps.levels, first, last):
+            seeds[a:b] = seed = ybar[rows] + outputs.end_cotangents[first + a : first + b]
             back = torch.bmm(transition[a:b], seed.unsqueeze(2))
             ybar[rows] = (back if forced is None else back + forced[a:b]).squeeze(2)
         if params:
-            params = added(params, replay.parameters(seeds.unsqueeze(2)))
+            params = add_grads(params, replay.parameters(seeds.unsqueeze(2)))
     return ybar, params
 
 
-def spans(levels, first, last):
-    """(a, b, rows) of each level's part within the steps first to last: from first + a to first +
-    b, of these rows in order."""
+def level_parts(
+    levels: Sequence[tuple[int, int]], first: int, last: int
+) -> Iterator[tuple[int, int, slice]]:
+    """(a, b, rows) of the part of each level within the steps first to last: the steps first + a to
+    first + b, and their rows in order."""
     for begin, end in levels:
         a = max(begin, first)
         b = min(end, last)
@@ -179,42 +205,42 @@ def _chunk(field, method, steps, first, last, stages):
 
 
 def _dirk_stages(rows, method, start, t, h, slopes):
-    """The states of the stages, of which the replay makes Jacobians, from their slopes (m, s,
-    n)."""
+    """The states of the stages, from their slopes (m, s, n). The replay makes Jacobians at these
+    states."""
     a = torch.as_tensor(method.tableau.matrix(), dtype=start.dtype, device=start.device)
     return start + h.unsqueeze(1) * torch.einsum("ij,mjn->imn", a, slopes)
 
 
 def _rosenbrock_stages(rows, method, start, t, h):
-    """The u of every stage, which a batch does not keep: all steps are taken again at once."""
+    """The u of every stage. A batch does not store them; this repeats all steps at once."""
     with rows.stats.of_gradient():
         jac, slope = rows.linearised(t, start)
         eye = torch.eye(rows.size, dtype=start.dtype, device=start.device)
         solver = RowInverse(eye, jac, h * float(method.tableau.gamma), rows.stats)
-        return stacked(method.attempt(rows, t, start, h, slope, solver)[2])
+        return as_stage_tensor(method.attempt(rows, t, start, h, slope, solver)[2])
 
 
-def _again(field, method, steps, outputs):
-    """Every level is taken again with a graph, the Jacobians of Rosenbrock methods included."""
+def _retake_levels(field, method, steps, outputs):
+    """Repeat every level with a graph that includes the Jacobians of Rosenbrock methods."""
     ybar = torch.zeros_like(outputs.at_start)
     explicit = isinstance(method, ExplicitRungeKutta)
-    params = [torch.zeros_like(p) for p in field.parameters]
+    params = zero_grads(field.parameters)
     if not explicit:
         _check_twice(field, steps)
     for first, last in steps.levels:
         index = _tensor(steps.row[first:last], ybar)
         count = last - first
         t, h = (_tensor(x[first:last], ybar) for x in (steps.t, steps.h))
-        step, theta, cotangents = outputs.between(first, last)
+        step, theta, cotangents = outputs.inside_steps(first, last)
         with (
             nullcontext() if explicit else DoubleBackward(),
             torch.enable_grad(),
             field.stats.of_gradient(),
         ):
-            rows = field.select(index)  # with a graph to the tensors in args
+            rows = field.select(index)  # keeps the graph to the tensors in args
             start = steps.tape[0][first:last].detach().requires_grad_()
-            y1, stages = _step_again(rows, method, t, start, h, len(step) > 0)
-            pairs = [(y1, ybar[:count] + outputs.ends[first:last])]
+            y1, stages = _retake_step(rows, method, t, start, h, len(step) > 0)
+            pairs = [(y1, ybar[:count] + outputs.end_cotangents[first:last])]
             if len(step):
                 curves = polynomial(
                     start,
@@ -229,16 +255,16 @@ def _again(field, method, steps, outputs):
                     )
                 )
             values, seeds = zip(*pairs, strict=True)
-            (back,), found = pull_back(field, values, (start,), seeds)
+            (back,), param_grads = pull_back(field, values, (start,), seeds)
         ybar[:count] = back
-        params = added(params, found)
+        params = add_grads(params, param_grads)
         field.stats.backward_nvjp += count * method.tableau.stages
     return ybar, params
 
 
-@twice
+@with_double_backward
 def _check_twice(field, steps):
-    """RuntimeError where f has no second derivative."""
+    """Raise RuntimeError if f has no second derivative."""
     if steps.levels:
         first, last = steps.levels[0]
     else:
@@ -249,13 +275,13 @@ def _check_twice(field, steps):
     with torch.enable_grad(), field.stats.of_gradient():
         start = steps.tape[0][first:last].detach().requires_grad_()
         rows = field.select(_tensor(steps.row[first:last], start))
-        out = rows.at(_tensor(steps.t[first:last], start), start)
+        out = rows.eval(_tensor(steps.t[first:last], start), start)
         if out.requires_grad:
             pull(out, (start,), torch.ones_like(out))
 
 
-def _step_again(rows, method, t, start, h, curved):
-    """(ends of the steps, stages for their dense output where they are curved)."""
+def _retake_step(rows, method, t, start, h, curved):
+    """Return (ends of the steps, stages for the dense output if curved)."""
     if isinstance(method, ExplicitRungeKutta):
         y1, _, ks = method.attempt(rows, t, start, h, None)
         return y1, method.all_stages(rows, t, start, h, ks) if curved else None

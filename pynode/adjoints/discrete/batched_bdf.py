@@ -1,31 +1,45 @@
-"""The discrete adjoint of BDF on the rows of a batch: bdf.py for a level of rows at a time.
+"""The discrete adjoint of BDF on the rows of a batch: bdf.py for one level of rows at a time.
 
-The small matrices by which a step reads and updates its history follow from the recorded steps and
-orders, and are made for all steps of a chunk at once, as are the matrices I - c J.
+Small matrices describe how a step reads and updates its history. They follow from the recorded
+steps and orders. The code makes them for all steps of a chunk at once, and the matrices I - c J as
+well.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...algebra.linear import INVERSE_BELOW
+from ...core.cotangents import add_grads, plus, zero_grads
 from ...methods.batched.bdf_formulas import lagrange, monomials, redifferences
 from ...methods.bdf.formulas import MAX_ORDER, DifferenceHistory, ValueHistory
-from ..field_products import added, chunk_size, jacobians, pull_back, pull_parameters
+from ..field_products import chunk_size, jacobians, pull_back, pull_parameters
 from ..output_cotangents import powers
 from .batched_points import RowPoints
 
+if TYPE_CHECKING:
+    from ...backends.torch.batched_tape import RowSteps
+    from ...methods.bdf.step import BDF
+    from .batched import RowOutputs
+    from .batched_points import RowPart
 
-def pullback(field, method, steps, outputs, spans):
-    """(cotangents (B, n) of the rows in the order of the steps, those of the parameters)."""
-    form = method.history
+
+def pullback(
+    field: RowPart, method: BDF, steps: RowSteps, outputs: RowOutputs, level_parts: Callable
+) -> tuple[Tensor, list[Tensor]]:
+    """Return (cotangents (B, n) of the rows in the order of the steps, those of the parameters)."""
+    form: Any = method.history
     n = field.size
     like = outputs.at_start
     kind = _MATRICES[type(form)]
     alpha = np.array(form.alpha)
     zbar = like.new_zeros(len(like), form.rows, n)
-    params = [torch.zeros_like(p) for p in field.parameters]
+    params = zero_grads(field.parameters)
     before = steps.sizes_before(kind.count)
     size = chunk_size(n)
     for first in range(0, len(steps.row), size):
@@ -41,25 +55,25 @@ def pullback(field, method, steps, outputs, spans):
         transposed = _Transposed(points, t, y, c)
         forced = _forced(matrices, outputs, first, last)
         lambdas = torch.empty_like(y)
-        for a, e, rows in spans(steps.levels, first, last):
+        for a, e, rows in level_parts(steps.levels, first, last):
             z = zbar[rows] + forced[a:e]
             dbar = torch.bmm(b[a:e].unsqueeze(1), z)
             lam = transposed.solve(a, e, dbar)
             zbar[rows] = torch.bmm(back[a:e], torch.cat((z, lam - dbar, -lam), 1))
             lambdas[a:e] = lam.squeeze(1)
-        found = pull_parameters(points, t, y, c.unsqueeze(1) * lambdas)
-        params = added(params, found)
+        param_grads = pull_parameters(points, t, y, c.unsqueeze(1) * lambdas)
+        params = add_grads(params, param_grads)
     return _through_start(field, form, steps, zbar, params)
 
 
 class _Differences:
     """The matrices of the steps of rows whose histories are backward differences
-    (bdf_history.DifferenceHistory).
+    (bdf.formulas.DifferenceHistory).
 
-    Of steps of orders k (m,) and sizes h (m,), before which the sizes were those of before (m,
-    count): back, (m, rows, rows + 2): (A^T, p, q), after the change of grid; b, (m, rows): of the
-    update; dense(which), (q, 6, rows): history after the step to coefficients of the powers of
-    theta, for some of them.
+    The steps have orders k (m,) and sizes h (m,); before: the sizes before them, (m, count). back,
+    (m, rows, rows + 2): (A^T, p, q) after the change of grid. b, (m, rows): of the update.
+    dense(which), (q, 6, rows): for some steps, maps the history after the step to coefficients of
+    the powers of theta.
     """
 
     count = 1
@@ -88,7 +102,7 @@ class _Differences:
 
 
 class _Values:
-    """The same of rows whose histories are past values (bdf_history.ValueHistory)."""
+    """The same for histories of past values (bdf.formulas.ValueHistory)."""
 
     count = MAX_ORDER
 
@@ -96,13 +110,13 @@ class _Values:
         self.form = form
         self.k = k
         past = np.concatenate((np.zeros((len(h), 1)), np.cumsum(before, axis=1)), axis=1).T
-        self.nodes = -past / h  # of the past values, in steps from the present one
-        with np.errstate(all="ignore"):  # of the nodes that a row does not have
+        self.nodes = -past / h  # of the past values, in steps from the current one
+        with np.errstate(all="ignore"):  # for nodes that a row does not have
             read = lagrange(self.nodes, k)
         read[1] /= np.array(form.alpha)[k][:, None].T
         size = MAX_ORDER + 1
         self.back = np.zeros((len(h), form.rows, form.rows + 2))
-        self.back[:, np.arange(size), np.arange(size) + 1] = 1  # the values move down by one
+        self.back[:, np.arange(size), np.arange(size) + 1] = 1  # values move down by one
         self.back[:, :size, 0] = read[0].T
         self.back[:, :size, -2:] = read.transpose(2, 1, 0)
         self.b = np.zeros((len(h), form.rows))
@@ -115,19 +129,21 @@ class _Values:
         return weights
 
 
-_MATRICES = {DifferenceHistory: _Differences, ValueHistory: _Values}
+_MATRICES: dict[type, Any] = {DifferenceHistory: _Differences, ValueHistory: _Values}
 
 
 def _forced(matrices, outputs, first, last):
     """What the outputs of the steps first to last add to the cotangents of their histories, (m,
     rows, n)."""
-    ends = outputs.ends[first:last]
-    forced = ends.new_zeros(len(ends), matrices.form.rows, ends.shape[1])
-    forced[:, 0] = ends
-    step, theta, grads = outputs.between(first, last)
+    end_cotangents = outputs.end_cotangents[first:last]
+    forced = end_cotangents.new_zeros(
+        len(end_cotangents), matrices.form.rows, end_cotangents.shape[1]
+    )
+    forced[:, 0] = end_cotangents
+    step, theta, grads = outputs.inside_steps(first, last)
     if len(step):
-        dense = torch.from_numpy(matrices.dense(step.cpu().numpy())).to(ends)
-        weights = torch.bmm(powers(theta, MAX_ORDER, 0, ends).unsqueeze(1), dense)
+        dense = torch.from_numpy(matrices.dense(step.cpu().numpy())).to(end_cotangents)
+        weights = torch.bmm(powers(theta, MAX_ORDER, 0, end_cotangents).unsqueeze(1), dense)
         forced.index_add_(0, step, weights.transpose(1, 2) * grads.unsqueeze(1))
     return forced
 
@@ -152,7 +168,7 @@ class _Transposed:
             self.factors = None
 
     def solve(self, first, last, b):
-        """Of the points first to last: (m, 1, n) for b (m, 1, n)."""
+        """Solve for the points first to last: (m, 1, n) for b (m, 1, n)."""
         if self.inverse is not None:
             return torch.bmm(b, self.inverse[first:last])
         lu, pivots = self.factors
@@ -162,7 +178,7 @@ class _Transposed:
 
 
 def _through_start(field, form, steps, zbar, params):
-    """The first histories are made of y0 and the slopes there."""
+    """Take the cotangents through the first histories, which consist of y0 and the slopes there."""
     t0, y0, h0 = steps.start
     order = torch.from_numpy(steps.order).to(zbar.device)
     weights = torch.from_numpy(form.start_weights(1.0)).to(zbar)
@@ -170,10 +186,9 @@ def _through_start(field, form, steps, zbar, params):
     fbar = fbar * torch.from_numpy(h0).to(fbar)[order].unsqueeze(1)
     with torch.enable_grad():
         start = y0[order].detach().clone().requires_grad_()
-        slope = field.select(order).at(t0[order], start)
-        (by_y,), found = pull_back(field, slope, (start,), fbar)
-    if by_y is not None:
-        ybar = ybar + by_y
-    params = added(params, found)
+        slope = field.select(order).eval(t0[order], start)
+        (by_y,), param_grads = pull_back(field, slope, (start,), fbar)
+    ybar = plus(ybar, by_y)
+    params = add_grads(params, param_grads)
     field.stats.backward_nvjp += len(ybar)
     return ybar, params

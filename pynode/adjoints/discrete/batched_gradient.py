@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
 from ...core.leaves import LostLeaves
 from . import batched
 from .batched_points import RowPart
 
+if TYPE_CHECKING:
+    from ...backends.torch.batched_tape import RowSteps
+    from ...core.batched_field import RowField
+    from ...methods.base import Method
+
 
 class RowGradient:
-    """Of the states at times ``when`` of the rows ``who``, (q,) each, in the starts of the rows and
-    in the tensors of f.
+    """The gradient of the states at times ``when`` of the rows ``who``, (q,) each, in the starts of
+    the rows and in the tensors of f.
 
-    index: the rows of the segment, (m,); steps: its RowSteps.
+    index: the rows of the segment, (m,). steps: its RowSteps.
     """
 
-    def __init__(self, field, index, method, steps, when, who):
+    def __init__(
+        self,
+        field: RowField,
+        index: Tensor,
+        method: Method,
+        steps: RowSteps,
+        when: np.ndarray,
+        who: np.ndarray,
+    ) -> None:
         self.field = field
         self.index = index
         self.method = method
@@ -23,21 +41,21 @@ class RowGradient:
         self.who = who
         self.inputs = [*field.leaves.parameters, *field.leaves.spare]
 
-    def pullback(self, grads):
-        """(cotangent of the starts (m, n), cotangents of the inputs) for those of the states, (q,
-        n)."""
-        with self.field.held.again(self.field.parameters):
+    def pullback(self, grads: Tensor) -> tuple[Tensor, list[Tensor | None]]:
+        """Return (cotangent of the starts (m, n), cotangents of the inputs). grads: cotangents of
+        the states, (q, n)."""
+        with self.field.module_state.restored(self.field.parameters):
             t, y, h = self.steps.start
             self.field.select(self.index).check(t, y, self.steps.f0, h)
             while True:
                 part = RowPart(self.field, self.index)
                 try:
-                    ybar, found = batched.pullback(
+                    ybar, param_grads = batched.pullback(
                         part, self.method, self.steps, self.when, self.who, grads
                     )
                 except LostLeaves as lost:
-                    # Tensors within the reach of f, which it did not use at the start.
-                    self.field.held.check_spare(lost.leaves)
-                    self.field = self.field.extended(lost.leaves)
+                    # f used tensors within its reach that it did not use at the start.
+                    self.field.module_state.check_spare(lost.leaves)
+                    self.field = self.field.with_parameters(lost.leaves)
                 else:
-                    return ybar, self.field.leaves.beside(found, self.inputs)
+                    return ybar, self.field.leaves.align(param_grads, self.inputs)

@@ -1,34 +1,55 @@
 """The discrete adjoint of BDF: the transposed recursion of the history.
 
-A step reads M d = c f(t1, p z + d) - M q z and writes A z + b d. With the cotangent zbar of the new
-    history, (M - c J)^T lambda = b . zbar,   mu = M^T lambda,   zbar <- A^T zbar + p (mu - b .
-    zbar) - q mu,
-and c lambda is the cotangent of f at (t1, y1). J is that of the accepted state: the implicit
-function theorem, exactly.
+A step solves M d = c f(t1, p z + d) - M q z and writes A z + b d. zbar is the cotangent of the new
+history. Then
+
+    (M - c J)^T lambda = b . zbar
+    mu = M^T lambda
+    zbar <- A^T zbar + p (mu - b . zbar) - q mu
+
+and c lambda is the cotangent of f at (t1, y1). J is the Jacobian at the accepted state. This is the
+implicit function theorem, exactly.
 """
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from ..field_products import added, chunk_size, jacobians, pull_back, pull_parameters
+import torch
+from torch import Tensor
+
+from ...core.cotangents import add_grads, plus, zero_grads
+from ..field_products import chunk_size, jacobians, pull_back, pull_parameters
 from ..output_cotangents import powers
 from . import structured
+
+if TYPE_CHECKING:
+    from ...core.trajectory import Trajectory
+    from ...core.vector_field import VectorField
+    from ...methods.base import Step
+    from ...methods.bdf.step import BDF
+    from ..output_cotangents import InsideStep
 
 
 class Sweep:
     """Goes back over pieces of the steps, the last piece first, with the cotangent zbar of the
     history."""
 
-    def __init__(self, field, method, trajectory):
+    def __init__(self, field: VectorField, method: BDF, trajectory: Trajectory) -> None:
         self.field = field
-        self.form = method.history
+        self.form: Any = method.history
         self.trajectory = trajectory
         self.zbar = torch.zeros(self.form.rows, field.size, dtype=field.dtype, device=field.device)
-        self.grads = [torch.zeros_like(p) for p in field.parameters]
+        self.grads = zero_grads(field.parameters)
 
-    def back(self, steps, ends, inside):
-        """ends, inside: of the outputs (Outputs.of)."""
+    def back(
+        self,
+        steps: Sequence[Step],
+        end_cotangents: Sequence[Tensor | None],
+        inside: Sequence[InsideStep | None],
+    ) -> None:
+        """end_cotangents, inside: of the outputs (OutputCotangents.of_steps)."""
         n = self.field.size
         if self.field.structure is None:
             size = chunk_size(n)
@@ -36,23 +57,23 @@ class Sweep:
             size = structured.chunk_size(n)
         for last in range(len(steps), 0, -size):
             first = max(0, last - size)
-            self.zbar, found = _chunk(
+            self.zbar, param_grads = _chunk(
                 self.field,
                 self.form,
                 steps[first:last],
-                ends[first:last],
+                end_cotangents[first:last],
                 inside[first:last],
                 self.zbar,
             )
-            self.grads = added(self.grads, found)
+            self.grads = add_grads(self.grads, param_grads)
 
-    def finish(self):
-        """(cotangent of y0 (n,), cotangents of the parameters)."""
+    def finish(self) -> tuple[Tensor, list[Tensor]]:
+        """Return (cotangent of y0 (n,), cotangents of the parameters)."""
         return _through_start(self.field, self.form, self.trajectory, self.zbar, self.grads)
 
 
-def _chunk(field, form, chunk, ends, inside, zbar):
-    """(zbar before these steps, cotangents of the parameters) for the zbar after them."""
+def _chunk(field, form, chunk, end_cotangents, inside, zbar):
+    """Return (zbar before these steps, cotangents of the parameters). zbar: after these steps."""
     y = torch.stack([step.y for step in chunk])
     t = torch.tensor([step.t + step.h for step in chunk], dtype=y.dtype, device=y.device)
     c = torch.tensor([step.tape[1] for step in chunk], dtype=y.dtype, device=y.device)
@@ -64,8 +85,8 @@ def _chunk(field, form, chunk, ends, inside, zbar):
     lambdas = [None] * len(chunk)
     for i in range(len(chunk) - 1, -1, -1):
         k, _, change, pq, _, nodes = chunk[i].tape
-        if ends[i] is not None:
-            zbar[0] += ends[i]
+        if end_cotangents[i] is not None:
+            zbar[0] += end_cotangents[i]
         if inside[i] is not None:
             theta, cotangent = inside[i]
             weights = torch.as_tensor(form.dense_weights(k, nodes), dtype=y.dtype, device=y.device)
@@ -83,7 +104,8 @@ def _chunk(field, form, chunk, ends, inside, zbar):
 
 
 def _through_start(field, form, trajectory, zbar, grads):
-    """The first history is made of y0 and its slope M^+ f(t0, y0)."""
+    """Take the cotangents through the first history, which consists of y0 and its slope M^+ f(t0,
+    y0)."""
     weights = torch.as_tensor(
         form.start_weights(trajectory.h0), dtype=zbar.dtype, device=zbar.device
     )
@@ -92,11 +114,10 @@ def _through_start(field, form, trajectory, zbar, grads):
         fbar = field.mass.pinv_apply_transposed(fbar)
     with torch.enable_grad():
         y0 = trajectory.y0.detach().clone().requires_grad_()
-        f0 = field.at(torch.full((), trajectory.t0, dtype=y0.dtype, device=y0.device), y0)
-        (by_y,), found = pull_back(field, f0, (y0,), fbar)
-    if by_y is not None:
-        ybar = ybar + by_y
-    grads = added(grads, found)
+        f0 = field.eval(torch.full((), trajectory.t0, dtype=y0.dtype, device=y0.device), y0)
+        (by_y,), param_grads = pull_back(field, f0, (y0,), fbar)
+    ybar = plus(ybar, by_y)
+    grads = add_grads(grads, param_grads)
     field.stats.backward_nfe += 1
     field.stats.backward_nvjp += 1
     return ybar, grads
@@ -110,7 +131,7 @@ class _Transposed:
         if field.mass is None:
             mass = torch.eye(n, dtype=y.dtype, device=y.device)
         else:
-            mass = field.mass.dense()
+            mass = field.mass.to_dense()
         matrices = mass - c.view(-1, 1, 1) * jacobians(field, t, y)
         field.stats.backward_nlu += len(c)
         self.inverse = None
@@ -128,8 +149,8 @@ class _Transposed:
 
 
 class _OneByOne:
-    """The same solves for large systems: each matrix is made when its step is reached, in the
-    structure of the field."""
+    """The same solves for large systems. It makes each matrix at its step, in the structure of the
+    field."""
 
     def __init__(self, field, steps):
         self.steps = steps

@@ -1,19 +1,30 @@
 """The discrete adjoint of explicit Runge-Kutta methods. Hager, Numer. Math. 87 (2000); Sandu, ICCS
 (2006).
 
-With the cotangent of the stages fbar_i = h b_i ybar1 + h sum_j>i a_ji jbar_j and jbar_i = J_i^T
-fbar_i, the cotangent of the start is ybar1 + sum_i jbar_i.
+The cotangents of the stages are fbar_i = h b_i ybar1 + h sum_j>i a_ji jbar_j with jbar_i = J_i^T
+fbar_i. The cotangent of the start is ybar1 + sum_i jbar_i.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import torch
+from torch import Tensor
 
 from ...algebra.combine import combine
+from ...core.cotangents import add_grads, plus, zero_grads
 from ...methods.explicit import ExplicitRungeKutta
-from ..field_products import added, jacobians, pull_back, pull_parameters
-from .replay import REPLAYS, STEPWISE, RecordedSteps, StepBatch
+from ..field_products import jacobians, pull_back, pull_parameters
+from .replay import REPLAYS, STEPWISE, RecordedSteps, StepBatch, indexed_outputs
 from .stability import check_explicit, sampled
+
+if TYPE_CHECKING:
+    from ...core.vector_field import VectorField
+    from ...methods.base import Step
+    from ..output_cotangents import InsideStep
+    from .replay import InsideOutputs
 
 
 @REPLAYS.register(ExplicitRungeKutta)
@@ -21,7 +32,13 @@ class Replay(StepBatch):
     """All steps of a chunk, stage by stage, with the Jacobian of every stage. For states of
     moderate size."""
 
-    def __init__(self, field, method, chunk, inside):
+    def __init__(
+        self,
+        field: VectorField,
+        method: ExplicitRungeKutta,
+        chunk: RecordedSteps,
+        inside: Sequence[InsideOutputs],
+    ) -> None:
         super().__init__(chunk, inside)
         self.field = field
         tb = method.tableau
@@ -30,7 +47,7 @@ class Replay(StepBatch):
         self.nodes = method.nodes[:count]
         self.b = [float(x) for x in tb.b]
         self.points = []
-        fs = []
+        fs: list[Tensor] = []
         h = self.h.unsqueeze(1)
         for i in range(count):
             y = self.y
@@ -40,28 +57,29 @@ class Replay(StepBatch):
             t = self.t + self.nodes[i] * self.h
             self.points.append((t, y))
             with torch.no_grad():
-                fs.append(field.many(t, y))
+                fs.append(field.batch_eval(t, y))
             field.stats.backward_nfe += len(y)
         t = torch.cat([p[0] for p in self.points])
         self.jacobians = jacobians(field, t, torch.cat([p[1] for p in self.points])).view(
             count, *y.shape, y.shape[1]
         )
         self.broken = not bool(torch.isfinite(self.jacobians).all())
-        self.dense = self.dense_cotangents(tb.dense_weights[:count], True)
-        which = sampled(len(self.y))
-        if which is not None:
-            which = torch.from_numpy(which).to(self.y.device)
+        self.interior = self.interior_cotangents(tb.dense_weights[:count], True)
+        chosen = sampled(len(self.y))
+        if chosen is not None:
+            which = torch.from_numpy(chosen).to(self.y.device)
             check_explicit(method, self.jacobians[0][which], self.h[which])
 
     @staticmethod
-    def singly(*arguments):
+    def singly(*arguments: Any) -> tuple[Tensor, list[Tensor]]:
+        """The same, one step at a time."""
         return sequential(*arguments)
 
-    def stages(self, seed, outputs):
-        """Cotangents of all stages for cotangents (m, n, w) of the ends (None: of the outputs
-        inside alone).
+    def stages(self, seed: Tensor | None, outputs: bool) -> tuple[Tensor, list[Tensor]]:
+        """Return (cotangents of the starts, cotangents of all stages). seed: cotangents (m, n, w)
+        of the ends; None for none.
 
-        outputs: whether the cotangents of the outputs inside the steps are added.
+        outputs: whether to add the cotangents of the outputs inside the steps.
         """
         if seed is None:
             width = 1
@@ -81,9 +99,9 @@ class Replay(StepBatch):
             else:
                 b = 0.0
             stages.append(self.y.new_zeros(m, n, width) if seed is None else h * b * seed)
-        if self.dense is not None and outputs:
-            stages = [s + d.unsqueeze(2) for s, d in zip(stages, self.dense[0])]
-            start = start + self.dense[1].unsqueeze(2)
+        if self.interior is not None and outputs:
+            stages = [s + d.unsqueeze(2) for s, d in zip(stages, self.interior[0])]
+            start = start + self.interior[1].unsqueeze(2)
         for i in range(count - 1, -1, -1):
             back = torch.bmm(self.jacobians[i].transpose(1, 2), stages[i])
             start = start + back
@@ -92,8 +110,8 @@ class Replay(StepBatch):
                     stages[j] = stages[j] + h * self.a[i, j] * back
         return start, stages
 
-    def parameters(self, seed):
-        """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the
+    def parameters(self, seed: Tensor) -> list[Tensor]:
+        """Cotangents of the parameters, summed over the steps. seed: cotangents (m, n, 1) of the
         ends."""
         if not self.field.parameters:
             return []
@@ -103,56 +121,59 @@ class Replay(StepBatch):
 
 
 @STEPWISE.register(ExplicitRungeKutta)
-def sequential(field, method, steps, ends, inside, ybar):
-    """The same recursion as replay.pullback runs, a step at a time by vector-Jacobian products:
-    for large states."""
+def sequential(
+    field: VectorField,
+    method: ExplicitRungeKutta,
+    steps: Sequence[Step],
+    end_cotangents: Sequence[Tensor | None],
+    inside: Sequence[InsideStep | None],
+    ybar: Tensor,
+) -> tuple[Tensor, list[Tensor]]:
+    """The recursion of replay.pullback, one step at a time by vector-Jacobian products, for large
+    states."""
     tb = method.tableau
     a = tb.matrix()
     b = [float(x) for x in tb.b] + [0.0] * len(tb.c_dense)
-    grads = [torch.zeros_like(p) for p in field.parameters]
+    grads = zero_grads(field.parameters)
     for k in range(len(steps) - 1, -1, -1):
         step = steps[k]
         h = steps[k].h
-        if ends[k] is not None:
-            ybar = ybar + ends[k]
+        ybar = plus(ybar, end_cotangents[k])
         count = tb.stages + (len(tb.c_dense) if inside[k] is not None else 0)
-        stages = [h * b[i] * ybar if b[i] else None for i in range(count)]
+        stages: list[Any] = [h * b[i] * ybar if b[i] else None for i in range(count)]
         start = ybar
-        if inside[k] is None:
-            entries = []
-        else:
-            entries = [(0, *inside[k])]
-        dense = StepBatch(RecordedSteps([step]), entries).dense_cotangents(
+        dense = StepBatch(RecordedSteps([step]), indexed_outputs([inside[k]])).interior_cotangents(
             tb.dense_weights[:count], True
         )
         if dense is not None:
-            stages = [d[0] if s is None else s + d[0] for s, d in zip(stages, dense[0])]
+            stages = [plus(s, d[0]) for s, d in zip(stages, dense[0])]
             start = start + dense[1][0]
         leaves, values = _kept(step, count) or _replay(field, method, step, count)
         for i in range(count - 1, -1, -1):
             if stages[i] is None or not values[i].requires_grad:
                 continue
-            (back,), found = pull_back(field, values[i], (leaves[i],), stages[i])
+            (back,), param_grads = pull_back(field, values[i], (leaves[i],), stages[i])
             field.stats.backward_nvjp += 1
-            grads = added(grads, found)
+            grads = add_grads(grads, param_grads)
+            start = plus(start, back)
             if back is not None:
-                start = start + back
                 for j in range(i):
                     if a[i, j] != 0:
-                        stages[j] = (0 if stages[j] is None else stages[j]) + (h * a[i, j]) * back
+                        stages[j] = plus(stages[j], (h * a[i, j]) * back)
         ybar = start
     return ybar, grads
 
 
 def _kept(step, count):
-    """The same as _replay, of the evaluations that the solve has kept; None where it has not."""
+    """The result of _replay from evaluations that the solve stored. None if it did not store
+    them."""
     if step.tape is None or len(step.tape) < count:
         return None
     return [kept.leaf for kept in step.tape[:count]], [kept.out for kept in step.tape[:count]]
 
 
 def _replay(field, method, step, count):
-    """The stages of one step, each with a graph of its own: lists of leaves and of values, (n,)."""
+    """The stages of one step, each with its own graph: lists of leaves and of values, (n,)."""
     rows, _, _, extra = method.rows
     leaves = []
     values = []
@@ -165,7 +186,7 @@ def _replay(field, method, step, count):
         with torch.enable_grad():
             leaves.append(y.detach().clone().requires_grad_())
             t = torch.full((), step.t + method.nodes[i] * step.h, dtype=y.dtype, device=y.device)
-            values.append(field.at(t, leaves[-1]))
+            values.append(field.eval(t, leaves[-1]))
         field.stats.backward_nfe += 1
         detached.append(values[-1].detach())
     return leaves, values

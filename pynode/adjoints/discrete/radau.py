@@ -1,31 +1,47 @@
 """The discrete adjoint of Radau IIA methods.
 
-The stages M Y_i = M y + h sum_j a_ij f(t_j, Y_j) depend on one another, so that the cotangents l of
-their equations solve one system a step: with g_i what Y_i receives from outside, M^T l_i = g_i +
-J_i^T fbar_i and fbar_j = h sum_i a_ij l_i, that is (I x M - h a x J)^T l = g: the implicit function
-theorem, exactly; y receives M^T l_i from every stage. The systems of all steps are factorised
-together.
+The stages M Y_i = M y + h sum_j a_ij f(t_j, Y_j) depend on one another, so the cotangents l of
+their equations solve one system in each step. Let g_i be what Y_i receives from outside. Then M^T
+l_i = g_i + J_i^T fbar_i and fbar_j = h sum_i a_ij l_i, so (I x M - h a x J)^T l = g. This is the
+implicit function theorem, exactly. y receives M^T l_i from every stage. The code factorises the
+systems of all steps together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import torch
+from torch import Tensor
 
 from ...methods.radau import Radau
 from ..field_products import jacobians, pull_parameters
 from ..output_cotangents import powers
 from .replay import REPLAYS, StepBatch
 
+if TYPE_CHECKING:
+    from ...core.vector_field import VectorField
+    from ...methods.base import OneStep
+    from .replay import InsideOutputs, RecordedSteps
+
 
 @REPLAYS.register(Radau)
 class Replay(StepBatch):
-    """All steps of a chunk; ys: (m, s, n) states of the stages."""
+    """All steps of a chunk. ys: (m, s, n) states of the stages."""
 
     @staticmethod
-    def size(method):
+    def size(method: OneStep) -> int:
+        """Matrices, (n, n), that one step needs."""
         return method.tableau.stages**2
 
-    def __init__(self, field, method, chunk, inside):
+    def __init__(
+        self,
+        field: VectorField,
+        method: Radau,
+        chunk: RecordedSteps,
+        inside: Sequence[InsideOutputs],
+    ) -> None:
         super().__init__(chunk, inside)
         tb = method.tableau
         self.field = field
@@ -37,16 +53,18 @@ class Replay(StepBatch):
         self.y_points = ys.reshape(-1, n)
         blocks = jacobians(field, self.t_points, self.y_points).view(m, s, n, n)
         coupled = torch.einsum("ij,mjab->miajb", self.a, blocks).reshape(m, s * n, s * n)
-        held = torch.eye(s * n, dtype=ys.dtype, device=ys.device)
+        mass_matrix = torch.eye(s * n, dtype=ys.dtype, device=ys.device)
         if field.mass is not None:
-            held = torch.kron(torch.eye(s, dtype=ys.dtype, device=ys.device), field.mass.dense())
-        self.lu = torch.linalg.lu_factor(held - self.h.view(-1, 1, 1) * coupled)
+            mass_matrix = torch.kron(
+                torch.eye(s, dtype=ys.dtype, device=ys.device), field.mass.to_dense()
+            )
+        self.lu = torch.linalg.lu_factor(mass_matrix - self.h.view(-1, 1, 1) * coupled)
         field.stats.backward_nlu += m
         field.stats.backward_nsolve += m
         if self.inside:
-            self.dense = self._dense(tb, m, s, n)
+            self.interior = self._dense(tb, m, s, n)
         else:
-            self.dense = None
+            self.interior = None
 
     def _dense(self, tb, m, s, n):
         """Cotangents of the stages, (m, s, n), and of the starts, (m, n), from the outputs inside
@@ -59,11 +77,11 @@ class Replay(StepBatch):
             start[i] = cotangents.sum(0) - stages[i].sum(0)
         return stages, start
 
-    def stages(self, seed, outputs):
-        """(cotangents of the starts (m, n, w), those of f at the stages (m, s, n, w)) for
-        cotangents of the ends.
+    def stages(self, seed: Tensor | None, outputs: bool) -> tuple[Tensor, Tensor]:
+        """Return (cotangents of the starts (m, n, w), cotangents of f at the stages (m, s, n, w)).
+        seed: cotangents of the ends.
 
-        outputs: whether the cotangents of the outputs inside the steps are added.
+        outputs: whether to add the cotangents of the outputs inside the steps.
         """
         (m, n), s = self.y.shape, len(self.a)
         if seed is None:
@@ -74,21 +92,21 @@ class Replay(StepBatch):
         start = self.y.new_zeros(m, n, width)
         if seed is not None:
             g[:, -1] = seed
-        if self.dense is not None and outputs:
-            g = g + self.dense[0].unsqueeze(3)
-            start = start + self.dense[1].unsqueeze(2)
+        if self.interior is not None and outputs:
+            g = g + self.interior[0].unsqueeze(3)
+            start = start + self.interior[1].unsqueeze(2)
         solved = torch.linalg.lu_solve(*self.lu, g.reshape(m, s * n, width), adjoint=True).view(
             m, s, n, width
         )
         slopes = self.h.view(-1, 1, 1, 1) * torch.einsum("ij,minw->mjnw", self.a, solved)
-        held = solved.sum(1)
+        start_part = solved.sum(1)
         mass = self.field.mass
         if mass is not None:
-            held = mass.times_transposed(held.transpose(1, 2)).transpose(1, 2)
-        return start + held, slopes
+            start_part = mass.times_transposed(start_part.transpose(1, 2)).transpose(1, 2)
+        return start + start_part, slopes
 
-    def parameters(self, seed):
-        """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the
+    def parameters(self, seed: Tensor) -> list[Tensor]:
+        """Cotangents of the parameters, summed over the steps. seed: cotangents (m, n, 1) of the
         ends."""
         if not self.field.parameters:
             return []

@@ -1,19 +1,28 @@
 """The discrete adjoint of Rosenbrock methods. Sandu, Daescu & Carmichael, Atmos. Environ. 37
 (2003), sec. 3.2.
 
-With W = M - gamma h J and the cotangent of u_i, solve W^T v_i = gamma h ubar_i; v_i is the
+With W = M - gamma h J and the cotangent of u_i, solve W^T v_i = gamma h ubar_i. v_i is the
 cotangent of the stage's right-hand side. It goes back through f at the stage, through M and the
-earlier u, and through J and df/dt themselves: the last is the derivative of sum_i v_i . (J u_i + h
-d_i df/dt), a second derivative of f, made for all steps at once.
+earlier u, and through J and df/dt. The last part is the derivative of sum_i v_i . (J u_i + h d_i
+df/dt), a second derivative of f. The code computes it for all steps at once.
 """
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
+
+from ...core.cotangents import add_grads
 from ...methods.rosenbrock import RosenbrockMethod
-from ..field_products import added, jacobian_slopes, jacobians, pull_parameters, second_order
+from ..field_products import jacobian_slopes, jacobians, pull_parameters, second_order
 from .replay import REPLAYS, StepBatch
+
+if TYPE_CHECKING:
+    from ...core.vector_field import VectorField
+    from .replay import InsideOutputs, RecordedSteps
 
 
 @REPLAYS.register(RosenbrockMethod)
@@ -21,7 +30,13 @@ class Replay(StepBatch):
     """All steps of a chunk, stage by stage, with the Jacobian of every stage and its change along
     every u."""
 
-    def __init__(self, field, method, chunk, inside):
+    def __init__(
+        self,
+        field: VectorField,
+        method: RosenbrockMethod,
+        chunk: RecordedSteps,
+        inside: Sequence[InsideOutputs],
+    ) -> None:
         super().__init__(chunk, inside)
         self.field = field
         self.tb = method.tableau
@@ -43,7 +58,7 @@ class Replay(StepBatch):
         if field.mass is None:
             mass = torch.eye(n, dtype=y.dtype, device=y.device)
         else:
-            mass = field.mass.dense()
+            mass = field.mass.to_dense()
         matrix = mass - (self.gamma * self.h).view(-1, 1, 1) * self.jacobians[0]
         self.lu = torch.linalg.lu_factor(matrix)
         field.stats.backward_nlu += m
@@ -52,12 +67,13 @@ class Replay(StepBatch):
         self.changes = [
             jacobian_slopes(field, self.t, self.y, u, s) for u, s in zip(self.u, self.slopes)
         ]
-        self.dense = self.dense_cotangents(tb.dense_weights, False)
+        self.interior = self.interior_cotangents(tb.dense_weights, False)
 
-    def stages(self, seed, outputs):
-        """(cotangents of the starts, list of v_i), (m, n, w) each, for cotangents of the ends.
+    def stages(self, seed: Tensor | None, outputs: bool) -> tuple[Tensor, list[Tensor]]:
+        """Return (cotangents of the starts, list of v_i), (m, n, w) each. seed: cotangents of the
+        ends.
 
-        outputs: whether the cotangents of the outputs inside the steps are added.
+        outputs: whether to add the cotangents of the outputs inside the steps.
         """
         m, n = self.y.shape
         if seed is None:
@@ -72,11 +88,11 @@ class Replay(StepBatch):
         if seed is not None:
             for i, b in zip(self.b.indices, self.b.values):
                 ubar[i] = b * seed
-        if self.dense is not None and outputs:
-            ubar = [s + d.unsqueeze(2) for s, d in zip(ubar, self.dense[0])]
-            start = start + self.dense[1].unsqueeze(2)
+        if self.interior is not None and outputs:
+            ubar = [s + d.unsqueeze(2) for s, d in zip(ubar, self.interior[0])]
+            start = start + self.interior[1].unsqueeze(2)
         h = self.h.view(-1, 1, 1)
-        vs = [None] * len(self.u)
+        vs: list[Any] = [None] * len(self.u)
         for i in range(len(self.u) - 1, -1, -1):
             vs[i] = v = torch.linalg.lu_solve(*self.lu, self.gamma * h * ubar[i], adjoint=True)
             back = torch.bmm(self.jacobians[i].transpose(1, 2), v)
@@ -84,15 +100,15 @@ class Replay(StepBatch):
             for j, a in self.a[i].items():
                 ubar[j] = ubar[j] + a * back
             if self.field.mass is None:
-                held = v
+                mass_v = v
             else:
-                held = self.field.mass.times_transposed(v.transpose(1, 2)).transpose(1, 2)
+                mass_v = self.field.mass.times_transposed(v.transpose(1, 2)).transpose(1, 2)
             for j, c in self.c[i].items():
-                ubar[j] = ubar[j] + c / h * held
+                ubar[j] = ubar[j] + c / h * mass_v
         return start, vs
 
-    def parameters(self, seed):
-        """Cotangents of the parameters, summed over the steps, for cotangents (m, n, 1) of the
+    def parameters(self, seed: Tensor) -> list[Tensor]:
+        """Cotangents of the parameters, summed over the steps. seed: cotangents (m, n, 1) of the
         ends."""
         if not self.field.parameters:
             return []
@@ -102,4 +118,4 @@ class Replay(StepBatch):
         second = second_order(
             self.field, self.t, self.y, torch.stack(self.u), torch.stack(self.slopes), vs
         )[1]
-        return added(first, second)
+        return add_grads(first, second)

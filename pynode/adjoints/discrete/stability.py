@@ -1,70 +1,78 @@
-"""Whether a gradient was made of steps as long as the stability of an explicit method allows, where
-it is mostly noise.
+"""Detects gradients that are mostly noise because the steps reached the stability limit of an
+explicit method.
 
-There a fast mode, which the solution forgets at once, is kept alive from step to step by the method
-alone: in the state as an error below the tolerance, in the derivative of the state as that error
-times the number of steps that it lived through.
+At this limit the method keeps a fast mode alive from step to step, although the solution forgets it
+at once. In the state this is an error below the tolerance. In the derivative of the state, this
+error counts once for each step that it survived.
 """
 
 from __future__ import annotations
 
 import warnings
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
-STEPS = 100  # fewer do not hide a gradient
-LARGEST = 32  # states; Jacobians of larger ones cost more than the rest
-SAMPLES = 12  # steps that are looked at
-EVERY = 8  # of Adams' steps, which are looked at when they are taken again
-FAST = 1.0  # a mode is fast that decays by more than exp(-FAST) in a step
-SURVIVES = 0.8  # of a fast mode after a step, where it dies out too slowly for a derivative
-# Adams methods, medians over the steps: where accuracy chose them h rho is 0.67 at most (Lorenz,
-# Lotka and Volterra, an oscillator, a network; rtol 1e-2, and 0.42 at 1e-3); where stability did
-# 0.9 to 1.7, which is 0.77 to 0.94 of what it allows.
+if TYPE_CHECKING:
+    from ...methods.adams import AdamsPECE
+    from ...methods.base import Step
+    from ...methods.explicit import ExplicitRungeKutta
+
+STEPS = 100  # fewer steps cannot hide a gradient
+LARGEST = 32  # states; for more, the Jacobians cost more than the rest
+SAMPLES = 12  # the number of steps to check
+EVERY = 8  # check one of this many Adams steps, when the backward pass repeats it
+FAST = 1.0  # a fast mode decays by more than exp(-FAST) in a step
+SURVIVES = 0.8  # a larger remainder of a fast mode after a step is too large for a derivative
+# Adams methods, medians over the steps. If accuracy limits the steps, h rho is at most 0.67
+# (Lorenz, Lotka and Volterra, an oscillator, a network; rtol 1e-2; 0.42 at 1e-3). If stability
+# limits them, h rho is 0.9 to 1.7, which is 0.77 to 0.94 of the stability limit.
 ADAMS_FAST = 0.8
 ADAMS_NEAR = 0.6
 
 
-def sampled(count):
-    """Numbers of the steps, of so many, that are looked at; None where there are too few."""
+def sampled(count: int) -> np.ndarray | None:
+    """The numbers of the steps to check, out of count. None if there are too few steps."""
     if count < STEPS:
         return None
     return np.linspace(0, count - 1, SAMPLES).astype(np.int64)
 
 
-def check_explicit(method, jacobians, h):
-    """Warn where an explicit Runge-Kutta method kept fast modes alive. jacobians: (m, n, n) at the
+def check_explicit(method: ExplicitRungeKutta, jacobians: Tensor, h: Tensor) -> None:
+    """Warn if an explicit Runge-Kutta method kept fast modes alive. jacobians: (m, n, n) at the
     starts of steps h, (m,)."""
     matrices = h.view(-1, 1, 1) * jacobians
     sizes = matrices.flatten(1).norm(dim=1)
     if not bool((sizes > FAST).sum() * 2 > len(sizes)) or not bool(torch.isfinite(sizes).all()):
         return
     z = torch.linalg.eigvals(matrices).cpu().numpy()
-    left = np.abs(np.polyval(_stability(method.tableau)[::-1], z))
-    if np.median(np.where(z.real < -FAST, left, 0).max(1)) > SURVIVES:
+    remaining = np.abs(np.polyval(_stability(method.tableau)[::-1], z))
+    if np.median(np.where(z.real < -FAST, remaining, 0).max(1)) > SURVIVES:
         _warn(method)
 
 
 @cache
 def _stability(tableau):
-    """Coefficients of the powers of z of what a step makes of y' = lambda y, z = h lambda."""
+    """Coefficients of the stability function in powers of z = h lambda: one step on y' = lambda
+    y."""
     s = tableau.stages
     a = tableau.matrix()[:s, :s]
     term = np.ones(s)
-    found = [1.0]
+    powers = [1.0]
     b = np.array([float(x) for x in tableau.b])
     for _ in range(s):
-        found.append(float(b @ term))
+        powers.append(float(b @ term))
         term = a @ term
-    return found
+    return powers
 
 
 class AdamsWatch:
-    """Looks at some of the steps of an Adams method as they are taken again."""
+    """Checks some of the steps of an Adams method when the backward pass repeats them."""
 
-    def __init__(self, method, count):
+    def __init__(self, method: AdamsPECE, count: int) -> None:
         self.method = method
         if count >= STEPS:
             self.count = count
@@ -73,22 +81,23 @@ class AdamsWatch:
         self.seen = 0
         self.near = 0
 
-    def look(self, step, order):
-        """step: just taken at this order."""
+    def look(self, step: Step, order: int) -> None:
+        """Check a step. order: of this step."""
         self.seen += 1
         if self.count == 0 or self.seen % EVERY:
             return
-        found = self.method.stiffness(step, order)
-        self.near += found > ADAMS_FAST and found > ADAMS_NEAR * adams_boundary(order)
+        stiffness = self.method.stiffness(step, order)
+        self.near += stiffness > ADAMS_FAST and stiffness > ADAMS_NEAR * adams_boundary(order)
 
-    def finish(self):
+    def finish(self) -> None:
+        """Warn if most checked steps were near the limit."""
         if 2 * self.near > self.seen // EVERY:
             _warn(self.method)
 
 
 @cache
-def adams_boundary(k):
-    """Where stability ends on the negative axis of z for the predictor of order k with the
+def adams_boundary(k: int) -> float:
+    """The stability limit on the negative axis of z, for the predictor of order k with the
     corrector of order k + 1."""
     predictor = _weights(-np.arange(k))
     corrector = _weights(1 - np.arange(k + 1))
@@ -112,10 +121,10 @@ def _weights(nodes):
 
 def _warn(method):
     warnings.warn(
-        f"the steps of {method.name} were as long as its stability allows, so that this gradient"
-        " may be noise although the solution is as accurate as asked: the problem is stiff; take"
-        " method='auto', 'rodas5p' or 'qndf' for it, or adjoint='gauss', which does not"
-        " differentiate the steps",
+        f"the steps of {method.name} were as long as its stability allows, so this gradient may be"
+        " noise although the solution is as accurate as requested: the problem is stiff; use"
+        " method='auto', 'rodas5p' or 'qndf', or adjoint='gauss', which does not differentiate the"
+        " steps",
         RuntimeWarning,
         stacklevel=2,
     )

@@ -1,35 +1,51 @@
-"""The discrete adjoint of Rosenbrock methods a step at a time, for sparse and banded Jacobians.
+"""The discrete adjoint of Rosenbrock methods, one step at a time, for sparse and banded Jacobians.
 
-The recursion of rosenbrock.py on one cotangent instead of all unit vectors: nothing of size n x n
-is made.
+The recursion of rosenbrock.py on one cotangent instead of all unit vectors. It makes nothing of
+size n x n.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import torch
+from torch import Tensor
 
 from ...algebra.combine import combine
+from ...core.cotangents import add_grads, plus, zero_grads
 from ...methods.rosenbrock import RosenbrockMethod
-from ..field_products import added, second_order
-from .replay import STEPWISE, RecordedSteps, StepBatch
+from ..field_products import second_order
+from .replay import STEPWISE, RecordedSteps, StepBatch, indexed_outputs
 from .structured import Stepwise, pull
+
+if TYPE_CHECKING:
+    from ...core.vector_field import VectorField
+    from ...methods.base import Step
+    from ..output_cotangents import InsideStep
 
 
 @STEPWISE.register(RosenbrockMethod)
-def pullback(field, method, steps, ends, inside, ybar):
-    """As replay.pullback."""
-    grads = [torch.zeros_like(p) for p in field.parameters]
+def pullback(
+    field: VectorField,
+    method: RosenbrockMethod,
+    steps: Sequence[Step],
+    end_cotangents: Sequence[Tensor | None],
+    inside: Sequence[InsideStep | None],
+    ybar: Tensor,
+) -> tuple[Tensor, list[Tensor]]:
+    """The same as replay.pullback."""
+    grads = zero_grads(field.parameters)
     stepwise = Stepwise(field)
     for k in range(len(steps) - 1, -1, -1):
-        if ends[k] is not None:
-            ybar = ybar + ends[k]
-        ybar, found = _step(field, method, stepwise, steps[k], inside[k], ybar)
-        grads = added(grads, found)
+        ybar = plus(ybar, end_cotangents[k])
+        ybar, param_grads = _step(field, method, stepwise, steps[k], inside[k], ybar)
+        grads = add_grads(grads, param_grads)
     return ybar, grads
 
 
 def _step(field, method, stepwise, step, inside, ybar):
-    """One step back: from the cotangent of its end, (n,), to that of its start and of the
+    """Take one step back: from the cotangent of its end, (n,), to those of its start and of the
     parameters."""
     tb = method.tableau
     us = step.tape
@@ -40,36 +56,34 @@ def _step(field, method, stepwise, step, inside, ybar):
     for i, weight in zip(b.indices, b.values, strict=True):
         ubar[i] = weight * ybar
     start = ybar
-    if inside is None:
-        inside = []
-    else:
-        inside = [(0, *inside)]
-    dense = StepBatch(RecordedSteps([step]), inside).dense_cotangents(tb.dense_weights, False)
+    dense = StepBatch(RecordedSteps([step]), indexed_outputs([inside])).interior_cotangents(
+        tb.dense_weights, False
+    )
     if dense is not None:
         ubar = [u + d[0] for u, d in zip(ubar, dense[0], strict=True)]
         start = start + dense[1][0]
     solver = stepwise.factorised(step.t, step.start, h * gamma)
-    grads = [torch.zeros_like(p) for p in field.parameters]
+    grads = zero_grads(field.parameters)
     vs = [None] * len(us)
     for i in range(len(us) - 1, -1, -1):
         vs[i] = v = solver.solve_transposed(gamma * h * ubar[i])
-        back, found = pull(
+        back, param_grads = pull(
             field, step.t + float(tb.c[i]) * h, combine(step.start, 1.0, rows_a[i], us), v
         )
-        grads = added(grads, found)
+        grads = add_grads(grads, param_grads)
+        start = plus(start, back)
         if back is not None:
-            start = start + back
             for j, a in zip(rows_a[i].indices, rows_a[i].values, strict=True):
                 ubar[j] = ubar[j] + a * back
         if field.mass is None:
-            held = v
+            mass_v = v
         else:
-            held = field.mass.times_transposed(v)
+            mass_v = field.mass.times_transposed(v)
         for j, weight in zip(rows_c[i].indices, rows_c[i].values, strict=True):
-            ubar[j] = ubar[j] + weight / h * held
+            ubar[j] = ubar[j] + weight / h * mass_v
     field.stats.backward_nsolve += len(us)
     time = torch.tensor([step.t], dtype=ybar.dtype, device=ybar.device)
     slopes = torch.tensor([[h * float(d)] for d in tb.d], dtype=ybar.dtype, device=ybar.device)
     stacked = (torch.stack(us).unsqueeze(1), slopes, torch.stack(vs).unsqueeze(1))
     moved, second = second_order(field, time, step.start.unsqueeze(0), *stacked)
-    return start + moved[0], added(grads, second)
+    return start + moved[0], add_grads(grads, second)

@@ -1,2 +1,2 @@
-"""The Julia bridge: SciML's solvers on a torch vector field. Nothing here is imported, or started,
-before it is asked for."""
+"""The Julia bridge: SciML's solvers on a torch vector field. Importing this package neither imports
+juliacall nor starts Julia."""

@@ -1,4 +1,5 @@
-"""SciML's methods by the names that both backends share, and those that Julia alone has."""
+"""SciML's methods: those with a twin of the same name in the torch engine, and those that only
+Julia has."""
 
 from __future__ import annotations
 
@@ -7,11 +8,15 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ...core.options import Options
 from ...core.step_control import Controller
+from ...core.stop_conditions import Limits
+from ...core.vector_field import VectorField
 from ...methods import registry
 from ...methods.base import Method
+from .runtime import JuliaValue
 
-# Julia's alone: (order, whether implicit, the nearest method of the torch engine).
+# Methods that only Julia has: (order, whether implicit, the nearest method of the torch engine).
 ONLY = {
     "Rodas4P": (4, True, "Rodas4"),
     "Rodas5": (5, True, "Rodas5P"),
@@ -24,6 +29,8 @@ ONLY = {
     "Vern9": (9, False, "DP8"),
     "CVODE_BDF": (5, True, "FBDF"),
 }
+# Methods of both engines. SDIRK2 is not among them: SciML's SDIRK2 is another formula, and in
+# OrdinaryDiffEqSDIRK 2.7.0 its order is 1 if f depends on t.
 SHARED = (
     "FBDF",
     "QNDF",
@@ -45,48 +52,49 @@ SHARED = (
     "RadauIIA9",
     "Tsit5",
     "Vern7",
-    # Not SDIRK2: SciML's is another formula, and in OrdinaryDiffEqSDIRK 2.7.0 of order 1 where f
-    # depends on t.
 )
 _NAMES = {name.lower(): name for name in (*SHARED, *ONLY)}
 _PAIR = re.compile(r"auto(\w+?)(?:\((\w+)(?:\(\))?\))?")
-# Whose M y' = f is right in SciML. Its ABDF2 takes a mass matrix and misses the solution by 1e-2;
-# pairs take none.
+# Methods that solve M y' = f correctly in SciML. SciML's ABDF2 accepts a mass matrix, but its error
+# is 1e-2. Pairs accept none.
 _MASS = ("FBDF", "QNDF", "Rosenbrock", "Rodas", "Radau")
 DEFAULT = Controller()
-# Explicit methods that SciML's AutoSwitch begins with.
+# Explicit methods from which SciML's AutoSwitch can switch.
 _SWITCHING = ("Tsit5", "Vern6", "Vern7", "Vern8", "Vern9")
 
 
 @dataclass(frozen=True, repr=False)
 class JuliaMethod(Method):
-    """A method of SciML. algorithm: the object itself where the user brought one (diffeqpy), None
-    for one by name. jacobian: 'dense', 'sparse', 'krylov' or a structure."""
+    """A method of SciML.
 
-    name: str  # type: ignore[misc]
-    order: int  # type: ignore[misc]
-    reference: str  # type: ignore[misc]
+    stiff: whether it is implicit. algorithm: the Julia object if the user passed one (diffeqpy),
+    None for a method by name. jacobian: 'dense', 'sparse', 'krylov' or a structure.
+    """
+
+    name: str
+    order: int
+    reference: str
     stiff: bool = True
-    algorithm: object = None
+    algorithm: JuliaValue | None = None
     jacobian: object = "dense"
     family = "SciML only"
 
     @property
-    def implicit(self):
+    def implicit(self) -> bool:  # type: ignore[override]
         return self.stiff
 
     @property
     def sundials(self) -> bool:
-        """Whether it is one of Sundials, which is C: float64, dense, no mass matrix, no fixed step,
-        no step tried again."""
+        """Whether the method is CVODE, C code of Sundials. It takes only float64 and dense
+        Jacobians. It takes no mass matrix and no fixed step, and cannot try a step again."""
         return "CVODE" in self.name
 
     @property
-    def takes_mass(self):
+    def takes_mass(self) -> bool:  # type: ignore[override]
         return self.name.startswith(_MASS)
 
     @property
-    def structures(self):
+    def structures(self) -> tuple[str, ...]:  # type: ignore[override]
         if self.sundials:
             return ("dense",)
         if self.stiff:
@@ -95,23 +103,25 @@ class JuliaMethod(Method):
 
     @property
     def degree(self) -> int:
-        """Of the polynomials that its dense output is sampled into: at least that of SciML's
-        interpolant."""
+        """Degree of the polynomials that represent the dense output. It is at least the degree of
+        SciML's interpolant."""
         return max(4, self.order + 1)
 
-    def check_dtype(self, dtype):
+    def check_dtype(self, dtype: torch.dtype) -> None:
+        """Raise TypeError unless Julia's solvers take this dtype."""
         if dtype not in (torch.float32, torch.float64):
             raise TypeError(
                 f"Julia's solvers take float32 and float64, and y0 is {dtype}: pass y0.float() and"
                 " a module in float32, module.float(), or backend='torch'"
             )
 
-    def fixed(self):
+    def fixed(self) -> JuliaMethod:
         return self
 
-    def check(self, field, options, limits):
-        """ValueError, with the remedy, for what SciML does not offer with this method."""
-        bounded = limits is not None and (limits.signs is not None or limits.domain is not None)
+    def check(self, field: VectorField, options: Options, limits: Limits | None) -> None:
+        """Raise ValueError, with the remedy, if SciML cannot combine this method with the
+        options."""
+        bounded = limits is not None and (limits.mask is not None or limits.domain is not None)
         if field.mass is None:
             mass = None
         else:
@@ -132,12 +142,12 @@ class JuliaMethod(Method):
             )
         if bounded and options.step_size is not None:
             raise ValueError(
-                "Julia tries no step of a fixed size again: leave step_size away, or nonnegative"
-                " and domain"
+                "Julia cannot try a step of a fixed size again: leave step_size away, or"
+                " nonnegative and domain"
             )
         if not self.sundials:
             return
-        remedy = "choose FBDF, which is the same formulas in Julia"
+        remedy = "choose FBDF, which has the same formulas in Julia"
         if field.dtype != torch.float64:
             raise ValueError(f"{self.name} computes in float64: pass y0.double(), or {remedy}")
         if options.step_size is not None:
@@ -151,19 +161,19 @@ class JuliaMethod(Method):
             )
 
 
-def names() -> list:
-    """Those that backend='julia' takes by name, pairs left out."""
+def names() -> list[str]:
+    """The names of all methods that backend='julia' takes, without the pairs."""
     return [*SHARED, *ONLY]
 
 
-def is_object(method) -> bool:
+def is_object(method: object) -> bool:
     """Whether a method is an algorithm object of diffeqpy or juliacall."""
     return type(method).__module__.split(".")[0] == "juliacall"
 
 
-def get(name) -> JuliaMethod:
-    """The method of this name, or around a Julia algorithm object. ValueError where Julia has none
-    of that name."""
+def get(name: str | Method | JuliaValue) -> JuliaMethod:
+    """The method with this name, or the method that wraps this Julia algorithm object. Raises
+    ValueError if Julia has no method of this name."""
     if isinstance(name, JuliaMethod):
         return name
     if is_object(name):
@@ -201,7 +211,7 @@ def get(name) -> JuliaMethod:
     )
 
 
-def _check_options(method):
+def _check_options(method: Method) -> None:
     """ValueError for options of the torch engine's methods that SciML's have not."""
     for part in (method, *(getattr(method, name, None) for name in ("explicit", "stiff"))):
         if getattr(part, "controller", DEFAULT) != DEFAULT:
@@ -215,7 +225,7 @@ def _check_options(method):
             )
 
 
-def _known(name) -> JuliaMethod:
+def _known(name: str) -> JuliaMethod:
     reference = f"DifferentialEquations.jl, {name}"
     if name in ONLY:
         order, implicit, _ = ONLY[name]
@@ -224,7 +234,7 @@ def _known(name) -> JuliaMethod:
     return JuliaMethod(name, twin.order, reference, twin.implicit)
 
 
-def _of_object(algorithm) -> JuliaMethod:
+def _of_object(algorithm: JuliaValue) -> JuliaMethod:
     text = str(algorithm)
     named = re.match(r"[\w.]*?(\w+)[({]", text + "(")
     name = named[1] if named else text
@@ -241,14 +251,14 @@ def _of_object(algorithm) -> JuliaMethod:
     return JuliaMethod(name, order, text, stiff, algorithm=algorithm)
 
 
-def nearest(name) -> str | None:
-    """The torch engine's method for one that Julia alone has; None for a name that neither
-    knows."""
+def nearest(name: str | JuliaValue) -> str | None:
+    """The method of the torch engine that is nearest to a method of Julia; None if Julia does not
+    know the name."""
     if is_object(name):
         name = _of_object(name).name
     if not isinstance(name, str):
         return None
-    found = _NAMES.get(name.lower())
-    if found in ONLY:
-        return ONLY[found][2]
-    return found
+    known = _NAMES.get(name.lower())
+    if known in ONLY:
+        return ONLY[known][2]
+    return known

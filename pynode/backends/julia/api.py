@@ -1,8 +1,11 @@
-"""Julia for the user: installing it, choosing it, starting it. Nothing here starts Julia but
-``start``."""
+"""The module ``pynode.julia``: functions to install, choose and start Julia. Only ``start`` starts
+Julia in this process."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -26,24 +29,31 @@ __all__ = [
 
 
 def status() -> Location:
-    """Which Julia a solve would start, and by what it was chosen, or the problem; str() of it is a
-    sentence.
+    """The Julia that a solve would start and what named it, or the problem. str() of the result is
+    a sentence.
 
-    Looks at variables and files alone (milliseconds): nothing is started, imported, downloaded or
-    changed.
+    This function reads variables and files (milliseconds). It starts, imports, downloads and
+    changes nothing.
     """
     return _locate.locate()
 
 
-def install(gpu=False, sensitivity=False, radau=False, sundials=False, progress=print) -> Path:
-    """Download Julia, where there is none, and the solvers, and precompile them: 0.5 to 1 GB, 5 to
-    20 minutes.
+def install(
+    gpu: bool = False,
+    sensitivity: bool = False,
+    radau: bool = False,
+    sundials: bool = False,
+    progress: Callable[[str], object] = print,
+) -> Path:
+    """Download the solvers and precompile them. Download Julia too, if there is none. This takes
+    0.5 to 1 GB and 5 to 20 minutes.
 
-    sensitivity: SciMLSensitivity, for its adjoints beside the native one. radau:
-    OrdinaryDiffEqFIRK, for the Radau IIA methods. sundials: Sundials, for CVODE_BDF. gpu: CUDA.jl,
-    for JuliaBackend(state='cuda') and Julia code of your own. progress(line) is told what happens,
-    first of all what will be downloaded. What earlier installations had is kept. Returns the folder
-    of the Julia project. JuliaUnavailable where it fails; nothing counts as installed then.
+    sensitivity: add SciMLSensitivity for its adjoints; the native adjoint does not need it. radau:
+    add OrdinaryDiffEqFIRK for the Radau IIA methods. sundials: add Sundials for CVODE_BDF. gpu: add
+    CUDA.jl for JuliaBackend(state='cuda') and for your own Julia code. progress(line) receives a
+    line for each stage; the first one says what the installation downloads. The options of earlier
+    installations stay. Returns the folder of the Julia project. Raises JuliaUnavailable if the
+    installation fails; then the earlier state returns.
     """
     from .setup.install import install as run
 
@@ -51,40 +61,42 @@ def install(gpu=False, sensitivity=False, radau=False, sundials=False, progress=
     return run([option for option, chosen in wanted.items() if chosen], progress)
 
 
-def use(exe, project) -> Path:
-    """Remember a Julia that you manage, in the user's configuration, for this and later processes;
-    returns the file.
+def use(exe: str | os.PathLike[str], project: str | os.PathLike[str]) -> Path:
+    """Remember your own Julia for this process and later ones. Returns the configuration file that
+    stores it.
 
-    exe: path of the julia program; project: folder of a project with the solvers and PythonCall at
-    juliacall's version. JULIA_DEPOT_PATH, JULIA_LOAD_PATH and JULIA_CPU_TARGET are remembered with
-    it. The variables PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT, where set, come first.
-    ValueError for what is no Julia, no project, or too old.
+    exe: path of the julia program. project: folder of a project that contains the solvers, and
+    PythonCall at the version of juliacall. The file also stores JULIA_DEPOT_PATH, JULIA_LOAD_PATH
+    and JULIA_CPU_TARGET, if they are set. The variables PYTHON_JULIACALL_EXE and
+    PYTHON_JULIACALL_PROJECT have priority over the file. Raises ValueError if exe is no Julia or is
+    too old, or if project is no project.
     """
     path = Path(exe).expanduser()
-    found = process.version(str(path))
-    if path.exists() and not found:
+    version = process.version(str(path))
+    if path.exists() and not version:
         raise ValueError(f"{exe} is not a Julia that runs here: give the path of the julia program")
-    if found and not versions.fits(found):
-        raise ValueError(f"{exe} is Julia {found}, but {versions.julia()} or a later 1.x is needed")
+    if version and not versions.fits(version):
+        raise ValueError(
+            f"{exe} is Julia {version}, but {versions.julia()} or a later 1.x is needed"
+        )
     return _locate.remember(path, project)
 
 
 def forget() -> bool:
-    """Undo ``use``; False where nothing was remembered."""
+    """Undo ``use``. Returns False if no Julia was remembered."""
     return _locate.forget()
 
 
 def start() -> None:
-    """Start Julia now (seconds) instead of at the first solve, in the thread that will solve.
-    JuliaUnavailable if it cannot."""
+    """Start Julia now instead of at the first solve (seconds). Call this function in the thread
+    that solves. Raises JuliaUnavailable if Julia cannot start."""
     _runtime.start()
 
 
-def same_thread():
-    """A context manager that keeps the backward pass of CUDA tensors on the thread that started
-    Julia.
+def same_thread() -> AbstractContextManager:
+    """A context manager that keeps the backward pass of CUDA tensors on the calling thread.
 
-    Autograd runs it on a thread of its own otherwise, which must not enter Julia:
+    Otherwise autograd runs it on its own thread, which must not enter Julia:
 
         with pynode.julia.same_thread():
             loss.backward()

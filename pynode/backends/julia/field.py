@@ -1,11 +1,13 @@
-"""A torch vector field as Julia calls it: C callbacks without arguments over buffers that both
-sides see."""
+"""A torch vector field in the form that Julia calls: C callbacks without arguments. Both sides
+share the buffers that these callbacks read and write."""
 
 from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Callable, Sequence
 from functools import cache
+from typing import cast
 
 import torch
 
@@ -13,8 +15,13 @@ from ...algebra.jacobian import time_derivative
 from ...algebra.products import Products
 from ...core.finite_differences import finite, repaired_slope
 from ...core.status import Exhausted, RejectStep, Status
+from ...core.stop_conditions import Limits
+from ...core.vector_field import VectorField
 from ...methods.base import Step
-from .matrix import matrix_of
+from ..torch.event_detection import EventDetector, EventHit
+from .algorithms import JuliaMethod
+from .matrix import Matrix, matrix_of
+from .runtime import JuliaValue
 
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int)
 GO_ON = 0
@@ -27,16 +34,41 @@ _HOOKS = ("f", "vjp", "vjp_p", "jvp", "jac", "tgrad", "domain", "step")
 class ForeignField:
     """Buffers and hooks of one solve.
 
-    Julia's time runs forward, from 0 where the span is short beside its start (``inner``); for a
-    solve back in time f, its Jacobian and df/dp change their sign. state: 'cpu': the state is held
-    there in the dtype of the field, and a field on a GPU gets it copied, and its result back;
-    'cuda': it is held on the GPU of the field, as a CuArray of Julia in the same memory. nodes:
-    Chebyshev points of a step, ends included, at which Julia's interpolant is read; ``monomial``
-    makes polynomials of the values there. final: whether a state that f refuses ends the solve,
-    where no step is tried again. error: what a hook raised, for Julia knows only that it did.
+    Julia's time runs forward. It starts from 0 if the span is short compared with its start
+    (``inner``). For a solve back in time, the hooks change the sign of f, its Jacobian and df/dp.
+
+    field, method: the vector field and the method of the solve. t, end: the span. y: (n,), the
+    state at t. watch: looks for events. limits: refuse steps or stop the solve. state: where the
+    state is. 'cpu' keeps it on the CPU in the dtype of the field; the hooks copy it to a field on a
+    GPU, and copy the result back. 'cuda' keeps it on the GPU of the field, as a CuArray of Julia in
+    the same memory. final: whether the solve ends if f refuses a state, because the method cannot
+    try a step again.
+
+    nodes: the Chebyshev points of a step, with both ends, at which Julia evaluates its
+    interpolant. ``monomial`` turns the values there into polynomials. error: the exception that a
+    hook raised; Julia knows only that a hook failed.
     """
 
-    def __init__(self, field, method, t, end, y, watch=None, limits=None, state="cpu", final=False):
+    # Buffers, (n,): the state, f, the vector in products, the products J^T v and J v, and df/dt.
+    y: torch.Tensor
+    dy: torch.Tensor
+    v: torch.Tensor
+    jtv: torch.Tensor
+    jv: torch.Tensor
+    dT: torch.Tensor
+
+    def __init__(
+        self,
+        field: VectorField,
+        method: JuliaMethod,
+        t: float,
+        end: float,
+        y: torch.Tensor,
+        watch: EventDetector | None = None,
+        limits: Limits | None = None,
+        state: str = "cpu",
+        final: bool = False,
+    ):
         self.state = state
         if state == "cpu":
             self.place = torch.device("cpu")
@@ -49,14 +81,16 @@ class ForeignField:
             self.sign = 1.0
         else:
             self.sign = -1.0
-        if _beside(t, end):
+        if _near(t, end):
             self.origin = t
         else:
             self.origin = 0.0
-        self.error = self.status = self.cut = None
+        self.error: BaseException | None = None
+        self.status: Status | None = None
+        self.cut: EventHit | None = None
         self.final = final
-        # For the report of a failure: whether the last state lay outside of the domain, and when f
-        # refused one last.
+        # For the report of a failure: whether the last state was outside the domain, and the last
+        # time at which f refused a state.
         self.refused = False
         self.refusal = math.inf
         n = field.size
@@ -70,7 +104,7 @@ class ForeignField:
             self.nodes, self.monomial = _nodes(method.degree)
             self.inside = torch.zeros(len(self.nodes), n, dtype=dtype, device=self.place)
             self.clock = self.t[0]  # a 0-d view
-            # As the Jacobian does, df/dt may be infinite where the solve starts
+            # df/dt may be infinite where the solve starts, as the Jacobian may
             # (algebra/jacobian.py).
             self.begin = float(self.t.new_tensor(t))
             self.repairs = field.user_jac is None
@@ -86,19 +120,23 @@ class ForeignField:
         ]
         self.handle = None
 
-    def _needs(self, name):
+    def _needs(self, name: str) -> bool:
+        """Whether this solve needs the hook of this name."""
         if name == "step":
-            return self.watch is not None or (self.limits is not None and _steps(self.limits))
+            return self.watch is not None or (
+                self.limits is not None and _acts_after_steps(self.limits)
+            )
         if name == "domain":
             return self.limits is not None and (
-                self.limits.signs is not None or self.limits.domain is not None
+                self.limits.mask is not None or self.limits.domain is not None
             )
         if name == "jac":
             return self.matrix is not None
         return True
 
-    def bind(self, package):
-        """The Julia Field over these buffers, made once."""
+    def bind(self, package: JuliaValue) -> JuliaValue:
+        """The Field of Julia over these buffers. The first call makes it. package: the Julia module
+        PyNODE."""
         if self.handle is None:
             addresses = [getattr(self, name).data_ptr() for name in _BUFFERS]
             addresses += [
@@ -110,7 +148,7 @@ class ForeignField:
                 bits = 64
             else:
                 bits = 32
-            sparse = ()
+            sparse: tuple[int, ...] = ()
             if self.matrix is not None and self.matrix.pattern is not None:
                 starts, rows = self.matrix.pattern
                 sparse = (len(rows), starts.data_ptr(), rows.data_ptr())
@@ -129,23 +167,27 @@ class ForeignField:
             self.settle()
         return self.handle
 
-    def _products_of_parameters(self):
+    def _products_of_parameters(self) -> torch.Tensor:
+        """A buffer for v^T df/dp."""
         field = self.field
         return torch.zeros(
             sum(p.numel() for p in field.parameters), dtype=field.dtype, device=self.place
         )
 
-    def extend(self, package, solved, field):
-        """Go on with the same field with other parameters, to go back through what Julia has
-        solved."""
+    def extend(self, package: JuliaValue, solved: JuliaValue, field: VectorField) -> None:
+        """Continue with the same field that has other parameters, for the gradient of Julia's
+        solution ``solved``."""
         self.field = field
         with torch.inference_mode(False):
             self.ptv = self._products_of_parameters()
         package.extend_b(solved, self.handle, self.ptv.numel(), self.ptv.data_ptr())
 
-    def call(self, function, *arguments, **keywords):
-        """function(...) in Julia; what a hook raised meanwhile is raised here as it was. None where
-        Julia had nothing to keep when a hook stopped it."""
+    def call(self, function: JuliaValue, *arguments: object, **keywords: object) -> JuliaValue:
+        """Call a Julia function and return its result.
+
+        If a hook raised an exception during the call, this method raises the same exception.
+        Exhausted becomes ``status`` instead; then the result is None if Julia has no solution yet.
+        """
         self.error = self.status = self.cut = result = None
         try:
             result = function(*arguments, **keywords)
@@ -160,26 +202,28 @@ class ForeignField:
             raise error
         return result
 
-    def settle(self):
-        """Wait for what torch has begun where the state lies, before Julia reads or writes there on
-        a stream of its own."""
+    def settle(self) -> None:
+        """Wait until torch has finished its work on the state. Julia reads and writes the state on
+        another stream of the GPU."""
         if self.place.type == "cuda":
             torch.cuda.current_stream(self.place).synchronize()
 
-    def _hook(self, name):
-        """No exception may cross the C boundary."""
+    def _hook(self, name: str) -> Callable[[], int]:
+        """The C callback of this name. It catches every exception, because none may cross the C
+        boundary."""
         field = self.field
         plain = field.flat and field.device.type == "cpu" and field.signed is None
         if name == "f" and plain and self.sign > 0:
             return self._direct()
         hook = getattr(self, f"_{name}")
 
-        def run():
+        def run() -> int:
             try:
                 answer = hook() or GO_ON
                 self.settle()
                 return answer
-            # Of a derivative: with a wrong one in its place the step tried again would keep it.
+            # A derivative refuses the state. A wrong one in its place would stay in the next
+            # attempt of the step, so the solve ends.
             except RejectStep:
                 self.error = Exhausted(Status.DOMAIN)
             except BaseException as error:
@@ -190,6 +234,7 @@ class ForeignField:
 
     @property
     def time(self) -> float:
+        """The time of f at which Julia asks, or asked last."""
         return float(self.t)
 
     def inner(self, t: float) -> float:
@@ -200,26 +245,28 @@ class ForeignField:
         """The time of f at Julia's time s."""
         return self.origin + self.sign * s
 
-    def point(self):
-        """(t, y) where Julia asks or asked last, as f takes them; y is a copy, since the buffer
-        changes with the next call."""
+    def point(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(t, y) at which Julia asks, or asked last, on the device of f. Both are copies, because
+        the next call overwrites the buffers."""
         return self.clock.to(self.field.device, copy=True), self.y.to(self.field.device, copy=True)
 
-    def _direct(self):
-        """f for the plain case, a flat state on the CPU, forward in time: called a thousand times a
-        solve, it does no more than it must. f gets the buffers themselves, whose shape and dtype
-        its first call has shown to suit it."""
+    def _direct(self) -> Callable[[], int]:
+        """The hook of f for the plain case: a flat state on the CPU, forward in time.
+
+        A solve calls it thousands of times, so it does only what it must. f receives the buffers
+        themselves. Its first evaluation has shown that their shape and dtype suit it.
+        """
         f = self.field.f
         args = self.field.args
         stats = self.field.stats
-        at = self.field.at
+        at = self.field.eval
         clock = self.clock
         y = self.y
         write = self.dy.copy_
         shape = self.dy.shape
         dtype = self.dy.dtype
 
-        def run():
+        def run() -> int:
             stats.nfe += 1
             try:
                 if stats.guard is not None:
@@ -228,7 +275,7 @@ class ForeignField:
                     out = f(clock, y, *args)
                     tensor = isinstance(out, torch.Tensor)
                     if not tensor or out.shape != shape or out.dtype != dtype:
-                        # Which has the words for it: a copy would convert and repeat in silence.
+                        # ``at`` raises the error. copy_ would convert and broadcast without one.
                         out = at(clock, y)
                     write(out)
                 except RejectStep:
@@ -240,32 +287,34 @@ class ForeignField:
 
         return run
 
-    def _refuse(self):
+    def _refuse(self) -> None:
+        """f refuses the state: tell Julia to try the step again, or end the solve."""
         if self.final:
             raise Exhausted(Status.DOMAIN)
         self.refusal = self.time
         self.dy.zero_()
-        self.times[2] = 1.0  # read, and cleared, by Outside in field.jl
+        self.times[2] = 1.0  # Outside in field.jl reads and clears this flag
 
-    def _f(self):
+    def _f(self) -> None:
         stats = self.field.stats
         stats.nfe += 1
         if stats.guard is not None:
             stats.guard.check(stats)
         t, y = self.point()
         try:
-            self.dy.copy_(self.field.at(t, y))
+            self.dy.copy_(self.field.eval(t, y))
         except RejectStep:
             self._refuse()
             return
         if self.sign < 0:
             self.dy.neg_()
 
-    def _products(self, inputs, t, y):
-        """The transposed derivatives of f in the inputs times v, None where f does not depend on
-        one."""
+    def _products(
+        self, inputs: Sequence[torch.Tensor], t: torch.Tensor, y: torch.Tensor
+    ) -> Sequence[torch.Tensor | None]:
+        """The products v^T df/dx for each input x; None if f does not depend on x."""
         self.field.stats.backward_nvjp += 1
-        out = self.field.at(t, y)
+        out = self.field.eval(t, y)
         self.field.leaves.check(out, (y,))
         if not out.requires_grad:
             return [None] * len(inputs)
@@ -273,25 +322,24 @@ class ForeignField:
             out, inputs, self.sign * self.v.to(y.device), allow_unused=True, retain_graph=True
         )
 
-    def _vjp(self):
+    def _vjp(self) -> None:
         with torch.inference_mode(False), torch.enable_grad():
             t, y = self.point()
             y.requires_grad_()
-            (found,) = self._products((y,), t, y)
-        self.jtv.zero_() if found is None else self.jtv.copy_(found)
+            (product,) = self._products((y,), t, y)
+        _store(self.jtv, product)
 
-    def _vjp_p(self):
+    def _vjp_p(self) -> None:
         parameters = self.field.parameters
         with torch.inference_mode(False), torch.enable_grad():
             t, y = self.point()
-            found = self._products(parameters, t, y)
+            products = self._products(parameters, t, y)
         start = 0
-        for p, g in zip(parameters, found):
-            part = self.ptv[start : start + p.numel()]
-            part.zero_() if g is None else part.copy_(g.reshape(-1))
+        for p, product in zip(parameters, products):
+            _store(self.ptv[start : start + p.numel()].view_as(p), product)
             start += p.numel()
 
-    def _jvp(self):
+    def _jvp(self) -> None:
         t, y = self.point()
         product = Products(self.field, float(t), y).jvps(
             self.v.to(y.device, copy=True).unsqueeze(0)
@@ -299,27 +347,31 @@ class ForeignField:
         self.field.stats.njvp += 1
         self.jv.copy_(self.sign * product)
 
-    def _jac(self):
+    def _jac(self) -> None:
         t, y = self.point()
-        self.J.copy_(self.sign * self.matrix(float(t), y))
+        matrix = cast("Matrix", self.matrix)  # without a matrix there is no such hook
+        self.J.copy_(self.sign * matrix(float(t), y))
 
-    def _tgrad(self):
-        """df/dt: its sign is that of f times that of time."""
+    def _tgrad(self) -> None:
+        """df/dt. It keeps its sign back in time: f and time both change theirs."""
         with torch.inference_mode(False), torch.enable_grad():
             t, y = self.point()
             slope = time_derivative(self.field, t, y, False)
         if slope is not None and self.repairs and float(t) == self.begin and not finite(slope):
-            slope = repaired_slope(lambda moved: self.field.at(moved, y), t, y, slope)
-        self.dT.zero_() if slope is None else self.dT.copy_(slope)
+            slope = repaired_slope(lambda moved: self.field.eval(moved, y), t, y, slope)
+        _store(self.dT, slope)
 
-    def _domain(self):
-        self.refused = not self.limits.allow(self.time, self.y.to(self.field.device, copy=True))
+    def _domain(self) -> int:
+        """Whether the limits allow the state."""
+        limits = cast("Limits", self.limits)  # without limits there is no such hook
+        self.refused = not limits.allow(self.time, self.y.to(self.field.device, copy=True))
         if self.refused:
             return STOP
         return GO_ON
 
-    def _step(self):
-        """After an accepted step: events on its polynomial, the callback, the clock."""
+    def _step(self) -> int:
+        """After an accepted step: look for events on its polynomial, call the callback, read the
+        clock."""
         stats = self.field.stats
         limits = self.limits
         stats.accepted += 1
@@ -344,15 +396,23 @@ class ForeignField:
             return GO_ON
         return STOP
 
-    def polynomial(self, states):
-        """(degree + 1, n) coefficients of the powers of theta from the states at the nodes, (degree
-        + 1, n)."""
+    def polynomial(self, states: torch.Tensor) -> torch.Tensor:
+        """Coefficients of the powers of theta, (degree + 1, n), from the states at the nodes,
+        (degree + 1, n)."""
         return (self.monomial.to(states.device) @ states.to(torch.float64)).to(states.dtype)
 
 
-def _beside(t, end) -> bool:
-    """Whether all times between t and end are within a factor of two of t: their differences from
-    it are then exact.
+def _store(buffer: torch.Tensor, value: torch.Tensor | None) -> None:
+    """Write a value into a buffer; None stands for zeros."""
+    if value is None:
+        buffer.zero_()
+    else:
+        buffer.copy_(value)
+
+
+def _near(t: float, end: float) -> bool:
+    """Whether all times between t and end are within a factor of two of t. Then their differences
+    from t are exact.
 
     Sterbenz, Floating-point computation (1974).
     """
@@ -360,14 +420,14 @@ def _beside(t, end) -> bool:
     return t * end > 0 and high <= 2 * low
 
 
-def _steps(limits) -> bool:
+def _acts_after_steps(limits: Limits) -> bool:
     return limits.callback is not None or limits.deadline is not None
 
 
 @cache
-def _nodes(degree):
-    """Chebyshev's points of (0, 1) with both ends, (m,), and the matrix from values there to
-    monomial coefficients."""
+def _nodes(degree: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The Chebyshev points of (0, 1) with both ends, (m,), and the matrix that turns values there
+    into monomial coefficients."""
     theta = torch.tensor(
         [0.5 - 0.5 * math.cos(math.pi * i / degree) for i in range(degree + 1)], dtype=torch.float64
     )

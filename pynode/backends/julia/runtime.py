@@ -1,4 +1,4 @@
-"""Starts Julia once a process, and says in a sentence why where it cannot."""
+"""Starts Julia once in a process. If Julia cannot start, an error says why in one sentence."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 import threading
 import warnings
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from .setup import versions
 from .setup.locate import INSTALL, Location, locate, why
@@ -14,37 +15,44 @@ from .setup.packages import first_fault
 from .setup.process import version
 from .setup.versions import package
 
+# What juliacall returns: a proxy of a Julia value, whose attributes only Julia knows.
+JuliaValue: TypeAlias = Any
+
 THREADS = (
     "Julia was started by another thread and must be called from that one. Autograd runs the"
-    " backward pass of CUDA tensors on threads of its own: wrap it in `with"
+    " backward pass of CUDA tensors on its own threads: wrap it in `with"
     " pynode.julia.same_thread(): loss.backward()`"
 )
 
 
 class JuliaUnavailable(RuntimeError):
-    """Julia cannot serve here; the message says why and what to do."""
+    """Julia cannot be used here. The message says why, and what to do."""
 
 
 class Runtime:
-    """The running Julia: ``package`` is the module PyNODE, ``main`` Julia's Main."""
+    """The running Julia.
 
-    def __init__(self, main, location):
+    package: the module PyNODE; main: Julia's module Main; location: which Julia it is; thread: the
+    thread that started it.
+    """
+
+    def __init__(self, main: JuliaValue, location: Location):
         self.main = main
         self.location = location
         self.package = main.PyNODE
         self.thread = threading.get_ident()
-        self._algorithms = {}
-        self._optional = {}
+        self._algorithms: dict[tuple[str, bool], JuliaValue] = {}
+        self._optional: dict[str, bool] = {}
 
-    def check_thread(self):
-        """RuntimeError where this is not the thread that started Julia: entering it from another
-        one would crash."""
+    def check_thread(self) -> None:
+        """Raise RuntimeError if another thread started Julia. A call from this one would crash the
+        process."""
         if threading.get_ident() != self.thread:
             raise RuntimeError(THREADS)
 
-    def algorithm(self, name, krylov=False):
-        """SciML's algorithm of this name; JuliaUnavailable where the package that has it is not in
-        the project."""
+    def algorithm(self, name: str, krylov: bool = False) -> JuliaValue:
+        """SciML's algorithm of this name. krylov: whether GMRES solves its linear systems. Raises
+        JuliaUnavailable if the project lacks the package of the algorithm."""
         key = name, krylov
         if key not in self._algorithms:
             for option, part in (("radau", "Radau"), ("sundials", "CVODE")):
@@ -56,8 +64,9 @@ class Runtime:
             self._algorithms[key] = self.package.algorithm(name, krylov=krylov)
         return self._algorithms[key]
 
-    def loads(self, name) -> bool:
-        """Whether an optional Julia package could be loaded; tried once."""
+    def loads(self, name: str) -> bool:
+        """Load an optional Julia package at the first call. Returns whether the project contains
+        it."""
         if name not in self._optional:
             present = self.main.seval(f'Base.identify_package("{name}") !== nothing')
             if present:
@@ -66,18 +75,21 @@ class Runtime:
         return self._optional[name]
 
 
-_RUNTIME = _FAILURE = None
+_RUNTIME: Runtime | None = None
+_FAILURE: str | None = None
 
 
 def running() -> bool:
+    """Whether pynode has started Julia in this process."""
     return _RUNTIME is not None
 
 
 def start() -> Runtime:
-    """The running Julia with PyNODE loaded, started at the first call (seconds). JuliaUnavailable
-    says why it cannot.
+    """The running Julia, with PyNODE loaded. The first call starts it (seconds). Raises
+    JuliaUnavailable, with the reason, if Julia cannot start.
 
-    A start that failed is not tried again: a second one in the same process would crash it.
+    After a failure, further calls raise the same error without a new attempt, because a second
+    start in one process crashes.
     """
     global _RUNTIME, _FAILURE
     if _FAILURE is not None:
@@ -96,20 +108,21 @@ def start() -> Runtime:
 
 
 def started(location: Location) -> Runtime:
-    """Start the Julia of this location; JuliaUnavailable says why it cannot."""
+    """Start the Julia of this location. Raises JuliaUnavailable, with the reason, if it cannot
+    start."""
     already = "juliacall" in sys.modules
     for name, value in location.environment.items():
         if not already and not os.environ.get(name):
             os.environ[name] = value
     os.environ.setdefault("PYTHON_JULIAPKG_OFFLINE", "yes")
-    os.environ.setdefault("PYTHON_JULIACALL_HANDLE_SIGNALS", "no")  # Ctrl-C belongs to Python
+    os.environ.setdefault("PYTHON_JULIACALL_HANDLE_SIGNALS", "no")  # Python handles Ctrl-C
     try:
         with warnings.catch_warnings():
-            # It warns where torch was imported first: on Linux both orders work (see `pynode
-            # doctor`, which tries them).
+            # juliacall warns if torch was imported first. On Linux both orders work; `pynode
+            # doctor` tries both.
             warnings.filterwarnings("ignore", message=".*torch was imported before juliacall.*")
             from juliacall import Main
-    except Exception as error:  # a broken Julia can fail in any way
+    except Exception as error:  # a broken Julia can raise any exception
         raise JuliaUnavailable(why(_starting(error, location))) from error
     try:
         Main.seval(f'let path = raw"{package()}"; path in LOAD_PATH || push!(LOAD_PATH, path); end')
@@ -119,32 +132,33 @@ def started(location: Location) -> Runtime:
     return Runtime(Main, location)
 
 
-def _starting(error, location) -> str:
-    """Why Julia did not start, looked for afterwards in processes of their own."""
-    found = version(location.exe)
-    if not found:
+def _starting(error: Exception, location: Location) -> str:
+    """Why Julia did not start. Other processes look for the reason afterwards."""
+    own = version(location.exe)
+    if not own:
         return f"{location.exe} is not a Julia that runs here: see pynode doctor"
-    if not versions.fits(found):
+    if not versions.fits(own):
         return (
-            f"{location.exe} is Julia {found}, but {versions.julia()} or a later 1.x is needed:"
+            f"{location.exe} is Julia {own}, but {versions.julia()} or a later 1.x is needed:"
             " install one"
         )
     return first_fault(location) or f"it did not start ({_first_line(error)}): see pynode doctor"
 
 
-def _loading(error, main, already) -> str:
-    """Why PyNODE could not be loaded into the Julia that runs."""
+def _loading(error: Exception, main: JuliaValue, already: bool) -> str:
+    """Why the running Julia cannot load PyNODE. already: whether another package started this
+    Julia."""
     exe = Path(str(main.seval("Sys.BINDIR"))) / ("julia.exe" if os.name == "nt" else "julia")
     project = Path(str(main.seval('something(Base.active_project(), "")'))).parent
     fault = first_fault(Location("", str(exe), str(project)))
-    told = (
+    reason = (
         fault
         or f"PyNODE did not load in the project {project} ({_first_line(error)}): see pynode doctor"
     )
     if already:
-        return f"another package had started Julia, with its own project, and {told}"
-    return told
+        return f"another package had started Julia, with its own project, and {reason}"
+    return reason
 
 
-def _first_line(error) -> str:
+def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

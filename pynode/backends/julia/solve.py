@@ -1,24 +1,30 @@
-"""The forward solve by Julia: the same arguments and the same Trajectory as those of the torch
-engine."""
+"""The forward solve by Julia. It takes the same arguments as the torch engine, and returns a
+Trajectory too."""
 
 from __future__ import annotations
 
 import math
 import sys
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 
+from ...core.options import Options
+from ...core.stats import Stats
 from ...core.status import RejectStep, Status
-from ...core.stop_conditions import guarded
+from ...core.stop_conditions import Limits, guarded
 from ...core.trajectory import Attempt, Trajectory
+from ...core.vector_field import VectorField
 from ..torch.checkpoints import Recording
+from ..torch.event_detection import EventDetector
 from ..torch.loop import SMALLEST
+from .algorithms import JuliaMethod
 from .field import ForeignField
-from .runtime import INSTALL, JuliaUnavailable, start
+from .runtime import INSTALL, JuliaUnavailable, JuliaValue, Runtime, start
 
-# SciMLBase's return codes. Its DtLessThanMin and Unstable have many causes, told apart by the state
-# they leave.
+# SciMLBase's return codes. DtLessThanMin and Unstable have many causes; ``_cause`` finds the right
+# one from the last state.
 _ENDS = {
     "Success": Status.SUCCESS,
     "Terminated": Status.EVENT,
@@ -32,7 +38,8 @@ _ENDS = {
 
 
 class Span(NamedTuple):
-    """One accepted step of a dense trajectory, as far as its polynomial needs it."""
+    """One accepted step of a dense trajectory: from t to t + h, with the state y, (n,), at its
+    end."""
 
     t: float
     h: float
@@ -40,42 +47,49 @@ class Span(NamedTuple):
 
 
 class JuliaTrajectory(Trajectory):
-    """solved: Julia's solution, dense where it was kept for a gradient; foreign: the field that it
-    asks; reached: Julia's time at its end."""
+    """A Trajectory from Julia.
 
-    solved: Any = None
-    foreign: Any = None
-    reached = math.inf
+    solved: Julia's solution, dense if the gradient or dense output needs it. foreign: the field
+    that Julia calls. reached: Julia's time at the end.
+    """
+
+    solved: JuliaValue = None
+    foreign: ForeignField
+    reached: float = math.inf
 
     def inner(self, t: float) -> float:
-        """Julia's time at a time t of the span, which rounding must not bring beyond its end."""
+        """Julia's time at the time t of f. Rounding must not move it beyond the end."""
         return min(self.foreign.inner(t), self.reached)
 
 
 def integrate(
-    field,
-    method,
-    y0,
-    times,
-    options,
-    atol,
-    record=None,
-    dense=False,
-    slopes=False,
-    watch=None,
-    limits=None,
-    state="cpu",
-):
-    """As backends.torch.integrate. record: not None keeps Julia's dense solution, which its
-    adjoints need. state: where Julia holds it, 'cpu' or 'cuda'."""
+    field: VectorField,
+    method: JuliaMethod,
+    y0: torch.Tensor,
+    times: list[float],
+    options: Options,
+    atol: torch.Tensor,
+    record: Callable[..., object] | None = None,
+    dense: bool = False,
+    slopes: bool = False,
+    watch: EventDetector | None = None,
+    limits: Limits | None = None,
+    state: str = "cpu",
+) -> JuliaTrajectory:
+    """Integrate as backends.torch.loop.integrate does, with the same arguments.
+
+    record: any value except None keeps Julia's dense solution for its adjoints. state: where Julia
+    keeps the state, 'cpu' or 'cuda'.
+    """
     julia = start()
     stats = field.stats
     method.check(field, options, limits)
     if state == "cuda":
-        _on_cuda(julia, field, method)
-    path, refusal = _begun(field, y0, times, limits)
-    if refusal is not None:
-        return _ended(path, refusal)
+        _prepare_cuda(julia, field, method)
+    path, failure = _initial_path(field, y0, times, limits)
+    if failure is not None:
+        path.status = failure
+        return path
     if watch is not None:
         watch.begin(times[0], y0)
     final = options.step_size is not None or method.sundials
@@ -85,23 +99,23 @@ def integrate(
     before = stats.accepted
     whole = record is not None or dense
     outputs = torch.tensor([foreign.inner(t) for t in times], dtype=torch.float64)
-    host_y = y0.detach().to("cpu", copy=True)  # of the start, and once solved of the end
+    host_y = y0.detach().to("cpu", copy=True)  # the state at the start, later at the end
     path.solved = _forward(
         julia, field, method, foreign, handle, options, atol, limits, outputs, host_y, whole
     )
-    if path.solved is None:  # a limit was met before the first step
-        return _ended(path, foreign.status)
+    if path.solved is None:  # a limit stopped the solve before the first step
+        path.status = foreign.status
+        return path
     path.status, size = _count(julia.package, path, stats, before)
     path.reached = julia.package.ending_b(path.solved, handle, host_y.data_ptr())
     path.t = path.end = foreign.outer(path.reached)
     path.y = host_y.to(y0)
     path.attempts = [Attempt(path.t, size, 1.0, None)]
+    if watch is not None:
+        path.hits = watch.hits
     if foreign.cut is not None:
         path.t = foreign.cut.t
         path.y = foreign.cut.y
-        path.hits = watch.hits
-    elif watch is not None:
-        path.hits = watch.hits
     if foreign.status is not None:
         path.status = foreign.status
     elif path.status is Status.STEP_TOO_SMALL:
@@ -111,14 +125,17 @@ def integrate(
         _sample(julia.package, path)
     if slopes:
         reached = len(path.ys)
-        path.slopes = [field.slope(t, y) for t, y in zip(times[1:reached], path.ys[1:])]
+        path.slopes = [field.dydt(t, y) for t, y in zip(times[1:reached], path.ys[1:])]
     return path
 
 
-def _begun(field, y0, times, limits):
-    """(trajectory that holds the start alone, Status of a start that cannot be left, else None)."""
+def _initial_path(
+    field: VectorField, y0: torch.Tensor, times: list[float], limits: Limits | None
+) -> tuple[JuliaTrajectory, Status | None]:
+    """(trajectory that contains only the start, Status if no step can leave the start, else
+    None)."""
     try:
-        f0 = field.first(times[0], y0)
+        f0 = field.initial_slope(times[0], y0)
     except RejectStep:
         return JuliaTrajectory(times[0], y0, None, 0.0), Status.DOMAIN
     path = JuliaTrajectory(times[0], y0, f0, 0.0)
@@ -130,11 +147,23 @@ def _begun(field, y0, times, limits):
     return path, None
 
 
-def _forward(julia, field, method, foreign, handle, options, atol, limits, outputs, start_y, whole):
-    """Julia's solution, None where a limit was met before its first step.
+def _forward(
+    julia: Runtime,
+    field: VectorField,
+    method: JuliaMethod,
+    foreign: ForeignField,
+    handle: JuliaValue,
+    options: Options,
+    atol: torch.Tensor,
+    limits: Limits | None,
+    outputs: torch.Tensor,
+    start_y: torch.Tensor,
+    whole: bool,
+) -> JuliaValue:
+    """Julia's solution; None if a limit stopped the solve before the first step.
 
-    outputs: (T,) times of Julia; start_y: (n,) on the CPU; whole: whether the dense solution is
-    kept.
+    outputs: (T,) times of Julia; start_y: (n,) on the CPU; whole: whether to keep the dense
+    solution.
     """
     stats = field.stats
     krylov = field.structure is not None and field.structure.name == "krylov"
@@ -147,7 +176,7 @@ def _forward(julia, field, method, foreign, handle, options, atol, limits, outpu
     if field.mass is None:
         mass = None
     else:
-        mass = field.mass.dense().detach().to("cpu").t().contiguous()
+        mass = field.mass.to_dense().detach().to("cpu").t().contiguous()
     if options.max_nfe is None:
         most = math.inf
     else:
@@ -172,20 +201,28 @@ def _forward(julia, field, method, foreign, handle, options, atol, limits, outpu
             largest=options.max_step,
             maxiters=max(1, options.max_steps - stats.accepted - stats.rejected),
             matrix=not krylov,
-            uniform=mass is not None or "Radau" in method.name,  # there SciML takes one atol alone
+            uniform=mass is not None or "Radau" in method.name,  # SciML takes only one atol there
         )
 
 
-def _stops(foreign, times, outputs):
-    """The times at which steps must end, as times of Julia, (m,); outputs: (T,) likewise."""
+def _stops(foreign: ForeignField, times: Sequence[float], outputs: torch.Tensor) -> torch.Tensor:
+    """The times at which steps must end, as times of Julia, (m,). outputs: (T,) times of Julia."""
     stops = torch.tensor([foreign.inner(t) for t in times], dtype=torch.float64)
-    # Nearer to the start than this a stop would ask for a step that is none.
+    # A stop nearer to the start than this would need a step below floating-point resolution.
     least = max(SMALLEST * float(outputs[-1] - outputs[0]), sys.float_info.min)
     return stops[(stops - outputs[0] > least) & (stops < outputs[-1])]
 
 
-def _outputs(package, path, handle, field, y0, outputs, whole):
-    """The states (n,) at the output times that were reached, a list."""
+def _outputs(
+    package: JuliaValue,
+    path: JuliaTrajectory,
+    handle: JuliaValue,
+    field: VectorField,
+    y0: torch.Tensor,
+    outputs: torch.Tensor,
+    whole: bool,
+) -> list[torch.Tensor]:
+    """The states, (n,) each, at the output times that the solve reached."""
     times = path.times
     if times[-1] > times[0]:
         direction = 1.0
@@ -197,11 +234,12 @@ def _outputs(package, path, handle, field, y0, outputs, whole):
     return [y0, *states.to(y0)[1:reached].unbind(0)]
 
 
-def _on_cuda(julia, field, method):
-    """What a state on the GPU needs, loaded; a sentence where it is missing."""
+def _prepare_cuda(julia: Runtime, field: VectorField, method: JuliaMethod) -> None:
+    """Load what a state on the GPU needs. Raises ValueError or JuliaUnavailable, with the remedy,
+    if something is missing."""
     if field.device.type != "cuda":
         raise ValueError(
-            "JuliaBackend(state='cuda') holds the state where the field has it, and y0 is on"
+            "JuliaBackend(state='cuda') keeps the state on the device of y0, and y0 is on"
             f" {field.device.type}: move y0 and the field to the GPU, or leave state away"
         )
     if "Radau" in method.name or method.sundials:
@@ -216,29 +254,26 @@ def _on_cuda(julia, field, method):
         )
     if not julia.loads("CUDA"):
         raise JuliaUnavailable(
-            f"state='cuda' needs the Julia package CUDA: {INSTALL} --gpu; without state the solve"
-            " runs too"
+            f"state='cuda' needs the Julia package CUDA: {INSTALL} --gpu, or leave state away"
         )
     if not julia.main.CUDA.functional():
         raise JuliaUnavailable(
-            "CUDA.jl finds no GPU that it can use: see CUDA.versioninfo() in Julia, or leave state"
-            " away"
+            "CUDA.jl finds no usable GPU: see CUDA.versioninfo() in Julia, or leave state away"
         )
 
 
-def _ended(path, status):
-    path.status = status
-    return path
-
-
-def _array(tensor):
+def _array(tensor: torch.Tensor) -> tuple[int, int]:
+    """(address, length) of a tensor, from which Julia makes an array."""
     return tensor.data_ptr(), tensor.numel()
 
 
-def _count(package, path, stats, before):
-    """Add Julia's counts to ours; returns how it ended, and the size of the last step.
+def _count(
+    package: JuliaValue, path: JuliaTrajectory, stats: Stats, before: int
+) -> tuple[Status, float]:
+    """Add Julia's counts to stats. Returns how the solve ended, and the size of the last step.
 
-    Evaluations, Jacobians and products the hooks have counted.
+    The hooks have already counted evaluations, Jacobians and products. before: the accepted steps
+    before this solve.
     """
     code, accepted, rejected, factorisations, solves, failures, size, switches = package.statistics(
         path.solved
@@ -252,15 +287,17 @@ def _count(package, path, stats, before):
     return _ENDS.get(str(code), Status.STEP_TOO_SMALL), size
 
 
-def _cause(field, path, foreign, min_step) -> Status:
-    """Why Julia's steps shrank to nothing, or to less than min_step."""
-    # F is told the time in the dtype of the state.
+def _cause(
+    field: VectorField, path: JuliaTrajectory, foreign: ForeignField, min_step: float
+) -> Status:
+    """Why Julia's steps became smaller than floating-point resolution, or than min_step."""
+    # f receives the time in the dtype of the state.
     rounding = 16 * torch.finfo(field.dtype).eps * abs(path.t)
     near = abs(foreign.refusal - path.t) <= 1e-9 * abs(path.t - path.t0) + rounding
     if foreign.refused or near:
         return Status.DOMAIN
     try:
-        finite = bool(torch.isfinite(field.at(*foreign.point())).all())  # where it was asked last
+        finite = bool(torch.isfinite(field.eval(*foreign.point())).all())  # where Julia asked last
     except RejectStep:
         return Status.DOMAIN
     if not finite:
@@ -270,8 +307,8 @@ def _cause(field, path, foreign, min_step) -> Status:
     return Status.STEP_TOO_SMALL
 
 
-def _sample(package, path):
-    """The polynomials of all steps, from Julia's interpolant at the nodes."""
+def _sample(package: JuliaValue, path: JuliaTrajectory) -> None:
+    """Compute the polynomials of all steps from Julia's interpolant at the nodes."""
     foreign = path.foreign
     count = package.steps(path.solved, foreign.handle)
     n = foreign.field.size
@@ -280,15 +317,15 @@ def _sample(package, path):
     states = torch.zeros(count, m, n, dtype=foreign.field.dtype)
     package.mesh_b(path.solved, foreign.handle, mesh.data_ptr())
     package.sample_b(path.solved, foreign.handle, states.data_ptr())
-    mesh = mesh.tolist()
+    times = mesh.tolist()
     states = states.to(path.y0)
     coefficients = torch.einsum(
         "ij,kjn->kin", foreign.monomial.to(states.device), states.to(torch.float64)
     ).to(states)
     path.polynomials = list(coefficients.unbind(0))
     path.recording = Recording(foreign.field, None, None)
-    path.recording.starts.extend(mesh[:-1])
-    path.recording.sizes.extend(b - a for a, b in zip(mesh, mesh[1:]))
+    path.recording.starts.extend(times[:-1])
+    path.recording.sizes.extend(b - a for a, b in zip(times, times[1:]))
     path.recording.steps = [
-        Span(a, b - a, row) for a, b, row in zip(mesh, mesh[1:], states[:, -1].unbind(0))
+        Span(a, b - a, y) for a, b, y in zip(times, times[1:], states[:, -1].unbind(0))
     ]

@@ -64,6 +64,8 @@ class BatchEventDetector:
 
     def values(self, field, t, y):
         """All conditions on rows at t (m,), y (m, n): (m, K) NumPy, in one copy."""
+        if field.stats.guard is not None:
+            field.stats.guard.check(field.stats, 0)
         parts = []
         # Not in inference mode: what a condition's module keeps of this call, a graph may use
         # later.
@@ -234,6 +236,13 @@ class BatchEventDetector:
         if resets or terminal:
             return (t, Status.EVENT, terminal)
         return None
+
+    def stop(self, rows, status):
+        """These rows, numbers, end with another status than that of the event that ended them."""
+        for row in rows.tolist():
+            if row in self.status:
+                self.status[row] = status
+                self.done[row] = True
 
     def finish(self, rows):
         """Correct the ends of the rows that events ended."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +17,7 @@ import torch
 
 from ...core.arithmetic import Arrays, Tensors
 from ...core.norm import RowTolerance
-from ...core.status import Status
+from ...core.status import Exhausted, Status
 from ...core.step_control import (
     FIXED_SLACK,
     RESOLUTION,
@@ -24,6 +26,7 @@ from ...core.step_control import (
     step_of_size,
     step_of_slopes,
 )
+from ...core.stop_conditions import guarded
 from ...methods.batched.base import tensor
 from .loop import SMALLEST, cause
 
@@ -104,6 +107,7 @@ class RowClock:
         self.rejected = np.zeros(count, dtype=np.int64)
         self.limit = options.max_steps - spans.attempts
         self.slack = SLACK if options.step_size is None else FIXED_SLACK
+        self.arrived = self.t
         self.least = np.maximum(SMALLEST * np.abs(self.h), sys.float_info.min)
         if len(self.stops):
             self.stop = self.stop.copy()
@@ -149,13 +153,16 @@ def first_steps(field, t, end, y, f0, order, tol, longest):
     """|h| of every row's first step, (m,), as step_control.first_step."""
     scale = tol.scale(y)
     d0 = tol.rms(y, scale)
-    d1 = tol.rms(f0, tol.known(scale))
+    d1 = tol.rms(f0, tol.scale_or_inf(scale))
     span = (end - t).abs()
     h0 = torch.minimum(step_of_size(Tensors, d0, d1, span), span).clamp(max=longest)
     step = (torch.sign(end - t) * h0).unsqueeze(1).to(y.dtype)
     y1 = y + step * f0
     d2 = (
-        tol.rms(field(t + step.squeeze(1).to(t.dtype), y1) - f0, tol.known(tol.grown(scale, y1)))
+        tol.rms(
+            field(t + step.squeeze(1).to(t.dtype), y1) - f0,
+            tol.scale_or_inf(tol.grow_scale(scale, y1)),
+        )
         / h0
     )
     h = torch.minimum(step_of_slopes(Tensors, d1, d2, order), 100 * h0)
@@ -165,13 +172,25 @@ def first_steps(field, t, end, y, f0, order, tol, longest):
 
 
 def integrate(
-    field, stepper_type, method, y0, spans, options, atol, record=None, slopes=False, watch=None
+    field,
+    stepper_type,
+    method,
+    y0,
+    spans,
+    options,
+    atol,
+    record=None,
+    slopes=False,
+    watch=None,
+    limits=None,
+    index=None,
 ) -> Rows:
     """Integrate all rows over their spans; y0: (m, n). A row that fails ends with a status of its
     own; the others go on.
 
     record: a RowSteps, to keep the steps in. watch: a BatchEventDetector, to look for events: those
-    that change a state end its row."""
+    that change a state end its row. limits: RowLimits, or None; index: (m,) numbers of the rows in
+    the whole batch, which the limits need."""
     tol = RowTolerance(options.rtol, atol, y0.shape[1])
     t0, end = (torch.from_numpy(t).to(y0.device) for t in (spans.start, spans.end))
     f0 = field(t0, y0)
@@ -191,16 +210,28 @@ def integrate(
     if watch is not None:
         watch.begin(field, t0, y0)
     _end_broken_starts(rows, clock, stepper, f0)
-    while len(clock.index):
-        h, arrived = clock.next_steps()
-        done = stepper.advance(clock.t, h)
-        if record is not None and done.accepted.any():
-            record.add(clock, np.flatnonzero(done.accepted), h, arrived, done.tape)
-        cut = None
-        if watch is not None and np.count_nonzero(done.accepted):
-            arrived, cut = watch.check_step(clock, done, h, arrived, stepper.states)
-        ended = _commit(rows, clock, done, h, arrived, cut, options, field.stats)
-        _leave_out(rows, clock, stepper, ended)
+    _end_spent(rows, clock, stepper)
+    if limits is not None:
+        _end_refused_starts(rows, clock, stepper, limits, index, spans.attempts == 0)
+        stepper.refused = partial(_refused, clock, limits, index)
+    most = math.inf if options.max_nfe is None else options.max_nfe
+    with guarded(field.stats, most, limits):
+        while len(clock.index):
+            before = _states_before(clock, stepper, field.stats)
+            try:
+                h, arrived, done, cut = _pass(clock, stepper, record, watch)
+            except Exhausted as limit:
+                _end_exhausted(rows, clock, before, limit.status, field.stats)
+                break
+            ended = _commit(rows, clock, done, h, arrived, cut, options, field.stats)
+            if limits is not None:
+                stopped = _end_limited(
+                    rows, clock, stepper, done, ended, limits, index, field.stats
+                )
+                if watch is not None:
+                    watch.stop(clock.index[stopped & ended], Status.CALLBACK)
+                ended |= stopped
+            _leave_out(rows, clock, stepper, ended)
     if watch is not None:
         watch.finish(rows)
     return rows
@@ -223,6 +254,90 @@ def _end_broken_starts(rows, clock, stepper, f0):
     for i in broken.nonzero()[0].tolist():
         rows.statuses[clock.index[i]] = Status.NONFINITE
     _leave_out(rows, clock, stepper, broken)
+
+
+def _pass(clock, stepper, record, watch):
+    """One pass: (h, where the steps lead to, PassResult, mask of the rows that an event ends or
+    None)."""
+    h, arrived = clock.next_steps()
+    clock.arrived = arrived
+    done = stepper.advance(clock.t, h)
+    if record is not None and done.accepted.any():
+        record.add(clock, np.flatnonzero(done.accepted), h, arrived, done.tape)
+    cut = None
+    if watch is not None and np.count_nonzero(done.accepted):
+        arrived, cut = watch.check_step(clock, done, h, arrived, stepper.states)
+    return h, arrived, done, cut
+
+
+def _states_before(clock, stepper, stats):
+    """The states of the running rows, (m, n), if a limit may end the pass in its midst, or None."""
+    if stats.guard is None:
+        return None
+    return stepper.states(np.arange(len(clock.index)))
+
+
+def _end_exhausted(rows, clock, states, status, stats):
+    """End all running rows where they were before the pass, states (m, n)."""
+    for i in range(len(clock.index)):
+        rows.statuses[clock.index[i]] = status
+        _count(clock, i, stats)
+    rows.finish(clock, np.arange(len(clock.index)), states)
+
+
+def _refused(clock, limits, index, which, y, start):
+    """The mask of the rows in which, places in the clock, whose steps may not end at y."""
+    rows = index[tensor(clock.index[which], index)]
+    return limits.refused(rows, torch.from_numpy(clock.arrived[which]).to(y.device), y, start)
+
+
+def _end_spent(rows, clock, stepper):
+    """Rows that used up their steps in earlier segments end where they start."""
+    spent = clock.limit <= 0
+    for i in spent.nonzero()[0].tolist():
+        rows.statuses[clock.index[i]] = Status.MAX_STEPS
+    _leave_out(rows, clock, stepper, spent)
+
+
+def _end_refused_starts(rows, clock, stepper, limits, index, untried):
+    """Rows whose first state is not possible end where they start. untried: (m,) mask of the rows
+    that have no steps behind them."""
+    refused = np.zeros(len(clock.index), dtype=bool)
+    which = untried[clock.index].nonzero()[0]
+    if not len(which):
+        return
+    y = stepper.states(which)
+    numbers = index[tensor(clock.index[which], index)]
+    t = torch.from_numpy(clock.t[which]).to(y.device)
+    refused[which] = limits.refused(numbers, t, y, None)
+    for i in refused.nonzero()[0].tolist():
+        rows.statuses[clock.index[i]] = Status.DOMAIN
+    _leave_out(rows, clock, stepper, refused)
+
+
+def _end_limited(rows, clock, stepper, done, ended, limits, index, stats):
+    """The mask of further rows that end after a pass: all where the time is up, and those that the
+    callback ends. The callback is asked where a row completed a step."""
+    stopped = np.zeros(len(ended), dtype=bool)
+    if limits.callback is not None and np.count_nonzero(done.accepted):
+        every = np.arange(len(ended))
+        y = stepper.states(every)
+        t = torch.from_numpy(clock.t).to(y.device)
+        present = replace(
+            stats,
+            accepted=stats.accepted + int(clock.accepted[~ended].sum()),
+            rejected=stats.rejected + int(clock.rejected[~ended].sum()),
+        )
+        stopped = limits.ended(index[tensor(clock.index, index)], t, y, present)
+    late = ~(ended | stopped) & limits.expired()
+    for i in (stopped | late).nonzero()[0].tolist():
+        if late[i]:
+            rows.statuses[clock.index[i]] = Status.MAX_SECONDS
+        elif not ended[i] or rows.statuses[clock.index[i]].success:
+            rows.statuses[clock.index[i]] = Status.CALLBACK
+        if not ended[i]:
+            _count(clock, i, stats)
+    return stopped | late
 
 
 def _commit(rows, clock, done, h, arrived, cut, options, stats):
@@ -266,6 +381,8 @@ def _end(rows, clock, done, cut, options, stats):
     over = clock.t == clock.end
     size = np.abs(clock.h)
     small = (size < clock.least) | (clock.t + clock.h == clock.t)
+    # As in the loop of one system: at the edge of the domain y may be rounded to itself.
+    small |= done.outside & (size <= RESOLUTION * np.abs(clock.t))
     if np.count_nonzero(small):
         # As far as the next stop any step is long enough.
         small &= size < np.abs(clock.stop - clock.t)
@@ -288,6 +405,8 @@ def _end(rows, clock, done, cut, options, stats):
             status = Status.DIVERGED
         elif small[i]:
             status = cause(_failure(done, i))
+        elif below[i] and done.outside[i]:
+            status = Status.DOMAIN
         elif below[i]:
             status = Status.MIN_STEP
         elif many[i]:
@@ -295,9 +414,13 @@ def _end(rows, clock, done, cut, options, stats):
         else:
             status = Status.MAX_EVALUATIONS
         rows.statuses[clock.index[i]] = status
-        stats.accepted += int(clock.accepted[i])
-        stats.rejected += int(clock.rejected[i])
+        _count(clock, i, stats)
     return ended
+
+
+def _count(clock, i, stats):
+    stats.accepted += int(clock.accepted[i])
+    stats.rejected += int(clock.rejected[i])
 
 
 def _failure(done, i) -> Status | None:
@@ -306,6 +429,8 @@ def _failure(done, i) -> Status | None:
         return Status.NONFINITE
     if done.unsolved[i]:
         return Status.NEWTON
+    if done.outside[i]:
+        return Status.DOMAIN
     return None
 
 

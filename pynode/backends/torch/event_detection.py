@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ...core.status import Status
-from ...core.trajectory import evaluate, slope
+from ...core.trajectory import derivative, evaluate
 from .simultaneous_events import Signs, at_cut, instant, place, resumed, rounding, simultaneous
 
 # Where in a step the conditions are looked at.
@@ -224,7 +224,7 @@ class EventDetector:
             y = step.start
         else:
             y = evaluate(coefficients, theta)[0]
-        return EventHit(t, y, slope(coefficients, theta)[0] / step.h, None, None)
+        return EventHit(t, y, derivative(coefficients, theta)[0] / step.h, None, None)
 
 
 def changed_size(name, before, now, t) -> str:

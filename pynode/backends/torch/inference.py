@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ...core.batched_evaluation import decided
+from ...core.batched_evaluation import cached_answer
 from ...core.evaluation import RandomState
 from ...core.saved_tensors import unhooked
 from ...core.status import RejectStep
@@ -25,7 +25,7 @@ def serves_inference(field, t, y) -> bool:
     are zero in that mode. Random numbers and buffers stay as they are.
     """
     try:
-        return decided(field, "inference", lambda: _try_inference(field, t, y))
+        return cached_answer(field, "inference", lambda: _try_inference(field, t, y))
     except RejectStep:  # the integrator will tell
         return True
 
@@ -33,7 +33,7 @@ def serves_inference(field, t, y) -> bool:
 def _try_inference(field, t, y):
     random = RandomState(field.device)
     try:
-        with unhooked(), torch.no_grad(), field.held.again(()):
+        with unhooked(), torch.no_grad(), field.module_state.restored(()):
             wanted = field.probe(t, y.clone()).clone()
             random.restore()
             with torch.inference_mode():

@@ -20,7 +20,7 @@ from ...core.step_control import (
     shortened,
 )
 from ...core.stop_conditions import guarded
-from ...core.trajectory import Attempt, Trajectory, evaluate_at, slope
+from ...core.trajectory import Attempt, Trajectory, derivative, evaluate_at
 from ...methods.base import Step
 from .checkpoints import Recording
 
@@ -56,7 +56,7 @@ def integrate(
     end = times[-1]
     direction = math.copysign(1.0, end - t)
     try:
-        f0 = field.first(t, y0)
+        f0 = field.initial_slope(t, y0)
     except RejectStep:
         path = Trajectory(t, y0, None, 0.0)
         path.status = Status.DOMAIN
@@ -164,6 +164,10 @@ class _Loop:
         if self.field.stats.nfe >= self.max_nfe:
             return Status.MAX_EVALUATIONS
         vanishes = size < self.least or self.t + self.h == self.t
+        if last is not None and last.failure is Status.DOMAIN:
+            # At the edge of the domain a step of some units in the last place of t may be allowed
+            # because y is rounded to itself: such steps go on for ever.
+            vanishes = vanishes or size <= RESOLUTION * abs(self.t)
         if vanishes and size < abs(self.stops[0] - self.t):
             return cause(last.failure if last is not None else None)
         if size < self.options.min_step and last is not None and not last.accepted:
@@ -302,7 +306,7 @@ def _outputs(path, step, times, t, y, coefficients, slopes):
         path.ys.extend(evaluate_at(coefficients, thetas[: len(inside)]).unbind(0))
         if slopes:
             theta = torch.tensor(thetas, dtype=torch.float64, device=step.y.device)
-            path.slopes.extend((slope(coefficients, theta) / step.h).unbind(0))
+            path.slopes.extend((derivative(coefficients, theta) / step.h).unbind(0))
     if len(inside) < len(times):
         path.ys.append(y)
 

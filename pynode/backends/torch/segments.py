@@ -183,7 +183,7 @@ class SegmentedSolve:
 
     def _slope(self, t, y):
         with torch.no_grad():
-            return self.field.slope(t, y.detach())
+            return self.field.dydt(t, y.detach())
 
     def _advance(self, t, y, time, stop):
         """One segment from (t, y): (status, t, y, time), status None where the solve goes on."""

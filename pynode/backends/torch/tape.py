@@ -7,7 +7,7 @@ import os
 
 import torch
 
-from ...core.batched_evaluation import decided
+from ...core.batched_evaluation import cached_answer
 from ...core.evaluation import Evaluation
 
 # Of the memory that is free when a solve begins, graphs take so much at most.
@@ -29,7 +29,7 @@ class Tape:
         """f(t, y), (n,), for t a float."""
         time = torch.scalar_tensor(t, dtype=field.dtype, device=field.device)
         if self.left <= 0:
-            return field.at(time, y)
+            return field.eval(time, y)
         start = field.start
         if start is not None and start.graph is not None and start.is_at(t, y):
             evaluation = start.graph
@@ -37,10 +37,10 @@ class Tape:
         else:
             with torch.enable_grad():
                 leaf = y.detach().requires_grad_()
-                out = field.at(time, leaf)
+                out = field.eval(time, leaf)
             evaluation = Evaluation(field.reuse.own(out.detach()), leaf, out)
         if self._size is None:
-            self._size = decided(
+            self._size = cached_answer(
                 field, "graph", lambda: graph_bytes(evaluation.out, field.parameters)
             )
         self._latest[id(evaluation.result)] = evaluation

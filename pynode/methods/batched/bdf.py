@@ -14,7 +14,7 @@ import torch
 
 from ...algebra.newton import MAX_ITERATIONS, UNKNOWN
 from ..bdf.step import FBDF, KEEP, MAX_ORDER, QNDF, SAFETY, SLOW
-from .base import STEPPERS, PassResult, tensor
+from .base import STEPPERS, PassResult, outside, tensor
 from .bdf_formulas import HISTORIES
 from .one_step import RowInverse
 
@@ -49,6 +49,7 @@ class BDFRows:
     def __init__(self, method, field, y, f0, h, tol):
         self.field = field
         self.tol = tol
+        self.refused = None
         m, n = y.shape
         self.history = HISTORIES[type(method.history)](method.history, y, f0, h)
         self.form = method.history
@@ -96,8 +97,8 @@ class BDFRows:
             torch.bmm(self.inverse, residual.unsqueeze(2), out=change.unsqueeze(2))
             self.field.stats.nsolve += len(h)
             self.parts[:3].add_(change)
-            if self.tol.bare:
-                reciprocal.copy_(1 / self.tol.grown(1 / reciprocal, y))
+            if self.tol.has_zero_atol:
+                reciprocal.copy_(1 / self.tol.grow_scale(1 / reciprocal, y))
             moved, norm = self.tol.norms(self.parts[2:4] * reciprocal)
             return self._judge(h, moved, norm)
 
@@ -106,7 +107,7 @@ class BDFRows:
         step to the time at."""
         if np.count_nonzero(begins & (np.abs(h) > self.largest * np.abs(self.h))):
             self.k = np.where(
-                begins, self.form.trusted(self.k, h / self.h, self.tol.finest), self.k
+                begins, self.form.trusted(self.k, h / self.h, self.tol.rounding_floor), self.k
             )
         c = h / self.history.alpha[self.k]
         stale = begins & (c != self.c_inverse)
@@ -159,7 +160,7 @@ class BDFRows:
         prediction, and of the last change."""
         k = self.k
         iteration = self.iteration
-        newton_tol = self.tol.newton
+        newton_tol = self.tol.newton_tol
         repeated = iteration > 1
         finite = np.isfinite(norm)
         active = iteration > 0
@@ -170,7 +171,9 @@ class BDFRows:
         left = rate / (1 - rate) * norm
         self.last = norm
         converged = (
-            active & finite & ((norm <= self.tol.finest) | ((rate < 1) & (left <= newton_tol)))
+            active
+            & finite
+            & ((norm <= self.tol.rounding_floor) | ((rate < 1) & (left <= newton_tol)))
         )
         lost = (active ^ converged).nonzero()[0]
         if len(lost):
@@ -188,6 +191,8 @@ class BDFRows:
             lost = lost[~converged[lost]]
         ratio = self.history.error_constants(k, h, self.equal) * moved
         accepted = converged & (ratio <= 1)
+        left = outside(self.refused, np.arange(len(h)), accepted, self.parts[0], self.history.z[0])
+        accepted = accepted & ~left
         rejected = converged ^ accepted
         factor = np.ones(len(h))
         which = rejected.nonzero()[0]
@@ -196,6 +201,7 @@ class BDFRows:
                 -1.0 / (k[which] + 1)
             )
             factor[which] = np.minimum(np.maximum(shrink, 0.2), 0.9)
+            factor[left] = 0.5
         # A rate that was not measured in this step is trusted less and less (Hairer & Wanner II,
         # sec. IV.8).
         which = (converged > repeated).nonzero()[0]
@@ -215,6 +221,7 @@ class BDFRows:
             rejected=rejected,
             broken=rejected & ~finite,
             unsolved=rejected & ~converged,
+            outside=left,
             factor=factor,
             polynomial=polynomial,
             tape=partial(_tape, k, self.parts[0]),

@@ -16,7 +16,7 @@ import torch
 from ...algebra.newton import POOR, UNKNOWN
 from ...core.arithmetic import Arrays
 from ..esdirk import DIRK, ITERATIONS, KEEP, SLOW
-from .base import STEPPERS, PassResult, tensor
+from .base import STEPPERS, PassResult, outside, tensor
 from .one_step import OneStepRows, RowInverse, polynomial
 
 _NAMES = (
@@ -85,10 +85,10 @@ class DIRKRows(OneStepRows):
         # Fixed steps are for the formula's own error: there the iteration goes on to what the dtype
         # can tell.
         if method.adaptive:
-            self.newton_tol = tol.stages
+            self.newton_tol = tol.stage_newton_tol
             self.limit = ITERATIONS
         else:
-            self.newton_tol = tol.finest
+            self.newton_tol = tol.rounding_floor
             self.limit = 4 * ITERATIONS
 
     def select(self, keep):
@@ -126,7 +126,7 @@ class DIRKRows(OneStepRows):
         change = RowInverse.apply(self.inverse, torch.addcmul(self.base - self.iterate, c, slope))
         self.field.stats.nsolve += len(h)
         self.iterate = self.iterate + change
-        self.scale = self.tol.grown(self.scale, self.iterate)
+        self.scale = self.tol.grow_scale(self.scale, self.iterate)
         norm = self.tol.norms(change / self.scale)
         converged, diverged = self._look(norm)
         which = np.flatnonzero(converged)
@@ -149,7 +149,9 @@ class DIRKRows(OneStepRows):
             if self.method.stiffly_accurate:
                 self._set_slopes(unknown, 0, self.slopes[:, -1].index_select(0, index))
                 # See DIRK._below_rounding.
-                coarse = np.abs(h[unknown]) * self.tol.finest > np.abs(self.c_inverse[unknown])
+                coarse = np.abs(h[unknown]) * self.tol.rounding_floor > np.abs(
+                    self.c_inverse[unknown]
+                )
                 self._evaluate_first(unknown[coarse], t)
             else:
                 self._evaluate_first(unknown, t)
@@ -211,7 +213,7 @@ class DIRKRows(OneStepRows):
         iteration = self.iteration
         repeated = iteration > 1
         finite = np.isfinite(norm)
-        finest = norm <= self.tol.finest
+        finest = norm <= self.tol.rounding_floor
         with np.errstate(all="ignore"):
             rate = np.where(repeated, norm / self.last, self.rate)
             rest = norm / (1 - rate)
@@ -256,9 +258,10 @@ class DIRKRows(OneStepRows):
         accepted = np.zeros(len(h), dtype=bool)
         factor = np.where(fails, 0.5, 1.0)
         start = self.y
+        left = np.zeros(len(h), dtype=bool)
         which = np.flatnonzero(ended)
         if len(which):
-            accepted[which], factor[which] = self._judge_ended(which, h[which])
+            accepted[which], factor[which], left[which] = self._judge_ended(which, h[which])
             self._after(accepted)
         done = partial(self._polynomial, start, h)
         return PassResult(
@@ -266,14 +269,15 @@ class DIRKRows(OneStepRows):
             rejected=(ended & ~accepted) | fails,
             broken=broken & fails,
             unsolved=fails,
+            outside=left,
             factor=factor,
             polynomial=done,
             tape=partial(self._tape, start),
         )
 
     def _judge_ended(self, which, h):
-        """(accepted, factor of the next step) of the rows whose stages are all solved; moves the
-        accepted ones."""
+        """(accepted, factor of the next step, refused by the limits) of the rows whose stages are
+        all solved; moves the accepted ones."""
         method = self.method
         index = tensor(which, self.y)
         start, y1, slopes = (x.index_select(0, index) for x in (self.y, self.iterate, self.slopes))
@@ -286,19 +290,28 @@ class DIRKRows(OneStepRows):
                 error = RowInverse.apply(self.inverse.index_select(0, index), error)
                 self.field.stats.nsolve += len(which)
             ratio = self.tol.select(index).ratio(error, start, y1)
-            factor, self.past[:, which] = method.controller.control(
+            factor, past = method.controller.control(
                 Arrays, ratio, self.past[:, which], method.error_order
             )
             good = ratio <= 1
         else:
+            past = self.past[:, which]
             good = torch.isfinite(y1).all(dim=1).cpu().numpy()
+            factor = np.where(good, 1.0, 0.5)
+        left = outside(self.refused, which, good, y1, start)
+        if np.count_nonzero(left):
+            good = good & ~left
+            factor = np.where(left, 0.5, factor)
+            past = np.where(left, self.past[:, which], past)
+        self.past[:, which] = past
         self.y = self.y.index_copy(0, index, torch.where(tensor(good, y1).unsqueeze(1), y1, start))
         if not method.adaptive:
-            return good, np.where(good, 1.0, 0.5)
+            return good, factor, left
         slower = np.maximum(
             1.0, factor * (2 * ITERATIONS + 1) / (2 * ITERATIONS + self.most[which])
         )
-        return good, np.where(good & (factor >= 1), np.where(slower < KEEP, 1.0, slower), factor)
+        factor = np.where(good & (factor >= 1), np.where(slower < KEEP, 1.0, slower), factor)
+        return good, factor, left
 
     def _after(self, accepted):
         """The Jacobian is kept where it served well."""

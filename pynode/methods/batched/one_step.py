@@ -7,11 +7,11 @@ from functools import partial
 import numpy as np
 import torch
 
-from ...algebra.combine import stacked
+from ...algebra.combine import as_stage_tensor
 from ...core.arithmetic import Arrays
 from ..explicit import ExplicitRungeKutta
 from ..rosenbrock import RosenbrockMethod
-from .base import STEPPERS, PassResult, tensor
+from .base import STEPPERS, PassResult, outside, tensor
 
 
 class OneStepRows:
@@ -23,6 +23,7 @@ class OneStepRows:
         self.tol = tol
         self.y = y
         self.past = np.ones((2, len(y)))
+        self.refused = None
 
     def select(self, keep):
         """Leave rows out."""
@@ -55,15 +56,21 @@ class OneStepRows:
         error (m,), None for steps of one size, and move the accepted ones."""
         method = self.method
         start = self.y
+        past = self.past
         if ratio is not None:
-            factor, past = method.controller.control(Arrays, ratio, self.past, method.error_order)
-            self.past = np.stack(past)
+            factor, past = method.controller.control(Arrays, ratio, past, method.error_order)
             accepted = ratio <= 1
             broken = ~np.isfinite(ratio)
         else:
             accepted = torch.isfinite(y1).all(dim=1).cpu().numpy()
             factor = np.where(accepted, 1.0, 0.5)
             broken = ~accepted
+        left = outside(self.refused, np.arange(len(y1)), accepted, y1, start)
+        if np.count_nonzero(left):
+            accepted = accepted & ~left
+            factor = np.where(left, 0.5, factor)
+            past = np.where(left, self.past, past)
+        self.past = np.asarray(past)
         moved = tensor(accepted, y1)
         self.y = torch.where(moved.unsqueeze(1), y1, start)
 
@@ -75,6 +82,7 @@ class OneStepRows:
             rejected=~accepted,
             broken=broken,
             unsolved=np.zeros(len(accepted), dtype=bool),
+            outside=left,
             factor=factor,
             polynomial=polynomial,
             tape=tape,
@@ -139,7 +147,7 @@ class ExplicitRows(OneStepRows):
         ks = picked(ks, which)
         if self.method.tableau.c_dense:
             ks = self.method.all_stages(field.select(which), t[which], start, h, ks)
-        return polynomial(start, stacked(ks), self.method.tableau.dense_weights, h)
+        return polynomial(start, as_stage_tensor(ks), self.method.tableau.dense_weights, h)
 
 
 @STEPPERS.register(RosenbrockMethod)
@@ -184,7 +192,7 @@ class RosenbrockRows(OneStepRows):
     def _polynomial(self, start, us, which):
         which = tensor(which, start)
         return polynomial(
-            start[which], stacked(picked(us, which)), self.method.tableau.dense_weights
+            start[which], as_stage_tensor(picked(us, which)), self.method.tableau.dense_weights
         )
 
     def _renew(self, t, which):

@@ -114,7 +114,9 @@ class BDF(ReusesJacobian, Method):
             start = predicted.detach()
             start_psi = history_term.detach()
         scale = tol.scale(start)
-        newton = partial(simplified_newton, field, t1, start, start_psi, c, scale, tol, tol.newton)
+        newton = partial(
+            simplified_newton, field, t1, start, start_psi, c, scale, tol, tol.newton_tol
+        )
         with graph_disabled():
             found, used = self.converged(_for_c(state, c), t1, start, scale, newton)
         if found is None or found.y is None:
@@ -160,7 +162,7 @@ class BDF(ReusesJacobian, Method):
         if h == state.h:
             return state.z, state.past, order, state.equal, None
         if abs(h) > self.history.largest * abs(state.h):
-            order = int(self.history.trusted(order, h / state.h, tol.finest))
+            order = int(self.history.trusted(order, h / state.h, tol.rounding_floor))
         z, past, change = self.history.rescale(state.z, state.past, order, h / state.h)
         return z, past, order, 0, change
 

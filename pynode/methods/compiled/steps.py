@@ -71,7 +71,7 @@ class CompiledSteps:
         for count in counts:
             for forward in modes(method):
                 ways.append((count, forward, False))
-                if count > 1 and not field.held.writes:
+                if count > 1 and not field.module_state.writes:
                     ways.append((count, forward, True))
         copying = [number for number, (_, _, copies) in enumerate(ways) if copies]
         makers = [partial(self._make, *way) for way in ways]

@@ -1,1 +1,1 @@
-"""The published numbers, one method a file; see ``pynode.methods.tableau`` for the symbols."""
+"""Published coefficients, one method a file. ``pynode.methods.tableau`` defines the symbols."""

@@ -1,8 +1,8 @@
 """The 5(4) pair RK5(4)7M of Dormand & Prince, J. Comput. Appl. Math. 6 (1980) 19-26, table 2.
 
-The continuous extension of order 4 is Shampine's (Math. Comp. 46 (1986) 135-150) as in DOPRI5 of
-Hairer, Norsett & Wanner I, sec. II.6 and the appendix (the numbers d_i), expanded into powers of
-theta.
+The continuous extension of order 4 is Shampine's (Math. Comp. 46 (1986) 135-150), as in DOPRI5 of
+Hairer, Norsett & Wanner I, sec. II.6 and the appendix (the numbers d_i). Here it is expanded into
+powers of theta.
 """
 
 from fractions import Fraction as F

@@ -1,11 +1,11 @@
-"""Dormand & Prince's method of order 8 as in DOP853 (Hairer, Norsett & Wanner I, sec. II.5, II.6
+"""Dormand & Prince's method of order 8, as in DOP853 (Hairer, Norsett & Wanner I, sec. II.5, II.6
 and II.10).
 
-Twelve stages, and f(t1, y1) as the thirteenth. b_err is the fifth-order estimator of DOP853; that
-code damps it with a second one of order 3, err5^2 / sqrt(err5^2 + 0.01 err3^2), which a single row
-b_err cannot hold. The continuous extension of order 7 takes three stages more; Hairer's nested form
-(subroutine CONTD8, numbers D_ij) stands expanded into powers of theta. Numbers by way of SciPy
-(integrate/_ivp/dop853_coefficients.py).
+It has twelve stages, and f(t1, y1) as the thirteenth. b_err is the fifth-order estimator of DOP853.
+That code damps it with a second estimator of order 3, err5^2 / sqrt(err5^2 + 0.01 err3^2); one row
+b_err cannot express this. The continuous extension of order 7 needs three more stages. Hairer's
+nested form (subroutine CONTD8, numbers D_ij) is expanded into powers of theta. The numbers come
+from SciPy (integrate/_ivp/dop853_coefficients.py).
 """
 
 from fractions import Fraction as F

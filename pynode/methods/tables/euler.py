@@ -1,7 +1,7 @@
 """Euler's explicit method (Hairer, Norsett & Wanner I, sec. I.7), with f(t1, y1) as a second stage.
 
-The error estimate is h/2 (k2 - k1): the step minus the trapezoidal rule (Heun), which has order 2,
-so here the comparison is the more accurate result. The continuous extension is linear.
+The error estimate is h/2 (k2 - k1): the step minus the trapezoidal rule (Heun). That rule has order
+2, so the comparison is the more accurate result. The continuous extension is linear.
 """
 
 from fractions import Fraction as F

@@ -2,9 +2,9 @@
 stage.
 
 The error estimate is derived, not published: h/2 (k2 - k1), the step minus the trapezoidal
-quadrature of its two slopes, so the comparison has order 2. k1 is the last slope of the step
-before. The continuous extension is linear; it leaves k1 out, so that it does not overshoot where y0
-lies off a stiff manifold.
+quadrature of its two slopes. The comparison therefore has order 2. k1 is the last slope of the
+previous step. The continuous extension is linear. It does not use k1, so it does not overshoot if
+y0 lies off a stiff manifold.
 """
 
 from fractions import Fraction as F

@@ -1,10 +1,10 @@
 """The implicit midpoint rule (Gauss of order 2, Hairer & Wanner II, sec. IV.5), with f(t0, y0) as
 an explicit stage.
 
-The method itself is its second stage; the first serves the error and the continuous extension,
-which are derived, not published. b_hat = (1, 0) has order 1 (an estimate of order 2 out of f(t0,
-y0), the midpoint and f(t1, y1) would vanish on every linear problem). The extension k1 (theta -
-theta^2) + k2 theta^2 is the only quadratic one of order 2.
+The second stage is the method itself. The first stage serves only the error estimate and the
+continuous extension, which are derived, not published. b_hat = (1, 0) has order 1; an estimate of
+order 2 from f(t0, y0), the midpoint and f(t1, y1) would vanish on every linear problem. The
+extension k1 (theta - theta^2) + k2 theta^2 is the only quadratic one of order 2.
 """
 
 from fractions import Fraction as F

@@ -1,10 +1,10 @@
-"""ARK4(3)6L[2]SA of Kennedy & Carpenter, Appl. Numer. Math. 44 (2003) 139-181: the ESDIRK and the
-explicit part.
+"""ARK4(3)6L[2]SA of Kennedy & Carpenter, Appl. Numer. Math. 44 (2003) 139-181: the ESDIRK part and
+the explicit part.
 
-Both parts share c, b, b_hat and the continuous extension of order 3, all published. Numbers by way
-of OrdinaryDiffEq.jl (lib/OrdinaryDiffEqSDIRK/src/imex_tableaus.jl), the extension by way of PETSc
-(TSARKIMEX4). The fractions are approximations to about 25 digits; the coupling conditions of the
-additive pair hold to order 4.
+Both parts have the same c, b, b_hat and continuous extension of order 3, all published. The numbers
+come from OrdinaryDiffEq.jl (lib/OrdinaryDiffEqSDIRK/src/imex_tableaus.jl), the extension from PETSc
+(TSARKIMEX4). The fractions approximate the coefficients to about 25 digits. The coupling conditions
+of the additive pair hold to order 4.
 """
 
 from fractions import Fraction as F

@@ -1,11 +1,11 @@
-"""ARK4(3)7L[2]SA1 of Kennedy & Carpenter, Appl. Numer. Math. 136 (2019) 183-205: the ESDIRK and the
-explicit part.
+"""ARK4(3)7L[2]SA1 of Kennedy & Carpenter, Appl. Numer. Math. 136 (2019) 183-205: the ESDIRK part
+and the explicit part.
 
-Both parts share c, b and b_hat. Numbers by way of OrdinaryDiffEq.jl
-(lib/OrdinaryDiffEqSDIRK/src/imex_tableaus.jl; b_hat from sdirk_tableaus.jl); the fractions are
-approximations to about 25 digits, and the coupling conditions of the additive pair hold to order 4.
-The continuous extension is derived: cubic Hermite interpolation between the first and the last
-slope, of order 3 for either part and for the pair.
+Both parts have the same c, b and b_hat. The numbers come from OrdinaryDiffEq.jl
+(lib/OrdinaryDiffEqSDIRK/src/imex_tableaus.jl; b_hat from sdirk_tableaus.jl). The fractions
+approximate the coefficients to about 25 digits. The coupling conditions of the additive pair hold
+to order 4. The continuous extension is derived: cubic Hermite interpolation between the first and
+the last slope, of order 3 for each part and for the pair.
 """
 
 from fractions import Fraction as F

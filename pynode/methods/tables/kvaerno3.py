@@ -1,10 +1,10 @@
 """The 3(2) ESDIRK pair of Kvaerno, BIT 44 (2004) 489-502, four stages, stiffly accurate: ESDIRK 3/2
 with s = 4.
 
-gamma is the middle root of 6 x^3 - 18 x^2 + 9 x - 1; the entries follow from gamma by the order
-conditions of the paper, a31 = (-4 g^2 + 6 g - 1)/(4 g), a32 = (1 - 2 g)/(4 g), a41 = (6 g - 1)/(12
-g), a42 = -1/((24 g - 12) g), a43 = (-6 g^2 + 6 g - 1)/(6 g - 3), and stand here to 25 digits (the
-paper prints about 10). b_hat is row 3. The continuous extension is derived: cubic Hermite
+gamma is the middle root of 6 x^3 - 18 x^2 + 9 x - 1. The entries follow from gamma by the order
+conditions of the paper: a31 = (-4 g^2 + 6 g - 1)/(4 g), a32 = (1 - 2 g)/(4 g), a41 = (6 g - 1)/(12
+g), a42 = -1/((24 g - 12) g), a43 = (-6 g^2 + 6 g - 1)/(6 g - 3). This file has them to 25 digits;
+the paper prints about 10. b_hat is row 3. The continuous extension is derived: cubic Hermite
 interpolation, of order 3, since the last slope is f(t1, y1).
 """
 

@@ -1,8 +1,8 @@
 """The 5(4) ESDIRK pair of Kvaerno, BIT 44 (2004) 489-502, seven stages, stiffly accurate, gamma =
 0.26.
 
-Numbers by way of OrdinaryDiffEq.jl (lib/OrdinaryDiffEqSDIRK/src/sdirk_tableaus.jl); b_hat is row 6,
-and the c_i not printed there are row sums. The continuous extension is derived: cubic Hermite
+The numbers come from OrdinaryDiffEq.jl (lib/OrdinaryDiffEqSDIRK/src/sdirk_tableaus.jl). b_hat is
+row 6, and the c_i missing there are row sums. The continuous extension is derived: cubic Hermite
 interpolation, of order 3, since the last slope is f(t1, y1).
 """
 

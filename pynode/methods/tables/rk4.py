@@ -1,9 +1,10 @@
 """The classical Runge-Kutta method of Kutta 1901 (Hairer, Norsett & Wanner I, table II.1.2), plus
 f(t1, y1).
 
-Kutta gave no error estimate: here b_hat = (1/6, 1/3, 1/3, 1/6 - w, w) with w = 1/6, which has order
-3 for every w. The continuous extension is cubic Hermite interpolation (Hairer I, sec. II.6), of
-order 3 as the one in four stages there is, and continuously differentiable, which that one is not.
+Kutta gave no error estimate. Here b_hat = (1/6, 1/3, 1/3, 1/6 - w, w) with w = 1/6; it has order 3
+for every w. The continuous extension is cubic Hermite interpolation (Hairer I, sec. II.6). Its
+order is 3, like that of the only extension in four stages, and unlike that one it is continuously
+differentiable.
 """
 
 from fractions import Fraction as F

@@ -1,11 +1,11 @@
 """Rodas3P of Steinebach: order 3(2), five stages, stiffly accurate.
 
 Steinebach, "Rosenbrock methods within OrdinaryDiffEq.jl - Overview, recent developments and
-applications", Proc. JuliaCon Conf. 6 (2024); numbers by way of OrdinaryDiffEq.jl
+applications", Proc. JuliaCon Conf. 6 (2024). The numbers come from OrdinaryDiffEq.jl
 (lib/OrdinaryDiffEqRosenbrockTableaus/src/rosenbrock_tableaus.jl). The error estimate is u_5 - u_4.
 
-The published continuous extension of order 3, theta b + theta (1 - theta) (h_1 + theta h_2), stands
-in powers of theta; the third row h that the source lists belongs to the related Rodas23W.
+The published continuous extension of order 3, theta b + theta (1 - theta) (h_1 + theta h_2), is
+expanded into powers of theta. The third row h in the source belongs to the related Rodas23W.
 """
 
 from fractions import Fraction as F

@@ -1,9 +1,9 @@
 """RODAS of Hairer & Wanner II, sec. IV.7 and VI.4: order 4(3), six stages, stiffly accurate.
 
-Numbers of the code RODAS (METH = 1) by way of OrdinaryDiffEq.jl
+The numbers are those of the code RODAS (METH = 1), taken from OrdinaryDiffEq.jl
 (lib/OrdinaryDiffEqRosenbrockTableaus/src/rosenbrock_tableaus.jl). The error estimate is u_6. The
-published continuous extension of order 3, theta b + theta (1 - theta) (h_1 + theta h_2), stands in
-powers of theta.
+published continuous extension of order 3, theta b + theta (1 - theta) (h_1 + theta h_2), is
+expanded into powers of theta.
 """
 
 from fractions import Fraction as F

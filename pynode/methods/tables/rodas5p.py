@@ -1,9 +1,9 @@
 """Rodas5P of Steinebach, BIT Numer. Math. 63 (2023) 27: order 5(4), eight stages, stiffly accurate.
 
-Numbers of the form without matrix products by way of OrdinaryDiffEq.jl
+The numbers of the form without matrix products come from OrdinaryDiffEq.jl
 (lib/OrdinaryDiffEqRosenbrock/src/rosenbrock_tableaus.jl). The error estimate is u_8. The published
-continuous extension of order 4, theta b + theta (1 - theta) (h_1 + theta h_2 + theta^2 h_3), stands
-in powers of theta.
+continuous extension of order 4, theta b + theta (1 - theta) (h_1 + theta h_2 + theta^2 h_3), is
+expanded into powers of theta.
 """
 
 from ..tableau import Rosenbrock

@@ -2,12 +2,13 @@
 
 The paper gives, with d = 1/(2 + sqrt 2) and W = I - h d J, W k1 = f0 + h d T, W (k2 - k1) = f1 - k1
 and W k3 = f2 - (6 + sqrt 2) (k2 - f1) - 2 (k1 - f0) + h d T; y1 = y + h k2, error h/6 (k1 - 2 k2 +
-k3). The first two equations say k1 - f0 = h d (J k1 + T) and k2 - f1 = h d J (k2 - k1), so Gamma
-has the rows (d), (-d, d) and ((4 + sqrt 2) d, -(6 + sqrt 2) d, d), and alpha (), (1/2), (0, 1). The
-numbers below follow by u = h Gamma k.
+k3). The first two equations give k1 - f0 = h d (J k1 + T) and k2 - f1 = h d J (k2 - k1). So Gamma
+has the rows (d), (-d, d) and ((4 + sqrt 2) d, -(6 + sqrt 2) d, d), and alpha has (), (1/2), (0, 1).
+The numbers below follow from u = h Gamma k.
 
-The third stage serves the error alone: b_hat has order 3 where J is exact. The continuous extension
-of order 2 is that of the paper, theta (1 - theta)/(1 - 2 d) k1 + theta (theta - 2 d)/(1 - 2 d) k2.
+The third stage serves only the error estimate: b_hat has order 3 if J is exact. The continuous
+extension of order 2 is that of the paper, theta (1 - theta)/(1 - 2 d) k1 + theta (theta - 2 d)/(1 -
+2 d) k2.
 """
 
 from math import sqrt

@@ -1,7 +1,7 @@
 """The L-stable SDIRK method of order 2 of Alexander, SIAM J. Numer. Anal. 14 (1977) 1006-1021.
 
 gamma = 1 - sqrt(2)/2, stiffly accurate. The embedded weights (1 - alpha, alpha), alpha = 2 - 5
-sqrt(2)/4, of order 1 are those of Ellsiepen's SDIRK2 (1999), as the Drake toolbox has them. The
+sqrt(2)/4, of order 1 are those of Ellsiepen's SDIRK2 (1999), as in the Drake toolbox. The
 continuous extension is derived: the only one of order 2 in two stages, with b_2(theta) = (theta^2/2
 - gamma theta)/(1 - gamma) and b_1 = theta - b_2.
 """

@@ -1,10 +1,10 @@
-"""The trapezoidal rule (Lobatto IIIA of order 2, Hairer & Wanner II, sec. IV.5), its first stage
-explicit.
+"""The trapezoidal rule (Lobatto IIIA of order 2, Hairer & Wanner II, sec. IV.5), with an explicit
+first stage.
 
-The error estimate is derived, not published: b_hat = (0, 1) of order 1, the slope at the end alone
-(the published estimates are divided differences over several steps). The continuous extension k1
-(theta - theta^2/2) + k2 theta^2/2 is the only quadratic one of order 2, and continuously
-differentiable.
+The error estimate is derived, not published: b_hat = (0, 1) of order 1, which uses only the slope
+at the end. The published estimates are divided differences over several steps. The continuous
+extension k1 (theta - theta^2/2) + k2 theta^2/2 is the only quadratic one of order 2. It is
+continuously differentiable.
 """
 
 from fractions import Fraction as F

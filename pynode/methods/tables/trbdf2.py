@@ -2,9 +2,9 @@
 
 Hosea & Shampine, Appl. Numer. Math. 20 (1996) 21-37: gamma = 2 - sqrt 2, d = gamma/2, w =
 sqrt(2)/4, stages at 0, gamma and 1, b = (w, w, d), and b_hat = ((1 - w)/3, (3 w + 1)/3, d/3) of
-order 3, more than the method's. The continuous extension of order 2 is that of ode23tb (MATLAB ODE
-suite): the parabola through the values at 0, gamma and 1, which stays bounded where y0 lies off a
-stiff manifold.
+order 3, higher than the method's order. The continuous extension of order 2 is that of ode23tb
+(MATLAB ODE suite): the parabola through the values at 0, gamma and 1. It stays bounded if y0 lies
+off a stiff manifold.
 """
 
 from math import sqrt

@@ -1,8 +1,8 @@
 """The 5(4) pair of Tsitouras, Comput. Math. Appl. 62 (2011) 770-775, table 1, and its extension.
 
-b_err is the row b - b_hat that the paper prints with the opposite sign. Digits beyond the paper's
-are those of OrdinaryDiffEq.jl (lib/OrdinaryDiffEqTsit5/src/tsit_tableaus.jl), rounded to 32; the
-factored polynomials of the paper stand expanded into powers of theta, in their 16 digits.
+b_err is the row b - b_hat; the paper prints it with the opposite sign. Digits beyond the paper's
+are those of OrdinaryDiffEq.jl (lib/OrdinaryDiffEqTsit5/src/tsit_tableaus.jl), rounded to 32. The
+factored polynomials of the paper are expanded into powers of theta, with their 16 digits.
 """
 
 from fractions import Fraction as F

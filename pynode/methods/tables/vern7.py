@@ -1,14 +1,15 @@
-"""Verner's "most efficient" 7(6) pair, ten stages, with its continuous extension (six stages more).
+"""Verner's "most efficient" 7(6) pair, ten stages, with its continuous extension (six more stages).
 
 J. H. Verner, "Numerically optimal Runge-Kutta pairs with interpolants", Numer. Algorithms 53 (2010)
-383-396, in the numbers of his site (file RKV76.IIa.Efficient), as OrdinaryDiffEq.jl has them
-(lib/OrdinaryDiffEqVerner/src/verner_tableaus.jl). The first of the further stages is f(t1, y1), its
-row that of b.
+383-396. The numbers are those of his site (file RKV76.IIa.Efficient), as in OrdinaryDiffEq.jl
+(lib/OrdinaryDiffEqVerner/src/verner_tableaus.jl). The first additional stage is f(t1, y1); its row
+equals b.
 
-The source calls the extension one of order 7. In its numbers the conditions of order 7 inside the
-step are met to 3e-7 only (those of order 6 to rounding, and at theta = 1 all of order 7), because
-the stages 12 and 13 have order 5 and their defects do not quite cancel; so dense_order says 6. In
-practice it behaves like order 7 until h is small: the terms of order 8 have coefficients near 3e-5.
+The source states order 7 for the extension. With its numbers, the conditions of order 7 inside the
+step hold only to 3e-7, because the stages 12 and 13 have order 5 and their defects do not quite
+cancel. The conditions of order 6 hold to rounding, and at theta = 1 so do all conditions of order
+7. This is why dense_order is 6. In practice the extension behaves like order 7 until h is small:
+the terms of order 8 have coefficients near 3e-5.
 """
 
 from fractions import Fraction as F

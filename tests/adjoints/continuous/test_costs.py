@@ -13,14 +13,10 @@ from pynode.adjoints.continuous.base import Continuous
 from pynode.adjoints.continuous.gauss import GaussAdjoint
 from pynode.adjoints.continuous.interpolating import InterpolatingAdjoint
 from pynode.algebra import structure
-from tests.support.cases import tensor
+from tests.support.cases import leaf, tensor
 
 CLASSES = [c for c in registry.CLASSES if issubclass(c, Continuous)]
 every_adjoint = pytest.mark.parametrize("adjoint", CLASSES, ids=lambda c: c.name)
-
-
-def leaf(value):
-    return value.detach().clone().requires_grad_()
 
 
 @every_adjoint

@@ -16,51 +16,16 @@ from tests.support.cases import (
     METHODS,
     ONE_STEP,
     Forced,
+    leaf,
     smooth,
     smooth_exact,
     smooth_jac,
     tensor,
 )
+from tests.support.gradients import RTOL, assert_same, gradients
 
 every_method = pytest.mark.parametrize("method", METHODS)
 every_family = pytest.mark.parametrize("method", FAMILIES)
-RTOL = {"Euler": 1e-2, "Heun": 1e-3, "Midpoint": 1e-3}
-
-
-def leaf(value):
-    return value.detach().clone().requires_grad_()
-
-
-def flatten(state):
-    if isinstance(state, torch.Tensor):
-        return state.reshape(len(state), -1)
-    parts = state.values() if isinstance(state, dict) else state
-    return torch.cat([flatten(part) for part in parts], dim=1)
-
-
-def gradients(inputs, adjoint, f, y0, t, method, **options):
-    """Gradients of a fixed random weighting of all outputs, None for inputs without one."""
-    options = {"rtol": RTOL.get(method, 1e-4), "atol": 1e-6, **options}
-    ys = flatten(solve(f, y0, t, method=method, adjoint=adjoint, **options).y)
-    weights = torch.randn(
-        ys.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64
-    ).to(ys.dtype)
-    return torch.autograd.grad((weights * ys).sum(), inputs, allow_unused=True)
-
-
-def assert_same(inputs, *problem, tolerance=1e-12, **options):
-    """The two agree relative to the largest entry of each gradient, and no gradient is zero
-    throughout.
-
-    One that is small because its terms cancel is measured against a tenth of the largest of all.
-    """
-    found = gradients(inputs, "discrete", *problem, **options)
-    expected = gradients(inputs, "direct", *problem, **options)
-    largest = max(float(b.abs().max()) for b in expected)
-    for a, b in zip(found, expected, strict=True):
-        assert b.abs().max() > 0
-        assert (a - b).abs().max() <= tolerance * max(float(b.abs().max()), 0.1 * largest)
-    return found
 
 
 def times_among_steps(f, y0, start, end, method, ends=True):

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from pynode import RejectStep, SolveError, Status, problems
-from tests.support.cases import smooth, smooth_exact, tensor
-from tests.support.juliacase import julia, leaf, next_solve_works
+from tests.support.cases import leaf, smooth, smooth_exact, tensor
+from tests.support.juliacase import julia, next_solve_works
 
 
 class Faulty:

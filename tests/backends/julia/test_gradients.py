@@ -8,10 +8,9 @@ import torch
 
 from pynode import Event, problems, solve
 from pynode.methods import Rodas5P
-from tests.methods.test_refdata import scaled_gradients, sensitivity, sensitivity_scale
-from tests.support.cases import Forced, tensor
-from tests.support.juliacase import julia, leaf, needs
-from tests.support.refdata import load
+from tests.support.cases import Forced, leaf, tensor
+from tests.support.juliacase import julia, needs
+from tests.support.refdata import load, scaled_gradients, sensitivity, sensitivity_scale
 
 ADJOINTS = ["gauss", "GaussKronrod", "quadrature", "NativeGauss"]
 WITHOUT = ("gauss", "NativeGauss")  # what runs without SciMLSensitivity, too
@@ -105,9 +104,9 @@ def test_traps_are_refused():
         julia(f, y0, [0.0, 1.0], method="FBDF", adjoint=JuliaAdjoint("GaussAdjoint", method="FBDF"))
     with pytest.raises(ValueError, match="has no adjoint 'discrete'"):
         julia(f, y0, [0.0, 1.0], method="FBDF", adjoint="discrete")
-    with pytest.raises(ValueError, match="through a mass matrix by adjoint='NativeGauss' alone"):
+    with pytest.raises(ValueError, match="only adjoint='NativeGauss' differentiates"):
         julia(f, y0, [0.0, 1.0], method="Rodas5P", mass=[1.0, 2.0, 3.0])
-    with pytest.raises(ValueError, match="where the matrix has an inverse"):
+    with pytest.raises(ValueError, match="the matrix needs an inverse"):
         julia(
             lambda t, y: 0.3 - y,
             y0,

@@ -329,7 +329,7 @@ def test_doctor(machine, monkeypatch, tmp_path, capsys):
             PAIR, (fakes.make_julia(tmp_path / "chosen", version, **more), str(machine.project))
         ):
             monkeypatch.setenv(name, value)
-        code = cli.main(["doctor", "--json", "--limit", "60"])
+        code = cli.main(["doctor", "--json", "--limit", "600"])
         said = json.loads(capsys.readouterr().out)
         assert (
             said["ok"]

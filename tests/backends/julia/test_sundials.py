@@ -9,8 +9,8 @@ import torch
 import pynode
 from pynode import Event, RejectStep, Status, problems, solve
 from pynode.backends.julia.runtime import Runtime, start
-from tests.support.cases import Forced, smooth, smooth_exact, tensor
-from tests.support.juliacase import julia, leaf, needs, next_solve_works
+from tests.support.cases import Forced, leaf, smooth, smooth_exact, tensor
+from tests.support.juliacase import julia, needs, next_solve_works
 from tests.support.refdata import load
 
 OPTIONS = {"method": "CVODE_BDF", "rtol": 1e-8, "atol": 1e-10}

@@ -11,8 +11,8 @@ from pynode import Banded, DiscreteAdjoint, Event, Krylov, Sparse, SplitField, p
 from pynode.adjoints.discrete.adjoint import parse_bytes
 from pynode.backends.torch.checkpoint_schedule import advance, place, repetitions
 from pynode.methods.registry import get
-from tests.adjoints.discrete.test_gradients import assert_same, gradients, leaf
-from tests.support.cases import METHODS, Forced, tensor
+from tests.support.cases import METHODS, Forced, diffusion_chain, leaf, tensor
+from tests.support.gradients import assert_same, gradients
 
 every_method = pytest.mark.parametrize("method", METHODS)
 STIFF = ["KenCarp4", "RadauIIA5", "Rodas5P", "FBDF", "QNDF", "AutoTsit5(Rodas5P())"]
@@ -155,8 +155,7 @@ def test_structured_jacobians(method, structure):
     rate, y0 = leaf(tensor(20.0)), leaf(torch.linspace(0.1, 1, 12, dtype=torch.float64))
 
     def f(t, y):
-        left, right = torch.cat((y[:1], y[:-1])), torch.cat((y[1:], y[-1:]))
-        return rate * (left - 2 * y + right) + y * (1 - y) * torch.sin(t + y)
+        return diffusion_chain(t, y, rate)
 
     assert_checkpoints_change_nothing(
         [y0, rate], f, y0, [0.0, 0.3, 1.0], get(method, jacobian=structure)

@@ -1,4 +1,5 @@
-"""Events, resets, preset times and jumps against closed forms, with their gradients."""
+"""Events of one system where the torch engine offers more than the contract: adjoint="direct", a
+module as a reset, dense output across resets."""
 
 import math
 import operator
@@ -7,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from pynode import Event, PresetTimes, SolveError, Status, solve
-from tests.support.cases import Forced, directional, tensor
+from pynode import Event, PresetTimes, Status, solve
+from tests.support.cases import tensor
 
 each_method = pytest.mark.parametrize("method", ["Tsit5", "QNDF", "Rodas5P"])
 TIGHT = {"rtol": 1e-9, "atol": 1e-11}
@@ -82,33 +83,6 @@ def test_bouncing_ball(method, adjoint):
 
 
 @each_method
-@pytest.mark.parametrize("end", [20.0, -20.0])
-def test_zeros_of_a_sine(method, end):
-    """Forward and backward in time, each direction of crossing, starting at a zero that must not
-    fire."""
-    events = [Event(height, direction=d, name=str(d)) for d in (-1, 0, 1)]
-    solution = solve(
-        swinging, tensor(0.0, 1.0), [0.0, end], method=method, events=events, rtol=1e-9, atol=1e-12
-    )
-    zeros = [math.copysign(k * math.pi, end) for k in range(1, 7)]
-    by_name = {
-        name: [float(r.t) for r in solution.events if r.name == name] for name in ("-1", "0", "1")
-    }
-    # Met in the order of integration, sin falls through its first zero forward, and rises through
-    # it backward.
-    odd, even = ("-1", "1") if end > 0 else ("1", "-1")
-    for found, exact in (
-        (by_name["0"], zeros),
-        (by_name[odd], zeros[::2]),
-        (by_name[even], zeros[1::2]),
-    ):
-        assert found == pytest.approx(exact, abs=3e-9 if method != "QNDF" else 1e-6)
-    assert [float(r.t) * end for r in solution.events] == sorted(
-        float(r.t) * end for r in solution.events
-    )
-
-
-@each_method
 def test_period_of_a_pendulum(method):
     """A terminal event at its second occurrence: the period is 4 K(sin(a / 2)), from the
     arithmetic-geometric mean."""
@@ -174,88 +148,11 @@ def test_dosing(method):
     assert [record.index for record in solution.events] == [0, 1, 2]
 
 
-@each_method
-def test_gradient_against_differences(method):
-    """A network with a threshold that depends on time and a parameter, and a reset with one:
-    float64 differences."""
-    field, level, kick = Forced(3), tensor(0.1, requires_grad=True), tensor(0.4, requires_grad=True)
-    event = Event(
-        lambda t, y: y[0] - level * torch.cos(t),
-        reset=lambda t, y: y + kick * torch.sin(t) * y.flip(0),
-    )
-    y0 = tensor(1.0, -0.5, 0.3, requires_grad=True)
-    leaves = [y0, level, kick, *field.parameters()]
-
-    def loss():
-        solution = solve(
-            field, y0, [0.0, 1.0, 5.7], method=method, events=event, rtol=1e-10, atol=1e-12
-        )
-        assert len(solution.events) >= 2
-        return solution.y.square().sum() + solution.events[1].t
-
-    exact, difference = directional(loss, leaves)
-    assert difference == pytest.approx(exact, rel=1e-5 if method != "QNDF" else 1e-3)
-
-
-def test_several_roots_in_a_step():
-    """Eight zeros of sin(20 t) on a straight line that is solved in a handful of steps, bounded to
-    see each of them."""
-    event = Event(lambda t, y: torch.sin(20 * t) + 0 * y[0])
-    steps = {"method": "Tsit5", "max_step": 0.4, "first_step": 0.4}
-    solution = solve(lambda t, y: 0 * y, tensor(1.0), [0.05, 1.3], events=event, **steps)
-    exact = [k * math.pi / 20 for k in range(1, 9)]
-    assert solution.stats.accepted < 8
-    assert [float(r.t) for r in solution.events] == pytest.approx(exact, abs=1e-14)
-
-
-def test_vector_condition_and_simultaneous_resets():
-    """Two walls met at one time: both resets are applied, and the records say which component
-    fired."""
-    turn = tensor(1.0, 1.0, -1.0, 1.0)
-    walls = Event(lambda t, y: 1 - y[:2], direction=-1, reset=lambda t, y: y * turn, name="walls")
-    stop = Event(lambda t, y: t - 1.0, reset=lambda t, y: y + tensor(0.0, 0.0, 0.0, 5.0))
-    solution = solve(
-        lambda t, y: torch.cat((y[2:3], y[2:3], 0 * y[:2])),
-        tensor(0.0, -1.0, 1.0, 0.0),
-        [0.0, 1.0, 2.0],
-        method="Tsit5",
-        events=[walls, stop],
-    )
-    assert [(r.name, r.index) for r in solution.events] == [("walls", 0), ("<lambda>", 0)]
-    assert torch.allclose(
-        solution.y[1:], tensor((1.0, 0.0, -1.0, 5.0), (0.0, -1.0, -1.0, 5.0)), atol=1e-12
-    )
-
-
-def test_event_at_the_end_and_at_a_step_end():
-    """A crossing exactly at the end of the span or of a step fires once."""
-    fixed = {"method": "Euler", "step_size": 0.25}
-    at_end = solve(
-        lambda t, y: torch.ones_like(y), tensor(-1.0), [0.0, 1.0], events=height, **fixed
-    )
-    assert [float(r.t) for r in at_end.events] == [1.0]
-    at_step = solve(
-        lambda t, y: torch.ones_like(y), tensor(-1.0), [0.0, 2.0], events=height, **fixed
-    )
-    assert [float(r.t) for r in at_step.events] == [1.0]
-
-
 def test_an_event_that_never_fires_says_so():
     event = Event(lambda t, y: y[0] + 1, terminal=True, name="below minus one")
     solution = solve(swinging, tensor(0.5, 0.0), [0.0, 5.0], events=event)
     assert solution.status is Status.SUCCESS and solution.events == []
     assert "'below minus one' did not occur" in solution.message
-
-
-@pytest.mark.parametrize("limit", [7, None])
-def test_a_ball_that_comes_to_rest_does_not_hang(limit):
-    ground = Event(height, direction=-1, reset=Bounce(0.5), max_events=limit)
-    with torch.no_grad(), pytest.raises(SolveError, match="max_events") as caught:
-        solve(falling, tensor(1.0, 0.0), [0.0, 5.0], method="Tsit5", args=(9.81,), events=ground)
-    solution = caught.value.solution
-    assert solution.status is Status.MAX_EVENTS
-    assert limit is None or len(solution.events) == limit
-    assert float(solution.events[-1].t) < 3 * math.sqrt(2 / 9.81) + 1e-9
 
 
 @each_method
@@ -282,19 +179,6 @@ def test_jumps_of_the_field(method, side, direction):
     assert torch.allclose(left, right, rtol=0, atol=10 * accuracy)
 
 
-def test_wrong_events_are_refused():
+def test_directions_are_checked():
     with pytest.raises(ValueError, match="direction"):
         Event(height, direction=2)
-    with pytest.raises(TypeError, match="must return a floating-point tensor"):
-        solve(
-            swinging, tensor(1.0, 0.0), [0.0, 1.0], events=Event(lambda t, y: y[0] > 0, name="sign")
-        )
-    with pytest.raises(ValueError, match="in the reset of 'dose'"):
-        solve(
-            swinging,
-            tensor(1.0, 0.0),
-            [0.0, 1.0],
-            events=PresetTimes([0.5], lambda t, y: y[:1], name="dose"),
-        )
-    with pytest.raises(ValueError, match="is NaN"):
-        solve(swinging, tensor(1.0, 0.0), [0.0, 5.0], events=Event(lambda t, y: torch.log(y[0])))

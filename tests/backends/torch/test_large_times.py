@@ -11,9 +11,10 @@ from pynode.compat.torchdiffeq import odeint
 from pynode.core.step_control import shortened
 from pynode.methods.registry import get
 from pynode.sde.brownian import BrownianPath
+from tests.support.cases import UNIX
 
-UNIX = 1.7e9  # where the unit in the last place is 2.4e-7
 METHODS = ("tsit5", "dp8", "qndf", "fbdf", "rodas5p", "kencarp4", "radauiia5", "adamspece", "rkc")
+JULIA = ("tsit5", "vern7", "qndf", "fbdf", "rodas5p", "kencarp4")
 BATCHED = ("tsit5", "dp8", "qndf", "fbdf", "rodas5p", "kencarp4")
 
 
@@ -25,38 +26,47 @@ def one(*shape):
     return torch.ones(*shape, dtype=torch.float64)
 
 
-def error(t0, method, rtol, batched=False, direction=1.0, **options):
+def error(engine, t0, method, rtol, direction=1.0, **options):
     """Of e^1 after one unit of time, in tolerances."""
     f = growth if direction > 0 else lambda t, y: -y
-    y0 = one(2, 1) if batched else one(1)
-    y = solve(
-        f, y0, (t0, t0 + direction), method=method, rtol=rtol, atol=rtol, batched=batched, **options
-    ).y[-1]
+    options = {"method": method, "rtol": rtol, "atol": rtol, **options}
+    with torch.no_grad():
+        y = engine.solve(f, one(1), (t0, t0 + direction), **options).y[-1]
     return float((y - math.e).abs().max()) / rtol / (1 + math.e)
 
 
 @pytest.mark.parametrize("direction", [1.0, -1.0], ids=["forward", "backward"])
-@pytest.mark.parametrize("method", METHODS)
-def test_errors_are_those_at_zero(method, direction):
+@pytest.mark.parametrize(
+    ("engine", "method"),
+    [
+        *(("single", method) for method in METHODS),
+        *(("rows", method) for method in BATCHED),
+        *(("julia", method) for method in JULIA),
+    ],
+    indirect=["engine"],
+)
+def test_errors_are_those_at_zero(engine, method, direction):
     rtol = 1e-7 if method == "rkc" else 1e-10
-    assert (
-        error(UNIX, method, rtol, direction=direction)
-        < 2 * error(0.0, method, rtol, direction=direction) + 0.5
-    )
+    at_zero = error(engine, 0.0, method, rtol, direction=direction)
+    assert error(engine, UNIX, method, rtol, direction=direction) < 2 * at_zero + 0.5
 
 
-@pytest.mark.parametrize("method", BATCHED)
-def test_rows(method):
-    assert (
-        error(UNIX, method, 1e-10, batched=True) < 2 * error(0.0, method, 1e-10, batched=True) + 0.5
-    )
+@pytest.mark.parametrize(
+    ("engine", "method", "option"),
+    [("julia", "radauiia5", "radau"), ("julia", "cvode_bdf", "sundials")],
+    indirect=["engine"],
+)
+def test_errors_of_optional_packages(engine, method, option):
+    engine.require_package(option)
+    at_zero = error(engine, 0.0, method, 1e-10)
+    assert error(engine, UNIX, method, 1e-10) < 2 * at_zero + 0.5
 
 
-def test_steps_of_one_size():
+@pytest.mark.parametrize("engine", ["single", "rows"], indirect=True)
+def test_steps_of_one_size(engine):
     """The size of a step is what the time moves by: with 1e-3 at t = 1.7e9 it is 0.99993 of it, and
     one step more."""
-    assert error(UNIX, "tsit5", 1e-10, step_size=1e-3) < 1
-    assert error(UNIX, "tsit5", 1e-10, batched=True, step_size=1e-3) < 1
+    assert error(engine, UNIX, "tsit5", 1e-10, step_size=1e-3) < 1
 
 
 @pytest.mark.parametrize("method", ["tsit5", "rodas5p"])
@@ -97,13 +107,24 @@ def test_events():
         assert abs(float(records[0].y[0]) - 2) < 1e-6
 
 
+ADJOINTS = ["discrete", "gauss", "gausskronrod", "interpolating", "backsolve"]
+JULIA_ADJOINTS = ["auto", "gauss", "interpolating"]
+
+
 @pytest.mark.parametrize(
-    "adjoint", ["discrete", "gauss", "gausskronrod", "interpolating", "backsolve"]
+    ("engine", "adjoint"),
+    [
+        *(("single", a) for a in ADJOINTS),
+        *(("julia", a) for a in JULIA_ADJOINTS),
+    ],
+    indirect=["engine"],
 )
-def test_gradients(adjoint):
+def test_gradients(engine, adjoint):
+    engine.require_adjoint(adjoint)
+
     def gradient(t0):
         k, y0 = torch.tensor(0.7, dtype=torch.float64, requires_grad=True), one(1).requires_grad_()
-        y = solve(
+        y = engine.solve(
             lambda t, y, k: torch.sin(k * y),
             y0,
             (t0, t0 + 1),

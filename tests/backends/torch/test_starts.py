@@ -20,40 +20,40 @@ METHODS = (
     "auto",
 )
 BATCHED = ("Rodas5P", "QNDF", "FBDF", "KenCarp4", "Kvaerno5", "Tsit5")
-RUNS = [(method, False) for method in METHODS] + [(method, True) for method in BATCHED]
+TORCH = [*((method, "single") for method in METHODS), *((method, "rows") for method in BATCHED)]
+JULIA = [(method, "julia") for method in ("Tsit5", "Rodas5P", "QNDF")]
+on_torch = pytest.mark.parametrize(("method", "engine"), TORCH, indirect=["engine"])
+on_all = pytest.mark.parametrize(("method", "engine"), TORCH + JULIA, indirect=["engine"])
 
 
-def decay(method, batched, span=(0.0, 1.0), **options):
-    y0 = torch.ones(1, 1, dtype=torch.float64)
-    return float(
-        solve(lambda t, y: -y, y0, span, method=method, batched=batched, **options).y[-1, 0, 0]
-    )
+def decay(engine, method, span=(0.0, 1.0), **options):
+    y0 = torch.ones(1, dtype=torch.float64)
+    return float(engine.solve(lambda t, y: -y, y0, span, method=method, **options).y[-1])
 
 
-@pytest.mark.parametrize(("method", "batched"), RUNS)
+@on_all
 @pytest.mark.parametrize(
     "stops", [[0.5, 0.5], [5e-324], [5e-324, 1e-310, 0.5], [0.5, 0.5 + 2e-16], [0.5, 0.5 + 1e-12]]
 )
-def test_stops_that_repeat_or_hardly_differ(method, batched, stops):
-    assert decay(method, batched, tstops=stops) == pytest.approx(math.exp(-1), rel=1e-4)
+def test_stops_that_repeat_or_hardly_differ(method, engine, stops):
+    assert decay(engine, method, tstops=stops) == pytest.approx(math.exp(-1), rel=1e-4)
 
 
-@pytest.mark.parametrize(("method", "batched"), RUNS)
+@on_torch
 @pytest.mark.parametrize("ulps", [1, 1000])
-def test_a_slope_is_not_read_from_the_ends_of_a_tiny_step(method, batched, ulps):
+def test_a_slope_is_not_read_from_the_ends_of_a_tiny_step(method, engine, ulps):
     """Their difference is rounding, which a step of ordinary size made 1e15 times as large."""
-    start, stops = torch.tensor([[-673.0]], dtype=torch.float64), [3.0, 3.0 + ulps * math.ulp(3.0)]
+    start, stops = torch.tensor([-673.0], dtype=torch.float64), [3.0, 3.0 + ulps * math.ulp(3.0)]
     for first in (None, 1.0):
         y0, options = (
             start.clone().requires_grad_(),
             {"rtol": 1e-4, "atol": 1e-3, "first_step": first},
         )
-        y = solve(
+        y = engine.solve(
             lambda t, y: 0 * y + 9.2,
             y0,
             [0.0, 2.5, 10.0],
             method=method,
-            batched=batched,
             tstops=stops,
             **options,
         ).y[-1]
@@ -61,25 +61,25 @@ def test_a_slope_is_not_read_from_the_ends_of_a_tiny_step(method, batched, ulps)
         assert float(torch.autograd.grad(y.sum(), y0)[0]) == pytest.approx(1.0, abs=1e-6)
 
 
-@pytest.mark.parametrize(("method", "batched"), RUNS)
-def test_stops_backward_in_time_to_zero(method, batched):
-    found = decay(method, batched, (1.0, 0.0), tstops=[5e-324, 0.5, 0.5])
+@on_torch
+def test_stops_backward_in_time_to_zero(method, engine):
+    found = decay(engine, method, (1.0, 0.0), tstops=[5e-324, 0.5, 0.5])
     assert found == pytest.approx(math.exp(1), rel=1e-4)
 
 
-@pytest.mark.parametrize(("method", "batched"), RUNS)
+@on_all
 @pytest.mark.parametrize("start", [1.0, -50.0, 1.7e9])
-def test_a_span_of_one_unit_in_the_last_place(method, batched, start):
-    assert decay(method, batched, (start, math.nextafter(start, math.inf))) == pytest.approx(
+def test_a_span_of_one_unit_in_the_last_place(method, engine, start):
+    assert decay(engine, method, (start, math.nextafter(start, math.inf))) == pytest.approx(
         1.0, abs=1e-6
     )
 
 
-@pytest.mark.parametrize(("method", "batched"), RUNS)
+@on_all
 @pytest.mark.parametrize(("y0", "t0"), [(6.9e-14, 50.0), (1e-6, 1.7e9)])
-def test_a_first_step_below_the_resolution_of_the_start(method, batched, y0, t0):
-    start = torch.full((1, 1), y0, dtype=torch.float64)
-    found = solve(lambda t, y: 10 - y, start, (t0, t0 + 1), method=method, batched=batched).y[-1]
+def test_a_first_step_below_the_resolution_of_the_start(method, engine, y0, t0):
+    start = torch.full((1,), y0, dtype=torch.float64)
+    found = engine.solve(lambda t, y: 10 - y, start, (t0, t0 + 1), method=method).y[-1]
     assert float(found) == pytest.approx(10 - (10 - y0) * math.exp(-1), rel=1e-4)
 
 

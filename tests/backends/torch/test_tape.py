@@ -6,8 +6,7 @@ import torch
 
 from pynode import DiscreteAdjoint, solve
 from pynode.backends.torch.tape import Tape, free_bytes, graph_bytes
-from tests.adjoints.discrete.test_gradients import leaf
-from tests.support.cases import Forced
+from tests.support.cases import Forced, leaf
 
 EXPLICIT = ["Tsit5", "DP5", "BS3", "DP8", "Vern7", "RK4"]
 LARGE = 40

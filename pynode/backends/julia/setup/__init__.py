@@ -1,1 +1,2 @@
-"""Finding, installing and checking Julia. Nothing here starts it in this process."""
+"""Finds, installs and checks Julia. Every Julia that this package starts runs in another
+process."""

@@ -1,5 +1,5 @@
-"""Installation of Julia and the solvers by juliapkg, into the project that juliacall uses by
-itself."""
+"""Installs Julia and the solvers. juliapkg downloads them into the project that juliacall uses by
+default."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ import subprocess
 import sys
 import time
 import urllib.error
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from ....core.files import save_text
 from ..runtime import JuliaUnavailable, running, started
 from . import process, versions
 from .locate import INSTALL, MARK, PAIR, Location, configuration, fingerprint, options_installed
 
-LIMIT = 3600.0  # of the precompilation, in seconds
+LIMIT = 3600.0  # seconds for the precompilation
 ANNOUNCEMENT = """\
 {INSTALL} downloads {julia}the solvers of DifferentialEquations.jl{extra}
 into {project}:
 about {size}, and {minutes} minutes, most of them for precompilation. You can interrupt it and run
 it again."""
-_COST = {  # GB at most and minutes at most that an option adds
+_COST = {  # what an option adds: GB at most, minutes at most, package
     "sensitivity": (0.7, 15, "SciMLSensitivity"),
     "radau": (0.1, 5, "OrdinaryDiffEqFIRK"),
     "sundials": (0.1, 5, "Sundials"),
@@ -35,15 +38,15 @@ class InstallError(JuliaUnavailable):
     """The installation failed; the message says why and what to do."""
 
 
-def install(options=(), progress=print) -> Path:
-    """Download Julia, where there is none, with the solvers and the packages of these
-    bounds.OPTIONS, and precompile them.
+def install(options: Iterable[str] = (), progress: Callable[[str], object] = print) -> Path:
+    """Download the solvers and the packages of these versions.OPTIONS, and precompile them.
+    Download Julia too, if there is none.
 
-    Options of earlier installations are kept. Nothing counts as installed before all of it is: what
-    was there before is restored where it fails. progress(line) is told what happens. Returns the
-    project. InstallError where it fails.
+    The options of earlier installations stay. The installation counts only when it is complete; if
+    it fails, the earlier state returns. progress(line) receives a line for each stage. Returns the
+    project. Raises InstallError if the installation fails.
     """
-    _refuse_what_would_not_be_used()
+    _refuse_a_useless_installation()
     juliapkg, state = _juliapkg()
     project = Path(state["project"])
     options = sorted({*options, *options_installed(project)})
@@ -52,11 +55,11 @@ def install(options=(), progress=print) -> Path:
         Path(state[n]) for n in ("deps", "meta")
     ]
     before = {path: path.read_bytes() if path.is_file() else None for path in files}
-    # Even if the process is killed, half an installation does not look whole.
+    # Without the mark, an incomplete installation does not count, even if the process is killed.
     (project / MARK).unlink(missing_ok=True)
     try:
         juliapkg.require_julia(versions.julia())
-        # Older ones, for Python 3.10, have no preferences.
+        # Older versions of juliapkg, for Python 3.10, have no preferences.
         known = inspect.signature(juliapkg.PkgSpec).parameters
         packages = [
             {k: v for k, v in package.items() if k in known} for package in _packages(options)
@@ -76,24 +79,26 @@ def install(options=(), progress=print) -> Path:
     return project
 
 
-def _refuse_what_would_not_be_used():
+def _refuse_a_useless_installation() -> None:
+    """Raise InstallError if this process, or a later one, would use another Julia."""
     if running() or "juliacall" in sys.modules:
-        raise InstallError(f"Julia runs in this process already: run {INSTALL} in a fresh one.")
+        raise InstallError(f"Julia already runs in this process: run {INSTALL} in a fresh one.")
     if any(os.environ.get(name) for name in PAIR):
         raise InstallError(
-            f"{PAIR[0]} and {PAIR[1]} name a Julia that you manage, and it would be used instead of"
-            " what is installed here: unset both, or add the packages to that project"
+            f"{PAIR[0]} and {PAIR[1]} name a Julia that you manage, and pynode would use it instead"
+            " of this installation: unset both, or add the packages to that project"
             " (docs/julia.md)."
         )
     if configuration().exists():
         raise InstallError(
-            f"{configuration()} names a Julia that you manage, and it would be used instead of what"
-            " is installed here: pynode julia use --forget, or add the packages to that project"
+            f"{configuration()} names a Julia that you manage, and pynode would use it instead of"
+            " this installation: pynode julia use --forget, or add the packages to that project"
             " (docs/julia.md)."
         )
 
 
-def _juliapkg():
+def _juliapkg() -> tuple[ModuleType, dict[str, Any]]:
+    """The module juliapkg and its state. Raises InstallError if it cannot install."""
     try:
         import juliapkg
         from juliapkg.state import STATE
@@ -102,7 +107,7 @@ def _juliapkg():
             "juliacall and juliapkg are not installed: pip install 'torch-stiff-ode[julia]', then"
             " try again."
         ) from None
-    except Exception as error:  # it refuses its variables by plain exceptions
+    except Exception as error:  # juliapkg raises plain exceptions for variables that it refuses
         raise InstallError(f"juliapkg cannot be used: {error}.") from error
     if STATE["offline"]:
         raise InstallError(
@@ -112,7 +117,7 @@ def _juliapkg():
     return juliapkg, STATE
 
 
-def _announcement(project, options, state) -> str:
+def _announcement(project: Path, options: list[str], state: dict[str, Any]) -> str:
     extra = [_COST[option] for option in options]
     gigabytes = 1.0 + sum(cost[0] for cost in extra)
     minutes = 20 + sum(cost[1] for cost in extra)
@@ -120,7 +125,7 @@ def _announcement(project, options, state) -> str:
     if state["override_executable"]:
         julia = ""
     else:
-        julia = "Julia, where there is none yet, and "
+        julia = "Julia, if there is none yet, and "
     return ANNOUNCEMENT.format(
         INSTALL=INSTALL,
         julia=julia,
@@ -131,58 +136,63 @@ def _announcement(project, options, state) -> str:
     )
 
 
-def _packages(options) -> list:
-    """What juliapkg shall add, as keywords of its PkgSpec. PyNODE itself is not among them: it is
-    found beside the Python package, so that the environments of several users, or a new version,
-    can share one project."""
-    found = [(name, uuid, limits) for name, (uuid, limits) in versions.required().items()]
-    found += [versions.optional(option) for option in options]
-    packages = [
+def _packages(options: Iterable[str]) -> list[dict[str, Any]]:
+    """The packages that juliapkg must add, as keywords of its PkgSpec.
+
+    PyNODE itself is not among them. pynode finds it next to the Python package, so that several
+    users, or a new version, can share one project.
+    """
+    wanted = [(name, uuid, limits) for name, (uuid, limits) in versions.required().items()]
+    wanted += [versions.optional(option) for option in options]
+    packages: list[dict[str, Any]] = [
         {"name": name, "uuid": uuid} | ({"version": limits} if limits else {})
-        for name, uuid, limits in found
+        for name, uuid, limits in wanted
     ]
     for package in packages:
-        # The systems are small, and loading MKL takes longer than it saves.
+        # The linear systems are small: MKL takes longer to load than it saves.
         if package["name"] == "LinearSolve":
             package["preferences"] = {"LoadMKL_JLL": False}
     return packages
 
 
-def _precompile(options, progress):
-    """Load everything once, in a process of its own."""
+def _precompile(options: list[str], progress: Callable[[str], object]) -> None:
+    """Load everything once in another process."""
     progress("Precompiling the solvers ...")
     code = (
         "from pynode.backends.julia.setup.install import load;"
         f" load({[versions.OPTIONS[option] for option in options]!r})"
     )
 
-    def waiting(seconds):
+    def waiting(seconds: float) -> None:
         progress(f"  still precompiling, {seconds:.0f} s")
 
     done = process.run([sys.executable, "-c", code], LIMIT, waiting=waiting, every=20.0)
     if not done.ok:
         raise InstallError(
             f"Julia and its packages were downloaded, but loading them {done.end}. Run {INSTALL}"
-            " again; if it fails again, report what it says."
+            " again; if it fails again, report the message."
         )
     progress(f"Precompiled in {done.seconds:.0f} s.")
 
 
-def load(names):
-    """Start Julia as a solve would, with these optional packages; run in the process that
-    precompiles."""
+def load(names: Iterable[str]) -> None:
+    """Start Julia as a solve does, and load these optional packages. Raises JuliaUnavailable if one
+    of them is missing.
+
+    ``_precompile`` calls this function in another process.
+    """
     julia = started(Location("installation"))
     for name in names:
         if not julia.loads(name):
             raise JuliaUnavailable(f"the Julia package {name} is not in the project")
 
 
-def _write_mark(project, options):
+def _write_mark(project: Path, options: list[str]) -> None:
     mark = {"required": fingerprint(), "options": options, "installed": time.strftime("%Y-%m-%d")}
     save_text(project / MARK, json.dumps(mark, indent=2) + "\n")
 
 
-def _restore(before):
+def _restore(before: dict[Path, bytes | None]) -> None:
     for path, content in before.items():
         if content is None:
             path.unlink(missing_ok=True)
@@ -191,7 +201,7 @@ def _restore(before):
             path.write_bytes(content)
 
 
-def _why(error) -> str:
+def _why(error: Exception) -> str:
     again = f"What was downloaded is kept; run {INSTALL} again"
     network = (
         f"Check the connection (and HTTPS_PROXY behind a proxy). {again}; without internet see"
@@ -201,8 +211,8 @@ def _why(error) -> str:
         return f"Julia could not be downloaded ({error.reason}). {network}."
     if isinstance(error, subprocess.CalledProcessError):
         clash = (
-            "If it finds versions that clash, another Python package here asks for others: take an"
-            " environment of its own"
+            "If it finds versions that clash, another Python package here needs other versions:"
+            " install pynode into a separate environment"
         )
         return f"Julia's package manager gave up, with its own message above. {clash}. {network}."
     if isinstance(error, OSError) and error.strerror:

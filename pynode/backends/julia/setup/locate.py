@@ -1,5 +1,5 @@
-"""Where Julia is, found without starting it, downloading anything, importing juliacall or changing
-the environment."""
+"""Finds Julia. The search does not start Julia, import juliacall, download anything or change the
+environment."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ....core.files import save_text
 from .versions import required
@@ -16,31 +17,31 @@ from .versions import required
 INSTALL = "pynode julia install"
 USE = "pynode julia use --exe ... --project ..."
 PAIR = ("PYTHON_JULIACALL_EXE", "PYTHON_JULIACALL_PROJECT")
-MARK = "pynode.json"  # left in the project by a successful installation
-# A user-managed Julia may not be found without.
-_KEPT = ("JULIA_DEPOT_PATH", "JULIA_LOAD_PATH", "JULIA_CPU_TARGET")
+MARK = "pynode.json"  # a successful installation writes this file into the project
+# A Julia that the user manages may need these variables.
+_REMEMBERED = ("JULIA_DEPOT_PATH", "JULIA_LOAD_PATH", "JULIA_CPU_TARGET")
 
 
 @dataclass(frozen=True)
 class Location:
-    """What a start would use. source: 'variables', 'configuration', 'installation', or '' where
-    there is no Julia.
+    """The Julia that a start would use.
 
-    problem: why Julia cannot be started, with the remedy; '' where it can, as far as looking at
-    files tells. environment: variables that a start sets where they are not set.
+    source: what named it, 'variables', 'configuration' or 'installation'; '' if there is no Julia.
+    problem: why Julia cannot start, with the remedy; '' if the files show no problem. environment:
+    variables that a start sets if they are not set yet.
     """
 
     source: str
     exe: str = ""
     project: str = ""
     problem: str = ""
-    environment: dict = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def ready(self) -> bool:
         return not self.problem
 
-    def __str__(self):
+    def __str__(self) -> str:
         if self.problem:
             return why(self.problem)
         chosen = {
@@ -51,8 +52,8 @@ class Location:
         return f"Julia at {self.exe} with the project {self.project}, by {chosen[self.source]}."
 
 
-def why(problem) -> str:
-    """The sentence of a problem."""
+def why(problem: str) -> str:
+    """The sentence that tells a user about a problem."""
     return f"Julia cannot be used here: {problem}."
 
 
@@ -65,8 +66,11 @@ def configuration() -> Path:
     return Path(base) / "pynode" / "julia.json"
 
 
-def remember(exe, project) -> Path:
-    """Write the configuration; ValueError where exe or project is not what it should be."""
+def remember(exe: str | os.PathLike[str], project: str | os.PathLike[str]) -> Path:
+    """Write the configuration, and return its file.
+
+    Raises ValueError if exe is not an executable, or project is not a Julia project.
+    """
     found = shutil.which(str(Path(exe).expanduser()) if os.sep in str(exe) else str(exe))
     if found is None:
         raise ValueError(f"{exe} is not an executable: give the path of the julia program")
@@ -76,7 +80,7 @@ def remember(exe, project) -> Path:
             f"{project} holds no Project.toml: give the folder of the Julia project with the"
             " solvers in it"
         )
-    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    kept = {name: os.environ[name] for name in _REMEMBERED if name in os.environ}
     path = configuration()
     path.parent.mkdir(parents=True, exist_ok=True)
     saved = {"exe": os.path.abspath(found), "project": str(project), "environment": kept}
@@ -84,7 +88,7 @@ def remember(exe, project) -> Path:
 
 
 def forget() -> bool:
-    """Remove the configuration; False where there was none."""
+    """Remove the configuration. Returns False if there was none."""
     path = configuration()
     existed = path.exists()
     path.unlink(missing_ok=True)
@@ -92,7 +96,8 @@ def forget() -> bool:
 
 
 def locate() -> Location:
-    """The Julia that a start would use, in the order of what the user said most explicitly."""
+    """The Julia that a start would use. The variables go before the configuration, and the
+    configuration before the installation."""
     if importlib.util.find_spec("juliacall") is None:
         return Location(
             "",
@@ -109,7 +114,7 @@ def locate() -> Location:
     return _installed()
 
 
-def _by_variables(given):
+def _by_variables(given: dict[str, str | None]) -> Location:
     exe, project = (given[name] for name in PAIR)
     if not (exe and project):
         if project:
@@ -121,7 +126,7 @@ def _by_variables(given):
     return _checked("variables", exe, project, "correct the variable, or unset both", {})
 
 
-def _configured(path):
+def _configured(path: Path) -> Location:
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
         exe = saved["exe"]
@@ -134,13 +139,15 @@ def _configured(path):
             "configuration",
             problem=f"{path} cannot be read: write it anew by {USE}, or pynode julia use --forget",
         )
-    remedy = f"say where it is now by {USE}, or pynode julia use --forget"
+    remedy = f"name its new place by {USE}, or pynode julia use --forget"
     return _checked(
         "configuration", exe, project, remedy, environment | dict(zip(PAIR, (exe, project)))
     )
 
 
-def _checked(source, exe, project, remedy, environment):
+def _checked(
+    source: str, exe: str, project: str, remedy: str, environment: dict[str, str]
+) -> Location:
     problem = ""
     if shutil.which(exe) is None:
         problem = f"there is no Julia at {exe}: {remedy}"
@@ -149,14 +156,14 @@ def _checked(source, exe, project, remedy, environment):
     return Location(source, exe, project, problem, environment)
 
 
-def _installed():
+def _installed() -> Location:
     try:
         state = _juliapkg_state()
-    except Exception as error:  # juliapkg refuses its variables by plain exceptions
+    except Exception as error:  # juliapkg raises plain exceptions for variables that it refuses
         return Location(
             "",
             problem=(
-                f"juliapkg, which comes with juliacall, cannot be asked ({error}): correct that"
+                f"juliapkg, which comes with juliacall, cannot be used ({error}): correct that"
             ),
         )
     project = Path(state["project"])
@@ -174,36 +181,39 @@ def _installed():
         problem = f"the Julia that {INSTALL} used, {exe}, is gone: {INSTALL} again"
     elif mark.get("required") != fingerprint():
         problem = (
-            f"this version of pynode needs other Julia packages than {INSTALL} found needed:"
+            "this version of pynode needs other Julia packages than the installed ones:"
             f" {INSTALL} again"
         )
     return Location("installation", exe, str(project), problem)
 
 
-def fingerprint() -> list:
-    """What an installation must have provided, as a mark file keeps it."""
+def fingerprint() -> list[list[str | None]]:
+    """The [name, bounds] of all required packages, as a mark file stores them."""
     return [[name, bounds] for name, (_, bounds) in sorted(required().items())]
 
 
-def options_installed(project) -> set:
-    """The options that an earlier installation in this project was made with."""
+def options_installed(project: str | os.PathLike[str]) -> set[str]:
+    """The options of the installation in this project."""
     return set((_read(Path(project) / MARK) or {}).get("options", ()))
 
 
-def _read(path):
-    """The object in a JSON file; None where there is none, or another thing."""
+def _read(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file; None if the file is missing or holds something else."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if isinstance(found, dict):
-        return found
+    if isinstance(content, dict):
+        return content
     return None
 
 
-def _juliapkg_state() -> dict:
-    """juliapkg's paths, by its own file alone: importing juliapkg takes a third of a second and
-    reads its options for good."""
+def _juliapkg_state() -> dict[str, Any]:
+    """The paths of juliapkg.
+
+    This function executes only juliapkg's file state.py. An import of juliapkg takes a third of a
+    second, and juliapkg then keeps the options that it has read.
+    """
     juliapkg = importlib.util.find_spec("juliapkg")
     if juliapkg is None or juliapkg.origin is None:
         raise ImportError("juliapkg is not installed, or has no file")

@@ -1,5 +1,5 @@
-"""What a Julia project holds of the packages that PyNODE asks for, said by that Julia itself in a
-process of its own."""
+"""Which of PyNODE's packages a Julia project holds. That Julia answers itself, in another
+process."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from . import process, versions
-from .locate import INSTALL
+from .locate import INSTALL, Location
 
 LIMIT = 120.0
 
 
 @dataclass(frozen=True)
 class Package:
-    """version: '' where it is not in the project, or not downloaded. within: whether its version is
-    within the bounds."""
+    """A package in a project.
+
+    version: '' if the project lacks the package, or the package was not downloaded. bounds: the
+    versions that PyNODE accepts, in Julia's notation; '' for any. within: whether the version is
+    within the bounds.
+    """
 
     name: str
     version: str
@@ -23,9 +27,9 @@ class Package:
     within: bool
     optional: bool = False
 
-    def fault(self, location) -> str:
-        """What is wrong with it in the project of a location, and the remedy; '' where nothing
-        is."""
+    def fault(self, location: Location) -> str:
+        """What is wrong with the package in the project of a location, and the remedy; '' if
+        nothing is wrong."""
         if self.within:
             return ""
         name = self.name
@@ -44,11 +48,9 @@ class Package:
                 remedy = f'in that project, Pkg.add(name="PythonCall", version="{wanted}")'
                 if self.version:
                     remedy += f", or pip install juliacall=={self.version}"
-                else:
-                    remedy += ""
             return (
-                f"the project {project} {held}, and juliacall is {wanted}, which must be the same:"
-                f" {remedy}"
+                f"the project {project} {held}, and juliacall is {wanted}, but both must have the"
+                f" same version: {remedy}"
             )
         if self.version:
             return (
@@ -61,8 +63,8 @@ class Package:
         )
 
 
-def check(location) -> tuple:
-    """(the packages, '') of a location; ((), why not) where its Julia does not answer."""
+def check(location: Location) -> tuple[tuple[Package, ...], str]:
+    """(the packages of a location, ''), or ((), what went wrong) if its Julia does not answer."""
     wanted = {
         name: (uuid, limits or "", False) for name, (uuid, limits) in versions.required().items()
     }
@@ -85,17 +87,17 @@ def check(location) -> tuple:
     if not done.ok:
         return (), done.end
     answers = [line.split("\t") for line in done.out.splitlines() if line.count("\t") == 2]
-    found = {name: (version, within == "true") for name, version, within in answers}
+    held = {name: (version, within == "true") for name, version, within in answers}
     packages = []
     for name, (_, limits, optional) in wanted.items():
-        version, within = found[name]
+        version, within = held[name]
         packages.append(Package(name, version, limits, within, optional))
     return tuple(packages), ""
 
 
-def first_fault(location) -> str:
-    """The first reason in its packages why Julia could not serve at this location; '' where there
-    is none to be found."""
+def first_fault(location: Location) -> str:
+    """The first fault of a required package that keeps Julia from working at this location; '' if
+    the packages show none."""
     packages, problem = check(location)
     if problem:
         return f"{location.exe} {problem}"

@@ -1,5 +1,4 @@
-"""Other processes with a limit on their time: whatever is broken in a Julia, nothing waits for it
-for ever."""
+"""Runs other processes with a time limit. A broken Julia cannot make pynode wait forever."""
 
 from __future__ import annotations
 
@@ -8,13 +7,14 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Done:
-    """How a process ended. code: None where its time was up; negative for the signal that killed
-    it."""
+    """How a process ended. code: its exit code, None if its time ran out, negative for the signal
+    that killed it."""
 
     code: int | None
     out: str
@@ -32,22 +32,27 @@ class Done:
             return f"did not end within {self.seconds:.0f} s"
         if self.code < 0:
             return f"was killed by {signal.Signals(-self.code).name}"
-        said = [line for line in self.err.strip().splitlines() if line.strip()]
-        if not said:
+        lines = [line for line in self.err.strip().splitlines() if line.strip()]
+        if not lines:
             return f"failed with exit code {self.code}"
-        # A traceback's end.
-        return "failed: " + re.sub(r"^([a-z_]+[.])+[A-Za-z]+: ", "", said[-1].strip()).rstrip(".")
+        # The last line of a traceback holds the message, after the dotted name of the exception.
+        return "failed: " + re.sub(r"^([a-z_]+[.])+[A-Za-z]+: ", "", lines[-1].strip()).rstrip(".")
 
 
-def run(command, limit, environment=None, waiting=None, every=15.0) -> Done:
-    """Run a command for at most limit seconds, with variables added to the environment (None
-    removes one).
+def run(
+    command: Sequence[str],
+    limit: float,
+    environment: Mapping[str, str | None] | None = None,
+    waiting: Callable[[float], object] | None = None,
+    every: float = 15.0,
+) -> Done:
+    """Run a command for at most limit seconds.
 
-    waiting(seconds): called every so many seconds meanwhile. OSError where the command cannot be
-    started.
+    environment: variables to add; None as a value removes one. waiting(seconds): called every
+    so many seconds while the process runs. Raises OSError if the command cannot start.
     """
-    env = {**os.environ, **(environment or {})}
-    env = {name: value for name, value in env.items() if value is not None}
+    merged = {**os.environ, **(environment or {})}
+    env = {name: value for name, value in merged.items() if value is not None}
     began = time.monotonic()
     process = subprocess.Popen(
         command,
@@ -69,17 +74,17 @@ def run(command, limit, environment=None, waiting=None, every=15.0) -> Done:
                     return Done(process.returncode, out, err, time.monotonic() - began)
                 except subprocess.TimeoutExpired:
                     if left <= every:
-                        _end(process)
+                        _kill(process)
                         return Done(None, "", "", time.monotonic() - began)
                     if waiting is not None:
                         waiting(time.monotonic() - began)
         except BaseException:
-            _end(process)
+            _kill(process)
             raise
 
 
-def _end(process):
-    """Kill it with what it started: Julia precompiles in processes of its own."""
+def _kill(process: subprocess.Popen) -> None:
+    """Kill the process and its children: Julia precompiles in child processes."""
     if os.name == "nt":
         process.kill()
     else:
@@ -89,13 +94,14 @@ def _end(process):
             pass
 
 
-def version(exe, limit=60.0) -> str:
-    """That of a Julia executable, '1.10.8'; '' where it is none, or cannot say."""
+def version(exe: str, limit: float = 60.0) -> str:
+    """The version of a Julia executable, such as '1.10.8'; '' if it is not a Julia or does not
+    answer."""
     try:
         done = run([exe, "--version"], limit)
     except OSError:
         return ""
-    found = re.match(r"julia version (\d+\.\d+\.\d+)", done.out)
-    if done.ok and found:
-        return found[1]
+    answer = re.match(r"julia version (\d+\.\d+\.\d+)", done.out)
+    if done.ok and answer:
+        return answer[1]
     return ""

@@ -1,5 +1,5 @@
-"""Where the Julia package PyNODE is, and what its Project.toml asks for: the one place where
-versions are written."""
+"""Where the Julia package PyNODE is, and which packages and versions its Project.toml requires. No
+other file states versions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 PYTHONCALL = ("PythonCall", "6099a3de-0909-46bc-b1f4-468b9a2dfc0d")
-# By the option that installs it.
+# The key is the option of `pynode julia install` that adds the package.
 OPTIONS = {
     "sensitivity": "SciMLSensitivity",
     "radau": "OrdinaryDiffEqFIRK",
@@ -18,8 +18,8 @@ OPTIONS = {
 
 
 def package() -> Path:
-    """The folder of the Julia package PyNODE: inside the wheel, or beside the Python package in a
-    checkout."""
+    """The folder of the Julia package PyNODE. A wheel holds it inside pynode; in a checkout it
+    stands next to pynode."""
     here = Path(__file__).resolve().parents[3]  # the package pynode
     for folder in (here / "_julia" / "PyNODE", here.parent / "julia"):
         if (folder / "src" / "PyNODE.jl").is_file():
@@ -30,8 +30,8 @@ def package() -> Path:
 
 
 @cache
-def _tables() -> dict:
-    """The tables of one-line strings in that file, which is all that it holds of interest here."""
+def _tables() -> dict[str, dict[str, str]]:
+    """The tables of Project.toml: the entries with a string on one line, which is all we need."""
     tables: dict[str, dict[str, str]] = {}
     current: dict[str, str] = {}
     for line in (package() / "Project.toml").read_text(encoding="utf-8").splitlines():
@@ -42,26 +42,26 @@ def _tables() -> dict:
     return tables
 
 
-def required() -> dict:
-    """Name -> (uuid, bounds in Julia's notation, None for a standard library) of the packages that
-    PyNODE cannot do without."""
+def required() -> dict[str, tuple[str, str | None]]:
+    """The packages that PyNODE needs: name -> (uuid, bounds). The bounds are in Julia's notation,
+    None for a standard library."""
     tables = _tables()
     return {name: (uuid, tables["compat"].get(name)) for name, uuid in tables["deps"].items()}
 
 
-def optional(option) -> tuple:
-    """(name, uuid, bounds) of the package behind one of OPTIONS."""
+def optional(option: str) -> tuple[str, str, str]:
+    """(name, uuid, bounds) of the package that one of OPTIONS adds."""
     name = OPTIONS[option]
     tables = _tables()
     return name, tables["weakdeps"][name], tables["compat"][name]
 
 
 def julia() -> str:
-    """The bounds of Julia itself: this version, or a later one of the same major version."""
+    """The lowest version of Julia. A later version with the same major number fits, too."""
     return _tables()["compat"]["julia"]
 
 
-def fits(version) -> bool:
-    """Whether a Julia of this version, '1.10.8', is within its bounds."""
+def fits(version: str) -> bool:
+    """Whether a Julia of this version, such as '1.10.8', is within the bounds."""
     least, found = (tuple(map(int, re.findall(r"\d+", text)[:3])) for text in (julia(), version))
     return found >= least and found[0] == least[0]
