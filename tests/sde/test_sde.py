@@ -310,7 +310,7 @@ def test_mistakes_are_told():
         ({"dt": 0}, "dt must be a positive number"),
         ({"t": [1.0, 0.0]}, "two times, strictly increasing: the noise"),
         ({"y0": torch.zeros(())}, r"one tensor, \(\.\.\., d\)"),
-        ({"y0": (y0, y0)}, "join the parts in it"),
+        ({"y0": (y0, y0)}, "join the parts into it"),
         (
             {"diffusion": lambda t, y: y[:, :1]},
             r"the diffusion must return \(3, 2\) torch\.float32, not \(3, 1\)",
