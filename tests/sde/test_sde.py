@@ -352,6 +352,6 @@ def test_mistakes_are_told():
             attempt(**options)
     with pytest.raises(
         SolveError,
-        match=r"EM: the state is no longer finite .* between t = 0 .*take smaller steps, or,",
+        match=r"EM: the state is no longer finite .* between t = 0 .*use smaller steps, or,",
     ):
         attempt(drift=lambda t, y: -(y**3) * 1e6 - 1e6, t=[0.0, 5.0])
