@@ -27,7 +27,7 @@ from .core.sharding import check_sharding
 from .core.solution import DenseSegment, Solution
 from .core.stop_conditions import Limits
 from .core.torch_context import disallow_tracing, needs_clean_context, run_clean
-from .core.vector_field import VectorField, clamped
+from .core.vector_field import VectorField, clamp_negative
 from .failure import Case, examine, occurred
 from .failure.ending import ending
 from .methods import registry
@@ -276,7 +276,7 @@ class _SingleSolve:
     field: f with what is known of it; isolated: the same with the leaf tensors of f cut off from
     their graphs, which the adjoint puts back (the field itself where the graph goes through the
     loop). flat: the start, (n,); times: (T,) tensor, values: the same as floats; atol: 0-d or (n,).
-    signed: mask of the components that must not be negative, or None.
+    nonnegative_mask: mask of the components that must not be negative, or None.
     """
 
     def __init__(self, arguments, problem: ODEProblem, options: Options, choice: _Choice):
@@ -306,9 +306,9 @@ class _SingleSolve:
             arguments.domain,
             self.atol,
         )
-        self.signed = None
+        self.nonnegative_mask = None
         if self.limits is not None:
-            self.signed = self.limits.mask
+            self.nonnegative_mask = self.limits.mask
         self._start(choice)
         self._choose_by_field(choice)
         self._isolate()
@@ -329,9 +329,9 @@ class _SingleSolve:
     def _start(self, choice):
         """The first evaluations of f, and a start that satisfies the algebraic equations."""
         field = self.field
-        if self.signed is not None and not self.method.compile:
+        if self.nonnegative_mask is not None and not self.method.compile:
             # Compiled steps call f themselves.
-            field.see_nonnegative(self.signed)
+            field.see_nonnegative(self.nonnegative_mask)
         later = choice.method_is_open or self.moving_times or field.mass is not None
         if self.direct and later:
             field.prime(self.values[0], self.flat)
@@ -419,8 +419,10 @@ class _SingleSolve:
         count = len(path.ys)
         queries = values[:count] + [hit.t for hit in path.hits]
         rows = outputs_at(queries, lambda: torch.stack(path.ys + [hit.y for hit in path.hits]))
-        rows = clamped(rows, self.signed)
-        return Segment(rows[:count], rows[count:], DenseSegment(path, between, self.signed))
+        rows = clamp_negative(rows, self.nonnegative_mask)
+        return Segment(
+            rows[:count], rows[count:], DenseSegment(path, between, self.nonnegative_mask)
+        )
 
     def _integrate_without_graph(self, start, values, watch, wanted):
         record = None

@@ -22,7 +22,7 @@ from .core.problem import ODEProblem, check_finite
 from .core.sharding import check_sharding
 from .core.solution import BatchSolution
 from .core.stop_conditions import Limits, RowLimits
-from .core.vector_field import VectorField, clamped
+from .core.vector_field import VectorField, clamp_negative
 from .failure import Case, examine, occurred
 from .methods.batched.base import STEPPERS
 from .methods.compiled.batched_steps import CompiledRows
@@ -131,12 +131,12 @@ class _BatchSolve:
             arguments.domain,
             self.atol,
         )
-        self.signed = None
+        self.nonnegative_mask = None
         if self.limits is not None:
-            self.signed = self.limits.mask
-        if self.signed is not None and not method.compile:
+            self.nonnegative_mask = self.limits.mask
+        if self.nonnegative_mask is not None and not method.compile:
             # Compiled steps call f themselves.
-            field.see_nonnegative(self.signed)
+            field.see_nonnegative(self.nonnegative_mask)
         moments = self.times.detach()
         # First with a graph: what f makes at its first call, and keeps, belongs to it.
         field.find_leaves(moments[0], self.flat, arguments.params)
@@ -235,7 +235,7 @@ class _BatchSolve:
         self.field.module_state.seal()
         return BatchSolution(
             t=self.times,
-            y=self.layout.unravel(clamped(self._outputs(course), self.signed)),
+            y=self.layout.unravel(clamp_negative(self._outputs(course), self.nonnegative_mask)),
             statuses=course.statuses,
             reached=course.t.tolist(),
             stats=self.field.stats,

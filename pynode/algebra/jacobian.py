@@ -14,7 +14,7 @@ from ..core.finite_differences import finite, repaired, repaired_slope
 from ..core.layout import check_values
 from ..core.leaves import own_leaf
 from ..core.status import RejectStep
-from ..core.vector_field import clamped
+from ..core.vector_field import clamp_negative
 from .linear import Factorised
 
 if TYPE_CHECKING:
@@ -93,10 +93,10 @@ class Jacobian:
                 y = y.detach().clone()
             time = torch.full((), t, dtype=field.dtype, device=field.device)
             if field.user_jac is not None:
-                seen = clamped(y, field.signed)
+                seen = clamp_negative(y, field.nonnegative_mask)
                 jac = self._checked(field.user_jac(time, field.layout.unravel(seen), *field.args))
-                if field.signed is not None:
-                    jac = jac.masked_fill(field.signed & (y < 0), 0.0)
+                if field.nonnegative_mask is not None:
+                    jac = jac.masked_fill(field.nonnegative_mask & (y < 0), 0.0)
                 return jac if graph else jac.detach().clone(), (
                     time_derivative(field, time, y, graph) if want_time else None
                 )

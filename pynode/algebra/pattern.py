@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,9 @@ LARGEST = 1 << 26
 class Pattern:
     """rows, cols: (m,) int64 positions of the entries, each once, sorted by column. size: n."""
 
-    def __init__(self, rows: np.ndarray, cols: np.ndarray, size: int) -> None:
+    def __init__(
+        self, rows: np.ndarray | Sequence[int], cols: np.ndarray | Sequence[int], size: int
+    ) -> None:
         keys = np.unique(np.asarray(cols, dtype=np.int64) * size + np.asarray(rows, dtype=np.int64))
         self.rows = keys % size
         self.cols = keys // size

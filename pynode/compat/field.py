@@ -28,8 +28,9 @@ class CallField(VectorField):
         self.shifted_times: dict[float, float] = {}
         self.clock: tuple | None = None
         start = self.enter(call.y0)
+        no_times: Any = None
         super().__init__(
-            ODEProblem(self._real, start, call.t), Layout(start), call.t[0].item(), direct=True
+            ODEProblem(self._real, start, no_times), Layout(start), call.t[0].item(), direct=True
         )
         # f may be evaluated at another time than that of its first evaluation.
         self.initial = start

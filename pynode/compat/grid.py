@@ -199,7 +199,7 @@ class AdjointGridIntegrator(GridIntegrator):
             raise ValueError("this integrator is for the equation of odeint_adjoint")
         states = Call(call.states, y, call.t, call.rtol, call.atol, {}, None, None, rms)
         self.states = GridIntegrator(CallField(states), method, options)
-        self.jacobian: Any = linearise(self.states.field)  # dense
+        self.jacobian: Any = linearise(self.states.field)
         tableau = method.tableau
         if isinstance(tableau, Collocation):
             self.a = tableau.a

@@ -19,7 +19,7 @@ from .leaves import find_leaves, no_leaves, own_leaf
 from .module_state import ModuleState
 from .stats import Stats
 from .status import RejectStep
-from .vector_field import called_first, clamped, wrong_dtype
+from .vector_field import called_first, clamp_negative, wrong_dtype
 
 if TYPE_CHECKING:
     from .layout import State
@@ -40,7 +40,7 @@ class RowField:
     mass: Any = None
     structure: Any = None
     compiled: Any = None
-    signed: Any = None
+    nonnegative_mask: Any = None
 
     def __init__(self, problem: ODEProblem, by_row: bool | Sequence[bool] | None = None) -> None:
         self.problem = problem
@@ -84,10 +84,10 @@ class RowField:
         self.module_state.watch(self.leaves.grad_targets)
         self.module_state.watch_spare(self.leaves.spare)
 
-    def see_nonnegative(self, signed: Tensor) -> None:
+    def see_nonnegative(self, mask: Tensor) -> None:
         """Let f see zero for negative values of the components in the mask, (n,). Stages and
         iterates may have them."""
-        self.signed = signed
+        self.nonnegative_mask = mask
 
     def with_args(self, args: tuple) -> RowField:
         """The same field with other args."""
@@ -152,7 +152,9 @@ class RowField:
         else, or raises RejectStep."""
         t = self.clock(t, y)
         try:
-            out = self.f(t, self.layout.unravel(clamped(y, self.signed)), *self.args)
+            out = self.f(
+                t, self.layout.unravel(clamp_negative(y, self.nonnegative_mask)), *self.args
+            )
         except RejectStep as error:
             raise ValueError(
                 "f raised RejectStep, which with batched=True does not say for which rows: return"

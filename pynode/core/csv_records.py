@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, fields
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from .files import save_text
 
 
-def write_csv(path: str | PathLike[str], kind: type, records: Iterable[Any]) -> Path:
+def write_csv(path: str | os.PathLike[str], kind: type, records: Iterable[Any]) -> Path:
     """Write one line for each record, an object of the dataclass kind. The header has the names of
     its fields. Return the path."""
     table = io.StringIO()

@@ -6,7 +6,6 @@ import errno
 import hashlib
 import io
 import os
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ _SEAL = b"pynode sha256 "
 _SEALED = len(_SEAL) + 64
 
 
-def save_atomically(path: str | PathLike[str], content: bytes) -> Path:
+def save_atomically(path: str | os.PathLike[str], content: bytes) -> Path:
     """Write the bytes to a temporary file beside path, flush it to the disk, and move it to path.
     Return the path.
 
@@ -48,12 +47,12 @@ def save_atomically(path: str | PathLike[str], content: bytes) -> Path:
     return path
 
 
-def save_text(path: str | PathLike[str], text: str) -> Path:
+def save_text(path: str | os.PathLike[str], text: str) -> Path:
     """Write text in UTF-8 atomically."""
     return save_atomically(path, text.encode())
 
 
-def save_figure(path: str | PathLike[str], figure: Any, dpi: float) -> Path:
+def save_figure(path: str | os.PathLike[str], figure: Any, dpi: float) -> Path:
     """Write a matplotlib figure atomically, in the format of the name's ending; PNG if there is
     none."""
     path = Path(path)
@@ -65,7 +64,7 @@ def save_figure(path: str | PathLike[str], figure: Any, dpi: float) -> Path:
     return save_atomically(path, buffer.getvalue())
 
 
-def save_torch(path: str | PathLike[str], plain: dict) -> None:
+def save_torch(path: str | os.PathLike[str], plain: dict) -> None:
     """Write plain data and tensors atomically, in torch's format with a checksum."""
     # Through memory: torch's writer reports a full disk as a RuntimeError without the cause.
     buffer = io.BytesIO()

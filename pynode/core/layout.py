@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -125,7 +125,7 @@ class Layout:
             i -= size
         raise IndexError("the state has no such component")
 
-    def unravel(self, flat: Tensor) -> State:
+    def unravel(self, flat: Tensor) -> Any:
         """The state of a flat vector (..., size). Leading dimensions stay in front of every
         leaf."""
         if self.flat:

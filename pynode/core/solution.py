@@ -12,30 +12,30 @@ from .pickling import detached, has_graph
 from .stats import Stats
 from .status import SolveError, Status
 from .trajectory import Curve, Grid
-from .vector_field import clamped
+from .vector_field import clamp_negative
 
 if TYPE_CHECKING:
     from ..failure.report import FailureReport
     from .events import EventRecord
-    from .layout import Layout, State
+    from .layout import Layout
 
 
 class DenseSegment(NamedTuple):
     """A segment of the solve. interpolate(times) -> (m, n): differentiable states at times (floats)
     of this segment.
 
-    signed: mask, (n,), of the components that are zero in the result where they are negative; None
-    for no component.
+    nonnegative_mask: the components, (n,), that are zero in the result where they are negative;
+    None for no component.
     """
 
     path: Curve
     interpolate: Callable
-    signed: torch.Tensor | None = None
+    nonnegative_mask: Tensor | None = None
 
     def detached(self, lost: bool) -> DenseSegment:
         """The polynomials of the segment. lost: whether it had a graph."""
         curve = self.path.detached(lost)
-        return DenseSegment(curve, curve.evaluate, self.signed)
+        return DenseSegment(curve, curve.evaluate, self.nonnegative_mask)
 
 
 class Solution:
@@ -64,7 +64,7 @@ class Solution:
     def __init__(
         self,
         t: Tensor,
-        y: State,
+        y: Tensor | Any,
         status: Status,
         message: str,
         stats: Stats,
@@ -81,8 +81,7 @@ class Solution:
         self.adjoint_choice = adjoint_choice
         self._examine = examine
         self.t = t
-        # Any, because a union would make every index and sum an error of the user's type checker.
-        self.y: Any = y
+        self.y = y
         self.status = status
         self.message = message
         self.stats = stats
@@ -162,7 +161,7 @@ class Solution:
             self._report = self._examine()
         return self._report
 
-    def __call__(self, t: float | Sequence[float] | Tensor) -> Any:
+    def __call__(self, t: float | Sequence[float] | Tensor) -> Tensor | Any:
         """The state at time t, a number or (m,) times. Raise ValueError outside the span or without
         dense=True."""
         times = torch.as_tensor(t, dtype=torch.float64)
@@ -170,9 +169,9 @@ class Solution:
         if times.requires_grad and torch.is_grad_enabled():
             slopes = self._read(times, lambda segment, queries: segment.path.derivative(queries))
             flat = flat + slopes.clone() * (times - times.detach()).to(flat).unsqueeze(-1)
-        return self._layout.unravel(clamped(flat, self._segments[-1].signed))
+        return self._layout.unravel(clamp_negative(flat, self._segments[-1].nonnegative_mask))
 
-    def derivative(self, t: float | Sequence[float] | Tensor) -> Any:
+    def derivative(self, t: float | Sequence[float] | Tensor) -> Tensor | Any:
         """dy/dt of the dense output at time t, a number or (m,) times, in the structure of y0.
 
         This is the derivative of the polynomials, not f at their states. On a stiff problem f
@@ -264,7 +263,7 @@ class BatchSolution:
     def __init__(
         self,
         t: Tensor,
-        y: State,
+        y: Tensor | Any,
         statuses: Sequence[Status],
         reached: Sequence[float],
         stats: Stats,
@@ -274,8 +273,7 @@ class BatchSolution:
     ) -> None:
         self._examine = examine
         self.t = t
-        # Any, because a union would make every index and sum an error of the user's type checker.
-        self.y: Any = y
+        self.y = y
         self.statuses = statuses
         self.reached = reached
         self.stats = stats

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .status import Exhausted, Status
-from .vector_field import clamped
+from .vector_field import clamp_negative
 
 if TYPE_CHECKING:
     from .batched_field import RowField
@@ -150,7 +150,7 @@ class Limits:
 
     def _user_state(self, y):
         """The state as the user sees it."""
-        return self.layout.unravel(clamped(y.detach(), self.mask))
+        return self.layout.unravel(clamp_negative(y.detach(), self.mask))
 
 
 class RowLimits:
@@ -241,7 +241,7 @@ class RowLimits:
 
     def _user_state(self, y: Tensor) -> State:
         """The states as the user sees them."""
-        return self.field.layout.unravel(clamped(y.detach(), self.mask))
+        return self.field.layout.unravel(clamp_negative(y.detach(), self.mask))
 
 
 class Guard:

@@ -38,10 +38,10 @@ class VectorField:
     part of a SplitField, as fields with the same counts; None for other f. mass: M of M y' = f;
     None for the identity. structure: of its Jacobians; None for dense. compiled: the CompiledSteps
     of whole steps (methods/compiled/steps.py), or None. tape: stores the graphs of evaluations
-    (backends/torch/tape.py); None if the backward pass makes them again. signed: mask, (n,), of the
-    components that f sees as zero where they are negative; None for no component. rows_per_point:
-    the number of points that ``batch_eval`` needs together (adjoints/discrete/batched_points.py);
-    here 1.
+    (backends/torch/tape.py); None if the backward pass makes them again. nonnegative_mask: the
+    components, (n,), that f sees as zero where they are negative; None for no component.
+    rows_per_point: the number of points that ``batch_eval`` needs together
+    (adjoints/discrete/batched_points.py); here 1.
     """
 
     mass: Any = None
@@ -50,7 +50,7 @@ class VectorField:
     tape: Tape | None = None
     start: FirstEvaluation | None = None
     together: bool | None = None
-    signed: Tensor | None = None
+    nonnegative_mask: Tensor | None = None
     rows_per_point = 1
 
     def __init__(
@@ -110,10 +110,10 @@ class VectorField:
         field.parts = field._split()
         return field
 
-    def see_nonnegative(self, signed: Tensor | None) -> None:
+    def see_nonnegative(self, mask: Tensor | None) -> None:
         """Let f see zero for negative values of the components in the mask. Stages and iterates can
         be negative."""
-        self.signed = signed
+        self.nonnegative_mask = mask
         self.parts = self._split()
 
     def _split(self):
@@ -238,7 +238,7 @@ class VectorField:
     def eval(self, t: Tensor, y: Tensor) -> Tensor:
         """dy/dt, (n,), for t a 0-d tensor, not counted. Raise TypeError or ValueError if f returns
         something else."""
-        y = clamped(y, self.signed)
+        y = clamp_negative(y, self.nonnegative_mask)
         if self.flat:
             out = self.f(t, y, *self.args)
             if not isinstance(out, torch.Tensor) or out.shape != y.shape:
@@ -283,7 +283,7 @@ class VectorField:
     def broadcast_eval(self, t: Tensor, y: Tensor) -> Tensor:
         """f of every row of y, (m, n), in one call with a leading dimension. Correct only if f
         broadcasts over it."""
-        out = self.f(t, self.layout.unravel(clamped(y, self.signed)), *self.args)
+        out = self.f(t, self.layout.unravel(clamp_negative(y, self.nonnegative_mask)), *self.args)
         return self.layout.ravel_rows(out, len(y))
 
     def allows_batch_eval(self, t: Tensor, y: Tensor) -> bool:
@@ -301,12 +301,12 @@ class VectorField:
         return torch.stack([self.eval(ti, yi) for ti, yi in zip(t, y)])
 
 
-def clamped(y: Tensor, signed: Tensor | None) -> Tensor:
-    """y, (..., n), with zero for negative values of the components in the mask signed, (n,). y
+def clamp_negative(y: Tensor, mask: Tensor | None) -> Tensor:
+    """y, (..., n), with zero for negative values of the components of the mask, (n,). y
     itself without a mask."""
-    if signed is None:
+    if mask is None:
         return y
-    return torch.where(signed & (y < 0), torch.zeros_like(y), y)
+    return torch.where(mask & (y < 0), torch.zeros_like(y), y)
 
 
 def called_first(call: Callable[..., R], f: Callable, dtype: torch.dtype, *arguments: Any) -> R:

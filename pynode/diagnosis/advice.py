@@ -47,7 +47,7 @@ class Advice:
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of ``solve``."""
-        method: str | Method = self.method.lower()
+        method: Any = self.method.lower()
         if self.structure != "dense":
             method = registry.get(self.method, jacobian=self.structure)
         given: dict[str, Any] = {"method": method, "rtol": self.rtol, "atol": self.atol}

@@ -57,7 +57,8 @@ class Step:
         self.state = state
         self.tape = tape
         self.failure = failure
-        self.method = self.before = None
+        self.method: Any = None
+        self.before: Any = None
         self.accepted = failure is None and ratio <= 1.0
 
     @classmethod

@@ -64,22 +64,21 @@ def solve_sde(
     overflow, and ValueError or TypeError for input that makes no sense.
     """
     problem = ODEProblem(drift, y0, t)
-
-    def solve_plain(plain):
-        return solve_sde(
-            drift,
-            diffusion,
-            plain.y0,
-            t,
-            dt=dt,
-            method=method,
-            noise_dim=noise_dim,
-            brownian=brownian,
-            throw=throw,
-        )
-
     if needs_clean_context(problem):
-        return run_clean(solve_plain, problem)
+        return run_clean(
+            lambda plain: solve_sde(
+                drift,
+                diffusion,
+                plain.y0,  # type: ignore[arg-type]  # one tensor, as y0 is
+                t,
+                dt=dt,
+                method=method,
+                noise_dim=noise_dim,
+                brownian=brownian,
+                throw=throw,
+            ),
+            problem,
+        )
     scheme = _scheme(method)
     layout = problem.layout()
     times = problem.times(None).detach().to(torch.float64)

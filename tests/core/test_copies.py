@@ -209,7 +209,7 @@ def test_rows(way):
     with pytest.raises(RuntimeError, match="has lost its graph"):
         came.y.nansum().backward()
     assert came.report().row == 1  # of the first row that failed
-    with pytest.raises(ValueError, match=r"ask for report\(2\) there"):
+    with pytest.raises(ValueError, match=r"call report\(2\) before"):
         came.report(2)
     rows.report(2)
     assert way(rows).report(2).row == 2

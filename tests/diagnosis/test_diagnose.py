@@ -3,7 +3,6 @@ picture, the command."""
 
 import json
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -164,18 +163,11 @@ def test_limits_end_the_walk_and_are_told():
     )
 
 
-def test_trials_choose_and_the_report_says_why(monkeypatch):
+def test_trials_choose_and_the_report_says_why(monkeypatch, clock):
     """The evaluations of f move the clock, so that the trials end alike on every machine."""
-    problem, now = pynode.problems.get("hires"), [0.0]
-    forward = problem.field.forward
-
-    def counted(t, y):
-        now[0] += 1e-4
-        return forward(t, y)
-
-    monkeypatch.setattr(problem.field, "forward", counted)
-    clock = SimpleNamespace(perf_counter=lambda: now[0], process_time=lambda: now[0])
-    monkeypatch.setattr("pynode.diagnosis.race.time", clock)
+    problem = pynode.problems.get("hires")
+    clock.serve("pynode.diagnosis.race", "pynode.diagnosis.reference_solve")
+    monkeypatch.setattr(problem.field, "forward", clock.ticking(problem.field.forward, 1e-4))
     found = pynode.diagnose(problem)
     finished = [trial for trial in found.trials if trial.finished]
     assert len(finished) >= 2 and finished == sorted(finished, key=lambda trial: trial.seconds)

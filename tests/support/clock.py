@@ -9,13 +9,18 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now = 0.0
-        for place in PLACES:
-            monkeypatch.setattr(f"{place}.time", self)
+        self._monkeypatch = monkeypatch
+        self.serve(*PLACES)
+
+    def serve(self, *places):
+        """Stand for the module `time` in these modules, too."""
+        for place in places:
+            self._monkeypatch.setattr(f"{place}.time", self)
 
     def monotonic(self):
         return self.now
 
-    perf_counter = monotonic
+    perf_counter = process_time = monotonic
 
     def ticking(self, function, seconds=1.0):
         def called(t, y):

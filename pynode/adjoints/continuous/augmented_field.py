@@ -31,9 +31,9 @@ class AugmentedField(AdjointField):
         super().__init__(field, states, direction)
         self.whole = field
         self.targets = field.parameters
-        self.sources = states is None
+        self.with_states = states is None
         n = self.inner.size
-        self.groups = [n] * (1 + self.sources) + [p.numel() for p in self.targets if p.numel()]
+        self.groups = [n] * (1 + self.with_states) + [p.numel() for p in self.targets if p.numel()]
         self.size = sum(self.groups)
 
     def __call__(self, s: float, z: Tensor) -> Tensor:
@@ -44,13 +44,13 @@ class AugmentedField(AdjointField):
         n = self.inner.size
         lead = []
         with torch.inference_mode(False), torch.enable_grad():
-            y = (z[:n].clone() if self.sources else self.state(s)).detach().requires_grad_()
+            y = (z[:n].clone() if self.with_states else self.state(s)).detach().requires_grad_()
             out = field.eval(torch.full((), t, dtype=self.dtype, device=self.device), y)
-            lam = self.multiplier(z[n : 2 * n] if self.sources else z[:n])
+            lam = self.multiplier(z[n : 2 * n] if self.with_states else z[:n])
             inputs = [y, *self.targets]
             by_y, by_parameters = pull_back(self.whole, out, (y,), lam)
             pulled = [*by_y, *by_parameters]
-        if self.sources:
+        if self.with_states:
             if field.mass is None:
                 rate = out.detach()
             else:
@@ -66,7 +66,9 @@ class AugmentedField(AdjointField):
 
     def parameters_of(self, z: Tensor) -> list[Tensor]:
         """mu as a list, one for each parameter."""
-        parts = z[self.inner.size * (1 + self.sources) :].split([p.numel() for p in self.targets])
+        parts = z[self.inner.size * (1 + self.with_states) :].split(
+            [p.numel() for p in self.targets]
+        )
         return [part.view_as(p) for part, p in zip(parts, self.targets, strict=True)]
 
     def tolerance(
@@ -80,7 +82,7 @@ class AugmentedField(AdjointField):
         ODE adjoints via seminorms (2021). atol: of the parameters' cotangents, if the user gave
         one.
         """
-        count = 1 + self.sources
+        count = 1 + self.with_states
         weights = torch.cat(
             [sizes]
             + [

@@ -195,8 +195,7 @@ def method_runs(method: Method, steps: Sequence[Step]) -> list[tuple[Method, int
     if not isinstance(method, AutoSwitch):
         return [(method, 0, len(steps))]
     starts = [i for i, step in enumerate(steps) if i == 0 or step.method is not steps[i - 1].method]
-    runs: list[tuple] = [(steps[i].method, i, j) for i, j in zip(starts, [*starts[1:], len(steps)])]
-    return runs
+    return [(steps[i].method, i, j) for i, j in zip(starts, [*starts[1:], len(steps)])]
 
 
 def _one_step(field, method, steps, end_cotangents, inside, ybar):

@@ -6,12 +6,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from . import algorithms
 from . import runtime as _runtime
-from .runtime import JuliaUnavailable
+from .algorithms import JuliaMethod
+from .runtime import JuliaUnavailable, JuliaValue
 from .setup import locate as _locate
 from .setup import process, versions
 from .setup.locate import Location
@@ -21,6 +24,7 @@ __all__ = [
     "Location",
     "forget",
     "install",
+    "method",
     "same_thread",
     "start",
     "status",
@@ -85,6 +89,17 @@ def use(exe: str | os.PathLike[str], project: str | os.PathLike[str]) -> Path:
 def forget() -> bool:
     """Undo ``use``. Returns False if no Julia was remembered."""
     return _locate.forget()
+
+
+def method(name: str | JuliaValue, jacobian: object = "dense") -> JuliaMethod:
+    """A method of SciML with its options, for ``solve(..., method=...)``.
+
+    name: the name of the method, such as 'KenCarp5', or an algorithm object of diffeqpy. jacobian:
+    'dense', 'sparse', 'krylov', or a structure such as pynode.Sparse(pattern). Methods with a class
+    of the same name need no call: pynode.FBDF(jacobian='sparse') means the same on both engines.
+    Raises ValueError if Julia has no method of this name.
+    """
+    return replace(algorithms.get(name), jacobian=jacobian)
 
 
 def start() -> None:

@@ -212,7 +212,7 @@ class ForeignField:
         """The C callback of this name. It catches every exception, because none may cross the C
         boundary."""
         field = self.field
-        plain = field.flat and field.device.type == "cpu" and field.signed is None
+        plain = field.flat and field.device.type == "cpu" and field.nonnegative_mask is None
         if name == "f" and plain and self.sign > 0:
             return self._direct()
         hook = getattr(self, f"_{name}")

@@ -35,8 +35,7 @@ class SparseMatrix:
     def __init__(self, field: VectorField, structure: Sparse | Banded, t: float, y: torch.Tensor):
         self.jacobian = structure.linearise(field)
         own = structure.plan(field, t, y).pattern
-        diagonal = np.arange(field.size)
-        whole = own.union(Pattern(diagonal, diagonal, field.size))
+        whole = own.union(Pattern(range(field.size), range(field.size), field.size))
         self.entries = len(own.rows)
         self.places = np.searchsorted(
             whole.cols * whole.size + whole.rows, own.cols * own.size + own.rows

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pynode.adjoints.continuous.base import jumps, sizes
+from pynode.adjoints.continuous.base import cotangent_scales, jumps
 from tests.support.cases import tensor
 
 
@@ -26,7 +26,7 @@ def test_sizes_are_in_units_of_the_loss_over_those_of_the_state():
     steps = [SimpleNamespace(y=tensor(8.0, 0.2, 1e-4)), SimpleNamespace(y=tensor(1.0, -0.5, 0.0))]
     path = SimpleNamespace(ys=[tensor(-2.0, 0.1, 0.0)], steps=steps)
     found = [(1.0, tensor(0.2, -0.6, 0.0)), (0.0, tensor(-0.1, 0.1, 1.0))]
-    each, loss = sizes(path, found, tensor(1e-9))
+    each, loss = cotangent_scales(path, found, tensor(1e-9))
     assert loss == pytest.approx(0.2 * 8.0 + 0.6 * 0.5 + 1.0 * 1e-4)
     torch.testing.assert_close(each, tensor(loss / 8.0, 1.0, 1.0))
-    assert sizes(path, found, tensor(16.0))[1] == pytest.approx(16.0 * (0.2 + 0.6 + 1.0))
+    assert cotangent_scales(path, found, tensor(16.0))[1] == pytest.approx(16.0 * (0.2 + 0.6 + 1.0))

@@ -68,6 +68,23 @@ def test_what_sciml_cannot_run(name, sentence):
         algorithms.get(name)
 
 
+def test_methods_that_only_julia_has_take_a_jacobian():
+    """The solve checks it before it starts Julia."""
+    method = pynode.julia.method("kencarp5", jacobian="sparse")
+    assert (method.name, method.jacobian) == ("KenCarp5", "sparse")
+    y0 = torch.ones(2, dtype=torch.float64)
+    for name, sentence in (
+        ("CVODE_BDF", "CVODE_BDF works with dense Jacobians"),
+        ("Vern9", "Vern9 is explicit and needs no Jacobian"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            pynode.solve(
+                lambda t, y: -y, y0, [0.0, 1.0], method=pynode.julia.method(name, jacobian="sparse")
+            )
+    with pytest.raises(ValueError, match="SciML has no method 'DP5'"):
+        pynode.julia.method("DP5")
+
+
 def test_nothing_hangs(tmp_path):
     """A process is ended with those that it started, when its time is up."""
     left = tmp_path / "left"

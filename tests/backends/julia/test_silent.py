@@ -250,7 +250,7 @@ def test_options_that_julia_has_not_are_refused():
         InterpolatingAdjoint(seminorm=True),
         QuadratureAdjoint(quadrature_rtol=1e-9),
     ):
-        with pytest.raises(ValueError, match="is for the torch engine: leave it out"):
+        with pytest.raises(ValueError, match="only the torch engine has the option"):
             julia(lambda t, y: -y, leaf(tensor(1.0)), [0.0, 1.0], method="tsit5", adjoint=given)
 
 

@@ -37,7 +37,6 @@ def test_without_sundials_a_sentence_with_the_remedy(monkeypatch):
         ({"step_size": 0.1}, "leave step_size away, or choose FBDF"),
         ({"nonnegative": True}, "nonnegative and domain away"),
         ({"mass": [1.0, 2.0]}, "cannot solve M y' = f"),
-        ({"structure": "sparse"}, "works with dense Jacobians"),
     ],
 )
 def test_what_sundials_does_not_offer_is_said(options, sentence):

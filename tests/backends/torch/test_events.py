@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pynode import Event, PresetTimes, Status, solve
-from tests.support.cases import tensor
+from tests.support.cases import Forced, directional, tensor
 
 each_method = pytest.mark.parametrize("method", ["Tsit5", "QNDF", "Rodas5P"])
 TIGHT = {"rtol": 1e-9, "atol": 1e-11}
@@ -177,6 +177,29 @@ def test_jumps_of_the_field(method, side, direction):
     assert torch.allclose(solution(tensor(*times)), exact, rtol=0, atol=accuracy)
     left, right = (torch.autograd.grad(x[-1, 0], when)[0] for x in (solution.y, exact))
     assert torch.allclose(left, right, rtol=0, atol=10 * accuracy)
+
+
+@each_method
+def test_gradient_against_differences(method):
+    """A network with a threshold that depends on time and a parameter, and a reset with one:
+    float64 differences."""
+    field, level, kick = Forced(3), tensor(0.1, requires_grad=True), tensor(0.4, requires_grad=True)
+    event = Event(
+        lambda t, y: y[0] - level * torch.cos(t),
+        reset=lambda t, y: y + kick * torch.sin(t) * y.flip(0),
+    )
+    y0 = tensor(1.0, -0.5, 0.3, requires_grad=True)
+    leaves = [y0, level, kick, *field.parameters()]
+
+    def loss():
+        solution = solve(
+            field, y0, [0.0, 1.0, 5.7], method=method, events=event, rtol=1e-10, atol=1e-12
+        )
+        assert len(solution.events) >= 2
+        return solution.y.square().sum() + solution.events[1].t
+
+    exact, difference = directional(loss, leaves)
+    assert difference == pytest.approx(exact, rel=1e-5 if method != "QNDF" else 1e-3)
 
 
 def test_directions_are_checked():
