@@ -280,10 +280,7 @@ class Backsolve(torch.autograd.Function):
             grad[-1],
             *map(torch.zeros_like, params),
         ]
-        if ctx.moving:
-            moved = torch.zeros_like(t)
-        else:
-            moved = None
+        moved = torch.zeros_like(t) if ctx.moving else None
         with ctx.held.restored(params):
             for i in range(len(times) - 1, 0, -1):
                 if ctx.moving:

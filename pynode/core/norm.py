@@ -79,7 +79,7 @@ class Tolerance:
         scaled = v / scale
         return math.sqrt(torch.dot(scaled, scaled).item() / self.size)
 
-    def rounding(self, y: Tensor, increment: Tensor, scale: Tensor) -> float:
+    def rounding(self, y: Tensor, increment: Tensor, scale: Tensor | float) -> float:
         """Norm of the rounding error of a correction to y, (n,). increment: y minus the start of
         its step."""
         return self.noise * self.rms(y.abs() + increment.abs(), scale)
@@ -127,7 +127,7 @@ class RowTolerance(Tolerance):
     def rms(self, v: Tensor, scale: Tensor | float) -> Any:
         return torch.linalg.vector_norm(v / scale, dim=1).to(torch.float64) / math.sqrt(self.size)
 
-    def rounding(self, y: Tensor, increment: Tensor, scale: Tensor) -> Any:
+    def rounding(self, y: Tensor, increment: Tensor, scale: Tensor | float) -> Any:
         return self.noise * self.norms((y.abs() + increment.abs()) / scale)
 
     def norms(self, scaled: Tensor) -> np.ndarray:

@@ -47,8 +47,10 @@ class WatchedTolerance(Tolerance):
     def rms(self, v: torch.Tensor, scale: torch.Tensor | float) -> float:
         return self._kept(v / scale)
 
-    def rounding(self, y: torch.Tensor, gap: torch.Tensor, scale: torch.Tensor | float) -> float:
-        return self.noise * super().rms(y.abs() + gap.abs(), scale)
+    def rounding(
+        self, y: torch.Tensor, increment: torch.Tensor, scale: torch.Tensor | float
+    ) -> float:
+        return self.noise * super().rms(y.abs() + increment.abs(), scale)
 
     def _kept(self, scaled):
         if len(scaled) == self.size:  # not all stages of a step together

@@ -89,14 +89,14 @@ def test_a_flipped_weight_is_told_to_who_resumes_and_who_loads(run, tmp_path, ca
         (tmp_path / f"{name}.pt").write_bytes(
             content[:place] + bytes([content[place] ^ 128]) + content[place + 1 :]
         )
-    with pytest.raises(ModelError, match="its checksum is not that of its content"):
+    with pytest.raises(ModelError, match="its checksum does not match its content"):
         load_model(tmp_path / "model.pt")
-    with pytest.raises(ModelError, match="its checksum is not that of its content"):
+    with pytest.raises(ModelError, match="its checksum does not match its content"):
         fit(stiff_linear(), QUICK, tmp_path, resume=True)
     data = str(ROOT / "examples" / "data" / "robertson.csv")
     assert main(["train", data, "--out", str(tmp_path), "--resume"]) == 2
     assert (
-        "its checksum is not that of its content. Restore it from a copy" in capsys.readouterr().err
+        "its checksum does not match its content. Restore it from a copy" in capsys.readouterr().err
     )
 
 
@@ -113,5 +113,5 @@ def test_files_of_the_format_before_are_read_and_their_damage_is_found(run, tmp_
         load_model(path)
     # Nor does the number of the format before excuse a file that has lost its checksum.
     torch.save(plain, path)
-    with pytest.raises(ModelError, match="its checksum is not that of its content"):
+    with pytest.raises(ModelError, match="its checksum does not match its content"):
         load_model(path)

@@ -270,9 +270,9 @@ def test_mistakes_are_told():
         ((x, twice), "in series 2 the observation 1.*merge repeated ones"),
         (
             (x, t, seen),
-            r"nothing was seen of series 3: leave it out, or draw such series by sample\(\)",
+            r"nothing was seen of series 3: leave it out, or draw such series with sample\(\)",
         ),
-        ((holed, t, torch.ones(4, 6)), "not finite where the mask says that they were seen"),
+        ((holed, t, torch.ones(4, 6)), "not finite, but the mask says that they were seen"),
         ((x, t - 5), "something was seen before t0 = 0, .*give the model a smaller t0"),
         ((x[0], t[0]), r"x must be \(B, T, 2\), not \(6, 2\); a single series is x.unsqueeze\(0\)"),
         ((x[..., :1], t), r"x must be \(B, T, 2\), not \(4, 6, 1\)"),
@@ -302,7 +302,7 @@ def test_mistakes_are_told():
         (
             {"encoder_field": nn.Linear(5, 5)},
             ValueError,
-            "encoder_field moves .* of encoder='ode-rnn' alone",
+            "encoder_field is only for encoder='ode-rnn'",
         ),
         (
             {"encoder": "ode-rnn", "encoder_field": torch.tanh},

@@ -153,7 +153,7 @@ DENSITIES = {
     "many bases": (
         {"base": Independent(Normal(torch.zeros(4, 2), 1.0), 1)},
         ValueError,
-        r"\(4,\) densities where one",
+        r"\(4,\) densities, but CNF needs one",
     ),
 }
 

@@ -169,14 +169,14 @@ def test_mistakes_are_told():
         (
             tensor(0.0, 1.0, 2.0, NAN),
             x,
-            "times of a path must be finite; NaN may stand only at the end of a row",
+            "times of a path must be finite; NaN is possible only at the end of a row",
         ),
-        (torch.tensor([[0.0, 1.0, NAN, 2.0]] * 3), x, "NaN may stand only at the end of a row"),
+        (torch.tensor([[0.0, 1.0, NAN, 2.0]] * 3), x, "NaN is possible only at the end of a row"),
         (torch.tensor([[0.0, NAN, NAN, NAN]] * 3), x, "and row 0 has 1; leave such a series out"),
         (
             TIMES,
             x.index_fill(2, torch.tensor(1), NAN),
-            "channel 1 of row 0 was never observed: put a value",
+            "channel 1 of row 0 was never observed: put a neutral value",
         ),
     ):
         with pytest.raises(ValueError, match=message):
@@ -187,5 +187,5 @@ def test_mistakes_are_told():
         CubicHermitePath(TIMES.clone().requires_grad_(), x)
     with pytest.raises(ValueError, match="same times for all rows"):
         ZeroOrderHold(TIMES.expand(3, 4), x)
-    with pytest.raises(ValueError, match=r"at one s, or at \(m,\) of them"):
+    with pytest.raises(ValueError, match=r"takes one s, or \(m,\) of them"):
         LinearPath(TIMES, x)(TIMES.expand(2, 4))

@@ -310,7 +310,7 @@ def test_mistakes_are_told():
         ({"dt": 0}, "dt must be a positive number"),
         ({"t": [1.0, 0.0]}, "two times, strictly increasing: the noise"),
         ({"y0": torch.zeros(())}, r"one tensor, \(\.\.\., d\)"),
-        ({"y0": (y0, y0)}, "join the parts in it"),
+        ({"y0": (y0, y0)}, "join the parts into it"),
         (
             {"diffusion": lambda t, y: y[:, :1]},
             r"the diffusion must return \(3, 2\) torch\.float32, not \(3, 1\)",
@@ -352,6 +352,6 @@ def test_mistakes_are_told():
             attempt(**options)
     with pytest.raises(
         SolveError,
-        match=r"EM: the state is no longer finite .* between t = 0 .*take smaller steps, or,",
+        match=r"EM: the state is no longer finite .* between t = 0 .*use smaller steps, or,",
     ):
         attempt(drift=lambda t, y: -(y**3) * 1e6 - 1e6, t=[0.0, 5.0])
