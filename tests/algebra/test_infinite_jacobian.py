@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import pynode
+from pynode.methods.registry import get
 
 SINGLE = (
     "Rodas5P",
@@ -91,7 +92,7 @@ def test_it_is_said(method, engine):
 def test_structures(method, engine, structure):
     pytest.importorskip("scipy")
     structure = pynode.Banded(1, 1) if structure == "banded" else pynode.Sparse(torch.ones(2, 2))
-    found = engine.solve(root, START, (0.0, 2.0), method=method, structure=structure).y[-1]
+    found = engine.solve(root, START, (0.0, 2.0), method=get(method, jacobian=structure)).y[-1]
     assert found.tolist() == pytest.approx([RIGHT, 2.0], rel=2e-4)
 
 
