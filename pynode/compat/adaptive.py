@@ -51,7 +51,7 @@ def integrate(call: Call, method: Any) -> Any:
     stops, jumps = _special(options, values[0], direction)
     field.shifted_times = _beyond(field, values[0], jumps, direction)
     y = moved_start(field)
-    guarded = TorchdiffeqMethod(method, field, tol, options, values)
+    guarded: Any = TorchdiffeqMethod(method, field, tol, options, values)
     detector = None
     end = values[-1]
     pending = values[1:]
