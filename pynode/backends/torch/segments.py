@@ -6,7 +6,7 @@ tensor operations, so that autograd composes the gradient:
 - the time of an event, by the implicit function theorem: dt* = -(dg at fixed t*) / (dg/dt + dg/dy
   dy/dt);
 - the state there, y* + dy/dt dt*, and the user's reset of it;
-- the start of the next segment, y - f dt*: how a solution changes if it starts later. Together these
+- the start of the next segment, y - f dt*: how a later start changes a solution. Together these
   are the saltation matrix (Hiskens & Pai, IEEE Trans. Circuits Syst. I 47 (2000), eq. 26-30).
 """
 
