@@ -240,7 +240,7 @@ def _difference(run, inputs, u, v, eps):
     """d/ds of <u, y(inputs + s v)> at 0, to fourth order in eps."""
     kept = [x.detach().clone() for x in inputs]
 
-    def slope(step):
+    def slope(step: float) -> float:
         values = []
         for sign in (1.0, -1.0):
             for x, x0, direction in zip(inputs, kept, v, strict=True):

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -239,7 +239,7 @@ def trial(adjoint: str) -> None:
     """Solve Robertson's reaction with Julia and with torch, with gradients. Print seconds and
     relative differences as JSON."""
 
-    def timed(function, *arguments):
+    def timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
         began = time.monotonic()
         result = function(*arguments)
         return time.monotonic() - began, result
@@ -265,7 +265,7 @@ def _robertson(backend, adjoint):
     the logarithms of the rates, (3,)."""
     logs = torch.tensor([0.04, 3e7, 1e4], dtype=torch.float64).log().requires_grad_()
 
-    def f(t, y, logs):
+    def f(t: torch.Tensor, y: torch.Tensor, logs: torch.Tensor) -> torch.Tensor:
         a, b, c = logs.exp()
         slow = a * y[0] - c * y[1] * y[2]
         fast = b * y[1] ** 2

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import torch
+from torch import Tensor, nn
 
 from .adjoints import registry as adjoints
 from .adjoints.base import Gradient, Integrate
@@ -24,7 +26,7 @@ from .core.norm import Tolerance
 from .core.options import Options
 from .core.problem import ODEProblem
 from .core.sharding import check_sharding
-from .core.solution import DenseSegment, Solution
+from .core.solution import BatchSolution, DenseSegment, Solution
 from .core.stop_conditions import Limits
 from .core.torch_context import disallow_tracing, needs_clean_context, run_clean
 from .core.vector_field import VectorField, clamp_negative
@@ -37,41 +39,127 @@ from .methods.selection import choose, refuse_fixed_steps
 from .solve_batched import solve_batched
 from .transforms import plan
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .adjoints.base import Adjoint
+    from .backends.registry import JuliaBackend
+    from .backends.torch.checkpoints import Recording
+    from .core.events import Event, PresetTimes
+    from .core.protocols import StepObserver
+    from .core.trajectory import Trajectory
+    from .failure.report import FailureReport
+    from .methods.base import Method
+
+
+# The type of the result depends on ``batched``. Julia takes all rows of a batch as one system, and
+# its result is a Solution, which the types do not say.
+@overload
+def solve(
+    f: Callable | nn.Module | ODEProblem,
+    y0: Tensor | tuple | list | dict | None = None,
+    t: Sequence[float] | np.ndarray | Tensor | None = None,
+    *,
+    method: str | type[Method] | Method = "auto",
+    rtol: float = 1e-6,
+    atol: float | np.ndarray | Tensor | tuple | list | dict = 1e-9,
+    dense: bool = False,
+    adjoint: str | type[Adjoint] | Adjoint = "auto",
+    args: Any = (),
+    jac: Callable | None = None,
+    params: Iterable[Tensor] | None = None,
+    mass: Any = None,
+    consistent: Literal["check", "solve"] = "check",
+    backend: str | JuliaBackend = "auto",
+    batched: Literal[False] = False,
+    by_row: bool | Sequence[bool] | None = None,
+    throw: bool = True,
+    first_step: float | None = None,
+    step_size: float | None = None,
+    min_step: float = 0.0,
+    max_step: float = float("inf"),
+    max_steps: int = 100_000,
+    max_nfe: int | None = None,
+    events: Event | PresetTimes | Callable | Sequence[Event | PresetTimes | Callable] = (),
+    tstops: Sequence[float] | np.ndarray | Tensor = (),
+    jumps: Sequence[float] | Sequence[Sequence[float]] | np.ndarray | Tensor = (),
+    callback: Callable | None = None,
+    max_seconds: float | None = None,
+    nonnegative: bool | Sequence[int] | Tensor | None = None,
+    domain: Callable | None = None,
+) -> Solution: ...
+
+
+@overload
+def solve(
+    f: Callable | nn.Module | ODEProblem,
+    y0: Tensor | tuple | list | dict | None = None,
+    t: Sequence[float] | np.ndarray | Tensor | None = None,
+    *,
+    method: str | type[Method] | Method = "auto",
+    rtol: float = 1e-6,
+    atol: float | np.ndarray | Tensor | tuple | list | dict = 1e-9,
+    dense: bool = False,
+    adjoint: str | type[Adjoint] | Adjoint = "auto",
+    args: Any = (),
+    jac: Callable | None = None,
+    params: Iterable[Tensor] | None = None,
+    mass: Any = None,
+    consistent: Literal["check", "solve"] = "check",
+    backend: str | JuliaBackend = "auto",
+    batched: Literal[True],
+    by_row: bool | Sequence[bool] | None = None,
+    throw: bool = True,
+    first_step: float | None = None,
+    step_size: float | None = None,
+    min_step: float = 0.0,
+    max_step: float = float("inf"),
+    max_steps: int = 100_000,
+    max_nfe: int | None = None,
+    events: Event | PresetTimes | Callable | Sequence[Event | PresetTimes | Callable] = (),
+    tstops: Sequence[float] | np.ndarray | Tensor = (),
+    jumps: Sequence[float] | Sequence[Sequence[float]] | np.ndarray | Tensor = (),
+    callback: Callable | None = None,
+    max_seconds: float | None = None,
+    nonnegative: bool | Sequence[int] | Tensor | None = None,
+    domain: Callable | None = None,
+) -> BatchSolution: ...
+
 
 @disallow_tracing
 def solve(
-    f,
-    y0=None,
-    t=None,
+    f: Callable | nn.Module | ODEProblem,
+    y0: Tensor | tuple | list | dict | None = None,
+    t: Sequence[float] | np.ndarray | Tensor | None = None,
     *,
-    method="auto",
-    rtol=1e-6,
-    atol=1e-9,
-    dense=False,
-    adjoint="auto",
-    args=(),
-    jac=None,
-    params=None,
-    mass=None,
-    consistent="check",
-    backend="auto",
-    batched=False,
-    by_row=None,
-    throw=True,
-    first_step=None,
-    step_size=None,
-    min_step=0.0,
-    max_step=float("inf"),
-    max_steps=100_000,
-    max_nfe=None,
-    events=(),
-    tstops=(),
-    jumps=(),
-    callback=None,
-    max_seconds=None,
-    nonnegative=None,
-    domain=None,
-) -> Solution:
+    method: str | type[Method] | Method = "auto",
+    rtol: float = 1e-6,
+    atol: float | np.ndarray | Tensor | tuple | list | dict = 1e-9,
+    dense: bool = False,
+    adjoint: str | type[Adjoint] | Adjoint = "auto",
+    args: Any = (),
+    jac: Callable | None = None,
+    params: Iterable[Tensor] | None = None,
+    mass: Any = None,
+    consistent: Literal["check", "solve"] = "check",
+    backend: str | JuliaBackend = "auto",
+    batched: bool = False,
+    by_row: bool | Sequence[bool] | None = None,
+    throw: bool = True,
+    first_step: float | None = None,
+    step_size: float | None = None,
+    min_step: float = 0.0,
+    max_step: float = float("inf"),
+    max_steps: int = 100_000,
+    max_nfe: int | None = None,
+    events: Event | PresetTimes | Callable | Sequence[Event | PresetTimes | Callable] = (),
+    tstops: Sequence[float] | np.ndarray | Tensor = (),
+    jumps: Sequence[float] | Sequence[Sequence[float]] | np.ndarray | Tensor = (),
+    callback: Callable | None = None,
+    max_seconds: float | None = None,
+    nonnegative: bool | Sequence[int] | Tensor | None = None,
+    domain: Callable | None = None,
+) -> Solution | BatchSolution:
     """Solve dy/dt = f(t, y, *args), y(t[0]) = y0, and differentiate through the solve.
 
     The problem:
@@ -198,7 +286,7 @@ def solve(
     return run(arguments)
 
 
-def run(arguments: Arguments) -> Solution:
+def run(arguments: Arguments) -> Solution | BatchSolution:
     """``solve`` with its arguments as a record: normalise, choose, integrate, wrap."""
     problem = arguments.problem()
     if needs_clean_context(problem):
@@ -209,7 +297,7 @@ def run(arguments: Arguments) -> Solution:
     options = arguments.options()
     choice = _choose(arguments, problem)
     if choice.batched:
-        return solve_batched(arguments, problem, options, choice.method, choice.adjoint)  # type: ignore[return-value]
+        return solve_batched(arguments, problem, options, choice.method, choice.adjoint)
     solution = _SingleSolve(arguments, problem, options, choice).solution()
     if arguments.throw:
         return solution.check()
@@ -233,9 +321,9 @@ class _Choice(NamedTuple):
     batched: bool
 
 
-def _choose(arguments, problem) -> _Choice:
+def _choose(arguments: Arguments, problem: ODEProblem) -> _Choice:
     """What can be chosen before f is evaluated. ValueError for what does not fit together."""
-    method = arguments.method
+    method: Any = arguments.method
     batched = arguments.batched
     method_is_open = False
     if method == "auto":
@@ -279,7 +367,9 @@ class _SingleSolve:
     nonnegative_mask: mask of the components that must not be negative, or None.
     """
 
-    def __init__(self, arguments, problem: ODEProblem, options: Options, choice: _Choice):
+    def __init__(
+        self, arguments: Arguments, problem: ODEProblem, options: Options, choice: _Choice
+    ) -> None:
         self.arguments = arguments
         self.problem = problem
         self.engine = choice.engine
@@ -313,7 +403,7 @@ class _SingleSolve:
         self._choose_by_field(choice)
         self._isolate()
 
-    def _make_field(self, structure):
+    def _make_field(self, structure: object) -> VectorField:
         problem = self.problem
         field = VectorField(
             problem, self.layout, self.values[0], self.arguments.params, self.direct
@@ -326,7 +416,7 @@ class _SingleSolve:
             check_compiled(problem.f, given)
         return field
 
-    def _start(self, choice):
+    def _start(self, choice: _Choice) -> None:
         """The first evaluations of f, and a start that satisfies the algebraic equations."""
         field = self.field
         if self.nonnegative_mask is not None and not self.method.compile:
@@ -337,14 +427,16 @@ class _SingleSolve:
             field.prime(self.values[0], self.flat)
         self.flat = self._consistent(self.values, self.flat, self.arguments.consistent)
 
-    def _consistent(self, values, start, mode, origin=None):
+    def _consistent(
+        self, values: list[float], start: Tensor, mode: str, origin: str | None = None
+    ) -> Tensor:
         """The start of a segment, (n,), made consistent with the algebraic equations."""
         rtol = self.options.rtol
         return make_consistent(
             self.field, values[0], values[-1], start, self.atol, rtol, mode, origin
         )
 
-    def _choose_by_field(self, choice):
+    def _choose_by_field(self, choice: _Choice) -> None:
         """The method, and whether it can run in the dtype of the state."""
         if choice.method_is_open:
             tol = Tolerance(self.options.rtol, self.atol, self.layout.size)
@@ -361,7 +453,7 @@ class _SingleSolve:
         if choice.adjoint_is_open:
             self.adjoint, self.why_adjoint = choose_adjoint(self.field, self.method)
 
-    def _isolate(self):
+    def _isolate(self) -> None:
         """The field as the integrator gets it, and whether the solve may run in inference mode."""
         field = self.field
         isolated = field if self.direct else field.detach_args()
@@ -385,11 +477,13 @@ class _SingleSolve:
         self.isolated = isolated
         field.start = None  # It may hold a graph.
 
-    def _has_gradient(self, field, start) -> bool:
+    def _has_gradient(self, field: VectorField, start: Tensor) -> bool:
         """Whether a gradient may be asked of what begins at start, (n,)."""
         return torch.is_grad_enabled() and (start.requires_grad or field.leaves.any)
 
-    def segment(self, start, values, watch, origin) -> Segment:
+    def segment(
+        self, start: Tensor, values: list[float], watch: StepObserver | None, origin: str | None
+    ) -> Segment:
         """From values[0] to values[-1].
 
         start: (n,); watch: looks for events, or None; origin: what changed the state or f before
@@ -407,12 +501,12 @@ class _SingleSolve:
             path = self._integrate_without_graph(start, values, watch, wanted)
         gradient = _SegmentGradient(self, path, start) if wanted else None
 
-        def outputs_at(queries, outputs):
+        def outputs_at(queries: Sequence[float], outputs: Callable[[], Tensor]) -> Tensor:
             if gradient is None:
                 return outputs()
             return gradient.outputs_at(queries, outputs)
 
-        def between(queries):
+        def between(queries: Sequence[float]) -> Tensor:
             """The states at times inside the segment, (m, n), from the polynomials of the steps."""
             return outputs_at(queries, lambda: path.evaluate(queries))
 
@@ -424,7 +518,9 @@ class _SingleSolve:
             rows[:count], rows[count:], DenseSegment(path, between, self.nonnegative_mask)
         )
 
-    def _integrate_without_graph(self, start, values, watch, wanted):
+    def _integrate_without_graph(
+        self, start: Tensor, values: list[float], watch: StepObserver | None, wanted: bool
+    ) -> Trajectory:
         record = None
         if wanted and self.adjoint.needs == "steps":
             record = self.adjoint.record
@@ -439,7 +535,14 @@ class _SingleSolve:
             self.isolated.note_final_slope(path)
         return path
 
-    def _integrate(self, start, values, watch, record, dense):
+    def _integrate(
+        self,
+        start: Tensor,
+        values: list[float],
+        watch: StepObserver | None,
+        record: Callable[..., Recording] | None,
+        dense: bool,
+    ) -> Trajectory:
         return self.engine.integrate(
             self.isolated,
             self.method,
@@ -489,7 +592,7 @@ class _SingleSolve:
             examine=examined,
         )
 
-    def _examine(self, course):
+    def _examine(self, course: SegmentedSolve) -> FailureReport:
         """The report of a failed solve."""
         path = course.path
         stats = self.field.stats
@@ -520,7 +623,7 @@ class _SingleSolve:
 class _SegmentGradient:
     """The outputs of a segment as functions of its start and of the tensors of f."""
 
-    def __init__(self, solve: _SingleSolve, path, start):
+    def __init__(self, solve: _SingleSolve, path: Trajectory, start: Tensor) -> None:
         self.adjoint = solve.adjoint
         self.field = solve.isolated
         self.method = solve.method
@@ -528,7 +631,7 @@ class _SegmentGradient:
         self.path = path
         self.start = start
 
-    def outputs_at(self, queries, outputs):
+    def outputs_at(self, queries: Sequence[float], outputs: Callable[[], Tensor]) -> Tensor:
         """outputs(), (m, n) at the queries, with the gradient of the adjoint."""
         gradient = Gradient(self.adjoint, self.field, self.method, self.path, queries, self.options)
         return Integrate.apply(
@@ -536,13 +639,13 @@ class _SegmentGradient:
         )
 
 
-def _move_outputs(ys, slopes, times):
+def _move_outputs(ys: Tensor, slopes: list[Tensor], times: Tensor) -> Tensor:
     """Outputs with the slope of the solution as derivative in their times; the first output is y0
     itself."""
     times = FirstOrderOnly.apply(times, "the output times")
     moved = (times - times.detach()).to(ys).unsqueeze(1)  # the times may be on another device
     if len(ys) > 1:
-        slopes = torch.stack(slopes)
+        rates = torch.stack(slopes)
     else:
-        slopes = ys[:0]
-    return torch.cat((ys[:1], ys[1:] + slopes.detach() * moved[1:]))
+        rates = ys[:0]
+    return torch.cat((ys[:1], ys[1:] + rates.detach() * moved[1:]))

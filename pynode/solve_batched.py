@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .adjoints.base import Integrate
 from .adjoints.discrete.adjoint import DiscreteAdjoint
@@ -28,19 +31,27 @@ from .methods.batched.base import STEPPERS
 from .methods.compiled.batched_steps import CompiledRows
 from .methods.compiled.steps import check
 
+if TYPE_CHECKING:
+    from .backends.torch.batched_event_detection import BatchEventDetector, RowHits
+    from .backends.torch.batched_loop import Rows
+    from .core.arguments import Arguments
+    from .core.options import Options
+    from .failure.report import FailureReport
+    from .methods.base import Method
 
-def _no_second(grads, vectors):
+
+def _no_second(grads: Tensor, vectors: Sequence[Tensor | None]) -> NoReturn:
     raise NotImplementedError(
         "batched=True has first derivatives alone: for second ones leave batched away"
     )
 
 
-def serves(method) -> bool:
+def serves(method: Method) -> bool:
     """Whether rows have steps of their own under this method."""
     return STEPPERS.get(method) is not None
 
 
-def _check_arguments(arguments, problem, method):
+def _check_arguments(arguments: Arguments, problem: ODEProblem, method: Method) -> None:
     """ValueError for what a solve row by row does not take."""
     if arguments.dense:
         raise ValueError(
@@ -55,7 +66,9 @@ def _check_arguments(arguments, problem, method):
         )
 
 
-def solve_batched(arguments, problem, options, method, adjoint) -> BatchSolution:
+def solve_batched(
+    arguments: Arguments, problem: ODEProblem, options: Options, method: Method, adjoint: Any
+) -> BatchSolution:
     """Solve every row of problem.y0, (B, ...), with its own steps.
 
     problem.tspan: (T,), or (T, B) with a column for each row. arguments: of ``solve``; method,
@@ -67,7 +80,7 @@ def solve_batched(arguments, problem, options, method, adjoint) -> BatchSolution
     return solution
 
 
-def _check_method(arguments, problem, method, adjoint):
+def _check_method(arguments: Arguments, problem: ODEProblem, method: Method, adjoint: Any) -> None:
     """ValueError for a method or an adjoint that does not take rows."""
     if method.compile:
         check(problem.f, False)
@@ -86,7 +99,7 @@ def _check_method(arguments, problem, method, adjoint):
         )
 
 
-def _check_dtype(method, dtype):
+def _check_dtype(method: Method, dtype: torch.dtype) -> None:
     """TypeError for a dtype that the method, or the rows of a batch, cannot hold."""
     method.check_dtype(dtype)
     if dtype == torch.bfloat16:
@@ -105,13 +118,20 @@ class _BatchSolve:
     values: the same in NumPy; atol: 0-d, (n,) or (B, n).
     """
 
-    def __init__(self, arguments, problem, options, method, adjoint):
+    def __init__(
+        self,
+        arguments: Arguments,
+        problem: ODEProblem,
+        options: Options,
+        method: Method,
+        adjoint: Any,
+    ) -> None:
         _check_arguments(arguments, problem, method)
         _check_method(arguments, problem, method, adjoint)
         self.arguments = arguments
         self.problem = problem
         self.options = options
-        self.method = method
+        self.method: Any = method
         self.events = as_events(arguments.events)
         self.jumps = as_row_times(arguments.jumps, "jumps")
         self.field = field = RowField(problem, arguments.by_row)
@@ -155,11 +175,20 @@ class _BatchSolve:
         self.values = moments.cpu().numpy()
         self.stops = np.sort(options.tstops)
 
-    def _has_gradient(self, start) -> bool:
+    def _has_gradient(self, start: Tensor) -> bool:
         """Whether a gradient may be asked of what begins at start, (m, n)."""
         return torch.is_grad_enabled() and (start.requires_grad or self.field.leaves.any)
 
-    def segment(self, rows, start, t, end, place, attempts, watch) -> BatchSegment:
+    def segment(
+        self,
+        rows: np.ndarray,
+        start: Tensor,
+        t: np.ndarray,
+        end: np.ndarray,
+        place: np.ndarray,
+        attempts: np.ndarray,
+        watch: BatchEventDetector | None,
+    ) -> BatchSegment:
         """Some rows from their times t to their ends.
 
         rows: (m,) their numbers; start: (m, n); place: (m,) of the next output of each; attempts:
@@ -201,7 +230,14 @@ class _BatchSolve:
             ys, made, row, slopes, event_states, ends, path.t, path.statuses, path.attempts
         )
 
-    def _integrate(self, index, start, spans, steps, watch):
+    def _integrate(
+        self,
+        index: Tensor,
+        start: Tensor,
+        spans: RowSpans,
+        steps: RowSteps | None,
+        watch: BatchEventDetector | None,
+    ) -> Rows:
         field = self.isolated
         if len(index) != field.batch:
             field = field.select(index)
@@ -244,7 +280,7 @@ class _BatchSolve:
             examine=partial(self._examine, course),
         )
 
-    def _outputs(self, course):
+    def _outputs(self, course: BatchSegmentedSolve) -> Tensor:
         """(T, B, n) the outputs, NaN where a row did not arrive."""
         device = self.flat.device
         place, row, states, slopes = course.outputs()
@@ -257,7 +293,7 @@ class _BatchSolve:
         # The first output is y0 itself, whatever the time.
         return torch.cat((ys[:1], moved(ys[1:], slopes[1:], self.times[1:])))
 
-    def _limits_of_row(self, field, row, atol):
+    def _limits_of_row(self, field: VectorField, row: int, atol: Tensor) -> Limits | None:
         """The limits of a row that failed, for its report; None where there are none."""
         arguments = self.arguments
         domain = arguments.domain
@@ -265,7 +301,7 @@ class _BatchSolve:
             domain = _one_row(domain)
         return Limits.of(field.layout, field.stats, None, None, arguments.nonnegative, domain, atol)
 
-    def _examine(self, course, row):
+    def _examine(self, course: BatchSegmentedSolve, row: int) -> FailureReport:
         """The report of a row that failed."""
         own = self.field.select(torch.tensor([row], device=self.flat.device))
         span = (float(self.values[0, row]), float(self.values[-1, row]))
@@ -303,17 +339,19 @@ class _BatchSolve:
         return examine(case)
 
 
-def _one_row(domain):
+def _one_row(domain: Callable) -> Callable[[float, Tensor], Any]:
     """The domain of rows for a row alone: t a float, y (...)."""
 
-    def allows(t, y):
+    def allows(t: float, y: Tensor) -> Any:
         clock = torch.full((1,) + (1,) * max(y.dim(), 1), t, dtype=y.dtype, device=y.device)
         return domain(clock, y.unsqueeze(0))
 
     return allows
 
 
-def _queries(outputs, rows, hits, ends):
+def _queries(
+    outputs: np.ndarray, rows: np.ndarray, hits: RowHits | None, ends: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """(times, rows) of all states of a segment: outputs, events and ends."""
     times = [outputs]
     owners = [rows]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from ..methods import registry
 from ..methods.base import Method
 from .julia import algorithms
 from .julia.setup.locate import locate
 from .torch import loop as torch_engine
+
+if TYPE_CHECKING:
+    from ..core.trajectory import Trajectory
 
 NAMES = ("auto", "torch", "julia")
 STATES = ("cpu", "cuda")
@@ -23,7 +27,7 @@ class TorchBackend:
     integrate = staticmethod(torch_engine.integrate)
 
     @staticmethod
-    def twin(method):
+    def twin(method: Method) -> Method:
         """The method of the torch engine that repeats what this one did."""
         return method
 
@@ -32,9 +36,9 @@ class TorchBackend:
 class JuliaBackend:
     """SciML's solvers, called with the torch field. Julia starts at the first solve.
 
-    state: where Julia holds the state. 'cpu', also for a field on a GPU, to which the state is
-    copied at each call; 'cuda': on the GPU of y0, as a CuArray in torch's memory, for states of
-    many thousands (docs/julia.md).
+    state: where Julia holds the state. 'cpu': in main memory; for a field on a GPU each call copies
+    the state there. 'cuda': on the GPU of y0, as a CuArray in torch's memory, for states of many
+    thousands (docs/julia.md).
     """
 
     state: str = "cpu"
@@ -42,29 +46,31 @@ class JuliaBackend:
     name = "julia"
     method = staticmethod(algorithms.get)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.state not in STATES:
             raise ValueError(
                 f"unknown state {self.state!r} of JuliaBackend: choose 'cpu' or 'cuda'"
             )
 
     @staticmethod
-    def twin(method):
+    def twin(method: Method) -> Method:
         """The torch engine's method of the same name, or the nearest."""
         return registry.get(algorithms.nearest(method.name) or "qndf")
 
-    def integrate(self, *arguments, **keywords):
+    def integrate(self, *arguments: Any, **keywords: Any) -> Trajectory:
         from .julia.solve import integrate
 
-        return integrate(*arguments, **keywords, state=self.state)
+        return integrate(*arguments, **keywords, state=self.state)  # type: ignore[misc]
 
 
-def choose(backend, method):
-    """(engine, method) for the names that a user gave; method 'auto' stays what it is.
+def choose(
+    backend: str | JuliaBackend, method: str | type[Method] | Method
+) -> tuple[type[TorchBackend] | JuliaBackend, Any]:
+    """Return (engine, method) for the user's names. The method 'auto' stays 'auto'.
 
-    'auto' is the torch engine for every method that it has, and Julia for those that Julia alone
-    has, where it is ready; where it is not, a warning names the reason and the nearest method of
-    the torch engine, which serves.
+    The backend 'auto' is the torch engine if it has the method, and Julia if only Julia has it. If
+    Julia is not ready, the nearest method of the torch engine runs, and a warning names it and the
+    reason.
     """
     if isinstance(backend, JuliaBackend):
         return backend, method if method == "auto" else algorithms.get(method)
@@ -95,7 +101,7 @@ def choose(backend, method):
 
 
 def _unavailable() -> str:
-    """Why Julia cannot serve, found by starting it where it seems to be there; '' where it can."""
+    """Why Julia cannot run a solve; '' if it can. Starts Julia if it is installed."""
     location = locate()
     if not location.ready:
         return str(location)

@@ -85,7 +85,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _install(arguments) -> int:
-    def log(line):
+    def log(line: str) -> None:
         if not arguments.quiet:
             print(line, flush=True)
 

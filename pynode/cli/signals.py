@@ -36,7 +36,7 @@ def ends_politely() -> Iterator[Ending]:
     ending = Ending()
     before: dict[int, Any] = {}
 
-    def ask(number, frame):
+    def ask(number: int, frame: Any) -> None:
         if ending.code == 128 + signal.SIGINT:
             ending.code = 128 + number
             raise Asked

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -140,9 +141,9 @@ def _as_problem(found, name, y0, tspan) -> Problem:
 class _Function(torch.nn.Module):
     """A plain function f(t, y) as a module, as a Problem holds one."""
 
-    def __init__(self, f):
+    def __init__(self, f: Callable[[Any, Any], Any]) -> None:
         super().__init__()
         self.f = f
 
-    def forward(self, t, y):
+    def forward(self, t: Any, y: Any) -> Any:
         return self.f(t, y)

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
+from ..adjoints.base import Adjoint
 from ..backends.julia import algorithms
 from ..core.layout import Layout
 from ..core.problem import ODEProblem, as_problem
-from ..core.protocols import Adjoint, Times
+from ..core.protocols import Times
 from ..methods.base import Method
 from ..problems import Problem, get
 from ..solve import solve

@@ -51,7 +51,7 @@ def integrate(call: Call, method: Any) -> Any:
     stops, jumps = _special(options, values[0], direction)
     field.shifted_times = _beyond(field, values[0], jumps, direction)
     y = moved_start(field)
-    guarded = TorchdiffeqMethod(method, field, tol, options, values)
+    guarded: Any = TorchdiffeqMethod(method, field, tol, options, values)
     detector = None
     end = values[-1]
     pending = values[1:]
@@ -143,8 +143,8 @@ def moved_start(field: CallField) -> torch.Tensor:
 def terminal_event(call: Call, field: CallField) -> Event:
     """The Event that ends the call: any component of event_fn changes its sign."""
 
-    def condition(t, flat):
-        return call.event_fn(t, field.leave(flat))
+    def condition(t: torch.Tensor, flat: torch.Tensor) -> torch.Tensor:
+        return call.event_fn(t, field.leave(flat))  # type: ignore[misc]  # calls with event_fn
 
     return Event(condition, terminal=True, name=getattr(call.event_fn, "__name__", "event_fn"))
 

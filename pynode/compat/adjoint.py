@@ -160,15 +160,15 @@ def parameters_of(module: torch.nn.Module) -> list[torch.Tensor]:
 def _adjoint_norm(given, call):
     """The norm of (t, y, adj_y, *adj_params) for the user's None, 'seminorm' or function."""
 
-    def default(parts):
+    def default(parts: Sequence[torch.Tensor]) -> torch.Tensor:
         t, y, adj_y, *adj_params = parts
         return max(t.abs(), call.norm(y), call.norm(adj_y), mixed(adj_params))
 
-    def seminorm(parts):
+    def seminorm(parts: Sequence[torch.Tensor]) -> torch.Tensor:
         t, y, adj_y, *_ = parts
         return max(t.abs(), call.norm(y), call.norm(adj_y))
 
-    def unpacked(parts):
+    def unpacked(parts: Sequence[torch.Tensor]) -> torch.Tensor:
         t, y, adj_y, *adj_params = parts
         return given((t, *split(y, call.shapes), *split(adj_y, call.shapes), *adj_params))
 
@@ -191,7 +191,7 @@ def _with_callbacks(field, func, callbacks):
     """
     called = False
 
-    def wrapped(t, y):
+    def wrapped(t: torch.Tensor, y: Any) -> Any:
         nonlocal called
         if called:
             return field(t, y)
@@ -331,7 +331,7 @@ def _augmented(field, params, moving):
     """d/dt of (vjp_t, y, vjp_y, *vjp_params), with the callbacks of the backward solve."""
     checked = not field.every
 
-    def vector(t, parts):
+    def vector(t: torch.Tensor, parts: Sequence[torch.Tensor]) -> tuple:
         nonlocal checked
         _, y, adj_y, *_ = parts
         # Methods with Jacobians differentiate this equation, and therefore f twice.
@@ -346,7 +346,7 @@ def _augmented(field, params, moving):
             if not checked:
                 _warn_of_lost(out, inputs)
                 checked = True
-            found = [None] * len(inputs)
+            found: Any = [None] * len(inputs)
             if out.requires_grad:
                 found = (pull if deep else _pulled)(out, inputs, -adj_y)
         found = none_to_zeros(found, inputs)

@@ -120,7 +120,7 @@ def _to_event(call, method, keywords):
     start = call.t[:1].to(torch.float64)
     far = start.detach() + (FAR if call.t[1] > call.t[0] else -FAR)
 
-    def condition(t, y):
+    def condition(t: torch.Tensor, y: Any) -> torch.Tensor:
         return call.event_fn(t, y)
 
     solution = solve(

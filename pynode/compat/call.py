@@ -158,13 +158,13 @@ def _joined(call, norm) -> Call:
     inner = call.func
     given = call.event_fn
 
-    def func(t, y):
+    def func(t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return join(inner(t, split(y, shapes)))
 
-    def joined_norm(y):
+    def joined_norm(y: torch.Tensor) -> Any:
         return norm(split(y, shapes))
 
-    def event_fn(t, y):
+    def event_fn(t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return given(t, split(y, shapes))
 
     return replace(

@@ -195,7 +195,7 @@ def _event_gradient(call, time, state):
         which = int(call.event_fn(event_time, state).reshape(-1).abs().argmin())
         slope = call.func(event_time, state.detach()).to(state.dtype)
 
-    def g(t, y):
+    def g(t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return call.event_fn(t, y).reshape(-1)[which]
 
     moved = moved_time(g, lambda t: t.squeeze(0).to(dtype), float(time), begin, state, slope, name)

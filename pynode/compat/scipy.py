@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,14 +25,14 @@ def integrate(call: Call) -> torch.Tensor:
 
     progress = _Progress(abs(call.t[-1].item() - call.t[0].item()))
 
-    def rhs(t, y):
+    def rhs(t: float, y: Any) -> Any:
         progress.note(t)
         with torch.no_grad():
             state = torch.as_tensor(y).to(y0).reshape(y0.shape)
             out = call.func(torch.tensor(t, dtype=real, device=y0.device), state)
         return out.cpu().numpy().reshape(-1)
 
-    def number(x):
+    def number(x: Any) -> Any:
         if isinstance(x, torch.Tensor):
             return x.expand(y0.shape).reshape(-1).cpu().numpy()
         return x
@@ -87,12 +88,12 @@ class _Progress:
     EVALUATIONS = 10_000
     LEAST = 1e-12
 
-    def __init__(self, span):
+    def __init__(self, span: float) -> None:
         self.least = self.LEAST * span
         self.latest: float | None = None
         self.count = 0
 
-    def note(self, t):
+    def note(self, t: float) -> None:
         if self.latest is None or abs(t - self.latest) > self.least:
             self.latest = t
             self.count = 0
@@ -120,7 +121,7 @@ def _no_smaller_than(least, name, rhs, times, start, tolerances, longest):
     direction = 1.0 if end > times[0] else -1.0
     rtol, atol = tolerances
 
-    def begin():
+    def begin() -> Any:
         step = min(least, abs(end - t))
         return solver_class(
             rhs,

@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from .events import as_times
 from .options import Options
 from .problem import ODEProblem, as_problem
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from ..adjoints.base import Adjoint
+    from ..backends.registry import JuliaBackend
+    from ..methods.base import Method
+    from .events import Event, PresetTimes
 
 
 @dataclass(frozen=True)
 class Arguments:
     """The arguments of ``solve`` by name. ``solve`` says what they mean."""
 
-    f: object
-    y0: object = None
-    t: object = None
-    method: object = "auto"
+    f: Callable | ODEProblem
+    y0: Tensor | tuple | list | dict | None = None
+    t: Sequence[float] | np.ndarray | Tensor | None = None
+    method: str | type[Method] | Method = "auto"
     rtol: float = 1e-6
-    atol: object = 1e-9
+    atol: float | np.ndarray | Tensor | tuple | list | dict = 1e-9
     dense: bool = False
-    adjoint: object = "auto"
-    args: tuple = ()
-    jac: object = None
-    params: object = None
-    mass: object = None
+    adjoint: str | type[Adjoint] | Adjoint = "auto"
+    args: Any = ()
+    jac: Callable | None = None
+    params: Iterable[Tensor] | None = None
+    mass: Any = None
     consistent: str = "check"
-    backend: object = "auto"
+    backend: str | JuliaBackend = "auto"
     batched: bool = False
-    by_row: object = None
+    by_row: bool | Sequence[bool] | None = None
     throw: bool = True
     first_step: float | None = None
     step_size: float | None = None
@@ -37,13 +48,13 @@ class Arguments:
     max_step: float = math.inf
     max_steps: int = 100_000
     max_nfe: int | None = None
-    events: object = ()
-    tstops: object = ()
-    jumps: object = ()
-    callback: object = None
+    events: Event | PresetTimes | Callable | Sequence[Event | PresetTimes | Callable] = ()
+    tstops: Sequence[float] | np.ndarray | Tensor = ()
+    jumps: Sequence[float] | Sequence[Sequence[float]] | np.ndarray | Tensor = ()
+    callback: Callable | None = None
     max_seconds: float | None = None
-    nonnegative: object = None
-    domain: object = None
+    nonnegative: bool | Sequence[int] | Tensor | None = None
+    domain: Callable | None = None
 
     def problem(self) -> ODEProblem:
         """What is to be solved. TypeError or ValueError where it makes no sense."""

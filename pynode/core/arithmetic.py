@@ -7,9 +7,15 @@ on the result of ``minimum`` and ``maximum`` for NaN, because Python, NumPy and 
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import numpy as np
 import torch
 from torch import Tensor
+
+# One of the namespaces below, and the numbers that it serves.
+Arithmetic: TypeAlias = Any
+Numbers: TypeAlias = Any
 
 
 class Floats:

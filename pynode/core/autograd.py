@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -24,12 +24,12 @@ class FirstOrderOnly(torch.autograd.Function):
 
 class _FirstOrderOnlyGrad(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, grad, x, what):
+    def forward(ctx: Any, grad: Tensor, x: Tensor, what: str) -> Tensor:
         ctx.what = what
         return grad.clone()
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> NoReturn:
         raise NotImplementedError(
             f"second derivatives with respect to {ctx.what} are not available: detach them there"
         )

@@ -125,7 +125,7 @@ class PresetTimes:
     Several resets at one time apply in the order of the list, and before the events of that time.
     """
 
-    times: object
+    times: Any
     reset: Callable
     name: str = "preset times"
 

@@ -3,7 +3,7 @@ refuse a lost gradient."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -21,11 +21,11 @@ class _Lost(torch.autograd.Function):
     from a sum."""
 
     @staticmethod
-    def forward(ctx, values, leaf):
+    def forward(ctx: Any, values: Tensor, leaf: Tensor) -> Tensor:
         return values.view_as(values)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> NoReturn:
         raise RuntimeError(NO_GRAPH)
 
 

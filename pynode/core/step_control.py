@@ -4,40 +4,49 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .arithmetic import Floats
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .arithmetic import Arithmetic, Numbers
+    from .norm import Tolerance
+    from .vector_field import VectorField
 
 # (beta1, beta2, beta3) of the digital filters, to be divided by the order of the error estimate. I:
 # elementary control; PI: Gustafsson (1991); PID: Kennedy & Carpenter (2003), k_I = 0.25, k_P =
 # 0.14, k_D = 0.10.
 FILTERS = {"I": (1.0, 0.0, 0.0), "PI": (0.7, -0.4, 0.0), "PID": (0.49, -0.34, 0.10)}
 
-# A time is rounded, so that a step moves it by another amount than was planned. What the step takes
-# is that amount; but where the two agree to this part of the step it is the plan, so that equal
-# steps stay equal and keep their factorisation.
+# Rounding of t + h changes the size of a step. If the two sizes agree to this fraction of the step,
+# the step keeps the planned size, so that equal steps stay equal and keep their factorisation.
+# Otherwise it takes the rounded size.
 ROUNDING = 1e-13
-# Of |t|, a few units in its last place: a first step is at least this long.
+# As a fraction of |t|: a few units in its last place. A first step is at least this long.
 RESOLUTION = 2e-15
 
-# A step that ends this near to a stop, in steps, is stretched to it. Steps of a fixed size are
-# stretched by rounding only.
+# In steps. A step that ends this close to a stop is stretched to it. Fixed steps are stretched only
+# by rounding.
 SLACK = 1e-3
 FIXED_SLACK = 1e-9
 
-# A scaled error above this one, or one that is not a number, counts as this one; one below the
-# other counts as the other.
+# Bounds of a scaled error. A larger or smaller error counts as the bound, and NaN as the largest.
 LARGEST_RATIO = 1e30
 SMALLEST_RATIO = 1e-10
 # Added to |y''| where a rule divides by it.
 SMALLEST = 1e-300
 
 
-def next_step(xp, t, h, stop, slack, direction):
-    """(h, t1, landing): a step planned as h from t, where it leads to, and whether that is the next
-    stop.
+def next_step(
+    xp: Arithmetic, t: Numbers, h: Numbers, stop: Numbers, slack: float, direction: Numbers
+) -> tuple[Numbers, Numbers, Numbers]:
+    """Return (h, t1, landing) for a step planned as h from t: its size, its end, and whether the
+    end is the next stop.
 
-    A step ends at the stop, and is stretched to it where it ends within ``slack`` steps of it. Its
-    size is the one by which the rounded time moves. direction: 1 or -1, of the time.
+    A step that passes the stop, or ends within ``slack`` steps of it, ends at the stop. Its size is
+    the distance by which the rounded time moves. direction: 1 or -1, of the time.
     """
     t1 = t + h
     size = abs(h)
@@ -48,10 +57,10 @@ def next_step(xp, t, h, stop, slack, direction):
 
 
 def shortened(h: float, t: float, t1: float, factor: float) -> float:
-    """The step to try where one of h, from t to t1, was refused.
+    """The step to try after a step of h, from t to t1, was refused.
 
-    It is factor h, and at least one unit in the last place of t shorter: one that is rounded to t1
-    would be the same.
+    It is factor h, but at least one unit in the last place of t shorter: a step that is rounded to
+    t1 would be the same step.
     """
     shorter = h * min(factor, 0.9)
     if t + shorter != t1:
@@ -74,19 +83,21 @@ class Controller:
     smallest: float = 0.2
     largest: float = 10.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.kind not in FILTERS:
             raise ValueError(
                 f"unknown controller {self.kind!r}; choose one of {', '.join(FILTERS)}"
             )
 
-    def __call__(self, ratio: float, past: tuple, order: int):
+    def __call__(self, ratio: float, past: tuple, order: int) -> tuple[float, tuple[float, float]]:
         """(factor for h, new past). past: the ratios of the two accepted steps before, (1.0, 1.0)
         at the start."""
         return self.control(Floats, ratio, past, order)
 
-    def control(self, xp, ratio, past, order: int):
-        """The same for floats, arrays or tensors, which xp tells (core/arithmetic.py)."""
+    def control(
+        self, xp: Arithmetic, ratio: Numbers, past: tuple[Numbers, Numbers], order: int
+    ) -> tuple[Numbers, tuple[Numbers, Numbers]]:
+        """The same for floats, arrays or tensors. xp: their namespace (core/arithmetic.py)."""
         r = xp.maximum(xp.where(ratio < LARGEST_RATIO, ratio, LARGEST_RATIO), SMALLEST_RATIO)
         r1, r2 = past
         b1, b2, b3 = FILTERS[self.kind]
@@ -98,7 +109,16 @@ class Controller:
         return factor, (xp.where(accepted, r, r1), xp.where(accepted, r1, r2))
 
 
-def first_step(field, t0: float, t1: float, y0, f0, order: int, tol, longest: float) -> float:
+def first_step(
+    field: VectorField,
+    t0: float,
+    t1: float,
+    y0: Tensor,
+    f0: Tensor,
+    order: int,
+    tol: Tolerance,
+    longest: float,
+) -> float:
     """|h| of the first step, from the sizes of y, f and the change of f. Hairer, Norsett & Wanner
     I, sec. II.4.
 
@@ -120,22 +140,22 @@ def first_step(field, t0: float, t1: float, y0, f0, order: int, tol, longest: fl
     return min(100 * h0, step_of_slopes(Floats, d1, d2, order), span, longest)
 
 
-def step_of_slopes(xp, d1, d2, order: int):
+def step_of_slopes(xp: Arithmetic, d1: Numbers, d2: Numbers, order: int) -> Numbers:
     """The step whose error is a hundredth of the tolerance, judged by the sizes d1 of y' and d2 of
     y''.
 
-    In the unit of time d1 / d2 it is the book's (0.01 / d1)^(1 / order). Where y' is small beside
-    y'', a step of order 2 is longer, which does not depend on y'.
+    In the unit of time d1 / d2 it is the book's (0.01 / d1)^(1 / order). If y' is small compared
+    with y'', the step of a method of order 2 is longer. It does not depend on y'.
     """
     by_curvature = 0.1 / (d2 + SMALLEST) ** 0.5
     return by_curvature * xp.maximum(100 * d1 * by_curvature, 1.0) ** (1 - 2 / order)
 
 
-def step_of_size(xp, d0, d1, span):
+def step_of_size(xp: Arithmetic, d0: Numbers, d1: Numbers, span: Numbers) -> Numbers:
     """The step that moves y by a hundredth of its size d0, judged by the size d1 of y'.
 
-    Where y is zero or does not move, it is a part of the span, and no more than 1e4 tolerances of
-    the way.
+    If y is zero or does not move, it is a fraction of the span, in which y moves by at most 1e4
+    tolerances.
     """
     moving = (d1 > 0) & (d1 < math.inf)
     slope = xp.where(moving, d1, 1.0)

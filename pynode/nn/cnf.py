@@ -142,10 +142,10 @@ class CNF(NeuralODE):
 class _Trace:
     """The integrand tr(d field/dz), exact, or its estimate."""
 
-    def __init__(self, trace):
+    def __init__(self, trace: str) -> None:
         self.needs: Literal["rows", "probe"] = "rows" if trace == "exact" else "probe"
 
-    def __call__(self, local):
+    def __call__(self, local: Any) -> torch.Tensor:
         if self.needs == "probe":
             return (local.probe * local.e).sum(-1)
         return sum(row[..., i] for i, row in enumerate(local.rows))

@@ -4,6 +4,7 @@ dy/dt = f(t, y, u(t))."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -73,17 +74,19 @@ class ControlledODE(NeuralODE):
 class _WithInput(torch.nn.Module):
     """field(t, y, u(t)). coefficients: those of u if it is a path; forward_in_time: see Path.at."""
 
-    def __init__(self, field, u, forward_in_time):
+    def __init__(self, field: torch.nn.Module, u: Any, forward_in_time: bool) -> None:
         super().__init__()
         self.field = field
         self.u = u
         self.forward_in_time = forward_in_time
 
     @property
-    def pynode_lasting(self):
+    def pynode_lasting(self) -> torch.nn.Module:
         return self.field  # see Autonomous
 
-    def forward(self, t, y, coefficients=None):
+    def forward(
+        self, t: torch.Tensor, y: torch.Tensor, coefficients: torch.Tensor | None = None
+    ) -> torch.Tensor:
         if coefficients is None:
             return self.field(t, y, self.u(t))
         return self.field(t, y, self.u.at(t, coefficients, self.forward_in_time))

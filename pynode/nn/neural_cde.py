@@ -76,17 +76,17 @@ class NeuralCDE(SolveModule):
 class _Driven(torch.nn.Module):
     """field(s, z) dX/ds. slopes: the coefficients of dX/ds; forward_in_time: see Path.at."""
 
-    def __init__(self, field, path, forward_in_time):
+    def __init__(self, field: torch.nn.Module, path: Any, forward_in_time: bool) -> None:
         super().__init__()
         self.field = field
         self.path = path
         self.forward_in_time = forward_in_time
 
     @property
-    def pynode_lasting(self):
+    def pynode_lasting(self) -> torch.nn.Module:
         return self.field  # see Autonomous
 
-    def forward(self, s, z, slopes):
+    def forward(self, s: torch.Tensor, z: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
         matrix = self.field(s, z)
         rate = self.path.at(s, slopes, self.forward_in_time)
         if matrix.shape != (*z.shape, rate.shape[-1]):

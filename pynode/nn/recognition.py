@@ -84,12 +84,12 @@ class Recognition(torch.nn.Module):
 class _Between(SolveModule):
     """The hidden state h, (B, hidden), after the gap of its row, (B, 1)."""
 
-    def forward(self, h, gap):
+    def forward(self, h: torch.Tensor, gap: torch.Tensor) -> torch.Tensor:
         return self._solved(_Paced(self.field), h, (0.0, 1.0), (gap,))[-1]
 
 
 class _Paced(Autonomous):
     """dh/ds = gap field(h): while s goes from 0 to 1, each row passes its own gap."""
 
-    def forward(self, s, h, gap):
+    def forward(self, s: torch.Tensor, h: torch.Tensor, gap: torch.Tensor) -> torch.Tensor:
         return gap * self.field(h)

@@ -123,7 +123,7 @@ class HigherDerivative(Regulariser):
         return f"HigherDerivative{self.order}"
 
     def __call__(self, local: PointEval) -> torch.Tensor:
-        def derivative(order, t, y):
+        def derivative(order: int, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
             if order == 1:
                 return local.field(t, y)
             along = torch.ones_like(t), local.field(t, y)

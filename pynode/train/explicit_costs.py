@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -53,7 +54,7 @@ def _ours(problem, method, max_nfe, rtol):
     latest = problem.tspan[0]
     began = time.perf_counter()
 
-    def note(t, y, stats):
+    def note(t: torch.Tensor | float, y: Any, stats: Any) -> None:
         nonlocal latest
         latest = float(t)
 
@@ -80,7 +81,7 @@ def _dopri5(problem, max_nfe, rtol):
     began = time.perf_counter()
     reached = 1.0
 
-    def field(t, y):
+    def field(t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         nonlocal latest, count
         if count == max_nfe:
             raise _Enough

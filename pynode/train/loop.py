@@ -227,7 +227,7 @@ class Trainer:
         forward = self.options.allows_forward and columns <= COLUMNS
         adjoint = "forward" if forward else "auto"
 
-        def residuals():
+        def residuals() -> torch.Tensor | None:
             return self.objective.residuals(self.field, solved.append, adjoint=adjoint)
 
         if not self.polisher.step(residuals):

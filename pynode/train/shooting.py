@@ -52,7 +52,7 @@ def multiple_shooting(
         seen = torch.ones_like(y, dtype=torch.bool)
     solved, starts = shoot(f, t, y, intervals, starts, seen, **options)
 
-    def cost(error):
+    def cost(error: torch.Tensor) -> torch.Tensor:
         return (error.abs() if loss == "mae" else error * error).sum()
 
     total = cost((joined(solved) - y[1:])[seen[1:]]) / seen[1:].sum()

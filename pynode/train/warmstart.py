@@ -73,7 +73,7 @@ def warm_start(
     total = iterations + trial * (len(fields) - 1)
     done = 0
 
-    def advance(fit, first, last, until):
+    def advance(fit: _Fit, first: int, last: int, until: float) -> None:
         nonlocal done
         for iteration in range(first, last):
             elapsed = (time.monotonic() - began) / seconds
@@ -95,7 +95,7 @@ def warm_start(
 class _Fit:
     """One candidate and its optimiser. loss: of the last iteration, infinite before the first."""
 
-    def __init__(self, field, steps, lr):
+    def __init__(self, field: ScaledField, steps: _Steps, lr: float) -> None:
         self.field = field
         self.steps = steps
         self.lr = lr

@@ -149,9 +149,9 @@ class Plan:
         f = self.problem.f
         held = {name: next(rest) for name in self.names}
         if held:
-            module = f
+            module: Any = f
 
-            def f(t, y, *args):
+            def f(t: Any, y: Any, *args: Any) -> Any:
                 return torch.func.functional_call(module, held, (t, y, *args))
 
         params = [

@@ -6,6 +6,7 @@ A Plan (plan.py) builds the solve from plain tensors. The rules pass only tensor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -31,13 +32,15 @@ class _Rule(torch.autograd.Function):
     """A function of a Plan and tensors. vmap calls it row by row."""
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
         ctx.plan, *tensors = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
 
     @classmethod
-    def by_row(cls, info, in_dims, plan, *tensors):
+    def by_row(
+        cls, info: Any, in_dims: Sequence[int | None], plan: Any, *tensors: torch.Tensor
+    ) -> tuple[Any, Any]:
         found = []
         for i in range(info.batch_size):
             row = [
@@ -85,7 +88,7 @@ class VJPFn(_Rule):
             leaves, targets = plan.make_leaves(tensors)
             ys = plan.solve(leaves)
 
-            def pull(g):
+            def pull(g: torch.Tensor) -> tuple:
                 found = ()
                 if ys.requires_grad:
                     found = torch.autograd.grad(
@@ -166,7 +169,7 @@ class JVPFn(_Rule):
                 pulled = ()
             chosen = [v for v, w in zip(tangents, plan.needs_grad, strict=True) if w]
 
-            def push(vectors):
+            def push(vectors: Sequence[torch.Tensor]) -> torch.Tensor:
                 total = sum((v * g).sum() for v, g in zip(vectors, pulled) if g is not None)
                 if isinstance(total, torch.Tensor) and total.requires_grad:
                     return torch.autograd.grad(total, zeros, retain_graph=True)[0]

@@ -20,9 +20,9 @@ from ...core.trajectory import evaluate_each
 from ..field_products import ROWS, pull_parameters
 
 if TYPE_CHECKING:
+    from ...core.protocols import Step
     from ...core.trajectory import Trajectory
     from ...core.vector_field import VectorField
-    from ...methods.base import Step
     from .adjoint_field import AdjointField
 
 

@@ -3,12 +3,25 @@ event_detection.py for many rows at once."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...core.status import Status
 from .event_detection import PROBES, SAMPLES, changed_size, leaving
 from .simultaneous_events import Signs, at_cut, instant, place, resumed, rounding, simultaneous
+
+if TYPE_CHECKING:
+    from ...core.batched_field import RowField
+    from ...core.events import Event
+    from ...methods.batched.base import PassResult
+    from .batched_loop import RowClock, Rows
+
+# Where an event ends a row: (t, how, whether the event is terminal).
+Cut: TypeAlias = tuple[float, Status, bool]
 
 
 class RowHits:
@@ -17,15 +30,23 @@ class RowHits:
 
     _NAMES = ("row", "t", "event", "index", "y", "slope")
 
-    def __init__(self):
-        self.parts = []
+    row: Any
+    t: Any
+    event: Any
+    index: Any
+    y: Any
+    slope: Any
 
-    def add(self, *arrays):
+    def __init__(self) -> None:
+        self.parts: list[tuple] = []
+
+    def add(self, *arrays: Any) -> None:
         self.parts.append(arrays)
 
-    def close(self):
-        """Every field as one array or tensor, a row's hits in their order; empty lists where
-        nothing occurred."""
+    def close(self) -> None:
+        """Join every field to one array or tensor, with a row's hits in their order; to an empty
+        list if nothing occurred."""
+        joined: Any
         for name, column in zip(
             self._NAMES, zip(*self.parts, strict=True) if self.parts else [()] * 6, strict=True
         ):
@@ -41,28 +62,30 @@ class RowHits:
 class BatchEventDetector:
     """The conditions of all events on the rows of one segment.
 
-    events: list of Event; counts: (m, E), how often each has occurred in each row so far; sides:
+    events: list of Event; counts: (m, E), how often each has occurred in each row so far; signs:
     Signs (m, K) of the conditions where the segments before ended, None at the start. After the
     segment: hits; status: of the rows that events ended, by row; done: (m,) mask of those ended for
     good, by a terminal event; final: Signs at the ends."""
 
-    def __init__(self, events, counts, signs=None):
+    def __init__(
+        self, events: Sequence[Event], counts: np.ndarray, signs: Signs | None = None
+    ) -> None:
         self.events = events
         self.before = counts
         self.given = signs
-        self.sizes = None
+        self.sizes: Any = None
 
-    def begin(self, field, t, y):
+    def begin(self, field: RowField, t: Tensor, y: Tensor) -> None:
         """Note on which side of zero each condition starts, 0 where that is not known yet."""
         self.field, self.counts, self.done = field, self.before.copy(), np.zeros(len(y), dtype=bool)
         self.hits = RowHits()
-        self.status = {}
-        self._ends = []
+        self.status: dict[int, Status] = {}
+        self._ends: list[tuple[np.ndarray, Tensor]] = []
         self.last = self.values(field, t, y)
         self.signs, self.noise = resumed(self.given, self.last, rounding(y)[:, None])
         self.final = Signs(self.signs, self.noise)
 
-    def values(self, field, t, y):
+    def values(self, field: RowField, t: Tensor, y: Tensor) -> np.ndarray:
         """All conditions on rows at t (m,), y (m, n): (m, K) NumPy, in one copy."""
         if field.stats.guard is not None:
             field.stats.guard.check(field.stats, 0)
@@ -84,9 +107,16 @@ class BatchEventDetector:
                 raise ValueError(changed_size(event.name, before, size, float(t[0])))
         return torch.cat(parts, dim=1).to("cpu", torch.float64).numpy()
 
-    def check_step(self, clock, done, h, arrived, states):
-        """Note the events of the steps just accepted: (where the steps lead to, cut short by
-        events, mask of the cut)."""
+    def check_step(
+        self,
+        clock: RowClock,
+        done: PassResult,
+        h: np.ndarray,
+        arrived: np.ndarray,
+        states: Callable[[np.ndarray], Tensor],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Note the events of the steps just accepted. Return (the ends of the steps, cut short by
+        events; mask of the steps that are cut)."""
         which = done.accepted.nonzero()[0]
         cut = np.zeros(len(h), dtype=bool)
         step = _Steps(clock, h, arrived, which, done.polynomial(which), states(which))
@@ -114,7 +144,16 @@ class BatchEventDetector:
             self._end(step, thetas, trail, taken, *found)
         return arrived, cut
 
-    def _end(self, step, thetas, trail, taken, places, roots, conditions):
+    def _end(
+        self,
+        step: _Steps,
+        thetas: Sequence[float],
+        trail: np.ndarray,
+        taken: dict[int, Cut],
+        places: np.ndarray,
+        roots: np.ndarray,
+        conditions: np.ndarray,
+    ) -> None:
         """Note the states and the sides of the conditions where events end rows. trail: (L + 1, w,
         K), the sides before and after every place of the steps."""
         i = np.array(list(taken))
@@ -138,10 +177,10 @@ class BatchEventDetector:
         known, noise = at_cut(values, tracked, triggered, rounding(y)[:, None])
         self.final.known[row], self.final.noise[row] = known, noise
 
-    def _apart(self, step, i):
+    def _apart(self, step: _Steps, i: int) -> float:
         return instant(float(step.t[i]), float(step.h[i]), torch.finfo(step.ends.dtype).eps)
 
-    def _look(self, step, thetas):
+    def _look(self, step: _Steps, thetas: Sequence[float]) -> np.ndarray:
         """All conditions at the places thetas of each step: (L, w, K)."""
         count = len(step.row)
         grid = np.repeat(np.array(thetas)[:, None], count, 1)
@@ -154,7 +193,7 @@ class BatchEventDetector:
             len(thetas), count, -1
         )
 
-    def _crossings(self, step, thetas, table):
+    def _crossings(self, step: _Steps, thetas: Sequence[float], table: np.ndarray) -> tuple:
         """(sides before and after every place, step (q,), theta (q,), condition (q,)) of all that
         fires in these steps; keeps sides and last values."""
         signs = self.signs[step.row]
@@ -179,12 +218,21 @@ class BatchEventDetector:
         i, k, *bracket = (np.array(column) for column in zip(*brackets, strict=True))
         return np.stack(trail), i, self._roots(step, i, k, *bracket), k
 
-    def _roots(self, step, i, k, a, b, ga, gb):
+    def _roots(
+        self,
+        step: _Steps,
+        i: np.ndarray,
+        k: np.ndarray,
+        a: np.ndarray,
+        b: np.ndarray,
+        ga: np.ndarray,
+        gb: np.ndarray,
+    ) -> np.ndarray:
         rows = torch.from_numpy(step.row[i]).to(step.ends.device)
         field = self.field.select(rows)
         at = np.arange(len(i))
 
-        def g(theta):
+        def g(theta: np.ndarray) -> np.ndarray:
             t = torch.from_numpy(step.t[i] + theta * step.h[i]).to(step.ends.device)
             return self.values(field, t, step.curve(i, theta))[at, k]
 
@@ -193,15 +241,17 @@ class BatchEventDetector:
             g, a, b, ga, gb, np.maximum(torch.finfo(step.ends.dtype).eps, ulp / np.abs(step.h[i]))
         )
 
-    def _take(self, step, places, thetas, conditions):
+    def _take(
+        self, step: _Steps, places: np.ndarray, thetas: np.ndarray, conditions: np.ndarray
+    ) -> dict[int, Cut]:
         """Record events in their order, in each row up to the first at which its segment must stop,
         and those at the same time.
 
         Returns {place: (t, status, whether a terminal event is among them)} of the steps that end
         there."""
-        cuts = {}
-        taken = []
-        by_step = {}
+        cuts: dict[int, Cut] = {}
+        taken: list[tuple[int, float, int, int]] = []
+        by_step: dict[int, list[tuple[float, int]]] = {}
         for j in np.lexsort((conditions, thetas, places)):
             i = int(places[j])
             by_step.setdefault(i, []).append((step.time(i, float(thetas[j])), conditions[j]))
@@ -212,11 +262,17 @@ class BatchEventDetector:
                     cuts[i] = cut
                     break
         if taken:
-            i, t, e, index = (np.array(column) for column in zip(*taken, strict=True))
-            self.hits.add(step.row[i], t, e, index, *step.states_at(i, t))
+            steps, t, e, index = (np.array(column) for column in zip(*taken, strict=True))
+            self.hits.add(step.row[steps], t, e, index, *step.states_at(steps, t))
         return cuts
 
-    def _group(self, row, i, group, taken):
+    def _group(
+        self,
+        row: int,
+        i: int,
+        group: Sequence[tuple[float, int]],
+        taken: list[tuple[int, float, int, int]],
+    ) -> Cut | None:
         """Add the events of one time, (t, condition), to what is taken; what ``_take`` says of step
         i where it ends there."""
         t = group[0][0]
@@ -237,14 +293,14 @@ class BatchEventDetector:
             return (t, Status.EVENT, terminal)
         return None
 
-    def stop(self, rows, status):
-        """These rows, numbers, end with another status than that of the event that ended them."""
+    def stop(self, rows: np.ndarray, status: Status) -> None:
+        """Give these rows, numbers, another status than that of the event that ended them."""
         for row in rows.tolist():
             if row in self.status:
                 self.status[row] = status
                 self.done[row] = True
 
-    def finish(self, rows):
+    def finish(self, rows: Rows) -> None:
         """Correct the ends of the rows that events ended."""
         self.hits.close()
         for index, y in self._ends:
@@ -254,10 +310,18 @@ class BatchEventDetector:
 
 
 class _Steps:
-    """Steps of rows that are looked at: row (w,), t, h, end (w,), NumPy; ends: (w, n) states at the
-    ends."""
+    """Steps of rows in which events are searched: row (w,), t, h, end (w,), NumPy; ends: (w, n)
+    states at the ends."""
 
-    def __init__(self, clock, h, arrived, which, coefficients, ends):
+    def __init__(
+        self,
+        clock: RowClock,
+        h: np.ndarray,
+        arrived: np.ndarray,
+        which: np.ndarray,
+        coefficients: Tensor,
+        ends: Tensor,
+    ) -> None:
         self.row = clock.index[which]
         self.t = clock.t[which]
         self.h = h[which]
@@ -265,20 +329,20 @@ class _Steps:
         self.coefficients = coefficients
         self.ends = ends
 
-    def time(self, i, theta):
-        """That of a root at theta of step i."""
+    def time(self, i: int, theta: float) -> float:
+        """The time of a root at theta of step i."""
         return float(self.end[i] if theta >= 1 else self.t[i] + theta * self.h[i])
 
-    def curve(self, i, theta):
+    def curve(self, i: np.ndarray, theta: np.ndarray) -> Tensor:
         """States (q, n) on the polynomials of the steps i (q,) at theta (q,)."""
         powers = theta ** np.arange(len(self.coefficients))[:, None]
         return self._sum(self.coefficients, i, powers)
 
-    def _sum(self, coefficients, i, weights):
+    def _sum(self, coefficients: Tensor, i: np.ndarray, weights: np.ndarray) -> Tensor:
         chosen = coefficients[:, torch.from_numpy(i).to(coefficients.device)]
         return (chosen * torch.from_numpy(weights).to(coefficients).unsqueeze(2)).sum(0)
 
-    def states_at(self, i, t):
+    def states_at(self, i: np.ndarray, t: np.ndarray) -> tuple[Tensor, Tensor]:
         """(states, dy/dt) of the steps i (q,) at times t (q,); where a step ends the state is its
         own end."""
         theta = (t - self.t[i]) / self.h[i]
@@ -289,9 +353,9 @@ class _Steps:
         return y, self._sum(self.coefficients[1:], i, degree * theta ** (degree - 1) / self.h[i])
 
 
-def condition(field, event, t, y):
-    """The condition of an event on rows, t (m,) and y (m, n): (m, k); ValueError where it is not
-    one or several a row."""
+def condition(field: RowField, event: Event, t: Tensor, y: Tensor) -> Tensor:
+    """The condition of an event on rows, t (m,) and y (m, n): (m, k). Raise ValueError if it does
+    not return one or several values for each row."""
     g = event.returned(field.clock(t, y), field.layout.unravel(y), field.args)
     if not g.dim() or len(g) != len(y) or not g.numel():
         raise ValueError(
@@ -302,7 +366,14 @@ def condition(field, event, t, y):
     return g.reshape(len(y), -1)
 
 
-def bracketed_roots(g, a, b, ga, gb, tol):
+def bracketed_roots(
+    g: Callable[[np.ndarray], np.ndarray],
+    a: np.ndarray,
+    b: np.ndarray,
+    ga: np.ndarray,
+    gb: np.ndarray,
+    tol: np.ndarray,
+) -> np.ndarray:
     """Where many functions first leave their sides of zero, (q,), each between its a and b
     (event_detection.leaving).
 
@@ -312,8 +383,8 @@ def bracketed_roots(g, a, b, ga, gb, tol):
         leaving(*row) for row in zip(*(x.tolist() for x in (a, b, ga, gb, tol)), strict=True)
     ]
     found = a.copy()
-    answers = [None] * len(a)
-    going = range(len(a))
+    answers: list[Any] = [None] * len(a)
+    going: Sequence[int] = range(len(a))
     while True:
         asking = []
         for i in going:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...core.arithmetic import Arrays, Tensors
 from ...core.norm import RowTolerance
@@ -29,6 +31,16 @@ from ...core.step_control import (
 from ...core.stop_conditions import guarded
 from ...methods.batched.base import tensor
 from .loop import SMALLEST, cause
+
+if TYPE_CHECKING:
+    from ...core.batched_field import RowField
+    from ...core.options import Options
+    from ...core.stats import Stats
+    from ...core.stop_conditions import RowLimits
+    from ...methods.base import Method
+    from ...methods.batched.base import PassResult
+    from .batched_event_detection import BatchEventDetector
+    from .batched_tape import RowSteps
 
 
 class RowSpans(NamedTuple):
@@ -51,19 +63,20 @@ class Rows:
     slopes: dy/dt of the polynomials at the outputs, (T, m, n), None where not asked for. attempts:
     (m,) steps in all."""
 
-    def __init__(self, y0, spans, slopes):
+    def __init__(self, y0: Tensor, spans: RowSpans, slopes: bool) -> None:
         self.ys = y0.new_full((len(spans.times), *y0.shape), math.nan)
+        self.slopes: Any
         if slopes:
             self.slopes = torch.zeros_like(self.ys)
         else:
             self.slopes = None
-        self.statuses = [None] * len(y0)
+        self.statuses: list[Any] = [None] * len(y0)
         self.last = y0.clone()
         self.t = spans.start.copy()
         self.place = spans.place.copy()
         self.attempts = spans.attempts.copy()
 
-    def finish(self, clock, which, states):
+    def finish(self, clock: RowClock, which: np.ndarray, states: Tensor) -> None:
         """Note where the rows in which, places in the clock, end."""
         index = clock.index[which]
         self.last.index_copy_(0, tensor(index, states), states)
@@ -91,7 +104,7 @@ class RowClock:
         "least",
     )
 
-    def __init__(self, spans, h, options):
+    def __init__(self, spans: RowSpans, h: np.ndarray, options: Options) -> None:
         count = len(spans.start)
         self.index = np.arange(count)
         self.stops = spans.stops
@@ -113,16 +126,16 @@ class RowClock:
             self.stop = self.stop.copy()
             self.pass_stops(self.index)
 
-    def select(self, keep):
+    def select(self, keep: np.ndarray) -> None:
         for name in self._NAMES:
             setattr(self, name, getattr(self, name)[keep])
 
-    def next_steps(self):
+    def next_steps(self) -> tuple[np.ndarray, np.ndarray]:
         """(h, where it leads to) of every row."""
         h, after, _ = next_step(Arrays, self.t, self.h, self.stop, self.slack, self.direction)
         return h, after
 
-    def pass_stops(self, which):
+    def pass_stops(self, which: np.ndarray) -> None:
         """The next stop of the rows in which: the first of the common ones that lies before their
         ends, or the end."""
         forward = self.direction[which] > 0
@@ -142,14 +155,23 @@ class RowClock:
         )
         self.stop[which] = np.where(inside, ahead, self.end[which])
 
-    def pass_outputs(self, which):
-        """The outputs of the rows in which are made: on to the next ones."""
+    def pass_outputs(self, which: np.ndarray) -> None:
+        """Go on to the next outputs of the rows in which."""
         place = self.place[which] + 1
         self.place[which] = place
         self.due[which] = self.times[place, self.index[which]]
 
 
-def first_steps(field, t, end, y, f0, order, tol, longest):
+def first_steps(
+    field: RowField,
+    t: Tensor,
+    end: Tensor,
+    y: Tensor,
+    f0: Tensor,
+    order: int,
+    tol: RowTolerance,
+    longest: float,
+) -> Tensor:
     """|h| of every row's first step, (m,), as step_control.first_step."""
     scale = tol.scale(y)
     d0 = tol.rms(y, scale)
@@ -172,18 +194,18 @@ def first_steps(field, t, end, y, f0, order, tol, longest):
 
 
 def integrate(
-    field,
-    stepper_type,
-    method,
-    y0,
-    spans,
-    options,
-    atol,
-    record=None,
-    slopes=False,
-    watch=None,
-    limits=None,
-    index=None,
+    field: RowField,
+    stepper_type: Callable[..., Any],
+    method: Method,
+    y0: Tensor,
+    spans: RowSpans,
+    options: Options,
+    atol: Tensor,
+    record: RowSteps | None = None,
+    slopes: bool = False,
+    watch: BatchEventDetector | None = None,
+    limits: RowLimits | None = None,
+    index: Any = None,
 ) -> Rows:
     """Integrate all rows over their spans; y0: (m, n). A row that fails ends with a status of its
     own; the others go on.
@@ -195,10 +217,11 @@ def integrate(
     t0, end = (torch.from_numpy(t).to(y0.device) for t in (spans.start, spans.end))
     f0 = field(t0, y0)
     if options.first_step is not None or options.step_size is not None:
-        h = torch.full_like(t0, options.first_step or options.step_size)
+        given: Any = options.first_step or options.step_size
+        first = torch.full_like(t0, given)
     else:
-        h = first_steps(field, t0, end, y0, f0, method.error_order, tol, options.max_step)
-    size = h.cpu().numpy()
+        first = first_steps(field, t0, end, y0, f0, method.error_order, tol, options.max_step)
+    size = first.cpu().numpy()
     if options.step_size is None:
         size = np.maximum(size, RESOLUTION * np.abs(spans.start))
     rows = Rows(y0, spans, slopes)
@@ -217,7 +240,7 @@ def integrate(
     most = math.inf if options.max_nfe is None else options.max_nfe
     with guarded(field.stats, most, limits):
         while len(clock.index):
-            before = _states_before(clock, stepper, field.stats)
+            before: Any = _states_before(clock, stepper, field.stats)
             try:
                 h, arrived, done, cut = _pass(clock, stepper, record, watch)
             except Exhausted as limit:
@@ -237,7 +260,7 @@ def integrate(
     return rows
 
 
-def _leave_out(rows, clock, stepper, ended):
+def _leave_out(rows: Rows, clock: RowClock, stepper: Any, ended: np.ndarray) -> None:
     """End the rows of a mask, (m,)."""
     if not np.count_nonzero(ended):
         return
@@ -248,7 +271,7 @@ def _leave_out(rows, clock, stepper, ended):
     stepper.select(keep)
 
 
-def _end_broken_starts(rows, clock, stepper, f0):
+def _end_broken_starts(rows: Rows, clock: RowClock, stepper: Any, f0: Tensor) -> None:
     """Rows whose first slope, f0 (m, n), is not finite end where they start."""
     broken = (~torch.isfinite(f0).all(dim=1)).cpu().numpy()
     for i in broken.nonzero()[0].tolist():
@@ -256,7 +279,9 @@ def _end_broken_starts(rows, clock, stepper, f0):
     _leave_out(rows, clock, stepper, broken)
 
 
-def _pass(clock, stepper, record, watch):
+def _pass(
+    clock: RowClock, stepper: Any, record: RowSteps | None, watch: BatchEventDetector | None
+) -> tuple[np.ndarray, np.ndarray, PassResult, np.ndarray | None]:
     """One pass: (h, where the steps lead to, PassResult, mask of the rows that an event ends or
     None)."""
     h, arrived = clock.next_steps()
@@ -270,14 +295,17 @@ def _pass(clock, stepper, record, watch):
     return h, arrived, done, cut
 
 
-def _states_before(clock, stepper, stats):
-    """The states of the running rows, (m, n), if a limit may end the pass in its midst, or None."""
+def _states_before(clock: RowClock, stepper: Any, stats: Stats) -> Tensor | None:
+    """The states of the running rows, (m, n), if a limit may end the pass before it is complete, or
+    None."""
     if stats.guard is None:
         return None
     return stepper.states(np.arange(len(clock.index)))
 
 
-def _end_exhausted(rows, clock, states, status, stats):
+def _end_exhausted(
+    rows: Rows, clock: RowClock, states: Tensor, status: Status, stats: Stats
+) -> None:
     """End all running rows where they were before the pass, states (m, n)."""
     for i in range(len(clock.index)):
         rows.statuses[clock.index[i]] = status
@@ -285,13 +313,15 @@ def _end_exhausted(rows, clock, states, status, stats):
     rows.finish(clock, np.arange(len(clock.index)), states)
 
 
-def _refused(clock, limits, index, which, y, start):
+def _refused(
+    clock: RowClock, limits: RowLimits, index: Tensor, which: np.ndarray, y: Tensor, start: Tensor
+) -> np.ndarray:
     """The mask of the rows in which, places in the clock, whose steps may not end at y."""
     rows = index[tensor(clock.index[which], index)]
     return limits.refused(rows, torch.from_numpy(clock.arrived[which]).to(y.device), y, start)
 
 
-def _end_spent(rows, clock, stepper):
+def _end_spent(rows: Rows, clock: RowClock, stepper: Any) -> None:
     """Rows that used up their steps in earlier segments end where they start."""
     spent = clock.limit <= 0
     for i in spent.nonzero()[0].tolist():
@@ -299,7 +329,9 @@ def _end_spent(rows, clock, stepper):
     _leave_out(rows, clock, stepper, spent)
 
 
-def _end_refused_starts(rows, clock, stepper, limits, index, untried):
+def _end_refused_starts(
+    rows: Rows, clock: RowClock, stepper: Any, limits: RowLimits, index: Tensor, untried: np.ndarray
+) -> None:
     """Rows whose first state is not possible end where they start. untried: (m,) mask of the rows
     that have no steps behind them."""
     refused = np.zeros(len(clock.index), dtype=bool)
@@ -315,9 +347,18 @@ def _end_refused_starts(rows, clock, stepper, limits, index, untried):
     _leave_out(rows, clock, stepper, refused)
 
 
-def _end_limited(rows, clock, stepper, done, ended, limits, index, stats):
-    """The mask of further rows that end after a pass: all where the time is up, and those that the
-    callback ends. The callback is asked where a row completed a step."""
+def _end_limited(
+    rows: Rows,
+    clock: RowClock,
+    stepper: Any,
+    done: PassResult,
+    ended: np.ndarray,
+    limits: RowLimits,
+    index: Tensor,
+    stats: Stats,
+) -> np.ndarray:
+    """The mask of further rows that end after a pass: all of them if the time is up, and those that
+    the callback ends. The callback is called if a row completed a step."""
     stopped = np.zeros(len(ended), dtype=bool)
     if limits.callback is not None and np.count_nonzero(done.accepted):
         every = np.arange(len(ended))
@@ -340,7 +381,16 @@ def _end_limited(rows, clock, stepper, done, ended, limits, index, stats):
     return stopped | late
 
 
-def _commit(rows, clock, done, h, arrived, cut, options, stats):
+def _commit(
+    rows: Rows,
+    clock: RowClock,
+    done: PassResult,
+    h: np.ndarray,
+    arrived: np.ndarray,
+    cut: np.ndarray | None,
+    options: Options,
+    stats: Stats,
+) -> np.ndarray:
     """Outputs, new times and ends after one pass; cut: mask of the rows that an event ends, or
     None. Returns the mask of all rows that end here, (m,)."""
     accepted = done.accepted
@@ -351,7 +401,7 @@ def _commit(rows, clock, done, h, arrived, cut, options, stats):
     clock.accepted += accepted
     clock.rejected += rejected
     clock.t = np.where(accepted, arrived, clock.t)
-    # A fixed step stays what was asked for, by however little the time moved otherwise.
+    # A fixed step keeps its size, even if rounding moved the time by a little more or less.
     if options.step_size is None:
         planned = h
     else:
@@ -376,7 +426,14 @@ def _commit(rows, clock, done, h, arrived, cut, options, stats):
     return _end(rows, clock, done, cut, options, stats)
 
 
-def _end(rows, clock, done, cut, options, stats):
+def _end(
+    rows: Rows,
+    clock: RowClock,
+    done: PassResult,
+    cut: np.ndarray | None,
+    options: Options,
+    stats: Stats,
+) -> np.ndarray:
     """The mask of the rows that end after a pass, (m,). Their statuses and counts are noted."""
     over = clock.t == clock.end
     size = np.abs(clock.h)
@@ -387,8 +444,7 @@ def _end(rows, clock, done, cut, options, stats):
         # As far as the next stop any step is long enough.
         small &= size < np.abs(clock.stop - clock.t)
     below = done.rejected & (size < options.min_step)
-    # Without an error to measure nothing else would tell; and a smaller step is not what was asked
-    # for.
+    # Fixed steps have no error test to notice this, and the user did not ask for a smaller step.
     overflown = np.zeros(len(over), dtype=bool)
     if options.step_size is not None:
         overflown = done.rejected & done.broken & ~done.unsolved
@@ -418,13 +474,13 @@ def _end(rows, clock, done, cut, options, stats):
     return ended
 
 
-def _count(clock, i, stats):
+def _count(clock: RowClock, i: int, stats: Stats) -> None:
     stats.accepted += int(clock.accepted[i])
     stats.rejected += int(clock.rejected[i])
 
 
-def _failure(done, i) -> Status | None:
-    """Why the step of row i failed; None where it did not, or its error was too large."""
+def _failure(done: PassResult, i: int) -> Status | None:
+    """Why the step of row i failed; None if it did not fail or only its error was too large."""
     if done.broken[i]:
         return Status.NONFINITE
     if done.unsolved[i]:
@@ -434,7 +490,14 @@ def _failure(done, i) -> Status | None:
     return None
 
 
-def _write_outputs(rows, clock, which, polynomial, h, arrived):
+def _write_outputs(
+    rows: Rows,
+    clock: RowClock,
+    which: np.ndarray,
+    polynomial: Callable[[np.ndarray], Tensor],
+    h: np.ndarray,
+    arrived: np.ndarray,
+) -> None:
     """The outputs inside the step that the rows in which, indices, just completed."""
     coefficients = polynomial(which)
     flat = rows.ys.view(-1, rows.ys.shape[2])

@@ -2,16 +2,18 @@
 events.
 
 A segment takes every row that still runs to its own next event with a reset, preset time or end.
-What happens there is done for all rows together, by ordinary tensor operations, so that autograd
+Ordinary tensor operations treat what happens there, for all rows together, so that autograd
 composes the gradient as in segments.py.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...core.events import EventRecord
 from ...core.status import Status
@@ -21,12 +23,18 @@ from .event_time_gradient import moved_times
 from .segments import INSTANT, ZENO
 from .simultaneous_events import place
 
+if TYPE_CHECKING:
+    from ...core.batched_field import RowField
+    from ...core.events import Event, PresetTimes
+    from .batched_event_detection import BatchEventDetector, RowHits
+    from .batched_simultaneous_events import Firing
+
 
 class BatchSegment(NamedTuple):
-    """What a segment of m rows leaves. ys: (q, n) outputs, place, row: (q,) of them; slopes: (q, n)
-    there, or None; marks: (h, n) states at the hits; ends: (m, n) states where the rows ended; all
-    but slopes differentiable. t: (m,) where they ended, statuses: how; attempts: (m,) steps so
-    far."""
+    """The result of a segment of m rows. ys: (q, n) outputs, place, row: (q,) of them; slopes: (q,
+    n) there, or None; event_states: (h, n) states at the hits; ends: (m, n) states where the rows
+    ended; all but slopes differentiable. t: (m,) where they ended, statuses: how; attempts: (m,)
+    steps so far."""
 
     ys: torch.Tensor
     place: np.ndarray
@@ -48,7 +56,16 @@ class BatchSegmentedSolve:
     discontinuous, or (B, k), float64. At the time of a reset the output is the state after it.
     """
 
-    def __init__(self, field, segment, times, events, presets, jumps, with_slopes):
+    def __init__(
+        self,
+        field: RowField,
+        segment: Callable[..., BatchSegment],
+        times: np.ndarray,
+        events: Sequence[tuple[int, Event]],
+        presets: Iterable[tuple[int, PresetTimes]],
+        jumps: Tensor,
+        with_slopes: bool,
+    ) -> None:
         self.field = field
         self.segment = segment
         self.times = times
@@ -56,7 +73,7 @@ class BatchSegmentedSolve:
         batch = times.shape[1]
         self.end = times[-1]
         # By number the object, None for the jumps, and its times, (k, B).
-        self.sources = {
+        self.sources: dict[int, tuple[Any, Tensor]] = {
             number: (preset, self._by_row(preset.times, preset.name)) for number, preset in presets
         }
         self.sources[-1] = None, self._by_row(jumps, "jumps")
@@ -67,16 +84,16 @@ class BatchSegmentedSolve:
         self.latest = np.full((batch, len(events)), -np.inf)
         self.repeats = np.zeros((batch, len(events)), dtype=np.int64)
         self.bound = np.zeros(batch, dtype=np.int64)
-        self.statuses = [None] * batch
-        self.records = [[] for _ in range(batch)]
+        self.statuses: list[Any] = [None] * batch
+        self.records: list[list[EventRecord]] = [[] for _ in range(batch)]
         self.t = times[0].copy()
         self.happening = RowEvents(field, events, self.records)
-        self._outputs = []
+        self._outputs: list[tuple] = []
         self.segments = 0
-        self.ends = {}
+        self.ends: dict[int, Tensor] = {}
         self._order_bounds()
 
-    def _by_row(self, times, name):
+    def _by_row(self, times: Tensor, name: str) -> Tensor:
         """(k, B) times of (k,) for all rows, or of (B, k)."""
         batch = self.times.shape[1]
         if times.dim() == 2 and len(times) != batch:
@@ -90,7 +107,7 @@ class BatchSegmentedSolve:
             times = times.unsqueeze(1).expand(-1, batch)
         return times.to(self.field.device)
 
-    def _order_bounds(self):
+    def _order_bounds(self) -> None:
         """bounds, (P + 1, B): preset times and jumps in the order in which each row meets them,
         infinitely far behind the last; stops: the last times before them that f can tell from them;
         owners, (P, B, 2): number and index of each; jumps: those of f, (k, B); beside: two of (k,
@@ -98,12 +115,12 @@ class BatchSegmentedSolve:
         owners = [
             (number, i) for number, (_, times) in self.sources.items() for i in range(len(times))
         ]
-        moments = torch.cat([times.detach() for _, times in self.sources.values()]).cpu()
+        moments: Any = torch.cat([times.detach() for _, times in self.sources.values()]).cpu()
         ends = torch.full_like(moments, torch.inf).to(self.field.dtype)
-        around = [torch.nextafter(moments.to(self.field.dtype), end) for end in (-ends, ends)]
+        around: Any = [torch.nextafter(moments.to(self.field.dtype), end) for end in (-ends, ends)]
         forward = self.direction > 0
         count = len(self.sources[-1][1])
-        # A row with fewer times than others has NaN in their place: it never comes there.
+        # A row with fewer times than others has NaN for the missing ones. It never reaches them.
         moments, *around = (
             np.where(np.isnan(times), self.direction * np.inf, times)
             for times in (found.to(torch.float64).numpy() for found in (moments, *around))
@@ -120,7 +137,7 @@ class BatchSegmentedSolve:
         )
         self.bound = (self.direction * (self.bounds - self.times[0]) < 0).sum(0)
 
-    def run(self, y, time):
+    def run(self, y: Tensor, time: Tensor) -> BatchSegmentedSolve:
         """y: (B, n) at time (B,) float64, both with their gradients; returns self."""
         rows = np.arange(len(y))
         t = self.times[0].copy()
@@ -134,13 +151,22 @@ class BatchSegmentedSolve:
             t, y, time, going = self._advance(rows, t, y, time)
             rows, t, y, time = self._keep(going, rows, t, y, time)
 
-    def _keep(self, going, rows, t, y, time):
+    def _keep(
+        self, going: np.ndarray, rows: np.ndarray, t: np.ndarray, y: Tensor, time: Tensor
+    ) -> tuple[np.ndarray, np.ndarray, Tensor, Tensor]:
         if going.all():
             return rows, t, y, time
         index = torch.from_numpy(going.nonzero()[0]).to(y.device)
         return rows[going], t[going], y[index], time[index]
 
-    def _close(self, rows, t, ended, status, y=None):
+    def _close(
+        self,
+        rows: np.ndarray,
+        t: np.ndarray,
+        ended: np.ndarray,
+        status: Status,
+        y: Any = None,
+    ) -> np.ndarray:
         """End the rows in the mask; returns the mask of the others. y: states, for a report."""
         for row, at in zip(rows[ended].tolist(), t[ended].tolist(), strict=True):
             self.statuses[row], self.t[row] = status, at
@@ -148,7 +174,7 @@ class BatchSegmentedSolve:
             self.ends[int(rows[i])] = y[i].detach()
         return ~ended
 
-    def _emit(self, rows, t, y, ready):
+    def _emit(self, rows: np.ndarray, t: np.ndarray, y: Tensor, ready: np.ndarray) -> None:
         """y as the next output of the rows in the mask."""
         which = ready.nonzero()[0]
         if len(which):
@@ -160,25 +186,29 @@ class BatchSegmentedSolve:
             self._outputs.append((self.place[rows[which]], rows[which], states, slopes))
             self.place[rows[which]] += 1
 
-    def _tensor(self, array):
+    def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.field.device)
 
-    def _select(self, rows):
+    def _select(self, rows: np.ndarray) -> RowField:
         return self.field.select(self._tensor(rows))
 
-    def _slope(self, rows, t, y):
+    def _slope(self, rows: np.ndarray, t: np.ndarray, y: Tensor) -> Tensor:
         with torch.no_grad():
             return self._select(rows)(self._tensor(t), y.detach())
 
-    def _begin(self, rows, t, stop, direction):
-        """Where segments from t to the stops start: beyond a jump of f, at which f may still be
-        what it was."""
+    def _begin(
+        self, rows: np.ndarray, t: np.ndarray, stop: np.ndarray, direction: np.ndarray
+    ) -> np.ndarray:
+        """Where segments from t to the stops start: just after a jump of f, because at the jump f
+        may still have its old value."""
         begin = t.copy()
         for jump, low, high in zip(self.jumps, *self.beside, strict=True):
             begin = np.where(t == jump[rows], np.where(direction > 0, high[rows], low[rows]), begin)
         return np.where(direction * (stop - begin) > 0, begin, t)
 
-    def _advance(self, rows, t, y, time):
+    def _advance(
+        self, rows: np.ndarray, t: np.ndarray, y: Tensor, time: Tensor
+    ) -> tuple[np.ndarray, Tensor, Tensor, np.ndarray]:
         """One segment of these rows: (t, y, time, mask of those that go on)."""
         direction = self.direction[rows]
         bound = self.bounds[self.bound[rows], rows]
@@ -197,7 +227,7 @@ class BatchSegmentedSolve:
             done = watch.done
         else:
             done = np.zeros_like(cut)
-        # A reset puts a later state in the place of the output at its own time.
+        # The output at the time of a reset is the state after it.
         resets = (cut & ~done) | (bounded & (segment.t == bound))
         held = resets[segment.row] & (
             self.times[segment.place, rows[segment.row]] == segment.t[segment.row]
@@ -239,15 +269,22 @@ class BatchSegmentedSolve:
             self._emit(rows, segment.t, y, early)
         return np.where(arrived, bound, segment.t), y, time, going
 
-    def _hits(self, rows, segment, watch, y, time):
+    def _hits(
+        self,
+        rows: np.ndarray,
+        segment: BatchSegment,
+        watch: BatchEventDetector,
+        y: Tensor,
+        time: Tensor,
+    ) -> tuple[Tensor, Tensor, np.ndarray]:
         """(states, times, mask of the rows that go on) after what occurs where a segment ends."""
         hits = watch.hits
         going = np.ones(len(rows), dtype=bool)
         if not len(hits.row):
             return y, time, going
         moments, event_states = self._implicit(rows, hits, segment.event_states)
-        located = {}
-        first = {}
+        located: dict[int, list[Firing]] = {}
+        first: dict[int, tuple] = {}
         ends = []
         owners = zip(hits.row.tolist(), hits.event.tolist(), hits.index.tolist(), strict=True)
         for j, (i, e, index) in enumerate(owners):
@@ -270,14 +307,22 @@ class BatchSegmentedSolve:
         if not ends:
             return y, time, going
         at = self._tensor(np.array(list(first)))
-        j = self._tensor(np.array([j for _, j in first.values()]))
-        y = y.index_copy(0, at, event_states[j])
-        time = time.index_copy(0, at, moments[j])
+        which = self._tensor(np.array([j for _, j in first.values()]))
+        y = y.index_copy(0, at, event_states[which])
+        time = time.index_copy(0, at, moments[which])
         stalled = self._stalled(rows, hits, ends)
         y, going = self._occur(watch, rows, segment.t, y, time, located)
         return y, time, going & self._close(rows, segment.t, going & stalled, Status.MAX_EVENTS, y)
 
-    def _occur(self, watch, rows, t, y, time, found):
+    def _occur(
+        self,
+        watch: BatchEventDetector,
+        rows: np.ndarray,
+        t: np.ndarray,
+        y: Tensor,
+        time: Tensor,
+        found: Mapping[int, Sequence[Firing]],
+    ) -> tuple[Tensor, np.ndarray]:
         """(states, mask of the rows that go on) after the events found at t and their followers."""
         y, ended = self.happening.occur(watch, rows, t, y, time, found)
         going = np.ones(len(rows), dtype=bool)
@@ -287,7 +332,7 @@ class BatchSegmentedSolve:
             going &= self._close(rows, t, over, status, y)
         return y, going
 
-    def _stalled(self, rows, hits, last):
+    def _stalled(self, rows: np.ndarray, hits: RowHits, last: Iterable[int]) -> np.ndarray:
         """Mask of the rows in which an event follows itself again and again without time passing
         (segments.ZENO)."""
         stalled = np.zeros(len(rows), dtype=bool)
@@ -299,7 +344,9 @@ class BatchSegmentedSolve:
             stalled[i] |= self.repeats[row, e] >= ZENO
         return stalled
 
-    def _implicit(self, rows, hits, event_states):
+    def _implicit(
+        self, rows: np.ndarray, hits: RowHits, event_states: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Times (h,) and states (h, n) of the hits with their derivatives
         (SegmentedSolve._implicit)."""
         moments = self._tensor(hits.t)
@@ -317,7 +364,13 @@ class BatchSegmentedSolve:
             slope = hits.slope[at].detach().clone()
             t = moments[at]
 
-            def g(t, y, field=field, event=event, index=index):
+            def g(
+                t: Tensor,
+                y: Tensor,
+                field: RowField = field,
+                event: Event = event,
+                index: Tensor = index,
+            ) -> Tensor:
                 return condition(field, event, t, y).gather(1, index).squeeze(1)
 
             change = moved_times(
@@ -332,7 +385,9 @@ class BatchSegmentedSolve:
             order
         ]
 
-    def _cross(self, rows, t, y, time):
+    def _cross(
+        self, rows: np.ndarray, t: np.ndarray, y: Tensor, time: Tensor
+    ) -> tuple[Tensor, Tensor, np.ndarray]:
         """(states, times, mask of the rows that go on) after the preset times at t and the events
         that they make true."""
         met = at = self.bounds[self.bound[rows], rows] == t
@@ -360,7 +415,9 @@ class BatchSegmentedSolve:
         y, going = self._occur(watch, rows, t, y, time, found)
         return y, time, going
 
-    def _bound(self, number, own, which, y, time):
+    def _bound(
+        self, number: int, own: np.ndarray, which: np.ndarray, y: Tensor, time: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """The rows own, places in y, across their next bounds, of this number."""
         preset, times = self.sources[number]
         index = self.owners[self.bound[own], own, 1]
@@ -386,7 +443,7 @@ class BatchSegmentedSolve:
             self.records[row].append(record)
         return y.index_copy(0, at, after), time.index_copy(0, at, moments)
 
-    def outputs(self):
+    def outputs(self) -> tuple[np.ndarray, np.ndarray, Tensor, Any]:
         """(places (q,), rows (q,), states (q, n), slopes (q, n) or None) of all outputs."""
         places, rows, states, slopes = zip(*self._outputs, strict=True)
         return (
@@ -397,6 +454,6 @@ class BatchSegmentedSolve:
         )
 
 
-def moved(y, slope, time):
-    """y with that slope as its derivative in the time."""
+def moved(y: Tensor, slope: Tensor, time: Tensor) -> Tensor:
+    """y with this slope as its derivative in the time."""
     return y + slope * (time - time.detach()).to(y.dtype).unsqueeze(-1)

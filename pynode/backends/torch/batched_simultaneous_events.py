@@ -3,33 +3,45 @@ once, and the resets of events."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...core.events import EventRecord
 from ...core.status import Status
 from .batched_event_detection import BatchEventDetector
 from .simultaneous_events import Queue, Signs, rounding
 
+if TYPE_CHECKING:
+    from ...core.batched_field import RowField
+    from ...core.events import Event
+
+# (number of the event, component of its condition, its record or None).
+Firing: TypeAlias = tuple[int, int, EventRecord | None]
+
 
 class RowEvents:
     """The events of a batch. events: list of (number, Event); records: for each row the list of
     what has occurred.
 
-    counts: (B, E), how often each has occurred; sides: Signs (B, K) of the conditions where the
+    counts: (B, E), how often each has occurred; signs: Signs (B, K) of the conditions where the
     last segments ended, None before."""
 
-    def __init__(self, field, events, records):
+    def __init__(
+        self, field: RowField, events: Sequence[tuple[int, Event]], records: list[list[EventRecord]]
+    ) -> None:
         self.field = field
         self.records = records
-        self.signs = None
+        self.signs: Any = None
         self.numbers = [n for n, _ in events]
-        self.events = [event for _, event in events]
+        self.events: list[Any] = [event for _, event in events]
         self.counts = np.zeros((len(records), len(events)), dtype=np.int64)
 
-    def watch(self, rows):
+    def watch(self, rows: np.ndarray) -> BatchEventDetector | None:
         """A BatchEventDetector for the next segment of these rows, None without events."""
         if not self.events:
             return None
@@ -39,18 +51,26 @@ class RowEvents:
             signs = Signs(*(part[rows] for part in self.signs))
         return BatchEventDetector(self.events, self.counts[rows], signs)
 
-    def keep(self, rows, watch):
-        """Note what a segment of these rows has left."""
+    def keep(self, rows: np.ndarray, watch: BatchEventDetector) -> None:
+        """Keep the counts and Signs of a segment of these rows."""
         self.counts[rows] = watch.counts
         self._keep(rows, watch.final)
 
-    def _keep(self, rows, signs):
+    def _keep(self, rows: np.ndarray, signs: Signs) -> None:
         if self.signs is None:
             self.signs = Signs(*(np.zeros((len(self.records), part.shape[1])) for part in signs))
         for kept, part in zip(self.signs, signs, strict=True):
             kept[rows] = part
 
-    def occur(self, watch, rows, t, y, time, found):
+    def occur(
+        self,
+        watch: BatchEventDetector,
+        rows: np.ndarray,
+        t: np.ndarray,
+        y: Tensor,
+        time: Tensor,
+        found: Mapping[int, Sequence[Firing]],
+    ) -> tuple[Tensor, dict[int, Status]]:
         """(states, {place: status} of the rows that end) after the events at t (m,): those found,
         by place {i: [(event, index, record or None)]}, and those that become true by what they do,
         of each row one after another (SegmentedSolve._occur).
@@ -58,17 +78,18 @@ class RowEvents:
         rows: (m,) numbers; y: (m, n) at time (m,), both with their gradients.
         """
         queues = {}
-        changed = set()
-        ended = {}
+        changed: set[int] = set()
+        ended: dict[int, Status] = {}
         for i, items in found.items():
             queues[i] = Queue(self.events)
             queues[i].add(items)
         while queues:
-            own = {}
+            own: dict[int, tuple[int, int]] = {}
             for i, queue in queues.items():
                 e, index, record = queue.pop()
                 if record is not None and i in changed:
                     record = replace(record, y=self.field.layout.unravel(y[i]))
+                status: Status | None
                 if queue.endless:
                     status = Status.CASCADE
                 else:
@@ -84,9 +105,11 @@ class RowEvents:
             queues = {i: queue for i, queue in queues.items() if queue and i not in ended}
         return y, ended
 
-    def _note(self, row, e, index, record, time, y):
-        """Keep the record of an event, made here where a change of the state fires it; the status
-        of a row that ends by it."""
+    def _note(
+        self, row: int, e: int, index: int, record: EventRecord | None, time: Tensor, y: Tensor
+    ) -> Status | None:
+        """Keep the record of an event. If a change of the state fired it, make the record here.
+        Return the status of a row that ends by it, or None."""
         if record is not None:
             self.records[row].append(record)
             return None
@@ -102,7 +125,9 @@ class RowEvents:
             return Status.EVENT
         return None
 
-    def _apply(self, rows, y, time, own):
+    def _apply(
+        self, rows: np.ndarray, y: Tensor, time: Tensor, own: Mapping[int, tuple[int, int]]
+    ) -> Tensor:
         """The states after one reset of each row in own, {place: (event, index)}."""
         for e in sorted({e for e, _ in own.values()}):
             which = np.array([i for i, owner in own.items() if owner[0] == e])
@@ -115,7 +140,14 @@ class RowEvents:
                 )
         return y
 
-    def made_true(self, watch, rows, t, y, own):
+    def made_true(
+        self,
+        watch: BatchEventDetector,
+        rows: np.ndarray,
+        t: np.ndarray,
+        y: Tensor,
+        own: Mapping[int, tuple[int, int] | None],
+    ) -> dict[int, list[Firing]]:
         """{place: [(event, index, None)]} of the conditions that changes of the states at t fire;
         own: whose resets these were, by place, None for preset times."""
         if not own:
@@ -137,12 +169,12 @@ class RowEvents:
             for i, row in zip(which.tolist(), fires, strict=True)
         }
 
-    def _select(self, rows):
+    def _select(self, rows: np.ndarray) -> RowField:
         return self.field.select(torch.from_numpy(rows).to(self.field.device))
 
 
-def reset_rows(field, event, time, y):
-    """The states, (m, n), that the user's reset makes of y; ValueError where they are no such
+def reset_rows(field: RowField, event: Any, time: Tensor, y: Tensor) -> Tensor:
+    """The states, (m, n), that the user's reset makes of y. Raise ValueError if they are not such
     states. field: of these rows."""
     layout = field.layout
     try:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .batched_loop import RowClock
 
 
 class RowSteps:
-    """Steps in the order in which a gradient takes them back: first the last step of every row,
-    then the one before, ...
+    """Steps in the order of the backward pass: first the last step of every row, then the one
+    before, ...
 
     Filled by ``add``, ordered by ``close``. Then of S steps: row, t, h, end: (S,) NumPy, tape: list
     of tensors (S, ...) of their method; levels: list of (first, last), the steps that are equally
@@ -17,18 +24,25 @@ class RowSteps:
     of the first steps tried (B,)) at which the rows begin; f0: f there, (B, n).
     """
 
-    def __init__(self):
-        self._parts = []
-        self.start = None
-        self.f0 = None
+    def __init__(self) -> None:
+        self._parts: list[tuple] = []
+        self.start: Any = None
+        self.f0: Any = None
 
-    def add(self, clock, which, h, arrived, tape):
+    def add(
+        self,
+        clock: RowClock,
+        which: np.ndarray,
+        h: np.ndarray,
+        arrived: np.ndarray,
+        tape: Callable[[np.ndarray], Sequence[Tensor]],
+    ) -> None:
         """Keep the steps that the rows in which (places in the clock) have just completed."""
         self._parts.append(
             (clock.index[which], clock.t[which], h[which], arrived[which], tape(which))
         )
 
-    def close(self, batch):
+    def close(self, batch: int) -> None:
         """Put the steps of a batch of so many rows in order."""
         columns = list(zip(*self._parts, strict=True)) or [
             (np.zeros(0, dtype=np.int64),),
@@ -62,9 +76,9 @@ class RowSteps:
             torch.cat(parts)[places.to(parts[0].device)] for parts in zip(*columns[4], strict=True)
         ]
 
-    def sizes_before(self, count):
-        """(S, count): the sizes of that many steps before each; before the first it is the size
-        first tried, then NaN."""
+    def sizes_before(self, count: int) -> np.ndarray:
+        """(S, count): the sizes of the count steps before each step. Before the first step it is
+        the size first tried, then NaN."""
         sizes = np.full((len(self.row), count), np.nan)
         levels = [*self.levels, *[(0, 0)] * (count + 1)]
         for i, (first, _) in enumerate(self.levels):
@@ -79,11 +93,11 @@ class RowSteps:
                 ]
         return sizes
 
-    def locate(self, times, row):
-        """The place of the step that each time (Q,) of the row beside it, (Q,), falls in; -1 where
-        the row did not get there.
+    def locate(self, times: np.ndarray, row: np.ndarray) -> np.ndarray:
+        """The place of the step that contains each time (Q,), of the row with the same position in
+        row (Q,); -1 if the row did not reach this time.
 
-        Where two steps meet it is the earlier one.
+        If two steps meet there, it is the earlier one.
         """
         direction = np.sign(self.h[self._place])
         ends = self.end[self._place] * direction

@@ -1,8 +1,8 @@
-"""Where to keep restart points of a long recursion that is to be run backwards.
+"""Where to keep restart points of a long recursion for its backward pass.
 
-Units of work are counted here, whatever they are; a point is kept before a unit. Two rules:
-``place`` for the way forwards, whose length nobody knows yet, and ``advance`` for the way back, on
-which it is known.
+The unit of work can be anything. A point lies before a unit. There are two rules: ``place`` for the
+forward pass, whose length is not known yet, and ``advance`` for the backward pass, whose length is
+known.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def repetitions(units: int, slots: int) -> int:
 
 
 def advance(units: int, slots: int) -> int:
-    """How many units to run from a point, of the many (2 or more) up to the next one, before the
-    next point is kept.
+    """How many units to run from a point before the next point is kept. units: their number (2 or
+    more) up to the next point that exists.
 
     slots: points that may be kept, the present one included. Binomial placement: the total work on
     the way back is the least possible, ``repetitions * units - C(slots + repetitions, repetitions -
@@ -33,13 +33,12 @@ def advance(units: int, slots: int) -> int:
 
 
 def place(levels: list) -> int | None:
-    """Which of the points kept to give up for a new one, when all slots are taken; None keeps no
-    new one.
+    """Which point a new one replaces if all slots are taken; None if no new point is kept.
 
-    levels: of the points in order, the first infinite. The new point gets level 0 if the one given
-    up is dispensable, that is if a later one has a higher level, and otherwise, taking the place of
-    the last, one level more than that. Repetitions are then the fewest possible for any length.
-    Wang, Moin & Iaccarino, SIAM J. Sci. Comput. 31 (2009), alg. 1.
+    levels: of the points in order; the first is infinite. A point is dispensable if a later one has
+    a higher level. A new point that replaces a dispensable one gets level 0. If there is none, it
+    replaces the last point and gets one level more than that. This makes the fewest repetitions for
+    every length. Wang, Moin & Iaccarino, SIAM J. Sci. Comput. 31 (2009), alg. 1.
     """
     highest = levels[-1]
     for i in range(len(levels) - 2, 0, -1):

@@ -1,20 +1,26 @@
-"""What an integration records for the gradient, and how its steps are had again, exactly as they
-were taken."""
+"""What an integration records for the gradient, and how it repeats its steps exactly."""
 
 from __future__ import annotations
 
 import math
 from array import array
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from .checkpoint_schedule import advance, place
 
+if TYPE_CHECKING:
+    from ...core.norm import Tolerance
+    from ...core.vector_field import VectorField
+    from ...methods.base import Method, Step
+
 
 class Point(NamedTuple):
-    """Where the integration can be taken up again: before step number ``index``, with y (n,) and
-    the method's state, compressed. level: of the placement (checkpoint_schedule.place)."""
+    """Where the integration can start again: before step number ``index``, with y (n,) and the
+    method's state, compressed. level: of the placement (checkpoint_schedule.place)."""
 
     index: int  # type: ignore[assignment]
     y: torch.Tensor
@@ -23,35 +29,43 @@ class Point(NamedTuple):
 
 
 class Recording:
-    """Times and sizes of all steps as plain numbers, and either all steps or restart points from
-    which to repeat them.
+    """The times and sizes of all steps as plain numbers, and either all steps or restart points
+    from which it repeats them.
 
-    starts, sizes: of the accepted steps; refused: {step: sizes that the method tried before it}: an
-    attempt that failed may leave a newer Jacobian behind. every: None keeps all steps in ``steps``;
-    a number keeps a point before every so many steps, at most ``limit`` of them (None: all), and at
-    most so many steps at a time are repeated with all that their derivative needs.
+    starts, sizes: of the accepted steps; refused: {step: sizes that the method tried before it},
+    because a failed attempt may leave a newer Jacobian. every: None keeps all steps in ``steps``; a
+    number keeps a point before every so many steps, at most ``limit`` points (None: all). At most
+    so many repeated steps are in memory at a time, with all that their derivative needs.
     """
 
-    def __init__(self, field, method, tol, limit=None, every=None):
+    def __init__(
+        self,
+        field: VectorField,
+        method: Method | None,
+        tol: Tolerance | None,
+        limit: int | None = None,
+        every: int | None = None,
+    ) -> None:
         self.tape = field.tape
         self.field = field
-        self.method = method
+        self.method: Any = method
         self.tol = tol
         self.limit = limit
         self.every = every
         self.starts = array("d")
         self.sizes = array("d")
-        self.refused = {}
-        self.steps = []
-        self.points = []
+        self.refused: dict[int, list[float]] = {}
+        self.steps: list[Step] = []
+        self.points: list[Point] = []
         # The steps are repeated in the mode in which they were taken.
         self.inference = torch.is_inference_mode_enabled()
 
-    def begin(self, y, state):
+    def begin(self, y: Tensor, state: Any) -> None:
         """Before the first attempt of a step from y, (n,)."""
         if self.every is None or len(self.starts) % self.every:
             return
         points = self.points
+        level: float
         if self.points:
             level = 0
         else:
@@ -67,18 +81,18 @@ class Recording:
             del points[given_up]
         points.append(Point(len(self.starts), y, self.method.compress_state(state), level))
 
-    def refuse(self, h: float):
-        """An attempt that failed, and left another state than it found."""
+    def refuse(self, h: float) -> None:
+        """Note an attempt that failed and changed the state of the method."""
         self.refused.setdefault(len(self.starts), []).append(h)
 
-    def accept(self, step):
-        """An accepted step, once its polynomial has been made where one is wanted."""
+    def accept(self, step: Step) -> None:
+        """Note an accepted step. If its polynomial is needed, it must exist by now."""
         self.starts.append(step.t)
         self.sizes.append(step.h)
         if self.every is None:
             self.steps.append(self._slim(step))
 
-    def _slim(self, step):
+    def _slim(self, step: Step) -> Step:
         stages = step.tape
         step.tape = (step.method or self.method).trim_tape(stages)
         if self.tape is not None:
@@ -92,8 +106,9 @@ class Recording:
         again."""
         return self.tape is not None and all(step.tape is not None for step in self.steps)
 
-    def backwards(self):
-        """(number of the first step, steps in order): all steps in pieces, the last piece first."""
+    def backwards(self) -> Iterator[tuple[int, list[Step]]]:
+        """Yield all steps in pieces, the last piece first: (number of the first step, steps in
+        order)."""
         if self.every is None:
             yield 0, self.steps
             return
@@ -111,17 +126,17 @@ class Recording:
                     self._repeat(point, point.index + self.every * advance(units, slots), None)
                 )
                 continue
-            steps = []
+            steps: list[Step] = []
             if units:
                 self._repeat(point, end, steps)
                 yield point.index, steps
             end = points.pop().index
 
-    def _repeat(self, point, last, kept):
-        """Takes the steps from the point up to number ``last``, which it does not take; the Point
-        there.
+    def _repeat(self, point: Point, last: int, kept: list[Step] | None) -> Point:
+        """Repeat the steps from the point up to number ``last``, which is not repeated. Return the
+        Point there.
 
-        kept: a list that receives the steps, None where they are not wanted.
+        kept: a list that receives the steps; None if they are not needed.
         """
         with torch.inference_mode(self.inference), torch.no_grad(), self.field.stats.of_gradient():
             y = point.y
@@ -135,9 +150,8 @@ class Recording:
             self.field.stats.backward_steps += last - point.index
             return Point(last, y, self.method.compress_state(state), 0)
 
-    def again(self, field, i, y, state):
-        """Step number i once more, from y (n,) and its state, with the attempts that failed before
-        it."""
+    def again(self, field: VectorField, i: int, y: Tensor, state: Any) -> Step:
+        """Repeat step number i from y (n,) and its state, with the failed attempts before it."""
         t = self.starts[i]
         for h in self.refused.get(i, ()):
             state = self.method.step(field, t, y, h, state, self.tol).state

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...core.status import Status
 from ...core.trajectory import derivative, evaluate
 from .simultaneous_events import Signs, at_cut, instant, place, resumed, rounding, simultaneous
 
-# Where in a step the conditions are looked at.
+if TYPE_CHECKING:
+    from ...core.events import Event
+    from ...core.protocols import Step
+    from ...core.vector_field import VectorField
+
+# (t, fraction of the step, number of the condition).
+Firing: TypeAlias = tuple[float, float, int]
+
+# The fractions of a step at which the conditions are evaluated.
 SAMPLES = (0.25, 0.5, 0.75, 1.0)
-# Further places in a step that begins where a condition is zero: which way it leaves zero is told
-# by the first of them.
+# Further fractions for a step that starts where a condition is zero. The first of them shows to
+# which side the condition leaves zero.
 PROBES = tuple(2.0**-k for k in range(20, 2, -2))
 
 
@@ -35,24 +45,30 @@ class EventHit(NamedTuple):
 class EventDetector:
     """The conditions of all events during one segment of a solve.
 
-    events: list of Event; counts: how often each has occurred before this segment; sides: where the
-    conditions were when the segment before ended, None at the start. After the segment ``final``
-    holds where they are. Costs one polynomial and four evaluations of the conditions a step, and
+    events: list of Event; counts: how often each has occurred before this segment; signs: the Signs
+    of the conditions at the end of the segment before, None at the start. After the segment
+    ``final`` holds their Signs. A step costs one polynomial, four evaluations of the conditions and
     one synchronisation.
     """
 
-    def __init__(self, events, field, counts, signs=None):
+    def __init__(
+        self,
+        events: Sequence[Event],
+        field: VectorField,
+        counts: Sequence[int],
+        signs: Signs | None = None,
+    ) -> None:
         self.events = events
         self.field = field
         self.before = counts
         self.given = signs
-        self.hits = []
+        self.hits: list[EventHit] = []
         self.counts = list(counts)
-        self.status = None
-        self.cut = None
-        self.sizes = None
+        self.status: Status | None = None
+        self.cut: Signs | None = None
+        self.sizes: Any = None
 
-    def begin(self, t: float, y):
+    def begin(self, t: float, y: Tensor) -> None:
         """Note on which side of zero each condition starts, 0 where that is not known yet."""
         self.hits, self.status, self.cut, self.counts = [], None, None, list(self.before)
         values = self.values(t, y)
@@ -68,7 +84,7 @@ class EventDetector:
             return Signs(np.array(self.signs), np.array(self.noise))
         return self.cut
 
-    def values(self, t: float, y):
+    def values(self, t: float, y: Tensor) -> np.ndarray:
         """All conditions at (t, y), (K,) NumPy; ``owners`` and ``directions`` say whose they
         are."""
         found = self._values([t], [y])[0].numpy()
@@ -76,7 +92,7 @@ class EventDetector:
         self.directions = np.array([self.events[e].direction for e, _ in self.owners])
         return found
 
-    def _values(self, times, states):
+    def _values(self, times: Sequence[float], states: Iterable[Tensor]) -> Tensor:
         """All conditions at m points, times (floats) and states (n,): (m, K) on the CPU, in one
         synchronisation."""
         field = self.field
@@ -107,9 +123,9 @@ class EventDetector:
                 )
             return torch.cat(parts).to("cpu", torch.float64).view(len(times), -1)
 
-    def check_step(self, step, end: float, coefficients):
-        """Note the events of a step that ends at time ``end``; the EventHit at which the segment
-        must stop, None to go on."""
+    def check_step(self, step: Step, end: float, coefficients: Tensor) -> EventHit | None:
+        """Note the events of a step that ends at time ``end``. Return the EventHit at which the
+        segment must stop, or None."""
         if 0 in self.signs:
             thetas = PROBES + SAMPLES
         else:
@@ -125,7 +141,7 @@ class EventDetector:
                 raise ValueError(
                     f"the condition of event {name!r} is NaN at t = {end:.6g}; keep it finite"
                 )
-        found = []
+        found: list[Firing] = []
         trails = []
         for k in range(len(self.owners)):
             roots, trail = self._roots(k, step, thetas, table, coefficients)
@@ -140,7 +156,14 @@ class EventDetector:
             self.cut = self._sides_at(cut, step, thetas, trails, found)
         return cut
 
-    def _sides_at(self, cut, step, thetas, trails, found):
+    def _sides_at(
+        self,
+        cut: EventHit,
+        step: Step,
+        thetas: Sequence[float],
+        trails: list[list[int]],
+        found: list[Firing],
+    ) -> Signs:
         """Where the conditions are at the event that ends the segment. trails: of each, its side
         before and after every place."""
         here = {(hit.event, hit.index) for hit in self.hits if hit.t == cut.t}
@@ -151,7 +174,14 @@ class EventDetector:
         triggered = np.array([owner in here for owner in self.owners])
         return at_cut(self.values(cut.t, cut.y), np.array(tracked), triggered, rounding(cut.y))
 
-    def _roots(self, k, step, thetas, table, coefficients):
+    def _roots(
+        self,
+        k: int,
+        step: Step,
+        thetas: Sequence[float],
+        table: list[list[float]],
+        coefficients: Tensor,
+    ) -> tuple[list[float], list[int]]:
         """(where condition k fires in the step, as fractions of it; its sides before the first and
         after every place)."""
         direction = self.events[self.owners[k][0]].direction
@@ -176,8 +206,10 @@ class EventDetector:
         self.signs[k] = side
         return found, trail
 
-    def _root(self, k, step, coefficients, a, b, ga, gb):
-        def g(theta):
+    def _root(
+        self, k: int, step: Step, coefficients: Tensor, a: float, b: float, ga: float, gb: float
+    ) -> float:
+        def g(theta: float) -> float:
             grid = torch.tensor([theta], dtype=torch.float64, device=step.y.device)
             return float(
                 self._values([step.t + theta * step.h], evaluate(coefficients, grid))[0, k]
@@ -186,7 +218,9 @@ class EventDetector:
         resolution = math.ulp(max(abs(step.t), abs(step.t + step.h))) / abs(step.h)
         return bracketed_root(g, a, b, ga, gb, max(torch.finfo(step.y.dtype).eps, resolution))
 
-    def _cut(self, step, end, coefficients, found):
+    def _cut(
+        self, step: Step, end: float, coefficients: Tensor, found: list[Firing]
+    ) -> EventHit | None:
         """Record events in their order up to the first time at which the segment must stop. found:
         (t, theta, condition)."""
         for group in simultaneous(found, instant(step.t, step.h, torch.finfo(step.y.dtype).eps)):
@@ -205,17 +239,17 @@ class EventDetector:
                 return hit
         return None
 
-    def exceeds(self, e) -> bool:
+    def exceeds(self, e: int) -> bool:
         """Whether event e has occurred more often than it may."""
         limit = self.events[e].max_events
         return limit is not None and self.counts[e] > limit
 
-    def stops(self, e) -> bool:
+    def stops(self, e: int) -> bool:
         """Whether event e ends the solve at its present count."""
         return bool(self.events[e].terminal) and self.counts[e] >= self.events[e].terminal
 
-    def _hit(self, step, t, end, coefficients):
-        """What is known of an event at t but whose it is."""
+    def _hit(self, step: Step, t: float, end: float, coefficients: Tensor) -> EventHit:
+        """The EventHit of an event at t, without the number of the event."""
         theta = torch.tensor([(t - step.t) / step.h], dtype=torch.float64, device=step.y.device)
         # Where two steps meet the states agree, and the record is that of the step's own end.
         if t == end:
@@ -224,21 +258,23 @@ class EventDetector:
             y = step.start
         else:
             y = evaluate(coefficients, theta)[0]
-        return EventHit(t, y, derivative(coefficients, theta)[0] / step.h, None, None)
+        return EventHit(t, y, derivative(coefficients, theta)[0] / step.h, None, None)  # type: ignore[arg-type]  # _cut says whose
 
 
-def changed_size(name, before, now, t) -> str:
-    """What to say of a condition that returns more or fewer values than it did."""
+def changed_size(name: str | None, before: int, now: int, t: float) -> str:
+    """The message for a condition that returns more or fewer values than before."""
     return (
         f"the condition of event {name!r} returned {now} values at t = {t:.6g} and {before} before:"
         " it must return as many at every time, one for each crossing to watch"
     )
 
 
-def bracketed_root(g, a, b, ga, gb, tol):
+def bracketed_root(
+    g: Callable[[float], float], a: float, b: float, ga: float, gb: float, tol: float
+) -> float:
     """Where g first leaves its side of zero between a and b, to within tol (``leaving``)."""
     search = leaving(a, b, ga, gb, tol)
-    answer = None
+    answer: Any = None
     try:
         while True:
             answer = g(search.send(answer))
@@ -246,7 +282,7 @@ def bracketed_root(g, a, b, ga, gb, tol):
         return end.value
 
 
-def leaving(a, b, ga, gb, tol):
+def leaving(a: float, b: float, ga: float, gb: float, tol: float) -> Generator[float, Any, float]:
     """Looks for where g leaves its side of zero between a and b: crosses zero, or becomes zero and
     may stay there.
 
@@ -304,7 +340,9 @@ def leaving(a, b, ga, gb, tol):
     return (a + b) / 2
 
 
-def _guess(a, b, ga, gb, before, middle):
+def _guess(
+    a: float, b: float, ga: float, gb: float, before: tuple[float, float] | None, middle: float
+) -> float:
     """Where the line through the ends is zero, or, where g is zero at b, that through a and the
     place before it."""
     if gb > 0:

@@ -1,25 +1,34 @@
-"""How the time of an event moves with the state: by the implicit function theorem, also where the
-condition stays at zero.
+"""How the time of an event depends on the state, by the implicit function theorem. This also works
+if the condition stays at zero.
 
-dt* = -(dg at fixed t*) / (dg/dt + dg/dy dy/dt), with the derivatives of g on the side that it comes
-from: relu(1 - y) has none behind its zero, and none at it. A little before the event it has them.
+dt* = -(dg at fixed t*) / (dg/dt + dg/dy dy/dt), with the derivatives of g before the event. For
+instance, relu(1 - y) has the derivative zero at the event and after it, but not shortly before.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
 import torch
+from torch import Tensor
 
 from ...core.autograd import FirstOrderOnly
 
-# How far before an event, as a part of the time since the start, a condition is looked at whose
-# derivative there is zero.
+# If the derivative of a condition is zero at an event, earlier times are tried, up to this fraction
+# of the time since the start.
 FARTHEST = 1e-3
 EPSILON = torch.finfo(torch.float64).eps
 
+# The condition of an event: g(t, y).
+Condition: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
-def moved_times(g, t, start, y, slope, name):
-    """What to add to the times of h hits of an event: zeros (h,) with the derivatives of these
-    times, None without any.
+
+def moved_times(
+    g: Condition, t: Tensor, start: float | Tensor, y: Tensor, slope: Tensor, name: str | None
+) -> Tensor | None:
+    """Zeros (h,) with the derivatives of the times of h hits of an event, to be added to these
+    times. None if there are no derivatives.
 
     g(t, y): the conditions, (h,), at t (h,) and y (h, n); t: (h,) float64; start: of the solve, a
     float or (h,); y: the states with their derivatives at fixed time; slope: dy/dt, (h, n); name:
@@ -48,10 +57,19 @@ def moved_times(g, t, start, y, slope, name):
     return torch.where(dead, Undefined.apply(value, name), found)
 
 
-def moved_time(g, clock, t: float, start: float, y, slope, name):
-    """The same of one event, 0-d; g(t, y): 0-d at t, 0-d as clock(t (1,)) makes it, and y (n,)."""
+def moved_time(
+    g: Condition,
+    clock: Callable[[Tensor], Tensor],
+    t: float,
+    start: float,
+    y: Tensor,
+    slope: Tensor,
+    name: str | None,
+) -> Tensor | None:
+    """The same for one event, 0-d. g(t, y): 0-d, for the 0-d time that clock makes of a tensor
+    (1,), and y (n,)."""
 
-    def one(t, y):
+    def one(t: Tensor, y: Tensor) -> Tensor:
         return g(clock(t), y.squeeze(0)).unsqueeze(0)
 
     at = torch.tensor([t], dtype=torch.float64, device=y.device)
@@ -61,7 +79,7 @@ def moved_time(g, clock, t: float, start: float, y, slope, name):
     return moved.squeeze(0)
 
 
-def _rates(g, t, y, slope):
+def _rates(g: Condition, t: Tensor, y: Tensor, slope: Tensor) -> Tensor:
     """dg/dt along the solutions, (h,)."""
     t = t.clone().requires_grad_()
     y = y.clone().requires_grad_()
@@ -80,16 +98,16 @@ def _rates(g, t, y, slope):
 
 
 class Undefined(torch.autograd.Function):
-    """Zeros like x, the condition of an event that does not change on its way to zero: a gradient
-    through them is refused."""
+    """Zeros like x. They refuse a gradient, because the condition x of an event does not change on
+    its way to zero."""
 
     @staticmethod
-    def forward(ctx, x, name):
+    def forward(ctx: Any, x: Tensor, name: str | None) -> Tensor:
         ctx.name = name
         return torch.zeros_like(x)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         raise RuntimeError(
             f"the time of event {ctx.name!r} has no derivative: its condition has derivative zero"
             " there and before (a sign, a rounding, a comparison); write it as a function that"

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
 import torch
+from torch import Tensor
 
 from ...core.batched_evaluation import cached_answer
 from ...core.evaluation import RandomState
 from ...core.saved_tensors import unhooked
 from ...core.status import RejectStep
 
+if TYPE_CHECKING:
+    from ...core.batched_field import RowField
+    from ...core.vector_field import VectorField
 
-def run_in_inference_mode(run, inference=True):
-    """run() without a graph: in inference mode, where an operation costs a fifth less, or under
-    no_grad. inference: see serves_inference; False as well for states that a user gets to see."""
+R = TypeVar("R")
+
+
+def run_in_inference_mode(run: Callable[[], R], inference: bool = True) -> R:
+    """Return run() without a graph: in inference mode, where an operation costs a fifth less, or
+    under no_grad. inference: the answer of serves_inference; False also if a user sees the
+    states."""
     with unhooked(), torch.inference_mode() if inference else torch.no_grad():
         return run()
 
 
-def serves_inference(field, t, y) -> bool:
-    """Whether f in inference mode is f: not where it differentiates inside itself, which fails
-    there or gives zeros.
+def serves_inference(field: VectorField | RowField, t: float | Tensor, y: Tensor) -> bool:
+    """Whether f returns the same values in inference mode. If f differentiates inside itself, it
+    fails there or returns zeros.
 
-    Found out beforehand, at (t, y), y (n,): up to torch 2.8 at least, the derivatives of torch.func
-    are zero in that mode. Random numbers and buffers stay as they are.
+    A trial at (t, y), y (n,), decides: at least up to torch 2.8 the derivatives of torch.func are
+    zero in that mode. The trial changes neither random numbers nor buffers.
     """
     try:
         return cached_answer(field, "inference", lambda: _try_inference(field, t, y))
@@ -30,7 +41,7 @@ def serves_inference(field, t, y) -> bool:
         return True
 
 
-def _try_inference(field, t, y):
+def _try_inference(field: VectorField | RowField, t: Any, y: Tensor) -> bool:
     random = RandomState(field.device)
     try:
         with unhooked(), torch.no_grad(), field.module_state.restored(()):

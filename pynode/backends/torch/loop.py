@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 import sys
 from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from ...core.arithmetic import Floats
 from ...core.norm import Tolerance
@@ -24,32 +27,40 @@ from ...core.trajectory import Attempt, Trajectory, derivative, evaluate_at
 from ...methods.base import Step
 from .checkpoints import Recording
 
-# Of the first step: at t = 0, where rounding sets no limit, a step below it is none.
+if TYPE_CHECKING:
+    from ...core.options import Options
+    from ...core.protocols import StepObserver
+    from ...core.stop_conditions import Limits
+    from ...core.vector_field import VectorField
+    from ...methods.base import Method
+
+# As a fraction of the first step. At t = 0 rounding sets no limit, and a smaller step counts as
+# zero.
 SMALLEST = 1e-40
 _HISTORY = 32  # attempted steps kept for the report of a failure
 
 
 def integrate(
-    field,
-    method,
-    y0,
-    times,
-    options,
-    atol,
-    record=None,
-    dense=False,
-    slopes=False,
-    watch=None,
-    limits=None,
-    tol=None,
+    field: VectorField,
+    method: Method,
+    y0: Tensor,
+    times: list[float],
+    options: Options,
+    atol: Tensor,
+    record: Callable[..., Recording] | None = None,
+    dense: bool = False,
+    slopes: bool = False,
+    watch: StepObserver | None = None,
+    limits: Limits | None = None,
+    tol: Tolerance | None = None,
 ) -> Trajectory:
     """Integrate from times[0] to times[-1] with outputs at all times, in either direction.
 
     y0: (n,); times: list of floats, strictly monotone; record(field, method, tol) -> Recording, or
     None; dense: record the steps and their polynomials; slopes: dy/dt of the polynomials at the
     outputs. watch: looks for events; limits: refuse steps or stop; tol: the norm of errors, by
-    default the root mean square over all components. Numerical failure ends the trajectory early
-    and is told in its status.
+    default the root mean square over all components. A numerical failure ends the trajectory early,
+    and its status says why.
     """
     tol = tol or Tolerance(options.rtol, atol, len(y0))
     t = times[0]
@@ -87,7 +98,7 @@ def integrate(
             record = Recording
         if record is not None:
             path.recording = record(field, method, tol)
-        most = options.max_nfe
+        most: float | None = options.max_nfe
         if most is None:
             most = method.evaluations_a_step * options.max_steps
         with guarded(field.stats, most, limits):
@@ -111,7 +122,15 @@ class _Loop:
     the polynomials; slopes: dy/dt at the outputs, too.
     """
 
-    def __init__(self, field, method, path, options, tol, h):
+    def __init__(
+        self,
+        field: VectorField,
+        method: Any,
+        path: Trajectory,
+        options: Options,
+        tol: Tolerance,
+        h: float,
+    ) -> None:
         self.field = field
         self.method = method
         self.path = path
@@ -127,16 +146,16 @@ class _Loop:
         self.state = method.init(field, self.t, self.y, path.f0, h, tol)
         self.position = 1
         self.attempts = field.stats.accepted + field.stats.rejected
-        self.history = deque(maxlen=_HISTORY)
+        self.history: deque[tuple] = deque(maxlen=_HISTORY)
         self.fixed = options.step_size is not None
         self.slack = FIXED_SLACK if self.fixed else SLACK
         self.max_nfe = math.inf
-        self.watch = None
-        self.limits = None
+        self.watch: Any = None
+        self.limits: Limits | None = None
         self.dense = False
         self.slopes = False
 
-    def run(self):
+    def run(self) -> None:
         path = self.path
         self._tell_horizon()
         path.status = self._limit_reached()
@@ -150,12 +169,12 @@ class _Loop:
         path.attempts = [Attempt(*attempt) for attempt in self.history]
         path.hits = [] if self.watch is None else self.watch.hits
 
-    def _tell_horizon(self):
+    def _tell_horizon(self) -> None:
         """Compiled steps look ahead, to the next stop at most."""
         if self.field.compiled is not None:
             self.field.compiled.set_horizon(self.stops[0], self.slack, self.options.max_step)
 
-    def _limit_reached(self):
+    def _limit_reached(self) -> Status | None:
         """The status that ends the solve before the next step, None where it goes on."""
         size = abs(self.h)
         last = self.path.last
@@ -176,7 +195,7 @@ class _Loop:
             return Status.MAX_SECONDS
         return None
 
-    def _step(self):
+    def _step(self) -> Status | None:
         """Try one step. The status that ends the solve, None where it goes on."""
         t = self.t
         proposed = self.h
@@ -188,8 +207,8 @@ class _Loop:
             recording.begin(self.y, self.state)
         step, coefficients = self._attempt(h, t1)
         if self.fixed and step.accepted and not math.isfinite(step.y.sum().item()):
-            # Without an error to measure nothing else would tell; and a smaller step is not what
-            # was asked for.
+            # Fixed steps have no error test to notice this, and the user did not ask for a smaller
+            # step.
             self.history.append((t, h, math.inf, Status.DIVERGED))
             return Status.DIVERGED
         before = self.state
@@ -207,8 +226,8 @@ class _Loop:
             self._plan(step, proposed, landing)
         return status
 
-    def _attempt(self, h, t1):
-        """(Step, its polynomial or None where nobody asks for it)."""
+    def _attempt(self, h: float, t1: float) -> tuple[Step, Tensor | None]:
+        """(Step, its polynomial, or None if it is not needed)."""
         t = self.t
         times = self.times
         outputs = False
@@ -226,7 +245,7 @@ class _Loop:
             step = Step.failed(t, h, 0.5, self.state, Status.DOMAIN)
         return step, coefficients
 
-    def _accept(self, step, t1, coefficients, landing):
+    def _accept(self, step: Step, t1: float, coefficients: Any, landing: bool) -> Status | None:
         """Move on by a step, or to the event within it. The status that ends the solve here."""
         path = self.path
         cut = None
@@ -257,7 +276,7 @@ class _Loop:
             return Status.SUCCESS
         return None
 
-    def _write_outputs(self, step, coefficients):
+    def _write_outputs(self, step: Step, coefficients: Any) -> None:
         """The outputs inside a step, one at least."""
         times = self.times
         first = self.position
@@ -266,9 +285,9 @@ class _Loop:
         reached = times[first : self.position]
         _outputs(self.path, step, reached, self.t, self.y, coefficients, self.slopes)
 
-    def _plan(self, step, proposed, landing):
+    def _plan(self, step: Step, proposed: float, landing: bool) -> None:
         """The next step to try, after one that was accepted."""
-        # A fixed step stays what was asked for, by however little the time moved otherwise.
+        # A fixed step keeps its size, even if rounding moved the time by a little more or less.
         h = proposed if self.fixed else self.h * step.factor
         if landing:
             # The step was shortened to end at a stop, not because of its error.
@@ -283,9 +302,9 @@ class _Loop:
         self.h = h
 
 
-def _stops(given, t, end, least):
-    """The stops between t and the end, in order and then the end; of two nearer than a step can be
-    it is the later one."""
+def _stops(given: Iterable[float], t: float, end: float, least: float) -> deque[float]:
+    """The stops between t and the end, in order, and then the end. Of two stops that are closer
+    than the least step, the later one stays."""
     if end > t:
         direction = 1.0
     else:
@@ -297,9 +316,17 @@ def _stops(given, t, end, least):
     return stops
 
 
-def _outputs(path, step, times, t, y, coefficients, slopes):
-    """Append the outputs within a step, the last of them y where it is at t; coefficients: the
-    step's polynomial."""
+def _outputs(
+    path: Trajectory,
+    step: Step,
+    times: Sequence[float],
+    t: float,
+    y: Tensor,
+    coefficients: Any,
+    slopes: bool,
+) -> None:
+    """Append the outputs within a step. The output at t is y. coefficients: the step's
+    polynomial."""
     inside = [s for s in times if s != t]
     if inside or slopes:
         thetas = [(s - step.t) / step.h for s in times]

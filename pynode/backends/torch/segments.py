@@ -6,17 +6,19 @@ tensor operations, so that autograd composes the gradient:
 - the time of an event, by the implicit function theorem: dt* = -(dg at fixed t*) / (dg/dt + dg/dy
   dy/dt);
 - the state there, y* + dy/dt dt*, and the user's reset of it;
-- the start of the next segment, y - f dt*: how a solution changes that starts later. Together these
+- the start of the next segment, y - f dt*: how a later start changes a solution. Together these
   are the saltation matrix (Hiskens & Pai, IEEE Trans. Circuits Syst. I 47 (2000), eq. 26-30).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
+from torch import Tensor
 
 from ...core.autograd import FirstOrderOnly
 from ...core.events import EventRecord, common_times
@@ -28,16 +30,24 @@ from .event_detection import EventDetector
 from .event_time_gradient import moved_time
 from .simultaneous_events import Queue, rounding, signs_of
 
-# A reset by the same event so often in a row, each within this part of the span of the one before,
-# ends the solve: a ball that comes to rest. Still smaller distances drown in rounding, and the ball
-# would fall through the floor.
+if TYPE_CHECKING:
+    from ...core.events import Event, PresetTimes
+    from ...core.vector_field import VectorField
+    from .event_detection import EventHit
+
+# (state, time, status) after what happens at one time. The status is None if the solve goes on.
+After: TypeAlias = tuple[Any, Any, Status | None]
+
+# If one event resets the state this often in a row, each time within this fraction of the span
+# after the last time, the solve ends: a ball has come to rest. Rounding hides smaller distances,
+# and the ball would fall through the floor.
 ZENO = 3
 INSTANT = 1e-10
 
 
 class Segment(NamedTuple):
-    """rows: (m, n) outputs; marks: (k, n) states at path.hits; both differentiable. piece: for the
-    dense output."""
+    """rows: (m, n) outputs. event_states: (k, n) states at path.hits. Both are differentiable.
+    piece: for the dense output."""
 
     rows: torch.Tensor
     event_states: torch.Tensor
@@ -50,17 +60,20 @@ class ScheduledStop(NamedTuple):
 
     t: float
     time: torch.Tensor
-    preset: object
+    preset: PresetTimes | None
     event: int
     index: int  # type: ignore[assignment]
 
 
-def scheduled_stops(presets, jumps, values) -> list:
+def scheduled_stops(
+    presets: Iterable[tuple[int, PresetTimes]], jumps: Tensor, values: Sequence[float]
+) -> list[ScheduledStop]:
     """Those inside the span (the start counts for presets), in the order in which they are met."""
     if values[-1] > values[0]:
         direction = 1.0
     else:
         direction = -1.0
+    sources: list[tuple[int, PresetTimes | None, Tensor]]
     sources = [(e, p, common_times(p.times, "the times of PresetTimes")) for e, p in presets]
     sources.append((-1, None, common_times(jumps, "jumps")))
     found = [
@@ -87,13 +100,21 @@ class SegmentedSolve:
     right).
     """
 
-    def __init__(self, field, segment, values, events, bounds, slopes):
+    def __init__(
+        self,
+        field: VectorField,
+        segment: Callable[..., Segment],
+        values: Sequence[float],
+        events: Sequence[tuple[int, Event]],
+        bounds: list[ScheduledStop],
+        slopes: bool,
+    ) -> None:
         self.field = field
         self.segment = segment
         self.values = values
         self.with_slopes = slopes
         self.numbers = [n for n, _ in events]
-        self.events = [event for _, event in events]
+        self.events: list[Any] = [event for _, event in events]
         self.bounds = bounds
         self.jumps = {bound.t for bound in bounds if bound.preset is None}
         if values[-1] > values[0]:
@@ -101,19 +122,21 @@ class SegmentedSolve:
         else:
             self.direction = -1.0
         self.counts = [0] * len(events)
-        self.rows = []
-        self.slopes = []
-        self.records = []
-        self.pieces = []
+        self.rows: list[Tensor] = []
+        self.slopes: list[Tensor] = []
+        self.records: list[EventRecord] = []
+        self.pieces: list[DenseSegment] = []
         self.position = 0
-        self.path = None
-        self.origin = None  # what has changed the state or f since the last segment
+        self.path: Any = None
+        self.origin: str | None = None  # what has changed the state or f since the last segment
         # Of the last segment; stopped: the record of the terminal event.
-        self.signs = self.watch = self.stopped = None
+        self.signs: Any = None
+        self.watch: Any = None
+        self.stopped: EventRecord | None = None
         # By event: (time of its last reset, how often in a row it followed the one before at once).
-        self.latest = {}
+        self.latest: dict[int, tuple[float, int]] = {}
 
-    def run(self, y, time):
+    def run(self, y: Tensor, time: Tensor) -> SegmentedSolve:
         """y: (n,) at time (0-d float64), both with their gradients; returns self."""
         t = self.values[0]
         end = self.values[-1]
@@ -148,12 +171,11 @@ class SegmentedSolve:
             self.ys = torch.cat(self.rows)
         return self
 
-    def _later(self, a, b) -> bool:
+    def _later(self, a: float, b: float) -> bool:
         return self.direction * (a - b) > 0
 
     def _beside(self, t: float, direction: float) -> float:
-        """The next time to t in a direction that the field can tell from it, in the dtype in which
-        it is told the time."""
+        """The time next to t in a direction, in the dtype in which f receives the time."""
         rounded, target = (
             torch.tensor(x, dtype=self.field.dtype) for x in (t, direction * math.inf)
         )
@@ -163,8 +185,8 @@ class SegmentedSolve:
         return self._beside(t, -self.direction)
 
     def _begin(self, t: float, stop: float) -> float:
-        """Where a segment from t starts: beyond a jump of f, at which f may still be what it
-        was."""
+        """Where a segment from t starts: just after a jump of f, because at the jump f may still
+        have its old value."""
         if t in self.jumps:
             beyond = self._beside(t, self.direction)
         else:
@@ -173,19 +195,21 @@ class SegmentedSolve:
             return beyond
         return t
 
-    def _emit(self, t, y):
-        """y as output where the next output time is t."""
+    def _emit(self, t: float, y: Tensor) -> None:
+        """Keep y as an output if the next output time is t."""
         if self.position < len(self.values) and self.values[self.position] == t:
             self.rows.append(y.unsqueeze(0))
             if self.with_slopes and self.position:
                 self.slopes.append(self._slope(t, y))
             self.position += 1
 
-    def _slope(self, t, y):
+    def _slope(self, t: float, y: Tensor) -> Tensor:
         with torch.no_grad():
             return self.field.dydt(t, y.detach())
 
-    def _advance(self, t, y, time, stop):
+    def _advance(
+        self, t: float, y: Tensor, time: Tensor, stop: float
+    ) -> tuple[Status | None, float, Tensor, Tensor]:
         """One segment from (t, y): (status, t, y, time), status None where the solve goes on."""
         start = y
         moves = time.requires_grad and torch.is_grad_enabled()
@@ -204,16 +228,18 @@ class SegmentedSolve:
         times = [t, *self.values[first : self.position]]
         if times[-1] != stop:
             times.append(stop)
-        self.watch = watch = (
-            EventDetector(self.events, self.field, self.counts, self.signs) if self.events else None
-        )
+        watch: Any = None
+        if self.events:
+            watch = EventDetector(self.events, self.field, self.counts, self.signs)
+        self.watch = watch
         segment = self.segment(start, times, watch, self.origin)
         self.origin = None
-        self.path = path = segment.piece.path
+        path: Any = segment.piece.path
+        self.path = path
         self.pieces.append(segment.piece)
         cut = path.status is Status.EVENT
         done = cut and any(watch.stops(hit.event) and hit.t == path.t for hit in path.hits)
-        # A reset puts a later state in the place of the output at its own time.
+        # The output at the time of a reset is the state after it.
         reached = sum(1 for s in times[1 : len(path.ys)] if not (cut and not done and s == path.t))
         self.position = first + min(reached, self.position - first)
         kept = self.position - first
@@ -243,10 +269,10 @@ class SegmentedSolve:
             self._emit(path.t, y)
         return status, path.t, y, time
 
-    def _through_reset(self, segment, done):
-        """(state, time, status) after the events at which a segment ended, whose records are made
-        here."""
-        path = segment.piece.path
+    def _through_reset(self, segment: Segment, done: bool) -> After:
+        """Make the records of the events at which a segment ended. Return (state, time, status)
+        after them."""
+        path: Any = segment.piece.path
         located = []
         for hit, row in zip(path.hits, segment.event_states, strict=True):
             record, state = self._record(hit, row)
@@ -262,14 +288,20 @@ class SegmentedSolve:
         y, time, status = self._occur(path.t, None, None, located)
         return y, time, Status.MAX_EVENTS if status is None and any(stalled) else status
 
-    def _stop(self, record):
+    def _stop(self, record: EventRecord) -> Status:
         self.stopped = record
         return Status.EVENT
 
-    def _occur(self, t, y, time, located):
+    def _occur(
+        self,
+        t: float,
+        y: Any,
+        time: Any,
+        located: Iterable[tuple[int, int, Any]],
+    ) -> After:
         """(state, time, status) after the events at t: those located, (event, index, (record,
-        state)), and those that become true by what they do. y, time: None where the first of them
-        with a reset gives them."""
+        state)), and those that become true by what they do. y, time: None if the first of them with
+        a reset provides them."""
         queue = Queue(self.events)
         queue.add(located)
         while queue:
@@ -299,7 +331,9 @@ class SegmentedSolve:
                 queue.add(self._made_true(t, y, (e, index)))
         return y, time, None
 
-    def _made_true(self, t, y, own=None):
+    def _made_true(
+        self, t: float, y: Tensor, own: tuple[int, int] | None = None
+    ) -> list[tuple[int, int, None]]:
         """(event, index, None) of the conditions that a change of the state at t fires; own: the
         one whose reset it was."""
         fires, self.signs = self.signs.crossed(
@@ -311,7 +345,7 @@ class SegmentedSolve:
             if fire and owner != own
         ]
 
-    def _stalled(self, e, t) -> bool:
+    def _stalled(self, e: int, t: float) -> bool:
         """Whether event e, at t, follows itself again and again without time passing."""
         last, repeats = self.latest.get(e, (-math.inf, 0))
         instant = INSTANT * (abs(self.values[-1] - self.values[0]) + abs(t))
@@ -322,14 +356,14 @@ class SegmentedSolve:
         self.latest[e] = t, repeats
         return repeats >= ZENO
 
-    def _clock(self, t):
-        """A time (1,) as conditions get it."""
+    def _clock(self, t: Tensor) -> Tensor:
+        """A time (1,) in the form that conditions receive."""
         return t.squeeze(0).to(self.field.dtype)
 
-    def _condition(self, event, t, y, index):
+    def _condition(self, event: Event, t: Tensor, y: Tensor, index: int) -> Tensor:
         return event.value(t, self.field.layout.unravel(y), self.field.args)[index]
 
-    def _record(self, hit, y):
+    def _record(self, hit: EventHit, y: Tensor) -> tuple[EventRecord, Tensor]:
         """(record, state (n,)) of an event; y: (n,), differentiable at fixed time."""
         event = self.events[hit.event]
         time = torch.tensor(hit.t, dtype=torch.float64)
@@ -338,11 +372,13 @@ class SegmentedSolve:
         state = self.field.layout.unravel(y)
         return EventRecord(time, state, state, self.numbers[hit.event], hit.index, event.name), y
 
-    def _implicit(self, event, hit, time, y):
-        """Time and state of the event with their derivatives; a grazing event has none, which shows
-        as infinity."""
+    def _implicit(
+        self, event: Event, hit: EventHit, time: Tensor, y: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Time and state of the event with their derivatives. Those of a grazing event are
+        infinite."""
 
-        def g(t, y):
+        def g(t: Tensor, y: Tensor) -> Tensor:
             return self._condition(event, t, y, hit.index)
 
         slope = hit.slope.detach().clone()
@@ -352,7 +388,7 @@ class SegmentedSolve:
         time = time + moved.to(time)
         return time, y + slope * (time - time.detach()).to(y)
 
-    def _cross(self, t, y, time):
+    def _cross(self, t: float, y: Tensor, time: Tensor) -> After:
         """(state, time, status) after the boundaries at t and the events that they make true."""
         if not (self.bounds and self.bounds[0].t == t):
             return y, time, None
@@ -379,9 +415,9 @@ class SegmentedSolve:
             return self._occur(t, y, time, self._made_true(t, y))
         return (y, time, None)
 
-    def _reset(self, event, time, y):
-        """The state, (n,), that the user's reset makes of y; TypeError or ValueError where it is no
-        such state."""
+    def _reset(self, event: Any, time: Tensor, y: Tensor) -> Tensor:
+        """The state, (n,), that the user's reset makes of y. Raise TypeError or ValueError if it is
+        not a state."""
         layout = self.field.layout
         try:
             # Copies: a reset may edit its argument, and the next one fill the same memory.

@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-# One condition may fire so often at one time. A cascade that goes on is endless: no time passes in
-# it.
+if TYPE_CHECKING:
+    from ...core.events import Event
+
+# How often a condition may fire at one time. A longer cascade counts as endless, because no time
+# passes in it.
 CASCADE = 100
 
 
@@ -30,7 +35,9 @@ class Signs(NamedTuple):
     known: np.ndarray
     noise: np.ndarray
 
-    def crossed(self, values, noise, directions):
+    def crossed(
+        self, values: np.ndarray, noise: np.ndarray, directions: np.ndarray
+    ) -> tuple[np.ndarray, Signs]:
         """(mask of the conditions that a change of the state fires, their Signs after it).
 
         values: (..., K) after the change; noise: of them; directions: (K,), those in which they
@@ -43,17 +50,17 @@ class Signs(NamedTuple):
         return fires, Signs(np.where(stays, signs, 0.0), noise)
 
 
-def signs_of(values, noise) -> Signs:
-    """Those of conditions of which nothing else is known than their values."""
+def signs_of(values: np.ndarray, noise: np.ndarray) -> Signs:
+    """The Signs of conditions, from nothing but their values."""
     return Signs(
         np.where(np.abs(values) <= noise, 0.0, np.sign(values)),
         np.broadcast_to(noise, values.shape).copy(),
     )
 
 
-def resumed(given, values, noise) -> Signs:
-    """Where conditions with these values begin a segment; given: their Signs at the end of the one
-    before, or None."""
+def resumed(given: Signs | None, values: np.ndarray, noise: np.ndarray) -> Signs:
+    """The Signs of conditions with these values at the start of a segment. given: their Signs at
+    the end of the segment before, or None."""
     if given is None:
         return signs_of(values, noise)
     found = signs_of(values, np.maximum(given.noise, noise))
@@ -61,18 +68,20 @@ def resumed(given, values, noise) -> Signs:
     return found._replace(known=np.where(agrees, given.known, found.known))
 
 
-def at_cut(values, tracked, triggered, noise) -> Signs:
-    """Where conditions are at an event that ends a segment. tracked: (..., K), their sides a little
-    before; fired: mask of those that fire there, and are as near to zero as rounding allows: their
-    own resets decide."""
+def at_cut(
+    values: np.ndarray, tracked: np.ndarray, triggered: np.ndarray, noise: np.ndarray
+) -> Signs:
+    """The Signs of conditions at an event that ends a segment. tracked: (..., K), their sides
+    shortly before. triggered: mask of the conditions that fire there. These are zero up to
+    rounding, and their own resets decide their sides."""
     near = np.abs(values) <= noise
     known = np.where(triggered, 0.0, np.where(near, tracked, np.sign(values)))
     return Signs(known, np.where(triggered, np.maximum(8 * np.abs(values), 64 * noise), noise))
 
 
-def rounding(y):
-    """How far from zero a condition on states (..., n) may be by rounding, (...): conditions are
-    taken to be of their size."""
+def rounding(y: Tensor) -> np.ndarray:
+    """The rounding error, (...), of a condition on states (..., n). A condition is assumed to have
+    the size of the states."""
     return (
         4
         * torch.finfo(y.dtype).eps
@@ -81,14 +90,14 @@ def rounding(y):
 
 
 def instant(t: float, h: float, eps: float) -> float:
-    """How far apart the times of simultaneous events in a step from t, of size h, may be: 8 times
-    what a root is found to."""
+    """The largest distance between the times of simultaneous events in a step from t, of size h: 8
+    times the accuracy of a root."""
     return 8 * max(eps * abs(h), math.ulp(max(abs(t), abs(t + h))))
 
 
-def simultaneous(found, apart: float):
-    """Groups of (t, ...), in the order of time, of which none is further than ``apart`` behind the
-    first of its group."""
+def simultaneous(found: Iterable[tuple], apart: float) -> list[list]:
+    """Groups of (t, ...), in the order of time. Each item is at most ``apart`` later than the first
+    of its group."""
     groups: list[list] = []
     for item in found:
         if groups and abs(item[0] - groups[-1][0][0]) <= apart:
@@ -99,27 +108,27 @@ def simultaneous(found, apart: float):
 
 
 class Queue:
-    """The events of one time, in the order in which they occur: those of higher priority first,
-    then those that became true earlier, then as they stand in the list. What is kept of each:
-    (event, index, found)."""
+    """The events of one time, in the order in which they occur: first by higher priority, then by
+    the time at which they became true, then by the order of the list. An item is (event, index,
+    found)."""
 
-    def __init__(self, events):
+    def __init__(self, events: Sequence[Event]) -> None:
         self.events = events
-        self._items = []
+        self._items: list[tuple] = []
         self._turn = 0
-        self._fired = Counter()
+        self._fired: Counter = Counter()
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return bool(self._items)
 
-    def add(self, items):
-        """Those (event, index, found) that became true together."""
+    def add(self, items: Iterable[tuple[int, int, Any]]) -> None:
+        """Add items (event, index, found) that became true together."""
         for number, (e, index, found) in enumerate(items):
             self._items.append((*place(self.events, e, index, self._turn), number, found))
         self._turn += 1
 
-    def pop(self):
-        """The next one."""
+    def pop(self) -> tuple[int, int, Any]:
+        """Remove the next item and return it."""
         first = min(self._items, key=lambda item: item[:-1])
         self._items.remove(first)
         _, _, e, index, _, found = first
@@ -132,6 +141,6 @@ class Queue:
         return max(self._fired.values(), default=0) > CASCADE
 
 
-def place(events, e, index, turn=0):
+def place(events: Sequence[Event], e: int, index: int, turn: int = 0) -> tuple:
     """The rank of a condition among those that occur at one time."""
     return -events[e].priority, turn, e, index

@@ -4,15 +4,21 @@ is memory."""
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from ...core.batched_evaluation import cached_answer
 from ...core.evaluation import Evaluation
 
-# Of the memory that is free when a solve begins, graphs take so much at most.
+if TYPE_CHECKING:
+    from ...core.vector_field import VectorField
+
+# The fraction of the free memory at the start of a solve that graphs may take.
 SHARE = 0.5
-# Bytes that count as free where the system does not tell.
+# The free bytes if the system does not report them.
 UNKNOWN = 2e9
 
 
@@ -20,12 +26,12 @@ class Tape:
     """Evaluates f with a graph. limit: bytes that the graphs of accepted steps may take
     together."""
 
-    def __init__(self, limit):
+    def __init__(self, limit: float) -> None:
         self.left = limit
-        self._size = None
-        self._latest = {}
+        self._size: Any = None
+        self._latest: dict[int, Evaluation] = {}
 
-    def evaluated(self, field, t, y):
+    def evaluated(self, field: VectorField, t: float, y: Tensor) -> Tensor:
         """f(t, y), (n,), for t a float."""
         time = torch.scalar_tensor(t, dtype=field.dtype, device=field.device)
         if self.left <= 0:
@@ -46,10 +52,10 @@ class Tape:
         self._latest[id(evaluation.result)] = evaluation
         return evaluation.result
 
-    def take(self, stages):
+    def take(self, stages: Iterable[Tensor]) -> list[Evaluation] | None:
         """The Evaluations of an accepted step, in the order of its stages; None where some have no
         graph."""
-        found = [self._latest.get(id(k)) for k in stages]
+        found: list[Any] = [self._latest.get(id(k)) for k in stages]
         # The last stage of the step itself may be the first of the next one.
         self._latest = {id(kept.result): kept for kept in found if kept is not None}
         if any(evaluation is None for evaluation in found):
@@ -58,8 +64,9 @@ class Tape:
         return found
 
 
-def graph_bytes(out, parameters) -> int:
-    """Bytes that the graph of out holds, each memory once, that of the parameters left out."""
+def graph_bytes(out: Tensor, parameters: Iterable[Tensor]) -> int:
+    """Bytes that the graph of out holds. Shared memory counts once, and the parameters do not
+    count."""
     places = {p.data_ptr() for p in parameters}
     total = 0
     seen = set()
@@ -77,7 +84,7 @@ def graph_bytes(out, parameters) -> int:
     return total
 
 
-def _saved(node):
+def _saved(node: Any) -> Iterator[Tensor]:
     """The tensors that a node of a graph holds for its derivative."""
     found = [getattr(node, name) for name in dir(node) if name.startswith("_saved_")]
     found.append(getattr(node, "saved_tensors", ()))
@@ -87,7 +94,7 @@ def _saved(node):
                 yield x
 
 
-def free_bytes(device) -> float:
+def free_bytes(device: torch.device) -> float:
     """Bytes that a process may still take on a device."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
@@ -98,8 +105,9 @@ def free_bytes(device) -> float:
     return UNKNOWN
 
 
-def _meminfo():
-    """What Linux calls available; elsewhere the free pages, None where they are not told."""
+def _meminfo() -> float | None:
+    """The available memory on Linux; elsewhere the free pages. None if the system does not report
+    them."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             for line in file:
@@ -113,8 +121,8 @@ def _meminfo():
     return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
-def _cgroup():
-    """What the limit of a container leaves, None without one."""
+def _cgroup() -> float | None:
+    """The memory that the limit of a container leaves; None without a limit."""
     try:
         with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
             most = file.read().strip()
