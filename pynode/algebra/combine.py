@@ -4,6 +4,7 @@ method."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -30,6 +31,12 @@ class CoefficientRow:
         return self.vectors[key]
 
 
+@overload
+def combine(y: Tensor, h: float | Tensor, row: CoefficientRow, ks: Sequence[Tensor]) -> Tensor: ...
+@overload
+def combine(
+    y: Tensor | None, h: float | Tensor, row: CoefficientRow, ks: Sequence[Tensor]
+) -> Any: ...
 def combine(
     y: Tensor | None, h: float | Tensor, row: CoefficientRow, ks: Sequence[Tensor]
 ) -> Tensor | None:
@@ -62,6 +69,10 @@ def as_stage_tensor(stages: Tensor | list[Tensor]) -> Tensor:
     return torch.stack(stages)
 
 
+@overload
+def broadcast_step(h: Tensor) -> Tensor: ...
+@overload
+def broadcast_step(h: float) -> float: ...
 def broadcast_step(h: float | Tensor) -> float | Tensor:
     """h as a factor of states: a number, or (m, 1) for rows."""
     if isinstance(h, torch.Tensor) and h.dim():

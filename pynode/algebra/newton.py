@@ -145,7 +145,7 @@ def implicit_diff(
     field: VectorField,
     t: float,
     start: Tensor,
-    history_term: Tensor,
+    history_term: Tensor | float,
     c: float,
     solver: LinearSolver,
     y: Tensor,

@@ -1,17 +1,21 @@
 """The methods: how to step. Each is a class by its SciML name: ``from pynode.methods import QNDF,
 Rodas5P``. ``registry`` finds them by names."""
 
+from __future__ import annotations
+
 import importlib
+from types import ModuleType
+from typing import Any
 
 # Those that switch between two methods, beside the classes of single methods.
 _SWITCHING = ("AutoSwitch", "AutoTsit5", "AutoVern7")
 
 
-def _registry():
+def _registry() -> ModuleType:
     return importlib.import_module(f"{__name__}.registry")
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if not name[0].isupper():
         raise AttributeError(f"module 'pynode.methods' has no attribute {name!r}")
     if name in _SWITCHING:
@@ -22,5 +26,5 @@ def __getattr__(name):
     return found
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*_registry().classes(), *_SWITCHING])

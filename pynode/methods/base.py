@@ -11,25 +11,36 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
+from torch import Tensor
 
 from ..algebra.combine import as_stage_tensor
 from ..core.status import Status
 from ..core.step_control import Controller
 from ..core.torch_context import check_solvable
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
+    from ..algebra.mass import Mass
+    from ..core.vector_field import VectorField
+
+    Entry = TypeVar("Entry")
+
 
 class Step:
     """One attempted step from t to t + h.
 
-    y: (n,) state at t + h; ratio: scaled error, accepted where it is at most 1; factor: proposal
-    for the next h; state: to go on with, or to try again with; tape: what dense output and gradient
-    need beside t, h and the start. failure: why the step could not even be completed, None
-    otherwise. method: which method took it, where several take turns; before: (method, state,
-    tolerance) that it began with, kept by methods whose gradient takes the step again
-    (adjoints/discrete/step_by_step.py).
+    y: (n,), the state at t + h. ratio: the scaled error; the step is accepted if it is at most 1.
+    factor: h times this is the proposal for the next step. state: the state of the method for the
+    next attempt. tape: what dense output and gradient need in addition to t, h and the start.
+    failure: a Status if the step could not be completed, otherwise None. method: the method that
+    took the step, if several take turns. before: (method, state, tolerance) at the start of the
+    step. Methods whose gradient repeats the step keep it (adjoints/discrete/step_by_step.py).
     """
 
     __slots__ = (
@@ -47,11 +58,22 @@ class Step:
         "y",
     )
 
-    def __init__(self, t, h, start, y, ratio, factor, state, tape=None, failure=None) -> None:
+    def __init__(
+        self,
+        t: float,
+        h: float,
+        start: Tensor | None,
+        y: Tensor | None,
+        ratio: float,
+        factor: float,
+        state: Any,
+        tape: Any = None,
+        failure: Status | None = None,
+    ) -> None:
         self.t = t
         self.h = h
-        self.start = start
-        self.y = y
+        self.start: Any = start
+        self.y: Any = y
         self.ratio = ratio
         self.factor = factor
         self.state = state
@@ -62,7 +84,9 @@ class Step:
         self.accepted = failure is None and ratio <= 1.0
 
     @classmethod
-    def failed(cls, t, h, factor, state, failure=Status.NONFINITE):
+    def failed(
+        cls, t: float, h: float, factor: float, state: Any, failure: Status = Status.NONFINITE
+    ) -> Step:
         return cls(t, h, None, None, float("inf"), factor, state, failure=failure)
 
 
@@ -71,15 +95,15 @@ class Method:
     """A method with its options. Each method is a class by its SciML name; ``QNDF()`` is the method
     with the default options.
 
-    name, order (of the solution that is carried on), reference: of the class. family: what the
-    class is one of, as a user would call it. implicit: whether it needs a Jacobian. error_order:
-    order of the error estimate plus one, the exponent of step-size control. separable: whether it
-    is for systems (q, p) with dq/dt = v(t, p) and dp/dt = a(t, q) alone. carried: fields of its
-    state through which derivatives flow, of methods whose gradient takes every step again. taped:
-    whether the gradient needs more of a recorded step than where it starts and ends; memory: how
-    many vectors (n,) are kept at most of a point from which it can go on, and of a recorded step.
-    structures: names of the structures of the Jacobian that it can use (algebra/structure.py);
-    takes_mass: whether it solves M y' = f with a constant, possibly singular M.
+    name, reference: of the class. order: of the solution that the next step starts from. family:
+    the kind of method, in a user's words. implicit: whether it needs a Jacobian. error_order: order
+    of the error estimate plus one, the exponent of step-size control. separable: whether it takes
+    only systems (q, p) with dq/dt = v(t, p) and dp/dt = a(t, q). carried: the fields of its state
+    through which derivatives flow, for methods whose gradient repeats every step. taped: whether
+    the gradient needs more of a recorded step than its start and its end. memory: the largest
+    number of vectors (n,) in one restart point, and in one recorded step. structures: names of the
+    structures of the Jacobian that it can use (algebra/structure.py). takes_mass: whether it solves
+    M y' = f with a constant, possibly singular M.
 
     jacobian: how the Jacobian is made and solved with, an option of implicit methods. compile: an
     option of the families whose steps can be compiled as a whole.
@@ -89,10 +113,10 @@ class Method:
     separable = False
     carried: ClassVar[tuple[str, ...]] = ()
     taped = True
-    memory = (2, 4)
     structures: ClassVar[tuple[str, ...]] = ("dense",)
     takes_mass = False
-    evaluations_a_step = math.inf  # that max_steps allows on average where max_nfe is None
+    # Evaluations of f that max_steps allows for each step, on average, if max_nfe is None.
+    evaluations_a_step = math.inf
     if TYPE_CHECKING:
         # A class has them as attributes, properties or fields.
         @property
@@ -109,7 +133,10 @@ class Method:
         def jacobian(self) -> Any: ...
         @property
         def compile(self) -> bool | str: ...
+        @property
+        def memory(self) -> tuple[int, int]: ...
     else:
+        memory = (2, 4)
         jacobian = "dense"
         compile = False
 
@@ -136,26 +163,26 @@ class Method:
         return self.compile
 
     def check_dtype(self, dtype: torch.dtype) -> None:
-        """TypeError where the method solves linear systems and torch has no solver for the state's
-        dtype."""
+        """Raises TypeError if the method solves linear systems and torch has no solver for the
+        state's dtype."""
         if self.implicit:
             check_solvable(dtype, self.name, "or take an explicit method such as 'tsit5'")
 
-    def trim_tape(self, tape):
-        """What the gradient needs of the tape of an accepted step; None where it takes the step
-        from its start anew."""
+    def trim_tape(self, tape: Any) -> Any:
+        """What the gradient needs of the tape of an accepted step; None if it repeats the step from
+        its start."""
         return tape
 
-    def compress_state(self, state):
-        """The state without what ``restore_state`` can make again: to be kept for long."""
+    def compress_state(self, state: Any) -> Any:
+        """A compact form of the state for long-term storage; the inverse of ``restore_state``."""
         return state
 
-    def restore_state(self, state):
-        """The state that was compressed, the same in every digit."""
+    def restore_state(self, state: Any) -> Any:
+        """The full state, equal in every digit to the one that was compressed."""
         return state
 
     def fixed(self) -> Method:
-        """The same method without error control; ValueError where it cannot do without."""
+        """The same method without error control. Raises ValueError if it needs error control."""
         raise ValueError(
             f"{self.name} chooses its own steps: leave step_size away, or bound the steps by"
             " max_step"
@@ -164,12 +191,13 @@ class Method:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Controlled(Method):
-    """A method that leaves the choice of its steps to a controller, or takes steps of a fixed size.
+    """A method whose steps a controller chooses, or that takes steps of a fixed size.
 
     controller: 'I', 'PI' or 'PID', or a Controller. adaptive: whether errors are controlled; False
     for steps of a fixed size.
     """
 
+    # __post_init__ makes a Controller of a string.
     controller: Controller | str = Controller("PI")
     adaptive: bool = field(default=True, repr=False)
 
@@ -192,31 +220,31 @@ class OneStep(Method):
         """The method of this family that runs a tableau, with the default options."""
         return of_tableau(cls, tableau, **attributes)()
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         """By the tableau: the class may have been made at run time."""
         options = {f.name: getattr(self, f.name) for f in fields(self)}
         family, attributes = type(self).made_of
         return _restored, (family, self.tableau, attributes, options)
 
     @property
-    def memory(self):
+    def memory(self) -> tuple[int, int]:
         return 4, self.tableau.stages + 2
 
     @property
     def error_order(self) -> int:
         return min(self.order, self.tableau.embedded_order) + 1
 
-    def stages(self, field, step):
-        """Slopes of all stages of an accepted step that its dense output needs: list of (n,), or
-        (s, n) of a compiled step."""
+    def stages(self, field: VectorField, step: Step) -> Tensor | list[Tensor]:
+        """Slopes of all stages that the dense output of an accepted step needs: a list of (n,), or
+        (s, n) for a compiled step."""
         return step.tape
 
-    def dense_weights(self, mass):
+    def dense_weights(self, mass: Mass | None) -> np.ndarray:
         """(stages, degree) weights of the stages in the continuous extension; mass: that of the
         field or None."""
         return self.tableau.dense_weights
 
-    def polynomial(self, field, step):
+    def polynomial(self, field: VectorField, step: Step) -> Tensor:
         """(degree + 1, n) coefficients of the powers of theta on the step."""
         ks = as_stage_tensor(self.stages(field, step))
         weights = torch.as_tensor(
@@ -231,7 +259,7 @@ _CLASSES: dict[tuple, type[OneStep]] = {}
 def of_tableau(family: type[OneStep], tableau: Any, **attributes: Any) -> type[OneStep]:
     """The class of the method that runs a tableau, a subclass of its family by the tableau's name.
 
-    attributes: further ones of the class. There is one class a tableau.
+    attributes: further attributes of the class. Each tableau has one class.
     """
     key = (family, tableau, *attributes.items())
     if key not in _CLASSES:
@@ -257,23 +285,23 @@ def _restored(family: type[OneStep], tableau: Any, attributes: dict, options: di
 
 
 class ByFamily:
-    """What belongs to a family of methods, found by the class of a method or the nearest of its
-    parents. A family registers beside its class, so that nobody edits a list elsewhere."""
+    """Entries of families of methods. The class of a method, or its nearest parent that has an
+    entry, selects it. Each family registers its own entry, so no list elsewhere needs an edit."""
 
     def __init__(self) -> None:
         self._entries: dict[type, Any] = {}
 
-    def register(self, family: type):
-        """A decorator: what it decorates belongs to the family."""
+    def register(self, family: type) -> Callable[[Entry], Entry]:
+        """A decorator that registers its argument as the entry of the family."""
 
-        def decorate(entry):
+        def decorate(entry: Entry) -> Entry:
             self._entries[family] = entry
             return entry
 
         return decorate
 
-    def get(self, method: Method):
-        """The entry of the method's family, None where there is none."""
+    def get(self, method: Method) -> Any:
+        """The entry of the method's family, or None."""
         for parent in type(method).__mro__:
             if parent in self._entries:
                 return self._entries[parent]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -53,13 +54,13 @@ class Collocation:
         return np.ones(self.stages) @ self.powers
 
     @cached_property
-    def eigen(self):
+    def eigen(self) -> tuple[list[Any], np.ndarray, np.ndarray]:
         """(mu, T, T^-1) with T^-1 a^-1 T block diagonal (IV.8.4): the real eigenvalue where s is
         odd, then one of each complex pair; a pair stands in T as the columns that go with the real
         and imaginary parts of its coordinate."""
         values, vectors = np.linalg.eig(np.linalg.inv(self.a))
         order = [i for i in np.argsort(np.abs(values.imag)) if values[i].imag > -1e-9]
-        mu = []
+        mu: list[complex] = []
         columns = []
         for i in order:
             v = vectors[:, i] / vectors[-1, i]
@@ -87,7 +88,7 @@ class Collocation:
         b_hat = np.linalg.solve((self.c[:, None] ** (q - 1)).T, moments)
         return (b_hat - self.a[-1]) @ np.linalg.inv(self.a)
 
-    def extrapolation(self, ratio) -> np.ndarray:
+    def extrapolation(self, ratio: float) -> np.ndarray:
         """(s, s): the z_i of a step to those of the next one, ratio times as long, by the
         collocation polynomial."""
         theta = 1 + self.c * ratio

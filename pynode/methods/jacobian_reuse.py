@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from ..algebra.newton import UNKNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..algebra.linear import LinearSolver
+    from ..algebra.newton import Newton
+    from .esdirk import Stages
+
 
 _NOTHING = nullcontext()
 
 
-def graph_disabled():
+def graph_disabled() -> AbstractContextManager:
     """Context that records no graph. It costs nothing where none is recorded anyway."""
     if torch.is_grad_enabled():
         return torch.set_grad_enabled(False)
     return _NOTHING
 
 
-def remembered_rate(found):
-    """The convergence rate to begin the next step with, after an iteration that ended as found
-    tells. A rate that this step did not measure is trusted less and less (Hairer & Wanner II, sec.
-    IV.8)."""
+def remembered_rate(found: Newton | Stages) -> float:
+    """The convergence rate with which the next step begins. found: the result of this step's
+    iteration. If this step did not measure the rate, the method trusts it less with every step
+    (Hairer & Wanner II, sec. IV.8)."""
     if found.iterations > 1:
         return found.rate
     return max(found.rate, 1e-16) ** 0.8
@@ -39,13 +49,19 @@ class ReusesJacobian:
     - rate: of Newton's convergence with solver, UNKNOWN where none was seen.
     """
 
-    def converged(self, state, t, y, scale, iterate):
-        """Run Newton's iteration, and run it once more with a new Jacobian where it fails with an
-        old one.
+    def converged(
+        self,
+        state: Any,
+        t: float,
+        y: Tensor,
+        scale: Tensor | None,
+        iterate: Callable[[LinearSolver, float], Any],
+    ) -> tuple[Any, Any]:
+        """Run Newton's iteration. If it fails with an old Jacobian, run it again with a new one.
 
         t, y, scale: the point for a new Jacobian, y (n,), and the weights of the norm, (n,) or
-        None. iterate(solver, rate): the iteration; its result has y None where it fails. Returns
-        (result, state with the Jacobian and the factorisation used); the result is None where the
+        None. iterate(solver, rate): the iteration; the y of its result is None if it fails. Returns
+        (result, state with the Jacobian and the factorisation used). The result is None if the
         matrix is singular.
         """
         jac = state.jac
@@ -75,18 +91,18 @@ class ReusesJacobian:
         return found, state
 
     @staticmethod
-    def with_jacobian(state, t, y):
+    def with_jacobian(state: Any, t: float, y: Tensor) -> Any:
         """The state with the Jacobian at (t, y), not yet factorised."""
         jac = state.jacobian(t, y)
         return state._replace(jac=jac, origin=(t, y, None), fresh=True, solver=None)
 
-    def compress_state(self, state):
+    def compress_state(self, state: Any) -> Any:
         """Without the Jacobian and its factorisation, which are made again at their origin."""
         return state._replace(
             jac=None, solver=None, origin=None if state.jac is None else state.origin
         )
 
-    def restore_state(self, state):
+    def restore_state(self, state: Any) -> Any:
         """The state that was compressed; its Jacobian and factorisation are the same in every
         digit."""
         if state.origin is None:
@@ -94,6 +110,6 @@ class ReusesJacobian:
         jac = state.jacobian(*state.origin[:2])
         return state._replace(jac=jac, solver=self.refactorised(state, jac, state.origin[2]))
 
-    def refactorised(self, state, jac, scale):
+    def refactorised(self, state: Any, jac: Any, scale: Tensor | None) -> Any:
         """The solver of Newton's iteration, at the size of step that the state names."""
         return state.jacobian.factorised(jac, state.c, scale)

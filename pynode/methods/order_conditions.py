@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations_with_replacement
@@ -30,7 +31,7 @@ class Tree:
             value *= son.density
         return value
 
-    def weights(self, a, single=None) -> np.ndarray:
+    def weights(self, a: np.ndarray, single: np.ndarray | None = None) -> np.ndarray:
         """Elementary weights Phi_i, one a stage: products over the sons of sum_j a_ij Phi_j(son).
 
         ``single`` replaces ``a`` at a vertex with exactly one son (Rosenbrock methods).
@@ -46,13 +47,13 @@ class Tree:
 
 
 @cache
-def _trees_of(order) -> tuple:
+def _trees_of(order: int) -> tuple:
     if order == 1:
         return (Tree(),)
     return tuple(sorted({Tree(tuple(sorted(forest))) for forest in _forests(order - 1, order - 1)}))
 
 
-def _forests(vertices, largest):
+def _forests(vertices: int, largest: int) -> Iterator[tuple]:
     """Multisets of trees with ``vertices`` vertices in all, none of more than ``largest``."""
     if vertices == 0:
         yield ()
@@ -64,6 +65,6 @@ def _forests(vertices, largest):
                     yield same + rest
 
 
-def rooted_trees(order) -> list:
+def rooted_trees(order: int) -> list:
     """All rooted trees with at most ``order`` vertices (1, 2, 4, 8, 17, 37, 85, 200 of them)."""
     return [tree for size in range(1, order + 1) for tree in _trees_of(size)]

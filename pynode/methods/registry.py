@@ -121,12 +121,12 @@ def get(name: str | type[Method] | Method, **options: Any) -> Method:
     return replace(found, **options)
 
 
-def _default(method, option, value) -> bool:
+def _default(method: Method, option: str, value: object) -> bool:
     """Whether a value says nothing: every method takes the default of an option."""
     return isinstance(value, (str, bool)) and getattr(type(method), option, None) == value
 
 
-def _named(name) -> Method:
+def _named(name: str | type[Method] | Method) -> Method:
     if isinstance(name, Method):
         return name
     if isinstance(name, type) and issubclass(name, Method):

@@ -4,8 +4,10 @@ start."""
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from ..algebra.arnoldi import arnoldi
 from ..algebra.jacobian import Jacobian
@@ -20,8 +22,17 @@ from ..core.status import RejectStep
 from ..core.torch_context import HALVES
 from .switching import AutoSwitch
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..core.norm import Tolerance
+    from ..core.vector_field import VectorField
+    from .base import Method
+
+
 ITERATIONS = 5  # of the power method, one evaluation of f each
-# Rho times the span of time: a third as many steps an explicit method needs for stability alone.
+# The spectral radius times the span of time. For stability an explicit method needs about a third
+# as many steps.
 SURELY_STIFF = 1e4
 TIGHT = 3e-8  # rtol below which methods of higher order pay
 EIGENVALUES_UP_TO = 100  # states
@@ -32,7 +43,14 @@ RADAU_UP_TO = 500  # states
 SMALL = 50  # states up to which a factorisation a step costs less than Newton's iterations
 
 
-def choose(get, field, t0: float, t1: float, y0, tol):
+def choose(
+    get: Callable[[str], Method],
+    field: VectorField,
+    t0: float,
+    t1: float,
+    y0: Tensor,
+    tol: Tolerance,
+) -> tuple[Method, str]:
     """(method, why in a sentence). get: from names to methods; y0: (n,); tol: Tolerance."""
     try:
         radius = growth(field, t0, y0, tol)
@@ -62,9 +80,9 @@ def choose(get, field, t0: float, t1: float, y0, tol):
     )
 
 
-def _damping(field, tol) -> str:
-    """A method that is stable along the imaginary axis. Radau IIA factorises dense matrices,
-    KenCarp47 whatever there is."""
+def _damping(field: VectorField, tol: Tolerance) -> str:
+    """A method that is stable along the imaginary axis. Radau IIA factorises dense matrices only;
+    KenCarp47 takes every structure."""
     if field.size > RADAU_UP_TO:
         return "kencarp47"
     if tol.rtol < TIGHT:
@@ -74,13 +92,13 @@ def _damping(field, tol) -> str:
 
 @torch.no_grad()
 @unhooked()
-def oscillates(field, t, y, tol) -> bool:
+def oscillates(field: VectorField, t: float, y: Tensor, tol: Tolerance) -> bool:
     """Whether df/dy at (t, y) has fast modes near the imaginary axis, where BDF above order 2 is
     not stable.
 
-    By all eigenvalues of a small Jacobian, or by the Ritz values of RITZ Arnoldi steps with
-    differences of f in units of the tolerances; with a mass matrix nothing is known of them, and
-    the answer is no. Hairer & Wanner II, sec. IV.10 and V.2.
+    For a small Jacobian it computes all eigenvalues; otherwise the Ritz values of RITZ Arnoldi
+    steps, with differences of f in units of the tolerances. With a mass matrix the modes are
+    unknown and the answer is False. Hairer & Wanner II, sec. IV.10 and V.2.
     """
     if field.mass is not None:
         return False
@@ -98,9 +116,9 @@ def oscillates(field, t, y, tol) -> bool:
     return bool((values.imag.abs() > NEAR_IMAGINARY * values.real.abs())[fast].any())
 
 
-def refuse_fixed_steps(step_size):
-    """ValueError for steps of a fixed size, which not every method takes of those that 'auto' may
-    choose."""
+def refuse_fixed_steps(step_size: object) -> None:
+    """Raises ValueError for steps of a fixed size: some of the methods that 'auto' may choose do
+    not take them."""
     if step_size is not None:
         raise ValueError(
             "step_size asks for fixed steps, and method='auto' chooses among methods that choose"
@@ -111,7 +129,7 @@ def refuse_fixed_steps(step_size):
 
 @torch.no_grad()
 @unhooked()
-def growth(field, t, y, tol):
+def growth(field: VectorField, t: float, y: Tensor, tol: Tolerance) -> float:
     """The spectral radius of df/dy at (t, y) by a nonlinear power method, or by the user's
     Jacobian."""
     if field.user_jac is not None:

@@ -7,6 +7,7 @@ II: sec. IV.3 and IV.7).
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -18,7 +19,7 @@ from .order_conditions import rooted_trees
 _TOLERANCE = 1e-11
 
 
-def _check(name, what, residual):
+def _check(name: str, what: str, residual: float) -> None:
     if abs(residual) > _TOLERANCE:
         raise ValueError(
             f"tableau {name}: {what} is violated by {residual:.2e}; one of its numbers is wrong"
@@ -42,7 +43,7 @@ class _Continuous:
             [list(row) + [0.0] * (degree - len(row)) for row in self.dense], dtype=float
         )
 
-    def _check_dense_ends(self):
+    def _check_dense_ends(self) -> None:
         """At theta = 1 the continuous extension is the step itself."""
         ends = self.dense_weights.sum(axis=1)
         b = np.zeros(len(ends))
@@ -78,7 +79,7 @@ class RungeKutta(_Continuous):
     c_dense: tuple = ()
     a_dense: tuple = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         s = len(self.b)
         if not len(self.c) == len(self.a) == len(self.b_err) == s:
             raise ValueError(f"tableau {self.name}: c, a, b and b_err must have one entry a stage")
@@ -123,7 +124,7 @@ class RungeKutta(_Continuous):
         raise AssertionError("an explicit method is not stable on the whole axis")
 
     @cached_property
-    def stages_at_one_time(self):
+    def stages_at_one_time(self) -> tuple[int, int] | None:
         """(i, j): the two latest stages at the same time, with rows that differ; None where there
         are none."""
         a = self.matrix()
@@ -141,7 +142,7 @@ class RungeKutta(_Continuous):
             full[i, : len(row)] = [float(x) for x in row]
         return full
 
-    def residuals(self, weights, order) -> float:
+    def residuals(self, weights: Sequence[float] | np.ndarray, order: int) -> float:
         """Largest violation of the order conditions up to ``order`` by quadrature weights (Hairer
         I, theorem II.2.13)."""
         w = np.zeros(len(self.c) + len(self.c_dense))
@@ -151,7 +152,7 @@ class RungeKutta(_Continuous):
             abs(float(w @ tree.weights(a)) - 1 / tree.density) for tree in rooted_trees(order)
         )
 
-    def dense_residuals(self, theta, order) -> float:
+    def dense_residuals(self, theta: float, order: int) -> float:
         """Largest violation at theta of the order conditions of the continuous extension (Hairer I,
         II.6.18)."""
         powers = theta ** np.arange(1, self.dense_weights.shape[1] + 1)
@@ -190,7 +191,7 @@ class Rosenbrock(_Continuous):
     dense: tuple
     dense_order: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         s = len(self.b)
         if (
             not len(self.c)
@@ -225,7 +226,7 @@ class Rosenbrock(_Continuous):
         return len(self.b)
 
     @staticmethod
-    def _lower(rows):
+    def _lower(rows: tuple) -> np.ndarray:
         full = np.zeros((len(rows), len(rows)))
         for i, row in enumerate(rows):
             full[i, : len(row)] = [float(x) for x in row]
@@ -237,11 +238,11 @@ class Rosenbrock(_Continuous):
         gamma = np.linalg.inv(np.eye(self.stages) / float(self.gamma) - self._lower(self.C))
         return gamma, self._lower(self.a) @ gamma
 
-    def weights(self, b) -> np.ndarray:
+    def weights(self, b: Iterable[float]) -> np.ndarray:
         """Weights of the untransformed stages k_i (u = Gamma k): b Gamma."""
         return np.array([float(x) for x in b]) @ self.original()[0]
 
-    def residuals(self, b, order) -> float:
+    def residuals(self, b: Iterable[float], order: int) -> float:
         """Largest violation of the order conditions up to ``order`` (Hairer & Wanner II, theorem
         IV.7.3).
 
