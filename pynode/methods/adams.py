@@ -14,11 +14,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from .base import Method, Step
+
+if TYPE_CHECKING:
+    from ..core.norm import Tolerance
+    from ..core.vector_field import VectorField
+
 
 MAX_ORDER = 12
 # While the step doubles: on such a grid higher differences magnify rounding by thousands.
@@ -40,7 +46,7 @@ class State(NamedTuple):
     failures: int
 
 
-def basis(past, h, count):
+def basis(past: tuple, h: float, count: int) -> tuple[list[list[float]], list[float], list[float]]:
     """(coefficients of the powers of theta of c_0, ..., c_count, their integrals g over [0, 1],
     betas (III.5.7))."""
     rows = [[1.0]]
@@ -71,14 +77,18 @@ class AdamsPECE(Method):
     memory = (MAX_ORDER + 3, MAX_ORDER + 4)
 
     @property
-    def error_order(self):
+    def error_order(self) -> int:
         """Of the first step, which has order 1."""
         return 2
 
-    def init(self, field, t, y, f0, h, tol):
+    def init(
+        self, field: VectorField, t: float, y: Tensor, f0: Tensor, h: float, tol: Tolerance
+    ) -> State:
         return State(f0.unsqueeze(0), (0.0,), 1, 0, h, True, 0)
 
-    def step(self, field, t, y, h, state, tol):
+    def step(
+        self, field: VectorField, t: float, y: Tensor, h: float, state: State, tol: Tolerance
+    ) -> Step:
         """One step; y: (n,). One synchronisation, at the norms of the errors."""
         phi, past, k, equal, old_h, starting, _ = state
         before = self, state, tol
@@ -131,7 +141,16 @@ class AdamsPECE(Method):
         return done
 
     @staticmethod
-    def _errors(y, y1, h, k, g, gap, star, tol):
+    def _errors(
+        y: Tensor,
+        y1: Tensor,
+        h: float,
+        k: int,
+        g: list[float],
+        gap: Tensor,
+        star: Tensor,
+        tol: Tolerance,
+    ) -> tuple[float, bool]:
         """(scaled error of the step, whether those of lower orders are no larger). Shampine &
         Gordon, chapter 5."""
         rows = [gap * (h * (g[k] - g[k - 1]))]
@@ -148,7 +167,7 @@ class AdamsPECE(Method):
         return size, max(others) <= (0.5 if k == 2 else 1.0) * size
 
     @staticmethod
-    def _factor(error, order, starting):
+    def _factor(error: float, order: int, starting: bool) -> float:
         """The step is doubled, kept, or cut: changes cost the differences their even grid."""
         growth = (0.5 / max(error, 1e-16)) ** (1 / (order + 1))
         if starting or growth >= 2:
@@ -158,7 +177,7 @@ class AdamsPECE(Method):
         return max(0.5, min(0.9, growth))
 
     @staticmethod
-    def _rejected(t, h, y, size, state, lower):
+    def _rejected(t: float, h: float, y: Tensor, size: float, state: State, lower: bool) -> Step:
         failures = state.failures + 1
         if failures > 2:
             order = 1
@@ -170,7 +189,7 @@ class AdamsPECE(Method):
         return Step(t, h, y, None, size, 0.5 if failures < 3 else 0.25, kept)
 
     @staticmethod
-    def stiffness(step, order):
+    def stiffness(step: Step, order: int) -> float:
         """h times a Lipschitz constant of f, from the two values of f that a step of this order has
         just made at its end."""
         rows, star, gap = step.tape
@@ -179,10 +198,10 @@ class AdamsPECE(Method):
             rise = (step.state.phi[0] - gap - star[:order].sum(0)).norm()
             return float(rise / (abs(weight) * gap.norm()))
 
-    def trim_tape(self, tape):
+    def trim_tape(self, tape: Any) -> None:
         return None
 
-    def polynomial(self, field, step):
+    def polynomial(self, field: VectorField, step: Step) -> Tensor:
         """(k + 2, n) coefficients of the powers of theta: the integral of the interpolant that made
         the step."""
         rows, star, gap = step.tape

@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..algebra.combine import CoefficientRow, combine
 from ..algebra.newton import UNKNOWN, full_newton, implicit_diff, simplified_newton
@@ -21,6 +22,13 @@ from ..algebra.structure import linearise
 from ..core.status import Status
 from .base import Controlled, OneStep, Step
 from .jacobian_reuse import ReusesJacobian, graph_disabled, remembered_rate
+
+if TYPE_CHECKING:
+    from ..algebra.mass import Mass
+    from ..algebra.newton import Newton
+    from ..core.norm import Tolerance
+    from ..core.vector_field import VectorField
+
 
 SLOW = 0.03  # where Newton converges more slowly than this, the next step takes a new Jacobian
 ITERATIONS = 7  # of Newton's method at a stage
@@ -40,11 +48,11 @@ class State(NamedTuple):
 
     first: torch.Tensor | None
     past: tuple
-    jacobian: object
-    jac: torch.Tensor | None
+    jacobian: Any
+    jac: Any
     origin: tuple | None
     fresh: bool
-    solver: object
+    solver: Any
     c: float
     rate: float
 
@@ -90,7 +98,7 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         return float(self.tableau.a[-1][self.tableau.stages - 1])
 
     @cached_property
-    def rows(self):
+    def rows(self) -> tuple[list[CoefficientRow], CoefficientRow, CoefficientRow]:
         """Rows of a left of the diagonal, b, b_err."""
         tb = self.tableau
         return (
@@ -100,7 +108,7 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         )
 
     @cached_property
-    def rows_explicit(self):
+    def rows_explicit(self) -> tuple[list[CoefficientRow], CoefficientRow]:
         """Rows of the companion's a, and what its b adds to the last stage."""
         b = self.companion.b
         last = self.companion.matrix()[-1]
@@ -109,7 +117,7 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         )
 
     @cached_property
-    def nodes(self):
+    def nodes(self) -> list[float]:
         return [float(c) for c in self.tableau.c]
 
     @cached_property
@@ -128,7 +136,7 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         stability function vanishes at infinity."""
         return self.stiffly_accurate and abs(self._carried(np.eye(self.tableau.stages)[-1])) < 1e-10
 
-    def _carried(self, weights):
+    def _carried(self, weights: np.ndarray) -> Any:
         """What sum_i weights_i k_i, (stages, ...), has of the slope of an explicit first stage
         where all Y_i are given."""
         if not self.begins_explicitly:
@@ -136,7 +144,7 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         a = self.tableau.matrix()
         return weights[0] - np.linalg.solve(a[1:, 1:], a[1:, 0]) @ weights[1:]
 
-    def dense_weights(self, mass):
+    def dense_weights(self, mass: Mass | None) -> np.ndarray:
         """(stages, degree) of the continuous extension. With a mass matrix the slope of an explicit
         first stage is replaced, as far as the extension needs more of it than the Y_i tell, by what
         the polynomial through other slopes gives."""
@@ -145,7 +153,7 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         return self._dense_with_mass
 
     @cached_property
-    def _dense_with_mass(self):
+    def _dense_with_mass(self) -> np.ndarray:
         dense = self.tableau.dense_weights
         excess = self._carried(dense)
         if np.abs(excess).max(initial=0.0) < 1e-10:
@@ -160,7 +168,7 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         return dense - np.outer(np.eye(len(q))[0] - q, excess)
 
     @cached_property
-    def predictors(self):
+    def predictors(self) -> list[CoefficientRow]:
         """Row i gives the start of Newton's iteration at stage i: y + h sum_j row_ij k_j over the
         slope at the start of the step (j = 0) and those of the earlier stages: the integral of the
         polynomial through the first and the nearest of them."""
@@ -198,7 +206,9 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         grown = stiff * weights @ np.linalg.solve(np.eye(len(a)) - stiff * a, np.ones(len(a)))
         return bool(abs(grown) > 1)
 
-    def init(self, field, t, y, f0, h, tol):
+    def init(
+        self, field: VectorField, t: float, y: Tensor, f0: Tensor | None, h: float, tol: Tolerance
+    ) -> State:
         if self.splits(field):
             first = None
         else:
@@ -215,7 +225,7 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
             UNKNOWN,
         )
 
-    def implicit_part(self, field):
+    def implicit_part(self, field: VectorField) -> VectorField:
         """The field that is linearised: the implicit part of a split one, in the structure given
         for the whole."""
         if not self.splits(field):
@@ -224,20 +234,24 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         part.structure = field.structure
         return part
 
-    def splits(self, field) -> bool:
+    def splits(self, field: VectorField) -> bool:
         """Whether the field is integrated in two parts."""
         return self.companion is not None and field.parts is not None and field.mass is None
 
-    def linearised(self, field, t, y, state):
+    def linearised(
+        self, field: VectorField, t: float, y: Tensor, state: State
+    ) -> tuple[Any, State]:
         """(Jacobian that a step from here starts with, state that holds it)."""
         if state.jac is None:
             state = self.with_jacobian(state, t, y)
         return state.jac, state
 
-    def trim_tape(self, tape):
+    def trim_tape(self, tape: Any) -> tuple:
         return None, tape[1]
 
-    def step(self, field, t, y, h, state, tol):
+    def step(
+        self, field: VectorField, t: float, y: Tensor, h: float, state: State, tol: Tolerance
+    ) -> Step:
         """One step; y: (n,). Newton's iterations synchronise once each, the norm of the error
         once."""
         c = self.gamma * h
@@ -267,7 +281,7 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         if not self.adaptive:
             return Step(t, h, y, y1, 0.0, 1.0, ended, tape)
         ratio = self._ratio(field, h, y, stages, used.solver, tol)
-        factor, past = self.controller(ratio, state.past, self.error_order)
+        factor, past = self.controller(ratio, state.past, self.error_order)  # type: ignore[operator]
         if ratio <= 1.0:
             factor = self._growth(factor, stages.iterations)
             return Step(t, h, y, y1, ratio, factor, ended._replace(past=past), tape)
@@ -277,7 +291,9 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         return Step.failed(t, h, factor, kept)
 
     @staticmethod
-    def _newton_failed(field, t, h, state, used, stages):
+    def _newton_failed(
+        field: VectorField, t: float, h: float, state: State, used: State, stages: Stages | None
+    ) -> Step:
         """Newton's iteration failed with a Jacobian of this very point: halve the step. state:
         before the step; used: with the Jacobian; stages: None where the matrix was singular."""
         field.stats.newton_failures += 1
@@ -297,7 +313,9 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
             t, h, 0.5, kept, Status.NEWTON if finite or stages is None else Status.NONFINITE
         )
 
-    def _ratio(self, field, h, y, stages, solver, tol):
+    def _ratio(
+        self, field: VectorField, h: float, y: Tensor, stages: Any, solver: Any, tol: Tolerance
+    ) -> float:
         """The scaled error of a step."""
         with graph_disabled():
             error = combine(None, h, self.rows[2], stages.ks)
@@ -307,7 +325,7 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
             return tol.ratio(error, y, stages.y)
 
     @staticmethod
-    def _growth(factor, iterations):
+    def _growth(factor: float, iterations: int) -> float:
         """The factor of the next step after an accepted one: less where Newton's iteration took
         long, and 1 where the growth is not worth a factorisation."""
         if factor >= 1.0:
@@ -317,13 +335,24 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         return factor
 
     @staticmethod
-    def _below_rounding(h, c, tol):
+    def _below_rounding(h: float, c: float, tol: Tolerance) -> bool:
         """Whether a slope that a step has left, whose diagonal was c, is too coarse for one of h:
         (Y - base) / c has the rounding of y over c, as where a stop cut the step before to almost
         nothing."""
         return abs(h) * tol.rounding_floor > abs(c) > 0
 
-    def _solve(self, field, t, y, h, before, scale, tol, solver, rate):
+    def _solve(
+        self,
+        field: VectorField,
+        t: float,
+        y: Tensor,
+        h: float,
+        before: State,
+        scale: Tensor,
+        tol: Tolerance,
+        solver: Any,
+        rate: float,
+    ) -> Stages:
         """All stages of one step; y is None where Newton's iteration failed."""
         implicit, explicit = self._parts(field)
         split = explicit is not None
@@ -384,13 +413,15 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
             ks = [k + x for k, x in zip(ks, ls)]
         return Stages(ks, ys, first, last, max(rates, default=UNKNOWN), most, y1)
 
-    def _parts(self, field):
+    def _parts(self, field: VectorField) -> tuple[Any, Any]:
         """(implicit part, explicit part) of the field, the latter None where it is not split."""
         if self.splits(field):
             return field.parts
         return field, None
 
-    def _end(self, y, h, ks, ys, ls, split):
+    def _end(
+        self, y: Tensor, h: float, ks: list[Tensor], ys: list[Tensor], ls: list[Tensor], split: bool
+    ) -> tuple[Tensor, Tensor | None]:
         """(y (n,) at the end of the step, slope (n,) there, None where no stage gives it). ks, ys:
         slopes and states of all stages; ls: slopes of the explicit part of a split field."""
         if self.stiffly_accurate:
@@ -401,7 +432,19 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
             return combine(y1, h, self.rows_explicit[1], ls), None
         return y1, ks[-1] if self.stiffly_accurate else None
 
-    def _stage(self, field, t, base, guess, c, jacobian, solver, scale, tol, rate):
+    def _stage(
+        self,
+        field: Any,
+        t: float,
+        base: Tensor,
+        guess: Tensor,
+        c: float,
+        jacobian: Any,
+        solver: Any,
+        scale: Tensor,
+        tol: Tolerance,
+        rate: float,
+    ) -> Newton:
         """Newton's iteration for one stage, from guess (n,); where a graph is recorded, its
         solution has the derivatives in base (n,) and in the parameters."""
         if not torch.is_grad_enabled():
@@ -415,7 +458,19 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         exact = jacobian.factorised(jacobian(t, found.y), c)
         return found._replace(y=implicit_diff(field, t, base, 0.0, c, exact, found.y))
 
-    def _newton(self, field, t, base, guess, c, jacobian, solver, scale, tol, rate):
+    def _newton(
+        self,
+        field: Any,
+        t: float,
+        base: Tensor,
+        guess: Tensor,
+        c: float,
+        jacobian: Any,
+        solver: Any,
+        scale: Tensor,
+        tol: Tolerance,
+        rate: float,
+    ) -> Newton:
         """Newton's iteration for one stage. Fixed steps are for the formula's own error: there it
         goes on to what the dtype can tell, with new Jacobians where it fails."""
         history_term = guess - base
@@ -449,12 +504,12 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         if found.y is not None:
             return found
 
-        def factorise(y):
+        def factorise(y: Tensor) -> Any:
             return jacobian.factorised(jacobian(t, y), c)
 
         return full_newton(
             field, t, guess, history_term, c, factorise, scale, tol, tol.rounding_floor
         )
 
-    def stages(self, field, step):
+    def stages(self, field: VectorField, step: Step) -> Tensor | list[Tensor]:
         return step.tape[0]

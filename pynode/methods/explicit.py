@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from ..algebra.combine import CoefficientRow, combine
 from .base import Controlled, OneStep, Step
+
+if TYPE_CHECKING:
+    from ..core.norm import Tolerance
+    from ..core.vector_field import VectorField
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -23,7 +29,9 @@ class ExplicitRungeKutta(Controlled, OneStep):
     memory = (2, 2)
 
     @cached_property
-    def rows(self):
+    def rows(
+        self,
+    ) -> tuple[list[CoefficientRow], CoefficientRow, CoefficientRow, list[CoefficientRow]]:
         """Rows of a, of b and of b_err, and those of the further stages of the dense output."""
         tb = self.tableau
         return (
@@ -34,16 +42,20 @@ class ExplicitRungeKutta(Controlled, OneStep):
         )
 
     @cached_property
-    def nodes(self):
+    def nodes(self) -> list[float]:
         return [float(c) for c in self.tableau.c + self.tableau.c_dense]
 
-    def init(self, field, t, y, f0, h, tol):
+    def init(
+        self, field: VectorField, t: float, y: Tensor, f0: Tensor | None, h: float, tol: Tolerance
+    ) -> tuple:
         return f0, (1.0, 1.0)
 
-    def trim_tape(self, tape):
+    def trim_tape(self, tape: Any) -> None:
         return None
 
-    def attempt(self, field, t, y, h, first):
+    def attempt(
+        self, field: Any, t: float | Tensor, y: Tensor, h: float | Tensor, first: Tensor | None
+    ) -> tuple[Tensor, Any, list[Tensor]]:
         """(y1, error, stages) of a step; h a float and y (n,), or h and t (m,) and y (m, n) for
         rows of a batch.
 
@@ -61,7 +73,9 @@ class ExplicitRungeKutta(Controlled, OneStep):
             y1 = combine(y, h, b, ks)
         return y1, combine(None, h, b_err, ks) if self.adaptive else None, ks
 
-    def step(self, field, t, y, h, state, tol):
+    def step(
+        self, field: VectorField, t: float, y: Tensor, h: float, state: tuple, tol: Tolerance
+    ) -> Step:
         """One step; y: (n,). One synchronisation, at the norm of the error."""
         first, past = state
         if field.compiled is not None and not torch.is_grad_enabled():
@@ -78,14 +92,16 @@ class ExplicitRungeKutta(Controlled, OneStep):
             last = None
         if not self.adaptive:
             return Step(t, h, y, y1, 0.0, 1.0, (last, past), ks)
-        factor, new_past = self.controller(ratio, past, self.error_order)
+        factor, new_past = self.controller(ratio, past, self.error_order)  # type: ignore[operator]
         if ratio <= 1.0:
             return Step(t, h, y, y1, ratio, factor, (last, new_past), ks)
         if ratio > 1.0:
             return Step(t, h, y, y1, ratio, factor, (ks[0], past))
         return Step.failed(t, h, factor, (ks[0], past))
 
-    def all_stages(self, field, t, y, h, ks):
+    def all_stages(
+        self, field: Any, t: float | Tensor, y: Tensor, h: float | Tensor, ks: Any
+    ) -> list[Tensor]:
         """The stages ks of a step and those that only the dense output needs: list of (n,), or (m,
         n) for rows."""
         ks = list(ks)
@@ -93,7 +109,7 @@ class ExplicitRungeKutta(Controlled, OneStep):
             ks.append(field(t + self.nodes[self.tableau.stages + i] * h, combine(y, h, row, ks)))
         return ks
 
-    def stages(self, field, step):
+    def stages(self, field: VectorField, step: Step) -> Tensor | list[Tensor]:
         if len(step.tape) == self.tableau.stages:
             step.tape = self.all_stages(field, step.t, step.start, step.h, step.tape)
         return step.tape

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from ..algebra.jacobian import Jacobian
 from ..algebra.linear import Factorised
@@ -16,6 +17,15 @@ from ..core.status import Status
 from .base import OneStep, Step, of_tableau
 from .collocation import RadauIIA
 from .jacobian_reuse import ReusesJacobian, graph_disabled, remembered_rate
+
+if TYPE_CHECKING:
+    from ..algebra.mass import Mass
+    from ..algebra.newton import Newton
+    from ..core.norm import Tolerance
+    from ..core.stats import Stats
+    from ..core.vector_field import VectorField
+    from .collocation import Collocation
+
 
 SLOW = 0.03  # where Newton converges more slowly than this, the next step takes a new Jacobian
 ITERATIONS = 7  # of Newton's method
@@ -49,7 +59,7 @@ class State(NamedTuple):
 
 
 @cache
-def _tensors(tableau, dtype, device):
+def _tensors(tableau: Collocation, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
     """a, T, T^-1, weights of the error, of the dense output, and of the end of the step, as
     tensors."""
     with torch.inference_mode(False):
@@ -65,7 +75,9 @@ class Transformed:
     real: M - h gamma0 J, which the error estimate takes as well; mass: None for the identity.
     """
 
-    def __init__(self, tableau, jac, h, stats, mass=None):
+    def __init__(
+        self, tableau: Collocation, jac: Tensor, h: float, stats: Stats, mass: Mass | None = None
+    ) -> None:
         n = len(jac)
         _, self.transform, self.inverse, *_ = _tensors(tableau, jac.dtype, jac.device)
         self.n = n
@@ -90,7 +102,7 @@ class Transformed:
         self.pairs = [Factorised(held, jac, h / mu, stats, projector) for mu in pairs]
         self.ok = self.real.ok and all(pair.ok for pair in self.pairs)
 
-    def solve(self, b, factor=1.0):
+    def solve(self, b: Tensor, factor: float = 1.0) -> Tensor:
         """factor times the solution for b, (s n,)."""
         w = self.inverse @ b.view(-1, self.n)
         if self.odd:
@@ -106,11 +118,11 @@ class Transformed:
 class _StageMass:
     """I x M: the mass matrix of all stages together, as Newton's iteration asks for it."""
 
-    def __init__(self, mass, n):
+    def __init__(self, mass: Mass, n: int) -> None:
         self.mass = mass
         self.n = n
 
-    def times(self, v):
+    def times(self, v: Tensor) -> Tensor:
         """(s n,) for v (s n,)."""
         return self.mass.times(v.view(-1, self.n)).reshape(-1)
 
@@ -119,7 +131,7 @@ class _Stages:
     """a F, (s n,), for the states Y of all stages, (s n,): the system as Newton's iteration sees
     it."""
 
-    def __init__(self, field, tableau, h, a):
+    def __init__(self, field: VectorField, tableau: Collocation, h: float, a: Tensor) -> None:
         self.field = field
         self.stats = field.stats
         self.a = a
@@ -129,7 +141,7 @@ class _Stages:
             self.mass = _StageMass(field.mass, field.size)
         self.offsets = (tableau.c * h).tolist()
 
-    def __call__(self, t, y):
+    def __call__(self, t: float, y: Tensor) -> Tensor:
         parts = y.view(len(self.offsets), -1).unbind(0)
         return torch.mm(
             self.a, torch.stack([self.field(t + s, part) for s, part in zip(self.offsets, parts)])
@@ -151,15 +163,17 @@ class Radau(ReusesJacobian, OneStep):
     implicit = True
     takes_mass = True
 
-    def fixed(self):
+    def fixed(self) -> Radau:
         return replace(self, adaptive=False)
 
     @property
-    def memory(self):
+    def memory(self) -> tuple[int, int]:
         return self.tableau.stages + 3, self.tableau.stages + 2
 
-    def init(self, field, t, y, f0, h, tol):
-        # Of a mass matrix f0 is M^+ f, while the error estimate wants f.
+    def init(
+        self, field: VectorField, t: float, y: Tensor, f0: Tensor | None, h: float, tol: Tolerance
+    ) -> State:
+        # With a mass matrix f0 is M^+ f, but the error estimate needs f.
         if field.mass is None:
             first = f0
         else:
@@ -168,17 +182,21 @@ class Radau(ReusesJacobian, OneStep):
             first, None, None, True, Jacobian(field), None, None, False, None, 0.0, UNKNOWN
         )
 
-    def linearised(self, field, t, y, state):
+    def linearised(
+        self, field: VectorField, t: float, y: Tensor, state: State
+    ) -> tuple[Any, State]:
         """(Jacobian that a step from here starts with, state that holds it)."""
         if state.jac is None:
             state = self.with_jacobian(state, t, y)
         return state.jac, state
 
-    def refactorised(self, state, jac, scale):
+    def refactorised(self, state: Any, jac: Any, scale: Tensor | None) -> Transformed:
         field = state.jacobian.field
         return Transformed(self.tableau, jac, state.h, field.stats, field.mass)
 
-    def step(self, field, t, y, h, state, tol):
+    def step(
+        self, field: VectorField, t: float, y: Tensor, h: float, state: State, tol: Tolerance
+    ) -> Step:
         """One step; y: (n,). Newton's iterations synchronise once each, the norm of the error
         once."""
         tb = self.tableau
@@ -189,7 +207,7 @@ class Radau(ReusesJacobian, OneStep):
         else:
             start = y
         base = start.repeat(tb.stages)
-        stages = _Stages(field, tb, h, a)
+        stages: Any = _Stages(field, tb, h, a)
         scale = tol.scale(start).repeat(tb.stages)
         guess = self._guess(base, state.before, h)
         if state.h == h:
@@ -232,20 +250,33 @@ class Radau(ReusesJacobian, OneStep):
             return Step(t, h, y, y1, ratio, factor, ended._replace(past=(max(ratio, 1e-2), h)), ys)
         return Step(t, h, y, y1, ratio, factor, kept)
 
-    def _guess(self, base, before, h):
+    def _guess(self, base: Tensor, before: tuple | None, h: float) -> Tensor:
         """The states of all stages, (s n,), that Newton's iteration starts from: on the polynomial
         of the last step. base: (s n,) the start of the step, once a stage; before: see State."""
         if before is None:
             return base
         z, old = before
-        # A step grows by more only after one that a stop cut, of which this would be mostly
-        # rounding.
+        # A step grows by more only after one that a stop cut. The extrapolation of such a step is
+        # mostly rounding.
         if abs(h) > 2 * LARGEST * abs(old):
             return base
         matrix = torch.from_numpy(self.tableau.extrapolation(h / old)).to(z)
         return base + torch.mm(matrix, z).view(-1)
 
-    def _iterate(self, field, stages, jacobian, t, h, base, guess, scale, tol, solver, rate):
+    def _iterate(
+        self,
+        field: VectorField,
+        stages: Any,
+        jacobian: Jacobian,
+        t: float,
+        h: float,
+        base: Tensor,
+        guess: Tensor,
+        scale: Tensor,
+        tol: Tolerance,
+        solver: Any,
+        rate: float,
+    ) -> Newton:
         """Newton's iteration for all stages, (s n,), from guess. Fixed steps are for the formula's
         own error: there it goes on to what the dtype can tell, with new Jacobians where it
         fails."""
@@ -284,7 +315,18 @@ class Radau(ReusesJacobian, OneStep):
             stages, t, guess, history_term, h, factorise, scale, tol, tol.rounding_floor
         )
 
-    def _ratio(self, field, t, h, start, y1, z, state, solver, tol):
+    def _ratio(
+        self,
+        field: VectorField,
+        t: float,
+        h: float,
+        start: Tensor,
+        y1: Tensor,
+        z: Tensor,
+        state: State,
+        solver: Any,
+        tol: Tolerance,
+    ) -> tuple[Tensor, float]:
         """(f (n,) at the start of the step, scaled error of the step), by (IV.8.19), and by
         (IV.8.20) where that is too large in a first step or after a rejection.
 
@@ -309,9 +351,9 @@ class Radau(ReusesJacobian, OneStep):
                 ratio = tol.ratio(filtered, start, y1.detach())
         return first, ratio
 
-    def _factor(self, ratio, h, past, iterations):
-        """Of the next step, by the last error and its trend; 1 where the growth is not worth a
-        factorisation."""
+    def _factor(self, ratio: float, h: float, past: tuple | None, iterations: int) -> float:
+        """The factor of the next step, from the last error and its trend; 1 if the growth is not
+        worth a factorisation."""
         power = 1 / self.error_order
         safety = 0.9 * (2 * ITERATIONS + 1) / (2 * ITERATIONS + iterations)
         error = max(ratio, 1e-10)
@@ -324,7 +366,9 @@ class Radau(ReusesJacobian, OneStep):
         return factor
 
     @staticmethod
-    def _newton_failed(field, t, h, state, jac, found):
+    def _newton_failed(
+        field: VectorField, t: float, h: float, state: State, jac: Any, found: Newton | None
+    ) -> Step:
         """Newton's iteration failed with a Jacobian of this very point: halve the step."""
         field.stats.newton_failures += 1
         if found is not None and not math.isfinite(found.norm):
@@ -335,7 +379,9 @@ class Radau(ReusesJacobian, OneStep):
         return Step.failed(t, h, 0.5, kept, Status.NEWTON)
 
     @staticmethod
-    def _factorise(field, stages, jacobian, t, h, ys):
+    def _factorise(
+        field: VectorField, stages: Any, jacobian: Jacobian, t: float, h: float, ys: Tensor
+    ) -> Factorised:
         """I x M - h a x J, (s n, s n), with the Jacobian of every stage, factorised whole. ys: the
         states of the stages, (s n,)."""
         ys = ys.view(len(stages.offsets), -1)
@@ -351,14 +397,23 @@ class Radau(ReusesJacobian, OneStep):
                 projector = torch.kron(unit, field.mass.projector)
         return Factorised(held, coupled, h, field.stats, projector)
 
-    def _attach(self, field, stages, jacobian, t, y, h, ys):
+    def _attach(
+        self,
+        field: VectorField,
+        stages: Any,
+        jacobian: Jacobian,
+        t: float,
+        y: Tensor,
+        h: float,
+        ys: Tensor,
+    ) -> Tensor:
         """The states of all stages, (s n,), with the derivatives of the solution of their
         equations."""
         with torch.no_grad():
             exact = self._factorise(field, stages, jacobian, t, h, ys)
         return implicit_diff(stages, t, y.repeat(self.tableau.stages), 0.0, h, exact, ys)
 
-    def polynomial(self, field, step):
+    def polynomial(self, field: VectorField, step: Step) -> Tensor:
         """(s + 1, n) coefficients of the powers of theta: the collocation polynomial."""
         ys = step.tape
         return torch.cat(

@@ -1,5 +1,5 @@
-"""RKC: a stabilised explicit Runge-Kutta-Chebyshev method of order 2 with as many stages as
-stability asks for.
+"""RKC: a stabilised explicit Runge-Kutta-Chebyshev method of order 2. Stability determines how many
+stages a step has.
 
 Sommeijer, Shampine & Verwer, RKC: an explicit solver for parabolic PDEs, J. Comput. Appl. Math. 88
 (1998) 315-326. For mildly stiff problems with eigenvalues near the negative axis (diffusion): s
@@ -11,13 +11,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from ..algebra.power_method import any_direction, power_method, scaled_difference_product
 from ..core.status import Status
 from .base import Controlled, Step
+
+if TYPE_CHECKING:
+    from ..core.norm import Tolerance
+    from ..core.vector_field import VectorField
+
 
 DAMPING = 2 / 13
 AGE = 25  # accepted steps after which the spectral radius is estimated anew
@@ -38,7 +44,7 @@ class State(NamedTuple):
 
 
 @cache
-def coefficients(s: int):
+def coefficients(s: int) -> tuple[float, list[tuple[float, float, float, float, float]]]:
     """(mu~_1, [(c_(j-1), mu_j, nu_j, mu~_j, gamma~_j) for j = 2 .. s]), eqs. (2.2) to (2.8) of the
     paper."""
     w0 = 1 + DAMPING / s**2
@@ -86,13 +92,17 @@ class RKC(Controlled):
     evaluations_a_step = 10
 
     @property
-    def error_order(self):
+    def error_order(self) -> int:
         return 3
 
-    def init(self, field, t, y, f0, h, tol):
+    def init(
+        self, field: VectorField, t: float, y: Tensor, f0: Tensor, h: float, tol: Tolerance
+    ) -> State:
         return State(f0, (1.0, 1.0), None, None, 0)
 
-    def step(self, field, t, y, h, state, tol):
+    def step(
+        self, field: VectorField, t: float, y: Tensor, h: float, state: Any, tol: Tolerance
+    ) -> Step:
         """One step; y: (n,). One synchronisation at the error, and those of the power method every
         AGE steps."""
         before = self, state, tol
@@ -125,7 +135,7 @@ class RKC(Controlled):
             with torch.no_grad():
                 error = torch.add(0.8 * (y - y1), f0 + f1, alpha=0.4 * h)
                 ratio = tol.ratio(error, y, y1)
-            factor, past = self.controller(ratio, state.past, self.error_order)
+            factor, past = self.controller(ratio, state.past, self.error_order)  # type: ignore[operator]
             if not ratio <= 1.0:
                 kept = state._replace(radius=state.radius if state.age == 0 else None)
                 if ratio > 1.0:
@@ -136,23 +146,25 @@ class RKC(Controlled):
         done.before = before
         return done
 
-    def trim_tape(self, tape):
+    def trim_tape(self, tape: Any) -> None:
         return None
 
-    def polynomial(self, field, step):
+    def polynomial(self, field: VectorField, step: Step) -> Tensor:
         """(4, n) coefficients of the powers of theta: the cubic through both ends with their
         slopes."""
         return hermite(step.start, step.y, step.tape[0] * step.h, step.tape[1] * step.h)
 
 
-def hermite(y0, y1, slope0, slope1):
+def hermite(y0: Tensor, y1: Tensor, slope0: Tensor, slope1: Tensor) -> Tensor:
     """(4, n) coefficients of the powers of theta of the cubic with values y0, y1 and slopes in
     theta slope0, slope1."""
     rise = y1 - y0
     return torch.stack((y0, slope0, 3 * rise - 2 * slope0 - slope1, slope0 + slope1 - 2 * rise))
 
 
-def spectral_radius(field, t, y, f0, vector, tol):
+def spectral_radius(
+    field: VectorField, t: float, y: Tensor, f0: Tensor, vector: Tensor | None, tol: Tolerance
+) -> tuple[float, Tensor | None]:
     """(SAFETY times the largest |eigenvalue| of df/dy at (t, y), its direction), as in the code
     RKC.
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..algebra.combine import CoefficientRow, as_stage_tensor, broadcast_step, combine
 from ..algebra.structure import linearise
 from .base import Controlled, OneStep, Step
+
+if TYPE_CHECKING:
+    from ..core.norm import Tolerance
+    from ..core.vector_field import VectorField
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -31,7 +37,9 @@ class RosenbrockMethod(Controlled, OneStep):
     takes_mass = True
 
     @cached_property
-    def rows(self):
+    def rows(
+        self,
+    ) -> tuple[list[CoefficientRow], list[CoefficientRow], CoefficientRow, CoefficientRow]:
         tb = self.tableau
         return (
             [CoefficientRow(r) for r in tb.a],
@@ -41,13 +49,13 @@ class RosenbrockMethod(Controlled, OneStep):
         )
 
     @cached_property
-    def numbers(self):
+    def numbers(self) -> tuple[float, list[float], list[float]]:
         """gamma, and the c and d of all stages, as floats."""
         tb = self.tableau
         return float(tb.gamma), [float(c) for c in tb.c], [float(d) for d in tb.d]
 
     @cached_property
-    def algebraic(self):
+    def algebraic(self) -> float:
         """The local error of the algebraic components of a DAE as a part of what the estimate says
         of it. 1 but for a method that is of local order 2 there, sum b w alpha^2 != 1 (Hairer &
         Wanner II, VI.4.19): then both go like h^2."""
@@ -60,17 +68,29 @@ class RosenbrockMethod(Controlled, OneStep):
             return abs(float(error / estimate))
         return 1.0
 
-    def init(self, field, t, y, f0, h, tol):
+    def init(
+        self, field: VectorField, t: float, y: Tensor, f0: Tensor | None, h: float, tol: Tolerance
+    ) -> tuple:
         return linearise(field), None, (1.0, 1.0)
 
-    def linearised(self, field, t, y, state):
+    def linearised(
+        self, field: VectorField, t: float, y: Tensor, state: tuple
+    ) -> tuple[Any, tuple]:
         """(Jacobian that a step from here starts with, state that holds it)."""
         jacobian, linear, past = state
         if linear is None:
             linear = jacobian.with_time(t, y, graph=torch.is_grad_enabled())
         return linear[0], (jacobian, linear, past)
 
-    def attempt(self, field, t, y, h, slope, solver):
+    def attempt(
+        self,
+        field: Any,
+        t: float | Tensor,
+        y: Tensor,
+        h: float | Tensor,
+        slope: Tensor | None,
+        solver: Any,
+    ) -> tuple[Tensor, Any, list[Tensor]]:
         """(y1, error, stages u) of a step; h a float and y (n,), or h and t (m,) and y (m, n) for
         rows of a batch.
 
@@ -81,6 +101,7 @@ class RosenbrockMethod(Controlled, OneStep):
         rows, rows_c, b, b_err = self.rows
         gamma, nodes, drifts = self.numbers
         us: list = []
+        size: float | Tensor
         if isinstance(h, torch.Tensor):
             size = broadcast_step(h).to(y.dtype)
         else:
@@ -99,7 +120,9 @@ class RosenbrockMethod(Controlled, OneStep):
         y1 = combine(y, 1.0, b, us)
         return y1, combine(None, 1.0, b_err, us), us
 
-    def step(self, field, t, y, h, state, tol):
+    def step(
+        self, field: VectorField, t: float, y: Tensor, h: float, state: tuple, tol: Tolerance
+    ) -> Step:
         """One step; y: (n,)."""
         if field.compiled is not None and not torch.is_grad_enabled():
             jacobian, linear, past = state
@@ -118,14 +141,14 @@ class RosenbrockMethod(Controlled, OneStep):
                 ratio = 0.0
         if not self.adaptive:
             return Step(t, h, y, y1, 0.0, 1.0, (jacobian, None, past), us)
-        factor, new_past = self.controller(ratio, past, self.error_order)
+        factor, new_past = self.controller(ratio, past, self.error_order)  # type: ignore[operator]
         if ratio <= 1.0:
             return Step(t, h, y, y1, ratio, factor, (jacobian, None, new_past), us)
         if ratio > 1.0:
             return Step(t, h, y, y1, ratio, factor, (jacobian, linear, past))
         return Step.failed(t, h, factor, (jacobian, linear, past))
 
-    def polynomial(self, field, step):
+    def polynomial(self, field: VectorField, step: Step) -> Tensor:
         """(degree + 1, n) coefficients of the powers of theta on the step."""
         us = as_stage_tensor(step.tape)
         weights = torch.as_tensor(

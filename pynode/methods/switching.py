@@ -6,11 +6,11 @@ df/dy, is held against the boundary of the explicit method's stability on the ne
 explicit steps rho is the quotient of two stages at the same time (Shampine 1977; Hairer & Wanner
 II, sec. IV.2), in stiff ones it comes from the Jacobian in use.
 
-At tight tolerances that rule alone never speaks. The error of the modes that have decayed holds the
-steps of a method of high order well inside its stability, and the quotient of two stages may not
-see these modes at all. After many explicit steps a power method in f tells whether the fastest mode
-is damped and fast enough to hold the steps back. If it is, the stiff method is tried, and the rule
-above brings the explicit one back where its steps stay short.
+At tight tolerances this rule never sees stiffness. The error of the decayed modes keeps the steps
+of a high-order method well inside its stability region, and the quotient of two stages may not see
+these modes. After many explicit steps a power method in f therefore tests whether the fastest mode
+is damped and fast enough to hold the steps back. If so, the stiff method is tried. If its steps
+stay short, the rule above switches back to the explicit method.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from ..algebra.combine import CoefficientRow, combine
 from ..algebra.power_method import (
@@ -32,7 +33,13 @@ from ..algebra.power_method import (
 from .base import Method
 from .explicit import ExplicitRungeKutta
 
-# consecutive steps that must speak for a change
+if TYPE_CHECKING:
+    from ..core.norm import Tolerance
+    from ..core.vector_field import VectorField
+    from .base import Step
+
+
+# Consecutive steps that must indicate a change.
 TO_STIFF = 10
 TO_NONSTIFF = 3
 LIMIT = 0.9  # of the stability boundary
@@ -49,13 +56,14 @@ DAMPED = -0.9
 
 
 class State(NamedTuple):
-    """stiff: which method runs; inner: its state; count: steps in a row that speak for stiffness,
-    negative: against; vector: (n,) direction that grew most under the last Jacobian, None where
-    there was none; waited: explicit steps since f was asked, suspect ones counted as SUSPECT;
-    patience: how many of them lead to asking."""
+    """stiff: whether the stiff method runs. inner: the state of the method that runs. count: the
+    number of consecutive steps that indicate stiffness; negative if they indicate the contrary.
+    vector: (n,), the direction that grew most under the last Jacobian, or None. waited: explicit
+    steps since the last test of f; a suspect step counts as SUSPECT steps. patience: the number of
+    these steps before the next test."""
 
     stiff: bool
-    inner: object
+    inner: Any
     count: int  # type: ignore[assignment]
     vector: torch.Tensor | None
     waited: int = 0
@@ -64,8 +72,9 @@ class State(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class AutoSwitch(Method):
-    """Starts with the explicit method; after TO_STIFF stiff steps in a row goes over to the stiff
-    one, and back. ValueError where one of the two cannot play its part."""
+    """Starts with the explicit method. After TO_STIFF stiff steps in a row it switches to the stiff
+    method; after TO_NONSTIFF others it switches back. Raises ValueError if a method does not fit
+    its part."""
 
     explicit: Any
     stiff: Any
@@ -100,19 +109,19 @@ class AutoSwitch(Method):
         return f"{self.explicit.reference}; {self.stiff.reference}"
 
     @property
-    def jacobian(self):
+    def jacobian(self) -> Any:
         return self.stiff.jacobian
 
     @property
-    def error_order(self):
+    def error_order(self) -> int:
         return self.explicit.error_order
 
     @property
-    def memory(self):
+    def memory(self) -> tuple[int, int]:
         return self.stiff.memory[0] + 1, self.stiff.memory[1]
 
     @cached_property
-    def comparison(self):
+    def comparison(self) -> tuple[int, int, CoefficientRow]:
         """(i, j, row): the stages compared, and h row k the difference of their states."""
         i, j = self.explicit.tableau.stages_at_one_time
         a = self.explicit.tableau.matrix()
@@ -123,14 +132,18 @@ class AutoSwitch(Method):
         """Where the explicit method's stability ends on the negative axis."""
         return self.explicit.tableau.stability_boundary
 
-    def init(self, field, t, y, f0, h, tol):
+    def init(
+        self, field: VectorField, t: float, y: Tensor, f0: Tensor, h: float, tol: Tolerance
+    ) -> State:
         return State(False, self.explicit.init(field, t, y, f0, h, tol), 0, None)
 
-    def step(self, field, t, y, h, state, tol):
-        """One step of the method that runs; y: (n,). One synchronisation more, for the estimate."""
+    def step(
+        self, field: VectorField, t: float, y: Tensor, h: float, state: State, tol: Tolerance
+    ) -> Step:
+        """One step of the method that runs; y: (n,). The estimate adds one synchronisation."""
         method = self.explicit
         inner = state.inner
-        vector = state.vector
+        vector: Any = state.vector
         jac = None
         if state.stiff:
             method = self.stiff
@@ -185,7 +198,7 @@ class AutoSwitch(Method):
         step.state = State(not state.stiff, inner, 0, None, 0, patience)
         return step
 
-    def _quotient(self, step, scale) -> float:
+    def _quotient(self, step: Step, scale: Tensor) -> float:
         """|k_i - k_j| / |Y_i - Y_j| in the norm of the tolerances: the growth of f between two
         states at one time."""
         i, j, row = self.comparison
@@ -197,26 +210,26 @@ class AutoSwitch(Method):
             return math.sqrt(value)
         return 0.0
 
-    def trim_tape(self, tape):
+    def trim_tape(self, tape: Any) -> Any:
         raise AssertionError("a step of automatic switching knows the method that took it")
 
-    def compress_state(self, state):
+    def compress_state(self, state: State) -> State:
         return state._replace(inner=self._running(state).compress_state(state.inner))
 
-    def restore_state(self, state):
+    def restore_state(self, state: State) -> State:
         return state._replace(inner=self._running(state).restore_state(state.inner))
 
-    def _running(self, state):
+    def _running(self, state: State) -> Any:
         if state.stiff:
             return self.stiff
         return self.explicit
 
-    def polynomial(self, field, step):
+    def polynomial(self, field: VectorField, step: Step) -> Tensor:
         return step.method.polynomial(field, step)
 
 
 @torch.no_grad()
-def _held_back(field, t, y, h, tol) -> bool:
+def _held_back(field: VectorField, t: float, y: Tensor, h: float, tol: Tolerance) -> bool:
     """Whether the fastest mode at (t, y), in the direction of h, is damped and so fast that it may
     hold back steps of h.
 

@@ -3,20 +3,25 @@
 Verlet, Phys. Rev. 159 (1967); Hairer, Lubich & Wanner, Geometric Numerical Integration, sec. I.1.4
 and VI.3.
 
-For separable systems alone: y = (q, p), two parts of equal size, with dq/dt = v(t, p) and dp/dt =
-a(t, q). f returns both. Where dq/dt depends on q, or dp/dt on p, the result has order 1 at best and
-no claim to be symplectic.
+It takes only separable systems: y = (q, p), two parts of equal size, with dq/dt = v(t, p) and dp/dt
+= a(t, q). f returns both. If dq/dt depends on q, or dp/dt on p, the result has order 1 at best and
+is not symplectic.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from .base import Method, Step
 from .rkc import hermite
+
+if TYPE_CHECKING:
+    from ..core.norm import Tolerance
+    from ..core.vector_field import VectorField
 
 
 class State(NamedTuple):
@@ -27,7 +32,7 @@ class State(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class VelocityVerlet(Method):
-    """Kick, drift, kick: two evaluations of f a step. It has no error estimate, so that it needs a
+    """Kick, drift, kick: two evaluations of f in each step. It has no error estimate, so it needs
     step_size."""
 
     adaptive: bool = field(default=True, repr=False)
@@ -41,10 +46,12 @@ class VelocityVerlet(Method):
     carried = ("force",)
     separable = True
 
-    def fixed(self):
+    def fixed(self) -> VelocityVerlet:
         return replace(self, adaptive=False)
 
-    def init(self, field, t, y, f0, h, tol):
+    def init(
+        self, field: VectorField, t: float, y: Tensor, f0: Tensor, h: float, tol: Tolerance
+    ) -> State:
         if self.adaptive:
             raise ValueError(f"{self.name} does not estimate its error: give step_size")
         if len(y) % 2:
@@ -54,7 +61,9 @@ class VelocityVerlet(Method):
             )
         return State(f0[len(y) // 2 :])
 
-    def step(self, field, t, y, h, state, tol):
+    def step(
+        self, field: VectorField, t: float, y: Tensor, h: float, state: State, tol: Tolerance
+    ) -> Step:
         """One step; y: (n,) with q in the first half and p in the second."""
         half = len(y) // 2
         q = y[:half]
@@ -68,10 +77,10 @@ class VelocityVerlet(Method):
         done.before = self, state, tol
         return done
 
-    def trim_tape(self, tape):
+    def trim_tape(self, tape: Any) -> None:
         return None
 
-    def polynomial(self, field, step):
+    def polynomial(self, field: VectorField, step: Step) -> Tensor:
         """(4, n) coefficients of the powers of theta: the cubic through both ends with their
         slopes."""
         first = field(step.t, step.start)

@@ -8,8 +8,15 @@ past values where they were computed.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .formulas import ValueHistory
 from .step import BDF
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
 
 MAX_ORDER = 2
 
@@ -21,20 +28,22 @@ class VariableHistory(ValueHistory):
     rows = 5
     largest = 2.0  # growth of a step; the formula is stable up to 1 + sqrt(2), step after step
 
-    def leading(self, past, k, h):
+    def leading(self, past: tuple, k: int, h: float) -> float:
         """h times the sum of 1 / (t1 - t_i) over the k values that the formula takes."""
         return sum(h / (h + p) for p in past[:k])
 
-    def _read(self, nodes, k):
+    def _read(self, nodes: tuple, k: int) -> np.ndarray:
         pq = super()._read(nodes, k)
         pq[1] *= self.alpha[k] / sum(1 / (1 - x) for x in nodes[:k])
         return pq
 
-    def error_constant(self, past, k, h, equal):
+    def error_constant(self, past: tuple, k: int, h: float, equal: int) -> float:
         """Local error over the distance between prediction and solution."""
         return h / (h + past[k])
 
-    def neighbours(self, z, past, k, h, scale):
+    def neighbours(
+        self, z: Tensor, past: tuple, k: int, h: float, scale: Tensor
+    ) -> tuple[float | None, float | None]:
         """Order 2 is taken as soon as it pays and never left."""
         return None, super().neighbours(z, past, k, h, scale)[1] if k < MAX_ORDER else None
 

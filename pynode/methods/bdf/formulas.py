@@ -8,21 +8,23 @@ the step multiplies them with z, and the gradient multiplies with their transpos
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache, lru_cache
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 MAX_ORDER = 5
-# A step that was cut to less than this part of the next one, as by a stop, says nothing of the
-# slope: the difference of its ends is mostly rounding. At order 1, where no other values are, none
-# is taken.
+# If a stop cut a step to less than this part of the next one, the difference of its ends is mostly
+# rounding and gives no slope. Order 1 has no other values, so it then predicts without a slope.
 FLAT = 1e-4
 _GAMMA = [sum(1 / j for j in range(1, k + 1)) for k in range(MAX_ORDER + 2)]
 
 
 @cache
-def _differences(k) -> np.ndarray:
+def _differences(k: int) -> np.ndarray:
     """(k + 1, k + 1): values at 0, -1, ..., -k to backward differences of order 0 to k."""
     rows = np.zeros((k + 1, k + 1))
     rows[0, 0] = 1
@@ -32,7 +34,7 @@ def _differences(k) -> np.ndarray:
     return rows
 
 
-def _redifference(k, ratio):
+def _redifference(k: int, ratio: float) -> list[list[float]]:
     """(k + 1, k + 1): backward differences on a unit grid to those of the same polynomial on a grid
     of this ratio."""
     rows = []
@@ -50,7 +52,7 @@ def _redifference(k, ratio):
     return rows
 
 
-def _lagrange(nodes, x):
+def _lagrange(nodes: tuple, x: float) -> tuple[list[float], list[float]]:
     """Values and derivatives at x of the Lagrange basis of the nodes (x none of them): two lists of
     floats."""
     gaps = [x - node for node in nodes]
@@ -68,7 +70,7 @@ def _lagrange(nodes, x):
 
 
 @lru_cache(maxsize=64)
-def _monomials(nodes) -> np.ndarray:
+def _monomials(nodes: tuple) -> np.ndarray:
     """(len, len): values at the nodes, a tuple, to coefficients of 1, theta, theta^2, ...; mostly
     the nodes are even."""
     return np.linalg.inv(np.vander(nodes, increasing=True))
@@ -78,16 +80,17 @@ class _History:
     """Small matrices by order, as tensors made once for each dtype and device."""
 
     largest = 10.0  # growth of a step
+    alpha: Sequence[float]
 
-    def leading(self, past, k, h):
+    def leading(self, past: tuple, k: int, h: float) -> float:
         """The leading coefficient: y' = (leading / h) y1 + older values; the same for all steps
         here."""
         return self.alpha[k]
 
-    def __init__(self):
-        self._tensors = {}
+    def __init__(self) -> None:
+        self._tensors: dict[tuple, Tensor] = {}
 
-    def tensor(self, name, k, like):
+    def tensor(self, name: str, k: int, like: Tensor) -> Tensor:
         """The matrix ``self.name(k)`` as a tensor of like's dtype and device."""
         key = (name, k, like.dtype, like.device)
         found = self._tensors.get(key)
@@ -109,37 +112,39 @@ class DifferenceHistory(_History):
         for k, (newton_tol, gamma) in enumerate(zip(_kappa, _GAMMA))
     ]
 
-    def trusted(self, k, ratio, finest):
-        """The highest order up to k of a step ratio times the last one, arrays or numbers. Beyond
-        the growth that the method chooses itself, as where a stop cut the last step to almost
-        nothing, the rounding of the history grows like ratio^order; finest: that rounding, as a
-        part of the tolerance."""
+    def trusted(self, k: int | np.ndarray, ratio: Any, finest: float) -> np.ndarray:
+        """The highest order up to k for a step that is ratio times the last one; arrays or numbers.
+        A ratio above ``largest`` occurs if a stop cut the last step to almost nothing. The rounding
+        of the history then grows like ratio^order. finest: this rounding, as a part of the
+        tolerance."""
         allowed = np.floor(-np.log(finest) / np.log(np.maximum(ratio, self.largest)))
         return np.where(ratio > self.largest, np.clip(allowed, 1, k), k).astype(int)
 
-    def start(self, y, f0, h):
+    def start(self, y: Tensor, f0: Tensor, h: float) -> tuple[Tensor, tuple]:
         return torch.cat((torch.stack((y, h * f0)), y.new_zeros((self.rows - 2, len(y))))), ()
 
-    def start_weights(self, h) -> np.ndarray:
+    def start_weights(self, h: float) -> np.ndarray:
         """(rows, 2): how the first history is made of y0 and f0."""
         weights = np.zeros((self.rows, 2))
         weights[0, 0], weights[1, 1] = 1, h
         return weights
 
-    def rescale(self, z, past, k, ratio):
+    def rescale(
+        self, z: Tensor, past: tuple, k: int, ratio: float
+    ) -> tuple[Tensor, tuple, np.ndarray | None]:
         """History on a grid ratio times as wide: the same polynomial, differenced anew."""
         matrix = np.zeros((self.rows, self.rows))
         matrix[: k + 1, : k + 1] = _redifference(k, ratio)
         return torch.from_numpy(matrix).to(z) @ z, past, matrix
 
-    def reading(self, k) -> np.ndarray:
+    def reading(self, k: int) -> np.ndarray:
         """pq, (2, rows): predicted value and sum of the other terms of the formula."""
         pq = np.zeros((2, self.rows))
         pq[0, : k + 1] = 1
         pq[1, 1 : k + 1] = np.array(_GAMMA[1 : k + 1]) / self.alpha[k]
         return pq
 
-    def moving(self, k) -> np.ndarray:
+    def moving(self, k: int) -> np.ndarray:
         """A, (rows, rows), and b as its last column: D_i + ... + D_k + d, then d, then d -
         D_(k+1)."""
         a = np.zeros((self.rows, self.rows + 1))
@@ -149,48 +154,54 @@ class DifferenceHistory(_History):
         a[: k + 3, -1] = 1
         return a
 
-    def moving_a(self, k) -> np.ndarray:
+    def moving_a(self, k: int) -> np.ndarray:
         return self.moving(k)[:, :-1]
 
-    def moving_b(self, k) -> np.ndarray:
+    def moving_b(self, k: int) -> np.ndarray:
         return self.moving(k)[:, -1]
 
-    def nearby(self, k) -> np.ndarray:
+    def nearby(self, k: int) -> np.ndarray:
         """(2, rows): the differences that estimate the errors of orders k - 1 and k + 1."""
         weights = np.zeros((2, self.rows))
         weights[0, k] = self.error[k - 1]
         weights[1, k + 2] = self.error[k + 1]
         return weights
 
-    def predictor(self, z, past, k, h, equal):
+    def predictor(
+        self, z: Tensor, past: tuple, k: int, h: float, equal: int
+    ) -> tuple[Tensor, tuple | None]:
         """(pq as a tensor, what the dense output needs of it)."""
         return self.tensor("reading", k, z), None
 
-    def update(self, z, past, k, h, d, y1):
+    def update(
+        self, z: Tensor, past: tuple, k: int, h: float, d: Tensor, y1: Tensor
+    ) -> tuple[Tensor, tuple]:
         """(new history, new times) after a step that ended at y1, d away from its prediction."""
         return torch.addr(
             torch.mm(self.tensor("moving_a", k, z), z), self.tensor("moving_b", k, z), d
         ), past
 
-    def read(self, zbar, k):
+    def read(self, zbar: Tensor, k: int) -> Tensor:
         """b . zbar: the cotangent of d, (n,)."""
         return torch.mv(zbar.t(), self.tensor("moving_b", k, zbar))
 
-    def pull(self, zbar, k, pq, dbar, lam):
+    def pull(self, zbar: Tensor, k: int, pq: Tensor, dbar: Tensor, lam: Tensor) -> Tensor:
         """The cotangent of the history before the step (see adjoints/discrete/bdf.py)."""
         a = self.tensor("moving_a", k, zbar)
         return torch.addmm(torch.mm(a.t(), zbar), pq.t(), torch.stack((lam - dbar, -lam)))
 
-    def error_constant(self, past, k, h, equal):
+    def error_constant(self, past: tuple, k: int, h: float, equal: int) -> float:
         return self.error[k]
 
-    def neighbours(self, z, past, k, h, scale):
+    def neighbours(
+        self, z: Tensor, past: tuple, k: int, h: float, scale: Tensor
+    ) -> tuple[float | None, float | None]:
         """Scaled errors that order k - 1 and k + 1 would have made; None where there is no such
         order."""
         return _norms(self.tensor("nearby", k, z), z, scale, k)
 
     @cache
-    def dense_weights(self, k, tape) -> np.ndarray:
+    def dense_weights(self, k: int, tape: Any) -> np.ndarray:
         """(k + 1, rows): history after the step to coefficients of the powers of theta."""
         nodes = tuple(1.0 - i for i in range(k + 1))
         weights = np.zeros((k + 1, self.rows))
@@ -205,37 +216,41 @@ class ValueHistory(_History):
     rows = MAX_ORDER + 2
     alpha = _GAMMA
 
-    def trusted(self, k, ratio, finest):
-        """Of one short step among longer ones the rounding grows like the ratio, at any order."""
+    def trusted(self, k: int | np.ndarray, ratio: Any, finest: float) -> np.ndarray:
+        """After a short step among longer ones the rounding grows like the ratio, at any order."""
         return np.where((ratio > self.largest) & (ratio * finest > 1), 1, k).astype(int)
 
-    def start(self, y, f0, h):
+    def start(self, y: Tensor, f0: Tensor, h: float) -> tuple[Tensor, tuple]:
         return torch.cat((torch.stack((y, y - h * f0)), y.new_zeros((self.rows - 2, len(y))))), (
             0.0,
             h,
         )
 
-    def start_weights(self, h) -> np.ndarray:
+    def start_weights(self, h: float) -> np.ndarray:
         weights = np.zeros((self.rows, 2))
         weights[0, 0] = weights[1, 0] = 1
         weights[1, 1] = -h
         return weights
 
-    def rescale(self, z, past, k, ratio):
+    def rescale(
+        self, z: Tensor, past: tuple, k: int, ratio: float
+    ) -> tuple[Tensor, tuple, np.ndarray | None]:
         """Past values stay where they are."""
         return z, past, None
 
-    def predictor(self, z, past, k, h, equal):
+    def predictor(
+        self, z: Tensor, past: tuple, k: int, h: float, equal: int
+    ) -> tuple[Tensor, tuple | None]:
         if equal >= k:
             nodes = _EVEN[: k + 1]
             return self.tensor("reading", k, z), nodes[:k]
         nodes = tuple([-p / h for p in past[: k + 1]])
         return torch.from_numpy(self._read(nodes, k)).to(z), nodes[:k]
 
-    def reading(self, k) -> np.ndarray:
+    def reading(self, k: int) -> np.ndarray:
         return self._read(_EVEN[: k + 1], k)
 
-    def _read(self, nodes, k):
+    def _read(self, nodes: tuple, k: int) -> np.ndarray:
         """pq, (2, rows), from the values at the nodes, in units of the step from the present
         time."""
         if k == 1 and nodes[1] > -FLAT:
@@ -246,21 +261,23 @@ class ValueHistory(_History):
         rest = [0.0] * (self.rows - k - 1)
         return np.array([values + rest, [s / self.alpha[k] for s in slopes] + rest])
 
-    def read(self, zbar, k):
+    def read(self, zbar: Tensor, k: int) -> Tensor:
         return zbar[0]
 
-    def pull(self, zbar, k, pq, dbar, lam):
+    def pull(self, zbar: Tensor, k: int, pq: Tensor, dbar: Tensor, lam: Tensor) -> Tensor:
         """The new value is p z + d and the others move down, so that A^T zbar = (zbar moved up) + p
         dbar."""
         moved = torch.cat((zbar[1:], zbar.new_zeros(1, zbar.shape[1])))
         return torch.addmm(moved, pq.t(), torch.stack((lam, -lam)))
 
-    def update(self, z, past, k, h, d, y1):
+    def update(
+        self, z: Tensor, past: tuple, k: int, h: float, d: Tensor, y1: Tensor
+    ) -> tuple[Tensor, tuple]:
         return torch.cat((y1.unsqueeze(0), z[:-1])), (0.0,) + tuple(
             p + h for p in past[: self.rows - 1]
         )
 
-    def error_constant(self, past, k, h, equal):
+    def error_constant(self, past: tuple, k: int, h: float, equal: int) -> float:
         """Brenan, Campbell & Petzold (5.2.24): the larger of the two terms of the error of the
         step."""
         if equal >= k:
@@ -268,7 +285,9 @@ class ValueHistory(_History):
         alphas = [h / (h + p) for p in past[: k + 1]]
         return max(alphas[k], abs(alphas[k] - _GAMMA[k] + sum(alphas[:k])))
 
-    def neighbours(self, z, past, k, h, scale):
+    def neighbours(
+        self, z: Tensor, past: tuple, k: int, h: float, scale: Tensor
+    ) -> tuple[float | None, float | None]:
         """Scaled errors of order k - 1 and k + 1, m! h^(m+1) times the divided difference of order
         m + 1."""
         weights = np.zeros((2, self.rows))
@@ -280,7 +299,7 @@ class ValueHistory(_History):
                     for i, xi in enumerate(x):
                         if i != j:
                             product *= xj - xi
-                    # Of times so near that rounding makes them one nothing is known.
+                    # Rounding can make two close times equal. The error is then unknown.
                     if product:
                         weights[row, j] = _FACTORIAL[m] / product
                     else:
@@ -288,7 +307,7 @@ class ValueHistory(_History):
         lower, upper = _norms(torch.from_numpy(weights).to(z), z, scale, k)
         return lower, upper if len(past) >= k + 3 else None
 
-    def dense_weights(self, k, tape) -> np.ndarray:
+    def dense_weights(self, k: int, tape: Any) -> np.ndarray:
         weights = np.zeros((k + 1, self.rows))
         weights[:, : k + 1] = _monomials((1.0,) + tape)
         return weights
@@ -298,7 +317,7 @@ _EVEN = tuple(-float(i) for i in range(MAX_ORDER + 2))
 _FACTORIAL = [1.0, 1.0, 2.0, 6.0, 24.0, 120.0, 720.0]
 
 
-def _norms(weights, z, scale, k):
+def _norms(weights: Tensor, z: Tensor, scale: Tensor, k: int) -> tuple[float | None, float | None]:
     scaled = torch.mm(weights, z) / scale
     lower, upper = (scaled * scaled).mean(dim=1).sqrt().tolist()
     return (lower if k > 1 else None), (upper if k < MAX_ORDER else None)

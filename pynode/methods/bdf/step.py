@@ -6,9 +6,9 @@ Campbell & Petzold (1996), sec. 5.2.
 
 Both keep a history z, (rows, n). From it come a predicted value p z and a sum q z; the step solves
     M d = c f(t + h, p z + d) - M q z,   c = h / alpha_k,
-with the mass matrix M or the identity, and the new history is A z + b d. What differs is the
-meaning of the rows (backward differences in QNDF, past values in FBDF), and so the small matrices
-p, q, A, b: they are the whole of a form, and all that the gradient needs.
+with the mass matrix M or the identity. The new history is A z + b d. The forms differ in what the
+rows mean (backward differences in QNDF, past values in FBDF), and therefore in the small matrices
+p, q, A, b. These matrices define a form completely, and the gradient needs nothing else.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
+from torch import Tensor
 
 from ...algebra.newton import MAX_ITERATIONS, UNKNOWN, implicit_diff, simplified_newton
 from ...algebra.structure import linearise
@@ -26,6 +27,14 @@ from ...core.status import Status
 from ..base import Method, Step
 from ..jacobian_reuse import ReusesJacobian, graph_disabled, remembered_rate
 from .formulas import DifferenceHistory, ValueHistory
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ...algebra.newton import Newton
+    from ...core.norm import Tolerance
+    from ...core.vector_field import VectorField
+
 
 MAX_ORDER = 5
 # Where Newton converges more slowly than this, a new factorisation takes a new Jacobian with it.
@@ -61,11 +70,11 @@ class State(NamedTuple):
     order: int
     equal: int
     h: float
-    jacobian: object
-    jac: object
+    jacobian: Any
+    jac: Any
     origin: tuple | None
     fresh: bool
-    solver: object
+    solver: Any
     c: float
     rate: float
     failures: int = 0
@@ -86,21 +95,25 @@ class BDF(ReusesJacobian, Method):
     structures = ("dense", "sparse", "banded", "krylov")
     takes_mass = True
 
-    def init(self, field, t, y, f0, h, tol):
+    def init(
+        self, field: VectorField, t: float, y: Tensor, f0: Tensor, h: float, tol: Tolerance
+    ) -> State:
         z, past = self.history.start(y, f0, h)
         return State(z, past, 1, 0, h, linearise(field), None, None, False, None, 0.0, UNKNOWN)
 
-    def trim_tape(self, tape):
+    def trim_tape(self, tape: Any) -> tuple:
         """Without the history, which served the dense output."""
         k, c, change, pq, _, nodes = tape
         return k, c, change, pq, None, nodes
 
     @property
-    def error_order(self):
+    def error_order(self) -> int:
         """Of the first step, which has order 1."""
         return 2
 
-    def step(self, field, t, y, h, state, tol):
+    def step(
+        self, field: VectorField, t: float, y: Tensor, h: float, state: State, tol: Tolerance
+    ) -> Step:
         """One step; y: (n,). Newton's iterations synchronise once each; with one iteration that is
         all."""
         form = self.history
@@ -155,7 +168,9 @@ class BDF(ReusesJacobian, Method):
         ended = State(z, past, order, equal, h, used.jacobian, jac, origin, False, solver, c, rate)
         return Step(t, h, y, y1, ratio, factor, ended, (k, c, change, pq, z, nodes))
 
-    def _history(self, state, h, tol):
+    def _history(
+        self, state: State, h: float, tol: Tolerance
+    ) -> tuple[Tensor, tuple, int, int, np.ndarray | None]:
         """(z, past, order, equal, change): the history for a step of h and the order of that step;
         change: (rows, rows) matrix that z was multiplied by, None where it was not."""
         order = state.order
@@ -167,7 +182,9 @@ class BDF(ReusesJacobian, Method):
         return z, past, order, 0, change
 
     @staticmethod
-    def _newton_failed(field, t, h, state, found):
+    def _newton_failed(
+        field: VectorField, t: float, h: float, state: State, found: Newton | None
+    ) -> Step:
         """Newton's iteration failed with a Jacobian of this very point, the prediction: halve the
         step, which predicts another one."""
         field.stats.newton_failures += 1
@@ -175,7 +192,9 @@ class BDF(ReusesJacobian, Method):
         kept = state._replace(jac=None, solver=None, equal=0)
         return Step.failed(t, h, 0.5, kept, Status.NONFINITE if broken else Status.NEWTON)
 
-    def _select(self, z, past, k, h, ratio, safety, scale):
+    def _select(
+        self, z: Tensor, past: tuple, k: int, h: float, ratio: float, safety: float, scale: Tensor
+    ) -> tuple[int, float]:
         """(order, factor) of the next step, by the errors that the neighbouring orders would have
         made."""
         lower, upper = self.history.neighbours(z, past, k, h, scale)
@@ -190,7 +209,7 @@ class BDF(ReusesJacobian, Method):
             return k, 1.0
         return best, factor
 
-    def polynomial(self, field, step):
+    def polynomial(self, field: VectorField, step: Step) -> Tensor:
         """(degree + 1, n) coefficients of the powers of theta: the interpolant of the formula's own
         values."""
         weights = self.history.dense_weights(step.tape[0], step.tape[5])
@@ -198,7 +217,7 @@ class BDF(ReusesJacobian, Method):
         return torch.as_tensor(weights, dtype=z.dtype, device=z.device) @ z
 
 
-def _for_c(state, c):
+def _for_c(state: State, c: float) -> State:
     """The state for a step with M - c J: without a factorisation that was made for another c, and
     without a Jacobian with which Newton's iteration converged slowly."""
     if c == state.c:
@@ -210,7 +229,15 @@ def _for_c(state, c):
     return state._replace(c=c, jac=jac, solver=None)
 
 
-def _algebraic(field, used, rate, d, norm, scale, tol):
+def _algebraic(
+    field: VectorField,
+    used: State,
+    rate: float,
+    d: Tensor,
+    norm: float,
+    scale: Tensor,
+    tol: Tolerance,
+) -> tuple[float, float]:
     """(rate, norm) of a step where some of the equations have no derivative.
 
     rate: Newton's convergence rate to begin the next step with; d: the distance (n,) of the end of
@@ -226,7 +253,7 @@ def _algebraic(field, used, rate, d, norm, scale, tol):
     return rate, norm
 
 
-def _after_rejection(field, used, rate):
+def _after_rejection(field: VectorField, used: State, rate: float) -> State:
     """The state to try the step again with, after the error was too large."""
     failures = used.failures + 1
     if failures >= FAILURES and field.mass is not None and field.mass.singular:
