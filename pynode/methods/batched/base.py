@@ -1,16 +1,16 @@
-"""What a method offers for the rows of a batch (backends/torch/batched_loop.py), and the way
-between its two kinds of numbers.
+"""What a method offers for the rows of a batch (backends/torch/batched_loop.py), and the conversion
+between arrays and tensors.
 
-A stepper holds the state of all running rows. ``advance(t, h)`` takes every row as far as one
-evaluation of f, or one step, takes it, and returns a PassResult; ``states(which)`` are the states
-that rows have reached; ``select(keep)`` leaves rows out for good, keep the indices of those that
-stay. ``refused`` is None, or a function of the loop: refused(which, y, start) -> (w,) mask of the
-rows in which that may not end their step from start, (w, n), at y, (w, n).
+A stepper holds the state of all running rows. ``advance(t, h)`` advances every row by one
+evaluation of f, or by one step, and returns a PassResult. ``states(which)`` returns the states that
+rows have reached. ``select(keep)`` removes the other rows for good; keep: the indices of the rows
+that stay. ``refused`` is None, or a function of the loop: refused(which, y, start) -> (w,) mask of
+the rows in which whose step from start, (w, n), may not end at y, (w, n).
 
-What is one number a row (times, steps, orders, norms, decisions) is a NumPy array on the host,
-where an operation on a thousand numbers takes a microsecond; what has the size of the states is a
-tensor on their device. A pass copies the norms of the rows to the host and the rows' steps to the
-device (on the CPU the two share their memory), and nothing else.
+A quantity with one number for each row (times, steps, orders, norms, decisions) is a NumPy array on
+the host, where an operation on a thousand numbers takes a microsecond. A quantity with the size of
+the states is a tensor on their device. A pass copies only the norms of the rows to the host and the
+rows' steps to the device. On the CPU the two share their memory.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..base import ByFamily
 
@@ -31,12 +32,12 @@ class PassResult(NamedTuple):
     """What a pass did to each row: masks (m,), the factor for the next step (m,), and the
     polynomials of the steps.
 
-    accepted, rejected: the row's step ended so (neither: it goes on iterating); broken: something
-    was not finite; unsolved: Newton's iteration did not converge; outside: the step ended at a
-    state that the limits refuse; polynomial(which): (degree + 1,
-    len(which), n) coefficients of the powers of theta, for rows just accepted, before the next
-    pass. tape(which): what the gradient needs of their steps, tensors of len(which) rows
-    (adjoints/discrete/batched.py).
+    accepted, rejected: whether the row's step was accepted or rejected. A row with neither still
+    iterates. broken: whether a value was not finite. unsolved: whether Newton's iteration did not
+    converge. outside: whether the step ended at a state that the limits refuse. polynomial(which):
+    (degree + 1, len(which), n) coefficients of the powers of theta, for rows that were just
+    accepted; valid until the next pass. tape(which): what the gradient needs of their steps,
+    tensors of len(which) rows (adjoints/discrete/batched.py).
     """
 
     accepted: np.ndarray
@@ -49,8 +50,10 @@ class PassResult(NamedTuple):
     tape: Callable
 
 
-def outside(refused, which, good, y, start) -> np.ndarray:
-    """The mask, (w,), of the rows in which whose steps are good and end where they may not.
+def outside(
+    refused: Callable | None, which: np.ndarray, good: np.ndarray, y: Tensor, start: Tensor
+) -> np.ndarray:
+    """The mask, (w,), of those rows in which whose good steps end at a refused state.
 
     refused: of the stepper; good: (w,) mask; y, start: (w, n).
     """
@@ -63,15 +66,15 @@ def outside(refused, which, good, y, start) -> np.ndarray:
     return found
 
 
-def tensor(array, like) -> torch.Tensor:
-    """A NumPy array of indices, or of numbers to be multiplied with tensors like this one, as a
-    tensor beside it."""
+def tensor(array: np.ndarray, like: Tensor) -> torch.Tensor:
+    """A NumPy array as a tensor on the device of ``like``. Floats also get its dtype; indices and
+    masks keep theirs."""
     found = torch.from_numpy(array)
     if array.dtype.kind == "f":
         dtype = like.dtype
     else:
         dtype = found.dtype
-    # The same memory; ``to`` would say so too, for the price of a kernel.
+    # The same memory. ``to`` would return the same tensor, but costs a kernel.
     if like.is_cpu and found.dtype is dtype:
         return found
     return found.to(like.device, dtype)

@@ -8,15 +8,22 @@ rows. The formulas are those of methods/bdf/step.py.
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...algebra.newton import MAX_ITERATIONS, UNKNOWN
 from ..bdf.step import FBDF, KEEP, MAX_ORDER, QNDF, SAFETY, SLOW
 from .base import STEPPERS, PassResult, outside, tensor
 from .bdf_formulas import HISTORIES
 from .one_step import RowInverse
+
+if TYPE_CHECKING:
+    from ...core.batched_field import RowField
+    from ...core.norm import RowTolerance
+
 
 PATIENCE = 4  # passes that a row waits at most for the Jacobians of others
 
@@ -39,17 +46,19 @@ _NUMBERS = (
 @STEPPERS.register(QNDF)
 @STEPPERS.register(FBDF)
 class BDFRows:
-    """State of all running rows; see methods/bdf/step.State for the meaning of each.
+    """State of all running rows. methods/bdf/step.State explains the fields.
 
     parts, (5, m, n): the iterate y, the gap psi + (y - prediction) of the equation, y - prediction,
     the last change, and the reciprocal of the scale; inverse: -(I - c J)^-1; last: norm of the last
     change; reordered: the order has changed.
     """
 
-    def __init__(self, method, field, y, f0, h, tol):
+    def __init__(
+        self, method: Any, field: RowField, y: Tensor, f0: Tensor, h: np.ndarray, tol: RowTolerance
+    ) -> None:
         self.field = field
         self.tol = tol
-        self.refused = None
+        self.refused: Any = None
         m, n = y.shape
         self.history = HISTORIES[type(method.history)](method.history, y, f0, h)
         self.form = method.history
@@ -69,23 +78,23 @@ class BDFRows:
         self.c = y.new_zeros(m, 1)
         self.waited = 0
 
-    def select(self, keep):
-        """Leave rows out."""
+    def select(self, keep: np.ndarray) -> None:
+        """Keep only these rows."""
         for name in _NUMBERS:
             setattr(self, name, getattr(self, name)[keep])
-        keep = tensor(keep, self.parts)
-        self.field, self.tol = self.field.select(keep), self.tol.select(keep)
-        self.history.select(keep)
-        self.parts, self.at = self.parts.index_select(1, keep), self.at.index_select(0, keep)
+        rows = tensor(keep, self.parts)
+        self.field, self.tol = self.field.select(rows), self.tol.select(rows)
+        self.history.select(rows)
+        self.parts, self.at = self.parts.index_select(1, rows), self.at.index_select(0, rows)
         self.jac, self.inverse, self.c = (
-            x.index_select(0, keep) for x in (self.jac, self.inverse, self.c)
+            x.index_select(0, rows) for x in (self.jac, self.inverse, self.c)
         )
 
-    def states(self, which):
-        """(w, n): where the rows in which stand."""
+    def states(self, which: np.ndarray) -> Tensor:
+        """(w, n): the states that the rows in which have reached."""
         return self.history.z[0].index_select(0, tensor(which, self.parts))
 
-    def advance(self, t, h):
+    def advance(self, t: np.ndarray, h: np.ndarray) -> PassResult:
         """One Newton iteration of every row; rows at the beginning of a step from t (m,) by h (m,)
         begin it first."""
         with np.errstate(all="ignore"):
@@ -102,7 +111,7 @@ class BDFRows:
             moved, norm = self.tol.norms(self.parts[2:4] * reciprocal)
             return self._judge(h, moved, norm)
 
-    def _begin(self, at, h, begins):
+    def _begin(self, at: np.ndarray, h: np.ndarray, begins: np.ndarray) -> None:
         """History on the grid of the step, prediction, Jacobian and inverse, where a row begins a
         step to the time at."""
         if np.count_nonzero(begins & (np.abs(h) > self.largest * np.abs(self.h))):
@@ -143,9 +152,9 @@ class BDFRows:
             self.inverse.index_copy_(0, rows, inverse)
             self.c_inverse[which], self.rate[which] = c[which], UNKNOWN
 
-    def _wait(self, begins, old):
-        """The rows that begin now. In a large batch those that need a Jacobian wait some passes for
-        one another: the time of a Jacobian hardly depends on the number of its rows."""
+    def _wait(self, begins: np.ndarray, old: np.ndarray) -> np.ndarray:
+        """The rows that begin now. In a large batch the rows that need a Jacobian wait some passes
+        for one another, because its cost hardly depends on the number of rows."""
         count = np.count_nonzero(old)
         if count:
             if self.waited < min(PATIENCE, len(old) // 16) and 8 * count < len(old):
@@ -154,7 +163,7 @@ class BDFRows:
             self.waited = 0
         return begins
 
-    def _judge(self, h, moved, norm):
+    def _judge(self, h: np.ndarray, moved: np.ndarray, norm: np.ndarray) -> PassResult:
         """End the iteration of the rows that converged, and accept or reject their steps; renew the
         Jacobian or halve the step of those that diverged. moved, norm: of the whole way from the
         prediction, and of the last change."""
@@ -164,7 +173,7 @@ class BDFRows:
         repeated = iteration > 1
         finite = np.isfinite(norm)
         active = iteration > 0
-        # These rows start from their history again, and nothing of this must reach it.
+        # These rows start from their history again. No value of this pass may reach the history.
         if np.count_nonzero(finite) < len(h):
             self.parts.index_fill_(1, tensor((~finite).nonzero()[0], self.parts), 0)
         rate = np.where(repeated, norm / self.last, self.rate)
@@ -227,13 +236,13 @@ class BDFRows:
             tape=partial(_tape, k, self.parts[0]),
         )
 
-    def _rounding(self, lost, norm):
+    def _rounding(self, lost: np.ndarray, norm: np.ndarray) -> np.ndarray:
         """Those of the rows lost whose last correction is rounding."""
         rows = tensor(lost, self.parts)
         y, gap, _, _, reciprocal = self.parts.index_select(1, rows).unbind(0)
         return lost[norm[lost] <= self.tol.select(rows).rounding(y, gap, 1 / reciprocal)]
 
-    def _diverged(self, lost, rejected, factor):
+    def _diverged(self, lost: np.ndarray, rejected: np.ndarray, factor: np.ndarray) -> None:
         """Halve the steps of the lost rows whose Jacobian is of this very point, and renew the
         Jacobian of the others."""
         hopeless = lost[self.fresh[lost]]
@@ -241,12 +250,19 @@ class BDFRows:
         rejected[hopeless], factor[hopeless] = True, 0.5
         self.has_jac[lost] = False
         self.c_inverse[lost], self.iteration[lost] = np.nan, 0
-        # While they wait f is asked about them all the same: at where they stand.
+        # While these rows wait, f is still evaluated for them, at their last accepted states.
         rows = tensor(lost, self.parts)
         self.parts.index_fill_(1, rows, 0)
         self.parts[0].index_copy_(0, rows, self.history.z[0].index_select(0, rows))
 
-    def _select(self, which, h, ratio, iteration, factor):
+    def _select(
+        self,
+        which: np.ndarray,
+        h: np.ndarray,
+        ratio: np.ndarray,
+        iteration: np.ndarray,
+        factor: np.ndarray,
+    ) -> None:
         """New orders and factors of the rows in which (methods/bdf.BDF._select)."""
         if not len(which):
             return
@@ -268,6 +284,6 @@ class BDFRows:
         self.k[which] = k + choice
 
 
-def _tape(k, y, which):
+def _tape(k: np.ndarray, y: Tensor, which: np.ndarray) -> tuple[Tensor, Tensor]:
     """Orders and ends of the steps of the rows in which."""
     return torch.from_numpy(k[which]), y.index_select(0, tensor(which, y))

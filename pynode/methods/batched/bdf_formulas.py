@@ -8,12 +8,18 @@ arrays (m,), and which names rows by their indices.
 from __future__ import annotations
 
 from math import comb
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..bdf.formulas import FLAT, MAX_ORDER, DifferenceHistory, ValueHistory
 from .base import tensor
+
+if TYPE_CHECKING:
+    from ...core.norm import RowTolerance
+
 
 _SIZE = MAX_ORDER + 1
 _ROWS = np.arange(_SIZE)[:, None]
@@ -26,7 +32,7 @@ class DifferenceRows:
     """z: y, its backward differences of order 1 to 5 on the grid of the row's step, zero above its
     order, and the last d."""
 
-    def __init__(self, form, y, f0, h):
+    def __init__(self, form: DifferenceHistory, y: Tensor, f0: Tensor, h: np.ndarray) -> None:
         self.z = torch.cat(
             (torch.stack((y, tensor(h, y).unsqueeze(1) * f0)), y.new_zeros(_SIZE - 1, *y.shape))
         )
@@ -42,33 +48,35 @@ class DifferenceRows:
         above[-1, -1] = -1
         self.above = tensor(above, y)
         self.levels = np.array([*range(_SIZE), 0])[:, None]
-        self.upper = None
+        self.upper: Any = None
         dense = np.zeros((MAX_ORDER + 1, _SIZE, _SIZE))
         for k in range(1, MAX_ORDER + 1):
             dense[k, : k + 1] = form.dense_weights(k, None)[:, :_SIZE]
         self.dense = dense
 
-    def select(self, keep):
+    def select(self, keep: Tensor) -> None:
         self.z = self.z.index_select(1, keep)
 
-    def rescale(self, which, k, ratio):
+    def rescale(self, which: np.ndarray, k: np.ndarray, ratio: np.ndarray) -> None:
         """Histories of order k (w,) onto grids ratio (w,) times as wide
         (formulas._redifference)."""
-        which = tensor(which, self.z)
-        old = self.z[:_SIZE].index_select(1, which).transpose(0, 1)
+        rows = tensor(which, self.z)
+        old = self.z[:_SIZE].index_select(1, rows).transpose(0, 1)
         self.z[:_SIZE].index_copy_(
-            1, which, torch.bmm(tensor(redifferences(k, ratio), old), old).transpose(0, 1)
+            1, rows, torch.bmm(tensor(redifferences(k, ratio), old), old).transpose(0, 1)
         )
 
-    def predict(self, k, h, out):
+    def predict(self, k: np.ndarray, h: np.ndarray, out: Tensor) -> None:
         """Predicted values and sums of the other terms of the formula, into out (2, m, n)."""
         torch.mm(self.sums, self.z.view(len(self.z), -1), out=out.view(2, -1))
         out[1].mul_(tensor(1 / self.alpha[k], out).unsqueeze(1))
 
-    def error_constants(self, k, h, equal):
+    def error_constants(self, k: np.ndarray, h: np.ndarray, equal: np.ndarray) -> np.ndarray:
         return self.error[k]
 
-    def update(self, accepted, k, h, d, y1):
+    def update(
+        self, accepted: np.ndarray, k: np.ndarray, h: np.ndarray, d: Tensor, y1: Tensor
+    ) -> None:
         """Take in a step that ended at y1 (m, n), d away from its prediction, where it was
         accepted."""
         moves = torch.addmm(d.reshape(-1), self.above, self.z.view(len(self.z), -1)).view(
@@ -78,7 +86,9 @@ class DifferenceRows:
         self.z.addcmul_(tensor(changed.astype(float), d).unsqueeze(2), moves)
         self.upper = moves[-1]
 
-    def neighbours(self, which, k, h, tol, reciprocal):
+    def neighbours(
+        self, which: np.ndarray, k: np.ndarray, h: np.ndarray, tol: RowTolerance, reciprocal: Tensor
+    ) -> np.ndarray:
         """(2, w): scaled errors that orders k - 1 and k + 1 would have made; reciprocal: of the
         scale, (m, n)."""
         m = self.z.shape[1]
@@ -90,7 +100,7 @@ class DifferenceRows:
             self.error[k + 1],
         )
 
-    def raise_order(self, which, k):
+    def raise_order(self, which: np.ndarray, k: np.ndarray) -> None:
         """The difference of order k + 1, which is d, comes into use."""
         if len(which):
             at = tensor((k + 1) * self.z.shape[1] + which, self.z)
@@ -98,7 +108,7 @@ class DifferenceRows:
                 0, at, self.z[-1].index_select(0, tensor(which, self.z))
             )
 
-    def polynomial(self, k, h, which):
+    def polynomial(self, k: np.ndarray, h: np.ndarray, which: np.ndarray) -> Tensor:
         """(6, w, n) coefficients of the powers of theta on the step that the rows completed."""
         z = self.z[:_SIZE].index_select(1, tensor(which, self.z)).transpose(0, 1)
         return torch.bmm(tensor(self.dense[k[which]], z), z).transpose(0, 1)
@@ -108,38 +118,42 @@ class ValueRows:
     """z: y at the last times; past, (7, m): the distances of these times from the present one,
     signed by h."""
 
-    def __init__(self, form, y, f0, h):
+    def __init__(self, form: ValueHistory, y: Tensor, f0: Tensor, h: np.ndarray) -> None:
         size = tensor(h, y).unsqueeze(1)
         self.z = torch.cat((torch.stack((y, y - size * f0)), y.new_zeros(form.rows - 2, *y.shape)))
         self.past = np.full((form.rows, len(h)), np.nan)
         self.past[0], self.past[1] = 0, h
         self.alpha = np.array(form.alpha)
 
-    def select(self, keep):
+    def select(self, keep: Tensor) -> None:
         self.z, self.past = self.z.index_select(1, keep), self.past[:, keep.cpu().numpy()]
 
-    def rescale(self, which, k, ratio):
+    def rescale(self, which: np.ndarray, k: np.ndarray, ratio: np.ndarray) -> None:
         """Past values stay where they are."""
 
-    def predict(self, k, h, out):
+    def predict(self, k: np.ndarray, h: np.ndarray, out: Tensor) -> None:
         weights = lagrange(-self.past[:_SIZE] / h, k)
         weights[1] /= self.alpha[k]
         torch.sum(tensor(weights, self.z).unsqueeze(3) * self.z[:_SIZE], 1, out=out)
 
-    def error_constants(self, k, h, equal):
+    def error_constants(self, k: np.ndarray, h: np.ndarray, equal: np.ndarray) -> np.ndarray:
         """Brenan, Campbell & Petzold (5.2.24): the larger of the two terms of the error of the
         step."""
         alphas = h / (h + self.past[:_SIZE])
         own = np.take_along_axis(alphas, k[None], 0)[0]
         return np.maximum(own, np.abs(own - self.alpha[k] + np.where(_ROWS < k, alphas, 0).sum(0)))
 
-    def update(self, accepted, k, h, d, y1):
+    def update(
+        self, accepted: np.ndarray, k: np.ndarray, h: np.ndarray, d: Tensor, y1: Tensor
+    ) -> None:
         self.z = torch.where(
             tensor(accepted, y1).unsqueeze(1), torch.cat((y1.unsqueeze(0), self.z[:-1])), self.z
         )
         self.past = np.where(accepted, np.vstack((np.zeros_like(h), self.past[:-1] + h)), self.past)
 
-    def neighbours(self, which, k, h, tol, reciprocal):
+    def neighbours(
+        self, which: np.ndarray, k: np.ndarray, h: np.ndarray, tol: RowTolerance, reciprocal: Tensor
+    ) -> np.ndarray:
         """(2, w): m! h^(m+1) times the divided differences of order m + 1, m = k - 1 and k + 1."""
         x = -self.past[:, which] / h[which]
         weights = np.stack([_FACTORIAL[m] * _divided(x, m + 2) for m in (k - 1, k + 1)])
@@ -149,10 +163,10 @@ class ValueRows:
         # Times so near that rounding makes them one.
         return np.where(np.isnan(found), np.inf, found)
 
-    def raise_order(self, which, k):
+    def raise_order(self, which: np.ndarray, k: np.ndarray) -> None:
         """All values that any order needs are there."""
 
-    def polynomial(self, k, h, which):
+    def polynomial(self, k: np.ndarray, h: np.ndarray, which: np.ndarray) -> Tensor:
         """(6, w, n): the interpolant of the formula's own values."""
         k = k[which]
         nodes = 1 - self.past[:_SIZE, which] / h[which]
@@ -160,7 +174,7 @@ class ValueRows:
         return torch.bmm(tensor(monomials(nodes, k), z), z).transpose(0, 1)
 
 
-def redifferences(k, ratio):
+def redifferences(k: np.ndarray, ratio: np.ndarray) -> np.ndarray:
     """(w, 6, 6): differences of order k (w,) to those on a grid ratio (w,) times as wide
     (formulas._redifference)."""
     used = _ROWS <= k
@@ -177,7 +191,7 @@ def redifferences(k, ratio):
     return np.ascontiguousarray(matrices.transpose(2, 0, 1))
 
 
-def monomials(nodes, k):
+def monomials(nodes: np.ndarray, k: np.ndarray) -> np.ndarray:
     """(w, 6, 6): values at the first k + 1 (w,) nodes (r, w) to coefficients of 1, theta, theta^2,
     ..."""
     weights = np.zeros((len(k), _SIZE, _SIZE))
@@ -188,7 +202,7 @@ def monomials(nodes, k):
     return weights
 
 
-def lagrange(nodes, k):
+def lagrange(nodes: np.ndarray, k: np.ndarray) -> np.ndarray:
     """(2, r, w): values and slopes at 1 of the Lagrange bases of the first k + 1 (w,) nodes (r, w)
     (bdf_history._lagrange), and those of a constant where the last step says nothing of the slope
     (bdf_history.FLAT)."""
@@ -202,7 +216,7 @@ def lagrange(nodes, k):
     return found
 
 
-def _divided(x, count):
+def _divided(x: np.ndarray, count: np.ndarray) -> np.ndarray:
     """(r, w): 1 / prod (x_j - x_i) over the others of the first count (w,) nodes x (r, w); 0 beyond
     them."""
     used = np.arange(len(x))[:, None] < count
@@ -212,4 +226,4 @@ def _divided(x, count):
     return np.where(used, 1 / differences.prod(1), 0)
 
 
-HISTORIES = {DifferenceHistory: DifferenceRows, ValueHistory: ValueRows}
+HISTORIES: dict[type, Any] = {DifferenceHistory: DifferenceRows, ValueHistory: ValueRows}

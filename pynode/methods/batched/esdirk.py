@@ -9,15 +9,23 @@ are those of methods/esdirk.py.
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...algebra.newton import POOR, UNKNOWN
 from ...core.arithmetic import Arrays
 from ..esdirk import DIRK, ITERATIONS, KEEP, SLOW
 from .base import STEPPERS, PassResult, outside, tensor
 from .one_step import OneStepRows, RowInverse, polynomial
+
+if TYPE_CHECKING:
+    from ...algebra.combine import CoefficientRow
+    from ...core.batched_field import RowField
+    from ...core.norm import RowTolerance
+
 
 _NAMES = (
     "slopes",
@@ -52,7 +60,9 @@ class DIRKRows(OneStepRows):
     iterate.
     """
 
-    def __init__(self, method, field, y, f0, h, tol):
+    def __init__(
+        self, method: DIRK, field: RowField, y: Tensor, f0: Tensor, h: np.ndarray, tol: RowTolerance
+    ) -> None:
         super().__init__(method, field, y, f0, h, tol)
         count = method.tableau.stages
         (m, n) = y.shape
@@ -91,21 +101,21 @@ class DIRKRows(OneStepRows):
             self.newton_tol = tol.rounding_floor
             self.limit = 4 * ITERATIONS
 
-    def select(self, keep):
-        """Leave rows out."""
+    def select(self, keep: Any) -> None:
+        """Keep only these rows."""
         super().select(keep)
         for name in _NAMES:
             setattr(self, name, getattr(self, name)[keep])
 
-    def _spread(self, rows, shift):
-        """Rows of coefficients as (len, stages + shift) beside the slopes."""
+    def _spread(self, rows: list[CoefficientRow], shift: int) -> Tensor:
+        """Rows of coefficients as a tensor (len, stages + shift) like the slopes."""
         full = self.y.new_zeros(len(rows), self.method.tableau.stages + self.shift)
         for i, row in enumerate(rows):
             for j, value in zip(row.indices, row.values, strict=True):
                 full[i, j + shift] = value
         return full
 
-    def advance(self, t, h):
+    def advance(self, t: np.ndarray, h: np.ndarray) -> PassResult:
         """One Newton iteration of every row; rows at the beginning of a step from t (m,) by h (m,)
         begin it first."""
         new = self.iteration == 0
@@ -141,7 +151,7 @@ class DIRKRows(OneStepRows):
         self.iteration[converged | diverged] = 0
         return self._judge_all(h, ended, diverged, ~np.isfinite(norm))
 
-    def _begin(self, which, t, h):
+    def _begin(self, which: np.ndarray, t: np.ndarray, h: np.ndarray) -> None:
         """Slope at the start, Jacobian and inverse of the rows that begin a step."""
         unknown = which[~self.has_first[which]]
         if len(unknown):
@@ -164,7 +174,7 @@ class DIRKRows(OneStepRows):
             self._linearise(without, t, self.y)
         self._invert(which[c[which] != self.c_inverse[which]], c)
 
-    def _evaluate_first(self, which, t):
+    def _evaluate_first(self, which: np.ndarray, t: np.ndarray) -> None:
         if len(which):
             index = tensor(which, self.y)
             times = self.times(t[which], t)[0]
@@ -172,13 +182,13 @@ class DIRKRows(OneStepRows):
                 which, 0, self.field.select(index)(times, self.y.index_select(0, index))
             )
 
-    def _set_slopes(self, which, place, slopes):
+    def _set_slopes(self, which: np.ndarray, place: int | np.ndarray, slopes: Tensor) -> None:
         """Into the rows in which, at a place or their own places."""
         flat = self.slopes.view(-1, self.slopes.shape[2])
         flat.index_copy_(0, tensor(which * self.slopes.shape[1] + place, flat), slopes)
 
-    def _begin_stages(self, new, size):
-        """What is known of the stages that begin, and where their iterations start."""
+    def _begin_stages(self, new: np.ndarray, size: Tensor) -> None:
+        """Set the bases of the stages that begin, and the starts of their iterations."""
         sums = torch.bmm(self.weights.index_select(0, tensor(self.stage, size)), self.slopes)
         base, guess = (torch.addcmul(self.y, size, part) for part in sums.unbind(1))
         if new.all():
@@ -191,12 +201,12 @@ class DIRKRows(OneStepRows):
                 torch.where(column, guess, self.iterate),
             )
 
-    def _linearise(self, which, t, y):
+    def _linearise(self, which: np.ndarray, t: np.ndarray, y: Tensor) -> None:
         index = tensor(which, y)
         self.jac.index_copy_(0, index, self.field.jacobian(self.times(t, t)[0], y, index))
         self.has_jac[which], self.fresh[which], self.c_inverse[which] = True, True, np.nan
 
-    def _invert(self, which, c):
+    def _invert(self, which: np.ndarray, c: np.ndarray) -> None:
         if len(which):
             index = tensor(which, self.y)
             jac = self.jac.index_select(0, index)
@@ -207,7 +217,7 @@ class DIRKRows(OneStepRows):
             )
             self.c_inverse[which], self.rate[which] = c[which], UNKNOWN
 
-    def _look(self, norm):
+    def _look(self, norm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(converged, diverged) of every row's iteration, as algebra/newton.simplified_newton;
         keeps rates and counts."""
         iteration = self.iteration
@@ -243,7 +253,9 @@ class DIRKRows(OneStepRows):
         self.most = np.maximum(self.most, iteration)
         return converged, diverged
 
-    def _judge_all(self, h, ended, diverged, broken):
+    def _judge_all(
+        self, h: np.ndarray, ended: np.ndarray, diverged: np.ndarray, broken: np.ndarray
+    ) -> PassResult:
         """Accept or reject the rows that ended a step; renew the Jacobian or cut the step of those
         that diverged."""
         fails = diverged & (self.fresh if self.method.adaptive else self.full)
@@ -275,7 +287,9 @@ class DIRKRows(OneStepRows):
             tape=partial(self._tape, start),
         )
 
-    def _judge_ended(self, which, h):
+    def _judge_ended(
+        self, which: np.ndarray, h: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(accepted, factor of the next step, refused by the limits) of the rows whose stages are
         all solved; moves the accepted ones."""
         method = self.method
@@ -313,8 +327,8 @@ class DIRKRows(OneStepRows):
         factor = np.where(good & (factor >= 1), np.where(slower < KEEP, 1.0, slower), factor)
         return good, factor, left
 
-    def _after(self, accepted):
-        """The Jacobian is kept where it served well."""
+    def _after(self, accepted: np.ndarray) -> None:
+        """Keep the Jacobian of a row if Newton's iteration converged fast with it."""
         # A rate that this step did not measure is trusted less and less (Hairer & Wanner II, sec.
         # IV.8).
         rate = np.where(self.most > 1, self.slowest, np.maximum(self.slowest, 1e-16) ** 0.8)
@@ -324,11 +338,11 @@ class DIRKRows(OneStepRows):
         self.fresh &= ~accepted
         self.has_first &= ~accepted
 
-    def _tape(self, start, which):
+    def _tape(self, start: Tensor, which: np.ndarray) -> tuple[Tensor, Tensor]:
         index = tensor(which, start)
         return start.index_select(0, index), self.slopes.index_select(0, index)[:, self.shift :]
 
-    def _polynomial(self, start, h, which):
+    def _polynomial(self, start: Tensor, h: np.ndarray, which: np.ndarray) -> Tensor:
         index = tensor(which, start)
         slopes = self.slopes.index_select(0, index)[:, self.shift :].transpose(0, 1)
         return polynomial(

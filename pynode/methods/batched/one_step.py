@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...algebra.combine import as_stage_tensor
 from ...core.arithmetic import Arrays
@@ -13,47 +15,56 @@ from ..explicit import ExplicitRungeKutta
 from ..rosenbrock import RosenbrockMethod
 from .base import STEPPERS, PassResult, outside, tensor
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ...core.batched_field import RowField
+    from ...core.norm import RowTolerance
+    from ...core.stats import Stats
+
 
 class OneStepRows:
     """State of the rows: y (m, n), the ratios of the last two steps (2, m)."""
 
-    def __init__(self, method, field, y, f0, h, tol):
+    def __init__(
+        self, method: Any, field: RowField, y: Tensor, f0: Tensor, h: np.ndarray, tol: RowTolerance
+    ) -> None:
         self.method = method
         self.field = field
         self.tol = tol
         self.y = y
         self.past = np.ones((2, len(y)))
-        self.refused = None
+        self.refused: Any = None
 
-    def select(self, keep):
-        """Leave rows out."""
+    def select(self, keep: Any) -> None:
+        """Keep only these rows."""
         self.field = self.field.select(keep)
         self.tol = self.tol.select(keep)
         self.y, self.past = self.y[keep], self.past[:, keep]
 
-    def states(self, which):
-        """(w, n): where the rows in which stand."""
+    def states(self, which: np.ndarray) -> Tensor:
+        """(w, n): the states that the rows in which have reached."""
         return self.y.index_select(0, tensor(which, self.y))
 
-    def times(self, t, h):
-        """Times and steps of the rows as float64 tensors (m,) beside the states."""
+    def times(self, t: np.ndarray, h: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Times and steps of the rows as float64 tensors (m,) on the device of the states."""
         return torch.from_numpy(t).to(self.y.device), torch.from_numpy(h).to(self.y.device)
 
     @property
-    def compiled(self):
-        """CompiledRows of the steps, None where they are run as they stand."""
+    def compiled(self) -> Any:
+        """The CompiledRows that take the steps, or None if the steps are not compiled."""
         if torch.is_grad_enabled():
             return None
         return self.field.compiled
 
-    def _ratio(self, error, y1):
+    def _ratio(self, error: Tensor, y1: Tensor) -> Any:
         if self.method.adaptive:
             return self.tol.ratio(error, self.y, y1)
         return None
 
-    def _judge(self, y1, ratio, polynomial):
-        """(PassResult, accepted (m,) as a tensor): accept or reject every row by the ratio of its
-        error (m,), None for steps of one size, and move the accepted ones."""
+    def _judge(self, y1: Tensor, ratio: Any, polynomial: Callable) -> tuple[PassResult, Tensor]:
+        """Accept or reject every row by the ratio of its error, (m,), and move the accepted rows.
+        ratio: None for steps of one size. Returns (PassResult, accepted (m,) as a tensor)."""
         method = self.method
         start = self.y
         past = self.past
@@ -74,7 +85,7 @@ class OneStepRows:
         moved = tensor(accepted, y1)
         self.y = torch.where(moved.unsqueeze(1), y1, start)
 
-        def tape(which):
+        def tape(which: np.ndarray) -> tuple[Tensor]:
             return (start[tensor(which, start)],)
 
         done = PassResult(
@@ -90,7 +101,9 @@ class OneStepRows:
         return done, moved
 
 
-def polynomial(start, stages, weights, h=None):
+def polynomial(
+    start: Tensor, stages: Tensor, weights: np.ndarray, h: Tensor | None = None
+) -> Tensor:
     """(degree + 1, m, n): start (m, n), then sum over the stages (s, m, n) of weights (s, degree),
     times h (m,) if given."""
     powers = torch.einsum(
@@ -101,7 +114,7 @@ def polynomial(start, stages, weights, h=None):
     return torch.cat((start.unsqueeze(0), powers))
 
 
-def picked(stages, which):
+def picked(stages: Tensor | list[Tensor], which: Tensor) -> Tensor | list[Tensor]:
     """The stages of the rows in which: a list of (w, n), or (s, w, n) of those of a compiled
     step."""
     if isinstance(stages, torch.Tensor):
@@ -113,34 +126,40 @@ def picked(stages, which):
 class ExplicitRows(OneStepRows):
     """An explicit Runge-Kutta method on rows."""
 
-    def __init__(self, method, field, y, f0, h, tol):
+    def __init__(
+        self, method: Any, field: RowField, y: Tensor, f0: Tensor, h: np.ndarray, tol: RowTolerance
+    ) -> None:
         super().__init__(method, field, y, f0, h, tol)
         self.first = f0
 
-    def select(self, keep):
+    def select(self, keep: Any) -> None:
         super().select(keep)
         self.first = self.first[keep]
 
-    def advance(self, t, h):
+    def advance(self, t: np.ndarray, h: np.ndarray) -> PassResult:
         """One attempted step of every row from t (m,) by h (m,)."""
         method = self.method
         field = self.field
         start = self.y
-        t, h = self.times(t, h)
+        times, sizes = self.times(t, h)
         if self.compiled is not None:
-            y1, ratio, ks = self.compiled.step(field, t, h, start, self.first, self.tol)
+            y1, ratio, ks = self.compiled.step(field, times, sizes, start, self.first, self.tol)
         else:
-            y1, error, ks = method.attempt(field, t, start, h, self.first)
+            y1, error, ks = method.attempt(field, times, start, sizes, self.first)
             ratio = self._ratio(error, y1)
-        done, accepted = self._judge(y1, ratio, partial(self._polynomial, field, t, h, start, ks))
+        done, accepted = self._judge(
+            y1, ratio, partial(self._polynomial, field, times, sizes, start, ks)
+        )
         if method.tableau.fsal:
             self.first = torch.where(accepted.unsqueeze(1), ks[-1], ks[0])
         elif self.compiled is None:
-            self.first = field(t + torch.where(accepted, h, 0.0 * h), self.y)
+            self.first = field(times + torch.where(accepted, sizes, 0.0 * sizes), self.y)
         return done
 
-    def _polynomial(self, field, t, h, start, ks, which):
-        """The stages that only the dense output needs are evaluated for these rows alone."""
+    def _polynomial(
+        self, field: RowField, t: Tensor, h: Tensor, start: Tensor, ks: Any, which: Any
+    ) -> Tensor:
+        """Evaluates the stages that only the dense output needs, for these rows only."""
         which = tensor(which, start)
         start = start[which]
         h = h[which]
@@ -154,12 +173,15 @@ class ExplicitRows(OneStepRows):
 class RosenbrockRows(OneStepRows):
     """A Rosenbrock method on rows: a Jacobian and a factorisation a row, batched."""
 
-    def __init__(self, method, field, y, f0, h, tol):
+    def __init__(
+        self, method: Any, field: RowField, y: Tensor, f0: Tensor, h: np.ndarray, tol: RowTolerance
+    ) -> None:
         super().__init__(method, field, y, f0, h, tol)
-        self.jac = self.slope = None
+        self.jac: Any = None
+        self.slope: Any = None
         self.eye = torch.eye(y.shape[1], dtype=y.dtype, device=y.device)
 
-    def select(self, keep):
+    def select(self, keep: Any) -> None:
         super().select(keep)
         if self.jac is not None:
             self.jac = self.jac[keep]
@@ -168,34 +190,34 @@ class RosenbrockRows(OneStepRows):
             else:
                 self.slope = self.slope[keep]
 
-    def advance(self, t, h):
+    def advance(self, t: np.ndarray, h: np.ndarray) -> PassResult:
         """One attempted step of every row from t (m,) by h (m,); rejected rows keep their
         Jacobian."""
         method = self.method
         field = self.field
         start = self.y
-        t, h = self.times(t, h)
+        times, sizes = self.times(t, h)
         if self.compiled is not None:
-            y1, ratio, us = self.compiled.step(field, t, h, start, None, self.tol)
+            y1, ratio, us = self.compiled.step(field, times, sizes, start, None, self.tol)
             return self._judge(y1, ratio, partial(self._polynomial, start, us))[0]
         if self.jac is None:
-            self.jac, self.slope = field.linearised(t, start)
-        solver = RowInverse(self.eye, self.jac, h * float(method.tableau.gamma), field.stats)
-        y1, error, us = method.attempt(field, t, start, h, self.slope, solver)
-        field.stats.nsolve += (len(h) - 1) * len(us)
+            self.jac, self.slope = field.linearised(times, start)
+        solver = RowInverse(self.eye, self.jac, sizes * float(method.tableau.gamma), field.stats)
+        y1, error, us = method.attempt(field, times, start, sizes, self.slope, solver)
+        field.stats.nsolve += (len(sizes) - 1) * len(us)
         done, accepted = self._judge(
             y1, self._ratio(error, y1), partial(self._polynomial, start, us)
         )
-        self._renew(torch.where(accepted, t + h, t), np.flatnonzero(done.accepted))
+        self._renew(torch.where(accepted, times + sizes, times), np.flatnonzero(done.accepted))
         return done
 
-    def _polynomial(self, start, us, which):
+    def _polynomial(self, start: Tensor, us: Any, which: Any) -> Tensor:
         which = tensor(which, start)
         return polynomial(
             start[which], as_stage_tensor(picked(us, which)), self.method.tableau.dense_weights
         )
 
-    def _renew(self, t, which):
+    def _renew(self, t: Tensor, which: Any) -> None:
         """A Jacobian for the rows that moved."""
         if len(which) == len(t):
             self.jac = self.slope = None
@@ -214,17 +236,17 @@ class RosenbrockRows(OneStepRows):
 class RowInverse:
     """eye - c_i J_i of every row, inverted: (m, n, n) for c (m,)."""
 
-    def __init__(self, eye, jac, c, stats):
+    def __init__(self, eye: Tensor, jac: Tensor, c: Tensor, stats: Stats) -> None:
         stats.nlu += len(c)
         self.inverse = torch.linalg.inv_ex(
             torch.addcmul(eye, c.to(jac.dtype).view(-1, 1, 1), jac, value=-1)
         )[0]
 
-    def solve(self, b, factor):
+    def solve(self, b: Tensor, factor: Tensor) -> Tensor:
         """factor_i M_i^-1 b_i, (m, n)."""
         return self.apply(self.inverse, b) * factor.to(b.dtype).unsqueeze(1)
 
     @staticmethod
-    def apply(inverse, b):
+    def apply(inverse: Tensor, b: Tensor) -> Tensor:
         """The product of every row, (m, n, n) with (m, n)."""
         return torch.bmm(inverse, b.unsqueeze(2)).squeeze(2)
