@@ -1,11 +1,13 @@
-"""Whole steps of the rows of a batch as one compiled function: a few fused loops over the batch in
-place of 150 operations."""
+"""Whole steps of the rows of a batch as one compiled function: a few fused loops over the batch
+instead of 150 operations."""
 
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from ...algebra.linear import UNROLLED, gauss_jordan
 from ...core.batched_field import clock
@@ -13,9 +15,19 @@ from ..rosenbrock import RosenbrockMethod
 from .steps import NullStats, linearised, modes, prepared
 from .torch_compile import Compiled, agree, formula, outside, without_zeros
 
-# A function for each of a few sizes, to which rows are filled up: torch 2.13 takes a number of rows
-# that is left open for that of the first call wherever forward derivatives meet a stack. The first
-# size is a power of two, each next one an eighth, down to where rows cost nothing beside the call.
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
+    from ...core.batched_field import RowField
+    from ...core.layout import Layout
+    from ...core.norm import RowTolerance
+
+
+# Batches are padded to a few fixed sizes, because dynamic sizes break forward AD in torch 2.13: it
+# differentiates a stack with the number of rows of the first call. The first size is a power of two
+# and each next one an eighth of it, down to SMALLEST: fewer rows do not make a call cheaper.
 SHRINK = 8
 SMALLEST = 64
 
@@ -23,7 +35,7 @@ SMALLEST = 64
 class CompiledRows:
     """Steps of one method on the rows of a field; backend: of torch.compile."""
 
-    def __init__(self, method, field, backend):
+    def __init__(self, method: Any, field: RowField, backend: str) -> None:
         self.method = method
         self.stats = field.stats
         self.implicit = isinstance(method, RosenbrockMethod)
@@ -34,16 +46,16 @@ class CompiledRows:
             and not (self.implicit and field.size > UNROLLED)
         )
         self.backend = backend
-        self.functions = {}
+        self.functions: dict[int, Compiled] = {}
         self.sizes = [1 << (field.batch - 1).bit_length()]
         while self.sizes[-1] // SHRINK >= SMALLEST:
             self.sizes.append(self.sizes[-1] // SHRINK)
 
-    def _compile(self, field, tol, size):
+    def _compile(self, field: RowField, tol: RowTolerance, size: int) -> Compiled:
         method = self.method
         by_row = tuple(field.by_row)
 
-        def make(forward):
+        def make(forward: bool) -> tuple[Callable, Callable]:
             attempt = _attempt(prepared(method), field, self.implicit, forward)
 
             def function(t, h, y, first, rtol, atol, f, args):
@@ -69,7 +81,9 @@ class CompiledRows:
         ways = [partial(make, forward) for forward in modes(method)]
         return Compiled(field.f, key, ways, _compare, self.backend, field.device, self.graphed)
 
-    def step(self, field, t, h, y, first, tol):
+    def step(
+        self, field: RowField, t: Tensor, h: Tensor, y: Tensor, first: Any, tol: RowTolerance
+    ) -> tuple[Tensor, np.ndarray | None, Tensor]:
         """(y1 (m, n), ratio of the error (m,) NumPy, stages (s, m, n)) of a step of every row from
         t by h, (m,) float64.
 
@@ -84,7 +98,7 @@ class CompiledRows:
         with outside():
             filled = torch.arange(size, device=y.device).clamp_max(count - 1)
 
-            def fill(x, own=True):
+            def fill(x: Any, own: bool = True) -> Any:
                 if own:
                     return x.detach().index_select(0, filled)
                 return x
@@ -107,7 +121,7 @@ class CompiledRows:
             ks[:, :count],
         )
 
-    def _count(self, rows):
+    def _count(self, rows: int) -> None:
         stages = self.method.tableau.stages
         self.stats.nfe += rows * (stages - self.carried)
         if self.implicit:
@@ -121,14 +135,14 @@ class _PlainRows:
 
     mass = None
 
-    def __init__(self, f, layout, rank, args):
+    def __init__(self, f: Callable, layout: Layout, rank: int, args: tuple) -> None:
         self.f = f
         self.layout = layout
         self.rank = rank
         self.args = args
         self.stats = NullStats()
 
-    def __call__(self, t, y):
+    def __call__(self, t: Tensor, y: Tensor) -> Tensor:
         return self.layout.ravel_rows(
             self.f(clock(t, y, self.rank), self.layout.unravel(y), *self.args), len(y)
         )
@@ -137,21 +151,21 @@ class _PlainRows:
 class _Inverses:
     """Products with the inverses of (m, n, n)."""
 
-    def __init__(self, matrix):
+    def __init__(self, matrix: Tensor) -> None:
         self.small = matrix.shape[-1] <= UNROLLED
         if self.small:
             self.inverse = gauss_jordan(matrix)
         else:
             self.inverse = torch.linalg.inv_ex(matrix)[0]
 
-    def solve(self, b, factor):
+    def solve(self, b: Tensor, factor: Tensor) -> Tensor:
         b = b * factor.to(b.dtype).unsqueeze(1)
         if self.small:
             return (self.inverse * b.unsqueeze(1)).sum(2)
         return torch.bmm(self.inverse, b.unsqueeze(2)).squeeze(2)
 
 
-def _attempt(method, field, implicit, forward):
+def _attempt(method: Any, field: RowField, implicit: bool, forward: bool) -> Callable:
     # and not the field, which holds the batch
     layout = field.layout
     rank = field.rank
@@ -171,8 +185,19 @@ def _attempt(method, field, implicit, forward):
     return explicit
 
 
-def _compare(function, attempt, t, h, y, first, rtol, atol, f, args):
-    """ValueError where a compiled step is not the step."""
+def _compare(
+    function: Callable,
+    attempt: Callable,
+    t: Tensor,
+    h: Tensor,
+    y: Tensor,
+    first: Any,
+    rtol: Tensor,
+    atol: Tensor,
+    f: Callable,
+    args: tuple,
+) -> None:
+    """Raises ValueError if a compiled step differs from the step."""
     y = without_zeros(y)
     if first is not None:
         first = attempt(t, torch.zeros_like(h), y, None, f, args)[2][0]

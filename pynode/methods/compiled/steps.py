@@ -8,8 +8,10 @@ parameters are its inputs. Gradients take the recorded steps as ever.
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from ...algebra.linear import INVERSE_BELOW, UNROLLED, gauss_jordan
 from ..explicit import ExplicitRungeKutta
@@ -17,10 +19,17 @@ from ..rosenbrock import RosenbrockMethod
 from .lookahead import COUNT, attempts
 from .torch_compile import Compiled, agree, formula, outside, without_zeros
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
-def check(f, structured):
-    """ValueError or TypeError where steps on f cannot be compiled. structured: whether there is a
-    Jacobian, a mass matrix or a structure that such steps make nothing of."""
+    from ...core.layout import Layout
+    from ...core.norm import Tolerance
+    from ...core.vector_field import VectorField
+
+
+def check(f: object, structured: bool) -> None:
+    """Raises ValueError or TypeError if steps on f cannot be compiled. structured: whether there is
+    a Jacobian, a mass matrix or a structure, which compiled steps do not support."""
     if not isinstance(f, torch.nn.Module):
         raise TypeError(
             "compile=True keeps what it compiled in the vector field: write it as an nn.Module"
@@ -36,7 +45,7 @@ class CompiledSteps:
     """Steps of one method on one field, many at a time (lookahead.py) unless ahead is False.
     backend: of torch.compile."""
 
-    def __init__(self, method, field, backend, ahead=True):
+    def __init__(self, method: Any, field: VectorField, backend: str, ahead: bool = True) -> None:
         self.field = field
         self.method = method
         self.stats = field.stats
@@ -45,11 +54,11 @@ class CompiledSteps:
         unrolled = isinstance(method, ExplicitRungeKutta) or field.size <= UNROLLED
         self.graphed = backend == "inductor" and field.device.type == "cuda" and unrolled
         self.carried = isinstance(method, ExplicitRungeKutta) and method.tableau.fsal
-        self.course = None
-        self.y = None
-        self.rows = []
-        self.states = ()
-        self.stages = ()
+        self.course: Any = None
+        self.y: Any = None
+        self.rows: list[list[float]] = []
+        self.states: tuple[Tensor, ...] = ()
+        self.stages: tuple[Tensor, ...] = ()
         self.position = 0
         key = (
             formula(method),
@@ -62,7 +71,7 @@ class CompiledSteps:
         # On other devices a loop would wait for its end condition at every turn. What a loop cannot
         # hold, such as a module that counts its calls, a single step may.
         if ahead and field.device.type == "cpu":
-            counts = (COUNT, 1)
+            counts: tuple[int, ...] = (COUNT, 1)
         else:
             counts = (1,)
         # In a loop torch 2.13 stumbles over attributes of tensors, as W.T, unless they belong to
@@ -80,7 +89,7 @@ class CompiledSteps:
             field.f, key, makers, _compare, backend, device, self.graphed, copying
         )
 
-    def _make(self, count, forward, copies):
+    def _make(self, count: int, forward: bool, copies: bool) -> tuple[Callable, Callable]:
         method = self.method
         layout = self.field.layout
         rosenbrock = isinstance(method, RosenbrockMethod)
@@ -92,17 +101,22 @@ class CompiledSteps:
             attempt = on_copies(attempt)
         return attempts(attempt, method, count), attempt
 
-    def set_horizon(self, stop, slack, longest):
-        """Where the next steps end at the latest, how near to it (in steps) one is stretched to it,
-        and the longest step."""
+    def set_horizon(self, stop: float, slack: float, longest: float) -> None:
+        """Set limits for the next steps. stop: the time at which they end at the latest. slack:
+        a step that ends nearer to the stop than this (in steps) is stretched to it. longest: the
+        longest step."""
         self.course = stop, slack, longest
 
-    def explicit(self, t, y, h, first, past, tol):
+    def explicit(
+        self, t: float, y: Tensor, h: float, first: Tensor | None, past: tuple, tol: Tolerance
+    ) -> tuple[Tensor, float, Tensor]:
         """(y1, ratio of the error, stages (s, n)) of a step; first: f(t, y) if it is known."""
         self.stats.nfe += self.method.tableau.stages - (first is not None)
         return self._step(t, y, h, first, past, tol)
 
-    def rosenbrock(self, t, y, h, past, tol):
+    def rosenbrock(
+        self, t: float, y: Tensor, h: float, past: tuple, tol: Tolerance
+    ) -> tuple[Tensor, float, Tensor]:
         """(y1, ratio of the error, stages u (s, n)) of a step."""
         stages = self.method.tableau.stages
         self.stats.nfe += stages
@@ -111,9 +125,11 @@ class CompiledSteps:
         self.stats.nlu += 1
         return self._step(t, y, h, None, past, tol)
 
-    def _step(self, t, y, h, first, past, tol):
-        # That of the integrator is taken where it is the next one known, but for rounding, and from
-        # this very state.
+    def _step(
+        self, t: float, y: Tensor, h: float, first: Any, past: tuple, tol: Tolerance
+    ) -> tuple[Tensor, float, Tensor]:
+        # Reuse the precomputed step if it starts from this state and matches the requested one up
+        # to rounding.
         if (
             y is not self.y
             or self.position == len(self.rows)
@@ -129,7 +145,7 @@ class CompiledSteps:
             self.y = y1
         return y1, ratio, self.stages[i]
 
-    def _run(self, t, y, h, first, past, tol):
+    def _run(self, t: float, y: Tensor, h: float, first: Any, past: tuple, tol: Tolerance) -> None:
         with outside():
             numbers = torch.tensor((t, h, *past, *self.course, tol.rtol), dtype=torch.float64).to(
                 y.device
@@ -152,7 +168,7 @@ class CompiledSteps:
         self.y = y
 
 
-def modes(method):
+def modes(method: Any) -> tuple[bool, ...]:
     """Ways to differentiate f within a step, in the order in which they are tried: whether
     forward."""
     if isinstance(method, RosenbrockMethod):
@@ -160,7 +176,7 @@ def modes(method):
     return (True,)
 
 
-def _same(row, t, h):
+def _same(row: Sequence[float], t: float, h: float) -> bool:
     return abs(row[0] - t) <= 1e-9 * abs(h) and abs(row[1] - h) <= 1e-12 * abs(h)
 
 
@@ -173,17 +189,17 @@ class _Plain:
 
     mass = None
 
-    def __init__(self, f, layout, args):
+    def __init__(self, f: Callable, layout: Layout, args: tuple) -> None:
         self.f = f
         self.layout = layout
         self.args = args
         self.stats = NullStats()
 
-    def __call__(self, t, y):
+    def __call__(self, t: Tensor, y: Tensor) -> Tensor:
         return self.layout.ravel(self.f(t, self.layout.unravel(y), *self.args))
 
 
-def on_copies(attempt):
+def on_copies(attempt: Callable) -> Callable:
     """The attempt on an f whose parameters and buffers are copies that it makes itself."""
 
     def copied(t, h, y, first, f, args):
@@ -198,25 +214,25 @@ def on_copies(attempt):
 
 
 class _Inverse:
-    def __init__(self, matrix):
+    def __init__(self, matrix: Tensor) -> None:
         if len(matrix) <= UNROLLED:
             self.inverse = gauss_jordan(matrix)
         else:
             self.inverse = torch.linalg.inv_ex(matrix)[0]
 
-    def solve(self, b, factor):
+    def solve(self, b: Tensor, factor: float | Tensor) -> Tensor:
         return torch.mv(self.inverse, b) * factor
 
 
 class _LU:
-    def __init__(self, matrix):
+    def __init__(self, matrix: Tensor) -> None:
         self.lu, self.pivots, _ = torch.linalg.lu_factor_ex(matrix)
 
-    def solve(self, b, factor):
+    def solve(self, b: Tensor, factor: float | Tensor) -> Tensor:
         return torch.linalg.lu_solve(self.lu, self.pivots, (b * factor).unsqueeze(1)).squeeze(1)
 
 
-def prepared(method):
+def prepared(method: Any) -> Any:
     """The method, with the numbers that it makes once: before the compiler looks at them."""
     if isinstance(method, RosenbrockMethod):
         method.rows, method.numbers  # noqa: B018
@@ -225,7 +241,7 @@ def prepared(method):
     return method
 
 
-def _explicit(method, layout):
+def _explicit(method: Any, layout: Layout) -> Callable:
     prepared(method)
 
     def attempt(t, h, y, first, f, args):
@@ -234,7 +250,7 @@ def _explicit(method, layout):
     return attempt
 
 
-def linearised(field, t, y, forward):
+def linearised(field: Callable, t: Tensor, y: Tensor, forward: bool) -> tuple[Tensor, Tensor]:
     """(df/dy, df/dt) of field(t, y), (n, n) and (n,), or (m, n, n) and (m, n) of rows, by forward
     or reverse mode.
 
@@ -259,7 +275,7 @@ def linearised(field, t, y, forward):
     return rows.movedim(0, -2), by_t.movedim(0, -1).to(y.dtype)
 
 
-def _rosenbrock(method, layout, forward):
+def _rosenbrock(method: Any, layout: Layout, forward: bool) -> Callable:
     prepared(method)
     if layout.size < INVERSE_BELOW:
         solver = _Inverse
@@ -275,9 +291,18 @@ def _rosenbrock(method, layout, forward):
     return attempt
 
 
-def _compare(function, attempt, numbers, y, first, atol, f, args):
-    """ValueError where a compiled step is not the step; every one by itself, from where the last
-    one ended."""
+def _compare(
+    function: Callable,
+    attempt: Callable,
+    numbers: Tensor,
+    y: Tensor,
+    first: Any,
+    atol: Tensor,
+    f: Callable,
+    args: tuple,
+) -> None:
+    """Raises ValueError if a compiled step differs from the step. Compares each step separately,
+    from the end of the last one."""
     y = without_zeros(y)
     rtol = float(numbers[-1])
     if first is not None:

@@ -1,5 +1,5 @@
-"""torch.compile as solves use it: functions that are kept in the module they belong to, compared
-with what they compile before anybody gets their results, and whose failures are sentences."""
+"""torch.compile as solves use it. A module keeps its compiled functions. Solves compare each one
+with the original before they use its results. Failures raise errors that say what to do."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ import logging
 import re
 import weakref
 from collections import deque
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
 
 _KEPT = "_pynode_compiled"
 # Compiled functions by class and structure of the module, for others of the same kind: while one of
@@ -26,23 +32,23 @@ class Shared:
     compares the two once. proven: whether some module has compared them.
     """
 
-    def __init__(self, function, attempt):
+    def __init__(self, function: Callable, attempt: Callable) -> None:
         self.function = function
         self.attempt = attempt
         self.proven = False
 
 
-def formula(method):
-    """A method in a key: by its numbers, not its name alone. What is compiled keeps the tableau, so
-    that no other has its id meanwhile."""
+def formula(method: Any) -> tuple:
+    """The part of a key that stands for a method: its numbers, not only its name. The compiled
+    function keeps the tableau alive, so that no other tableau can have the same id."""
     return method.name, id(method.tableau), method.adaptive
 
 
-def signature(module):
-    """What two modules share whose compiled functions are one: the classes inside, what
-    torch.compile does not check (hooks, by default, and a forward of the instance's own), and the
-    shapes and dtypes of their tensors. All else that a function depends on, torch.compile checks at
-    every call: strides, numbers, functions and what these close over.
+def signature(module: torch.nn.Module) -> tuple:
+    """Two modules with equal signatures use the same compiled functions. The signature contains the
+    classes of the inner modules, what torch.compile does not check by default (hooks, and a forward
+    of the instance's own), and the shapes and dtypes of the tensors. torch.compile checks all other
+    dependencies at every call: strides, numbers, functions and what these close over.
     """
     modules = tuple(
         (name, type(inner), inner.training, _own(inner)) for name, inner in module.named_modules()
@@ -51,9 +57,9 @@ def signature(module):
     return modules, tuple((name, type(x), x.shape, x.dtype, x.requires_grad) for name, x in tensors)
 
 
-def _own(module):
-    """What changes the call of this very module: its hooks, and a forward in place of its class's.
-    They are kept alive by the signature, so that none is taken for another."""
+def _own(module: torch.nn.Module) -> tuple:
+    """What changes the call of this module: its hooks, and a forward that replaces that of its
+    class. The signature keeps them alive, so that none is mistaken for another."""
     hooks = (
         module._forward_pre_hooks,
         module._forward_hooks,
@@ -70,7 +76,7 @@ class CompileCache(dict):
     its kind again (``Shared``), and compares them on its own tensors.
     """
 
-    def __init__(self, owner=None):
+    def __init__(self, owner: torch.nn.Module | None = None) -> None:
         super().__init__()
         if owner is None:
             self.owner = None
@@ -78,7 +84,7 @@ class CompileCache(dict):
             self.owner = weakref.ref(owner)
 
     @classmethod
-    def of(cls, module):
+    def of(cls, module: torch.nn.Module) -> CompileCache:
         # A module that is made anew for every solve names the one inside that lasts.
         while (lasting := getattr(module, "pynode_lasting", None)) is not None:
             module = lasting
@@ -87,10 +93,10 @@ class CompileCache(dict):
             kept = module.__dict__[_KEPT] = cls(module)
         return kept
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: Any) -> CompileCache:
         return CompileCache()
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return CompileCache, ()
 
 
@@ -105,7 +111,17 @@ class Compiled:
     them.
     """
 
-    def __init__(self, module, key, ways, compare, backend, device, graphed=False, copying=()):
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        key: tuple,
+        ways: Sequence[Callable],
+        compare: Callable,
+        backend: str,
+        device: torch.device,
+        graphed: bool = False,
+        copying: Sequence[int] = (),
+    ) -> None:
         self.kept = CompileCache.of(module)
         self.key = (*key, backend, device)
         self.ways = ways
@@ -114,7 +130,7 @@ class Compiled:
         self.backend = backend
         self.options = _options(backend, device, graphed)
         self.module = module
-        self.kind = None
+        self.kind: Any = None
         way = self.kept.get(self.key)
         if way is None or (self.key, way) not in self.kept:
             self.kind = signature(module), self.key
@@ -126,7 +142,7 @@ class Compiled:
         served = (_SHARED.get((*self.kind, way)) for way in range(len(self.ways)))
         return next((way for way, shared in enumerate(served) if shared and shared.proven), 0)
 
-    def _take(self, way, alone=False):
+    def _take(self, way: int, alone: bool = False) -> None:
         """Go on with a way; alone: with a function that no other module shares."""
         kept = self.kept
         place = (self.key, way)
@@ -146,16 +162,19 @@ class Compiled:
             kept[place, "alone"], kept[place, "unproven"] = alone, True
         self.way = kept[self.key] = way
 
-    def _make(self, way):
+    def _make(self, way: int) -> Shared:
         function, attempt = self.ways[way]()
         # A code object of its own: torch.compile counts its recompilations, and limits them, by
         # these.
         function.__code__ = function.__code__.replace()
-        options = {"guard_filter_fn": _guards(function.__code__.co_freevars), **self.options}
+        options: dict[str, Any] = {
+            "guard_filter_fn": _guards(function.__code__.co_freevars),
+            **self.options,
+        }
         options = {"dynamic": False, "backend": self.backend, "options": options}
         return Shared(torch.compile(function, fullgraph=True, **options), attempt)
 
-    def __call__(self, *inputs):
+    def __call__(self, *inputs: Any) -> Any:
         """The function at the inputs; to be called under ``outside``. ValueError where it cannot be
         compiled in any way."""
         place = self.key, self.way
@@ -191,7 +210,7 @@ class Compiled:
         self._take(following, alone=following == self.way)
         return self(*inputs)
 
-    def _following(self, error):
+    def _following(self, error: BaseException) -> int:
         """The next way after one that has failed."""
         way = self.way + 1
         while way in self.copying and not isinstance(error, AssertionError):
@@ -199,7 +218,7 @@ class Compiled:
         return way
 
 
-def _of_compiler(error) -> bool:
+def _of_compiler(error: BaseException) -> bool:
     """Whether the compiler has failed, by an error of its own or by an assertion in its code."""
     own = ["torch", "_dynamo"], ["torch", "_inductor"], ["torch", "_higher_order_ops"]
     if type(error).__module__.split(".")[:2] in own:
@@ -215,16 +234,16 @@ def _of_compiler(error) -> bool:
 
 
 @contextlib.contextmanager
-def outside():
+def outside() -> Iterator[None]:
     """Where compiled functions are called, and their inputs copied: without graph and outside
     inference mode, in solves with and without gradient, so that one compilation serves both."""
     with torch.inference_mode(False), torch.no_grad():
         yield
 
 
-def agree(found, expected, y, tol=None):
-    """ValueError where what a compiled function found is not what was expected, both (..., n), but
-    for rounding in y, (..., n); along the last dimension values may be of any size.
+def agree(found: Tensor, expected: Tensor, y: Tensor, tol: float | None = None) -> None:
+    """Raises ValueError if the result of a compiled function, (..., n), differs from the expected
+    one by more than rounding in y, (..., n). Sizes are compared along the last dimension.
 
     Compilers have bugs, and these would go unnoticed."""
     tol = tol or (1e-3 if y.dtype == torch.float32 else 1e-8)
@@ -239,13 +258,13 @@ def agree(found, expected, y, tol=None):
         )
 
 
-def without_zeros(y):
+def without_zeros(y: Tensor) -> Tensor:
     """A state near y, (..., n), at which all of the Jacobian shows."""
     near = torch.cos(torch.arange(y.shape[-1], dtype=y.dtype, device=y.device)) * 0.1
     return y + near * (y.abs() + y.abs().mean(-1, keepdim=True) + 1e-3)
 
 
-def _options(backend, device, graphed):
+def _options(backend: str, device: torch.device, graphed: bool) -> dict[str, bool]:
     """What the compiler is told beside the graph."""
     if backend != "inductor":
         return {}
@@ -257,14 +276,13 @@ def _options(backend, device, graphed):
     return {"triton.cudagraphs": graphed}
 
 
-def _guards(own):
-    """Which of the conditions that every call would check are checked: some twenty on the inputs
-    and f, in place of 500.
+def _guards(own: Sequence[str]) -> Callable:
+    """Selects which torch.compile guards to keep: about 20 of 500, those on the inputs and f.
 
-    own: names of what the function closes over, tableaus and layouts, which never change; nor do
-    torch's own modules, but for the hooks of all modules."""
+    own: the names that the function closes over. These tableaus and layouts never change. Of
+    torch's own modules only the global module hooks can change."""
 
-    def wanted(entry):
+    def wanted(entry: Any) -> bool:
         name = entry.name
         if name.startswith(("G['__import_torch_dot_", "__import__('torch')")):
             return "nn_dot_modules" in name
@@ -274,11 +292,11 @@ def _guards(own):
 
 
 @contextlib.contextmanager
-def _quiet():
-    """Without the logs of what cannot be helped: that LAPACK is called in a slower way than other
-    operations, the traces of what cannot be traced, where there is another way, or an exception
-    tells, and that modules of one kind have used up what is allowed to one function, where the next
-    gets its own."""
+def _quiet() -> Iterator[None]:
+    """Context without log messages that a user can do nothing about: that LAPACK calls are slower
+    than other operations; failed traces, because there is another way, or an exception reports
+    them; and a recompilation limit that modules of one kind have reached, because the next module
+    gets a function of its own."""
     names = "torch._inductor.ir", "torch._subclasses.fake_tensor", "torch._dynamo.convert_frame"
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
