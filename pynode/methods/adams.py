@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 
 MAX_ORDER = 12
-# While the step doubles: on such a grid higher differences magnify rounding by thousands.
+# The highest order while the step doubles. On such a grid higher differences magnify rounding by
+# thousands.
 START_ORDER = 4
 
 
@@ -168,7 +169,7 @@ class AdamsPECE(Method):
 
     @staticmethod
     def _factor(error: float, order: int, starting: bool) -> float:
-        """The step is doubled, kept, or cut: changes cost the differences their even grid."""
+        """The step is doubled, kept or cut. Other changes would make the grid uneven."""
         growth = (0.5 / max(error, 1e-16)) ** (1 / (order + 1))
         if starting or growth >= 2:
             return 2.0

@@ -58,10 +58,11 @@ class State(NamedTuple):
 
 
 class Stages(NamedTuple):
-    """ks: slopes of all stages (sums of both parts of a split field); ys: their states; first,
-    last: slopes at the ends of the step, the last None where it did not come by; rate, iterations:
-    of the slowest stage's Newton iteration, rate UNKNOWN where no stage told one and infinite where
-    it met NaN; y: (n,) end of the step, None where an iteration failed."""
+    """ks: slopes of all stages (sums of both parts of a split field). ys: states of all stages.
+    first, last: slopes at the ends of the step; last is None if no stage gives it. rate,
+    iterations: of the slowest stage's Newton iteration; rate is UNKNOWN if no stage measured one,
+    and infinite if a value was not finite. y: (n,), the end of the step, None if an iteration
+    failed."""
 
     ks: list
     ys: list
@@ -80,11 +81,12 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
     The Jacobian is kept while Newton's iteration converges, its factorisation while the step stays
     the same.
 
-    With a mass matrix M the slopes are those of the state, M k_i = f_i, and k_i = (Y_i - base_i) /
-    (h gamma) gives the components that a singular M does not see as well, all but those of an
-    explicit first stage. On these nothing may depend: not the end of the step (``takes_mass``), nor
-    its error (``filtered``), nor the dense output (``dense_weights``). A split field is then
-    integrated as the sum of its parts. Hairer & Wanner II, sec. VI.1.
+    With a mass matrix M the slopes k_i are those of the state, M k_i = f_i. A singular M does not
+    determine all of their components; k_i = (Y_i - base_i) / (h gamma) gives them, except in an
+    explicit first stage. Therefore the end of the step (``takes_mass``), its error (``filtered``)
+    and the dense output (``dense_weights``) must not depend on these components of that stage. With
+    a mass matrix a split field is integrated as the sum of its parts. Hairer & Wanner II, sec.
+    VI.1.
     """
 
     jacobian: object = "dense"
@@ -131,23 +133,23 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
 
     @cached_property
     def takes_mass(self) -> bool:  # type: ignore[override]
-        """Whether the algebraic equations of a singular M hold at the end of a step and nothing is
-        carried on of the slopes that they do not determine: stiffly accurate methods whose
-        stability function vanishes at infinity."""
+        """Whether the algebraic equations of a singular M hold at the end of a step, and the next
+        step does not depend on slopes that they do not determine. This is so for stiffly accurate
+        methods whose stability function vanishes at infinity."""
         return self.stiffly_accurate and abs(self._carried(np.eye(self.tableau.stages)[-1])) < 1e-10
 
     def _carried(self, weights: np.ndarray) -> Any:
-        """What sum_i weights_i k_i, (stages, ...), has of the slope of an explicit first stage
-        where all Y_i are given."""
+        """The coefficient of an explicit first stage's slope in sum_i weights_i k_i if all Y_i are
+        given. weights: (stages, ...)."""
         if not self.begins_explicitly:
             return 0.0 * weights[0]
         a = self.tableau.matrix()
         return weights[0] - np.linalg.solve(a[1:, 1:], a[1:, 0]) @ weights[1:]
 
     def dense_weights(self, mass: Mass | None) -> np.ndarray:
-        """(stages, degree) of the continuous extension. With a mass matrix the slope of an explicit
-        first stage is replaced, as far as the extension needs more of it than the Y_i tell, by what
-        the polynomial through other slopes gives."""
+        """(stages, degree) weights of the continuous extension. With a mass matrix the Y_i do not
+        determine all of an explicit first stage's slope. The missing part comes from the polynomial
+        through the other slopes."""
         if mass is None:
             return self.tableau.dense_weights
         return self._dense_with_mass
@@ -326,8 +328,8 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
 
     @staticmethod
     def _growth(factor: float, iterations: int) -> float:
-        """The factor of the next step after an accepted one: less where Newton's iteration took
-        long, and 1 where the growth is not worth a factorisation."""
+        """The factor of the next step after an accepted one: smaller after many iterations, and 1
+        if the growth is not worth a factorisation."""
         if factor >= 1.0:
             factor = max(1.0, factor * (2 * ITERATIONS + 1) / (2 * ITERATIONS + iterations))
         if 1.0 <= factor < KEEP:
@@ -336,9 +338,9 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
 
     @staticmethod
     def _below_rounding(h: float, c: float, tol: Tolerance) -> bool:
-        """Whether a slope that a step has left, whose diagonal was c, is too coarse for one of h:
-        (Y - base) / c has the rounding of y over c, as where a stop cut the step before to almost
-        nothing."""
+        """Whether the slope from a step with diagonal c is too coarse for a step of h. The slope
+        (Y - base) / c has the rounding error of y divided by c, which is large if a stop cut that
+        step to almost nothing."""
         return abs(h) * tol.rounding_floor > abs(c) > 0
 
     def _solve(

@@ -1,6 +1,6 @@
 """Tableaus: the published numbers of a one-step method, frozen and checked when built.
 
-A tableau holds literal numbers and the paper they come from, and nothing that runs. Symbols are
+A tableau holds only literal numbers and their source; it runs nothing. Symbols are
 those of Hairer, Norsett & Wanner, "Solving Ordinary Differential Equations" (I: sec. II.1 and II.6;
 II: sec. IV.3 and IV.7).
 """
