@@ -113,7 +113,7 @@ class Compiled:
 
     def __init__(
         self,
-        module: torch.nn.Module,
+        module: Any,
         key: tuple,
         ways: Sequence[Callable],
         compare: Callable,
