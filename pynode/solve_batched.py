@@ -167,8 +167,9 @@ class _BatchSolve:
         self.moving_times = self.times.requires_grad and torch.is_grad_enabled()
         if options.step_size is not None:
             self.method = method.fixed()
-        if method.compile:
-            self.isolated.compiled = CompiledRows(self.method, self.isolated, method.compiler)
+        compiler = method.compiler
+        if compiler is not None:
+            self.isolated.compiled = CompiledRows(self.method, self.isolated, compiler)
         self.inference = False
         if not (field.leaves.any or self.flat.requires_grad or self.moving_times):
             self.inference = serves_inference(self.isolated, moments[0], self.flat.detach())

@@ -214,6 +214,8 @@ class OneStep(Method):
     """A method that runs a tableau. Each tableau makes a class of its own, ``of_tableau``."""
 
     tableau: ClassVar[Any]
+    # The family and the further attributes that of_tableau made the class of.
+    made_of: ClassVar[tuple[type[OneStep], dict[str, Any]]]
 
     @classmethod
     def of(cls, tableau: Any, **attributes: Any) -> OneStep:

@@ -363,7 +363,7 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         most = 0
         ks = []
         ys = []
-        ls = []
+        ls: list[Any] = []
         if before.first is None:
             first = implicit(t, y)
         else:

@@ -144,7 +144,7 @@ class AutoSwitch(Method):
         method = self.explicit
         inner = state.inner
         vector: Any = state.vector
-        jac = None
+        jac: Any = None
         if state.stiff:
             method = self.stiff
             jac, inner = method.linearised(field, t, y, inner)

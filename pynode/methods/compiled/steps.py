@@ -277,6 +277,7 @@ def linearised(field: Callable, t: Tensor, y: Tensor, forward: bool) -> tuple[Te
 
 def _rosenbrock(method: Any, layout: Layout, forward: bool) -> Callable:
     prepared(method)
+    solver: Any
     if layout.size < INVERSE_BELOW:
         solver = _Inverse
     else:
