@@ -62,12 +62,11 @@ class Case:
             self.field,
             y0,
             self.times,
-            method=self.method,
             rtol=self.rtol,
             atol=self.atol,
             adjoint=adjoint,
             throw=False,
-            **options,
+            **{"method": self.method, **options},
         )
 
     def forward(self):

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 def _no_second(grads: Tensor, vectors: Sequence[Tensor | None]) -> NoReturn:
     raise NotImplementedError(
-        "batched=True has first derivatives alone: for second ones leave batched away"
+        "batched=True has only first derivatives: for second ones leave out batched"
     )
 
 

@@ -76,5 +76,5 @@ def test_a_copy_is_not_listened_to():
 
 
 def test_a_model_without_solves_is_refused():
-    with pytest.raises(ValueError, match="there is no NeuralODE or the like in this Linear"):
+    with pytest.raises(ValueError, match="this Linear contains no NeuralODE or the like"):
         EvaluationMonitor(nn.Linear(2, 2))

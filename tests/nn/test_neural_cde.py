@@ -197,7 +197,7 @@ def test_mistakes_are_told():
         match="needs a path with a derivative, not ZeroOrderHold: make a CubicHermitePath",
     ):
         model(ZeroOrderHold(times[0], x))
-    with pytest.raises(TypeError, match="not by Tensor"):
+    with pytest.raises(TypeError, match="not Tensor"):
         model(x)
     with pytest.raises(ValueError, match=r"path runs from 0 to 5, and 6 lies outside"):
         model(LinearPath(times, x), tensor(0.0, 6.0))

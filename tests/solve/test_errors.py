@@ -102,14 +102,14 @@ PROBLEMS = {
         GOOD,
         SPAN,
         TypeError,
-        r"called with 2 arguments.*write it as f\(t, y",
+        r"calls f with 2 arguments.*write it as f\(t, y",
     ),
     "f of too much": (
         lambda t, y, k: -k * y,
         GOOD,
         SPAN,
         TypeError,
-        r"called with 2 arguments, t, y, which",
+        r"calls f with 2 arguments, t, y, but",
     ),
     "one time": (decay, GOOD, [0.0], ValueError, "at least two times"),
     "no time": (decay, GOOD, [], ValueError, "at least two times"),
@@ -172,7 +172,7 @@ OPTIONS = {
     "impossible tolerances": (
         {"rtol": 1e-20, "atol": 1e-20},
         ValueError,
-        "float64 can hold.*loosen",
+        "more digits than torch.float64 has.*loosen",
     ),
     "atol too long": (
         {"atol": tensor(1.0, 1.0, 1.0)},

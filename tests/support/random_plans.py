@@ -166,6 +166,8 @@ class Built:
             del chosen["mass"]
         if "structure" in chosen and chosen["structure"] not in method.structures:
             del chosen["structure"]
+        if "controller" in chosen and not hasattr(method, "controller"):
+            del chosen["controller"]
         return chosen
 
     def field(self, dtype=None):
@@ -179,6 +181,18 @@ class Built:
 
         return f
 
+    def _method(self, taken):
+        """The method with the options that belong to it."""
+        name, options = self.plan.method, {}
+        if "structure" in taken:
+            banded = pynode.Banded(self.plan.n - 1, self.plan.n - 1)
+            structure = taken["structure"]
+            options["jacobian"] = banded if structure == "banded" else structure
+            name = "qndf" if name == "auto" else name
+        if "controller" in taken:
+            options["controller"] = taken["controller"]
+        return registry.get(name, **options) if options else name
+
     def call(self):
         """solve's arguments, by name."""
         plan, taken, f = self.plan, self._taken(), self.field()
@@ -189,7 +203,7 @@ class Built:
             "y0": self.y0,
             "t": self.times[:, 0].tolist(),
             "args": tuple(self.data),
-            "method": plan.method,
+            "method": self._method(taken),
             "rtol": plan.rtol,
             "atol": (self.atol * self.scale).to(plan.dtype),
             "jumps": jumps,
@@ -210,10 +224,8 @@ class Built:
             found["jac"] = lambda t, y, *data: torch.func.jacrev(f, argnums=1)(t, y, *data)
         if "mass" in taken:
             found["mass"] = torch.diag(self.mass)
-        if "structure" in taken:
-            banded = pynode.Banded(plan.n - 1, plan.n - 1)
-            found["structure"] = banded if taken["structure"] == "banded" else taken["structure"]
-        found.update({name: taken[name] for name in ("controller", "dense") if name in taken})
+        if "dense" in taken:
+            found["dense"] = taken["dense"]
         if plan.kind == "prothero" and plan.hard and plan.method not in MULTISTEP:
             # The error estimates of one-step methods see little of what drives a fast component.
             # Their steps become so long (SciPy's Radau's, too) that only their ends are accurate.
