@@ -96,37 +96,12 @@ def solve(
     y0: Tensor | tuple | list | dict | None = None,
     t: Sequence[float] | np.ndarray | Tensor | None = None,
     *,
-    method: str | type[Method] | Method = "auto",
-    rtol: float = 1e-6,
-    atol: float | np.ndarray | Tensor | tuple | list | dict = 1e-9,
-    dense: bool = False,
-    adjoint: str | type[Adjoint] | Adjoint = "auto",
-    args: Any = (),
-    jac: Callable | None = None,
-    params: Iterable[Tensor] | None = None,
-    mass: Any = None,
-    consistent: Literal["check", "solve"] = "check",
-    backend: str | JuliaBackend = "auto",
     batched: Literal[True],
-    by_row: bool | Sequence[bool] | None = None,
-    throw: bool = True,
-    first_step: float | None = None,
-    step_size: float | None = None,
-    min_step: float = 0.0,
-    max_step: float = float("inf"),
-    max_steps: int = 100_000,
-    max_nfe: int | None = None,
-    events: Event | PresetTimes | Callable | Sequence[Event | PresetTimes | Callable] = (),
-    tstops: Sequence[float] | np.ndarray | Tensor = (),
-    jumps: Sequence[float] | Sequence[Sequence[float]] | np.ndarray | Tensor = (),
-    callback: Callable | None = None,
-    max_seconds: float | None = None,
-    nonnegative: bool | Sequence[int] | Tensor | None = None,
-    domain: Callable | None = None,
+    **options: Any,
 ) -> BatchSolution: ...
 
 
-@disallow_tracing
+@disallow_tracing  # type: ignore[misc]  # it refuses options that the second signature leaves open
 def solve(
     f: Callable | nn.Module | ODEProblem,
     y0: Tensor | tuple | list | dict | None = None,
@@ -226,7 +201,7 @@ def solve(
     callback: callback(t, y, stats) after every accepted step. True ends the solve with
         Status.CALLBACK. With batched=True t is (B,) and y (B, ...), where the rows stand, and a
         bool tensor (B,) ends single rows.
-    max_seconds: limit on wall-clock time; it also holds inside a step, but for rows of a batch.
+    max_seconds: limit on wall-clock time; it also holds inside a step.
     nonnegative: True or flat indices of components. f sees zero where a stage is negative (not in
         compiled steps), and outputs are never negative.
     domain: domain(t, y) -> bool. A step to a state for which it is False is refused and tried
@@ -340,7 +315,7 @@ def _choose(arguments: Arguments, problem: ODEProblem) -> _Choice:
     if arguments.by_row is not None and not batched:
         raise ValueError(
             "by_row says which of args belong to the rows of a batch: pass batched=True, or leave"
-            " by_row away"
+            " out by_row"
         )
     if engine.name == "julia":
         if batched and method.implicit:

@@ -55,14 +55,14 @@ def _check_arguments(arguments: Arguments, problem: ODEProblem, method: Method) 
     """ValueError for what a solve row by row does not take."""
     if arguments.dense:
         raise ValueError(
-            "batched=True keeps no polynomials: leave dense away, and name in t the times that"
+            "batched=True keeps no polynomials: leave out dense, and name in t the times that"
             " are wanted"
         )
     if problem.jac is not None:
-        raise ValueError("batched=True makes the Jacobians of all rows itself: leave jac away")
+        raise ValueError("batched=True makes the Jacobians of all rows itself: leave out jac")
     if problem.mass is not None or not is_dense(method.jacobian):
         raise ValueError(
-            "batched=True takes small dense systems without a mass matrix: leave batched away"
+            "batched=True takes small dense systems without a mass matrix: leave out batched"
         )
 
 
@@ -91,11 +91,11 @@ def _check_method(arguments: Arguments, problem: ODEProblem, method: Method, adj
         )
     if not isinstance(adjoint, DiscreteAdjoint):
         raise ValueError(
-            "batched=True goes back by the discrete adjoint alone: leave adjoint away, or batched"
+            "batched=True goes back by the discrete adjoint alone: leave out adjoint, or batched"
         )
     if adjoint.checkpoints is not None or adjoint.max_memory is not None:
         raise ValueError(
-            "batched=True keeps all steps: leave checkpoints and max_memory away, or batched"
+            "batched=True keeps all steps: leave out checkpoints and max_memory, or batched"
         )
 
 

@@ -141,6 +141,33 @@ def full_newton(
     )
 
 
+def newton_to_rounding(
+    field: VectorField,
+    t: float,
+    start: Tensor,
+    history_term: Tensor,
+    c: float,
+    scale: Tensor,
+    tol: Tolerance,
+    solver: LinearSolver,
+    rate: float,
+    max_iterations: int,
+    factorise: Callable[[Tensor], LinearSolver],
+) -> Newton:
+    """Solve the same equation as exactly as the dtype allows, for fixed steps: their error is that
+    of the formula alone. A failed simplified iteration starts again with new Jacobians.
+
+    The arguments are those of simplified_newton and full_newton.
+    """
+    floor = tol.rounding_floor
+    found = simplified_newton(
+        field, t, start, history_term, c, scale, tol, floor, solver, rate, max_iterations
+    )
+    if found.y is not None:
+        return found
+    return full_newton(field, t, start, history_term, c, factorise, scale, tol, floor)
+
+
 def implicit_diff(
     field: VectorField,
     t: float,

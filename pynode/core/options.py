@@ -26,7 +26,7 @@ class Options:
     max_steps: limit of attempted steps.
     max_nfe: limit of evaluations of f. It also holds inside a step, and the solver drops a step
         that reaches it. A step of RKC can take thousands of evaluations; with None its limit is 10
-        max_steps. With batched=True the solver checks the limit after each step of the rows.
+        max_steps. With batched=True the limit is that of all rows together.
     tstops: times at which a step must end.
     """
 

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 # in finite time, as -sqrt(u) does, some step must end below zero, and a step that ends nearer to
 # zero could be too short for floating point.
 NOISE = 1e-9
-
 
 # The flat indices of components; True for all.
 Nonnegative: TypeAlias = bool | Sequence[int] | Tensor | None
@@ -61,33 +60,56 @@ class StateBounds:
         return y < floor
 
 
-def _check_functions(**functions: Any) -> None:
-    for name, value in functions.items():
-        if value is not None and not callable(value):
-            raise TypeError(f"{name} must be a function, not {type(value).__name__}")
-
-
-def _deadline(seconds: float | None) -> float | None:
-    """The end of the time by time.monotonic(); None for no limit."""
-    if seconds is None:
-        return None
-    if not seconds > 0:
-        raise ValueError(f"max_seconds must be positive, not {seconds!r}")
-    return time.monotonic() + seconds
-
-
 def _bounds(layout: Layout, nonnegative: Nonnegative, atol: Tensor) -> StateBounds | None:
     if nonnegative is None or nonnegative is False:
         return None
     return StateBounds(layout, nonnegative, atol)
 
 
-class Limits:
+class _Limits:
+    """What the limits of one system and those of a batch share. None: no such limit.
+
+    seconds: limit of wall-clock time. mask: (n,) bool, the components that must not be negative.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        callback: Callable | None,
+        seconds: float | None,
+        bounds: StateBounds | None,
+        domain: Callable | None,
+    ) -> None:
+        for name, value in (("callback", callback), ("domain", domain)):
+            if value is not None and not callable(value):
+                raise TypeError(f"{name} must be a function, not {type(value).__name__}")
+        if seconds is not None and not seconds > 0:
+            raise ValueError(f"max_seconds must be positive, not {seconds!r}")
+        self.layout = layout
+        self.callback = callback
+        self.domain = domain
+        self.bounds = bounds
+        self.mask: Tensor | None = None
+        if bounds is not None:
+            self.mask = bounds.mask
+        self.deadline: float | None = None
+        if seconds is not None:
+            self.deadline = time.monotonic() + seconds
+
+    def expired(self) -> bool:
+        """Whether the time limit has passed."""
+        return self.deadline is not None and time.monotonic() > self.deadline
+
+    def _user_state(self, y: Tensor) -> State:
+        """The states, (..., n), as the user sees them."""
+        return self.layout.unravel(clamp_negative(y.detach(), self.mask))
+
+
+class Limits(_Limits):
     """The limits of one solve. All of its segments share them.
 
     callback(t, y, stats): called after every accepted step with t a float and y in the structure of
-    y0. True stops the solve. seconds: limit of wall-clock time. domain(t, y) -> bool: whether a
-    state is possible. None: no such limit.
+    y0. True stops the solve. domain(t, y) -> bool: whether a state is possible.
     """
 
     def __init__(
@@ -99,13 +121,8 @@ class Limits:
         bounds: StateBounds | None = None,
         domain: Callable | None = None,
     ) -> None:
-        _check_functions(callback=callback, domain=domain)
-        self.layout = layout
+        super().__init__(layout, callback, seconds, bounds, domain)
         self.stats = stats
-        self.callback = callback
-        self.domain = domain
-        self.deadline = _deadline(seconds)
-        self.bounds = bounds
 
     @classmethod
     def of(
@@ -124,17 +141,6 @@ class Limits:
             return None
         return cls(layout, stats, callback, seconds, bounds, domain)
 
-    @property
-    def mask(self) -> Tensor | None:
-        """The mask, (n,), of the components that must not be negative. None if there are none."""
-        if self.bounds is None:
-            return None
-        return self.bounds.mask
-
-    def expired(self) -> bool:
-        """Whether the time limit has passed."""
-        return self.deadline is not None and time.monotonic() > self.deadline
-
     def allow(self, t: float, y: Tensor, start: Tensor | None = None) -> bool:
         """Whether the state y, (n,), at t is possible after a step from start, (n,).
 
@@ -148,18 +154,14 @@ class Limits:
         """Whether the callback stops the solve after a step to the state y, (n,), at t."""
         return self.callback is not None and bool(self.callback(t, self._user_state(y), self.stats))
 
-    def _user_state(self, y):
-        """The state as the user sees it."""
-        return self.layout.unravel(clamp_negative(y.detach(), self.mask))
 
-
-class RowLimits:
+class RowLimits(_Limits):
     """The limits of a batch. All rows, and all of their segments, share them.
 
     callback(t, y, stats): called after every pass in which a row completed a step, with t (B,)
     float64 and y (B, ...), the present times and states of all rows. True ends all rows. A bool
     tensor (B,) ends the rows where it is True. domain(t, y) -> (w,) bool: which states of w rows
-    are possible, with t (w, 1, ...). seconds, bounds: as in Limits.
+    are possible, with t (w, 1, ...).
     """
 
     def __init__(
@@ -172,12 +174,8 @@ class RowLimits:
         bounds: StateBounds | None,
         domain: Callable | None,
     ) -> None:
-        _check_functions(callback=callback, domain=domain)
+        super().__init__(field.layout, callback, seconds, bounds, domain)
         self.field = field
-        self.callback = callback
-        self.domain = domain
-        self.deadline = _deadline(seconds)
-        self.bounds = bounds
         self.t = t.clone()
         self.y = y.clone()
 
@@ -198,17 +196,6 @@ class RowLimits:
         if all(limit is None for limit in (callback, seconds, bounds, domain)):
             return None
         return cls(field, t, y, callback, seconds, bounds, domain)
-
-    @property
-    def mask(self) -> Tensor | None:
-        """As that of Limits."""
-        if self.bounds is None:
-            return None
-        return self.bounds.mask
-
-    def expired(self) -> bool:
-        """Whether the time limit has passed."""
-        return self.deadline is not None and time.monotonic() > self.deadline
 
     def refused(self, which: Tensor, t: Tensor, y: Tensor, start: Tensor | None) -> np.ndarray:
         """The mask, (w,), of the rows whose states y, (w, n), at t (w,) are not possible after a
@@ -239,10 +226,6 @@ class RowLimits:
             return np.full(len(index), bool(answer))
         return answer.bool()[index].cpu().numpy()
 
-    def _user_state(self, y: Tensor) -> State:
-        """The states as the user sees them."""
-        return self.field.layout.unravel(clamp_negative(y.detach(), self.mask))
-
 
 class Guard:
     """The limits that also hold inside a step. A step of RKC can take thousands of evaluations.
@@ -267,8 +250,8 @@ class Guard:
 
 @contextmanager
 def guarded(stats: Stats, most: float, limits: Limits | RowLimits | None) -> Iterator[None]:
-    """A block in which every evaluation counted in stats checks the limits. limits: a Limits, or
-    None."""
+    """A block in which every evaluation counted in stats checks the limits. limits: those of a
+    system or of a batch, or None."""
     if limits is None:
         deadline = None
     else:

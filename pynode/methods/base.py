@@ -184,7 +184,7 @@ class Method:
     def fixed(self) -> Method:
         """The same method without error control. Raises ValueError if it needs error control."""
         raise ValueError(
-            f"{self.name} chooses its own steps: leave step_size away, or bound the steps by"
+            f"{self.name} chooses its own steps: leave out step_size, or bound the steps by"
             " max_step"
         )
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..algebra.combine import CoefficientRow, combine
-from ..algebra.newton import UNKNOWN, full_newton, implicit_diff, simplified_newton
+from ..algebra.newton import UNKNOWN, implicit_diff, newton_to_rounding, simplified_newton
 from ..algebra.structure import linearise
 from ..core.status import Status
 from .base import Controlled, OneStep, Step
@@ -473,8 +473,7 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         tol: Tolerance,
         rate: float,
     ) -> Newton:
-        """Newton's iteration for one stage. Fixed steps are for the formula's own error: there it
-        goes on to what the dtype can tell, with new Jacobians where it fails."""
+        """Newton's iteration for one stage."""
         history_term = guess - base
         if self.adaptive:
             return simplified_newton(
@@ -490,7 +489,11 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
                 rate,
                 ITERATIONS,
             )
-        found = simplified_newton(
+
+        def factorise(y: Tensor) -> Any:
+            return jacobian.factorised(jacobian(t, y), c)
+
+        return newton_to_rounding(
             field,
             t,
             guess,
@@ -498,19 +501,10 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
             c,
             scale,
             tol,
-            tol.rounding_floor,
             solver,
             rate,
             4 * ITERATIONS,
-        )
-        if found.y is not None:
-            return found
-
-        def factorise(y: Tensor) -> Any:
-            return jacobian.factorised(jacobian(t, y), c)
-
-        return full_newton(
-            field, t, guess, history_term, c, factorise, scale, tol, tol.rounding_floor
+            factorise,
         )
 
     def stages(self, field: VectorField, step: Step) -> Tensor | list[Tensor]:

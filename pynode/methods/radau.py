@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..algebra.jacobian import Jacobian
 from ..algebra.linear import Factorised
-from ..algebra.newton import UNKNOWN, full_newton, implicit_diff, simplified_newton
+from ..algebra.newton import UNKNOWN, implicit_diff, newton_to_rounding, simplified_newton
 from ..core.status import Status
 from .base import OneStep, Step, of_tableau
 from .collocation import RadauIIA
@@ -277,9 +277,7 @@ class Radau(ReusesJacobian, OneStep):
         solver: Any,
         rate: float,
     ) -> Newton:
-        """Newton's iteration for all stages, (s n,), from guess. Fixed steps are for the formula's
-        own error: there it goes on to what the dtype can tell, with new Jacobians where it
-        fails."""
+        """Newton's iteration for all stages, (s n,), from guess."""
         history_term = guess - base
         if self.adaptive:
             return simplified_newton(
@@ -295,7 +293,7 @@ class Radau(ReusesJacobian, OneStep):
                 rate,
                 ITERATIONS,
             )
-        found = simplified_newton(
+        return newton_to_rounding(
             stages,
             t,
             guess,
@@ -303,16 +301,10 @@ class Radau(ReusesJacobian, OneStep):
             h,
             scale,
             tol,
-            tol.rounding_floor,
             solver,
             rate,
             4 * ITERATIONS,
-        )
-        if found.y is not None:
-            return found
-        factorise = partial(self._factorise, field, stages, jacobian, t, h)
-        return full_newton(
-            stages, t, guess, history_term, h, factorise, scale, tol, tol.rounding_floor
+            partial(self._factorise, field, stages, jacobian, t, h),
         )
 
     def _ratio(

@@ -109,7 +109,7 @@ def get(name: str | type[Method] | Method, **options: Any) -> Method:
     not have.
     """
     found = _named(name)
-    options = {key: value for key, value in options.items() if not _default(found, key, value)}
+    options = {key: value for key, value in options.items() if not _has(found, key, value)}
     if not options:
         return found
     known = [f.name for f in fields(found) if f.repr]
@@ -121,9 +121,10 @@ def get(name: str | type[Method] | Method, **options: Any) -> Method:
     return replace(found, **options)
 
 
-def _default(method: Method, option: str, value: object) -> bool:
-    """Whether a value says nothing: every method takes the default of an option."""
-    return isinstance(value, (str, bool)) and getattr(type(method), option, None) == value
+def _has(method: Method, option: str, value: Any) -> bool:
+    """Whether the method has this value already. Every method takes the default of an option."""
+    current = getattr(method, option, None)
+    return isinstance(value, (str, bool)) and type(current) is type(value) and current == value
 
 
 def _named(name: str | type[Method] | Method) -> Method:

@@ -123,7 +123,7 @@ def refuse_fixed_steps(step_size: object) -> None:
         raise ValueError(
             "step_size asks for fixed steps, and method='auto' chooses among methods that choose"
             " their own: name a method, such as 'rk4', 'tsit5' or 'impliciteuler', or leave"
-            " step_size away and bound the steps by max_step"
+            " out step_size and bound the steps by max_step"
         )
 
 

@@ -165,12 +165,12 @@ def test_a_false_claim_is_refused(f):
 
 def test_sentences():
     y0 = torch.ones(3, 2, dtype=torch.float64)
-    with pytest.raises(ValueError, match="leave adjoint away"):
+    with pytest.raises(ValueError, match="leave out adjoint"):
         solve(lambda t, y: -y, y0, [0.0, 1.0], adjoint="direct", batched=True)
     for method in ("radauiia5", "abdf2"):
         with pytest.raises(ValueError, match="does not run with batched=True"):
             solve(lambda t, y: -y, y0, [0.0, 1.0], method=method, batched=True)
-    with pytest.raises(ValueError, match="leave dense away"):
+    with pytest.raises(ValueError, match="leave out dense"):
         solve(lambda t, y: -y, y0, [0.0, 1.0], dense=True, batched=True)
     with pytest.raises(ValueError, match="a column for each row"):
         solve(lambda t, y: -y, y0, torch.zeros(4, 2), batched=True)

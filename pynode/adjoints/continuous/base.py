@@ -41,9 +41,10 @@ class Continuous(Adjoint):
         method is RadauIIA9: it reaches Rodas5P's accuracy in a third of its time
         (benchmarks/adjoints.py), and multistep methods would restart at every output. The default
         after a one-step method of order 3 or more is this method, otherwise Tsit5.
-    rtol: of the reverse solve; by default that of the forward solve.
-    atol: in units of the cotangents; by default 1e-5 rtol times their natural size, for each
-        component (``cotangent_scales``).
+    rtol: the relative tolerance of the reverse solve. By default it is the one of the forward
+        solve.
+    atol: the absolute tolerance, in units of the cotangents. By default it is 1e-5 rtol times the
+        natural size of each component (``cotangent_scales``).
 
     Raises ValueError or TypeError for other values.
     """

@@ -154,8 +154,8 @@ def _narrow(field, steps):
 
 
 def _transitions(field, method, steps, outputs, replay_type, stages):
-    """Take all steps of a chunk back on unit vectors. Return the cotangents (B, n) of the rows in
-    order, and those of the parameters.
+    """Take all steps of a chunk back on unit vectors. Return (cotangents of the rows, (B, n), in
+    their order; cotangents of the parameters).
 
     stages(points, method, start, t, h, slopes or None): returns what the replay reads of a step,
     (s, m, n).

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 def pullback(
     field: RowPart, method: BDF, steps: RowSteps, outputs: RowOutputs, level_parts: Callable
 ) -> tuple[Tensor, list[Tensor]]:
-    """Return (cotangents (B, n) of the rows in the order of the steps, those of the parameters)."""
+    """Return (cotangents of the rows, (B, n), in the order of the steps; cotangents of the
+    parameters)."""
     form: Any = method.history
     n = field.size
     like = outputs.at_start

@@ -5,7 +5,8 @@ The solve stores only the states at the ends of the steps. The backward pass rep
 chunk together, stage by stage. A family defines how the cotangents of the end of a step and of its
 outputs go back to its start (``Replay.pullback_starts``). On unit vectors this gives the transition
 matrices, (n, n) for each step. The recursion then needs one matrix-vector product for each step. A
-second run on the resulting cotangents gives those of the stages and so of the parameters.
+second run on these cotangents gives the cotangents of the stages. From them come the cotangents of
+the parameters.
 """
 
 from __future__ import annotations

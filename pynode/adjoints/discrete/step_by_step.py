@@ -94,8 +94,8 @@ class Sweep:
         return self.ybar, self.grads
 
     def _pull(self, pairs, y, leaves):
-        """Pull back pairs (tensor, cotangent): sets the cotangents of y and of the leaves, and adds
-        those of the parameters."""
+        """Pull back pairs (tensor, cotangent). Sets the cotangents of y and of the leaves, and adds
+        up the cotangents of the parameters."""
         pairs = [
             (tensor, cotangent)
             for tensor, cotangent in pairs

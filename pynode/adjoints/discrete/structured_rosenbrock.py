@@ -45,8 +45,8 @@ def pullback(
 
 
 def _step(field, method, stepwise, step, inside, ybar):
-    """Take one step back: from the cotangent of its end, (n,), to those of its start and of the
-    parameters."""
+    """Take one step back. The cotangent of its end, (n,), goes in; the cotangents of its start and
+    of the parameters come out."""
     tb = method.tableau
     us = step.tape
     h = step.h

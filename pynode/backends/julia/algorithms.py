@@ -142,7 +142,7 @@ class JuliaMethod(Method):
             )
         if bounded and options.step_size is not None:
             raise ValueError(
-                "Julia cannot try a step of a fixed size again: leave step_size away, or"
+                "Julia cannot try a step of a fixed size again: leave out step_size, or"
                 " nonnegative and domain"
             )
         if not self.sundials:
@@ -152,11 +152,11 @@ class JuliaMethod(Method):
             raise ValueError(f"{self.name} computes in float64: pass y0.double(), or {remedy}")
         if options.step_size is not None:
             raise ValueError(
-                f"{self.name} has no steps of a fixed size: leave step_size away, or {remedy}"
+                f"{self.name} has no steps of a fixed size: leave out step_size, or {remedy}"
             )
         if bounded:
             raise ValueError(
-                f"{self.name} cannot try a step again: leave nonnegative and domain away, or"
+                f"{self.name} cannot try a step again: leave out nonnegative and domain, or"
                 f" {remedy}"
             )
 

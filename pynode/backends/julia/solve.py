@@ -240,12 +240,12 @@ def _prepare_cuda(julia: Runtime, field: VectorField, method: JuliaMethod) -> No
     if field.device.type != "cuda":
         raise ValueError(
             "JuliaBackend(state='cuda') keeps the state on the device of y0, and y0 is on"
-            f" {field.device.type}: move y0 and the field to the GPU, or leave state away"
+            f" {field.device.type}: move y0 and the field to the GPU, or leave out state"
         )
     if "Radau" in method.name or method.sundials:
         raise ValueError(
             f"{method.name} of Julia does not run on a GPU: choose FBDF or Rodas5P, or leave"
-            " state='cuda' away"
+            " out state='cuda'"
         )
     if field.structure is not None and field.structure.name != "krylov":
         raise ValueError(
@@ -254,11 +254,11 @@ def _prepare_cuda(julia: Runtime, field: VectorField, method: JuliaMethod) -> No
         )
     if not julia.loads("CUDA"):
         raise JuliaUnavailable(
-            f"state='cuda' needs the Julia package CUDA: {INSTALL} --gpu, or leave state away"
+            f"state='cuda' needs the Julia package CUDA: {INSTALL} --gpu, or leave out state"
         )
     if not julia.main.CUDA.functional():
         raise JuliaUnavailable(
-            "CUDA.jl finds no usable GPU: see CUDA.versioninfo() in Julia, or leave state away"
+            "CUDA.jl finds no usable GPU: see CUDA.versioninfo() in Julia, or leave out state"
         )
 
 

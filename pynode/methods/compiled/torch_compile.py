@@ -194,7 +194,7 @@ class Compiled:
                     raise ValueError(
                         "torch.compile has made the steps on this field again and again, for"
                         " something in it that changes from solve to solve, and gives up: pass such"
-                        " numbers as tensors in args, or leave compile away"
+                        " numbers as tensors in args, or leave out compile"
                     ) from error
                 following = self.way  # other modules of the kind have used up what is allowed
             else:
@@ -205,7 +205,7 @@ class Compiled:
                     raise ValueError(
                         "the steps cannot be compiled: f must be one graph of torch operations"
                         " with derivatives, without branches on values, RejectStep or calls into"
-                        f" NumPy, and a C++ compiler be there; leave compile away ({said})"
+                        f" NumPy, and a C++ compiler be there; leave out compile ({said})"
                     ) from error
         self._take(following, alone=following == self.way)
         return self(*inputs)
@@ -254,7 +254,7 @@ def agree(found: Tensor, expected: Tensor, y: Tensor, tol: float | None = None) 
         error = float(((found - expected).abs() / size).nan_to_num().max())
         raise ValueError(
             f"torch.compile makes steps on this field that are wrong, by {error:.1g} of their size:"
-            " leave compile away, or name another backend, compile='aot_eager'"
+            " leave out compile, or name another backend, compile='aot_eager'"
         )
 
 

@@ -38,7 +38,7 @@ def test_a_state_on_cuda_where_there_is_none():
     """Each a sentence with its remedy."""
     cuda = JuliaBackend(state="cuda")
     with pytest.raises(
-        ValueError, match="y0 is on cpu: move y0 and the field to the GPU, or leave state away"
+        ValueError, match="y0 is on cpu: move y0 and the field to the GPU, or leave out state"
     ):
         solve(lambda t, y: -y, tensor(1.0), [0.0, 1.0], method="Tsit5", backend=cuda)
     with pytest.raises(ValueError, match="choose 'cpu' or 'cuda'"):

@@ -199,7 +199,7 @@ def test_a_fixed_step_is_not_tried_again(method):
             and solution.stats.accepted == 5
             and solution.t.tolist() == [0.0, 0.3]
         )
-        with pytest.raises(ValueError, match="leave step_size away, or nonnegative and domain"):
+        with pytest.raises(ValueError, match="leave out step_size, or nonnegative and domain"):
             julia(lambda t, y: -y, tensor(1.0), [0.0, 1.0], nonnegative=True, **options)
         with pytest.raises(ValueError, match="has no error control: pass step_size"):
             julia(

@@ -34,7 +34,7 @@ def test_without_sundials_a_sentence_with_the_remedy(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"step_size": 0.1}, "leave step_size away, or choose FBDF"),
+        ({"step_size": 0.1}, "leave out step_size, or choose FBDF"),
         ({"nonnegative": True}, "nonnegative and domain away"),
         ({"mass": [1.0, 2.0]}, "cannot solve M y' = f"),
     ],
