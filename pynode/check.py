@@ -123,7 +123,10 @@ def check_gradients(
     with torch.enable_grad():
         leaves = VectorField(problem, layout, float(times[0]), params).leaves
         ys, solution = run(adjoint)
-        graph = run(registry.DIRECT)[0] if same_steps else None
+        if same_steps:
+            graph = run(registry.DIRECT)[0]
+        else:
+            graph = None
     parameters = _parameters(start, leaves, params, graph)
     names = _names(problem.f, parameters)
     inputs = [start, *parameters]

@@ -310,7 +310,9 @@ def _choose(arguments: Arguments, problem: ODEProblem) -> _Choice:
     method = engine.method(method)
     structure = method.jacobian
     adjoint_is_open = arguments.adjoint == "auto" and engine.name == "torch"
-    adjoint = "discrete" if adjoint_is_open else arguments.adjoint
+    adjoint: Any = arguments.adjoint
+    if adjoint_is_open:
+        adjoint = "discrete"
     adjoint = adjoints.get(adjoint, engine.name)
     if arguments.by_row is not None and not batched:
         raise ValueError(
@@ -431,7 +433,10 @@ class _SingleSolve:
     def _isolate(self) -> None:
         """The field as the integrator gets it, and whether the solve may run in inference mode."""
         field = self.field
-        isolated = field if self.direct else field.detach_args()
+        if self.direct:
+            isolated = field
+        else:
+            isolated = field.detach_args()
         callback = self.arguments.callback
         if self.method.compile:
             steps = self.method
@@ -466,7 +471,10 @@ class _SingleSolve:
         """
         if origin is not None or values[0] != self.values[0]:
             # What changed nothing leaves the rounding of the polynomial, which is solved for.
-            mode = self.arguments.consistent if origin else "solve"
+            if origin:
+                mode = self.arguments.consistent
+            else:
+                mode = "solve"
             start = self._consistent(values, start, mode, origin)
         wanted = self._has_gradient(self.isolated, start)
         if torch.is_grad_enabled() and self.direct:
@@ -474,7 +482,10 @@ class _SingleSolve:
             wanted = False
         else:
             path = self._integrate_without_graph(start, values, watch, wanted)
-        gradient = _SegmentGradient(self, path, start) if wanted else None
+        if wanted:
+            gradient = _SegmentGradient(self, path, start)
+        else:
+            gradient = None
 
         def outputs_at(queries: Sequence[float], outputs: Callable[[], Tensor]) -> Tensor:
             if gradient is None:

@@ -196,7 +196,10 @@ class _BatchSolve:
         (m,) steps that were tried before; watch: looks for events, or None.
         """
         wanted = self._has_gradient(start)
-        steps = RowSteps() if wanted else None
+        if wanted:
+            steps = RowSteps()
+        else:
+            steps = None
         index = torch.from_numpy(rows).to(self.flat.device)
         spans = RowSpans(t, end, self.values[:, rows], place, self.stops, attempts)
         path = run_in_inference_mode(
@@ -208,7 +211,10 @@ class _BatchSolve:
         hits = None
         if watch is not None and len(watch.hits.row):
             hits = watch.hits
-        event_states = path.last[:0] if hits is None else hits.y
+        if hits is None:
+            event_states = path.last[:0]
+        else:
+            event_states = hits.y
         parts = [path.ys[made, row], event_states, path.last]
         joined = torch.cat(parts)
         if steps is not None:
@@ -226,7 +232,10 @@ class _BatchSolve:
             # A graph cannot use a tensor of inference mode.
             joined = joined.clone()
         ys, event_states, ends = joined.split([len(part) for part in parts])
-        slopes = path.slopes[made, row] if self.moving_times else None
+        if self.moving_times:
+            slopes = path.slopes[made, row]
+        else:
+            slopes = None
         return BatchSegment(
             ys, made, row, slopes, event_states, ends, path.t, path.statuses, path.attempts
         )
@@ -308,7 +317,10 @@ class _BatchSolve:
         span = (float(self.values[0, row]), float(self.values[-1, row]))
         end = course.ends[row]
         t = float(course.t[row])
-        atol = self.atol[row] if self.atol.dim() == 2 else self.atol
+        if self.atol.dim() == 2:
+            atol = self.atol[row]
+        else:
+            atol = self.atol
         happening = course.happening
         happened = occurred(course.records[row], happening.events, happening.counts[row], t)
         single = ODEProblem(

@@ -134,7 +134,10 @@ class JuliaAdjoint(Adjoint):
                 " factorises this whole state: use 'gauss', or, if the problem is not stiff, an"
                 " explicit reverse method"
             )
-        solvers = [method, forward] if self.checkpoints else [method]
+        if self.checkpoints:
+            solvers = [method, forward]
+        else:
+            solvers = [method]
         if self.name != NATIVE and any("Kvaerno" in solver.name for solver in solvers):
             raise ValueError(
                 "SciML's Kvaerno methods lose orders if f depends on t: choose KenCarp4, or"

@@ -85,7 +85,9 @@ def methods() -> list[MethodEntry]:
 def _kind(method) -> str:
     if isinstance(method, AutoSwitch):
         return "switching"
-    return "implicit" if method.implicit else "explicit"
+    if method.implicit:
+        return "implicit"
+    return "explicit"
 
 
 def adjoints() -> list[AdjointEntry]:

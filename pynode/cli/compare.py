@@ -118,8 +118,11 @@ def _stiffness(chosen, arguments, out) -> tuple:
 
 def _methods(chosen, arguments, out) -> tuple:
     """(rows as plain data by target, paths written)."""
-    log = None if arguments.quiet else _log
-    on_row = None if arguments.quiet else _log_row
+    log = None
+    on_row = None
+    if not arguments.quiet:
+        log = _log
+        on_row = _log_row
     limit = arguments.max_nfe or None
     made = {}
     written: list[Path] = []

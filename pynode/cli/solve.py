@@ -99,7 +99,10 @@ def _run(arguments) -> int:
         raise ValueError("--t takes two times or more, with a comma: --t 0,10")
     problem = target(arguments.target, arguments.y0, None if span is None else (span[0], span[-1]))
     times = _times(problem, span, arguments.points)
-    rtol = problem.rtol if arguments.rtol is None else arguments.rtol
+    if arguments.rtol is None:
+        rtol = problem.rtol
+    else:
+        rtol = arguments.rtol
     atol = torch.as_tensor(
         problem.atol if arguments.atol is None else arguments.atol, dtype=problem.y0.dtype
     )
@@ -185,7 +188,10 @@ def _plot(path, title, names, solution):
     for i, name in enumerate(names[:12]):
         scale = float(solution.y[:, i].abs().max())
         small = 0 < scale < 1e-3 * float(solution.y.abs().max())
-        label = f"{name} / {scale:.2g}" if small else name
+        if small:
+            label = f"{name} / {scale:.2g}"
+        else:
+            label = name
         axis.plot(
             t[1:] if log else t,
             solution.y[1 if log else 0 :, i] / (scale if small else 1.0),

@@ -85,7 +85,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 def _add(group, name, kind, text, **more):
     """Add the option of ``Options`` of that name, whose default the help shows."""
-    shown = "" if DEFAULTS[name] in (None, math.inf, False) else " (default: %(default)s)"
+    if DEFAULTS[name] in (None, math.inf, False):
+        shown = ""
+    else:
+        shown = " (default: %(default)s)"
     group.add_argument(
         "--" + name.replace("_", "-"), type=kind, default=DEFAULTS[name], help=text + shown, **more
     )
@@ -264,7 +267,10 @@ def _train(arguments) -> int:
         arguments.data, arguments.time, arguments.group, arguments.drop, arguments.keep_constant
     )
     runs = len(data.trajectories)
-    log = _ignore if arguments.json else print
+    if arguments.json:
+        log = _ignore
+    else:
+        log = print
     log(
         f"{arguments.data}: {runs} trajector{'y' if runs == 1 else 'ies'} of"
         f" {', '.join(data.columns)}; {data.observations} observed values after the start."

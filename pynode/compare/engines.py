@@ -62,7 +62,10 @@ class Crosscheck(Table):
             f"{e}: {self.evaluations[e]} evaluations, {self.seconds[e]:.3f} s forward"
             for e in self.seconds
         )
-        verdict = "agree" if self.ok else "DIFFER"
+        if self.ok:
+            verdict = "agree"
+        else:
+            verdict = "DIFFER"
         return (
             f"{self.method} at rtol {self.rtol:g}: the engines {verdict} to {self.bound:g}. {work}."
         )
@@ -117,7 +120,9 @@ def crosscheck(
     evaluations: dict[str, int] = {}
     for engine in ("torch", "julia"):
         start = layout.ravel(problem.y0).detach().clone().requires_grad_(gradients)
-        chosen = "discrete" if engine == "torch" else adjoint
+        chosen = adjoint
+        if engine == "torch":
+            chosen = "discrete"
         began = time.perf_counter()
         with torch.set_grad_enabled(gradients):
             solution = solve(
@@ -155,6 +160,9 @@ def _names(f) -> dict:
 def _difference(quantity, a, b, columns=False):
     """The Difference of a and b. columns: relative to the largest value of each component, instead
     of the largest value of all."""
-    scale = b.abs().amax(0) if columns else b.abs().max()
+    if columns:
+        scale = b.abs().amax(0)
+    else:
+        scale = b.abs().max()
     scale = scale.clamp_min(torch.finfo(b.dtype).tiny)
     return Difference(quantity, float(((a - b).abs() / scale).max()), float(b.abs().max()))

@@ -49,7 +49,10 @@ def report(
     if len(problems) > 1:
         sections.append(Section.of("Stiffness, from one to the next", stiffness))
     for label, problem in _detailed(problems):
-        prefix = f"{label}: " if len(problems) > 1 else ""
+        if len(problems) > 1:
+            prefix = f"{label}: "
+        else:
+            prefix = ""
         diagnosis = stiffness.diagnoses[label]
         figure = diagnosis.figure()
         sections.append(Section(f"{prefix}diagnosis", figure=figure, text=str(diagnosis)))

@@ -53,6 +53,8 @@ def aligned(cells: Iterable[Sequence[Any]], left: Sequence[int] = (0, -1)) -> li
     lines.insert(1, tuple("-" * width for width in widths))
 
     def padded(k, cell):
-        return cell.ljust(widths[k]) if k in to_left else cell.rjust(widths[k])
+        if k in to_left:
+            return cell.ljust(widths[k])
+        return cell.rjust(widths[k])
 
     return ["  ".join(padded(k, cell) for k, cell in enumerate(line)).rstrip() for line in lines]

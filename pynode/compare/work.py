@@ -100,7 +100,10 @@ class Comparison(PlottableTable):
     @property
     def note(self) -> str:
         """What was compared, and why some solves did not finish."""
-        limit = f", at most {self.max_nfe:,} evaluations a solve" if self.max_nfe else ""
+        if self.max_nfe:
+            limit = f", at most {self.max_nfe:,} evaluations a solve"
+        else:
+            limit = ""
         lines = [
             f"{self.name}{limit}; error against {self.reference}, relative to each component's"
             " largest value."
@@ -152,7 +155,10 @@ def compare(
     if isinstance(problem, str):
         problem = get(problem)
     named = [_method(name) for name in methods]
-    rtols = [rtols] if isinstance(rtols, float) else list(rtols)
+    if isinstance(rtols, float):
+        rtols = [rtols]
+    else:
+        rtols = list(rtols)
     if not named or not rtols:
         raise ValueError("compare needs at least one method and one rtol")
     for rtol in rtols:
@@ -184,7 +190,10 @@ def _method(name):
 def _row(problem, times, name, method, rtol, max_nfe, exact) -> Row:
     began = time.perf_counter()
     # The limit on steps must not end a solve before max_nfe does.
-    steps = 10_000_000 if max_nfe else 100_000
+    if max_nfe:
+        steps = 10_000_000
+    else:
+        steps = 100_000
     solution = solve_problem(
         problem, times, method, rtol, throw=False, max_nfe=max_nfe, max_steps=steps
     )

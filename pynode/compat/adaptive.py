@@ -46,7 +46,10 @@ def integrate(call: Call, method: Any) -> Any:
     tol = CallTolerance(field, call)
     method = _controlled(method, options)
     values = call.t.detach().tolist()
-    direction = 1.0 if values[-1] > values[0] else -1.0
+    if values[-1] > values[0]:
+        direction = 1.0
+    else:
+        direction = -1.0
     moving = call.t.requires_grad and torch.is_grad_enabled()
     stops, jumps = _special(options, values[0], direction)
     field.shifted_times = _beyond(field, values[0], jumps, direction)
@@ -199,7 +202,10 @@ class TorchdiffeqMethod:
         self.calls = field.call.callbacks
         self.least = float(options.get("min_step", 0.0))
         self.most = int(options.get("max_num_steps", ENDLESS))
-        self.direction = 1.0 if values[-1] > values[0] else -1.0
+        if values[-1] > values[0]:
+            self.direction = 1.0
+        else:
+            self.direction = -1.0
         self.keys = [self.direction * t for t in values]
         self.interval = -1
         self.count = 0
@@ -223,7 +229,10 @@ class TorchdiffeqMethod:
     ) -> Any:
         """One step of the method, with the callbacks; y: (n,)."""
         interval = bisect.bisect_right(self.keys, self.direction * t)
-        self.count = self.count + 1 if interval == self.interval else 1
+        if interval == self.interval:
+            self.count = self.count + 1
+        else:
+            self.count = 1
         self.interval = interval
         if self.count > self.most:
             raise OdeintError(

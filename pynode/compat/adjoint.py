@@ -280,7 +280,10 @@ class Backsolve(torch.autograd.Function):
             grad[-1],
             *map(torch.zeros_like, params),
         ]
-        moved = torch.zeros_like(t) if ctx.moving else None
+        if ctx.moving:
+            moved = torch.zeros_like(t)
+        else:
+            moved = None
         with ctx.held.restored(params):
             for i in range(len(times) - 1, 0, -1):
                 if ctx.moving:
@@ -350,7 +353,10 @@ def _augmented(field, params, moving):
             if out.requires_grad:
                 found = (pull if deep else _pulled)(out, inputs, -adj_y)
         found = none_to_zeros(found, inputs)
-        by_time = found.pop() if moving else torch.zeros_like(t)
+        if moving:
+            by_time = found.pop()
+        else:
+            by_time = torch.zeros_like(t)
         return (by_time, out if deep else out.detach(), *found)
 
     vector.pynode_states = field

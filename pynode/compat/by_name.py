@@ -143,7 +143,10 @@ def find(name: str | Method, backend: Any) -> Any:
     if not isinstance(name, str):
         return name
     if name in ADAMS or name in GAUSS or name == SCIPY:
-        near = "'radauIIA5'" if name in GAUSS else "'adamspece' or 'fbdf'"
+        if name in GAUSS:
+            near = "'radauIIA5'"
+        else:
+            near = "'adamspece' or 'fbdf'"
         raise ValueError(
             f"{name!r} exists only in torchdiffeq, and takes no keywords of solve: use {near}"
         )
@@ -178,5 +181,8 @@ def _tolerances(call):
             )
         rtol = float(rtol.reshape(-1)[0])
     if isinstance(atol, torch.Tensor):
-        atol = atol.expand(call.y0.shape).reshape(-1) if atol.dim() else float(atol)
+        if atol.dim():
+            atol = atol.expand(call.y0.shape).reshape(-1)
+        else:
+            atol = float(atol)
     return max(float(rtol), 8 * torch.finfo(call.y0.dtype).eps), atol

@@ -106,7 +106,10 @@ class GridIntegrator:
         implicit = self.method.implicit
         # The last slope of the previous step cannot be used where times are shifted or move.
         if self.state is None or (implicit and (field.shifted_times or field.clock)):
-            slope = field(a0, y) if implicit else None
+            if implicit:
+                slope = field(a0, y)
+            else:
+                slope = None
             self.state = self.method.init(field, a0, y, slope, h, self.tol)
         elif implicit and isinstance(self.method.tableau, GaussLegendre):
             # Its nodes lie inside the step, but torchdiffeq evaluates func at the start of a step.
@@ -125,14 +128,20 @@ class GridIntegrator:
         t = self.call.t
         values = self.call.t.detach().tolist()
         nodes = grid.detach().tolist()
-        direction = 1.0 if values[-1] > values[0] else -1.0
+        if values[-1] > values[0]:
+            direction = 1.0
+        else:
+            direction = -1.0
         moving = torch.is_grad_enabled() and (grid.requires_grad or t.requires_grad)
         y = self.field.initial
         rows = [self.field.initial]
         for i, (a0, b0) in enumerate(zip(nodes, nodes[1:])):
             a = grid[i]
             b = grid[i + 1]
-            self.field.clock = (a, b, a0, b0) if moving else None
+            if moving:
+                self.field.clock = (a, b, a0, b0)
+            else:
+                self.field.clock = None
             step = self.step(a0, b0, y)
             curve = None
             while len(rows) < len(t) and direction * (b0 - values[len(rows)]) >= 0:
@@ -221,7 +230,10 @@ class AdjointGridIntegrator(GridIntegrator):
         states.field.shifted_times = self.field.shifted_times
         start = states.field.enter(start)
         step = states.advance(a0, b0, states.field.enter(y))
-        ys = step.tape if isinstance(step.tape, torch.Tensor) else torch.stack(step.tape[1])
+        if isinstance(step.tape, torch.Tensor):
+            ys = step.tape
+        else:
+            ys = torch.stack(step.tape[1])
         times = [a0 + c * h for c in self.nodes]
         cotangents = self.cotangents(times, h, ys, start)
         slopes = torch.stack(

@@ -111,7 +111,10 @@ def _engine(call, name):
         known = adaptive.OPTIONS
         found = (adaptive.integrate, runner(ADAPTIVE[name]))
     elif name in ADAMS:
-        usual = MOST if call.y0.abs().dtype == torch.float64 else COARSE
+        if call.y0.abs().dtype == torch.float64:
+            usual = MOST
+        else:
+            usual = COARSE
         corrected = ADAMS[name] and options.get("implicit", True)
         found = (
             grid.integrate,

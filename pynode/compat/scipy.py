@@ -118,7 +118,10 @@ def _no_smaller_than(least, name, rhs, times, start, tolerances, longest):
     y = start
     end = times[-1]
     rows = [start]
-    direction = 1.0 if end > times[0] else -1.0
+    if end > times[0]:
+        direction = 1.0
+    else:
+        direction = -1.0
     rtol, atol = tolerances
 
     def begin() -> Any:

@@ -267,7 +267,10 @@ def args_by_row(args: tuple, batch: int, declared: bool | Sequence[bool] | None)
         )
     for i, (a, is_row, size_fits) in enumerate(zip(args, declared, has_rows, strict=True)):
         if is_row and not size_fits:
-            shape = str(tuple(a.shape)) if isinstance(a, torch.Tensor) else type(a).__name__
+            if isinstance(a, torch.Tensor):
+                shape = str(tuple(a.shape))
+            else:
+                shape = type(a).__name__
             raise ValueError(
                 f"by_row says that args[{i}] belongs to the {batch} rows of the batch, but it is "
                 f"{shape}: a tensor needs {batch} as its first dimension for that"

@@ -96,7 +96,10 @@ class Event:
         for other results."""
         g = self.condition(t, y, *args)
         if not isinstance(g, torch.Tensor) or not g.dtype.is_floating_point:
-            kind = str(g.dtype) if isinstance(g, torch.Tensor) else type(g).__name__
+            if isinstance(g, torch.Tensor):
+                kind = str(g.dtype)
+            else:
+                kind = type(g).__name__
             raise TypeError(
                 f"the condition of event {self.name!r} must return a floating-point tensor to find"
                 f" zeros of, not {kind}"

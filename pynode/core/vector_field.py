@@ -320,7 +320,10 @@ def called_first(call: Callable[..., R], f: Callable, dtype: torch.dtype, *argum
     except RuntimeError as error:
         if "dtype" not in str(error):
             raise
-        parameters = list(f.parameters()) if isinstance(f, torch.nn.Module) else []
+        if isinstance(f, torch.nn.Module):
+            parameters = list(f.parameters())
+        else:
+            parameters = []
         own = {str(p.dtype) for p in parameters} - {str(dtype)}
         raise TypeError(
             f"the vector field cannot take a state of {dtype}"

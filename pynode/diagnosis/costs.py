@@ -121,7 +121,10 @@ def _timed(field, walk, method) -> tuple:
     start."""
     t = walk.times[0]
     y = walk.states[0]
-    h = 0.01 * (walk.times[1] - t) if len(walk.times) > 1 else 0.0
+    if len(walk.times) > 1:
+        h = 0.01 * (walk.times[1] - t)
+    else:
+        h = 0.0
     best = [float("inf")] * 2
     try:
         with torch.inference_mode():

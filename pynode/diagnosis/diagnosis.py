@@ -124,7 +124,10 @@ class Diagnosis:
         walk = self.walk
         spectrum = self.spectrum
         turns, component = self.turning
-        turning = None if component is None else self.called(component)
+        if component is None:
+            turning = None
+        else:
+            turning = self.called(component)
         return plain(
             {
                 "name": self.name,

@@ -51,7 +51,10 @@ class _Path:
         self.walk = walk
         steps = walk.times[:: max(1, len(walk.times) // 100)]
         rows = [row for row in map(self, steps) if row is not None]
-        self.size = torch.stack(rows).abs().amax(0).clamp_min(1e-300) if rows else None
+        if rows:
+            self.size = torch.stack(rows).abs().amax(0).clamp_min(1e-300)
+        else:
+            self.size = None
 
     def __call__(self, t):
         """(n,) float64, None if f rejects the state."""
@@ -81,7 +84,10 @@ def jumps(field: VectorField, walk: Walk, points: int = INTERVALS) -> list[Jump]
                 abs(jump.t - other.t) <= max(jump.width, SAME * walk.span) for other in found
             ):
                 found.append(jump)
-    direction = 1.0 if walk.times[-1] >= walk.times[0] else -1.0
+    if walk.times[-1] >= walk.times[0]:
+        direction = 1.0
+    else:
+        direction = -1.0
     return sorted(found, key=lambda jump: direction * jump.t)
 
 
@@ -89,7 +95,10 @@ def _intervals(walk):
     """(a, b) of the refused steps, inside the part that was reached. The shortest comes first, so
     that close jumps are found separately. Steps so short that rounding of t hides a jump are left
     out."""
-    direction = 1.0 if walk.times[-1] >= walk.times[0] else -1.0
+    if walk.times[-1] >= walk.times[0]:
+        direction = 1.0
+    else:
+        direction = -1.0
     least = PARTS ** (FEWEST + 1) * torch.finfo(walk.states.dtype).eps
     found = []
     for attempt in sorted(walk.rejected, key=lambda attempt: abs(attempt.h)):

@@ -53,7 +53,10 @@ def draw(found: Diagnosis) -> Figure:
             axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5, frameon=False)
     _label_times(axes[2], found, kind)
     nature = ", ".join(sorted(found.labels)) or "no difficulties"
-    advice = "" if found.advice is None else f"\nrecommended: {found.advice.method}"
+    if found.advice is None:
+        advice = ""
+    else:
+        advice = f"\nrecommended: {found.advice.method}"
     figure.suptitle(f"{found.name}: {nature}{advice}", fontsize=12)
     return figure
 
@@ -198,7 +201,10 @@ def _solution(axis, found, shift, colours):
 def _fine(walk):
     """(times, states) at the ends of the steps and inside them, so that long steps of high order
     look curved."""
-    inner = 1 if len(walk.sizes) > 2000 else 8
+    if len(walk.sizes) > 2000:
+        inner = 1
+    else:
+        inner = 8
     theta = torch.arange(1, inner + 1, dtype=torch.float64, device=walk.states.device) / inner
     times = [walk.times[0]]
     rows = [walk.states[:1].double().cpu().numpy()]

@@ -247,7 +247,9 @@ def winner(trials: Sequence[Trial], unstable: bool) -> Trial | None:
     case, it is the fastest. None if no trial finished."""
     finished = [trial for trial in trials if trial.finished]
     if unstable or not finished:
-        return finished[0] if finished else None
+        if finished:
+            return finished[0]
+        return None
     limit = max(FAR, 10 * min(trial.difference for trial in finished))
     near = [trial for trial in finished if trial.difference <= limit]
     fast = [trial for trial in near if trial.seconds <= TIE * near[0].seconds]

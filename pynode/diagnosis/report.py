@@ -105,7 +105,10 @@ def _rates(found) -> str:
 
 def _costs(found) -> str:
     costs = found.costs
-    verdict = "stiff" if costs.stiff else "not stiff"
+    if costs.stiff:
+        verdict = "stiff"
+    else:
+        verdict = "not stiff"
     return (
         f"An explicit method (Tsit5) needs about {number(costs.stability)} steps for stability and"
         f" {number(costs.accuracy)} for accuracy, {number(costs.severity)} times those for accuracy"
@@ -160,7 +163,10 @@ def _jumps(found) -> str:
         return "None."
     words = []
     for jump in steps[:FEW]:
-        cause = "at a fixed time" if jump.timed else "because of the state"
+        if jump.timed:
+            cause = "at a fixed time"
+        else:
+            cause = "because of the state"
         parts = ", ".join(found.called(i) for i in jump.components)
         words.append(f"f of {parts} jumps at t = {jump.t:.10g}, {cause}")
     if len(steps) > FEW:
@@ -183,7 +189,10 @@ def _scales(found) -> str:
             for i in scales.below_atol[:FEW]
         )
         further = len(scales.below_atol) - FEW
-        more = f" and {further} more" if further > 0 else ""
+        if further > 0:
+            more = f" and {further} more"
+        else:
+            more = ""
         words.append(f"hidden by atol, although f depends on them (below 10 atol): {sizes}{more}")
     return "; ".join(words) + "."
 

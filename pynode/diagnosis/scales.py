@@ -55,7 +55,10 @@ def scales(field: VectorField, walk: Walk, rtol: float, atol: torch.Tensor) -> S
     largest = walk.states.abs().amax(0).to("cpu", torch.float64).numpy()
     given = np.broadcast_to(atol.to("cpu", torch.float64).numpy(), largest.shape)
     suspects = np.flatnonzero((largest > 0) & (largest < ABOVE * given))
-    weights = _influence(field, walk, suspects) if len(suspects) else {}
+    if len(suspects):
+        weights = _influence(field, walk, suspects)
+    else:
+        weights = {}
     below_atol = tuple(int(i) for i in suspects if weights[int(i)] > MATTERS)
     proposed = given.copy()
     for i in below_atol:
@@ -66,7 +69,10 @@ def scales(field: VectorField, walk: Walk, rtol: float, atol: torch.Tensor) -> S
 def _influence(field, walk, suspects) -> dict:
     """{flat index: the largest part of some f_j that the component's largest value causes}, along
     the reference solve."""
-    jacobian = Jacobian(field) if field.size <= DENSE_UP_TO else None
+    if field.size <= DENSE_UP_TO:
+        jacobian = Jacobian(field)
+    else:
+        jacobian = None
     rows = range(0, len(walk.times), max(1, len(walk.times) // POINTS))
     largest = walk.states.abs().amax(0)
     found = []

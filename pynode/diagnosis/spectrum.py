@@ -99,7 +99,10 @@ def spectrum(field: VectorField, walk: Walk, points: int = POINTS) -> Spectrum:
     points = min(points, count)
     chosen = [round(i * (count - 1) / max(points - 1, 1)) for i in range(points)]
     complete = field.size <= DENSE_UP_TO
-    jacobian = Jacobian(field) if complete else None
+    if complete:
+        jacobian = Jacobian(field)
+    else:
+        jacobian = None
     times = []
     values = []
     noise = []

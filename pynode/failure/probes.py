@@ -224,7 +224,10 @@ def blow_up(case: Case) -> tuple[int, float] | None:
         return i, case.t
     growth = float(further[i] / slope[i])
     # Beyond a pole f has changed its sign.
-    power = math.log(growth) / math.log(1.01) if growth > 0 else 0.0
+    if growth > 0:
+        power = math.log(growth) / math.log(1.01)
+    else:
+        power = 0.0
     if power <= 1.02:
         return None
     remaining = 1 / ((power - 1) * float(rate[i]))

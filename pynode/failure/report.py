@@ -124,7 +124,9 @@ def _wrapped(text):
 
 
 def _ratio(ratio) -> str:
-    return number(ratio) if math.isfinite(ratio) else "-"
+    if math.isfinite(ratio):
+        return number(ratio)
+    return "-"
 
 
 def _outcome(attempt) -> str:

@@ -17,8 +17,14 @@ def sandboxed(field: VectorField) -> Iterator[None]:
     copies of their buffers."""
     counts = field.stats.as_dict()
     device = field.device
-    devices = [] if device.type == "cpu" else [device]
-    kind = "cuda" if device.type == "cpu" else device.type
+    if device.type == "cpu":
+        devices = []
+    else:
+        devices = [device]
+    if device.type == "cpu":
+        kind = "cuda"
+    else:
+        kind = device.type
     fork = torch.random.fork_rng(devices=devices, device_type=kind)
     with torch.no_grad(), fork, field.module_state.restored(()):
         attributes = [(vars(module), dict(vars(module))) for module in field.module_state.modules]

@@ -226,7 +226,9 @@ class ReactionNetwork(Constants):
         """r, (..., m), in units of y per time."""
         # batched=True passes a time for each row, (rows, 1, ...). Functions of t need one for each
         # row, without the last dimension.
-        time = t.squeeze(-1) if isinstance(t, torch.Tensor) and t.dim() else t
+        time = t
+        if isinstance(t, torch.Tensor) and t.dim():
+            time = t.squeeze(-1)
         r = self.rates(*[arg(time) if callable(arg) else arg for arg in args])
         padded = torch.cat((y, torch.ones_like(y[..., :1])), -1)
         for factor in self.factors:

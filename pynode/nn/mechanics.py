@@ -36,8 +36,14 @@ class HamiltonianField(nn.Module):
     ) -> None:
         super().__init__()
         self.hamiltonian = as_field(hamiltonian, "hamiltonian")
-        self.damping = None if damping is None else as_field(damping, "damping")
-        self.force = None if force is None else as_field(force, "force")
+        if damping is None:
+            self.damping = None
+        else:
+            self.damping = as_field(damping, "damping")
+        if force is None:
+            self.force = None
+        else:
+            self.force = as_field(force, "force")
 
     def energy(self, y: torch.Tensor) -> torch.Tensor:
         """H, (...,), of y (..., 2 d)."""
@@ -73,7 +79,10 @@ class LagrangianField(nn.Module):
     def __init__(self, lagrangian: nn.Module, force: nn.Module | None = None) -> None:
         super().__init__()
         self.lagrangian = as_field(lagrangian, "lagrangian")
-        self.force = None if force is None else as_field(force, "force")
+        if force is None:
+            self.force = None
+        else:
+            self.force = as_field(force, "force")
 
     def energy(self, y: torch.Tensor) -> torch.Tensor:
         """v . dL/dv - L, (...,), of y (..., 2 d)."""

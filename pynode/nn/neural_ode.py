@@ -120,7 +120,10 @@ class NeuralODE(DefaultTimes, SolveModule):
             )
         if lead is None:
             lead = int(y0.dim() > 1 or bool(self.options.get("batched")))
-        e = draw(y0, noise) if any(g.needs == "probe" for g in every) else None
+        if any(g.needs == "probe" for g in every):
+            e = draw(y0, noise)
+        else:
+            e = None
         start = (y0, *[y0.new_zeros(y0.shape[:lead]) for _ in every])
         found = self._solved(AugmentedField(self._timed, every, lead), start, times, (e,))
         # Backwards in time they are negative.

@@ -141,7 +141,10 @@ class Path:
 def forwards(times: Times) -> bool:
     """Whether times, (T,) or (T, rows), increase. All rows have the same direction."""
     values = torch.as_tensor(times, dtype=torch.float64)
-    values = values[:, 0] if values.dim() > 1 else values.reshape(-1)
+    if values.dim() > 1:
+        values = values[:, 0]
+    else:
+        values = values.reshape(-1)
     return bool(values[-1:] > values[:1])
 
 

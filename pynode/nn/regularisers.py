@@ -151,7 +151,10 @@ class Stiffness(Regulariser):
 
 def as_regularisers(given: Regulariser | Iterable[Regulariser]) -> tuple[Regulariser, ...]:
     """A tuple of one or several regularisers. Raises TypeError for anything else."""
-    found = (given,) if isinstance(given, Regulariser) else tuple(given)
+    if isinstance(given, Regulariser):
+        found: tuple[Regulariser, ...] = (given,)
+    else:
+        found = tuple(given)
     for item in found:
         if not isinstance(item, Regulariser):
             raise TypeError(

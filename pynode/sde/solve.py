@@ -109,7 +109,10 @@ def solve_sde(
 
 def _scheme(method):
     """The Scheme of this name. Raises ValueError if there is none."""
-    scheme = SCHEMES.get(method.lower()) if isinstance(method, str) else None
+    if isinstance(method, str):
+        scheme = SCHEMES.get(method.lower())
+    else:
+        scheme = None
     if scheme is None:
         raise ValueError(
             f"method must be one of {', '.join(s.name for s in SCHEMES.values())}, not {method!r}"
@@ -168,7 +171,10 @@ def _integrate(scheme, sde, brownian, values, counts, y0):
         y = ys[-1]
         reached = a
         for i in range(count):
-            end = b if i == count - 1 else a + (b - a) * (i + 1) / count
+            if i == count - 1:
+                end = b
+            else:
+                end = a + (b - a) * (i + 1) / count
             y = _advance(scheme, sde, brownian, reached, end, y, HALVINGS)
             if y is None:
                 return ys, Status.NEWTON

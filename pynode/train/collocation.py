@@ -79,7 +79,10 @@ def slopes(
     since = (t - t[0]).to(y.dtype)
     if log is None:
         log = bool(since[-1] > DECADES * since[1])
-    s = since.log() if log else since
+    if log:
+        s = since.log()
+    else:
+        s = since
     used = slice(1 if log else 0, None)
     fits = [_quadratics(s[used], y[used, i], seen[used, i], neighbours) for i in range(y.shape[1])]
     smooth, slope = (torch.stack(parts, 1) for parts in zip(*fits, strict=True))

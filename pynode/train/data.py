@@ -103,7 +103,10 @@ def read_csv(
         )
     runs: dict[str, list] = {}
     for line, row in rows:
-        name = row[group].strip() if group else ""
+        if group:
+            name = row[group].strip()
+        else:
+            name = ""
         if group and not name:
             raise DataError(
                 f"{path}, line {line}, column {group!r}: the trajectory has no name; fill the"
@@ -164,7 +167,10 @@ def _check_header(path, header, needed):
         )
     for name in header:
         if header.count(name) > 1 or not name:
-            what = f"two columns are called {name!r}" if name else "a column has no name"
+            if name:
+                what = f"two columns are called {name!r}"
+            else:
+                what = "a column has no name"
             raise DataError(f"{path}: {what}; give every column its own name in the header.")
     for name in needed:
         if name is not None and name not in header:
@@ -218,7 +224,10 @@ def _number(path, line, column, cell):
 
 def _trajectory(path, name, run, time, columns):
     """A checked Trajectory of the (line, time, values) of one group."""
-    of = f" of trajectory {name!r}" if name else ""
+    if name:
+        of = f" of trajectory {name!r}"
+    else:
+        of = ""
     if len(run) < 2:
         raise DataError(
             f"{path}, line {run[0][0]}: the only line{of}; a trajectory needs a start and an"

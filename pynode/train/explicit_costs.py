@@ -61,7 +61,10 @@ def _ours(problem, method, max_nfe, rtol):
     limits = {"max_nfe": max_nfe, "max_steps": max_nfe, "callback": note, "throw": False}
     with torch.no_grad():
         solution = solve_problem(problem, problem.tspan, method, rtol, **limits)
-    reached = 1.0 if solution.success else _fraction(latest, problem.tspan)
+    if solution.success:
+        reached = 1.0
+    else:
+        reached = _fraction(latest, problem.tspan)
     return Cost(
         problem.name, solution.method, solution.stats.nfe, reached, time.perf_counter() - began
     )

@@ -59,7 +59,10 @@ def first_field(
 
 
 def _prepared(data, scaling, options, generator, progress):
-    count = options.candidates if options.warm_start else 1
+    if options.warm_start:
+        count = options.candidates
+    else:
+        count = 1
     fields = [build(options.architecture, scaling, generator) for _ in range(count)]
     if options.collocation:
         points = Slopes.joined(

@@ -70,17 +70,29 @@ class LevenbergMarquardt:
         ):
             return False
         wide = jacobian.shape[0] <= jacobian.shape[1]
-        curvature = jacobian @ jacobian.T if wide else jacobian.T @ jacobian
+        if wide:
+            curvature = jacobian @ jacobian.T
+        else:
+            curvature = jacobian.T @ jacobian
         unit = torch.eye(len(curvature)).to(curvature) * curvature.diagonal().mean()
-        rhs = r if wide else jacobian.T @ r
+        if wide:
+            rhs = r
+        else:
+            rhs = jacobian.T @ r
         while self.damping <= MOST:
             # Not lstsq, whose last bits change from call to call: a resumed run would differ.
             solved = torch.linalg.solve_ex(curvature + self.damping * unit, rhs).result
-            move = -(jacobian.T @ solved) if wide else -solved
+            if wide:
+                move = -(jacobian.T @ solved)
+            else:
+                move = -solved
             self._set(start + move)
             with torch.no_grad():
                 finite = bool(torch.isfinite(move).all())
-                new = _or_none(residuals) if finite else None
+                if finite:
+                    new = _or_none(residuals)
+                else:
+                    new = None
             if tried:
                 tried()
             if new is not None and float(new @ new) < self.cost:

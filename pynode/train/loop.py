@@ -90,7 +90,10 @@ class Trainer:
         self.data = data
         self.options = options
         self.progress = progress
-        self.out = None if out is None else Path(out)
+        if out is None:
+            self.out = None
+        else:
+            self.out = Path(out)
         if self.out:
             self.out.mkdir(parents=True, exist_ok=True)
         self.scaling = Scaling.of(data, options.scaling)
@@ -154,7 +157,10 @@ class Trainer:
             if self.history:
                 self._save()
             raise
-        first = self.history[1]["loss"] if len(self.history) > 1 else self.best
+        if len(self.history) > 1:
+            first = self.history[1]["loss"]
+        else:
+            first = self.best
         return Fit(self._physical(), self.history, self.baseline, first, self.best, interrupted)
 
     def _adopt(self, field):
@@ -225,7 +231,10 @@ class Trainer:
         # them, each error has its own pullback.
         columns = len(self.scaling.y_scale) + sum(p.numel() for p in self.weights)
         forward = self.options.allows_forward and columns <= COLUMNS
-        adjoint = "forward" if forward else "auto"
+        if forward:
+            adjoint = "forward"
+        else:
+            adjoint = "auto"
 
         def residuals() -> torch.Tensor | None:
             return self.objective.residuals(self.field, solved.append, adjoint=adjoint)

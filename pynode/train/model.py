@@ -76,7 +76,10 @@ def build(
     """The field that plain data describe. architecture: {'hidden': [64, 64], 'activation': 'gelu',
     'time_input': False}."""
     n = len(scaling.y_scale)
-    outputs = 2 * n if scaling.kind == "decades" else n
+    if scaling.kind == "decades":
+        outputs = 2 * n
+    else:
+        outputs = n
     net = mlp(
         n + architecture["time_input"],
         architecture["hidden"],

@@ -132,11 +132,15 @@ class Objective:
         observed; the held-out errors; and the Solutions. The errors are None if a solve failed.
         options: further ones of ``solve``."""
         run = self.runs[i]
-        drawn = self.rows[i]
-        rows = slice(None) if drawn is None else drawn
+        rows: Any = self.rows[i]
+        if rows is None:
+            rows = slice(None)
         t = run.t[rows]
         u = run.u[rows]
-        size = self.options.shooting if shooting else max(len(t) - 1, 1)
+        if shooting:
+            size = self.options.shooting
+        else:
+            size = max(len(t) - 1, 1)
         solved, _ = shoot(field, t, u, size, throw=False, **self.options.tolerances, **options)
         if not solved[-1].success:
             return None, None, solved
@@ -188,5 +192,8 @@ class Objective:
 
     def _cost(self, errors, count):
         """The part of some weighted errors in the mean."""
-        size = errors.abs() if self.options.loss == "mae" else errors * errors
+        if self.options.loss == "mae":
+            size = errors.abs()
+        else:
+            size = errors * errors
         return size.sum() / count

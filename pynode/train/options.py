@@ -167,7 +167,10 @@ class Options:
     @property
     def tolerances(self) -> dict[str, Any]:
         """The keyword arguments of ``solve`` that bound its errors and its work."""
-        atol = 1e-3 * self.rtol if self.atol is None else self.atol
+        if self.atol is None:
+            atol = 1e-3 * self.rtol
+        else:
+            atol = self.atol
         return {
             "method": self.method,
             "rtol": self.rtol,

@@ -23,7 +23,10 @@ class Plan:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.phase = SHOOTING if options.shooting else DESCENT
+        if options.shooting:
+            self.phase = SHOOTING
+        else:
+            self.phase = DESCENT
         self.began = 0
         self.ended = False
         self.stopping = self._new_stopping()
@@ -44,13 +47,19 @@ class Plan:
         options = self.options
         for phase in PHASES[PHASES.index(self.phase) :]:
             present = phase == self.phase
-            began = self.began if present else epoch
+            if present:
+                began = self.began
+            else:
+                began = epoch
             last = {
                 SHOOTING: options.epochs // 2,
                 DESCENT: options.epochs,
                 POLISH: began + options.polish,
             }[phase]
-            limit = options.time_limit if phase == POLISH else self._limit
+            if phase == POLISH:
+                limit = options.time_limit
+            else:
+                limit = self._limit
             if epoch < last and elapsed < limit and not (present and self.ended):
                 return phase
         return None

@@ -47,15 +47,24 @@ def plot_fit(
     for k, run in enumerate(runs):
         t, log = fine_times(run.t)
         y = _solution(field, run, t, method, rtol)
-        shown = t > 0 if log else torch.ones_like(t, dtype=torch.bool)
+        if log:
+            shown = t > 0
+        else:
+            shown = torch.ones_like(t, dtype=torch.bool)
         for i, axis in enumerate(axes.flat[: len(names)]):
             colour = COLOURS[k % len(COLOURS)]
             seen = run.seen[:, i]
             if log:
                 seen = seen & (run.t > 0)
-            model = run.name if len(runs) > 1 else "model"
+            if len(runs) > 1:
+                model = run.name
+            else:
+                model = "model"
             axis.plot(t[shown], y[shown, i], color=colour, lw=1.6, label=model, zorder=2)
-            label = "data" if k == len(runs) - 1 else None
+            if k == len(runs) - 1:
+                label = "data"
+            else:
+                label = None
             dots: dict[str, Any] = {"ms": 4.5, "mfc": "white", "mew": 1.1, "zorder": 3}
             axis.plot(run.t[seen], run.y[seen, i], "o", color=colour, label=label, **dots)
             if log:
@@ -90,7 +99,10 @@ def plot_loss(path: str | PathLike[str], history: list[dict[str, Any]], best: fl
         x = [record["epoch"] for record in epochs]
         loss = [record["loss"] for record in epochs]
         lowest = [min(loss[: k + 1]) for k in range(len(loss))]
-        marker = "o" if len(x) < 10 else ""
+        if len(x) < 10:
+            marker = "o"
+        else:
+            marker = ""
         axis.plot(x, loss, color=COLOURS[5], lw=1.0, label="loss of the epoch", marker=marker, ms=3)
         axis.plot(x, lowest, color=COLOURS[0], lw=1.8, label="lowest so far")
         axis.plot(x[-1] + 1, best, "D", color=COLOURS[2], ms=5, label=f"saved model: {best:.3g}")

@@ -127,7 +127,10 @@ class Plan:
         tensors = [self.layout.ravel(problem.y0), *([problem.tspan] if self.timed else ())]
         self.tensors = [*tensors, *(problem.args[i] for i in self.places), *held.values()]
         params: Any = arguments.params
-        chosen = None if params is None else {id(p) for p in params}
+        if params is None:
+            chosen = None
+        else:
+            chosen = {id(p) for p in params}
         fixed = len(tensors)  # y0 and t always have derivatives, also if params is given
         self.needs_grad = [
             x.is_floating_point()

@@ -408,3 +408,12 @@ def test_an_option_that_a_method_does_not_have():
         registry.get("radauiia5", controller="PI")
     with pytest.raises(TypeError, match="unexpected keyword argument 'controller'"):
         pynode.FBDF(controller="PI")
+
+
+def test_options_replace_those_of_a_method():
+    """Every method takes the default of an option, and a default replaces what was there."""
+    sparse = registry.get("qndf", jacobian="sparse")
+    assert sparse.jacobian == "sparse"
+    assert registry.get(sparse, jacobian="dense") == registry.get("qndf")
+    assert registry.get("tsit5", jacobian="dense") == registry.get("tsit5")
+    assert registry.get("autotsit5", jacobian="dense") == registry.get("autotsit5")

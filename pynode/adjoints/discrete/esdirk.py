@@ -83,7 +83,10 @@ class Stages(StepBatch):
                 back = None
             incoming = slopes[0][i]
             if self.implicit[i]:
-                rhs = incoming if back is None else incoming + self.c * back
+                if back is None:
+                    rhs = incoming
+                else:
+                    rhs = incoming + self.c * back
                 slopes[0][i] = self.solve(i, rhs)
                 # c J^T fbar without the product, because a large J gives large rounding errors.
                 back = (self._mass_transposed(slopes[0][i]) - incoming) / self.c

@@ -237,7 +237,10 @@ def _known(name: str) -> JuliaMethod:
 def _of_object(algorithm: JuliaValue) -> JuliaMethod:
     text = str(algorithm)
     named = re.match(r"[\w.]*?(\w+)[({]", text + "(")
-    name = named[1] if named else text
+    if named:
+        name = named[1]
+    else:
+        name = text
     if name.lower() in _NAMES:
         known = _known(name)
     else:

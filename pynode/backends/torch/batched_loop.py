@@ -119,7 +119,10 @@ class RowClock:
         self.accepted = np.zeros(count, dtype=np.int64)
         self.rejected = np.zeros(count, dtype=np.int64)
         self.limit = options.max_steps - spans.attempts
-        self.slack = SLACK if options.step_size is None else FIXED_SLACK
+        if options.step_size is None:
+            self.slack = SLACK
+        else:
+            self.slack = FIXED_SLACK
         self.arrived = self.t
         self.least = np.maximum(SMALLEST * np.abs(self.h), sys.float_info.min)
         if len(self.stops):
@@ -237,7 +240,10 @@ def integrate(
     if limits is not None:
         _end_refused_starts(rows, clock, stepper, limits, index, spans.attempts == 0)
         stepper.refused = partial(_refused, clock, limits, index)
-    most = math.inf if options.max_nfe is None else options.max_nfe
+    if options.max_nfe is None:
+        most = math.inf
+    else:
+        most = options.max_nfe
     with guarded(field.stats, most, limits):
         while len(clock.index):
             before: Any = _states_before(clock, stepper, field.stats)

@@ -258,7 +258,9 @@ class EventDetector:
             y = step.start
         else:
             y = evaluate(coefficients, theta)[0]
-        return EventHit(t, y, derivative(coefficients, theta)[0] / step.h, None, None)  # type: ignore[arg-type]  # _cut says whose
+        slope = derivative(coefficients, theta)[0] / step.h
+        # _cut says whose it is.
+        return EventHit(t, y, slope, None, None)  # type: ignore[arg-type]
 
 
 def changed_size(name: str | None, before: int, now: int, t: float) -> str:

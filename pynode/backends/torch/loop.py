@@ -148,7 +148,10 @@ class _Loop:
         self.attempts = field.stats.accepted + field.stats.rejected
         self.history: deque[tuple] = deque(maxlen=_HISTORY)
         self.fixed = options.step_size is not None
-        self.slack = FIXED_SLACK if self.fixed else SLACK
+        if self.fixed:
+            self.slack = FIXED_SLACK
+        else:
+            self.slack = SLACK
         self.max_nfe = math.inf
         self.watch: Any = None
         self.limits: Limits | None = None
@@ -167,7 +170,10 @@ class _Loop:
             if path.status is None:
                 path.status = self._limit_reached()
         path.attempts = [Attempt(*attempt) for attempt in self.history]
-        path.hits = [] if self.watch is None else self.watch.hits
+        if self.watch is None:
+            path.hits = []
+        else:
+            path.hits = self.watch.hits
 
     def _tell_horizon(self) -> None:
         """Compiled steps look ahead, to the next stop at most."""
@@ -190,7 +196,9 @@ class _Loop:
         if vanishes and size < abs(self.stops[0] - self.t):
             return cause(last.failure if last is not None else None)
         if size < self.options.min_step and last is not None and not last.accepted:
-            return Status.DOMAIN if last.failure is Status.DOMAIN else Status.MIN_STEP
+            if last.failure is Status.DOMAIN:
+                return Status.DOMAIN
+            return Status.MIN_STEP
         if self.limits is not None and self.limits.expired():
             return Status.MAX_SECONDS
         return None
@@ -288,7 +296,10 @@ class _Loop:
     def _plan(self, step: Step, proposed: float, landing: bool) -> None:
         """The next step to try, after one that was accepted."""
         # A fixed step keeps its size, even if rounding moved the time by a little more or less.
-        h = proposed if self.fixed else self.h * step.factor
+        if self.fixed:
+            h = proposed
+        else:
+            h = self.h * step.factor
         if landing:
             # The step was shortened to end at a stop, not because of its error.
             self.stops.popleft()

@@ -83,9 +83,11 @@ class BDFRows:
         for name in _NUMBERS:
             setattr(self, name, getattr(self, name)[keep])
         rows = tensor(keep, self.parts)
-        self.field, self.tol = self.field.select(rows), self.tol.select(rows)
+        self.field = self.field.select(rows)
+        self.tol = self.tol.select(rows)
         self.history.select(rows)
-        self.parts, self.at = self.parts.index_select(1, rows), self.at.index_select(0, rows)
+        self.parts = self.parts.index_select(1, rows)
+        self.at = self.at.index_select(0, rows)
         self.jac, self.inverse, self.c = (
             x.index_select(0, rows) for x in (self.jac, self.inverse, self.c)
         )

@@ -10,24 +10,7 @@ from torch import nn
 
 from pynode import Event, PresetTimes, Status, solve
 from tests.support.cases import Forced, directional, tensor
-
-each_method = pytest.mark.parametrize("method", ["Tsit5", "QNDF", "Rodas5P"])
-TIGHT = {"rtol": 1e-9, "atol": 1e-11}
-# Largest error of times and states at these tolerances: one-step methods follow a parabola exactly,
-# BDF does not.
-ACCURACY = {"Tsit5": 2e-9, "QNDF": 3e-7, "Rodas5P": 2e-9}
-
-
-def falling(t, y, g):
-    return torch.stack((y[1], -g + 0 * y[0]))
-
-
-def swinging(t, y):
-    return torch.stack((y[1], -y[0]))
-
-
-def height(t, y, *args):
-    return y[0]
+from tests.support.events import ACCURACY, TIGHT, each_method, falling, height, swinging
 
 
 class Bounce(nn.Module):
