@@ -105,7 +105,8 @@ def _check_dtype(method: Method, dtype: torch.dtype) -> None:
     if dtype == torch.bfloat16:
         raise TypeError(
             "batched=True holds the coefficients of its method in the dtype of the state, which"
-            " three digits do not serve: pass y0.float() and a module in float32, or leave out batched"
+            " three digits do not serve: pass y0.float() and a module in float32, or leave out"
+            " batched"
         )
 
 
