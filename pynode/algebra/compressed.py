@@ -112,20 +112,17 @@ class CompressedJacobian:
         self.field = field
         self.structure = structure
         self.stats = field.stats
-        self._start: float | None = None
 
     def __call__(self, t: float, y: Tensor) -> PlannedJacobian:
-        """Return (plan, entries) of df/dy at (t, y). At the start of a solve, finite differences
-        replace entries that are not finite."""
+        """Return (plan, entries) of df/dy at (t, y). Finite differences replace entries that are
+        not finite."""
         self.stats.njac += 1
         plan = self.structure.plan(self.field, t, y)
         values, lacking = plan.entries(self.field, t, y)
         if lacking is not None:
             plan = self.structure.extended(self.field, t, y, lacking)
             values, _ = plan.entries(self.field, t, y)
-        if self._start is None:
-            self._start = t
-        if t == self._start and not np.isfinite(values).all():
+        if not np.isfinite(values).all():
             time = torch.full((), t, dtype=self.field.dtype, device=self.field.device)
             pattern = plan.pattern
             values = repaired_entries(
@@ -146,7 +143,7 @@ class CompressedJacobian:
             time = torch.full((), t, dtype=self.field.dtype, device=self.field.device)
             slope = time_derivative(self.field, time, y.detach().clone(), False)
         jac = self(t, y)
-        if slope is not None and t == self._start:
+        if slope is not None:
             y = y.detach()
             slope = repaired_slope(lambda moved: self.field.eval(moved, y), time, y, slope)
         return jac, slope

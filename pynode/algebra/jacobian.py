@@ -30,7 +30,8 @@ class Jacobian:
     may vanish.
 
     repairs: whether finite differences of f replace entries that autograd gives as infinite or NaN.
-    This happens only at the first point, where a solve starts.
+    A linear solve with an infinite entry returns zeros, and a method would take them for a state at
+    rest. Infinite entries of the user's function become NaN, so that the step fails.
     """
 
     def __init__(self, field: VectorField, repairs: bool = True) -> None:
@@ -39,7 +40,6 @@ class Jacobian:
         self._broadcasts = None
         self._tried: list[float] = []
         self._twice = False
-        self._start: float | None = None
 
     @cached_property
     def _eye(self):
@@ -72,9 +72,7 @@ class Jacobian:
         graph: keep both differentiable in y and in the parameters.
         """
         jac, slope = self._with_time(t, y, want_time, graph)
-        if self._start is None:
-            self._start = t
-        if t != self._start or not self._repairs:
+        if not self._repairs:
             return jac, slope
         time = torch.full((), t, dtype=self.field.dtype, device=self.field.device)
         if not finite(jac):
@@ -192,7 +190,7 @@ class Jacobian:
                 f"jac returned {jac.dtype} for a state of {self.field.dtype}: return a real"
                 " Jacobian"
             )
-        return jac.reshape(n, n).to(self._eye)
+        return jac.reshape(n, n).to(self._eye).nan_to_num(torch.nan, torch.nan, torch.nan)
 
 
 @with_double_backward

@@ -195,8 +195,8 @@ class RowField:
         return self._differentiated(t, y, which, False)[0]
 
     def _differentiated(self, t, y, which, moving, graph=False):
-        """Return (df/dy, df/dt) of the rows in which. At a start, finite differences replace
-        infinite entries (finite_differences.py)."""
+        """Return (df/dy, df/dt) of the rows in which. Finite differences replace infinite entries
+        (finite_differences.py)."""
         jac, slope = self._pulled(t, y, which, moving, graph)
         good = finite(jac)
         if good and (slope is None or finite(slope)):

@@ -21,14 +21,15 @@ def finite(jac: Tensor) -> bool:
 
 def repaired(f: Callable[[Tensor], Tensor], y: Tensor, jac: Tensor) -> Tensor:
     """jac, (..., n, n). Finite differences of f(y), (..., n) -> (..., n), replace entries that are
-    not finite."""
+    not finite, where f itself is finite."""
     with torch.no_grad():
         y = y.detach()
-        good = torch.isfinite(jac)
+        base = f(y)
+        undefined = ~torch.isfinite(base).all(-1)
+        good = torch.isfinite(jac) | undefined.unsqueeze(-1).unsqueeze(-1)
         if bool(good.all()):
             return jac
         change = _changes(y)
-        base = f(y)
         columns = torch.zeros_like(jac)
         for j in (
             (~good)
@@ -51,8 +52,10 @@ def repaired_entries(
     values, bad = values.copy(), ~np.isfinite(values)
     with torch.no_grad():
         y = y.detach()
-        change = _changes(y)
         base = f(y)
+        if not finite(base):
+            return values
+        change = _changes(y)
         for j in np.unique(cols[bad]).tolist():
             which = bad & (cols == j)
             values[which] = _difference(f, y, base, change, j).cpu().numpy()[rows[which]]
@@ -62,7 +65,7 @@ def repaired_entries(
 
 def _warn():
     warnings.warn(
-        "the Jacobian of the vector field has infinite or NaN entries where a solve starts (a"
+        "the Jacobian of the vector field has infinite or NaN entries at some point (a"
         " square root or a power of a state that is zero?): finite differences replace them there",
         stacklevel=3,
     )

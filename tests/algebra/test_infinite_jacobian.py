@@ -1,5 +1,4 @@
-"""Where a derivative of f is infinite at the start and f is not, differences stand in for it, and a
-warning says so."""
+"""Where a derivative of f is infinite and f is not, differences replace it, with a warning."""
 
 import math
 
@@ -79,7 +78,7 @@ def test_a_root_of_the_time(method, engine):
     indirect=["engine"],
 )
 def test_it_is_said(method, engine):
-    with pytest.warns(UserWarning, match="infinite or NaN entries where a solve starts"):
+    with pytest.warns(UserWarning, match="infinite or NaN entries at some point"):
         engine.solve(root, START, (0.0, 2.0), method=method)
 
 
@@ -108,6 +107,29 @@ def test_the_side_on_which_f_is_finite(method):
     t = 20 * (s - 10 * torch.log1p(s / 10))
     right = -(float(s[int((t - 1).abs().argmin())]) ** 2)
     assert float(found) == pytest.approx(right, rel=1e-3)
+
+
+@each_run
+def test_a_root_that_a_solve_reaches(method, engine):
+    """y falls below 0.5, where f has no value. A linear solve with an infinite derivative returns
+    zero, so a Rosenbrock method stayed at y = 0.5 and reported success."""
+    y0 = torch.ones(1, dtype=torch.float64)
+    with pytest.raises(pynode.SolveError):
+        engine.solve(lambda t, y: torch.sqrt(y - 0.5) - 1, y0, (0.0, 3.0), method=method)
+
+
+@pytest.mark.parametrize("method", ["Rodas5P", "Rosenbrock23", "KenCarp4", "QNDF"])
+def test_a_jacobian_of_the_user(method):
+    """The same with jac: it returns the infinite derivative that it was written to return."""
+
+    def field(t, y):
+        return torch.sqrt(y - 0.5) - 1
+
+    def jac(t, y):
+        return (0.5 / torch.sqrt(y - 0.5)).reshape(1, 1)
+
+    with pytest.raises(pynode.SolveError):
+        pynode.solve(field, torch.ones(1, dtype=torch.float64), (0.0, 3.0), method=method, jac=jac)
 
 
 @pytest.mark.parametrize(

@@ -104,10 +104,6 @@ class ForeignField:
             self.nodes, self.monomial = _nodes(method.degree)
             self.inside = torch.zeros(len(self.nodes), n, dtype=dtype, device=self.place)
             self.clock = self.t[0]  # a 0-d view
-            # df/dt may be infinite where the solve starts, as the Jacobian may
-            # (algebra/jacobian.py).
-            self.begin = float(self.t.new_tensor(t))
-            self.repairs = field.user_jac is None
             if method.implicit:
                 self.matrix = matrix_of(field, t, y)
             else:
@@ -357,7 +353,7 @@ class ForeignField:
         with torch.inference_mode(False), torch.enable_grad():
             t, y = self.point()
             slope = time_derivative(self.field, t, y, False)
-        if slope is not None and self.repairs and float(t) == self.begin and not finite(slope):
+        if slope is not None and not finite(slope):
             slope = repaired_slope(lambda moved: self.field.eval(moved, y), t, y, slope)
         _store(self.dT, slope)
 

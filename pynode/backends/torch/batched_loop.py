@@ -445,7 +445,8 @@ def _end(
     size = np.abs(clock.h)
     small = (size < clock.least) | (clock.t + clock.h == clock.t)
     # As in the loop of one system: at the edge of the domain y may be rounded to itself.
-    small |= done.outside & (size <= RESOLUTION * np.abs(clock.t))
+    edge = done.outside | (done.rejected & done.broken)
+    small |= edge & (size <= RESOLUTION * np.abs(clock.t))
     if np.count_nonzero(small):
         # As far as the next stop any step is long enough.
         small &= size < np.abs(clock.stop - clock.t)

@@ -189,9 +189,10 @@ class _Loop:
         if self.field.stats.nfe >= self.max_nfe:
             return Status.MAX_EVALUATIONS
         vanishes = size < self.least or self.t + self.h == self.t
-        if last is not None and last.failure is Status.DOMAIN:
-            # At the edge of the domain a step of some units in the last place of t may be allowed
-            # because y is rounded to itself: such steps go on for ever.
+        if last is not None and last.failure in (Status.DOMAIN, Status.NONFINITE):
+            # At the edge of the domain, or of the states where f has a value, a step of some units
+            # in the last place of t may be allowed because y is rounded to itself: such steps go on
+            # for ever.
             vanishes = vanishes or size <= RESOLUTION * abs(self.t)
         if vanishes and size < abs(self.stops[0] - self.t):
             return cause(last.failure if last is not None else None)
