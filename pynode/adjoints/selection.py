@@ -34,8 +34,7 @@ def choose(field: VectorField, method: Method) -> tuple[DiscreteAdjoint, str]:
         f"DiscreteAdjoint: exact for the steps taken, stiff or not; {n} states and {p} parameters,"
         f" every {STEPS} steps of {method.name} take about {memory(needed)}"
     )
-    budget = max(BUDGET, SHARE * free_bytes(field.device))
-    if needed <= budget:
+    if needed <= BUDGET or needed <= SHARE * free_bytes(field.device):
         return DiscreteAdjoint(), why
     budget = int(max(BUDGET, FEWEST * max(point, step)))
     return (

@@ -43,9 +43,7 @@ class Tolerance:
             self.rounding_floor = NEWTON
         self.newton_tol = max(self.rounding_floor, NEWTON)
         self.stage_newton_tol = max(self.rounding_floor, STAGES * NEWTON)
-        self.has_zero_atol = bool(
-            (atol.detach().double().cpu().numpy() <= torch.finfo(atol.dtype).tiny).any()
-        )
+        self.has_zero_atol = atol.detach().min().item() <= torch.finfo(atol.dtype).tiny
 
     def scale(self, y: Tensor) -> Tensor:
         """atol + rtol |y|, (n,), in units of y."""
