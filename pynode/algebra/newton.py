@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..core.arithmetic import Floats
+
 if TYPE_CHECKING:
+    from ..core.arithmetic import Arithmetic, Numbers
     from ..core.norm import Tolerance
     from ..core.vector_field import VectorField
     from .linear import LinearSolver
@@ -38,6 +41,33 @@ class Newton(NamedTuple):
     rate: float
 
 
+def convergence_test(
+    xp: Arithmetic,
+    norm: Numbers,
+    last: Numbers,
+    rate: Numbers,
+    repeated: bool | Numbers,
+    remaining: int | Numbers,
+    newton_tol: float,
+    rounding_floor: float,
+) -> tuple[Any, Any, Numbers]:
+    """(converged, hopeless, rate) after a correction of an iteration. Hairer & Wanner II, IV.8.10.
+
+    norm, last: of this correction and of the one before, finite. rate: of convergence as last
+    measured; the result holds that of this iteration. repeated: whether this is not the first
+    correction. remaining: the corrections that are left. newton_tol, rounding_floor: see Tolerance.
+    hopeless: the remaining corrections will not suffice. It prevails over converged.
+    """
+    rate = xp.where(repeated, norm / last, rate)
+    contracts = rate < 1
+    contraction = xp.where(contracts, rate, 0.0)
+    rest = norm / (1 - contraction)
+    coarse = norm > rounding_floor
+    enough = contracts & (contraction * rest <= newton_tol)
+    stays = (rate >= 1) | (contraction**remaining * rest > newton_tol)
+    return (norm <= rounding_floor) | enough, repeated & coarse & stays, rate
+
+
 def simplified_newton(
     field: VectorField,
     t: float,
@@ -62,8 +92,9 @@ def simplified_newton(
     """
     y = start
     increment = history_term
-    last = 0.0
+    last = math.inf
     stats = field.stats
+    floor = tol.rounding_floor
     mass = field.mass
     for iteration in range(1, max_iterations + 1):
         # The increment is psi + (y - start).
@@ -78,17 +109,17 @@ def simplified_newton(
         stats.nsolve += 1
         if not math.isfinite(norm):
             return Newton(None, change, norm, iteration, UNKNOWN)
-        if iteration > 1:
-            last_rate = rate
-            rate = norm / last
-            if norm > tol.rounding_floor and (
-                rate >= 1 or rate ** (max_iterations - iteration) / (1 - rate) * norm > newton_tol
-            ):
-                if norm <= tol.rounding(y, increment, scale):
-                    return Newton(y + change, change, norm, iteration, last_rate)
-                break
+        last_rate = rate
+        remaining = max_iterations - iteration
+        converged, hopeless, rate = convergence_test(
+            Floats, norm, last, rate, iteration > 1, remaining, newton_tol, floor
+        )
+        if hopeless:
+            if norm <= tol.rounding(y, increment, scale):
+                return Newton(y + change, change, norm, iteration, last_rate)
+            break
         y = y + change
-        if norm <= tol.rounding_floor or (rate < 1 and rate / (1 - rate) * norm <= newton_tol):
+        if converged:
             return Newton(y, change, norm, iteration, rate)
         increment = increment + change
         last = norm

@@ -67,8 +67,8 @@ class Options:
         if isinstance(self.atol, (int, float)):
             if 0 < self.atol < math.inf and self.rtol >= 4 * eps:
                 # What the tests below find is known: a small solve notices their cost.
-                value = max(float(self.atol), tiny)
-                return torch.tensor(value, dtype=layout.dtype, device=layout.device)
+                number = max(float(self.atol), tiny)
+                return torch.tensor(number, dtype=layout.dtype, device=layout.device)
             atol = torch.tensor(float(self.atol), dtype=layout.dtype, device=layout.device)
         else:
             value = self.atol

@@ -89,6 +89,15 @@ class Step:
     ) -> Step:
         return cls(t, h, None, None, float("inf"), factor, state, failure=failure)
 
+    @classmethod
+    def refused(
+        cls, t: float, h: float, start: Tensor, y: Tensor, ratio: float, factor: float, state: Any
+    ) -> Step:
+        """A step whose error is too large, or NaN."""
+        if ratio > 1.0:
+            return cls(t, h, start, y, ratio, factor, state)
+        return cls.failed(t, h, factor, state)
+
 
 @dataclass(frozen=True, repr=False)
 class Method:
@@ -207,6 +216,11 @@ class Controlled(Method):
 
     def fixed(self) -> Method:
         return replace(self, adaptive=False)
+
+    def next_factor(self, ratio: float, past: tuple) -> tuple[float, tuple]:
+        """(factor of the next step, new past) by the controller, after a step with this scaled
+        error. past: the ratios of the last two steps."""
+        return self.controller(ratio, past, self.error_order)  # type: ignore[operator]
 
 
 @dataclass(frozen=True, repr=False)

@@ -19,9 +19,17 @@ from torch import Tensor
 from ..algebra.combine import CoefficientRow, combine
 from ..algebra.newton import UNKNOWN, implicit_diff, newton_to_rounding, simplified_newton
 from ..algebra.structure import linearise
+from ..core.arithmetic import Floats
 from ..core.status import Status
 from .base import Controlled, OneStep, Step
-from .jacobian_reuse import ReusesJacobian, graph_disabled, remembered_rate
+from .jacobian_reuse import (
+    ITERATIONS,
+    SLOW,
+    ReusesJacobian,
+    graph_disabled,
+    growth_after_newton,
+    remembered_rate,
+)
 
 if TYPE_CHECKING:
     from ..algebra.mass import Mass
@@ -30,9 +38,6 @@ if TYPE_CHECKING:
     from ..core.vector_field import VectorField
 
 
-SLOW = 0.03  # where Newton converges more slowly than this, the next step takes a new Jacobian
-ITERATIONS = 7  # of Newton's method at a stage
-KEEP = 1.2  # growth of a step that is not worth a factorisation
 # Slopes from which the next stage is extrapolated: more of them amplify the errors of stiff stages.
 PREDICTING = 3
 
@@ -274,7 +279,7 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
             return self._newton_failed(field, t, h, state, used, stages)
         y1 = stages.y
         tape = stages.ks, stages.ys
-        rate = remembered_rate(stages)
+        rate = remembered_rate(Floats, stages.rate, stages.iterations > 1)
         if SLOW < rate < UNKNOWN:
             jac = None
         else:
@@ -283,14 +288,12 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         if not self.adaptive:
             return Step(t, h, y, y1, 0.0, 1.0, ended, tape)
         ratio = self._ratio(field, h, y, stages, used.solver, tol)
-        factor, past = self.controller(ratio, state.past, self.error_order)  # type: ignore[operator]
+        factor, past = self.next_factor(ratio, state.past)
         if ratio <= 1.0:
-            factor = self._growth(factor, stages.iterations)
+            factor = growth_after_newton(Floats, factor, stages.iterations, ITERATIONS)
             return Step(t, h, y, y1, ratio, factor, ended._replace(past=past), tape)
         kept = used._replace(first=stages.first, rate=rate)
-        if ratio > 1.0:
-            return Step(t, h, y, y1, ratio, factor, kept)
-        return Step.failed(t, h, factor, kept)
+        return Step.refused(t, h, y, y1, ratio, factor, kept)
 
     @staticmethod
     def _newton_failed(
@@ -325,16 +328,6 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
                 error = solver.solve(error if field.mass is None else field.mass.times(error))
                 field.stats.nsolve += 1
             return tol.ratio(error, y, stages.y)
-
-    @staticmethod
-    def _growth(factor: float, iterations: int) -> float:
-        """The factor of the next step after an accepted one: smaller after many iterations, and 1
-        if the growth is not worth a factorisation."""
-        if factor >= 1.0:
-            factor = max(1.0, factor * (2 * ITERATIONS + 1) / (2 * ITERATIONS + iterations))
-        if 1.0 <= factor < KEEP:
-            return 1.0
-        return factor
 
     @staticmethod
     def _below_rounding(h: float, c: float, tol: Tolerance) -> bool:

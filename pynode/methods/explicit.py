@@ -92,12 +92,10 @@ class ExplicitRungeKutta(Controlled, OneStep):
             last = None
         if not self.adaptive:
             return Step(t, h, y, y1, 0.0, 1.0, (last, past), ks)
-        factor, new_past = self.controller(ratio, past, self.error_order)  # type: ignore[operator]
+        factor, new_past = self.next_factor(ratio, past)
         if ratio <= 1.0:
             return Step(t, h, y, y1, ratio, factor, (last, new_past), ks)
-        if ratio > 1.0:
-            return Step(t, h, y, y1, ratio, factor, (ks[0], past))
-        return Step.failed(t, h, factor, (ks[0], past))
+        return Step.refused(t, h, y, y1, ratio, factor, (ks[0], past))
 
     def all_stages(
         self, field: Any, t: float | Tensor, y: Tensor, h: float | Tensor, ks: Any

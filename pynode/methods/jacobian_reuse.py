@@ -14,9 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..algebra.linear import LinearSolver
-    from ..algebra.newton import Newton
-    from .esdirk import Stages
+    from ..core.arithmetic import Arithmetic, Numbers
 
+
+# The least growth of a step that is worth a factorisation.
+KEEP = 1.2
+# Methods with implicit stages: the limit of Newton's iterations, and the rate above which the next
+# step takes a new Jacobian.
+ITERATIONS = 7
+SLOW = 0.03
 
 _NOTHING = nullcontext()
 
@@ -28,13 +34,30 @@ def graph_disabled() -> AbstractContextManager:
     return _NOTHING
 
 
-def remembered_rate(found: Newton | Stages) -> float:
-    """The convergence rate with which the next step begins. found: the result of this step's
-    iteration. If this step did not measure the rate, the method trusts it less with every step
-    (Hairer & Wanner II, sec. IV.8)."""
-    if found.iterations > 1:
-        return found.rate
-    return max(found.rate, 1e-16) ** 0.8
+def remembered_rate(xp: Arithmetic, rate: Numbers, measured: bool | Numbers) -> Numbers:
+    """The convergence rate with which the next step begins. measured: whether this step measured
+    it. Otherwise the method trusts it less with every step (Hairer & Wanner II, sec. IV.8)."""
+    return xp.where(measured, rate, xp.maximum(rate, 1e-16) ** 0.8)
+
+
+def newton_safety(iterations: Numbers, limit: int) -> Numbers:
+    """The factor by which a step is shorter after this number of iterations, of at most ``limit``.
+    Hairer & Wanner II, sec. IV.8."""
+    return (2 * limit + 1) / (2 * limit + iterations)
+
+
+def growth_after_newton(
+    xp: Arithmetic, factor: Numbers, iterations: Numbers, limit: int
+) -> Numbers:
+    """The factor of the next step after an accepted one. It grows less after many iterations, and
+    not at all if the growth is not worth a factorisation."""
+    slower = xp.maximum(factor * newton_safety(iterations, limit), 1.0)
+    return xp.where(factor >= 1, worthwhile(xp, slower), factor)
+
+
+def worthwhile(xp: Arithmetic, factor: Numbers) -> Numbers:
+    """The factor, or 1 if the growth is not worth a factorisation."""
+    return xp.where((factor >= 1) & (factor < KEEP), 1.0, factor)
 
 
 class ReusesJacobian:

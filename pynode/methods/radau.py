@@ -13,10 +13,19 @@ from torch import Tensor
 from ..algebra.jacobian import Jacobian
 from ..algebra.linear import Factorised
 from ..algebra.newton import UNKNOWN, implicit_diff, newton_to_rounding, simplified_newton
+from ..core.arithmetic import Floats
 from ..core.status import Status
 from .base import OneStep, Step, of_tableau
 from .collocation import RadauIIA
-from .jacobian_reuse import ReusesJacobian, graph_disabled, remembered_rate
+from .jacobian_reuse import (
+    ITERATIONS,
+    SLOW,
+    ReusesJacobian,
+    graph_disabled,
+    newton_safety,
+    remembered_rate,
+    worthwhile,
+)
 
 if TYPE_CHECKING:
     from ..algebra.mass import Mass
@@ -27,10 +36,7 @@ if TYPE_CHECKING:
     from .collocation import Collocation
 
 
-SLOW = 0.03  # where Newton converges more slowly than this, the next step takes a new Jacobian
-ITERATIONS = 7  # of Newton's method
-KEEP = 1.2  # growth of a step that is not worth a factorisation
-# changes of the step
+# The bounds of the factor from step to step.
 LARGEST = 8.0
 SMALLEST = 0.2
 
@@ -223,7 +229,7 @@ class Radau(ReusesJacobian, OneStep):
                 kept = state._replace(origin=used.origin)
                 return self._newton_failed(field, t, h, kept, used.jac, found)
             z = (found.y - base).view(tb.stages, -1)
-        rate = remembered_rate(found)
+        rate = remembered_rate(Floats, found.rate, found.iterations > 1)
         ys = found.y
         if differentiable:
             ys = self._attach(field, stages, state.jacobian, t, y, h, ys)
@@ -347,14 +353,14 @@ class Radau(ReusesJacobian, OneStep):
         """The factor of the next step, from the last error and its trend; 1 if the growth is not
         worth a factorisation."""
         power = 1 / self.error_order
-        safety = 0.9 * (2 * ITERATIONS + 1) / (2 * ITERATIONS + iterations)
+        safety = 0.9 * newton_safety(iterations, ITERATIONS)
         error = max(ratio, 1e-10)
         growth = error**-power
         if past is not None and ratio <= 1.0:
             growth = min(growth, h / past[1] * (past[0] / error**2) ** power)
         factor = min(LARGEST, max(SMALLEST, safety * growth))
-        if ratio <= 1.0 and 1.0 <= factor < KEEP:
-            return 1.0
+        if ratio <= 1.0:
+            return worthwhile(Floats, factor)
         return factor
 
     @staticmethod

@@ -135,12 +135,10 @@ class RKC(Controlled):
             with torch.no_grad():
                 error = torch.add(0.8 * (y - y1), f0 + f1, alpha=0.4 * h)
                 ratio = tol.ratio(error, y, y1)
-            factor, past = self.controller(ratio, state.past, self.error_order)  # type: ignore[operator]
+            factor, past = self.next_factor(ratio, state.past)
             if not ratio <= 1.0:
                 kept = state._replace(radius=state.radius if state.age == 0 else None)
-                if ratio > 1.0:
-                    return Step(t, h, y, y1, ratio, factor, kept)
-                return Step.failed(t, h, factor, kept)
+                return Step.refused(t, h, y, y1, ratio, factor, kept)
             after = after._replace(past=past)
         done = Step(t, h, y, y1, ratio, factor, after, (f0, f1))
         done.before = before

@@ -141,12 +141,10 @@ class RosenbrockMethod(Controlled, OneStep):
                 ratio = 0.0
         if not self.adaptive:
             return Step(t, h, y, y1, 0.0, 1.0, (jacobian, None, past), us)
-        factor, new_past = self.controller(ratio, past, self.error_order)  # type: ignore[operator]
+        factor, new_past = self.next_factor(ratio, past)
         if ratio <= 1.0:
             return Step(t, h, y, y1, ratio, factor, (jacobian, None, new_past), us)
-        if ratio > 1.0:
-            return Step(t, h, y, y1, ratio, factor, (jacobian, linear, past))
-        return Step.failed(t, h, factor, (jacobian, linear, past))
+        return Step.refused(t, h, y, y1, ratio, factor, (jacobian, linear, past))
 
     def polynomial(self, field: VectorField, step: Step) -> Tensor:
         """(degree + 1, n) coefficients of the powers of theta on the step."""

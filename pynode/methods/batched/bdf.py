@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...algebra.newton import MAX_ITERATIONS, UNKNOWN
-from ..bdf.step import FBDF, KEEP, MAX_ORDER, QNDF, SAFETY, SLOW
+from ...algebra.newton import MAX_ITERATIONS, UNKNOWN, convergence_test
+from ...core.arithmetic import Arrays
+from ..bdf.step import FBDF, MAX_ORDER, QNDF, SAFETY, SLOW
+from ..jacobian_reuse import KEEP, remembered_rate
 from .base import STEPPERS, PassResult, outside, tensor
 from .bdf_formulas import HISTORIES
 from .one_step import RowInverse
@@ -171,31 +173,26 @@ class BDFRows:
         prediction, and of the last change."""
         k = self.k
         iteration = self.iteration
-        newton_tol = self.tol.newton_tol
         repeated = iteration > 1
         finite = np.isfinite(norm)
         active = iteration > 0
         # These rows start from their history again. No value of this pass may reach the history.
         if np.count_nonzero(finite) < len(h):
             self.parts.index_fill_(1, tensor((~finite).nonzero()[0], self.parts), 0)
-        rate = np.where(repeated, norm / self.last, self.rate)
-        left = rate / (1 - rate) * norm
-        self.last = norm
-        converged = (
-            active
-            & finite
-            & ((norm <= self.tol.rounding_floor) | ((rate < 1) & (left <= newton_tol)))
+        converged, hopeless, rate = convergence_test(
+            Arrays,
+            norm,
+            self.last,
+            self.rate,
+            repeated,
+            MAX_ITERATIONS - iteration,
+            self.tol.newton_tol,
+            self.tol.rounding_floor,
         )
-        lost = (active ^ converged).nonzero()[0]
-        if len(lost):
-            i = iteration[lost]
-            r = rate[lost]
-            hopeful = (
-                (r < 1)
-                & (left[lost] * r ** (MAX_ITERATIONS - 1 - i) <= newton_tol)
-                & (i < MAX_ITERATIONS)
-            )
-            lost = lost[~(finite[lost] & (hopeful | (i == 1)))]
+        self.last = norm
+        diverged = ~finite | hopeless | (~converged & (iteration == MAX_ITERATIONS))
+        converged &= active & ~diverged
+        lost = (active & diverged).nonzero()[0]
         if len(lost):
             level = self._rounding(lost, norm)
             converged[level], rate[level] = True, self.rate[level]
@@ -213,11 +210,7 @@ class BDFRows:
             )
             factor[which] = np.minimum(np.maximum(shrink, 0.2), 0.9)
             factor[left] = 0.5
-        # A rate that was not measured in this step is trusted less and less (Hairer & Wanner II,
-        # sec. IV.8).
-        which = (converged > repeated).nonzero()[0]
-        rate[which] = np.maximum(rate[which], 1e-16) ** 0.8
-        self.rate = np.where(converged, rate, self.rate)
+        self.rate = np.where(converged, remembered_rate(Arrays, rate, repeated), self.rate)
         self.iteration = (iteration + active) * ~converged
         if len(lost):
             self._diverged(lost, rejected, factor)

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...algebra.newton import POOR, UNKNOWN
+from ...algebra.newton import POOR, UNKNOWN, convergence_test
 from ...core.arithmetic import Arrays
-from ..esdirk import DIRK, ITERATIONS, KEEP, SLOW
+from ..esdirk import DIRK
+from ..jacobian_reuse import ITERATIONS, SLOW, growth_after_newton, remembered_rate
 from .base import STEPPERS, PassResult, outside, tensor
 from .one_step import OneStepRows, RowInverse, polynomial
 
@@ -223,14 +224,19 @@ class DIRKRows(OneStepRows):
         iteration = self.iteration
         repeated = iteration > 1
         finite = np.isfinite(norm)
-        finest = norm <= self.tol.rounding_floor
         with np.errstate(all="ignore"):
-            rate = np.where(repeated, norm / self.last, self.rate)
-            rest = norm / (1 - rate)
-            hopeless = (rate >= 1) | (rate ** (self.limit - iteration) * rest > self.newton_tol)
-            diverged = ~finite | (repeated & ~finest & hopeless)
-            converged = ~diverged & (finest | ((rate < 1) & (rate * rest <= self.newton_tol)))
-        diverged = diverged | (~converged & (iteration == self.limit))
+            converged, hopeless, rate = convergence_test(
+                Arrays,
+                norm,
+                self.last,
+                self.rate,
+                repeated,
+                self.limit - iteration,
+                self.newton_tol,
+                self.tol.rounding_floor,
+            )
+        diverged = ~finite | hopeless | (~converged & (iteration == self.limit))
+        converged &= ~diverged
         which = np.flatnonzero(diverged & finite)
         if len(which):
             index = tensor(which, self.y)
@@ -321,17 +327,12 @@ class DIRKRows(OneStepRows):
         self.y = self.y.index_copy(0, index, torch.where(tensor(good, y1).unsqueeze(1), y1, start))
         if not method.adaptive:
             return good, factor, left
-        slower = np.maximum(
-            1.0, factor * (2 * ITERATIONS + 1) / (2 * ITERATIONS + self.most[which])
-        )
-        factor = np.where(good & (factor >= 1), np.where(slower < KEEP, 1.0, slower), factor)
-        return good, factor, left
+        grown = growth_after_newton(Arrays, factor, self.most[which], ITERATIONS)
+        return good, np.where(good, grown, factor), left
 
     def _after(self, accepted: np.ndarray) -> None:
         """Keep the Jacobian of a row if Newton's iteration converged fast with it."""
-        # A rate that this step did not measure is trusted less and less (Hairer & Wanner II, sec.
-        # IV.8).
-        rate = np.where(self.most > 1, self.slowest, np.maximum(self.slowest, 1e-16) ** 0.8)
+        rate = remembered_rate(Arrays, self.slowest, self.most > 1)
         rate = np.where(self.slowest < 0, UNKNOWN, rate)
         self.rate = np.where(accepted, rate, self.rate)
         self.has_jac &= ~(accepted & (rate > SLOW) & (rate < UNKNOWN))

@@ -23,9 +23,16 @@ from torch import Tensor
 
 from ...algebra.newton import MAX_ITERATIONS, UNKNOWN, implicit_diff, simplified_newton
 from ...algebra.structure import linearise
+from ...core.arithmetic import Floats
 from ...core.status import Status
 from ..base import Method, Step
-from ..jacobian_reuse import ReusesJacobian, graph_disabled, remembered_rate
+from ..jacobian_reuse import (
+    KEEP,
+    ReusesJacobian,
+    graph_disabled,
+    newton_safety,
+    remembered_rate,
+)
 from .formulas import DifferenceHistory, ValueHistory
 
 if TYPE_CHECKING:
@@ -43,16 +50,12 @@ SLOW = 0.1
 # off the algebraic equations by more than the tolerance, the way back to them is a part of every
 # step, however short.
 FAILURES = 6
-# A step is changed only where the change is at least this: each one costs a factorisation.
-KEEP = 1.2
 # The part that is taken of the step that the error estimate allows, by Newton's iterations (Hairer
 # & Wanner II, sec. IV.8). 0.9 suits methods that iterate at least twice. Here one iteration is the
 # rule, and 0.7 makes it more frequent: half the error for 4 to 7 % more work at the same rtol, and
 # 3 to 5 % less work at the same error. At order 4 this aims at a sixth of the error allowed, as
 # CVODE does at every order.
-SAFETY = tuple(
-    0.7 * (2 * MAX_ITERATIONS + 1) / (2 * MAX_ITERATIONS + i) for i in range(MAX_ITERATIONS + 1)
-)
+SAFETY = tuple(0.7 * newton_safety(i, MAX_ITERATIONS) for i in range(MAX_ITERATIONS + 1))
 
 
 class State(NamedTuple):
@@ -135,7 +138,7 @@ class BDF(ReusesJacobian, Method):
         if found is None or found.y is None:
             return self._newton_failed(field, t, h, state._replace(origin=used.origin), found)
         y1 = found.y
-        rate = remembered_rate(found)
+        rate = remembered_rate(Floats, found.rate, found.iterations > 1)
         d = found.change
         norm = found.norm
         if found.iterations > 1:
