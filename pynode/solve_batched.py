@@ -15,8 +15,9 @@ from .adjoints.discrete.adjoint import DiscreteAdjoint
 from .adjoints.discrete.batched_gradient import RowGradient
 from .algebra.structure import is_dense
 from .backends.torch.batched_loop import RowSpans, integrate
-from .backends.torch.batched_segments import BatchSegment, BatchSegmentedSolve, moved
+from .backends.torch.batched_segments import BatchSegment, BatchSegmentedSolve
 from .backends.torch.batched_tape import RowSteps
+from .backends.torch.event_time_gradient import saltated
 from .backends.torch.inference import run_in_inference_mode, serves_inference
 from .core.batched_field import RowField, check_independent
 from .core.events import as_events, as_row_times
@@ -301,7 +302,7 @@ class _BatchSolve:
             return ys
         slopes = self.flat.new_zeros(shape).index_put(at, slopes)
         # The first output is y0 itself, whatever the time.
-        return torch.cat((ys[:1], moved(ys[1:], slopes[1:], self.times[1:])))
+        return torch.cat((ys[:1], saltated(ys[1:], slopes[1:], self.times[1:])))
 
     def _limits_of_row(self, field: VectorField, row: int, atol: Tensor) -> Limits | None:
         """The limits of a row that failed, for its report; None where there are none."""

@@ -19,8 +19,8 @@ from ...core.events import EventRecord
 from ...core.status import Status
 from .batched_event_detection import condition
 from .batched_simultaneous_events import RowEvents, reset_rows
-from .event_time_gradient import moved_times
-from .segments import INSTANT, ZENO
+from .event_time_gradient import moved_times, saltated, same_instant
+from .segments import ZENO
 from .simultaneous_events import place
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ class BatchSegmentedSolve:
         stop = np.where(bounded, np.where(direction * (stop - t) > 0, stop, bound), self.end[rows])
         t = self._begin(rows, t, stop, direction)
         if time.requires_grad and torch.is_grad_enabled():
-            y = moved(y, self._slope(rows, t, y), -time)
+            y = saltated(y, self._slope(rows, t, y), -time)
         watch = self.happening.watch(rows)
         segment = self.segment(rows, y, t, stop, self.place[rows], self.attempts[rows], watch)
         self.segments += 1
@@ -338,8 +338,7 @@ class BatchSegmentedSolve:
         stalled = np.zeros(len(rows), dtype=bool)
         for i, e, t in {(hits.row[j], hits.event[j], hits.t[j]) for j in last}:
             row = rows[i]
-            instant = INSTANT * (abs(self.end[row] - self.times[0, row]) + abs(t))
-            again = abs(t - self.latest[row, e]) < instant
+            again = same_instant(t, self.latest[row, e], self.end[row] - self.times[0, row])
             self.repeats[row, e], self.latest[row, e] = self.repeats[row, e] + 1 if again else 0, t
             stalled[i] |= self.repeats[row, e] >= ZENO
         return stalled
@@ -378,7 +377,7 @@ class BatchSegmentedSolve:
             )
             if change is not None:
                 t = t + change.to(t)
-                y = moved(y, slope, t)
+                y = saltated(y, slope, t)
             parts.append((which, t, y))
         order = self._tensor(np.argsort(np.concatenate([which for which, _, _ in parts])))
         return torch.cat([t for _, t, _ in parts])[order], torch.cat([y for _, _, y in parts])[
@@ -426,7 +425,7 @@ class BatchSegmentedSolve:
         moments = times[self._tensor(index), self._tensor(own)]
         before = after = y[at]
         if moments.requires_grad and torch.is_grad_enabled() and self.segments:
-            before = after = moved(
+            before = after = saltated(
                 before, self._slope(own, self.stops[self.bound[own], own], before), moments
             )
         if preset is not None:
@@ -452,8 +451,3 @@ class BatchSegmentedSolve:
             torch.cat(states),
             torch.cat(slopes) if self.with_slopes else None,
         )
-
-
-def moved(y: Tensor, slope: Tensor, time: Tensor) -> Tensor:
-    """y with this slope as its derivative in the time."""
-    return y + slope * (time - time.detach()).to(y.dtype).unsqueeze(-1)

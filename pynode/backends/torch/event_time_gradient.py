@@ -20,6 +20,10 @@ from ...core.autograd import FirstOrderOnly
 FARTHEST = 1e-3
 EPSILON = torch.finfo(torch.float64).eps
 
+# Two events of one kind within this fraction of the span happen at the same instant: rounding
+# hides smaller distances.
+INSTANT = 1e-10
+
 # The condition of an event: g(t, y).
 Condition: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
@@ -77,6 +81,17 @@ def moved_time(
     if moved is None:
         return None
     return moved.squeeze(0)
+
+
+def saltated(y: Tensor, slope: Tensor, time: Tensor) -> Tensor:
+    """y, (..., n), with the slope as its derivative in the time, (...): the state at a time that
+    itself has derivatives. With -time it is the start whose solution passes y at that time."""
+    return y + slope * (time - time.detach()).to(y).unsqueeze(-1)
+
+
+def same_instant(t: float, last: float, span: float) -> bool:
+    """Whether no time passes between two events of a solve over this span."""
+    return abs(t - last) < INSTANT * (abs(span) + abs(t))
 
 
 def _rates(g: Condition, t: Tensor, y: Tensor, slope: Tensor) -> Tensor:

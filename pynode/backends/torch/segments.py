@@ -27,7 +27,7 @@ from ...core.solution import DenseSegment
 from ...core.status import Status
 from ...core.trajectory import Trajectory
 from .event_detection import EventDetector
-from .event_time_gradient import moved_time
+from .event_time_gradient import moved_time, saltated, same_instant
 from .simultaneous_events import Queue, rounding, signs_of
 
 if TYPE_CHECKING:
@@ -38,11 +38,9 @@ if TYPE_CHECKING:
 # (state, time, status) after what happens at one time. The status is None if the solve goes on.
 After: TypeAlias = tuple[Any, Any, Status | None]
 
-# If one event resets the state this often in a row, each time within this fraction of the span
-# after the last time, the solve ends: a ball has come to rest. Rounding hides smaller distances,
-# and the ball would fall through the floor.
+# If one event resets the state this often at the same instant, the solve ends: a ball has come to
+# rest. It would fall through the floor.
 ZENO = 3
-INSTANT = 1e-10
 
 
 class Segment(NamedTuple):
@@ -215,11 +213,8 @@ class SegmentedSolve:
         moves = time.requires_grad and torch.is_grad_enabled()
         t = self._begin(t, stop)
         if moves:
-            shift = (
-                FirstOrderOnly.apply(time, "the time at which a segment of the solve starts")
-                - time.detach()
-            )
-            start = y - self._slope(t, y) * shift.to(y.dtype)
+            begin = FirstOrderOnly.apply(time, "the time at which a segment of the solve starts")
+            start = saltated(y, self._slope(t, y), -begin)
         first = self.position
         while self.position < len(self.values) and not self._later(
             self.values[self.position], stop
@@ -348,8 +343,7 @@ class SegmentedSolve:
     def _stalled(self, e: int, t: float) -> bool:
         """Whether event e, at t, follows itself again and again without time passing."""
         last, repeats = self.latest.get(e, (-math.inf, 0))
-        instant = INSTANT * (abs(self.values[-1] - self.values[0]) + abs(t))
-        if abs(t - last) < instant:
+        if same_instant(t, last, self.values[-1] - self.values[0]):
             repeats = repeats + 1
         else:
             repeats = 0
@@ -386,7 +380,7 @@ class SegmentedSolve:
         if moved is None:
             return time, y
         time = time + moved.to(time)
-        return time, y + slope * (time - time.detach()).to(y)
+        return time, saltated(y, slope, time)
 
     def _cross(self, t: float, y: Tensor, time: Tensor) -> After:
         """(state, time, status) after the boundaries at t and the events that they make true."""
