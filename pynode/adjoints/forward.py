@@ -55,7 +55,7 @@ class ForwardSensitivity(Adjoint):
         )  # by trajectory: {times: sensitivities}
 
     def check(self, field: VectorField, method: Method) -> None:
-        if method.carried or field.structure is not None:
+        if method.state_tensors or field.structure is not None:
             if field.structure is not None:
                 reason = f"jacobian={field.structure.name!r}"
             else:

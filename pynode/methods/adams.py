@@ -74,7 +74,7 @@ class AdamsPECE(Method):
         " Hairer, Norsett & Wanner I, sec. III.5"
     )
     family = "Adams"
-    carried = ("phi",)
+    state_tensors = ("phi",)
     memory = (MAX_ORDER + 3, MAX_ORDER + 4)
 
     @property

@@ -107,12 +107,12 @@ class Method:
     name, reference: of the class. order: of the solution that the next step starts from. family:
     the kind of method, in a user's words. implicit: whether it needs a Jacobian. error_order: order
     of the error estimate plus one, the exponent of step-size control. separable: whether it takes
-    only systems (q, p) with dq/dt = v(t, p) and dp/dt = a(t, q). carried: the fields of its state
-    through which derivatives flow, for methods whose gradient repeats every step. taped: whether
-    the gradient needs more of a recorded step than its start and its end. memory: the largest
-    number of vectors (n,) in one restart point, and in one recorded step. structures: names of the
-    structures of the Jacobian that it can use (algebra/structure.py). takes_mass: whether it solves
-    M y' = f with a constant, possibly singular M.
+    only systems (q, p) with dq/dt = v(t, p) and dp/dt = a(t, q). state_tensors: the fields of its
+    state through which derivatives flow, for methods whose gradient repeats every step. taped:
+    whether the gradient needs more of a recorded step than its start and its end. memory: the
+    largest number of vectors (n,) in one restart point, and in one recorded step. structures: names
+    of the structures of the Jacobian that it can use (algebra/structure.py). takes_mass: whether it
+    solves M y' = f with a constant, possibly singular M.
 
     jacobian: how the Jacobian is made and solved with, an option of implicit methods. compile: an
     option of the families whose steps can be compiled as a whole.
@@ -120,7 +120,7 @@ class Method:
 
     implicit = False
     separable = False
-    carried: ClassVar[tuple[str, ...]] = ()
+    state_tensors: ClassVar[tuple[str, ...]] = ()
     taped = True
     structures: ClassVar[tuple[str, ...]] = ("dense",)
     takes_mass = False

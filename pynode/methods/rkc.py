@@ -86,7 +86,7 @@ class RKC(Controlled):
         " J. Comput. Appl. Math. 88 (1998)"
     )
     family = "stabilised Runge-Kutta"
-    carried = ("first",)
+    state_tensors = ("first",)
     memory = (3, 4)
     # One step may take 20,000 of them: without this limit a stiff problem runs for hours.
     evaluations_a_step = 10

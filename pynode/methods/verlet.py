@@ -43,7 +43,7 @@ class VelocityVerlet(Method):
         " sec. I.1.4"
     )
     family = "symplectic"
-    carried = ("force",)
+    state_tensors = ("force",)
     separable = True
 
     def fixed(self) -> VelocityVerlet:

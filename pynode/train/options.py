@@ -184,7 +184,7 @@ class Options:
         """Whether the method allows forward sensitivities in all weights, for
         Levenberg-Marquardt."""
         engine, method = backends.choose(self.backend, self.method)
-        return engine.name == "torch" and method != "auto" and not method.carried
+        return engine.name == "torch" and method != "auto" and not method.state_tensors
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "hidden": list(self.hidden), "weights": list(self.weights)}

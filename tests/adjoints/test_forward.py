@@ -8,7 +8,7 @@ from pynode.methods import QNDF, registry
 from tests.support.cases import METHODS, Forced, leaf, tensor
 from tests.support.gradients import distance, weighted_gradients
 
-SERVED = [name for name in METHODS if not registry.get(name).carried]
+SERVED = [name for name in METHODS if not registry.get(name).state_tensors]
 
 
 @pytest.mark.parametrize("method", SERVED)

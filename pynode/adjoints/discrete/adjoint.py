@@ -157,7 +157,7 @@ def _sweep(method):
     """The class that goes back over the steps of this method."""
     if isinstance(method, BDF):
         return bdf.Sweep
-    if method.carried:
+    if method.state_tensors:
         return step_by_step.Sweep
     return OneStepSweep
 

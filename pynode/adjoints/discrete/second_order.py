@@ -48,7 +48,7 @@ def replay(
         y = y0
         state = method.init(field, trajectory.t0, y0, first, trajectory.h0, recording.tol)
         for k in range(len(recording.starts)):
-            step = recording.again(field, k, y, state)
+            step = recording.replay_step(field, k, y, state)
             y = step.y
             state = step.state
             members = by_step.get(k, ())

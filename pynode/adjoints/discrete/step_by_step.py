@@ -1,9 +1,9 @@
 """The discrete adjoint of any method: repeat every accepted step with a graph, one by one, and pull
 the cotangents back.
 
-It serves methods whose recursion has no parallel form here. A step needs y and those tensors of its
-state that have derivatives (``Method.carried``). Everything else in the state is numbers, and equal
-in the repetition.
+It serves methods whose recursion has no parallel form here. A step needs y and the tensors of its
+state that have derivatives (``Method.state_tensors``). The rest of the state is numbers, which are
+equal in the repetition.
 """
 
 from __future__ import annotations
@@ -125,5 +125,5 @@ def _leaf(tensor):
 def _leaves(method, state):
     """Leaves of the state tensors that have derivatives. Tensors that the state does not have are
     left out."""
-    tensors = {name: getattr(state, name) for name in method.carried}
+    tensors = {name: getattr(state, name) for name in method.state_tensors}
     return {name: _leaf(value) for name, value in tensors.items() if value is not None}

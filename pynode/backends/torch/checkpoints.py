@@ -32,10 +32,10 @@ class Recording:
     """The times and sizes of all steps as plain numbers, and either all steps or restart points
     from which it repeats them.
 
-    starts, sizes: of the accepted steps; refused: {step: sizes that the method tried before it},
-    because a failed attempt may leave a newer Jacobian. every: None keeps all steps in ``steps``; a
-    number keeps a point before every so many steps, at most ``limit`` points (None: all). At most
-    so many repeated steps are in memory at a time, with all that their derivative needs.
+    starts, sizes: of the accepted steps. refused: {step: sizes that the method tried before it},
+    because a failed attempt may leave a newer Jacobian. every: None keeps all steps in ``steps``. A
+    number keeps one point for so many steps, at most ``limit`` points (None: all). Memory holds
+    at most ``every`` repeated steps at a time, with all that their derivative needs.
     """
 
     def __init__(
@@ -60,8 +60,9 @@ class Recording:
         # The steps are repeated in the mode in which they were taken.
         self.inference = torch.is_inference_mode_enabled()
 
-    def begin(self, y: Tensor, state: Any) -> None:
-        """Before the first attempt of a step from y, (n,)."""
+    def before_step(self, y: Tensor, state: Any) -> None:
+        """Store a restart point if one is due here. The loop calls this before the first attempt of
+        each step. y: (n,)."""
         if self.every is None or len(self.starts) % self.every:
             return
         points = self.points
@@ -71,39 +72,40 @@ class Recording:
         else:
             level = math.inf
         if len(points) == self.limit:
-            given_up = place([point.level for point in points])
-            if given_up is None:
+            dropped = place([point.level for point in points])
+            if dropped is None:
                 return
-            if given_up == len(points) - 1:
+            if dropped == len(points) - 1:
                 level = points[-1].level + 1
             else:
                 level = 0
-            del points[given_up]
+            del points[dropped]
         points.append(Point(len(self.starts), y, self.method.compress_state(state), level))
 
-    def refuse(self, h: float) -> None:
-        """Note an attempt that failed and changed the state of the method."""
+    def on_reject(self, h: float) -> None:
+        """Record the size of an attempt that failed and changed the state of the method."""
         self.refused.setdefault(len(self.starts), []).append(h)
 
-    def accept(self, step: Step) -> None:
-        """Note an accepted step. If its polynomial is needed, it must exist by now."""
+    def on_accept(self, step: Step) -> None:
+        """Record an accepted step. If its polynomial is needed, it exists by now."""
         self.starts.append(step.t)
         self.sizes.append(step.h)
         if self.every is None:
-            self.steps.append(self._slim(step))
+            self.steps.append(self._trim(step))
 
-    def _slim(self, step: Step) -> Step:
+    def _trim(self, step: Step) -> Step:
         stages = step.tape
         step.tape = (step.method or self.method).trim_tape(stages)
         if self.tape is not None:
             step.tape = self.tape.take(stages)
-        step.state = None  # it holds a factorisation: one a step would fill the memory
+        # The state holds a factorisation. One for each step would fill the memory.
+        step.state = None
         return step
 
     @property
     def taped(self) -> bool:
-        """Whether every step has kept the graphs of its evaluations, so that f is not evaluated
-        again."""
+        """Whether every step has kept the graphs of its evaluations. Then the gradient does not
+        evaluate f again."""
         return self.tape is not None and all(step.tape is not None for step in self.steps)
 
     def backwards(self) -> Iterator[tuple[int, list[Step]]]:
@@ -132,25 +134,25 @@ class Recording:
                 yield point.index, steps
             end = points.pop().index
 
-    def _repeat(self, point: Point, last: int, kept: list[Step] | None) -> Point:
-        """Repeat the steps from the point up to number ``last``, which is not repeated. Return the
-        Point there.
+    def _repeat(self, point: Point, last: int, steps: list[Step] | None) -> Point:
+        """Repeat the steps from the point up to number ``last``, without that one. Return the Point
+        there.
 
-        kept: a list that receives the steps; None if they are not needed.
+        steps: a list that receives the steps, or None if nobody needs them.
         """
         with torch.inference_mode(self.inference), torch.no_grad(), self.field.stats.of_gradient():
             y = point.y
             state = self.method.restore_state(point.state)
             for i in range(point.index, last):
-                step = self.again(self.field, i, y, state)
+                step = self.replay_step(self.field, i, y, state)
                 y = step.y
                 state = step.state
-                if kept is not None:
-                    kept.append(self._slim(step))
+                if steps is not None:
+                    steps.append(self._trim(step))
             self.field.stats.backward_steps += last - point.index
             return Point(last, y, self.method.compress_state(state), 0)
 
-    def again(self, field: VectorField, i: int, y: Tensor, state: Any) -> Step:
+    def replay_step(self, field: VectorField, i: int, y: Tensor, state: Any) -> Step:
         """Repeat step number i from y (n,) and its state, with the failed attempts before it."""
         t = self.starts[i]
         for h in self.refused.get(i, ()):

@@ -213,7 +213,7 @@ class _Loop:
         self.attempts += 1
         recording = self.path.recording
         if recording is not None and (self.path.last is None or self.path.last.accepted):
-            recording.begin(self.y, self.state)
+            recording.before_step(self.y, self.state)
         step, coefficients = self._attempt(h, t1)
         if self.fixed and step.accepted and not math.isfinite(step.y.sum().item()):
             # Fixed steps have no error test to notice this, and the user did not ask for a smaller
@@ -227,7 +227,7 @@ class _Loop:
         if not step.accepted:
             self.field.stats.rejected += 1
             if recording is not None and self.state is not before:
-                recording.refuse(h)
+                recording.on_reject(h)
             self.h = shortened(h, t, t1, step.factor)
             return None
         status = self._accept(step, t1, coefficients, landing)
@@ -272,7 +272,7 @@ class _Loop:
         if self.position < len(times) and self.direction * (times[self.position] - self.t) <= 0:
             self._write_outputs(step, coefficients)
         if path.recording is not None:
-            path.recording.accept(step)
+            path.recording.on_accept(step)
             if self.dense:
                 path.polynomials.append(coefficients)
         path.t = self.t

@@ -39,7 +39,7 @@ class CompiledRows:
         self.method = method
         self.stats = field.stats
         self.implicit = isinstance(method, RosenbrockMethod)
-        self.carried = not self.implicit and method.tableau.fsal
+        self.fsal = not self.implicit and method.tableau.fsal
         self.graphed = (
             backend == "inductor"
             and field.device.type == "cuda"
@@ -87,8 +87,8 @@ class CompiledRows:
         """(y1 (m, n), ratio of the error (m,) NumPy, stages (s, m, n)) of a step of every row from
         t by h, (m,) float64.
 
-        first: f(t, y), (m, n), for methods that carry it. The ratio is None for steps of one size.
-        One copy to the host.
+        first: f(t, y), (m, n), for FSAL methods: the last stage of a step is the first of the next.
+        The ratio is None for steps of one size. One copy to the host.
         """
         count = len(y)
         size = next(s for s in reversed(self.sizes) if s >= count)
@@ -103,7 +103,7 @@ class CompiledRows:
                     return x.detach().index_select(0, filled)
                 return x
 
-            if self.carried:
+            if self.fsal:
                 first = fill(first)
             else:
                 first = None
@@ -123,7 +123,7 @@ class CompiledRows:
 
     def _count(self, rows: int) -> None:
         stages = self.method.tableau.stages
-        self.stats.nfe += rows * (stages - self.carried)
+        self.stats.nfe += rows * (stages - self.fsal)
         if self.implicit:
             self.stats.nsolve += rows * stages
             self.stats.njac += rows

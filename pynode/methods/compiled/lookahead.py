@@ -24,7 +24,7 @@ def attempts(attempt: Callable, method: Any, count: int) -> Callable:
     """A function of so many attempted steps.
 
     attempt(t, h, y, first, f, args) -> (y1, error, stages): one step; first: f(t, y), None for
-    methods that do not carry it. The function takes numbers, (8,) float64: t, h, ratios of the two
+    methods that are not FSAL. The function takes numbers, (8,) float64: t, h, ratios of the two
     steps before, next stop, how near to it (in steps) one is stretched to it, longest step, rtol;
     and y, first, atol, f, args. It returns (t, h, ratio) of every attempt, (count, 3), what each
     ended in, (count, n), and their stages, (count, s, n).
@@ -38,11 +38,11 @@ def attempts(attempt: Callable, method: Any, count: int) -> Callable:
         t, h, r1, r2, stop, slack, longest, rtol = (x.clone() for x in numbers.unbind())
         direction = torch.sign(h)
 
-        def one(carry, _):
-            t, h, r1, r2, stop, y, *carried = carry
+        def one(loop_state, _):
+            t, h, r1, r2, stop, y, *slope = loop_state
             size, end, landing = next_step(Tensors, t, h, stop, slack, direction)
-            if carried:
-                first = carried[0]
+            if slope:
+                first = slope[0]
             else:
                 first = None
             y1, error, ks = attempt(t.to(y.dtype), size.to(y.dtype), y, first, f, args)
@@ -62,19 +62,19 @@ def attempts(attempt: Callable, method: Any, count: int) -> Callable:
             after = direction * torch.minimum(
                 torch.where(landed, torch.maximum(after, h.abs()), after), longest
             )
-            carry = (
+            loop_state = (
                 torch.where(good, end, t),
                 after,
                 *past,
                 torch.where(landed, direction * torch.inf, stop),
                 torch.where(good, y1, y),
-                *([torch.where(good, ks[-1], first)] if carried else []),
+                *([torch.where(good, ks[-1], first)] if slope else []),
             )
-            return carry, (torch.stack((t, size, ratio)), y1.clone(), torch.stack(ks))
+            return loop_state, (torch.stack((t, size, ratio)), y1.clone(), torch.stack(ks))
 
-        carry = (t, h, r1, r2, stop, y, *([] if first is None else [first]))
+        loop_state = (t, h, r1, r2, stop, y, *([] if first is None else [first]))
         if count == 1:
-            return tuple(out.unsqueeze(0) for out in one(carry, None)[1])
-        return scan(one, carry, torch.zeros(count, dtype=y.dtype, device=y.device))[1]
+            return tuple(out.unsqueeze(0) for out in one(loop_state, None)[1])
+        return scan(one, loop_state, torch.zeros(count, dtype=y.dtype, device=y.device))[1]
 
     return block

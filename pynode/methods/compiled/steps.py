@@ -53,8 +53,8 @@ class CompiledSteps:
         # do.
         unrolled = isinstance(method, ExplicitRungeKutta) or field.size <= UNROLLED
         self.graphed = backend == "inductor" and field.device.type == "cuda" and unrolled
-        self.carried = isinstance(method, ExplicitRungeKutta) and method.tableau.fsal
-        self.course: Any = None
+        self.fsal = isinstance(method, ExplicitRungeKutta) and method.tableau.fsal
+        self.horizon: Any = None
         self.y: Any = None
         self.rows: list[list[float]] = []
         self.states: tuple[Tensor, ...] = ()
@@ -105,7 +105,7 @@ class CompiledSteps:
         """Set limits for the next steps. stop: the time at which they end at the latest. slack:
         a step that ends nearer to the stop than this (in steps) is stretched to it. longest: the
         longest step."""
-        self.course = stop, slack, longest
+        self.horizon = stop, slack, longest
 
     def explicit(
         self, t: float, y: Tensor, h: float, first: Tensor | None, past: tuple, tol: Tolerance
@@ -147,13 +147,13 @@ class CompiledSteps:
 
     def _run(self, t: float, y: Tensor, h: float, first: Any, past: tuple, tol: Tolerance) -> None:
         with outside():
-            numbers = torch.tensor((t, h, *past, *self.course, tol.rtol), dtype=torch.float64).to(
+            numbers = torch.tensor((t, h, *past, *self.horizon, tol.rtol), dtype=torch.float64).to(
                 y.device
             )
             inputs = (
                 numbers,
                 y.clone(),
-                first.clone() if self.carried else None,
+                first.clone() if self.fsal else None,
                 tol.atol,
                 self.field.f,
                 self.field.args,
