@@ -75,10 +75,10 @@ _LAZY = {
 def __getattr__(name):
     if name in _LAZY:
         module, attribute = _LAZY[name]
-        found = importlib.import_module(module)
+        loaded = importlib.import_module(module)
         if attribute is None:
-            return found
-        return getattr(found, attribute)
+            return loaded
+        return getattr(loaded, attribute)
     if name in methods.__dir__():
         return getattr(methods, name)
     raise AttributeError(f"module 'pynode' has no attribute {name!r}")

@@ -191,11 +191,11 @@ def newton_to_rounding(
     The arguments are those of simplified_newton and full_newton.
     """
     floor = tol.rounding_floor
-    found = simplified_newton(
+    result = simplified_newton(
         field, t, start, history_term, c, scale, tol, floor, solver, rate, max_iterations
     )
-    if found.y is not None:
-        return found
+    if result.y is not None:
+        return result
     return full_newton(field, t, start, history_term, c, factorise, scale, tol, floor)
 
 

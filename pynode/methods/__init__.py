@@ -20,10 +20,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'pynode.methods' has no attribute {name!r}")
     if name in _SWITCHING:
         return getattr(_registry(), name)
-    found = _registry().classes().get(name)
-    if found is None:
+    method_class = _registry().classes().get(name)
+    if method_class is None:
         raise AttributeError(f"module 'pynode.methods' has no attribute {name!r}")
-    return found
+    return method_class
 
 
 def __dir__() -> list[str]:

@@ -104,10 +104,10 @@ class AdamsPECE(Method):
         # it.
         used = torch.tensor(g[:k], dtype=y.dtype, device=y.device)
         predicted = torch.addmv(y, star[:k].t(), used, alpha=h)
-        gap = field(t + h, predicted) - sums[k - 1]
-        y1 = torch.add(predicted, gap, alpha=h * g[k])
+        defect = field(t + h, predicted) - sums[k - 1]
+        y1 = torch.add(predicted, defect, alpha=h * g[k])
         with torch.no_grad():
-            size, lower = self._errors(y, y1, h, k, g, gap, star, tol)
+            size, lower = self._errors(y, y1, h, k, g, defect, star, tol)
         if not size <= 1.0:
             return self._rejected(t, h, y, size, state, lower)
         f1 = field(t + h, y1)
@@ -136,10 +136,10 @@ class AdamsPECE(Method):
         if order != k:
             equal = 0
         moved = (0.0, *(p + h for p in past[: MAX_ORDER + 1]))
-        following = State(new, moved, order, equal, h, starting, 0)
-        done = Step(t, h, y, y1, size, factor, following, (polynomials[: k + 1], star[:k], gap))
-        done.before = before
-        return done
+        next_state = State(new, moved, order, equal, h, starting, 0)
+        step = Step(t, h, y, y1, size, factor, next_state, (polynomials[: k + 1], star[:k], defect))
+        step.before = before
+        return step
 
     @staticmethod
     def _errors(
@@ -148,14 +148,14 @@ class AdamsPECE(Method):
         h: float,
         k: int,
         g: list[float],
-        gap: Tensor,
+        defect: Tensor,
         star: Tensor,
         tol: Tolerance,
     ) -> tuple[float, bool]:
         """(scaled error of the step, whether those of lower orders are no larger). Shampine &
         Gordon, chapter 5."""
-        rows = [gap * (h * (g[k] - g[k - 1]))]
-        difference = gap
+        rows = [defect * (h * (g[k] - g[k - 1]))]
+        difference = defect
         for j in range(k - 1, max(0, k - 3), -1):
             difference = difference + star[j]
             rows.append(difference * (h * (g[j] - g[j - 1])))
@@ -184,20 +184,20 @@ class AdamsPECE(Method):
             order = 1
         else:
             order = state.order - lower
-        kept = state._replace(order=order, equal=0, starting=False, failures=failures)
+        next_state = state._replace(order=order, equal=0, starting=False, failures=failures)
         if not math.isfinite(size):
-            return Step.failed(t, h, 0.25, kept)
-        return Step(t, h, y, None, size, 0.5 if failures < 3 else 0.25, kept)
+            return Step.failed(t, h, 0.25, next_state)
+        return Step(t, h, y, None, size, 0.5 if failures < 3 else 0.25, next_state)
 
     @staticmethod
     def stiffness(step: Step, order: int) -> float:
         """h times a Lipschitz constant of f, from the two values of f that a step of this order has
         just made at its end."""
-        rows, star, gap = step.tape
+        rows, star, defect = step.tape
         weight = sum(a / (m + 1) for m, a in enumerate(rows[order]))
         with torch.no_grad():
-            rise = (step.state.phi[0] - gap - star[:order].sum(0)).norm()
-            return float(rise / (abs(weight) * gap.norm()))
+            rise = (step.state.phi[0] - defect - star[:order].sum(0)).norm()
+            return float(rise / (abs(weight) * defect.norm()))
 
     def trim_tape(self, tape: Any) -> None:
         return None
@@ -205,10 +205,10 @@ class AdamsPECE(Method):
     def polynomial(self, field: VectorField, step: Step) -> Tensor:
         """(k + 2, n) coefficients of the powers of theta: the integral of the interpolant that made
         the step."""
-        rows, star, gap = step.tape
-        weights = torch.zeros(len(rows) + 1, len(rows), dtype=gap.dtype, device=gap.device)
+        rows, star, defect = step.tape
+        weights = torch.zeros(len(rows) + 1, len(rows), dtype=defect.dtype, device=defect.device)
         for j, row in enumerate(rows):
             for m, a in enumerate(row):
                 weights[m + 1, j] = step.h * a / (m + 1)
-        rise = weights @ torch.cat((star, gap.unsqueeze(0)))
+        rise = weights @ torch.cat((star, defect.unsqueeze(0)))
         return torch.cat((step.start.unsqueeze(0), rise[1:]))

@@ -292,8 +292,8 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         if ratio <= 1.0:
             factor = growth_after_newton(Floats, factor, stages.iterations, ITERATIONS)
             return Step(t, h, y, y1, ratio, factor, ended._replace(past=past), tape)
-        kept = used._replace(first=stages.first, rate=rate)
-        return Step.refused(t, h, y, y1, ratio, factor, kept)
+        next_state = used._replace(first=stages.first, rate=rate)
+        return Step.refused(t, h, y, y1, ratio, factor, next_state)
 
     @staticmethod
     def _newton_failed(
@@ -307,7 +307,7 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
             first = state.first
         else:
             first = stages.first
-        kept = state._replace(
+        next_state = state._replace(
             first=first,
             jac=used.jac if finite else None,
             origin=used.origin,
@@ -315,7 +315,7 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
             solver=None,
         )
         return Step.failed(
-            t, h, 0.5, kept, Status.NEWTON if finite or stages is None else Status.NONFINITE
+            t, h, 0.5, next_state, Status.NEWTON if finite or stages is None else Status.NONFINITE
         )
 
     def _ratio(
@@ -375,7 +375,7 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
                 if split:
                     base = combine(base, h, self.rows_explicit[0][i], ls)
                     guess = combine(guess, h, self.rows_explicit[0][i], ls)
-                found = self._stage(
+                result = self._stage(
                     implicit,
                     t + node * h,
                     base,
@@ -387,20 +387,20 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
                     tol,
                     rate,
                 )
-                most = max(most, found.iterations)
-                if found.y is None:
-                    if math.isfinite(found.norm):
-                        rate = found.rate
+                most = max(most, result.iterations)
+                if result.y is None:
+                    if math.isfinite(result.norm):
+                        rate = result.rate
                     else:
                         rate = math.inf
                     return Stages(ks, ys, first, None, rate, most, None)
-                rate = found.rate
+                rate = result.rate
                 if rate < UNKNOWN:
                     rates.append(rate)
-                ys.append(found.y)
+                ys.append(result.y)
                 # The slope that the stage's equation implies: f would multiply the iteration's rest
                 # by the stiffness.
-                ks.append((found.y - base) / c)
+                ks.append((result.y - base) / c)
             if split:
                 ls.append(explicit(t + node * h, ys[-1]))
         y1, last = self._end(y, h, ks, ys, ls, split)
@@ -445,13 +445,13 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         if not torch.is_grad_enabled():
             return self._newton(field, t, base, guess, c, jacobian, solver, scale, tol, rate)
         with torch.no_grad():
-            found = self._newton(
+            result = self._newton(
                 field, t, base.detach(), guess.detach(), c, jacobian, solver, scale, tol, rate
             )
-        if found.y is None:
-            return found
-        exact = jacobian.factorised(jacobian(t, found.y), c)
-        return found._replace(y=implicit_diff(field, t, base, 0.0, c, exact, found.y))
+        if result.y is None:
+            return result
+        exact = jacobian.factorised(jacobian(t, result.y), c)
+        return result._replace(y=implicit_diff(field, t, base, 0.0, c, exact, result.y))
 
     def _newton(
         self,

@@ -102,16 +102,16 @@ class ReusesJacobian:
                 origin = (origin[0], origin[1], scale)
                 solver = self.refactorised(state, jac, scale)
                 rate = UNKNOWN
-            found = None
+            result = None
             if solver.ok:
-                found = iterate(solver, rate)
-            if fresh or (found is not None and found.y is not None):
+                result = iterate(solver, rate)
+            if fresh or (result is not None and result.y is not None):
                 break
             jac = None
         if solver is not state.solver:
             # One copy: the state has a dozen fields.
             state = state._replace(jac=jac, origin=origin, fresh=fresh, solver=solver, rate=rate)
-        return found, state
+        return result, state
 
     @staticmethod
     def with_jacobian(state: Any, t: float, y: Tensor) -> Any:

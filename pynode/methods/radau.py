@@ -89,23 +89,23 @@ class Transformed:
         self.n = n
         self.odd = tableau.stages % 2
         if mass is None:
-            held = torch.eye(n, dtype=jac.dtype, device=jac.device)
+            mass_matrix = torch.eye(n, dtype=jac.dtype, device=jac.device)
         else:
-            held = mass.to_dense()
+            mass_matrix = mass.to_dense()
         if mass is None:
             projector = None
         else:
             projector = mass.projector
-        self.real = Factorised(held, jac, h * tableau.gamma0, stats, projector)
+        self.real = Factorised(mass_matrix, jac, h * tableau.gamma0, stats, projector)
         pairs = tableau.eigen[0][self.odd :]
-        kind = torch.complex(held, held).dtype
-        held = held.to(kind)
+        kind = torch.complex(mass_matrix, mass_matrix).dtype
+        mass_matrix = mass_matrix.to(kind)
         jac = jac.to(kind)
         if projector is None:
             projector = None
         else:
             projector = projector.to(kind)
-        self.pairs = [Factorised(held, jac, h / mu, stats, projector) for mu in pairs]
+        self.pairs = [Factorised(mass_matrix, jac, h / mu, stats, projector) for mu in pairs]
         self.ok = self.real.ok and all(pair.ok for pair in self.pairs)
 
     def solve(self, b: Tensor, factor: float = 1.0) -> Tensor:
@@ -224,13 +224,13 @@ class Radau(ReusesJacobian, OneStep):
             self._iterate, field, stages, state.jacobian, t, h, base, guess, scale, tol
         )
         with graph_disabled():
-            found, used = self.converged(used, t, start, None, iterate)
-            if found is None or found.y is None:
-                kept = state._replace(origin=used.origin)
-                return self._newton_failed(field, t, h, kept, used.jac, found)
-            z = (found.y - base).view(tb.stages, -1)
-        rate = remembered_rate(Floats, found.rate, found.iterations > 1)
-        ys = found.y
+            result, used = self.converged(used, t, start, None, iterate)
+            if result is None or result.y is None:
+                next_state = state._replace(origin=used.origin)
+                return self._newton_failed(field, t, h, next_state, used.jac, result)
+            z = (result.y - base).view(tb.stages, -1)
+        rate = remembered_rate(Floats, result.rate, result.iterations > 1)
+        ys = result.y
         if differentiable:
             ys = self._attach(field, stages, state.jacobian, t, y, h, ys)
         ys = ys.view(tb.stages, -1)
@@ -248,13 +248,13 @@ class Radau(ReusesJacobian, OneStep):
         if not self.adaptive:
             return Step(t, h, y, y1, 0.0, 1.0, ended, ys)
         first, ratio = self._ratio(field, t, h, start, y1, z, state, used.solver, tol)
-        kept = used._replace(first=first, careful=True, rate=rate)
+        next_state = used._replace(first=first, careful=True, rate=rate)
         if not math.isfinite(ratio):
-            return Step.failed(t, h, SMALLEST, kept)
-        factor = self._factor(ratio, h, state.past, found.iterations)
+            return Step.failed(t, h, SMALLEST, next_state)
+        factor = self._factor(ratio, h, state.past, result.iterations)
         if ratio <= 1.0:
             return Step(t, h, y, y1, ratio, factor, ended._replace(past=(max(ratio, 1e-2), h)), ys)
-        return Step(t, h, y, y1, ratio, factor, kept)
+        return Step(t, h, y, y1, ratio, factor, next_state)
 
     def _guess(self, base: Tensor, before: tuple | None, h: float) -> Tensor:
         """The states of all stages, (s n,), that Newton's iteration starts from: on the polynomial
@@ -365,16 +365,16 @@ class Radau(ReusesJacobian, OneStep):
 
     @staticmethod
     def _newton_failed(
-        field: VectorField, t: float, h: float, state: State, jac: Any, found: Newton | None
+        field: VectorField, t: float, h: float, state: State, jac: Any, result: Newton | None
     ) -> Step:
         """Newton's iteration failed with a Jacobian of this very point: halve the step."""
         field.stats.newton_failures += 1
-        if found is not None and not math.isfinite(found.norm):
+        if result is not None and not math.isfinite(result.norm):
             return Step.failed(
                 t, h, 0.5, state._replace(jac=None, solver=None, careful=True), Status.NONFINITE
             )
-        kept = state._replace(jac=jac, fresh=True, solver=None, careful=True)
-        return Step.failed(t, h, 0.5, kept, Status.NEWTON)
+        next_state = state._replace(jac=jac, fresh=True, solver=None, careful=True)
+        return Step.failed(t, h, 0.5, next_state, Status.NEWTON)
 
     @staticmethod
     def _factorise(
@@ -386,14 +386,14 @@ class Radau(ReusesJacobian, OneStep):
         s, n = ys.shape
         blocks = torch.stack([jacobian(t + offset, v) for offset, v in zip(stages.offsets, ys)])
         coupled = torch.einsum("ij,jab->iajb", stages.a, blocks).reshape(s * n, s * n)
-        held = torch.eye(s * n, dtype=ys.dtype, device=ys.device)
+        mass_matrix = torch.eye(s * n, dtype=ys.dtype, device=ys.device)
         projector = None
         if field.mass is not None:
             unit = torch.eye(s, dtype=ys.dtype, device=ys.device)
-            held = torch.kron(unit, field.mass.to_dense())
+            mass_matrix = torch.kron(unit, field.mass.to_dense())
             if field.mass.projector is not None:
                 projector = torch.kron(unit, field.mass.projector)
-        return Factorised(held, coupled, h, field.stats, projector)
+        return Factorised(mass_matrix, coupled, h, field.stats, projector)
 
     def _attach(
         self,

@@ -54,22 +54,23 @@ def _class_of(tableau: Any, companion: Any) -> type[Method]:
 @cache
 def classes() -> dict[str, type[Method]]:
     """The class of every method by its SciML name, pairs that switch left out."""
-    found: dict[str, Any] = {kind.__name__: kind for kind in _OTHERS}
+    by_name: dict[str, Any] = {kind.__name__: kind for kind in _OTHERS}
     for info in pkgutil.iter_modules(tables.__path__):
         module = importlib.import_module(f"{tables.__name__}.{info.name}")
         tableau = getattr(module, info.name.upper())
         companion = getattr(module, f"{info.name.upper()}_EXPLICIT", None)
-        found[tableau.name] = _class_of(tableau, companion)
-    return found
+        by_name[tableau.name] = _class_of(tableau, companion)
+    return by_name
 
 
 @cache
 def _methods() -> dict:
-    found = {name.lower(): kind() for name, kind in classes().items()}
+    by_name = {name.lower(): kind() for name, kind in classes().items()}
     for explicit, stiff in SWITCHING:
-        method = AutoSwitch(found[explicit], found[stiff])
-        found[method.name.lower()] = method
-    return dict(sorted(found.items(), key=lambda item: (item[1].implicit, item[1].order, item[0])))
+        method = AutoSwitch(by_name[explicit], by_name[stiff])
+        by_name[method.name.lower()] = method
+    order = sorted(by_name.items(), key=lambda item: (item[1].implicit, item[1].order, item[0]))
+    return dict(order)
 
 
 def AutoTsit5(stiff: str | type[Method] | Method = "rodas5p") -> AutoSwitch:
@@ -108,17 +109,17 @@ def get(name: str | type[Method] | Method, **options: Any) -> Method:
     ValueError with the nearest names if there is none; TypeError for an option that the method does
     not have.
     """
-    found = _named(name)
-    options = {key: value for key, value in options.items() if not _has(found, key, value)}
+    method = _named(name)
+    options = {key: value for key, value in options.items() if not _has(method, key, value)}
     if not options:
-        return found
-    known = [f.name for f in fields(found) if f.repr]
+        return method
+    known = [f.name for f in fields(method) if f.repr]
     for option in options:
         if option not in known:
             raise TypeError(
-                f"{found.name} has no option {option!r}; it has {', '.join(known) or 'none'}"
+                f"{method.name} has no option {option!r}; it has {', '.join(known) or 'none'}"
             )
-    return replace(found, **options)
+    return replace(method, **options)
 
 
 def _has(method: Method, option: str, value: Any) -> bool:
@@ -137,18 +138,18 @@ def _named(name: str | type[Method] | Method) -> Method:
             f"method must be a name such as 'fbdf' or a Method, not {type(name).__name__}"
         )
     key = name.lower()
-    found = _methods().get(ALIASES.get(key, key))
+    method = _methods().get(ALIASES.get(key, key))
     if (
-        found is None
+        method is None
         and (pair := _PAIR.fullmatch(key.replace(" ", "")))
         and pair["explicit"] in _methods()
     ):
         return AutoSwitch(get(pair["explicit"]), get(pair["stiff"] or "rodas5p"))
-    if found is None:
+    if method is None:
         near = difflib.get_close_matches(key, list(_methods()) + list(ALIASES), n=3, cutoff=0.4)
         if near:
             hint = f"did you mean {' or '.join(repr(n) for n in near)}?"
         else:
             hint = f"choose one of {', '.join(names())}"
         raise ValueError(f"unknown method {name!r}: {hint}")
-    return found
+    return method

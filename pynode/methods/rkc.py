@@ -137,8 +137,8 @@ class RKC(Controlled):
                 ratio = tol.ratio(error, y, y1)
             factor, past = self.next_factor(ratio, state.past)
             if not ratio <= 1.0:
-                kept = state._replace(radius=state.radius if state.age == 0 else None)
-                return Step.refused(t, h, y, y1, ratio, factor, kept)
+                next_state = state._replace(radius=state.radius if state.age == 0 else None)
+                return Step.refused(t, h, y, y1, ratio, factor, next_state)
             after = after._replace(past=past)
         done = Step(t, h, y, y1, ratio, factor, after, (f0, f1))
         done.before = before

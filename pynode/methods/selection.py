@@ -64,11 +64,9 @@ def choose(
         return get("qndf"), "QNDF: f is not finite, or not defined, near the start"
     if work > SURELY_STIFF:
         if oscillates(field, t0, y0, tol):
-            found = get(_damping(field, tol))
-            return (
-                found,
-                f"{found.name}: stiff, {seen}, with fast oscillations, for which BDF is not stable",
-            )
+            method = get(_damping(field, tol))
+            why = f"stiff, {seen}, with fast oscillations, for which BDF is not stable"
+            return method, f"{method.name}: {why}"
         if tol.rtol < TIGHT:
             return get("radauiia9"), f"RadauIIA9: stiff, {seen}, and rtol is tight"
         return get("qndf"), f"QNDF: stiff, {seen}"

@@ -57,24 +57,24 @@ def outside(
 
     refused: of the stepper; good: (w,) mask; y, start: (w, n).
     """
-    found = np.zeros(len(which), dtype=bool)
+    mask = np.zeros(len(which), dtype=bool)
     if refused is None or not np.count_nonzero(good):
-        return found
+        return mask
     some = np.flatnonzero(good)
     index = tensor(some, y)
-    found[some] = refused(which[some], y.index_select(0, index), start.index_select(0, index))
-    return found
+    mask[some] = refused(which[some], y.index_select(0, index), start.index_select(0, index))
+    return mask
 
 
 def tensor(array: np.ndarray, like: Tensor) -> torch.Tensor:
     """A NumPy array as a tensor on the device of ``like``. Floats also get its dtype; indices and
     masks keep theirs."""
-    found = torch.from_numpy(array)
+    same = torch.from_numpy(array)
     if array.dtype.kind == "f":
         dtype = like.dtype
     else:
-        dtype = found.dtype
+        dtype = same.dtype
     # The same memory. ``to`` would return the same tensor, but costs a kernel.
-    if like.is_cpu and found.dtype is dtype:
-        return found
-    return found.to(like.device, dtype)
+    if like.is_cpu and same.dtype is dtype:
+        return same
+    return same.to(like.device, dtype)

@@ -50,9 +50,9 @@ _NUMBERS = (
 class BDFRows:
     """State of all running rows. methods/bdf/step.State explains the fields.
 
-    parts, (5, m, n): the iterate y, the gap psi + (y - prediction) of the equation, y - prediction,
-    the last change, and the reciprocal of the scale; inverse: -(I - c J)^-1; last: norm of the last
-    change; reordered: the order has changed.
+    parts, (5, m, n): the iterate y, the defect psi + (y - prediction) of the equation, y -
+    prediction, the last change, and the reciprocal of the scale; inverse: -(I - c J)^-1; last: norm
+    of the last change; reordered: the order has changed.
     """
 
     def __init__(
@@ -105,8 +105,8 @@ class BDFRows:
             begins = self.iteration == 0
             if np.count_nonzero(begins):
                 self._begin(t + h, h, begins)
-            y, gap, _, change, reciprocal = self.parts.unbind(0)
-            residual = torch.addcmul(gap, self.c, self.field(self.at, y), value=-1)
+            y, defect, _, change, reciprocal = self.parts.unbind(0)
+            residual = torch.addcmul(defect, self.c, self.field(self.at, y), value=-1)
             torch.bmm(self.inverse, residual.unsqueeze(2), out=change.unsqueeze(2))
             self.field.stats.nsolve += len(h)
             self.parts[:3].add_(change)
@@ -234,8 +234,8 @@ class BDFRows:
     def _rounding(self, lost: np.ndarray, norm: np.ndarray) -> np.ndarray:
         """Those of the rows lost whose last correction is rounding."""
         rows = tensor(lost, self.parts)
-        y, gap, _, _, reciprocal = self.parts.index_select(1, rows).unbind(0)
-        return lost[norm[lost] <= self.tol.select(rows).rounding(y, gap, 1 / reciprocal)]
+        y, defect, _, _, reciprocal = self.parts.index_select(1, rows).unbind(0)
+        return lost[norm[lost] <= self.tol.select(rows).rounding(y, defect, 1 / reciprocal)]
 
     def _diverged(self, lost: np.ndarray, rejected: np.ndarray, factor: np.ndarray) -> None:
         """Halve the steps of the lost rows whose Jacobian is of this very point, and renew the
@@ -267,12 +267,12 @@ class BDFRows:
         growth[0, k == 1] = growth[2, k == MAX_ORDER] = 0
         growth[1] *= 1 + 1e-12  # of equal ones the present order
         choice = growth.argmax(axis=0) - 1
-        found = np.minimum(_SAFETY[iteration[which]] * growth.max(axis=0), self.largest)
-        change = (choice != 0) | (found >= KEEP) | (found <= 1 / KEEP)
+        factors = np.minimum(_SAFETY[iteration[which]] * growth.max(axis=0), self.largest)
+        change = (choice != 0) | (factors >= KEEP) | (factors <= 1 / KEEP)
         which = which[change]
         k = k[change]
         choice = choice[change]
-        factor[which], self.equal[which], self.reordered[which] = found[change], 0, choice != 0
+        factor[which], self.equal[which], self.reordered[which] = factors[change], 0, choice != 0
         raised = choice == 1
         self.history.raise_order(which[raised], k[raised])
         self.k = self.k.copy()  # the polynomials of this step are of the old order

@@ -159,9 +159,9 @@ class ValueRows:
         weights = np.stack([_FACTORIAL[m] * _divided(x, m + 2) for m in (k - 1, k + 1)])
         rows = tensor(which, self.z)
         terms = (tensor(weights, self.z).unsqueeze(3) * self.z.index_select(1, rows)).sum(1)
-        found = tol.norms(terms * reciprocal.index_select(0, rows))
+        norms = tol.norms(terms * reciprocal.index_select(0, rows))
         # Times so near that rounding makes them one.
-        return np.where(np.isnan(found), np.inf, found)
+        return np.where(np.isnan(norms), np.inf, norms)
 
     def raise_order(self, which: np.ndarray, k: np.ndarray) -> None:
         """All values that any order needs are there."""
@@ -206,14 +206,14 @@ def lagrange(nodes: np.ndarray, k: np.ndarray) -> np.ndarray:
     """(2, r, w): values and slopes at 1 of the Lagrange bases of the first k + 1 (w,) nodes (r, w)
     (bdf_history._lagrange), and those of a constant where the last step says nothing of the slope
     (bdf_history.FLAT)."""
-    gaps = np.where(_ROWS <= k, 1 - nodes, 1)
-    values = _divided(nodes, k + 1) * (gaps.prod(0) / gaps)
-    found = np.stack((values, values * ((1 / gaps).sum(0) - (MAX_ORDER - k) - 1 / gaps)))
+    distances = np.where(_ROWS <= k, 1 - nodes, 1)
+    values = _divided(nodes, k + 1) * (distances.prod(0) / distances)
+    bases = np.stack((values, values * ((1 / distances).sum(0) - (MAX_ORDER - k) - 1 / distances)))
     flat = (k == 1) & (nodes[1] > -FLAT)
     if flat.any():
-        found[:, :, flat] = 0.0
-        found[0, 0, flat] = 1.0
-    return found
+        bases[:, :, flat] = 0.0
+        bases[0, 0, flat] = 1.0
+    return bases
 
 
 def _divided(x: np.ndarray, count: np.ndarray) -> np.ndarray:

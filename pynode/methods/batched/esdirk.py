@@ -145,8 +145,10 @@ class DIRKRows(OneStepRows):
             index = tensor(which, c)
             # The slope that the stage's equation implies: f would multiply the iteration's rest by
             # the stiffness.
-            gap = torch.sub(*(x.index_select(0, index) for x in (self.iterate, self.base)))
-            self._set_slopes(which, self.stage[which] + self.shift, gap / c.index_select(0, index))
+            increment = torch.sub(*(x.index_select(0, index) for x in (self.iterate, self.base)))
+            self._set_slopes(
+                which, self.stage[which] + self.shift, increment / c.index_select(0, index)
+            )
         ended = converged & (self.stage == len(self.nodes) - 1)
         self.stage = np.where(ended | diverged, self.beginning, self.stage + converged)
         self.iteration[converged | diverged] = 0

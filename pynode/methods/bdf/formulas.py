@@ -55,17 +55,17 @@ def _redifference(k: int, ratio: float) -> list[list[float]]:
 def _lagrange(nodes: tuple, x: float) -> tuple[list[float], list[float]]:
     """Values and derivatives at x of the Lagrange basis of the nodes (x none of them): two lists of
     floats."""
-    gaps = [x - node for node in nodes]
-    total = sum(1 / gap for gap in gaps)
+    distances = [x - node for node in nodes]
+    total = sum(1 / distance for distance in distances)
     values = []
     slopes = []
     for j, node in enumerate(nodes):
         value = 1.0
         for m, other in enumerate(nodes):
             if m != j:
-                value *= gaps[m] / (node - other)
+                value *= distances[m] / (node - other)
         values.append(value)
-        slopes.append(value * (total - 1 / gaps[j]))
+        slopes.append(value * (total - 1 / distances[j]))
     return values, slopes
 
 
@@ -93,12 +93,12 @@ class _History:
     def tensor(self, name: str, k: int, like: Tensor) -> Tensor:
         """The matrix ``self.name(k)`` as a tensor of like's dtype and device."""
         key = (name, k, like.dtype, like.device)
-        found = self._tensors.get(key)
-        if found is None:
+        cached = self._tensors.get(key)
+        if cached is None:
             with torch.inference_mode(False):
-                found = torch.tensor(getattr(self, name)(k), dtype=like.dtype, device=like.device)
-            self._tensors[key] = found
-        return found
+                cached = torch.tensor(getattr(self, name)(k), dtype=like.dtype, device=like.device)
+            self._tensors[key] = cached
+        return cached
 
 
 class DifferenceHistory(_History):

@@ -134,20 +134,20 @@ class BDF(ReusesJacobian, Method):
             simplified_newton, field, t1, start, start_psi, c, scale, tol, tol.newton_tol
         )
         with graph_disabled():
-            found, used = self.converged(_for_c(state, c), t1, start, scale, newton)
-        if found is None or found.y is None:
-            return self._newton_failed(field, t, h, state._replace(origin=used.origin), found)
-        y1 = found.y
-        rate = remembered_rate(Floats, found.rate, found.iterations > 1)
-        d = found.change
-        norm = found.norm
-        if found.iterations > 1:
+            result, used = self.converged(_for_c(state, c), t1, start, scale, newton)
+        if result is None or result.y is None:
+            return self._newton_failed(field, t, h, state._replace(origin=used.origin), result)
+        y1 = result.y
+        rate = remembered_rate(Floats, result.rate, result.iterations > 1)
+        d = result.change
+        norm = result.norm
+        if result.iterations > 1:
             d = y1 - start
             norm = tol.rms(d, scale)
         if field.mass is not None and field.mass.singular:
             rate, norm = _algebraic(field, used, rate, d, norm, scale, tol)
         ratio = form.error_constant(past, k, h, equal) * norm
-        safety = SAFETY[found.iterations]
+        safety = SAFETY[result.iterations]
         if not ratio <= 1.0:
             factor = max(0.2, safety * ratio ** (-1 / (k + 1)))
             return Step(t, h, y, None, ratio, factor, _after_rejection(field, used, rate))
@@ -186,14 +186,14 @@ class BDF(ReusesJacobian, Method):
 
     @staticmethod
     def _newton_failed(
-        field: VectorField, t: float, h: float, state: State, found: Newton | None
+        field: VectorField, t: float, h: float, state: State, result: Newton | None
     ) -> Step:
         """Newton's iteration failed with a Jacobian of this very point, the prediction: halve the
         step, which predicts another one."""
         field.stats.newton_failures += 1
-        broken = found is not None and not math.isfinite(found.norm)
-        kept = state._replace(jac=None, solver=None, equal=0)
-        return Step.failed(t, h, 0.5, kept, Status.NONFINITE if broken else Status.NEWTON)
+        broken = result is not None and not math.isfinite(result.norm)
+        next_state = state._replace(jac=None, solver=None, equal=0)
+        return Step.failed(t, h, 0.5, next_state, Status.NONFINITE if broken else Status.NEWTON)
 
     def _select(
         self, z: Tensor, past: tuple, k: int, h: float, ratio: float, safety: float, scale: Tensor

@@ -1,5 +1,5 @@
-"""Whole steps of the rows of a batch as one compiled function: a few fused loops over the batch
-instead of 150 operations."""
+"""Whole steps of the rows of a batch as one compiled function. It runs a few fused loops over the
+batch instead of 150 operations."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ class CompiledRows:
             by_row,
             tol.atol.dim(),
         )
-        ways = [partial(make, forward) for forward in modes(method)]
-        return Compiled(field.f, key, ways, _compare, self.backend, field.device, self.graphed)
+        variants = [partial(make, forward) for forward in modes(method)]
+        return Compiled(field.f, key, variants, _compare, self.backend, field.device, self.graphed)
 
     def step(
         self, field: RowField, t: Tensor, h: Tensor, y: Tensor, first: Any, tol: RowTolerance
@@ -131,7 +131,7 @@ class CompiledRows:
 
 
 class _PlainRows:
-    """What ``attempt`` asks of a field, for rows: f(t (m,), y (m, n))."""
+    """The part of a vector field that ``attempt`` uses, for rows: f(t (m,), y (m, n))."""
 
     mass = None
 
@@ -149,7 +149,7 @@ class _PlainRows:
 
 
 class _Inverses:
-    """Products with the inverses of (m, n, n)."""
+    """Products with the inverses of matrices (m, n, n)."""
 
     def __init__(self, matrix: Tensor) -> None:
         self.small = matrix.shape[-1] <= UNROLLED
@@ -166,7 +166,7 @@ class _Inverses:
 
 
 def _attempt(method: Any, field: RowField, implicit: bool, forward: bool) -> Callable:
-    # and not the field, which holds the batch
+    # The functions below must not keep the field alive, because it holds the batch.
     layout = field.layout
     rank = field.rank
 
@@ -202,9 +202,9 @@ def _compare(
     if first is not None:
         first = attempt(t, torch.zeros_like(h), y, None, f, args)[2][0]
     y1, error, ks = attempt(t, h, y, first, f, args)
-    found, ratio, found_ks = function(t, h, y, first, rtol, atol, f, args)
-    agree(found, y1, y)
-    agree(found_ks, torch.stack(ks), y)
+    compiled_y1, ratio, compiled_ks = function(t, h, y, first, rtol, atol, f, args)
+    agree(compiled_y1, y1, y)
+    agree(compiled_ks, torch.stack(ks), y)
     if error is not None:
         scale = atol + rtol.to(y.dtype) * torch.maximum(y.abs(), y1.abs())
         size = (error / scale).square().mean(1, keepdim=True).sqrt()

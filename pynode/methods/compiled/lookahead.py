@@ -1,4 +1,4 @@
-"""Attempts ahead: error control is arithmetic on a few numbers, so one compiled function can take
+"""Steps in advance. Error control is arithmetic on a few numbers, so one compiled function can take
 many steps in a row. The integrator consumes these steps until an event or a rejected state
 invalidates them."""
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-# At some 30 us a call and 5 to 50 a step, more would gain a microsecond or two a step and waste the
-# rest at the end of a solve.
+# A call costs about 30 us and a step 5 to 50 us. More steps a call would save a microsecond or two
+# a step, and waste more steps at the end of a solve.
 COUNT = 16
 
 
 def attempts(attempt: Callable, method: Any, count: int) -> Callable:
-    """A function of so many attempted steps.
+    """A function that attempts ``count`` steps.
 
     attempt(t, h, y, first, f, args) -> (y1, error, stages): one step; first: f(t, y), None for
     methods that are not FSAL. The function takes numbers, (8,) float64: t, h, ratios of the two
-    steps before, next stop, how near to it (in steps) one is stretched to it, longest step, rtol;
-    and y, first, atol, f, args. It returns (t, h, ratio) of every attempt, (count, 3), what each
-    ended in, (count, n), and their stages, (count, s, n).
+    steps before, next stop, the distance to it (in steps) below which a step is stretched to it,
+    longest step, rtol; and y, first, atol, f, args. It returns (t, h, ratio) of every attempt,
+    (count, 3), their final states, (count, n), and their stages, (count, s, n).
     """
     from torch._higher_order_ops.scan import scan  # private: only whole compiled steps depend on it
 

@@ -1,8 +1,8 @@
-"""Whole steps as one compiled function: the field, its Jacobian and the stages fused, where
-launches cost more than sums.
+"""Whole steps as one compiled function. It fuses the field, its Jacobian and the stages, for small
+systems whose kernel launches cost more than their arithmetic.
 
 One function serves every step and every solve: times, sizes, tolerances, states, args and
-parameters are its inputs. Gradients take the recorded steps as ever.
+parameters are its inputs. Gradients use the recorded steps, as without compilation.
 """
 
 from __future__ import annotations
@@ -49,8 +49,7 @@ class CompiledSteps:
         self.field = field
         self.method = method
         self.stats = field.stats
-        # A CUDA graph cannot hold the calls of a library that waits for the device, as its inverses
-        # do.
+        # A CUDA graph cannot contain library calls that wait for the device, such as inverses.
         unrolled = isinstance(method, ExplicitRungeKutta) or field.size <= UNROLLED
         self.graphed = backend == "inductor" and field.device.type == "cuda" and unrolled
         self.fsal = isinstance(method, ExplicitRungeKutta) and method.tableau.fsal
@@ -68,22 +67,22 @@ class CompiledSteps:
             field.dtype,
             field.layout.key,
         )
-        # On other devices a loop would wait for its end condition at every turn. What a loop cannot
-        # hold, such as a module that counts its calls, a single step may.
+        # On other devices a loop would wait for its end condition at every turn. A single step can
+        # compile where a loop cannot, for example if a module counts its calls.
         if ahead and field.device.type == "cpu":
             counts: tuple[int, ...] = (COUNT, 1)
         else:
             counts = (1,)
-        # In a loop torch 2.13 stumbles over attributes of tensors, as W.T, unless they belong to
-        # it. What f writes into copies would be lost.
-        ways = []
+        # In a loop torch 2.13 fails on attributes of tensors from outside, such as W.T. Copies made
+        # inside help, but they would lose what f writes into its tensors.
+        variants = []
         for count in counts:
             for forward in modes(method):
-                ways.append((count, forward, False))
+                variants.append((count, forward, False))
                 if count > 1 and not field.module_state.writes:
-                    ways.append((count, forward, True))
-        copying = [number for number, (_, _, copies) in enumerate(ways) if copies]
-        makers = [partial(self._make, *way) for way in ways]
+                    variants.append((count, forward, True))
+        copying = [number for number, (_, _, copies) in enumerate(variants) if copies]
+        makers = [partial(self._make, *variant) for variant in variants]
         device = field.device
         self.function = Compiled(
             field.f, key, makers, _compare, backend, device, self.graphed, copying
@@ -169,8 +168,8 @@ class CompiledSteps:
 
 
 def modes(method: Any) -> tuple[bool, ...]:
-    """Ways to differentiate f within a step, in the order in which they are tried: whether
-    forward."""
+    """The modes that differentiate f within a step, in the order of trial: True is forward mode,
+    False reverse mode."""
     if isinstance(method, RosenbrockMethod):
         return (True, False)
     return (True,)
@@ -185,7 +184,7 @@ class NullStats:
 
 
 class _Plain:
-    """What ``attempt`` asks of a field."""
+    """The part of a vector field that ``attempt`` uses."""
 
     mass = None
 
@@ -200,13 +199,13 @@ class _Plain:
 
 
 def on_copies(attempt: Callable) -> Callable:
-    """The attempt on an f whose parameters and buffers are copies that it makes itself."""
+    """The attempt on an f with copies of its parameters and buffers, which the attempt makes."""
 
     def copied(t, h, y, first, f, args):
-        held = {name: x.clone() for name, x in (*f.named_parameters(), *f.named_buffers())}
+        copies = {name: x.clone() for name, x in (*f.named_parameters(), *f.named_buffers())}
 
         def called(*inputs):
-            return torch.func.functional_call(f, held, inputs)
+            return torch.func.functional_call(f, copies, inputs)
 
         return attempt(t, h, y, first, called, args)
 
@@ -233,7 +232,7 @@ class _LU:
 
 
 def prepared(method: Any) -> Any:
-    """The method, with the numbers that it makes once: before the compiler looks at them."""
+    """The method, after it has made its cached numbers: the compiler must not trace that."""
     if isinstance(method, RosenbrockMethod):
         method.rows, method.numbers  # noqa: B018
     else:
@@ -254,9 +253,9 @@ def linearised(field: Callable, t: Tensor, y: Tensor, forward: bool) -> tuple[Te
     """(df/dy, df/dt) of field(t, y), (n, n) and (n,), or (m, n, n) and (m, n) of rows, by forward
     or reverse mode.
 
-    Forward mode comes first: in reverse mode a gather becomes a sum over repeated indices, of which
-    torch 2.13's compiler loses parts on a CPU. Some operations (layer_norm) it cannot trace in
-    forward mode.
+    Forward mode comes first: in reverse mode a gather becomes a sum over repeated indices, and
+    torch 2.13's compiler loses parts of such a sum on a CPU. It cannot trace some operations
+    (layer_norm) in forward mode.
     """
     eye = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
     if y.dim() != 1:
@@ -310,14 +309,14 @@ def _compare(
         t = numbers[0].to(y.dtype)
         first = attempt(t, torch.zeros_like(t), y, None, f, args)[2][0]
     rows, ends, stages = function(numbers, y, first, atol, f, args)
-    for (t, h, ratio), found, found_ks in zip(rows.tolist(), ends, stages, strict=True):
+    for (t, h, ratio), compiled_y1, compiled_ks in zip(rows.tolist(), ends, stages, strict=True):
         t, h = (torch.scalar_tensor(x, dtype=y.dtype, device=y.device) for x in (t, h))
         expected, error, ks = attempt(t, h, y, None, f, args)
-        agree(found, expected, y)
-        agree(found_ks.flatten(), torch.stack(ks).flatten(), y)
+        agree(compiled_y1, expected, y)
+        agree(compiled_ks.flatten(), torch.stack(ks).flatten(), y)
         if error is not None:
             scale = atol + rtol * torch.maximum(y.abs(), expected.abs())
             size = (error / scale).square().mean().sqrt()
             agree(y.new_tensor([ratio]), size.view(1), y / scale, 1e-3)
         if ratio <= 1:
-            y = found
+            y = compiled_y1

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 
-_KEPT = "_pynode_compiled"
-# Compiled functions by class and structure of the module, for others of the same kind: while one of
-# them lives, and the last ones a while longer.
+_ATTRIBUTE = "_pynode_compiled"
+# Compiled functions by class and structure of the module. Modules of the same kind share them. A
+# function lives as long as one of its modules, and the last 32 functions longer.
 _SHARED: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 _LATEST: deque = deque(maxlen=32)
 
@@ -58,21 +58,21 @@ def signature(module: torch.nn.Module) -> tuple:
 
 
 def _own(module: torch.nn.Module) -> tuple:
-    """What changes the call of this module: its hooks, and a forward that replaces that of its
-    class. The signature keeps them alive, so that none is mistaken for another."""
+    """What changes the call of this module: its hooks, and a forward of the instance. The signature
+    keeps them alive, so that no other object gets the same id."""
     hooks = (
         module._forward_pre_hooks,
         module._forward_hooks,
         module._backward_hooks,
         module._backward_pre_hooks,
     )
-    return tuple(tuple(found.values()) for found in hooks), module.__dict__.get("forward")
+    return tuple(tuple(hook.values()) for hook in hooks), module.__dict__.get("forward")
 
 
 class CompileCache(dict):
-    """The compiled functions of one module, kept in it.
+    """The compiled functions of one module, which holds them.
 
-    A copy or a replica has tensors of its own, and starts without any. It finds the functions of
+    A copy or a replica has other tensors, and starts with an empty cache. It finds the functions of
     its kind again (``Shared``), and compares them on its own tensors.
     """
 
@@ -85,13 +85,13 @@ class CompileCache(dict):
 
     @classmethod
     def of(cls, module: torch.nn.Module) -> CompileCache:
-        # A module that is made anew for every solve names the one inside that lasts.
+        # A module that lives for one solve names the inner module that lives longer.
         while (lasting := getattr(module, "pynode_lasting", None)) is not None:
             module = lasting
-        kept = module.__dict__.get(_KEPT)
-        if kept is None or kept.owner is None or kept.owner() is not module:
-            kept = module.__dict__[_KEPT] = cls(module)
-        return kept
+        cache = module.__dict__.get(_ATTRIBUTE)
+        if cache is None or cache.owner is None or cache.owner() is not module:
+            cache = module.__dict__[_ATTRIBUTE] = cls(module)
+        return cache
 
     def __deepcopy__(self, memo: Any) -> CompileCache:
         return CompileCache()
@@ -101,71 +101,76 @@ class CompileCache(dict):
 
 
 class Compiled:
-    """A function that is compiled, in the first of some ways that the compiler takes.
+    """A compiled function: the first of several variants that the compiler accepts.
 
-    ways: each makes (function, attempt): the function, and what it is made of. copying: the numbers
-    of the ways that help only where the compiler stumbles over a tensor of the module. module:
-    keeps what is compiled under the key. Other modules of its class and structure share it.
-    compare(function, attempt, *inputs) raises where the compiled function errs (``agree``), and is
-    called once, with the inputs of the first call. graphed: as CUDA graphs, where the device has
-    them.
+    variants: each makes (function, attempt): the function, and the step that it contains. copying:
+    the numbers of the variants that help only if the compiler fails on a tensor of the module.
+    module: keeps the compiled functions under the key. Other modules of its class and structure
+    share them. compare(function, attempt, *inputs) raises ValueError if the compiled function is
+    wrong (``agree``). It is called once, with the inputs of the first call. graphed: use CUDA
+    graphs.
     """
 
     def __init__(
         self,
         module: Any,
         key: tuple,
-        ways: Sequence[Callable],
+        variants: Sequence[Callable],
         compare: Callable,
         backend: str,
         device: torch.device,
         graphed: bool = False,
         copying: Sequence[int] = (),
     ) -> None:
-        self.kept = CompileCache.of(module)
+        self.cache = CompileCache.of(module)
         self.key = (*key, backend, device)
-        self.ways = ways
+        self.variants = variants
         self.compare = compare
         self.copying = copying
         self.backend = backend
         self.options = _options(backend, device, graphed)
         self.module = module
         self.kind: Any = None
-        way = self.kept.get(self.key)
-        if way is None or (self.key, way) not in self.kept:
+        variant = self.cache.get(self.key)
+        if variant is None or (self.key, variant) not in self.cache:
             self.kind = signature(module), self.key
-            way = way or self._known()
-        self._take(way)
+            variant = variant or self._proven_variant()
+        self._use(variant)
 
-    def _known(self) -> int:
-        """The way that has served another module of the kind, the first one where there is none."""
-        served = (_SHARED.get((*self.kind, way)) for way in range(len(self.ways)))
-        return next((way for way, shared in enumerate(served) if shared and shared.proven), 0)
+    def _proven_variant(self) -> int:
+        """The variant that serves another module of the kind, or the first one."""
+        for variant in range(len(self.variants)):
+            shared = _SHARED.get((*self.kind, variant))
+            if shared and shared.proven:
+                return variant
+        return 0
 
-    def _take(self, way: int, alone: bool = False) -> None:
-        """Go on with a way; alone: with a function that no other module shares."""
-        kept = self.kept
-        place = (self.key, way)
-        if alone or place not in kept:
+    def _use(self, variant: int, alone: bool = False) -> None:
+        """Use this variant from now on. alone: with a function that no other module shares."""
+        cache = self.cache
+        slot = (self.key, variant)
+        if alone or slot not in cache:
             self.kind = self.kind or (signature(self.module), self.key)
-            name = (*self.kind, way)
+            name = (*self.kind, variant)
             if alone:
                 shared = None
             else:
                 shared = _SHARED.get(name)
             if shared is None:
-                shared = self._make(way)
+                shared = self._make(variant)
                 if not alone:
                     _SHARED[name] = shared
                     _LATEST.append(shared)
-            kept[place] = shared
-            kept[place, "alone"], kept[place, "unproven"] = alone, True
-        self.way = kept[self.key] = way
+            cache[slot] = shared
+            cache[slot, "alone"] = alone
+            cache[slot, "unproven"] = True
+        cache[self.key] = variant
+        self.variant = variant
 
-    def _make(self, way: int) -> Shared:
-        function, attempt = self.ways[way]()
-        # A code object of its own: torch.compile counts its recompilations, and limits them, by
-        # these.
+    def _make(self, variant: int) -> Shared:
+        function, attempt = self.variants[variant]()
+        # torch.compile counts and limits its recompilations for each code object: this function
+        # gets its own.
         function.__code__ = function.__code__.replace()
         options: dict[str, Any] = {
             "guard_filter_fn": _guards(function.__code__.co_freevars),
@@ -175,51 +180,52 @@ class Compiled:
         return Shared(torch.compile(function, fullgraph=True, **options), attempt)
 
     def __call__(self, *inputs: Any) -> Any:
-        """The function at the inputs; to be called under ``outside``. ValueError where it cannot be
-        compiled in any way."""
-        place = self.key, self.way
-        shared = self.kept[place]
+        """The function at the inputs. The caller enters ``outside``. Raises ValueError if no
+        variant can be compiled."""
+        slot = self.key, self.variant
+        shared = self.cache[slot]
         try:
-            if self.kept[place, "unproven"]:
+            if self.cache[slot, "unproven"]:
                 with _quiet():
                     self.compare(shared.function, shared.attempt, *inputs)
                 shared.proven = True
-                self.kept[place, "unproven"] = False
+                self.cache[slot, "unproven"] = False
             return shared.function(*inputs)
         except Exception as error:
             if not _of_compiler(error):
                 raise
             if type(error).__name__ == "FailOnRecompileLimitHit":
-                if self.kept[place, "alone"]:
+                if self.cache[slot, "alone"]:
                     raise ValueError(
                         "torch.compile has made the steps on this field again and again, for"
                         " something in it that changes from solve to solve, and gives up: pass such"
                         " numbers as tensors in args, or leave out compile"
                     ) from error
-                following = self.way  # other modules of the kind have used up what is allowed
+                # Other modules of the kind have used up the recompilations.
+                variant = self.variant
             else:
-                following = self._following(error)
-                if following == len(self.ways):
-                    self._take(0)  # what is wrong may change
-                    said = " ".join(str(error).split())[:200] or type(error).__name__
+                variant = self._next_variant(error)
+                if variant == len(self.variants):
+                    self._use(0)  # the cause of the error may change
+                    message = " ".join(str(error).split())[:200] or type(error).__name__
                     raise ValueError(
                         "the steps cannot be compiled: f must be one graph of torch operations"
                         " with derivatives, without branches on values, RejectStep or calls into"
-                        f" NumPy, and a C++ compiler be there; leave out compile ({said})"
+                        f" NumPy, and a C++ compiler be there; leave out compile ({message})"
                     ) from error
-        self._take(following, alone=following == self.way)
+        self._use(variant, alone=variant == self.variant)
         return self(*inputs)
 
-    def _following(self, error: BaseException) -> int:
-        """The next way after one that has failed."""
-        way = self.way + 1
-        while way in self.copying and not isinstance(error, AssertionError):
-            way += 1
-        return way
+    def _next_variant(self, error: BaseException) -> int:
+        """The variant to try after this error."""
+        variant = self.variant + 1
+        while variant in self.copying and not isinstance(error, AssertionError):
+            variant += 1
+        return variant
 
 
 def _of_compiler(error: BaseException) -> bool:
-    """Whether the compiler has failed, by an error of its own or by an assertion in its code."""
+    """Whether the error comes from the compiler: its own exception, or an assertion in its code."""
     own = ["torch", "_dynamo"], ["torch", "_inductor"], ["torch", "_higher_order_ops"]
     if type(error).__module__.split(".")[:2] in own:
         return True
@@ -235,23 +241,23 @@ def _of_compiler(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def outside() -> Iterator[None]:
-    """Where compiled functions are called, and their inputs copied: without graph and outside
-    inference mode, in solves with and without gradient, so that one compilation serves both."""
+    """Context for calls of compiled functions and for copies of their inputs: no graph and no
+    inference mode. One compilation then serves solves with and without gradient."""
     with torch.inference_mode(False), torch.no_grad():
         yield
 
 
-def agree(found: Tensor, expected: Tensor, y: Tensor, tol: float | None = None) -> None:
+def agree(compiled: Tensor, expected: Tensor, y: Tensor, tol: float | None = None) -> None:
     """Raises ValueError if the result of a compiled function, (..., n), differs from the expected
     one by more than rounding in y, (..., n). Sizes are compared along the last dimension.
 
-    Compilers have bugs, and these would go unnoticed."""
+    Compilers have bugs, which nobody would notice without this check."""
     tol = tol or (1e-3 if y.dtype == torch.float32 else 1e-8)
     size = expected.abs().amax(-1, keepdim=True)
     rounding = 1e3 * torch.finfo(y.dtype).eps * y.abs().amax(-1, keepdim=True)
-    far = (found - expected).abs() > tol * size + rounding
-    if bool((far | (found.isnan() != expected.isnan())).any()):
-        error = float(((found - expected).abs() / size).nan_to_num().max())
+    far = (compiled - expected).abs() > tol * size + rounding
+    if bool((far | (compiled.isnan() != expected.isnan())).any()):
+        error = float(((compiled - expected).abs() / size).nan_to_num().max())
         raise ValueError(
             f"torch.compile makes steps on this field that are wrong, by {error:.1g} of their size:"
             " leave out compile, or name another backend, compile='aot_eager'"
@@ -259,17 +265,17 @@ def agree(found: Tensor, expected: Tensor, y: Tensor, tol: float | None = None) 
 
 
 def without_zeros(y: Tensor) -> Tensor:
-    """A state near y, (..., n), at which all of the Jacobian shows."""
+    """A state near y, (..., n), with no zero that would hide an entry of the Jacobian."""
     near = torch.cos(torch.arange(y.shape[-1], dtype=y.dtype, device=y.device)) * 0.1
     return y + near * (y.abs() + y.abs().mean(-1, keepdim=True) + 1e-3)
 
 
 def _options(backend: str, device: torch.device, graphed: bool) -> dict[str, bool]:
-    """What the compiler is told beside the graph."""
+    """Options of the compiler."""
     if backend != "inductor":
         return {}
-    # Torch 2.13 imports it after the first trace; where that one fails, every trace after the
-    # import fails as well.
+    # Torch 2.13 imports it after the first trace. If that trace fails, every trace after the import
+    # fails as well.
     importlib.import_module("torch._inductor.compile_fx")
     if device.type == "cpu":
         return {"cpp_wrapper": True}
@@ -279,7 +285,7 @@ def _options(backend: str, device: torch.device, graphed: bool) -> dict[str, boo
 def _guards(own: Sequence[str]) -> Callable:
     """Selects which torch.compile guards to keep: about 20 of 500, those on the inputs and f.
 
-    own: the names that the function closes over. These tableaus and layouts never change. Of
+    own: the names that the function closes over. These tableaus and layouts never change. In
     torch's own modules only the global module hooks can change."""
 
     def wanted(entry: Any) -> bool:
@@ -294,7 +300,7 @@ def _guards(own: Sequence[str]) -> Callable:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Context without log messages that a user can do nothing about: that LAPACK calls are slower
-    than other operations; failed traces, because there is another way, or an exception reports
+    than other operations; failed traces, because another variant works or an exception reports
     them; and a recompilation limit that modules of one kind have reached, because the next module
     gets a function of its own."""
     names = "torch._inductor.ir", "torch._subclasses.fake_tensor", "torch._dynamo.convert_frame"
