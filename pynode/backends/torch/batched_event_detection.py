@@ -11,8 +11,17 @@ import torch
 from torch import Tensor
 
 from ...core.status import Status
-from .event_detection import PROBES, SAMPLES, changed_size, leaving
-from .simultaneous_events import Signs, at_cut, instant, place, resumed, rounding, simultaneous
+from .crossings import bracketed_roots, crossings, places
+from .event_detection import changed_size, not_finite
+from .simultaneous_events import (
+    Signs,
+    at_cut,
+    instant,
+    occur_together,
+    resumed,
+    rounding,
+    simultaneous,
+)
 
 if TYPE_CHECKING:
     from ...core.batched_field import RowField
@@ -120,17 +129,11 @@ class BatchEventDetector:
         which = done.accepted.nonzero()[0]
         cut = np.zeros(len(h), dtype=bool)
         step = _Steps(clock, h, arrived, which, done.polynomial(which), states(which))
-        if not self.signs[step.row].all():
-            thetas = (*PROBES, *SAMPLES)
-        else:
-            thetas = SAMPLES
+        thetas = places(self.signs[step.row])
         table = self._look(step, thetas)
         if np.isnan(table[-1]).any():
             i, k = np.argwhere(np.isnan(table[-1]))[0]
-            name = self.events[self.owners[k][0]].name
-            raise ValueError(
-                f"the condition of event {name!r} is NaN at t = {step.end[i]:.6g}; keep it finite"
-            )
+            raise not_finite(self.events[self.owners[k][0]], step.end[i])
         trail, *found = self._crossings(step, thetas, table)
         if not len(found[0]):
             return arrived, cut
@@ -196,27 +199,20 @@ class BatchEventDetector:
     def _crossings(self, step: _Steps, thetas: Sequence[float], table: np.ndarray) -> tuple:
         """(sides before and after every place, step (q,), theta (q,), condition (q,)) of all that
         fires in these steps; keeps sides and last values."""
-        signs = self.signs[step.row]
-        noise = self.noise[step.row]
-        before = self.last[step.row]
-        left = 0.0
-        brackets = []
-        trail = [signs]
-        for theta, g in zip(thetas, table, strict=True):
-            sign = np.sign(g)
-            fires = (signs != 0) & (sign != signs) & (self.directions != signs)
-            brackets += [(i, k, left, theta, before[i, k], g[i, k]) for i, k in np.argwhere(fires)]
-            leaves = (signs == 0) & (np.abs(g) > noise)
-            noise = np.where(leaves, 0.0, noise)
-            signs = np.where(leaves | ((signs != 0) & (sign != signs)), sign, signs)
-            left = theta
-            before = g
-            trail.append(signs)
-        self.signs[step.row], self.noise[step.row], self.last[step.row] = signs, noise, table[-1]
+        row = step.row
+        brackets, trail, signs = crossings(
+            thetas,
+            table,
+            self.last[row],
+            Signs(self.signs[row], self.noise[row]),
+            self.directions,
+        )
+        self.signs[row], self.noise[row], self.last[row] = *signs, table[-1]
         if not brackets:
             return trail, (), (), ()
-        i, k, *bracket = (np.array(column) for column in zip(*brackets, strict=True))
-        return np.stack(trail), i, self._roots(step, i, k, *bracket), k
+        where, *bracket = (np.array(column) for column in zip(*brackets, strict=True))
+        i, k = where.T
+        return trail, i, self._roots(step, i, k, *bracket), k
 
     def _roots(
         self,
@@ -276,22 +272,12 @@ class BatchEventDetector:
         """Add the events of one time, (t, condition), to what is taken; what ``_take`` says of step
         i where it ends there."""
         t = group[0][0]
-        counts = self.counts[row]
-        resets = False
-        terminal = False
-        for e, index in sorted(
-            (tuple(self.owners[k]) for _, k in group), key=lambda owner: place(self.events, *owner)
-        ):
-            event = self.events[e]
-            counts[e] += 1
-            if event.max_events is not None and counts[e] > event.max_events:
-                return t, Status.MAX_EVENTS, False
-            taken.append((i, t, e, index))
-            resets |= event.reset is not None
-            terminal |= bool(event.terminal) and counts[e] >= event.terminal
-        if resets or terminal:
-            return (t, Status.EVENT, terminal)
-        return None
+        owners = [tuple(self.owners[k]) for _, k in group]
+        fired, status, terminal = occur_together(self.events, owners, self.counts[row])
+        taken += [(i, t, e, index) for e, index in fired]
+        if status is None:
+            return None
+        return t, status, terminal
 
     def stop(self, rows: np.ndarray, status: Status) -> None:
         """Give these rows, numbers, another status than that of the event that ended them."""
@@ -364,36 +350,3 @@ def condition(field: RowField, event: Event, t: Tensor, y: Tensor) -> Tensor:
             " each row, as f gets them: y[..., 0], not y[0]"
         )
     return g.reshape(len(y), -1)
-
-
-def bracketed_roots(
-    g: Callable[[np.ndarray], np.ndarray],
-    a: np.ndarray,
-    b: np.ndarray,
-    ga: np.ndarray,
-    gb: np.ndarray,
-    tol: np.ndarray,
-) -> np.ndarray:
-    """Where many functions first leave their sides of zero, (q,), each between its a and b
-    (event_detection.leaving).
-
-    g(x): all functions, each at its own x; the other arguments: (q,).
-    """
-    searches = [
-        leaving(*row) for row in zip(*(x.tolist() for x in (a, b, ga, gb, tol)), strict=True)
-    ]
-    found = a.copy()
-    answers: list[Any] = [None] * len(a)
-    going: Sequence[int] = range(len(a))
-    while True:
-        asking = []
-        for i in going:
-            try:
-                found[i] = searches[i].send(answers[i])
-                asking.append(i)
-            except StopIteration as end:
-                found[i] = end.value
-        if not asking:
-            return found
-        answers = g(found).tolist()
-        going = asking

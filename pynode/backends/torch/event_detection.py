@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -12,21 +12,25 @@ from torch import Tensor
 
 from ...core.status import Status
 from ...core.trajectory import derivative, evaluate
-from .simultaneous_events import Signs, at_cut, instant, place, resumed, rounding, simultaneous
+from .crossings import bracketed_root, crossings, places
+from .simultaneous_events import (
+    Signs,
+    at_cut,
+    instant,
+    occur_together,
+    resumed,
+    rounding,
+    simultaneous,
+)
 
 if TYPE_CHECKING:
     from ...core.events import Event
     from ...core.protocols import Step
     from ...core.vector_field import VectorField
+    from .crossings import Bracket
 
 # (t, fraction of the step, number of the condition).
 Firing: TypeAlias = tuple[float, float, int]
-
-# The fractions of a step at which the conditions are evaluated.
-SAMPLES = (0.25, 0.5, 0.75, 1.0)
-# Further fractions for a step that starts where a condition is zero. The first of them shows to
-# which side the condition leaves zero.
-PROBES = tuple(2.0**-k for k in range(20, 2, -2))
 
 
 class EventHit(NamedTuple):
@@ -73,15 +77,14 @@ class EventDetector:
         self.hits, self.status, self.cut, self.counts = [], None, None, list(self.before)
         values = self.values(t, y)
         signs = resumed(self.given, values, rounding(y))
-        self.last = values.tolist()
-        self.signs = signs.known.tolist()
-        self.noise = signs.noise.tolist()
+        self.last = values
+        self.signs = signs
 
     @property
     def final(self) -> Signs:
         """Where the conditions are at the end of the segment."""
         if self.cut is None:
-            return Signs(np.array(self.signs), np.array(self.noise))
+            return self.signs
         return self.cut
 
     def values(self, t: float, y: Tensor) -> np.ndarray:
@@ -126,34 +129,29 @@ class EventDetector:
     def check_step(self, step: Step, end: float, coefficients: Tensor) -> EventHit | None:
         """Note the events of a step that ends at time ``end``. Return the EventHit at which the
         segment must stop, or None."""
-        if 0 in self.signs:
-            thetas = PROBES + SAMPLES
-        else:
-            thetas = SAMPLES
+        thetas = places(self.signs.known)
         grid = torch.tensor(thetas[:-1], dtype=torch.float64, device=step.y.device)
         times = [step.t + theta * step.h for theta in thetas[:-1]]
         table = self._values(
             [*times, end], [*evaluate(coefficients, grid).unbind(0), step.y]
-        ).tolist()
-        for g, (e, _) in zip(table[-1], self.owners, strict=True):
-            if math.isnan(g):
-                name = self.events[e].name
-                raise ValueError(
-                    f"the condition of event {name!r} is NaN at t = {end:.6g}; keep it finite"
-                )
-        found: list[Firing] = []
-        trails = []
-        for k in range(len(self.owners)):
-            roots, trail = self._roots(k, step, thetas, table, coefficients)
-            found += [(end if theta >= 1 else step.t + theta * step.h, theta, k) for theta in roots]
-            trails.append(trail)
+        ).numpy()
+        if np.isnan(table[-1]).any():
+            raise not_finite(self.events[self.owners[np.argmax(np.isnan(table[-1]))][0]], end)
+        brackets, trail, self.signs = crossings(
+            thetas, table, self.last, self.signs, self.directions
+        )
         self.last = table[-1]
-        if found:
-            cut = self._cut(step, end, coefficients, sorted(found, key=lambda item: item[1:]))
-        else:
-            cut = None
+        if not brackets:
+            return None
+        found: list[Firing] = []
+        for bracket in brackets:
+            theta = self._root(step, coefficients, bracket)
+            t = end if theta >= 1 else step.t + theta * step.h
+            found.append((t, theta, bracket.where[0]))
+        found.sort(key=lambda item: item[1:])
+        cut = self._cut(step, end, coefficients, found)
         if cut is not None and self.status is Status.EVENT:
-            self.cut = self._sides_at(cut, step, thetas, trails, found)
+            self.cut = self._sides_at(cut, step, thetas, trail, found)
         return cut
 
     def _sides_at(
@@ -161,54 +159,24 @@ class EventDetector:
         cut: EventHit,
         step: Step,
         thetas: Sequence[float],
-        trails: list[list[int]],
+        trail: np.ndarray,
         found: list[Firing],
     ) -> Signs:
-        """Where the conditions are at the event that ends the segment. trails: of each, its side
-        before and after every place."""
+        """Where the conditions are at the event that ends the segment. trail: (L + 1, K), their
+        sides before and after every place."""
         here = {(hit.event, hit.index) for hit in self.hits if hit.t == cut.t}
         theta = (cut.t - step.t) / step.h
         passed = sum(1 for sample in thetas if sample < theta)
         earlier = {k for t, _, k in found if abs(t - step.t) < abs(cut.t - step.t)}
-        tracked = [0 if k in earlier else trail[passed] for k, trail in enumerate(trails)]
+        tracked = trail[passed].copy()
+        tracked[list(earlier)] = 0
         triggered = np.array([owner in here for owner in self.owners])
-        return at_cut(self.values(cut.t, cut.y), np.array(tracked), triggered, rounding(cut.y))
+        return at_cut(self.values(cut.t, cut.y), tracked, triggered, rounding(cut.y))
 
-    def _roots(
-        self,
-        k: int,
-        step: Step,
-        thetas: Sequence[float],
-        table: list[list[float]],
-        coefficients: Tensor,
-    ) -> tuple[list[float], list[int]]:
-        """(where condition k fires in the step, as fractions of it; its sides before the first and
-        after every place)."""
-        direction = self.events[self.owners[k][0]].direction
-        side = self.signs[k]
-        left = 0.0
-        before = self.last[k]
-        found = []
-        trail = [side]
-        for theta, row in zip(thetas, table, strict=True):
-            g = row[k]
-            sign = _sign(g)
-            if side and sign != side:
-                if direction != side:
-                    found.append(self._root(k, step, coefficients, left, theta, before, g))
-                side = sign
-            elif not side and abs(g) > self.noise[k]:
-                side = sign
-                self.noise[k] = 0.0
-            left = theta
-            before = g
-            trail.append(side)
-        self.signs[k] = side
-        return found, trail
+    def _root(self, step: Step, coefficients: Tensor, bracket: Bracket) -> float:
+        """Where the condition of a bracket is zero, as a fraction of the step."""
+        k = bracket.where[0]
 
-    def _root(
-        self, k: int, step: Step, coefficients: Tensor, a: float, b: float, ga: float, gb: float
-    ) -> float:
         def g(theta: float) -> float:
             grid = torch.tensor([theta], dtype=torch.float64, device=step.y.device)
             return float(
@@ -216,7 +184,7 @@ class EventDetector:
             )
 
         resolution = math.ulp(max(abs(step.t), abs(step.t + step.h))) / abs(step.h)
-        return bracketed_root(g, a, b, ga, gb, max(torch.finfo(step.y.dtype).eps, resolution))
+        return bracketed_root(g, *bracket[1:], max(torch.finfo(step.y.dtype).eps, resolution))
 
     def _cut(
         self, step: Step, end: float, coefficients: Tensor, found: list[Firing]
@@ -225,17 +193,11 @@ class EventDetector:
         (t, theta, condition)."""
         for group in simultaneous(found, instant(step.t, step.h, torch.finfo(step.y.dtype).eps)):
             hit = self._hit(step, group[0][0], end, coefficients)
-            firing = sorted(
-                (self.owners[k] for _, _, k in group), key=lambda owner: place(self.events, *owner)
-            )
-            for e, index in firing:
-                self.counts[e] += 1
-                if self.exceeds(e):
-                    self.status = Status.MAX_EVENTS
-                    return hit
-                self.hits.append(hit._replace(event=e, index=index))
-            if any(self.events[e].reset is not None or self.stops(e) for e, _ in firing):
-                self.status = Status.EVENT
+            owners = [self.owners[k] for _, _, k in group]
+            taken, status, _ = occur_together(self.events, owners, self.counts)
+            self.hits += [hit._replace(event=e, index=index) for e, index in taken]
+            if status is not None:
+                self.status = status
                 return hit
         return None
 
@@ -263,99 +225,16 @@ class EventDetector:
         return EventHit(t, y, slope, None, None)  # type: ignore[arg-type]
 
 
+def not_finite(event: Event, t: float) -> ValueError:
+    """The error for a condition that is NaN."""
+    return ValueError(
+        f"the condition of event {event.name!r} is NaN at t = {t:.6g}; keep it finite"
+    )
+
+
 def changed_size(name: str | None, before: int, now: int, t: float) -> str:
     """The message for a condition that returns more or fewer values than before."""
     return (
         f"the condition of event {name!r} returned {now} values at t = {t:.6g} and {before} before:"
         " it must return as many at every time, one for each crossing to watch"
     )
-
-
-def bracketed_root(
-    g: Callable[[float], float], a: float, b: float, ga: float, gb: float, tol: float
-) -> float:
-    """Where g first leaves its side of zero between a and b, to within tol (``leaving``)."""
-    search = leaving(a, b, ga, gb, tol)
-    answer: Any = None
-    try:
-        while True:
-            answer = g(search.send(answer))
-    except StopIteration as end:
-        return end.value
-
-
-def leaving(a: float, b: float, ga: float, gb: float, tol: float) -> Generator[float, Any, float]:
-    """Looks for where g leaves its side of zero between a and b: crosses zero, or becomes zero and
-    may stay there.
-
-    ga: g at a, not zero; gb: g at b, of the opposite sign or zero. A generator that yields places,
-    is sent g there, and returns the root to within tol. The ITP method: at most a few evaluations
-    more than bisection, usually far fewer. Oliveira & Takahashi, ACM Trans. Math. Softw. 47 (2020).
-    Where g is zero its size tells nothing, and the other side is extrapolated instead.
-    """
-    if ga > 0:
-        flip = -1.0
-    else:
-        flip = 1.0
-    ga = flip * ga
-    gb = flip * gb
-    before = None
-    radius = tol * 2.0 ** (max(0, math.ceil(math.log2((b - a) / (2 * tol)))) + 1)
-    k1 = 0.2 / (b - a)
-    flat = False
-    while b - a > 2 * tol:
-        if gb == 0 and not flat:
-            # A zero met by chance, or one of many: then g is zero just before it, too.
-            x = b - 2 * tol
-            gx = flip * (yield x)
-            if gx < 0:
-                return b
-            b = x
-            gb = max(gx, 0.0)
-            flat = True
-            continue
-        middle = (a + b) / 2
-        guess = _guess(a, b, ga, gb, before, middle)
-        if middle >= guess:
-            toward = 1.0
-        else:
-            toward = -1.0
-        shift = k1 * (b - a) ** 2
-        if shift <= abs(middle - guess):
-            x = guess + toward * shift
-        else:
-            x = middle
-        reach = max(radius - (b - a) / 2, 0.0)
-        if abs(x - middle) > reach:
-            x = middle - toward * reach
-        if not a < x < b:
-            return x
-        gx = flip * (yield x)
-        if gx >= 0:
-            b = x
-            gb = gx
-        else:
-            before = a, ga
-            a = x
-            ga = gx
-        radius /= 2
-    return (a + b) / 2
-
-
-def _guess(
-    a: float, b: float, ga: float, gb: float, before: tuple[float, float] | None, middle: float
-) -> float:
-    """Where the line through the ends is zero, or, where g is zero at b, that through a and the
-    place before it."""
-    if gb > 0:
-        return (gb * a - ga * b) / (gb - ga)
-    if before is None or not before[1] < ga:
-        return middle
-    guess = a - ga * (a - before[0]) / (ga - before[1])
-    if a < guess < b:
-        return guess
-    return middle
-
-
-def _sign(g: float) -> int:
-    return (g > 0) - (g < 0)

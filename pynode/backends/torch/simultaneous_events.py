@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core.status import Status
+
 if TYPE_CHECKING:
     from ...core.events import Event
 
@@ -105,6 +107,31 @@ def simultaneous(found: Iterable[tuple], apart: float) -> list[list]:
         else:
             groups.append([item])
     return groups
+
+
+def occur_together(
+    events: Sequence[Event], owners: Iterable[tuple[int, int]], counts: Any
+) -> tuple[list[tuple[int, int]], Status | None, bool]:
+    """(those that occur, status, whether a terminal event is among them) for the conditions
+    (event, index) that fire at one time.
+
+    counts: how often each event has occurred; the function increases them. status: that of the
+    segment if it must stop here, otherwise None.
+    """
+    occurred: list[tuple[int, int]] = []
+    resets = False
+    terminal = False
+    for e, index in sorted(owners, key=lambda owner: place(events, *owner)):
+        event = events[e]
+        counts[e] += 1
+        if event.max_events is not None and counts[e] > event.max_events:
+            return occurred, Status.MAX_EVENTS, False
+        occurred.append((e, index))
+        resets = resets or event.reset is not None
+        terminal = terminal or (bool(event.terminal) and counts[e] >= event.terminal)
+    if resets or terminal:
+        return occurred, Status.EVENT, terminal
+    return occurred, None, False
 
 
 class Queue:

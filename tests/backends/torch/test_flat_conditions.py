@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pynode import Event, odeint_event, solve
-from pynode.backends.torch.event_detection import bracketed_root
+from pynode.backends.torch.crossings import bracketed_root
 from tests.support.cases import tensor
 from tests.support.engines import ENGINES
 from tests.support.flat_conditions import CONDITIONS, steady
