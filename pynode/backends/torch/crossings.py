@@ -51,11 +51,14 @@ def crossings(
     start of the step; directions: (K,), those in which the conditions fire.
     """
     known, noise = signs
+    sides = np.sign(table)
+    if known.all() and (sides == known).all():
+        # Most steps cross nothing, and the loop below would take longer than their conditions.
+        return [], np.broadcast_to(known, (len(thetas) + 1, *known.shape)), signs
     left = 0.0
     brackets = []
     trail = [known]
-    for theta, g in zip(thetas, table, strict=True):
-        side = np.sign(g)
+    for theta, g, side in zip(thetas, table, sides, strict=True):
         changes = (known != 0) & (side != known)
         fires = changes & (directions != known)
         if fires.any():
