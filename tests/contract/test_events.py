@@ -168,7 +168,9 @@ def test_two_resets_at_one_time(engine):
         method="Tsit5",
         events=[walls, kick],
     )
-    assert [(record.name, record.index) for record in found.events] == [("walls", 0), ("kick", 0)]
+    # Rounding may put one of the two times before the other.
+    assert len(found.events) == 2
+    assert {(record.name, record.index) for record in found.events} == {("walls", 0), ("kick", 0)}
     wanted = tensor((1.0, 0.0, -1.0, 5.0), (0.0, -1.0, -1.0, 5.0))
     assert torch.allclose(found.y[1:], wanted, atol=1e-12)
 
