@@ -71,8 +71,8 @@ def remember(exe: str | os.PathLike[str], project: str | os.PathLike[str]) -> Pa
 
     Raises ValueError if exe is not an executable, or project is not a Julia project.
     """
-    found = shutil.which(str(Path(exe).expanduser()) if os.sep in str(exe) else str(exe))
-    if found is None:
+    executable = shutil.which(str(Path(exe).expanduser()) if os.sep in str(exe) else str(exe))
+    if executable is None:
         raise ValueError(f"{exe} is not an executable: give the path of the julia program")
     project = Path(project).expanduser().resolve()
     if not any((project / name).is_file() for name in ("Project.toml", "JuliaProject.toml")):
@@ -83,7 +83,7 @@ def remember(exe: str | os.PathLike[str], project: str | os.PathLike[str]) -> Pa
     kept = {name: os.environ[name] for name in _REMEMBERED if name in os.environ}
     path = configuration()
     path.parent.mkdir(parents=True, exist_ok=True)
-    saved = {"exe": os.path.abspath(found), "project": str(project), "environment": kept}
+    saved = {"exe": os.path.abspath(executable), "project": str(project), "environment": kept}
     return save_text(path, json.dumps(saved, indent=2) + "\n")
 
 
