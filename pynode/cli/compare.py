@@ -110,10 +110,10 @@ def _run(arguments) -> int:
 
 def _stiffness(chosen, arguments, out) -> tuple:
     """(rows as plain data, paths written)."""
-    found = stiffness_over(chosen)
+    report = stiffness_over(chosen)
     if not arguments.json:
-        print(found)
-    return found.rows, _drawn(found, out / "stiffness.png")
+        print(report)
+    return report.rows, _drawn(report, out / "stiffness.png")
 
 
 def _methods(chosen, arguments, out) -> tuple:
@@ -152,16 +152,16 @@ def _drawn(result, path) -> list:
 
 def _labelled(targets) -> dict:
     """{label: Problem}. A label is the problem's name, plus a number if two names are equal."""
-    found = {}
+    problems = {}
     for name in targets:
         problem = target(name)
         label = problem.name
         k = 2
-        while label in found:
+        while label in problems:
             label = f"{problem.name}-{k}"
             k = k + 1
-        found[label] = problem
-    return found
+        problems[label] = problem
+    return problems
 
 
 def _log_row(row):

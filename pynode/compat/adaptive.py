@@ -155,22 +155,22 @@ def terminal_event(call: Call, field: CallField) -> Event:
 def _special(options, start, direction):
     """(step_t, jump_t) as floats after the start, in the order of integration. Raises ValueError if
     a time is in both."""
-    found = []
+    special = []
     for name in ("step_t", "jump_t"):
         given = options.get(name)
         times = torch.as_tensor([] if given is None else given, dtype=torch.float64).detach()
         if times.dim() != 1:
             raise BadInput(f"{name} must be one dimensional, not of shape {tuple(times.shape)}")
-        found.append(
+        special.append(
             sorted(
                 (s for s in times.tolist() if direction * (s - start) >= 0),
                 key=lambda s: direction * s,
             )
         )
-    both = found[0] + found[1]
+    both = special[0] + special[1]
     if len(set(both)) < len(both):
         raise ValueError("`step_t` and `jump_t` must not have any repeated elements between them.")
-    return found
+    return special
 
 
 def failure(status: Status, field: CallField, t: float, y: torch.Tensor) -> OdeintError:

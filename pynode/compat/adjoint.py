@@ -126,9 +126,9 @@ def _adjoint_options(options, adjoint_options, same_method):
 def _grad_targets(func, adjoint_params, norm):
     """The tensors other than y0 and t that get gradients, a tuple. norm: of the adjoint. Warns if a
     norm function gets fewer tensors than were given."""
-    found = tuple(parameters_of(func) if adjoint_params is None else adjoint_params)
-    params = tuple(p for p in found if p.requires_grad)
-    if len(params) < len(found) and callable(norm):
+    candidates = tuple(parameters_of(func) if adjoint_params is None else adjoint_params)
+    params = tuple(p for p in candidates if p.requires_grad)
+    if len(params) < len(candidates) and callable(norm):
         warnings.warn(
             "An adjoint parameter was passed without requiring gradient. For efficiency this will"
             " be excluded from the adjoint pass, and will not appear as a tensor in the adjoint"
@@ -293,10 +293,10 @@ class Backsolve(torch.autograd.Function):
                     if not ctx.event:
                         moved[i] = effect
                 options = ctx.adjoint_options
-                found = odeint(
+                outputs = odeint(
                     vector, tuple(state), times[i - 1 : i + 1].flip(0), options=options, **ctx.back
                 )
-                state = [part[1] for part in found]
+                state = [part[1] for part in outputs]
                 state[1] = y[i - 1]
                 state[2] = state[2] + grad[i - 1]
         if ctx.moving:
@@ -349,15 +349,15 @@ def _augmented(field, params, moving):
             if not checked:
                 _warn_of_lost(out, inputs)
                 checked = True
-            found: Any = [None] * len(inputs)
+            cotangents: Any = [None] * len(inputs)
             if out.requires_grad:
-                found = (pull if deep else _pulled)(out, inputs, -adj_y)
-        found = none_to_zeros(found, inputs)
+                cotangents = (pull if deep else _pulled)(out, inputs, -adj_y)
+        cotangents = none_to_zeros(cotangents, inputs)
         if moving:
-            by_time = found.pop()
+            by_time = cotangents.pop()
         else:
             by_time = torch.zeros_like(t)
-        return (by_time, out if deep else out.detach(), *found)
+        return (by_time, out if deep else out.detach(), *cotangents)
 
     vector.pynode_states = field
     for name in CALLBACKS:

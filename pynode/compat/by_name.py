@@ -47,9 +47,9 @@ def solve_by_name(
     if unexpected:
         warnings.warn(f"{name}: Unexpected arguments {unexpected}", stacklevel=4)
     if call.callbacks:
-        found = set(call.callbacks)
+        names = set(call.callbacks)
         warnings.warn(
-            f"Solver '{name}' does not support callbacks {found}: give callback= of solve",
+            f"Solver '{name}' does not support callbacks {names}: give callback= of solve",
             stacklevel=4,
         )
     if call.shapes is not None and given.get("batched"):

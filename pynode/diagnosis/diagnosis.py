@@ -85,7 +85,7 @@ class Diagnosis:
         """Those of 'stiff', 'oscillatory', 'discontinuous', 'badly scaled', 'unstable', 'blows up'
         that hold. Empty for a problem without difficulties."""
         exploded = self.failure is not None and self.failure.cause == BLOW_UP
-        found = {
+        conditions = {
             "stiff": self.costs.stiff,
             "oscillatory": max(self.modes, self.turns / 2) >= PERIODS,
             "discontinuous": any(not jump.slope_discontinuity for jump in self.jumps),
@@ -95,7 +95,7 @@ class Diagnosis:
             and self.lyapunov_growth > UNSTABLE,
             "blows up": exploded,
         }
-        return frozenset(name for name, holds in found.items() if holds)
+        return frozenset(name for name, holds in conditions.items() if holds)
 
     def called(self, index: int) -> str:
         """The name of a flat component: the given one, or its place in the state, 'y[2]'."""

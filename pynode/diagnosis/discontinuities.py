@@ -67,13 +67,13 @@ class _Path:
 def jumps(field: VectorField, walk: Walk, points: int = INTERVALS) -> list[Jump]:
     """The jumps and kinks inside refused steps, in the order of their times. points: at most so
     many steps are examined."""
-    found: list[Jump] = []
+    located: list[Jump] = []
     with torch.no_grad():
         along = _Path(field, walk)
         if along.size is None:
             return []
         for a, b in _intervals(walk):
-            if any(min(a, b) <= jump.t <= max(a, b) for jump in found):
+            if any(min(a, b) <= jump.t <= max(a, b) for jump in located):
                 continue
             if points == 0:
                 break
@@ -81,14 +81,14 @@ def jumps(field: VectorField, walk: Walk, points: int = INTERVALS) -> list[Jump]
             jump = _jump(along, a, b) or _kink(along, a, b)
             # If f chatters, in a sliding mode, one jump represents all.
             if jump is not None and not any(
-                abs(jump.t - other.t) <= max(jump.width, SAME * walk.span) for other in found
+                abs(jump.t - other.t) <= max(jump.width, SAME * walk.span) for other in located
             ):
-                found.append(jump)
+                located.append(jump)
     if walk.times[-1] >= walk.times[0]:
         direction = 1.0
     else:
         direction = -1.0
-    return sorted(found, key=lambda jump: direction * jump.t)
+    return sorted(located, key=lambda jump: direction * jump.t)
 
 
 def _intervals(walk):
@@ -100,15 +100,15 @@ def _intervals(walk):
     else:
         direction = -1.0
     least = PARTS ** (FEWEST + 1) * torch.finfo(walk.states.dtype).eps
-    found = []
+    intervals = []
     for attempt in sorted(walk.rejected, key=lambda attempt: abs(attempt.h)):
         a = attempt.t
         b = attempt.t + attempt.h
         if direction * (b - walk.reached) > 0:
             b = walk.reached
         if direction * (b - a) > least * max(abs(a), abs(b)):
-            found.append((a, b))
-    return found
+            intervals.append((a, b))
+    return intervals
 
 
 def _samples(along, a, b):

@@ -95,7 +95,7 @@ def diagnose(
     reference, sizes, fine = _reference(walk_with, field, times, flat, rtol, limits)
     eigenvalues = spectrum(field, reference)
     periods = eigenvalues.integral(eigenvalues.frequency()) / (2 * math.pi)
-    found = Diagnosis(
+    diagnosis = Diagnosis(
         name,
         names,
         layout,
@@ -114,11 +114,11 @@ def diagnose(
     )
     structures = _structures(structure, layout.size)
     if trials and len(reference.times) > 1:
-        candidates = finalists(found.costs, eigenvalues, rtol, layout.size, structures)
-        known = jump_times(found.jumps)
+        candidates = finalists(diagnosis.costs, eigenvalues, rtol, layout.size, structures)
+        known = jump_times(diagnosis.jumps)
         raced = race(problem, field, reference, candidates, rtol, fine, known, max_seconds)
-        found = replace(found, trials=raced)
-    return replace(found, advice=advise(field, found, structures))
+        diagnosis = replace(diagnosis, trials=raced)
+    return replace(diagnosis, advice=advise(field, diagnosis, structures))
 
 
 def _of_problem(problem, y0, t, rtol, atol):

@@ -28,20 +28,20 @@ CROWDED = 0.02
 DECADES = 3
 
 
-def draw(found: Diagnosis) -> Figure:
+def draw(diagnosis: Diagnosis) -> Figure:
     """The picture, a matplotlib Figure. Needs matplotlib."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.5, 9.0), layout="constrained")
     axes = figure.subplots(3, 1, sharex=True)
-    shift, kind = _axis(found)
-    _eigenvalues(axes[0], found, shift)
-    colours = _coloured(found.walk)
-    _steps(axes[1], found, shift, colours)
-    _solution(axes[2], found, shift, colours)
+    shift, kind = _axis(diagnosis)
+    _eigenvalues(axes[0], diagnosis, shift)
+    colours = _coloured(diagnosis.walk)
+    _steps(axes[1], diagnosis, shift, colours)
+    _solution(axes[2], diagnosis, shift, colours)
     for axis in axes:
         axis.grid(alpha=0.25)
-        for jump in found.jumps:
+        for jump in diagnosis.jumps:
             axis.axvline(
                 shift(jump.t),
                 color="0.35",
@@ -51,22 +51,22 @@ def draw(found: Diagnosis) -> Figure:
             )
         if axis.get_legend_handles_labels()[0]:
             axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5, frameon=False)
-    _label_times(axes[2], found, kind)
-    nature = ", ".join(sorted(found.labels)) or "no difficulties"
-    if found.advice is None:
+    _label_times(axes[2], diagnosis, kind)
+    nature = ", ".join(sorted(diagnosis.labels)) or "no difficulties"
+    if diagnosis.advice is None:
         advice = ""
     else:
-        advice = f"\nrecommended: {found.advice.method}"
-    figure.suptitle(f"{found.name}: {nature}{advice}", fontsize=12)
+        advice = f"\nrecommended: {diagnosis.advice.method}"
+    figure.suptitle(f"{diagnosis.name}: {nature}{advice}", fontsize=12)
     return figure
 
 
-def _axis(found):
+def _axis(diagnosis):
     """(the position of a time on the axis, kind of axis). 'log' if the steps grow from tiny ones at
     the start; 'steps', the same room for every step, if most of them lie in a small part of the
     span; otherwise 'linear'."""
-    times = np.asarray(found.walk.times)
-    sizes = np.asarray(found.walk.sizes)
+    times = np.asarray(diagnosis.walk.times)
+    sizes = np.asarray(diagnosis.walk.sizes)
     distance = np.abs(times - times[0])
     quarter = max(1, len(sizes) // 4)
     if len(sizes) > 8 and np.median(sizes[-quarter:]) > 10**DECADES * np.median(sizes[:quarter]):
@@ -74,7 +74,7 @@ def _axis(found):
     # If f jumps, small steps say nothing about the solution.
     if (
         len(sizes) > 8
-        and not found.jumps
+        and not diagnosis.jumps
         and np.sort(sizes)[: len(sizes) // 2].sum() < CROWDED * sizes.sum()
     ):
         return (
@@ -83,8 +83,8 @@ def _axis(found):
     return (lambda t: t), "linear"
 
 
-def _label_times(axis, found, kind):
-    times = found.walk.times
+def _label_times(axis, diagnosis, kind):
+    times = diagnosis.walk.times
     if kind == "steps":
         ticks = np.linspace(0, len(times) - 1, 8).round().astype(int)
         axis.set_xticks(ticks, [f"{times[k]:.5g}" for k in ticks])
@@ -94,8 +94,8 @@ def _label_times(axis, found, kind):
     axis.set_xlabel("t" if kind == "linear" or times[0] == 0 else f"distance from t = {times[0]:g}")
 
 
-def _eigenvalues(axis, found, shift):
-    spectrum = found.spectrum
+def _eigenvalues(axis, diagnosis, shift):
+    spectrum = diagnosis.spectrum
     t = [shift(s) for s in spectrum.times]
     rows = [
         (spectrum.decay(), "fastest decay", {"marker": "o", "color": COLOURS[0], "ms": 4}),
@@ -117,8 +117,8 @@ def _eigenvalues(axis, found, shift):
         if np.isfinite(shown).any():
             axis.plot(t, shown, label=label, lw=1.2, **style)
             drawn.append(shown)
-    if found.walk.span > 0:
-        axis.axhline(1 / found.walk.span, color="0.5", lw=1, ls="-.", label="1 / span")
+    if diagnosis.walk.span > 0:
+        axis.axhline(1 / diagnosis.walk.span, color="0.5", lw=1, ls="-.", label="1 / span")
     if drawn:
         axis.set_yscale("log")
     axis.set_ylabel("rate, per unit of t")
@@ -136,8 +136,8 @@ def _coloured(walk) -> dict:
     return dict(zip(list(chosen)[:CURVES], COLOURS))
 
 
-def _steps(axis, found, shift, colours):
-    walk = found.walk
+def _steps(axis, diagnosis, shift, colours):
+    walk = diagnosis.walk
     accepted = walk.accepted
     refused = walk.rejected
     leading = [i for i, _ in walk.dominating()[:LEADING]]
@@ -149,7 +149,7 @@ def _steps(axis, found, shift, colours):
             ".",
             ms=4,
             color=colours[i],
-            label=f"limited by {found.called(i)}",
+            label=f"limited by {diagnosis.called(i)}",
         )
     others = [a for a in accepted if a.component not in leading]
     axis.plot(
@@ -177,13 +177,13 @@ def _steps(axis, found, shift, colours):
     )
 
 
-def _solution(axis, found, shift, colours):
-    walk = found.walk
+def _solution(axis, diagnosis, shift, colours):
+    walk = diagnosis.walk
     states = walk.states.to("cpu").double().numpy()
     times, rows = _fine(walk)
     for i, colour in sorted(colours.items()):
         axis.plot(
-            [shift(t) for t in times], rows[:, i], lw=1.3, color=colour, label=found.called(i)
+            [shift(t) for t in times], rows[:, i], lw=1.3, color=colour, label=diagnosis.called(i)
         )
     sizes = np.abs(states[:, list(colours)]).max(0)
     sizes = sizes[sizes > 0]

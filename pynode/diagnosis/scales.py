@@ -75,7 +75,7 @@ def _influence(field, walk, suspects) -> dict:
         jacobian = None
     rows = range(0, len(walk.times), max(1, len(walk.times) // POINTS))
     largest = walk.states.abs().amax(0)
-    found = []
+    effects = []
     f_size = torch.zeros_like(largest)
     units = torch.zeros(len(suspects), field.size, dtype=field.dtype, device=field.device)
     units[torch.arange(len(suspects)), torch.as_tensor(suspects, device=field.device)] = largest[
@@ -93,11 +93,11 @@ def _influence(field, walk, suspects) -> dict:
                 columns = Products(field, t, y).jvps(units)
         except RejectStep:
             continue
-        found.append(columns.detach().abs())
-    if not found:
+        effects.append(columns.detach().abs())
+    if not effects:
         return dict.fromkeys(map(int, suspects), 0.0)
     floor = f_size.clamp_min(1e-12 * float(f_size.max()) + 1e-300)
-    part = (torch.stack(found).amax(0) / floor).nan_to_num(0.0)
+    part = (torch.stack(effects).amax(0) / floor).nan_to_num(0.0)
     if len(suspects) < int((largest > 0).sum()):
         # The effect of a component on itself does not matter for the other components.
         part[torch.arange(len(suspects)), torch.as_tensor(suspects, device=field.device)] = 0.0

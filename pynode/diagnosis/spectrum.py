@@ -111,14 +111,14 @@ def spectrum(field: VectorField, walk: Walk, points: int = POINTS) -> Spectrum:
         y = walk.states[k]
         try:
             if complete:
-                found, size = _all(jacobian, t, y)
+                eigenvalues, size = _all(jacobian, t, y)
             else:
-                found, size = _extreme(field, t, y)
+                eigenvalues, size = _extreme(field, t, y)
         except RejectStep:
             continue
-        if found is not None:
+        if eigenvalues is not None:
             times.append(t)
-            values.append(found)
+            values.append(eigenvalues)
             noise.append(10 * torch.finfo(field.dtype).eps * size)
     return Spectrum(times, values, noise, complete)
 

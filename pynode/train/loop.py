@@ -263,13 +263,13 @@ class Trainer:
         other = 0.0
         k = 0
         while k < count:
-            found = self._batch(order[k : k + size], record)
-            if found is None:
+            losses = self._batch(order[k : k + size], record)
+            if losses is None:
                 record["failures"] += 1
                 record["lr"] = self._set_rate()
                 continue
-            total = total + found[0]
-            other = other + found[1]
+            total = total + losses[0]
+            other = other + losses[1]
             k = k + size
         return total, other
 

@@ -179,7 +179,7 @@ class Objective:
     ) -> torch.Tensor | None:
         """All weighted errors as one vector, whose square is the mean squared error. None if a
         solve failed. on_solution(solution) is called for each."""
-        found = []
+        weighted = []
         for i, run in enumerate(self.runs):
             with self._whole():
                 errors, _, solved = self.errors(field, i, **options)
@@ -187,8 +187,8 @@ class Objective:
                 on_solution(solution)
             if errors is None:
                 return None
-            found.append(errors[run.weight[1:] > 0])
-        return torch.cat(found) / self.count**0.5
+            weighted.append(errors[run.weight[1:] > 0])
+        return torch.cat(weighted) / self.count**0.5
 
     def _cost(self, errors, count):
         """The part of some weighted errors in the mean."""
