@@ -36,7 +36,7 @@ def draw(diagnosis: Diagnosis) -> Figure:
     axes = figure.subplots(3, 1, sharex=True)
     shift, kind = _axis(diagnosis)
     _eigenvalues(axes[0], diagnosis, shift)
-    colours = _coloured(diagnosis.walk)
+    colours = _coloured(diagnosis.reference)
     _steps(axes[1], diagnosis, shift, colours)
     _solution(axes[2], diagnosis, shift, colours)
     for axis in axes:
@@ -65,8 +65,8 @@ def _axis(diagnosis):
     """(the position of a time on the axis, kind of axis). 'log' if the steps grow from tiny ones at
     the start; 'steps', the same room for every step, if most of them lie in a small part of the
     span; otherwise 'linear'."""
-    times = np.asarray(diagnosis.walk.times)
-    sizes = np.asarray(diagnosis.walk.sizes)
+    times = np.asarray(diagnosis.reference.times)
+    sizes = np.asarray(diagnosis.reference.sizes)
     distance = np.abs(times - times[0])
     quarter = max(1, len(sizes) // 4)
     if len(sizes) > 8 and np.median(sizes[-quarter:]) > 10**DECADES * np.median(sizes[:quarter]):
@@ -84,7 +84,7 @@ def _axis(diagnosis):
 
 
 def _label_times(axis, diagnosis, kind):
-    times = diagnosis.walk.times
+    times = diagnosis.reference.times
     if kind == "steps":
         ticks = np.linspace(0, len(times) - 1, 8).round().astype(int)
         axis.set_xticks(ticks, [f"{times[k]:.5g}" for k in ticks])
@@ -117,30 +117,30 @@ def _eigenvalues(axis, diagnosis, shift):
         if np.isfinite(shown).any():
             axis.plot(t, shown, label=label, lw=1.2, **style)
             drawn.append(shown)
-    if diagnosis.walk.span > 0:
-        axis.axhline(1 / diagnosis.walk.span, color="0.5", lw=1, ls="-.", label="1 / span")
+    if diagnosis.reference.span > 0:
+        axis.axhline(1 / diagnosis.reference.span, color="0.5", lw=1, ls="-.", label="1 / span")
     if drawn:
         axis.set_yscale("log")
     axis.set_ylabel("rate, per unit of t")
     axis.set_title("eigenvalues of the Jacobian", fontsize=10)
 
 
-def _coloured(walk) -> dict:
+def _coloured(reference) -> dict:
     """{flat index: colour} of the drawn components: first those that limit the steps, then those
     that move most."""
-    states = walk.states.to("cpu").double().numpy()
+    states = reference.states.to("cpu").double().numpy()
     moves = (states.max(0) - states.min(0)) / np.maximum(np.abs(states).max(0), 1e-300)
     chosen = dict.fromkeys(
-        [i for i, _ in walk.dominating()] + np.argsort(-moves, kind="stable").tolist()
+        [i for i, _ in reference.dominating()] + np.argsort(-moves, kind="stable").tolist()
     )
     return dict(zip(list(chosen)[:CURVES], COLOURS))
 
 
 def _steps(axis, diagnosis, shift, colours):
-    walk = diagnosis.walk
-    accepted = walk.accepted
-    refused = walk.rejected
-    leading = [i for i, _ in walk.dominating()[:LEADING]]
+    reference = diagnosis.reference
+    accepted = reference.accepted
+    refused = reference.rejected
+    leading = [i for i, _ in reference.dominating()[:LEADING]]
     for i in leading:
         own = [a for a in accepted if a.component == i]
         axis.plot(
@@ -173,14 +173,14 @@ def _steps(axis, diagnosis, shift, colours):
     axis.set_yscale("log")
     axis.set_ylabel("step size")
     axis.set_title(
-        f"steps of {walk.method.name}, by the component whose error is largest", fontsize=10
+        f"steps of {reference.method.name}, by the component whose error is largest", fontsize=10
     )
 
 
 def _solution(axis, diagnosis, shift, colours):
-    walk = diagnosis.walk
-    states = walk.states.to("cpu").double().numpy()
-    times, rows = _fine(walk)
+    reference = diagnosis.reference
+    states = reference.states.to("cpu").double().numpy()
+    times, rows = _fine(reference)
     for i, colour in sorted(colours.items()):
         axis.plot(
             [shift(t) for t in times], rows[:, i], lw=1.3, color=colour, label=diagnosis.called(i)
@@ -198,19 +198,19 @@ def _solution(axis, diagnosis, shift, colours):
     axis.set_title("solution", fontsize=10)
 
 
-def _fine(walk):
+def _fine(reference):
     """(times, states) at the ends of the steps and inside them, so that long steps of high order
     look curved."""
-    if len(walk.sizes) > 2000:
+    if len(reference.sizes) > 2000:
         inner = 1
     else:
         inner = 8
-    theta = torch.arange(1, inner + 1, dtype=torch.float64, device=walk.states.device) / inner
-    times = [walk.times[0]]
-    rows = [walk.states[:1].double().cpu().numpy()]
-    for k, polynomial in enumerate(walk.path.polynomials):
-        t = walk.times[k]
-        h = walk.times[k + 1] - walk.times[k]
+    theta = torch.arange(1, inner + 1, dtype=torch.float64, device=reference.states.device) / inner
+    times = [reference.times[0]]
+    rows = [reference.states[:1].double().cpu().numpy()]
+    for k, polynomial in enumerate(reference.path.polynomials):
+        t = reference.times[k]
+        h = reference.times[k + 1] - reference.times[k]
         times += [t + h * x for x in theta.tolist()]
         rows.append(evaluate(polynomial, theta).double().cpu().numpy())
     return times, np.concatenate(rows)

@@ -21,17 +21,17 @@ FEW = 6  # at most so many jumps are listed
 def text(diagnosis: Diagnosis) -> str:
     """All findings, one paragraph each, and the recommendation."""
     n = diagnosis.layout.size
-    walk = diagnosis.walk
+    reference = diagnosis.reference
     nature = ", ".join(sorted(diagnosis.labels)) or "no difficulties"
     lines = [
         (
-            f"{diagnosis.name}: {n} state{'s' * (n != 1)} from t = {walk.times[0]:.6g} to"
+            f"{diagnosis.name}: {n} state{'s' * (n != 1)} from t = {reference.times[0]:.6g} to"
             f" {diagnosis.end:.6g} at rtol {diagnosis.rtol:g}: {nature.upper()}"
         ),
         "",
     ]
     parts = {
-        "walk": _walk,
+        "reference": _reference_solve,
         "time scales": _rates,
         "cost": _costs,
         "oscillation": _oscillation,
@@ -60,22 +60,24 @@ def _paragraph(title, words) -> list:
     )
 
 
-def _walk(diagnosis) -> str:
-    walk = diagnosis.walk
-    steps = f"{walk.method.name} took {len(walk.sizes)} steps and refused {len(walk.rejected)}"
-    if walk.sizes:
-        steps += f", of {number(min(walk.sizes))} to {number(max(walk.sizes))}"
-    if walk.status.success:
+def _reference_solve(diagnosis) -> str:
+    reference = diagnosis.reference
+    taken = len(reference.sizes)
+    refused = len(reference.rejected)
+    steps = f"{reference.method.name} took {taken} steps and refused {refused}"
+    if reference.sizes:
+        steps += f", of {number(min(reference.sizes))} to {number(max(reference.sizes))}"
+    if reference.status.success:
         return steps + ", to the end."
     return (
-        f"{steps}, and came to t = {walk.reached:.6g}: {walk.status.sentence}."
+        f"{steps}, and came to t = {reference.reached:.6g}: {reference.status.sentence}."
         f" {diagnosis.failure.finding} The rest of this report is about the part that was reached."
     )
 
 
 def _rates(diagnosis) -> str:
     spectrum = diagnosis.spectrum
-    span = diagnosis.walk.span
+    span = diagnosis.reference.span
     fast = spectrum.decay()
     slow = spectrum.slowest()
     grow = spectrum.growth()
@@ -143,8 +145,8 @@ def _neighbours(diagnosis) -> str:
         )
     if diagnosis.lyapunov_growth > 1:
         return (
-            f"A small difference grows by about e^{number(diagnosis.lyapunov_growth)} over the span,"
-            " and so do gradients."
+            f"A small difference grows by about e^{number(diagnosis.lyapunov_growth)} over the"
+            " span, and so do gradients."
         )
     return f"Nearby solutions stay close (e^{number(diagnosis.lyapunov_growth)})."
 
@@ -159,8 +161,8 @@ def _jumps(diagnosis) -> str:
         for kind in (False, True)
     )
     if not diagnosis.jumps:
-        if diagnosis.walk.rejected:
-            return f"None found ({len(diagnosis.walk.rejected)} refused steps were examined)."
+        if diagnosis.reference.rejected:
+            return f"None found ({len(diagnosis.reference.rejected)} refused steps were examined)."
         return "None."
     words = []
     for jump in steps[:FEW]:
@@ -199,7 +201,7 @@ def _scales(diagnosis) -> str:
 
 
 def _limits(diagnosis) -> str:
-    shares = diagnosis.walk.dominating()[:3]
+    shares = diagnosis.reference.dominating()[:3]
     words = ", ".join(f"{diagnosis.called(i)} in {100 * share:.0f} %" for i, share in shares)
     if words:
         return f"The error of a step is largest in {words} of the steps."

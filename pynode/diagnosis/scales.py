@@ -12,7 +12,7 @@ from ..algebra.jacobian import Jacobian
 from ..algebra.products import Products
 from ..core.status import RejectStep
 from ..core.vector_field import VectorField
-from .reference_solve import Walk
+from .reference_solve import ReferenceSolve
 from .spectrum import DENSE_UP_TO
 
 ABOVE = 10.0  # the largest value of a component should be at least so many atol
@@ -50,13 +50,15 @@ class Scales:
         return 0.0
 
 
-def scales(field: VectorField, walk: Walk, rtol: float, atol: torch.Tensor) -> Scales:
+def scales(
+    field: VectorField, reference: ReferenceSolve, rtol: float, atol: torch.Tensor
+) -> Scales:
     """The sizes of the components in the reference solve. atol: 0-d or (n,) tensor."""
-    largest = walk.states.abs().amax(0).to("cpu", torch.float64).numpy()
+    largest = reference.states.abs().amax(0).to("cpu", torch.float64).numpy()
     given = np.broadcast_to(atol.to("cpu", torch.float64).numpy(), largest.shape)
     suspects = np.flatnonzero((largest > 0) & (largest < ABOVE * given))
     if len(suspects):
-        weights = _influence(field, walk, suspects)
+        weights = _influence(field, reference, suspects)
     else:
         weights = {}
     below_atol = tuple(int(i) for i in suspects if weights[int(i)] > MATTERS)
@@ -66,15 +68,15 @@ def scales(field: VectorField, walk: Walk, rtol: float, atol: torch.Tensor) -> S
     return Scales(largest, given, below_atol, proposed)
 
 
-def _influence(field, walk, suspects) -> dict:
+def _influence(field, reference, suspects) -> dict:
     """{flat index: the largest part of some f_j that the component's largest value causes}, along
     the reference solve."""
     if field.size <= DENSE_UP_TO:
         jacobian = Jacobian(field)
     else:
         jacobian = None
-    rows = range(0, len(walk.times), max(1, len(walk.times) // POINTS))
-    largest = walk.states.abs().amax(0)
+    rows = range(0, len(reference.times), max(1, len(reference.times) // POINTS))
+    largest = reference.states.abs().amax(0)
     effects = []
     f_size = torch.zeros_like(largest)
     units = torch.zeros(len(suspects), field.size, dtype=field.dtype, device=field.device)
@@ -82,8 +84,8 @@ def _influence(field, walk, suspects) -> dict:
         suspects
     ]
     for k in rows:
-        t = walk.times[k]
-        y = walk.states[k]
+        t = reference.times[k]
+        y = reference.states[k]
         try:
             with torch.no_grad():
                 f_size = torch.maximum(f_size, field(t, y).abs())
