@@ -241,12 +241,12 @@ def _push(ys, inputs, v):
 
 def _difference(run, inputs, u, v, eps):
     """d/ds of <u, y(inputs + s v)> at 0, to fourth order in eps."""
-    kept = [x.detach().clone() for x in inputs]
+    originals = [x.detach().clone() for x in inputs]
 
     def slope(step: float) -> float:
         values = []
         for sign in (1.0, -1.0):
-            for x, x0, direction in zip(inputs, kept, v, strict=True):
+            for x, x0, direction in zip(inputs, originals, v, strict=True):
                 x.copy_(x0 + sign * step * direction)
             values.append(float((u * run(registry.DIRECT)[0]).sum()))
         return (values[0] - values[1]) / (2 * step)
@@ -255,7 +255,7 @@ def _difference(run, inputs, u, v, eps):
         try:
             return (4 * slope(eps / 2) - slope(eps)) / 3
         finally:
-            for x, x0 in zip(inputs, kept, strict=True):
+            for x, x0 in zip(inputs, originals, strict=True):
                 x.copy_(x0)
 
 

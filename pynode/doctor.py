@@ -107,12 +107,12 @@ def _findings(limit):
         )
         return
     yield from _orders(location, limit)
-    held = {package.name for package in packages if package.within}
+    installed = {package.name for package in packages if package.within}
     yield from (
         _trial(adjoint, limit)
-        for adjoint in ("NativeGauss", "GaussAdjoint")[: 1 + ("SciMLSensitivity" in held)]
+        for adjoint in ("NativeGauss", "GaussAdjoint")[: 1 + ("SciMLSensitivity" in installed)]
     )
-    yield _gpu("CUDA" in held)
+    yield _gpu("CUDA" in installed)
 
 
 def _problem(name, sentence) -> Finding:

@@ -157,8 +157,8 @@ def _special(options, start, direction):
     a time is in both."""
     special = []
     for name in ("step_t", "jump_t"):
-        given = options.get(name)
-        times = torch.as_tensor([] if given is None else given, dtype=torch.float64).detach()
+        value = options.get(name)
+        times = torch.as_tensor([] if value is None else value, dtype=torch.float64).detach()
         if times.dim() != 1:
             raise BadInput(f"{name} must be one dimensional, not of shape {tuple(times.shape)}")
         special.append(

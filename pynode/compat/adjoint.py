@@ -88,14 +88,14 @@ def odeint_adjoint(
         "options": {**call.options, "norm": call.norm},
     }
     field = _with_callbacks(call.func, func, call.callbacks)
-    held = ModuleState(func, call.y0.device)
+    module_state = ModuleState(func, call.y0.device)
     field.every = adjoint_params is None
-    held.watch(params)
+    module_state.watch(params)
     if torch.is_grad_enabled() and (call.y0.requires_grad or params):
-        check_sharding(held.modules)
+        check_sharding(module_state.modules)
     result = Backsolve.apply(
         field,
-        held,
+        module_state,
         forward,
         back,
         given,
@@ -218,7 +218,7 @@ class Backsolve(torch.autograd.Function):
     def forward(
         ctx: Any,
         field: Callable[..., Any],
-        held: ModuleState,
+        module_state: ModuleState,
         forward: dict[str, Any],
         back: dict[str, Any],
         adjoint_options: dict[str, Any],
@@ -229,14 +229,14 @@ class Backsolve(torch.autograd.Function):
         *params: torch.Tensor,
     ) -> Any:
         ctx.field = field
-        ctx.held = held
+        ctx.module_state = module_state
         ctx.back = back
         ctx.moving = moving
         ctx.event = event_fn is not None
         ctx.adjoint_options = adjoint_options
         with no_parametrize_cache(), unhooked():
             result = odeint(field, y0, t, event_fn=event_fn, **forward)
-        held.seal()
+        module_state.seal()
         if ctx.event:
             time, y = result
         else:
@@ -270,9 +270,9 @@ class Backsolve(torch.autograd.Function):
         else:
             times = t
             grad = grads[0]
-        ctx.held.check()
+        ctx.module_state.check()
         # f gets leaves instead of parameters that are computed from others.
-        inside = [ctx.held.inside(p) for p in params]
+        inside = [ctx.module_state.inside(p) for p in params]
         vector = _augmented(ctx.field, inside, ctx.moving)
         state = [
             torch.zeros((), dtype=y.dtype, device=y.device),
@@ -284,7 +284,7 @@ class Backsolve(torch.autograd.Function):
             moved = torch.zeros_like(t)
         else:
             moved = None
-        with ctx.held.restored(params):
+        with ctx.module_state.restored(params):
             for i in range(len(times) - 1, 0, -1):
                 if ctx.moving:
                     slope = ctx.field(times[i].to(y.abs().dtype), y[i])

@@ -55,17 +55,17 @@ def scales(
 ) -> Scales:
     """The sizes of the components in the reference solve. atol: 0-d or (n,) tensor."""
     largest = reference.states.abs().amax(0).to("cpu", torch.float64).numpy()
-    given = np.broadcast_to(atol.to("cpu", torch.float64).numpy(), largest.shape)
-    suspects = np.flatnonzero((largest > 0) & (largest < ABOVE * given))
+    row_atol = np.broadcast_to(atol.to("cpu", torch.float64).numpy(), largest.shape)
+    suspects = np.flatnonzero((largest > 0) & (largest < ABOVE * row_atol))
     if len(suspects):
         weights = _influence(field, reference, suspects)
     else:
         weights = {}
     below_atol = tuple(int(i) for i in suspects if weights[int(i)] > MATTERS)
-    proposed = given.copy()
+    proposed = row_atol.copy()
     for i in below_atol:
         proposed[i] = _rounded(PROPOSED * rtol * largest[i])
-    return Scales(largest, given, below_atol, proposed)
+    return Scales(largest, row_atol, below_atol, proposed)
 
 
 def _influence(field, reference, suspects) -> dict:

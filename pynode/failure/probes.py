@@ -140,10 +140,10 @@ def spectral_radius(case: Case, t: float, y: torch.Tensor) -> float:
 def unsteady(case: Case) -> tuple[bool, float]:
     """(whether f changes its argument, the relative difference of values of f at the same
     point)."""
-    given = [case.y.clone() for _ in range(REPEATS)]
-    values = torch.stack([case.f(case.t, y) for y in given]).nan_to_num(0.0)
+    states = [case.y.clone() for _ in range(REPEATS)]
+    values = torch.stack([case.f(case.t, y) for y in states]).nan_to_num(0.0)
     spread = values.amax(0) - values.amin(0)
-    return not torch.equal(given[0], case.y), float(spread.max()) / max(
+    return not torch.equal(states[0], case.y), float(spread.max()) / max(
         float(values.abs().max()), 1e-300
     )
 

@@ -229,10 +229,10 @@ class BatchSegmentedSolve:
             done = np.zeros_like(cut)
         # The output at the time of a reset is the state after it.
         resets = (cut & ~done) | (bounded & (segment.t == bound))
-        held = resets[segment.row] & (
+        replaced = resets[segment.row] & (
             self.times[segment.place, rows[segment.row]] == segment.t[segment.row]
         )
-        which = (~held).nonzero()[0]
+        which = (~replaced).nonzero()[0]
         if segment.slopes is None:
             slopes = None
         else:

@@ -59,8 +59,8 @@ class RowEvents:
     def _keep(self, rows: np.ndarray, signs: Signs) -> None:
         if self.signs is None:
             self.signs = Signs(*(np.zeros((len(self.records), part.shape[1])) for part in signs))
-        for kept, part in zip(self.signs, signs, strict=True):
-            kept[rows] = part
+        for stored, part in zip(self.signs, signs, strict=True):
+            stored[rows] = part
 
     def occur(
         self,

@@ -237,10 +237,10 @@ class SegmentedSolve:
         # The output at the time of a reset is the state after it.
         reached = sum(1 for s in times[1 : len(path.ys)] if not (cut and not done and s == path.t))
         self.position = first + min(reached, self.position - first)
-        kept = self.position - first
-        if kept:
-            self.rows.append(segment.rows[1 : 1 + kept])
-            self.slopes.extend(path.slopes[:kept])
+        count = self.position - first
+        if count:
+            self.rows.append(segment.rows[1 : 1 + count])
+            self.slopes.extend(path.slopes[:count])
         if watch is not None:
             self.counts = watch.counts
         if not cut:

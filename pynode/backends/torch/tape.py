@@ -57,7 +57,11 @@ class Tape:
         graph."""
         evaluations: list[Any] = [self._latest.get(id(k)) for k in stages]
         # The last stage of the step itself may be the first of the next one.
-        self._latest = {id(kept.result): kept for kept in evaluations if kept is not None}
+        self._latest = {
+            id(evaluation.result): evaluation
+            for evaluation in evaluations
+            if evaluation is not None
+        }
         if any(evaluation is None for evaluation in evaluations):
             return None
         self.left -= self._size * len(evaluations)
