@@ -97,7 +97,10 @@ def _run(arguments) -> int:
     chosen = _labelled(arguments.targets)
     out = Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
-    plain, written = (_stiffness if arguments.stiffness else _methods)(chosen, arguments, out)
+    if arguments.stiffness:
+        plain, written = _stiffness(chosen, arguments, out)
+    else:
+        plain, written = _methods(chosen, arguments, out)
     if arguments.json:
         print_json(plain)
         return 0

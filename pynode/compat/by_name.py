@@ -118,7 +118,10 @@ def _on_grid(call, keywords):
 
 def _to_event(call, method, keywords):
     start = call.t[:1].to(torch.float64)
-    far = start.detach() + (FAR if call.t[1] > call.t[0] else -FAR)
+    if call.t[1] > call.t[0]:
+        far = start.detach() + FAR
+    else:
+        far = start.detach() - FAR
 
     def condition(t: torch.Tensor, y: Any) -> torch.Tensor:
         return call.event_fn(t, y)

@@ -159,7 +159,10 @@ def odeint_event(
     included.
     """
     start = torch.as_tensor(t0).reshape(-1)
-    other = start.detach() + (-1.0 if reverse_time else 1.0)
+    if reverse_time:
+        other = start.detach() - 1.0
+    else:
+        other = start.detach() + 1.0
     time, solution = odeint_interface(
         func, y0, torch.cat((start, other)), event_fn=event_fn, **kwargs
     )

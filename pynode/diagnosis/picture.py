@@ -91,7 +91,10 @@ def _label_times(axis, diagnosis, kind):
         axis.set_xlabel("t, stretched to give every step the same room")
         return
     axis.set_xscale(kind)
-    axis.set_xlabel("t" if kind == "linear" or times[0] == 0 else f"distance from t = {times[0]:g}")
+    if kind == "linear" or times[0] == 0:
+        axis.set_xlabel("t")
+    else:
+        axis.set_xlabel(f"distance from t = {times[0]:g}")
 
 
 def _eigenvalues(axis, diagnosis, shift):

@@ -187,7 +187,11 @@ class AdamsPECE(Method):
         next_state = state._replace(order=order, equal=0, starting=False, failures=failures)
         if not math.isfinite(size):
             return Step.failed(t, h, 0.25, next_state)
-        return Step(t, h, y, None, size, 0.5 if failures < 3 else 0.25, next_state)
+        if failures < 3:
+            factor = 0.5
+        else:
+            factor = 0.25
+        return Step(t, h, y, None, size, factor, next_state)
 
     @staticmethod
     def stiffness(step: Step, order: int) -> float:

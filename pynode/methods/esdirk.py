@@ -426,7 +426,9 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
             y1 = combine(y, h, self.rows[1], ks)
         if split:
             return combine(y1, h, self.rows_explicit[1], ls), None
-        return y1, ks[-1] if self.stiffly_accurate else None
+        if self.stiffly_accurate:
+            return y1, ks[-1]
+        return y1, None
 
     def _stage(
         self,

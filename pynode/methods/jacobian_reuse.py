@@ -121,9 +121,11 @@ class ReusesJacobian:
     def compress_state(self, state: Any) -> Any:
         """The state without the Jacobian and its factorisation. ``restore_state`` makes both again
         at their origin."""
-        return state._replace(
-            jac=None, solver=None, origin=None if state.jac is None else state.origin
-        )
+        if state.jac is None:
+            origin = None
+        else:
+            origin = state.origin
+        return state._replace(jac=None, solver=None, origin=origin)
 
     def restore_state(self, state: Any) -> Any:
         """The state that was compressed; its Jacobian and factorisation are the same in every

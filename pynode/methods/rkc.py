@@ -127,8 +127,9 @@ class RKC(Controlled):
             newer = torch.add(torch.add(value, f, alpha=h * slope), f0, alpha=h * slope0)
         y1 = newer
         f1 = field(t + h, y1)
-        due = state.age + 1 >= AGE
-        after = state._replace(first=f1, radius=None if due else state.radius, age=state.age + 1)
+        after = state._replace(first=f1, age=state.age + 1)
+        if after.age >= AGE:
+            after = after._replace(radius=None)
         ratio = 0.0
         factor = 1.0
         if self.adaptive:
@@ -137,12 +138,13 @@ class RKC(Controlled):
                 ratio = tol.ratio(error, y, y1)
             factor, past = self.next_factor(ratio, state.past)
             if not ratio <= 1.0:
-                next_state = state._replace(radius=state.radius if state.age == 0 else None)
-                return Step.refused(t, h, y, y1, ratio, factor, next_state)
+                if state.age > 0:
+                    state = state._replace(radius=None)
+                return Step.refused(t, h, y, y1, ratio, factor, state)
             after = after._replace(past=past)
-        done = Step(t, h, y, y1, ratio, factor, after, (f0, f1))
-        done.before = before
-        return done
+        step = Step(t, h, y, y1, ratio, factor, after, (f0, f1))
+        step.before = before
+        return step
 
     def trim_tape(self, tape: Any) -> None:
         return None
@@ -176,4 +178,6 @@ def spectral_radius(
         v = any_direction(y)
     product = scaled_difference_product(field, t, y, f0, tol)
     mode = power_method(product, v, ITERATIONS, accuracy=0.05)
-    return (SAFETY * mode.radius if mode.vector is not None else 0.0), mode.vector
+    if mode.vector is None:
+        return 0.0, None
+    return SAFETY * mode.radius, mode.vector

@@ -70,8 +70,15 @@ def choose(
         if tol.rtol < TIGHT:
             return get("radauiia9"), f"RadauIIA9: stiff, {seen}, and rtol is tight"
         return get("qndf"), f"QNDF: stiff, {seen}"
-    explicit = get("vern7" if tol.rtol < TIGHT else "tsit5")
-    method = AutoSwitch(explicit, get("rodas5p" if field.size <= SMALL else "kencarp47"))
+    if tol.rtol < TIGHT:
+        explicit = get("vern7")
+    else:
+        explicit = get("tsit5")
+    if field.size <= SMALL:
+        stiff = get("rodas5p")
+    else:
+        stiff = get("kencarp47")
+    method = AutoSwitch(explicit, stiff)
     return (
         method,
         f"{method.name}: not stiff at the start, {seen}, and it switches where that changes",

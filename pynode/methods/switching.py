@@ -155,12 +155,11 @@ class AutoSwitch(Method):
             step.state = state._replace(inner=step.state)
             return step
         if state.stiff:
-            first = vector is None
-            mode = power_method(
-                scaled_matrix_product(jac, y.detach(), tol),
-                any_direction(y.detach()) if first else vector,
-                4 * ITERATIONS if first else ITERATIONS,
-            )
+            iterations = ITERATIONS
+            if vector is None:
+                vector = any_direction(y.detach())
+                iterations = 4 * ITERATIONS
+            mode = power_method(scaled_matrix_product(jac, y.detach(), tol), vector, iterations)
             radius = mode.radius
             vector = mode.vector
         else:
@@ -168,8 +167,7 @@ class AutoSwitch(Method):
         size = abs(h) * radius
         waited = 0
         patience = state.patience
-        speaks = size > LIMIT * self.boundary
-        if speaks:
+        if size > LIMIT * self.boundary:
             count = max(state.count, 0) + 1
         else:
             count = min(state.count, 0) - 1
@@ -178,7 +176,10 @@ class AutoSwitch(Method):
         else:
             switch = count > TO_STIFF
         if not state.stiff and not switch:
-            waited = state.waited + (SUSPECT if size > WORTH else 1)
+            if size > WORTH:
+                waited = state.waited + SUSPECT
+            else:
+                waited = state.waited + 1
             if waited >= patience:
                 switch = _held_back(field, t + h, step.y, h, tol)
                 waited = 0
@@ -188,14 +189,12 @@ class AutoSwitch(Method):
             return step
         field.stats.switches += 1
         if state.stiff:
-            following = self.explicit
-        else:
-            following = self.stiff
-        if state.stiff:
+            next_method = self.explicit
             step.factor = 1 / STEP_FACTOR
         else:
+            next_method = self.stiff
             step.factor = STEP_FACTOR
-        inner = following.init(field, t + h, step.y, None, h, tol)
+        inner = next_method.init(field, t + h, step.y, None, h, tol)
         step.state = State(not state.stiff, inner, 0, None, 0, patience)
         return step
 

@@ -184,9 +184,8 @@ class JVPFn(_Rule):
         info: Any, in_dims: tuple[int | None, ...], plan: Any, *both: torch.Tensor
     ) -> tuple[Any, Any]:
         half = len(both) // 2
-        if all(d is None for d in in_dims[1 + half :]) and both[0].dim() == (
-            1 if in_dims[1] is None else 2
-        ):
+        plain = all(d is None for d in in_dims[1 + half :])
+        if plain and both[0].dim() == 1 + (in_dims[1] is not None):
             # One solve is enough for the tangents of a whole Jacobian.
             tangents = [
                 v.expand(info.batch_size, *v.shape) if d is None else v.movedim(d, 0)
@@ -232,9 +231,9 @@ class VJPofVJP(_Rule):
             chosen = [v for v, w in zip(vectors, plan.needs_grad, strict=True) if w]
             total = sum((v * g).sum() for v, g in zip(chosen, pulled, strict=True) if g is not None)
             first, *cotangents = torch.autograd.grad(total, [grads, *targets], allow_unused=True)
-        return torch.zeros_like(grads) if first is None else first, *plan.scatter_grads(
-            cotangents, tensors
-        )
+        if first is None:
+            first = torch.zeros_like(grads)
+        return first, *plan.scatter_grads(cotangents, tensors)
 
     @staticmethod
     def vmap(

@@ -340,7 +340,11 @@ class BatchSegmentedSolve:
         for i, e, t in {(hits.row[j], hits.event[j], hits.t[j]) for j in last}:
             row = rows[i]
             again = same_instant(t, self.latest[row, e], self.end[row] - self.times[0, row])
-            self.repeats[row, e], self.latest[row, e] = self.repeats[row, e] + 1 if again else 0, t
+            self.latest[row, e] = t
+            if again:
+                self.repeats[row, e] += 1
+            else:
+                self.repeats[row, e] = 0
             stalled[i] |= self.repeats[row, e] >= ZENO
         return stalled
 

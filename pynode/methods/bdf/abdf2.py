@@ -44,7 +44,9 @@ class VariableHistory(ValueHistory):
         self, z: Tensor, past: tuple, k: int, h: float, scale: Tensor
     ) -> tuple[float | None, float | None]:
         """The method takes order 2 as soon as it pays, and keeps it."""
-        return None, super().neighbours(z, past, k, h, scale)[1] if k < MAX_ORDER else None
+        if k == MAX_ORDER:
+            return None, None
+        return None, super().neighbours(z, past, k, h, scale)[1]
 
 
 class ABDF2(BDF):

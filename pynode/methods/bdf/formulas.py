@@ -306,7 +306,9 @@ class ValueHistory(_History):
                     else:
                         weights[row, j] = math.inf
         lower, upper = _norms(torch.from_numpy(weights).to(z), z, scale, k)
-        return lower, upper if len(past) >= k + 3 else None
+        if len(past) < k + 3:
+            upper = None
+        return lower, upper
 
     def dense_weights(self, k: int, tape: Any) -> np.ndarray:
         weights = np.zeros((k + 1, self.rows))
@@ -321,4 +323,8 @@ _FACTORIAL = [1.0, 1.0, 2.0, 6.0, 24.0, 120.0, 720.0]
 def _norms(weights: Tensor, z: Tensor, scale: Tensor, k: int) -> tuple[float | None, float | None]:
     scaled = torch.mm(weights, z) / scale
     lower, upper = (scaled * scaled).mean(dim=1).sqrt().tolist()
-    return (lower if k > 1 else None), (upper if k < MAX_ORDER else None)
+    if k == 1:
+        lower = None
+    if k == MAX_ORDER:
+        upper = None
+    return lower, upper
